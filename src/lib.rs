@@ -1,0 +1,3 @@
+//! triggerd: the event appliance.
+
+pub mod journal;
