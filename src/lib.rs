@@ -1,3 +1,4 @@
 //! triggerd: the event appliance.
 
-pub mod journal;
+pub mod base;
+pub mod model;

@@ -1,0 +1,32 @@
+//! How the process ends, and what each number tells systemd and scripts.
+
+/// Exit codes of the `triggerd` command (documented in the README).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum ExitCode {
+    /// Done, or stopped in good order.
+    Clean = 0,
+    /// A command that talks to a server was refused or got no answer.
+    Failed = 1,
+    /// Bad command line or bad configuration.
+    Usage = 2,
+    /// The data directory is damaged, or was written by a newer version.
+    Damaged = 3,
+    /// The data directory is in use by another process.
+    InUse = 4,
+    /// Something broke at run time that only a restart mends (a failed sync, a dead thread).
+    Fatal = 70,
+}
+
+impl From<ExitCode> for std::process::ExitCode {
+    fn from(code: ExitCode) -> Self {
+        Self::from(code as u8)
+    }
+}
+
+/// Ends the process now with [`ExitCode::Fatal`]. What was acknowledged is in the journal; a restart goes on from there.
+pub fn fatal(reason: &str) -> ! {
+    tracing::error!(reason, "fatal; exiting with code 70, a restart recovers from the journal");
+    #[expect(clippy::exit, reason = "the one place that ends the process from a thread")]
+    std::process::exit(i32::from(ExitCode::Fatal as u8))
+}

@@ -1,0 +1,7 @@
+//! What every room may use and nothing of the product: clock, threads, metrics, codec, randomness, exit codes.
+
+pub mod clock;
+pub mod codec;
+pub mod exit_code;
+pub mod random;
+pub mod threads;

@@ -1,0 +1,19 @@
+//! Random bytes from the operating system, for secrets, ids and jitter.
+
+/// `N` bytes nobody can guess.
+///
+/// # Panics
+/// When the operating system has no randomness to give: there is no safe way on, and it does not happen on a running
+/// Linux.
+pub fn bytes<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    #[expect(clippy::expect_used, reason = "a server without randomness must not go on")]
+    getrandom::fill(&mut bytes).expect("the operating system gives random bytes");
+    bytes
+}
+
+/// A number from 0 up to, not including, 1; for jitter.
+pub fn unit() -> f64 {
+    let [a, b, c, d] = bytes::<4>();
+    f64::from(u32::from_be_bytes([a, b, c, d])) / (f64::from(u32::MAX) + 1.0)
+}

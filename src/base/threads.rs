@@ -1,0 +1,145 @@
+//! Threads with a name and an end: started here only, joined by whoever started them, fatal when one that must not die does.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use super::exit_code::fatal;
+
+/// Starts a thread that the process cannot do without: if it panics, the process ends with exit code 70.
+///
+/// # Errors
+/// When the system has no thread to give.
+pub fn spawn_critical(name: &str, body: impl FnOnce() + Send + 'static) -> std::io::Result<Thread> {
+    let owned = name.to_owned();
+    let handle = std::thread::Builder::new().name(owned.clone()).spawn(move || {
+        if catch_unwind(AssertUnwindSafe(body)).is_err() {
+            fatal(&format!("thread {owned} panicked"));
+        }
+    })?;
+    Ok(Thread { name: name.to_owned(), handle })
+}
+
+/// A running thread.
+#[derive(Debug)]
+pub struct Thread {
+    name: String,
+    handle: JoinHandle<()>,
+}
+
+impl Thread {
+    /// Waits until the thread ended, at most until `deadline`; says whether it did.
+    pub fn join_until(self, deadline: Instant) -> bool {
+        let pause = Signal::new();
+        while !self.handle.is_finished() {
+            if Instant::now() >= deadline {
+                tracing::warn!(thread = self.name, "did not end in time; left behind");
+                return false;
+            }
+            pause.wait(Duration::from_millis(2));
+        }
+        self.handle.join().is_ok()
+    }
+}
+
+/// A flag that a sleeping thread waits for: `notify` before `wait` is not lost.
+#[derive(Clone, Debug, Default)]
+pub struct Signal(Arc<(Mutex<bool>, Condvar)>);
+
+impl Signal {
+    /// A signal nobody has given yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Wakes the waiter, or lets its next wait return at once.
+    pub fn notify(&self) {
+        let (flag, changed) = &*self.0;
+        *flag.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        changed.notify_all();
+    }
+
+    /// Waits for a notification, at most `at_most` (`Duration::MAX`: without limit). Says whether there was one.
+    pub fn wait(&self, at_most: Duration) -> bool {
+        let (flag, changed) = &*self.0;
+        let mut given = flag.lock().unwrap_or_else(PoisonError::into_inner);
+        let deadline = Instant::now().checked_add(at_most);
+        while !*given {
+            given = match deadline {
+                None => changed.wait(given).unwrap_or_else(PoisonError::into_inner),
+                Some(deadline) => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        break;
+                    }
+                    changed.wait_timeout(given, left).unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+        }
+        std::mem::replace(&mut given, false)
+    }
+}
+
+/// "Please stop", said once and heard by threads and futures alike.
+#[derive(Clone, Debug)]
+pub struct Stop(Arc<watch::Sender<bool>>);
+
+impl Default for Stop {
+    fn default() -> Self {
+        Self(Arc::new(watch::Sender::new(false)))
+    }
+}
+
+impl Stop {
+    /// Nobody has asked to stop yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Asks everyone to stop.
+    pub fn set(&self) {
+        self.0.send_replace(true);
+    }
+
+    /// Whether stopping was asked for.
+    pub fn is_set(&self) -> bool {
+        *self.0.borrow()
+    }
+
+    /// Completes when stopping was asked for.
+    pub async fn stopped(&self) {
+        // The sender lives as long as `self`, so waiting cannot fail.
+        if self.0.subscribe().wait_for(|set| *set).await.is_err() {
+            tracing::debug!("stop signal closed");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_notification_before_the_wait_is_not_lost() {
+        let signal = Signal::new();
+        signal.notify();
+        assert!(signal.wait(Duration::from_secs(5)));
+        assert!(!signal.wait(Duration::ZERO), "one notification wakes once");
+    }
+
+    #[test]
+    fn join_gives_up_at_its_deadline_and_says_so() {
+        let hold = Signal::new();
+        let waits_on = hold.clone();
+        let thread = spawn_critical("held", move || {
+            waits_on.wait(Duration::MAX);
+        })
+        .unwrap();
+        assert!(!thread.join_until(Instant::now()));
+        hold.notify();
+        assert!(spawn_critical("quick", || ()).unwrap().join_until(Instant::now() + Duration::from_secs(30)));
+    }
+}

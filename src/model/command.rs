@@ -1,0 +1,184 @@
+//! Every durable change there is. What is not a command cannot happen; the journal is a list of these, and the state is
+//! what comes of applying them in order.
+
+use serde::{Deserialize, Serialize};
+
+use super::delivery::{AttemptOutcome, Verdict};
+use super::endpoint::Endpoint;
+use super::event::NewEvent;
+use super::id::{EndpointId, EventId, KeyId, OrgNo};
+use super::key::Key;
+use super::org::Org;
+use super::time::Timestamp;
+
+/// One durable change. Ids and times are in it, so that applying it twice, or years later, gives the same state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// A new organization and its first key.
+    CreateOrg(CreateOrg),
+    /// Another key.
+    CreateKey(CreateKey),
+    /// A new key for an old one, which ends after a grace time.
+    RotateKey(RotateKey),
+    /// When keys were last used.
+    NoteKeysUsed(NoteKeysUsed),
+    /// An endpoint made or changed.
+    PutEndpoint(PutEndpoint),
+    /// An endpoint ended.
+    DeleteEndpoint(DeleteEndpoint),
+    /// A producer's event. Boxed: the most frequent command, and the largest.
+    SubmitEvent(Box<SubmitEvent>),
+    /// A consumer confirmed an event.
+    AckEvent(AckEvent),
+    /// Which endpoints an event goes to.
+    RouteEvent(RouteEvent),
+    /// Finding out where an event goes crashed.
+    NoteRouteCrash(NoteRouteCrash),
+    /// What an attempt brought, and what becomes of the delivery.
+    SettleAttempt(Box<SettleAttempt>),
+    /// Deliveries to an endpoint that is no more.
+    CancelDeliveries(CancelDeliveries),
+    /// Dedup ids whose window has passed.
+    ExpireDedup(ExpireDedup),
+}
+
+/// See [`Command::CreateOrg`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CreateOrg {
+    /// The organization; its number is the next free one.
+    pub org: Org,
+    /// Its first key.
+    pub key: Key,
+}
+
+/// See [`Command::CreateKey`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CreateKey {
+    /// Whose.
+    pub org: OrgNo,
+    /// The key.
+    pub key: Key,
+}
+
+/// See [`Command::RotateKey`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RotateKey {
+    /// Whose.
+    pub org: OrgNo,
+    /// The key that ends.
+    pub old: KeyId,
+    /// When it ends (or earlier, if it had an earlier end).
+    pub old_ends_at: Timestamp,
+    /// The key that takes its place.
+    pub new: Key,
+}
+
+/// See [`Command::NoteKeysUsed`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NoteKeysUsed {
+    /// Key and moment.
+    pub used: Vec<(KeyId, Timestamp)>,
+}
+
+/// See [`Command::PutEndpoint`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PutEndpoint {
+    /// Whose.
+    pub org: OrgNo,
+    /// The endpoint as it is from now on.
+    pub endpoint: Endpoint,
+}
+
+/// See [`Command::DeleteEndpoint`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeleteEndpoint {
+    /// Whose.
+    pub org: OrgNo,
+    /// Which.
+    pub endpoint: EndpointId,
+}
+
+/// See [`Command::SubmitEvent`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SubmitEvent {
+    /// Whose.
+    pub org: OrgNo,
+    /// Its id. Given by the committer, in journal order; 0 until then.
+    pub id: EventId,
+    /// When it was taken in. Given by the committer.
+    pub received_at: Timestamp,
+    /// What was posted.
+    pub event: NewEvent,
+}
+
+/// See [`Command::AckEvent`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AckEvent {
+    /// Whose.
+    pub org: OrgNo,
+    /// Which.
+    pub event: EventId,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// See [`Command::RouteEvent`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteEvent {
+    /// Whose.
+    pub org: OrgNo,
+    /// Which.
+    pub event: EventId,
+    /// Where to.
+    pub endpoints: Vec<EndpointId>,
+    /// Not before this.
+    pub due_at: Timestamp,
+}
+
+/// See [`Command::NoteRouteCrash`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NoteRouteCrash {
+    /// Whose.
+    pub org: OrgNo,
+    /// Which.
+    pub event: EventId,
+}
+
+/// See [`Command::SettleAttempt`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SettleAttempt {
+    /// Whose.
+    pub org: OrgNo,
+    /// Where to.
+    pub endpoint: EndpointId,
+    /// Which.
+    pub event: EventId,
+    /// The first attempt is 1.
+    pub number: u32,
+    /// What it brought.
+    pub outcome: AttemptOutcome,
+    /// What follows from it.
+    pub verdict: Verdict,
+    /// Journal position of the attempt before this one: the attempts of a delivery are a list through the journal.
+    pub previous: Option<u64>,
+}
+
+/// See [`Command::CancelDeliveries`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CancelDeliveries {
+    /// Whose.
+    pub org: OrgNo,
+    /// Where to.
+    pub endpoint: EndpointId,
+    /// Which, a bounded number at a time.
+    pub events: Vec<EventId>,
+}
+
+/// See [`Command::ExpireDedup`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExpireDedup {
+    /// The buckets that have something to forget, a bounded number at a time.
+    pub buckets: Vec<u16>,
+    /// Entries received before this are forgotten.
+    pub before: Timestamp,
+}

@@ -1,0 +1,111 @@
+//! A delivery: one event on its way to one endpoint, attempt by attempt.
+
+use serde::{Deserialize, Serialize};
+
+use super::time::Timestamp;
+
+/// How much of a receiver's answer is kept, in bytes.
+pub const KEPT_BODY_BYTES_MAX: usize = 4 << 10;
+
+/// Why an attempt failed; the word is part of the contract.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorCode {
+    /// No complete answer in time.
+    Timeout,
+    /// No connection.
+    Connect,
+    /// No secure connection.
+    Tls,
+    /// The name has no address.
+    Dns,
+    /// The address must not be reached from here.
+    EgressBlocked,
+    /// An answer that is not 2xx.
+    HttpStatus,
+    /// A 3xx answer; redirects are never followed.
+    Redirect,
+    /// Not HTTP, or broken off.
+    Protocol,
+    /// The endpoint is gone, or the server stopped meanwhile.
+    Canceled,
+}
+
+impl ErrorCode {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::Timeout,
+        Self::Connect,
+        Self::Tls,
+        Self::Dns,
+        Self::EgressBlocked,
+        Self::HttpStatus,
+        Self::Redirect,
+        Self::Protocol,
+        Self::Canceled,
+    ];
+
+    /// The word for it in the API, in metrics and logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Timeout => "timeout",
+            Self::Connect => "connect",
+            Self::Tls => "tls",
+            Self::Dns => "dns",
+            Self::EgressBlocked => "egress_blocked",
+            Self::HttpStatus => "http_status",
+            Self::Redirect => "redirect",
+            Self::Protocol => "protocol",
+            Self::Canceled => "canceled",
+        }
+    }
+}
+
+/// Why an attempt failed, in one word and in a sentence.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttemptError {
+    /// The word.
+    pub code: ErrorCode,
+    /// The sentence: names the address, status or rule.
+    pub detail: String,
+}
+
+/// What one attempt brought. Data, never an `Err`: that it failed is an outcome like another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttemptOutcome {
+    /// When the request began.
+    pub started_at: Timestamp,
+    /// How long it took, to the end of the answer or to the failure.
+    pub duration_ms: u32,
+    /// The HTTP status, if there was an answer.
+    pub status: Option<u16>,
+    /// None: accepted (2xx).
+    pub error: Option<AttemptError>,
+    /// What the receiver's `Retry-After` asks for, in milliseconds from the answer.
+    pub retry_after_ms: Option<u64>,
+    /// The first 4 KiB of the answer's body, if the attempt failed.
+    pub body: Vec<u8>,
+}
+
+/// Why a delivery was given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeadReason {
+    /// The schedule has no attempt left.
+    AttemptsExhausted,
+    /// The receiver answered 410.
+    Gone,
+    /// The endpoint was deleted or disabled.
+    Canceled,
+}
+
+/// What becomes of a delivery after an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Verdict {
+    /// The endpoint accepted it.
+    Delivered,
+    /// Try again at this time.
+    RetryAt(Timestamp),
+    /// Give it up.
+    Dead(DeadReason),
+}

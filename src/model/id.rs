@@ -1,0 +1,219 @@
+//! Ids: TypeIDs at the edges (a prefix, `_`, a UUIDv7 in 26 Crockford base32 characters; TypeID spec 0.3), 128-bit
+//! numbers inside. [`IdSource`] hands them out in strictly increasing order.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+/// Characters of the base32 part.
+pub const SUFFIX_LEN: usize = 26;
+
+/// A text that is not the id it should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadId {
+    prefix: &'static str,
+}
+
+impl fmt::Display for BadId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "must be `{}_` and 26 lower-case base32 characters", self.prefix)
+    }
+}
+
+impl std::error::Error for BadId {}
+
+/// The 26 base32 characters of a 128-bit number.
+pub fn encode_base32(number: u128) -> [u8; SUFFIX_LEN] {
+    let mut text = [0; SUFFIX_LEN];
+    for (place, character) in text.iter_mut().rev().enumerate() {
+        let digit = usize::try_from((number >> (5 * place)) & 31).unwrap_or(0);
+        *character = ALPHABET.get(digit).copied().unwrap_or(b'0');
+    }
+    text
+}
+
+/// The number behind 26 base32 characters; none if there is another character, length, or more than 128 bits.
+pub fn decode_base32(text: &str) -> Option<u128> {
+    let bytes = text.as_bytes();
+    if bytes.len() != SUFFIX_LEN || *bytes.first()? > b'7' {
+        return None;
+    }
+    bytes.iter().try_fold(0u128, |number, character| {
+        let digit = ALPHABET.iter().position(|known| known == character)?;
+        Some((number << 5) | u128::try_from(digit).ok()?)
+    })
+}
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(pub u128);
+
+        impl $name {
+            /// What stands before the `_`.
+            pub const PREFIX: &'static str = $prefix;
+
+            /// Sixteen bytes that sort like the id.
+            pub fn to_bytes(self) -> [u8; 16] {
+                self.0.to_be_bytes()
+            }
+
+            /// The id from [`Self::to_bytes`].
+            pub fn from_bytes(bytes: [u8; 16]) -> Self {
+                Self(u128::from_be_bytes(bytes))
+            }
+
+            /// The milliseconds since 1970 that a UUIDv7 carries (RFC 9562, 5.7).
+            pub fn unix_ms(self) -> u64 {
+                u64::try_from(self.0 >> 80).unwrap_or(0)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                let suffix = encode_base32(self.0);
+                write!(f, concat!($prefix, "_{}"), str::from_utf8(&suffix).unwrap_or_default())
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = BadId;
+
+            fn from_str(text: &str) -> Result<Self, BadId> {
+                let suffix = text.strip_prefix(concat!($prefix, "_"));
+                suffix.and_then(decode_base32).map(Self).ok_or(BadId { prefix: $prefix })
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                if serializer.is_human_readable() { serializer.collect_str(self) } else { self.0.serialize(serializer) }
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                if deserializer.is_human_readable() {
+                    String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+                } else {
+                    u128::deserialize(deserializer).map(Self)
+                }
+            }
+        }
+    };
+}
+
+id!(
+    /// An organization.
+    OrgId, "org"
+);
+id!(
+    /// An API key; the public part of it.
+    KeyId, "key"
+);
+id!(
+    /// An event. Sorts in acceptance order.
+    EventId, "evt"
+);
+id!(
+    /// An endpoint.
+    EndpointId, "ep"
+);
+
+/// The number that stands for an organization in the rows: small, given at creation, never used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct OrgNo(pub u32);
+
+/// Hands out UUIDv7 numbers that only ever grow, whatever the clock does.
+#[derive(Debug)]
+pub struct IdSource {
+    last: u128,
+}
+
+impl IdSource {
+    /// Goes on after the largest number handed out so far (0 for none).
+    pub fn after(last: u128) -> Self {
+        Self { last }
+    }
+
+    /// The next number: a UUIDv7 of `now_ms` and `random`, or, when that would not be larger than the last one (the
+    /// same millisecond, or the clock was set back), the last one plus a random step (RFC 9562, 6.2, method 2).
+    pub fn next(&mut self, now_ms: u64, random: [u8; 10]) -> u128 {
+        let fresh = uuid::Builder::from_unix_timestamp_millis(now_ms, &random).into_uuid().as_u128();
+        self.last = if fresh > self.last { fresh } else { self.step(random) };
+        self.last
+    }
+
+    fn step(&self, random: [u8; 10]) -> u128 {
+        const VARIABLE: u128 = (1 << 62) - 1; // rand_b: what follows the variant bits
+        let [a, b, c, d, ..] = random;
+        let low = (self.last & VARIABLE) + 1 + u128::from(u32::from_be_bytes([a, b, c, d]));
+        if low <= VARIABLE {
+            return (self.last & !VARIABLE) | low;
+        }
+        // rand_b is used up: the next millisecond has room again.
+        let next_ms = u64::try_from(self.last >> 80).unwrap_or(0) + 1;
+        uuid::Builder::from_unix_timestamp_millis(next_ms, &random).into_uuid().as_u128()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_text_form_is_the_one_of_the_typeid_specification() {
+        // From the TypeID specification's valid examples.
+        let valid = [
+            (0, "00000000000000000000000000"),
+            (1, "00000000000000000000000001"),
+            (u128::MAX, "7zzzzzzzzzzzzzzzzzzzzzzzzz"),
+            (0x0188_bac7_4afa_78aa_bc3b_bd1e_ef28_d881, "01h2xcejqtf2nbrexx3vqjhp41"),
+        ];
+        for (number, text) in valid {
+            assert_eq!(encode_base32(number), text.as_bytes());
+            assert_eq!(decode_base32(text), Some(number));
+        }
+        for invalid in [
+            "",
+            "8zzzzzzzzzzzzzzzzzzzzzzzzz",
+            "0000000000000000000000000I",
+            "0000000000000000000000000",
+            "01H2XCEJQTF2NBREXX3VQJHP41",
+        ] {
+            assert_eq!(decode_base32(invalid), None, "{invalid}");
+        }
+    }
+
+    #[test]
+    fn ids_of_another_kind_are_refused() {
+        let event = EventId(1).to_string();
+        assert_eq!(event.parse(), Ok(EventId(1)));
+        assert!(event.parse::<OrgId>().is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn ids_only_grow_whatever_the_clock_does(steps in proptest::collection::vec((0u64..5_000, any::<[u8; 10]>()), 1..200)) {
+            let mut source = IdSource::after(0);
+            let mut last = 0;
+            for (now_ms, random) in steps {
+                let id = source.next(now_ms, random);
+                prop_assert!(id > last);
+                prop_assert_eq!(uuid::Uuid::from_u128(id).get_version_num(), 7);
+                last = id;
+            }
+        }
+
+        #[test]
+        fn bytes_and_text_sort_like_the_number(a: u128, b: u128) {
+            prop_assert_eq!(a.cmp(&b), EventId(a).to_bytes().cmp(&EventId(b).to_bytes()));
+            prop_assert_eq!(a.cmp(&b), EventId(a).to_string().cmp(&EventId(b).to_string()));
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! Commands as the bodies of journal frames: a kind, a version, and bytes.
+//!
+//! Version 1 of every kind is the bincode form of the structs in [`super::command`]; a producer's payload stands raw at
+//! the end of its frame, so that it is kept byte for byte and can be read without decoding. When a struct has to
+//! change, its old shape is frozen in a `mod v1` here and read for ever.
+
+use serde::{Deserialize, Serialize};
+
+use super::command::{Command, SubmitEvent};
+use super::event::{Dedup, EventType, NewEvent};
+use super::id::{EventId, OrgNo};
+use super::time::Timestamp;
+use crate::base::codec::{CodecError, decode, decode_prefix, encode_into};
+
+/// The version that is written.
+pub const VERSION: u8 = 1;
+
+/// What kind of frame a command makes. Numbers are for ever; a kind that goes leaves its number unused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+#[expect(missing_docs, reason = "each is the command of the same name")]
+pub enum Kind {
+    CreateOrg = 1,
+    CreateKey = 2,
+    RotateKey = 3,
+    NoteKeysUsed = 4,
+    PutEndpoint = 5,
+    DeleteEndpoint = 6,
+    SubmitEvent = 7,
+    AckEvent = 8,
+    RouteEvent = 9,
+    NoteRouteCrash = 10,
+    SettleAttempt = 11,
+    CancelDeliveries = 12,
+    ExpireDedup = 13,
+}
+
+impl Kind {
+    const ALL: [Self; 13] = [
+        Self::CreateOrg,
+        Self::CreateKey,
+        Self::RotateKey,
+        Self::NoteKeysUsed,
+        Self::PutEndpoint,
+        Self::DeleteEndpoint,
+        Self::SubmitEvent,
+        Self::AckEvent,
+        Self::RouteEvent,
+        Self::NoteRouteCrash,
+        Self::SettleAttempt,
+        Self::CancelDeliveries,
+        Self::ExpireDedup,
+    ];
+}
+
+/// A frame that holds no command this version knows.
+#[derive(Debug)]
+pub enum UnknownFrame {
+    /// A kind or version of a newer triggerd.
+    Newer {
+        /// Its kind.
+        kind: u8,
+        /// Its version.
+        version: u8,
+    },
+    /// A known kind whose bytes are not what they should be.
+    Malformed(CodecError),
+}
+
+impl std::fmt::Display for UnknownFrame {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Newer { kind, version } => {
+                write!(f, "a record of kind {kind} version {version}, written by a newer version of triggerd")
+            }
+            Self::Malformed(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for UnknownFrame {}
+
+/// The kind of the command's frame.
+pub fn kind(command: &Command) -> Kind {
+    match command {
+        Command::CreateOrg(_) => Kind::CreateOrg,
+        Command::CreateKey(_) => Kind::CreateKey,
+        Command::RotateKey(_) => Kind::RotateKey,
+        Command::NoteKeysUsed(_) => Kind::NoteKeysUsed,
+        Command::PutEndpoint(_) => Kind::PutEndpoint,
+        Command::DeleteEndpoint(_) => Kind::DeleteEndpoint,
+        Command::SubmitEvent(_) => Kind::SubmitEvent,
+        Command::AckEvent(_) => Kind::AckEvent,
+        Command::RouteEvent(_) => Kind::RouteEvent,
+        Command::NoteRouteCrash(_) => Kind::NoteRouteCrash,
+        Command::SettleAttempt(_) => Kind::SettleAttempt,
+        Command::CancelDeliveries(_) => Kind::CancelDeliveries,
+        Command::ExpireDedup(_) => Kind::ExpireDedup,
+    }
+}
+
+/// Appends the command's frame body to `out`.
+///
+/// # Errors
+/// When it is over the record limit.
+pub fn write_body(command: &Command, out: &mut Vec<u8>) -> Result<(), CodecError> {
+    match command {
+        Command::CreateOrg(body) => encode_into(body, out),
+        Command::CreateKey(body) => encode_into(body, out),
+        Command::RotateKey(body) => encode_into(body, out),
+        Command::NoteKeysUsed(body) => encode_into(body, out),
+        Command::PutEndpoint(body) => encode_into(body, out),
+        Command::DeleteEndpoint(body) => encode_into(body, out),
+        Command::SubmitEvent(body) => {
+            encode_into(&EventHead::of(body), out)?;
+            out.extend_from_slice(&body.event.payload);
+            Ok(())
+        }
+        Command::AckEvent(body) => encode_into(body, out),
+        Command::RouteEvent(body) => encode_into(body, out),
+        Command::NoteRouteCrash(body) => encode_into(body, out),
+        Command::SettleAttempt(body) => encode_into(body, out),
+        Command::CancelDeliveries(body) => encode_into(body, out),
+        Command::ExpireDedup(body) => encode_into(body, out),
+    }
+}
+
+/// The command of a frame.
+///
+/// # Errors
+/// When the frame is of a newer version or malformed.
+pub fn read_body(kind: u8, version: u8, body: &[u8]) -> Result<Command, UnknownFrame> {
+    let known = Kind::ALL.into_iter().find(|known| *known as u8 == kind);
+    let (Some(known), VERSION) = (known, version) else {
+        return Err(UnknownFrame::Newer { kind, version });
+    };
+    let command = match known {
+        Kind::CreateOrg => decode(body).map(Command::CreateOrg),
+        Kind::CreateKey => decode(body).map(Command::CreateKey),
+        Kind::RotateKey => decode(body).map(Command::RotateKey),
+        Kind::NoteKeysUsed => decode(body).map(Command::NoteKeysUsed),
+        Kind::PutEndpoint => decode(body).map(Command::PutEndpoint),
+        Kind::DeleteEndpoint => decode(body).map(Command::DeleteEndpoint),
+        Kind::SubmitEvent => read_event(body).map(|event| Command::SubmitEvent(Box::new(event))),
+        Kind::AckEvent => decode(body).map(Command::AckEvent),
+        Kind::RouteEvent => decode(body).map(Command::RouteEvent),
+        Kind::NoteRouteCrash => decode(body).map(Command::NoteRouteCrash),
+        Kind::SettleAttempt => decode(body).map(Command::SettleAttempt),
+        Kind::CancelDeliveries => decode(body).map(Command::CancelDeliveries),
+        Kind::ExpireDedup => decode(body).map(Command::ExpireDedup),
+    };
+    command.map_err(UnknownFrame::Malformed)
+}
+
+/// What stands before the payload in an event's frame.
+#[derive(Serialize, Deserialize)]
+struct EventHead {
+    org: OrgNo,
+    id: EventId,
+    received_at: Timestamp,
+    event_type: EventType,
+    dedup: Option<Dedup>,
+    labels: Vec<(String, String)>,
+    occurred_at: Option<Timestamp>,
+    deliver_after: Option<Timestamp>,
+}
+
+/// The same, borrowed, for writing: the field order is the format.
+#[derive(Serialize)]
+struct EventHeadRef<'a> {
+    org: OrgNo,
+    id: EventId,
+    received_at: Timestamp,
+    event_type: &'a EventType,
+    dedup: Option<&'a Dedup>,
+    labels: &'a [(String, String)],
+    occurred_at: Option<Timestamp>,
+    deliver_after: Option<Timestamp>,
+}
+
+impl EventHead {
+    fn of(command: &SubmitEvent) -> EventHeadRef<'_> {
+        EventHeadRef {
+            org: command.org,
+            id: command.id,
+            received_at: command.received_at,
+            event_type: &command.event.event_type,
+            dedup: command.event.dedup.as_ref(),
+            labels: &command.event.labels,
+            occurred_at: command.event.occurred_at,
+            deliver_after: command.event.deliver_after,
+        }
+    }
+}
+
+fn read_event(body: &[u8]) -> Result<SubmitEvent, CodecError> {
+    let (head, head_len): (EventHead, usize) = decode_prefix(body)?;
+    let event = NewEvent {
+        event_type: head.event_type,
+        dedup: head.dedup,
+        labels: head.labels,
+        occurred_at: head.occurred_at,
+        deliver_after: head.deliver_after,
+        payload: body.get(head_len..).unwrap_or_default().into(),
+    };
+    Ok(SubmitEvent { org: head.org, id: head.id, received_at: head.received_at, event })
+}
+
+#[cfg(test)]
+#[path = "journal_codec_tests.rs"]
+mod tests;

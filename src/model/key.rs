@@ -1,0 +1,265 @@
+//! API keys: the text a caller sends, what is kept of it, and what it allows.
+//!
+//! `trg_<live|test>_<26 characters of key id>_<43 characters of secret><6 characters of CRC32>`. The id finds the record
+//! without hashing anything, the CRC refuses typos and guesses for the price of a checksum, and only then is the secret
+//! compared with its argon2id hash.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use super::id::{KeyId, SUFFIX_LEN, decode_base32, encode_base32};
+use super::time::Timestamp;
+
+const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+/// 43 base62 characters hold 256 bits.
+const SECRET_LEN: usize = 43;
+const CRC_LEN: usize = 6;
+const MODE_LIVE: &str = "trg_live_";
+const MODE_TEST: &str = "trg_test_";
+
+/// One thing a key may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u16)]
+pub enum Scope {
+    /// Post events.
+    EventsWrite = 1,
+    /// Read the inbox.
+    InboxRead = 2,
+    /// Acknowledge.
+    InboxWrite = 4,
+    /// See endpoints.
+    EndpointsRead = 8,
+    /// Set and delete endpoints.
+    EndpointsWrite = 16,
+    /// See the organization's keys.
+    KeysRead = 32,
+    /// Make, rotate and end keys.
+    KeysWrite = 64,
+}
+
+impl Scope {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::EventsWrite,
+        Self::InboxRead,
+        Self::InboxWrite,
+        Self::EndpointsRead,
+        Self::EndpointsWrite,
+        Self::KeysRead,
+        Self::KeysWrite,
+    ];
+
+    /// The word for it in the API.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::EventsWrite => "events:write",
+            Self::InboxRead => "inbox:read",
+            Self::InboxWrite => "inbox:write",
+            Self::EndpointsRead => "endpoints:read",
+            Self::EndpointsWrite => "endpoints:write",
+            Self::KeysRead => "keys:read",
+            Self::KeysWrite => "keys:write",
+        }
+    }
+}
+
+impl FromStr for Scope {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::ALL.into_iter().find(|scope| scope.name() == text).ok_or_else(|| {
+            let known: Vec<_> = Self::ALL.iter().map(|scope| scope.name()).collect();
+            format!("must be one of {}", known.join(", "))
+        })
+    }
+}
+
+/// A set of scopes, a bit each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scopes(u16);
+
+impl Scopes {
+    /// Everything there is.
+    pub fn all() -> Self {
+        Scope::ALL.into_iter().collect()
+    }
+
+    /// Whether the scope is among them.
+    pub fn allows(self, scope: Scope) -> bool {
+        self.0 & scope as u16 != 0
+    }
+
+    /// Whether all of `other` are among them.
+    pub fn covers(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// The words, in a fixed order.
+    pub fn names(self) -> Vec<&'static str> {
+        Scope::ALL.into_iter().filter(|scope| self.allows(*scope)).map(Scope::name).collect()
+    }
+}
+
+impl FromIterator<Scope> for Scopes {
+    fn from_iter<I: IntoIterator<Item = Scope>>(scopes: I) -> Self {
+        Self(scopes.into_iter().fold(0, |bits, scope| bits | scope as u16))
+    }
+}
+
+/// What is kept of a key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Key {
+    /// Its public id.
+    pub id: KeyId,
+    /// What people call it.
+    pub name: String,
+    /// argon2id hash of the whole key text, as a PHC string.
+    pub hash: String,
+    /// What it may do.
+    pub scopes: Scopes,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// Not valid from this moment on; also how a rotated or revoked key ends.
+    pub expires_at: Option<Timestamp>,
+}
+
+impl Key {
+    /// Whether it opens anything at this moment.
+    pub fn is_valid(&self, now: Timestamp) -> bool {
+        self.expires_at.is_none_or(|end| now < end)
+    }
+
+    /// What people see of the key text: everything before the secret.
+    pub fn prefix(&self) -> String {
+        let id = encode_base32(self.id.0);
+        format!("{MODE_LIVE}{}", str::from_utf8(&id).unwrap_or_default())
+    }
+}
+
+/// The text of a key, in clear. Wiped from memory when dropped; never printed.
+pub struct KeyText {
+    text: Zeroizing<String>,
+    id: KeyId,
+}
+
+impl fmt::Debug for KeyText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KeyText({}, …)", self.id)
+    }
+}
+
+impl KeyText {
+    /// A new key text for this id; `random` gives bytes nobody can guess, as many as are asked of it.
+    pub fn generate(id: KeyId, mut random: impl FnMut() -> u8) -> Self {
+        let suffix = encode_base32(id.0);
+        let mut text = Zeroizing::new(String::with_capacity(128));
+        text.push_str(MODE_LIVE);
+        text.push_str(str::from_utf8(&suffix).unwrap_or_default());
+        text.push('_');
+        let secret_end = text.len() + SECRET_LEN;
+        while text.len() < secret_end {
+            // 248 is the largest multiple of 62 in a byte: above it, some characters would come more often.
+            let byte = random();
+            if byte < 248 {
+                text.push(base62_digit(u32::from(byte) % 62));
+            }
+        }
+        let crc = crc_characters(&text);
+        text.push_str(&crc);
+        Self { text, id }
+    }
+
+    /// The text itself, to be shown once or compared.
+    pub fn reveal(&self) -> &str {
+        &self.text
+    }
+
+    /// Which record it claims to belong to.
+    pub fn id(&self) -> KeyId {
+        self.id
+    }
+}
+
+/// A text that cannot be a key: wrong shape or checksum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotAKey;
+
+impl FromStr for KeyText {
+    type Err = NotAKey;
+
+    fn from_str(text: &str) -> Result<Self, NotAKey> {
+        let rest = text.strip_prefix(MODE_LIVE).or_else(|| text.strip_prefix(MODE_TEST)).ok_or(NotAKey)?;
+        let (id, secret) = rest.split_at_checked(SUFFIX_LEN).ok_or(NotAKey)?;
+        let id = KeyId(decode_base32(id).ok_or(NotAKey)?);
+        let secret = secret.strip_prefix('_').ok_or(NotAKey)?;
+        let sound = secret.len() == SECRET_LEN + CRC_LEN && secret.bytes().all(|c| c.is_ascii_alphanumeric());
+        let (body, crc) = text.split_at_checked(text.len().saturating_sub(CRC_LEN)).ok_or(NotAKey)?;
+        if sound && crc_characters(body) == crc {
+            Ok(Self { text: Zeroizing::new(text.to_owned()), id })
+        } else {
+            Err(NotAKey)
+        }
+    }
+}
+
+fn base62_digit(digit: u32) -> char {
+    let place = usize::try_from(digit).unwrap_or(0);
+    char::from(BASE62.get(place).copied().unwrap_or(b'0'))
+}
+
+/// CRC32 (IEEE) of the text as six base62 characters, most significant first.
+fn crc_characters(text: &str) -> String {
+    let crc = crc32fast::hash(text.as_bytes());
+    (0..6).rev().map(|place| base62_digit(crc / 62u32.pow(place) % 62)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key() -> KeyText {
+        let mut next = 0u8;
+        KeyText::generate(KeyId(0x0188_bac7_4afa_78aa_bc3b_bd1e_ef28_d881), || {
+            next = next.wrapping_add(37);
+            next
+        })
+    }
+
+    #[test]
+    fn a_key_reads_back_as_it_was_made() {
+        let key = key();
+        let text = key.reveal();
+        assert_eq!(text.len(), 9 + 26 + 1 + 43 + 6);
+        assert!(text.starts_with("trg_live_01h2xcejqtf2nbrexx3vqjhp41_"), "{text}");
+        let read: KeyText = text.parse().unwrap();
+        assert_eq!(read.id(), key.id());
+        assert_eq!(format!("{read:?}"), "KeyText(key_01h2xcejqtf2nbrexx3vqjhp41, …)", "never printed");
+    }
+
+    #[test]
+    fn every_changed_or_missing_character_is_refused_without_hashing() {
+        let key = key();
+        let text = key.reveal();
+        for place in 0..text.len() {
+            let mut changed = text.to_owned().into_bytes();
+            changed[place] = if changed[place] == b'a' { b'b' } else { b'a' };
+            let changed = String::from_utf8(changed).unwrap();
+            assert_eq!(changed.parse::<KeyText>().err(), Some(NotAKey), "{changed}");
+            assert!(text[..place].parse::<KeyText>().is_err());
+        }
+        for odd in ["", "trg_live_", "trg_live_ä", &"ä".repeat(50), &format!("{text}a")] {
+            assert!(odd.parse::<KeyText>().is_err(), "{odd}");
+        }
+    }
+
+    #[test]
+    fn scopes_cover_what_they_hold() {
+        let few: Scopes = [Scope::EventsWrite, Scope::InboxRead].into_iter().collect();
+        assert!(Scopes::all().covers(few) && !few.covers(Scopes::all()));
+        assert!(few.allows(Scope::InboxRead) && !few.allows(Scope::KeysWrite));
+        assert_eq!(few.names(), ["events:write", "inbox:read"]);
+    }
+}
