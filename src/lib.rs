@@ -1,4 +1,6 @@
 //! triggerd: the event appliance.
 
 pub mod base;
+pub mod config;
+pub mod logging;
 pub mod model;
