@@ -1,0 +1,5 @@
+//! The integration tests: one binary, one module for each part of the promise.
+
+// `cfg(test)` is always true here; it tells clippy that helpers are tests too.
+#[cfg(test)]
+mod tidy;

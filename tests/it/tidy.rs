@@ -1,0 +1,449 @@
+//! The rules of the house as tests over the source text: which room may use which, who alone may import what, how long
+//! a file may be, and that the codemap in `src/lib.rs` is true. Rules are the tables at the top; each check is a function
+//! of a path and a text, and has a test with a bad text that it must find.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+/// Rooms and their floor. A room may use rooms on lower floors.
+const FLOORS: &[(&str, u8)] = &[
+    ("base", 0),
+    ("model", 1),
+    ("rules", 2),
+    ("config", 2),
+    ("logging", 2),
+    ("journal", 3),
+    ("store", 3),
+    ("commit", 4),
+    ("pipeline", 5),
+    ("delivery", 5),
+    ("http", 6),
+    ("cli", 6),
+    ("app", 7),
+    ("main", 8),
+];
+
+/// What a room may use on its own floor all the same.
+const SAME_FLOOR: &[(&str, &str)] = &[
+    // The state says up to where in the journal it goes.
+    ("store", "journal::Position"),
+    // What to log and where to is a part of the configuration.
+    ("logging", "config"),
+];
+
+/// What only some files may name.
+struct Sole {
+    /// Beginnings of paths in code.
+    needles: &'static [&'static str],
+    /// Files, or directories ending in `/`, below `src/`.
+    homes: &'static [&'static str],
+}
+
+const SOLE_IMPORTERS: &[Sole] = &[
+    Sole { needles: &["sled"], homes: &["store/"] },
+    Sole { needles: &["actix_web", "actix_rt", "actix_http", "actix_server"], homes: &["http/", "app.rs", "app/"] },
+    Sole { needles: &["reqwest"], homes: &["delivery/sender.rs", "delivery/resolver.rs", "cli/client.rs"] },
+    Sole { needles: &["bincode"], homes: &["base/codec.rs"] },
+    Sole { needles: &["prometheus"], homes: &["base/metrics.rs"] },
+    Sole { needles: &["SystemTime::now", "Timestamp::now", "Zoned::now"], homes: &["base/clock.rs"] },
+    Sole { needles: &["thread::spawn", "thread::Builder", "thread::scope"], homes: &["base/threads.rs"] },
+    Sole { needles: &["env::var", "env::set_var", "env::remove_var"], homes: &["config.rs", "config/"] },
+];
+
+/// Not in code, comments or documentation outside of tests.
+const UNFINISHED: &[&str] = &["TODO", "FIXME", "XXX"];
+/// Not in code outside of tests.
+const PANICS: &[&str] = &[".unwrap()"];
+
+const FILE_LINES_MAX: usize = 500;
+const MAIN_LINES_MAX: usize = 60;
+
+#[test]
+fn rooms_use_only_rooms_below_them() {
+    assert_none(&check_all(upward_uses));
+}
+
+#[test]
+fn what_has_one_importer_is_named_nowhere_else() {
+    assert_none(&check_all(foreign_imports));
+}
+
+#[test]
+fn nothing_is_left_unfinished_or_unwrapped() {
+    assert_none(&check_all(unfinished));
+}
+
+#[test]
+fn files_are_short() {
+    assert_none(&check_all(too_long));
+}
+
+#[test]
+fn the_codemap_names_every_file_and_no_other() {
+    let files = sources();
+    let lib = files.iter().find(|(path, _)| path == "lib.rs").map(|(_, text)| text.as_str());
+    let paths: Vec<_> = files.iter().map(|(path, _)| path.as_str()).collect();
+    assert_none(&codemap_faults(lib.expect("src/lib.rs is there"), &paths));
+}
+
+fn check_all(check: fn(&str, &str) -> Vec<String>) -> Vec<String> {
+    sources().iter().filter(|(path, _)| !is_test_file(path)).flat_map(|(path, text)| check(path, text)).collect()
+}
+
+fn assert_none(faults: &[String]) {
+    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+}
+
+/// Every Rust file below `src/` by its path from there, and its text.
+fn sources() -> Vec<(String, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut found = Vec::new();
+    let mut directories = vec![root.clone()];
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(&directory).expect("src can be read") {
+            let path = entry.expect("src can be read").path();
+            if path.is_dir() {
+                directories.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let name = path.strip_prefix(&root).expect("it is below src").to_string_lossy().into_owned();
+                found.push((name, fs::read_to_string(&path).expect("a source file is UTF-8")));
+            }
+        }
+    }
+    found.sort();
+    assert!(found.len() > 5, "the sources were not found in {}", root.display());
+    found
+}
+
+fn is_test_file(path: &str) -> bool {
+    path.ends_with("_tests.rs") || path == "tests.rs" || path.ends_with("/tests.rs")
+}
+
+// ---- checks -------------------------------------------------------------------------------------------------------
+
+fn upward_uses(path: &str, text: &str) -> Vec<String> {
+    let Some(room) = room_of(path) else { return vec![] };
+    let Some(floor) = floor_of(room) else { return vec![format!("{path}: room {room} has no floor in this test")] };
+    let used = crate_paths(path, &code_of(text));
+    let forbidden = used.into_iter().filter(|used| {
+        let Some(used_room) = used.split("::").next() else { return false };
+        let same_floor = SAME_FLOOR.iter().any(|(from, to)| {
+            *from == room && used.strip_prefix(to).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+        });
+        // What is no room is a macro or an item of the crate's root.
+        floor_of(used_room).is_some_and(|below| used_room != room && below >= floor && !same_floor)
+    });
+    forbidden.map(|used| format!("{path}: {room} must not use crate::{used}")).collect()
+}
+
+fn foreign_imports(path: &str, text: &str) -> Vec<String> {
+    let code = code_of(text);
+    let mut faults = Vec::new();
+    for Sole { needles, homes } in SOLE_IMPORTERS {
+        let at_home = homes.iter().any(|home| path == *home || home.ends_with('/') && path.starts_with(home));
+        for needle in needles.iter().filter(|needle| !at_home && names(&code, needle)) {
+            faults.push(format!("{path}: only {} may name {needle}", homes.join(", ")));
+        }
+    }
+    faults
+}
+
+fn unfinished(path: &str, text: &str) -> Vec<String> {
+    let prose = without_tests(text, text);
+    let code = code_of(text);
+    let words = UNFINISHED.iter().filter(|word| has_word(&prose, word));
+    let panics = PANICS.iter().filter(|panic| code.contains(**panic));
+    words.chain(panics).map(|found| format!("{path}: {found}")).collect()
+}
+
+fn too_long(path: &str, text: &str) -> Vec<String> {
+    let most = if path == "main.rs" { MAIN_LINES_MAX } else { FILE_LINES_MAX };
+    let blank = blanked(text);
+    let of_tests: usize = test_items(&blank).iter().map(|(from, to)| text[*from..*to].lines().count()).sum();
+    let lines = text.lines().count() - of_tests;
+    if lines > most { vec![format!("{path}: {lines} lines without its tests, at most {most}")] } else { vec![] }
+}
+
+/// The codemap is the lines of the form ``//! - `room/file.rs`: what it is``.
+fn codemap_faults(lib: &str, paths: &[&str]) -> Vec<String> {
+    let mapped = lib.lines().filter_map(|line| line.strip_prefix("//! - `")?.split_once("`: "));
+    let mapped: BTreeSet<_> =
+        mapped.filter(|(path, what)| !path.is_empty() && !what.is_empty()).map(|it| it.0).collect();
+    let there: BTreeSet<_> = paths.iter().copied().filter(|path| !is_test_file(path) && *path != "lib.rs").collect();
+    let missing = there.difference(&mapped).map(|path| format!("the codemap in src/lib.rs lacks {path}"));
+    let stale =
+        mapped.difference(&there).map(|path| format!("the codemap in src/lib.rs names {path}, which is not there"));
+    missing.chain(stale).collect()
+}
+
+// ---- reading source text ------------------------------------------------------------------------------------------
+
+/// `http/inbox.rs` → `http`, `app.rs` → `app`; the crate's root is no room.
+fn room_of(path: &str) -> Option<&str> {
+    let room = path.split('/').next()?;
+    let room = room.strip_suffix(".rs").unwrap_or(room);
+    (room != "lib").then_some(room)
+}
+
+fn floor_of(room: &str) -> Option<u8> {
+    FLOORS.iter().find(|(name, _)| *name == room).map(|(_, floor)| *floor)
+}
+
+/// Paths that code names from the crate's root, by `crate::`, from the binary by `triggerd::`, or by enough `super::`.
+fn crate_paths(path: &str, code: &str) -> Vec<String> {
+    let depth = path.matches('/').count() + usize::from(!path.ends_with("mod.rs"));
+    let roots = ["crate::".to_owned(), "triggerd::".to_owned(), "super::".repeat(depth)];
+    let mut found = Vec::new();
+    for root in roots {
+        for (at, _) in code.match_indices(&root) {
+            let before = code[..at].chars().next_back();
+            if !before.is_some_and(|c| is_identifier(c) || c == ':') {
+                expand("", &code[at + root.len()..], &mut found);
+            }
+        }
+    }
+    found
+}
+
+/// Expands a use tree such as `a::{b, c::d}` to `a::b`, `a::c::d`; gives how many bytes of the text it took.
+fn expand(prefix: &str, text: &str, found: &mut Vec<String>) -> usize {
+    let start = text.len() - text.trim_start().len();
+    let rest = &text[start..];
+    if rest.starts_with('{') {
+        let mut at = start + 1;
+        while let Some(next) = text[at..].find(|c: char| !c.is_whitespace() && c != ',').map(|skip| at + skip) {
+            if text[next..].starts_with('}') {
+                return next + 1;
+            }
+            let used = expand(prefix, &text[next..], found);
+            // `as name` and the like: on to the next comma or brace.
+            let ends = text[next + used..].find([',', '}']).unwrap_or(text.len() - next - used);
+            at = next + used + ends;
+        }
+        return text.len();
+    }
+    let length = rest.find(|c: char| !is_identifier(c) && c != '*').unwrap_or(rest.len());
+    let name = &rest[..length];
+    let joined = if prefix.is_empty() { name.to_owned() } else { format!("{prefix}::{name}") };
+    if let Some(below) = rest[length..].strip_prefix("::") {
+        return start + length + 2 + expand(&joined, below, found);
+    }
+    found.push(joined);
+    start + length
+}
+
+/// Whether code names this path: as a whole word at its beginning, and going on with `::` or ending there.
+fn names(code: &str, needle: &str) -> bool {
+    code.match_indices(needle).any(|(at, _)| {
+        let before = code[..at].chars().next_back();
+        let after = &code[at + needle.len()..];
+        let is_path = needle.contains("::");
+        let in_use = code[..at].trim_end().ends_with("use") || after.starts_with("::");
+        // `env::var` also stands for `env::vars_os`; a crate's name must end where it ends.
+        let ends = is_path || !after.starts_with(is_identifier);
+        let qualified = !is_path && before == Some(':') && !code[..at].ends_with("{::") && !code[..at].ends_with(" ::");
+        !before.is_some_and(is_identifier) && !qualified && ends && (is_path || in_use)
+    })
+}
+
+fn has_word(text: &str, word: &str) -> bool {
+    text.match_indices(word).any(|(at, _)| {
+        let before = text[..at].chars().next_back();
+        !before.is_some_and(is_identifier) && !text[at + word.len()..].starts_with(is_identifier)
+    })
+}
+
+fn is_identifier(c: char) -> bool {
+    c.is_alphanumeric() || c == '_'
+}
+
+/// Code alone: comments, texts and test items are blank.
+fn code_of(text: &str) -> String {
+    let blank = blanked(text);
+    without_tests(&blank, text)
+}
+
+/// `text` (or its blanked form) without the test items of `original`.
+fn without_tests(text: &str, original: &str) -> String {
+    let mut kept = String::with_capacity(text.len());
+    let mut from = 0;
+    for (start, end) in test_items(&blanked(original)) {
+        kept.push_str(&text[from..start]);
+        from = end;
+    }
+    kept + &text[from..]
+}
+
+/// Where items under `#[cfg(test)]` begin and end, in blanked text.
+fn test_items(code: &str) -> Vec<(usize, usize)> {
+    let mut items: Vec<(usize, usize)> = Vec::new();
+    for (start, attribute) in code.match_indices("#[cfg(test)]") {
+        if items.last().is_some_and(|(_, end)| start < *end) {
+            continue;
+        }
+        let mut depth = 0_usize;
+        let end = code[start + attribute.len()..].char_indices().find_map(|(at, c)| {
+            match c {
+                '{' => depth += 1,
+                '}' => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+            (depth == 0 && (c == ';' || c == '}')).then_some(start + attribute.len() + at + 1)
+        });
+        items.push((start, end.unwrap_or(code.len())));
+    }
+    items
+}
+
+/// The text with comments and the insides of texts and characters overwritten by spaces: same length, same lines.
+fn blanked(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        let length = literal_length(rest, out.chars().next_back()).unwrap_or(0);
+        if length == 0 {
+            out.push(c);
+            rest = &rest[c.len_utf8()..];
+        } else {
+            out.extend(rest[..length].bytes().map(|byte| if byte == b'\n' { '\n' } else { ' ' }));
+            rest = &rest[length..];
+        }
+    }
+    out
+}
+
+/// How long the comment, text or character is that begins here, if one does.
+fn literal_length(rest: &str, before: Option<char>) -> Option<usize> {
+    let upto = |end: &str, from: usize| rest[from..].find(end).map_or(rest.len(), |at| from + at + end.len());
+    if rest.starts_with("//") {
+        return Some(rest.find('\n').unwrap_or(rest.len()));
+    }
+    if rest.starts_with("/*") {
+        return Some(upto("*/", 2));
+    }
+    if rest.starts_with('"') {
+        return Some(quoted_length(rest, '"'));
+    }
+    if rest.starts_with('\'') {
+        let mut chars = rest.chars().skip(1);
+        let (first, second) = (chars.next(), chars.next());
+        // Else it is a lifetime.
+        return (first == Some('\\') || second == Some('\'')).then(|| quoted_length(rest, '\''));
+    }
+    let hashes = rest.strip_prefix('r')?.chars().take_while(|c| *c == '#').count();
+    let raw = rest[1 + hashes..].starts_with('"') && !before.is_some_and(|c| is_identifier(c) && c != 'b');
+    raw.then(|| upto(&format!("\"{}", "#".repeat(hashes)), hashes + 2))
+}
+
+fn quoted_length(rest: &str, quote: char) -> usize {
+    let mut escaped = false;
+    let end = rest.char_indices().skip(1).find(|(_, c)| {
+        let ends = *c == quote && !escaped;
+        escaped = *c == '\\' && !escaped;
+        ends
+    });
+    end.map_or(rest.len(), |(at, c)| at + c.len_utf8())
+}
+
+// ---- every check finds what it is for -----------------------------------------------------------------------------
+
+#[test]
+fn a_use_of_a_room_above_is_found_however_it_is_written() {
+    for (path, text) in [
+        ("base/clock.rs", "use crate::model::id::OrgId;"),
+        ("rules/retry.rs", "fn f() { crate::store::open(); }"),
+        ("rules/retry.rs", "use crate::config::Delivery;"),
+        ("store/apply/events.rs", "use crate::{base::codec, journal::{Position, Writer as W}};"),
+        ("store/query.rs", "use crate::journal::Positions;"),
+        ("pipeline/worker.rs", "use crate::delivery::Scheduler;"),
+        ("delivery/sender.rs", "use super::super::http::wire;"),
+        ("delivery/mod.rs", "use super::http::wire;"),
+        ("http/wire.rs", "use crate::cli;"),
+        ("app.rs", "use crate::main;"),
+        ("attic/new.rs", ""),
+    ] {
+        assert_eq!(upward_uses(path, text).len(), 1, "{path}: {text}");
+    }
+}
+
+#[test]
+fn a_use_of_a_room_below_is_fine() {
+    for (path, text) in [
+        ("store/apply/events.rs", "use crate::{base::codec, journal::Position, model::id::{OrgId, EventId}};"),
+        ("store/apply/events.rs", "use super::super::schema; use crate::store::schema;"),
+        ("logging.rs", "use crate::config::{Log, LogFormat};"),
+        (
+            "rules/retry.rs",
+            "// see crate::store\nlet text = \"crate::http\"; #[cfg(test)] mod tests { use crate::app; }",
+        ),
+        ("main.rs", "use triggerd::app; use triggerd::cli::{Command, run};"),
+        ("lib.rs", "pub mod base;"),
+    ] {
+        assert_eq!(upward_uses(path, text), Vec::<String>::new(), "{path}: {text}");
+    }
+}
+
+#[test]
+fn a_foreign_import_is_found_and_a_rightful_one_is_not() {
+    for (path, text, faults) in [
+        ("http/inbox.rs", "use sled::Tree;", 1),
+        ("http/inbox.rs", "use sled;", 1),
+        ("http/inbox.rs", "fn f(db: &sled::Db) {}", 1),
+        ("store/table.rs", "use sled::Tree;", 0),
+        ("http/inbox.rs", "// sled::Tree\nlet unsettled::X = \"sled::Tree\";", 0),
+        ("store/query.rs", "use actix_web::web;", 1),
+        ("app.rs", "actix_web::rt::System::new();", 0),
+        ("delivery/scheduler.rs", "use reqwest::Client;", 1),
+        ("delivery/sender.rs", "use reqwest::Client;", 0),
+        ("model/id.rs", "bincode::serde::encode();", 1),
+        ("http/ops.rs", "use ::prometheus::Registry;", 1),
+        ("http/auth.rs", "let t = std::time::SystemTime::now();", 1),
+        ("http/auth.rs", "let t = jiff::Timestamp::now();", 1),
+        ("commit/mod.rs", "std::thread::Builder::new();", 1),
+        ("commit/mod.rs", "std::thread::park();", 0),
+        ("cli/serve.rs", "std::env::vars_os();", 1),
+        ("config/environment.rs", "std::env::vars_os();", 0),
+        ("cli/serve.rs", "env!(\"CARGO_PKG_VERSION\");", 0),
+        ("http/inbox.rs", "fn f() {} #[cfg(test)] mod tests { use sled::Tree; }", 0),
+    ] {
+        assert_eq!(foreign_imports(path, text).len(), faults, "{path}: {text}");
+    }
+}
+
+#[test]
+fn unfinished_work_is_found_outside_of_tests() {
+    for (text, faults) in [
+        ("// TODO: later", 1),
+        ("/// FIXME", 1),
+        ("let x = y.unwrap();", 1),
+        (
+            "// never .unwrap() here\nlet x = \".unwrap()\"; let y = r#\"a \".unwrap()\"#; let z = '\"'; fn f<'a>() {}",
+            0,
+        ),
+        ("let TODOS = 1; let x = y.unwrap_or(1);", 0),
+        ("#[cfg(test)]\nmod tests { fn f() { x.unwrap(); { } } // TODO\n }\nfn g() {}", 0),
+        ("#[cfg(test)]\nmod tests;\nfn g() { x.unwrap() }", 1),
+    ] {
+        assert_eq!(unfinished("base/x.rs", text).len(), faults, "{text}");
+    }
+}
+
+#[test]
+fn a_long_file_is_found_and_its_tests_do_not_count() {
+    let long = "fn f() {}\n".repeat(FILE_LINES_MAX);
+    assert!(too_long("base/x.rs", &long).is_empty());
+    assert_eq!(too_long("base/x.rs", &format!("{long}fn g() {{}}\n")).len(), 1);
+    let tests = format!("#[cfg(test)]\nmod tests {{\n{long}}}\n");
+    assert!(too_long("base/x.rs", &format!("{long}{tests}")).is_empty());
+    assert_eq!(too_long("main.rs", &"fn f() {}\n".repeat(MAIN_LINES_MAX + 1)).len(), 1);
+}
+
+#[test]
+fn a_codemap_that_lacks_a_file_or_names_one_too_many_is_found() {
+    let lib = "//! - `base/clock.rs`: the time\n//! - `base/gone.rs`: nothing\n//! - `base/bare.rs`\n";
+    let faults = codemap_faults(lib, &["base/clock.rs", "base/new.rs", "base/new_tests.rs", "base/tests.rs", "lib.rs"]);
+    assert_eq!(faults.len(), 2, "{faults:?}");
+    assert!(faults[0].contains("base/new.rs") && faults[1].contains("base/gone.rs"), "{faults:?}");
+    assert!(codemap_faults("//! - `a.rs`: a", &["a.rs"]).is_empty());
+}
