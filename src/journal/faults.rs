@@ -9,6 +9,7 @@
 //!
 //! For tests, here and in `tests/`; the server never makes one.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io;
@@ -140,7 +141,7 @@ impl FaultyFiles {
     fn before_change(&self, file: &File) -> io::Result<()> {
         let facts = file.metadata()?;
         let mut state = self.state();
-        if let std::collections::btree_map::Entry::Vacant(entry) = state.synced.entry(facts.ino()) {
+        if let Entry::Vacant(entry) = state.synced.entry(facts.ino()) {
             let mut content = vec![0; usize::try_from(facts.len()).unwrap_or(0)];
             file.read_exact_at(&mut content, 0)?;
             entry.insert(content);
@@ -198,8 +199,11 @@ impl Files for FaultyFiles {
         self.check()?;
         let file = OsFiles.create_new(path)?;
         self.opened(path, &file)?;
-        self.before_change(&file)?;
-        self.state().unsynced_names.insert(path.to_path_buf());
+        let mut state = self.state();
+        // Not by `before_change`: the inode may be that of a file removed before.
+        state.synced.insert(file.metadata()?.ino(), Vec::new());
+        state.unsynced_names.insert(path.to_path_buf());
+        drop(state);
         Ok(file)
     }
 
