@@ -143,3 +143,21 @@ fn a_half_made_segment_is_taken_away_when_there_is_no_space() {
     assert!(report.no_space, "{report:?}");
     assert!(segment_files(dir.path()).is_empty());
 }
+
+#[test]
+fn what_a_start_shows_survives_a_power_cut() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = Arc::new(FaultyFiles::new());
+    let (mut writer, _, _) = open_faulty(dir.path(), &files).unwrap();
+    let mut written = append(&mut writer, &[body(1, 10)]).unwrap();
+    // Written but not synced: the process is killed in between.
+    files.fail_at(2, Fault::Io);
+    assert!(append(&mut writer, &[body(2, 10)]).is_err());
+    written.push((writer.end(), body(2, 10)));
+    drop(writer);
+    let (_, reader, _) = open_faulty(dir.path(), &files).unwrap();
+    assert_eq!(all(&reader).unwrap(), written);
+    files.cut_power(Unsynced::Lost).unwrap();
+    let (_, reader, _) = open_small(dir.path()).unwrap();
+    assert_eq!(all(&reader).unwrap(), written);
+}

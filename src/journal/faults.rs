@@ -98,7 +98,8 @@ impl FaultyFiles {
     pub fn cut_power(&self, unsynced: Unsynced) -> io::Result<()> {
         let mut state = self.state();
         for path in std::mem::take(&mut state.unsynced_names) {
-            match fs::remove_file(&path) {
+            let gone = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            match gone {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
                 _ => {}
             }
@@ -187,7 +188,9 @@ fn mix(synced: Vec<u8>, now: &[u8], unsynced: Unsynced) -> Vec<u8> {
 impl Files for FaultyFiles {
     fn create_dir(&self, dir: &Path) -> io::Result<()> {
         self.check()?;
-        OsFiles.create_dir(dir)
+        OsFiles.create_dir(dir)?;
+        self.state().unsynced_names.insert(dir.to_path_buf());
+        Ok(())
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
