@@ -9,6 +9,7 @@
 //!
 //! For tests, here and in `tests/`; the server never makes one.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io;
@@ -97,7 +98,8 @@ impl FaultyFiles {
     pub fn cut_power(&self, unsynced: Unsynced) -> io::Result<()> {
         let mut state = self.state();
         for path in std::mem::take(&mut state.unsynced_names) {
-            match fs::remove_file(&path) {
+            let gone = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            match gone {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
                 _ => {}
             }
@@ -140,7 +142,7 @@ impl FaultyFiles {
     fn before_change(&self, file: &File) -> io::Result<()> {
         let facts = file.metadata()?;
         let mut state = self.state();
-        if let std::collections::btree_map::Entry::Vacant(entry) = state.synced.entry(facts.ino()) {
+        if let Entry::Vacant(entry) = state.synced.entry(facts.ino()) {
             let mut content = vec![0; usize::try_from(facts.len()).unwrap_or(0)];
             file.read_exact_at(&mut content, 0)?;
             entry.insert(content);
@@ -186,7 +188,9 @@ fn mix(synced: Vec<u8>, now: &[u8], unsynced: Unsynced) -> Vec<u8> {
 impl Files for FaultyFiles {
     fn create_dir(&self, dir: &Path) -> io::Result<()> {
         self.check()?;
-        OsFiles.create_dir(dir)
+        OsFiles.create_dir(dir)?;
+        self.state().unsynced_names.insert(dir.to_path_buf());
+        Ok(())
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
@@ -198,8 +202,11 @@ impl Files for FaultyFiles {
         self.check()?;
         let file = OsFiles.create_new(path)?;
         self.opened(path, &file)?;
-        self.before_change(&file)?;
-        self.state().unsynced_names.insert(path.to_path_buf());
+        let mut state = self.state();
+        // Not by `before_change`: the inode may be that of a file removed before.
+        state.synced.insert(file.metadata()?.ino(), Vec::new());
+        state.unsynced_names.insert(path.to_path_buf());
+        drop(state);
         Ok(file)
     }
 

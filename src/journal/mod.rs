@@ -45,6 +45,8 @@ mod segment;
 mod writer;
 
 #[cfg(test)]
+mod fault_tests;
+#[cfg(test)]
 mod tests;
 
 pub use error::{AppendError, Damage, JournalError, ReadError};
