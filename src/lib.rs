@@ -2,6 +2,9 @@
 
 pub mod base;
 pub mod commit;
+pub mod config;
 pub mod journal;
+pub mod logging;
 pub mod model;
+pub mod rules;
 pub mod store;

@@ -3,5 +3,6 @@
 pub mod clock;
 pub mod codec;
 pub mod exit_code;
+pub mod metrics;
 pub mod random;
 pub mod threads;

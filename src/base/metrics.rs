@@ -1,0 +1,404 @@
+//! Figures for Prometheus: every series of the server in one struct, each there at zero from the first scrape.
+//!
+//! Every room holds handles from here; `http` renders them. The only importer of the prometheus crate. No organization,
+//! endpoint or key is ever a label: that would be a series for each. Handles are looked up once, at the start: counting
+//! is an atomic addition. Knows nothing of the product: words of the model come in as arguments.
+
+use prometheus::core::Collector;
+use prometheus::process_collector::ProcessCollector;
+use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
+
+use std::marker::PhantomData;
+use std::time::Duration;
+
+pub use prometheus::{Gauge as FloatGauge, Histogram, IntCounter as Counter, IntGauge as Gauge};
+
+/// Upper bounds for local work on disk and in memory, in seconds: 100 µs to 10 s.
+const DISK_SECONDS: [f64; 12] = [0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 10.0];
+/// Upper bounds for requests, ours and to others, in seconds: 1 ms to 60 s (a held inbox request takes up to 30).
+const REQUEST_SECONDS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0];
+/// Upper bounds for commands in one group.
+const GROUP_COMMANDS: [f64; 11] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
+
+/// The route label of requests that no route matches.
+pub const UNMATCHED_ROUTE: &str = "unmatched";
+
+/// A closed set of label values.
+pub trait Label: Copy {
+    /// The values, in the order of [`Label::index`].
+    const NAMES: &'static [&'static str];
+    /// Which of them this is.
+    fn index(self) -> usize;
+}
+
+macro_rules! labels {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $name { $($(#[$variant_doc])* $variant,)+ }
+
+        impl Label for $name {
+            const NAMES: &'static [&'static str] = &[$($text),+];
+            fn index(self) -> usize {
+                self as usize
+            }
+        }
+    };
+}
+
+labels! {
+    /// Why an event was not accepted.
+    Rejection {
+        /// A member is missing, unknown or wrong.
+        Validation = "validation",
+        /// Not JSON.
+        Malformed = "malformed",
+        /// The `dedup_id` was used for another event.
+        Mismatch = "mismatch",
+        /// Over a size limit.
+        TooLarge = "too_large",
+        /// Not a content type that is understood.
+        UnsupportedMediaType = "unsupported_media_type",
+        /// Over the rate of the organization's tier.
+        RateLimited = "rate_limited",
+        /// The intake queue is full.
+        Overloaded = "overloaded",
+        /// The disk reserve is reached.
+        DiskFull = "disk_full",
+        /// The server is stopping.
+        ShuttingDown = "shutting_down",
+        /// No valid key, or one without the scope.
+        Unauthorized = "unauthorized",
+    }
+}
+
+labels! {
+    /// A bounded queue in memory.
+    Queue {
+        /// Commands that wait to be written.
+        Intake = "intake",
+        /// Events that wait for a worker.
+        Routing = "routing",
+        /// Deliveries that wait for their attempt.
+        Scheduler = "scheduler",
+    }
+}
+
+labels! {
+    /// What became of a delivery after an attempt.
+    DeliveryOutcome {
+        /// Accepted by the endpoint.
+        Delivered = "delivered",
+        /// To be attempted again.
+        Retried = "retried",
+        /// Given up.
+        Dead = "dead",
+    }
+}
+
+labels! {
+    /// How a key was judged.
+    KeyVerification {
+        /// Known from a check not long ago.
+        Cached = "cached",
+        /// Checked in full, and right.
+        Verified = "verified",
+        /// Wrong, unknown, revoked or expired.
+        Refused = "refused",
+        /// Not judged: too many wait.
+        Overloaded = "overloaded",
+    }
+}
+
+labels! {
+    /// The first digit of an HTTP status.
+    StatusClass {
+        /// 1xx
+        Informational = "1xx",
+        /// 2xx
+        Success = "2xx",
+        /// 3xx
+        Redirection = "3xx",
+        /// 4xx
+        ClientError = "4xx",
+        /// 5xx
+        ServerError = "5xx",
+    }
+}
+
+impl StatusClass {
+    fn of(status: u16) -> Self {
+        match status / 100 {
+            1 => Self::Informational,
+            2 => Self::Success,
+            3 => Self::Redirection,
+            4 => Self::ClientError,
+            _ => Self::ServerError,
+        }
+    }
+}
+
+/// One handle for each value of a label.
+#[derive(Debug)]
+pub struct PerLabel<L, M> {
+    handles: Vec<M>,
+    /// Counts what has no series, and is not shown; no label of type `L` comes here.
+    spare: M,
+    label: PhantomData<fn(L)>,
+}
+
+impl<L: Label, M> PerLabel<L, M> {
+    /// The handle for one value.
+    pub fn of(&self, label: L) -> &M {
+        self.handles.get(label.index()).unwrap_or(&self.spare)
+    }
+}
+
+/// Figures that could not be made or written out.
+#[derive(Debug)]
+pub struct MetricsError(prometheus::Error);
+
+impl std::fmt::Display for MetricsError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "metrics: {}", self.0)
+    }
+}
+
+impl std::error::Error for MetricsError {}
+
+impl From<prometheus::Error> for MetricsError {
+    fn from(error: prometheus::Error) -> Self {
+        Self(error)
+    }
+}
+
+/// All figures of the server.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// Events that are new and on stable storage.
+    pub events_accepted: Counter,
+    /// Events that were known by their `dedup_id`.
+    pub events_duplicate: Counter,
+    /// Events that were refused.
+    pub events_rejected: PerLabel<Rejection, Counter>,
+    /// Commands written with one sync.
+    pub commit_group_commands: Histogram,
+    /// Seconds of one sync.
+    pub commit_sync_seconds: Histogram,
+    /// Commands applied to the state.
+    pub commands_applied: Counter,
+    /// What waits in each queue.
+    pub queue_depth: PerLabel<Queue, Gauge>,
+    /// Seconds of one write-back of rows to the state on disk.
+    pub write_back_seconds: Histogram,
+    /// Rows written back.
+    pub write_back_rows: Counter,
+    /// Age in seconds of the oldest event that an endpoint still has to get; 0: none.
+    pub oldest_undelivered_age_seconds: FloatGauge,
+    /// Deliveries, by what became of them after an attempt.
+    pub deliveries: PerLabel<DeliveryOutcome, Counter>,
+    attempts_ok: Counter,
+    attempts_failed: Vec<Counter>,
+    attempts_other: Counter,
+    /// Seconds of one attempt.
+    pub attempt_seconds: Histogram,
+    /// Attempts under way.
+    pub deliveries_in_flight: Gauge,
+    /// Events that nobody has confirmed.
+    pub inbox_open_events: Gauge,
+    /// Events in the store.
+    pub events_stored: Gauge,
+    /// Rebuilds of the state from the journal.
+    pub state_rebuilds: Counter,
+    /// Bytes of the journal's files.
+    pub journal_disk_bytes: Gauge,
+    /// Bytes free on the disk of the data directory.
+    pub disk_free_bytes: Gauge,
+    /// Keys that were judged.
+    pub key_verifications: PerLabel<KeyVerification, Counter>,
+    http_requests: IntCounterVec,
+    http_seconds: HistogramVec,
+}
+
+impl Metrics {
+    /// All series at zero. `error_codes`: the words for why an attempt failed, in the order of the indexes given to
+    /// [`Metrics::attempt_failed`].
+    ///
+    /// # Errors
+    /// When a series can't be registered.
+    pub fn new(error_codes: &[&str]) -> Result<Self, MetricsError> {
+        let make = Maker(Registry::new());
+        make.0.register(Box::new(ProcessCollector::for_self()))?;
+        make.build_info()?;
+        let attempts = make.counters("delivery_attempts_total", "Attempts, by how they ended.", &["result"])?;
+        let failed = error_codes.iter().map(|code| attempts.get_metric_with_label_values(&[*code]));
+        let routes = make.counters("http_requests_total", "HTTP requests.", &["route", "method", "status"])?;
+        let metrics = Self {
+            events_accepted: make.counter("events_accepted_total", "Events that were new, and stored.")?,
+            events_duplicate: make.counter("events_duplicate_total", "Events known by their dedup_id.")?,
+            events_rejected: make.counter_per("events_rejected_total", "Events refused, by reason.", "reason")?,
+            commit_group_commands: make.histogram(
+                "commit_group_commands",
+                "Commands written with one sync.",
+                &GROUP_COMMANDS,
+            )?,
+            commit_sync_seconds: make.histogram(
+                "commit_sync_duration_seconds",
+                "Time of one sync of the journal.",
+                &DISK_SECONDS,
+            )?,
+            commands_applied: make.counter("commands_applied_total", "Commands applied to the state.")?,
+            queue_depth: make.gauge_per("queue_depth", "What waits in each queue in memory.", "queue")?,
+            write_back_seconds: make.histogram(
+                "write_back_duration_seconds",
+                "Time to write changed rows back to the state on disk.",
+                &DISK_SECONDS,
+            )?,
+            write_back_rows: make.counter("write_back_rows_total", "Rows written back to the state on disk.")?,
+            oldest_undelivered_age_seconds: make.age()?,
+            deliveries: make.counter_per(
+                "deliveries_total",
+                "Deliveries, by what an attempt made of them.",
+                "outcome",
+            )?,
+            attempts_ok: attempts.get_metric_with_label_values(&["ok"])?,
+            attempts_failed: failed.collect::<Result<_, _>>()?,
+            attempts_other: Counter::new("spare", "not shown")?,
+            attempt_seconds: make.histogram(
+                "delivery_attempt_duration_seconds",
+                "Time of one attempt.",
+                &REQUEST_SECONDS,
+            )?,
+            deliveries_in_flight: make.gauge("deliveries_in_flight", "Attempts under way.")?,
+            inbox_open_events: make.gauge("inbox_open_events", "Events that nobody has confirmed.")?,
+            events_stored: make.gauge("events_stored", "Events in the store.")?,
+            state_rebuilds: make.counter("state_rebuilds_total", "Rebuilds of the state from the journal.")?,
+            journal_disk_bytes: make.gauge("journal_disk_bytes", "Size of the journal's files.")?,
+            disk_free_bytes: make.gauge("disk_free_bytes", "Free space on the disk of the data directory.")?,
+            key_verifications: make.counter_per("key_verifications_total", "API keys judged, by result.", "result")?,
+            http_seconds: make.route_seconds()?,
+            http_requests: routes,
+            registry: make.0,
+        };
+        metrics.http_route("", UNMATCHED_ROUTE)?;
+        Ok(metrics)
+    }
+
+    /// Counts an attempt that the endpoint accepted.
+    pub fn attempt_ok(&self) {
+        self.attempts_ok.inc();
+    }
+
+    /// Counts an attempt that failed, by its index in the `error_codes` given to [`Metrics::new`].
+    pub fn attempt_failed(&self, error_code: usize) {
+        self.attempts_failed.get(error_code).unwrap_or(&self.attempts_other).inc();
+    }
+
+    /// The series of one route, made at zero. Ask once at the start and keep the answer. `route` is the pattern, such as
+    /// `/api/ack/{event_id}`, never the path of a request; or [`UNMATCHED_ROUTE`], whose method is empty, because callers
+    /// may send any.
+    ///
+    /// # Errors
+    /// Never with the labels that this function sets.
+    pub fn http_route(&self, method: &str, route: &str) -> Result<HttpRoute, MetricsError> {
+        let handles = StatusClass::NAMES.iter();
+        let handles = handles.map(|status| self.http_requests.get_metric_with_label_values(&[route, method, *status]));
+        Ok(HttpRoute {
+            requests: PerLabel {
+                handles: handles.collect::<Result<_, _>>()?,
+                spare: Counter::new("spare", "not shown")?,
+                label: PhantomData,
+            },
+            seconds: self.http_seconds.get_metric_with_label_values(&[route])?,
+        })
+    }
+
+    /// All series in Prometheus's text format, version 0.0.4.
+    ///
+    /// # Errors
+    /// When a series has no values, which none of ours is without.
+    pub fn render(&self) -> Result<String, MetricsError> {
+        Ok(TextEncoder::new().encode_to_string(&self.registry.gather())?)
+    }
+}
+
+/// The series of one route.
+#[derive(Debug)]
+pub struct HttpRoute {
+    requests: PerLabel<StatusClass, Counter>,
+    seconds: Histogram,
+}
+
+impl HttpRoute {
+    /// Counts one request that was answered.
+    pub fn answered(&self, status: u16, took: Duration) {
+        self.requests.of(StatusClass::of(status)).inc();
+        self.seconds.observe(took.as_secs_f64());
+    }
+}
+
+/// Makes series and registers them; names get their `triggerd_` here.
+struct Maker(Registry);
+
+impl Maker {
+    fn register<C: Collector + Clone + 'static>(&self, series: C) -> Result<C, MetricsError> {
+        self.0.register(Box::new(series.clone()))?;
+        Ok(series)
+    }
+
+    fn counter(&self, name: &str, help: &str) -> Result<Counter, MetricsError> {
+        self.register(Counter::with_opts(opts(name, help))?)
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> Result<Gauge, MetricsError> {
+        self.register(Gauge::with_opts(opts(name, help))?)
+    }
+
+    fn age(&self) -> Result<FloatGauge, MetricsError> {
+        let help = "Age of the oldest event that an endpoint still has to get.";
+        self.register(FloatGauge::with_opts(opts("oldest_undelivered_age_seconds", help))?)
+    }
+
+    fn histogram(&self, name: &str, help: &str, bounds: &[f64]) -> Result<Histogram, MetricsError> {
+        self.register(Histogram::with_opts(HistogramOpts::from(opts(name, help)).buckets(bounds.to_vec()))?)
+    }
+
+    fn route_seconds(&self) -> Result<HistogramVec, MetricsError> {
+        let opts = opts("http_request_duration_seconds", "Time from a request's head to its answer.");
+        self.register(HistogramVec::new(HistogramOpts::from(opts).buckets(REQUEST_SECONDS.to_vec()), &["route"])?)
+    }
+
+    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, MetricsError> {
+        self.register(IntCounterVec::new(opts(name, help), labels)?)
+    }
+
+    fn counter_per<L: Label>(&self, name: &str, help: &str, label: &str) -> Result<PerLabel<L, Counter>, MetricsError> {
+        let counters = self.counters(name, help, &[label])?;
+        let handles = L::NAMES.iter().map(|value| counters.get_metric_with_label_values(&[*value]));
+        let spare = Counter::new("spare", "not shown")?;
+        Ok(PerLabel { handles: handles.collect::<Result<_, _>>()?, spare, label: PhantomData })
+    }
+
+    fn gauge_per<L: Label>(&self, name: &str, help: &str, label: &str) -> Result<PerLabel<L, Gauge>, MetricsError> {
+        let gauges = self.register(IntGaugeVec::new(opts(name, help), &[label])?)?;
+        let handles = L::NAMES.iter().map(|value| gauges.get_metric_with_label_values(&[*value]));
+        let spare = Gauge::new("spare", "not shown")?;
+        Ok(PerLabel { handles: handles.collect::<Result<_, _>>()?, spare, label: PhantomData })
+    }
+
+    fn build_info(&self) -> Result<(), MetricsError> {
+        let info =
+            opts("build_info", "Always 1; the version is a label.").const_label("version", env!("CARGO_PKG_VERSION"));
+        self.register(Gauge::with_opts(info)?)?.set(1);
+        Ok(())
+    }
+}
+
+fn opts(name: &str, help: &str) -> Opts {
+    Opts::new(name, help).namespace("triggerd")
+}
+
+#[cfg(test)]
+#[path = "metrics_tests.rs"]
+mod tests;

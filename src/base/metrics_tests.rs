@@ -1,0 +1,134 @@
+use super::*;
+
+/// Every series of ours with its label values, as a scraper sees them.
+const SERIES: &[(&str, &[&str])] = &[
+    ("triggerd_build_info", &[]),
+    ("triggerd_events_accepted_total", &[]),
+    ("triggerd_events_duplicate_total", &[]),
+    (
+        "triggerd_events_rejected_total",
+        &[
+            "reason=\"validation\"",
+            "reason=\"malformed\"",
+            "reason=\"mismatch\"",
+            "reason=\"too_large\"",
+            "reason=\"unsupported_media_type\"",
+            "reason=\"rate_limited\"",
+            "reason=\"overloaded\"",
+            "reason=\"disk_full\"",
+            "reason=\"shutting_down\"",
+            "reason=\"unauthorized\"",
+        ],
+    ),
+    ("triggerd_commit_group_commands_count", &[]),
+    ("triggerd_commit_sync_duration_seconds_count", &[]),
+    ("triggerd_commands_applied_total", &[]),
+    ("triggerd_queue_depth", &["queue=\"intake\"", "queue=\"routing\"", "queue=\"scheduler\""]),
+    ("triggerd_write_back_duration_seconds_count", &[]),
+    ("triggerd_write_back_rows_total", &[]),
+    ("triggerd_oldest_undelivered_age_seconds", &[]),
+    ("triggerd_deliveries_total", &["outcome=\"delivered\"", "outcome=\"retried\"", "outcome=\"dead\""]),
+    ("triggerd_delivery_attempts_total", &["result=\"ok\"", "result=\"timeout\"", "result=\"dns\""]),
+    ("triggerd_delivery_attempt_duration_seconds_count", &[]),
+    ("triggerd_deliveries_in_flight", &[]),
+    ("triggerd_inbox_open_events", &[]),
+    ("triggerd_events_stored", &[]),
+    ("triggerd_state_rebuilds_total", &[]),
+    ("triggerd_journal_disk_bytes", &[]),
+    ("triggerd_disk_free_bytes", &[]),
+    (
+        "triggerd_http_requests_total",
+        &["status=\"1xx\"", "status=\"2xx\"", "status=\"3xx\"", "status=\"4xx\"", "status=\"5xx\""],
+    ),
+    ("triggerd_http_request_duration_seconds_count", &["route=\"unmatched\"", "route=\"/api/events\""]),
+    (
+        "triggerd_key_verifications_total",
+        &["result=\"cached\"", "result=\"verified\"", "result=\"refused\"", "result=\"overloaded\""],
+    ),
+    ("process_resident_memory_bytes", &[]),
+    ("process_open_fds", &[]),
+];
+
+fn metrics() -> Metrics {
+    Metrics::new(&["timeout", "dns"]).unwrap()
+}
+
+/// The value of the one series of this name with this label.
+fn value(text: &str, name: &str, label: &str) -> f64 {
+    let mut lines = text.lines().filter(|line| {
+        let series = line.rsplit_once(' ').map_or("", |(series, _)| series);
+        series.split('{').next() == Some(name) && series.contains(label)
+    });
+    let line = lines.next().unwrap_or_else(|| panic!("no {name} with {label} in\n{text}"));
+    line.rsplit_once(' ').unwrap().1.parse().unwrap()
+}
+
+#[test]
+fn every_series_is_there_at_zero_from_the_first_scrape() {
+    let metrics = metrics();
+    metrics.http_route("POST", "/api/events").unwrap();
+    let text = metrics.render().unwrap();
+    for (name, labels) in SERIES {
+        let labels = if labels.is_empty() { &[""][..] } else { labels };
+        for label in labels {
+            let value = value(&text, name, label);
+            let one_of_ours = name.starts_with("triggerd_") && *name != "triggerd_build_info";
+            assert!(!one_of_ours || value == 0.0, "{name} {label} is {value}");
+        }
+    }
+}
+
+#[test]
+fn every_series_of_ours_is_in_the_list_above_and_documented() {
+    let text = metrics().render().unwrap();
+    for name in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()) {
+        assert!(text.contains(&format!("# HELP {name} ")), "{name} has no help");
+        let listed = SERIES.iter().any(|(series, _)| *series == name || series.strip_suffix("_count") == Some(name));
+        assert!(listed || name.starts_with("process_"), "{name} is not in the list");
+    }
+}
+
+#[test]
+fn each_label_counts_its_own_series() {
+    let metrics = metrics();
+    metrics.events_rejected.of(Rejection::DiskFull).inc_by(3);
+    metrics.queue_depth.of(Queue::Routing).set(5);
+    metrics.deliveries.of(DeliveryOutcome::Dead).inc();
+    metrics.key_verifications.of(KeyVerification::Overloaded).inc_by(7);
+    metrics.attempt_failed(1);
+    metrics.attempt_failed(99);
+    metrics.attempt_ok();
+    metrics.attempt_ok();
+    let text = metrics.render().unwrap();
+    for (name, label, expected) in [
+        ("triggerd_events_rejected_total", "disk_full", 3.0),
+        ("triggerd_events_rejected_total", "overloaded", 0.0),
+        ("triggerd_queue_depth", "routing", 5.0),
+        ("triggerd_deliveries_total", "dead", 1.0),
+        ("triggerd_key_verifications_total", "overloaded", 7.0),
+        ("triggerd_delivery_attempts_total", "dns", 1.0),
+        ("triggerd_delivery_attempts_total", "timeout", 0.0),
+        ("triggerd_delivery_attempts_total", "ok", 2.0),
+    ] {
+        assert!((value(&text, name, label) - expected).abs() < f64::EPSILON, "{name} {label}\n{text}");
+    }
+}
+
+#[test]
+fn a_request_counts_by_class_and_time() {
+    let metrics = metrics();
+    let route = metrics.http_route("GET", "/api/inbox").unwrap();
+    for status in [200, 204, 429, 503] {
+        route.answered(status, Duration::from_millis(20));
+    }
+    let text = metrics.render().unwrap();
+    let requests = |class| {
+        let label = format!("method=\"GET\",route=\"/api/inbox\",status=\"{class}\"");
+        value(&text, "triggerd_http_requests_total", &label)
+    };
+    let counted = ["1xx", "2xx", "3xx", "4xx", "5xx"].map(|class| requests(class).to_string());
+    assert_eq!(counted, ["0", "2", "0", "1", "1"]);
+    let count = value(&text, "triggerd_http_request_duration_seconds_count", "/api/inbox");
+    let seconds = value(&text, "triggerd_http_request_duration_seconds_sum", "/api/inbox");
+    assert!((count - 4.0).abs() < f64::EPSILON && (seconds - 0.08).abs() < 1e-9, "{count} {seconds}");
+}

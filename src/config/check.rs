@@ -1,0 +1,258 @@
+//! What each value may be, and which may not stand together. Raw settings in, a [`Config`] out, or every fault.
+
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use tracing_subscriber::EnvFilter;
+use url::Url;
+
+use super::Config;
+use super::fault::{ConfigError, Fault};
+use super::layers::Given;
+use super::parts::{
+    AdminToken, Dedup, Delivery, Egress, Inbox, Intake, Keys, Log, LogFormat, Server, Storage, TierLimit, Tiers,
+    Workers,
+};
+use super::raw::{RawDelivery, RawEgress, RawIntake, RawKeys, RawLog, RawServer, RawStorage, RawTier};
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+const DAY_SECONDS: u64 = 86_400;
+/// Most waits in a retry schedule.
+const RETRIES_MAX: usize = 30;
+/// Length of an admin token, in characters.
+const ADMIN_TOKEN_CHARS: RangeInclusive<usize> = 16..=255;
+
+/// Whether a key's value must not be shown.
+pub(super) fn is_secret(key: &str) -> bool {
+    key == "keys.admin_token"
+}
+
+/// Checks everything.
+pub(super) fn validated(given: Given) -> Result<Config, ConfigError> {
+    let Given { raw, origins, faults, .. } = given;
+    let mut checks = Checks { faults };
+    let config = Config {
+        server: server(&mut checks, raw.server),
+        storage: storage(&mut checks, &raw.storage),
+        intake: intake(&mut checks, &raw.intake),
+        dedup: Dedup { window: checks.seconds("dedup.window_seconds", raw.dedup.window_seconds, 1..=90 * DAY_SECONDS) },
+        inbox: Inbox { wait_max: checks.seconds("inbox.wait_seconds_max", raw.inbox.wait_seconds_max, 0..=30) },
+        keys: keys(&mut checks, raw.keys),
+        tiers: Tiers {
+            free: tier(&mut checks, "tiers.free", &raw.tiers.free),
+            pro: tier(&mut checks, "tiers.pro", &raw.tiers.pro),
+            enterprise: tier(&mut checks, "tiers.enterprise", &raw.tiers.enterprise),
+        },
+        workers: Workers {
+            threads: checks.count("workers.threads", raw.workers.threads, 1..=256),
+            queue: checks.count("workers.queue", raw.workers.queue, 1..=1_000_000),
+        },
+        delivery: delivery(&mut checks, &raw.delivery),
+        egress: egress(&mut checks, &raw.egress),
+        log: log(&mut checks, raw.log),
+    };
+    if checks.faults.is_empty() {
+        return Ok(config);
+    }
+    for fault in &mut checks.faults {
+        if let (true, Some(origin)) = (fault.origin.is_empty(), origins.get(&fault.key)) {
+            fault.origin.clone_from(origin);
+        }
+    }
+    Err(ConfigError::Faults(checks.faults))
+}
+
+fn server(checks: &mut Checks, raw: RawServer) -> Server {
+    let listen = raw.listen.parse().unwrap_or_else(|_| {
+        checks.fault(
+            "server.listen",
+            format!("must be an address and a port such as 127.0.0.1:8080, not {:?}", raw.listen),
+        );
+        SocketAddr::from(([127, 0, 0, 1], 0))
+    });
+    for origin in &raw.cors_origins {
+        if !(is_origin(origin) || origin == "*" && raw.cors_origins.len() == 1) {
+            let rule = "must be origins such as https://app.example.com (scheme, host and port only), or \"*\" alone";
+            checks.fault("server.cors_origins", format!("{rule}, not {origin:?}"));
+        }
+    }
+    Server {
+        listen,
+        workers: checks.count("server.workers", raw.workers, 0..=1024),
+        max_connections: checks.count("server.max_connections", raw.max_connections, 1..=1_000_000),
+        client_timeout: checks.seconds("server.client_timeout_seconds", raw.client_timeout_seconds, 1..=300),
+        body_timeout: checks.seconds("server.body_timeout_seconds", raw.body_timeout_seconds, 1..=3600),
+        keep_alive: checks.seconds("server.keep_alive_seconds", raw.keep_alive_seconds, 1..=3600),
+        shutdown: checks.seconds("server.shutdown_seconds", raw.shutdown_seconds, 1..=9),
+        cors_origins: raw.cors_origins,
+    }
+}
+
+/// The serialization of an origin, as browsers send it (RFC 6454, section 6.2).
+fn is_origin(text: &str) -> bool {
+    Url::parse(text)
+        .is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.origin().ascii_serialization() == text)
+}
+
+fn storage(checks: &mut Checks, raw: &RawStorage) -> Storage {
+    if raw.data_dir.trim().is_empty() {
+        checks.fault("storage.data_dir", "must name a directory, not nothing".to_owned());
+    }
+    Storage {
+        data_dir: PathBuf::from(&raw.data_dir),
+        segment_bytes: checks.range("storage.segment_bytes", raw.segment_bytes, 64 * KIB..=GIB),
+        reserve_bytes: checks.range("storage.reserve_bytes", raw.reserve_bytes, 0..=1024 * GIB),
+        state_cache_bytes: checks.range("storage.state_cache_bytes", raw.state_cache_bytes, MIB..=64 * GIB),
+    }
+}
+
+fn intake(checks: &mut Checks, raw: &RawIntake) -> Intake {
+    let intake = Intake {
+        queue: checks.count("intake.queue", raw.queue, 1..=1_000_000),
+        group_commands: checks.count("intake.group_commands", raw.group_commands, 1..=65_536),
+        group_bytes: checks.count("intake.group_bytes", raw.group_bytes, 64 * KIB..=256 * MIB),
+        event_bytes_max: checks.count("intake.event_bytes_max", raw.event_bytes_max, KIB..=8 * MIB),
+        batch_bytes_max: checks.count("intake.batch_bytes_max", raw.batch_bytes_max, KIB..=64 * MIB),
+        batch_events_max: checks.count("intake.batch_events_max", raw.batch_events_max, 1..=10_000),
+    };
+    checks.at_most("intake.event_bytes_max", raw.event_bytes_max, "intake.group_bytes", raw.group_bytes);
+    checks.at_most("intake.event_bytes_max", raw.event_bytes_max, "intake.batch_bytes_max", raw.batch_bytes_max);
+    intake
+}
+
+fn keys(checks: &mut Checks, raw: RawKeys) -> Keys {
+    let token = raw.admin_token;
+    let fits = ADMIN_TOKEN_CHARS.contains(&token.len()) && token.bytes().all(|byte| byte.is_ascii_graphic());
+    if !token.is_empty() && !fits {
+        let (least, most) = (ADMIN_TOKEN_CHARS.start(), ADMIN_TOKEN_CHARS.end());
+        checks.fault(
+            "keys.admin_token",
+            format!("must be {least} to {most} visible ASCII characters, or empty (not shown)"),
+        );
+    }
+    Keys {
+        admin_token: (!token.is_empty()).then(|| AdminToken::new(token)),
+        verify_threads: checks.count("keys.verify_threads", raw.verify_threads, 1..=64),
+        verify_queue: checks.count("keys.verify_queue", raw.verify_queue, 1..=10_000),
+        cache_entries: checks.range("keys.cache_entries", raw.cache_entries, 1..=10_000_000),
+        cache: checks.seconds("keys.cache_seconds", raw.cache_seconds, 1..=DAY_SECONDS),
+    }
+}
+
+fn tier(checks: &mut Checks, section: &str, raw: &RawTier) -> TierLimit {
+    TierLimit {
+        events_per_second: checks.positive(&format!("{section}.events_per_second"), raw.events_per_second, 1_000_000),
+        burst: checks.positive(&format!("{section}.burst"), raw.burst, 10_000_000),
+    }
+}
+
+fn delivery(checks: &mut Checks, raw: &RawDelivery) -> Delivery {
+    const PREFIX: &str = "delivery";
+    let key = |name: &str| format!("{PREFIX}.{name}");
+    let (timeout, connect) = (key("timeout_ms"), key("connect_timeout_ms"));
+    let (total, each) = (key("max_in_flight"), key("max_in_flight_per_endpoint"));
+    let delivery = Delivery {
+        timeout: Duration::from_millis(checks.range(&timeout, raw.timeout_ms, 1..=300_000)),
+        connect_timeout: Duration::from_millis(checks.range(&connect, raw.connect_timeout_ms, 1..=300_000)),
+        max_in_flight: checks.count(&total, raw.max_in_flight, 1..=10_000),
+        max_in_flight_per_endpoint: checks.count(&each, raw.max_in_flight_per_endpoint, 1..=10_000),
+        queue_per_endpoint: checks.count(&key("queue_per_endpoint"), raw.queue_per_endpoint, 1..=100_000),
+        retry_schedule: retry_schedule(checks, &raw.retry_schedule_seconds),
+        jitter_share: raw.jitter_share,
+    };
+    checks.at_most(&connect, raw.connect_timeout_ms, &timeout, raw.timeout_ms);
+    checks.at_most(&each, raw.max_in_flight_per_endpoint, &total, raw.max_in_flight);
+    if !(0.0..=1.0).contains(&raw.jitter_share) {
+        checks.fault(&key("jitter_share"), format!("must be 0.0 to 1.0, not {}", raw.jitter_share));
+    }
+    delivery
+}
+
+fn retry_schedule(checks: &mut Checks, seconds: &[u64]) -> Vec<Duration> {
+    const KEY: &str = "delivery.retry_schedule_seconds";
+    if seconds.len() > RETRIES_MAX {
+        checks.fault(KEY, format!("must have at most {RETRIES_MAX} waits, not {}", seconds.len()));
+    }
+    seconds.iter().map(|wait| checks.seconds(KEY, *wait, 1..=30 * DAY_SECONDS)).collect()
+}
+
+fn egress(checks: &mut Checks, raw: &RawEgress) -> Egress {
+    let mut allow_networks = Vec::new();
+    for text in &raw.allow_networks {
+        let detail = match text.parse::<IpNet>() {
+            Ok(network) if network.trunc() == network => {
+                allow_networks.push(network);
+                continue;
+            }
+            // A host's address with a prefix: was the host meant, or its network? Not for us to guess.
+            Ok(network) => format!("must be networks; {text} is an address in {}", network.trunc()),
+            Err(_) => format!("must be networks such as 10.1.0.0/16 or fd00::/8, not {text:?}"),
+        };
+        checks.fault("egress.allow_networks", detail);
+    }
+    Egress { allow_networks }
+}
+
+fn log(checks: &mut Checks, raw: RawLog) -> Log {
+    if raw.level.trim().is_empty() || EnvFilter::builder().parse(&raw.level).is_err() {
+        let rule = "must be error, warn, info, debug or trace, or such as info,triggerd::delivery=debug";
+        checks.fault("log.level", format!("{rule}, not {:?}", raw.level));
+    }
+    let format = match raw.format.as_str() {
+        "json" => LogFormat::Json,
+        "text" => LogFormat::Text,
+        other => {
+            checks.fault("log.format", format!("must be \"json\" or \"text\", not {other:?}"));
+            LogFormat::Json
+        }
+    };
+    Log {
+        level: raw.level,
+        format,
+        directory: (!raw.directory.is_empty()).then(|| PathBuf::from(raw.directory)),
+        files_max: checks.count("log.files_max", raw.files_max, 1..=1000),
+    }
+}
+
+/// Collects what is wrong; gives the value back either way, so that checking goes on.
+struct Checks {
+    faults: Vec<Fault>,
+}
+
+impl Checks {
+    fn fault(&mut self, key: &str, detail: String) {
+        self.faults.push(Fault { key: key.to_owned(), origin: String::new(), detail });
+    }
+
+    fn range(&mut self, key: &str, value: u64, allowed: RangeInclusive<u64>) -> u64 {
+        if !allowed.contains(&value) {
+            self.fault(key, format!("must be {} to {}, not {value}", allowed.start(), allowed.end()));
+        }
+        value
+    }
+
+    fn count(&mut self, key: &str, value: u64, allowed: RangeInclusive<u64>) -> usize {
+        usize::try_from(self.range(key, value, allowed)).unwrap_or(usize::MAX)
+    }
+
+    fn seconds(&mut self, key: &str, value: u64, allowed: RangeInclusive<u64>) -> Duration {
+        Duration::from_secs(self.range(key, value, allowed))
+    }
+
+    fn positive(&mut self, key: &str, value: u64, most: u32) -> NonZeroU32 {
+        let value = self.range(key, value, 1..=u64::from(most));
+        u32::try_from(value).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN)
+    }
+
+    fn at_most(&mut self, key: &str, value: u64, other: &str, limit: u64) {
+        if value > limit {
+            self.fault(key, format!("must be at most {other} ({limit}), not {value}"));
+        }
+    }
+}

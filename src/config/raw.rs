@@ -1,0 +1,124 @@
+//! The configuration as TOML says it: the shape of `config/triggerd.toml`, nothing judged yet. Units are in the names.
+//! No `Debug`: the admin token is here in clear.
+
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Raw {
+    pub(super) server: RawServer,
+    pub(super) storage: RawStorage,
+    pub(super) intake: RawIntake,
+    pub(super) dedup: RawDedup,
+    pub(super) inbox: RawInbox,
+    pub(super) keys: RawKeys,
+    pub(super) tiers: RawTiers,
+    pub(super) workers: RawWorkers,
+    pub(super) delivery: RawDelivery,
+    pub(super) egress: RawEgress,
+    pub(super) log: RawLog,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawServer {
+    pub(super) listen: String,
+    pub(super) workers: u64,
+    pub(super) max_connections: u64,
+    pub(super) client_timeout_seconds: u64,
+    pub(super) body_timeout_seconds: u64,
+    pub(super) keep_alive_seconds: u64,
+    pub(super) shutdown_seconds: u64,
+    pub(super) cors_origins: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawStorage {
+    pub(super) data_dir: String,
+    pub(super) segment_bytes: u64,
+    pub(super) reserve_bytes: u64,
+    pub(super) state_cache_bytes: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawIntake {
+    pub(super) queue: u64,
+    pub(super) group_commands: u64,
+    pub(super) group_bytes: u64,
+    pub(super) event_bytes_max: u64,
+    pub(super) batch_bytes_max: u64,
+    pub(super) batch_events_max: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawDedup {
+    pub(super) window_seconds: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawInbox {
+    pub(super) wait_seconds_max: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawKeys {
+    pub(super) admin_token: String,
+    pub(super) verify_threads: u64,
+    pub(super) verify_queue: u64,
+    pub(super) cache_entries: u64,
+    pub(super) cache_seconds: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawTiers {
+    pub(super) free: RawTier,
+    pub(super) pro: RawTier,
+    pub(super) enterprise: RawTier,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawTier {
+    pub(super) events_per_second: u64,
+    pub(super) burst: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawWorkers {
+    pub(super) threads: u64,
+    pub(super) queue: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawDelivery {
+    pub(super) timeout_ms: u64,
+    pub(super) connect_timeout_ms: u64,
+    pub(super) max_in_flight: u64,
+    pub(super) max_in_flight_per_endpoint: u64,
+    pub(super) queue_per_endpoint: u64,
+    pub(super) retry_schedule_seconds: Vec<u64>,
+    pub(super) jitter_share: f64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawEgress {
+    pub(super) allow_networks: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawLog {
+    pub(super) level: String,
+    pub(super) format: String,
+    pub(super) directory: String,
+    pub(super) files_max: u64,
+}

@@ -1,0 +1,267 @@
+use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::model::org::Tier;
+
+fn from_env<const N: usize>(variables: [(&str, &str); N]) -> Result<Config, ConfigError> {
+    Config::load_from(None, &[], &Environment::from(variables)).map(|(config, _)| config)
+}
+
+fn faults_of(error: ConfigError) -> Vec<Fault> {
+    match error {
+        ConfigError::Faults(faults) => faults,
+        other => panic!("not a list of faults: {other}"),
+    }
+}
+
+fn the_fault(result: Result<Config, ConfigError>) -> Fault {
+    let faults = faults_of(result.unwrap_err());
+    assert_eq!(faults.len(), 1, "{faults:?}");
+    faults[0].clone()
+}
+
+#[test]
+fn the_defaults_are_the_documented_numbers() {
+    let config = Config::from_toml("").unwrap();
+    assert_eq!(config.server.listen, "127.0.0.1:8080".parse().unwrap());
+    assert_eq!((config.server.workers, config.server.max_connections), (0, 10_000));
+    assert_eq!(config.server.client_timeout, Duration::from_secs(5));
+    assert_eq!(config.server.body_timeout, Duration::from_secs(30));
+    assert_eq!(config.server.keep_alive, Duration::from_secs(75));
+    assert_eq!(config.server.shutdown, Duration::from_secs(8));
+    assert!(config.server.cors_origins.is_empty());
+    assert_eq!(config.storage.data_dir, PathBuf::from("./data"));
+    assert_eq!(config.storage.segment_bytes, 64 << 20);
+    assert_eq!(config.storage.reserve_bytes, 256 << 20);
+    assert_eq!(config.storage.state_cache_bytes, 64 << 20);
+    assert_eq!((config.intake.queue, config.intake.group_commands), (10_000, 1024));
+    assert_eq!(config.intake.group_bytes, 8 << 20);
+    assert_eq!(config.intake.event_bytes_max, 256 << 10);
+    assert_eq!((config.intake.batch_bytes_max, config.intake.batch_events_max), (8 << 20, 1000));
+    assert_eq!(config.dedup.window, Duration::from_hours(7 * 24));
+    assert_eq!(config.inbox.wait_max, Duration::from_secs(30));
+    assert_eq!(config.keys.admin_token, None);
+    assert_eq!((config.keys.verify_threads, config.keys.verify_queue, config.keys.cache_entries), (2, 64, 10_000));
+    assert_eq!(config.keys.cache, Duration::from_mins(10));
+    let tiers = Tier::ALL.map(|tier| config.tiers.of(tier)).map(|it| (it.events_per_second.get(), it.burst.get()));
+    assert_eq!(tiers, [(50, 100), (500, 1000), (10_000, 20_000)]);
+    assert_eq!((config.workers.threads, config.workers.queue), (2, 10_000));
+    assert_eq!(config.delivery.timeout, Duration::from_secs(15));
+    assert_eq!(config.delivery.connect_timeout, Duration::from_secs(5));
+    assert_eq!((config.delivery.max_in_flight, config.delivery.max_in_flight_per_endpoint), (256, 16));
+    assert_eq!(config.delivery.queue_per_endpoint, 1000);
+    let minutes: Vec<_> = config.delivery.retry_schedule.iter().map(|wait| wait.as_secs() / 60).collect();
+    assert_eq!(minutes, [0, 5, 30, 120, 300, 600, 840, 1200, 1440]);
+    assert!((config.delivery.jitter_share - 0.2).abs() < f64::EPSILON);
+    assert!(config.egress.allow_networks.is_empty());
+    assert_eq!((config.log.level.as_str(), config.log.format), ("info", LogFormat::Json));
+    assert_eq!((config.log.directory, config.log.files_max), (None, 14));
+}
+
+#[test]
+fn every_default_has_a_comment_right_above_it() {
+    let lines: Vec<_> = DEFAULTS.lines().collect();
+    for pair in lines.windows(2) {
+        // The tiers' two keys are explained together, above the first tier.
+        let of_a_tier = ["events_per_second", "burst"].iter().any(|name| pair[1].starts_with(name));
+        assert!(
+            !pair[1].contains(" = ") || pair[1].starts_with('#') || pair[0].starts_with('#') || of_a_tier,
+            "{}",
+            pair[1]
+        );
+    }
+}
+
+#[test]
+fn a_typo_gets_the_nearest_name() {
+    let fault = the_fault(Config::from_toml("[server]\nlissten = \"127.0.0.1:1\""));
+    assert_eq!(fault.key, "server.lissten");
+    assert!(fault.detail.contains("`server.listen`"), "{fault}");
+    let fault = the_fault(Config::from_toml("[storage]\nburst = 3"));
+    assert!(fault.detail.contains(".burst`"), "the right name in the wrong section: {fault}");
+    let fault = the_fault(Config::from_toml("qqq = 3"));
+    assert!(!fault.detail.contains("did you mean"), "nothing is near: {fault}");
+    let fault = the_fault(from_env([("TRIGGERD__SERVR__LISTEN", "x")]));
+    assert!(fault.detail.contains("`server.listen`"), "{fault}");
+    assert_eq!(fault.origin, "TRIGGERD__SERVR__LISTEN");
+}
+
+#[test]
+fn a_quoted_dotted_key_is_not_the_key_of_a_section() {
+    assert_eq!(the_fault(Config::from_toml("\"server.workers\" = 1")).key, "server.workers");
+}
+
+#[test]
+fn all_faults_are_named_at_once_each_with_its_origin() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("mine.toml");
+    std::fs::write(&path, "[server]\nworkers = \"many\"\nshutdown_seconds = 60\n[dedup]\nwindow = 1\n").unwrap();
+    let environment = Environment::from([("TRIGGERD__EGRESS__ALLOW_NETWORKS", "10.0.0.0/8, 10.1.2.3/16,here")]);
+    let error = Config::load_from(Some(&path), &[], &environment).unwrap_err();
+    let text = error.to_string();
+    let faults = faults_of(error);
+    let keys: Vec<_> = faults.iter().map(|fault| fault.key.as_str()).collect();
+    let networks = "egress.allow_networks";
+    assert_eq!(keys, ["dedup.window", "server.workers", "server.shutdown_seconds", networks, networks], "{text}");
+    for expected in ["5 faults", "\"many\"", "whole number", "1 to 9, not 60", "10.1.0.0/16", "\"here\""] {
+        assert!(text.contains(expected), "{expected} is missing in: {text}");
+    }
+    assert!(faults[..3].iter().all(|fault| fault.origin == path.display().to_string()), "{text}");
+    assert!(faults[3..].iter().all(|fault| fault.origin == "TRIGGERD__EGRESS__ALLOW_NETWORKS"), "{text}");
+}
+
+#[test]
+fn the_environment_wins_over_the_file_and_the_file_over_the_defaults() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("triggerd.toml");
+    std::fs::write(&path, "[server]\nworkers = 3\n[tiers.free]\nburst = 7\n").unwrap();
+    let environment = Environment::from([
+        ("TRIGGERD__TIERS__FREE__BURST", "8"),
+        ("TRIGGERD__EGRESS__ALLOW_NETWORKS", "127.0.0.0/8,10.0.0.0/8"),
+        ("TRIGGERD__DELIVERY__RETRY_SCHEDULE_SECONDS", "1, 2"),
+        ("TRIGGERD__DELIVERY__JITTER_SHARE", "0"),
+        ("TRIGGERD__STORAGE__DATA_DIR", "12"),
+    ]);
+    let absent = directory.path().join("absent.toml");
+    let (config, source) = Config::load_from(None, &[&absent, &path], &environment).unwrap();
+    assert_eq!(config.server.workers, 3);
+    assert_eq!(config.tiers.free.burst, NonZeroU32::new(8).unwrap());
+    assert_eq!(config.egress.allow_networks.len(), 2);
+    assert_eq!(config.delivery.retry_schedule, [1, 2].map(Duration::from_secs));
+    assert_eq!(config.storage.data_dir, PathBuf::from("12"), "text stays text");
+    assert_eq!(source.file.as_deref(), Some(path.as_path()));
+    assert_eq!(source.variables.len(), 5);
+    assert!(source.to_string().contains("TRIGGERD__TIERS__FREE__BURST"), "{source}");
+}
+
+#[test]
+fn an_empty_variable_is_an_empty_list() {
+    let config = from_env([("TRIGGERD__DELIVERY__RETRY_SCHEDULE_SECONDS", "")]).unwrap();
+    assert!(config.delivery.retry_schedule.is_empty());
+}
+
+#[test]
+fn a_variable_of_the_wrong_type_is_named() {
+    let fault = the_fault(from_env([("TRIGGERD__INTAKE__QUEUE", "1e3")]));
+    assert_eq!((fault.key.as_str(), fault.origin.as_str()), ("intake.queue", "TRIGGERD__INTAKE__QUEUE"));
+    assert!(fault.detail.contains("\"1e3\""), "{fault}");
+}
+
+#[test]
+fn contradictions_are_refused() {
+    for (text, key) in [
+        ("[delivery]\nconnect_timeout_ms = 16000", "delivery.connect_timeout_ms"),
+        ("[delivery]\nmax_in_flight = 8", "delivery.max_in_flight_per_endpoint"),
+        ("[intake]\nbatch_bytes_max = 2048", "intake.event_bytes_max"),
+        ("[intake]\ngroup_bytes = 65536", "intake.event_bytes_max"),
+    ] {
+        let fault = the_fault(Config::from_toml(text));
+        assert_eq!(fault.key, key, "{text}");
+        assert!(fault.detail.contains("at most"), "{fault}");
+    }
+}
+
+#[test]
+fn values_out_of_range_or_of_the_wrong_type_are_refused() {
+    for (text, key) in [
+        ("[server]\nlisten = \"localhost\"", "server.listen"),
+        ("[server]\nworkers = -1", "server.workers"),
+        ("[server]\nworkers = 1.5", "server.workers"),
+        ("[server]\nworkers = true", "server.workers"),
+        ("[server]\nshutdown_seconds = 10", "server.shutdown_seconds"),
+        ("[server]\ncors_origins = [\"https://a.example/path\"]", "server.cors_origins"),
+        ("[server]\ncors_origins = [1]", "server.cors_origins"),
+        ("[storage]\ndata_dir = \"\"", "storage.data_dir"),
+        ("[storage]\ndata_dir = 7", "storage.data_dir"),
+        ("[storage]\nsegment_bytes = 65535", "storage.segment_bytes"),
+        ("[dedup]\nwindow_seconds = 0", "dedup.window_seconds"),
+        ("[dedup]\nwindow_seconds = 7776001", "dedup.window_seconds"),
+        ("[tiers.pro]\nburst = 0", "tiers.pro.burst"),
+        ("[delivery]\nretry_schedule_seconds = [5, \"x\"]", "delivery.retry_schedule_seconds"),
+        ("[delivery]\nretry_schedule_seconds = [0]", "delivery.retry_schedule_seconds"),
+        ("[delivery]\njitter_share = nan", "delivery.jitter_share"),
+        ("[delivery]\njitter_share = 1.1", "delivery.jitter_share"),
+        ("[log]\nlevel = \"a=b=c\"", "log.level"),
+        ("[log]\nformat = \"xml\"", "log.format"),
+        ("server = 1", "server"),
+        ("tiers.free = [1]", "tiers.free"),
+    ] {
+        assert_eq!(the_fault(Config::from_toml(text)).key, key, "{text}");
+    }
+}
+
+#[test]
+fn edges_of_ranges_are_allowed() {
+    for text in [
+        "[server]\nlisten = \"[::]:0\"\ncors_origins = [\"*\"]\nshutdown_seconds = 9",
+        "[server]\ncors_origins = [\"https://a.example\", \"http://localhost:3000\"]",
+        "[storage]\nsegment_bytes = 65_536\nreserve_bytes = 0",
+        "[dedup]\nwindow_seconds = 7776000",
+        "[delivery]\njitter_share = 1\nretry_schedule_seconds = []\nmax_in_flight = 16",
+        "[egress]\nallow_networks = [\"::1/128\"]",
+        "[log]\nlevel = \"warn,triggerd::http=trace\"",
+    ] {
+        Config::from_toml(text).unwrap();
+    }
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    let path = Path::new("/nowhere/of/mine.toml");
+    let error = Config::load_from(Some(path), &[], &Environment::default()).unwrap_err();
+    assert!(
+        matches!(error, ConfigError::Missing { .. }) && error.to_string().contains("/nowhere/of/mine.toml"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_syntax_error_names_the_line_and_shows_none_of_it() {
+    let error = Config::from_toml("[keys]\nadmin_token = \"canary-canary-canary\n").unwrap_err();
+    let text = error.to_string();
+    assert!(matches!(error, ConfigError::Syntax { .. }) && text.contains("line 2"), "{text}");
+    assert!(!text.contains("canary"), "{text}");
+}
+
+#[test]
+fn the_admin_token_is_shown_nowhere() {
+    let text = "[keys]\nadmin_token = \"canary-canary-canary\"";
+    let config = Config::from_toml(text).unwrap();
+    assert_eq!(config.keys.admin_token.as_ref().unwrap().reveal(), "canary-canary-canary");
+    assert!(!format!("{config:?}{}", config.effective()).contains("canary"));
+    for bad in ["admin_token = \"canary\"", "admin_token = \"canary canary canary\"", "admin_token = [\"canary\"]"] {
+        let fault = the_fault(Config::from_toml(&format!("[keys]\n{bad}")));
+        assert!(fault.key == "keys.admin_token" && !fault.to_string().contains("canary"), "{fault}");
+    }
+}
+
+#[test]
+fn what_is_printed_as_effective_loads_again_as_the_same() {
+    let given = "[server]\nworkers = 3\n[egress]\nallow_networks = [\"10.0.0.0/8\"]\n[log]\ndirectory = \"/tmp/x\"";
+    let config = Config::from_toml(given).unwrap();
+    assert_eq!(Config::from_toml(&config.effective()).unwrap(), config);
+    let token = Config::from_toml("[keys]\nadmin_token = \"canary-canary-canary\"").unwrap().effective();
+    assert_eq!(the_fault(Config::from_toml(&token)).key, "keys.admin_token", "the mask is not taken for a token");
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_loading_panic(text in "\\PC{0,200}") {
+        drop(Config::from_toml(&text));
+    }
+
+    #[test]
+    fn no_value_of_any_key_makes_loading_panic(
+        section in prop::sample::select(vec!["server", "storage", "delivery", "egress", "log", "keys", "tiers.free"]),
+        key in prop::sample::select(vec!["listen", "workers", "jitter_share", "allow_networks", "level", "burst", "a.b[0]"]),
+        value in prop_oneof!["-?[0-9]{1,25}", "-?[0-9]{1,3}\\.[0-9]{1,3}", "\"[a-z*:/.,=0-9]{0,20}\"", "\\[.{0,10}\\]", "nan"],
+    ) {
+        drop(Config::from_toml(&format!("[{section}]\n{key} = {value}")));
+        drop(Config::load_from(None, &[], &Environment::from([(
+            format!("TRIGGERD__{section}__{key}").to_uppercase().as_str(), value.as_str())])));
+    }
+}
