@@ -1,4 +1,6 @@
 //! triggerd: the event appliance.
 
 pub mod base;
+pub mod delivery;
 pub mod model;
+pub mod rules;
