@@ -1,0 +1,6 @@
+//! A delivery on its way: who is due, the request, and what came of it. Started by the application; uses the rules, and
+//! knows neither the HTTP front nor the command line.
+
+pub mod envelope;
+pub mod resolver;
+pub mod sender;
