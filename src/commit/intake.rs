@@ -66,21 +66,32 @@ impl Reply {
 #[derive(Clone, Debug)]
 pub struct Intake {
     queue: Sender<Submission>,
-    closed: Arc<AtomicBool>,
+    state: Arc<IntakeState>,
+}
+
+#[derive(Debug, Default)]
+struct IntakeState {
+    closed: AtomicBool,
+    disk_low: AtomicBool,
 }
 
 impl Intake {
     pub(super) fn new(queue: Sender<Submission>) -> Self {
-        Self { queue, closed: Arc::default() }
+        Self { queue, state: Arc::default() }
     }
 
     /// Hands over commands, never waiting. They are stored all together or, after a crash, a first part of them.
     ///
     /// # Errors
-    /// [`Refused::Overloaded`] when the queue is full, [`Refused::ShuttingDown`] after [`Intake::close`].
+    /// [`Refused::Overloaded`] when the queue is full, [`Refused::ShuttingDown`] after [`Intake::close`],
+    /// [`Refused::DiskFull`] for events while the disk is low (everything else goes on, since it makes room).
     pub fn submit(&self, commands: Vec<Command>) -> Result<Reply, Refused> {
-        if self.closed.load(Ordering::SeqCst) {
+        if self.is_closed() {
             return Err(Refused::ShuttingDown);
+        }
+        let grows = || commands.iter().any(|command| matches!(command, Command::SubmitEvent(_)));
+        if self.is_disk_low() && grows() {
+            return Err(Refused::DiskFull);
         }
         let (reply, outcomes) = oneshot::channel();
         match self.queue.try_send(Submission { commands, reply: Some(reply) }) {
@@ -96,9 +107,27 @@ impl Intake {
         commands.is_empty() || self.queue.send(Submission { commands, reply: None }).is_ok()
     }
 
-    /// From now on nothing is taken from requests.
+    /// From now on nothing more is taken; the committer ends when it has done what waits.
     pub fn close(&self) {
-        self.closed.store(true, Ordering::SeqCst);
+        if !self.state.closed.swap(true, Ordering::SeqCst) {
+            // Wakes the committer if it sleeps; if the queue is full it does not.
+            let woken = self.queue.try_send(Submission { commands: Vec::new(), reply: None });
+            tracing::debug!(woken = woken.is_ok(), "intake closed");
+        }
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.state.closed.load(Ordering::SeqCst)
+    }
+
+    /// Says whether free disk space has fallen below the reserve.
+    pub fn set_disk_low(&self, low: bool) {
+        self.state.disk_low.store(low, Ordering::SeqCst);
+    }
+
+    /// Whether events are refused because the disk is low.
+    pub fn is_disk_low(&self) -> bool {
+        self.state.disk_low.load(Ordering::SeqCst)
     }
 
     /// How many submissions wait.

@@ -4,11 +4,13 @@
 //! appends it, syncs once for all of it, applies it, and answers.
 
 mod bell;
-// mod committer;
+mod committer;
 mod intake;
-// mod recovery;
+mod recovery;
+mod watchdog;
 
 pub use bell::{InboxBell, InboxListener};
-// pub use committer::{Committer, CommitterLimits, Hints, Ports};
+pub use committer::{Committer, CommitterLimits, Hints, Ports, SchedulerHint};
 pub use intake::{Intake, Refused, Reply};
-// pub use recovery::{Recovered, recover};
+pub use recovery::{Recovered, RecoveryError, recover};
+pub use watchdog::Progress;

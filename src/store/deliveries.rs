@@ -103,4 +103,26 @@ impl Store {
     pub fn delivery_org(&self, endpoint: EndpointId, event: EventId) -> Result<Option<OrgNo>, StateError> {
         Ok(self.read().deliveries.get((endpoint, event))?.map(|row| row.org))
     }
+
+    /// When the oldest event was taken in that still waits for an endpoint; none if nothing waits. Looks at a bounded
+    /// number of endpoints and rows, so with very many dead letters on an endpoint it can say a later time.
+    ///
+    /// # Errors
+    /// When rows cannot be read.
+    pub fn oldest_waiting(&self) -> Result<Option<Timestamp>, StateError> {
+        const LANES_MAX: usize = 256;
+        const ROWS_MAX: usize = 16;
+        let (mut oldest, mut after) = (None, None);
+        for _ in 0..LANES_MAX {
+            let Some(lane) = self.next_lane(after)? else { break };
+            after = Some(lane.endpoint);
+            let state = self.read();
+            let (first, last) = ((lane.endpoint, EventId(0)), (lane.endpoint, EventId(u128::MAX)));
+            let rows = state.deliveries.range(first..=last, ROWS_MAX)?;
+            let waiting = rows.iter().find(|(_, row)| matches!(row.state, DeliveryState::Waiting(_)));
+            let event = waiting.map(|((_, event), _)| Timestamp(event.unix_ms()));
+            oldest = [oldest, event].into_iter().flatten().min();
+        }
+        Ok(oldest)
+    }
 }

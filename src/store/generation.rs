@@ -149,25 +149,22 @@ impl Store {
         self.generation.db.size_on_disk().unwrap_or(0)
     }
 
-    /// Writes everything back and marks the directory clean. The store must not be used afterwards.
+    /// Writes everything back and marks the directory clean. Nothing may be applied afterwards.
     ///
     /// # Errors
     /// When something cannot be written; then the next start makes the state anew.
-    pub fn close(self) -> Result<(), StateError> {
+    pub fn close(&self) -> Result<(), StateError> {
         self.write_back()?;
-        let Self { generation, state } = self;
-        drop(state);
-        let Generation { db, dir, .. } = generation;
+        let Generation { db, dir, .. } = &self.generation;
         db.flush()?;
-        drop(db);
-        for file in fs::read_dir(&dir).map_err(io_error)? {
+        for file in fs::read_dir(dir).map_err(io_error)? {
             let path = file.map_err(io_error)?.path();
             if path.is_file() {
                 File::open(&path).and_then(|file| file.sync_all()).map_err(io_error)?;
             }
         }
-        write_mark(&dir, CLEAN)?;
-        remove_mark(&dir, RUNNING)
+        write_mark(dir, CLEAN)?;
+        remove_mark(dir, RUNNING)
     }
 
     pub(super) fn db(&self) -> &sled::Db {

@@ -149,11 +149,19 @@ impl<R: Row> Table<R> {
         self.layer.iter().filter_map(|(key, slot)| Some((*key, slot.row.as_ref()?)))
     }
 
-    /// The row, to be changed. It counts as changed.
-    pub(super) fn edit(&mut self, key: R::Key) -> Result<Option<&mut R>, StateError> {
+    /// The row, kept in the layer until the next write-back, because it is about to be changed.
+    pub(super) fn load(&mut self, key: R::Key) -> Result<Option<&R>, StateError> {
         if !self.layer.contains_key(&key) {
             let Some(row) = self.get_from_tree(key)? else { return Ok(None) };
             self.layer.insert(key, Slot { row: Some(row), dirty: false, in_tree: true });
+        }
+        Ok(self.layer.get(&key).and_then(|slot| slot.row.as_deref()))
+    }
+
+    /// The row, to be changed. It counts as changed.
+    pub(super) fn edit(&mut self, key: R::Key) -> Result<Option<&mut R>, StateError> {
+        if self.load(key)?.is_none() {
+            return Ok(None);
         }
         let Some(slot) = self.layer.get_mut(&key) else { return Ok(None) };
         let Some(row) = &mut slot.row else { return Ok(None) };

@@ -105,7 +105,6 @@ impl Change<'_> {
             row.last_attempt = Some(self.position);
         }
         self.state.due.insert_new((command.endpoint, at, command.event), DueRow);
-        self.effects.due.push((command.endpoint, at, command.event));
         Ok(())
     }
 

@@ -9,13 +9,22 @@ use crate::store::table::State;
 use crate::store::{StateError, Store};
 
 impl Store {
-    /// What a submission with this dedup id would come to, if the state can say so already.
+    /// What submissions with these dedup ids would come to, where the state can say so already. For the thread that
+    /// applies: the buckets it is about to change stay in memory.
     ///
     /// # Errors
     /// When rows cannot be read.
-    pub fn known_duplicate(&self, dedup: &Dedup) -> Result<Option<Outcome>, StateError> {
-        let (bucket, digest) = split(dedup.digest);
-        Ok(self.read().dedup.get(bucket)?.and_then(|bucket| earlier(&bucket, digest, dedup)))
+    pub fn known_duplicates<'a>(
+        &self,
+        dedups: impl Iterator<Item = Option<&'a Dedup>>,
+    ) -> Result<Vec<Option<Outcome>>, StateError> {
+        let mut state = self.write();
+        let known = dedups.map(|dedup| {
+            let Some(dedup) = dedup else { return Ok(None) };
+            let (bucket, digest) = split(dedup.digest);
+            Ok(state.dedup.load(bucket)?.and_then(|bucket| earlier(bucket, digest, dedup)))
+        });
+        known.collect()
     }
 
     /// The buckets from `first` on, `count` at most, that hold entries received before `before`.

@@ -59,7 +59,7 @@ pub enum Outcome {
 pub struct Effects {
     /// Events that need routing.
     pub unrouted: Vec<(OrgNo, EventId)>,
-    /// Deliveries that wait for an attempt, and since or until when.
+    /// Deliveries that were made, and when they are due.
     pub due: Vec<(EndpointId, Timestamp, EventId)>,
     /// Endpoints that were made, changed or ended.
     pub endpoints_changed: Vec<EndpointId>,
