@@ -1,1 +1,3 @@
+//! The `triggerd` command.
+
 fn main() {}

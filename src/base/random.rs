@@ -7,9 +7,17 @@
 /// Linux.
 pub fn bytes<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
-    #[expect(clippy::expect_used, reason = "a server without randomness must not go on")]
-    getrandom::fill(&mut bytes).expect("the operating system gives random bytes");
+    fill(&mut bytes);
     bytes
+}
+
+/// Fills the buffer with bytes nobody can guess.
+///
+/// # Panics
+/// See [`bytes`].
+pub fn fill(buffer: &mut [u8]) {
+    #[expect(clippy::expect_used, reason = "a server without randomness must not go on")]
+    getrandom::fill(buffer).expect("the operating system gives random bytes");
 }
 
 /// A number from 0 up to, not including, 1; for jitter.

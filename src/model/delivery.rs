@@ -95,8 +95,6 @@ pub enum DeadReason {
     AttemptsExhausted,
     /// The receiver answered 410.
     Gone,
-    /// The endpoint was deleted or disabled.
-    Canceled,
 }
 
 /// What becomes of a delivery after an attempt.

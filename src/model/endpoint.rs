@@ -93,3 +93,9 @@ pub struct Endpoint {
     /// When it was last changed.
     pub updated_at: Timestamp,
 }
+
+impl AsRef<Self> for Endpoint {
+    fn as_ref(&self) -> &Self {
+        self
+    }
+}

@@ -1,0 +1,431 @@
+//! The server as a whole: starts its parts in order, stops them in reverse, each with a deadline and a line in the log.
+//!
+//! The order is the recovery: lock, journal, state, what the journal holds behind the state, then the threads, the
+//! doors last. [`App::start`] is what `triggerd serve`, the demo and the tests call.
+
+use std::fmt;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Runtime;
+
+use crate::base::clock::Clock;
+use crate::base::exit_code::ExitCode;
+use crate::base::metrics::{Metrics, MetricsError};
+use crate::base::threads::{Signal, Stop, Thread, spawn_critical};
+use crate::commit::{
+    Committer, CommitterLimits, Hints, InboxBell, Intake, Ports, Progress, RecoveryError, recover,
+};
+use crate::config::Config;
+use crate::data_dir::{DataDir, DataDirError, free_bytes};
+use crate::delivery::attempts::{Attempter, AttempterPorts};
+use crate::delivery::scheduler::{Scheduler, SchedulerLimits, SchedulerPorts};
+use crate::delivery::sender::{Sender, SenderConfig, SenderError};
+use crate::http;
+use crate::journal::{self, JournalError, OsFiles, ReadError, Reader};
+use crate::model::delivery::ErrorCode;
+use crate::model::time::Timestamp;
+use crate::pipeline::{Sweeper, SweeperSettings, Worker, WorkerPorts};
+use crate::rules::egress::EgressRules;
+use crate::rules::retry::RetryPolicy;
+use crate::store::{StateError, Store};
+
+/// What the committer, the last to stop, is given to finish.
+const COMMITTER_DEADLINE: Duration = Duration::from_secs(3);
+/// Hints for the scheduler that may wait; more are found in the state.
+const SCHEDULER_HINTS: usize = 10_000;
+
+/// Why the server does not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// The data directory.
+    DataDir(DataDirError),
+    /// The journal.
+    Journal(JournalError),
+    /// The state, even a new one.
+    State(StateError),
+    /// Bringing the state up to the journal.
+    Recovery(RecoveryError),
+    /// The address to listen on.
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// What the operating system said.
+        cause: std::io::Error,
+    },
+    /// The HTTP client for webhooks.
+    Sender(SenderError),
+    /// The metrics.
+    Metrics(MetricsError),
+    /// Threads.
+    Threads(std::io::Error),
+}
+
+impl StartError {
+    /// The exit code that tells it.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::DataDir(DataDirError::InUse(_)) => ExitCode::InUse,
+            Self::DataDir(DataDirError::Format { .. })
+            | Self::Journal(JournalError::Damage(_))
+            | Self::Recovery(RecoveryError::Unknown { .. } | RecoveryError::Journal(ReadError::Damage(_))) => {
+                ExitCode::Damaged
+            }
+            Self::DataDir(DataDirError::Io { .. })
+            | Self::Journal(JournalError::Io { .. })
+            | Self::Recovery(_)
+            | Self::State(_)
+            | Self::Listen { .. }
+            | Self::Sender(_)
+            | Self::Metrics(_)
+            | Self::Threads(_) => ExitCode::Fatal,
+        }
+    }
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::DataDir(error) => error.fmt(f),
+            Self::Journal(error) => write!(f, "the journal cannot be opened: {error}"),
+            Self::State(error) => error.fmt(f),
+            Self::Recovery(error) => write!(f, "the journal cannot be applied: {error}"),
+            Self::Listen { address, cause } => write!(f, "cannot listen on {address}: {cause}"),
+            Self::Sender(error) => error.fmt(f),
+            Self::Metrics(error) => error.fmt(f),
+            Self::Threads(error) => write!(f, "threads cannot be started: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// A running server.
+pub struct App {
+    config: Arc<Config>,
+    address: SocketAddr,
+    admin_token: String,
+    health: Arc<http::Health>,
+    store: Arc<Store>,
+    intake: Intake,
+    /// Ends the inner threads.
+    stop: Stop,
+    wake_sweeper: Signal,
+    http: HttpThread,
+    scheduler: Thread,
+    workers: Vec<Thread>,
+    sweeper: Thread,
+    committer: Thread,
+    runtime: Runtime,
+    /// Last: its lock is let go when everything else has ended.
+    _data_dir: DataDir,
+}
+
+struct HttpThread {
+    thread: Thread,
+    handle: actix_web::dev::ServerHandle,
+}
+
+/// What the parts share.
+struct Shared {
+    config: Arc<Config>,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+    store: Arc<Store>,
+    journal: Reader,
+    intake: Intake,
+    hints: Arc<Hints>,
+    stop: Stop,
+}
+
+impl App {
+    /// Starts everything; when it returns, requests are answered.
+    ///
+    /// # Errors
+    /// See [`StartError`]. What was started is stopped again by the end of the process.
+    pub fn start(config: Config, clock: Clock) -> Result<Self, StartError> {
+        let config = Arc::new(config);
+        let data_dir = DataDir::open(&config.storage.data_dir, Timestamp(clock.now_ms())).map_err(StartError::DataDir)?;
+        let admin_token = match &config.keys.admin_token {
+            Some(token) => token.reveal().to_owned(),
+            None => data_dir.admin_token().map_err(StartError::DataDir)?,
+        };
+        let codes: Vec<_> = ErrorCode::ALL.iter().map(|code| code.name()).collect();
+        let metrics = Arc::new(Metrics::new(&codes).map_err(StartError::Metrics)?);
+        let (writer, journal) = open_journal(&config, &data_dir)?;
+        let store = Arc::new(open_state(&config, &data_dir, &journal, &metrics)?);
+        // Listening comes after recovery: an open port means a server that answers.
+        let address = config.server.listen;
+        let listener = TcpListener::bind(address).map_err(|cause| StartError::Listen { address, cause })?;
+        let address = listener.local_addr().map_err(|cause| StartError::Listen { address, cause })?;
+
+        let (unrouted, unrouted_queue) = crossbeam_channel::bounded(config.workers.queue);
+        let (due, due_queue) = crossbeam_channel::bounded(SCHEDULER_HINTS);
+        let bell = InboxBell::default();
+        let hints = Arc::new(Hints {
+            unrouted,
+            unrouted_missed: false.into(),
+            scheduler: due,
+            scheduler_missed: false.into(),
+            bell: bell.clone(),
+        });
+        let progress = Arc::new(Progress::default());
+        let ports = Ports {
+            store: Arc::clone(&store),
+            clock: clock.clone(),
+            hints: Arc::clone(&hints),
+            metrics: Arc::clone(&metrics),
+            progress: Arc::clone(&progress),
+        };
+        let limits =
+            CommitterLimits { queue: config.intake.queue, group_commands: config.intake.group_commands };
+        let last_id = store.counts().map_err(StartError::State)?.last_id;
+        let (committer, intake) = Committer::new(limits, writer, ports, last_id);
+        let committer = spawn_critical("committer", || committer.run()).map_err(StartError::Threads)?;
+
+        let stop = Stop::new();
+        let runtime = sending_runtime().map_err(StartError::Threads)?;
+        let watched = stop.clone();
+        runtime.spawn(async move { progress.watch(&watched, tell_systemd_alive).await });
+        let shared = Shared { config, clock, metrics, store, journal, intake, hints, stop };
+        let workers = start_workers(&shared, &unrouted_queue).map_err(StartError::Threads)?;
+        let scheduler = start_scheduler(&shared, &runtime, due_queue)?;
+        let health = Arc::new(http::Health::default());
+        let api = http::Api::new(http::ApiParts {
+            config: Arc::clone(&shared.config),
+            clock: shared.clock.clone(),
+            store: Arc::clone(&shared.store),
+            journal: shared.journal.clone(),
+            intake: shared.intake.clone(),
+            bell,
+            metrics: Arc::clone(&shared.metrics),
+            stop: shared.stop.clone(),
+            admin_token: admin_token.clone(),
+            health: Arc::clone(&health),
+        })
+        .map_err(StartError::Threads)?;
+        let api = actix_web::web::Data::new(api);
+        let wake_sweeper = Signal::new();
+        let sweeper = start_sweeper(&shared, &api, wake_sweeper.clone()).map_err(StartError::Threads)?;
+        let http = start_http(api, listener).map_err(StartError::Threads)?;
+        health.set_ready();
+        tracing::info!(%address, data_dir = %data_dir.path().display(), version = env!("CARGO_PKG_VERSION"), "triggerd is ready");
+        let Shared { config, store, intake, stop, .. } = shared;
+        Ok(Self {
+            config,
+            address,
+            admin_token,
+            health,
+            store,
+            intake,
+            stop,
+            wake_sweeper,
+            http,
+            scheduler,
+            workers,
+            sweeper,
+            committer,
+            runtime,
+            _data_dir: data_dir,
+        })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The admin token in effect.
+    pub fn admin_token(&self) -> &str {
+        &self.admin_token
+    }
+
+    /// The state, to look at.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Stops in reverse order. What was acknowledged is stored, what is not delivered is delivered after the next start.
+    pub fn stop(self) -> ExitCode {
+        let deadline = Instant::now() + self.config.server.shutdown;
+        tracing::info!("stopping: no new connections, requests in hand are finished");
+        self.health.set_stopping();
+        self.stop.set();
+        let HttpThread { thread, handle } = self.http;
+        self.runtime.spawn(handle.stop(true));
+        let mut in_order = thread.join_until(deadline);
+        self.wake_sweeper.notify();
+        tracing::info!("stopping: deliveries on their way");
+        in_order &= self.scheduler.join_until(deadline);
+        for worker in self.workers {
+            in_order &= worker.join_until(deadline);
+        }
+        in_order &= self.sweeper.join_until(deadline);
+        self.intake.close();
+        let committed = self.committer.join_until(deadline.max(Instant::now() + COMMITTER_DEADLINE));
+        self.runtime.shutdown_background();
+        if !committed {
+            tracing::error!("the committer did not end in time; the next start recovers from the journal");
+            return ExitCode::Fatal;
+        }
+        if let Err(error) = self.store.close() {
+            tracing::error!(%error, "the state was not closed; the next start makes it anew");
+        }
+        tracing::info!(in_order, "stopped");
+        ExitCode::Clean
+    }
+}
+
+fn open_journal(config: &Config, data_dir: &DataDir) -> Result<(journal::Writer, Reader), StartError> {
+    let files = Arc::new(OsFiles);
+    let options = journal::Options { segment_bytes: config.storage.segment_bytes, scan_from: None };
+    let (writer, reader, report) = journal::open(&data_dir.journal(), files, &options).map_err(StartError::Journal)?;
+    tracing::info!(segments = report.segments, end = report.end.0, "journal opened");
+    if report.is_copy {
+        tracing::info!("the data directory is a copy; everything acknowledged before the copy began is in it");
+    }
+    if let Some(cut) = report.cut {
+        let file = cut.file.display().to_string();
+        tracing::warn!(file, offset = cut.offset, bytes = cut.bytes, cause = ?cut.cause, "cut what was never acknowledged from the journal's end");
+    }
+    Ok((writer, reader))
+}
+
+fn open_state(config: &Config, data_dir: &DataDir, journal: &Reader, metrics: &Metrics) -> Result<Store, StartError> {
+    let end = journal.end().0;
+    let store = Store::open(&data_dir.state(), config.storage.state_cache_bytes, end).map_err(StartError::State)?;
+    if let Some(reason) = store.rebuild_reason() {
+        tracing::info!(%reason, "making the state anew from the journal");
+        metrics.state_rebuilds.inc();
+    }
+    let recovered = recover(&store, journal).map_err(StartError::Recovery)?;
+    tracing::info!(commands = recovered.commands, took_ms = recovered.took.as_millis(), "state is up to the journal");
+    Ok(store)
+}
+
+fn sending_runtime() -> std::io::Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(1).thread_name("sender").enable_all().build()
+}
+
+fn tell_systemd_alive() {
+    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]) {
+        tracing::debug!(%error, "systemd was not told");
+    }
+}
+
+fn start_workers(
+    shared: &Shared,
+    queue: &crossbeam_channel::Receiver<(crate::model::id::OrgNo, crate::model::id::EventId)>,
+) -> std::io::Result<Vec<Thread>> {
+    let start = |number| {
+        let worker = Worker::new(WorkerPorts {
+            store: Arc::clone(&shared.store),
+            intake: shared.intake.clone(),
+            hints: Arc::clone(&shared.hints),
+            queue: queue.clone(),
+        });
+        let stop = shared.stop.clone();
+        spawn_critical(&format!("worker-{number}"), move || worker.run(&stop))
+    };
+    (1..=shared.config.workers.threads).map(start).collect()
+}
+
+fn start_scheduler(
+    shared: &Shared,
+    runtime: &Runtime,
+    queue: crossbeam_channel::Receiver<crate::commit::SchedulerHint>,
+) -> Result<Thread, StartError> {
+    let settings = &shared.config.delivery;
+    let sender = Sender::new(SenderConfig {
+        connect_timeout: settings.connect_timeout,
+        timeout: settings.timeout,
+        ..SenderConfig::new(Arc::new(EgressRules { allow: shared.config.egress.allow_networks.clone() }))
+    })
+    .map_err(StartError::Sender)?;
+    let (finished_sender, finished) = crossbeam_channel::bounded(settings.max_in_flight);
+    let waits = settings.retry_schedule.iter().map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
+    let attempts = Attempter {
+        runtime: runtime.handle().clone(),
+        shared: Arc::new(AttempterPorts {
+            journal: shared.journal.clone(),
+            intake: shared.intake.clone(),
+            sender,
+            policy: RetryPolicy { schedule_ms: waits.collect(), jitter_share: settings.jitter_share },
+            clock: shared.clock.clone(),
+            metrics: Arc::clone(&shared.metrics),
+            finished: finished_sender,
+        }),
+    };
+    let ports = SchedulerPorts {
+        store: Arc::clone(&shared.store),
+        intake: shared.intake.clone(),
+        hints: Arc::clone(&shared.hints),
+        queue,
+        finished,
+        clock: shared.clock.clone(),
+        metrics: Arc::clone(&shared.metrics),
+    };
+    let limits = SchedulerLimits {
+        in_flight: settings.max_in_flight,
+        in_flight_per_endpoint: settings.max_in_flight_per_endpoint,
+        queue_per_endpoint: settings.queue_per_endpoint,
+    };
+    let scheduler = Scheduler::new(ports, limits, attempts);
+    let stop = shared.stop.clone();
+    let drain = shared.config.server.shutdown / 2;
+    spawn_critical("scheduler", move || scheduler.run(&stop, drain)).map_err(StartError::Threads)
+}
+
+fn start_sweeper(
+    shared: &Shared,
+    api: &actix_web::web::Data<http::Api>,
+    wake: Signal,
+) -> std::io::Result<Thread> {
+    let api = actix_web::web::Data::clone(api);
+    let data_dir = shared.config.storage.data_dir.clone();
+    let window = shared.config.dedup.window;
+    let sweeper = Sweeper {
+        store: Arc::clone(&shared.store),
+        journal: shared.journal.clone(),
+        intake: shared.intake.clone(),
+        hints: Arc::clone(&shared.hints),
+        clock: shared.clock.clone(),
+        metrics: Arc::clone(&shared.metrics),
+        settings: SweeperSettings {
+            dedup_window_ms: u64::try_from(window.as_millis()).unwrap_or(u64::MAX),
+            reserve_bytes: shared.config.storage.reserve_bytes,
+            disk_free: Box::new(move || free_bytes(&data_dir)),
+            keys_used: Box::new(move || api.take_keys_used()),
+        },
+    };
+    let stop = shared.stop.clone();
+    spawn_critical("sweeper", move || sweeper.run(&stop, &wake))
+}
+
+/// actix runs on a thread of its own, so that the caller's is free.
+fn start_http(api: actix_web::web::Data<http::Api>, listener: TcpListener) -> std::io::Result<HttpThread> {
+    let (started, handle) = std::sync::mpsc::sync_channel(1);
+    let thread = spawn_critical("http", move || {
+        actix_web::rt::System::new().block_on(async move {
+            let server = http::server(api, listener);
+            let (server, handle) = match server {
+                Ok(server) => {
+                    let handle = server.handle();
+                    (Some(server), Ok(handle))
+                }
+                Err(error) => (None, Err(error)),
+            };
+            if started.send(handle).is_err() {
+                return;
+            }
+            if let Some(server) = server
+                && let Err(error) = server.await
+            {
+                tracing::error!(%error, "the HTTP server ended");
+            }
+        });
+    })?;
+    let handle = handle.recv().map_err(|_gone| std::io::Error::other("the HTTP thread ended at its start"))??;
+    Ok(HttpThread { thread, handle })
+}

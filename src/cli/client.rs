@@ -1,0 +1,107 @@
+//! The HTTP client of the commands.
+
+use std::time::Duration;
+
+use reqwest::Method;
+use serde_json::Value;
+
+use super::{Failure, Server};
+use crate::base::exit_code::ExitCode;
+use crate::config::{Config, credentials_directory};
+use crate::data_dir::read_admin_token;
+
+/// Longer than the longest wait for an event.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A connection to a server, with a key or the admin token.
+pub(super) struct Client {
+    http: reqwest::Client,
+    runtime: tokio::runtime::Runtime,
+    url: String,
+    key: String,
+}
+
+impl Client {
+    /// A client with this key.
+    pub(super) fn new(server: &Server, config: &Config, key: String) -> Result<Self, Failure> {
+        let failed = |error: &dyn std::fmt::Display| Failure::new(ExitCode::Failed, error);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| failed(&error))?;
+        crate::delivery::sender::install_crypto();
+        let http = reqwest::Client::builder().no_proxy().timeout(TIMEOUT).build().map_err(|error| failed(&error))?;
+        let url = server.url.clone().unwrap_or_else(|| format!("http://{}", reachable(config)));
+        Ok(Self { http, runtime, url: url.trim_end_matches('/').to_owned(), key })
+    }
+
+    /// A client with the admin token: the configured one, systemd's credential, or the data directory's file.
+    pub(super) fn admin(server: &Server, config: &Config) -> Result<Self, Failure> {
+        let configured = config.keys.admin_token.as_ref().map(|token| token.reveal().to_owned());
+        let dirs = credentials_directory().into_iter().chain([config.storage.data_dir.clone()]);
+        let mut tokens = dirs.map(|dir| read_admin_token(&dir));
+        let found = match configured {
+            Some(token) => Some(token),
+            None => tokens.find_map(Result::transpose).transpose().map_err(|error| {
+                Failure::new(ExitCode::Failed, format!("the admin token cannot be read: {error}"))
+            })?,
+        };
+        let token = found.ok_or_else(|| {
+            let file = config.storage.data_dir.join("admin.token");
+            Failure::new(
+                ExitCode::Failed,
+                format!("no admin token: {} does not exist yet; the server makes it at its first start", file.display()),
+            )
+        })?;
+        Self::new(server, config, token)
+    }
+
+    /// Sends a request and gives the answer's JSON; anything but 2xx is a failure that says what the server said.
+    pub(super) fn call(&self, method: Method, path: &str, body: Option<String>) -> Result<Value, Failure> {
+        let failed = |error: reqwest::Error| {
+            Failure::new(ExitCode::Failed, format!("no answer from {}: {}", self.url, cause(&error)))
+        };
+        self.runtime.block_on(async {
+            let mut request = self.http.request(method, format!("{}{path}", self.url)).header("X-API-Key", &self.key);
+            if let Some(body) = body {
+                request = request.header("Content-Type", "application/json").body(body);
+            }
+            let answer = request.send().await.map_err(failed)?;
+            let status = answer.status();
+            let text = answer.text().await.map_err(failed)?;
+            let json = serde_json::from_str(&text).unwrap_or(Value::Null);
+            if status.is_success() { Ok(json) } else { Err(refusal(status.as_u16(), &json)) }
+        })
+    }
+}
+
+/// An address that a wildcard listener can be reached at.
+fn reachable(config: &Config) -> std::net::SocketAddr {
+    let mut address = config.server.listen;
+    match address.ip() {
+        std::net::IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(std::net::Ipv4Addr::LOCALHOST.into()),
+        std::net::IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(std::net::Ipv6Addr::LOCALHOST.into()),
+        _ => {}
+    }
+    address
+}
+
+/// The innermost reason, which is the one that helps ("connection refused").
+fn cause(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
+}
+
+/// What a problem document says, with every fault it names.
+fn refusal(status: u16, problem: &Value) -> Failure {
+    let text = |name: &str| problem.get(name).and_then(Value::as_str);
+    let mut message = text("detail").or(text("title")).unwrap_or("the server refused").to_owned();
+    for fault in problem.get("errors").and_then(Value::as_array).into_iter().flatten() {
+        let part = |name: &str| fault.get(name).and_then(Value::as_str).unwrap_or_default();
+        message.push_str(&format!("\n  {}: {}", part("pointer"), part("detail")));
+    }
+    let code = text("code").unwrap_or("unknown");
+    let request = text("request_id").unwrap_or("unknown");
+    Failure::new(ExitCode::Failed, format!("{message} ({status} {code}, request {request})"))
+}

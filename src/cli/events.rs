@@ -1,0 +1,145 @@
+//! `triggerd send`, `inbox`, `ack`: what a producer and a consumer do.
+
+use std::io::Read as _;
+
+use clap::Args;
+use reqwest::Method;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+use super::client::Client;
+use super::{Failure, Server, print};
+use crate::base::exit_code::ExitCode;
+use crate::config::{Config, api_key_from_environment};
+
+/// The caller's key.
+#[derive(Args)]
+struct Key {
+    /// API key [default: the environment variable TRIGGERD_API_KEY, which keeps it out of the process list]
+    #[arg(long, value_name = "KEY")]
+    key: Option<String>,
+}
+
+impl Key {
+    fn client(self, server: &Server, config: &Config) -> Result<Client, Failure> {
+        let key = self.key.or_else(api_key_from_environment).ok_or_else(|| {
+            Failure::new(ExitCode::Usage, "no API key: give --key or set TRIGGERD_API_KEY")
+        })?;
+        Client::new(server, config, key)
+    }
+}
+
+/// Posts an event.
+#[derive(Args)]
+pub(super) struct Send {
+    /// The type, such as order.created
+    event_type: String,
+    /// The payload, any JSON; `-` reads it from standard input
+    payload: String,
+    /// The same id again is the same event
+    #[arg(long, value_name = "ID")]
+    dedup_id: Option<String>,
+    #[command(flatten)]
+    key: Key,
+    #[command(flatten)]
+    server: Server,
+}
+
+/// Shows the inbox.
+#[derive(Args)]
+pub(super) struct Inbox {
+    /// At most so many events (1 to 500)
+    #[arg(long, default_value_t = 50)]
+    limit: u16,
+    /// Wait so many seconds for one if there is none (0 to 30)
+    #[arg(long, default_value_t = 0, value_name = "SECONDS")]
+    wait: u16,
+    #[command(flatten)]
+    key: Key,
+    #[command(flatten)]
+    server: Server,
+}
+
+/// Acknowledges events.
+#[derive(Args)]
+pub(super) struct Ack {
+    /// Their ids (evt_…)
+    #[arg(required = true, value_name = "EVENT")]
+    ids: Vec<String>,
+    #[command(flatten)]
+    key: Key,
+    #[command(flatten)]
+    server: Server,
+}
+
+fn text<'a>(value: &'a Value, name: &str) -> &'a str {
+    value.get(name).and_then(Value::as_str).unwrap_or_default()
+}
+
+impl Send {
+    pub(super) fn run(self, config: &Config) -> Result<ExitCode, Failure> {
+        let mut payload = self.payload;
+        if payload == "-" {
+            payload.clear();
+            let read = std::io::stdin().lock().read_to_string(&mut payload);
+            read.map_err(|error| Failure::new(ExitCode::Failed, format!("standard input: {error}")))?;
+        }
+        let payload: Box<RawValue> = serde_json::from_str(payload.trim()).map_err(|error| {
+            Failure::new(ExitCode::Usage, format!("the payload is not JSON: {error} (a text needs quotes: '\"text\"')"))
+        })?;
+        let dedup_id = self.dedup_id.map(|id| format!(",\"dedup_id\":{}", json!(id))).unwrap_or_default();
+        let body = format!("{{\"type\":{},\"payload\":{payload}{dedup_id}}}", json!(self.event_type));
+        let client = self.key.client(&self.server, config)?;
+        let sent = client.call(Method::POST, "/api/events", Some(body))?;
+        if self.server.json {
+            print(&sent.to_string());
+        } else {
+            let duplicate = sent.get("duplicate") == Some(&Value::Bool(true));
+            let word = if duplicate { "already there since" } else { "accepted" };
+            print(&format!("{} {word} {}", text(&sent, "id"), text(&sent, "received_at")));
+        }
+        Ok(ExitCode::Clean)
+    }
+}
+
+impl Inbox {
+    pub(super) fn run(self, config: &Config) -> Result<ExitCode, Failure> {
+        let client = self.key.client(&self.server, config)?;
+        let path = format!("/api/inbox?limit={}&wait={}", self.limit, self.wait);
+        let page = client.call(Method::GET, &path, None)?;
+        if self.server.json {
+            print(&page.to_string());
+            return Ok(ExitCode::Clean);
+        }
+        let events = page.get("data").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        for event in events {
+            let payload = event.get("payload").cloned().unwrap_or_default();
+            print(&format!("{}  {}  {}  {payload}", text(event, "received_at"), text(event, "id"), text(event, "type")));
+        }
+        match (events.is_empty(), page.get("has_more")) {
+            (true, _) => print("The inbox is empty."),
+            (false, Some(Value::Bool(true))) => print("There is more behind these; acknowledge them or ask for more with --limit."),
+            (false, _) => {}
+        }
+        Ok(ExitCode::Clean)
+    }
+}
+
+impl Ack {
+    pub(super) fn run(self, config: &Config) -> Result<ExitCode, Failure> {
+        let client = self.key.client(&self.server, config)?;
+        for id in self.ids {
+            // An id is letters, digits and `_`; anything else would change the path.
+            if !id.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_') {
+                return Err(Failure::new(ExitCode::Usage, format!("{id:?} is not an event id (evt_…)")));
+            }
+            let answer = client.call(Method::POST, &format!("/api/ack/{id}"), None)?;
+            if self.server.json {
+                print(&answer.to_string());
+            } else {
+                print(&format!("{id} acknowledged {}", text(&answer, "acknowledged_at")));
+            }
+        }
+        Ok(ExitCode::Clean)
+    }
+}

@@ -1,0 +1,326 @@
+//! The thread that makes changes durable: takes what waits, appends it, syncs once, applies, answers.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+
+use super::bell::InboxBell;
+use super::intake::{Intake, Refused, Submission};
+use super::watchdog::Progress;
+use crate::base::clock::Clock;
+use crate::base::codec::CodecError;
+use crate::base::exit_code::fatal;
+use crate::base::metrics::Metrics;
+use crate::base::random;
+use crate::journal::{AppendError, FrameRefused, Group, Writer};
+use crate::model::command::Command;
+use crate::model::id::{EndpointId, EventId, IdSource, OrgNo};
+use crate::model::journal_codec::{self, VERSION};
+use crate::model::time::Timestamp;
+use crate::store::{Effects, Outcome, Store};
+
+/// Changed rows reach sled at the latest after this long,
+const WRITE_BACK_AFTER: Duration = Duration::from_millis(300);
+/// or when there are so many.
+const WRITE_BACK_ROWS: usize = 4_096;
+
+/// How much is taken at once.
+#[derive(Clone, Copy, Debug)]
+pub struct CommitterLimits {
+    /// Submissions that may wait.
+    pub queue: usize,
+    /// Commands in one group; a submission is not split.
+    pub group_commands: usize,
+}
+
+/// Where the committer tells what there is to do now. Lossy on purpose: the state knows it as well.
+#[derive(Debug)]
+pub struct Hints {
+    /// Events that need routing.
+    pub unrouted: Sender<(OrgNo, EventId)>,
+    /// Set when `unrouted` was full: somebody has to look into the state.
+    pub unrouted_missed: AtomicBool,
+    /// New deliveries and changed endpoints, for the scheduler.
+    pub scheduler: Sender<SchedulerHint>,
+    /// Set when `scheduler` was full.
+    pub scheduler_missed: AtomicBool,
+    /// For requests that wait for an event.
+    pub bell: InboxBell,
+}
+
+/// What the scheduler hears.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SchedulerHint {
+    /// A delivery is due at this time.
+    Due(EndpointId, Timestamp, EventId),
+    /// An endpoint was made, changed or deleted.
+    Changed(EndpointId),
+}
+
+impl Hints {
+    fn give(&self, effects: &Effects) {
+        for event in &effects.unrouted {
+            if self.unrouted.try_send(*event).is_err() {
+                self.unrouted_missed.store(true, Ordering::SeqCst);
+            }
+        }
+        let due = effects.due.iter().map(|(endpoint, at, event)| SchedulerHint::Due(*endpoint, *at, *event));
+        let changed = effects.endpoints_changed.iter().map(|endpoint| SchedulerHint::Changed(*endpoint));
+        for hint in due.chain(changed) {
+            if self.scheduler.try_send(hint).is_err() {
+                self.scheduler_missed.store(true, Ordering::SeqCst);
+            }
+        }
+        self.bell.ring(&effects.inbox_grew);
+    }
+}
+
+/// What the committer works with.
+#[derive(Debug)]
+pub struct Ports {
+    /// The state.
+    pub store: Arc<Store>,
+    /// The time that events are stamped with.
+    pub clock: Clock,
+    /// Who is told.
+    pub hints: Arc<Hints>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// What the watchdog looks at.
+    pub progress: Arc<Progress>,
+}
+
+/// The only one that appends to the journal.
+pub struct Committer {
+    queue: Receiver<Submission>,
+    intake: Intake,
+    limits: CommitterLimits,
+    writer: Writer,
+    ports: Ports,
+    ids: IdSource,
+    group: Group,
+    randomness: Vec<u8>,
+    dirty_since: Option<Instant>,
+}
+
+/// A submission on its way: what is known of its commands' outcomes already.
+struct Entry {
+    submission: Submission,
+    outcomes: Vec<Option<Outcome>>,
+}
+
+impl Committer {
+    /// A committer and the door to it. `last_id` is the largest id in the state.
+    pub fn new(limits: CommitterLimits, writer: Writer, ports: Ports, last_id: u128) -> (Self, Intake) {
+        let (sender, queue) = crossbeam_channel::bounded(limits.queue);
+        let intake = Intake::new(sender);
+        let committer = Self {
+            queue,
+            intake: intake.clone(),
+            limits,
+            writer,
+            ports,
+            ids: IdSource::after(last_id),
+            group: Group::new(),
+            randomness: Vec::new(),
+            dirty_since: None,
+        };
+        (committer, intake)
+    }
+
+    /// Works until the intake is closed and nothing waits.
+    pub fn run(mut self) {
+        let mut entries = Vec::new();
+        loop {
+            match self.take(&mut entries) {
+                Taken::Some => self.commit(&mut entries),
+                Taken::Nothing => {}
+                Taken::Ended => break,
+            }
+            self.write_back_if_due();
+            self.ports.progress.idle();
+        }
+    }
+
+    /// Waits for a submission, then takes what else waits.
+    fn take(&mut self, entries: &mut Vec<Entry>) -> Taken {
+        let first = match self.dirty_since {
+            Some(since) => self.queue.recv_timeout(WRITE_BACK_AFTER.saturating_sub(since.elapsed())),
+            None => self.queue.recv().map_err(|_closed| RecvTimeoutError::Disconnected),
+        };
+        self.ports.progress.busy();
+        let first = match first {
+            Ok(first) => first,
+            Err(RecvTimeoutError::Timeout) => return Taken::Nothing,
+            Err(RecvTimeoutError::Disconnected) => return Taken::Ended,
+        };
+        let mut commands = 0;
+        for submission in std::iter::once(first).chain(self.queue.try_iter()) {
+            commands += submission.commands.len();
+            let outcomes = vec![None; submission.commands.len()];
+            if !outcomes.is_empty() {
+                entries.push(Entry { submission, outcomes });
+            }
+            if commands >= self.limits.group_commands {
+                break;
+            }
+        }
+        if entries.is_empty() && self.intake.is_closed() && self.queue.is_empty() { Taken::Ended } else { Taken::Some }
+    }
+
+    /// One group: durable, applied, answered.
+    fn commit(&mut self, entries: &mut Vec<Entry>) {
+        self.answer_known_duplicates(entries);
+        self.stamp(entries);
+        self.encode(entries);
+        let end = self.writer.end().0 + self.group.bytes() as u64;
+        let began = Instant::now();
+        let positions = match self.writer.append(&mut self.group) {
+            Ok(positions) => positions,
+            Err(AppendError::NoSpace) => {
+                self.intake.set_disk_low(true);
+                return refuse(entries, Refused::DiskFull);
+            }
+            Err(error) => fatal(&error.to_string()),
+        };
+        let metrics = &self.ports.metrics;
+        if let Ok(frames) = u32::try_from(positions.len())
+            && frames > 0
+        {
+            metrics.commit_group_commands.observe(frames.into());
+            metrics.commit_sync_seconds.observe(began.elapsed().as_secs_f64());
+            metrics.commands_applied.inc_by(frames.into());
+            self.dirty_since.get_or_insert(began);
+        }
+        let open = entries.iter().flat_map(Entry::open);
+        let commands = positions.iter().map(|position| position.0).zip(open);
+        let mut outcomes = Vec::with_capacity(positions.len());
+        let effects = match self.ports.store.apply(commands, end, &mut outcomes) {
+            Ok(effects) => effects,
+            Err(error) => self.give_up(&error),
+        };
+        answer(entries, outcomes);
+        self.ports.hints.give(&effects);
+        self.group.clear();
+    }
+
+    /// What the state knows as a duplicate costs no frame.
+    fn answer_known_duplicates(&self, entries: &mut [Entry]) {
+        let dedups = entries.iter().flat_map(|entry| &entry.submission.commands).map(|command| match command {
+            Command::SubmitEvent(submit) => submit.event.dedup.as_ref(),
+            _ => None,
+        });
+        let known = match self.ports.store.known_duplicates(dedups) {
+            Ok(known) => known,
+            Err(error) => self.give_up(&error),
+        };
+        for (slot, known) in entries.iter_mut().flat_map(|entry| &mut entry.outcomes).zip(known) {
+            *slot = known;
+        }
+    }
+
+    /// Gives events their ids and times, in the order of the journal.
+    fn stamp(&mut self, entries: &mut [Entry]) {
+        const BYTES_PER_ID: usize = 10;
+        let now_ms = self.ports.clock.now_ms();
+        let commands: usize = entries.iter().map(|entry| entry.outcomes.len()).sum();
+        self.randomness.resize(commands * BYTES_PER_ID, 0);
+        random::fill(&mut self.randomness);
+        let (random, _) = self.randomness.as_chunks::<BYTES_PER_ID>();
+        let commands = entries.iter_mut().flat_map(Entry::open_mut);
+        for (command, random) in commands.zip(random) {
+            if let Command::SubmitEvent(submit) = command {
+                submit.id = EventId(self.ids.next(now_ms, *random));
+                submit.received_at = Timestamp(now_ms);
+            }
+        }
+    }
+
+    fn encode(&mut self, entries: &[Entry]) {
+        self.group.clear();
+        for command in entries.iter().flat_map(Entry::open) {
+            let kind = journal_codec::kind(command) as u8;
+            let body = |buffer: &mut Vec<u8>| Ok(journal_codec::write_body(command, buffer)?);
+            if let Err(Unwritable(reason)) = self.group.try_push(kind, VERSION, body) {
+                // Requests are bounded far below a frame's limits, so this is a mistake of ours.
+                fatal(&format!("a command cannot be written: {reason}"));
+            }
+        }
+    }
+
+    fn write_back_if_due(&mut self) {
+        let Some(since) = self.dirty_since else { return };
+        if since.elapsed() < WRITE_BACK_AFTER && self.ports.store.dirty_rows() < WRITE_BACK_ROWS {
+            return;
+        }
+        let began = Instant::now();
+        match self.ports.store.write_back() {
+            Ok(rows) => {
+                self.ports.metrics.write_back_rows.inc_by(rows as u64);
+                self.ports.metrics.write_back_seconds.observe(began.elapsed().as_secs_f64());
+            }
+            Err(error) => self.give_up(&error),
+        }
+        self.dirty_since = None;
+    }
+
+    /// The state is broken, the journal is not: the next start makes the state anew.
+    fn give_up(&self, error: &crate::store::StateError) -> ! {
+        self.ports.store.condemn();
+        fatal(&error.to_string())
+    }
+}
+
+enum Taken {
+    Some,
+    Nothing,
+    Ended,
+}
+
+/// Why a command cannot be a frame.
+struct Unwritable(String);
+
+impl From<CodecError> for Unwritable {
+    fn from(error: CodecError) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl From<FrameRefused> for Unwritable {
+    fn from(error: FrameRefused) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl Entry {
+    /// The commands whose outcome is not known yet.
+    fn open(&self) -> impl Iterator<Item = &Command> {
+        self.submission.commands.iter().zip(&self.outcomes).filter(|(_, outcome)| outcome.is_none()).map(|(c, _)| c)
+    }
+
+    fn open_mut(&mut self) -> impl Iterator<Item = &mut Command> {
+        self.submission.commands.iter_mut().zip(&self.outcomes).filter(|(_, outcome)| outcome.is_none()).map(|(c, _)| c)
+    }
+}
+
+/// Fills in the outcomes that were open and tells those who wait. One that left needs no answer.
+fn answer(entries: &mut Vec<Entry>, outcomes: Vec<Outcome>) {
+    let mut outcomes = outcomes.into_iter();
+    for entry in entries.drain(..) {
+        let complete = entry.outcomes.into_iter().map(|known| known.or_else(|| outcomes.next()));
+        let complete: Vec<Outcome> = complete.map(|outcome| outcome.unwrap_or(Outcome::NotFound)).collect();
+        if let Some(reply) = entry.submission.reply {
+            drop(reply.send(Ok(complete)));
+        }
+    }
+}
+
+fn refuse(entries: &mut Vec<Entry>, refused: Refused) {
+    for entry in entries.drain(..) {
+        if let Some(reply) = entry.submission.reply {
+            drop(reply.send(Err(refused)));
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! Where changes become durable: the only room that appends to the journal.
+//!
+//! Everybody hands [`Intake`] their commands and waits for the outcome; one thread, the committer, takes what waits,
+//! appends it, syncs once for all of it, applies it, and answers.
+
+mod bell;
+mod committer;
+mod intake;
+mod recovery;
+mod watchdog;
+
+pub use bell::{InboxBell, InboxListener};
+pub use committer::{Committer, CommitterLimits, Hints, Ports, SchedulerHint};
+pub use intake::{Intake, Refused, Reply};
+pub use recovery::{Recovered, RecoveryError, recover};
+pub use watchdog::Progress;

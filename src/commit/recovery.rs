@@ -1,0 +1,113 @@
+//! Brings the state up to the journal: a second's worth after a crash, everything when the state is made anew.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
+
+use crate::journal::{OwnedFrame, Position, ReadError, Reader};
+use crate::model::command::Command;
+use crate::model::journal_codec::{UnknownFrame, read_body};
+use crate::store::{StateError, Store};
+
+/// Frames are decoded side by side in portions of so many bytes.
+const PORTION_BYTES: usize = 8 << 20;
+/// Rows that may wait for sled meanwhile.
+const DIRTY_ROWS_MAX: usize = 20_000;
+
+/// What was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recovered {
+    /// Commands applied.
+    pub commands: u64,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// Why the state cannot be brought up to the journal.
+#[derive(Debug)]
+pub enum RecoveryError {
+    /// The journal cannot be read.
+    Journal(ReadError),
+    /// It holds something this version does not know.
+    Unknown {
+        /// Where.
+        position: Position,
+        /// What.
+        frame: UnknownFrame,
+    },
+    /// The state fails.
+    State(StateError),
+    /// No threads to decode with.
+    Threads(rayon::ThreadPoolBuildError),
+}
+
+impl fmt::Display for RecoveryError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Journal(error) => error.fmt(f),
+            Self::Unknown { position, frame } => write!(f, "journal position {position} holds {frame}"),
+            Self::State(error) => error.fmt(f),
+            Self::Threads(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for RecoveryError {}
+
+impl From<ReadError> for RecoveryError {
+    fn from(error: ReadError) -> Self {
+        Self::Journal(error)
+    }
+}
+
+impl From<StateError> for RecoveryError {
+    fn from(error: StateError) -> Self {
+        Self::State(error)
+    }
+}
+
+/// Applies what the journal holds behind the state's position, and writes it back.
+///
+/// # Errors
+/// When the journal or the state cannot be read.
+pub fn recover(store: &Store, journal: &Reader) -> Result<Recovered, RecoveryError> {
+    let began = Instant::now();
+    let pool = rayon::ThreadPoolBuilder::new().thread_name(|n| format!("decode-{n}")).build();
+    let pool = pool.map_err(RecoveryError::Threads)?;
+    let oldest = journal.segments().first().map_or(Position::FIRST, |segment| segment.first);
+    let mut scan = journal.scan(Position(store.applied()).max(oldest), None)?;
+    let mut commands = 0;
+    loop {
+        let mut portion = Vec::new();
+        let mut bytes = 0;
+        while bytes < PORTION_BYTES
+            && let Some(frame) = scan.next_frame()
+        {
+            let frame = frame?;
+            bytes += frame.body.len();
+            portion.push(OwnedFrame::from(frame));
+        }
+        if portion.is_empty() {
+            break;
+        }
+        let decoded: Vec<(u64, Command)> = pool.install(|| portion.par_iter().map(decode).collect::<Result<_, _>>())?;
+        commands += decoded.len() as u64;
+        let in_order = decoded.iter().map(|(position, command)| (*position, command));
+        store.apply(in_order, scan.position().0, &mut Vec::new())?;
+        if store.dirty_rows() >= DIRTY_ROWS_MAX {
+            store.write_back()?;
+        }
+    }
+    store.write_back()?;
+    if store.rebuild_reason().is_some() {
+        store.remove_older_generations()?;
+    }
+    Ok(Recovered { commands, took: began.elapsed() })
+}
+
+fn decode(frame: &OwnedFrame) -> Result<(u64, Command), RecoveryError> {
+    let position = frame.position;
+    let command = read_body(frame.kind, frame.version, &frame.body);
+    command.map(|command| (position.0, command)).map_err(|frame| RecoveryError::Unknown { position, frame })
+}

@@ -1,0 +1,89 @@
+//! Looks whether the committer still gets on. sled 0.34.7 can deadlock, and a disk can hang: then a restart is better
+//! than a server that takes requests and answers none. A restart loses nothing.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::base::exit_code::fatal;
+use crate::base::threads::Stop;
+
+/// One look a second; so many without progress are fatal. Looks are counted, not time: a process that was suspended
+/// did not hang.
+const LOOKS_MAX: u32 = 10;
+
+/// What the committer shows.
+#[derive(Debug, Default)]
+pub struct Progress {
+    busy: AtomicBool,
+    steps: AtomicU64,
+}
+
+impl Progress {
+    /// Work begins.
+    pub(super) fn busy(&self) {
+        self.steps.fetch_add(1, Ordering::Relaxed);
+        self.busy.store(true, Ordering::SeqCst);
+    }
+
+    /// Work is done.
+    pub(super) fn idle(&self) {
+        self.steps.fetch_add(1, Ordering::Relaxed);
+        self.busy.store(false, Ordering::SeqCst);
+    }
+
+    /// Looks once a second until it is asked to stop; `alive` is called at each look that finds progress. Ends the
+    /// process when there is none.
+    pub async fn watch(&self, stop: &Stop, alive: impl Fn()) {
+        let mut judge = Judge::default();
+        loop {
+            let slept = tokio::time::timeout(Duration::from_secs(1), stop.stopped()).await;
+            if slept.is_ok() {
+                return;
+            }
+            match judge.look(self.busy.load(Ordering::SeqCst), self.steps.load(Ordering::Relaxed)) {
+                Judgement::Alive => alive(),
+                Judgement::Waiting => {}
+                Judgement::Hangs => fatal("the committer has made no progress for 10 s"),
+            }
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Judge {
+    last_steps: u64,
+    looks: u32,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Judgement {
+    Alive,
+    Waiting,
+    Hangs,
+}
+
+impl Judge {
+    fn look(&mut self, busy: bool, steps: u64) -> Judgement {
+        if !busy || steps != self.last_steps {
+            *self = Self { last_steps: steps, looks: 0 };
+            return Judgement::Alive;
+        }
+        self.looks += 1;
+        if self.looks >= LOOKS_MAX { Judgement::Hangs } else { Judgement::Waiting }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_work_that_makes_no_step_for_ten_looks_hangs() {
+        let mut judge = Judge::default();
+        assert!((0..100).all(|_| judge.look(false, 7) == Judgement::Alive), "idle is not hanging");
+        assert!((0..100).all(|steps| judge.look(true, steps) == Judgement::Alive), "slow is not hanging");
+        let looks: Vec<_> = (0..10).map(|_| judge.look(true, 99)).collect();
+        assert!(looks[..9].iter().all(|look| *look == Judgement::Waiting), "{looks:?}");
+        assert_eq!(looks[9], Judgement::Hangs);
+    }
+}

@@ -1,0 +1,160 @@
+//! One attempt from start to end: the event out of the journal, the request, the verdict, and its settling.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+
+use super::envelope::envelope;
+use super::scheduler::{Attempts, Finished};
+use super::sender::{Request, Sender};
+use crate::base::clock::Clock;
+use crate::base::metrics::{DeliveryOutcome, Metrics};
+use crate::base::random;
+use crate::commit::{Intake, Refused};
+use crate::journal::{Position, Reader};
+use crate::model::command::{Command, SettleAttempt};
+use crate::model::delivery::{AttemptOutcome, Verdict};
+use crate::model::journal_codec::read_body;
+use crate::model::time::Timestamp;
+use crate::rules::retry::{RetryPolicy, verdict};
+use crate::store::DueDelivery;
+
+/// How long to wait when the intake is full or the disk is.
+const AGAIN: Duration = Duration::from_millis(50);
+
+/// Makes attempts on a runtime.
+#[derive(Clone)]
+pub struct Attempter {
+    /// Where they run.
+    pub runtime: Handle,
+    /// What they share.
+    pub shared: Arc<AttempterPorts>,
+}
+
+/// What attempts work with.
+pub struct AttempterPorts {
+    /// The payloads.
+    pub journal: Reader,
+    /// Where outcomes go.
+    pub intake: Intake,
+    /// Who sends.
+    pub sender: Sender,
+    /// When to try again.
+    pub policy: RetryPolicy,
+    /// The time.
+    pub clock: Clock,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Who hears that an attempt is over.
+    pub finished: crossbeam_channel::Sender<Finished>,
+}
+
+impl Attempts for Attempter {
+    fn start(&self, delivery: DueDelivery) {
+        let shared = Arc::clone(&self.shared);
+        let (endpoint, event) = (delivery.endpoint.id, delivery.event);
+        let attempt = self.runtime.spawn({
+            let shared = Arc::clone(&shared);
+            async move { shared.attempt(delivery).await }
+        });
+        self.runtime.spawn(async move {
+            // An attempt that panicked counts as not settled, and is made again.
+            let verdict = attempt.await.unwrap_or_default();
+            if shared.finished.try_send(Finished { endpoint, event, verdict }).is_err() {
+                tracing::debug!("the scheduler is gone");
+            }
+        });
+    }
+}
+
+impl AttempterPorts {
+    /// Makes an attempt and settles it; none if it cannot be settled.
+    async fn attempt(&self, delivery: DueDelivery) -> Option<Verdict> {
+        let number = delivery.attempts + 1;
+        let body = self.body(&delivery)?;
+        let outcome = self.send(&delivery, number, body).await;
+        let verdict = verdict(&self.policy, number, &outcome, Timestamp(self.clock.now_ms()), random::unit());
+        self.count(&delivery, number, &outcome, verdict);
+        let settle = Command::SettleAttempt(Box::new(SettleAttempt {
+            org: delivery.org,
+            endpoint: delivery.endpoint.id,
+            event: delivery.event,
+            number,
+            outcome,
+            verdict,
+            previous: delivery.last_attempt,
+        }));
+        self.settle(settle).await.then_some(verdict)
+    }
+
+    fn body(&self, delivery: &DueDelivery) -> Option<Vec<u8>> {
+        let frame = self.journal.read(Position(delivery.position)).map_err(|error| error.to_string());
+        let command = frame
+            .and_then(|frame| read_body(frame.kind, frame.version, &frame.body).map_err(|error| error.to_string()));
+        match command {
+            Ok(Command::SubmitEvent(submit)) => {
+                Some(envelope(delivery.event, &delivery.event_type, delivery.received_at, &submit.event.payload))
+            }
+            Ok(_) => {
+                tracing::error!(event = %delivery.event, "its place in the journal holds something else");
+                None
+            }
+            Err(error) => {
+                tracing::error!(event = %delivery.event, error, "its payload cannot be read from the journal");
+                None
+            }
+        }
+    }
+
+    async fn send(&self, delivery: &DueDelivery, number: u32, body: Vec<u8>) -> AttemptOutcome {
+        let request = Request {
+            url: &delivery.endpoint.url,
+            event_id: delivery.event,
+            attempt: number,
+            body: body.into(),
+            secrets: std::slice::from_ref(&delivery.endpoint.secret),
+            now: Timestamp(self.clock.now_ms()),
+        };
+        self.sender.send(request).await
+    }
+
+    fn count(&self, delivery: &DueDelivery, number: u32, outcome: &AttemptOutcome, verdict: Verdict) {
+        match &outcome.error {
+            None => self.metrics.attempt_ok(),
+            Some(error) => self.metrics.attempt_failed(error.code as usize),
+        }
+        self.metrics.attempt_seconds.observe(Duration::from_millis(outcome.duration_ms.into()).as_secs_f64());
+        let (event, endpoint) = (delivery.event, delivery.endpoint.id);
+        let detail = outcome.error.as_ref().map_or("", |error| error.detail.as_str());
+        match verdict {
+            Verdict::Delivered => {
+                self.metrics.deliveries.of(DeliveryOutcome::Delivered).inc();
+                tracing::debug!(%event, %endpoint, attempt = number, "delivered");
+            }
+            Verdict::RetryAt(at) => {
+                self.metrics.deliveries.of(DeliveryOutcome::Retried).inc();
+                tracing::info!(%event, %endpoint, attempt = number, next_attempt = %at, detail, "delivery failed; it is tried again");
+            }
+            Verdict::Dead(reason) => {
+                self.metrics.deliveries.of(DeliveryOutcome::Dead).inc();
+                tracing::warn!(%event, %endpoint, attempt = number, ?reason, detail, "delivery given up");
+            }
+        }
+    }
+
+    /// Says whether it is stored.
+    async fn settle(&self, command: Command) -> bool {
+        loop {
+            let stored = match self.intake.submit(vec![command.clone()]) {
+                Ok(reply) => reply.outcomes().await.map(drop),
+                Err(refused) => Err(refused),
+            };
+            match stored {
+                Ok(()) => return true,
+                Err(Refused::ShuttingDown) => return false,
+                Err(Refused::Overloaded | Refused::DiskFull) => tokio::time::sleep(AGAIN).await,
+            }
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! Names to addresses, each judged before anyone connects to it. Called by the sender's HTTP client when it opens a
+//! connection, so that what was judged is what is connected to. Knows nothing of HTTP.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+
+use crate::rules::egress::{Blocked, EgressRules, is_local_name};
+
+/// Why a name leads nowhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ResolveError {
+    /// The system's resolver has no address for the name, and says why.
+    NoAddress {
+        /// The name.
+        name: String,
+        /// The system's words.
+        reason: String,
+    },
+    /// One of its addresses must not be reached; that refuses the name, whatever its other addresses are.
+    Blocked {
+        /// The name.
+        name: String,
+        /// The address and the rule.
+        blocked: Blocked,
+    },
+}
+
+impl fmt::Display for ResolveError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoAddress { name, reason } => write!(f, "{name} has no address: {reason}"),
+            Self::Blocked { name, blocked } => write!(f, "{name} has a forbidden address: {blocked}"),
+        }
+    }
+}
+
+impl std::error::Error for ResolveError {}
+
+/// All addresses of a name; the port is 0. The system's resolver is asked (`getaddrinfo`, on a thread for blocking work),
+/// except for names of this machine: those are its loopback addresses, as far as they are allowed (RFC 6761, 6.3).
+///
+/// # Errors
+/// When there is no address, or one that must not be reached.
+pub async fn resolve(rules: &EgressRules, name: &str) -> Result<Vec<SocketAddr>, ResolveError> {
+    if is_local_name(name) {
+        let addresses = rules.local_addresses();
+        return addresses
+            .map(|addresses| addresses.into_iter().map(|address| SocketAddr::new(address, 0)).collect())
+            .map_err(|blocked| ResolveError::Blocked { name: name.to_owned(), blocked });
+    }
+    match tokio::net::lookup_host((name, 0)).await {
+        Ok(found) => judge_all(rules, name, found.map(|address| address.ip())),
+        Err(error) => Err(ResolveError::NoAddress { name: name.to_owned(), reason: words_of(&error) }),
+    }
+}
+
+/// Lets the addresses of a name through if each of them may be reached. One that may not refuses them all: a name that
+/// has a public and a private address is an attack or a mistake.
+fn judge_all(
+    rules: &EgressRules,
+    name: &str,
+    addresses: impl Iterator<Item = IpAddr>,
+) -> Result<Vec<SocketAddr>, ResolveError> {
+    let mut judged = Vec::new();
+    for address in addresses {
+        match rules.judge_address(address) {
+            Ok(()) => judged.push(SocketAddr::new(address, 0)),
+            Err(blocked) => return Err(ResolveError::Blocked { name: name.to_owned(), blocked }),
+        }
+    }
+    if judged.is_empty() {
+        return Err(ResolveError::NoAddress { name: name.to_owned(), reason: "the answer is empty".to_owned() });
+    }
+    Ok(judged)
+}
+
+/// What the system says, without the preamble the standard library puts before it.
+fn words_of(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    text.strip_prefix("failed to lookup address information: ").unwrap_or(&text).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judge(addresses: &[&str]) -> Result<Vec<SocketAddr>, ResolveError> {
+        let addresses = addresses.iter().map(|text| text.parse().unwrap());
+        judge_all(&EgressRules::default(), "example.com", addresses)
+    }
+
+    #[test]
+    fn one_forbidden_address_refuses_the_whole_name() {
+        assert_eq!(judge(&["8.8.8.8", "2606:4700::1111"]).map(|found| found.len()), Ok(2));
+        for mixed in [["8.8.8.8", "10.0.0.7"], ["10.0.0.7", "8.8.8.8"], ["8.8.8.8", "::ffff:10.0.0.7"]] {
+            let refusal = judge(&mixed).unwrap_err().to_string();
+            assert!(refusal.starts_with("example.com has a forbidden address: "), "{refusal}");
+            assert!(refusal.contains("10.0.0.0/8 (private network)"), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn a_name_without_addresses_is_not_found() {
+        assert!(matches!(judge(&[]), Err(ResolveError::NoAddress { .. })));
+    }
+
+    #[tokio::test]
+    async fn names_of_this_machine_are_its_allowed_loopback_addresses() {
+        let refused = resolve(&EgressRules::default(), "localhost").await.unwrap_err();
+        assert!(refused.to_string().contains("127.0.0.0/8 (loopback)"), "{refused}");
+        let allowed = EgressRules { allow: vec!["127.0.0.0/8".parse().unwrap()] };
+        let only: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        assert_eq!(resolve(&allowed, "Api.Localhost.").await, Ok(vec![only]));
+    }
+}

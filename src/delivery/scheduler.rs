@@ -1,0 +1,340 @@
+//! The thread that decides what is sent when.
+//!
+//! Each endpoint has a lane: a short queue of deliveries that are due, and how many of them are on their way. Lanes take
+//! turns, so a slow or dead endpoint costs the others nothing. Memory holds a bounded number of ids per endpoint; the
+//! rest waits in the state's due index, which also is all that a restart needs.
+//!
+//! It must not know how anything is sent or stored: it starts attempts and hears that they are settled.
+
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Receiver;
+
+use crate::base::clock::Clock;
+use crate::base::metrics::Metrics;
+use crate::base::threads::Stop;
+use crate::commit::{Hints, Intake, SchedulerHint};
+use crate::model::command::{CancelDeliveries, Command};
+use crate::model::delivery::Verdict;
+use crate::model::id::{EndpointId, EventId};
+use crate::model::time::Timestamp;
+use crate::store::{DueDelivery, StateError, Store};
+
+/// The longest sleep: then it looks whether it should stop.
+const NAP: Duration = Duration::from_secs(1);
+/// Hints and reports taken in one go.
+const TAKEN_AT_ONCE: usize = 1_024;
+/// Deliveries of a deleted endpoint that are canceled in one command.
+const CANCELED_AT_ONCE: usize = 500;
+
+/// Bounds of the scheduler.
+#[derive(Clone, Copy, Debug)]
+pub struct SchedulerLimits {
+    /// Attempts on their way, all together.
+    pub in_flight: usize,
+    /// Attempts on their way to one endpoint.
+    pub in_flight_per_endpoint: usize,
+    /// Deliveries of one endpoint kept in memory.
+    pub queue_per_endpoint: usize,
+}
+
+/// An attempt is over and settled; `verdict` is none when it could not be settled, so that it is made again later.
+#[derive(Clone, Copy, Debug)]
+pub struct Finished {
+    /// Where to.
+    pub endpoint: EndpointId,
+    /// Which.
+    pub event: EventId,
+    /// What became of it.
+    pub verdict: Option<Verdict>,
+}
+
+/// Starts an attempt somewhere else; its end comes back as [`Finished`].
+pub trait Attempts: Send {
+    /// Starts it.
+    fn start(&self, delivery: DueDelivery);
+}
+
+/// What the scheduler works with.
+pub struct SchedulerPorts {
+    /// The state.
+    pub store: Arc<Store>,
+    /// Where cancellations go.
+    pub intake: Intake,
+    /// Whether hints were missed.
+    pub hints: Arc<Hints>,
+    /// New deliveries and changed endpoints.
+    pub queue: Receiver<SchedulerHint>,
+    /// Attempts that are over. Holds as many as may be on their way, so telling never waits.
+    pub finished: Receiver<Finished>,
+    /// The time.
+    pub clock: Clock,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+}
+
+/// The scheduler.
+pub struct Scheduler<A> {
+    ports: SchedulerPorts,
+    limits: SchedulerLimits,
+    attempts: A,
+    lanes: HashMap<EndpointId, Lane>,
+    /// Lanes that have something to send and room to send it, each once.
+    turns: VecDeque<EndpointId>,
+    /// When to look at a lane again; one entry a lane.
+    alarms: BTreeSet<(Timestamp, EndpointId)>,
+    in_flight: usize,
+}
+
+#[derive(Debug, Default)]
+struct Lane {
+    queue: VecDeque<EventId>,
+    /// In the queue or on their way.
+    claimed: HashSet<EventId>,
+    in_flight: usize,
+    has_turn: bool,
+    /// The state has more that is due than the queue holds.
+    more: bool,
+    alarm: Option<Timestamp>,
+}
+
+impl<A: Attempts> Scheduler<A> {
+    /// A scheduler that knows nothing yet; running it begins with a look into the state.
+    pub fn new(ports: SchedulerPorts, limits: SchedulerLimits, attempts: A) -> Self {
+        Self {
+            ports,
+            limits,
+            attempts,
+            lanes: HashMap::new(),
+            turns: VecDeque::new(),
+            alarms: BTreeSet::new(),
+            in_flight: 0,
+        }
+    }
+
+    /// Works until it is asked to stop, then waits until what is on its way is settled, at most so long. What is not
+    /// settled then is made again at the next start.
+    pub fn run(mut self, stop: &Stop, drain: Duration) {
+        self.ports.hints.scheduler_missed.store(true, Ordering::SeqCst);
+        while !stop.is_set() {
+            if let Err(error) = self.turn() {
+                tracing::error!(%error, "scheduling failed; it is tried again");
+                self.ports.hints.scheduler_missed.store(true, Ordering::SeqCst);
+            }
+            self.wait(self.sleep());
+        }
+        let deadline = Instant::now() + drain;
+        while self.in_flight > 0 && Instant::now() < deadline {
+            if let Ok(finished) = self.ports.finished.recv_deadline(deadline) {
+                self.finish(finished);
+            }
+        }
+        if self.in_flight > 0 {
+            tracing::info!(
+                attempts = self.in_flight,
+                "attempts were not over in time; they are made again after the next start"
+            );
+        }
+    }
+
+    fn turn(&mut self) -> Result<(), StateError> {
+        if self.ports.hints.scheduler_missed.swap(false, Ordering::SeqCst) {
+            self.look_at_all()?;
+        }
+        let now = self.now();
+        while let Some((at, endpoint)) = self.alarms.first().copied().filter(|(at, _)| *at <= now) {
+            self.alarms.remove(&(at, endpoint));
+            if let Some(lane) = self.lanes.get_mut(&endpoint) {
+                lane.alarm = None;
+            }
+            self.refill(endpoint)?;
+        }
+        self.start_attempts()?;
+        self.ports.metrics.deliveries_in_flight.set(i64::try_from(self.in_flight).unwrap_or(i64::MAX));
+        Ok(())
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp(self.ports.clock.now_ms())
+    }
+
+    fn sleep(&self) -> Duration {
+        if self.ports.hints.scheduler_missed.load(Ordering::SeqCst) {
+            return Duration::ZERO;
+        }
+        let alarm = self.alarms.first().map_or(NAP, |(at, _)| self.ports.clock.until(at.0));
+        alarm.min(NAP)
+    }
+
+    /// Sleeps until something is heard, then takes in what there is.
+    fn wait(&mut self, at_most: Duration) {
+        let (hints, finished) = (self.ports.queue.clone(), self.ports.finished.clone());
+        crossbeam_channel::select! {
+            recv(hints) -> hint => if let Ok(hint) = hint { self.hear(hint) },
+            recv(finished) -> report => if let Ok(report) = report { self.finish(report) },
+            default(at_most) => {}
+        }
+        hints.try_iter().take(TAKEN_AT_ONCE).for_each(|hint| self.hear(hint));
+        finished.try_iter().take(TAKEN_AT_ONCE).for_each(|report| self.finish(report));
+    }
+
+    fn hear(&mut self, hint: SchedulerHint) {
+        match hint {
+            SchedulerHint::Due(endpoint, at, event) if at <= self.now() => self.offer(endpoint, event),
+            SchedulerHint::Due(endpoint, at, _) => self.set_alarm(endpoint, at),
+            SchedulerHint::Changed(endpoint) => self.set_alarm(endpoint, Timestamp(0)),
+        }
+    }
+
+    fn finish(&mut self, finished: Finished) {
+        let Finished { endpoint, event, verdict } = finished;
+        self.in_flight = self.in_flight.saturating_sub(1);
+        let Some(lane) = self.lanes.get_mut(&endpoint) else { return };
+        lane.in_flight = lane.in_flight.saturating_sub(1);
+        lane.claimed.remove(&event);
+        let (refill, idle) = (lane.queue.is_empty() && lane.more, lane.claimed.is_empty() && lane.alarm.is_none());
+        match verdict {
+            Some(Verdict::RetryAt(at)) => self.set_alarm(endpoint, at),
+            Some(Verdict::Dead(_)) | None => self.set_alarm(endpoint, self.now().plus_ms(1_000)),
+            Some(Verdict::Delivered) if refill => self.set_alarm(endpoint, Timestamp(0)),
+            Some(Verdict::Delivered) if idle => {
+                // Memory is for endpoints that have something to do.
+                self.lanes.remove(&endpoint);
+                return;
+            }
+            Some(Verdict::Delivered) => {}
+        }
+        self.give_turn(endpoint);
+    }
+
+    /// A delivery that is due now.
+    fn offer(&mut self, endpoint: EndpointId, event: EventId) {
+        let lane = self.lanes.entry(endpoint).or_default();
+        if lane.more || lane.queue.len() >= self.limits.queue_per_endpoint {
+            lane.more = true;
+        } else if lane.claimed.insert(event) {
+            lane.queue.push_back(event);
+        }
+        self.give_turn(endpoint);
+    }
+
+    fn give_turn(&mut self, endpoint: EndpointId) {
+        let Some(lane) = self.lanes.get_mut(&endpoint) else { return };
+        let can_send = !lane.queue.is_empty() && lane.in_flight < self.limits.in_flight_per_endpoint;
+        if can_send && !lane.has_turn {
+            lane.has_turn = true;
+            self.turns.push_back(endpoint);
+        }
+    }
+
+    /// Looks at the lane again at this time, or earlier if that was planned.
+    fn set_alarm(&mut self, endpoint: EndpointId, at: Timestamp) {
+        let lane = self.lanes.entry(endpoint).or_default();
+        if lane.alarm.is_some_and(|planned| planned <= at) {
+            return;
+        }
+        if let Some(planned) = lane.alarm.replace(at) {
+            self.alarms.remove(&(planned, endpoint));
+        }
+        self.alarms.insert((at, endpoint));
+    }
+
+    /// Every endpoint that something waits for: at the start, and when hints were missed.
+    fn look_at_all(&mut self) -> Result<(), StateError> {
+        let mut after = None;
+        while let Some(lane) = self.ports.store.next_lane(after)? {
+            self.set_alarm(lane.endpoint, lane.next_due);
+            // A queue that holds something does not see what came behind it.
+            if let Some(lane) = self.lanes.get_mut(&lane.endpoint) {
+                lane.more = !lane.queue.is_empty();
+            }
+            after = Some(lane.endpoint);
+        }
+        Ok(())
+    }
+
+    /// Fills the lane's queue from the state with what is due.
+    fn refill(&mut self, endpoint: EndpointId) -> Result<(), StateError> {
+        let now = self.now();
+        let Some(target) = self.ports.store.endpoint(endpoint)? else { return self.cancel_all(endpoint) };
+        let lane = self.lanes.entry(endpoint).or_default();
+        if !target.enabled {
+            // What waits goes on waiting; enabling it is a change that is heard.
+            for event in lane.queue.drain(..) {
+                lane.claimed.remove(&event);
+            }
+            return Ok(());
+        }
+        let limit = self.limits.queue_per_endpoint + lane.claimed.len() + 1;
+        let waiting = self.ports.store.waiting_for(endpoint, limit)?;
+        lane.more = false;
+        for (due_at, event) in waiting {
+            if due_at > now {
+                self.set_alarm(endpoint, due_at);
+                break;
+            }
+            if lane.claimed.contains(&event) {
+                continue;
+            }
+            if lane.queue.len() >= self.limits.queue_per_endpoint {
+                lane.more = true;
+                break;
+            }
+            lane.claimed.insert(event);
+            lane.queue.push_back(event);
+        }
+        self.give_turn(endpoint);
+        Ok(())
+    }
+
+    /// The endpoint is no more: what waits for it is canceled, a bounded number at a time.
+    fn cancel_all(&mut self, endpoint: EndpointId) -> Result<(), StateError> {
+        if let Some(lane) = self.lanes.get_mut(&endpoint) {
+            lane.queue.clear();
+            lane.more = false;
+        }
+        let waiting = self.ports.store.waiting_for(endpoint, CANCELED_AT_ONCE)?;
+        let events: Vec<EventId> = waiting.into_iter().map(|(_, event)| event).collect();
+        let Some(first) = events.first() else {
+            self.lanes.remove(&endpoint);
+            return Ok(());
+        };
+        if let Some(org) = self.ports.store.delivery_org(endpoint, *first)? {
+            let command = Command::CancelDeliveries(CancelDeliveries { org, endpoint, events });
+            self.ports.intake.push(vec![command]);
+        }
+        let soon = self.now().plus_ms(100);
+        self.set_alarm(endpoint, soon);
+        Ok(())
+    }
+
+    /// Lanes take turns until nobody has something to send, or as much is on its way as may be.
+    fn start_attempts(&mut self) -> Result<(), StateError> {
+        while self.in_flight < self.limits.in_flight
+            && let Some(endpoint) = self.turns.pop_front()
+        {
+            let Some(lane) = self.lanes.get_mut(&endpoint) else { continue };
+            lane.has_turn = false;
+            let Some(event) = lane.queue.pop_front() else { continue };
+            let runs_dry = lane.queue.is_empty() && lane.more;
+            match self.ports.store.due_delivery(endpoint, event)? {
+                Some(delivery) if delivery.endpoint.enabled => {
+                    lane.in_flight += 1;
+                    self.in_flight += 1;
+                    self.attempts.start(delivery);
+                }
+                Some(_) | None => {
+                    lane.claimed.remove(&event);
+                }
+            }
+            if runs_dry {
+                self.set_alarm(endpoint, Timestamp(0));
+            }
+            self.give_turn(endpoint);
+        }
+        Ok(())
+    }
+}

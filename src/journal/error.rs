@@ -1,0 +1,128 @@
+//! What can go wrong in the journal. Each error names the file, so that an
+//! operator can look at it; none knows how the server answers to it.
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::frame::Position;
+
+/// Bytes that are not what was once written and synced there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damage {
+    /// The segment file.
+    pub file: PathBuf,
+    /// Where in the file the damage begins, in bytes.
+    pub offset: u64,
+    /// What is wrong there, for a person.
+    pub reason: String,
+}
+
+impl Damage {
+    pub(super) fn new(file: &Path, offset: u64, reason: impl Into<String>) -> Self {
+        let file = file.to_path_buf();
+        Self { file, offset, reason: reason.into() }
+    }
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { file, offset, reason } = self;
+        write!(f, "{} is damaged at offset {offset}: {reason}", file.display())
+    }
+}
+
+impl Error for Damage {}
+
+/// Why a journal could not be opened.
+#[derive(Debug)]
+pub enum JournalError {
+    /// It holds something that no crash and no copy explains.
+    Damage(Damage),
+    /// The operating system refused.
+    Io {
+        /// The file or directory it was about.
+        path: PathBuf,
+        /// What it said.
+        source: io::Error,
+    },
+}
+
+impl JournalError {
+    /// For `map_err`: an I/O error with the path it was about.
+    pub(super) fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io { path: path.to_path_buf(), source }
+    }
+}
+
+impl fmt::Display for JournalError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Damage(damage) => damage.fmt(f),
+            Self::Io { path, source } => write!(f, "{}: {source}", path.display()),
+        }
+    }
+}
+
+impl Error for JournalError {}
+
+/// Why a group was not appended.
+#[derive(Debug)]
+pub enum AppendError {
+    /// There was no space for the next segment. Nothing was written, and the
+    /// same group can be appended when there is.
+    NoSpace,
+    /// A write or a sync failed, so it is unknown what is on disk. The writer
+    /// accepts nothing any more; the process should end and open it again.
+    Fatal(io::Error),
+}
+
+impl fmt::Display for AppendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoSpace => f.write_str("no space for the next journal segment"),
+            Self::Fatal(source) => write!(f, "the journal cannot be written: {source}"),
+        }
+    }
+}
+
+impl Error for AppendError {}
+
+/// Why a frame could not be read.
+#[derive(Debug)]
+pub enum ReadError {
+    /// The position is at or behind the end of what was synced.
+    NotWritten(Position),
+    /// The position lies before the oldest segment that is kept.
+    Removed(Position),
+    /// There is no whole frame at the position.
+    Damage(Damage),
+    /// The operating system refused.
+    Io {
+        /// The segment file.
+        path: PathBuf,
+        /// What it said.
+        source: io::Error,
+    },
+}
+
+impl ReadError {
+    /// For `map_err`: an I/O error with the path it was about.
+    pub(super) fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io { path: path.to_path_buf(), source }
+    }
+}
+
+impl fmt::Display for ReadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotWritten(position) => write!(f, "nothing is written at position {position}"),
+            Self::Removed(position) => write!(f, "position {position} is in a removed segment"),
+            Self::Damage(damage) => damage.fmt(f),
+            Self::Io { path, source } => write!(f, "{}: {source}", path.display()),
+        }
+    }
+}
+
+impl Error for ReadError {}

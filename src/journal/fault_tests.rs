@@ -1,0 +1,163 @@
+//! Tests that fail every single file operation, and that cut the power.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::faults::{Fault, FaultyFiles, Unsynced};
+use super::tests::{Written, all, append, body, open_faulty, open_small, segment_files};
+use super::{AppendError, Group};
+
+const APPENDS: usize = 30;
+
+/// Opens, appends, opens again and scans, until something fails for good. Returns
+/// what was acknowledged.
+fn workload(dir: &Path, files: &Arc<FaultyFiles>) -> Vec<Written> {
+    let mut acknowledged = Vec::new();
+    for round in 0..2 {
+        let Ok((mut writer, reader, _)) = open_faulty(dir, files) else { continue };
+        for n in 0..APPENDS / 2 {
+            let n = round * APPENDS + n;
+            match append(&mut writer, &[body(n, 250), body(n + 500, n)]) {
+                Ok(frames) => acknowledged.extend(frames),
+                Err(AppendError::NoSpace) => {}
+                Err(AppendError::Fatal(_)) => {
+                    assert_stays_failed(&mut writer, files);
+                    break;
+                }
+            }
+        }
+        // What was acknowledged is shown, also by a journal that failed.
+        match all(&reader) {
+            Ok(frames) => assert!(acknowledged.iter().all(|frame| frames.contains(frame))),
+            Err(error) => assert!(!files.is_armed(), "{error}"),
+        }
+    }
+    acknowledged
+}
+
+fn assert_stays_failed(writer: &mut super::Writer, files: &FaultyFiles) {
+    let before = files.operations();
+    assert!(matches!(append(writer, &[body(1, 1)]), Err(AppendError::Fatal(_))));
+    assert!(matches!(writer.append(&mut Group::new()), Err(AppendError::Fatal(_))));
+    assert!(matches!(writer.remove_before(super::Position(u64::MAX)), Err(AppendError::Fatal(_))));
+    assert_eq!(files.operations(), before, "a failed writer touched a file");
+}
+
+#[test]
+fn any_single_failed_operation_loses_nothing_that_was_acknowledged() {
+    for fault in [Fault::Io, Fault::NoSpace, Fault::ShortWrite] {
+        let mut n = 0;
+        loop {
+            n += 1;
+            let dir = tempfile::tempdir().unwrap();
+            let files = Arc::new(FaultyFiles::new());
+            files.fail_at(n, fault);
+            let acknowledged = workload(&dir.path().join("journal"), &files);
+            if files.is_armed() {
+                assert_eq!(acknowledged.len(), 2 * APPENDS);
+                break;
+            }
+            let (_, reader, _) = open_small(&dir.path().join("journal")).unwrap();
+            let frames = all(&reader).unwrap();
+            assert!(acknowledged.iter().all(|frame| frames.contains(frame)), "{fault:?} at operation {n}");
+        }
+        assert!(n > 100, "{n} operations");
+    }
+}
+
+/// Runs the workload with a fault at operation `n`, if any, cuts the power, and
+/// says how many acknowledged frames are missing, and whether all of it was run.
+fn lost_by_power_cut(n: u64, unsynced: Unsynced, skip_syncs: bool) -> (usize, bool) {
+    let parent = tempfile::tempdir().unwrap();
+    let dir = parent.path().join("journal");
+    let files = Arc::new(FaultyFiles::new());
+    files.skip_syncs(skip_syncs);
+    // The fault is the moment of the cut: nothing is written after it.
+    files.fail_at(n, Fault::ShortWrite);
+    let mut acknowledged = Vec::new();
+    if let Ok((mut writer, _, _)) = open_faulty(&dir, &files) {
+        for n in 0..APPENDS {
+            match append(&mut writer, &[body(n, 250), body(n + 500, 600)]) {
+                Ok(frames) => acknowledged.extend(frames),
+                Err(_) => break,
+            }
+        }
+        drop(writer);
+    }
+    files.cut_power(unsynced).unwrap();
+    let frames = match open_small(&dir) {
+        Ok((_, reader, _)) => all(&reader).unwrap_or_default(),
+        Err(error) => {
+            assert!(skip_syncs, "{unsynced:?} at operation {n}: {error}");
+            Vec::new()
+        }
+    };
+    let lost = acknowledged.iter().filter(|frame| !frames.contains(frame)).count();
+    (lost, files.is_armed())
+}
+
+#[test]
+fn a_power_cut_at_any_operation_loses_nothing_that_was_acknowledged() {
+    for unsynced in [Unsynced::Lost, Unsynced::SomePages(1), Unsynced::SomePages(2), Unsynced::SomePages(3)] {
+        let mut n = 0;
+        loop {
+            n += 1;
+            let (lost, whole_run) = lost_by_power_cut(n, unsynced, false);
+            assert_eq!(lost, 0, "{unsynced:?} at operation {n}");
+            if whole_run {
+                break;
+            }
+        }
+        assert!(n > 60, "{n} operations");
+    }
+}
+
+#[test]
+fn a_power_cut_without_syncs_is_noticed() {
+    let (lost, whole_run) = lost_by_power_cut(u64::MAX / 2, Unsynced::Lost, true);
+    assert!(whole_run);
+    assert_eq!(lost, 2 * APPENDS);
+    let (lost, _) = lost_by_power_cut(u64::MAX / 2, Unsynced::SomePages(5), true);
+    assert!(lost > 0);
+}
+
+#[test]
+fn a_group_whose_sync_failed_is_not_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = Arc::new(FaultyFiles::new());
+    let (mut writer, reader, _) = open_faulty(dir.path(), &files).unwrap();
+    let written = append(&mut writer, &[body(1, 10)]).unwrap();
+    files.fail_at(2, Fault::Io);
+    assert!(matches!(append(&mut writer, &[body(2, 10)]), Err(AppendError::Fatal(_))));
+    assert_eq!(all(&reader).unwrap(), written);
+    assert_eq!(reader.end(), writer.end());
+}
+
+#[test]
+fn a_half_made_segment_is_taken_away_when_there_is_no_space() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = Arc::new(FaultyFiles::new());
+    // List, sync of the parent, sync of the directory, create, then the space.
+    files.fail_at(5, Fault::NoSpace);
+    let (_, _, report) = open_faulty(dir.path(), &files).unwrap();
+    assert!(report.no_space, "{report:?}");
+    assert!(segment_files(dir.path()).is_empty());
+}
+
+#[test]
+fn what_a_start_shows_survives_a_power_cut() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = Arc::new(FaultyFiles::new());
+    let (mut writer, _, _) = open_faulty(dir.path(), &files).unwrap();
+    let mut written = append(&mut writer, &[body(1, 10)]).unwrap();
+    // Written but not synced: the process is killed in between.
+    files.fail_at(2, Fault::Io);
+    assert!(append(&mut writer, &[body(2, 10)]).is_err());
+    written.push((writer.end(), body(2, 10)));
+    drop(writer);
+    let (_, reader, _) = open_faulty(dir.path(), &files).unwrap();
+    assert_eq!(all(&reader).unwrap(), written);
+    files.cut_power(Unsynced::Lost).unwrap();
+    let (_, reader, _) = open_small(dir.path()).unwrap();
+    assert_eq!(all(&reader).unwrap(), written);
+}

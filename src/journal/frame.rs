@@ -1,0 +1,261 @@
+//! One frame as bytes, and a group of them being built. Used by the writer, the
+//! reader and recovery; knows no files.
+
+use std::error::Error;
+use std::fmt;
+
+/// Longest body of a frame, in bytes.
+pub const MAX_BODY_BYTES: usize = 16 << 20;
+
+/// Bytes of a frame before its body.
+pub(super) const FRAME_HEADER_BYTES: usize = 18;
+
+/// The bit of the kind byte that marks the first frame of a group.
+const GROUP_FIRST: u8 = 0x80;
+
+/// A byte address in the whole log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Position(pub u64);
+
+impl Position {
+    /// Where every log begins. Nothing has the position 0.
+    pub const FIRST: Self = Self(1);
+
+    /// The position `bytes` further on.
+    pub(super) fn plus(self, bytes: u64) -> Self {
+        Self(self.0.saturating_add(bytes))
+    }
+
+    /// How many bytes further on than `earlier` this is.
+    pub(super) fn since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A whole, checked frame, borrowed from a read buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Frame<'a> {
+    /// Where it lies.
+    pub position: Position,
+    /// What it is; below 128; the caller's to define.
+    pub kind: u8,
+    /// Version of the body's encoding; the caller's to define.
+    pub version: u8,
+    /// Whether it is the first of the group it was appended with.
+    pub group_first: bool,
+    /// The content.
+    pub body: &'a [u8],
+}
+
+impl Frame<'_> {
+    /// Where the next frame begins.
+    pub fn end(&self) -> Position {
+        self.position.plus(self.total_bytes())
+    }
+
+    pub(super) fn total_bytes(&self) -> u64 {
+        (FRAME_HEADER_BYTES + self.body.len()) as u64
+    }
+}
+
+/// A frame that owns its body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnedFrame {
+    /// Where it lies.
+    pub position: Position,
+    /// What it is; below 128; the caller's to define.
+    pub kind: u8,
+    /// Version of the body's encoding; the caller's to define.
+    pub version: u8,
+    /// Whether it is the first of the group it was appended with.
+    pub group_first: bool,
+    /// The content.
+    pub body: Vec<u8>,
+}
+
+impl From<Frame<'_>> for OwnedFrame {
+    fn from(frame: Frame<'_>) -> Self {
+        let Frame { position, kind, version, group_first, body } = frame;
+        Self { position, kind, version, group_first, body: body.to_vec() }
+    }
+}
+
+/// Why a frame cannot be part of a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FrameRefused {
+    /// The kind is 128 or more.
+    Kind,
+    /// The body is longer than [`MAX_BODY_BYTES`].
+    TooLong,
+    /// The body's writer took away bytes that were not its own. The group is
+    /// empty now.
+    Shrunk,
+}
+
+impl fmt::Display for FrameRefused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Kind => "a frame's kind must be below 128",
+            Self::TooLong => "a frame's body must not be longer than 16 MiB",
+            Self::Shrunk => "a frame's body must only be appended",
+        })
+    }
+}
+
+impl Error for FrameRefused {}
+
+/// Frames to be appended together, in a buffer that is used again.
+#[derive(Debug, Default)]
+pub struct Group {
+    bytes: Vec<u8>,
+    /// Length of each frame with its header.
+    lens: Vec<usize>,
+}
+
+impl Group {
+    /// An empty group.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a frame; `write` appends the body to the buffer it is given.
+    pub fn push(&mut self, kind: u8, version: u8, write: impl FnOnce(&mut Vec<u8>)) -> Result<(), FrameRefused> {
+        self.try_push(kind, version, |buffer| {
+            write(buffer);
+            Ok(())
+        })
+    }
+
+    /// Like [`Group::push`] for a writer that can fail: then the group is as it
+    /// was before.
+    pub fn try_push<E: From<FrameRefused>>(
+        &mut self,
+        kind: u8,
+        version: u8,
+        write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        if kind >= GROUP_FIRST {
+            return Err(FrameRefused::Kind.into());
+        }
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(&[0; FRAME_HEADER_BYTES]);
+        let body_start = self.bytes.len();
+        let written = write(&mut self.bytes);
+        let Some(body_len) = self.bytes.len().checked_sub(body_start) else {
+            self.clear();
+            return Err(FrameRefused::Shrunk.into());
+        };
+        let len = match (written, u32::try_from(body_len)) {
+            (Ok(()), Ok(len)) if body_len <= MAX_BODY_BYTES => len,
+            (written, _) => {
+                self.bytes.truncate(start);
+                return written.and(Err(FrameRefused::TooLong.into()));
+            }
+        };
+        let frame = self.bytes.get_mut(start..).unwrap_or_default();
+        if let Some((header, _)) = frame.split_first_chunk_mut::<FRAME_HEADER_BYTES>() {
+            header[..4].copy_from_slice(&len.to_be_bytes());
+            header[16] = kind;
+            header[17] = version;
+        }
+        self.lens.push(FRAME_HEADER_BYTES + body_len);
+        Ok(())
+    }
+
+    /// How many frames it has.
+    pub fn len(&self) -> usize {
+        self.lens.len()
+    }
+
+    /// Whether it has none.
+    pub fn is_empty(&self) -> bool {
+        self.lens.is_empty()
+    }
+
+    /// How many bytes it takes in the log.
+    pub fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Takes all frames out and keeps the memory.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.lens.clear();
+    }
+
+    /// Writes positions and checksums into the frames as they will lie from
+    /// `start` on, lists the positions, and returns what is to be written.
+    pub(super) fn stamp(&mut self, start: Position, positions: &mut Vec<Position>) -> &[u8] {
+        let mut rest = self.bytes.as_mut_slice();
+        let mut position = start;
+        let mut flag = GROUP_FIRST;
+        for &len in &self.lens {
+            let Some((frame, behind)) = rest.split_at_mut_checked(len) else { break };
+            stamp_frame(frame, position, flag);
+            positions.push(position);
+            position = position.plus(len as u64);
+            flag = 0;
+            rest = behind;
+        }
+        &self.bytes
+    }
+}
+
+fn stamp_frame(frame: &mut [u8], position: Position, flag: u8) {
+    if let Some((header, body)) = frame.split_first_chunk_mut::<FRAME_HEADER_BYTES>() {
+        header[8..16].copy_from_slice(&position.0.to_be_bytes());
+        header[16] = (header[16] & !GROUP_FIRST) | flag;
+        let crc = checksum(header, body);
+        header[4..8].copy_from_slice(&crc.to_be_bytes());
+    }
+}
+
+/// CRC-32C of the whole frame without the checksum's own four bytes.
+fn checksum(header: &[u8; FRAME_HEADER_BYTES], body: &[u8]) -> u32 {
+    let crc = crc32c::crc32c(&header[..4]);
+    let crc = crc32c::crc32c_append(crc, &header[8..]);
+    crc32c::crc32c_append(crc, body)
+}
+
+/// What the first bytes of a frame say of its length, once they can be that of
+/// a frame at `position`; else what is wrong with them.
+pub(super) fn claimed_bytes(bytes: &[u8], position: Position) -> Result<usize, &'static str> {
+    let Some(header) = bytes.first_chunk::<FRAME_HEADER_BYTES>() else {
+        return Err("the frame's header is cut short");
+    };
+    let [l0, l1, l2, l3, _, _, _, _, p @ .., _, _] = *header;
+    if u64::from_be_bytes(p) != position.0 {
+        return Err("there is no frame of this position");
+    }
+    let len = u32::from_be_bytes([l0, l1, l2, l3]) as usize;
+    if len > MAX_BODY_BYTES {
+        return Err("the frame's length is above the limit");
+    }
+    Ok(FRAME_HEADER_BYTES + len)
+}
+
+/// The whole frame at the start of `bytes`, or what is wrong with it.
+pub(super) fn parse(bytes: &[u8], position: Position) -> Result<Frame<'_>, &'static str> {
+    let total = claimed_bytes(bytes, position)?;
+    let whole = bytes.get(..total).ok_or("the frame is cut short")?;
+    let Some((header, body)) = whole.split_first_chunk::<FRAME_HEADER_BYTES>() else {
+        return Err("the frame's header is cut short");
+    };
+    let stored = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
+    if stored != checksum(header, body) {
+        return Err("the frame's checksum does not match");
+    }
+    let group_first = header[16] & GROUP_FIRST != 0;
+    let kind = header[16] & !GROUP_FIRST;
+    Ok(Frame { position, kind, version: header[17], group_first, body })
+}
+
+#[cfg(test)]
+#[path = "frame_tests.rs"]
+mod tests;

@@ -1,0 +1,232 @@
+//! Reading the journal: one frame by its position, or many in order. Used by
+//! whoever answers with a payload, and by rebuild and verify. Sees only what
+//! was synced, also while the writer appends.
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use super::error::{Damage, ReadError};
+use super::files::Files;
+use super::frame::{self, FRAME_HEADER_BYTES, Frame, OwnedFrame, Position};
+use super::segment::{Segment, SegmentInfo, Window};
+
+/// How much a read by position takes at first, in bytes: most frames are shorter.
+const GUESS_BYTES: usize = 4096;
+
+/// What the writer and all readers share.
+pub(super) struct Shared {
+    pub(super) dir: PathBuf,
+    pub(super) files: Arc<dyn Files>,
+    /// In order, without gaps.
+    segments: RwLock<Vec<Arc<Segment>>>,
+    /// The end of what is synced.
+    end: AtomicU64,
+}
+
+impl Shared {
+    pub(super) fn new(dir: PathBuf, files: Arc<dyn Files>, segments: Vec<Arc<Segment>>, end: Position) -> Self {
+        Self { dir, files, segments: RwLock::new(segments), end: AtomicU64::new(end.0) }
+    }
+
+    pub(super) fn end(&self) -> Position {
+        Position(self.end.load(Ordering::Acquire))
+    }
+
+    /// Lets the readers see everything below `end`, which must be synced.
+    pub(super) fn publish(&self, end: Position) {
+        self.end.store(end.0, Ordering::Release);
+    }
+
+    pub(super) fn segments(&self) -> RwLockReadGuard<'_, Vec<Arc<Segment>>> {
+        self.segments.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn segments_mut(&self) -> RwLockWriteGuard<'_, Vec<Arc<Segment>>> {
+        self.segments.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Every segment with where it ends.
+    pub(super) fn extents(&self) -> VecDeque<(Arc<Segment>, Position)> {
+        // No segment is added while the list is held, so the end, read later, lies
+        // in the last one.
+        let segments = self.segments();
+        let ends = segments.iter().skip(1).map(|next| next.first);
+        segments.iter().cloned().zip(ends.chain([self.end()])).collect()
+    }
+}
+
+/// Reads frames. Cheap to clone; usable from any thread.
+#[derive(Clone)]
+pub struct Reader {
+    shared: Arc<Shared>,
+}
+
+impl Reader {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// The end of what is synced: the position that the next group will have.
+    pub fn end(&self) -> Position {
+        self.shared.end()
+    }
+
+    /// The frame at a position that [`Writer::append`](super::Writer::append) or
+    /// a scan gave. Its position and checksum are checked.
+    pub fn read(&self, position: Position) -> Result<OwnedFrame, ReadError> {
+        let end = self.shared.end();
+        if position >= end {
+            return Err(ReadError::NotWritten(position));
+        }
+        let segment = self.segment_of(position).ok_or(ReadError::Removed(position))?;
+        let offset = segment.offset_of(position);
+        let left = usize::try_from(end.since(position)).unwrap_or(usize::MAX);
+        let mut bytes = vec![0; GUESS_BYTES.min(left)];
+        let damage = |reason| ReadError::Damage(Damage::new(&segment.path, offset, reason));
+
+        let got = self.fill(&segment, &mut bytes, offset)?;
+        bytes.truncate(got);
+        let total = frame::claimed_bytes(&bytes, position).map_err(damage)?;
+        if total > got && got == GUESS_BYTES {
+            bytes.resize(total, 0);
+            let rest = bytes.get_mut(got..).unwrap_or_default();
+            let more = self.fill(&segment, rest, offset + got as u64)?;
+            bytes.truncate(got + more);
+        }
+        let frame = frame::parse(&bytes, position).map_err(damage)?;
+        let Frame { kind, version, group_first, .. } = frame;
+        bytes.truncate(total);
+        bytes.drain(..FRAME_HEADER_BYTES);
+        Ok(OwnedFrame { position, kind, version, group_first, body: bytes })
+    }
+
+    /// The frames from `from`, which must be where one begins, up to `to` or to
+    /// what is synced now.
+    pub fn scan(&self, from: Position, to: Option<Position>) -> Result<Scan, ReadError> {
+        let mut segments = self.shared.extents();
+        let end = segments.back().map_or(Position::FIRST, |&(_, end)| end);
+        if segments.front().is_some_and(|(segment, _)| from < segment.first) {
+            return Err(ReadError::Removed(from));
+        }
+        if from > end {
+            return Err(ReadError::NotWritten(from));
+        }
+        let to = to.map_or(end, |to| to.min(end));
+        while segments.front().is_some_and(|&(_, end)| end <= from) {
+            segments.pop_front();
+        }
+        let files = Arc::clone(&self.shared.files);
+        Ok(Scan { files, segments, window: None, next: from, to, failed: false })
+    }
+
+    /// The frames of the segment that begins at `first`, so that segments can be
+    /// read side by side.
+    pub fn scan_segment(&self, first: Position) -> Result<Scan, ReadError> {
+        let segments = self.shared.extents();
+        let found = segments.iter().find(|(segment, _)| segment.first == first);
+        let (_, end) = found.ok_or(ReadError::Removed(first))?;
+        self.scan(first, Some(*end))
+    }
+
+    /// The next position behind `from` where a whole frame begins, whatever lies
+    /// between: the way to go on behind damage. Looks at every byte up to there.
+    pub fn find_frame_behind(&self, from: Position) -> Result<Option<Position>, ReadError> {
+        for (segment, end) in self.shared.extents() {
+            if end <= from {
+                continue;
+            }
+            let (path, start) = (segment.path.clone(), segment.offset_of(from.plus(1)));
+            let limit = segment.offset_of(end);
+            let mut window = Window::new(Arc::clone(&self.shared.files), segment, limit);
+            let found = window.find_frame(start, true).map_err(ReadError::io(&path))?;
+            if let Some(offset) = found {
+                return Ok(Some(window.segment().position_at(offset)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// All segments, oldest first.
+    pub fn segments(&self) -> Vec<SegmentInfo> {
+        let info = |(segment, end): (Arc<Segment>, Position)| SegmentInfo {
+            first: segment.first,
+            end,
+            path: segment.path.clone(),
+            sealed: segment.is_sealed(),
+        };
+        self.shared.extents().into_iter().map(info).collect()
+    }
+
+    /// The length of all segment files, in bytes, with what is preallocated.
+    pub fn bytes_on_disk(&self) -> io::Result<u64> {
+        let segments = self.shared.segments().clone();
+        segments.iter().try_fold(0, |sum, segment| Ok(sum + self.shared.files.metadata(&segment.file)?.len))
+    }
+
+    fn segment_of(&self, position: Position) -> Option<Arc<Segment>> {
+        let segments = self.shared.segments();
+        let behind = segments.partition_point(|segment| segment.first <= position);
+        segments.get(behind.checked_sub(1)?).cloned()
+    }
+
+    fn fill(&self, segment: &Segment, target: &mut [u8], offset: u64) -> Result<usize, ReadError> {
+        let files = &self.shared.files;
+        files.read_at(&segment.file, target, offset).map_err(ReadError::io(&segment.path))
+    }
+}
+
+/// Frames in order. Ends after the first error; see
+/// [`Reader::find_frame_behind`] for how to go on.
+pub struct Scan {
+    files: Arc<dyn Files>,
+    /// The segment of `next` and those behind it, with their ends.
+    segments: VecDeque<(Arc<Segment>, Position)>,
+    window: Option<Window>,
+    next: Position,
+    to: Position,
+    failed: bool,
+}
+
+impl Scan {
+    /// Where the next frame is expected, or where reading failed.
+    pub fn position(&self) -> Position {
+        self.next
+    }
+
+    /// The next frame, without copying its body.
+    pub fn next_frame(&mut self) -> Option<Result<Frame<'_>, ReadError>> {
+        if self.failed || self.next >= self.to {
+            return None;
+        }
+        while self.segments.front().is_some_and(|&(_, end)| end <= self.next) {
+            self.segments.pop_front();
+            self.window = None;
+        }
+        let (segment, end) = self.segments.front()?;
+        let window = self
+            .window
+            .get_or_insert_with(|| Window::new(Arc::clone(&self.files), Arc::clone(segment), segment.offset_of(*end)));
+        let offset = segment.offset_of(self.next);
+        let error = match window.frame_at(offset) {
+            Ok(Ok(frame)) => {
+                self.next = frame.end();
+                return Some(Ok(frame));
+            }
+            Ok(Err(reason)) => ReadError::Damage(Damage::new(&segment.path, offset, reason)),
+            Err(source) => ReadError::Io { path: segment.path.clone(), source },
+        };
+        self.failed = true;
+        Some(Err(error))
+    }
+}
+
+impl Iterator for Scan {
+    type Item = Result<OwnedFrame, ReadError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.next_frame().map(|frame| frame.map(OwnedFrame::from))
+    }
+}

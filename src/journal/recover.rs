@@ -1,0 +1,339 @@
+//! Opening a journal: finds out what a crash, a copy or rot left, cuts what was
+//! never acknowledged, and refuses what cannot be explained. Called at start,
+//! by rebuild and by verify. Changes nothing before everything is checked.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::error::{AppendError, Damage, JournalError};
+use super::files::Files;
+use super::frame::{self, FRAME_HEADER_BYTES, Position};
+use super::reader::{Reader, Shared};
+use super::segment::{self, Header, SEGMENT_HEADER_BYTES, SEGMENT_HEADER_LEN, Segment, Window};
+use super::writer::{Active, Writer, is_no_space};
+
+/// How a journal is opened.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Size of a segment in bytes without its header. A larger group gets a
+    /// segment of its own.
+    pub segment_bytes: u64,
+    /// Every segment with frames at or behind this position is read whole and
+    /// checked. The last segment always is; of the others, else, only header,
+    /// size and what follows the last frame.
+    pub scan_from: Option<Position>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { segment_bytes: 64 << 20, scan_from: None }
+    }
+}
+
+/// What was found at opening; for the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenReport {
+    /// How many segments there are now.
+    pub segments: usize,
+    /// The oldest position that is kept.
+    pub first: Position,
+    /// Where the next group will begin.
+    pub end: Position,
+    /// What was cut from the last segment.
+    pub cut: Option<CutTail>,
+    /// Whether the last segment was a copy of the file it was written as.
+    pub is_copy: bool,
+    /// A segment file without frames that was made anew, because a crash or a
+    /// copy caught it while it was made, or because it was a copy.
+    pub remade: Option<PathBuf>,
+    /// Whether there is no space for the segment to append to. The journal can
+    /// be read, and appending tries again.
+    pub no_space: bool,
+}
+
+/// Bytes that were cut from the end of the last segment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CutTail {
+    /// The segment file.
+    pub file: PathBuf,
+    /// Where the cut was made, in bytes.
+    pub offset: u64,
+    /// How many written bytes were behind it.
+    pub bytes: u64,
+    /// Why they were there.
+    pub cause: CutCause,
+}
+
+/// Why the last segment had a bad end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CutCause {
+    /// A crash came before the last group was synced: nobody was told of it.
+    TornGroup,
+    /// The file was copied while it was appended to: what is behind the hole is
+    /// younger than the copy's begin.
+    CopyHole,
+}
+
+/// Opens the journal in `dir`, which is made if it is missing.
+pub fn open(
+    dir: &Path,
+    files: Arc<dyn Files>,
+    options: &Options,
+) -> Result<(Writer, Reader, OpenReport), JournalError> {
+    let segments = open_segments(dir, files.as_ref())?;
+    let chain_is_copy = check_chain(&files, &segments)?;
+    check_frames(&files, &segments, options.scan_from)?;
+    let last = match segments.last() {
+        Some(last) => recover_last(&files, last)?,
+        None => Last::none(),
+    };
+    let is_copy = last.is_copy.unwrap_or(chain_is_copy);
+    if is_copy {
+        // Whoever copied it may not have synced it.
+        for segment in &segments {
+            files.sync_all(&segment.file).map_err(JournalError::io(&segment.path))?;
+        }
+    }
+    files.sync_dir(dir).map_err(JournalError::io(dir))?;
+
+    let active =
+        last.room_end.zip(segments.last()).map(|(room_end, segment)| Active { segment: Arc::clone(segment), room_end });
+    let unsealed = usize::from(active.is_some());
+    segments.iter().rev().skip(unsealed).for_each(|segment| segment.mark_sealed());
+    let empty = segments.last().filter(|segment| segment.first == last.end && active.is_none());
+    let remade = empty.map(|segment| segment.path.clone());
+
+    let needs_segment = active.is_none();
+    let shared = Arc::new(Shared::new(dir.to_path_buf(), files, segments, last.end));
+    let mut writer = Writer::new(Arc::clone(&shared), options.segment_bytes, active);
+    let no_space = needs_segment && !make_first_active(&mut writer, dir)?;
+    let (count, first) = {
+        let segments = shared.segments();
+        (segments.len(), segments.first().map_or(last.end, |segment| segment.first))
+    };
+    let report = OpenReport { segments: count, first, end: last.end, cut: last.cut, is_copy, remade, no_space };
+    Ok((writer, Reader::new(shared), report))
+}
+
+/// Whether there was space for it.
+fn make_first_active(writer: &mut Writer, dir: &Path) -> Result<bool, JournalError> {
+    match writer.make_active(0) {
+        Ok(_) => Ok(true),
+        Err(AppendError::NoSpace) => Ok(false),
+        Err(AppendError::Fatal(source)) => Err(JournalError::io(dir)(source)),
+    }
+}
+
+/// Opens all segment files of the directory, oldest first.
+fn open_segments(dir: &Path, files: &dyn Files) -> Result<Vec<Arc<Segment>>, JournalError> {
+    let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let paths = match files.list(dir) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => files.create_dir(dir).map(|()| Vec::new()),
+        other => other,
+    };
+    let paths = paths.map_err(JournalError::io(dir))?;
+    // Also if it was there: the crash may have come between making and syncing it.
+    files.sync_dir(parent).map_err(JournalError::io(parent))?;
+    let mut found: Vec<_> =
+        paths.into_iter().filter_map(|path| Some((segment::first_from_path(&path)?, path))).collect();
+    found.sort();
+    let open = |(first, path): (Position, PathBuf)| {
+        let file = files.open(&path).map_err(JournalError::io(&path))?;
+        Ok(Arc::new(Segment::new(first, path, file)))
+    };
+    found.into_iter().map(open).collect()
+}
+
+/// Checks that every segment but the last has a header, is long enough to reach
+/// to the next one, and has nothing behind. Says whether the last of these is a
+/// copy.
+fn check_chain(files: &Arc<dyn Files>, segments: &[Arc<Segment>]) -> Result<bool, JournalError> {
+    let mut is_copy = false;
+    for (segment, next) in segments.iter().zip(segments.iter().skip(1)) {
+        let (header, len) = read_header(files.as_ref(), segment)?;
+        is_copy = match header {
+            Header::Whole { copy } => copy,
+            Header::Unreadable => return Err(damage(segment, 0, "the segment's header is not whole")),
+            Header::Foreign(reason) => return Err(damage(segment, 0, reason)),
+        };
+        let end = segment.offset_of(next.first);
+        if len < end {
+            let (from, to) = (segment.position_at(len), next.first.0 - 1);
+            return Err(damage(segment, len, format!("the positions {from} to {to} are missing")));
+        }
+        // A crash can come between the last group and the cut of the unused space.
+        let mut window = Window::new(Arc::clone(files), Arc::clone(segment), len);
+        if window.end_of_content(end).map_err(JournalError::io(&segment.path))?.is_some() {
+            let reason = format!("there is more behind the next segment's first position {}", next.first);
+            return Err(damage(segment, end, reason));
+        }
+    }
+    Ok(is_copy)
+}
+
+/// Checks all frames of the sealed segments that reach behind `from`.
+fn check_frames(files: &Arc<dyn Files>, segments: &[Arc<Segment>], from: Option<Position>) -> Result<(), JournalError> {
+    let Some(from) = from else { return Ok(()) };
+    for (segment, next) in segments.iter().zip(segments.iter().skip(1)) {
+        if next.first <= from {
+            continue;
+        }
+        let mut window = Window::new(Arc::clone(files), Arc::clone(segment), segment.offset_of(next.first));
+        let (offset, bad) = walk(&mut window).map_err(JournalError::io(&segment.path))?;
+        if let Some(reason) = bad {
+            return Err(damage(segment, offset, reason));
+        }
+    }
+    Ok(())
+}
+
+/// What the last segment turned out to be.
+struct Last {
+    end: Position,
+    /// Where its preallocated space ends, if it can be appended to.
+    room_end: Option<Position>,
+    cut: Option<CutTail>,
+    /// Unknown if its header is not readable.
+    is_copy: Option<bool>,
+}
+
+impl Last {
+    fn none() -> Self {
+        Self { end: Position::FIRST, room_end: None, cut: None, is_copy: None }
+    }
+}
+
+/// Finds the end of the last segment, cuts what lies behind, and seals it if it
+/// is not to be appended to.
+fn recover_last(files: &Arc<dyn Files>, segment: &Arc<Segment>) -> Result<Last, JournalError> {
+    let (header, len) = read_header(files.as_ref(), segment)?;
+    let mut window = Window::new(Arc::clone(files), Arc::clone(segment), len);
+    let in_file = || JournalError::io(&segment.path);
+    let copy = match header {
+        Header::Whole { copy } => copy,
+        Header::Foreign(reason) => return Err(damage(segment, 0, reason)),
+        Header::Unreadable => {
+            // Nothing is appended before the header is synced, so without frames
+            // the crash came before that and the segment is made anew.
+            return match window.end_of_content(SEGMENT_HEADER_BYTES).map_err(in_file())? {
+                None => Ok(Last { end: segment.first, ..Last::none() }),
+                Some(_) => Err(damage(segment, 0, "the header is not whole, but something lies behind it")),
+            };
+        }
+    };
+    // What a killed process wrote may only be in memory; and after a failed sync
+    // memory may hold what the disk does not. So: sync, then read from the disk.
+    files.sync_all(&segment.file).map_err(in_file())?;
+    files.drop_cache(&segment.file).map_err(in_file())?;
+    let (offset, cut) = find_end(&mut window, copy)?;
+    let end = segment.position_at(offset);
+    let mut last = Last { end, room_end: None, cut, is_copy: Some(copy) };
+    if copy {
+        // The next segment is an original again. One without frames is made anew.
+        cut_at(files.as_ref(), segment, offset, offset).map_err(in_file())?;
+    } else if last.cut.is_none() {
+        last.room_end = Some(segment.position_at(len)).filter(|&room_end| room_end > end);
+    } else if cut_at(files.as_ref(), segment, offset, len).map_err(in_file())? {
+        last.room_end = Some(segment.position_at(len));
+    }
+    Ok(last)
+}
+
+/// Makes everything behind `offset` zeros up to `len`, so that no stale frame can
+/// ever follow a new one. Says whether there was space for the zeros.
+fn cut_at(files: &dyn Files, segment: &Segment, offset: u64, len: u64) -> io::Result<bool> {
+    files.set_len(&segment.file, offset)?;
+    let has_space = match files.allocate(&segment.file, len) {
+        Err(e) if is_no_space(&e) => {
+            files.set_len(&segment.file, offset)?;
+            false
+        }
+        other => other.map(|()| true)?,
+    };
+    files.sync_all(&segment.file)?;
+    Ok(has_space)
+}
+
+/// The offset behind the last frame that is kept, and what is to be cut there.
+fn find_end(window: &mut Window, copy: bool) -> Result<(u64, Option<CutTail>), JournalError> {
+    let path = window.segment().path.clone();
+    let in_file = || JournalError::io(&path);
+    let (offset, bad) = walk(window).map_err(in_file())?;
+    let Some(reason) = bad else { return Ok((offset, None)) };
+    let Some(content_end) = window.end_of_content(offset).map_err(in_file())? else {
+        return Ok((offset, None));
+    };
+    let cause = match window.find_frame(offset + 1, false).map_err(in_file())? {
+        None => CutCause::TornGroup,
+        Some(_) if copy && is_copy_hole(window, offset).map_err(in_file())? => CutCause::CopyHole,
+        Some(later) => {
+            let reason = format!("{reason}, but a later group begins at offset {later}");
+            return Err(JournalError::Damage(Damage::new(&path, offset, reason)));
+        }
+    };
+    let cut = CutTail { file: path, offset, bytes: content_end - offset, cause };
+    Ok((offset, Some(cut)))
+}
+
+/// Goes through the frames to the end of the window or the first bad one; says
+/// where that is and what is wrong there.
+fn walk(window: &mut Window) -> io::Result<(u64, Option<&'static str>)> {
+    let mut offset = SEGMENT_HEADER_BYTES;
+    while offset < window.limit() {
+        match window.frame_at(offset)? {
+            Ok(frame) => offset += frame.total_bytes(),
+            Err(reason) => return Ok((offset, Some(reason))),
+        }
+    }
+    Ok((offset, None))
+}
+
+/// Whether the bad frame at `offset` looks like pages that were copied before
+/// they were written: its header is zeros, or one of its pages ends in zeros.
+fn is_copy_hole(window: &mut Window, offset: u64) -> io::Result<bool> {
+    /// The kernel copies and writes page by page.
+    const PAGE_BYTES: u64 = 4096;
+    /// Fewer than this at the end of a page may be the frame's own.
+    const ZEROS_MIN: usize = 16;
+
+    let position = window.segment().position_at(offset);
+    let header = window.view(offset, FRAME_HEADER_BYTES)?;
+    if header.iter().take(FRAME_HEADER_BYTES).all(|&b| b == 0) {
+        return Ok(true);
+    }
+    let claimed = frame::claimed_bytes(header, position).unwrap_or(FRAME_HEADER_BYTES);
+    let end = offset + claimed as u64;
+    let mut at = offset;
+    while at < end {
+        let want = usize::try_from(PAGE_BYTES - at % PAGE_BYTES).unwrap_or(1);
+        let seen = window.view(at, want)?;
+        let page = seen.get(..want).unwrap_or(seen);
+        let zeros = page.iter().rev().take_while(|&&b| b == 0).count();
+        let zeros_from = at + (page.len() - zeros) as u64;
+        // The first bytes of a header are often zeros anyway: the length's.
+        let all = zeros == page.len() && zeros > 3;
+        if (all || zeros >= ZEROS_MIN) && zeros_from < end {
+            return Ok(true);
+        }
+        at += want as u64;
+    }
+    Ok(false)
+}
+
+/// The header of a segment, and the length of its file in bytes.
+fn read_header(files: &dyn Files, segment: &Segment) -> Result<(Header, u64), JournalError> {
+    let mut bytes = [0; SEGMENT_HEADER_LEN];
+    let facts = files.metadata(&segment.file).map_err(JournalError::io(&segment.path))?;
+    let got = files.read_at(&segment.file, &mut bytes, 0).map_err(JournalError::io(&segment.path))?;
+    let header = segment::decode_header(bytes.get(..got).unwrap_or_default(), segment.first, facts);
+    Ok((header, facts.len))
+}
+
+fn damage(segment: &Segment, offset: u64, reason: impl Into<String>) -> JournalError {
+    JournalError::Damage(Damage::new(&segment.path, offset, reason))
+}
+
+#[cfg(test)]
+#[path = "recover_tests.rs"]
+mod tests;

@@ -1,0 +1,258 @@
+//! A segment file: its name, its header, and a window that reads its frames in
+//! large pieces. Used by the reader, the writer and recovery.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::files::{FileFacts, Files};
+use super::frame::{self, FRAME_HEADER_BYTES, Frame, Position};
+
+/// Bytes of a segment file before its first frame.
+pub(super) const SEGMENT_HEADER_LEN: usize = 64;
+
+/// The same, for sums with offsets.
+pub(super) const SEGMENT_HEADER_BYTES: u64 = SEGMENT_HEADER_LEN as u64;
+
+/// How much a scan reads at a time, in bytes.
+const CHUNK_BYTES: usize = 1 << 20;
+
+const MAGIC: [u8; 4] = *b"TRGJ";
+const FORMAT: u32 = 1;
+const SUFFIX: &str = ".seg";
+
+/// A segment, for those who only look.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SegmentInfo {
+    /// The first position in it.
+    pub first: Position,
+    /// Where its synced frames end: the first position of the next one.
+    pub end: Position,
+    /// Its file.
+    pub path: PathBuf,
+    /// Whether it is finished and will never change.
+    pub sealed: bool,
+}
+
+/// An open segment file.
+#[derive(Debug)]
+pub(super) struct Segment {
+    pub(super) first: Position,
+    pub(super) path: PathBuf,
+    pub(super) file: File,
+    sealed: AtomicBool,
+}
+
+impl Segment {
+    pub(super) fn new(first: Position, path: PathBuf, file: File) -> Self {
+        Self { first, path, file, sealed: AtomicBool::new(false) }
+    }
+
+    pub(super) fn mark_sealed(&self) {
+        self.sealed.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_sealed(&self) -> bool {
+        self.sealed.load(Ordering::Relaxed)
+    }
+
+    /// Where in the file a position lies, in bytes.
+    pub(super) fn offset_of(&self, position: Position) -> u64 {
+        SEGMENT_HEADER_BYTES + position.since(self.first)
+    }
+
+    /// Which position lies at an offset of the file behind the header.
+    pub(super) fn position_at(&self, offset: u64) -> Position {
+        self.first.plus(offset.saturating_sub(SEGMENT_HEADER_BYTES))
+    }
+}
+
+/// The file of the segment that begins at `first`.
+pub(super) fn path_of(dir: &Path, first: Position) -> PathBuf {
+    dir.join(format!("{first:020}{SUFFIX}", first = first.0))
+}
+
+/// The first position that a file's name says, if it is a segment's name.
+pub(super) fn first_from_path(path: &Path) -> Option<Position> {
+    let digits = path.file_name()?.to_str()?.strip_suffix(SUFFIX)?;
+    if digits.len() != 20 || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    digits.parse().ok().filter(|&first| first > 0).map(Position)
+}
+
+/// The header of a segment file with these facts.
+pub(super) fn encode_header(first: Position, facts: FileFacts) -> [u8; SEGMENT_HEADER_LEN] {
+    let mut header = [0; SEGMENT_HEADER_LEN];
+    header[..4].copy_from_slice(&MAGIC);
+    header[4..8].copy_from_slice(&FORMAT.to_be_bytes());
+    header[8..16].copy_from_slice(&first.0.to_be_bytes());
+    header[16..24].copy_from_slice(&facts.device.to_be_bytes());
+    header[24..32].copy_from_slice(&facts.inode.to_be_bytes());
+    let crc = crc32c::crc32c(&header[..60]);
+    header[60..].copy_from_slice(&crc.to_be_bytes());
+    header
+}
+
+/// What the first bytes of a segment file are.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Header {
+    /// A whole header of this segment, in the file that it was written to or in
+    /// a copy of that file.
+    Whole {
+        /// Whether device or inode are not those of the file.
+        copy: bool,
+    },
+    /// Too short, zeros, or torn: no header was ever synced here, or it rotted.
+    Unreadable,
+    /// Whole, but not of this segment or this format.
+    Foreign(&'static str),
+}
+
+/// Reads the header of the segment that begins at `first` from the start of its
+/// file.
+pub(super) fn decode_header(bytes: &[u8], first: Position, facts: FileFacts) -> Header {
+    let Some(header) = bytes.first_chunk::<SEGMENT_HEADER_LEN>() else {
+        return Header::Unreadable;
+    };
+    let stored = u32::from_be_bytes([header[60], header[61], header[62], header[63]]);
+    if stored != crc32c::crc32c(&header[..60]) || header[..4] != MAGIC {
+        return Header::Unreadable;
+    }
+    if header[4..8] != FORMAT.to_be_bytes() {
+        return Header::Foreign("the segment's format is not known to this version");
+    }
+    if header[8..16] != first.0.to_be_bytes() {
+        return Header::Foreign("the segment's header and name disagree on its first position");
+    }
+    let original = header[16..24] == facts.device.to_be_bytes() && header[24..32] == facts.inode.to_be_bytes();
+    Header::Whole { copy: !original }
+}
+
+/// Reads a segment file in large pieces, from anywhere.
+pub(super) struct Window {
+    files: Arc<dyn Files>,
+    segment: Arc<Segment>,
+    /// Offset behind which nothing is looked at, in bytes.
+    limit: u64,
+    buffer: Vec<u8>,
+    /// What part of the file the buffer holds.
+    start: u64,
+    filled: usize,
+}
+
+impl Window {
+    /// A window on the first `limit` bytes of the file.
+    pub(super) fn new(files: Arc<dyn Files>, segment: Arc<Segment>, limit: u64) -> Self {
+        Self { files, segment, limit, buffer: Vec::new(), start: 0, filled: 0 }
+    }
+
+    pub(super) fn segment(&self) -> &Segment {
+        &self.segment
+    }
+
+    pub(super) fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    /// The bytes from `offset` on: at least `want` of them, fewer only if the
+    /// file or the window ends.
+    pub(super) fn view(&mut self, offset: u64, want: usize) -> io::Result<&[u8]> {
+        let held = offset.checked_sub(self.start).and_then(|n| usize::try_from(n).ok());
+        let skip = match held {
+            Some(skip) if skip.saturating_add(want) <= self.filled => skip,
+            _ => {
+                self.fill(offset, want)?;
+                0
+            }
+        };
+        Ok(self.buffer.get(skip..self.filled).unwrap_or_default())
+    }
+
+    fn fill(&mut self, offset: u64, want: usize) -> io::Result<()> {
+        let left = usize::try_from(self.limit.saturating_sub(offset)).unwrap_or(usize::MAX);
+        let size = want.max(CHUNK_BYTES).min(left);
+        if self.buffer.len() < size {
+            self.buffer.resize(size, 0);
+        }
+        self.filled = 0;
+        self.start = offset;
+        let target = self.buffer.get_mut(..size).unwrap_or_default();
+        self.filled = self.files.read_at(&self.segment.file, target, offset)?;
+        Ok(())
+    }
+
+    /// The frame that should lie at `offset`, or what is wrong with it.
+    pub(super) fn frame_at(&mut self, offset: u64) -> io::Result<Result<Frame<'_>, &'static str>> {
+        let position = self.segment.position_at(offset);
+        let total = match frame::claimed_bytes(self.view(offset, FRAME_HEADER_BYTES)?, position) {
+            Ok(total) => total,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        Ok(frame::parse(self.view(offset, total)?, position))
+    }
+
+    /// The offset of the first whole frame at or behind `from` that begins a
+    /// group, or of any if `any` is set. Looks at every byte.
+    pub(super) fn find_frame(&mut self, from: u64, any: bool) -> io::Result<Option<u64>> {
+        let mut at = from;
+        while let Some(offset) = self.find_claim(at)? {
+            if self.frame_at(offset)?.is_ok_and(|frame| any || frame.group_first) {
+                return Ok(Some(offset));
+            }
+            at = offset + 1;
+        }
+        Ok(None)
+    }
+
+    /// The first offset at or behind `from` whose bytes could be a frame header.
+    fn find_claim(&mut self, from: u64) -> io::Result<Option<u64>> {
+        let mut at = from;
+        loop {
+            let position = self.segment.position_at(at);
+            let bytes = self.view(at, FRAME_HEADER_BYTES)?;
+            let found = (0..)
+                .zip(bytes.windows(FRAME_HEADER_BYTES))
+                .find(|&(n, header)| frame::claimed_bytes(header, position.plus(n)).is_ok());
+            if let Some((n, _)) = found {
+                return Ok(Some(at + n));
+            }
+            let looked_at = (bytes.len() + 1).saturating_sub(FRAME_HEADER_BYTES);
+            if looked_at == 0 {
+                return Ok(None);
+            }
+            at += looked_at as u64;
+        }
+    }
+
+    /// The offset behind the last byte at or behind `from` that is not zero.
+    pub(super) fn end_of_content(&mut self, from: u64) -> io::Result<Option<u64>> {
+        let mut found = None;
+        let mut at = from;
+        loop {
+            let bytes = self.view(at, 1)?;
+            if bytes.is_empty() {
+                return Ok(found);
+            }
+            if let Some(last) = last_set_byte(bytes) {
+                found = Some(at + last as u64 + 1);
+            }
+            at += bytes.len() as u64;
+        }
+    }
+}
+
+/// Index of the last byte that is not zero. Compares whole pages first, because
+/// the rest of a segment is megabytes of zeros at every start.
+fn last_set_byte(bytes: &[u8]) -> Option<usize> {
+    const ZEROS: [u8; 4096] = [0; 4096];
+    let mut pages = bytes.chunks(ZEROS.len()).enumerate();
+    let (index, page) = pages.rfind(|(_, page)| Some(*page) != ZEROS.get(..page.len()))?;
+    Some(index * ZEROS.len() + page.iter().rposition(|&b| b != 0)?)
+}
+
+#[cfg(test)]
+#[path = "segment_tests.rs"]
+mod tests;

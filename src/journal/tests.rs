@@ -1,0 +1,315 @@
+//! Tests of appending, rolling and reading, and what the other tests share.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::faults::{Fault, FaultyFiles};
+use super::*;
+
+/// Small segments, so that few frames fill them.
+pub(super) const SMALL: Options = Options { segment_bytes: 4096, scan_from: None };
+
+/// A frame as a test writes and expects it.
+pub(super) type Written = (Position, Vec<u8>);
+
+pub(super) fn open_small(dir: &Path) -> Result<(Writer, Reader, OpenReport), JournalError> {
+    open(dir, Arc::new(OsFiles), &SMALL)
+}
+
+pub(super) fn open_faulty(dir: &Path, files: &Arc<FaultyFiles>) -> Result<(Writer, Reader, OpenReport), JournalError> {
+    let files: Arc<dyn Files> = Arc::<FaultyFiles>::clone(files);
+    open(dir, files, &SMALL)
+}
+
+/// For tests that open thousands of times: no sync is really made.
+pub(super) fn open_quick(dir: &Path) -> Result<(Writer, Reader, OpenReport), JournalError> {
+    open_faulty(dir, &Arc::new(FaultyFiles::new()))
+}
+
+/// The `n`-th body of a test: `len` bytes that no other body has, none zero.
+pub(super) fn body(n: usize, len: usize) -> Vec<u8> {
+    let mut state = (n as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        u8::try_from(state >> 56).unwrap() | 1
+    };
+    (0..len).map(|_| next()).collect()
+}
+
+pub(super) fn group_of(bodies: &[Vec<u8>]) -> Group {
+    let mut group = Group::new();
+    for body in bodies {
+        group.push(5, 1, |buffer| buffer.extend_from_slice(body)).unwrap();
+    }
+    group
+}
+
+/// Appends one group; its frames with their positions.
+pub(super) fn append(writer: &mut Writer, bodies: &[Vec<u8>]) -> Result<Vec<Written>, AppendError> {
+    let mut group = group_of(bodies);
+    let positions = writer.append(&mut group)?.to_vec();
+    Ok(positions.into_iter().zip(bodies.iter().cloned()).collect())
+}
+
+/// All frames that the journal shows, or the first error.
+pub(super) fn all(reader: &Reader) -> Result<Vec<Written>, ReadError> {
+    let first = reader.segments().first().map_or(Position::FIRST, |segment| segment.first);
+    let frames = reader.scan(first, None)?;
+    frames.map(|frame| frame.map(|frame| (frame.position, frame.body))).collect()
+}
+
+pub(super) fn segment_files(dir: &Path) -> Vec<PathBuf> {
+    let mut paths: Vec<_> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    paths
+}
+
+#[test]
+fn what_was_appended_is_read_again_in_order_and_by_position() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut writer, reader, report) = open_small(dir.path()).unwrap();
+    assert_eq!((report.segments, report.end, report.cut, report.is_copy), (1, Position::FIRST, None, false));
+    let mut written = Vec::new();
+    for n in 0..50 {
+        let bodies = [body(n, n * 7), body(n + 100, 300)];
+        written.extend(append(&mut writer, &bodies).unwrap());
+    }
+    assert_eq!(all(&reader).unwrap(), written);
+    for (position, body) in &written {
+        assert_eq!(&reader.read(*position).unwrap().body, body);
+    }
+    drop(writer);
+    let (_, reader, report) = open_small(dir.path()).unwrap();
+    assert_eq!(report.cut, None);
+    assert_eq!(all(&reader).unwrap(), written);
+}
+
+#[test]
+fn appending_goes_on_where_it_ended() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut written = Vec::new();
+    for n in 0..40 {
+        let (mut writer, reader, report) = open_small(dir.path()).unwrap();
+        assert_eq!((writer.end(), report.remade), (reader.end(), None));
+        written.extend(append(&mut writer, &[body(n, 250), body(n + 50, 3)]).unwrap());
+        assert_eq!(all(&reader).unwrap(), written);
+    }
+    // Reopening makes no segments of its own.
+    assert_eq!(segment_files(dir.path()).len(), 3);
+}
+
+#[test]
+fn segments_follow_each_other_without_a_gap() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut writer, reader, _) = open_small(dir.path()).unwrap();
+    for n in 0..60 {
+        append(&mut writer, &[body(n, 200), body(n, 150)]).unwrap();
+    }
+    let segments = reader.segments();
+    assert!(segments.len() > 4);
+    for pair in segments.windows(2) {
+        assert_eq!(pair[0].end, pair[1].first);
+        assert!(pair[0].sealed);
+        assert_eq!(fs::metadata(&pair[0].path).unwrap().len(), 64 + pair[0].end.0 - pair[0].first.0);
+    }
+    let last = segments.last().unwrap();
+    assert!(!last.sealed);
+    assert_eq!(fs::metadata(&last.path).unwrap().len(), 64 + 4096);
+    let lens = segment_files(dir.path()).iter().map(|path| fs::metadata(path).unwrap().len()).sum::<u64>();
+    assert_eq!(reader.bytes_on_disk().unwrap(), lens);
+    // Segment by segment is the same as all at once.
+    let by_segment: Vec<_> =
+        segments.iter().flat_map(|segment| reader.scan_segment(segment.first).unwrap()).map(Result::unwrap).collect();
+    let at_once: Vec<_> = reader.scan(Position::FIRST, None).unwrap().map(Result::unwrap).collect();
+    assert_eq!(by_segment, at_once);
+    assert!(by_segment.iter().step_by(2).all(|frame| frame.group_first));
+    assert!(by_segment.iter().skip(1).step_by(2).all(|frame| !frame.group_first));
+}
+
+#[test]
+fn a_huge_group_gets_a_segment_of_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut writer, _, _) = open_small(dir.path()).unwrap();
+    // First into a segment without frames, then behind one that has some.
+    let mut written = append(&mut writer, &[body(1, 9000), body(2, 9000)]).unwrap();
+    written.extend(append(&mut writer, &[body(3, 10)]).unwrap());
+    written.extend(append(&mut writer, &[body(4, 30_000)]).unwrap());
+    written.extend(append(&mut writer, &[body(5, 10)]).unwrap());
+    assert_eq!(segment_files(dir.path()).len(), 4);
+    let (_, reader, _) = open_small(dir.path()).unwrap();
+    assert_eq!(all(&reader).unwrap(), written);
+    assert_eq!(reader.read(written[3].0).unwrap().body, written[3].1);
+}
+
+#[test]
+fn a_group_that_just_fits_does_not_roll() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut writer, _, _) = open_small(dir.path()).unwrap();
+    let mut written = append(&mut writer, &[body(1, 4096 - 18)]).unwrap();
+    assert_eq!(segment_files(dir.path()).len(), 1);
+    drop(writer);
+    let (mut writer, reader, report) = open_small(dir.path()).unwrap();
+    assert_eq!((report.segments, report.end), (2, Position(4097)));
+    written.extend(append(&mut writer, &[body(2, 1)]).unwrap());
+    assert_eq!(all(&reader).unwrap(), written);
+}
+
+#[test]
+fn a_wrong_position_is_an_error_and_never_a_frame() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut writer, reader, _) = open_small(dir.path()).unwrap();
+    let written = append(&mut writer, &[body(1, 100), body(2, 100)]).unwrap();
+    for position in (1..writer.end().0).map(Position) {
+        let is_frame = written.iter().any(|&(start, _)| start == position);
+        assert_eq!(reader.read(position).is_ok(), is_frame, "{position}");
+    }
+    assert!(matches!(reader.read(writer.end()), Err(ReadError::NotWritten(_))));
+    assert!(matches!(reader.read(Position(0)), Err(ReadError::Removed(_))));
+    assert!(matches!(reader.scan(Position(999), None), Err(ReadError::NotWritten(_))));
+    assert_eq!(reader.scan(writer.end(), None).unwrap().count(), 0);
+    assert_eq!(reader.scan(written[1].0, None).unwrap().count(), 1);
+    assert_eq!(reader.scan(Position::FIRST, Some(written[1].0)).unwrap().count(), 1);
+}
+
+#[test]
+fn an_empty_group_costs_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = Arc::new(FaultyFiles::new());
+    let (mut writer, _, _) = open_faulty(dir.path(), &files).unwrap();
+    let before = files.operations();
+    assert!(writer.append(&mut Group::new()).unwrap().is_empty());
+    assert_eq!(files.operations(), before);
+    // And a full one a write and a sync.
+    append(&mut writer, &[body(1, 10), body(2, 10)]).unwrap();
+    assert_eq!(files.operations(), before + 2);
+}
+
+#[test]
+fn readers_see_whole_synced_frames_while_the_writer_appends() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut writer, reader, _) = open_small(dir.path()).unwrap();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let scanner = scope.spawn(|| {
+            let mut seen = 0;
+            loop {
+                let last_round = done.load(Ordering::Acquire);
+                let frames = all(&reader).unwrap();
+                assert!(frames.len() >= seen);
+                seen = frames.len();
+                for (n, (position, content)) in frames.iter().enumerate() {
+                    assert_eq!(content, &body(n, 90));
+                    assert_eq!(&reader.read(*position).unwrap().body, content);
+                }
+                assert!(reader.segments().iter().all(|segment| segment.first <= segment.end));
+                if last_round {
+                    return seen;
+                }
+            }
+        });
+        for n in (0..600).step_by(3) {
+            append(&mut writer, &[body(n, 90), body(n + 1, 90), body(n + 2, 90)]).unwrap();
+        }
+        done.store(true, Ordering::Release);
+        assert_eq!(scanner.join().unwrap(), 600);
+    });
+}
+
+#[test]
+fn no_space_for_a_segment_is_survived() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = Arc::new(FaultyFiles::new());
+    let (mut writer, reader, _) = open_faulty(dir.path(), &files).unwrap();
+    let mut written = append(&mut writer, &[body(1, 3000)]).unwrap();
+    // Sealing is two operations; then come create, allocate, metadata, header.
+    for n in [3, 2, 4] {
+        files.fail_at(n, Fault::NoSpace);
+        assert!(matches!(append(&mut writer, &[body(2, 3000)]), Err(AppendError::NoSpace)), "operation {n}");
+        assert_eq!(segment_files(dir.path()).len(), 1);
+        assert_eq!(all(&reader).unwrap(), written);
+        assert!(reader.segments()[0].sealed);
+    }
+    // A start without space reads, and appends when there is some.
+    drop(writer);
+    let (_, _, report) = {
+        files.fail_at(10, Fault::NoSpace);
+        open_faulty(dir.path(), &files).unwrap()
+    };
+    assert!(report.no_space && !files.is_armed(), "{report:?}");
+    let (mut writer, reader, report) = open_faulty(dir.path(), &files).unwrap();
+    assert!(!report.no_space);
+    written.extend(append(&mut writer, &[body(2, 3000)]).unwrap());
+    assert_eq!(all(&reader).unwrap(), written);
+}
+
+#[test]
+fn no_space_to_enlarge_a_segment_without_frames_is_survived() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = Arc::new(FaultyFiles::new());
+    let (mut writer, _, _) = open_faulty(dir.path(), &files).unwrap();
+    files.fail_at(2, Fault::NoSpace);
+    assert!(matches!(append(&mut writer, &[body(1, 5000)]), Err(AppendError::NoSpace)));
+    // Either the same writer goes on, or the next start.
+    let written = append(&mut writer, &[body(1, 5000)]).unwrap();
+    let (_, reader, _) = open_small(dir.path()).unwrap();
+    assert_eq!(all(&reader).unwrap(), written);
+}
+
+#[test]
+fn only_old_whole_segments_are_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut writer, reader, _) = open_small(dir.path()).unwrap();
+    let mut written = Vec::new();
+    for n in 0..40 {
+        written.extend(append(&mut writer, &[body(n, 500)]).unwrap());
+    }
+    let segments = reader.segments();
+    let third = segments[2].first;
+    assert_eq!(writer.remove_before(Position(third.0 - 1)).unwrap().len(), 1);
+    assert_eq!(writer.remove_before(third).unwrap(), segments[1..2]);
+    assert!(matches!(reader.read(Position::FIRST), Err(ReadError::Removed(_))));
+    assert!(matches!(reader.scan(Position::FIRST, None), Err(ReadError::Removed(_))));
+    written.retain(|&(position, _)| position >= third);
+    assert_eq!(all(&reader).unwrap(), written);
+
+    let (mut writer, reader, report) = open_small(dir.path()).unwrap();
+    assert_eq!(report.first, third);
+    assert_eq!(all(&reader).unwrap(), written);
+    writer.remove_before(Position(u64::MAX)).unwrap();
+    assert_eq!(segment_files(dir.path()).len(), 1);
+    written.extend(append(&mut writer, &[body(99, 20)]).unwrap());
+    let first = reader.segments()[0].first;
+    written.retain(|&(position, _)| position >= first);
+    assert_eq!(all(&open_small(dir.path()).unwrap().1).unwrap(), written);
+}
+
+#[test]
+fn files_are_for_their_owner_only() {
+    let parent = tempfile::tempdir().unwrap();
+    let dir = parent.path().join("journal");
+    open_small(&dir).unwrap();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+    assert_eq!(mode(&dir), 0o700);
+    assert_eq!(mode(&segment_files(&dir)[0]), 0o600);
+}
+
+#[test]
+fn a_scan_goes_on_behind_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut writer, reader, _) = open_small(dir.path()).unwrap();
+    let written: Vec<_> = (0..30).flat_map(|n| append(&mut writer, &[body(n, 300)]).unwrap()).collect();
+    let path = &segment_files(dir.path())[0];
+    let mut bytes = fs::read(path).unwrap();
+    bytes[64 + 318 * 2 + 30] ^= 1;
+    fs::write(path, bytes).unwrap();
+    let mut scan = reader.scan(Position::FIRST, None).unwrap();
+    assert_eq!(scan.by_ref().take_while(Result::is_ok).count(), 2);
+    assert!(scan.next().is_none());
+    let next = reader.find_frame_behind(scan.position()).unwrap();
+    assert_eq!(next, Some(written[3].0));
+    assert_eq!(reader.scan(written[3].0, None).unwrap().filter_map(Result::ok).count(), 27);
+    assert_eq!(reader.find_frame_behind(written[29].0).unwrap(), None);
+}

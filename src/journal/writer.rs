@@ -1,0 +1,203 @@
+//! Appending to the journal. Used by the committer alone: one writer, one
+//! thread, one sync per group.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::error::AppendError;
+use super::frame::{Group, Position};
+use super::reader::Shared;
+use super::segment::{self, SEGMENT_HEADER_BYTES, Segment, SegmentInfo};
+
+/// Appends groups of frames.
+pub struct Writer {
+    shared: Arc<Shared>,
+    /// Frame bytes that a new segment has room for.
+    segment_bytes: u64,
+    /// The segment being written; none if the last one is sealed and the next
+    /// could not be made yet.
+    active: Option<Active>,
+    end: Position,
+    /// Why nothing is accepted any more.
+    failed: Option<String>,
+    positions: Vec<Position>,
+}
+
+/// The segment being written.
+pub(super) struct Active {
+    pub(super) segment: Arc<Segment>,
+    /// Where its preallocated space ends.
+    pub(super) room_end: Position,
+}
+
+impl Writer {
+    pub(super) fn new(shared: Arc<Shared>, segment_bytes: u64, active: Option<Active>) -> Self {
+        let end = shared.end();
+        Self { shared, segment_bytes, active, end, failed: None, positions: Vec::new() }
+    }
+
+    /// Where the next group will begin.
+    pub fn end(&self) -> Position {
+        self.end
+    }
+
+    /// Writes a group and syncs it. When this returns the positions of its
+    /// frames, they are on stable storage. The group stays filled, so that it can
+    /// be appended again after [`AppendError::NoSpace`].
+    pub fn append(&mut self, group: &mut Group) -> Result<&[Position], AppendError> {
+        self.refuse_after_failure()?;
+        self.positions.clear();
+        if group.is_empty() {
+            return Ok(&self.positions);
+        }
+        let segment = self.segment_with_room(group.bytes() as u64)?;
+        let bytes = group.stamp(self.end, &mut self.positions);
+        let files = &self.shared.files;
+        let written = files
+            .write_all_at(&segment.file, bytes, segment.offset_of(self.end))
+            .and_then(|()| files.sync_data(&segment.file));
+        self.or_fail(written)?;
+        self.end = self.end.plus(group.bytes() as u64);
+        self.shared.publish(self.end);
+        Ok(&self.positions)
+    }
+
+    /// Deletes the oldest segments that end at or before `position`, never the
+    /// last one, and returns them.
+    pub fn remove_before(&mut self, position: Position) -> Result<Vec<SegmentInfo>, AppendError> {
+        self.refuse_after_failure()?;
+        let mut removed = Vec::new();
+        while let Some((segment, end)) = self.oldest_ending_by(position) {
+            // One by one and each synced, so that a crash leaves no gap.
+            let gone = self.shared.files.remove(&segment.path);
+            let gone = gone.and_then(|()| self.shared.files.sync_dir(&self.shared.dir));
+            self.or_fail(gone)?;
+            self.shared.segments_mut().retain(|kept| kept.first != segment.first);
+            let path = segment.path.clone();
+            removed.push(SegmentInfo { first: segment.first, end, path, sealed: true });
+        }
+        Ok(removed)
+    }
+
+    fn oldest_ending_by(&self, position: Position) -> Option<(Arc<Segment>, Position)> {
+        let segments = self.shared.segments();
+        let (oldest, next) = (segments.first()?, segments.get(1)?);
+        (next.first <= position).then(|| (Arc::clone(oldest), next.first))
+    }
+
+    /// The active segment, if `bytes` fit into the rest of it; else a new one.
+    fn segment_with_room(&mut self, bytes: u64) -> Result<Arc<Segment>, AppendError> {
+        if let Some(active) = &self.active
+            && self.end.plus(bytes) <= active.room_end
+        {
+            return Ok(Arc::clone(&active.segment));
+        }
+        self.seal_active()?;
+        self.make_active(bytes)
+    }
+
+    /// Gives back the unused space of the active segment and syncs it. One
+    /// without frames is left as it is, to be made anew.
+    fn seal_active(&mut self) -> Result<(), AppendError> {
+        let Some(Active { segment, .. }) = self.active.take() else { return Ok(()) };
+        if segment.first == self.end {
+            return Ok(());
+        }
+        let files = &self.shared.files;
+        let sealed =
+            files.set_len(&segment.file, segment.offset_of(self.end)).and_then(|()| files.sync_all(&segment.file));
+        self.or_fail(sealed)?;
+        segment.mark_sealed();
+        tracing::debug!(segment = %segment.path.display(), end = %self.end, "segment sealed");
+        Ok(())
+    }
+
+    /// Makes the segment that begins at the end of the log, with room for at
+    /// least `bytes`.
+    pub(super) fn make_active(&mut self, bytes: u64) -> Result<Arc<Segment>, AppendError> {
+        let last = self.shared.segments().last().cloned();
+        let room = self.segment_bytes.max(bytes);
+        let segment = match last.filter(|last| last.first == self.end) {
+            Some(empty) => {
+                self.remake(&empty, room)?;
+                empty
+            }
+            None => self.make_next(room)?,
+        };
+        let active = Active { segment: Arc::clone(&segment), room_end: self.end.plus(room) };
+        self.active = Some(active);
+        Ok(segment)
+    }
+
+    fn make_next(&mut self, room: u64) -> Result<Arc<Segment>, AppendError> {
+        let path = segment::path_of(&self.shared.dir, self.end);
+        let created = self.shared.files.create_new(&path);
+        let file = self.or_no_space(created)?;
+        match self.prepare(&file, room) {
+            Err(AppendError::NoSpace) => self.unmake(&path)?,
+            other => other?,
+        }
+        let segment = Arc::new(Segment::new(self.end, path, file));
+        self.shared.segments_mut().push(Arc::clone(&segment));
+        Ok(segment)
+    }
+
+    /// Takes away a file for which there was no space.
+    fn unmake(&mut self, path: &Path) -> Result<(), AppendError> {
+        let gone = self.shared.files.remove(path);
+        let gone = gone.and_then(|()| self.shared.files.sync_dir(&self.shared.dir));
+        self.or_fail(gone)?;
+        Err(AppendError::NoSpace)
+    }
+
+    /// Makes a segment without frames anew in its own file, so that its name, which
+    /// alone may say where the log goes on, is there at any time.
+    fn remake(&mut self, empty: &Segment, room: u64) -> Result<(), AppendError> {
+        let emptied = self.shared.files.set_len(&empty.file, 0);
+        self.or_fail(emptied)?;
+        self.prepare(&empty.file, room)
+    }
+
+    /// Brings an empty file and its name to stable storage as a segment with
+    /// zeros for frames, so that syncing a group never has a length to write.
+    fn prepare(&mut self, file: &File, room: u64) -> Result<(), AppendError> {
+        let files = Arc::clone(&self.shared.files);
+        self.or_no_space(files.allocate(file, SEGMENT_HEADER_BYTES + room))?;
+        let facts = files.metadata(file);
+        let header = segment::encode_header(self.end, self.or_fail(facts)?);
+        self.or_no_space(files.write_all_at(file, &header, 0))?;
+        self.or_fail(files.sync_all(file))?;
+        self.or_fail(files.sync_dir(&self.shared.dir))
+    }
+
+    fn refuse_after_failure(&self) -> Result<(), AppendError> {
+        match &self.failed {
+            Some(cause) => Err(AppendError::Fatal(io::Error::other(format!("an operation failed before: {cause}")))),
+            None => Ok(()),
+        }
+    }
+
+    /// Passes a success on. Any error is the last thing this writer does: after a
+    /// failed sync the kernel may have dropped what it could not write, and a
+    /// second sync would succeed without it.
+    fn or_fail<T>(&mut self, result: io::Result<T>) -> Result<T, AppendError> {
+        result.map_err(|e| {
+            self.failed = Some(e.to_string());
+            AppendError::Fatal(e)
+        })
+    }
+
+    /// Like [`Self::or_fail`], where a full disk can be survived.
+    fn or_no_space<T>(&mut self, result: io::Result<T>) -> Result<T, AppendError> {
+        match result {
+            Err(e) if is_no_space(&e) => Err(AppendError::NoSpace),
+            other => self.or_fail(other),
+        }
+    }
+}
+
+pub(super) fn is_no_space(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}

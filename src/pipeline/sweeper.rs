@@ -1,0 +1,157 @@
+//! Housekeeping, once a second and in bounded steps: offers again what was missed, watches the disk, forgets dedup ids
+//! whose window has passed, notes when keys were used, keeps the gauges true.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use crate::base::clock::Clock;
+use crate::base::metrics::{Metrics, Queue};
+use crate::base::threads::{Signal, Stop};
+use crate::commit::{Hints, Intake};
+use crate::journal::Reader;
+use crate::model::command::{Command, ExpireDedup, NoteKeysUsed};
+use crate::model::id::{EventId, KeyId, OrgNo};
+use crate::model::time::Timestamp;
+use crate::store::{StateError, Store};
+
+const TICK: Duration = Duration::from_secs(1);
+/// Dedup ids are gone through once in this time, a few buckets at each tick.
+const DEDUP_ROUND: Duration = Duration::from_hours(1);
+const DEDUP_BUCKETS_AT_ONCE: u16 = 128;
+/// Last uses of keys are written down this often.
+const KEYS_USED_EVERY: Duration = Duration::from_secs(10);
+
+/// Free and total bytes of the filesystem that holds the data; none if it cannot be said.
+pub type DiskFree = Box<dyn Fn() -> Option<u64> + Send>;
+
+/// Settings of the sweeper.
+pub struct SweeperSettings {
+    /// A dedup id counts so long, in milliseconds.
+    pub dedup_window_ms: u64,
+    /// With less free space than this, in bytes, events are refused.
+    pub reserve_bytes: u64,
+    /// Asks the filesystem.
+    pub disk_free: DiskFree,
+    /// Keys that were used since the last call.
+    pub keys_used: Box<dyn Fn() -> Vec<(KeyId, Timestamp)> + Send>,
+}
+
+/// The housekeeper.
+pub struct Sweeper {
+    /// The state.
+    pub store: Arc<Store>,
+    /// The journal, for its size.
+    pub journal: Reader,
+    /// Where commands go.
+    pub intake: Intake,
+    /// Where missed work is offered.
+    pub hints: Arc<Hints>,
+    /// The time.
+    pub clock: Clock,
+    /// The gauges.
+    pub metrics: Arc<Metrics>,
+    /// What to do.
+    pub settings: SweeperSettings,
+}
+
+/// Where the rounds are.
+struct Rounds {
+    /// The first unrouted event at the last look: if it is still there, its hint got lost.
+    stuck: Option<(OrgNo, EventId)>,
+    dedup_next: Option<u16>,
+    dedup_began: Instant,
+    keys_noted: Instant,
+}
+
+impl Sweeper {
+    /// Works until it is asked to stop.
+    pub fn run(self, stop: &Stop, wake: &Signal) {
+        let began = Instant::now();
+        let mut rounds = Rounds { stuck: None, dedup_next: Some(0), dedup_began: began, keys_noted: began };
+        // What a crash left unrouted is found at once.
+        self.hints.unrouted_missed.store(true, Ordering::SeqCst);
+        while !stop.is_set() {
+            if let Err(error) = self.tick(&mut rounds) {
+                tracing::error!(%error, "housekeeping failed; it is tried again");
+            }
+            wake.wait(TICK);
+        }
+        self.note_keys_used();
+    }
+
+    fn tick(&self, rounds: &mut Rounds) -> Result<(), StateError> {
+        self.watch_disk();
+        self.offer_missed(rounds)?;
+        self.expire_dedup(rounds)?;
+        if rounds.keys_noted.elapsed() >= KEYS_USED_EVERY {
+            rounds.keys_noted = Instant::now();
+            self.note_keys_used();
+        }
+        self.set_gauges()
+    }
+
+    fn watch_disk(&self) {
+        let Some(free) = (self.settings.disk_free)() else { return };
+        let low = free < self.settings.reserve_bytes;
+        if low != self.intake.is_disk_low() {
+            let reserve = self.settings.reserve_bytes;
+            if low {
+                tracing::error!(free, reserve, "free disk space is below the reserve: new events are refused with 507");
+            } else {
+                tracing::info!(free, reserve, "there is disk space again: events are taken");
+            }
+            self.intake.set_disk_low(low);
+        }
+        self.metrics.disk_free_bytes.set(gauge(free));
+    }
+
+    fn offer_missed(&self, rounds: &mut Rounds) -> Result<(), StateError> {
+        let first = self.store.unrouted_after((OrgNo(0), EventId(0)), 1)?.first().copied();
+        if first.is_some() && first == rounds.stuck {
+            self.hints.unrouted_missed.store(true, Ordering::SeqCst);
+        }
+        rounds.stuck = first;
+        Ok(())
+    }
+
+    fn expire_dedup(&self, rounds: &mut Rounds) -> Result<(), StateError> {
+        let Some(first) = rounds.dedup_next else {
+            if rounds.dedup_began.elapsed() >= DEDUP_ROUND {
+                (rounds.dedup_next, rounds.dedup_began) = (Some(0), Instant::now());
+            }
+            return Ok(());
+        };
+        let before = Timestamp(self.clock.now_ms()).minus_ms(self.settings.dedup_window_ms);
+        let buckets = self.store.expired_buckets(first, DEDUP_BUCKETS_AT_ONCE, before)?;
+        if !buckets.is_empty() {
+            self.intake.push(vec![Command::ExpireDedup(ExpireDedup { buckets, before })]);
+        }
+        rounds.dedup_next = first.checked_add(DEDUP_BUCKETS_AT_ONCE);
+        Ok(())
+    }
+
+    fn note_keys_used(&self) {
+        let used = (self.settings.keys_used)();
+        if !used.is_empty() {
+            self.intake.push(vec![Command::NoteKeysUsed(NoteKeysUsed { used })]);
+        }
+    }
+
+    fn set_gauges(&self) -> Result<(), StateError> {
+        let counts = self.store.counts()?;
+        self.metrics.events_stored.set(gauge(counts.events));
+        self.metrics.inbox_open_events.set(gauge(counts.open));
+        self.metrics.queue_depth.of(Queue::Intake).set(gauge(self.intake.waiting() as u64));
+        self.metrics.queue_depth.of(Queue::Routing).set(gauge(self.hints.unrouted.len() as u64));
+        self.metrics.queue_depth.of(Queue::Scheduler).set(gauge(counts.waiting));
+        self.metrics.journal_disk_bytes.set(gauge(self.journal.bytes_on_disk().unwrap_or(0)));
+        let oldest = self.store.oldest_waiting()?.map_or(0, |at| self.clock.now_ms().saturating_sub(at.0));
+        self.metrics.oldest_undelivered_age_seconds.set(Duration::from_millis(oldest).as_secs_f64());
+        Ok(())
+    }
+}
+
+fn gauge(figure: u64) -> i64 {
+    i64::try_from(figure).unwrap_or(i64::MAX)
+}

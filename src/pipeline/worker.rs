@@ -1,0 +1,120 @@
+//! One of a fixed pool of threads that route events: event and endpoints in, a command out.
+//!
+//! What waits in the channel is a hint. A worker that is told twice, or crashes half way, does no harm: the state knows
+//! which events are routed.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+
+use crate::base::threads::Stop;
+use crate::commit::{Hints, Intake};
+use crate::model::command::{Command, NoteRouteCrash, RouteEvent};
+use crate::model::id::{EventId, OrgNo};
+use crate::rules::fan_out;
+use crate::store::{StateError, Store, Unrouted};
+
+/// Events routed in one go.
+const AT_ONCE: usize = 64;
+/// Events fetched from the state when hints were missed.
+const MISSED_AT_ONCE: usize = 1_000;
+/// How long a worker sleeps before it looks whether it should stop.
+const NAP: Duration = Duration::from_secs(1);
+
+/// What a worker works with.
+#[derive(Clone, Debug)]
+pub struct WorkerPorts {
+    /// The state.
+    pub store: Arc<Store>,
+    /// Where commands go.
+    pub intake: Intake,
+    /// Whether hints were missed.
+    pub hints: Arc<Hints>,
+    /// The hints.
+    pub queue: Receiver<(OrgNo, EventId)>,
+}
+
+/// Finds out where an event goes: the endpoints of its organization that want it.
+type Route = fn(&Store, &Unrouted) -> Result<RouteEvent, StateError>;
+
+/// A worker.
+#[derive(Debug)]
+pub struct Worker {
+    ports: WorkerPorts,
+    route: Route,
+}
+
+impl Worker {
+    /// A worker that routes by the endpoints' type patterns.
+    pub fn new(ports: WorkerPorts) -> Self {
+        Self { ports, route }
+    }
+
+    /// Works until it is asked to stop. What is left then is found again at the next start.
+    pub fn run(self, stop: &Stop) {
+        while !stop.is_set() {
+            match self.ports.queue.recv_timeout(NAP) {
+                Ok(first) => {
+                    let more = self.ports.queue.try_iter().take(AT_ONCE - 1);
+                    let events: Vec<_> = std::iter::once(first).chain(more).collect();
+                    self.route_all(&events);
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            if self.ports.queue.is_empty() && self.ports.hints.unrouted_missed.swap(false, Ordering::SeqCst) {
+                self.route_missed();
+            }
+        }
+    }
+
+    fn route_missed(&self) {
+        match self.ports.store.unrouted_after((OrgNo(0), EventId(0)), MISSED_AT_ONCE) {
+            Ok(missed) => {
+                if missed.len() == MISSED_AT_ONCE {
+                    self.ports.hints.unrouted_missed.store(true, Ordering::SeqCst);
+                }
+                missed.chunks(AT_ONCE).for_each(|events| self.route_all(events));
+            }
+            Err(error) => tracing::error!(%error, "events that wait for routing cannot be listed"),
+        }
+    }
+
+    fn route_all(&self, events: &[(OrgNo, EventId)]) {
+        let commands = events.iter().filter_map(|event| self.route_one(*event)).collect();
+        if !self.ports.intake.push(commands) {
+            tracing::warn!("the committer is gone; events will be routed after a restart");
+        }
+    }
+
+    fn route_one(&self, (org, event): (OrgNo, EventId)) -> Option<Command> {
+        let routed = catch_unwind(AssertUnwindSafe(|| {
+            let unrouted = self.ports.store.unrouted(org, event)?;
+            unrouted.map(|unrouted| (self.route)(&self.ports.store, &unrouted)).transpose()
+        }));
+        match routed {
+            Ok(Ok(command)) => command.map(Command::RouteEvent),
+            Ok(Err(error)) => {
+                tracing::error!(%event, %error, "event not routed; it will be tried again");
+                None
+            }
+            Err(_panic) => {
+                tracing::error!(%event, "routing this event crashed; it is parked after 3 times");
+                Some(Command::NoteRouteCrash(NoteRouteCrash { org, event }))
+            }
+        }
+    }
+}
+
+fn route(store: &Store, unrouted: &Unrouted) -> Result<RouteEvent, StateError> {
+    let endpoints = store.endpoints_of(unrouted.org)?;
+    Ok(RouteEvent {
+        org: unrouted.org,
+        event: unrouted.event,
+        endpoints: fan_out::targets(&endpoints, &unrouted.event_type),
+        due_at: unrouted.deliver_after.map_or(unrouted.received_at, |after| after.max(unrouted.received_at)),
+    })
+}

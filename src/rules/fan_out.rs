@@ -1,0 +1,65 @@
+//! Where an event goes. Called by the pipeline's workers; the answer stands in `Command::RouteEvent`.
+
+use super::filter;
+use crate::model::endpoint::Endpoint;
+use crate::model::event::EventType;
+use crate::model::id::EndpointId;
+
+/// The enabled endpoints that want this type: each once, in id order whatever the order they come in, so that routing
+/// twice gives the same command.
+pub fn targets<I>(endpoints: I, event_type: &EventType) -> Vec<EndpointId>
+where
+    I: IntoIterator,
+    I::Item: AsRef<Endpoint>,
+{
+    let mut targets: Vec<EndpointId> = endpoints
+        .into_iter()
+        .filter(|endpoint| {
+            let endpoint = endpoint.as_ref();
+            endpoint.enabled && filter::wants(&endpoint.event_types, event_type)
+        })
+        .map(|endpoint| endpoint.as_ref().id)
+        .collect();
+    targets.sort_unstable();
+    targets.dedup();
+    targets
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::model::endpoint::Secret;
+    use crate::model::time::Timestamp;
+
+    fn endpoint(id: u128, patterns: &[&str], enabled: bool) -> Arc<Endpoint> {
+        Arc::new(Endpoint {
+            id: EndpointId(id),
+            url: "https://example.com/".to_owned(),
+            event_types: patterns.iter().map(|text| text.parse().unwrap()).collect(),
+            enabled,
+            is_default: false,
+            secret: Secret::new([7; 32]),
+            created_at: Timestamp(0),
+            updated_at: Timestamp(0),
+        })
+    }
+
+    #[test]
+    fn enabled_endpoints_that_match_are_named_once_in_id_order() {
+        let endpoints = [
+            endpoint(9, &["order.*"], true),
+            endpoint(3, &[], true),
+            endpoint(5, &["order.created"], false),
+            endpoint(4, &["invoice.*"], true),
+            endpoint(1, &["order.*", "order.created"], true),
+            endpoint(3, &[], true),
+        ];
+        let event_type = "order.created".parse().unwrap();
+        let expected = vec![EndpointId(1), EndpointId(3), EndpointId(9)];
+        assert_eq!(targets(&endpoints, &event_type), expected);
+        assert_eq!(targets(endpoints.iter().rev(), &event_type), expected, "the order they come in does not matter");
+        assert_eq!(targets(&endpoints[2..3], &event_type), Vec::new(), "a disabled endpoint gets nothing");
+    }
+}

@@ -1,0 +1,57 @@
+//! Which event types an endpoint wants. Called by [`super::fan_out`] and by whoever explains why an endpoint matched or
+//! did not.
+
+use crate::model::endpoint::TypePattern;
+use crate::model::event::EventType;
+
+/// Whether one pattern matches: `order.created` that type exactly; `order.*` everything below `order.` at any depth
+/// (`order.created`, `order.item.added`), but neither `order` itself nor `orders.created`. Case matters.
+pub fn matches(pattern: &TypePattern, event_type: &EventType) -> bool {
+    match pattern.as_str().strip_suffix('*') {
+        // What is left ends in the dot, so that `order.*` is not `orders.created`.
+        Some(below) => event_type.as_str().starts_with(below),
+        None => pattern.as_str() == event_type.as_str(),
+    }
+}
+
+/// Whether any pattern of the list matches; an empty list wants everything.
+pub fn wants(patterns: &[TypePattern], event_type: &EventType) -> bool {
+    patterns.is_empty() || patterns.iter().any(|pattern| matches(pattern, event_type))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wants_text(patterns: &[&str], event_type: &str) -> bool {
+        let patterns: Vec<TypePattern> = patterns.iter().map(|text| text.parse().unwrap()).collect();
+        wants(&patterns, &event_type.parse().unwrap())
+    }
+
+    #[test]
+    fn a_star_matches_everything_below_its_word_and_nothing_beside_it() {
+        for below in ["order.created", "order.item.added", "order.item.added.again", "order.-"] {
+            assert!(wants_text(&["order.*"], below), "{below}");
+        }
+        for beside in ["order", "orders.created", "Order.created", "my.order.created", "orde"] {
+            assert!(!wants_text(&["order.*"], beside), "{beside}");
+        }
+        assert!(wants_text(&["order.item.*"], "order.item.added"));
+        assert!(!wants_text(&["order.item.*"], "order.created"));
+    }
+
+    #[test]
+    fn a_pattern_without_star_matches_that_type_alone() {
+        assert!(wants_text(&["order.created"], "order.created"));
+        for other in ["order", "order.created.late", "order.create", "order.Created"] {
+            assert!(!wants_text(&["order.created"], other), "{other}");
+        }
+    }
+
+    #[test]
+    fn an_empty_list_wants_everything_and_one_match_is_enough() {
+        assert!(wants_text(&[], "anything.at.all"));
+        assert!(wants_text(&["a", "b.*"], "b.c"));
+        assert!(!wants_text(&["a", "b.*"], "c"));
+    }
+}

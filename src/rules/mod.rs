@@ -1,0 +1,10 @@
+//! The product's decisions as pure functions: `now`, jitter and policy are arguments. Used by pipeline, delivery and
+//! http. No clock, no randomness, no I/O and no knowledge of where things are stored, so that each rule can be tested
+//! exactly.
+
+pub mod egress;
+pub mod fan_out;
+pub mod filter;
+pub mod retry;
+pub mod signature;
+pub mod token_bucket;

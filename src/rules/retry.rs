@@ -1,0 +1,101 @@
+//! What becomes of a delivery after an attempt. Called by the scheduler when an attempt ends; knows neither clock nor
+//! randomness: `now` and `jitter` are handed in, so that a schedule of days is tested exactly.
+
+use std::time::Duration;
+
+use crate::model::delivery::{AttemptOutcome, DeadReason, Verdict};
+use crate::model::time::Timestamp;
+
+#[cfg(test)]
+#[path = "retry_tests.rs"]
+mod tests;
+
+/// However long a receiver asks us to wait, it is not more than this: 24 h.
+pub const RETRY_AFTER_MS_MAX: u64 = 24 * HOUR_MS;
+
+const HOUR_MS: u64 = 60 * MINUTE_MS;
+const MINUTE_MS: u64 = 60_000;
+const TOO_MANY_REQUESTS: u16 = 429;
+const SERVICE_UNAVAILABLE: u16 = 503;
+const GONE: u16 = 410;
+
+/// How often and how far apart a delivery is tried.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RetryPolicy {
+    /// The waits before the second attempt, the third and so on, in milliseconds. One attempt more than there are waits.
+    pub schedule_ms: Vec<u64>,
+    /// Each wait is lengthened or shortened by up to this share of itself: 0.2 is ±20 %. Outside of 0 to 1 it counts as
+    /// the nearer end.
+    pub jitter_share: f64,
+}
+
+impl Default for RetryPolicy {
+    /// At once, then 5 s, 5 min, 30 min, 2 h, 5 h, 10 h, 14 h, 20 h, 24 h, each ±20 %.
+    fn default() -> Self {
+        Self {
+            schedule_ms: vec![
+                5_000,
+                5 * MINUTE_MS,
+                30 * MINUTE_MS,
+                2 * HOUR_MS,
+                5 * HOUR_MS,
+                10 * HOUR_MS,
+                14 * HOUR_MS,
+                20 * HOUR_MS,
+                24 * HOUR_MS,
+            ],
+            jitter_share: 0.2,
+        }
+    }
+}
+
+impl RetryPolicy {
+    /// How many attempts there are in all, the first one included.
+    pub fn attempts(&self) -> usize {
+        self.schedule_ms.len().saturating_add(1)
+    }
+}
+
+/// What follows from this attempt; the first attempt has number 1, `jitter` goes from 0 up to 1.
+///
+/// Accepted is delivered. 410 is given up: the receiver says that nobody will ever be there (RFC 9110, 15.5.11).
+/// Anything else is tried again by the schedule until that is used up. `Retry-After` counts with 429 and 503 only, and
+/// only lengthens the wait.
+pub fn verdict(
+    policy: &RetryPolicy,
+    attempt_number: u32,
+    outcome: &AttemptOutcome,
+    now: Timestamp,
+    jitter: f64,
+) -> Verdict {
+    if outcome.error.is_none() {
+        return Verdict::Delivered;
+    }
+    if outcome.status == Some(GONE) {
+        return Verdict::Dead(DeadReason::Gone);
+    }
+    let retries_made = usize::try_from(attempt_number.saturating_sub(1)).unwrap_or(usize::MAX);
+    match policy.schedule_ms.get(retries_made) {
+        None => Verdict::Dead(DeadReason::AttemptsExhausted),
+        Some(wait_ms) => {
+            let wait_ms = jittered(*wait_ms, policy.jitter_share, jitter).max(asked_wait_ms(outcome));
+            Verdict::RetryAt(now.plus_ms(wait_ms))
+        }
+    }
+}
+
+/// The wait the receiver asks for, as far as it is heard; 0 if it is not.
+fn asked_wait_ms(outcome: &AttemptOutcome) -> u64 {
+    match (outcome.status, outcome.retry_after_ms) {
+        (Some(TOO_MANY_REQUESTS | SERVICE_UNAVAILABLE), Some(asked_ms)) => asked_ms.min(RETRY_AFTER_MS_MAX),
+        _ => 0,
+    }
+}
+
+fn jittered(wait_ms: u64, share: f64, jitter: f64) -> u64 {
+    let share = if share.is_finite() { share.clamp(0.0, 1.0) } else { 0.0 };
+    let jitter = if jitter.is_finite() { jitter.clamp(0.0, 1.0) } else { 0.5 };
+    // Between 0 and 2, so that `mul_f64` cannot leave the range of a Duration.
+    let factor = 1.0 + share * (2.0 * jitter - 1.0);
+    u64::try_from(Duration::from_millis(wait_ms).mul_f64(factor).as_millis()).unwrap_or(u64::MAX)
+}

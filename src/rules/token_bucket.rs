@@ -1,0 +1,187 @@
+//! A token bucket per organization: so many events a second on average, so many at once. Called by the HTTP front before
+//! anything is stored; time is handed in.
+
+/// A millionth of a token: what one token a second gains in a microsecond, so that no rate loses a fraction.
+const PARTS: u64 = 1_000_000;
+
+/// How much is allowed. A zero counts as one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// Tokens that come back each second.
+    pub per_second: u64,
+    /// Tokens there are at most.
+    pub burst: u64,
+}
+
+/// How much of a rate is used. A new bucket is full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bucket {
+    /// Millionths of a token that are missing; more than the burst holds is debt.
+    missing: u64,
+    /// Microseconds on the caller's monotonic clock.
+    seen_us: u64,
+}
+
+/// Whether a request may go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// It may, and was charged.
+    Admitted,
+    /// It may not, and was not charged.
+    Refused {
+        /// Whole seconds after which a token is there; at least 1.
+        retry_after_s: u64,
+    },
+}
+
+/// The decision and what the rate limit headers say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Admission {
+    /// Whether the request may go on.
+    pub decision: Decision,
+    /// The most tokens there can be.
+    pub limit: u64,
+    /// Whole tokens left after this request; 0 in debt.
+    pub remaining: u64,
+    /// Whole seconds until the bucket is full again, rounded up.
+    pub reset_s: u64,
+}
+
+impl Admission {
+    /// Whether the request may go on.
+    pub fn is_admitted(&self) -> bool {
+        self.decision == Decision::Admitted
+    }
+}
+
+impl Bucket {
+    /// Asks for `cost` tokens at `now_us`, microseconds on a monotonic clock. One whole token is enough to be admitted,
+    /// then the whole cost is charged, into debt if need be: a batch larger than the burst gets through, and those after
+    /// it pay, so that the average holds. A clock that goes backwards gives no tokens.
+    pub fn admit(&mut self, rate: Rate, cost: u64, now_us: u64) -> Admission {
+        let per_second = rate.per_second.max(1);
+        let limit = rate.burst.max(1);
+        let gained = now_us.saturating_sub(self.seen_us).saturating_mul(per_second);
+        self.missing = self.missing.saturating_sub(gained);
+        self.seen_us = self.seen_us.max(now_us);
+
+        let full = limit.saturating_mul(PARTS);
+        // What must come back before one whole token is there.
+        let short = self.missing.saturating_add(PARTS).saturating_sub(full);
+        let per_second_parts = per_second.saturating_mul(PARTS);
+        let decision = if short == 0 {
+            self.missing = self.missing.saturating_add(cost.saturating_mul(PARTS));
+            Decision::Admitted
+        } else {
+            Decision::Refused { retry_after_s: short.div_ceil(per_second_parts) }
+        };
+        Admission {
+            decision,
+            limit,
+            remaining: full.saturating_sub(self.missing) / PARTS,
+            reset_s: self.missing.div_ceil(per_second_parts),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SECOND: u64 = 1_000_000;
+
+    #[test]
+    fn a_burst_is_admitted_and_then_the_rate() {
+        let rate = Rate { per_second: 10, burst: 3 };
+        let mut bucket = Bucket::default();
+        for left in [2, 1, 0] {
+            let admission = bucket.admit(rate, 1, SECOND);
+            assert!(admission.is_admitted());
+            assert_eq!((admission.limit, admission.remaining), (3, left));
+        }
+        let refused = bucket.admit(rate, 1, SECOND);
+        assert_eq!(refused.decision, Decision::Refused { retry_after_s: 1 });
+        assert_eq!((refused.remaining, refused.reset_s), (0, 1));
+        assert!(!bucket.admit(rate, 1, SECOND + 99_999).is_admitted(), "a microsecond too early");
+        assert!(bucket.admit(rate, 1, SECOND + 100_000).is_admitted());
+        assert!(!bucket.admit(rate, 1, SECOND + 100_000).is_admitted());
+    }
+
+    #[test]
+    fn a_batch_larger_than_the_burst_gets_through_and_is_paid_for() {
+        let rate = Rate { per_second: 50, burst: 100 };
+        let mut bucket = Bucket::default();
+        let batch = bucket.admit(rate, 1_000, 0);
+        assert!(batch.is_admitted());
+        assert_eq!((batch.remaining, batch.reset_s), (0, 20));
+        // 900 in debt, and one token must be there: 901 / 50 = 18.02 s.
+        assert_eq!(bucket.admit(rate, 1, 0).decision, Decision::Refused { retry_after_s: 19 });
+        assert!(!bucket.admit(rate, 1, 18 * SECOND + 19_999).is_admitted());
+        assert!(bucket.admit(rate, 1, 18 * SECOND + 20_000).is_admitted());
+    }
+
+    #[test]
+    fn no_rate_loses_a_fraction() {
+        for per_second in [1, 3, 7, 333, 999_983, 10_000_000] {
+            let rate = Rate { per_second, burst: 1 };
+            let mut exact = Bucket::default();
+            assert!(exact.admit(rate, per_second, 0).is_admitted());
+            // Asking all the time, at odd moments, must not slow down what comes back.
+            for now_us in (0..SECOND).step_by(61) {
+                assert!(!exact.admit(rate, 0, now_us).is_admitted(), "{per_second} at {now_us}");
+            }
+            assert!(exact.admit(rate, 1, SECOND).is_admitted(), "{per_second}");
+        }
+    }
+
+    #[test]
+    fn odd_figures_neither_panic_nor_open_the_gate() {
+        let mut bucket = Bucket::default();
+        let widest = Rate { per_second: u64::MAX, burst: u64::MAX };
+        assert!(bucket.admit(widest, u64::MAX, u64::MAX).is_admitted());
+        let none = Rate { per_second: 0, burst: 0 };
+        let mut bucket = Bucket::default();
+        assert!(bucket.admit(none, 1, 0).is_admitted());
+        assert_eq!(bucket.admit(none, 1, 0).decision, Decision::Refused { retry_after_s: 1 });
+        let mut bucket = Bucket::default();
+        assert!(bucket.admit(none, 5, 9 * SECOND).is_admitted());
+        assert!(!bucket.admit(none, 1, 0).is_admitted(), "a clock that goes back gives nothing");
+        assert!(!bucket.admit(none, 1, 10 * SECOND).is_admitted(), "nor twice when it comes forward again");
+    }
+
+    proptest! {
+        #[test]
+        fn no_window_admits_more_than_burst_and_rate_and_one_cost(
+            per_second in prop_oneof![1u64..20, 1u64..10_000_000],
+            burst in 1u64..2_000,
+            steps in proptest::collection::vec((0u64..400_000, 0u64..1_000), 1..120),
+        ) {
+            let rate = Rate { per_second, burst };
+            let (mut bucket, mut now_us, mut admitted) = (Bucket::default(), 77, Vec::new());
+            for (step_us, cost) in steps {
+                now_us += step_us;
+                let admission = bucket.admit(rate, cost, now_us);
+                prop_assert!(admission.remaining <= admission.limit);
+                match admission.decision {
+                    Decision::Admitted => admitted.push((now_us, cost)),
+                    Decision::Refused { retry_after_s } => {
+                        prop_assert!(retry_after_s >= 1);
+                        let mut later = bucket;
+                        prop_assert!(later.admit(rate, 1, now_us + retry_after_s * SECOND).is_admitted());
+                    }
+                }
+            }
+            for (start, (from_us, _)) in admitted.iter().enumerate() {
+                let (mut sum, mut largest) = (0u64, 0u64);
+                for (at_us, cost) in &admitted[start..] {
+                    sum += cost;
+                    largest = largest.max(*cost);
+                    let allowed = u128::from(burst + largest) * 1_000_000 + u128::from(at_us - from_us) * u128::from(per_second);
+                    prop_assert!(u128::from(sum) * 1_000_000 <= allowed);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Organizations, keys and endpoints.
+
+use super::{Change, Outcome, meta};
+use crate::model::command::{CreateKey, CreateOrg, DeleteEndpoint, NoteKeysUsed, PutEndpoint, RotateKey};
+use crate::model::id::OrgNo;
+use crate::model::key::Key;
+use crate::store::StateError;
+use crate::store::schema::{ENDPOINTS_PER_ORG_MAX, EndpointRow, KEYS_PER_ORG_MAX, KeyRow, OrgRow};
+
+impl Change<'_> {
+    pub(super) fn create_org(&mut self, command: &CreateOrg) -> Result<Outcome, StateError> {
+        let meta = meta(self.state)?;
+        let number = OrgNo(meta.next_org);
+        meta.next_org += 1;
+        let row = OrgRow { org: command.org.clone(), keys: Vec::new(), endpoints: Vec::new(), tail: None, open: 0 };
+        self.state.orgs.put(number, row);
+        self.note_id(command.org.id.0)?;
+        self.add_key(number, &command.key)?;
+        Ok(Outcome::OrgCreated(number))
+    }
+
+    pub(super) fn create_key(&mut self, command: &CreateKey) -> Result<Outcome, StateError> {
+        self.add_key(command.org, &command.key)
+    }
+
+    fn add_key(&mut self, org: OrgNo, key: &Key) -> Result<Outcome, StateError> {
+        let Some(row) = self.state.orgs.edit(org)? else { return Ok(Outcome::NotFound) };
+        // Keys that had ended when this one was made are dropped first, so the limit is one of living keys.
+        let mut living = Vec::with_capacity(row.keys.len() + 1);
+        for id in std::mem::take(&mut row.keys) {
+            let lives = self.state.keys.get(id)?.is_some_and(|other| other.key.is_valid(key.created_at));
+            if lives {
+                living.push(id);
+            } else {
+                self.state.keys.remove(id);
+            }
+        }
+        let full = living.len() >= KEYS_PER_ORG_MAX;
+        if !full {
+            living.push(key.id);
+            self.state.keys.put(key.id, KeyRow { org, key: key.clone(), last_used_at: None });
+        }
+        if let Some(row) = self.state.orgs.edit(org)? {
+            row.keys = living;
+        }
+        self.note_id(key.id.0)?;
+        Ok(if full { Outcome::LimitReached } else { Outcome::Done })
+    }
+
+    pub(super) fn rotate_key(&mut self, command: &RotateKey) -> Result<Outcome, StateError> {
+        let known = self.state.keys.get(command.old)?;
+        if known.is_none_or(|row| row.org != command.org || !row.key.is_valid(command.new.created_at)) {
+            return Ok(Outcome::NotFound);
+        }
+        let added = self.add_key(command.org, &command.new)?;
+        if added == Outcome::Done
+            && let Some(row) = self.state.keys.edit(command.old)?
+        {
+            let end = row.key.expires_at.map_or(command.old_ends_at, |end| end.min(command.old_ends_at));
+            row.key.expires_at = Some(end);
+        }
+        Ok(added)
+    }
+
+    pub(super) fn note_keys_used(&mut self, command: &NoteKeysUsed) -> Result<Outcome, StateError> {
+        for (key, at) in &command.used {
+            if let Some(row) = self.state.keys.edit(*key)? {
+                row.last_used_at = row.last_used_at.max(Some(*at));
+            }
+        }
+        Ok(Outcome::Done)
+    }
+
+    pub(super) fn put_endpoint(&mut self, command: &PutEndpoint) -> Result<Outcome, StateError> {
+        let endpoint = &command.endpoint;
+        let Some(row) = self.state.orgs.edit(command.org)? else { return Ok(Outcome::NotFound) };
+        if !row.endpoints.contains(&endpoint.id) {
+            if row.endpoints.len() >= ENDPOINTS_PER_ORG_MAX {
+                return Ok(Outcome::LimitReached);
+            }
+            row.endpoints.push(endpoint.id);
+        }
+        self.state.endpoints.put(endpoint.id, EndpointRow { org: command.org, endpoint: endpoint.clone() });
+        self.effects.endpoints_changed.push(endpoint.id);
+        self.note_id(endpoint.id.0)?;
+        Ok(Outcome::Done)
+    }
+
+    pub(super) fn delete_endpoint(&mut self, command: &DeleteEndpoint) -> Result<Outcome, StateError> {
+        let Some(row) = self.state.orgs.edit(command.org)? else { return Ok(Outcome::NotFound) };
+        let before = row.endpoints.len();
+        row.endpoints.retain(|id| *id != command.endpoint);
+        if row.endpoints.len() == before {
+            return Ok(Outcome::NotFound);
+        }
+        self.state.endpoints.remove(command.endpoint);
+        self.effects.endpoints_changed.push(command.endpoint);
+        Ok(Outcome::Done)
+    }
+}

@@ -1,0 +1,199 @@
+//! The only writer of the state: a command in, rows changed, an outcome out.
+//!
+//! Deterministic: no clock, no randomness, no configuration, no I/O but reading rows. The same journal gives the same
+//! rows, byte for byte, however often it is applied; so anything that varies (ids, times, windows) stands in the command.
+
+mod accounts;
+mod deliveries;
+mod events;
+
+use super::schema::{BLOCK_EVENTS, EventBlock, FORMAT, Meta};
+use super::table::State;
+use super::{StateError, Store};
+use crate::model::command::Command;
+use crate::model::event::EventStatus;
+use crate::model::id::{EndpointId, EventId, OrgNo};
+use crate::model::time::Timestamp;
+
+const _: () = assert!(FORMAT > 0 && BLOCK_EVENTS <= u64::BITS as usize);
+
+/// What became of a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It took effect (or had done so before).
+    Done,
+    /// The organization has this number.
+    OrgCreated(OrgNo),
+    /// The event is stored.
+    Accepted {
+        /// Its id.
+        id: EventId,
+        /// When it was taken in.
+        received_at: Timestamp,
+    },
+    /// An event with the same dedup id, type and payload was stored before.
+    Duplicate {
+        /// The first one's id.
+        id: EventId,
+        /// When the first one was taken in.
+        received_at: Timestamp,
+    },
+    /// An event with the same dedup id but another type or payload was stored before.
+    Mismatch {
+        /// The first one's id.
+        id: EventId,
+    },
+    /// The event is confirmed.
+    Acknowledged {
+        /// Since when.
+        at: Timestamp,
+    },
+    /// What it speaks of does not exist.
+    NotFound,
+    /// The organization has as many of these as it may have.
+    LimitReached,
+}
+
+/// What the applied commands give others to do. All of it is a hint: the rows know it as well.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// Events that need routing.
+    pub unrouted: Vec<(OrgNo, EventId)>,
+    /// Deliveries that were made, and when they are due.
+    pub due: Vec<(EndpointId, Timestamp, EventId)>,
+    /// Endpoints that were made, changed or ended.
+    pub endpoints_changed: Vec<EndpointId>,
+    /// Organizations whose inbox grew.
+    pub inbox_grew: Vec<OrgNo>,
+}
+
+impl Store {
+    /// Applies commands that are on stable storage, in journal order. `commands` gives each with the position of its
+    /// frame; `applied` is the position behind the last of them.
+    ///
+    /// # Errors
+    /// When rows cannot be read. The state must not be used any more then; a restart rebuilds it.
+    pub fn apply<'a>(
+        &self,
+        commands: impl Iterator<Item = (u64, &'a Command)>,
+        applied: u64,
+        outcomes: &mut Vec<Outcome>,
+    ) -> Result<Effects, StateError> {
+        let mut state = self.write();
+        let mut effects = Effects::default();
+        for (position, command) in commands {
+            outcomes.push(Change { state: &mut state, effects: &mut effects, position }.apply(command)?);
+        }
+        meta(&mut state)?.applied = applied;
+        Ok(effects)
+    }
+}
+
+/// One command being applied.
+struct Change<'a> {
+    state: &'a mut State,
+    effects: &'a mut Effects,
+    /// Of the command's frame.
+    position: u64,
+}
+
+impl Change<'_> {
+    fn apply(&mut self, command: &Command) -> Result<Outcome, StateError> {
+        match command {
+            Command::CreateOrg(command) => self.create_org(command),
+            Command::CreateKey(command) => self.create_key(command),
+            Command::RotateKey(command) => self.rotate_key(command),
+            Command::NoteKeysUsed(command) => self.note_keys_used(command),
+            Command::PutEndpoint(command) => self.put_endpoint(command),
+            Command::DeleteEndpoint(command) => self.delete_endpoint(command),
+            Command::SubmitEvent(command) => self.submit_event(command),
+            Command::AckEvent(command) => self.ack_event(command),
+            Command::RouteEvent(command) => self.route_event(command),
+            Command::NoteRouteCrash(command) => self.note_route_crash(command),
+            Command::SettleAttempt(command) => self.settle_attempt(command),
+            Command::CancelDeliveries(command) => self.cancel_deliveries(command),
+            Command::ExpireDedup(command) => self.expire_dedup(command),
+        }
+    }
+
+    /// Remembers the largest id, so that the next start goes on after it.
+    fn note_id(&mut self, id: u128) -> Result<(), StateError> {
+        let meta = meta(self.state)?;
+        meta.last_id = meta.last_id.max(id);
+        Ok(())
+    }
+
+    /// The key of the block that holds the event, and the event's place in it.
+    fn locate(&self, org: OrgNo, event: EventId) -> Result<Option<(EventId, usize)>, StateError> {
+        let Some((first, block)) = block_of(self.state, org, event)? else { return Ok(None) };
+        Ok(block.find(event).map(|(place, _)| (first, place)))
+    }
+
+    /// Changes an event's entry, then settles what follows for its status and the inbox.
+    fn edit_event(
+        &mut self,
+        org: OrgNo,
+        (first, place): (EventId, usize),
+        change: impl FnOnce(&mut super::schema::EventEntry),
+    ) -> Result<(), StateError> {
+        let stays_open =
+            self.state.orgs.get(org)?.is_some_and(|row| row.org.inbox_mode == crate::model::org::InboxMode::AckOnly);
+        let block = self.state.events.edit((org, first))?;
+        let Some(entry) = block.and_then(|block| block.events.get_mut(place)) else { return Ok(()) };
+        change(entry);
+        entry.status = match entry.status {
+            _ if entry.acknowledged_at.is_some() => EventStatus::Acknowledged,
+            _ if entry.waiting > 0 => EventStatus::Accepted,
+            _ if entry.dead > 0 => EventStatus::Dead,
+            _ if entry.accepted > 0 => EventStatus::Delivered,
+            EventStatus::Dead => EventStatus::Dead,
+            EventStatus::Accepted | EventStatus::Delivered | EventStatus::Acknowledged => EventStatus::Accepted,
+        };
+        match entry.status {
+            EventStatus::Acknowledged => self.leave_inbox(org, first, place),
+            EventStatus::Delivered if !stays_open => self.leave_inbox(org, first, place),
+            EventStatus::Accepted | EventStatus::Delivered | EventStatus::Dead => Ok(()),
+        }
+    }
+
+    fn leave_inbox(&mut self, org: OrgNo, first: EventId, place: usize) -> Result<(), StateError> {
+        let Some(open) = self.state.open.edit((org, first))? else { return Ok(()) };
+        let bit = 1 << place;
+        if open.0 & bit == 0 {
+            return Ok(());
+        }
+        open.0 &= !bit;
+        if open.0 == 0 {
+            self.state.open.remove((org, first));
+        }
+        meta(self.state)?.open -= 1;
+        if let Some(row) = self.state.orgs.edit(org)? {
+            row.open = row.open.saturating_sub(1);
+        }
+        Ok(())
+    }
+}
+
+/// The one row of counters.
+pub(super) fn meta(state: &mut State) -> Result<&mut Meta, StateError> {
+    state.meta.edit_or_insert((), Meta::default)
+}
+
+/// The block that holds the event if it exists.
+pub(super) fn block_of(
+    state: &State,
+    org: OrgNo,
+    event: EventId,
+) -> Result<Option<(EventId, std::sync::Arc<EventBlock>)>, StateError> {
+    let (lowest, key) = ((org, EventId(0)), (org, event));
+    if let Some(((_, first), block)) = state.events.fresh_at_or_before(lowest, key)
+        && block.find(event).is_some()
+    {
+        return Ok(Some((first, block)));
+    }
+    Ok(state.events.last(lowest..=key)?.map(|((_, first), block)| (first, block)))
+}
+
+#[cfg(test)]
+#[path = "../apply_tests.rs"]
+mod tests;

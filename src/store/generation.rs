@@ -1,0 +1,237 @@
+//! Which sled directory holds the state, and whether it can be believed.
+//!
+//! `sled/<generation>/` holds a `db` file and a mark: `RUNNING` while a process has it open, `CLEAN` after a stop in good
+//! order. Both name the boot and the device and inode of the `db` file. Only the process that crashed on this very file
+//! in this very boot, or stopped cleanly on it, left a directory to go on with: the page cache outlives a process, but
+//! not a power cut, and a copied directory was not copied at one instant. Anything else is left alone and the state is
+//! made anew from the journal in the next generation.
+
+use std::fmt;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use super::schema::FORMAT;
+use super::table::State;
+use super::{StateError, Store};
+
+const RUNNING: &str = "RUNNING";
+const CLEAN: &str = "CLEAN";
+const DATABASE: &str = "db";
+/// Large segments and few writes keep sled 0.34.7 away from its deadlock (a hot row rewritten at full speed).
+const SEGMENT_BYTES: usize = 16 << 20;
+
+/// An opened sled directory.
+#[derive(Debug)]
+pub struct Generation {
+    db: sled::Db,
+    dir: PathBuf,
+    reason: Option<Reason>,
+}
+
+/// Why the state is made anew.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// There is none yet.
+    Missing,
+    /// The machine was started again since without a clean stop.
+    OtherBoot,
+    /// The directory is a copy.
+    Copied,
+    /// The mark or the rows are of another format, or cannot be read.
+    Unusable(String),
+    /// It is ahead of the journal.
+    AheadOfJournal,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing => f.write_str("there is no state yet"),
+            Self::OtherBoot => f.write_str("the machine was started again without a clean stop"),
+            Self::Copied => f.write_str("the data directory is a copy"),
+            Self::Unusable(why) => write!(f, "the state cannot be used: {why}"),
+            Self::AheadOfJournal => f.write_str("the state is ahead of the journal"),
+        }
+    }
+}
+
+impl Store {
+    /// Opens the state under `dir`: the last generation if it can be believed, else an empty next one (then
+    /// [`Store::rebuild_reason`] says why). `cache_bytes` bounds sled's page cache.
+    ///
+    /// # Errors
+    /// When a directory cannot be made or a fresh one cannot be opened.
+    pub fn open(dir: &Path, cache_bytes: u64, journal_end: u64) -> Result<Self, StateError> {
+        make_dir(dir)?;
+        let last = generations(dir)?.into_iter().max();
+        let number = last.unwrap_or(0);
+        let reason = match last {
+            None => Reason::Missing,
+            Some(last) => match Self::open_believed(&dir.join(last.to_string()), cache_bytes) {
+                Ok(store) if store.applied() <= journal_end => return Ok(store),
+                Ok(_) => Reason::AheadOfJournal,
+                Err(reason) => reason,
+            },
+        };
+        let fresh = dir.join((number + 1).to_string());
+        make_dir(&fresh)?;
+        let store = Self::open_generation(&fresh, cache_bytes, Some(reason))?;
+        store.apply(std::iter::empty(), 0, &mut Vec::new())?;
+        Ok(store)
+    }
+
+    fn open_believed(dir: &Path, cache_bytes: u64) -> Result<Self, Reason> {
+        let unusable = |error: &dyn fmt::Display| Reason::Unusable(error.to_string());
+        let running = fs::read_to_string(dir.join(RUNNING));
+        let clean = running.is_err();
+        let mark = running.or_else(|_gone| fs::read_to_string(dir.join(CLEAN)));
+        let mark = mark.map_err(|error| unusable(&format!("its mark is missing ({error})")))?;
+        let found = Mark::parse(&mark).ok_or_else(|| unusable(&"its mark cannot be read"))?;
+        let now = Mark::of(dir).map_err(|error| unusable(&error))?;
+        if found.format != now.format {
+            return Err(unusable(&format!("it is of format {}, this is {}", found.format, now.format)));
+        }
+        if (found.device, found.inode) != (now.device, now.inode) {
+            return Err(Reason::Copied);
+        }
+        if !clean && found.boot != now.boot {
+            return Err(Reason::OtherBoot);
+        }
+        Self::open_generation(dir, cache_bytes, None).map_err(|error| unusable(&error))
+    }
+
+    fn open_generation(dir: &Path, cache_bytes: u64, reason: Option<Reason>) -> Result<Self, StateError> {
+        let db = sled::Config::new()
+            .path(dir)
+            .cache_capacity(cache_bytes)
+            .segment_size(SEGMENT_BYTES)
+            .flush_every_ms(None)
+            .mode(sled::Mode::HighThroughput)
+            .open()?;
+        // From here on a crash of the process leaves RUNNING; while the mark is exchanged it may leave both, which reads
+        // as RUNNING, or none, which reads as unusable.
+        write_mark(dir, RUNNING)?;
+        remove_mark(dir, CLEAN)?;
+        let state = State::open(&db)?;
+        Ok(Self { state: std::sync::RwLock::new(state), generation: Generation { db, dir: dir.to_owned(), reason } })
+    }
+
+    /// Why the state was begun empty; none if it was there.
+    pub fn rebuild_reason(&self) -> Option<&Reason> {
+        self.generation.reason.as_ref()
+    }
+
+    /// Removes the generations before this one, once this one is complete.
+    ///
+    /// # Errors
+    /// When they cannot be removed.
+    pub fn remove_older_generations(&self) -> Result<(), StateError> {
+        let (Some(parent), Some(own)) = (self.generation.dir.parent(), number_of(&self.generation.dir)) else {
+            return Ok(());
+        };
+        for older in generations(parent)?.into_iter().filter(|number| *number < own) {
+            fs::remove_dir_all(parent.join(older.to_string())).map_err(io_error)?;
+        }
+        Ok(())
+    }
+
+    /// Says that this directory must not be believed again: the next start makes the state anew.
+    pub fn condemn(&self) {
+        if let Err(error) = remove_mark(&self.generation.dir, RUNNING) {
+            tracing::warn!(%error, "the broken state could not be marked");
+        }
+    }
+
+    /// Bytes that sled takes on disk.
+    pub fn bytes_on_disk(&self) -> u64 {
+        self.generation.db.size_on_disk().unwrap_or(0)
+    }
+
+    /// Writes everything back and marks the directory clean. Nothing may be applied afterwards.
+    ///
+    /// # Errors
+    /// When something cannot be written; then the next start makes the state anew.
+    pub fn close(&self) -> Result<(), StateError> {
+        self.write_back()?;
+        let Generation { db, dir, .. } = &self.generation;
+        db.flush()?;
+        for file in fs::read_dir(dir).map_err(io_error)? {
+            let path = file.map_err(io_error)?.path();
+            if path.is_file() {
+                File::open(&path).and_then(|file| file.sync_all()).map_err(io_error)?;
+            }
+        }
+        write_mark(dir, CLEAN)?;
+        remove_mark(dir, RUNNING)
+    }
+
+    pub(super) fn db(&self) -> &sled::Db {
+        &self.generation.db
+    }
+}
+
+/// What a mark says.
+#[derive(Debug, PartialEq, Eq)]
+struct Mark {
+    format: u32,
+    boot: String,
+    device: u64,
+    inode: u64,
+}
+
+impl Mark {
+    fn of(dir: &Path) -> Result<Self, StateError> {
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").map_err(io_error)?;
+        let file = fs::metadata(dir.join(DATABASE)).map_err(io_error)?;
+        Ok(Self { format: FORMAT, boot: boot.trim().to_owned(), device: file.dev(), inode: file.ino() })
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let words: Vec<&str> = text.split_whitespace().collect();
+        let [format, boot, device, inode] = words.as_slice() else { return None };
+        Some(Self {
+            format: format.parse().ok()?,
+            boot: (*boot).to_owned(),
+            device: device.parse().ok()?,
+            inode: inode.parse().ok()?,
+        })
+    }
+}
+
+fn write_mark(dir: &Path, name: &str) -> Result<(), StateError> {
+    let Mark { format, boot, device, inode } = Mark::of(dir)?;
+    let write = |path: &Path| {
+        fs::write(path, format!("{format} {boot} {device} {inode}\n"))?;
+        File::open(path)?.sync_all()?;
+        File::open(dir)?.sync_all()
+    };
+    write(&dir.join(name)).map_err(io_error)
+}
+
+fn remove_mark(dir: &Path, name: &str) -> Result<(), StateError> {
+    match fs::remove_file(dir.join(name)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error(error)),
+        Ok(()) => File::open(dir).and_then(|dir| dir.sync_all()).map_err(io_error),
+        Err(_not_there) => Ok(()),
+    }
+}
+
+fn make_dir(dir: &Path) -> Result<(), StateError> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io_error)
+}
+
+fn generations(dir: &Path) -> Result<Vec<u64>, StateError> {
+    let entries = fs::read_dir(dir).map_err(io_error)?;
+    Ok(entries.filter_map(|entry| number_of(&entry.ok()?.path())).collect())
+}
+
+fn number_of(path: &Path) -> Option<u64> {
+    path.file_name()?.to_str()?.parse().ok()
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "given to map_err")]
+fn io_error(error: io::Error) -> StateError {
+    StateError(error.to_string())
+}

@@ -1,0 +1,93 @@
+//! The inbox: an organization's events that nobody has confirmed, oldest first.
+
+use super::{StateError, Store};
+use crate::model::event::{EventStatus, EventType};
+use crate::model::id::{EventId, OrgNo};
+use crate::model::time::Timestamp;
+
+/// Blocks looked at for one page: with a filter that matches little, a page may be short and go on at its cursor.
+const BLOCKS_PER_PAGE_MAX: usize = 2_000;
+/// Blocks fetched at a time.
+const BLOCKS_AT_ONCE: usize = 16;
+
+/// What is asked for.
+#[derive(Clone, Debug)]
+pub struct InboxQuery {
+    /// Only behind this event.
+    pub after: Option<EventId>,
+    /// At most so many.
+    pub limit: usize,
+    /// Only of this type.
+    pub event_type: Option<EventType>,
+    /// Only taken in at or after this.
+    pub since: Option<Timestamp>,
+}
+
+/// One event of a page; its payload and the rest are in the journal at `position`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InboxItem {
+    /// Its id.
+    pub id: EventId,
+    /// Journal position of the frame that holds it.
+    pub position: u64,
+    /// Bytes of its payload.
+    pub payload_len: u32,
+    /// Where it stands.
+    pub status: EventStatus,
+}
+
+/// A page of the inbox.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct InboxPage {
+    /// The events, oldest first.
+    pub items: Vec<InboxItem>,
+    /// Where the next page begins, if there may be more: behind this event.
+    pub next: Option<EventId>,
+}
+
+impl Store {
+    /// A page of the inbox. Costs what the page holds, however deep it lies.
+    ///
+    /// # Errors
+    /// When rows cannot be read.
+    pub fn inbox(&self, org: OrgNo, query: &InboxQuery) -> Result<InboxPage, StateError> {
+        let state = self.read();
+        // An id's time is never before the time its event was taken in (ids do not go back with the clock), so nothing
+        // taken in since then has a smaller id.
+        let since = query.since.map_or(0, |since| (u128::from(since.0) << 80).saturating_sub(1));
+        let mut after = EventId(query.after.map_or(0, |id| id.0).max(since));
+        let last = (org, EventId(u128::MAX));
+        let begins = state.open.last((org, EventId(0))..=(org, after))?;
+        let mut from = begins.map_or((org, after), |(key, _)| key);
+        let mut page = InboxPage::default();
+        for _ in 0..BLOCKS_PER_PAGE_MAX / BLOCKS_AT_ONCE {
+            let blocks = state.open.range(from..=last, BLOCKS_AT_ONCE)?;
+            let Some(((_, last_first), _)) = blocks.last() else { return Ok(page) };
+            from = (org, EventId(last_first.0 + 1));
+            for ((_, first), open) in &blocks {
+                let Some(block) = state.events.get((org, *first))? else { continue };
+                let in_inbox = block.events.iter().enumerate().filter(|(place, _)| open.0 & (1 << place) != 0);
+                for (_, entry) in in_inbox.filter(|(_, entry)| entry.id > after) {
+                    let wanted = query.event_type.as_ref().is_none_or(|wanted| block.event_type(entry) == Some(wanted))
+                        && query.since.is_none_or(|since| entry.received_at >= since);
+                    if !wanted {
+                        continue;
+                    }
+                    if page.items.len() == query.limit {
+                        page.next = page.items.last().map(|item| item.id);
+                        return Ok(page);
+                    }
+                    page.items.push(InboxItem {
+                        id: entry.id,
+                        position: entry.position,
+                        payload_len: entry.payload_len,
+                        status: entry.status,
+                    });
+                }
+                after = block.events.last().map_or(after, |entry| entry.id.max(after));
+            }
+        }
+        page.next = Some(after);
+        Ok(page)
+    }
+}

@@ -1,0 +1,71 @@
+//! The state: what comes of applying the journal's commands in order, kept in sled and in a layer of fresh rows above it.
+//!
+//! The only importer of sled. Its verbs are the product's; nobody outside sees a tree or a row key. [`apply`] is the only
+//! writer and is deterministic; the rows it changed reach sled some hundred milliseconds later, in one transaction with
+//! the position they stand for ([`Store::write_back`]), because the journal has made them durable already.
+//!
+//! It must not know where commands come from, what the time is, or that the journal is a file.
+
+mod apply;
+mod deliveries;
+mod dump;
+mod generation;
+mod inbox;
+mod keys;
+mod query;
+mod schema;
+mod table;
+mod write_back;
+
+use std::fmt;
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+pub use apply::{Effects, Outcome};
+pub use deliveries::{DueDelivery, Lane};
+pub use generation::{Generation, Reason};
+pub use inbox::{InboxItem, InboxPage, InboxQuery};
+pub use keys::Authenticated;
+pub use query::{Counts, EventSummary, OrgSummary, Unrouted};
+pub use schema::ENDPOINTS_PER_ORG_MAX;
+pub use schema::KEYS_PER_ORG_MAX;
+
+/// The state of one data directory.
+#[derive(Debug)]
+pub struct Store {
+    generation: Generation,
+    state: RwLock<table::State>,
+}
+
+/// The state cannot be read or written. The journal is unharmed: a restart rebuilds the state from it.
+#[derive(Debug)]
+pub struct StateError(String);
+
+impl fmt::Display for StateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the state is broken: {}", self.0)
+    }
+}
+
+impl std::error::Error for StateError {}
+
+impl From<sled::Error> for StateError {
+    fn from(error: sled::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl From<crate::base::codec::CodecError> for StateError {
+    fn from(error: crate::base::codec::CodecError) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl Store {
+    fn read(&self) -> RwLockReadGuard<'_, table::State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, table::State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}

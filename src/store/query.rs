@@ -1,0 +1,153 @@
+//! Questions about endpoints, events that wait for routing, and counters.
+
+use std::sync::Arc;
+
+use super::apply::block_of;
+use super::{StateError, Store};
+use crate::model::endpoint::Endpoint;
+use crate::model::event::{EventStatus, EventType};
+use crate::model::id::{EndpointId, EventId, OrgNo};
+use crate::model::time::Timestamp;
+
+/// Figures for health and metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Events stored.
+    pub events: u64,
+    /// Events in inboxes.
+    pub open: u64,
+    /// Deliveries that wait for an attempt.
+    pub waiting: u64,
+    /// Deliveries given up.
+    pub dead: u64,
+    /// The largest id handed out.
+    pub last_id: u128,
+}
+
+/// An organization with its number and endpoints.
+#[derive(Clone, Debug)]
+pub struct OrgSummary {
+    /// Its endpoints, in the order they were made.
+    pub endpoints: Vec<EndpointId>,
+    /// Events in its inbox.
+    pub open: u64,
+}
+
+/// An event that waits for a worker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unrouted {
+    /// Whose.
+    pub org: OrgNo,
+    /// Which.
+    pub event: EventId,
+    /// Its type.
+    pub event_type: EventType,
+    /// When it was taken in.
+    pub received_at: Timestamp,
+    /// Not pushed before this.
+    pub deliver_after: Option<Timestamp>,
+}
+
+/// Where an event stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EventSummary {
+    /// Its state.
+    pub status: EventStatus,
+    /// Journal position of the frame that holds it.
+    pub position: u64,
+    /// When it was taken in.
+    pub received_at: Timestamp,
+    /// When it was confirmed.
+    pub acknowledged_at: Option<Timestamp>,
+}
+
+impl Store {
+    /// Figures as they are now.
+    ///
+    /// # Errors
+    /// When rows cannot be read.
+    pub fn counts(&self) -> Result<Counts, StateError> {
+        let meta = self.read().meta.get(())?;
+        Ok(meta.map_or_else(Counts::default, |meta| Counts {
+            events: meta.events,
+            open: meta.open,
+            waiting: meta.waiting,
+            dead: meta.dead,
+            last_id: meta.last_id,
+        }))
+    }
+
+    /// An organization's endpoints and inbox depth.
+    ///
+    /// # Errors
+    /// When rows cannot be read.
+    pub fn org_summary(&self, org: OrgNo) -> Result<Option<OrgSummary>, StateError> {
+        let row = self.read().orgs.get(org)?;
+        Ok(row.map(|row| OrgSummary { endpoints: row.endpoints.clone(), open: row.open }))
+    }
+
+    /// The organization's endpoints as they are now, in the order they were made.
+    ///
+    /// # Errors
+    /// When rows cannot be read.
+    pub fn endpoints_of(&self, org: OrgNo) -> Result<Vec<Endpoint>, StateError> {
+        let state = self.read();
+        let Some(row) = state.orgs.get(org)? else { return Ok(Vec::new()) };
+        let rows = row.endpoints.iter().filter_map(|id| state.endpoints.get(*id).transpose());
+        rows.map(|row| Ok(row?.endpoint.clone())).collect()
+    }
+
+    /// The endpoint behind `/api/webhook/config`, if the organization has set one.
+    ///
+    /// # Errors
+    /// When rows cannot be read.
+    pub fn default_endpoint(&self, org: OrgNo) -> Result<Option<Endpoint>, StateError> {
+        Ok(self.endpoints_of(org)?.into_iter().find(|endpoint| endpoint.is_default))
+    }
+
+    /// Where an event stands; none if the organization has no such event.
+    ///
+    /// # Errors
+    /// When rows cannot be read.
+    pub fn event(&self, org: OrgNo, event: EventId) -> Result<Option<EventSummary>, StateError> {
+        let block = block_of(&self.read(), org, event)?;
+        Ok(block.as_ref().and_then(|(_, block)| block.find(event)).map(|(_, entry)| EventSummary {
+            status: entry.status,
+            position: entry.position,
+            received_at: entry.received_at,
+            acknowledged_at: entry.acknowledged_at,
+        }))
+    }
+
+    /// What a worker needs to route the event; none if it is routed, or there is no such event.
+    ///
+    /// # Errors
+    /// When rows cannot be read.
+    pub fn unrouted(&self, org: OrgNo, event: EventId) -> Result<Option<Unrouted>, StateError> {
+        let state = self.read();
+        let Some(row) = state.unrouted.get((org, event))? else { return Ok(None) };
+        let Some((_, block)) = block_of(&state, org, event)? else { return Ok(None) };
+        let found = block.find(event).and_then(|(_, entry)| Some((entry, block.event_type(entry)?)));
+        Ok(found.map(|(entry, event_type)| Unrouted {
+            org,
+            event,
+            event_type: event_type.clone(),
+            received_at: entry.received_at,
+            deliver_after: row.deliver_after,
+        }))
+    }
+
+    /// Events that wait for a worker, from behind `after` on, `limit` at most.
+    ///
+    /// # Errors
+    /// When rows cannot be read.
+    pub fn unrouted_after(&self, after: (OrgNo, EventId), limit: usize) -> Result<Vec<(OrgNo, EventId)>, StateError> {
+        let from = (after.0, EventId(after.1.0.saturating_add(1)));
+        let rows = self.read().unrouted.range(from..=(OrgNo(u32::MAX), EventId(u128::MAX)), limit)?;
+        Ok(rows.into_iter().map(|(key, _)| key).collect())
+    }
+
+    pub(super) fn endpoint_row(&self, id: EndpointId) -> Result<Option<Arc<super::schema::EndpointRow>>, StateError> {
+        self.read().endpoints.get(id)
+    }
+}

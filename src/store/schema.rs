@@ -1,0 +1,361 @@
+//! The rows and their keys. Keys are big-endian, fixed width first, so that they sort as their parts do. Values are one
+//! version byte and the bincode form of the row.
+//!
+//! ```text
+//! tree         key                                    row
+//! meta         (nothing)                              Meta: how far the journal is applied, counters
+//! orgs         org 4                                  OrgRow: the organization, its keys and endpoints, the block being filled
+//! keys         key id 16                              KeyRow: whose, the key, when last used
+//! endpoints    endpoint 16                            EndpointRow: whose, the endpoint
+//! events       org 4 · first event id 16              EventBlock: up to 64 events
+//! open         org 4 · first event id 16              OpenBits: which of the block are not confirmed; no row when none is
+//! dedup        bucket 2                               DedupBucket: entries sorted by digest
+//! unrouted     org 4 · event 16                       UnroutedRow: not yet known where to
+//! delivered    endpoint 16 · first event id 16        DeliveredBlock: what the endpoint accepted of the block
+//! deliveries   endpoint 16 · event 16                 DeliveryRow: waiting or given up
+//! due          endpoint 16 · due_at 8 · event 16      DueRow: nothing; the key says it all
+//! dead         org 4 · dead_at 8 · event 16 · endpoint 16   DeadRow: why
+//! ```
+//!
+//! `due` is grouped by endpoint, so that no endpoint stands before another. The state is rebuilt from the journal when
+//! [`FORMAT`] differs, so rows may change shape freely: change `FORMAT` with them.
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::model::delivery::DeadReason;
+use crate::model::endpoint::Endpoint;
+use crate::model::event::{EventStatus, EventType};
+use crate::model::id::{EndpointId, EventId, KeyId, OrgNo};
+use crate::model::key::Key;
+use crate::model::org::Org;
+use crate::model::time::Timestamp;
+
+/// The format of all rows together.
+pub(super) const FORMAT: u32 = 1;
+/// Events in a block; the bits of an `open` row.
+pub(super) const BLOCK_EVENTS: usize = 64;
+/// Most valid keys of an organization.
+pub const KEYS_PER_ORG_MAX: usize = 100;
+/// Most endpoints of an organization.
+pub const ENDPOINTS_PER_ORG_MAX: usize = 1_000;
+
+/// A row: which tree it is in and what its key is.
+pub(super) trait Row: Serialize + DeserializeOwned + Clone + PartialEq + std::fmt::Debug {
+    /// The key's parts.
+    type Key: RowKey;
+    /// The tree's name.
+    const TREE: &'static str;
+    /// Whether all rows stay in memory: few, and read at every request.
+    const RESIDENT: bool = false;
+}
+
+/// A key: parts that sort like their bytes.
+pub(super) trait RowKey: Copy + Ord + std::fmt::Debug {
+    /// Its bytes.
+    type Bytes: AsRef<[u8]>;
+    /// The bytes of the parts.
+    fn bytes(self) -> Self::Bytes;
+    /// The parts of the bytes; none if they have another length.
+    fn parse(bytes: &[u8]) -> Option<Self>;
+}
+
+/// Joins arrays into one.
+fn join<const N: usize>(parts: &[&[u8]]) -> [u8; N] {
+    let mut joined = [0; N];
+    for (place, byte) in joined.iter_mut().zip(parts.iter().copied().flatten()) {
+        *place = *byte;
+    }
+    joined
+}
+
+/// Takes the next `N` bytes off the front.
+fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
+    let (first, rest) = bytes.split_first_chunk::<N>()?;
+    *bytes = rest;
+    Some(*first)
+}
+
+macro_rules! key {
+    ($parts:ty, $len:literal, |$key:ident| [$($part:expr),*], |$rest:ident| $parse:expr) => {
+        impl RowKey for $parts {
+            type Bytes = [u8; $len];
+
+            fn bytes(self) -> [u8; $len] {
+                let $key = self;
+                join(&[$($part.as_slice()),*])
+            }
+
+            fn parse(bytes: &[u8]) -> Option<Self> {
+                let mut rest = bytes;
+                let $rest = &mut rest;
+                let key = $parse;
+                rest.is_empty().then_some(key)
+            }
+        }
+    };
+}
+
+fn org(rest: &mut &[u8]) -> Option<OrgNo> {
+    take(rest).map(u32::from_be_bytes).map(OrgNo)
+}
+
+fn event(rest: &mut &[u8]) -> Option<EventId> {
+    take(rest).map(EventId::from_bytes)
+}
+
+fn endpoint(rest: &mut &[u8]) -> Option<EndpointId> {
+    take(rest).map(EndpointId::from_bytes)
+}
+
+fn moment(rest: &mut &[u8]) -> Option<Timestamp> {
+    take(rest).map(u64::from_be_bytes).map(Timestamp)
+}
+
+key!((), 0, |_key| [], |_rest| ());
+key!(u16, 2, |key| [key.to_be_bytes()], |rest| u16::from_be_bytes(take(rest)?));
+key!(OrgNo, 4, |key| [key.0.to_be_bytes()], |rest| org(rest)?);
+key!(KeyId, 16, |key| [key.to_bytes()], |rest| KeyId::from_bytes(take(rest)?));
+key!(EndpointId, 16, |key| [key.to_bytes()], |rest| endpoint(rest)?);
+key!((OrgNo, EventId), 20, |key| [key.0.0.to_be_bytes(), key.1.to_bytes()], |rest| (org(rest)?, event(rest)?));
+key!((EndpointId, EventId), 32, |key| [key.0.to_bytes(), key.1.to_bytes()], |rest| (endpoint(rest)?, event(rest)?));
+key!((EndpointId, Timestamp, EventId), 40, |key| [key.0.to_bytes(), key.1.0.to_be_bytes(), key.2.to_bytes()], |rest| (
+    endpoint(rest)?,
+    moment(rest)?,
+    event(rest)?
+));
+key!(
+    (OrgNo, Timestamp, EventId, EndpointId),
+    44,
+    |key| [key.0.0.to_be_bytes(), key.1.0.to_be_bytes(), key.2.to_bytes(), key.3.to_bytes()],
+    |rest| (org(rest)?, moment(rest)?, event(rest)?, endpoint(rest)?)
+);
+
+macro_rules! row {
+    ($name:ident, $tree:literal, $key:ty) => {
+        impl Row for $name {
+            type Key = $key;
+            const TREE: &'static str = $tree;
+        }
+    };
+    ($name:ident, $tree:literal, $key:ty, resident) => {
+        impl Row for $name {
+            type Key = $key;
+            const TREE: &'static str = $tree;
+            const RESIDENT: bool = true;
+        }
+    };
+}
+
+/// How far the journal is applied, and what is counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Meta {
+    /// Journal position of the first frame that is not applied.
+    pub(super) applied: u64,
+    /// The number the next organization gets.
+    pub(super) next_org: u32,
+    /// The largest id handed out.
+    pub(super) last_id: u128,
+    /// Events stored.
+    pub(super) events: u64,
+    /// Events in inboxes.
+    pub(super) open: u64,
+    /// Deliveries waiting for an attempt.
+    pub(super) waiting: u64,
+    /// Deliveries given up.
+    pub(super) dead: u64,
+}
+row!(Meta, "meta", (), resident);
+
+/// An organization.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct OrgRow {
+    pub(super) org: Org,
+    pub(super) keys: Vec<KeyId>,
+    pub(super) endpoints: Vec<EndpointId>,
+    /// First id of the block that new events go into.
+    pub(super) tail: Option<EventId>,
+    /// Events in its inbox.
+    pub(super) open: u64,
+}
+row!(OrgRow, "orgs", OrgNo, resident);
+
+/// A key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct KeyRow {
+    pub(super) org: OrgNo,
+    pub(super) key: Key,
+    pub(super) last_used_at: Option<Timestamp>,
+}
+row!(KeyRow, "keys", KeyId, resident);
+
+/// An endpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct EndpointRow {
+    pub(super) org: OrgNo,
+    pub(super) endpoint: Endpoint,
+}
+row!(EndpointRow, "endpoints", EndpointId, resident);
+
+/// Up to [`BLOCK_EVENTS`] events of an organization, in acceptance order.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct EventBlock {
+    /// The types that occur, each once.
+    pub(super) types: Vec<EventType>,
+    pub(super) events: Vec<EventEntry>,
+}
+row!(EventBlock, "events", (OrgNo, EventId));
+
+/// One event: where its payload is, and where it stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct EventEntry {
+    pub(super) id: EventId,
+    /// Of the frame that holds it.
+    pub(super) position: u64,
+    pub(super) payload_len: u32,
+    /// Place of its type in the block's list.
+    pub(super) type_no: u8,
+    pub(super) received_at: Timestamp,
+    pub(super) status: EventStatus,
+    /// Deliveries that wait for an attempt.
+    pub(super) waiting: u16,
+    /// Deliveries that were accepted.
+    pub(super) accepted: u16,
+    /// Deliveries that were given up.
+    pub(super) dead: u16,
+    pub(super) acknowledged_at: Option<Timestamp>,
+}
+
+impl EventBlock {
+    /// The event and its place in the block.
+    pub(super) fn find(&self, id: EventId) -> Option<(usize, &EventEntry)> {
+        let place = self.events.binary_search_by_key(&id, |entry| entry.id).ok()?;
+        Some((place, self.events.get(place)?))
+    }
+
+    /// The type of one of its events.
+    pub(super) fn event_type(&self, entry: &EventEntry) -> Option<&EventType> {
+        self.types.get(usize::from(entry.type_no))
+    }
+}
+
+/// A bit for each event of a block that is in the inbox; the first event is the lowest bit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct OpenBits(pub(super) u64);
+row!(OpenBits, "open", (OrgNo, EventId));
+
+/// The dedup ids whose digests begin with the bucket's number.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct DedupBucket {
+    /// Sorted by digest.
+    pub(super) entries: Vec<DedupEntry>,
+}
+row!(DedupBucket, "dedup", u16);
+
+/// One dedup id and the event it stands for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct DedupEntry {
+    /// What follows the bucket's two bytes.
+    pub(super) digest: [u8; 12],
+    pub(super) fingerprint: [u8; 8],
+    pub(super) event: EventId,
+    pub(super) received_at: Timestamp,
+}
+
+/// An event that no worker has routed yet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct UnroutedRow {
+    pub(super) deliver_after: Option<Timestamp>,
+    /// How often routing it crashed.
+    pub(super) crashes: u8,
+}
+row!(UnroutedRow, "unrouted", (OrgNo, EventId));
+
+/// What an endpoint accepted of a block of events.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct DeliveredBlock {
+    /// Sorted by place.
+    pub(super) entries: Vec<DeliveredEntry>,
+}
+row!(DeliveredBlock, "delivered", (EndpointId, EventId));
+
+/// One accepted delivery.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct DeliveredEntry {
+    /// Of the event in its block.
+    pub(super) place: u8,
+    pub(super) attempts: u32,
+    pub(super) status: u16,
+    pub(super) duration_ms: u32,
+    /// Journal position of the attempt that was accepted.
+    pub(super) attempt: u64,
+}
+
+/// A delivery that waits, or was given up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct DeliveryRow {
+    pub(super) org: OrgNo,
+    pub(super) state: DeliveryState,
+    pub(super) attempts: u32,
+    /// Journal position of the last attempt.
+    pub(super) last_attempt: Option<u64>,
+}
+row!(DeliveryRow, "deliveries", (EndpointId, EventId));
+
+/// Where such a delivery stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum DeliveryState {
+    /// For its first or next attempt, at this time.
+    Waiting(Timestamp),
+    /// Given up.
+    Dead(DeadReason),
+    /// Its endpoint is no more.
+    Canceled,
+}
+
+/// Marks a due time; the key says it all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct DueRow;
+row!(DueRow, "due", (EndpointId, Timestamp, EventId));
+
+/// A dead letter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct DeadRow(pub(super) DeadReason);
+row!(DeadRow, "dead", (OrgNo, Timestamp, EventId, EndpointId));
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn sorts_alike<K: RowKey>(a: K, b: K) -> Result<(), TestCaseError> {
+        prop_assert_eq!(a.cmp(&b), a.bytes().as_ref().cmp(b.bytes().as_ref()));
+        prop_assert_eq!(K::parse(a.bytes().as_ref()), Some(a));
+        prop_assert_eq!(K::parse(&[a.bytes().as_ref(), b"x"].concat()), None);
+        Ok(())
+    }
+
+    proptest! {
+        #[test]
+        fn keys_sort_as_their_parts_do_and_read_back(a: (u32, u64, u128, u128), b: (u32, u64, u128, u128)) {
+            let parts = |k: (u32, u64, u128, u128)| (OrgNo(k.0), Timestamp(k.1), EventId(k.2), EndpointId(k.3));
+            let ((ao, at, ae, ap), (bo, bt, be, bp)) = (parts(a), parts(b));
+            sorts_alike(ao, bo)?;
+            sorts_alike(ap, bp)?;
+            sorts_alike((ao, ae), (bo, be))?;
+            sorts_alike((ao, ae), (ao, be))?;
+            sorts_alike((ap, ae), (ap, be))?;
+            sorts_alike((ap, at, ae), (ap, bt, be))?;
+            sorts_alike((ao, at, ae, ap), (ao, bt, be, bp))?;
+        }
+    }
+
+    #[test]
+    fn key_bytes_are_what_the_table_says() {
+        let key = (OrgNo(0x0102_0304), EventId(0x0506));
+        assert_eq!(key.bytes(), [1, 2, 3, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 5, 6]);
+        let due = (EndpointId(1), Timestamp(2), EventId(3));
+        assert_eq!(due.bytes()[15..24], [1, 0, 0, 0, 0, 0, 0, 0, 2]);
+    }
+}

@@ -1,0 +1,344 @@
+//! A tree with a layer of fresh rows above it. Reads look in the layer first; writes go there only, until write-back.
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use super::StateError;
+use super::schema::{
+    DeadRow, DedupBucket, DeliveredBlock, DeliveryRow, DueRow, EndpointRow, EventBlock, KeyRow, Meta, OpenBits, OrgRow,
+    Row, RowKey, UnroutedRow,
+};
+use crate::base::codec;
+
+const ROW_VERSION: u8 = 1;
+
+/// All tables.
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) meta: Table<Meta>,
+    pub(super) orgs: Table<OrgRow>,
+    pub(super) keys: Table<KeyRow>,
+    pub(super) endpoints: Table<EndpointRow>,
+    pub(super) events: Table<EventBlock>,
+    pub(super) open: Table<OpenBits>,
+    pub(super) dedup: Table<DedupBucket>,
+    pub(super) unrouted: Table<UnroutedRow>,
+    pub(super) delivered: Table<DeliveredBlock>,
+    pub(super) deliveries: Table<DeliveryRow>,
+    pub(super) due: Table<DueRow>,
+    pub(super) dead: Table<DeadRow>,
+}
+
+impl State {
+    pub(super) fn open(db: &sled::Db) -> Result<Self, StateError> {
+        Ok(Self {
+            meta: Table::open(db)?,
+            orgs: Table::open(db)?,
+            keys: Table::open(db)?,
+            endpoints: Table::open(db)?,
+            events: Table::open(db)?,
+            open: Table::open(db)?,
+            dedup: Table::open(db)?,
+            unrouted: Table::open(db)?,
+            delivered: Table::open(db)?,
+            deliveries: Table::open(db)?,
+            due: Table::open(db)?,
+            dead: Table::open(db)?,
+        })
+    }
+
+    /// What they have in common, for write-back.
+    pub(super) fn tables(&self) -> [&dyn AnyTable; 12] {
+        [
+            &self.meta,
+            &self.orgs,
+            &self.keys,
+            &self.endpoints,
+            &self.events,
+            &self.open,
+            &self.dedup,
+            &self.unrouted,
+            &self.delivered,
+            &self.deliveries,
+            &self.due,
+            &self.dead,
+        ]
+    }
+
+    pub(super) fn tables_mut(&mut self) -> [&mut dyn AnyTable; 12] {
+        [
+            &mut self.meta,
+            &mut self.orgs,
+            &mut self.keys,
+            &mut self.endpoints,
+            &mut self.events,
+            &mut self.open,
+            &mut self.dedup,
+            &mut self.unrouted,
+            &mut self.delivered,
+            &mut self.deliveries,
+            &mut self.due,
+            &mut self.dead,
+        ]
+    }
+}
+
+/// A table whatever its rows are.
+pub(super) trait AnyTable {
+    fn name(&self) -> &'static str;
+    fn tree(&self) -> &sled::Tree;
+    fn dirty_rows(&self) -> usize;
+    /// Keys and encoded rows (none: the row is gone) that sled does not have yet.
+    fn changes(&self) -> Result<Vec<Change>, StateError>;
+    /// Sled has all of them now.
+    fn written_back(&mut self);
+    /// Every row, as text, in key order.
+    fn dump(&self, line: &mut dyn FnMut(String)) -> Result<(), StateError>;
+}
+
+/// A row for sled; no value: remove it.
+pub(super) type Change = (Vec<u8>, Option<Vec<u8>>);
+
+/// One tree and the fresh rows above it.
+#[derive(Debug)]
+pub(super) struct Table<R: Row> {
+    tree: sled::Tree,
+    layer: BTreeMap<R::Key, Slot<R>>,
+    dirty: usize,
+}
+
+#[derive(Debug)]
+struct Slot<R> {
+    /// None: removed.
+    row: Option<Arc<R>>,
+    dirty: bool,
+    /// Whether sled may have a row under this key.
+    in_tree: bool,
+}
+
+impl<R: Row> Table<R> {
+    fn open(db: &sled::Db) -> Result<Self, StateError> {
+        let mut table = Self { tree: db.open_tree(R::TREE)?, layer: BTreeMap::new(), dirty: 0 };
+        if R::RESIDENT {
+            for pair in &table.tree {
+                let (key, row) = read_pair::<R>(pair)?;
+                table.layer.insert(key, Slot { row: Some(Arc::new(row)), dirty: false, in_tree: true });
+            }
+        }
+        Ok(table)
+    }
+
+    /// The row, if there is one.
+    pub(super) fn get(&self, key: R::Key) -> Result<Option<Arc<R>>, StateError> {
+        match self.layer.get(&key) {
+            Some(slot) => Ok(slot.row.clone()),
+            None if R::RESIDENT => Ok(None),
+            None => self.get_from_tree(key),
+        }
+    }
+
+    /// The row if the layer has it.
+    pub(super) fn fresh_at_or_before(&self, lowest: R::Key, key: R::Key) -> Option<(R::Key, Arc<R>)> {
+        let (key, slot) = self.layer.range(lowest..=key).next_back()?;
+        Some((*key, slot.row.clone()?))
+    }
+
+    /// All rows of a resident table.
+    pub(super) fn resident(&self) -> impl Iterator<Item = (R::Key, &Arc<R>)> {
+        self.layer.iter().filter_map(|(key, slot)| Some((*key, slot.row.as_ref()?)))
+    }
+
+    /// The row, kept in the layer until the next write-back, because it is about to be changed.
+    pub(super) fn load(&mut self, key: R::Key) -> Result<Option<&R>, StateError> {
+        if !self.layer.contains_key(&key) {
+            let Some(row) = self.get_from_tree(key)? else { return Ok(None) };
+            self.layer.insert(key, Slot { row: Some(row), dirty: false, in_tree: true });
+        }
+        Ok(self.layer.get(&key).and_then(|slot| slot.row.as_deref()))
+    }
+
+    /// The row, to be changed. It counts as changed.
+    pub(super) fn edit(&mut self, key: R::Key) -> Result<Option<&mut R>, StateError> {
+        if self.load(key)?.is_none() {
+            return Ok(None);
+        }
+        let Some(slot) = self.layer.get_mut(&key) else { return Ok(None) };
+        let Some(row) = &mut slot.row else { return Ok(None) };
+        self.dirty += usize::from(!std::mem::replace(&mut slot.dirty, true));
+        Ok(Some(Arc::make_mut(row)))
+    }
+
+    /// The row, made if it is not there, to be changed.
+    pub(super) fn edit_or_insert(&mut self, key: R::Key, new: impl FnOnce() -> R) -> Result<&mut R, StateError> {
+        if self.edit(key)?.is_none() {
+            let in_tree = self.layer.get(&key).is_some_and(|slot| slot.in_tree);
+            self.set(key, Slot { row: Some(Arc::new(new())), dirty: true, in_tree });
+        }
+        self.edit(key)?.ok_or_else(|| StateError(format!("a row of {} vanished", R::TREE)))
+    }
+
+    /// Puts a row under a key that no row has had before: when it is removed again soon, sled never hears of it.
+    pub(super) fn insert_new(&mut self, key: R::Key, row: R) {
+        let in_tree = self.layer.get(&key).is_some_and(|slot| slot.in_tree);
+        self.set(key, Slot { row: Some(Arc::new(row)), dirty: true, in_tree });
+    }
+
+    /// Puts a row, whatever was there.
+    pub(super) fn put(&mut self, key: R::Key, row: R) {
+        self.set(key, Slot { row: Some(Arc::new(row)), dirty: true, in_tree: true });
+    }
+
+    /// Removes a row; nothing happens if there is none.
+    pub(super) fn remove(&mut self, key: R::Key) {
+        let in_tree = self.layer.get(&key).is_none_or(|slot| slot.in_tree);
+        self.set(key, Slot { row: None, dirty: true, in_tree });
+        if !in_tree {
+            self.layer.remove(&key);
+            self.dirty -= 1;
+        }
+    }
+
+    fn set(&mut self, key: R::Key, slot: Slot<R>) {
+        let before = self.layer.insert(key, slot);
+        self.dirty += usize::from(!before.is_some_and(|slot| slot.dirty));
+    }
+
+    /// The rows of the range in order, `limit` at most.
+    pub(super) fn range(&self, keys: RangeInclusive<R::Key>, limit: usize) -> Result<Vec<KeyedRow<R>>, StateError> {
+        self.merge(keys, false).take(limit).collect()
+    }
+
+    /// The last row of the range.
+    pub(super) fn last(&self, keys: RangeInclusive<R::Key>) -> Result<Option<KeyedRow<R>>, StateError> {
+        self.merge(keys, true).next().transpose()
+    }
+
+    fn merge(&self, keys: RangeInclusive<R::Key>, backwards: bool) -> impl Iterator<Item = Pair<R>> + '_ {
+        let tree_keys = keys.start().bytes().as_ref().to_vec()..=keys.end().bytes().as_ref().to_vec();
+        let valid = keys.start() <= keys.end();
+        let mut in_tree = (!R::RESIDENT && valid).then(|| self.tree.range(tree_keys));
+        let mut in_layer = valid.then(|| self.layer.range(keys));
+        let mut next_in_tree = move || {
+            let range = in_tree.as_mut()?;
+            if backwards { range.next_back() } else { range.next() }
+        };
+        let mut next_in_layer = move || {
+            let range = in_layer.as_mut()?;
+            if backwards { range.next_back() } else { range.next() }
+        };
+        let mut from_tree = next_in_tree();
+        let mut from_layer = next_in_layer();
+        let comes_first = move |a: &R::Key, b: &R::Key| if backwards { a > b } else { a < b };
+        std::iter::from_fn(move || {
+            loop {
+                let tree_key = match &from_tree {
+                    None => None,
+                    Some(Err(_)) => return from_tree.take().map(read_pair_shared::<R>),
+                    Some(Ok((key, _))) => match R::Key::parse(key) {
+                        Some(key) => Some(key),
+                        None => return from_tree.take().map(read_pair_shared::<R>),
+                    },
+                };
+                match (tree_key, from_layer) {
+                    (None, None) => return None,
+                    (Some(_), None) => {
+                        return std::mem::replace(&mut from_tree, next_in_tree()).map(read_pair_shared::<R>);
+                    }
+                    (Some(key), Some((layer_key, _))) if comes_first(&key, layer_key) => {
+                        return std::mem::replace(&mut from_tree, next_in_tree()).map(read_pair_shared::<R>);
+                    }
+                    (tree_key, Some((key, slot))) => {
+                        if tree_key == Some(*key) {
+                            from_tree = next_in_tree(); // the layer's row is the newer one
+                        }
+                        from_layer = next_in_layer();
+                        if let Some(row) = &slot.row {
+                            return Some(Ok((*key, Arc::clone(row))));
+                        }
+                    }
+                }
+            }
+        })
+    }
+
+    fn get_from_tree(&self, key: R::Key) -> Result<Option<Arc<R>>, StateError> {
+        let found = self.tree.get(key.bytes())?;
+        found.map(|bytes| read_row::<R>(&bytes).map(Arc::new)).transpose()
+    }
+}
+
+type KeyedRow<R> = (<R as Row>::Key, Arc<R>);
+type Pair<R> = Result<KeyedRow<R>, StateError>;
+
+impl<R: Row> AnyTable for Table<R> {
+    fn name(&self) -> &'static str {
+        R::TREE
+    }
+
+    fn tree(&self) -> &sled::Tree {
+        &self.tree
+    }
+
+    fn dirty_rows(&self) -> usize {
+        self.dirty
+    }
+
+    fn changes(&self) -> Result<Vec<Change>, StateError> {
+        let dirty = self.layer.iter().filter(|(_, slot)| slot.dirty);
+        let encoded = dirty.map(|(key, slot)| {
+            let row = slot.row.as_deref().map(write_row).transpose()?;
+            Ok((key.bytes().as_ref().to_vec(), row))
+        });
+        encoded.collect()
+    }
+
+    fn written_back(&mut self) {
+        if R::RESIDENT {
+            self.layer.retain(|_, slot| slot.row.is_some());
+            for slot in self.layer.values_mut() {
+                (slot.dirty, slot.in_tree) = (false, true);
+            }
+        } else {
+            self.layer.clear();
+        }
+        self.dirty = 0;
+    }
+
+    fn dump(&self, line: &mut dyn FnMut(String)) -> Result<(), StateError> {
+        let keys: Vec<_> = self.tree.iter().keys().collect::<Result<_, _>>()?;
+        let in_tree = keys.iter().filter_map(|key| R::Key::parse(key));
+        let mut keys: Vec<R::Key> = in_tree.chain(self.layer.keys().copied()).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        for key in keys {
+            if let Some(row) = self.get(key)? {
+                line(format!("{} {key:?} {row:?}", R::TREE));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn read_pair<R: Row>(pair: sled::Result<(sled::IVec, sled::IVec)>) -> Result<(R::Key, R), StateError> {
+    let (key, value) = pair?;
+    let key = R::Key::parse(&key).ok_or_else(|| StateError(format!("a key of {} has the wrong length", R::TREE)))?;
+    Ok((key, read_row(&value)?))
+}
+
+fn read_pair_shared<R: Row>(pair: sled::Result<(sled::IVec, sled::IVec)>) -> Pair<R> {
+    read_pair(pair).map(|(key, row)| (key, Arc::new(row)))
+}
+
+fn read_row<R: Row>(bytes: &[u8]) -> Result<R, StateError> {
+    match bytes.split_first() {
+        Some((&ROW_VERSION, row)) => Ok(codec::decode(row)?),
+        _ => Err(StateError(format!("a row of {} is of another version", R::TREE))),
+    }
+}
+
+fn write_row<R: Row>(row: &R) -> Result<Vec<u8>, StateError> {
+    let mut bytes = vec![ROW_VERSION];
+    codec::encode_into(row, &mut bytes)?;
+    Ok(bytes)
+}
