@@ -1,4 +1,116 @@
 //! triggerd: the event appliance.
+//!
+//! # Codemap
+//!
+//! A room uses only rooms above it in this list, and never its neighbours on the same floor, but for the few exceptions
+//! that `tests/it/tidy.rs` names; it also checks that every file is here.
+//!
+//! Knows nothing of the product:
+//!
+//! - `base/mod.rs`: what every room may use
+//! - `base/clock.rs`: the wall clock, or one that tests move
+//! - `base/codec.rs`: bincode behind two functions
+//! - `base/exit_code.rs`: how the process ends
+//! - `base/metrics.rs`: every figure for Prometheus, at zero from the start
+//! - `base/random.rs`: random bytes of the operating system
+//! - `base/threads.rs`: named threads, signals, stopping
+//!
+//! Pure data:
+//!
+//! - `model/mod.rs`: the words of the product as types
+//! - `model/command.rs`: every durable change
+//! - `model/delivery.rs`: attempts and what becomes of a delivery
+//! - `model/endpoint.rs`: where events are pushed, and the secret that signs
+//! - `model/event.rs`: an event and its type
+//! - `model/id.rs`: ids: TypeIDs outside, UUIDv7 inside
+//! - `model/journal_codec.rs`: commands as the journal's frames
+//! - `model/key.rs`: API keys
+//! - `model/org.rs`: tenants and tiers
+//! - `model/time.rs`: points in time
+//!
+//! Pure functions that take `now`:
+//!
+//! - `rules/mod.rs`: decisions without clock, chance or I/O
+//! - `rules/egress.rs`: which addresses a webhook may reach
+//! - `rules/fan_out.rs`: which endpoints an event goes to
+//! - `rules/filter.rs`: which types an endpoint wants
+//! - `rules/retry.rs`: what becomes of a delivery after an attempt
+//! - `rules/signature.rs`: Standard Webhooks signatures
+//! - `rules/token_bucket.rs`: the rate limit
+//!
+//! Settings, logs and the directory:
+//!
+//! - `config/mod.rs`: defaults, file and environment to one checked `Config`
+//! - `config/check.rs`: what each value may be, and which contradict each other
+//! - `config/environment.rs`: the only reader of the environment
+//! - `config/fault.rs`: what can be wrong, in words
+//! - `config/layers.rs`: which keys were given, in which shape, from where
+//! - `config/parts.rs`: one small struct a section
+//! - `config/raw.rs`: the shape of the TOML
+//! - `logging.rs`: JSON or text lines, files by day
+//! - `data_dir.rs`: the data directory: format, lock, admin token
+//!
+//! Bytes on disk: the truth:
+//!
+//! - `journal/mod.rs`: an append-only log of opaque frames
+//! - `journal/error.rs`: what can go wrong, naming the file
+//! - `journal/faults.rs`: files that fail when a test says so
+//! - `journal/files.rs`: the file operations, behind a trait
+//! - `journal/frame.rs`: one frame as bytes, and a group being built
+//! - `journal/reader.rs`: one frame by position, or many in order
+//! - `journal/recover.rs`: opening: what a crash, a copy or rot left
+//! - `journal/segment.rs`: a segment file
+//! - `journal/writer.rs`: appending, one sync for each group
+//!
+//! The state that comes of it; the only importer of sled:
+//!
+//! - `store/mod.rs`: the state and its verbs
+//! - `store/apply/mod.rs`: the only writer: a command in, rows changed, an outcome out
+//! - `store/apply/accounts.rs`: organizations, keys and endpoints
+//! - `store/apply/deliveries.rs`: routed, attempted, settled
+//! - `store/apply/events.rs`: coming in and being confirmed; deduplication
+//! - `store/deliveries.rs`: what is due
+//! - `store/dump.rs`: every row as text, to compare states
+//! - `store/generation.rs`: which sled directory holds the state, and whether it is believed
+//! - `store/inbox.rs`: events that nobody has confirmed
+//! - `store/keys.rs`: who is calling
+//! - `store/query.rs`: endpoints, unrouted events, counters
+//! - `store/schema.rs`: rows and their keys, drawn
+//! - `store/table.rs`: a tree with a layer of fresh rows above it
+//! - `store/write_back.rs`: fresh rows into sled, with their journal position
+//!
+//! Where changes become durable:
+//!
+//! - `commit/mod.rs`: the only room that appends to the journal
+//! - `commit/bell.rs`: tells waiting requests that an event came
+//! - `commit/committer.rs`: takes what waits, appends, syncs once, applies, answers
+//! - `commit/intake.rs`: the bounded door to the committer
+//! - `commit/recovery.rs`: brings the state up to the journal
+//! - `commit/watchdog.rs`: looks whether the committer still gets on
+//!
+//! From events to deliveries to attempts:
+//!
+//! - `pipeline/mod.rs`: routing and housekeeping
+//! - `pipeline/sweeper.rs`: what was missed, disk, retention
+//! - `pipeline/worker.rs`: routes events to endpoints
+//! - `delivery/mod.rs`: a delivery on its way
+//! - `delivery/attempts.rs`: one attempt from start to end
+//! - `delivery/envelope.rs`: the body that is pushed
+//! - `delivery/failure.rs`: why a request got no answer, in a sentence
+//! - `delivery/resolver.rs`: names to addresses, each judged
+//! - `delivery/scheduler.rs`: what is sent when
+//! - `delivery/sender.rs`: signs and sends
+//!
+//! Doors and the whole:
+//!
+//! - `app.rs`: starts the parts in order, stops them in reverse
+//! - `cli/mod.rs`: the command line
+//! - `cli/account.rs`: `key`
+//! - `cli/check_config.rs`: `check-config`
+//! - `cli/client.rs`: the HTTP client of the commands
+//! - `cli/events.rs`: `send`, `inbox`, `ack`
+//! - `cli/serve.rs`: `serve`
+//! - `main.rs`: the binary: parse, match, exit code
 
 pub mod base;
 pub mod commit;

@@ -1,3 +1,6 @@
+use std::io::{ErrorKind, Write as _};
+use std::process::{Command, Stdio};
+
 use super::*;
 
 /// Every series of ours with its label values, as a scraper sees them.
@@ -131,4 +134,23 @@ fn a_request_counts_by_class_and_time() {
     let count = value(&text, "triggerd_http_request_duration_seconds_count", "/api/inbox");
     let seconds = value(&text, "triggerd_http_request_duration_seconds_sum", "/api/inbox");
     assert!((count - 4.0).abs() < f64::EPSILON && (seconds - 0.08).abs() < 1e-9, "{count} {seconds}");
+}
+
+#[test]
+fn promtool_finds_nothing_to_say() {
+    let metrics = metrics();
+    metrics.http_route("POST", "/api/events").unwrap();
+    let mut command = Command::new("promtool");
+    let child = command.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = match child.spawn() {
+        Err(error) if error.kind() == ErrorKind::NotFound && option_env!("CI").is_none() => {
+            eprintln!("skipped: promtool is not installed");
+            return;
+        }
+        child => child.unwrap(),
+    };
+    child.stdin.take().unwrap().write_all(metrics.render().unwrap().as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+    assert!(output.status.success() && said.is_empty(), "{said}");
 }

@@ -45,3 +45,8 @@ impl<const N: usize> From<[(&str, &str); N]> for Environment {
 pub fn credentials_directory() -> Option<PathBuf> {
     std::env::var_os("CREDENTIALS_DIRECTORY").filter(|path| !path.is_empty()).map(PathBuf::from)
 }
+
+/// The API key for commands that talk to a server: `TRIGGERD_API_KEY`, so that it need not stand in the process list.
+pub fn api_key_from_environment() -> Option<String> {
+    std::env::var_os("TRIGGERD_API_KEY").and_then(|key| key.into_string().ok()).filter(|key| !key.is_empty())
+}

@@ -3,8 +3,8 @@
 //! `config/triggerd.toml` is the defaults. Called once, by `app` and by the commands that need to know where the data
 //! is. The only reader of the environment. Knows nothing of what the rooms do with the figures.
 //!
-//! The way of a value: [`layers`] (which keys, which shape, from where) → [`raw`] (what TOML can say) → [`check`] (what
-//! is allowed) → [`parts`] (what the rooms are given).
+//! The way of a value: `layers` (which keys, which shape, from where) → `raw` (what TOML can say) → `check` (what
+//! is allowed) → `parts` (what the rooms are given).
 
 mod check;
 mod environment;
@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-pub use environment::{Environment, credentials_directory};
+pub use environment::{Environment, api_key_from_environment, credentials_directory};
 pub use fault::{ConfigError, Fault};
 pub use parts::{
     AdminToken, Dedup, Delivery, Egress, Inbox, Intake, Keys, Log, LogFormat, Server, Storage, TierLimit, Tiers,

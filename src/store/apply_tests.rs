@@ -52,8 +52,18 @@ const ORG: OrgNo = OrgNo(0);
 
 fn create_org(mode: InboxMode, id: u128) -> Command {
     let (created_at, name) = (Timestamp(1), "Acme".to_owned());
-    let key = Key { id: KeyId(id + 1), name: "first".into(), hash: "$".into(), scopes: Scopes::all(), created_at, expires_at: None };
-    Command::CreateOrg(CreateOrg { org: Org { id: OrgId(id), name, tier: Tier::Free, inbox_mode: mode, created_at }, key })
+    let key = Key {
+        id: KeyId(id + 1),
+        name: "first".into(),
+        hash: "$".into(),
+        scopes: Scopes::all(),
+        created_at,
+        expires_at: None,
+    };
+    Command::CreateOrg(CreateOrg {
+        org: Org { id: OrgId(id), name, tier: Tier::Free, inbox_mode: mode, created_at },
+        key,
+    })
 }
 
 fn submit(id: u128, at: u64, dedup: Option<(&str, u8)>) -> Command {
