@@ -178,8 +178,11 @@ impl App {
             metrics: Arc::clone(&metrics),
             progress: Arc::clone(&progress),
         };
-        let limits =
-            CommitterLimits { queue: config.intake.queue, group_commands: config.intake.group_commands };
+        let limits = CommitterLimits {
+            queue: config.intake.queue,
+            group_commands: config.intake.group_commands,
+            group_bytes: config.intake.group_bytes,
+        };
         let last_id = store.counts().map_err(StartError::State)?.last_id;
         let (committer, intake) = Committer::new(limits, writer, ports, last_id);
         let committer = spawn_critical("committer", || committer.run()).map_err(StartError::Threads)?;

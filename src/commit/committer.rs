@@ -33,6 +33,8 @@ pub struct CommitterLimits {
     pub queue: usize,
     /// Commands in one group; a submission is not split.
     pub group_commands: usize,
+    /// Payload bytes in one group, likewise.
+    pub group_bytes: usize,
 }
 
 /// Where the committer tells what there is to do now. Lossy on purpose: the state knows it as well.
@@ -156,14 +158,15 @@ impl Committer {
             Err(RecvTimeoutError::Timeout) => return Taken::Nothing,
             Err(RecvTimeoutError::Disconnected) => return Taken::Ended,
         };
-        let mut commands = 0;
+        let (mut commands, mut bytes) = (0, 0);
         for submission in std::iter::once(first).chain(self.queue.try_iter()) {
             commands += submission.commands.len();
+            bytes += submission.commands.iter().map(payload_bytes).sum::<usize>();
             let outcomes = vec![None; submission.commands.len()];
             if !outcomes.is_empty() {
                 entries.push(Entry { submission, outcomes });
             }
-            if commands >= self.limits.group_commands {
+            if commands >= self.limits.group_commands || bytes >= self.limits.group_bytes {
                 break;
             }
         }
@@ -270,6 +273,13 @@ impl Committer {
     fn give_up(&self, error: &crate::store::StateError) -> ! {
         self.ports.store.condemn();
         fatal(&error.to_string())
+    }
+}
+
+fn payload_bytes(command: &Command) -> usize {
+    match command {
+        Command::SubmitEvent(submit) => submit.event.payload.len(),
+        _ => 0,
     }
 }
 

@@ -147,8 +147,8 @@ fn keys(checks: &mut Checks, raw: RawKeys) -> Keys {
 
 fn tier(checks: &mut Checks, section: &str, raw: &RawTier) -> TierLimit {
     TierLimit {
-        events_per_second: checks.positive(&format!("{section}.events_per_second"), raw.events_per_second, 1_000_000),
-        burst: checks.positive(&format!("{section}.burst"), raw.burst, 10_000_000),
+        events_per_second: checks.positive(&format!("{section}.events_per_second"), raw.events_per_second, 100_000_000),
+        burst: checks.positive(&format!("{section}.burst"), raw.burst, 100_000_000),
     }
 }
 

@@ -1,0 +1,157 @@
+//! `triggerd demo`: the main job, on the real server, in a directory that is gone afterwards. Each step prints the curl
+//! line that does the same.
+
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::client::Client;
+use super::{Failure, Server, print};
+use crate::app::App;
+use crate::base::clock::Clock;
+use crate::base::exit_code::ExitCode;
+use crate::base::random;
+use crate::config::Config;
+use crate::http::receiver::Receiver;
+
+/// How long a step may take.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+pub(super) fn run() -> Result<ExitCode, Failure> {
+    let began = Instant::now();
+    let dir = std::env::temp_dir().join(format!("triggerd-demo-{}", u32::from_be_bytes(random::bytes())));
+    let shown = show(&dir);
+    if let Err(error) = std::fs::remove_dir_all(&dir) {
+        tracing::debug!(%error, "the demo's directory is left behind");
+    }
+    shown?;
+    print(&format!("\nThat was all of it, in {:.1} s; the directory is removed again. To run it for good:\n", began.elapsed().as_secs_f64()));
+    print("  triggerd serve                              # keeps everything under ./data, listens on 127.0.0.1:8080");
+    print("  triggerd key create --org \"My company\"      # in another terminal: an organization and its key\n");
+    print("As a service: the unit is systemd/triggerd.service, the settings are config/triggerd.toml, the rest is in the README.");
+    Ok(ExitCode::Clean)
+}
+
+fn failed(error: impl std::fmt::Display) -> Failure {
+    Failure::new(ExitCode::Failed, error)
+}
+
+fn show(dir: &std::path::Path) -> Result<(), Failure> {
+    let data_dir = Value::String(dir.display().to_string());
+    let config = Config::from_toml(&format!(
+        "[server]\nlisten = \"127.0.0.1:0\"\nworkers = 1\n[storage]\ndata_dir = {data_dir}\nsegment_bytes = 1048576\n\
+         reserve_bytes = 0\n[egress]\nallow_networks = [\"127.0.0.0/8\"]\n"
+    ));
+    let app = App::start(config.map_err(failed)?, Clock::system()).map_err(failed)?;
+    let receiver = Receiver::start().map_err(failed)?;
+    let url = format!("http://{}", app.address());
+    print("triggerd demo: one event, all the way.\n");
+    print(&format!("1. A server on {url}, its data in {}", dir.display()));
+    print(&format!("   A receiver, as a consumer would have one, on {}", receiver.url()));
+    let walk = Walk { url, admin_token: app.admin_token().to_owned(), receiver };
+    let walked = walk.all();
+    walk.receiver.stop();
+    app.stop();
+    walked
+}
+
+struct Walk {
+    url: String,
+    admin_token: String,
+    receiver: Receiver,
+}
+
+impl Walk {
+    fn all(&self) -> Result<(), Failure> {
+        let pushed = self.key(2, "Pushed Inc.")?;
+        let secret = self.endpoint(&pushed)?;
+        self.push(&pushed, &secret)?;
+        let pulled = self.key(5, "Pulled Ltd.")?;
+        self.pull(&pulled)
+    }
+
+    /// Prints what is done and the curl line for it, does it, and prints the answer.
+    fn step(&self, title: &str, key: &str, (method, path): (Method, &str), body: Option<&Value>) -> Result<Value, Failure> {
+        print(&format!("\n{title}\n   $ curl -s -X {method} {}{path} \\\n       -H 'X-API-Key: {key}'{}", self.url, match body {
+            Some(body) => format!(" \\\n       -H 'Content-Type: application/json' -d '{body}'"),
+            None => String::new(),
+        }));
+        let server = Server { url: Some(self.url.clone()), json: false };
+        let config = Config::from_toml("").map_err(failed)?;
+        let answer = Client::new(&server, &config, key.to_owned())?.call(method, path, body.map(Value::to_string))?;
+        print(&format!("   {answer}"));
+        Ok(answer)
+    }
+
+    fn key(&self, number: u8, organization: &str) -> Result<String, Failure> {
+        let title = format!("{number}. An organization, {organization:?}, and its first key (with the admin token of the data directory)");
+        let body = json!({ "organization": organization, "tier": "free" });
+        let made = self.step(&title, &self.admin_token, (Method::POST, "/api/keys/generate"), Some(&body))?;
+        text(&made, "key")
+    }
+
+    fn endpoint(&self, key: &str) -> Result<String, Failure> {
+        let body = json!({ "url": self.receiver.url() });
+        let title = "3. The URL that its events are pushed to";
+        text(&self.step(title, key, (Method::POST, "/api/webhook/config"), Some(&body))?, "secret")
+    }
+
+    fn push(&self, key: &str, secret: &str) -> Result<(), Failure> {
+        let body = json!({ "type": "order.created", "payload": { "order": 1017, "total": "45.47" }, "dedup_id": "order-1017" });
+        let title = "4. An event: on stored disk before the answer, then pushed";
+        let sent = self.step(title, key, (Method::POST, "/api/events"), Some(&body))?;
+        let id = text(&sent, "id")?;
+        let received = self.receiver.wait_for(1, PATIENCE);
+        let request = received.first().ok_or_else(|| failed("nothing arrived at the receiver"))?;
+        let bytes = secret.strip_prefix("whsec_").map(|text| base64::engine::general_purpose::STANDARD.decode(text));
+        let bytes = bytes.and_then(Result::ok).ok_or_else(|| failed("the secret is not whsec_ and base64"))?;
+        request.verify(&bytes, Clock::system().now_ms() / 1_000).map_err(|error| failed(format!("{error:?}")))?;
+        if request.id != id {
+            return Err(failed("the webhook-id is another event's"));
+        }
+        print(&format!("   The receiver got it, attempt {}:", request.attempt));
+        print(&format!("     webhook-id: {}\n     webhook-timestamp: {}", request.id, request.timestamp));
+        print(&format!("     webhook-signature: {}   (verified)", request.signature));
+        print(&format!("     {}", String::from_utf8_lossy(&request.body)));
+        self.empty_inbox(key)
+    }
+
+    /// A delivered event leaves the inbox as soon as its delivery is settled.
+    fn empty_inbox(&self, key: &str) -> Result<(), Failure> {
+        let server = Server { url: Some(self.url.clone()), json: false };
+        let client = Client::new(&server, &Config::from_toml("").map_err(failed)?, key.to_owned())?;
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let inbox = client.call(Method::GET, "/api/inbox", None)?;
+            if inbox.get("data").and_then(Value::as_array).is_some_and(Vec::is_empty) {
+                print("   It was accepted by every endpoint that wanted it, so it has left the inbox:");
+                print(&format!("   $ curl -s {}/api/inbox -H 'X-API-Key: {key}'\n   {inbox}", self.url));
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                return Err(failed("the delivered event is still in the inbox"));
+            }
+        }
+    }
+
+    fn pull(&self, key: &str) -> Result<(), Failure> {
+        let body = json!({ "type": "invoice.paid", "payload": { "invoice": 7 } });
+        let sent = self.step("6. An event of an organization without an endpoint: it waits", key, (Method::POST, "/api/events"), Some(&body))?;
+        let id = text(&sent, "id")?;
+        let inbox = self.step("7. The consumer pulls it", key, (Method::GET, "/api/inbox"), None)?;
+        let first = inbox.get("data").and_then(|data| data.get(0)).ok_or_else(|| failed("the inbox is empty"))?;
+        if text(first, "id")? != id {
+            return Err(failed("the inbox shows another event"));
+        }
+        self.step("8. … and acknowledges it", key, (Method::POST, &format!("/api/ack/{id}")), None)?;
+        self.step("9. The inbox is empty again", key, (Method::GET, "/api/inbox"), None)?;
+        Ok(())
+    }
+}
+
+fn text(value: &Value, name: &str) -> Result<String, Failure> {
+    let text = value.get(name).and_then(Value::as_str).map(str::to_owned);
+    text.ok_or_else(|| failed(format!("the answer has no {name}: {value}")))
+}

@@ -1,0 +1,297 @@
+//! What the tests have in common: the real binary as a child process, the same server inside the test with a manual
+//! clock, a client with the verbs of a producer and a consumer, and the receiver.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use reqwest::Method;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+
+/// How long anything may take before a test gives up. Never what a test measures.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Settings of a test's server, over the defaults: small files, no limits, webhooks to this machine.
+pub fn settings(data_dir: &Path, more: &str) -> String {
+    format!(
+        "[server]\nlisten = \"127.0.0.1:0\"\n[storage]\ndata_dir = {:?}\nsegment_bytes = 1048576\nreserve_bytes = 0\n\
+         [egress]\nallow_networks = [\"127.0.0.0/8\"]\n[tiers.free]\nevents_per_second = 1000000\nburst = 1000000\n{more}",
+        data_dir.display().to_string()
+    )
+}
+
+/// The real binary, serving.
+pub struct Process {
+    child: Child,
+    pub url: String,
+    pub data_dir: PathBuf,
+    /// Lines it logged, after it was ready.
+    log: mpsc::Receiver<String>,
+}
+
+impl Process {
+    /// Starts it on a data directory and waits until it is ready.
+    pub fn start(data_dir: &Path) -> Self {
+        Self::start_with(data_dir, "")
+    }
+
+    pub fn start_with(data_dir: &Path, more: &str) -> Self {
+        Self::try_start(data_dir, more, &[]).unwrap_or_else(|(status, log)| panic!("not ready: {status}\n{log}"))
+    }
+
+    /// `wrapper` is a command to run it under, such as strace.
+    pub fn try_start(data_dir: &Path, more: &str, wrapper: &[&str]) -> Result<Self, (ExitStatus, String)> {
+        let config = data_dir.with_extension("toml");
+        std::fs::write(&config, settings(data_dir, more)).unwrap();
+        let binary = env!("CARGO_BIN_EXE_triggerd");
+        let words: Vec<&str> = wrapper.iter().copied().chain([binary]).collect();
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]).args(["serve", "--config"]).arg(&config);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let (sender, log) = mpsc::channel();
+        std::thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        let mut before = String::new();
+        loop {
+            let Ok(line) = log.recv_timeout(PATIENCE) else {
+                return Err((child.wait().unwrap(), before));
+            };
+            let json: Value = serde_json::from_str(&line).unwrap_or_default();
+            if json["message"] == "triggerd is ready" {
+                let url = format!("http://{}", json["address"].as_str().unwrap());
+                return Ok(Self { child, url, data_dir: data_dir.to_owned(), log });
+            }
+            before.push_str(&line);
+            before.push('\n');
+        }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// kill -9, and waits until it is gone.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// SIGTERM; gives the exit code and how long it took.
+    pub fn stop(mut self) -> (Option<i32>, Duration) {
+        let began = Instant::now();
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, Signal::TERM).unwrap();
+        let code = self.child.wait().unwrap().code();
+        (code, began.elapsed())
+    }
+
+    /// Waits for the process to end by itself.
+    pub fn wait(mut self) -> Option<i32> {
+        self.child.wait().unwrap().code()
+    }
+
+    /// Sends any signal.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// What it logged so far since it was ready.
+    pub fn logged(&self) -> Vec<String> {
+        self.log.try_iter().collect()
+    }
+
+    /// The admin's client.
+    pub fn admin(&self) -> Client {
+        let token = std::fs::read_to_string(self.data_dir.join("admin.token")).unwrap();
+        Client::new(&self.url, token.trim())
+    }
+
+    /// A new organization's client.
+    pub fn org(&self, name: &str) -> Client {
+        self.admin().new_org(name)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Only ours, and only if a test gave up on it.
+        if matches!(self.child.try_wait(), Ok(None)) {
+            drop(self.child.kill());
+            drop(self.child.wait());
+        }
+    }
+}
+
+/// A caller with a key.
+pub struct Client {
+    http: reqwest::Client,
+    runtime: tokio::runtime::Runtime,
+    pub url: String,
+    pub key: String,
+}
+
+/// An answer.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: reqwest::header::HeaderMap,
+    pub text: String,
+    pub json: Value,
+}
+
+impl Answer {
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+
+    pub fn code(&self) -> &str {
+        self.json["code"].as_str().unwrap_or_default()
+    }
+
+    pub fn id(&self) -> String {
+        self.json["id"].as_str().unwrap_or_else(|| panic!("no id: {self:?}")).to_owned()
+    }
+}
+
+impl Client {
+    pub fn new(url: &str, key: &str) -> Self {
+        if rustls::crypto::CryptoProvider::get_default().is_none() {
+            drop(rustls::crypto::ring::default_provider().install_default());
+        }
+        let http = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        Self { http, runtime, url: url.to_owned(), key: key.to_owned() }
+    }
+
+    pub fn with_key(&self, key: &str) -> Self {
+        Self::new(&self.url, key)
+    }
+
+    /// Any request; fails the test if there is no answer.
+    pub fn request(&self, method: Method, path: &str, headers: &[(&str, &str)], body: impl Into<String>) -> Answer {
+        self.try_request(method, path, headers, body).unwrap()
+    }
+
+    pub fn try_request(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<String>,
+    ) -> Result<Answer, reqwest::Error> {
+        self.runtime.block_on(async {
+            let mut request = self.http.request(method, format!("{}{path}", self.url)).body(body.into());
+            if !self.key.is_empty() {
+                request = request.header("X-API-Key", &self.key);
+            }
+            for (name, value) in headers {
+                request = request.header(*name, *value);
+            }
+            let answer = request.send().await?;
+            let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
+            let text = answer.text().await?;
+            let json = serde_json::from_str(&text).unwrap_or_default();
+            Ok(Answer { status, headers, text, json })
+        })
+    }
+
+    pub fn get(&self, path: &str) -> Answer {
+        self.request(Method::GET, path, &[], "")
+    }
+
+    pub fn delete(&self, path: &str) -> Answer {
+        self.request(Method::DELETE, path, &[], "")
+    }
+
+    pub fn post(&self, path: &str, body: &Value) -> Answer {
+        self.post_text(path, &body.to_string())
+    }
+
+    pub fn post_text(&self, path: &str, body: &str) -> Answer {
+        self.request(Method::POST, path, &[("Content-Type", "application/json")], body)
+    }
+
+    pub fn new_org(&self, name: &str) -> Self {
+        let made = self.post("/api/keys/generate", &json!({ "organization": name, "tier": "free" }));
+        assert_eq!(made.status, 201, "{made:?}");
+        self.with_key(made.json["key"].as_str().unwrap())
+    }
+
+    pub fn send(&self, event_type: &str, payload: &Value) -> Answer {
+        self.post("/api/events", &json!({ "type": event_type, "payload": payload }))
+    }
+
+    pub fn send_once(&self, dedup_id: &str, payload: &Value) -> Answer {
+        self.post("/api/events", &json!({ "type": "test.event", "payload": payload, "dedup_id": dedup_id }))
+    }
+
+    pub fn ack(&self, id: &str) -> Answer {
+        self.post_text(&format!("/api/ack/{id}"), "")
+    }
+
+    /// Sets the default endpoint and gives the key bytes of its secret.
+    pub fn push_to(&self, url: &str) -> Vec<u8> {
+        use base64::Engine as _;
+        let set = self.post("/api/webhook/config", &json!({ "url": url }));
+        assert!(set.status == 200 || set.status == 201, "{set:?}");
+        let secret = set.json["secret"].as_str().unwrap().strip_prefix("whsec_").unwrap().to_owned();
+        base64::engine::general_purpose::STANDARD.decode(secret).unwrap()
+    }
+
+    /// The whole inbox, page by page.
+    pub fn inbox(&self) -> Vec<Value> {
+        let (mut events, mut path) = (Vec::new(), "/api/inbox?limit=500".to_owned());
+        loop {
+            let page = self.get(&path);
+            assert_eq!(page.status, 200, "{page:?}");
+            events.extend(page.json["data"].as_array().unwrap().iter().cloned());
+            match page.json["next_cursor"].as_str() {
+                Some(cursor) => path = format!("/api/inbox?limit=500&cursor={cursor}"),
+                None => return events,
+            }
+        }
+    }
+
+    pub fn inbox_ids(&self) -> Vec<String> {
+        self.inbox().iter().map(|event| event["id"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// Looks at the inbox until it is as wanted.
+    pub fn inbox_until(&self, wanted: impl Fn(&[Value]) -> bool) -> Vec<Value> {
+        until(|| Some(self.inbox()).filter(|inbox| wanted(inbox)))
+    }
+
+    /// The value of a series of /metrics.
+    pub fn metric(&self, series: &str) -> f64 {
+        let text = self.get("/metrics").text;
+        let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("no series {series} in\n{text}")).parse().unwrap()
+    }
+}
+
+/// Asks again and again until there is an answer.
+pub fn until<T>(ask: impl Fn() -> Option<T>) -> T {
+    let began = Instant::now();
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(began.elapsed() < PATIENCE, "waited in vain");
+        std::thread::yield_now();
+    }
+}
+
+/// All rows of a stopped server's state, through the library.
+pub fn dump(data_dir: &Path) -> String {
+    let sled = data_dir.join("sled");
+    let newest = std::fs::read_dir(&sled).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    assert_eq!(newest.count(), 1, "one generation is left");
+    let store = triggerd::store::Store::open(&sled, 8 << 20, u64::MAX).unwrap();
+    assert_eq!(store.rebuild_reason(), None, "the state is usable as it is");
+    let dump = store.dump().unwrap();
+    store.close().unwrap();
+    dump
+}
