@@ -5,16 +5,22 @@ use std::error::Error;
 use std::io;
 use std::time::Duration;
 
-use crate::delivery::resolver::ResolveError;
+use super::resolver::ResolveError;
 use crate::model::delivery::{AttemptError, ErrorCode};
 
-/// The word and the sentence. `connecting` says whether there was no connection yet, `place` who was to be reached.
-pub(super) fn explain(
-    error: &(dyn Error + 'static),
-    connecting: bool,
-    place: &str,
-    connect_timeout: Duration,
-) -> AttemptError {
+/// How far a request came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// No connection yet.
+    Connecting,
+    /// No connection in this time.
+    ConnectTimedOut(Duration),
+    /// Connected, and perhaps sent.
+    Connected,
+}
+
+/// The word and the sentence; `place` is who was to be reached.
+pub(super) fn explain(error: &(dyn Error + 'static), stage: Stage, place: &str) -> AttemptError {
     let named = |code, detail| AttemptError { code, detail };
     let links = chain(error);
     if let Some(resolve) = links.iter().find_map(|link| link.downcast_ref::<ResolveError>()) {
@@ -27,23 +33,24 @@ pub(super) fn explain(
     if let Some(tls) = links.iter().find_map(|link| link.downcast_ref::<rustls::Error>()) {
         return named(ErrorCode::Tls, format!("no secure connection to {place}: {tls}"));
     }
-    let kind = links.iter().find_map(|link| link.downcast_ref::<io::Error>()).map(io::Error::kind);
     let words = root_words(error);
-    if !connecting {
-        return named(ErrorCode::Protocol, format!("no valid HTTP answer from {place}: {words}"));
-    }
-    match kind {
-        Some(io::ErrorKind::ConnectionRefused) => {
-            named(ErrorCode::Connect, format!("connection refused by {place}"))
+    match stage {
+        Stage::ConnectTimedOut(within) => {
+            named(ErrorCode::Connect, format!("no connection to {place} within {}", span(within)))
         }
-        // A connection that ends before anything was said only happens in a TLS handshake.
-        Some(io::ErrorKind::UnexpectedEof) => {
-            named(ErrorCode::Tls, format!("no secure connection to {place}: it closed the connection in the handshake"))
+        Stage::Connected => named(ErrorCode::Protocol, format!("no valid HTTP answer from {place}: {words}")),
+        Stage::Connecting => {
+            match links.iter().find_map(|link| link.downcast_ref::<io::Error>()).map(io::Error::kind) {
+                Some(io::ErrorKind::ConnectionRefused) => {
+                    named(ErrorCode::Connect, format!("connection refused by {place}"))
+                }
+                // A connection that ends before anything was asked for: that only happens in a TLS handshake.
+                Some(io::ErrorKind::UnexpectedEof) => {
+                    named(ErrorCode::Tls, format!("no secure connection to {place}: closed during the handshake"))
+                }
+                _ => named(ErrorCode::Connect, format!("no connection to {place}: {words}")),
+            }
         }
-        Some(io::ErrorKind::TimedOut) | None => {
-            named(ErrorCode::Connect, format!("no connection to {place} within {}", span(connect_timeout)))
-        }
-        Some(_) => named(ErrorCode::Connect, format!("no connection to {place}: {words}")),
     }
 }
 
@@ -57,19 +64,16 @@ pub(super) fn span(time: Duration) -> String {
     if time.subsec_millis() == 0 { format!("{} s", time.as_secs()) } else { format!("{} ms", time.as_millis()) }
 }
 
-/// The error and what it came from, outermost first. An `io::Error` hides the error inside of it from `source`.
+/// The error and what it came from, outermost first. Bounded, so that an error that names itself as its source cannot
+/// hold us.
 fn chain<'a>(error: &'a (dyn Error + 'static)) -> Vec<&'a (dyn Error + 'static)> {
-    let mut links = vec![error];
-    // Bounded, so that an error that names itself as its source cannot hold us.
-    while let Some(last) = links.last().filter(|_| links.len() < 32) {
-        let inside: Option<&'a (dyn Error + 'static)> = match last.downcast_ref::<io::Error>() {
-            Some(error) => error.get_ref().map(|inner| -> &'a (dyn Error + 'static) { inner }),
-            None => last.source(),
-        };
-        match inside {
-            Some(inside) => links.push(inside),
-            None => break,
-        }
+    std::iter::successors(Some(error), |outer| inside(*outer)).take(32).collect()
+}
+
+/// The error inside of an error. An `io::Error` does not give its own as its source.
+fn inside<'a>(outer: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
+    match outer.downcast_ref::<io::Error>() {
+        Some(hiding) => hiding.get_ref().map(|inner| -> &'a (dyn Error + 'static) { inner }),
+        None => outer.source(),
     }
-    links
 }

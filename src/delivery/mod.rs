@@ -2,5 +2,6 @@
 //! knows neither the HTTP front nor the command line.
 
 pub mod envelope;
+mod failure;
 pub mod resolver;
 pub mod sender;

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, LOCATION, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode, dns, redirect, retry};
 
+use super::failure::{self, Stage};
 use super::resolver;
 use crate::model::delivery::{AttemptError, AttemptOutcome, ErrorCode, KEPT_BODY_BYTES_MAX};
 use crate::model::endpoint::Secret;
@@ -20,9 +21,6 @@ use crate::model::id::EventId;
 use crate::model::time::Timestamp;
 use crate::rules::egress::{EgressRules, Target};
 use crate::rules::signature;
-
-#[path = "failure.rs"]
-mod failure;
 
 #[cfg(test)]
 #[path = "sender_tests.rs"]
@@ -168,16 +166,23 @@ impl Sender {
         let (url, target) =
             judged.map_err(|error| AttemptError { code: ErrorCode::EgressBlocked, detail: error.to_string() })?;
         let resolved = Resolved::default();
-        let sending = RESOLVED.scope(resolved.clone(), self.signed(request, url).send());
+        let sending = RESOLVED.scope(Arc::clone(&resolved), self.signed(request, url).send());
         match tokio::time::timeout_at(deadline, sending).await {
             Ok(Ok(response)) => Ok(Answer::read(response, self.config.body_read_bytes_max, deadline).await),
             Ok(Err(error)) => {
-                let place = place(&target, &resolved);
-                Err(failure::explain(&error, error.is_connect(), &place, self.config.connect_timeout))
+                let stage = match (error.is_connect(), error.is_timeout()) {
+                    (true, true) => Stage::ConnectTimedOut(self.config.connect_timeout),
+                    (true, false) => Stage::Connecting,
+                    (false, _) => Stage::Connected,
+                };
+                Err(failure::explain(&error, stage, &place(&target, &resolved)))
             }
             Err(_elapsed) => {
                 let (place, within) = (place(&target, &resolved), failure::span(self.config.timeout));
-                Err(AttemptError { code: ErrorCode::Timeout, detail: format!("no answer from {place} within {within}") })
+                Err(AttemptError {
+                    code: ErrorCode::Timeout,
+                    detail: format!("no answer from {place} within {within}"),
+                })
             }
         }
     }

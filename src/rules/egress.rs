@@ -76,8 +76,7 @@ const fn v4(a: u8, b: u8, c: u8, d: u8, prefix_len: u8) -> Ipv4Net {
 }
 
 const fn v6(segments: [u16; 8], prefix_len: u8) -> Ipv6Net {
-    let [a, b, c, d, e, f, g, h] = segments;
-    Ipv6Net::new_assert(Ipv6Addr::new(a, b, c, d, e, f, g, h), prefix_len)
+    Ipv6Net::new_assert(Ipv6Addr::from_segments(segments), prefix_len)
 }
 
 /// What this server's webhooks may reach.
@@ -250,7 +249,8 @@ impl EgressRules {
     /// When neither is.
     pub fn local_addresses(&self) -> Result<Vec<IpAddr>, Blocked> {
         let loopback: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
-        let allowed: Vec<IpAddr> = loopback.into_iter().filter(|address| self.judge_address(*address).is_ok()).collect();
+        let allowed: Vec<IpAddr> =
+            loopback.into_iter().filter(|address| self.judge_address(*address).is_ok()).collect();
         if allowed.is_empty() {
             self.judge_address(Ipv4Addr::LOCALHOST.into())?;
         }

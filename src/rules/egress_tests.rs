@@ -134,7 +134,8 @@ const FORBIDDEN: &[(&str, &str)] = &[
 #[test]
 fn forbidden_addresses_are_refused_in_every_spelling_and_the_rule_is_named() {
     for (host, word) in FORBIDDEN {
-        for url in [format!("http://{host}/"), format!("https://{host}:8443/hook?x=1"), format!("HTTPS:\\\\{host}\\a")] {
+        for url in [format!("http://{host}/"), format!("https://{host}:8443/hook?x=1"), format!("HTTPS:\\\\{host}\\a")]
+        {
             let refusal = judge(&[], &url).expect_err(&url).to_string();
             assert!(refusal.contains(word), "{url}: {refusal}");
             assert!(refusal.contains("[egress] allow_networks"), "{url}: {refusal}");

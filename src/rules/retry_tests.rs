@@ -29,10 +29,7 @@ fn the_default_schedule_is_the_one_of_the_contract() {
     let policy = RetryPolicy::default();
     let waits: Vec<u64> = (1..=9).map(|n| wait_ms(verdict(&policy, n, &failed(None, None), NOW, 0.5))).collect();
     let (minute, hour) = (60_000, 3_600_000);
-    assert_eq!(
-        waits,
-        [5_000, 5 * minute, 30 * minute, 2 * hour, 5 * hour, 10 * hour, 14 * hour, 20 * hour, 24 * hour]
-    );
+    assert_eq!(waits, [5_000, 5 * minute, 30 * minute, 2 * hour, 5 * hour, 10 * hour, 14 * hour, 20 * hour, 24 * hour]);
     assert_eq!(policy.attempts(), 10);
     assert_eq!(
         verdict(&policy, 10, &failed(None, None), NOW, 0.5),

@@ -1,0 +1,353 @@
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::thread::JoinHandle;
+
+use super::*;
+use crate::base::random;
+
+const NOW: Timestamp = Timestamp(1_769_853_600_999);
+const EVENT: EventId = EventId(0x0188_bac7_4afa_78aa_bc3b_bd1e_ef28_d881);
+const BODY: &[u8] = br#"{"id":"evt_01h2xcejqtf2nbrexx3vqjhp41"}"#;
+
+/// A sender that may reach this machine, with a second for everything.
+fn sender() -> Sender {
+    sender_with(&["127.0.0.0/8"], Duration::from_secs(20))
+}
+
+fn sender_with(allow: &[&str], timeout: Duration) -> Sender {
+    let egress = EgressRules { allow: allow.iter().map(|network| network.parse().unwrap()).collect() };
+    Sender::new(SenderConfig { timeout, ..SenderConfig::new(Arc::new(egress)) }).unwrap()
+}
+
+async fn send(sender: &Sender, url: &str) -> AttemptOutcome {
+    let secrets = [Secret::new([1; 32]), Secret::new([2; 32])];
+    let body = Bytes::from_static(BODY);
+    sender.send(Request { url, event_id: EVENT, attempt: 3, body, secrets: &secrets, now: NOW }).await
+}
+
+fn error(outcome: &AttemptOutcome) -> (ErrorCode, &str) {
+    let error = outcome.error.as_ref().expect("the attempt fails");
+    (error.code, &error.detail)
+}
+
+/// A receiver for one connection: reads the request, then does as told. Gives what it read and what `then` gave.
+struct Receiver<T> {
+    url: String,
+    place: String,
+    thread: JoinHandle<(String, T)>,
+}
+
+impl<T: Send + 'static> Receiver<T> {
+    fn start(then: impl FnOnce(&mut TcpStream) -> T + Send + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let place = listener.local_addr().unwrap().to_string();
+        let thread = std::thread::Builder::new()
+            .spawn(move || {
+                let (mut stream, _) = listener.accept().unwrap();
+                stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+                stream.set_write_timeout(Some(Duration::from_secs(20))).unwrap();
+                let request = read_request(&mut stream);
+                let result = then(&mut stream);
+                (request, result)
+            })
+            .unwrap();
+        Self { url: format!("http://{place}/hook?a=b"), place, thread }
+    }
+
+    /// Waits for its end without holding up the runtime, which has to close the connection.
+    async fn answer(self) -> (String, T) {
+        tokio::task::spawn_blocking(|| self.thread.join()).await.unwrap().unwrap()
+    }
+}
+
+fn answering(answer: impl Into<String>) -> Receiver<()> {
+    let answer = answer.into();
+    Receiver::start(move |stream| stream.write_all(answer.as_bytes()).unwrap())
+}
+
+fn read_request(stream: &mut TcpStream) -> String {
+    let mut request = Vec::new();
+    let mut chunk = [0; 4096];
+    while !request.ends_with(BODY) {
+        match stream.read(&mut chunk) {
+            Ok(0) | Err(_) => break,
+            Ok(count) => request.extend_from_slice(&chunk[..count]),
+        }
+    }
+    String::from_utf8_lossy(&request).into_owned()
+}
+
+/// Waits until the other side has closed or reset the connection.
+fn until_closed(stream: &mut TcpStream) {
+    let mut rest = [0; 1024];
+    while stream.read(&mut rest).is_ok_and(|count| count > 0) {}
+}
+
+#[tokio::test]
+async fn the_request_is_the_one_of_the_contract_and_its_signature_verifies() {
+    let receiver = answering("HTTP/1.1 204 No Content\r\n\r\n");
+    let outcome = send(&sender(), &receiver.url).await;
+    assert_eq!((outcome.status, &outcome.error, outcome.started_at), (Some(204), &None, NOW));
+    let place = receiver.place.clone();
+    let (request, ()) = receiver.answer().await;
+    let (head, body) = request.split_once("\r\n\r\n").unwrap();
+    assert_eq!(body.as_bytes(), BODY);
+    let mut lines = head.split("\r\n");
+    assert_eq!(lines.next(), Some("POST /hook?a=b HTTP/1.1"));
+    let mut headers: Vec<(String, String)> = lines
+        .map(|line| line.split_once(": ").unwrap())
+        .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
+        .collect();
+    headers.sort();
+    let signature = headers.iter().find(|(name, _)| name == "webhook-signature").unwrap().1.clone();
+    let expected = [
+        ("accept", "*/*"),
+        ("content-length", "39"),
+        ("content-type", "application/json"),
+        ("host", place.as_str()),
+        ("triggerd-attempt", "3"),
+        ("user-agent", concat!("triggerd/", env!("CARGO_PKG_VERSION"))),
+        ("webhook-id", "evt_01h2xcejqtf2nbrexx3vqjhp41"),
+        ("webhook-signature", signature.as_str()),
+        ("webhook-timestamp", "1769853600"),
+    ];
+    let expected: Vec<_> = expected.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    assert_eq!(headers, expected);
+    let id = "evt_01h2xcejqtf2nbrexx3vqjhp41";
+    let signed = signature::Signed { id, timestamp: "1769853600", signature: &signature, body: BODY };
+    for key in [[1; 32], [2; 32]] {
+        assert_eq!(signature::verify(&key, &signed, 1_769_853_600, 0), Ok(()));
+    }
+}
+
+#[tokio::test]
+async fn a_redirect_is_a_failure_and_is_not_followed() {
+    let elsewhere = TcpListener::bind("127.0.0.1:0").unwrap();
+    elsewhere.set_nonblocking(true).unwrap();
+    let location = format!("http://{}/", elsewhere.local_addr().unwrap());
+    for status in ["301 Moved Permanently", "302 Found", "307 Temporary Redirect", "308 Permanent Redirect"] {
+        let receiver = answering(format!("HTTP/1.1 {status}\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n"));
+        let outcome = send(&sender(), &receiver.url).await;
+        let sentence = format!("the receiver answered {status}, a redirect to {location}; redirects are not followed");
+        assert_eq!(error(&outcome), (ErrorCode::Redirect, sentence.as_str()));
+        assert_eq!(outcome.status, status[..3].parse().ok());
+        receiver.answer().await;
+    }
+    assert_eq!(elsewhere.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "nobody came");
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_2xx_is_kept_with_its_status_and_4_kib_of_its_body() {
+    let receiver = answering("HTTP/1.1 410 Gone\r\nContent-Length: 4\r\n\r\nbye!");
+    let outcome = send(&sender(), &receiver.url).await;
+    assert_eq!(error(&outcome), (ErrorCode::HttpStatus, "the receiver answered 410 Gone"));
+    assert_eq!((outcome.status, outcome.body.as_slice()), (Some(410), b"bye!".as_slice()));
+
+    let long = "x".repeat(10_000);
+    let receiver = answering(format!("HTTP/1.1 500 Oops\r\nContent-Length: 10000\r\n\r\n{long}"));
+    let outcome = send(&sender(), &receiver.url).await;
+    assert_eq!(error(&outcome), (ErrorCode::HttpStatus, "the receiver answered 500 Internal Server Error"));
+    assert_eq!(outcome.body, vec![b'x'; KEPT_BODY_BYTES_MAX]);
+
+    let receiver = answering("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine");
+    assert_eq!(send(&sender(), &receiver.url).await.body, b"", "the body of an acceptance is of no interest");
+}
+
+#[tokio::test]
+async fn retry_after_is_read_as_seconds_and_as_a_date() {
+    let retry_after = async |status: &str, value: &str| {
+        let receiver = answering(format!("HTTP/1.1 {status} X\r\nRetry-After: {value}\r\nContent-Length: 0\r\n\r\n"));
+        send(&sender(), &receiver.url).await.retry_after_ms
+    };
+    assert_eq!(retry_after("429", "120").await, Some(120_000));
+    // 10:02:00 is 119,001 ms after 10:00:00.999; the answer takes a moment.
+    let asked = retry_after("503", "Sat, 31 Jan 2026 10:02:00 GMT").await.unwrap();
+    assert!((100_000..=119_001).contains(&asked), "{asked}");
+    assert_eq!(retry_after("410", "soon").await, None);
+}
+
+#[test]
+fn every_form_of_retry_after_is_understood_or_ignored() {
+    assert_eq!(retry_after_ms("0", NOW), Some(0));
+    assert_eq!(retry_after_ms(" 7 ", NOW), Some(7_000));
+    assert_eq!(retry_after_ms(&"9".repeat(40), NOW), Some(u64::MAX));
+    assert_eq!(retry_after_ms("Sat, 31 Jan 2026 10:00:01 GMT", NOW), Some(1));
+    assert_eq!(retry_after_ms("Saturday, 31-Jan-26 10:00:01 GMT", NOW), Some(1), "the form of RFC 850");
+    assert_eq!(retry_after_ms("Sat Jan 31 10:00:01 2026", NOW), Some(1), "the form of asctime");
+    assert_eq!(retry_after_ms("Thu, 01 Jan 1970 00:00:00 GMT", NOW), Some(0), "has passed");
+    for odd in ["", "-1", "1.5", "+3", "tomorrow", "31 Jan"] {
+        assert_eq!(retry_after_ms(odd, NOW), None, "{odd}");
+    }
+}
+
+#[tokio::test]
+async fn a_refused_connection_is_said_so_with_the_address() {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let outcome = send(&sender(), &format!("http://{free}/")).await;
+    assert_eq!(error(&outcome), (ErrorCode::Connect, format!("connection refused by {free}").as_str()));
+    assert_eq!(outcome.status, None);
+    let outcome = send(&sender(), &format!("http://hooks.localhost:{}/", free.port())).await;
+    let sentence = format!("connection refused by hooks.localhost:{} (127.0.0.1)", free.port());
+    assert_eq!(error(&outcome), (ErrorCode::Connect, sentence.as_str()), "a name is shown with what it resolved to");
+}
+
+#[tokio::test]
+async fn an_endless_body_is_cut_and_the_connection_closed() {
+    for status in ["200 OK", "500 Internal Server Error"] {
+        let receiver = Receiver::start(move |stream| {
+            write!(stream, "HTTP/1.1 {status}\r\nTransfer-Encoding: chunked\r\n\r\n").unwrap();
+            let chunk = format!("1000\r\n{}\r\n", "x".repeat(0x1000));
+            // Ends when the other side has closed the connection and not before.
+            while stream.write_all(chunk.as_bytes()).is_ok() {}
+        });
+        let outcome = send(&sender(), &receiver.url).await;
+        assert_eq!(outcome.error.is_none(), status.starts_with("200"));
+        assert!(outcome.body.len() <= KEPT_BODY_BYTES_MAX);
+        assert!(outcome.duration_ms < 15_000, "not held until the timeout");
+        receiver.answer().await;
+    }
+}
+
+#[tokio::test]
+async fn no_more_than_the_limit_is_read_of_a_body() {
+    // As much as fits is sent at once; only what was really read may be waited for.
+    let receiver = Receiver::start(|stream| {
+        let body = "x".repeat(BODY_READ_BYTES_MAX);
+        write!(stream, "HTTP/1.1 500 X\r\nContent-Length: 1000000\r\n\r\n{body}").unwrap();
+        until_closed(stream);
+    });
+    let outcome = send(&sender(), &receiver.url).await;
+    assert_eq!(outcome.body.len(), KEPT_BODY_BYTES_MAX);
+    assert!(outcome.duration_ms < 15_000, "it did not wait for more than 16 KiB");
+    receiver.answer().await;
+}
+
+#[tokio::test]
+async fn a_receiver_that_never_answers_is_a_timeout() {
+    let receiver = Receiver::start(until_closed);
+    let sender = sender_with(&["127.0.0.0/8"], Duration::from_millis(300));
+    let outcome = send(&sender, &receiver.url).await;
+    let sentence = format!("no answer from {} within 300 ms", receiver.place);
+    assert_eq!(error(&outcome), (ErrorCode::Timeout, sentence.as_str()));
+    assert!(outcome.duration_ms >= 300 && outcome.duration_ms < 10_000, "{}", outcome.duration_ms);
+    receiver.answer().await;
+}
+
+#[tokio::test]
+async fn a_head_that_trickles_is_a_timeout_and_a_body_that_trickles_ends_at_it() {
+    let trickle = |head: &'static str| {
+        Receiver::start(move |stream| {
+            stream.write_all(head.as_bytes()).unwrap();
+            stream.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+            // One byte at a time until the other side hangs up.
+            while stream.write_all(b"x").is_ok() {
+                if matches!(stream.read(&mut [0; 16]), Ok(0)) {
+                    break;
+                }
+            }
+        })
+    };
+    let sender = sender_with(&["127.0.0.0/8"], Duration::from_millis(400));
+    let receiver = trickle("HTTP/1.1 200 OK\r\nX-Slow: ");
+    assert_eq!(error(&send(&sender, &receiver.url).await).0, ErrorCode::Timeout);
+    receiver.answer().await;
+
+    let receiver = trickle("HTTP/1.1 500 X\r\nContent-Length: 16000\r\n\r\n");
+    let outcome = send(&sender, &receiver.url).await;
+    assert_eq!((error(&outcome).0, outcome.status), (ErrorCode::HttpStatus, Some(500)));
+    assert!(outcome.duration_ms >= 400 && outcome.duration_ms < 10_000, "{}", outcome.duration_ms);
+    receiver.answer().await;
+
+    let receiver = trickle("HTTP/1.1 200 OK\r\nContent-Length: 16000\r\n\r\n");
+    let outcome = send(&sender, &receiver.url).await;
+    assert_eq!((outcome.error, outcome.status), (None, Some(200)), "it was accepted, and only once");
+    receiver.answer().await;
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_http_is_a_protocol_failure() {
+    let random: [u8; 256] = random::bytes();
+    for garbage in [b"SSH-2.0-OpenSSH_9.2\r\n".as_slice(), b"HTTP/9.9 200 OK\r\n\r\n", b"\0\0\0", b"", &random] {
+        let garbage = garbage.to_vec();
+        let receiver = Receiver::start(move |stream| stream.write_all(&garbage).unwrap());
+        let outcome = send(&sender(), &receiver.url).await;
+        let (code, detail) = error(&outcome);
+        assert_eq!(code, ErrorCode::Protocol, "{detail}");
+        assert!(detail.starts_with(&format!("no valid HTTP answer from {}: ", receiver.place)), "{detail}");
+        receiver.answer().await;
+    }
+    let headers = "X-Many: 1\r\n".repeat(10_000);
+    let receiver = Receiver::start(move |stream| {
+        // Broken off by the other side at some point.
+        let written = write!(stream, "HTTP/1.1 200 OK\r\n{headers}\r\n");
+        drop(written);
+    });
+    assert_eq!(error(&send(&sender(), &receiver.url).await).0, ErrorCode::Protocol, "too many headers");
+    receiver.answer().await;
+}
+
+#[tokio::test]
+async fn a_receiver_that_speaks_no_tls_is_a_tls_failure() {
+    for greeting in ["HTTP/1.1 400 Bad Request\r\n\r\n", ""] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let place = listener.local_addr().unwrap();
+        let thread = std::thread::Builder::new().spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let read = stream.read(&mut [0; 4096]).unwrap();
+            stream.write_all(greeting.as_bytes()).unwrap();
+            read
+        });
+        let outcome = send(&sender(), &format!("https://{place}/")).await;
+        let (code, detail) = error(&outcome);
+        assert_eq!(code, ErrorCode::Tls, "{detail}");
+        assert!(detail.starts_with(&format!("no secure connection to {place}: ")), "{detail}");
+        assert!(thread.unwrap().join().unwrap() > 0);
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_does_not_exist_is_a_dns_failure() {
+    // Names below .invalid never exist (RFC 6761, 6.4).
+    let outcome = send(&sender(), "https://hooks.invalid/").await;
+    let (code, detail) = error(&outcome);
+    assert_eq!(code, ErrorCode::Dns, "{detail}");
+    assert!(detail.starts_with("hooks.invalid has no address: "), "{detail}");
+}
+
+#[tokio::test]
+async fn nothing_is_sent_to_an_address_that_is_not_allowed() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let sender = sender_with(&["10.0.0.0/8"], Duration::from_secs(20));
+    for host in ["127.0.0.1", "localhost", "a.localhost", "2130706433", "[::ffff:127.0.0.1]", "[::1]"] {
+        let outcome = send(&sender, &format!("http://{host}:{port}/")).await;
+        let (code, detail) = error(&outcome);
+        assert_eq!(code, ErrorCode::EgressBlocked, "{detail}");
+        assert!(detail.contains("(loopback); allow it with [egress] allow_networks"), "{detail}");
+    }
+    assert_eq!(listener.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "nobody came");
+    for odd in ["ftp://example.com/", "not a url", "", "http://a:b@example.com/"] {
+        assert_eq!(error(&send(&sender, odd).await).0, ErrorCode::EgressBlocked, "{odd}");
+    }
+}
+
+#[tokio::test]
+async fn a_name_refused_by_the_resolver_is_an_egress_failure() {
+    // What the client's error chain looks like when the refusal comes from inside of it, not from the look at the URL.
+    let egress = Arc::new(EgressRules::default());
+    // Chooses the TLS provider, without which there is no client.
+    drop(sender());
+    let client = Client::builder().no_proxy().dns_resolver(JudgingResolver(egress)).build().unwrap();
+    let refused = client.get("http://hooks.localhost:9/").send().await.unwrap_err();
+    let explained = failure::explain(&refused, Stage::Connecting, "hooks.localhost:9");
+    assert_eq!(explained.code, ErrorCode::EgressBlocked);
+    let sentence = "hooks.localhost has a forbidden address: 127.0.0.1 is in 127.0.0.0/8 (loopback)";
+    assert!(explained.detail.starts_with(sentence), "{}", explained.detail);
+}
+
+#[test]
+fn a_user_agent_that_is_no_header_is_an_error_and_no_panic() {
+    let config = SenderConfig::new(Arc::default());
+    assert!(Sender::new(SenderConfig { user_agent: "a\nb".to_owned(), ..config }).is_err());
+}
