@@ -54,8 +54,9 @@ impl<T: Send + 'static> Receiver<T> {
         Self { url: format!("http://{place}/hook?a=b"), place, thread }
     }
 
-    fn answer(self) -> (String, T) {
-        self.thread.join().unwrap()
+    /// Waits for its end without holding up the runtime, which has to close the connection.
+    async fn answer(self) -> (String, T) {
+        tokio::task::spawn_blocking(|| self.thread.join()).await.unwrap().unwrap()
     }
 }
 
@@ -88,7 +89,7 @@ async fn the_request_is_the_one_of_the_contract_and_its_signature_verifies() {
     let outcome = send(&sender(), &receiver.url).await;
     assert_eq!((outcome.status, &outcome.error, outcome.started_at), (Some(204), &None, NOW));
     let place = receiver.place.clone();
-    let (request, ()) = receiver.answer();
+    let (request, ()) = receiver.answer().await;
     let (head, body) = request.split_once("\r\n\r\n").unwrap();
     assert_eq!(body.as_bytes(), BODY);
     let mut lines = head.split("\r\n");
@@ -130,7 +131,7 @@ async fn a_redirect_is_a_failure_and_is_not_followed() {
         let sentence = format!("the receiver answered {status}, a redirect to {location}; redirects are not followed");
         assert_eq!(error(&outcome), (ErrorCode::Redirect, sentence.as_str()));
         assert_eq!(outcome.status, status[..3].parse().ok());
-        receiver.answer();
+        receiver.answer().await;
     }
     assert_eq!(elsewhere.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "nobody came");
 }
@@ -203,7 +204,7 @@ async fn an_endless_body_is_cut_and_the_connection_closed() {
         assert_eq!(outcome.error.is_none(), status.starts_with("200"));
         assert!(outcome.body.len() <= KEPT_BODY_BYTES_MAX);
         assert!(outcome.duration_ms < 15_000, "not held until the timeout");
-        receiver.answer();
+        receiver.answer().await;
     }
 }
 
@@ -218,7 +219,7 @@ async fn no_more_than_the_limit_is_read_of_a_body() {
     let outcome = send(&sender(), &receiver.url).await;
     assert_eq!(outcome.body.len(), KEPT_BODY_BYTES_MAX);
     assert!(outcome.duration_ms < 15_000, "it did not wait for more than 16 KiB");
-    receiver.answer();
+    receiver.answer().await;
 }
 
 #[tokio::test]
@@ -229,7 +230,7 @@ async fn a_receiver_that_never_answers_is_a_timeout() {
     let sentence = format!("no answer from {} within 300 ms", receiver.place);
     assert_eq!(error(&outcome), (ErrorCode::Timeout, sentence.as_str()));
     assert!(outcome.duration_ms >= 300 && outcome.duration_ms < 10_000, "{}", outcome.duration_ms);
-    receiver.answer();
+    receiver.answer().await;
 }
 
 #[tokio::test]
@@ -249,18 +250,18 @@ async fn a_head_that_trickles_is_a_timeout_and_a_body_that_trickles_ends_at_it()
     let sender = sender_with(&["127.0.0.0/8"], Duration::from_millis(400));
     let receiver = trickle("HTTP/1.1 200 OK\r\nX-Slow: ");
     assert_eq!(error(&send(&sender, &receiver.url).await).0, ErrorCode::Timeout);
-    receiver.answer();
+    receiver.answer().await;
 
     let receiver = trickle("HTTP/1.1 500 X\r\nContent-Length: 16000\r\n\r\n");
     let outcome = send(&sender, &receiver.url).await;
     assert_eq!((error(&outcome).0, outcome.status), (ErrorCode::HttpStatus, Some(500)));
     assert!(outcome.duration_ms >= 400 && outcome.duration_ms < 10_000, "{}", outcome.duration_ms);
-    receiver.answer();
+    receiver.answer().await;
 
     let receiver = trickle("HTTP/1.1 200 OK\r\nContent-Length: 16000\r\n\r\n");
     let outcome = send(&sender, &receiver.url).await;
     assert_eq!((outcome.error, outcome.status), (None, Some(200)), "it was accepted, and only once");
-    receiver.answer();
+    receiver.answer().await;
 }
 
 #[tokio::test]
@@ -273,7 +274,7 @@ async fn an_answer_that_is_not_http_is_a_protocol_failure() {
         let (code, detail) = error(&outcome);
         assert_eq!(code, ErrorCode::Protocol, "{detail}");
         assert!(detail.starts_with(&format!("no valid HTTP answer from {}: ", receiver.place)), "{detail}");
-        receiver.answer();
+        receiver.answer().await;
     }
     let headers = "X-Many: 1\r\n".repeat(10_000);
     let receiver = Receiver::start(move |stream| {
@@ -282,7 +283,7 @@ async fn an_answer_that_is_not_http_is_a_protocol_failure() {
         drop(written);
     });
     assert_eq!(error(&send(&sender(), &receiver.url).await).0, ErrorCode::Protocol, "too many headers");
-    receiver.answer();
+    receiver.answer().await;
 }
 
 #[tokio::test]
@@ -335,6 +336,8 @@ async fn nothing_is_sent_to_an_address_that_is_not_allowed() {
 async fn a_name_refused_by_the_resolver_is_an_egress_failure() {
     // What the client's error chain looks like when the refusal comes from inside of it, not from the look at the URL.
     let egress = Arc::new(EgressRules::default());
+    // Chooses the TLS provider, without which there is no client.
+    drop(sender());
     let client = Client::builder().no_proxy().dns_resolver(JudgingResolver(egress)).build().unwrap();
     let refused = client.get("http://hooks.localhost:9/").send().await.unwrap_err();
     let explained = failure::explain(&refused, Stage::Connecting, "hooks.localhost:9");
