@@ -15,16 +15,17 @@ use crate::base::exit_code::ExitCode;
 use crate::base::metrics::{Metrics, MetricsError};
 use crate::base::threads::{Signal, Stop, Thread, spawn_critical};
 use crate::commit::{
-    Committer, CommitterLimits, Hints, InboxBell, Intake, Ports, Progress, RecoveryError, recover,
+    Committer, CommitterLimits, Hints, InboxBell, Intake, Ports, Progress, RecoveryError, SchedulerHint, recover,
 };
-use crate::config::Config;
-use crate::data_dir::{DataDir, DataDirError, free_bytes};
+use crate::config::{Config, credentials_directory};
+use crate::data_dir::{DataDir, DataDirError, free_bytes, read_admin_token};
 use crate::delivery::attempts::{Attempter, AttempterPorts};
 use crate::delivery::scheduler::{Scheduler, SchedulerLimits, SchedulerPorts};
 use crate::delivery::sender::{Sender, SenderConfig, SenderError};
 use crate::http;
 use crate::journal::{self, JournalError, OsFiles, ReadError, Reader};
 use crate::model::delivery::ErrorCode;
+use crate::model::id::{EventId, OrgNo};
 use crate::model::time::Timestamp;
 use crate::pipeline::{Sweeper, SweeperSettings, Worker, WorkerPorts};
 use crate::rules::egress::EgressRules;
@@ -146,69 +147,34 @@ impl App {
     /// See [`StartError`]. What was started is stopped again by the end of the process.
     pub fn start(config: Config, clock: Clock) -> Result<Self, StartError> {
         let config = Arc::new(config);
-        let data_dir = DataDir::open(&config.storage.data_dir, Timestamp(clock.now_ms())).map_err(StartError::DataDir)?;
-        let admin_token = match &config.keys.admin_token {
-            Some(token) => token.reveal().to_owned(),
-            None => data_dir.admin_token().map_err(StartError::DataDir)?,
-        };
         let codes: Vec<_> = ErrorCode::ALL.iter().map(|code| code.name()).collect();
         let metrics = Arc::new(Metrics::new(&codes).map_err(StartError::Metrics)?);
-        let (writer, journal) = open_journal(&config, &data_dir)?;
-        let store = Arc::new(open_state(&config, &data_dir, &journal, &metrics)?);
+        let Opened { data_dir, admin_token, writer, journal, store } = open(&config, &clock, &metrics)?;
         // Listening comes after recovery: an open port means a server that answers.
         let address = config.server.listen;
         let listener = TcpListener::bind(address).map_err(|cause| StartError::Listen { address, cause })?;
         let address = listener.local_addr().map_err(|cause| StartError::Listen { address, cause })?;
-
-        let (unrouted, unrouted_queue) = crossbeam_channel::bounded(config.workers.queue);
-        let (due, due_queue) = crossbeam_channel::bounded(SCHEDULER_HINTS);
-        let bell = InboxBell::default();
-        let hints = Arc::new(Hints {
-            unrouted,
-            unrouted_missed: false.into(),
-            scheduler: due,
-            scheduler_missed: false.into(),
-            bell: bell.clone(),
-        });
+        let queues = Queues::new(&config);
         let progress = Arc::new(Progress::default());
         let ports = Ports {
             store: Arc::clone(&store),
             clock: clock.clone(),
-            hints: Arc::clone(&hints),
+            hints: Arc::clone(&queues.hints),
             metrics: Arc::clone(&metrics),
             progress: Arc::clone(&progress),
         };
-        let limits = CommitterLimits {
-            queue: config.intake.queue,
-            group_commands: config.intake.group_commands,
-            group_bytes: config.intake.group_bytes,
-        };
-        let last_id = store.counts().map_err(StartError::State)?.last_id;
-        let (committer, intake) = Committer::new(limits, writer, ports, last_id);
-        let committer = spawn_critical("committer", || committer.run()).map_err(StartError::Threads)?;
+        let (committer, intake) = start_committer(&config, writer, ports)?;
+        let Queues { hints, unrouted, due } = queues;
 
         let stop = Stop::new();
         let runtime = sending_runtime().map_err(StartError::Threads)?;
         let watched = stop.clone();
         runtime.spawn(async move { progress.watch(&watched, tell_systemd_alive).await });
         let shared = Shared { config, clock, metrics, store, journal, intake, hints, stop };
-        let workers = start_workers(&shared, &unrouted_queue).map_err(StartError::Threads)?;
-        let scheduler = start_scheduler(&shared, &runtime, due_queue)?;
+        let workers = start_workers(&shared, &unrouted).map_err(StartError::Threads)?;
+        let scheduler = start_scheduler(&shared, &runtime, due)?;
         let health = Arc::new(http::Health::default());
-        let api = http::Api::new(http::ApiParts {
-            config: Arc::clone(&shared.config),
-            clock: shared.clock.clone(),
-            store: Arc::clone(&shared.store),
-            journal: shared.journal.clone(),
-            intake: shared.intake.clone(),
-            bell,
-            metrics: Arc::clone(&shared.metrics),
-            stop: shared.stop.clone(),
-            admin_token: admin_token.clone(),
-            health: Arc::clone(&health),
-        })
-        .map_err(StartError::Threads)?;
-        let api = actix_web::web::Data::new(api);
+        let api = make_api(&shared, &admin_token, &health)?;
         let wake_sweeper = Signal::new();
         let sweeper = start_sweeper(&shared, &api, wake_sweeper.clone()).map_err(StartError::Threads)?;
         let http = start_http(api, listener).map_err(StartError::Threads)?;
@@ -280,6 +246,86 @@ impl App {
     }
 }
 
+struct Opened {
+    data_dir: DataDir,
+    admin_token: String,
+    writer: journal::Writer,
+    journal: Reader,
+    store: Arc<Store>,
+}
+
+/// Everything on disk, in the order that recovery needs.
+fn open(config: &Config, clock: &Clock, metrics: &Metrics) -> Result<Opened, StartError> {
+    let data_dir = DataDir::open(&config.storage.data_dir, Timestamp(clock.now_ms())).map_err(StartError::DataDir)?;
+    let admin_token = admin_token(config, &data_dir).map_err(StartError::DataDir)?;
+    let (writer, journal) = open_journal(config, &data_dir)?;
+    let store = Arc::new(open_state(config, &data_dir, &journal, metrics)?);
+    Ok(Opened { data_dir, admin_token, writer, journal, store })
+}
+
+/// The configured one, systemd's credential, or the data directory's.
+fn admin_token(config: &Config, data_dir: &DataDir) -> Result<String, DataDirError> {
+    if let Some(token) = &config.keys.admin_token {
+        return Ok(token.reveal().to_owned());
+    }
+    let credential = credentials_directory().map(|dir| read_admin_token(&dir)).transpose()?.flatten();
+    credential.map_or_else(|| data_dir.admin_token(), Ok)
+}
+
+/// The channels that the committer gives hints through.
+struct Queues {
+    hints: Arc<Hints>,
+    unrouted: crossbeam_channel::Receiver<(OrgNo, EventId)>,
+    due: crossbeam_channel::Receiver<SchedulerHint>,
+}
+
+impl Queues {
+    fn new(config: &Config) -> Self {
+        let (unrouted_sender, unrouted) = crossbeam_channel::bounded(config.workers.queue);
+        let (due_sender, due) = crossbeam_channel::bounded(SCHEDULER_HINTS);
+        let hints = Arc::new(Hints {
+            unrouted: unrouted_sender,
+            unrouted_missed: false.into(),
+            scheduler: due_sender,
+            scheduler_missed: false.into(),
+            bell: InboxBell::default(),
+        });
+        Self { hints, unrouted, due }
+    }
+}
+
+fn start_committer(config: &Config, writer: journal::Writer, ports: Ports) -> Result<(Thread, Intake), StartError> {
+    let limits = CommitterLimits {
+        queue: config.intake.queue,
+        group_commands: config.intake.group_commands,
+        group_bytes: config.intake.group_bytes,
+    };
+    let last_id = ports.store.counts().map_err(StartError::State)?.last_id;
+    let (committer, intake) = Committer::new(limits, writer, ports, last_id);
+    let committer = spawn_critical("committer", || committer.run()).map_err(StartError::Threads)?;
+    Ok((committer, intake))
+}
+
+fn make_api(
+    shared: &Shared,
+    admin_token: &str,
+    health: &Arc<http::Health>,
+) -> Result<actix_web::web::Data<http::Api>, StartError> {
+    let api = http::Api::new(http::ApiParts {
+        config: Arc::clone(&shared.config),
+        clock: shared.clock.clone(),
+        store: Arc::clone(&shared.store),
+        journal: shared.journal.clone(),
+        intake: shared.intake.clone(),
+        bell: shared.hints.bell.clone(),
+        metrics: Arc::clone(&shared.metrics),
+        stop: shared.stop.clone(),
+        admin_token: admin_token.to_owned(),
+        health: Arc::clone(health),
+    });
+    api.map(actix_web::web::Data::new).map_err(StartError::Threads)
+}
+
 fn open_journal(config: &Config, data_dir: &DataDir) -> Result<(journal::Writer, Reader), StartError> {
     let files = Arc::new(OsFiles);
     let options = journal::Options { segment_bytes: config.storage.segment_bytes, scan_from: None };
@@ -319,7 +365,7 @@ fn tell_systemd_alive() {
 
 fn start_workers(
     shared: &Shared,
-    queue: &crossbeam_channel::Receiver<(crate::model::id::OrgNo, crate::model::id::EventId)>,
+    queue: &crossbeam_channel::Receiver<(OrgNo, EventId)>,
 ) -> std::io::Result<Vec<Thread>> {
     let start = |number| {
         let worker = Worker::new(WorkerPorts {
@@ -337,7 +383,7 @@ fn start_workers(
 fn start_scheduler(
     shared: &Shared,
     runtime: &Runtime,
-    queue: crossbeam_channel::Receiver<crate::commit::SchedulerHint>,
+    queue: crossbeam_channel::Receiver<SchedulerHint>,
 ) -> Result<Thread, StartError> {
     let settings = &shared.config.delivery;
     let sender = Sender::new(SenderConfig {
@@ -380,11 +426,7 @@ fn start_scheduler(
     spawn_critical("scheduler", move || scheduler.run(&stop, drain)).map_err(StartError::Threads)
 }
 
-fn start_sweeper(
-    shared: &Shared,
-    api: &actix_web::web::Data<http::Api>,
-    wake: Signal,
-) -> std::io::Result<Thread> {
+fn start_sweeper(shared: &Shared, api: &actix_web::web::Data<http::Api>, wake: Signal) -> std::io::Result<Thread> {
     let api = actix_web::web::Data::clone(api);
     let data_dir = shared.config.storage.data_dir.clone();
     let window = shared.config.dedup.window;

@@ -112,11 +112,14 @@
 //! - `cli/serve.rs`: `serve`
 //! - `main.rs`: the binary: parse, match, exit code
 
+pub mod app;
 pub mod base;
+pub mod cli;
 pub mod commit;
 pub mod config;
 pub mod data_dir;
 pub mod delivery;
+pub mod http;
 pub mod journal;
 pub mod logging;
 pub mod model;

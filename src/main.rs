@@ -1,3 +1,10 @@
 //! The `triggerd` command.
 
-fn main() {}
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    triggerd::cli::run().into()
+}

@@ -11,7 +11,7 @@ use crate::config::{Config, credentials_directory};
 use crate::data_dir::read_admin_token;
 
 /// Longer than the longest wait for an event.
-const TIMEOUT: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// A connection to a server, with a key or the admin token.
 pub(super) struct Client {
@@ -40,15 +40,19 @@ impl Client {
         let mut tokens = dirs.map(|dir| read_admin_token(&dir));
         let found = match configured {
             Some(token) => Some(token),
-            None => tokens.find_map(Result::transpose).transpose().map_err(|error| {
-                Failure::new(ExitCode::Failed, format!("the admin token cannot be read: {error}"))
-            })?,
+            None => tokens
+                .find_map(Result::transpose)
+                .transpose()
+                .map_err(|error| Failure::new(ExitCode::Failed, format!("the admin token cannot be read: {error}")))?,
         };
         let token = found.ok_or_else(|| {
             let file = config.storage.data_dir.join("admin.token");
             Failure::new(
                 ExitCode::Failed,
-                format!("no admin token: {} does not exist yet; the server makes it at its first start", file.display()),
+                format!(
+                    "no admin token: {} does not exist yet; the server makes it at its first start",
+                    file.display()
+                ),
             )
         })?;
         Self::new(server, config, token)
@@ -99,7 +103,7 @@ fn refusal(status: u16, problem: &Value) -> Failure {
     let mut message = text("detail").or(text("title")).unwrap_or("the server refused").to_owned();
     for fault in problem.get("errors").and_then(Value::as_array).into_iter().flatten() {
         let part = |name: &str| fault.get(name).and_then(Value::as_str).unwrap_or_default();
-        message.push_str(&format!("\n  {}: {}", part("pointer"), part("detail")));
+        message = format!("{message}\n  {}: {}", part("pointer"), part("detail"));
     }
     let code = text("code").unwrap_or("unknown");
     let request = text("request_id").unwrap_or("unknown");

@@ -27,10 +27,15 @@ pub(super) fn run() -> Result<ExitCode, Failure> {
         tracing::debug!(%error, "the demo's directory is left behind");
     }
     shown?;
-    print(&format!("\nThat was all of it, in {:.1} s; the directory is removed again. To run it for good:\n", began.elapsed().as_secs_f64()));
+    print(&format!(
+        "\nThat was all of it, in {:.1} s; the directory is removed again. To run it for good:\n",
+        began.elapsed().as_secs_f64()
+    ));
     print("  triggerd serve                              # keeps everything under ./data, listens on 127.0.0.1:8080");
     print("  triggerd key create --org \"My company\"      # in another terminal: an organization and its key\n");
-    print("As a service: the unit is systemd/triggerd.service, the settings are config/triggerd.toml, the rest is in the README.");
+    print(
+        "As a service: the unit is systemd/triggerd.service, the settings are config/triggerd.toml, the rest is in the README.",
+    );
     Ok(ExitCode::Clean)
 }
 
@@ -73,11 +78,21 @@ impl Walk {
     }
 
     /// Prints what is done and the curl line for it, does it, and prints the answer.
-    fn step(&self, title: &str, key: &str, (method, path): (Method, &str), body: Option<&Value>) -> Result<Value, Failure> {
-        print(&format!("\n{title}\n   $ curl -s -X {method} {}{path} \\\n       -H 'X-API-Key: {key}'{}", self.url, match body {
-            Some(body) => format!(" \\\n       -H 'Content-Type: application/json' -d '{body}'"),
-            None => String::new(),
-        }));
+    fn step(
+        &self,
+        title: &str,
+        key: &str,
+        (method, path): (Method, &str),
+        body: Option<&Value>,
+    ) -> Result<Value, Failure> {
+        print(&format!(
+            "\n{title}\n   $ curl -s -X {method} {}{path} \\\n       -H 'X-API-Key: {key}'{}",
+            self.url,
+            match body {
+                Some(body) => format!(" \\\n       -H 'Content-Type: application/json' -d '{body}'"),
+                None => String::new(),
+            }
+        ));
         let server = Server { url: Some(self.url.clone()), json: false };
         let config = Config::from_toml("").map_err(failed)?;
         let answer = Client::new(&server, &config, key.to_owned())?.call(method, path, body.map(Value::to_string))?;
@@ -86,7 +101,9 @@ impl Walk {
     }
 
     fn key(&self, number: u8, organization: &str) -> Result<String, Failure> {
-        let title = format!("{number}. An organization, {organization:?}, and its first key (with the admin token of the data directory)");
+        let title = format!(
+            "{number}. An organization, {organization:?}, and its first key (with the admin token of the data directory)"
+        );
         let body = json!({ "organization": organization, "tier": "free" });
         let made = self.step(&title, &self.admin_token, (Method::POST, "/api/keys/generate"), Some(&body))?;
         text(&made, "key")
@@ -138,7 +155,12 @@ impl Walk {
 
     fn pull(&self, key: &str) -> Result<(), Failure> {
         let body = json!({ "type": "invoice.paid", "payload": { "invoice": 7 } });
-        let sent = self.step("6. An event of an organization without an endpoint: it waits", key, (Method::POST, "/api/events"), Some(&body))?;
+        let sent = self.step(
+            "6. An event of an organization without an endpoint: it waits",
+            key,
+            (Method::POST, "/api/events"),
+            Some(&body),
+        )?;
         let id = text(&sent, "id")?;
         let inbox = self.step("7. The consumer pulls it", key, (Method::GET, "/api/inbox"), None)?;
         let first = inbox.get("data").and_then(|data| data.get(0)).ok_or_else(|| failed("the inbox is empty"))?;

@@ -22,9 +22,10 @@ struct Key {
 
 impl Key {
     fn client(self, server: &Server, config: &Config) -> Result<Client, Failure> {
-        let key = self.key.or_else(api_key_from_environment).ok_or_else(|| {
-            Failure::new(ExitCode::Usage, "no API key: give --key or set TRIGGERD_API_KEY")
-        })?;
+        let key = self
+            .key
+            .or_else(api_key_from_environment)
+            .ok_or_else(|| Failure::new(ExitCode::Usage, "no API key: give --key or set TRIGGERD_API_KEY"))?;
         Client::new(server, config, key)
     }
 }
@@ -114,11 +115,18 @@ impl Inbox {
         let events = page.get("data").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
         for event in events {
             let payload = event.get("payload").cloned().unwrap_or_default();
-            print(&format!("{}  {}  {}  {payload}", text(event, "received_at"), text(event, "id"), text(event, "type")));
+            print(&format!(
+                "{}  {}  {}  {payload}",
+                text(event, "received_at"),
+                text(event, "id"),
+                text(event, "type")
+            ));
         }
         match (events.is_empty(), page.get("has_more")) {
             (true, _) => print("The inbox is empty."),
-            (false, Some(Value::Bool(true))) => print("There is more behind these; acknowledge them or ask for more with --limit."),
+            (false, Some(Value::Bool(true))) => {
+                print("There is more behind these; acknowledge them or ask for more with --limit.");
+            }
             (false, _) => {}
         }
         Ok(ExitCode::Clean)

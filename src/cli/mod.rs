@@ -8,7 +8,7 @@ mod events;
 mod serve;
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 
@@ -90,23 +90,24 @@ pub fn run() -> ExitCode {
 }
 
 fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
+    let file = cli.config.as_deref();
     match cli.command {
         Command::Version => {
             print(&format!("triggerd {}", env!("CARGO_PKG_VERSION")));
             Ok(ExitCode::Clean)
         }
         Command::Demo => demo::run(),
-        Command::Serve => serve::run(load(cli.config)?),
-        Command::CheckConfig => check_config::run(&load(cli.config)?),
-        Command::Key(command) => account::run(command, &load(cli.config)?.0),
-        Command::Send(command) => command.run(&load(cli.config)?.0),
-        Command::Inbox(command) => command.run(&load(cli.config)?.0),
-        Command::Ack(command) => command.run(&load(cli.config)?.0),
+        Command::Serve => serve::run(load(file)?),
+        Command::CheckConfig => check_config::run(&load(file)?),
+        Command::Key(command) => account::run(command, &load(file)?.0),
+        Command::Send(command) => command.run(&load(file)?.0),
+        Command::Inbox(command) => command.run(&load(file)?.0),
+        Command::Ack(command) => command.run(&load(file)?.0),
     }
 }
 
-fn load(file: Option<PathBuf>) -> Result<(Config, Source), Failure> {
-    Config::load(file.as_deref()).map_err(|error| Failure::new(ExitCode::Usage, error))
+fn load(file: Option<&Path>) -> Result<(Config, Source), Failure> {
+    Config::load(file).map_err(|error| Failure::new(ExitCode::Usage, error))
 }
 
 /// A line on standard output. A reader that left (`| head`) is no error of ours.

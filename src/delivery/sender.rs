@@ -77,6 +77,15 @@ impl std::fmt::Display for SenderError {
 
 impl StdError for SenderError {}
 
+/// Chooses the TLS provider for the process, once.
+pub fn install_crypto() {
+    if rustls::crypto::CryptoProvider::get_default().is_none()
+        && rustls::crypto::ring::default_provider().install_default().is_err()
+    {
+        tracing::debug!("another thread was faster to choose the TLS provider");
+    }
+}
+
 /// One attempt to be made.
 #[derive(Clone, Debug)]
 pub struct Request<'a> {
@@ -107,11 +116,7 @@ impl Sender {
     /// # Errors
     /// When TLS cannot be set up (no CA store: the package ca-certificates), or the `User-Agent` is no header value.
     pub fn new(config: SenderConfig) -> Result<Self, SenderError> {
-        if rustls::crypto::CryptoProvider::get_default().is_none()
-            && rustls::crypto::ring::default_provider().install_default().is_err()
-        {
-            tracing::debug!("another thread was faster to choose the TLS provider");
-        }
+        install_crypto();
         let client = Client::builder()
             .user_agent(&config.user_agent)
             .no_proxy()

@@ -20,6 +20,8 @@ pub enum Command {
     CreateKey(CreateKey),
     /// A new key for an old one, which ends after a grace time.
     RotateKey(RotateKey),
+    /// A key ended.
+    EndKey(EndKey),
     /// When keys were last used.
     NoteKeysUsed(NoteKeysUsed),
     /// An endpoint made or changed.
@@ -71,6 +73,17 @@ pub struct RotateKey {
     pub old_ends_at: Timestamp,
     /// The key that takes its place.
     pub new: Key,
+}
+
+/// See [`Command::EndKey`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndKey {
+    /// Whose.
+    pub org: OrgNo,
+    /// Which.
+    pub key: KeyId,
+    /// When.
+    pub at: Timestamp,
 }
 
 /// See [`Command::NoteKeysUsed`].

@@ -33,10 +33,11 @@ pub enum Kind {
     SettleAttempt = 11,
     CancelDeliveries = 12,
     ExpireDedup = 13,
+    EndKey = 14,
 }
 
 impl Kind {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 14] = [
         Self::CreateOrg,
         Self::CreateKey,
         Self::RotateKey,
@@ -50,6 +51,7 @@ impl Kind {
         Self::SettleAttempt,
         Self::CancelDeliveries,
         Self::ExpireDedup,
+        Self::EndKey,
     ];
 }
 
@@ -96,6 +98,7 @@ pub fn kind(command: &Command) -> Kind {
         Command::SettleAttempt(_) => Kind::SettleAttempt,
         Command::CancelDeliveries(_) => Kind::CancelDeliveries,
         Command::ExpireDedup(_) => Kind::ExpireDedup,
+        Command::EndKey(_) => Kind::EndKey,
     }
 }
 
@@ -122,6 +125,7 @@ pub fn write_body(command: &Command, out: &mut Vec<u8>) -> Result<(), CodecError
         Command::SettleAttempt(body) => encode_into(body, out),
         Command::CancelDeliveries(body) => encode_into(body, out),
         Command::ExpireDedup(body) => encode_into(body, out),
+        Command::EndKey(body) => encode_into(body, out),
     }
 }
 
@@ -148,6 +152,7 @@ pub fn read_body(kind: u8, version: u8, body: &[u8]) -> Result<Command, UnknownF
         Kind::SettleAttempt => decode(body).map(Command::SettleAttempt),
         Kind::CancelDeliveries => decode(body).map(Command::CancelDeliveries),
         Kind::ExpireDedup => decode(body).map(Command::ExpireDedup),
+        Kind::EndKey => decode(body).map(Command::EndKey),
     };
     command.map_err(UnknownFrame::Malformed)
 }

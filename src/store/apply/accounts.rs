@@ -1,7 +1,7 @@
 //! Organizations, keys and endpoints.
 
 use super::{Change, Outcome, meta};
-use crate::model::command::{CreateKey, CreateOrg, DeleteEndpoint, NoteKeysUsed, PutEndpoint, RotateKey};
+use crate::model::command::{CreateKey, CreateOrg, DeleteEndpoint, EndKey, NoteKeysUsed, PutEndpoint, RotateKey};
 use crate::model::id::OrgNo;
 use crate::model::key::Key;
 use crate::store::StateError;
@@ -60,6 +60,17 @@ impl Change<'_> {
             row.key.expires_at = Some(end);
         }
         Ok(added)
+    }
+
+    pub(super) fn end_key(&mut self, command: &EndKey) -> Result<Outcome, StateError> {
+        let known = self.state.keys.get(command.key)?;
+        if known.is_none_or(|row| row.org != command.org || !row.key.is_valid(command.at)) {
+            return Ok(Outcome::NotFound);
+        }
+        if let Some(row) = self.state.keys.edit(command.key)? {
+            row.key.expires_at = Some(command.at);
+        }
+        Ok(Outcome::Done)
     }
 
     pub(super) fn note_keys_used(&mut self, command: &NoteKeysUsed) -> Result<Outcome, StateError> {

@@ -103,6 +103,7 @@ impl Change<'_> {
             Command::CreateOrg(command) => self.create_org(command),
             Command::CreateKey(command) => self.create_key(command),
             Command::RotateKey(command) => self.rotate_key(command),
+            Command::EndKey(command) => self.end_key(command),
             Command::NoteKeysUsed(command) => self.note_keys_used(command),
             Command::PutEndpoint(command) => self.put_endpoint(command),
             Command::DeleteEndpoint(command) => self.delete_endpoint(command),
