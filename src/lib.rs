@@ -103,11 +103,13 @@
 //!
 //! Doors and the whole:
 //!
+//! - `http/receiver.rs`: a small receiver of webhooks, for the demo and the tests
 //! - `app.rs`: starts the parts in order, stops them in reverse
 //! - `cli/mod.rs`: the command line
 //! - `cli/account.rs`: `key`
 //! - `cli/check_config.rs`: `check-config`
 //! - `cli/client.rs`: the HTTP client of the commands
+//! - `cli/demo.rs`: `demo`
 //! - `cli/events.rs`: `send`, `inbox`, `ack`
 //! - `cli/serve.rs`: `serve`
 //! - `main.rs`: the binary: parse, match, exit code
