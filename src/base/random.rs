@@ -14,7 +14,7 @@ pub fn bytes<const N: usize>() -> [u8; N] {
 /// Fills the buffer with bytes nobody can guess.
 ///
 /// # Panics
-/// See [`bytes`].
+/// See [`bytes()`].
 pub fn fill(buffer: &mut [u8]) {
     #[expect(clippy::expect_used, reason = "a server without randomness must not go on")]
     getrandom::fill(buffer).expect("the operating system gives random bytes");

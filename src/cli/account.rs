@@ -1,10 +1,9 @@
 //! `triggerd key …`: organizations' API keys.
 
 use clap::Subcommand;
-use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::client::Client;
+use super::client::{Client, Method};
 use super::{Failure, Server, print};
 use crate::base::exit_code::ExitCode;
 use crate::config::Config;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use reqwest::Method;
+pub(super) use reqwest::Method;
 use serde_json::Value;
 
 use super::{Failure, Server};

@@ -4,10 +4,9 @@
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
-use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::client::Client;
+use super::client::{Client, Method};
 use super::{Failure, Server, print};
 use crate::app::App;
 use crate::base::clock::Clock;

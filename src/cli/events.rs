@@ -3,11 +3,10 @@
 use std::io::Read as _;
 
 use clap::Args;
-use reqwest::Method;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::client::Client;
+use super::client::{Client, Method};
 use super::{Failure, Server, print};
 use crate::base::exit_code::ExitCode;
 use crate::config::{Config, api_key_from_environment};
