@@ -104,6 +104,23 @@
 //! Doors and the whole:
 //!
 //! - `http/receiver.rs`: a small receiver of webhooks, for the demo and the tests
+//! - `http/mod.rs`: the HTTP front
+//! - `http/api.rs`: what every handler works with
+//! - `http/auth.rs`: who is calling
+//! - `http/body.rs`: bodies: bounded in bytes and time
+//! - `http/cloudevents.rs`: CloudEvents as events
+//! - `http/cors.rs`: calls from browser pages of other origins
+//! - `http/edge.rs`: what every request has in common
+//! - `http/error.rs`: problems, and the table of codes
+//! - `http/events.rs`: taking events in
+//! - `http/hashing.rs`: argon2id on threads of its own
+//! - `http/inbox.rs`: pulling and confirming
+//! - `http/keys.rs`: making, listing, rotating, ending keys
+//! - `http/limit.rs`: the rate of each organization
+//! - `http/ops.rs`: health and metrics
+//! - `http/routes.rs`: every route in one table
+//! - `http/webhook.rs`: the organization's default endpoint
+//! - `http/wire.rs`: JSON read once, every fault noted
 //! - `app.rs`: starts the parts in order, stops them in reverse
 //! - `cli/mod.rs`: the command line
 //! - `cli/account.rs`: `key`

@@ -40,15 +40,15 @@ pub(super) fn explain(error: &(dyn Error + 'static), stage: Stage, place: &str) 
         }
         Stage::Connected => named(ErrorCode::Protocol, format!("no valid HTTP answer from {place}: {words}")),
         Stage::Connecting => {
-            match links.iter().find_map(|link| link.downcast_ref::<io::Error>()).map(io::Error::kind) {
-                Some(io::ErrorKind::ConnectionRefused) => {
-                    named(ErrorCode::Connect, format!("connection refused by {place}"))
-                }
+            let kinds: Vec<_> =
+                links.iter().filter_map(|link| link.downcast_ref::<io::Error>()).map(io::Error::kind).collect();
+            if kinds.contains(&io::ErrorKind::ConnectionRefused) {
+                named(ErrorCode::Connect, format!("connection refused by {place}"))
+            } else if kinds.contains(&io::ErrorKind::UnexpectedEof) {
                 // A connection that ends before anything was asked for: that only happens in a TLS handshake.
-                Some(io::ErrorKind::UnexpectedEof) => {
-                    named(ErrorCode::Tls, format!("no secure connection to {place}: closed during the handshake"))
-                }
-                _ => named(ErrorCode::Connect, format!("no connection to {place}: {words}")),
+                named(ErrorCode::Tls, format!("no secure connection to {place}: closed during the handshake"))
+            } else {
+                named(ErrorCode::Connect, format!("no connection to {place}: {words}"))
             }
         }
     }

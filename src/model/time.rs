@@ -9,8 +9,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(pub u64);
 
-/// 9999-12-30T22:00:00.999Z, the last moment that jiff knows in every time zone.
-const LAST_MS: u64 = 253_402_207_200_999;
+/// 9999-12-30T21:59:59.999Z, the last moment that jiff knows in every time zone.
+const LAST_MS: u64 = 253_402_207_199_999;
 
 impl Timestamp {
     /// This moment and so many milliseconds.
@@ -102,6 +102,6 @@ mod tests {
         ] {
             assert_eq!(bad.parse::<Timestamp>(), Err(BadTimestamp), "{bad}");
         }
-        assert_eq!(Timestamp(u64::MAX).to_string(), "9999-12-30T22:00:00.999Z");
+        assert_eq!(Timestamp(u64::MAX).to_string(), "9999-12-30T21:59:59.999Z");
     }
 }

@@ -219,7 +219,8 @@ fn a_rotated_key_works_for_its_grace_and_an_ended_one_is_refused_by_the_next_req
     assert_eq!(keys.status, 200, "{keys:?}");
     let secret = &newest.key[36..];
     assert!(!keys.text.contains(secret), "never the secret");
-    let old = keys.json["data"].as_array().unwrap().iter().find(|key| org.key.starts_with(key["prefix"].as_str().unwrap()));
+    let old =
+        keys.json["data"].as_array().unwrap().iter().find(|key| org.key.starts_with(key["prefix"].as_str().unwrap()));
     let old = old.expect("in its grace it is listed")["id"].as_str().unwrap().to_owned();
     assert_eq!(newest.delete(&format!("/api/keys/{old}")).status, 204);
     assert_eq!(org.get("/api/inbox").status, 401);
@@ -280,7 +281,10 @@ fn every_series_is_there_at_zero_from_the_first_scrape() {
         assert!(anyone.metric(series).abs() < f64::EPSILON, "{series}");
     }
     assert!(anyone.metric("triggerd_disk_free_bytes") > 0.0 && anyone.metric("process_open_fds") > 0.0);
-    assert!((anyone.metric("triggerd_state_rebuilds_total") - 1.0).abs() < f64::EPSILON, "a new state is a rebuilt one");
+    assert!(
+        (anyone.metric("triggerd_state_rebuilds_total") - 1.0).abs() < f64::EPSILON,
+        "a new state is a rebuilt one"
+    );
     for (path, status) in [("/health", "healthy"), ("/health/live", ""), ("/health/ready", "")] {
         let answer = anyone.get(path);
         assert_eq!(answer.status, 200, "{path}");
@@ -297,7 +301,13 @@ fn every_series_is_there_at_zero_from_the_first_scrape() {
 fn a_url_that_must_not_be_reached_is_refused_with_address_and_rule() {
     let (server, _dir) = server();
     let org = server.org("Acme");
-    for url in ["http://10.0.0.7/x", "http://169.254.169.254/latest", "ftp://example.com/", "http://[::1]/", "http://2130706433:0/"] {
+    for url in [
+        "http://10.0.0.7/x",
+        "http://169.254.169.254/latest",
+        "ftp://example.com/",
+        "http://[::1]/",
+        "http://2130706433:0/",
+    ] {
         let answer = org.post("/api/webhook/config", &json!({"url": url}));
         assert_eq!((answer.status, answer.code()), (422, "egress_blocked"), "{url}: {answer:?}");
     }

@@ -36,7 +36,14 @@ impl Random {
 type Acknowledged = Mutex<BTreeMap<String, String>>;
 
 /// Posts events with both keys until told to stop; an event counts when its whole answer was read.
-fn load(url: &str, keys: [&str; 2], round: u64, stop: &AtomicBool, acknowledged: [&Acknowledged; 2], began: &mpsc::Sender<()>) {
+fn load(
+    url: &str,
+    keys: [&str; 2],
+    round: u64,
+    stop: &AtomicBool,
+    acknowledged: [&Acknowledged; 2],
+    began: &mpsc::Sender<()>,
+) {
     std::thread::scope(|scope| {
         for poster in 0..POSTERS {
             let began = began.clone();
@@ -50,7 +57,8 @@ fn load(url: &str, keys: [&str; 2], round: u64, stop: &AtomicBool, acknowledged:
                     let dedup_id = format!("{round}-{poster}-{count}");
                     let body = json!({"type": "load.event", "payload": {"dedup": dedup_id}, "dedup_id": dedup_id});
                     let headers = [("Content-Type", "application/json")];
-                    let answer = clients[which].try_request(reqwest::Method::POST, "/api/events", &headers, body.to_string());
+                    let answer =
+                        clients[which].try_request(reqwest::Method::POST, "/api/events", &headers, body.to_string());
                     let Ok(answer) = answer else { return };
                     if answer.status == 202 || answer.status == 200 {
                         acknowledged[which].lock().unwrap().insert(dedup_id, answer.id());
@@ -125,7 +133,10 @@ fn nothing_acknowledged_is_lost_or_doubled_by_kill_9_at_any_instant() {
     println!(
         "{rounds} rounds of kill -9, seed {seed}: {} + {} events acknowledged, 0 lost, 0 stored twice; {} delivered in {requests} requests; \
          slowest start {slowest_start:?}; {} left in the pulled inbox",
-        pulled.len(), pushed.len(), delivered.len(), pulls.inbox().len()
+        pulled.len(),
+        pushed.len(),
+        delivered.len(),
+        pulls.inbox().len()
     );
     receiver.stop();
 }
@@ -162,7 +173,9 @@ fn a_deleted_state_is_made_anew_with_the_very_same_rows() {
         let after = dump(&data);
         // Nothing happened in between but deliveries that were still due; those append to the journal.
         let stable = |dump: &str| {
-            let rows = dump.lines().filter(|row| row.starts_with("dedup ") || row.starts_with("orgs ") || row.starts_with("open "));
+            let rows = dump
+                .lines()
+                .filter(|row| row.starts_with("dedup ") || row.starts_with("orgs ") || row.starts_with("open "));
             rows.map(str::to_owned).collect::<Vec<_>>()
         };
         assert_eq!(stable(&before), stable(&after));
@@ -238,8 +251,20 @@ fn a_finished_sync_comes_before_every_acknowledgement() {
     }
     let dir = tempfile::tempdir().unwrap();
     let trace = dir.path().join("trace");
-    let wrapper = ["strace", "-f", "-y", "-s", "16", "-e", "trace=fdatasync,fsync,pwrite64,writev,sendto,sendmsg,write", "-o", trace.to_str().unwrap()];
-    let server = Process::try_start(&dir.path().join("data"), "", &wrapper).map_err(|(status, log)| format!("{status} {log}")).unwrap();
+    let wrapper = [
+        "strace",
+        "-f",
+        "-y",
+        "-s",
+        "16",
+        "-e",
+        "trace=fdatasync,fsync,pwrite64,writev,sendto,sendmsg,write",
+        "-o",
+        trace.to_str().unwrap(),
+    ];
+    let server = Process::try_start(&dir.path().join("data"), "", &wrapper)
+        .map_err(|(status, log)| format!("{status} {log}"))
+        .unwrap();
     let org = server.org("Acme");
     for n in 0..50 {
         assert_eq!(org.send("a", &json!(n)).status, 202);
@@ -249,7 +274,8 @@ fn a_finished_sync_comes_before_every_acknowledgement() {
     let judged = judge_trace(&text);
     assert_eq!(judged, Ok(50), "acknowledgements, each after a sync");
     // Negative control: the same trace without its syncs must be refused.
-    let unsynced: String = text.lines().filter(|line| !line.contains("fdatasync")).map(|line| format!("{line}\n")).collect();
+    let unsynced: String =
+        text.lines().filter(|line| !line.contains("fdatasync")).map(|line| format!("{line}\n")).collect();
     assert!(judge_trace(&unsynced).is_err(), "a trace without syncs is noticed");
 }
 
@@ -261,7 +287,9 @@ fn judge_trace(trace: &str) -> Result<usize, String> {
         let journal = line.contains(".seg>");
         if journal && line.contains("pwrite64(") {
             (dirty, written) = (true, true);
-        } else if (line.contains("fdatasync(") && journal && line.contains("= 0")) || line.contains("fdatasync resumed") && line.contains("= 0") {
+        } else if (line.contains("fdatasync(") && journal && line.contains("= 0"))
+            || line.contains("fdatasync resumed") && line.contains("= 0")
+        {
             dirty = false;
         } else if line.contains("HTTP/1.1 202") {
             if dirty || !written {

@@ -29,7 +29,8 @@ fn an_event_is_pushed_signed_and_leaves_the_inbox() {
     assert_eq!((&request.id, request.attempt.as_str()), (&sent.id(), "1"));
     let body = String::from_utf8(request.body.clone()).unwrap();
     let received_at = sent.json["received_at"].as_str().unwrap();
-    let expected = format!(r#"{{"id":"{}","type":"order.created","timestamp":"{received_at}","data":{payload}}}"#, sent.id());
+    let expected =
+        format!(r#"{{"id":"{}","type":"order.created","timestamp":"{received_at}","data":{payload}}}"#, sent.id());
     assert_eq!(body, expected);
     org.inbox_until(<[_]>::is_empty);
     until(|| (org.metric("triggerd_deliveries_total{outcome=\"delivered\"}") == 1.0).then_some(()));
@@ -95,7 +96,8 @@ const START_MS: u64 = 1_800_000_000_000;
 impl Timed {
     fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let config = Config::from_toml(&settings(&dir.path().join("data"), "[delivery]\njitter_share = 0.0\n")).unwrap();
+        let config =
+            Config::from_toml(&settings(&dir.path().join("data"), "[delivery]\njitter_share = 0.0\n")).unwrap();
         let clock = Clock::manual(START_MS);
         let app = App::start(config, clock.clone()).unwrap();
         let admin = Client::new(&format!("http://{}", app.address()), app.admin_token());
