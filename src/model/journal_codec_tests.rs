@@ -1,1 +1,170 @@
+//! The bytes of the journal, frozen: a change here is a change of the disk format, and needs a new version.
 
+use proptest::prelude::*;
+
+use super::*;
+use crate::model::command::{
+    AckEvent, CancelDeliveries, CreateKey, CreateOrg, DeleteEndpoint, EndKey, ExpireDedup, NoteKeysUsed,
+    NoteRouteCrash, PutEndpoint, RotateKey, RouteEvent, SettleAttempt,
+};
+use crate::model::delivery::{AttemptError, AttemptOutcome, DeadReason, ErrorCode, Verdict};
+use crate::model::endpoint::{Endpoint, Secret};
+use crate::model::id::{EndpointId, KeyId, OrgId};
+use crate::model::key::{Key, Scopes};
+use crate::model::org::{InboxMode, Org, Tier};
+
+const ORG: OrgNo = OrgNo(0x0102_0304);
+const EVENT: EventId = EventId(5);
+const ENDPOINT: EndpointId = EndpointId(6);
+const AT: Timestamp = Timestamp(0x0807);
+
+fn key() -> Key {
+    let scopes = Scopes::all();
+    Key { id: KeyId(7), name: "n".into(), hash: "$h".into(), scopes, created_at: AT, expires_at: Some(AT) }
+}
+
+fn submit() -> Command {
+    let dedup = Dedup { id: "d".into(), digest: [1; 14], fingerprint: [2; 8], window_start: AT };
+    let event = NewEvent {
+        event_type: "a.b".parse().unwrap(),
+        dedup: Some(dedup),
+        labels: vec![("k".into(), "v".into())],
+        occurred_at: Some(AT),
+        deliver_after: None,
+        payload: b"{ }".as_slice().into(),
+    };
+    Command::SubmitEvent(Box::new(SubmitEvent { org: ORG, id: EVENT, received_at: AT, event }))
+}
+
+/// One of each kind, in the order of their numbers.
+fn one_of_each() -> Vec<Command> {
+    let org = Org { id: OrgId(8), name: "o".into(), tier: Tier::Pro, inbox_mode: InboxMode::AckOnly, created_at: AT };
+    let endpoint = Endpoint {
+        id: ENDPOINT,
+        url: "u".into(),
+        event_types: vec!["a.*".parse().unwrap()],
+        enabled: true,
+        is_default: true,
+        secret: Secret::new([9; 32]),
+        created_at: AT,
+        updated_at: AT,
+    };
+    let error = Some(AttemptError { code: ErrorCode::HttpStatus, detail: "x".into() });
+    let (status, retry_after_ms, body) = (Some(410), Some(1), b"b".to_vec());
+    let outcome = AttemptOutcome { started_at: AT, duration_ms: 3, status, error, retry_after_ms, body };
+    let verdict = Verdict::Dead(DeadReason::Gone);
+    let settle =
+        SettleAttempt { org: ORG, endpoint: ENDPOINT, event: EVENT, number: 2, outcome, verdict, previous: Some(4) };
+    vec![
+        Command::CreateOrg(CreateOrg { org, key: key() }),
+        Command::CreateKey(CreateKey { org: ORG, key: key() }),
+        Command::RotateKey(RotateKey { org: ORG, old: KeyId(1), old_ends_at: AT, new: key() }),
+        Command::NoteKeysUsed(NoteKeysUsed { used: vec![(KeyId(7), AT)] }),
+        Command::PutEndpoint(PutEndpoint { org: ORG, endpoint }),
+        Command::DeleteEndpoint(DeleteEndpoint { org: ORG, endpoint: ENDPOINT }),
+        submit(),
+        Command::AckEvent(AckEvent { org: ORG, event: EVENT, at: AT }),
+        Command::RouteEvent(RouteEvent { org: ORG, event: EVENT, endpoints: vec![ENDPOINT], due_at: AT }),
+        Command::NoteRouteCrash(NoteRouteCrash { org: ORG, event: EVENT }),
+        Command::SettleAttempt(Box::new(settle)),
+        Command::CancelDeliveries(CancelDeliveries { org: ORG, endpoint: ENDPOINT, events: vec![EVENT] }),
+        Command::ExpireDedup(ExpireDedup { buckets: vec![1, 2], before: AT }),
+        Command::EndKey(EndKey { org: ORG, key: KeyId(7), at: AT }),
+    ]
+}
+
+fn body(command: &Command) -> Vec<u8> {
+    let mut out = Vec::new();
+    write_body(command, &mut out).unwrap();
+    out
+}
+
+#[test]
+fn every_kind_has_its_number_and_reads_back() {
+    for (place, command) in one_of_each().iter().enumerate() {
+        assert_eq!(kind(command) as usize, place + 1, "{command:?}");
+        assert_eq!(read_body(kind(command) as u8, VERSION, &body(command)).unwrap(), *command);
+    }
+    assert_eq!(one_of_each().len(), Kind::ALL.len());
+}
+
+#[test]
+fn the_bytes_of_each_kind_are_frozen() {
+    let digests: Vec<String> = one_of_each()
+        .iter()
+        .map(|command| {
+            let body = body(command);
+            format!("{}:{:08x}", body.len(), crc32fast::hash(&body))
+        })
+        .collect();
+    assert_eq!(digests, FROZEN);
+}
+
+/// Length and CRC32 of each.
+const FROZEN: [&str; 14] = [
+    "95:a8cfa9c5",
+    "58:70d8f1da",
+    "82:6b374ccc",
+    "32:e0e2200e",
+    "98:610daf33",
+    "20:338d3f59",
+    "118:bd316d9c",
+    "28:54fbc939",
+    "52:daabbea9",
+    "20:1a458bab",
+    "104:8a9aa068",
+    "44:3da0da84",
+    "20:6361362d",
+    "28:8dc00536",
+];
+
+#[test]
+fn an_event_is_its_head_and_then_its_payload_as_it_came() {
+    let expected = [
+        [4, 3, 2, 1].as_slice(),
+        &[5, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+        &[7, 8, 0, 0, 0, 0, 0, 0],
+        &[3, 0, 0, 0, 0, 0, 0, 0],
+        b"a.b",
+        &[1, 1, 0, 0, 0, 0, 0, 0, 0],
+        b"d",
+        &[1; 14],
+        &[2; 8],
+        &[7, 8, 0, 0, 0, 0, 0, 0],
+        &[1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0],
+        b"k",
+        &[1, 0, 0, 0, 0, 0, 0, 0],
+        b"v",
+        &[1, 7, 8, 0, 0, 0, 0, 0, 0],
+        &[0],
+        b"{ }",
+    ]
+    .concat();
+    assert_eq!(body(&submit()), expected);
+}
+
+#[test]
+fn a_newer_kind_or_version_is_told_apart_from_damage() {
+    let bytes = body(&submit());
+    assert!(matches!(read_body(99, VERSION, &bytes), Err(UnknownFrame::Newer { kind: 99, .. })));
+    assert!(matches!(read_body(Kind::SubmitEvent as u8, 2, &bytes), Err(UnknownFrame::Newer { version: 2, .. })));
+    assert!(matches!(read_body(Kind::AckEvent as u8, VERSION, &bytes), Err(UnknownFrame::Malformed(_))));
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_panic(kind in 0u8..20, version in 0u8..3, bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        drop(read_body(kind, version, &bytes));
+    }
+
+    #[test]
+    fn every_truncation_is_refused_or_the_payload_is_shorter(cut in 1usize..100) {
+        for command in one_of_each() {
+            let bytes = body(&command);
+            let short = &bytes[..bytes.len().saturating_sub(cut)];
+            if let Ok(read) = read_body(kind(&command) as u8, VERSION, short) {
+                prop_assert!(matches!(read, Command::SubmitEvent(_)) && cut <= 3, "{read:?}");
+            }
+        }
+    }
+}

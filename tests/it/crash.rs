@@ -35,15 +35,16 @@ impl Random {
 /// Dedup id to event id, of every 2xx that was read whole.
 type Acknowledged = Mutex<BTreeMap<String, String>>;
 
-/// Posts events with both keys until told to stop; an event counts when its whole answer was read.
-fn load(
-    url: &str,
-    keys: [&str; 2],
+/// Who posts where, and what makes the dedup ids of this round its own.
+struct Target<'a> {
+    url: &'a str,
+    keys: [&'a str; 2],
     round: u64,
-    stop: &AtomicBool,
-    acknowledged: [&Acknowledged; 2],
-    began: &mpsc::Sender<()>,
-) {
+}
+
+/// Posts events with both keys until told to stop; an event counts when its whole answer was read.
+fn load(target: &Target<'_>, stop: &AtomicBool, acknowledged: [&Acknowledged; 2], began: &mpsc::Sender<()>) {
+    let Target { url, keys, round } = *target;
     std::thread::scope(|scope| {
         for poster in 0..POSTERS {
             let began = began.clone();
@@ -62,7 +63,7 @@ fn load(
                     let Ok(answer) = answer else { return };
                     if answer.status == 202 || answer.status == 200 {
                         acknowledged[which].lock().unwrap().insert(dedup_id, answer.id());
-                        drop(began.send(()));
+                        _ = began.send(()); // nobody counts any more once the process is killed
                     }
                 }
             });
@@ -106,11 +107,11 @@ fn nothing_acknowledged_is_lost_or_doubled_by_kill_9_at_any_instant() {
         std::thread::scope(|scope| {
             let (url, keys) = (server.url.clone(), [pulls.key.as_str(), pushes.key.as_str()]);
             let (stop, acknowledged) = (&stop, [&pulled, &pushed]);
-            scope.spawn(move || load(&url, keys, round, stop, acknowledged, &began));
+            scope.spawn(move || load(&Target { url: &url, keys, round }, stop, acknowledged, &began));
             first.recv_timeout(PATIENCE).expect("events are accepted");
             // The instant of the kill: after so many acknowledgements and a bit.
             for _ in 0..random.below(200) {
-                drop(first.recv_timeout(PATIENCE));
+                _ = first.recv_timeout(PATIENCE);
             }
             std::thread::park_timeout(Duration::from_micros(random.below(20_000)));
             server.kill();
@@ -204,7 +205,7 @@ fn a_copy_of_the_running_directory_has_everything_acknowledged_before_it_began()
     std::thread::scope(|scope| {
         let (url, keys) = (server.url.clone(), [org.key.as_str(), org.key.as_str()]);
         let (stop, both) = (&stop, [&acknowledged, &nobody]);
-        scope.spawn(move || load(&url, keys, 0, stop, both, &began));
+        scope.spawn(move || load(&Target { url: &url, keys, round: 0 }, stop, both, &began));
         for round in 0..3 {
             for _ in 0..300 {
                 first.recv_timeout(PATIENCE).unwrap();
@@ -269,14 +270,13 @@ fn a_finished_sync_comes_before_every_acknowledgement() {
     for n in 0..50 {
         assert_eq!(org.send("a", &json!(n)).status, 202);
     }
-    drop(server); // strace takes its child with it
+    server.stop_wrapped();
     let text = std::fs::read_to_string(&trace).unwrap();
     let judged = judge_trace(&text);
     assert_eq!(judged, Ok(50), "acknowledgements, each after a sync");
     // Negative control: the same trace without its syncs must be refused.
-    let unsynced: String =
-        text.lines().filter(|line| !line.contains("fdatasync")).map(|line| format!("{line}\n")).collect();
-    assert!(judge_trace(&unsynced).is_err(), "a trace without syncs is noticed");
+    let unsynced: Vec<&str> = text.lines().filter(|line| !line.contains("fdatasync")).collect();
+    assert!(judge_trace(&unsynced.join("\n")).is_err(), "a trace without syncs is noticed");
 }
 
 /// Walks through a trace: a write to a segment makes it dirty, a finished sync makes it clean, a 202 needs it clean and

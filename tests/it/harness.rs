@@ -12,10 +12,10 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 /// How long anything may take before a test gives up. Never what a test measures.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Settings of a test's server, over the defaults: small files, no limits, webhooks to this machine.
-pub fn settings(data_dir: &Path, more: &str) -> String {
+pub(crate) fn settings(data_dir: &Path, more: &str) -> String {
     format!(
         "[server]\nlisten = \"127.0.0.1:0\"\n[storage]\ndata_dir = {:?}\nsegment_bytes = 1048576\nreserve_bytes = 0\n\
          [egress]\nallow_networks = [\"127.0.0.0/8\"]\n[tiers.free]\nevents_per_second = 1000000\nburst = 1000000\n{more}",
@@ -24,26 +24,24 @@ pub fn settings(data_dir: &Path, more: &str) -> String {
 }
 
 /// The real binary, serving.
-pub struct Process {
+pub(crate) struct Process {
     child: Child,
-    pub url: String,
-    pub data_dir: PathBuf,
-    /// Lines it logged, after it was ready.
-    log: mpsc::Receiver<String>,
+    pub(crate) url: String,
+    pub(crate) data_dir: PathBuf,
 }
 
 impl Process {
     /// Starts it on a data directory and waits until it is ready.
-    pub fn start(data_dir: &Path) -> Self {
+    pub(crate) fn start(data_dir: &Path) -> Self {
         Self::start_with(data_dir, "")
     }
 
-    pub fn start_with(data_dir: &Path, more: &str) -> Self {
+    pub(crate) fn start_with(data_dir: &Path, more: &str) -> Self {
         Self::try_start(data_dir, more, &[]).unwrap_or_else(|(status, log)| panic!("not ready: {status}\n{log}"))
     }
 
     /// `wrapper` is a command to run it under, such as strace.
-    pub fn try_start(data_dir: &Path, more: &str, wrapper: &[&str]) -> Result<Self, (ExitStatus, String)> {
+    pub(crate) fn try_start(data_dir: &Path, more: &str, wrapper: &[&str]) -> Result<Self, (ExitStatus, String)> {
         let config = data_dir.with_extension("toml");
         std::fs::write(&config, settings(data_dir, more)).unwrap();
         let binary = env!("CARGO_BIN_EXE_triggerd");
@@ -62,25 +60,23 @@ impl Process {
             let json: Value = serde_json::from_str(&line).unwrap_or_default();
             if json["message"] == "triggerd is ready" {
                 let url = format!("http://{}", json["address"].as_str().unwrap());
-                return Ok(Self { child, url, data_dir: data_dir.to_owned(), log });
+                // The rest of the log is read too, so that the server never waits for us to.
+                std::thread::spawn(move || log.iter().for_each(drop));
+                return Ok(Self { child, url, data_dir: data_dir.to_owned() });
             }
             before.push_str(&line);
             before.push('\n');
         }
     }
 
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
     /// kill -9, and waits until it is gone.
-    pub fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
     /// SIGTERM; gives the exit code and how long it took.
-    pub fn stop(mut self) -> (Option<i32>, Duration) {
+    pub(crate) fn stop(mut self) -> (Option<i32>, Duration) {
         let began = Instant::now();
         let pid = Pid::from_child(&self.child);
         kill_process(pid, Signal::TERM).unwrap();
@@ -88,29 +84,23 @@ impl Process {
         (code, began.elapsed())
     }
 
-    /// Waits for the process to end by itself.
-    pub fn wait(mut self) -> Option<i32> {
-        self.child.wait().unwrap().code()
-    }
-
-    /// Sends any signal.
-    pub fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child), signal).unwrap();
-    }
-
-    /// What it logged so far since it was ready.
-    pub fn logged(&self) -> Vec<String> {
-        self.log.try_iter().collect()
+    /// SIGTERM for the server under a wrapper, such as strace, which ends with it.
+    pub(crate) fn stop_wrapped(mut self) {
+        let pid = self.child.id();
+        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+        let server = children.split_whitespace().next().expect("the wrapper runs the server").parse().unwrap();
+        kill_process(Pid::from_raw(server).unwrap(), Signal::TERM).unwrap();
+        self.child.wait().unwrap();
     }
 
     /// The admin's client.
-    pub fn admin(&self) -> Client {
+    pub(crate) fn admin(&self) -> Client {
         let token = std::fs::read_to_string(self.data_dir.join("admin.token")).unwrap();
         Client::new(&self.url, token.trim())
     }
 
     /// A new organization's client.
-    pub fn org(&self, name: &str) -> Client {
+    pub(crate) fn org(&self, name: &str) -> Client {
         self.admin().new_org(name)
     }
 }
@@ -126,38 +116,38 @@ impl Drop for Process {
 }
 
 /// A caller with a key.
-pub struct Client {
+pub(crate) struct Client {
     http: reqwest::Client,
     runtime: tokio::runtime::Runtime,
-    pub url: String,
-    pub key: String,
+    pub(crate) url: String,
+    pub(crate) key: String,
 }
 
 /// An answer.
 #[derive(Debug)]
-pub struct Answer {
-    pub status: u16,
-    pub headers: reqwest::header::HeaderMap,
-    pub text: String,
-    pub json: Value,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: reqwest::header::HeaderMap,
+    pub(crate) text: String,
+    pub(crate) json: Value,
 }
 
 impl Answer {
-    pub fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
 
-    pub fn code(&self) -> &str {
+    pub(crate) fn code(&self) -> &str {
         self.json["code"].as_str().unwrap_or_default()
     }
 
-    pub fn id(&self) -> String {
+    pub(crate) fn id(&self) -> String {
         self.json["id"].as_str().unwrap_or_else(|| panic!("no id: {self:?}")).to_owned()
     }
 }
 
 impl Client {
-    pub fn new(url: &str, key: &str) -> Self {
+    pub(crate) fn new(url: &str, key: &str) -> Self {
         if rustls::crypto::CryptoProvider::get_default().is_none() {
             drop(rustls::crypto::ring::default_provider().install_default());
         }
@@ -166,16 +156,22 @@ impl Client {
         Self { http, runtime, url: url.to_owned(), key: key.to_owned() }
     }
 
-    pub fn with_key(&self, key: &str) -> Self {
+    pub(crate) fn with_key(&self, key: &str) -> Self {
         Self::new(&self.url, key)
     }
 
     /// Any request; fails the test if there is no answer.
-    pub fn request(&self, method: Method, path: &str, headers: &[(&str, &str)], body: impl Into<String>) -> Answer {
+    pub(crate) fn request(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<String>,
+    ) -> Answer {
         self.try_request(method, path, headers, body).unwrap()
     }
 
-    pub fn try_request(
+    pub(crate) fn try_request(
         &self,
         method: Method,
         path: &str,
@@ -198,42 +194,42 @@ impl Client {
         })
     }
 
-    pub fn get(&self, path: &str) -> Answer {
+    pub(crate) fn get(&self, path: &str) -> Answer {
         self.request(Method::GET, path, &[], "")
     }
 
-    pub fn delete(&self, path: &str) -> Answer {
+    pub(crate) fn delete(&self, path: &str) -> Answer {
         self.request(Method::DELETE, path, &[], "")
     }
 
-    pub fn post(&self, path: &str, body: &Value) -> Answer {
+    pub(crate) fn post(&self, path: &str, body: &Value) -> Answer {
         self.post_text(path, &body.to_string())
     }
 
-    pub fn post_text(&self, path: &str, body: &str) -> Answer {
+    pub(crate) fn post_text(&self, path: &str, body: &str) -> Answer {
         self.request(Method::POST, path, &[("Content-Type", "application/json")], body)
     }
 
-    pub fn new_org(&self, name: &str) -> Self {
+    pub(crate) fn new_org(&self, name: &str) -> Self {
         let made = self.post("/api/keys/generate", &json!({ "organization": name, "tier": "free" }));
         assert_eq!(made.status, 201, "{made:?}");
         self.with_key(made.json["key"].as_str().unwrap())
     }
 
-    pub fn send(&self, event_type: &str, payload: &Value) -> Answer {
+    pub(crate) fn send(&self, event_type: &str, payload: &Value) -> Answer {
         self.post("/api/events", &json!({ "type": event_type, "payload": payload }))
     }
 
-    pub fn send_once(&self, dedup_id: &str, payload: &Value) -> Answer {
+    pub(crate) fn send_once(&self, dedup_id: &str, payload: &Value) -> Answer {
         self.post("/api/events", &json!({ "type": "test.event", "payload": payload, "dedup_id": dedup_id }))
     }
 
-    pub fn ack(&self, id: &str) -> Answer {
+    pub(crate) fn ack(&self, id: &str) -> Answer {
         self.post_text(&format!("/api/ack/{id}"), "")
     }
 
     /// Sets the default endpoint and gives the key bytes of its secret.
-    pub fn push_to(&self, url: &str) -> Vec<u8> {
+    pub(crate) fn push_to(&self, url: &str) -> Vec<u8> {
         use base64::Engine as _;
         let set = self.post("/api/webhook/config", &json!({ "url": url }));
         assert!(set.status == 200 || set.status == 201, "{set:?}");
@@ -242,7 +238,7 @@ impl Client {
     }
 
     /// The whole inbox, page by page.
-    pub fn inbox(&self) -> Vec<Value> {
+    pub(crate) fn inbox(&self) -> Vec<Value> {
         let (mut events, mut path) = (Vec::new(), "/api/inbox?limit=500".to_owned());
         loop {
             let page = self.get(&path);
@@ -255,17 +251,17 @@ impl Client {
         }
     }
 
-    pub fn inbox_ids(&self) -> Vec<String> {
+    pub(crate) fn inbox_ids(&self) -> Vec<String> {
         self.inbox().iter().map(|event| event["id"].as_str().unwrap().to_owned()).collect()
     }
 
     /// Looks at the inbox until it is as wanted.
-    pub fn inbox_until(&self, wanted: impl Fn(&[Value]) -> bool) -> Vec<Value> {
+    pub(crate) fn inbox_until(&self, wanted: impl Fn(&[Value]) -> bool) -> Vec<Value> {
         until(|| Some(self.inbox()).filter(|inbox| wanted(inbox)))
     }
 
     /// The value of a series of /metrics.
-    pub fn metric(&self, series: &str) -> f64 {
+    pub(crate) fn metric(&self, series: &str) -> f64 {
         let text = self.get("/metrics").text;
         let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
         line.unwrap_or_else(|| panic!("no series {series} in\n{text}")).parse().unwrap()
@@ -273,7 +269,7 @@ impl Client {
 }
 
 /// Asks again and again until there is an answer.
-pub fn until<T>(ask: impl Fn() -> Option<T>) -> T {
+pub(crate) fn until<T>(ask: impl Fn() -> Option<T>) -> T {
     let began = Instant::now();
     loop {
         if let Some(answer) = ask() {
@@ -285,7 +281,7 @@ pub fn until<T>(ask: impl Fn() -> Option<T>) -> T {
 }
 
 /// All rows of a stopped server's state, through the library.
-pub fn dump(data_dir: &Path) -> String {
+pub(crate) fn dump(data_dir: &Path) -> String {
     let sled = data_dir.join("sled");
     let newest = std::fs::read_dir(&sled).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     assert_eq!(newest.count(), 1, "one generation is left");
