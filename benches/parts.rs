@@ -1,0 +1,146 @@
+//! What the parts of an event's way cost: `cargo bench`. Compare figures of one run with each other; the machine's mood is
+//! in all of them.
+
+#![expect(clippy::unwrap_used, reason = "a bench that cannot run should say so at once")]
+
+use std::hint::black_box;
+use std::sync::Arc;
+
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use triggerd::base::clock::Clock;
+use triggerd::base::metrics::Metrics;
+use triggerd::commit::{Committer, CommitterLimits, Hints, InboxBell, Intake, Ports, Progress};
+use triggerd::journal::{Options, OsFiles, open};
+use triggerd::model::command::{Command, CreateOrg, SubmitEvent};
+use triggerd::model::endpoint::{Endpoint, Secret};
+use triggerd::model::event::{Dedup, NewEvent};
+use triggerd::model::id::{EndpointId, EventId, KeyId, OrgId, OrgNo};
+use triggerd::model::key::{Key, Scopes};
+use triggerd::model::org::{InboxMode, Org, Tier};
+use triggerd::model::time::Timestamp;
+use triggerd::rules::{fan_out, signature};
+use triggerd::store::Store;
+
+const GROUP: usize = 64;
+
+fn create_org() -> Command {
+    let (name, created_at) = ("bench".to_owned(), Timestamp(1));
+    let scopes = Scopes::all();
+    let key = Key { id: KeyId(2), name: name.clone(), hash: String::new(), scopes, created_at, expires_at: None };
+    let org = Org { id: OrgId(1), name, tier: Tier::Pro, inbox_mode: InboxMode::Auto, created_at };
+    Command::CreateOrg(CreateOrg { org, key })
+}
+
+/// 1 KiB events with dedup ids that spread over the buckets.
+fn events(from: u128) -> Vec<Command> {
+    let event = |number: u128| {
+        let mixed = number.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835).to_be_bytes();
+        let digest = mixed.first_chunk().copied().unwrap_or_default();
+        let dedup = Dedup { id: number.to_string(), digest, fingerprint: [0; 8], window_start: Timestamp(0) };
+        let event = NewEvent {
+            event_type: "order.created".parse().unwrap(),
+            dedup: Some(dedup),
+            labels: Vec::new(),
+            occurred_at: None,
+            deliver_after: None,
+            payload: vec![b' '; 1024].into(),
+        };
+        let (id, received_at) = (EventId(number), Timestamp(1));
+        Command::SubmitEvent(Box::new(SubmitEvent { org: OrgNo(0), id, received_at, event }))
+    };
+    (from..from + GROUP as u128).map(event).collect()
+}
+
+fn apply(c: &mut Criterion) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), 64 << 20, u64::MAX).unwrap();
+    store.apply(std::iter::once((1, &create_org())), 2, &mut Vec::new()).unwrap();
+    let mut next = 1;
+    let mut group = c.benchmark_group("apply");
+    group.throughput(Throughput::Elements(GROUP as u64));
+    group.bench_function("64 events, written back every 4,096 rows", |b| {
+        let commands = || {
+            next += GROUP as u128;
+            events(next)
+        };
+        let apply = |commands: Vec<Command>| {
+            store.apply(commands.iter().map(|command| (3, command)), 4, &mut Vec::new()).unwrap();
+            if store.dirty_rows() > 4_096 {
+                store.write_back().unwrap();
+            }
+        };
+        b.iter_batched(commands, apply, BatchSize::SmallInput);
+    });
+}
+
+/// The committer on its thread, over a journal on disk.
+fn start_committer(dir: &std::path::Path) -> (Intake, triggerd::base::threads::Thread) {
+    let (writer, _reader, _report) = open(&dir.join("journal"), Arc::new(OsFiles), &Options::default()).unwrap();
+    let (unrouted, _) = crossbeam_channel::bounded(1);
+    let (scheduler, _) = crossbeam_channel::bounded(1);
+    let hints = Hints {
+        unrouted,
+        unrouted_missed: false.into(),
+        scheduler,
+        scheduler_missed: false.into(),
+        bell: InboxBell::default(),
+    };
+    let ports = Ports {
+        store: Arc::new(Store::open(&dir.join("sled"), 64 << 20, u64::MAX).unwrap()),
+        clock: Clock::system(),
+        hints: Arc::new(hints),
+        metrics: Arc::new(Metrics::new(&[]).unwrap()),
+        progress: Arc::new(Progress::default()),
+    };
+    let limits = CommitterLimits { queue: 1_024, group_commands: 1_024, group_bytes: 8 << 20 };
+    let (committer, intake) = Committer::new(limits, writer, ports, 0);
+    (intake, triggerd::base::threads::spawn_critical("committer", || committer.run()).unwrap())
+}
+
+fn ingest(c: &mut Criterion) {
+    let dir = tempfile::tempdir().unwrap();
+    let (intake, thread) = start_committer(dir.path());
+    intake.submit(vec![create_org()]).unwrap().wait().unwrap();
+    let mut next = 1;
+    let mut group = c.benchmark_group("ingest");
+    for size in [1, GROUP] {
+        group.throughput(Throughput::Elements(size as u64));
+        group.bench_function(format!("{size} events with one sync"), |b| {
+            let commands = || {
+                next += GROUP as u128;
+                let mut commands = events(next);
+                commands.truncate(size);
+                commands
+            };
+            b.iter_batched(
+                commands,
+                |commands| intake.submit(commands).unwrap().wait().unwrap(),
+                BatchSize::SmallInput,
+            );
+        });
+    }
+    group.finish();
+    intake.close();
+    thread.join_until(std::time::Instant::now() + std::time::Duration::from_secs(10));
+}
+
+fn rules(c: &mut Criterion) {
+    let endpoint = |number: u128| Endpoint {
+        id: EndpointId(number),
+        url: "https://example.com/".into(),
+        event_types: vec!["order.*".parse().unwrap(), "invoice.paid".parse().unwrap()],
+        enabled: true,
+        is_default: false,
+        secret: Secret::new([7; 32]),
+        created_at: Timestamp(0),
+        updated_at: Timestamp(0),
+    };
+    let endpoints: Vec<_> = (0..100).map(endpoint).collect();
+    let event_type = "order.created".parse().unwrap();
+    c.bench_function("fan-out to 100 endpoints", |b| b.iter(|| fan_out::targets(black_box(&endpoints), &event_type)));
+    let body = vec![b' '; 1024];
+    c.bench_function("signature of 1 KiB", |b| b.iter(|| signature::sign(&[&[7; 32]], "evt_1", 1, black_box(&body))));
+}
+
+criterion_group!(parts, rules, apply, ingest);
+criterion_main!(parts);
