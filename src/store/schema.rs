@@ -1,8 +1,8 @@
-//! The rows and their keys. Keys are big-endian, fixed width first, so that they sort as their parts do. Values are one
-//! version byte and the bincode form of the row.
+//! The rows and their keys. Keys are big-endian, fixed width first, so that they sort as their parts do; before them
+//! stands one byte that tells the table. Values are one version byte and the bincode form of the row.
 //!
 //! ```text
-//! tree         key                                    row
+//! table        key                                    row
 //! meta         (nothing)                              Meta: how far the journal is applied, counters
 //! orgs         org 4                                  OrgRow: the organization, its keys and endpoints, the block being filled
 //! keys         key id 16                              KeyRow: whose, the key, when last used
@@ -32,7 +32,7 @@ use crate::model::org::Org;
 use crate::model::time::Timestamp;
 
 /// The format of all rows together.
-pub(super) const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 2;
 /// Events in a block; the bits of an `open` row.
 pub(super) const BLOCK_EVENTS: usize = 64;
 /// Most valid keys of an organization.
@@ -40,12 +40,14 @@ pub const KEYS_PER_ORG_MAX: usize = 100;
 /// Most endpoints of an organization.
 pub const ENDPOINTS_PER_ORG_MAX: usize = 1_000;
 
-/// A row: which tree it is in and what its key is.
+/// A row: which table it is in and what its key is.
 pub(super) trait Row: Serialize + DeserializeOwned + Clone + PartialEq + std::fmt::Debug {
     /// The key's parts.
     type Key: RowKey;
-    /// The tree's name.
-    const TREE: &'static str;
+    /// The table's name, in drawings and dumps.
+    const NAME: &'static str;
+    /// The first byte of its keys: all tables lie in one tree, so that one batch is one atomic change of all of them.
+    const PREFIX: u8;
     /// Whether all rows stay in memory: few, and read at every request.
     const RESIDENT: bool = false;
 }
@@ -132,16 +134,18 @@ key!(
 );
 
 macro_rules! row {
-    ($name:ident, $tree:literal, $key:ty) => {
+    ($name:ident, $prefix:literal, $label:literal, $key:ty) => {
         impl Row for $name {
             type Key = $key;
-            const TREE: &'static str = $tree;
+            const NAME: &'static str = $label;
+            const PREFIX: u8 = $prefix;
         }
     };
-    ($name:ident, $tree:literal, $key:ty, resident) => {
+    ($name:ident, $prefix:literal, $label:literal, $key:ty, resident) => {
         impl Row for $name {
             type Key = $key;
-            const TREE: &'static str = $tree;
+            const NAME: &'static str = $label;
+            const PREFIX: u8 = $prefix;
             const RESIDENT: bool = true;
         }
     };
@@ -165,7 +169,7 @@ pub(super) struct Meta {
     /// Deliveries given up.
     pub(super) dead: u64,
 }
-row!(Meta, "meta", (), resident);
+row!(Meta, 1, "meta", (), resident);
 
 /// An organization.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -178,7 +182,7 @@ pub(super) struct OrgRow {
     /// Events in its inbox.
     pub(super) open: u64,
 }
-row!(OrgRow, "orgs", OrgNo, resident);
+row!(OrgRow, 2, "orgs", OrgNo, resident);
 
 /// A key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -187,7 +191,7 @@ pub(super) struct KeyRow {
     pub(super) key: Key,
     pub(super) last_used_at: Option<Timestamp>,
 }
-row!(KeyRow, "keys", KeyId, resident);
+row!(KeyRow, 3, "keys", KeyId, resident);
 
 /// An endpoint.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -195,7 +199,7 @@ pub(super) struct EndpointRow {
     pub(super) org: OrgNo,
     pub(super) endpoint: Endpoint,
 }
-row!(EndpointRow, "endpoints", EndpointId, resident);
+row!(EndpointRow, 4, "endpoints", EndpointId, resident);
 
 /// Up to [`BLOCK_EVENTS`] events of an organization, in acceptance order.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -204,7 +208,7 @@ pub(super) struct EventBlock {
     pub(super) types: Vec<EventType>,
     pub(super) events: Vec<EventEntry>,
 }
-row!(EventBlock, "events", (OrgNo, EventId));
+row!(EventBlock, 5, "events", (OrgNo, EventId));
 
 /// One event: where its payload is, and where it stands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -242,7 +246,7 @@ impl EventBlock {
 /// A bit for each event of a block that is in the inbox; the first event is the lowest bit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct OpenBits(pub(super) u64);
-row!(OpenBits, "open", (OrgNo, EventId));
+row!(OpenBits, 6, "open", (OrgNo, EventId));
 
 /// The dedup ids whose digests begin with the bucket's number.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -250,7 +254,7 @@ pub(super) struct DedupBucket {
     /// Sorted by digest.
     pub(super) entries: Vec<DedupEntry>,
 }
-row!(DedupBucket, "dedup", u16);
+row!(DedupBucket, 7, "dedup", u16);
 
 /// One dedup id and the event it stands for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -269,7 +273,7 @@ pub(super) struct UnroutedRow {
     /// How often routing it crashed.
     pub(super) crashes: u8,
 }
-row!(UnroutedRow, "unrouted", (OrgNo, EventId));
+row!(UnroutedRow, 8, "unrouted", (OrgNo, EventId));
 
 /// What an endpoint accepted of a block of events.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -277,7 +281,7 @@ pub(super) struct DeliveredBlock {
     /// Sorted by place.
     pub(super) entries: Vec<DeliveredEntry>,
 }
-row!(DeliveredBlock, "delivered", (EndpointId, EventId));
+row!(DeliveredBlock, 9, "delivered", (EndpointId, EventId));
 
 /// One accepted delivery.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -300,7 +304,7 @@ pub(super) struct DeliveryRow {
     /// Journal position of the last attempt.
     pub(super) last_attempt: Option<u64>,
 }
-row!(DeliveryRow, "deliveries", (EndpointId, EventId));
+row!(DeliveryRow, 10, "deliveries", (EndpointId, EventId));
 
 /// Where such a delivery stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -316,12 +320,12 @@ pub(super) enum DeliveryState {
 /// Marks a due time; the key says it all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct DueRow;
-row!(DueRow, "due", (EndpointId, Timestamp, EventId));
+row!(DueRow, 11, "due", (EndpointId, Timestamp, EventId));
 
 /// A dead letter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct DeadRow(pub(super) DeadReason);
-row!(DeadRow, "dead", (OrgNo, Timestamp, EventId, EndpointId));
+row!(DeadRow, 12, "dead", (OrgNo, Timestamp, EventId, EndpointId));
 
 #[cfg(test)]
 mod tests {

@@ -1,4 +1,5 @@
-//! A tree with a layer of fresh rows above it. Reads look in the layer first; writes go there only, until write-back.
+//! A table: its part of the tree, and a layer of fresh rows above it. Reads look in the layer first; writes go there
+//! only, until write-back.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -87,7 +88,6 @@ impl State {
 /// A table whatever its rows are.
 pub(super) trait AnyTable {
     fn name(&self) -> &'static str;
-    fn tree(&self) -> &sled::Tree;
     fn dirty_rows(&self) -> usize;
     /// Keys and encoded rows (none: the row is gone) that sled does not have yet.
     fn changes(&self) -> Result<Vec<Change>, StateError>;
@@ -100,7 +100,7 @@ pub(super) trait AnyTable {
 /// A row for sled; no value: remove it.
 pub(super) type Change = (Vec<u8>, Option<Vec<u8>>);
 
-/// One tree and the fresh rows above it.
+/// One table and the fresh rows above it.
 #[derive(Debug)]
 pub(super) struct Table<R: Row> {
     tree: sled::Tree,
@@ -119,9 +119,9 @@ struct Slot<R> {
 
 impl<R: Row> Table<R> {
     fn open(db: &sled::Db) -> Result<Self, StateError> {
-        let mut table = Self { tree: db.open_tree(R::TREE)?, layer: BTreeMap::new(), dirty: 0 };
+        let mut table = Self { tree: (**db).clone(), layer: BTreeMap::new(), dirty: 0 };
         if R::RESIDENT {
-            for pair in &table.tree {
+            for pair in table.tree.scan_prefix([R::PREFIX]) {
                 let (key, row) = read_pair::<R>(pair)?;
                 table.layer.insert(key, Slot { row: Some(Arc::new(row)), dirty: false, in_tree: true });
             }
@@ -175,7 +175,7 @@ impl<R: Row> Table<R> {
             let in_tree = self.layer.get(&key).is_some_and(|slot| slot.in_tree);
             self.set(key, Slot { row: Some(Arc::new(new())), dirty: true, in_tree });
         }
-        self.edit(key)?.ok_or_else(|| StateError(format!("a row of {} vanished", R::TREE)))
+        self.edit(key)?.ok_or_else(|| StateError(format!("a row of {} vanished", R::NAME)))
     }
 
     /// Puts a row under a key that no row has had before: when it is removed again soon, sled never hears of it.
@@ -215,7 +215,7 @@ impl<R: Row> Table<R> {
     }
 
     fn merge(&self, keys: RangeInclusive<R::Key>, backwards: bool) -> impl Iterator<Item = Pair<R>> + '_ {
-        let tree_keys = keys.start().bytes().as_ref().to_vec()..=keys.end().bytes().as_ref().to_vec();
+        let tree_keys = tree_key::<R>(*keys.start())..=tree_key::<R>(*keys.end());
         let valid = keys.start() <= keys.end();
         let mut in_tree = (!R::RESIDENT && valid).then(|| self.tree.range(tree_keys));
         let mut in_layer = valid.then(|| self.layer.range(keys));
@@ -235,7 +235,7 @@ impl<R: Row> Table<R> {
                 let tree_key = match &from_tree {
                     None => None,
                     Some(Err(_)) => return from_tree.take().map(read_pair_shared::<R>),
-                    Some(Ok((key, _))) => match R::Key::parse(key) {
+                    Some(Ok((key, _))) => match parse_key::<R>(key) {
                         Some(key) => Some(key),
                         None => return from_tree.take().map(read_pair_shared::<R>),
                     },
@@ -263,7 +263,7 @@ impl<R: Row> Table<R> {
     }
 
     fn get_from_tree(&self, key: R::Key) -> Result<Option<Arc<R>>, StateError> {
-        let found = self.tree.get(key.bytes())?;
+        let found = self.tree.get(tree_key::<R>(key))?;
         found.map(|bytes| read_row::<R>(&bytes).map(Arc::new)).transpose()
     }
 }
@@ -273,11 +273,7 @@ type Pair<R> = Result<KeyedRow<R>, StateError>;
 
 impl<R: Row> AnyTable for Table<R> {
     fn name(&self) -> &'static str {
-        R::TREE
-    }
-
-    fn tree(&self) -> &sled::Tree {
-        &self.tree
+        R::NAME
     }
 
     fn dirty_rows(&self) -> usize {
@@ -288,7 +284,7 @@ impl<R: Row> AnyTable for Table<R> {
         let dirty = self.layer.iter().filter(|(_, slot)| slot.dirty);
         let encoded = dirty.map(|(key, slot)| {
             let row = slot.row.as_deref().map(write_row).transpose()?;
-            Ok((key.bytes().as_ref().to_vec(), row))
+            Ok((tree_key::<R>(*key), row))
         });
         encoded.collect()
     }
@@ -306,23 +302,37 @@ impl<R: Row> AnyTable for Table<R> {
     }
 
     fn dump(&self, line: &mut dyn FnMut(String)) -> Result<(), StateError> {
-        let keys: Vec<_> = self.tree.iter().keys().collect::<Result<_, _>>()?;
-        let in_tree = keys.iter().filter_map(|key| R::Key::parse(key));
+        let keys: Vec<_> = self.tree.scan_prefix([R::PREFIX]).keys().collect::<Result<_, _>>()?;
+        let in_tree = keys.iter().filter_map(|key| parse_key::<R>(key));
         let mut keys: Vec<R::Key> = in_tree.chain(self.layer.keys().copied()).collect();
         keys.sort_unstable();
         keys.dedup();
         for key in keys {
             if let Some(row) = self.get(key)? {
-                line(format!("{} {key:?} {row:?}", R::TREE));
+                line(format!("{} {key:?} {row:?}", R::NAME));
             }
         }
         Ok(())
     }
 }
 
+/// The key with the table's byte before it.
+fn tree_key<R: Row>(key: R::Key) -> Vec<u8> {
+    let bytes = key.bytes();
+    let mut prefixed = Vec::with_capacity(1 + bytes.as_ref().len());
+    prefixed.push(R::PREFIX);
+    prefixed.extend_from_slice(bytes.as_ref());
+    prefixed
+}
+
+/// The key behind the table's byte.
+fn parse_key<R: Row>(bytes: &[u8]) -> Option<R::Key> {
+    bytes.split_first().filter(|(prefix, _)| **prefix == R::PREFIX).and_then(|(_, key)| R::Key::parse(key))
+}
+
 fn read_pair<R: Row>(pair: sled::Result<(sled::IVec, sled::IVec)>) -> Result<(R::Key, R), StateError> {
     let (key, value) = pair?;
-    let key = R::Key::parse(&key).ok_or_else(|| StateError(format!("a key of {} has the wrong length", R::TREE)))?;
+    let key = parse_key::<R>(&key).ok_or_else(|| StateError(format!("a key of {} has the wrong length", R::NAME)))?;
     Ok((key, read_row(&value)?))
 }
 
@@ -333,7 +343,7 @@ fn read_pair_shared<R: Row>(pair: sled::Result<(sled::IVec, sled::IVec)>) -> Pai
 fn read_row<R: Row>(bytes: &[u8]) -> Result<R, StateError> {
     match bytes.split_first() {
         Some((&ROW_VERSION, row)) => Ok(codec::decode(row)?),
-        _ => Err(StateError(format!("a row of {} is of another version", R::TREE))),
+        _ => Err(StateError(format!("a row of {} is of another version", R::NAME))),
     }
 }
 

@@ -1,9 +1,8 @@
-//! Fresh rows into sled: all of them, with the journal position they stand for, in one transaction.
+//! Fresh rows into sled: all of them, with the journal position they stand for, in one atomic batch.
+//!
+//! All tables lie in one tree because sled's batch is atomic for a tree, and costs half of a transaction over several
+//! trees, which reads every old row first.
 
-use sled::Transactional;
-use sled::transaction::{ConflictableTransactionError, TransactionError};
-
-use super::table::Change;
 use super::{StateError, Store};
 
 impl Store {
@@ -23,33 +22,22 @@ impl Store {
     /// # Errors
     /// When sled fails. The state must not be used any more then.
     pub fn write_back(&self) -> Result<usize, StateError> {
-        let (trees, changes) = {
-            let state = self.read();
-            let dirty: Vec<_> = state.tables().into_iter().filter(|table| table.dirty_rows() > 0).collect();
-            let trees: Vec<sled::Tree> = dirty.iter().map(|table| table.tree().clone()).collect();
-            let changes: Vec<Vec<Change>> = dirty.iter().map(|table| table.changes()).collect::<Result<_, _>>()?;
-            (trees, changes)
-        };
-        let rows = changes.iter().map(Vec::len).sum();
+        let mut batch = sled::Batch::default();
+        let mut rows = 0;
+        for table in self.read().tables() {
+            for (key, row) in table.changes()? {
+                rows += 1;
+                match row {
+                    Some(row) => batch.insert(key, row),
+                    None => batch.remove(key),
+                }
+            }
+        }
         if rows == 0 {
             return Ok(0);
         }
-        // Readers go on meanwhile: they find the fresh rows in the layer. sled holds back those who read its trees.
-        let written = trees.as_slice().transaction(|trees| {
-            for (tree, changes) in trees.iter().zip(&changes) {
-                for (key, row) in changes {
-                    match row {
-                        Some(row) => tree.insert(key.as_slice(), row.as_slice())?,
-                        None => tree.remove(key.as_slice())?,
-                    };
-                }
-            }
-            Ok::<(), ConflictableTransactionError<StateError>>(())
-        });
-        written.map_err(|error| match error {
-            TransactionError::Abort(error) => error,
-            TransactionError::Storage(error) => error.into(),
-        })?;
+        // Readers go on meanwhile: they find the fresh rows in the layer. sled holds back those who read its tree.
+        self.db().apply_batch(batch)?;
         for table in self.write().tables_mut() {
             table.written_back();
         }
