@@ -103,24 +103,28 @@
 //!
 //! Doors and the whole:
 //!
-//! - `http/receiver.rs`: a small receiver of webhooks, for the demo and the tests
-//! - `http/mod.rs`: the HTTP front
-//! - `http/api.rs`: what every handler works with
+//! - `http/mod.rs`: the API and its server; the only room that knows HTTP
 //! - `http/auth.rs`: who is calling
-//! - `http/body.rs`: bodies: bounded in bytes and time
-//! - `http/cloudevents.rs`: CloudEvents as events
-//! - `http/cors.rs`: calls from browser pages of other origins
-//! - `http/edge.rs`: what every request has in common
-//! - `http/error.rs`: problems, and the table of codes
-//! - `http/events.rs`: taking events in
-//! - `http/hashing.rs`: argon2id on threads of its own
-//! - `http/inbox.rs`: pulling and confirming
-//! - `http/keys.rs`: making, listing, rotating, ending keys
+//! - `http/body.rs`: request bodies, bounded in size and time
+//! - `http/call.rs`: one request on its way through the room
+//! - `http/cloudevents.rs`: CloudEvents 1.0 as events
+//! - `http/cors.rs`: which web pages may call
+//! - `http/cursor.rs`: where the next page of a list begins
+//! - `http/edge.rs`: what every request goes through and every answer carries
+//! - `http/error.rs`: problem documents and the table of their codes
+//! - `http/events.rs`: `/api/events`
+//! - `http/fields.rs`: the members of a JSON object, read one by one
+//! - `http/health.rs`: how the server is
+//! - `http/inbox.rs`: `/api/inbox`, `/api/ack`
+//! - `http/keys.rs`: `/api/keys`
 //! - `http/limit.rs`: the rate of each organization
-//! - `http/ops.rs`: health and metrics
-//! - `http/routes.rs`: every route in one table
-//! - `http/webhook.rs`: the organization's default endpoint
-//! - `http/wire.rs`: JSON read once, every fault noted
+//! - `http/ops.rs`: `/health`, `/metrics`
+//! - `http/query.rs`: query strings
+//! - `http/receiver.rs`: a consumer's receiver, for the demo and the tests
+//! - `http/routes.rs`: the table of routes
+//! - `http/verify.rs`: argon2id on threads of its own
+//! - `http/webhook.rs`: `/api/webhook/config`
+//! - `http/wire.rs`: an event as it is posted
 //! - `app.rs`: starts the parts in order, stops them in reverse
 //! - `cli/mod.rs`: the command line
 //! - `cli/account.rs`: `key`

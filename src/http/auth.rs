@@ -1,184 +1,231 @@
-//! Who is calling. The key's record is read from the state at every request, so a rotated, ended or re-tiered key is seen
-//! by the very next one; only the slow comparison of its secret is remembered, as a keyed digest, for a while.
+//! Who is calling. The key id finds the record, the secret is compared with its argon2id hash once; then a keyed digest
+//! of the text, in memory only, says that this text was the right one. The record is looked up at every request, so what
+//! was rotated, ended or moved to another tier is seen by the next one.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use actix_web::http::header::AUTHORIZATION;
-use actix_web::{HttpMessage as _, HttpRequest};
+use actix_web::http::header::{AUTHORIZATION, HeaderMap, HeaderName};
 use hmac::{Hmac, KeyInit as _, Mac as _};
+use moka::sync::Cache;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
-use super::Api;
 use super::error::{Code, Problem};
-use super::hashing::HashingPool;
-use super::routes::Access;
-use crate::base::metrics::KeyVerification;
+use super::verify::{NotJudged, Tag, Verifier};
+use crate::base::metrics::{KeyVerification, Metrics};
 use crate::base::random;
 use crate::config::Keys;
-use crate::model::id::{KeyId, OrgNo};
-use crate::model::key::KeyText;
-use crate::model::org::Org;
+use crate::model::id::KeyId;
+use crate::model::key::{KeyText, NotAKey};
 use crate::model::time::Timestamp;
-use crate::rules::token_bucket::{Bucket, Rate};
-use crate::store::Authenticated;
+use crate::rules::token_bucket::{Bucket, Decision, Rate};
+use crate::store::{Authenticated, Store};
 
-/// Slow comparisons for one key: guessing a secret must not take the threads from others.
-const SLOW_CHECKS: Rate = Rate { per_second: 5, burst: 20 };
-/// Keys whose slow comparisons are counted at a time.
-const CHECKED_KEYS_MAX: usize = 10_000;
-/// Keys whose last use is remembered until it is noted.
-const USED_KEYS_MAX: usize = 100_000;
+const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+/// Checks of one key id from one address: whoever knows the id but not the secret must not take all the threads, nor
+/// stand in the way of the one who knows both.
+const CHECKS: Rate = Rate { per_second: 5, burst: 10 };
+/// Key ids and addresses whose checks are counted.
+const CHECKED_MAX: u64 = 10_000;
+/// Keys whose last use waits to be noted; more are noted at their next use.
+const USED_MAX: usize = 100_000;
 
-type Digest = [u8; 32];
-
-/// Judges keys.
-pub(super) struct Authenticator {
-    hashing: HashingPool,
-    /// Key id to keyed digest of a key text that was compared with its hash.
-    verified: moka::sync::Cache<KeyId, Digest>,
-    /// Of this process only.
-    digest_key: [u8; 32],
-    admin: Digest,
-    slow_checks: Mutex<HashMap<KeyId, Bucket>>,
-    used: Mutex<HashMap<KeyId, Timestamp>>,
-    began: Instant,
+/// Who is calling.
+#[derive(Clone, Debug)]
+pub(super) enum Caller {
+    /// Nobody was asked.
+    Anyone,
+    /// The operator.
+    Admin,
+    /// An organization, by one of its keys.
+    Key(Authenticated),
 }
 
-/// A caller with a valid key.
-#[derive(Clone, Debug)]
-pub(super) struct Admitted(Authenticated);
+/// Judges keys.
+#[derive(Debug)]
+pub(super) struct Authenticator {
+    admin_digest: [u8; 32],
+    /// Of this process only, so that what is in memory is of no use elsewhere.
+    mac: Hmac<Sha256>,
+    /// Texts that were right, by key id.
+    right: Cache<KeyId, Tag>,
+    checks: Cache<(KeyId, Option<IpAddr>), Arc<Mutex<Bucket>>>,
+    began: Instant,
+    used: Mutex<HashMap<KeyId, Timestamp>>,
+    verifier: Verifier,
+    metrics: Arc<Metrics>,
+}
 
-impl Admitted {
-    pub(super) fn org_no(&self) -> OrgNo {
-        self.0.org_no()
-    }
+/// What a request shows, and where it comes from.
+pub(super) struct Credential<'a> {
+    text: &'a str,
+    peer: Option<IpAddr>,
+}
 
-    pub(super) fn org(&self) -> &Org {
-        self.0.org()
+impl<'a> Credential<'a> {
+    /// The key in `X-API-Key` or behind `Authorization: Bearer` (RFC 6750, 2.1); none if there is none.
+    ///
+    /// # Errors
+    /// When there are two different ones, or something that is no key at all.
+    pub(super) fn of(headers: &'a HeaderMap, peer: Option<IpAddr>) -> Result<Option<Self>, Problem> {
+        let mut found: Option<&'a str> = None;
+        let bearer = headers.get_all(AUTHORIZATION).map(|value| {
+            let (scheme, key) = value.to_str().ok()?.trim().split_once(' ')?;
+            scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
+        });
+        let plain = headers.get_all(API_KEY).map(|value| value.to_str().ok().map(str::trim));
+        for key in plain.chain(bearer) {
+            let key = key.ok_or_else(unauthorized)?;
+            if found.is_some_and(|other| other != key) {
+                return Err(Problem::new(
+                    Code::InvalidRequest,
+                    "there are two different keys in the request's headers",
+                ));
+            }
+            found = Some(key);
+        }
+        Ok(found.map(|text| Self { text, peer }))
     }
+}
 
-    pub(super) fn key(&self) -> &crate::model::key::Key {
-        self.0.key()
-    }
+fn unauthorized() -> Problem {
+    Problem::new(Code::Unauthorized, "a valid key is needed, in X-API-Key or as Authorization: Bearer")
 }
 
 impl Authenticator {
-    pub(super) fn new(settings: &Keys, hashing: HashingPool, admin_token: &str) -> Self {
-        let verified =
-            moka::sync::Cache::builder().max_capacity(settings.cache_entries).time_to_live(settings.cache).build();
-        Self {
-            hashing,
-            verified,
-            digest_key: random::bytes(),
-            admin: Sha256::digest(admin_token.as_bytes()).into(),
-            slow_checks: Mutex::default(),
-            used: Mutex::default(),
+    /// # Errors
+    /// When the system has no threads to give.
+    pub(super) fn new(settings: &Keys, admin_token: &str, metrics: Arc<Metrics>) -> std::io::Result<Self> {
+        let mac = Hmac::new_from_slice(&random::bytes::<32>()).map_err(std::io::Error::other)?;
+        Ok(Self {
+            admin_digest: Sha256::digest(admin_token).into(),
+            mac,
+            right: Cache::builder().max_capacity(settings.cache_entries).time_to_idle(settings.cache).build(),
+            checks: Cache::new(CHECKED_MAX),
             began: Instant::now(),
-        }
+            used: Mutex::default(),
+            verifier: Verifier::start(settings.verify_threads, settings.verify_queue)?,
+            metrics,
+        })
     }
 
-    /// What a new key's record keeps of its text.
-    pub(super) async fn hash(&self, key: &KeyText) -> Result<String, Problem> {
-        self.hashing.hash(key.reveal()).await
-    }
-
-    /// Whether the request carries the admin token.
-    pub(super) fn is_admin(&self, request: &HttpRequest) -> Result<bool, Problem> {
-        let given: Digest = Sha256::digest(given_key(request)?.unwrap_or_default().as_bytes()).into();
-        Ok(given.ct_eq(&self.admin).into())
-    }
-
-    /// The caller, if their key is valid and the route is open to it.
-    pub(super) async fn admit(&self, api: &Api, request: &HttpRequest) -> Result<Admitted, Problem> {
-        let access = request.extensions().get::<Access>().copied();
-        let caller = self.authenticate(api, request).await?;
-        match access {
-            Some(Access::Key(scope) | Access::AdminOrKey(scope)) if !caller.key().scopes.allows(scope) => {
-                let detail = format!("this needs the scope {}, which the key does not have", scope.name());
-                Err(Problem::new(Code::Forbidden, detail))
-            }
-            Some(Access::Key(_) | Access::AdminOrKey(_) | Access::AnyKey) => Ok(caller),
-            Some(Access::Public) | None => Err(Problem::internal("a route asks for a key and is not in the table")),
-        }
-    }
-
-    async fn authenticate(&self, api: &Api, request: &HttpRequest) -> Result<Admitted, Problem> {
-        let verifications = &api.parts.metrics.key_verifications;
-        let refused = || {
-            verifications.of(KeyVerification::Refused).inc();
-            // The same words for every cause: which it was is nobody's business but the owner's.
-            Problem::new(Code::Unauthorized, "send a valid API key in X-API-Key or as Authorization: Bearer")
+    /// Who shows this credential.
+    ///
+    /// # Errors
+    /// When it opens nothing now, without saying why.
+    pub(super) async fn caller(
+        &self,
+        credential: &Credential<'_>,
+        store: &Store,
+        now: Timestamp,
+    ) -> Result<Caller, Problem> {
+        let text = match credential.text.parse::<KeyText>() {
+            Ok(text) => text,
+            Err(NotAKey) if self.is_admin(credential.text) => return Ok(Caller::Admin),
+            Err(NotAKey) => return Err(self.refused()),
         };
-        let text = given_key(request)?.ok_or_else(refused)?;
-        let key: KeyText = text.parse().map_err(|_not_a_key| refused())?;
-        let now = api.now();
-        let record = api.parts.store.key(key.id())?.filter(|record| record.key().is_valid(now)).ok_or_else(refused)?;
-        let digest = self.digest(key.reveal());
-        let known = self.verified.get(&key.id()).is_some_and(|known| known.ct_eq(&digest).into());
-        if known {
-            verifications.of(KeyVerification::Cached).inc();
-        } else {
-            self.may_check(key.id()).inspect_err(|_| verifications.of(KeyVerification::Overloaded).inc())?;
-            let matches = self.hashing.verify(key.reveal(), &record.key().hash).await;
-            let matches = matches.inspect_err(|_| verifications.of(KeyVerification::Overloaded).inc())?;
-            if !matches {
-                return Err(refused());
+        let id = text.id();
+        let known = store.key(id)?.filter(|found| found.key().is_valid(now));
+        let Some(found) = known else { return Err(self.refused()) };
+        if !self.is_right(text, &found.key().hash, credential.peer).await? {
+            return Err(self.refused());
+        }
+        self.note_used(id, now);
+        Ok(Caller::Key(found))
+    }
+
+    /// What a request without any key is told.
+    ///
+    /// # Errors
+    /// Always.
+    pub(super) fn nobody(&self) -> Result<Caller, Problem> {
+        Err(self.refused())
+    }
+
+    fn is_admin(&self, text: &str) -> bool {
+        let digest: [u8; 32] = Sha256::digest(text).into();
+        digest.ct_eq(&self.admin_digest).into()
+    }
+
+    fn refused(&self) -> Problem {
+        self.metrics.key_verifications.of(KeyVerification::Refused).inc();
+        unauthorized()
+    }
+
+    async fn is_right(&self, text: KeyText, hash: &str, peer: Option<IpAddr>) -> Result<bool, Problem> {
+        let (id, tag) = (text.id(), self.tag(&text));
+        if self.right.get(&id).is_some_and(|right| right.ct_eq(&tag).into()) {
+            self.metrics.key_verifications.of(KeyVerification::Cached).inc();
+            return Ok(true);
+        }
+        let admit = || self.admit_check((id, peer));
+        let right = self.verifier.verify((text, tag), hash, admit).await.map_err(|error| self.not_judged(error))?;
+        if right {
+            self.metrics.key_verifications.of(KeyVerification::Verified).inc();
+            self.right.insert(id, tag);
+        }
+        Ok(right)
+    }
+
+    fn tag(&self, text: &KeyText) -> Tag {
+        self.mac.clone().chain_update(text.reveal()).finalize().into_bytes().into()
+    }
+
+    fn not_judged(&self, error: NotJudged) -> Problem {
+        self.metrics.key_verifications.of(KeyVerification::Overloaded).inc();
+        match error {
+            NotJudged::Overloaded => {
+                Problem::new(Code::Overloaded, "more keys wait to be checked than the queue holds")
             }
-            verifications.of(KeyVerification::Verified).inc();
-            self.verified.insert(key.id(), digest);
+            NotJudged::TooOften { retry_after_s } => {
+                let detail = "this key is checked too often; it may be tried again shortly";
+                Problem::new(Code::RateLimited, detail).retry_after(retry_after_s)
+            }
+            NotJudged::Failed => Problem::internal(&"a key could not be hashed or checked"),
         }
-        self.note_used(key.id(), now);
-        Ok(Admitted(record))
     }
 
-    fn digest(&self, text: &str) -> Digest {
-        // HMAC takes keys of any length, so this cannot fail.
-        let mac = Hmac::<Sha256>::new_from_slice(&self.digest_key);
-        mac.map_or([0; 32], |mac| mac.chain_update(text.as_bytes()).finalize().into_bytes().into())
-    }
-
-    fn may_check(&self, key: KeyId) -> Result<(), Problem> {
+    /// Bounds the checks of one key id from one address.
+    fn admit_check(&self, whose: (KeyId, Option<IpAddr>)) -> Result<(), NotJudged> {
+        let bucket = self.checks.get_with(whose, Arc::default);
         let now_us = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
-        let mut checks = self.slow_checks.lock().unwrap_or_else(PoisonError::into_inner);
-        if checks.len() >= CHECKED_KEYS_MAX {
-            checks.retain(|_, bucket| bucket.admit(SLOW_CHECKS, 0, now_us).reset_s > 0);
+        let admission = bucket.lock().unwrap_or_else(PoisonError::into_inner).admit(CHECKS, 1, now_us);
+        match admission.decision {
+            Decision::Admitted => Ok(()),
+            Decision::Refused { retry_after_s } => Err(NotJudged::TooOften { retry_after_s }),
         }
-        if checks.entry(key).or_default().admit(SLOW_CHECKS, 1, now_us).is_admitted() {
-            return Ok(());
-        }
-        Err(Problem::new(Code::Overloaded, "this key was checked too often just now"))
     }
 
-    fn note_used(&self, key: KeyId, now: Timestamp) {
+    /// The hash of a new key's text.
+    ///
+    /// # Errors
+    /// When it was not made: too many wait.
+    pub(super) async fn hash(&self, text: &Arc<KeyText>) -> Result<String, Problem> {
+        self.verifier.hash(Arc::clone(text)).await.map_err(|error| self.not_judged(error))
+    }
+
+    /// Remembers the text of a key that was just made as right.
+    pub(super) fn remember(&self, text: &KeyText) {
+        self.right.insert(text.id(), self.tag(text));
+    }
+
+    fn note_used(&self, id: KeyId, now: Timestamp) {
         let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
-        if used.len() < USED_KEYS_MAX {
-            used.insert(key, now);
+        if used.len() < USED_MAX || used.contains_key(&id) {
+            used.insert(id, now);
         }
     }
 
-    /// Keys used since the last call.
+    /// Keys that were used since the last call, and when last.
     pub(super) fn take_used(&self) -> Vec<(KeyId, Timestamp)> {
-        let mut used: Vec<_> = self.used.lock().unwrap_or_else(PoisonError::into_inner).drain().collect();
-        used.sort_unstable();
-        used
+        let mut used = std::mem::take(&mut *self.used.lock().unwrap_or_else(PoisonError::into_inner));
+        used.drain().collect()
     }
 }
 
-/// The key or token of the request, from either header.
-fn given_key(request: &HttpRequest) -> Result<Option<&str>, Problem> {
-    let headers = request.headers();
-    let own = headers.get("x-api-key").and_then(|value| value.to_str().ok());
-    let bearer = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(|value| {
-        let (scheme, token) = value.split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
-    });
-    match (own, bearer) {
-        (Some(own), Some(bearer)) if own != bearer => {
-            Err(Problem::new(Code::InvalidRequest, "X-API-Key and Authorization give different keys; send one"))
-        }
-        (own, bearer) => Ok(own.or(bearer)),
-    }
-}
+#[cfg(test)]
+#[path = "auth_tests.rs"]
+mod tests;

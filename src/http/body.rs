@@ -1,75 +1,154 @@
-//! Bodies: so many bytes at most, within so much time, of the right type.
+//! Request bodies: bounded in size and time, of a content type that is understood.
 
-use actix_web::HttpRequest;
-use actix_web::http::header::CONTENT_TYPE;
-use actix_web::web::{Bytes, BytesMut, Payload};
+use std::time::Duration;
+
+use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap};
+use actix_web::{HttpRequest, dev, web};
 use futures_util::StreamExt as _;
+use tokio::time::{Instant, timeout_at};
 
-use super::Api;
 use super::error::{Code, Problem};
+use super::wire::too_large;
 
-/// The request's media type without parameters, in lower case; empty if there is none.
-pub(super) fn media_type(request: &HttpRequest) -> String {
-    let value = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+/// What nobody read of a body is read away up to this size, so that the connection can go on,
+const DRAIN_BYTES_MAX: usize = 64 << 10;
+/// within this time.
+const DRAIN_WITHIN: Duration = Duration::from_secs(1);
+
+/// How much is read, and for how long.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct BodyLimit {
+    pub(super) bytes_max: usize,
+    pub(super) within: Duration,
 }
 
-/// A JSON body.
-pub(super) async fn json(
-    api: &Api,
-    request: &HttpRequest,
-    payload: Payload,
-    bytes_max: usize,
-) -> Result<Bytes, Problem> {
-    let media_type = media_type(request);
-    if media_type != "application/json" {
-        return Err(not_understood(&media_type, "application/json"));
+/// A content type that a body of ours can have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Media {
+    /// `application/json`.
+    Json,
+    /// `application/cloudevents+json`.
+    CloudEvent,
+    /// `application/cloudevents-batch+json`.
+    CloudEventBatch,
+}
+
+impl Media {
+    /// The body's content type; none if it is another one, or another character set than UTF-8.
+    pub(super) fn of(headers: &HeaderMap) -> Option<Self> {
+        let text = headers.get(CONTENT_TYPE)?.to_str().ok()?;
+        let mut parts = text.split(';').map(str::trim);
+        let media = essence(parts.next()?)?;
+        let utf_8 = parts.filter_map(|parameter| parameter.split_once('=')).all(|(name, value)| {
+            !name.trim().eq_ignore_ascii_case("charset") || value.trim().trim_matches('"').eq_ignore_ascii_case("utf-8")
+        });
+        utf_8.then_some(media)
     }
-    read(api, request, payload, bytes_max).await
+
+    /// Requires `application/json`.
+    pub(super) fn require_json(headers: &HeaderMap) -> Result<(), Problem> {
+        if Self::of(headers) == Some(Self::Json) { Ok(()) } else { Err(unsupported("application/json")) }
+    }
 }
 
-pub(super) fn not_understood(media_type: &str, wanted: &str) -> Problem {
-    let given = if media_type.is_empty() { "there is no Content-Type" } else { media_type };
-    Problem::new(Code::UnsupportedMediaType, format!("{given}; send Content-Type: {wanted}"))
+fn essence(text: &str) -> Option<Media> {
+    let all = [
+        ("application/json", Media::Json),
+        ("application/cloudevents+json", Media::CloudEvent),
+        ("application/cloudevents-batch+json", Media::CloudEventBatch),
+    ];
+    all.into_iter().find(|(name, _)| text.eq_ignore_ascii_case(name)).map(|(_, media)| media)
 }
 
-/// Any body.
+pub(super) fn unsupported(wanted: &'static str) -> Problem {
+    Problem::new(Code::UnsupportedMediaType, format!("the content type must be {wanted}, in UTF-8"))
+}
+
+/// Reads the whole body.
+///
+/// # Errors
+/// Over a limit, broken off, or encoded.
 pub(super) async fn read(
-    api: &Api,
     request: &HttpRequest,
-    payload: Payload,
-    bytes_max: usize,
-) -> Result<Bytes, Problem> {
-    let too_large = || Problem::new(Code::PayloadTooLarge, format!("the body may have {bytes_max} bytes at most"));
-    let announced = request.headers().get("content-length").and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    if announced.is_some_and(|bytes| bytes > bytes_max as u64) {
-        return Err(too_large());
+    payload: &mut dev::Payload,
+    limit: BodyLimit,
+) -> Result<web::Bytes, Problem> {
+    let headers = request.headers();
+    if headers.get(CONTENT_ENCODING).is_some_and(|value| value != "identity") {
+        return Err(Problem::new(Code::UnsupportedMediaType, "a content encoding is not understood"));
     }
-    let time = api.parts.config.server.body_timeout;
-    let collected = tokio::time::timeout(time, collect(payload, bytes_max, too_large)).await;
-    collected.unwrap_or_else(|_late| {
-        Err(Problem::new(Code::RequestTimeout, format!("the body did not come within {} s", time.as_secs())))
-    })
+    let announced = content_length(headers);
+    if announced.is_some_and(|length| length > limit.bytes_max) {
+        return Err(too_large(limit.bytes_max));
+    }
+    let deadline = Instant::now() + limit.within;
+    let late = |_elapsed| {
+        Problem::new(Code::RequestTimeout, format!("the body was not there after {} s", limit.within.as_secs()))
+    };
+    timeout_at(deadline, collect(payload, announced, limit.bytes_max)).await.map_err(late)?
 }
 
-async fn collect(mut payload: Payload, bytes_max: usize, too_large: impl Fn() -> Problem) -> Result<Bytes, Problem> {
-    let mut first = Bytes::new();
-    let mut all = BytesMut::new();
-    while let Some(chunk) = payload.next().await {
-        let chunk =
-            chunk.map_err(|error| Problem::new(Code::InvalidRequest, format!("the body broke off: {error}")))?;
-        if first.len() + all.len() + chunk.len() > bytes_max {
-            return Err(too_large());
-        }
-        // Most bodies come in one piece, which then is not copied.
-        if first.is_empty() && all.is_empty() {
-            first = chunk;
-        } else {
-            if all.is_empty() {
-                all.extend_from_slice(&std::mem::take(&mut first));
-            }
-            all.extend_from_slice(&chunk);
-        }
+fn content_length(headers: &HeaderMap) -> Option<usize> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+async fn collect(
+    payload: &mut dev::Payload,
+    announced: Option<usize>,
+    bytes_max: usize,
+) -> Result<web::Bytes, Problem> {
+    let broken = |error| Problem::new(Code::InvalidRequest, format!("the body broke off: {error}"));
+    let Some(first) = payload.next().await else { return Ok(web::Bytes::new()) };
+    let first = first.map_err(broken)?;
+    // Most bodies come in one piece, which needs no copy.
+    if announced == Some(first.len()) {
+        return Ok(first);
     }
-    Ok(if all.is_empty() { first } else { all.freeze() })
+    let mut body = web::BytesMut::with_capacity(announced.unwrap_or(first.len()).min(bytes_max));
+    let mut piece = Some(first);
+    while let Some(bytes) = piece {
+        if body.len() + bytes.len() > bytes_max {
+            return Err(too_large(bytes_max));
+        }
+        body.extend_from_slice(&bytes);
+        piece = payload.next().await.transpose().map_err(broken)?;
+    }
+    Ok(body.freeze())
+}
+
+/// Reads a small body away that nobody wanted.
+pub(super) async fn drain(request: &HttpRequest, payload: &mut dev::Payload) {
+    let small = content_length(request.headers()).is_some_and(|length| (1..=DRAIN_BYTES_MAX).contains(&length));
+    if small {
+        let deadline = Instant::now() + DRAIN_WITHIN;
+        // Whatever becomes of it: what is left makes the connection close.
+        drop(timeout_at(deadline, async { while let Some(Ok(_)) = payload.next().await {} }).await);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::http::header::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn content_types_are_known_in_utf_8_only() {
+        for (text, media) in [
+            ("application/json", Some(Media::Json)),
+            ("Application/JSON; charset=UTF-8", Some(Media::Json)),
+            ("application/json;charset=\"utf-8\"; x=y", Some(Media::Json)),
+            ("application/json; charset=latin1", None),
+            ("application/cloudevents+json; charset=utf-8", Some(Media::CloudEvent)),
+            ("application/cloudevents-batch+json", Some(Media::CloudEventBatch)),
+            ("text/json", None),
+            ("application/jsonp", None),
+            ("", None),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static(text));
+            assert_eq!(Media::of(&headers), media, "{text}");
+        }
+        assert_eq!(Media::of(&HeaderMap::new()), None);
+    }
 }

@@ -1,223 +1,239 @@
-//! CloudEvents 1.0 (HTTP protocol binding 1.0.2) as events: `type` is the type, `data` the payload, `source` and `id` the
-//! dedup id, `time` is when it occurred; subject and extensions become labels.
+//! CloudEvents 1.0 as events: structured (one JSON object), binary (attributes in `ce-` headers, data in the body), and
+//! the items of batches. Sources: CloudEvents 1.0.2 core, JSON format, HTTP protocol binding.
+//!
+//! `type` is the type, `time` is `occurred_at`, `data` is the payload (none: `null`). `source` and `id`, joined by a
+//! space, are the dedup id, or their SHA-256 if that is too long or not printable. All other attributes become labels
+//! under their name with `ce-` before it, and so do `source` and `id` where they fit. Data that is not JSON becomes a
+//! JSON string if it is text, else `{"data_base64": "…"}`.
 
-use actix_web::HttpRequest;
-use serde_json::json;
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+use actix_web::http::header::{CONTENT_TYPE, HeaderMap};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use percent_encoding::percent_decode_str;
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
-use super::error::Problem;
-use super::wire::{DedupScope, Members, Reader, checked_dedup_id, dedup, fault, is_too_deep, text};
+use super::error::{Faults, Problem, pointer};
+use super::fields::{Fields, is_printable, string, text_of, value};
+use super::wire::{Draft, Rules, add_label, payload};
 use crate::model::event::{DEDUP_ID_CHARS_MAX, LABEL_CHARS_MAX, LABELS_MAX, NewEvent};
 
-pub(super) const STRUCTURED: &str = "application/cloudevents+json";
-pub(super) const BATCHED: &str = "application/cloudevents-batch+json";
+/// The header that says a request is a CloudEvent in binary mode.
+pub(super) const SPECVERSION_HEADER: &str = "ce-specversion";
+const HEADER_PREFIX: &str = "ce-";
+const SPECVERSION: &str = "1.0";
 
-/// Whether the request is in binary mode: attributes in headers, data in the body.
-pub(super) fn is_binary(request: &HttpRequest) -> bool {
-    request.headers().contains_key("ce-specversion")
+/// A context attribute, and where it stands.
+struct Attribute<'a> {
+    name: Cow<'a, str>,
+    text: Cow<'a, str>,
+    at: String,
 }
 
-/// The attributes, wherever they stood.
-#[derive(Default)]
-struct Attributes {
-    id: Option<String>,
-    source: Option<String>,
-    event_type: Option<String>,
-    specversion: Option<String>,
-    time: Option<String>,
-    others: Vec<(String, String)>,
+/// Reads an event in structured mode, or an item of a batch.
+pub(super) fn structured(rules: &Rules, text: &str) -> Result<NewEvent, Problem> {
+    let mut fields = Fields::read(text)?;
+    let mut faults = Faults::default();
+    let data = fields.take("data", &mut faults);
+    let encoded = fields.take("data_base64", &mut faults);
+    let payload = match (data, encoded) {
+        (Some(_), Some(encoded)) => {
+            faults.add(encoded.pointer, "means the same as data, which is there too");
+            None
+        }
+        (Some(data), None) => payload(data.value).map_err(|rule| faults.add(data.pointer, rule)).ok(),
+        (None, Some(encoded)) => {
+            let decodes = string(encoded.value).is_some_and(|text| STANDARD.decode(text.as_bytes()).is_ok());
+            if !decodes {
+                faults.add(encoded.pointer, "must be a string in base64");
+            }
+            Some(wrapped(encoded.value.get()))
+        }
+        (None, None) => Some(b"null".as_slice().into()),
+    };
+    let attributes = attributes(fields, &mut faults);
+    let draft = Draft { payload, ..draft(attributes, "/", &mut faults) };
+    rules.finish(draft, faults)
 }
 
-impl Attributes {
-    fn set(&mut self, name: &str, value: String) {
-        let place = match name {
-            "id" => &mut self.id,
-            "source" => &mut self.source,
-            "type" => &mut self.event_type,
-            "specversion" => &mut self.specversion,
-            "time" => &mut self.time,
-            _ => return self.others.push((name.to_owned(), value)),
-        };
-        *place = Some(value);
+/// Reads an event in binary mode.
+pub(super) fn binary(rules: &Rules, headers: &HeaderMap, body: &[u8]) -> Result<NewEvent, Problem> {
+    let mut faults = Faults::default();
+    let mut attributes = header_attributes(headers, &mut faults);
+    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let payload = if body.is_empty() {
+        b"null".as_slice().into()
+    } else if is_json(content_type) {
+        payload(value(text_of(body)?)?).unwrap_or_else(|rule| {
+            faults.add("", rule);
+            Box::default()
+        })
+    } else if is_text(content_type) {
+        let text = text_of(body)?;
+        serde_json::to_vec(text).map_err(|error| Problem::internal(&error))?.into()
+    } else {
+        wrapped(&format!("\"{}\"", STANDARD.encode(body)))
+    };
+    if !content_type.is_empty() {
+        let (name, at) = ("datacontenttype".into(), "Content-Type".to_owned());
+        attributes.push(Attribute { name, text: content_type.into(), at });
     }
+    let draft = Draft { payload: Some(payload), ..draft(attributes, HEADER_PREFIX, &mut faults) };
+    rules.finish(draft, faults)
+}
 
-    /// The event, or everything that is wrong. `reader` has noted faults so far.
-    fn event(self, mut reader: Reader<'_>, payload: Option<Box<[u8]>>, scope: DedupScope) -> Result<NewEvent, Problem> {
-        let Self { id, source, event_type, specversion, time, others } = self;
-        for (name, value) in [("id", &id), ("source", &source), ("type", &event_type), ("specversion", &specversion)] {
-            if value.as_ref().is_none_or(String::is_empty) {
-                reader.faults.push(fault(format!("/{name}"), "is required"));
+/// Bytes that are no text, as JSON; `encoded` is a JSON string.
+fn wrapped(encoded: &str) -> Box<[u8]> {
+    format!("{{\"data_base64\":{encoded}}}").into_bytes().into()
+}
+
+/// The media type without its parameters.
+fn essence(content_type: &str) -> String {
+    content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+/// JSON format 3.1: the subtype is `json` or ends in `+json`.
+fn is_json(content_type: &str) -> bool {
+    let essence = essence(content_type);
+    essence.ends_with("/json") || essence.ends_with("+json")
+}
+
+fn is_text(content_type: &str) -> bool {
+    let essence = essence(content_type);
+    essence.starts_with("text/") || essence.ends_with("/xml") || essence.ends_with("+xml")
+}
+
+/// The attributes of structured mode: everything but the data. `null` is like not there (JSON format 2.2).
+fn attributes<'a>(fields: Fields<'a>, faults: &mut Faults) -> Vec<Attribute<'a>> {
+    let mut attributes: Vec<Attribute<'a>> = Vec::new();
+    for (name, value) in fields.rest() {
+        let at = pointer("", &name);
+        if attributes.iter().any(|other| other.name == name) {
+            faults.add(at, "stands there twice");
+        } else if value.get() != "null" {
+            match attribute_text(&name, value) {
+                Some(text) => attributes.push(Attribute { name, text, at }),
+                None => faults.add(at, "must be a string; extension attributes may be numbers or true and false too"),
             }
         }
-        if specversion.as_ref().is_some_and(|version| version != "1.0") {
-            reader.faults.push(fault("/specversion", "must be 1.0"));
-        }
-        let event_type = event_type
-            .and_then(|text| text.parse().map_err(|detail: &str| reader.faults.push(fault("/type", detail))).ok());
-        let occurred_at = time
-            .and_then(|text| text.parse().map_err(|error| reader.faults.push(fault("/time", format!("{error}")))).ok());
-        if others.len() > LABELS_MAX || others.iter().any(|(_, value)| value.chars().count() > LABEL_CHARS_MAX) {
-            let detail = format!("attributes become labels: {LABELS_MAX} of {LABEL_CHARS_MAX} characters at most");
-            reader.faults.push(fault("", detail));
-        }
-        let dedup_id = id.zip(source).map(|(id, source)| dedup_id(&source, &id));
-        let new = event_type.zip(dedup_id).map(|(event_type, id)| {
-            let payload = payload.unwrap_or_else(|| b"null".as_slice().into());
-            let dedup = Some(dedup(id, scope, &event_type, &payload));
-            NewEvent { event_type, dedup, labels: others, occurred_at, deliver_after: None, payload }
-        });
-        reader.finish(new)
+    }
+    attributes
+}
+
+/// The text of an attribute's value (core, 1.2: types have a string form).
+fn attribute_text<'a>(name: &str, value: &'a RawValue) -> Option<Cow<'a, str>> {
+    const OF_THE_CORE: [&str; 8] =
+        ["specversion", "id", "source", "type", "time", "subject", "dataschema", "datacontenttype"];
+    let text = value.get();
+    match text.bytes().next()? {
+        b'"' => string(value),
+        b'[' | b'{' => None,
+        _ if OF_THE_CORE.contains(&name) => None,
+        _ => Some(Cow::Borrowed(text)),
     }
 }
 
-/// Source and id together; a digest where that would not be a dedup id.
-fn dedup_id(source: &str, id: &str) -> String {
-    let joined = format!("{source} {id}");
-    if joined.len() <= DEDUP_ID_CHARS_MAX && checked_dedup_id(&joined).is_ok() {
-        return joined;
-    }
-    let digest = Sha256::digest(joined.as_bytes());
-    digest.iter().fold(String::from("sha256:"), |text, byte| text + &format!("{byte:02x}"))
-}
-
-/// Structured mode: everything in one JSON object.
-pub(super) fn structured(members: Members<'_>, scope: DedupScope) -> Result<NewEvent, Problem> {
-    let mut reader = Reader::new(members);
-    let (data, base64) = (reader.take("data"), reader.take_some("data_base64"));
-    if data.is_some() && base64.is_some() {
-        reader.faults.push(fault("/data_base64", "is there beside data; send one of them"));
-    }
-    if data.is_some_and(|data| is_too_deep(data.get())) {
-        reader.faults.push(fault("/data", "is nested too deep"));
-    }
-    let mut attributes = Attributes::default();
-    for (name, value) in reader.rest() {
-        match scalar(value) {
-            Some(value) => attributes.set(&name, value),
-            None if value.get() == "null" => {}
-            None => reader.faults.push(fault(format!("/{name}"), "an attribute must be a text, number or boolean")),
+/// The attributes of binary mode (HTTP binding 3.1.3).
+fn header_attributes<'a>(headers: &'a HeaderMap, faults: &mut Faults) -> Vec<Attribute<'a>> {
+    let mut attributes: Vec<Attribute<'a>> = Vec::new();
+    for (header, value) in headers {
+        let Some(name) = header.as_str().strip_prefix(HEADER_PREFIX) else { continue };
+        let at = header.as_str().to_owned();
+        if name == "datacontenttype" {
+            faults.add(at, "is said by Content-Type");
+        } else if attributes.iter().any(|other| other.name == name) {
+            faults.add(at, "stands there twice");
+        } else {
+            match str::from_utf8(value.as_bytes()).ok().and_then(header_text) {
+                Some(text) => attributes.push(Attribute { name: name.into(), text, at }),
+                None => faults.add(at, "is not text in UTF-8, percent-encoded"),
+            }
         }
     }
-    let payload = match (data, base64) {
-        (Some(data), _) => Some(data.get().as_bytes().into()),
-        (None, Some(base64)) => Some(format!("{{\"data_base64\":{}}}", base64.get()).into_bytes().into()),
-        (None, None) => None,
+    attributes
+}
+
+/// A header's value decoded: quotes and their escapes first, then percent signs (HTTP binding 3.1.3.2).
+fn header_text(value: &str) -> Option<Cow<'_, str>> {
+    let quoted = value.strip_prefix('"').and_then(|value| value.strip_suffix('"'));
+    let Some(quoted) = quoted else { return percent_decode_str(value).decode_utf8().ok() };
+    let mut plain = String::with_capacity(quoted.len());
+    let mut characters = quoted.chars();
+    while let Some(character) = characters.next() {
+        plain.push(if character == '\\' { characters.next()? } else { character });
+    }
+    percent_decode_str(&plain).decode_utf8().ok().map(|text| Cow::Owned(text.into_owned()))
+}
+
+/// What the attributes say; `prefix` stands before the name of one that is missing.
+fn draft(mut attributes: Vec<Attribute<'_>>, prefix: &str, faults: &mut Faults) -> Draft {
+    let mut take = |name: &str| {
+        let place = attributes.iter().position(|attribute| attribute.name == name)?;
+        Some(attributes.remove(place)).filter(|attribute| !attribute.text.is_empty())
     };
-    attributes.event(reader, payload, scope)
-}
-
-fn scalar(value: &RawValue) -> Option<String> {
-    let json = value.get();
-    match json.as_bytes().first()? {
-        b'"' => text(value).map(std::borrow::Cow::into_owned),
-        b'{' | b'[' | b'n' => None,
-        _ => Some(json.to_owned()),
-    }
-}
-
-/// Binary mode: attributes in `ce-` headers, percent-encoded where they must be (section 3.1.3.2).
-pub(super) fn binary(
-    request: &HttpRequest,
-    media_type: &str,
-    body: &[u8],
-    scope: DedupScope,
-) -> Result<NewEvent, Problem> {
-    let mut reader = Reader::new(super::wire::members(b"{}")?);
-    let mut attributes = Attributes::default();
-    for (name, value) in request.headers() {
-        let Some(name) = name.as_str().strip_prefix("ce-") else { continue };
-        let decoded = value.to_str().ok().and_then(percent_decoded);
-        match decoded {
-            Some(value) => attributes.set(name, value),
-            None => reader.faults.push(fault(format!("/{name}"), "the header is not percent-encoded UTF-8")),
+    let required = ["specversion", "id", "source", "type"].map(|name| (name, take(name)));
+    let (time, content_type) = (take("time"), take("datacontenttype"));
+    for (name, attribute) in &required {
+        if attribute.is_none() {
+            faults.add(format!("{prefix}{name}"), "is required and must not be empty");
         }
     }
-    let is_json = media_type == "application/json" || media_type.ends_with("+json");
-    let payload = if body.is_empty() {
-        None
-    } else if is_json || media_type.is_empty() {
-        let json: &RawValue = serde_json::from_slice(body).map_err(|error| {
-            Problem::new(super::error::Code::MalformedJson, format!("the data is not JSON: {error}"))
-        })?;
-        if is_too_deep(json.get()) {
-            reader.faults.push(fault("/data", "is nested too deep"));
-        }
-        Some(json.get().as_bytes().into())
-    } else {
-        let Ok(text) = str::from_utf8(body) else {
-            return Err(super::body::not_understood(
-                media_type,
-                "a JSON or text type, or use structured mode with data_base64",
-            ));
-        };
-        Some(json!(text).to_string().into_bytes().into())
+    let [(_, specversion), (_, id), (_, source), (_, event_type)] = required;
+    if let Some(attribute) = specversion.filter(|attribute| attribute.text != SPECVERSION) {
+        faults.add(attribute.at, "must be 1.0");
+    }
+    let mut draft = Draft {
+        event_type: event_type.and_then(|attribute| {
+            let parsed = attribute.text.parse();
+            parsed.map_err(|rule: &'static str| faults.add(attribute.at, rule)).ok()
+        }),
+        occurred_at: time.and_then(|attribute| {
+            let parsed = attribute.text.parse::<crate::model::time::Timestamp>();
+            parsed.map_err(|error| faults.add(attribute.at, error.to_string())).ok()
+        }),
+        ..Draft::default()
     };
-    attributes.event(reader, payload, scope)
-}
-
-fn percent_decoded(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((first, behind)) = rest.split_first() {
-        rest = behind;
-        if *first != b'%' {
-            bytes.push(*first);
+    if let (Some(source), Some(id)) = (&source, &id) {
+        draft.dedup_id = Some(dedup_id(&source.text, &id.text));
+    }
+    // What the dedup id was made of is shown too, where it fits.
+    let shown = [source, id].into_iter().flatten();
+    let shown = shown.filter(|attribute| attribute.text.chars().count() <= LABEL_CHARS_MAX);
+    let content_type = content_type.filter(|attribute| !is_json(&attribute.text));
+    let labels: Vec<_> = shown.chain(content_type).chain(attributes).collect();
+    if labels.len() > LABELS_MAX {
+        faults.add(prefix.trim_end_matches('/'), format!("has more than {LABELS_MAX} attributes to keep as labels"));
+        return draft;
+    }
+    for Attribute { name, text, at } in labels {
+        // Core, 1.1: lower-case letters and digits.
+        if name.is_empty() || !name.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit()) {
+            faults.add(at, "is not an attribute's name: lower-case letters and digits only");
             continue;
         }
-        let (digits, behind) = rest.split_first_chunk::<2>()?;
-        let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-        bytes.push(digit(digits[0])? * 16 + digit(digits[1])?);
-        rest = behind;
+        add_label(&mut draft.labels, &format!("{HEADER_PREFIX}{name}"), &text, faults, at);
     }
-    String::from_utf8(bytes).ok()
+    draft
+}
+
+/// A source is a URI reference, so it has no space in it, and the first space is where the id begins.
+fn dedup_id(source: &str, id: &str) -> String {
+    let joined = format!("{source} {id}");
+    if is_printable(&joined, DEDUP_ID_CHARS_MAX) {
+        return joined;
+    }
+    let mut text = "sha256:".to_owned();
+    for byte in Sha256::digest(&joined) {
+        // Writing to a String cannot fail.
+        let written = write!(text, "{byte:02x}");
+        debug_assert!(written.is_ok());
+    }
+    text
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::http::wire::members;
-    use crate::model::id::OrgNo;
-    use crate::model::time::Timestamp;
-
-    const SCOPE: DedupScope = DedupScope { org: OrgNo(1), window_start: Timestamp(0) };
-
-    #[test]
-    fn a_structured_event_keeps_its_data_and_names_itself_by_source_and_id() {
-        let body =
-            br#"{"specversion":"1.0","type":"com.example.made","source":"/shop","id":"7","time":"2026-01-31T10:00:00Z",
-            "subject":"order","seq":4,"datacontenttype":"application/json","data":{ "z":1.0 }}"#;
-        let new = structured(members(body).unwrap(), SCOPE).unwrap();
-        assert_eq!((new.event_type.as_str(), &*new.payload), ("com.example.made", br#"{ "z":1.0 }"#.as_slice()));
-        assert_eq!(new.dedup.unwrap().id, "/shop 7");
-        assert_eq!(new.occurred_at, Some(Timestamp(1_769_853_600_000)));
-        assert!(
-            new.labels.contains(&("subject".into(), "order".into()))
-                && new.labels.contains(&("seq".into(), "4".into()))
-        );
-    }
-
-    #[test]
-    fn everything_missing_is_named() {
-        let problem = structured(members(b"{\"time\":\"x\",\"ext\":{}}").unwrap(), SCOPE).unwrap_err();
-        let mut pointers: Vec<_> = problem.errors.iter().map(|fault| fault.pointer.as_str()).collect();
-        pointers.sort_unstable();
-        assert_eq!(pointers, ["/ext", "/id", "/source", "/specversion", "/time", "/type"]);
-    }
-
-    #[test]
-    fn binary_headers_are_percent_decoded_and_text_becomes_a_json_text() {
-        let request = actix_web::test::TestRequest::post()
-            .insert_header(("ce-specversion", "1.0"))
-            .insert_header(("ce-type", "a.b"))
-            .insert_header(("ce-source", "/caf%C3%A9"))
-            .insert_header(("ce-id", "1"))
-            .to_http_request();
-        let new = binary(&request, "text/plain", b"hi \"there\"", SCOPE).unwrap();
-        assert_eq!(&*new.payload, br#""hi \"there\"""#);
-        assert_eq!(new.dedup.unwrap().id, "/café 1");
-        let json = binary(&request, "application/json", b"{ }", SCOPE).unwrap();
-        assert_eq!(&*json.payload, b"{ }");
-        assert!(binary(&request, "application/json", b"{", SCOPE).is_err());
-    }
-}
+#[path = "cloudevents_tests.rs"]
+mod tests;

@@ -1,56 +1,106 @@
-//! Cross-origin requests (Fetch standard, section 3.3), for the origins that the configuration names; none by default.
+//! Which web pages may call the API (Fetch standard, CORS protocol). Without configured origins there is none of it.
 
-use actix_web::body::{BoxBody, MessageBody};
-use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::HttpResponse;
 use actix_web::http::Method;
-use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use actix_web::middleware::Next;
-use actix_web::{Error, HttpResponse, web};
+use actix_web::http::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD, HeaderMap, HeaderValue,
+    ORIGIN, VARY,
+};
 
-use super::Api;
-
-const METHODS: HeaderValue = HeaderValue::from_static("GET, POST, PATCH, DELETE");
-const HEADERS: HeaderValue =
-    HeaderValue::from_static("authorization, content-type, idempotency-key, traceparent, x-api-key, x-request-id");
-const EXPOSED: HeaderValue = HeaderValue::from_static(
-    "retry-after, ratelimit, ratelimit-policy, x-ratelimit-limit, x-ratelimit-remaining, x-ratelimit-reset, x-request-id",
+const REQUEST_HEADERS: HeaderValue = HeaderValue::from_static(
+    "Content-Type, X-API-Key, Authorization, Idempotency-Key, X-Request-Id, traceparent, \
+     ce-specversion, ce-id, ce-source, ce-type, ce-time, ce-subject",
 );
+const ANSWER_HEADERS: HeaderValue = HeaderValue::from_static(
+    "X-Request-Id, Retry-After, RateLimit, RateLimit-Policy, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset",
+);
+/// How long a browser may remember an answer to a preflight.
 const MAX_AGE_S: HeaderValue = HeaderValue::from_static("600");
 
-pub(super) async fn cors(
-    request: ServiceRequest,
-    next: Next<impl MessageBody + 'static>,
-) -> Result<ServiceResponse<BoxBody>, Error> {
-    let Some(origin) = allowed_origin(&request) else { return Ok(next.call(request).await?.map_into_boxed_body()) };
-    let asks_first = request.method() == Method::OPTIONS && has(&request, header::ACCESS_CONTROL_REQUEST_METHOD);
-    let mut answer = if asks_first {
-        let mut answer = request.into_response(HttpResponse::NoContent().finish());
-        let headers = answer.headers_mut();
-        headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, METHODS);
-        headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HEADERS);
-        headers.insert(header::ACCESS_CONTROL_MAX_AGE, MAX_AGE_S);
-        answer
-    } else {
-        next.call(request).await?.map_into_boxed_body()
-    };
-    allow(answer.headers_mut(), origin);
-    Ok(answer)
+/// The pages that may call.
+#[derive(Debug)]
+pub(super) enum Cors {
+    /// Every page.
+    Any,
+    /// Pages of these origins.
+    Origins(Vec<String>),
 }
 
-fn has(request: &ServiceRequest, name: HeaderName) -> bool {
-    request.headers().contains_key(name)
+impl Cors {
+    pub(super) fn new(origins: &[String]) -> Option<Self> {
+        match origins {
+            [] => None,
+            [any] if any == "*" => Some(Self::Any),
+            origins => Some(Self::Origins(origins.to_vec())),
+        }
+    }
+
+    /// The answer to a browser that asks before it calls; none if this is no such question.
+    pub(super) fn preflight(&self, method: &Method, headers: &HeaderMap, allow: &str) -> Option<HttpResponse> {
+        let asks = *method == Method::OPTIONS && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD);
+        if !asks || !self.allows(headers.get(ORIGIN)?) {
+            return None;
+        }
+        let mut answer = HttpResponse::NoContent();
+        answer.insert_header((ACCESS_CONTROL_ALLOW_METHODS, allow));
+        answer.insert_header((ACCESS_CONTROL_ALLOW_HEADERS, REQUEST_HEADERS));
+        answer.insert_header((ACCESS_CONTROL_MAX_AGE, MAX_AGE_S));
+        Some(answer.finish())
+    }
+
+    /// Marks an answer as readable for the page that asked, if it may.
+    pub(super) fn mark(&self, asked: &HeaderMap, answer: &mut HeaderMap) {
+        let allowed = match self {
+            Self::Any => HeaderValue::from_static("*"),
+            Self::Origins(_) => {
+                answer.append(VARY, HeaderValue::from_static("Origin"));
+                match asked.get(ORIGIN).filter(|origin| self.allows(origin)) {
+                    Some(origin) => origin.clone(),
+                    None => return,
+                }
+            }
+        };
+        answer.insert(ACCESS_CONTROL_ALLOW_ORIGIN, allowed);
+        answer.insert(ACCESS_CONTROL_EXPOSE_HEADERS, ANSWER_HEADERS);
+    }
+
+    fn allows(&self, origin: &HeaderValue) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Origins(origins) => origins.iter().any(|known| known.as_bytes() == origin.as_bytes()),
+        }
+    }
 }
 
-/// The request's origin, if the configuration names it (or all of them).
-fn allowed_origin(request: &ServiceRequest) -> Option<HeaderValue> {
-    let origin = request.headers().get(header::ORIGIN)?;
-    let api = request.app_data::<web::Data<Api>>()?;
-    let allowed = &api.parts.config.server.cors_origins;
-    allowed.iter().any(|known| known == "*" || known.as_bytes() == origin.as_bytes()).then(|| origin.clone())
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn allow(headers: &mut HeaderMap, origin: HeaderValue) {
-    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-    headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
-    headers.append(header::VARY, HeaderValue::from_static("origin"));
+    fn asked(origin: &'static str) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(ORIGIN, HeaderValue::from_static(origin));
+        headers.insert(ACCESS_CONTROL_REQUEST_METHOD, HeaderValue::from_static("POST"));
+        headers
+    }
+
+    #[test]
+    fn only_pages_of_configured_origins_may_call() {
+        assert!(Cors::new(&[]).is_none());
+        let cors = Cors::new(&["https://a.example".to_owned()]).unwrap();
+        let (ours, other) = (asked("https://a.example"), asked("https://b.example"));
+        let answer = cors.preflight(&Method::OPTIONS, &ours, "POST").unwrap();
+        assert_eq!(answer.headers().get(ACCESS_CONTROL_ALLOW_METHODS).unwrap(), "POST");
+        assert!(cors.preflight(&Method::OPTIONS, &other, "POST").is_none());
+        assert!(cors.preflight(&Method::POST, &ours, "POST").is_none());
+        let mut marked = HeaderMap::new();
+        cors.mark(&other, &mut marked);
+        assert!(!marked.contains_key(ACCESS_CONTROL_ALLOW_ORIGIN) && marked.contains_key(VARY));
+        cors.mark(&ours, &mut marked);
+        assert_eq!(marked.get(ACCESS_CONTROL_ALLOW_ORIGIN).unwrap(), "https://a.example");
+        let any = Cors::new(&["*".to_owned()]).unwrap();
+        let mut marked = HeaderMap::new();
+        any.mark(&other, &mut marked);
+        assert_eq!(marked.get(ACCESS_CONTROL_ALLOW_ORIGIN).unwrap(), "*");
+    }
 }

@@ -1,147 +1,251 @@
-//! What every request and answer has in common: an id, rate-limit headers, problem documents, figures, a line in the log.
+//! What every request goes through and every answer carries: request id, who is calling, the rate limit, security and
+//! CORS headers, metrics, one line in the log.
 
-use std::collections::HashMap;
-use std::time::Instant;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
-use actix_web::body::{BoxBody, MessageBody};
-use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::header::{self, HeaderName, HeaderValue};
-use actix_web::middleware::Next;
-use actix_web::{Error, HttpMessage as _, HttpResponse, web};
+use actix_web::http::header::{CACHE_CONTROL, HeaderMap, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use actix_web::{HttpRequest, HttpResponse, dev, web};
 
 use super::Api;
+use super::auth::{Caller, Credential};
+use super::body;
+use super::call::{Answer, Call};
 use super::error::{Code, Problem};
-use super::limit::RateState;
-use super::routes::{ROUTES, RouteRow};
-use crate::base::metrics::{HttpRoute, Metrics, MetricsError, Rejection, UNMATCHED_ROUTE};
+use super::routes::{Cost, Route, Who};
+use crate::base::metrics::Rejection;
 use crate::base::random;
-use crate::model::id::encode_base32;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-const REQUEST_ID_CHARS_MAX: usize = 128;
+/// Longest request id of a caller that is kept.
+const REQUEST_ID_BYTES_MAX: usize = 128;
+/// W3C Trace Context, version 00: 55 characters; later versions may be longer.
+const TRACEPARENT_BYTES_MAX: usize = 128;
+const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const X_LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
+const X_REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
+const X_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
 
-/// The routes with their series.
-pub(super) struct RouteFigures {
-    by_path: HashMap<&'static str, Vec<(&'static RouteRow, HttpRoute)>>,
-    unmatched: HttpRoute,
+/// What a request was found to be for.
+#[derive(Clone)]
+pub(super) enum Target {
+    /// A route, and its place in the table.
+    Route(usize, &'static Route),
+    /// A path that has other methods: these.
+    WrongMethod(Arc<str>),
+    /// No path of ours.
+    Unknown,
 }
 
-impl RouteFigures {
-    pub(super) fn new(metrics: &Metrics) -> Result<Self, MetricsError> {
-        let mut by_path: HashMap<_, Vec<_>> = HashMap::new();
-        for route in ROUTES {
-            by_path.entry(route.path).or_default().push((route, metrics.http_route(route.method, route.path)?));
+/// Makes ids for requests that bring none: unique in this process, and most likely beyond it.
+#[derive(Debug)]
+pub(super) struct RequestIds {
+    process: u64,
+    next: AtomicU64,
+}
+
+impl Default for RequestIds {
+    fn default() -> Self {
+        Self { process: u64::from_be_bytes(random::bytes()), next: AtomicU64::new(1) }
+    }
+}
+
+impl RequestIds {
+    /// The caller's id if it is sane, else a new one.
+    fn of(&self, headers: &HeaderMap) -> String {
+        match headers.get(REQUEST_ID).and_then(|value| sane(value, REQUEST_ID_BYTES_MAX)) {
+            Some(given) => given.to_owned(),
+            None => format!("{:016x}-{:x}", self.process, self.next.fetch_add(1, Ordering::Relaxed)),
         }
-        Ok(Self { by_path, unmatched: metrics.http_route("", UNMATCHED_ROUTE)? })
-    }
-
-    fn find(&self, request: &ServiceRequest) -> Option<&(&'static RouteRow, HttpRoute)> {
-        let methods = self.by_path.get(request.match_pattern()?.as_str())?;
-        methods.iter().find(|(row, _)| row.method == request.method().as_str())
     }
 }
 
-pub(super) async fn edge(
-    request: ServiceRequest,
-    next: Next<impl MessageBody + 'static>,
-) -> Result<ServiceResponse<BoxBody>, Error> {
+/// The text of a header that may be shown again: short, and nothing in it that means something elsewhere.
+fn sane(value: &HeaderValue, bytes_max: usize) -> Option<&str> {
+    let sane = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'_' | b'-');
+    let bytes = value.as_bytes();
+    let is_sane = (1..=bytes_max).contains(&bytes.len()) && bytes.iter().all(|c| sane(*c));
+    value.to_str().ok().filter(|_| is_sane)
+}
+
+/// Answers a request.
+pub(super) async fn serve(
+    api: web::Data<Api>,
+    target: Target,
+    request: HttpRequest,
+    payload: dev::Payload,
+) -> HttpResponse {
     let began = Instant::now();
-    let id = request_id(&request);
-    let Some(api) = request.app_data::<web::Data<Api>>().cloned() else {
-        return Err(Problem::internal("the application has no state").into());
+    let request_id = api.request_ids.of(request.headers());
+    let now = api.now();
+    let mut call = Call { api, request, payload, caller: Caller::Anyone, now, admission: None };
+    let answer = match &target {
+        Target::Route(_, route) => handle(route, &mut call).await,
+        Target::WrongMethod(allow) => wrong_method(&call, allow),
+        Target::Unknown => Err(Problem::not_found("there is no such route")),
     };
-    let matched = api.routes.find(&request);
-    if let Some((row, _)) = matched {
-        request.extensions_mut().insert(row.access);
+    // What was too slow once is not waited for again.
+    if !matches!(&answer, Err(problem) if problem.code() == Code::RequestTimeout) {
+        body::drain(&call.request, &mut call.payload).await;
     }
-    let answer = next.call(request).await?.map_into_boxed_body();
-    let mut answer = render_problem(&api, answer, &id);
-    add_headers(&mut answer, &id);
-    let (request, status) = (answer.request(), answer.status().as_u16());
-    let figures = matched.map_or(&api.routes.unmatched, |(_, figures)| figures);
-    figures.answered(status, began.elapsed());
-    let took_us = began.elapsed().as_micros();
-    if status >= 500 {
-        tracing::warn!(request_id = id, method = %request.method(), path = request.path(), status, took_us, "request failed");
-    } else {
-        tracing::debug!(request_id = id, method = %request.method(), path = request.path(), status, took_us, "request");
-    }
-    Ok(answer)
-}
-
-/// The caller's id if it is sane, else a new one.
-fn request_id(request: &ServiceRequest) -> String {
-    let given = request.headers().get(REQUEST_ID).and_then(|value| value.to_str().ok());
-    let sane = |text: &&str| {
-        let known = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'_' | b'-');
-        (1..=REQUEST_ID_CHARS_MAX).contains(&text.len()) && text.bytes().all(known)
+    let (mut response, problem) = match answer {
+        Ok(response) => (response, None),
+        Err(problem) => (problem.render(&request_id), Some(problem)),
     };
-    if let Some(given) = given.filter(sane) {
-        return given.to_owned();
-    }
-    // A trace that the request belongs to is the better id to search by (W3C Trace Context: version-trace-parent-flags).
-    let trace = request.headers().get("traceparent").and_then(|value| value.to_str().ok());
-    let trace = trace.and_then(|text| text.split('-').nth(1)).filter(|id| id.len() == 32).filter(sane);
-    trace.map_or_else(fresh_id, str::to_owned)
+    decorate(&call, &request_id, response.headers_mut());
+    note(&call, &target, problem.as_ref());
+    log(&call, &target, (&request_id, response.status().as_u16(), began.elapsed()), problem.as_ref());
+    response
 }
 
-fn fresh_id() -> String {
-    let characters = encode_base32(u128::from_be_bytes(random::bytes()));
-    format!("req_{}", str::from_utf8(&characters).unwrap_or_default())
+fn wrong_method(call: &Call, allow: &str) -> Answer {
+    let cors = call.api.cors.as_ref();
+    let preflight = cors.and_then(|cors| cors.preflight(call.request.method(), call.request.headers(), allow));
+    preflight.ok_or_else(|| Problem::method_not_allowed(allow))
 }
 
-fn render_problem(api: &Api, answer: ServiceResponse, id: &str) -> ServiceResponse {
-    let Some(problem) = answer.response().error().and_then(|error| error.as_error::<Problem>()).cloned() else {
-        return answer;
-    };
-    if answer.request().path().starts_with("/api/events") {
-        count_rejection(&api.parts.metrics, problem.code);
+async fn handle(route: &Route, call: &mut Call) -> Answer {
+    if route.who != Who::Public {
+        let peer = call.request.peer_addr().map(|peer| peer.ip());
+        let credential = Credential::of(call.request.headers(), peer)?;
+        call.caller = match credential {
+            None => call.api.auth.nobody()?,
+            Some(credential) => call.api.auth.caller(&credential, &call.api.store, call.now).await?,
+        };
+        call.charge(match route.cost {
+            Cost::One => 1,
+            Cost::ByHandler => 0,
+        })?;
+        permit(route.who, &call.caller)?;
     }
-    let mut response = HttpResponse::build(answer.status());
-    response.content_type("application/problem+json");
-    if let Some(seconds) = problem.retry_after_s {
-        response.insert_header((header::RETRY_AFTER, seconds.to_string()));
-    }
-    if let Some(allow) = &problem.allow {
-        response.insert_header((header::ALLOW, allow.as_ref()));
-    }
-    if problem.code == Code::Unauthorized {
-        response.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
-    }
-    if matches!(problem.code, Code::PayloadTooLarge | Code::RequestTimeout) {
-        response.force_close(); // the rest of the body is not wanted
-    }
-    answer.into_response(response.body(problem.document(Some(id)).to_string()))
+    (route.handler)(call).await
 }
 
-pub(super) fn count_rejection(metrics: &Metrics, code: Code) {
-    let reason = match code {
-        Code::MalformedJson => Rejection::Malformed,
-        Code::ConflictingDedupId | Code::InvalidRequest | Code::ValidationFailed | Code::RequestTimeout => {
-            Rejection::Validation
+/// Whether this caller may.
+fn permit(who: Who, caller: &Caller) -> Result<(), Problem> {
+    let forbidden = |detail: String| Err(Problem::new(Code::Forbidden, detail));
+    match (who, caller) {
+        (Who::Public, _) | (Who::AnyKey, Caller::Key(_)) | (Who::AdminOr(_), Caller::Admin) => Ok(()),
+        (Who::Scope(scope) | Who::AdminOr(scope), Caller::Key(key)) => {
+            if key.key().scopes.allows(scope) {
+                return Ok(());
+            }
+            forbidden(format!("the key does not have the scope {}", scope.name()))
         }
-        Code::Unauthorized | Code::Forbidden => Rejection::Unauthorized,
-        Code::PayloadTooLarge => Rejection::TooLarge,
-        Code::UnsupportedMediaType => Rejection::UnsupportedMediaType,
-        Code::DedupMismatch => Rejection::Mismatch,
-        Code::RateLimited => Rejection::RateLimited,
-        Code::Overloaded => Rejection::Overloaded,
-        Code::ShuttingDown => Rejection::ShuttingDown,
-        Code::DiskFull => Rejection::DiskFull,
-        Code::NotFound | Code::MethodNotAllowed | Code::EgressBlocked | Code::LimitReached | Code::Internal => return,
-    };
-    metrics.events_rejected.of(reason).inc();
+        (Who::Scope(_) | Who::AnyKey, Caller::Admin) => {
+            forbidden("this is for the key of an organization, not for the admin token".to_owned())
+        }
+        (Who::Scope(_) | Who::AnyKey | Who::AdminOr(_), Caller::Anyone) => forbidden("a key is needed".to_owned()),
+    }
 }
 
-fn add_headers(answer: &mut ServiceResponse, id: &str) {
-    let rate = answer.request().extensions_mut().remove::<RateState>();
-    let headers = answer.headers_mut();
-    if let Ok(id) = HeaderValue::from_str(id) {
-        headers.insert(REQUEST_ID, id);
+/// The headers of every answer.
+fn decorate(call: &Call, request_id: &str, headers: &mut HeaderMap) {
+    if let Ok(value) = HeaderValue::from_str(request_id) {
+        headers.insert(REQUEST_ID, value);
     }
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    if let Some(rate) = rate {
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        rate.write(headers);
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Some(cors) = &call.api.cors {
+        cors.mark(call.request.headers(), headers);
+    }
+    let tier = match &call.caller {
+        Caller::Anyone => return,
+        Caller::Admin => None,
+        Caller::Key(key) => Some(key.org().tier),
+    };
+    let (Some(admission), plan) = (&call.admission, call.api.limits.plan(tier)) else { return };
+    headers.insert(RATE_LIMIT_POLICY, plan.policy.clone());
+    if let Some(standing) = plan.standing(admission) {
+        headers.insert(RATE_LIMIT, standing);
+    }
+    headers.insert(X_LIMIT, admission.limit.into());
+    headers.insert(X_REMAINING, admission.remaining.into());
+    headers.insert(X_RESET, admission.reset_s.into());
+}
+
+/// Counts what was refused at the routes where events come in.
+fn note(call: &Call, target: &Target, problem: Option<&Problem>) {
+    if let (Target::Route(_, route), Some(problem)) = (target, problem)
+        && route.takes_events()
+        && let Some(reason) = rejection(problem.code())
+    {
+        call.api.metrics.events_rejected.of(reason).inc();
+    }
+}
+
+/// The series that counts events refused for this; none for what is no refusal of an event.
+pub(super) fn rejection(code: Code) -> Option<Rejection> {
+    match code {
+        Code::MalformedJson => Some(Rejection::Malformed),
+        Code::ConflictingDedupId | Code::InvalidRequest | Code::ValidationFailed => Some(Rejection::Validation),
+        Code::Unauthorized | Code::Forbidden => Some(Rejection::Unauthorized),
+        Code::PayloadTooLarge => Some(Rejection::TooLarge),
+        Code::UnsupportedMediaType => Some(Rejection::UnsupportedMediaType),
+        Code::DedupMismatch => Some(Rejection::Mismatch),
+        Code::RateLimited => Some(Rejection::RateLimited),
+        Code::Overloaded => Some(Rejection::Overloaded),
+        Code::DiskFull => Some(Rejection::DiskFull),
+        Code::ShuttingDown => Some(Rejection::ShuttingDown),
+        Code::NotFound
+        | Code::MethodNotAllowed
+        | Code::RequestTimeout
+        | Code::EgressBlocked
+        | Code::LimitReached
+        | Code::Internal => None,
+    }
+}
+
+/// The metrics of the route and the one line in the log.
+fn log(call: &Call, target: &Target, (request_id, status, took): (&str, u16, Duration), problem: Option<&Problem>) {
+    let (series, route) = match target {
+        Target::Route(number, route) => (call.api.metered.get(*number), route.path),
+        Target::WrongMethod(_) | Target::Unknown => (None, "unmatched"),
+    };
+    series.unwrap_or(&call.api.unmatched).answered(status, took);
+    let method = call.request.method().as_str();
+    let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+    let traceparent = || {
+        let header = call.request.headers().get("traceparent");
+        header.and_then(|value| sane(value, TRACEPARENT_BYTES_MAX))
+    };
+    match problem {
+        Some(problem) if status >= 500 => {
+            let (code, cause, traceparent) = (problem.code().word(), problem.cause(), traceparent());
+            if cause.is_some() {
+                tracing::error!(request_id, traceparent, method, route, status, code, cause, took_us, "request failed");
+            } else {
+                tracing::info!(request_id, traceparent, method, route, status, code, took_us, "request refused");
+            }
+        }
+        Some(_) | None => {
+            tracing::debug!(request_id, traceparent = traceparent(), method, route, status, took_us, "request");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sane_request_id_is_kept_and_another_one_is_replaced() {
+        let ids = RequestIds::default();
+        let of = |text: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(REQUEST_ID, HeaderValue::from_bytes(text.as_bytes()).unwrap());
+            ids.of(&headers)
+        };
+        let long = "x".repeat(128);
+        for sane in ["a", "0190-ab.c_D", &long] {
+            assert_eq!(of(sane), sane);
+        }
+        let too_long = "x".repeat(129);
+        for odd in ["", "a b", "a\"b", "a/b", "ä", &too_long] {
+            assert_ne!(of(odd), odd);
+        }
+        assert_ne!(ids.of(&HeaderMap::new()), ids.of(&HeaderMap::new()));
     }
 }

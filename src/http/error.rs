@@ -1,167 +1,330 @@
-//! Errors as clients see them: `application/problem+json` (RFC 9457) with a stable `code`. [`Code`] is the one table; the
-//! README lists it. What a client is told and what the log is told are two things.
+//! Refusals as problem documents (RFC 9457), and the one table of their codes.
+//!
+//! What a client is told and what the log is told are two things: [`Problem::internal`] keeps its cause for the log.
 
+use std::borrow::Cow;
 use std::fmt;
 
+use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
-use actix_web::{HttpResponse, ResponseError};
-use serde_json::{Value, json};
+use actix_web::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
 
 use crate::commit::Refused;
 use crate::model::id::EventId;
-use crate::store::StateError;
 
-macro_rules! codes {
-    ($($name:ident $status:literal $code:literal $title:literal,)+) => {
-        /// What went wrong, in one word.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub(super) enum Code { $($name,)+ }
+/// The media type of RFC 9457.
+pub(super) const PROBLEM_JSON: &str = "application/problem+json";
+/// Most faults named in one answer; behind them only their number is told.
+const FAULTS_MAX: usize = 100;
 
-        impl Code {
-            #[cfg(test)]
-            pub(super) const ALL: &'static [Self] = &[$(Self::$name),+];
+/// What a request can be refused for. The word of each is part of the contract.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the table in `row` says what each is")]
+pub enum Code {
+    MalformedJson,
+    ConflictingDedupId,
+    InvalidRequest,
+    Unauthorized,
+    Forbidden,
+    NotFound,
+    MethodNotAllowed,
+    RequestTimeout,
+    PayloadTooLarge,
+    UnsupportedMediaType,
+    ValidationFailed,
+    DedupMismatch,
+    EgressBlocked,
+    LimitReached,
+    RateLimited,
+    Internal,
+    Overloaded,
+    ShuttingDown,
+    DiskFull,
+}
 
-            /// The stable word.
-            pub(super) fn word(self) -> &'static str {
-                match self { $(Self::$name => $code,)+ }
+impl Code {
+    /// All of them, by status.
+    pub const ALL: [Self; 19] = [
+        Self::MalformedJson,
+        Self::ConflictingDedupId,
+        Self::InvalidRequest,
+        Self::Unauthorized,
+        Self::Forbidden,
+        Self::NotFound,
+        Self::MethodNotAllowed,
+        Self::RequestTimeout,
+        Self::PayloadTooLarge,
+        Self::UnsupportedMediaType,
+        Self::ValidationFailed,
+        Self::DedupMismatch,
+        Self::EgressBlocked,
+        Self::LimitReached,
+        Self::RateLimited,
+        Self::Internal,
+        Self::Overloaded,
+        Self::ShuttingDown,
+        Self::DiskFull,
+    ];
+
+    /// The table: word, status, title.
+    const fn row(self) -> (&'static str, StatusCode, &'static str) {
+        match self {
+            Self::MalformedJson => ("malformed_json", StatusCode::BAD_REQUEST, "The body is not JSON"),
+            Self::ConflictingDedupId => {
+                ("conflicting_dedup_id", StatusCode::BAD_REQUEST, "Two different deduplication ids")
             }
-
-            /// The HTTP status that goes with it.
-            pub(super) fn status(self) -> u16 {
-                match self { $(Self::$name => $status,)+ }
+            Self::InvalidRequest => ("invalid_request", StatusCode::BAD_REQUEST, "The request is not understood"),
+            Self::Unauthorized => ("unauthorized", StatusCode::UNAUTHORIZED, "No valid key"),
+            Self::Forbidden => ("forbidden", StatusCode::FORBIDDEN, "The key does not allow this"),
+            Self::NotFound => ("not_found", StatusCode::NOT_FOUND, "There is no such thing"),
+            Self::MethodNotAllowed => {
+                ("method_not_allowed", StatusCode::METHOD_NOT_ALLOWED, "The route has no such method")
             }
-
-            /// A short sentence that is the same every time.
-            pub(super) fn title(self) -> &'static str {
-                match self { $(Self::$name => $title,)+ }
+            Self::RequestTimeout => {
+                ("request_timeout", StatusCode::REQUEST_TIMEOUT, "The body took too long to arrive")
             }
+            Self::PayloadTooLarge => ("payload_too_large", StatusCode::PAYLOAD_TOO_LARGE, "Over a size limit"),
+            Self::UnsupportedMediaType => {
+                ("unsupported_media_type", StatusCode::UNSUPPORTED_MEDIA_TYPE, "Not a content type that is understood")
+            }
+            Self::ValidationFailed => {
+                ("validation_failed", StatusCode::UNPROCESSABLE_ENTITY, "Something in the request is missing or wrong")
+            }
+            Self::DedupMismatch => (
+                "dedup_mismatch",
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "The deduplication id was used for another type or payload",
+            ),
+            Self::EgressBlocked => {
+                ("egress_blocked", StatusCode::UNPROCESSABLE_ENTITY, "The URL must not be reached from here")
+            }
+            Self::LimitReached => {
+                ("limit_reached", StatusCode::UNPROCESSABLE_ENTITY, "There are as many of these as there may be")
+            }
+            Self::RateLimited => ("rate_limited", StatusCode::TOO_MANY_REQUESTS, "Over the rate that is allowed"),
+            Self::Internal => ("internal", StatusCode::INTERNAL_SERVER_ERROR, "Something is wrong with the server"),
+            Self::Overloaded => {
+                ("overloaded", StatusCode::SERVICE_UNAVAILABLE, "The server has more to do than it can")
+            }
+            Self::ShuttingDown => ("shutting_down", StatusCode::SERVICE_UNAVAILABLE, "The server is stopping"),
+            Self::DiskFull => ("disk_full", StatusCode::INSUFFICIENT_STORAGE, "The disk reserve is reached"),
         }
-    };
+    }
+
+    /// The word for it in the API.
+    pub const fn word(self) -> &'static str {
+        self.row().0
+    }
+
+    /// The HTTP status it goes with.
+    pub fn status(self) -> u16 {
+        self.row().1.as_u16()
+    }
+
+    /// What it is, in a few words.
+    pub const fn title(self) -> &'static str {
+        self.row().2
+    }
 }
 
-codes! {
-    MalformedJson 400 "malformed_json" "The body is not JSON",
-    ConflictingDedupId 400 "conflicting_dedup_id" "Header and body give different dedup ids",
-    InvalidRequest 400 "invalid_request" "The request cannot be understood",
-    Unauthorized 401 "unauthorized" "No valid API key",
-    Forbidden 403 "forbidden" "The key may not do this",
-    NotFound 404 "not_found" "There is no such thing",
-    MethodNotAllowed 405 "method_not_allowed" "The route has no such method",
-    RequestTimeout 408 "request_timeout" "The body did not come in time",
-    PayloadTooLarge 413 "payload_too_large" "The body is too large",
-    UnsupportedMediaType 415 "unsupported_media_type" "The content type is not understood",
-    ValidationFailed 422 "validation_failed" "Some members are not as they must be",
-    DedupMismatch 422 "dedup_mismatch" "The dedup id was used for another event",
-    EgressBlocked 422 "egress_blocked" "Webhooks may not go there",
-    LimitReached 422 "limit_reached" "There are as many as there may be",
-    RateLimited 429 "rate_limited" "The rate of the organization's tier is used up",
-    Internal 500 "internal" "Something broke on our side",
-    Overloaded 503 "overloaded" "Too much is waiting already",
-    ShuttingDown 503 "shutting_down" "The server is stopping",
-    DiskFull 507 "disk_full" "The disk has no room for events",
-}
-
-/// A fault of the request: where (JSON Pointer, RFC 6901) and what.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// One thing that is wrong: where, and what.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Fault {
+    /// A JSON pointer into the body (RFC 6901); `?name` for a query parameter, the name of a header for a header.
     pub(super) pointer: String,
-    pub(super) detail: String,
+    pub(super) detail: Cow<'static, str>,
 }
 
-/// An error on its way to the client.
-#[derive(Clone, Debug)]
-pub(super) struct Problem {
-    pub(super) code: Code,
-    pub(super) detail: String,
-    pub(super) errors: Vec<Fault>,
-    pub(super) retry_after_s: Option<u32>,
-    /// Of a mismatch: the first event's id.
-    pub(super) event_id: Option<EventId>,
-    /// Of a wrong method: the right ones.
-    pub(super) allow: Option<Box<str>>,
+/// Everything that is wrong, as far as it is found.
+#[derive(Debug, Default)]
+pub(super) struct Faults {
+    named: Vec<Fault>,
+    more: usize,
+}
+
+impl Faults {
+    pub(super) fn add(&mut self, pointer: impl Into<String>, detail: impl Into<Cow<'static, str>>) {
+        if self.named.len() < FAULTS_MAX {
+            self.named.push(Fault { pointer: pointer.into(), detail: detail.into() });
+        } else {
+            self.more += 1;
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.named.is_empty()
+    }
+
+    /// A refusal if there is a fault.
+    pub(super) fn into_result(self) -> Result<(), Problem> {
+        if self.is_empty() { Ok(()) } else { Err(Problem::faults(Code::ValidationFailed, self)) }
+    }
+}
+
+/// A JSON pointer to a member of the member that `parent` points to (RFC 6901, section 3).
+pub(super) fn pointer(parent: &str, name: &str) -> String {
+    format!("{parent}/{}", name.replace('~', "~0").replace('/', "~1"))
+}
+
+/// A refusal: what the client is told, and what the log is told.
+#[derive(Debug)]
+pub(super) struct Problem(Box<Parts>);
+
+#[derive(Debug)]
+struct Parts {
+    code: Code,
+    detail: Cow<'static, str>,
+    errors: Vec<Fault>,
+    event_id: Option<EventId>,
+    retry_after_s: Option<u64>,
+    allow: Option<String>,
+    cause: Option<String>,
 }
 
 impl Problem {
-    pub(super) fn new(code: Code, detail: impl Into<String>) -> Self {
+    pub(super) fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
         let retry_after_s = matches!(code, Code::Overloaded | Code::ShuttingDown | Code::DiskFull).then_some(1);
-        Self { code, detail: detail.into(), errors: Vec::new(), retry_after_s, event_id: None, allow: None }
+        Self(Box::new(Parts {
+            code,
+            detail: detail.into(),
+            errors: Vec::new(),
+            event_id: None,
+            retry_after_s,
+            allow: None,
+            cause: None,
+        }))
     }
 
-    /// All faults of a request.
-    pub(super) fn validation(errors: Vec<Fault>) -> Self {
-        let detail = match errors.as_slice() {
-            [one] => format!("{}: {}", one.pointer, one.detail),
-            many => format!("{} members are not as they must be", many.len()),
+    /// Something of ours failed; the cause goes to the log only.
+    pub(super) fn internal(cause: &dyn fmt::Display) -> Self {
+        let mut problem = Self::new(Code::Internal, "the request failed; the server's log says why");
+        problem.0.cause = Some(cause.to_string());
+        problem
+    }
+
+    pub(super) fn faults(code: Code, faults: Faults) -> Self {
+        let Faults { named, more } = faults;
+        let total = named.len() + more;
+        let mut problem = match named.as_slice() {
+            [only] if more == 0 && only.pointer.is_empty() => Self::new(code, only.detail.clone()),
+            [only] if more == 0 => Self::new(code, format!("{}: {}", only.pointer, only.detail)),
+            _ if more > 0 => Self::new(code, format!("{total} things are wrong, the first {FAULTS_MAX} are named")),
+            _ => Self::new(code, format!("{total} things are wrong")),
         };
-        Self { errors, ..Self::new(Code::ValidationFailed, detail) }
+        problem.0.errors = named;
+        problem
     }
 
-    /// A mistake of ours: the client learns that, the log learns which.
-    pub(super) fn internal(cause: impl fmt::Display) -> Self {
-        tracing::error!(%cause, "a request failed");
-        Self::new(Code::Internal, "the cause is in the server's log under this request id")
+    /// One fault at one place.
+    pub(super) fn fault(code: Code, pointer: impl Into<String>, detail: impl Into<Cow<'static, str>>) -> Self {
+        let mut faults = Faults::default();
+        faults.add(pointer, detail);
+        Self::faults(code, faults)
     }
 
-    pub(super) fn not_found() -> Self {
-        Self::new(Code::NotFound, "there is nothing under this path and id that this key could see")
+    pub(super) fn not_found(what: &'static str) -> Self {
+        Self::new(Code::NotFound, what)
     }
 
-    /// The document.
-    pub(super) fn document(&self, request_id: Option<&str>) -> Value {
-        let code = self.code;
-        let mut document = json!({
-            "type": format!("/docs/problems#{}", code.word()),
-            "title": code.title(),
-            "status": code.status(),
-            "detail": self.detail,
-            "code": code.word(),
-        });
-        let Some(members) = document.as_object_mut() else { return document };
-        if let Some(id) = request_id {
-            members.insert("request_id".into(), json!(id));
+    /// `allow` lists the methods there are, as the header does.
+    pub(super) fn method_not_allowed(allow: &str) -> Self {
+        let mut problem = Self::new(Code::MethodNotAllowed, format!("this route has {allow}"));
+        problem.0.allow = Some(allow.to_owned());
+        problem
+    }
+
+    pub(super) fn dedup_mismatch(first: EventId) -> Self {
+        let detail = format!("the dedup_id was used for {first}, which has another type or payload");
+        let mut problem = Self::new(Code::DedupMismatch, detail);
+        problem.0.event_id = Some(first);
+        problem
+    }
+
+    /// When it may work, in whole seconds.
+    pub(super) fn retry_after(mut self, seconds: u64) -> Self {
+        self.0.retry_after_s = Some(seconds.max(1));
+        self
+    }
+
+    pub(super) fn code(&self) -> Code {
+        self.0.code
+    }
+
+    /// What the log is told and the client is not.
+    pub(super) fn cause(&self) -> Option<&str> {
+        self.0.cause.as_deref()
+    }
+
+    /// The members, with `request_id` if it is a whole answer; an item of a batch has none of its own.
+    pub(super) fn document<'a>(&'a self, request_id: Option<&'a str>) -> Document<'a> {
+        Document { parts: &self.0, request_id }
+    }
+
+    pub(super) fn render(&self, request_id: &str) -> HttpResponse {
+        let (_, status, _) = self.0.code.row();
+        let mut response = HttpResponse::build(status);
+        response.insert_header((CONTENT_TYPE, PROBLEM_JSON));
+        if let Some(seconds) = self.0.retry_after_s {
+            response.insert_header((RETRY_AFTER, seconds));
         }
-        if let Some(id) = self.event_id {
-            members.insert("event_id".into(), json!(id.to_string()));
+        if let Some(allow) = &self.0.allow {
+            response.insert_header((ALLOW, allow.as_str()));
         }
-        if !self.errors.is_empty() {
-            let faults = self.errors.iter().map(|fault| json!({"pointer": fault.pointer, "detail": fault.detail}));
-            members.insert("errors".into(), faults.collect());
+        if self.0.code == Code::Unauthorized {
+            response.insert_header((WWW_AUTHENTICATE, "Bearer realm=\"triggerd\""));
         }
-        document
+        // Texts and ids only: it cannot fail.
+        response.body(serde_json::to_vec(&self.document(Some(request_id))).unwrap_or_default())
     }
 }
 
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.code.word(), self.detail)
-    }
+/// A problem as it is written.
+pub(super) struct Document<'a> {
+    parts: &'a Parts,
+    request_id: Option<&'a str>,
 }
 
-impl ResponseError for Problem {
-    fn status_code(&self) -> StatusCode {
-        StatusCode::from_u16(self.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
-    }
-
-    /// Only the status: `edge` writes the document, because it knows the request's id.
-    fn error_response(&self) -> HttpResponse {
-        HttpResponse::new(self.status_code())
+impl Serialize for Document<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Parts { code, detail, errors, event_id, .. } = self.parts;
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("type", &format_args!("/docs/problems#{}", code.word()))?;
+        map.serialize_entry("title", code.title())?;
+        map.serialize_entry("status", &code.status())?;
+        map.serialize_entry("detail", detail)?;
+        map.serialize_entry("code", code.word())?;
+        if let Some(request_id) = self.request_id {
+            map.serialize_entry("request_id", request_id)?;
+        }
+        if let Some(event_id) = event_id {
+            map.serialize_entry("event_id", event_id)?;
+        }
+        if !errors.is_empty() {
+            map.serialize_entry("errors", errors)?;
+        }
+        map.end()
     }
 }
 
 impl From<Refused> for Problem {
     fn from(refused: Refused) -> Self {
-        let code = match refused {
-            Refused::Overloaded => Code::Overloaded,
-            Refused::DiskFull => Code::DiskFull,
-            Refused::ShuttingDown => Code::ShuttingDown,
-        };
-        Self::new(code, format!("{refused}; nothing was stored"))
+        match refused {
+            Refused::Overloaded => {
+                Self::new(Code::Overloaded, "more is waiting to be stored than the queue holds; nothing was stored")
+            }
+            Refused::DiskFull => {
+                Self::new(Code::DiskFull, "the disk has no more room than the reserve; nothing was stored")
+            }
+            Refused::ShuttingDown => Self::new(Code::ShuttingDown, "the server is stopping; send it again"),
+        }
     }
 }
 
-impl From<StateError> for Problem {
-    fn from(error: StateError) -> Self {
-        Self::internal(error)
+impl From<crate::store::StateError> for Problem {
+    fn from(error: crate::store::StateError) -> Self {
+        Self::internal(&error)
     }
 }
 
@@ -169,22 +332,61 @@ impl From<StateError> for Problem {
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_readme_lists_every_code_with_its_status() {
-        let readme = include_str!("../../README.md");
-        for code in Code::ALL {
-            let row = format!("| `{}` | {} | {} |", code.word(), code.status(), code.title());
-            assert!(readme.contains(&row), "README has no row\n{row}");
-        }
+    fn body(problem: &Problem) -> serde_json::Value {
+        serde_json::to_value(problem.document(Some("r-1"))).unwrap()
     }
 
     #[test]
-    fn a_problem_names_every_fault_and_the_request() {
-        let faults = vec![Fault { pointer: "/type".into(), detail: "is required".into() }];
-        let document = Problem::validation(faults).document(Some("r-1"));
-        assert_eq!(document["status"], 422);
-        assert_eq!(document["code"], "validation_failed");
-        assert_eq!(document["request_id"], "r-1");
-        assert_eq!(document["errors"][0]["pointer"], "/type");
+    fn every_code_has_its_own_word_and_an_error_status() {
+        let mut words: Vec<_> = Code::ALL.iter().map(|code| code.word()).collect();
+        words.sort_unstable();
+        words.dedup();
+        assert_eq!(words.len(), Code::ALL.len());
+        for code in Code::ALL {
+            assert!((400..600).contains(&code.status()) && !code.title().is_empty(), "{code:?}");
+        }
+        assert!(Code::ALL.is_sorted_by_key(|code| code.status() / 100));
+    }
+
+    #[test]
+    fn a_problem_has_the_members_of_the_contract_and_no_cause() {
+        let problem = Problem::internal(&"canary: the disk is gone");
+        assert_eq!(
+            body(&problem),
+            serde_json::json!({
+                "type": "/docs/problems#internal", "title": "Something is wrong with the server", "status": 500,
+                "detail": "the request failed; the server's log says why", "code": "internal", "request_id": "r-1",
+            })
+        );
+        assert_eq!(problem.cause(), Some("canary: the disk is gone"));
+        let mismatch = body(&Problem::dedup_mismatch(EventId(1)));
+        assert_eq!(mismatch["event_id"], EventId(1).to_string());
+    }
+
+    #[test]
+    fn faults_are_all_named_up_to_a_limit() {
+        let mut faults = Faults::default();
+        for number in 0..FAULTS_MAX + 7 {
+            faults.add(format!("/{number}"), "wrong");
+        }
+        let body = body(&faults.into_result().unwrap_err());
+        assert_eq!(body["errors"].as_array().unwrap().len(), FAULTS_MAX);
+        assert_eq!(body["detail"], "107 things are wrong, the first 100 are named");
+        assert_eq!(pointer("/labels", "a/b~c"), "/labels/a~1b~0c");
+    }
+
+    #[test]
+    fn answers_say_when_to_come_again_and_which_methods_there_are() {
+        let header = |problem: &Problem, name: &str| {
+            let response = problem.render("r-1");
+            response.headers().get(name).map(|value| value.to_str().unwrap().to_owned())
+        };
+        for refused in [Refused::Overloaded, Refused::DiskFull, Refused::ShuttingDown] {
+            assert_eq!(header(&refused.into(), "retry-after").as_deref(), Some("1"), "{refused:?}");
+        }
+        assert_eq!(header(&Problem::method_not_allowed("GET, HEAD"), "allow").as_deref(), Some("GET, HEAD"));
+        let unauthorized = Problem::new(Code::Unauthorized, "no");
+        assert!(header(&unauthorized, "www-authenticate").is_some());
+        assert_eq!(header(&unauthorized, "content-type").as_deref(), Some(PROBLEM_JSON));
     }
 }

@@ -1,174 +1,276 @@
-//! `POST /api/events` and `/api/events/batch`: taking events in.
+//! `POST /api/events` and `POST /api/events/batch`: events coming in.
 
-use actix_web::web::{Bytes, Data, Payload};
-use actix_web::{HttpRequest, HttpResponse};
-use serde_json::value::RawValue;
+use actix_web::http::StatusCode;
+use actix_web::web;
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
 
-use super::auth::Admitted;
-use super::error::{Code, Problem};
-use super::wire::{self, DedupScope, Members};
-use super::{Api, body, cloudevents, edge};
+use super::body::{Media, unsupported};
+use super::call::{Answer, Call, json, unexpected};
+use super::cloudevents;
+use super::edge::rejection;
+use super::error::{Code, Faults, Problem};
+use super::fields::{Fields, array, text_of};
+use super::wire::Rules;
 use crate::model::command::{Command, SubmitEvent};
 use crate::model::event::NewEvent;
-use crate::model::id::EventId;
+use crate::model::id::{EventId, OrgNo};
 use crate::model::time::Timestamp;
 use crate::store::Outcome;
 
-const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
+/// Bodies larger than this are read on a thread that may block.
+const INLINE_BYTES_MAX: usize = 64 << 10;
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
-/// 202 with the new event's id, 200 with the first one's for a duplicate.
-pub(super) async fn post_event(
-    api: Data<Api>,
-    request: HttpRequest,
-    payload: Payload,
-) -> Result<HttpResponse, Problem> {
-    let caller = api.admit(&request, 1).await?;
-    let media_type = body::media_type(&request);
-    let is_binary = cloudevents::is_binary(&request);
-    if !is_binary && media_type != "application/json" && media_type != cloudevents::STRUCTURED {
-        return Err(body::not_understood(&media_type, "application/json (or application/cloudevents+json)"));
-    }
-    let bytes = body::read(&api, &request, payload, api.parts.config.intake.event_bytes_max).await?;
-    let scope = dedup_scope(&api, &caller);
-    let event = if is_binary {
-        cloudevents::binary(&request, &media_type, &bytes, scope)
-    } else if media_type == cloudevents::STRUCTURED {
-        cloudevents::structured(wire::members(&bytes)?, scope)
-    } else {
-        wire::event(wire::members(&bytes)?, idempotency_key(&request)?, scope)
-    }?;
-    let outcome = api.commit_one(submit(&caller, event)).await?;
-    let result = Accepted::of(&api, &outcome)?;
-    let status = if result.duplicate { "duplicate" } else { "accepted" };
-    let Accepted { id, received_at, duplicate } = result;
-    let mut answer = if duplicate { HttpResponse::Ok() } else { HttpResponse::Accepted() };
-    Ok(answer
-        .content_type("application/json")
-        .body(format!(r#"{{"id":"{id}","status":"{status}","duplicate":{duplicate},"received_at":"{received_at}"}}"#)))
+/// How an event is written.
+enum Form {
+    Own,
+    CloudEvent,
+    /// CloudEvents with the attributes in headers.
+    Binary,
 }
 
-fn dedup_scope(api: &Api, caller: &Admitted) -> DedupScope {
-    let window_ms = u64::try_from(api.parts.config.dedup.window.as_millis()).unwrap_or(u64::MAX);
-    DedupScope { org: caller.org_no(), window_start: api.now().minus_ms(window_ms) }
+/// How many events are written.
+#[derive(Clone, Copy)]
+enum BatchForm {
+    Own,
+    CloudEvents,
 }
 
-fn idempotency_key(request: &HttpRequest) -> Result<Option<&str>, Problem> {
-    let Some(value) = request.headers().get(IDEMPOTENCY_KEY) else { return Ok(None) };
-    let text = str::from_utf8(value.as_bytes());
-    text.map(Some).map_err(|_not_text| Problem::new(Code::InvalidRequest, "the header Idempotency-Key must be UTF-8"))
-}
-
-/// The committer gives it its id and time.
-fn submit(caller: &Admitted, event: NewEvent) -> Command {
-    let (id, received_at) = (EventId(0), Timestamp(0));
-    Command::SubmitEvent(Box::new(SubmitEvent { org: caller.org_no(), id, received_at, event }))
-}
-
-/// A stored event.
-struct Accepted {
+/// What a producer is told.
+#[derive(Serialize)]
+struct Receipt {
     id: EventId,
-    received_at: Timestamp,
+    status: &'static str,
     duplicate: bool,
+    received_at: Timestamp,
 }
 
-impl Accepted {
-    /// What the committer says, counted.
-    fn of(api: &Api, outcome: &Outcome) -> Result<Self, Problem> {
-        let metrics = &api.parts.metrics;
-        match *outcome {
-            Outcome::Accepted { id, received_at } => {
-                metrics.events_accepted.inc();
-                Ok(Self { id, received_at, duplicate: false })
-            }
-            Outcome::Duplicate { id, received_at } => {
-                metrics.events_duplicate.inc();
-                Ok(Self { id, received_at, duplicate: true })
-            }
-            Outcome::Mismatch { id } => {
-                let detail = format!("this dedup id was used for {id}, which has another type or payload");
-                Err(Problem { event_id: Some(id), ..Problem::new(Code::DedupMismatch, detail) })
-            }
-            Outcome::NotFound => Err(Problem::not_found()),
-            Outcome::Done | Outcome::OrgCreated(_) | Outcome::Acknowledged { .. } | Outcome::LimitReached => {
-                Err(Problem::internal("an event came to nothing"))
-            }
+/// `POST /api/events`.
+pub(super) async fn post(call: &mut Call) -> Answer {
+    let form = form(call)?;
+    let body = call.body(call.api.config.intake.event_bytes_max).await?;
+    let rules = Rules { idempotency_key: idempotency_key(call)?, ..rules(call)? };
+    let event = match form {
+        Form::Own => rules.event(text_of(&body)?),
+        Form::CloudEvent => cloudevents::structured(&rules, text_of(&body)?),
+        Form::Binary => cloudevents::binary(&rules, call.request.headers(), &body),
+    }?;
+    let outcome = call.commit(submit(rules.org, event)).await?;
+    let metrics = &call.api.metrics;
+    match outcome {
+        Outcome::Accepted { id, received_at } => {
+            metrics.events_accepted.inc();
+            json(StatusCode::ACCEPTED, &Receipt { id, status: "accepted", duplicate: false, received_at })
         }
+        Outcome::Duplicate { id, received_at } => {
+            metrics.events_duplicate.inc();
+            json(StatusCode::OK, &Receipt { id, status: "accepted", duplicate: true, received_at })
+        }
+        Outcome::Mismatch { id } => Err(Problem::dedup_mismatch(id)),
+        other => Err(unexpected(&other)),
     }
 }
 
-/// Up to a thousand events; each stands alone, and the answers come in their order.
-pub(super) async fn post_batch(
-    api: Data<Api>,
-    request: HttpRequest,
-    payload: Payload,
-) -> Result<HttpResponse, Problem> {
-    let caller = api.auth.admit(&api, &request).await?;
-    let media_type = body::media_type(&request);
-    let is_cloud = media_type == cloudevents::BATCHED;
-    if !is_cloud && media_type != "application/json" {
-        return Err(body::not_understood(&media_type, "application/json (or application/cloudevents-batch+json)"));
+fn form(call: &Call) -> Result<Form, Problem> {
+    let headers = call.request.headers();
+    match Media::of(headers) {
+        Some(Media::CloudEvent) => Ok(Form::CloudEvent),
+        Some(Media::CloudEventBatch) => {
+            Err(Problem::new(Code::UnsupportedMediaType, "batches go to /api/events/batch"))
+        }
+        Some(Media::Json) | None if headers.contains_key(cloudevents::SPECVERSION_HEADER) => Ok(Form::Binary),
+        Some(Media::Json) => Ok(Form::Own),
+        None => Err(unsupported("application/json or application/cloudevents+json")),
     }
-    let bytes = body::read(&api, &request, payload, api.parts.config.intake.batch_bytes_max).await?;
-    let items = if is_cloud { cloud_items(&bytes)? } else { own_items(&bytes)? };
-    let most = api.parts.config.intake.batch_events_max;
-    if items.len() > most {
-        let detail = format!("may have {most} events at most, and has {}", items.len());
-        return Err(Problem::validation(vec![wire::fault(if is_cloud { "" } else { "/events" }, detail)]));
-    }
-    api.limits.charge(&api, &request, &caller, items.len().max(1) as u64)?;
-    let scope = dedup_scope(&api, &caller);
-    let parsed: Vec<_> = items.into_iter().map(|item| parse_item(&api, item, is_cloud, scope)).collect();
-    let (mut commands, mut places) = (Vec::new(), Vec::with_capacity(parsed.len()));
-    for item in parsed {
-        places.push(item.map(|event| commands.push(submit(&caller, event))));
-    }
-    let outcomes = if commands.is_empty() { Vec::new() } else { api.commit(commands).await? };
-    Ok(answer_batch(&api, places, outcomes))
 }
 
-fn own_items(bytes: &Bytes) -> Result<Vec<&RawValue>, Problem> {
-    let mut reader = wire::Reader::new(wire::members(bytes)?);
-    let events = reader.take("events");
-    let events = reader.require("events", events);
-    let items = events.and_then(|events| {
-        let items: Result<Vec<&RawValue>, _> = serde_json::from_str(events.get());
-        items.map_err(|_no_array| reader.faults.push(wire::fault("/events", "must be an array of events"))).ok()
-    });
-    reader.finish(items)
+fn rules(call: &Call) -> Result<Rules, Problem> {
+    Ok(Rules {
+        org: call.org()?,
+        now: call.now,
+        dedup_window_ms: call.dedup_window_ms(),
+        payload_bytes_max: call.api.config.intake.event_bytes_max,
+        idempotency_key: None,
+    })
 }
 
-fn cloud_items(bytes: &Bytes) -> Result<Vec<&RawValue>, Problem> {
-    let json: &RawValue = serde_json::from_slice(bytes)
-        .map_err(|error| Problem::new(Code::MalformedJson, format!("not JSON: {error}")))?;
-    serde_json::from_str(json.get())
-        .map_err(|_no_array| Problem::validation(vec![wire::fault("", "must be an array of CloudEvents")]))
-}
-
-fn parse_item(api: &Api, item: &RawValue, is_cloud: bool, scope: DedupScope) -> Result<NewEvent, Problem> {
-    let bytes_max = api.parts.config.intake.event_bytes_max;
-    if item.get().len() > bytes_max {
-        return Err(Problem::new(Code::PayloadTooLarge, format!("an event may have {bytes_max} bytes at most")));
+/// The header's value, also if it is written as a structured field's string (draft-ietf-httpapi-idempotency-key-header).
+fn idempotency_key(call: &Call) -> Result<Option<String>, Problem> {
+    let mut given = call.request.headers().get_all(IDEMPOTENCY_KEY);
+    let Some(value) = given.next() else { return Ok(None) };
+    if given.next().is_some() {
+        return Err(Problem::new(Code::InvalidRequest, "the header Idempotency-Key stands there twice"));
     }
-    let members: Members<'_> = wire::members(item.get().as_bytes())?;
-    if is_cloud { cloudevents::structured(members, scope) } else { wire::event(members, None, scope) }
+    let text = str::from_utf8(value.as_bytes());
+    let text =
+        text.map_err(|_not_text| Problem::new(Code::InvalidRequest, "the header Idempotency-Key is not UTF-8"))?;
+    let unquoted = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+    let plain = unquoted.filter(|text| !text.contains(['"', '\\']));
+    Ok(Some(plain.unwrap_or(text).to_owned()))
 }
 
-fn answer_batch(api: &Api, places: Vec<Result<(), Problem>>, outcomes: Vec<Outcome>) -> HttpResponse {
+/// Id and time are the committer's to give.
+fn submit(org: OrgNo, event: NewEvent) -> Command {
+    Command::SubmitEvent(Box::new(SubmitEvent { org, id: EventId(0), received_at: Timestamp(0), event }))
+}
+
+/// `POST /api/events/batch`: each item stands alone.
+pub(super) async fn post_batch(call: &mut Call) -> Answer {
+    let form = match Media::of(call.request.headers()) {
+        Some(Media::Json) => BatchForm::Own,
+        Some(Media::CloudEventBatch) => BatchForm::CloudEvents,
+        Some(Media::CloudEvent) | None => {
+            return Err(unsupported("application/json or application/cloudevents-batch+json"));
+        }
+    };
+    if call.request.headers().contains_key(IDEMPOTENCY_KEY) {
+        let detail = "Idempotency-Key is for single events; give each item of a batch its dedup_id";
+        return Err(Problem::new(Code::InvalidRequest, detail));
+    }
+    let intake = &call.api.config.intake;
+    let (bytes_max, events_max) = (intake.batch_bytes_max, intake.batch_events_max);
+    let body = call.body(bytes_max).await?;
+    let rules = rules(call)?;
+    let org = rules.org;
+    let items = if body.len() <= INLINE_BYTES_MAX {
+        read_batch(&rules, form, &body, events_max)
+    } else {
+        let read = web::block(move || read_batch(&rules, form, &body, events_max)).await;
+        read.map_err(|error| Problem::internal(&error))?
+    };
+    let items = items.inspect_err(|_refused| drop(call.charge(1)))?;
+    call.charge(items.len().max(1) as u64)?;
+    store_batch(call, org, items).await
+}
+
+/// The items of a batch, each checked by itself.
+fn read_batch(
+    rules: &Rules,
+    form: BatchForm,
+    body: &[u8],
+    events_max: usize,
+) -> Result<Vec<Result<NewEvent, Problem>>, Problem> {
+    let text = text_of(body)?;
+    let text = match form {
+        BatchForm::CloudEvents => text,
+        BatchForm::Own => {
+            let mut fields = Fields::read(text)?;
+            let mut faults = Faults::default();
+            let events = fields.require("events", &mut faults);
+            if events.as_ref().is_some_and(|events| !events.value.get().starts_with('[')) {
+                faults.add("/events", "must be an array");
+            }
+            fields.finish(&mut faults);
+            faults.into_result()?;
+            events.map_or("[]", |events| events.value.get())
+        }
+    };
+    let items = array(text, events_max)?;
+    if items.len() > events_max {
+        let pointer = match form {
+            BatchForm::Own => "/events",
+            BatchForm::CloudEvents => "",
+        };
+        let detail = format!("must have at most {events_max} items");
+        return Err(Problem::fault(Code::ValidationFailed, pointer, detail));
+    }
+    let read = |item: &serde_json::value::RawValue| match form {
+        BatchForm::Own => rules.event(item.get()),
+        BatchForm::CloudEvents => cloudevents::structured(rules, item.get()),
+    };
+    Ok(items.into_iter().map(read).collect())
+}
+
+/// Stores the good items all at once and tells what became of each.
+async fn store_batch(call: &Call, org: OrgNo, items: Vec<Result<NewEvent, Problem>>) -> Answer {
+    let mut commands = Vec::with_capacity(items.len());
+    // Good items leave an empty place, to be filled with their outcome.
+    let mut results = Vec::with_capacity(items.len());
+    for item in items {
+        results.push(match item {
+            Ok(event) => {
+                commands.push(submit(org, event));
+                None
+            }
+            Err(problem) => Some(Item::Rejected(problem)),
+        });
+    }
+    let outcomes = if commands.is_empty() { Vec::new() } else { call.api.intake.submit(commands)?.outcomes().await? };
     let mut outcomes = outcomes.into_iter();
-    let results = places.into_iter().enumerate().map(|(index, place)| {
-        let outcome = |()| Accepted::of(api, &outcomes.next().unwrap_or(Outcome::NotFound));
-        match place.and_then(outcome) {
-            Ok(Accepted { id, received_at, duplicate }) => {
-                let status = if duplicate { "duplicate" } else { "accepted" };
-                format!(r#"{{"index":{index},"status":"{status}","id":"{id}","received_at":"{received_at}"}}"#)
-            }
-            Err(problem) => {
-                edge::count_rejection(&api.parts.metrics, problem.code);
-                let id = problem.event_id.map(|id| format!(r#","id":"{id}""#)).unwrap_or_default();
-                format!(r#"{{"index":{index},"status":"rejected"{id},"error":{}}}"#, problem.document(None))
+    let mut told = Vec::with_capacity(results.len());
+    for (index, result) in results.into_iter().enumerate() {
+        let item = match result {
+            Some(item) => item,
+            None => Item::of(outcomes.next().unwrap_or(Outcome::NotFound))?,
+        };
+        item.count(call);
+        told.push(Told { index, item });
+    }
+    json(StatusCode::OK, &Results { results: told })
+}
+
+/// What became of an item.
+enum Item {
+    Accepted(EventId, Timestamp),
+    Duplicate(EventId, Timestamp),
+    Rejected(Problem),
+}
+
+impl Item {
+    fn of(outcome: Outcome) -> Result<Self, Problem> {
+        match outcome {
+            Outcome::Accepted { id, received_at } => Ok(Self::Accepted(id, received_at)),
+            Outcome::Duplicate { id, received_at } => Ok(Self::Duplicate(id, received_at)),
+            Outcome::Mismatch { id } => Ok(Self::Rejected(Problem::dedup_mismatch(id))),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    fn count(&self, call: &Call) {
+        let metrics = &call.api.metrics;
+        match self {
+            Self::Accepted(..) => metrics.events_accepted.inc(),
+            Self::Duplicate(..) => metrics.events_duplicate.inc(),
+            Self::Rejected(problem) => {
+                if let Some(reason) = rejection(problem.code()) {
+                    metrics.events_rejected.of(reason).inc();
+                }
             }
         }
-    });
-    let results = results.collect::<Vec<_>>().join(",");
-    HttpResponse::Ok().content_type("application/json").body(format!(r#"{{"results":[{results}]}}"#))
+    }
+}
+
+#[derive(Serialize)]
+struct Results {
+    results: Vec<Told>,
+}
+
+struct Told {
+    index: usize,
+    item: Item,
+}
+
+impl Serialize for Told {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("index", &self.index)?;
+        match &self.item {
+            Item::Accepted(id, received_at) => {
+                map.serialize_entry("status", "accepted")?;
+                map.serialize_entry("id", id)?;
+                map.serialize_entry("received_at", received_at)?;
+            }
+            Item::Duplicate(id, received_at) => {
+                map.serialize_entry("status", "duplicate")?;
+                map.serialize_entry("id", id)?;
+                map.serialize_entry("received_at", received_at)?;
+            }
+            Item::Rejected(problem) => {
+                map.serialize_entry("status", "rejected")?;
+                map.serialize_entry("error", &problem.document(None))?;
+            }
+        }
+        map.end()
+    }
 }

@@ -1,191 +1,232 @@
-//! `GET /api/inbox` and `POST /api/ack/{event_id}`: pulling and confirming.
+//! `GET /api/inbox` and `POST /api/ack/{event_id}`: consuming by pull.
 
-use std::fmt::Write as _;
+use std::io::Write as _;
 use std::time::Duration;
 
-use actix_web::web::{Data, Path, Query};
-use actix_web::{HttpRequest, HttpResponse};
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde_json::json;
+use actix_web::http::StatusCode;
+use actix_web::web;
+use serde::Serialize;
+use tokio::time::Instant;
 
 use super::Api;
-use super::api::off_worker;
-use super::error::{Code, Problem};
-use super::wire::fault;
-use crate::journal::{Position, ReadError};
+use super::call::{Answer, Call, json, json_bytes, unexpected};
+use super::cursor;
+use super::error::Problem;
+use super::query::Query;
+use crate::journal::Position;
 use crate::model::command::{AckEvent, Command, SubmitEvent};
+use crate::model::event::EventStatus;
 use crate::model::id::{EventId, OrgNo};
-use crate::model::journal_codec::read_body;
-use crate::store::{InboxItem, InboxPage, InboxQuery, Outcome};
+use crate::model::journal_codec;
+use crate::model::time::Timestamp;
+use crate::store::{InboxItem, InboxQuery, Outcome};
 
-const LIMIT_DEFAULT: usize = 50;
-const LIMIT_MAX: usize = 500;
-/// A page ends early when its payloads come to this, so that 500 large events do not make one large answer.
-const PAGE_BYTES_MAX: u64 = 8 << 20;
-const CURSOR_VERSION: u8 = 1;
+const LIMIT_MAX: u64 = 500;
+const LIMIT_DEFAULT: u64 = 50;
+/// Longest `wait` a caller can ask for, in seconds.
+const WAIT_S_MAX: u64 = 30;
+/// A page ends early when its payloads have so many bytes.
+const PAGE_BYTES_MAX: usize = 8 << 20;
+/// What an item needs besides its payload, most of the time.
+const ITEM_BYTES: usize = 320;
 
-/// The page asked for; if it is empty, the one that comes within `wait` seconds.
-pub(super) async fn get_inbox(
-    api: Data<Api>,
-    request: HttpRequest,
-    query: Query<Vec<(String, String)>>,
-) -> Result<HttpResponse, Problem> {
-    let caller = api.admit(&request, 1).await?;
-    let (query, wait) = parse(&query, api.parts.config.inbox.wait_max)?;
-    let org = caller.org_no();
-    let deadline = tokio::time::Instant::now() + wait;
-    // Listen before looking, so that what comes in between is heard.
-    let mut listener = (!wait.is_zero()).then(|| api.parts.bell.listen(org));
-    loop {
-        let page = {
-            let (api, query) = (api.clone(), query.clone());
-            off_worker(move || render_page(&api, org, &query)).await?
-        };
-        let Some(listener) = listener.as_mut().filter(|_| page.is_none()) else {
-            let empty = || r#"{"data":[],"has_more":false,"next_cursor":null}"#.to_owned();
-            return Ok(HttpResponse::Ok().content_type("application/json").body(page.unwrap_or_else(empty)));
-        };
-        let rung = tokio::select! {
-            () = listener.rung() => true,
-            () = api.parts.stop.stopped() => false,
-            () = tokio::time::sleep_until(deadline) => false,
-        };
-        if !rung {
-            let empty = r#"{"data":[],"has_more":false,"next_cursor":null}"#;
-            return Ok(HttpResponse::Ok().content_type("application/json").body(empty));
-        }
-    }
+/// What a caller asks for.
+struct Wanted {
+    query: InboxQuery,
+    wait: Duration,
 }
 
-/// The page as JSON; none if it is empty and has nothing behind it.
-fn render_page(api: &Api, org: OrgNo, query: &InboxQuery) -> Result<Option<String>, Problem> {
-    let InboxPage { items, mut next } = api.parts.store.inbox(org, query)?;
-    if items.is_empty() && next.is_none() {
-        return Ok(None);
-    }
-    let mut body = String::from(r#"{"data":["#);
-    let mut bytes = 0;
-    for (place, item) in items.iter().enumerate() {
-        bytes += u64::from(item.payload_len);
-        if place > 0 {
-            if bytes > PAGE_BYTES_MAX {
-                next = items.get(place - 1).map(|last| last.id);
-                break;
+impl Wanted {
+    fn read(text: &str, wait_max: Duration) -> Result<Self, Problem> {
+        let mut query = Query::read(text);
+        let limit = query.number("limit", 1..=LIMIT_MAX, LIMIT_DEFAULT);
+        let wait = Duration::from_secs(query.number("wait", 0..=WAIT_S_MAX, 0)).min(wait_max);
+        let after = query.text("cursor").and_then(|text| {
+            let after = cursor::decode(&text);
+            if after.is_none() {
+                query.fault("cursor", "is not a cursor of this server");
             }
-            body.push(',');
+            after
+        });
+        let (event_type, since) = (query.take("type"), query.take("since"));
+        query.finish()?;
+        let limit = usize::try_from(limit).unwrap_or(1);
+        Ok(Self { query: InboxQuery { after, limit, event_type, since }, wait })
+    }
+}
+
+/// `GET /api/inbox`: events that nobody has confirmed, oldest first. `wait` holds the request until there is one, or
+/// the server stops. `lease_count` is 0 as long as there is no route that hands out leases.
+pub(super) async fn list(call: &mut Call) -> Answer {
+    let org = call.org()?;
+    let api = web::Data::clone(&call.api);
+    let Wanted { query, wait } = Wanted::read(call.request.query_string(), api.config.inbox.wait_max)?;
+    if wait.is_zero() {
+        return look(&api, org, &query).await.map(Page::answer);
+    }
+    let deadline = Instant::now() + wait;
+    // Listening comes first, so that what comes while looking is heard.
+    let mut listener = api.bell.listen(org);
+    loop {
+        let page = look(&api, org, &query).await?;
+        if !page.is_empty() || api.stop.is_set() || Instant::now() >= deadline {
+            return Ok(page.answer());
         }
-        render_item(api, item, &mut body)?;
-    }
-    let cursor = next.map_or_else(|| "null".to_owned(), |after| format!("\"{}\"", cursor(after)));
-    Ok(Some(format!(r#"{body}],"has_more":{},"next_cursor":{cursor}}}"#, next.is_some())))
-}
-
-fn render_item(api: &Api, item: &InboxItem, body: &mut String) -> Result<(), Problem> {
-    let SubmitEvent { id, received_at, event, .. } = read_event(api, item)?;
-    let payload = str::from_utf8(&event.payload).map_err(Problem::internal)?;
-    let dedup_id = event.dedup.map(|dedup| dedup.id);
-    let labels: serde_json::Map<_, _> = event.labels.into_iter().map(|(name, value)| (name, value.into())).collect();
-    // No event is leased: a lease is the only thing that would count.
-    write!(
-        body,
-        r#"{{"id":"{id}","type":"{}","payload":{payload},"dedup_id":{},"labels":{},"received_at":"{received_at}","occurred_at":{},"status":"{}","lease_count":0}}"#,
-        event.event_type,
-        json!(dedup_id),
-        json!(labels),
-        json!(event.occurred_at),
-        item.status.name(),
-    )
-    .map_err(Problem::internal)
-}
-
-fn read_event(api: &Api, item: &InboxItem) -> Result<SubmitEvent, Problem> {
-    let frame = api.parts.journal.read(Position(item.position)).map_err(|error: ReadError| Problem::internal(error))?;
-    match read_body(frame.kind, frame.version, &frame.body).map_err(Problem::internal)? {
-        Command::SubmitEvent(submit) if submit.id == item.id => Ok(*submit),
-        _ => Err(Problem::internal(format!("the journal holds something else at {}", item.position))),
-    }
-}
-
-fn parse(given: &[(String, String)], wait_max: Duration) -> Result<(InboxQuery, Duration), Problem> {
-    let mut query = InboxQuery { after: None, limit: LIMIT_DEFAULT, event_type: None, since: None };
-    let (mut wait, mut faults) = (Duration::ZERO, Vec::new());
-    for (name, text) in given {
-        let parsed = match name.as_str() {
-            "limit" => whole(text, 1, LIMIT_MAX as u64).map(|limit| query.limit = usize::try_from(limit).unwrap_or(1)),
-            "cursor" => after(text).map(|event| query.after = Some(event)).ok_or("is not a cursor of ours".to_owned()),
-            "type" => text.parse().map(|wanted| query.event_type = Some(wanted)).map_err(str::to_owned),
-            "since" => text.parse().map(|since| query.since = Some(since)).map_err(|error| format!("{error}")),
-            "wait" => whole(text, 0, wait_max.as_secs()).map(|seconds| wait = Duration::from_secs(seconds)),
-            _ => Err("is not a known parameter".to_owned()),
-        };
-        if let Err(detail) = parsed {
-            faults.push(fault(format!("?{name}"), detail));
+        tokio::select! {
+            () = listener.rung() => {}
+            () = api.stop.stopped() => {}
+            () = tokio::time::sleep_until(deadline) => {}
         }
     }
-    if faults.is_empty() {
-        return Ok((query, wait));
+}
+
+/// A page as it is written.
+#[derive(Debug, Default)]
+struct Page {
+    /// The items, with commas between them.
+    items: Vec<u8>,
+    next: Option<EventId>,
+}
+
+impl Page {
+    fn is_empty(&self) -> bool {
+        self.items.is_empty() && self.next.is_none()
     }
-    let detail =
-        faults.iter().map(|fault| format!("{} {}", fault.pointer, fault.detail)).collect::<Vec<_>>().join("; ");
-    Err(Problem { errors: faults, ..Problem::new(Code::InvalidRequest, detail) })
+
+    fn answer(self) -> actix_web::HttpResponse {
+        let mut body = Vec::with_capacity(self.items.len() + 96);
+        body.extend_from_slice(b"{\"data\":[");
+        body.extend_from_slice(&self.items);
+        body.extend_from_slice(match self.next {
+            Some(_) => b"],\"has_more\":true,\"next_cursor\":\"",
+            None => b"],\"has_more\":false,\"next_cursor\":",
+        });
+        match self.next {
+            Some(next) => {
+                body.extend_from_slice(cursor::encode(next).as_bytes());
+                body.extend_from_slice(b"\"}");
+            }
+            None => body.extend_from_slice(b"null}"),
+        }
+        json_bytes(StatusCode::OK, body)
+    }
 }
 
-fn whole(text: &str, least: u64, most: u64) -> Result<u64, String> {
-    let number = text.parse().ok().filter(|number| (least..=most).contains(number));
-    number.ok_or_else(|| format!("must be a whole number from {least} to {most}"))
+/// One look into the inbox. An empty one is known without reading anything; else a thread that may block reads.
+async fn look(api: &web::Data<Api>, org: OrgNo, query: &InboxQuery) -> Result<Page, Problem> {
+    if api.store.org_summary(org)?.is_none_or(|summary| summary.open == 0) {
+        return Ok(Page::default());
+    }
+    let (api, query) = (web::Data::clone(api), query.clone());
+    web::block(move || read_page(&api, org, &query)).await.map_err(|error| Problem::internal(&error))?
 }
 
-fn cursor(after: EventId) -> String {
-    let mut bytes = vec![CURSOR_VERSION];
-    bytes.extend_from_slice(&after.to_bytes());
-    URL_SAFE_NO_PAD.encode(bytes)
+fn read_page(api: &Api, org: OrgNo, query: &InboxQuery) -> Result<Page, Problem> {
+    let found = api.store.inbox(org, query)?;
+    let mut page = Page { items: Vec::new(), next: found.next };
+    let mut last: Option<EventId> = None;
+    let mut payload_bytes = 0usize;
+    for item in &found.items {
+        payload_bytes = payload_bytes.saturating_add(item.payload_len as usize);
+        if let (Some(last), true) = (last, payload_bytes > PAGE_BYTES_MAX) {
+            page.next = Some(last);
+            break;
+        }
+        let event = stored(api, item)?;
+        if last.is_some() {
+            page.items.push(b',');
+        }
+        page.items.reserve(ITEM_BYTES + event.event.payload.len());
+        write_item(item.status, &event, &mut page.items).map_err(|error| Problem::internal(&error))?;
+        last = Some(item.id);
+    }
+    Ok(page)
 }
 
-fn after(cursor: &str) -> Option<EventId> {
-    let bytes = URL_SAFE_NO_PAD.decode(cursor).ok()?;
-    let (version, id) = bytes.split_first()?;
-    (*version == CURSOR_VERSION).then_some(EventId::from_bytes(id.try_into().ok()?))
+/// The event as its frame in the journal has it.
+fn stored(api: &Api, item: &InboxItem) -> Result<SubmitEvent, Problem> {
+    let frame = api.journal.read(Position(item.position)).map_err(|error| Problem::internal(&error))?;
+    let command = journal_codec::read_body(frame.kind, frame.version, &frame.body);
+    match command.map_err(|error| Problem::internal(&error))? {
+        Command::SubmitEvent(event) if event.id == item.id => Ok(*event),
+        other => Err(Problem::internal(&format_args!(
+            "the frame at {} is not that of {} but a {:?}",
+            item.position,
+            item.id,
+            journal_codec::kind(&other)
+        ))),
+    }
 }
 
-/// Confirms an event; once more gives the same answer.
-pub(super) async fn post_ack(api: Data<Api>, request: HttpRequest, id: Path<String>) -> Result<HttpResponse, Problem> {
-    let caller = api.admit(&request, 1).await?;
-    let org = caller.org_no();
-    let event: EventId = id.parse().map_err(|_no_id| Problem::not_found())?;
-    let known = {
-        let api = api.clone();
-        off_worker(move || Ok(api.parts.store.event(org, event)?)).await?
+/// The members around a payload, which is written as it came.
+#[derive(Serialize)]
+struct Head<'a> {
+    id: EventId,
+    r#type: &'a str,
+}
+
+#[derive(Serialize)]
+struct Tail<'a> {
+    dedup_id: Option<&'a str>,
+    #[serde(serialize_with = "as_map")]
+    labels: &'a [(String, String)],
+    received_at: Timestamp,
+    occurred_at: Option<Timestamp>,
+    status: &'static str,
+    lease_count: u32,
+}
+
+fn as_map<S: serde::Serializer>(labels: &&[(String, String)], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(labels.iter().map(|(name, value)| (name, value)))
+}
+
+fn write_item(status: EventStatus, event: &SubmitEvent, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {
+    let SubmitEvent { id, received_at, event, .. } = event;
+    serde_json::to_writer(&mut *out, &Head { id: *id, r#type: event.event_type.as_str() })?;
+    // The head's closing brace makes room for the payload, the tail's opening one for a comma.
+    out.pop();
+    out.extend_from_slice(b",\"payload\":");
+    out.write_all(&event.payload).map_err(serde_json::Error::io)?;
+    let tail_at = out.len();
+    let tail = Tail {
+        dedup_id: event.dedup.as_ref().map(|dedup| dedup.id.as_str()),
+        labels: &event.labels,
+        received_at: *received_at,
+        occurred_at: event.occurred_at,
+        status: status.name(),
+        lease_count: 0,
     };
-    let at = match known.ok_or_else(Problem::not_found)?.acknowledged_at {
+    serde_json::to_writer(&mut *out, &tail)?;
+    if let Some(brace) = out.get_mut(tail_at) {
+        *brace = b',';
+    }
+    Ok(())
+}
+
+#[derive(Serialize)]
+struct Confirmation {
+    id: EventId,
+    status: &'static str,
+    acknowledged_at: Timestamp,
+}
+
+/// `POST /api/ack/{event_id}`: confirms an event, once; again gives the same answer.
+pub(super) async fn acknowledge(call: &mut Call) -> Answer {
+    let org = call.org()?;
+    let absent = || Problem::not_found("there is no such event");
+    let event: EventId = call.path("event_id").parse().map_err(|_malformed| absent())?;
+    let known = call.api.store.event(org, event)?.ok_or_else(absent)?;
+    let at = match known.acknowledged_at {
         Some(at) => at,
-        None => match api.commit_one(Command::AckEvent(AckEvent { org, event, at: api.now() })).await? {
+        None => match call.commit(Command::AckEvent(AckEvent { org, event, at: call.now })).await? {
             Outcome::Acknowledged { at } => at,
-            Outcome::NotFound => return Err(Problem::not_found()),
-            other => return Err(Problem::internal(format!("an acknowledgement came to {other:?}"))),
+            Outcome::NotFound => return Err(absent()),
+            other => return Err(unexpected(&other)),
         },
     };
-    Ok(HttpResponse::Ok().json(json!({ "id": event, "status": "acknowledged", "acknowledged_at": at })))
+    json(StatusCode::OK, &Confirmation { id: event, status: EventStatus::Acknowledged.name(), acknowledged_at: at })
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_cursor_reads_back_and_nothing_else_does() {
-        let id = EventId(0x0188_bac7_4afa_78aa_bc3b_bd1e_ef28_d881);
-        assert_eq!(after(&cursor(id)), Some(id));
-        for wrong in ["", "AA", "!!", &cursor(id)[1..], &format!("{}A", cursor(id)), &URL_SAFE_NO_PAD.encode([2; 17])] {
-            assert_eq!(after(wrong), None, "{wrong}");
-        }
-    }
-
-    #[test]
-    fn every_wrong_parameter_is_named() {
-        let given = [("limit", "0"), ("cursor", "x"), ("type", "a b"), ("since", "now"), ("wait", "31"), ("page", "2")];
-        let given: Vec<_> = given.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
-        let problem = parse(&given, Duration::from_secs(30)).unwrap_err();
-        assert_eq!((problem.code, problem.errors.len()), (Code::InvalidRequest, 6));
-    }
-}
+#[path = "inbox_tests.rs"]
+mod tests;

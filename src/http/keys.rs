@@ -1,214 +1,266 @@
-//! `/api/keys`: making, listing, rotating and ending keys.
+//! `/api/keys`: making, listing, rotating and ending keys; the operator's way to a new organization.
 
-use actix_web::web::{Data, Path, Payload};
-use actix_web::{HttpRequest, HttpResponse};
-use serde_json::{Value, json};
+use std::sync::Arc;
 
-use super::auth::Admitted;
-use super::error::{Code, Problem};
-use super::wire::{Reader, fault, members};
-use super::{Api, body};
+use actix_web::HttpResponse;
+use actix_web::http::StatusCode;
+use serde::Serialize;
+
+use super::auth::Caller;
+use super::body::Media;
+use super::call::{Answer, Call, json, unexpected};
+use super::error::{Code, Faults, Problem};
+use super::fields::{Fields, text_of};
 use crate::base::random;
 use crate::model::command::{Command, CreateKey, CreateOrg, EndKey, RotateKey};
-use crate::model::id::{KeyId, OrgId};
+use crate::model::id::{KeyId, OrgId, OrgNo};
 use crate::model::key::{Key, KeyText, Scope, Scopes};
 use crate::model::org::{InboxMode, NAME_CHARS_MAX, Org, Tier};
 use crate::model::time::Timestamp;
-use crate::store::Outcome;
+use crate::store::{Authenticated, Outcome};
 
 const BODY_BYTES_MAX: usize = 16 << 10;
-const GRACE_DEFAULT_S: u64 = 86_400;
-const GRACE_MAX_S: u64 = 604_800;
+/// Longest time an old key works beside its new one, in seconds: a week.
+const GRACE_S_MAX: u64 = 604_800;
+const GRACE_S_DEFAULT: u64 = 86_400;
+/// The name of a key that was given none.
+const NAME_DEFAULT: &str = "default";
 
-/// What a new key is to be.
-struct Wanted {
-    organization: Option<String>,
-    tier: Option<Tier>,
-    name: Option<String>,
-    scopes: Option<Scopes>,
-    expires_at: Option<Timestamp>,
-}
-
-/// With the admin token: an organization and its first key, or another key for one that is named by its id. With a key:
-/// another key of its organization, with no more scopes than its own.
-pub(super) async fn post_generate(
-    api: Data<Api>,
-    request: HttpRequest,
-    payload: Payload,
-) -> Result<HttpResponse, Problem> {
-    if api.auth.is_admin(&request)? {
-        let bytes = body::json(&api, &request, payload, BODY_BYTES_MAX).await?;
-        return generate_as_admin(&api, read_wanted(&api, &bytes, true)?).await;
-    }
-    let caller = api.admit(&request, 1).await?;
-    let bytes = body::json(&api, &request, payload, BODY_BYTES_MAX).await?;
-    let wanted = read_wanted(&api, &bytes, false)?;
-    let own = caller.key().scopes;
-    let scopes = wanted.scopes.unwrap_or(own);
-    if !own.covers(scopes) {
-        return Err(Problem::new(Code::Forbidden, "a key cannot make one with more scopes than its own"));
-    }
-    let (key, text) = new_key(&api, wanted.name.unwrap_or_default(), scopes, wanted.expires_at).await?;
-    let command = Command::CreateKey(CreateKey { org: caller.org_no(), key: key.clone() });
-    made(&api, command, caller.org().id, &key, &text).await
-}
-
-async fn generate_as_admin(api: &Api, wanted: Wanted) -> Result<HttpResponse, Problem> {
-    let organization = wanted.organization.unwrap_or_default();
-    let scopes = wanted.scopes.unwrap_or_else(Scopes::all);
-    let (key, text) =
-        new_key(api, wanted.name.unwrap_or_else(|| "first".to_owned()), scopes, wanted.expires_at).await?;
-    if let Ok(id) = organization.parse::<OrgId>() {
-        let (number, org) = api.parts.store.org_by_id(id)?.ok_or_else(Problem::not_found)?;
-        if wanted.tier.is_some_and(|tier| tier != org.tier) {
-            let faults = vec![fault("/tier", format!("the organization is of tier {}; leave it out", org.tier))];
-            return Err(Problem::validation(faults));
-        }
-        return made(api, Command::CreateKey(CreateKey { org: number, key: key.clone() }), id, &key, &text).await;
-    }
-    let id = OrgId(api.next_id());
-    let tier = wanted.tier.unwrap_or(Tier::Free);
-    let org = Org { id, name: organization, tier, inbox_mode: InboxMode::Auto, created_at: key.created_at };
-    made(api, Command::CreateOrg(CreateOrg { org, key: key.clone() }), id, &key, &text).await
-}
-
-fn read_wanted(api: &Api, bytes: &[u8], is_admin: bool) -> Result<Wanted, Problem> {
-    let mut reader = Reader::new(members(bytes)?);
-    let (mut organization, mut tier) = (None, None);
-    if is_admin {
-        organization = reader.parse("organization", checked_name);
-        organization = reader.require("organization", organization);
-        tier = reader.parse("tier", str::parse);
-    }
-    let name = reader.parse("name", checked_name);
-    let name = if is_admin { name } else { reader.require("name", name) };
-    let texts: Option<Vec<String>> = reader.decode("scopes", "must be an array of texts");
-    let scopes = texts.map(|texts| read_scopes(&mut reader, &texts));
-    let expires_at: Option<Timestamp> = reader.parse("expires_at", str::parse);
-    if expires_at.is_some_and(|end| end <= api.now()) {
-        reader.faults.push(fault("/expires_at", "is over already"));
-    }
-    reader.finish(Some(Wanted { organization, tier, name, scopes, expires_at }))
-}
-
-fn read_scopes(reader: &mut Reader<'_>, texts: &[String]) -> Scopes {
-    if texts.is_empty() {
-        reader.faults.push(fault("/scopes", "must name one at least; leave it out for all of them"));
-    }
-    let mut scopes = Vec::new();
-    for (place, text) in texts.iter().enumerate() {
-        match text.parse::<Scope>() {
-            Ok(scope) => scopes.push(scope),
-            Err(detail) => reader.faults.push(fault(format!("/scopes/{place}"), detail)),
-        }
-    }
-    scopes.into_iter().collect()
-}
-
-fn checked_name(text: &str) -> Result<String, String> {
-    let fits = (1..=NAME_CHARS_MAX).contains(&text.chars().count()) && !text.chars().any(char::is_control);
-    if fits { Ok(text.to_owned()) } else { Err(format!("must be 1 to {NAME_CHARS_MAX} printable characters")) }
-}
-
-async fn new_key(
-    api: &Api,
+/// What a key is to be.
+struct Wish {
     name: String,
     scopes: Scopes,
     expires_at: Option<Timestamp>,
-) -> Result<(Key, KeyText), Problem> {
-    let text = KeyText::generate(KeyId(api.next_id()), || u8::from_be_bytes(random::bytes()));
-    let hash = api.auth.hash(&text).await?;
-    Ok((Key { id: text.id(), name, hash, scopes, created_at: api.now(), expires_at }, text))
 }
 
-/// Stores a new key and shows it, this once.
-async fn made(api: &Api, command: Command, org: OrgId, key: &Key, text: &KeyText) -> Result<HttpResponse, Problem> {
-    match api.commit_one(command).await? {
-        Outcome::Done | Outcome::OrgCreated(_) => {}
-        Outcome::LimitReached => {
-            return Err(Problem::new(
-                Code::LimitReached,
-                "the organization has as many keys as it may have; end one first",
-            ));
+/// A new key, the only time its text is shown.
+#[derive(Serialize)]
+struct Generated<'a> {
+    organization_id: OrgId,
+    key_id: KeyId,
+    key: &'a str,
+    name: &'a str,
+    scopes: Vec<&'static str>,
+    created_at: Timestamp,
+    expires_at: Option<Timestamp>,
+}
+
+/// `POST /api/keys/generate`: by the operator, an organization and its first key, or another key of one that exists
+/// (`organization` is its id); by a key, another one of its organization with no more scopes and no later end.
+pub(super) async fn generate(call: &mut Call) -> Answer {
+    Media::require_json(call.request.headers())?;
+    let body = call.body(BODY_BYTES_MAX).await?;
+    let text = text_of(&body)?;
+    match call.caller.clone() {
+        Caller::Key(maker) => generate_by_key(call, &maker, text).await,
+        Caller::Admin => generate_by_admin(call, text).await,
+        Caller::Anyone => Err(Problem::new(Code::Forbidden, "a key is needed")),
+    }
+}
+
+async fn generate_by_key(call: &Call, maker: &Authenticated, text: &str) -> Answer {
+    let mut fields = Fields::read(text)?;
+    let mut faults = Faults::default();
+    for name in ["name", "scopes"] {
+        if !fields.has(name) {
+            faults.add(format!("/{name}"), "is required");
         }
-        Outcome::NotFound => return Err(Problem::not_found()),
-        other => return Err(Problem::internal(format!("making a key came to {other:?}"))),
     }
-    Ok(HttpResponse::Created().insert_header(("Cache-Control", "no-store")).json(json!({
-        "organization_id": org,
-        "key_id": key.id,
-        "key": text.reveal(),
-        "name": key.name,
-        "scopes": key.scopes.names(),
-        "created_at": key.created_at,
-        "expires_at": key.expires_at,
-    })))
+    let mut wish = wish(&mut fields, call.now, &mut faults);
+    fields.finish(&mut faults);
+    faults.into_result()?;
+    if !maker.key().scopes.covers(wish.scopes) {
+        return Err(Problem::new(Code::Forbidden, "a key can't make one with scopes it does not have itself"));
+    }
+    if let Some(end) = maker.key().expires_at {
+        if wish.expires_at.is_some_and(|wished| wished > end) {
+            return Err(Problem::new(Code::Forbidden, "a key can't make one that outlives it"));
+        }
+        wish.expires_at.get_or_insert(end);
+    }
+    add(call, maker.org_no(), maker.org().id, wish).await
 }
 
-/// The organization's keys; never a secret.
-pub(super) async fn get_keys(api: Data<Api>, request: HttpRequest) -> Result<HttpResponse, Problem> {
-    let caller = api.admit(&request, 1).await?;
-    let now = api.now();
-    let records = api.parts.store.keys_of(caller.org_no())?;
-    let living = records.iter().filter(|record| record.key().is_valid(now));
-    let data: Vec<Value> = living
-        .map(|record| {
-            let key = record.key();
-            json!({
-                "id": key.id,
-                "name": key.name,
-                "prefix": key.prefix(),
-                "scopes": key.scopes.names(),
-                "created_at": key.created_at,
-                "expires_at": key.expires_at,
-                "last_used_at": record.last_used_at(),
-                "current": key.id == caller.key().id,
-            })
-        })
-        .collect();
-    Ok(HttpResponse::Ok().json(json!({ "data": data, "has_more": false, "next_cursor": null })))
+async fn generate_by_admin(call: &Call, text: &str) -> Answer {
+    let mut fields = Fields::read(text)?;
+    let mut faults = Faults::default();
+    let organization = fields
+        .require("organization", &mut faults)
+        .and_then(|field| field.printable(NAME_CHARS_MAX, &mut faults).map(String::from));
+    let tier: Option<Tier> = fields.take("tier", &mut faults).and_then(|field| field.parse(&mut faults));
+    let wish = wish(&mut fields, call.now, &mut faults);
+    fields.finish(&mut faults);
+    let existing = organization.as_ref().and_then(|text| text.parse::<OrgId>().ok());
+    if existing.is_some() && tier.is_some() {
+        faults.add("/tier", "is set when an organization is made; this one exists");
+    }
+    faults.into_result()?;
+    if let Some(id) = existing {
+        let found = call.api.store.org_by_id(id)?;
+        let (org, _) = found.ok_or_else(|| Problem::not_found("there is no such organization"))?;
+        return add(call, org, id, wish).await;
+    }
+    let org = Org {
+        id: OrgId(call.api.new_id()),
+        name: organization.unwrap_or_default(),
+        tier: tier.unwrap_or(Tier::Free),
+        inbox_mode: InboxMode::Auto,
+        created_at: call.now,
+    };
+    let (text, key) = make(call, wish).await?;
+    let organization = org.id;
+    match call.commit(Command::CreateOrg(CreateOrg { org, key: key.clone() })).await? {
+        Outcome::OrgCreated(_) => reveal(call, organization, &text, &key),
+        other => Err(unexpected(&other)),
+    }
 }
 
-/// A new key for the calling one, which works on until the grace ends.
-pub(super) async fn post_rotate(
-    api: Data<Api>,
-    request: HttpRequest,
-    payload: Payload,
-) -> Result<HttpResponse, Problem> {
-    let caller: Admitted = api.admit(&request, 1).await?;
-    let bytes = body::read(&api, &request, payload, BODY_BYTES_MAX).await?;
-    let grace_s = if bytes.is_empty() { GRACE_DEFAULT_S } else { read_grace(&bytes)? };
-    let old = caller.key();
-    let (key, text) = new_key(&api, old.name.clone(), old.scopes, old.expires_at).await?;
-    let command = Command::RotateKey(RotateKey {
-        org: caller.org_no(),
-        old: old.id,
-        old_ends_at: key.created_at.plus_ms(grace_s * 1_000),
-        new: key.clone(),
+/// What both ways of making a key have in common.
+fn wish(fields: &mut Fields<'_>, now: Timestamp, faults: &mut Faults) -> Wish {
+    let name = fields.take("name", faults).and_then(|field| field.printable(NAME_CHARS_MAX, faults).map(String::from));
+    let scopes = fields.take("scopes", faults).and_then(|field| {
+        let scopes = field.list::<Scope>(Scope::ALL.len(), faults)?;
+        if scopes.is_empty() {
+            faults.add(field.pointer, "must have at least one item");
+        }
+        Some(scopes.into_iter().collect())
     });
-    made(&api, command, caller.org().id, &key, &text).await
-}
-
-fn read_grace(bytes: &[u8]) -> Result<u64, Problem> {
-    let mut reader = Reader::new(members(bytes)?);
-    let must = format!("must be a whole number of seconds from 0 to {GRACE_MAX_S}");
-    let grace_s: Option<u64> = reader.decode("grace_seconds", &must);
-    if grace_s.is_some_and(|grace_s| grace_s > GRACE_MAX_S) {
-        reader.faults.push(fault("/grace_seconds", must));
+    let expires_at = fields.take("expires_at", faults).filter(|field| field.value.get() != "null").and_then(|field| {
+        let time = field.time(faults)?;
+        if time <= now {
+            faults.add(field.pointer, "must be in the future");
+        }
+        Some(time)
+    });
+    Wish {
+        name: name.unwrap_or_else(|| NAME_DEFAULT.to_owned()),
+        scopes: scopes.unwrap_or_else(Scopes::all),
+        expires_at,
     }
-    reader.finish(Some(grace_s.unwrap_or(GRACE_DEFAULT_S)))
 }
 
-/// Ends a key now.
-pub(super) async fn delete_key(
-    api: Data<Api>,
-    request: HttpRequest,
-    id: Path<String>,
-) -> Result<HttpResponse, Problem> {
-    let caller = api.admit(&request, 1).await?;
-    let key: KeyId = id.parse().map_err(|_no_id| Problem::not_found())?;
-    match api.commit_one(Command::EndKey(EndKey { org: caller.org_no(), key, at: api.now() })).await? {
+/// Another key of an organization that exists.
+async fn add(call: &Call, org: OrgNo, organization: OrgId, wish: Wish) -> Answer {
+    let (text, key) = make(call, wish).await?;
+    let outcome = call.commit(Command::CreateKey(CreateKey { org, key: key.clone() })).await?;
+    stored(&outcome)?;
+    reveal(call, organization, &text, &key)
+}
+
+fn stored(outcome: &Outcome) -> Result<(), Problem> {
+    match outcome {
+        Outcome::Done => Ok(()),
+        Outcome::LimitReached => {
+            Err(Problem::new(Code::LimitReached, "the organization has as many keys as it may have; end one first"))
+        }
+        Outcome::NotFound => Err(Problem::not_found("there is no such organization or key any more")),
+        other => Err(unexpected(other)),
+    }
+}
+
+/// A key's text and what is kept of it.
+async fn make(call: &Call, wish: Wish) -> Result<(Arc<KeyText>, Key), Problem> {
+    let id = KeyId(call.api.new_id());
+    let text = Arc::new(KeyText::generate(id, || u8::from_be_bytes(random::bytes())));
+    let hash = call.api.auth.hash(&text).await?;
+    let Wish { name, scopes, expires_at } = wish;
+    Ok((text, Key { id, name, hash, scopes, created_at: call.now, expires_at }))
+}
+
+/// The answer with the key in clear, this once.
+fn reveal(call: &Call, organization_id: OrgId, text: &KeyText, key: &Key) -> Answer {
+    call.api.auth.remember(text);
+    json(
+        StatusCode::CREATED,
+        &Generated {
+            organization_id,
+            key_id: key.id,
+            key: text.reveal(),
+            name: &key.name,
+            scopes: key.scopes.names(),
+            created_at: key.created_at,
+            expires_at: key.expires_at,
+        },
+    )
+}
+
+/// `POST /api/keys/rotate`: a key of the same name, scopes and end for the calling one, which works until the grace is
+/// over. A key in its grace can be rotated again; what comes of it ends with that grace.
+pub(super) async fn rotate(call: &mut Call) -> Answer {
+    let old = call.key()?.clone();
+    let body = call.body(BODY_BYTES_MAX).await?;
+    let grace_s = if body.is_empty() {
+        GRACE_S_DEFAULT
+    } else {
+        Media::require_json(call.request.headers())?;
+        let mut fields = Fields::read(text_of(&body)?)?;
+        let mut faults = Faults::default();
+        let grace = fields.take("grace_seconds", &mut faults).and_then(|field| field.number(GRACE_S_MAX, &mut faults));
+        fields.finish(&mut faults);
+        faults.into_result()?;
+        grace.unwrap_or(GRACE_S_DEFAULT)
+    };
+    let Key { id, name, scopes, expires_at, .. } = old.key().clone();
+    let (text, new) = make(call, Wish { name, scopes, expires_at }).await?;
+    let old_ends_at = call.now.plus_ms(grace_s * 1_000);
+    let rotated = RotateKey { org: old.org_no(), old: id, old_ends_at, new: new.clone() };
+    let outcome = call.commit(Command::RotateKey(rotated)).await?;
+    stored(&outcome)?;
+    reveal(call, old.org().id, &text, &new)
+}
+
+/// A key as it is listed: never its secret.
+#[derive(Serialize)]
+struct Listed {
+    id: KeyId,
+    name: String,
+    prefix: String,
+    scopes: Vec<&'static str>,
+    created_at: Timestamp,
+    expires_at: Option<Timestamp>,
+    last_used_at: Option<Timestamp>,
+    /// Whether it is the calling one.
+    current: bool,
+}
+
+#[derive(Serialize)]
+struct List {
+    data: Vec<Listed>,
+    has_more: bool,
+    next_cursor: Option<String>,
+}
+
+/// `GET /api/keys`: the organization's keys that open something now; there are at most a hundred, so one page.
+pub(super) fn list(call: &Call) -> Answer {
+    let caller = call.key()?;
+    let current = caller.key().id;
+    let keys = call.api.store.keys_of(caller.org_no())?;
+    let valid = keys.into_iter().filter(|found| found.key().is_valid(call.now));
+    let data = valid.map(|found| {
+        let key = found.key();
+        let is_current = key.id == current;
+        Listed {
+            id: key.id,
+            name: key.name.clone(),
+            prefix: key.prefix(),
+            scopes: key.scopes.names(),
+            created_at: key.created_at,
+            expires_at: key.expires_at,
+            last_used_at: if is_current { Some(call.now) } else { found.last_used_at() },
+            current: is_current,
+        }
+    });
+    json(StatusCode::OK, &List { data: data.collect(), has_more: false, next_cursor: None })
+}
+
+/// `DELETE /api/keys/{key_id}`: the key opens nothing from now on.
+pub(super) async fn end(call: &mut Call) -> Answer {
+    let org = call.org()?;
+    let absent = || Problem::not_found("there is no such key");
+    let key: KeyId = call.path("key_id").parse().map_err(|_malformed| absent())?;
+    match call.commit(Command::EndKey(EndKey { org, key, at: call.now })).await? {
         Outcome::Done => Ok(HttpResponse::NoContent().finish()),
-        _ => Err(Problem::not_found()),
+        Outcome::NotFound => Err(absent()),
+        other => Err(unexpected(&other)),
     }
 }

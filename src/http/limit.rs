@@ -1,82 +1,176 @@
-//! The rate of each organization, by its tier. Headers: the IETF draft `RateLimit` fields (draft-ietf-httpapi-ratelimit-headers)
-//! and the `X-RateLimit-*` ones that clients know.
+//! The rate of each organization: a token bucket by its tier. Kept in memory only; a restart begins with full buckets.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
-use actix_web::{HttpMessage as _, HttpRequest};
+use actix_web::http::header::HeaderValue;
 
-use super::Api;
-use super::auth::Admitted;
-use super::error::{Code, Problem};
+use crate::config::Tiers;
 use crate::model::id::OrgNo;
 use crate::model::org::Tier;
-use crate::rules::token_bucket::{Admission, Bucket, Decision, Rate};
+use crate::rules::token_bucket::{Admission, Bucket, Rate};
 
-/// Buckets kept; beyond it, those of idle organizations are forgotten, which changes nothing for them.
-const BUCKETS_MAX: usize = 20_000;
+/// Locks, so that workers seldom wait for each other.
+const SHARDS: usize = 16;
+/// From so many buckets in a shard on, full ones (which say nothing) are dropped before one is added.
+const SHARD_SWEEP_FROM: usize = 1_024;
+/// What the operator may ask for: enough for any script, and an end for one that runs wild.
+const ADMIN_RATE: Rate = Rate { per_second: 1_000, burst: 2_000 };
 
-/// A bucket for each organization that called lately.
-pub(super) struct RateLimits {
-    buckets: Mutex<HashMap<OrgNo, Bucket>>,
-    began: Instant,
+/// Who pays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Payer {
+    Admin,
+    Org(OrgNo),
 }
 
-impl Default for RateLimits {
-    fn default() -> Self {
-        Self { buckets: Mutex::default(), began: Instant::now() }
+/// What a payer may, and how the headers say it.
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    name: &'static str,
+    rate: Rate,
+    /// `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers).
+    pub(super) policy: HeaderValue,
+}
+
+impl Plan {
+    fn new(name: &'static str, rate: Rate) -> Self {
+        let window_s = rate.burst.div_ceil(rate.per_second.max(1)).max(1);
+        let policy = format!("\"{name}\";q={};w={window_s}", rate.burst);
+        Self { name, rate, policy: HeaderValue::try_from(policy).unwrap_or(HeaderValue::from_static("")) }
+    }
+
+    /// `RateLimit` of the same draft: what is left, and when all of it is there again.
+    pub(super) fn standing(&self, admission: &Admission) -> Option<HeaderValue> {
+        let text = format!("\"{}\";r={};t={}", self.name, admission.remaining, admission.reset_s);
+        HeaderValue::try_from(text).ok()
     }
 }
 
-/// Where the organization stands, for the answer's headers.
-pub(super) struct RateState {
-    tier: Tier,
+/// A bucket and the rate it was last used with.
+#[derive(Debug)]
+struct Account {
+    bucket: Bucket,
     rate: Rate,
-    admission: Admission,
+}
+
+/// Everyone's buckets.
+#[derive(Debug)]
+pub(super) struct RateLimits {
+    admin: Plan,
+    free: Plan,
+    pro: Plan,
+    enterprise: Plan,
+    began: Instant,
+    shards: [Mutex<Shard>; SHARDS],
+}
+
+#[derive(Debug, Default)]
+struct Shard {
+    accounts: HashMap<Payer, Account>,
+    /// The number of buckets at which full ones are dropped next.
+    sweep_at: usize,
 }
 
 impl RateLimits {
-    /// Takes `cost` from the organization's bucket, and leaves its state for the headers.
-    pub(super) fn charge(&self, api: &Api, request: &HttpRequest, caller: &Admitted, cost: u64) -> Result<(), Problem> {
-        let tier = caller.org().tier;
-        let limit = api.parts.config.tiers.of(tier);
-        let rate = Rate { per_second: limit.events_per_second.get().into(), burst: limit.burst.get().into() };
-        let now_us = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
-        let admission = {
-            let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
-            if buckets.len() >= BUCKETS_MAX {
-                // A cost of 0 asks without taking; a full bucket is as good as a new one.
-                buckets.retain(|_, bucket| bucket.admit(rate, 0, now_us).reset_s > 0);
-            }
-            buckets.entry(caller.org_no()).or_default().admit(rate, cost, now_us)
+    pub(super) fn new(tiers: &Tiers) -> Self {
+        let plan = |tier: Tier| {
+            let limit = tiers.of(tier);
+            let rate = Rate { per_second: limit.events_per_second.get().into(), burst: limit.burst.get().into() };
+            Plan::new(tier.name(), rate)
         };
-        request.extensions_mut().insert(RateState { tier, rate, admission });
-        match admission.decision {
-            Decision::Admitted => Ok(()),
-            Decision::Refused { retry_after_s } => {
-                let detail = format!("the tier {tier} allows {} events a second; nothing was stored", rate.per_second);
-                let seconds = u32::try_from(retry_after_s.max(1)).unwrap_or(u32::MAX);
-                Err(Problem { retry_after_s: Some(seconds), ..Problem::new(Code::RateLimited, detail) })
-            }
+        Self {
+            admin: Plan::new("admin", ADMIN_RATE),
+            free: plan(Tier::Free),
+            pro: plan(Tier::Pro),
+            enterprise: plan(Tier::Enterprise),
+            began: Instant::now(),
+            shards: Default::default(),
         }
+    }
+
+    /// What an organization of the tier may; none: what the operator may.
+    pub(super) fn plan(&self, tier: Option<Tier>) -> &Plan {
+        match tier {
+            None => &self.admin,
+            Some(Tier::Free) => &self.free,
+            Some(Tier::Pro) => &self.pro,
+            Some(Tier::Enterprise) => &self.enterprise,
+        }
+    }
+
+    /// Asks for `cost` tokens; 0 asks only whether there is one.
+    pub(super) fn admit(&self, payer: Payer, plan: &Plan, cost: u64) -> Admission {
+        let now_us = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let place = match payer {
+            Payer::Admin => 0,
+            Payer::Org(OrgNo(number)) => number as usize % SHARDS,
+        };
+        let Some(shard) = self.shards.get(place) else {
+            return Bucket::default().admit(plan.rate, cost, now_us);
+        };
+        let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+        shard.sweep(now_us);
+        let account =
+            shard.accounts.entry(payer).or_insert_with(|| Account { bucket: Bucket::default(), rate: plan.rate });
+        account.rate = plan.rate;
+        account.bucket.admit(plan.rate, cost, now_us)
     }
 }
 
-impl RateState {
-    pub(super) fn write(&self, headers: &mut HeaderMap) {
-        let Self { tier, rate, admission } = self;
-        let window_s = rate.burst.div_ceil(rate.per_second.max(1));
-        let mut insert = |name: &'static str, value: String| {
-            if let Ok(value) = HeaderValue::try_from(value) {
-                headers.insert(HeaderName::from_static(name), value);
-            }
-        };
-        insert("ratelimit-policy", format!("\"{tier}\";q={};w={window_s}", admission.limit));
-        insert("ratelimit", format!("\"{tier}\";r={};t={}", admission.remaining, admission.reset_s));
-        insert("x-ratelimit-limit", admission.limit.to_string());
-        insert("x-ratelimit-remaining", admission.remaining.to_string());
-        insert("x-ratelimit-reset", admission.reset_s.to_string());
+impl Shard {
+    /// Drops full buckets when there are many: a new one is full too.
+    fn sweep(&mut self, now_us: u64) {
+        if self.accounts.len() < self.sweep_at.max(SHARD_SWEEP_FROM) {
+            return;
+        }
+        self.accounts.retain(|_, account| {
+            let admission = account.bucket.admit(account.rate, 0, now_us);
+            admission.remaining < admission.limit
+        });
+        self.sweep_at = self.accounts.len() * 2;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    fn limits() -> RateLimits {
+        let text = "[tiers.free]\nevents_per_second = 1\nburst = 3\n[tiers.pro]\nevents_per_second = 10\nburst = 20\n";
+        RateLimits::new(&Config::from_toml(text).unwrap().tiers)
+    }
+
+    #[test]
+    fn each_organization_has_the_rate_of_its_tier_to_itself() {
+        let limits = limits();
+        let plan = limits.plan(Some(Tier::Free));
+        assert_eq!(plan.policy, "\"free\";q=3;w=3");
+        let one = Payer::Org(OrgNo(1));
+        for left in [2, 1, 0] {
+            let admission = limits.admit(one, plan, 1);
+            assert!(admission.is_admitted());
+            assert_eq!(admission.remaining, left);
+        }
+        let refused = limits.admit(one, plan, 1);
+        assert!(!refused.is_admitted());
+        assert_eq!(plan.standing(&refused).unwrap(), "\"free\";r=0;t=3");
+        assert!(limits.admit(Payer::Org(OrgNo(17)), plan, 1).is_admitted(), "the same shard, another organization");
+        assert!(limits.admit(Payer::Admin, limits.plan(None), 1).is_admitted());
+    }
+
+    #[test]
+    fn full_buckets_do_not_stay_in_memory() {
+        let limits = limits();
+        let plan = limits.plan(Some(Tier::Free));
+        limits.admit(Payer::Org(OrgNo(0)), plan, 3);
+        for number in 1..=u32::try_from(4 * SHARD_SWEEP_FROM).unwrap() {
+            limits.admit(Payer::Org(OrgNo(number * 16)), plan, 0);
+        }
+        let kept = limits.shards[0].lock().unwrap().accounts.len();
+        assert!(kept <= SHARD_SWEEP_FROM, "{kept}");
+        assert_eq!(limits.admit(Payer::Org(OrgNo(0)), plan, 0).remaining, 0, "what is used stays used");
     }
 }

@@ -1,56 +1,196 @@
-//! The HTTP front: the nine routes of the product, over actix-web. The only importer of it, with the application that
-//! runs the server.
+//! The API: requests in, commands and questions out, answers back. The only room that knows HTTP.
 //!
-//! A request passes [`edge`] (request id, headers, problems, figures), then its handler: who is calling (`auth`), may they
-//! (`routes` says what each route needs), how often (`limit`), what do they want (`wire`), and from there the committer or
-//! the state. Nothing here blocks an actix worker: hashing has threads of its own, pages of the inbox are read elsewhere.
+//! `routes` is the table of what there is; every request goes through `edge`, which finds out who is calling and whether
+//! they may, hands a `Call` to the handler, and gives every answer its headers. Handlers (`events`, `inbox`, `webhook`,
+//! `keys`, `ops`) never block a worker: argon2id has threads of its own (`verify`), what reads the journal or much
+//! text goes to actix's blocking pool, and changes go through the committer's door.
+//!
+//! It must not know how things are stored or delivered.
 
-mod api;
 mod auth;
 mod body;
+mod call;
 mod cloudevents;
 mod cors;
+mod cursor;
 mod edge;
 mod error;
 mod events;
-mod hashing;
+mod fields;
+mod health;
 mod inbox;
 mod keys;
 mod limit;
 mod ops;
+mod query;
 pub mod receiver;
 mod routes;
+mod verify;
 mod webhook;
 mod wire;
 
+use std::io;
 use std::net::TcpListener;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use actix_web::middleware::from_fn;
 use actix_web::{App, HttpServer, web};
 
-pub use api::{Api, ApiParts, Health};
+pub use error::Code;
+pub use health::Health;
+pub use routes::{Route, Verb, Who, routes};
 
-/// The server on a listener that is bound already; it runs when it is awaited.
+use auth::Authenticator;
+use cors::Cors;
+use edge::RequestIds;
+use limit::RateLimits;
+
+use crate::base::clock::Clock;
+use crate::base::metrics::{HttpRoute, Metrics, UNMATCHED_ROUTE};
+use crate::base::random;
+use crate::base::threads::Stop;
+use crate::commit::{InboxBell, Intake};
+use crate::config::Config;
+use crate::journal::Reader;
+use crate::model::id::{IdSource, KeyId, OrgNo};
+use crate::model::time::Timestamp;
+use crate::rules::egress::EgressRules;
+use crate::store::Store;
+
+/// Threads of each worker for what blocks: reading the journal, reading large bodies.
+const BLOCKING_THREADS_PER_WORKER: usize = 8;
+/// How long a connection that is to be closed may take to take leave.
+const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Locks that keep changes of one organization's settings apart.
+const SETTINGS_LOCKS: usize = 16;
+
+/// What the API works with.
+pub struct ApiParts {
+    /// Settings.
+    pub config: Arc<Config>,
+    /// The time.
+    pub clock: Clock,
+    /// The state.
+    pub store: Arc<Store>,
+    /// Where payloads are.
+    pub journal: Reader,
+    /// Where changes go.
+    pub intake: Intake,
+    /// Rings when an event comes.
+    pub bell: InboxBell,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Ends requests that wait.
+    pub stop: Stop,
+    /// The operator's token.
+    pub admin_token: String,
+    /// What probes are told; set by whoever starts and stops the server.
+    pub health: Arc<Health>,
+}
+
+/// The API, shared by all workers.
+pub struct Api {
+    config: Arc<Config>,
+    clock: Clock,
+    store: Arc<Store>,
+    journal: Reader,
+    intake: Intake,
+    bell: InboxBell,
+    metrics: Arc<Metrics>,
+    stop: Stop,
+    health: Arc<Health>,
+    auth: Authenticator,
+    limits: RateLimits,
+    egress: EgressRules,
+    cors: Option<Cors>,
+    /// Of organizations, keys and endpoints; events get theirs from the committer.
+    ids: Mutex<IdSource>,
+    request_ids: RequestIds,
+    settings_locks: [tokio::sync::Mutex<()>; SETTINGS_LOCKS],
+    /// In the order of the routes.
+    metered: Vec<HttpRoute>,
+    unmatched: HttpRoute,
+    began: Instant,
+}
+
+impl Api {
+    /// Puts it together and starts the threads that check keys.
+    ///
+    /// # Errors
+    /// When the system has no threads to give, or a series cannot be made.
+    pub fn new(parts: ApiParts) -> io::Result<Self> {
+        let ApiParts { config, clock, store, journal, intake, bell, metrics, stop, admin_token, health } = parts;
+        let meter = |verb: &str, path: &str| metrics.http_route(verb, path).map_err(io::Error::other);
+        let metered = routes().iter().map(|route| meter(route.verb.name(), route.path)).collect::<io::Result<_>>()?;
+        Ok(Self {
+            metered,
+            unmatched: meter("", UNMATCHED_ROUTE)?,
+            auth: Authenticator::new(&config.keys, &admin_token, Arc::clone(&metrics))?,
+            limits: RateLimits::new(&config.tiers),
+            egress: EgressRules { allow: config.egress.allow_networks.clone() },
+            cors: Cors::new(&config.server.cors_origins),
+            ids: Mutex::new(IdSource::after(0)),
+            request_ids: RequestIds::default(),
+            settings_locks: Default::default(),
+            began: Instant::now(),
+            config,
+            clock,
+            store,
+            journal,
+            intake,
+            bell,
+            metrics,
+            stop,
+            health,
+        })
+    }
+
+    /// Keys that were used since the last call, and when last: for whoever notes it down.
+    pub fn take_keys_used(&self) -> Vec<(KeyId, Timestamp)> {
+        self.auth.take_used()
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp(self.clock.now_ms())
+    }
+
+    /// A number for a new organization, key or endpoint.
+    fn new_id(&self) -> u128 {
+        self.ids.lock().unwrap_or_else(PoisonError::into_inner).next(self.clock.now_ms(), random::bytes())
+    }
+
+    /// Keeps others from changing the organization's settings between looking and changing.
+    async fn settings_lock(&self, org: OrgNo) -> Option<tokio::sync::MutexGuard<'_, ()>> {
+        let lock = self.settings_locks.get(org.0 as usize % SETTINGS_LOCKS)?;
+        Some(lock.lock().await)
+    }
+}
+
+/// Registers every route, and what answers where there is none.
+pub fn configure(services: &mut web::ServiceConfig, api: &web::Data<Api>) {
+    routes::register(services, api);
+}
+
+/// The server on this listener; it runs when it is awaited.
 ///
 /// # Errors
 /// When the listener cannot be used.
-pub fn server(api: web::Data<Api>, listener: TcpListener) -> std::io::Result<actix_web::dev::Server> {
-    let settings = api.parts.config.server.clone();
-    let app = move || {
-        App::new()
-            .app_data(web::Data::clone(&api))
-            .wrap(from_fn(cors::cors))
-            .wrap(from_fn(edge::edge))
-            .configure(routes::configure)
+pub fn server(api: web::Data<Api>, listener: TcpListener) -> io::Result<actix_web::dev::Server> {
+    let settings = api.config.server.clone();
+    let workers = match settings.workers {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        workers => workers,
     };
-    let mut server = HttpServer::new(app)
+    let server = HttpServer::new(move || App::new().configure(|services| configure(services, &api)))
+        .workers(workers)
+        .worker_max_blocking_threads(BLOCKING_THREADS_PER_WORKER)
+        .max_connections(settings.max_connections.div_ceil(workers))
         .keep_alive(settings.keep_alive)
         .client_request_timeout(settings.client_timeout)
-        .max_connections(settings.max_connections)
-        .shutdown_timeout((settings.shutdown / 2).as_secs().max(1))
-        .disable_signals();
-    if settings.workers > 0 {
-        server = server.workers(settings.workers);
-    }
-    Ok(server.listen(listener)?.run())
+        .client_disconnect_timeout(DISCONNECT_TIMEOUT)
+        .tcp_nodelay(true)
+        .disable_signals()
+        .shutdown_timeout(settings.shutdown.as_secs())
+        .listen(listener)?;
+    Ok(server.run())
 }

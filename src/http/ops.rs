@@ -1,49 +1,94 @@
-//! What probes and Prometheus ask.
+//! `/health` and `/metrics`: for probes and Prometheus.
 
 use actix_web::HttpResponse;
-use actix_web::web::Data;
-use serde_json::json;
+use actix_web::http::StatusCode;
+use actix_web::http::header::RETRY_AFTER;
+use serde::Serialize;
 
-use super::Api;
+use super::call::{Answer, Call, json};
 use super::error::Problem;
+use super::health::Phase;
 
-/// 200 when all is well, 503 with what is not.
-pub(super) async fn get_health(api: Data<Api>) -> HttpResponse {
-    let ready = api.parts.health.is_ready();
-    let disk_low = api.parts.intake.is_disk_low();
-    let state = api.parts.store.counts();
-    let say = |well: bool, what: &'static str| if well { "ok" } else { what };
-    let healthy = ready && !disk_low && state.is_ok();
-    let document = json!({
-        "status": if healthy { "healthy" } else { "unhealthy" },
-        "version": env!("CARGO_PKG_VERSION"),
-        "uptime_seconds": api.started.elapsed().as_secs(),
-        "checks": {
-            "server": say(ready, "starting or stopping"),
-            "disk": say(!disk_low, "less free space than the reserve: new events are refused with 507"),
-            "state": say(state.is_ok(), "the state cannot be read; the log says why"),
-        },
-    });
-    let mut answer = if healthy { HttpResponse::Ok() } else { HttpResponse::ServiceUnavailable() };
-    answer.json(document)
+#[derive(Serialize)]
+struct Healthy {
+    status: &'static str,
+    version: &'static str,
+    uptime_seconds: u64,
+    checks: Checks,
 }
 
-/// The process answers.
-pub(super) async fn get_live() -> HttpResponse {
-    HttpResponse::Ok().json(json!({ "status": "alive" }))
+/// A word for each part; `ok` is all right.
+#[derive(Serialize)]
+struct Checks {
+    /// Whether requests are welcome.
+    server: &'static str,
+    /// Whether there is room for events.
+    disk: &'static str,
+    /// Whether the state can be read.
+    state: &'static str,
+    /// Whether there is room in the queue of changes.
+    intake: &'static str,
 }
 
-/// Whether requests should come here.
-pub(super) async fn get_ready(api: Data<Api>) -> HttpResponse {
-    if api.parts.health.is_ready() {
-        HttpResponse::Ok().json(json!({ "status": "ready" }))
-    } else {
-        HttpResponse::ServiceUnavailable().json(json!({ "status": "not ready" }))
+impl Checks {
+    fn of(call: &Call) -> Self {
+        let api = &call.api;
+        let ok_or = |ok: bool, word| if ok { "ok" } else { word };
+        let phase = api.health.phase();
+        Self {
+            server: ok_or(phase == Phase::Ready, phase.name()),
+            disk: ok_or(!api.intake.is_disk_low(), "below_reserve"),
+            state: ok_or(api.store.counts().is_ok(), "unreadable"),
+            intake: ok_or(api.intake.waiting() < api.config.intake.queue, "full"),
+        }
+    }
+
+    fn all_ok(&self) -> bool {
+        let Self { server, disk, state, intake } = self;
+        [server, disk, state, intake].into_iter().all(|word| *word == "ok")
     }
 }
 
-/// All figures.
-pub(super) async fn get_metrics(api: Data<Api>) -> Result<HttpResponse, Problem> {
-    let text = api.parts.metrics.render().map_err(Problem::internal)?;
+/// `GET /health`: 200, or 503 with what is wrong.
+pub(super) fn health(call: &Call) -> Answer {
+    let checks = Checks::of(call);
+    let healthy = checks.all_ok();
+    let body = Healthy {
+        status: if healthy { "healthy" } else { "unhealthy" },
+        version: env!("CARGO_PKG_VERSION"),
+        uptime_seconds: call.api.began.elapsed().as_secs(),
+        checks,
+    };
+    status(healthy, &body)
+}
+
+#[derive(Serialize)]
+struct Word {
+    status: &'static str,
+}
+
+/// `GET /health/live`: whether the process answers at all.
+pub(super) fn live() -> Answer {
+    status(true, &Word { status: "live" })
+}
+
+/// `GET /health/ready`: whether requests are welcome; not while starting or stopping.
+pub(super) fn ready(call: &Call) -> Answer {
+    let phase = call.api.health.phase();
+    status(phase == Phase::Ready, &Word { status: phase.name() })
+}
+
+fn status(good: bool, body: &impl Serialize) -> Answer {
+    if good {
+        return json(StatusCode::OK, body);
+    }
+    let mut answer = json(StatusCode::SERVICE_UNAVAILABLE, body)?;
+    answer.headers_mut().insert(RETRY_AFTER, 1.into());
+    Ok(answer)
+}
+
+/// `GET /metrics`: Prometheus text, version 0.0.4.
+pub(super) fn metrics(call: &Call) -> Answer {
+    let text = call.api.metrics.render().map_err(|error| Problem::internal(&error))?;
     Ok(HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(text))
 }

@@ -1,74 +1,184 @@
-//! Every route, in one table: what it is registered by, what its figures are kept under, what a wrong method is told.
+//! The table of routes: what there is, and who may. Everything else is made from it: what is registered, `Allow`, the
+//! series of the metrics.
 
-use actix_web::{HttpRequest, Route, web};
+use actix_web::http::Method;
+use actix_web::{HttpRequest, web};
+use futures_util::future::LocalBoxFuture;
 
-use super::error::{Code, Problem};
+use super::Api;
+use super::call::{Answer, Call};
+use super::edge::{Target, serve};
 use super::{events, inbox, keys, ops, webhook};
 use crate::model::key::Scope;
 
-/// Who may call a route.
+/// A method. `GET` answers `HEAD` too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Access {
-    /// Anyone.
+#[expect(missing_docs, reason = "each is the method of the same name")]
+pub enum Verb {
+    Get,
+    Post,
+    Delete,
+}
+
+impl Verb {
+    /// Its name in HTTP.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Post => "POST",
+            Self::Delete => "DELETE",
+        }
+    }
+
+    fn allows(self) -> &'static str {
+        match self {
+            Self::Get => "GET, HEAD",
+            Self::Post | Self::Delete => self.name(),
+        }
+    }
+
+    fn methods(self) -> &'static [Method] {
+        match self {
+            Self::Get => &[Method::GET, Method::HEAD],
+            Self::Post => &[Method::POST],
+            Self::Delete => &[Method::DELETE],
+        }
+    }
+}
+
+/// Who may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Who {
+    /// Anyone; no key is looked at.
     Public,
-    /// A key with this scope.
-    Key(Scope),
-    /// Any valid key.
+    /// Every key of an organization.
     AnyKey,
-    /// The admin token, or a key with this scope.
-    AdminOrKey(Scope),
+    /// A key with this scope.
+    Scope(Scope),
+    /// The operator, or a key with this scope.
+    AdminOr(Scope),
 }
 
-/// A method of a path.
-#[derive(Clone, Copy)]
-pub(super) struct RouteRow {
-    pub(super) method: &'static str,
-    pub(super) path: &'static str,
-    pub(super) access: Access,
-    handler: fn() -> Route,
+/// What the rate limit charges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cost {
+    /// One.
+    One,
+    /// What the handler charges when it knows how much came.
+    ByHandler,
 }
 
-const fn row(method: &'static str, path: &'static str, access: Access, handler: fn() -> Route) -> RouteRow {
-    RouteRow { method, path, access, handler }
+type Handler = for<'a> fn(&'a mut Call) -> LocalBoxFuture<'a, Answer>;
+
+/// One route.
+#[derive(Debug)]
+pub struct Route {
+    /// The method.
+    pub verb: Verb,
+    /// The path, parameters in braces.
+    pub path: &'static str,
+    /// Who may.
+    pub who: Who,
+    pub(super) cost: Cost,
+    pub(super) handler: Handler,
 }
 
-use Access::{AdminOrKey, AnyKey, Key, Public};
+impl Route {
+    const fn new(verb: Verb, path: &'static str, who: Who, handler: Handler) -> Self {
+        Self { verb, path, who, cost: Cost::One, handler }
+    }
 
-/// Methods of one path stand together.
-pub(super) const ROUTES: &[RouteRow] = &[
-    row("POST", "/api/events", Key(Scope::EventsWrite), || web::post().to(events::post_event)),
-    row("POST", "/api/events/batch", Key(Scope::EventsWrite), || web::post().to(events::post_batch)),
-    row("GET", "/api/inbox", Key(Scope::InboxRead), || web::get().to(inbox::get_inbox)),
-    row("POST", "/api/ack/{event_id}", Key(Scope::InboxWrite), || web::post().to(inbox::post_ack)),
-    row("GET", "/api/webhook/config", Key(Scope::EndpointsRead), || web::get().to(webhook::get_config)),
-    row("POST", "/api/webhook/config", Key(Scope::EndpointsWrite), || web::post().to(webhook::post_config)),
-    row("DELETE", "/api/webhook/config", Key(Scope::EndpointsWrite), || web::delete().to(webhook::delete_config)),
-    row("POST", "/api/keys/generate", AdminOrKey(Scope::KeysWrite), || web::post().to(keys::post_generate)),
-    row("POST", "/api/keys/rotate", AnyKey, || web::post().to(keys::post_rotate)),
-    row("GET", "/api/keys", Key(Scope::KeysRead), || web::get().to(keys::get_keys)),
-    row("DELETE", "/api/keys/{key_id}", Key(Scope::KeysWrite), || web::delete().to(keys::delete_key)),
-    row("GET", "/health", Public, || web::get().to(ops::get_health)),
-    row("GET", "/health/live", Public, || web::get().to(ops::get_live)),
-    row("GET", "/health/ready", Public, || web::get().to(ops::get_ready)),
-    row("GET", "/metrics", Public, || web::get().to(ops::get_metrics)),
+    const fn charged_by_handler(mut self) -> Self {
+        self.cost = Cost::ByHandler;
+        self
+    }
+
+    /// Whether events come in here.
+    pub(super) fn takes_events(&self) -> bool {
+        self.who == Who::Scope(Scope::EventsWrite)
+    }
+}
+
+use Scope::{EndpointsRead, EndpointsWrite, EventsWrite, InboxRead, InboxWrite, KeysRead, KeysWrite};
+use Verb::{Delete, Get, Post};
+use Who::{AdminOr, AnyKey, Public, Scope as Needs};
+
+#[rustfmt::skip] // it is a table
+static ROUTES: [Route; 15] = [
+    Route::new(Post,   "/api/events",         Needs(EventsWrite),    |call| Box::pin(events::post(call))),
+    Route::new(Post,   "/api/events/batch",   Needs(EventsWrite),    |call| Box::pin(events::post_batch(call))).charged_by_handler(),
+    Route::new(Get,    "/api/inbox",          Needs(InboxRead),      |call| Box::pin(inbox::list(call))),
+    Route::new(Post,   "/api/ack/{event_id}", Needs(InboxWrite),     |call| Box::pin(inbox::acknowledge(call))),
+    Route::new(Get,    "/api/webhook/config", Needs(EndpointsRead),  |call| Box::pin(async move { webhook::show(call) })),
+    Route::new(Post,   "/api/webhook/config", Needs(EndpointsWrite), |call| Box::pin(webhook::set(call))),
+    Route::new(Delete, "/api/webhook/config", Needs(EndpointsWrite), |call| Box::pin(webhook::delete(call))),
+    Route::new(Post,   "/api/keys/generate",  AdminOr(KeysWrite),    |call| Box::pin(keys::generate(call))),
+    Route::new(Post,   "/api/keys/rotate",    AnyKey,                |call| Box::pin(keys::rotate(call))),
+    Route::new(Get,    "/api/keys",           Needs(KeysRead),       |call| Box::pin(async move { keys::list(call) })),
+    Route::new(Delete, "/api/keys/{key_id}",  Needs(KeysWrite),      |call| Box::pin(keys::end(call))),
+    Route::new(Get,    "/health",             Public,                |call| Box::pin(async move { ops::health(call) })),
+    Route::new(Get,    "/health/live",        Public,                |_| Box::pin(async { ops::live() })),
+    Route::new(Get,    "/health/ready",       Public,                |call| Box::pin(async move { ops::ready(call) })),
+    Route::new(Get,    "/metrics",            Public,                |call| Box::pin(async move { ops::metrics(call) })),
 ];
 
-/// Registers the table.
-pub(super) fn configure(config: &mut web::ServiceConfig) {
-    for methods in ROUTES.chunk_by(|a, b| a.path == b.path) {
-        let Some(first) = methods.first() else { continue };
-        let allow: Box<str> = methods.iter().map(|row| row.method).collect::<Vec<_>>().join(", ").into();
-        let resource = web::resource(first.path).default_service(web::to(move |request: HttpRequest| {
-            let wrong = wrong_method(&request, allow.clone());
-            async move { Err::<&str, _>(wrong) }
-        }));
-        config.service(methods.iter().fold(resource, |resource, row| resource.route((row.handler)())));
-    }
-    config
-        .default_service(web::to(|| async { Err::<&str, _>(Problem::new(Code::NotFound, "there is no such route")) }));
+/// All routes.
+pub fn routes() -> &'static [Route] {
+    &ROUTES
 }
 
-fn wrong_method(request: &HttpRequest, allow: Box<str>) -> Problem {
-    let detail = format!("{} is not possible here; {allow} is", request.method());
-    Problem { allow: Some(allow), ..Problem::new(Code::MethodNotAllowed, detail) }
+/// Registers a resource for each path, with what answers a wrong method, and what answers an unknown path.
+pub(super) fn register(services: &mut web::ServiceConfig, api: &web::Data<Api>) {
+    let mut paths: Vec<&str> = Vec::new();
+    for route in &ROUTES {
+        if !paths.contains(&route.path) {
+            paths.push(route.path);
+        }
+    }
+    for path in paths {
+        let mut resource = web::resource(path);
+        let mut allow = Vec::new();
+        for (number, route) in ROUTES.iter().enumerate().filter(|(_, route)| route.path == path) {
+            allow.push(route.verb.allows());
+            for method in route.verb.methods() {
+                let handler = handler(api, Target::Route(number, route));
+                resource = resource.route(web::method(method.clone()).to(handler));
+            }
+        }
+        let wrong_method = handler(api, Target::WrongMethod(allow.join(", ").into()));
+        services.service(resource.default_service(web::to(wrong_method)));
+    }
+    services.default_service(web::to(handler(api, Target::Unknown)));
+}
+
+/// What actix calls for a target.
+fn handler(
+    api: &web::Data<Api>,
+    target: Target,
+) -> impl Fn(HttpRequest, web::Payload) -> LocalBoxFuture<'static, actix_web::HttpResponse> + Clone + 'static {
+    let api = web::Data::clone(api);
+    move |request, payload| {
+        let (api, target) = (web::Data::clone(&api), target.clone());
+        Box::pin(serve(api, target, request, payload.into_inner()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_method_of_a_path_is_there_once() {
+        for (place, route) in ROUTES.iter().enumerate() {
+            let same = |other: &Route| (other.verb, other.path) == (route.verb, route.path);
+            assert_eq!(ROUTES.iter().position(same), Some(place), "{} {}", route.verb.name(), route.path);
+        }
+    }
+
+    #[test]
+    fn only_probes_are_open_to_anyone() {
+        for route in &ROUTES {
+            assert_eq!(route.who == Public, !route.path.starts_with("/api/"), "{}", route.path);
+        }
+    }
 }

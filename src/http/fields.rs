@@ -1,0 +1,334 @@
+//! The members of a JSON object, read one by one, so that everything that is wrong can be named at once and what is kept
+//! is kept byte for byte. One pass over the text, nothing copied but names and texts with escapes in them.
+//!
+//! Called by whatever reads a body. Knows no route.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::{self, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+
+use super::error::{Code, Faults, Problem, pointer};
+use crate::model::time::Timestamp;
+
+/// Most members of an object that are looked at.
+const MEMBERS_MAX: usize = 256;
+/// How deep values may be nested: what JSON parsers commonly take (serde_json's own limit).
+const DEPTH_MAX: usize = 128;
+
+/// The body as text.
+pub(super) fn text_of(body: &[u8]) -> Result<&str, Problem> {
+    str::from_utf8(body).map_err(|error| {
+        Problem::new(Code::MalformedJson, format!("the body is not UTF-8 from byte {} on", error.valid_up_to()))
+    })
+}
+
+/// Why text is refused as JSON.
+fn refusal(error: &serde_json::Error, wanted: &'static str) -> Problem {
+    if error.is_data() {
+        Problem::fault(Code::ValidationFailed, "", wanted)
+    } else {
+        Problem::new(Code::MalformedJson, error.to_string())
+    }
+}
+
+/// A single JSON value, whatever it is.
+pub(super) fn value(text: &str) -> Result<&RawValue, Problem> {
+    serde_json::from_str(text).map_err(|error| refusal(&error, "must be a JSON value"))
+}
+
+/// The items of an array, `most` and one more at most, so that too many are noticed.
+pub(super) fn array(text: &str, most: usize) -> Result<Vec<&RawValue>, Problem> {
+    let mut reader = serde_json::Deserializer::from_str(text);
+    let read = reader.deserialize_seq(Items(most.saturating_add(1))).and_then(|items| reader.end().map(|()| items));
+    read.or_else(|error| {
+        if error.is_data() {
+            // Not JSON at all comes before the wrong kind of JSON; only the whole text tells.
+            value(text)?;
+        }
+        Err(refusal(&error, "must be an array"))
+    })
+}
+
+struct Items(usize);
+
+impl<'de> Visitor<'de> for Items {
+    type Value = Vec<&'de RawValue>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+        let mut taken = Vec::new();
+        while let Some(item) = items.next_element()? {
+            if taken.len() < self.0 {
+                taken.push(item);
+            }
+        }
+        Ok(taken)
+    }
+}
+
+/// An object's members in the order they came; each is taken once, what is left over is unknown.
+#[derive(Debug)]
+pub(super) struct Fields<'a> {
+    members: Vec<(Cow<'a, str>, &'a RawValue)>,
+    /// Where the object stands in the body.
+    at: &'static str,
+}
+
+impl<'a> Fields<'a> {
+    /// Reads the body's text as an object.
+    pub(super) fn read(text: &'a str) -> Result<Self, Problem> {
+        let read = serde_json::from_str::<Members<'a>>(text);
+        match read {
+            Ok(Members(members)) if members.len() <= MEMBERS_MAX => Ok(Self { members, at: "" }),
+            Ok(_) => {
+                let detail = format!("must have at most {MEMBERS_MAX} members");
+                Err(Problem::fault(Code::ValidationFailed, "", detail))
+            }
+            // A wrong kind of JSON, or no JSON at all: reading it to its end tells.
+            Err(error) if error.is_data() => {
+                value(text)?;
+                Err(Problem::fault(Code::ValidationFailed, "", "must be a JSON object"))
+            }
+            Err(error) => Err(refusal(&error, "must be a JSON object")),
+        }
+    }
+
+    /// Takes the member; one that is there twice is a fault.
+    pub(super) fn take(&mut self, name: &str, faults: &mut Faults) -> Option<Field<'a>> {
+        let place = self.members.iter().position(|(other, _)| other == name)?;
+        let (_, value) = self.members.remove(place);
+        let mut twice = false;
+        self.members.retain(|(other, _)| {
+            let same = other == name;
+            twice |= same;
+            !same
+        });
+        let pointer = pointer(self.at, name);
+        if twice {
+            faults.add(pointer, "stands there twice");
+            return None;
+        }
+        Some(Field { value, pointer })
+    }
+
+    /// Whether the member is there.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.members.iter().any(|(other, _)| other == name)
+    }
+
+    /// Takes a member that has to be there.
+    pub(super) fn require(&mut self, name: &str, faults: &mut Faults) -> Option<Field<'a>> {
+        if !self.has(name) {
+            faults.add(pointer(self.at, name), "is required");
+        }
+        self.take(name, faults)
+    }
+
+    /// The members nobody took.
+    pub(super) fn rest(self) -> impl Iterator<Item = (Cow<'a, str>, &'a RawValue)> {
+        self.members.into_iter()
+    }
+
+    /// Names everything that nobody took as unknown.
+    pub(super) fn finish(self, faults: &mut Faults) {
+        for (name, _) in self.members {
+            faults.add(pointer(self.at, &name), "is not a member that is known here");
+        }
+    }
+}
+
+/// One member's value and where it stands.
+#[derive(Debug)]
+pub(super) struct Field<'a> {
+    pub(super) value: &'a RawValue,
+    pub(super) pointer: String,
+}
+
+impl<'a> Field<'a> {
+    /// A text.
+    pub(super) fn text(&self, faults: &mut Faults) -> Option<Cow<'a, str>> {
+        let text = string(self.value);
+        if text.is_none() {
+            faults.add(self.pointer.clone(), "must be a string");
+        }
+        text
+    }
+
+    /// A text that parses to something.
+    pub(super) fn parse<T: std::str::FromStr<Err: fmt::Display>>(&self, faults: &mut Faults) -> Option<T> {
+        let parsed = self.text(faults)?.parse::<T>();
+        parsed.map_err(|error| faults.add(self.pointer.clone(), error.to_string())).ok()
+    }
+
+    /// A text that says what it is to be: between so many characters, none of them a control character.
+    pub(super) fn printable(&self, characters_max: usize, faults: &mut Faults) -> Option<Cow<'a, str>> {
+        let text = self.text(faults)?;
+        if is_printable(&text, characters_max) {
+            return Some(text);
+        }
+        faults.add(self.pointer.clone(), printable_rule(characters_max));
+        None
+    }
+
+    /// A time.
+    pub(super) fn time(&self, faults: &mut Faults) -> Option<Timestamp> {
+        self.parse(faults)
+    }
+
+    /// `true` or `false`.
+    pub(super) fn flag(&self, faults: &mut Faults) -> Option<bool> {
+        match self.value.get() {
+            "true" => Some(true),
+            "false" => Some(false),
+            _ => {
+                faults.add(self.pointer.clone(), "must be true or false");
+                None
+            }
+        }
+    }
+
+    /// A whole number up to `most`.
+    pub(super) fn number(&self, most: u64, faults: &mut Faults) -> Option<u64> {
+        let number = self.value.get().parse::<u64>().ok().filter(|number| *number <= most);
+        if number.is_none() {
+            faults.add(self.pointer.clone(), format!("must be a whole number from 0 to {most}"));
+        }
+        number
+    }
+
+    /// A list of texts, each of which parses to something.
+    pub(super) fn list<T: std::str::FromStr<Err: fmt::Display>>(
+        &self,
+        most: usize,
+        faults: &mut Faults,
+    ) -> Option<Vec<T>> {
+        let Ok(items) = array(self.value.get(), most) else {
+            faults.add(self.pointer.clone(), "must be an array of strings");
+            return None;
+        };
+        if items.len() > most {
+            faults.add(self.pointer.clone(), format!("must have at most {most} items"));
+            return None;
+        }
+        let mut parsed = Vec::with_capacity(items.len());
+        for (place, value) in items.iter().enumerate() {
+            let field = Field { value, pointer: format!("{}/{place}", self.pointer) };
+            parsed.extend(field.parse::<T>(faults));
+        }
+        (parsed.len() == items.len()).then_some(parsed)
+    }
+
+    /// The members of an object.
+    pub(super) fn members(&self, faults: &mut Faults) -> Option<Vec<(Cow<'a, str>, &'a RawValue)>> {
+        if let Ok(Members(members)) = serde_json::from_str::<Members<'a>>(self.value.get()) {
+            return Some(members);
+        }
+        faults.add(self.pointer.clone(), "must be an object");
+        None
+    }
+}
+
+/// Whether the text has 1 to `characters_max` characters and none is a control character.
+pub(super) fn is_printable(text: &str, characters_max: usize) -> bool {
+    !text.is_empty() && text.chars().count() <= characters_max && !text.chars().any(char::is_control)
+}
+
+pub(super) fn printable_rule(characters_max: usize) -> String {
+    format!("must be 1 to {characters_max} printable characters")
+}
+
+/// The text of a JSON string, borrowed if nothing in it is escaped.
+pub(super) fn string(value: &RawValue) -> Option<Cow<'_, str>> {
+    let text = value.get().strip_prefix('"')?.strip_suffix('"')?;
+    if text.contains('\\') {
+        serde_json::from_str::<String>(value.get()).ok().map(Cow::Owned)
+    } else {
+        Some(Cow::Borrowed(text))
+    }
+}
+
+/// Whether a JSON text is nested deeper than parsers take.
+pub(super) fn is_too_deep(json: &str) -> bool {
+    // So many brackets need at least so many bytes.
+    if json.len() <= DEPTH_MAX * 2 {
+        return false;
+    }
+    let (mut depth, mut in_string, mut escaped) = (0usize, false, false);
+    for byte in json.bytes() {
+        if in_string {
+            in_string = byte != b'"' || escaped;
+            escaped = byte == b'\\' && !escaped;
+            continue;
+        }
+        match byte {
+            b'"' => in_string = true,
+            b'[' | b'{' => depth += 1,
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > DEPTH_MAX {
+            return true;
+        }
+    }
+    false
+}
+
+/// An object's members, each value left as it came. More than is looked at are counted, one too many is kept.
+struct Members<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reads<'a>(PhantomData<&'a ()>);
+        impl<'de: 'a, 'a> Visitor<'de> for Reads<'a> {
+            type Value = Members<'a>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut members = Vec::with_capacity(8);
+                while let Some(Name(name)) = map.next_key::<Name<'a>>()? {
+                    let value = map.next_value::<&'a RawValue>()?;
+                    if members.len() <= MEMBERS_MAX {
+                        members.push((name, value));
+                    }
+                }
+                Ok(Members(members))
+            }
+        }
+        deserializer.deserialize_map(Reads(PhantomData))
+    }
+}
+
+/// A member's name, borrowed if nothing in it is escaped.
+struct Name<'a>(Cow<'a, str>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Name<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reads<'a>(PhantomData<&'a ()>);
+        impl<'de: 'a, 'a> Visitor<'de> for Reads<'a> {
+            type Value = Name<'a>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a member's name")
+            }
+
+            fn visit_borrowed_str<E: de::Error>(self, text: &'de str) -> Result<Self::Value, E> {
+                Ok(Name(Cow::Borrowed(text)))
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
+                Ok(Name(Cow::Owned(text.to_owned())))
+            }
+        }
+        deserializer.deserialize_str(Reads(PhantomData))
+    }
+}

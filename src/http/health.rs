@@ -1,0 +1,68 @@
+//! How the server is: set by whoever starts and stops it, told to probes.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+
+const STARTING: u8 = 0;
+const READY: u8 = 1;
+const STOPPING: u8 = 2;
+
+/// Where the server is between start and stop.
+#[derive(Debug, Default)]
+pub struct Health(AtomicU8);
+
+/// See [`Health::phase`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    Starting,
+    Ready,
+    Stopping,
+}
+
+impl Phase {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Ready => "ready",
+            Self::Stopping => "stopping",
+        }
+    }
+}
+
+impl Health {
+    /// From now on requests are welcome.
+    pub fn set_ready(&self) {
+        let was_starting = self.0.compare_exchange(STARTING, READY, Ordering::SeqCst, Ordering::SeqCst).is_ok();
+        if !was_starting {
+            tracing::debug!("ready comes after a stop, which stays");
+        }
+    }
+
+    /// From now on requests should go elsewhere.
+    pub fn set_stopping(&self) {
+        self.0.store(STOPPING, Ordering::SeqCst);
+    }
+
+    pub(super) fn phase(&self) -> Phase {
+        match self.0.load(Ordering::SeqCst) {
+            STARTING => Phase::Starting,
+            READY => Phase::Ready,
+            _ => Phase::Stopping,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_stops_does_not_become_ready_again() {
+        let health = Health::default();
+        assert_eq!(health.phase(), Phase::Starting);
+        health.set_ready();
+        assert_eq!(health.phase(), Phase::Ready);
+        health.set_stopping();
+        health.set_ready();
+        assert_eq!(health.phase(), Phase::Stopping);
+    }
+}

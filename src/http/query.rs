@@ -1,0 +1,94 @@
+//! Query strings: each parameter once, none that is unknown, everything wrong named at once.
+
+use std::borrow::Cow;
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+
+use url::form_urlencoded;
+
+use super::error::{Code, Faults, Problem};
+
+/// Most parameters that are looked at.
+const PARAMETERS_MAX: usize = 32;
+
+/// A query string's parameters.
+pub(super) struct Query<'a> {
+    parameters: Vec<(Cow<'a, str>, Cow<'a, str>)>,
+    faults: Faults,
+}
+
+impl<'a> Query<'a> {
+    pub(super) fn read(text: &'a str) -> Self {
+        Self {
+            parameters: form_urlencoded::parse(text.as_bytes()).take(PARAMETERS_MAX).collect(),
+            faults: Faults::default(),
+        }
+    }
+
+    /// Takes a parameter that parses to something; none if it is not there, or wrong.
+    pub(super) fn take<T: FromStr<Err: Display>>(&mut self, name: &str) -> Option<T> {
+        let parsed = self.text(name)?.parse::<T>();
+        parsed.map_err(|error| self.fault(name, error.to_string())).ok()
+    }
+
+    /// Takes a whole number in a range, or gives `default`.
+    pub(super) fn number(&mut self, name: &str, range: RangeInclusive<u64>, default: u64) -> u64 {
+        let Some(text) = self.text(name) else { return default };
+        if let Some(number) = text.parse().ok().filter(|number| range.contains(number)) {
+            return number;
+        }
+        self.fault(name, format!("must be a whole number from {} to {}", range.start(), range.end()));
+        default
+    }
+
+    /// Takes a parameter as it is.
+    pub(super) fn text(&mut self, name: &str) -> Option<Cow<'a, str>> {
+        let place = self.parameters.iter().position(|(other, _)| other == name)?;
+        let (_, value) = self.parameters.remove(place);
+        if self.parameters.iter().any(|(other, _)| other == name) {
+            self.parameters.retain(|(other, _)| other != name);
+            self.fault(name, "stands there twice");
+            return None;
+        }
+        Some(value)
+    }
+
+    pub(super) fn fault(&mut self, name: &str, detail: impl Into<Cow<'static, str>>) {
+        self.faults.add(format!("?{name}"), detail);
+    }
+
+    /// Whether all was right, and all was known.
+    pub(super) fn finish(mut self) -> Result<(), Problem> {
+        for (name, _) in std::mem::take(&mut self.parameters) {
+            self.fault(&name, "is not a parameter that is known here");
+        }
+        if self.faults.is_empty() { Ok(()) } else { Err(Problem::faults(Code::InvalidRequest, self.faults)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::time::Timestamp;
+
+    #[test]
+    fn parameters_are_read_and_everything_wrong_is_named() {
+        let mut query = Query::read("limit=7&since=2026-01-31T10%3A00%3A00Z&type=a");
+        assert_eq!(query.number("limit", 1..=500, 50), 7);
+        assert_eq!(query.number("wait", 0..=30, 0), 0);
+        assert_eq!(query.take("since"), Some(Timestamp(1_769_853_600_000)));
+        assert_eq!(query.text("type").as_deref(), Some("a"));
+        query.finish().unwrap();
+
+        let mut query = Query::read("limit=0&since=x&type=a&type=b&colour=red");
+        assert_eq!(query.number("limit", 1..=500, 50), 50);
+        assert_eq!(query.take::<Timestamp>("since"), None);
+        assert_eq!(query.text("type"), None);
+        let problem = query.finish().unwrap_err();
+        let body = serde_json::to_value(problem.document(None)).unwrap();
+        let pointers: Vec<_> = body["errors"].as_array().unwrap().iter().map(|fault| &fault["pointer"]).collect();
+        assert_eq!((body["code"].as_str(), pointers.len()), (Some("invalid_request"), 4), "{body}");
+        assert_eq!(pointers, ["?limit", "?since", "?type", "?colour"]);
+    }
+}
