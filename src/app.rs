@@ -348,7 +348,12 @@ fn open_state(config: &Config, data_dir: &DataDir, journal: &Reader, metrics: &M
         tracing::info!(%reason, "making the state anew from the journal");
         metrics.state_rebuilds.inc();
     }
-    let recovered = recover(&store, journal).map_err(StartError::Recovery)?;
+    let recovered = recover(&store, journal).map_err(|error| {
+        if matches!(error, RecoveryError::State(_)) {
+            store.condemn();
+        }
+        StartError::Recovery(error)
+    })?;
     tracing::info!(commands = recovered.commands, took_ms = recovered.took.as_millis(), "state is up to the journal");
     Ok(store)
 }

@@ -101,7 +101,9 @@ fn cause(error: &reqwest::Error) -> String {
 fn refusal(status: u16, problem: &Value) -> Failure {
     let text = |name: &str| problem.get(name).and_then(Value::as_str);
     let mut message = text("detail").or(text("title")).unwrap_or("the server refused").to_owned();
-    for fault in problem.get("errors").and_then(Value::as_array).into_iter().flatten() {
+    let faults = problem.get("errors").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    // A single fault is the detail already.
+    for fault in faults.iter().filter(|_| faults.len() > 1) {
         let part = |name: &str| fault.get(name).and_then(Value::as_str).unwrap_or_default();
         message = format!("{message}\n  {}: {}", part("pointer"), part("detail"));
     }

@@ -107,6 +107,17 @@ pub struct Committer {
     dirty_since: Option<Instant>,
 }
 
+/// What makes sled panic is not there any more after a rebuild; without one the next start might panic again.
+struct CondemnOnPanic(Arc<Store>);
+
+impl Drop for CondemnOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.condemn();
+        }
+    }
+}
+
 /// A submission on its way: what is known of its commands' outcomes already.
 struct Entry {
     submission: Submission,
@@ -134,6 +145,7 @@ impl Committer {
 
     /// Works until the intake is closed and nothing waits.
     pub fn run(mut self) {
+        let _on_panic = CondemnOnPanic(Arc::clone(&self.ports.store));
         let mut entries = Vec::new();
         loop {
             match self.take(&mut entries) {
@@ -148,6 +160,10 @@ impl Committer {
 
     /// Waits for a submission, then takes what else waits.
     fn take(&mut self, entries: &mut Vec<Entry>) -> Taken {
+        // Here, and not only when somebody wakes us: the queue may have been too full for that.
+        if self.intake.is_closed() && self.queue.is_empty() {
+            return Taken::Ended;
+        }
         let first = match self.dirty_since {
             Some(since) => self.queue.recv_timeout(WRITE_BACK_AFTER.saturating_sub(since.elapsed())),
             None => self.queue.recv().map_err(|_closed| RecvTimeoutError::Disconnected),
@@ -170,7 +186,7 @@ impl Committer {
                 break;
             }
         }
-        if entries.is_empty() && self.intake.is_closed() && self.queue.is_empty() { Taken::Ended } else { Taken::Some }
+        Taken::Some
     }
 
     /// One group: durable, applied, answered.

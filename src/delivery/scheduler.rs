@@ -122,6 +122,7 @@ impl<A: Attempts> Scheduler<A> {
         while !stop.is_set() {
             if let Err(error) = self.turn() {
                 tracing::error!(%error, "scheduling failed; it is tried again");
+                self.wait(NAP);
                 self.ports.hints.scheduler_missed.store(true, Ordering::SeqCst);
             }
             self.wait(self.sleep());

@@ -10,6 +10,7 @@ use std::fmt;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 
 use super::schema::FORMAT;
@@ -99,7 +100,9 @@ impl Store {
         if !clean && found.boot != now.boot {
             return Err(Reason::OtherBoot);
         }
-        Self::open_generation(dir, cache_bytes, None).map_err(|error| unusable(&error))
+        // sled 0.34.7 panics on some kinds of damage.
+        let opened = catch_unwind(|| Self::open_generation(dir, cache_bytes, None));
+        opened.map_err(|_panic| unusable(&"opening it panicked"))?.map_err(|error| unusable(&error))
     }
 
     fn open_generation(dir: &Path, cache_bytes: u64, reason: Option<Reason>) -> Result<Self, StateError> {
