@@ -26,7 +26,8 @@ const GROUP: usize = 64;
 fn create_org() -> Command {
     let (name, created_at) = ("bench".to_owned(), Timestamp(1));
     let scopes = Scopes::all();
-    let key = Key { id: KeyId(2), name: name.clone(), hash: String::new(), scopes, created_at, expires_at: None };
+    let (hash, expires_at, ended_at) = (String::new(), None, None);
+    let key = Key { id: KeyId(2), name: name.clone(), hash, scopes, created_at, expires_at, ended_at };
     let org = Org { id: OrgId(1), name, tier: Tier::Pro, inbox_mode: InboxMode::Auto, created_at };
     Command::CreateOrg(CreateOrg { org, key })
 }
@@ -65,7 +66,7 @@ fn apply(c: &mut Criterion) {
         };
         let apply = |commands: Vec<Command>| {
             store.apply(commands.iter().map(|command| (3, command)), 4, &mut Vec::new()).unwrap();
-            if store.dirty_rows() > 4_096 {
+            if store.layer_rows() > 4_096 {
                 store.write_back().unwrap();
             }
         };

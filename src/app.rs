@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::net::{SocketAddr, TcpListener};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -32,8 +33,8 @@ use crate::rules::egress::EgressRules;
 use crate::rules::retry::RetryPolicy;
 use crate::store::{StateError, Store};
 
-/// What the committer, the last to stop, is given to finish.
-const COMMITTER_DEADLINE: Duration = Duration::from_secs(3);
+/// What the committer, the last to stop, is given beyond the deadline of the others.
+const COMMITTER_EXTRA: Duration = Duration::from_millis(500);
 /// Hints for the scheduler that may wait; more are found in the state.
 const SCHEDULER_HINTS: usize = 10_000;
 
@@ -168,8 +169,7 @@ impl App {
 
         let stop = Stop::new();
         let runtime = sending_runtime().map_err(StartError::Threads)?;
-        let watched = stop.clone();
-        runtime.spawn(async move { progress.watch(&watched, tell_systemd_alive).await });
+        start_watchdog(progress, stop.clone()).map_err(StartError::Threads)?;
         let shared = Shared { config, clock, metrics, store, journal, intake, hints, stop };
         let workers = start_workers(&shared, &unrouted).map_err(StartError::Threads)?;
         let scheduler = start_scheduler(&shared, &runtime, due)?;
@@ -232,7 +232,7 @@ impl App {
         }
         in_order &= self.sweeper.join_until(deadline);
         self.intake.close();
-        let committed = self.committer.join_until(deadline.max(Instant::now() + COMMITTER_DEADLINE));
+        let committed = self.committer.join_until(deadline + COMMITTER_EXTRA);
         self.runtime.shutdown_background();
         if !committed {
             tracing::error!("the committer did not end in time; the next start recovers from the journal");
@@ -348,18 +348,24 @@ fn open_state(config: &Config, data_dir: &DataDir, journal: &Reader, metrics: &M
         tracing::info!(%reason, "making the state anew from the journal");
         metrics.state_rebuilds.inc();
     }
-    let recovered = recover(&store, journal).map_err(|error| {
-        if matches!(error, RecoveryError::State(_)) {
-            store.condemn();
-        }
-        StartError::Recovery(error)
-    })?;
+    // sled 0.34.7 panics on some kinds of damage.
+    let recovered = catch_unwind(AssertUnwindSafe(|| recover(&store, journal)));
+    if matches!(recovered, Err(_) | Ok(Err(RecoveryError::State(_)))) {
+        store.condemn();
+        tracing::error!("the state is broken; the next start makes it anew from the journal");
+    }
+    let recovered = recovered.unwrap_or_else(|panic| resume_unwind(panic)).map_err(StartError::Recovery)?;
     tracing::info!(commands = recovered.commands, took_ms = recovered.took.as_millis(), "state is up to the journal");
     Ok(store)
 }
 
 fn sending_runtime() -> std::io::Result<Runtime> {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(1).thread_name("sender").enable_all().build()
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("sender").enable_all().build()
+}
+
+/// On a thread of its own, which no hanging disk can stop. It ends with the process.
+fn start_watchdog(progress: Arc<Progress>, stop: Stop) -> std::io::Result<Thread> {
+    spawn_critical("watchdog", move || progress.watch(&stop, tell_systemd_alive))
 }
 
 fn tell_systemd_alive() {

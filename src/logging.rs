@@ -17,7 +17,8 @@ use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::config::{Log, LogFormat};
 
-/// Lines that may wait for a slow disk; more are dropped, and counted by the writer. Logging never holds up an event.
+/// Lines that may wait for a slow disk; more are dropped, and counted by the writer. Log files never hold up an event;
+/// standard output does if its reader stands still.
 const WAITING_LINES_MAX: usize = 64 << 10;
 
 /// Why there are no logs.

@@ -211,8 +211,8 @@ impl Committer {
             metrics.commit_group_commands.observe(frames.into());
             metrics.commit_sync_seconds.observe(began.elapsed().as_secs_f64());
             metrics.commands_applied.inc_by(frames.into());
-            self.dirty_since.get_or_insert(began);
         }
+        self.dirty_since.get_or_insert(began);
         let open = entries.iter().flat_map(Entry::open);
         let commands = positions.iter().map(|position| position.0).zip(open);
         let mut outcomes = Vec::with_capacity(positions.len());
@@ -220,7 +220,7 @@ impl Committer {
             Ok(effects) => effects,
             Err(error) => self.give_up(&error),
         };
-        answer(entries, outcomes);
+        self.answer(entries, outcomes);
         self.ports.hints.give(&effects);
         self.group.clear();
     }
@@ -269,9 +269,26 @@ impl Committer {
         }
     }
 
+    /// Fills in the outcomes that were open and tells those who wait. One that left needs no answer, but counts.
+    fn answer(&self, entries: &mut Vec<Entry>, outcomes: Vec<Outcome>) {
+        let mut outcomes = outcomes.into_iter();
+        let (mut accepted, mut duplicates) = (0, 0);
+        for entry in entries.drain(..) {
+            let complete = entry.outcomes.into_iter().map(|known| known.or_else(|| outcomes.next()));
+            let complete: Vec<Outcome> = complete.map(|outcome| outcome.unwrap_or(Outcome::NotFound)).collect();
+            accepted += complete.iter().filter(|outcome| matches!(outcome, Outcome::Accepted { .. })).count() as u64;
+            duplicates += complete.iter().filter(|outcome| matches!(outcome, Outcome::Duplicate { .. })).count() as u64;
+            if let Some(reply) = entry.submission.reply {
+                drop(reply.send(Ok(complete)));
+            }
+        }
+        self.ports.metrics.events_accepted.inc_by(accepted);
+        self.ports.metrics.events_duplicate.inc_by(duplicates);
+    }
+
     fn write_back_if_due(&mut self) {
         let Some(since) = self.dirty_since else { return };
-        if since.elapsed() < WRITE_BACK_AFTER && self.ports.store.dirty_rows() < WRITE_BACK_ROWS {
+        if since.elapsed() < WRITE_BACK_AFTER && self.ports.store.layer_rows() < WRITE_BACK_ROWS {
             return;
         }
         let began = Instant::now();
@@ -328,18 +345,6 @@ impl Entry {
 
     fn open_mut(&mut self) -> impl Iterator<Item = &mut Command> {
         self.submission.commands.iter_mut().zip(&self.outcomes).filter(|(_, outcome)| outcome.is_none()).map(|(c, _)| c)
-    }
-}
-
-/// Fills in the outcomes that were open and tells those who wait. One that left needs no answer.
-fn answer(entries: &mut Vec<Entry>, outcomes: Vec<Outcome>) {
-    let mut outcomes = outcomes.into_iter();
-    for entry in entries.drain(..) {
-        let complete = entry.outcomes.into_iter().map(|known| known.or_else(|| outcomes.next()));
-        let complete: Vec<Outcome> = complete.map(|outcome| outcome.unwrap_or(Outcome::NotFound)).collect();
-        if let Some(reply) = entry.submission.reply {
-            drop(reply.send(Ok(complete)));
-        }
     }
 }
 

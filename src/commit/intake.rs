@@ -107,6 +107,13 @@ impl Intake {
         commands.is_empty() || self.queue.send(Submission { commands, reply: None }).is_ok()
     }
 
+    /// Like [`Intake::push`], and waits until it is stored. Says whether it was.
+    pub fn push_and_wait(&self, commands: Vec<Command>) -> bool {
+        let (reply, outcomes) = oneshot::channel();
+        commands.is_empty()
+            || (self.queue.send(Submission { commands, reply: Some(reply) }).is_ok() && Reply(outcomes).wait().is_ok())
+    }
+
     /// From now on nothing more is taken; the committer ends when it has done what waits.
     pub fn close(&self) {
         if !self.state.closed.swap(true, Ordering::SeqCst) {

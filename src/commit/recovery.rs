@@ -95,14 +95,11 @@ pub fn recover(store: &Store, journal: &Reader) -> Result<Recovered, RecoveryErr
         commands += decoded.len() as u64;
         let in_order = decoded.iter().map(|(position, command)| (*position, command));
         store.apply(in_order, scan.position().0, &mut Vec::new())?;
-        if store.dirty_rows() >= DIRTY_ROWS_MAX {
+        if store.layer_rows() >= DIRTY_ROWS_MAX {
             store.write_back()?;
         }
     }
     store.write_back()?;
-    if store.rebuild_reason().is_some() {
-        store.remove_older_generations()?;
-    }
     Ok(Recovered { commands, took: began.elapsed() })
 }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::base::exit_code::fatal;
-use crate::base::threads::Stop;
+use crate::base::threads::{Signal, Stop};
 
 /// One look a second; so many without progress are fatal. Looks are counted, not time: a process that was suspended
 /// did not hang.
@@ -33,13 +33,10 @@ impl Progress {
 
     /// Looks once a second until it is asked to stop; `alive` is called at each look that finds progress. Ends the
     /// process when there is none.
-    pub async fn watch(&self, stop: &Stop, alive: impl Fn()) {
-        let mut judge = Judge::default();
-        loop {
-            let slept = tokio::time::timeout(Duration::from_secs(1), stop.stopped()).await;
-            if slept.is_ok() {
-                return;
-            }
+    pub fn watch(&self, stop: &Stop, alive: impl Fn()) {
+        let (mut judge, pause) = (Judge::default(), Signal::new());
+        while !stop.is_set() {
+            pause.wait(Duration::from_secs(1));
             match judge.look(self.busy.load(Ordering::SeqCst), self.steps.load(Ordering::Relaxed)) {
                 Judgement::Alive => alive(),
                 Judgement::Waiting => {}

@@ -1,7 +1,7 @@
 //! The thread that decides what is sent when.
 //!
 //! Each endpoint has a lane: a short queue of deliveries that are due, and how many of them are on their way. Lanes take
-//! turns, so a slow or dead endpoint costs the others nothing. Memory holds a bounded number of ids per endpoint; the
+//! turns, and each may have so many on their way. Memory holds a bounded number of ids per endpoint; the
 //! rest waits in the state's due index, which also is all that a restart needs.
 //!
 //! It must not know how anything is sent or stored: it starts attempts and hears that they are settled.
@@ -321,15 +321,15 @@ impl<A: Attempts> Scheduler<A> {
             lane.has_turn = false;
             let Some(event) = lane.queue.pop_front() else { continue };
             let runs_dry = lane.queue.is_empty() && lane.more;
+            lane.claimed.remove(&event); // so that an error leaves nothing claimed
             match self.ports.store.due_delivery(endpoint, event)? {
                 Some(delivery) if delivery.endpoint.enabled => {
+                    lane.claimed.insert(event);
                     lane.in_flight += 1;
                     self.in_flight += 1;
                     self.attempts.start(delivery);
                 }
-                Some(_) | None => {
-                    lane.claimed.remove(&event);
-                }
+                Some(_) | None => {}
             }
             if runs_dry {
                 self.set_alarm(endpoint, Timestamp(0));

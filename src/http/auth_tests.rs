@@ -36,7 +36,7 @@ impl Fixture {
         let hash = auth.hash(&text).await.unwrap();
         let (name, created_at) = ("Acme".to_owned(), Timestamp(1));
         let org = Org { id: OrgId(1), name: name.clone(), tier: Tier::Free, inbox_mode: InboxMode::Auto, created_at };
-        let key = Key { id: KeyId(2), name, hash, scopes: Scopes::all(), created_at, expires_at };
+        let key = Key { id: KeyId(2), name, hash, scopes: Scopes::all(), created_at, expires_at, ended_at: None };
         let command = Command::CreateOrg(CreateOrg { org, key });
         store.apply(std::iter::once((1, &command)), 2, &mut Vec::new()).unwrap();
         Self { auth, store, text, _dir: dir }

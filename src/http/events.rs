@@ -57,14 +57,11 @@ pub(super) async fn post(call: &mut Call) -> Answer {
         Form::Binary => cloudevents::binary(&rules, call.request.headers(), &body),
     }?;
     let outcome = call.commit(submit(rules.org, event)).await?;
-    let metrics = &call.api.metrics;
     match outcome {
         Outcome::Accepted { id, received_at } => {
-            metrics.events_accepted.inc();
             json(StatusCode::ACCEPTED, &Receipt { id, status: "accepted", duplicate: false, received_at })
         }
         Outcome::Duplicate { id, received_at } => {
-            metrics.events_duplicate.inc();
             json(StatusCode::OK, &Receipt { id, status: "accepted", duplicate: true, received_at })
         }
         Outcome::Mismatch { id } => Err(Problem::dedup_mismatch(id)),
@@ -227,16 +224,12 @@ impl Item {
         }
     }
 
+    /// What is stored was counted when it was stored.
     fn count(&self, call: &Call) {
-        let metrics = &call.api.metrics;
-        match self {
-            Self::Accepted(..) => metrics.events_accepted.inc(),
-            Self::Duplicate(..) => metrics.events_duplicate.inc(),
-            Self::Rejected(problem) => {
-                if let Some(reason) = rejection(problem.code()) {
-                    metrics.events_rejected.of(reason).inc();
-                }
-            }
+        if let Self::Rejected(problem) = self
+            && let Some(reason) = rejection(problem.code())
+        {
+            call.api.metrics.events_rejected.of(reason).inc();
         }
     }
 }

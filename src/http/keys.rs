@@ -72,7 +72,7 @@ async fn generate_by_key(call: &Call, maker: &Authenticated, text: &str) -> Answ
     if !maker.key().scopes.covers(wish.scopes) {
         return Err(Problem::new(Code::Forbidden, "a key can't make one with scopes it does not have itself"));
     }
-    if let Some(end) = maker.key().expires_at {
+    if let Some(end) = maker.key().ends_at() {
         if wish.expires_at.is_some_and(|wished| wished > end) {
             return Err(Problem::new(Code::Forbidden, "a key can't make one that outlives it"));
         }
@@ -164,7 +164,7 @@ async fn make(call: &Call, wish: Wish) -> Result<(Arc<KeyText>, Key), Problem> {
     let text = Arc::new(KeyText::generate(id, || u8::from_be_bytes(random::bytes())));
     let hash = call.api.auth.hash(&text).await?;
     let Wish { name, scopes, expires_at } = wish;
-    Ok((text, Key { id, name, hash, scopes, created_at: call.now, expires_at }))
+    Ok((text, Key { id, name, hash, scopes, created_at: call.now, expires_at, ended_at: None }))
 }
 
 /// The answer with the key in clear, this once.
@@ -245,7 +245,7 @@ pub(super) fn list(call: &Call) -> Answer {
             prefix: key.prefix(),
             scopes: key.scopes.names(),
             created_at: key.created_at,
-            expires_at: key.expires_at,
+            expires_at: key.ends_at(),
             last_used_at: if is_current { Some(call.now) } else { found.last_used_at() },
             current: is_current,
         }

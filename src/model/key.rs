@@ -122,14 +122,21 @@ pub struct Key {
     pub scopes: Scopes,
     /// When it was made.
     pub created_at: Timestamp,
-    /// Not valid from this moment on; also how a rotated or revoked key ends.
+    /// Not valid from this moment on, as was wished when it was made.
     pub expires_at: Option<Timestamp>,
+    /// Not valid from this moment on, because it was rotated or ended. 0: ended; then no clock brings it back.
+    pub ended_at: Option<Timestamp>,
 }
 
 impl Key {
     /// Whether it opens anything at this moment.
     pub fn is_valid(&self, now: Timestamp) -> bool {
-        self.expires_at.is_none_or(|end| now < end)
+        self.ends_at().is_none_or(|end| now < end)
+    }
+
+    /// When it stops or stopped to be valid.
+    pub fn ends_at(&self) -> Option<Timestamp> {
+        [self.expires_at, self.ended_at].into_iter().flatten().min()
     }
 
     /// What people see of the key text: everything before the secret.

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::base::clock::Clock;
+use crate::base::exit_code::fatal;
 use crate::base::metrics::{Metrics, Queue};
 use crate::base::threads::{Signal, Stop};
 use crate::commit::{Hints, Intake};
@@ -73,7 +74,11 @@ impl Sweeper {
         self.hints.unrouted_missed.store(true, Ordering::SeqCst);
         while !stop.is_set() {
             if let Err(error) = self.tick(&mut rounds) {
-                tracing::error!(%error, "housekeeping failed; it is tried again");
+                tracing::error!(%error, "housekeeping failed");
+            }
+            if self.store.is_broken() {
+                self.store.condemn();
+                fatal("a row of the state cannot be read; the next start makes the state anew from the journal");
             }
             wake.wait(TICK);
         }
@@ -146,7 +151,10 @@ impl Sweeper {
         self.metrics.queue_depth.of(Queue::Routing).set(gauge(self.hints.unrouted.len() as u64));
         self.metrics.queue_depth.of(Queue::Scheduler).set(gauge(counts.waiting));
         self.metrics.journal_disk_bytes.set(gauge(self.journal.bytes_on_disk().unwrap_or(0)));
-        let oldest = self.store.oldest_waiting()?.map_or(0, |at| self.clock.now_ms().saturating_sub(at.0));
+        let oldest = self
+            .store
+            .oldest_waiting(Timestamp(self.clock.now_ms()))?
+            .map_or(0, |at| self.clock.now_ms().saturating_sub(at.0));
         self.metrics.oldest_undelivered_age_seconds.set(Duration::from_millis(oldest).as_secs_f64());
         Ok(())
     }

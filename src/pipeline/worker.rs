@@ -19,8 +19,6 @@ use crate::store::{StateError, Store, Unrouted};
 
 /// Events routed in one go.
 const AT_ONCE: usize = 64;
-/// Events fetched from the state when hints were missed.
-const MISSED_AT_ONCE: usize = 1_000;
 /// How long a worker sleeps before it looks whether it should stop.
 const NAP: Duration = Duration::from_secs(1);
 
@@ -66,20 +64,25 @@ impl Worker {
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             if self.ports.queue.is_empty() && self.ports.hints.unrouted_missed.swap(false, Ordering::SeqCst) {
-                self.route_missed();
+                self.route_missed(stop);
             }
         }
     }
 
-    fn route_missed(&self) {
-        match self.ports.store.unrouted_after((OrgNo(0), EventId(0)), MISSED_AT_ONCE) {
-            Ok(missed) => {
-                if missed.len() == MISSED_AT_ONCE {
-                    self.ports.hints.unrouted_missed.store(true, Ordering::SeqCst);
-                }
-                missed.chunks(AT_ONCE).for_each(|events| self.route_all(events));
+    /// Events whose hints were lost, in the order of the state, each portion stored before the next is listed.
+    fn route_missed(&self, stop: &Stop) {
+        let mut after = (OrgNo(0), EventId(0));
+        while !stop.is_set() {
+            let missed = match self.ports.store.unrouted_after(after, AT_ONCE) {
+                Ok(missed) => missed,
+                Err(error) => return tracing::error!(%error, "events that wait for routing cannot be listed"),
+            };
+            let Some(last) = missed.last() else { return };
+            after = *last;
+            let commands = missed.iter().filter_map(|event| self.route_one(*event)).collect();
+            if !self.ports.intake.push_and_wait(commands) {
+                return;
             }
-            Err(error) => tracing::error!(%error, "events that wait for routing cannot be listed"),
         }
     }
 

@@ -59,6 +59,7 @@ fn create_org(mode: InboxMode, id: u128) -> Command {
         scopes: Scopes::all(),
         created_at,
         expires_at: None,
+        ended_at: None,
     };
     Command::CreateOrg(CreateOrg {
         org: Org { id: OrgId(id), name, tier: Tier::Free, inbox_mode: mode, created_at },

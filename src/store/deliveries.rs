@@ -104,23 +104,29 @@ impl Store {
         Ok(self.read().deliveries.get((endpoint, event))?.map(|row| row.org))
     }
 
-    /// When the oldest event was taken in that still waits for an endpoint; none if nothing waits. Looks at a bounded
-    /// number of endpoints and rows, so with very many dead letters on an endpoint it can say a later time.
+    /// When the oldest event was taken in that an enabled endpoint should have got by now; none if there is none. Looks at
+    /// a bounded number of endpoints and rows, so with very many dead letters on an endpoint it can say a later time.
     ///
     /// # Errors
     /// When rows cannot be read.
-    pub fn oldest_waiting(&self) -> Result<Option<Timestamp>, StateError> {
+    pub fn oldest_waiting(&self, now: Timestamp) -> Result<Option<Timestamp>, StateError> {
         const LANES_MAX: usize = 256;
-        const ROWS_MAX: usize = 16;
+        const ROWS_MAX: usize = 64;
         let (mut oldest, mut after) = (None, None);
         for _ in 0..LANES_MAX {
             let Some(lane) = self.next_lane(after)? else { break };
             after = Some(lane.endpoint);
             let state = self.read();
+            if !state.endpoints.get(lane.endpoint)?.is_some_and(|row| row.endpoint.enabled) {
+                continue;
+            }
             let (first, last) = ((lane.endpoint, EventId(0)), (lane.endpoint, EventId(u128::MAX)));
             let rows = state.deliveries.range(first..=last, ROWS_MAX)?;
-            let waiting = rows.iter().find(|(_, row)| matches!(row.state, DeliveryState::Waiting(_)));
-            let event = waiting.map(|((_, event), _)| Timestamp(event.unix_ms()));
+            let overdue = rows.iter().find(|(_, row)| match row.state {
+                DeliveryState::Waiting(at) => row.attempts > 0 || at <= now,
+                DeliveryState::Dead(_) | DeliveryState::Canceled => false,
+            });
+            let event = overdue.map(|((_, event), _)| Timestamp(event.unix_ms()));
             oldest = [oldest, event].into_iter().flatten().min();
         }
         Ok(oldest)

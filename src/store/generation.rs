@@ -12,6 +12,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::schema::FORMAT;
 use super::table::State;
@@ -71,7 +72,10 @@ impl Store {
         let reason = match last {
             None => Reason::Missing,
             Some(last) => match Self::open_believed(&dir.join(last.to_string()), cache_bytes) {
-                Ok(store) if store.applied() <= journal_end => return Ok(store),
+                Ok(store) if store.applied() <= journal_end => {
+                    store.remove_older_generations()?;
+                    return Ok(store);
+                }
                 Ok(_) => Reason::AheadOfJournal,
                 Err(reason) => reason,
             },
@@ -79,6 +83,8 @@ impl Store {
         let fresh = dir.join((number + 1).to_string());
         make_dir(&fresh)?;
         let store = Self::open_generation(&fresh, cache_bytes, Some(reason))?;
+        // Before it is filled: the disk may not have room for both.
+        store.remove_older_generations()?;
         store.apply(std::iter::empty(), 0, &mut Vec::new())?;
         Ok(store)
     }
@@ -117,8 +123,13 @@ impl Store {
         // as RUNNING, or none, which reads as unusable.
         write_mark(dir, RUNNING)?;
         remove_mark(dir, CLEAN)?;
-        let state = State::open(&db)?;
-        Ok(Self { state: std::sync::RwLock::new(state), generation: Generation { db, dir: dir.to_owned(), reason } })
+        let broken = Arc::default();
+        let state = State::open(&db, &broken)?;
+        Ok(Self {
+            broken,
+            state: std::sync::RwLock::new(state),
+            generation: Generation { db, dir: dir.to_owned(), reason },
+        })
     }
 
     /// Why the state was begun empty; none if it was there.
@@ -126,11 +137,8 @@ impl Store {
         self.generation.reason.as_ref()
     }
 
-    /// Removes the generations before this one, once this one is complete.
-    ///
-    /// # Errors
-    /// When they cannot be removed.
-    pub fn remove_older_generations(&self) -> Result<(), StateError> {
+    /// Removes the generations before this one: none of them will be believed again.
+    fn remove_older_generations(&self) -> Result<(), StateError> {
         let (Some(parent), Some(own)) = (self.generation.dir.parent(), number_of(&self.generation.dir)) else {
             return Ok(());
         };
@@ -238,3 +246,7 @@ fn number_of(path: &Path) -> Option<u64> {
 fn io_error(error: io::Error) -> StateError {
     StateError(error.to_string())
 }
+
+#[cfg(test)]
+#[path = "generation_tests.rs"]
+mod tests;

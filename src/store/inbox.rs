@@ -51,16 +51,17 @@ impl Store {
     /// # Errors
     /// When rows cannot be read.
     pub fn inbox(&self, org: OrgNo, query: &InboxQuery) -> Result<InboxPage, StateError> {
-        let state = self.read();
         // An id's time is never before the time its event was taken in (ids do not go back with the clock), so nothing
         // taken in since then has a smaller id.
         let since = query.since.map_or(0, |since| (u128::from(since.0) << 80).saturating_sub(1));
         let mut after = EventId(query.after.map_or(0, |id| id.0).max(since));
         let last = (org, EventId(u128::MAX));
-        let begins = state.open.last((org, EventId(0))..=(org, after))?;
+        let begins = self.read().open.last((org, EventId(0))..=(org, after))?;
         let mut from = begins.map_or((org, after), |(key, _)| key);
         let mut page = InboxPage::default();
         for _ in 0..BLOCKS_PER_PAGE_MAX / BLOCKS_AT_ONCE {
+            // A lock for each portion: a long search holds up nobody.
+            let state = self.read();
             let blocks = state.open.range(from..=last, BLOCKS_AT_ONCE)?;
             let Some(((_, last_first), _)) = blocks.last() else { return Ok(page) };
             from = (org, EventId(last_first.0 + 1));

@@ -18,7 +18,8 @@ mod table;
 mod write_back;
 
 use std::fmt;
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 pub use apply::{Effects, Outcome};
 pub use deliveries::{DueDelivery, Lane};
@@ -33,6 +34,7 @@ pub use schema::KEYS_PER_ORG_MAX;
 #[derive(Debug)]
 pub struct Store {
     generation: Generation,
+    broken: Arc<AtomicBool>,
     state: RwLock<table::State>,
 }
 
@@ -61,6 +63,12 @@ impl From<crate::base::codec::CodecError> for StateError {
 }
 
 impl Store {
+    /// Whether a row could not be read. Then the state is to be condemned and the process to end: the next start makes
+    /// the state anew.
+    pub fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::SeqCst)
+    }
+
     fn read(&self) -> RwLockReadGuard<'_, table::State> {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
     }

@@ -32,7 +32,7 @@ use crate::model::org::Org;
 use crate::model::time::Timestamp;
 
 /// The format of all rows together.
-pub(super) const FORMAT: u32 = 2;
+pub(super) const FORMAT: u32 = 3;
 /// Events in a block; the bits of an `open` row.
 pub(super) const BLOCK_EVENTS: usize = 64;
 /// Most valid keys of an organization.

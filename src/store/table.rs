@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::StateError;
 use super::schema::{
@@ -32,20 +33,20 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn open(db: &sled::Db) -> Result<Self, StateError> {
+    pub(super) fn open(db: &sled::Db, broken: &Arc<AtomicBool>) -> Result<Self, StateError> {
         Ok(Self {
-            meta: Table::open(db)?,
-            orgs: Table::open(db)?,
-            keys: Table::open(db)?,
-            endpoints: Table::open(db)?,
-            events: Table::open(db)?,
-            open: Table::open(db)?,
-            dedup: Table::open(db)?,
-            unrouted: Table::open(db)?,
-            delivered: Table::open(db)?,
-            deliveries: Table::open(db)?,
-            due: Table::open(db)?,
-            dead: Table::open(db)?,
+            meta: Table::open(db, broken)?,
+            orgs: Table::open(db, broken)?,
+            keys: Table::open(db, broken)?,
+            endpoints: Table::open(db, broken)?,
+            events: Table::open(db, broken)?,
+            open: Table::open(db, broken)?,
+            dedup: Table::open(db, broken)?,
+            unrouted: Table::open(db, broken)?,
+            delivered: Table::open(db, broken)?,
+            deliveries: Table::open(db, broken)?,
+            due: Table::open(db, broken)?,
+            dead: Table::open(db, broken)?,
         })
     }
 
@@ -88,7 +89,8 @@ impl State {
 /// A table whatever its rows are.
 pub(super) trait AnyTable {
     fn name(&self) -> &'static str;
-    fn dirty_rows(&self) -> usize;
+    /// Rows that a write-back takes out of memory, or at least writes.
+    fn layer_rows(&self) -> usize;
     /// Keys and encoded rows (none: the row is gone) that sled does not have yet.
     fn changes(&self) -> Result<Vec<Change>, StateError>;
     /// Sled has all of them now.
@@ -106,6 +108,8 @@ pub(super) struct Table<R: Row> {
     tree: sled::Tree,
     layer: BTreeMap<R::Key, Slot<R>>,
     dirty: usize,
+    /// Set when a row cannot be read: see [`super::Store::is_broken`].
+    broken: Arc<AtomicBool>,
 }
 
 #[derive(Debug)]
@@ -118,8 +122,9 @@ struct Slot<R> {
 }
 
 impl<R: Row> Table<R> {
-    fn open(db: &sled::Db) -> Result<Self, StateError> {
-        let mut table = Self { tree: (**db).clone(), layer: BTreeMap::new(), dirty: 0 };
+    fn open(db: &sled::Db, broken: &Arc<AtomicBool>) -> Result<Self, StateError> {
+        let broken = Arc::clone(broken);
+        let mut table = Self { tree: (**db).clone(), layer: BTreeMap::new(), dirty: 0, broken };
         if R::RESIDENT {
             for pair in table.tree.scan_prefix([R::PREFIX]) {
                 let (key, row) = read_pair::<R>(pair)?;
@@ -206,12 +211,12 @@ impl<R: Row> Table<R> {
 
     /// The rows of the range in order, `limit` at most.
     pub(super) fn range(&self, keys: RangeInclusive<R::Key>, limit: usize) -> Result<Vec<KeyedRow<R>>, StateError> {
-        self.merge(keys, false).take(limit).collect()
+        self.noted(self.merge(keys, false).take(limit).collect())
     }
 
     /// The last row of the range.
     pub(super) fn last(&self, keys: RangeInclusive<R::Key>) -> Result<Option<KeyedRow<R>>, StateError> {
-        self.merge(keys, true).next().transpose()
+        self.noted(self.merge(keys, true).next().transpose())
     }
 
     fn merge(&self, keys: RangeInclusive<R::Key>, backwards: bool) -> impl Iterator<Item = Pair<R>> + '_ {
@@ -263,8 +268,15 @@ impl<R: Row> Table<R> {
     }
 
     fn get_from_tree(&self, key: R::Key) -> Result<Option<Arc<R>>, StateError> {
-        let found = self.tree.get(tree_key::<R>(key))?;
-        found.map(|bytes| read_row::<R>(&bytes).map(Arc::new)).transpose()
+        let read = || {
+            let found = self.tree.get(tree_key::<R>(key))?;
+            found.map(|bytes| read_row::<R>(&bytes).map(Arc::new)).transpose()
+        };
+        self.noted(read())
+    }
+
+    fn noted<T>(&self, result: Result<T, StateError>) -> Result<T, StateError> {
+        result.inspect_err(|_| self.broken.store(true, Ordering::SeqCst))
     }
 }
 
@@ -276,8 +288,8 @@ impl<R: Row> AnyTable for Table<R> {
         R::NAME
     }
 
-    fn dirty_rows(&self) -> usize {
-        self.dirty
+    fn layer_rows(&self) -> usize {
+        if R::RESIDENT { self.dirty } else { self.layer.len() }
     }
 
     fn changes(&self) -> Result<Vec<Change>, StateError> {

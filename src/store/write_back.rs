@@ -6,9 +6,9 @@
 use super::{StateError, Store};
 
 impl Store {
-    /// How many rows sled does not have yet.
-    pub fn dirty_rows(&self) -> usize {
-        self.read().tables().iter().map(|table| table.dirty_rows()).sum()
+    /// How many rows wait in memory for the next write-back: changed ones, and ones that were looked at to be changed.
+    pub fn layer_rows(&self) -> usize {
+        self.read().tables().iter().map(|table| table.layer_rows()).sum()
     }
 
     /// Journal position of the first frame that is not applied.
@@ -33,15 +33,14 @@ impl Store {
                 }
             }
         }
-        if rows == 0 {
-            return Ok(0);
+        if rows > 0 {
+            // Readers go on meanwhile: they find the fresh rows in the layer. sled holds back those who read its tree.
+            self.db().apply_batch(batch)?;
+            self.db().flush()?;
         }
-        // Readers go on meanwhile: they find the fresh rows in the layer. sled holds back those who read its tree.
-        self.db().apply_batch(batch)?;
         for table in self.write().tables_mut() {
             table.written_back();
         }
-        self.db().flush()?;
         Ok(rows)
     }
 }

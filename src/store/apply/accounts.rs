@@ -4,6 +4,7 @@ use super::{Change, Outcome, meta};
 use crate::model::command::{CreateKey, CreateOrg, DeleteEndpoint, EndKey, NoteKeysUsed, PutEndpoint, RotateKey};
 use crate::model::id::OrgNo;
 use crate::model::key::Key;
+use crate::model::time::Timestamp;
 use crate::store::StateError;
 use crate::store::schema::{ENDPOINTS_PER_ORG_MAX, EndpointRow, KEYS_PER_ORG_MAX, KeyRow, OrgRow};
 
@@ -56,8 +57,8 @@ impl Change<'_> {
         if added == Outcome::Done
             && let Some(row) = self.state.keys.edit(command.old)?
         {
-            let end = row.key.expires_at.map_or(command.old_ends_at, |end| end.min(command.old_ends_at));
-            row.key.expires_at = Some(end);
+            let end = row.key.ended_at.map_or(command.old_ends_at, |end| end.min(command.old_ends_at));
+            row.key.ended_at = Some(end);
         }
         Ok(added)
     }
@@ -68,7 +69,7 @@ impl Change<'_> {
             return Ok(Outcome::NotFound);
         }
         if let Some(row) = self.state.keys.edit(command.key)? {
-            row.key.expires_at = Some(command.at);
+            row.key.ended_at = Some(Timestamp(0));
         }
         Ok(Outcome::Done)
     }

@@ -1,0 +1,98 @@
+//! Which directories are believed.
+
+use super::*;
+use crate::store::StateError;
+
+const CACHE: u64 = 8 << 20;
+
+fn open(dir: &Path, journal_end: u64) -> Result<Store, StateError> {
+    Store::open(dir, CACHE, journal_end)
+}
+
+/// A directory as a stop in good order leaves it, with the journal applied up to 100.
+fn closed(dir: &Path) {
+    let store = open(dir, 100).unwrap();
+    assert_eq!(store.rebuild_reason(), Some(&Reason::Missing));
+    store.apply(std::iter::empty(), 100, &mut Vec::new()).unwrap();
+    store.close().unwrap();
+}
+
+fn mark(dir: &Path) -> PathBuf {
+    dir.join("1").join(CLEAN)
+}
+
+fn reason(dir: &Path, journal_end: u64) -> Option<Reason> {
+    let store = open(dir, journal_end).unwrap();
+    if store.rebuild_reason().is_some() {
+        assert_eq!(store.applied(), 0, "made anew from the beginning");
+        assert_eq!(generations(dir).unwrap(), [2], "the old one is gone");
+    }
+    store.rebuild_reason().cloned()
+}
+
+#[test]
+fn a_cleanly_closed_state_is_gone_on_with() {
+    let dir = tempfile::tempdir().unwrap();
+    closed(dir.path());
+    let store = open(dir.path(), 100).unwrap();
+    assert_eq!((store.rebuild_reason(), store.applied()), (None, 100));
+}
+
+#[test]
+fn a_state_of_a_crashed_process_is_gone_on_with_and_one_of_another_boot_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    closed(dir.path());
+    let text = fs::read_to_string(mark(dir.path())).unwrap();
+    fs::rename(mark(dir.path()), dir.path().join("1").join(RUNNING)).unwrap();
+    assert_eq!(reason(dir.path(), 100), None);
+
+    let dir = tempfile::tempdir().unwrap();
+    closed(dir.path());
+    let boot = text.split_whitespace().nth(1).unwrap();
+    let own = fs::read_to_string(mark(dir.path())).unwrap();
+    fs::remove_file(mark(dir.path())).unwrap();
+    fs::write(dir.path().join("1").join(RUNNING), own.replace(boot, "another-boot")).unwrap();
+    assert_eq!(reason(dir.path(), 100), Some(Reason::OtherBoot));
+}
+
+#[test]
+fn a_copy_is_not_believed_even_if_its_original_was_closed() {
+    let (dir, copy) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    closed(dir.path());
+    let status = std::process::Command::new("cp").arg("-a").arg(dir.path().join("1")).arg(copy.path()).status();
+    assert!(status.unwrap().success());
+    assert_eq!(reason(copy.path(), 100), Some(Reason::Copied));
+}
+
+#[test]
+fn a_state_ahead_of_the_journal_of_another_format_or_condemned_is_not_believed() {
+    let dir = tempfile::tempdir().unwrap();
+    closed(dir.path());
+    assert_eq!(reason(dir.path(), 99), Some(Reason::AheadOfJournal));
+
+    let dir = tempfile::tempdir().unwrap();
+    closed(dir.path());
+    let text = fs::read_to_string(mark(dir.path())).unwrap();
+    fs::write(mark(dir.path()), text.replacen(&FORMAT.to_string(), "999", 1)).unwrap();
+    assert!(matches!(reason(dir.path(), 100), Some(Reason::Unusable(why)) if why.contains("999")));
+
+    let dir = tempfile::tempdir().unwrap();
+    closed(dir.path());
+    open(dir.path(), 100).unwrap().condemn();
+    assert!(matches!(reason(dir.path(), 100), Some(Reason::Unusable(_))));
+}
+
+#[test]
+fn a_garbled_or_truncated_database_is_made_anew_or_found_broken() {
+    for damage in [|bytes: &mut Vec<u8>| bytes.truncate(10), |bytes: &mut Vec<u8>| bytes.fill(0xa5)] {
+        let dir = tempfile::tempdir().unwrap();
+        closed(dir.path());
+        let path = dir.path().join("1").join(DATABASE);
+        let mut bytes = fs::read(&path).unwrap();
+        damage(&mut bytes);
+        fs::write(&path, &bytes).unwrap();
+        let store = open(dir.path(), 100).unwrap();
+        // sled may find nothing in it and begin anew by itself: then it says so by its position.
+        assert!(store.rebuild_reason().is_some() || store.applied() == 0, "{:?}", store.rebuild_reason());
+    }
+}
