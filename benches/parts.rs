@@ -92,8 +92,9 @@ fn start_committer(dir: &std::path::Path) -> (Intake, triggerd::base::threads::T
         hints: Arc::new(hints),
         metrics: Arc::new(Metrics::new(&[]).unwrap()),
         progress: Arc::new(Progress::default()),
+        disk_free: Box::new(|| None),
     };
-    let limits = CommitterLimits { queue: 1_024, group_commands: 1_024, group_bytes: 8 << 20 };
+    let limits = CommitterLimits { queue: 1_024, group_commands: 1_024, group_bytes: 8 << 20, reserve_bytes: 0 };
     let (committer, intake) = Committer::new(limits, writer, ports, 0);
     (intake, triggerd::base::threads::spawn_critical("committer", || committer.run()).unwrap())
 }

@@ -3,7 +3,8 @@
 //! The order is the recovery: lock, journal, state, what the journal holds behind the state, then the threads, the
 //! doors last. [`App::start`] is what `triggerd serve`, the demo and the tests call.
 
-use std::fmt;
+mod start_error;
+
 use std::net::{SocketAddr, TcpListener};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
@@ -13,95 +14,34 @@ use tokio::runtime::Runtime;
 
 use crate::base::clock::Clock;
 use crate::base::exit_code::ExitCode;
-use crate::base::metrics::{Metrics, MetricsError};
+use crate::base::metrics::Metrics;
 use crate::base::threads::{Signal, Stop, Thread, spawn_critical};
 use crate::commit::{
     Committer, CommitterLimits, Hints, InboxBell, Intake, Ports, Progress, RecoveryError, SchedulerHint, recover,
 };
 use crate::config::{Config, credentials_directory};
-use crate::data_dir::{DataDir, DataDirError, free_bytes, read_admin_token};
+use crate::data_dir::{DataDir, DataDirError, filesystem_bytes, free_bytes, read_admin_token};
 use crate::delivery::attempts::{Attempter, AttempterPorts};
 use crate::delivery::scheduler::{Scheduler, SchedulerLimits, SchedulerPorts};
-use crate::delivery::sender::{Sender, SenderConfig, SenderError};
+use crate::delivery::sender::{Sender, SenderConfig};
 use crate::http;
-use crate::journal::{self, JournalError, OsFiles, ReadError, Reader};
+use crate::journal::{self, OsFiles, Position, Reader};
 use crate::model::delivery::ErrorCode;
 use crate::model::id::{EventId, OrgNo};
 use crate::model::time::Timestamp;
 use crate::pipeline::{Sweeper, SweeperSettings, Worker, WorkerPorts};
 use crate::rules::egress::EgressRules;
 use crate::rules::retry::RetryPolicy;
-use crate::store::{StateError, Store};
+use crate::store::{Reason, Store};
+
+pub use start_error::StartError;
 
 /// What the committer, the last to stop, is given beyond the deadline of the others.
 const COMMITTER_EXTRA: Duration = Duration::from_millis(500);
+/// How long requests are still taken while `/health/ready` says 503 already.
+const LINGER: Duration = Duration::from_millis(300);
 /// Hints for the scheduler that may wait; more are found in the state.
 const SCHEDULER_HINTS: usize = 10_000;
-
-/// Why the server does not start.
-#[derive(Debug)]
-pub enum StartError {
-    /// The data directory.
-    DataDir(DataDirError),
-    /// The journal.
-    Journal(JournalError),
-    /// The state, even a new one.
-    State(StateError),
-    /// Bringing the state up to the journal.
-    Recovery(RecoveryError),
-    /// The address to listen on.
-    Listen {
-        /// Which.
-        address: SocketAddr,
-        /// What the operating system said.
-        cause: std::io::Error,
-    },
-    /// The HTTP client for webhooks.
-    Sender(SenderError),
-    /// The metrics.
-    Metrics(MetricsError),
-    /// Threads.
-    Threads(std::io::Error),
-}
-
-impl StartError {
-    /// The exit code that tells it.
-    pub fn exit_code(&self) -> ExitCode {
-        match self {
-            Self::DataDir(DataDirError::InUse(_)) => ExitCode::InUse,
-            Self::DataDir(DataDirError::Format { .. })
-            | Self::Journal(JournalError::Damage(_))
-            | Self::Recovery(RecoveryError::Unknown { .. } | RecoveryError::Journal(ReadError::Damage(_))) => {
-                ExitCode::Damaged
-            }
-            Self::DataDir(DataDirError::Io { .. })
-            | Self::Journal(JournalError::Io { .. })
-            | Self::Recovery(_)
-            | Self::State(_)
-            | Self::Listen { .. }
-            | Self::Sender(_)
-            | Self::Metrics(_)
-            | Self::Threads(_) => ExitCode::Fatal,
-        }
-    }
-}
-
-impl fmt::Display for StartError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::DataDir(error) => error.fmt(f),
-            Self::Journal(error) => write!(f, "the journal cannot be opened: {error}"),
-            Self::State(error) => error.fmt(f),
-            Self::Recovery(error) => write!(f, "the journal cannot be applied: {error}"),
-            Self::Listen { address, cause } => write!(f, "cannot listen on {address}: {cause}"),
-            Self::Sender(error) => error.fmt(f),
-            Self::Metrics(error) => error.fmt(f),
-            Self::Threads(error) => write!(f, "threads cannot be started: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for StartError {}
 
 /// A running server.
 pub struct App {
@@ -163,6 +103,7 @@ impl App {
             hints: Arc::clone(&queues.hints),
             metrics: Arc::clone(&metrics),
             progress: Arc::clone(&progress),
+            disk_free: disk_free(&config),
         };
         let (committer, intake) = start_committer(&config, writer, ports)?;
         let Queues { hints, unrouted, due } = queues;
@@ -221,6 +162,8 @@ impl App {
         tracing::info!("stopping: no new connections, requests in hand are finished");
         self.health.set_stopping();
         self.stop.set();
+        // For a moment the door stays open, so that probes and balancers see that we leave.
+        Signal::new().wait(LINGER);
         let HttpThread { thread, handle } = self.http;
         self.runtime.spawn(handle.stop(true));
         let mut in_order = thread.join_until(deadline);
@@ -256,9 +199,10 @@ struct Opened {
 
 /// Everything on disk, in the order that recovery needs.
 fn open(config: &Config, clock: &Clock, metrics: &Metrics) -> Result<Opened, StartError> {
-    let data_dir = DataDir::open(&config.storage.data_dir, Timestamp(clock.now_ms())).map_err(StartError::DataDir)?;
+    let data_dir = DataDir::open(&config.storage.data_dir).map_err(StartError::DataDir)?;
     let admin_token = admin_token(config, &data_dir).map_err(StartError::DataDir)?;
     let (writer, journal) = open_journal(config, &data_dir)?;
+    data_dir.complete(Timestamp(clock.now_ms())).map_err(StartError::DataDir)?;
     let store = Arc::new(open_state(config, &data_dir, &journal, metrics)?);
     Ok(Opened { data_dir, admin_token, writer, journal, store })
 }
@@ -294,11 +238,18 @@ impl Queues {
     }
 }
 
+/// Asks the filesystem that holds the data.
+fn disk_free(config: &Config) -> Box<dyn Fn() -> Option<u64> + Send> {
+    let data_dir = config.storage.data_dir.clone();
+    Box::new(move || free_bytes(&data_dir))
+}
+
 fn start_committer(config: &Config, writer: journal::Writer, ports: Ports) -> Result<(Thread, Intake), StartError> {
     let limits = CommitterLimits {
         queue: config.intake.queue,
         group_commands: config.intake.group_commands,
         group_bytes: config.intake.group_bytes,
+        reserve_bytes: config.storage.reserve_bytes,
     };
     let last_id = ports.store.counts().map_err(StartError::State)?.last_id;
     let (committer, intake) = Committer::new(limits, writer, ports, last_id);
@@ -326,10 +277,27 @@ fn make_api(
     api.map(actix_web::web::Data::new).map_err(StartError::Threads)
 }
 
+/// A segment takes at most this share of a filesystem, so that a small one still holds several.
+const SEGMENT_SHARE: u64 = 16;
+const SEGMENT_BYTES_MIN: u64 = 64 << 10;
+
 fn open_journal(config: &Config, data_dir: &DataDir) -> Result<(journal::Writer, Reader), StartError> {
-    let files = Arc::new(OsFiles);
-    let options = journal::Options { segment_bytes: config.storage.segment_bytes, scan_from: None };
-    let (writer, reader, report) = journal::open(&data_dir.journal(), files, &options).map_err(StartError::Journal)?;
+    let dir = data_dir.journal();
+    let has_segments = || std::fs::read_dir(&dir).is_ok_and(|mut entries| entries.next().is_some());
+    if !data_dir.is_new() && !has_segments() {
+        return Err(StartError::Missing(format!("{} has no segments, but events were stored here", dir.display())));
+    }
+    let share = filesystem_bytes(data_dir.path()).map_or(u64::MAX, |bytes| bytes / SEGMENT_SHARE);
+    let segment_bytes = config.storage.segment_bytes.min(share.max(SEGMENT_BYTES_MIN));
+    let options = journal::Options { segment_bytes, scan_from: None };
+    let opened = journal::open(&dir, Arc::new(OsFiles), &options);
+    let (writer, reader, report) = opened.map_err(StartError::Journal)?;
+    if report.first != Position::FIRST {
+        let (dir, first) = (dir.display(), report.first);
+        return Err(StartError::Missing(format!(
+            "{dir} begins at position {first}; the positions before it are missing"
+        )));
+    }
     tracing::info!(segments = report.segments, end = report.end.0, "journal opened");
     if report.is_copy {
         tracing::info!("the data directory is a copy; everything acknowledged before the copy began is in it");
@@ -344,6 +312,9 @@ fn open_journal(config: &Config, data_dir: &DataDir) -> Result<(journal::Writer,
 fn open_state(config: &Config, data_dir: &DataDir, journal: &Reader, metrics: &Metrics) -> Result<Store, StartError> {
     let end = journal.end().0;
     let store = Store::open(&data_dir.state(), config.storage.state_cache_bytes, end).map_err(StartError::State)?;
+    if let Some(Reason::AheadOfJournal { applied }) = store.rebuild_reason() {
+        return Err(StartError::Missing(format!("it ends at position {end}, but what is stored goes to {applied}")));
+    }
     if let Some(reason) = store.rebuild_reason() {
         tracing::info!(%reason, "making the state anew from the journal");
         metrics.state_rebuilds.inc();
@@ -439,7 +410,6 @@ fn start_scheduler(
 
 fn start_sweeper(shared: &Shared, api: &actix_web::web::Data<http::Api>, wake: Signal) -> std::io::Result<Thread> {
     let api = actix_web::web::Data::clone(api);
-    let data_dir = shared.config.storage.data_dir.clone();
     let window = shared.config.dedup.window;
     let sweeper = Sweeper {
         store: Arc::clone(&shared.store),
@@ -451,7 +421,7 @@ fn start_sweeper(shared: &Shared, api: &actix_web::web::Data<http::Api>, wake: S
         settings: SweeperSettings {
             dedup_window_ms: u64::try_from(window.as_millis()).unwrap_or(u64::MAX),
             reserve_bytes: shared.config.storage.reserve_bytes,
-            disk_free: Box::new(move || free_bytes(&data_dir)),
+            disk_free: disk_free(&shared.config),
             keys_used: Box::new(move || api.take_keys_used()),
         },
     };

@@ -19,6 +19,7 @@ use crate::base::random;
 use crate::model::time::Timestamp;
 
 const FORMAT_VERSION: u32 = 1;
+const FORMAT_FILE: &str = "FORMAT";
 const ADMIN_TOKEN_FILE: &str = "admin.token";
 const ADMIN_TOKEN_PREFIX: &str = "trgadm_";
 
@@ -26,6 +27,7 @@ const ADMIN_TOKEN_PREFIX: &str = "trgadm_";
 #[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,
+    is_new: bool,
     /// Held for its lock.
     _lock: File,
 }
@@ -76,7 +78,7 @@ impl DataDir {
     ///
     /// # Errors
     /// See [`DataDirError`].
-    pub fn open(path: &Path, now: Timestamp) -> Result<Self, DataDirError> {
+    pub fn open(path: &Path) -> Result<Self, DataDirError> {
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io_at(path))?;
         let lock_path = path.join("LOCK");
         let lock = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&lock_path);
@@ -86,9 +88,25 @@ impl DataDir {
             Err(TryLockError::WouldBlock) => return Err(DataDirError::InUse(path.to_owned())),
             Err(TryLockError::Error(cause)) => return Err(DataDirError::Io { path: lock_path, cause }),
         }
-        let dir = Self { path: path.to_owned(), _lock: lock };
-        dir.check_format(now)?;
-        Ok(dir)
+        let is_new = is_new(path)?;
+        Ok(Self { path: path.to_owned(), is_new, _lock: lock })
+    }
+
+    /// Whether nothing was ever stored here.
+    pub fn is_new(&self) -> bool {
+        self.is_new
+    }
+
+    /// Says that there is a journal now. From then on its absence is damage.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn complete(&self, now: Timestamp) -> Result<(), DataDirError> {
+        if !self.is_new {
+            return Ok(());
+        }
+        let instance = hex(&random::bytes::<16>());
+        write_whole(&self.path, FORMAT_FILE, &format!("{FORMAT_VERSION} {now} {instance}\n"))
     }
 
     /// Where the journal is.
@@ -118,18 +136,16 @@ impl DataDir {
         write_whole(&self.path, ADMIN_TOKEN_FILE, &format!("{token}\n"))?;
         Ok(token)
     }
+}
 
-    fn check_format(&self, now: Timestamp) -> Result<(), DataDirError> {
-        let file = self.path.join("FORMAT");
-        match fs::read_to_string(&file) {
-            Ok(found) if found.split_whitespace().next() == Some(&FORMAT_VERSION.to_string()) => Ok(()),
-            Ok(found) => Err(DataDirError::Format { file, found: found.trim().to_owned() }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let instance = hex(&random::bytes::<16>());
-                write_whole(&self.path, "FORMAT", &format!("{FORMAT_VERSION} {now} {instance}\n"))
-            }
-            Err(error) => Err(io_at(&file)(error)),
-        }
+/// Whether there is no format yet; one of another version is refused.
+fn is_new(dir: &Path) -> Result<bool, DataDirError> {
+    let file = dir.join(FORMAT_FILE);
+    match fs::read_to_string(&file) {
+        Ok(found) if found.split_whitespace().next() == Some(&FORMAT_VERSION.to_string()) => Ok(false),
+        Ok(found) => Err(DataDirError::Format { file, found: found.trim().to_owned() }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+        Err(error) => Err(io_at(&file)(error)),
     }
 }
 
@@ -171,6 +187,12 @@ pub fn free_bytes(path: &Path) -> Option<u64> {
     Some(facts.f_bavail.saturating_mul(facts.f_frsize))
 }
 
+/// The size of the filesystem, in bytes.
+pub fn filesystem_bytes(path: &Path) -> Option<u64> {
+    let facts = rustix::fs::statvfs(path).ok()?;
+    Some(facts.f_blocks.saturating_mul(facts.f_frsize))
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
@@ -181,13 +203,13 @@ mod tests {
     fn a_directory_is_made_private_locked_and_keeps_its_token() {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("a/b");
-        let dir = DataDir::open(&path, Timestamp(0)).unwrap();
+        let dir = DataDir::open(&path).unwrap();
         let token = dir.admin_token().unwrap();
         let mode = |file: &Path| fs::metadata(file).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&path), mode(&path.join("admin.token"))), (0o700, 0o600));
-        assert!(matches!(DataDir::open(&path, Timestamp(0)), Err(DataDirError::InUse(_))));
+        assert!(matches!(DataDir::open(&path), Err(DataDirError::InUse(_))));
         drop(dir);
-        assert_eq!(DataDir::open(&path, Timestamp(1)).unwrap().admin_token().unwrap(), token);
+        assert_eq!(DataDir::open(&path).unwrap().admin_token().unwrap(), token);
         assert!(token.len() > 64 && token.starts_with("trgadm_"));
     }
 
@@ -195,7 +217,7 @@ mod tests {
     fn a_directory_of_another_format_is_refused_by_name() {
         let root = tempfile::tempdir().unwrap();
         fs::write(root.path().join("FORMAT"), "99 later\n").unwrap();
-        let refused = DataDir::open(root.path(), Timestamp(0)).unwrap_err().to_string();
+        let refused = DataDir::open(root.path()).unwrap_err().to_string();
         assert!(refused.contains("FORMAT") && refused.contains("99 later"), "{refused}");
     }
 }

@@ -126,6 +126,7 @@
 //! - `http/webhook.rs`: `/api/webhook/config`
 //! - `http/wire.rs`: an event as it is posted
 //! - `app.rs`: starts the parts in order, stops them in reverse
+//! - `app/start_error.rs`: why it does not start
 //! - `cli/mod.rs`: the command line
 //! - `cli/account.rs`: `key`
 //! - `cli/check_config.rs`: `check-config`

@@ -60,6 +60,14 @@ impl Client {
 
     /// Sends a request and gives the answer's JSON; anything but 2xx is a failure that says what the server said.
     pub(super) fn call(&self, method: Method, path: &str, body: Option<String>) -> Result<Value, Failure> {
+        let text = self.call_text(method, path, body)?;
+        serde_json::from_str(&text).map_err(|error| {
+            Failure::new(ExitCode::Failed, format!("the answer of {} is not understood: {error}", self.url))
+        })
+    }
+
+    /// The same, giving the answer as it came.
+    pub(super) fn call_text(&self, method: Method, path: &str, body: Option<String>) -> Result<String, Failure> {
         let failed = |error: reqwest::Error| {
             Failure::new(ExitCode::Failed, format!("no answer from {}: {}", self.url, cause(&error)))
         };
@@ -71,8 +79,10 @@ impl Client {
             let answer = request.send().await.map_err(failed)?;
             let status = answer.status();
             let text = answer.text().await.map_err(failed)?;
-            let json = serde_json::from_str(&text).unwrap_or(Value::Null);
-            if status.is_success() { Ok(json) } else { Err(refusal(status.as_u16(), &json)) }
+            if status.is_success() {
+                return Ok(text);
+            }
+            Err(refusal(status.as_u16(), &serde_json::from_str(&text).unwrap_or(Value::Null)))
         })
     }
 }

@@ -60,6 +60,24 @@ pub(super) struct Inbox {
     server: Server,
 }
 
+/// A page of the inbox. Payloads stay as they came: not everything that JSON can say fits into a Rust string.
+#[derive(serde::Deserialize)]
+struct Page<'a> {
+    #[serde(borrow)]
+    data: Vec<Event<'a>>,
+    has_more: bool,
+}
+
+#[derive(serde::Deserialize)]
+struct Event<'a> {
+    id: String,
+    #[serde(rename = "type")]
+    kind: String,
+    received_at: String,
+    #[serde(borrow)]
+    payload: &'a RawValue,
+}
+
 /// Acknowledges events.
 #[derive(Args)]
 pub(super) struct Ack {
@@ -106,27 +124,23 @@ impl Inbox {
     pub(super) fn run(self, config: &Config) -> Result<ExitCode, Failure> {
         let client = self.key.client(&self.server, config)?;
         let path = format!("/api/inbox?limit={}&wait={}", self.limit, self.wait);
-        let page = client.call(Method::GET, &path, None)?;
+        let text = client.call_text(Method::GET, &path, None)?;
         if self.server.json {
-            print(&page.to_string());
+            print(&text);
             return Ok(ExitCode::Clean);
         }
-        let events = page.get("data").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        let page: Page<'_> = serde_json::from_str(&text)
+            .map_err(|error| Failure::new(ExitCode::Failed, format!("the answer is not understood: {error}")))?;
+        let events = &page.data;
         for event in events {
-            let payload = event.get("payload").cloned().unwrap_or_default();
-            print(&format!(
-                "{}  {}  {}  {payload}",
-                text(event, "received_at"),
-                text(event, "id"),
-                text(event, "type")
-            ));
+            print(&format!("{}  {}  {}  {}", event.received_at, event.id, event.kind, event.payload));
         }
-        match (events.is_empty(), page.get("has_more")) {
+        match (events.is_empty(), page.has_more) {
             (true, _) => print("The inbox is empty."),
-            (false, Some(Value::Bool(true))) => {
+            (false, true) => {
                 print("There is more behind these; acknowledge them or ask for more with --limit.");
             }
-            (false, _) => {}
+            (false, false) => {}
         }
         Ok(ExitCode::Clean)
     }

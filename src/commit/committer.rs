@@ -26,6 +26,9 @@ const WRITE_BACK_AFTER: Duration = Duration::from_millis(300);
 /// or when there are so many.
 const WRITE_BACK_ROWS: usize = 4_096;
 
+/// Free disk is looked at after so many bytes.
+const DISK_LOOK_BYTES: u64 = 1 << 20;
+
 /// How much is taken at once.
 #[derive(Clone, Copy, Debug)]
 pub struct CommitterLimits {
@@ -35,6 +38,8 @@ pub struct CommitterLimits {
     pub group_commands: usize,
     /// Payload bytes in one group, likewise.
     pub group_bytes: usize,
+    /// With less free disk than this, in bytes, events are refused.
+    pub reserve_bytes: u64,
 }
 
 /// Where the committer tells what there is to do now. Lossy on purpose: the state knows it as well.
@@ -80,7 +85,6 @@ impl Hints {
 }
 
 /// What the committer works with.
-#[derive(Debug)]
 pub struct Ports {
     /// The state.
     pub store: Arc<Store>,
@@ -92,6 +96,8 @@ pub struct Ports {
     pub metrics: Arc<Metrics>,
     /// What the watchdog looks at.
     pub progress: Arc<Progress>,
+    /// Free bytes of the filesystem that holds the data.
+    pub disk_free: Box<dyn Fn() -> Option<u64> + Send>,
 }
 
 /// The only one that appends to the journal.
@@ -105,6 +111,8 @@ pub struct Committer {
     group: Group,
     randomness: Vec<u8>,
     dirty_since: Option<Instant>,
+    /// Bytes appended since the disk was looked at.
+    unlooked_bytes: u64,
 }
 
 /// What makes sled panic is not there any more after a rebuild; without one the next start might panic again.
@@ -139,6 +147,7 @@ impl Committer {
             group: Group::new(),
             randomness: Vec::new(),
             dirty_since: None,
+            unlooked_bytes: 0,
         };
         (committer, intake)
     }
@@ -222,6 +231,7 @@ impl Committer {
         };
         self.answer(entries, outcomes);
         self.ports.hints.give(&effects);
+        self.look_at_disk();
         self.group.clear();
     }
 
@@ -284,6 +294,17 @@ impl Committer {
         }
         self.ports.metrics.events_accepted.inc_by(accepted);
         self.ports.metrics.events_duplicate.inc_by(duplicates);
+    }
+
+    /// Once a second, as the sweeper looks, would be too late for a fast producer and a small disk.
+    fn look_at_disk(&mut self) {
+        self.unlooked_bytes += self.group.bytes() as u64;
+        if self.unlooked_bytes >= DISK_LOOK_BYTES {
+            self.unlooked_bytes = 0;
+            if (self.ports.disk_free)().is_some_and(|free| free < self.limits.reserve_bytes) {
+                self.intake.set_disk_low(true);
+            }
+        }
     }
 
     fn write_back_if_due(&mut self) {

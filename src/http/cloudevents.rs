@@ -1,8 +1,8 @@
 //! CloudEvents 1.0 as events: structured (one JSON object), binary (attributes in `ce-` headers, data in the body), and
 //! the items of batches. Sources: CloudEvents 1.0.2 core, JSON format, HTTP protocol binding.
 //!
-//! `type` is the type, `time` is `occurred_at`, `data` is the payload (none: `null`). `source` and `id`, joined by a
-//! space, are the dedup id, or their SHA-256 if that is too long or not printable. All other attributes become labels
+//! `type` is the type, `time` is `occurred_at`, `data` is the payload (none: `null`). `source` and `id`, as the JSON array
+//! of both, are the dedup id, or their SHA-256 if that is too long or not printable. All other attributes become labels
 //! under their name with `ce-` before it, and so do `source` and `id` where they fit. Data that is not JSON becomes a
 //! JSON string if it is text, else `{"data_base64": "…"}`.
 
@@ -219,9 +219,10 @@ fn draft(mut attributes: Vec<Attribute<'_>>, prefix: &str, faults: &mut Faults) 
     draft
 }
 
-/// A source is a URI reference, so it has no space in it, and the first space is where the id begins.
+/// A JSON array, because nothing can stand in either that would make two pairs one, and producers of other events hardly
+/// choose such ids.
 fn dedup_id(source: &str, id: &str) -> String {
-    let joined = format!("{source} {id}");
+    let joined = serde_json::json!([source, id]).to_string();
     if is_printable(&joined, DEDUP_ID_CHARS_MAX) {
         return joined;
     }

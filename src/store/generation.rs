@@ -43,8 +43,11 @@ pub enum Reason {
     Copied,
     /// The mark or the rows are of another format, or cannot be read.
     Unusable(String),
-    /// It is ahead of the journal.
-    AheadOfJournal,
+    /// It is ahead of the journal, up to this position: the journal has lost something. The directory is left as it is.
+    AheadOfJournal {
+        /// Journal position of the first frame that is not applied.
+        applied: u64,
+    },
 }
 
 impl fmt::Display for Reason {
@@ -54,7 +57,7 @@ impl fmt::Display for Reason {
             Self::OtherBoot => f.write_str("the machine was started again without a clean stop"),
             Self::Copied => f.write_str("the data directory is a copy"),
             Self::Unusable(why) => write!(f, "the state cannot be used: {why}"),
-            Self::AheadOfJournal => f.write_str("the state is ahead of the journal"),
+            Self::AheadOfJournal { applied } => write!(f, "the state is ahead of the journal, at {applied}"),
         }
     }
 }
@@ -76,7 +79,10 @@ impl Store {
                     store.remove_older_generations()?;
                     return Ok(store);
                 }
-                Ok(_) => Reason::AheadOfJournal,
+                Ok(mut store) => {
+                    store.generation.reason = Some(Reason::AheadOfJournal { applied: store.applied() });
+                    return Ok(store);
+                }
                 Err(reason) => reason,
             },
         };

@@ -65,10 +65,12 @@ fn a_copy_is_not_believed_even_if_its_original_was_closed() {
 }
 
 #[test]
-fn a_state_ahead_of_the_journal_of_another_format_or_condemned_is_not_believed() {
+fn a_state_ahead_of_the_journal_is_kept_and_one_of_another_format_or_condemned_is_not_believed() {
     let dir = tempfile::tempdir().unwrap();
     closed(dir.path());
-    assert_eq!(reason(dir.path(), 99), Some(Reason::AheadOfJournal));
+    let store = open(dir.path(), 99).unwrap();
+    assert_eq!(store.rebuild_reason(), Some(&Reason::AheadOfJournal { applied: 100 }));
+    assert_eq!(generations(dir.path()).unwrap(), [1], "it may be the only witness of what the journal lost");
 
     let dir = tempfile::tempdir().unwrap();
     closed(dir.path());

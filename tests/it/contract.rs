@@ -368,3 +368,52 @@ fn a_stop_under_load_is_in_good_order_and_within_ten_seconds() {
     let stored = Client::new(&server.url, &key).inbox().len();
     assert!(stored >= acknowledged.into_inner(), "{stored}");
 }
+
+#[test]
+fn below_the_disk_reserve_events_are_refused_and_everything_else_goes_on() {
+    let (server, dir) = server();
+    let org = server.org("Acme");
+    let id = org.send("a", &json!(1)).id();
+    assert_eq!(server.stop().0, Some(0));
+    let text = std::fs::read_to_string(dir.path().join("data.toml")).unwrap();
+    let reserve = text.replace("reserve_bytes = 0", "reserve_bytes = 1099511627776");
+    let server = Process::start_on(&dir.path().join("data"), &reserve);
+    let org = Client::new(&server.url, &org.key);
+    let refused = until(|| Some(org.send("a", &json!(2))).filter(|answer| answer.status != 202));
+    assert_eq!((refused.status, refused.code()), (507, "disk_full"));
+    assert_eq!(refused.header("retry-after"), "1");
+    assert_eq!(org.ack(&id).status, 200);
+    assert_eq!(org.get("/health").status, 503);
+    assert_eq!(org.metric("triggerd_events_rejected_total{reason=\"disk_full\"}"), 1.0);
+}
+
+#[test]
+fn the_commands_do_what_curl_does_with_any_payload() {
+    let (server, dir) = server();
+    let org = server.org("Acme");
+    let run = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_triggerd"));
+        command.args(arguments).arg("--config").arg(dir.path().join("data.toml"));
+        command.args(["--url", &org.url]).env("TRIGGERD_API_KEY", &org.key);
+        let output = command.output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+    };
+    // A lone surrogate is JSON, and not text.
+    assert_eq!(org.post_text("/api/events", r#"{"type":"a","payload":"\ud800"}"#).status, 202);
+    let (code, sent, _) = run(&["send", "order.created", "{ \"n\": 1.0 }", "--dedup-id", "x"]);
+    assert_eq!(code, 0);
+    let id = sent.split(' ').next().unwrap();
+    let (_, inbox, _) = run(&["inbox"]);
+    assert!(inbox.contains(r#""\ud800""#) && inbox.contains(r#"{ "n": 1.0 }"#) && inbox.contains(id), "{inbox}");
+    assert!(run(&["inbox", "--json"]).1.contains(id));
+    assert_eq!(run(&["ack", id]).0, 0);
+    assert!(!run(&["inbox"]).1.contains(id));
+    let (code, _, complaint) = run(&["send", "a b", "1"]);
+    assert!(code == 1 && complaint.contains("/type") && complaint.contains("422"), "{complaint}");
+    assert_eq!(run(&["send", "a", "not json"]).0, 2);
+    assert_eq!(run(&["nonsense"]).0, 2);
+    let made = run(&["key", "create", "--org", "Other", "--json"]);
+    let made: Value = serde_json::from_str(&made.1).unwrap();
+    assert!(made["key"].as_str().unwrap().starts_with("trg_live_") && made["organization_id"].is_string());
+}

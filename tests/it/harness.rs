@@ -37,13 +37,22 @@ impl Process {
     }
 
     pub(crate) fn start_with(data_dir: &Path, more: &str) -> Self {
-        Self::try_start(data_dir, more, &[]).unwrap_or_else(|(status, log)| panic!("not ready: {status}\n{log}"))
+        Self::start_on(data_dir, &settings(data_dir, more))
+    }
+
+    /// With a whole configuration.
+    pub(crate) fn start_on(data_dir: &Path, config: &str) -> Self {
+        Self::run(data_dir, config, &[]).unwrap_or_else(|(status, log)| panic!("not ready: {status}\n{log}"))
     }
 
     /// `wrapper` is a command to run it under, such as strace.
     pub(crate) fn try_start(data_dir: &Path, more: &str, wrapper: &[&str]) -> Result<Self, (ExitStatus, String)> {
+        Self::run(data_dir, &settings(data_dir, more), wrapper)
+    }
+
+    fn run(data_dir: &Path, text: &str, wrapper: &[&str]) -> Result<Self, (ExitStatus, String)> {
         let config = data_dir.with_extension("toml");
-        std::fs::write(&config, settings(data_dir, more)).unwrap();
+        std::fs::write(&config, text).unwrap();
         let binary = env!("CARGO_BIN_EXE_triggerd");
         let words: Vec<&str> = wrapper.iter().copied().chain([binary]).collect();
         let mut command = Command::new(words[0]);

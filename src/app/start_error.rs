@@ -1,0 +1,81 @@
+//! Why the server does not start, and the exit code that tells it.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use crate::base::exit_code::ExitCode;
+use crate::base::metrics::MetricsError;
+use crate::commit::RecoveryError;
+use crate::data_dir::DataDirError;
+use crate::delivery::sender::SenderError;
+use crate::journal::{JournalError, ReadError};
+use crate::store::StateError;
+
+/// Why the server does not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// The data directory.
+    DataDir(DataDirError),
+    /// The journal.
+    Journal(JournalError),
+    /// A part of the journal that must be there is not.
+    Missing(String),
+    /// The state, even a new one.
+    State(StateError),
+    /// Bringing the state up to the journal.
+    Recovery(RecoveryError),
+    /// The address to listen on.
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// What the operating system said.
+        cause: std::io::Error,
+    },
+    /// The HTTP client for webhooks.
+    Sender(SenderError),
+    /// The metrics.
+    Metrics(MetricsError),
+    /// Threads.
+    Threads(std::io::Error),
+}
+
+impl StartError {
+    /// The exit code that tells it.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::DataDir(DataDirError::InUse(_)) => ExitCode::InUse,
+            Self::DataDir(DataDirError::Format { .. })
+            | Self::Journal(JournalError::Damage(_))
+            | Self::Missing(_)
+            | Self::Recovery(RecoveryError::Unknown { .. } | RecoveryError::Journal(ReadError::Damage(_))) => {
+                ExitCode::Damaged
+            }
+            Self::DataDir(DataDirError::Io { .. })
+            | Self::Journal(JournalError::Io { .. })
+            | Self::Recovery(_)
+            | Self::State(_)
+            | Self::Listen { .. }
+            | Self::Sender(_)
+            | Self::Metrics(_)
+            | Self::Threads(_) => ExitCode::Fatal,
+        }
+    }
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::DataDir(error) => error.fmt(f),
+            Self::Journal(error) => write!(f, "the journal cannot be opened: {error}"),
+            Self::Missing(what) => write!(f, "the journal is damaged: {what}"),
+            Self::State(error) => error.fmt(f),
+            Self::Recovery(error) => write!(f, "the journal cannot be applied: {error}"),
+            Self::Listen { address, cause } => write!(f, "cannot listen on {address}: {cause}"),
+            Self::Sender(error) => error.fmt(f),
+            Self::Metrics(error) => error.fmt(f),
+            Self::Threads(error) => write!(f, "threads cannot be started: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
