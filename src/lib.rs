@@ -1,4 +1,33 @@
-//! triggerd: the event appliance.
+//! triggerd: the event appliance. One process, one data directory: events come in over HTTP, are on stable storage before
+//! they are acknowledged, wait in an inbox and are pushed, signed, to endpoints.
+//!
+//! # The one idea
+//!
+//! The journal is the truth, the state is computed from it. Every durable change is a [`model::command::Command`]: the
+//! committer appends it, syncs once for all that wait, applies it to the state, and only then answers. The state (rows in
+//! memory over sled) reaches disk a moment later and may be lost at any time: a start applies the journal behind it, or
+//! all of it. What goes through the channels between threads is a hint; the state knows what is to be done.
+//!
+//! # Decisions, and why
+//!
+//! - **A journal position is a byte address** in the whole log, so a row that points at a payload needs no index to find
+//!   it, and a frame in the wrong place cannot be mistaken for the right one.
+//! - **The first frame of a commit group is marked.** A group is written after the one before it was synced; so a bad frame
+//!   with a later group behind it was once whole (damage, exit 3), and one without is a torn tail that nobody was told of.
+//! - **A segment knows its own inode**, and so does the mark in the state's directory: that tells a copy from an original.
+//!   A live copy may have a hole in its last segment, and its state was not copied at one instant.
+//! - **All tables lie in one sled tree**, told apart by their keys' first byte: sled's batch is atomic for one tree and
+//!   does not read the rows it replaces, as a transaction over several does.
+//! - **Dedup buckets have no epochs**: one lookup decides, entries carry their time, and a bounded sweep forgets.
+//! - **An event of an organization without endpoints is not routed**: nothing could come of it.
+//! - **A key that was ended stays ended** whatever the clock does; a rotated one ends by its own grace, not the new key's.
+//! - **A missing part of the journal is damage**, also its beginning and its end: the format file and the state are
+//!   witnesses that it was there.
+//!
+//! # What is never here
+//!
+//! No room below `commit` knows the time or chance; nothing outside `store` knows sled, outside `journal` no file of it;
+//! no actix worker hashes, syncs or scans; no queue, list or body is without a named limit.
 //!
 //! # Codemap
 //!
