@@ -105,7 +105,7 @@
 //! - `store/keys.rs`: who is calling
 //! - `store/query.rs`: endpoints, unrouted events, counters
 //! - `store/schema.rs`: rows and their keys, drawn
-//! - `store/table.rs`: a tree with a layer of fresh rows above it
+//! - `store/table.rs`: a table with a layer of fresh rows above it
 //! - `store/write_back.rs`: fresh rows into sled, with their journal position
 //!
 //! Where changes become durable:
@@ -120,7 +120,7 @@
 //! From events to deliveries to attempts:
 //!
 //! - `pipeline/mod.rs`: routing and housekeeping
-//! - `pipeline/sweeper.rs`: what was missed, disk, retention
+//! - `pipeline/sweeper.rs`: what was missed, disk, dedup ids, key uses, gauges
 //! - `pipeline/worker.rs`: routes events to endpoints
 //! - `delivery/mod.rs`: a delivery on its way
 //! - `delivery/attempts.rs`: one attempt from start to end

@@ -3,7 +3,7 @@
 use super::{StateError, Store};
 
 impl Store {
-    /// All rows of all trees, a line each, in key order. Not for a running server: it reads everything.
+    /// All rows of all tables, a line each, in key order. Not for a running server: it reads everything.
     ///
     /// # Errors
     /// When rows cannot be read.

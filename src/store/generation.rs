@@ -161,11 +161,6 @@ impl Store {
         }
     }
 
-    /// Bytes that sled takes on disk.
-    pub fn bytes_on_disk(&self) -> u64 {
-        self.generation.db.size_on_disk().unwrap_or(0)
-    }
-
     /// Writes everything back and marks the directory clean. Nothing may be applied afterwards.
     ///
     /// # Errors

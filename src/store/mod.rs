@@ -1,7 +1,7 @@
 //! The state: what comes of applying the journal's commands in order, kept in sled and in a layer of fresh rows above it.
 //!
-//! The only importer of sled. Its verbs are the product's; nobody outside sees a tree or a row key. `apply` is the only
-//! writer and is deterministic; the rows it changed reach sled some hundred milliseconds later, in one transaction with
+//! The only importer of sled. Its verbs are the product's; nobody outside sees a table or a row key. `apply` is the only
+//! writer and is deterministic; the rows it changed reach sled some hundred milliseconds later, in one atomic batch with
 //! the position they stand for ([`Store::write_back`]), because the journal has made them durable already.
 //!
 //! It must not know where commands come from, what the time is, or that the journal is a file.

@@ -1,7 +1,7 @@
 //! Fresh rows into sled: all of them, with the journal position they stand for, in one atomic batch.
 //!
-//! All tables lie in one tree because sled's batch is atomic for a tree, and costs half of a transaction over several
-//! trees, which reads every old row first.
+//! All tables lie in one tree because sled's batch is atomic for a tree, and does not read the rows it replaces, as a
+//! transaction over several trees does.
 
 use super::{StateError, Store};
 
