@@ -90,6 +90,7 @@
 //! - `journal/reader.rs`: one frame by position, or many in order
 //! - `journal/recover.rs`: opening: what a crash, a copy or rot left
 //! - `journal/segment.rs`: a segment file
+//! - `journal/spare.rs`: the next segment's file, made ahead of time
 //! - `journal/writer.rs`: appending, one sync for each group
 //!
 //! The state that comes of it; the only importer of sled:

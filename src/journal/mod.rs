@@ -9,6 +9,7 @@
 //! ```text
 //! journal/00000000000000000001.seg      named by the first position in it
 //! journal/00000000000000065793.seg      = where the one before it ends
+//! journal/spare                         zeros, to become the next one
 //!
 //! segment  ┌ header 64 ┬ frame ┬ frame ┬ … ┬ zeros: preallocated, not yet written ┐
 //!          0           64
@@ -42,6 +43,7 @@ mod frame;
 mod reader;
 mod recover;
 mod segment;
+mod spare;
 mod writer;
 
 #[cfg(test)]
@@ -55,4 +57,5 @@ pub use frame::{Frame, FrameRefused, Group, MAX_BODY_BYTES, OwnedFrame, Position
 pub use reader::{Reader, Scan};
 pub use recover::{CutCause, CutTail, OpenReport, Options, open};
 pub use segment::SegmentInfo;
+pub use spare::SpareMaker;
 pub use writer::Writer;
