@@ -309,7 +309,7 @@ impl<A: Attempts> Scheduler<A> {
             return Ok(());
         }
         let limit = self.limits.queue_per_endpoint + lane.claimed.len() + 1;
-        let waiting = self.ports.store.waiting_for(endpoint, limit)?;
+        let waiting = self.ports.store.waiting_for(endpoint, now, limit)?;
         lane.more = false;
         for (due_at, event) in waiting {
             if due_at > now {
@@ -336,7 +336,7 @@ impl<A: Attempts> Scheduler<A> {
             lane.queue.clear();
             lane.more = false;
         }
-        let waiting = self.ports.store.waiting_for(endpoint, CANCELED_AT_ONCE)?;
+        let waiting = self.ports.store.waiting_for(endpoint, self.now(), CANCELED_AT_ONCE)?;
         let events: Vec<EventId> = waiting.into_iter().map(|(_, event)| event).collect();
         let Some(first) = events.first() else {
             self.lanes.remove(&endpoint);
