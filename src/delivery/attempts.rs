@@ -116,7 +116,11 @@ impl AttempterPorts {
             verdict,
             previous: delivery.last_attempt,
         }));
-        self.settle(settle, fate).await.then_some(verdict)
+        if !self.settle(settle, fate).await {
+            return None;
+        }
+        self.metrics.deliveries.of(outcome_of(verdict)).inc();
+        Some(verdict)
     }
 
     fn body(&self, delivery: &DueDelivery) -> Option<Vec<u8>> {
@@ -159,16 +163,11 @@ impl AttempterPorts {
         let (event, endpoint) = (delivery.event, delivery.endpoint.id);
         let detail = outcome.error.as_ref().map_or("", |error| error.detail.as_str());
         match verdict {
-            Verdict::Delivered => {
-                self.metrics.deliveries.of(DeliveryOutcome::Delivered).inc();
-                tracing::debug!(%event, %endpoint, attempt = number, "delivered");
-            }
+            Verdict::Delivered => tracing::debug!(%event, %endpoint, attempt = number, "delivered"),
             Verdict::RetryAt(at) => {
-                self.metrics.deliveries.of(DeliveryOutcome::Retried).inc();
                 tracing::info!(%event, %endpoint, attempt = number, next_attempt = %at, detail, "delivery failed; it is tried again");
             }
             Verdict::Dead(reason) => {
-                self.metrics.deliveries.of(DeliveryOutcome::Dead).inc();
                 tracing::warn!(%event, %endpoint, attempt = number, ?reason, detail, "delivery given up");
             }
         }
@@ -190,5 +189,13 @@ impl AttempterPorts {
                 Err(Refused::Overloaded | Refused::DiskFull) => tokio::time::sleep(AGAIN).await,
             }
         }
+    }
+}
+
+fn outcome_of(verdict: Verdict) -> DeliveryOutcome {
+    match verdict {
+        Verdict::Delivered => DeliveryOutcome::Delivered,
+        Verdict::RetryAt(_) => DeliveryOutcome::Retried,
+        Verdict::Dead(_) => DeliveryOutcome::Dead,
     }
 }
