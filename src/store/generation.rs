@@ -134,6 +134,7 @@ impl Store {
         Ok(Self {
             broken,
             state: std::sync::RwLock::new(state),
+            writing: std::sync::Mutex::default(),
             generation: Generation { db, dir: dir.to_owned(), reason },
         })
     }
@@ -161,6 +162,12 @@ impl Store {
         }
     }
 
+    /// For a thread that uses the state: if it panics, the directory is not believed again, because what made it panic
+    /// might do so at the next start too.
+    pub fn condemn_on_panic(self: &Arc<Self>) -> CondemnOnPanic {
+        CondemnOnPanic(Arc::clone(self))
+    }
+
     /// Writes everything back and marks the directory clean. Nothing may be applied afterwards.
     ///
     /// # Errors
@@ -181,6 +188,18 @@ impl Store {
 
     pub(super) fn db(&self) -> &sled::Db {
         &self.generation.db
+    }
+}
+
+/// See [`Store::condemn_on_panic`].
+#[derive(Debug)]
+pub struct CondemnOnPanic(Arc<Store>);
+
+impl Drop for CondemnOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.condemn();
+        }
     }
 }
 
