@@ -247,6 +247,8 @@ fn disk_free(config: &Config) -> Box<dyn Fn() -> Option<u64> + Send> {
 fn start_committer(config: &Config, writer: journal::Writer, ports: Ports) -> Result<(Thread, Intake), StartError> {
     let limits = CommitterLimits {
         queue: config.intake.queue,
+        wait_max: config.intake.wait_max,
+        queue_bytes: config.intake.queue_bytes,
         group_commands: config.intake.group_commands,
         group_bytes: config.intake.group_bytes,
         reserve_bytes: config.storage.reserve_bytes,
