@@ -43,6 +43,10 @@ const LINGER: Duration = Duration::from_millis(300);
 /// Hints for the scheduler that may wait; more are found in the state.
 const SCHEDULER_HINTS: usize = 10_000;
 
+/// Connections that may wait to be accepted, as far as `net.core.somaxconn` allows. The standard library's 128 are used up
+/// by a crowd that connects at once; whoever comes then is not heard and tries again a second later.
+const BACKLOG: i32 = 4_096;
+
 /// A running server.
 pub struct App {
     config: Arc<Config>,
@@ -93,7 +97,7 @@ impl App {
         let Opened { data_dir, admin_token, writer, journal, store } = open(&config, &clock, &metrics)?;
         // Listening comes after recovery: an open port means a server that answers.
         let address = config.server.listen;
-        let listener = TcpListener::bind(address).map_err(|cause| StartError::Listen { address, cause })?;
+        let listener = listen(address).map_err(|cause| StartError::Listen { address, cause })?;
         let address = listener.local_addr().map_err(|cause| StartError::Listen { address, cause })?;
         let queues = Queues::new(&config);
         let progress = Arc::new(Progress::default());
@@ -187,6 +191,13 @@ impl App {
         tracing::info!(in_order, "stopped");
         ExitCode::Clean
     }
+}
+
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let listener = TcpListener::bind(address)?;
+    // It listens already; again means with another length of the queue.
+    rustix::net::listen(&listener, BACKLOG)?;
+    Ok(listener)
 }
 
 struct Opened {
@@ -456,4 +467,19 @@ fn start_http(api: actix_web::web::Data<http::Api>, listener: TcpListener) -> st
     })?;
     let handle = handle.recv().map_err(|_gone| std::io::Error::other("the HTTP thread ended at its start"))??;
     Ok(HttpThread { thread, handle })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_crowd_that_connects_at_once_is_not_turned_away() {
+        let listener = listen(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let address = listener.local_addr().unwrap();
+        // Nobody accepts meanwhile: the kernel's queue holds them all.
+        let connect = |_| std::net::TcpStream::connect_timeout(&address, Duration::from_secs(1));
+        let crowd: Vec<_> = (0..400).map(connect).collect::<Result<_, _>>().unwrap();
+        assert_eq!(crowd.len(), 400);
+    }
 }
