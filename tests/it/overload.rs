@@ -6,9 +6,10 @@ use std::process::{Command, Output};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Client, Process};
+use crate::harness::{Answer, Client, Process, until};
 
 /// Runs `triggerd bench` in this directory, with this configuration.
 fn bench(dir: &Path, config: &str, arguments: &[&str]) -> Output {
@@ -117,6 +118,30 @@ fn far_more_load_than_it_can_take_is_refused_with_retry_after_and_the_server_goe
     // The exit code is the verdict.
     let kept = verdicts.iter().all(|it| it["broken_promises"].as_array().unwrap().is_empty());
     assert_eq!(output.status.code(), Some(i32::from(!kept)));
+}
+
+#[test]
+fn bench_that_is_told_to_stop_takes_its_server_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_triggerd"));
+    command.args(["bench", "--seconds", "60", "--connections", "2", "--dir"]).arg(dir.path());
+    let mut bench = command.stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let inside = || std::fs::read_dir(dir.path()).unwrap().filter_map(Result::ok).map(|entry| entry.path());
+    // Load is on it when it has taken in more than the one event that bench begins with.
+    until(|| {
+        let log = inside().find_map(|path| std::fs::read_to_string(path.join("server.log")).ok())?;
+        let ready = log.lines().find(|line| line.contains("triggerd is ready"))?;
+        let line: Value = serde_json::from_str(ready).ok()?;
+        let server = Client::new(&format!("http://{}", line["address"].as_str()?), "");
+        (server.metric("triggerd_events_accepted_total") > 1.0).then_some(())
+    });
+    let id = bench.id();
+    let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap();
+    let server = children.split_whitespace().next().expect("bench runs a server");
+    kill_process(Pid::from_child(&bench), Signal::TERM).unwrap();
+    assert_eq!(bench.wait().unwrap().code(), Some(1), "it says that it was interrupted");
+    assert!(!Path::new(&format!("/proc/{server}")).exists(), "its server ended before it");
+    assert_eq!(inside().count(), 0, "nothing is left behind");
 }
 
 /// Posts from many connections at once until enough were refused; gives the refusals and the ids that were taken.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::LocalSet;
 
 use super::load::Rest;
@@ -26,6 +27,9 @@ pub(super) struct Stage {
     runtime: Runtime,
     tasks: LocalSet,
     bar: ProgressBar,
+    /// Ctrl-C, and SIGTERM: the server that was started must not stay behind.
+    interrupt: Signal,
+    terminate: Signal,
     window: Duration,
     pub(super) subject: Subject,
 }
@@ -34,11 +38,17 @@ impl Stage {
     /// For so many runs of this length.
     pub(super) fn new(subject: Subject, window: Duration, runs: usize) -> Result<Self, Failure> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+        let listen = |kind| {
+            let _in_runtime = runtime.enter();
+            signal(kind).map_err(failed)
+        };
+        let (interrupt, terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
         // It hides itself where there is no terminal.
         let length = window.as_millis().saturating_mul(runs.try_into().unwrap_or(u128::MAX));
         let bar = ProgressBar::new(u64::try_from(length).unwrap_or(u64::MAX));
         let style = ProgressStyle::with_template("{bar:30} {percent:>3} %  {msg}").map_err(failed)?;
-        Ok(Self { runtime, tasks: LocalSet::new(), bar: bar.with_style(style), window, subject })
+        let (tasks, bar) = (LocalSet::new(), bar.with_style(style));
+        Ok(Self { runtime, tasks, bar, interrupt, terminate, window, subject })
     }
 
     /// Load that is not measured.
@@ -137,9 +147,11 @@ impl Stage {
         self.drive(async move { load.open(connections, rate, window, rest).await })
     }
 
-    /// Runs it until it is done, or until Ctrl-C.
+    /// Runs it until it is done, or until a signal asks to stop.
     fn drive<T>(&mut self, work: impl Future<Output = io::Result<T>>) -> Result<T, Failure> {
         let (bar, position, began) = (&self.bar, self.bar.position(), Instant::now());
+        let (interrupt, terminate) = (&mut self.interrupt, &mut self.terminate);
+        let interrupted = || Err(Failure::new(ExitCode::Failed, "interrupted"));
         let show = async {
             loop {
                 tokio::time::sleep(BAR_EVERY).await;
@@ -150,7 +162,8 @@ impl Stage {
             tokio::select! {
                 done = work => done.map_err(failed),
                 () = show => Err(failed("the bar ended")),
-                _ = tokio::signal::ctrl_c() => Err(Failure::new(ExitCode::Failed, "interrupted")),
+                _ = interrupt.recv() => interrupted(),
+                _ = terminate.recv() => interrupted(),
             }
         });
         self.runtime.block_on(driven)
