@@ -95,7 +95,14 @@ fn start_committer(dir: &std::path::Path) -> (Intake, triggerd::base::threads::T
         progress: Arc::new(Progress::default()),
         disk_free: Box::new(|| None),
     };
-    let limits = CommitterLimits { queue: 1_024, group_commands: 1_024, group_bytes: 8 << 20, reserve_bytes: 0 };
+    let limits = CommitterLimits {
+        queue: 1_024,
+        wait_max: std::time::Duration::from_mins(1),
+        queue_bytes: 64 << 20,
+        group_commands: 1_024,
+        group_bytes: 8 << 20,
+        reserve_bytes: 0,
+    };
     let (committer, intake) = Committer::new(limits, writer, ports, 0);
     (intake, triggerd::base::threads::spawn_critical("committer", || committer.run()).unwrap())
 }

@@ -44,6 +44,10 @@ const LINGER: Duration = Duration::from_millis(300);
 /// Hints for the scheduler that may wait; more are found in the state.
 const SCHEDULER_HINTS: usize = 10_000;
 
+/// Connections that may wait to be accepted, as far as `net.core.somaxconn` allows. The standard library's 128 are used up
+/// by a crowd that connects at once; whoever comes then is not heard and tries again a second later.
+const BACKLOG: i32 = 4_096;
+
 /// A running server.
 pub struct App {
     config: Arc<Config>,
@@ -96,7 +100,7 @@ impl App {
         let Opened { data_dir, admin_token, mut writer, journal, store } = open(&config, &clock, &metrics)?;
         // Listening comes after recovery: an open port means a server that answers.
         let address = config.server.listen;
-        let listener = TcpListener::bind(address).map_err(|cause| StartError::Listen { address, cause })?;
+        let listener = listen(address).map_err(|cause| StartError::Listen { address, cause })?;
         let address = listener.local_addr().map_err(|cause| StartError::Listen { address, cause })?;
         let queues = Queues::new(&config);
         let (committing, flushing) = (Arc::<Progress>::default(), Arc::<Progress>::default());
@@ -210,6 +214,13 @@ impl App {
     }
 }
 
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let listener = TcpListener::bind(address)?;
+    // It listens already; again means with another length of the queue.
+    rustix::net::listen(&listener, BACKLOG)?;
+    Ok(listener)
+}
+
 struct Opened {
     data_dir: DataDir,
     admin_token: String,
@@ -268,6 +279,8 @@ fn disk_free(config: &Config) -> Box<dyn Fn() -> Option<u64> + Send> {
 fn start_committer(config: &Config, writer: journal::Writer, ports: Ports) -> Result<(Thread, Intake), StartError> {
     let limits = CommitterLimits {
         queue: config.intake.queue,
+        wait_max: config.intake.wait_max,
+        queue_bytes: config.intake.queue_bytes,
         group_commands: config.intake.group_commands,
         group_bytes: config.intake.group_bytes,
         reserve_bytes: config.storage.reserve_bytes,
@@ -481,4 +494,19 @@ fn start_http(api: actix_web::web::Data<http::Api>, listener: TcpListener) -> st
     })?;
     let handle = handle.recv().map_err(|_gone| std::io::Error::other("the HTTP thread ended at its start"))??;
     Ok(HttpThread { thread, handle })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_crowd_that_connects_at_once_is_not_turned_away() {
+        let listener = listen(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let address = listener.local_addr().unwrap();
+        // Nobody accepts meanwhile: the kernel's queue holds them all.
+        let connect = |_| std::net::TcpStream::connect_timeout(&address, Duration::from_secs(1));
+        let crowd: Vec<_> = (0..400).map(connect).collect::<Result<_, _>>().unwrap();
+        assert_eq!(crowd.len(), 400);
+    }
 }

@@ -164,6 +164,21 @@
 //! - `app/start_error.rs`: why it does not start
 //! - `cli/mod.rs`: the command line
 //! - `cli/account.rs`: `key`
+//! - `cli/bench/mod.rs`: `bench`: what is measured in which order
+//! - `cli/bench/connection.rs`: HTTP on a raw socket
+//! - `cli/bench/load.rs`: closed and open loops
+//! - `cli/bench/machine.rs`: the hardware, and what its disk can do
+//! - `cli/bench/overload.rs`: promises under overload, and whether they were kept
+//! - `cli/bench/report.rs`: the tables
+//! - `cli/bench/request.rs`: the request that is sent again and again
+//! - `cli/bench/run.rs`: one run and its figures
+//! - `cli/bench/schedule.rs`: when each request of an open loop is due
+//! - `cli/bench/scrape.rs`: `/metrics` before and after
+//! - `cli/bench/server.rs`: the server as a child process
+//! - `cli/bench/sink.rs`: an endpoint to deliver to
+//! - `cli/bench/stage.rs`: the runtime and the progress bar of the runs
+//! - `cli/bench/subject.rs`: the server that is measured, ours or not
+//! - `cli/bench/tally.rs`: counts and latencies
 //! - `cli/check_config.rs`: `check-config`
 //! - `cli/client.rs`: the HTTP client of the commands
 //! - `cli/demo.rs`: `demo`

@@ -1,6 +1,7 @@
 //! The command line: one file a subcommand. Those that work with a server talk to it over HTTP, like anybody else.
 
 mod account;
+mod bench;
 mod check_config;
 mod client;
 mod demo;
@@ -43,6 +44,8 @@ enum Command {
     Inbox(events::Inbox),
     /// Acknowledge events
     Ack(events::Ack),
+    /// Measure what this machine takes in, how long that takes and what it costs
+    Bench(bench::Bench),
     /// Print the version
     Version,
 }
@@ -103,6 +106,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Send(command) => command.run(&load(file)?.0),
         Command::Inbox(command) => command.run(&load(file)?.0),
         Command::Ack(command) => command.run(&load(file)?.0),
+        Command::Bench(command) => command.run(&load(file)?.0),
     }
 }
 

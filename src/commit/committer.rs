@@ -30,6 +30,10 @@ const DISK_LOOK_BYTES: u64 = 1 << 20;
 pub struct CommitterLimits {
     /// Submissions that may wait.
     pub queue: usize,
+    /// How long the oldest of them may have waited before events are refused.
+    pub wait_max: Duration,
+    /// Bytes that may wait or be on their way before events are refused.
+    pub queue_bytes: usize,
     /// Commands in one group; a submission is not split.
     pub group_commands: usize,
     /// Payload bytes in one group, likewise.
@@ -122,7 +126,7 @@ impl Committer {
     /// A committer and the door to it. `last_id` is the largest id in the state.
     pub fn new(limits: CommitterLimits, writer: Writer, ports: Ports, last_id: u128) -> (Self, Intake) {
         let (sender, queue) = crossbeam_channel::bounded(limits.queue);
-        let intake = Intake::new(sender);
+        let intake = Intake::new(sender, limits.wait_max, limits.queue_bytes);
         let committer = Self {
             queue,
             intake: intake.clone(),

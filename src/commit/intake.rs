@@ -1,8 +1,15 @@
 //! The door to the committer: a bounded queue that refuses when it is full, so that overload is felt in milliseconds.
+//!
+//! Full has three measures. A number of submissions is what the queue can hold at all. Bytes bound the memory, since a
+//! submission may be an event or a batch of megabytes. And the time that the oldest has waited bounds how long anybody
+//! waits, however fast the disk is: when it is over, new events are refused, while those that wait are still stored, and
+//! everything that is no event (acknowledgements, keys, what becomes of deliveries) is still taken.
 
+use std::collections::VecDeque;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Sender, TrySendError};
 use tokio::sync::oneshot;
@@ -10,10 +17,15 @@ use tokio::sync::oneshot;
 use crate::model::command::Command;
 use crate::store::Outcome;
 
+/// What a command takes in memory beside its payload, in bytes: nearly.
+const COMMAND_BYTES: usize = 256;
+/// How often the log says that events are refused, at most.
+const TELL_EVERY: Duration = Duration::from_secs(1);
+
 /// Why commands were not taken. Nothing of them is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
-    /// The queue is full.
+    /// The queue is full, or what waits in it waits too long.
     Overloaded,
     /// The disk has no more room than the reserve.
     DiskFull,
@@ -24,7 +36,7 @@ pub enum Refused {
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Overloaded => "more is waiting to be stored than the queue holds",
+            Self::Overloaded => "too much is waiting to be stored",
             Self::DiskFull => "the disk has no more room than the reserve",
             Self::ShuttingDown => "the server is stopping",
         })
@@ -38,6 +50,8 @@ impl std::error::Error for Refused {}
 pub(super) struct Submission {
     pub(super) commands: Vec<Command>,
     pub(super) reply: Option<oneshot::Sender<Result<Vec<Outcome>, Refused>>>,
+    /// Given back when the submission is done with, whatever became of it.
+    place: Place,
 }
 
 /// What becomes of submitted commands, once they are on stable storage: an outcome for each, in order.
@@ -69,34 +83,144 @@ pub struct Intake {
     state: Arc<IntakeState>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct IntakeState {
     closed: AtomicBool,
     disk_low: AtomicBool,
+    wait_max: Duration,
+    bytes_max: usize,
+    under_way: Mutex<UnderWay>,
+}
+
+/// What waits or is being stored.
+#[derive(Debug, Default)]
+struct UnderWay {
+    /// When each came, the oldest first; the committer takes them in this order.
+    since: VecDeque<Instant>,
+    bytes: usize,
+    refusals: Refusals,
+}
+
+/// What the log has still to be told.
+#[derive(Debug, Default)]
+struct Refusals {
+    untold: u64,
+    told: Option<Instant>,
+}
+
+/// A submission's share of what may be under way.
+#[derive(Debug)]
+struct Place {
+    state: Arc<IntakeState>,
+    bytes: usize,
+    /// It never stood in the queue, so it is the youngest and not the oldest.
+    refused: bool,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut under_way = self.state.under_way();
+        if self.refused {
+            under_way.since.pop_back()
+        } else {
+            under_way.since.pop_front()
+        };
+        under_way.bytes -= self.bytes;
+    }
+}
+
+impl IntakeState {
+    fn under_way(&self) -> std::sync::MutexGuard<'_, UnderWay> {
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a refusal if events are not welcome now.
+    fn welcomes_events(&self, bytes: usize, now: Instant) -> Result<(), Refused> {
+        let mut under_way = self.under_way();
+        let Some(oldest) = under_way.since.front() else { return Ok(()) };
+        let waited = now.saturating_duration_since(*oldest);
+        // What is too large for the rest of the room may be right for all of it; so one always fits.
+        if waited <= self.wait_max && under_way.bytes.saturating_add(bytes) <= self.bytes_max {
+            return Ok(());
+        }
+        let (waiting, bytes) = (under_way.since.len(), under_way.bytes);
+        if let Some(refused) = under_way.refusals.tell(now) {
+            drop(under_way);
+            let waited_ms = waited.as_millis();
+            tracing::warn!(refused, waiting, bytes, waited_ms, "overload: events are refused");
+        }
+        Err(Refused::Overloaded)
+    }
+}
+
+impl Refusals {
+    /// One more. How many there were since the last time, when it is time to say so.
+    fn tell(&mut self, now: Instant) -> Option<u64> {
+        self.untold += 1;
+        if self.told.is_some_and(|told| now.saturating_duration_since(told) < TELL_EVERY) {
+            return None;
+        }
+        self.told = Some(now);
+        Some(std::mem::take(&mut self.untold))
+    }
+}
+
+/// What commands take in memory, nearly.
+fn bytes(commands: &[Command]) -> usize {
+    let payload = |command: &Command| match command {
+        Command::SubmitEvent(submit) => submit.event.payload.len(),
+        _ => 0,
+    };
+    commands.iter().map(|command| COMMAND_BYTES + payload(command)).sum()
 }
 
 impl Intake {
-    pub(super) fn new(queue: Sender<Submission>) -> Self {
-        Self { queue, state: Arc::default() }
+    /// `wait_max`: how long the oldest may have waited, `bytes_max`: how much may be under way, before events are refused.
+    pub(super) fn new(queue: Sender<Submission>, wait_max: Duration, bytes_max: usize) -> Self {
+        let (closed, disk_low, under_way) = (false.into(), false.into(), Mutex::default());
+        Self { queue, state: Arc::new(IntakeState { closed, disk_low, wait_max, bytes_max, under_way }) }
+    }
+
+    /// Whether an event would be taken now, for those who want to know before they work on it.
+    ///
+    /// # Errors
+    /// [`Refused::Overloaded`] when what waits has waited for too long, or is too much.
+    pub fn welcomes_events(&self) -> Result<(), Refused> {
+        self.state.welcomes_events(0, Instant::now())
+    }
+
+    fn place(&self, commands: &[Command]) -> Place {
+        let bytes = bytes(commands);
+        let mut under_way = self.state.under_way();
+        under_way.since.push_back(Instant::now());
+        under_way.bytes += bytes;
+        Place { state: Arc::clone(&self.state), bytes, refused: false }
     }
 
     /// Hands over commands, never waiting. They are stored all together or, after a crash, a first part of them.
     ///
     /// # Errors
-    /// [`Refused::Overloaded`] when the queue is full, [`Refused::ShuttingDown`] after [`Intake::close`],
-    /// [`Refused::DiskFull`] for events while the disk is low (everything else goes on, since it makes room).
+    /// [`Refused::Overloaded`] when the queue is full, for events also when what waits has waited for too long or is too
+    /// much; [`Refused::ShuttingDown`] after [`Intake::close`]; [`Refused::DiskFull`] for events while the disk is low
+    /// (everything else goes on, since it makes room).
     pub fn submit(&self, commands: Vec<Command>) -> Result<Reply, Refused> {
         if self.is_closed() {
             return Err(Refused::ShuttingDown);
         }
-        let grows = || commands.iter().any(|command| matches!(command, Command::SubmitEvent(_)));
-        if self.is_disk_low() && grows() {
-            return Err(Refused::DiskFull);
+        if commands.iter().any(|command| matches!(command, Command::SubmitEvent(_))) {
+            if self.is_disk_low() {
+                return Err(Refused::DiskFull);
+            }
+            self.state.welcomes_events(bytes(&commands), Instant::now())?;
         }
         let (reply, outcomes) = oneshot::channel();
-        match self.queue.try_send(Submission { commands, reply: Some(reply) }) {
+        let place = self.place(&commands);
+        match self.queue.try_send(Submission { commands, reply: Some(reply), place }) {
             Ok(()) => Ok(Reply(outcomes)),
-            Err(TrySendError::Full(_)) => Err(Refused::Overloaded),
+            Err(TrySendError::Full(mut submission)) => {
+                submission.place.refused = true;
+                Err(Refused::Overloaded)
+            }
             Err(TrySendError::Disconnected(_)) => Err(Refused::ShuttingDown),
         }
     }
@@ -104,21 +228,25 @@ impl Intake {
     /// Hands over commands nobody waits for, waiting for room in the queue: for our own threads, whose work must not be
     /// refused because producers are many. Says whether there is still a committer.
     pub fn push(&self, commands: Vec<Command>) -> bool {
-        commands.is_empty() || self.queue.send(Submission { commands, reply: None }).is_ok()
+        let place = self.place(&commands);
+        commands.is_empty() || self.queue.send(Submission { commands, reply: None, place }).is_ok()
     }
 
     /// Like [`Intake::push`], and waits until it is stored. Says whether it was.
     pub fn push_and_wait(&self, commands: Vec<Command>) -> bool {
         let (reply, outcomes) = oneshot::channel();
+        let place = self.place(&commands);
         commands.is_empty()
-            || (self.queue.send(Submission { commands, reply: Some(reply) }).is_ok() && Reply(outcomes).wait().is_ok())
+            || (self.queue.send(Submission { commands, reply: Some(reply), place }).is_ok()
+                && Reply(outcomes).wait().is_ok())
     }
 
     /// From now on nothing more is taken; the committer ends when it has done what waits.
     pub fn close(&self) {
         if !self.state.closed.swap(true, Ordering::SeqCst) {
             // Wakes the committer if it sleeps; if the queue is full it does not.
-            let woken = self.queue.try_send(Submission { commands: Vec::new(), reply: None });
+            let place = self.place(&[]);
+            let woken = self.queue.try_send(Submission { commands: Vec::new(), reply: None, place });
             tracing::debug!(woken = woken.is_ok(), "intake closed");
         }
     }
@@ -140,5 +268,108 @@ impl Intake {
     /// How many submissions wait.
     pub fn waiting(&self) -> usize {
         self.queue.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crossbeam_channel::Receiver;
+
+    use super::*;
+    use crate::model::command::{NoteRouteCrash, SubmitEvent};
+    use crate::model::event::NewEvent;
+    use crate::model::id::{EventId, OrgNo};
+    use crate::model::time::Timestamp;
+
+    const WAIT_MAX: Duration = Duration::from_millis(500);
+    const BYTES_MAX: usize = 10_000;
+
+    fn door(queue: usize) -> (Intake, Receiver<Submission>) {
+        let (sender, receiver) = crossbeam_channel::bounded(queue);
+        (Intake::new(sender, WAIT_MAX, BYTES_MAX), receiver)
+    }
+
+    fn event(payload_bytes: usize) -> Vec<Command> {
+        let event = NewEvent {
+            event_type: "a.b".parse().unwrap(),
+            dedup: None,
+            labels: vec![],
+            occurred_at: None,
+            deliver_after: None,
+            payload: vec![b'1'; payload_bytes].into(),
+        };
+        let (org, id, received_at) = (OrgNo(1), EventId(0), Timestamp(0));
+        vec![Command::SubmitEvent(Box::new(SubmitEvent { org, id, received_at, event }))]
+    }
+
+    fn no_event() -> Vec<Command> {
+        vec![Command::NoteRouteCrash(NoteRouteCrash { org: OrgNo(1), event: EventId(1) })]
+    }
+
+    #[test]
+    fn events_are_refused_while_the_oldest_has_waited_for_too_long_and_welcome_as_soon_as_it_is_gone() {
+        let (intake, queue) = door(100);
+        let (_first, began) = (intake.submit(event(1)).unwrap(), Instant::now());
+        let _second = intake.submit(event(1)).unwrap();
+        let at = |ms| intake.state.welcomes_events(0, began + Duration::from_millis(ms));
+        assert_eq!(at(400), Ok(()));
+        assert_eq!(at(501), Err(Refused::Overloaded));
+        // It is the time that what is left has waited that counts, not that of what is done.
+        let third = began + Duration::from_millis(450);
+        intake.state.under_way().since[1] = third;
+        drop(queue.recv().unwrap());
+        assert_eq!(at(501), Ok(()));
+        assert_eq!(at(951), Err(Refused::Overloaded));
+        drop(queue.recv().unwrap());
+        assert_eq!(at(100_000), Ok(()), "nobody waits");
+    }
+
+    #[test]
+    fn what_is_no_event_is_taken_while_events_are_refused() {
+        let (intake, _queue) = door(100);
+        let _waiting = intake.submit(event(1)).unwrap();
+        if let Some(long_ago) = Instant::now().checked_sub(WAIT_MAX * 2) {
+            intake.state.under_way().since[0] = long_ago;
+            assert_eq!(intake.welcomes_events(), Err(Refused::Overloaded));
+            assert_eq!(intake.submit(event(1)).unwrap_err(), Refused::Overloaded);
+            assert!(intake.submit(no_event()).is_ok());
+        }
+    }
+
+    #[test]
+    fn bytes_are_bounded_until_they_are_stored_and_one_submission_always_fits() {
+        let (intake, queue) = door(100);
+        let _large = intake.submit(event(BYTES_MAX * 3)).unwrap();
+        assert_eq!(intake.submit(event(1)).unwrap_err(), Refused::Overloaded);
+        let taken = queue.recv().unwrap();
+        assert_eq!(intake.submit(event(1)).unwrap_err(), Refused::Overloaded, "taken is not stored");
+        drop(taken);
+        let half = BYTES_MAX / 2 - COMMAND_BYTES;
+        let _both = [intake.submit(event(half)).unwrap(), intake.submit(event(half)).unwrap()];
+        assert_eq!(intake.submit(event(1)).unwrap_err(), Refused::Overloaded);
+        assert_eq!(intake.state.under_way().bytes, BYTES_MAX);
+    }
+
+    #[test]
+    fn a_full_queue_refuses_everything_and_keeps_no_account_of_it() {
+        let (intake, queue) = door(1);
+        let _only = intake.submit(event(1)).unwrap();
+        let since = intake.state.under_way().since[0];
+        for _ in 0..3 {
+            assert_eq!(intake.submit(event(1)).unwrap_err(), Refused::Overloaded);
+            assert_eq!(intake.submit(no_event()).unwrap_err(), Refused::Overloaded);
+        }
+        assert_eq!(intake.state.under_way().since, [since], "the one that waits, and since when it does");
+        drop(queue.recv().unwrap());
+        let under_way = intake.state.under_way();
+        assert_eq!((under_way.since.len(), under_way.bytes), (0, 0));
+    }
+
+    #[test]
+    fn the_log_hears_of_refusals_once_a_second_and_of_all_of_them() {
+        let (mut refusals, began) = (Refusals::default(), Instant::now());
+        let told: Vec<_> = (0..2_100).map(|ms| refusals.tell(began + Duration::from_millis(ms))).collect();
+        let told: Vec<_> = told.into_iter().flatten().collect();
+        assert_eq!(told, [1, 1_000, 1_000]);
     }
 }

@@ -115,6 +115,8 @@ fn storage(checks: &mut Checks, raw: &RawStorage) -> Storage {
 fn intake(checks: &mut Checks, raw: &RawIntake) -> Intake {
     let intake = Intake {
         queue: checks.count("intake.queue", raw.queue, 1..=1_000_000),
+        wait_max: Duration::from_millis(checks.range("intake.wait_ms_max", raw.wait_ms_max, 1..=60_000)),
+        queue_bytes: checks.count("intake.queue_bytes", raw.queue_bytes, 64 * KIB..=16 * GIB),
         group_commands: checks.count("intake.group_commands", raw.group_commands, 1..=65_536),
         group_bytes: checks.count("intake.group_bytes", raw.group_bytes, 64 * KIB..=256 * MIB),
         event_bytes_max: checks.count("intake.event_bytes_max", raw.event_bytes_max, KIB..=8 * MIB),
@@ -123,6 +125,7 @@ fn intake(checks: &mut Checks, raw: &RawIntake) -> Intake {
     };
     checks.at_most("intake.event_bytes_max", raw.event_bytes_max, "intake.group_bytes", raw.group_bytes);
     checks.at_most("intake.event_bytes_max", raw.event_bytes_max, "intake.batch_bytes_max", raw.batch_bytes_max);
+    checks.at_most("intake.batch_bytes_max", raw.batch_bytes_max, "intake.queue_bytes", raw.queue_bytes);
     intake
 }
 

@@ -56,6 +56,11 @@ pub struct Storage {
 pub struct Intake {
     /// Commands that may wait to be written.
     pub queue: usize,
+    /// How long the oldest may have waited before events are refused.
+    #[serde(rename = "wait_ms_max", serialize_with = "milliseconds")]
+    pub wait_max: Duration,
+    /// Bytes of events that may wait or be on their way to the disk.
+    pub queue_bytes: usize,
     /// Most commands written with one sync.
     pub group_commands: usize,
     /// Most bytes written with one sync.

@@ -45,6 +45,8 @@ pub(super) struct RawStorage {
 #[serde(deny_unknown_fields)]
 pub(super) struct RawIntake {
     pub(super) queue: u64,
+    pub(super) wait_ms_max: u64,
+    pub(super) queue_bytes: u64,
     pub(super) group_commands: u64,
     pub(super) group_bytes: u64,
     pub(super) event_bytes_max: u64,

@@ -40,6 +40,7 @@ fn the_defaults_are_the_documented_numbers() {
     assert_eq!(config.storage.state_cache_bytes, 64 << 20);
     assert_eq!((config.intake.queue, config.intake.group_commands), (10_000, 1024));
     assert_eq!(config.intake.group_bytes, 8 << 20);
+    assert_eq!((config.intake.wait_max, config.intake.queue_bytes), (Duration::from_millis(500), 64 << 20));
     assert_eq!(config.intake.event_bytes_max, 256 << 10);
     assert_eq!((config.intake.batch_bytes_max, config.intake.batch_events_max), (8 << 20, 1000));
     assert_eq!(config.dedup.window, Duration::from_hours(7 * 24));
@@ -158,6 +159,7 @@ fn contradictions_are_refused() {
         ("[delivery]\nmax_in_flight = 8", "delivery.max_in_flight_per_endpoint"),
         ("[intake]\nbatch_bytes_max = 2048", "intake.event_bytes_max"),
         ("[intake]\ngroup_bytes = 65536", "intake.event_bytes_max"),
+        ("[intake]\nqueue_bytes = 8388607", "intake.batch_bytes_max"),
     ] {
         let fault = the_fault(Config::from_toml(text));
         assert_eq!(fault.key, key, "{text}");

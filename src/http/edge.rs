@@ -107,6 +107,10 @@ fn wrong_method(call: &Call, allow: &str) -> Answer {
 }
 
 async fn handle(route: &Route, call: &mut Call) -> Answer {
+    if route.takes_events() {
+        // Before anything is done for it: what is refused must cost little, or there is nothing left for the others.
+        call.api.intake.welcomes_events()?;
+    }
     if route.who != Who::Public {
         let peer = call.request.peer_addr().map(|peer| peer.ip());
         let credential = Credential::of(call.request.headers(), peer)?;
@@ -212,7 +216,8 @@ fn log(call: &Call, target: &Target, (request_id, status, took): (&str, u16, Dur
         header.and_then(|value| sane(value, TRACEPARENT_BYTES_MAX))
     };
     match problem {
-        Some(problem) if status >= 500 => {
+        // Under overload there are thousands of them a second; whoever refused says so once a second.
+        Some(problem) if status >= 500 && problem.code() != Code::Overloaded => {
             let (code, cause, traceparent) = (problem.code().word(), problem.cause(), traceparent());
             if cause.is_some() {
                 tracing::error!(request_id, traceparent, method, route, status, code, cause, took_us, "request failed");

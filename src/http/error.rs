@@ -312,7 +312,7 @@ impl From<Refused> for Problem {
     fn from(refused: Refused) -> Self {
         match refused {
             Refused::Overloaded => {
-                Self::new(Code::Overloaded, "more is waiting to be stored than the queue holds; nothing was stored")
+                Self::new(Code::Overloaded, "too much is waiting to be stored; nothing of this was stored")
             }
             Refused::DiskFull => {
                 Self::new(Code::DiskFull, "the disk has no more room than the reserve; nothing was stored")

@@ -12,6 +12,8 @@ mod crash;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
+mod overload;
+#[cfg(test)]
 mod pushing;
 #[cfg(test)]
 mod tidy;

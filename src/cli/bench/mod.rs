@@ -1,0 +1,222 @@
+//! `triggerd bench`: how much this machine takes in, how long that takes, and what it costs, so that an operator knows
+//! which machine to get. Starts a server of its own on a temporary directory, or measures one that runs already.
+//!
+//! It knows the server from outside only: HTTP, `/metrics`, and what the system tells of a process.
+
+mod connection;
+mod load;
+mod machine;
+mod overload;
+mod report;
+mod request;
+mod run;
+mod schedule;
+mod scrape;
+mod server;
+mod sink;
+mod stage;
+mod subject;
+mod tally;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use super::{Failure, print};
+use crate::base::exit_code::ExitCode;
+use crate::config::{Config, api_key_from_environment};
+use machine::{Machine, SyncFloor};
+use overload::MULTIPLES;
+use report::{Report, Settings};
+use run::Disk;
+use server::Server;
+use stage::Stage;
+use subject::{Running, Subject};
+
+/// What a closed loop is tried with, unless other numbers are given,
+const CONNECTIONS: [usize; 3] = [20, 64, 256];
+/// and what there is under overload: many more clients than are needed to keep the server busy.
+const CONNECTIONS_OVERLOAD: [usize; 3] = [64, 256, 1024];
+/// What an open loop gets of what a closed one gave, in percent.
+const OPEN_PERCENT: [u64; 2] = [50, 80];
+/// Before anything is measured: caches, pools and the processor's clock find their pace.
+const WARM_UP: Duration = Duration::from_secs(1);
+/// Deliveries that no other followed for so long are the last.
+const DELIVERED_WITHIN: Duration = Duration::from_secs(10);
+
+/// Measures.
+#[derive(Args)]
+pub(super) struct Bench {
+    /// Measure this server, which runs already, instead of starting one; needs a key
+    #[arg(long, value_name = "URL", conflicts_with = "dir")]
+    url: Option<String>,
+    /// API key of the organization to post for, with --url [default: the environment variable TRIGGERD_API_KEY]
+    #[arg(long, value_name = "KEY", requires = "url")]
+    key: Option<String>,
+    /// Connections to try, separated by commas [default: 20,64,256; with --overload 64,256,1024]
+    #[arg(long, value_name = "N,…", value_delimiter = ',', value_parser = count(1..=20_000))]
+    connections: Option<Vec<u32>>,
+    /// Seconds of each run
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    seconds: u64,
+    /// Bytes of each payload
+    #[arg(long, value_name = "BYTES", default_value_t = 1024, value_parser = count(16..=8 << 20))]
+    payload_bytes: u32,
+    /// Events in each request
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = count(1..=10_000))]
+    batch: u32,
+    /// Open loop only, with so many requests a second [default: closed loop, then 50 % and 80 % of what it gave]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    rate: Option<u64>,
+    /// Also deliver to an endpoint on this machine meanwhile
+    #[arg(long, conflicts_with = "overload")]
+    deliver: bool,
+    /// Put 1, 3 and 10 times the load on it that it can take; exit code 1 if a promise is not kept
+    #[arg(long, conflicts_with = "rate")]
+    overload: bool,
+    /// Directory to make the temporary data directory in, as its disk is what is measured [default: where data_dir is]
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// Print JSON, for programs
+    #[arg(long)]
+    json: bool,
+}
+
+fn count(range: std::ops::RangeInclusive<i64>) -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(range)
+}
+
+impl Bench {
+    pub(super) fn run(self, config: &Config) -> Result<ExitCode, Failure> {
+        raise_file_limit();
+        let dir = self.dir.clone().unwrap_or_else(|| beside(&config.storage.data_dir));
+        let sync_floor = if self.url.is_none() { Some(SyncFloor::measure(&dir).map_err(failed)?) } else { None };
+        let subject = self.subject(config, &dir)?;
+        let mut report = Report {
+            version: env!("CARGO_PKG_VERSION"),
+            optimized: !cfg!(debug_assertions),
+            settings: self.settings(subject.server.as_ref()),
+            machine: Machine::of(&dir),
+            sync_floor,
+            runs: Vec::new(),
+            delivery: None,
+            disk: None,
+            overload: Vec::new(),
+        };
+        let mut stage = Stage::new(subject, Duration::from_secs(self.seconds), self.planned())?;
+        stage.subject.knock()?;
+        stage.warm_up(WARM_UP)?;
+        self.measure(&mut stage, &mut report)?;
+        stage.finish();
+        report.disk = disk(&mut stage, self.payload_bytes)?;
+        let kept = report.overload.iter().all(|verdict| verdict.broken_promises.is_empty());
+        print(&if self.json { serde_json::to_string_pretty(&report).map_err(failed)? } else { report.text() });
+        Ok(if kept { ExitCode::Clean } else { ExitCode::Failed })
+    }
+
+    fn measure(&self, stage: &mut Stage, report: &mut Report) -> Result<(), Failure> {
+        let connections = self.connections();
+        let most = connections.last().copied().unwrap_or(1);
+        if let Some(rate) = self.rate {
+            report.runs.push(stage.open(most, rate)?);
+        } else {
+            for connections in &connections {
+                report.runs.push(stage.closed(*connections)?);
+            }
+        }
+        let best = report.runs.iter().map(|run| run.requests_per_second).fold(0.0, f64::max);
+        if self.overload {
+            for multiple in MULTIPLES {
+                report.overload.push(stage.overload(most, best, multiple)?);
+            }
+        } else if self.rate.is_none() {
+            for percent in OPEN_PERCENT {
+                report.runs.push(stage.open(most, whole(best) * percent / 100)?);
+            }
+        }
+        if self.deliver {
+            let (run, delivered) = stage.deliver(most)?;
+            report.runs.push(run);
+            report.delivery = Some(delivered);
+        }
+        Ok(())
+    }
+
+    fn subject(&self, config: &Config, dir: &Path) -> Result<Subject, Failure> {
+        let payload_bytes = usize::try_from(self.payload_bytes).map_err(failed)?;
+        let Some(url) = self.url.clone() else {
+            return Subject::start(config, dir, payload_bytes, self.batch);
+        };
+        let key = self.key.clone().or_else(api_key_from_environment);
+        let key = key.ok_or_else(|| Failure::new(ExitCode::Usage, "no API key: give --key or set TRIGGERD_API_KEY"))?;
+        Subject::reach(config, Running { url, key }, payload_bytes, self.batch)
+    }
+
+    fn connections(&self) -> Vec<usize> {
+        let given = self.connections.as_deref();
+        let given = given.map(|given| given.iter().filter_map(|count| usize::try_from(*count).ok()).collect());
+        given.unwrap_or_else(|| if self.overload { CONNECTIONS_OVERLOAD.into() } else { CONNECTIONS.into() })
+    }
+
+    /// How many runs there will be.
+    fn planned(&self) -> usize {
+        let first = if self.rate.is_some() { 1 } else { self.connections().len() };
+        let then = match (self.overload, self.rate) {
+            (true, _) => MULTIPLES.len() * 2,
+            (false, Some(_)) => 0,
+            (false, None) => OPEN_PERCENT.len(),
+        };
+        first + then + usize::from(self.deliver)
+    }
+
+    fn settings(&self, server: Option<&Server>) -> Settings {
+        let intake = server.map(|server| &server.config.intake);
+        Settings {
+            seconds: Duration::from_secs(self.seconds).as_secs_f64(),
+            payload_bytes: usize::try_from(self.payload_bytes).unwrap_or(usize::MAX),
+            batch: self.batch,
+            url: self.url.clone(),
+            group_commands: intake.map(|intake| intake.group_commands),
+            group_bytes: intake.map(|intake| intake.group_bytes),
+            queue: intake.map(|intake| intake.queue),
+            workers: server.map(|server| server.config.server.workers),
+        }
+    }
+}
+
+fn failed(error: impl std::fmt::Display) -> Failure {
+    Failure::new(ExitCode::Failed, error)
+}
+
+/// Where the data directory is, or will be: the disk that the server will use.
+fn beside(data_dir: &Path) -> PathBuf {
+    let parent = data_dir.parent().filter(|parent| parent.is_dir());
+    parent.map_or_else(|| PathBuf::from("."), Path::to_owned)
+}
+
+/// Each connection is a file, here and in the server, which inherits the limit.
+fn raise_file_limit() {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        tracing::debug!(%error, "the limit of open files stays as it is");
+    }
+}
+
+/// A rate without its fraction.
+fn whole(rate: f64) -> u64 {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate is small and not negative")]
+    let whole = rate as u64;
+    whole
+}
+
+/// What the stopped server left on the disk; none if it is not ours.
+fn disk(stage: &mut Stage, payload_bytes: u32) -> Result<Option<Disk>, Failure> {
+    let accepted = stage.subject.look()?.scrape.grown(&scrape::Scrape::default(), "triggerd_events_accepted_total");
+    let Some(server) = &mut stage.subject.server else { return Ok(None) };
+    if !server.stop() {
+        return Err(failed("the server did not stop in order"));
+    }
+    Ok(Disk::of(server.disk_bytes(), accepted * f64::from(payload_bytes)))
+}

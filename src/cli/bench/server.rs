@@ -1,0 +1,205 @@
+//! The server that is measured: a child process of this binary on a temporary directory, which is gone afterwards.
+
+use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use super::machine::{field, kibibytes};
+use crate::base::exit_code::ExitCode;
+use crate::base::random;
+use crate::base::threads;
+use crate::cli::Failure;
+use crate::config::{Config, LogFormat};
+use crate::model::org::Tier;
+
+/// How long it may take to start, and to stop.
+const PATIENCE: Duration = Duration::from_secs(30);
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// A rate that no load reaches: it is the server that is measured, not its limits.
+const UNLIMITED: u32 = 100_000_000;
+
+/// A running child.
+#[derive(Debug)]
+pub(super) struct Server {
+    child: Child,
+    dir: PathBuf,
+    /// Its settings.
+    pub(super) config: Config,
+    pub(super) url: String,
+}
+
+/// What it has used so far.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Usage {
+    pub(super) cpu: Duration,
+    pub(super) rss_bytes: u64,
+}
+
+impl Server {
+    /// Starts one with these settings, but for where it listens, where its data is and what is limited, in a new
+    /// directory below `dir`.
+    pub(super) fn start(config: Config, dir: &Path) -> Result<Self, Failure> {
+        let failed =
+            |what: &str, error: &dyn std::fmt::Display| Failure::new(ExitCode::Failed, format!("{what}: {error}"));
+        let name = format!("triggerd-bench-{:08x}", u32::from_be_bytes(random::bytes()));
+        let dir = dir.join(name);
+        fs::create_dir(&dir).map_err(|error| failed(&format!("{} cannot be made", dir.display()), &error))?;
+        let config = settings(config, &dir);
+        let spawn = || {
+            let (file, log) = (dir.join("triggerd.toml"), File::create(dir.join("server.log"))?);
+            fs::write(&file, config.effective())?;
+            // Its environment is empty: the settings are what the file says.
+            let mut command = Command::new(std::env::current_exe()?);
+            command.env_clear().arg("--config").arg(file).arg("serve");
+            command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()
+        };
+        let child = spawn().map_err(|error| {
+            drop(fs::remove_dir_all(&dir));
+            failed("the server cannot be started", &error)
+        })?;
+        let mut server = Self { child, dir, config, url: String::new() };
+        server.url = server.wait_until_ready()?;
+        Ok(server)
+    }
+
+    fn wait_until_ready(&mut self) -> Result<String, Failure> {
+        let (began, pause) = (Instant::now(), threads::Signal::new());
+        let log = self.dir.join("server.log");
+        while began.elapsed() < PATIENCE {
+            let text = fs::read_to_string(&log).unwrap_or_default();
+            if let Some(address) = text.lines().find_map(ready_on) {
+                return Ok(format!("http://{address}"));
+            }
+            if !matches!(self.child.try_wait(), Ok(None)) {
+                return Err(Failure::new(ExitCode::Failed, format!("the server did not start:\n{text}")));
+            }
+            pause.wait(LOOK_EVERY);
+        }
+        Err(Failure::new(ExitCode::Failed, "the server did not start in time"))
+    }
+
+    /// Processor time and memory so far; none if the system does not say.
+    pub(super) fn usage(&self) -> Option<Usage> {
+        let read = |name: &str| fs::read_to_string(format!("/proc/{}/{name}", self.child.id())).ok();
+        let rss_bytes = field(&read("status")?, "VmRSS").and_then(kibibytes)?;
+        Some(Usage { cpu: cpu_time(&read("stat")?)?, rss_bytes })
+    }
+
+    /// What its data takes on the disk, in bytes: whole blocks, as du(1) counts.
+    pub(super) fn disk_bytes(&self) -> u64 {
+        blocks_below(&self.config.storage.data_dir) * 512
+    }
+
+    /// Stops it in good order; says whether it did.
+    pub(super) fn stop(&mut self) -> bool {
+        if kill_process(Pid::from_child(&self.child), Signal::TERM).is_err() {
+            return false;
+        }
+        let (began, pause) = (Instant::now(), threads::Signal::new());
+        while began.elapsed() < PATIENCE {
+            if let Ok(Some(status)) = self.child.try_wait() {
+                return status.success();
+            }
+            pause.wait(LOOK_EVERY);
+        }
+        false
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            // It has nothing that anybody will want.
+            drop(self.child.kill());
+            drop(self.child.wait());
+        }
+        if let Err(error) = fs::remove_dir_all(&self.dir) {
+            tracing::debug!(%error, "the directory is left behind");
+        }
+    }
+}
+
+fn settings(mut config: Config, dir: &Path) -> Config {
+    config.server.listen.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
+    config.server.listen.set_port(0);
+    config.storage.data_dir = dir.join("data");
+    config.keys.admin_token = None;
+    let unlimited = std::num::NonZeroU32::new(UNLIMITED).unwrap_or(std::num::NonZeroU32::MAX);
+    for limit in [&mut config.tiers.free, &mut config.tiers.pro, &mut config.tiers.enterprise] {
+        limit.events_per_second = unlimited;
+        limit.burst = unlimited;
+    }
+    let loopback = ipnet::Ipv4Net::new_assert(std::net::Ipv4Addr::new(127, 0, 0, 0), 8);
+    config.egress.allow_networks = vec![loopback.into()];
+    config.log.format = LogFormat::Json;
+    config.log.directory = None;
+    if !config.log.level.contains("info") {
+        "info".clone_into(&mut config.log.level);
+    }
+    config
+}
+
+/// The tier of the organization that events are posted for.
+pub(super) const TIER: Tier = Tier::Enterprise;
+
+/// The address in the line of the log that says so.
+fn ready_on(line: &str) -> Option<String> {
+    let line: Value = serde_json::from_str(line).ok()?;
+    let text = |name: &str| line.get(name).and_then(Value::as_str);
+    text("address").filter(|_| text("message") == Some("triggerd is ready")).map(str::to_owned)
+}
+
+/// User and system time of a process; proc_pid_stat(5), fields 14 and 15.
+pub(super) fn cpu_time(stat: &str) -> Option<Duration> {
+    // The name in field 2 can hold anything, also spaces and parentheses.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let ticks: u64 = fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?;
+    let per_second = rustix::param::clock_ticks_per_second();
+    Some(Duration::from_millis(ticks.checked_mul(1_000)?.checked_div(per_second)?))
+}
+
+/// Processor time of this process itself.
+pub(super) fn own_cpu_time() -> Option<Duration> {
+    cpu_time(&fs::read_to_string("/proc/self/stat").ok()?)
+}
+
+fn blocks_below(dir: &Path) -> u64 {
+    let Ok(entries) = fs::read_dir(dir) else { return 0 };
+    let blocks = |entry: fs::DirEntry| {
+        let Ok(metadata) = entry.metadata() else { return 0 };
+        metadata.blocks() + if metadata.is_dir() { blocks_below(&entry.path()) } else { 0 }
+    };
+    entries.filter_map(Result::ok).map(blocks).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processor_time_is_read_behind_any_name() {
+        let stat = "17 (a) b (c) S 1 17 17 0 -1 4194304 100 0 0 0 250 50 0 0 20 0 9 0 100 1000 10";
+        let per_second = rustix::param::clock_ticks_per_second();
+        assert_eq!(cpu_time(stat), Some(Duration::from_millis(300_000 / per_second)));
+        assert_eq!(cpu_time("nonsense"), None);
+        assert!(own_cpu_time().is_some());
+    }
+
+    #[test]
+    fn the_child_gets_the_settings_but_not_the_place_and_the_limits() {
+        let text =
+            "[server]\nlisten = \"0.0.0.0:80\"\n[intake]\nqueue = 77\n[keys]\nadmin_token = \"sixteen-characters\"\n";
+        let config = settings(Config::from_toml(text).unwrap(), Path::new("/somewhere/below"));
+        let effective = config.effective();
+        assert_eq!(Config::from_toml(&effective).unwrap(), config, "{effective}");
+        assert_eq!(config.intake.queue, 77);
+        assert_eq!(config.server.listen.to_string(), "127.0.0.1:0");
+        assert!(config.storage.data_dir.starts_with("/somewhere/below"));
+        assert!(!effective.contains("sixteen-characters"));
+    }
+}

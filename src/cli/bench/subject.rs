@@ -1,0 +1,98 @@
+//! What is measured: a server that was started for it, or one that runs somewhere.
+
+use std::io;
+use std::net::ToSocketAddrs as _;
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::load::Load;
+use super::request::Shape;
+use super::scrape::Scrape;
+use super::server::{Server, TIER, Usage, own_cpu_time};
+use crate::base::exit_code::ExitCode;
+use crate::base::random;
+use crate::cli::client::{Client, Method};
+use crate::cli::{self, Failure};
+use crate::config::Config;
+
+/// How to get at a server that runs already.
+pub(super) struct Running {
+    pub(super) url: String,
+    pub(super) key: String,
+}
+
+/// A server, an organization's key, and the load that can be put on it.
+pub(super) struct Subject {
+    client: Client,
+    pub(super) load: Load,
+    /// None: it runs somewhere, and only its own figures tell how it is.
+    pub(super) server: Option<Server>,
+}
+
+/// Everything that can be looked at, at one moment.
+pub(super) struct Moment {
+    pub(super) scrape: Scrape,
+    pub(super) usage: Option<Usage>,
+    pub(super) own_cpu: Option<Duration>,
+}
+
+impl Subject {
+    /// Starts a server with these settings below `dir`, and makes an organization.
+    pub(super) fn start(config: &Config, dir: &Path, payload_bytes: usize, batch: u32) -> Result<Self, Failure> {
+        let server = Server::start(config.clone(), dir)?;
+        let at = cli::Server { url: Some(server.url.clone()), json: false };
+        let admin = Client::admin(&at, &server.config)?;
+        let body = json!({ "organization": "Bench", "tier": TIER.name() }).to_string();
+        let made = admin.call(Method::POST, "/api/keys/generate", Some(body))?;
+        let key = made.get("key").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let running = Running { url: server.url.clone(), key };
+        let subject = Self::reach(config, running, payload_bytes, batch)?;
+        Ok(Self { server: Some(server), ..subject })
+    }
+
+    /// A server that runs already.
+    pub(super) fn reach(config: &Config, running: Running, payload_bytes: usize, batch: u32) -> Result<Self, Failure> {
+        let Running { url, key } = running;
+        let usage = |error: &dyn std::fmt::Display| Failure::new(ExitCode::Usage, format!("{url}: {error}"));
+        let parsed = url::Url::parse(&url).map_err(|error| usage(&error))?;
+        let plain = parsed.scheme() == "http" && parsed.path() == "/";
+        let (Some(host), true) = (parsed.host_str(), plain) else {
+            return Err(usage(&"must be http://HOST:PORT: what is measured is the server, without a proxy or TLS"));
+        };
+        let port = parsed.port_or_known_default().unwrap_or(80);
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        let found =
+            (bare, port).to_socket_addrs().and_then(|mut found| found.next().ok_or(io::ErrorKind::NotFound.into()));
+        let address = found.map_err(|error| usage(&error))?;
+        let host = format!("{host}:{port}");
+        let run = u64::from_be_bytes(random::bytes());
+        let at = cli::Server { url: Some(url.clone()), json: false };
+        let client = Client::new(&at, config, key.clone())?;
+        let load = Load::new(Shape { address, host, key, payload_bytes, batch, run });
+        Ok(Self { client, load, server: None })
+    }
+
+    /// Posts one event: finds out whether the key is right, and makes the server remember it.
+    pub(super) fn knock(&self) -> Result<(), Failure> {
+        let body = json!({ "type": "bench.hello", "payload": {} }).to_string();
+        self.client.call(Method::POST, "/api/events", Some(body)).map(drop)
+    }
+
+    /// Has the organization's events pushed there.
+    pub(super) fn push_to(&self, url: &str) -> Result<(), Failure> {
+        self.client.call(Method::POST, "/api/webhook/config", Some(json!({ "url": url }).to_string())).map(drop)
+    }
+
+    /// Has them pushed nowhere any more.
+    pub(super) fn push_nowhere(&self) -> Result<(), Failure> {
+        self.client.call_text(Method::DELETE, "/api/webhook/config", None).map(drop)
+    }
+
+    pub(super) fn look(&self) -> Result<Moment, Failure> {
+        let scrape = Scrape::read(&self.client.call_text(Method::GET, "/metrics", None)?);
+        let usage = self.server.as_ref().and_then(Server::usage);
+        Ok(Moment { scrape, usage, own_cpu: own_cpu_time() })
+    }
+}

@@ -1,0 +1,183 @@
+//! What came of the requests of one run: how many, how long they took, what went wrong.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use hdrhistogram::{CreationError, Histogram};
+
+use super::connection::Answer;
+
+/// Longest latency that is told apart from longer ones, in µs: an hour.
+const LATENCY_US_MAX: u64 = 3_600_000_000;
+/// Digits of a latency that count.
+const DIGITS: u8 = 3;
+
+/// Counts of one run.
+#[derive(Debug)]
+pub(super) struct Tally {
+    /// When counting for throughput begins and ends.
+    pub(super) began: Instant,
+    pub(super) ends: Instant,
+    /// Requests that were sent.
+    pub(super) sent: u64,
+    /// Requests that got no whole answer.
+    pub(super) broken: u64,
+    /// Requests that were due and never sent: every connection was still waiting for an answer.
+    pub(super) unsent: u64,
+    pub(super) statuses: BTreeMap<u16, u64>,
+    /// 2xx answers that came before the end.
+    pub(super) good_in_time: u64,
+    /// Of 2xx: from when the request was due to its answer. In µs.
+    pub(super) good: Histogram<u64>,
+    /// Of 2xx: from when the request was sent. In µs.
+    pub(super) good_since_sent: Histogram<u64>,
+    /// Of everything else: from when it was sent to its answer. In µs.
+    pub(super) refused: Histogram<u64>,
+    /// 429 and 503 without `Retry-After`.
+    pub(super) without_retry_after: u64,
+}
+
+/// When a request was due, sent and answered.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Times {
+    pub(super) due: Instant,
+    pub(super) sent: Instant,
+    pub(super) answered: Instant,
+}
+
+impl Tally {
+    pub(super) fn new(began: Instant, window: Duration) -> Result<Self, CreationError> {
+        let histogram = || Histogram::new_with_bounds(1, LATENCY_US_MAX, DIGITS);
+        Ok(Self {
+            began,
+            ends: began + window,
+            sent: 0,
+            broken: 0,
+            unsent: 0,
+            statuses: BTreeMap::new(),
+            good_in_time: 0,
+            good: histogram()?,
+            good_since_sent: histogram()?,
+            refused: histogram()?,
+            without_retry_after: 0,
+        })
+    }
+
+    /// Counts an answer. A request that was sent late, because others before it took long, took as long as it was late.
+    pub(super) fn answered(&mut self, answer: Answer, times: Times) {
+        *self.statuses.entry(answer.status).or_default() += 1;
+        let since_sent = micros(times.answered.saturating_duration_since(times.sent));
+        if (200..300).contains(&answer.status) {
+            self.good_in_time += u64::from(times.answered <= self.ends);
+            self.good.saturating_record(micros(times.answered.saturating_duration_since(times.due)));
+            self.good_since_sent.saturating_record(since_sent);
+            return;
+        }
+        self.refused.saturating_record(since_sent);
+        if is_refusal(answer.status) && !answer.retry_after {
+            self.without_retry_after += 1;
+        }
+    }
+
+    /// Answers of a status that is neither success nor "come again later".
+    pub(super) fn wrong(&self) -> u64 {
+        let wrong = |status: u16| !(200..300).contains(&status) && !is_refusal(status);
+        self.statuses.iter().filter(|(status, _)| wrong(**status)).map(|(_, count)| count).sum()
+    }
+
+    /// Answers that say "come again later".
+    pub(super) fn refusals(&self) -> u64 {
+        self.statuses.iter().filter(|(status, _)| is_refusal(**status)).map(|(_, count)| count).sum()
+    }
+
+    /// 2xx answers a second, of those that came in time.
+    pub(super) fn good_per_second(&self) -> f64 {
+        float(self.good_in_time) / (self.ends - self.began).as_secs_f64()
+    }
+}
+
+fn is_refusal(status: u16) -> bool {
+    status == 429 || status == 503
+}
+
+/// A latency in milliseconds; `quantile` is a share, such as 0.99.
+pub(super) fn quantile_ms(histogram: &Histogram<u64>, quantile: f64) -> f64 {
+    float(histogram.value_at_quantile(quantile)) / 1e3
+}
+
+pub(super) fn max_ms(histogram: &Histogram<u64>) -> f64 {
+    float(histogram.max()) / 1e3
+}
+
+pub(super) fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// A count as a figure to read and to divide.
+#[expect(clippy::cast_precision_loss, reason = "no count here comes near 2^53")]
+pub(super) fn float(count: u64) -> f64 {
+    count as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: Answer = Answer { status: 202, retry_after: false, closes: false };
+
+    /// A server that answers in 1 ms but once takes a second, asked by one client every 10 ms over 10 seconds.
+    fn with_a_stall(sent_when_due: bool) -> Tally {
+        let began = Instant::now();
+        let ms = Duration::from_millis;
+        let mut tally = Tally::new(began, ms(10_000)).unwrap();
+        let mut free = began;
+        for number in 0..1_000 {
+            let due = began + ms(10 * number);
+            let sent = due.max(free);
+            let takes = if number == 300 { ms(1_000) } else { ms(1) };
+            free = sent + takes;
+            let due = if sent_when_due { due } else { sent };
+            tally.answered(GOOD, Times { due, sent, answered: free });
+        }
+        tally
+    }
+
+    #[test]
+    fn a_stall_shows_in_the_percentiles_of_what_was_due_meanwhile() {
+        // 100 of 1,000 requests were due during the stall, so the 95th percentile is about the middle of it.
+        let open = with_a_stall(true);
+        let p95 = quantile_ms(&open.good, 0.95);
+        assert!((400.0..600.0).contains(&p95), "{p95}");
+        assert!(quantile_ms(&open.good, 0.99) > 850.0);
+        // Negative control: counted from when it was sent, the same stall is one request in a thousand.
+        let closed = with_a_stall(false);
+        assert!(quantile_ms(&closed.good, 0.99) < 2.0, "{}", quantile_ms(&closed.good, 0.99));
+        assert!(max_ms(&closed.good) > 990.0);
+    }
+
+    #[test]
+    fn percentiles_are_those_of_the_numbers() {
+        let mut histogram = Histogram::new_with_bounds(1, LATENCY_US_MAX, DIGITS).unwrap();
+        (1..=1_000_u64).for_each(|ms| histogram.saturating_record(ms * 1_000));
+        for (quantile, ms) in [(0.5, 500.0), (0.99, 990.0), (0.999, 999.0)] {
+            let found = quantile_ms(&histogram, quantile);
+            assert!((found / ms - 1.0_f64).abs() < 0.002, "{quantile}: {found}");
+        }
+    }
+
+    #[test]
+    fn refusals_are_timed_from_the_sending_and_must_say_when_to_come_again() {
+        let began = Instant::now();
+        let ms = Duration::from_millis;
+        let mut tally = Tally::new(began, ms(100)).unwrap();
+        let times = Times { due: began, sent: began + ms(80), answered: began + ms(90) };
+        tally.answered(Answer { status: 503, retry_after: true, closes: false }, times);
+        tally.answered(Answer { status: 429, retry_after: false, closes: false }, times);
+        tally.answered(Answer { status: 500, retry_after: false, closes: true }, times);
+        tally.answered(GOOD, Times { answered: began + ms(101), ..times });
+        assert_eq!((tally.refusals(), tally.wrong(), tally.without_retry_after), (2, 1, 1));
+        assert!((max_ms(&tally.refused) - 10.0).abs() < 0.1, "{}", max_ms(&tally.refused));
+        assert_eq!(tally.good_in_time, 0, "it came after the end");
+        assert_eq!(tally.good.len(), 1, "but its latency counts");
+    }
+}

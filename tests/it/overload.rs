@@ -1,0 +1,196 @@
+//! `triggerd bench` through the real binary, and what a server does that is asked for more than it can. Ratios and counts
+//! only: how fast this machine is decides nothing here.
+
+use std::path::Path;
+use std::process::{Command, Output};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+
+use crate::harness::{Answer, Client, Process, until};
+
+/// Runs `triggerd bench` in this directory, with this configuration.
+fn bench(dir: &Path, config: &str, arguments: &[&str]) -> Output {
+    let file = dir.join("bench.toml");
+    std::fs::write(&file, config).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_triggerd"));
+    command.arg("--config").arg(file).arg("bench").args(arguments);
+    if !arguments.contains(&"--url") {
+        command.arg("--dir").arg(dir);
+    }
+    command.output().unwrap()
+}
+
+fn report(output: &Output) -> Value {
+    let text = String::from_utf8_lossy(&output.stdout);
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}{}", text_of(&output.stderr)))
+}
+
+fn text_of(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn number(value: &Value, pointer: &str) -> f64 {
+    value.pointer(pointer).and_then(Value::as_f64).unwrap_or_else(|| panic!("no {pointer} in {value:#}"))
+}
+
+#[test]
+fn bench_measures_a_server_of_its_own_and_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let arguments = ["--seconds", "1", "--connections", "4,8", "--payload-bytes", "512", "--deliver", "--json"];
+    let output = bench(dir.path(), "", &arguments);
+    let report = report(&output);
+    assert_eq!(output.status.code(), Some(0), "{}", text_of(&output.stderr));
+    let runs = report["runs"].as_array().unwrap();
+    let loads: Vec<_> = runs.iter().map(|run| run["load"]["kind"].as_str().unwrap()).collect();
+    assert_eq!(loads, ["closed", "closed", "open", "open", "closed"], "the last one with deliveries");
+    let mut events = 0.0;
+    for run in runs {
+        let answered = run["statuses"]["202"].as_u64().unwrap();
+        assert!(answered > 10, "{run:#}");
+        assert_eq!(run["statuses"].as_object().unwrap().len(), 1, "nothing but 202: {run:#}");
+        // The server counted the same events, and wrote them in the groups it says.
+        assert_eq!(number(run, "/events_accepted"), number(run, "/statuses/202"), "{run:#}");
+        events += number(run, "/events_accepted");
+        let latency = &run["latency_ms"];
+        let percentiles = ["p50", "p99", "p999", "max"].map(|name| latency[name].as_f64().unwrap());
+        assert!(percentiles[0] > 0.0 && percentiles.is_sorted(), "{run:#}");
+        assert!(number(run, "/commit_group/mean") >= 1.0 && number(run, "/sync_ms/mean") > 0.0, "{run:#}");
+        assert!(number(run, "/cpu_us_per_event") > 0.0 && number(run, "/rss_bytes") > 1e6, "{run:#}");
+    }
+    // Open loop: as many as were due, no more; 50 % and 80 % of the best closed loop.
+    let best = number(&runs[0], "/requests_per_second").max(number(&runs[1], "/requests_per_second"));
+    for (run, share) in [(&runs[2], 0.5), (&runs[3], 0.8)] {
+        let due = number(run, "/load/requests_per_second");
+        assert!((due / best - share).abs() < 0.02, "{due} of {best}");
+        assert_eq!(number(run, "/statuses/202") + number(run, "/unsent"), due, "in one second");
+    }
+    let delivery = &report["delivery"];
+    assert_eq!(number(delivery, "/arrived"), number(&runs[4], "/events_accepted"), "{delivery:#}");
+    // With the event of the knock and those of the warm-up there are more.
+    assert!(number(&report, "/disk/payload_bytes") > events * 512.0);
+    assert!(number(&report, "/disk/bytes_per_payload_byte") > 1.0, "payloads are on the disk");
+    assert!(number(&report, "/sync_floor/p50_ms") > 0.0 && number(&report, "/machine/cores") >= 1.0);
+    let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["bench.toml"]);
+}
+
+#[test]
+fn bench_measures_a_server_that_runs_already_and_says_when_it_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Process::start(&dir.path().join("data"));
+    let org = server.org("Acme");
+    let url = server.url.as_str();
+    let arguments = ["--url", url, "--key", &org.key, "--seconds", "1", "--batch", "5", "--rate", "20"];
+    let output = bench(dir.path(), "", &arguments);
+    let text = text_of(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{text}{}", text_of(&output.stderr));
+    assert!(text.contains("open, 20/s") && text.contains("5 events a request"), "{text}");
+    assert!(org.inbox().len() > 100, "20 requests of 5 events, the warm-up and the knock");
+    let wrong = bench(dir.path(), "", &["--url", url, "--key", "no-such-key", "--seconds", "1"]);
+    assert_eq!(wrong.status.code(), Some(1));
+    assert!(text_of(&wrong.stderr).contains("401"), "{}", text_of(&wrong.stderr));
+    let proxied = bench(dir.path(), "", &["--url", "https://events.example", "--key", "k"]);
+    assert_eq!(proxied.status.code(), Some(2), "{}", text_of(&proxied.stderr));
+}
+
+#[test]
+fn far_more_load_than_it_can_take_is_refused_with_retry_after_and_the_server_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    // So little may wait that the load of this test is too much on any machine.
+    let config = "[intake]\nwait_ms_max = 5\ngroup_commands = 1\n";
+    let arguments = ["--overload", "--seconds", "1", "--connections", "2,96", "--json"];
+    let output = bench(dir.path(), config, &arguments);
+    let report = report(&output);
+    let verdicts = report["overload"].as_array().unwrap();
+    assert_eq!(verdicts.iter().map(|it| it["multiple"].as_u64().unwrap()).collect::<Vec<_>>(), [1, 3, 10]);
+    for verdict in verdicts {
+        assert_eq!(number(verdict, "/wrong"), 0.0, "nothing but 2xx and refusals: {verdict:#}");
+        assert_eq!(number(verdict, "/refused_without_retry_after"), 0.0, "{verdict:#}");
+        // Also in a debug build beside other tests it does not fall over: a good part is still taken in.
+        assert!(number(verdict, "/share_of_peak") > 0.2, "{verdict:#}");
+        assert!(number(verdict, "/rss_grown_bytes") < 256e6, "{verdict:#}");
+    }
+    let refused: f64 = verdicts.iter().map(|it| number(it, "/refused_per_second")).sum();
+    assert!(refused > 0.0, "it was too much: {report:#}");
+    // The exit code is the verdict.
+    let kept = verdicts.iter().all(|it| it["broken_promises"].as_array().unwrap().is_empty());
+    assert_eq!(output.status.code(), Some(i32::from(!kept)));
+}
+
+#[test]
+fn bench_that_is_told_to_stop_takes_its_server_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_triggerd"));
+    command.args(["bench", "--seconds", "60", "--connections", "2", "--dir"]).arg(dir.path());
+    let mut bench = command.stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let inside = || std::fs::read_dir(dir.path()).unwrap().filter_map(Result::ok).map(|entry| entry.path());
+    // Load is on it when it has taken in more than the one event that bench begins with.
+    until(|| {
+        let log = inside().find_map(|path| std::fs::read_to_string(path.join("server.log")).ok())?;
+        let ready = log.lines().find(|line| line.contains("triggerd is ready"))?;
+        let line: Value = serde_json::from_str(ready).ok()?;
+        let server = Client::new(&format!("http://{}", line["address"].as_str()?), "");
+        (server.metric("triggerd_events_accepted_total") > 1.0).then_some(())
+    });
+    let id = bench.id();
+    let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap();
+    let server = children.split_whitespace().next().expect("bench runs a server");
+    kill_process(Pid::from_child(&bench), Signal::TERM).unwrap();
+    assert_eq!(bench.wait().unwrap().code(), Some(1), "it says that it was interrupted");
+    assert!(!Path::new(&format!("/proc/{server}")).exists(), "its server ended before it");
+    assert_eq!(inside().count(), 0, "nothing is left behind");
+}
+
+/// Posts from many connections at once until enough were refused; gives the refusals and the ids that were taken.
+fn post_until_refused(server: &Process, key: &str, body: &str, enough: usize) -> (Vec<Answer>, Vec<String>) {
+    const POSTERS: usize = 24;
+    const POSTS_MAX: usize = 400;
+    let (refused, taken) = (Mutex::new(Vec::new()), Mutex::new(Vec::new()));
+    let count = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..POSTERS {
+            scope.spawn(|| {
+                let client = Client::new(&server.url, key);
+                for _ in 0..POSTS_MAX {
+                    if count.load(Ordering::SeqCst) >= enough {
+                        return;
+                    }
+                    let answer = client.post_text("/api/events", body);
+                    if answer.status == 202 {
+                        taken.lock().unwrap().push(answer.id());
+                    } else {
+                        count.fetch_add(1, Ordering::SeqCst);
+                        refused.lock().unwrap().push(answer);
+                    }
+                }
+            });
+        }
+    });
+    (refused.into_inner().unwrap(), taken.into_inner().unwrap())
+}
+
+#[test]
+fn a_full_intake_queue_answers_503_and_stores_nothing_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Process::start_with(&dir.path().join("data"), "[intake]\nqueue = 1\ngroup_commands = 1\n");
+    let org = server.org("Acme");
+    assert_eq!(org.send("a.b", &json!(1)).status, 202, "one at a time is no overload");
+    let before = org.metric("triggerd_events_rejected_total{reason=\"overloaded\"}");
+    let body = json!({"type": "a.b", "payload": 2}).to_string();
+    let (refused, taken) = post_until_refused(&server, &org.key, &body, 20);
+    assert!(refused.len() >= 20, "{} refused, {} taken", refused.len(), taken.len());
+    for answer in &refused {
+        assert_eq!((answer.status, answer.code()), (503, "overloaded"), "{answer:?}");
+        assert_eq!(answer.header("retry-after"), "1");
+        assert_eq!(answer.header("content-type"), "application/problem+json");
+    }
+    let rejected = org.metric("triggerd_events_rejected_total{reason=\"overloaded\"}") - before;
+    assert_eq!(rejected, f64::from(u32::try_from(refused.len()).unwrap()));
+    // Recovery at once, and exactly what was acknowledged is there.
+    assert_eq!(org.send("a.b", &json!(3)).status, 202);
+    assert_eq!(org.inbox().len(), taken.len() + 2);
+    assert_eq!(server.stop().0, Some(0));
+}
