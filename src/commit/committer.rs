@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 
@@ -160,6 +160,7 @@ impl Committer {
         }
         let Ok(first) = self.queue.recv() else { return false };
         self.ports.progress.busy();
+        first.is_oldest();
         let (mut commands, mut bytes) = (0, 0);
         for submission in std::iter::once(first).chain(self.queue.try_iter()) {
             commands += submission.commands.len();

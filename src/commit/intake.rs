@@ -5,9 +5,8 @@
 //! waits, however fast the disk is: when it is over, new events are refused, while those that wait are still stored, and
 //! everything that is no event (acknowledgements, keys, what becomes of deliveries) is still taken.
 
-use std::collections::VecDeque;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -89,16 +88,14 @@ struct IntakeState {
     disk_low: AtomicBool,
     wait_max: Duration,
     bytes_max: usize,
-    under_way: Mutex<UnderWay>,
-}
-
-/// What waits or is being stored.
-#[derive(Debug, Default)]
-struct UnderWay {
-    /// When each came, the oldest first; the committer takes them in this order.
-    since: VecDeque<Instant>,
-    bytes: usize,
-    refusals: Refusals,
+    began: Instant,
+    /// Submissions that wait or are being stored.
+    under_way: AtomicUsize,
+    /// Their bytes.
+    bytes: AtomicUsize,
+    /// When the oldest of them came, in microseconds since `began`.
+    oldest_us: AtomicU64,
+    refusals: Mutex<Refusals>,
 }
 
 /// What the log has still to be told.
@@ -113,41 +110,54 @@ struct Refusals {
 struct Place {
     state: Arc<IntakeState>,
     bytes: usize,
-    /// It never stood in the queue, so it is the youngest and not the oldest.
-    refused: bool,
+    since_us: u64,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut under_way = self.state.under_way();
-        if self.refused {
-            under_way.since.pop_back()
-        } else {
-            under_way.since.pop_front()
-        };
-        under_way.bytes -= self.bytes;
+        self.state.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.state.under_way.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Submission {
+    /// The committer takes this one, and what comes behind it is younger.
+    pub(super) fn is_oldest(&self) {
+        self.place.state.oldest_us.store(self.place.since_us, Ordering::SeqCst);
     }
 }
 
 impl IntakeState {
-    fn under_way(&self) -> std::sync::MutexGuard<'_, UnderWay> {
-        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
+    fn elapsed_us(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    fn place(self: &Arc<Self>, commands: &[Command], now_us: u64) -> Place {
+        let bytes = bytes(commands);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        // First the time: nobody must find one under way and the time of one that is long gone.
+        if self.under_way.load(Ordering::SeqCst) == 0 {
+            self.oldest_us.store(now_us, Ordering::SeqCst);
+        }
+        self.under_way.fetch_add(1, Ordering::SeqCst);
+        Place { state: Arc::clone(self), bytes, since_us: now_us }
     }
 
     /// Counts a refusal if events are not welcome now.
-    fn welcomes_events(&self, bytes: usize, now: Instant) -> Result<(), Refused> {
-        let mut under_way = self.under_way();
-        let Some(oldest) = under_way.since.front() else { return Ok(()) };
-        let waited = now.saturating_duration_since(*oldest);
-        // What is too large for the rest of the room may be right for all of it; so one always fits.
-        if waited <= self.wait_max && under_way.bytes.saturating_add(bytes) <= self.bytes_max {
+    fn welcomes_events(&self, bytes: usize, now_us: u64) -> Result<(), Refused> {
+        let under_way = self.under_way.load(Ordering::SeqCst);
+        if under_way == 0 {
+            return Ok(()); // what is too large for the rest of the room may be right for all of it
+        }
+        let waited = Duration::from_micros(now_us.saturating_sub(self.oldest_us.load(Ordering::SeqCst)));
+        let all_bytes = self.bytes.load(Ordering::Relaxed);
+        if waited <= self.wait_max && all_bytes.saturating_add(bytes) <= self.bytes_max {
             return Ok(());
         }
-        let (waiting, bytes) = (under_way.since.len(), under_way.bytes);
-        if let Some(refused) = under_way.refusals.tell(now) {
-            drop(under_way);
+        let told = self.refusals.lock().unwrap_or_else(PoisonError::into_inner).tell(Instant::now());
+        if let Some(refused) = told {
             let waited_ms = waited.as_millis();
-            tracing::warn!(refused, waiting, bytes, waited_ms, "overload: events are refused");
+            tracing::warn!(refused, under_way, bytes = all_bytes, waited_ms, "overload: events are refused");
         }
         Err(Refused::Overloaded)
     }
@@ -177,8 +187,18 @@ fn bytes(commands: &[Command]) -> usize {
 impl Intake {
     /// `wait_max`: how long the oldest may have waited, `bytes_max`: how much may be under way, before events are refused.
     pub(super) fn new(queue: Sender<Submission>, wait_max: Duration, bytes_max: usize) -> Self {
-        let (closed, disk_low, under_way) = (false.into(), false.into(), Mutex::default());
-        Self { queue, state: Arc::new(IntakeState { closed, disk_low, wait_max, bytes_max, under_way }) }
+        let state = IntakeState {
+            closed: false.into(),
+            disk_low: false.into(),
+            wait_max,
+            bytes_max,
+            began: Instant::now(),
+            under_way: 0.into(),
+            bytes: 0.into(),
+            oldest_us: 0.into(),
+            refusals: Mutex::default(),
+        };
+        Self { queue, state: Arc::new(state) }
     }
 
     /// Whether an event would be taken now, for those who want to know before they work on it.
@@ -186,15 +206,7 @@ impl Intake {
     /// # Errors
     /// [`Refused::Overloaded`] when what waits has waited for too long, or is too much.
     pub fn welcomes_events(&self) -> Result<(), Refused> {
-        self.state.welcomes_events(0, Instant::now())
-    }
-
-    fn place(&self, commands: &[Command]) -> Place {
-        let bytes = bytes(commands);
-        let mut under_way = self.state.under_way();
-        under_way.since.push_back(Instant::now());
-        under_way.bytes += bytes;
-        Place { state: Arc::clone(&self.state), bytes, refused: false }
+        self.state.welcomes_events(0, self.state.elapsed_us())
     }
 
     /// Hands over commands, never waiting. They are stored all together or, after a crash, a first part of them.
@@ -207,20 +219,18 @@ impl Intake {
         if self.is_closed() {
             return Err(Refused::ShuttingDown);
         }
+        let now_us = self.state.elapsed_us();
         if commands.iter().any(|command| matches!(command, Command::SubmitEvent(_))) {
             if self.is_disk_low() {
                 return Err(Refused::DiskFull);
             }
-            self.state.welcomes_events(bytes(&commands), Instant::now())?;
+            self.state.welcomes_events(bytes(&commands), now_us)?;
         }
         let (reply, outcomes) = oneshot::channel();
-        let place = self.place(&commands);
+        let place = self.state.place(&commands, now_us);
         match self.queue.try_send(Submission { commands, reply: Some(reply), place }) {
             Ok(()) => Ok(Reply(outcomes)),
-            Err(TrySendError::Full(mut submission)) => {
-                submission.place.refused = true;
-                Err(Refused::Overloaded)
-            }
+            Err(TrySendError::Full(_)) => Err(Refused::Overloaded),
             Err(TrySendError::Disconnected(_)) => Err(Refused::ShuttingDown),
         }
     }
@@ -228,14 +238,14 @@ impl Intake {
     /// Hands over commands nobody waits for, waiting for room in the queue: for our own threads, whose work must not be
     /// refused because producers are many. Says whether there is still a committer.
     pub fn push(&self, commands: Vec<Command>) -> bool {
-        let place = self.place(&commands);
+        let place = self.state.place(&commands, self.state.elapsed_us());
         commands.is_empty() || self.queue.send(Submission { commands, reply: None, place }).is_ok()
     }
 
     /// Like [`Intake::push`], and waits until it is stored. Says whether it was.
     pub fn push_and_wait(&self, commands: Vec<Command>) -> bool {
         let (reply, outcomes) = oneshot::channel();
-        let place = self.place(&commands);
+        let place = self.state.place(&commands, self.state.elapsed_us());
         commands.is_empty()
             || (self.queue.send(Submission { commands, reply: Some(reply), place }).is_ok()
                 && Reply(outcomes).wait().is_ok())
@@ -245,7 +255,7 @@ impl Intake {
     pub fn close(&self) {
         if !self.state.closed.swap(true, Ordering::SeqCst) {
             // Wakes the committer if it sleeps; if the queue is full it does not.
-            let place = self.place(&[]);
+            let place = self.state.place(&[], self.state.elapsed_us());
             let woken = self.queue.try_send(Submission { commands: Vec::new(), reply: None, place });
             tracing::debug!(woken = woken.is_ok(), "intake closed");
         }
@@ -308,32 +318,37 @@ mod tests {
 
     #[test]
     fn events_are_refused_while_the_oldest_has_waited_for_too_long_and_welcome_as_soon_as_it_is_gone() {
-        let (intake, queue) = door(100);
-        let (_first, began) = (intake.submit(event(1)).unwrap(), Instant::now());
-        let _second = intake.submit(event(1)).unwrap();
-        let at = |ms| intake.state.welcomes_events(0, began + Duration::from_millis(ms));
-        assert_eq!(at(400), Ok(()));
-        assert_eq!(at(501), Err(Refused::Overloaded));
-        // It is the time that what is left has waited that counts, not that of what is done.
-        let third = began + Duration::from_millis(450);
-        intake.state.under_way().since[1] = third;
-        drop(queue.recv().unwrap());
-        assert_eq!(at(501), Ok(()));
-        assert_eq!(at(951), Err(Refused::Overloaded));
-        drop(queue.recv().unwrap());
+        let (intake, _queue) = door(100);
+        let at = |ms: u64| intake.state.welcomes_events(0, ms * 1_000);
         assert_eq!(at(100_000), Ok(()), "nobody waits");
+        let placed = |ms: u64| intake.state.place(&[], ms * 1_000);
+        let (first, second, third) = (placed(1_000), placed(1_001), placed(1_450));
+        assert_eq!(at(1_500), Ok(()));
+        assert_eq!(at(1_501), Err(Refused::Overloaded));
+        // It is the time that what is left has waited that counts, not that of what is done.
+        drop((first, second));
+        let submission = Submission { commands: vec![], reply: None, place: third };
+        submission.is_oldest();
+        assert_eq!(at(1_950), Ok(()));
+        assert_eq!(at(1_951), Err(Refused::Overloaded));
+        drop(submission);
+        assert_eq!(at(100_000), Ok(()), "nobody waits");
+        let _late = placed(200_000);
+        assert_eq!(at(200_500), Ok(()), "the time of those that are gone is forgotten");
     }
 
     #[test]
     fn what_is_no_event_is_taken_while_events_are_refused() {
-        let (intake, _queue) = door(100);
+        let (sender, _queue) = crossbeam_channel::bounded(100);
+        let intake = Intake::new(sender, Duration::ZERO, BYTES_MAX);
         let _waiting = intake.submit(event(1)).unwrap();
-        if let Some(long_ago) = Instant::now().checked_sub(WAIT_MAX * 2) {
-            intake.state.under_way().since[0] = long_ago;
-            assert_eq!(intake.welcomes_events(), Err(Refused::Overloaded));
-            assert_eq!(intake.submit(event(1)).unwrap_err(), Refused::Overloaded);
-            assert!(intake.submit(no_event()).is_ok());
+        let began = intake.state.elapsed_us();
+        while intake.state.elapsed_us() == began {
+            std::hint::spin_loop();
         }
+        assert_eq!(intake.welcomes_events(), Err(Refused::Overloaded));
+        assert_eq!(intake.submit(event(1)).unwrap_err(), Refused::Overloaded);
+        assert!(intake.submit(no_event()).is_ok());
     }
 
     #[test]
@@ -347,22 +362,21 @@ mod tests {
         let half = BYTES_MAX / 2 - COMMAND_BYTES;
         let _both = [intake.submit(event(half)).unwrap(), intake.submit(event(half)).unwrap()];
         assert_eq!(intake.submit(event(1)).unwrap_err(), Refused::Overloaded);
-        assert_eq!(intake.state.under_way().bytes, BYTES_MAX);
+        assert_eq!(intake.state.bytes.load(Ordering::SeqCst), BYTES_MAX);
     }
 
     #[test]
     fn a_full_queue_refuses_everything_and_keeps_no_account_of_it() {
         let (intake, queue) = door(1);
         let _only = intake.submit(event(1)).unwrap();
-        let since = intake.state.under_way().since[0];
         for _ in 0..3 {
             assert_eq!(intake.submit(event(1)).unwrap_err(), Refused::Overloaded);
             assert_eq!(intake.submit(no_event()).unwrap_err(), Refused::Overloaded);
         }
-        assert_eq!(intake.state.under_way().since, [since], "the one that waits, and since when it does");
+        assert_eq!(intake.state.under_way.load(Ordering::SeqCst), 1, "the one that waits");
         drop(queue.recv().unwrap());
-        let under_way = intake.state.under_way();
-        assert_eq!((under_way.since.len(), under_way.bytes), (0, 0));
+        assert_eq!(intake.state.under_way.load(Ordering::SeqCst), 0);
+        assert_eq!(intake.state.bytes.load(Ordering::SeqCst), 0);
     }
 
     #[test]
