@@ -88,7 +88,9 @@
 //! - `journal/frame.rs`: one frame as bytes, and a group being built
 //! - `journal/reader.rs`: one frame by position, or many in order
 //! - `journal/recover.rs`: opening: what a crash, a copy or rot left
+//! - `journal/salvage.rs`: making a damaged journal whole again around what is lost
 //! - `journal/segment.rs`: a segment file
+//! - `journal/survey.rs`: looking at every frame, touching nothing
 //! - `journal/writer.rs`: appending, one sync for each group
 //!
 //! The state that comes of it; the only importer of sled:
@@ -106,6 +108,7 @@
 //! - `store/query.rs`: endpoints, unrouted events, counters
 //! - `store/schema.rs`: rows and their keys, drawn
 //! - `store/table.rs`: a table with a layer of fresh rows above it
+//! - `store/verify.rs`: whether a state is what it should be
 //! - `store/write_back.rs`: fresh rows into sled, with their journal position
 //!
 //! Where changes become durable:
@@ -158,11 +161,14 @@
 //! - `app/start_error.rs`: why it does not start
 //! - `cli/mod.rs`: the command line
 //! - `cli/account.rs`: `key`
+//! - `cli/audit.rs`: reading a whole journal, for `verify` and `rebuild`
 //! - `cli/check_config.rs`: `check-config`
 //! - `cli/client.rs`: the HTTP client of the commands
 //! - `cli/demo.rs`: `demo`
 //! - `cli/events.rs`: `send`, `inbox`, `ack`
+//! - `cli/rebuild.rs`: `rebuild`
 //! - `cli/serve.rs`: `serve`
+//! - `cli/verify.rs`: `verify`
 //! - `main.rs`: the binary: parse, match, exit code
 
 pub mod app;

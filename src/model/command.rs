@@ -42,6 +42,8 @@ pub enum Command {
     CancelDeliveries(CancelDeliveries),
     /// Dedup ids whose window has passed.
     ExpireDedup(ExpireDedup),
+    /// Organizations whose making was lost to damage.
+    SkipOrgs(SkipOrgs),
 }
 
 /// See [`Command::CreateOrg`].
@@ -194,4 +196,12 @@ pub struct ExpireDedup {
     pub buckets: Vec<u16>,
     /// Entries received before this are forgotten.
     pub before: Timestamp,
+}
+
+/// See [`Command::SkipOrgs`]. Written only when a damaged journal is salvaged: an organization's number is its place among
+/// all that were made, so those behind a lost one would get the number, and with it the events, of another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SkipOrgs {
+    /// So many numbers are not given to anybody.
+    pub count: u32,
 }

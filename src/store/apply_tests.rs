@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::model::command::{
     AckEvent, CancelDeliveries, CreateOrg, DeleteEndpoint, ExpireDedup, PutEndpoint, RouteEvent, SettleAttempt,
-    SubmitEvent,
+    SkipOrgs, SubmitEvent,
 };
 use crate::model::delivery::{AttemptOutcome, DeadReason, Verdict};
 use crate::model::endpoint::{Endpoint, Secret};
@@ -126,6 +126,37 @@ fn settle(event: u128, endpoint: u128, number: u32, verdict: Verdict) -> Command
 
 fn ack(event: u128) -> Command {
     Command::AckEvent(AckEvent { org: ORG, event: EventId(event), at: Timestamp(30) })
+}
+
+/// Some of everything: two endpoints, one that accepts and one that does not answer, events in each state.
+pub(in crate::store) fn fill(store: &Store) {
+    let mut commands = vec![create_org(InboxMode::Auto, 1_000_000), put_endpoint(50), put_endpoint(51)];
+    for id in 1..=100 {
+        let dedup_id = u8::try_from(id).ok().filter(|id| *id < 26).map(|id| char::from(b'a' + id).to_string());
+        commands.push(submit(id, 1, dedup_id.as_deref().map(|id| (id, 1))));
+        if id % 3 != 0 {
+            commands.push(route(id, &[50, 51]));
+            commands.push(settle(id, 50, 1, Verdict::Delivered));
+        }
+        match id % 4 {
+            0 => commands.push(settle(id, 51, 1, Verdict::RetryAt(Timestamp(900)))),
+            1 => commands.push(settle(id, 51, 1, Verdict::Dead(DeadReason::AttemptsExhausted))),
+            2 => commands.push(ack(id)),
+            _ => {}
+        }
+    }
+    let positions = (1..).step_by(100);
+    store.apply(positions.zip(&commands), 100_000, &mut Vec::new()).unwrap();
+    store.write_back().unwrap();
+}
+
+#[test]
+fn the_numbers_of_lost_organizations_are_given_to_nobody() {
+    let mut state = Fixture::new();
+    assert_eq!(state.apply(&create_org(InboxMode::Auto, 100)), Outcome::OrgCreated(OrgNo(0)));
+    assert_eq!(state.apply(&Command::SkipOrgs(SkipOrgs { count: 2 })), Outcome::Done);
+    assert_eq!(state.apply(&create_org(InboxMode::Auto, 200)), Outcome::OrgCreated(OrgNo(3)));
+    assert_eq!(state.store.contradictions(9).unwrap(), Vec::<String>::new());
 }
 
 #[test]
@@ -320,7 +351,30 @@ proptest! {
             }
         }
         prop_assert_eq!(often.store.dump().unwrap(), never.store.dump().unwrap());
+        prop_assert_eq!(often.store.contradictions(5).unwrap(), Vec::<String>::new());
         never.store.write_back().unwrap();
         prop_assert_eq!(often.store.dump().unwrap(), never.store.dump().unwrap());
+    }
+
+    /// What a salvaged journal looks like: commands speak of things whose making was lost.
+    #[test]
+    fn commands_whose_prerequisites_were_lost_are_outcomes_and_contradict_nothing(
+        commands in proptest::collection::vec((any_command(), any::<bool>()), 1..120), org_lost: bool
+    ) {
+        let mut state = Fixture::new();
+        if !org_lost {
+            state.apply(&create_org(InboxMode::Auto, 100));
+        }
+        let mut next = 0;
+        for (mut command, lost) in commands {
+            if let Command::SubmitEvent(submit) = &mut command {
+                next += 1;
+                submit.id = EventId(next);
+            }
+            if !lost {
+                state.apply(&command);
+            }
+        }
+        prop_assert_eq!(state.store.contradictions(5).unwrap(), Vec::<String>::new());
     }
 }

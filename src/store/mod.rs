@@ -15,6 +15,7 @@ mod keys;
 mod query;
 mod schema;
 mod table;
+mod verify;
 mod write_back;
 
 use std::fmt;
@@ -23,12 +24,13 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 pub use apply::{Effects, Outcome};
 pub use deliveries::{DueDelivery, Lane};
-pub use generation::{Generation, Reason};
+pub use generation::{Generation, Reason, condemn_last};
 pub use inbox::{InboxItem, InboxPage, InboxQuery};
 pub use keys::Authenticated;
 pub use query::{Counts, EventSummary, OrgSummary, Unrouted};
 pub use schema::ENDPOINTS_PER_ORG_MAX;
 pub use schema::KEYS_PER_ORG_MAX;
+pub use verify::{Difference, Differences, Standing};
 
 /// The state of one data directory.
 #[derive(Debug)]
