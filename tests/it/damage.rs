@@ -136,7 +136,7 @@ fn a_row_changed_behind_the_servers_back_is_named_and_a_rebuild_mends_it() {
     let (code, report, text) = verify(&data);
     assert_eq!((code, &report["state"]["standing"]), (Some(3), &json!("different")), "{text}");
     let named = report["state"]["differences"]["first"].to_string();
-    assert!(named.contains("events (OrgNo(0)") && named.contains("acknowledged"), "{text}");
+    assert!(named.contains("events (OrgNo(0)") && named.contains("Acknowledged"), "{text}");
     assert!(command(&data, &["verify"]).1.contains("`triggerd rebuild` makes the state anew"), "{text}");
     let (code, text) = command(&data, &["rebuild"]);
     assert!(code == Some(0) && text.contains("made anew"), "{text}");
