@@ -59,6 +59,7 @@ pub struct App {
     workers: Vec<Thread>,
     sweeper: Thread,
     committer: Thread,
+    segments: Thread,
     runtime: Runtime,
     /// Last: its lock is let go when everything else has ended.
     _data_dir: DataDir,
@@ -90,7 +91,7 @@ impl App {
         let config = Arc::new(config);
         let codes: Vec<_> = ErrorCode::ALL.iter().map(|code| code.name()).collect();
         let metrics = Arc::new(Metrics::new(&codes).map_err(StartError::Metrics)?);
-        let Opened { data_dir, admin_token, writer, journal, store } = open(&config, &clock, &metrics)?;
+        let Opened { data_dir, admin_token, mut writer, journal, store } = open(&config, &clock, &metrics)?;
         // Listening comes after recovery: an open port means a server that answers.
         let address = config.server.listen;
         let listener = TcpListener::bind(address).map_err(|cause| StartError::Listen { address, cause })?;
@@ -105,6 +106,9 @@ impl App {
             progress: Arc::clone(&progress),
             disk_free: disk_free(&config),
         };
+        let spares = writer.spares();
+        // Ends with the committer, which has the writer.
+        let segments = spawn_critical("segments", move || spares.run()).map_err(StartError::Threads)?;
         let (committer, intake) = start_committer(&config, writer, ports)?;
         let Queues { hints, unrouted, due } = queues;
 
@@ -136,6 +140,7 @@ impl App {
             workers,
             sweeper,
             committer,
+            segments,
             runtime,
             _data_dir: data_dir,
         })
@@ -176,6 +181,7 @@ impl App {
         in_order &= self.sweeper.join_until(deadline);
         self.intake.close();
         let committed = self.committer.join_until(deadline + COMMITTER_EXTRA);
+        in_order &= self.segments.join_until(deadline + COMMITTER_EXTRA);
         self.runtime.shutdown_background();
         if !committed {
             tracing::error!("the committer did not end in time; the next start recovers from the journal");

@@ -18,7 +18,8 @@
 //!   A live copy may have a hole in its last segment, and its state was not copied at one instant.
 //! - **All tables lie in one sled tree**, told apart by their keys' first byte: sled's batch is atomic for one tree and
 //!   does not read the rows it replaces, as a transaction over several does.
-//! - **Dedup buckets have no epochs**: one lookup decides, entries carry their time, and a bounded sweep forgets.
+//! - **Dedup ids lie in the order they came**, with an index in memory, eight bytes for each: a row for every 128 of them
+//!   where 65,536 buckets by digest cost almost a row for each, and the oldest are forgotten by removing rows.
 //! - **An event of an organization without endpoints is not routed**: nothing could come of it.
 //! - **A key that was ended stays ended** whatever the clock does; a rotated one ends by its own grace, not the new key's.
 //! - **A missing part of the journal is damage**, also its beginning and its end: the format file and the state are
@@ -90,6 +91,7 @@
 //! - `journal/recover.rs`: opening: what a crash, a copy or rot left
 //! - `journal/salvage.rs`: making a damaged journal whole again around what is lost
 //! - `journal/segment.rs`: a segment file
+//! - `journal/spare.rs`: the next segment's file, made ahead of time
 //! - `journal/survey.rs`: looking at every frame, touching nothing
 //! - `journal/writer.rs`: appending, one sync for each group
 //!
@@ -100,6 +102,7 @@
 //! - `store/apply/accounts.rs`: organizations, keys and endpoints
 //! - `store/apply/deliveries.rs`: routed, attempted, settled
 //! - `store/apply/events.rs`: coming in and being confirmed; deduplication
+//! - `store/dedup.rs`: which dedup ids are known
 //! - `store/deliveries.rs`: what is due
 //! - `store/dump.rs`: every row as text, to compare states
 //! - `store/generation.rs`: which sled directory holds the state, and whether it is believed

@@ -15,6 +15,7 @@ fn workload(dir: &Path, files: &Arc<FaultyFiles>) -> Vec<Written> {
     let mut acknowledged = Vec::new();
     for round in 0..2 {
         let Ok((mut writer, reader, _)) = open_faulty(dir, files) else { continue };
+        let spares = writer.spares();
         for n in 0..APPENDS / 2 {
             let n = round * APPENDS + n;
             match append(&mut writer, &[body(n, 250), body(n + 500, n)]) {
@@ -25,6 +26,7 @@ fn workload(dir: &Path, files: &Arc<FaultyFiles>) -> Vec<Written> {
                     break;
                 }
             }
+            spares.make_asked();
         }
         // What was acknowledged is shown, also by a journal that failed.
         match all(&reader) {
@@ -76,10 +78,15 @@ fn lost_by_power_cut(n: u64, unsynced: Unsynced, skip_syncs: bool) -> (usize, bo
     files.fail_at(n, Fault::ShortWrite);
     let mut acknowledged = Vec::new();
     if let Ok((mut writer, _, _)) = open_faulty(&dir, &files) {
+        let spares = writer.spares();
         for n in 0..APPENDS {
             match append(&mut writer, &[body(n, 250), body(n + 500, 600)]) {
                 Ok(frames) => acknowledged.extend(frames),
                 Err(_) => break,
+            }
+            // At every other one, so that segments come from spares and without.
+            if n % 2 == 0 {
+                spares.make_asked();
             }
         }
         drop(writer);
@@ -142,6 +149,30 @@ fn a_half_made_segment_is_taken_away_when_there_is_no_space() {
     let (_, _, report) = open_faulty(dir.path(), &files).unwrap();
     assert!(report.no_space, "{report:?}");
     assert!(segment_files(dir.path()).is_empty());
+}
+
+#[test]
+fn segments_come_from_spares_when_they_are_ready_and_a_leftover_is_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = Arc::new(FaultyFiles::new());
+    let spare = dir.path().join("spare");
+    let (mut writer, reader, _) = open_faulty(dir.path(), &files).unwrap();
+    let spares = writer.spares();
+    let (mut written, mut made) = (Vec::new(), 0);
+    for n in 0..APPENDS {
+        written.extend(append(&mut writer, &[body(n, 250), body(n + 500, 600)]).unwrap());
+        let before = spare.exists();
+        spares.make_asked();
+        made += usize::from(spare.exists() && !before);
+    }
+    assert!(made >= 3, "{made} spares");
+    assert!(segment_files(dir.path()).len() > made, "each became a segment, but for the last");
+    assert_eq!(all(&reader).unwrap(), written);
+    drop(writer);
+    std::fs::write(&spare, b"half made").unwrap();
+    let (_, reader, _) = open_small(dir.path()).unwrap();
+    assert!(!spare.exists());
+    assert_eq!(all(&reader).unwrap(), written);
 }
 
 #[test]

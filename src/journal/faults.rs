@@ -256,6 +256,17 @@ impl Files for FaultyFiles {
         OsFiles.allocate(file, len)
     }
 
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.check()?;
+        OsFiles.rename(from, to)?;
+        let inode = fs::metadata(to)?.ino();
+        let mut state = self.state();
+        state.paths.insert(inode, to.to_path_buf());
+        state.unsynced_names.remove(from);
+        state.unsynced_names.insert(to.to_path_buf());
+        Ok(())
+    }
+
     fn remove(&self, path: &Path) -> io::Result<()> {
         self.check()?;
         self.state().unsynced_names.remove(path);

@@ -42,6 +42,8 @@ pub trait Files: Send + Sync {
     fn set_len(&self, file: &File, len: u64) -> io::Result<()>;
     /// Reserves disk space for the first `len` bytes; new ones are zeros.
     fn allocate(&self, file: &File, len: u64) -> io::Result<()>;
+    /// Gives a file another name, which nothing has.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// `fsync` of a directory: the names in it.
@@ -114,6 +116,10 @@ impl Files for OsFiles {
                 other => return Ok(other?),
             }
         }
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {

@@ -9,6 +9,7 @@
 //! ```text
 //! journal/00000000000000000001.seg      named by the first position in it
 //! journal/00000000000000065793.seg      = where the one before it ends
+//! journal/spare                         zeros, to become the next one
 //!
 //! segment  ┌ header 64 ┬ frame ┬ frame ┬ … ┬ zeros: preallocated, not yet written ┐
 //!          0           64
@@ -46,6 +47,7 @@ mod reader;
 mod recover;
 mod salvage;
 mod segment;
+mod spare;
 mod survey;
 mod writer;
 
@@ -61,5 +63,6 @@ pub use reader::{Reader, Scan};
 pub use recover::{CutCause, CutTail, OpenReport, Options, open};
 pub use salvage::{Note, Salvage};
 pub use segment::SegmentInfo;
+pub use spare::SpareMaker;
 pub use survey::{Lost, SegmentFound, Survey};
 pub use writer::Writer;

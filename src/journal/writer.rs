@@ -10,6 +10,7 @@ use super::error::AppendError;
 use super::frame::{Group, Position};
 use super::reader::Shared;
 use super::segment::{self, SEGMENT_HEADER_BYTES, Segment, SegmentInfo};
+use super::spare::{self, SpareMaker, Spares};
 
 /// Appends groups of frames.
 pub struct Writer {
@@ -19,6 +20,8 @@ pub struct Writer {
     /// The segment being written; none if the last one is sealed and the next
     /// could not be made yet.
     active: Option<Active>,
+    /// Where the next segment's file may come from.
+    spares: Option<Spares>,
     end: Position,
     /// Why nothing is accepted any more.
     failed: Option<String>,
@@ -35,12 +38,19 @@ pub(super) struct Active {
 impl Writer {
     pub(super) fn new(shared: Arc<Shared>, segment_bytes: u64, active: Option<Active>) -> Self {
         let end = shared.end();
-        Self { shared, segment_bytes, active, end, failed: None, positions: Vec::new() }
+        Self { shared, segment_bytes, active, spares: None, end, failed: None, positions: Vec::new() }
     }
 
     /// Where the next group will begin.
     pub fn end(&self) -> Position {
         self.end
+    }
+
+    /// Lets the next segments' files be made ahead of time, by what is returned.
+    pub fn spares(&mut self) -> SpareMaker {
+        let (spares, maker) = spare::pair(self.shared.dir.clone(), Arc::clone(&self.shared.files));
+        self.spares = Some(spares);
+        maker
     }
 
     /// Writes a group and syncs it. When this returns the positions of its
@@ -61,7 +71,16 @@ impl Writer {
         self.or_fail(written)?;
         self.end = self.end.plus(group.bytes() as u64);
         self.shared.publish(self.end);
+        self.ask_for_spare();
         Ok(&self.positions)
+    }
+
+    /// When three quarters of the active segment are used.
+    fn ask_for_spare(&mut self) {
+        let (Some(active), Some(spares)) = (&self.active, &mut self.spares) else { return };
+        if active.room_end.since(self.end) < self.segment_bytes / 4 {
+            spares.ask(SEGMENT_HEADER_BYTES + self.segment_bytes);
+        }
     }
 
     /// Deletes the oldest segments that end at or before `position`, never the
@@ -133,15 +152,35 @@ impl Writer {
 
     fn make_next(&mut self, room: u64) -> Result<Arc<Segment>, AppendError> {
         let path = segment::path_of(&self.shared.dir, self.end);
-        let created = self.shared.files.create_new(&path);
-        let file = self.or_no_space(created)?;
-        match self.prepare(&file, room) {
-            Err(AppendError::NoSpace) => self.unmake(&path)?,
-            other => other?,
-        }
+        let spare = self.spares.as_mut().and_then(|spares| spares.take(SEGMENT_HEADER_BYTES + room));
+        let file = match spare {
+            Some(spare) => {
+                self.name_spare(&spare, &path)?;
+                spare
+            }
+            None => self.make_file(&path, room)?,
+        };
         let segment = Arc::new(Segment::new(self.end, path, file));
         self.shared.segments_mut().push(Arc::clone(&segment));
         Ok(segment)
+    }
+
+    /// Makes a segment of a file of zeros. It gets its name last: what has the name has a header.
+    fn name_spare(&mut self, spare: &File, path: &Path) -> Result<(), AppendError> {
+        self.write_header(spare)?;
+        let named = self.shared.files.rename(&spare::path_in(&self.shared.dir), path);
+        let named = named.and_then(|()| self.shared.files.sync_dir(&self.shared.dir));
+        self.or_fail(named)
+    }
+
+    fn make_file(&mut self, path: &Path, room: u64) -> Result<File, AppendError> {
+        let created = self.shared.files.create_new(path);
+        let file = self.or_no_space(created)?;
+        match self.prepare(&file, room) {
+            Err(AppendError::NoSpace) => self.unmake(path)?,
+            other => other?,
+        }
+        Ok(file)
     }
 
     /// Takes away a file for which there was no space.
@@ -161,15 +200,26 @@ impl Writer {
     }
 
     /// Brings an empty file and its name to stable storage as a segment with
-    /// zeros for frames, so that syncing a group never has a length to write.
+    /// zeros for frames, so that syncing a group never has a length to write. The
+    /// first one of all is filled, which takes a moment at the first start; later
+    /// ones come here only if no spare is ready, when somebody waits.
     fn prepare(&mut self, file: &File, room: u64) -> Result<(), AppendError> {
         let files = Arc::clone(&self.shared.files);
-        self.or_no_space(files.allocate(file, SEGMENT_HEADER_BYTES + room))?;
+        let len = SEGMENT_HEADER_BYTES + room;
+        let is_first = self.end == Position::FIRST;
+        let made = if is_first { spare::fill(files.as_ref(), file, len) } else { files.allocate(file, len) };
+        self.or_no_space(made)?;
+        self.write_header(file)?;
+        self.or_fail(files.sync_dir(&self.shared.dir))
+    }
+
+    /// Writes the header of the segment that begins at the end of the log.
+    fn write_header(&mut self, file: &File) -> Result<(), AppendError> {
+        let files = Arc::clone(&self.shared.files);
         let facts = files.metadata(file);
         let header = segment::encode_header(self.end, self.or_fail(facts)?);
         self.or_no_space(files.write_all_at(file, &header, 0))?;
-        self.or_fail(files.sync_all(file))?;
-        self.or_fail(files.sync_dir(&self.shared.dir))
+        self.or_fail(files.sync_all(file))
     }
 
     fn refuse_after_failure(&self) -> Result<(), AppendError> {

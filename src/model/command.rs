@@ -192,9 +192,7 @@ pub struct CancelDeliveries {
 /// See [`Command::ExpireDedup`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExpireDedup {
-    /// The buckets that have something to forget, a bounded number at a time.
-    pub buckets: Vec<u16>,
-    /// Entries received before this are forgotten.
+    /// The oldest ones are forgotten as far as they were received before this, a bounded number at a time.
     pub before: Timestamp,
 }
 

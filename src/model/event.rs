@@ -58,7 +58,7 @@ pub fn is_dotted_words(text: &str) -> bool {
 pub struct Dedup {
     /// What the producer sent.
     pub id: String,
-    /// Digest of organization and id; the first two bytes choose the bucket.
+    /// Digest of organization and id.
     pub digest: [u8; 14],
     /// Digest of type and payload: the same id with another one is a mistake of the producer.
     pub fingerprint: [u8; 8],

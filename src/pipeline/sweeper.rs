@@ -17,9 +17,6 @@ use crate::model::time::Timestamp;
 use crate::store::{StateError, Store};
 
 const TICK: Duration = Duration::from_secs(1);
-/// Dedup ids are gone through once in this time, a few buckets at each tick.
-const DEDUP_ROUND: Duration = Duration::from_hours(1);
-const DEDUP_BUCKETS_AT_ONCE: u16 = 128;
 /// Last uses of keys are written down this often.
 const KEYS_USED_EVERY: Duration = Duration::from_secs(10);
 
@@ -60,16 +57,13 @@ pub struct Sweeper {
 struct Rounds {
     /// The first unrouted event at the last look: if it is still there, its hint got lost.
     stuck: Option<(OrgNo, EventId)>,
-    dedup_next: Option<u16>,
-    dedup_began: Instant,
     keys_noted: Instant,
 }
 
 impl Sweeper {
     /// Works until it is asked to stop.
     pub fn run(self, stop: &Stop, wake: &Signal) {
-        let began = Instant::now();
-        let mut rounds = Rounds { stuck: None, dedup_next: Some(0), dedup_began: began, keys_noted: began };
+        let mut rounds = Rounds { stuck: None, keys_noted: Instant::now() };
         // What a crash left unrouted is found at once.
         self.hints.unrouted_missed.store(true, Ordering::SeqCst);
         while !stop.is_set() {
@@ -88,7 +82,7 @@ impl Sweeper {
     fn tick(&self, rounds: &mut Rounds) -> Result<(), StateError> {
         self.watch_disk();
         self.offer_missed(rounds)?;
-        self.expire_dedup(rounds)?;
+        self.expire_dedup()?;
         if rounds.keys_noted.elapsed() >= KEYS_USED_EVERY {
             rounds.keys_noted = Instant::now();
             self.note_keys_used();
@@ -120,19 +114,11 @@ impl Sweeper {
         Ok(())
     }
 
-    fn expire_dedup(&self, rounds: &mut Rounds) -> Result<(), StateError> {
-        let Some(first) = rounds.dedup_next else {
-            if rounds.dedup_began.elapsed() >= DEDUP_ROUND {
-                (rounds.dedup_next, rounds.dedup_began) = (Some(0), Instant::now());
-            }
-            return Ok(());
-        };
+    fn expire_dedup(&self) -> Result<(), StateError> {
         let before = Timestamp(self.clock.now_ms()).minus_ms(self.settings.dedup_window_ms);
-        let buckets = self.store.expired_buckets(first, DEDUP_BUCKETS_AT_ONCE, before)?;
-        if !buckets.is_empty() {
-            self.intake.push(vec![Command::ExpireDedup(ExpireDedup { buckets, before })]);
+        if self.store.has_expired_dedup(before)? {
+            self.intake.push(vec![Command::ExpireDedup(ExpireDedup { before })]);
         }
-        rounds.dedup_next = first.checked_add(DEDUP_BUCKETS_AT_ONCE);
         Ok(())
     }
 

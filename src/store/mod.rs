@@ -7,6 +7,7 @@
 //! It must not know where commands come from, what the time is, or that the journal is a file.
 
 mod apply;
+mod dedup;
 mod deliveries;
 mod dump;
 mod generation;

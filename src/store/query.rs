@@ -82,8 +82,10 @@ impl Store {
     /// # Errors
     /// When rows cannot be read.
     pub fn org_summary(&self, org: OrgNo) -> Result<Option<OrgSummary>, StateError> {
-        let row = self.read().orgs.get(org)?;
-        Ok(row.map(|row| OrgSummary { endpoints: row.endpoints.clone(), open: row.open }))
+        let state = self.read();
+        let Some(row) = state.orgs.get(org)? else { return Ok(None) };
+        let open = state.inboxes.get(org)?.map_or(0, |inbox| inbox.open);
+        Ok(Some(OrgSummary { endpoints: row.endpoints.clone(), open }))
     }
 
     /// The organization's endpoints as they are now, in the order they were made.

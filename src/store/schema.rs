@@ -4,12 +4,13 @@
 //! ```text
 //! table        key                                    row
 //! meta         (nothing)                              Meta: how far the journal is applied, counters
-//! orgs         org 4                                  OrgRow: the organization, its keys and endpoints, the block being filled
+//! orgs         org 4                                  OrgRow: the organization, its keys and endpoints
+//! inboxes      org 4                                  InboxRow: the block being filled, how many events are open
 //! keys         key id 16                              KeyRow: whose, the key, when last used
 //! endpoints    endpoint 16                            EndpointRow: whose, the endpoint
 //! events       org 4 · first event id 16              EventBlock: up to 64 events
 //! open         org 4 · first event id 16              OpenBits: which of the block are not confirmed; no row when none is
-//! dedup        bucket 2                               DedupBucket: entries sorted by digest
+//! dedup        block 4                                DedupBlock: up to 128 entries, in the order they came
 //! unrouted     org 4 · event 16                       UnroutedRow: not yet known where to
 //! delivered    endpoint 16 · first event id 16        DeliveredBlock: what the endpoint accepted of the block
 //! deliveries   endpoint 16 · event 16                 DeliveryRow: waiting or given up
@@ -32,9 +33,11 @@ use crate::model::org::Org;
 use crate::model::time::Timestamp;
 
 /// The format of all rows together.
-pub(super) const FORMAT: u32 = 3;
+pub(super) const FORMAT: u32 = 4;
 /// Events in a block; the bits of an `open` row.
 pub(super) const BLOCK_EVENTS: usize = 64;
+/// Dedup ids in a block: a row stays below the size that sled would put in a file of its own.
+pub(super) const DEDUP_BLOCK_ENTRIES: usize = 128;
 /// Most valid keys of an organization.
 pub const KEYS_PER_ORG_MAX: usize = 100;
 /// Most endpoints of an organization.
@@ -115,7 +118,7 @@ fn moment(rest: &mut &[u8]) -> Option<Timestamp> {
 }
 
 key!((), 0, |_key| [], |_rest| ());
-key!(u16, 2, |key| [key.to_be_bytes()], |rest| u16::from_be_bytes(take(rest)?));
+key!(u32, 4, |key| [key.to_be_bytes()], |rest| u32::from_be_bytes(take(rest)?));
 key!(OrgNo, 4, |key| [key.0.to_be_bytes()], |rest| org(rest)?);
 key!(KeyId, 16, |key| [key.to_bytes()], |rest| KeyId::from_bytes(take(rest)?));
 key!(EndpointId, 16, |key| [key.to_bytes()], |rest| endpoint(rest)?);
@@ -168,6 +171,10 @@ pub(super) struct Meta {
     pub(super) waiting: u64,
     /// Deliveries given up.
     pub(super) dead: u64,
+    /// The oldest block of dedup ids.
+    pub(super) dedup_first: u32,
+    /// The block that new dedup ids go into.
+    pub(super) dedup_tail: u32,
 }
 row!(Meta, 1, "meta", (), resident);
 
@@ -177,12 +184,18 @@ pub(super) struct OrgRow {
     pub(super) org: Org,
     pub(super) keys: Vec<KeyId>,
     pub(super) endpoints: Vec<EndpointId>,
+}
+row!(OrgRow, 2, "orgs", OrgNo, resident);
+
+/// What changes with every event of an organization; apart from [`OrgRow`], which requests hold on to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct InboxRow {
     /// First id of the block that new events go into.
     pub(super) tail: Option<EventId>,
     /// Events in its inbox.
     pub(super) open: u64,
 }
-row!(OrgRow, 2, "orgs", OrgNo, resident);
+row!(InboxRow, 13, "inboxes", OrgNo, resident);
 
 /// A key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -248,19 +261,24 @@ impl EventBlock {
 pub(super) struct OpenBits(pub(super) u64);
 row!(OpenBits, 6, "open", (OrgNo, EventId));
 
-/// The dedup ids whose digests begin with the bucket's number.
+/// Up to [`DEDUP_BLOCK_ENTRIES`] dedup ids, in the order they came.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct DedupBucket {
-    /// Sorted by digest.
+pub(super) struct DedupBlock {
     pub(super) entries: Vec<DedupEntry>,
 }
-row!(DedupBucket, 7, "dedup", u16);
+row!(DedupBlock, 7, "dedup", u32);
+
+impl DedupBlock {
+    /// Whether all of it was received before this.
+    pub(super) fn is_older_than(&self, before: Timestamp) -> bool {
+        self.entries.iter().all(|entry| entry.received_at < before)
+    }
+}
 
 /// One dedup id and the event it stands for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct DedupEntry {
-    /// What follows the bucket's two bytes.
-    pub(super) digest: [u8; 12],
+    pub(super) digest: [u8; 14],
     pub(super) fingerprint: [u8; 8],
     pub(super) event: EventId,
     pub(super) received_at: Timestamp,

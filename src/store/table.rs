@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::StateError;
+use super::dedup::DedupIndex;
 use super::schema::{
-    DeadRow, DedupBucket, DeliveredBlock, DeliveryRow, DueRow, EndpointRow, EventBlock, KeyRow, Meta, OpenBits, OrgRow,
-    Row, RowKey, UnroutedRow,
+    DeadRow, DedupBlock, DeliveredBlock, DeliveryRow, DueRow, EndpointRow, EventBlock, InboxRow, KeyRow, Meta,
+    OpenBits, OrgRow, Row, RowKey, UnroutedRow,
 };
 use crate::base::codec;
 
@@ -20,28 +21,34 @@ const ROW_VERSION: u8 = 1;
 pub(super) struct State {
     pub(super) meta: Table<Meta>,
     pub(super) orgs: Table<OrgRow>,
+    pub(super) inboxes: Table<InboxRow>,
     pub(super) keys: Table<KeyRow>,
     pub(super) endpoints: Table<EndpointRow>,
     pub(super) events: Table<EventBlock>,
     pub(super) open: Table<OpenBits>,
-    pub(super) dedup: Table<DedupBucket>,
+    pub(super) dedup: Table<DedupBlock>,
     pub(super) unrouted: Table<UnroutedRow>,
     pub(super) delivered: Table<DeliveredBlock>,
     pub(super) deliveries: Table<DeliveryRow>,
     pub(super) due: Table<DueRow>,
     pub(super) dead: Table<DeadRow>,
+    pub(super) dedup_index: DedupIndex,
 }
 
 impl State {
     pub(super) fn open(db: &sled::Db, broken: &Arc<AtomicBool>) -> Result<Self, StateError> {
+        let dedup = Table::open(db, broken)?;
+        let dedup_index = DedupIndex::of(dedup.merge(0..=u32::MAX, false))?;
         Ok(Self {
             meta: Table::open(db, broken)?,
             orgs: Table::open(db, broken)?,
+            inboxes: Table::open(db, broken)?,
             keys: Table::open(db, broken)?,
             endpoints: Table::open(db, broken)?,
             events: Table::open(db, broken)?,
             open: Table::open(db, broken)?,
-            dedup: Table::open(db, broken)?,
+            dedup,
+            dedup_index,
             unrouted: Table::open(db, broken)?,
             delivered: Table::open(db, broken)?,
             deliveries: Table::open(db, broken)?,
@@ -51,10 +58,11 @@ impl State {
     }
 
     /// What they have in common, for write-back.
-    pub(super) fn tables(&self) -> [&dyn AnyTable; 12] {
+    pub(super) fn tables(&self) -> [&dyn AnyTable; 13] {
         [
             &self.meta,
             &self.orgs,
+            &self.inboxes,
             &self.keys,
             &self.endpoints,
             &self.events,
@@ -68,10 +76,11 @@ impl State {
         ]
     }
 
-    pub(super) fn tables_mut(&mut self) -> [&mut dyn AnyTable; 12] {
+    pub(super) fn tables_mut(&mut self) -> [&mut dyn AnyTable; 13] {
         [
             &mut self.meta,
             &mut self.orgs,
+            &mut self.inboxes,
             &mut self.keys,
             &mut self.endpoints,
             &mut self.events,

@@ -252,7 +252,7 @@ impl Audit<'_> {
             let blocked = bits.0 != 0 && state.events.get(key)?.is_some();
             self.require(blocked, || format!("the open events {key:?} are none, or of no block"));
         }
-        for row in state.orgs.all() {
+        for row in state.inboxes.all() {
             let (org, row) = row?;
             let open = open_of.get(&org).copied().unwrap_or(0);
             self.require(row.open == open, || format!("{org:?} counts {} open events, there are {open}", row.open));

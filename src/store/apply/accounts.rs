@@ -15,7 +15,7 @@ impl Change<'_> {
         let meta = meta(self.state)?;
         let number = OrgNo(meta.next_org);
         meta.next_org += 1;
-        let row = OrgRow { org: command.org.clone(), keys: Vec::new(), endpoints: Vec::new(), tail: None, open: 0 };
+        let row = OrgRow { org: command.org.clone(), keys: Vec::new(), endpoints: Vec::new() };
         self.state.orgs.put(number, row);
         self.note_id(command.org.id.0)?;
         self.add_key(number, &command.key)?;

@@ -4,49 +4,19 @@ use super::{Change, Outcome, meta};
 use crate::model::command::{AckEvent, ExpireDedup, SubmitEvent};
 use crate::model::event::{Dedup, EventStatus};
 use crate::model::id::EventId;
-use crate::store::schema::{BLOCK_EVENTS, DedupBucket, DedupEntry, EventBlock, EventEntry, OpenBits, UnroutedRow};
+use crate::store::schema::{
+    BLOCK_EVENTS, DEDUP_BLOCK_ENTRIES, DedupBlock, DedupEntry, EventBlock, EventEntry, InboxRow, OpenBits, UnroutedRow,
+};
 use crate::store::table::State;
-use crate::store::{StateError, Store};
+use crate::store::{StateError, dedup};
 
-impl Store {
-    /// What submissions with these dedup ids would come to, where the state can say so already. For the thread that
-    /// applies: the buckets it is about to change stay in memory.
-    ///
-    /// # Errors
-    /// When rows cannot be read.
-    pub fn known_duplicates<'a>(
-        &self,
-        dedups: impl Iterator<Item = Option<&'a Dedup>>,
-    ) -> Result<Vec<Option<Outcome>>, StateError> {
-        let mut state = self.write();
-        let known = dedups.map(|dedup| {
-            let Some(dedup) = dedup else { return Ok(None) };
-            let (bucket, digest) = split(dedup.digest);
-            Ok(state.dedup.load(bucket)?.and_then(|bucket| earlier(bucket, digest, dedup)))
-        });
-        known.collect()
-    }
-
-    /// The buckets from `first` on, `count` at most, that hold entries received before `before`.
-    ///
-    /// # Errors
-    /// When rows cannot be read.
-    pub fn expired_buckets(
-        &self,
-        first: u16,
-        count: u16,
-        before: crate::model::time::Timestamp,
-    ) -> Result<Vec<u16>, StateError> {
-        let last = first.saturating_add(count.saturating_sub(1));
-        let rows = self.read().dedup.range(first..=last, usize::from(count))?;
-        let old = rows.into_iter().filter(|(_, bucket)| bucket.entries.iter().any(|entry| entry.received_at < before));
-        Ok(old.map(|(number, _)| number).collect())
-    }
-}
+/// Blocks of dedup ids that one command forgets.
+const EXPIRED_BLOCKS_MAX: usize = 256;
 
 impl Change<'_> {
     pub(super) fn submit_event(&mut self, command: &SubmitEvent) -> Result<Outcome, StateError> {
         let Some(org) = self.state.orgs.get(command.org)? else { return Ok(Outcome::NotFound) };
+        let is_routed = !org.endpoints.is_empty();
         self.note_id(command.id.0)?;
         if let Some(dedup) = &command.event.dedup
             && let Some(outcome) = self.remember(dedup, command)?
@@ -54,7 +24,7 @@ impl Change<'_> {
             return Ok(outcome);
         }
         self.store_event(command)?;
-        if !org.endpoints.is_empty() {
+        if is_routed {
             let row = UnroutedRow { deliver_after: command.event.deliver_after, crashes: 0 };
             self.state.unrouted.insert_new((command.org, command.id), row);
             self.effects.unrouted.push((command.org, command.id));
@@ -65,7 +35,7 @@ impl Change<'_> {
     /// Puts the event into the organization's block that is being filled, or begins a new one.
     fn store_event(&mut self, command: &SubmitEvent) -> Result<(), StateError> {
         let org = command.org;
-        let tail = self.state.orgs.get(org)?.and_then(|row| row.tail);
+        let tail = self.state.inboxes.get(org)?.and_then(|row| row.tail);
         let tail_len = match tail {
             Some(first) => self.state.events.get((org, first))?.map_or(BLOCK_EVENTS, |block| block.events.len()),
             None => BLOCK_EVENTS,
@@ -98,33 +68,32 @@ impl Change<'_> {
         let meta = meta(self.state)?;
         meta.events += 1;
         meta.open += 1;
-        if let Some(row) = self.state.orgs.edit(org)? {
-            row.tail = Some(first);
-            row.open += 1;
-        }
+        let inbox = self.state.inboxes.edit_or_insert(org, InboxRow::default)?;
+        inbox.tail = Some(first);
+        inbox.open += 1;
         self.effects.inbox_grew.push(org);
         Ok(())
     }
 
     /// Notes the dedup id for this event; or says what it is, if the id was used before and within the window.
     fn remember(&mut self, dedup: &Dedup, command: &SubmitEvent) -> Result<Option<Outcome>, StateError> {
-        let (number, digest) = split(dedup.digest);
-        let known = self.state.dedup.get(number)?;
-        if let Some(outcome) = known.and_then(|bucket| earlier(&bucket, digest, dedup)) {
-            return Ok(Some(outcome));
+        if let Some(entry) = dedup::earlier(self.state, dedup)? {
+            return Ok(Some(dedup::outcome(&entry, dedup)));
         }
-        let bucket = self.state.dedup.edit_or_insert(number, DedupBucket::default)?;
-        let entry =
-            DedupEntry { digest, fingerprint: dedup.fingerprint, event: command.id, received_at: command.received_at };
-        match bucket.entries.binary_search_by_key(&digest, |entry| entry.digest) {
-            Ok(place) => {
-                // The earlier one is out of its window.
-                if let Some(outdated) = bucket.entries.get_mut(place) {
-                    *outdated = entry;
-                }
-            }
-            Err(place) => bucket.entries.insert(place, entry),
+        let mut tail = meta(self.state)?.dedup_tail;
+        let is_full = |block: &DedupBlock| block.entries.len() >= DEDUP_BLOCK_ENTRIES;
+        if self.state.dedup.load(tail)?.is_some_and(is_full) {
+            tail = tail.wrapping_add(1);
+            meta(self.state)?.dedup_tail = tail;
         }
+        let block = self.state.dedup.edit_or_insert(tail, DedupBlock::default)?;
+        block.entries.push(DedupEntry {
+            digest: dedup.digest,
+            fingerprint: dedup.fingerprint,
+            event: command.id,
+            received_at: command.received_at,
+        });
+        self.state.dedup_index.insert(dedup.digest, tail);
         Ok(None)
     }
 
@@ -137,12 +106,21 @@ impl Change<'_> {
         Ok(Outcome::Acknowledged { at: command.at })
     }
 
+    /// Forgets the oldest blocks whose entries were all received before the command's time, a bounded number of them.
     pub(super) fn expire_dedup(&mut self, command: &ExpireDedup) -> Result<Outcome, StateError> {
-        for number in &command.buckets {
-            let Some(bucket) = self.state.dedup.edit(*number)? else { continue };
-            bucket.entries.retain(|entry| entry.received_at >= command.before);
-            if bucket.entries.is_empty() {
-                self.state.dedup.remove(*number);
+        for _ in 0..EXPIRED_BLOCKS_MAX {
+            let (first, tail) = (meta(self.state)?.dedup_first, meta(self.state)?.dedup_tail);
+            let Some(block) = self.state.dedup.get(first)?.filter(|block| block.is_older_than(command.before)) else {
+                break;
+            };
+            for entry in &block.entries {
+                self.state.dedup_index.remove(entry.digest, first);
+            }
+            self.state.dedup.remove(first);
+            let meta = meta(self.state)?;
+            meta.dedup_first = first.wrapping_add(1);
+            if first == tail {
+                meta.dedup_tail = meta.dedup_first;
             }
         }
         Ok(Outcome::Done)
@@ -156,21 +134,4 @@ fn acknowledged_at(
 ) -> Result<Option<crate::model::time::Timestamp>, StateError> {
     let block = state.events.get((org, first))?;
     Ok(block.and_then(|block| block.events.get(place)?.acknowledged_at))
-}
-
-/// The bucket's number and what is compared within it.
-fn split(digest: [u8; 14]) -> (u16, [u8; 12]) {
-    let [a, b, rest @ ..] = digest;
-    (u16::from_be_bytes([a, b]), rest)
-}
-
-/// What an earlier event in the bucket makes of this dedup id.
-fn earlier(bucket: &DedupBucket, digest: [u8; 12], dedup: &Dedup) -> Option<Outcome> {
-    let place = bucket.entries.binary_search_by_key(&digest, |entry| entry.digest).ok()?;
-    let entry = bucket.entries.get(place).filter(|entry| entry.received_at >= dedup.window_start)?;
-    Some(if entry.fingerprint == dedup.fingerprint {
-        Outcome::Duplicate { id: entry.event, received_at: entry.received_at }
-    } else {
-        Outcome::Mismatch { id: entry.event }
-    })
 }

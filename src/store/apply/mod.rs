@@ -169,8 +169,8 @@ impl Change<'_> {
             self.state.open.remove((org, first));
         }
         meta(self.state)?.open -= 1;
-        if let Some(row) = self.state.orgs.edit(org)? {
-            row.open = row.open.saturating_sub(1);
+        if let Some(inbox) = self.state.inboxes.edit(org)? {
+            inbox.open = inbox.open.saturating_sub(1);
         }
         Ok(())
     }

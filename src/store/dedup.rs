@@ -1,0 +1,170 @@
+//! Which dedup ids are known.
+//!
+//! Entries lie in blocks in the order they came, so that writing one costs a part of a row and forgetting the oldest
+//! costs nothing else. What finds an entry is an index in memory, eight bytes for each, made from the blocks at start: a
+//! new id is known to be new without a look at sled.
+
+use std::sync::Arc;
+
+use super::apply::Outcome;
+use super::schema::{DedupBlock, DedupEntry};
+use super::table::State;
+use super::{StateError, Store};
+use crate::model::event::Dedup;
+use crate::model::time::Timestamp;
+
+/// Buckets of the index, chosen by the first two bytes of a digest.
+const BUCKETS: usize = 1 << 16;
+/// Bits of an index entry that say which block it lies in; the others are bits of the digest.
+const BLOCK_BITS: u32 = 24;
+const BLOCK_MASK: u64 = (1 << BLOCK_BITS) - 1;
+
+/// Where the entries with a digest may lie. An entry that has only the digest's beginning in common is found as well:
+/// the block decides.
+#[derive(Debug)]
+pub(super) struct DedupIndex {
+    /// In each: 40 bits of the digest, then the low bits of the block's number.
+    buckets: Vec<Vec<u64>>,
+}
+
+impl DedupIndex {
+    /// The index of these blocks.
+    pub(super) fn of<'a>(
+        blocks: impl Iterator<Item = Result<(u32, Arc<DedupBlock>), StateError>> + 'a,
+    ) -> Result<Self, StateError> {
+        let mut index = Self { buckets: vec![Vec::new(); BUCKETS] };
+        for block in blocks {
+            let (number, block) = block?;
+            block.entries.iter().for_each(|entry| index.insert(entry.digest, number));
+        }
+        Ok(index)
+    }
+
+    pub(super) fn insert(&mut self, digest: [u8; 14], block: u32) {
+        let (bucket, word) = place(digest, block);
+        if let Some(words) = self.buckets.get_mut(bucket) {
+            if words.len() == words.capacity() {
+                // All buckets fill alike: doubling would double all of it at once.
+                words.reserve_exact(words.len() / 4 + 4);
+            }
+            words.push(word);
+        }
+    }
+
+    pub(super) fn remove(&mut self, digest: [u8; 14], block: u32) {
+        let (bucket, word) = place(digest, block);
+        if let Some(words) = self.buckets.get_mut(bucket)
+            && let Some(at) = words.iter().position(|known| *known == word)
+        {
+            words.swap_remove(at);
+        }
+    }
+
+    /// The blocks that may hold the digest, as numbers from `first` on.
+    fn candidates(&self, digest: [u8; 14], first: u32) -> impl Iterator<Item = u32> + '_ {
+        let (bucket, wanted) = place(digest, 0);
+        let words = self.buckets.get(bucket).map_or(&[][..], Vec::as_slice);
+        words.iter().filter(move |word| **word & !BLOCK_MASK == wanted).map(move |word| {
+            let beyond_first = (word & BLOCK_MASK).wrapping_sub(u64::from(first)) & BLOCK_MASK;
+            first.wrapping_add(u32::try_from(beyond_first).unwrap_or(0))
+        })
+    }
+}
+
+/// The bucket and the word of an entry.
+fn place(digest: [u8; 14], block: u32) -> (usize, u64) {
+    let [b0, b1, t0, t1, t2, t3, t4, ..] = digest;
+    let tag = u64::from_be_bytes([0, 0, 0, t0, t1, t2, t3, t4]);
+    (usize::from(u16::from_be_bytes([b0, b1])), tag << BLOCK_BITS | u64::from(block) & BLOCK_MASK)
+}
+
+/// The entry that makes an event with this dedup id no new one.
+pub(super) fn earlier(state: &State, dedup: &Dedup) -> Result<Option<DedupEntry>, StateError> {
+    let first = state.meta.get(())?.map_or(0, |meta| meta.dedup_first);
+    for number in state.dedup_index.candidates(dedup.digest, first) {
+        let Some(block) = state.dedup.get(number)? else { continue };
+        let counts = |entry: &&DedupEntry| entry.digest == dedup.digest && entry.received_at >= dedup.window_start;
+        if let Some(entry) = block.entries.iter().find(counts) {
+            return Ok(Some(entry.clone()));
+        }
+    }
+    Ok(None)
+}
+
+/// What a submission with this dedup id comes to if there is an earlier one.
+pub(super) fn outcome(entry: &DedupEntry, dedup: &Dedup) -> Outcome {
+    if entry.fingerprint == dedup.fingerprint {
+        Outcome::Duplicate { id: entry.event, received_at: entry.received_at }
+    } else {
+        Outcome::Mismatch { id: entry.event }
+    }
+}
+
+impl Store {
+    /// What submissions with these dedup ids would come to, where the state can say so already.
+    ///
+    /// # Errors
+    /// When rows cannot be read.
+    pub fn known_duplicates<'a>(
+        &self,
+        dedups: impl Iterator<Item = Option<&'a Dedup>>,
+    ) -> Result<Vec<Option<Outcome>>, StateError> {
+        let state = self.read();
+        let known = dedups.map(|dedup| {
+            let Some(dedup) = dedup else { return Ok(None) };
+            Ok(earlier(&state, dedup)?.map(|entry| outcome(&entry, dedup)))
+        });
+        known.collect()
+    }
+
+    /// Whether the oldest dedup ids were all received before this.
+    ///
+    /// # Errors
+    /// When rows cannot be read.
+    pub fn has_expired_dedup(&self, before: Timestamp) -> Result<bool, StateError> {
+        let state = self.read();
+        let Some(meta) = state.meta.get(())? else { return Ok(false) };
+        Ok(state.dedup.get(meta.dedup_first)?.is_some_and(|block| block.is_older_than(before)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn digest(bucket: u8, tag: u8, rest: u8) -> [u8; 14] {
+        let mut digest = [rest; 14];
+        digest[1] = bucket;
+        digest[0] = 0;
+        digest[2..7].fill(tag);
+        digest
+    }
+
+    fn found(index: &DedupIndex, digest: [u8; 14], first: u32) -> Vec<u32> {
+        index.candidates(digest, first).collect()
+    }
+
+    #[test]
+    fn an_entry_is_found_in_its_block_until_it_is_removed_from_it() {
+        let mut index = DedupIndex::of(std::iter::empty()).unwrap();
+        index.insert(digest(1, 7, 0), 5);
+        index.insert(digest(1, 7, 0), 9);
+        index.insert(digest(1, 8, 0), 5);
+        index.insert(digest(2, 7, 0), 5);
+        assert_eq!(found(&index, digest(1, 7, 0), 0), [5, 9]);
+        assert_eq!(found(&index, digest(1, 7, 99), 0), [5, 9], "the block tells these apart");
+        assert_eq!(found(&index, digest(1, 9, 0), 0), [0; 0]);
+        index.remove(digest(1, 7, 0), 5);
+        assert_eq!(found(&index, digest(1, 7, 0), 0), [9]);
+        assert_eq!(found(&index, digest(1, 8, 0), 0), [5]);
+    }
+
+    #[test]
+    fn block_numbers_are_whole_beyond_the_bits_that_are_kept() {
+        let mut index = DedupIndex::of(std::iter::empty()).unwrap();
+        let first = (3 << BLOCK_BITS) - 1;
+        index.insert(digest(0, 0, 0), first);
+        index.insert(digest(0, 0, 0), first + 1);
+        assert_eq!(found(&index, digest(0, 0, 0), first), [first, first + 1]);
+    }
+}
