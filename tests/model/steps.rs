@@ -1,0 +1,515 @@
+//! Random steps, and what is compared after each.
+
+use triggerd::base::clock::Clock;
+use triggerd::journal::Position;
+use triggerd::journal::Reader;
+use triggerd::model::command::{
+    AckEvent, CancelDeliveries, Command, CreateKey, CreateOrg, DeleteEndpoint, EndKey, ExpireDedup, NoteKeysUsed,
+    NoteRouteCrash, PutEndpoint, RotateKey, RouteEvent, SettleAttempt, SubmitEvent,
+};
+use triggerd::model::delivery::{AttemptOutcome, DeadReason, Verdict};
+use triggerd::model::endpoint::{Endpoint, Secret};
+use triggerd::model::event::{Dedup, NewEvent};
+use triggerd::model::id::{EndpointId, EventId, IdSource, KeyId, OrgId, OrgNo};
+use triggerd::model::journal_codec::read_body;
+use triggerd::model::key::{Key, Scopes};
+use triggerd::model::org::{InboxMode, Org, Tier};
+use triggerd::model::time::Timestamp;
+use triggerd::store::{InboxQuery, Outcome, Store};
+
+use crate::naive::{Naive, NaiveOrg, Stands};
+use crate::random::Random;
+use crate::world::{Break, SEQUENCES_PER_WORLD, System};
+
+/// How long a dedup id counts here.
+const WINDOW_MS: u64 = 60_000;
+const TYPES: [&str; 4] = ["order.created", "order.paid", "order.item.added", "user"];
+const PATTERNS: [&str; 4] = ["order.*", "order.paid", "user", "order.item.*"];
+
+/// Runs one directory through its sequences; the first thing that is wrong.
+pub(crate) fn run_world(seed: u64, broken: Break) -> Result<(), String> {
+    let mut random = Random::new(seed);
+    let clock = Clock::manual(1_800_000_000_000);
+    let mut world = World {
+        system: System::new(clock.clone(), broken),
+        naive: Naive::default(),
+        ids: IdSource::after(0),
+        forgotten_before: Timestamp(0),
+        clock,
+        random: Random::new(random.next()),
+    };
+    for number in 0..SEQUENCES_PER_WORLD {
+        world.sequence().map_err(|fault| format!("sequence {number}: {fault}"))?;
+    }
+    world.end()
+}
+
+struct World {
+    system: System,
+    naive: Naive,
+    ids: IdSource,
+    /// Dedup ids older than this may be forgotten.
+    forgotten_before: Timestamp,
+    clock: Clock,
+    random: Random,
+}
+
+impl World {
+    /// A new organization and what happens to it.
+    fn sequence(&mut self) -> Result<(), String> {
+        self.submit_one(self.naive.orgs.len(), Self::create_org)?;
+        let org = OrgNo(u32::try_from(self.naive.orgs.len() - 1).unwrap());
+        let steps = match self.random.below(20) {
+            0 => 150,
+            1..6 => 40,
+            _ => 12,
+        };
+        for number in 0..steps {
+            let step = self.random.below(100);
+            self.step(org, step).map_err(|fault| format!("step {number} ({step}): {fault}"))?;
+            self.check_org(org)?;
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, org: OrgNo, step: u64) -> Result<(), String> {
+        match step {
+            0..24 => self.submit_one(org, Self::submit_event),
+            24..32 => self.submit_race(org),
+            32..43 => self.submit_one(org, Self::ack),
+            43..55 => self.submit_one(org, Self::route),
+            55..72 => self.submit_one(org, Self::settle),
+            72..78 => self.submit_one(org, Self::put_endpoint),
+            78..80 => self.submit_one(org, Self::delete_endpoint),
+            80..82 => self.submit_one(org, Self::cancel),
+            82..86 => self.submit_one(org, Self::key_change),
+            86..91 => {
+                self.pass_time();
+                self.submit_one(org, Self::expire)
+            }
+            91..96 => {
+                self.system.write_back();
+                Ok(())
+            }
+            _ => self.accident(org),
+        }
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp(self.clock.now_ms())
+    }
+
+    fn id(&mut self) -> u128 {
+        self.ids.next(self.clock.now_ms(), self.random.bytes())
+    }
+
+    /// Forwards, mostly; at times the clock is set back, but never behind what is forgotten.
+    fn pass_time(&mut self) {
+        let now = self.clock.now_ms();
+        if self.random.one_in(5) {
+            let back = now.saturating_sub(self.random.below(WINDOW_MS));
+            self.clock.set_ms(back.max(self.forgotten_before.0 + WINDOW_MS).min(now));
+        } else {
+            self.clock.set_ms(now + self.random.below(WINDOW_MS / 2));
+        }
+    }
+
+    // ---- commands ----------------------------------------------------------------------------------------------------
+
+    fn submit_one<T>(&mut self, about: T, make: impl FnOnce(&mut Self, T) -> Option<Command>) -> Result<(), String> {
+        let Some(command) = make(self, about) else { return Ok(()) };
+        self.submit(vec![vec![command]])
+    }
+
+    /// Several callers at once, some with several events: one dedup id may be among them more than once.
+    fn submit_race(&mut self, org: OrgNo) -> Result<(), String> {
+        let callers = 1 + self.random.below(4);
+        let submissions = (0..callers).map(|_| {
+            let events = 1 + self.random.below(4);
+            (0..events)
+                .filter_map(|_| if self.random.one_in(6) { self.ack(org) } else { self.submit_event(org) })
+                .collect()
+        });
+        let mut submissions: Vec<Vec<Command>> = submissions.collect();
+        submissions.retain(|commands| !commands.is_empty());
+        self.submit(submissions)
+    }
+
+    fn submit(&mut self, submissions: Vec<Vec<Command>>) -> Result<(), String> {
+        let outcomes = self.system.submit(submissions.clone());
+        for (command, outcome) in submissions.iter().flatten().zip(outcomes.iter().flatten()) {
+            self.take_over(command, outcome)?;
+        }
+        let (asked, answered) = (submissions.iter().flatten().count(), outcomes.iter().flatten().count());
+        if asked == answered { Ok(()) } else { Err(format!("{asked} commands, {answered} outcomes")) }
+    }
+
+    fn take_over(&mut self, command: &Command, outcome: &Outcome) -> Result<(), String> {
+        let expected = self.naive.expected(command);
+        if !expected.allows(outcome) {
+            return Err(format!("outcome {outcome:?}, expected {expected:?} of {command:?}"));
+        }
+        if let Outcome::Accepted { id, .. } = outcome
+            && self.naive.last_event.is_some_and(|last| *id <= last)
+        {
+            return Err(format!("outcome {outcome:?} goes back behind {:?}", self.naive.last_event));
+        }
+        self.naive.take_over(command, outcome);
+        Ok(())
+    }
+
+    fn key(&mut self) -> Key {
+        let expires_at = self.random.one_in(4).then(|| self.now().plus_ms(1 + self.random.below(WINDOW_MS)));
+        let (id, created_at) = (KeyId(self.id()), self.now());
+        Key { id, name: "k".into(), hash: "$".into(), scopes: Scopes::all(), created_at, expires_at, ended_at: None }
+    }
+
+    fn create_org(&mut self, _: usize) -> Option<Command> {
+        let inbox_mode = if self.random.one_in(4) { InboxMode::AckOnly } else { InboxMode::Auto };
+        let (id, created_at) = (OrgId(self.id()), self.now());
+        let org = Org { id, name: "Acme".into(), tier: Tier::Free, inbox_mode, created_at };
+        Some(Command::CreateOrg(CreateOrg { org, key: self.key() }))
+    }
+
+    fn submit_event(&mut self, org: OrgNo) -> Option<Command> {
+        let event_type = self.random.pick(&TYPES)?.parse().unwrap();
+        let long = if self.random.one_in(20) { 3_000 } else { 20 };
+        let payload = match self.random.below(3) {
+            0 => b"{}".to_vec(),
+            1 => b"1".to_vec(),
+            _ => vec![
+                b'0' + u8::try_from(self.random.below(10)).unwrap();
+                usize::try_from(self.random.below(long)).unwrap() + 1
+            ],
+        };
+        let dedup = (!self.random.one_in(3)).then(|| self.dedup(org));
+        let deliver_after = self.random.one_in(8).then(|| self.now().plus_ms(self.random.below(WINDOW_MS)));
+        let event = NewEvent {
+            event_type,
+            dedup,
+            labels: Vec::new(),
+            occurred_at: None,
+            deliver_after,
+            payload: payload.into(),
+        };
+        let event = with_fingerprint(event);
+        Some(Command::SubmitEvent(Box::new(SubmitEvent { org, id: EventId(0), received_at: Timestamp(0), event })))
+    }
+
+    /// Few ids, so that they meet; their digests share beginnings, so that an index that looks at those alone is caught.
+    fn dedup(&mut self, org: OrgNo) -> Dedup {
+        let number = u8::try_from(self.random.below(7)).unwrap();
+        let mut digest = [7; 14];
+        digest[0] = number % 2;
+        digest[9..13].copy_from_slice(&org.0.to_be_bytes());
+        digest[13] = number;
+        Dedup { id: number.to_string(), digest, fingerprint: [0; 8], window_start: self.now().minus_ms(WINDOW_MS) }
+    }
+
+    /// An event of the organization, seldom one that does not exist or is another's.
+    fn some_event(&mut self, org: OrgNo) -> Option<EventId> {
+        if self.random.one_in(15) {
+            let other = OrgNo(u32::try_from(self.random.below(self.naive.orgs.len() as u64)).unwrap());
+            let of_other = self.naive.org(other)?.events.keys().next_back().copied();
+            return of_other.or(Some(EventId(99)));
+        }
+        let ids: Vec<_> = self.naive.org(org)?.events.keys().copied().collect();
+        self.random.pick(&ids)
+    }
+
+    fn ack(&mut self, org: OrgNo) -> Option<Command> {
+        let event = self.some_event(org)?;
+        Some(Command::AckEvent(AckEvent { org, event, at: self.now() }))
+    }
+
+    fn route(&mut self, org: OrgNo) -> Option<Command> {
+        let event = self.some_event(org)?;
+        if self.random.one_in(6) {
+            return Some(Command::NoteRouteCrash(NoteRouteCrash { org, event }));
+        }
+        let known = self.naive.org(org)?.events.get(&event);
+        let event_type = known.map_or(TYPES[0], |event| event.event.event_type.as_str());
+        let mut endpoints = self.naive.org(org)?.wanting(event_type);
+        if self.random.one_in(10) {
+            endpoints.push(EndpointId(5)); // deleted since the worker looked
+        }
+        let due_at = self.now().plus_ms(self.random.below(1_000));
+        Some(Command::RouteEvent(RouteEvent { org, event, endpoints, due_at }))
+    }
+
+    fn settle(&mut self, org: OrgNo) -> Option<Command> {
+        let events = &self.naive.org(org)?.events;
+        let all = events.iter().flat_map(|(id, event)| event.deliveries.iter().map(move |(to, one)| (*id, *to, *one)));
+        let mut all: Vec<_> = all.collect();
+        if !self.random.one_in(5) {
+            all.retain(|(_, _, delivery)| matches!(delivery.stands, Stands::Waiting(_)));
+        }
+        let (event, endpoint, delivery) = self.random.pick(&all)?;
+        let now = self.now();
+        let verdict = match self.random.below(10) {
+            0..5 => Verdict::Delivered,
+            5..8 => Verdict::RetryAt(now.plus_ms(self.random.below(WINDOW_MS))),
+            8 => Verdict::Dead(DeadReason::AttemptsExhausted),
+            _ => Verdict::Dead(DeadReason::Gone),
+        };
+        let number = (delivery.attempts + 1).saturating_sub(u32::from(self.random.one_in(6)));
+        let outcome = AttemptOutcome {
+            started_at: now,
+            duration_ms: 1,
+            status: Some(200),
+            error: None,
+            retry_after_ms: None,
+            body: Vec::new(),
+        };
+        let settle = SettleAttempt { org, endpoint, event, number, outcome, verdict, previous: None };
+        Some(Command::SettleAttempt(Box::new(settle)))
+    }
+
+    fn some_endpoint(&mut self, org: OrgNo) -> Option<Endpoint> {
+        let endpoints = &self.naive.org(org)?.endpoints;
+        let at = self.random.below(endpoints.len() as u64);
+        endpoints.get(usize::try_from(at).unwrap()).cloned()
+    }
+
+    fn put_endpoint(&mut self, org: OrgNo) -> Option<Command> {
+        let pattern = self.random.pick(&PATTERNS)?.parse().unwrap();
+        let event_types = if self.random.one_in(2) { Vec::new() } else { vec![pattern] };
+        let (enabled, updated_at) = (!self.random.one_in(4), self.now());
+        let known = if self.random.one_in(2) { self.some_endpoint(org) } else { None };
+        let endpoint = match known {
+            Some(known) => Endpoint { event_types, enabled, updated_at, ..known },
+            None => Endpoint {
+                id: EndpointId(self.id()),
+                url: "https://example.com/".into(),
+                event_types,
+                enabled,
+                is_default: true,
+                secret: Secret::new([7; 32]),
+                created_at: updated_at,
+                updated_at,
+            },
+        };
+        Some(Command::PutEndpoint(PutEndpoint { org, endpoint }))
+    }
+
+    fn delete_endpoint(&mut self, org: OrgNo) -> Option<Command> {
+        let endpoint = self.some_endpoint(org).map_or(EndpointId(4), |endpoint| endpoint.id);
+        Some(Command::DeleteEndpoint(DeleteEndpoint { org, endpoint }))
+    }
+
+    /// Those of an endpoint that is no more.
+    fn cancel(&mut self, org: OrgNo) -> Option<Command> {
+        let naive = self.naive.org(org)?;
+        let gone: Vec<_> = naive.all_endpoints().into_iter().filter(|id| naive.endpoint(*id).is_none()).collect();
+        let endpoint = self.random.pick(&gone)?;
+        let events = self.naive.org(org)?.waiting(endpoint).into_iter().map(|(_, event)| event).take(5).collect();
+        Some(Command::CancelDeliveries(CancelDeliveries { org, endpoint, events }))
+    }
+
+    fn key_change(&mut self, org: OrgNo) -> Option<Command> {
+        let known: Vec<_> = self.naive.org(org)?.keys.iter().map(|key| key.id).collect();
+        let key = self.random.pick(&known).unwrap_or(KeyId(3));
+        let at = self.now();
+        Some(match self.random.below(4) {
+            0 => Command::CreateKey(CreateKey { org, key: self.key() }),
+            1 => Command::EndKey(EndKey { org, key, at }),
+            2 => Command::NoteKeysUsed(NoteKeysUsed { used: vec![(key, at)] }),
+            _ => {
+                let old_ends_at = at.plus_ms(self.random.below(WINDOW_MS));
+                Command::RotateKey(RotateKey { org, old: key, old_ends_at, new: self.key() })
+            }
+        })
+    }
+
+    fn expire(&mut self, _: OrgNo) -> Option<Command> {
+        let before = self.now().minus_ms(WINDOW_MS);
+        self.forgotten_before = self.forgotten_before.max(before);
+        Some(Command::ExpireDedup(ExpireDedup { before }))
+    }
+
+    // ---- accidents ---------------------------------------------------------------------------------------------------
+
+    fn accident(&mut self, org: OrgNo) -> Result<(), String> {
+        // Opening a directory costs more than all the steps between two: most sequences have none.
+        let accident = self.random.below(40);
+        match accident {
+            0 => self.system.restart_after_kill(),
+            1 => self.system.restart_in_good_order(),
+            2 => self.system.restart_without_state(&mut self.random),
+            3 | 4 => self.cut_power(org)?,
+            5 => {
+                let naive = &self.naive;
+                return self.system.with_copy(|store, journal| check_all(naive, store, journal));
+            }
+            _ => return Ok(()),
+        }
+        self.check_all().map_err(|fault| format!("after accident {accident}: {fault}"))
+    }
+
+    /// What was not answered may be there or not, the first of it before the last.
+    fn cut_power(&mut self, org: OrgNo) -> Result<(), String> {
+        let count = self.random.below(4);
+        let mut last = self.system.store().counts().map_err(|error| error.to_string())?.last_id;
+        let mut unanswered = Vec::new();
+        for _ in 0..count {
+            let Some(Command::SubmitEvent(mut submit)) = self.submit_event(org) else { continue };
+            last = IdSource::after(last).next(self.clock.now_ms(), self.random.bytes());
+            (submit.id, submit.received_at, submit.event.dedup) = (EventId(last), self.now(), None);
+            unanswered.push(Command::SubmitEvent(submit));
+        }
+        self.system.restart_after_power_cut(&unanswered, &mut self.random);
+        let mut before_is_there = true;
+        for command in &unanswered {
+            let Command::SubmitEvent(submit) = command else { continue };
+            let found = self.system.store().event(org, submit.id).map_err(|error| error.to_string())?;
+            if found.is_some() && !before_is_there {
+                return Err(format!("after a power cut {} is there, and the one before it is not", submit.id));
+            }
+            before_is_there = found.is_some();
+            if before_is_there {
+                self.take_over(command, &Outcome::Accepted { id: submit.id, received_at: submit.received_at })?;
+            }
+        }
+        Ok(())
+    }
+
+    // ---- comparisons -------------------------------------------------------------------------------------------------
+
+    fn check_org(&mut self, org: OrgNo) -> Result<(), String> {
+        let limit = 1 + usize::try_from(self.random.below(40)).unwrap();
+        let naive = self.naive.org(org).expect("it was made");
+        check_org(naive, org, self.system.store(), limit)?;
+        check_counts(&self.naive, self.system.store())
+    }
+
+    fn check_all(&self) -> Result<(), String> {
+        check_all(&self.naive, self.system.store(), self.system.journal())
+    }
+
+    /// At the end every row is what a rebuild gives, and none contradicts another.
+    fn end(&mut self) -> Result<(), String> {
+        self.check_all()?;
+        let text = |store: &Store| store.dump().map_err(|error| error.to_string());
+        let before = text(self.system.store())?;
+        self.system.restart_without_state(&mut self.random);
+        let rebuilt = text(self.system.store())?;
+        if let Some((was, is)) = before.lines().zip(rebuilt.lines()).find(|(was, is)| was != is) {
+            return Err(format!("after a rebuild a row is {is}, it was {was}"));
+        }
+        let contradictions = self.system.store().contradictions(3).map_err(|error| error.to_string())?;
+        if contradictions.is_empty() { Ok(()) } else { Err(contradictions.join("; ")) }
+    }
+}
+
+/// The digest of type and payload, as far as the model goes: both, folded.
+fn with_fingerprint(mut event: NewEvent) -> NewEvent {
+    let text = [event.event_type.as_str().as_bytes(), &[0], &event.payload].concat();
+    if let Some(dedup) = &mut event.dedup {
+        let folded = text
+            .iter()
+            .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
+        dedup.fingerprint = folded.to_be_bytes();
+    }
+    event
+}
+
+fn same<T: PartialEq + std::fmt::Debug>(what: &str, is: &T, should: &T) -> Result<(), String> {
+    if is == should { Ok(()) } else { Err(format!("{what}: {is:?}, expected {should:?}")) }
+}
+
+fn check_all(naive: &Naive, store: &Store, journal: &Reader) -> Result<(), String> {
+    for (number, org) in naive.orgs.iter().enumerate() {
+        let number = OrgNo(u32::try_from(number).unwrap());
+        check_org(org, number, store, 500).map_err(|fault| format!("after: {number:?}: {fault}"))?;
+        check_payloads(org, number, store, journal)?;
+    }
+    check_counts(naive, store).map_err(|fault| format!("after: {fault}"))
+}
+
+fn check_counts(naive: &Naive, store: &Store) -> Result<(), String> {
+    let counts = store.counts().map_err(|error| error.to_string())?;
+    let events = || naive.orgs.iter().flat_map(|org| org.events.values());
+    let standing = |wanted: fn(Stands) -> bool| {
+        events().flat_map(|event| event.deliveries.values()).filter(|delivery| wanted(delivery.stands)).count() as u64
+    };
+    same("events counted", &counts.events, &(events().count() as u64))?;
+    same("open events counted", &counts.open, &naive.orgs.iter().map(|org| org.inbox().len() as u64).sum())?;
+    same("waiting counted", &counts.waiting, &standing(|stands| matches!(stands, Stands::Waiting(_))))?;
+    same("dead counted", &counts.dead, &standing(|stands| stands == Stands::Dead))
+}
+
+fn check_org(naive: &NaiveOrg, org: OrgNo, store: &Store, limit: usize) -> Result<(), String> {
+    check_inbox(naive, org, store, limit)?;
+    check_deliveries(naive, org, store)?;
+    let failed = |error: triggerd::store::StateError| error.to_string();
+    same("endpoints", &store.endpoints_of(org).map_err(failed)?, &naive.endpoints)?;
+    let keys = store.keys_of(org).map_err(failed)?;
+    let found: Vec<_> = keys.iter().map(|found| (found.key().clone(), found.last_used_at())).collect();
+    let expected: Vec<_> = naive.keys.iter().map(|key| (key.clone(), naive.used.get(&key.id).copied())).collect();
+    same("keys", &found, &expected)?;
+    let known = store.org_by_id(naive.org.id).map_err(failed)?;
+    same("organization", &known, &Some((org, naive.org.clone())))
+}
+
+fn check_inbox(naive: &NaiveOrg, org: OrgNo, store: &Store, limit: usize) -> Result<(), String> {
+    let failed = |error: triggerd::store::StateError| error.to_string();
+    let (mut found, mut after) = (Vec::new(), None);
+    loop {
+        let query = InboxQuery { after, limit, event_type: None, since: None };
+        let page = store.inbox(org, &query).map_err(failed)?;
+        found.extend(page.items.iter().map(|item| (item.id, item.status)));
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    same("inbox", &found, &naive.inbox())?;
+    let wanted: triggerd::model::event::EventType = TYPES[limit % TYPES.len()].parse().unwrap();
+    let query = InboxQuery { after: None, limit: 500, event_type: Some(wanted.clone()), since: None };
+    let of_type: Vec<_> = store.inbox(org, &query).map_err(failed)?.items.iter().map(|item| item.id).collect();
+    let is_of_type =
+        |(id, _): &(EventId, _)| naive.events.get(id).is_some_and(|event| event.event.event_type == wanted);
+    let expected: Vec<_> = naive.inbox().into_iter().filter(is_of_type).map(|(id, _)| id).collect();
+    same("inbox of one type", &of_type, &expected)
+}
+
+fn check_deliveries(naive: &NaiveOrg, org: OrgNo, store: &Store) -> Result<(), String> {
+    let failed = |error: triggerd::store::StateError| error.to_string();
+    for (id, event) in &naive.events {
+        let found = store.event(org, *id).map_err(failed)?;
+        let found = found.map(|found| (found.status, found.received_at, found.acknowledged_at));
+        same("event", &found, &Some((event.status(), event.received_at, event.acknowledged_at)))?;
+        let unrouted = store.unrouted(org, *id).map_err(failed)?;
+        let found = unrouted.map(|found| (found.event_type, found.received_at, found.deliver_after));
+        let waits = (event.event.event_type.clone(), event.received_at, event.event.deliver_after);
+        same("unrouted", &found, &event.unrouted.then_some(waits))?;
+    }
+    for endpoint in naive.all_endpoints() {
+        let waiting = naive.waiting(endpoint);
+        same("due", &store.waiting_for(endpoint, 1_000).map_err(failed)?, &waiting)?;
+        let before = EndpointId(endpoint.0.saturating_sub(1));
+        let lane = store.next_lane(Some(before)).map_err(failed)?;
+        let lane = lane.filter(|lane| lane.endpoint == endpoint).map(|lane| lane.next_due);
+        same("lane", &lane, &waiting.first().map(|(at, _)| *at))?;
+        for (id, event) in &naive.events {
+            let Some(delivery) = event.deliveries.get(&endpoint) else { continue };
+            let found = store.due_delivery(endpoint, *id).map_err(failed)?.map(|found| (found.org, found.attempts));
+            let waits = matches!(delivery.stands, Stands::Waiting(_)) && naive.endpoint(endpoint).is_some();
+            same("delivery", &found, &waits.then_some((org, delivery.attempts)))?;
+        }
+    }
+    Ok(())
+}
+
+/// The payload of every event is where the state says.
+fn check_payloads(naive: &NaiveOrg, org: OrgNo, store: &Store, journal: &Reader) -> Result<(), String> {
+    for (id, event) in &naive.events {
+        let found = store.event(org, *id).map_err(|error| error.to_string())?;
+        let position = Position(found.map_or(0, |found| found.position));
+        let frame = journal.read(position).map_err(|error| format!("after: {error}"))?;
+        let command = read_body(frame.kind, frame.version, &frame.body).map_err(|error| error.to_string())?;
+        let Command::SubmitEvent(submit) = command else { return Err(format!("after: no event at {position}")) };
+        same("after: its place in the journal", &(submit.id, &submit.event.payload), &(*id, &event.event.payload))?;
+    }
+    Ok(())
+}
