@@ -17,7 +17,7 @@ use triggerd::store::{Outcome, Store, condemn_last};
 use crate::random::Random;
 
 /// Sequences that one directory lives through.
-pub(crate) const SEQUENCES_PER_WORLD: u64 = 50;
+pub(crate) const SEQUENCES_PER_WORLD: u64 = 40;
 /// Small, so that a world has several segments.
 const SEGMENT_BYTES: u64 = 16 << 10;
 const CACHE_BYTES: u64 = 8 << 20;
