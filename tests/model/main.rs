@@ -15,6 +15,8 @@
 
 // `cfg(test)` is always true here; it tells clippy that helpers are tests too.
 #[cfg(test)]
+mod checks;
+#[cfg(test)]
 mod naive;
 #[cfg(test)]
 mod random;

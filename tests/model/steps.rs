@@ -1,8 +1,6 @@
 //! Random steps, and what is compared after each.
 
 use triggerd::base::clock::Clock;
-use triggerd::journal::Position;
-use triggerd::journal::Reader;
 use triggerd::model::command::{
     AckEvent, CancelDeliveries, Command, CreateKey, CreateOrg, DeleteEndpoint, EndKey, ExpireDedup, NoteKeysUsed,
     NoteRouteCrash, PutEndpoint, RotateKey, RouteEvent, SettleAttempt, SubmitEvent,
@@ -11,19 +9,19 @@ use triggerd::model::delivery::{AttemptOutcome, DeadReason, Verdict};
 use triggerd::model::endpoint::{Endpoint, Secret};
 use triggerd::model::event::{Dedup, NewEvent};
 use triggerd::model::id::{EndpointId, EventId, IdSource, KeyId, OrgId, OrgNo};
-use triggerd::model::journal_codec::read_body;
 use triggerd::model::key::{Key, Scopes};
 use triggerd::model::org::{InboxMode, Org, Tier};
 use triggerd::model::time::Timestamp;
-use triggerd::store::{InboxQuery, Outcome, Store};
+use triggerd::store::{Outcome, Store};
 
-use crate::naive::{Naive, NaiveOrg, Stands};
+use crate::checks::{check_accounts, check_all, check_counts, check_due, check_event, check_inbox, check_org};
+use crate::naive::{Naive, Stands};
 use crate::random::Random;
 use crate::world::{Break, SEQUENCES_PER_WORLD, System};
 
 /// How long a dedup id counts here.
 const WINDOW_MS: u64 = 60_000;
-const TYPES: [&str; 4] = ["order.created", "order.paid", "order.item.added", "user"];
+pub(crate) const TYPES: [&str; 4] = ["order.created", "order.paid", "order.item.added", "user"];
 const PATTERNS: [&str; 4] = ["order.*", "order.paid", "user", "order.item.*"];
 
 /// Runs one directory through its sequences; the first thing that is wrong.
@@ -60,12 +58,13 @@ struct World {
 impl World {
     /// A new organization and what happens to it.
     fn sequence(&mut self) -> Result<(), String> {
-        self.submit_one(self.naive.orgs.len(), Self::create_org)?;
+        let made = self.create_org();
+        self.submit(&[vec![made]])?;
         let org = OrgNo(u32::try_from(self.naive.orgs.len() - 1).unwrap());
         let steps = match self.random.below(20) {
-            0 => 100,
-            1..7 => 20,
-            _ => 7,
+            0 => 80,
+            1..7 => 16,
+            _ => 6,
         };
         for number in 0..steps {
             let step = self.random.below(100);
@@ -88,7 +87,8 @@ impl World {
             82..86 => self.submit_one(org, Self::key_change),
             86..91 => {
                 self.pass_time();
-                self.submit_one(org, Self::expire)
+                let expire = self.expire();
+                self.submit(&[vec![expire]])
             }
             91..96 => {
                 self.system.write_back();
@@ -119,9 +119,9 @@ impl World {
 
     // ---- commands ----------------------------------------------------------------------------------------------------
 
-    fn submit_one<T>(&mut self, about: T, make: impl FnOnce(&mut Self, T) -> Option<Command>) -> Result<(), String> {
-        let Some(command) = make(self, about) else { return Ok(()) };
-        self.submit(vec![vec![command]])
+    fn submit_one(&mut self, org: OrgNo, make: impl FnOnce(&mut Self, OrgNo) -> Option<Command>) -> Result<(), String> {
+        let Some(command) = make(self, org) else { return Ok(()) };
+        self.submit(&[vec![command]])
     }
 
     /// Several callers at once, some with several events: one dedup id may be among them more than once.
@@ -135,11 +135,11 @@ impl World {
         });
         let mut submissions: Vec<Vec<Command>> = submissions.collect();
         submissions.retain(|commands| !commands.is_empty());
-        self.submit(submissions)
+        self.submit(&submissions)
     }
 
-    fn submit(&mut self, submissions: Vec<Vec<Command>>) -> Result<(), String> {
-        let outcomes = self.system.submit(submissions.clone());
+    fn submit(&mut self, submissions: &[Vec<Command>]) -> Result<(), String> {
+        let outcomes = self.system.submit(submissions.to_vec());
         for (command, outcome) in submissions.iter().flatten().zip(outcomes.iter().flatten()) {
             self.take_over(command, outcome)?;
         }
@@ -175,11 +175,11 @@ impl World {
         Key { id, name: "k".into(), hash: "$".into(), scopes: Scopes::all(), created_at, expires_at, ended_at: None }
     }
 
-    fn create_org(&mut self, _: usize) -> Option<Command> {
+    fn create_org(&mut self) -> Command {
         let inbox_mode = if self.random.one_in(4) { InboxMode::AckOnly } else { InboxMode::Auto };
         let (id, created_at) = (OrgId(self.id()), self.now());
         let org = Org { id, name: "Acme".into(), tier: Tier::Free, inbox_mode, created_at };
-        Some(Command::CreateOrg(CreateOrg { org, key: self.key() }))
+        Command::CreateOrg(CreateOrg { org, key: self.key() })
     }
 
     fn submit_event(&mut self, org: OrgNo) -> Option<Command> {
@@ -305,6 +305,7 @@ impl World {
     }
 
     fn delete_endpoint(&mut self, org: OrgNo) -> Option<Command> {
+        self.naive.org(org)?;
         let endpoint = self.some_endpoint(org).map_or(EndpointId(4), |endpoint| endpoint.id);
         Some(Command::DeleteEndpoint(DeleteEndpoint { org, endpoint }))
     }
@@ -333,10 +334,10 @@ impl World {
         })
     }
 
-    fn expire(&mut self, _: OrgNo) -> Option<Command> {
+    fn expire(&mut self) -> Command {
         let before = self.now().minus_ms(WINDOW_MS);
         self.forgotten_before = self.forgotten_before.max(before);
-        Some(Command::ExpireDedup(ExpireDedup { before }))
+        Command::ExpireDedup(ExpireDedup { before })
     }
 
     // ---- accidents ---------------------------------------------------------------------------------------------------
@@ -393,7 +394,7 @@ impl World {
         let touched = std::mem::take(&mut self.touched);
         let naive = self.naive.org(org).expect("it was made");
         let store = self.system.store();
-        if self.random.one_in(12) {
+        if self.random.one_in(20) {
             check_org(naive, org, store, limit)?;
             return check_counts(&self.naive, store);
         }
@@ -435,117 +436,4 @@ fn with_fingerprint(mut event: NewEvent) -> NewEvent {
         dedup.fingerprint = folded.to_be_bytes();
     }
     event
-}
-
-fn same<T: PartialEq + std::fmt::Debug>(what: &str, is: &T, should: &T) -> Result<(), String> {
-    if is == should { Ok(()) } else { Err(format!("{what}: {is:?}, expected {should:?}")) }
-}
-
-fn check_all(naive: &Naive, store: &Store, journal: &Reader) -> Result<(), String> {
-    for (number, org) in naive.orgs.iter().enumerate() {
-        let number = OrgNo(u32::try_from(number).unwrap());
-        check_org(org, number, store, 500).map_err(|fault| format!("after: {number:?}: {fault}"))?;
-        check_payloads(org, number, store, journal)?;
-    }
-    check_counts(naive, store).map_err(|fault| format!("after: {fault}"))
-}
-
-fn check_counts(naive: &Naive, store: &Store) -> Result<(), String> {
-    let counts = store.counts().map_err(|error| error.to_string())?;
-    let events = || naive.orgs.iter().flat_map(|org| org.events.values());
-    let standing = |wanted: fn(Stands) -> bool| {
-        events().flat_map(|event| event.deliveries.values()).filter(|delivery| wanted(delivery.stands)).count() as u64
-    };
-    same("events counted", &counts.events, &(events().count() as u64))?;
-    same("open events counted", &counts.open, &naive.orgs.iter().map(|org| org.inbox().len() as u64).sum())?;
-    same("waiting counted", &counts.waiting, &standing(|stands| matches!(stands, Stands::Waiting(_))))?;
-    same("dead counted", &counts.dead, &standing(|stands| stands == Stands::Dead))
-}
-
-fn check_org(naive: &NaiveOrg, org: OrgNo, store: &Store, limit: usize) -> Result<(), String> {
-    check_inbox(naive, org, store, limit)?;
-    check_inbox_of_one_type(naive, org, store, TYPES[limit % TYPES.len()])?;
-    check_due(naive, store)?;
-    check_accounts(naive, org, store)?;
-    naive.events.keys().try_for_each(|event| check_event(naive, org, *event, store))
-}
-
-fn failed(error: triggerd::store::StateError) -> String {
-    error.to_string()
-}
-
-fn check_accounts(naive: &NaiveOrg, org: OrgNo, store: &Store) -> Result<(), String> {
-    same("endpoints", &store.endpoints_of(org).map_err(failed)?, &naive.endpoints)?;
-    let keys = store.keys_of(org).map_err(failed)?;
-    let found: Vec<_> = keys.iter().map(|found| (found.key().clone(), found.last_used_at())).collect();
-    let expected: Vec<_> = naive.keys.iter().map(|key| (key.clone(), naive.used.get(&key.id).copied())).collect();
-    same("keys", &found, &expected)?;
-    let known = store.org_by_id(naive.org.id).map_err(failed)?;
-    same("organization", &known, &Some((org, naive.org.clone())))
-}
-
-fn check_inbox(naive: &NaiveOrg, org: OrgNo, store: &Store, limit: usize) -> Result<(), String> {
-    let (mut found, mut after) = (Vec::new(), None);
-    loop {
-        let query = InboxQuery { after, limit, event_type: None, since: None };
-        let page = store.inbox(org, &query).map_err(failed)?;
-        found.extend(page.items.iter().map(|item| (item.id, item.status)));
-        after = page.next;
-        if after.is_none() {
-            break;
-        }
-    }
-    same("inbox", &found, &naive.inbox())
-}
-
-fn check_inbox_of_one_type(naive: &NaiveOrg, org: OrgNo, store: &Store, wanted: &str) -> Result<(), String> {
-    let query = InboxQuery { after: None, limit: 500, event_type: Some(wanted.parse().unwrap()), since: None };
-    let found: Vec<_> = store.inbox(org, &query).map_err(failed)?.items.iter().map(|item| item.id).collect();
-    let is_wanted = |id: &EventId| naive.events.get(id).is_some_and(|event| event.event.event_type.as_str() == wanted);
-    let expected: Vec<_> = naive.inbox().into_iter().map(|(id, _)| id).filter(is_wanted).collect();
-    same("inbox of one type", &found, &expected)
-}
-
-fn check_due(naive: &NaiveOrg, store: &Store) -> Result<(), String> {
-    for endpoint in naive.all_endpoints() {
-        let waiting = naive.waiting(endpoint);
-        same("due", &store.waiting_for(endpoint, 1_000).map_err(failed)?, &waiting)?;
-        let before = EndpointId(endpoint.0.saturating_sub(1));
-        let lane = store.next_lane(Some(before)).map_err(failed)?;
-        let lane = lane.filter(|lane| lane.endpoint == endpoint).map(|lane| lane.next_due);
-        same("lane", &lane, &waiting.first().map(|(at, _)| *at))?;
-    }
-    Ok(())
-}
-
-/// Where the event and its deliveries stand; nothing if the organization has no such event.
-fn check_event(naive: &NaiveOrg, org: OrgNo, id: EventId, store: &Store) -> Result<(), String> {
-    let found = store.event(org, id).map_err(failed)?;
-    let found = found.map(|found| (found.status, found.received_at, found.acknowledged_at));
-    let known = naive.events.get(&id);
-    same("event", &found, &known.map(|event| (event.status(), event.received_at, event.acknowledged_at)))?;
-    let Some(event) = known else { return Ok(()) };
-    let unrouted = store.unrouted(org, id).map_err(failed)?;
-    let found = unrouted.map(|found| (found.event_type, found.received_at, found.deliver_after));
-    let waits = (event.event.event_type.clone(), event.received_at, event.event.deliver_after);
-    same("unrouted", &found, &event.unrouted.then_some(waits))?;
-    for (endpoint, delivery) in &event.deliveries {
-        let found = store.due_delivery(*endpoint, id).map_err(failed)?.map(|found| (found.org, found.attempts));
-        let waits = matches!(delivery.stands, Stands::Waiting(_)) && naive.endpoint(*endpoint).is_some();
-        same("delivery", &found, &waits.then_some((org, delivery.attempts)))?;
-    }
-    Ok(())
-}
-
-/// The payload of every event is where the state says.
-fn check_payloads(naive: &NaiveOrg, org: OrgNo, store: &Store, journal: &Reader) -> Result<(), String> {
-    for (id, event) in &naive.events {
-        let found = store.event(org, *id).map_err(|error| error.to_string())?;
-        let position = Position(found.map_or(0, |found| found.position));
-        let frame = journal.read(position).map_err(|error| format!("after: {error}"))?;
-        let command = read_body(frame.kind, frame.version, &frame.body).map_err(|error| error.to_string())?;
-        let Command::SubmitEvent(submit) = command else { return Err(format!("after: no event at {position}")) };
-        same("after: its place in the journal", &(submit.id, &submit.event.payload), &(*id, &event.event.payload))?;
-    }
-    Ok(())
 }

@@ -128,7 +128,7 @@ impl System {
             && let [Command::AckEvent(ack)] = submission.as_slice()
         {
             self.acks += 1;
-            if self.acks % 5 == 0 && self.store().event(ack.org, ack.event).unwrap().is_some() {
+            if self.acks.is_multiple_of(5) && self.store().event(ack.org, ack.event).unwrap().is_some() {
                 return vec![vec![Outcome::Acknowledged { at: ack.at }]];
             }
         }
@@ -171,9 +171,9 @@ impl System {
         drop(self.kill());
         let state = self.dir.path().join("sled");
         if random.one_in(2) {
-            std::fs::remove_dir_all(state).unwrap()
+            std::fs::remove_dir_all(state).unwrap();
         } else {
-            condemn_last(&state).unwrap()
+            condemn_last(&state).unwrap();
         }
         self.start();
     }
