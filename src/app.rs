@@ -377,10 +377,16 @@ fn start_scheduler(
     let sender = Sender::new(SenderConfig {
         connect_timeout: settings.connect_timeout,
         timeout: settings.timeout,
+        idle_connections_per_host: settings.max_in_flight_per_endpoint,
         ..SenderConfig::new(Arc::new(EgressRules { allow: shared.config.egress.allow_networks.clone() }))
     })
     .map_err(StartError::Sender)?;
-    let (finished_sender, finished) = crossbeam_channel::bounded(settings.max_in_flight);
+    let limits = SchedulerLimits {
+        in_flight: settings.max_in_flight,
+        in_flight_per_endpoint: settings.max_in_flight_per_endpoint,
+        queue_per_endpoint: settings.queue_per_endpoint,
+    };
+    let (reports_sender, reports) = crossbeam_channel::bounded(limits.reports());
     let waits = settings.retry_schedule.iter().map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
     let attempts = Attempter {
         runtime: runtime.handle().clone(),
@@ -391,7 +397,7 @@ fn start_scheduler(
             policy: RetryPolicy { schedule_ms: waits.collect(), jitter_share: settings.jitter_share },
             clock: shared.clock.clone(),
             metrics: Arc::clone(&shared.metrics),
-            finished: finished_sender,
+            reports: reports_sender,
         }),
     };
     let ports = SchedulerPorts {
@@ -399,14 +405,9 @@ fn start_scheduler(
         intake: shared.intake.clone(),
         hints: Arc::clone(&shared.hints),
         queue,
-        finished,
+        reports,
         clock: shared.clock.clone(),
         metrics: Arc::clone(&shared.metrics),
-    };
-    let limits = SchedulerLimits {
-        in_flight: settings.max_in_flight,
-        in_flight_per_endpoint: settings.max_in_flight_per_endpoint,
-        queue_per_endpoint: settings.queue_per_endpoint,
     };
     let scheduler = Scheduler::new(ports, limits, attempts);
     let stop = shared.stop.clone();

@@ -20,6 +20,8 @@
 //!   does not read the rows it replaces, as a transaction over several does.
 //! - **Dedup ids lie in the order they came**, with an index in memory, eight bytes for each: a row for every 128 of them
 //!   where 65,536 buckets by digest cost almost a row for each, and the oldest are forgotten by removing rows.
+//! - **A first attempt that is due at once is a bit** in its block, and one that succeeded a few bytes; only what is to wait
+//!   or failed has a row of its own.
 //! - **An event of an organization without endpoints is not routed**: nothing could come of it.
 //! - **A key that was ended stays ended** whatever the clock does; a rotated one ends by its own grace, not the new key's.
 //! - **A missing part of the journal is damage**, also its beginning and its end: the format file and the state are

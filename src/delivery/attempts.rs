@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 
 use super::envelope::envelope;
-use super::scheduler::{Attempts, Finished};
+use super::scheduler::{Attempts, Report, Settled};
 use super::sender::{Request, Sender};
 use crate::base::clock::Clock;
 use crate::base::metrics::{DeliveryOutcome, Metrics};
@@ -46,31 +46,62 @@ pub struct AttempterPorts {
     pub clock: Clock,
     /// What is counted.
     pub metrics: Arc<Metrics>,
-    /// Who hears that an attempt is over.
-    pub finished: crossbeam_channel::Sender<Finished>,
+    /// Who hears what becomes of attempts.
+    pub reports: crossbeam_channel::Sender<Report>,
 }
 
 impl Attempts for Attempter {
     fn start(&self, delivery: DueDelivery) {
         let shared = Arc::clone(&self.shared);
-        let (endpoint, event) = (delivery.endpoint.id, delivery.event);
-        let attempt = self.runtime.spawn({
-            let shared = Arc::clone(&shared);
-            async move { shared.attempt(delivery).await }
-        });
-        self.runtime.spawn(async move {
-            // An attempt that panicked counts as not settled, and is made again.
-            let verdict = attempt.await.unwrap_or_default();
-            if shared.finished.try_send(Finished { endpoint, event, verdict }).is_err() {
-                tracing::debug!("the scheduler is gone");
-            }
-        });
+        let mut fate = Fate {
+            reports: shared.reports.clone(),
+            settled: Settled { endpoint: delivery.endpoint.id, event: delivery.event, verdict: None },
+            is_over: false,
+        };
+        drop(self.runtime.spawn(async move {
+            let verdict = shared.attempt(delivery, &mut fate).await;
+            fate.end(verdict);
+        }));
+    }
+}
+
+/// Tells the scheduler what becomes of an attempt, whatever does: one that panicked counts as not settled, and is made
+/// again.
+struct Fate {
+    reports: crossbeam_channel::Sender<Report>,
+    settled: Settled,
+    is_over: bool,
+}
+
+impl Fate {
+    /// The request is over.
+    fn over(&mut self) {
+        if !std::mem::replace(&mut self.is_over, true) {
+            self.tell(Report::Over(self.settled.endpoint));
+        }
+    }
+
+    fn end(mut self, verdict: Option<Verdict>) {
+        self.settled.verdict = verdict;
+    }
+
+    fn tell(&self, report: Report) {
+        if self.reports.try_send(report).is_err() {
+            tracing::debug!("the scheduler is gone");
+        }
+    }
+}
+
+impl Drop for Fate {
+    fn drop(&mut self) {
+        self.over();
+        self.tell(Report::Settled(self.settled));
     }
 }
 
 impl AttempterPorts {
     /// Makes an attempt and settles it; none if it cannot be settled.
-    async fn attempt(&self, delivery: DueDelivery) -> Option<Verdict> {
+    async fn attempt(&self, delivery: DueDelivery, fate: &mut Fate) -> Option<Verdict> {
         let number = delivery.attempts + 1;
         let body = self.body(&delivery)?;
         let outcome = self.send(&delivery, number, body).await;
@@ -85,7 +116,11 @@ impl AttempterPorts {
             verdict,
             previous: delivery.last_attempt,
         }));
-        self.settle(settle).await.then_some(verdict)
+        if !self.settle(settle, fate).await {
+            return None;
+        }
+        self.metrics.deliveries.of(outcome_of(verdict)).inc();
+        Some(verdict)
     }
 
     fn body(&self, delivery: &DueDelivery) -> Option<Vec<u8>> {
@@ -128,26 +163,24 @@ impl AttempterPorts {
         let (event, endpoint) = (delivery.event, delivery.endpoint.id);
         let detail = outcome.error.as_ref().map_or("", |error| error.detail.as_str());
         match verdict {
-            Verdict::Delivered => {
-                self.metrics.deliveries.of(DeliveryOutcome::Delivered).inc();
-                tracing::debug!(%event, %endpoint, attempt = number, "delivered");
-            }
+            Verdict::Delivered => tracing::debug!(%event, %endpoint, attempt = number, "delivered"),
             Verdict::RetryAt(at) => {
-                self.metrics.deliveries.of(DeliveryOutcome::Retried).inc();
                 tracing::info!(%event, %endpoint, attempt = number, next_attempt = %at, detail, "delivery failed; it is tried again");
             }
             Verdict::Dead(reason) => {
-                self.metrics.deliveries.of(DeliveryOutcome::Dead).inc();
                 tracing::warn!(%event, %endpoint, attempt = number, ?reason, detail, "delivery given up");
             }
         }
     }
 
     /// Says whether it is stored.
-    async fn settle(&self, command: Command) -> bool {
+    async fn settle(&self, command: Command, fate: &mut Fate) -> bool {
         loop {
             let stored = match self.intake.submit(vec![command.clone()]) {
-                Ok(reply) => reply.outcomes().await.map(drop),
+                Ok(reply) => {
+                    fate.over();
+                    reply.outcomes().await.map(drop)
+                }
                 Err(refused) => Err(refused),
             };
             match stored {
@@ -156,5 +189,13 @@ impl AttempterPorts {
                 Err(Refused::Overloaded | Refused::DiskFull) => tokio::time::sleep(AGAIN).await,
             }
         }
+    }
+}
+
+fn outcome_of(verdict: Verdict) -> DeliveryOutcome {
+    match verdict {
+        Verdict::Delivered => DeliveryOutcome::Delivered,
+        Verdict::RetryAt(_) => DeliveryOutcome::Retried,
+        Verdict::Dead(_) => DeliveryOutcome::Dead,
     }
 }

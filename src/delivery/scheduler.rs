@@ -29,6 +29,9 @@ const NAP: Duration = Duration::from_secs(1);
 const TAKEN_AT_ONCE: usize = 1_024;
 /// Deliveries of a deleted endpoint that are canceled in one command.
 const CANCELED_AT_ONCE: usize = 500;
+/// For each attempt that may be on its way, so many may have been started and not be settled yet. After a crash they are
+/// made again.
+const UNSETTLED_PER_IN_FLIGHT: usize = 4;
 
 /// Bounds of the scheduler.
 #[derive(Clone, Copy, Debug)]
@@ -41,9 +44,30 @@ pub struct SchedulerLimits {
     pub queue_per_endpoint: usize,
 }
 
-/// An attempt is over and settled; `verdict` is none when it could not be settled, so that it is made again later.
+impl SchedulerLimits {
+    /// Attempts that are started and not settled, at most.
+    fn unsettled(&self) -> usize {
+        self.in_flight.saturating_mul(UNSETTLED_PER_IN_FLIGHT)
+    }
+
+    /// Reports that can wait for the scheduler: two for each attempt.
+    pub fn reports(&self) -> usize {
+        self.unsettled().saturating_mul(2)
+    }
+}
+
+/// What the scheduler hears of an attempt: first the one, then the other.
 #[derive(Clone, Copy, Debug)]
-pub struct Finished {
+pub enum Report {
+    /// The request to this endpoint is over, so another one may be made. What came of it is on its way to the journal.
+    Over(EndpointId),
+    /// It is settled.
+    Settled(Settled),
+}
+
+/// An attempt is settled; `verdict` is none when it could not be, so that it is made again later.
+#[derive(Clone, Copy, Debug)]
+pub struct Settled {
     /// Where to.
     pub endpoint: EndpointId,
     /// Which.
@@ -52,7 +76,7 @@ pub struct Finished {
     pub verdict: Option<Verdict>,
 }
 
-/// Starts an attempt somewhere else; its end comes back as [`Finished`].
+/// Starts an attempt somewhere else; what becomes of it comes back as [`Report`]s.
 pub trait Attempts: Send {
     /// Starts it.
     fn start(&self, delivery: DueDelivery);
@@ -68,8 +92,8 @@ pub struct SchedulerPorts {
     pub hints: Arc<Hints>,
     /// New deliveries and changed endpoints.
     pub queue: Receiver<SchedulerHint>,
-    /// Attempts that are over. Holds as many as may be on their way, so telling never waits.
-    pub finished: Receiver<Finished>,
+    /// What became of attempts. Holds [`SchedulerLimits::reports`], so telling never waits.
+    pub reports: Receiver<Report>,
     /// The time.
     pub clock: Clock,
     /// What is counted.
@@ -87,12 +111,14 @@ pub struct Scheduler<A> {
     /// When to look at a lane again; one entry a lane.
     alarms: BTreeSet<(Timestamp, EndpointId)>,
     in_flight: usize,
+    /// Started and not settled, whether on their way or not.
+    unsettled: usize,
 }
 
 #[derive(Debug, Default)]
 struct Lane {
     queue: VecDeque<EventId>,
-    /// In the queue or on their way.
+    /// In the queue, on their way, or not settled.
     claimed: HashSet<EventId>,
     in_flight: usize,
     has_turn: bool,
@@ -112,6 +138,7 @@ impl<A: Attempts> Scheduler<A> {
             turns: VecDeque::new(),
             alarms: BTreeSet::new(),
             in_flight: 0,
+            unsettled: 0,
         }
     }
 
@@ -128,14 +155,14 @@ impl<A: Attempts> Scheduler<A> {
             self.wait(self.sleep());
         }
         let deadline = Instant::now() + drain;
-        while self.in_flight > 0 && Instant::now() < deadline {
-            if let Ok(finished) = self.ports.finished.recv_deadline(deadline) {
-                self.finish(finished);
+        while self.unsettled > 0 && Instant::now() < deadline {
+            if let Ok(report) = self.ports.reports.recv_deadline(deadline) {
+                self.take_in(report);
             }
         }
-        if self.in_flight > 0 {
+        if self.unsettled > 0 {
             tracing::info!(
-                attempts = self.in_flight,
+                attempts = self.unsettled,
                 "attempts were not over in time; they are made again after the next start"
             );
         }
@@ -172,14 +199,14 @@ impl<A: Attempts> Scheduler<A> {
 
     /// Sleeps until something is heard, then takes in what there is.
     fn wait(&mut self, at_most: Duration) {
-        let (hints, finished) = (self.ports.queue.clone(), self.ports.finished.clone());
+        let (hints, reports) = (self.ports.queue.clone(), self.ports.reports.clone());
         crossbeam_channel::select! {
             recv(hints) -> hint => if let Ok(hint) = hint { self.hear(hint) },
-            recv(finished) -> report => if let Ok(report) = report { self.finish(report) },
+            recv(reports) -> report => if let Ok(report) = report { self.take_in(report) },
             default(at_most) => {}
         }
         hints.try_iter().take(TAKEN_AT_ONCE).for_each(|hint| self.hear(hint));
-        finished.try_iter().take(TAKEN_AT_ONCE).for_each(|report| self.finish(report));
+        reports.try_iter().take(TAKEN_AT_ONCE).for_each(|report| self.take_in(report));
     }
 
     fn hear(&mut self, hint: SchedulerHint) {
@@ -190,11 +217,23 @@ impl<A: Attempts> Scheduler<A> {
         }
     }
 
-    fn finish(&mut self, finished: Finished) {
-        let Finished { endpoint, event, verdict } = finished;
-        self.in_flight = self.in_flight.saturating_sub(1);
+    fn take_in(&mut self, report: Report) {
+        match report {
+            Report::Over(endpoint) => {
+                self.in_flight = self.in_flight.saturating_sub(1);
+                if let Some(lane) = self.lanes.get_mut(&endpoint) {
+                    lane.in_flight = lane.in_flight.saturating_sub(1);
+                }
+                self.give_turn(endpoint);
+            }
+            Report::Settled(settled) => self.settled(settled),
+        }
+    }
+
+    fn settled(&mut self, settled: Settled) {
+        let Settled { endpoint, event, verdict } = settled;
+        self.unsettled = self.unsettled.saturating_sub(1);
         let Some(lane) = self.lanes.get_mut(&endpoint) else { return };
-        lane.in_flight = lane.in_flight.saturating_sub(1);
         lane.claimed.remove(&event);
         let (refill, idle) = (lane.queue.is_empty() && lane.more, lane.claimed.is_empty() && lane.alarm.is_none());
         match verdict {
@@ -270,7 +309,7 @@ impl<A: Attempts> Scheduler<A> {
             return Ok(());
         }
         let limit = self.limits.queue_per_endpoint + lane.claimed.len() + 1;
-        let waiting = self.ports.store.waiting_for(endpoint, limit)?;
+        let waiting = self.ports.store.waiting_for(endpoint, now, limit)?;
         lane.more = false;
         for (due_at, event) in waiting {
             if due_at > now {
@@ -297,7 +336,7 @@ impl<A: Attempts> Scheduler<A> {
             lane.queue.clear();
             lane.more = false;
         }
-        let waiting = self.ports.store.waiting_for(endpoint, CANCELED_AT_ONCE)?;
+        let waiting = self.ports.store.waiting_for(endpoint, self.now(), CANCELED_AT_ONCE)?;
         let events: Vec<EventId> = waiting.into_iter().map(|(_, event)| event).collect();
         let Some(first) = events.first() else {
             self.lanes.remove(&endpoint);
@@ -315,6 +354,7 @@ impl<A: Attempts> Scheduler<A> {
     /// Lanes take turns until nobody has something to send, or as much is on its way as may be.
     fn start_attempts(&mut self) -> Result<(), StateError> {
         while self.in_flight < self.limits.in_flight
+            && self.unsettled < self.limits.unsettled()
             && let Some(endpoint) = self.turns.pop_front()
         {
             let Some(lane) = self.lanes.get_mut(&endpoint) else { continue };
@@ -327,6 +367,7 @@ impl<A: Attempts> Scheduler<A> {
                     lane.claimed.insert(event);
                     lane.in_flight += 1;
                     self.in_flight += 1;
+                    self.unsettled += 1;
                     self.attempts.start(delivery);
                 }
                 Some(_) | None => {}

@@ -29,7 +29,6 @@ mod tests;
 /// How much of an answer is read, in bytes, unless configured otherwise.
 pub const BODY_READ_BYTES_MAX: usize = 16 << 10;
 
-const IDLE_CONNECTIONS_PER_HOST_MAX: usize = 2;
 const IDLE_CONNECTION_KEPT: Duration = Duration::from_secs(30);
 const ANSWER_HEADERS_MAX: usize = 100;
 const ANSWER_HEADER_BYTES_MAX: u32 = 16 << 10;
@@ -48,18 +47,22 @@ pub struct SenderConfig {
     pub user_agent: String,
     /// Most that is read of an answer's body, in bytes.
     pub body_read_bytes_max: usize,
+    /// Connections kept open to one host while nothing is sent there. With fewer than attempts on their way, most of them
+    /// would make a connection of their own.
+    pub idle_connections_per_host: usize,
     /// What may be reached.
     pub egress: Arc<EgressRules>,
 }
 
 impl SenderConfig {
-    /// The contract's figures: 5 s to connect, 15 s in all, 16 KiB of answer.
+    /// The contract's figures: 5 s to connect, 15 s in all, 16 KiB of answer; 16 idle connections to a host.
     pub fn new(egress: Arc<EgressRules>) -> Self {
         Self {
             connect_timeout: Duration::from_secs(5),
             timeout: Duration::from_secs(15),
             user_agent: concat!("triggerd/", env!("CARGO_PKG_VERSION")).to_owned(),
             body_read_bytes_max: BODY_READ_BYTES_MAX,
+            idle_connections_per_host: 16,
             egress,
         }
     }
@@ -125,7 +128,7 @@ impl Sender {
             .retry(retry::never())
             .referer(false)
             .connect_timeout(config.connect_timeout)
-            .pool_max_idle_per_host(IDLE_CONNECTIONS_PER_HOST_MAX)
+            .pool_max_idle_per_host(config.idle_connections_per_host)
             .pool_idle_timeout(IDLE_CONNECTION_KEPT)
             .http1_max_headers(ANSWER_HEADERS_MAX)
             .http2_max_header_list_size(ANSWER_HEADER_BYTES_MAX)

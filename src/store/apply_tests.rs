@@ -107,9 +107,13 @@ fn put_endpoint(id: u128) -> Command {
     Command::PutEndpoint(PutEndpoint { org: ORG, endpoint })
 }
 
-fn route(event: u128, endpoints: &[u128]) -> Command {
+/// Events in these tests are taken in at 1 or 2: what is due later has a row of its own from the beginning.
+const AT_ONCE: u64 = 1;
+const LATER: u64 = 10;
+
+fn route(event: u128, endpoints: &[u128], due_at: u64) -> Command {
     let endpoints = endpoints.iter().map(|id| EndpointId(*id)).collect();
-    Command::RouteEvent(RouteEvent { org: ORG, event: EventId(event), endpoints, due_at: Timestamp(10) })
+    Command::RouteEvent(RouteEvent { org: ORG, event: EventId(event), endpoints, due_at: Timestamp(due_at) })
 }
 
 fn settle(event: u128, endpoint: u128, number: u32, verdict: Verdict) -> Command {
@@ -250,14 +254,46 @@ fn an_event_is_delivered_when_every_endpoint_that_matched_accepted_it() {
     state.apply(&put_endpoint(50));
     state.apply(&put_endpoint(51));
     state.apply(&submit(1, 1, None));
-    state.apply(&route(1, &[50, 51]));
+    state.apply(&route(1, &[50, 51], AT_ONCE));
     state.apply(&settle(1, 50, 1, Verdict::Delivered));
     assert_eq!(state.inbox(ORG), [(EventId(1), EventStatus::Accepted)]);
     state.apply(&settle(1, 51, 1, Verdict::RetryAt(Timestamp(99))));
-    assert_eq!(state.store.waiting_for(EndpointId(51), 9).unwrap(), [(Timestamp(99), EventId(1))]);
+    assert_eq!(state.store.waiting_for(EndpointId(51), Timestamp(50), 9).unwrap(), [(Timestamp(99), EventId(1))]);
     state.apply(&settle(1, 51, 2, Verdict::Delivered));
     assert_eq!((state.inbox(ORG), state.status(1)), (vec![], EventStatus::Delivered));
     assert_eq!(state.store.next_lane(None).unwrap(), None);
+}
+
+#[test]
+fn what_waits_is_listed_by_when_it_is_due_and_what_was_to_go_at_once_is_due_whatever_the_clock_says() {
+    const EVENTS: u64 = 200;
+    let mut state = Fixture::new();
+    state.apply(&create_org(InboxMode::Auto, 1_000));
+    state.apply(&put_endpoint(50));
+    for id in 1..=EVENTS {
+        state.apply(&submit(id.into(), 1_000 + id, None));
+        // Every tenth is to wait; the others are due when they were taken in.
+        state.apply(&route(id.into(), &[50], if id % 10 == 0 { 5_000 + id } else { 1_000 + id }));
+        if id % 50 == 7 {
+            state.apply(&settle(id.into(), 50, 1, Verdict::RetryAt(Timestamp(4_000 + id))));
+        }
+        if id % 90 == 0 {
+            state.store.write_back().unwrap();
+        }
+    }
+    let due_at = |id: u64| match id {
+        _ if id.is_multiple_of(10) => 5_000 + id,
+        _ if id % 50 == 7 => 4_000 + id,
+        _ => 1_000 + id,
+    };
+    let mut wanted: Vec<_> = (1..=EVENTS).map(|id| (Timestamp(due_at(id)), EventId(id.into()))).collect();
+    wanted.sort();
+    let waiting = |now, limit| state.store.waiting_for(EndpointId(50), Timestamp(now), limit).unwrap();
+    assert_eq!(waiting(9_999, 500), wanted);
+    assert_eq!(waiting(9_999, 30), wanted[..30]);
+    let due = waiting(3, 500).into_iter().filter(|(at, _)| *at <= Timestamp(3)).count();
+    assert_eq!(due, 176, "the clock was set back: all but those that were to wait");
+    assert_eq!(state.store.next_lane(None).unwrap().unwrap().endpoint, EndpointId(50));
 }
 
 #[test]
@@ -266,7 +302,7 @@ fn a_dead_delivery_leaves_the_event_in_the_inbox_as_dead_until_it_is_acknowledge
     state.apply(&create_org(InboxMode::Auto, 100));
     state.apply(&put_endpoint(50));
     state.apply(&submit(1, 1, None));
-    state.apply(&route(1, &[50]));
+    state.apply(&route(1, &[50], AT_ONCE));
     state.apply(&settle(1, 50, 1, Verdict::Dead(DeadReason::Gone)));
     assert_eq!(state.inbox(ORG), [(EventId(1), EventStatus::Dead)]);
     assert!(!state.store.endpoint(EndpointId(50)).unwrap().unwrap().enabled, "410 disables");
@@ -282,7 +318,7 @@ fn an_ack_only_inbox_keeps_what_was_delivered() {
     state.apply(&create_org(InboxMode::AckOnly, 100));
     state.apply(&put_endpoint(50));
     state.apply(&submit(1, 1, None));
-    state.apply(&route(1, &[50]));
+    state.apply(&route(1, &[50], AT_ONCE));
     state.apply(&settle(1, 50, 1, Verdict::Delivered));
     assert_eq!(state.inbox(ORG), [(EventId(1), EventStatus::Delivered)]);
 }
@@ -294,9 +330,9 @@ fn a_deleted_endpoint_gets_nothing_and_what_waited_for_it_is_canceled() {
     state.apply(&put_endpoint(50));
     state.apply(&submit(1, 1, None));
     state.apply(&submit(2, 2, None));
-    state.apply(&route(1, &[50]));
+    state.apply(&route(1, &[50], AT_ONCE));
     state.apply(&Command::DeleteEndpoint(DeleteEndpoint { org: ORG, endpoint: EndpointId(50) }));
-    state.apply(&route(2, &[50]));
+    state.apply(&route(2, &[50], AT_ONCE));
     let events = vec![EventId(1), EventId(2)];
     state.apply(&Command::CancelDeliveries(CancelDeliveries { org: ORG, endpoint: EndpointId(50), events }));
     assert_eq!(state.store.next_lane(None).unwrap(), None);
@@ -362,9 +398,12 @@ fn any_command() -> impl Strategy<Value = Command> {
         }),
         2 => endpoint.clone().prop_map(put_endpoint),
         1 => endpoint.clone().prop_map(|id| Command::DeleteEndpoint(DeleteEndpoint { org: ORG, endpoint: EndpointId(id) })),
-        4 => (event.clone(), proptest::collection::btree_set(endpoint.clone(), 0..3)).prop_map(|(event, endpoints)| {
-            route(event, &endpoints.into_iter().collect::<Vec<_>>())
-        }),
+        4 => (event.clone(), proptest::collection::btree_set(endpoint.clone(), 0..3), any::<bool>()).prop_map(
+            |(event, endpoints, later)| {
+                let due_at = if later { LATER } else { AT_ONCE };
+                route(event, &endpoints.into_iter().collect::<Vec<_>>(), due_at)
+            }
+        ),
         4 => (event.clone(), endpoint.clone(), 1u32..4, verdict).prop_map(|(event, endpoint, number, verdict)| {
             settle(event, endpoint, number, verdict)
         }),

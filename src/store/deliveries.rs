@@ -2,11 +2,15 @@
 
 use super::apply::block_of;
 use super::schema::DeliveryState;
+use super::table::State;
 use super::{StateError, Store};
 use crate::model::endpoint::Endpoint;
 use crate::model::event::EventType;
 use crate::model::id::{EndpointId, EventId, OrgNo};
 use crate::model::time::Timestamp;
+
+/// Rows of waiting events that are looked at in one go.
+const PENDING_ROWS_AT_ONCE: usize = 16;
 
 /// An endpoint that something waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,25 +48,39 @@ impl Store {
     /// # Errors
     /// When rows cannot be read.
     pub fn next_lane(&self, after: Option<EndpointId>) -> Result<Option<Lane>, StateError> {
-        let from = after.map_or(0, |id| id.0.saturating_add(1));
-        let rows = self.read().due.range(
-            (EndpointId(from), Timestamp(0), EventId(0))
-                ..=(EndpointId(u128::MAX), Timestamp(u64::MAX), EventId(u128::MAX)),
+        let state = self.read();
+        let from = EndpointId(after.map_or(0, |id| id.0.saturating_add(1)));
+        let pending = state.pending.range((from, EventId(0))..=(EndpointId(u128::MAX), EventId(u128::MAX)), 1)?;
+        let due = state.due.range(
+            (from, Timestamp(0), EventId(0))..=(EndpointId(u128::MAX), Timestamp(u64::MAX), EventId(u128::MAX)),
             1,
         )?;
-        Ok(rows.first().map(|((endpoint, next_due, _), _)| Lane { endpoint: *endpoint, next_due: *next_due }))
+        let pending = pending.first().map(|((endpoint, _), _)| (*endpoint, Timestamp(0)));
+        let due = due.first().map(|((endpoint, next_due, _), _)| (*endpoint, *next_due));
+        let first = pending.into_iter().chain(due).min();
+        Ok(first.map(|(endpoint, next_due)| Lane { endpoint, next_due }))
     }
 
-    /// The endpoint's waiting deliveries, first due first, `limit` at most; also those that are not due yet.
+    /// The endpoint's waiting deliveries and when they are due, first due first, `limit` at most; also those that are due
+    /// after `now`. Those that were to be sent at once are due whatever the clock says.
     ///
     /// # Errors
     /// When rows cannot be read.
-    pub fn waiting_for(&self, endpoint: EndpointId, limit: usize) -> Result<Vec<(Timestamp, EventId)>, StateError> {
-        let rows = self
-            .read()
+    pub fn waiting_for(
+        &self,
+        endpoint: EndpointId,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<(Timestamp, EventId)>, StateError> {
+        let state = self.read();
+        let due = state
             .due
             .range((endpoint, Timestamp(0), EventId(0))..=(endpoint, Timestamp(u64::MAX), EventId(u128::MAX)), limit)?;
-        Ok(rows.into_iter().map(|((_, due_at, event), _)| (due_at, event)).collect())
+        let mut waiting: Vec<_> = due.into_iter().map(|((_, due_at, event), _)| (due_at, event)).collect();
+        waiting.extend(pending(&state, endpoint, limit)?.into_iter().map(|(at, event)| (at.min(now), event)));
+        waiting.sort_unstable();
+        waiting.truncate(limit);
+        Ok(waiting)
     }
 
     /// What the next attempt needs; none if the delivery does not wait any more, or its endpoint is gone.
@@ -71,20 +89,25 @@ impl Store {
     /// When rows cannot be read.
     pub fn due_delivery(&self, endpoint: EndpointId, event: EventId) -> Result<Option<DueDelivery>, StateError> {
         let state = self.read();
-        let Some(row) = state.deliveries.get((endpoint, event))? else { return Ok(None) };
-        let DeliveryState::Waiting(_) = row.state else { return Ok(None) };
         let Some(target) = state.endpoints.get(endpoint)? else { return Ok(None) };
-        let Some((_, block)) = block_of(&state, row.org, event)? else { return Ok(None) };
-        let found = block.find(event).and_then(|(_, entry)| Some((entry, block.event_type(entry)?)));
-        Ok(found.map(|(entry, event_type)| DueDelivery {
-            org: row.org,
+        let Some((first, block)) = block_of(&state, target.org, event)? else { return Ok(None) };
+        let Some((place, entry)) = block.find(event) else { return Ok(None) };
+        let Some(event_type) = block.event_type(entry) else { return Ok(None) };
+        let is_pending = state.pending.get((endpoint, first))?.is_some_and(|row| row.bits & 1 << place != 0);
+        let (attempts, last_attempt) = match state.deliveries.get((endpoint, event))? {
+            _ if is_pending => (0, None),
+            Some(row) if matches!(row.state, DeliveryState::Waiting(_)) => (row.attempts, row.last_attempt),
+            _ => return Ok(None),
+        };
+        Ok(Some(DueDelivery {
+            org: target.org,
             endpoint: target.endpoint.clone(),
             event,
             event_type: event_type.clone(),
             received_at: entry.received_at,
             position: entry.position,
-            attempts: row.attempts,
-            last_attempt: row.last_attempt,
+            attempts,
+            last_attempt,
         }))
     }
 
@@ -101,7 +124,11 @@ impl Store {
     /// # Errors
     /// When rows cannot be read.
     pub fn delivery_org(&self, endpoint: EndpointId, event: EventId) -> Result<Option<OrgNo>, StateError> {
-        Ok(self.read().deliveries.get((endpoint, event))?.map(|row| row.org))
+        let state = self.read();
+        if let Some(row) = state.deliveries.get((endpoint, event))? {
+            return Ok(Some(row.org));
+        }
+        Ok(state.pending.last((endpoint, EventId(0))..=(endpoint, event))?.map(|(_, row)| row.org))
     }
 
     /// When the oldest event was taken in that an enabled endpoint should have got by now; none if there is none. Looks at
@@ -126,9 +153,28 @@ impl Store {
                 DeliveryState::Waiting(at) => row.attempts > 0 || at <= now,
                 DeliveryState::Dead(_) | DeliveryState::Canceled => false,
             });
-            let event = overdue.map(|((_, event), _)| Timestamp(event.unix_ms()));
-            oldest = [oldest, event].into_iter().flatten().min();
+            let overdue = overdue.map(|((_, event), _)| Timestamp(event.unix_ms()));
+            let pending = pending(&state, lane.endpoint, 1)?.first().map(|(received_at, _)| *received_at);
+            oldest = [oldest, overdue, pending].into_iter().flatten().min();
         }
         Ok(oldest)
     }
+}
+
+/// Events that wait for their first attempt, in order, with when they were taken in; at least `limit` if there are so
+/// many.
+fn pending(state: &State, endpoint: EndpointId, limit: usize) -> Result<Vec<(Timestamp, EventId)>, StateError> {
+    let mut events = Vec::new();
+    let mut from = EventId(0);
+    while events.len() < limit {
+        let rows = state.pending.range((endpoint, from)..=(endpoint, EventId(u128::MAX)), PENDING_ROWS_AT_ONCE)?;
+        for ((_, first), row) in &rows {
+            let Some(block) = state.events.get((row.org, *first))? else { continue };
+            let waits = block.events.iter().enumerate().filter(|(place, _)| row.bits & 1 << place != 0);
+            events.extend(waits.map(|(_, entry)| (entry.received_at, entry.id)));
+        }
+        let Some(((_, last), _)) = rows.last().filter(|_| rows.len() == PENDING_ROWS_AT_ONCE) else { break };
+        from = EventId(last.0.saturating_add(1));
+    }
+    Ok(events)
 }

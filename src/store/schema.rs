@@ -13,7 +13,8 @@
 //! dedup        block 4                                DedupBlock: up to 128 entries, in the order they came
 //! unrouted     org 4 · event 16                       UnroutedRow: not yet known where to
 //! delivered    endpoint 16 · first event id 16        DeliveredBlock: what the endpoint accepted of the block
-//! deliveries   endpoint 16 · event 16                 DeliveryRow: waiting or given up
+//! pending      endpoint 16 · first event id 16        PendingBits: which of the block wait for their first attempt at once
+//! deliveries   endpoint 16 · event 16                 DeliveryRow: waiting for a later time, or given up
 //! due          endpoint 16 · due_at 8 · event 16      DueRow: nothing; the key says it all
 //! dead         org 4 · dead_at 8 · event 16 · endpoint 16   DeadRow: why
 //! ```
@@ -33,7 +34,7 @@ use crate::model::org::Org;
 use crate::model::time::Timestamp;
 
 /// The format of all rows together.
-pub(super) const FORMAT: u32 = 4;
+pub(super) const FORMAT: u32 = 5;
 /// Events in a block; the bits of an `open` row.
 pub(super) const BLOCK_EVENTS: usize = 64;
 /// Dedup ids in a block: a row stays below the size that sled would put in a file of its own.
@@ -313,7 +314,16 @@ pub(super) struct DeliveredEntry {
     pub(super) attempt: u64,
 }
 
-/// A delivery that waits, or was given up.
+/// A bit for each event of a block that the endpoint is to get at once and that was not attempted yet. Such a delivery has
+/// no row of its own: most succeed at the first attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct PendingBits {
+    pub(super) org: OrgNo,
+    pub(super) bits: u64,
+}
+row!(PendingBits, 14, "pending", (EndpointId, EventId));
+
+/// A delivery that waits for a later time, or was given up.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct DeliveryRow {
     pub(super) org: OrgNo,

@@ -10,7 +10,7 @@ use super::StateError;
 use super::dedup::DedupIndex;
 use super::schema::{
     DeadRow, DedupBlock, DeliveredBlock, DeliveryRow, DueRow, EndpointRow, EventBlock, InboxRow, KeyRow, Meta,
-    OpenBits, OrgRow, Row, RowKey, UnroutedRow,
+    OpenBits, OrgRow, PendingBits, Row, RowKey, UnroutedRow,
 };
 use crate::base::codec;
 
@@ -29,6 +29,7 @@ pub(super) struct State {
     pub(super) dedup: Table<DedupBlock>,
     pub(super) unrouted: Table<UnroutedRow>,
     pub(super) delivered: Table<DeliveredBlock>,
+    pub(super) pending: Table<PendingBits>,
     pub(super) deliveries: Table<DeliveryRow>,
     pub(super) due: Table<DueRow>,
     pub(super) dead: Table<DeadRow>,
@@ -51,6 +52,7 @@ impl State {
             dedup_index,
             unrouted: Table::open(db, broken)?,
             delivered: Table::open(db, broken)?,
+            pending: Table::open(db, broken)?,
             deliveries: Table::open(db, broken)?,
             due: Table::open(db, broken)?,
             dead: Table::open(db, broken)?,
@@ -58,7 +60,7 @@ impl State {
     }
 
     /// What they have in common, for write-back.
-    pub(super) fn tables(&self) -> [&dyn AnyTable; 13] {
+    pub(super) fn tables(&self) -> [&dyn AnyTable; 14] {
         [
             &self.meta,
             &self.orgs,
@@ -70,13 +72,14 @@ impl State {
             &self.dedup,
             &self.unrouted,
             &self.delivered,
+            &self.pending,
             &self.deliveries,
             &self.due,
             &self.dead,
         ]
     }
 
-    pub(super) fn tables_mut(&mut self) -> [&mut dyn AnyTable; 13] {
+    pub(super) fn tables_mut(&mut self) -> [&mut dyn AnyTable; 14] {
         [
             &mut self.meta,
             &mut self.orgs,
@@ -88,6 +91,7 @@ impl State {
             &mut self.dedup,
             &mut self.unrouted,
             &mut self.delivered,
+            &mut self.pending,
             &mut self.deliveries,
             &mut self.due,
             &mut self.dead,

@@ -7,7 +7,8 @@ use crate::model::event::EventStatus;
 use crate::model::id::{EndpointId, EventId, OrgNo};
 use crate::model::time::Timestamp;
 use crate::store::StateError;
-use crate::store::schema::{DeadRow, DeliveredBlock, DeliveredEntry, DeliveryRow, DeliveryState, DueRow};
+use crate::store::schema::{DeadRow, DeliveredBlock, DeliveredEntry, DeliveryRow, DeliveryState, DueRow, PendingBits};
+use crate::store::table::State;
 
 /// An event whose routing crashed so often is not tried again.
 const CRASHES_MAX: u8 = 3;
@@ -20,17 +21,24 @@ impl Change<'_> {
         }
         self.state.unrouted.remove((*org, *event));
         let Some(at) = self.locate(*org, *event)? else { return Ok(Outcome::NotFound) };
+        let at_once = received_at(self.state, *org, at)?.is_some_and(|received_at| *due_at <= received_at);
         let mut made = 0u16;
         for endpoint in endpoints {
             // One that was deleted since the worker looked gets nothing.
             if self.state.endpoints.get(*endpoint)?.is_none() {
                 continue;
             }
-            let row =
-                DeliveryRow { org: *org, state: DeliveryState::Waiting(*due_at), attempts: 0, last_attempt: None };
-            self.state.deliveries.insert_new((*endpoint, *event), row);
-            self.state.due.insert_new((*endpoint, *due_at, *event), DueRow);
-            self.effects.due.push((*endpoint, *due_at, *event));
+            if at_once {
+                let none = || PendingBits { org: *org, bits: 0 };
+                self.state.pending.edit_or_insert((*endpoint, at.0), none)?.bits |= 1 << at.1;
+                self.effects.due.push((*endpoint, Timestamp(0), *event));
+            } else {
+                let state = DeliveryState::Waiting(*due_at);
+                let row = DeliveryRow { org: *org, state, attempts: 0, last_attempt: None };
+                self.state.deliveries.insert_new((*endpoint, *event), row);
+                self.state.due.insert_new((*endpoint, *due_at, *event), DueRow);
+                self.effects.due.push((*endpoint, *due_at, *event));
+            }
             made += 1;
         }
         meta(self.state)?.waiting += u64::from(made);
@@ -55,17 +63,25 @@ impl Change<'_> {
     }
 
     pub(super) fn settle_attempt(&mut self, command: &SettleAttempt) -> Result<Outcome, StateError> {
-        let SettleAttempt { endpoint, event, .. } = *command;
-        let Some(row) = self.state.deliveries.get((endpoint, event))? else { return Ok(Outcome::Done) };
-        let DeliveryState::Waiting(due_at) = row.state else { return Ok(Outcome::Done) };
-        if row.attempts >= command.number {
-            return Ok(Outcome::Done); // settled before
+        let SettleAttempt { org, endpoint, event, .. } = *command;
+        let Some(at) = self.locate(org, event)? else { return Ok(Outcome::Done) };
+        if !self.take_pending(endpoint, at)? {
+            let Some(row) = self.state.deliveries.get((endpoint, event))? else { return Ok(Outcome::Done) };
+            let DeliveryState::Waiting(due_at) = row.state else { return Ok(Outcome::Done) };
+            if row.attempts >= command.number {
+                return Ok(Outcome::Done); // settled before
+            }
+            self.state.due.remove((endpoint, due_at, event));
+            self.state.deliveries.remove((endpoint, event));
         }
-        self.state.due.remove((endpoint, due_at, event));
         match command.verdict {
-            Verdict::Delivered => self.delivered(command),
-            Verdict::RetryAt(at) => self.retry_at(command, at),
-            Verdict::Dead(reason) => self.given_up(command, reason),
+            Verdict::Delivered => self.delivered(command, at),
+            Verdict::RetryAt(due_at) => {
+                self.keep(command, DeliveryState::Waiting(due_at));
+                self.state.due.insert_new((endpoint, due_at, event), DueRow);
+                Ok(())
+            }
+            Verdict::Dead(reason) => self.given_up(command, reason, at),
         }?;
         if let Verdict::Dead(DeadReason::Gone) = command.verdict {
             self.disable(endpoint, command.outcome.started_at)?;
@@ -76,9 +92,30 @@ impl Change<'_> {
         Ok(Outcome::Done)
     }
 
-    fn delivered(&mut self, command: &SettleAttempt) -> Result<(), StateError> {
-        self.state.deliveries.remove((command.endpoint, command.event));
-        let Some(at) = self.locate(command.org, command.event)? else { return Ok(()) };
+    /// Whether the event waited for its first attempt at once; it does no more.
+    fn take_pending(&mut self, endpoint: EndpointId, (first, place): (EventId, usize)) -> Result<bool, StateError> {
+        let key = (endpoint, first);
+        let Some(row) = self.state.pending.load(key)? else { return Ok(false) };
+        let (bit, left) = (row.bits & 1 << place, row.bits & !(1 << place));
+        if bit == 0 {
+            return Ok(false);
+        }
+        if left == 0 {
+            self.state.pending.remove(key);
+        } else if let Some(row) = self.state.pending.edit(key)? {
+            row.bits = left;
+        }
+        Ok(true)
+    }
+
+    /// A row for a delivery that was attempted and goes on to be one.
+    fn keep(&mut self, command: &SettleAttempt, state: DeliveryState) {
+        let (org, attempts, last_attempt) = (command.org, command.number, Some(self.position));
+        let row = DeliveryRow { org, state, attempts, last_attempt };
+        self.state.deliveries.insert_new((command.endpoint, command.event), row);
+    }
+
+    fn delivered(&mut self, command: &SettleAttempt, at: (EventId, usize)) -> Result<(), StateError> {
         let (first, place) = at;
         let entry = DeliveredEntry {
             place: u8::try_from(place).unwrap_or(u8::MAX),
@@ -97,41 +134,20 @@ impl Change<'_> {
         })
     }
 
-    fn retry_at(&mut self, command: &SettleAttempt, at: Timestamp) -> Result<(), StateError> {
-        let key = (command.endpoint, command.event);
-        if let Some(row) = self.state.deliveries.edit(key)? {
-            row.state = DeliveryState::Waiting(at);
-            row.attempts = command.number;
-            row.last_attempt = Some(self.position);
-        }
-        self.state.due.insert_new((command.endpoint, at, command.event), DueRow);
-        Ok(())
-    }
-
-    fn given_up(&mut self, command: &SettleAttempt, reason: DeadReason) -> Result<(), StateError> {
-        let SettleAttempt { org, endpoint, event, number, .. } = *command;
-        if let Some(row) = self.state.deliveries.edit((endpoint, event))? {
-            row.state = DeliveryState::Dead(reason);
-            row.attempts = number;
-            row.last_attempt = Some(self.position);
-        }
+    fn given_up(
+        &mut self,
+        command: &SettleAttempt,
+        reason: DeadReason,
+        at: (EventId, usize),
+    ) -> Result<(), StateError> {
+        let SettleAttempt { org, endpoint, event, .. } = *command;
+        self.keep(command, DeliveryState::Dead(reason));
         let dead_at = command.outcome.started_at.plus_ms(u64::from(command.outcome.duration_ms));
         self.state.dead.insert_new((org, dead_at, event, endpoint), DeadRow(reason));
         meta(self.state)?.dead += 1;
-        self.end_of(org, event, |entry| entry.dead += 1)
-    }
-
-    /// One of the event's deliveries waits no more.
-    fn end_of(
-        &mut self,
-        org: OrgNo,
-        event: EventId,
-        change: impl FnOnce(&mut crate::store::schema::EventEntry),
-    ) -> Result<(), StateError> {
-        let Some(at) = self.locate(org, event)? else { return Ok(()) };
         self.edit_event(org, at, |entry| {
             entry.waiting = entry.waiting.saturating_sub(1);
-            change(entry);
+            entry.dead += 1;
         })
     }
 
@@ -147,13 +163,24 @@ impl Change<'_> {
 
     pub(super) fn cancel_deliveries(&mut self, command: &CancelDeliveries) -> Result<Outcome, StateError> {
         for event in &command.events {
-            let Some(row) = self.state.deliveries.edit((command.endpoint, *event))? else { continue };
-            let DeliveryState::Waiting(due_at) = row.state else { continue };
-            row.state = DeliveryState::Canceled;
-            self.state.due.remove((command.endpoint, due_at, *event));
+            let Some(at) = self.locate(command.org, *event)? else { continue };
+            let key = (command.endpoint, *event);
+            let mut row =
+                DeliveryRow { org: command.org, state: DeliveryState::Canceled, attempts: 0, last_attempt: None };
+            if !self.take_pending(command.endpoint, at)? {
+                let Some(known) = self.state.deliveries.get(key)? else { continue };
+                let DeliveryState::Waiting(due_at) = known.state else { continue };
+                self.state.due.remove((command.endpoint, due_at, *event));
+                (row.attempts, row.last_attempt) = (known.attempts, known.last_attempt);
+            }
+            self.state.deliveries.put(key, row);
             meta(self.state)?.waiting -= 1;
-            self.end_of(command.org, *event, |_canceled| ())?;
+            self.edit_event(command.org, at, |entry| entry.waiting = entry.waiting.saturating_sub(1))?;
         }
         Ok(Outcome::Done)
     }
+}
+
+fn received_at(state: &State, org: OrgNo, (first, place): (EventId, usize)) -> Result<Option<Timestamp>, StateError> {
+    Ok(state.events.get((org, first))?.and_then(|block| Some(block.events.get(place)?.received_at)))
 }
