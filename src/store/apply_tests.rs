@@ -147,7 +147,7 @@ pub(in crate::store) fn fill(store: &Store) {
         let dedup_id = u8::try_from(id).ok().filter(|id| *id < 26).map(|id| char::from(b'a' + id).to_string());
         commands.push(submit(id, 1, dedup_id.as_deref().map(|id| (id, 1))));
         if id % 3 != 0 {
-            commands.push(route(id, &[50, 51]));
+            commands.push(route(id, &[50, 51], if id % 2 == 0 { AT_ONCE } else { LATER }));
             commands.push(settle(id, 50, 1, Verdict::Delivered));
         }
         match id % 4 {

@@ -189,6 +189,8 @@ struct EventSums {
 #[derive(Default)]
 struct DeliverySums {
     waiting: u64,
+    /// Of those, the ones without a row of their own.
+    pending: u64,
     accepted: u64,
     dead: u64,
     due: u64,
@@ -307,6 +309,14 @@ impl Audit<'_> {
                 DeliveryState::Canceled => {}
             }
         }
+        for row in state.pending.all() {
+            let ((endpoint, first), row) = row?;
+            let block = state.events.get((row.org, first))?.map_or(0, |block| block.events.len());
+            let within = row.bits != 0 && (block >= BLOCK_EVENTS || row.bits >> block == 0);
+            self.require(within, || format!("what waits for {endpoint} of the block {first} is nothing, or beyond it"));
+            sums.waiting += u64::from(row.bits.count_ones());
+            sums.pending += u64::from(row.bits.count_ones());
+        }
         for row in state.delivered.all() {
             let ((endpoint, first), block) = row?;
             sums.accepted += block.entries.len() as u64;
@@ -330,7 +340,7 @@ impl Audit<'_> {
             ("open events", meta.open, events.open),
             ("waiting deliveries", meta.waiting, deliveries.waiting),
             ("waiting deliveries, by their events", events.waiting, deliveries.waiting),
-            ("due times", deliveries.due, deliveries.waiting),
+            ("due times", deliveries.due + deliveries.pending, deliveries.waiting),
             ("accepted deliveries", events.accepted, deliveries.accepted),
             ("dead deliveries", meta.dead, deliveries.dead),
             ("dead deliveries, by their events", events.dead, deliveries.dead),

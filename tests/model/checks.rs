@@ -4,6 +4,7 @@ use triggerd::journal::{Position, Reader};
 use triggerd::model::command::Command;
 use triggerd::model::id::{EndpointId, EventId, OrgNo};
 use triggerd::model::journal_codec::read_body;
+use triggerd::model::time::Timestamp;
 use triggerd::store::{InboxQuery, Store};
 
 use crate::naive::{Naive, NaiveOrg, Stands};
@@ -13,10 +14,10 @@ fn same<T: PartialEq + std::fmt::Debug>(what: &str, is: &T, should: &T) -> Resul
     if is == should { Ok(()) } else { Err(format!("{what}: {is:?}, expected {should:?}")) }
 }
 
-pub(crate) fn check_all(naive: &Naive, store: &Store, journal: &Reader) -> Result<(), String> {
+pub(crate) fn check_all(naive: &Naive, (store, journal): (&Store, &Reader), now: Timestamp) -> Result<(), String> {
     for (number, org) in naive.orgs.iter().enumerate() {
         let number = OrgNo(u32::try_from(number).unwrap());
-        check_org(org, number, store, 500).map_err(|fault| format!("after: {number:?}: {fault}"))?;
+        check_org(org, number, store, (500, now)).map_err(|fault| format!("after: {number:?}: {fault}"))?;
         check_payloads(org, number, store, journal)?;
     }
     check_counts(naive, store).map_err(|fault| format!("after: {fault}"))
@@ -34,10 +35,15 @@ pub(crate) fn check_counts(naive: &Naive, store: &Store) -> Result<(), String> {
     same("dead counted", &counts.dead, &standing(|stands| stands == Stands::Dead))
 }
 
-pub(crate) fn check_org(naive: &NaiveOrg, org: OrgNo, store: &Store, limit: usize) -> Result<(), String> {
+pub(crate) fn check_org(
+    naive: &NaiveOrg,
+    org: OrgNo,
+    store: &Store,
+    (limit, now): (usize, Timestamp),
+) -> Result<(), String> {
     check_inbox(naive, org, store, limit)?;
     check_inbox_of_one_type(naive, org, store, TYPES[limit % TYPES.len()])?;
-    check_due(naive, store)?;
+    check_due(naive, store, now)?;
     check_accounts(naive, org, store)?;
     naive.events.keys().try_for_each(|event| check_event(naive, org, *event, store))
 }
@@ -79,14 +85,16 @@ pub(crate) fn check_inbox_of_one_type(naive: &NaiveOrg, org: OrgNo, store: &Stor
     same("inbox of one type", &found, &expected)
 }
 
-pub(crate) fn check_due(naive: &NaiveOrg, store: &Store) -> Result<(), String> {
+/// What was to be sent at once is due whatever the clock says.
+pub(crate) fn check_due(naive: &NaiveOrg, store: &Store, now: Timestamp) -> Result<(), String> {
     for endpoint in naive.all_endpoints() {
-        let waiting = naive.waiting(endpoint);
-        same("due", &store.waiting_for(endpoint, 1_000).map_err(|error| failed(&error))?, &waiting)?;
+        let (waiting, any_at_once) = naive.waiting(endpoint, now);
+        same("due", &store.waiting_for(endpoint, now, 1_000).map_err(|error| failed(&error))?, &waiting)?;
         let before = EndpointId(endpoint.0.saturating_sub(1));
         let lane = store.next_lane(Some(before)).map_err(|error| failed(&error))?;
         let lane = lane.filter(|lane| lane.endpoint == endpoint).map(|lane| lane.next_due);
-        same("lane", &lane, &waiting.first().map(|(at, _)| *at))?;
+        let first = waiting.first().map(|(at, _)| if any_at_once { Timestamp(0) } else { *at });
+        same("lane", &lane, &first)?;
     }
     Ok(())
 }

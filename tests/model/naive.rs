@@ -103,15 +103,19 @@ impl NaiveOrg {
         self.events.iter().map(|(id, event)| (*id, event.status())).filter(|(_, status)| stays(*status)).collect()
     }
 
-    /// What waits for the endpoint, first due first.
-    pub(crate) fn waiting(&self, endpoint: EndpointId) -> Vec<(Timestamp, EventId)> {
-        let waits = self.events.iter().filter_map(|(id, event)| match event.deliveries.get(&endpoint)?.stands {
-            Stands::Waiting(at) => Some((at, *id)),
-            Stands::Accepted | Stands::Dead | Stands::Canceled => None,
-        });
-        let mut waits: Vec<_> = waits.collect();
+    /// What waits for the endpoint, first due first; and whether any of it was to be sent when it came and was not tried
+    /// yet: that is due now at the latest.
+    pub(crate) fn waiting(&self, endpoint: EndpointId, now: Timestamp) -> (Vec<(Timestamp, EventId)>, bool) {
+        let (mut waits, mut any_at_once) = (Vec::new(), false);
+        for (id, event) in &self.events {
+            let Some(delivery) = event.deliveries.get(&endpoint) else { continue };
+            let Stands::Waiting(at) = delivery.stands else { continue };
+            let at_once = delivery.attempts == 0 && at <= event.received_at;
+            any_at_once |= at_once;
+            waits.push((if at_once { event.received_at.min(now) } else { at }, *id));
+        }
         waits.sort_unstable();
-        waits
+        (waits, any_at_once)
     }
 
     pub(crate) fn endpoint(&self, id: EndpointId) -> Option<&Endpoint> {

@@ -245,7 +245,12 @@ impl World {
         if self.random.one_in(10) {
             endpoints.push(EndpointId(5)); // deleted since the worker looked
         }
-        let due_at = self.now().plus_ms(self.random.below(1_000));
+        let due_at = match known {
+            Some(known) if !self.random.one_in(4) => {
+                known.event.deliver_after.map_or(known.received_at, |after| after.max(known.received_at))
+            }
+            _ => self.now().plus_ms(self.random.below(1_000)),
+        };
         Some(Command::RouteEvent(RouteEvent { org, event, endpoints, due_at }))
     }
 
@@ -264,7 +269,7 @@ impl World {
             8 => Verdict::Dead(DeadReason::AttemptsExhausted),
             _ => Verdict::Dead(DeadReason::Gone),
         };
-        let number = (delivery.attempts + 1).saturating_sub(u32::from(self.random.one_in(6)));
+        let number = (delivery.attempts + u32::from(!self.random.one_in(6))).max(1);
         let outcome = AttemptOutcome {
             started_at: now,
             duration_ms: 1,
@@ -315,7 +320,8 @@ impl World {
         let naive = self.naive.org(org)?;
         let gone: Vec<_> = naive.all_endpoints().into_iter().filter(|id| naive.endpoint(*id).is_none()).collect();
         let endpoint = self.random.pick(&gone)?;
-        let events = self.naive.org(org)?.waiting(endpoint).into_iter().map(|(_, event)| event).take(5).collect();
+        let events =
+            self.naive.org(org)?.waiting(endpoint, self.now()).0.into_iter().map(|(_, event)| event).take(5).collect();
         Some(Command::CancelDeliveries(CancelDeliveries { org, endpoint, events }))
     }
 
@@ -351,8 +357,8 @@ impl World {
             2 => self.system.restart_without_state(&mut self.random),
             3 | 4 => self.cut_power(org)?,
             5 => {
-                let naive = &self.naive;
-                return self.system.with_copy(|store, journal| check_all(naive, store, journal));
+                let (naive, now) = (&self.naive, self.now());
+                return self.system.with_copy(|store, journal| check_all(naive, (store, journal), now));
             }
             _ => return Ok(()),
         }
@@ -395,11 +401,11 @@ impl World {
         let naive = self.naive.org(org).expect("it was made");
         let store = self.system.store();
         if self.random.one_in(20) {
-            check_org(naive, org, store, limit)?;
+            check_org(naive, org, store, (limit, self.now()))?;
             return check_counts(&self.naive, store);
         }
         check_inbox(naive, org, store, limit)?;
-        check_due(naive, store)?;
+        check_due(naive, store, self.now())?;
         check_accounts(naive, org, store)?;
         for event in touched {
             check_event(naive, org, event, store)?;
@@ -408,7 +414,7 @@ impl World {
     }
 
     fn check_all(&self) -> Result<(), String> {
-        check_all(&self.naive, self.system.store(), self.system.journal())
+        check_all(&self.naive, (self.system.store(), self.system.journal()), self.now())
     }
 
     /// At the end every row is what a rebuild gives, and none contradicts another.
