@@ -9,7 +9,7 @@ use std::sync::Arc;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use triggerd::base::clock::Clock;
 use triggerd::base::metrics::Metrics;
-use triggerd::commit::{Committer, CommitterLimits, Hints, InboxBell, Intake, Ports, Progress};
+use triggerd::commit::{Committer, CommitterLimits, Flush, Hints, InboxBell, Intake, Ports, Progress};
 use triggerd::journal::{Options, OsFiles, open};
 use triggerd::model::command::{Command, CreateOrg, SubmitEvent};
 use triggerd::model::endpoint::{Endpoint, Secret};
@@ -91,6 +91,7 @@ fn start_committer(dir: &std::path::Path) -> (Intake, triggerd::base::threads::T
         clock: Clock::system(),
         hints: Arc::new(hints),
         metrics: Arc::new(Metrics::new(&[]).unwrap()),
+        flush: Flush::default(),
         progress: Arc::new(Progress::default()),
         disk_free: Box::new(|| None),
     };

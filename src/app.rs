@@ -17,7 +17,8 @@ use crate::base::exit_code::ExitCode;
 use crate::base::metrics::Metrics;
 use crate::base::threads::{Signal, Stop, Thread, spawn_critical};
 use crate::commit::{
-    Committer, CommitterLimits, Hints, InboxBell, Intake, Ports, Progress, RecoveryError, SchedulerHint, recover,
+    Committer, CommitterLimits, Flush, Flusher, Hints, InboxBell, Intake, Ports, Progress, RecoveryError,
+    SchedulerHint, recover, watch,
 };
 use crate::config::{Config, credentials_directory};
 use crate::data_dir::{DataDir, DataDirError, filesystem_bytes, free_bytes, read_admin_token};
@@ -60,6 +61,7 @@ pub struct App {
     sweeper: Thread,
     committer: Thread,
     segments: Thread,
+    flusher: (Flush, Thread),
     runtime: Runtime,
     /// Last: its lock is let go when everything else has ended.
     _data_dir: DataDir,
@@ -97,24 +99,33 @@ impl App {
         let listener = TcpListener::bind(address).map_err(|cause| StartError::Listen { address, cause })?;
         let address = listener.local_addr().map_err(|cause| StartError::Listen { address, cause })?;
         let queues = Queues::new(&config);
-        let progress = Arc::new(Progress::default());
+        let (committing, flushing) = (Arc::<Progress>::default(), Arc::<Progress>::default());
+        let stop = Stop::new();
+        let flusher = Flusher {
+            store: Arc::clone(&store),
+            flush: Flush::default(),
+            metrics: Arc::clone(&metrics),
+            progress: Arc::clone(&flushing),
+        };
         let ports = Ports {
             store: Arc::clone(&store),
             clock: clock.clone(),
             hints: Arc::clone(&queues.hints),
             metrics: Arc::clone(&metrics),
-            progress: Arc::clone(&progress),
+            flush: flusher.flush.clone(),
+            progress: Arc::clone(&committing),
             disk_free: disk_free(&config),
         };
         let spares = writer.spares();
         // Ends with the committer, which has the writer.
         let segments = spawn_critical("segments", move || spares.run()).map_err(StartError::Threads)?;
         let (committer, intake) = start_committer(&config, writer, ports)?;
+        let flusher = start_flusher(flusher, stop.clone()).map_err(StartError::Threads)?;
         let Queues { hints, unrouted, due } = queues;
 
-        let stop = Stop::new();
         let runtime = sending_runtime().map_err(StartError::Threads)?;
-        start_watchdog(progress, stop.clone()).map_err(StartError::Threads)?;
+        start_watchdog([("committer", committing), ("flusher", flushing)], stop.clone())
+            .map_err(StartError::Threads)?;
         let shared = Shared { config, clock, metrics, store, journal, intake, hints, stop };
         let workers = start_workers(&shared, &unrouted).map_err(StartError::Threads)?;
         let scheduler = start_scheduler(&shared, &runtime, due)?;
@@ -141,6 +152,7 @@ impl App {
             sweeper,
             committer,
             segments,
+            flusher,
             runtime,
             _data_dir: data_dir,
         })
@@ -182,6 +194,9 @@ impl App {
         self.intake.close();
         let committed = self.committer.join_until(deadline + COMMITTER_EXTRA);
         in_order &= self.segments.join_until(deadline + COMMITTER_EXTRA);
+        let (flush, flusher) = self.flusher;
+        flush.wake();
+        in_order &= flusher.join_until(deadline + COMMITTER_EXTRA);
         self.runtime.shutdown_background();
         if !committed {
             tracing::error!("the committer did not end in time; the next start recovers from the journal");
@@ -340,9 +355,14 @@ fn sending_runtime() -> std::io::Result<Runtime> {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("sender").enable_all().build()
 }
 
+fn start_flusher(flusher: Flusher, stop: Stop) -> std::io::Result<(Flush, Thread)> {
+    let flush = flusher.flush.clone();
+    Ok((flush, spawn_critical("flusher", move || flusher.run(&stop))?))
+}
+
 /// On a thread of its own, which no hanging disk can stop. It ends with the process.
-fn start_watchdog(progress: Arc<Progress>, stop: Stop) -> std::io::Result<Thread> {
-    spawn_critical("watchdog", move || progress.watch(&stop, tell_systemd_alive))
+fn start_watchdog(threads: [(&'static str, Arc<Progress>); 2], stop: Stop) -> std::io::Result<Thread> {
+    spawn_critical("watchdog", move || watch(&threads, &stop, tell_systemd_alive))
 }
 
 fn tell_systemd_alive() {

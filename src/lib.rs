@@ -121,6 +121,7 @@
 //! - `commit/mod.rs`: the only room that appends to the journal
 //! - `commit/bell.rs`: tells waiting requests that an event came
 //! - `commit/committer.rs`: takes what waits, appends, syncs once, applies, answers
+//! - `commit/flusher.rs`: brings fresh rows to sled while nobody waits
 //! - `commit/intake.rs`: the bounded door to the committer
 //! - `commit/recovery.rs`: brings the state up to the journal
 //! - `commit/watchdog.rs`: looks whether the committer still gets on

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use crossbeam_channel::{Receiver, Sender};
 
 use super::bell::InboxBell;
+use super::flusher::{self, Flush};
 use super::intake::{Intake, Refused, Submission};
 use super::watchdog::Progress;
 use crate::base::clock::Clock;
@@ -20,11 +21,6 @@ use crate::model::id::{EndpointId, EventId, IdSource, OrgNo};
 use crate::model::journal_codec::{self, VERSION};
 use crate::model::time::Timestamp;
 use crate::store::{Effects, Outcome, Store};
-
-/// Changed rows reach sled at the latest after this long,
-const WRITE_BACK_AFTER: Duration = Duration::from_millis(300);
-/// or when there are so many.
-const WRITE_BACK_ROWS: usize = 4_096;
 
 /// Free disk is looked at after so many bytes.
 const DISK_LOOK_BYTES: u64 = 1 << 20;
@@ -94,6 +90,8 @@ pub struct Ports {
     pub hints: Arc<Hints>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// Who brings rows to sled.
+    pub flush: Flush,
     /// What the watchdog looks at.
     pub progress: Arc<Progress>,
     /// Free bytes of the filesystem that holds the data.
@@ -110,20 +108,8 @@ pub struct Committer {
     ids: IdSource,
     group: Group,
     randomness: Vec<u8>,
-    dirty_since: Option<Instant>,
     /// Bytes appended since the disk was looked at.
     unlooked_bytes: u64,
-}
-
-/// What makes sled panic is not there any more after a rebuild; without one the next start might panic again.
-struct CondemnOnPanic(Arc<Store>);
-
-impl Drop for CondemnOnPanic {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.condemn();
-        }
-    }
 }
 
 /// A submission on its way: what is known of its commands' outcomes already.
@@ -146,7 +132,6 @@ impl Committer {
             ids: IdSource::after(last_id),
             group: Group::new(),
             randomness: Vec::new(),
-            dirty_since: None,
             unlooked_bytes: 0,
         };
         (committer, intake)
@@ -154,35 +139,23 @@ impl Committer {
 
     /// Works until the intake is closed and nothing waits.
     pub fn run(mut self) {
-        let _on_panic = CondemnOnPanic(Arc::clone(&self.ports.store));
+        let _on_panic = self.ports.store.condemn_on_panic();
         let mut entries = Vec::new();
-        loop {
-            match self.take(&mut entries) {
-                Taken::Some => self.commit(&mut entries),
-                Taken::Nothing => {}
-                Taken::Ended => break,
-            }
-            self.write_back_if_due();
+        while self.take(&mut entries) {
+            self.commit(&mut entries);
             self.ports.progress.idle();
         }
+        self.ports.progress.idle();
     }
 
-    /// Waits for a submission, then takes what else waits.
-    fn take(&mut self, entries: &mut Vec<Entry>) -> Taken {
+    /// Waits for a submission, then takes what else waits; false when there will be none.
+    fn take(&mut self, entries: &mut Vec<Entry>) -> bool {
         // Here, and not only when somebody wakes us: the queue may have been too full for that.
         if self.intake.is_closed() && self.queue.is_empty() {
-            return Taken::Ended;
+            return false;
         }
-        let first = match self.dirty_since {
-            Some(since) => self.queue.recv_timeout(WRITE_BACK_AFTER.saturating_sub(since.elapsed())),
-            None => self.queue.recv().map_err(|_closed| RecvTimeoutError::Disconnected),
-        };
+        let Ok(first) = self.queue.recv() else { return false };
         self.ports.progress.busy();
-        let first = match first {
-            Ok(first) => first,
-            Err(RecvTimeoutError::Timeout) => return Taken::Nothing,
-            Err(RecvTimeoutError::Disconnected) => return Taken::Ended,
-        };
         let (mut commands, mut bytes) = (0, 0);
         for submission in std::iter::once(first).chain(self.queue.try_iter()) {
             commands += submission.commands.len();
@@ -195,7 +168,7 @@ impl Committer {
                 break;
             }
         }
-        Taken::Some
+        true
     }
 
     /// One group: durable, applied, answered.
@@ -221,7 +194,6 @@ impl Committer {
             metrics.commit_sync_seconds.observe(began.elapsed().as_secs_f64());
             metrics.commands_applied.inc_by(frames.into());
         }
-        self.dirty_since.get_or_insert(began);
         let open = entries.iter().flat_map(Entry::open);
         let commands = positions.iter().map(|position| position.0).zip(open);
         let mut outcomes = Vec::with_capacity(positions.len());
@@ -233,6 +205,9 @@ impl Committer {
         self.ports.hints.give(&effects);
         self.look_at_disk();
         self.group.clear();
+        if self.ports.flush.ask(self.ports.store.fresh_rows()) {
+            flusher::write_back(&self.ports.store, &self.ports.metrics);
+        }
     }
 
     /// What the state knows as a duplicate costs no frame.
@@ -307,22 +282,6 @@ impl Committer {
         }
     }
 
-    fn write_back_if_due(&mut self) {
-        let Some(since) = self.dirty_since else { return };
-        if since.elapsed() < WRITE_BACK_AFTER && self.ports.store.layer_rows() < WRITE_BACK_ROWS {
-            return;
-        }
-        let began = Instant::now();
-        match self.ports.store.write_back() {
-            Ok(rows) => {
-                self.ports.metrics.write_back_rows.inc_by(rows as u64);
-                self.ports.metrics.write_back_seconds.observe(began.elapsed().as_secs_f64());
-            }
-            Err(error) => self.give_up(&error),
-        }
-        self.dirty_since = None;
-    }
-
     /// The state is broken, the journal is not: the next start makes the state anew.
     fn give_up(&self, error: &crate::store::StateError) -> ! {
         self.ports.store.condemn();
@@ -335,12 +294,6 @@ fn payload_bytes(command: &Command) -> usize {
         Command::SubmitEvent(submit) => submit.event.payload.len(),
         _ => 0,
     }
-}
-
-enum Taken {
-    Some,
-    Nothing,
-    Ended,
 }
 
 /// Why a command cannot be a frame.

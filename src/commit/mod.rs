@@ -1,16 +1,18 @@
 //! Where changes become durable: the only room that appends to the journal.
 //!
 //! Everybody hands [`Intake`] their commands and waits for the outcome; one thread, the committer, takes what waits,
-//! appends it, syncs once for all of it, applies it, and answers.
+//! appends it, syncs once for all of it, applies it, and answers. Another one, the flusher, brings the changed rows to sled.
 
 mod bell;
 mod committer;
+mod flusher;
 mod intake;
 mod recovery;
 mod watchdog;
 
 pub use bell::{InboxBell, InboxListener};
 pub use committer::{Committer, CommitterLimits, Hints, Ports, SchedulerHint};
+pub use flusher::{Flush, Flusher};
 pub use intake::{Intake, Refused, Reply};
 pub use recovery::{Recovered, RecoveryError, recover};
-pub use watchdog::Progress;
+pub use watchdog::{Progress, watch};

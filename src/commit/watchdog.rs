@@ -1,6 +1,7 @@
-//! Looks whether the committer still gets on. sled 0.34.7 can deadlock, and a disk can hang: then a restart is better
+//! Looks whether the committer and the flusher still get on. sled 0.34.7 can deadlock, and a disk can hang: then a restart is better
 //! than a server that takes requests and answers none. A restart loses nothing.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use crate::base::threads::{Signal, Stop};
 /// did not hang.
 const LOOKS_MAX: u32 = 10;
 
-/// What the committer shows.
+/// What a thread shows that must get on.
 #[derive(Debug, Default)]
 pub struct Progress {
     busy: AtomicBool,
@@ -30,18 +31,25 @@ impl Progress {
         self.steps.fetch_add(1, Ordering::Relaxed);
         self.busy.store(false, Ordering::SeqCst);
     }
+}
 
-    /// Looks once a second until it is asked to stop; `alive` is called at each look that finds progress. Ends the
-    /// process when there is none.
-    pub fn watch(&self, stop: &Stop, alive: impl Fn()) {
-        let (mut judge, pause) = (Judge::default(), Signal::new());
-        while !stop.is_set() {
-            pause.wait(Duration::from_secs(1));
-            match judge.look(self.busy.load(Ordering::SeqCst), self.steps.load(Ordering::Relaxed)) {
-                Judgement::Alive => alive(),
-                Judgement::Waiting => {}
-                Judgement::Hangs => fatal("the committer has made no progress for 10 s"),
+/// Looks once a second until it is asked to stop; `alive` is called at each look that finds progress everywhere. Ends the
+/// process when a thread makes none.
+pub fn watch(threads: &[(&str, Arc<Progress>)], stop: &Stop, alive: impl Fn()) {
+    let mut judges: Vec<Judge> = threads.iter().map(|_| Judge::default()).collect();
+    let pause = Signal::new();
+    while !stop.is_set() {
+        pause.wait(Duration::from_secs(1));
+        let mut all_alive = true;
+        for ((name, progress), judge) in threads.iter().zip(&mut judges) {
+            match judge.look(progress.busy.load(Ordering::SeqCst), progress.steps.load(Ordering::Relaxed)) {
+                Judgement::Alive => {}
+                Judgement::Waiting => all_alive = false,
+                Judgement::Hangs => fatal(&format!("the {name} has made no progress for 10 s")),
             }
+        }
+        if all_alive {
+            alive();
         }
     }
 }

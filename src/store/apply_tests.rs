@@ -414,6 +414,51 @@ fn any_command() -> impl Strategy<Value = Command> {
     ]
 }
 
+/// Event ids are handed out in order, once: gives the submissions theirs.
+fn with_ids(commands: Vec<Command>) -> Vec<Command> {
+    let mut next = 0;
+    let number = |mut command| {
+        if let Command::SubmitEvent(submit) = &mut command {
+            next += 1;
+            submit.id = EventId(next);
+        }
+        command
+    };
+    commands.into_iter().map(number).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn the_same_commands_give_the_same_rows_while_another_thread_writes_back_without_a_pause(
+        commands in proptest::collection::vec(any_command(), 200..600)
+    ) {
+        let commands = with_ids(commands);
+        let (mut often, mut never) = (Fixture::new(), Fixture::new());
+        often.apply(&create_org(InboxMode::Auto, 100));
+        never.apply(&create_org(InboxMode::Auto, 100));
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        let ordering = std::sync::atomic::Ordering::SeqCst;
+        let (store, mut position) = (&often.store, often.position);
+        std::thread::scope(|scope| {
+            scope.spawn(|| while !stop.load(ordering) {
+                store.write_back().unwrap();
+            });
+            for command in &commands {
+                let mut outcomes = Vec::new();
+                store.apply(std::iter::once((position, command)), position + 100, &mut outcomes).unwrap();
+                position += 100;
+                assert_eq!(outcomes[0], never.apply(command));
+            }
+            stop.store(true, ordering);
+        });
+        prop_assert_eq!(often.store.dump().unwrap(), never.store.dump().unwrap());
+        often.reopen();
+        prop_assert_eq!(often.store.dump().unwrap(), never.store.dump().unwrap(), "also from sled alone");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
@@ -421,19 +466,12 @@ proptest! {
     fn the_same_commands_give_the_same_rows_whenever_they_are_written_back(
         commands in proptest::collection::vec((any_command(), any::<bool>()), 1..120)
     ) {
-        // Event ids are handed out in order, once: give the submissions theirs.
-        let mut next = 0;
-        let commands: Vec<(Command, bool)> = commands.into_iter().map(|(mut command, write_back)| {
-            if let Command::SubmitEvent(submit) = &mut command {
-                next += 1;
-                submit.id = EventId(next);
-            }
-            (command, write_back)
-        }).collect();
+        let (commands, write_backs): (Vec<_>, Vec<_>) = commands.into_iter().unzip();
+        let commands = with_ids(commands);
         let (mut often, mut never) = (Fixture::new(), Fixture::new());
         often.apply(&create_org(InboxMode::Auto, 100));
         never.apply(&create_org(InboxMode::Auto, 100));
-        for (command, write_back) in &commands {
+        for (command, write_back) in commands.iter().zip(&write_backs) {
             let (a, b) = (often.apply(command), never.apply(command));
             prop_assert_eq!(a, b);
             if *write_back {

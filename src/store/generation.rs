@@ -120,6 +120,7 @@ impl Store {
         Ok(Self {
             broken,
             state: std::sync::RwLock::new(state),
+            writing: std::sync::Mutex::default(),
             generation: Generation { db, dir: dir.to_owned(), reason },
         })
     }
@@ -145,6 +146,12 @@ impl Store {
         if let Err(error) = remove_mark(&self.generation.dir, RUNNING) {
             tracing::warn!(%error, "the broken state could not be marked");
         }
+    }
+
+    /// For a thread that uses the state: if it panics, the directory is not believed again, because what made it panic
+    /// might do so at the next start too.
+    pub fn condemn_on_panic(self: &Arc<Self>) -> CondemnOnPanic {
+        CondemnOnPanic(Arc::clone(self))
     }
 
     /// Writes everything back and marks the directory clean. Nothing may be applied afterwards.
@@ -205,6 +212,18 @@ pub fn condemn_last(dir: &Path) -> Result<(), StateError> {
 pub(super) fn last_generation(dir: &Path) -> Result<Option<PathBuf>, StateError> {
     let last = if dir.exists() { generations(dir)?.into_iter().max() } else { None };
     Ok(last.map(|number| dir.join(number.to_string())))
+}
+
+/// See [`Store::condemn_on_panic`].
+#[derive(Debug)]
+pub struct CondemnOnPanic(Arc<Store>);
+
+impl Drop for CondemnOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.condemn();
+        }
+    }
 }
 
 /// What a mark says.

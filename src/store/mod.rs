@@ -21,7 +21,7 @@ mod write_back;
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 pub use apply::{Effects, Outcome};
 pub use deliveries::{DueDelivery, Lane};
@@ -39,6 +39,8 @@ pub struct Store {
     generation: Generation,
     broken: Arc<AtomicBool>,
     state: RwLock<table::State>,
+    /// Held while rows are brought to sled.
+    writing: Mutex<()>,
 }
 
 /// The state cannot be read or written. The journal is unharmed: a restart rebuilds the state from it.

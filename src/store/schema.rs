@@ -45,7 +45,7 @@ pub const KEYS_PER_ORG_MAX: usize = 100;
 pub const ENDPOINTS_PER_ORG_MAX: usize = 1_000;
 
 /// A row: which table it is in and what its key is.
-pub(super) trait Row: Serialize + DeserializeOwned + Clone + PartialEq + std::fmt::Debug {
+pub(super) trait Row: Serialize + DeserializeOwned + Clone + PartialEq + std::fmt::Debug + 'static {
     /// The key's parts.
     type Key: RowKey;
     /// The table's name, in drawings and dumps.

@@ -104,9 +104,11 @@ pub(super) trait AnyTable {
     fn name(&self) -> &'static str;
     /// Rows that a write-back takes out of memory, or at least writes.
     fn layer_rows(&self) -> usize;
-    /// Keys and encoded rows (none: the row is gone) that sled does not have yet.
-    fn changes(&self) -> Result<Vec<Change>, StateError>;
-    /// Sled has all of them now.
+    /// Rows that sled does not have yet.
+    fn fresh_rows(&self) -> usize;
+    /// The same rows, to be written: from now on they count as changed only when they change again.
+    fn take_fresh(&mut self) -> Box<dyn Fresh>;
+    /// Sled has those now; memory keeps what has changed since.
     fn written_back(&mut self);
     /// A row of sled as text: its table and key, and what it holds; none if it is another table's.
     fn describe(&self, key: &[u8], value: &[u8]) -> Option<(String, String)>;
@@ -114,8 +116,26 @@ pub(super) trait AnyTable {
     fn dump(&self, line: &mut dyn FnMut(String)) -> Result<(), StateError>;
 }
 
-/// A row for sled; no value: remove it.
-pub(super) type Change = (Vec<u8>, Option<Vec<u8>>);
+/// Rows of one table on their way to sled.
+pub(super) trait Fresh {
+    /// Puts them into the batch; says how many.
+    fn encode(&self, batch: &mut sled::Batch) -> Result<usize, StateError>;
+}
+
+/// Keys and rows; no row: it is to be removed.
+struct FreshRows<R: Row>(Vec<(R::Key, Option<Arc<R>>)>);
+
+impl<R: Row> Fresh for FreshRows<R> {
+    fn encode(&self, batch: &mut sled::Batch) -> Result<usize, StateError> {
+        for (key, row) in &self.0 {
+            match row {
+                Some(row) => batch.insert(tree_key::<R>(*key), write_row(row.as_ref())?),
+                None => batch.remove(tree_key::<R>(*key)),
+            }
+        }
+        Ok(self.0.len())
+    }
+}
 
 /// One table and the fresh rows above it.
 #[derive(Debug)]
@@ -196,6 +216,25 @@ impl<R: Row> Table<R> {
             self.set(key, Slot { row: Some(Arc::new(new())), dirty: true, in_tree });
         }
         self.edit(key)?.ok_or_else(|| StateError(format!("a row of {} vanished", R::NAME)))
+    }
+
+    /// Like [`Table::edit_or_insert`], for a row that cannot be in sled unless `known`: then sled is not asked.
+    pub(super) fn edit_or_insert_beside(
+        &mut self,
+        known: bool,
+        key: R::Key,
+        new: impl FnOnce() -> R,
+    ) -> Result<&mut R, StateError> {
+        if !known && !self.layer.contains_key(&key) {
+            self.insert_new(key, new());
+            return self.edit(key)?.ok_or_else(|| StateError(format!("a row of {} vanished", R::NAME)));
+        }
+        self.edit_or_insert(key, new)
+    }
+
+    /// Whether sled may have a row under this key.
+    pub(super) fn may_be_in_tree(&self, key: R::Key) -> bool {
+        self.layer.get(&key).is_none_or(|slot| slot.in_tree)
     }
 
     /// Puts a row under a key that no row has had before: when it is removed again soon, sled never hears of it.
@@ -314,25 +353,23 @@ impl<R: Row> AnyTable for Table<R> {
         if R::RESIDENT { self.dirty } else { self.layer.len() }
     }
 
-    fn changes(&self) -> Result<Vec<Change>, StateError> {
-        let dirty = self.layer.iter().filter(|(_, slot)| slot.dirty);
-        let encoded = dirty.map(|(key, slot)| {
-            let row = slot.row.as_deref().map(write_row).transpose()?;
-            Ok((tree_key::<R>(*key), row))
-        });
-        encoded.collect()
+    fn fresh_rows(&self) -> usize {
+        self.dirty
+    }
+
+    fn take_fresh(&mut self) -> Box<dyn Fresh> {
+        let mut rows = Vec::with_capacity(self.dirty);
+        for (key, slot) in self.layer.iter_mut().filter(|(_, slot)| slot.dirty) {
+            rows.push((*key, slot.row.clone()));
+            // From now on sled may have it at any time.
+            (slot.dirty, slot.in_tree) = (false, true);
+        }
+        self.dirty = 0;
+        Box::new(FreshRows::<R>(rows))
     }
 
     fn written_back(&mut self) {
-        if R::RESIDENT {
-            self.layer.retain(|_, slot| slot.row.is_some());
-            for slot in self.layer.values_mut() {
-                (slot.dirty, slot.in_tree) = (false, true);
-            }
-        } else {
-            self.layer.clear();
-        }
-        self.dirty = 0;
+        self.layer.retain(|_, slot| slot.dirty || (R::RESIDENT && slot.row.is_some()));
     }
 
     fn describe(&self, key: &[u8], value: &[u8]) -> Option<(String, String)> {

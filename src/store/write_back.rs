@@ -1,14 +1,23 @@
 //! Fresh rows into sled: all of them, with the journal position they stand for, in one atomic batch.
 //!
 //! All tables lie in one tree because sled's batch is atomic for a tree, and does not read the rows it replaces, as a
-//! transaction over several trees does.
+//! transaction over several trees does. Rows go on changing meanwhile: what is written is the state of one moment, and
+//! what changed since waits for the next time.
 
+use std::sync::PoisonError;
+
+use super::table::AnyTable;
 use super::{StateError, Store};
 
 impl Store {
-    /// How many rows wait in memory for the next write-back: changed ones, and ones that were looked at to be changed.
+    /// How many rows are in memory: changed ones, and ones that were looked at to be changed.
     pub fn layer_rows(&self) -> usize {
         self.read().tables().iter().map(|table| table.layer_rows()).sum()
+    }
+
+    /// How many changed rows wait for the next write-back.
+    pub fn fresh_rows(&self) -> usize {
+        self.read().tables().iter().map(|table| table.fresh_rows()).sum()
     }
 
     /// Journal position of the first frame that is not applied.
@@ -16,25 +25,21 @@ impl Store {
         self.read().meta.get(()).ok().flatten().map_or(0, |meta| meta.applied)
     }
 
-    /// Brings every changed row to sled; says how many. Only the thread that applies may call it: rows that change
-    /// meanwhile would be lost.
+    /// Brings every changed row to sled; says how many. One thread at a time, others wait.
     ///
     /// # Errors
     /// When sled fails. The state must not be used any more then.
     pub fn write_back(&self) -> Result<usize, StateError> {
+        let _alone = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        // Between two calls of `apply`, so that rows and `applied` are of one moment.
+        let fresh = self.write().tables_mut().map(AnyTable::take_fresh);
         let mut batch = sled::Batch::default();
         let mut rows = 0;
-        for table in self.read().tables() {
-            for (key, row) in table.changes()? {
-                rows += 1;
-                match row {
-                    Some(row) => batch.insert(key, row),
-                    None => batch.remove(key),
-                }
-            }
+        for table in fresh {
+            rows += table.encode(&mut batch)?;
         }
         if rows > 0 {
-            // Readers go on meanwhile: they find the fresh rows in the layer. sled holds back those who read its tree.
+            // Readers find the rows in the layer meanwhile. sled holds back those who read its tree.
             self.db().apply_batch(batch)?;
             self.db().flush()?;
         }

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use tempfile::TempDir;
 use triggerd::base::clock::Clock;
 use triggerd::base::metrics::Metrics;
-use triggerd::commit::{Committer, CommitterLimits, Hints, InboxBell, Intake, Ports, Progress, recover};
+use triggerd::commit::{Committer, CommitterLimits, Flush, Hints, InboxBell, Intake, Ports, Progress, recover};
 use triggerd::journal::faults::{Fault, FaultyFiles, Unsynced};
 use triggerd::journal::{AppendError, Files, Group, Options, Reader, Writer};
 use triggerd::model::command::Command;
@@ -41,6 +41,7 @@ pub(crate) struct System {
     clock: Clock,
     broken: Break,
     acks: u64,
+    submissions: u64,
     running: Option<Running>,
 }
 
@@ -73,7 +74,7 @@ fn open_journal(dir: &Path, files: &Arc<FaultyFiles>) -> (Writer, Reader) {
 impl System {
     pub(crate) fn new(clock: Clock, broken: Break) -> Self {
         let files = Arc::new(FaultyFiles::new());
-        let mut system = Self { dir: make_dir(), files, clock, broken, acks: 0, running: None };
+        let mut system = Self { dir: make_dir(), files, clock, broken, acks: 0, submissions: 0, running: None };
         system.start();
         system.files.skip_syncs(broken == Break::SyncsNothing);
         system
@@ -99,6 +100,7 @@ impl System {
             clock: self.clock.clone(),
             hints: Arc::new(hints),
             metrics: metrics(),
+            flush: Flush::default(),
             progress: Arc::new(Progress::default()),
             disk_free: Box::new(|| None),
         };
@@ -141,10 +143,14 @@ impl System {
                 self.running().intake.submit(commands).unwrap()
             })
             .collect();
+        self.submissions += 1;
+        if self.submissions.is_multiple_of(7) {
+            self.write_back(); // while they are being applied
+        }
         replies.into_iter().map(|reply| reply.wait().unwrap()).collect()
     }
 
-    /// As the committer does it between two groups, whenever it is time.
+    /// As the flusher does it, whenever it is time.
     pub(crate) fn write_back(&self) {
         self.store().write_back().unwrap();
     }

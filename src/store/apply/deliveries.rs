@@ -30,7 +30,8 @@ impl Change<'_> {
             }
             if at_once {
                 let none = || PendingBits { org: *org, bits: 0 };
-                self.state.pending.edit_or_insert((*endpoint, at.0), none)?.bits |= 1 << at.1;
+                let known = self.state.events.may_be_in_tree((*org, at.0));
+                self.state.pending.edit_or_insert_beside(known, (*endpoint, at.0), none)?.bits |= 1 << at.1;
                 self.effects.due.push((*endpoint, Timestamp(0), *event));
             } else {
                 let state = DeliveryState::Waiting(*due_at);
@@ -124,7 +125,9 @@ impl Change<'_> {
             duration_ms: command.outcome.duration_ms,
             attempt: self.position,
         };
-        let accepted = self.state.delivered.edit_or_insert((command.endpoint, first), DeliveredBlock::default)?;
+        let known = self.state.events.may_be_in_tree((command.org, first));
+        let key = (command.endpoint, first);
+        let accepted = self.state.delivered.edit_or_insert_beside(known, key, DeliveredBlock::default)?;
         if let Err(place) = accepted.entries.binary_search_by_key(&entry.place, |entry| entry.place) {
             accepted.entries.insert(place, entry);
         }

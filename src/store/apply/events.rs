@@ -64,7 +64,8 @@ impl Change<'_> {
             dead: 0,
             acknowledged_at: None,
         });
-        self.state.open.edit_or_insert((org, first), OpenBits::default)?.0 |= 1 << place;
+        let known = self.state.events.may_be_in_tree((org, first));
+        self.state.open.edit_or_insert_beside(known, (org, first), OpenBits::default)?.0 |= 1 << place;
         let meta = meta(self.state)?;
         meta.events += 1;
         meta.open += 1;
@@ -85,6 +86,7 @@ impl Change<'_> {
         if self.state.dedup.load(tail)?.is_some_and(is_full) {
             tail = tail.wrapping_add(1);
             meta(self.state)?.dedup_tail = tail;
+            self.state.dedup.insert_new(tail, DedupBlock::default());
         }
         let block = self.state.dedup.edit_or_insert(tail, DedupBlock::default)?;
         block.entries.push(DedupEntry {
