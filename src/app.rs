@@ -3,10 +3,10 @@
 //! The order is the recovery: lock, journal, state, what the journal holds behind the state, then the threads, the
 //! doors last. [`App::start`] is what `triggerd serve`, the demo and the tests call.
 
+mod opening;
 mod start_error;
 
 use std::net::{SocketAddr, TcpListener};
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,25 +17,25 @@ use crate::base::exit_code::ExitCode;
 use crate::base::metrics::Metrics;
 use crate::base::threads::{Signal, Stop, Thread, spawn_critical};
 use crate::commit::{
-    Committer, CommitterLimits, Flush, Flusher, Hints, InboxBell, Intake, Ports, Progress, RecoveryError,
-    SchedulerHint, recover, watch,
+    Committer, CommitterLimits, Flush, Flusher, Hints, InboxBell, Intake, Ports, Progress, SchedulerHint, watch,
 };
-use crate::config::{Config, credentials_directory};
-use crate::data_dir::{DataDir, DataDirError, filesystem_bytes, free_bytes, read_admin_token};
+use crate::config::Config;
+use crate::data_dir::{DataDir, free_bytes};
 use crate::delivery::attempts::{Attempter, AttempterPorts};
 use crate::delivery::scheduler::{Scheduler, SchedulerLimits, SchedulerPorts};
 use crate::delivery::sender::{Sender, SenderConfig};
 use crate::http;
-use crate::journal::{self, OsFiles, Position, Reader};
+use crate::journal::{self, Reader};
 use crate::model::delivery::ErrorCode;
 use crate::model::id::{EventId, OrgNo};
-use crate::model::time::Timestamp;
 use crate::pipeline::{Sweeper, SweeperSettings, Worker, WorkerPorts};
 use crate::rules::egress::EgressRules;
 use crate::rules::retry::RetryPolicy;
-use crate::store::{Reason, Store};
+use crate::store::Store;
 
 pub use start_error::StartError;
+
+use opening::Opened;
 
 /// What the committer, the last to stop, is given beyond the deadline of the others.
 const COMMITTER_EXTRA: Duration = Duration::from_millis(500);
@@ -97,7 +97,7 @@ impl App {
         let config = Arc::new(config);
         let codes: Vec<_> = ErrorCode::ALL.iter().map(|code| code.name()).collect();
         let metrics = Arc::new(Metrics::new(&codes).map_err(StartError::Metrics)?);
-        let Opened { data_dir, admin_token, mut writer, journal, store } = open(&config, &clock, &metrics)?;
+        let Opened { data_dir, admin_token, mut writer, journal, store } = opening::open(&config, &clock, &metrics)?;
         // Listening comes after recovery: an open port means a server that answers.
         let address = config.server.listen;
         let listener = listen(address).map_err(|cause| StartError::Listen { address, cause })?;
@@ -221,33 +221,6 @@ fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     Ok(listener)
 }
 
-struct Opened {
-    data_dir: DataDir,
-    admin_token: String,
-    writer: journal::Writer,
-    journal: Reader,
-    store: Arc<Store>,
-}
-
-/// Everything on disk, in the order that recovery needs.
-fn open(config: &Config, clock: &Clock, metrics: &Metrics) -> Result<Opened, StartError> {
-    let data_dir = DataDir::open(&config.storage.data_dir).map_err(StartError::DataDir)?;
-    let admin_token = admin_token(config, &data_dir).map_err(StartError::DataDir)?;
-    let (writer, journal) = open_journal(config, &data_dir)?;
-    data_dir.complete(Timestamp(clock.now_ms())).map_err(StartError::DataDir)?;
-    let store = Arc::new(open_state(config, &data_dir, &journal, metrics)?);
-    Ok(Opened { data_dir, admin_token, writer, journal, store })
-}
-
-/// The configured one, systemd's credential, or the data directory's.
-fn admin_token(config: &Config, data_dir: &DataDir) -> Result<String, DataDirError> {
-    if let Some(token) = &config.keys.admin_token {
-        return Ok(token.reveal().to_owned());
-    }
-    let credential = credentials_directory().map(|dir| read_admin_token(&dir)).transpose()?.flatten();
-    credential.map_or_else(|| data_dir.admin_token(), Ok)
-}
-
 /// The channels that the committer gives hints through.
 struct Queues {
     hints: Arc<Hints>,
@@ -309,59 +282,6 @@ fn make_api(
         health: Arc::clone(health),
     });
     api.map(actix_web::web::Data::new).map_err(StartError::Threads)
-}
-
-/// A segment takes at most this share of a filesystem, so that a small one still holds several.
-const SEGMENT_SHARE: u64 = 16;
-const SEGMENT_BYTES_MIN: u64 = 64 << 10;
-
-fn open_journal(config: &Config, data_dir: &DataDir) -> Result<(journal::Writer, Reader), StartError> {
-    let dir = data_dir.journal();
-    let has_segments = || std::fs::read_dir(&dir).is_ok_and(|mut entries| entries.next().is_some());
-    if !data_dir.is_new() && !has_segments() {
-        return Err(StartError::Missing(format!("{} has no segments, but events were stored here", dir.display())));
-    }
-    let share = filesystem_bytes(data_dir.path()).map_or(u64::MAX, |bytes| bytes / SEGMENT_SHARE);
-    let segment_bytes = config.storage.segment_bytes.min(share.max(SEGMENT_BYTES_MIN));
-    let options = journal::Options { segment_bytes, scan_from: None };
-    let opened = journal::open(&dir, Arc::new(OsFiles), &options);
-    let (writer, reader, report) = opened.map_err(StartError::Journal)?;
-    if report.first != Position::FIRST {
-        let (dir, first) = (dir.display(), report.first);
-        return Err(StartError::Missing(format!(
-            "{dir} begins at position {first}; the positions before it are missing"
-        )));
-    }
-    tracing::info!(segments = report.segments, end = report.end.0, "journal opened");
-    if report.is_copy {
-        tracing::info!("the data directory is a copy; everything acknowledged before the copy began is in it");
-    }
-    if let Some(cut) = report.cut {
-        let file = cut.file.display().to_string();
-        tracing::warn!(file, offset = cut.offset, bytes = cut.bytes, cause = ?cut.cause, "cut what was never acknowledged from the journal's end");
-    }
-    Ok((writer, reader))
-}
-
-fn open_state(config: &Config, data_dir: &DataDir, journal: &Reader, metrics: &Metrics) -> Result<Store, StartError> {
-    let end = journal.end().0;
-    let store = Store::open(&data_dir.state(), config.storage.state_cache_bytes, end).map_err(StartError::State)?;
-    if let Some(Reason::AheadOfJournal { applied }) = store.rebuild_reason() {
-        return Err(StartError::Missing(format!("it ends at position {end}, but what is stored goes to {applied}")));
-    }
-    if let Some(reason) = store.rebuild_reason() {
-        tracing::info!(%reason, "making the state anew from the journal");
-        metrics.state_rebuilds.inc();
-    }
-    // sled 0.34.7 panics on some kinds of damage.
-    let recovered = catch_unwind(AssertUnwindSafe(|| recover(&store, journal)));
-    if matches!(recovered, Err(_) | Ok(Err(RecoveryError::State(_)))) {
-        store.condemn();
-        tracing::error!("the state is broken; the next start makes it anew from the journal");
-    }
-    let recovered = recovered.unwrap_or_else(|panic| resume_unwind(panic)).map_err(StartError::Recovery)?;
-    tracing::info!(commands = recovered.commands, took_ms = recovered.took.as_millis(), "state is up to the journal");
-    Ok(store)
 }
 
 fn sending_runtime() -> std::io::Result<Runtime> {

@@ -32,6 +32,21 @@ pub struct DataDir {
     _lock: File,
 }
 
+/// A data directory that is looked at and not changed. No server starts on it meanwhile.
+#[derive(Debug)]
+pub struct LookedAt {
+    is_new: bool,
+    /// Held for its lock; none where no server ever was.
+    _lock: Option<File>,
+}
+
+impl LookedAt {
+    /// Whether nothing was ever stored here.
+    pub fn is_new(&self) -> bool {
+        self.is_new
+    }
+}
+
 /// Why it cannot be used.
 #[derive(Debug)]
 pub enum DataDirError {
@@ -90,6 +105,24 @@ impl DataDir {
         }
         let is_new = is_new(path)?;
         Ok(Self { path: path.to_owned(), is_new, _lock: lock })
+    }
+
+    /// Keeps servers away from a directory that exists, and checks its format. Several may look at the same time.
+    ///
+    /// # Errors
+    /// See [`DataDirError`].
+    pub fn look(path: &Path) -> Result<LookedAt, DataDirError> {
+        fs::read_dir(path).map_err(io_at(path))?;
+        let lock_path = path.join("LOCK");
+        let lock = match File::open(&lock_path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            other => Some(other.map_err(io_at(&lock_path))?),
+        };
+        match lock.as_ref().map_or(Ok(()), File::try_lock_shared) {
+            Ok(()) => Ok(LookedAt { is_new: is_new(path)?, _lock: lock }),
+            Err(TryLockError::WouldBlock) => Err(DataDirError::InUse(path.to_owned())),
+            Err(TryLockError::Error(cause)) => Err(DataDirError::Io { path: lock_path, cause }),
+        }
     }
 
     /// Whether nothing was ever stored here.

@@ -91,8 +91,10 @@
 //! - `journal/frame.rs`: one frame as bytes, and a group being built
 //! - `journal/reader.rs`: one frame by position, or many in order
 //! - `journal/recover.rs`: opening: what a crash, a copy or rot left
+//! - `journal/salvage.rs`: making a damaged journal whole again around what is lost
 //! - `journal/segment.rs`: a segment file
 //! - `journal/spare.rs`: the next segment's file, made ahead of time
+//! - `journal/survey.rs`: looking at every frame, touching nothing
 //! - `journal/writer.rs`: appending, one sync for each group
 //!
 //! The state that comes of it; the only importer of sled:
@@ -111,6 +113,7 @@
 //! - `store/query.rs`: endpoints, unrouted events, counters
 //! - `store/schema.rs`: rows and their keys, drawn
 //! - `store/table.rs`: a table with a layer of fresh rows above it
+//! - `store/verify.rs`: whether a state is what it should be
 //! - `store/write_back.rs`: fresh rows into sled, with their journal position
 //!
 //! Where changes become durable:
@@ -161,9 +164,11 @@
 //! - `http/webhook.rs`: `/api/webhook/config`
 //! - `http/wire.rs`: an event as it is posted
 //! - `app.rs`: starts the parts in order, stops them in reverse
+//! - `app/opening.rs`: what is on disk, opened in the order that recovery needs
 //! - `app/start_error.rs`: why it does not start
 //! - `cli/mod.rs`: the command line
 //! - `cli/account.rs`: `key`
+//! - `cli/audit.rs`: reading a whole journal, for `verify` and `rebuild`
 //! - `cli/bench/mod.rs`: `bench`: what is measured in which order
 //! - `cli/bench/connection.rs`: HTTP on a raw socket
 //! - `cli/bench/load.rs`: closed and open loops
@@ -183,7 +188,9 @@
 //! - `cli/client.rs`: the HTTP client of the commands
 //! - `cli/demo.rs`: `demo`
 //! - `cli/events.rs`: `send`, `inbox`, `ack`
+//! - `cli/rebuild.rs`: `rebuild`
 //! - `cli/serve.rs`: `serve`
+//! - `cli/verify.rs`: `verify`
 //! - `main.rs`: the binary: parse, match, exit code
 
 pub mod app;

@@ -1,6 +1,6 @@
 //! Why the server does not start, and the exit code that tells it.
 
-use std::fmt;
+use std::fmt::{self, Display as _};
 use std::net::SocketAddr;
 
 use crate::base::exit_code::ExitCode;
@@ -64,6 +64,21 @@ impl StartError {
 
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.cause(f)?;
+        match (self, self.exit_code()) {
+            // Of another version: nothing is wrong with it.
+            (Self::DataDir(_) | Self::Recovery(RecoveryError::Unknown { .. }), _) => Ok(()),
+            (_, ExitCode::Damaged) => f.write_str(
+                ". `triggerd verify` lists all damage; `triggerd rebuild --skip-damaged` saves what is whole, keeps the \
+                 damaged files and says what is lost. If there is a backup, look there first",
+            ),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl StartError {
+    fn cause(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::DataDir(error) => error.fmt(f),
             Self::Journal(error) => write!(f, "the journal cannot be opened: {error}"),

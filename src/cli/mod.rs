@@ -1,12 +1,15 @@
 //! The command line: one file a subcommand. Those that work with a server talk to it over HTTP, like anybody else.
 
 mod account;
+mod audit;
 mod bench;
 mod check_config;
 mod client;
 mod demo;
 mod events;
+mod rebuild;
 mod serve;
+mod verify;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -46,6 +49,10 @@ enum Command {
     Ack(events::Ack),
     /// Measure what this machine takes in, how long that takes and what it costs
     Bench(bench::Bench),
+    /// Check a stopped server's data directory: the whole journal, and that the state is what the journal gives
+    Verify(verify::Verify),
+    /// Make a stopped server's state anew from its journal
+    Rebuild(rebuild::Rebuild),
     /// Print the version
     Version,
 }
@@ -107,6 +114,8 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Inbox(command) => command.run(&load(file)?.0),
         Command::Ack(command) => command.run(&load(file)?.0),
         Command::Bench(command) => command.run(&load(file)?.0),
+        Command::Verify(command) => command.run(&load(file)?.0),
+        Command::Rebuild(command) => command.run(&load(file)?.0),
     }
 }
 

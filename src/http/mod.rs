@@ -52,6 +52,7 @@ use crate::base::threads::Stop;
 use crate::commit::{InboxBell, Intake};
 use crate::config::Config;
 use crate::journal::Reader;
+use crate::model::event::NewEvent;
 use crate::model::id::{IdSource, KeyId, OrgNo};
 use crate::model::time::Timestamp;
 use crate::rules::egress::EgressRules;
@@ -63,6 +64,26 @@ const BLOCKING_THREADS_PER_WORKER: usize = 8;
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Locks that keep changes of one organization's settings apart.
 const SETTINGS_LOCKS: usize = 16;
+
+/// Reads the body of a posted event, in our own form or as a structured CloudEvent: a door for fuzzing, which has bytes
+/// and no request.
+///
+/// # Errors
+/// The problem document that the caller would get.
+#[doc(hidden)]
+pub fn read_event_for_fuzzing(body: &[u8], is_cloudevent: bool) -> Result<NewEvent, serde_json::Value> {
+    let rules = wire::Rules {
+        org: OrgNo(1),
+        now: Timestamp(1_800_000_000_000),
+        dedup_window_ms: 1_000,
+        payload_bytes_max: 64 << 10,
+        idempotency_key: None,
+    };
+    let read = |text| if is_cloudevent { cloudevents::structured(&rules, text) } else { rules.event(text) };
+    fields::text_of(body)
+        .and_then(read)
+        .map_err(|problem| serde_json::to_value(problem.document(None)).unwrap_or(serde_json::Value::Null))
+}
 
 /// What the API works with.
 pub struct ApiParts {

@@ -94,7 +94,8 @@ impl Error for AppendError {}
 pub enum ReadError {
     /// The position is at or behind the end of what was synced.
     NotWritten(Position),
-    /// The position lies before the oldest segment that is kept.
+    /// The position lies before the oldest segment that is kept, or in a part that
+    /// was damaged and salvaged around.
     Removed(Position),
     /// There is no whole frame at the position.
     Damage(Damage),
@@ -118,7 +119,7 @@ impl fmt::Display for ReadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotWritten(position) => write!(f, "nothing is written at position {position}"),
-            Self::Removed(position) => write!(f, "position {position} is in a removed segment"),
+            Self::Removed(position) => write!(f, "what was at position {position} is removed"),
             Self::Damage(damage) => damage.fmt(f),
             Self::Io { path, source } => write!(f, "{}: {source}", path.display()),
         }

@@ -10,6 +10,13 @@ pub const MAX_BODY_BYTES: usize = 16 << 20;
 /// Bytes of a frame before its body.
 pub(super) const FRAME_HEADER_BYTES: usize = 18;
 
+/// Longest frame with its header, in bytes.
+pub(super) const FRAME_BYTES_MAX: u64 = (FRAME_HEADER_BYTES + MAX_BODY_BYTES) as u64;
+
+/// The kind of a hole: zeros where damaged bytes were before they were salvaged
+/// around. It keeps every later position in its place; readers pass over it.
+pub(super) const HOLE: u8 = 0;
+
 /// The bit of the kind byte that marks the first frame of a group.
 const GROUP_FIRST: u8 = 0x80;
 
@@ -43,7 +50,7 @@ impl fmt::Display for Position {
 pub struct Frame<'a> {
     /// Where it lies.
     pub position: Position,
-    /// What it is; below 128; the caller's to define.
+    /// What it is; 1 to 127; the caller's to define.
     pub kind: u8,
     /// Version of the body's encoding; the caller's to define.
     pub version: u8,
@@ -69,7 +76,7 @@ impl Frame<'_> {
 pub struct OwnedFrame {
     /// Where it lies.
     pub position: Position,
-    /// What it is; below 128; the caller's to define.
+    /// What it is; 1 to 127; the caller's to define.
     pub kind: u8,
     /// Version of the body's encoding; the caller's to define.
     pub version: u8,
@@ -89,7 +96,7 @@ impl From<Frame<'_>> for OwnedFrame {
 /// Why a frame cannot be part of a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FrameRefused {
-    /// The kind is 128 or more.
+    /// The kind is 0 or above 127.
     Kind,
     /// The body is longer than [`MAX_BODY_BYTES`].
     TooLong,
@@ -101,7 +108,7 @@ pub enum FrameRefused {
 impl fmt::Display for FrameRefused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Kind => "a frame's kind must be below 128",
+            Self::Kind => "a frame's kind must be between 1 and 127",
             Self::TooLong => "a frame's body must not be longer than 16 MiB",
             Self::Shrunk => "a frame's body must only be appended",
         })
@@ -140,9 +147,26 @@ impl Group {
         version: u8,
         write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
     ) -> Result<(), E> {
-        if kind >= GROUP_FIRST {
+        if kind == HOLE || kind >= GROUP_FIRST {
             return Err(FrameRefused::Kind.into());
         }
+        self.add(kind, version, write)
+    }
+
+    /// Adds a hole with a body of so many zeros.
+    pub(super) fn push_hole(&mut self, body_bytes: usize) -> Result<(), FrameRefused> {
+        self.add(HOLE, 0, |buffer| {
+            buffer.resize(buffer.len() + body_bytes, 0);
+            Ok(())
+        })
+    }
+
+    fn add<E: From<FrameRefused>>(
+        &mut self,
+        kind: u8,
+        version: u8,
+        write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+    ) -> Result<(), E> {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(&[0; FRAME_HEADER_BYTES]);
         let body_start = self.bytes.len();
@@ -238,6 +262,11 @@ pub(super) fn claimed_bytes(bytes: &[u8], position: Position) -> Result<usize, &
         return Err("the frame's length is above the limit");
     }
     Ok(FRAME_HEADER_BYTES + len)
+}
+
+/// Whether the first bytes of a frame say that it is a hole.
+pub(super) fn claims_hole(bytes: &[u8]) -> bool {
+    bytes.first_chunk::<FRAME_HEADER_BYTES>().is_some_and(|header| header[16] & !GROUP_FIRST == HOLE)
 }
 
 /// The whole frame at the start of `bytes`, or what is wrong with it.

@@ -58,7 +58,9 @@ fn every_changed_bit_and_every_missing_byte_is_noticed() {
 fn a_refused_frame_leaves_the_group_as_it_was() {
     let mut group = Group::new();
     group.push(1, 1, |body| body.push(7)).unwrap();
-    assert_eq!(group.push(0x80, 1, |_| {}), Err(FrameRefused::Kind));
+    for kind in [0, 0x80] {
+        assert_eq!(group.push(kind, 1, |_| {}), Err(FrameRefused::Kind));
+    }
     let too_long = |body: &mut Vec<u8>| body.resize(body.len() + MAX_BODY_BYTES + 1, 0);
     assert_eq!(group.push(1, 1, too_long), Err(FrameRefused::TooLong));
     let failed = group.try_push(1, 1, |body| {

@@ -35,6 +35,9 @@
 //!   copied while frames were appended; such a hole is cut as well.
 //! * Sealed segments never change; a segment is sealed before the next one is
 //!   made.
+//! * Only salvaging a damaged journal writes a segment anew: frames stay where
+//!   they are, and what is lost becomes a hole, a frame of kind 0 with a body of
+//!   zeros, so that no position moves. Readers pass over holes.
 
 mod error;
 pub mod faults;
@@ -42,8 +45,10 @@ mod files;
 mod frame;
 mod reader;
 mod recover;
+mod salvage;
 mod segment;
 mod spare;
+mod survey;
 mod writer;
 
 #[cfg(test)]
@@ -56,6 +61,8 @@ pub use files::{FileFacts, Files, OsFiles};
 pub use frame::{Frame, FrameRefused, Group, MAX_BODY_BYTES, OwnedFrame, Position};
 pub use reader::{Reader, Scan};
 pub use recover::{CutCause, CutTail, OpenReport, Options, open};
+pub use salvage::{Note, Salvage};
 pub use segment::SegmentInfo;
 pub use spare::SpareMaker;
+pub use survey::{Lost, SegmentFound, Survey};
 pub use writer::Writer;

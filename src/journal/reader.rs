@@ -10,7 +10,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::error::{Damage, ReadError};
 use super::files::Files;
-use super::frame::{self, FRAME_HEADER_BYTES, Frame, OwnedFrame, Position};
+use super::frame::{self, FRAME_HEADER_BYTES, Frame, HOLE, OwnedFrame, Position};
 use super::segment::{Segment, SegmentInfo, Window};
 
 /// How much a read by position takes at first, in bytes: most frames are shorter.
@@ -97,6 +97,9 @@ impl Reader {
             bytes.truncate(got + more);
         }
         let frame = frame::parse(&bytes, position).map_err(damage)?;
+        if frame.kind == HOLE {
+            return Err(ReadError::Removed(position));
+        }
         let Frame { kind, version, group_first, .. } = frame;
         bytes.truncate(total);
         bytes.drain(..FRAME_HEADER_BYTES);
@@ -198,17 +201,13 @@ impl Scan {
 
     /// The next frame, without copying its body.
     pub fn next_frame(&mut self) -> Option<Result<Frame<'_>, ReadError>> {
+        while !self.failed && self.next < self.to && self.pass_hole() {}
         if self.failed || self.next >= self.to {
             return None;
         }
-        while self.segments.front().is_some_and(|&(_, end)| end <= self.next) {
-            self.segments.pop_front();
-            self.window = None;
-        }
-        let (segment, end) = self.segments.front()?;
-        let window = self
-            .window
-            .get_or_insert_with(|| Window::new(Arc::clone(&self.files), Arc::clone(segment), segment.offset_of(*end)));
+        self.enter_segment();
+        let (segment, _) = self.segments.front()?;
+        let window = self.window.as_mut()?;
         let offset = segment.offset_of(self.next);
         let error = match window.frame_at(offset) {
             Ok(Ok(frame)) => {
@@ -220,6 +219,30 @@ impl Scan {
         };
         self.failed = true;
         Some(Err(error))
+    }
+
+    /// Goes on behind the next frame if that is a whole hole. Whatever is wrong with one is told by who reads it.
+    fn pass_hole(&mut self) -> bool {
+        self.enter_segment();
+        let Some(window) = &mut self.window else { return false };
+        let offset = window.segment().offset_of(self.next);
+        if !window.view(offset, FRAME_HEADER_BYTES).is_ok_and(frame::claims_hole) {
+            return false;
+        }
+        let Ok(Ok(hole)) = window.frame_at(offset) else { return false };
+        self.next = hole.end();
+        true
+    }
+
+    /// Puts the window on the segment that holds the next frame.
+    fn enter_segment(&mut self) {
+        while self.segments.front().is_some_and(|&(_, end)| end <= self.next) {
+            self.segments.pop_front();
+            self.window = None;
+        }
+        if let (None, Some((segment, end))) = (&self.window, self.segments.front()) {
+            self.window = Some(Window::new(Arc::clone(&self.files), Arc::clone(segment), segment.offset_of(*end)));
+        }
     }
 }
 

@@ -266,19 +266,36 @@ fn find_end(window: &mut Window, copy: bool) -> Result<(u64, Option<CutTail>), J
     let in_file = || JournalError::io(&path);
     let (offset, bad) = walk(window).map_err(in_file())?;
     let Some(reason) = bad else { return Ok((offset, None)) };
-    let Some(content_end) = window.end_of_content(offset).map_err(in_file())? else {
-        return Ok((offset, None));
-    };
-    let cause = match window.find_frame(offset + 1, false).map_err(in_file())? {
-        None => CutCause::TornGroup,
-        Some(_) if copy && is_copy_hole(window, offset).map_err(in_file())? => CutCause::CopyHole,
-        Some(later) => {
+    let (cause, content_end) = match judge_end(window, offset, copy).map_err(in_file())? {
+        BadEnd::Unwritten => return Ok((offset, None)),
+        BadEnd::Cut(cause, content_end) => (cause, content_end),
+        BadEnd::Damage(later) => {
             let reason = format!("{reason}, but a later group begins at offset {later}");
             return Err(JournalError::Damage(Damage::new(&path, offset, reason)));
         }
     };
     let cut = CutTail { file: path, offset, bytes: content_end - offset, cause };
     Ok((offset, Some(cut)))
+}
+
+/// What a frame of the last segment that is not whole turns out to be.
+pub(super) enum BadEnd {
+    /// Nothing was written there yet.
+    Unwritten,
+    /// What was never acknowledged, up to this offset.
+    Cut(CutCause, u64),
+    /// It was whole once, because a later group begins at this offset.
+    Damage(u64),
+}
+
+/// Judges the bad frame at `offset` of the last segment.
+pub(super) fn judge_end(window: &mut Window, offset: u64, copy: bool) -> io::Result<BadEnd> {
+    let Some(content_end) = window.end_of_content(offset)? else { return Ok(BadEnd::Unwritten) };
+    Ok(match window.find_frame(offset + 1, false)? {
+        None => BadEnd::Cut(CutCause::TornGroup, content_end),
+        Some(_) if copy && is_copy_hole(window, offset)? => BadEnd::Cut(CutCause::CopyHole, content_end),
+        Some(later) => BadEnd::Damage(later),
+    })
 }
 
 /// Goes through the frames to the end of the window or the first bad one; says
@@ -327,7 +344,7 @@ fn is_copy_hole(window: &mut Window, offset: u64) -> io::Result<bool> {
 }
 
 /// The header of a segment, and the length of its file in bytes.
-fn read_header(files: &dyn Files, segment: &Segment) -> Result<(Header, u64), JournalError> {
+pub(super) fn read_header(files: &dyn Files, segment: &Segment) -> Result<(Header, u64), JournalError> {
     let mut bytes = [0; SEGMENT_HEADER_LEN];
     let facts = files.metadata(&segment.file).map_err(JournalError::io(&segment.path))?;
     let got = files.read_at(&segment.file, &mut bytes, 0).map_err(JournalError::io(&segment.path))?;

@@ -23,6 +23,9 @@ const MAGIC: [u8; 4] = *b"TRGJ";
 const FORMAT: u32 = 1;
 const SUFFIX: &str = ".seg";
 
+/// What is said of a header of another format.
+pub(super) const UNKNOWN_FORMAT: &str = "the segment's format is not known to this version";
+
 /// A segment, for those who only look.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SegmentInfo {
@@ -122,7 +125,7 @@ pub(super) fn decode_header(bytes: &[u8], first: Position, facts: FileFacts) -> 
         return Header::Unreadable;
     }
     if header[4..8] != FORMAT.to_be_bytes() {
-        return Header::Foreign("the segment's format is not known to this version");
+        return Header::Foreign(UNKNOWN_FORMAT);
     }
     if header[8..16] != first.0.to_be_bytes() {
         return Header::Foreign("the segment's header and name disagree on its first position");

@@ -42,6 +42,8 @@ pub enum Command {
     CancelDeliveries(CancelDeliveries),
     /// Dedup ids whose window has passed.
     ExpireDedup(ExpireDedup),
+    /// Organizations whose making was lost to damage.
+    SkipOrgs(SkipOrgs),
 }
 
 /// See [`Command::CreateOrg`].
@@ -192,4 +194,12 @@ pub struct CancelDeliveries {
 pub struct ExpireDedup {
     /// The oldest ones are forgotten as far as they were received before this, a bounded number at a time.
     pub before: Timestamp,
+}
+
+/// See [`Command::SkipOrgs`]. Written only when a damaged journal is salvaged: an organization's number is its place among
+/// all that were made, so those behind a lost one would get the number, and with it the events, of another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SkipOrgs {
+    /// So many numbers are not given to anybody.
+    pub count: u32,
 }

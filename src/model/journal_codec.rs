@@ -34,10 +34,11 @@ pub enum Kind {
     CancelDeliveries = 12,
     ExpireDedup = 13,
     EndKey = 14,
+    SkipOrgs = 15,
 }
 
 impl Kind {
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 15] = [
         Self::CreateOrg,
         Self::CreateKey,
         Self::RotateKey,
@@ -52,6 +53,7 @@ impl Kind {
         Self::CancelDeliveries,
         Self::ExpireDedup,
         Self::EndKey,
+        Self::SkipOrgs,
     ];
 }
 
@@ -99,6 +101,7 @@ pub fn kind(command: &Command) -> Kind {
         Command::CancelDeliveries(_) => Kind::CancelDeliveries,
         Command::ExpireDedup(_) => Kind::ExpireDedup,
         Command::EndKey(_) => Kind::EndKey,
+        Command::SkipOrgs(_) => Kind::SkipOrgs,
     }
 }
 
@@ -126,6 +129,7 @@ pub fn write_body(command: &Command, out: &mut Vec<u8>) -> Result<(), CodecError
         Command::CancelDeliveries(body) => encode_into(body, out),
         Command::ExpireDedup(body) => encode_into(body, out),
         Command::EndKey(body) => encode_into(body, out),
+        Command::SkipOrgs(body) => encode_into(body, out),
     }
 }
 
@@ -153,6 +157,7 @@ pub fn read_body(kind: u8, version: u8, body: &[u8]) -> Result<Command, UnknownF
         Kind::CancelDeliveries => decode(body).map(Command::CancelDeliveries),
         Kind::ExpireDedup => decode(body).map(Command::ExpireDedup),
         Kind::EndKey => decode(body).map(Command::EndKey),
+        Kind::SkipOrgs => decode(body).map(Command::SkipOrgs),
     };
     command.map_err(UnknownFrame::Malformed)
 }

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::model::command::{
     AckEvent, CancelDeliveries, CreateKey, CreateOrg, DeleteEndpoint, EndKey, ExpireDedup, NoteKeysUsed,
-    NoteRouteCrash, PutEndpoint, RotateKey, RouteEvent, SettleAttempt,
+    NoteRouteCrash, PutEndpoint, RotateKey, RouteEvent, SettleAttempt, SkipOrgs,
 };
 use crate::model::delivery::{AttemptError, AttemptOutcome, DeadReason, ErrorCode, Verdict};
 use crate::model::endpoint::{Endpoint, Secret};
@@ -78,6 +78,7 @@ fn one_of_each() -> Vec<Command> {
         Command::CancelDeliveries(CancelDeliveries { org: ORG, endpoint: ENDPOINT, events: vec![EVENT] }),
         Command::ExpireDedup(ExpireDedup { before: AT }),
         Command::EndKey(EndKey { org: ORG, key: KeyId(7), at: AT }),
+        Command::SkipOrgs(SkipOrgs { count: 2 }),
     ]
 }
 
@@ -109,7 +110,7 @@ fn the_bytes_of_each_kind_are_frozen() {
 }
 
 /// Length and CRC32 of each.
-const FROZEN: [&str; 14] = [
+const FROZEN: [&str; 15] = [
     "96:39a4161b",
     "59:b4740cb6",
     "83:40bb565a",
@@ -124,6 +125,7 @@ const FROZEN: [&str; 14] = [
     "44:3da0da84",
     "8:5c089817",
     "28:8dc00536",
+    "4:8b4d1797",
 ];
 
 #[test]

@@ -78,17 +78,20 @@ fn place(digest: [u8; 14], block: u32) -> (usize, u64) {
     (usize::from(u16::from_be_bytes([b0, b1])), tag << BLOCK_BITS | u64::from(block) & BLOCK_MASK)
 }
 
-/// The entry that makes an event with this dedup id no new one.
+/// The entry that makes an event with this dedup id no new one. There can be two after the clock was set back; then it is
+/// that of the later event, however the index is ordered.
 pub(super) fn earlier(state: &State, dedup: &Dedup) -> Result<Option<DedupEntry>, StateError> {
     let first = state.meta.get(())?.map_or(0, |meta| meta.dedup_first);
+    let mut latest: Option<DedupEntry> = None;
     for number in state.dedup_index.candidates(dedup.digest, first) {
         let Some(block) = state.dedup.get(number)? else { continue };
         let counts = |entry: &&DedupEntry| entry.digest == dedup.digest && entry.received_at >= dedup.window_start;
-        if let Some(entry) = block.entries.iter().find(counts) {
-            return Ok(Some(entry.clone()));
+        let found = block.entries.iter().rfind(counts);
+        if found.is_some_and(|found| latest.as_ref().is_none_or(|known| known.event < found.event)) {
+            latest = found.cloned();
         }
     }
-    Ok(None)
+    Ok(latest)
 }
 
 /// What a submission with this dedup id comes to if there is an earlier one.

@@ -96,28 +96,14 @@ impl Store {
     }
 
     fn open_believed(dir: &Path, cache_bytes: u64) -> Result<Self, Reason> {
+        judge_mark(dir)?;
         let unusable = |error: &dyn fmt::Display| Reason::Unusable(error.to_string());
-        let running = fs::read_to_string(dir.join(RUNNING));
-        let clean = running.is_err();
-        let mark = running.or_else(|_gone| fs::read_to_string(dir.join(CLEAN)));
-        let mark = mark.map_err(|error| unusable(&format!("its mark is missing ({error})")))?;
-        let found = Mark::parse(&mark).ok_or_else(|| unusable(&"its mark cannot be read"))?;
-        let now = Mark::of(dir).map_err(|error| unusable(&error))?;
-        if found.format != now.format {
-            return Err(unusable(&format!("it is of format {}, this is {}", found.format, now.format)));
-        }
-        if (found.device, found.inode) != (now.device, now.inode) {
-            return Err(Reason::Copied);
-        }
-        if !clean && found.boot != now.boot {
-            return Err(Reason::OtherBoot);
-        }
         // sled 0.34.7 panics on some kinds of damage.
         let opened = catch_unwind(|| Self::open_generation(dir, cache_bytes, None));
         opened.map_err(|_panic| unusable(&"opening it panicked"))?.map_err(|error| unusable(&error))
     }
 
-    fn open_generation(dir: &Path, cache_bytes: u64, reason: Option<Reason>) -> Result<Self, StateError> {
+    pub(super) fn open_generation(dir: &Path, cache_bytes: u64, reason: Option<Reason>) -> Result<Self, StateError> {
         let db = sled::Config::new()
             .path(dir)
             .cache_capacity(cache_bytes)
@@ -191,6 +177,43 @@ impl Store {
     }
 }
 
+/// Whether what lies in a generation's directory can be believed. Opens nothing.
+pub(super) fn judge_mark(dir: &Path) -> Result<(), Reason> {
+    let unusable = |error: &dyn fmt::Display| Reason::Unusable(error.to_string());
+    let running = fs::read_to_string(dir.join(RUNNING));
+    let clean = running.is_err();
+    let mark = running.or_else(|_gone| fs::read_to_string(dir.join(CLEAN)));
+    let mark = mark.map_err(|error| unusable(&format!("its mark is missing ({error})")))?;
+    let found = Mark::parse(&mark).ok_or_else(|| unusable(&"its mark cannot be read"))?;
+    let now = Mark::of(dir).map_err(|error| unusable(&error))?;
+    if found.format != now.format {
+        return Err(unusable(&format!("it is of format {}, this is {}", found.format, now.format)));
+    }
+    if (found.device, found.inode) != (now.device, now.inode) {
+        return Err(Reason::Copied);
+    }
+    if !clean && found.boot != now.boot {
+        return Err(Reason::OtherBoot);
+    }
+    Ok(())
+}
+
+/// Takes the marks away from the last generation under `dir`: the next opening makes the state anew.
+///
+/// # Errors
+/// When a mark cannot be removed.
+pub fn condemn_last(dir: &Path) -> Result<(), StateError> {
+    let Some(last) = last_generation(dir)? else { return Ok(()) };
+    remove_mark(&last, RUNNING)?;
+    remove_mark(&last, CLEAN)
+}
+
+/// The directory of the last generation under `dir`.
+pub(super) fn last_generation(dir: &Path) -> Result<Option<PathBuf>, StateError> {
+    let last = if dir.exists() { generations(dir)?.into_iter().max() } else { None };
+    Ok(last.map(|number| dir.join(number.to_string())))
+}
+
 /// See [`Store::condemn_on_panic`].
 #[derive(Debug)]
 pub struct CondemnOnPanic(Arc<Store>);
@@ -249,7 +272,7 @@ fn remove_mark(dir: &Path, name: &str) -> Result<(), StateError> {
     }
 }
 
-fn make_dir(dir: &Path) -> Result<(), StateError> {
+pub(super) fn make_dir(dir: &Path) -> Result<(), StateError> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io_error)
 }
 
@@ -263,7 +286,7 @@ fn number_of(path: &Path) -> Option<u64> {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "given to map_err")]
-fn io_error(error: io::Error) -> StateError {
+pub(super) fn io_error(error: io::Error) -> StateError {
     StateError(error.to_string())
 }
 

@@ -16,6 +16,7 @@ mod keys;
 mod query;
 mod schema;
 mod table;
+mod verify;
 mod write_back;
 
 use std::fmt;
@@ -24,12 +25,13 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGua
 
 pub use apply::{Effects, Outcome};
 pub use deliveries::{DueDelivery, Lane};
-pub use generation::{Generation, Reason};
+pub use generation::{Generation, Reason, condemn_last};
 pub use inbox::{InboxItem, InboxPage, InboxQuery};
 pub use keys::Authenticated;
 pub use query::{Counts, EventSummary, OrgSummary, Unrouted};
 pub use schema::ENDPOINTS_PER_ORG_MAX;
 pub use schema::KEYS_PER_ORG_MAX;
+pub use verify::{Difference, Differences, Standing};
 
 /// The state of one data directory.
 #[derive(Debug)]

@@ -110,6 +110,8 @@ pub(super) trait AnyTable {
     fn take_fresh(&mut self) -> Box<dyn Fresh>;
     /// Sled has those now; memory keeps what has changed since.
     fn written_back(&mut self);
+    /// A row of sled as text: its table and key, and what it holds; none if it is another table's.
+    fn describe(&self, key: &[u8], value: &[u8]) -> Option<(String, String)>;
     /// Every row, as text, in key order.
     fn dump(&self, line: &mut dyn FnMut(String)) -> Result<(), StateError>;
 }
@@ -271,6 +273,13 @@ impl<R: Row> Table<R> {
         self.noted(self.merge(keys, true).next().transpose())
     }
 
+    /// All rows in order. Not for a running server.
+    pub(super) fn all(&self) -> impl Iterator<Item = Pair<R>> + '_ {
+        let filled_with = |byte| R::Key::parse(&vec![byte; size_of::<<R::Key as RowKey>::Bytes>()]);
+        let bounds = filled_with(0).zip(filled_with(u8::MAX));
+        bounds.map(|(first, last)| self.merge(first..=last, false)).into_iter().flatten()
+    }
+
     fn merge(&self, keys: RangeInclusive<R::Key>, backwards: bool) -> impl Iterator<Item = Pair<R>> + '_ {
         let tree_keys = tree_key::<R>(*keys.start())..=tree_key::<R>(*keys.end());
         let valid = keys.start() <= keys.end();
@@ -332,8 +341,8 @@ impl<R: Row> Table<R> {
     }
 }
 
-type KeyedRow<R> = (<R as Row>::Key, Arc<R>);
-type Pair<R> = Result<KeyedRow<R>, StateError>;
+pub(super) type KeyedRow<R> = (<R as Row>::Key, Arc<R>);
+pub(super) type Pair<R> = Result<KeyedRow<R>, StateError>;
 
 impl<R: Row> AnyTable for Table<R> {
     fn name(&self) -> &'static str {
@@ -361,6 +370,12 @@ impl<R: Row> AnyTable for Table<R> {
 
     fn written_back(&mut self) {
         self.layer.retain(|_, slot| slot.dirty || (R::RESIDENT && slot.row.is_some()));
+    }
+
+    fn describe(&self, key: &[u8], value: &[u8]) -> Option<(String, String)> {
+        let key = parse_key::<R>(key)?;
+        let row = read_row::<R>(value).map_or_else(|error| error.to_string(), |row| format!("{row:#?}"));
+        Some((format!("{} {key:?}", R::NAME), row))
     }
 
     fn dump(&self, line: &mut dyn FnMut(String)) -> Result<(), StateError> {

@@ -10,6 +10,8 @@ mod contract;
 #[cfg(test)]
 mod crash;
 #[cfg(test)]
+mod damage;
+#[cfg(test)]
 mod harness;
 #[cfg(test)]
 mod overload;

@@ -1,7 +1,9 @@
 //! Organizations, keys and endpoints.
 
 use super::{Change, Outcome, meta};
-use crate::model::command::{CreateKey, CreateOrg, DeleteEndpoint, EndKey, NoteKeysUsed, PutEndpoint, RotateKey};
+use crate::model::command::{
+    CreateKey, CreateOrg, DeleteEndpoint, EndKey, NoteKeysUsed, PutEndpoint, RotateKey, SkipOrgs,
+};
 use crate::model::id::OrgNo;
 use crate::model::key::Key;
 use crate::model::time::Timestamp;
@@ -18,6 +20,12 @@ impl Change<'_> {
         self.note_id(command.org.id.0)?;
         self.add_key(number, &command.key)?;
         Ok(Outcome::OrgCreated(number))
+    }
+
+    pub(super) fn skip_orgs(&mut self, command: &SkipOrgs) -> Result<Outcome, StateError> {
+        let meta = meta(self.state)?;
+        meta.next_org = meta.next_org.saturating_add(command.count);
+        Ok(Outcome::Done)
     }
 
     pub(super) fn create_key(&mut self, command: &CreateKey) -> Result<Outcome, StateError> {

@@ -114,6 +114,7 @@ impl Change<'_> {
             Command::SettleAttempt(command) => self.settle_attempt(command),
             Command::CancelDeliveries(command) => self.cancel_deliveries(command),
             Command::ExpireDedup(command) => self.expire_dedup(command),
+            Command::SkipOrgs(command) => self.skip_orgs(command),
         }
     }
 
@@ -198,3 +199,5 @@ pub(super) fn block_of(
 #[cfg(test)]
 #[path = "../apply_tests.rs"]
 mod tests;
+#[cfg(test)]
+pub(super) use tests::fill;

@@ -1,0 +1,207 @@
+//! What `verify` and `rebuild` have in common: reading a stopped server's whole journal, one segment a task, and making
+//! the state that it gives, in a directory that is gone afterwards.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use rayon::iter::{IntoParallelIterator, ParallelIterator};
+use serde_json::{Value, json};
+
+use super::Failure;
+use crate::base::exit_code::ExitCode;
+use crate::base::random;
+use crate::commit::recover;
+use crate::data_dir::DataDirError;
+use crate::journal::{Frame, JournalError, Lost, Position, Reader, SegmentFound, Survey};
+use crate::model::command::Command;
+use crate::model::id::OrgId;
+use crate::model::journal_codec::{UnknownFrame, kind, read_body};
+use crate::store::Store;
+
+/// What a stopped server's journal holds.
+pub(super) struct JournalAudit {
+    pub(super) survey: Survey,
+    pub(super) segments: Vec<SegmentFound>,
+    pub(super) missing_beginning: Option<Lost>,
+    /// How many commands of each kind.
+    pub(super) commands: BTreeMap<String, u64>,
+    /// What gives organizations their numbers, in order.
+    pub(super) numbering: Vec<(Position, Numbered)>,
+    /// A frame of a newer version.
+    pub(super) newer: Option<String>,
+}
+
+/// What takes numbers for organizations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Numbered {
+    /// This one.
+    Org(OrgId),
+    /// So many that were lost.
+    Skipped(u32),
+}
+
+#[derive(Default)]
+struct Seen {
+    commands: BTreeMap<String, u64>,
+    numbering: Vec<(Position, Numbered)>,
+    newer: Option<String>,
+}
+
+impl Seen {
+    fn judge(&mut self, frame: &Frame<'_>) -> Result<(), String> {
+        let command = read_body(frame.kind, frame.version, frame.body).map_err(|unknown| {
+            if let UnknownFrame::Newer { .. } = unknown {
+                self.newer = Some(format!("position {} holds {unknown}", frame.position));
+            }
+            unknown.to_string()
+        })?;
+        *self.commands.entry(format!("{:?}", kind(&command))).or_default() += 1;
+        let numbered = match command {
+            Command::CreateOrg(made) => Some(Numbered::Org(made.org.id)),
+            Command::SkipOrgs(skipped) => Some(Numbered::Skipped(skipped.count)),
+            _ => None,
+        };
+        self.numbering.extend(numbered.map(|numbered| (frame.position, numbered)));
+        Ok(())
+    }
+}
+
+impl JournalAudit {
+    /// Reads and decodes every frame of the journal in `dir`.
+    pub(super) fn read(dir: &Path) -> Result<Self, Failure> {
+        let survey = Survey::open(dir).map_err(|error| journal_failure(&error))?;
+        let pool = rayon::ThreadPoolBuilder::new().thread_name(|n| format!("verify-{n}")).build();
+        let pool = pool.map_err(|error| Failure::new(ExitCode::Failed, error))?;
+        let bar = ProgressBar::new(survey.bytes()).with_message("reading the journal");
+        if let Ok(style) = ProgressStyle::with_template("{msg} {wide_bar} {bytes}/{total_bytes} {eta}") {
+            bar.set_style(style);
+        }
+        let look = |number| {
+            let mut seen = Seen::default();
+            let found = survey.look(number, &mut |frame| seen.judge(frame))?;
+            bar.inc(found.bytes);
+            Ok((found, seen))
+        };
+        let looked: Result<Vec<_>, JournalError> =
+            pool.install(|| (0..survey.len()).into_par_iter().map(look).collect());
+        bar.finish_and_clear();
+        let (segments, seen): (Vec<_>, Vec<_>) = looked.map_err(|error| journal_failure(&error))?.into_iter().unzip();
+        let mut all = Seen::default();
+        for segment in seen {
+            for (kind, count) in segment.commands {
+                *all.commands.entry(kind).or_default() += count;
+            }
+            all.numbering.extend(segment.numbering);
+            all.newer = all.newer.or(segment.newer);
+        }
+        let Seen { commands, numbering, newer } = all;
+        Ok(Self { missing_beginning: survey.missing_beginning(), survey, segments, commands, numbering, newer })
+    }
+
+    /// Everything that is damaged, in order.
+    pub(super) fn damages(&self) -> impl Iterator<Item = &Lost> {
+        self.missing_beginning.iter().chain(self.segments.iter().flat_map(|found| &found.damages))
+    }
+
+    pub(super) fn is_damaged(&self) -> bool {
+        self.damages().next().is_some()
+    }
+
+    /// Where the next group goes.
+    pub(super) fn end(&self) -> Position {
+        self.segments.last().map_or(Position::FIRST, |found| found.end)
+    }
+
+    pub(super) fn frames(&self) -> u64 {
+        self.segments.iter().map(|found| found.frames).sum()
+    }
+
+    pub(super) fn reader(&self) -> Reader {
+        self.survey.reader(self.end())
+    }
+}
+
+pub(super) fn journal_failure(error: &JournalError) -> Failure {
+    let code = match error {
+        JournalError::Damage(_) => ExitCode::Damaged,
+        JournalError::Io { .. } => ExitCode::Failed,
+    };
+    Failure::new(code, error)
+}
+
+pub(super) fn dir_failure(error: &DataDirError) -> Failure {
+    let code = match error {
+        DataDirError::InUse(_) => ExitCode::InUse,
+        DataDirError::Format { .. } => ExitCode::Damaged,
+        DataDirError::Io { .. } => ExitCode::Failed,
+    };
+    Failure::new(code, error)
+}
+
+/// A damage in words.
+pub(super) fn told(lost: &Lost) -> String {
+    let Lost { damage, bytes, from, to } = lost;
+    let what = if to > from {
+        format!("positions {from} to {} are lost, {} frames at most", to.0.saturating_sub(1), lost.frames_max())
+    } else {
+        "no frame is lost".to_owned()
+    };
+    format!("{} offset {}, {bytes} bytes: {}; {what}", damage.file.display(), damage.offset, damage.reason)
+}
+
+/// The same for programs.
+pub(super) fn as_json(lost: &Lost) -> Value {
+    let Lost { damage, bytes, from, to } = lost;
+    json!({
+        "file": damage.file.display().to_string(), "offset": damage.offset, "bytes": bytes, "reason": damage.reason,
+        "from_position": from.0, "to_position": to.0, "frames_max": lost.frames_max(),
+    })
+}
+
+/// A directory for scratch states, gone when this is dropped.
+pub(super) struct Scratch(PathBuf);
+
+impl Scratch {
+    /// In `given`; else beside the data directory, on its filesystem; else, if that is not allowed, where temporary files go.
+    pub(super) fn make(given: Option<&Path>, data_dir: &Path) -> Result<Self, Failure> {
+        let name = format!("triggerd-scratch-{:08x}", u32::from_be_bytes(random::bytes()));
+        let beside = std::fs::canonicalize(data_dir).ok().and_then(|dir| dir.parent().map(Path::to_path_buf));
+        let places = match given {
+            Some(given) => vec![given.to_path_buf()],
+            None => beside.into_iter().chain([std::env::temp_dir()]).collect(),
+        };
+        let mut refused = String::from("there is no place for a scratch state");
+        for place in places {
+            let dir = place.join(&name);
+            match std::fs::create_dir(&dir) {
+                Ok(()) => return Ok(Self(dir)),
+                Err(error) => refused = format!("{}: {error}", dir.display()),
+            }
+        }
+        Err(Failure::new(ExitCode::Failed, refused))
+    }
+
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.0) {
+            tracing::warn!(%error, dir = %self.0.display(), "left behind");
+        }
+    }
+}
+
+/// Brings a state up to the journal. An error, or a panic of sled, as text.
+pub(super) fn bring_up(store: &Store, journal: &Reader) -> Result<u64, String> {
+    let bar = ProgressBar::new_spinner().with_message("applying the journal");
+    bar.tick();
+    let recovered = catch_unwind(AssertUnwindSafe(|| recover(store, journal)));
+    bar.finish_and_clear();
+    let recovered = recovered.map_err(|_panic| "applying the journal to it panicked".to_owned())?;
+    recovered.map(|recovered| recovered.commands).map_err(|error| error.to_string())
+}

@@ -1,0 +1,323 @@
+//! `triggerd rebuild`: makes the state of a stopped server anew from its journal. With `--skip-damaged` a damaged journal
+//! is salvaged first: everything whole stays in its place, the damaged files are set aside, and what was lost is told.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use clap::Args;
+use serde_json::json;
+
+use super::audit::{JournalAudit, Numbered, Scratch, as_json, bring_up, dir_failure, journal_failure, told};
+use super::{Failure, print};
+use crate::base::exit_code::ExitCode;
+use crate::config::Config;
+use crate::data_dir::DataDir;
+use crate::journal::{Lost, Note, Position, Reader, Salvage};
+use crate::model::command::{Command, SkipOrgs};
+use crate::model::id::{EventId, OrgId, OrgNo};
+use crate::model::journal_codec::{VERSION, kind, read_body, write_body};
+use crate::store::{Differences, Standing, StateError, Store, condemn_last};
+
+/// Differences that are named.
+const NAMED_MAX: usize = 20;
+/// The frame of a new organization is never shorter, in bytes.
+const ORG_FRAME_BYTES_MIN: u64 = 100;
+
+#[derive(Args)]
+pub(super) struct Rebuild {
+    /// Save what is whole of a damaged journal; the damaged files are set aside, and what is lost is told
+    #[arg(long)]
+    skip_damaged: bool,
+    /// With --skip-damaged, where nothing can tell: the damage held no making of an organization
+    #[arg(long, requires = "skip_damaged")]
+    assume_no_organization_lost: bool,
+    /// Print JSON, for programs
+    #[arg(long)]
+    json: bool,
+}
+
+/// What was given up of a journal.
+struct Salvaged {
+    lost: Vec<Lost>,
+    /// The journal ended before what the state stood for.
+    end_missing: Option<(Position, u64)>,
+    aside: PathBuf,
+    files: Vec<PathBuf>,
+}
+
+/// What else is known of a loss.
+#[derive(Default)]
+struct Consequences {
+    /// Against the state as it was, if that could be read.
+    differences: Option<Differences>,
+    /// Keys that had been ended and work again.
+    revived_keys: Vec<String>,
+    /// Commands that speak of what is not there: organization number and kind to how many.
+    orphans: BTreeMap<(u32, String), u64>,
+}
+
+impl Rebuild {
+    pub(super) fn run(&self, config: &Config) -> Result<ExitCode, Failure> {
+        let began = Instant::now();
+        let path = &config.storage.data_dir;
+        DataDir::look(path).map_err(|error| dir_failure(&error))?;
+        let dir = DataDir::open(path).map_err(|error| dir_failure(&error))?;
+        let mut audit = JournalAudit::read(&dir.journal())?;
+        if let Some(newer) = &audit.newer {
+            return Err(Failure::new(ExitCode::Damaged, newer));
+        }
+        if audit.survey.is_empty() {
+            let message = format!("{} has no journal to make a state from", path.display());
+            return Err(Failure::new(ExitCode::Damaged, message));
+        }
+        let scratch = Scratch::make(None, path)?;
+        let (before, is_believed) = state_before(&dir, &scratch, config.storage.state_cache_bytes);
+        let applied = before.as_ref().filter(|_| is_believed).map(Store::applied);
+        let end_missing = applied.filter(|applied| *applied > audit.end().0).map(|applied| (audit.end(), applied));
+        let mut salvaged = None;
+        if audit.is_damaged() || end_missing.is_some() {
+            if !self.skip_damaged {
+                return Err(refusal(&audit, end_missing));
+            }
+            salvaged = Some(self.salvage(&audit, end_missing, &dir, before.as_ref())?);
+            audit = JournalAudit::read(&dir.journal())?;
+        }
+        let store = make_state(&dir.state(), &audit, config.storage.state_cache_bytes)?;
+        let consequences = match &salvaged {
+            None => Consequences::default(),
+            Some(_) => consequences(&store, before.as_ref(), &audit.reader()).map_err(failed)?,
+        };
+        let counts = store.counts().map_err(failed)?;
+        store.close().map_err(failed)?;
+        let took_ms = began.elapsed().as_millis();
+        if self.json {
+            print(
+                &json!({
+                    "frames": audit.frames(), "events": counts.events, "open": counts.open, "took_ms": took_ms,
+                    "salvaged": salvaged.as_ref().map(|salvaged| salvaged.json(&consequences)),
+                })
+                .to_string(),
+            );
+        } else {
+            salvaged.iter().flat_map(|salvaged| salvaged.lines(&consequences)).for_each(|line| print(&line));
+            let (frames, events) = (audit.frames(), counts.events);
+            print(&format!("the state is made anew: {frames} frames applied, {events} events ({took_ms} ms)"));
+        }
+        Ok(ExitCode::Clean)
+    }
+
+    fn salvage(
+        &self,
+        audit: &JournalAudit,
+        end_missing: Option<(Position, u64)>,
+        dir: &DataDir,
+        before: Option<&Store>,
+    ) -> Result<Salvaged, Failure> {
+        let known = before.map(Store::org_numbers).and_then(Result::ok).unwrap_or_default();
+        let lost: Vec<Lost> = audit.damages().cloned().collect();
+        let notes = skipped_orgs(&lost, &audit.numbering, &known, self.assume_no_organization_lost)?;
+        let aside = free_name(dir.path());
+        let salvage = Salvage { dir: &dir.journal(), aside: &aside, notes: &notes };
+        let files = salvage.run(audit.missing_beginning.as_ref(), &audit.segments);
+        let files = files.map_err(|error| journal_failure(&error))?;
+        Ok(Salvaged { lost, end_missing, aside, files })
+    }
+}
+
+fn failed(error: StateError) -> Failure {
+    Failure::new(ExitCode::Failed, error)
+}
+
+fn refusal(audit: &JournalAudit, end_missing: Option<(Position, u64)>) -> Failure {
+    let mut lines: Vec<String> = audit.damages().map(told).collect();
+    lines.extend(end_missing.map(end_told));
+    lines.push("`triggerd rebuild --skip-damaged` saves what is whole; the damaged files are kept".into());
+    Failure::new(ExitCode::Damaged, format!("the journal is damaged:\n{}", lines.join("\n")))
+}
+
+fn end_told((end, applied): (Position, u64)) -> String {
+    format!("the journal ends at position {end}, but what was stored went to {applied}")
+}
+
+/// The state as it was, in a copy, if it can be read at all; and whether a start would have gone on with it.
+fn state_before(dir: &DataDir, scratch: &Scratch, cache_bytes: u64) -> (Option<Store>, bool) {
+    let (generation, is_believed) = match Standing::of(&dir.state()) {
+        Ok(Standing::Believed(generation)) => (generation, true),
+        Ok(Standing::Unbelieved(_, generation)) => (generation, false),
+        Ok(Standing::Absent) | Err(_) => return (None, false),
+    };
+    (Store::open_copy(&generation, &scratch.path("before"), cache_bytes).ok(), is_believed)
+}
+
+/// The first name for damaged files that is free.
+fn free_name(dir: &Path) -> PathBuf {
+    let names = (1u32..).map(|number| dir.join(format!("journal-damaged-{number}")));
+    names.into_iter().find(|name| !name.exists()).unwrap_or_else(|| dir.join("journal-damaged"))
+}
+
+fn make_state(dir: &Path, audit: &JournalAudit, cache_bytes: u64) -> Result<Store, Failure> {
+    condemn_last(dir).map_err(failed)?;
+    let store = Store::open(dir, cache_bytes, audit.end().0).map_err(failed)?;
+    bring_up(&store, &audit.reader()).map_err(|error| Failure::new(ExitCode::Failed, error))?;
+    Ok(store)
+}
+
+/// What must stand in the place of lost frames so that every organization keeps its number: an organization's number is
+/// its place among all that were made, and `known` tells it where the old state could be read.
+fn skipped_orgs(
+    lost: &[Lost],
+    numbering: &[(Position, Numbered)],
+    known: &BTreeMap<OrgId, OrgNo>,
+    assume_none: bool,
+) -> Result<Vec<Note>, Failure> {
+    let mut holes = lost.iter().filter(|lost| lost.to.0.saturating_sub(lost.from.0) >= ORG_FRAME_BYTES_MIN).peekable();
+    let (mut notes, mut next, mut hole) = (Vec::new(), 0u32, None);
+    for (position, numbered) in numbering {
+        while let Some(before) = holes.next_if(|hole| hole.from < *position) {
+            hole = hole.or(Some(before.from));
+        }
+        let id = match numbered {
+            Numbered::Skipped(count) => {
+                next = next.saturating_add(*count);
+                continue;
+            }
+            Numbered::Org(id) => id,
+        };
+        if let Some(at) = hole.take() {
+            let number = match known.get(id) {
+                Some(OrgNo(number)) => *number,
+                None if assume_none => next,
+                None => return Err(Failure::new(ExitCode::Damaged, unnumbered(*id))),
+            };
+            let skipped = number.checked_sub(next).ok_or_else(|| Failure::new(ExitCode::Damaged, foreign(*id)))?;
+            if skipped > 0 {
+                notes.push(note(at, skipped)?);
+            }
+            next = number;
+        }
+        next = next.saturating_add(1);
+    }
+    Ok(notes)
+}
+
+fn note(at: Position, count: u32) -> Result<Note, Failure> {
+    let command = Command::SkipOrgs(SkipOrgs { count });
+    let mut body = Vec::new();
+    write_body(&command, &mut body).map_err(|error| Failure::new(ExitCode::Failed, error))?;
+    Ok(Note { at, kind: kind(&command) as u8, version: VERSION, body })
+}
+
+fn unnumbered(id: OrgId) -> String {
+    format!(
+        "the damage may have held the making of an organization, and the state, which could tell, is gone: then {id} and \
+         all that were made later would get the events of others. If no organization was made then, say \
+         --assume-no-organization-lost"
+    )
+}
+
+fn foreign(id: OrgId) -> String {
+    format!("the state knows {id} by a number that the journal contradicts; they do not belong together")
+}
+
+/// What the loss means, as far as it can be known.
+fn consequences(store: &Store, before: Option<&Store>, journal: &Reader) -> Result<Consequences, StateError> {
+    let mut found = Consequences { orphans: orphans(store, journal)?, ..Consequences::default() };
+    let Some(before) = before else { return Ok(found) };
+    // What was not applied yet is not lost.
+    let is_up = before.applied() > journal.end().0 || bring_up(before, journal).is_ok();
+    if is_up {
+        found.differences = before.differences(store, NAMED_MAX).ok();
+    }
+    for org in before.org_numbers().unwrap_or_default().into_values() {
+        for key in before.keys_of(org)? {
+            let now = store.key(key.key().id)?;
+            if key.key().ended_at.is_some() && now.is_some_and(|now| now.key().ended_at.is_none()) {
+                found.revived_keys.push(key.key().id.to_string());
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Commands whose organization or event is not in the state.
+fn orphans(store: &Store, journal: &Reader) -> Result<BTreeMap<(u32, String), u64>, StateError> {
+    let mut found = BTreeMap::new();
+    let Ok(mut scan) = journal.scan(Position::FIRST, None) else { return Ok(found) };
+    while let Some(Ok(frame)) = scan.next_frame() {
+        let Ok(command) = read_body(frame.kind, frame.version, frame.body) else { continue };
+        let Some((org, event)) = speaks_of(&command) else { continue };
+        let is_there = match event {
+            Some(event) => store.event(org, event)?.is_some(),
+            None => store.org_summary(org)?.is_some(),
+        };
+        if !is_there {
+            *found.entry((org.0, format!("{:?}", kind(&command)))).or_default() += 1;
+        }
+    }
+    Ok(found)
+}
+
+/// The organization, and the event if it is about one.
+fn speaks_of(command: &Command) -> Option<(OrgNo, Option<EventId>)> {
+    match command {
+        Command::CreateKey(command) => Some((command.org, None)),
+        Command::RotateKey(command) => Some((command.org, None)),
+        Command::EndKey(command) => Some((command.org, None)),
+        Command::PutEndpoint(command) => Some((command.org, None)),
+        Command::DeleteEndpoint(command) => Some((command.org, None)),
+        Command::SubmitEvent(command) => Some((command.org, None)),
+        Command::AckEvent(command) => Some((command.org, Some(command.event))),
+        Command::RouteEvent(command) => Some((command.org, Some(command.event))),
+        Command::NoteRouteCrash(command) => Some((command.org, Some(command.event))),
+        Command::SettleAttempt(command) => Some((command.org, Some(command.event))),
+        Command::CancelDeliveries(command) => Some((command.org, None)),
+        Command::CreateOrg(_) | Command::NoteKeysUsed(_) | Command::ExpireDedup(_) | Command::SkipOrgs(_) => None,
+    }
+}
+
+impl Salvaged {
+    fn lines(&self, consequences: &Consequences) -> Vec<String> {
+        let mut lines: Vec<String> = self.lost.iter().map(|lost| format!("LOST      {}", told(lost))).collect();
+        lines.extend(self.end_missing.map(|end| format!("LOST      {}", end_told(end))));
+        for ((org, kind), count) in &consequences.orphans {
+            lines.push(format!("orphans   {count} {kind} of organization number {org} speak of what is not there"));
+        }
+        match &consequences.differences {
+            None => {
+                lines.push("unknown   the state as it was cannot be read, so nothing more is known of the loss".into());
+            }
+            Some(found) => {
+                lines.push(format!("rows      {:?} differ from the state as it was", found.rows));
+                for difference in &found.first {
+                    let side = |side: &Option<String>| side.clone().unwrap_or_else(|| "no such row".into());
+                    let (was, is) = (side(&difference.here), side(&difference.other));
+                    lines.push(format!("          {}: was {was}, is {is}", difference.row));
+                }
+            }
+        }
+        for key in &consequences.revived_keys {
+            lines.push(format!("KEY       {key} had been ended and works again: end it again"));
+        }
+        lines.push(format!("aside     {} files as they were are in {}", self.files.len(), self.aside.display()));
+        lines
+    }
+
+    fn json(&self, consequences: &Consequences) -> serde_json::Value {
+        let orphans = consequences.orphans.iter();
+        let differences = consequences.differences.as_ref();
+        json!({
+            "lost": self.lost.iter().map(as_json).collect::<Vec<_>>(),
+            "end_missing": self.end_missing.map(|(end, applied)| json!({"from_position": end.0, "to_position": applied})),
+            "aside": self.aside.display().to_string(),
+            "files": self.files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>(),
+            "orphans": orphans.map(|((org, kind), count)| json!({"organization_number": org, "kind": kind, "count": count})).collect::<Vec<_>>(),
+            "rows_that_differ": differences.map(|found| json!(found.rows)),
+            "keys_that_work_again": consequences.revived_keys,
+        })
+    }
+}
+
+#[cfg(test)]
+#[path = "rebuild_tests.rs"]
+mod tests;

@@ -1,0 +1,236 @@
+//! `triggerd verify`: whether a stopped server's directory is what it should be. Changes nothing in it.
+//!
+//! Reads every frame of the journal, then makes the state anew in a scratch directory and compares it, row by row, with
+//! a copy of the one that is there.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::audit::{JournalAudit, Scratch, as_json, bring_up, dir_failure, told};
+use super::{Failure, print};
+use crate::base::exit_code::ExitCode;
+use crate::config::Config;
+use crate::data_dir::DataDir;
+use crate::store::{Counts, Difference, Differences, Standing, StateError, Store};
+
+/// Differences and contradictions that are named.
+const NAMED_MAX: usize = 20;
+
+#[derive(Args)]
+pub(super) struct Verify {
+    /// Print JSON, for programs
+    #[arg(long)]
+    json: bool,
+    /// Where the scratch state is made [default: beside the data directory]
+    #[arg(long, value_name = "DIR")]
+    scratch: Option<PathBuf>,
+}
+
+/// What is said of the state.
+enum Judgement {
+    /// Not compared, and that is no damage.
+    NotCompared(String),
+    /// It is what the journal gives; behind it by so many bytes of journal.
+    Equal {
+        behind: u64,
+    },
+    /// The journal ends before what it stands for.
+    Ahead {
+        applied: u64,
+    },
+    /// It cannot be opened or brought up to the journal.
+    Unreadable(String),
+    Different(Differences),
+}
+
+struct Report {
+    audit: JournalAudit,
+    state: Judgement,
+    contradictions: Vec<String>,
+    counts: Counts,
+    orgs: usize,
+    took_ms: u128,
+}
+
+impl Verify {
+    pub(super) fn run(&self, config: &Config) -> Result<ExitCode, Failure> {
+        let began = Instant::now();
+        let dir = &config.storage.data_dir;
+        let looked_at = DataDir::look(dir).map_err(|error| dir_failure(&error))?;
+        let audit = JournalAudit::read(&dir.join("journal"))?;
+        if let Some(newer) = &audit.newer {
+            return Err(Failure::new(ExitCode::Damaged, newer));
+        }
+        if audit.survey.is_empty() && !looked_at.is_new() {
+            let message = format!("{} has no journal, but events were stored here", dir.display());
+            return Err(Failure::new(ExitCode::Damaged, message));
+        }
+        let mut report = Report {
+            audit,
+            state: Judgement::NotCompared("the journal is damaged, so there is nothing to compare it with".into()),
+            contradictions: Vec::new(),
+            counts: Counts::default(),
+            orgs: 0,
+            took_ms: 0,
+        };
+        if !report.audit.is_damaged() {
+            let scratch = Scratch::make(self.scratch.as_deref(), dir)?;
+            let checked = report.check_state(&dir.join("sled"), &scratch, config.storage.state_cache_bytes);
+            checked.map_err(|error| Failure::new(ExitCode::Failed, error))?;
+        }
+        report.took_ms = began.elapsed().as_millis();
+        print(&if self.json { report.json().to_string() } else { report.text() });
+        Ok(if report.is_well() { ExitCode::Clean } else { ExitCode::Damaged })
+    }
+}
+
+impl Report {
+    fn check_state(&mut self, state: &Path, scratch: &Scratch, cache_bytes: u64) -> Result<(), String> {
+        let failed = |error: StateError| error.to_string();
+        let replayed = Store::open(&scratch.path("replayed"), cache_bytes, u64::MAX).map_err(failed)?;
+        bring_up(&replayed, &self.audit.reader())?;
+        self.counts = replayed.counts().map_err(failed)?;
+        self.orgs = replayed.org_numbers().map_err(failed)?.len();
+        self.contradictions = replayed.contradictions(NAMED_MAX).map_err(failed)?;
+        self.state = match Standing::of(state).map_err(failed)? {
+            Standing::Absent => Judgement::NotCompared("there is none; the next start makes it".into()),
+            Standing::Unbelieved(reason, _) => {
+                Judgement::NotCompared(format!("the next start makes it anew, because {reason}"))
+            }
+            Standing::Believed(generation) => match Store::open_copy(&generation, &scratch.path("copy"), cache_bytes) {
+                Err(error) => Judgement::Unreadable(error.to_string()),
+                Ok(copy) => self.compare(&copy, &replayed),
+            },
+        };
+        Ok(())
+    }
+
+    fn compare(&self, copy: &Store, replayed: &Store) -> Judgement {
+        let (applied, end) = (copy.applied(), self.audit.end().0);
+        if applied > end {
+            return Judgement::Ahead { applied };
+        }
+        if let Err(error) = bring_up(copy, &self.audit.reader()) {
+            return Judgement::Unreadable(error);
+        }
+        match copy.differences(replayed, NAMED_MAX) {
+            Err(error) => Judgement::Unreadable(error.to_string()),
+            Ok(found) if found.rows.is_empty() => Judgement::Equal { behind: end.saturating_sub(applied.max(1)) },
+            Ok(found) => Judgement::Different(found),
+        }
+    }
+
+    fn is_well(&self) -> bool {
+        let state = matches!(self.state, Judgement::NotCompared(_) | Judgement::Equal { .. });
+        state && !self.audit.is_damaged() && self.contradictions.is_empty()
+    }
+
+    fn text(&self) -> String {
+        let Self { audit, counts, orgs, took_ms, .. } = self;
+        let mut lines = vec![format!(
+            "journal   {} segments, {} bytes, {} frames, to position {}",
+            audit.survey.len(),
+            audit.survey.bytes(),
+            audit.frames(),
+            audit.end()
+        )];
+        lines.extend(audit.commands.iter().map(|(kind, count)| format!("            {count:>10}  {kind}")));
+        for (from, to) in audit.segments.iter().flat_map(|found| &found.holes) {
+            lines.push(format!("salvaged  positions {from} to {} were given up before", to.0.saturating_sub(1)));
+        }
+        for tail in audit.segments.iter().filter_map(|found| found.tail.as_ref()) {
+            let (file, offset, bytes) = (tail.file.display(), tail.offset, tail.bytes);
+            lines.push(format!(
+                "tail      {file} offset {offset}: {bytes} bytes that were never acknowledged; the next start cuts them"
+            ));
+        }
+        lines.extend(audit.damages().map(|lost| format!("DAMAGED   {}", told(lost))));
+        lines.push(self.state_text());
+        if let Judgement::Different(found) = &self.state {
+            lines.extend(found.first.iter().map(difference_text));
+        }
+        lines.extend(
+            self.contradictions.iter().map(|found| format!("CONTRADICTION in what the journal gives: {found}")),
+        );
+        if !audit.is_damaged() {
+            lines.push(format!(
+                "holds     {} events, {} in inboxes, of {orgs} organizations",
+                counts.events, counts.open
+            ));
+        }
+        let seconds = format!("{}.{:03} s", took_ms / 1_000, took_ms % 1_000);
+        lines.push(if self.is_well() { format!("all is well ({seconds})") } else { self.advice(&seconds) });
+        lines.join("\n")
+    }
+
+    fn state_text(&self) -> String {
+        match &self.state {
+            Judgement::NotCompared(why) => format!("state     not compared: {why}"),
+            Judgement::Equal { behind: 0 } => "state     equals what the journal gives, row by row".into(),
+            Judgement::Equal { behind } => format!(
+                "state     is {behind} bytes of journal behind, as after a crash; brought up, it equals what the journal gives"
+            ),
+            Judgement::Ahead { applied } => {
+                format!(
+                    "DAMAGED   the journal ends at {}, but the state goes to {applied}: its end is missing",
+                    self.audit.end()
+                )
+            }
+            Judgement::Unreadable(why) => format!("DAMAGED   the state cannot be read: {why}"),
+            Judgement::Different(found) => {
+                format!("DAMAGED   the state differs from what the journal gives: {:?}", found.rows)
+            }
+        }
+    }
+
+    fn advice(&self, seconds: &str) -> String {
+        let what = if self.audit.is_damaged() || matches!(self.state, Judgement::Ahead { .. }) {
+            "`triggerd rebuild --skip-damaged` saves what is whole, and says what is lost; a backup may have more"
+        } else {
+            "`triggerd rebuild` makes the state anew from the journal; nothing is lost"
+        };
+        format!("NOT WELL ({seconds}): {what}")
+    }
+
+    fn json(&self) -> Value {
+        let Self { audit, counts, orgs, took_ms, .. } = self;
+        let (standing, why) = match &self.state {
+            Judgement::NotCompared(why) => ("not_compared", Some(why.clone())),
+            Judgement::Equal { .. } => ("equal", None),
+            Judgement::Ahead { .. } => ("ahead", Some(self.state_text())),
+            Judgement::Unreadable(why) => ("unreadable", Some(why.clone())),
+            Judgement::Different(_) => ("different", None),
+        };
+        let differences = match &self.state {
+            Judgement::Different(found) => json!({
+                "rows": found.rows,
+                "first": found.first.iter().map(difference_text).collect::<Vec<_>>(),
+            }),
+            _ => Value::Null,
+        };
+        let holes = audit.segments.iter().flat_map(|found| &found.holes);
+        let tails = audit.segments.iter().filter_map(|found| found.tail.as_ref());
+        json!({
+            "well": self.is_well(),
+            "journal": {
+                "segments": audit.survey.len(), "bytes": audit.survey.bytes(), "frames": audit.frames(),
+                "end": audit.end().0, "commands": audit.commands,
+                "damages": audit.damages().map(as_json).collect::<Vec<_>>(),
+                "given_up_before": holes.map(|(from, to)| json!([from.0, to.0])).collect::<Vec<_>>(),
+                "tail": tails.map(|tail| json!({"offset": tail.offset, "bytes": tail.bytes})).next(),
+            },
+            "state": {"standing": standing, "why": why, "differences": differences},
+            "contradictions": self.contradictions,
+            "events": counts.events, "open": counts.open, "organizations": orgs, "took_ms": took_ms,
+        })
+    }
+}
+
+fn difference_text(difference: &Difference) -> String {
+    let Difference { row, here, other } = difference;
+    let side = |side: &Option<String>| side.clone().unwrap_or_else(|| "no such row".into());
+    format!("          {row}: the state has {}, the journal gives {}", side(here), side(other))
+}

@@ -1,0 +1,285 @@
+//! Looking at a whole journal without touching it: every frame is checked, and
+//! every damage is named with what lies behind it. Called by verify and rebuild
+//! while no server runs. Opens files for reading only.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::error::{Damage, JournalError};
+use super::files::{Files, OsFiles};
+use super::frame::{self, FRAME_HEADER_BYTES, Frame, HOLE, Position};
+use super::reader::{Reader, Shared};
+use super::recover::{BadEnd, CutTail, judge_end, read_header};
+use super::segment::{self, Header, SEGMENT_HEADER_BYTES, Segment, UNKNOWN_FORMAT, Window};
+
+/// Bytes that are damaged or missing, and what was in them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lost {
+    /// Where, and what is wrong there.
+    pub damage: Damage,
+    /// How many bytes of the file.
+    pub bytes: u64,
+    /// The first position that is lost.
+    pub from: Position,
+    /// The first position behind them; the same as `from` if no frame is lost.
+    pub to: Position,
+}
+
+impl Lost {
+    /// How many frames can have been in it at most.
+    pub fn frames_max(&self) -> u64 {
+        self.to.since(self.from) / FRAME_HEADER_BYTES as u64
+    }
+}
+
+/// What was found in a segment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SegmentFound {
+    /// Its first position.
+    pub first: Position,
+    /// Where what is kept of it ends: the next one's first position.
+    pub end: Position,
+    /// Its file.
+    pub path: PathBuf,
+    /// The file's length.
+    pub bytes: u64,
+    /// Whole frames, without holes.
+    pub frames: u64,
+    /// Positions that an earlier salvage gave up.
+    pub holes: Vec<(Position, Position)>,
+    /// What is damaged, in order.
+    pub damages: Vec<Lost>,
+    /// What the next start cuts from the last segment: never acknowledged.
+    pub tail: Option<CutTail>,
+    /// Whether it was written by a version with another segment format.
+    pub unknown_format: bool,
+}
+
+/// A journal's files, opened for reading.
+pub struct Survey {
+    dir: PathBuf,
+    files: Arc<dyn Files>,
+    parts: Vec<Part>,
+}
+
+struct Part {
+    segment: Arc<Segment>,
+    header: Header,
+    len: u64,
+    /// The next one's first position; none for the last.
+    next: Option<Position>,
+}
+
+impl Survey {
+    /// Opens all segment files of `dir` for reading. One that does not exist is a
+    /// journal without segments.
+    pub fn open(dir: &Path) -> Result<Self, JournalError> {
+        let files: Arc<dyn Files> = Arc::new(OsFiles);
+        let paths = match files.list(dir) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
+            other => other.map_err(JournalError::io(dir))?,
+        };
+        let named = paths.into_iter().filter_map(|path| Some((segment::first_from_path(&path)?, path)));
+        let mut named: Vec<_> = named.collect();
+        named.sort();
+        let nexts: Vec<_> = named.iter().skip(1).map(|(first, _)| Some(*first)).chain([None]).collect();
+        let open = |((first, path), next): ((Position, PathBuf), Option<Position>)| {
+            let file = File::open(&path).map_err(JournalError::io(&path))?;
+            let segment = Arc::new(Segment::new(first, path, file));
+            let (header, len) = read_header(files.as_ref(), &segment)?;
+            Ok(Part { segment, header, len, next })
+        };
+        let parts = named.into_iter().zip(nexts).map(open).collect::<Result<_, _>>()?;
+        Ok(Self { dir: dir.to_path_buf(), files, parts })
+    }
+
+    /// How many segments there are.
+    pub fn len(&self) -> usize {
+        self.parts.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.parts.is_empty()
+    }
+
+    /// The length of all files, in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.parts.iter().map(|part| part.len).sum()
+    }
+
+    /// What is missing before the first segment.
+    pub fn missing_beginning(&self) -> Option<Lost> {
+        let first = self.parts.first()?.segment.first;
+        let reason = format!("the positions {} to {} are missing", Position::FIRST, first.0.saturating_sub(1));
+        let damage = Damage::new(&segment::path_of(&self.dir, Position::FIRST), 0, reason);
+        let lost = Lost { damage, bytes: first.since(Position::FIRST), from: Position::FIRST, to: first };
+        (first > Position::FIRST).then_some(lost)
+    }
+
+    /// Reads a segment whole, in the order of their number from 0. `judge` sees
+    /// every whole frame, and may call one damaged, for a reason that it gives.
+    pub fn look(
+        &self,
+        number: usize,
+        judge: &mut dyn FnMut(&Frame<'_>) -> Result<(), String>,
+    ) -> Result<SegmentFound, JournalError> {
+        let part = self.parts.get(number).ok_or_else(|| no_such_segment(&self.dir))?;
+        let segment = &part.segment;
+        let limit = part.next.map_or(part.len, |next| segment.offset_of(next));
+        let mut walk = Walk {
+            part,
+            window: Window::new(Arc::clone(&self.files), Arc::clone(segment), limit),
+            limit,
+            found: SegmentFound {
+                first: segment.first,
+                end: part.next.unwrap_or(segment.first),
+                path: segment.path.clone(),
+                bytes: part.len,
+                frames: 0,
+                holes: Vec::new(),
+                damages: Vec::new(),
+                tail: None,
+                unknown_format: part.header == Header::Foreign(UNKNOWN_FORMAT),
+            },
+        };
+        let walked = walk.header().and_then(|()| walk.frames(judge)).and_then(|()| walk.behind(&self.files));
+        walked.map_err(JournalError::io(&segment.path))?;
+        Ok(walk.found)
+    }
+
+    /// A reader of the whole frames up to `end`; for a journal without damage.
+    pub fn reader(&self, end: Position) -> Reader {
+        let segments = self.parts.iter().map(|part| Arc::clone(&part.segment)).collect();
+        Reader::new(Arc::new(Shared::new(self.dir.clone(), Arc::clone(&self.files), segments, end)))
+    }
+}
+
+fn no_such_segment(dir: &Path) -> JournalError {
+    JournalError::Io { path: dir.to_path_buf(), source: io::ErrorKind::NotFound.into() }
+}
+
+/// One segment being read.
+struct Walk<'a> {
+    part: &'a Part,
+    window: Window,
+    /// Offset behind which no frame of this segment lies.
+    limit: u64,
+    found: SegmentFound,
+}
+
+impl Walk<'_> {
+    fn header(&mut self) -> io::Result<()> {
+        let reason = match self.part.header {
+            Header::Whole { .. } => return Ok(()),
+            Header::Foreign(reason) => reason,
+            // A crash came while the last segment was made: the next start makes it anew.
+            Header::Unreadable if self.is_last() && self.window.end_of_content(SEGMENT_HEADER_BYTES)?.is_none() => {
+                return Ok(());
+            }
+            Header::Unreadable => "the segment's header is not whole",
+        };
+        let first = self.found.first;
+        let damage = Damage::new(&self.found.path, 0, reason);
+        self.found.damages.push(Lost { damage, bytes: SEGMENT_HEADER_BYTES, from: first, to: first });
+        Ok(())
+    }
+
+    fn is_last(&self) -> bool {
+        self.part.next.is_none()
+    }
+
+    fn frames(&mut self, judge: &mut dyn FnMut(&Frame<'_>) -> Result<(), String>) -> io::Result<()> {
+        let mut offset = SEGMENT_HEADER_BYTES;
+        while offset < self.limit {
+            let (behind, bad) = match self.window.frame_at(offset)? {
+                Ok(frame) => {
+                    let (from, to) = (frame.position, frame.end());
+                    let judged = if frame.kind == HOLE { None } else { Some(judge(&frame)) };
+                    match judged {
+                        None => self.found.holes.push((from, to)),
+                        Some(Ok(())) => self.found.frames += 1,
+                        Some(Err(_)) => {}
+                    }
+                    (offset + to.since(from), judged.and_then(Result::err))
+                }
+                Err(reason) => {
+                    if self.is_last() && self.ends_at(offset)? {
+                        break;
+                    }
+                    let behind = self.next_whole(offset)?;
+                    (behind, Some(self.reason(offset, reason)))
+                }
+            };
+            if let Some(reason) = bad {
+                self.lose(offset, behind, reason);
+            }
+            offset = behind;
+        }
+        if self.is_last() {
+            self.found.end = self.part.segment.position_at(offset);
+        }
+        Ok(())
+    }
+
+    /// Whether the bad frame at `offset` is where the log ends.
+    fn ends_at(&mut self, offset: u64) -> io::Result<bool> {
+        let copy = self.part.header == Header::Whole { copy: true };
+        Ok(match judge_end(&mut self.window, offset, copy)? {
+            BadEnd::Unwritten => true,
+            BadEnd::Damage(_) => false,
+            BadEnd::Cut(cause, content_end) => {
+                let file = self.found.path.clone();
+                self.found.tail = Some(CutTail { file, offset, bytes: content_end - offset, cause });
+                true
+            }
+        })
+    }
+
+    /// Where the next whole frame behind the bad one at `offset` begins; the end of
+    /// the segment if there is none. Where the bad one itself says that it ends is
+    /// tried first, so that nothing inside of a payload is taken for a frame.
+    fn next_whole(&mut self, offset: u64) -> io::Result<u64> {
+        let position = self.part.segment.position_at(offset);
+        let header = self.window.view(offset, FRAME_HEADER_BYTES)?;
+        if let Ok(claimed) = frame::claimed_bytes(header, position) {
+            let behind = offset + claimed as u64;
+            if behind == self.limit || self.window.frame_at(behind)?.is_ok() {
+                return Ok(behind);
+            }
+        }
+        Ok(self.window.find_frame(offset + 1, true)?.unwrap_or(self.limit))
+    }
+
+    fn reason(&self, offset: u64, reason: &str) -> String {
+        if offset < self.part.len {
+            return reason.to_owned();
+        }
+        let position = |offset| self.part.segment.position_at(offset).0;
+        format!("the positions {} to {} are missing", position(offset), position(self.limit).saturating_sub(1))
+    }
+
+    fn lose(&mut self, offset: u64, behind: u64, reason: String) {
+        let position = |offset| self.part.segment.position_at(offset);
+        let damage = Damage::new(&self.found.path, offset, reason);
+        let lost = Lost { damage, bytes: behind - offset, from: position(offset), to: position(behind) };
+        self.found.damages.push(lost);
+    }
+
+    /// What lies behind the next segment's first position, where nothing should.
+    fn behind(&mut self, files: &Arc<dyn Files>) -> io::Result<()> {
+        let Some(next) = self.part.next else { return Ok(()) };
+        let mut rest = Window::new(Arc::clone(files), Arc::clone(&self.part.segment), self.part.len);
+        if let Some(content_end) = rest.end_of_content(self.limit)? {
+            let damage = Damage::new(
+                &self.found.path,
+                self.limit,
+                format!("there is more behind the next segment's first position {next}"),
+            );
+            self.found.damages.push(Lost { damage, bytes: content_end - self.limit, from: next, to: next });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,131 @@
+//! That any commands give the same rows whenever, and by whichever thread, they are written back.
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// A command of a small world, so that commands meet each other.
+fn any_command() -> impl Strategy<Value = Command> {
+    let event = 1u128..40;
+    let endpoint = 50u128..53;
+    let verdict = prop_oneof![
+        3 => Just(Verdict::Delivered),
+        2 => (30u64..60).prop_map(|at| Verdict::RetryAt(Timestamp(at))),
+        1 => Just(Verdict::Dead(DeadReason::AttemptsExhausted)),
+        1 => Just(Verdict::Dead(DeadReason::Gone)),
+    ];
+    prop_oneof![
+        4 => (event.clone(), proptest::option::of(0u8..5)).prop_map(|(id, dedup)| {
+            let text = dedup.map(|n| char::from(b'a' + n).to_string());
+            submit(id, 1, text.as_deref().map(|text| (text, 1)))
+        }),
+        2 => endpoint.clone().prop_map(put_endpoint),
+        1 => endpoint.clone().prop_map(|id| Command::DeleteEndpoint(DeleteEndpoint { org: ORG, endpoint: EndpointId(id) })),
+        4 => (event.clone(), proptest::collection::btree_set(endpoint.clone(), 0..3), any::<bool>()).prop_map(
+            |(event, endpoints, later)| {
+                let due_at = if later { LATER } else { AT_ONCE };
+                route(event, &endpoints.into_iter().collect::<Vec<_>>(), due_at)
+            }
+        ),
+        4 => (event.clone(), endpoint.clone(), 1u32..4, verdict).prop_map(|(event, endpoint, number, verdict)| {
+            settle(event, endpoint, number, verdict)
+        }),
+        2 => event.clone().prop_map(ack),
+        1 => (endpoint, proptest::collection::vec(event.prop_map(EventId), 1..5)).prop_map(|(endpoint, events)| {
+            Command::CancelDeliveries(CancelDeliveries { org: ORG, endpoint: EndpointId(endpoint), events })
+        }),
+    ]
+}
+
+/// Event ids are handed out in order, once: gives the submissions theirs.
+fn with_ids(commands: Vec<Command>) -> Vec<Command> {
+    let mut next = 0;
+    let number = |mut command| {
+        if let Command::SubmitEvent(submit) = &mut command {
+            next += 1;
+            submit.id = EventId(next);
+        }
+        command
+    };
+    commands.into_iter().map(number).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn the_same_commands_give_the_same_rows_while_another_thread_writes_back_without_a_pause(
+        commands in proptest::collection::vec(any_command(), 200..600)
+    ) {
+        let commands = with_ids(commands);
+        let (mut often, mut never) = (Fixture::new(), Fixture::new());
+        often.apply(&create_org(InboxMode::Auto, 100));
+        never.apply(&create_org(InboxMode::Auto, 100));
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        let ordering = std::sync::atomic::Ordering::SeqCst;
+        let (store, mut position) = (&often.store, often.position);
+        std::thread::scope(|scope| {
+            scope.spawn(|| while !stop.load(ordering) {
+                store.write_back().unwrap();
+            });
+            for command in &commands {
+                let mut outcomes = Vec::new();
+                store.apply(std::iter::once((position, command)), position + 100, &mut outcomes).unwrap();
+                position += 100;
+                assert_eq!(outcomes[0], never.apply(command));
+            }
+            stop.store(true, ordering);
+        });
+        prop_assert_eq!(often.store.dump().unwrap(), never.store.dump().unwrap());
+        often.reopen();
+        prop_assert_eq!(often.store.dump().unwrap(), never.store.dump().unwrap(), "also from sled alone");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn the_same_commands_give_the_same_rows_whenever_they_are_written_back(
+        commands in proptest::collection::vec((any_command(), any::<bool>()), 1..120)
+    ) {
+        let (commands, write_backs): (Vec<_>, Vec<_>) = commands.into_iter().unzip();
+        let commands = with_ids(commands);
+        let (mut often, mut never) = (Fixture::new(), Fixture::new());
+        often.apply(&create_org(InboxMode::Auto, 100));
+        never.apply(&create_org(InboxMode::Auto, 100));
+        for (command, write_back) in commands.iter().zip(&write_backs) {
+            let (a, b) = (often.apply(command), never.apply(command));
+            prop_assert_eq!(a, b);
+            if *write_back {
+                often.store.write_back().unwrap();
+            }
+        }
+        prop_assert_eq!(often.store.dump().unwrap(), never.store.dump().unwrap());
+        prop_assert_eq!(often.store.contradictions(5).unwrap(), Vec::<String>::new());
+        never.store.write_back().unwrap();
+        prop_assert_eq!(often.store.dump().unwrap(), never.store.dump().unwrap());
+    }
+
+    /// What a salvaged journal looks like: commands speak of things whose making was lost.
+    #[test]
+    fn commands_whose_prerequisites_were_lost_are_outcomes_and_contradict_nothing(
+        commands in proptest::collection::vec((any_command(), any::<bool>()), 1..120), org_lost: bool
+    ) {
+        let mut state = Fixture::new();
+        if !org_lost {
+            state.apply(&create_org(InboxMode::Auto, 100));
+        }
+        let mut next = 0;
+        for (mut command, lost) in commands {
+            if let Command::SubmitEvent(submit) = &mut command {
+                next += 1;
+                submit.id = EventId(next);
+            }
+            if !lost {
+                state.apply(&command);
+            }
+        }
+        prop_assert_eq!(state.store.contradictions(5).unwrap(), Vec::<String>::new());
+    }
+}

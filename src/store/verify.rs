@@ -1,0 +1,361 @@
+//! Whether a state is what it should be: judged without touching its directory, compared with another row by row, and
+//! checked against itself. For verify and rebuild, which run without a server, and for tests.
+//!
+//! The typed checks know what the tables promise each other, not how `apply` keeps it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::panic::catch_unwind;
+use std::path::{Path, PathBuf};
+
+use super::generation::{Reason, io_error, judge_mark, last_generation, make_dir};
+use super::schema::{BLOCK_EVENTS, DeliveryState, EventBlock};
+use super::table::State;
+use super::{StateError, Store};
+use crate::model::event::EventStatus;
+use crate::model::id::{EndpointId, EventId, OrgId, OrgNo};
+use crate::model::org::InboxMode;
+
+/// What a start would make of the state's directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// There is no state; it would be made.
+    Absent,
+    /// It would be made anew, for this reason; if there is one to look at, it is here.
+    Unbelieved(Reason, PathBuf),
+    /// It would be gone on with.
+    Believed(PathBuf),
+}
+
+impl Standing {
+    /// Judges what lies under `dir`, touching nothing.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    pub fn of(dir: &Path) -> Result<Self, StateError> {
+        let Some(last) = last_generation(dir)? else { return Ok(Self::Absent) };
+        Ok(match judge_mark(&last) {
+            Ok(()) => Self::Believed(last),
+            Err(reason) => Self::Unbelieved(reason, last),
+        })
+    }
+}
+
+/// Rows in which two states differ.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Differences {
+    /// How many there are, and of which table.
+    pub rows: BTreeMap<String, u64>,
+    /// The first of them.
+    pub first: Vec<Difference>,
+}
+
+/// A row in which two states differ.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// Its table and key.
+    pub row: String,
+    /// What differs of it in the one; none: there is no such row.
+    pub here: Option<String>,
+    /// And in the other.
+    pub other: Option<String>,
+}
+
+type RawRow = (sled::IVec, sled::IVec);
+
+impl Store {
+    /// Opens a copy of a generation's directory, made at `copy`, whatever its marks say. The original is only read.
+    ///
+    /// # Errors
+    /// When it cannot be copied, or sled or a row cannot be read.
+    pub fn open_copy(generation: &Path, copy: &Path, cache_bytes: u64) -> Result<Self, StateError> {
+        copy_dir(generation, copy)?;
+        // sled 0.34.7 panics on some kinds of damage.
+        let opened = catch_unwind(|| Self::open_generation(copy, cache_bytes, None));
+        opened.map_err(|_panic| StateError("opening it panicked".into()))?
+    }
+
+    /// The number of each organization. For verify and rebuild: it reads everything.
+    ///
+    /// # Errors
+    /// When rows cannot be read.
+    pub fn org_numbers(&self) -> Result<BTreeMap<OrgId, OrgNo>, StateError> {
+        self.read().orgs.all().map(|row| row.map(|(number, row)| (row.org.id, number))).collect()
+    }
+
+    /// Compares every row with the other state's. Both are written back for that. The first `most` are named.
+    ///
+    /// # Errors
+    /// When rows cannot be read or written back.
+    pub fn differences(&self, other: &Self, most: usize) -> Result<Differences, StateError> {
+        self.write_back()?;
+        other.write_back()?;
+        let mut found = Differences::default();
+        let (mut ours, mut theirs) = (self.db().iter(), other.db().iter());
+        let (mut our_next, mut their_next) = (ours.next().transpose()?, theirs.next().transpose()?);
+        while let Some(order) = first_of(our_next.as_ref(), their_next.as_ref()) {
+            let our = if order.is_le() { std::mem::replace(&mut our_next, ours.next().transpose()?) } else { None };
+            let their =
+                if order.is_ge() { std::mem::replace(&mut their_next, theirs.next().transpose()?) } else { None };
+            if our.as_ref().map(|row| &row.1) != their.as_ref().map(|row| &row.1) {
+                self.note_difference(&mut found, most, our.as_ref(), their.as_ref());
+            }
+        }
+        Ok(found)
+    }
+
+    fn note_difference(&self, found: &mut Differences, most: usize, our: Option<&RawRow>, their: Option<&RawRow>) {
+        let state = self.read();
+        let describe = |(key, value): &RawRow| {
+            let known = state.tables().iter().find_map(|table| table.describe(key, value));
+            known.unwrap_or_else(|| (format!("unknown {key:?}"), String::new()))
+        };
+        let (our, their) = (our.map(describe), their.map(describe));
+        let row = our.as_ref().or(their.as_ref()).map(|(row, _)| row.clone()).unwrap_or_default();
+        let table = row.split(' ').next().unwrap_or_default().to_owned();
+        *found.rows.entry(table).or_default() += 1;
+        if found.first.len() < most {
+            let (here, other) = first_lines(our.map(|(_, row)| row), their.map(|(_, row)| row));
+            found.first.push(Difference { row, here, other });
+        }
+    }
+
+    /// What the rows contradict each other in, the first `most`; none when all is well. Reads everything.
+    ///
+    /// # Errors
+    /// When rows cannot be read.
+    pub fn contradictions(&self, most: usize) -> Result<Vec<String>, StateError> {
+        let state = self.read();
+        let mut audit = Audit { state: &state, most, found: Vec::new() };
+        audit.accounts()?;
+        let events = audit.events()?;
+        let deliveries = audit.deliveries()?;
+        audit.totals(&events, &deliveries)?;
+        Ok(audit.found)
+    }
+}
+
+/// Which of two sorted lists comes first; none at the end of both.
+fn first_of(this: Option<&RawRow>, that: Option<&RawRow>) -> Option<std::cmp::Ordering> {
+    match (this, that) {
+        (None, None) => None,
+        (Some(_), None) => Some(std::cmp::Ordering::Less),
+        (None, Some(_)) => Some(std::cmp::Ordering::Greater),
+        (Some((this, _)), Some((that, _))) => Some(this.cmp(that)),
+    }
+}
+
+/// Of two rows the first line in which they differ; of one alone its name.
+fn first_lines(here: Option<String>, other: Option<String>) -> (Option<String>, Option<String>) {
+    let (Some(a), Some(b)) = (&here, &other) else {
+        let name = |row: String| row.lines().next().unwrap_or_default().trim_end_matches([' ', '{', '(']).to_owned();
+        return (here.map(name), other.map(name));
+    };
+    let differ = a.lines().zip(b.lines()).find(|(a, b)| a != b);
+    let (a, b) = differ.unwrap_or(("in what is not shown, or in length", "likewise"));
+    (Some(a.trim().to_owned()), Some(b.trim().to_owned()))
+}
+
+fn copy_dir(from: &Path, to: &Path) -> Result<(), StateError> {
+    make_dir(to)?;
+    for entry in fs::read_dir(from).map_err(io_error)? {
+        let path = entry.map_err(io_error)?.path();
+        let target = to.join(path.file_name().unwrap_or_default());
+        if path.is_dir() {
+            copy_dir(&path, &target)?;
+        } else {
+            fs::copy(&path, &target).map_err(io_error)?;
+        }
+    }
+    Ok(())
+}
+
+/// Looks for contradictions.
+struct Audit<'a> {
+    state: &'a State,
+    most: usize,
+    found: Vec<String>,
+}
+
+#[derive(Default)]
+struct EventSums {
+    events: u64,
+    open: u64,
+    waiting: u64,
+    accepted: u64,
+    dead: u64,
+}
+
+#[derive(Default)]
+struct DeliverySums {
+    waiting: u64,
+    /// Of those, the ones without a row of their own.
+    pending: u64,
+    accepted: u64,
+    dead: u64,
+    due: u64,
+    dead_letters: u64,
+}
+
+impl Audit<'_> {
+    fn require(&mut self, holds: bool, otherwise: impl FnOnce() -> String) {
+        if !holds && self.found.len() < self.most {
+            self.found.push(otherwise());
+        }
+    }
+
+    fn accounts(&mut self) -> Result<(), StateError> {
+        let state = self.state;
+        let next_org = state.meta.get(())?.map_or(0, |meta| meta.next_org);
+        for row in state.orgs.all() {
+            let (org, row) = row?;
+            self.require(org.0 < next_org, || format!("{org:?} is not below the next number, {next_org}"));
+            for key in &row.keys {
+                let own = state.keys.get(*key)?.is_some_and(|row| row.org == org);
+                self.require(own, || format!("{key} of {org:?} is not there, or another's"));
+            }
+            for endpoint in &row.endpoints {
+                let own = state.endpoints.get(*endpoint)?.is_some_and(|row| row.org == org);
+                self.require(own, || format!("{endpoint} of {org:?} is not there, or another's"));
+            }
+        }
+        for row in state.keys.all() {
+            let (key, row) = row?;
+            let listed = state.orgs.get(row.org)?.is_some_and(|org| org.keys.contains(&key));
+            self.require(listed, || format!("{key} is not listed by {:?}", row.org));
+        }
+        for row in state.endpoints.all() {
+            let (endpoint, row) = row?;
+            let listed = state.orgs.get(row.org)?.is_some_and(|org| org.endpoints.contains(&endpoint));
+            self.require(listed, || format!("{endpoint} is not listed by {:?}", row.org));
+        }
+        Ok(())
+    }
+
+    fn events(&mut self) -> Result<EventSums, StateError> {
+        let state = self.state;
+        let mut sums = EventSums::default();
+        let mut open_of: BTreeMap<OrgNo, u64> = BTreeMap::new();
+        for row in state.events.all() {
+            let ((org, first), block) = row?;
+            let open = state.open.get((org, first))?.map_or(0, |bits| bits.0);
+            self.block((org, first), &block, open)?;
+            sums.events += block.events.len() as u64;
+            sums.open += u64::from(open.count_ones());
+            *open_of.entry(org).or_default() += u64::from(open.count_ones());
+            for entry in &block.events {
+                sums.waiting += u64::from(entry.waiting);
+                sums.accepted += u64::from(entry.accepted);
+                sums.dead += u64::from(entry.dead);
+            }
+        }
+        for row in state.open.all() {
+            let (key, bits) = row?;
+            let blocked = bits.0 != 0 && state.events.get(key)?.is_some();
+            self.require(blocked, || format!("the open events {key:?} are none, or of no block"));
+        }
+        for row in state.inboxes.all() {
+            let (org, row) = row?;
+            let open = open_of.get(&org).copied().unwrap_or(0);
+            self.require(row.open == open, || format!("{org:?} counts {} open events, there are {open}", row.open));
+        }
+        for row in state.unrouted.all() {
+            let ((org, event), _) = row?;
+            self.require(self.entry(org, event)?.is_some(), || format!("unrouted {event} of {org:?} does not exist"));
+        }
+        Ok(sums)
+    }
+
+    fn block(&mut self, (org, first): (OrgNo, EventId), block: &EventBlock, open: u64) -> Result<(), StateError> {
+        let ids: Vec<EventId> = block.events.iter().map(|entry| entry.id).collect();
+        let shaped = ids.first() == Some(&first) && ids.len() <= BLOCK_EVENTS && ids.is_sorted_by(|a, b| a < b);
+        self.require(shaped, || format!("the block {first} of {org:?} is empty, too long or not in order"));
+        let mode = self.state.orgs.get(org)?.map(|row| row.org.inbox_mode);
+        self.require(mode.is_some(), || format!("the block {first} belongs to {org:?}, which does not exist"));
+        for (place, entry) in block.events.iter().enumerate() {
+            let is_open = open & (1 << place) != 0;
+            let should_be = match entry.status {
+                EventStatus::Accepted | EventStatus::Dead => true,
+                EventStatus::Delivered => mode == Some(InboxMode::AckOnly),
+                EventStatus::Acknowledged => false,
+            };
+            self.require(is_open == should_be, || format!("{} is {:?}, open: {is_open}", entry.id, entry.status));
+            self.require(block.event_type(entry).is_some(), || format!("{} has no type", entry.id));
+        }
+        let beyond = block.events.len() < BLOCK_EVENTS && open >> block.events.len() != 0;
+        self.require(!beyond, || format!("the block {first} of {org:?} has open events beyond its end"));
+        Ok(())
+    }
+
+    /// Deliveries waiting for the event, if it exists.
+    fn entry(&self, org: OrgNo, event: EventId) -> Result<Option<u16>, StateError> {
+        let block = super::apply::block_of(self.state, org, event)?;
+        Ok(block.as_ref().and_then(|(_, block)| block.find(event)).map(|(_, entry)| entry.waiting))
+    }
+
+    fn deliveries(&mut self) -> Result<DeliverySums, StateError> {
+        let state = self.state;
+        let mut sums = DeliverySums::default();
+        for row in state.deliveries.all() {
+            let ((endpoint, event), row) = row?;
+            let known = self.entry(row.org, event)?;
+            self.require(known.is_some(), || format!("a delivery of {event}, which does not exist"));
+            match row.state {
+                DeliveryState::Waiting(at) => {
+                    sums.waiting += 1;
+                    self.waiting(endpoint, event, state.due.get((endpoint, at, event))?.is_some(), known);
+                }
+                DeliveryState::Dead(_) => sums.dead += 1,
+                DeliveryState::Canceled => {}
+            }
+        }
+        for row in state.pending.all() {
+            let ((endpoint, first), row) = row?;
+            let block = state.events.get((row.org, first))?.map_or(0, |block| block.events.len());
+            let within = row.bits != 0 && (block >= BLOCK_EVENTS || row.bits >> block == 0);
+            self.require(within, || format!("what waits for {endpoint} of the block {first} is nothing, or beyond it"));
+            sums.waiting += u64::from(row.bits.count_ones());
+            sums.pending += u64::from(row.bits.count_ones());
+        }
+        for row in state.delivered.all() {
+            let ((endpoint, first), block) = row?;
+            sums.accepted += block.entries.len() as u64;
+            let sorted = block.entries.is_sorted_by(|a, b| a.place < b.place);
+            self.require(sorted, || format!("what {endpoint} accepted of {first} is not in order"));
+        }
+        sums.due = count(state.due.all())?;
+        sums.dead_letters = count(state.dead.all())?;
+        Ok(sums)
+    }
+
+    fn waiting(&mut self, endpoint: EndpointId, event: EventId, is_due: bool, waiting: Option<u16>) {
+        self.require(is_due, || format!("{event} waits for {endpoint} and is never due"));
+        self.require(waiting != Some(0), || format!("{event} waits for {endpoint} and does not know it"));
+    }
+
+    fn totals(&mut self, events: &EventSums, deliveries: &DeliverySums) -> Result<(), StateError> {
+        let meta = self.state.meta.get(())?.map(|meta| (*meta).clone()).unwrap_or_default();
+        for (what, counted, there) in [
+            ("events", meta.events, events.events),
+            ("open events", meta.open, events.open),
+            ("waiting deliveries", meta.waiting, deliveries.waiting),
+            ("waiting deliveries, by their events", events.waiting, deliveries.waiting),
+            ("due times", deliveries.due + deliveries.pending, deliveries.waiting),
+            ("accepted deliveries", events.accepted, deliveries.accepted),
+            ("dead deliveries", meta.dead, deliveries.dead),
+            ("dead deliveries, by their events", events.dead, deliveries.dead),
+            ("dead letters", deliveries.dead_letters, deliveries.dead),
+        ] {
+            self.require(counted == there, || format!("{what}: {counted} are counted, there are {there}"));
+        }
+        Ok(())
+    }
+}
+
+fn count<T>(rows: impl Iterator<Item = Result<T, StateError>>) -> Result<u64, StateError> {
+    rows.map(|row| row.map(|_| 1)).sum()
+}
+
+#[cfg(test)]
+#[path = "verify_tests.rs"]
+mod tests;

@@ -1,0 +1,101 @@
+//! That each contradiction and each difference is found: a whole state, and then one row changed behind its back.
+
+use super::*;
+use crate::base::codec;
+use crate::store::schema::{DueRow, Meta, OpenBits, Row, RowKey};
+
+const CACHE: u64 = 8 << 20;
+
+fn put<R: Row>(store: &Store, key: R::Key, row: Option<&R>) {
+    let key = [&[R::PREFIX], key.bytes().as_ref()].concat();
+    match row {
+        None => drop(store.db().remove(key).unwrap()),
+        Some(row) => {
+            let mut value = vec![1];
+            codec::encode_into(row, &mut value).unwrap();
+            drop(store.db().insert(key, value).unwrap());
+        }
+    }
+}
+
+/// A closed state with a bit of everything; see `apply_tests`.
+fn filled(dir: &Path) {
+    let store = Store::open(dir, CACHE, u64::MAX).unwrap();
+    crate::store::apply::fill(&store);
+    assert_eq!(store.contradictions(9).unwrap(), Vec::<String>::new());
+    store.close().unwrap();
+}
+
+fn last(dir: &Path) -> PathBuf {
+    last_generation(dir).unwrap().unwrap()
+}
+
+#[test]
+fn a_copy_equals_its_original_and_each_changed_row_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let (original, scratch) = (dir.path().join("sled"), dir.path().join("scratch"));
+    filled(&original);
+    assert_eq!(Standing::of(&original).unwrap(), Standing::Believed(last(&original)));
+    let open = |name: &str| Store::open_copy(&last(&original), &scratch.join(name), CACHE).unwrap();
+    let (one, two) = (open("1"), open("2"));
+    assert_eq!(one.differences(&two, 9).unwrap(), Differences::default());
+    let meta = Meta { applied: 1_000_000, ..(*two.read().meta.get(()).unwrap().unwrap()).clone() };
+    put(&two, (), Some(&meta));
+    let due = (EndpointId(77), crate::model::time::Timestamp(1), EventId(9));
+    put(&two, due, Some(&DueRow));
+    let bits = *one.read().open.all().next().unwrap().unwrap().1;
+    let key = one.read().open.all().next().unwrap().unwrap().0;
+    put::<OpenBits>(&two, key, None);
+    let found = one.differences(&two, 2).unwrap();
+    assert_eq!(found.rows.values().sum::<u64>(), 3, "{found:?}");
+    assert_eq!(found.first.len(), 2);
+    assert!(found.first[0].row.starts_with("meta") && found.first[0].other.as_ref().unwrap().contains("1000000"));
+    assert_eq!((found.first[1].other.clone(), bits.0 != 0), (None, true), "{found:?}");
+    drop((one, two));
+    assert_eq!(Standing::of(&original).unwrap(), Standing::Believed(last(&original)), "nothing was touched");
+}
+
+type Change = fn(&Store);
+
+#[test]
+fn rows_that_contradict_each_other_are_found() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path());
+    let changes: [(&str, Change); 4] = [
+        ("are counted", |store| {
+            let meta = Meta { events: 9_999, ..(*store.read().meta.get(()).unwrap().unwrap()).clone() };
+            put(store, (), Some(&meta));
+        }),
+        ("open", |store| {
+            let (key, _) = store.read().open.all().next().unwrap().unwrap();
+            put::<OpenBits>(store, key, None);
+        }),
+        ("never due", |store| {
+            let (key, _) = store.read().due.all().next().unwrap().unwrap();
+            put::<DueRow>(store, key, None);
+        }),
+        ("next number", |store| {
+            let meta = Meta { next_org: 0, ..(*store.read().meta.get(()).unwrap().unwrap()).clone() };
+            put(store, (), Some(&meta));
+        }),
+    ];
+    for (number, (expected, change)) in changes.into_iter().enumerate() {
+        let copy = dir.path().join(format!("changed-{number}"));
+        let victim = Store::open_copy(&last(dir.path()), &copy, CACHE).unwrap();
+        change(&victim);
+        victim.db().flush().unwrap();
+        drop(victim);
+        let again = dir.path().join(format!("again-{number}"));
+        let found = Store::open_copy(&copy, &again, CACHE).unwrap().contradictions(9).unwrap();
+        assert!(found.iter().any(|found| found.contains(expected)), "{expected}: {found:?}");
+    }
+}
+
+#[test]
+fn a_state_that_is_not_believed_says_why() {
+    let dir = tempfile::tempdir().unwrap();
+    assert_eq!(Standing::of(&dir.path().join("none")).unwrap(), Standing::Absent);
+    filled(dir.path());
+    super::super::condemn_last(dir.path()).unwrap();
+    assert!(matches!(Standing::of(dir.path()).unwrap(), Standing::Unbelieved(Reason::Unusable(_), _)));
+}

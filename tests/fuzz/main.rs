@@ -1,0 +1,162 @@
+//! The fuzz targets, driven by mutations of a corpus that is kept: a short run in every `cargo test`.
+//!
+//! `TRIGGERD_FUZZ_CASES` makes it longer. With cargo-fuzz and a nightly toolchain the same targets run for as long as
+//! wanted: `cargo +nightly fuzz run --fuzz-dir tests/fuzz journal`. What either finds goes into the corpus.
+
+#![expect(clippy::disallowed_methods, reason = "tests read the environment where the server must not")]
+
+#[cfg(test)]
+mod targets;
+
+#[cfg(test)]
+mod tests {
+    use std::path::{Path, PathBuf};
+
+    use proptest::prelude::*;
+    use proptest::test_runner::{Config, TestCaseError, TestRunner};
+
+    use crate::targets::{TARGETS, Target};
+
+    /// For targets that touch no file; one that does gets a tenth.
+    const CASES: u32 = 3_000;
+    /// Words that the parsers know.
+    const WORDS: [&str; 24] = [
+        "\"type\":",
+        "\"payload\":",
+        "\"dedup_id\":",
+        "\"labels\":",
+        "\"deliver_after\":",
+        "\"data\":",
+        "\"data_base64\":",
+        "\"specversion\":\"1.0\"",
+        "\"id\":",
+        "\"source\":",
+        "{",
+        "}",
+        "[",
+        "]",
+        ",",
+        "\\u0000",
+        "\\ud800",
+        "null",
+        "1e999",
+        "[server]\n",
+        "listen = ",
+        "[::1]",
+        "http://",
+        "@",
+    ];
+    /// Numbers at edges, as they stand in frames and rows.
+    const NUMBERS: [u64; 8] = [0, 1, 18, 127, 128, 255, 1 << 24, u64::MAX];
+
+    #[derive(Clone, Debug)]
+    enum Mutation {
+        Flip(usize, u8),
+        Set(usize, u8),
+        Word(usize, usize),
+        Number(usize, usize, bool),
+        Remove(usize, usize),
+        Repeat(usize, usize),
+        Splice(usize, usize),
+        Truncate(usize),
+    }
+
+    fn any_mutation() -> impl Strategy<Value = Mutation> {
+        let at = any::<usize>;
+        prop_oneof![
+            4 => (at(), 0u8..8).prop_map(|(at, bit)| Mutation::Flip(at, bit)),
+            3 => (at(), any::<u8>()).prop_map(|(at, byte)| Mutation::Set(at, byte)),
+            3 => (at(), at()).prop_map(|(at, word)| Mutation::Word(at, word)),
+            2 => (at(), at(), any::<bool>()).prop_map(|(at, number, wide)| Mutation::Number(at, number, wide)),
+            2 => (at(), 0usize..40).prop_map(|(at, len)| Mutation::Remove(at, len)),
+            1 => (at(), 0usize..200).prop_map(|(at, len)| Mutation::Repeat(at, len)),
+            1 => (at(), at()).prop_map(|(at, seed)| Mutation::Splice(at, seed)),
+            1 => at().prop_map(Mutation::Truncate),
+        ]
+    }
+
+    fn mutate(bytes: &mut Vec<u8>, mutation: &Mutation, corpus: &[Vec<u8>]) {
+        let len = bytes.len();
+        let place = |at: usize| at % (len + 1);
+        match *mutation {
+            Mutation::Flip(at, bit) if len > 0 => bytes[at % len] ^= 1 << bit,
+            Mutation::Set(at, byte) if len > 0 => bytes[at % len] = byte,
+            Mutation::Flip(..) | Mutation::Set(..) => {}
+            Mutation::Word(at, word) => drop(bytes.splice(place(at)..place(at), WORDS[word % WORDS.len()].bytes())),
+            Mutation::Number(at, number, wide) => {
+                let number = NUMBERS[number % NUMBERS.len()].to_be_bytes();
+                let number = if wide { &number[..] } else { &number[4..] };
+                let end = len.min(place(at) + number.len());
+                bytes.splice(place(at)..end, number.iter().copied());
+            }
+            Mutation::Remove(at, count) => drop(bytes.drain(place(at)..len.min(place(at) + count))),
+            Mutation::Repeat(at, count) => {
+                let again = bytes[place(at)..len.min(place(at) + count)].to_vec();
+                bytes.splice(place(at)..place(at), again);
+            }
+            Mutation::Splice(at, seed) => {
+                let other = &corpus[seed % corpus.len()];
+                bytes.truncate(place(at));
+                bytes.extend_from_slice(&other[place(at).min(other.len())..]);
+            }
+            Mutation::Truncate(at) => bytes.truncate(place(at)),
+        }
+    }
+
+    fn corpus_dir() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus")
+    }
+
+    fn corpus(name: &str) -> Vec<Vec<u8>> {
+        let mut paths: Vec<_> =
+            std::fs::read_dir(corpus_dir().join(name)).unwrap().map(|entry| entry.unwrap().path()).collect();
+        paths.sort();
+        paths.iter().map(|path| std::fs::read(path).unwrap()).collect()
+    }
+
+    fn cases(name: &str) -> u32 {
+        let all = std::env::var("TRIGGERD_FUZZ_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(CASES);
+        if name == "journal" { all / 10 } else { all }
+    }
+
+    /// Runs a target over its corpus, then over mutations of it; the smallest input that it fails on is told.
+    fn drive(target: Target, corpus: &[Vec<u8>], cases: u32) -> Result<(), String> {
+        for bytes in corpus {
+            target(bytes);
+        }
+        let config = Config { cases, failure_persistence: None, max_shrink_iters: 2_000, ..Config::default() };
+        let inputs = (any::<prop::sample::Index>(), prop::collection::vec(any_mutation(), 1..12));
+        let inputs = inputs.prop_map(|(seed, mutations)| {
+            let mut bytes = seed.get(corpus).clone();
+            for mutation in &mutations {
+                mutate(&mut bytes, mutation, corpus);
+            }
+            bytes
+        });
+        let ran = TestRunner::new(config).run(&inputs, |bytes| {
+            std::panic::catch_unwind(|| target(&bytes)).map_err(|_panic| TestCaseError::fail("it panicked"))
+        });
+        ran.map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn parsers_stand_up_to_anything() {
+        for (name, target) in TARGETS {
+            let corpus = corpus(name);
+            assert!(corpus.len() >= 3, "a corpus for {name}");
+            assert_eq!(drive(target, &corpus, cases(name)), Ok(()), "{name}");
+            println!("{name}: {} inputs of the corpus, {} mutations", corpus.len(), cases(name));
+        }
+    }
+
+    /// The negative control: a fault behind two conditions is found.
+    #[test]
+    fn a_planted_fault_is_found() {
+        fn planted(bytes: &[u8]) {
+            let twice = bytes.windows(10).filter(|window| window == b"\"payload\":").count() >= 2;
+            assert!(!(twice && bytes.contains(&0xff)), "planted");
+        }
+        let found = drive(planted, &corpus("event"), 20_000);
+        assert!(found.as_ref().is_err_and(|error| error.contains("it panicked")), "{found:?}");
+    }
+}

@@ -1,0 +1,155 @@
+//! What is fuzzed, as plain functions: bytes in, a panic if a promise is broken. Driven by `main.rs` in every test run, and
+//! by libFuzzer through the crate beside this file.
+//!
+//! Nothing here may need a server, a clock or chance: the same bytes, the same result.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use triggerd::config::Config;
+use triggerd::http::read_event_for_fuzzing;
+use triggerd::journal::{Options, OsFiles, Position, Reader, Salvage, SegmentFound, Survey};
+use triggerd::model::journal_codec::{VERSION, kind, read_body, write_body};
+use triggerd::rules::egress::EgressRules;
+
+/// A target by its name; its corpus is the directory of that name.
+pub(crate) type Target = fn(&[u8]);
+
+/// All of them.
+pub(crate) const TARGETS: [(&str, Target); 5] =
+    [("journal", journal), ("command", command), ("event", event), ("config", config), ("url", url)];
+
+const OPTIONS: Options = Options { segment_bytes: 4096, scan_from: Some(Position::FIRST) };
+
+/// A segment file behind its header, and whether another segment follows it (the first byte): it opens, or says what is
+/// damaged; looking, opening and salvaging agree.
+pub(crate) fn journal(bytes: &[u8]) {
+    let Some((flags, content)) = bytes.split_first() else { return };
+    let parent = tempfile::tempdir().unwrap();
+    let dir = parent.path().join("journal");
+    drop(triggerd::journal::open(&dir, Arc::new(OsFiles), &OPTIONS).unwrap());
+    let first = dir.join("00000000000000000001.seg");
+    let header = std::fs::read(&first).unwrap()[..64].to_vec();
+    std::fs::write(&first, [&header, content].concat()).unwrap();
+    if flags & 1 == 1 {
+        // It has no header, as after a crash while it was made.
+        std::fs::write(dir.join(format!("{:020}.seg", content.len() + 1)), b"").unwrap();
+    }
+    let (survey, found) = look(&dir);
+    let whole = found.iter().all(|segment| segment.damages.is_empty());
+    let end = found.last().map_or(Position::FIRST, |segment| segment.end);
+    let frames = frames(&survey.reader(end), whole);
+    drop(survey);
+    match triggerd::journal::open(&dir, Arc::new(OsFiles), &OPTIONS) {
+        Ok((_, reader, report)) => {
+            assert!(whole, "it opens, but {found:?}");
+            assert_eq!(report.end, end);
+            assert_eq!(self::frames(&reader, true), frames);
+        }
+        Err(error) => {
+            assert!(!whole, "{error}");
+            salvage(&dir, &parent.path().join("aside"), &found);
+        }
+    }
+}
+
+fn look(dir: &Path) -> (Survey, Vec<SegmentFound>) {
+    let survey = Survey::open(dir).unwrap();
+    let found = (0..survey.len()).map(|number| survey.look(number, &mut |_| Ok(())).unwrap()).collect();
+    (survey, found)
+}
+
+/// Where the frames are, in order; each is found by its position too.
+fn frames(reader: &Reader, whole: bool) -> Vec<Position> {
+    let mut scan = reader.scan(Position::FIRST, None).unwrap();
+    let mut positions = Vec::new();
+    while let Some(frame) = scan.next_frame() {
+        match frame {
+            Ok(frame) => {
+                assert_eq!(reader.read(frame.position).unwrap().body, frame.body);
+                positions.push(frame.position);
+            }
+            Err(error) => assert!(!whole, "{error}"),
+        }
+    }
+    assert!(positions.is_sorted_by(|a, b| a < b));
+    positions
+}
+
+fn salvage(dir: &Path, aside: &Path, found: &[SegmentFound]) {
+    let kept: u64 = found.iter().map(|segment| segment.frames).sum();
+    if let Err(error) = (Salvage { dir, aside, notes: &[] }).run(None, found) {
+        // Fewer bytes are missing than a hole needs: no frame of ours is so short.
+        assert!(error.to_string().contains("too few to be bridged"), "{error}");
+        return;
+    }
+    let (_, again) = look(dir);
+    assert!(again.iter().all(|segment| segment.damages.is_empty()), "{again:?}");
+    let (_, reader, _) = triggerd::journal::open(dir, Arc::new(OsFiles), &OPTIONS).unwrap();
+    assert_eq!(frames(&reader, true).len() as u64, kept);
+}
+
+/// A frame's kind, version and body: a command that is written as it was read, or an error.
+pub(crate) fn command(bytes: &[u8]) {
+    let [number, version, body @ ..] = bytes else { return };
+    let Ok(command) = read_body(*number, *version, body) else { return };
+    let mut written = Vec::new();
+    write_body(&command, &mut written).unwrap();
+    assert_eq!((kind(&command) as u8, VERSION), (*number, *version));
+    let again = read_body(*number, *version, &written).unwrap();
+    assert_eq!(again, command);
+    assert_eq!(written, body, "one form for each command");
+}
+
+/// The body of a posted event, as a CloudEvent if the first byte is odd: an event within its limits, or a problem.
+pub(crate) fn event(bytes: &[u8]) {
+    let Some((flags, body)) = bytes.split_first() else { return };
+    let is_cloudevent = flags & 1 == 1;
+    match read_event_for_fuzzing(body, is_cloudevent) {
+        Err(problem) => assert!(problem["code"].is_string() && problem["status"].is_u64(), "{problem}"),
+        Ok(event) => {
+            serde_json::from_slice::<&serde_json::value::RawValue>(&event.payload).unwrap();
+            let type_text = event.event_type.as_str();
+            assert_eq!(type_text.parse(), Ok(event.event_type.clone()));
+            assert!(event.payload.len() <= 64 << 10 && event.labels.len() <= 32);
+            assert!(
+                event.dedup.as_ref().is_none_or(|dedup| is_dedup_id(&dedup.id, is_cloudevent)),
+                "{:?}",
+                event.dedup
+            );
+            let verbatim = body.windows(event.payload.len()).any(|window| *window == *event.payload);
+            assert!(verbatim || is_cloudevent, "the payload is not as it came");
+        }
+    }
+}
+
+fn is_dedup_id(id: &str, is_cloudevent: bool) -> bool {
+    // A CloudEvent's is made of two parts.
+    !id.is_empty() && (is_cloudevent || id.chars().count() <= 255 && !id.chars().any(char::is_control))
+}
+
+/// A configuration file: refused with reasons, or in effect; and what is in effect is a configuration that says the same.
+pub(crate) fn config(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    match Config::from_toml(text) {
+        Err(error) => assert!(!error.to_string().is_empty()),
+        Ok(config) if config.keys.admin_token.is_some() => drop(config.effective()), // it is masked there
+        Ok(config) => {
+            let effective = config.effective();
+            match Config::from_toml(&effective) {
+                Ok(again) => assert_eq!(again.effective(), effective),
+                Err(error) => panic!("{error}\n{effective}"),
+            }
+        }
+    }
+}
+
+/// A URL that somebody wants events pushed to: judged, and judged the same in the form it is kept in.
+pub(crate) fn url(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let rules = EgressRules { allow: Vec::new() };
+    if let Ok((url, _)) = rules.judge_text(text) {
+        assert!(matches!(url.scheme(), "http" | "https") && url.has_host(), "{url}");
+        assert!(rules.judge_text(url.as_str()).is_ok(), "{url}");
+    }
+}

@@ -1,0 +1,240 @@
+//! `triggerd verify` and `triggerd rebuild` over the real binary: what is damaged is found and named, what is whole is
+//! saved, nothing is changed by looking.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::{Value, json};
+use triggerd::http::receiver::Receiver;
+use triggerd::model::id::EventId;
+
+use crate::harness::{Client, PATIENCE, Process};
+
+/// Runs a command of the binary on a directory whose server was started by the harness.
+fn command(data: &Path, words: &[&str]) -> (Option<i32>, String) {
+    let config = data.with_extension("toml");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_triggerd"));
+    let output = command.args(words).arg("--config").arg(config).output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    (output.status.code(), text(&output.stdout) + &text(&output.stderr))
+}
+
+fn verify(data: &Path) -> (Option<i32>, Value, String) {
+    let (code, text) = command(data, &["verify", "--json"]);
+    (code, serde_json::from_str(&text).unwrap_or_default(), text)
+}
+
+/// Every file below a directory with its content and the time of its last change.
+fn everything(dir: &Path) -> BTreeMap<PathBuf, (Vec<u8>, std::time::SystemTime)> {
+    let mut found = BTreeMap::new();
+    let mut directories = vec![dir.to_owned()];
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(&directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                directories.push(path);
+            } else {
+                let changed = fs::metadata(&path).unwrap().modified().unwrap();
+                found.insert(path.clone(), (fs::read(&path).unwrap(), changed));
+            }
+        }
+    }
+    found
+}
+
+/// A stopped server with two organizations, deliveries and acknowledgements; the pulling one's key and the ids of its events.
+fn filled(data: &Path) -> (String, Vec<String>) {
+    let server = Process::start(data);
+    let (pulls, pushes) = (server.org("Pulls"), server.org("Pushes"));
+    let receiver = Receiver::start().unwrap();
+    receiver.answer_next([500]);
+    pushes.push_to(&receiver.url());
+    let ids: Vec<_> = (0..40).map(|n| pulls.send_once(&format!("d-{n}"), &json!("x".repeat(100))).id()).collect();
+    for n in 0..40 {
+        pushes.send_once(&format!("d-{n}"), &json!(n));
+    }
+    receiver.wait_for(40, PATIENCE);
+    ids.iter().take(10).for_each(|id| assert_eq!(pulls.ack(id).status, 200));
+    assert_eq!(server.stop().0, Some(0));
+    receiver.stop();
+    (pulls.key, ids[10..].to_vec())
+}
+
+fn first_segment(data: &Path) -> PathBuf {
+    data.join("journal/00000000000000000001.seg")
+}
+
+/// Where the event's frame begins in the first segment.
+fn frame_of(data: &Path, id: &str) -> usize {
+    let bytes = fs::read(first_segment(data)).unwrap();
+    // Numbers in a body are little-endian.
+    let mut id = id.parse::<EventId>().unwrap().to_bytes();
+    id.reverse();
+    let at = bytes.windows(16).position(|window| window == id).expect("the event's frame is there");
+    at - 4 - 18 // behind the frame's header and the organization's number
+}
+
+fn flip(file: &Path, offset: usize) {
+    let mut bytes = fs::read(file).unwrap();
+    bytes[offset] ^= 1;
+    fs::write(file, bytes).unwrap();
+}
+
+#[test]
+fn verify_finds_nothing_in_a_good_directory_and_changes_nothing_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    filled(&data);
+    let before = everything(&data);
+    let (code, report, text) = verify(&data);
+    assert_eq!(
+        (code, &report["well"], &report["state"]["standing"]),
+        (Some(0), &json!(true), &json!("equal")),
+        "{text}"
+    );
+    assert_eq!((&report["events"], &report["organizations"]), (&json!(80), &json!(2)), "{text}");
+    assert_eq!(report["journal"]["commands"]["SubmitEvent"], json!(80), "{text}");
+    let (code, text) = command(&data, &["verify"]);
+    assert!(code == Some(0) && text.contains("all is well") && text.contains("SubmitEvent"), "{text}");
+    assert!(everything(&data) == before, "looking changed something");
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "nothing is left beside it");
+    // A state that is gone or behind is no damage; a running server is not looked at.
+    let server = Process::start(&data);
+    let (code, _, text) = verify(&data);
+    assert!(code == Some(4) && text.contains("in use"), "{text}");
+    assert_eq!(command(&data, &["rebuild"]).0, Some(4));
+    server.org("Late").send("a", &json!(1));
+    server.kill();
+    let (code, report, text) = verify(&data);
+    assert_eq!((code, &report["state"]["standing"]), (Some(0), &json!("equal")), "{text}");
+    fs::remove_dir_all(data.join("sled")).unwrap();
+    let (code, report, text) = verify(&data);
+    assert_eq!((code, &report["state"]["standing"]), (Some(0), &json!("not_compared")), "{text}");
+    let absent = command(&dir.path().join("nothing"), &["verify"]);
+    assert_ne!(absent.0, Some(0));
+    assert!(!dir.path().join("nothing").exists());
+}
+
+#[test]
+fn a_row_changed_behind_the_servers_back_is_named_and_a_rebuild_mends_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let (key, waiting) = filled(&data);
+    let store = triggerd::store::Store::open(&data.join("sled"), 8 << 20, u64::MAX).unwrap();
+    let ack = triggerd::model::command::AckEvent {
+        org: triggerd::model::id::OrgNo(0),
+        event: waiting[0].parse().unwrap(),
+        at: triggerd::model::time::Timestamp(1),
+    };
+    let applied = store.applied();
+    let command_of_nobody = triggerd::model::command::Command::AckEvent(ack);
+    store.apply(std::iter::once((applied, &command_of_nobody)), applied, &mut Vec::new()).unwrap();
+    store.close().unwrap();
+    drop(store);
+    let (code, report, text) = verify(&data);
+    assert_eq!((code, &report["state"]["standing"]), (Some(3), &json!("different")), "{text}");
+    let named = report["state"]["differences"]["first"].to_string();
+    assert!(named.contains("events (OrgNo(0)") && named.contains("Acknowledged"), "{text}");
+    assert!(command(&data, &["verify"]).1.contains("`triggerd rebuild` makes the state anew"), "{text}");
+    let (code, text) = command(&data, &["rebuild"]);
+    assert!(code == Some(0) && text.contains("made anew"), "{text}");
+    assert_eq!(verify(&data).0, Some(0));
+    let server = Process::start(&data);
+    assert_eq!(Client::new(&server.url, &key).inbox_ids(), waiting);
+}
+
+#[test]
+fn a_damaged_journal_is_salvaged_around_the_frame_that_is_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let (key, waiting) = filled(&data);
+    let lost = &waiting[5];
+    let at = frame_of(&data, lost);
+    let segment = first_segment(&data);
+    flip(&segment, at + 60);
+    let damaged = fs::read(&segment).unwrap();
+    let Err((status, log)) = Process::try_start(&data, "", &[]) else { panic!("damage was not found") };
+    assert!(status.code() == Some(3) && log.contains("triggerd rebuild --skip-damaged"), "{log}");
+    let (code, report, text) = verify(&data);
+    assert_eq!((code, &report["well"]), (Some(3), &json!(false)), "{text}");
+    let damage = &report["journal"]["damages"][0];
+    assert_eq!((&damage["offset"], &damage["file"]), (&json!(at), &json!(segment.display().to_string())), "{text}");
+    let (code, text) = command(&data, &["rebuild"]);
+    assert!(code == Some(3) && text.contains("--skip-damaged") && fs::read(&segment).unwrap() == damaged, "{text}");
+
+    let (code, text) = command(&data, &["rebuild", "--skip-damaged", "--json"]);
+    assert_eq!(code, Some(0), "{text}");
+    let report: Value = serde_json::from_str(&text).unwrap();
+    let salvaged = &report["salvaged"];
+    assert_eq!((&salvaged["lost"][0]["offset"], salvaged["lost"].as_array().unwrap().len()), (&json!(at), 1), "{text}");
+    assert!(salvaged["rows_that_differ"]["events"].as_u64().unwrap() >= 1, "{text}");
+    let aside = salvaged["files"][0].as_str().unwrap();
+    assert!(aside.contains("journal-damaged-1") && fs::read(aside).unwrap() == damaged, "kept as it was");
+    let (code, report, text) = verify(&data);
+    assert_eq!((code, &report["journal"]["given_up_before"].as_array().map(Vec::len)), (Some(0), &Some(1)), "{text}");
+    // Everything else is there, in order; the next start and a rebuild from nothing agree.
+    let server = Process::start(&data);
+    let client = Client::new(&server.url, &key);
+    let expected: Vec<_> = waiting.iter().filter(|id| *id != lost).cloned().collect();
+    assert_eq!(client.inbox_ids(), expected);
+    assert!(client.inbox().iter().all(|event| event["payload"] == json!("x".repeat(100))));
+    assert_eq!(client.send_once("d-15", &json!(1)).status, 202, "its dedup id went with it");
+    assert_eq!(client.send_once("d-16", &json!("x".repeat(100))).status, 200, "others did not");
+    assert_eq!(server.stop().0, Some(0));
+    fs::remove_dir_all(data.join("sled")).unwrap();
+    let server = Process::start(&data);
+    assert_eq!(Client::new(&server.url, &key).inbox().len(), expected.len() + 1);
+}
+
+#[test]
+fn an_organization_whose_making_is_lost_leaves_the_others_their_own_events() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let (key, _) = filled(&data);
+    let server = Process::start(&data);
+    let third = server.org("Third");
+    let own = third.send("a", &json!("third's own")).id();
+    assert_eq!(server.stop().0, Some(0));
+    // The first frame of all makes the first organization.
+    flip(&first_segment(&data), 64 + 30);
+    let state = data.join("sled");
+    let kept = dir.path().join("kept");
+    fs::rename(&state, &kept).unwrap();
+    let (code, text) = command(&data, &["rebuild", "--skip-damaged"]);
+    assert!(code == Some(3) && text.contains("--assume-no-organization-lost"), "nothing can tell: {text}");
+    fs::rename(&kept, &state).unwrap();
+    let (code, text) = command(&data, &["rebuild", "--skip-damaged"]);
+    assert!(code == Some(0) && text.contains("SubmitEvent of organization number 0"), "{text}");
+    assert_eq!(verify(&data).0, Some(0));
+    let server = Process::start(&data);
+    assert_eq!(Client::new(&server.url, &key).get("/api/inbox").status, 401, "its key is lost with it");
+    assert_eq!(Client::new(&server.url, &third.key).inbox_ids(), [own], "and nobody got its events");
+}
+
+#[test]
+fn a_missing_middle_and_a_missing_end_are_told_and_the_rest_is_saved() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let server = Process::start(&data);
+    let org = server.org("Acme");
+    let payload = json!("y".repeat(200_000));
+    let ids: Vec<_> = (0..14).map(|_| org.send("a", &payload).id()).collect();
+    assert_eq!(server.stop().0, Some(0));
+    let mut segments: Vec<_> = fs::read_dir(data.join("journal")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    segments.retain(|path| path.extension().is_some_and(|extension| extension == "seg"));
+    segments.sort();
+    fs::remove_file(&segments[1]).unwrap();
+    // Zeros at the end look like nothing was written there; only the state knows better.
+    let last = segments.last().unwrap();
+    let cut = fs::metadata(last).unwrap().len() - 64;
+    fs::write(last, [&fs::read(last).unwrap()[..64], &vec![0; usize::try_from(cut).unwrap()]].concat()).unwrap();
+    let (code, text) = command(&data, &["rebuild", "--skip-damaged"]);
+    assert!(code == Some(0) && text.contains("are missing") && text.contains("but what was stored went to"), "{text}");
+    assert_eq!(verify(&data).0, Some(0));
+    let server = Process::start(&data);
+    let left = Client::new(&server.url, &org.key).inbox_ids();
+    assert!(left.len() < 11 && left.len() > 2 && left.iter().all(|id| ids.contains(id)), "{left:?}");
+    assert_eq!(Client::new(&server.url, &org.key).send("a", &payload).status, 202);
+}

@@ -1,0 +1,133 @@
+//! What is compared between the system and the naive model.
+
+use triggerd::journal::{Position, Reader};
+use triggerd::model::command::Command;
+use triggerd::model::id::{EndpointId, EventId, OrgNo};
+use triggerd::model::journal_codec::read_body;
+use triggerd::model::time::Timestamp;
+use triggerd::store::{InboxQuery, Store};
+
+use crate::naive::{Naive, NaiveOrg, Stands};
+use crate::steps::TYPES;
+
+fn same<T: PartialEq + std::fmt::Debug>(what: &str, is: &T, should: &T) -> Result<(), String> {
+    if is == should { Ok(()) } else { Err(format!("{what}: {is:?}, expected {should:?}")) }
+}
+
+pub(crate) fn check_all(naive: &Naive, (store, journal): (&Store, &Reader), now: Timestamp) -> Result<(), String> {
+    for (number, org) in naive.orgs.iter().enumerate() {
+        let number = OrgNo(u32::try_from(number).unwrap());
+        check_org(org, number, store, (500, now)).map_err(|fault| format!("after: {number:?}: {fault}"))?;
+        check_payloads(org, number, store, journal)?;
+    }
+    check_counts(naive, store).map_err(|fault| format!("after: {fault}"))
+}
+
+pub(crate) fn check_counts(naive: &Naive, store: &Store) -> Result<(), String> {
+    let counts = store.counts().map_err(|error| error.to_string())?;
+    let events = || naive.orgs.iter().flat_map(|org| org.events.values());
+    let standing = |wanted: fn(Stands) -> bool| {
+        events().flat_map(|event| event.deliveries.values()).filter(|delivery| wanted(delivery.stands)).count() as u64
+    };
+    same("events counted", &counts.events, &(events().count() as u64))?;
+    same("open events counted", &counts.open, &naive.orgs.iter().map(|org| org.inbox().len() as u64).sum())?;
+    same("waiting counted", &counts.waiting, &standing(|stands| matches!(stands, Stands::Waiting(_))))?;
+    same("dead counted", &counts.dead, &standing(|stands| stands == Stands::Dead))
+}
+
+pub(crate) fn check_org(
+    naive: &NaiveOrg,
+    org: OrgNo,
+    store: &Store,
+    (limit, now): (usize, Timestamp),
+) -> Result<(), String> {
+    check_inbox(naive, org, store, limit)?;
+    check_inbox_of_one_type(naive, org, store, TYPES[limit % TYPES.len()])?;
+    check_due(naive, store, now)?;
+    check_accounts(naive, org, store)?;
+    naive.events.keys().try_for_each(|event| check_event(naive, org, *event, store))
+}
+
+fn failed(error: &triggerd::store::StateError) -> String {
+    error.to_string()
+}
+
+pub(crate) fn check_accounts(naive: &NaiveOrg, org: OrgNo, store: &Store) -> Result<(), String> {
+    same("endpoints", &store.endpoints_of(org).map_err(|error| failed(&error))?, &naive.endpoints)?;
+    let keys = store.keys_of(org).map_err(|error| failed(&error))?;
+    let found: Vec<_> = keys.iter().map(|found| (found.key().clone(), found.last_used_at())).collect();
+    let expected: Vec<_> = naive.keys.iter().map(|key| (key.clone(), naive.used.get(&key.id).copied())).collect();
+    same("keys", &found, &expected)?;
+    let known = store.org_by_id(naive.org.id).map_err(|error| failed(&error))?;
+    same("organization", &known, &Some((org, naive.org.clone())))
+}
+
+pub(crate) fn check_inbox(naive: &NaiveOrg, org: OrgNo, store: &Store, limit: usize) -> Result<(), String> {
+    let (mut found, mut after) = (Vec::new(), None);
+    loop {
+        let query = InboxQuery { after, limit, event_type: None, since: None };
+        let page = store.inbox(org, &query).map_err(|error| failed(&error))?;
+        found.extend(page.items.iter().map(|item| (item.id, item.status)));
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    same("inbox", &found, &naive.inbox())
+}
+
+pub(crate) fn check_inbox_of_one_type(naive: &NaiveOrg, org: OrgNo, store: &Store, wanted: &str) -> Result<(), String> {
+    let query = InboxQuery { after: None, limit: 500, event_type: Some(wanted.parse().unwrap()), since: None };
+    let found: Vec<_> =
+        store.inbox(org, &query).map_err(|error| failed(&error))?.items.iter().map(|item| item.id).collect();
+    let is_wanted = |id: &EventId| naive.events.get(id).is_some_and(|event| event.event.event_type.as_str() == wanted);
+    let expected: Vec<_> = naive.inbox().into_iter().map(|(id, _)| id).filter(is_wanted).collect();
+    same("inbox of one type", &found, &expected)
+}
+
+/// What was to be sent at once is due whatever the clock says.
+pub(crate) fn check_due(naive: &NaiveOrg, store: &Store, now: Timestamp) -> Result<(), String> {
+    for endpoint in naive.all_endpoints() {
+        let (waiting, any_at_once) = naive.waiting(endpoint, now);
+        same("due", &store.waiting_for(endpoint, now, 1_000).map_err(|error| failed(&error))?, &waiting)?;
+        let before = EndpointId(endpoint.0.saturating_sub(1));
+        let lane = store.next_lane(Some(before)).map_err(|error| failed(&error))?;
+        let lane = lane.filter(|lane| lane.endpoint == endpoint).map(|lane| lane.next_due);
+        let first = waiting.first().map(|(at, _)| if any_at_once { Timestamp(0) } else { *at });
+        same("lane", &lane, &first)?;
+    }
+    Ok(())
+}
+
+/// Where the event and its deliveries stand; nothing if the organization has no such event.
+pub(crate) fn check_event(naive: &NaiveOrg, org: OrgNo, id: EventId, store: &Store) -> Result<(), String> {
+    let found = store.event(org, id).map_err(|error| failed(&error))?;
+    let found = found.map(|found| (found.status, found.received_at, found.acknowledged_at));
+    let known = naive.events.get(&id);
+    same("event", &found, &known.map(|event| (event.status(), event.received_at, event.acknowledged_at)))?;
+    let Some(event) = known else { return Ok(()) };
+    let unrouted = store.unrouted(org, id).map_err(|error| failed(&error))?;
+    let found = unrouted.map(|found| (found.event_type, found.received_at, found.deliver_after));
+    let waits = (event.event.event_type.clone(), event.received_at, event.event.deliver_after);
+    same("unrouted", &found, &event.unrouted.then_some(waits))?;
+    for (endpoint, delivery) in &event.deliveries {
+        let found =
+            store.due_delivery(*endpoint, id).map_err(|error| failed(&error))?.map(|found| (found.org, found.attempts));
+        let waits = matches!(delivery.stands, Stands::Waiting(_)) && naive.endpoint(*endpoint).is_some();
+        same("delivery", &found, &waits.then_some((org, delivery.attempts)))?;
+    }
+    Ok(())
+}
+
+/// The payload of every event is where the state says.
+pub(crate) fn check_payloads(naive: &NaiveOrg, org: OrgNo, store: &Store, journal: &Reader) -> Result<(), String> {
+    for (id, event) in &naive.events {
+        let found = store.event(org, *id).map_err(|error| error.to_string())?;
+        let position = Position(found.map_or(0, |found| found.position));
+        let frame = journal.read(position).map_err(|error| format!("after: {error}"))?;
+        let command = read_body(frame.kind, frame.version, &frame.body).map_err(|error| error.to_string())?;
+        let Command::SubmitEvent(submit) = command else { return Err(format!("after: no event at {position}")) };
+        same("after: its place in the journal", &(submit.id, &submit.event.payload), &(*id, &event.event.payload))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,123 @@
+//! The promise in one sentence: a random sequence of operations means the same to us and to a naive model, also when the
+//! process is killed, the power is cut, the state is lost or the directory is copied in between.
+//!
+//! A world is a data directory with the real journal, state and committer. Sequences run in it one after another, each
+//! with organizations of its own; those of the sequences before are looked at again after every crash. After each step the
+//! answers are compared with [`naive`], which is written from the contract and knows nothing of the store's code.
+//!
+//! `TRIGGERD_MODEL_SEQUENCES` says how many sequences (10,000 unless given), `TRIGGERD_MODEL_SEED` runs the one world that
+//! failed. Seeds that found something once are kept and run first.
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests read the environment and start threads where the server must not"
+)]
+
+// `cfg(test)` is always true here; it tells clippy that helpers are tests too.
+#[cfg(test)]
+mod checks;
+#[cfg(test)]
+mod naive;
+#[cfg(test)]
+mod random;
+#[cfg(test)]
+mod steps;
+#[cfg(test)]
+mod world;
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::time::Instant;
+
+    use crate::random::Random;
+    use crate::steps::run_world;
+    use crate::world::{Break, SEQUENCES_PER_WORLD};
+
+    /// Seeds of worlds that found something, or that reach far.
+    const KEPT: &[u64] = &[1, 2, 3, 0xdead_beef];
+    const SEQUENCES: u64 = 10_000;
+    /// Worlds of a broken system in which the break must be noticed.
+    const WORLDS_OF_A_BREAK: u64 = 12;
+
+    fn number(name: &str) -> Option<u64> {
+        std::env::var(name).ok()?.parse().ok()
+    }
+
+    /// Runs a world; what is wrong, if anything is.
+    fn judge(seed: u64, broken: Break) -> Result<(), String> {
+        let ran = catch_unwind(AssertUnwindSafe(|| run_world(seed, broken)));
+        ran.unwrap_or_else(|panic| {
+            let text = panic.downcast_ref::<String>().cloned();
+            Err(format!(
+                "panicked: {}",
+                text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string)).unwrap_or_default()
+            ))
+        })
+    }
+
+    /// Runs worlds on all cores; those that failed.
+    fn run_all(seeds: &[u64], broken: Break) -> Vec<(u64, String)> {
+        let (next, failures) = (AtomicU64::new(0), Mutex::new(Vec::new()));
+        let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+        std::thread::scope(|scope| {
+            for _ in 0..cores {
+                scope.spawn(|| {
+                    while let Some(&seed) =
+                        usize::try_from(next.fetch_add(1, Ordering::SeqCst)).ok().and_then(|at| seeds.get(at))
+                    {
+                        if let Err(fault) = judge(seed, broken) {
+                            failures.lock().unwrap().push((seed, fault));
+                        }
+                    }
+                });
+            }
+        });
+        failures.into_inner().unwrap()
+    }
+
+    #[test]
+    fn random_sequences_mean_the_same_to_us_and_to_a_naive_model() {
+        if let Some(seed) = number("TRIGGERD_MODEL_SEED") {
+            return assert_eq!(judge(seed, Break::Nothing), Ok(()), "TRIGGERD_MODEL_SEED={seed}");
+        }
+        let began = Instant::now();
+        let worlds = number("TRIGGERD_MODEL_SEQUENCES").unwrap_or(SEQUENCES).div_ceil(SEQUENCES_PER_WORLD);
+        let first = u64::from(std::process::id()) << 32;
+        let mut random = Random::new(first);
+        let seeds: Vec<u64> = KEPT.iter().copied().chain((0..worlds).map(|_| random.next())).collect();
+        let failures = run_all(&seeds, Break::Nothing);
+        println!(
+            "{} sequences in {} worlds from seed {first}, {:?}",
+            seeds.len() as u64 * SEQUENCES_PER_WORLD,
+            seeds.len(),
+            began.elapsed()
+        );
+        let told: Vec<_> =
+            failures.iter().map(|(seed, fault)| format!("TRIGGERD_MODEL_SEED={seed}: {fault}")).collect();
+        assert!(told.is_empty(), "{}", told.join("\n"));
+    }
+
+    /// The negative controls: a system that breaks its promise is noticed, for the right reason.
+    #[test]
+    fn a_broken_system_is_noticed() {
+        for (broken, reason) in [
+            (Break::ForgetsAcks, "inbox"),
+            (Break::KnowsNoDuplicates, "outcome"),
+            (Break::SyncsNothing, "after"),
+            (Break::ForgetsToRecover, "after"),
+        ] {
+            let seeds: Vec<u64> = (0..WORLDS_OF_A_BREAK).collect();
+            let failures = run_all(&seeds, broken);
+            println!(
+                "{broken:?} was noticed in {} of {WORLDS_OF_A_BREAK} worlds, e.g. {:?}",
+                failures.len(),
+                failures.first()
+            );
+            let for_that = failures.iter().filter(|(_, fault)| fault.contains(reason)).count();
+            assert!(for_that > 0, "{broken:?} was not noticed: {failures:?}");
+        }
+    }
+}

@@ -1,0 +1,340 @@
+//! The model: what the contract says, in plain maps. Shares the model's types with the product, and none of its code.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use triggerd::model::command::{Command, SubmitEvent};
+use triggerd::model::delivery::{DeadReason, Verdict};
+use triggerd::model::endpoint::Endpoint;
+use triggerd::model::event::{EventStatus, NewEvent};
+use triggerd::model::id::{EndpointId, EventId, KeyId, OrgNo};
+use triggerd::model::key::Key;
+use triggerd::model::org::{InboxMode, Org};
+use triggerd::model::time::Timestamp;
+use triggerd::store::Outcome;
+
+/// Everything there is.
+#[derive(Clone, Default)]
+pub(crate) struct Naive {
+    pub(crate) orgs: Vec<NaiveOrg>,
+    pub(crate) last_event: Option<EventId>,
+}
+
+#[derive(Clone)]
+pub(crate) struct NaiveOrg {
+    pub(crate) org: Org,
+    pub(crate) keys: Vec<Key>,
+    pub(crate) used: BTreeMap<KeyId, Timestamp>,
+    pub(crate) endpoints: Vec<Endpoint>,
+    pub(crate) events: BTreeMap<EventId, NaiveEvent>,
+}
+
+#[derive(Clone)]
+pub(crate) struct NaiveEvent {
+    pub(crate) event: NewEvent,
+    pub(crate) received_at: Timestamp,
+    pub(crate) acknowledged_at: Option<Timestamp>,
+    /// Waits for a worker.
+    pub(crate) unrouted: bool,
+    pub(crate) crashes: u8,
+    pub(crate) deliveries: BTreeMap<EndpointId, NaiveDelivery>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NaiveDelivery {
+    pub(crate) stands: Stands,
+    pub(crate) attempts: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stands {
+    Waiting(Timestamp),
+    Accepted,
+    Dead,
+    Canceled,
+}
+
+/// What may come of a command.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Expected {
+    Exactly(Outcome),
+    /// A new event.
+    Accepted,
+    /// One of these, told by its id, and whether it is the same event.
+    Known(Vec<(EventId, Timestamp, bool)>),
+}
+
+impl Expected {
+    pub(crate) fn allows(&self, outcome: &Outcome) -> bool {
+        match (self, outcome) {
+            (Self::Exactly(expected), outcome) => expected == outcome,
+            (Self::Accepted, outcome) => matches!(outcome, Outcome::Accepted { .. }),
+            (Self::Known(known), Outcome::Duplicate { id, received_at }) => known.contains(&(*id, *received_at, true)),
+            (Self::Known(known), Outcome::Mismatch { id }) => known.iter().any(|(known, _, same)| known == id && !same),
+            (Self::Known(_), _) => false,
+        }
+    }
+}
+
+impl NaiveEvent {
+    pub(crate) fn status(&self) -> EventStatus {
+        let any = |wanted: fn(Stands) -> bool| self.deliveries.values().any(|delivery| wanted(delivery.stands));
+        if self.acknowledged_at.is_some() {
+            EventStatus::Acknowledged
+        } else if any(|stands| matches!(stands, Stands::Waiting(_))) {
+            EventStatus::Accepted
+        } else if any(|stands| stands == Stands::Dead) || self.crashes >= 3 {
+            EventStatus::Dead
+        } else if any(|stands| stands == Stands::Accepted) {
+            EventStatus::Delivered
+        } else {
+            EventStatus::Accepted
+        }
+    }
+}
+
+impl NaiveOrg {
+    /// What is in the inbox, oldest first.
+    pub(crate) fn inbox(&self) -> Vec<(EventId, EventStatus)> {
+        let stays = |status| match status {
+            EventStatus::Accepted | EventStatus::Dead => true,
+            EventStatus::Delivered => self.org.inbox_mode == InboxMode::AckOnly,
+            EventStatus::Acknowledged => false,
+        };
+        self.events.iter().map(|(id, event)| (*id, event.status())).filter(|(_, status)| stays(*status)).collect()
+    }
+
+    /// What waits for the endpoint, first due first; and whether any of it was to be sent when it came and was not tried
+    /// yet: that is due now at the latest.
+    pub(crate) fn waiting(&self, endpoint: EndpointId, now: Timestamp) -> (Vec<(Timestamp, EventId)>, bool) {
+        let (mut waits, mut any_at_once) = (Vec::new(), false);
+        for (id, event) in &self.events {
+            let Some(delivery) = event.deliveries.get(&endpoint) else { continue };
+            let Stands::Waiting(at) = delivery.stands else { continue };
+            let at_once = delivery.attempts == 0 && at <= event.received_at;
+            any_at_once |= at_once;
+            waits.push((if at_once { event.received_at.min(now) } else { at }, *id));
+        }
+        waits.sort_unstable();
+        (waits, any_at_once)
+    }
+
+    pub(crate) fn endpoint(&self, id: EndpointId) -> Option<&Endpoint> {
+        self.endpoints.iter().find(|endpoint| endpoint.id == id)
+    }
+
+    /// Every endpoint that ever was.
+    pub(crate) fn all_endpoints(&self) -> BTreeSet<EndpointId> {
+        let past = self.events.values().flat_map(|event| event.deliveries.keys().copied());
+        self.endpoints.iter().map(|endpoint| endpoint.id).chain(past).collect()
+    }
+
+    /// The endpoints that want this type, as the contract says: exactly, or below `x.*`; none named: all.
+    pub(crate) fn wanting(&self, event_type: &str) -> Vec<EndpointId> {
+        let wants = |endpoint: &Endpoint| {
+            let matches = |pattern: &str| match pattern.strip_suffix("*") {
+                Some(prefix) => event_type.starts_with(prefix),
+                None => pattern == event_type,
+            };
+            endpoint.event_types.is_empty() || endpoint.event_types.iter().any(|pattern| matches(pattern.as_str()))
+        };
+        let wanting = self.endpoints.iter().filter(|endpoint| endpoint.enabled && wants(endpoint));
+        let ids: BTreeSet<_> = wanting.map(|endpoint| endpoint.id).collect();
+        ids.into_iter().collect()
+    }
+}
+
+fn valid(key: &Key, at: Timestamp) -> bool {
+    key.expires_at.is_none_or(|end| at < end) && key.ended_at.is_none_or(|end| at < end)
+}
+
+impl Naive {
+    pub(crate) fn org(&self, org: OrgNo) -> Option<&NaiveOrg> {
+        self.orgs.get(usize::try_from(org.0).unwrap())
+    }
+
+    fn org_mut(&mut self, org: OrgNo) -> Option<&mut NaiveOrg> {
+        self.orgs.get_mut(usize::try_from(org.0).unwrap())
+    }
+
+    fn event_mut(&mut self, org: OrgNo, event: EventId) -> Option<&mut NaiveEvent> {
+        self.org_mut(org)?.events.get_mut(&event)
+    }
+
+    /// What must come of the command now.
+    pub(crate) fn expected(&self, command: &Command) -> Expected {
+        let done_if = |holds: bool| Expected::Exactly(if holds { Outcome::Done } else { Outcome::NotFound });
+        let has_key = |org: OrgNo, key: KeyId, at: Timestamp| {
+            self.org(org).is_some_and(|org| org.keys.iter().any(|known| known.id == key && valid(known, at)))
+        };
+        match command {
+            Command::CreateOrg(_) => {
+                Expected::Exactly(Outcome::OrgCreated(OrgNo(u32::try_from(self.orgs.len()).unwrap())))
+            }
+            Command::CreateKey(make) => done_if(self.org(make.org).is_some()),
+            Command::RotateKey(rotate) => done_if(has_key(rotate.org, rotate.old, rotate.new.created_at)),
+            Command::EndKey(end) => done_if(has_key(end.org, end.key, end.at)),
+            Command::PutEndpoint(put) => done_if(self.org(put.org).is_some()),
+            Command::DeleteEndpoint(gone) => {
+                done_if(self.org(gone.org).is_some_and(|org| org.endpoint(gone.endpoint).is_some()))
+            }
+            Command::SubmitEvent(submit) => self.expected_of(submit),
+            Command::AckEvent(ack) => match self.org(ack.org).and_then(|org| org.events.get(&ack.event)) {
+                None => Expected::Exactly(Outcome::NotFound),
+                Some(event) => Expected::Exactly(Outcome::Acknowledged { at: event.acknowledged_at.unwrap_or(ack.at) }),
+            },
+            Command::NoteKeysUsed(_)
+            | Command::RouteEvent(_)
+            | Command::NoteRouteCrash(_)
+            | Command::SettleAttempt(_)
+            | Command::CancelDeliveries(_)
+            | Command::ExpireDedup(_)
+            | Command::SkipOrgs(_) => Expected::Exactly(Outcome::Done),
+        }
+    }
+
+    fn expected_of(&self, submit: &SubmitEvent) -> Expected {
+        let Some(org) = self.org(submit.org) else { return Expected::Exactly(Outcome::NotFound) };
+        let Some(dedup) = &submit.event.dedup else { return Expected::Accepted };
+        let same_id = org.events.iter().filter(|(_, event)| {
+            event.event.dedup.as_ref().is_some_and(|known| known.id == dedup.id)
+                && event.received_at >= dedup.window_start
+        });
+        let same =
+            |event: &NewEvent| event.event_type == submit.event.event_type && event.payload == submit.event.payload;
+        let known: Vec<_> = same_id.map(|(id, event)| (*id, event.received_at, same(&event.event))).collect();
+        if known.is_empty() { Expected::Accepted } else { Expected::Known(known) }
+    }
+
+    /// Takes over what the command did, given the outcome that was allowed.
+    pub(crate) fn take_over(&mut self, command: &Command, outcome: &Outcome) {
+        match (command, outcome) {
+            (Command::CreateOrg(make), Outcome::OrgCreated(_)) => self.orgs.push(NaiveOrg {
+                org: make.org.clone(),
+                keys: vec![make.key.clone()],
+                used: BTreeMap::new(),
+                endpoints: Vec::new(),
+                events: BTreeMap::new(),
+            }),
+            (Command::SubmitEvent(submit), Outcome::Accepted { id, received_at }) => {
+                self.last_event = Some(*id);
+                let Some(org) = self.org_mut(submit.org) else { return };
+                let event = NaiveEvent {
+                    event: submit.event.clone(),
+                    received_at: *received_at,
+                    acknowledged_at: None,
+                    unrouted: !org.endpoints.is_empty(),
+                    crashes: 0,
+                    deliveries: BTreeMap::new(),
+                };
+                org.events.insert(*id, event);
+            }
+            (Command::AckEvent(ack), Outcome::Acknowledged { at }) => {
+                if let Some(event) = self.event_mut(ack.org, ack.event) {
+                    event.acknowledged_at = Some(*at);
+                }
+            }
+            (command, Outcome::Done) => self.done(command),
+            _ => {}
+        }
+    }
+
+    fn done(&mut self, command: &Command) {
+        match command {
+            Command::CreateKey(make) => self.add_key(make.org, &make.key),
+            Command::RotateKey(rotate) => {
+                self.add_key(rotate.org, &rotate.new);
+                let keys = self.org_mut(rotate.org).map(|org| &mut org.keys);
+                for key in keys.into_iter().flatten().filter(|key| key.id == rotate.old) {
+                    key.ended_at = Some(key.ended_at.map_or(rotate.old_ends_at, |end| end.min(rotate.old_ends_at)));
+                }
+            }
+            Command::EndKey(end) => {
+                let keys = self.org_mut(end.org).map(|org| &mut org.keys);
+                for key in keys.into_iter().flatten().filter(|key| key.id == end.key) {
+                    key.ended_at = Some(Timestamp(0));
+                }
+            }
+            Command::NoteKeysUsed(note) => {
+                for (key, at) in &note.used {
+                    let owner = self.orgs.iter_mut().find(|org| org.keys.iter().any(|known| known.id == *key));
+                    if let Some(org) = owner {
+                        let last = org.used.entry(*key).or_insert(*at);
+                        *last = (*last).max(*at);
+                    }
+                }
+            }
+            Command::PutEndpoint(put) => {
+                let Some(org) = self.org_mut(put.org) else { return };
+                match org.endpoints.iter_mut().find(|known| known.id == put.endpoint.id) {
+                    Some(known) => *known = put.endpoint.clone(),
+                    None => org.endpoints.push(put.endpoint.clone()),
+                }
+            }
+            Command::DeleteEndpoint(gone) => {
+                if let Some(org) = self.org_mut(gone.org) {
+                    org.endpoints.retain(|endpoint| endpoint.id != gone.endpoint);
+                }
+            }
+            delivering => self.delivering(delivering),
+        }
+    }
+
+    fn delivering(&mut self, command: &Command) {
+        match command {
+            Command::RouteEvent(route) => {
+                let there: Vec<_> = self.org(route.org).map_or(Vec::new(), |org| {
+                    route.endpoints.iter().copied().filter(|id| org.endpoint(*id).is_some()).collect()
+                });
+                let Some(event) = self.event_mut(route.org, route.event).filter(|event| event.unrouted) else { return };
+                event.unrouted = false;
+                let new = NaiveDelivery { stands: Stands::Waiting(route.due_at), attempts: 0 };
+                event.deliveries.extend(there.into_iter().map(|id| (id, new)));
+            }
+            Command::NoteRouteCrash(crash) => {
+                if let Some(event) = self.event_mut(crash.org, crash.event).filter(|event| event.unrouted) {
+                    event.crashes += 1;
+                    event.unrouted = event.crashes < 3;
+                }
+            }
+            Command::SettleAttempt(settle) => {
+                let event = self.event_mut(settle.org, settle.event);
+                let Some(delivery) = event.and_then(|event| event.deliveries.get_mut(&settle.endpoint)) else { return };
+                if !matches!(delivery.stands, Stands::Waiting(_)) || delivery.attempts >= settle.number {
+                    return;
+                }
+                delivery.attempts = settle.number;
+                delivery.stands = match settle.verdict {
+                    Verdict::Delivered => Stands::Accepted,
+                    Verdict::RetryAt(at) => Stands::Waiting(at),
+                    Verdict::Dead(_) => Stands::Dead,
+                };
+                let endpoints = self.org_mut(settle.org).map(|org| &mut org.endpoints);
+                let gone = settle.verdict == Verdict::Dead(DeadReason::Gone);
+                let endpoint = endpoints.into_iter().flatten().find(|endpoint| gone && endpoint.id == settle.endpoint);
+                if let Some(endpoint) = endpoint {
+                    endpoint.enabled = false;
+                    endpoint.updated_at = settle.outcome.started_at;
+                }
+            }
+            Command::CancelDeliveries(cancel) => {
+                for event in &cancel.events {
+                    let event = self.event_mut(cancel.org, *event);
+                    let delivery = event.and_then(|event| event.deliveries.get_mut(&cancel.endpoint));
+                    if let Some(delivery) = delivery.filter(|delivery| matches!(delivery.stands, Stands::Waiting(_))) {
+                        delivery.stands = Stands::Canceled;
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Keys that have ended when a new one is made are gone with that.
+    fn add_key(&mut self, org: OrgNo, key: &Key) {
+        if let Some(org) = self.org_mut(org) {
+            org.keys.retain(|known| valid(known, key.created_at));
+            org.used.retain(|id, _| org.keys.iter().any(|known| known.id == *id));
+            org.keys.push(key.clone());
+        }
+    }
+}

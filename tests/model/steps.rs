@@ -1,0 +1,445 @@
+//! Random steps, and what is compared after each.
+
+use triggerd::base::clock::Clock;
+use triggerd::model::command::{
+    AckEvent, CancelDeliveries, Command, CreateKey, CreateOrg, DeleteEndpoint, EndKey, ExpireDedup, NoteKeysUsed,
+    NoteRouteCrash, PutEndpoint, RotateKey, RouteEvent, SettleAttempt, SubmitEvent,
+};
+use triggerd::model::delivery::{AttemptOutcome, DeadReason, Verdict};
+use triggerd::model::endpoint::{Endpoint, Secret};
+use triggerd::model::event::{Dedup, NewEvent};
+use triggerd::model::id::{EndpointId, EventId, IdSource, KeyId, OrgId, OrgNo};
+use triggerd::model::key::{Key, Scopes};
+use triggerd::model::org::{InboxMode, Org, Tier};
+use triggerd::model::time::Timestamp;
+use triggerd::store::{Outcome, Store};
+
+use crate::checks::{check_accounts, check_all, check_counts, check_due, check_event, check_inbox, check_org};
+use crate::naive::{Naive, Stands};
+use crate::random::Random;
+use crate::world::{Break, SEQUENCES_PER_WORLD, System};
+
+/// How long a dedup id counts here.
+const WINDOW_MS: u64 = 60_000;
+pub(crate) const TYPES: [&str; 4] = ["order.created", "order.paid", "order.item.added", "user"];
+const PATTERNS: [&str; 4] = ["order.*", "order.paid", "user", "order.item.*"];
+
+/// Runs one directory through its sequences; the first thing that is wrong.
+pub(crate) fn run_world(seed: u64, broken: Break) -> Result<(), String> {
+    let mut random = Random::new(seed);
+    let clock = Clock::manual(1_800_000_000_000);
+    let mut world = World {
+        system: System::new(clock.clone(), broken),
+        naive: Naive::default(),
+        ids: IdSource::after(0),
+        forgotten_before: Timestamp(0),
+        clock,
+        random: Random::new(random.next()),
+        touched: Vec::new(),
+    };
+    for number in 0..SEQUENCES_PER_WORLD {
+        world.sequence().map_err(|fault| format!("sequence {number}: {fault}"))?;
+    }
+    world.end()
+}
+
+struct World {
+    system: System,
+    naive: Naive,
+    ids: IdSource,
+    /// Dedup ids older than this may be forgotten.
+    forgotten_before: Timestamp,
+    clock: Clock,
+    random: Random,
+    /// Events that the last step was about.
+    touched: Vec<EventId>,
+}
+
+impl World {
+    /// A new organization and what happens to it.
+    fn sequence(&mut self) -> Result<(), String> {
+        let made = self.create_org();
+        self.submit(&[vec![made]])?;
+        let org = OrgNo(u32::try_from(self.naive.orgs.len() - 1).unwrap());
+        let steps = match self.random.below(20) {
+            0 => 80,
+            1..7 => 16,
+            _ => 6,
+        };
+        for number in 0..steps {
+            let step = self.random.below(100);
+            self.step(org, step).map_err(|fault| format!("step {number} ({step}): {fault}"))?;
+            self.check_org(org)?;
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, org: OrgNo, step: u64) -> Result<(), String> {
+        match step {
+            0..24 => self.submit_one(org, Self::submit_event),
+            24..32 => self.submit_race(org),
+            32..43 => self.submit_one(org, Self::ack),
+            43..55 => self.submit_one(org, Self::route),
+            55..72 => self.submit_one(org, Self::settle),
+            72..78 => self.submit_one(org, Self::put_endpoint),
+            78..80 => self.submit_one(org, Self::delete_endpoint),
+            80..82 => self.submit_one(org, Self::cancel),
+            82..86 => self.submit_one(org, Self::key_change),
+            86..91 => {
+                self.pass_time();
+                let expire = self.expire();
+                self.submit(&[vec![expire]])
+            }
+            91..96 => {
+                self.system.write_back();
+                Ok(())
+            }
+            _ => self.accident(org),
+        }
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp(self.clock.now_ms())
+    }
+
+    fn id(&mut self) -> u128 {
+        self.ids.next(self.clock.now_ms(), self.random.bytes())
+    }
+
+    /// Forwards, mostly; at times the clock is set back, but never behind what is forgotten.
+    fn pass_time(&mut self) {
+        let now = self.clock.now_ms();
+        if self.random.one_in(5) {
+            let back = now.saturating_sub(self.random.below(WINDOW_MS));
+            self.clock.set_ms(back.max(self.forgotten_before.0 + WINDOW_MS).min(now));
+        } else {
+            self.clock.set_ms(now + self.random.below(WINDOW_MS / 2));
+        }
+    }
+
+    // ---- commands ----------------------------------------------------------------------------------------------------
+
+    fn submit_one(&mut self, org: OrgNo, make: impl FnOnce(&mut Self, OrgNo) -> Option<Command>) -> Result<(), String> {
+        let Some(command) = make(self, org) else { return Ok(()) };
+        self.submit(&[vec![command]])
+    }
+
+    /// Several callers at once, some with several events: one dedup id may be among them more than once.
+    fn submit_race(&mut self, org: OrgNo) -> Result<(), String> {
+        let callers = 1 + self.random.below(4);
+        let submissions = (0..callers).map(|_| {
+            let events = 1 + self.random.below(4);
+            (0..events)
+                .filter_map(|_| if self.random.one_in(6) { self.ack(org) } else { self.submit_event(org) })
+                .collect()
+        });
+        let mut submissions: Vec<Vec<Command>> = submissions.collect();
+        submissions.retain(|commands| !commands.is_empty());
+        self.submit(&submissions)
+    }
+
+    fn submit(&mut self, submissions: &[Vec<Command>]) -> Result<(), String> {
+        let outcomes = self.system.submit(submissions.to_vec());
+        for (command, outcome) in submissions.iter().flatten().zip(outcomes.iter().flatten()) {
+            self.take_over(command, outcome)?;
+        }
+        let (asked, answered) = (submissions.iter().flatten().count(), outcomes.iter().flatten().count());
+        if asked == answered { Ok(()) } else { Err(format!("{asked} commands, {answered} outcomes")) }
+    }
+
+    fn take_over(&mut self, command: &Command, outcome: &Outcome) -> Result<(), String> {
+        let expected = self.naive.expected(command);
+        if !expected.allows(outcome) {
+            return Err(format!("outcome {outcome:?}, expected {expected:?} of {command:?}"));
+        }
+        if let Outcome::Accepted { id, .. } = outcome
+            && self.naive.last_event.is_some_and(|last| *id <= last)
+        {
+            return Err(format!("outcome {outcome:?} goes back behind {:?}", self.naive.last_event));
+        }
+        self.naive.take_over(command, outcome);
+        self.touched.extend(match (command, outcome) {
+            (_, Outcome::Accepted { id, .. }) => Some(*id),
+            (Command::AckEvent(ack), _) => Some(ack.event),
+            (Command::RouteEvent(route), _) => Some(route.event),
+            (Command::NoteRouteCrash(crash), _) => Some(crash.event),
+            (Command::SettleAttempt(settle), _) => Some(settle.event),
+            _ => None,
+        });
+        Ok(())
+    }
+
+    fn key(&mut self) -> Key {
+        let expires_at = self.random.one_in(4).then(|| self.now().plus_ms(1 + self.random.below(WINDOW_MS)));
+        let (id, created_at) = (KeyId(self.id()), self.now());
+        Key { id, name: "k".into(), hash: "$".into(), scopes: Scopes::all(), created_at, expires_at, ended_at: None }
+    }
+
+    fn create_org(&mut self) -> Command {
+        let inbox_mode = if self.random.one_in(4) { InboxMode::AckOnly } else { InboxMode::Auto };
+        let (id, created_at) = (OrgId(self.id()), self.now());
+        let org = Org { id, name: "Acme".into(), tier: Tier::Free, inbox_mode, created_at };
+        Command::CreateOrg(CreateOrg { org, key: self.key() })
+    }
+
+    fn submit_event(&mut self, org: OrgNo) -> Option<Command> {
+        let event_type = self.random.pick(&TYPES)?.parse().unwrap();
+        let long = if self.random.one_in(20) { 3_000 } else { 20 };
+        let payload = match self.random.below(3) {
+            0 => b"{}".to_vec(),
+            1 => b"1".to_vec(),
+            _ => vec![
+                b'0' + u8::try_from(self.random.below(10)).unwrap();
+                usize::try_from(self.random.below(long)).unwrap() + 1
+            ],
+        };
+        let dedup = (!self.random.one_in(3)).then(|| self.dedup(org));
+        let deliver_after = self.random.one_in(8).then(|| self.now().plus_ms(self.random.below(WINDOW_MS)));
+        let event = NewEvent {
+            event_type,
+            dedup,
+            labels: Vec::new(),
+            occurred_at: None,
+            deliver_after,
+            payload: payload.into(),
+        };
+        let event = with_fingerprint(event);
+        Some(Command::SubmitEvent(Box::new(SubmitEvent { org, id: EventId(0), received_at: Timestamp(0), event })))
+    }
+
+    /// Few ids, so that they meet; the digests of an organization's share beginnings, so that an index that looks at those
+    /// alone is caught.
+    fn dedup(&mut self, org: OrgNo) -> Dedup {
+        let number = u8::try_from(self.random.below(7)).unwrap();
+        let mut digest = [7; 14];
+        digest[0] = number % 2;
+        digest[2..6].copy_from_slice(&org.0.to_be_bytes());
+        digest[13] = number;
+        Dedup { id: number.to_string(), digest, fingerprint: [0; 8], window_start: self.now().minus_ms(WINDOW_MS) }
+    }
+
+    /// An event of the organization, seldom one that does not exist or is another's.
+    fn some_event(&mut self, org: OrgNo) -> Option<EventId> {
+        if self.random.one_in(15) {
+            let other = OrgNo(u32::try_from(self.random.below(self.naive.orgs.len() as u64)).unwrap());
+            let of_other = self.naive.org(other)?.events.keys().next_back().copied();
+            return of_other.or(Some(EventId(99)));
+        }
+        let ids: Vec<_> = self.naive.org(org)?.events.keys().copied().collect();
+        self.random.pick(&ids)
+    }
+
+    fn ack(&mut self, org: OrgNo) -> Option<Command> {
+        let event = self.some_event(org)?;
+        Some(Command::AckEvent(AckEvent { org, event, at: self.now() }))
+    }
+
+    fn route(&mut self, org: OrgNo) -> Option<Command> {
+        let event = self.some_event(org)?;
+        if self.random.one_in(6) {
+            return Some(Command::NoteRouteCrash(NoteRouteCrash { org, event }));
+        }
+        let known = self.naive.org(org)?.events.get(&event);
+        let event_type = known.map_or(TYPES[0], |event| event.event.event_type.as_str());
+        let mut endpoints = self.naive.org(org)?.wanting(event_type);
+        if self.random.one_in(10) {
+            endpoints.push(EndpointId(5)); // deleted since the worker looked
+        }
+        let due_at = match known {
+            Some(known) if !self.random.one_in(4) => {
+                known.event.deliver_after.map_or(known.received_at, |after| after.max(known.received_at))
+            }
+            _ => self.now().plus_ms(self.random.below(1_000)),
+        };
+        Some(Command::RouteEvent(RouteEvent { org, event, endpoints, due_at }))
+    }
+
+    fn settle(&mut self, org: OrgNo) -> Option<Command> {
+        let events = &self.naive.org(org)?.events;
+        let all = events.iter().flat_map(|(id, event)| event.deliveries.iter().map(move |(to, one)| (*id, *to, *one)));
+        let mut all: Vec<_> = all.collect();
+        if !self.random.one_in(5) {
+            all.retain(|(_, _, delivery)| matches!(delivery.stands, Stands::Waiting(_)));
+        }
+        let (event, endpoint, delivery) = self.random.pick(&all)?;
+        let now = self.now();
+        let verdict = match self.random.below(10) {
+            0..5 => Verdict::Delivered,
+            5..8 => Verdict::RetryAt(now.plus_ms(self.random.below(WINDOW_MS))),
+            8 => Verdict::Dead(DeadReason::AttemptsExhausted),
+            _ => Verdict::Dead(DeadReason::Gone),
+        };
+        let number = (delivery.attempts + u32::from(!self.random.one_in(6))).max(1);
+        let outcome = AttemptOutcome {
+            started_at: now,
+            duration_ms: 1,
+            status: Some(200),
+            error: None,
+            retry_after_ms: None,
+            body: Vec::new(),
+        };
+        let settle = SettleAttempt { org, endpoint, event, number, outcome, verdict, previous: None };
+        Some(Command::SettleAttempt(Box::new(settle)))
+    }
+
+    fn some_endpoint(&mut self, org: OrgNo) -> Option<Endpoint> {
+        let endpoints = &self.naive.org(org)?.endpoints;
+        let at = self.random.below(endpoints.len() as u64);
+        endpoints.get(usize::try_from(at).unwrap()).cloned()
+    }
+
+    fn put_endpoint(&mut self, org: OrgNo) -> Option<Command> {
+        let pattern = self.random.pick(&PATTERNS)?.parse().unwrap();
+        let event_types = if self.random.one_in(2) { Vec::new() } else { vec![pattern] };
+        let (enabled, updated_at) = (!self.random.one_in(4), self.now());
+        let known = if self.random.one_in(2) { self.some_endpoint(org) } else { None };
+        let endpoint = match known {
+            Some(known) => Endpoint { event_types, enabled, updated_at, ..known },
+            None => Endpoint {
+                id: EndpointId(self.id()),
+                url: "https://example.com/".into(),
+                event_types,
+                enabled,
+                is_default: true,
+                secret: Secret::new([7; 32]),
+                created_at: updated_at,
+                updated_at,
+            },
+        };
+        Some(Command::PutEndpoint(PutEndpoint { org, endpoint }))
+    }
+
+    fn delete_endpoint(&mut self, org: OrgNo) -> Option<Command> {
+        self.naive.org(org)?;
+        let endpoint = self.some_endpoint(org).map_or(EndpointId(4), |endpoint| endpoint.id);
+        Some(Command::DeleteEndpoint(DeleteEndpoint { org, endpoint }))
+    }
+
+    /// Those of an endpoint that is no more.
+    fn cancel(&mut self, org: OrgNo) -> Option<Command> {
+        let naive = self.naive.org(org)?;
+        let gone: Vec<_> = naive.all_endpoints().into_iter().filter(|id| naive.endpoint(*id).is_none()).collect();
+        let endpoint = self.random.pick(&gone)?;
+        let events =
+            self.naive.org(org)?.waiting(endpoint, self.now()).0.into_iter().map(|(_, event)| event).take(5).collect();
+        Some(Command::CancelDeliveries(CancelDeliveries { org, endpoint, events }))
+    }
+
+    fn key_change(&mut self, org: OrgNo) -> Option<Command> {
+        let known: Vec<_> = self.naive.org(org)?.keys.iter().map(|key| key.id).collect();
+        let key = self.random.pick(&known).unwrap_or(KeyId(3));
+        let at = self.now();
+        Some(match self.random.below(4) {
+            0 => Command::CreateKey(CreateKey { org, key: self.key() }),
+            1 => Command::EndKey(EndKey { org, key, at }),
+            2 => Command::NoteKeysUsed(NoteKeysUsed { used: vec![(key, at)] }),
+            _ => {
+                let old_ends_at = at.plus_ms(self.random.below(WINDOW_MS));
+                Command::RotateKey(RotateKey { org, old: key, old_ends_at, new: self.key() })
+            }
+        })
+    }
+
+    fn expire(&mut self) -> Command {
+        let before = self.now().minus_ms(WINDOW_MS);
+        self.forgotten_before = self.forgotten_before.max(before);
+        Command::ExpireDedup(ExpireDedup { before })
+    }
+
+    // ---- accidents ---------------------------------------------------------------------------------------------------
+
+    fn accident(&mut self, org: OrgNo) -> Result<(), String> {
+        // Opening a directory costs more than all the steps between two: most sequences have none.
+        let accident = self.random.below(40);
+        match accident {
+            0 => self.system.restart_after_kill(),
+            1 => self.system.restart_in_good_order(),
+            2 => self.system.restart_without_state(&mut self.random),
+            3 | 4 => self.cut_power(org)?,
+            5 => {
+                let (naive, now) = (&self.naive, self.now());
+                return self.system.with_copy(|store, journal| check_all(naive, (store, journal), now));
+            }
+            _ => return Ok(()),
+        }
+        self.check_all().map_err(|fault| format!("after accident {accident}: {fault}"))
+    }
+
+    /// What was not answered may be there or not, the first of it before the last.
+    fn cut_power(&mut self, org: OrgNo) -> Result<(), String> {
+        let count = self.random.below(4);
+        let mut last = self.system.store().counts().map_err(|error| error.to_string())?.last_id;
+        let mut unanswered = Vec::new();
+        for _ in 0..count {
+            let Some(Command::SubmitEvent(mut submit)) = self.submit_event(org) else { continue };
+            last = IdSource::after(last).next(self.clock.now_ms(), self.random.bytes());
+            (submit.id, submit.received_at, submit.event.dedup) = (EventId(last), self.now(), None);
+            unanswered.push(Command::SubmitEvent(submit));
+        }
+        self.system.restart_after_power_cut(&unanswered, &mut self.random);
+        let mut before_is_there = true;
+        for command in &unanswered {
+            let Command::SubmitEvent(submit) = command else { continue };
+            let found = self.system.store().event(org, submit.id).map_err(|error| error.to_string())?;
+            if found.is_some() && !before_is_there {
+                return Err(format!("after a power cut {} is there, and the one before it is not", submit.id));
+            }
+            before_is_there = found.is_some();
+            if before_is_there {
+                self.take_over(command, &Outcome::Accepted { id: submit.id, received_at: submit.received_at })?;
+            }
+        }
+        Ok(())
+    }
+
+    // ---- comparisons -------------------------------------------------------------------------------------------------
+
+    /// After each step: the inbox, what is due, accounts, and the events that it was about. Now and then everything.
+    fn check_org(&mut self, org: OrgNo) -> Result<(), String> {
+        let limit = 1 + usize::try_from(self.random.below(40)).unwrap();
+        let touched = std::mem::take(&mut self.touched);
+        let naive = self.naive.org(org).expect("it was made");
+        let store = self.system.store();
+        if self.random.one_in(20) {
+            check_org(naive, org, store, (limit, self.now()))?;
+            return check_counts(&self.naive, store);
+        }
+        check_inbox(naive, org, store, limit)?;
+        check_due(naive, store, self.now())?;
+        check_accounts(naive, org, store)?;
+        for event in touched {
+            check_event(naive, org, event, store)?;
+        }
+        Ok(())
+    }
+
+    fn check_all(&self) -> Result<(), String> {
+        check_all(&self.naive, (self.system.store(), self.system.journal()), self.now())
+    }
+
+    /// At the end every row is what a rebuild gives, and none contradicts another.
+    fn end(&mut self) -> Result<(), String> {
+        self.check_all()?;
+        let text = |store: &Store| store.dump().map_err(|error| error.to_string());
+        let before = text(self.system.store())?;
+        self.system.restart_without_state(&mut self.random);
+        let rebuilt = text(self.system.store())?;
+        if let Some((was, is)) = before.lines().zip(rebuilt.lines()).find(|(was, is)| was != is) {
+            return Err(format!("after a rebuild a row is {is}, it was {was}"));
+        }
+        let contradictions = self.system.store().contradictions(3).map_err(|error| error.to_string())?;
+        if contradictions.is_empty() { Ok(()) } else { Err(contradictions.join("; ")) }
+    }
+}
+
+/// The digest of type and payload, as far as the model goes: both, folded.
+fn with_fingerprint(mut event: NewEvent) -> NewEvent {
+    let text = [event.event_type.as_str().as_bytes(), &[0], &event.payload].concat();
+    if let Some(dedup) = &mut event.dedup {
+        let folded = text
+            .iter()
+            .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
+        dedup.fingerprint = folded.to_be_bytes();
+    }
+    event
+}

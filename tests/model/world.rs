@@ -1,0 +1,251 @@
+//! The system under test: the real journal on files that can lose power, the real state, the real committer; and what can
+//! happen to them.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use tempfile::TempDir;
+use triggerd::base::clock::Clock;
+use triggerd::base::metrics::Metrics;
+use triggerd::commit::{Committer, CommitterLimits, Flush, Hints, InboxBell, Intake, Ports, Progress, recover};
+use triggerd::journal::faults::{Fault, FaultyFiles, Unsynced};
+use triggerd::journal::{AppendError, Files, Group, Options, Reader, Writer};
+use triggerd::model::command::Command;
+use triggerd::model::journal_codec::{VERSION, kind, write_body};
+use triggerd::store::{Outcome, Store, condemn_last};
+
+use crate::random::Random;
+
+/// Sequences that one directory lives through.
+pub(crate) const SEQUENCES_PER_WORLD: u64 = 40;
+/// Small, so that a world has several segments.
+const SEGMENT_BYTES: u64 = 16 << 10;
+const CACHE_BYTES: u64 = 8 << 20;
+
+/// How a system is broken on purpose, to see that it is noticed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Break {
+    Nothing,
+    /// Answers an acknowledgement now and then without doing it.
+    ForgetsAcks,
+    KnowsNoDuplicates,
+    SyncsNothing,
+    /// Does not apply the journal behind the state after a crash.
+    ForgetsToRecover,
+}
+
+/// A running system.
+pub(crate) struct System {
+    dir: TempDir,
+    files: Arc<FaultyFiles>,
+    clock: Clock,
+    broken: Break,
+    acks: u64,
+    submissions: u64,
+    running: Option<Running>,
+}
+
+struct Running {
+    store: Arc<Store>,
+    journal: Reader,
+    intake: Intake,
+    committer: std::thread::JoinHandle<()>,
+}
+
+fn metrics() -> Arc<Metrics> {
+    static METRICS: OnceLock<Arc<Metrics>> = OnceLock::new();
+    Arc::clone(METRICS.get_or_init(|| Arc::new(Metrics::new(&[]).unwrap())))
+}
+
+/// In memory if there is such a place: a world needs no disk, only the order of things.
+fn make_dir() -> TempDir {
+    let memory = Path::new("/dev/shm");
+    let made = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+    made.or_else(|_| tempfile::tempdir()).unwrap()
+}
+
+fn open_journal(dir: &Path, files: &Arc<FaultyFiles>) -> (Writer, Reader) {
+    let files: Arc<dyn Files> = Arc::<FaultyFiles>::clone(files);
+    let options = Options { segment_bytes: SEGMENT_BYTES, scan_from: None };
+    let (writer, reader, _) = triggerd::journal::open(&dir.join("journal"), files, &options).unwrap();
+    (writer, reader)
+}
+
+impl System {
+    pub(crate) fn new(clock: Clock, broken: Break) -> Self {
+        let files = Arc::new(FaultyFiles::new());
+        let mut system = Self { dir: make_dir(), files, clock, broken, acks: 0, submissions: 0, running: None };
+        system.start();
+        system.files.skip_syncs(broken == Break::SyncsNothing);
+        system
+    }
+
+    fn start(&mut self) {
+        let (writer, journal) = open_journal(self.dir.path(), &self.files);
+        let store = Arc::new(Store::open(&self.dir.path().join("sled"), CACHE_BYTES, journal.end().0).unwrap());
+        if self.broken != Break::ForgetsToRecover {
+            recover(&store, &journal).unwrap();
+        }
+        let (unrouted, _) = crossbeam_channel::bounded(1);
+        let (scheduler, _) = crossbeam_channel::bounded(1);
+        let hints = Hints {
+            unrouted,
+            unrouted_missed: false.into(),
+            scheduler,
+            scheduler_missed: false.into(),
+            bell: InboxBell::default(),
+        };
+        let ports = Ports {
+            store: Arc::clone(&store),
+            clock: self.clock.clone(),
+            hints: Arc::new(hints),
+            metrics: metrics(),
+            flush: Flush::default(),
+            progress: Arc::new(Progress::default()),
+            disk_free: Box::new(|| None),
+        };
+        let limits = CommitterLimits {
+            queue: 64,
+            wait_max: Duration::from_mins(1),
+            queue_bytes: usize::MAX,
+            group_commands: 1_000,
+            group_bytes: 1 << 20,
+            reserve_bytes: 0,
+        };
+        let last_id = store.counts().unwrap().last_id;
+        let (committer, intake) = Committer::new(limits, writer, ports, last_id);
+        let committer = std::thread::spawn(|| committer.run());
+        self.running = Some(Running { store, journal, intake, committer });
+    }
+
+    fn running(&self) -> &Running {
+        self.running.as_ref().expect("the system runs")
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        &self.running().store
+    }
+
+    pub(crate) fn journal(&self) -> &Reader {
+        &self.running().journal
+    }
+
+    /// Hands over several submissions at once and waits for all; their outcomes, in order.
+    pub(crate) fn submit(&mut self, submissions: Vec<Vec<Command>>) -> Vec<Vec<Outcome>> {
+        if self.broken == Break::ForgetsAcks
+            && let [submission] = submissions.as_slice()
+            && let [Command::AckEvent(ack)] = submission.as_slice()
+        {
+            self.acks += 1;
+            if self.acks.is_multiple_of(5) && self.store().event(ack.org, ack.event).unwrap().is_some() {
+                return vec![vec![Outcome::Acknowledged { at: ack.at }]];
+            }
+        }
+        let replies: Vec<_> = submissions
+            .into_iter()
+            .map(|mut commands| {
+                if self.broken == Break::KnowsNoDuplicates {
+                    commands.iter_mut().for_each(forget_dedup_id);
+                }
+                self.running().intake.submit(commands).unwrap()
+            })
+            .collect();
+        self.submissions += 1;
+        if self.submissions.is_multiple_of(7) {
+            self.write_back(); // while they are being applied
+        }
+        replies.into_iter().map(|reply| reply.wait().unwrap()).collect()
+    }
+
+    /// As the flusher does it, whenever it is time.
+    pub(crate) fn write_back(&self) {
+        self.store().write_back().unwrap();
+    }
+
+    /// Ends the committer; what it had not written back is lost, as by kill -9.
+    fn kill(&mut self) -> Option<Arc<Store>> {
+        let Running { store, intake, committer, .. } = self.running.take()?;
+        intake.close();
+        committer.join().unwrap();
+        Some(store)
+    }
+
+    pub(crate) fn restart_after_kill(&mut self) {
+        drop(self.kill());
+        self.start();
+    }
+
+    pub(crate) fn restart_in_good_order(&mut self) {
+        self.kill().unwrap().close().unwrap();
+        self.start();
+    }
+
+    pub(crate) fn restart_without_state(&mut self, random: &mut Random) {
+        drop(self.kill());
+        let state = self.dir.path().join("sled");
+        if random.one_in(2) {
+            std::fs::remove_dir_all(state).unwrap();
+        } else {
+            condemn_last(&state).unwrap();
+        }
+        self.start();
+    }
+
+    /// Cuts the power while a group is written that nobody has been told of.
+    pub(crate) fn restart_after_power_cut(&mut self, unanswered: &[Command], random: &mut Random) {
+        drop(self.kill());
+        let (mut writer, _) = open_journal(self.dir.path(), &self.files);
+        if !unanswered.is_empty() {
+            let mut group = Group::new();
+            for command in unanswered {
+                group.push(kind(command) as u8, VERSION, |body| write_body(command, body).unwrap()).unwrap();
+            }
+            // The write or its sync; or the making of the next segment, if that is due.
+            let fault = if random.one_in(2) { Fault::Io } else { Fault::ShortWrite };
+            self.files.fail_at(1 + random.below(2), fault);
+            assert!(matches!(writer.append(&mut group), Err(AppendError::Fatal(_))), "the fault was set");
+        }
+        drop(writer);
+        let unsynced = if random.one_in(3) { Unsynced::Lost } else { Unsynced::SomePages(random.next()) };
+        self.files.cut_power(unsynced).unwrap();
+        // The next boot does not believe a state that was not closed.
+        condemn_last(&self.dir.path().join("sled")).unwrap();
+        self.start();
+    }
+
+    /// What a plain copy of the directory has, opened elsewhere.
+    pub(crate) fn with_copy(&self, look: impl FnOnce(&Store, &Reader) -> Result<(), String>) -> Result<(), String> {
+        let copy = make_dir();
+        copy_dir(self.dir.path(), copy.path());
+        let (_writer, journal) = open_journal(copy.path(), &Arc::new(FaultyFiles::new()));
+        let store = Store::open(&copy.path().join("sled"), CACHE_BYTES, journal.end().0).unwrap();
+        recover(&store, &journal).unwrap();
+        look(&store, &journal)
+    }
+}
+
+impl Drop for System {
+    fn drop(&mut self) {
+        drop(self.kill());
+    }
+}
+
+fn forget_dedup_id(command: &mut Command) {
+    if let Command::SubmitEvent(submit) = command {
+        submit.event.dedup = None;
+    }
+}
+
+fn copy_dir(from: &Path, to: &Path) {
+    let paths: Vec<PathBuf> = std::fs::read_dir(from).unwrap().map(|entry| entry.unwrap().path()).collect();
+    for path in paths {
+        let target = to.join(path.file_name().unwrap());
+        if path.is_dir() {
+            std::fs::create_dir(&target).unwrap();
+            copy_dir(&path, &target);
+        } else {
+            std::fs::copy(&path, &target).unwrap();
+        }
+    }
+}
