@@ -2,9 +2,10 @@
 //! than a server that takes requests and answers none. A restart loses nothing.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::base::exit_code::fatal;
+use crate::base::sabotage::{self, Switch};
 use crate::base::threads::{Signal, Stop};
 
 /// One look a second; so many without progress are fatal. Looks are counted, not time: a process that was suspended
@@ -36,7 +37,11 @@ impl Progress {
     pub fn watch(&self, stop: &Stop, alive: impl Fn()) {
         let (mut judge, pause) = (Judge::default(), Signal::new());
         while !stop.is_set() {
+            let slept = Instant::now();
             pause.wait(Duration::from_secs(1));
+            if sabotage::is_on(Switch::WatchdogByTime) && slept.elapsed() > Duration::from_secs(2) {
+                fatal("the committer was not seen for 2 s");
+            }
             match judge.look(self.busy.load(Ordering::SeqCst), self.steps.load(Ordering::Relaxed)) {
                 Judgement::Alive => alive(),
                 Judgement::Waiting => {}
