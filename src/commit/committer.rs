@@ -26,6 +26,10 @@ const WRITE_BACK_AFTER: Duration = Duration::from_millis(300);
 /// or when there are so many.
 const WRITE_BACK_ROWS: usize = 4_096;
 
+/// sled does not survive a write for which there is no space: with less free disk than this share of the reserve it gets
+/// nothing to write.
+const WRITE_BACK_SHARE: u64 = 4;
+
 /// Free disk is looked at after so many bytes.
 const DISK_LOOK_BYTES: u64 = 1 << 20;
 
@@ -310,6 +314,12 @@ impl Committer {
     fn write_back_if_due(&mut self) {
         let Some(since) = self.dirty_since else { return };
         if since.elapsed() < WRITE_BACK_AFTER && self.ports.store.layer_rows() < WRITE_BACK_ROWS {
+            return;
+        }
+        if (self.ports.disk_free)().is_some_and(|free| free < self.limits.reserve_bytes / WRITE_BACK_SHARE) {
+            // The rows wait in memory. No events are taken meanwhile, so they stay few.
+            self.intake.set_disk_low(true);
+            self.dirty_since = Some(Instant::now());
             return;
         }
         let began = Instant::now();
