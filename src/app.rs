@@ -105,18 +105,13 @@ impl App {
         let queues = Queues::new(&config);
         let (committing, flushing) = (Arc::<Progress>::default(), Arc::<Progress>::default());
         let stop = Stop::new();
-        let flusher = Flusher {
-            store: Arc::clone(&store),
-            flush: Flush::default(),
-            metrics: Arc::clone(&metrics),
-            progress: Arc::clone(&flushing),
-        };
+        let flush = Flush::default();
         let ports = Ports {
             store: Arc::clone(&store),
             clock: clock.clone(),
             hints: Arc::clone(&queues.hints),
             metrics: Arc::clone(&metrics),
-            flush: flusher.flush.clone(),
+            flush: flush.clone(),
             progress: Arc::clone(&committing),
             disk_free: disk_free(&config),
         };
@@ -124,6 +119,15 @@ impl App {
         // Ends with the committer, which has the writer.
         let segments = spawn_critical("segments", move || spares.run()).map_err(StartError::Threads)?;
         let (committer, intake) = start_committer(&config, writer, ports)?;
+        let flusher = Flusher {
+            store: Arc::clone(&store),
+            flush,
+            intake: intake.clone(),
+            disk_free: disk_free(&config),
+            reserve_bytes: config.storage.reserve_bytes,
+            metrics: Arc::clone(&metrics),
+            progress: Arc::clone(&flushing),
+        };
         let flusher = start_flusher(flusher, stop.clone()).map_err(StartError::Threads)?;
         let Queues { hints, unrouted, due } = queues;
 

@@ -45,6 +45,7 @@
 //! - `base/exit_code.rs`: how the process ends
 //! - `base/metrics.rs`: every figure for Prometheus, at zero from the start
 //! - `base/random.rs`: random bytes of the operating system
+//! - `base/sabotage.rs`: promises broken on purpose, for tests that must notice
 //! - `base/threads.rs`: named threads, signals, stopping
 //!
 //! Pure data:

@@ -6,12 +6,16 @@ use super::Failure;
 use crate::app::App;
 use crate::base::clock::Clock;
 use crate::base::exit_code::ExitCode;
-use crate::config::{Config, Source};
+use crate::base::sabotage;
+use crate::config::{Config, Source, sabotage_from_environment};
 use crate::logging;
 
 pub(super) fn run((config, source): (Config, Source)) -> Result<ExitCode, Failure> {
     let guard = logging::start(&config.log).map_err(|error| Failure::new(ExitCode::Usage, error))?;
     tracing::info!(%source, "configuration loaded");
+    if let Some(names) = sabotage_from_environment() {
+        sabotage::arm(&names).map_err(|error| Failure::new(ExitCode::Usage, error))?;
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::new(ExitCode::Fatal, error))?;
     // Signals are caught before the start, so that one that comes meanwhile is not lost.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use super::intake::Intake;
 use super::watchdog::Progress;
 use crate::base::exit_code::fatal;
 use crate::base::metrics::Metrics;
@@ -19,12 +20,17 @@ const AFTER: Duration = Duration::from_millis(300);
 const ROWS: usize = 4_096;
 /// With so many rows in memory the committer waits until they are in sled.
 const ROWS_MAX: usize = 16 * ROWS;
+/// sled does not survive a write for which there is no space: with less free disk than this share of the reserve it gets
+/// nothing to write.
+const RESERVE_SHARE: u64 = 4;
 
 /// What the committer and the thread share.
 #[derive(Clone, Debug, Default)]
 pub struct Flush {
     wake: Signal,
     asked: Arc<AtomicBool>,
+    /// The disk is full: rows stay in memory.
+    held: Arc<AtomicBool>,
 }
 
 impl Flush {
@@ -34,7 +40,7 @@ impl Flush {
         if !self.asked.swap(true, Ordering::SeqCst) || rows >= ROWS {
             self.wake.notify();
         }
-        rows >= ROWS_MAX
+        rows >= ROWS_MAX && !self.held.load(Ordering::SeqCst)
     }
 
     /// Wakes the thread, so that it sees that it should stop.
@@ -49,6 +55,12 @@ pub struct Flusher {
     pub store: Arc<Store>,
     /// Who asks.
     pub flush: Flush,
+    /// The door for events, which is closed while the disk is full.
+    pub intake: Intake,
+    /// Free bytes of the filesystem that holds the data.
+    pub disk_free: Box<dyn Fn() -> Option<u64> + Send>,
+    /// What is to stay free, in bytes.
+    pub reserve_bytes: u64,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// What the watchdog looks at.
@@ -71,11 +83,26 @@ impl Flusher {
             if stop.is_set() {
                 return;
             }
+            if self.is_held() {
+                Signal::new().wait(AFTER);
+                self.flush.wake.notify();
+                continue;
+            }
             self.progress.busy();
             self.flush.asked.store(false, Ordering::SeqCst);
             write_back(&self.store, &self.metrics);
             self.progress.idle();
         }
+    }
+
+    /// Whether there is no space to write. No events are taken then, so the rows in memory stay few.
+    fn is_held(&self) -> bool {
+        let held = (self.disk_free)().is_some_and(|free| free < self.reserve_bytes / RESERVE_SHARE);
+        self.flush.held.store(held, Ordering::SeqCst);
+        if held {
+            self.intake.set_disk_low(true);
+        }
+        held
     }
 }
 

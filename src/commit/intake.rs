@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Sender, TrySendError};
 use tokio::sync::oneshot;
 
+use crate::base::sabotage::{self, Switch};
 use crate::model::command::Command;
 use crate::store::Outcome;
 
@@ -267,7 +268,7 @@ impl Intake {
 
     /// Says whether free disk space has fallen below the reserve.
     pub fn set_disk_low(&self, low: bool) {
-        self.state.disk_low.store(low, Ordering::SeqCst);
+        self.state.disk_low.store(low && !sabotage::is_on(Switch::ReserveOff), Ordering::SeqCst);
     }
 
     /// Whether events are refused because the disk is low.

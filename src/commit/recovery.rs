@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
+use crate::base::sabotage::{self, Switch};
 use crate::journal::{OwnedFrame, Position, ReadError, Reader};
 use crate::model::command::Command;
 use crate::model::journal_codec::{UnknownFrame, read_body};
@@ -76,7 +77,8 @@ pub fn recover(store: &Store, journal: &Reader) -> Result<Recovered, RecoveryErr
     let pool = rayon::ThreadPoolBuilder::new().thread_name(|n| format!("decode-{n}")).build();
     let pool = pool.map_err(RecoveryError::Threads)?;
     let oldest = journal.segments().first().map_or(Position::FIRST, |segment| segment.first);
-    let mut scan = journal.scan(Position(store.applied()).max(oldest), None)?;
+    let from = if sabotage::is_on(Switch::RebuildOff) { journal.end() } else { Position(store.applied()).max(oldest) };
+    let mut scan = journal.scan(from, None)?;
     let mut commands = 0;
     loop {
         let mut portion = Vec::new();

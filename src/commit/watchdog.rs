@@ -3,9 +3,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::base::exit_code::fatal;
+use crate::base::sabotage::{self, Switch};
 use crate::base::threads::{Signal, Stop};
 
 /// One look a second; so many without progress are fatal. Looks are counted, not time: a process that was suspended
@@ -39,7 +40,11 @@ pub fn watch(threads: &[(&str, Arc<Progress>)], stop: &Stop, alive: impl Fn()) {
     let mut judges: Vec<Judge> = threads.iter().map(|_| Judge::default()).collect();
     let pause = Signal::new();
     while !stop.is_set() {
+        let slept = Instant::now();
         pause.wait(Duration::from_secs(1));
+        if sabotage::is_on(Switch::WatchdogByTime) && slept.elapsed() > Duration::from_secs(2) {
+            fatal("the committer was not seen for 2 s");
+        }
         let mut all_alive = true;
         for ((name, progress), judge) in threads.iter().zip(&mut judges) {
             match judge.look(progress.busy.load(Ordering::SeqCst), progress.steps.load(Ordering::Relaxed)) {

@@ -46,6 +46,11 @@ pub fn credentials_directory() -> Option<PathBuf> {
     std::env::var_os("CREDENTIALS_DIRECTORY").filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 
+/// What a test wants broken, if anything: `TRIGGERD_SABOTAGE`, names separated by commas. Builds for use don't look.
+pub fn sabotage_from_environment() -> Option<String> {
+    if cfg!(debug_assertions) { std::env::var_os("TRIGGERD_SABOTAGE")?.into_string().ok() } else { None }
+}
+
 /// The API key for commands that talk to a server: `TRIGGERD_API_KEY`, so that it need not stand in the process list.
 pub fn api_key_from_environment() -> Option<String> {
     std::env::var_os("TRIGGERD_API_KEY").and_then(|key| key.into_string().ok()).filter(|key| !key.is_empty())

@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-pub use environment::{Environment, api_key_from_environment, credentials_directory};
+pub use environment::{Environment, api_key_from_environment, credentials_directory, sabotage_from_environment};
 pub use fault::{ConfigError, Fault};
 pub use parts::{
     AdminToken, Dedup, Delivery, Egress, Inbox, Intake, Keys, Log, LogFormat, Server, Storage, TierLimit, Tiers,

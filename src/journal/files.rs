@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Advice, FallocateFlags};
 use rustix::io::Errno;
 
+use crate::base::sabotage::{self, Switch};
+
 /// What `fstat` says of an open file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileFacts {
@@ -93,11 +95,11 @@ impl Files for OsFiles {
     }
 
     fn write_all_at(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
-        file.write_all_at(bytes, offset)
+        sabotage::write(file, bytes, offset).unwrap_or_else(|| file.write_all_at(bytes, offset))
     }
 
     fn sync_data(&self, file: &File) -> io::Result<()> {
-        file.sync_data()
+        sabotage::sync(file).unwrap_or_else(|| file.sync_data())
     }
 
     fn sync_all(&self, file: &File) -> io::Result<()> {
@@ -127,7 +129,8 @@ impl Files for OsFiles {
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        File::open(dir)?.sync_all()
+        let dir = File::open(dir)?;
+        if sabotage::is_on(Switch::SkipDirSync) { Ok(()) } else { dir.sync_all() }
     }
 
     fn metadata(&self, file: &File) -> io::Result<FileFacts> {

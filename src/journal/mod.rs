@@ -4,7 +4,7 @@
 //! The committer appends to it through [`Writer`], one group of frames for one
 //! `fdatasync`; everybody else reads it through [`Reader`]. It must not know
 //! what a frame means (a kind, a version and bytes are all it sees), nor any
-//! other room of this crate.
+//! other room of this crate but `base`.
 //!
 //! ```text
 //! journal/00000000000000000001.seg      named by the first position in it

@@ -10,6 +10,7 @@ use super::apply::Outcome;
 use super::schema::{DedupBlock, DedupEntry};
 use super::table::State;
 use super::{StateError, Store};
+use crate::base::sabotage::{self, Switch};
 use crate::model::event::Dedup;
 use crate::model::time::Timestamp;
 
@@ -81,6 +82,9 @@ fn place(digest: [u8; 14], block: u32) -> (usize, u64) {
 /// The entry that makes an event with this dedup id no new one. There can be two after the clock was set back; then it is
 /// that of the later event, however the index is ordered.
 pub(super) fn earlier(state: &State, dedup: &Dedup) -> Result<Option<DedupEntry>, StateError> {
+    if sabotage::is_on(Switch::DedupOff) {
+        return Ok(None);
+    }
     let first = state.meta.get(())?.map_or(0, |meta| meta.dedup_first);
     let mut latest: Option<DedupEntry> = None;
     for number in state.dedup_index.candidates(dedup.digest, first) {

@@ -1,6 +1,7 @@
 //! What the tests have in common: the real binary as a child process, the same server inside the test with a manual
 //! clock, a client with the verbs of a producer and a consumer, and the receiver.
 
+use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -25,9 +26,16 @@ pub(crate) fn settings(data_dir: &Path, more: &str) -> String {
 
 /// The real binary, serving.
 pub(crate) struct Process {
-    child: Child,
+    pub(crate) child: Child,
+    /// Empty until it is ready.
     pub(crate) url: String,
     pub(crate) data_dir: PathBuf,
+    log: mpsc::Receiver<String>,
+}
+
+/// Cargo's, unless `TRIGGERD_TEST_BINARY` names another, such as one built for use.
+fn binary() -> PathBuf {
+    std::env::var_os("TRIGGERD_TEST_BINARY").map_or_else(|| env!("CARGO_BIN_EXE_triggerd").into(), PathBuf::from)
 }
 
 impl Process {
@@ -42,36 +50,42 @@ impl Process {
 
     /// With a whole configuration.
     pub(crate) fn start_on(data_dir: &Path, config: &str) -> Self {
-        Self::run(data_dir, config, &[]).unwrap_or_else(|(status, log)| panic!("not ready: {status}\n{log}"))
+        let ready = Self::spawn(data_dir, config, &[]).ready();
+        ready.unwrap_or_else(|(status, log)| panic!("not ready: {status}\n{log}"))
     }
 
     /// `wrapper` is a command to run it under, such as strace.
     pub(crate) fn try_start(data_dir: &Path, more: &str, wrapper: &[&str]) -> Result<Self, (ExitStatus, String)> {
-        Self::run(data_dir, &settings(data_dir, more), wrapper)
+        Self::spawn(data_dir, &settings(data_dir, more), wrapper).ready()
     }
 
-    fn run(data_dir: &Path, text: &str, wrapper: &[&str]) -> Result<Self, (ExitStatus, String)> {
+    /// Starts it and does not wait.
+    pub(crate) fn spawn(data_dir: &Path, text: &str, wrapper: &[&str]) -> Self {
         let config = data_dir.with_extension("toml");
         std::fs::write(&config, text).unwrap();
-        let binary = env!("CARGO_BIN_EXE_triggerd");
-        let words: Vec<&str> = wrapper.iter().copied().chain([binary]).collect();
+        let binary = binary();
+        let words = wrapper.iter().map(OsStr::new).chain([binary.as_os_str()]).collect::<Vec<_>>();
         let mut command = Command::new(words[0]);
         command.args(&words[1..]).args(["serve", "--config"]).arg(&config);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let (sender, log) = mpsc::channel();
-        std::thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        // Read to its end, so that the server never waits for us to.
+        std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| drop(sender.send(line))));
+        Self { child, url: String::new(), data_dir: data_dir.to_owned(), log }
+    }
+
+    /// Waits until it is ready; or gives how it ended, and its log.
+    pub(crate) fn ready(mut self) -> Result<Self, (ExitStatus, String)> {
         let mut before = String::new();
         loop {
-            let Ok(line) = log.recv_timeout(PATIENCE) else {
-                return Err((child.wait().unwrap(), before));
+            let Ok(line) = self.log.recv_timeout(PATIENCE) else {
+                return Err((self.child.wait().unwrap(), before));
             };
             let json: Value = serde_json::from_str(&line).unwrap_or_default();
             if json["message"] == "triggerd is ready" {
-                let url = format!("http://{}", json["address"].as_str().unwrap());
-                // The rest of the log is read too, so that the server never waits for us to.
-                std::thread::spawn(move || log.iter().for_each(drop));
-                return Ok(Self { child, url, data_dir: data_dir.to_owned() });
+                self.url = format!("http://{}", json["address"].as_str().unwrap());
+                return Ok(self);
             }
             before.push_str(&line);
             before.push('\n');
@@ -91,15 +105,6 @@ impl Process {
         kill_process(pid, Signal::TERM).unwrap();
         let code = self.child.wait().unwrap().code();
         (code, began.elapsed())
-    }
-
-    /// SIGTERM for the server under a wrapper, such as strace, which ends with it.
-    pub(crate) fn stop_wrapped(mut self) {
-        let pid = self.child.id();
-        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
-        let server = children.split_whitespace().next().expect("the wrapper runs the server").parse().unwrap();
-        kill_process(Pid::from_raw(server).unwrap(), Signal::TERM).unwrap();
-        self.child.wait().unwrap();
     }
 
     /// The admin's client.
@@ -287,16 +292,4 @@ pub(crate) fn until<T>(ask: impl Fn() -> Option<T>) -> T {
         assert!(began.elapsed() < PATIENCE, "waited in vain");
         std::thread::yield_now();
     }
-}
-
-/// All rows of a stopped server's state, through the library.
-pub(crate) fn dump(data_dir: &Path) -> String {
-    let sled = data_dir.join("sled");
-    let newest = std::fs::read_dir(&sled).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    assert_eq!(newest.count(), 1, "one generation is left");
-    let store = triggerd::store::Store::open(&sled, 8 << 20, u64::MAX).unwrap();
-    assert_eq!(store.rebuild_reason(), None, "the state is usable as it is");
-    let dump = store.dump().unwrap();
-    store.close().unwrap();
-    dump
 }

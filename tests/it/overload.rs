@@ -145,7 +145,7 @@ fn bench_that_is_told_to_stop_takes_its_server_with_it() {
 }
 
 /// Posts from many connections at once until enough were refused; gives the refusals and the ids that were taken.
-fn post_until_refused(server: &Process, key: &str, body: &str, enough: usize) -> (Vec<Answer>, Vec<String>) {
+fn post_until_refused(url: &str, key: &str, body: &str, enough: usize) -> (Vec<Answer>, Vec<String>) {
     const POSTERS: usize = 24;
     const POSTS_MAX: usize = 400;
     let (refused, taken) = (Mutex::new(Vec::new()), Mutex::new(Vec::new()));
@@ -153,7 +153,7 @@ fn post_until_refused(server: &Process, key: &str, body: &str, enough: usize) ->
     std::thread::scope(|scope| {
         for _ in 0..POSTERS {
             scope.spawn(|| {
-                let client = Client::new(&server.url, key);
+                let client = Client::new(url, key);
                 for _ in 0..POSTS_MAX {
                     if count.load(Ordering::SeqCst) >= enough {
                         return;
@@ -180,7 +180,7 @@ fn a_full_intake_queue_answers_503_and_stores_nothing_of_it() {
     assert_eq!(org.send("a.b", &json!(1)).status, 202, "one at a time is no overload");
     let before = org.metric("triggerd_events_rejected_total{reason=\"overloaded\"}");
     let body = json!({"type": "a.b", "payload": 2}).to_string();
-    let (refused, taken) = post_until_refused(&server, &org.key, &body, 20);
+    let (refused, taken) = post_until_refused(&server.url, &org.key, &body, 20);
     assert!(refused.len() >= 20, "{} refused, {} taken", refused.len(), taken.len());
     for answer in &refused {
         assert_eq!((answer.status, answer.code()), (503, "overloaded"), "{answer:?}");

@@ -1,0 +1,186 @@
+//! Promises broken on purpose: the negative controls of the crash lab (`tests/lab`). A proof that cannot fail proves
+//! nothing, so the lab runs each scenario once more with the one thing switched off that it is there to catch.
+//!
+//! Only in builds with debug assertions; elsewhere [`is_on`] is a constant and nothing can be armed. `serve` and the lab
+//! arm it from the environment, the rooms ask in one line each where they would otherwise keep the promise.
+
+use std::fmt;
+
+/// What can be broken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Switch {
+    /// A group is acknowledged without a sync.
+    SkipSync,
+    /// The names of new segments are not synced.
+    SkipDirSync,
+    /// A group is acknowledged a moment before its sync.
+    AcknowledgeBeforeSync,
+    /// A group is acknowledged before it is written: it is when the next one comes.
+    AcknowledgeBeforeWrite,
+    /// A failed write or sync of a group is taken for a success.
+    IgnoreFailedSync,
+    /// What a crash left behind the journal's end is not overwritten with zeros.
+    TailRepairOff,
+    /// Checksums of frames are not compared.
+    ChecksumOff,
+    /// No event is taken for one that came before.
+    DedupOff,
+    /// A state that is made anew is left empty.
+    RebuildOff,
+    /// A disk below the reserve is not noticed.
+    ReserveOff,
+    /// The watchdog counts the seconds of a suspended process.
+    WatchdogByTime,
+}
+
+impl Switch {
+    /// All of them with the names they are armed by.
+    pub const ALL: [(Self, &'static str); 11] = [
+        (Self::SkipSync, "skip_sync"),
+        (Self::SkipDirSync, "skip_dir_sync"),
+        (Self::AcknowledgeBeforeSync, "acknowledge_before_sync"),
+        (Self::AcknowledgeBeforeWrite, "acknowledge_before_write"),
+        (Self::IgnoreFailedSync, "ignore_failed_sync"),
+        (Self::TailRepairOff, "tail_repair_off"),
+        (Self::ChecksumOff, "checksum_off"),
+        (Self::DedupOff, "dedup_off"),
+        (Self::RebuildOff, "rebuild_off"),
+        (Self::ReserveOff, "reserve_off"),
+        (Self::WatchdogByTime, "watchdog_by_time"),
+    ];
+}
+
+/// No switch has this name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownSwitch(pub String);
+
+impl fmt::Display for UnknownSwitch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} is nothing that can be sabotaged", self.0)
+    }
+}
+
+impl std::error::Error for UnknownSwitch {}
+
+pub use imp::{arm, is_on, sync, write};
+
+#[cfg(debug_assertions)]
+mod imp {
+    use std::fs::File;
+    use std::io;
+    use std::os::unix::fs::FileExt;
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::sync::{Mutex, PoisonError};
+    use std::time::Duration;
+
+    use super::{Switch, UnknownSwitch};
+    use crate::base::threads::{Signal, spawn_critical};
+
+    /// How late a sync is that comes after its acknowledgement.
+    const LATE: Duration = Duration::from_millis(50);
+
+    /// A bit for each switch.
+    static ARMED: AtomicU32 = AtomicU32::new(0);
+    /// The write that waits for the next one.
+    static HELD: Mutex<Option<(File, Vec<u8>, u64)>> = Mutex::new(None);
+
+    /// Whether a promise is to be broken.
+    pub fn is_on(switch: Switch) -> bool {
+        ARMED.load(Ordering::Relaxed) & (1 << switch as u8) != 0
+    }
+
+    /// Breaks the promises of these names, separated by commas, until the process ends, and says so in the log.
+    ///
+    /// # Errors
+    /// When a name is unknown.
+    pub fn arm(names: &str) -> Result<(), UnknownSwitch> {
+        for name in names.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+            let found = Switch::ALL.into_iter().find(|(_, known)| *known == name);
+            let (switch, _) = found.ok_or_else(|| UnknownSwitch(name.to_owned()))?;
+            ARMED.fetch_or(1 << switch as u8, Ordering::Relaxed);
+            tracing::error!(
+                sabotage = name,
+                "SABOTAGED: this server breaks a promise on purpose, as a test's negative control; events WILL be lost"
+            );
+        }
+        Ok(())
+    }
+
+    /// What is done instead of syncing a group, if anything.
+    pub fn sync(file: &File) -> Option<io::Result<()>> {
+        if is_on(Switch::AcknowledgeBeforeSync) {
+            return Some(sync_late(file));
+        }
+        (is_on(Switch::SkipSync) || is_on(Switch::AcknowledgeBeforeWrite)).then_some(Ok(()))
+    }
+
+    fn sync_late(file: &File) -> io::Result<()> {
+        let file = file.try_clone()?;
+        let late = move || {
+            Signal::new().wait(LATE);
+            drop(file.sync_data());
+        };
+        spawn_critical("late-sync", late).map(drop)
+    }
+
+    /// What is done instead of writing, if anything: the write before this one.
+    pub fn write(file: &File, bytes: &[u8], offset: u64) -> Option<io::Result<()>> {
+        is_on(Switch::AcknowledgeBeforeWrite).then(|| {
+            let next = (file.try_clone()?, bytes.to_vec(), offset);
+            let before = HELD.lock().unwrap_or_else(PoisonError::into_inner).replace(next);
+            before.map_or(Ok(()), |(file, bytes, offset)| file.write_all_at(&bytes, offset))
+        })
+    }
+}
+
+#[cfg(not(debug_assertions))]
+mod imp {
+    use std::fs::File;
+    use std::io;
+
+    use super::{Switch, UnknownSwitch};
+
+    /// Never.
+    pub const fn is_on(_: Switch) -> bool {
+        false
+    }
+
+    /// Does nothing.
+    ///
+    /// # Errors
+    /// None.
+    pub const fn arm(_: &str) -> Result<(), UnknownSwitch> {
+        Ok(())
+    }
+
+    /// Nothing.
+    pub const fn sync(_: &File) -> Option<io::Result<()>> {
+        None
+    }
+
+    /// Nothing.
+    pub const fn write(_: &File, _: &[u8], _: u64) -> Option<io::Result<()>> {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_switch_has_a_bit_and_a_name_of_its_own_and_is_off() {
+        for (number, (switch, name)) in Switch::ALL.into_iter().enumerate() {
+            assert_eq!(switch as usize, number);
+            assert!(Switch::ALL.iter().filter(|(_, other)| *other == name).count() == 1, "{name}");
+            assert!(!is_on(switch), "{name}");
+        }
+    }
+
+    #[test]
+    #[cfg(debug_assertions)]
+    fn an_unknown_name_is_refused() {
+        assert_eq!(arm(" ,nonsense"), Err(UnknownSwitch("nonsense".to_owned())));
+    }
+}

@@ -1,0 +1,48 @@
+# What the gates have in common; sourced by them. A gate is a list of runs; every run is made, also after one has failed,
+# and the end prints each scenario's numbers, verifies the data directories that the crash lab left, and says what failed.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+
+began=$SECONDS
+failed=()
+logs=$(mktemp -d)
+trap 'rm -rf "$logs"' EXIT
+# The last data directory of each scenario goes here.
+export TRIGGERD_LAB_KEEP="$logs/kept"
+seed=${SEED:-$RANDOM}
+
+# run NAME COMMAND…
+run() {
+    local name=$1 start=$SECONDS
+    shift
+    printf '\n=== %s: %s\n' "$name" "$*"
+    if "$@" 2>&1 | tee "$logs/$name.log"; then
+        printf -- '--- %s: ok after %d s\n' "$name" $((SECONDS - start))
+    else
+        printf -- '--- %s: FAILED after %d s\n' "$name" $((SECONDS - start))
+        failed+=("$name")
+    fi
+}
+
+# lab SCENARIO ROUNDS: one scenario of the crash lab.
+lab() {
+    run "lab-$1" cargo test --locked --test lab -- --exact "$1" --rounds "$2" --seed "$seed"
+}
+
+# finish BINARY: verifies what is left, prints the summary, ends the script.
+finish() {
+    local binary=$1 kept
+    if "$binary" verify --help >/dev/null 2>&1; then
+        for kept in "$TRIGGERD_LAB_KEEP"/*/; do
+            [ -d "$kept" ] && run "verify-$(basename "$kept")" env TRIGGERD__STORAGE__DATA_DIR="$kept" "$binary" verify
+        done
+    else
+        printf '\nnot verified: %s has no subcommand verify\n' "$binary"
+    fi
+    printf '\n=== summary: seed %s, %d s\n' "$seed" $((SECONDS - began))
+    grep -hE '^lab [a-z]+: |^test result: ' "$logs"/*.log || true
+    if [ ${#failed[@]} -gt 0 ]; then
+        printf 'FAILED: %s\n' "${failed[@]}"
+        exit 1
+    fi
+}

@@ -1,0 +1,216 @@
+//! The load: several clients that post single events and batches, send some of them twice, and confirm some, until they
+//! are told to stop or the server is gone.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::harness::{Answer, Client};
+use crate::ledger::{Ledger, Sent};
+use crate::random::Random;
+
+/// The organization whose events are pulled, and the one whose events are pushed.
+pub(crate) const PULLS: &str = "pulls";
+pub(crate) const PUSHES: &str = "pushes";
+
+/// Payload bytes as they come in the field: many small, few near the limit.
+const MIXED: &[(u64, usize)] = &[(50, 256), (75, 2 << 10), (90, 8 << 10), (98, 64 << 10), (100, 255 << 10)];
+
+/// Who posts what, where, how fast.
+pub(crate) struct Load<'a> {
+    pub(crate) url: &'a str,
+    /// Names and keys.
+    pub(crate) orgs: &'a [(&'static str, String)],
+    pub(crate) ledger: &'a Ledger,
+    /// Makes the tags of this load its own.
+    pub(crate) round: u64,
+    pub(crate) seed: u64,
+    pub(crate) clients: u64,
+    /// Bytes of every payload; none: mixed.
+    pub(crate) bytes: Option<usize>,
+    /// What the load before this one got no answer to.
+    pub(crate) again: Mutex<Vec<Sent>>,
+    pub(crate) stop: AtomicBool,
+    /// Answers that were neither 2xx nor none at all.
+    pub(crate) refused: AtomicU64,
+    /// Requests without an answer.
+    pub(crate) unanswered: AtomicU64,
+}
+
+impl<'a> Load<'a> {
+    pub(crate) fn new(url: &'a str, orgs: &'a [(&'static str, String)], ledger: &'a Ledger, round: u64) -> Self {
+        Self {
+            url,
+            orgs,
+            ledger,
+            round,
+            seed: round,
+            clients: 4,
+            bytes: None,
+            again: Mutex::default(),
+            stop: AtomicBool::new(false),
+            refused: AtomicU64::new(0),
+            unanswered: AtomicU64::new(0),
+        }
+    }
+
+    /// Runs `meanwhile` under load, then stops the load. Anything but an answer ends a client.
+    pub(crate) fn during<T>(&self, meanwhile: impl FnOnce() -> T) -> T {
+        std::thread::scope(|scope| {
+            for number in 0..self.clients {
+                scope.spawn(move || OneClient::new(self, number).run());
+            }
+            // Also when `meanwhile` fails: else the clients would never end.
+            let _at_end = StopAtEnd(&self.stop);
+            meanwhile()
+        })
+    }
+}
+
+struct StopAtEnd<'a>(&'a AtomicBool);
+
+impl Drop for StopAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+/// The server gave no answer.
+struct Gone;
+
+struct OneClient<'a> {
+    load: &'a Load<'a>,
+    number: u64,
+    count: u64,
+    random: Random,
+    clients: Vec<Client>,
+    /// Events to confirm later.
+    mine: Vec<String>,
+}
+
+impl<'a> OneClient<'a> {
+    fn new(load: &'a Load<'a>, number: u64) -> Self {
+        let clients = load.orgs.iter().map(|(_, key)| Client::new(load.url, key)).collect();
+        Self { load, number, count: 0, random: Random::new(load.seed ^ (number << 32)), clients, mine: Vec::new() }
+    }
+
+    fn run(mut self) {
+        while !self.load.stop.load(Ordering::SeqCst) {
+            let again = self.load.again.lock().unwrap().pop();
+            let done = match again {
+                Some(sent) => self.post(&sent),
+                None => self.act(),
+            };
+            if done.is_err() {
+                self.load.unanswered.fetch_add(1, Ordering::SeqCst);
+                return;
+            }
+        }
+    }
+
+    fn act(&mut self) -> Result<(), Gone> {
+        match self.random.below(100) {
+            0..55 => {
+                let org = self.some_org();
+                let sent = self.event(org);
+                self.post(&sent)
+            }
+            55..75 => {
+                let org = self.some_org();
+                let sent = self.event(org);
+                self.post(&sent)?;
+                if sent.dedup_id().is_some() { self.post(&sent) } else { Ok(()) }
+            }
+            75..88 => self.post_batch(),
+            _ => self.confirm(),
+        }
+    }
+
+    fn some_org(&mut self) -> &'static str {
+        self.load.orgs[self.random.index(self.load.orgs.len())].0
+    }
+
+    fn event(&mut self, org: &str) -> Sent {
+        self.count += 1;
+        let mark = ["", "d"][self.random.index(2)];
+        let share = self.random.below(100);
+        let mixed = MIXED.iter().find(|(upto, _)| share < *upto).map_or(256, |(_, bytes)| *bytes);
+        let tag = format!("{org}-{}-{}-{}{mark}", self.load.round, self.number, self.count);
+        let bytes = self.load.bytes.unwrap_or(mixed);
+        let sent = Sent { tag, bytes };
+        let sent = Sent { bytes: sent.payload().len(), ..sent };
+        self.load.ledger.sending(&sent);
+        sent
+    }
+
+    fn client_of(&self, tag: &str) -> &Client {
+        let place = self.load.orgs.iter().position(|(org, _)| tag.starts_with(org)).unwrap();
+        &self.clients[place]
+    }
+
+    fn post(&mut self, sent: &Sent) -> Result<(), Gone> {
+        let answer = ask(self.client_of(&sent.tag), "/api/events", body(sent))?;
+        match answer.status {
+            200 | 202 => self.stored(sent, &answer.json),
+            _ => _ = self.load.refused.fetch_add(1, Ordering::SeqCst),
+        }
+        Ok(())
+    }
+
+    fn post_batch(&mut self) -> Result<(), Gone> {
+        let org = self.some_org();
+        let events: Vec<_> = (0..=self.random.below(5)).map(|_| self.event(org)).collect();
+        let bodies: Vec<_> = events.iter().map(body).collect();
+        let text = format!("{{\"events\":[{}]}}", bodies.join(","));
+        let answer = ask(self.client_of(&events[0].tag), "/api/events/batch", text)?;
+        if answer.status != 200 {
+            self.load.refused.fetch_add(1, Ordering::SeqCst);
+            return Ok(());
+        }
+        for (sent, result) in events.iter().zip(answer.json["results"].as_array().unwrap()) {
+            match result["status"].as_str() {
+                Some("accepted" | "duplicate") => self.stored(sent, result),
+                _ => panic!("a good item of a batch was rejected: {result}"),
+            }
+        }
+        Ok(())
+    }
+
+    fn stored(&mut self, sent: &Sent, receipt: &Value) {
+        let id = receipt["id"].as_str().unwrap();
+        self.load.ledger.stored(&sent.tag, id);
+        if sent.tag.starts_with(PULLS) {
+            self.mine.push(id.to_owned());
+        }
+    }
+
+    /// Confirms one of the older events, sometimes twice.
+    fn confirm(&mut self) -> Result<(), Gone> {
+        if self.mine.len() < 4 {
+            return Ok(());
+        }
+        let id = self.mine.remove(0);
+        self.load.ledger.confirming(&id);
+        for _ in 0..=self.random.below(2) {
+            let answer = ask(self.client_of(PULLS), &format!("/api/ack/{id}"), String::new())?;
+            match answer.status {
+                200 => self.load.ledger.confirmed(&id),
+                404 => panic!("acknowledged event {id} is lost: it cannot be confirmed"),
+                _ => _ = self.load.refused.fetch_add(1, Ordering::SeqCst),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn ask(client: &Client, path: &str, body: String) -> Result<Answer, Gone> {
+    let headers = [("Content-Type", "application/json")];
+    client.try_request(Method::POST, path, &headers, body).map_err(|_no_answer| Gone)
+}
+
+fn body(sent: &Sent) -> String {
+    let dedup = sent.dedup_id().map_or_else(String::new, |id| format!(",\"dedup_id\":{}", json!(id)));
+    format!("{{\"type\":\"lab.event\",\"payload\":{}{dedup}}}", sent.payload())
+}

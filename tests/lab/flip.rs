@@ -1,0 +1,153 @@
+//! Every byte of a small journal is flipped in turn: opening it gives an exact prefix of what was written, or damage that
+//! names file and offset. Some of the same under the real binary, which ends with 3 or has everything.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde_json::json;
+use triggerd::journal::{self, Group, JournalError, Options, OsFiles, Position, ReadError, Reader};
+
+use crate::harness::{Client, Process};
+use crate::random::Random;
+use crate::scenario::{Plan, Told};
+use crate::server::config;
+
+type Frames = Vec<(Position, Vec<u8>)>;
+
+const OPTIONS: Options = Options { segment_bytes: 1_000, scan_from: Some(Position::FIRST) };
+
+pub(crate) fn run(plan: &Plan) -> Told {
+    let (flips, prefixes, damages) = flip_every_byte();
+    let sampled = flip_under_the_binary(plan);
+    Told::Passed(format!(
+        "{flips} flips opened: {prefixes} exact prefixes, {damages} damages named; {sampled} of the binary's ended with 3"
+    ))
+}
+
+/// In memory if there is such a filesystem: each flip is an opening with its syncs.
+fn quick_dir() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() { tempfile::tempdir_in(memory).unwrap() } else { tempfile::tempdir().unwrap() }
+}
+
+/// Three segments of some groups each.
+fn small_journal(dir: &Path) -> Frames {
+    let (mut writer, reader, _) = journal::open(dir, Arc::new(OsFiles), &OPTIONS).unwrap();
+    for n in 0..24_u8 {
+        let mut group = Group::new();
+        for frame in 0..=n % 3 {
+            group.push(5, 1, |body| body.extend(std::iter::repeat_n(n + 1, 20 + usize::from(n + frame)))).unwrap();
+        }
+        writer.append(&mut group).unwrap();
+    }
+    let frames = read_all(&reader).unwrap();
+    assert!(reader.segments().len() >= 3, "the journal is too small");
+    frames
+}
+
+fn read_all(reader: &Reader) -> Result<Frames, ReadError> {
+    let frames = reader.scan(Position::FIRST, None)?;
+    frames.map(|frame| frame.map(|frame| (frame.position, frame.body))).collect()
+}
+
+fn flip_every_byte() -> (usize, usize, usize) {
+    let parent = quick_dir();
+    let dir = parent.path().join("journal");
+    let written = small_journal(&dir);
+    let whole: Vec<_> = segments(&dir).into_iter().map(|file| (std::fs::read(&file).unwrap(), file)).collect();
+    let (mut flips, mut prefixes, mut damages) = (0, 0, 0);
+    for (bytes, file) in &whole {
+        for at in 0..bytes.len() {
+            let mut flipped = bytes.clone();
+            flipped[at] ^= 1 << (at % 8);
+            // In place: a journal knows its own files.
+            std::fs::write(file, flipped).unwrap();
+            flips += 1;
+            match opened(&dir) {
+                Ok(frames) => {
+                    let is_prefix = written.starts_with(&frames);
+                    assert!(
+                        is_prefix,
+                        "byte {at} of {} flipped: the frames served differ from those written",
+                        file.display()
+                    );
+                    prefixes += 1;
+                }
+                Err((named, offset)) => {
+                    assert_eq!(&named, file, "byte {at} flipped: another file is named");
+                    assert!(offset <= at as u64, "byte {at} of {} flipped: named as offset {offset}", file.display());
+                    damages += 1;
+                }
+            }
+            restore(&dir, &whole);
+        }
+    }
+    (flips, prefixes, damages)
+}
+
+/// The frames, or the file and offset of the damage.
+fn opened(dir: &Path) -> Result<Frames, (PathBuf, u64)> {
+    match journal::open(dir, Arc::new(OsFiles), &OPTIONS) {
+        Ok((_writer, reader, _)) => match read_all(&reader) {
+            Ok(frames) => Ok(frames),
+            Err(ReadError::Damage(damage)) => Err((damage.file, damage.offset)),
+            Err(error) => panic!("{error}"),
+        },
+        Err(JournalError::Damage(damage)) => Err((damage.file, damage.offset)),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+fn segments(dir: &Path) -> Vec<PathBuf> {
+    let mut files: Vec<_> = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    files
+}
+
+/// Opening may have cut, filled or made files.
+fn restore(dir: &Path, whole: &[(Vec<u8>, PathBuf)]) {
+    for file in segments(dir) {
+        match whole.iter().find(|(_, known)| *known == file) {
+            Some((bytes, _)) if std::fs::read(&file).unwrap() == *bytes => {}
+            Some((bytes, _)) => std::fs::write(&file, bytes).unwrap(),
+            None => std::fs::remove_file(&file).unwrap(),
+        }
+    }
+}
+
+/// Flips bytes where frames lie, under the real binary; says how many starts ended with 3. The state is a witness of what
+/// was there, so the end of the journal cannot go missing either.
+fn flip_under_the_binary(plan: &Plan) -> usize {
+    let data = plan.dir.join("data");
+    let (server, _) = Process::boot(&data);
+    let key = server.org("pulls").key;
+    let org = Client::new(&server.url, &key);
+    let ids: Vec<_> = (0..20).map(|n| org.send("flip.event", &json!({ "n": n })).id()).collect();
+    assert_eq!(server.stop().0, Some(0));
+    let file = segments(&data.join("journal")).remove(0);
+    let mut random = Random::new(plan.seed);
+    let mut ended = 0;
+    for _ in 0..plan.rounds {
+        let bytes = std::fs::read(&file).unwrap();
+        let written = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+        let at = random.index(written + 1);
+        let mut flipped = bytes.clone();
+        flipped[at] ^= 1 << random.below(8);
+        std::fs::write(&file, flipped).unwrap();
+        match Process::spawn(&data, &config(&data), &[]).ready() {
+            Ok(server) => {
+                assert_eq!(Client::new(&server.url, &key).inbox_ids(), ids, "byte {at} flipped: events differ");
+                assert_eq!(server.stop().0, Some(0));
+                // It has appended when the key was used; the flip was in unused bytes.
+            }
+            Err((status, log)) => {
+                assert_eq!(status.code(), Some(3), "byte {at} flipped: {log}");
+                let names = log.contains(".seg") && log.contains("offset") || log.contains("it ends at position");
+                assert!(names, "byte {at} flipped: neither file and offset nor what is missing is named: {log}");
+                ended += 1;
+                std::fs::write(&file, bytes).unwrap();
+            }
+        }
+    }
+    ended
+}

@@ -1,0 +1,187 @@
+//! A full disk is a state, not a crash: at the reserve new events are refused with 507 while reading, confirming and
+//! delivering go on; with space again they are taken within seconds. Also when something else takes the last byte.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::checker::{check_delivered, check_pulls};
+use crate::disk::Disk;
+use crate::harness::{Client, Process};
+use crate::ledger::{Ledger, Sent};
+use crate::receiver::Receiver;
+use crate::scenario::{Plan, Told, keep};
+use crate::server::{IN_FLIGHT, config};
+
+const DISK_MEBIBYTES: u64 = 64;
+const RESERVE: u64 = 12 << 20;
+const BALLAST: u64 = 16 << 20;
+const PAYLOAD: usize = 200 << 10;
+/// How soon events must be taken again.
+const RECOVERY: Duration = Duration::from_secs(5);
+
+struct Full {
+    disk: Disk,
+    server: Process,
+    ledger: Ledger,
+    receiver: Receiver,
+    /// The organization that pulls, and the one that pushes.
+    clients: [Client; 2],
+    count: u64,
+}
+
+pub(crate) fn run(plan: &Plan) -> Told {
+    let mut told = Vec::new();
+    for round in 0..plan.rounds {
+        let dir = plan.dir.join(format!("round-{round}"));
+        std::fs::create_dir(&dir).unwrap();
+        let disk = match Disk::make(&dir, "disk", DISK_MEBIBYTES) {
+            Ok(disk) => disk,
+            Err(why) => return Told::Skipped(format!("no filesystem of its own: {why}")),
+        };
+        told.push(fill_twice(disk, &dir));
+    }
+    Told::Passed(told.join("; "))
+}
+
+fn boot(data: &Path) -> Process {
+    let config = config(data).replace("reserve_bytes = 0", &format!("reserve_bytes = {RESERVE}"));
+    Process::start_on(data, &format!("{config}retry_schedule_seconds = {:?}\n", [1; 30]))
+}
+
+fn fill_twice(disk: Disk, dir: &Path) -> String {
+    let data = disk.mount.join("data");
+    let (ledger, receiver) = (Ledger::new(&dir.join("ledger")), Receiver::start());
+    let server = boot(&data);
+    let clients = server.orgs(&ledger, &receiver).map(|(_, key)| Client::new(&server.url, &key));
+    let mut full = Full { disk, server, ledger, receiver, clients, count: 0 };
+
+    let ballast = full.disk.mount.join("ballast");
+    take_space(&ballast, BALLAST);
+    full.fill();
+    let left = full.disk.free_bytes();
+    assert!(left > RESERVE / 2, "{left} bytes were left when events were refused, of a reserve of {RESERVE}");
+    full.goes_on();
+    let first = full.recovers_without(&ballast);
+
+    // Something else than us takes what is left, to the last byte.
+    take_space(&ballast, u64::MAX);
+    full.fill();
+    full.lives_without_a_byte();
+    let second = full.recovers_without(&ballast);
+
+    full.receiver.refuse(false);
+    let history = full.ledger.read();
+    check_pulls(&full.clients[0], &history);
+    check_delivered(&full.clients[1], &history, &full.receiver, IN_FLIGHT);
+    assert_eq!(full.server.stop().0, Some(0));
+    keep("full", &data);
+    let waits = [first, second].map(|wait| wait.as_millis().to_string()).join(", ");
+    format!(
+        "{} events taken, 0 lost; refused with {left} bytes free; taken again after {waits} ms",
+        history.stored.len()
+    )
+}
+
+/// Writes a file of so many bytes, or until nothing more fits.
+fn take_space(path: &Path, bytes: u64) {
+    let mut file = File::create(path).unwrap();
+    for chunk in [1 << 20, 1 << 12] {
+        let block = vec![1_u8; chunk];
+        while file.metadata().unwrap().len() + chunk as u64 <= bytes {
+            if file.write_all(&block).and_then(|()| file.sync_data()).is_err() {
+                break;
+            }
+        }
+    }
+}
+
+impl Full {
+    /// Posts one event of the organization that pulls; gives the status.
+    fn post_event(&mut self) -> u16 {
+        self.count += 1;
+        self.post(&self.clients[0], &Sent { tag: format!("pulls-full-{}", self.count), bytes: PAYLOAD })
+    }
+
+    fn post(&self, org: &Client, sent: &Sent) -> u16 {
+        self.ledger.sending(sent);
+        let body = format!("{{\"type\":\"full.event\",\"payload\":{}}}", sent.payload());
+        let answer = org.post_text("/api/events", &body);
+        if answer.status == 202 {
+            self.ledger.stored(&sent.tag, &answer.id());
+        } else {
+            assert_eq!((answer.status, answer.code()), (507, "disk_full"), "{answer:?}");
+        }
+        answer.status
+    }
+
+    /// Until events are refused. Some deliveries wait meanwhile.
+    fn fill(&mut self) {
+        self.receiver.refuse(true);
+        for _ in 0..5 {
+            self.count += 1;
+            let sent = Sent { tag: format!("pushes-full-{}", self.count), bytes: 500 };
+            self.post(&self.clients[1], &sent);
+        }
+        for _ in 0..400 {
+            if self.post_event() == 507 {
+                return;
+            }
+        }
+        panic!("events are never refused: the reserve is not kept");
+    }
+
+    /// Reading, confirming and delivering, with the disk at the reserve.
+    fn goes_on(&mut self) {
+        let [pulls, pushes] = &self.clients;
+        let ids = pulls.inbox_ids();
+        for id in ids.iter().take(10) {
+            self.ledger.confirming(id);
+            let answer = pulls.ack(id);
+            assert_eq!(answer.status, 200, "confirming goes on at the reserve: {answer:?}");
+            self.ledger.confirmed(id);
+        }
+        self.receiver.refuse(false);
+        let set = pushes.post("/api/webhook/config", &json!({ "url": self.receiver.url() }));
+        assert_eq!(set.status, 200, "settings can be changed at the reserve: {set:?}");
+        pushes.inbox_until(<[_]>::is_empty);
+        assert_eq!(self.post_event(), 507, "still full");
+        assert!(self.server.ended().is_none(), "a full disk ended the server");
+    }
+
+    /// Reading goes on; confirming does as long as the last segment has room. For longer than rows wait in memory for sled.
+    fn lives_without_a_byte(&mut self) {
+        let began = Instant::now();
+        for id in self.clients[0].inbox_ids() {
+            self.ledger.confirming(&id);
+            let answer = self.clients[0].ack(&id);
+            match answer.status {
+                200 => self.ledger.confirmed(&id),
+                status => assert_eq!(status, 507, "{answer:?}"),
+            }
+            std::thread::park_timeout(Duration::from_millis(20));
+            if began.elapsed() > Duration::from_secs(2) {
+                break;
+            }
+        }
+        let read = self.clients[0].get("/api/inbox?limit=1");
+        assert_eq!(read.status, 200, "reading goes on without a free byte: {read:?}");
+        assert!(self.server.ended().is_none(), "a full disk ended the server");
+    }
+
+    /// Gives space back; says how long it took until events were taken.
+    fn recovers_without(&mut self, ballast: &Path) -> Duration {
+        std::fs::remove_file(ballast).unwrap();
+        // ext4 gives freed blocks out with its next commit, which this mount puts off for minutes.
+        File::open(&self.disk.mount).unwrap().sync_all().unwrap();
+        let began = Instant::now();
+        while self.post_event() != 202 {
+            assert!(began.elapsed() < RECOVERY, "space came back, and events are refused after {:?}", began.elapsed());
+            std::thread::park_timeout(Duration::from_millis(20));
+        }
+        began.elapsed()
+    }
+}

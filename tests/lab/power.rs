@@ -1,0 +1,104 @@
+//! Power cuts on a real ext4: what was not synced is gone, what was acknowledged is there.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::checker::{check_accounts, check_pulls, check_pushes, check_received};
+use crate::client::Load;
+use crate::disk::Disk;
+use crate::harness::{Client, Process};
+use crate::ledger::Ledger;
+use crate::random::Random;
+use crate::receiver::Receiver;
+use crate::scenario::{Plan, Told, keep};
+use crate::server::{confirm_all_but, wait_for_acknowledgements};
+
+/// Payload bytes, each with the most acknowledgements before a cut.
+const SIZES: [(usize, u64); 4] = [(256, 300), (8 << 10, 200), (64 << 10, 80), (255 << 10, 30)];
+/// Cuts on one filesystem; then a new one, with a new data directory.
+const ERA: u64 = 10;
+const DISK_MEBIBYTES: u64 = 384;
+
+pub(crate) fn run(plan: &Plan) -> Told {
+    let mut random = Random::new(plan.seed);
+    let mut acknowledged = Vec::new();
+    for (place, size) in (0_u64..).zip(SIZES) {
+        let cuts = (plan.rounds + 3 - place) / 4;
+        let mut sum = 0;
+        let mut first = 0;
+        while first < cuts {
+            let rounds = first..cuts.min(first + ERA);
+            first = rounds.end;
+            let dir = plan.dir.join(format!("{}-until-{first}", size.0));
+            std::fs::create_dir(&dir).unwrap();
+            let disk = match Disk::make(&dir, "disk", DISK_MEBIBYTES) {
+                Ok(disk) => disk,
+                Err(why) => return Told::Skipped(format!("no filesystem of its own: {why}")),
+            };
+            sum += cut(disk, &dir, size, rounds, &mut random);
+            // An image may be sparse; what was written to it is not.
+            std::fs::remove_dir_all(&dir).unwrap();
+        }
+        acknowledged.push(format!("{sum} at {} B", size.0));
+    }
+    Told::Passed(format!("acknowledgements: {}; 0 lost, 0 stored twice", acknowledged.join(", ")))
+}
+
+fn cut(
+    mut disk: Disk,
+    dir: &Path,
+    (bytes, most): (usize, u64),
+    rounds: std::ops::Range<u64>,
+    random: &mut Random,
+) -> u64 {
+    let data = disk.mount.join("data");
+    let (ledger, receiver) = (Ledger::new(&dir.join("ledger")), Receiver::start());
+    let (mut server, _) = Process::boot(&data);
+    let orgs = server.orgs(&ledger, &receiver);
+    for round in rounds {
+        let url = server.url.clone();
+        let load = Load {
+            seed: random.next(),
+            bytes: Some(bytes),
+            again: ledger.read().unanswered().into(),
+            ..Load::new(&url, &orgs, &ledger, round)
+        };
+        load.during(|| {
+            wait_for_acknowledgements(&ledger, 1 + random.below(most));
+            disk.cut_power();
+            // It finds out by its next sync; a cut ends the machine anyway.
+            std::thread::park_timeout(Duration::from_millis(100));
+            if let Some(status) = server.ended() {
+                assert_eq!(status.code(), Some(70), "a failed sync ends the server");
+            }
+            server.kill();
+        });
+        disk.remount();
+        be_another_boot(&data);
+        server = Process::boot(&data).0;
+        let history = ledger.read();
+        let [pulls, pushes] = [0, 1].map(|place| Client::new(&server.url, &orgs[place].1));
+        check_accounts(&server.url, &orgs[1].1, &history);
+        check_pulls(&pulls, &history);
+        check_pushes(&pushes, &history, &receiver);
+        check_received(&history, &receiver);
+        confirm_all_but(0, &pulls, &ledger);
+    }
+    assert_eq!(server.stop().0, Some(0));
+    keep("power", &data);
+    ledger.acknowledgements()
+}
+
+/// A machine that lost its power boots anew, and the state's mark names another boot than the running one's. This machine
+/// did not, so the mark is made to.
+fn be_another_boot(data: &Path) {
+    let Ok(generations) = std::fs::read_dir(data.join("sled")) else { return };
+    for mark in generations.map(|generation| generation.unwrap().path().join("RUNNING")).filter(|mark| mark.exists()) {
+        let text = std::fs::read_to_string(&mark).unwrap();
+        let mut words: Vec<_> = text.split_whitespace().collect();
+        if let Some(boot) = words.get_mut(1) {
+            *boot = "another-boot";
+        }
+        std::fs::write(&mark, words.join(" ") + "\n").unwrap();
+    }
+}

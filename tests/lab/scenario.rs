@@ -1,0 +1,206 @@
+//! What a scenario is, which there are, and how they are asked for and told of.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use triggerd::base::sabotage;
+
+use crate::{clock, controls, copies, dedup, flip, full, kill, power, rot, stop, sweep, torn, trace};
+
+/// A scenario: what it shows, how much of it the commit gate asks for, and the program. It panics where a promise is
+/// broken.
+struct Scenario {
+    name: &'static str,
+    shows: &'static str,
+    /// What `--rounds` counts, and how many by default.
+    rounds: (u64, &'static str),
+    run: fn(&Plan) -> Told,
+}
+
+/// How much, and from which seed.
+pub(crate) struct Plan {
+    pub(crate) rounds: u64,
+    pub(crate) seed: u64,
+    /// Where it works; removed at the end.
+    pub(crate) dir: PathBuf,
+}
+
+/// What came of a scenario that broke no promise.
+pub(crate) enum Told {
+    /// The numbers of its result line.
+    Passed(String),
+    /// Why it could not run.
+    Skipped(String),
+}
+
+const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "trace",
+        shows: "every 2xx comes after a finished sync that covers its write",
+        rounds: (40, "requests of each of 4 clients"),
+        run: trace::run,
+    },
+    Scenario {
+        name: "kill",
+        shows: "kill -9 at any instant, while starting, rebuilding, sealing, twice in a row",
+        rounds: (10, "kills"),
+        run: kill::run,
+    },
+    Scenario {
+        name: "power",
+        shows: "a power cut on ext4 at 256 B, 8 KiB, 64 KiB and 256 KiB payloads",
+        rounds: (4, "cuts"),
+        run: power::run,
+    },
+    Scenario {
+        name: "copies",
+        shows: "cp -a of the live directory is a backup",
+        rounds: (3, "copies"),
+        run: copies::run,
+    },
+    Scenario {
+        name: "rot",
+        shows: "the state deleted, flipped, truncated comes back row by row",
+        rounds: (7, "damages"),
+        run: rot::run,
+    },
+    Scenario {
+        name: "flip",
+        shows: "every flipped byte of a journal is found or harmless",
+        rounds: (6, "flips under the real binary"),
+        run: flip::run,
+    },
+    Scenario {
+        name: "torn",
+        shows: "a torn last group is cut and never comes back",
+        rounds: (4, "tears"),
+        run: torn::run,
+    },
+    Scenario { name: "full", shows: "a full disk is a state, not a crash", rounds: (1, "fillings"), run: full::run },
+    Scenario { name: "clock", shows: "steps of the clock, also to 1970", rounds: (1, "walks"), run: clock::run },
+    Scenario { name: "stop", shows: "SIGSTOP and SIGCONT under load", rounds: (3, "seconds stopped"), run: stop::run },
+    Scenario {
+        name: "dedup",
+        shows: "200 racing posts with one dedup id, restarted and killed: one event",
+        rounds: (1, "dedup ids"),
+        run: dedup::run,
+    },
+    Scenario {
+        name: "sweep",
+        shows: "every file operation fails once under the committer; 0 rounds: all of them",
+        rounds: (40, "operations"),
+        run: sweep::run,
+    },
+    Scenario {
+        name: "controls",
+        shows: "each scenario fails when the one thing is broken that it is there to catch",
+        rounds: (1, "times"),
+        run: controls::run,
+    },
+];
+
+/// The command line.
+struct Wanted {
+    words: Vec<String>,
+    exact: bool,
+    list: bool,
+    rounds: Option<u64>,
+    seed: u64,
+}
+
+impl Wanted {
+    fn read(arguments: &[String]) -> Result<Self, String> {
+        let seed = u64::from(std::process::id());
+        let mut wanted = Self { words: Vec::new(), exact: false, list: false, rounds: None, seed };
+        let mut arguments = arguments.iter();
+        while let Some(argument) = arguments.next() {
+            let mut number = || {
+                let value = arguments.next().and_then(|value| value.parse().ok());
+                value.ok_or_else(|| format!("{argument} needs a number"))
+            };
+            match argument.as_str() {
+                "--rounds" => wanted.rounds = Some(number()?),
+                "--seed" => wanted.seed = number()?,
+                "--exact" => wanted.exact = true,
+                "--list" => wanted.list = true,
+                // What cargo's own tests take; here it means nothing.
+                "--nocapture" | "--no-capture" | "--quiet" | "-q" | "--include-ignored" | "--show-output" => {}
+                flag if flag.starts_with("--test-threads") => {}
+                flag if flag.starts_with('-') => return Err(format!("the lab has no {flag}")),
+                word => wanted.words.push(word.to_owned()),
+            }
+        }
+        let is_known = |word: &String| SCENARIOS.iter().any(|scenario| scenario.name == word);
+        match wanted.words.iter().find(|word| wanted.exact && !is_known(word)) {
+            Some(word) => Err(format!("there is no scenario {word}; --list shows all")),
+            None => Ok(wanted),
+        }
+    }
+
+    fn has(&self, scenario: &Scenario) -> bool {
+        let matches =
+            |word: &String| if self.exact { scenario.name == word } else { scenario.name.contains(word.as_str()) };
+        self.words.is_empty() || self.words.iter().any(matches)
+    }
+}
+
+/// Runs what the arguments ask for.
+pub(crate) fn run_all(arguments: &[String]) -> ExitCode {
+    if let Some(("sweep-child", rest)) = arguments.split_first().map(|(first, rest)| (first.as_str(), rest)) {
+        return sweep::child(rest);
+    }
+    if let Err(unknown) = sabotage::arm(&std::env::var("TRIGGERD_SABOTAGE").unwrap_or_default()) {
+        println!("lab: {unknown}");
+        return ExitCode::from(2);
+    }
+    let wanted = match Wanted::read(arguments) {
+        Ok(wanted) => wanted,
+        Err(fault) => {
+            println!("lab: {fault}");
+            return ExitCode::from(2);
+        }
+    };
+    let chosen: Vec<_> = SCENARIOS.iter().filter(|scenario| wanted.has(scenario)).collect();
+    if wanted.list {
+        for Scenario { name, shows, rounds: (rounds, unit), .. } in chosen {
+            println!("{name}: {shows} ({rounds} {unit} unless --rounds says otherwise)");
+        }
+        return ExitCode::SUCCESS;
+    }
+    let failed = chosen.iter().filter(|scenario| !run_one(scenario, &wanted)).count();
+    println!("lab: {} scenarios, {failed} failed", chosen.len());
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Runs one and prints its result line; says whether it kept what it shows.
+fn run_one(scenario: &Scenario, wanted: &Wanted) -> bool {
+    let (name, seed) = (scenario.name, wanted.seed);
+    let rounds = wanted.rounds.unwrap_or(scenario.rounds.0);
+    let dir = tempfile::Builder::new().prefix(&format!("lab-{name}-")).tempdir().unwrap();
+    let plan = Plan { rounds, seed, dir: dir.path().to_owned() };
+    let began = Instant::now();
+    let told = catch_unwind(AssertUnwindSafe(|| (scenario.run)(&plan)));
+    let seconds = began.elapsed().as_secs_f64();
+    let (word, said, kept) = match told {
+        Ok(Told::Passed(numbers)) => ("ok", numbers, true),
+        Ok(Told::Skipped(why)) => {
+            let must = std::env::var("TRIGGERD_LAB_SKIP").is_ok_and(|value| value == "never");
+            (if must { "FAILED, must not be skipped" } else { "skipped" }, why, !must)
+        }
+        // What it said stands above.
+        Err(_panic) => ("FAILED", scenario.shows.to_owned(), false),
+    };
+    println!("lab {name}: {word}; {rounds} {}; {said}; seed {seed}; {seconds:.1} s", scenario.rounds.1);
+    kept
+}
+
+/// Leaves a data directory of a stopped server behind for `triggerd verify`, if that was asked for.
+pub(crate) fn keep(name: &str, data_dir: &Path) {
+    let Some(kept) = std::env::var_os("TRIGGERD_LAB_KEEP").map(|dir| PathBuf::from(dir).join(name)) else { return };
+    drop(std::fs::remove_dir_all(&kept));
+    std::fs::create_dir_all(kept.parent().unwrap()).unwrap();
+    let copied = std::process::Command::new("cp").arg("-a").args([data_dir, &kept]).status().unwrap();
+    assert!(copied.success(), "{} could not be kept", data_dir.display());
+}

@@ -1,0 +1,88 @@
+//! The server under test, beyond what all tests do with it: killed while it starts, suspended, watched to its end.
+
+use std::path::Path;
+use std::process::ExitStatus;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::json;
+
+use crate::client::{PULLS, PUSHES};
+use crate::harness::{Client, PATIENCE, Process, settings};
+use crate::ledger::Ledger;
+use crate::receiver::Receiver;
+
+/// Attempts under way at a time, so that one crash can double only so many deliveries.
+pub(crate) const IN_FLIGHT: u64 = 4;
+
+/// Settings of the lab's servers: small segments, so that they are sealed all the time, and few attempts at a time.
+pub(crate) fn config(data_dir: &Path) -> String {
+    let text = settings(data_dir, &format!("[delivery]\nmax_in_flight_per_endpoint = {IN_FLIGHT}\n"));
+    text.replace("segment_bytes = 1048576", "segment_bytes = 262144")
+}
+
+impl Process {
+    /// Starts it with the lab's settings; gives how long that took.
+    pub(crate) fn boot(data_dir: &Path) -> (Self, Duration) {
+        let began = Instant::now();
+        let process = Self::start_on(data_dir, &config(data_dir));
+        (process, began.elapsed())
+    }
+
+    /// Starts it and kills it before long, whether it is ready or not.
+    pub(crate) fn boot_and_kill(data_dir: &Path, after: Duration) {
+        let process = Self::spawn(data_dir, &config(data_dir), &[]);
+        std::thread::park_timeout(after);
+        process.kill();
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Whether it has ended of itself, and how.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
+    /// SIGTERM for the server under a wrapper, such as strace, which ends with it.
+    pub(crate) fn stop_wrapped(mut self) {
+        let pid = self.child.id();
+        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+        let server = children.split_whitespace().next().expect("the wrapper runs the server").parse().unwrap();
+        kill_process(Pid::from_raw(server).unwrap(), Signal::TERM).unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Makes the two organizations of every load. Their keys and the endpoint go into the ledger.
+    pub(crate) fn orgs(&self, ledger: &Ledger, receiver: &Receiver) -> [(&'static str, String); 2] {
+        let orgs = [PULLS, PUSHES].map(|name| (name, self.org(name).key));
+        let pushes = Client::new(&self.url, &orgs[1].1);
+        let set = pushes.post("/api/webhook/config", &json!({ "url": receiver.url() }));
+        assert_eq!(set.status, 201, "{set:?}");
+        for (_, key) in &orgs {
+            ledger.key(key);
+        }
+        ledger.endpoint(&receiver.url());
+        orgs
+    }
+}
+
+/// Waits until there are so many more acknowledgements than now.
+pub(crate) fn wait_for_acknowledgements(ledger: &Ledger, more: u64) {
+    let (began, wanted) = (Instant::now(), ledger.acknowledgements() + more);
+    while ledger.acknowledgements() < wanted {
+        assert!(began.elapsed() < PATIENCE, "no acknowledgements come");
+        std::thread::park_timeout(Duration::from_millis(1));
+    }
+}
+
+/// Confirms the oldest events of the inbox, through the ledger, so that the inbox stays short.
+pub(crate) fn confirm_all_but(left: usize, pulls: &Client, ledger: &Ledger) {
+    let ids = pulls.inbox_ids();
+    for id in ids.iter().take(ids.len().saturating_sub(left)) {
+        ledger.confirming(id);
+        assert_eq!(pulls.ack(id).status, 200);
+        ledger.confirmed(id);
+    }
+}

@@ -1,0 +1,53 @@
+//! SIGSTOP for a while under load, then SIGCONT: nothing is lost, and the watchdog takes a suspended process for what it
+//! is.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::checker::{check_delivered, check_pulls};
+use crate::client::Load;
+use crate::harness::{Client, Process};
+use crate::ledger::Ledger;
+use crate::receiver::Receiver;
+use crate::scenario::{Plan, Told, keep};
+use crate::server::{IN_FLIGHT, wait_for_acknowledgements};
+
+pub(crate) fn run(plan: &Plan) -> Told {
+    let data = plan.dir.join("data");
+    let (ledger, receiver) = (Ledger::new(&plan.dir.join("ledger")), Receiver::start());
+    let (mut server, _) = Process::boot(&data);
+    let orgs = server.orgs(&ledger, &receiver);
+    let url = server.url.clone();
+    let load = Load { seed: plan.seed, ..Load::new(&url, &orgs, &ledger, 0) };
+    load.during(|| {
+        wait_for_acknowledgements(&ledger, 50);
+        server.signal(Signal::STOP);
+        let before = ledger.acknowledgements();
+        std::thread::park_timeout(Duration::from_secs(plan.rounds));
+        let meanwhile = ledger.acknowledgements() - before;
+        // One answer of each client may have been on its way.
+        assert!(meanwhile <= 2 * load.clients, "{meanwhile} acknowledgements of a suspended server");
+        server.signal(Signal::CONT);
+        // Long enough for the watchdog's next look.
+        std::thread::park_timeout(Duration::from_millis(1_500));
+        if let Some(status) = server.ended() {
+            panic!("the server ended ({status}) because it had been suspended");
+        }
+        wait_for_acknowledgements(&ledger, 50);
+    });
+    let [unanswered, refused] =
+        [&load.unanswered, &load.refused].map(|count| count.load(std::sync::atomic::Ordering::SeqCst));
+    assert_eq!((unanswered, refused), (0, 0), "requests without an answer, and refused ones");
+    let history = ledger.read();
+    let [pulls, pushes] = [0, 1].map(|place| Client::new(&url, &orgs[place].1));
+    check_pulls(&pulls, &history);
+    // An attempt whose answer came while nobody looked may be made again.
+    let (delivered, duplicates) = check_delivered(&pushes, &history, &receiver, IN_FLIGHT);
+    assert_eq!(server.stop().0, Some(0));
+    keep("stop", &data);
+    Told::Passed(format!(
+        "{} acknowledgements, 0 lost; {delivered} delivered, {duplicates} of them twice",
+        ledger.acknowledgements()
+    ))
+}

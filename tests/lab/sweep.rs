@@ -1,0 +1,221 @@
+//! Every single file operation of the journal fails once, under the committer: nothing is acknowledged after a failed
+//! operation that it cannot survive, the process ends with 70, and what was acknowledged before is there.
+//!
+//! Each fault needs a process of its own, because it ends it: the lab runs itself with `sweep-child N FAULT DIR`.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::{Command as Program, ExitCode};
+use std::sync::Arc;
+
+use triggerd::base::clock::Clock;
+use triggerd::base::metrics::Metrics;
+use triggerd::base::sabotage;
+use triggerd::base::threads::spawn_critical;
+use triggerd::commit::{
+    Committer, CommitterLimits, Flush, Hints, InboxBell, Intake, Ports, Progress, Refused, recover,
+};
+use triggerd::journal::faults::{Fault, FaultyFiles};
+use triggerd::journal::{self, Files, Options, OsFiles, Position};
+use triggerd::model::command::{Command, CreateOrg, SubmitEvent};
+use triggerd::model::event::NewEvent;
+use triggerd::model::id::{EventId, KeyId, OrgId, OrgNo};
+use triggerd::model::journal_codec::read_body;
+use triggerd::model::key::{Key, Scopes};
+use triggerd::model::org::{InboxMode, Org, Tier};
+use triggerd::model::time::Timestamp;
+use triggerd::store::{Outcome, Store};
+
+use crate::scenario::{Plan, Told};
+
+/// Several segments' worth.
+const EVENTS: usize = 40;
+const OPTIONS: Options = Options { segment_bytes: 2_048, scan_from: None };
+const FAULTS: [(&str, Fault); 3] = [("io", Fault::Io), ("space", Fault::NoSpace), ("short", Fault::ShortWrite)];
+
+/// What a child said and how it ended.
+struct Ran {
+    /// Event ids, and whether the fault had come when they were acknowledged.
+    acknowledged: Vec<(String, bool)>,
+    operations: u64,
+    code: Option<i32>,
+    text: String,
+}
+
+pub(crate) fn run(plan: &Plan) -> Told {
+    let whole = run_child(plan, u64::MAX / 2, "io");
+    assert_eq!((whole.acknowledged.len(), whole.code), (EVENTS, Some(0)), "{}", whole.text);
+    let step = (whole.operations * 3).checked_div(plan.rounds).unwrap_or(1).max(1);
+    let (mut runs, mut fatal, mut survived) = (0, 0, 0);
+    // One on, so that the last run meets no fault.
+    for number in (plan.seed % step..(whole.operations + 1) * 3).step_by(usize::try_from(step).unwrap()) {
+        let (n, (name, fault)) = (number / 3 + 1, FAULTS[usize::try_from(number % 3).unwrap()]);
+        let ran = run_child(plan, n, name);
+        judge(&ran, &format!("operation {n} fails with {name}"), fault);
+        check_stored(plan, &ran, n, name);
+        runs += 1;
+        fatal += u64::from(ran.code == Some(70));
+        survived += u64::from(ran.code == Some(0));
+    }
+    let refused = runs - fatal - survived;
+    Told::Passed(format!(
+        "{} operations, 3 faults, {runs} runs: {fatal} ended with 70, {refused} did not open, {survived} went on; 0 lost",
+        whole.operations
+    ))
+}
+
+fn judge(ran: &Ran, what: &str, fault: Fault) {
+    let after = ran.acknowledged.iter().filter(|(_, after)| *after).count();
+    match ran.code {
+        // It ends with 70, or the fault lay behind the end of the run. A full disk may only refuse some events.
+        Some(0 | 70) => assert!(
+            after == 0 || matches!(fault, Fault::NoSpace),
+            "acknowledged after a failed operation: {what}\n{}",
+            ran.text
+        ),
+        Some(3) => assert_eq!(ran.acknowledged.len(), 0, "{what}"),
+        code => panic!("{what}: exit code {code:?}\n{}", ran.text),
+    }
+}
+
+/// Runs a child.
+fn run_child(plan: &Plan, n: u64, fault: &str) -> Ran {
+    let dir = plan.dir.join(format!("{n}-{fault}"));
+    std::fs::create_dir(&dir).unwrap();
+    let output = Program::new(std::env::current_exe().unwrap())
+        .args(["sweep-child", &n.to_string(), fault, dir.to_str().unwrap()])
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap() + &String::from_utf8_lossy(&output.stderr);
+    let mut ran = Ran { acknowledged: Vec::new(), operations: 0, code: output.status.code(), text };
+    for line in ran.text.lines() {
+        match line.split(' ').collect::<Vec<_>>()[..] {
+            ["stored", id, after] => ran.acknowledged.push((id.to_owned(), after == "after")),
+            ["operations", count] => ran.operations = count.parse().unwrap(),
+            _ => {}
+        }
+    }
+    ran
+}
+
+/// Everything acknowledged is in the journal that a child left.
+fn check_stored(plan: &Plan, ran: &Ran, n: u64, fault: &str) {
+    let dir = plan.dir.join(format!("{n}-{fault}"));
+    let stored = events(&dir.join("journal"));
+    for (id, _) in &ran.acknowledged {
+        assert!(stored.contains(id), "acknowledged event {id} is lost: operation {n} fails with {fault}");
+    }
+    std::fs::remove_dir_all(&dir).unwrap();
+}
+
+fn events(dir: &Path) -> BTreeSet<String> {
+    let (_writer, reader, _) = journal::open(dir, Arc::new(OsFiles), &OPTIONS).unwrap();
+    let frames = reader.scan(Position::FIRST, None).unwrap().map(Result::unwrap);
+    let commands = frames.map(|frame| read_body(frame.kind, frame.version, &frame.body).unwrap());
+    let ids = commands.filter_map(|command| match command {
+        Command::SubmitEvent(submit) => Some(submit.id.to_string()),
+        _ => None,
+    });
+    ids.collect()
+}
+
+/// `sweep-child N FAULT DIR`: a journal, a state and a committer, whose N-th operation on the journal's files fails.
+pub(crate) fn child(arguments: &[String]) -> ExitCode {
+    let [n, fault, dir] = arguments else { return ExitCode::from(2) };
+    sabotage::arm(&std::env::var("TRIGGERD_SABOTAGE").unwrap_or_default()).unwrap();
+    let (_, fault) = FAULTS.into_iter().find(|(name, _)| name == fault).unwrap();
+    let files = Arc::new(FaultyFiles::new());
+    files.fail_at(n.parse().unwrap(), fault);
+    let (dir, shared) = (Path::new(dir), Arc::<FaultyFiles>::clone(&files));
+    let Ok((writer, reader, _)) = journal::open(&dir.join("journal"), shared as Arc<dyn Files>, &OPTIONS) else {
+        return ExitCode::from(3);
+    };
+    let store = Arc::new(Store::open(&dir.join("sled"), 8 << 20, u64::MAX).unwrap());
+    recover(&store, &reader).unwrap();
+    let (committer, intake) = committer(writer, &store);
+    let thread = spawn_critical("committer", || committer.run()).unwrap();
+    submit_all(&intake, &files);
+    intake.close();
+    println!("operations {}", files.operations());
+    let ended = thread.join_until(std::time::Instant::now() + crate::harness::PATIENCE);
+    if ended { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn committer(writer: journal::Writer, store: &Arc<Store>) -> (Committer, Intake) {
+    let hints = Hints {
+        unrouted: crossbeam_channel::bounded(1).0,
+        unrouted_missed: false.into(),
+        scheduler: crossbeam_channel::bounded(1).0,
+        scheduler_missed: false.into(),
+        bell: InboxBell::default(),
+    };
+    let ports = Ports {
+        store: Arc::clone(store),
+        clock: Clock::system(),
+        hints: Arc::new(hints),
+        metrics: Arc::new(Metrics::new(&[]).unwrap()),
+        flush: Flush::default(),
+        progress: Arc::new(Progress::default()),
+        disk_free: Box::new(|| None),
+    };
+    let limits = CommitterLimits {
+        queue: 100,
+        wait_max: std::time::Duration::from_mins(1),
+        queue_bytes: usize::MAX,
+        group_commands: 100,
+        group_bytes: 1 << 20,
+        reserve_bytes: 0,
+    };
+    Committer::new(limits, writer, ports, 0)
+}
+
+/// Submits one after the other and prints each acknowledgement.
+fn submit_all(intake: &Intake, files: &FaultyFiles) {
+    let mut commands = vec![create_org()];
+    commands.extend((0..EVENTS).map(event));
+    for command in commands {
+        let outcomes = loop {
+            // The disk has room again at once.
+            intake.set_disk_low(false);
+            match intake.submit(vec![command.clone()]).and_then(triggerd::commit::Reply::wait) {
+                Err(Refused::DiskFull) => {}
+                other => break other,
+            }
+        };
+        match outcomes.as_deref() {
+            Ok([Outcome::Accepted { id, .. }]) => {
+                println!("stored {id} {}", if files.is_armed() { "before" } else { "after" });
+            }
+            Ok(_) => {}
+            // The committer is ending the process.
+            Err(_) => std::thread::park_timeout(crate::harness::PATIENCE),
+        }
+    }
+}
+
+fn create_org() -> Command {
+    let created_at = Timestamp(1);
+    let key = Key {
+        id: KeyId(2),
+        name: "first".into(),
+        hash: "$".into(),
+        scopes: Scopes::all(),
+        created_at,
+        expires_at: None,
+        ended_at: None,
+    };
+    let inbox_mode = InboxMode::Auto;
+    Command::CreateOrg(CreateOrg {
+        org: Org { id: OrgId(1), name: "a".into(), tier: Tier::Free, inbox_mode, created_at },
+        key,
+    })
+}
+
+fn event(number: usize) -> Command {
+    let payload = format!("\"{}\"", "x".repeat(number * 8)).into_bytes().into();
+    let event_type = "sweep.event".parse().unwrap();
+    let event =
+        NewEvent { event_type, dedup: None, labels: Vec::new(), occurred_at: None, deliver_after: None, payload };
+    let (id, received_at) = (EventId(0), Timestamp(0));
+    Command::SubmitEvent(Box::new(SubmitEvent { org: OrgNo(0), id, received_at, event }))
+}

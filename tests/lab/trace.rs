@@ -1,0 +1,201 @@
+//! The syscall lint: several clients at once under strace; every 2xx must come after a finished sync that covers the write
+//! of what it acknowledges, in a segment whose name was synced.
+//!
+//! What an answer acknowledges is found by the ids in it: the same bytes stand in the frame that was written.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::json;
+use triggerd::model::id::decode_base32;
+
+use crate::harness::{Client, Process};
+use crate::scenario::{Plan, Told, keep};
+use crate::server::config;
+use crate::syscalls::{Moment, Syscall, read};
+
+const CLIENTS: u64 = 4;
+/// `sync_file_range` is not in it: it makes nothing durable.
+const CALLS: &str = "trace=openat,pwrite64,pwritev,write,writev,sendto,sendmsg,fsync,fdatasync";
+
+pub(crate) fn run(plan: &Plan) -> Told {
+    if Command::new("strace").arg("-V").output().is_err() {
+        return Told::Skipped("strace is not installed".to_owned());
+    }
+    let trace = plan.dir.join("trace");
+    let mut wrapper = vec!["strace", "-f", "-y", "-xx", "-s", "70000", "--seccomp-bpf", "-e", CALLS];
+    wrapper.extend(["-o", trace.to_str().unwrap()]);
+    let data = plan.dir.join("data");
+    // The smallest segments there are, so that many are made.
+    let config = config(&data).replace("segment_bytes = 262144", "segment_bytes = 65536");
+    let server = Process::spawn(&data, &config, &wrapper).ready();
+    let server = server.unwrap_or_else(|(status, log)| panic!("not ready: {status}\n{log}"));
+    let admin = server.admin();
+    let key = admin.new_org("traced").key;
+    std::thread::scope(|scope| {
+        for client in 0..CLIENTS {
+            let (url, key, admin) = (server.url.clone(), key.clone(), admin.key.clone());
+            let rounds = plan.rounds;
+            scope.spawn(move || ask(&Client::new(&url, &key), &Client::new(&url, &admin), client, rounds));
+        }
+    });
+    server.stop_wrapped();
+    keep("trace", &data);
+    let judged = judge(&std::fs::read_to_string(&trace).unwrap());
+    let Judged { answers, ids, segments } = judged.unwrap_or_else(|fault| panic!("{fault}"));
+    let least = usize::try_from(CLIENTS * plan.rounds).unwrap();
+    assert!(answers >= least, "only {answers} answers were found in the trace");
+    Told::Passed(format!("{answers} answers with {ids} ids, each after its sync; {segments} segments' names synced"))
+}
+
+/// Every kind of request that changes something.
+fn ask(org: &Client, admin: &Client, client: u64, rounds: u64) {
+    for round in 0..rounds {
+        let payload = json!("x".repeat(if round % 8 == 3 { 9_000 } else { 200 }));
+        let sent = org.send_once(&format!("{client}-{round}"), &payload);
+        assert_eq!(sent.status, 202);
+        match round % 4 {
+            0 => assert_eq!(org.ack(&sent.id()).status, 200),
+            1 => assert_eq!(org.send_once(&format!("{client}-{round}"), &payload).status, 200),
+            2 => {
+                let item = |n: u64| json!({"type": "a", "payload": n});
+                assert_eq!(org.post("/api/events/batch", &json!({"events": [item(1), item(2), item(3)]})).status, 200);
+            }
+            _ => {
+                // Of an organization of its own: with an endpoint, events would be routed as well.
+                let other = admin.new_org("another");
+                assert_eq!(other.post("/api/webhook/config", &json!({"url": "http://127.0.0.1:9/"})).status, 201);
+            }
+        }
+    }
+}
+
+/// What was found in order.
+#[derive(Debug, Default)]
+struct Judged {
+    answers: usize,
+    ids: usize,
+    segments: usize,
+}
+
+/// What is known at a point of the trace.
+#[derive(Default)]
+struct Known {
+    /// Of each segment, the writes that are finished.
+    written: BTreeMap<String, BTreeSet<usize>>,
+    /// What a sync that has begun will cover.
+    covers: BTreeMap<usize, BTreeSet<usize>>,
+    synced: BTreeSet<usize>,
+    unnamed: BTreeSet<String>,
+    /// Names made before a sync of their directory began.
+    names: BTreeMap<usize, BTreeSet<String>>,
+    journal_writes: Vec<usize>,
+}
+
+fn judge(trace: &str) -> Result<Judged, String> {
+    let (calls, moments) = read(trace);
+    let (mut known, mut judged) = (Known::default(), Judged::default());
+    for moment in moments {
+        match moment {
+            Moment::Begins(number) => {
+                known.begins(&calls, number);
+                let data = calls[number].data();
+                // "HTTP/1.1 2"
+                if data.starts_with("485454502f312e312032") {
+                    judged.answers += 1;
+                    judged.ids += known.check(&calls, &data)?;
+                }
+            }
+            Moment::Ends(number) => judged.segments += known.ends(&calls, number),
+        }
+    }
+    Ok(judged)
+}
+
+impl Known {
+    fn begins(&mut self, calls: &[Syscall], number: usize) {
+        let call = &calls[number];
+        let path = call.path();
+        match call.name.as_str() {
+            "fsync" | "fdatasync" if is_segment(&path) => {
+                self.covers.insert(number, self.written.get(&path).cloned().unwrap_or_default());
+            }
+            "fsync" if path.ends_with("/journal") => _ = self.names.insert(number, self.unnamed.clone()),
+            _ if is_segment(&path) => self.journal_writes.push(number),
+            _ => {}
+        }
+    }
+
+    /// Says how many segments' names are synced by it.
+    fn ends(&mut self, calls: &[Syscall], number: usize) -> usize {
+        let call = &calls[number];
+        if !call.succeeded() {
+            return 0;
+        }
+        if call.name == "openat" && call.arguments.contains("O_CREAT") && is_segment(&call.opened()) {
+            self.unnamed.insert(call.opened());
+        } else if let Some(covered) = self.covers.remove(&number) {
+            self.synced.extend(covered);
+        } else if let Some(names) = self.names.remove(&number) {
+            self.unnamed.retain(|name| !names.contains(name));
+            return names.len();
+        } else if is_segment(&call.path()) {
+            self.written.entry(call.path()).or_default().insert(number);
+        }
+        0
+    }
+
+    /// Whether everything that an answer names is on stable storage; gives how many ids it names.
+    fn check(&self, calls: &[Syscall], answer: &str) -> Result<usize, String> {
+        let text = text_of(answer);
+        let ids = ids_in(&text);
+        // A confirmation is the second frame with the event's id.
+        let which = usize::from(text.contains("acknowledged_at"));
+        for (id, bytes) in &ids {
+            let mut writes = self.journal_writes.iter().filter(|number| holds(&calls[**number], bytes));
+            let Some(write) = writes.nth(which) else {
+                return Err(format!("{id} is acknowledged and was never written: {text}"));
+            };
+            if !self.synced.contains(write) {
+                return Err(format!("no finished sync covers the write of {id} before its answer: {text}"));
+            }
+            let segment = calls[*write].path();
+            if self.unnamed.contains(&segment) {
+                return Err(format!("{id} is acknowledged in {segment}, whose name was never synced"));
+            }
+        }
+        Ok(ids.len())
+    }
+}
+
+fn is_segment(path: &str) -> bool {
+    Path::new(path).extension().is_some_and(|extension| extension == "seg")
+}
+
+/// Whether a write holds these bytes, in either order.
+fn holds(call: &Syscall, bytes: &[String; 2]) -> bool {
+    let data = call.data();
+    bytes.iter().any(|bytes| data.contains(bytes))
+}
+
+fn text_of(hexadecimal: &str) -> String {
+    let digits: Vec<_> = hexadecimal.chars().collect();
+    let bytes = digits.chunks(2).filter_map(|pair| u8::from_str_radix(&pair.iter().collect::<String>(), 16).ok());
+    bytes.map(char::from).collect()
+}
+
+/// The ids in an answer, each with its bytes in hexadecimal, from the front and from the back.
+fn ids_in(text: &str) -> Vec<(String, [String; 2])> {
+    let mut found = Vec::new();
+    for prefix in ["\"id\":\"evt_", "\"key_id\":\"key_", "\"id\":\"ep_"] {
+        for part in text.split(prefix).skip(1) {
+            let suffix = part.split('"').next().unwrap_or_default();
+            let number = decode_base32(suffix).unwrap_or_else(|| panic!("{prefix}{suffix} is no id"));
+            let hexadecimal = |bytes: [u8; 16]| bytes.map(|byte| format!("{byte:02x}")).concat();
+            let bytes = [number, number.swap_bytes()].map(|number| hexadecimal(number.to_be_bytes()));
+            found.push((format!("{prefix}{suffix}"), bytes));
+        }
+    }
+    found
+}
