@@ -16,6 +16,12 @@
 //!   with a later group behind it was once whole (damage, exit 3), and one without is a torn tail that nobody was told of.
 //! - **A segment knows its own inode**, and so does the mark in the state's directory: that tells a copy from an original.
 //!   A live copy may have a hole in its last segment, and its state was not copied at one instant.
+//! - **Segments are files of zeros that were written and synced before**, made by a thread ahead of time: a sync over them
+//!   brings only the frames to the disk, in half the time of one over space that was only reserved.
+//! - **Rows go to sled on a thread of their own**, as they were at one moment; what changes meanwhile stays in memory. The
+//!   committer, and whoever waits for it, never waits for sled to write.
+//! - **An endpoint's slot is free when its receiver has answered**, while what came of it is on its way to the journal. A
+//!   crash can repeat as many deliveries as are not settled; they are bounded.
 //! - **All tables lie in one sled tree**, told apart by their keys' first byte: sled's batch is atomic for one tree and
 //!   does not read the rows it replaces, as a transaction over several does.
 //! - **Dedup ids lie in the order they came**, with an index in memory, eight bytes for each: a row for every 128 of them

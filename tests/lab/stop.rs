@@ -38,7 +38,9 @@ pub(crate) fn run(plan: &Plan) -> Told {
     });
     let [unanswered, refused] =
         [&load.unanswered, &load.refused].map(|count| count.load(std::sync::atomic::Ordering::SeqCst));
-    assert_eq!((unanswered, refused), (0, 0), "requests without an answer, and refused ones");
+    assert_eq!(unanswered, 0, "requests without an answer");
+    // What waited since before the pause has waited for too long: events that come before it is stored are refused.
+    assert!(refused <= 10 * load.clients, "{refused} refused");
     let history = ledger.read();
     let [pulls, pushes] = [0, 1].map(|place| Client::new(&url, &orgs[place].1));
     check_pulls(&pulls, &history);
