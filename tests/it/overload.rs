@@ -101,7 +101,7 @@ fn far_more_load_than_it_can_take_is_refused_with_retry_after_and_the_server_goe
     let dir = tempfile::tempdir().unwrap();
     // So little may wait that the load of this test is too much on any machine.
     let config = "[intake]\nwait_ms_max = 5\ngroup_commands = 1\n";
-    let arguments = ["--overload", "--seconds", "1", "--connections", "2,96", "--json"];
+    let arguments = ["--overload", "--rounds", "2", "--seconds", "1", "--connections", "2,96", "--json"];
     let output = bench(dir.path(), config, &arguments);
     let report = report(&output);
     let verdicts = report["overload"].as_array().unwrap();
@@ -172,12 +172,13 @@ fn post_until_refused(url: &str, key: &str, body: &str, enough: usize) -> (Vec<A
     (refused.into_inner().unwrap(), taken.into_inner().unwrap())
 }
 
-#[test]
-fn a_full_intake_queue_answers_503_and_stores_nothing_of_it() {
+/// Asks for more than a server with these settings can, and looks at what it refuses and how it is right after.
+fn refuses_and_is_well_right_after(settings: &str) {
     let dir = tempfile::tempdir().unwrap();
-    let server = Process::start_with(&dir.path().join("data"), "[intake]\nqueue = 1\ngroup_commands = 1\n");
+    let server = Process::start_with(&dir.path().join("data"), settings);
     let org = server.org("Acme");
-    assert_eq!(org.send("a.b", &json!(1)).status, 202, "one at a time is no overload");
+    // One at a time is no overload.
+    until(|| (org.send("a.b", &json!(1)).status == 202).then_some(()));
     let before = org.metric("triggerd_events_rejected_total{reason=\"overloaded\"}");
     let body = json!({"type": "a.b", "payload": 2}).to_string();
     let (refused, taken) = post_until_refused(&server.url, &org.key, &body, 20);
@@ -189,8 +190,25 @@ fn a_full_intake_queue_answers_503_and_stores_nothing_of_it() {
     }
     let rejected = org.metric("triggerd_events_rejected_total{reason=\"overloaded\"}") - before;
     assert_eq!(rejected, f64::from(u32::try_from(refused.len()).unwrap()));
-    // Recovery at once, and exactly what was acknowledged is there.
-    assert_eq!(org.send("a.b", &json!(3)).status, 202);
+    // When what waited is stored, events are welcome again. And exactly what was acknowledged is there.
+    until(|| (org.send("a.b", &json!(3)).status == 202).then_some(()));
     assert_eq!(org.inbox().len(), taken.len() + 2);
     assert_eq!(server.stop().0, Some(0));
+}
+
+#[test]
+fn a_full_intake_queue_answers_503_and_stores_nothing_of_it() {
+    refuses_and_is_well_right_after("[intake]\nqueue = 1\ngroup_commands = 1\n");
+}
+
+#[test]
+fn what_waits_for_too_long_has_events_answered_with_503_until_it_is_stored() {
+    // A millisecond is less than what a few dozen syncs take one after the other.
+    refuses_and_is_well_right_after("[intake]\nwait_ms_max = 1\ngroup_commands = 1\n");
+}
+
+#[test]
+#[should_panic(expected = "0 refused")]
+fn the_same_load_is_not_refused_where_it_may_wait() {
+    refuses_and_is_well_right_after("[intake]\nwait_ms_max = 60000\ngroup_commands = 1\n");
 }

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use serde::Serialize;
 
 use super::tally::{max_ms, micros, quantile_ms};
@@ -55,6 +56,30 @@ impl Machine {
     pub(super) fn has_no_disk(&self) -> bool {
         ["tmpfs", "ramfs"].contains(&self.filesystem.as_str())
     }
+}
+
+/// Has `start`, and the processes that it starts, run on all processors but the last; this thread goes on on the last one,
+/// so that what it does takes nothing from them. With one processor only, both share it.
+pub(super) fn apart<T>(start: impl FnOnce() -> T) -> T {
+    let Some((theirs, ours)) = sched_getaffinity(None).ok().and_then(divided) else { return start() };
+    let go_on_with = |processors: &CpuSet| {
+        if let Err(error) = sched_setaffinity(None, processors) {
+            tracing::debug!(%error, "the processors are not divided");
+        }
+    };
+    go_on_with(&theirs);
+    let started = start();
+    go_on_with(&ours);
+    started
+}
+
+/// All but the last, and the last; none if there are not two.
+fn divided(all: CpuSet) -> Option<(CpuSet, CpuSet)> {
+    let last = (0..CpuSet::MAX_CPU).rev().find(|processor| all.is_set(*processor))?;
+    let (mut first, mut only) = (all, CpuSet::new());
+    first.unset(last);
+    only.set(last);
+    (first.count() > 0).then_some((first, only))
 }
 
 /// The value of a line such as `name : value`.
@@ -130,5 +155,19 @@ mod tests {
         assert!(floor.syncs >= 1 && floor.p50_ms <= floor.p99_ms && floor.p99_ms <= floor.max_ms, "{floor:?}");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "nothing is left behind");
         assert_eq!(kibibytes("16384 kB"), Some(16 << 20));
+    }
+
+    #[test]
+    fn the_last_processor_is_set_apart_if_there_are_two() {
+        let of = |processors: &[usize]| {
+            let mut set = CpuSet::new();
+            for processor in processors {
+                set.set(*processor);
+            }
+            set
+        };
+        let (first, last) = divided(of(&[0, 3, 7])).unwrap();
+        assert!(first == of(&[0, 3]) && last == of(&[7]));
+        assert!(divided(of(&[5])).is_none());
     }
 }

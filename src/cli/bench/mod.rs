@@ -28,9 +28,9 @@ use super::{Failure, print};
 use crate::base::exit_code::ExitCode;
 use crate::config::{Config, api_key_from_environment};
 use machine::{Machine, SyncFloor};
-use overload::MULTIPLES;
+use overload::{MULTIPLES, Peak, Verdict};
 use report::{Report, Settings};
-use run::Disk;
+use run::{Disk, Run};
 use server::Server;
 use stage::Stage;
 use subject::{Running, Subject};
@@ -38,7 +38,7 @@ use subject::{Running, Subject};
 /// What a closed loop is tried with, unless other numbers are given,
 const CONNECTIONS: [usize; 3] = [20, 64, 256];
 /// and what there is under overload: many more clients than are needed to keep the server busy.
-const CONNECTIONS_OVERLOAD: [usize; 3] = [64, 256, 1024];
+const CONNECTIONS_OVERLOAD: [usize; 2] = [64, 1024];
 /// What an open loop gets of what a closed one gave, in percent.
 const OPEN_PERCENT: [u64; 2] = [50, 80];
 /// Before anything is measured: caches, pools and the processor's clock find their pace.
@@ -55,7 +55,8 @@ pub(super) struct Bench {
     /// API key of the organization to post for, with --url [default: the environment variable TRIGGERD_API_KEY]
     #[arg(long, value_name = "KEY", requires = "url")]
     key: Option<String>,
-    /// Connections to try, separated by commas [default: 20,64,256; with --overload 64,256,1024]
+    /// Connections to try, separated by commas [default: 20,64,256; with --overload 64,1024, of
+    /// which the last is the crowd]
     #[arg(long, value_name = "N,…", value_delimiter = ',', value_parser = count(1..=20_000))]
     connections: Option<Vec<u32>>,
     /// Seconds of each run
@@ -76,6 +77,9 @@ pub(super) struct Bench {
     /// Put 1, 3 and 10 times the load on it that it can take; exit code 1 if a promise is not kept
     #[arg(long, conflicts_with = "rate")]
     overload: bool,
+    /// How often that is done, in turns with what it can take; the median counts
+    #[arg(long, value_name = "N", requires = "overload", default_value_t = 3, value_parser = count(1..=99))]
+    rounds: u32,
     /// Directory to make the temporary data directory in, as its disk is what is measured [default: where data_dir is]
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
@@ -93,12 +97,14 @@ impl Bench {
         raise_file_limit();
         let dir = self.dir.clone().unwrap_or_else(|| beside(&config.storage.data_dir));
         let sync_floor = if self.url.is_none() { Some(SyncFloor::measure(&dir).map_err(failed)?) } else { None };
+        // Before the load keeps to one of its processors.
+        let machine = Machine::of(&dir);
         let subject = self.subject(config, &dir)?;
         let mut report = Report {
             version: env!("CARGO_PKG_VERSION"),
             optimized: !cfg!(debug_assertions),
-            settings: self.settings(subject.server.as_ref()),
-            machine: Machine::of(&dir),
+            settings: self.settings(subject.server.as_ref(), &machine),
+            machine,
             sync_floor,
             runs: Vec::new(),
             delivery: None,
@@ -119,6 +125,9 @@ impl Bench {
     fn measure(&self, stage: &mut Stage, report: &mut Report) -> Result<(), Failure> {
         let connections = self.connections();
         let most = connections.last().copied().unwrap_or(1);
+        if self.overload {
+            return self.overload(stage, report, &connections);
+        }
         if let Some(rate) = self.rate {
             report.runs.push(stage.open(most, rate)?);
         } else {
@@ -126,12 +135,8 @@ impl Bench {
                 report.runs.push(stage.closed(*connections)?);
             }
         }
-        let best = report.runs.iter().map(|run| run.requests_per_second).fold(0.0, f64::max);
-        if self.overload {
-            for multiple in MULTIPLES {
-                report.overload.push(stage.overload(most, best, multiple)?);
-            }
-        } else if self.rate.is_none() {
+        if self.rate.is_none() {
+            let best = best(&report.runs);
             for percent in OPEN_PERCENT {
                 report.runs.push(stage.open(most, whole(best) * percent / 100)?);
             }
@@ -144,10 +149,30 @@ impl Bench {
         Ok(())
     }
 
+    /// In turns: the peak, then its multiples from as many connections, and the peak once more at the end.
+    fn overload(&self, stage: &mut Stage, report: &mut Report, connections: &[usize]) -> Result<(), Failure> {
+        let most = connections.last().copied().unwrap_or(1);
+        let mut seen = MULTIPLES.map(|multiple| (multiple, Vec::new()));
+        let mut before = peak(stage, report, connections)?;
+        for _ in 0..self.rounds {
+            for (multiple, rounds) in &mut seen {
+                rounds.push(stage.overload(most, before, *multiple)?);
+            }
+            let after = peak(stage, report, connections)?;
+            for last in seen.iter_mut().filter_map(|(_, rounds)| rounds.last_mut()) {
+                last.peak = before.mean(after);
+            }
+            before = after;
+        }
+        report.overload = seen.iter().map(|(multiple, rounds)| Verdict::of(*multiple, rounds)).collect();
+        Ok(())
+    }
+
     fn subject(&self, config: &Config, dir: &Path) -> Result<Subject, Failure> {
         let payload_bytes = usize::try_from(self.payload_bytes).map_err(failed)?;
         let Some(url) = self.url.clone() else {
-            return Subject::start(config, dir, payload_bytes, self.batch);
+            let start = || Subject::start(config, dir, payload_bytes, self.batch);
+            return if self.overload { machine::apart(start) } else { start() };
         };
         let key = self.key.clone().or_else(api_key_from_environment);
         let key = key.ok_or_else(|| Failure::new(ExitCode::Usage, "no API key: give --key or set TRIGGERD_API_KEY"))?;
@@ -162,28 +187,44 @@ impl Bench {
 
     /// How many runs there will be.
     fn planned(&self) -> usize {
-        let first = if self.rate.is_some() { 1 } else { self.connections().len() };
-        let then = match (self.overload, self.rate) {
-            (true, _) => MULTIPLES.len() * 2,
-            (false, Some(_)) => 0,
-            (false, None) => OPEN_PERCENT.len(),
+        let closed = self.connections().len();
+        let runs = match (self.overload, self.rate) {
+            (true, _) => closed + (closed + MULTIPLES.len() * 2) * usize::try_from(self.rounds).unwrap_or(usize::MAX),
+            (false, Some(_)) => 1,
+            (false, None) => closed + OPEN_PERCENT.len(),
         };
-        first + then + usize::from(self.deliver)
+        runs + usize::from(self.deliver)
     }
 
-    fn settings(&self, server: Option<&Server>) -> Settings {
+    fn settings(&self, server: Option<&Server>, machine: &Machine) -> Settings {
         let intake = server.map(|server| &server.config.intake);
         Settings {
             seconds: Duration::from_secs(self.seconds).as_secs_f64(),
             payload_bytes: usize::try_from(self.payload_bytes).unwrap_or(usize::MAX),
             batch: self.batch,
             url: self.url.clone(),
+            load_apart: self.overload && server.is_some() && machine.cores > 1,
             group_commands: intake.map(|intake| intake.group_commands),
             group_bytes: intake.map(|intake| intake.group_bytes),
             queue: intake.map(|intake| intake.queue),
             workers: server.map(|server| server.config.server.workers),
         }
     }
+}
+
+/// What closed loops give now; the last one has as many connections as there are under overload.
+fn peak(stage: &mut Stage, report: &mut Report, connections: &[usize]) -> Result<Peak, Failure> {
+    let closed = connections.iter().map(|connections| stage.closed(*connections));
+    let closed = closed.collect::<Result<Vec<_>, _>>()?;
+    let same = closed.last().map_or(0.0, |run| run.requests_per_second);
+    let peak = Peak { same, best: best(&closed) };
+    report.runs.extend(closed);
+    Ok(peak)
+}
+
+/// What the best of them took in, in requests a second.
+fn best(runs: &[Run]) -> f64 {
+    runs.iter().map(|run| run.requests_per_second).fold(0.0, f64::max)
 }
 
 fn failed(error: impl std::fmt::Display) -> Failure {

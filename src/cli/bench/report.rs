@@ -36,6 +36,8 @@ pub(super) struct Settings {
     pub(super) batch: u32,
     /// The server that was measured, if it ran already.
     pub(super) url: Option<String>,
+    /// The load has one processor for itself, the server the others.
+    pub(super) load_apart: bool,
     pub(super) group_commands: Option<usize>,
     pub(super) group_bytes: Option<usize>,
     pub(super) queue: Option<usize>,
@@ -71,6 +73,7 @@ impl Report {
             format!("load: payloads of {} bytes{batch}, {:.0} s a run", settings.payload_bytes, settings.seconds);
         lines.push(match &settings.url {
             Some(url) => format!("{what}, on {url}"),
+            None if settings.load_apart => format!("{what}; one processor is the load's, the others the server's"),
             None => format!("{what}; server and load share this machine"),
         });
         if machine.has_no_disk() && self.sync_floor.is_some() {
@@ -134,16 +137,18 @@ impl Report {
             return None;
         }
         let heads = [
-            "times capacity",
+            "times peak",
             "due/s",
             "sent/s",
             "taken in/s",
             "of peak",
+            "of best",
             "refused/s",
             "refused p50 ms",
             "p99 ms",
             "max ms",
             "taken in p99 ms",
+            "CPU µs/taken in",
             "RSS + MiB",
             "verdict",
         ];
@@ -154,11 +159,13 @@ impl Report {
                 format!("{:.0}", it.sent_per_second),
                 format!("{:.0}", it.good_per_second),
                 format!("{:.0} %", it.share_of_peak * 100.0),
+                format!("{:.0} %", it.share_of_best * 100.0),
                 format!("{:.0}", it.refused_per_second),
                 format!("{:.1}", it.refused_p50_ms),
                 format!("{:.1}", it.refused_p99_ms),
                 format!("{:.1}", it.refused_max_ms),
                 format!("{:.1}", it.good_p99_ms),
+                it.cpu_us_per_request.map_or("-".to_owned(), |us| format!("{us:.1}")),
                 it.rss_grown_bytes.map_or("-".to_owned(), |bytes| format!("{:.0}", float(bytes) / MIB)),
                 if it.broken_promises.is_empty() { "kept".to_owned() } else { it.broken_promises.join("; ") },
             ]

@@ -10,7 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::LocalSet;
 
 use super::load::Rest;
-use super::overload::{Seen, Verdict};
+use super::overload::{Peak, Seen};
 use super::run::{Delivered, Given, Kind, Run};
 use super::sink::Sink;
 use super::subject::Subject;
@@ -80,20 +80,15 @@ impl Stage {
     }
 
     /// More than it can, then half of what it can.
-    pub(super) fn overload(&mut self, connections: usize, peak: f64, multiple: u32) -> Result<Verdict, Failure> {
-        let due_per_second = whole(peak) * u64::from(multiple);
+    pub(super) fn overload(&mut self, connections: usize, peak: Peak, multiple: u32) -> Result<Seen, Failure> {
+        let due_per_second = whole(peak.same) * u64::from(multiple);
         let before = self.subject.look()?;
         let tally = self.schedule(connections, due_per_second, Rest::Leave)?;
-        let after = self.schedule(connections, whole(peak) / 2, Rest::Send)?;
+        let overloaded = self.subject.look()?;
+        let after = self.schedule(connections, whole(peak.same) / 2, Rest::Send)?;
         let later = self.subject.look()?;
-        Ok(Verdict::of(&Seen {
-            multiple,
-            due_per_second,
-            peak_per_second: peak,
-            tally: &tally,
-            after: &after,
-            moments: (&before, &later),
-        }))
+        let seen = Seen { due_per_second, peak, tally, after, cpu_us: None, rss_grown_bytes: None };
+        Ok(seen.used(&before, &overloaded, &later))
     }
 
     /// A closed loop, with an endpoint that everything is delivered to.

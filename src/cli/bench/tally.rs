@@ -113,6 +113,12 @@ pub(super) fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
+/// The figure in the middle, the lower one of two; 0 of none.
+pub(super) fn median(mut figures: Vec<f64>) -> f64 {
+    figures.sort_unstable_by(f64::total_cmp);
+    figures.get(figures.len().saturating_sub(1) / 2).copied().unwrap_or_default()
+}
+
 /// A count as a figure to read and to divide.
 #[expect(clippy::cast_precision_loss, reason = "no count here comes near 2^53")]
 pub(super) fn float(count: u64) -> f64 {
