@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use clap::Args;
@@ -13,7 +14,7 @@ use super::{Failure, print};
 use crate::base::exit_code::ExitCode;
 use crate::config::Config;
 use crate::data_dir::DataDir;
-use crate::journal::{Lost, Note, Position, Reader, Salvage};
+use crate::journal::{Lost, Note, OsFiles, Position, Reader, Salvage};
 use crate::model::command::{Command, SkipOrgs};
 use crate::model::id::{EventId, OrgId, OrgNo};
 use crate::model::journal_codec::{VERSION, kind, read_body, write_body};
@@ -80,16 +81,24 @@ impl Rebuild {
             if !self.skip_damaged {
                 return Err(refusal(&audit, end_missing));
             }
-            salvaged = Some(self.salvage(&audit, end_missing, &dir, before.as_ref())?);
-            audit = JournalAudit::read(&dir.journal())?;
+            let done = self.salvage(&audit, end_missing, &dir, before.as_ref())?;
+            audit = JournalAudit::read(&dir.journal()).map_err(|failure| unfinished(failure, &done.lost))?;
+            salvaged = Some(done);
         }
-        let store = make_state(&dir.state(), &audit, config.storage.state_cache_bytes)?;
-        let consequences = match &salvaged {
-            None => Consequences::default(),
-            Some(_) => consequences(&store, before.as_ref(), &audit.reader()).map_err(failed)?,
+        let remade = || {
+            let store = make_state(&dir.state(), &audit, config.storage.state_cache_bytes)?;
+            let consequences = match &salvaged {
+                None => Consequences::default(),
+                Some(_) => consequences(&store, before.as_ref(), &audit.reader()).map_err(failed)?,
+            };
+            let counts = store.counts().map_err(failed)?;
+            store.close().map_err(failed)?;
+            Ok((consequences, counts))
         };
-        let counts = store.counts().map_err(failed)?;
-        store.close().map_err(failed)?;
+        let (consequences, counts) = remade().map_err(|failure| match &salvaged {
+            None => failure,
+            Some(salvaged) => unfinished(failure, &salvaged.lost),
+        })?;
         let took_ms = began.elapsed().as_millis();
         if self.json {
             print(
@@ -118,11 +127,21 @@ impl Rebuild {
         let lost: Vec<Lost> = audit.damages().cloned().collect();
         let notes = skipped_orgs(&lost, &audit.numbering, &known, self.assume_no_organization_lost)?;
         let aside = free_name(dir.path());
-        let salvage = Salvage { dir: &dir.journal(), aside: &aside, notes: &notes };
+        let salvage = Salvage { dir: &dir.journal(), files: Arc::new(OsFiles), aside: &aside, notes: &notes };
         let files = salvage.run(audit.missing_beginning.as_ref(), &audit.segments);
-        let files = files.map_err(|error| journal_failure(&error))?;
+        let files = files.map_err(|error| unfinished(journal_failure(&error), &lost))?;
         Ok(Salvaged { lost, end_missing, aside, files })
     }
+}
+
+/// What is lost, told now: the next try does not name what is whole by then.
+fn unfinished(Failure { code, message }: Failure, lost: &[Lost]) -> Failure {
+    let lost: Vec<String> = lost.iter().map(told).collect();
+    let message = format!(
+        "{message}\nThis is not finished; run it again, and keep this list: the next run names only what is still damaged then. Lost:\n{}",
+        lost.join("\n")
+    );
+    Failure::new(code, message)
 }
 
 fn failed(error: StateError) -> Failure {

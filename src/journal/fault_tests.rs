@@ -152,27 +152,46 @@ fn a_half_made_segment_is_taken_away_when_there_is_no_space() {
 }
 
 #[test]
-fn segments_come_from_spares_when_they_are_ready_and_a_leftover_is_removed() {
+fn segments_come_from_spares_when_they_are_ready() {
     let dir = tempfile::tempdir().unwrap();
     let files = Arc::new(FaultyFiles::new());
-    let spare = dir.path().join("spare");
     let (mut writer, reader, _) = open_faulty(dir.path(), &files).unwrap();
     let spares = writer.spares();
-    let (mut written, mut made) = (Vec::new(), 0);
+    let (mut written, mut from_spares) = (Vec::new(), 0);
     for n in 0..APPENDS {
+        let (segments, ready) = (segment_files(dir.path()).len(), spares.is_ready());
         written.extend(append(&mut writer, &[body(n, 250), body(n + 500, 600)]).unwrap());
-        let before = spare.exists();
+        from_spares += usize::from(ready && segment_files(dir.path()).len() > segments);
         spares.make_asked();
-        made += usize::from(spare.exists() && !before);
+        let entries = std::fs::read_dir(dir.path()).unwrap().count();
+        assert_eq!(entries, segment_files(dir.path()).len(), "nothing has a name but segments");
     }
-    assert!(made >= 3, "{made} spares");
-    assert!(segment_files(dir.path()).len() > made, "each became a segment, but for the last");
+    assert!(from_spares >= 3, "{from_spares} segments came from spares");
     assert_eq!(all(&reader).unwrap(), written);
     drop(writer);
-    std::fs::write(&spare, b"half made").unwrap();
     let (_, reader, _) = open_small(dir.path()).unwrap();
-    assert!(!spare.exists());
     assert_eq!(all(&reader).unwrap(), written);
+}
+
+#[test]
+fn a_spare_that_could_not_be_made_is_asked_for_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = Arc::new(FaultyFiles::new());
+    let (mut writer, _, _) = open_faulty(dir.path(), &files).unwrap();
+    let spares = writer.spares();
+    let mut asked = 0;
+    for n in 0..APPENDS {
+        append(&mut writer, &[body(n, 250), body(n + 500, 600)]).unwrap();
+        if spares.is_asked() {
+            if asked == 0 {
+                files.fail_at(1, Fault::NoSpace);
+            }
+            asked += 1;
+            spares.make_asked();
+            assert!(!files.is_armed(), "the fault has hit");
+        }
+    }
+    assert!(asked >= 3, "asked for {asked} times");
 }
 
 #[test]

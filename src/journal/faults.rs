@@ -3,6 +3,7 @@
 //! Wraps [`OsFiles`], counts every operation, and can
 //!
 //! * fail the n-th one ([`FaultyFiles::fail_at`]),
+//! * have bad sectors ([`FaultyFiles::make_unreadable`]),
 //! * answer syncs without doing them ([`FaultyFiles::skip_syncs`]): the negative
 //!   control of every test that claims to notice a lost sync,
 //! * put the files back to what was synced ([`FaultyFiles::cut_power`]).
@@ -13,6 +14,7 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -53,6 +55,8 @@ struct State {
     syncs: u64,
     fault: Option<(u64, Fault)>,
     skip_syncs: bool,
+    /// Inodes and bytes of bad sectors.
+    unreadable: Vec<(u64, Range<u64>)>,
     /// Path of every open file, by inode.
     paths: BTreeMap<u64, PathBuf>,
     /// Content at the last sync, by inode, of files changed since.
@@ -91,6 +95,13 @@ impl FaultyFiles {
     /// Whether syncs are answered without being done from now on.
     pub fn skip_syncs(&self, skip: bool) {
         self.state().skip_syncs = skip;
+    }
+
+    /// Lets reads of these bytes of a file fail from now on.
+    pub fn make_unreadable(&self, path: &Path, bytes: Range<u64>) -> io::Result<()> {
+        let inode = fs::metadata(path)?.ino();
+        self.state().unreadable.push((inode, bytes));
+        Ok(())
     }
 
     /// Leaves on disk what a power cut would: names and content that were synced,
@@ -210,6 +221,13 @@ impl Files for FaultyFiles {
         Ok(file)
     }
 
+    fn create_unnamed(&self, dir: &Path) -> io::Result<File> {
+        self.check()?;
+        let file = OsFiles.create_unnamed(dir)?;
+        self.state().synced.insert(file.metadata()?.ino(), Vec::new());
+        Ok(file)
+    }
+
     fn open(&self, path: &Path) -> io::Result<File> {
         self.check()?;
         let file = OsFiles.open(path)?;
@@ -217,8 +235,19 @@ impl Files for FaultyFiles {
         Ok(file)
     }
 
+    fn open_to_read(&self, path: &Path) -> io::Result<File> {
+        self.check()?;
+        let file = OsFiles.open_to_read(path)?;
+        self.opened(path, &file)?;
+        Ok(file)
+    }
+
     fn read_at(&self, file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         self.check()?;
+        let (inode, end) = (file.metadata()?.ino(), offset + buffer.len() as u64);
+        if self.state().unreadable.iter().any(|(bad, bytes)| *bad == inode && bytes.start < end && offset < bytes.end) {
+            return Err(error_of(Fault::Io));
+        }
         OsFiles.read_at(file, buffer, offset)
     }
 
@@ -256,6 +285,14 @@ impl Files for FaultyFiles {
         OsFiles.allocate(file, len)
     }
 
+    fn name(&self, file: &File, path: &Path) -> io::Result<()> {
+        self.check()?;
+        OsFiles.name(file, path)?;
+        self.opened(path, file)?;
+        self.state().unsynced_names.insert(path.to_path_buf());
+        Ok(())
+    }
+
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.check()?;
         OsFiles.rename(from, to)?;
@@ -264,6 +301,13 @@ impl Files for FaultyFiles {
         state.paths.insert(inode, to.to_path_buf());
         state.unsynced_names.remove(from);
         state.unsynced_names.insert(to.to_path_buf());
+        Ok(())
+    }
+
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.check()?;
+        OsFiles.link(from, to)?;
+        self.state().unsynced_names.insert(to.to_path_buf());
         Ok(())
     }
 

@@ -3,10 +3,11 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Advice, FallocateFlags};
+use rustix::fs::{Advice, AtFlags, CWD, FallocateFlags, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::base::sabotage::{self, Switch};
@@ -30,8 +31,12 @@ pub trait Files: Send + Sync {
     fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>>;
     /// Makes a file that does not exist yet (0600), for reading and writing.
     fn create_new(&self, path: &Path) -> io::Result<File>;
+    /// Makes a file without a name in a directory (0600), for reading and writing: it is gone when it is closed.
+    fn create_unnamed(&self, dir: &Path) -> io::Result<File>;
     /// Opens a file that exists, for reading and writing.
     fn open(&self, path: &Path) -> io::Result<File>;
+    /// Opens a file that exists, for reading.
+    fn open_to_read(&self, path: &Path) -> io::Result<File>;
     /// Reads until the buffer is full or the file ends; says how many bytes.
     fn read_at(&self, file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
     /// Writes all bytes, or fails having written any number of them.
@@ -44,8 +49,12 @@ pub trait Files: Send + Sync {
     fn set_len(&self, file: &File, len: u64) -> io::Result<()>;
     /// Reserves disk space for the first `len` bytes; new ones are zeros.
     fn allocate(&self, file: &File, len: u64) -> io::Result<()>;
-    /// Gives a file another name, which nothing has.
+    /// Gives a file without a name this one, which nothing has.
+    fn name(&self, file: &File, path: &Path) -> io::Result<()>;
+    /// Gives a file another name. What had that name before is gone.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Gives a file a second name, which nothing has.
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// `fsync` of a directory: the names in it.
@@ -54,6 +63,12 @@ pub trait Files: Send + Sync {
     fn metadata(&self, file: &File) -> io::Result<FileFacts>;
     /// Asks that the next reads come from the disk and not from memory.
     fn drop_cache(&self, file: &File) -> io::Result<()>;
+}
+
+/// Whether the disk cannot give what lies there: a bad sector, or content that the filesystem knows to be damaged.
+pub fn is_unreadable(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw_os_error);
+    matches!(errno, Some(Errno::IO | Errno::BADMSG | Errno::UCLEAN))
 }
 
 /// The operating system's files.
@@ -73,8 +88,17 @@ impl Files for OsFiles {
         OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)
     }
 
+    fn create_unnamed(&self, dir: &Path) -> io::Result<File> {
+        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+        Ok(rustix::fs::open(dir, flags, Mode::RUSR | Mode::WUSR)?.into())
+    }
+
     fn open(&self, path: &Path) -> io::Result<File> {
         OpenOptions::new().read(true).write(true).open(path)
+    }
+
+    fn open_to_read(&self, path: &Path) -> io::Result<File> {
+        File::open(path)
     }
 
     fn read_at(&self, file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
@@ -120,8 +144,18 @@ impl Files for OsFiles {
         }
     }
 
+    fn name(&self, file: &File, path: &Path) -> io::Result<()> {
+        // open(2), O_TMPFILE: the way that needs no capability.
+        let unnamed = format!("/proc/self/fd/{}", file.as_raw_fd());
+        Ok(rustix::fs::linkat(CWD, unnamed, CWD, path, AtFlags::SYMLINK_FOLLOW)?)
+    }
+
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         fs::rename(from, to)
+    }
+
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::hard_link(from, to)
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {

@@ -9,7 +9,6 @@
 //! ```text
 //! journal/00000000000000000001.seg      named by the first position in it
 //! journal/00000000000000065793.seg      = where the one before it ends
-//! journal/spare                         zeros, to become the next one
 //!
 //! segment  ┌ header 64 ┬ frame ┬ frame ┬ … ┬ zeros: preallocated, not yet written ┐
 //!          0           64
@@ -57,7 +56,7 @@ mod fault_tests;
 mod tests;
 
 pub use error::{AppendError, Damage, JournalError, ReadError};
-pub use files::{FileFacts, Files, OsFiles};
+pub use files::{FileFacts, Files, OsFiles, is_unreadable};
 pub use frame::{Frame, FrameRefused, Group, MAX_BODY_BYTES, OwnedFrame, Position};
 pub use reader::{Reader, Scan};
 pub use recover::{CutCause, CutTail, OpenReport, Options, open};

@@ -11,7 +11,6 @@ use super::files::Files;
 use super::frame::{self, FRAME_HEADER_BYTES, Position};
 use super::reader::{Reader, Shared};
 use super::segment::{self, Header, SEGMENT_HEADER_BYTES, SEGMENT_HEADER_LEN, Segment, Window};
-use super::spare;
 use super::writer::{Active, Writer, is_no_space};
 use crate::base::sabotage::{self, Switch};
 
@@ -29,7 +28,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { segment_bytes: 64 << 20, scan_from: None }
+        Self { segment_bytes: 32 << 20, scan_from: None }
     }
 }
 
@@ -137,10 +136,6 @@ fn open_segments(dir: &Path, files: &dyn Files) -> Result<Vec<Arc<Segment>>, Jou
     let paths = paths.map_err(JournalError::io(dir))?;
     // Also if it was there: the crash may have come between making and syncing it.
     files.sync_dir(parent).map_err(JournalError::io(parent))?;
-    let spare = spare::path_in(dir);
-    if paths.contains(&spare) {
-        files.remove(&spare).map_err(JournalError::io(&spare))?;
-    }
     let mut found: Vec<_> =
         paths.into_iter().filter_map(|path| Some((segment::first_from_path(&path)?, path))).collect();
     found.sort();

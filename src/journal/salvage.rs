@@ -7,14 +7,15 @@
 //! in one step; the damaged file goes into a directory of its own before that. So
 //! a crash at any instant leaves a journal that can be salvaged again.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::error::{Damage, JournalError};
-use super::files::{Files, OsFiles};
+use super::files::Files;
 use super::frame::{FRAME_BYTES_MAX, FRAME_HEADER_BYTES, Group, Position};
-use super::segment::{self, SEGMENT_HEADER_BYTES};
+use super::segment::{self, SEGMENT_HEADER_BYTES, Segment, Window};
 use super::survey::{Lost, SegmentFound};
 
 /// How much is copied at a time, in bytes.
@@ -37,6 +38,8 @@ pub struct Note {
 pub struct Salvage<'a> {
     /// The journal's directory.
     pub dir: &'a Path,
+    /// Through what it is read and written.
+    pub files: Arc<dyn Files>,
     /// Where the damaged files go. It must not exist yet, on the same filesystem.
     pub aside: &'a Path,
     /// What takes the place of what.
@@ -55,9 +58,9 @@ impl Salvage<'_> {
         for lost in damaged.iter().flat_map(|found| &found.damages).chain(beginning) {
             self.hole_bytes(lost)?;
         }
-        OsFiles.create_dir(self.aside).map_err(JournalError::io(self.aside))?;
+        self.files.create_dir(self.aside).map_err(JournalError::io(self.aside))?;
         let parent = self.aside.parent().unwrap_or(Path::new("."));
-        OsFiles.sync_dir(parent).map_err(JournalError::io(parent))?;
+        self.files.sync_dir(parent).map_err(JournalError::io(parent))?;
         if let Some(lost) = beginning {
             self.write_beginning(lost)?;
         }
@@ -67,36 +70,33 @@ impl Salvage<'_> {
     fn write_beginning(&self, lost: &Lost) -> Result<(), JournalError> {
         let path = segment::path_of(self.dir, lost.from);
         let draft = draft_of(&path);
-        let file = begin(&draft, lost.from)?;
+        let file = self.begin(&draft, lost.from)?;
         self.write_hole(&file, &draft, lost, lost.from)?;
         self.put_in_place(&file, &draft, &path)
     }
 
     fn rewrite(&self, found: &SegmentFound) -> Result<PathBuf, JournalError> {
         let draft = draft_of(&found.path);
-        let damaged = File::open(&found.path).map_err(JournalError::io(&found.path))?;
-        let file = begin(&draft, found.first)?;
+        let damaged = self.files.open_to_read(&found.path).map_err(JournalError::io(&found.path))?;
+        let file = self.begin(&draft, found.first)?;
         let mut kept_from = found.first;
         for lost in &found.damages {
-            copy(&damaged, &file, found.first, kept_from..lost.from).map_err(JournalError::io(&draft))?;
+            self.copy((&damaged, &found.path), (&file, &draft), found.first, kept_from..lost.from)?;
             self.write_hole(&file, &draft, lost, found.first)?;
             kept_from = lost.to;
         }
-        copy(&damaged, &file, found.first, kept_from..found.end).map_err(JournalError::io(&draft))?;
+        self.copy((&damaged, &found.path), (&file, &draft), found.first, kept_from..found.end)?;
         let aside = self.aside.join(found.path.file_name().unwrap_or_default());
         // A filesystem without hard links gets a copy.
-        let kept = fs::hard_link(&found.path, &aside).or_else(|_no_links| {
-            fs::copy(&found.path, &aside)?;
-            File::open(&aside)?.sync_all()
-        });
-        kept.and_then(|()| OsFiles.sync_dir(self.aside)).map_err(JournalError::io(&aside))?;
+        let kept = self.files.link(&found.path, &aside).or_else(|_no_links| self.copy_aside(found, damaged, &aside));
+        kept.and_then(|()| self.files.sync_dir(self.aside)).map_err(JournalError::io(&aside))?;
         self.put_in_place(&file, &draft, &found.path)?;
         Ok(aside)
     }
 
     fn put_in_place(&self, file: &File, draft: &Path, path: &Path) -> Result<(), JournalError> {
-        let put = OsFiles.sync_all(file).and_then(|()| fs::rename(draft, path));
-        put.and_then(|()| OsFiles.sync_dir(self.dir)).map_err(JournalError::io(path))
+        let put = self.files.sync_all(file).and_then(|()| self.files.rename(draft, path));
+        put.and_then(|()| self.files.sync_dir(self.dir)).map_err(JournalError::io(path))
     }
 
     fn note_at(&self, position: Position) -> Option<&Note> {
@@ -134,48 +134,72 @@ impl Salvage<'_> {
             left -= take;
             let bytes = group.stamp(at, &mut Vec::new());
             let offset = SEGMENT_HEADER_BYTES + at.since(first);
-            OsFiles.write_all_at(file, bytes, offset).map_err(JournalError::io(path))?;
+            self.files.write_all_at(file, bytes, offset).map_err(JournalError::io(path))?;
             at = at.plus(bytes.len() as u64);
             group.clear();
         }
         Ok(())
     }
-}
 
-/// A file with a segment's header. One that an earlier salvage left is made anew.
-fn begin(draft: &Path, first: Position) -> Result<File, JournalError> {
-    let made = match fs::remove_file(draft) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => OsFiles.create_new(draft),
-    };
-    let made = made.and_then(|file| {
-        let header = segment::encode_header(first, OsFiles.metadata(&file)?);
-        OsFiles.write_all_at(&file, &header, 0)?;
-        Ok(file)
-    });
-    made.map_err(JournalError::io(draft))
+    /// A file with a segment's header. One that an earlier salvage left is made anew.
+    fn begin(&self, draft: &Path, first: Position) -> Result<File, JournalError> {
+        let made = match self.files.remove(draft) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => self.files.create_new(draft),
+        };
+        let made = made.and_then(|file| {
+            let header = segment::encode_header(first, self.files.metadata(&file)?);
+            self.files.write_all_at(&file, &header, 0)?;
+            Ok(file)
+        });
+        made.map_err(JournalError::io(draft))
+    }
+
+    /// Copies the bytes of these positions of the segment that begins at `first`
+    /// to where they were. An error names the file that it is about.
+    fn copy(
+        &self,
+        (from, from_path): (&File, &Path),
+        (to, to_path): (&File, &Path),
+        first: Position,
+        positions: std::ops::Range<Position>,
+    ) -> Result<(), JournalError> {
+        let mut portion = vec![0; PORTION_BYTES];
+        let mut at = positions.start;
+        while at < positions.end {
+            let want = usize::try_from(positions.end.since(at)).map_or(PORTION_BYTES, |left| left.min(PORTION_BYTES));
+            let offset = SEGMENT_HEADER_BYTES + at.since(first);
+            let bytes = portion.get_mut(..want).unwrap_or_default();
+            if self.files.read_at(from, bytes, offset).map_err(JournalError::io(from_path))? < want {
+                return Err(JournalError::io(from_path)(io::ErrorKind::UnexpectedEof.into()));
+            }
+            self.files.write_all_at(to, bytes, offset).map_err(JournalError::io(to_path))?;
+            at = at.plus(want as u64);
+        }
+        Ok(())
+    }
+
+    /// Copies the damaged file, but for what the disk cannot read of it.
+    fn copy_aside(&self, found: &SegmentFound, damaged: File, aside: &Path) -> io::Result<()> {
+        let segment = Arc::new(Segment::new(found.first, found.path.clone(), damaged));
+        let mut window = Window::patient(Arc::clone(&self.files), segment, found.bytes);
+        let copy = self.files.create_new(aside)?;
+        let mut at = 0;
+        while at < found.bytes {
+            let bytes = window.view(at, 1)?;
+            if bytes.is_empty() {
+                break;
+            }
+            self.files.write_all_at(&copy, bytes, at)?;
+            at += bytes.len() as u64;
+        }
+        self.files.sync_all(&copy)
+    }
 }
 
 /// The name under which a segment is written: not one of a segment.
 fn draft_of(path: &Path) -> PathBuf {
     path.with_extension("seg.new")
-}
-
-/// Copies the bytes of these positions of the segment that begins at `first`.
-fn copy(from: &File, to: &File, first: Position, positions: std::ops::Range<Position>) -> io::Result<()> {
-    let mut portion = vec![0; PORTION_BYTES];
-    let mut at = positions.start;
-    while at < positions.end {
-        let want = usize::try_from(positions.end.since(at)).map_or(PORTION_BYTES, |left| left.min(PORTION_BYTES));
-        let offset = SEGMENT_HEADER_BYTES + at.since(first);
-        let bytes = portion.get_mut(..want).unwrap_or_default();
-        if OsFiles.read_at(from, bytes, offset)? < want {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        OsFiles.write_all_at(to, bytes, offset)?;
-        at = at.plus(want as u64);
-    }
-    Ok(())
 }
 
 #[cfg(test)]

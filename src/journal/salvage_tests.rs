@@ -1,10 +1,11 @@
 //! Tests of looking at a damaged journal and of salvaging it: whatever is not damaged is found and kept in its place.
 
+use std::fs;
 use std::path::Path;
 
 use super::*;
 use crate::journal::tests::{Written, all, append, body, open_small, segment_files};
-use crate::journal::{CutCause, Survey};
+use crate::journal::{CutCause, OsFiles, Survey};
 
 const SHAPES: [usize; 7] = [300, 20, 1, 900, 64, 0, 2_000];
 
@@ -30,7 +31,7 @@ fn losses(dir: &Path) -> Vec<Lost> {
 fn salvage(dir: &Path, notes: &[Note]) -> Vec<Written> {
     let (beginning, found) = look(dir);
     let aside = dir.join("aside");
-    Salvage { dir, aside: &aside, notes }.run(beginning.as_ref(), &found).unwrap();
+    Salvage { dir, files: Arc::new(OsFiles), aside: &aside, notes }.run(beginning.as_ref(), &found).unwrap();
     assert_eq!(losses(dir), [], "nothing is damaged any more");
     let (_, reader, report) = open_small(dir).unwrap();
     assert_eq!(report.first, Position::FIRST);
@@ -166,7 +167,9 @@ fn a_frame_that_its_reader_refuses_is_lost_like_a_damaged_one_and_a_note_takes_i
     let found: Vec<_> = (0..survey.len()).map(|number| survey.look(number, &mut judge).unwrap()).collect();
     let note = Note { at: refused, kind: 9, version: 1, body: b"two".to_vec() };
     let aside = dir.path().join("aside");
-    Salvage { dir: dir.path(), aside: &aside, notes: std::slice::from_ref(&note) }.run(None, &found).unwrap();
+    Salvage { dir: dir.path(), files: Arc::new(OsFiles), aside: &aside, notes: std::slice::from_ref(&note) }
+        .run(None, &found)
+        .unwrap();
     let (_, reader, _) = open_small(dir.path()).unwrap();
     let mut expected = written.clone();
     expected[6].1 = note.body.clone();
@@ -174,7 +177,7 @@ fn a_frame_that_its_reader_refuses_is_lost_like_a_damaged_one_and_a_note_takes_i
     assert_eq!(reader.read(refused).unwrap().kind, 9);
     // A note that does not fit is refused before anything is written.
     let note = Note { body: vec![1; 890], ..note };
-    let again = Salvage { dir: dir.path(), aside: &dir.path().join("again"), notes: &[note] };
+    let again = Salvage { dir: dir.path(), files: Arc::new(OsFiles), aside: &dir.path().join("again"), notes: &[note] };
     assert!(again.run(None, &found).is_err() && !dir.path().join("again").exists());
 }
 
@@ -197,3 +200,6 @@ fn a_hole_longer_than_a_frame_can_be_is_several_and_looking_changes_nothing() {
     let (_, found) = look(dir.path());
     assert_eq!(found.iter().map(|found| found.holes.len()).sum::<usize>(), 3);
 }
+
+#[path = "salvage_fault_tests.rs"]
+mod faults;

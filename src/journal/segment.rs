@@ -1,13 +1,15 @@
 //! A segment file: its name, its header, and a window that reads its frames in
 //! large pieces. Used by the reader, the writer and recovery.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::files::{FileFacts, Files};
+use super::files::{FileFacts, Files, is_unreadable};
 use super::frame::{self, FRAME_HEADER_BYTES, Frame, Position};
 
 /// Bytes of a segment file before its first frame.
@@ -18,6 +20,13 @@ pub(super) const SEGMENT_HEADER_BYTES: u64 = SEGMENT_HEADER_LEN as u64;
 
 /// How much a scan reads at a time, in bytes.
 const CHUNK_BYTES: usize = 1 << 20;
+
+/// What a disk gives or does not give, in bytes.
+const PAGE_BYTES: u64 = 4096;
+
+/// What stands for bytes that cannot be read: no frame begins with it, and it is not zeros, which mean that nothing was
+/// written.
+const UNREAD: u8 = 0xff;
 
 const MAGIC: [u8; 4] = *b"TRGJ";
 const FORMAT: u32 = 1;
@@ -144,12 +153,25 @@ pub(super) struct Window {
     /// What part of the file the buffer holds.
     start: u64,
     filled: usize,
+    /// Offsets of the pages that cannot be read; none if such a page is an error.
+    unreadable: Option<BTreeSet<u64>>,
 }
 
 impl Window {
     /// A window on the first `limit` bytes of the file.
     pub(super) fn new(files: Arc<dyn Files>, segment: Arc<Segment>, limit: u64) -> Self {
-        Self { files, segment, limit, buffer: Vec::new(), start: 0, filled: 0 }
+        Self { files, segment, limit, buffer: Vec::new(), start: 0, filled: 0, unreadable: None }
+    }
+
+    /// The same, that goes on where the disk cannot be read: [`UNREAD`] stands there.
+    pub(super) fn patient(files: Arc<dyn Files>, segment: Arc<Segment>, limit: u64) -> Self {
+        Self { unreadable: Some(BTreeSet::new()), ..Self::new(files, segment, limit) }
+    }
+
+    /// The offset of the first page that was found unreadable among those that hold these bytes.
+    pub(super) fn unreadable_in(&self, bytes: Range<u64>) -> Option<u64> {
+        let first = bytes.start - bytes.start % PAGE_BYTES;
+        self.unreadable.as_ref()?.range(first..bytes.end.max(first)).next().copied()
     }
 
     pub(super) fn segment(&self) -> &Segment {
@@ -183,8 +205,33 @@ impl Window {
         self.filled = 0;
         self.start = offset;
         let target = self.buffer.get_mut(..size).unwrap_or_default();
-        self.filled = self.files.read_at(&self.segment.file, target, offset)?;
+        self.filled = match self.files.read_at(&self.segment.file, target, offset) {
+            Err(error) if self.unreadable.is_some() && is_unreadable(&error) => self.fill_by_page(size, offset)?,
+            other => other?,
+        };
         Ok(())
+    }
+
+    /// What lies beside a page that cannot be read may be whole.
+    fn fill_by_page(&mut self, size: usize, offset: u64) -> io::Result<usize> {
+        let mut filled = 0;
+        while filled < size {
+            let at = offset + filled as u64;
+            let want = usize::try_from(PAGE_BYTES - at % PAGE_BYTES).map_or(size, |rest| rest.min(size - filled));
+            let page = self.buffer.get_mut(filled..filled + want).unwrap_or_default();
+            match self.files.read_at(&self.segment.file, page, at) {
+                Ok(got) if got < want => return Ok(filled + got),
+                Err(error) if is_unreadable(&error) => {
+                    page.fill(UNREAD);
+                    if let Some(pages) = &mut self.unreadable {
+                        pages.insert(at - at % PAGE_BYTES);
+                    }
+                }
+                other => drop(other?),
+            }
+            filled += want;
+        }
+        Ok(filled)
     }
 
     /// The frame that should lie at `offset`, or what is wrong with it.

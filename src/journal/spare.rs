@@ -1,5 +1,8 @@
 //! The next segment's file, made before the writer needs it, by a thread that has the time.
 //!
+//! It has no name until it is a segment: a crash leaves nothing of it, and whoever copies the directory meanwhile never
+//! finds a name that is gone a moment later (`cp -a` fails then, although it copied everything that counts).
+//!
 //! It is full of zeros that were written and synced: a sync of frames that are written over them has nothing but the
 //! frames to bring to the disk, where space that was only reserved needs the filesystem's own journal each time (half
 //! the time of a sync on ext4). Making a spare takes long, so it is asked for when the active segment is mostly full;
@@ -7,29 +10,22 @@
 
 use std::fs::File;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::files::Files;
 
-/// Its name until it is a segment.
-const NAME: &str = "spare";
 /// How much is written at once, in bytes.
 const PIECE_BYTES: usize = 1 << 20;
 /// Written bytes between syncs: what waits to be written delays the syncs of frames.
 const PIECES_PER_SYNC: usize = 4;
 
-/// Where the spare lies.
-pub(super) fn path_in(dir: &Path) -> PathBuf {
-    dir.join(NAME)
-}
-
 /// The writer's side.
 pub(super) struct Spares {
     requests: Sender<u64>,
-    ready: Receiver<(u64, File)>,
+    ready: Receiver<(u64, Option<File>)>,
     asked: bool,
 }
 
@@ -38,7 +34,8 @@ pub struct SpareMaker {
     dir: PathBuf,
     files: Arc<dyn Files>,
     requests: Receiver<u64>,
-    ready: Sender<(u64, File)>,
+    /// Nothing, when it could not be made: then it may be asked for again.
+    ready: Sender<(u64, Option<File>)>,
 }
 
 /// Both sides.
@@ -60,7 +57,7 @@ impl Spares {
     pub(super) fn take(&mut self, len: u64) -> Option<File> {
         let (made_len, file) = self.ready.try_recv().ok()?;
         self.asked = false;
-        (made_len == len).then_some(file)
+        file.filter(|_| made_len == len)
     }
 }
 
@@ -78,26 +75,32 @@ impl SpareMaker {
         self.requests.try_iter().for_each(|len| self.make(len));
     }
 
-    fn make(&self, len: u64) {
-        match self.try_make(len) {
-            // There is room for the answer to the one request that may be open, unless the writer is gone.
-            Ok(file) => drop(self.ready.try_send((len, file))),
-            Err(error) => {
-                tracing::warn!(%error, "no file could be made ready for the journal's next segment");
-                drop(self.files.remove(&path_in(&self.dir)));
-            }
-        }
+    /// Whether the writer waits for one.
+    #[cfg(test)]
+    pub(super) fn is_asked(&self) -> bool {
+        !self.requests.is_empty()
     }
 
-    fn try_make(&self, len: u64) -> io::Result<File> {
-        let path = path_in(&self.dir);
-        match self.files.remove(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let file = self.files.create_new(&path)?;
-        fill(self.files.as_ref(), &file, len)?;
-        Ok(file)
+    /// Whether one waits for the writer.
+    #[cfg(test)]
+    pub(super) fn is_ready(&self) -> bool {
+        self.ready.is_full()
+    }
+
+    fn make(&self, len: u64) {
+        let made = self.files.create_unnamed(&self.dir).and_then(|file| {
+            fill(self.files.as_ref(), &file, len)?;
+            Ok(file)
+        });
+        let made = made.inspect_err(|error| match error.kind() {
+            // What open(2) says of O_TMPFILE on filesystems that do not have it: it will say so every time.
+            io::ErrorKind::Unsupported | io::ErrorKind::IsADirectory => {
+                tracing::debug!(%error, "this filesystem makes no file ready for the journal's next segment");
+            }
+            _ => tracing::warn!(%error, "no file could be made ready for the journal's next segment"),
+        });
+        // There is room for the answer to the one request that may be open, unless the writer is gone.
+        drop(self.ready.try_send((len, made.ok())));
     }
 }
 

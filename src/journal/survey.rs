@@ -1,8 +1,8 @@
 //! Looking at a whole journal without touching it: every frame is checked, and
-//! every damage is named with what lies behind it. Called by verify and rebuild
-//! while no server runs. Opens files for reading only.
+//! every damage is named with what lies behind it. What the disk cannot give is
+//! damage like any other. Called by verify and rebuild while no server runs.
+//! Opens files for reading only.
 
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,8 +11,8 @@ use super::error::{Damage, JournalError};
 use super::files::{Files, OsFiles};
 use super::frame::{self, FRAME_HEADER_BYTES, Frame, HOLE, Position};
 use super::reader::{Reader, Shared};
-use super::recover::{BadEnd, CutTail, judge_end, read_header};
-use super::segment::{self, Header, SEGMENT_HEADER_BYTES, Segment, UNKNOWN_FORMAT, Window};
+use super::recover::{BadEnd, CutTail, judge_end};
+use super::segment::{self, Header, SEGMENT_HEADER_BYTES, SEGMENT_HEADER_LEN, Segment, UNKNOWN_FORMAT, Window};
 
 /// Bytes that are damaged or missing, and what was in them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,7 +76,11 @@ impl Survey {
     /// Opens all segment files of `dir` for reading. One that does not exist is a
     /// journal without segments.
     pub fn open(dir: &Path) -> Result<Self, JournalError> {
-        let files: Arc<dyn Files> = Arc::new(OsFiles);
+        Self::open_with(dir, Arc::new(OsFiles))
+    }
+
+    /// The same, through other files than the operating system's.
+    pub fn open_with(dir: &Path, files: Arc<dyn Files>) -> Result<Self, JournalError> {
         let paths = match files.list(dir) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
             other => other.map_err(JournalError::io(dir))?,
@@ -86,9 +90,9 @@ impl Survey {
         named.sort();
         let nexts: Vec<_> = named.iter().skip(1).map(|(first, _)| Some(*first)).chain([None]).collect();
         let open = |((first, path), next): ((Position, PathBuf), Option<Position>)| {
-            let file = File::open(&path).map_err(JournalError::io(&path))?;
+            let file = files.open_to_read(&path).map_err(JournalError::io(&path))?;
             let segment = Arc::new(Segment::new(first, path, file));
-            let (header, len) = read_header(files.as_ref(), &segment)?;
+            let (header, len) = look_at_header(&files, &segment).map_err(JournalError::io(&segment.path))?;
             Ok(Part { segment, header, len, next })
         };
         let parts = named.into_iter().zip(nexts).map(open).collect::<Result<_, _>>()?;
@@ -131,7 +135,7 @@ impl Survey {
         let limit = part.next.map_or(part.len, |next| segment.offset_of(next));
         let mut walk = Walk {
             part,
-            window: Window::new(Arc::clone(&self.files), Arc::clone(segment), limit),
+            window: Window::patient(Arc::clone(&self.files), Arc::clone(segment), limit),
             limit,
             found: SegmentFound {
                 first: segment.first,
@@ -157,6 +161,14 @@ impl Survey {
     }
 }
 
+/// The header of a segment, and the length of its file in bytes.
+fn look_at_header(files: &Arc<dyn Files>, segment: &Arc<Segment>) -> io::Result<(Header, u64)> {
+    let facts = files.metadata(&segment.file)?;
+    let mut window = Window::patient(Arc::clone(files), Arc::clone(segment), SEGMENT_HEADER_BYTES);
+    let header = window.view(0, SEGMENT_HEADER_LEN)?;
+    Ok((segment::decode_header(header, segment.first, facts), facts.len))
+}
+
 fn no_such_segment(dir: &Path) -> JournalError {
     JournalError::Io { path: dir.to_path_buf(), source: io::ErrorKind::NotFound.into() }
 }
@@ -179,7 +191,7 @@ impl Walk<'_> {
             Header::Unreadable if self.is_last() && self.window.end_of_content(SEGMENT_HEADER_BYTES)?.is_none() => {
                 return Ok(());
             }
-            Header::Unreadable => "the segment's header is not whole",
+            Header::Unreadable => "the segment's header is not whole, or cannot be read",
         };
         let first = self.found.first;
         let damage = Damage::new(&self.found.path, 0, reason);
@@ -210,7 +222,7 @@ impl Walk<'_> {
                         break;
                     }
                     let behind = self.next_whole(offset)?;
-                    (behind, Some(self.reason(offset, reason)))
+                    (behind, Some(self.reason(offset, behind, reason)))
                 }
             };
             if let Some(reason) = bad {
@@ -230,6 +242,8 @@ impl Walk<'_> {
         Ok(match judge_end(&mut self.window, offset, copy)? {
             BadEnd::Unwritten => true,
             BadEnd::Damage(_) => false,
+            // Who knows what was there.
+            BadEnd::Cut(_, content_end) if self.window.unreadable_in(offset..content_end).is_some() => false,
             BadEnd::Cut(cause, content_end) => {
                 let file = self.found.path.clone();
                 self.found.tail = Some(CutTail { file, offset, bytes: content_end - offset, cause });
@@ -238,8 +252,8 @@ impl Walk<'_> {
         })
     }
 
-    /// Where the next whole frame behind the bad one at `offset` begins; the end of
-    /// the segment if there is none. Where the bad one itself says that it ends is
+    /// Where the next whole frame behind the bad one at `offset` begins; if there is none, the end of the segment, or of
+    /// what was written to the last one. Where the bad one itself says that it ends is
     /// tried first, so that nothing inside of a payload is taken for a frame.
     fn next_whole(&mut self, offset: u64) -> io::Result<u64> {
         let position = self.part.segment.position_at(offset);
@@ -250,10 +264,20 @@ impl Walk<'_> {
                 return Ok(behind);
             }
         }
-        Ok(self.window.find_frame(offset + 1, true)?.unwrap_or(self.limit))
+        if let Some(behind) = self.window.find_frame(offset + 1, true)? {
+            return Ok(behind);
+        }
+        if !self.is_last() {
+            return Ok(self.limit);
+        }
+        let content_end = self.window.end_of_content(offset)?.unwrap_or(self.limit);
+        Ok(content_end.max(offset + FRAME_HEADER_BYTES as u64).min(self.limit))
     }
 
-    fn reason(&self, offset: u64, reason: &str) -> String {
+    fn reason(&self, offset: u64, behind: u64, reason: &str) -> String {
+        if let Some(page) = self.window.unreadable_in(offset..behind) {
+            return format!("the disk cannot read what is at offset {page}");
+        }
         if offset < self.part.len {
             return reason.to_owned();
         }
@@ -271,7 +295,7 @@ impl Walk<'_> {
     /// What lies behind the next segment's first position, where nothing should.
     fn behind(&mut self, files: &Arc<dyn Files>) -> io::Result<()> {
         let Some(next) = self.part.next else { return Ok(()) };
-        let mut rest = Window::new(Arc::clone(files), Arc::clone(&self.part.segment), self.part.len);
+        let mut rest = Window::patient(Arc::clone(files), Arc::clone(&self.part.segment), self.part.len);
         if let Some(content_end) = rest.end_of_content(self.limit)? {
             let damage = Damage::new(
                 &self.found.path,

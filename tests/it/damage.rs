@@ -4,22 +4,12 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use serde_json::{Value, json};
 use triggerd::http::receiver::Receiver;
 use triggerd::model::id::EventId;
 
-use crate::harness::{Client, PATIENCE, Process};
-
-/// Runs a command of the binary on a directory whose server was started by the harness.
-fn command(data: &Path, words: &[&str]) -> (Option<i32>, String) {
-    let config = data.with_extension("toml");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_triggerd"));
-    let output = command.args(words).arg("--config").arg(config).output().unwrap();
-    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-    (output.status.code(), text(&output.stdout) + &text(&output.stderr))
-}
+use crate::harness::{Client, PATIENCE, Process, command};
 
 fn verify(data: &Path) -> (Option<i32>, Value, String) {
     let (code, text) = command(data, &["verify", "--json"]);

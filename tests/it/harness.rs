@@ -38,6 +38,13 @@ fn binary() -> PathBuf {
     std::env::var_os("TRIGGERD_TEST_BINARY").map_or_else(|| env!("CARGO_BIN_EXE_triggerd").into(), PathBuf::from)
 }
 
+/// Runs another of its commands on the directory of a stopped server that has its settings beside it.
+pub(crate) fn command(data: &Path, words: &[&str]) -> (Option<i32>, String) {
+    let output = Command::new(binary()).args(words).arg("--config").arg(data.with_extension("toml")).output().unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8(text).unwrap())
+}
+
 impl Process {
     /// Starts it on a data directory and waits until it is ready.
     pub(crate) fn start(data_dir: &Path) -> Self {
@@ -62,7 +69,10 @@ impl Process {
     /// Starts it and does not wait.
     pub(crate) fn spawn(data_dir: &Path, text: &str, wrapper: &[&str]) -> Self {
         let config = data_dir.with_extension("toml");
-        std::fs::write(&config, text).unwrap();
+        // The disk may be full.
+        if std::fs::read_to_string(&config).ok().as_deref() != Some(text) {
+            std::fs::write(&config, text).unwrap();
+        }
         let binary = binary();
         let words = wrapper.iter().map(OsStr::new).chain([binary.as_os_str()]).collect::<Vec<_>>();
         let mut command = Command::new(words[0]);

@@ -3,19 +3,13 @@
 #![expect(clippy::disallowed_methods, reason = "tests race, wait and read the environment where the server must not")]
 #![expect(clippy::similar_names, reason = "a receiver has received, a pushing organization is pushed to")]
 #![expect(clippy::float_cmp, reason = "counters are whole numbers")]
+// Always true here; it tells clippy that helpers are tests too.
+#![cfg(test)]
 
-// `cfg(test)` is always true here; it tells clippy that helpers are tests too.
-#[cfg(test)]
 mod contract;
-#[cfg(test)]
 mod crash;
-#[cfg(test)]
 mod damage;
-#[cfg(test)]
 mod harness;
-#[cfg(test)]
 mod overload;
-#[cfg(test)]
 mod pushing;
-#[cfg(test)]
 mod tidy;
