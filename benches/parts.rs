@@ -8,29 +8,21 @@ use std::sync::Arc;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use triggerd::base::clock::Clock;
-use triggerd::base::metrics::Metrics;
-use triggerd::commit::{Committer, CommitterLimits, Flush, Hints, InboxBell, Intake, Ports, Progress};
+use triggerd::commit::{Committer, Intake};
 use triggerd::journal::{Options, OsFiles, open};
-use triggerd::model::command::{Command, CreateOrg, SubmitEvent};
+use triggerd::model::command::Command;
 use triggerd::model::endpoint::{Endpoint, Secret};
-use triggerd::model::event::{Dedup, NewEvent};
-use triggerd::model::id::{EndpointId, EventId, KeyId, OrgId, OrgNo};
-use triggerd::model::key::{Key, Scopes};
-use triggerd::model::org::{InboxMode, Org, Tier};
+use triggerd::model::event::Dedup;
+use triggerd::model::id::EndpointId;
 use triggerd::model::time::Timestamp;
 use triggerd::rules::{fan_out, signature};
 use triggerd::store::Store;
 
-const GROUP: usize = 64;
+#[path = "../tests/shared/system.rs"]
+mod system;
+use system::{LIMITS, create_org, ports, submit};
 
-fn create_org() -> Command {
-    let (name, created_at) = ("bench".to_owned(), Timestamp(1));
-    let scopes = Scopes::all();
-    let (hash, expires_at, ended_at) = (String::new(), None, None);
-    let key = Key { id: KeyId(2), name: name.clone(), hash, scopes, created_at, expires_at, ended_at };
-    let org = Org { id: OrgId(1), name, tier: Tier::Pro, inbox_mode: InboxMode::Auto, created_at };
-    Command::CreateOrg(CreateOrg { org, key })
-}
+const GROUP: usize = 64;
 
 /// 1 KiB events with dedup ids that spread over the buckets.
 fn events(from: u128) -> Vec<Command> {
@@ -38,16 +30,7 @@ fn events(from: u128) -> Vec<Command> {
         let mixed = number.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835).to_be_bytes();
         let digest = mixed.first_chunk().copied().unwrap_or_default();
         let dedup = Dedup { id: number.to_string(), digest, fingerprint: [0; 8], window_start: Timestamp(0) };
-        let event = NewEvent {
-            event_type: "order.created".parse().unwrap(),
-            dedup: Some(dedup),
-            labels: Vec::new(),
-            occurred_at: None,
-            deliver_after: None,
-            payload: vec![b' '; 1024].into(),
-        };
-        let (id, received_at) = (EventId(number), Timestamp(1));
-        Command::SubmitEvent(Box::new(SubmitEvent { org: OrgNo(0), id, received_at, event }))
+        submit(number, Some(dedup), vec![b' '; 1024])
     };
     (from..from + GROUP as u128).map(event).collect()
 }
@@ -77,33 +60,8 @@ fn apply(c: &mut Criterion) {
 /// The committer on its thread, over a journal on disk.
 fn start_committer(dir: &std::path::Path) -> (Intake, triggerd::base::threads::Thread) {
     let (writer, _reader, _report) = open(&dir.join("journal"), Arc::new(OsFiles), &Options::default()).unwrap();
-    let (unrouted, _) = crossbeam_channel::bounded(1);
-    let (scheduler, _) = crossbeam_channel::bounded(1);
-    let hints = Hints {
-        unrouted,
-        unrouted_missed: false.into(),
-        scheduler,
-        scheduler_missed: false.into(),
-        bell: InboxBell::default(),
-    };
-    let ports = Ports {
-        store: Arc::new(Store::open(&dir.join("sled"), 64 << 20, u64::MAX).unwrap()),
-        clock: Clock::system(),
-        hints: Arc::new(hints),
-        metrics: Arc::new(Metrics::new(&[]).unwrap()),
-        flush: Flush::default(),
-        progress: Arc::new(Progress::default()),
-        disk_free: Box::new(|| None),
-    };
-    let limits = CommitterLimits {
-        queue: 1_024,
-        wait_max: std::time::Duration::from_mins(1),
-        queue_bytes: 64 << 20,
-        group_commands: 1_024,
-        group_bytes: 8 << 20,
-        reserve_bytes: 0,
-    };
-    let (committer, intake) = Committer::new(limits, writer, ports, 0);
+    let store = Arc::new(Store::open(&dir.join("sled"), 32 << 20, u64::MAX).unwrap());
+    let (committer, intake) = Committer::new(LIMITS, writer, ports(&store, Clock::system()), 0);
     (intake, triggerd::base::threads::spawn_critical("committer", || committer.run()).unwrap())
 }
 

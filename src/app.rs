@@ -17,7 +17,8 @@ use crate::base::exit_code::ExitCode;
 use crate::base::metrics::Metrics;
 use crate::base::threads::{Signal, Stop, Thread, spawn_critical};
 use crate::commit::{
-    Committer, CommitterLimits, Flush, Flusher, Hints, InboxBell, Intake, Ports, Progress, SchedulerHint, watch,
+    Committer, CommitterLimits, Flush, Flusher, Hints, InboxBell, Intake, Ports, Progress, SchedulerHint, Space,
+    WRITE_BACK_AFTER, watch,
 };
 use crate::config::Config;
 use crate::data_dir::{DataDir, free_bytes};
@@ -67,6 +68,8 @@ pub struct App {
     segments: Thread,
     flusher: (Flush, Thread),
     runtime: Runtime,
+    space: Arc<Space>,
+    watched: Watched,
     /// Last: its lock is let go when everything else has ended.
     _data_dir: DataDir,
 }
@@ -85,6 +88,7 @@ struct Shared {
     journal: Reader,
     intake: Intake,
     hints: Arc<Hints>,
+    space: Arc<Space>,
     stop: Stop,
 }
 
@@ -95,9 +99,11 @@ impl App {
     /// See [`StartError`]. What was started is stopped again by the end of the process.
     pub fn start(config: Config, clock: Clock) -> Result<Self, StartError> {
         let config = Arc::new(config);
-        let codes: Vec<_> = ErrorCode::ALL.iter().map(|code| code.name()).collect();
-        let metrics = Arc::new(Metrics::new(&codes).map_err(StartError::Metrics)?);
-        let Opened { data_dir, admin_token, mut writer, journal, store } = opening::open(&config, &clock, &metrics)?;
+        let metrics = make_metrics()?;
+        let space = Arc::new(disk_space(&config));
+        let opened = opening::open(&config, &clock, &metrics, &space);
+        let opened = opened.map_err(|cause| cause.on_disk(&config.storage.data_dir, space.free()))?;
+        let Opened { data_dir, admin_token, mut writer, journal, store } = opened;
         // Listening comes after recovery: an open port means a server that answers.
         let address = config.server.listen;
         let listener = listen(address).map_err(|cause| StartError::Listen { address, cause })?;
@@ -113,7 +119,7 @@ impl App {
             metrics: Arc::clone(&metrics),
             flush: flush.clone(),
             progress: Arc::clone(&committing),
-            disk_free: disk_free(&config),
+            space: Arc::clone(&space),
         };
         let spares = writer.spares();
         // Ends with the committer, which has the writer.
@@ -122,9 +128,9 @@ impl App {
         let flusher = Flusher {
             store: Arc::clone(&store),
             flush,
+            after: WRITE_BACK_AFTER,
             intake: intake.clone(),
-            disk_free: disk_free(&config),
-            reserve_bytes: config.storage.reserve_bytes,
+            space: Arc::clone(&space),
             metrics: Arc::clone(&metrics),
             progress: Arc::clone(&flushing),
         };
@@ -132,9 +138,8 @@ impl App {
         let Queues { hints, unrouted, due } = queues;
 
         let runtime = sending_runtime().map_err(StartError::Threads)?;
-        start_watchdog([("committer", committing), ("flusher", flushing)], stop.clone())
-            .map_err(StartError::Threads)?;
-        let shared = Shared { config, clock, metrics, store, journal, intake, hints, stop };
+        let watched = start_watchdog(committing, flushing).map_err(StartError::Threads)?;
+        let shared = Shared { config, clock, metrics, store, journal, intake, hints, space, stop };
         let workers = start_workers(&shared, &unrouted).map_err(StartError::Threads)?;
         let scheduler = start_scheduler(&shared, &runtime, due)?;
         let health = Arc::new(http::Health::default());
@@ -144,7 +149,7 @@ impl App {
         let http = start_http(api, listener).map_err(StartError::Threads)?;
         health.set_ready();
         tracing::info!(%address, data_dir = %data_dir.path().display(), version = env!("CARGO_PKG_VERSION"), "triggerd is ready");
-        let Shared { config, store, intake, stop, .. } = shared;
+        let Shared { config, store, intake, space, stop, .. } = shared;
         Ok(Self {
             config,
             address,
@@ -162,6 +167,8 @@ impl App {
             segments,
             flusher,
             runtime,
+            space,
+            watched,
             _data_dir: data_dir,
         })
     }
@@ -204,18 +211,29 @@ impl App {
         in_order &= self.segments.join_until(deadline + COMMITTER_EXTRA);
         let (flush, flusher) = self.flusher;
         flush.wake();
-        in_order &= flusher.join_until(deadline + COMMITTER_EXTRA);
+        let written_back = flusher.join_until(deadline + COMMITTER_EXTRA);
         self.runtime.shutdown_background();
-        if !committed {
-            tracing::error!("the committer did not end in time; the next start recovers from the journal");
+        if !committed || !written_back {
+            tracing::error!("what writes did not end in time; the next start recovers from the journal");
             return ExitCode::Fatal;
         }
-        if let Err(error) = self.store.close() {
+        self.watched.state.busy();
+        if self.space.is_short_for(self.store.fresh()) {
+            tracing::warn!("the disk is full: the state is left as a crash leaves it; the next start brings it up");
+        } else if let Err(error) = self.store.close() {
+            self.store.condemn();
             tracing::error!(%error, "the state was not closed; the next start makes it anew");
         }
+        self.watched.state.idle();
+        self.watched.stop.set();
         tracing::info!(in_order, "stopped");
         ExitCode::Clean
     }
+}
+
+fn make_metrics() -> Result<Arc<Metrics>, StartError> {
+    let codes: Vec<_> = ErrorCode::ALL.iter().map(|code| code.name()).collect();
+    Metrics::new(&codes).map(Arc::new).map_err(StartError::Metrics)
 }
 
 fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
@@ -247,10 +265,10 @@ impl Queues {
     }
 }
 
-/// Asks the filesystem that holds the data.
-fn disk_free(config: &Config) -> Box<dyn Fn() -> Option<u64> + Send> {
+/// The filesystem that holds the data.
+fn disk_space(config: &Config) -> Space {
     let data_dir = config.storage.data_dir.clone();
-    Box::new(move || free_bytes(&data_dir))
+    Space::new(Box::new(move || free_bytes(&data_dir)), config.storage.reserve_bytes)
 }
 
 fn start_committer(config: &Config, writer: journal::Writer, ports: Ports) -> Result<(Thread, Intake), StartError> {
@@ -260,10 +278,11 @@ fn start_committer(config: &Config, writer: journal::Writer, ports: Ports) -> Re
         queue_bytes: config.intake.queue_bytes,
         group_commands: config.intake.group_commands,
         group_bytes: config.intake.group_bytes,
-        reserve_bytes: config.storage.reserve_bytes,
     };
     let last_id = ports.store.counts().map_err(StartError::State)?.last_id;
+    let (is_low, free) = (ports.space.is_low(), ports.space.free());
     let (committer, intake) = Committer::new(limits, writer, ports, last_id);
+    intake.set_disk_low(is_low, free);
     let committer = spawn_critical("committer", || committer.run()).map_err(StartError::Threads)?;
     Ok((committer, intake))
 }
@@ -294,12 +313,23 @@ fn sending_runtime() -> std::io::Result<Runtime> {
 
 fn start_flusher(flusher: Flusher, stop: Stop) -> std::io::Result<(Flush, Thread)> {
     let flush = flusher.flush.clone();
+    // A start on a full disk left rows in memory.
+    flush.wake();
     Ok((flush, spawn_critical("flusher", move || flusher.run(&stop))?))
 }
 
-/// On a thread of its own, which no hanging disk can stop. It ends with the process.
-fn start_watchdog(threads: [(&'static str, Arc<Progress>); 2], stop: Stop) -> std::io::Result<Thread> {
-    spawn_critical("watchdog", move || watch(&threads, &stop, tell_systemd_alive))
+/// What the watchdog looks at until the state is closed.
+struct Watched {
+    state: Arc<Progress>,
+    stop: Stop,
+}
+
+/// On a thread of its own, which no hanging disk can stop.
+fn start_watchdog(committing: Arc<Progress>, flushing: Arc<Progress>) -> std::io::Result<Watched> {
+    let watched = Watched { state: Arc::clone(&flushing), stop: Stop::new() };
+    let (threads, stop) = ([("committer", committing), ("flusher", flushing)], watched.stop.clone());
+    spawn_critical("watchdog", move || watch(&threads, &stop, tell_systemd_alive))?;
+    Ok(watched)
 }
 
 fn tell_systemd_alive() {
@@ -384,8 +414,7 @@ fn start_sweeper(shared: &Shared, api: &actix_web::web::Data<http::Api>, wake: S
         metrics: Arc::clone(&shared.metrics),
         settings: SweeperSettings {
             dedup_window_ms: u64::try_from(window.as_millis()).unwrap_or(u64::MAX),
-            reserve_bytes: shared.config.storage.reserve_bytes,
-            disk_free: disk_free(&shared.config),
+            space: Arc::clone(&shared.space),
             keys_used: Box::new(move || api.take_keys_used()),
         },
     };

@@ -17,9 +17,12 @@
 //! - **A segment knows its own inode**, and so does the mark in the state's directory: that tells a copy from an original.
 //!   A live copy may have a hole in its last segment, and its state was not copied at one instant.
 //! - **Segments are files of zeros that were written and synced before**, made by a thread ahead of time: a sync over them
-//!   brings only the frames to the disk, in half the time of one over space that was only reserved.
+//!   brings only the frames to the disk, in half the time of one over space that was only reserved. Such a file has no name
+//!   until it is a segment, so that a copy of the live directory never meets a name that goes away. Large groups do without.
+//! - **What the disk cannot read is damage** to `verify` and `rebuild`, not their end; a server does not start on it.
 //! - **Rows go to sled on a thread of their own**, as they were at one moment; what changes meanwhile stays in memory. The
-//!   committer, and whoever waits for it, never waits for sled to write.
+//!   committer waits for sled only when 16,384 rows wait, so that memory is bounded; not on a full disk, where events are
+//!   refused and rows stay in memory.
 //! - **An endpoint's slot is free when its receiver has answered**, while what came of it is on its way to the journal. A
 //!   crash can repeat as many deliveries as are not settled; they are bounded.
 //! - **All tables lie in one sled tree**, told apart by their keys' first byte: sled's batch is atomic for one tree and
@@ -131,6 +134,7 @@
 //! - `commit/flusher.rs`: brings fresh rows to sled while nobody waits
 //! - `commit/intake.rs`: the bounded door to the committer
 //! - `commit/recovery.rs`: brings the state up to the journal
+//! - `commit/space.rs`: whether the disk has room
 //! - `commit/watchdog.rs`: looks whether the committer still gets on
 //!
 //! From events to deliveries to attempts:

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use super::StartError;
 use crate::base::clock::Clock;
 use crate::base::metrics::Metrics;
-use crate::commit::{RecoveryError, recover};
+use crate::commit::{RecoveryError, Space, recover};
 use crate::config::{Config, credentials_directory};
 use crate::data_dir::{DataDir, DataDirError, filesystem_bytes, read_admin_token};
 use crate::journal::{self, OsFiles, Position, Reader};
 use crate::model::time::Timestamp;
-use crate::store::{Reason, Store};
+use crate::store::{FreshSize, Reason, Store};
 
 pub(super) struct Opened {
     pub(super) data_dir: DataDir,
@@ -23,12 +23,12 @@ pub(super) struct Opened {
 }
 
 /// Everything on disk, in the order that recovery needs.
-pub(super) fn open(config: &Config, clock: &Clock, metrics: &Metrics) -> Result<Opened, StartError> {
+pub(super) fn open(config: &Config, clock: &Clock, metrics: &Metrics, space: &Space) -> Result<Opened, StartError> {
     let data_dir = DataDir::open(&config.storage.data_dir).map_err(StartError::DataDir)?;
     let admin_token = admin_token(config, &data_dir).map_err(StartError::DataDir)?;
     let (writer, journal) = open_journal(config, &data_dir)?;
     data_dir.complete(Timestamp(clock.now_ms())).map_err(StartError::DataDir)?;
-    let store = Arc::new(open_state(config, &data_dir, &journal, metrics)?);
+    let store = Arc::new(open_state(config, &data_dir, &journal, metrics, space)?);
     Ok(Opened { data_dir, admin_token, writer, journal, store })
 }
 
@@ -73,7 +73,34 @@ fn open_journal(config: &Config, data_dir: &DataDir) -> Result<(journal::Writer,
     Ok((writer, reader))
 }
 
-fn open_state(config: &Config, data_dir: &DataDir, journal: &Reader, metrics: &Metrics) -> Result<Store, StartError> {
+/// The state, up to the journal. If the disk had no room for it, it is made once more, in memory.
+fn open_state(
+    config: &Config,
+    data_dir: &DataDir,
+    journal: &Reader,
+    metrics: &Metrics,
+    space: &Space,
+) -> Result<Store, StartError> {
+    let open = || try_to_open_state(config, data_dir, journal, metrics, space);
+    match open() {
+        Err(StartError::State(_) | StartError::Recovery(RecoveryError::State(_)))
+            if space.is_short_for(FreshSize::default()) =>
+        {
+            tracing::warn!(free = space.free(), "the disk has no room for the state: it is made once more, in memory");
+            space.note_overrun();
+            open()
+        }
+        other => other,
+    }
+}
+
+fn try_to_open_state(
+    config: &Config,
+    data_dir: &DataDir,
+    journal: &Reader,
+    metrics: &Metrics,
+    space: &Space,
+) -> Result<Store, StartError> {
     let end = journal.end().0;
     let store = Store::open(&data_dir.state(), config.storage.state_cache_bytes, end).map_err(StartError::State)?;
     if let Some(Reason::AheadOfJournal { applied }) = store.rebuild_reason() {
@@ -84,10 +111,10 @@ fn open_state(config: &Config, data_dir: &DataDir, journal: &Reader, metrics: &M
         metrics.state_rebuilds.inc();
     }
     // sled 0.34.7 panics on some kinds of damage.
-    let recovered = catch_unwind(AssertUnwindSafe(|| recover(&store, journal)));
+    let recovered = catch_unwind(AssertUnwindSafe(|| recover(&store, journal, space)));
     if matches!(recovered, Err(_) | Ok(Err(RecoveryError::State(_)))) {
         store.condemn();
-        tracing::error!("the state is broken; the next start makes it anew from the journal");
+        tracing::error!("the state is broken; it is to be made anew from the journal");
     }
     let recovered = recovered.unwrap_or_else(|panic| resume_unwind(panic)).map_err(StartError::Recovery)?;
     tracing::info!(commands = recovered.commands, took_ms = recovered.took.as_millis(), "state is up to the journal");

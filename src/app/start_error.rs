@@ -2,13 +2,14 @@
 
 use std::fmt::{self, Display as _};
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 
 use crate::base::exit_code::ExitCode;
 use crate::base::metrics::MetricsError;
 use crate::commit::RecoveryError;
 use crate::data_dir::DataDirError;
 use crate::delivery::sender::SenderError;
-use crate::journal::{JournalError, ReadError};
+use crate::journal::{JournalError, ReadError, is_unreadable};
 use crate::store::StateError;
 
 /// Why the server does not start.
@@ -31,6 +32,15 @@ pub enum StartError {
         /// What the operating system said.
         cause: std::io::Error,
     },
+    /// Very little of the disk is free, which is the likely cause.
+    NoSpace {
+        /// What is on the disk.
+        dir: PathBuf,
+        /// Free bytes.
+        free: u64,
+        /// What failed.
+        cause: Box<StartError>,
+    },
     /// The HTTP client for webhooks.
     Sender(SenderError),
     /// The metrics.
@@ -39,7 +49,18 @@ pub enum StartError {
     Threads(std::io::Error),
 }
 
+/// With this much free a start succeeds, mostly with less: a state that does not fit is made anew, as far as there is room.
+const FREE_BYTES_MIN: u64 = 1 << 20;
+
 impl StartError {
+    /// The same, with what to do about it if so little of the data directory's disk is free.
+    pub(super) fn on_disk(self, dir: &Path, free: Option<u64>) -> Self {
+        match free.filter(|free| *free < FREE_BYTES_MIN && self.exit_code() == ExitCode::Fatal) {
+            Some(free) => Self::NoSpace { dir: dir.to_owned(), free, cause: Box::new(self) },
+            None => self,
+        }
+    }
+
     /// The exit code that tells it.
     pub fn exit_code(&self) -> ExitCode {
         match self {
@@ -50,6 +71,13 @@ impl StartError {
             | Self::Recovery(RecoveryError::Unknown { .. } | RecoveryError::Journal(ReadError::Damage(_))) => {
                 ExitCode::Damaged
             }
+            Self::Journal(JournalError::Io { source, .. })
+            | Self::Recovery(RecoveryError::Journal(ReadError::Io { source, .. }))
+                if is_unreadable(source) =>
+            {
+                ExitCode::Damaged
+            }
+            Self::NoSpace { cause, .. } => cause.exit_code(),
             Self::DataDir(DataDirError::Io { .. })
             | Self::Journal(JournalError::Io { .. })
             | Self::Recovery(_)
@@ -86,6 +114,12 @@ impl StartError {
             Self::State(error) => error.fmt(f),
             Self::Recovery(error) => write!(f, "the journal cannot be applied: {error}"),
             Self::Listen { address, cause } => write!(f, "cannot listen on {address}: {cause}"),
+            Self::NoSpace { dir, free, cause } => write!(
+                f,
+                "{cause}. The disk of {} has {free} bytes free; with {FREE_BYTES_MIN} a start succeeds. Free some and start \
+                 again: nothing is lost",
+                dir.display()
+            ),
             Self::Sender(error) => error.fmt(f),
             Self::Metrics(error) => error.fmt(f),
             Self::Threads(error) => write!(f, "threads cannot be started: {error}"),

@@ -14,7 +14,8 @@ pub enum ExitCode {
     Damaged = 3,
     /// The data directory is in use by another process.
     InUse = 4,
-    /// Something broke at run time that only a restart mends (a failed sync, a dead thread).
+    /// Something broke that a restart mends (a failed sync, a dead thread), or that keeps the server from starting (no
+    /// space, no address to listen on).
     Fatal = 70,
 }
 

@@ -30,13 +30,25 @@ pub enum Switch {
     RebuildOff,
     /// A disk below the reserve is not noticed.
     ReserveOff,
+    /// sled is given rows to write on a full disk.
+    HoldOff,
+    /// A row of the state that cannot be read is told to nobody but who asked for it.
+    RotIgnored,
     /// The watchdog counts the seconds of a suspended process.
     WatchdogByTime,
+    /// Rows that changed while rows were brought to sled are forgotten.
+    ForgetFreshRows,
+    /// Bringing rows to sled never ends, in a server that is up.
+    WriteBackHangs,
+    /// The sweeper looks a thousand times a second.
+    SweeperHurries,
+    /// The sweeper writes down that no key was used.
+    SweeperWrites,
 }
 
 impl Switch {
     /// All of them with the names they are armed by.
-    pub const ALL: [(Self, &'static str); 11] = [
+    pub const ALL: [(Self, &'static str); 17] = [
         (Self::SkipSync, "skip_sync"),
         (Self::SkipDirSync, "skip_dir_sync"),
         (Self::AcknowledgeBeforeSync, "acknowledge_before_sync"),
@@ -47,7 +59,13 @@ impl Switch {
         (Self::DedupOff, "dedup_off"),
         (Self::RebuildOff, "rebuild_off"),
         (Self::ReserveOff, "reserve_off"),
+        (Self::HoldOff, "hold_off"),
+        (Self::RotIgnored, "rot_ignored"),
         (Self::WatchdogByTime, "watchdog_by_time"),
+        (Self::ForgetFreshRows, "forget_fresh_rows"),
+        (Self::WriteBackHangs, "write_back_hangs"),
+        (Self::SweeperHurries, "sweeper_hurries"),
+        (Self::SweeperWrites, "sweeper_writes"),
     ];
 }
 

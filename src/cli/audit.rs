@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::Failure;
 use crate::base::exit_code::ExitCode;
 use crate::base::random;
-use crate::commit::recover;
+use crate::commit::{Space, recover};
 use crate::data_dir::DataDirError;
 use crate::journal::{Frame, JournalError, Lost, Position, Reader, SegmentFound, Survey};
 use crate::model::command::Command;
@@ -200,7 +200,7 @@ impl Drop for Scratch {
 pub(super) fn bring_up(store: &Store, journal: &Reader) -> Result<u64, String> {
     let bar = ProgressBar::new_spinner().with_message("applying the journal");
     bar.tick();
-    let recovered = catch_unwind(AssertUnwindSafe(|| recover(store, journal)));
+    let recovered = catch_unwind(AssertUnwindSafe(|| recover(store, journal, &Space::default())));
     bar.finish_and_clear();
     let recovered = recovered.map_err(|_panic| "applying the journal to it panicked".to_owned())?;
     recovered.map(|recovered| recovered.commands).map_err(|error| error.to_string())

@@ -12,11 +12,14 @@ use crate::app::App;
 use crate::base::clock::Clock;
 use crate::base::exit_code::ExitCode;
 use crate::base::random;
+use crate::base::threads::Signal;
 use crate::config::Config;
 use crate::http::receiver::Receiver;
 
 /// How long a step may take.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// The free tier takes 50 requests a second: looking as fast as it goes would use them up.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 pub(super) fn run() -> Result<ExitCode, Failure> {
     let began = Instant::now();
@@ -149,6 +152,7 @@ impl Walk {
             if Instant::now() > deadline {
                 return Err(failed("the delivered event is still in the inbox"));
             }
+            Signal::new().wait(LOOK_EVERY);
         }
     }
 

@@ -9,6 +9,7 @@ use crossbeam_channel::{Receiver, Sender};
 use super::bell::InboxBell;
 use super::flusher::{self, Flush};
 use super::intake::{Intake, Refused, Submission};
+use super::space::Space;
 use super::watchdog::Progress;
 use crate::base::clock::Clock;
 use crate::base::codec::CodecError;
@@ -38,8 +39,6 @@ pub struct CommitterLimits {
     pub group_commands: usize,
     /// Payload bytes in one group, likewise.
     pub group_bytes: usize,
-    /// With less free disk than this, in bytes, events are refused.
-    pub reserve_bytes: u64,
 }
 
 /// Where the committer tells what there is to do now. Lossy on purpose: the state knows it as well.
@@ -98,8 +97,8 @@ pub struct Ports {
     pub flush: Flush,
     /// What the watchdog looks at.
     pub progress: Arc<Progress>,
-    /// Free bytes of the filesystem that holds the data.
-    pub disk_free: Box<dyn Fn() -> Option<u64> + Send>,
+    /// The disk that the data is on.
+    pub space: Arc<Space>,
 }
 
 /// The only one that appends to the journal.
@@ -186,7 +185,7 @@ impl Committer {
         let positions = match self.writer.append(&mut self.group) {
             Ok(positions) => positions,
             Err(AppendError::NoSpace) => {
-                self.intake.set_disk_low(true);
+                self.intake.set_disk_low(true, self.ports.space.free());
                 return refuse(entries, Refused::DiskFull);
             }
             Err(error) => fatal(&error.to_string()),
@@ -210,8 +209,9 @@ impl Committer {
         self.ports.hints.give(&effects);
         self.look_at_disk();
         self.group.clear();
-        if self.ports.flush.ask(self.ports.store.fresh_rows()) {
-            flusher::write_back(&self.ports.store, &self.ports.metrics);
+        let store = &self.ports.store;
+        if self.ports.flush.ask(store.fresh_rows()) && !self.ports.space.is_short_for(store.fresh()) {
+            flusher::write_back(store, &self.ports.metrics);
         }
     }
 
@@ -281,8 +281,8 @@ impl Committer {
         self.unlooked_bytes += self.group.bytes() as u64;
         if self.unlooked_bytes >= DISK_LOOK_BYTES {
             self.unlooked_bytes = 0;
-            if (self.ports.disk_free)().is_some_and(|free| free < self.limits.reserve_bytes) {
-                self.intake.set_disk_low(true);
+            if self.ports.space.is_low() {
+                self.intake.set_disk_low(true, self.ports.space.free());
             }
         }
     }

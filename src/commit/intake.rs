@@ -4,6 +4,11 @@
 //! submission may be an event or a batch of megabytes. And the time that the oldest has waited bounds how long anybody
 //! waits, however fast the disk is: when it is over, new events are refused, while those that wait are still stored, and
 //! everything that is no event (acknowledgements, keys, what becomes of deliveries) is still taken.
+//!
+//! There is no measure for a processor that is short, and none is missing. A refusal costs the processor a third of what
+//! taking in does, and whoever was refused asks again. Refusing by how late the HTTP workers are was tried with 8,000
+//! connections on one core: at 50 ms it left 1 to 25 % of the peak, at 250 ms it changed nothing but that refusals came after
+//! 0.3 s. Without it each connection waits its turn, and their number bounds how long that takes.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -266,9 +271,14 @@ impl Intake {
         self.state.closed.load(Ordering::SeqCst)
     }
 
-    /// Says whether free disk space has fallen below the reserve.
-    pub fn set_disk_low(&self, low: bool) {
-        self.state.disk_low.store(low && !sabotage::is_on(Switch::ReserveOff), Ordering::SeqCst);
+    /// Says whether there is too little free disk space for events; the log hears of a change, with the free bytes.
+    pub fn set_disk_low(&self, low: bool, free: Option<u64>) {
+        let low = low && !sabotage::is_on(Switch::ReserveOff);
+        match (self.state.disk_low.swap(low, Ordering::SeqCst), low) {
+            (false, true) => tracing::error!(free, "too little disk space is free: new events are refused with 507"),
+            (true, false) => tracing::info!(free, "there is disk space again: events are taken"),
+            (false, false) | (true, true) => {}
+        }
     }
 
     /// Whether events are refused because the disk is low.

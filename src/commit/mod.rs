@@ -8,11 +8,13 @@ mod committer;
 mod flusher;
 mod intake;
 mod recovery;
+mod space;
 mod watchdog;
 
 pub use bell::{InboxBell, InboxListener};
 pub use committer::{Committer, CommitterLimits, Hints, Ports, SchedulerHint};
-pub use flusher::{Flush, Flusher};
+pub use flusher::{Flush, Flusher, WRITE_BACK_AFTER};
 pub use intake::{Intake, Refused, Reply};
 pub use recovery::{Recovered, RecoveryError, recover};
+pub use space::{DiskFree, Space};
 pub use watchdog::{Progress, watch};

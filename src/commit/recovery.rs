@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
+use super::space::Space;
 use crate::base::sabotage::{self, Switch};
 use crate::journal::{OwnedFrame, Position, ReadError, Reader};
 use crate::model::command::Command;
@@ -13,8 +14,8 @@ use crate::store::{StateError, Store};
 
 /// Frames are decoded side by side in portions of so many bytes.
 const PORTION_BYTES: usize = 8 << 20;
-/// Rows that may wait for sled meanwhile.
-const DIRTY_ROWS_MAX: usize = 20_000;
+/// Rows that may wait for sled meanwhile; the largest are blocks of events, 5 KiB each.
+const DIRTY_ROWS_MAX: usize = 4_096;
 
 /// What was done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,11 +69,12 @@ impl From<StateError> for RecoveryError {
     }
 }
 
-/// Applies what the journal holds behind the state's position, and writes it back.
+/// Applies what the journal holds behind the state's position, and writes it back; as far as the disk has room, the rest
+/// stays in memory.
 ///
 /// # Errors
 /// When the journal or the state cannot be read.
-pub fn recover(store: &Store, journal: &Reader) -> Result<Recovered, RecoveryError> {
+pub fn recover(store: &Store, journal: &Reader, space: &Space) -> Result<Recovered, RecoveryError> {
     let began = Instant::now();
     let pool = rayon::ThreadPoolBuilder::new().thread_name(|n| format!("decode-{n}")).build();
     let pool = pool.map_err(RecoveryError::Threads)?;
@@ -98,11 +100,20 @@ pub fn recover(store: &Store, journal: &Reader) -> Result<Recovered, RecoveryErr
         let in_order = decoded.iter().map(|(position, command)| (*position, command));
         store.apply(in_order, scan.position().0, &mut Vec::new())?;
         if store.layer_rows() >= DIRTY_ROWS_MAX {
-            store.write_back()?;
+            write_back(store, space)?;
         }
     }
-    store.write_back()?;
+    write_back(store, space)?;
     Ok(Recovered { commands, took: began.elapsed() })
+}
+
+fn write_back(store: &Store, space: &Space) -> Result<(), StateError> {
+    let fresh = store.fresh();
+    if space.is_short_for(fresh) {
+        tracing::debug!(rows = fresh.rows, bytes = fresh.bytes, "the disk is full: rows stay in memory");
+        return Ok(());
+    }
+    store.write_back().map(drop)
 }
 
 fn decode(frame: &OwnedFrame) -> Result<(u64, Command), RecoveryError> {

@@ -1,5 +1,5 @@
-//! Looks whether the committer and the flusher still get on. sled 0.34.7 can deadlock, and a disk can hang: then a restart is better
-//! than a server that takes requests and answers none. A restart loses nothing.
+//! Looks whether the committer and the flusher still get on. sled 0.34.7 can deadlock, and a disk can hang: then a
+//! restart is better than a server that takes requests and answers none. A restart loses nothing.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -22,13 +22,13 @@ pub struct Progress {
 
 impl Progress {
     /// Work begins.
-    pub(super) fn busy(&self) {
+    pub fn busy(&self) {
         self.steps.fetch_add(1, Ordering::Relaxed);
         self.busy.store(true, Ordering::SeqCst);
     }
 
     /// Work is done.
-    pub(super) fn idle(&self) {
+    pub fn idle(&self) {
         self.steps.fetch_add(1, Ordering::Relaxed);
         self.busy.store(false, Ordering::SeqCst);
     }

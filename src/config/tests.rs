@@ -35,9 +35,9 @@ fn the_defaults_are_the_documented_numbers() {
     assert_eq!(config.server.shutdown, Duration::from_secs(8));
     assert!(config.server.cors_origins.is_empty());
     assert_eq!(config.storage.data_dir, PathBuf::from("./data"));
-    assert_eq!(config.storage.segment_bytes, 64 << 20);
+    assert_eq!(config.storage.segment_bytes, 32 << 20);
     assert_eq!(config.storage.reserve_bytes, 256 << 20);
-    assert_eq!(config.storage.state_cache_bytes, 64 << 20);
+    assert_eq!(config.storage.state_cache_bytes, 32 << 20);
     assert_eq!((config.intake.queue, config.intake.group_commands), (10_000, 1024));
     assert_eq!(config.intake.group_bytes, 8 << 20);
     assert_eq!((config.intake.wait_max, config.intake.queue_bytes), (Duration::from_millis(500), 64 << 20));

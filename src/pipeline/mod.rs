@@ -4,5 +4,5 @@
 mod sweeper;
 mod worker;
 
-pub use sweeper::{DiskFree, Sweeper, SweeperSettings};
+pub use sweeper::{Sweeper, SweeperSettings};
 pub use worker::{Worker, WorkerPorts};

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use crate::base::clock::Clock;
 use crate::base::exit_code::fatal;
 use crate::base::metrics::{Metrics, Queue};
+use crate::base::sabotage::{self, Switch};
 use crate::base::threads::{Signal, Stop};
-use crate::commit::{Hints, Intake};
+use crate::commit::{Hints, Intake, Space};
 use crate::journal::Reader;
 use crate::model::command::{Command, ExpireDedup, NoteKeysUsed};
 use crate::model::id::{EventId, KeyId, OrgNo};
@@ -20,17 +21,12 @@ const TICK: Duration = Duration::from_secs(1);
 /// Last uses of keys are written down this often.
 const KEYS_USED_EVERY: Duration = Duration::from_secs(10);
 
-/// Free and total bytes of the filesystem that holds the data; none if it cannot be said.
-pub type DiskFree = Box<dyn Fn() -> Option<u64> + Send>;
-
 /// Settings of the sweeper.
 pub struct SweeperSettings {
     /// A dedup id counts so long, in milliseconds.
     pub dedup_window_ms: u64,
-    /// With less free space than this, in bytes, events are refused.
-    pub reserve_bytes: u64,
-    /// Asks the filesystem.
-    pub disk_free: DiskFree,
+    /// The disk that the data is on.
+    pub space: Arc<Space>,
     /// Keys that were used since the last call.
     pub keys_used: Box<dyn Fn() -> Vec<(KeyId, Timestamp)> + Send>,
 }
@@ -74,7 +70,7 @@ impl Sweeper {
                 self.store.condemn();
                 fatal("a row of the state cannot be read; the next start makes the state anew from the journal");
             }
-            wake.wait(TICK);
+            wake.wait(if sabotage::is_on(Switch::SweeperHurries) { TICK / 1_000 } else { TICK });
         }
         self.note_keys_used();
     }
@@ -91,17 +87,10 @@ impl Sweeper {
     }
 
     fn watch_disk(&self) {
-        let Some(free) = (self.settings.disk_free)() else { return };
-        let low = free < self.settings.reserve_bytes;
-        if low != self.intake.is_disk_low() {
-            let reserve = self.settings.reserve_bytes;
-            if low {
-                tracing::error!(free, reserve, "free disk space is below the reserve: new events are refused with 507");
-            } else {
-                tracing::info!(free, reserve, "there is disk space again: events are taken");
-            }
-            self.intake.set_disk_low(low);
-        }
+        let space = &self.settings.space;
+        let Some(free) = space.free() else { return };
+        let low = space.is_low() || space.is_short_for(self.store.fresh());
+        self.intake.set_disk_low(low, Some(free));
         self.metrics.disk_free_bytes.set(gauge(free));
     }
 
@@ -124,7 +113,7 @@ impl Sweeper {
 
     fn note_keys_used(&self) {
         let used = (self.settings.keys_used)();
-        if !used.is_empty() {
+        if !used.is_empty() || sabotage::is_on(Switch::SweeperWrites) {
             self.intake.push(vec![Command::NoteKeysUsed(NoteKeysUsed { used })]);
         }
     }

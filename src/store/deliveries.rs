@@ -94,8 +94,10 @@ impl Store {
         let Some((place, entry)) = block.find(event) else { return Ok(None) };
         let Some(event_type) = block.event_type(entry) else { return Ok(None) };
         let is_pending = state.pending.get((endpoint, first))?.is_some_and(|row| row.bits & 1 << place != 0);
-        let (attempts, last_attempt) = match state.deliveries.get((endpoint, event))? {
-            _ if is_pending => (0, None),
+        // A first attempt has no row: sled is not asked for one.
+        let row = if is_pending { None } else { state.deliveries.get((endpoint, event))? };
+        let (attempts, last_attempt) = match row {
+            None if is_pending => (0, None),
             Some(row) if matches!(row.state, DeliveryState::Waiting(_)) => (row.attempts, row.last_attempt),
             _ => return Ok(None),
         };
@@ -169,7 +171,7 @@ fn pending(state: &State, endpoint: EndpointId, limit: usize) -> Result<Vec<(Tim
     while events.len() < limit {
         let rows = state.pending.range((endpoint, from)..=(endpoint, EventId(u128::MAX)), PENDING_ROWS_AT_ONCE)?;
         for ((_, first), row) in &rows {
-            let Some(block) = state.events.get((row.org, *first))? else { continue };
+            let block = state.events.promised((row.org, *first))?;
             let waits = block.events.iter().enumerate().filter(|(place, _)| row.bits & 1 << place != 0);
             events.extend(waits.map(|(_, entry)| (entry.received_at, entry.id)));
         }

@@ -3,8 +3,9 @@
 //! `sled/<generation>/` holds a `db` file and a mark: `RUNNING` while a process has it open, `CLEAN` after a stop in good
 //! order. Both name the boot and the device and inode of the `db` file. Only the process that crashed on this very file
 //! in this very boot, or stopped cleanly on it, left a directory to go on with: the page cache outlives a process, but
-//! not a power cut, and a copied directory was not copied at one instant. Anything else is left alone and the state is
-//! made anew from the journal in the next generation.
+//! not a power cut, and a copied directory was not copied at one instant. Anything else is removed, before
+//! the next generation is made (the disk may not have room for both), and the state is made anew from the journal. Only a
+//! state that is ahead of the journal stays as it is: it is a witness that the journal has lost something.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -21,8 +22,9 @@ use super::{StateError, Store};
 const RUNNING: &str = "RUNNING";
 const CLEAN: &str = "CLEAN";
 const DATABASE: &str = "db";
-/// Large segments and few writes keep sled 0.34.7 away from its deadlock (a hot row rewritten at full speed).
-const SEGMENT_BYTES: usize = 16 << 20;
+/// Large segments and few writes keep sled 0.34.7 away from its deadlock (a hot row rewritten at full speed). Not larger:
+/// sled holds three of them in memory while it writes.
+pub const SEGMENT_BYTES: usize = 8 << 20;
 
 /// An opened sled directory.
 #[derive(Debug)]
@@ -76,7 +78,7 @@ impl Store {
             None => Reason::Missing,
             Some(last) => match Self::open_believed(&dir.join(last.to_string()), cache_bytes) {
                 Ok(store) if store.applied() <= journal_end => {
-                    store.remove_older_generations()?;
+                    remove_generations_before(dir, number)?;
                     return Ok(store);
                 }
                 Ok(mut store) => {
@@ -86,11 +88,11 @@ impl Store {
                 Err(reason) => reason,
             },
         };
+        // Before the next one is made: the disk may not have room for both.
+        remove_generations_before(dir, number + 1)?;
         let fresh = dir.join((number + 1).to_string());
         make_dir(&fresh)?;
         let store = Self::open_generation(&fresh, cache_bytes, Some(reason))?;
-        // Before it is filled: the disk may not have room for both.
-        store.remove_older_generations()?;
         store.apply(std::iter::empty(), 0, &mut Vec::new())?;
         Ok(store)
     }
@@ -130,17 +132,6 @@ impl Store {
         self.generation.reason.as_ref()
     }
 
-    /// Removes the generations before this one: none of them will be believed again.
-    fn remove_older_generations(&self) -> Result<(), StateError> {
-        let (Some(parent), Some(own)) = (self.generation.dir.parent(), number_of(&self.generation.dir)) else {
-            return Ok(());
-        };
-        for older in generations(parent)?.into_iter().filter(|number| *number < own) {
-            fs::remove_dir_all(parent.join(older.to_string())).map_err(io_error)?;
-        }
-        Ok(())
-    }
-
     /// Says that this directory must not be believed again: the next start makes the state anew.
     pub fn condemn(&self) {
         if let Err(error) = remove_mark(&self.generation.dir, RUNNING) {
@@ -159,6 +150,9 @@ impl Store {
     /// # Errors
     /// When something cannot be written; then the next start makes the state anew.
     pub fn close(&self) -> Result<(), StateError> {
+        if self.is_broken() {
+            return Err(StateError("a row of the state could not be read".to_owned()));
+        }
         self.write_back()?;
         let Generation { db, dir, .. } = &self.generation;
         db.flush()?;
@@ -279,6 +273,15 @@ pub(super) fn make_dir(dir: &Path) -> Result<(), StateError> {
 fn generations(dir: &Path) -> Result<Vec<u64>, StateError> {
     let entries = fs::read_dir(dir).map_err(io_error)?;
     Ok(entries.filter_map(|entry| number_of(&entry.ok()?.path())).collect())
+}
+
+/// Removes the generations before this one: none of them will be believed again.
+fn remove_generations_before(dir: &Path, number: u64) -> Result<(), StateError> {
+    for older in generations(dir)?.into_iter().filter(|older| *older < number) {
+        fs::remove_dir_all(dir.join(older.to_string())).map_err(io_error)?;
+    }
+    // Some filesystems give the space out again only then.
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(io_error)
 }
 
 fn number_of(path: &Path) -> Option<u64> {

@@ -66,7 +66,7 @@ impl Store {
             let Some(((_, last_first), _)) = blocks.last() else { return Ok(page) };
             from = (org, EventId(last_first.0 + 1));
             for ((_, first), open) in &blocks {
-                let Some(block) = state.events.get((org, *first))? else { continue };
+                let block = state.events.promised((org, *first))?;
                 let in_inbox = block.events.iter().enumerate().filter(|(place, _)| open.0 & (1 << place) != 0);
                 for (_, entry) in in_inbox.filter(|(_, entry)| entry.id > after) {
                     let wanted = query.event_type.as_ref().is_none_or(|wanted| block.event_type(entry) == Some(wanted))

@@ -25,13 +25,14 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGua
 
 pub use apply::{Effects, Outcome};
 pub use deliveries::{DueDelivery, Lane};
-pub use generation::{Generation, Reason, condemn_last};
+pub use generation::{Generation, Reason, SEGMENT_BYTES, condemn_last};
 pub use inbox::{InboxItem, InboxPage, InboxQuery};
 pub use keys::Authenticated;
 pub use query::{Counts, EventSummary, OrgSummary, Unrouted};
 pub use schema::ENDPOINTS_PER_ORG_MAX;
 pub use schema::KEYS_PER_ORG_MAX;
 pub use verify::{Difference, Differences, Standing};
+pub use write_back::FreshSize;
 
 /// The state of one data directory.
 #[derive(Debug)]

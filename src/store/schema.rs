@@ -54,6 +54,10 @@ pub(super) trait Row: Serialize + DeserializeOwned + Clone + PartialEq + std::fm
     const PREFIX: u8;
     /// Whether all rows stay in memory: few, and read at every request.
     const RESIDENT: bool = false;
+    /// What a row that can be large takes beside its struct, in bytes: nearly.
+    fn heap_bytes(&self) -> usize {
+        0
+    }
 }
 
 /// A key: parts that sort like their bytes.
@@ -153,6 +157,18 @@ macro_rules! row {
             const RESIDENT: bool = true;
         }
     };
+    ($name:ident, $prefix:literal, $label:literal, $key:ty, |$row:ident| $heap_bytes:expr) => {
+        impl Row for $name {
+            type Key = $key;
+            const NAME: &'static str = $label;
+            const PREFIX: u8 = $prefix;
+
+            fn heap_bytes(&self) -> usize {
+                let $row = self;
+                $heap_bytes
+            }
+        }
+    };
 }
 
 /// How far the journal is applied, and what is counted.
@@ -222,7 +238,10 @@ pub(super) struct EventBlock {
     pub(super) types: Vec<EventType>,
     pub(super) events: Vec<EventEntry>,
 }
-row!(EventBlock, 5, "events", (OrgNo, EventId));
+row!(EventBlock, 5, "events", (OrgNo, EventId), |row| {
+    let types: usize = row.types.iter().map(|known| size_of::<u64>() + known.as_str().len()).sum();
+    types + size_of_val(row.events.as_slice())
+});
 
 /// One event: where its payload is, and where it stands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -267,7 +286,7 @@ row!(OpenBits, 6, "open", (OrgNo, EventId));
 pub(super) struct DedupBlock {
     pub(super) entries: Vec<DedupEntry>,
 }
-row!(DedupBlock, 7, "dedup", u32);
+row!(DedupBlock, 7, "dedup", u32, |row| size_of_val(row.entries.as_slice()));
 
 impl DedupBlock {
     /// Whether all of it was received before this.
@@ -300,7 +319,7 @@ pub(super) struct DeliveredBlock {
     /// Sorted by place.
     pub(super) entries: Vec<DeliveredEntry>,
 }
-row!(DeliveredBlock, 9, "delivered", (EndpointId, EventId));
+row!(DeliveredBlock, 9, "delivered", (EndpointId, EventId), |row| size_of_val(row.entries.as_slice()));
 
 /// One accepted delivery.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

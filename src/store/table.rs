@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -13,6 +14,7 @@ use super::schema::{
     OpenBits, OrgRow, PendingBits, Row, RowKey, UnroutedRow,
 };
 use crate::base::codec;
+use crate::base::sabotage::{self, Switch};
 
 const ROW_VERSION: u8 = 1;
 
@@ -39,9 +41,10 @@ pub(super) struct State {
 impl State {
     pub(super) fn open(db: &sled::Db, broken: &Arc<AtomicBool>) -> Result<Self, StateError> {
         let dedup = Table::open(db, broken)?;
-        let dedup_index = DedupIndex::of(dedup.merge(0..=u32::MAX, false))?;
+        let meta: Table<Meta> = Table::open(db, broken)?;
+        let dedup_index = DedupIndex::of(&dedup, meta.get(())?.as_deref())?;
         Ok(Self {
-            meta: Table::open(db, broken)?,
+            meta,
             orgs: Table::open(db, broken)?,
             inboxes: Table::open(db, broken)?,
             keys: Table::open(db, broken)?,
@@ -104,8 +107,10 @@ pub(super) trait AnyTable {
     fn name(&self) -> &'static str;
     /// Rows that a write-back takes out of memory, or at least writes.
     fn layer_rows(&self) -> usize;
-    /// Rows that sled does not have yet.
+    /// Rows that sled does not have yet,
     fn fresh_rows(&self) -> usize;
+    /// and what they take, in bytes: nearly. Looks at each.
+    fn fresh_bytes(&self) -> usize;
     /// The same rows, to be written: from now on they count as changed only when they change again.
     fn take_fresh(&mut self) -> Box<dyn Fresh>;
     /// Sled has those now; memory keeps what has changed since.
@@ -176,6 +181,12 @@ impl<R: Row> Table<R> {
             None if R::RESIDENT => Ok(None),
             None => self.get_from_tree(key),
         }
+    }
+
+    /// The row that another row promises.
+    pub(super) fn promised(&self, key: R::Key) -> Result<Arc<R>, StateError> {
+        let row = self.get(key)?;
+        self.noted(|| row.ok_or_else(|| StateError(format!("the row {key:?} of {} is missing", R::NAME))))
     }
 
     /// The row if the layer has it.
@@ -265,12 +276,12 @@ impl<R: Row> Table<R> {
 
     /// The rows of the range in order, `limit` at most.
     pub(super) fn range(&self, keys: RangeInclusive<R::Key>, limit: usize) -> Result<Vec<KeyedRow<R>>, StateError> {
-        self.noted(self.merge(keys, false).take(limit).collect())
+        self.noted(|| self.merge(keys, false).take(limit).collect())
     }
 
     /// The last row of the range.
     pub(super) fn last(&self, keys: RangeInclusive<R::Key>) -> Result<Option<KeyedRow<R>>, StateError> {
-        self.noted(self.merge(keys, true).next().transpose())
+        self.noted(|| self.merge(keys, true).next().transpose())
     }
 
     /// All rows in order. Not for a running server.
@@ -329,15 +340,18 @@ impl<R: Row> Table<R> {
     }
 
     fn get_from_tree(&self, key: R::Key) -> Result<Option<Arc<R>>, StateError> {
-        let read = || {
+        self.noted(|| {
             let found = self.tree.get(tree_key::<R>(key))?;
             found.map(|bytes| read_row::<R>(&bytes).map(Arc::new)).transpose()
-        };
-        self.noted(read())
+        })
     }
 
-    fn noted<T>(&self, result: Result<T, StateError>) -> Result<T, StateError> {
-        result.inspect_err(|_| self.broken.store(true, Ordering::SeqCst))
+    /// What a read gives. If it fails, whoever asked is told, and everybody else that the state is broken.
+    fn noted<T>(&self, read: impl FnOnce() -> Result<T, StateError>) -> Result<T, StateError> {
+        // sled 0.34.7 panics on some kinds of damage.
+        let result = catch_unwind(AssertUnwindSafe(read));
+        let result = result.unwrap_or_else(|_panic| Err(StateError(format!("reading {} panicked", R::NAME))));
+        result.inspect_err(|_| self.broken.store(!sabotage::is_on(Switch::RotIgnored), Ordering::SeqCst))
     }
 }
 
@@ -357,6 +371,11 @@ impl<R: Row> AnyTable for Table<R> {
         self.dirty
     }
 
+    fn fresh_bytes(&self) -> usize {
+        let fresh = self.layer.values().filter(|slot| slot.dirty);
+        fresh.filter_map(|slot| slot.row.as_ref()).map(|row| size_of::<R>() + row.heap_bytes()).sum()
+    }
+
     fn take_fresh(&mut self) -> Box<dyn Fresh> {
         let mut rows = Vec::with_capacity(self.dirty);
         for (key, slot) in self.layer.iter_mut().filter(|(_, slot)| slot.dirty) {
@@ -369,7 +388,8 @@ impl<R: Row> AnyTable for Table<R> {
     }
 
     fn written_back(&mut self) {
-        self.layer.retain(|_, slot| slot.dirty || (R::RESIDENT && slot.row.is_some()));
+        let forget = sabotage::is_on(Switch::ForgetFreshRows);
+        self.layer.retain(|_, slot| (slot.dirty && !forget) || (R::RESIDENT && slot.row.is_some()));
     }
 
     fn describe(&self, key: &[u8], value: &[u8]) -> Option<(String, String)> {
@@ -429,3 +449,7 @@ fn write_row<R: Row>(row: &R) -> Result<Vec<u8>, StateError> {
     codec::encode_into(row, &mut bytes)?;
     Ok(bytes)
 }
+
+#[cfg(test)]
+#[path = "table_tests.rs"]
+mod tests;

@@ -9,6 +9,15 @@ use std::sync::PoisonError;
 use super::table::AnyTable;
 use super::{StateError, Store};
 
+/// How much waits for the next write-back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FreshSize {
+    /// Changed rows.
+    pub rows: usize,
+    /// Their bytes, nearly.
+    pub bytes: usize,
+}
+
 impl Store {
     /// How many rows are in memory: changed ones, and ones that were looked at to be changed.
     pub fn layer_rows(&self) -> usize {
@@ -18,6 +27,16 @@ impl Store {
     /// How many changed rows wait for the next write-back.
     pub fn fresh_rows(&self) -> usize {
         self.read().tables().iter().map(|table| table.fresh_rows()).sum()
+    }
+
+    /// The same, and how many bytes they take, nearly. Looks at each of them.
+    pub fn fresh(&self) -> FreshSize {
+        let state = self.read();
+        let tables = state.tables();
+        FreshSize {
+            rows: tables.iter().map(|table| table.fresh_rows()).sum(),
+            bytes: tables.iter().map(|table| table.fresh_bytes()).sum(),
+        }
     }
 
     /// Journal position of the first frame that is not applied.

@@ -1,7 +1,8 @@
 //! A filesystem of its own: ext4 in a file on a loop device, that can be cut off as a power cut would.
 
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use crate::harness::until;
 
@@ -14,8 +15,12 @@ pub(crate) struct Disk {
 
 /// `EXT4_IOC_SHUTDOWN` (`_IOR('X', 125, __u32)`) with `EXT4_GOING_FLAGS_NOLOGFLUSH`: from now on nothing reaches the disk,
 /// also nothing of ext4's own journal that is still in memory.
+/// Waits for a line, so that the cut comes when it is asked for and not after an interpreter has started.
 const SHUTDOWN: &str = "import fcntl, os, struct, sys
-fcntl.ioctl(os.open(sys.argv[1], os.O_RDONLY), 0x8004587d, struct.pack('I', 2))";
+mount, flags = os.open(sys.argv[1], os.O_RDONLY), struct.pack('I', 2)
+print('ready', flush=True)
+sys.stdin.readline()
+fcntl.ioctl(mount, 0x8004587d, flags)";
 
 fn run(command: &mut Command) -> Result<(), String> {
     let output = command.output().map_err(|error| format!("{:?}: {error}", command.get_program()))?;
@@ -47,9 +52,16 @@ impl Disk {
         Ok(())
     }
 
-    /// Cuts the power. Processes that use the filesystem live on and get errors.
-    pub(crate) fn cut_power(&self) {
-        run(Command::new("python3").args(["-c", SHUTDOWN]).arg(&self.mount)).unwrap();
+    /// Cuts the power, right after `before`. Processes that use the filesystem live on and get errors, mostly.
+    pub(crate) fn cut_power(&self, before: impl FnOnce()) {
+        let mut python = Command::new("python3");
+        python.args(["-c", SHUTDOWN]).arg(&self.mount).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut python = python.spawn().unwrap();
+        let ready = python.stdout.as_mut().unwrap().read_exact(&mut [0; 6]);
+        ready.unwrap();
+        before();
+        python.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+        assert!(python.wait().unwrap().success(), "the power could not be cut");
     }
 
     /// What the disk holds after the cut, mounted afresh.

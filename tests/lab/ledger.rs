@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use crate::random::Random;
 
@@ -14,6 +14,7 @@ use crate::random::Random;
 pub(crate) struct Ledger {
     path: PathBuf,
     file: Mutex<File>,
+    dark: Arc<AtomicBool>,
     acknowledgements: AtomicU64,
 }
 
@@ -63,7 +64,7 @@ pub(crate) struct History {
 impl Ledger {
     pub(crate) fn new(path: &Path) -> Self {
         let file = Mutex::new(File::create(path).unwrap());
-        Self { path: path.to_owned(), file, acknowledgements: AtomicU64::new(0) }
+        Self { path: path.to_owned(), file, dark: Arc::default(), acknowledgements: AtomicU64::new(0) }
     }
 
     fn note(&self, line: &str) {
@@ -71,9 +72,18 @@ impl Ledger {
         self.file.lock().unwrap().write_all(format!("{line}\n").as_bytes()).unwrap();
     }
 
+    /// Set while the power is off. What a server says in the dark nobody hears, so it is no acknowledgement: a cut
+    /// filesystem lets a sync succeed that wrote nothing (ext4 forgets that an extent could not be marked as written), and
+    /// a machine without power gives no answer.
+    pub(crate) fn dark(&self) -> &Arc<AtomicBool> {
+        &self.dark
+    }
+
     fn acknowledged(&self, line: &str) {
-        self.note(line);
-        self.acknowledgements.fetch_add(1, Ordering::SeqCst);
+        if !self.dark.load(Ordering::SeqCst) {
+            self.note(line);
+            self.acknowledgements.fetch_add(1, Ordering::SeqCst);
+        }
     }
 
     /// How many acknowledgements there are.

@@ -13,60 +13,41 @@
 //! With `TRIGGERD_LAB_KEEP=DIR` the last data directory of each scenario is left there.
 
 #![expect(clippy::disallowed_methods, reason = "tests wait and read the environment where the server must not")]
+// Always true here; it tells clippy that helpers are tests too.
+#![cfg(test)]
 
-#[cfg(test)]
 mod checker;
-#[cfg(test)]
 mod client;
-#[cfg(test)]
 mod clock;
-#[cfg(test)]
 mod controls;
-#[cfg(test)]
 mod copies;
-#[cfg(test)]
 mod dedup;
-#[cfg(test)]
 mod disk;
-#[cfg(test)]
 mod flip;
-#[cfg(test)]
 mod full;
-#[cfg(test)]
 #[path = "../it/harness.rs"]
 #[expect(dead_code, reason = "the lab needs a part of what the other tests need")]
 mod harness;
-#[cfg(test)]
+mod hot;
+mod idle;
 mod kill;
-#[cfg(test)]
 mod ledger;
-#[cfg(test)]
 mod power;
-#[cfg(test)]
+#[path = "../shared/random.rs"]
+#[expect(dead_code, reason = "the lab needs a part of it")]
 mod random;
-#[cfg(test)]
 mod receiver;
-#[cfg(test)]
 mod rot;
-#[cfg(test)]
 mod scenario;
-#[cfg(test)]
 mod server;
-#[cfg(test)]
 mod stop;
-#[cfg(test)]
 mod sweep;
-#[cfg(test)]
 mod syscalls;
-#[cfg(test)]
+#[path = "../shared/system.rs"]
+mod system;
 mod torn;
-#[cfg(test)]
 mod trace;
 
-#[cfg(test)]
 fn main() -> std::process::ExitCode {
     scenario::run_all(&std::env::args().skip(1).collect::<Vec<_>>())
 }
-
-#[cfg(not(test))]
-fn main() {}

@@ -1,6 +1,8 @@
 //! Power cuts on a real ext4: what was not synced is gone, what was acknowledged is there.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::checker::{check_accounts, check_pulls, check_pushes, check_received};
@@ -52,7 +54,8 @@ fn cut(
     random: &mut Random,
 ) -> u64 {
     let data = disk.mount.join("data");
-    let (ledger, receiver) = (Ledger::new(&dir.join("ledger")), Receiver::start());
+    let ledger = Ledger::new(&dir.join("ledger"));
+    let receiver = Receiver::start_with(Arc::clone(ledger.dark()));
     let (mut server, _) = Process::boot(&data);
     let orgs = server.orgs(&ledger, &receiver);
     for round in rounds {
@@ -65,7 +68,7 @@ fn cut(
         };
         load.during(|| {
             wait_for_acknowledgements(&ledger, 1 + random.below(most));
-            disk.cut_power();
+            disk.cut_power(|| ledger.dark().store(true, Ordering::SeqCst));
             // It finds out by its next sync; a cut ends the machine anyway.
             std::thread::park_timeout(Duration::from_millis(100));
             if let Some(status) = server.ended() {
@@ -74,6 +77,7 @@ fn cut(
             server.kill();
         });
         disk.remount();
+        ledger.dark().store(false, Ordering::SeqCst);
         be_another_boot(&data);
         server = Process::boot(&data).0;
         let history = ledger.read();

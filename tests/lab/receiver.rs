@@ -20,6 +20,8 @@ struct Log {
     by_id: Mutex<BTreeMap<String, Got>>,
     /// Answer 503 and write nothing down.
     refuses: AtomicBool,
+    /// See [`crate::ledger::Ledger::dark`].
+    dark: Arc<AtomicBool>,
 }
 
 /// What came for one event id.
@@ -29,6 +31,8 @@ pub(crate) struct Got {
     /// The payload of the first request; of the others only that it was the same.
     pub(crate) payload: String,
     pub(crate) changed: bool,
+    /// The first request came after the power was cut.
+    pub(crate) in_the_dark: bool,
 }
 
 #[derive(Deserialize)]
@@ -39,9 +43,14 @@ struct Envelope<'a> {
 
 impl Receiver {
     pub(crate) fn start() -> Self {
+        Self::start_with(Arc::default())
+    }
+
+    /// One that knows when the power is off.
+    pub(crate) fn start_with(dark: Arc<AtomicBool>) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let address = listener.local_addr().unwrap();
-        let log = Arc::new(Log::default());
+        let log = Arc::new(Log { dark, ..Log::default() });
         let shared = Arc::clone(&log);
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
@@ -109,11 +118,13 @@ fn serve(stream: TcpStream, log: &Log) -> std::io::Result<()> {
 
 fn note(log: &Log, id: String, body: &[u8]) {
     let payload = serde_json::from_slice::<Envelope<'_>>(body).unwrap().data.get();
+    let in_the_dark = log.dark.load(Ordering::SeqCst);
     let mut log = log.by_id.lock().unwrap();
     let got = log.entry(id).or_default();
     got.requests += 1;
     if got.requests == 1 {
         payload.clone_into(&mut got.payload);
+        got.in_the_dark = in_the_dark;
     }
     got.changed |= got.payload != payload;
 }

@@ -1,10 +1,12 @@
-//! The state rots or vanishes: the server starts all the same, and every row is as before.
+//! The state rots or vanishes: the server starts all the same, and every row is as before. If it rots while the server
+//! runs, nobody is told anything wrong: a request fails, the server ends, and the next one has everything.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::harness::Process;
+use crate::harness::{Client, PATIENCE, Process};
 use crate::ledger::Ledger;
 use crate::random::Random;
 use crate::receiver::Receiver;
@@ -30,7 +32,114 @@ pub(crate) fn run(plan: &Plan) -> Told {
         assert!(before == after, "the rows differ after {what}:\n{}", first_difference(&before, &after));
     }
     keep("rot", &data);
-    Told::Passed(format!("{} rows, the same each time; {restarts} starts ended by the damage", before.lines().count()))
+    let live = rot_live(plan, &mut random);
+    Told::Passed(format!(
+        "{} rows, the same each time; {restarts} starts ended by the damage; {live} times met while running",
+        before.lines().count()
+    ))
+}
+
+/// Damages under the running server; says how many it met.
+fn rot_live(plan: &Plan, random: &mut Random) -> u64 {
+    let data = plan.dir.join("live");
+    let (server, _) = Process::boot(&data);
+    let key = server.org("Live").key;
+    let org = Client::new(&server.url, &key);
+    for batch in 0..20 {
+        // Types of their own make the rows long: many pages, of which the start reads a few.
+        let item = |n: usize| json!({"type": format!("{}.b{batch}.n{n}", "long".repeat(25)), "payload": n});
+        let sent = org.post("/api/events/batch", &json!({"events": (0..100).map(item).collect::<Vec<_>>()}));
+        assert!(sent.status < 300, "{sent:?}");
+    }
+    let ids = org.inbox_ids();
+    assert_eq!((ids.len(), server.stop().0), (2_000, Some(0)));
+    let mut met = 0;
+    for round in 0..plan.rounds {
+        let (mut server, _) = Process::boot(&data);
+        let what = format!("{} under the running server", damage_live(&data.join("sled"), round, random));
+        let mut starts = 1;
+        while let Some(wrong) = read_pages(&Client::new(&server.url, &key), &ids) {
+            assert_eq!(wrong, 500, "after {what}");
+            assert_eq!(end_of(&mut server), Some(70), "after {what}");
+            (met, starts) = (met + 1, starts + 1);
+            assert!(starts <= STARTS, "it does not get whole after {what}");
+            server = Process::boot(&data).0;
+        }
+        server.kill();
+        restart_whole(&data, &key, &ids, &what);
+    }
+    assert!(met > 0, "no damage was met while the server ran");
+    met
+}
+
+fn end_of(server: &mut Process) -> Option<i32> {
+    let began = Instant::now();
+    loop {
+        assert!(began.elapsed() < PATIENCE / 4, "it goes on with a state that it cannot read");
+        if let Some(status) = server.ended() {
+            return status.code();
+        }
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+}
+
+/// The next server, or the one after it, has everything and stops in order.
+fn restart_whole(data: &Path, key: &str, ids: &[String], what: &str) {
+    for _ in 0..STARTS {
+        let mut server = match Process::spawn(data, &config(data), &[]).ready() {
+            Ok(server) => server,
+            Err((status, log)) => {
+                assert_eq!(status.code(), Some(70), "after {what}: {log}");
+                continue;
+            }
+        };
+        match read_pages(&Client::new(&server.url, key), ids) {
+            Some(500) => assert_eq!(end_of(&mut server), Some(70), "after {what}"),
+            Some(status) => panic!("{status} after {what}"),
+            None if server.stop().0 == Some(0) => return,
+            None => {}
+        }
+    }
+    panic!("it does not get whole after {what}");
+}
+
+/// Reads the inbox page by page. Whatever is shown must be right; gives the status of what is not shown.
+fn read_pages(org: &Client, ids: &[String]) -> Option<u16> {
+    let (mut path, mut seen) = ("/api/inbox?limit=100".to_owned(), Vec::new());
+    loop {
+        let page = org.get(&path);
+        if page.status != 200 {
+            return Some(page.status);
+        }
+        let events = page.json["data"].as_array().unwrap();
+        seen.extend(events.iter().map(|event| event["id"].as_str().unwrap().to_owned()));
+        assert!(ids.starts_with(&seen), "a damaged inbox was shown as if it were whole");
+        match page.json["next_cursor"].as_str() {
+            Some(cursor) => path = format!("/api/inbox?limit=100&cursor={cursor}"),
+            None => break,
+        }
+    }
+    assert!(ids == seen, "a damaged inbox was shown as if it were whole");
+    None
+}
+
+/// Changes what sled's file holds, in place, while a server has it open; says how.
+fn damage_live(sled: &Path, round: u64, random: &mut Random) -> String {
+    let files = files_below(sled);
+    let file = files.iter().find(|file| file.ends_with("db")).unwrap();
+    let len = usize::try_from(file.metadata().unwrap().len()).unwrap();
+    let overwrite = |byte| {
+        use std::os::unix::fs::FileExt;
+        let file = std::fs::File::options().write(true).open(file).unwrap();
+        file.write_all_at(&vec![byte; len], 0).unwrap();
+        format!("overwriting the state with {byte:#x}")
+    };
+    match round % 4 {
+        0 => overwrite(0xa5),
+        1 => overwrite(0),
+        2 => truncate(file, random.below(len as u64)),
+        _ => flip_bits(file, random),
+    }
 }
 
 /// A stopped server with some of everything in it, and nothing that is still due.

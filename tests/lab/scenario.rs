@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use triggerd::base::sabotage;
 
-use crate::{clock, controls, copies, dedup, flip, full, kill, power, rot, stop, sweep, torn, trace};
+use crate::{clock, controls, copies, dedup, flip, full, hot, idle, kill, power, rot, stop, sweep, torn, trace};
 
 /// A scenario: what it shows, how much of it the commit gate asks for, and the program. It panics where a promise is
 /// broken.
@@ -94,6 +94,18 @@ const SCENARIOS: &[Scenario] = &[
         run: sweep::run,
     },
     Scenario {
+        name: "hot",
+        shows: "hot rows rewritten at full speed do not hang the state; verify finds nothing",
+        rounds: (4, "seconds"),
+        run: hot::run,
+    },
+    Scenario {
+        name: "idle",
+        shows: "a server that nobody calls writes nothing and hardly wakes",
+        rounds: (10, "seconds"),
+        run: idle::run,
+    },
+    Scenario {
         name: "controls",
         shows: "each scenario fails when the one thing is broken that it is there to catch",
         rounds: (1, "times"),
@@ -148,8 +160,10 @@ impl Wanted {
 
 /// Runs what the arguments ask for.
 pub(crate) fn run_all(arguments: &[String]) -> ExitCode {
-    if let Some(("sweep-child", rest)) = arguments.split_first().map(|(first, rest)| (first.as_str(), rest)) {
-        return sweep::child(rest);
+    match arguments.split_first().map(|(first, rest)| (first.as_str(), rest)) {
+        Some(("sweep-child", rest)) => return sweep::child(rest),
+        Some(("hot-child", rest)) => return hot::child(rest),
+        _ => {}
     }
     if let Err(unknown) = sabotage::arm(&std::env::var("TRIGGERD_SABOTAGE").unwrap_or_default()) {
         println!("lab: {unknown}");

@@ -9,24 +9,17 @@ use std::process::{Command as Program, ExitCode};
 use std::sync::Arc;
 
 use triggerd::base::clock::Clock;
-use triggerd::base::metrics::Metrics;
 use triggerd::base::sabotage;
 use triggerd::base::threads::spawn_critical;
-use triggerd::commit::{
-    Committer, CommitterLimits, Flush, Hints, InboxBell, Intake, Ports, Progress, Refused, recover,
-};
+use triggerd::commit::{Committer, Intake, Refused, Space, recover};
 use triggerd::journal::faults::{Fault, FaultyFiles};
 use triggerd::journal::{self, Files, Options, OsFiles, Position};
-use triggerd::model::command::{Command, CreateOrg, SubmitEvent};
-use triggerd::model::event::NewEvent;
-use triggerd::model::id::{EventId, KeyId, OrgId, OrgNo};
+use triggerd::model::command::Command;
 use triggerd::model::journal_codec::read_body;
-use triggerd::model::key::{Key, Scopes};
-use triggerd::model::org::{InboxMode, Org, Tier};
-use triggerd::model::time::Timestamp;
 use triggerd::store::{Outcome, Store};
 
 use crate::scenario::{Plan, Told};
+use crate::system::{LIMITS, create_org, ports, submit};
 
 /// Several segments' worth.
 const EVENTS: usize = 40;
@@ -131,42 +124,14 @@ pub(crate) fn child(arguments: &[String]) -> ExitCode {
         return ExitCode::from(3);
     };
     let store = Arc::new(Store::open(&dir.join("sled"), 8 << 20, u64::MAX).unwrap());
-    recover(&store, &reader).unwrap();
-    let (committer, intake) = committer(writer, &store);
+    recover(&store, &reader, &Space::default()).unwrap();
+    let (committer, intake) = Committer::new(LIMITS, writer, ports(&store, Clock::system()), 0);
     let thread = spawn_critical("committer", || committer.run()).unwrap();
     submit_all(&intake, &files);
     intake.close();
     println!("operations {}", files.operations());
     let ended = thread.join_until(std::time::Instant::now() + crate::harness::PATIENCE);
     if ended { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-}
-
-fn committer(writer: journal::Writer, store: &Arc<Store>) -> (Committer, Intake) {
-    let hints = Hints {
-        unrouted: crossbeam_channel::bounded(1).0,
-        unrouted_missed: false.into(),
-        scheduler: crossbeam_channel::bounded(1).0,
-        scheduler_missed: false.into(),
-        bell: InboxBell::default(),
-    };
-    let ports = Ports {
-        store: Arc::clone(store),
-        clock: Clock::system(),
-        hints: Arc::new(hints),
-        metrics: Arc::new(Metrics::new(&[]).unwrap()),
-        flush: Flush::default(),
-        progress: Arc::new(Progress::default()),
-        disk_free: Box::new(|| None),
-    };
-    let limits = CommitterLimits {
-        queue: 100,
-        wait_max: std::time::Duration::from_mins(1),
-        queue_bytes: usize::MAX,
-        group_commands: 100,
-        group_bytes: 1 << 20,
-        reserve_bytes: 0,
-    };
-    Committer::new(limits, writer, ports, 0)
 }
 
 /// Submits one after the other and prints each acknowledgement.
@@ -176,7 +141,7 @@ fn submit_all(intake: &Intake, files: &FaultyFiles) {
     for command in commands {
         let outcomes = loop {
             // The disk has room again at once.
-            intake.set_disk_low(false);
+            intake.set_disk_low(false, None);
             match intake.submit(vec![command.clone()]).and_then(triggerd::commit::Reply::wait) {
                 Err(Refused::DiskFull) => {}
                 other => break other,
@@ -193,29 +158,6 @@ fn submit_all(intake: &Intake, files: &FaultyFiles) {
     }
 }
 
-fn create_org() -> Command {
-    let created_at = Timestamp(1);
-    let key = Key {
-        id: KeyId(2),
-        name: "first".into(),
-        hash: "$".into(),
-        scopes: Scopes::all(),
-        created_at,
-        expires_at: None,
-        ended_at: None,
-    };
-    let inbox_mode = InboxMode::Auto;
-    Command::CreateOrg(CreateOrg {
-        org: Org { id: OrgId(1), name: "a".into(), tier: Tier::Free, inbox_mode, created_at },
-        key,
-    })
-}
-
 fn event(number: usize) -> Command {
-    let payload = format!("\"{}\"", "x".repeat(number * 8)).into_bytes().into();
-    let event_type = "sweep.event".parse().unwrap();
-    let event =
-        NewEvent { event_type, dedup: None, labels: Vec::new(), occurred_at: None, deliver_after: None, payload };
-    let (id, received_at) = (EventId(0), Timestamp(0));
-    Command::SubmitEvent(Box::new(SubmitEvent { org: OrgNo(0), id, received_at, event }))
+    submit(0, None, format!("\"{}\"", "x".repeat(number * 8)).into_bytes())
 }

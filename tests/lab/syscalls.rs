@@ -32,6 +32,11 @@ impl Syscall {
         path_in(&self.result)
     }
 
+    /// The last text among its arguments: the path that `linkat` makes.
+    pub(crate) fn last_text(&self) -> String {
+        unescaped(self.arguments.rsplit('"').nth(1).unwrap_or_default())
+    }
+
     pub(crate) fn succeeded(&self) -> bool {
         !self.result.is_empty() && !self.result.starts_with('-') && !self.result.starts_with('?')
     }
@@ -46,10 +51,14 @@ impl Syscall {
 /// The path between `<` and `>`; strace writes it in hexadecimal as well.
 fn path_in(text: &str) -> String {
     let path = text.split_once('<').and_then(|(_, rest)| rest.rsplit_once('>')).map_or("", |(path, _)| path);
-    if !path.contains("\\x") {
-        return path.to_owned();
+    unescaped(path)
+}
+
+fn unescaped(text: &str) -> String {
+    if !text.contains("\\x") {
+        return text.to_owned();
     }
-    let bytes = path.split("\\x").skip(1).filter_map(|byte| u8::from_str_radix(byte.get(..2)?, 16).ok());
+    let bytes = text.split("\\x").skip(1).filter_map(|byte| u8::from_str_radix(byte.get(..2)?, 16).ok());
     bytes.map(char::from).collect()
 }
 

@@ -3,7 +3,7 @@
 //!
 //! What an answer acknowledges is found by the ids in it: the same bytes stand in the frame that was written.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::process::Command;
 
@@ -17,7 +17,7 @@ use crate::syscalls::{Moment, Syscall, read};
 
 const CLIENTS: u64 = 4;
 /// `sync_file_range` is not in it: it makes nothing durable.
-const CALLS: &str = "trace=openat,pwrite64,pwritev,write,writev,sendto,sendmsg,fsync,fdatasync";
+const CALLS: &str = "trace=openat,linkat,pwrite64,pwritev,write,writev,sendto,sendmsg,fsync,fdatasync";
 
 pub(crate) fn run(plan: &Plan) -> Told {
     if Command::new("strace").arg("-V").output().is_err() {
@@ -90,7 +90,8 @@ struct Known {
     unnamed: BTreeSet<String>,
     /// Names made before a sync of their directory began.
     names: BTreeMap<usize, BTreeSet<String>>,
-    journal_writes: Vec<usize>,
+    /// The writes to segments that hold an id, in order.
+    holding: HashMap<[u8; 16], Vec<usize>>,
 }
 
 fn judge(trace: &str) -> Result<Judged, String> {
@@ -122,8 +123,23 @@ impl Known {
                 self.covers.insert(number, self.written.get(&path).cloned().unwrap_or_default());
             }
             "fsync" if path.ends_with("/journal") => _ = self.names.insert(number, self.unnamed.clone()),
-            _ if is_segment(&path) => self.journal_writes.push(number),
+            _ if is_segment(&path) => self.note_ids(number, &call.data()),
             _ => {}
+        }
+    }
+
+    fn note_ids(&mut self, write: usize, data: &str) {
+        for window in bytes_of(data).windows(16) {
+            let window: [u8; 16] = window.try_into().unwrap();
+            // Journal integers have their lowest byte first, texts and keys of rows do not.
+            let mut backwards = window;
+            backwards.reverse();
+            for id in [window, backwards].into_iter().filter(may_be_id) {
+                let writes = self.holding.entry(id).or_default();
+                if writes.last() != Some(&write) {
+                    writes.push(write);
+                }
+            }
         }
     }
 
@@ -133,8 +149,13 @@ impl Known {
         if !call.succeeded() {
             return 0;
         }
-        if call.name == "openat" && call.arguments.contains("O_CREAT") && is_segment(&call.opened()) {
-            self.unnamed.insert(call.opened());
+        let made = match call.name.as_str() {
+            "openat" if call.arguments.contains("O_CREAT") => call.opened(),
+            "linkat" => call.last_text(),
+            _ => String::new(),
+        };
+        if is_segment(&made) {
+            self.unnamed.insert(made);
         } else if let Some(covered) = self.covers.remove(&number) {
             self.synced.extend(covered);
         } else if let Some(names) = self.names.remove(&number) {
@@ -148,13 +169,12 @@ impl Known {
 
     /// Whether everything that an answer names is on stable storage; gives how many ids it names.
     fn check(&self, calls: &[Syscall], answer: &str) -> Result<usize, String> {
-        let text = text_of(answer);
+        let text: String = bytes_of(answer).into_iter().map(char::from).collect();
         let ids = ids_in(&text);
         // A confirmation is the second frame with the event's id.
         let which = usize::from(text.contains("acknowledged_at"));
         for (id, bytes) in &ids {
-            let mut writes = self.journal_writes.iter().filter(|number| holds(&calls[**number], bytes));
-            let Some(write) = writes.nth(which) else {
+            let Some(write) = self.holding.get(bytes).and_then(|writes| writes.get(which)) else {
                 return Err(format!("{id} is acknowledged and was never written: {text}"));
             };
             if !self.synced.contains(write) {
@@ -173,28 +193,25 @@ fn is_segment(path: &str) -> bool {
     Path::new(path).extension().is_some_and(|extension| extension == "seg")
 }
 
-/// Whether a write holds these bytes, in either order.
-fn holds(call: &Syscall, bytes: &[String; 2]) -> bool {
-    let data = call.data();
-    bytes.iter().any(|bytes| data.contains(bytes))
+/// Whether these bytes can be a UUIDv7 (RFC 9562, section 5.7: version and variant).
+fn may_be_id(bytes: &[u8; 16]) -> bool {
+    bytes[6] >> 4 == 7 && bytes[8] >> 6 == 0b10
 }
 
-fn text_of(hexadecimal: &str) -> String {
-    let digits: Vec<_> = hexadecimal.chars().collect();
-    let bytes = digits.chunks(2).filter_map(|pair| u8::from_str_radix(&pair.iter().collect::<String>(), 16).ok());
-    bytes.map(char::from).collect()
+fn bytes_of(hexadecimal: &str) -> Vec<u8> {
+    let digit = |digit: u8| char::from(digit).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let pairs = hexadecimal.as_bytes().chunks_exact(2);
+    pairs.filter_map(|pair| Some(digit(pair[0])? << 4 | digit(pair[1])?)).collect()
 }
 
-/// The ids in an answer, each with its bytes in hexadecimal, from the front and from the back.
-fn ids_in(text: &str) -> Vec<(String, [String; 2])> {
+/// The ids in an answer, each with its bytes.
+fn ids_in(text: &str) -> Vec<(String, [u8; 16])> {
     let mut found = Vec::new();
     for prefix in ["\"id\":\"evt_", "\"key_id\":\"key_", "\"id\":\"ep_"] {
         for part in text.split(prefix).skip(1) {
             let suffix = part.split('"').next().unwrap_or_default();
             let number = decode_base32(suffix).unwrap_or_else(|| panic!("{prefix}{suffix} is no id"));
-            let hexadecimal = |bytes: [u8; 16]| bytes.map(|byte| format!("{byte:02x}")).concat();
-            let bytes = [number, number.swap_bytes()].map(|number| hexadecimal(number.to_be_bytes()));
-            found.push((format!("{prefix}{suffix}"), bytes));
+            found.push((format!("{prefix}{suffix}"), number.to_be_bytes()));
         }
     }
     found

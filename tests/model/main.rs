@@ -12,20 +12,20 @@
     clippy::disallowed_methods,
     reason = "tests read the environment and start threads where the server must not"
 )]
+// Always true here; it tells clippy that helpers are tests too.
+#![cfg(test)]
 
-// `cfg(test)` is always true here; it tells clippy that helpers are tests too.
-#[cfg(test)]
 mod checks;
-#[cfg(test)]
 mod naive;
-#[cfg(test)]
+#[path = "../shared/random.rs"]
+#[expect(dead_code, reason = "the model needs a part of it")]
 mod random;
-#[cfg(test)]
 mod steps;
-#[cfg(test)]
+#[path = "../shared/system.rs"]
+#[expect(dead_code, reason = "the model makes commands of its own")]
+mod system;
 mod world;
 
-#[cfg(test)]
 mod tests {
     use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::sync::Mutex;

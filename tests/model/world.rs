@@ -2,13 +2,11 @@
 //! happen to them.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::sync::Arc;
 
 use tempfile::TempDir;
 use triggerd::base::clock::Clock;
-use triggerd::base::metrics::Metrics;
-use triggerd::commit::{Committer, CommitterLimits, Flush, Hints, InboxBell, Intake, Ports, Progress, recover};
+use triggerd::commit::{Committer, Intake, Space, recover};
 use triggerd::journal::faults::{Fault, FaultyFiles, Unsynced};
 use triggerd::journal::{AppendError, Files, Group, Options, Reader, Writer};
 use triggerd::model::command::Command;
@@ -16,6 +14,7 @@ use triggerd::model::journal_codec::{VERSION, kind, write_body};
 use triggerd::store::{Outcome, Store, condemn_last};
 
 use crate::random::Random;
+use crate::system::{LIMITS, ports};
 
 /// Sequences that one directory lives through.
 pub(crate) const SEQUENCES_PER_WORLD: u64 = 40;
@@ -53,11 +52,6 @@ struct Running {
     committer: std::thread::JoinHandle<()>,
 }
 
-fn metrics() -> Arc<Metrics> {
-    static METRICS: OnceLock<Arc<Metrics>> = OnceLock::new();
-    Arc::clone(METRICS.get_or_init(|| Arc::new(Metrics::new(&[]).unwrap())))
-}
-
 /// In memory if there is such a place: a world needs no disk, only the order of things.
 fn make_dir() -> TempDir {
     let memory = Path::new("/dev/shm");
@@ -85,36 +79,10 @@ impl System {
         let (writer, journal) = open_journal(self.dir.path(), &self.files);
         let store = Arc::new(Store::open(&self.dir.path().join("sled"), CACHE_BYTES, journal.end().0).unwrap());
         if self.broken != Break::ForgetsToRecover {
-            recover(&store, &journal).unwrap();
+            recover(&store, &journal, &Space::default()).unwrap();
         }
-        let (unrouted, _) = crossbeam_channel::bounded(1);
-        let (scheduler, _) = crossbeam_channel::bounded(1);
-        let hints = Hints {
-            unrouted,
-            unrouted_missed: false.into(),
-            scheduler,
-            scheduler_missed: false.into(),
-            bell: InboxBell::default(),
-        };
-        let ports = Ports {
-            store: Arc::clone(&store),
-            clock: self.clock.clone(),
-            hints: Arc::new(hints),
-            metrics: metrics(),
-            flush: Flush::default(),
-            progress: Arc::new(Progress::default()),
-            disk_free: Box::new(|| None),
-        };
-        let limits = CommitterLimits {
-            queue: 64,
-            wait_max: Duration::from_mins(1),
-            queue_bytes: usize::MAX,
-            group_commands: 1_000,
-            group_bytes: 1 << 20,
-            reserve_bytes: 0,
-        };
         let last_id = store.counts().unwrap().last_id;
-        let (committer, intake) = Committer::new(limits, writer, ports, last_id);
+        let (committer, intake) = Committer::new(LIMITS, writer, ports(&store, self.clock.clone()), last_id);
         let committer = std::thread::spawn(|| committer.run());
         self.running = Some(Running { store, journal, intake, committer });
     }
@@ -220,7 +188,7 @@ impl System {
         copy_dir(self.dir.path(), copy.path());
         let (_writer, journal) = open_journal(copy.path(), &Arc::new(FaultyFiles::new()));
         let store = Store::open(&copy.path().join("sled"), CACHE_BYTES, journal.end().0).unwrap();
-        recover(&store, &journal).unwrap();
+        recover(&store, &journal, &Space::default()).unwrap();
         look(&store, &journal)
     }
 }

@@ -37,7 +37,7 @@ impl Change<'_> {
         let org = command.org;
         let tail = self.state.inboxes.get(org)?.and_then(|row| row.tail);
         let tail_len = match tail {
-            Some(first) => self.state.events.get((org, first))?.map_or(BLOCK_EVENTS, |block| block.events.len()),
+            Some(first) => self.state.events.promised((org, first))?.events.len(),
             None => BLOCK_EVENTS,
         };
         let begins = tail_len >= BLOCK_EVENTS;

@@ -1,10 +1,15 @@
-//! Chance from a seed (splitmix64): the same seed, the same world.
+//! Chance from a seed (splitmix64): the same seed, the same run.
 
 pub(crate) struct Random(u64);
 
 impl Random {
     pub(crate) fn new(seed: u64) -> Self {
         Self(seed)
+    }
+
+    /// Of a seed and a text: the same for the same.
+    pub(crate) fn of(seed: u64, text: &str) -> Self {
+        Self(text.bytes().fold(seed, |sum, byte| sum.wrapping_mul(0x0000_0100_0000_01b3) ^ u64::from(byte)))
     }
 
     pub(crate) fn next(&mut self) -> u64 {
@@ -14,8 +19,14 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
+    /// From 0 up to and without `bound`; 0 of 0.
     pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound.max(1)
+    }
+
+    /// An index into something of this length.
+    pub(crate) fn index(&mut self, len: usize) -> usize {
+        usize::try_from(self.below(len as u64)).unwrap()
     }
 
     pub(crate) fn one_in(&mut self, n: u64) -> bool {
@@ -24,8 +35,8 @@ impl Random {
 
     /// One of these; none of none.
     pub(crate) fn pick<T: Copy>(&mut self, from: &[T]) -> Option<T> {
-        let at = self.below(from.len() as u64);
-        from.get(usize::try_from(at).unwrap()).copied()
+        let at = self.index(from.len());
+        from.get(at).copied()
     }
 
     pub(crate) fn bytes(&mut self) -> [u8; 10] {

@@ -1,0 +1,98 @@
+//! Whether the disk has room: for events, and for what sled writes. Asked by the committer, the flusher, recovery and
+//! housekeeping; knows no row.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::base::sabotage::{self, Switch};
+use crate::store::{FreshSize, SEGMENT_BYTES};
+
+/// sled does not survive a write for which there is no space: this share of the reserve is never for it,
+const RESERVE_SHARE: u64 = 4;
+/// at most so many bytes (a large reserve is there for other programs), and at least a segment of sled, which it fills to
+/// the end.
+const KEPT_BYTES_MAX: u64 = 64 << 20;
+/// What a row takes of sled's file beside its own bytes: a part of the page around it that is written anew.
+const ROW_BYTES: u64 = 4 << 10;
+/// How often sled writes the bytes of a row while its page fills: 2.3 times, measured with blocks of 12 KiB, the largest.
+const TIMES_WRITTEN: u64 = 3;
+
+/// How many times more is enough for sure, after less was not.
+const PLENTY: u64 = 4;
+
+/// Free bytes of a filesystem; none if it cannot be said.
+pub type DiskFree = Box<dyn Fn() -> Option<u64> + Send + Sync>;
+
+/// The filesystem that holds the data.
+pub struct Space {
+    /// Asks it.
+    disk_free: DiskFree,
+    /// What is to stay free, in bytes.
+    reserve_bytes: u64,
+    /// sled was given more than there was room for.
+    overrun: AtomicBool,
+}
+
+impl Default for Space {
+    /// A disk of which nothing is known, and that is taken for large.
+    fn default() -> Self {
+        Self::new(Box::new(|| None), 0)
+    }
+}
+
+impl Space {
+    /// A filesystem of which so many bytes are to stay free.
+    pub fn new(disk_free: DiskFree, reserve_bytes: u64) -> Self {
+        Self { disk_free, reserve_bytes, overrun: false.into() }
+    }
+
+    /// Free bytes; none if it cannot be said.
+    pub fn free(&self) -> Option<u64> {
+        (self.disk_free)()
+    }
+
+    /// Whether it is below the reserve: then no events are taken.
+    pub fn is_low(&self) -> bool {
+        self.free().is_some_and(|free| free < self.reserve_bytes)
+    }
+
+    /// sled ran out of room although there should have been enough: it gets nothing more until there is plenty.
+    pub fn note_overrun(&self) {
+        self.overrun.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether so much must not be written to sled: then it stays in memory, and the journal has it.
+    pub fn is_short_for(&self, fresh: FreshSize) -> bool {
+        let kept = (self.reserve_bytes / RESERVE_SHARE).clamp(SEGMENT_BYTES as u64, KEPT_BYTES_MAX);
+        let rows = ROW_BYTES.saturating_mul(fresh.rows as u64);
+        let bytes = TIMES_WRITTEN.saturating_mul(fresh.bytes as u64);
+        let wanted = rows.saturating_add(bytes).saturating_add(kept);
+        let wanted = if self.overrun.load(Ordering::SeqCst) { wanted.saturating_mul(PLENTY) } else { wanted };
+        self.reserve_bytes > 0 && self.free().is_some_and(|free| free < wanted) && !sabotage::is_on(Switch::HoldOff)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sled_gets_less_the_fuller_the_disk_is_and_a_disk_without_a_reserve_is_never_short() {
+        const MIB: u64 = 1 << 20;
+        let space = |free: u64, reserve| Space::new(Box::new(move || Some(free)), reserve);
+        assert!(space(99, 100).is_low() && !space(100, 100).is_low());
+        let (none, some) = (FreshSize::default(), FreshSize { rows: 1, bytes: 100 });
+        for (reserve, kept) in [(1, 8 * MIB), (48 * MIB, 12 * MIB), (10_000 * MIB, 64 * MIB)] {
+            assert!(space(kept - 1, reserve).is_short_for(none) && !space(kept, reserve).is_short_for(none));
+            assert!(
+                space(kept + 4_395, reserve).is_short_for(some) && !space(kept + 4_396, reserve).is_short_for(some)
+            );
+        }
+        assert!(!space(0, 0).is_low() && !space(0, 0).is_short_for(some));
+        let overrun = space(8 * MIB, 1);
+        assert!(!overrun.is_short_for(none));
+        overrun.note_overrun();
+        assert!(overrun.is_short_for(none), "what was enough is not believed to be any more");
+        let all = FreshSize { rows: usize::MAX, bytes: usize::MAX };
+        assert!(!Space::default().is_low() && !Space::default().is_short_for(all));
+    }
+}

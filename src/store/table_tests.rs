@@ -1,0 +1,89 @@
+//! That a row that cannot be read is an error and breaks the state, whoever reads it.
+
+use crate::model::event::Dedup;
+use crate::model::id::{EventId, OrgNo};
+use crate::model::time::Timestamp;
+use crate::store::schema::{DedupBlock, EventBlock, OpenBits, Row};
+use crate::store::{InboxQuery, Store};
+
+use super::*;
+
+/// A state with a bit of everything, all of it in sled; see `apply_tests`.
+fn filled(dir: &std::path::Path) -> Store {
+    let store = Store::open(dir, 8 << 20, u64::MAX).unwrap();
+    crate::store::apply::fill(&store);
+    store.write_back().unwrap();
+    store
+}
+
+/// Every inbox.
+fn inboxes(store: &Store) -> Result<usize, StateError> {
+    let query = InboxQuery { after: None, limit: 500, event_type: None, since: None };
+    let orgs = store.org_numbers()?;
+    let pages: Result<Vec<_>, _> = orgs.into_values().map(|org| store.inbox(org, &query)).collect();
+    Ok(pages?.iter().map(|page| page.items.len()).sum())
+}
+
+#[test]
+fn every_row_that_cannot_be_read_is_an_error_and_breaks_the_state() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = filled(dir.path());
+    let rows: Vec<_> = store.db().iter().map(Result::unwrap).collect();
+    let in_inboxes = inboxes(&store).unwrap();
+    let whole = store.dump().unwrap();
+    assert!(!store.is_broken() && in_inboxes > 0);
+    let mut found = std::collections::BTreeSet::new();
+    for (key, value) in &rows {
+        for garbage in [b"".as_slice(), b"\x09another version", &value[..value.len() - 1], b"\x01\xff\xff\xff\xff\xff"]
+        {
+            store.db().insert(key, garbage).unwrap();
+            let read = store.dump();
+            // Resident rows are in memory, where nothing happened to them.
+            assert_eq!(read.is_err(), store.is_broken(), "{key:?}");
+            assert!(read.is_err() || read.unwrap() == whole, "{key:?} with {garbage:?} reads as something else");
+            if store.broken.swap(false, Ordering::SeqCst) {
+                found.insert(key[0]);
+            }
+            if [EventBlock::PREFIX, OpenBits::PREFIX].contains(&key[0]) && value.len() > 1 {
+                assert_eq!(inboxes(&store).is_err(), store.is_broken());
+                store.broken.store(false, Ordering::SeqCst);
+            }
+        }
+        store.db().insert(key, value).unwrap();
+    }
+    assert!(found.len() > 5, "{found:?}");
+    assert_eq!((inboxes(&store).unwrap(), store.dump().unwrap() == whole), (in_inboxes, true));
+    assert!(!store.is_broken());
+}
+
+#[test]
+fn a_row_that_another_one_promises_is_never_missed_silently() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = filled(dir.path());
+    let events = store.db().scan_prefix([EventBlock::PREFIX]).keys().map(Result::unwrap);
+    events.for_each(|key| drop(store.db().remove(key).unwrap()));
+    assert!(inboxes(&store).unwrap_err().to_string().contains("is missing") && store.is_broken());
+}
+
+#[test]
+fn a_dedup_id_whose_block_is_missing_is_no_new_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = filled(dir.path());
+    let entry = store.read().dedup.get(0).unwrap().unwrap().entries[0].clone();
+    let dedup =
+        Dedup { id: "x".into(), digest: entry.digest, fingerprint: entry.fingerprint, window_start: Timestamp(0) };
+    assert!(store.known_duplicates([Some(&dedup)].into_iter()).unwrap()[0].is_some());
+    let blocks = store.db().scan_prefix([DedupBlock::PREFIX]).keys().map(Result::unwrap);
+    blocks.for_each(|key| drop(store.db().remove(key).unwrap()));
+    let missing = store.known_duplicates([Some(&dedup)].into_iter()).unwrap_err();
+    assert!(missing.to_string().contains("is missing") && store.is_broken());
+}
+
+#[test]
+fn a_read_that_panics_is_an_error_and_breaks_the_state() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = filled(dir.path());
+    let read: Result<(), _> = store.read().events.noted(|| panic!("as sled does"));
+    assert!(read.unwrap_err().to_string().contains("events") && store.is_broken());
+    assert!(store.event(OrgNo(0), EventId(1)).is_ok(), "others go on until the process ends");
+}

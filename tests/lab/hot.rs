@@ -1,0 +1,248 @@
+//! A few hot rows, rewritten at full speed for as long as one likes: sled 0.34.7 can deadlock then, and triggerd's way of
+//! using it must not let it. Once as the server brings rows to sled, and once with no pause between two write-backs.
+//!
+//! The lab runs itself with `hot-child PAUSE_MS SECONDS DIR`, because the watchdog ends the process that hangs.
+
+use std::path::Path;
+use std::process::{Command as Program, ExitCode};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use triggerd::base::clock::Clock;
+use triggerd::base::metrics::Metrics;
+use triggerd::base::sabotage;
+use triggerd::base::threads::{Stop, Thread, spawn_critical};
+use triggerd::commit::{Committer, Flusher, Intake, Progress, Space, WRITE_BACK_AFTER, recover, watch};
+use triggerd::data_dir::DataDir;
+use triggerd::journal::{self, Options, OsFiles};
+use triggerd::model::command::{AckEvent, Command, ExpireDedup, NoteKeysUsed, PutEndpoint, RouteEvent, SettleAttempt};
+use triggerd::model::delivery::{AttemptOutcome, DeadReason, Verdict};
+use triggerd::model::endpoint::{Endpoint, Secret};
+use triggerd::model::event::Dedup;
+use triggerd::model::id::{EndpointId, EventId, KeyId, OrgNo};
+use triggerd::model::time::Timestamp;
+use triggerd::store::{InboxQuery, Outcome, Store};
+
+use crate::harness::{PATIENCE, command, settings};
+use crate::scenario::{Plan, Told};
+use crate::system::{LIMITS, create_org, ports, submit};
+
+const ORG: OrgNo = OrgNo(0);
+const ENDPOINT: EndpointId = EndpointId(50);
+/// So many write at a time; a sync serves all of them.
+const WRITERS: u64 = 8;
+/// Events of one turn of a writer: few, so that most turns change rows that the turn before changed.
+const EVENTS: u64 = 4;
+/// A dedup id counts so long.
+const WINDOW_MS: u64 = 1_000;
+/// The state is small; so is what sled may keep of it in memory, as in a server that has much more.
+const CACHE_BYTES: u64 = 8 << 20;
+
+pub(crate) fn run(plan: &Plan) -> Told {
+    let data = plan.dir.join("data");
+    let rhythm = run_child(&data, WRITE_BACK_AFTER, plan.rounds.div_ceil(4));
+    let rush = run_child(&data, Duration::ZERO, (plan.rounds * 3).div_ceil(4));
+    std::fs::write(data.with_extension("toml"), settings(&data, "")).unwrap();
+    let (code, report) = command(&data, &["verify"]);
+    assert_eq!(code, Some(0), "verify finds:\n{report}");
+    Told::Passed(format!("as the server does: {rhythm}; without a pause: {rush}; verified"))
+}
+
+/// Runs a child; what it did.
+fn run_child(data: &Path, pause: Duration, seconds: u64) -> String {
+    let output = Program::new(std::env::current_exe().unwrap())
+        .args(["hot-child", &pause.as_millis().to_string(), &seconds.to_string(), data.to_str().unwrap()])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    let code = output.status.code();
+    assert!(code != Some(70), "the watchdog or a failure ended it with 70:\n{said}");
+    assert_eq!(code, Some(0), "{said}");
+    said.lines().last().unwrap_or_default().to_owned()
+}
+
+/// `hot-child PAUSE_MS SECONDS DIR`: the parts of the server below its doors, under as much load as they take.
+pub(crate) fn child(arguments: &[String]) -> ExitCode {
+    let [pause, seconds, dir] = arguments else { return ExitCode::from(2) };
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
+    sabotage::arm(&std::env::var("TRIGGERD_SABOTAGE").unwrap_or_default()).unwrap();
+    let system = System::start(Path::new(dir), Duration::from_millis(pause.parse().unwrap()));
+    let (began, wanted) = (Instant::now(), Duration::from_secs(seconds.parse().unwrap()));
+    let turns = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for writer in 0..WRITERS {
+            let (system, turns) = (&system, &turns);
+            scope.spawn(move || {
+                let mut number = writer;
+                while began.elapsed() < wanted {
+                    system.turn(number);
+                    number += WRITERS;
+                    turns.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        scope.spawn(|| {
+            while began.elapsed() < wanted {
+                system.look();
+            }
+        });
+    });
+    let (seconds, metrics) = (began.elapsed().as_secs_f64(), Arc::clone(&system.metrics));
+    system.stop();
+    let write_backs = metrics.write_back_seconds.get_sample_count();
+    let rows = metrics.write_back_rows.get();
+    assert!(write_backs > 0, "nothing was written back");
+    #[expect(clippy::cast_precision_loss, reason = "rates are for people")]
+    let (per_second, rate) = (write_backs as f64 / seconds, rows as f64 / seconds);
+    println!(
+        "{} turns, {write_backs} write-backs ({per_second:.0}/s) of {rows} rows ({rate:.0}/s) in {seconds:.0} s",
+        turns.into_inner()
+    );
+    ExitCode::SUCCESS
+}
+
+/// What runs.
+struct System {
+    store: Arc<Store>,
+    intake: Intake,
+    metrics: Arc<Metrics>,
+    flush: triggerd::commit::Flush,
+    stop: Stop,
+    threads: [Thread; 2],
+    _data_dir: DataDir,
+}
+
+impl System {
+    fn start(dir: &Path, pause: Duration) -> Self {
+        let data_dir = DataDir::open(dir).unwrap();
+        let (writer, reader, _) = journal::open(&data_dir.journal(), Arc::new(OsFiles), &Options::default()).unwrap();
+        data_dir.complete(Timestamp(1)).unwrap();
+        let store = Arc::new(Store::open(&data_dir.state(), CACHE_BYTES, reader.end().0).unwrap());
+        recover(&store, &reader, &Space::default()).unwrap();
+        let ports = ports(&store, Clock::system());
+        let (flush, metrics, stop) = (ports.flush.clone(), Arc::clone(&ports.metrics), Stop::new());
+        let (committing, flushing) = (Arc::clone(&ports.progress), Arc::<Progress>::default());
+        let last_id = store.counts().unwrap().last_id;
+        let (committer, intake) = Committer::new(LIMITS, writer, ports, last_id);
+        let flusher = Flusher {
+            store: Arc::clone(&store),
+            flush: flush.clone(),
+            after: pause,
+            intake: intake.clone(),
+            space: Arc::default(),
+            metrics: Arc::clone(&metrics),
+            progress: Arc::clone(&flushing),
+        };
+        let stopped = stop.clone();
+        let threads = [
+            spawn_critical("committer", || committer.run()).unwrap(),
+            spawn_critical("flusher", move || flusher.run(&stopped)).unwrap(),
+        ];
+        let watched = [("committer", committing), ("flusher", flushing)];
+        // To the end of the process: it also ends a stop that hangs.
+        spawn_critical("watchdog", move || watch(&watched, &Stop::new(), || {})).unwrap();
+        let system = Self { store, intake, metrics, flush, stop, threads, _data_dir: data_dir };
+        if system.store.key(KeyId(2)).unwrap().is_none() {
+            system.submit(vec![create_org()]);
+        }
+        system
+    }
+
+    fn submit(&self, commands: Vec<Command>) -> Vec<Outcome> {
+        self.intake.submit(commands).unwrap().wait().unwrap()
+    }
+
+    /// A few events on their whole way: every table is changed, most of them in rows that were changed a moment ago.
+    fn turn(&self, number: u64) {
+        let now = Timestamp(Clock::system().now_ms());
+        let events = (0..EVENTS).map(|place| submit(0, Some(dedup(number * EVENTS + place, now)), b"{}".to_vec()));
+        let accepted = self.submit(events.collect());
+        let ids: Vec<EventId> = accepted
+            .iter()
+            .map(|outcome| match outcome {
+                Outcome::Accepted { id, .. } => *id,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        let touch = Command::NoteKeysUsed(NoteKeysUsed { used: vec![(KeyId(2), now)] });
+        let routes = ids.iter().map(|event| route(*event, now));
+        self.submit([touch, put_endpoint(now)].into_iter().chain(routes).collect());
+        self.submit(
+            ids.iter().enumerate().map(|(place, event)| settle(*event, 1, first_verdict(place, now))).collect(),
+        );
+        let second = ids.iter().enumerate().skip(1).map(|(place, event)| settle(*event, 2, second_verdict(place)));
+        self.submit(second.collect());
+        let mut last: Vec<_> =
+            ids.iter().map(|event| Command::AckEvent(AckEvent { org: ORG, event: *event, at: now })).collect();
+        last.push(Command::ExpireDedup(ExpireDedup { before: now.minus_ms(WINDOW_MS) }));
+        self.submit(last);
+    }
+
+    /// What readers do meanwhile.
+    fn look(&self) {
+        let query = InboxQuery { after: None, limit: 10, event_type: None, since: None };
+        self.store.inbox(ORG, &query).unwrap();
+        self.store.waiting_for(ENDPOINT, Timestamp(u64::MAX), 10).unwrap();
+        self.store.unrouted_after((ORG, EventId(0)), 10).unwrap();
+        self.store.counts().unwrap();
+    }
+
+    fn stop(self) {
+        let deadline = Instant::now() + PATIENCE;
+        self.intake.close();
+        self.stop.set();
+        let [committer, flusher] = self.threads;
+        assert!(committer.join_until(deadline), "the committer ends");
+        self.flush.wake();
+        assert!(flusher.join_until(deadline), "the flusher ends");
+        self.store.close().unwrap();
+    }
+}
+
+fn dedup(number: u64, now: Timestamp) -> Dedup {
+    let mut digest = [0; 14];
+    digest[..8].copy_from_slice(&number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
+    digest[8..].copy_from_slice(&now.0.to_be_bytes()[2..]);
+    Dedup { id: format!("{number}-{}", now.0), digest, fingerprint: [0; 8], window_start: now.minus_ms(WINDOW_MS) }
+}
+
+fn put_endpoint(now: Timestamp) -> Command {
+    let endpoint = Endpoint {
+        id: ENDPOINT,
+        url: "https://example.com/".into(),
+        event_types: Vec::new(),
+        enabled: true,
+        is_default: true,
+        secret: Secret::new([7; 32]),
+        created_at: Timestamp(1),
+        updated_at: now,
+    };
+    Command::PutEndpoint(PutEndpoint { org: ORG, endpoint })
+}
+
+fn route(event: EventId, due_at: Timestamp) -> Command {
+    Command::RouteEvent(RouteEvent { org: ORG, event, endpoints: vec![ENDPOINT], due_at })
+}
+
+fn settle(event: EventId, number: u32, verdict: Verdict) -> Command {
+    let outcome = AttemptOutcome {
+        started_at: Timestamp(1),
+        duration_ms: 1,
+        status: Some(200),
+        error: None,
+        retry_after_ms: None,
+        body: Vec::new(),
+    };
+    let settle = SettleAttempt { org: ORG, endpoint: ENDPOINT, event, number, outcome, verdict, previous: None };
+    Command::SettleAttempt(Box::new(settle))
+}
+
+/// The first event of a turn is accepted at once, the others wait.
+fn first_verdict(place: usize, now: Timestamp) -> Verdict {
+    if place == 0 { Verdict::Delivered } else { Verdict::RetryAt(now.plus_ms(1_000)) }
+}
+
+fn second_verdict(place: usize) -> Verdict {
+    if place == 1 { Verdict::Dead(DeadReason::AttemptsExhausted) } else { Verdict::Delivered }
+}

@@ -1,0 +1,113 @@
+//! A server that nobody calls writes nothing and hardly wakes.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::harness::{PATIENCE, Process};
+use crate::ledger::Ledger;
+use crate::receiver::Receiver;
+use crate::scenario::{Plan, Told, keep};
+
+/// Longer than anything that is written down a while after a call, such as when keys were used.
+const SILENCE: Duration = Duration::from_secs(11);
+/// Each thread that looks about does so once a second, seven of sled's among them; actix's clocks do twice. As much again
+/// for the odd timer.
+const WAKEUPS_PER_SECOND: u64 = 50;
+/// Of 10 ms: 0.2 % of a core,
+const TICKS_PER_TEN_SECONDS: u64 = 2;
+/// and so many whatever the time, because a short one is counted in few ticks, and a build for tests is slow.
+const TICKS_MORE: u64 = 3;
+
+/// What actix's clocks wake their threads with, twice a second, is a write too: of a number into an `eventfd`, which is
+/// nothing but memory. No line of a log or frame of the journal is as short.
+const WAKE_BYTES: u64 = 8;
+
+pub(crate) fn run(plan: &Plan) -> Told {
+    let data = plan.dir.join("data");
+    let (mut server, _) = Process::boot(&data);
+    fill(&server, &Ledger::new(&plan.dir.join("ledger")));
+    let before = settled(&mut server);
+    let began = Instant::now();
+    pause(&mut server, Duration::from_secs(plan.rounds));
+    let after = Figures::of(&server);
+    let (seconds, ticks) = (began.elapsed().as_secs().max(1), after.ticks - before.ticks);
+    let wakeups = after.wakeups.saturating_sub(before.wakeups);
+    assert_eq!(before.written, after.written, "an idle server wrote");
+    assert!(wakeups <= seconds * WAKEUPS_PER_SECOND, "an idle server woke {wakeups} times in {seconds} s");
+    let ticks_max = TICKS_MORE + seconds * TICKS_PER_TEN_SECONDS / 10;
+    assert!(ticks <= ticks_max, "an idle server ran for {ticks} ticks of 10 ms in {seconds} s");
+    assert_eq!(server.stop().0, Some(0));
+    keep("idle", &data);
+    Told::Passed(format!("nothing written, {wakeups} wakeups and {ticks} ticks of 10 ms in {seconds} s"))
+}
+
+/// An organization that pulls and one that pushes, with a few events; nothing is left to do.
+fn fill(server: &Process, ledger: &Ledger) {
+    let receiver = Receiver::start();
+    let [(_, pulls), (_, pushes)] = server.orgs(ledger, &receiver);
+    let [pulls, pushes] = [pulls, pushes].map(|key| server.admin().with_key(&key));
+    for number in 0..10 {
+        pulls.send_once(&format!("d-{number}"), &json!(number));
+        pushes.send_once(&format!("d-{number}"), &json!(number));
+    }
+    pushes.inbox_until(<[_]>::is_empty);
+}
+
+/// Waits until nothing has been written for a while.
+fn settled(server: &mut Process) -> Figures {
+    let (began, mut last, mut silent) = (Instant::now(), Figures::of(server), Instant::now());
+    loop {
+        pause(server, Duration::from_millis(200));
+        let now = Figures::of(server);
+        if now.written != last.written {
+            silent = Instant::now();
+        } else if silent.elapsed() >= SILENCE {
+            return now;
+        }
+        last = now;
+        assert!(began.elapsed() < PATIENCE / 2, "an idle server goes on writing: {:?}", last.written);
+    }
+}
+
+fn pause(server: &mut Process, long: Duration) {
+    std::thread::park_timeout(long);
+    if let Some(status) = server.ended() {
+        panic!("the idle server ended: {status}");
+    }
+}
+
+/// What the kernel says of a process: proc_pid_io(5), proc_pid_stat(5), proc_pid_status(5).
+struct Figures {
+    /// Bytes given to `write` and the like beyond [`WAKE_BYTES`] each time, and bytes for the disk.
+    written: [u64; 2],
+    ticks: u64,
+    /// Of all threads.
+    wakeups: u64,
+}
+
+impl Figures {
+    fn of(server: &Process) -> Self {
+        let dir = format!("/proc/{}", server.child.id());
+        let read = |path: &str| std::fs::read_to_string(format!("{dir}/{path}")).unwrap_or_default();
+        let io = read("io");
+        assert!(io.contains("wchar"), "what the server writes cannot be counted");
+        let [bytes, writes, to_disk] = ["wchar", "syscw", "write_bytes"].map(|name| field(&io, name));
+        let written = [bytes.wrapping_sub(writes * WAKE_BYTES), to_disk];
+        let stat = read("stat");
+        let behind_name = stat.rsplit(')').next().unwrap_or_default();
+        let ticks = behind_name.split_whitespace().skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap()).sum();
+        let threads = std::fs::read_dir(format!("{dir}/task")).into_iter().flatten();
+        let wakeups = threads.map(|thread| {
+            let name = thread.unwrap().file_name().into_string().unwrap();
+            field(&read(&format!("task/{name}/status")), "voluntary_ctxt_switches")
+        });
+        Self { written, ticks, wakeups: wakeups.sum() }
+    }
+}
+
+/// The number behind a name at the beginning of a line; 0 if the process is gone.
+fn field(text: &str, name: &str) -> u64 {
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    line.map_or(0, |value| value.trim().parse().unwrap())
+}
