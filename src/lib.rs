@@ -19,6 +19,8 @@
 //! - **Segments are files of zeros that were written and synced before**, made by a thread ahead of time: a sync over them
 //!   brings only the frames to the disk, in half the time of one over space that was only reserved. Such a file has no name
 //!   until it is a segment, so that a copy of the live directory never meets a name that goes away. Large groups do without.
+//! - **Only the last two segments are left to the kernel's page cache**: what is delivered soon is read from those, and the
+//!   next segment's pages take their place. Taking in batches of 100 became a fifth to a third faster.
 //! - **What the disk cannot read is damage** to `verify` and `rebuild`, not their end; a server does not start on it.
 //! - **Rows go to sled on a thread of their own**, as they were at one moment; what changes meanwhile stays in memory. The
 //!   committer waits for sled only when 16,384 rows wait, so that memory is bounded; not on a full disk, where events are

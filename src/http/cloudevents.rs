@@ -41,14 +41,14 @@ pub(super) fn structured(rules: &Rules, text: &str) -> Result<NewEvent, Problem>
     let encoded = fields.take("data_base64", &mut faults);
     let payload = match (data, encoded) {
         (Some(_), Some(encoded)) => {
-            faults.add(encoded.pointer, "means the same as data, which is there too");
+            faults.add(encoded.pointer(), "means the same as data, which is there too");
             None
         }
-        (Some(data), None) => payload(data.value).map_err(|rule| faults.add(data.pointer, rule)).ok(),
+        (Some(data), None) => payload(data.value).map_err(|rule| faults.add(data.pointer(), rule)).ok(),
         (None, Some(encoded)) => {
             let decodes = string(encoded.value).is_some_and(|text| STANDARD.decode(text.as_bytes()).is_ok());
             if !decodes {
-                faults.add(encoded.pointer, "must be a string in base64");
+                faults.add(encoded.pointer(), "must be a string in base64");
             }
             Some(wrapped(encoded.value.get()))
         }

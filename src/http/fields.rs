@@ -77,8 +77,6 @@ impl<'de> Visitor<'de> for Items {
 #[derive(Debug)]
 pub(super) struct Fields<'a> {
     members: Vec<(Cow<'a, str>, &'a RawValue)>,
-    /// Where the object stands in the body.
-    at: &'static str,
 }
 
 impl<'a> Fields<'a> {
@@ -86,7 +84,7 @@ impl<'a> Fields<'a> {
     pub(super) fn read(text: &'a str) -> Result<Self, Problem> {
         let read = serde_json::from_str::<Members<'a>>(text);
         match read {
-            Ok(Members(members)) if members.len() <= MEMBERS_MAX => Ok(Self { members, at: "" }),
+            Ok(Members(members)) if members.len() <= MEMBERS_MAX => Ok(Self { members }),
             Ok(_) => {
                 let detail = format!("must have at most {MEMBERS_MAX} members");
                 Err(Problem::fault(Code::ValidationFailed, "", detail))
@@ -103,19 +101,19 @@ impl<'a> Fields<'a> {
     /// Takes the member; one that is there twice is a fault.
     pub(super) fn take(&mut self, name: &str, faults: &mut Faults) -> Option<Field<'a>> {
         let place = self.members.iter().position(|(other, _)| other == name)?;
-        let (_, value) = self.members.remove(place);
+        let (own_name, value) = self.members.remove(place);
         let mut twice = false;
         self.members.retain(|(other, _)| {
             let same = other == name;
             twice |= same;
             !same
         });
-        let pointer = pointer(self.at, name);
+        let field = Field { value, parent: String::new(), name: own_name };
         if twice {
-            faults.add(pointer, "stands there twice");
+            faults.add(field.pointer(), "stands there twice");
             return None;
         }
-        Some(Field { value, pointer })
+        Some(field)
     }
 
     /// Whether the member is there.
@@ -126,7 +124,7 @@ impl<'a> Fields<'a> {
     /// Takes a member that has to be there.
     pub(super) fn require(&mut self, name: &str, faults: &mut Faults) -> Option<Field<'a>> {
         if !self.has(name) {
-            faults.add(pointer(self.at, name), "is required");
+            faults.add(pointer("", name), "is required");
         }
         self.take(name, faults)
     }
@@ -139,7 +137,7 @@ impl<'a> Fields<'a> {
     /// Names everything that nobody took as unknown.
     pub(super) fn finish(self, faults: &mut Faults) {
         for (name, _) in self.members {
-            faults.add(pointer(self.at, &name), "is not a member that is known here");
+            faults.add(pointer("", &name), "is not a member that is known here");
         }
     }
 }
@@ -148,15 +146,22 @@ impl<'a> Fields<'a> {
 #[derive(Debug)]
 pub(super) struct Field<'a> {
     pub(super) value: &'a RawValue,
-    pub(super) pointer: String,
+    /// JSON Pointer of the object or list that it stands in.
+    parent: String,
+    name: Cow<'a, str>,
 }
 
 impl<'a> Field<'a> {
+    /// Where it stands (RFC 6901). Made when something is wrong with it.
+    pub(super) fn pointer(&self) -> String {
+        pointer(&self.parent, &self.name)
+    }
+
     /// A text.
     pub(super) fn text(&self, faults: &mut Faults) -> Option<Cow<'a, str>> {
         let text = string(self.value);
         if text.is_none() {
-            faults.add(self.pointer.clone(), "must be a string");
+            faults.add(self.pointer(), "must be a string");
         }
         text
     }
@@ -164,7 +169,7 @@ impl<'a> Field<'a> {
     /// A text that parses to something.
     pub(super) fn parse<T: std::str::FromStr<Err: fmt::Display>>(&self, faults: &mut Faults) -> Option<T> {
         let parsed = self.text(faults)?.parse::<T>();
-        parsed.map_err(|error| faults.add(self.pointer.clone(), error.to_string())).ok()
+        parsed.map_err(|error| faults.add(self.pointer(), error.to_string())).ok()
     }
 
     /// A text that says what it is to be: between so many characters, none of them a control character.
@@ -173,7 +178,7 @@ impl<'a> Field<'a> {
         if is_printable(&text, characters_max) {
             return Some(text);
         }
-        faults.add(self.pointer.clone(), printable_rule(characters_max));
+        faults.add(self.pointer(), printable_rule(characters_max));
         None
     }
 
@@ -188,7 +193,7 @@ impl<'a> Field<'a> {
             "true" => Some(true),
             "false" => Some(false),
             _ => {
-                faults.add(self.pointer.clone(), "must be true or false");
+                faults.add(self.pointer(), "must be true or false");
                 None
             }
         }
@@ -198,7 +203,7 @@ impl<'a> Field<'a> {
     pub(super) fn number(&self, most: u64, faults: &mut Faults) -> Option<u64> {
         let number = self.value.get().parse::<u64>().ok().filter(|number| *number <= most);
         if number.is_none() {
-            faults.add(self.pointer.clone(), format!("must be a whole number from 0 to {most}"));
+            faults.add(self.pointer(), format!("must be a whole number from 0 to {most}"));
         }
         number
     }
@@ -210,16 +215,16 @@ impl<'a> Field<'a> {
         faults: &mut Faults,
     ) -> Option<Vec<T>> {
         let Ok(items) = array(self.value.get(), most) else {
-            faults.add(self.pointer.clone(), "must be an array of strings");
+            faults.add(self.pointer(), "must be an array of strings");
             return None;
         };
         if items.len() > most {
-            faults.add(self.pointer.clone(), format!("must have at most {most} items"));
+            faults.add(self.pointer(), format!("must have at most {most} items"));
             return None;
         }
         let mut parsed = Vec::with_capacity(items.len());
         for (place, value) in items.iter().enumerate() {
-            let field = Field { value, pointer: format!("{}/{place}", self.pointer) };
+            let field = Field { value, parent: self.pointer(), name: place.to_string().into() };
             parsed.extend(field.parse::<T>(faults));
         }
         (parsed.len() == items.len()).then_some(parsed)
@@ -230,7 +235,7 @@ impl<'a> Field<'a> {
         if let Ok(Members(members)) = serde_json::from_str::<Members<'a>>(self.value.get()) {
             return Some(members);
         }
-        faults.add(self.pointer.clone(), "must be an object");
+        faults.add(self.pointer(), "must be an object");
         None
     }
 }
@@ -256,8 +261,11 @@ pub(super) fn string(value: &RawValue) -> Option<Cow<'_, str>> {
 
 /// Whether a JSON text is nested deeper than parsers take.
 pub(super) fn is_too_deep(json: &str) -> bool {
-    // Counting all of them is quick, and seldom are there so many.
-    let opening = json.bytes().filter(|byte| matches!(byte, b'[' | b'{')).count();
+    // Counting all of them is quick, and seldom are there so many. A byte counts as far as a portion is long: so many are
+    // counted at once.
+    let is_opening = |byte: &u8| u8::from(byte | 0x20 == b'{'); // `[` is `{` but for this bit
+    let portions = json.as_bytes().chunks(u8::MAX.into());
+    let opening: usize = portions.map(|portion| usize::from(portion.iter().map(is_opening).sum::<u8>())).sum();
     if opening <= DEPTH_MAX {
         return false;
     }

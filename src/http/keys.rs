@@ -121,14 +121,14 @@ fn wish(fields: &mut Fields<'_>, now: Timestamp, faults: &mut Faults) -> Wish {
     let scopes = fields.take("scopes", faults).and_then(|field| {
         let scopes = field.list::<Scope>(Scope::ALL.len(), faults)?;
         if scopes.is_empty() {
-            faults.add(field.pointer, "must have at least one item");
+            faults.add(field.pointer(), "must have at least one item");
         }
         Some(scopes.into_iter().collect())
     });
     let expires_at = fields.take("expires_at", faults).filter(|field| field.value.get() != "null").and_then(|field| {
         let time = field.time(faults)?;
         if time <= now {
-            faults.add(field.pointer, "must be in the future");
+            faults.add(field.pointer(), "must be in the future");
         }
         Some(time)
     });

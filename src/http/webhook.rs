@@ -117,11 +117,11 @@ fn read(api: &Api, text: &str) -> Result<Settings, Problem> {
 fn url_text(field: &Field<'_>, faults: &mut Faults) -> Option<String> {
     let text = field.text(faults)?;
     if text.len() > URL_BYTES_MAX {
-        faults.add(field.pointer.clone(), format!("must be at most {URL_BYTES_MAX} bytes"));
+        faults.add(field.pointer(), format!("must be at most {URL_BYTES_MAX} bytes"));
         return None;
     }
     if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        faults.add(field.pointer.clone(), "must not have spaces or control characters");
+        faults.add(field.pointer(), "must not have spaces or control characters");
         return None;
     }
     Some(text.into_owned())

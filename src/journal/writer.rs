@@ -141,8 +141,19 @@ impl Writer {
             files.set_len(&segment.file, segment.offset_of(self.end)).and_then(|()| files.sync_all(&segment.file));
         self.or_fail(sealed)?;
         segment.mark_sealed();
+        self.drop_cache_behind();
         tracing::debug!(segment = %segment.path.display(), end = %self.end, "segment sealed");
         Ok(())
+    }
+
+    /// Has the kernel forget all but the two last segments: what is delivered soon is read from those, and the
+    /// next segments' pages take the place of these instead of that of something else.
+    fn drop_cache_behind(&self) {
+        let segments = self.shared.segments();
+        let Some(behind) = segments.len().checked_sub(2).and_then(|place| segments.get(place)) else { return };
+        if let Err(error) = self.shared.files.drop_cache(&behind.file) {
+            tracing::debug!(%error, segment = %behind.path.display(), "the kernel keeps a segment in memory");
+        }
     }
 
     /// Makes the segment that begins at the end of the log, with room for at

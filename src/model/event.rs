@@ -60,7 +60,8 @@ pub struct Dedup {
     pub id: String,
     /// Digest of organization and id.
     pub digest: [u8; 14],
-    /// Digest of type and payload: the same id with another one is a mistake of the producer.
+    /// XXH3 of type and payload: the same id with another one is a mistake of the producer. It tells only an organization's
+    /// own events apart, so nothing is gained by whoever makes two payloads with one.
     pub fingerprint: [u8; 8],
     /// An earlier event counts only if it was received at or after this.
     pub window_start: Timestamp,

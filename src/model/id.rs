@@ -9,6 +9,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 /// Characters of the base32 part.
 pub const SUFFIX_LEN: usize = 26;
+/// Characters of the longest prefix, with its `_`.
+const PREFIX_LEN_MAX: usize = 4;
 
 /// A text that is not the id it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +25,24 @@ impl fmt::Display for BadId {
 }
 
 impl std::error::Error for BadId {}
+
+/// The value of each byte that is one of the alphabet's.
+const VALUES: [Option<u8>; 256] = {
+    let mut values = [None; 256];
+    let mut value = 0;
+    while value < ALPHABET.len() {
+        #[expect(
+            clippy::indexing_slicing,
+            clippy::cast_possible_truncation,
+            reason = "within bounds, or it does not compile"
+        )]
+        {
+            values[ALPHABET[value] as usize] = Some(value as u8);
+        }
+        value += 1;
+    }
+    values
+};
 
 /// The 26 base32 characters of a 128-bit number.
 pub fn encode_base32(number: u128) -> [u8; SUFFIX_LEN] {
@@ -41,9 +61,29 @@ pub fn decode_base32(text: &str) -> Option<u128> {
         return None;
     }
     bytes.iter().try_fold(0u128, |number, character| {
-        let digit = ALPHABET.iter().position(|known| known == character)?;
-        Some((number << 5) | u128::try_from(digit).ok()?)
+        let digit = VALUES.get(usize::from(*character)).copied().flatten()?;
+        Some((number << 5) | u128::from(digit))
     })
+}
+
+/// An id as text, on the stack: one stands in every answer.
+struct IdText {
+    bytes: [u8; PREFIX_LEN_MAX + SUFFIX_LEN],
+    len: usize,
+}
+
+impl IdText {
+    /// `prefix` ends with the `_`.
+    fn new(prefix: &str, number: u128) -> Self {
+        let mut bytes = [0; PREFIX_LEN_MAX + SUFFIX_LEN];
+        let text = prefix.bytes().chain(encode_base32(number));
+        bytes.iter_mut().zip(text).for_each(|(place, byte)| *place = byte);
+        Self { bytes, len: prefix.len() + SUFFIX_LEN }
+    }
+
+    fn as_str(&self) -> &str {
+        self.bytes.get(..self.len).and_then(|text| str::from_utf8(text).ok()).unwrap_or_default()
+    }
 }
 
 macro_rules! id {
@@ -74,8 +114,7 @@ macro_rules! id {
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                let suffix = encode_base32(self.0);
-                write!(f, concat!($prefix, "_{}"), str::from_utf8(&suffix).unwrap_or_default())
+                f.write_str(IdText::new(concat!($prefix, "_"), self.0).as_str())
             }
         }
 
@@ -90,7 +129,11 @@ macro_rules! id {
 
         impl Serialize for $name {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                if serializer.is_human_readable() { serializer.collect_str(self) } else { self.0.serialize(serializer) }
+                if serializer.is_human_readable() {
+                    serializer.serialize_str(IdText::new(concat!($prefix, "_"), self.0).as_str())
+                } else {
+                    self.0.serialize(serializer)
+                }
             }
         }
 

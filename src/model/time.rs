@@ -3,12 +3,15 @@
 use std::fmt;
 use std::str::FromStr;
 
+use jiff::fmt::temporal::DateTimePrinter;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// Milliseconds since the Unix epoch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(pub u64);
 
+/// Characters of the text form.
+const TEXT_LEN: usize = 24;
 /// 9999-12-30T21:59:59.999Z, the last moment that jiff knows in every time zone.
 const LAST_MS: u64 = 253_402_207_199_999;
 
@@ -25,6 +28,16 @@ impl Timestamp {
         Self(self.0.saturating_sub(ms))
     }
 
+    fn text(self) -> String {
+        const PRINTER: DateTimePrinter = DateTimePrinter::new().precision(Some(3));
+        let ms = i64::try_from(self.0.min(LAST_MS)).unwrap_or(0);
+        let moment = jiff::Timestamp::from_millisecond(ms).unwrap_or_default();
+        let mut text = String::with_capacity(TEXT_LEN);
+        // Writing to a String does not fail.
+        drop(PRINTER.print_timestamp(&moment, &mut text));
+        text
+    }
+
     /// Whole seconds since 1970.
     pub fn unix_seconds(self) -> u64 {
         self.0 / 1_000
@@ -33,9 +46,7 @@ impl Timestamp {
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ms = i64::try_from(self.0.min(LAST_MS)).unwrap_or(0);
-        let moment = jiff::Timestamp::from_millisecond(ms).unwrap_or_default();
-        write!(f, "{moment:.3}")
+        f.write_str(&self.text())
     }
 }
 
@@ -69,7 +80,11 @@ impl FromStr for Timestamp {
 
 impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if serializer.is_human_readable() { serializer.collect_str(self) } else { self.0.serialize(serializer) }
+        if serializer.is_human_readable() {
+            serializer.serialize_str(&self.text())
+        } else {
+            self.0.serialize(serializer)
+        }
     }
 }
 
