@@ -11,7 +11,7 @@ use triggerd::base::clock::Clock;
 use triggerd::commit::{Committer, Intake};
 use triggerd::journal::{Options, OsFiles, open};
 use triggerd::model::command::Command;
-use triggerd::model::endpoint::{Endpoint, Secret};
+use triggerd::model::endpoint::{Endpoint, EndpointSettings, Secret};
 use triggerd::model::event::Dedup;
 use triggerd::model::id::EndpointId;
 use triggerd::model::time::Timestamp;
@@ -93,15 +93,10 @@ fn ingest(c: &mut Criterion) {
 }
 
 fn rules(c: &mut Criterion) {
-    let endpoint = |number: u128| Endpoint {
-        id: EndpointId(number),
-        url: "https://example.com/".into(),
-        event_types: vec!["order.*".parse().unwrap(), "invoice.paid".parse().unwrap()],
-        enabled: true,
-        is_default: false,
-        secret: Secret::new([7; 32]),
-        created_at: Timestamp(0),
-        updated_at: Timestamp(0),
+    let endpoint = |number: u128| {
+        let event_types = vec!["order.*".parse().unwrap(), "invoice.paid".parse().unwrap()];
+        let settings = EndpointSettings { event_types, ..EndpointSettings::default() };
+        Endpoint::new(EndpointId(number), settings, Secret::new([7; 32]), Timestamp(0))
     };
     let endpoints: Vec<_> = (0..100).map(endpoint).collect();
     let event_type = "order.created".parse().unwrap();

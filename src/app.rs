@@ -4,6 +4,7 @@
 //! doors last. [`App::start`] is what `triggerd serve`, the demo and the tests call.
 
 mod opening;
+mod sending;
 mod start_error;
 
 use std::net::{SocketAddr, TcpListener};
@@ -22,16 +23,11 @@ use crate::commit::{
 };
 use crate::config::Config;
 use crate::data_dir::{DataDir, free_bytes};
-use crate::delivery::attempts::{Attempter, AttempterPorts};
-use crate::delivery::scheduler::{Scheduler, SchedulerLimits, SchedulerPorts};
-use crate::delivery::sender::{Sender, SenderConfig};
 use crate::http;
 use crate::journal::{self, Reader};
 use crate::model::delivery::ErrorCode;
 use crate::model::id::{EventId, OrgNo};
 use crate::pipeline::{Sweeper, SweeperSettings, Worker, WorkerPorts};
-use crate::rules::egress::EgressRules;
-use crate::rules::retry::RetryPolicy;
 use crate::store::Store;
 
 pub use start_error::StartError;
@@ -137,11 +133,11 @@ impl App {
         let flusher = start_flusher(flusher, stop.clone()).map_err(StartError::Threads)?;
         let Queues { hints, unrouted, due } = queues;
 
-        let runtime = sending_runtime().map_err(StartError::Threads)?;
+        let runtime = sending::runtime().map_err(StartError::Threads)?;
         let watched = start_watchdog(committing, flushing).map_err(StartError::Threads)?;
         let shared = Shared { config, clock, metrics, store, journal, intake, hints, space, stop };
         let workers = start_workers(&shared, &unrouted).map_err(StartError::Threads)?;
-        let scheduler = start_scheduler(&shared, &runtime, due)?;
+        let scheduler = sending::start_scheduler(&shared, &runtime, due)?;
         let health = Arc::new(http::Health::default());
         let api = make_api(&shared, &admin_token, &health)?;
         let wake_sweeper = Signal::new();
@@ -301,14 +297,11 @@ fn make_api(
         bell: shared.hints.bell.clone(),
         metrics: Arc::clone(&shared.metrics),
         stop: shared.stop.clone(),
+        sender: sending::tester(shared)?,
         admin_token: admin_token.to_owned(),
         health: Arc::clone(health),
     });
     api.map(actix_web::web::Data::new).map_err(StartError::Threads)
-}
-
-fn sending_runtime() -> std::io::Result<Runtime> {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("sender").enable_all().build()
 }
 
 fn start_flusher(flusher: Flusher, stop: Stop) -> std::io::Result<(Flush, Thread)> {
@@ -353,53 +346,6 @@ fn start_workers(
         spawn_critical(&format!("worker-{number}"), move || worker.run(&stop))
     };
     (1..=shared.config.workers.threads).map(start).collect()
-}
-
-fn start_scheduler(
-    shared: &Shared,
-    runtime: &Runtime,
-    queue: crossbeam_channel::Receiver<SchedulerHint>,
-) -> Result<Thread, StartError> {
-    let settings = &shared.config.delivery;
-    let sender = Sender::new(SenderConfig {
-        connect_timeout: settings.connect_timeout,
-        timeout: settings.timeout,
-        idle_connections_per_host: settings.max_in_flight_per_endpoint,
-        ..SenderConfig::new(Arc::new(EgressRules { allow: shared.config.egress.allow_networks.clone() }))
-    })
-    .map_err(StartError::Sender)?;
-    let limits = SchedulerLimits {
-        in_flight: settings.max_in_flight,
-        in_flight_per_endpoint: settings.max_in_flight_per_endpoint,
-        queue_per_endpoint: settings.queue_per_endpoint,
-    };
-    let (reports_sender, reports) = crossbeam_channel::bounded(limits.reports());
-    let waits = settings.retry_schedule.iter().map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
-    let attempts = Attempter {
-        runtime: runtime.handle().clone(),
-        shared: Arc::new(AttempterPorts {
-            journal: shared.journal.clone(),
-            intake: shared.intake.clone(),
-            sender,
-            policy: RetryPolicy { schedule_ms: waits.collect(), jitter_share: settings.jitter_share },
-            clock: shared.clock.clone(),
-            metrics: Arc::clone(&shared.metrics),
-            reports: reports_sender,
-        }),
-    };
-    let ports = SchedulerPorts {
-        store: Arc::clone(&shared.store),
-        intake: shared.intake.clone(),
-        hints: Arc::clone(&shared.hints),
-        queue,
-        reports,
-        clock: shared.clock.clone(),
-        metrics: Arc::clone(&shared.metrics),
-    };
-    let scheduler = Scheduler::new(ports, limits, attempts);
-    let stop = shared.stop.clone();
-    let drain = shared.config.server.shutdown / 2;
-    spawn_critical("scheduler", move || scheduler.run(&stop, drain)).map_err(StartError::Threads)
 }
 
 fn start_sweeper(shared: &Shared, api: &actix_web::web::Data<http::Api>, wake: Signal) -> std::io::Result<Thread> {

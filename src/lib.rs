@@ -146,7 +146,7 @@
 //! - `pipeline/worker.rs`: routes events to endpoints
 //! - `delivery/mod.rs`: a delivery on its way
 //! - `delivery/attempts.rs`: one attempt from start to end
-//! - `delivery/envelope.rs`: the body that is pushed
+//! - `delivery/envelope.rs`: the body that is pushed, in each form
 //! - `delivery/failure.rs`: why a request got no answer, in a sentence
 //! - `delivery/resolver.rs`: names to addresses, each judged
 //! - `delivery/scheduler.rs`: what is sent when
@@ -162,6 +162,8 @@
 //! - `http/cors.rs`: which web pages may call
 //! - `http/cursor.rs`: where the next page of a list begins
 //! - `http/edge.rs`: what every request goes through and every answer carries
+//! - `http/endpoint_settings.rs`: what the owner of an endpoint can set
+//! - `http/endpoints.rs`: `/api/endpoints`
 //! - `http/error.rs`: problem documents and the table of their codes
 //! - `http/events.rs`: `/api/events`
 //! - `http/fields.rs`: the members of a JSON object, read one by one
@@ -178,6 +180,7 @@
 //! - `http/wire.rs`: an event as it is posted
 //! - `app.rs`: starts the parts in order, stops them in reverse
 //! - `app/opening.rs`: what is on disk, opened in the order that recovery needs
+//! - `app/sending.rs`: what pushes events, put together
 //! - `app/start_error.rs`: why it does not start
 //! - `cli/mod.rs`: the command line
 //! - `cli/account.rs`: `key`

@@ -1,11 +1,12 @@
 //! One attempt from start to end: the event out of the journal, the request, the verdict, and its settling.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
 
-use super::envelope::envelope;
+use super::envelope::Body;
 use super::scheduler::{Attempts, Report, Settled};
 use super::sender::{Request, Sender};
 use crate::base::clock::Clock;
@@ -17,7 +18,7 @@ use crate::model::command::{Command, SettleAttempt};
 use crate::model::delivery::{AttemptOutcome, Verdict};
 use crate::model::journal_codec::read_body;
 use crate::model::time::Timestamp;
-use crate::rules::retry::{RetryPolicy, verdict};
+use crate::rules::retry::{RetryPolicy, disables, verdict};
 use crate::store::DueDelivery;
 
 /// How long to wait when the intake is full or the disk is.
@@ -40,8 +41,10 @@ pub struct AttempterPorts {
     pub intake: Intake,
     /// Who sends.
     pub sender: Sender,
-    /// When to try again.
+    /// When to try again, unless the endpoint has a schedule of its own.
     pub policy: RetryPolicy,
+    /// An endpoint that did nothing but fail for so long gets nothing more, in milliseconds; 0: it always does.
+    pub disable_after_ms: u64,
     /// The time.
     pub clock: Clock,
     /// What is counted.
@@ -105,8 +108,14 @@ impl AttempterPorts {
         let number = delivery.attempts + 1;
         let body = self.body(&delivery)?;
         let outcome = self.send(&delivery, number, body).await;
-        let verdict = verdict(&self.policy, number, &outcome, Timestamp(self.clock.now_ms()), random::unit());
+        let now = Timestamp(self.clock.now_ms());
+        let verdict = verdict(&self.policy_of(&delivery), number, &outcome, now, random::unit());
+        let disables = disables(self.disable_after_ms, delivery.failing_since, &outcome, now);
         self.count(&delivery, number, &outcome, verdict);
+        if let Some(reason) = disables {
+            let (endpoint, reason) = (delivery.endpoint.id, reason.name());
+            tracing::warn!(%endpoint, reason, "the endpoint gets nothing more until it is enabled again");
+        }
         let settle = Command::SettleAttempt(Box::new(SettleAttempt {
             org: delivery.org,
             endpoint: delivery.endpoint.id,
@@ -114,6 +123,7 @@ impl AttempterPorts {
             number,
             outcome,
             verdict,
+            disables,
             previous: delivery.last_attempt,
         }));
         if !self.settle(settle, fate).await {
@@ -123,13 +133,20 @@ impl AttempterPorts {
         Some(verdict)
     }
 
-    fn body(&self, delivery: &DueDelivery) -> Option<Vec<u8>> {
+    fn policy_of(&self, delivery: &DueDelivery) -> Cow<'_, RetryPolicy> {
+        let Some(own) = &delivery.endpoint.settings.retry_schedule_s else { return Cow::Borrowed(&self.policy) };
+        let schedule_ms = own.iter().map(|wait_s| u64::from(*wait_s) * 1_000).collect();
+        Cow::Owned(RetryPolicy { schedule_ms, jitter_share: self.policy.jitter_share })
+    }
+
+    fn body(&self, delivery: &DueDelivery) -> Option<Body> {
         let frame = self.journal.read(Position(delivery.position)).map_err(|error| error.to_string());
         let command = frame
             .and_then(|frame| read_body(frame.kind, frame.version, &frame.body).map_err(|error| error.to_string()));
         match command {
             Ok(Command::SubmitEvent(submit)) => {
-                Some(envelope(delivery.event, &delivery.event_type, delivery.received_at, &submit.event.payload))
+                let form = delivery.endpoint.settings.body;
+                Some(Body::of(form, delivery.event, delivery.received_at, submit.event))
             }
             Ok(_) => {
                 tracing::error!(event = %delivery.event, "its place in the journal holds something else");
@@ -142,14 +159,19 @@ impl AttempterPorts {
         }
     }
 
-    async fn send(&self, delivery: &DueDelivery, number: u32, body: Vec<u8>) -> AttemptOutcome {
+    async fn send(&self, delivery: &DueDelivery, number: u32, body: Body) -> AttemptOutcome {
+        let now = Timestamp(self.clock.now_ms());
+        let settings = &delivery.endpoint.settings;
         let request = Request {
-            url: &delivery.endpoint.url,
+            url: &settings.url,
             event_id: delivery.event,
             attempt: number,
-            body: body.into(),
-            secrets: std::slice::from_ref(&delivery.endpoint.secret),
-            now: Timestamp(self.clock.now_ms()),
+            content_type: body.content_type,
+            body: body.bytes.into(),
+            headers: &settings.headers,
+            secrets: &delivery.endpoint.secrets(now),
+            timeout: settings.timeout_ms.map(|ms| Duration::from_millis(ms.into())),
+            now,
         };
         self.sender.send(request).await
     }

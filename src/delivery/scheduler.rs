@@ -301,7 +301,7 @@ impl<A: Attempts> Scheduler<A> {
         let now = self.now();
         let Some(target) = self.ports.store.endpoint(endpoint)? else { return self.cancel_all(endpoint) };
         let lane = self.lanes.entry(endpoint).or_default();
-        if !target.enabled {
+        if !target.is_enabled() {
             // What waits goes on waiting; enabling it is a change that is heard.
             for event in lane.queue.drain(..) {
                 lane.claimed.remove(&event);
@@ -363,7 +363,7 @@ impl<A: Attempts> Scheduler<A> {
             let runs_dry = lane.queue.is_empty() && lane.more;
             lane.claimed.remove(&event); // so that an error leaves nothing claimed
             match self.ports.store.due_delivery(endpoint, event)? {
-                Some(delivery) if delivery.endpoint.enabled => {
+                Some(delivery) if delivery.endpoint.is_enabled() => {
                     lane.claimed.insert(event);
                     lane.in_flight += 1;
                     self.in_flight += 1;

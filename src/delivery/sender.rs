@@ -98,10 +98,16 @@ pub struct Request<'a> {
     pub event_id: EventId,
     /// The first attempt is 1.
     pub attempt: u32,
-    /// The body, JSON.
+    /// The body, and its content type.
     pub body: Bytes,
+    /// See `body`.
+    pub content_type: &'static str,
+    /// More headers, checked when they were set.
+    pub headers: &'a [(String, String)],
     /// What signs it; more than one while a secret is being rotated.
-    pub secrets: &'a [Secret],
+    pub secrets: &'a [&'a Secret],
+    /// Longest time for the attempt in all; none: as configured.
+    pub timeout: Option<Duration>,
     /// The time now: `webhook-timestamp`.
     pub now: Timestamp,
 }
@@ -169,7 +175,8 @@ impl Sender {
     }
 
     async fn attempt(&self, request: &Request<'_>, begun: Instant) -> Result<Answer, AttemptError> {
-        let deadline = tokio::time::Instant::from_std(begun) + self.config.timeout;
+        let timeout = request.timeout.unwrap_or(self.config.timeout);
+        let deadline = tokio::time::Instant::from_std(begun) + timeout;
         let judged = self.config.egress.judge_text(request.url);
         let (url, target) =
             judged.map_err(|error| AttemptError { code: ErrorCode::EgressBlocked, detail: error.to_string() })?;
@@ -186,7 +193,7 @@ impl Sender {
                 Err(failure::explain(&error, stage, &place(&target, &resolved)))
             }
             Err(_elapsed) => {
-                let (place, within) = (place(&target, &resolved), failure::span(self.config.timeout));
+                let (place, within) = (place(&target, &resolved), failure::span(timeout));
                 Err(AttemptError {
                     code: ErrorCode::Timeout,
                     detail: format!("no answer from {place} within {within}"),
@@ -198,11 +205,10 @@ impl Sender {
     fn signed(&self, request: &Request<'_>, url: reqwest::Url) -> reqwest::RequestBuilder {
         let id = request.event_id.to_string();
         let timestamp_s = request.now.unix_seconds();
-        let keys: Vec<&[u8]> = request.secrets.iter().map(Secret::bytes).collect();
+        let keys: Vec<&[u8]> = request.secrets.iter().map(|secret| secret.bytes()).collect();
         let signature = signature::sign(&keys, &id, timestamp_s, &request.body);
-        self.client
-            .post(url)
-            .header(CONTENT_TYPE, "application/json")
+        let own = request.headers.iter().fold(self.client.post(url), |it, (name, value)| it.header(name, value));
+        own.header(CONTENT_TYPE, request.content_type)
             .header("webhook-id", id)
             .header("webhook-timestamp", timestamp_s)
             .header("webhook-signature", signature)

@@ -22,7 +22,20 @@ fn sender_with(allow: &[&str], timeout: Duration) -> Sender {
 async fn send(sender: &Sender, url: &str) -> AttemptOutcome {
     let secrets = [Secret::new([1; 32]), Secret::new([2; 32])];
     let body = Bytes::from_static(BODY);
-    sender.send(Request { url, event_id: EVENT, attempt: 3, body, secrets: &secrets, now: NOW }).await
+    let secrets: Vec<&Secret> = secrets.iter().collect();
+    let headers = [("x-own".to_owned(), "a b".to_owned())];
+    let request = Request {
+        url,
+        event_id: EVENT,
+        attempt: 3,
+        body,
+        content_type: "application/json",
+        headers: &headers,
+        secrets: &secrets,
+        timeout: None,
+        now: NOW,
+    };
+    sender.send(request).await
 }
 
 fn error(outcome: &AttemptOutcome) -> (ErrorCode, &str) {
@@ -110,6 +123,7 @@ async fn the_request_is_the_one_of_the_contract_and_its_signature_verifies() {
         ("webhook-id", "evt_01h2xcejqtf2nbrexx3vqjhp41"),
         ("webhook-signature", signature.as_str()),
         ("webhook-timestamp", "1769853600"),
+        ("x-own", "a b"),
     ];
     let expected: Vec<_> = expected.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     assert_eq!(headers, expected);

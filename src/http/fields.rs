@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
+use std::ops::RangeInclusive;
 
 use serde::de::{self, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -199,13 +200,35 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// A whole number up to `most`.
-    pub(super) fn number(&self, most: u64, faults: &mut Faults) -> Option<u64> {
-        let number = self.value.get().parse::<u64>().ok().filter(|number| *number <= most);
+    /// Whether it is `null`.
+    pub(super) fn is_null(&self) -> bool {
+        self.value.get() == "null"
+    }
+
+    /// A whole number in a range.
+    pub(super) fn number_in(&self, range: RangeInclusive<u64>, faults: &mut Faults) -> Option<u64> {
+        let number = self.value.get().parse::<u64>().ok().filter(|number| range.contains(number));
         if number.is_none() {
-            faults.add(self.pointer(), format!("must be a whole number from 0 to {most}"));
+            faults.add(self.pointer(), format!("must be a whole number from {} to {}", range.start(), range.end()));
         }
         number
+    }
+
+    /// A list of whole numbers in a range, or `null`, which is an empty one.
+    pub(super) fn numbers<T: TryFrom<u64>>(
+        &self,
+        most: usize,
+        range: RangeInclusive<u64>,
+        faults: &mut Faults,
+    ) -> Option<Vec<T>> {
+        if self.is_null() {
+            return Some(Vec::new());
+        }
+        let items = self.items(most, "must be an array of whole numbers", faults)?;
+        let numbers = items.iter().map(|item| item.number_in(range.clone(), faults)?.try_into().ok());
+        // All of them are looked at, so that every fault is named.
+        let numbers: Vec<Option<T>> = numbers.collect();
+        numbers.into_iter().collect()
     }
 
     /// A list of texts, each of which parses to something.
@@ -214,20 +237,28 @@ impl<'a> Field<'a> {
         most: usize,
         faults: &mut Faults,
     ) -> Option<Vec<T>> {
+        let items = self.items(most, "must be an array of strings", faults)?;
+        let parsed: Vec<T> = items.iter().filter_map(|item| item.parse::<T>(faults)).collect();
+        (parsed.len() == items.len()).then_some(parsed)
+    }
+
+    /// The items of a list.
+    fn items(&self, most: usize, rule: &'static str, faults: &mut Faults) -> Option<Vec<Field<'a>>> {
         let Ok(items) = array(self.value.get(), most) else {
-            faults.add(self.pointer(), "must be an array of strings");
+            faults.add(self.pointer(), rule);
             return None;
         };
         if items.len() > most {
             faults.add(self.pointer(), format!("must have at most {most} items"));
             return None;
         }
-        let mut parsed = Vec::with_capacity(items.len());
-        for (place, value) in items.iter().enumerate() {
-            let field = Field { value, parent: self.pointer(), name: place.to_string().into() };
-            parsed.extend(field.parse::<T>(faults));
-        }
-        (parsed.len() == items.len()).then_some(parsed)
+        let parent = self.pointer();
+        let item = |(place, value): (usize, &'a RawValue)| Field {
+            value,
+            parent: parent.clone(),
+            name: place.to_string().into(),
+        };
+        Some(items.into_iter().enumerate().map(item).collect())
     }
 
     /// The members of an object.

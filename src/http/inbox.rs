@@ -12,7 +12,7 @@ use super::Api;
 use super::call::{Answer, Call, json, json_bytes, unexpected};
 use super::cursor;
 use super::error::Problem;
-use super::query::Query;
+use super::query::{LIMIT_DEFAULT, LIMIT_MAX, Query};
 use crate::journal::Position;
 use crate::model::command::{AckEvent, Command, SubmitEvent};
 use crate::model::event::EventStatus;
@@ -21,8 +21,6 @@ use crate::model::journal_codec;
 use crate::model::time::Timestamp;
 use crate::store::{InboxItem, InboxQuery, Outcome};
 
-const LIMIT_MAX: u64 = 500;
-const LIMIT_DEFAULT: u64 = 50;
 /// Longest `wait` a caller can ask for, in seconds.
 const WAIT_S_MAX: u64 = 30;
 /// A page ends early when its payloads have so many bytes.
@@ -41,13 +39,7 @@ impl Wanted {
         let mut query = Query::read(text);
         let limit = query.number("limit", 1..=LIMIT_MAX, LIMIT_DEFAULT);
         let wait = Duration::from_secs(query.number("wait", 0..=WAIT_S_MAX, 0)).min(wait_max);
-        let after = query.text("cursor").and_then(|text| {
-            let after = cursor::decode(&text);
-            if after.is_none() {
-                query.fault("cursor", "is not a cursor of this server");
-            }
-            after
-        });
+        let after = query.cursor();
         let (event_type, since) = (query.take("type"), query.take("since"));
         query.finish()?;
         let limit = usize::try_from(limit).unwrap_or(1);

@@ -195,7 +195,8 @@ pub(super) async fn rotate(call: &mut Call) -> Answer {
         Media::require_json(call.request.headers())?;
         let mut fields = Fields::read(text_of(&body)?)?;
         let mut faults = Faults::default();
-        let grace = fields.take("grace_seconds", &mut faults).and_then(|field| field.number(GRACE_S_MAX, &mut faults));
+        let grace =
+            fields.take("grace_seconds", &mut faults).and_then(|field| field.number_in(0..=GRACE_S_MAX, &mut faults));
         fields.finish(&mut faults);
         faults.into_result()?;
         grace.unwrap_or(GRACE_S_DEFAULT)

@@ -1,8 +1,8 @@
 //! The API: requests in, commands and questions out, answers back. The only room that knows HTTP.
 //!
 //! `routes` is the table of what there is; every request goes through `edge`, which finds out who is calling and whether
-//! they may, hands a `Call` to the handler, and gives every answer its headers. Handlers (`events`, `inbox`, `webhook`,
-//! `keys`, `ops`) never block a worker: argon2id has threads of its own (`verify`), what reads the journal or much
+//! they may, hands a `Call` to the handler, and gives every answer its headers. Handlers (`events`, `inbox`, `endpoints`,
+//! `webhook`, `keys`, `ops`) never block a worker: argon2id has threads of its own (`verify`), what reads the journal or much
 //! text goes to actix's blocking pool, and changes go through the committer's door.
 //!
 //! It must not know how things are stored or delivered.
@@ -14,6 +14,8 @@ mod cloudevents;
 mod cors;
 mod cursor;
 mod edge;
+mod endpoint_settings;
+mod endpoints;
 mod error;
 mod events;
 mod fields;
@@ -51,6 +53,7 @@ use crate::base::random;
 use crate::base::threads::Stop;
 use crate::commit::{InboxBell, Intake};
 use crate::config::Config;
+use crate::delivery::sender::Sender;
 use crate::journal::Reader;
 use crate::model::event::NewEvent;
 use crate::model::id::{IdSource, KeyId, OrgNo};
@@ -103,6 +106,8 @@ pub struct ApiParts {
     pub metrics: Arc<Metrics>,
     /// Ends requests that wait.
     pub stop: Stop,
+    /// Who sends, to try endpoints out.
+    pub sender: Sender,
     /// The operator's token.
     pub admin_token: String,
     /// What probes are told; set by whoever starts and stops the server.
@@ -123,6 +128,7 @@ pub struct Api {
     auth: Authenticator,
     limits: RateLimits,
     egress: EgressRules,
+    sender: Sender,
     cors: Option<Cors>,
     /// Of organizations, keys and endpoints; events get theirs from the committer.
     ids: Mutex<IdSource>,
@@ -140,7 +146,8 @@ impl Api {
     /// # Errors
     /// When the system has no threads to give, or a series cannot be made.
     pub fn new(parts: ApiParts) -> io::Result<Self> {
-        let ApiParts { config, clock, store, journal, intake, bell, metrics, stop, admin_token, health } = parts;
+        let ApiParts { config, clock, store, journal, intake, bell, metrics, stop, sender, admin_token, health } =
+            parts;
         let meter = |verb: &str, path: &str| metrics.http_route(verb, path).map_err(io::Error::other);
         let metered = routes().iter().map(|route| meter(route.verb.name(), route.path)).collect::<io::Result<_>>()?;
         Ok(Self {
@@ -162,6 +169,7 @@ impl Api {
             bell,
             metrics,
             stop,
+            sender,
             health,
         })
     }

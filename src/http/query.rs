@@ -7,8 +7,14 @@ use std::str::FromStr;
 
 use url::form_urlencoded;
 
+use super::cursor;
 use super::error::{Code, Faults, Problem};
+use crate::model::id::EventId;
 
+/// Most items of a page,
+pub(super) const LIMIT_MAX: u64 = 500;
+/// and how many there are unless the caller says so.
+pub(super) const LIMIT_DEFAULT: u64 = 50;
 /// Most parameters that are looked at.
 const PARAMETERS_MAX: usize = 32;
 
@@ -40,6 +46,16 @@ impl<'a> Query<'a> {
         }
         self.fault(name, format!("must be a whole number from {} to {}", range.start(), range.end()));
         default
+    }
+
+    /// Takes `cursor`: what the last item of the page before was.
+    pub(super) fn cursor(&mut self) -> Option<EventId> {
+        let text = self.text("cursor")?;
+        let after = cursor::decode(&text);
+        if after.is_none() {
+            self.fault("cursor", "is not a cursor of this server");
+        }
+        after
     }
 
     /// Takes a parameter as it is.

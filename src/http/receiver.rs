@@ -6,6 +6,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 
 use crate::base::threads::{Signal, Thread, spawn_critical};
@@ -25,11 +26,18 @@ pub struct Received {
     pub signature: String,
     /// `Triggerd-Attempt`.
     pub attempt: String,
+    /// All headers, names in lower case.
+    pub headers: Vec<(String, String)>,
     /// The body.
     pub body: Vec<u8>,
 }
 
 impl Received {
+    /// The first header of this name, in lower case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
     /// Checks the signature as a consumer does, with the endpoint's key bytes.
     ///
     /// # Errors
@@ -126,9 +134,13 @@ impl Receiver {
 }
 
 async fn receive(request: HttpRequest, body: web::Bytes, inner: web::Data<Inner>) -> HttpResponse {
+    let text = |(name, value): (&HeaderName, &HeaderValue)| {
+        (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned())
+    };
+    let headers: Vec<(String, String)> = request.headers().iter().map(text).collect();
     let header = |name: &str| {
-        let value = request.headers().get(name).and_then(|value| value.to_str().ok());
-        value.unwrap_or_default().to_owned()
+        let found = headers.iter().find(|(known, _)| known == name);
+        found.map(|(_, value)| value.clone()).unwrap_or_default()
     };
     let received = Received {
         id: header("webhook-id"),
@@ -136,6 +148,7 @@ async fn receive(request: HttpRequest, body: web::Bytes, inner: web::Data<Inner>
         signature: header("webhook-signature"),
         attempt: header("triggerd-attempt"),
         body: body.to_vec(),
+        headers,
     };
     inner.received.lock().unwrap_or_else(PoisonError::into_inner).push(received);
     inner.came.notify();

@@ -8,7 +8,7 @@ use futures_util::future::LocalBoxFuture;
 use super::Api;
 use super::call::{Answer, Call};
 use super::edge::{Target, serve};
-use super::{events, inbox, keys, ops, webhook};
+use super::{endpoints, events, inbox, keys, ops, webhook};
 use crate::model::key::Scope;
 
 /// A method. `GET` answers `HEAD` too.
@@ -17,6 +17,7 @@ use crate::model::key::Scope;
 pub enum Verb {
     Get,
     Post,
+    Patch,
     Delete,
 }
 
@@ -26,6 +27,7 @@ impl Verb {
         match self {
             Self::Get => "GET",
             Self::Post => "POST",
+            Self::Patch => "PATCH",
             Self::Delete => "DELETE",
         }
     }
@@ -33,7 +35,7 @@ impl Verb {
     fn allows(self) -> &'static str {
         match self {
             Self::Get => "GET, HEAD",
-            Self::Post | Self::Delete => self.name(),
+            Self::Post | Self::Patch | Self::Delete => self.name(),
         }
     }
 
@@ -41,6 +43,7 @@ impl Verb {
         match self {
             Self::Get => &[Method::GET, Method::HEAD],
             Self::Post => &[Method::POST],
+            Self::Patch => &[Method::PATCH],
             Self::Delete => &[Method::DELETE],
         }
     }
@@ -100,11 +103,11 @@ impl Route {
 }
 
 use Scope::{EndpointsRead, EndpointsWrite, EventsWrite, InboxRead, InboxWrite, KeysRead, KeysWrite};
-use Verb::{Delete, Get, Post};
+use Verb::{Delete, Get, Patch, Post};
 use Who::{AdminOr, AnyKey, Public, Scope as Needs};
 
 #[rustfmt::skip] // it is a table
-static ROUTES: [Route; 15] = [
+static ROUTES: [Route; 24] = [
     Route::new(Post,   "/api/events",         Needs(EventsWrite),    |call| Box::pin(events::post(call))),
     Route::new(Post,   "/api/events/batch",   Needs(EventsWrite),    |call| Box::pin(events::post_batch(call))).charged_by_handler(),
     Route::new(Get,    "/api/inbox",          Needs(InboxRead),      |call| Box::pin(inbox::list(call))),
@@ -112,6 +115,15 @@ static ROUTES: [Route; 15] = [
     Route::new(Get,    "/api/webhook/config", Needs(EndpointsRead),  |call| Box::pin(async move { webhook::show(call) })),
     Route::new(Post,   "/api/webhook/config", Needs(EndpointsWrite), |call| Box::pin(webhook::set(call))),
     Route::new(Delete, "/api/webhook/config", Needs(EndpointsWrite), |call| Box::pin(webhook::delete(call))),
+    Route::new(Post,   "/api/endpoints",      Needs(EndpointsWrite), |call| Box::pin(endpoints::create(call))),
+    Route::new(Get,    "/api/endpoints",      Needs(EndpointsRead),  |call| Box::pin(async move { endpoints::list(call) })),
+    Route::new(Get,    "/api/endpoints/{endpoint_id}", Needs(EndpointsRead),  |call| Box::pin(async move { endpoints::show(call) })),
+    Route::new(Patch,  "/api/endpoints/{endpoint_id}", Needs(EndpointsWrite), |call| Box::pin(endpoints::change(call))),
+    Route::new(Delete, "/api/endpoints/{endpoint_id}", Needs(EndpointsWrite), |call| Box::pin(endpoints::delete(call))),
+    Route::new(Post,   "/api/endpoints/{endpoint_id}/enable", Needs(EndpointsWrite), |call| Box::pin(endpoints::enable(call))),
+    Route::new(Post,   "/api/endpoints/{endpoint_id}/secret/rotate", Needs(EndpointsWrite), |call| Box::pin(endpoints::rotate_secret(call))),
+    Route::new(Post,   "/api/endpoints/{endpoint_id}/test", Needs(EndpointsWrite), |call| Box::pin(endpoints::test(call))),
+    Route::new(Get,    "/api/endpoints/{endpoint_id}/stats", Needs(EndpointsRead), |call| Box::pin(async move { endpoints::stats(call) })),
     Route::new(Post,   "/api/keys/generate",  AdminOr(KeysWrite),    |call| Box::pin(keys::generate(call))),
     Route::new(Post,   "/api/keys/rotate",    AnyKey,                |call| Box::pin(keys::rotate(call))),
     Route::new(Get,    "/api/keys",           Needs(KeysRead),       |call| Box::pin(async move { keys::list(call) })),

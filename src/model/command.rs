@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::delivery::{AttemptOutcome, Verdict};
-use super::endpoint::Endpoint;
+use super::endpoint::{DisabledReason, Endpoint};
 use super::event::NewEvent;
 use super::id::{EndpointId, EventId, KeyId, OrgNo};
 use super::key::Key;
@@ -174,6 +174,8 @@ pub struct SettleAttempt {
     pub outcome: AttemptOutcome,
     /// What follows from it.
     pub verdict: Verdict,
+    /// Whether the endpoint gets nothing from now on, and why.
+    pub disables: Option<DisabledReason>,
     /// Journal position of the attempt before this one: the attempts of a delivery are a list through the journal.
     pub previous: Option<u64>,
 }

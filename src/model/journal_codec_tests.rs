@@ -8,7 +8,7 @@ use crate::model::command::{
     NoteRouteCrash, PutEndpoint, RotateKey, RouteEvent, SettleAttempt, SkipOrgs,
 };
 use crate::model::delivery::{AttemptError, AttemptOutcome, DeadReason, ErrorCode, Verdict};
-use crate::model::endpoint::{Endpoint, Secret};
+use crate::model::endpoint::{BodyForm, DisabledReason, Endpoint, EndpointSettings, Ordering, Secret};
 use crate::model::id::{EndpointId, KeyId, OrgId};
 use crate::model::key::{Key, Scopes};
 use crate::model::org::{InboxMode, Org, Tier};
@@ -47,22 +47,36 @@ fn submit() -> Command {
 /// One of each kind, in the order of their numbers.
 fn one_of_each() -> Vec<Command> {
     let org = Org { id: OrgId(8), name: "o".into(), tier: Tier::Pro, inbox_mode: InboxMode::AckOnly, created_at: AT };
-    let endpoint = Endpoint {
-        id: ENDPOINT,
+    let settings = EndpointSettings {
         url: "u".into(),
+        description: "d".into(),
         event_types: vec!["a.*".parse().unwrap()],
-        enabled: true,
-        is_default: true,
-        secret: Secret::new([9; 32]),
-        created_at: AT,
-        updated_at: AT,
+        headers: vec![("x-a".into(), "b".into())],
+        body: BodyForm::CloudEvents,
+        retry_schedule_s: Some(vec![5, 6]),
+        timeout_ms: Some(7),
+        max_in_flight: Some(8),
+        rate_per_second: Some(9),
+        ordering: Ordering::Strict,
+        metadata: vec![("m".into(), "n".into())],
     };
+    let mut endpoint = Endpoint::new(ENDPOINT, settings, Secret::new([8; 32]), AT);
+    endpoint.rotate(Secret::new([9; 32]), AT, AT.plus_ms(1));
+    endpoint.disabled = Some(DisabledReason::Failing);
     let error = Some(AttemptError { code: ErrorCode::HttpStatus, detail: "x".into() });
     let (status, retry_after_ms, body) = (Some(410), Some(1), b"b".to_vec());
     let outcome = AttemptOutcome { started_at: AT, duration_ms: 3, status, error, retry_after_ms, body };
     let verdict = Verdict::Dead(DeadReason::Gone);
-    let settle =
-        SettleAttempt { org: ORG, endpoint: ENDPOINT, event: EVENT, number: 2, outcome, verdict, previous: Some(4) };
+    let settle = SettleAttempt {
+        org: ORG,
+        endpoint: ENDPOINT,
+        event: EVENT,
+        number: 2,
+        outcome,
+        verdict,
+        disables: Some(DisabledReason::Gone),
+        previous: Some(4),
+    };
     vec![
         Command::CreateOrg(CreateOrg { org, key: key() }),
         Command::CreateKey(CreateKey { org: ORG, key: key() }),
@@ -115,13 +129,13 @@ const FROZEN: [&str; 15] = [
     "59:b4740cb6",
     "83:40bb565a",
     "32:e0e2200e",
-    "98:610daf33",
+    "249:a2a2773a",
     "20:338d3f59",
     "118:bd316d9c",
     "28:54fbc939",
     "52:daabbea9",
     "20:1a458bab",
-    "104:8a9aa068",
+    "109:9dfd36d9",
     "44:3da0da84",
     "8:5c089817",
     "28:8dc00536",

@@ -16,7 +16,7 @@ where
         .into_iter()
         .filter(|endpoint| {
             let endpoint = endpoint.as_ref();
-            endpoint.enabled && filter::wants(&endpoint.event_types, event_type)
+            endpoint.is_enabled() && filter::wants(&endpoint.settings.event_types, event_type)
         })
         .map(|endpoint| endpoint.as_ref().id)
         .collect();
@@ -30,20 +30,15 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::model::endpoint::Secret;
+    use crate::model::endpoint::{DisabledReason, EndpointSettings, Secret};
     use crate::model::time::Timestamp;
 
     fn endpoint(id: u128, patterns: &[&str], enabled: bool) -> Arc<Endpoint> {
-        Arc::new(Endpoint {
-            id: EndpointId(id),
-            url: "https://example.com/".to_owned(),
-            event_types: patterns.iter().map(|text| text.parse().unwrap()).collect(),
-            enabled,
-            is_default: false,
-            secret: Secret::new([7; 32]),
-            created_at: Timestamp(0),
-            updated_at: Timestamp(0),
-        })
+        let event_types = patterns.iter().map(|text| text.parse().unwrap()).collect();
+        let settings = EndpointSettings { event_types, ..EndpointSettings::default() };
+        let disabled = (!enabled).then_some(DisabledReason::ByOwner);
+        let endpoint = Endpoint::new(EndpointId(id), settings, Secret::new([7; 32]), Timestamp(0));
+        Arc::new(Endpoint { disabled, ..endpoint })
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use crate::model::delivery::{AttemptOutcome, DeadReason, Verdict};
+use crate::model::endpoint::DisabledReason;
 use crate::model::time::Timestamp;
 
 #[cfg(test)]
@@ -82,6 +83,22 @@ pub fn verdict(
             Verdict::RetryAt(now.plus_ms(wait_ms))
         }
     }
+}
+
+/// Whether the endpoint gets nothing from now on: the receiver said that nobody will ever be there, or attempts have done
+/// nothing but fail since `failing_since`, for `disable_after_ms` or longer (0: never).
+pub fn disables(
+    disable_after_ms: u64,
+    failing_since: Option<Timestamp>,
+    outcome: &AttemptOutcome,
+    now: Timestamp,
+) -> Option<DisabledReason> {
+    outcome.error.as_ref()?;
+    if outcome.status == Some(GONE) {
+        return Some(DisabledReason::Gone);
+    }
+    let failing = failing_since.is_some_and(|since| since.plus_ms(disable_after_ms) <= now);
+    (failing && disable_after_ms > 0).then_some(DisabledReason::Failing)
 }
 
 /// The wait the receiver asks for, as far as it is heard; 0 if it is not.

@@ -6,7 +6,7 @@ use crate::model::command::{
     SkipOrgs, SubmitEvent,
 };
 use crate::model::delivery::{AttemptOutcome, DeadReason, Verdict};
-use crate::model::endpoint::{Endpoint, Secret};
+use crate::model::endpoint::{DisabledReason, Endpoint, EndpointSettings, Secret};
 use crate::model::event::{Dedup, NewEvent};
 use crate::model::id::{KeyId, OrgId};
 use crate::model::key::{Key, Scopes};
@@ -92,16 +92,8 @@ fn submit(id: u128, at: u64, dedup: Option<(&str, u8)>) -> Command {
 }
 
 fn put_endpoint(id: u128) -> Command {
-    let endpoint = Endpoint {
-        id: EndpointId(id),
-        url: "https://example.com/".into(),
-        event_types: Vec::new(),
-        enabled: true,
-        is_default: true,
-        secret: Secret::new([7; 32]),
-        created_at: Timestamp(1),
-        updated_at: Timestamp(1),
-    };
+    let settings = EndpointSettings { url: "https://example.com/".into(), ..EndpointSettings::default() };
+    let endpoint = Endpoint::new(EndpointId(id), settings, Secret::new([7; 32]), Timestamp(1));
     Command::PutEndpoint(PutEndpoint { org: ORG, endpoint })
 }
 
@@ -130,6 +122,7 @@ fn settle(event: u128, endpoint: u128, number: u32, verdict: Verdict) -> Command
         number,
         outcome,
         verdict,
+        disables: (verdict == Verdict::Dead(DeadReason::Gone)).then_some(DisabledReason::Gone),
         previous: None,
     }))
 }
@@ -303,7 +296,7 @@ fn a_dead_delivery_leaves_the_event_in_the_inbox_as_dead_until_it_is_acknowledge
     state.apply(&route(1, &[50], AT_ONCE));
     state.apply(&settle(1, 50, 1, Verdict::Dead(DeadReason::Gone)));
     assert_eq!(state.inbox(ORG), [(EventId(1), EventStatus::Dead)]);
-    assert!(!state.store.endpoint(EndpointId(50)).unwrap().unwrap().enabled, "410 disables");
+    assert!(!state.store.endpoint(EndpointId(50)).unwrap().unwrap().is_enabled(), "410 disables");
     state.apply(&ack(1));
     assert_eq!((state.inbox(ORG), state.status(1)), (vec![], EventStatus::Acknowledged));
     let counts = state.store.counts().unwrap();

@@ -1,5 +1,7 @@
 //! What is due: the questions of the scheduler.
 
+use std::sync::Arc;
+
 use super::apply::block_of;
 use super::schema::DeliveryState;
 use super::table::State;
@@ -27,7 +29,7 @@ pub struct DueDelivery {
     /// Whose.
     pub org: OrgNo,
     /// Where to, as it is now.
-    pub endpoint: Endpoint,
+    pub endpoint: Arc<Endpoint>,
     /// Which.
     pub event: EventId,
     /// Its type.
@@ -36,6 +38,8 @@ pub struct DueDelivery {
     pub received_at: Timestamp,
     /// Journal position of the frame that holds it.
     pub position: u64,
+    /// Since when attempts to the endpoint have done nothing but fail.
+    pub failing_since: Option<Timestamp>,
     /// Attempts made so far.
     pub attempts: u32,
     /// Journal position of the last one.
@@ -103,11 +107,12 @@ impl Store {
         };
         Ok(Some(DueDelivery {
             org: target.org,
-            endpoint: target.endpoint.clone(),
+            endpoint: Arc::clone(&target.endpoint),
             event,
             event_type: event_type.clone(),
             received_at: entry.received_at,
             position: entry.position,
+            failing_since: state.health.get(endpoint)?.and_then(|health| health.failing_since),
             attempts,
             last_attempt,
         }))
@@ -117,8 +122,8 @@ impl Store {
     ///
     /// # Errors
     /// When rows cannot be read.
-    pub fn endpoint(&self, id: EndpointId) -> Result<Option<Endpoint>, StateError> {
-        Ok(self.endpoint_row(id)?.map(|row| row.endpoint.clone()))
+    pub fn endpoint(&self, id: EndpointId) -> Result<Option<Arc<Endpoint>>, StateError> {
+        Ok(self.read().endpoints.get(id)?.map(|row| Arc::clone(&row.endpoint)))
     }
 
     /// Whose deliveries to a deleted endpoint these are: the organization of one of them.
@@ -146,7 +151,7 @@ impl Store {
             let Some(lane) = self.next_lane(after)? else { break };
             after = Some(lane.endpoint);
             let state = self.read();
-            if !state.endpoints.get(lane.endpoint)?.is_some_and(|row| row.endpoint.enabled) {
+            if !state.endpoints.get(lane.endpoint)?.is_some_and(|row| row.endpoint.is_enabled()) {
                 continue;
             }
             let (first, last) = ((lane.endpoint, EventId(0)), (lane.endpoint, EventId(u128::MAX)));

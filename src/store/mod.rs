@@ -28,7 +28,7 @@ pub use deliveries::{DueDelivery, Lane};
 pub use generation::{Generation, Reason, SEGMENT_BYTES, condemn_last};
 pub use inbox::{InboxItem, InboxPage, InboxQuery};
 pub use keys::Authenticated;
-pub use query::{Counts, EventSummary, OrgSummary, Unrouted};
+pub use query::{Counts, EndpointHealth, EventSummary, OrgSummary, Unrouted};
 pub use schema::ENDPOINTS_PER_ORG_MAX;
 pub use schema::KEYS_PER_ORG_MAX;
 pub use verify::{Difference, Differences, Standing};

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::apply::block_of;
+pub use super::schema::HealthRow as EndpointHealth;
 use super::{StateError, Store};
 use crate::model::endpoint::Endpoint;
 use crate::model::event::{EventStatus, EventType};
@@ -92,18 +93,18 @@ impl Store {
     ///
     /// # Errors
     /// When rows cannot be read.
-    pub fn endpoints_of(&self, org: OrgNo) -> Result<Vec<Endpoint>, StateError> {
+    pub fn endpoints_of(&self, org: OrgNo) -> Result<Vec<Arc<Endpoint>>, StateError> {
         let state = self.read();
         let Some(row) = state.orgs.get(org)? else { return Ok(Vec::new()) };
         let rows = row.endpoints.iter().filter_map(|id| state.endpoints.get(*id).transpose());
-        rows.map(|row| Ok(row?.endpoint.clone())).collect()
+        rows.map(|row| Ok(Arc::clone(&row?.endpoint))).collect()
     }
 
     /// The endpoint behind `/api/webhook/config`, if the organization has set one.
     ///
     /// # Errors
     /// When rows cannot be read.
-    pub fn default_endpoint(&self, org: OrgNo) -> Result<Option<Endpoint>, StateError> {
+    pub fn default_endpoint(&self, org: OrgNo) -> Result<Option<Arc<Endpoint>>, StateError> {
         Ok(self.endpoints_of(org)?.into_iter().find(|endpoint| endpoint.is_default))
     }
 
@@ -149,7 +150,18 @@ impl Store {
         Ok(rows.into_iter().map(|(key, _)| key).collect())
     }
 
-    pub(super) fn endpoint_row(&self, id: EndpointId) -> Result<Option<Arc<super::schema::EndpointRow>>, StateError> {
-        self.read().endpoints.get(id)
+    /// One endpoint of the organization, and how its deliveries go.
+    ///
+    /// # Errors
+    /// When rows cannot be read.
+    pub fn endpoint_of(
+        &self,
+        org: OrgNo,
+        id: EndpointId,
+    ) -> Result<Option<(Arc<Endpoint>, EndpointHealth)>, StateError> {
+        let state = self.read();
+        let Some(row) = state.endpoints.get(id)?.filter(|row| row.org == org) else { return Ok(None) };
+        let health = state.health.get(id)?.map_or_else(EndpointHealth::default, |health| *health);
+        Ok(Some((Arc::clone(&row.endpoint), health)))
     }
 }

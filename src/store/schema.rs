@@ -8,6 +8,7 @@
 //! inboxes      org 4                                  InboxRow: the block being filled, how many events are open
 //! keys         key id 16                              KeyRow: whose, the key, when last used
 //! endpoints    endpoint 16                            EndpointRow: whose, the endpoint
+//! health       endpoint 16                            HealthRow: how its deliveries go
 //! events       org 4 · first event id 16              EventBlock: up to 64 events
 //! open         org 4 · first event id 16              OpenBits: which of the block are not confirmed; no row when none is
 //! dedup        block 4                                DedupBlock: up to 128 entries, in the order they came
@@ -22,6 +23,8 @@
 //! `due` is grouped by endpoint, so that no endpoint stands before another. The state is rebuilt from the journal when
 //! [`FORMAT`] differs, so rows may change shape freely: change `FORMAT` with them.
 
+use std::sync::Arc;
+
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -34,7 +37,7 @@ use crate::model::org::Org;
 use crate::model::time::Timestamp;
 
 /// The format of all rows together.
-pub(super) const FORMAT: u32 = 5;
+pub(super) const FORMAT: u32 = 6;
 /// Events in a block; the bits of an `open` row.
 pub(super) const BLOCK_EVENTS: usize = 64;
 /// Dedup ids in a block: a row stays below the size that sled would put in a file of its own.
@@ -227,9 +230,30 @@ row!(KeyRow, 3, "keys", KeyId, resident);
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct EndpointRow {
     pub(super) org: OrgNo,
-    pub(super) endpoint: Endpoint,
+    /// Shared, because attempts hold on to it.
+    pub(super) endpoint: Arc<Endpoint>,
 }
 row!(EndpointRow, 4, "endpoints", EndpointId, resident);
+
+/// How the deliveries to an endpoint go: what changes with every attempt; apart from [`EndpointRow`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HealthRow {
+    /// Deliveries that wait for an attempt.
+    pub waiting: u64,
+    /// Dead letters.
+    pub dead: u64,
+    /// Attempts that were accepted,
+    pub accepted: u64,
+    /// and that failed.
+    pub failed: u64,
+    /// When the first of the failures began that no success came after.
+    pub failing_since: Option<Timestamp>,
+    /// When an attempt was accepted last,
+    pub accepted_at: Option<Timestamp>,
+    /// and when one failed last.
+    pub failed_at: Option<Timestamp>,
+}
+row!(HealthRow, 15, "health", EndpointId, resident);
 
 /// Up to [`BLOCK_EVENTS`] events of an organization, in acceptance order.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

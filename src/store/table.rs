@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::StateError;
 use super::dedup::DedupIndex;
 use super::schema::{
-    DeadRow, DedupBlock, DeliveredBlock, DeliveryRow, DueRow, EndpointRow, EventBlock, InboxRow, KeyRow, Meta,
-    OpenBits, OrgRow, PendingBits, Row, RowKey, UnroutedRow,
+    DeadRow, DedupBlock, DeliveredBlock, DeliveryRow, DueRow, EndpointRow, EventBlock, HealthRow, InboxRow, KeyRow,
+    Meta, OpenBits, OrgRow, PendingBits, Row, RowKey, UnroutedRow,
 };
 use crate::base::codec;
 use crate::base::sabotage::{self, Switch};
@@ -26,6 +26,7 @@ pub(super) struct State {
     pub(super) inboxes: Table<InboxRow>,
     pub(super) keys: Table<KeyRow>,
     pub(super) endpoints: Table<EndpointRow>,
+    pub(super) health: Table<HealthRow>,
     pub(super) events: Table<EventBlock>,
     pub(super) open: Table<OpenBits>,
     pub(super) dedup: Table<DedupBlock>,
@@ -49,6 +50,7 @@ impl State {
             inboxes: Table::open(db, broken)?,
             keys: Table::open(db, broken)?,
             endpoints: Table::open(db, broken)?,
+            health: Table::open(db, broken)?,
             events: Table::open(db, broken)?,
             open: Table::open(db, broken)?,
             dedup,
@@ -63,13 +65,14 @@ impl State {
     }
 
     /// What they have in common, for write-back.
-    pub(super) fn tables(&self) -> [&dyn AnyTable; 14] {
+    pub(super) fn tables(&self) -> [&dyn AnyTable; 15] {
         [
             &self.meta,
             &self.orgs,
             &self.inboxes,
             &self.keys,
             &self.endpoints,
+            &self.health,
             &self.events,
             &self.open,
             &self.dedup,
@@ -82,13 +85,14 @@ impl State {
         ]
     }
 
-    pub(super) fn tables_mut(&mut self) -> [&mut dyn AnyTable; 14] {
+    pub(super) fn tables_mut(&mut self) -> [&mut dyn AnyTable; 15] {
         [
             &mut self.meta,
             &mut self.orgs,
             &mut self.inboxes,
             &mut self.keys,
             &mut self.endpoints,
+            &mut self.health,
             &mut self.events,
             &mut self.open,
             &mut self.dedup,

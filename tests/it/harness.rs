@@ -24,6 +24,12 @@ pub(crate) fn settings(data_dir: &Path, more: &str) -> String {
     )
 }
 
+/// The bytes of a `whsec_` secret.
+pub(crate) fn secret_bytes(text: &str) -> Vec<u8> {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.decode(text.strip_prefix("whsec_").unwrap()).unwrap()
+}
+
 /// The real binary, serving.
 pub(crate) struct Process {
     pub(crate) child: Child,
@@ -234,6 +240,10 @@ impl Client {
         self.request(Method::POST, path, &[("Content-Type", "application/json")], body)
     }
 
+    pub(crate) fn patch(&self, path: &str, body: &Value) -> Answer {
+        self.request(Method::PATCH, path, &[("Content-Type", "application/json")], body.to_string())
+    }
+
     pub(crate) fn new_org(&self, name: &str) -> Self {
         let made = self.post("/api/keys/generate", &json!({ "organization": name, "tier": "free" }));
         assert_eq!(made.status, 201, "{made:?}");
@@ -254,11 +264,9 @@ impl Client {
 
     /// Sets the default endpoint and gives the key bytes of its secret.
     pub(crate) fn push_to(&self, url: &str) -> Vec<u8> {
-        use base64::Engine as _;
         let set = self.post("/api/webhook/config", &json!({ "url": url }));
         assert!(set.status == 200 || set.status == 201, "{set:?}");
-        let secret = set.json["secret"].as_str().unwrap().strip_prefix("whsec_").unwrap().to_owned();
-        base64::engine::general_purpose::STANDARD.decode(secret).unwrap()
+        secret_bytes(set.json["secret"].as_str().unwrap())
     }
 
     /// The whole inbox, page by page.

@@ -18,7 +18,7 @@ use triggerd::data_dir::DataDir;
 use triggerd::journal::{self, Options, OsFiles};
 use triggerd::model::command::{AckEvent, Command, ExpireDedup, NoteKeysUsed, PutEndpoint, RouteEvent, SettleAttempt};
 use triggerd::model::delivery::{AttemptOutcome, DeadReason, Verdict};
-use triggerd::model::endpoint::{Endpoint, Secret};
+use triggerd::model::endpoint::{Endpoint, EndpointSettings, Secret};
 use triggerd::model::event::Dedup;
 use triggerd::model::id::{EndpointId, EventId, KeyId, OrgNo};
 use triggerd::model::time::Timestamp;
@@ -208,16 +208,9 @@ fn dedup(number: u64, now: Timestamp) -> Dedup {
 }
 
 fn put_endpoint(now: Timestamp) -> Command {
-    let endpoint = Endpoint {
-        id: ENDPOINT,
-        url: "https://example.com/".into(),
-        event_types: Vec::new(),
-        enabled: true,
-        is_default: true,
-        secret: Secret::new([7; 32]),
-        created_at: Timestamp(1),
-        updated_at: now,
-    };
+    let settings = EndpointSettings { url: "https://example.com/".into(), ..EndpointSettings::default() };
+    let endpoint =
+        Endpoint { updated_at: now, ..Endpoint::new(ENDPOINT, settings, Secret::new([7; 32]), Timestamp(1)) };
     Command::PutEndpoint(PutEndpoint { org: ORG, endpoint })
 }
 
@@ -234,7 +227,8 @@ fn settle(event: EventId, number: u32, verdict: Verdict) -> Command {
         retry_after_ms: None,
         body: Vec::new(),
     };
-    let settle = SettleAttempt { org: ORG, endpoint: ENDPOINT, event, number, outcome, verdict, previous: None };
+    let settle =
+        SettleAttempt { org: ORG, endpoint: ENDPOINT, event, number, outcome, verdict, disables: None, previous: None };
     Command::SettleAttempt(Box::new(settle))
 }
 

@@ -2,6 +2,7 @@
 
 use triggerd::journal::{Position, Reader};
 use triggerd::model::command::Command;
+use triggerd::model::endpoint::Endpoint;
 use triggerd::model::id::{EndpointId, EventId, OrgNo};
 use triggerd::model::journal_codec::read_body;
 use triggerd::model::time::Timestamp;
@@ -53,7 +54,9 @@ fn failed(error: &triggerd::store::StateError) -> String {
 }
 
 pub(crate) fn check_accounts(naive: &NaiveOrg, org: OrgNo, store: &Store) -> Result<(), String> {
-    same("endpoints", &store.endpoints_of(org).map_err(|error| failed(&error))?, &naive.endpoints)?;
+    let endpoints = store.endpoints_of(org).map_err(|error| failed(&error))?;
+    let endpoints: Vec<_> = endpoints.iter().map(|endpoint| Endpoint::clone(endpoint)).collect();
+    same("endpoints", &endpoints, &naive.endpoints)?;
     let keys = store.keys_of(org).map_err(|error| failed(&error))?;
     let found: Vec<_> = keys.iter().map(|found| (found.key().clone(), found.last_used_at())).collect();
     let expected: Vec<_> = naive.keys.iter().map(|key| (key.clone(), naive.used.get(&key.id).copied())).collect();

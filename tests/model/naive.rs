@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use triggerd::model::command::{Command, SubmitEvent};
-use triggerd::model::delivery::{DeadReason, Verdict};
+use triggerd::model::delivery::Verdict;
 use triggerd::model::endpoint::Endpoint;
 use triggerd::model::event::{EventStatus, NewEvent};
 use triggerd::model::id::{EndpointId, EventId, KeyId, OrgNo};
@@ -135,9 +135,10 @@ impl NaiveOrg {
                 Some(prefix) => event_type.starts_with(prefix),
                 None => pattern == event_type,
             };
-            endpoint.event_types.is_empty() || endpoint.event_types.iter().any(|pattern| matches(pattern.as_str()))
+            let wanted = &endpoint.settings.event_types;
+            wanted.is_empty() || wanted.iter().any(|pattern| matches(pattern.as_str()))
         };
-        let wanting = self.endpoints.iter().filter(|endpoint| endpoint.enabled && wants(endpoint));
+        let wanting = self.endpoints.iter().filter(|endpoint| endpoint.is_enabled() && wants(endpoint));
         let ids: BTreeSet<_> = wanting.map(|endpoint| endpoint.id).collect();
         ids.into_iter().collect()
     }
@@ -309,11 +310,10 @@ impl Naive {
                     Verdict::Dead(_) => Stands::Dead,
                 };
                 let endpoints = self.org_mut(settle.org).map(|org| &mut org.endpoints);
-                let gone = settle.verdict == Verdict::Dead(DeadReason::Gone);
-                let endpoint = endpoints.into_iter().flatten().find(|endpoint| gone && endpoint.id == settle.endpoint);
-                if let Some(endpoint) = endpoint {
-                    endpoint.enabled = false;
-                    endpoint.updated_at = settle.outcome.started_at;
+                let endpoint = endpoints.into_iter().flatten().find(|endpoint| endpoint.id == settle.endpoint);
+                if let (Some(endpoint), Some(reason)) = (endpoint, settle.disables) {
+                    endpoint.disabled = endpoint.disabled.or(Some(reason));
+                    endpoint.updated_at = settle.outcome.started_at.plus_ms(settle.outcome.duration_ms.into());
                 }
             }
             Command::CancelDeliveries(cancel) => {

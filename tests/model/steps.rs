@@ -6,7 +6,7 @@ use triggerd::model::command::{
     NoteRouteCrash, PutEndpoint, RotateKey, RouteEvent, SettleAttempt, SubmitEvent,
 };
 use triggerd::model::delivery::{AttemptOutcome, DeadReason, Verdict};
-use triggerd::model::endpoint::{Endpoint, Secret};
+use triggerd::model::endpoint::{DisabledReason, Endpoint, EndpointSettings, Secret};
 use triggerd::model::event::{Dedup, NewEvent};
 use triggerd::model::id::{EndpointId, EventId, IdSource, KeyId, OrgId, OrgNo};
 use triggerd::model::key::{Key, Scopes};
@@ -278,7 +278,8 @@ impl World {
             retry_after_ms: None,
             body: Vec::new(),
         };
-        let settle = SettleAttempt { org, endpoint, event, number, outcome, verdict, previous: None };
+        let disables = (verdict == Verdict::Dead(DeadReason::Gone)).then_some(DisabledReason::Gone);
+        let settle = SettleAttempt { org, endpoint, event, number, outcome, verdict, disables, previous: None };
         Some(Command::SettleAttempt(Box::new(settle)))
     }
 
@@ -291,21 +292,15 @@ impl World {
     fn put_endpoint(&mut self, org: OrgNo) -> Option<Command> {
         let pattern = self.random.pick(&PATTERNS)?.parse().unwrap();
         let event_types = if self.random.one_in(2) { Vec::new() } else { vec![pattern] };
-        let (enabled, updated_at) = (!self.random.one_in(4), self.now());
+        let disabled = self.random.one_in(4).then_some(DisabledReason::ByOwner);
+        let updated_at = self.now();
         let known = if self.random.one_in(2) { self.some_endpoint(org) } else { None };
-        let endpoint = match known {
-            Some(known) => Endpoint { event_types, enabled, updated_at, ..known },
-            None => Endpoint {
-                id: EndpointId(self.id()),
-                url: "https://example.com/".into(),
-                event_types,
-                enabled,
-                is_default: true,
-                secret: Secret::new([7; 32]),
-                created_at: updated_at,
-                updated_at,
-            },
-        };
+        let known = known.unwrap_or_else(|| {
+            let (id, secret) = (EndpointId(self.id()), Secret::new([7; 32]));
+            Endpoint::new(id, EndpointSettings::default(), secret, updated_at)
+        });
+        let settings = EndpointSettings { event_types, ..known.settings };
+        let endpoint = Endpoint { settings, disabled, updated_at, ..known };
         Some(Command::PutEndpoint(PutEndpoint { org, endpoint }))
     }
 

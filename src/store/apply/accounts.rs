@@ -1,5 +1,7 @@
 //! Organizations, keys and endpoints.
 
+use std::sync::Arc;
+
 use super::{Change, Outcome, meta};
 use crate::model::command::{
     CreateKey, CreateOrg, DeleteEndpoint, EndKey, NoteKeysUsed, PutEndpoint, RotateKey, SkipOrgs,
@@ -8,7 +10,7 @@ use crate::model::id::OrgNo;
 use crate::model::key::Key;
 use crate::model::time::Timestamp;
 use crate::store::StateError;
-use crate::store::schema::{ENDPOINTS_PER_ORG_MAX, EndpointRow, KEYS_PER_ORG_MAX, KeyRow, OrgRow};
+use crate::store::schema::{ENDPOINTS_PER_ORG_MAX, EndpointRow, HealthRow, KEYS_PER_ORG_MAX, KeyRow, OrgRow};
 
 impl Change<'_> {
     pub(super) fn create_org(&mut self, command: &CreateOrg) -> Result<Outcome, StateError> {
@@ -100,7 +102,9 @@ impl Change<'_> {
             }
             row.endpoints.push(endpoint.id);
         }
-        self.state.endpoints.put(endpoint.id, EndpointRow { org: command.org, endpoint: endpoint.clone() });
+        let row = EndpointRow { org: command.org, endpoint: Arc::new(endpoint.clone()) };
+        self.state.endpoints.put(endpoint.id, row);
+        self.state.health.edit_or_insert(endpoint.id, HealthRow::default)?;
         self.effects.endpoints_changed.push(endpoint.id);
         self.note_id(endpoint.id.0)?;
         Ok(Outcome::Done)
@@ -114,6 +118,7 @@ impl Change<'_> {
             return Ok(Outcome::NotFound);
         }
         self.state.endpoints.remove(command.endpoint);
+        self.state.health.remove(command.endpoint);
         self.effects.endpoints_changed.push(command.endpoint);
         Ok(Outcome::Done)
     }

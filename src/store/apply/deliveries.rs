@@ -1,13 +1,18 @@
 //! Events on their way to endpoints: routed, attempted, settled.
 
+use std::sync::Arc;
+
 use super::{Change, Outcome, meta};
 use crate::model::command::{CancelDeliveries, NoteRouteCrash, RouteEvent, SettleAttempt};
 use crate::model::delivery::{DeadReason, Verdict};
+use crate::model::endpoint::DisabledReason;
 use crate::model::event::EventStatus;
 use crate::model::id::{EndpointId, EventId, OrgNo};
 use crate::model::time::Timestamp;
 use crate::store::StateError;
-use crate::store::schema::{DeadRow, DeliveredBlock, DeliveredEntry, DeliveryRow, DeliveryState, DueRow, PendingBits};
+use crate::store::schema::{
+    DeadRow, DeliveredBlock, DeliveredEntry, DeliveryRow, DeliveryState, DueRow, HealthRow, PendingBits,
+};
 use crate::store::table::State;
 
 /// An event whose routing crashed so often is not tried again.
@@ -40,6 +45,7 @@ impl Change<'_> {
                 self.state.due.insert_new((*endpoint, *due_at, *event), DueRow);
                 self.effects.due.push((*endpoint, *due_at, *event));
             }
+            self.edit_health(*endpoint, |health| health.waiting += 1)?;
             made += 1;
         }
         meta(self.state)?.waiting += u64::from(made);
@@ -84,13 +90,45 @@ impl Change<'_> {
             }
             Verdict::Dead(reason) => self.given_up(command, reason, at),
         }?;
-        if let Verdict::Dead(DeadReason::Gone) = command.verdict {
-            self.disable(endpoint, command.outcome.started_at)?;
+        self.note_health(command)?;
+        if let Some(reason) = command.disables {
+            self.disable(endpoint, reason, ended_at(command))?;
         }
         if !matches!(command.verdict, Verdict::RetryAt(_)) {
             meta(self.state)?.waiting -= 1;
         }
         Ok(Outcome::Done)
+    }
+
+    /// Nothing happens if the endpoint is gone.
+    fn edit_health(&mut self, endpoint: EndpointId, change: impl FnOnce(&mut HealthRow)) -> Result<(), StateError> {
+        if let Some(health) = self.state.health.edit(endpoint)? {
+            change(health);
+        }
+        Ok(())
+    }
+
+    fn note_health(&mut self, command: &SettleAttempt) -> Result<(), StateError> {
+        let (at, verdict) = (ended_at(command), command.verdict);
+        self.edit_health(command.endpoint, |health| {
+            if command.outcome.error.is_none() {
+                health.accepted += 1;
+                health.accepted_at = Some(at);
+                health.failing_since = None;
+            } else {
+                health.failed += 1;
+                health.failed_at = Some(at);
+                health.failing_since.get_or_insert(command.outcome.started_at);
+            }
+            match verdict {
+                Verdict::RetryAt(_) => {}
+                Verdict::Delivered => health.waiting = health.waiting.saturating_sub(1),
+                Verdict::Dead(_) => {
+                    health.waiting = health.waiting.saturating_sub(1);
+                    health.dead += 1;
+                }
+            }
+        })
     }
 
     /// Whether the event waited for its first attempt at once; it does no more.
@@ -145,8 +183,7 @@ impl Change<'_> {
     ) -> Result<(), StateError> {
         let SettleAttempt { org, endpoint, event, .. } = *command;
         self.keep(command, DeliveryState::Dead(reason));
-        let dead_at = command.outcome.started_at.plus_ms(u64::from(command.outcome.duration_ms));
-        self.state.dead.insert_new((org, dead_at, event, endpoint), DeadRow(reason));
+        self.state.dead.insert_new((org, ended_at(command), event, endpoint), DeadRow(reason));
         meta(self.state)?.dead += 1;
         self.edit_event(org, at, |entry| {
             entry.waiting = entry.waiting.saturating_sub(1);
@@ -154,11 +191,12 @@ impl Change<'_> {
         })
     }
 
-    /// The receiver said that it is gone: nothing new goes there.
-    fn disable(&mut self, endpoint: EndpointId, at: Timestamp) -> Result<(), StateError> {
+    /// Nothing more goes there, until its owner enables it again.
+    fn disable(&mut self, endpoint: EndpointId, reason: DisabledReason, at: Timestamp) -> Result<(), StateError> {
         if let Some(row) = self.state.endpoints.edit(endpoint)? {
-            row.endpoint.enabled = false;
-            row.endpoint.updated_at = at;
+            let endpoint = Arc::make_mut(&mut row.endpoint);
+            endpoint.disabled.get_or_insert(reason);
+            endpoint.updated_at = at;
         }
         self.effects.endpoints_changed.push(endpoint);
         Ok(())
@@ -178,10 +216,16 @@ impl Change<'_> {
             }
             self.state.deliveries.put(key, row);
             meta(self.state)?.waiting -= 1;
+            self.edit_health(command.endpoint, |health| health.waiting = health.waiting.saturating_sub(1))?;
             self.edit_event(command.org, at, |entry| entry.waiting = entry.waiting.saturating_sub(1))?;
         }
         Ok(Outcome::Done)
     }
+}
+
+/// When the attempt was over.
+fn ended_at(command: &SettleAttempt) -> Timestamp {
+    command.outcome.started_at.plus_ms(u64::from(command.outcome.duration_ms))
 }
 
 fn received_at(state: &State, org: OrgNo, (first, place): (EventId, usize)) -> Result<Option<Timestamp>, StateError> {

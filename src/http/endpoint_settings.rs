@@ -1,0 +1,291 @@
+//! What the owner of an endpoint can set, as it is written: read over what is set already, everything that is wrong named
+//! at once. Called by `endpoints`, `webhook` and `hooks`.
+
+use std::borrow::Cow;
+use std::ops::RangeInclusive;
+
+use actix_web::http::header::{HeaderName, HeaderValue};
+
+use super::error::{Code, Faults, Problem, pointer};
+use super::fields::{Field, Fields, is_printable, printable_rule, string};
+use crate::model::endpoint::{
+    DESCRIPTION_CHARS_MAX, DisabledReason, Endpoint, EndpointSettings, HEADER_VALUE_BYTES_MAX, HEADERS_MAX,
+    MAX_IN_FLIGHT_MAX, METADATA_CHARS_MAX, METADATA_MAX, PATTERNS_MAX, RATE_PER_SECOND_MAX, RETRIES_MAX,
+    RETRY_WAIT_S_MAX, TIMEOUT_MS_MAX, URL_BYTES_MAX,
+};
+use crate::rules::egress::{EgressError, EgressRules};
+
+/// Headers that an endpoint cannot have of its own: what we say ourselves, and what belongs to the connection
+/// (RFC 9110, 7.6.1).
+const RESERVED_HEADERS: [&str; 17] = [
+    "accept-encoding",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "expect",
+    "host",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "traceparent",
+    "upgrade",
+    "user-agent",
+];
+const RESERVED_PREFIXES: [&str; 3] = ["webhook-", "svix-", "triggerd-"];
+
+/// Reads what a body says of an endpoint over what it was; what is not mentioned stays.
+pub(super) struct Reading<'a> {
+    pub(super) fields: Fields<'a>,
+    pub(super) faults: Faults,
+    pub(super) egress: &'a EgressRules,
+    refused: Option<EgressError>,
+}
+
+impl<'a> Reading<'a> {
+    pub(super) fn of(text: &'a str, egress: &'a EgressRules) -> Result<Self, Problem> {
+        Ok(Self { fields: Fields::read(text)?, faults: Faults::default(), egress, refused: None })
+    }
+
+    /// The URL: `name` is the member that holds it.
+    pub(super) fn url(&mut self, name: &str, is_required: bool, settings: &mut EndpointSettings) {
+        let field = if is_required { self.fields.require(name, &mut self.faults) } else { self.take(name) };
+        let Some(url) = field.as_ref().and_then(|field| url_text(field, &mut self.faults)) else { return };
+        match self.egress.judge_text(&url) {
+            Ok(_) => settings.url = url,
+            Err(error @ (EgressError::NotAUrl(_) | EgressError::NoHost)) => {
+                self.faults.add(pointer("", name), error.to_string());
+            }
+            Err(error) => self.refused = Some(error),
+        }
+    }
+
+    /// `event_types` and `enabled`, which the short way knows too.
+    pub(super) fn basics(&mut self, endpoint: &mut Endpoint) {
+        if let Some(field) = self.take("event_types")
+            && let Some(patterns) = field.list(PATTERNS_MAX, &mut self.faults)
+        {
+            endpoint.settings.event_types = patterns;
+        }
+        if let Some(enabled) = self.take("enabled").and_then(|field| field.flag(&mut self.faults)) {
+            endpoint.disabled = match (enabled, endpoint.disabled) {
+                (true, _) => None,
+                (false, reason) => reason.or(Some(DisabledReason::ByOwner)),
+            };
+        }
+    }
+
+    /// All other members.
+    pub(super) fn details(&mut self, settings: &mut EndpointSettings) {
+        if let Some(field) = self.take("description") {
+            settings.description = field.text(&mut self.faults).unwrap_or_default().into_owned();
+            if settings.description.chars().count() > DESCRIPTION_CHARS_MAX {
+                self.faults.add(field.pointer(), format!("must be at most {DESCRIPTION_CHARS_MAX} characters"));
+            }
+        }
+        if let Some(field) = self.take("headers") {
+            settings.headers = headers(&field, &mut self.faults);
+        }
+        if let Some(field) = self.take("body") {
+            settings.body = field.parse(&mut self.faults).unwrap_or_default();
+        }
+        if let Some(field) = self.take("ordering") {
+            settings.ordering = field.parse(&mut self.faults).unwrap_or_default();
+        }
+        if let Some(field) = self.take("metadata") {
+            settings.metadata = metadata(&field, &mut self.faults);
+        }
+        if let Some(field) = self.take("retry_schedule") {
+            let waits = field.numbers(RETRIES_MAX, 1..=RETRY_WAIT_S_MAX, &mut self.faults);
+            settings.retry_schedule_s = waits.filter(|_| !field.is_null());
+        }
+        self.limit("timeout_ms", 1..=TIMEOUT_MS_MAX, &mut settings.timeout_ms);
+        self.limit("max_in_flight", 1..=MAX_IN_FLIGHT_MAX, &mut settings.max_in_flight);
+        self.limit("rate_per_second", 1..=RATE_PER_SECOND_MAX, &mut settings.rate_per_second);
+    }
+
+    /// Says what was wrong, or that nothing was.
+    pub(super) fn finish(mut self) -> Result<(), Problem> {
+        self.fields.finish(&mut self.faults);
+        self.faults.into_result()?;
+        match self.refused {
+            None => Ok(()),
+            Some(error) => Err(Problem::fault(Code::EgressBlocked, "/url", error.to_string())),
+        }
+    }
+
+    fn take(&mut self, name: &str) -> Option<Field<'a>> {
+        self.fields.take(name, &mut self.faults)
+    }
+
+    /// A number, or `null` for what is configured.
+    fn limit<T: TryFrom<u64>>(&mut self, name: &str, range: RangeInclusive<u64>, limit: &mut Option<T>) {
+        let Some(field) = self.take(name) else { return };
+        let number = if field.is_null() { None } else { field.number_in(range, &mut self.faults) };
+        *limit = number.and_then(|number| number.try_into().ok());
+    }
+}
+
+/// The text of a URL. The parser forgives spaces and control characters; what is stored has none.
+fn url_text(field: &Field<'_>, faults: &mut Faults) -> Option<String> {
+    let text = field.text(faults)?;
+    if text.len() > URL_BYTES_MAX {
+        faults.add(field.pointer(), format!("must be at most {URL_BYTES_MAX} bytes"));
+        return None;
+    }
+    if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        faults.add(field.pointer(), "must not have spaces or control characters");
+        return None;
+    }
+    Some(text.into_owned())
+}
+
+fn headers(field: &Field<'_>, faults: &mut Faults) -> Vec<(String, String)> {
+    texts(field, HEADERS_MAX, faults, |name, value| {
+        let name = name.to_ascii_lowercase();
+        if HeaderName::from_bytes(name.as_bytes()).is_err() {
+            return Err("is not a header's name (RFC 9110, 5.1)".into());
+        }
+        if RESERVED_HEADERS.contains(&name.as_str()) || RESERVED_PREFIXES.iter().any(|it| name.starts_with(it)) {
+            return Err("is a header that belongs to the connection or the signature".into());
+        }
+        if value.len() > HEADER_VALUE_BYTES_MAX {
+            return Err(format!("must be at most {HEADER_VALUE_BYTES_MAX} bytes").into());
+        }
+        if HeaderValue::from_str(value).is_err() || value.trim() != value {
+            return Err("must be visible ASCII, without spaces around it".into());
+        }
+        Ok(name)
+    })
+}
+
+fn metadata(field: &Field<'_>, faults: &mut Faults) -> Vec<(String, String)> {
+    texts(field, METADATA_MAX, faults, |name, value| {
+        if !is_printable(name, METADATA_CHARS_MAX) {
+            return Err(format!("the name {}", printable_rule(METADATA_CHARS_MAX)).into());
+        }
+        if value.chars().count() > METADATA_CHARS_MAX {
+            return Err(format!("must be at most {METADATA_CHARS_MAX} characters").into());
+        }
+        Ok(name.to_owned())
+    })
+}
+
+/// The members of an object whose values are texts. `check` gives the name to keep, or the rule that is broken.
+fn texts(
+    field: &Field<'_>,
+    most: usize,
+    faults: &mut Faults,
+    check: impl Fn(&str, &str) -> Result<String, Cow<'static, str>>,
+) -> Vec<(String, String)> {
+    let members = field.members(faults).unwrap_or_default();
+    if members.len() > most {
+        faults.add(field.pointer(), format!("must have at most {most} members"));
+        return Vec::new();
+    }
+    let parent = field.pointer();
+    let mut kept: Vec<(String, String)> = Vec::with_capacity(members.len());
+    for (name, value) in members {
+        let at = pointer(&parent, &name);
+        let Some(value) = string(value) else {
+            faults.add(at, "must be a string");
+            continue;
+        };
+        match check(&name, &value) {
+            Err(rule) => faults.add(at, rule),
+            Ok(name) if kept.iter().any(|(other, _)| *other == name) => faults.add(at, "stands there twice"),
+            Ok(name) => kept.push((name, value.into_owned())),
+        }
+    }
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::model::endpoint::Secret;
+    use crate::model::id::EndpointId;
+    use crate::model::time::Timestamp;
+
+    fn read(endpoint: &mut Endpoint, body: &Value) -> Result<(), Problem> {
+        let (text, egress) = (body.to_string(), EgressRules { allow: Vec::new() });
+        let mut reading = Reading::of(&text, &egress)?;
+        reading.url("url", false, &mut endpoint.settings);
+        reading.basics(endpoint);
+        reading.details(&mut endpoint.settings);
+        reading.finish()
+    }
+
+    fn endpoint() -> Endpoint {
+        Endpoint::new(EndpointId(1), EndpointSettings::default(), Secret::new([1; 32]), Timestamp(1))
+    }
+
+    fn faults(body: &Value) -> Vec<(String, String)> {
+        let problem = read(&mut endpoint(), body).expect_err("something is wrong");
+        let document = serde_json::to_value(problem.document(None)).unwrap();
+        let text = |fault: &Value, name: &str| fault[name].as_str().unwrap().to_owned();
+        let faults = document["errors"].as_array().unwrap().iter();
+        faults.map(|fault| (text(fault, "pointer"), text(fault, "detail"))).collect()
+    }
+
+    #[test]
+    fn what_is_not_mentioned_stays_and_null_goes_back_to_what_is_configured() {
+        let mut it = endpoint();
+        let all = json!({"url": "https://example.com/a", "description": "d", "event_types": ["a.*"], "enabled": false,
+            "headers": {"X-Team": "blue"}, "body": "payload", "retry_schedule": [1, 2], "timeout_ms": 3,
+            "max_in_flight": 4, "rate_per_second": 5, "ordering": "strict", "metadata": {"k": "v"}});
+        read(&mut it, &all).unwrap();
+        let set = it.clone();
+        assert_eq!(set.settings.headers, [("x-team".to_owned(), "blue".to_owned())]);
+        assert_eq!(
+            (set.settings.retry_schedule_s.as_deref(), set.settings.timeout_ms),
+            (Some([1, 2].as_slice()), Some(3))
+        );
+        assert_eq!(set.disabled, Some(DisabledReason::ByOwner));
+        read(&mut it, &json!({})).unwrap();
+        assert_eq!(it, set);
+        read(&mut it, &json!({"timeout_ms": null, "retry_schedule": null, "enabled": true})).unwrap();
+        assert_eq!((it.settings.timeout_ms, it.settings.retry_schedule_s.clone(), it.disabled), (None, None, None));
+        assert_eq!(it.settings.max_in_flight, Some(4));
+        read(&mut it, &json!({"retry_schedule": []})).unwrap();
+        assert_eq!(it.settings.retry_schedule_s, Some(Vec::new()), "one attempt only");
+    }
+
+    #[test]
+    fn every_fault_is_named_where_it_stands() {
+        let found =
+            faults(&json!({"url": "nonsense", "headers": {"a b": "c", "webhook-id": "x", "Host": "y", "x-ok": 1,
+            "x-line": "a\nb"}, "retry_schedule": [0], "timeout_ms": 0, "ordering": "loose", "body": 1,
+            "metadata": [], "colour": "blue", "event_types": ["a..b"]}));
+        let places: Vec<&str> = found.iter().map(|(place, _)| place.as_str()).collect();
+        for place in [
+            "/url",
+            "/headers/a b",
+            "/headers/webhook-id",
+            "/headers/Host",
+            "/headers/x-ok",
+            "/headers/x-line",
+            "/retry_schedule/0",
+            "/timeout_ms",
+            "/ordering",
+            "/body",
+            "/metadata",
+            "/colour",
+            "/event_types/0",
+        ] {
+            assert!(places.contains(&place), "{place} in {found:?}");
+        }
+    }
+
+    #[test]
+    fn a_forbidden_url_is_a_refusal_of_its_own_kind() {
+        let problem = read(&mut endpoint(), &json!({"url": "http://127.0.0.1/"})).expect_err("loopback");
+        assert_eq!(problem.code(), Code::EgressBlocked);
+    }
+}

@@ -1,0 +1,310 @@
+//! `/api/endpoints`: where an organization's events are pushed to.
+
+use std::sync::Arc;
+
+use actix_web::HttpResponse;
+use actix_web::http::StatusCode;
+use serde::{Serialize, Serializer};
+
+use super::body::Media;
+use super::call::{Answer, Call, json, unexpected};
+use super::cursor;
+use super::endpoint_settings::Reading;
+use super::error::{Code, Faults, Problem};
+use super::fields::{Fields, text_of};
+use super::query::{LIMIT_DEFAULT, LIMIT_MAX, Query};
+use crate::base::random;
+use crate::delivery::envelope::Body;
+use crate::delivery::sender::Request;
+use crate::model::command::{Command, DeleteEndpoint, PutEndpoint};
+use crate::model::delivery::{AttemptError, AttemptOutcome};
+use crate::model::endpoint::{Endpoint, EndpointSettings, Secret, TypePattern};
+use crate::model::event::NewEvent;
+use crate::model::id::{EndpointId, EventId, OrgNo};
+use crate::model::time::Timestamp;
+use crate::store::{EndpointHealth, Outcome};
+
+/// A URL, a hundred patterns, headers and metadata need no more.
+pub(super) const BODY_BYTES_MAX: usize = 64 << 10;
+/// Longest time an old secret signs beside its successor, in seconds: a week.
+const OVERLAP_S_MAX: u64 = 604_800;
+const OVERLAP_S_DEFAULT: u64 = 86_400;
+/// The type of events that are pushed to try an endpoint out.
+const TEST_TYPE: &str = "triggerd.test";
+/// Words in the names of headers whose values are not shown again.
+const SECRET_WORDS: [&str; 6] = ["auth", "cookie", "key", "password", "secret", "token"];
+
+/// An endpoint as it is shown; the secret only when it is new.
+#[derive(Serialize)]
+pub(super) struct Shown<'a> {
+    id: EndpointId,
+    url: &'a str,
+    description: &'a str,
+    event_types: Vec<&'a str>,
+    #[serde(serialize_with = "as_map")]
+    headers: Vec<(&'a str, &'a str)>,
+    body: &'static str,
+    enabled: bool,
+    disabled_reason: Option<&'static str>,
+    retry_schedule: Option<&'a [u32]>,
+    timeout_ms: Option<u32>,
+    max_in_flight: Option<u16>,
+    rate_per_second: Option<u16>,
+    ordering: &'static str,
+    #[serde(serialize_with = "as_map")]
+    metadata: Vec<(&'a str, &'a str)>,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    secret: Option<String>,
+}
+
+fn as_map<S: Serializer>(members: &[(&str, &str)], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(members.iter().copied())
+}
+
+fn pairs(members: &[(String, String)]) -> Vec<(&str, &str)> {
+    members.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
+}
+
+/// What may be a credential is not shown to everyone who may read endpoints.
+fn masked<'a>((name, value): (&'a str, &'a str)) -> (&'a str, &'a str) {
+    (name, if SECRET_WORDS.iter().any(|word| name.contains(word)) { "(set)" } else { value })
+}
+
+impl<'a> Shown<'a> {
+    pub(super) fn of(endpoint: &'a Endpoint, secret: Option<String>) -> Self {
+        let settings = &endpoint.settings;
+        Self {
+            id: endpoint.id,
+            url: &settings.url,
+            description: &settings.description,
+            event_types: settings.event_types.iter().map(TypePattern::as_str).collect(),
+            headers: pairs(&settings.headers).into_iter().map(masked).collect(),
+            body: settings.body.name(),
+            enabled: endpoint.is_enabled(),
+            disabled_reason: endpoint.disabled.map(crate::model::endpoint::DisabledReason::name),
+            retry_schedule: settings.retry_schedule_s.as_deref(),
+            timeout_ms: settings.timeout_ms,
+            max_in_flight: settings.max_in_flight,
+            rate_per_second: settings.rate_per_second,
+            ordering: settings.ordering.name(),
+            metadata: pairs(&settings.metadata),
+            created_at: endpoint.created_at,
+            updated_at: endpoint.updated_at,
+            secret,
+        }
+    }
+}
+
+fn absent() -> Problem {
+    Problem::not_found("there is no such endpoint")
+}
+
+/// The endpoint that the path names.
+fn named(call: &Call) -> Result<(OrgNo, Arc<Endpoint>, EndpointHealth), Problem> {
+    let org = call.org()?;
+    let id: EndpointId = call.path("endpoint_id").parse().map_err(|_malformed| absent())?;
+    let (endpoint, health) = call.api.store.endpoint_of(org, id)?.ok_or_else(absent)?;
+    Ok((org, endpoint, health))
+}
+
+/// Stores the endpoint as it is to be.
+pub(super) async fn put(call: &Call, org: OrgNo, endpoint: &Endpoint) -> Result<(), Problem> {
+    match call.commit(Command::PutEndpoint(PutEndpoint { org, endpoint: endpoint.clone() })).await? {
+        Outcome::Done => Ok(()),
+        Outcome::LimitReached => {
+            Err(Problem::new(Code::LimitReached, "the organization has as many endpoints as it may have"))
+        }
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// A new endpoint with nothing set.
+pub(super) fn blank(call: &Call) -> Endpoint {
+    let (id, secret) = (EndpointId(call.api.new_id()), Secret::new(random::bytes()));
+    Endpoint::new(id, EndpointSettings::default(), secret, call.now)
+}
+
+/// `POST`: 201 with the secret, this once.
+pub(super) async fn create(call: &mut Call) -> Answer {
+    let org = call.org()?;
+    Media::require_json(call.request.headers())?;
+    let body = call.body(BODY_BYTES_MAX).await?;
+    let mut endpoint = blank(call);
+    let mut reading = Reading::of(text_of(&body)?, &call.api.egress)?;
+    reading.url("url", true, &mut endpoint.settings);
+    reading.basics(&mut endpoint);
+    reading.details(&mut endpoint.settings);
+    reading.finish()?;
+    put(call, org, &endpoint).await?;
+    json(StatusCode::CREATED, &Shown::of(&endpoint, Some(endpoint.secret.reveal())))
+}
+
+#[derive(Serialize)]
+struct List<'a> {
+    data: Vec<Shown<'a>>,
+    has_more: bool,
+    next_cursor: Option<String>,
+}
+
+/// `GET`: in the order they were made.
+pub(super) fn list(call: &Call) -> Answer {
+    let org = call.org()?;
+    let mut query = Query::read(call.request.query_string());
+    let limit = usize::try_from(query.number("limit", 1..=LIMIT_MAX, LIMIT_DEFAULT)).unwrap_or(1);
+    let after = query.cursor().map_or(EndpointId(0), |EventId(after)| EndpointId(after));
+    query.finish()?;
+    let mut endpoints = call.api.store.endpoints_of(org)?;
+    endpoints.sort_unstable_by_key(|endpoint| endpoint.id);
+    let mut behind = endpoints.iter().filter(|endpoint| endpoint.id > after);
+    let page: Vec<_> = behind.by_ref().take(limit).collect();
+    let next = page.last().filter(|_| behind.next().is_some());
+    let next_cursor = next.map(|last| cursor::encode(EventId(last.id.0)));
+    let data = page.iter().map(|endpoint| Shown::of(endpoint, None)).collect();
+    json(StatusCode::OK, &List { data, has_more: next_cursor.is_some(), next_cursor })
+}
+
+/// `GET /{id}`.
+pub(super) fn show(call: &Call) -> Answer {
+    json(StatusCode::OK, &Shown::of(&named(call)?.1, None))
+}
+
+/// `PATCH /{id}`: what is not mentioned stays, `null` goes back to what is configured. Counts from the next attempt.
+pub(super) async fn change(call: &mut Call) -> Answer {
+    let org = call.org()?;
+    Media::require_json(call.request.headers())?;
+    let body = call.body(BODY_BYTES_MAX).await?;
+    let _apart = call.api.settings_lock(org).await;
+    let mut endpoint = Endpoint::clone(&named(call)?.1);
+    let mut reading = Reading::of(text_of(&body)?, &call.api.egress)?;
+    reading.url("url", false, &mut endpoint.settings);
+    reading.basics(&mut endpoint);
+    reading.details(&mut endpoint.settings);
+    reading.finish()?;
+    endpoint.updated_at = call.now;
+    put(call, org, &endpoint).await?;
+    json(StatusCode::OK, &Shown::of(&endpoint, None))
+}
+
+/// `DELETE /{id}`: nothing more is pushed there, what waits is canceled.
+pub(super) async fn delete(call: &mut Call) -> Answer {
+    let (org, endpoint, _) = named(call)?;
+    match call.commit(Command::DeleteEndpoint(DeleteEndpoint { org, endpoint: endpoint.id })).await? {
+        Outcome::Done => Ok(HttpResponse::NoContent().finish()),
+        Outcome::NotFound => Err(absent()),
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// `POST /{id}/enable`: whatever disabled it. What waits goes on.
+pub(super) async fn enable(call: &mut Call) -> Answer {
+    let _apart = call.api.settings_lock(call.org()?).await;
+    let (org, endpoint, _) = named(call)?;
+    let mut endpoint = Endpoint::clone(&endpoint);
+    if !endpoint.is_enabled() {
+        (endpoint.disabled, endpoint.updated_at) = (None, call.now);
+        put(call, org, &endpoint).await?;
+    }
+    json(StatusCode::OK, &Shown::of(&endpoint, None))
+}
+
+/// `POST /{id}/secret/rotate`: a new secret, this once; the one before signs beside it while they overlap.
+pub(super) async fn rotate_secret(call: &mut Call) -> Answer {
+    let body = call.body(BODY_BYTES_MAX).await?;
+    let mut overlap_s = OVERLAP_S_DEFAULT;
+    if !body.is_empty() {
+        Media::require_json(call.request.headers())?;
+        let (mut fields, mut faults) = (Fields::read(text_of(&body)?)?, Faults::default());
+        let given = fields.take("overlap_seconds", &mut faults);
+        let given = given.and_then(|field| field.number_in(0..=OVERLAP_S_MAX, &mut faults));
+        fields.finish(&mut faults);
+        faults.into_result()?;
+        overlap_s = given.unwrap_or(overlap_s);
+    }
+    let _apart = call.api.settings_lock(call.org()?).await;
+    let (org, endpoint, _) = named(call)?;
+    let mut endpoint = Endpoint::clone(&endpoint);
+    endpoint.rotate(Secret::new(random::bytes()), call.now, call.now.plus_ms(overlap_s * 1_000));
+    put(call, org, &endpoint).await?;
+    json(StatusCode::OK, &Shown::of(&endpoint, Some(endpoint.secret.reveal())))
+}
+
+#[derive(Serialize)]
+struct Stats {
+    id: EndpointId,
+    waiting: u64,
+    dead_letters: u64,
+    attempts_accepted: u64,
+    attempts_failed: u64,
+    failing_since: Option<Timestamp>,
+    last_accepted_at: Option<Timestamp>,
+    last_failed_at: Option<Timestamp>,
+}
+
+/// `GET /{id}/stats`: how its deliveries go.
+pub(super) fn stats(call: &Call) -> Answer {
+    let (_, endpoint, health) = named(call)?;
+    let stats = Stats {
+        id: endpoint.id,
+        waiting: health.waiting,
+        dead_letters: health.dead,
+        attempts_accepted: health.accepted,
+        attempts_failed: health.failed,
+        failing_since: health.failing_since,
+        last_accepted_at: health.accepted_at,
+        last_failed_at: health.failed_at,
+    };
+    json(StatusCode::OK, &stats)
+}
+
+/// What an attempt to try an endpoint out brought.
+#[derive(Serialize)]
+struct Tested<'a> {
+    delivered: bool,
+    event_id: EventId,
+    started_at: Timestamp,
+    duration_ms: u32,
+    status: Option<u16>,
+    error: Option<&'a AttemptError>,
+    body: String,
+}
+
+/// `POST /{id}/test`: pushes an event of the type `triggerd.test` now, once, and says what came of it. Nothing is stored,
+/// and it also goes to an endpoint that is disabled.
+pub(super) async fn test(call: &mut Call) -> Answer {
+    let (_, endpoint, _) = named(call)?;
+    let event_id = EventId(call.api.new_id());
+    let event = NewEvent {
+        event_type: TEST_TYPE.parse().map_err(|rule| Problem::internal(&rule))?,
+        dedup: None,
+        labels: Vec::new(),
+        occurred_at: None,
+        deliver_after: None,
+        payload: br#"{"test":true}"#.as_slice().into(),
+    };
+    let settings = &endpoint.settings;
+    let body = Body::of(settings.body, event_id, call.now, event);
+    let request = Request {
+        url: &settings.url,
+        event_id,
+        attempt: 1,
+        content_type: body.content_type,
+        body: body.bytes.into(),
+        headers: &settings.headers,
+        secrets: &endpoint.secrets(call.now),
+        timeout: settings.timeout_ms.map(|ms| std::time::Duration::from_millis(ms.into())),
+        now: call.now,
+    };
+    let outcome: AttemptOutcome = call.api.sender.send(request).await;
+    let tested = Tested {
+        delivered: outcome.error.is_none(),
+        event_id,
+        started_at: outcome.started_at,
+        duration_ms: outcome.duration_ms,
+        status: outcome.status,
+        error: outcome.error.as_ref(),
+        body: String::from_utf8_lossy(&outcome.body).into_owned(),
+    };
+    json(StatusCode::OK, &tested)
+}

@@ -1,0 +1,137 @@
+//! `/api/endpoints` through the real binary: what is set is what the next attempt does.
+
+use serde_json::{Value, json};
+use triggerd::http::receiver::Receiver;
+
+use crate::harness::{Client, PATIENCE, Process, until};
+
+fn create(org: &Client, settings: &Value) -> (String, Vec<u8>) {
+    let made = org.post("/api/endpoints", settings);
+    assert_eq!(made.status, 201, "{made:?}");
+    (format!("/api/endpoints/{}", made.json["id"].as_str().unwrap()), secret(&made.json))
+}
+
+fn secret(json: &Value) -> Vec<u8> {
+    crate::harness::secret_bytes(json["secret"].as_str().unwrap())
+}
+
+#[test]
+fn endpoints_are_made_listed_changed_and_ended() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Process::start(&dir.path().join("data"));
+    let (org, other) = (server.org("Acme"), server.org("Other"));
+    let settings = json!({"url": "https://example.com/a", "description": "first", "event_types": ["order.*"],
+        "headers": {"X-Team": "blue", "X-Api-Key": "hidden"}, "body": "cloudevents", "retry_schedule": [1, 60],
+        "timeout_ms": 2000, "max_in_flight": 3, "rate_per_second": 7, "ordering": "strict", "metadata": {"k": "v"}});
+    let made = org.post("/api/endpoints", &settings);
+    assert_eq!(made.status, 201, "{made:?}");
+    assert!(made.json["secret"].as_str().unwrap().starts_with("whsec_"));
+    let path = format!("/api/endpoints/{}", made.json["id"].as_str().unwrap());
+    let shown = org.get(&path).json;
+    assert_eq!(shown.get("secret"), None, "a secret is shown once");
+    assert_eq!(shown["headers"], json!({"x-team": "blue", "x-api-key": "(set)"}));
+    for (name, value) in settings.as_object().unwrap().iter().filter(|(name, _)| *name != "headers") {
+        assert_eq!(&shown[name], value, "{name}");
+    }
+    assert_eq!((&shown["enabled"], &shown["disabled_reason"]), (&json!(true), &Value::Null));
+
+    let changed = org.patch(&path, &json!({"timeout_ms": null, "description": "changed", "enabled": false}));
+    assert_eq!(changed.status, 200, "{changed:?}");
+    assert_eq!((&changed.json["timeout_ms"], &changed.json["description"]), (&Value::Null, &json!("changed")));
+    assert_eq!((&changed.json["disabled_reason"], &changed.json["max_in_flight"]), (&json!("by_owner"), &json!(3)));
+    assert_eq!(org.post(&format!("{path}/enable"), &json!({})).json["enabled"], json!(true));
+
+    for number in 0..2 {
+        create(&org, &json!({ "url": format!("https://example.com/{number}") }));
+    }
+    let first = org.get("/api/endpoints?limit=2").json;
+    assert_eq!((first["data"].as_array().unwrap().len(), &first["has_more"]), (2, &json!(true)));
+    let rest = org.get(&format!("/api/endpoints?cursor={}", first["next_cursor"].as_str().unwrap())).json;
+    assert_eq!((rest["data"].as_array().unwrap().len(), &rest["next_cursor"]), (1, &Value::Null));
+
+    for answer in
+        [other.get(&path), other.patch(&path, &json!({})), other.delete(&path), other.get("/api/endpoints/ep_x")]
+    {
+        assert_eq!((answer.status, answer.code()), (404, "not_found"), "{answer:?}");
+    }
+    assert_eq!(org.delete(&path).status, 204);
+    assert_eq!(org.get(&path).status, 404);
+    let wrong = org.post("/api/endpoints", &json!({"url": "x", "headers": {"Webhook-Id": "a"}, "colour": 1}));
+    assert_eq!((wrong.status, wrong.json["errors"].as_array().unwrap().len()), (422, 3), "{wrong:?}");
+    let blocked = org.post("/api/endpoints", &json!({"url": "http://169.254.169.254/latest"}));
+    assert_eq!((blocked.status, blocked.code()), (422, "egress_blocked"), "{blocked:?}");
+    assert_eq!(server.stop().0, Some(0));
+}
+
+#[test]
+fn the_next_request_is_as_the_endpoint_was_set() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Process::start(&dir.path().join("data"));
+    let (org, receiver) = (server.org("Acme"), Receiver::start().unwrap());
+    let (path, first) = create(
+        &org,
+        &json!({"url": receiver.url(), "body": "payload", "headers": {"X-Team": "blue"}, "retry_schedule": []}),
+    );
+    let payload = r#"{ "n": 1.50 }"#;
+    let post = |kind: &str| org.post_text("/api/events", &format!(r#"{{"type":"{kind}","payload":{payload}}}"#)).id();
+    let id = post("a.b");
+    let got = receiver.wait_for(1, PATIENCE)[0].clone();
+    assert_eq!((got.id.as_str(), String::from_utf8_lossy(&got.body).as_ref()), (id.as_str(), payload));
+    assert_eq!(got.header("x-team"), Some("blue"));
+
+    let rotated = org.post(&format!("{path}/secret/rotate"), &json!({"overlap_seconds": 3600}));
+    assert_eq!(rotated.status, 200, "{rotated:?}");
+    let second = secret(&rotated.json);
+    org.patch(&path, &json!({"body": "cloudevents", "event_types": ["c.*"]}));
+    post("a.b");
+    let id = post("c.d");
+    let got = receiver.wait_for(2, PATIENCE)[1].clone();
+    let event: Value = serde_json::from_slice(&got.body).unwrap();
+    assert_eq!((&event["id"], &event["type"], &event["specversion"]), (&json!(id), &json!("c.d"), &json!("1.0")));
+    assert_eq!(got.header("content-type"), Some("application/cloudevents+json"));
+    let now = triggerd::base::clock::Clock::system().now_ms() / 1_000;
+    for key in [&first, &second] {
+        assert_eq!(got.verify(key, now), Ok(()), "both secrets sign while they overlap");
+    }
+    let third = secret(&org.post(&format!("{path}/secret/rotate"), &json!({"overlap_seconds": 0})).json);
+    let id = post("c.d");
+    let got = receiver.wait_for(3, PATIENCE)[2].clone();
+    assert_eq!((got.id.as_str(), got.verify(&third, now)), (id.as_str(), Ok(())));
+    assert!(got.verify(&second, now).is_err(), "without overlap the secret before is done with");
+    assert_eq!(got.verify(&first, now), Ok(()), "the one before that still has its hour");
+    receiver.stop();
+}
+
+#[test]
+fn an_endpoint_can_be_tried_out_and_its_figures_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Process::start(&dir.path().join("data"));
+    let (org, receiver) = (server.org("Acme"), Receiver::start().unwrap());
+    let (path, key) = create(&org, &json!({"url": receiver.url(), "retry_schedule": []}));
+    let tested = org.post(&format!("{path}/test"), &json!({}));
+    assert_eq!((tested.status, &tested.json["delivered"], &tested.json["status"]), (200, &json!(true), &json!(200)));
+    let got = receiver.wait_for(1, PATIENCE)[0].clone();
+    assert_eq!(got.verify(&key, triggerd::base::clock::Clock::system().now_ms() / 1_000), Ok(()));
+    receiver.answer_next([500, 410]);
+    let failed = org.post(&format!("{path}/test"), &json!({})).json;
+    assert_eq!((&failed["delivered"], &failed["error"]["code"]), (&json!(false), &json!("http_status")), "{failed}");
+    assert_eq!(org.inbox().len(), 0, "nothing is stored of a test");
+
+    org.send("a.b", &json!(1));
+    let stats = until(|| {
+        let stats = org.get(&format!("{path}/stats")).json;
+        (stats["dead_letters"] == json!(1)).then_some(stats)
+    });
+    assert_eq!((&stats["attempts_failed"], &stats["waiting"]), (&json!(1), &json!(0)), "{stats}");
+    assert!(stats["failing_since"].is_string(), "{stats}");
+    let shown = org.get(&path).json;
+    assert_eq!((&shown["enabled"], &shown["disabled_reason"]), (&json!(false), &json!("gone")), "410 disables");
+    assert_eq!(org.post(&format!("{path}/enable"), &json!({})).json["disabled_reason"], Value::Null);
+    org.send("a.b", &json!(2));
+    let stats = until(|| {
+        let stats = org.get(&format!("{path}/stats")).json;
+        (stats["attempts_accepted"] == json!(1)).then_some(stats)
+    });
+    assert_eq!(stats["failing_since"], Value::Null, "{stats}");
+    receiver.stop();
+}
