@@ -37,7 +37,7 @@ fn events(from: u128) -> Vec<Command> {
 
 fn apply(c: &mut Criterion) {
     let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path(), 64 << 20, u64::MAX).unwrap();
+    let store = Store::open(dir.path(), 32 << 20, u64::MAX).unwrap();
     store.apply(std::iter::once((1, &create_org())), 2, &mut Vec::new()).unwrap();
     let mut next = 1;
     let mut group = c.benchmark_group("apply");

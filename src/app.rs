@@ -214,7 +214,10 @@ impl App {
             return ExitCode::Fatal;
         }
         self.watched.state.busy();
-        if self.space.is_short_for(self.store.fresh()) {
+        if self.store.is_broken() {
+            self.store.condemn();
+            tracing::error!("a row of the state could not be read; the next start makes it anew");
+        } else if self.space.is_short_for(self.store.fresh()) {
             tracing::warn!("the disk is full: the state is left as a crash leaves it; the next start brings it up");
         } else if let Err(error) = self.store.close() {
             self.store.condemn();

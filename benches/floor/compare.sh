@@ -102,6 +102,9 @@ for c in sorted({c for _, c in runs}):
         errors = sum(r["errors"] for r in runs[server, c].values())
         print(f"{c:>11} {server:>9} {median((server, c), 'rps'):>11,.0f} {median((server, c), 'p50_ms'):>8.2f} "
               f"{median((server, c), 'p99_ms'):>8.2f} {errors:>7.0f}   {ratio}")
+failed = sum(r["errors"] for rounds in runs.values() for r in rounds.values())
+if failed:
+    sys.exit(f"{failed:.0f} requests failed or were refused: the figures above count them as answered")
 for c in sorted({c for _, c in runs}):
     for server in ("triggerd", "log", "null"):
         pairs = [runs["triggerd", c][r]["rps"] / runs[server, c][r]["rps"] for r in runs[server, c]]

@@ -2,17 +2,20 @@
 //! Called by [`super::App::start`]; knows no thread and no door.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::StartError;
 use crate::base::clock::Clock;
 use crate::base::metrics::Metrics;
+use crate::base::threads::Signal;
 use crate::commit::{RecoveryError, Space, recover};
 use crate::config::{Config, credentials_directory};
 use crate::data_dir::{DataDir, DataDirError, filesystem_bytes, read_admin_token};
 use crate::journal::{self, OsFiles, Position, Reader};
 use crate::model::time::Timestamp;
-use crate::store::{FreshSize, Reason, Store};
+use crate::store::{FreshSize, Reason, SEGMENT_BYTES, Store, remove_all};
 
 pub(super) struct Opened {
     pub(super) data_dir: DataDir,
@@ -88,9 +91,23 @@ fn open_state(
         {
             tracing::warn!(free = space.free(), "the disk has no room for the state: it is made once more, in memory");
             space.note_overrun();
+            give_back(&data_dir.state(), space);
             open()
         }
         other => other,
+    }
+}
+
+/// Removes the state that did not fit, and waits for its space: sled 0.34.7 lets its file go a moment after it was dropped.
+fn give_back(state: &Path, space: &Space) {
+    const AT_MOST: Duration = Duration::from_secs(2);
+    const LOOK_EVERY: Duration = Duration::from_millis(20);
+    if let Err(error) = remove_all(state) {
+        tracing::warn!(%error, "the state that did not fit is still there");
+    }
+    let began = Instant::now();
+    while space.free().is_some_and(|free| free < SEGMENT_BYTES as u64) && began.elapsed() < AT_MOST {
+        Signal::new().wait(LOOK_EVERY);
     }
 }
 

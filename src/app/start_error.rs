@@ -71,10 +71,7 @@ impl StartError {
             | Self::Recovery(RecoveryError::Unknown { .. } | RecoveryError::Journal(ReadError::Damage(_))) => {
                 ExitCode::Damaged
             }
-            Self::Journal(JournalError::Io { source, .. })
-            | Self::Recovery(RecoveryError::Journal(ReadError::Io { source, .. }))
-                if is_unreadable(source) =>
-            {
+            Self::Recovery(RecoveryError::Journal(ReadError::Io { source, .. })) if is_unreadable(source) => {
                 ExitCode::Damaged
             }
             Self::NoSpace { cause, .. } => cause.exit_code(),

@@ -82,7 +82,8 @@ impl Rebuild {
                 return Err(refusal(&audit, end_missing));
             }
             let done = self.salvage(&audit, end_missing, &dir, before.as_ref())?;
-            audit = JournalAudit::read(&dir.journal()).map_err(|failure| unfinished(failure, &done.lost))?;
+            audit =
+                JournalAudit::read(&dir.journal()).map_err(|failure| unfinished(failure, &done.lost, end_missing))?;
             salvaged = Some(done);
         }
         let remade = || {
@@ -97,7 +98,7 @@ impl Rebuild {
         };
         let (consequences, counts) = remade().map_err(|failure| match &salvaged {
             None => failure,
-            Some(salvaged) => unfinished(failure, &salvaged.lost),
+            Some(salvaged) => unfinished(failure, &salvaged.lost, end_missing),
         })?;
         let took_ms = began.elapsed().as_millis();
         if self.json {
@@ -129,14 +130,14 @@ impl Rebuild {
         let aside = free_name(dir.path());
         let salvage = Salvage { dir: &dir.journal(), files: Arc::new(OsFiles), aside: &aside, notes: &notes };
         let files = salvage.run(audit.missing_beginning.as_ref(), &audit.segments);
-        let files = files.map_err(|error| unfinished(journal_failure(&error), &lost))?;
+        let files = files.map_err(|error| unfinished(journal_failure(&error), &lost, end_missing))?;
         Ok(Salvaged { lost, end_missing, aside, files })
     }
 }
 
 /// What is lost, told now: the next try does not name what is whole by then.
-fn unfinished(Failure { code, message }: Failure, lost: &[Lost]) -> Failure {
-    let lost: Vec<String> = lost.iter().map(told).collect();
+fn unfinished(Failure { code, message }: Failure, lost: &[Lost], end_missing: Option<(Position, u64)>) -> Failure {
+    let lost: Vec<String> = lost.iter().map(told).chain(end_missing.map(end_told)).collect();
     let message = format!(
         "{message}\nThis is not finished; run it again, and keep this list: the next run names only what is still damaged then. Lost:\n{}",
         lost.join("\n")

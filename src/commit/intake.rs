@@ -42,7 +42,7 @@ impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Overloaded => "too much is waiting to be stored",
-            Self::DiskFull => "the disk has no more room than the reserve",
+            Self::DiskFull => "too little disk space is free",
             Self::ShuttingDown => "the server is stopping",
         })
     }

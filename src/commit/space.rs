@@ -67,12 +67,19 @@ impl Space {
         let bytes = TIMES_WRITTEN.saturating_mul(fresh.bytes as u64);
         let wanted = rows.saturating_add(bytes).saturating_add(kept);
         let wanted = if self.overrun.load(Ordering::SeqCst) { wanted.saturating_mul(PLENTY) } else { wanted };
-        self.reserve_bytes > 0 && self.free().is_some_and(|free| free < wanted) && !sabotage::is_on(Switch::HoldOff)
+        let is_short = self.reserve_bytes > 0 && self.free().is_some_and(|free| free < wanted);
+        if !is_short {
+            self.overrun.store(false, Ordering::SeqCst);
+        }
+        is_short && !sabotage::is_on(Switch::HoldOff)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicU64;
+
     use super::*;
 
     #[test]
@@ -92,6 +99,14 @@ mod tests {
         assert!(!overrun.is_short_for(none));
         overrun.note_overrun();
         assert!(overrun.is_short_for(none), "what was enough is not believed to be any more");
+        let freed = Arc::new(AtomicU64::new(8 * MIB));
+        let free = Arc::clone(&freed);
+        let space = Space::new(Box::new(move || Some(free.load(Ordering::SeqCst))), 1);
+        space.note_overrun();
+        for (free, is_short) in [(31 * MIB, true), (32 * MIB, false), (8 * MIB, false)] {
+            freed.store(free, Ordering::SeqCst);
+            assert_eq!(space.is_short_for(none), is_short, "until there was plenty: {free}");
+        }
         let all = FreshSize { rows: usize::MAX, bytes: usize::MAX };
         assert!(!Space::default().is_low() && !Space::default().is_short_for(all));
     }

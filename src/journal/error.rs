@@ -6,6 +6,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::files::is_unreadable;
 use super::frame::Position;
 
 /// Bytes that are not what was once written and synced there.
@@ -53,6 +54,17 @@ impl JournalError {
     /// For `map_err`: an I/O error with the path it was about.
     pub(super) fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io { path: path.to_path_buf(), source }
+    }
+
+    /// The same for reading: what the disk cannot give is damage. Not so for writing and syncing, which a restart may mend.
+    pub(super) fn reading(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| {
+            if is_unreadable(&source) {
+                let reason = format!("the disk cannot read it from here or further on ({source})");
+                return Self::Damage(Damage::new(path, 0, reason));
+            }
+            Self::Io { path: path.to_path_buf(), source }
+        }
     }
 }
 

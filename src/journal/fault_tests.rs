@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::faults::{Fault, FaultyFiles, Unsynced};
 use super::tests::{Written, all, append, body, open_faulty, open_small, segment_files};
-use super::{AppendError, Group};
+use super::{AppendError, Group, JournalError};
 
 const APPENDS: usize = 30;
 
@@ -210,4 +210,24 @@ fn what_a_start_shows_survives_a_power_cut() {
     files.cut_power(Unsynced::Lost).unwrap();
     let (_, reader, _) = open_small(dir.path()).unwrap();
     assert_eq!(all(&reader).unwrap(), written);
+}
+
+#[test]
+fn a_sync_that_fails_at_the_start_is_no_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = Arc::new(FaultyFiles::new());
+    let (mut writer, _, _) = open_faulty(dir.path(), &files).unwrap();
+    append(&mut writer, &[body(1, 100)]).unwrap();
+    drop(writer);
+    let mut seen = Vec::new();
+    for nth in 1.. {
+        files.fail_at(nth, Fault::Io);
+        let opened = open_faulty(dir.path(), &files);
+        if files.is_armed() {
+            break;
+        }
+        seen.push(matches!(opened, Err(JournalError::Damage(_))));
+    }
+    let damages = seen.iter().filter(|is_damage| **is_damage).count();
+    assert!(0 < damages && damages < seen.len() / 2, "only what cannot be read is damage: {seen:?}");
 }

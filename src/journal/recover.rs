@@ -165,7 +165,7 @@ fn check_chain(files: &Arc<dyn Files>, segments: &[Arc<Segment>]) -> Result<bool
         }
         // A crash can come between the last group and the cut of the unused space.
         let mut window = Window::new(Arc::clone(files), Arc::clone(segment), len);
-        if window.end_of_content(end).map_err(JournalError::io(&segment.path))?.is_some() {
+        if window.end_of_content(end).map_err(JournalError::reading(&segment.path))?.is_some() {
             let reason = format!("there is more behind the next segment's first position {}", next.first);
             return Err(damage(segment, end, reason));
         }
@@ -181,7 +181,7 @@ fn check_frames(files: &Arc<dyn Files>, segments: &[Arc<Segment>], from: Option<
             continue;
         }
         let mut window = Window::new(Arc::clone(files), Arc::clone(segment), segment.offset_of(next.first));
-        let (offset, bad) = walk(&mut window).map_err(JournalError::io(&segment.path))?;
+        let (offset, bad) = walk(&mut window).map_err(JournalError::reading(&segment.path))?;
         if let Some(reason) = bad {
             return Err(damage(segment, offset, reason));
         }
@@ -217,7 +217,7 @@ fn recover_last(files: &Arc<dyn Files>, segment: &Arc<Segment>) -> Result<Last, 
         Header::Unreadable => {
             // Nothing is appended before the header is synced, so without frames
             // the crash came before that and the segment is made anew.
-            return match window.end_of_content(SEGMENT_HEADER_BYTES).map_err(in_file())? {
+            return match window.end_of_content(SEGMENT_HEADER_BYTES).map_err(JournalError::reading(&segment.path))? {
                 None => Ok(Last { end: segment.first, ..Last::none() }),
                 Some(_) => Err(damage(segment, 0, "the header is not whole, but something lies behind it")),
             };
@@ -262,7 +262,7 @@ fn cut_at(files: &dyn Files, segment: &Segment, offset: u64, len: u64) -> io::Re
 /// The offset behind the last frame that is kept, and what is to be cut there.
 fn find_end(window: &mut Window, copy: bool) -> Result<(u64, Option<CutTail>), JournalError> {
     let path = window.segment().path.clone();
-    let in_file = || JournalError::io(&path);
+    let in_file = || JournalError::reading(&path);
     let (offset, bad) = walk(window).map_err(in_file())?;
     let Some(reason) = bad else { return Ok((offset, None)) };
     let (cause, content_end) = match judge_end(window, offset, copy).map_err(in_file())? {
@@ -346,7 +346,7 @@ fn is_copy_hole(window: &mut Window, offset: u64) -> io::Result<bool> {
 pub(super) fn read_header(files: &dyn Files, segment: &Segment) -> Result<(Header, u64), JournalError> {
     let mut bytes = [0; SEGMENT_HEADER_LEN];
     let facts = files.metadata(&segment.file).map_err(JournalError::io(&segment.path))?;
-    let got = files.read_at(&segment.file, &mut bytes, 0).map_err(JournalError::io(&segment.path))?;
+    let got = files.read_at(&segment.file, &mut bytes, 0).map_err(JournalError::reading(&segment.path))?;
     let header = segment::decode_header(bytes.get(..got).unwrap_or_default(), segment.first, facts);
     Ok((header, facts.len))
 }

@@ -40,7 +40,7 @@ fn lose_page(segment: usize, page: u64) {
     files.make_unreadable(file, page..page + 512).unwrap();
     let shared: Arc<dyn Files> = Arc::<FaultyFiles>::clone(&files);
     let opened = open(dir.path(), shared, &Options { scan_from: Some(Position::FIRST), ..Options::default() });
-    assert!(matches!(opened, Err(JournalError::Io { .. })), "a server does not start on it");
+    assert!(matches!(opened, Err(JournalError::Damage(_))), "a server does not start on it");
     let mut lost = Vec::new();
     try_salvage(dir.path(), "aside", &files, &mut lost).unwrap();
     let is_named = |lost: &Lost| {

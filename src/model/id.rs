@@ -94,7 +94,10 @@ macro_rules! id {
 
         impl $name {
             /// What stands before the `_`.
-            pub const PREFIX: &'static str = $prefix;
+            pub const PREFIX: &'static str = {
+                assert!($prefix.len() < PREFIX_LEN_MAX);
+                $prefix
+            };
 
             /// Sixteen bytes that sort like the id.
             pub fn to_bytes(self) -> [u8; 16] {

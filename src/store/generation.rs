@@ -202,6 +202,14 @@ pub fn condemn_last(dir: &Path) -> Result<(), StateError> {
     remove_mark(&last, CLEAN)
 }
 
+/// Removes every generation under `dir`.
+///
+/// # Errors
+/// When one cannot be removed.
+pub fn remove_all(dir: &Path) -> Result<(), StateError> {
+    remove_generations_before(dir, u64::MAX)
+}
+
 /// The directory of the last generation under `dir`.
 pub(super) fn last_generation(dir: &Path) -> Result<Option<PathBuf>, StateError> {
     let last = if dir.exists() { generations(dir)?.into_iter().max() } else { None };

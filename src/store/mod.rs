@@ -25,7 +25,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGua
 
 pub use apply::{Effects, Outcome};
 pub use deliveries::{DueDelivery, Lane};
-pub use generation::{Generation, Reason, SEGMENT_BYTES, condemn_last};
+pub use generation::{Generation, Reason, SEGMENT_BYTES, condemn_last, remove_all};
 pub use inbox::{InboxItem, InboxPage, InboxQuery};
 pub use keys::Authenticated;
 pub use query::{Counts, EndpointHealth, EventSummary, OrgSummary, Unrouted};

@@ -105,7 +105,7 @@ impl Seen {
 }
 
 impl Verdict {
-    /// Rates, latencies and processor time are the medians of the rounds; of the longest refusal and of memory the worst
+    /// Rates, processor time and how long taking in took are the medians of the rounds; of refusals and memory the worst
     /// round counts, and wrong answers add up. `rounds` has at least one.
     pub(super) fn of(multiple: u32, rounds: &[Seen]) -> Self {
         let median = |figure: &dyn Fn(&Seen) -> f64| tally::median(rounds.iter().map(figure).collect());
@@ -124,7 +124,7 @@ impl Verdict {
             share_of_peak: median(&|it| it.share_of(it.peak.same)),
             share_of_best: median(&|it| it.share_of(it.peak.best)),
             refused_p50_ms: median(&|it| quantile_ms(&it.tally.refused, 0.5)),
-            refused_p99_ms: median(&|it| quantile_ms(&it.tally.refused, 0.99)),
+            refused_p99_ms: worst(&|it| quantile_ms(&it.tally.refused, 0.99)),
             refused_max_ms: worst(&|it| max_ms(&it.tally.refused)),
             good_p99_ms: median(&|it| quantile_ms(&it.tally.good_since_sent, 0.99)),
             cpu_us_per_request: cpu_us.map(tally::median),
