@@ -32,6 +32,8 @@ pub enum Switch {
     ReserveOff,
     /// sled is given rows to write on a full disk.
     HoldOff,
+    /// The first try to make the state believes that there is room for all of it.
+    RoomMisjudged,
     /// A row of the state that cannot be read is told to nobody but who asked for it.
     RotIgnored,
     /// The watchdog counts the seconds of a suspended process.
@@ -48,7 +50,7 @@ pub enum Switch {
 
 impl Switch {
     /// All of them with the names they are armed by.
-    pub const ALL: [(Self, &'static str); 17] = [
+    pub const ALL: [(Self, &'static str); 18] = [
         (Self::SkipSync, "skip_sync"),
         (Self::SkipDirSync, "skip_dir_sync"),
         (Self::AcknowledgeBeforeSync, "acknowledge_before_sync"),
@@ -60,6 +62,7 @@ impl Switch {
         (Self::RebuildOff, "rebuild_off"),
         (Self::ReserveOff, "reserve_off"),
         (Self::HoldOff, "hold_off"),
+        (Self::RoomMisjudged, "room_misjudged"),
         (Self::RotIgnored, "rot_ignored"),
         (Self::WatchdogByTime, "watchdog_by_time"),
         (Self::ForgetFreshRows, "forget_fresh_rows"),

@@ -109,7 +109,8 @@ pub fn recover(store: &Store, journal: &Reader, space: &Space) -> Result<Recover
 
 fn write_back(store: &Store, space: &Space) -> Result<(), StateError> {
     let fresh = store.fresh();
-    if space.is_short_for(fresh) {
+    let is_misjudged = sabotage::is_on(Switch::RoomMisjudged) && !space.is_overrun();
+    if space.is_short_for(fresh) && !is_misjudged {
         tracing::debug!(rows = fresh.rows, bytes = fresh.bytes, "the disk is full: rows stay in memory");
         return Ok(());
     }

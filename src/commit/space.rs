@@ -60,13 +60,18 @@ impl Space {
         self.overrun.store(true, Ordering::SeqCst);
     }
 
+    /// Whether that was so, and there was not plenty since.
+    pub fn is_overrun(&self) -> bool {
+        self.overrun.load(Ordering::SeqCst)
+    }
+
     /// Whether so much must not be written to sled: then it stays in memory, and the journal has it.
     pub fn is_short_for(&self, fresh: FreshSize) -> bool {
         let kept = (self.reserve_bytes / RESERVE_SHARE).clamp(SEGMENT_BYTES as u64, KEPT_BYTES_MAX);
         let rows = ROW_BYTES.saturating_mul(fresh.rows as u64);
         let bytes = TIMES_WRITTEN.saturating_mul(fresh.bytes as u64);
         let wanted = rows.saturating_add(bytes).saturating_add(kept);
-        let wanted = if self.overrun.load(Ordering::SeqCst) { wanted.saturating_mul(PLENTY) } else { wanted };
+        let wanted = if self.is_overrun() { wanted.saturating_mul(PLENTY) } else { wanted };
         let is_short = self.reserve_bytes > 0 && self.free().is_some_and(|free| free < wanted);
         if !is_short {
             self.overrun.store(false, Ordering::SeqCst);

@@ -51,15 +51,17 @@ pub(crate) fn run(plan: &Plan) -> Told {
     Told::Passed(told.join("; "))
 }
 
-fn boot(data: &Path) -> Process {
+fn boot(data: &Path, wrapper: &[&str]) -> Process {
     let config = config(data).replace("reserve_bytes = 0", &format!("reserve_bytes = {RESERVE}"));
-    Process::start_on(data, &format!("{config}retry_schedule_seconds = {:?}\n", [1; 30]))
+    let config = format!("{config}retry_schedule_seconds = {:?}\n", [1; 30]);
+    let ready = Process::spawn(data, &config, wrapper).ready();
+    ready.unwrap_or_else(|(status, log)| panic!("not ready: {status}\n{log}"))
 }
 
 fn fill_twice(disk: Disk, dir: &Path) -> String {
     let data = disk.mount.join("data");
     let (ledger, receiver) = (Ledger::new(&dir.join("ledger")), Receiver::start());
-    let server = boot(&data);
+    let server = boot(&data, &[]);
     let clients = server.orgs(&ledger, &receiver).map(|(_, key)| Client::new(&server.url, &key));
     fill_state(&server.org("bulk"));
     let mut full = Full { disk, server, ledger, receiver, clients, count: 0 };
@@ -83,6 +85,8 @@ fn fill_twice(disk: Disk, dir: &Path) -> String {
     full.give_back();
     full.starts_again(false);
     full.starts_again(true);
+    // Also if what was thought to be room was none (in builds whose promises can be broken).
+    full.starts_again_under(&["env", "TRIGGERD_SABOTAGE=room_misjudged"]);
     full.goes_on();
     let second = full.recovers_without(&ballast);
 
@@ -208,6 +212,15 @@ impl Full {
     /// Killed and started again on the disk as it is, as after a restart of the machine if `other_boot`: nothing is missing,
     /// and events are refused.
     fn starts_again(&mut self, other_boot: bool) {
+        self.start_again(other_boot, &[]);
+    }
+
+    /// The same after a restart of the machine, run by another command.
+    fn starts_again_under(&mut self, wrapper: &[&str]) {
+        self.start_again(true, wrapper);
+    }
+
+    fn start_again(&mut self, other_boot: bool, wrapper: &[&str]) {
         let before = self.clients[0].inbox_ids();
         self.server.signal(Signal::KILL);
         self.server.child.wait().unwrap();
@@ -215,7 +228,7 @@ impl Full {
         if other_boot {
             forget_boot(&data.join("sled"));
         }
-        self.server = boot(&data);
+        self.server = boot(&data, wrapper);
         self.clients = [0, 1].map(|place| Client::new(&self.server.url, &self.clients[place].key));
         assert_eq!(self.post_event(), 507, "events are refused after a start on a full disk");
         assert!(before == self.clients[0].inbox_ids(), "the inbox differs after a start on a full disk");
