@@ -213,6 +213,8 @@ pub struct Metrics {
     pub state_rebuilds: Counter,
     /// Bytes of the journal's files.
     pub journal_disk_bytes: Gauge,
+    /// 1 when a frame of the journal was found damaged since the start.
+    pub journal_damaged: Gauge,
     /// Bytes free on the disk of the data directory.
     pub disk_free_bytes: Gauge,
     /// Keys that were judged.
@@ -275,6 +277,7 @@ impl Metrics {
             events_stored: make.gauge("events_stored", "Events in the store.")?,
             state_rebuilds: make.counter("state_rebuilds_total", "Rebuilds of the state from the journal.")?,
             journal_disk_bytes: make.gauge("journal_disk_bytes", "Size of the journal's files.")?,
+            journal_damaged: make.gauge("journal_damaged", "1 if the journal was found damaged since the start.")?,
             disk_free_bytes: make.gauge("disk_free_bytes", "Free space on the disk of the data directory.")?,
             key_verifications: make.counter_per("key_verifications_total", "API keys judged, by result.", "result")?,
             http_seconds: make.route_seconds()?,

@@ -38,6 +38,7 @@ const SERIES: &[(&str, &[&str])] = &[
     ("triggerd_events_stored", &[]),
     ("triggerd_state_rebuilds_total", &[]),
     ("triggerd_journal_disk_bytes", &[]),
+    ("triggerd_journal_damaged", &[]),
     ("triggerd_disk_free_bytes", &[]),
     (
         "triggerd_http_requests_total",

@@ -2,6 +2,7 @@
 //! the state that it gives, in a directory that is gone afterwards.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
@@ -13,12 +14,12 @@ use super::Failure;
 use crate::base::exit_code::ExitCode;
 use crate::base::random;
 use crate::commit::{Space, recover};
-use crate::data_dir::DataDirError;
+use crate::data_dir::{DataDirError, free_bytes};
 use crate::journal::{Frame, JournalError, Lost, Position, Reader, SegmentFound, Survey};
 use crate::model::command::Command;
 use crate::model::id::OrgId;
 use crate::model::journal_codec::{UnknownFrame, kind, read_body};
-use crate::store::Store;
+use crate::store::{SEGMENT_BYTES, Store};
 
 /// What a stopped server's journal holds.
 pub(super) struct JournalAudit {
@@ -175,7 +176,7 @@ impl Scratch {
         let mut refused = String::from("there is no place for a scratch state");
         for place in places {
             let dir = place.join(&name);
-            match std::fs::create_dir(&dir) {
+            match std::fs::DirBuilder::new().mode(0o700).create(&dir) {
                 Ok(()) => return Ok(Self(dir)),
                 Err(error) => refused = format!("{}: {error}", dir.display()),
             }
@@ -185,6 +186,17 @@ impl Scratch {
 
     pub(super) fn path(&self, name: &str) -> PathBuf {
         self.0.join(name)
+    }
+
+    /// Whether there is so little room that what failed in it may have failed for that.
+    pub(super) fn is_short(&self) -> bool {
+        free_bytes(&self.0).is_some_and(|free| free < 2 * SEGMENT_BYTES as u64)
+    }
+
+    pub(super) fn too_small(&self, error: &str) -> Failure {
+        let (dir, free) = (self.0.display(), free_bytes(&self.0).unwrap_or_default());
+        let message = format!("{error}. There are only {free} bytes free for a scratch state, in {dir}; make room, or");
+        Failure::new(ExitCode::Failed, format!("{message} name another place with `verify --scratch`"))
     }
 }
 

@@ -74,6 +74,9 @@ impl Rebuild {
         }
         let scratch = Scratch::make(None, path)?;
         let (before, is_believed) = state_before(&dir, &scratch, config.storage.state_cache_bytes);
+        if before.is_none() && scratch.is_short() {
+            return Err(scratch.too_small("the state as it was cannot be looked at"));
+        }
         let applied = before.as_ref().filter(|_| is_believed).map(Store::applied);
         let end_missing = applied.filter(|applied| *applied > audit.end().0).map(|applied| (audit.end(), applied));
         let mut salvaged = None;
@@ -81,6 +84,8 @@ impl Rebuild {
             if !self.skip_damaged {
                 return Err(refusal(&audit, end_missing));
             }
+            // First of all: whatever ends this before it is done, no start goes on with a state of what is lost by then.
+            condemn_last(&dir.state()).map_err(failed)?;
             let done = self.salvage(&audit, end_missing, &dir, before.as_ref())?;
             audit =
                 JournalAudit::read(&dir.journal()).map_err(|failure| unfinished(failure, &done.lost, end_missing))?;

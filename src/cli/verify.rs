@@ -64,9 +64,9 @@ impl Verify {
         if let Some(newer) = &audit.newer {
             return Err(Failure::new(ExitCode::Damaged, newer));
         }
-        if audit.survey.is_empty() && !looked_at.is_new() {
-            let message = format!("{} has no journal, but events were stored here", dir.display());
-            return Err(Failure::new(ExitCode::Damaged, message));
+        if audit.survey.is_empty() {
+            let but = if looked_at.is_new() { "nothing of triggerd is in it" } else { "but events were stored here" };
+            return Err(Failure::new(ExitCode::Damaged, format!("{} has no journal: {but}", dir.display())));
         }
         let mut report = Report {
             audit,
@@ -79,7 +79,16 @@ impl Verify {
         if !report.audit.is_damaged() {
             let scratch = Scratch::make(self.scratch.as_deref(), dir)?;
             let checked = report.check_state(&dir.join("sled"), &scratch, config.storage.state_cache_bytes);
-            checked.map_err(|error| Failure::new(ExitCode::Failed, error))?;
+            // sled cannot say that it was only the scratch that had no room.
+            let failed = checked.err().or_else(|| match &report.state {
+                Judgement::Unreadable(why) => Some(why.clone()).filter(|_| scratch.is_short()),
+                _ => None,
+            });
+            match failed {
+                Some(error) if scratch.is_short() => return Err(scratch.too_small(&error)),
+                Some(error) => return Err(Failure::new(ExitCode::Failed, error)),
+                None => {}
+            }
         }
         report.took_ms = began.elapsed().as_millis();
         print(&if self.json { report.json().to_string() } else { report.text() });

@@ -275,7 +275,10 @@ impl Intake {
     pub fn set_disk_low(&self, low: bool, free: Option<u64>) {
         let low = low && !sabotage::is_on(Switch::ReserveOff);
         match (self.state.disk_low.swap(low, Ordering::SeqCst), low) {
-            (false, true) => tracing::error!(free, "too little disk space is free: new events are refused with 507"),
+            (false, true) => tracing::error!(
+                free,
+                "too little disk space is free (see [storage] reserve_bytes): new events are refused with 507"
+            ),
             (true, false) => tracing::info!(free, "there is disk space again: events are taken"),
             (false, false) | (true, true) => {}
         }

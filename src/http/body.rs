@@ -74,7 +74,7 @@ pub(super) async fn read(
     limit: BodyLimit,
 ) -> Result<web::Bytes, Problem> {
     let headers = request.headers();
-    if headers.get(CONTENT_ENCODING).is_some_and(|value| value != "identity") {
+    if headers.get(CONTENT_ENCODING).is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"identity")) {
         return Err(Problem::new(Code::UnsupportedMediaType, "a content encoding is not understood"));
     }
     let announced = content_length(headers);

@@ -204,6 +204,15 @@ impl Problem {
         problem
     }
 
+    /// The journal cannot give an event's payload. Whoever stands before it in an inbox can pass.
+    pub(super) fn unreadable(event: EventId, cause: &dyn fmt::Display) -> Self {
+        let detail =
+            format!("the payload of {event} cannot be read; acknowledging it lets what comes behind it through");
+        let mut problem = Self::new(Code::Internal, detail);
+        problem.0.cause = Some(cause.to_string());
+        problem
+    }
+
     pub(super) fn faults(code: Code, faults: Faults) -> Self {
         let Faults { named, more } = faults;
         let total = named.len() + more;

@@ -124,7 +124,15 @@ fn read_page(api: &Api, org: OrgNo, query: &InboxQuery) -> Result<Page, Problem>
             page.next = Some(last);
             break;
         }
-        let event = stored(api, item)?;
+        let event = match stored(api, item) {
+            Ok(event) => event,
+            // What comes before it is handed out first.
+            Err(_unreadable) if last.is_some() => {
+                page.next = last;
+                break;
+            }
+            Err(problem) => return Err(problem),
+        };
         if last.is_some() {
             page.items.push(b',');
         }
@@ -137,7 +145,7 @@ fn read_page(api: &Api, org: OrgNo, query: &InboxQuery) -> Result<Page, Problem>
 
 /// The event as its frame in the journal has it.
 fn stored(api: &Api, item: &InboxItem) -> Result<SubmitEvent, Problem> {
-    let frame = api.journal.read(Position(item.position)).map_err(|error| Problem::internal(&error))?;
+    let frame = api.journal.read(Position(item.position)).map_err(|error| Problem::unreadable(item.id, &error))?;
     let command = journal_codec::read_body(frame.kind, frame.version, &frame.body);
     match command.map_err(|error| Problem::internal(&error))? {
         Command::SubmitEvent(event) if event.id == item.id => Ok(*event),

@@ -26,6 +26,8 @@ struct Checks {
     disk: &'static str,
     /// Whether the state can be read.
     state: &'static str,
+    /// Whether what was read of the journal was what had been written.
+    journal: &'static str,
     /// Whether there is room in the queue of changes.
     intake: &'static str,
 }
@@ -39,13 +41,14 @@ impl Checks {
             server: ok_or(phase == Phase::Ready, phase.name()),
             disk: ok_or(!api.intake.is_disk_low(), "below_reserve"),
             state: ok_or(api.store.counts().is_ok(), "unreadable"),
+            journal: ok_or(!api.journal.is_damaged(), "damaged"),
             intake: ok_or(api.intake.waiting() < api.config.intake.queue, "full"),
         }
     }
 
     fn all_ok(&self) -> bool {
-        let Self { server, disk, state, intake } = self;
-        [server, disk, state, intake].into_iter().all(|word| *word == "ok")
+        let Self { server, disk, state, journal, intake } = self;
+        [server, disk, state, journal, intake].into_iter().all(|word| *word == "ok")
     }
 }
 

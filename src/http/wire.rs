@@ -126,8 +126,10 @@ fn first<const N: usize>(digest: &[u8]) -> [u8; N] {
 
 /// `type`, or `event_type`, which means the same.
 fn event_type(fields: &mut Fields<'_>, faults: &mut Faults) -> Option<EventType> {
+    let has_alias = fields.has("event_type");
     let alias = fields.take("event_type", faults);
     let field = match alias {
+        None if has_alias => return None,
         None => fields.require("type", faults)?,
         Some(alias) => {
             if fields.take("type", faults).is_some() {

@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::error::{Damage, ReadError};
@@ -24,11 +24,13 @@ pub(super) struct Shared {
     segments: RwLock<Vec<Arc<Segment>>>,
     /// The end of what is synced.
     end: AtomicU64,
+    /// What was read was not what was written there.
+    damaged: AtomicBool,
 }
 
 impl Shared {
     pub(super) fn new(dir: PathBuf, files: Arc<dyn Files>, segments: Vec<Arc<Segment>>, end: Position) -> Self {
-        Self { dir, files, segments: RwLock::new(segments), end: AtomicU64::new(end.0) }
+        Self { dir, files, segments: RwLock::new(segments), end: AtomicU64::new(end.0), damaged: false.into() }
     }
 
     pub(super) fn end(&self) -> Position {
@@ -77,6 +79,24 @@ impl Reader {
     /// The frame at a position that [`Writer::append`](super::Writer::append) or
     /// a scan gave. Its position and checksum are checked.
     pub fn read(&self, position: Position) -> Result<OwnedFrame, ReadError> {
+        let read = self.try_read(position);
+        match &read {
+            Ok(_) | Err(ReadError::NotWritten(_) | ReadError::Removed(_)) => {}
+            Err(error @ (ReadError::Damage(_) | ReadError::Io { .. })) => {
+                let advice = "stop the server and run `triggerd verify`; see README, exit code 3";
+                tracing::error!(%error, position = position.0, advice, "the journal cannot be read here");
+                self.shared.damaged.store(true, Ordering::SeqCst);
+            }
+        }
+        read
+    }
+
+    /// Whether a frame was found that is not what was once written there. Stays so.
+    pub fn is_damaged(&self) -> bool {
+        self.shared.damaged.load(Ordering::SeqCst)
+    }
+
+    fn try_read(&self, position: Position) -> Result<OwnedFrame, ReadError> {
         let end = self.shared.end();
         if position >= end {
             return Err(ReadError::NotWritten(position));

@@ -125,6 +125,7 @@ impl Sweeper {
         self.metrics.queue_depth.of(Queue::Intake).set(gauge(self.intake.waiting() as u64));
         self.metrics.queue_depth.of(Queue::Routing).set(gauge(self.hints.unrouted.len() as u64));
         self.metrics.queue_depth.of(Queue::Scheduler).set(gauge(counts.waiting));
+        self.metrics.journal_damaged.set(i64::from(self.journal.is_damaged()));
         self.metrics.journal_disk_bytes.set(gauge(self.journal.bytes_on_disk().unwrap_or(0)));
         let oldest = self
             .store

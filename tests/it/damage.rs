@@ -228,3 +228,69 @@ fn a_missing_middle_and_a_missing_end_are_told_and_the_rest_is_saved() {
     assert!(left.len() < 11 && left.len() > 2 && left.iter().all(|id| ids.contains(id)), "{left:?}");
     assert_eq!(Client::new(&server.url, &org.key).send("a", &payload).status, 202);
 }
+
+/// An organization's key and events, in several segments; the first segment's second event has a byte that rotted.
+fn rotten(data: &Path) -> (String, Vec<String>) {
+    let server = Process::start(data);
+    let org = server.org("Pulls");
+    let ids: Vec<_> = (0..12).map(|_| org.send("a.b", &json!("x".repeat(200_000))).id()).collect();
+    assert_eq!(server.stop().0, Some(0));
+    assert!(fs::read_dir(data.join("journal")).unwrap().count() > 1);
+    flip(&first_segment(data), frame_of(data, &ids[1]) + 1_000);
+    (org.key, ids)
+}
+
+#[test]
+fn a_frame_that_rots_is_never_served_and_can_be_passed() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let (key, ids) = rotten(&data);
+    let server = Process::start(&data);
+    let org = Client::new(&server.url, &key);
+    assert_eq!(org.get("/health").status, 200, "nobody has looked there yet");
+    let page = org.get("/api/inbox?limit=5").json;
+    assert_eq!(
+        (page["data"].as_array().unwrap().len(), &page["data"][0]["id"]),
+        (1, &json!(ids[0])),
+        "what is before it"
+    );
+    let path = format!("/api/inbox?limit=5&cursor={}", page["next_cursor"].as_str().unwrap());
+    let refused = org.get(&path);
+    assert!(refused.status == 500 && refused.text.contains(&ids[1]), "{refused:?}");
+    let health = org.get("/health");
+    assert_eq!((health.status, &health.json["checks"]["journal"]), (503, &json!("damaged")), "{health:?}");
+    crate::harness::until(|| (org.metric("triggerd_journal_damaged") == 1.0).then_some(()));
+    assert_eq!(org.ack(&ids[1]).status, 200);
+    let expected: Vec<_> = ids.iter().filter(|id| **id != ids[1]).cloned().collect();
+    assert_eq!(org.inbox_ids(), expected);
+}
+
+#[test]
+fn a_salvage_that_does_not_come_to_its_end_leaves_no_state_to_be_believed() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    rotten(&data);
+    // Where the mended segment is to be written lies something that cannot be removed like a file.
+    let draft = first_segment(&data).with_extension("seg.new");
+    fs::create_dir(&draft).unwrap();
+    let (code, text) = command(&data, &["rebuild", "--skip-damaged"]);
+    assert!(code != Some(0) && text.contains("not finished"), "{text}");
+    let (code, _, text) = verify(&data);
+    assert_eq!(code, Some(3), "{text}");
+    let start = Process::try_start(&data, "", &[]);
+    assert_eq!(start.err().and_then(|(status, _)| status.code()), Some(3), "what is lost is not passed over");
+    fs::remove_dir(&draft).unwrap();
+    let (code, text) = command(&data, &["rebuild", "--skip-damaged"]);
+    assert!(code == Some(0) && text.contains("LOST"), "{text}");
+    assert_eq!(verify(&data).0, Some(0));
+}
+
+#[test]
+fn a_directory_without_a_journal_is_no_backup() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    fs::create_dir(&data).unwrap();
+    fs::write(data.with_extension("toml"), crate::harness::settings(&data, "")).unwrap();
+    let (code, text) = command(&data, &["verify"]);
+    assert!(code == Some(3) && text.contains("has no journal"), "{text}");
+}
