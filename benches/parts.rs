@@ -11,7 +11,7 @@ use triggerd::base::clock::Clock;
 use triggerd::commit::{Committer, Intake};
 use triggerd::journal::{Options, OsFiles, open};
 use triggerd::model::command::Command;
-use triggerd::model::endpoint::{Endpoint, EndpointSettings, Secret};
+use triggerd::model::endpoint::{Endpoint, EndpointSettings, SealedSecret};
 use triggerd::model::event::Dedup;
 use triggerd::model::id::EndpointId;
 use triggerd::model::time::Timestamp;
@@ -96,7 +96,7 @@ fn rules(c: &mut Criterion) {
     let endpoint = |number: u128| {
         let event_types = vec!["order.*".parse().unwrap(), "invoice.paid".parse().unwrap()];
         let settings = EndpointSettings { event_types, ..EndpointSettings::default() };
-        Endpoint::new(EndpointId(number), settings, Secret::new([7; 32]), Timestamp(0))
+        Endpoint::new(EndpointId(number), settings, SealedSecret::new(vec![7; 72]), Timestamp(0))
     };
     let endpoints: Vec<_> = (0..100).map(endpoint).collect();
     let event_type = "order.created".parse().unwrap();

@@ -17,6 +17,7 @@ use crate::base::clock::Clock;
 use crate::base::exit_code::ExitCode;
 use crate::base::metrics::Metrics;
 use crate::base::threads::{Signal, Stop, Thread, spawn_critical};
+use crate::base::vault::Vault;
 use crate::commit::{
     Committer, CommitterLimits, Flush, Flusher, Hints, InboxBell, Intake, Ports, Progress, SchedulerHint, Space,
     WRITE_BACK_AFTER, watch,
@@ -81,6 +82,7 @@ struct Shared {
     clock: Clock,
     metrics: Arc<Metrics>,
     store: Arc<Store>,
+    vault: Arc<Vault>,
     journal: Reader,
     intake: Intake,
     hints: Arc<Hints>,
@@ -99,7 +101,7 @@ impl App {
         let space = Arc::new(disk_space(&config));
         let opened = opening::open(&config, &clock, &metrics, &space);
         let opened = opened.map_err(|cause| cause.on_disk(&config.storage.data_dir, space.free()))?;
-        let Opened { data_dir, admin_token, mut writer, journal, store } = opened;
+        let Opened { data_dir, admin_token, vault, mut writer, journal, store } = opened;
         // Listening comes after recovery: an open port means a server that answers.
         let address = config.server.listen;
         let listener = listen(address).map_err(|cause| StartError::Listen { address, cause })?;
@@ -135,7 +137,7 @@ impl App {
 
         let runtime = sending::runtime().map_err(StartError::Threads)?;
         let watched = start_watchdog(committing, flushing).map_err(StartError::Threads)?;
-        let shared = Shared { config, clock, metrics, store, journal, intake, hints, space, stop };
+        let shared = Shared { config, clock, metrics, store, vault, journal, intake, hints, space, stop };
         let workers = start_workers(&shared, &unrouted).map_err(StartError::Threads)?;
         let scheduler = sending::start_scheduler(&shared, &runtime, due)?;
         let health = Arc::new(http::Health::default());
@@ -301,6 +303,7 @@ fn make_api(
         metrics: Arc::clone(&shared.metrics),
         stop: shared.stop.clone(),
         sender: sending::tester(shared)?,
+        vault: Arc::clone(&shared.vault),
         admin_token: admin_token.to_owned(),
         health: Arc::clone(health),
     });

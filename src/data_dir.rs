@@ -5,6 +5,7 @@
 //!   FORMAT        one line: format version, when it was made, the instance's id
 //!   LOCK          locked while a server runs
 //!   admin.token   the admin token, mode 0600
+//!   secrets.key   what seals endpoints' secrets, mode 0600
 //!   journal/      the truth
 //!   sled/         the state computed from it
 //! ```
@@ -21,6 +22,8 @@ use crate::model::time::Timestamp;
 const FORMAT_VERSION: u32 = 1;
 const FORMAT_FILE: &str = "FORMAT";
 const ADMIN_TOKEN_FILE: &str = "admin.token";
+/// The key that seals endpoints' secrets.
+const SECRETS_KEY_FILE: &str = "secrets.key";
 const ADMIN_TOKEN_PREFIX: &str = "trgadm_";
 
 /// A data directory that this process has locked.
@@ -169,6 +172,41 @@ impl DataDir {
         write_whole(&self.path, ADMIN_TOKEN_FILE, &format!("{token}\n"))?;
         Ok(token)
     }
+
+    /// The key that seals endpoints' secrets, made at the first start.
+    ///
+    /// # Errors
+    /// When it cannot be read or written.
+    pub fn secrets_key(&self) -> Result<[u8; 32], DataDirError> {
+        if let Some(key) = read_secrets_key(&self.path)? {
+            return Ok(key);
+        }
+        let key = random::bytes();
+        write_whole(&self.path, SECRETS_KEY_FILE, &format!("{}\n", hex(&key)))?;
+        Ok(key)
+    }
+}
+
+/// The key in this directory that seals endpoints' secrets; none if there is none.
+///
+/// # Errors
+/// When it cannot be read, or is no key.
+pub fn read_secrets_key(dir: &Path) -> Result<Option<[u8; 32]>, DataDirError> {
+    let path = dir.join(SECRETS_KEY_FILE);
+    match fs::read_to_string(&path) {
+        Ok(text) => unhex(text.trim()).map(Some).ok_or_else(|| {
+            let what = "this is no key, which is 64 hexadecimal digits";
+            io_at(&path)(io::Error::new(io::ErrorKind::InvalidData, what))
+        }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(io_at(&path)(error)),
+    }
+}
+
+fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+    let bytes = pairs.iter().map(|pair| u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok());
+    bytes.collect::<Option<Vec<u8>>>().filter(|_| rest.is_empty())?.try_into().ok()
 }
 
 /// Whether there is no format yet; one of another version is refused.

@@ -58,6 +58,7 @@
 //! - `base/random.rs`: random bytes of the operating system
 //! - `base/sabotage.rs`: promises broken on purpose, for tests that must notice
 //! - `base/threads.rs`: named threads, signals, stopping
+//! - `base/vault.rs`: small secrets, sealed
 //!
 //! Pure data:
 //!
@@ -150,6 +151,7 @@
 //! - `delivery/failure.rs`: why a request got no answer, in a sentence
 //! - `delivery/resolver.rs`: names to addresses, each judged
 //! - `delivery/scheduler.rs`: what is sent when
+//! - `delivery/secrets.rs`: endpoints' secrets, sealed and open
 //! - `delivery/sender.rs`: signs and sends
 //!
 //! Doors and the whole:

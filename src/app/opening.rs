@@ -10,9 +10,11 @@ use super::StartError;
 use crate::base::clock::Clock;
 use crate::base::metrics::Metrics;
 use crate::base::threads::Signal;
+use crate::base::vault::Vault;
 use crate::commit::{RecoveryError, Space, recover};
 use crate::config::{Config, credentials_directory};
-use crate::data_dir::{DataDir, DataDirError, filesystem_bytes, read_admin_token};
+use crate::data_dir::{DataDir, DataDirError, filesystem_bytes, read_admin_token, read_secrets_key};
+use crate::delivery::secrets;
 use crate::journal::{self, OsFiles, Position, Reader};
 use crate::model::time::Timestamp;
 use crate::store::{FreshSize, Reason, SEGMENT_BYTES, Store, remove_all};
@@ -20,6 +22,7 @@ use crate::store::{FreshSize, Reason, SEGMENT_BYTES, Store, remove_all};
 pub(super) struct Opened {
     pub(super) data_dir: DataDir,
     pub(super) admin_token: String,
+    pub(super) vault: Arc<Vault>,
     pub(super) writer: journal::Writer,
     pub(super) journal: Reader,
     pub(super) store: Arc<Store>,
@@ -32,7 +35,21 @@ pub(super) fn open(config: &Config, clock: &Clock, metrics: &Metrics, space: &Sp
     let (writer, journal) = open_journal(config, &data_dir)?;
     data_dir.complete(Timestamp(clock.now_ms())).map_err(StartError::DataDir)?;
     let store = Arc::new(open_state(config, &data_dir, &journal, metrics, space)?);
-    Ok(Opened { data_dir, admin_token, writer, journal, store })
+    let vault = Arc::new(open_vault(&data_dir, &store, Timestamp(clock.now_ms()))?);
+    Ok(Opened { data_dir, admin_token, vault, writer, journal, store })
+}
+
+/// With systemd's credential or the data directory's key; every endpoint's secrets must open with it.
+fn open_vault(data_dir: &DataDir, store: &Store, now: Timestamp) -> Result<Vault, StartError> {
+    let credential = credentials_directory().map(|dir| read_secrets_key(&dir)).transpose();
+    let key = credential.map_err(StartError::DataDir)?.flatten();
+    let key = key.map_or_else(|| data_dir.secrets_key(), Ok).map_err(StartError::DataDir)?;
+    let vault = Vault::new(&key);
+    let endpoints = store.all_endpoints().map_err(StartError::State)?;
+    match endpoints.iter().find(|endpoint| secrets::open(&vault, endpoint, now).is_none()) {
+        Some(endpoint) => Err(StartError::SecretsKey { endpoint: endpoint.id, of: endpoints.len() }),
+        None => Ok(vault),
+    }
 }
 
 /// The configured one, systemd's credential, or the data directory's.

@@ -55,6 +55,7 @@ pub(super) fn start_scheduler(
             journal: shared.journal.clone(),
             intake: shared.intake.clone(),
             sender: sender(shared, settings.max_in_flight_per_endpoint)?,
+            vault: Arc::clone(&shared.vault),
             policy: RetryPolicy {
                 schedule_ms: settings.retry_schedule.iter().map(|wait| milliseconds(*wait)).collect(),
                 jitter_share: settings.jitter_share,

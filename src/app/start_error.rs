@@ -10,6 +10,7 @@ use crate::commit::RecoveryError;
 use crate::data_dir::DataDirError;
 use crate::delivery::sender::SenderError;
 use crate::journal::{JournalError, ReadError, is_unreadable};
+use crate::model::id::EndpointId;
 use crate::store::StateError;
 
 /// Why the server does not start.
@@ -25,6 +26,13 @@ pub enum StartError {
     State(StateError),
     /// Bringing the state up to the journal.
     Recovery(RecoveryError),
+    /// Endpoints' secrets were sealed with another key than there is.
+    SecretsKey {
+        /// One of those.
+        endpoint: EndpointId,
+        /// How many endpoints there are.
+        of: usize,
+    },
     /// The address to listen on.
     Listen {
         /// Which.
@@ -68,6 +76,7 @@ impl StartError {
             Self::DataDir(DataDirError::Format { .. })
             | Self::Journal(JournalError::Damage(_))
             | Self::Missing(_)
+            | Self::SecretsKey { .. }
             | Self::Recovery(RecoveryError::Unknown { .. } | RecoveryError::Journal(ReadError::Damage(_))) => {
                 ExitCode::Damaged
             }
@@ -92,7 +101,7 @@ impl fmt::Display for StartError {
         self.cause(f)?;
         match (self, self.exit_code()) {
             // Of another version: nothing is wrong with it.
-            (Self::DataDir(_) | Self::Recovery(RecoveryError::Unknown { .. }), _) => Ok(()),
+            (Self::DataDir(_) | Self::SecretsKey { .. } | Self::Recovery(RecoveryError::Unknown { .. }), _) => Ok(()),
             (_, ExitCode::Damaged) => f.write_str(
                 ". `triggerd verify` lists all damage; `triggerd rebuild --skip-damaged` saves what is whole, keeps the \
                  damaged files and says what is lost. If there is a backup, look there first",
@@ -108,6 +117,11 @@ impl StartError {
             Self::DataDir(error) => error.fmt(f),
             Self::Journal(error) => write!(f, "the journal cannot be opened: {error}"),
             Self::Missing(what) => write!(f, "the journal is damaged: {what}"),
+            Self::SecretsKey { endpoint, of } => write!(
+                f,
+                "the secret of {endpoint} (there are {of} endpoints) was sealed with another key: secrets.key in the data \
+                 directory, or systemd's credential of that name, is not the one it was; take it from a backup"
+            ),
             Self::State(error) => error.fmt(f),
             Self::Recovery(error) => write!(f, "the journal cannot be applied: {error}"),
             Self::Listen { address, cause } => write!(f, "cannot listen on {address}: {cause}"),

@@ -8,3 +8,4 @@ pub mod metrics;
 pub mod random;
 pub mod sabotage;
 pub mod threads;
+pub mod vault;

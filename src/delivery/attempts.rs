@@ -8,10 +8,12 @@ use tokio::runtime::Handle;
 
 use super::envelope::Body;
 use super::scheduler::{Attempts, Report, Settled};
+use super::secrets;
 use super::sender::{Request, Sender};
 use crate::base::clock::Clock;
 use crate::base::metrics::{DeliveryOutcome, Metrics};
 use crate::base::random;
+use crate::base::vault::Vault;
 use crate::commit::{Intake, Refused};
 use crate::journal::{Position, Reader};
 use crate::model::command::{Command, SettleAttempt};
@@ -41,6 +43,8 @@ pub struct AttempterPorts {
     pub intake: Intake,
     /// Who sends.
     pub sender: Sender,
+    /// What opens endpoints' secrets.
+    pub vault: Arc<Vault>,
     /// When to try again, unless the endpoint has a schedule of its own.
     pub policy: RetryPolicy,
     /// An endpoint that did nothing but fail for so long gets nothing more, in milliseconds; 0: it always does.
@@ -107,7 +111,10 @@ impl AttempterPorts {
     async fn attempt(&self, delivery: DueDelivery, fate: &mut Fate) -> Option<Verdict> {
         let number = delivery.attempts + 1;
         let body = self.body(&delivery)?;
-        let outcome = self.send(&delivery, number, body).await;
+        let Some(outcome) = self.send(&delivery, number, body).await else {
+            tracing::error!(endpoint = %delivery.endpoint.id, "its secret was sealed with another key than the server has");
+            return None;
+        };
         let now = Timestamp(self.clock.now_ms());
         let verdict = verdict(&self.policy_of(&delivery), number, &outcome, now, random::unit());
         let disables = disables(self.disable_after_ms, delivery.failing_since, &outcome, now);
@@ -159,9 +166,10 @@ impl AttempterPorts {
         }
     }
 
-    async fn send(&self, delivery: &DueDelivery, number: u32, body: Body) -> AttemptOutcome {
+    async fn send(&self, delivery: &DueDelivery, number: u32, body: Body) -> Option<AttemptOutcome> {
         let now = Timestamp(self.clock.now_ms());
         let settings = &delivery.endpoint.settings;
+        let secrets = secrets::open(&self.vault, &delivery.endpoint, now)?;
         let request = Request {
             url: &settings.url,
             event_id: delivery.event,
@@ -169,11 +177,11 @@ impl AttempterPorts {
             content_type: body.content_type,
             body: body.bytes.into(),
             headers: &settings.headers,
-            secrets: &delivery.endpoint.secrets(now),
+            secrets: &secrets,
             timeout: settings.timeout_ms.map(|ms| Duration::from_millis(ms.into())),
             now,
         };
-        self.sender.send(request).await
+        Some(self.sender.send(request).await)
     }
 
     fn count(&self, delivery: &DueDelivery, number: u32, outcome: &AttemptOutcome, verdict: Verdict) {

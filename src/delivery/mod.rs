@@ -6,4 +6,5 @@ pub mod envelope;
 mod failure;
 pub mod resolver;
 pub mod scheduler;
+pub mod secrets;
 pub mod sender;

@@ -105,7 +105,7 @@ pub struct Request<'a> {
     /// More headers, checked when they were set.
     pub headers: &'a [(String, String)],
     /// What signs it; more than one while a secret is being rotated.
-    pub secrets: &'a [&'a Secret],
+    pub secrets: &'a [Secret],
     /// Longest time for the attempt in all; none: as configured.
     pub timeout: Option<Duration>,
     /// The time now: `webhook-timestamp`.
@@ -205,7 +205,7 @@ impl Sender {
     fn signed(&self, request: &Request<'_>, url: reqwest::Url) -> reqwest::RequestBuilder {
         let id = request.event_id.to_string();
         let timestamp_s = request.now.unix_seconds();
-        let keys: Vec<&[u8]> = request.secrets.iter().map(|secret| secret.bytes()).collect();
+        let keys: Vec<&[u8]> = request.secrets.iter().map(Secret::bytes).collect();
         let signature = signature::sign(&keys, &id, timestamp_s, &request.body);
         let own = request.headers.iter().fold(self.client.post(url), |it, (name, value)| it.header(name, value));
         own.header(CONTENT_TYPE, request.content_type)

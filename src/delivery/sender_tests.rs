@@ -22,7 +22,6 @@ fn sender_with(allow: &[&str], timeout: Duration) -> Sender {
 async fn send(sender: &Sender, url: &str) -> AttemptOutcome {
     let secrets = [Secret::new([1; 32]), Secret::new([2; 32])];
     let body = Bytes::from_static(BODY);
-    let secrets: Vec<&Secret> = secrets.iter().collect();
     let headers = [("x-own".to_owned(), "a b".to_owned())];
     let request = Request {
         url,

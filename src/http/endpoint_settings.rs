@@ -209,7 +209,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::model::endpoint::Secret;
+    use crate::model::endpoint::SealedSecret;
     use crate::model::id::EndpointId;
     use crate::model::time::Timestamp;
 
@@ -223,7 +223,7 @@ mod tests {
     }
 
     fn endpoint() -> Endpoint {
-        Endpoint::new(EndpointId(1), EndpointSettings::default(), Secret::new([1; 32]), Timestamp(1))
+        Endpoint::new(EndpointId(1), EndpointSettings::default(), SealedSecret::new(vec![1; 72]), Timestamp(1))
     }
 
     fn faults(body: &Value) -> Vec<(String, String)> {

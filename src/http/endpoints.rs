@@ -15,10 +15,11 @@ use super::fields::{Fields, text_of};
 use super::query::{LIMIT_DEFAULT, LIMIT_MAX, Query};
 use crate::base::random;
 use crate::delivery::envelope::Body;
+use crate::delivery::secrets;
 use crate::delivery::sender::Request;
 use crate::model::command::{Command, DeleteEndpoint, PutEndpoint};
 use crate::model::delivery::{AttemptError, AttemptOutcome};
-use crate::model::endpoint::{Endpoint, EndpointSettings, Secret, TypePattern};
+use crate::model::endpoint::{Endpoint, EndpointSettings, SealedSecret, Secret, TypePattern};
 use crate::model::event::NewEvent;
 use crate::model::id::{EndpointId, EventId, OrgNo};
 use crate::model::time::Timestamp;
@@ -120,10 +121,19 @@ pub(super) async fn put(call: &Call, org: OrgNo, endpoint: &Endpoint) -> Result<
     }
 }
 
-/// A new endpoint with nothing set.
-pub(super) fn blank(call: &Call) -> Endpoint {
-    let (id, secret) = (EndpointId(call.api.new_id()), Secret::new(random::bytes()));
-    Endpoint::new(id, EndpointSettings::default(), secret, call.now)
+/// A new secret for an endpoint, as it is kept and as its owner sees it, once.
+fn new_secret(call: &Call, id: EndpointId) -> Result<(SealedSecret, String), Problem> {
+    let secret = Secret::new(random::bytes());
+    let sealed = secrets::seal(&call.api.vault, id, &secret);
+    let sealed = sealed.ok_or_else(|| Problem::internal(&"a secret could not be sealed"))?;
+    Ok((sealed, secret.reveal()))
+}
+
+/// A new endpoint with nothing set, and its secret.
+pub(super) fn blank(call: &Call) -> Result<(Endpoint, String), Problem> {
+    let id = EndpointId(call.api.new_id());
+    let (sealed, secret) = new_secret(call, id)?;
+    Ok((Endpoint::new(id, EndpointSettings::default(), sealed, call.now), secret))
 }
 
 /// `POST`: 201 with the secret, this once.
@@ -131,14 +141,14 @@ pub(super) async fn create(call: &mut Call) -> Answer {
     let org = call.org()?;
     Media::require_json(call.request.headers())?;
     let body = call.body(BODY_BYTES_MAX).await?;
-    let mut endpoint = blank(call);
+    let (mut endpoint, secret) = blank(call)?;
     let mut reading = Reading::of(text_of(&body)?, &call.api.egress)?;
     reading.url("url", true, &mut endpoint.settings);
     reading.basics(&mut endpoint);
     reading.details(&mut endpoint.settings);
     reading.finish()?;
     put(call, org, &endpoint).await?;
-    json(StatusCode::CREATED, &Shown::of(&endpoint, Some(endpoint.secret.reveal())))
+    json(StatusCode::CREATED, &Shown::of(&endpoint, Some(secret)))
 }
 
 #[derive(Serialize)]
@@ -225,9 +235,10 @@ pub(super) async fn rotate_secret(call: &mut Call) -> Answer {
     let _apart = call.api.settings_lock(call.org()?).await;
     let (org, endpoint, _) = named(call)?;
     let mut endpoint = Endpoint::clone(&endpoint);
-    endpoint.rotate(Secret::new(random::bytes()), call.now, call.now.plus_ms(overlap_s * 1_000));
+    let (sealed, secret) = new_secret(call, endpoint.id)?;
+    endpoint.rotate(sealed, call.now, call.now.plus_ms(overlap_s * 1_000));
     put(call, org, &endpoint).await?;
-    json(StatusCode::OK, &Shown::of(&endpoint, Some(endpoint.secret.reveal())))
+    json(StatusCode::OK, &Shown::of(&endpoint, Some(secret)))
 }
 
 #[derive(Serialize)]
@@ -285,6 +296,8 @@ pub(super) async fn test(call: &mut Call) -> Answer {
     };
     let settings = &endpoint.settings;
     let body = Body::of(settings.body, event_id, call.now, event);
+    let secrets = secrets::open(&call.api.vault, &endpoint, call.now);
+    let secrets = secrets.ok_or_else(|| Problem::internal(&"the secret was sealed with another key"))?;
     let request = Request {
         url: &settings.url,
         event_id,
@@ -292,7 +305,7 @@ pub(super) async fn test(call: &mut Call) -> Answer {
         content_type: body.content_type,
         body: body.bytes.into(),
         headers: &settings.headers,
-        secrets: &endpoint.secrets(call.now),
+        secrets: &secrets,
         timeout: settings.timeout_ms.map(|ms| std::time::Duration::from_millis(ms.into())),
         now: call.now,
     };

@@ -51,6 +51,7 @@ use crate::base::clock::Clock;
 use crate::base::metrics::{HttpRoute, Metrics, UNMATCHED_ROUTE};
 use crate::base::random;
 use crate::base::threads::Stop;
+use crate::base::vault::Vault;
 use crate::commit::{InboxBell, Intake};
 use crate::config::Config;
 use crate::delivery::sender::Sender;
@@ -108,6 +109,8 @@ pub struct ApiParts {
     pub stop: Stop,
     /// Who sends, to try endpoints out.
     pub sender: Sender,
+    /// What seals and opens endpoints' secrets.
+    pub vault: Arc<Vault>,
     /// The operator's token.
     pub admin_token: String,
     /// What probes are told; set by whoever starts and stops the server.
@@ -129,6 +132,7 @@ pub struct Api {
     limits: RateLimits,
     egress: EgressRules,
     sender: Sender,
+    vault: Arc<Vault>,
     cors: Option<Cors>,
     /// Of organizations, keys and endpoints; events get theirs from the committer.
     ids: Mutex<IdSource>,
@@ -146,7 +150,7 @@ impl Api {
     /// # Errors
     /// When the system has no threads to give, or a series cannot be made.
     pub fn new(parts: ApiParts) -> io::Result<Self> {
-        let ApiParts { config, clock, store, journal, intake, bell, metrics, stop, sender, admin_token, health } =
+        let ApiParts { config, clock, store, journal, intake, bell, metrics, stop, sender, vault, admin_token, health } =
             parts;
         let meter = |verb: &str, path: &str| metrics.http_route(verb, path).map_err(io::Error::other);
         let metered = routes().iter().map(|route| meter(route.verb.name(), route.path)).collect::<io::Result<_>>()?;
@@ -170,6 +174,7 @@ impl Api {
             metrics,
             stop,
             sender,
+            vault,
             health,
         })
     }

@@ -31,8 +31,10 @@ pub(super) async fn set(call: &mut Call) -> Answer {
     let body = call.body(BODY_BYTES_MAX).await?;
     let _apart = call.api.settings_lock(org).await;
     let before = call.api.store.default_endpoint(org)?;
-    let is_new = before.is_none();
-    let mut endpoint = before.map_or_else(|| blank(call), |before| Endpoint::clone(&before));
+    let (mut endpoint, secret) = match before {
+        Some(before) => (Endpoint::clone(&before), None),
+        None => blank(call).map(|(endpoint, secret)| (endpoint, Some(secret)))?,
+    };
     (endpoint.is_default, endpoint.disabled, endpoint.updated_at) = (true, None, call.now);
     endpoint.settings.event_types.clear();
     let mut reading = Reading::of(text_of(&body)?, &call.api.egress)?;
@@ -40,8 +42,7 @@ pub(super) async fn set(call: &mut Call) -> Answer {
     reading.basics(&mut endpoint);
     reading.finish()?;
     put(call, org, &endpoint).await?;
-    let (status, secret) =
-        if is_new { (StatusCode::CREATED, Some(endpoint.secret.reveal())) } else { (StatusCode::OK, None) };
+    let status = if secret.is_some() { StatusCode::CREATED } else { StatusCode::OK };
     json(status, &Shown::of(&endpoint, secret))
 }
 

@@ -63,8 +63,24 @@ impl FromStr for TypePattern {
 }
 
 /// What signs the requests: 32 random bytes, `whsec_` and base64 at the edges (Standard Webhooks).
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Secret([u8; 32]);
+
+/// A [`Secret`] as it is kept: neither the journal nor the state tells it to whoever does not have the key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SealedSecret(Vec<u8>);
+
+impl SealedSecret {
+    /// What a vault made of a secret.
+    pub fn new(sealed: Vec<u8>) -> Self {
+        Self(sealed)
+    }
+
+    /// The same again.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
 
 impl Secret {
     /// A secret of these random bytes.
@@ -214,7 +230,7 @@ pub struct EndpointSettings {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RetiringSecret {
     /// The secret.
-    pub secret: Secret,
+    pub secret: SealedSecret,
     /// When it ends.
     pub until: Timestamp,
 }
@@ -231,7 +247,7 @@ pub struct Endpoint {
     /// Whether it is the one behind `/api/webhook/config`.
     pub is_default: bool,
     /// What signs the requests.
-    pub secret: Secret,
+    pub secret: SealedSecret,
     /// Earlier secrets that still do, the newest first.
     pub retiring: Vec<RetiringSecret>,
     /// When it was made.
@@ -242,7 +258,7 @@ pub struct Endpoint {
 
 impl Endpoint {
     /// A new one, enabled.
-    pub fn new(id: EndpointId, settings: EndpointSettings, secret: Secret, now: Timestamp) -> Self {
+    pub fn new(id: EndpointId, settings: EndpointSettings, secret: SealedSecret, now: Timestamp) -> Self {
         Self {
             id,
             settings,
@@ -261,13 +277,14 @@ impl Endpoint {
     }
 
     /// The secrets that sign now, the newest first.
-    pub fn secrets(&self, now: Timestamp) -> Vec<&Secret> {
-        let retiring = self.retiring.iter().filter(|retiring| retiring.until > now).map(|retiring| &retiring.secret);
-        std::iter::once(&self.secret).chain(retiring).collect()
+    pub fn secrets(&self, now: Timestamp) -> impl Iterator<Item = &SealedSecret> {
+        let retiring =
+            self.retiring.iter().filter(move |retiring| retiring.until > now).map(|retiring| &retiring.secret);
+        std::iter::once(&self.secret).chain(retiring)
     }
 
     /// Puts a new secret in the place of this one, which signs beside it until `until`.
-    pub fn rotate(&mut self, secret: Secret, now: Timestamp, until: Timestamp) {
+    pub fn rotate(&mut self, secret: SealedSecret, now: Timestamp, until: Timestamp) {
         let secret = std::mem::replace(&mut self.secret, secret);
         self.retiring.retain(|retiring| retiring.until > now);
         self.retiring.insert(0, RetiringSecret { secret, until });

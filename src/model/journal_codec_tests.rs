@@ -8,7 +8,7 @@ use crate::model::command::{
     NoteRouteCrash, PutEndpoint, RotateKey, RouteEvent, SettleAttempt, SkipOrgs,
 };
 use crate::model::delivery::{AttemptError, AttemptOutcome, DeadReason, ErrorCode, Verdict};
-use crate::model::endpoint::{BodyForm, DisabledReason, Endpoint, EndpointSettings, Ordering, Secret};
+use crate::model::endpoint::{BodyForm, DisabledReason, Endpoint, EndpointSettings, Ordering, SealedSecret};
 use crate::model::id::{EndpointId, KeyId, OrgId};
 use crate::model::key::{Key, Scopes};
 use crate::model::org::{InboxMode, Org, Tier};
@@ -60,8 +60,8 @@ fn one_of_each() -> Vec<Command> {
         ordering: Ordering::Strict,
         metadata: vec![("m".into(), "n".into())],
     };
-    let mut endpoint = Endpoint::new(ENDPOINT, settings, Secret::new([8; 32]), AT);
-    endpoint.rotate(Secret::new([9; 32]), AT, AT.plus_ms(1));
+    let mut endpoint = Endpoint::new(ENDPOINT, settings, SealedSecret::new(vec![8; 72]), AT);
+    endpoint.rotate(SealedSecret::new(vec![9; 72]), AT, AT.plus_ms(1));
     endpoint.disabled = Some(DisabledReason::Failing);
     let error = Some(AttemptError { code: ErrorCode::HttpStatus, detail: "x".into() });
     let (status, retry_after_ms, body) = (Some(410), Some(1), b"b".to_vec());
@@ -129,7 +129,7 @@ const FROZEN: [&str; 15] = [
     "59:b4740cb6",
     "83:40bb565a",
     "32:e0e2200e",
-    "249:a2a2773a",
+    "345:12bba236",
     "20:338d3f59",
     "118:bd316d9c",
     "28:54fbc939",

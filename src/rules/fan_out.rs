@@ -30,14 +30,14 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::model::endpoint::{DisabledReason, EndpointSettings, Secret};
+    use crate::model::endpoint::{DisabledReason, EndpointSettings, SealedSecret};
     use crate::model::time::Timestamp;
 
     fn endpoint(id: u128, patterns: &[&str], enabled: bool) -> Arc<Endpoint> {
         let event_types = patterns.iter().map(|text| text.parse().unwrap()).collect();
         let settings = EndpointSettings { event_types, ..EndpointSettings::default() };
         let disabled = (!enabled).then_some(DisabledReason::ByOwner);
-        let endpoint = Endpoint::new(EndpointId(id), settings, Secret::new([7; 32]), Timestamp(0));
+        let endpoint = Endpoint::new(EndpointId(id), settings, SealedSecret::new(vec![7; 72]), Timestamp(0));
         Arc::new(Endpoint { disabled, ..endpoint })
     }
 

@@ -6,7 +6,7 @@ use crate::model::command::{
     SkipOrgs, SubmitEvent,
 };
 use crate::model::delivery::{AttemptOutcome, DeadReason, Verdict};
-use crate::model::endpoint::{DisabledReason, Endpoint, EndpointSettings, Secret};
+use crate::model::endpoint::{DisabledReason, Endpoint, EndpointSettings, SealedSecret};
 use crate::model::event::{Dedup, NewEvent};
 use crate::model::id::{KeyId, OrgId};
 use crate::model::key::{Key, Scopes};
@@ -93,7 +93,7 @@ fn submit(id: u128, at: u64, dedup: Option<(&str, u8)>) -> Command {
 
 fn put_endpoint(id: u128) -> Command {
     let settings = EndpointSettings { url: "https://example.com/".into(), ..EndpointSettings::default() };
-    let endpoint = Endpoint::new(EndpointId(id), settings, Secret::new([7; 32]), Timestamp(1));
+    let endpoint = Endpoint::new(EndpointId(id), settings, SealedSecret::new(vec![7; 72]), Timestamp(1));
     Command::PutEndpoint(PutEndpoint { org: ORG, endpoint })
 }
 

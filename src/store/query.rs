@@ -100,6 +100,14 @@ impl Store {
         rows.map(|row| Ok(Arc::clone(&row?.endpoint))).collect()
     }
 
+    /// Every endpoint there is.
+    ///
+    /// # Errors
+    /// When rows cannot be read.
+    pub fn all_endpoints(&self) -> Result<Vec<Arc<Endpoint>>, StateError> {
+        Ok(self.read().endpoints.resident().map(|(_, row)| Arc::clone(&row.endpoint)).collect())
+    }
+
     /// The endpoint behind `/api/webhook/config`, if the organization has set one.
     ///
     /// # Errors

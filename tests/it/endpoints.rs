@@ -1,5 +1,7 @@
 //! `/api/endpoints` through the real binary: what is set is what the next attempt does.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use serde_json::{Value, json};
 use triggerd::http::receiver::Receiver;
 
@@ -133,5 +135,55 @@ fn an_endpoint_can_be_tried_out_and_its_figures_read() {
         (stats["attempts_accepted"] == json!(1)).then_some(stats)
     });
     assert_eq!(stats["failing_since"], Value::Null, "{stats}");
+    receiver.stop();
+}
+
+/// Everything that lies in a directory, in one piece.
+fn all_bytes(dir: &std::path::Path) -> Vec<u8> {
+    let entries = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { all_bytes(&path) } else { std::fs::read(path).unwrap() }).collect()
+}
+
+fn holds(bytes: &[u8], wanted: &[u8]) -> bool {
+    bytes.windows(wanted.len()).any(|window| window == wanted)
+}
+
+#[test]
+fn secrets_lie_sealed_on_the_disk_and_nothing_starts_with_another_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let logs = dir.path().join("logs");
+    let server = Process::start_with(&data, &format!("[log]\nlevel = \"debug\"\ndirectory = {logs:?}\n"));
+    let (org, receiver) = (server.org("Acme"), Receiver::start().unwrap());
+    let (path, first) = create(&org, &json!({"url": receiver.url(), "headers": {"X-Canary": "found-if-you-look"}}));
+    let second = secret(&org.post(&format!("{path}/secret/rotate"), &json!({})).json);
+    org.send("a.b", &json!(1));
+    receiver.wait_for(1, PATIENCE);
+    org.inbox_until(<[_]>::is_empty);
+    assert_eq!(server.stop().0, Some(0));
+    let bytes = all_bytes(dir.path());
+    assert!(holds(&bytes, b"found-if-you-look") && holds(&bytes, b"delivered"), "else this would find nothing");
+    for key in [&first, &second] {
+        use base64::Engine as _;
+        let text = base64::engine::general_purpose::STANDARD.encode(key);
+        assert!(!holds(&bytes, key) && !holds(&bytes, text.as_bytes()), "a secret lies open");
+    }
+    let key_file = data.join("secrets.key");
+    assert_eq!(std::fs::metadata(&key_file).unwrap().permissions().mode() & 0o777, 0o600);
+
+    let key = std::fs::read(&key_file).unwrap();
+    for other in ["0".repeat(64), "no key".to_owned()] {
+        std::fs::write(&key_file, other).unwrap();
+        let (status, log) = Process::try_start(&data, "", &[]).err().expect("it does not start");
+        assert!(status.code() == Some(3) || status.code() == Some(70), "{status}");
+        assert!(log.contains("secrets.key"), "{log}");
+    }
+    std::fs::write(&key_file, key).unwrap();
+    let server = Process::start(&data);
+    let org = Client::new(&server.url, &org.key);
+    org.send("a.b", &json!(2));
+    let got = receiver.wait_for(2, PATIENCE)[1].clone();
+    let now = triggerd::base::clock::Clock::system().now_ms() / 1_000;
+    assert_eq!((got.verify(&second, now), got.verify(&first, now)), (Ok(()), Ok(())));
     receiver.stop();
 }

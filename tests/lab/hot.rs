@@ -18,7 +18,7 @@ use triggerd::data_dir::DataDir;
 use triggerd::journal::{self, Options, OsFiles};
 use triggerd::model::command::{AckEvent, Command, ExpireDedup, NoteKeysUsed, PutEndpoint, RouteEvent, SettleAttempt};
 use triggerd::model::delivery::{AttemptOutcome, DeadReason, Verdict};
-use triggerd::model::endpoint::{Endpoint, EndpointSettings, Secret};
+use triggerd::model::endpoint::{Endpoint, EndpointSettings, SealedSecret};
 use triggerd::model::event::Dedup;
 use triggerd::model::id::{EndpointId, EventId, KeyId, OrgNo};
 use triggerd::model::time::Timestamp;
@@ -210,7 +210,7 @@ fn dedup(number: u64, now: Timestamp) -> Dedup {
 fn put_endpoint(now: Timestamp) -> Command {
     let settings = EndpointSettings { url: "https://example.com/".into(), ..EndpointSettings::default() };
     let endpoint =
-        Endpoint { updated_at: now, ..Endpoint::new(ENDPOINT, settings, Secret::new([7; 32]), Timestamp(1)) };
+        Endpoint { updated_at: now, ..Endpoint::new(ENDPOINT, settings, SealedSecret::new(vec![7; 72]), Timestamp(1)) };
     Command::PutEndpoint(PutEndpoint { org: ORG, endpoint })
 }
 

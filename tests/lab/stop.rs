@@ -1,13 +1,13 @@
 //! SIGSTOP for a while under load, then SIGCONT: nothing is lost, and the watchdog takes a suspended process for what it
 //! is.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
 use crate::checker::{check_delivered, check_pulls};
 use crate::client::Load;
-use crate::harness::{Client, Process};
+use crate::harness::{Client, PATIENCE, Process};
 use crate::ledger::Ledger;
 use crate::receiver::Receiver;
 use crate::scenario::{Plan, Told, keep};
@@ -31,10 +31,15 @@ pub(crate) fn run(plan: &Plan) -> Told {
         server.signal(Signal::CONT);
         // Long enough for the watchdog's next look.
         std::thread::park_timeout(Duration::from_millis(1_500));
-        if let Some(status) = server.ended() {
-            panic!("the server ended ({status}) because it had been suspended");
+        let wanted = ledger.acknowledgements() + 50;
+        let began = Instant::now();
+        while ledger.acknowledgements() < wanted {
+            if let Some(status) = server.ended() {
+                panic!("the server ended ({status}) because it had been suspended");
+            }
+            assert!(began.elapsed() < PATIENCE, "no acknowledgements come");
+            std::thread::park_timeout(Duration::from_millis(1));
         }
-        wait_for_acknowledgements(&ledger, 50);
     });
     let [unanswered, refused] =
         [&load.unanswered, &load.refused].map(|count| count.load(std::sync::atomic::Ordering::SeqCst));

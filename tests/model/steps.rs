@@ -6,7 +6,7 @@ use triggerd::model::command::{
     NoteRouteCrash, PutEndpoint, RotateKey, RouteEvent, SettleAttempt, SubmitEvent,
 };
 use triggerd::model::delivery::{AttemptOutcome, DeadReason, Verdict};
-use triggerd::model::endpoint::{DisabledReason, Endpoint, EndpointSettings, Secret};
+use triggerd::model::endpoint::{DisabledReason, Endpoint, EndpointSettings, SealedSecret};
 use triggerd::model::event::{Dedup, NewEvent};
 use triggerd::model::id::{EndpointId, EventId, IdSource, KeyId, OrgId, OrgNo};
 use triggerd::model::key::{Key, Scopes};
@@ -296,7 +296,7 @@ impl World {
         let updated_at = self.now();
         let known = if self.random.one_in(2) { self.some_endpoint(org) } else { None };
         let known = known.unwrap_or_else(|| {
-            let (id, secret) = (EndpointId(self.id()), Secret::new([7; 32]));
+            let (id, secret) = (EndpointId(self.id()), SealedSecret::new(vec![7; 72]));
             Endpoint::new(id, EndpointSettings::default(), secret, updated_at)
         });
         let settings = EndpointSettings { event_types, ..known.settings };
