@@ -113,6 +113,8 @@ fn named(call: &Call) -> Result<(OrgNo, Arc<Endpoint>, EndpointHealth), Problem>
 pub(super) async fn put(call: &Call, org: OrgNo, endpoint: &Endpoint) -> Result<(), Problem> {
     match call.commit(Command::PutEndpoint(PutEndpoint { org, endpoint: endpoint.clone() })).await? {
         Outcome::Done => Ok(()),
+        // Deleted meanwhile.
+        Outcome::NotFound => Err(absent()),
         Outcome::LimitReached => {
             Err(Problem::new(Code::LimitReached, "the organization has as many endpoints as it may have"))
         }

@@ -8,7 +8,7 @@ use crate::model::command::{
 use crate::model::delivery::{AttemptOutcome, DeadReason, Verdict};
 use crate::model::endpoint::{DisabledReason, Endpoint, EndpointSettings, Secret};
 use crate::model::event::{Dedup, NewEvent};
-use crate::model::id::{KeyId, OrgId};
+use crate::model::id::{ENDPOINT_NUMBER_MAX, KeyId, OrgId};
 use crate::model::key::{Key, Scopes};
 use crate::model::org::{InboxMode, Org, Tier};
 use crate::store::InboxQuery;
@@ -329,6 +329,30 @@ fn a_deleted_endpoint_gets_nothing_and_what_waited_for_it_is_canceled() {
     assert_eq!(state.store.next_lane(None).unwrap(), None);
     assert_eq!(state.inbox(ORG), [(EventId(1), EventStatus::Accepted), (EventId(2), EventStatus::Accepted)]);
     assert_eq!(state.store.counts().unwrap().waiting, 0);
+}
+
+#[test]
+fn endpoints_have_numbers_of_their_own_that_are_given_again_only_when_they_are_used_up() {
+    let mut state = Fixture::new();
+    state.apply(&create_org(InboxMode::Auto, 100));
+    let number = |state: &Fixture, id: u128| {
+        state.store.read().endpoints.get(EndpointId(id)).unwrap().map_or(0, |row| row.number)
+    };
+    let delete = |id| Command::DeleteEndpoint(DeleteEndpoint { org: ORG, endpoint: EndpointId(id) });
+    for (id, expected) in [(50, 1), (51, 2), (50, 1)] {
+        assert_eq!(state.apply(&put_endpoint(id)), Outcome::Done);
+        assert_eq!(number(&state, id), expected, "{id}");
+    }
+    state.apply(&delete(50));
+    assert_eq!(state.apply(&put_endpoint(50)), Outcome::NotFound, "one that has ended stays ended");
+    state.apply(&put_endpoint(52));
+    assert_eq!(number(&state, 52), 3, "not the one that was given before");
+    state.store.write().orgs.edit(ORG).unwrap().unwrap().next_endpoint = ENDPOINT_NUMBER_MAX;
+    for (id, expected) in [(53, ENDPOINT_NUMBER_MAX), (54, 1), (55, 4)] {
+        assert_eq!(state.apply(&put_endpoint(id)), Outcome::Done);
+        assert_eq!(number(&state, id), expected, "{id}");
+    }
+    assert_eq!(state.store.contradictions(5).unwrap(), Vec::<String>::new());
 }
 
 #[test]
