@@ -118,6 +118,7 @@
 //! - `store/apply/events.rs`: coming in and being confirmed; deduplication
 //! - `store/dedup.rs`: which dedup ids are known
 //! - `store/deliveries.rs`: what is due
+//! - `store/delivery_query.rs`: deliveries as their owner sees them
 //! - `store/dump.rs`: every row as text, to compare states
 //! - `store/generation.rs`: which sled directory holds the state, and whether it is believed
 //! - `store/inbox.rs`: events that nobody has confirmed

@@ -15,20 +15,20 @@ use crate::store::InboxQuery;
 
 const NO_CACHE: u64 = 8 << 20;
 
-struct Fixture {
-    store: Store,
+pub(in crate::store) struct Fixture {
+    pub(in crate::store) store: Store,
     dir: tempfile::TempDir,
     position: u64,
 }
 
 impl Fixture {
-    fn new() -> Self {
+    pub(in crate::store) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path(), NO_CACHE, u64::MAX).unwrap();
         Self { store, dir, position: 1 }
     }
 
-    fn apply(&mut self, command: &Command) -> Outcome {
+    pub(in crate::store) fn apply(&mut self, command: &Command) -> Outcome {
         let mut outcomes = Vec::new();
         let position = self.position;
         self.position += 100;
@@ -54,9 +54,9 @@ impl Fixture {
     }
 }
 
-const ORG: OrgNo = OrgNo(0);
+pub(in crate::store) const ORG: OrgNo = OrgNo(0);
 
-fn create_org(mode: InboxMode, id: u128) -> Command {
+pub(in crate::store) fn create_org(mode: InboxMode, id: u128) -> Command {
     let (created_at, name) = (Timestamp(1), "Acme".to_owned());
     let key = Key {
         id: KeyId(id + 1),
@@ -73,7 +73,7 @@ fn create_org(mode: InboxMode, id: u128) -> Command {
     })
 }
 
-fn submit(id: u128, at: u64, dedup: Option<(&str, u8)>) -> Command {
+pub(in crate::store) fn submit(id: u128, at: u64, dedup: Option<(&str, u8)>) -> Command {
     let dedup = dedup.map(|(text, fingerprint)| Dedup {
         id: text.to_owned(),
         digest: std::array::from_fn(|at| text.as_bytes()[at % text.len()]),
@@ -91,22 +91,22 @@ fn submit(id: u128, at: u64, dedup: Option<(&str, u8)>) -> Command {
     Command::SubmitEvent(Box::new(SubmitEvent { org: ORG, id: EventId(id), received_at: Timestamp(at), event }))
 }
 
-fn put_endpoint(id: u128) -> Command {
+pub(in crate::store) fn put_endpoint(id: u128) -> Command {
     let settings = EndpointSettings { url: "https://example.com/".into(), ..EndpointSettings::default() };
     let endpoint = Endpoint::new(EndpointId(id), settings, Secret::new([7; 32]), Timestamp(1));
     Command::PutEndpoint(PutEndpoint { org: ORG, endpoint })
 }
 
 /// Events in these tests are taken in at 1 or 2: what is due later has a row of its own from the beginning.
-const AT_ONCE: u64 = 1;
-const LATER: u64 = 10;
+pub(in crate::store) const AT_ONCE: u64 = 1;
+pub(in crate::store) const LATER: u64 = 10;
 
-fn route(event: u128, endpoints: &[u128], due_at: u64) -> Command {
+pub(in crate::store) fn route(event: u128, endpoints: &[u128], due_at: u64) -> Command {
     let endpoints = endpoints.iter().map(|id| EndpointId(*id)).collect();
     Command::RouteEvent(RouteEvent { org: ORG, event: EventId(event), endpoints, due_at: Timestamp(due_at) })
 }
 
-fn settle(event: u128, endpoint: u128, number: u32, verdict: Verdict) -> Command {
+pub(in crate::store) fn settle(event: u128, endpoint: u128, number: u32, verdict: Verdict) -> Command {
     let outcome = AttemptOutcome {
         started_at: Timestamp(20),
         duration_ms: 5,
@@ -127,7 +127,7 @@ fn settle(event: u128, endpoint: u128, number: u32, verdict: Verdict) -> Command
     }))
 }
 
-fn ack(event: u128) -> Command {
+pub(in crate::store) fn ack(event: u128) -> Command {
     Command::AckEvent(AckEvent { org: ORG, event: EventId(event), at: Timestamp(30) })
 }
 

@@ -395,6 +395,8 @@ pub(super) struct DeliveryRow {
     pub(super) org: OrgNo,
     pub(super) state: DeliveryState,
     pub(super) attempts: u32,
+    /// Those of them that were made before its schedule began anew.
+    pub(super) base: u32,
     /// Journal position of the last attempt.
     pub(super) last_attempt: Option<u64>,
 }
@@ -405,9 +407,9 @@ row!(DeliveryRow, 10, "deliveries", (EndpointId, EventId));
 pub(super) enum DeliveryState {
     /// For its first or next attempt, at this time.
     Waiting(Timestamp),
-    /// Given up.
-    Dead(DeadReason),
-    /// Its endpoint is no more.
+    /// Given up, then.
+    Dead(DeadReason, Timestamp),
+    /// Its endpoint is no more, or its owner dropped it.
     Canceled,
 }
 

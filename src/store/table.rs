@@ -291,6 +291,15 @@ impl<R: Row> Table<R> {
         self.noted(|| self.merge(keys, false).take(limit).collect())
     }
 
+    /// The same from the end of the range.
+    pub(super) fn range_back(
+        &self,
+        keys: RangeInclusive<R::Key>,
+        limit: usize,
+    ) -> Result<Vec<KeyedRow<R>>, StateError> {
+        self.noted(|| self.merge(keys, true).take(limit).collect())
+    }
+
     /// The last row of the range.
     pub(super) fn last(&self, keys: RangeInclusive<R::Key>) -> Result<Option<KeyedRow<R>>, StateError> {
         self.noted(|| self.merge(keys, true).next().transpose())

@@ -309,7 +309,7 @@ impl Audit<'_> {
                     sums.waiting += 1;
                     self.waiting(endpoint, event, state.due.get((endpoint, at, event))?.is_some(), known);
                 }
-                DeliveryState::Dead(_) => sums.dead += 1,
+                DeliveryState::Dead(..) => sums.dead += 1,
                 DeliveryState::Canceled => {}
             }
         }
