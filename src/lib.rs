@@ -162,6 +162,7 @@
 //! - `http/cloudevents.rs`: CloudEvents 1.0 as events
 //! - `http/cors.rs`: which web pages may call
 //! - `http/cursor.rs`: where the next page of a list begins
+//! - `http/deliveries.rs`: `/api/deliveries`
 //! - `http/edge.rs`: what every request goes through and every answer carries
 //! - `http/endpoint_settings.rs`: what the owner of an endpoint can set
 //! - `http/endpoints.rs`: `/api/endpoints`

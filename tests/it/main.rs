@@ -9,6 +9,7 @@
 mod contract;
 mod crash;
 mod damage;
+mod deliveries;
 mod endpoints;
 mod harness;
 mod overload;
