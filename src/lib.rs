@@ -119,6 +119,7 @@
 //! - `store/apply/events.rs`: coming in and being confirmed; deduplication
 //! - `store/dedup.rs`: which dedup ids are known
 //! - `store/deliveries.rs`: what is due
+//! - `store/delivery_query.rs`: deliveries as their owner sees them
 //! - `store/dump.rs`: every row as text, to compare states
 //! - `store/generation.rs`: which sled directory holds the state, and whether it is believed
 //! - `store/inbox.rs`: events that nobody has confirmed
@@ -163,6 +164,7 @@
 //! - `http/cloudevents.rs`: CloudEvents 1.0 as events
 //! - `http/cors.rs`: which web pages may call
 //! - `http/cursor.rs`: where the next page of a list begins
+//! - `http/deliveries.rs`: `/api/deliveries`
 //! - `http/edge.rs`: what every request goes through and every answer carries
 //! - `http/endpoint_settings.rs`: what the owner of an endpoint can set
 //! - `http/endpoints.rs`: `/api/endpoints`

@@ -116,7 +116,9 @@ impl AttempterPorts {
             return None;
         };
         let now = Timestamp(self.clock.now_ms());
-        let verdict = verdict(&self.policy_of(&delivery), number, &outcome, now, random::unit());
+        // A schedule that began anew does not know what was before.
+        let in_schedule = number.saturating_sub(delivery.base);
+        let verdict = verdict(&self.policy_of(&delivery), in_schedule, &outcome, now, random::unit());
         let disables = disables(self.disable_after_ms, delivery.failing_since, &outcome, now);
         self.count(&delivery, number, &outcome, verdict);
         if let Some(reason) = disables {

@@ -12,7 +12,7 @@ use super::cursor;
 use super::endpoint_settings::Reading;
 use super::error::{Code, Faults, Problem};
 use super::fields::{Fields, text_of};
-use super::query::{LIMIT_DEFAULT, LIMIT_MAX, Query};
+use super::query::Query;
 use crate::base::random;
 use crate::delivery::envelope::Body;
 use crate::delivery::secrets;
@@ -114,6 +114,8 @@ fn named(call: &Call) -> Result<(OrgNo, Arc<Endpoint>, EndpointHealth), Problem>
 pub(super) async fn put(call: &Call, org: OrgNo, endpoint: &Endpoint) -> Result<(), Problem> {
     match call.commit(Command::PutEndpoint(PutEndpoint { org, endpoint: endpoint.clone() })).await? {
         Outcome::Done => Ok(()),
+        // Deleted meanwhile.
+        Outcome::NotFound => Err(absent()),
         Outcome::LimitReached => {
             Err(Problem::new(Code::LimitReached, "the organization has as many endpoints as it may have"))
         }
@@ -162,7 +164,7 @@ struct List<'a> {
 pub(super) fn list(call: &Call) -> Answer {
     let org = call.org()?;
     let mut query = Query::read(call.request.query_string());
-    let limit = usize::try_from(query.number("limit", 1..=LIMIT_MAX, LIMIT_DEFAULT)).unwrap_or(1);
+    let limit = query.limit();
     let after = query.cursor().map_or(EndpointId(0), |EventId(after)| EndpointId(after));
     query.finish()?;
     let mut endpoints = call.api.store.endpoints_of(org)?;

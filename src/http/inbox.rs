@@ -12,7 +12,7 @@ use super::Api;
 use super::call::{Answer, Call, json, json_bytes, unexpected};
 use super::cursor;
 use super::error::Problem;
-use super::query::{LIMIT_DEFAULT, LIMIT_MAX, Query};
+use super::query::Query;
 use crate::journal::Position;
 use crate::model::command::{AckEvent, Command, SubmitEvent};
 use crate::model::event::EventStatus;
@@ -37,12 +37,11 @@ struct Wanted {
 impl Wanted {
     fn read(text: &str, wait_max: Duration) -> Result<Self, Problem> {
         let mut query = Query::read(text);
-        let limit = query.number("limit", 1..=LIMIT_MAX, LIMIT_DEFAULT);
+        let limit = query.limit();
         let wait = Duration::from_secs(query.number("wait", 0..=WAIT_S_MAX, 0)).min(wait_max);
         let after = query.cursor();
         let (event_type, since) = (query.take("type"), query.take("since"));
         query.finish()?;
-        let limit = usize::try_from(limit).unwrap_or(1);
         Ok(Self { query: InboxQuery { after, limit, event_type, since }, wait })
     }
 }

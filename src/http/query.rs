@@ -10,11 +10,12 @@ use url::form_urlencoded;
 use super::cursor;
 use super::error::{Code, Faults, Problem};
 use crate::model::id::EventId;
+use crate::model::time::Timestamp;
 
 /// Most items of a page,
-pub(super) const LIMIT_MAX: u64 = 500;
+const LIMIT_MAX: u64 = 500;
 /// and how many there are unless the caller says so.
-pub(super) const LIMIT_DEFAULT: u64 = 50;
+const LIMIT_DEFAULT: u64 = 50;
 /// Most parameters that are looked at.
 const PARAMETERS_MAX: usize = 32;
 
@@ -46,6 +47,22 @@ impl<'a> Query<'a> {
         }
         self.fault(name, format!("must be a whole number from {} to {}", range.start(), range.end()));
         default
+    }
+
+    /// Takes `limit`: how many items a page has at most.
+    pub(super) fn limit(&mut self) -> usize {
+        usize::try_from(self.number("limit", 1..=LIMIT_MAX, LIMIT_DEFAULT)).unwrap_or(1)
+    }
+
+    /// Takes `since` and `until`: from the one on, up to and without the other.
+    pub(super) fn times(&mut self) -> (Option<Timestamp>, Option<Timestamp>) {
+        let (since, until) = (self.take("since"), self.take("until"));
+        if let (Some(since), Some(until)) = (since, until)
+            && until <= since
+        {
+            self.fault("until", "must be later than since");
+        }
+        (since, until)
     }
 
     /// Takes `cursor`: what the last item of the page before was.
@@ -86,7 +103,6 @@ impl<'a> Query<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::time::Timestamp;
 
     #[test]
     fn parameters_are_read_and_everything_wrong_is_named() {
@@ -106,5 +122,9 @@ mod tests {
         let pointers: Vec<_> = body["errors"].as_array().unwrap().iter().map(|fault| &fault["pointer"]).collect();
         assert_eq!((body["code"].as_str(), pointers.len()), (Some("invalid_request"), 4), "{body}");
         assert_eq!(pointers, ["?limit", "?since", "?type", "?colour"]);
+
+        let mut query = Query::read("since=2026-01-31T10:00:00Z&until=2026-01-31T10:00:00Z");
+        query.times();
+        assert!(query.finish().is_err(), "nothing is between them");
     }
 }

@@ -1,5 +1,7 @@
 //! A delivery: one event on its way to one endpoint, attempt by attempt.
 
+use std::str::FromStr;
+
 use serde::{Deserialize, Serialize};
 
 use super::time::Timestamp;
@@ -95,6 +97,56 @@ pub enum DeadReason {
     AttemptsExhausted,
     /// The receiver answered 410.
     Gone,
+}
+
+impl DeadReason {
+    /// The word for it in the API.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::AttemptsExhausted => "attempts_exhausted",
+            Self::Gone => "gone",
+        }
+    }
+}
+
+/// Where a delivery stands; the word is part of the contract.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DeliveryStatus {
+    /// No attempt yet.
+    Pending,
+    /// At least one failed, and there will be another.
+    Retrying,
+    /// Accepted.
+    Delivered,
+    /// Given up.
+    Dead,
+    /// Not to be tried any more.
+    Canceled,
+}
+
+impl DeliveryStatus {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Pending, Self::Retrying, Self::Delivered, Self::Dead, Self::Canceled];
+
+    /// The word for it in the API.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Retrying => "retrying",
+            Self::Delivered => "delivered",
+            Self::Dead => "dead",
+            Self::Canceled => "canceled",
+        }
+    }
+}
+
+impl FromStr for DeliveryStatus {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let known = Self::ALL.into_iter().find(|status| status.name() == text);
+        known.ok_or("must be `pending`, `retrying`, `delivered`, `dead` or `canceled`")
+    }
 }
 
 /// What becomes of a delivery after an attempt.

@@ -1,16 +1,26 @@
 //! Ids: TypeIDs at the edges (a prefix, `_`, a UUIDv7 in 26 Crockford base32 characters; TypeID spec 0.3), 128-bit
 //! numbers inside. [`IdSource`] hands them out in strictly increasing order.
+//!
+//! The low 20 bits of an id that is handed out are zero. An endpoint's number in its organization takes their place in the
+//! id of a delivery, which so names event and endpoint without a row that says which.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use super::time::Timestamp;
+
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 /// Characters of the base32 part.
 pub const SUFFIX_LEN: usize = 26;
 /// Characters of the longest prefix, with its `_`.
 const PREFIX_LEN_MAX: usize = 4;
+/// The bits that are zero in ids that are handed out.
+const NUMBER_BITS: u32 = 20;
+/// The largest number of an endpoint in its organization; the smallest is 1.
+pub const ENDPOINT_NUMBER_MAX: u32 = (1 << NUMBER_BITS) - 1;
+const NUMBER_MASK: u128 = ENDPOINT_NUMBER_MAX as u128;
 
 /// A text that is not the id it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -169,11 +179,47 @@ id!(
     EndpointId, "ep"
 );
 
+id!(
+    /// A delivery: an event's id, with the number of an endpoint in its low bits.
+    DeliveryId, "dlv"
+);
+id!(
+    /// An attempt: when it began, and where in the journal it is.
+    AttemptId, "atm"
+);
+
+impl DeliveryId {
+    /// The delivery of this event to the endpoint with this number.
+    pub fn of(event: EventId, endpoint_number: u32) -> Self {
+        Self((event.0 & !NUMBER_MASK) | (u128::from(endpoint_number) & NUMBER_MASK))
+    }
+
+    /// Which event.
+    pub fn event(self) -> EventId {
+        EventId(self.0 & !NUMBER_MASK)
+    }
+
+    /// The number of the endpoint in its organization.
+    pub fn endpoint_number(self) -> u32 {
+        u32::try_from(self.0 & NUMBER_MASK).unwrap_or(0)
+    }
+}
+
+impl AttemptId {
+    /// The attempt that began then and whose frame stands at this journal position: no other stands there. Has the shape of
+    /// a UUIDv7, the position in the place of chance.
+    pub fn of(started_at: Timestamp, position: u64) -> Self {
+        let mut bytes = [0; 10];
+        bytes.iter_mut().skip(2).zip(position.to_be_bytes()).for_each(|(place, byte)| *place = byte);
+        Self(uuid::Builder::from_unix_timestamp_millis(started_at.0, &bytes).into_uuid().as_u128())
+    }
+}
+
 /// The number that stands for an organization in the rows: small, given at creation, never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct OrgNo(pub u32);
 
-/// Hands out UUIDv7 numbers that only ever grow, whatever the clock does.
+/// Hands out UUIDv7 numbers that only ever grow, whatever the clock does, and whose low 20 bits are zero.
 #[derive(Debug)]
 pub struct IdSource {
     last: u128,
@@ -188,21 +234,26 @@ impl IdSource {
     /// The next number: a UUIDv7 of `now_ms` and `random`, or, when that would not be larger than the last one (the
     /// same millisecond, or the clock was set back), the last one plus a random step (RFC 9562, 6.2, method 2).
     pub fn next(&mut self, now_ms: u64, random: [u8; 10]) -> u128 {
-        let fresh = uuid::Builder::from_unix_timestamp_millis(now_ms, &random).into_uuid().as_u128();
+        let fresh = Self::of(now_ms, random);
         self.last = if fresh > self.last { fresh } else { self.step(random) };
         self.last
     }
 
     fn step(&self, random: [u8; 10]) -> u128 {
         const VARIABLE: u128 = (1 << 62) - 1; // rand_b: what follows the variant bits
-        let [a, b, c, d, ..] = random;
-        let low = (self.last & VARIABLE) + 1 + u128::from(u32::from_be_bytes([a, b, c, d]));
+        // Steps of up to 2^24 leave room for some 200,000 ids in a millisecond.
+        let [a, b, c, ..] = random;
+        let steps = 1 + u128::from(u32::from_be_bytes([0, a, b, c]));
+        let low = (self.last & VARIABLE & !NUMBER_MASK) + (steps << NUMBER_BITS);
         if low <= VARIABLE {
             return (self.last & !VARIABLE) | low;
         }
         // rand_b is used up: the next millisecond has room again.
-        let next_ms = u64::try_from(self.last >> 80).unwrap_or(0) + 1;
-        uuid::Builder::from_unix_timestamp_millis(next_ms, &random).into_uuid().as_u128()
+        Self::of(u64::try_from(self.last >> 80).unwrap_or(0) + 1, random)
+    }
+
+    fn of(unix_ms: u64, random: [u8; 10]) -> u128 {
+        uuid::Builder::from_unix_timestamp_millis(unix_ms, &random).into_uuid().as_u128() & !NUMBER_MASK
     }
 }
 
@@ -243,7 +294,36 @@ mod tests {
         assert!(event.parse::<OrgId>().is_err());
     }
 
+    #[test]
+    fn many_ids_of_one_millisecond_stay_in_it() {
+        let mut source = IdSource::after(0);
+        let ids: Vec<u128> = (0..10_000u64)
+            .map(|n| {
+                let mixed = n.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes();
+                source.next(1_000, std::array::from_fn(|at| if at < 8 { mixed[at] & 0x7f } else { 0 }))
+            })
+            .collect();
+        assert!(ids.is_sorted_by(|a, b| a < b));
+        assert!(ids.iter().all(|id| EventId(*id).unix_ms() == 1_000));
+    }
+
+    #[test]
+    fn the_id_of_an_attempt_is_a_uuid_of_its_time_and_place() {
+        let id = AttemptId::of(Timestamp(1_769_853_600_000), 0x0012_3456_789a_bcde);
+        let uuid = uuid::Uuid::from_u128(id.0);
+        assert_eq!((uuid.get_version_num(), uuid.get_variant()), (7, uuid::Variant::RFC4122));
+        assert_eq!((id.unix_ms(), id.0 & ((1 << 62) - 1)), (1_769_853_600_000, 0x0012_3456_789a_bcde));
+    }
+
     proptest! {
+        #[test]
+        fn a_delivery_names_event_and_endpoint(ms in 0u64..1 << 40, random: [u8; 10], number in 1..=ENDPOINT_NUMBER_MAX) {
+            let event = EventId(IdSource::after(0).next(ms, random));
+            let id = DeliveryId::of(event, number);
+            prop_assert_eq!((id.event(), id.endpoint_number()), (event, number));
+            prop_assert_eq!(id.to_string().parse(), Ok(id));
+        }
+
         #[test]
         fn ids_only_grow_whatever_the_clock_does(steps in proptest::collection::vec((0u64..5_000, any::<[u8; 10]>()), 1..200)) {
             let mut source = IdSource::after(0);
@@ -251,6 +331,7 @@ mod tests {
             for (now_ms, random) in steps {
                 let id = source.next(now_ms, random);
                 prop_assert!(id > last);
+                prop_assert_eq!(id & NUMBER_MASK, 0);
                 prop_assert_eq!(uuid::Uuid::from_u128(id).get_version_num(), 7);
                 last = id;
             }

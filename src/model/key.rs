@@ -38,11 +38,17 @@ pub enum Scope {
     KeysRead = 32,
     /// Make, rotate and end keys.
     KeysWrite = 64,
+    /// See events, confirmed or not.
+    EventsRead = 128,
+    /// See deliveries and dead letters.
+    DeliveriesRead = 256,
+    /// Have deliveries made again, and drop dead letters.
+    DeliveriesWrite = 512,
 }
 
 impl Scope {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 10] = [
         Self::EventsWrite,
         Self::InboxRead,
         Self::InboxWrite,
@@ -50,6 +56,9 @@ impl Scope {
         Self::EndpointsWrite,
         Self::KeysRead,
         Self::KeysWrite,
+        Self::EventsRead,
+        Self::DeliveriesRead,
+        Self::DeliveriesWrite,
     ];
 
     /// The word for it in the API.
@@ -62,6 +71,9 @@ impl Scope {
             Self::EndpointsWrite => "endpoints:write",
             Self::KeysRead => "keys:read",
             Self::KeysWrite => "keys:write",
+            Self::EventsRead => "events:read",
+            Self::DeliveriesRead => "deliveries:read",
+            Self::DeliveriesWrite => "deliveries:write",
         }
     }
 }

@@ -9,7 +9,7 @@ use super::*;
 /// A command of a small world, so that commands meet each other.
 fn any_command() -> impl Strategy<Value = Command> {
     let event = 1u128..40;
-    let endpoint = 50u128..53;
+    let endpoint = prop_oneof![8 => 50u128..53, 1 => 53u128..60];
     let verdict = prop_oneof![
         3 => Just(Verdict::Delivered),
         2 => (30u64..60).prop_map(|at| Verdict::RetryAt(Timestamp(at))),

@@ -8,27 +8,27 @@ use crate::model::command::{
 use crate::model::delivery::{AttemptOutcome, DeadReason, Verdict};
 use crate::model::endpoint::{DisabledReason, Endpoint, EndpointSettings, SealedSecret};
 use crate::model::event::{Dedup, NewEvent};
-use crate::model::id::{KeyId, OrgId};
+use crate::model::id::{ENDPOINT_NUMBER_MAX, KeyId, OrgId};
 use crate::model::key::{Key, Scopes};
 use crate::model::org::{InboxMode, Org, Tier};
 use crate::store::InboxQuery;
 
 const NO_CACHE: u64 = 8 << 20;
 
-struct Fixture {
-    store: Store,
+pub(in crate::store) struct Fixture {
+    pub(in crate::store) store: Store,
     dir: tempfile::TempDir,
     position: u64,
 }
 
 impl Fixture {
-    fn new() -> Self {
+    pub(in crate::store) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path(), NO_CACHE, u64::MAX).unwrap();
         Self { store, dir, position: 1 }
     }
 
-    fn apply(&mut self, command: &Command) -> Outcome {
+    pub(in crate::store) fn apply(&mut self, command: &Command) -> Outcome {
         let mut outcomes = Vec::new();
         let position = self.position;
         self.position += 100;
@@ -54,9 +54,9 @@ impl Fixture {
     }
 }
 
-const ORG: OrgNo = OrgNo(0);
+pub(in crate::store) const ORG: OrgNo = OrgNo(0);
 
-fn create_org(mode: InboxMode, id: u128) -> Command {
+pub(in crate::store) fn create_org(mode: InboxMode, id: u128) -> Command {
     let (created_at, name) = (Timestamp(1), "Acme".to_owned());
     let key = Key {
         id: KeyId(id + 1),
@@ -73,7 +73,7 @@ fn create_org(mode: InboxMode, id: u128) -> Command {
     })
 }
 
-fn submit(id: u128, at: u64, dedup: Option<(&str, u8)>) -> Command {
+pub(in crate::store) fn submit(id: u128, at: u64, dedup: Option<(&str, u8)>) -> Command {
     let dedup = dedup.map(|(text, fingerprint)| Dedup {
         id: text.to_owned(),
         digest: std::array::from_fn(|at| text.as_bytes()[at % text.len()]),
@@ -91,22 +91,22 @@ fn submit(id: u128, at: u64, dedup: Option<(&str, u8)>) -> Command {
     Command::SubmitEvent(Box::new(SubmitEvent { org: ORG, id: EventId(id), received_at: Timestamp(at), event }))
 }
 
-fn put_endpoint(id: u128) -> Command {
+pub(in crate::store) fn put_endpoint(id: u128) -> Command {
     let settings = EndpointSettings { url: "https://example.com/".into(), ..EndpointSettings::default() };
     let endpoint = Endpoint::new(EndpointId(id), settings, SealedSecret::new(vec![7; 72]), Timestamp(1));
     Command::PutEndpoint(PutEndpoint { org: ORG, endpoint })
 }
 
 /// Events in these tests are taken in at 1 or 2: what is due later has a row of its own from the beginning.
-const AT_ONCE: u64 = 1;
-const LATER: u64 = 10;
+pub(in crate::store) const AT_ONCE: u64 = 1;
+pub(in crate::store) const LATER: u64 = 10;
 
-fn route(event: u128, endpoints: &[u128], due_at: u64) -> Command {
+pub(in crate::store) fn route(event: u128, endpoints: &[u128], due_at: u64) -> Command {
     let endpoints = endpoints.iter().map(|id| EndpointId(*id)).collect();
     Command::RouteEvent(RouteEvent { org: ORG, event: EventId(event), endpoints, due_at: Timestamp(due_at) })
 }
 
-fn settle(event: u128, endpoint: u128, number: u32, verdict: Verdict) -> Command {
+pub(in crate::store) fn settle(event: u128, endpoint: u128, number: u32, verdict: Verdict) -> Command {
     let outcome = AttemptOutcome {
         started_at: Timestamp(20),
         duration_ms: 5,
@@ -127,7 +127,7 @@ fn settle(event: u128, endpoint: u128, number: u32, verdict: Verdict) -> Command
     }))
 }
 
-fn ack(event: u128) -> Command {
+pub(in crate::store) fn ack(event: u128) -> Command {
     Command::AckEvent(AckEvent { org: ORG, event: EventId(event), at: Timestamp(30) })
 }
 
@@ -329,6 +329,30 @@ fn a_deleted_endpoint_gets_nothing_and_what_waited_for_it_is_canceled() {
     assert_eq!(state.store.next_lane(None).unwrap(), None);
     assert_eq!(state.inbox(ORG), [(EventId(1), EventStatus::Accepted), (EventId(2), EventStatus::Accepted)]);
     assert_eq!(state.store.counts().unwrap().waiting, 0);
+}
+
+#[test]
+fn endpoints_have_numbers_of_their_own_that_are_given_again_only_when_they_are_used_up() {
+    let mut state = Fixture::new();
+    state.apply(&create_org(InboxMode::Auto, 100));
+    let number = |state: &Fixture, id: u128| {
+        state.store.read().endpoints.get(EndpointId(id)).unwrap().map_or(0, |row| row.number)
+    };
+    let delete = |id| Command::DeleteEndpoint(DeleteEndpoint { org: ORG, endpoint: EndpointId(id) });
+    for (id, expected) in [(50, 1), (51, 2), (50, 1)] {
+        assert_eq!(state.apply(&put_endpoint(id)), Outcome::Done);
+        assert_eq!(number(&state, id), expected, "{id}");
+    }
+    state.apply(&delete(50));
+    assert_eq!(state.apply(&put_endpoint(50)), Outcome::NotFound, "one that has ended stays ended");
+    state.apply(&put_endpoint(52));
+    assert_eq!(number(&state, 52), 3, "not the one that was given before");
+    state.store.write().orgs.edit(ORG).unwrap().unwrap().next_endpoint = ENDPOINT_NUMBER_MAX;
+    for (id, expected) in [(53, ENDPOINT_NUMBER_MAX), (54, 1), (55, 4)] {
+        assert_eq!(state.apply(&put_endpoint(id)), Outcome::Done);
+        assert_eq!(number(&state, id), expected, "{id}");
+    }
+    assert_eq!(state.store.contradictions(5).unwrap(), Vec::<String>::new());
 }
 
 #[test]

@@ -42,6 +42,8 @@ pub struct DueDelivery {
     pub failing_since: Option<Timestamp>,
     /// Attempts made so far.
     pub attempts: u32,
+    /// Those of them that were made before its schedule began anew.
+    pub base: u32,
     /// Journal position of the last one.
     pub last_attempt: Option<u64>,
 }
@@ -100,9 +102,9 @@ impl Store {
         let is_pending = state.pending.get((endpoint, first))?.is_some_and(|row| row.bits & 1 << place != 0);
         // A first attempt has no row: sled is not asked for one.
         let row = if is_pending { None } else { state.deliveries.get((endpoint, event))? };
-        let (attempts, last_attempt) = match row {
-            None if is_pending => (0, None),
-            Some(row) if matches!(row.state, DeliveryState::Waiting(_)) => (row.attempts, row.last_attempt),
+        let (attempts, base, last_attempt) = match row {
+            None if is_pending => (0, 0, None),
+            Some(row) if matches!(row.state, DeliveryState::Waiting(_)) => (row.attempts, row.base, row.last_attempt),
             _ => return Ok(None),
         };
         Ok(Some(DueDelivery {
@@ -114,6 +116,7 @@ impl Store {
             position: entry.position,
             failing_since: state.health.get(endpoint)?.and_then(|health| health.failing_since),
             attempts,
+            base,
             last_attempt,
         }))
     }
@@ -158,7 +161,7 @@ impl Store {
             let rows = state.deliveries.range(first..=last, ROWS_MAX)?;
             let overdue = rows.iter().find(|(_, row)| match row.state {
                 DeliveryState::Waiting(at) => row.attempts > 0 || at <= now,
-                DeliveryState::Dead(_) | DeliveryState::Canceled => false,
+                DeliveryState::Dead(..) | DeliveryState::Canceled => false,
             });
             let overdue = overdue.map(|((_, event), _)| Timestamp(event.unix_ms()));
             let pending = pending(&state, lane.endpoint, 1)?.first().map(|(received_at, _)| *received_at);

@@ -9,6 +9,7 @@
 mod apply;
 mod dedup;
 mod deliveries;
+mod delivery_query;
 mod dump;
 mod generation;
 mod inbox;
@@ -25,6 +26,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGua
 
 pub use apply::{Effects, Outcome};
 pub use deliveries::{DueDelivery, Lane};
+pub use delivery_query::{Delivery, DeliveryDetails, DeliveryPage, DeliveryPlace, DeliveryQuery, DeliveryStanding};
 pub use generation::{Generation, Reason, SEGMENT_BYTES, condemn_last, remove_all};
 pub use inbox::{InboxItem, InboxPage, InboxQuery};
 pub use keys::Authenticated;

@@ -7,7 +7,9 @@
 //! orgs         org 4                                  OrgRow: the organization, its keys and endpoints
 //! inboxes      org 4                                  InboxRow: the block being filled, how many events are open
 //! keys         key id 16                              KeyRow: whose, the key, when last used
-//! endpoints    endpoint 16                            EndpointRow: whose, the endpoint
+//! endpoints    endpoint 16                            EndpointRow: whose, the endpoint and its number
+//! numbers      org 4 · endpoint's number 4            NumberRow: which endpoint that is, or was
+//! former       endpoint 16                            FormerRow: whose a deleted endpoint was, and its number
 //! health       endpoint 16                            HealthRow: how its deliveries go
 //! events       org 4 · first event id 16              EventBlock: up to 64 events
 //! open         org 4 · first event id 16              OpenBits: which of the block are not confirmed; no row when none is
@@ -37,7 +39,7 @@ use crate::model::org::Org;
 use crate::model::time::Timestamp;
 
 /// The format of all rows together.
-pub(super) const FORMAT: u32 = 6;
+pub(super) const FORMAT: u32 = 7;
 /// Events in a block; the bits of an `open` row.
 pub(super) const BLOCK_EVENTS: usize = 64;
 /// Dedup ids in a block: a row stays below the size that sled would put in a file of its own.
@@ -128,6 +130,10 @@ fn moment(rest: &mut &[u8]) -> Option<Timestamp> {
 key!((), 0, |_key| [], |_rest| ());
 key!(u32, 4, |key| [key.to_be_bytes()], |rest| u32::from_be_bytes(take(rest)?));
 key!(OrgNo, 4, |key| [key.0.to_be_bytes()], |rest| org(rest)?);
+key!((OrgNo, u32), 8, |key| [key.0.0.to_be_bytes(), key.1.to_be_bytes()], |rest| (
+    org(rest)?,
+    u32::from_be_bytes(take(rest)?)
+));
 key!(KeyId, 16, |key| [key.to_bytes()], |rest| KeyId::from_bytes(take(rest)?));
 key!(EndpointId, 16, |key| [key.to_bytes()], |rest| endpoint(rest)?);
 key!((OrgNo, EventId), 20, |key| [key.0.0.to_be_bytes(), key.1.to_bytes()], |rest| (org(rest)?, event(rest)?));
@@ -204,6 +210,8 @@ pub(super) struct OrgRow {
     pub(super) org: Org,
     pub(super) keys: Vec<KeyId>,
     pub(super) endpoints: Vec<EndpointId>,
+    /// The number that its next endpoint gets, from 1 on.
+    pub(super) next_endpoint: u32,
 }
 row!(OrgRow, 2, "orgs", OrgNo, resident);
 
@@ -230,10 +238,25 @@ row!(KeyRow, 3, "keys", KeyId, resident);
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct EndpointRow {
     pub(super) org: OrgNo,
+    /// Its number in the organization, which stands for it in the ids of deliveries.
+    pub(super) number: u32,
     /// Shared, because attempts hold on to it.
     pub(super) endpoint: Arc<Endpoint>,
 }
 row!(EndpointRow, 4, "endpoints", EndpointId, resident);
+
+/// Which endpoint a number stands for. Stays when that is deleted, because its deliveries do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct NumberRow(pub(super) EndpointId);
+row!(NumberRow, 16, "numbers", (OrgNo, u32));
+
+/// An endpoint that was deleted. It does not come again: ids are not given twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct FormerRow {
+    pub(super) org: OrgNo,
+    pub(super) number: u32,
+}
+row!(FormerRow, 17, "former", EndpointId);
 
 /// How the deliveries to an endpoint go: what changes with every attempt; apart from [`EndpointRow`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -372,6 +395,8 @@ pub(super) struct DeliveryRow {
     pub(super) org: OrgNo,
     pub(super) state: DeliveryState,
     pub(super) attempts: u32,
+    /// Those of them that were made before its schedule began anew.
+    pub(super) base: u32,
     /// Journal position of the last attempt.
     pub(super) last_attempt: Option<u64>,
 }
@@ -382,9 +407,9 @@ row!(DeliveryRow, 10, "deliveries", (EndpointId, EventId));
 pub(super) enum DeliveryState {
     /// For its first or next attempt, at this time.
     Waiting(Timestamp),
-    /// Given up.
-    Dead(DeadReason),
-    /// Its endpoint is no more.
+    /// Given up, then.
+    Dead(DeadReason, Timestamp),
+    /// Its endpoint is no more, or its owner dropped it.
     Canceled,
 }
 
@@ -421,6 +446,7 @@ mod tests {
             sorts_alike((ao, ae), (bo, be))?;
             sorts_alike((ao, ae), (ao, be))?;
             sorts_alike((ap, ae), (ap, be))?;
+            sorts_alike((ao, b.0), (bo, a.0))?;
             sorts_alike((ap, at, ae), (ap, bt, be))?;
             sorts_alike((ao, at, ae, ap), (ao, bt, be, bp))?;
         }

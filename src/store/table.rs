@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::StateError;
 use super::dedup::DedupIndex;
 use super::schema::{
-    DeadRow, DedupBlock, DeliveredBlock, DeliveryRow, DueRow, EndpointRow, EventBlock, HealthRow, InboxRow, KeyRow,
-    Meta, OpenBits, OrgRow, PendingBits, Row, RowKey, UnroutedRow,
+    DeadRow, DedupBlock, DeliveredBlock, DeliveryRow, DueRow, EndpointRow, EventBlock, FormerRow, HealthRow, InboxRow,
+    KeyRow, Meta, NumberRow, OpenBits, OrgRow, PendingBits, Row, RowKey, UnroutedRow,
 };
 use crate::base::codec;
 use crate::base::sabotage::{self, Switch};
@@ -26,6 +26,8 @@ pub(super) struct State {
     pub(super) inboxes: Table<InboxRow>,
     pub(super) keys: Table<KeyRow>,
     pub(super) endpoints: Table<EndpointRow>,
+    pub(super) numbers: Table<NumberRow>,
+    pub(super) former: Table<FormerRow>,
     pub(super) health: Table<HealthRow>,
     pub(super) events: Table<EventBlock>,
     pub(super) open: Table<OpenBits>,
@@ -50,6 +52,8 @@ impl State {
             inboxes: Table::open(db, broken)?,
             keys: Table::open(db, broken)?,
             endpoints: Table::open(db, broken)?,
+            numbers: Table::open(db, broken)?,
+            former: Table::open(db, broken)?,
             health: Table::open(db, broken)?,
             events: Table::open(db, broken)?,
             open: Table::open(db, broken)?,
@@ -65,13 +69,15 @@ impl State {
     }
 
     /// What they have in common, for write-back.
-    pub(super) fn tables(&self) -> [&dyn AnyTable; 15] {
+    pub(super) fn tables(&self) -> [&dyn AnyTable; 17] {
         [
             &self.meta,
             &self.orgs,
             &self.inboxes,
             &self.keys,
             &self.endpoints,
+            &self.numbers,
+            &self.former,
             &self.health,
             &self.events,
             &self.open,
@@ -85,13 +91,15 @@ impl State {
         ]
     }
 
-    pub(super) fn tables_mut(&mut self) -> [&mut dyn AnyTable; 15] {
+    pub(super) fn tables_mut(&mut self) -> [&mut dyn AnyTable; 17] {
         [
             &mut self.meta,
             &mut self.orgs,
             &mut self.inboxes,
             &mut self.keys,
             &mut self.endpoints,
+            &mut self.numbers,
+            &mut self.former,
             &mut self.health,
             &mut self.events,
             &mut self.open,
@@ -281,6 +289,15 @@ impl<R: Row> Table<R> {
     /// The rows of the range in order, `limit` at most.
     pub(super) fn range(&self, keys: RangeInclusive<R::Key>, limit: usize) -> Result<Vec<KeyedRow<R>>, StateError> {
         self.noted(|| self.merge(keys, false).take(limit).collect())
+    }
+
+    /// The same from the end of the range.
+    pub(super) fn range_back(
+        &self,
+        keys: RangeInclusive<R::Key>,
+        limit: usize,
+    ) -> Result<Vec<KeyedRow<R>>, StateError> {
+        self.noted(|| self.merge(keys, true).take(limit).collect())
     }
 
     /// The last row of the range.

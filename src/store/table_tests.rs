@@ -11,7 +11,7 @@ use super::*;
 /// A state with a bit of everything, all of it in sled; see `apply_tests`.
 fn filled(dir: &std::path::Path) -> Store {
     let store = Store::open(dir, 8 << 20, u64::MAX).unwrap();
-    crate::store::apply::fill(&store);
+    crate::store::apply::tests::fill(&store);
     store.write_back().unwrap();
     store
 }

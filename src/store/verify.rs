@@ -215,8 +215,12 @@ impl Audit<'_> {
                 self.require(own, || format!("{key} of {org:?} is not there, or another's"));
             }
             for endpoint in &row.endpoints {
-                let own = state.endpoints.get(*endpoint)?.is_some_and(|row| row.org == org);
-                self.require(own, || format!("{endpoint} of {org:?} is not there, or another's"));
+                let own = state.endpoints.get(*endpoint)?.filter(|row| row.org == org);
+                self.require(own.is_some(), || format!("{endpoint} of {org:?} is not there, or another's"));
+                let number = own.map_or(0, |row| row.number);
+                let named = number != 0 && state.numbers.get((org, number))?.is_some_and(|row| row.0 == *endpoint);
+                let given = named && number < row.next_endpoint;
+                self.require(given, || format!("{endpoint} of {org:?} has the number {number}, which is not its own"));
             }
         }
         for row in state.keys.all() {
@@ -305,7 +309,7 @@ impl Audit<'_> {
                     sums.waiting += 1;
                     self.waiting(endpoint, event, state.due.get((endpoint, at, event))?.is_some(), known);
                 }
-                DeliveryState::Dead(_) => sums.dead += 1,
+                DeliveryState::Dead(..) => sums.dead += 1,
                 DeliveryState::Canceled => {}
             }
         }

@@ -9,6 +9,7 @@
 mod contract;
 mod crash;
 mod damage;
+mod deliveries;
 mod egress;
 mod endpoints;
 mod harness;

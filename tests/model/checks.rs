@@ -2,13 +2,14 @@
 
 use triggerd::journal::{Position, Reader};
 use triggerd::model::command::Command;
+use triggerd::model::delivery::DeliveryStatus;
 use triggerd::model::endpoint::Endpoint;
 use triggerd::model::id::{EndpointId, EventId, OrgNo};
 use triggerd::model::journal_codec::read_body;
 use triggerd::model::time::Timestamp;
-use triggerd::store::{InboxQuery, Store};
+use triggerd::store::{Delivery, DeliveryQuery, InboxQuery, Store};
 
-use crate::naive::{Naive, NaiveOrg, Stands};
+use crate::naive::{Naive, NaiveDelivery, NaiveOrg, Stands};
 use crate::steps::TYPES;
 
 fn same<T: PartialEq + std::fmt::Debug>(what: &str, is: &T, should: &T) -> Result<(), String> {
@@ -33,7 +34,7 @@ pub(crate) fn check_counts(naive: &Naive, store: &Store) -> Result<(), String> {
     same("events counted", &counts.events, &(events().count() as u64))?;
     same("open events counted", &counts.open, &naive.orgs.iter().map(|org| org.inbox().len() as u64).sum())?;
     same("waiting counted", &counts.waiting, &standing(|stands| matches!(stands, Stands::Waiting(_))))?;
-    same("dead counted", &counts.dead, &standing(|stands| stands == Stands::Dead))
+    same("dead counted", &counts.dead, &standing(|stands| matches!(stands, Stands::Dead(_))))
 }
 
 pub(crate) fn check_org(
@@ -46,6 +47,7 @@ pub(crate) fn check_org(
     check_inbox_of_one_type(naive, org, store, TYPES[limit % TYPES.len()])?;
     check_due(naive, store, now)?;
     check_accounts(naive, org, store)?;
+    check_deliveries(naive, org, store, limit)?;
     naive.events.keys().try_for_each(|event| check_event(naive, org, *event, store))
 }
 
@@ -117,9 +119,62 @@ pub(crate) fn check_event(naive: &NaiveOrg, org: OrgNo, id: EventId, store: &Sto
         let found =
             store.due_delivery(*endpoint, id).map_err(|error| failed(&error))?.map(|found| (found.org, found.attempts));
         let waits = matches!(delivery.stands, Stands::Waiting(_)) && naive.endpoint(*endpoint).is_some();
-        same("delivery", &found, &waits.then_some((org, delivery.attempts)))?;
+        same("due delivery", &found, &waits.then_some((org, delivery.attempts)))?;
+        let number = naive.made.iter().position(|made| made == endpoint).map_or(0, |at| at + 1);
+        let found = store.delivery(org, id, u32::try_from(number).unwrap()).map_err(|error| failed(&error))?;
+        let found = found.map(|found| (told_of(&found.delivery, naive), found.endpoint.map(|endpoint| endpoint.id)));
+        let living = naive.endpoint(*endpoint).map(|endpoint| endpoint.id);
+        same("delivery", &found, &Some((told(id, delivery), living)))?;
     }
     Ok(())
+}
+
+/// Where a delivery stands and how often it was tried, as both say it.
+type Told = (EventId, DeliveryStatus, Option<Timestamp>, u32);
+
+fn told(event: EventId, known: &NaiveDelivery) -> Told {
+    let (status, at) = match known.stands {
+        Stands::Waiting(at) if known.attempts == 0 => (DeliveryStatus::Pending, Some(at)),
+        Stands::Waiting(at) => (DeliveryStatus::Retrying, Some(at)),
+        Stands::Accepted => (DeliveryStatus::Delivered, None),
+        Stands::Dead(_) => (DeliveryStatus::Dead, None),
+        Stands::Canceled => (DeliveryStatus::Canceled, None),
+    };
+    (event, status, at, known.attempts)
+}
+
+fn told_of(found: &Delivery, naive: &NaiveOrg) -> Told {
+    let received_at = naive.events.get(&found.event).map(|event| event.received_at);
+    // What was to be sent when it came is due since then, whatever was said.
+    let at = found.standing.next_attempt_at();
+    let known = naive.events.get(&found.event).and_then(|event| event.deliveries.get(&found.endpoint));
+    let at_once = known.is_some_and(|known| matches!(known.stands, Stands::Waiting(at) if Some(at) <= received_at));
+    let at = match known.map(|known| known.stands) {
+        Some(Stands::Waiting(due)) if at_once && at == received_at => Some(due),
+        _ => at,
+    };
+    (found.event, found.standing.status(), at, found.attempts)
+}
+
+/// Deliveries are listed by their endpoints in the order those were made, newest event first.
+pub(crate) fn check_deliveries(naive: &NaiveOrg, org: OrgNo, store: &Store, limit: usize) -> Result<(), String> {
+    let (mut found, mut after) = (Vec::new(), None);
+    loop {
+        let query = DeliveryQuery { status: None, endpoint: None, event: None, since: None, until: None, after, limit };
+        let page = store.deliveries(org, &query).map_err(|error| failed(&error))?;
+        found.extend(page.items.iter().map(|item| (item.endpoint, told_of(item, naive))));
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    let of_endpoint = |endpoint: &EndpointId| {
+        let endpoint = *endpoint;
+        let events = naive.events.iter().rev();
+        events.filter_map(move |(id, event)| Some((endpoint, told(*id, event.deliveries.get(&endpoint)?))))
+    };
+    let expected: Vec<_> = naive.made.iter().flat_map(of_endpoint).collect();
+    same("deliveries", &found, &expected)
 }
 
 /// The payload of every event is where the state says.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use triggerd::model::command::{Command, SubmitEvent};
+use triggerd::model::command::{Command, SettleAttempt, SubmitEvent};
 use triggerd::model::delivery::Verdict;
 use triggerd::model::endpoint::Endpoint;
 use triggerd::model::event::{EventStatus, NewEvent};
@@ -25,6 +25,8 @@ pub(crate) struct NaiveOrg {
     pub(crate) keys: Vec<Key>,
     pub(crate) used: BTreeMap<KeyId, Timestamp>,
     pub(crate) endpoints: Vec<Endpoint>,
+    /// Every endpoint that ever was, in the order they were made.
+    pub(crate) made: Vec<EndpointId>,
     pub(crate) events: BTreeMap<EventId, NaiveEvent>,
 }
 
@@ -49,7 +51,8 @@ pub(crate) struct NaiveDelivery {
 pub(crate) enum Stands {
     Waiting(Timestamp),
     Accepted,
-    Dead,
+    /// Since then.
+    Dead(Timestamp),
     Canceled,
 }
 
@@ -82,7 +85,7 @@ impl NaiveEvent {
             EventStatus::Acknowledged
         } else if any(|stands| matches!(stands, Stands::Waiting(_))) {
             EventStatus::Accepted
-        } else if any(|stands| stands == Stands::Dead) || self.crashes >= 3 {
+        } else if any(|stands| matches!(stands, Stands::Dead(_))) || self.crashes >= 3 {
             EventStatus::Dead
         } else if any(|stands| stands == Stands::Accepted) {
             EventStatus::Delivered
@@ -142,6 +145,10 @@ impl NaiveOrg {
         let ids: BTreeSet<_> = wanting.map(|endpoint| endpoint.id).collect();
         ids.into_iter().collect()
     }
+}
+
+fn ended_at(settle: &SettleAttempt) -> Timestamp {
+    settle.outcome.started_at.plus_ms(settle.outcome.duration_ms.into())
 }
 
 fn valid(key: &Key, at: Timestamp) -> bool {
@@ -214,6 +221,7 @@ impl Naive {
                 keys: vec![make.key.clone()],
                 used: BTreeMap::new(),
                 endpoints: Vec::new(),
+                made: Vec::new(),
                 events: BTreeMap::new(),
             }),
             (Command::SubmitEvent(submit), Outcome::Accepted { id, received_at }) => {
@@ -266,9 +274,11 @@ impl Naive {
             }
             Command::PutEndpoint(put) => {
                 let Some(org) = self.org_mut(put.org) else { return };
-                match org.endpoints.iter_mut().find(|known| known.id == put.endpoint.id) {
-                    Some(known) => *known = put.endpoint.clone(),
-                    None => org.endpoints.push(put.endpoint.clone()),
+                if let Some(known) = org.endpoints.iter_mut().find(|known| known.id == put.endpoint.id) {
+                    *known = put.endpoint.clone();
+                } else {
+                    org.endpoints.push(put.endpoint.clone());
+                    org.made.push(put.endpoint.id);
                 }
             }
             Command::DeleteEndpoint(gone) => {
@@ -307,13 +317,13 @@ impl Naive {
                 delivery.stands = match settle.verdict {
                     Verdict::Delivered => Stands::Accepted,
                     Verdict::RetryAt(at) => Stands::Waiting(at),
-                    Verdict::Dead(_) => Stands::Dead,
+                    Verdict::Dead(_) => Stands::Dead(ended_at(settle)),
                 };
                 let endpoints = self.org_mut(settle.org).map(|org| &mut org.endpoints);
                 let endpoint = endpoints.into_iter().flatten().find(|endpoint| endpoint.id == settle.endpoint);
                 if let (Some(endpoint), Some(reason)) = (endpoint, settle.disables) {
                     endpoint.disabled = endpoint.disabled.or(Some(reason));
-                    endpoint.updated_at = settle.outcome.started_at.plus_ms(settle.outcome.duration_ms.into());
+                    endpoint.updated_at = ended_at(settle);
                 }
             }
             Command::CancelDeliveries(cancel) => {

@@ -6,18 +6,20 @@ use super::{Change, Outcome, meta};
 use crate::model::command::{
     CreateKey, CreateOrg, DeleteEndpoint, EndKey, NoteKeysUsed, PutEndpoint, RotateKey, SkipOrgs,
 };
-use crate::model::id::OrgNo;
+use crate::model::id::{ENDPOINT_NUMBER_MAX, EndpointId, OrgNo};
 use crate::model::key::Key;
 use crate::model::time::Timestamp;
 use crate::store::StateError;
-use crate::store::schema::{ENDPOINTS_PER_ORG_MAX, EndpointRow, HealthRow, KEYS_PER_ORG_MAX, KeyRow, OrgRow};
+use crate::store::schema::{
+    ENDPOINTS_PER_ORG_MAX, EndpointRow, FormerRow, HealthRow, KEYS_PER_ORG_MAX, KeyRow, NumberRow, OrgRow,
+};
 
 impl Change<'_> {
     pub(super) fn create_org(&mut self, command: &CreateOrg) -> Result<Outcome, StateError> {
         let meta = meta(self.state)?;
         let number = OrgNo(meta.next_org);
         meta.next_org += 1;
-        let row = OrgRow { org: command.org.clone(), keys: Vec::new(), endpoints: Vec::new() };
+        let row = OrgRow { org: command.org.clone(), keys: Vec::new(), endpoints: Vec::new(), next_endpoint: 1 };
         self.state.orgs.put(number, row);
         self.note_id(command.org.id.0)?;
         self.add_key(number, &command.key)?;
@@ -95,19 +97,43 @@ impl Change<'_> {
 
     pub(super) fn put_endpoint(&mut self, command: &PutEndpoint) -> Result<Outcome, StateError> {
         let endpoint = &command.endpoint;
-        let Some(row) = self.state.orgs.edit(command.org)? else { return Ok(Outcome::NotFound) };
-        if !row.endpoints.contains(&endpoint.id) {
-            if row.endpoints.len() >= ENDPOINTS_PER_ORG_MAX {
-                return Ok(Outcome::LimitReached);
-            }
-            row.endpoints.push(endpoint.id);
-        }
-        let row = EndpointRow { org: command.org, endpoint: Arc::new(endpoint.clone()) };
+        let Some(org) = self.state.orgs.get(command.org)? else { return Ok(Outcome::NotFound) };
+        let number = match self.state.endpoints.get(endpoint.id)? {
+            Some(known) if known.org == command.org => known.number,
+            Some(_) => return Ok(Outcome::NotFound),
+            // One that has ended stays ended, whoever was about to change it.
+            None if self.state.former.get(endpoint.id)?.is_some() => return Ok(Outcome::NotFound),
+            None if org.endpoints.len() >= ENDPOINTS_PER_ORG_MAX => return Ok(Outcome::LimitReached),
+            None => self.give_number(command.org, &org, endpoint.id)?,
+        };
+        let row = EndpointRow { org: command.org, number, endpoint: Arc::new(endpoint.clone()) };
         self.state.endpoints.put(endpoint.id, row);
         self.state.health.edit_or_insert(endpoint.id, HealthRow::default)?;
         self.effects.endpoints_changed.push(endpoint.id);
         self.note_id(endpoint.id.0)?;
         Ok(Outcome::Done)
+    }
+
+    /// Takes a new endpoint into the organization's list, under a number that no living one has: the next one, or, when
+    /// they are used up, the first that is free again.
+    fn give_number(&mut self, org: OrgNo, row: &OrgRow, endpoint: EndpointId) -> Result<u32, StateError> {
+        let mut number = row.next_endpoint;
+        if number > ENDPOINT_NUMBER_MAX {
+            let mut taken = Vec::with_capacity(row.endpoints.len());
+            for id in &row.endpoints {
+                taken.extend(self.state.endpoints.get(*id)?.map(|row| row.number));
+            }
+            number = (1..=ENDPOINT_NUMBER_MAX).find(|number| !taken.contains(number)).unwrap_or(ENDPOINT_NUMBER_MAX);
+            if let Some(before) = self.state.numbers.get((org, number))? {
+                self.state.former.remove(before.0);
+            }
+        }
+        if let Some(row) = self.state.orgs.edit(org)? {
+            row.next_endpoint = row.next_endpoint.max(number.saturating_add(1));
+            row.endpoints.push(endpoint);
+        }
+        self.state.numbers.put((org, number), NumberRow(endpoint));
+        Ok(number)
     }
 
     pub(super) fn delete_endpoint(&mut self, command: &DeleteEndpoint) -> Result<Outcome, StateError> {
@@ -116,6 +142,10 @@ impl Change<'_> {
         row.endpoints.retain(|id| *id != command.endpoint);
         if row.endpoints.len() == before {
             return Ok(Outcome::NotFound);
+        }
+        if let Some(ended) = self.state.endpoints.get(command.endpoint)? {
+            let former = FormerRow { org: command.org, number: ended.number };
+            self.state.former.insert_new(command.endpoint, former);
         }
         self.state.endpoints.remove(command.endpoint);
         self.state.health.remove(command.endpoint);

@@ -40,7 +40,7 @@ impl Change<'_> {
                 self.effects.due.push((*endpoint, Timestamp(0), *event));
             } else {
                 let state = DeliveryState::Waiting(*due_at);
-                let row = DeliveryRow { org: *org, state, attempts: 0, last_attempt: None };
+                let row = DeliveryRow { org: *org, state, attempts: 0, base: 0, last_attempt: None };
                 self.state.deliveries.insert_new((*endpoint, *event), row);
                 self.state.due.insert_new((*endpoint, *due_at, *event), DueRow);
                 self.effects.due.push((*endpoint, *due_at, *event));
@@ -72,8 +72,10 @@ impl Change<'_> {
     pub(super) fn settle_attempt(&mut self, command: &SettleAttempt) -> Result<Outcome, StateError> {
         let SettleAttempt { org, endpoint, event, .. } = *command;
         let Some(at) = self.locate(org, event)? else { return Ok(Outcome::Done) };
+        let mut base = 0;
         if !self.take_pending(endpoint, at)? {
             let Some(row) = self.state.deliveries.get((endpoint, event))? else { return Ok(Outcome::Done) };
+            base = row.base;
             let DeliveryState::Waiting(due_at) = row.state else { return Ok(Outcome::Done) };
             if row.attempts >= command.number {
                 return Ok(Outcome::Done); // settled before
@@ -84,11 +86,14 @@ impl Change<'_> {
         match command.verdict {
             Verdict::Delivered => self.delivered(command, at),
             Verdict::RetryAt(due_at) => {
-                self.keep(command, DeliveryState::Waiting(due_at));
+                self.keep(command, DeliveryState::Waiting(due_at), base);
                 self.state.due.insert_new((endpoint, due_at, event), DueRow);
                 Ok(())
             }
-            Verdict::Dead(reason) => self.given_up(command, reason, at),
+            Verdict::Dead(reason) => {
+                self.keep(command, DeliveryState::Dead(reason, ended_at(command)), base);
+                self.given_up(command, reason, at)
+            }
         }?;
         self.note_health(command)?;
         if let Some(reason) = command.disables {
@@ -148,9 +153,9 @@ impl Change<'_> {
     }
 
     /// A row for a delivery that was attempted and goes on to be one.
-    fn keep(&mut self, command: &SettleAttempt, state: DeliveryState) {
+    fn keep(&mut self, command: &SettleAttempt, state: DeliveryState, base: u32) {
         let (org, attempts, last_attempt) = (command.org, command.number, Some(self.position));
-        let row = DeliveryRow { org, state, attempts, last_attempt };
+        let row = DeliveryRow { org, state, attempts, base, last_attempt };
         self.state.deliveries.insert_new((command.endpoint, command.event), row);
     }
 
@@ -182,7 +187,6 @@ impl Change<'_> {
         at: (EventId, usize),
     ) -> Result<(), StateError> {
         let SettleAttempt { org, endpoint, event, .. } = *command;
-        self.keep(command, DeliveryState::Dead(reason));
         self.state.dead.insert_new((org, ended_at(command), event, endpoint), DeadRow(reason));
         meta(self.state)?.dead += 1;
         self.edit_event(org, at, |entry| {
@@ -206,13 +210,18 @@ impl Change<'_> {
         for event in &command.events {
             let Some(at) = self.locate(command.org, *event)? else { continue };
             let key = (command.endpoint, *event);
-            let mut row =
-                DeliveryRow { org: command.org, state: DeliveryState::Canceled, attempts: 0, last_attempt: None };
+            let mut row = DeliveryRow {
+                org: command.org,
+                state: DeliveryState::Canceled,
+                attempts: 0,
+                base: 0,
+                last_attempt: None,
+            };
             if !self.take_pending(command.endpoint, at)? {
                 let Some(known) = self.state.deliveries.get(key)? else { continue };
                 let DeliveryState::Waiting(due_at) = known.state else { continue };
                 self.state.due.remove((command.endpoint, due_at, *event));
-                (row.attempts, row.last_attempt) = (known.attempts, known.last_attempt);
+                row = DeliveryRow { state: DeliveryState::Canceled, ..DeliveryRow::clone(&known) };
             }
             self.state.deliveries.put(key, row);
             meta(self.state)?.waiting -= 1;

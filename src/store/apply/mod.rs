@@ -198,6 +198,4 @@ pub(super) fn block_of(
 
 #[cfg(test)]
 #[path = "../apply_tests.rs"]
-mod tests;
-#[cfg(test)]
-pub(super) use tests::fill;
+pub(super) mod tests;

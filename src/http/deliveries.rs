@@ -1,0 +1,200 @@
+//! `/api/deliveries`: events on their way to endpoints, and what each attempt brought.
+
+use actix_web::http::StatusCode;
+use actix_web::web;
+use serde::Serialize;
+
+use super::Api;
+use super::call::{Answer, Call, json};
+use super::cursor;
+use super::error::Problem;
+use super::query::Query;
+use crate::journal::Position;
+use crate::model::command::{Command, SettleAttempt};
+use crate::model::delivery::{AttemptError, DeadReason};
+use crate::model::endpoint::DisabledReason;
+use crate::model::id::{AttemptId, DeliveryId, EndpointId, EventId, OrgNo};
+use crate::model::journal_codec;
+use crate::model::time::Timestamp;
+use crate::store::{Delivery, DeliveryDetails, DeliveryQuery, DeliveryStanding};
+
+/// Attempts shown of a delivery, the newest.
+const ATTEMPTS_MAX: usize = 100;
+/// Why an endpoint gets nothing that is not there any more.
+const DELETED: &str = "deleted";
+
+/// A delivery as it is shown in lists.
+#[derive(Debug, Serialize)]
+pub(super) struct Shown {
+    pub(super) id: DeliveryId,
+    event_id: EventId,
+    endpoint_id: EndpointId,
+    state: &'static str,
+    attempt_count: u32,
+    next_attempt_at: Option<Timestamp>,
+    /// When and why it was given up.
+    dead_at: Option<Timestamp>,
+    reason: Option<&'static str>,
+}
+
+impl Shown {
+    pub(super) fn of(delivery: &Delivery) -> Self {
+        let dead = match delivery.standing {
+            DeliveryStanding::Dead(reason, at) => Some((reason, at)),
+            DeliveryStanding::Pending(_)
+            | DeliveryStanding::Retrying(_)
+            | DeliveryStanding::Delivered
+            | DeliveryStanding::Canceled => None,
+        };
+        Self {
+            id: DeliveryId::of(delivery.event, delivery.endpoint_number),
+            event_id: delivery.event,
+            endpoint_id: delivery.endpoint,
+            state: delivery.standing.status().name(),
+            attempt_count: delivery.attempts,
+            next_attempt_at: delivery.standing.next_attempt_at(),
+            dead_at: dead.map(|(_, at)| at),
+            reason: dead.map(|(reason, _)| DeadReason::name(reason)),
+        }
+    }
+}
+
+/// A page of a list.
+#[derive(Serialize)]
+pub(super) struct List {
+    pub(super) data: Vec<Shown>,
+    pub(super) has_more: bool,
+    pub(super) next_cursor: Option<String>,
+}
+
+/// `GET`: by endpoint in the order those were made, the newest event first.
+pub(super) async fn list(call: &mut Call) -> Answer {
+    let org = call.org()?;
+    let wanted = wanted(call.request.query_string())?;
+    let api = web::Data::clone(&call.api);
+    let page = web::block(move || api.store.deliveries(org, &wanted)).await;
+    let page = page.map_err(|error| Problem::internal(&error))??;
+    let next_cursor = page.next.map(|(number, event)| cursor::encode(EventId(DeliveryId::of(event, number).0)));
+    let data = page.items.iter().map(Shown::of).collect();
+    json(StatusCode::OK, &List { data, has_more: next_cursor.is_some(), next_cursor })
+}
+
+fn wanted(text: &str) -> Result<DeliveryQuery, Problem> {
+    let mut query = Query::read(text);
+    let limit = query.limit();
+    let after = query.cursor().map(|EventId(after)| DeliveryId(after));
+    let (status, endpoint, event) = (query.take("state"), query.take("endpoint_id"), query.take("event_id"));
+    let (since, until) = query.times();
+    query.finish()?;
+    let after = after.map(|after| (after.endpoint_number(), after.event()));
+    Ok(DeliveryQuery { status, endpoint, event, since, until, after, limit })
+}
+
+pub(super) fn absent() -> Problem {
+    Problem::not_found("there is no such delivery")
+}
+
+/// The delivery that the path names.
+fn named(call: &Call) -> Result<(OrgNo, DeliveryDetails), Problem> {
+    let org = call.org()?;
+    let id: DeliveryId = call.path("delivery_id").parse().map_err(|_malformed| absent())?;
+    let found = call.api.store.delivery(org, id.event(), id.endpoint_number())?;
+    found.map(|found| (org, found)).ok_or_else(absent)
+}
+
+/// A delivery with its attempts.
+#[derive(Serialize)]
+struct Details {
+    #[serde(flatten)]
+    delivery: Shown,
+    /// What waits for an endpoint that is not enabled waits until it is.
+    endpoint_enabled: bool,
+    endpoint_disabled_reason: Option<&'static str>,
+    /// The newest first.
+    attempts: Vec<Attempt>,
+}
+
+#[derive(Serialize)]
+struct Attempt {
+    id: AttemptId,
+    number: u32,
+    started_at: Timestamp,
+    duration_ms: u32,
+    status: Option<u16>,
+    error: Option<AttemptError>,
+    /// What the receiver asked for.
+    retry_after_ms: Option<u64>,
+    /// The beginning of a refusal's body.
+    response_body: Option<String>,
+}
+
+impl Attempt {
+    fn of(position: u64, settled: SettleAttempt) -> Self {
+        let SettleAttempt { number, outcome, .. } = settled;
+        let body = String::from_utf8_lossy(&outcome.body).into_owned();
+        Self {
+            id: AttemptId::of(outcome.started_at, position),
+            number,
+            started_at: outcome.started_at,
+            duration_ms: outcome.duration_ms,
+            status: outcome.status,
+            error: outcome.error,
+            retry_after_ms: outcome.retry_after_ms,
+            response_body: Some(body).filter(|body| !body.is_empty()),
+        }
+    }
+}
+
+/// `GET /{id}`.
+pub(super) async fn show(call: &mut Call) -> Answer {
+    let (_, found) = named(call)?;
+    let api = web::Data::clone(&call.api);
+    let details = web::block(move || details(&api, &found)).await.map_err(|error| Problem::internal(&error))??;
+    json(StatusCode::OK, &details)
+}
+
+fn details(api: &Api, found: &DeliveryDetails) -> Result<Details, Problem> {
+    let (endpoint_enabled, endpoint_disabled_reason) = match &found.endpoint {
+        Some(endpoint) => (endpoint.is_enabled(), endpoint.disabled.map(DisabledReason::name)),
+        None => (false, Some(DELETED)),
+    };
+    let attempts = attempts(api, &found.delivery)?;
+    Ok(Details { delivery: Shown::of(&found.delivery), endpoint_enabled, endpoint_disabled_reason, attempts })
+}
+
+/// Back through the journal from the last one. One that was lost to damage ends the list; the count says that there was
+/// more.
+fn attempts(api: &Api, delivery: &Delivery) -> Result<Vec<Attempt>, Problem> {
+    let mut attempts = Vec::new();
+    let mut next = delivery.last_attempt;
+    while let Some(position) = next
+        && attempts.len() < ATTEMPTS_MAX
+    {
+        let settled = match settled(api, position, delivery) {
+            Ok(settled) => settled,
+            Err(error) if attempts.is_empty() => return Err(Problem::internal(&error)),
+            Err(error) => {
+                tracing::warn!(event = %delivery.event, error, "an attempt cannot be read from the journal");
+                break;
+            }
+        };
+        // Only ever back, whatever stands there.
+        next = settled.previous.filter(|previous| *previous < position);
+        attempts.push(Attempt::of(position, settled));
+    }
+    Ok(attempts)
+}
+
+fn settled(api: &Api, position: u64, delivery: &Delivery) -> Result<SettleAttempt, String> {
+    let frame = api.journal.read(Position(position)).map_err(|error| error.to_string())?;
+    let command =
+        journal_codec::read_body(frame.kind, frame.version, &frame.body).map_err(|error| error.to_string())?;
+    match command {
+        Command::SettleAttempt(settled) if (settled.event, settled.endpoint) == (delivery.event, delivery.endpoint) => {
+            Ok(*settled)
+        }
+        other => {
+            Err(format!("the frame at {position} is none of its attempts but a {:?}", journal_codec::kind(&other)))
+        }
+    }
+}

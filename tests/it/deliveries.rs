@@ -1,0 +1,107 @@
+//! `/api/deliveries`, `/api/dead-letters` and `/api/events` through the real binary: what became of what was sent, and
+//! having it sent again.
+
+use serde_json::{Value, json};
+use triggerd::http::receiver::Receiver;
+
+use crate::harness::{Client, PATIENCE, Process, until};
+
+/// A new endpoint of the receiver; its id.
+fn endpoint(org: &Client, settings: &Value) -> String {
+    let made = org.post("/api/endpoints", settings);
+    assert_eq!(made.status, 201, "{made:?}");
+    made.id()
+}
+
+fn data(org: &Client, path: &str) -> Vec<Value> {
+    let page = org.get(path);
+    assert_eq!(page.status, 200, "{page:?}");
+    page.json["data"].as_array().unwrap().clone()
+}
+
+/// The one delivery of the event to the endpoint, once it is in this state.
+fn delivery(org: &Client, event: &str, endpoint: &str, state: &str) -> Value {
+    let path = format!("/api/deliveries?event_id={event}&endpoint_id={endpoint}&state={state}");
+    until(|| data(org, &path).first().cloned())
+}
+
+fn text<'a>(value: &'a Value, name: &str) -> &'a str {
+    value[name].as_str().unwrap_or_else(|| panic!("no {name} in {value}"))
+}
+
+#[test]
+fn a_delivery_shows_what_each_attempt_brought_also_after_a_kill() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Process::start(&dir.path().join("data"));
+    let (org, other, receiver) = (server.org("Acme"), server.org("Other"), Receiver::start().unwrap());
+    let to = endpoint(&org, &json!({"url": receiver.url(), "retry_schedule": [1, 1]}));
+    receiver.answer_next([500, 429]);
+    let event = org.send("a.b", &json!(1)).id();
+    let shown = delivery(&org, &event, &to, "delivered");
+    assert_eq!((text(&shown, "event_id"), text(&shown, "endpoint_id")), (event.as_str(), to.as_str()));
+    assert_eq!((&shown["attempt_count"], &shown["next_attempt_at"]), (&json!(3), &Value::Null), "{shown}");
+    let path = format!("/api/deliveries/{}", text(&shown, "id"));
+    let details = org.get(&path).json;
+    assert_eq!((&details["state"], &details["endpoint_enabled"]), (&json!("delivered"), &json!(true)), "{details}");
+    let attempts = details["attempts"].as_array().unwrap();
+    let told: Vec<_> = attempts.iter().map(|attempt| (attempt["number"].clone(), attempt["status"].clone())).collect();
+    assert_eq!(told, [(json!(3), json!(200)), (json!(2), json!(429)), (json!(1), json!(500))], "newest first");
+    assert_eq!((&attempts[0]["error"], &attempts[2]["error"]["code"]), (&Value::Null, &json!("http_status")));
+    assert!(attempts.iter().all(|attempt| text(attempt, "id").starts_with("atm_")), "{details}");
+    assert!(attempts[0]["started_at"].as_str() >= attempts[2]["started_at"].as_str(), "{details}");
+
+    for path in [&path, "/api/deliveries/dlv_x", "/api/deliveries/dlv_00000000000000000000000001"] {
+        let answer = if path == "/api/deliveries/dlv_x" { org.get(path) } else { other.get(path) };
+        assert_eq!((answer.status, answer.code()), (404, "not_found"), "{answer:?}");
+    }
+    assert_eq!(data(&other, &format!("/api/deliveries?event_id={event}")), Vec::<Value>::new());
+    server.kill();
+    let server = Process::start(&dir.path().join("data"));
+    let org = Client::new(&server.url, &org.key);
+    assert_eq!(org.get(&path).json, details, "the same after a crash");
+    receiver.stop();
+}
+
+#[test]
+fn deliveries_are_listed_page_by_page_and_by_state() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Process::start(&dir.path().join("data"));
+    let (org, receiver) = (server.org("Acme"), Receiver::start().unwrap());
+    let good = endpoint(&org, &json!({"url": receiver.url(), "event_types": ["good.*"]}));
+    let bad = endpoint(&org, &json!({"url": "http://127.0.0.1:1/", "retry_schedule": [600], "event_types": ["bad"]}));
+    let sent: Vec<String> = (0..6).map(|n| org.send("good.a", &json!(n)).id()).collect();
+    until(|| (data(&org, "/api/deliveries?state=delivered").len() == 6).then_some(()));
+    let failing = org.send("bad", &json!(1)).id();
+    let retrying = delivery(&org, &failing, &bad, "retrying");
+    assert!(retrying["next_attempt_at"].is_string() && retrying["attempt_count"] == json!(1), "{retrying}");
+
+    let (mut found, mut path) = (Vec::new(), "/api/deliveries?limit=2".to_owned());
+    loop {
+        let page = org.get(&path).json;
+        found.extend(page["data"].as_array().unwrap().iter().map(|item| text(item, "event_id").to_owned()));
+        match page["next_cursor"].as_str() {
+            Some(cursor) => path = format!("/api/deliveries?limit=2&cursor={cursor}"),
+            None => break,
+        }
+    }
+    let expected: Vec<_> = sent.iter().rev().chain([&failing]).cloned().collect();
+    assert_eq!(found, expected, "by endpoint, newest first");
+    assert_eq!(data(&org, &format!("/api/deliveries?endpoint_id={good}")).len(), 6);
+    assert_eq!(data(&org, "/api/deliveries?until=2020-01-01T00:00:00Z"), Vec::<Value>::new());
+    assert_eq!(data(&org, "/api/deliveries?since=2020-01-01T00:00:00Z").len(), 7);
+
+    // A deleted endpoint's deliveries are still there.
+    assert_eq!(org.delete(&format!("/api/endpoints/{bad}")).status, 204);
+    let canceled = delivery(&org, &failing, &bad, "canceled");
+    let details = org.get(&format!("/api/deliveries/{}", text(&canceled, "id"))).json;
+    assert_eq!(details["endpoint_disabled_reason"], json!("deleted"), "{details}");
+    assert_eq!(details["attempts"][0]["error"]["code"], json!("connect"), "{details}");
+
+    let wrong = org.get("/api/deliveries?state=lost&endpoint_id=x&event_id=y&since=z&limit=0&cursor=c&colour=red");
+    assert_eq!((wrong.status, wrong.json["errors"].as_array().unwrap().len()), (400, 7), "{wrong:?}");
+    let reader = org.post("/api/keys/generate", &json!({"name": "r", "scopes": ["deliveries:read"]}));
+    let reader = org.with_key(text(&reader.json, "key"));
+    assert_eq!((reader.get("/api/deliveries").status, reader.get("/api/inbox").status), (200, 403));
+    receiver.wait_for(6, PATIENCE);
+    receiver.stop();
+}
