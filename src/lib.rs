@@ -172,6 +172,7 @@
 //! - `http/events.rs`: `/api/events`
 //! - `http/fields.rs`: the members of a JSON object, read one by one
 //! - `http/health.rs`: how the server is
+//! - `http/hooks.rs`: `/api/hooks`: subscriptions as Zapier makes them
 //! - `http/inbox.rs`: `/api/inbox`, `/api/ack`
 //! - `http/keys.rs`: `/api/keys`
 //! - `http/limit.rs`: the rate of each organization

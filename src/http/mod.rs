@@ -21,6 +21,7 @@ mod error;
 mod events;
 mod fields;
 mod health;
+mod hooks;
 mod inbox;
 mod keys;
 mod limit;

@@ -187,3 +187,28 @@ fn secrets_lie_sealed_on_the_disk_and_nothing_starts_with_another_key() {
     assert_eq!((got.verify(&second, now), got.verify(&first, now)), (Ok(()), Ok(())));
     receiver.stop();
 }
+
+#[test]
+fn a_rest_hook_is_subscribed_pushed_to_and_unsubscribed() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Process::start(&dir.path().join("data"));
+    let (org, other, receiver) = (server.org("Acme"), server.org("Other"), Receiver::start().unwrap());
+    let made = org.post("/api/hooks", &json!({"target_url": receiver.url(), "event": "order.*"}));
+    assert_eq!((made.status, &made.json["event"]), (201, &json!("order.*")), "{made:?}");
+    let path = format!("/api/hooks/{}", made.json["id"].as_str().unwrap());
+    org.send("invoice.paid", &json!(1));
+    let id = org.send("order.created", &json!(2)).id();
+    assert_eq!(receiver.wait_for(1, PATIENCE)[0].id, id);
+    let everything = org.post("/api/hooks", &json!({"hookUrl": receiver.url()}));
+    assert_eq!((everything.status, &everything.json["event"]), (201, &Value::Null));
+    let (endpoint, _) = create(&org, &json!({"url": "https://example.com/"}));
+    let not_a_hook = endpoint.replace("/endpoints/", "/hooks/");
+    for answer in [other.delete(&path), org.delete(&not_a_hook), org.delete("/api/hooks/ep_x")] {
+        assert_eq!((answer.status, answer.code()), (404, "not_found"), "{answer:?}");
+    }
+    assert_eq!((org.delete(&path).status, org.delete(&path).status), (204, 404));
+    for wrong in [json!({}), json!({"target_url": "x"}), json!({"target_url": receiver.url(), "event": "a..b"})] {
+        assert_eq!(org.post("/api/hooks", &wrong).status, 422, "{wrong}");
+    }
+    receiver.stop();
+}
