@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 pub use apply::{Effects, Outcome};
-pub use deliveries::{DueDelivery, Lane};
+pub use deliveries::{DueDelivery, InOrder, Lane, Then};
 pub use generation::{Generation, Reason, SEGMENT_BYTES, condemn_last};
 pub use inbox::{InboxItem, InboxPage, InboxQuery};
 pub use keys::Authenticated;
