@@ -11,6 +11,7 @@ mod crash;
 mod damage;
 mod endpoints;
 mod harness;
+mod isolation;
 mod overload;
 mod pushing;
 mod tidy;
