@@ -24,6 +24,7 @@ use crate::commit::{
 };
 use crate::config::Config;
 use crate::data_dir::{DataDir, free_bytes};
+use crate::delivery::breakers::Breakers;
 use crate::http;
 use crate::journal::{self, Reader};
 use crate::model::delivery::ErrorCode;
@@ -88,6 +89,7 @@ struct Shared {
     hints: Arc<Hints>,
     space: Arc<Space>,
     stop: Stop,
+    breakers: Arc<Breakers>,
 }
 
 impl App {
@@ -108,8 +110,7 @@ impl App {
         let address = listener.local_addr().map_err(|cause| StartError::Listen { address, cause })?;
         let queues = Queues::new(&config);
         let (committing, flushing) = (Arc::<Progress>::default(), Arc::<Progress>::default());
-        let stop = Stop::new();
-        let flush = Flush::default();
+        let (stop, flush) = (Stop::new(), Flush::default());
         let ports = Ports {
             store: Arc::clone(&store),
             clock: clock.clone(),
@@ -137,7 +138,8 @@ impl App {
 
         let runtime = sending::runtime().map_err(StartError::Threads)?;
         let watched = start_watchdog(committing, flushing).map_err(StartError::Threads)?;
-        let shared = Shared { config, clock, metrics, store, vault, journal, intake, hints, space, stop };
+        let breakers = Arc::default();
+        let shared = Shared { config, clock, metrics, store, vault, journal, intake, hints, space, stop, breakers };
         let workers = start_workers(&shared, &unrouted).map_err(StartError::Threads)?;
         let scheduler = sending::start_scheduler(&shared, &runtime, due)?;
         let health = Arc::new(http::Health::default());

@@ -27,6 +27,10 @@
 //!   refused and rows stay in memory.
 //! - **An endpoint's slot is free when its receiver has answered**, while what came of it is on its way to the journal. A
 //!   crash can repeat as many deliveries as are not settled; they are bounded.
+//! - **What is known of an endpoint's health is in memory only.** It is worth seconds to minutes, and a restart finds it out
+//!   again with five attempts; a row for it would be written at every failure.
+//! - **An organization has a share of the attempts of its own.** Taking turns is not enough: who hangs keeps what it was
+//!   given. Memory is shared the same way: a lane without anything gets one id however full it is.
 //! - **All tables lie in one sled tree**, told apart by their keys' first byte: sled's batch is atomic for one tree and
 //!   does not read the rows it replaces, as a transaction over several does.
 //! - **Dedup ids lie in the order they came**, with an index in memory, eight bytes for each: a row for every 128 of them
@@ -76,12 +80,13 @@
 //! Pure functions that take `now`:
 //!
 //! - `rules/mod.rs`: decisions without clock, chance or I/O
+//! - `rules/breaker.rs`: whether an endpoint may be asked again
 //! - `rules/egress.rs`: which addresses a webhook may reach
 //! - `rules/fan_out.rs`: which endpoints an event goes to
 //! - `rules/filter.rs`: which types an endpoint wants
 //! - `rules/retry.rs`: what becomes of a delivery after an attempt
 //! - `rules/signature.rs`: Standard Webhooks signatures
-//! - `rules/token_bucket.rs`: the rate limit
+//! - `rules/token_bucket.rs`: rates
 //!
 //! Settings, logs and the directory:
 //!
@@ -147,13 +152,18 @@
 //! - `pipeline/sweeper.rs`: what was missed, disk, dedup ids, key uses, gauges
 //! - `pipeline/worker.rs`: routes events to endpoints
 //! - `delivery/mod.rs`: a delivery on its way
+//! - `delivery/alarms.rs`: when to look at which endpoint again
 //! - `delivery/attempts.rs`: one attempt from start to end
+//! - `delivery/breakers.rs`: the endpoints that are left alone, for others to see
 //! - `delivery/envelope.rs`: the body that is pushed, in each form
 //! - `delivery/failure.rs`: why a request got no answer, in a sentence
+//! - `delivery/lane.rs`: one endpoint's queue, limits and breaker
 //! - `delivery/resolver.rs`: names to addresses, each judged
 //! - `delivery/scheduler.rs`: what is sent when
+//! - `delivery/scheduler/loading.rs`: how lanes get what they send
 //! - `delivery/secrets.rs`: endpoints' secrets, sealed and open
 //! - `delivery/sender.rs`: signs and sends
+//! - `delivery/turns.rs`: whose turn it is
 //!
 //! Doors and the whole:
 //!

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 
 use super::{Shared, StartError};
+use crate::base::random;
 use crate::base::threads::{Thread, spawn_critical};
 use crate::commit::SchedulerHint;
 use crate::delivery::attempts::{Attempter, AttempterPorts};
@@ -13,6 +14,9 @@ use crate::delivery::scheduler::{Scheduler, SchedulerLimits, SchedulerPorts};
 use crate::delivery::sender::{Sender, SenderConfig};
 use crate::rules::egress::EgressRules;
 use crate::rules::retry::RetryPolicy;
+
+/// Deliveries kept ready in memory, all endpoints together, unless one endpoint alone may have more.
+const QUEUED_MAX: usize = 65_536;
 
 /// What requests are sent on.
 pub(super) fn runtime() -> std::io::Result<Runtime> {
@@ -45,8 +49,10 @@ pub(super) fn start_scheduler(
     let settings = &shared.config.delivery;
     let limits = SchedulerLimits {
         in_flight: settings.max_in_flight,
+        in_flight_per_org: settings.max_in_flight_per_org,
         in_flight_per_endpoint: settings.max_in_flight_per_endpoint,
         queue_per_endpoint: settings.queue_per_endpoint,
+        queued: settings.queue_per_endpoint.max(QUEUED_MAX),
     };
     let (reports_sender, reports) = crossbeam_channel::bounded(limits.reports());
     let attempts = Attempter {
@@ -73,6 +79,8 @@ pub(super) fn start_scheduler(
         queue,
         reports,
         clock: shared.clock.clone(),
+        jitter: random::unit,
+        breakers: Arc::clone(&shared.breakers),
         metrics: Arc::clone(&shared.metrics),
     };
     let scheduler = Scheduler::new(ports, limits, attempts);

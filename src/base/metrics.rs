@@ -205,6 +205,8 @@ pub struct Metrics {
     pub attempt_seconds: Histogram,
     /// Attempts under way.
     pub deliveries_in_flight: Gauge,
+    /// Endpoints that are left alone for a while.
+    pub breakers_open: Gauge,
     /// Events that nobody has confirmed.
     pub inbox_open_events: Gauge,
     /// Events in the store.
@@ -273,6 +275,7 @@ impl Metrics {
                 &REQUEST_SECONDS,
             )?,
             deliveries_in_flight: make.gauge("deliveries_in_flight", "Attempts under way.")?,
+            breakers_open: make.gauge("breakers_open", "Endpoints left alone for a while after failures.")?,
             inbox_open_events: make.gauge("inbox_open_events", "Events that nobody has confirmed.")?,
             events_stored: make.gauge("events_stored", "Events in the store.")?,
             state_rebuilds: make.counter("state_rebuilds_total", "Rebuilds of the state from the journal.")?,

@@ -34,6 +34,7 @@ const SERIES: &[(&str, &[&str])] = &[
     ("triggerd_delivery_attempts_total", &["result=\"ok\"", "result=\"timeout\"", "result=\"dns\""]),
     ("triggerd_delivery_attempt_duration_seconds_count", &[]),
     ("triggerd_deliveries_in_flight", &[]),
+    ("triggerd_breakers_open", &[]),
     ("triggerd_inbox_open_events", &[]),
     ("triggerd_events_stored", &[]),
     ("triggerd_state_rebuilds_total", &[]),

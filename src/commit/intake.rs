@@ -289,6 +289,12 @@ impl Intake {
         self.state.disk_low.load(Ordering::SeqCst)
     }
 
+    /// One that nobody takes anything from.
+    #[cfg(test)]
+    pub(crate) fn unheard() -> Self {
+        Self::new(crossbeam_channel::bounded(1).0, Duration::ZERO, 0)
+    }
+
     /// How many submissions wait.
     pub fn waiting(&self) -> usize {
         self.queue.len()

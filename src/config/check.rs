@@ -159,11 +159,12 @@ fn delivery(checks: &mut Checks, raw: &RawDelivery) -> Delivery {
     const PREFIX: &str = "delivery";
     let key = |name: &str| format!("{PREFIX}.{name}");
     let (timeout, connect) = (key("timeout_ms"), key("connect_timeout_ms"));
-    let (total, each) = (key("max_in_flight"), key("max_in_flight_per_endpoint"));
+    let (total, org, each) = (key("max_in_flight"), key("max_in_flight_per_org"), key("max_in_flight_per_endpoint"));
     let delivery = Delivery {
         timeout: Duration::from_millis(checks.range(&timeout, raw.timeout_ms, 1..=300_000)),
         connect_timeout: Duration::from_millis(checks.range(&connect, raw.connect_timeout_ms, 1..=300_000)),
         max_in_flight: checks.count(&total, raw.max_in_flight, 1..=10_000),
+        max_in_flight_per_org: checks.count(&org, raw.max_in_flight_per_org, 1..=10_000),
         max_in_flight_per_endpoint: checks.count(&each, raw.max_in_flight_per_endpoint, 1..=10_000),
         queue_per_endpoint: checks.count(&key("queue_per_endpoint"), raw.queue_per_endpoint, 1..=100_000),
         retry_schedule: retry_schedule(checks, &raw.retry_schedule_seconds),
@@ -171,7 +172,8 @@ fn delivery(checks: &mut Checks, raw: &RawDelivery) -> Delivery {
         disable_after: checks.seconds(&key("disable_after_seconds"), raw.disable_after_seconds, 0..=365 * DAY_SECONDS),
     };
     checks.at_most(&connect, raw.connect_timeout_ms, &timeout, raw.timeout_ms);
-    checks.at_most(&each, raw.max_in_flight_per_endpoint, &total, raw.max_in_flight);
+    checks.at_most(&org, raw.max_in_flight_per_org, &total, raw.max_in_flight);
+    checks.at_most(&each, raw.max_in_flight_per_endpoint, &org, raw.max_in_flight_per_org);
     if !(0.0..=1.0).contains(&raw.jitter_share) {
         checks.fault(&key("jitter_share"), format!("must be 0.0 to 1.0, not {}", raw.jitter_share));
     }

@@ -185,7 +185,9 @@ pub struct Delivery {
     pub connect_timeout: Duration,
     /// Attempts under way at a time, all endpoints together.
     pub max_in_flight: usize,
-    /// Attempts under way at a time for one endpoint.
+    /// Attempts under way at a time for the endpoints of one organization; at most `max_in_flight`.
+    pub max_in_flight_per_org: usize,
+    /// Attempts under way at a time for one endpoint; at most `max_in_flight_per_org`.
     pub max_in_flight_per_endpoint: usize,
     /// Deliveries of one endpoint kept ready in memory.
     pub queue_per_endpoint: usize,

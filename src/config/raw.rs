@@ -104,6 +104,7 @@ pub(super) struct RawDelivery {
     pub(super) timeout_ms: u64,
     pub(super) connect_timeout_ms: u64,
     pub(super) max_in_flight: u64,
+    pub(super) max_in_flight_per_org: u64,
     pub(super) max_in_flight_per_endpoint: u64,
     pub(super) queue_per_endpoint: u64,
     pub(super) retry_schedule_seconds: Vec<u64>,

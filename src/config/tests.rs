@@ -53,7 +53,9 @@ fn the_defaults_are_the_documented_numbers() {
     assert_eq!((config.workers.threads, config.workers.queue), (2, 10_000));
     assert_eq!(config.delivery.timeout, Duration::from_secs(15));
     assert_eq!(config.delivery.connect_timeout, Duration::from_secs(5));
-    assert_eq!((config.delivery.max_in_flight, config.delivery.max_in_flight_per_endpoint), (256, 16));
+    let delivery = &config.delivery;
+    let in_flight = [delivery.max_in_flight, delivery.max_in_flight_per_org, delivery.max_in_flight_per_endpoint];
+    assert_eq!(in_flight, [1_024, 64, 16]);
     assert_eq!(config.delivery.queue_per_endpoint, 1000);
     let minutes: Vec<_> = config.delivery.retry_schedule.iter().map(|wait| wait.as_secs() / 60).collect();
     assert_eq!(minutes, [0, 5, 30, 120, 300, 600, 840, 1200, 1440]);
@@ -156,7 +158,8 @@ fn a_variable_of_the_wrong_type_is_named() {
 fn contradictions_are_refused() {
     for (text, key) in [
         ("[delivery]\nconnect_timeout_ms = 16000", "delivery.connect_timeout_ms"),
-        ("[delivery]\nmax_in_flight = 8", "delivery.max_in_flight_per_endpoint"),
+        ("[delivery]\nmax_in_flight = 63", "delivery.max_in_flight_per_org"),
+        ("[delivery]\nmax_in_flight_per_org = 15", "delivery.max_in_flight_per_endpoint"),
         ("[intake]\nbatch_bytes_max = 2048", "intake.event_bytes_max"),
         ("[intake]\ngroup_bytes = 65536", "intake.event_bytes_max"),
         ("[intake]\nqueue_bytes = 8388607", "intake.batch_bytes_max"),
@@ -203,7 +206,7 @@ fn edges_of_ranges_are_allowed() {
         "[server]\ncors_origins = [\"https://a.example\", \"http://localhost:3000\"]",
         "[storage]\nsegment_bytes = 65_536\nreserve_bytes = 0",
         "[dedup]\nwindow_seconds = 7776000",
-        "[delivery]\njitter_share = 1\nretry_schedule_seconds = []\nmax_in_flight = 16",
+        "[delivery]\njitter_share = 1\nretry_schedule_seconds = []\nmax_in_flight = 16\nmax_in_flight_per_org = 16",
         "[egress]\nallow_networks = [\"::1/128\"]",
         "[log]\nlevel = \"warn,triggerd::http=trace\"",
     ] {

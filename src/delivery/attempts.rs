@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 
 use super::envelope::Body;
-use super::scheduler::{Attempts, Report, Settled};
+use super::scheduler::{Attempt, Attempts, Report};
 use super::secrets;
 use super::sender::{Request, Sender};
 use crate::base::clock::Clock;
@@ -20,6 +20,7 @@ use crate::model::command::{Command, SettleAttempt};
 use crate::model::delivery::{AttemptOutcome, Verdict};
 use crate::model::journal_codec::read_body;
 use crate::model::time::Timestamp;
+use crate::rules::breaker::Answer;
 use crate::rules::retry::{RetryPolicy, disables, verdict};
 use crate::store::DueDelivery;
 
@@ -62,7 +63,9 @@ impl Attempts for Attempter {
         let shared = Arc::clone(&self.shared);
         let mut fate = Fate {
             reports: shared.reports.clone(),
-            settled: Settled { endpoint: delivery.endpoint.id, event: delivery.event, verdict: None },
+            attempt: Attempt { org: delivery.org, endpoint: delivery.endpoint.id, event: delivery.event },
+            answer: Answer::Nothing,
+            verdict: None,
             is_over: false,
         };
         drop(self.runtime.spawn(async move {
@@ -76,7 +79,9 @@ impl Attempts for Attempter {
 /// again.
 struct Fate {
     reports: crossbeam_channel::Sender<Report>,
-    settled: Settled,
+    attempt: Attempt,
+    answer: Answer,
+    verdict: Option<Verdict>,
     is_over: bool,
 }
 
@@ -84,12 +89,12 @@ impl Fate {
     /// The request is over.
     fn over(&mut self) {
         if !std::mem::replace(&mut self.is_over, true) {
-            self.tell(Report::Over(self.settled.endpoint));
+            self.tell(Report::Over(self.attempt, self.answer));
         }
     }
 
     fn end(mut self, verdict: Option<Verdict>) {
-        self.settled.verdict = verdict;
+        self.verdict = verdict;
     }
 
     fn tell(&self, report: Report) {
@@ -102,7 +107,7 @@ impl Fate {
 impl Drop for Fate {
     fn drop(&mut self) {
         self.over();
-        self.tell(Report::Settled(self.settled));
+        self.tell(Report::Settled(self.attempt, self.verdict));
     }
 }
 
@@ -115,6 +120,7 @@ impl AttempterPorts {
             tracing::error!(endpoint = %delivery.endpoint.id, "its secret was sealed with another key than the server has");
             return None;
         };
+        fate.answer = Answer::of(&outcome);
         let now = Timestamp(self.clock.now_ms());
         // A schedule that began anew does not know what was before.
         let in_schedule = number.saturating_sub(delivery.base);

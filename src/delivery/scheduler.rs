@@ -1,79 +1,103 @@
 //! The thread that decides what is sent when.
 //!
-//! Each endpoint has a lane: a short queue of deliveries that are due, and how many of them are on their way. Lanes take
-//! turns, and each may have so many on their way. Memory holds a bounded number of ids per endpoint; the
-//! rest waits in the state's due index, which also is all that a restart needs.
+//! Each endpoint has a lane: a short queue of deliveries that are due, how many of them are on their way, and whether it may
+//! get more now. Organizations take turns, and their lanes do. Memory holds a bounded number of ids; the rest waits in the
+//! state's due index, which also is all that a restart needs.
 //!
 //! It must not know how anything is sent or stored: it starts attempts and hears that they are settled.
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+mod loading;
+
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 
+use super::alarms::Alarms;
+use super::breakers::Breakers;
+use super::lane::{Gate, Lane, Target};
+use super::turns::{Room, Turns};
 use crate::base::clock::Clock;
 use crate::base::metrics::Metrics;
 use crate::base::threads::Stop;
 use crate::commit::{Hints, Intake, SchedulerHint};
-use crate::model::command::{CancelDeliveries, Command};
 use crate::model::delivery::Verdict;
-use crate::model::id::{EndpointId, EventId};
+use crate::model::id::{EndpointId, EventId, OrgNo};
 use crate::model::time::Timestamp;
+use crate::rules::breaker::{Answer, BreakerView, Moment};
 use crate::store::{DueDelivery, StateError, Store};
+
+#[cfg(test)]
+#[path = "scheduler_tests.rs"]
+mod tests;
 
 /// The longest sleep: then it looks whether it should stop.
 const NAP: Duration = Duration::from_secs(1);
+/// How soon to look again at endpoints that keep the order of events while an earlier one is being routed.
+const ROUTING_POLL: Duration = Duration::from_millis(5);
 /// Hints and reports taken in one go.
 const TAKEN_AT_ONCE: usize = 1_024;
-/// Deliveries of a deleted endpoint that are canceled in one command.
-const CANCELED_AT_ONCE: usize = 500;
 /// For each attempt that may be on its way, so many may have been started and not be settled yet. After a crash they are
 /// made again.
 const UNSETTLED_PER_IN_FLIGHT: usize = 4;
+/// The same within an organization, whose share is small beside what the journal takes in with one sync.
+const UNSETTLED_PER_IN_FLIGHT_OF_ORG: usize = 16;
+/// Lanes of endpoints that nothing is to be sent to are kept for what is known of the endpoint; not beyond so many lanes.
+const LANES_REMEMBERED: usize = 20_000;
 
 /// Bounds of the scheduler.
 #[derive(Clone, Copy, Debug)]
 pub struct SchedulerLimits {
     /// Attempts on their way, all together.
     pub in_flight: usize,
+    /// Attempts on their way to the endpoints of one organization.
+    pub in_flight_per_org: usize,
     /// Attempts on their way to one endpoint.
     pub in_flight_per_endpoint: usize,
     /// Deliveries of one endpoint kept in memory.
     pub queue_per_endpoint: usize,
+    /// Deliveries kept in memory, all together. Beyond it a lane gets one when it has none.
+    pub queued: usize,
 }
 
 impl SchedulerLimits {
-    /// Attempts that are started and not settled, at most.
-    fn unsettled(&self) -> usize {
-        self.in_flight.saturating_mul(UNSETTLED_PER_IN_FLIGHT)
+    fn room(&self) -> Room {
+        let unsettled = self.in_flight.saturating_mul(UNSETTLED_PER_IN_FLIGHT);
+        Room { in_flight: self.in_flight, unsettled }
+    }
+
+    fn room_per_org(&self) -> Room {
+        let in_flight = self.in_flight_per_org;
+        let unsettled = in_flight.saturating_mul(UNSETTLED_PER_IN_FLIGHT_OF_ORG).min(self.room().unsettled);
+        Room { in_flight, unsettled }
     }
 
     /// Reports that can wait for the scheduler: two for each attempt.
     pub fn reports(&self) -> usize {
-        self.unsettled().saturating_mul(2)
+        self.room().unsettled.saturating_mul(2)
     }
 }
 
 /// What the scheduler hears of an attempt: first the one, then the other.
 #[derive(Clone, Copy, Debug)]
 pub enum Report {
-    /// The request to this endpoint is over, so another one may be made. What came of it is on its way to the journal.
-    Over(EndpointId),
-    /// It is settled.
-    Settled(Settled),
+    /// The request is over and brought this, so another one may be made. It is on its way to the journal.
+    Over(Attempt, Answer),
+    /// It is settled, and this became of it; none when it could not be, so that it is made again later.
+    Settled(Attempt, Option<Verdict>),
 }
 
-/// An attempt is settled; `verdict` is none when it could not be, so that it is made again later.
-#[derive(Clone, Copy, Debug)]
-pub struct Settled {
+/// Which attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// Whose.
+    pub org: OrgNo,
     /// Where to.
     pub endpoint: EndpointId,
-    /// Which.
+    /// Of which event.
     pub event: EventId,
-    /// What became of it.
-    pub verdict: Option<Verdict>,
 }
 
 /// Starts an attempt somewhere else; what becomes of it comes back as [`Report`]s.
@@ -96,6 +120,10 @@ pub struct SchedulerPorts {
     pub reports: Receiver<Report>,
     /// The time.
     pub clock: Clock,
+    /// Chance, from 0 up to 1.
+    pub jitter: fn() -> f64,
+    /// Where others see which endpoints are left alone.
+    pub breakers: Arc<Breakers>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
 }
@@ -106,25 +134,19 @@ pub struct Scheduler<A> {
     limits: SchedulerLimits,
     attempts: A,
     lanes: HashMap<EndpointId, Lane>,
-    /// Lanes that have something to send and room to send it, each once.
-    turns: VecDeque<EndpointId>,
-    /// When to look at a lane again; one entry a lane.
-    alarms: BTreeSet<(Timestamp, EndpointId)>,
-    in_flight: usize,
-    /// Started and not settled, whether on their way or not.
-    unsettled: usize,
-}
-
-#[derive(Debug, Default)]
-struct Lane {
-    queue: VecDeque<EventId>,
-    /// In the queue, on their way, or not settled.
-    claimed: HashSet<EventId>,
-    in_flight: usize,
-    has_turn: bool,
-    /// The state has more that is due than the queue holds.
-    more: bool,
-    alarm: Option<Timestamp>,
+    turns: Turns,
+    /// When to look into the state for a lane.
+    looks: Alarms,
+    /// When a lane that has something to send may send it.
+    wakes: Alarms,
+    /// Ids in the queues of all lanes.
+    queued: usize,
+    /// How far the look at all lanes has come, while there is one.
+    survey: Option<EndpointId>,
+    /// Lanes that keep the order of events and wait until an earlier one is routed.
+    behind_routing: HashSet<EndpointId>,
+    /// When they were last looked at.
+    routing_polled: Instant,
 }
 
 impl<A: Attempts> Scheduler<A> {
@@ -135,10 +157,13 @@ impl<A: Attempts> Scheduler<A> {
             limits,
             attempts,
             lanes: HashMap::new(),
-            turns: VecDeque::new(),
-            alarms: BTreeSet::new(),
-            in_flight: 0,
-            unsettled: 0,
+            turns: Turns::new(limits.room(), limits.room_per_org()),
+            looks: Alarms::default(),
+            wakes: Alarms::default(),
+            queued: 0,
+            survey: None,
+            behind_routing: HashSet::new(),
+            routing_polled: Instant::now(),
         }
     }
 
@@ -155,33 +180,34 @@ impl<A: Attempts> Scheduler<A> {
             self.wait(self.sleep());
         }
         let deadline = Instant::now() + drain;
-        while self.unsettled > 0 && Instant::now() < deadline {
+        while self.turns.unsettled() > 0 && Instant::now() < deadline {
             if let Ok(report) = self.ports.reports.recv_deadline(deadline) {
                 self.take_in(report);
             }
         }
-        if self.unsettled > 0 {
+        if self.turns.unsettled() > 0 {
             tracing::info!(
-                attempts = self.unsettled,
+                attempts = self.turns.unsettled(),
                 "attempts were not over in time; they are made again after the next start"
             );
         }
     }
 
     fn turn(&mut self) -> Result<(), StateError> {
-        if self.ports.hints.scheduler_missed.swap(false, Ordering::SeqCst) {
-            self.look_at_all()?;
+        // One that is under way goes on to its end first, so that it has one however often hints are missed.
+        if self.survey.is_none() && self.ports.hints.scheduler_missed.swap(false, Ordering::SeqCst) {
+            self.survey = Some(EndpointId(0));
         }
+        self.survey()?;
+        self.look_where_due()?;
         let now = self.now();
-        while let Some((at, endpoint)) = self.alarms.first().copied().filter(|(at, _)| *at <= now) {
-            self.alarms.remove(&(at, endpoint));
-            if let Some(lane) = self.lanes.get_mut(&endpoint) {
-                lane.alarm = None;
-            }
-            self.refill(endpoint)?;
+        while let Some(endpoint) = self.wakes.take(now) {
+            self.give_turn(endpoint);
         }
-        self.start_attempts()?;
-        self.ports.metrics.deliveries_in_flight.set(i64::try_from(self.in_flight).unwrap_or(i64::MAX));
+        while let Some(endpoint) = self.turns.next() {
+            self.start_next(endpoint)?;
+        }
+        self.ports.metrics.deliveries_in_flight.set(i64::try_from(self.turns.in_flight()).unwrap_or(i64::MAX));
         Ok(())
     }
 
@@ -190,11 +216,12 @@ impl<A: Attempts> Scheduler<A> {
     }
 
     fn sleep(&self) -> Duration {
-        if self.ports.hints.scheduler_missed.load(Ordering::SeqCst) {
+        if self.survey.is_some() || self.ports.hints.scheduler_missed.load(Ordering::SeqCst) {
             return Duration::ZERO;
         }
-        let alarm = self.alarms.first().map_or(NAP, |(at, _)| self.ports.clock.until(at.0));
-        alarm.min(NAP)
+        let alarm = self.looks.first().into_iter().chain(self.wakes.first()).min();
+        let longest = if self.behind_routing.is_empty() { NAP } else { ROUTING_POLL };
+        alarm.map_or(longest, |at| self.ports.clock.until(at.0).min(longest))
     }
 
     /// Sleeps until something is heard, then takes in what there is.
@@ -212,40 +239,71 @@ impl<A: Attempts> Scheduler<A> {
     fn hear(&mut self, hint: SchedulerHint) {
         match hint {
             SchedulerHint::Due(endpoint, at, event) if at <= self.now() => self.offer(endpoint, event),
-            SchedulerHint::Due(endpoint, at, _) => self.set_alarm(endpoint, at),
-            SchedulerHint::Changed(endpoint) => self.set_alarm(endpoint, Timestamp(0)),
+            SchedulerHint::Due(endpoint, at, _) => self.looks.set(endpoint, at),
+            SchedulerHint::Changed(endpoint) => self.looks.set(endpoint, Timestamp(0)),
         }
     }
 
     fn take_in(&mut self, report: Report) {
         match report {
-            Report::Over(endpoint) => {
-                self.in_flight = self.in_flight.saturating_sub(1);
-                if let Some(lane) = self.lanes.get_mut(&endpoint) {
-                    lane.in_flight = lane.in_flight.saturating_sub(1);
-                }
-                self.give_turn(endpoint);
-            }
-            Report::Settled(settled) => self.settled(settled),
+            Report::Over(attempt, answer) => self.over(attempt, answer),
+            Report::Settled(attempt, verdict) => self.settled(attempt, verdict),
         }
     }
 
-    fn settled(&mut self, settled: Settled) {
-        let Settled { endpoint, event, verdict } = settled;
-        self.unsettled = self.unsettled.saturating_sub(1);
+    fn over(&mut self, attempt: Attempt, answer: Answer) {
+        let Attempt { org, endpoint, event } = attempt;
+        self.turns.over(org);
+        let (now, most) = (self.now(), self.limits.in_flight_per_endpoint);
         let Some(lane) = self.lanes.get_mut(&endpoint) else { return };
-        lane.claimed.remove(&event);
-        let (refill, idle) = (lane.queue.is_empty() && lane.more, lane.claimed.is_empty() && lane.alarm.is_none());
-        match verdict {
-            Some(Verdict::RetryAt(at)) => self.set_alarm(endpoint, at),
-            Some(Verdict::Dead(_)) | None => self.set_alarm(endpoint, self.now().plus_ms(1_000)),
-            Some(Verdict::Delivered) if refill => self.set_alarm(endpoint, Timestamp(0)),
-            Some(Verdict::Delivered) if idle => {
-                // Memory is for endpoints that have something to do.
-                self.lanes.remove(&endpoint);
-                return;
+        let before = lane.view();
+        lane.over(event, answer, most, Moment { now, jitter: (self.ports.jitter)() });
+        let view = lane.view();
+        if view != before {
+            self.note_breaker(endpoint, view);
+            let next = if let BreakerView::Open(until) = view { until } else { Timestamp(0) };
+            if let Some(lane) = self.lanes.get_mut(&endpoint) {
+                // Memory is for what can be sent.
+                self.queued -= if next > now { lane.drop_queue() } else { 0 };
             }
-            Some(Verdict::Delivered) => {}
+            self.looks.set(endpoint, next);
+        }
+        self.give_turn(endpoint);
+    }
+
+    fn note_breaker(&self, endpoint: EndpointId, view: BreakerView) {
+        let open = self.ports.breakers.set(endpoint, view);
+        self.ports.metrics.breakers_open.set(i64::try_from(open).unwrap_or(i64::MAX));
+        match view {
+            BreakerView::Open(until) => tracing::info!(%endpoint, %until, "the endpoint is left alone for a while"),
+            BreakerView::Closed => tracing::info!(%endpoint, "the endpoint is no longer left alone"),
+            BreakerView::HalfOpen => {}
+        }
+    }
+
+    fn settled(&mut self, attempt: Attempt, verdict: Option<Verdict>) {
+        let Attempt { org, endpoint, event } = attempt;
+        self.turns.settled(org);
+        let now = self.now();
+        let Some(lane) = self.lanes.get_mut(&endpoint) else { return };
+        lane.settled(event);
+        let again_at = match verdict {
+            Some(Verdict::RetryAt(at)) => Some(at),
+            Some(Verdict::Dead(_) | Verdict::Delivered) => None,
+            None => Some(now.plus_ms(1_000)),
+        };
+        if let Some(at) = again_at {
+            if lane.is_strict() {
+                // Those behind it wait for it.
+                self.queued -= lane.drop_queue();
+                lane.mark = lane.mark.min(Some(event));
+            }
+            self.looks.set(endpoint, at);
+        } else if lane.waiting() == 0 && lane.more {
+            self.looks.set(endpoint, Timestamp(0));
+        } else if lane.claimed() == 0 && !self.looks.has(endpoint) {
+            self.forget(endpoint);
+            return;
         }
         self.give_turn(endpoint);
     }
@@ -253,130 +311,116 @@ impl<A: Attempts> Scheduler<A> {
     /// A delivery that is due now.
     fn offer(&mut self, endpoint: EndpointId, event: EventId) {
         let lane = self.lanes.entry(endpoint).or_default();
-        if lane.more || lane.queue.len() >= self.limits.queue_per_endpoint {
-            lane.more = true;
-        } else if lane.claimed.insert(event) {
-            lane.queue.push_back(event);
+        if lane.target().is_none() {
+            let Ok(Some((org, endpoint))) = self.ports.store.target(endpoint) else {
+                self.looks.set(endpoint, Timestamp(0));
+                return;
+            };
+            lane.aim(Target { org, endpoint });
         }
-        self.give_turn(endpoint);
+        if !lane.is_enabled() {
+            self.looks.set(endpoint, Timestamp(0));
+            return;
+        }
+        if lane.is_strict() {
+            lane.more = true;
+            lane.mark = lane.mark.min(Some(event));
+            if lane.front().is_some_and(|front| event < front) {
+                self.queued -= lane.drop_queue();
+            }
+            if lane.claimed() == 0 {
+                self.looks.set(endpoint, Timestamp(0));
+            }
+            return;
+        }
+        match lane.view() {
+            BreakerView::Open(until) => {
+                lane.more = true;
+                self.looks.set(endpoint, until);
+            }
+            BreakerView::HalfOpen => lane.more = true,
+            BreakerView::Closed => {
+                let is_full = lane.waiting() >= self.limits.queue_per_endpoint
+                    || (lane.waiting() > 0 && self.queued >= self.limits.queued);
+                if lane.more || is_full {
+                    lane.more = true;
+                } else if lane.push(event) {
+                    self.queued += 1;
+                }
+                self.give_turn(endpoint);
+            }
+        }
     }
 
     fn give_turn(&mut self, endpoint: EndpointId) {
+        let now = self.now();
         let Some(lane) = self.lanes.get_mut(&endpoint) else { return };
-        let can_send = !lane.queue.is_empty() && lane.in_flight < self.limits.in_flight_per_endpoint;
-        if can_send && !lane.has_turn {
-            lane.has_turn = true;
-            self.turns.push_back(endpoint);
-        }
-    }
-
-    /// Looks at the lane again at this time, or earlier if that was planned.
-    fn set_alarm(&mut self, endpoint: EndpointId, at: Timestamp) {
-        let lane = self.lanes.entry(endpoint).or_default();
-        if lane.alarm.is_some_and(|planned| planned <= at) {
+        if lane.has_turn {
             return;
         }
-        if let Some(planned) = lane.alarm.replace(at) {
-            self.alarms.remove(&(planned, endpoint));
-        }
-        self.alarms.insert((at, endpoint));
-    }
-
-    /// Every endpoint that something waits for: at the start, and when hints were missed.
-    fn look_at_all(&mut self) -> Result<(), StateError> {
-        let mut after = None;
-        while let Some(lane) = self.ports.store.next_lane(after)? {
-            self.set_alarm(lane.endpoint, lane.next_due);
-            // A queue that holds something does not see what came behind it.
-            if let Some(lane) = self.lanes.get_mut(&lane.endpoint) {
-                lane.more = !lane.queue.is_empty();
+        match (lane.gate(now, self.limits.in_flight_per_endpoint), lane.target()) {
+            (Gate::Open, Some(target)) => {
+                let org = target.org;
+                lane.has_turn = true;
+                self.turns.ask(org, endpoint);
             }
-            after = Some(lane.endpoint);
+            (Gate::NotUntil(at), _) => self.wakes.set(endpoint, at),
+            (Gate::Open | Gate::Shut, _) => {}
         }
-        Ok(())
     }
 
-    /// Fills the lane's queue from the state with what is due.
-    fn refill(&mut self, endpoint: EndpointId) -> Result<(), StateError> {
+    /// A lane has its turn: begins its next attempt, if it still may.
+    fn start_next(&mut self, endpoint: EndpointId) -> Result<(), StateError> {
         let now = self.now();
-        let Some(target) = self.ports.store.endpoint(endpoint)? else { return self.cancel_all(endpoint) };
-        let lane = self.lanes.entry(endpoint).or_default();
-        if !target.is_enabled() {
-            // What waits goes on waiting; enabling it is a change that is heard.
-            for event in lane.queue.drain(..) {
-                lane.claimed.remove(&event);
+        let Some(lane) = self.lanes.get_mut(&endpoint) else { return Ok(()) };
+        lane.has_turn = false;
+        if lane.gate(now, self.limits.in_flight_per_endpoint) == Gate::Open
+            && let Some(event) = lane.pop()
+        {
+            self.queued -= 1;
+            match self.ports.store.due_delivery(endpoint, event)? {
+                Some(delivery) if !lane.knows(&delivery.endpoint) => {
+                    // What its owner has changed counts from now on.
+                    self.queued -= lane.drop_queue();
+                    lane.more = true;
+                    self.looks.set(endpoint, Timestamp(0));
+                }
+                Some(delivery) => {
+                    let before = lane.view();
+                    lane.begin(event, now);
+                    let view = lane.view();
+                    self.turns.began(delivery.org);
+                    self.attempts.start(delivery);
+                    if view != before {
+                        self.note_breaker(endpoint, view);
+                    }
+                }
+                None => {}
             }
-            return Ok(());
-        }
-        let limit = self.limits.queue_per_endpoint + lane.claimed.len() + 1;
-        let waiting = self.ports.store.waiting_for(endpoint, now, limit)?;
-        lane.more = false;
-        for (due_at, event) in waiting {
-            if due_at > now {
-                self.set_alarm(endpoint, due_at);
-                break;
+            if self.lanes.get(&endpoint).is_some_and(|lane| lane.more && lane.waiting() == 0) {
+                self.looks.set(endpoint, Timestamp(0));
             }
-            if lane.claimed.contains(&event) {
-                continue;
-            }
-            if lane.queue.len() >= self.limits.queue_per_endpoint {
-                lane.more = true;
-                break;
-            }
-            lane.claimed.insert(event);
-            lane.queue.push_back(event);
         }
         self.give_turn(endpoint);
         Ok(())
     }
 
-    /// The endpoint is no more: what waits for it is canceled, a bounded number at a time.
-    fn cancel_all(&mut self, endpoint: EndpointId) -> Result<(), StateError> {
-        if let Some(lane) = self.lanes.get_mut(&endpoint) {
-            lane.queue.clear();
-            lane.more = false;
+    /// Memory is for endpoints that have something to do; and, for a while, for what is known of the others.
+    fn forget(&mut self, endpoint: EndpointId) {
+        let Some(lane) = self.lanes.get(&endpoint) else { return };
+        let until = lane.matters_until();
+        if until > self.now() && self.lanes.len() <= LANES_REMEMBERED {
+            self.looks.set(endpoint, until);
+            return;
         }
-        let waiting = self.ports.store.waiting_for(endpoint, self.now(), CANCELED_AT_ONCE)?;
-        let events: Vec<EventId> = waiting.into_iter().map(|(_, event)| event).collect();
-        let Some(first) = events.first() else {
-            self.lanes.remove(&endpoint);
-            return Ok(());
-        };
-        if let Some(org) = self.ports.store.delivery_org(endpoint, *first)? {
-            let command = Command::CancelDeliveries(CancelDeliveries { org, endpoint, events });
-            self.ports.intake.push(vec![command]);
-        }
-        let soon = self.now().plus_ms(100);
-        self.set_alarm(endpoint, soon);
-        Ok(())
+        self.remove(endpoint);
     }
 
-    /// Lanes take turns until nobody has something to send, or as much is on its way as may be.
-    fn start_attempts(&mut self) -> Result<(), StateError> {
-        while self.in_flight < self.limits.in_flight
-            && self.unsettled < self.limits.unsettled()
-            && let Some(endpoint) = self.turns.pop_front()
-        {
-            let Some(lane) = self.lanes.get_mut(&endpoint) else { continue };
-            lane.has_turn = false;
-            let Some(event) = lane.queue.pop_front() else { continue };
-            let runs_dry = lane.queue.is_empty() && lane.more;
-            lane.claimed.remove(&event); // so that an error leaves nothing claimed
-            match self.ports.store.due_delivery(endpoint, event)? {
-                Some(delivery) if delivery.endpoint.is_enabled() => {
-                    lane.claimed.insert(event);
-                    lane.in_flight += 1;
-                    self.in_flight += 1;
-                    self.unsettled += 1;
-                    self.attempts.start(delivery);
-                }
-                Some(_) | None => {}
-            }
-            if runs_dry {
-                self.set_alarm(endpoint, Timestamp(0));
-            }
-            self.give_turn(endpoint);
+    fn remove(&mut self, endpoint: EndpointId) {
+        let Some(lane) = self.lanes.remove(&endpoint) else { return };
+        self.queued -= lane.waiting();
+        if lane.view() != BreakerView::Closed {
+            self.note_breaker(endpoint, BreakerView::Closed);
         }
-        Ok(())
     }
 }

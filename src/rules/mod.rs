@@ -2,6 +2,7 @@
 //! http. No clock, no randomness, no I/O and no knowledge of where things are stored, so that each rule can be tested
 //! exactly.
 
+pub mod breaker;
 pub mod egress;
 pub mod fan_out;
 pub mod filter;

@@ -109,7 +109,8 @@ fn asked_wait_ms(outcome: &AttemptOutcome) -> u64 {
     }
 }
 
-fn jittered(wait_ms: u64, share: f64, jitter: f64) -> u64 {
+/// The wait, lengthened or shortened by up to `share` of itself; `jitter` goes from 0 up to 1.
+pub(super) fn jittered(wait_ms: u64, share: f64, jitter: f64) -> u64 {
     let share = if share.is_finite() { share.clamp(0.0, 1.0) } else { 0.0 };
     let jitter = if jitter.is_finite() { jitter.clamp(0.0, 1.0) } else { 0.5 };
     // Between 0 and 2, so that `mul_f64` cannot leave the range of a Duration.

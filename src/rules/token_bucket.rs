@@ -1,5 +1,5 @@
-//! A token bucket per organization: so many events a second on average, so many at once. Called by the HTTP front before
-//! anything is stored; time is handed in.
+//! A token bucket: so many a second on average, so many at once. Called by the HTTP front for each organization before
+//! anything is stored, and by the scheduler for endpoints that have a rate; time is handed in.
 
 /// A millionth of a token: what one token a second gains in a microsecond, so that no rate loses a fraction.
 const PARTS: u64 = 1_000_000;
@@ -82,6 +82,22 @@ impl Bucket {
             reset_s: self.missing.div_ceil(per_second_parts),
         }
     }
+
+    /// When the next whole token is there, if none is taken; on the same clock.
+    pub fn next_token_us(&self, rate: Rate) -> u64 {
+        let short = self.missing.saturating_add(PARTS).saturating_sub(rate.burst.max(1).saturating_mul(PARTS));
+        self.seen_us.saturating_add(short.div_ceil(rate.per_second.max(1)))
+    }
+
+    /// When it is full again, and so like a new one.
+    pub fn full_us(&self, rate: Rate) -> u64 {
+        self.seen_us.saturating_add(self.missing.div_ceil(rate.per_second.max(1)))
+    }
+
+    /// When it was last looked at; a clock that shows less has gone backwards.
+    pub fn seen_us(&self) -> u64 {
+        self.seen_us
+    }
 }
 
 #[cfg(test)]
@@ -133,6 +149,23 @@ mod tests {
                 assert!(!exact.admit(rate, 0, now_us).is_admitted(), "{per_second} at {now_us}");
             }
             assert!(exact.admit(rate, 1, SECOND).is_admitted(), "{per_second}");
+        }
+    }
+
+    #[test]
+    fn the_next_token_is_there_when_it_says_and_not_a_microsecond_earlier() {
+        for (per_second, burst) in [(1, 1), (3, 1), (7, 2), (10_000, 500)] {
+            let rate = Rate { per_second, burst };
+            let mut bucket = Bucket::default();
+            assert_eq!((bucket.next_token_us(rate), bucket.full_us(rate)), (0, 0));
+            for _ in 0..burst {
+                assert!(bucket.admit(rate, 1, SECOND).is_admitted());
+            }
+            let due = bucket.next_token_us(rate);
+            assert_eq!(due, SECOND + SECOND.div_ceil(per_second));
+            assert_eq!(bucket.full_us(rate), SECOND + (burst * SECOND).div_ceil(per_second));
+            assert!(!bucket.admit(rate, 0, due - 1).is_admitted());
+            assert!(bucket.admit(rate, 1, due).is_admitted());
         }
     }
 

@@ -296,7 +296,7 @@ fn a_dead_delivery_leaves_the_event_in_the_inbox_as_dead_until_it_is_acknowledge
     state.apply(&route(1, &[50], AT_ONCE));
     state.apply(&settle(1, 50, 1, Verdict::Dead(DeadReason::Gone)));
     assert_eq!(state.inbox(ORG), [(EventId(1), EventStatus::Dead)]);
-    assert!(!state.store.endpoint(EndpointId(50)).unwrap().unwrap().is_enabled(), "410 disables");
+    assert!(!state.store.target(EndpointId(50)).unwrap().unwrap().1.is_enabled(), "410 disables");
     state.apply(&ack(1));
     assert_eq!((state.inbox(ORG), state.status(1)), (vec![], EventStatus::Acknowledged));
     let counts = state.store.counts().unwrap();

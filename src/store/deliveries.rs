@@ -48,6 +48,37 @@ pub struct DueDelivery {
     pub last_attempt: Option<u64>,
 }
 
+/// Rows that are looked at in one go, in search of the next event in order.
+const ORDERED_ROWS_AT_ONCE: usize = 1_024;
+/// Deliveries due by now that are looked at in search of the first of them.
+const DUE_ROWS_AT_ONCE: usize = 64;
+
+/// The next deliveries of an endpoint that keeps the order of events.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InOrder {
+    /// To be sent one after the other.
+    pub events: Vec<EventId>,
+    /// Why there are no more.
+    pub then: Then,
+    /// Nothing before this event has to be looked at next time.
+    pub mark: EventId,
+    /// When the first is due that waits for a time its producer asked for.
+    pub later: Option<Timestamp>,
+}
+
+/// What is behind the deliveries that can be sent in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Then {
+    /// Nothing.
+    End,
+    /// More, perhaps.
+    More,
+    /// One that failed and is due at this time; those behind it wait.
+    Retry(Timestamp),
+    /// An event that was taken in before them and not routed yet, so that nobody knows whether it comes first.
+    Unrouted,
+}
+
 impl Store {
     /// The first endpoint behind `after` that something waits for (`None`: from the beginning).
     ///
@@ -89,6 +120,57 @@ impl Store {
         Ok(waiting)
     }
 
+    /// The endpoint's deliveries in the order their events were taken in, from `mark` on, `limit` at most: those that are
+    /// due, up to one that failed before and is due later. One whose producer asked for a later time has its place when
+    /// that has come. Looks at a bounded number of rows.
+    ///
+    /// # Errors
+    /// When rows cannot be read.
+    pub fn waiting_in_order(
+        &self,
+        (org, endpoint): (OrgNo, EndpointId),
+        mark: EventId,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<InOrder, StateError> {
+        let state = self.read();
+        let unrouted = state.unrouted.range((org, EventId(0))..=(org, EventId(u128::MAX)), 1)?;
+        let unrouted = unrouted.first().map_or(EventId(u128::MAX), |((_, event), _)| *event);
+        let (mark, later) = look_at_due(&state, endpoint, mark, now)?;
+        let first = pending_from(&state, endpoint, mark, limit)?;
+        let tried = state.deliveries.range((endpoint, mark)..=(endpoint, EventId(u128::MAX)), ORDERED_ROWS_AT_ONCE)?;
+        // What lies behind the last that was looked at is not known.
+        let seen = |all: bool, last: Option<EventId>| last.filter(|_| !all).unwrap_or(EventId(u128::MAX));
+        let last = seen(first.len() < limit, first.last().map(|(_, event)| *event))
+            .min(seen(tried.len() < ORDERED_ROWS_AT_ONCE, tried.last().map(|((_, event), _)| *event)));
+        let tried = tried.iter().filter_map(|((_, event), row)| match row.state {
+            DeliveryState::Waiting(at) if at <= now => Some((*event, None)),
+            DeliveryState::Waiting(at) if row.attempts > 0 => Some((*event, Some(at))),
+            DeliveryState::Waiting(_) | DeliveryState::Dead(..) | DeliveryState::Canceled => None,
+        });
+        let mut waiting: Vec<_> = first.into_iter().map(|(_, event)| (event, None)).chain(tried).collect();
+        waiting.sort_unstable();
+        let mut found = InOrder { events: Vec::new(), then: Then::End, mark: last, later };
+        if last < EventId(u128::MAX) {
+            found.then = Then::More;
+        }
+        for (event, due_at) in waiting.into_iter().take_while(|(event, _)| *event <= last) {
+            let then = match due_at {
+                _ if event > unrouted => Then::Unrouted,
+                Some(due_at) => Then::Retry(due_at),
+                None if found.events.len() == limit => Then::More,
+                None => {
+                    found.events.push(event);
+                    continue;
+                }
+            };
+            (found.then, found.mark) = (then, event);
+            break;
+        }
+        found.mark = found.events.first().copied().unwrap_or(found.mark).min(unrouted);
+        Ok(found)
+    }
+
     /// What the next attempt needs; none if the delivery does not wait any more, or its endpoint is gone.
     ///
     /// # Errors
@@ -121,12 +203,12 @@ impl Store {
         }))
     }
 
-    /// The endpoint as it is now.
+    /// The endpoint as it is now, and whose it is.
     ///
     /// # Errors
     /// When rows cannot be read.
-    pub fn endpoint(&self, id: EndpointId) -> Result<Option<Arc<Endpoint>>, StateError> {
-        Ok(self.read().endpoints.get(id)?.map(|row| Arc::clone(&row.endpoint)))
+    pub fn target(&self, id: EndpointId) -> Result<Option<(OrgNo, Arc<Endpoint>)>, StateError> {
+        Ok(self.read().endpoints.get(id)?.map(|row| (row.org, Arc::clone(&row.endpoint))))
     }
 
     /// Whose deliveries to a deleted endpoint these are: the organization of one of them.
@@ -171,17 +253,50 @@ impl Store {
     }
 }
 
+/// From which event on to look for the first in order, since one before `mark` may have become due; and when the next one
+/// that its producer wants later is due.
+fn look_at_due(
+    state: &State,
+    endpoint: EndpointId,
+    mark: EventId,
+    now: Timestamp,
+) -> Result<(EventId, Option<Timestamp>), StateError> {
+    let (first, last) = ((endpoint, Timestamp(0), EventId(0)), (endpoint, now, EventId(u128::MAX)));
+    let due = state.due.range(first..=last, DUE_ROWS_AT_ONCE)?;
+    let mark = match due.iter().map(|((.., event), _)| *event).min() {
+        Some(_) if due.len() == DUE_ROWS_AT_ONCE => EventId(0),
+        Some(event) => event.min(mark),
+        None => mark,
+    };
+    let (first, last) = ((endpoint, now.plus_ms(1), EventId(0)), (endpoint, Timestamp(u64::MAX), EventId(u128::MAX)));
+    let later = state.due.range(first..=last, 1)?;
+    Ok((mark, later.first().map(|((_, at, _), _)| *at)))
+}
+
 /// Events that wait for their first attempt, in order, with when they were taken in; at least `limit` if there are so
 /// many.
 fn pending(state: &State, endpoint: EndpointId, limit: usize) -> Result<Vec<(Timestamp, EventId)>, StateError> {
+    pending_from(state, endpoint, EventId(0), limit)
+}
+
+/// The same, from this event on.
+fn pending_from(
+    state: &State,
+    endpoint: EndpointId,
+    mark: EventId,
+    limit: usize,
+) -> Result<Vec<(Timestamp, EventId)>, StateError> {
     let mut events = Vec::new();
-    let mut from = EventId(0);
+    // Its block begins before it.
+    let block = state.pending.last((endpoint, EventId(0))..=(endpoint, mark))?;
+    let mut from = block.map_or(mark, |((_, first), _)| first);
     while events.len() < limit {
         let rows = state.pending.range((endpoint, from)..=(endpoint, EventId(u128::MAX)), PENDING_ROWS_AT_ONCE)?;
         for ((_, first), row) in &rows {
             let block = state.events.promised((row.org, *first))?;
             let waits = block.events.iter().enumerate().filter(|(place, _)| row.bits & 1 << place != 0);
-            events.extend(waits.map(|(_, entry)| (entry.received_at, entry.id)));
+            let waits = waits.map(|(_, entry)| (entry.received_at, entry.id));
+            events.extend(waits.filter(|(_, event)| *event >= mark));
         }
         let Some(((_, last), _)) = rows.last().filter(|_| rows.len() == PENDING_ROWS_AT_ONCE) else { break };
         from = EventId(last.0.saturating_add(1));

@@ -25,7 +25,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 pub use apply::{Effects, Outcome};
-pub use deliveries::{DueDelivery, Lane};
+pub use deliveries::{DueDelivery, InOrder, Lane, Then};
 pub use delivery_query::{Delivery, DeliveryDetails, DeliveryPage, DeliveryPlace, DeliveryQuery, DeliveryStanding};
 pub use generation::{Generation, Reason, SEGMENT_BYTES, condemn_last, remove_all};
 pub use inbox::{InboxItem, InboxPage, InboxQuery};

@@ -13,6 +13,7 @@ mod deliveries;
 mod egress;
 mod endpoints;
 mod harness;
+mod isolation;
 mod overload;
 mod pushing;
 mod tidy;

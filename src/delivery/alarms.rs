@@ -1,0 +1,67 @@
+//! When to look at which endpoint again: one time for each. Used by the scheduler.
+
+use std::collections::{BTreeSet, HashMap};
+
+use crate::model::id::EndpointId;
+use crate::model::time::Timestamp;
+
+/// Alarms, the earliest first.
+#[derive(Debug, Default)]
+pub(super) struct Alarms {
+    by_time: BTreeSet<(Timestamp, EndpointId)>,
+    by_endpoint: HashMap<EndpointId, Timestamp>,
+}
+
+impl Alarms {
+    /// At this time, or earlier if that was planned.
+    pub(super) fn set(&mut self, endpoint: EndpointId, at: Timestamp) {
+        if self.by_endpoint.get(&endpoint).is_some_and(|planned| *planned <= at) {
+            return;
+        }
+        if let Some(planned) = self.by_endpoint.insert(endpoint, at) {
+            self.by_time.remove(&(planned, endpoint));
+        }
+        self.by_time.insert((at, endpoint));
+    }
+
+    /// Whether one is planned for this endpoint.
+    pub(super) fn has(&self, endpoint: EndpointId) -> bool {
+        self.by_endpoint.contains_key(&endpoint)
+    }
+
+    /// When the first one is due.
+    pub(super) fn first(&self) -> Option<Timestamp> {
+        self.by_time.first().map(|(at, _)| *at)
+    }
+
+    /// Takes out one that is due.
+    pub(super) fn take(&mut self, now: Timestamp) -> Option<EndpointId> {
+        if self.first()? > now {
+            return None;
+        }
+        let (_, endpoint) = self.by_time.pop_first()?;
+        self.by_endpoint.remove(&endpoint);
+        Some(endpoint)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_has_one_alarm_and_the_earlier_one_stands() {
+        let mut alarms = Alarms::default();
+        let (a, b) = (EndpointId(1), EndpointId(2));
+        alarms.set(a, Timestamp(10));
+        alarms.set(b, Timestamp(5));
+        alarms.set(a, Timestamp(7));
+        alarms.set(a, Timestamp(20));
+        assert_eq!(alarms.first(), Some(Timestamp(5)));
+        assert_eq!(alarms.take(Timestamp(4)), None);
+        assert_eq!(alarms.take(Timestamp(30)), Some(b));
+        assert_eq!(alarms.take(Timestamp(6)), None);
+        assert_eq!((alarms.take(Timestamp(7)), alarms.has(a)), (Some(a), false));
+        assert_eq!(alarms.take(Timestamp(u64::MAX)), None);
+    }
+}

@@ -1,0 +1,225 @@
+//! One endpoint's lane: what is ready to be sent there, what is on its way, and whether more may be sent now. Used by the
+//! scheduler.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+
+use crate::model::endpoint::{Endpoint, Ordering};
+use crate::model::id::{EventId, OrgNo};
+use crate::model::time::Timestamp;
+use crate::rules::breaker::{Answer, Breaker, BreakerView, Moment, Permit};
+use crate::rules::token_bucket::{Bucket, Rate};
+
+/// How long it is remembered how an endpoint answered, after the last answer or pause, if nothing is to be sent there.
+const REMEMBERED_MS: u64 = 600_000;
+/// An endpoint with a rate may be sent a twentieth of a second's worth at once, because threads do not wake more precisely.
+const BURSTS_PER_SECOND: u64 = 20;
+
+/// Whether an attempt may begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Gate {
+    /// It may.
+    Open,
+    /// Not before this time.
+    NotUntil(Timestamp),
+    /// Not before something is heard of the lane.
+    Shut,
+}
+
+/// The endpoint of a lane, as it was when somebody last looked.
+#[derive(Clone, Debug)]
+pub(super) struct Target {
+    pub(super) org: OrgNo,
+    pub(super) endpoint: Arc<Endpoint>,
+}
+
+/// A lane. A new one knows nothing and sends nothing.
+#[derive(Debug, Default)]
+pub(super) struct Lane {
+    target: Option<Target>,
+    queue: VecDeque<EventId>,
+    /// In the queue, on their way, or not settled.
+    claimed: HashSet<EventId>,
+    in_flight: usize,
+    /// The attempt that probes.
+    probe: Option<EventId>,
+    breaker: Breaker,
+    bucket: Bucket,
+    answered_at: Timestamp,
+    /// It stands in the line for a turn.
+    pub(super) has_turn: bool,
+    /// The state may have more that is due than the queue holds.
+    pub(super) more: bool,
+    /// Before this event nothing waits that must keep its place; none: that is not known.
+    pub(super) mark: Option<EventId>,
+}
+
+impl Lane {
+    /// Whose it is.
+    pub(super) fn target(&self) -> Option<&Target> {
+        self.target.as_ref()
+    }
+
+    /// Whether this is the endpoint that the lane knows.
+    pub(super) fn knows(&self, endpoint: &Arc<Endpoint>) -> bool {
+        let known = self.target.as_ref().map(|target| &target.endpoint);
+        known.is_some_and(|known| Arc::ptr_eq(known, endpoint) || known == endpoint)
+    }
+
+    /// The endpoint as it is now. One that was changed is judged anew.
+    pub(super) fn aim(&mut self, target: Target) {
+        if self.target.is_some() && !self.knows(&target.endpoint) {
+            self.breaker = Breaker::default();
+            (self.bucket, self.probe) = (Bucket::default(), None);
+            self.mark = None;
+        }
+        self.target = Some(target);
+    }
+
+    /// Whether anything is to be sent there.
+    pub(super) fn is_enabled(&self) -> bool {
+        self.target.as_ref().is_some_and(|target| target.endpoint.is_enabled())
+    }
+
+    /// Whether it keeps the order of events.
+    pub(super) fn is_strict(&self) -> bool {
+        self.target.as_ref().is_some_and(|target| target.endpoint.settings.ordering == Ordering::Strict)
+    }
+
+    /// Attempts on their way at a time as its owner wants it, `most` at most.
+    fn in_flight_max(&self, most: usize) -> usize {
+        let wanted = self.target.as_ref().and_then(|target| target.endpoint.settings.max_in_flight);
+        wanted.map_or(most, |wanted| usize::from(wanted).min(most))
+    }
+
+    fn rate(&self) -> Option<Rate> {
+        let per_second = u64::from(self.target.as_ref()?.endpoint.settings.rate_per_second?);
+        Some(Rate { per_second, burst: per_second.div_ceil(BURSTS_PER_SECOND) })
+    }
+
+    /// Ids in the queue.
+    pub(super) fn waiting(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Ids in the queue, on their way, or not settled.
+    pub(super) fn claimed(&self) -> usize {
+        self.claimed.len()
+    }
+
+    /// Begun and not settled.
+    pub(super) fn unsettled(&self) -> usize {
+        self.claimed.len().saturating_sub(self.queue.len())
+    }
+
+    /// The next event.
+    pub(super) fn front(&self) -> Option<EventId> {
+        self.queue.front().copied()
+    }
+
+    /// Takes an event in; says whether it is new here.
+    pub(super) fn push(&mut self, event: EventId) -> bool {
+        let is_new = self.claimed.insert(event);
+        if is_new {
+            self.queue.push_back(event);
+        }
+        is_new
+    }
+
+    /// The next event out of the queue.
+    pub(super) fn pop(&mut self) -> Option<EventId> {
+        let event = self.queue.pop_front()?;
+        self.claimed.remove(&event);
+        Some(event)
+    }
+
+    /// Leaves what is in the queue to the state; says how many that were.
+    pub(super) fn drop_queue(&mut self) -> usize {
+        let dropped = self.queue.len();
+        for event in self.queue.drain(..) {
+            self.claimed.remove(&event);
+        }
+        self.more |= dropped > 0;
+        dropped
+    }
+
+    /// Whether an attempt may begin now.
+    pub(super) fn gate(&mut self, now: Timestamp, in_flight_most: usize) -> Gate {
+        let most = self.breaker.limit(self.in_flight_max(in_flight_most));
+        if !self.is_enabled()
+            || self.queue.is_empty()
+            || self.in_flight >= most
+            || (self.is_strict() && self.unsettled() > 0)
+        {
+            return Gate::Shut;
+        }
+        match self.breaker.permit(now) {
+            Permit::Free | Permit::Probe => self.token(now),
+            Permit::NotUntil(at) => Gate::NotUntil(at),
+            Permit::No => Gate::Shut,
+        }
+    }
+
+    fn token(&mut self, now: Timestamp) -> Gate {
+        let Some(rate) = self.rate() else { return Gate::Open };
+        let now_us = now.0.saturating_mul(1_000);
+        if now_us < self.bucket.seen_us() {
+            // The clock was set back: it would be long until it is where it was.
+            self.bucket = Bucket::default();
+        }
+        if self.bucket.admit(rate, 0, now_us).is_admitted() {
+            return Gate::Open;
+        }
+        Gate::NotUntil(Timestamp(self.bucket.next_token_us(rate).div_ceil(1_000)))
+    }
+
+    /// Whether the queue may be filled now, as far as the breaker is concerned.
+    pub(super) fn permit(&self, now: Timestamp) -> Permit {
+        self.breaker.permit(now)
+    }
+
+    /// How the breaker is.
+    pub(super) fn view(&self) -> BreakerView {
+        self.breaker.view()
+    }
+
+    /// An attempt of this event begins.
+    pub(super) fn begin(&mut self, event: EventId, now: Timestamp) {
+        self.claimed.insert(event);
+        self.in_flight += 1;
+        if self.breaker.begin(now) {
+            self.probe = Some(event);
+        }
+        if let Some(rate) = self.rate() {
+            self.bucket.admit(rate, 1, now.0.saturating_mul(1_000));
+        }
+    }
+
+    /// The request of this event is over.
+    pub(super) fn over(&mut self, event: EventId, answer: Answer, most: usize, moment: Moment) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        let probes = self.probe == Some(event);
+        if probes {
+            self.probe = None;
+        }
+        let most = self.in_flight_max(most);
+        self.breaker.learn(answer, probes, most, moment);
+        self.answered_at = moment.now;
+    }
+
+    /// It is settled.
+    pub(super) fn settled(&mut self, event: EventId) {
+        self.claimed.remove(&event);
+    }
+
+    /// Until when it matters what the lane knows of its endpoint, if nothing is to be sent there.
+    pub(super) fn matters_until(&self) -> Timestamp {
+        let answered = match self.breaker.view() {
+            _ if self.breaker.is_at_rest() => Timestamp(0),
+            BreakerView::Open(until) => until.max(self.answered_at).plus_ms(REMEMBERED_MS),
+            BreakerView::Closed | BreakerView::HalfOpen => self.answered_at.plus_ms(REMEMBERED_MS),
+        };
+        let full_us = self.rate().map_or(0, |rate| self.bucket.full_us(rate));
+        answered.max(Timestamp(full_us.div_ceil(1_000)))
+    }
+}

@@ -1,0 +1,181 @@
+//! How lanes get what they send: looks into the state, a bounded number of rows and of ids at a time.
+
+use std::time::Instant;
+
+use super::{Attempts, ROUTING_POLL, Scheduler, Target};
+use crate::model::command::{CancelDeliveries, Command};
+use crate::model::id::{EndpointId, EventId};
+use crate::model::time::Timestamp;
+use crate::rules::breaker::Permit;
+use crate::store::{StateError, Then};
+
+/// Lanes looked at before attempts are started and reports heard again.
+const LOOKS_AT_ONCE: usize = 64;
+/// The same when all are gone through.
+const SURVEYED_AT_ONCE: usize = 256;
+/// Deliveries of a deleted endpoint that are canceled in one command.
+const CANCELED_AT_ONCE: usize = 500;
+
+impl<A: Attempts> Scheduler<A> {
+    /// Every endpoint that something waits for, some at a time: at the start, and when hints were missed.
+    pub(super) fn survey(&mut self) -> Result<(), StateError> {
+        let Some(mut after) = self.survey.take() else { return Ok(()) };
+        for _ in 0..SURVEYED_AT_ONCE {
+            let Some(found) = self.ports.store.next_lane(Some(after))? else { return Ok(()) };
+            self.looks.set(found.endpoint, found.next_due);
+            if let Some(lane) = self.lanes.get_mut(&found.endpoint) {
+                // A queue that holds something does not see what came behind it, or before it.
+                lane.more |= lane.waiting() > 0;
+                lane.mark = None;
+            }
+            after = found.endpoint;
+        }
+        self.survey = Some(after);
+        Ok(())
+    }
+
+    /// Looks into the state for lanes whose time has come, some at a time.
+    pub(super) fn look_where_due(&mut self) -> Result<(), StateError> {
+        if self.routing_polled.elapsed() >= ROUTING_POLL {
+            self.routing_polled = Instant::now();
+            for endpoint in std::mem::take(&mut self.behind_routing) {
+                self.looks.set(endpoint, Timestamp(0));
+            }
+        }
+        let now = self.now();
+        for _ in 0..LOOKS_AT_ONCE {
+            let Some(endpoint) = self.looks.take(now) else { break };
+            self.look(endpoint)?;
+        }
+        Ok(())
+    }
+
+    fn look(&mut self, endpoint: EndpointId) -> Result<(), StateError> {
+        let now = self.now();
+        let Some((org, target)) = self.ports.store.target(endpoint)? else { return self.cancel_all(endpoint) };
+        let is_enabled = target.is_enabled();
+        let lane = self.lanes.entry(endpoint).or_default();
+        let before = lane.view();
+        lane.aim(Target { org, endpoint: target });
+        let view = lane.view();
+        let permit = lane.permit(now);
+        if !is_enabled {
+            // What waits goes on waiting; enabling it is a change that is heard.
+            self.queued -= lane.drop_queue();
+            lane.more = false;
+        } else if let Permit::NotUntil(until) = permit {
+            lane.more = true;
+            self.looks.set(endpoint, until);
+        } else if permit == Permit::No {
+            lane.more = true;
+        } else if lane.is_strict() {
+            self.load_in_order(endpoint, now)?;
+        } else {
+            self.load(endpoint, now)?;
+        }
+        if view != before {
+            self.note_breaker(endpoint, view);
+        }
+        self.give_turn(endpoint);
+        let is_idle = self.lanes.get(&endpoint).is_some_and(|lane| lane.claimed() == 0 && !lane.has_turn);
+        if is_idle && !self.looks.has(endpoint) && !self.behind_routing.contains(&endpoint) {
+            self.forget(endpoint);
+        }
+        Ok(())
+    }
+
+    /// How many ids the lane may take in. When memory is full, one if it has none, so that nobody waits for the backlog of
+    /// others; also one if that is to probe.
+    fn room(&self, endpoint: EndpointId, now: Timestamp) -> usize {
+        let Some(lane) = self.lanes.get(&endpoint) else { return 0 };
+        let least = usize::from(lane.waiting() == 0);
+        if lane.permit(now) != Permit::Free {
+            return least;
+        }
+        let own = self.limits.queue_per_endpoint.saturating_sub(lane.waiting());
+        own.min(self.limits.queued.saturating_sub(self.queued)).max(least)
+    }
+
+    /// Fills the lane's queue from the state with what is due.
+    fn load(&mut self, endpoint: EndpointId, now: Timestamp) -> Result<(), StateError> {
+        let room = self.room(endpoint, now);
+        let Some(lane) = self.lanes.get_mut(&endpoint) else { return Ok(()) };
+        if room == 0 {
+            lane.more = true;
+            return Ok(());
+        }
+        let waiting = self.ports.store.waiting_for(endpoint, now, room + lane.claimed() + 1)?;
+        lane.more = false;
+        let mut taken = 0;
+        for (due_at, event) in waiting {
+            if due_at > now {
+                self.looks.set(endpoint, due_at);
+                break;
+            }
+            if taken == room {
+                // Or it is claimed already: then the next look finds nothing.
+                lane.more = true;
+                break;
+            }
+            taken += usize::from(lane.push(event));
+        }
+        self.queued += taken;
+        Ok(())
+    }
+
+    /// The same for an endpoint that keeps the order of events: nothing while an attempt is not settled, since nobody knows
+    /// before whether it has to be made again.
+    fn load_in_order(&mut self, endpoint: EndpointId, now: Timestamp) -> Result<(), StateError> {
+        if let Some(lane) = self.lanes.get_mut(&endpoint) {
+            self.queued -= lane.drop_queue();
+        }
+        let room = self.room(endpoint, now);
+        let Some(lane) = self.lanes.get_mut(&endpoint) else { return Ok(()) };
+        let Some(org) = lane.target().map(|target| target.org) else { return Ok(()) };
+        if lane.unsettled() > 0 {
+            lane.more = true;
+            return Ok(());
+        }
+        let mark = lane.mark.unwrap_or(EventId(0));
+        let found = self.ports.store.waiting_in_order((org, endpoint), mark, now, room)?;
+        lane.mark = Some(found.mark);
+        lane.more = found.then == Then::More;
+        for event in &found.events {
+            self.queued += usize::from(lane.push(*event));
+        }
+        match found.then {
+            Then::Retry(at) => self.looks.set(endpoint, at),
+            Then::Unrouted if found.events.is_empty() => {
+                self.behind_routing.insert(endpoint);
+            }
+            Then::Unrouted => lane.more = true,
+            Then::More if found.events.is_empty() => self.looks.set(endpoint, Timestamp(0)),
+            Then::More | Then::End => {}
+        }
+        if let Some(at) = found.later {
+            self.looks.set(endpoint, at);
+        }
+        Ok(())
+    }
+
+    /// The endpoint is no more: what waits for it is canceled, a bounded number at a time.
+    fn cancel_all(&mut self, endpoint: EndpointId) -> Result<(), StateError> {
+        if let Some(lane) = self.lanes.get_mut(&endpoint) {
+            self.queued -= lane.drop_queue();
+            lane.more = false;
+        }
+        let waiting = self.ports.store.waiting_for(endpoint, self.now(), CANCELED_AT_ONCE)?;
+        let events: Vec<EventId> = waiting.into_iter().map(|(_, event)| event).collect();
+        let Some(first) = events.first() else {
+            self.remove(endpoint);
+            return Ok(());
+        };
+        if let Some(org) = self.ports.store.delivery_org(endpoint, *first)? {
+            let command = Command::CancelDeliveries(CancelDeliveries { org, endpoint, events });
+            self.ports.intake.push(vec![command]);
+        }
+        let soon = self.now().plus_ms(100);
+        self.looks.set(endpoint, soon);
+        Ok(())
+    }
+}

@@ -1,0 +1,581 @@
+//! What is sent when, with attempts that are only noted down: no network, no threads, no time but the test's.
+
+use std::sync::{Mutex, PoisonError};
+
+use super::*;
+use crate::commit::InboxBell;
+use crate::model::command::{Command, CreateOrg, DeleteEndpoint, PutEndpoint, RouteEvent, SettleAttempt, SubmitEvent};
+use crate::model::delivery::{AttemptError, AttemptOutcome, DeadReason, ErrorCode};
+use crate::model::endpoint::{self, Endpoint, EndpointSettings, SealedSecret};
+use crate::model::event::NewEvent;
+use crate::model::id::{KeyId, OrgId};
+use crate::model::key::{Key, Scopes};
+use crate::model::org::{InboxMode, Org, Tier};
+use crate::store::Outcome;
+
+const START: u64 = 1_000_000;
+const LIMITS: SchedulerLimits = SchedulerLimits {
+    in_flight: 100,
+    in_flight_per_org: 50,
+    in_flight_per_endpoint: 4,
+    queue_per_endpoint: 10,
+    queued: 100_000,
+};
+
+#[derive(Clone, Default)]
+struct Noted(Arc<Mutex<Vec<DueDelivery>>>);
+
+impl Attempts for Noted {
+    fn start(&self, delivery: DueDelivery) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(delivery);
+    }
+}
+
+/// A state, a clock, and the scheduler over them.
+struct World {
+    dir: tempfile::TempDir,
+    store: Arc<Store>,
+    clock: Clock,
+    position: u64,
+    limits: SchedulerLimits,
+    noted: Noted,
+    scheduler: Scheduler<Noted>,
+}
+
+fn scheduler(store: &Arc<Store>, clock: &Clock, limits: SchedulerLimits, noted: &Noted) -> Scheduler<Noted> {
+    let (unrouted, _) = crossbeam_channel::bounded(1);
+    let (scheduler, queue) = crossbeam_channel::bounded(1);
+    let ports = SchedulerPorts {
+        store: Arc::clone(store),
+        intake: Intake::unheard(),
+        hints: Arc::new(Hints {
+            unrouted,
+            unrouted_missed: false.into(),
+            scheduler,
+            scheduler_missed: true.into(),
+            bell: InboxBell::default(),
+        }),
+        queue,
+        reports: crossbeam_channel::bounded(1).1,
+        clock: clock.clone(),
+        jitter: || 0.5,
+        breakers: Arc::default(),
+        metrics: Arc::new(Metrics::new(&[]).unwrap()),
+    };
+    Scheduler::new(ports, limits, noted.clone())
+}
+
+impl World {
+    fn new(limits: SchedulerLimits) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Arc::new(Store::open(dir.path(), 8 << 20, u64::MAX).unwrap());
+        let (clock, noted) = (Clock::manual(START), Noted::default());
+        let scheduler = scheduler(&store, &clock, limits, &noted);
+        Self { dir, store, clock, position: 1, limits, noted, scheduler }
+    }
+
+    /// What memory knew is gone.
+    fn restart(&mut self) {
+        assert!(self.dir.path().exists());
+        self.noted = Noted::default();
+        self.scheduler = scheduler(&self.store, &self.clock, self.limits, &self.noted);
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp(self.clock.now_ms())
+    }
+
+    fn pass(&self, ms: u64) {
+        self.clock.set_ms(self.clock.now_ms() + ms);
+    }
+
+    /// Applies a command and lets the scheduler hear of it.
+    fn apply(&mut self, command: &Command) -> Outcome {
+        let (mut outcomes, position) = (Vec::new(), self.position);
+        self.position += 100;
+        let commands = std::iter::once((position, command));
+        let effects = self.store.apply(commands, self.position, &mut outcomes).unwrap();
+        for (endpoint, at, event) in effects.due {
+            self.scheduler.hear(SchedulerHint::Due(endpoint, at, event));
+        }
+        for endpoint in effects.endpoints_changed {
+            self.scheduler.hear(SchedulerHint::Changed(endpoint));
+        }
+        outcomes.remove(0)
+    }
+
+    fn org(&mut self) -> OrgNo {
+        let (id, created_at) = (u128::from(self.position), Timestamp(1));
+        let key = Key {
+            id: KeyId(id),
+            name: "first".into(),
+            hash: "$".into(),
+            scopes: Scopes::all(),
+            created_at,
+            expires_at: None,
+            ended_at: None,
+        };
+        let (name, tier) = ("Acme".to_owned(), Tier::Free);
+        let org = Org { id: OrgId(id), name, tier, inbox_mode: InboxMode::Auto, created_at };
+        match self.apply(&Command::CreateOrg(CreateOrg { org, key })) {
+            Outcome::OrgCreated(org) => org,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn endpoint(&mut self, org: OrgNo, id: u128, settings: EndpointSettings) {
+        let endpoint = Endpoint::new(EndpointId(id), settings, SealedSecret::new(vec![7; 72]), self.now());
+        assert_eq!(self.apply(&Command::PutEndpoint(PutEndpoint { org, endpoint })), Outcome::Done);
+    }
+
+    fn submit(&mut self, org: OrgNo, id: u128) {
+        let event = NewEvent {
+            event_type: "a.b".parse().unwrap(),
+            dedup: None,
+            labels: Vec::new(),
+            occurred_at: None,
+            deliver_after: None,
+            payload: b"{}".as_slice().into(),
+        };
+        let submit = SubmitEvent { org, id: EventId(id), received_at: self.now(), event };
+        let outcome = self.apply(&Command::SubmitEvent(Box::new(submit)));
+        assert!(matches!(outcome, Outcome::Accepted { .. }), "{outcome:?}");
+    }
+
+    fn route(&mut self, org: OrgNo, event: u128, endpoints: &[u128], due_at: Timestamp) {
+        let endpoints = endpoints.iter().map(|id| EndpointId(*id)).collect();
+        self.apply(&Command::RouteEvent(RouteEvent { org, event: EventId(event), endpoints, due_at }));
+    }
+
+    fn event(&mut self, org: OrgNo, id: u128, endpoints: &[u128]) {
+        self.submit(org, id);
+        self.route(org, id, endpoints, Timestamp(0));
+    }
+
+    /// Lets it work until there is nothing to do at this time; gives what was begun, as endpoint and event.
+    fn begun(&mut self) -> Vec<(u128, u128)> {
+        let before = self.noted.0.lock().unwrap().len();
+        for _ in 0..10_000 {
+            self.scheduler.routing_polled -= ROUTING_POLL;
+            self.scheduler.turn().unwrap();
+            let next = [self.scheduler.looks.first(), self.scheduler.wakes.first()].into_iter().flatten().min();
+            if self.scheduler.survey.is_none() && next.is_none_or(|at| at > self.now()) {
+                let noted = self.noted.0.lock().unwrap();
+                return noted[before..].iter().map(|it| (it.endpoint.id.0, it.event.0)).collect();
+            }
+        }
+        panic!("it does not come to rest");
+    }
+
+    fn events_begun(&mut self) -> Vec<u128> {
+        self.begun().into_iter().map(|(_, event)| event).collect()
+    }
+
+    /// The last attempt of this delivery ends.
+    fn end(&mut self, (endpoint, event): (u128, u128), answer: Answer, verdict: Verdict) {
+        let (endpoint, event) = (EndpointId(endpoint), EventId(event));
+        let delivery = {
+            let noted = self.noted.0.lock().unwrap();
+            noted.iter().rfind(|it| it.endpoint.id == endpoint && it.event == event).unwrap().clone()
+        };
+        let failed = AttemptError { code: ErrorCode::HttpStatus, detail: String::new() };
+        let settle = SettleAttempt {
+            org: delivery.org,
+            endpoint,
+            event,
+            number: delivery.attempts + 1,
+            outcome: AttemptOutcome {
+                started_at: self.now(),
+                duration_ms: 1,
+                status: Some(200),
+                error: (answer != Answer::Accepted).then_some(failed),
+                retry_after_ms: None,
+                body: Vec::new(),
+            },
+            verdict,
+            disables: None,
+            previous: delivery.last_attempt,
+        };
+        let attempt = Attempt { org: delivery.org, endpoint, event };
+        self.scheduler.take_in(Report::Over(attempt, answer));
+        self.apply(&Command::SettleAttempt(Box::new(settle)));
+        self.scheduler.take_in(Report::Settled(attempt, Some(verdict)));
+    }
+
+    fn accept(&mut self, delivery: (u128, u128)) {
+        self.end(delivery, Answer::Accepted, Verdict::Delivered);
+    }
+
+    /// It fails and is to be tried again after so long.
+    fn fail(&mut self, delivery: (u128, u128), again_ms: u64) {
+        let at = self.now().plus_ms(again_ms);
+        self.end(delivery, Answer::Failed, Verdict::RetryAt(at));
+    }
+
+    fn view(&self, endpoint: u128) -> BreakerView {
+        self.scheduler.ports.breakers.of(EndpointId(endpoint))
+    }
+}
+
+fn settings() -> EndpointSettings {
+    EndpointSettings { url: "https://example.com/".into(), ..EndpointSettings::default() }
+}
+
+fn strict() -> EndpointSettings {
+    EndpointSettings { ordering: endpoint::Ordering::Strict, ..settings() }
+}
+
+/// An organization with 50 endpoints that never answer, and many waiting for each; then one delivery of another.
+fn beside_hanging_endpoints(limits: SchedulerLimits) -> Vec<(u128, u128)> {
+    let mut world = World::new(limits);
+    let (slow, other) = (world.org(), world.org());
+    let hanging: Vec<u128> = (1..=50).collect();
+    for endpoint in &hanging {
+        world.endpoint(slow, *endpoint, settings());
+    }
+    world.endpoint(other, 100, settings());
+    for event in 1..=40 {
+        world.event(slow, event, &hanging);
+    }
+    assert_eq!(world.begun().len(), limits.in_flight_per_org, "as many as it may");
+    world.event(other, 1_000, &[100]);
+    // One turn, not until it comes to rest.
+    let before = world.noted.0.lock().unwrap().len();
+    world.scheduler.turn().unwrap();
+    let noted = world.noted.0.lock().unwrap();
+    noted[before..].iter().map(|it| (it.endpoint.id.0, it.event.0)).collect()
+}
+
+#[test]
+fn fifty_hanging_endpoints_leave_another_organization_alone() {
+    assert_eq!(beside_hanging_endpoints(LIMITS), [(100, 1_000)]);
+}
+
+#[test]
+fn without_a_bound_for_each_organization_they_would_not() {
+    let limits = SchedulerLimits { in_flight: 50, ..LIMITS };
+    assert_eq!(beside_hanging_endpoints(limits), []);
+}
+
+#[test]
+fn the_endpoints_of_an_organization_share_what_it_may_have() {
+    let mut world = World::new(SchedulerLimits { in_flight_per_org: 4, ..LIMITS });
+    let org = world.org();
+    for endpoint in [1, 2] {
+        world.endpoint(org, endpoint, settings());
+    }
+    for event in 1..=9 {
+        world.event(org, event, &[1, 2]);
+    }
+    assert_eq!(world.begun(), [(1, 1), (2, 1), (1, 2), (2, 2)]);
+    world.accept((1, 1));
+    world.accept((1, 2));
+    assert_eq!(world.begun(), [(1, 3), (2, 3)]);
+}
+
+#[test]
+fn an_endpoint_has_as_many_on_their_way_as_its_owner_wants_and_a_change_counts_from_the_next_attempt() {
+    let mut world = World::new(LIMITS);
+    let org = world.org();
+    let with = |most| EndpointSettings { max_in_flight: most, ..settings() };
+    world.endpoint(org, 1, with(Some(2)));
+    for event in 1..=30 {
+        world.event(org, event, &[1]);
+    }
+    assert_eq!(world.events_begun(), [1, 2]);
+    world.accept((1, 2));
+    assert_eq!(world.events_begun(), [3]);
+    world.endpoint(org, 1, with(Some(3)));
+    assert_eq!(world.events_begun(), [4]);
+    world.endpoint(org, 1, with(Some(900)));
+    assert_eq!(world.events_begun(), [5], "the configuration bounds it");
+    world.endpoint(org, 1, with(Some(1)));
+    for event in [1, 3, 4] {
+        world.accept((1, event));
+    }
+    assert_eq!(world.events_begun(), [] as [u128; 0], "one is still on its way");
+    world.accept((1, 5));
+    assert_eq!(world.events_begun(), [6]);
+    world.apply(&Command::DeleteEndpoint(DeleteEndpoint { org, endpoint: EndpointId(1) }));
+    world.scheduler.turn().unwrap();
+    assert_eq!(world.scheduler.queued, 0);
+}
+
+#[test]
+fn an_endpoint_with_a_rate_gets_no_more_and_is_looked_at_when_a_token_is_due() {
+    let mut world = World::new(LIMITS);
+    let org = world.org();
+    world.endpoint(org, 1, EndpointSettings { rate_per_second: Some(4), ..settings() });
+    for event in 1..=3 {
+        world.event(org, event, &[1]);
+    }
+    assert_eq!(world.events_begun(), [1]);
+    assert_eq!(world.scheduler.wakes.first(), Some(Timestamp(START + 250)), "it sleeps until then");
+    world.accept((1, 1));
+    world.pass(249);
+    assert_eq!(world.events_begun(), [] as [u128; 0]);
+    world.pass(1);
+    assert_eq!(world.events_begun(), [2]);
+    world.pass(250);
+    assert_eq!(world.events_begun(), [3]);
+    world.accept((1, 2));
+    world.accept((1, 3));
+    world.begun();
+    world.event(org, 4, &[1]);
+    assert_eq!(world.events_begun(), [] as [u128; 0], "the rate is not forgotten with the last delivery");
+    world.clock.set_ms(START - 600_000);
+    world.event(org, 5, &[1]);
+    assert_eq!(world.events_begun(), [4], "a clock that is set back stops nobody");
+    world.pass(250);
+    assert_eq!(world.events_begun(), [5]);
+    world.accept((1, 4));
+    world.accept((1, 5));
+    world.pass(700_000);
+    world.begun();
+    assert!(world.scheduler.lanes.is_empty(), "then it is forgotten");
+}
+
+#[test]
+fn strict_order_is_one_at_a_time_and_a_failing_one_holds_back_all_behind_it_also_over_a_restart() {
+    let mut world = World::new(LIMITS);
+    let org = world.org();
+    world.endpoint(org, 1, strict());
+    for event in 1..=25 {
+        world.event(org, event, &[1]);
+    }
+    assert_eq!(world.events_begun(), [1]);
+    world.accept((1, 1));
+    assert_eq!(world.events_begun(), [2]);
+    world.fail((1, 2), 5_000);
+    world.event(org, 26, &[1]);
+    world.pass(4_999);
+    world.event(org, 27, &[1]);
+    assert_eq!(world.events_begun(), [] as [u128; 0]);
+    world.restart();
+    assert_eq!(world.events_begun(), [] as [u128; 0]);
+    world.event(org, 28, &[1]);
+    assert_eq!(world.events_begun(), [] as [u128; 0]);
+    world.pass(1);
+    assert_eq!(world.events_begun(), [2]);
+    world.end((1, 2), Answer::Failed, Verdict::Dead(DeadReason::AttemptsExhausted));
+    assert_eq!(world.events_begun(), [3], "one that is given up lets the next one go");
+    for event in 3..=28 {
+        world.accept((1, event));
+        assert_eq!(world.events_begun().first(), (event < 28).then_some(&(event + 1)));
+    }
+    assert!(world.scheduler.lanes.is_empty());
+}
+
+#[test]
+fn strict_order_counts_from_when_it_is_set() {
+    let mut world = World::new(LIMITS);
+    let org = world.org();
+    world.endpoint(org, 1, settings());
+    for event in 1..=8 {
+        world.event(org, event, &[1]);
+    }
+    assert_eq!(world.events_begun(), [1, 2, 3, 4]);
+    world.fail((1, 3), 60_000);
+    world.endpoint(org, 1, strict());
+    world.fail((1, 2), 1_000);
+    for event in [1, 4] {
+        assert_eq!(world.events_begun(), [] as [u128; 0], "what is on its way comes to its end first");
+        world.accept((1, event));
+    }
+    assert_eq!(world.events_begun(), [] as [u128; 0]);
+    world.pass(1_000);
+    assert_eq!(world.events_begun(), [2]);
+    world.accept((1, 2));
+    assert_eq!(world.events_begun(), [] as [u128; 0], "the third failed and is due later than those behind it");
+    world.pass(59_000);
+    assert_eq!(world.events_begun(), [3]);
+    world.accept((1, 3));
+    assert_eq!(world.events_begun(), [5]);
+}
+
+#[test]
+fn strict_order_waits_for_an_earlier_event_that_is_still_being_routed() {
+    let mut world = World::new(LIMITS);
+    let org = world.org();
+    world.endpoint(org, 1, strict());
+    world.submit(org, 1);
+    world.event(org, 2, &[1]);
+    world.scheduler.turn().unwrap();
+    assert_eq!(world.events_begun(), [] as [u128; 0]);
+    assert!(world.scheduler.sleep() <= ROUTING_POLL);
+    world.route(org, 1, &[1], Timestamp(0));
+    assert_eq!(world.events_begun(), [1]);
+    world.accept((1, 1));
+    assert_eq!(world.events_begun(), [2]);
+    world.accept((1, 2));
+    world.submit(org, 3);
+    world.event(org, 4, &[1]);
+    assert_eq!(world.events_begun(), [] as [u128; 0]);
+    world.route(org, 3, &[], Timestamp(0));
+    assert_eq!(world.events_begun(), [4], "the earlier one goes elsewhere");
+}
+
+#[test]
+fn an_event_for_later_has_its_place_in_strict_order_when_its_time_has_come() {
+    let mut world = World::new(LIMITS);
+    let org = world.org();
+    world.endpoint(org, 1, strict());
+    world.submit(org, 1);
+    world.route(org, 1, &[1], Timestamp(START + 10_000));
+    for event in [2, 3, 4] {
+        world.event(org, event, &[1]);
+    }
+    assert_eq!(world.events_begun(), [2]);
+    world.pass(10_000);
+    assert_eq!(world.events_begun(), [] as [u128; 0]);
+    world.accept((1, 2));
+    assert_eq!(world.events_begun(), [1]);
+    world.accept((1, 1));
+    assert_eq!(world.events_begun(), [3]);
+}
+
+#[test]
+fn after_five_failures_nothing_begins_until_one_attempt_probes() {
+    let mut world = World::new(LIMITS);
+    let org = world.org();
+    world.endpoint(org, 1, settings());
+    for event in 1..=30 {
+        world.event(org, event, &[1]);
+    }
+    assert_eq!(world.events_begun(), [1, 2, 3, 4]);
+    for event in 1..=4 {
+        world.fail((1, event), 60_000);
+    }
+    assert_eq!(world.events_begun(), [5, 6, 7, 8]);
+    for event in 5..=8 {
+        world.fail((1, event), 60_000);
+    }
+    let opened = BreakerView::Open(Timestamp(START + 5_000));
+    assert_eq!((world.events_begun(), world.view(1)), (vec![], opened));
+    assert_eq!(world.scheduler.ports.metrics.breakers_open.get(), 1);
+    assert_eq!(world.scheduler.queued, 0, "memory is for what can be sent");
+    world.event(org, 31, &[1]);
+    world.pass(4_999);
+    assert_eq!(world.events_begun(), [] as [u128; 0]);
+    world.pass(1);
+    assert_eq!((world.events_begun(), world.view(1)), (vec![9], BreakerView::HalfOpen));
+    world.fail((1, 9), 60_000);
+    assert_eq!(world.view(1), BreakerView::Open(Timestamp(START + 15_000)));
+    world.pass(10_000);
+    assert_eq!(world.events_begun(), [10]);
+    world.accept((1, 10));
+    assert_eq!((world.events_begun(), world.view(1)), (vec![11, 12, 13, 14], BreakerView::Closed));
+    assert_eq!(world.scheduler.ports.metrics.breakers_open.get(), 0);
+    for event in 11..=14 {
+        world.accept((1, event));
+    }
+    assert_eq!(world.events_begun(), [15, 16, 17, 18]);
+}
+
+#[test]
+fn the_attempts_of_one_delivery_are_late_by_the_pause_at_most() {
+    let mut world = World::new(LIMITS);
+    let org = world.org();
+    world.endpoint(org, 1, settings());
+    world.event(org, 1, &[1]);
+    assert_eq!(world.events_begun(), [1]);
+    for (wait_ms, late_ms) in [(1, 0), (1, 0), (1, 0), (1, 0), (1, 4_999), (20_000, 0), (1, 19_999)] {
+        world.fail((1, 1), wait_ms);
+        world.pass(wait_ms - 1);
+        assert_eq!(world.events_begun(), [] as [u128; 0]);
+        world.pass(1);
+        if late_ms > 0 {
+            world.pass(late_ms - 1);
+            assert_eq!(world.events_begun(), [] as [u128; 0]);
+            world.pass(1);
+        }
+        assert_eq!(world.events_begun(), [1], "{wait_ms} ms, late by {late_ms}");
+    }
+    world.end((1, 1), Answer::Failed, Verdict::Dead(DeadReason::AttemptsExhausted));
+    world.begun();
+    assert_ne!(world.view(1), BreakerView::Closed, "remembered, though nothing waits");
+    world.pass(3_600_000);
+    world.begun();
+    assert_eq!((world.view(1), world.scheduler.lanes.len()), (BreakerView::Closed, 0), "but not for ever");
+}
+
+#[test]
+fn retry_after_pauses_the_endpoint_as_a_whole_and_a_changed_one_is_judged_anew() {
+    let mut world = World::new(LIMITS);
+    let org = world.org();
+    world.endpoint(org, 1, settings());
+    for event in 1..=9 {
+        world.event(org, event, &[1]);
+    }
+    world.begun();
+    let again = Verdict::RetryAt(Timestamp(START + 90_000));
+    world.end((1, 1), Answer::Busy(Some(90_000)), again);
+    world.accept((1, 2));
+    world.pass(89_999);
+    assert_eq!(world.events_begun(), [] as [u128; 0]);
+    world.endpoint(org, 1, EndpointSettings { url: "https://example.com/other".into(), ..settings() });
+    assert_eq!((world.events_begun(), world.view(1)), (vec![5, 6], BreakerView::Closed));
+}
+
+#[test]
+fn a_busy_endpoint_gets_fewer_at_a_time() {
+    let mut world = World::new(LIMITS);
+    let org = world.org();
+    world.endpoint(org, 1, settings());
+    for event in 1..=20 {
+        world.event(org, event, &[1]);
+    }
+    assert_eq!(world.begun().len(), 4);
+    let again = Verdict::RetryAt(Timestamp(START + 90_000));
+    world.end((1, 1), Answer::Busy(None), again);
+    world.end((1, 2), Answer::Busy(None), again);
+    assert_eq!(world.events_begun(), [] as [u128; 0], "four, two, one: and two are on their way");
+    world.accept((1, 3));
+    assert_eq!(world.events_begun(), [5], "two");
+    world.accept((1, 4));
+    assert_eq!(world.events_begun(), [6, 7], "three");
+}
+
+#[test]
+fn a_large_backlog_is_neither_loaded_at_once_nor_sent_at_once() {
+    const ORGS: u128 = 100;
+    const ENDPOINTS: u128 = 100;
+    const EVENTS: u128 = 10;
+    let limits = SchedulerLimits { queued: 5_000, ..LIMITS };
+    let mut world = World::new(limits);
+    let everything = usize::try_from(ORGS * ENDPOINTS * EVENTS).unwrap();
+    for org_at in 0..ORGS {
+        let org = world.org();
+        let endpoints: Vec<u128> = (1..=ENDPOINTS).map(|at| org_at * ENDPOINTS + at).collect();
+        for endpoint in &endpoints {
+            world.endpoint(org, *endpoint, settings());
+        }
+        for event in 1..=EVENTS {
+            world.event(org, org_at * EVENTS + event, &endpoints);
+        }
+    }
+    world.pass(3_600_000);
+    world.restart();
+    let most = limits.queued + usize::try_from(ORGS * ENDPOINTS).unwrap();
+    let mut ended = 0;
+    while ended < everything {
+        let looked = world.scheduler.queued;
+        world.scheduler.turn().unwrap();
+        let held: usize = world.scheduler.lanes.values().map(Lane::waiting).sum();
+        assert_eq!(held, world.scheduler.queued);
+        assert!(held <= most, "{held}");
+        assert!(held <= looked + 64 * limits.queue_per_endpoint, "some at a time");
+        assert!(world.scheduler.turns.in_flight() <= limits.in_flight);
+        let begun: Vec<_> = std::mem::take(&mut *world.noted.0.lock().unwrap());
+        assert!(begun.len() <= limits.in_flight);
+        for delivery in begun {
+            let attempt = Attempt { org: delivery.org, endpoint: delivery.endpoint.id, event: delivery.event };
+            world.noted.0.lock().unwrap().push(delivery);
+            world.accept((attempt.endpoint.0, attempt.event.0));
+            world.noted.0.lock().unwrap().clear();
+            ended += 1;
+        }
+    }
+    assert_eq!(world.begun(), []);
+    assert_eq!((ended, world.scheduler.lanes.len(), world.scheduler.queued), (everything, 0, 0));
+}
