@@ -296,7 +296,6 @@ impl<A: Attempts> Scheduler<A> {
             if lane.is_strict() {
                 // Those behind it wait for it.
                 self.queued -= lane.drop_queue();
-                lane.mark = lane.mark.min(Some(event));
             }
             self.looks.set(endpoint, at);
         } else if lane.waiting() == 0 && lane.more {

@@ -13,6 +13,9 @@ use crate::model::key::{Key, Scopes};
 use crate::model::org::{InboxMode, Org, Tier};
 use crate::store::Outcome;
 
+#[path = "scheduler_random_tests.rs"]
+mod random;
+
 const START: u64 = 1_000_000;
 const LIMITS: SchedulerLimits = SchedulerLimits {
     in_flight: 100,
