@@ -122,6 +122,7 @@
 //! - `store/apply/accounts.rs`: organizations, keys and endpoints
 //! - `store/apply/deliveries.rs`: routed, attempted, settled
 //! - `store/apply/events.rs`: coming in and being confirmed; deduplication
+//! - `store/apply/repeats.rs`: tried again, or dropped, because somebody said so
 //! - `store/dedup.rs`: which dedup ids are known
 //! - `store/deliveries.rs`: what is due
 //! - `store/delivery_query.rs`: deliveries as their owner sees them

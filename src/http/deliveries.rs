@@ -5,18 +5,18 @@ use actix_web::web;
 use serde::Serialize;
 
 use super::Api;
-use super::call::{Answer, Call, json};
+use super::call::{Answer, Call, json, unexpected};
 use super::cursor;
-use super::error::Problem;
+use super::error::{Code, Problem};
 use super::query::Query;
 use crate::journal::Position;
-use crate::model::command::{Command, SettleAttempt};
+use crate::model::command::{Command, RetryDelivery, SettleAttempt};
 use crate::model::delivery::{AttemptError, DeadReason};
 use crate::model::endpoint::DisabledReason;
 use crate::model::id::{AttemptId, DeliveryId, EndpointId, EventId, OrgNo};
 use crate::model::journal_codec;
 use crate::model::time::Timestamp;
-use crate::store::{Delivery, DeliveryDetails, DeliveryQuery, DeliveryStanding};
+use crate::store::{Delivery, DeliveryDetails, DeliveryQuery, DeliveryStanding, Outcome};
 
 /// Attempts shown of a delivery, the newest.
 const ATTEMPTS_MAX: usize = 100;
@@ -197,4 +197,24 @@ fn settled(api: &Api, position: u64, delivery: &Delivery) -> Result<SettleAttemp
             Err(format!("the frame at {position} is none of its attempts but a {:?}", journal_codec::kind(&other)))
         }
     }
+}
+
+/// `POST /{id}/retry`: what waits is due now; what was over waits again, due now, with its schedule from the beginning.
+/// 202 with the delivery; for an endpoint that is disabled it waits until that is enabled.
+pub(super) async fn retry(call: &mut Call) -> Answer {
+    let (org, found) = named(call)?;
+    if found.endpoint.is_none() {
+        return Err(Problem::new(Code::ValidationFailed, "its endpoint was deleted"));
+    }
+    let Delivery { endpoint, event, .. } = found.delivery;
+    let retry = RetryDelivery { org, endpoint, event, at: call.now, only_dead: false };
+    match call.commit(Command::RetryDelivery(retry)).await? {
+        Outcome::Done => {}
+        Outcome::NotFound => return Err(absent()),
+        other => return Err(unexpected(&other)),
+    }
+    let (_, found) = named(call)?;
+    let api = web::Data::clone(&call.api);
+    let details = web::block(move || details(&api, &found)).await.map_err(|error| Problem::internal(&error))??;
+    json(StatusCode::ACCEPTED, &details)
 }

@@ -102,12 +102,15 @@ impl Route {
     }
 }
 
-use Scope::{DeliveriesRead, EndpointsRead, EndpointsWrite, EventsWrite, InboxRead, InboxWrite, KeysRead, KeysWrite};
+use Scope::{
+    DeliveriesRead, DeliveriesWrite, EndpointsRead, EndpointsWrite, EventsWrite, InboxRead, InboxWrite, KeysRead,
+    KeysWrite,
+};
 use Verb::{Delete, Get, Patch, Post};
 use Who::{AdminOr, AnyKey, Public, Scope as Needs};
 
 #[rustfmt::skip] // it is a table
-static ROUTES: [Route; 28] = [
+static ROUTES: [Route; 29] = [
     Route::new(Post,   "/api/events",         Needs(EventsWrite),    |call| Box::pin(events::post(call))),
     Route::new(Post,   "/api/events/batch",   Needs(EventsWrite),    |call| Box::pin(events::post_batch(call))).charged_by_handler(),
     Route::new(Get,    "/api/inbox",          Needs(InboxRead),      |call| Box::pin(inbox::list(call))),
@@ -126,6 +129,7 @@ static ROUTES: [Route; 28] = [
     Route::new(Get,    "/api/endpoints/{endpoint_id}/stats", Needs(EndpointsRead), |call| Box::pin(async move { endpoints::stats(call) })),
     Route::new(Get,    "/api/deliveries",     Needs(DeliveriesRead), |call| Box::pin(deliveries::list(call))),
     Route::new(Get,    "/api/deliveries/{delivery_id}", Needs(DeliveriesRead), |call| Box::pin(deliveries::show(call))),
+    Route::new(Post,   "/api/deliveries/{delivery_id}/retry", Needs(DeliveriesWrite), |call| Box::pin(deliveries::retry(call))),
     Route::new(Post,   "/api/hooks",          Needs(EndpointsWrite), |call| Box::pin(hooks::subscribe(call))),
     Route::new(Delete, "/api/hooks/{hook_id}", Needs(EndpointsWrite), |call| Box::pin(hooks::unsubscribe(call))),
     Route::new(Post,   "/api/keys/generate",  AdminOr(KeysWrite),    |call| Box::pin(keys::generate(call))),

@@ -40,6 +40,10 @@ pub enum Command {
     SettleAttempt(Box<SettleAttempt>),
     /// Deliveries to an endpoint that is no more.
     CancelDeliveries(CancelDeliveries),
+    /// A delivery that is to be tried now.
+    RetryDelivery(RetryDelivery),
+    /// A dead letter that is not to be tried any more.
+    DropDead(DropDead),
     /// Dedup ids whose window has passed.
     ExpireDedup(ExpireDedup),
     /// Organizations whose making was lost to damage.
@@ -189,6 +193,33 @@ pub struct CancelDeliveries {
     pub endpoint: EndpointId,
     /// Which, a bounded number at a time.
     pub events: Vec<EventId>,
+}
+
+/// See [`Command::RetryDelivery`]. What waits is due now, and goes on with its schedule. What was given up, canceled or
+/// accepted waits again, and its schedule begins anew.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RetryDelivery {
+    /// Whose.
+    pub org: OrgNo,
+    /// Where to.
+    pub endpoint: EndpointId,
+    /// Which.
+    pub event: EventId,
+    /// When.
+    pub at: Timestamp,
+    /// Nothing happens to any but a dead letter.
+    pub only_dead: bool,
+}
+
+/// See [`Command::DropDead`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DropDead {
+    /// Whose.
+    pub org: OrgNo,
+    /// Where to.
+    pub endpoint: EndpointId,
+    /// Which.
+    pub event: EventId,
 }
 
 /// See [`Command::ExpireDedup`].

@@ -35,10 +35,12 @@ pub enum Kind {
     ExpireDedup = 13,
     EndKey = 14,
     SkipOrgs = 15,
+    RetryDelivery = 16,
+    DropDead = 17,
 }
 
 impl Kind {
-    const ALL: [Self; 15] = [
+    const ALL: [Self; 17] = [
         Self::CreateOrg,
         Self::CreateKey,
         Self::RotateKey,
@@ -54,6 +56,8 @@ impl Kind {
         Self::ExpireDedup,
         Self::EndKey,
         Self::SkipOrgs,
+        Self::RetryDelivery,
+        Self::DropDead,
     ];
 }
 
@@ -102,6 +106,8 @@ pub fn kind(command: &Command) -> Kind {
         Command::ExpireDedup(_) => Kind::ExpireDedup,
         Command::EndKey(_) => Kind::EndKey,
         Command::SkipOrgs(_) => Kind::SkipOrgs,
+        Command::RetryDelivery(_) => Kind::RetryDelivery,
+        Command::DropDead(_) => Kind::DropDead,
     }
 }
 
@@ -130,6 +136,8 @@ pub fn write_body(command: &Command, out: &mut Vec<u8>) -> Result<(), CodecError
         Command::ExpireDedup(body) => encode_into(body, out),
         Command::EndKey(body) => encode_into(body, out),
         Command::SkipOrgs(body) => encode_into(body, out),
+        Command::RetryDelivery(body) => encode_into(body, out),
+        Command::DropDead(body) => encode_into(body, out),
     }
 }
 
@@ -158,6 +166,8 @@ pub fn read_body(kind: u8, version: u8, body: &[u8]) -> Result<Command, UnknownF
         Kind::ExpireDedup => decode(body).map(Command::ExpireDedup),
         Kind::EndKey => decode(body).map(Command::EndKey),
         Kind::SkipOrgs => decode(body).map(Command::SkipOrgs),
+        Kind::RetryDelivery => decode(body).map(Command::RetryDelivery),
+        Kind::DropDead => decode(body).map(Command::DropDead),
     };
     command.map_err(UnknownFrame::Malformed)
 }

@@ -4,8 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::command::{
-    AckEvent, CancelDeliveries, CreateKey, CreateOrg, DeleteEndpoint, EndKey, ExpireDedup, NoteKeysUsed,
-    NoteRouteCrash, PutEndpoint, RotateKey, RouteEvent, SettleAttempt, SkipOrgs,
+    AckEvent, CancelDeliveries, CreateKey, CreateOrg, DeleteEndpoint, DropDead, EndKey, ExpireDedup, NoteKeysUsed,
+    NoteRouteCrash, PutEndpoint, RetryDelivery, RotateKey, RouteEvent, SettleAttempt, SkipOrgs,
 };
 use crate::model::delivery::{AttemptError, AttemptOutcome, DeadReason, ErrorCode, Verdict};
 use crate::model::endpoint::{BodyForm, DisabledReason, Endpoint, EndpointSettings, Ordering, SealedSecret};
@@ -93,6 +93,8 @@ fn one_of_each() -> Vec<Command> {
         Command::ExpireDedup(ExpireDedup { before: AT }),
         Command::EndKey(EndKey { org: ORG, key: KeyId(7), at: AT }),
         Command::SkipOrgs(SkipOrgs { count: 2 }),
+        Command::RetryDelivery(RetryDelivery { org: ORG, endpoint: ENDPOINT, event: EVENT, at: AT, only_dead: true }),
+        Command::DropDead(DropDead { org: ORG, endpoint: ENDPOINT, event: EVENT }),
     ]
 }
 
@@ -124,7 +126,7 @@ fn the_bytes_of_each_kind_are_frozen() {
 }
 
 /// Length and CRC32 of each.
-const FROZEN: [&str; 15] = [
+const FROZEN: [&str; 17] = [
     "96:f103d09e",
     "59:7cd3ca33",
     "83:881c90df",
@@ -140,6 +142,8 @@ const FROZEN: [&str; 15] = [
     "8:5c089817",
     "28:8dc00536",
     "4:8b4d1797",
+    "45:f77ae8f3",
+    "36:95d52ced",
 ];
 
 #[test]

@@ -32,6 +32,13 @@ fn any_command() -> impl Strategy<Value = Command> {
         4 => (event.clone(), endpoint.clone(), 1u32..4, verdict).prop_map(|(event, endpoint, number, verdict)| {
             settle(event, endpoint, number, verdict)
         }),
+        2 => (event.clone(), endpoint.clone(), 0u8..4).prop_map(|(event, endpoint, kind)| {
+            let (event, endpoint) = (EventId(event), EndpointId(endpoint));
+            match kind {
+                0 => Command::DropDead(DropDead { org: ORG, endpoint, event }),
+                _ => retry(event.0, endpoint.0, kind == 1),
+            }
+        }),
         2 => event.clone().prop_map(ack),
         1 => (endpoint, proptest::collection::vec(event.prop_map(EventId), 1..5)).prop_map(|(endpoint, events)| {
             Command::CancelDeliveries(CancelDeliveries { org: ORG, endpoint: EndpointId(endpoint), events })

@@ -195,6 +195,8 @@ struct DeliverySums {
     dead: u64,
     due: u64,
     dead_letters: u64,
+    /// Of each endpoint: what waits, and what is dead.
+    of: BTreeMap<EndpointId, (u64, u64)>,
 }
 
 impl Audit<'_> {
@@ -307,9 +309,15 @@ impl Audit<'_> {
             match row.state {
                 DeliveryState::Waiting(at) => {
                     sums.waiting += 1;
+                    sums.of.entry(endpoint).or_default().0 += 1;
                     self.waiting(endpoint, event, state.due.get((endpoint, at, event))?.is_some(), known);
                 }
-                DeliveryState::Dead(..) => sums.dead += 1,
+                DeliveryState::Dead(_, at) => {
+                    sums.dead += 1;
+                    sums.of.entry(endpoint).or_default().1 += 1;
+                    let listed = state.dead.get((row.org, at, event, endpoint))?.is_some();
+                    self.require(listed, || format!("{event} is dead for {endpoint} and no dead letter"));
+                }
                 DeliveryState::Canceled => {}
             }
         }
@@ -320,12 +328,21 @@ impl Audit<'_> {
             self.require(within, || format!("what waits for {endpoint} of the block {first} is nothing, or beyond it"));
             sums.waiting += u64::from(row.bits.count_ones());
             sums.pending += u64::from(row.bits.count_ones());
+            sums.of.entry(endpoint).or_default().0 += u64::from(row.bits.count_ones());
         }
         for row in state.delivered.all() {
             let ((endpoint, first), block) = row?;
             sums.accepted += block.entries.len() as u64;
             let sorted = block.entries.is_sorted_by(|a, b| a.place < b.place);
             self.require(sorted, || format!("what {endpoint} accepted of {first} is not in order"));
+        }
+        for row in state.health.all() {
+            let (endpoint, health) = row?;
+            let there = sums.of.get(&endpoint).copied().unwrap_or_default();
+            let counted = (health.waiting, health.dead);
+            self.require(counted == there, || {
+                format!("{endpoint} counts {counted:?} waiting and dead deliveries, there are {there:?}")
+            });
         }
         sums.due = count(state.due.all())?;
         sums.dead_letters = count(state.dead.all())?;

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::base::codec;
-use crate::store::schema::{DueRow, Meta, OpenBits, Row, RowKey};
+use crate::store::schema::{DeadRow, DueRow, HealthRow, Meta, OpenBits, Row, RowKey};
 
 const CACHE: u64 = 8 << 20;
 
@@ -61,7 +61,7 @@ type Change = fn(&Store);
 fn rows_that_contradict_each_other_are_found() {
     let dir = tempfile::tempdir().unwrap();
     filled(dir.path());
-    let changes: [(&str, Change); 4] = [
+    let changes: [(&str, Change); 6] = [
         ("are counted", |store| {
             let meta = Meta { events: 9_999, ..(*store.read().meta.get(()).unwrap().unwrap()).clone() };
             put(store, (), Some(&meta));
@@ -73,6 +73,14 @@ fn rows_that_contradict_each_other_are_found() {
         ("never due", |store| {
             let (key, _) = store.read().due.all().next().unwrap().unwrap();
             put::<DueRow>(store, key, None);
+        }),
+        ("waiting and dead deliveries", |store| {
+            let (key, row) = store.read().health.all().next().unwrap().unwrap();
+            put(store, key, Some(&HealthRow { waiting: row.waiting + 1, ..*row }));
+        }),
+        ("no dead letter", |store| {
+            let (key, _) = store.read().dead.all().next().unwrap().unwrap();
+            put::<DeadRow>(store, key, None);
         }),
         ("next number", |store| {
             let meta = Meta { next_org: 0, ..(*store.read().meta.get(()).unwrap().unwrap()).clone() };

@@ -105,3 +105,44 @@ fn deliveries_are_listed_page_by_page_and_by_state() {
     receiver.wait_for(6, PATIENCE);
     receiver.stop();
 }
+
+#[test]
+fn a_delivery_is_tried_again_when_somebody_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Process::start(&dir.path().join("data"));
+    let (org, other, receiver) = (server.org("Acme"), server.org("Other"), Receiver::start().unwrap());
+    let to = endpoint(&org, &json!({"url": receiver.url(), "retry_schedule": [600]}));
+    receiver.answer_next([500, 500, 500]);
+    let event = org.send("a.b", &json!(1)).id();
+    let path = format!("/api/deliveries/{}", text(&delivery(&org, &event, &to, "retrying"), "id"));
+    let retry = || org.post_text(&format!("{path}/retry"), "");
+    assert_eq!(other.post_text(&format!("{path}/retry"), "").status, 404);
+    let again = retry();
+    assert_eq!((again.status, &again.json["endpoint_enabled"]), (202, &json!(true)), "{again:?}");
+    let dead = delivery(&org, &event, &to, "dead");
+    assert_eq!((&dead["attempt_count"], &dead["reason"]), (&json!(2), &json!("attempts_exhausted")), "{dead}");
+    assert!(dead["dead_at"].is_string(), "{dead}");
+
+    // The third attempt is the first of a new schedule: it fails, and there is another one.
+    assert_eq!(retry().status, 202);
+    let retrying = until(|| Some(delivery(&org, &event, &to, "retrying")).filter(|it| it["attempt_count"] == json!(3)));
+    assert!(retrying["next_attempt_at"].is_string(), "{retrying}");
+    assert_eq!(retry().status, 202);
+    delivery(&org, &event, &to, "delivered");
+    let attempts: Vec<String> = receiver.received().into_iter().map(|request| request.attempt).collect();
+    assert_eq!(attempts, ["1", "2", "3", "4"], "counted on");
+    org.inbox_until(<[_]>::is_empty);
+
+    // An endpoint that is disabled gets it when it is enabled.
+    org.patch(&format!("/api/endpoints/{to}"), &json!({"enabled": false}));
+    let again = retry();
+    assert_eq!((again.status, &again.json["state"]), (202, &json!("retrying")), "{again:?}");
+    assert_eq!(again.json["endpoint_enabled"], json!(false), "{again:?}");
+    assert!(org.inbox_ids().contains(&event), "not every endpoint has accepted it");
+    org.post(&format!("/api/endpoints/{to}/enable"), &json!({}));
+    assert_eq!(receiver.wait_for(5, PATIENCE)[4].id, event);
+    delivery(&org, &event, &to, "delivered");
+    org.delete(&format!("/api/endpoints/{to}"));
+    assert_eq!((retry().status, retry().code()), (422, "validation_failed"));
+    receiver.stop();
+}

@@ -116,10 +116,12 @@ pub(crate) fn check_event(naive: &NaiveOrg, org: OrgNo, id: EventId, store: &Sto
     let waits = (event.event.event_type.clone(), event.received_at, event.event.deliver_after);
     same("unrouted", &found, &event.unrouted.then_some(waits))?;
     for (endpoint, delivery) in &event.deliveries {
-        let found =
-            store.due_delivery(*endpoint, id).map_err(|error| failed(&error))?.map(|found| (found.org, found.attempts));
+        let found = store
+            .due_delivery(*endpoint, id)
+            .map_err(|error| failed(&error))?
+            .map(|found| (found.org, found.attempts, found.base));
         let waits = matches!(delivery.stands, Stands::Waiting(_)) && naive.endpoint(*endpoint).is_some();
-        same("due delivery", &found, &waits.then_some((org, delivery.attempts)))?;
+        same("due delivery", &found, &waits.then_some((org, delivery.attempts, delivery.base)))?;
         let number = naive.made.iter().position(|made| made == endpoint).map_or(0, |at| at + 1);
         let found = store.delivery(org, id, u32::try_from(number).unwrap()).map_err(|error| failed(&error))?;
         let found = found.map(|found| (told_of(&found.delivery, naive), found.endpoint.map(|endpoint| endpoint.id)));
@@ -148,7 +150,7 @@ fn told_of(found: &Delivery, naive: &NaiveOrg) -> Told {
     // What was to be sent when it came is due since then, whatever was said.
     let at = found.standing.next_attempt_at();
     let known = naive.events.get(&found.event).and_then(|event| event.deliveries.get(&found.endpoint));
-    let at_once = known.is_some_and(|known| matches!(known.stands, Stands::Waiting(at) if Some(at) <= received_at));
+    let at_once = known.is_some_and(|known| known.at_once && known.attempts == 0);
     let at = match known.map(|known| known.stands) {
         Some(Stands::Waiting(due)) if at_once && at == received_at => Some(due),
         _ => at,

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use triggerd::model::command::{Command, SettleAttempt, SubmitEvent};
+use triggerd::model::command::{Command, RetryDelivery, SettleAttempt, SubmitEvent};
 use triggerd::model::delivery::Verdict;
 use triggerd::model::endpoint::Endpoint;
 use triggerd::model::event::{EventStatus, NewEvent};
@@ -45,6 +45,10 @@ pub(crate) struct NaiveEvent {
 pub(crate) struct NaiveDelivery {
     pub(crate) stands: Stands,
     pub(crate) attempts: u32,
+    /// Those made before its schedule began anew.
+    pub(crate) base: u32,
+    /// Was to be sent when its event came, and nothing else was said since.
+    pub(crate) at_once: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,7 +117,7 @@ impl NaiveOrg {
         for (id, event) in &self.events {
             let Some(delivery) = event.deliveries.get(&endpoint) else { continue };
             let Stands::Waiting(at) = delivery.stands else { continue };
-            let at_once = delivery.attempts == 0 && at <= event.received_at;
+            let at_once = delivery.attempts == 0 && delivery.at_once;
             any_at_once |= at_once;
             waits.push((if at_once { event.received_at.min(now) } else { at }, *id));
         }
@@ -185,6 +189,12 @@ impl Naive {
             Command::DeleteEndpoint(gone) => {
                 done_if(self.org(gone.org).is_some_and(|org| org.endpoint(gone.endpoint).is_some()))
             }
+            Command::RetryDelivery(retry) => done_if(self.can_retry(retry)),
+            Command::DropDead(drop) => {
+                let event = self.org(drop.org).and_then(|org| org.events.get(&drop.event));
+                let delivery = event.and_then(|event| event.deliveries.get(&drop.endpoint));
+                done_if(delivery.is_some_and(|delivery| matches!(delivery.stands, Stands::Dead(_))))
+            }
             Command::SubmitEvent(submit) => self.expected_of(submit),
             Command::AckEvent(ack) => match self.org(ack.org).and_then(|org| org.events.get(&ack.event)) {
                 None => Expected::Exactly(Outcome::NotFound),
@@ -198,6 +208,14 @@ impl Naive {
             | Command::ExpireDedup(_)
             | Command::SkipOrgs(_) => Expected::Exactly(Outcome::Done),
         }
+    }
+
+    /// Whatever there is can be tried again, as long as its endpoint is there.
+    fn can_retry(&self, retry: &RetryDelivery) -> bool {
+        let Some(org) = self.org(retry.org) else { return false };
+        let delivery = org.events.get(&retry.event).and_then(|event| event.deliveries.get(&retry.endpoint));
+        org.endpoint(retry.endpoint).is_some()
+            && delivery.is_some_and(|delivery| !retry.only_dead || matches!(delivery.stands, Stands::Dead(_)))
     }
 
     fn expected_of(&self, submit: &SubmitEvent) -> Expected {
@@ -298,7 +316,12 @@ impl Naive {
                 });
                 let Some(event) = self.event_mut(route.org, route.event).filter(|event| event.unrouted) else { return };
                 event.unrouted = false;
-                let new = NaiveDelivery { stands: Stands::Waiting(route.due_at), attempts: 0 };
+                let new = NaiveDelivery {
+                    stands: Stands::Waiting(route.due_at),
+                    attempts: 0,
+                    base: 0,
+                    at_once: route.due_at <= event.received_at,
+                };
                 event.deliveries.extend(there.into_iter().map(|id| (id, new)));
             }
             Command::NoteRouteCrash(crash) => {
@@ -324,6 +347,25 @@ impl Naive {
                 if let (Some(endpoint), Some(reason)) = (endpoint, settle.disables) {
                     endpoint.disabled = endpoint.disabled.or(Some(reason));
                     endpoint.updated_at = ended_at(settle);
+                }
+            }
+            Command::RetryDelivery(retry) => {
+                let Some(event) = self.event_mut(retry.org, retry.event) else { return };
+                let Some(delivery) = event.deliveries.get_mut(&retry.endpoint) else { return };
+                match delivery.stands {
+                    // It is to be sent at once as it is.
+                    Stands::Waiting(_) if delivery.attempts == 0 && delivery.at_once => {}
+                    Stands::Waiting(at) => delivery.stands = Stands::Waiting(at.min(retry.at)),
+                    Stands::Accepted | Stands::Dead(_) | Stands::Canceled => {
+                        (delivery.stands, delivery.base) = (Stands::Waiting(retry.at), delivery.attempts);
+                        delivery.at_once = false;
+                    }
+                }
+            }
+            Command::DropDead(drop) => {
+                let event = self.event_mut(drop.org, drop.event);
+                if let Some(delivery) = event.and_then(|event| event.deliveries.get_mut(&drop.endpoint)) {
+                    delivery.stands = Stands::Canceled;
                 }
             }
             Command::CancelDeliveries(cancel) => {

@@ -2,8 +2,8 @@
 
 use triggerd::base::clock::Clock;
 use triggerd::model::command::{
-    AckEvent, CancelDeliveries, Command, CreateKey, CreateOrg, DeleteEndpoint, EndKey, ExpireDedup, NoteKeysUsed,
-    NoteRouteCrash, PutEndpoint, RotateKey, RouteEvent, SettleAttempt, SubmitEvent,
+    AckEvent, CancelDeliveries, Command, CreateKey, CreateOrg, DeleteEndpoint, DropDead, EndKey, ExpireDedup,
+    NoteKeysUsed, NoteRouteCrash, PutEndpoint, RetryDelivery, RotateKey, RouteEvent, SettleAttempt, SubmitEvent,
 };
 use triggerd::model::delivery::{AttemptOutcome, DeadReason, Verdict};
 use triggerd::model::endpoint::{DisabledReason, Endpoint, EndpointSettings, SealedSecret};
@@ -80,7 +80,8 @@ impl World {
             24..32 => self.submit_race(org),
             32..43 => self.submit_one(org, Self::ack),
             43..55 => self.submit_one(org, Self::route),
-            55..72 => self.submit_one(org, Self::settle),
+            55..68 => self.submit_one(org, Self::settle),
+            68..72 => self.submit_one(org, Self::repeat),
             72..78 => self.submit_one(org, Self::put_endpoint),
             78..80 => self.submit_one(org, Self::delete_endpoint),
             80..82 => self.submit_one(org, Self::cancel),
@@ -164,6 +165,8 @@ impl World {
             (Command::RouteEvent(route), _) => Some(route.event),
             (Command::NoteRouteCrash(crash), _) => Some(crash.event),
             (Command::SettleAttempt(settle), _) => Some(settle.event),
+            (Command::RetryDelivery(retry), _) => Some(retry.event),
+            (Command::DropDead(drop), _) => Some(drop.event),
             _ => None,
         });
         Ok(())
@@ -281,6 +284,22 @@ impl World {
         let disables = (verdict == Verdict::Dead(DeadReason::Gone)).then_some(DisabledReason::Gone);
         let settle = SettleAttempt { org, endpoint, event, number, outcome, verdict, disables, previous: None };
         Some(Command::SettleAttempt(Box::new(settle)))
+    }
+
+    /// Any delivery is tried again, or a dead letter dropped.
+    fn repeat(&mut self, org: OrgNo) -> Option<Command> {
+        let events = &self.naive.org(org)?.events;
+        let all = events.iter().flat_map(|(id, event)| event.deliveries.iter().map(move |(to, one)| (*id, *to, *one)));
+        let mut all: Vec<_> = all.collect();
+        if self.random.one_in(2) {
+            all.retain(|(_, _, delivery)| !matches!(delivery.stands, Stands::Waiting(_)));
+        }
+        let (event, endpoint, _) = self.random.pick(&all)?;
+        let at = self.now();
+        Some(match self.random.below(4) {
+            0 => Command::DropDead(DropDead { org, endpoint, event }),
+            kind => Command::RetryDelivery(RetryDelivery { org, endpoint, event, at, only_dead: kind == 1 }),
+        })
     }
 
     fn some_endpoint(&mut self, org: OrgNo) -> Option<Endpoint> {

@@ -106,7 +106,11 @@ impl Change<'_> {
     }
 
     /// Nothing happens if the endpoint is gone.
-    fn edit_health(&mut self, endpoint: EndpointId, change: impl FnOnce(&mut HealthRow)) -> Result<(), StateError> {
+    pub(super) fn edit_health(
+        &mut self,
+        endpoint: EndpointId,
+        change: impl FnOnce(&mut HealthRow),
+    ) -> Result<(), StateError> {
         if let Some(health) = self.state.health.edit(endpoint)? {
             change(health);
         }

@@ -6,8 +6,9 @@
 mod accounts;
 mod deliveries;
 mod events;
+mod repeats;
 
-use super::schema::{BLOCK_EVENTS, EventBlock, FORMAT, Meta};
+use super::schema::{BLOCK_EVENTS, EventBlock, FORMAT, Meta, OpenBits};
 use super::table::State;
 use super::{StateError, Store};
 use crate::model::command::Command;
@@ -113,6 +114,8 @@ impl Change<'_> {
             Command::NoteRouteCrash(command) => self.note_route_crash(command),
             Command::SettleAttempt(command) => self.settle_attempt(command),
             Command::CancelDeliveries(command) => self.cancel_deliveries(command),
+            Command::RetryDelivery(command) => self.retry_delivery(command),
+            Command::DropDead(command) => self.drop_dead(command),
             Command::ExpireDedup(command) => self.expire_dedup(command),
             Command::SkipOrgs(command) => self.skip_orgs(command),
         }
@@ -154,8 +157,23 @@ impl Change<'_> {
         match entry.status {
             EventStatus::Acknowledged => self.leave_inbox(org, first, place),
             EventStatus::Delivered if !stays_open => self.leave_inbox(org, first, place),
-            EventStatus::Accepted | EventStatus::Delivered | EventStatus::Dead => Ok(()),
+            EventStatus::Accepted | EventStatus::Delivered | EventStatus::Dead => self.enter_inbox(org, first, place),
         }
+    }
+
+    /// Back into it, if it had left: not every endpoint that matched it has accepted it any more.
+    fn enter_inbox(&mut self, org: OrgNo, first: EventId, place: usize) -> Result<(), StateError> {
+        let bit = 1 << place;
+        if self.state.open.load((org, first))?.is_some_and(|open| open.0 & bit != 0) {
+            return Ok(());
+        }
+        self.state.open.edit_or_insert((org, first), OpenBits::default)?.0 |= bit;
+        meta(self.state)?.open += 1;
+        if let Some(inbox) = self.state.inboxes.edit(org)? {
+            inbox.open += 1;
+        }
+        self.effects.inbox_grew.push(org);
+        Ok(())
     }
 
     fn leave_inbox(&mut self, org: OrgNo, first: EventId, place: usize) -> Result<(), StateError> {
