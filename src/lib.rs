@@ -219,6 +219,7 @@
 //! - `cli/check_config.rs`: `check-config`
 //! - `cli/client.rs`: the HTTP client of the commands
 //! - `cli/demo.rs`: `demo`
+//! - `cli/endpoints.rs`: `endpoint`
 //! - `cli/events.rs`: `send`, `inbox`, `ack`
 //! - `cli/rebuild.rs`: `rebuild`
 //! - `cli/serve.rs`: `serve`

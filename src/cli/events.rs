@@ -13,14 +13,14 @@ use crate::config::{Config, api_key_from_environment};
 
 /// The caller's key.
 #[derive(Args)]
-struct Key {
+pub(super) struct Key {
     /// API key [default: the environment variable TRIGGERD_API_KEY, which keeps it out of the process list]
     #[arg(long, value_name = "KEY")]
     key: Option<String>,
 }
 
 impl Key {
-    fn client(self, server: &Server, config: &Config) -> Result<Client, Failure> {
+    pub(super) fn client(self, server: &Server, config: &Config) -> Result<Client, Failure> {
         let key = self
             .key
             .or_else(api_key_from_environment)
@@ -90,7 +90,7 @@ pub(super) struct Ack {
     server: Server,
 }
 
-fn text<'a>(value: &'a Value, name: &str) -> &'a str {
+pub(super) fn text<'a>(value: &'a Value, name: &str) -> &'a str {
     value.get(name).and_then(Value::as_str).unwrap_or_default()
 }
 

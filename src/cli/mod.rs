@@ -6,6 +6,7 @@ mod bench;
 mod check_config;
 mod client;
 mod demo;
+mod endpoints;
 mod events;
 mod rebuild;
 mod serve;
@@ -47,6 +48,9 @@ enum Command {
     Inbox(events::Inbox),
     /// Acknowledge events
     Ack(events::Ack),
+    /// Endpoints that events are pushed to
+    #[command(subcommand)]
+    Endpoint(endpoints::EndpointCommand),
     /// Measure what this machine takes in, how long that takes and what it costs
     Bench(bench::Bench),
     /// Check a stopped server's data directory: the whole journal, and that the state is what the journal gives
@@ -113,6 +117,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Send(command) => command.run(&load(file)?.0),
         Command::Inbox(command) => command.run(&load(file)?.0),
         Command::Ack(command) => command.run(&load(file)?.0),
+        Command::Endpoint(command) => command.run(&load(file)?.0),
         Command::Bench(command) => command.run(&load(file)?.0),
         Command::Verify(command) => command.run(&load(file)?.0),
         Command::Rebuild(command) => command.run(&load(file)?.0),

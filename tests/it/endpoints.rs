@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use serde_json::{Value, json};
 use triggerd::http::receiver::Receiver;
 
-use crate::harness::{Client, PATIENCE, Process, until};
+use crate::harness::{Client, PATIENCE, Process, command, until};
 
 fn create(org: &Client, settings: &Value) -> (String, Vec<u8>) {
     let made = org.post("/api/endpoints", settings);
@@ -210,5 +210,36 @@ fn a_rest_hook_is_subscribed_pushed_to_and_unsubscribed() {
     for wrong in [json!({}), json!({"target_url": "x"}), json!({"target_url": receiver.url(), "event": "a..b"})] {
         assert_eq!(org.post("/api/hooks", &wrong).status, 422, "{wrong}");
     }
+    receiver.stop();
+}
+
+#[test]
+fn the_command_line_makes_tries_and_ends_an_endpoint() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let server = Process::start(&data);
+    let (org, receiver) = (server.org("Acme"), Receiver::start().unwrap());
+    let run = |words: &[&str]| {
+        let words = [&["endpoint"], words, &["--key", &org.key, "--url", &server.url]].concat();
+        command(&data, &words)
+    };
+    let (code, text) = run(&["create", &receiver.url(), "--type", "order.*", "--body", "payload"]);
+    assert!(code == Some(0) && text.contains("whsec_") && text.contains("order.*"), "{text}");
+    let id = text.split_whitespace().next().unwrap().to_owned();
+    let (code, text) = run(&["test", &id]);
+    assert!(code == Some(0) && text.contains("was accepted"), "{text}");
+    receiver.answer_next([503]);
+    let (code, text) = run(&["test", &id]);
+    assert!(code == Some(1) && text.contains("503"), "{text}");
+    let (code, text) = run(&["disable", &id]);
+    assert!(code == Some(0) && text.contains("disabled: by_owner"), "{text}");
+    assert!(run(&["enable", &id]).1.contains("enabled"));
+    assert!(run(&["list"]).1.contains(&id));
+    assert!(run(&["stats", &id]).1.contains("attempts_failed"));
+    assert!(run(&["rotate-secret", &id, "--overlap", "0"]).1.contains("whsec_"));
+    assert_eq!(run(&["show", "../x"]).0, Some(2));
+    assert_eq!(run(&["delete", &id]).0, Some(0));
+    let (code, text) = run(&["show", &id]);
+    assert!(code == Some(1) && text.contains("not_found"), "{text}");
     receiver.stop();
 }
