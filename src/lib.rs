@@ -123,6 +123,7 @@
 //! - `store/apply/deliveries.rs`: routed, attempted, settled
 //! - `store/apply/events.rs`: coming in and being confirmed; deduplication
 //! - `store/apply/repeats.rs`: tried again, or dropped, because somebody said so
+//! - `store/dead_letters.rs`: what was given up
 //! - `store/dedup.rs`: which dedup ids are known
 //! - `store/deliveries.rs`: what is due
 //! - `store/delivery_query.rs`: deliveries as their owner sees them
@@ -175,6 +176,7 @@
 //! - `http/cloudevents.rs`: CloudEvents 1.0 as events
 //! - `http/cors.rs`: which web pages may call
 //! - `http/cursor.rs`: where the next page of a list begins
+//! - `http/dead_letters.rs`: `/api/dead-letters`
 //! - `http/deliveries.rs`: `/api/deliveries`
 //! - `http/edge.rs`: what every request goes through and every answer carries
 //! - `http/endpoint_settings.rs`: what the owner of an endpoint can set

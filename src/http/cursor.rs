@@ -4,9 +4,13 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use crate::model::id::EventId;
+use crate::model::id::{EndpointId, EventId};
+use crate::model::time::Timestamp;
+use crate::store::DeadPlace;
 
 const VERSION: u8 = 1;
+/// One that stands behind a dead letter.
+const DEAD_VERSION: u8 = 2;
 
 /// The cursor behind an event.
 pub(super) fn encode(last: EventId) -> String {
@@ -20,6 +24,22 @@ pub(super) fn decode(text: &str) -> Option<EventId> {
     let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
     let (&VERSION, id) = bytes.split_first()? else { return None };
     Some(EventId::from_bytes(id.try_into().ok()?))
+}
+
+/// The cursor behind a dead letter.
+pub(super) fn encode_dead((at, event, endpoint): DeadPlace) -> String {
+    let parts = [[DEAD_VERSION].as_slice(), &at.0.to_be_bytes(), &event.to_bytes(), &endpoint.to_bytes()];
+    URL_SAFE_NO_PAD.encode(parts.concat())
+}
+
+/// The dead letter that a cursor stands behind; none if it is not one of ours.
+pub(super) fn decode_dead(text: &str) -> Option<DeadPlace> {
+    let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
+    let (&DEAD_VERSION, rest) = bytes.split_first()? else { return None };
+    let (at, rest) = rest.split_first_chunk::<8>()?;
+    let (event, rest) = rest.split_first_chunk::<16>()?;
+    let endpoint = EndpointId::from_bytes(rest.try_into().ok()?);
+    Some((Timestamp(u64::from_be_bytes(*at)), EventId::from_bytes(*event), endpoint))
 }
 
 #[cfg(test)]
@@ -37,6 +57,13 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_cursor_behind_a_dead_letter_reads_back_and_is_no_other(at: u64, event: u128, endpoint: u128) {
+            let place = (Timestamp(at), EventId(event), EndpointId(endpoint));
+            prop_assert_eq!(decode_dead(&encode_dead(place)), Some(place));
+            prop_assert_eq!((decode(&encode_dead(place)), decode_dead(&encode(place.1))), (None, None));
+        }
+
         #[test]
         fn a_cursor_reads_back(id: u128) {
             prop_assert_eq!(decode(&encode(EventId(id))), Some(EventId(id)));

@@ -13,6 +13,7 @@ mod call;
 mod cloudevents;
 mod cors;
 mod cursor;
+mod dead_letters;
 mod deliveries;
 mod edge;
 mod endpoint_settings;

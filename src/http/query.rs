@@ -67,8 +67,13 @@ impl<'a> Query<'a> {
 
     /// Takes `cursor`: what the last item of the page before was.
     pub(super) fn cursor(&mut self) -> Option<EventId> {
+        self.cursor_by(cursor::decode)
+    }
+
+    /// Takes `cursor` of another kind.
+    pub(super) fn cursor_by<T>(&mut self, decode: fn(&str) -> Option<T>) -> Option<T> {
         let text = self.text("cursor")?;
-        let after = cursor::decode(&text);
+        let after = decode(&text);
         if after.is_none() {
             self.fault("cursor", "is not a cursor of this server");
         }

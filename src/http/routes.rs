@@ -8,7 +8,7 @@ use futures_util::future::LocalBoxFuture;
 use super::Api;
 use super::call::{Answer, Call};
 use super::edge::{Target, serve};
-use super::{deliveries, endpoints, events, hooks, inbox, keys, ops, webhook};
+use super::{dead_letters, deliveries, endpoints, events, hooks, inbox, keys, ops, webhook};
 use crate::model::key::Scope;
 
 /// A method. `GET` answers `HEAD` too.
@@ -110,7 +110,7 @@ use Verb::{Delete, Get, Patch, Post};
 use Who::{AdminOr, AnyKey, Public, Scope as Needs};
 
 #[rustfmt::skip] // it is a table
-static ROUTES: [Route; 29] = [
+static ROUTES: [Route; 32] = [
     Route::new(Post,   "/api/events",         Needs(EventsWrite),    |call| Box::pin(events::post(call))),
     Route::new(Post,   "/api/events/batch",   Needs(EventsWrite),    |call| Box::pin(events::post_batch(call))).charged_by_handler(),
     Route::new(Get,    "/api/inbox",          Needs(InboxRead),      |call| Box::pin(inbox::list(call))),
@@ -130,6 +130,9 @@ static ROUTES: [Route; 29] = [
     Route::new(Get,    "/api/deliveries",     Needs(DeliveriesRead), |call| Box::pin(deliveries::list(call))),
     Route::new(Get,    "/api/deliveries/{delivery_id}", Needs(DeliveriesRead), |call| Box::pin(deliveries::show(call))),
     Route::new(Post,   "/api/deliveries/{delivery_id}/retry", Needs(DeliveriesWrite), |call| Box::pin(deliveries::retry(call))),
+    Route::new(Get,    "/api/dead-letters",   Needs(DeliveriesRead), |call| Box::pin(dead_letters::list(call))),
+    Route::new(Delete, "/api/dead-letters",   Needs(DeliveriesWrite), |call| Box::pin(dead_letters::discard(call))),
+    Route::new(Post,   "/api/dead-letters/replay", Needs(DeliveriesWrite), |call| Box::pin(dead_letters::replay(call))),
     Route::new(Post,   "/api/hooks",          Needs(EndpointsWrite), |call| Box::pin(hooks::subscribe(call))),
     Route::new(Delete, "/api/hooks/{hook_id}", Needs(EndpointsWrite), |call| Box::pin(hooks::unsubscribe(call))),
     Route::new(Post,   "/api/keys/generate",  AdminOr(KeysWrite),    |call| Box::pin(keys::generate(call))),

@@ -164,7 +164,7 @@ impl Target {
         }
     }
 
-    fn of_row(&self, event: EventId, row: &DeliveryRow) -> Delivery {
+    pub(super) fn of_row(&self, event: EventId, row: &DeliveryRow) -> Delivery {
         let standing = match row.state {
             DeliveryState::Waiting(at) if row.attempts == 0 => DeliveryStanding::Pending(at),
             DeliveryState::Waiting(at) => DeliveryStanding::Retrying(at),

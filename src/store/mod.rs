@@ -7,6 +7,7 @@
 //! It must not know where commands come from, what the time is, or that the journal is a file.
 
 mod apply;
+mod dead_letters;
 mod dedup;
 mod deliveries;
 mod delivery_query;
@@ -25,6 +26,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 pub use apply::{Effects, Outcome};
+pub use dead_letters::{DeadPage, DeadPlace, DeadQuery};
 pub use deliveries::{DueDelivery, InOrder, Lane, Then};
 pub use delivery_query::{Delivery, DeliveryDetails, DeliveryPage, DeliveryPlace, DeliveryQuery, DeliveryStanding};
 pub use generation::{Generation, Reason, SEGMENT_BYTES, condemn_last, remove_all};

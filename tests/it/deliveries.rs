@@ -146,3 +146,54 @@ fn a_delivery_is_tried_again_when_somebody_says_so() {
     assert_eq!((retry().status, retry().code()), (422, "validation_failed"));
     receiver.stop();
 }
+
+#[test]
+fn dead_letters_are_listed_replayed_and_dropped() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Process::start(&dir.path().join("data"));
+    let (org, other, receiver) = (server.org("Acme"), server.org("Other"), Receiver::start().unwrap());
+    let to = endpoint(&org, &json!({"url": receiver.url(), "retry_schedule": [], "max_in_flight": 1}));
+    receiver.answer_next([500; 5]);
+    for n in 0..5 {
+        org.send("a.b", &json!(n));
+    }
+    let dead = until(|| Some(data(&org, "/api/dead-letters")).filter(|dead| dead.len() == 5));
+    assert!(dead.is_sorted_by(|a, b| text(a, "dead_at") >= text(b, "dead_at")), "{dead:?}");
+    let page = org.get("/api/dead-letters?limit=3").json;
+    let rest = data(&org, &format!("/api/dead-letters?limit=3&cursor={}", text(&page, "next_cursor")));
+    assert_eq!([page["data"].as_array().unwrap().as_slice(), &rest].concat(), dead);
+    assert_eq!(data(&other, "/api/dead-letters"), Vec::<Value>::new());
+
+    let drop = |org: &Client, body: &Value| {
+        let json_type = [("Content-Type", "application/json")];
+        org.request(reqwest::Method::DELETE, "/api/dead-letters", &json_type, body.to_string())
+    };
+    let ids = json!({"ids": [dead[0]["id"], dead[1]["id"]]});
+    assert_eq!(other.post("/api/dead-letters/replay", &ids).json["replayed"], json!(0), "another's");
+    assert_eq!(drop(&other, &ids).json["dropped"], json!(0), "another's");
+    let dropped = drop(&org, &ids);
+    assert_eq!((dropped.status, &dropped.json["dropped"]), (200, &json!(2)), "{dropped:?}");
+    assert_eq!(drop(&org, &ids).json["dropped"], json!(0), "once");
+    assert_eq!(org.post("/api/dead-letters/replay", &ids).json["replayed"], json!(0), "no dead letters any more");
+    assert_eq!(data(&org, "/api/deliveries?state=canceled").len(), 2);
+    assert_eq!(data(&org, "/api/dead-letters").len(), 3);
+
+    let nothing = org.post("/api/dead-letters/replay", &json!({"until": "2020-01-01T00:00:00Z"}));
+    assert_eq!(nothing.json, json!({"replayed": 0, "has_more": false, "next_since": null}));
+    let all = org.post("/api/dead-letters/replay", &json!({ "endpoint_id": to }));
+    assert_eq!(all.json, json!({"replayed": 3, "has_more": false, "next_since": null}));
+    until(|| (data(&org, "/api/deliveries?state=delivered").len() == 3).then_some(()));
+    assert_eq!(data(&org, "/api/dead-letters"), Vec::<Value>::new());
+    let stats = org.get(&format!("/api/endpoints/{to}/stats")).json;
+    assert_eq!((&stats["dead_letters"], &stats["waiting"]), (&json!(0), &json!(0)), "{stats}");
+
+    for (body, faults) in [
+        (json!({"ids": ["dlv_x", 7], "since": "yesterday", "colour": "red"}), 5),
+        (json!({}), 1),
+        (json!({"since": "2026-01-02T00:00:00Z", "until": "2026-01-01T00:00:00Z"}), 1),
+    ] {
+        let wrong = org.post("/api/dead-letters/replay", &body);
+        assert_eq!((wrong.status, wrong.json["errors"].as_array().unwrap().len()), (422, faults), "{wrong:?}");
+    }
+    receiver.stop();
+}

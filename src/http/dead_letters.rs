@@ -1,0 +1,150 @@
+//! `/api/dead-letters`: deliveries that were given up; having them tried again, or dropped.
+
+use actix_web::http::StatusCode;
+use actix_web::web;
+use serde::Serialize;
+
+use super::Api;
+use super::body::Media;
+use super::call::{Answer, Call, json};
+use super::cursor;
+use super::deliveries::{List, Shown};
+use super::error::{Faults, Problem};
+use super::fields::{Fields, text_of};
+use super::query::Query;
+use crate::model::command::{Command, DropDead, RetryDelivery};
+use crate::model::id::{DeliveryId, EndpointId, EventId, OrgNo};
+use crate::model::time::Timestamp;
+use crate::store::{DeadQuery, Outcome};
+
+/// Most ids in one request.
+const IDS_MAX: usize = 500;
+/// Most dead letters that one request with a filter is about.
+const CHOSEN_MAX: usize = 1_000;
+/// So many ids, and then some.
+const BODY_BYTES_MAX: usize = 64 << 10;
+
+/// `GET`: the last that was given up first.
+pub(super) async fn list(call: &mut Call) -> Answer {
+    let org = call.org()?;
+    let mut query = Query::read(call.request.query_string());
+    let limit = query.limit();
+    let (after, endpoint) = (query.cursor_by(cursor::decode_dead), query.take("endpoint_id"));
+    let (since, until) = query.times();
+    query.finish()?;
+    let wanted = DeadQuery { endpoint, since, until, after, limit, oldest_first: false, with_deleted: true };
+    let api = web::Data::clone(&call.api);
+    let page = web::block(move || api.store.dead_letters(org, &wanted)).await;
+    let page = page.map_err(|error| Problem::internal(&error))??;
+    let next_cursor = page.next.map(cursor::encode_dead);
+    let data = page.items.iter().map(Shown::of).collect();
+    json(StatusCode::OK, &List { data, has_more: next_cursor.is_some(), next_cursor })
+}
+
+/// Which of them a request is about.
+enum Which {
+    Ids(Vec<DeliveryId>),
+    Filter(DeadQuery),
+}
+
+impl Which {
+    async fn read(call: &mut Call) -> Result<Self, Problem> {
+        Media::require_json(call.request.headers())?;
+        let body = call.body(BODY_BYTES_MAX).await?;
+        let (mut fields, mut faults) = (Fields::read(text_of(&body)?)?, Faults::default());
+        let ids = fields.take("ids", &mut faults);
+        let has_ids = ids.is_some();
+        let ids = ids.and_then(|field| field.list::<DeliveryId>(IDS_MAX, &mut faults));
+        let has_filter = ["endpoint_id", "since", "until"].iter().any(|name| fields.has(name));
+        let endpoint = fields.take("endpoint_id", &mut faults).and_then(|field| field.parse(&mut faults));
+        let since = fields.take("since", &mut faults).and_then(|field| field.time(&mut faults));
+        let until = fields.take("until", &mut faults).and_then(|field| field.time(&mut faults));
+        fields.finish(&mut faults);
+        match (has_ids, has_filter) {
+            (true, true) => faults.add("/ids", "cannot stand beside endpoint_id, since or until"),
+            (false, false) if faults.is_empty() => faults.add("", "must have ids, or endpoint_id, since or until"),
+            _ => {}
+        }
+        if since.is_some_and(|since| until.is_some_and(|until| until <= since)) {
+            faults.add("/until", "must be later than since");
+        }
+        faults.into_result()?;
+        let (after, limit) = (None, CHOSEN_MAX);
+        let filter = DeadQuery { endpoint, since, until, after, limit, oldest_first: true, with_deleted: false };
+        Ok(ids.map_or(Self::Filter(filter), Self::Ids))
+    }
+}
+
+/// What was chosen, and when those that are left died first.
+struct Chosen {
+    deliveries: Vec<(EndpointId, EventId)>,
+    next_since: Option<Timestamp>,
+}
+
+fn choose(api: &Api, org: OrgNo, which: Which) -> Result<Chosen, Problem> {
+    match which {
+        Which::Ids(ids) => {
+            let found = ids.iter().map(|id| api.store.delivery(org, id.event(), id.endpoint_number()));
+            let found: Vec<_> = found.collect::<Result<_, _>>()?;
+            let deliveries = found.into_iter().flatten().map(|found| (found.delivery.endpoint, found.delivery.event));
+            Ok(Chosen { deliveries: deliveries.collect(), next_since: None })
+        }
+        Which::Filter(query) => {
+            let page = api.store.dead_letters(org, &query)?;
+            let deliveries = page.items.iter().map(|found| (found.endpoint, found.event)).collect();
+            Ok(Chosen { deliveries, next_since: page.next.map(|(at, _, _)| at) })
+        }
+    }
+}
+
+/// Makes a command of each; how many of them took effect, and when those that are left died first.
+async fn each(
+    call: &mut Call,
+    also_of_deleted: bool,
+    command: impl Fn(EndpointId, EventId) -> Command,
+) -> Result<(usize, Option<Timestamp>), Problem> {
+    let org = call.org()?;
+    let mut which = Which::read(call).await?;
+    if let Which::Filter(query) = &mut which {
+        query.with_deleted = also_of_deleted;
+    }
+    let api = web::Data::clone(&call.api);
+    let chosen = web::block(move || choose(&api, org, which)).await.map_err(|error| Problem::internal(&error))??;
+    let commands: Vec<Command> = chosen.deliveries.iter().map(|(endpoint, event)| command(*endpoint, *event)).collect();
+    if commands.is_empty() {
+        return Ok((0, chosen.next_since));
+    }
+    let outcomes = call.api.intake.submit(commands)?.outcomes().await?;
+    Ok((outcomes.iter().filter(|outcome| **outcome == Outcome::Done).count(), chosen.next_since))
+}
+
+#[derive(Serialize)]
+struct ReplayAnswer {
+    replayed: usize,
+    has_more: bool,
+    next_since: Option<Timestamp>,
+}
+
+/// `POST /replay`: tries them again now, each with its schedule from the beginning. What is no dead letter (any more), or
+/// whose endpoint was deleted, is not counted.
+pub(super) async fn replay(call: &mut Call) -> Answer {
+    let (org, at) = (call.org()?, call.now);
+    let retry = |endpoint, event| Command::RetryDelivery(RetryDelivery { org, endpoint, event, at, only_dead: true });
+    let (replayed, next_since) = each(call, false, retry).await?;
+    json(StatusCode::OK, &ReplayAnswer { replayed, has_more: next_since.is_some(), next_since })
+}
+
+#[derive(Serialize)]
+struct DropAnswer {
+    dropped: usize,
+    has_more: bool,
+    next_since: Option<Timestamp>,
+}
+
+/// `DELETE`: they are canceled.
+pub(super) async fn discard(call: &mut Call) -> Answer {
+    let org = call.org()?;
+    let drop = |endpoint, event| Command::DropDead(DropDead { org, endpoint, event });
+    let (dropped, next_since) = each(call, true, drop).await?;
+    json(StatusCode::OK, &DropAnswer { dropped, has_more: next_since.is_some(), next_since })
+}
