@@ -259,21 +259,21 @@ impl Committer {
         }
     }
 
-    /// Fills in the outcomes that were open and tells those who wait. One that left needs no answer, but counts.
+    /// Fills in the outcomes that were open and tells those who wait. One that left needs no answer, but counts; each is
+    /// counted before it is told, so that nobody who has an answer sees figures without it.
     fn answer(&self, entries: &mut Vec<Entry>, outcomes: Vec<Outcome>) {
         let mut outcomes = outcomes.into_iter();
-        let (mut accepted, mut duplicates) = (0, 0);
         for entry in entries.drain(..) {
             let complete = entry.outcomes.into_iter().map(|known| known.or_else(|| outcomes.next()));
             let complete: Vec<Outcome> = complete.map(|outcome| outcome.unwrap_or(Outcome::NotFound)).collect();
-            accepted += complete.iter().filter(|outcome| matches!(outcome, Outcome::Accepted { .. })).count() as u64;
-            duplicates += complete.iter().filter(|outcome| matches!(outcome, Outcome::Duplicate { .. })).count() as u64;
+            let accepted = complete.iter().filter(|outcome| matches!(outcome, Outcome::Accepted { .. })).count();
+            let duplicates = complete.iter().filter(|outcome| matches!(outcome, Outcome::Duplicate { .. })).count();
+            self.ports.metrics.events_accepted.inc_by(accepted as u64);
+            self.ports.metrics.events_duplicate.inc_by(duplicates as u64);
             if let Some(reply) = entry.submission.reply {
                 drop(reply.send(Ok(complete)));
             }
         }
-        self.ports.metrics.events_accepted.inc_by(accepted);
-        self.ports.metrics.events_duplicate.inc_by(duplicates);
     }
 
     /// Once a second, as the sweeper looks, would be too late for a fast producer and a small disk.

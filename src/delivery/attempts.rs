@@ -59,15 +59,10 @@ pub struct AttempterPorts {
 }
 
 impl Attempts for Attempter {
-    fn start(&self, delivery: DueDelivery) {
+    fn start(&self, delivery: DueDelivery, attempt: Attempt) {
         let shared = Arc::clone(&self.shared);
-        let mut fate = Fate {
-            reports: shared.reports.clone(),
-            attempt: Attempt { org: delivery.org, endpoint: delivery.endpoint.id, event: delivery.event },
-            answer: Answer::Nothing,
-            verdict: None,
-            is_over: false,
-        };
+        let mut fate =
+            Fate { reports: shared.reports.clone(), attempt, answer: Answer::Nothing, verdict: None, is_over: false };
         drop(self.runtime.spawn(async move {
             let verdict = shared.attempt(delivery, &mut fate).await;
             fate.end(verdict);

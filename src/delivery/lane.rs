@@ -4,6 +4,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
+use super::turns::Standing;
 use crate::model::endpoint::{Endpoint, Ordering};
 use crate::model::id::{EventId, OrgNo};
 use crate::model::time::Timestamp;
@@ -46,8 +47,10 @@ pub(super) struct Lane {
     breaker: Breaker,
     bucket: Bucket,
     answered_at: Timestamp,
-    /// It stands in the line for a turn.
-    pub(super) has_turn: bool,
+    /// Whether it accepted what it answered last.
+    accepted: Option<bool>,
+    /// The turn it waits for.
+    pub(super) turn: Option<u64>,
     /// The state may have more that is due than the queue holds.
     pub(super) more: bool,
     /// Before this event nothing waits that must keep its place; none: that is not known.
@@ -70,7 +73,7 @@ impl Lane {
     pub(super) fn aim(&mut self, target: Target) {
         if self.target.is_some() && !self.knows(&target.endpoint) {
             self.breaker = Breaker::default();
-            (self.bucket, self.probe) = (Bucket::default(), None);
+            (self.bucket, self.probe, self.accepted) = (Bucket::default(), None, None);
             self.mark = None;
         }
         self.target = Some(target);
@@ -205,6 +208,14 @@ impl Lane {
         let most = self.in_flight_max(most);
         self.breaker.learn(answer, probes, most, moment);
         self.answered_at = moment.now;
+        if answer != Answer::Nothing {
+            self.accepted = Some(answer == Answer::Accepted);
+        }
+    }
+
+    /// What is known of the endpoint.
+    pub(super) fn standing(&self) -> Standing {
+        if self.accepted.unwrap_or(self.in_flight == 0) { Standing::Works } else { Standing::InDoubt }
     }
 
     /// It is settled.

@@ -18,7 +18,7 @@ use crossbeam_channel::Receiver;
 use super::alarms::Alarms;
 use super::breakers::Breakers;
 use super::lane::{Gate, Lane, Target};
-use super::turns::{Room, Turns};
+use super::turns::{Room, Standing, Turns};
 use crate::base::clock::Clock;
 use crate::base::metrics::Metrics;
 use crate::base::threads::Stop;
@@ -98,12 +98,20 @@ pub struct Attempt {
     pub endpoint: EndpointId,
     /// Of which event.
     pub event: EventId,
+    /// Whether the endpoint was in doubt when it began.
+    pub in_doubt: bool,
+}
+
+impl Attempt {
+    fn standing(self) -> Standing {
+        if self.in_doubt { Standing::InDoubt } else { Standing::Works }
+    }
 }
 
 /// Starts an attempt somewhere else; what becomes of it comes back as [`Report`]s.
 pub trait Attempts: Send {
-    /// Starts it.
-    fn start(&self, delivery: DueDelivery);
+    /// Starts it; reports name it as it is named here.
+    fn start(&self, delivery: DueDelivery, attempt: Attempt);
 }
 
 /// What the scheduler works with.
@@ -252,13 +260,16 @@ impl<A: Attempts> Scheduler<A> {
     }
 
     fn over(&mut self, attempt: Attempt, answer: Answer) {
-        let Attempt { org, endpoint, event } = attempt;
-        self.turns.over(org);
+        let Attempt { org, endpoint, event, .. } = attempt;
+        self.turns.over(org, attempt.standing());
         let (now, most) = (self.now(), self.limits.in_flight_per_endpoint);
         let Some(lane) = self.lanes.get_mut(&endpoint) else { return };
         let before = lane.view();
         lane.over(event, answer, most, Moment { now, jitter: (self.ports.jitter)() });
         let view = lane.view();
+        if let (Some(turn), Standing::Works) = (lane.turn, lane.standing()) {
+            self.turns.works(org, turn);
+        }
         if view != before {
             self.note_breaker(endpoint, view);
             let next = if let BreakerView::Open(until) = view { until } else { Timestamp(0) };
@@ -282,7 +293,7 @@ impl<A: Attempts> Scheduler<A> {
     }
 
     fn settled(&mut self, attempt: Attempt, verdict: Option<Verdict>) {
-        let Attempt { org, endpoint, event } = attempt;
+        let Attempt { org, endpoint, event, .. } = attempt;
         self.turns.settled(org);
         let now = self.now();
         let Some(lane) = self.lanes.get_mut(&endpoint) else { return };
@@ -300,11 +311,9 @@ impl<A: Attempts> Scheduler<A> {
             self.looks.set(endpoint, at);
         } else if lane.waiting() == 0 && lane.more {
             self.looks.set(endpoint, Timestamp(0));
-        } else if lane.claimed() == 0 && !self.looks.has(endpoint) {
-            self.forget(endpoint);
-            return;
         }
         self.give_turn(endpoint);
+        self.forget_if_idle(endpoint);
     }
 
     /// A delivery that is due now.
@@ -354,14 +363,14 @@ impl<A: Attempts> Scheduler<A> {
     fn give_turn(&mut self, endpoint: EndpointId) {
         let now = self.now();
         let Some(lane) = self.lanes.get_mut(&endpoint) else { return };
-        if lane.has_turn {
+        if lane.turn.is_some() {
             return;
         }
         match (lane.gate(now, self.limits.in_flight_per_endpoint), lane.target()) {
             (Gate::Open, Some(target)) => {
                 let org = target.org;
-                lane.has_turn = true;
-                self.turns.ask(org, endpoint);
+                let standing = lane.standing();
+                lane.turn = Some(self.turns.ask(org, endpoint, standing));
             }
             (Gate::NotUntil(at), _) => self.wakes.set(endpoint, at),
             (Gate::Open | Gate::Shut, _) => {}
@@ -372,7 +381,7 @@ impl<A: Attempts> Scheduler<A> {
     fn start_next(&mut self, endpoint: EndpointId) -> Result<(), StateError> {
         let now = self.now();
         let Some(lane) = self.lanes.get_mut(&endpoint) else { return Ok(()) };
-        lane.has_turn = false;
+        lane.turn = None;
         if lane.gate(now, self.limits.in_flight_per_endpoint) == Gate::Open
             && let Some(event) = lane.pop()
         {
@@ -385,11 +394,13 @@ impl<A: Attempts> Scheduler<A> {
                     self.looks.set(endpoint, Timestamp(0));
                 }
                 Some(delivery) => {
-                    let before = lane.view();
+                    let (before, standing) = (lane.view(), lane.standing());
                     lane.begin(event, now);
                     let view = lane.view();
-                    self.turns.began(delivery.org);
-                    self.attempts.start(delivery);
+                    let org = delivery.org;
+                    self.turns.began(org, standing);
+                    let in_doubt = standing == Standing::InDoubt;
+                    self.attempts.start(delivery, Attempt { org, endpoint, event, in_doubt });
                     if view != before {
                         self.note_breaker(endpoint, view);
                     }
@@ -401,7 +412,15 @@ impl<A: Attempts> Scheduler<A> {
             }
         }
         self.give_turn(endpoint);
+        self.forget_if_idle(endpoint);
         Ok(())
+    }
+
+    fn forget_if_idle(&mut self, endpoint: EndpointId) {
+        let is_idle = self.lanes.get(&endpoint).is_some_and(|lane| lane.claimed() == 0 && lane.turn.is_none());
+        if is_idle && !self.looks.has(endpoint) && !self.behind_routing.contains(&endpoint) {
+            self.forget(endpoint);
+        }
     }
 
     /// Memory is for endpoints that have something to do; and, for a while, for what is known of the others.

@@ -26,11 +26,11 @@ const LIMITS: SchedulerLimits = SchedulerLimits {
 };
 
 #[derive(Clone, Default)]
-struct Noted(Arc<Mutex<Vec<DueDelivery>>>);
+struct Noted(Arc<Mutex<Vec<(DueDelivery, Attempt)>>>);
 
 impl Attempts for Noted {
-    fn start(&self, delivery: DueDelivery) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(delivery);
+    fn start(&self, delivery: DueDelivery, attempt: Attempt) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push((delivery, attempt));
     }
 }
 
@@ -164,7 +164,7 @@ impl World {
             let next = [self.scheduler.looks.first(), self.scheduler.wakes.first()].into_iter().flatten().min();
             if self.scheduler.survey.is_none() && next.is_none_or(|at| at > self.now()) {
                 let noted = self.noted.0.lock().unwrap();
-                return noted[before..].iter().map(|it| (it.endpoint.id.0, it.event.0)).collect();
+                return noted[before..].iter().map(|(_, it)| (it.endpoint.0, it.event.0)).collect();
             }
         }
         panic!("it does not come to rest");
@@ -177,9 +177,9 @@ impl World {
     /// The last attempt of this delivery ends.
     fn end(&mut self, (endpoint, event): (u128, u128), answer: Answer, verdict: Verdict) {
         let (endpoint, event) = (EndpointId(endpoint), EventId(event));
-        let delivery = {
+        let (delivery, attempt) = {
             let noted = self.noted.0.lock().unwrap();
-            noted.iter().rfind(|it| it.endpoint.id == endpoint && it.event == event).unwrap().clone()
+            noted.iter().rfind(|(_, it)| it.endpoint == endpoint && it.event == event).unwrap().clone()
         };
         let failed = AttemptError { code: ErrorCode::HttpStatus, detail: String::new() };
         let settle = SettleAttempt {
@@ -199,7 +199,6 @@ impl World {
             disables: None,
             previous: delivery.last_attempt,
         };
-        let attempt = Attempt { org: delivery.org, endpoint, event };
         self.scheduler.take_in(Report::Over(attempt, answer));
         self.apply(&Command::SettleAttempt(Box::new(settle)));
         self.scheduler.take_in(Report::Settled(attempt, Some(verdict)));
@@ -246,7 +245,7 @@ fn beside_hanging_endpoints(limits: SchedulerLimits) -> Vec<(u128, u128)> {
     let before = world.noted.0.lock().unwrap().len();
     world.scheduler.turn().unwrap();
     let noted = world.noted.0.lock().unwrap();
-    noted[before..].iter().map(|it| (it.endpoint.id.0, it.event.0)).collect()
+    noted[before..].iter().map(|(_, it)| (it.endpoint.0, it.event.0)).collect()
 }
 
 #[test]
@@ -258,6 +257,31 @@ fn fifty_hanging_endpoints_leave_another_organization_alone() {
 fn without_a_bound_for_each_organization_they_would_not() {
     let limits = SchedulerLimits { in_flight: 50, ..LIMITS };
     assert_eq!(beside_hanging_endpoints(limits), []);
+}
+
+#[test]
+fn endpoints_that_hang_leave_something_to_those_of_their_organization_that_work() {
+    let mut world = World::new(SchedulerLimits { in_flight_per_org: 16, ..LIMITS });
+    let org = world.org();
+    let hanging: Vec<u128> = (1..=10).collect();
+    for endpoint in hanging.iter().copied().chain([20]) {
+        world.endpoint(org, endpoint, settings());
+    }
+    for event in 1..=40 {
+        world.event(org, event, &hanging);
+    }
+    let begun = world.begun();
+    assert_eq!(begun.len(), 16, "each has one, and some a second");
+    for delivery in begun {
+        world.fail(delivery, 60_000);
+    }
+    assert_eq!(world.begun().len(), 12, "they are in doubt now");
+    for event in 41..=44 {
+        world.event(org, event, &[20]);
+    }
+    assert_eq!(world.begun(), [(20, 41), (20, 42), (20, 43), (20, 44)][..1].to_vec(), "one to see whether it works");
+    world.accept((20, 41));
+    assert_eq!(world.begun(), [(20, 42), (20, 43), (20, 44)]);
 }
 
 #[test]
@@ -572,7 +596,7 @@ fn a_large_backlog_is_neither_loaded_at_once_nor_sent_at_once() {
         let begun: Vec<_> = std::mem::take(&mut *world.noted.0.lock().unwrap());
         assert!(begun.len() <= limits.in_flight);
         for delivery in begun {
-            let attempt = Attempt { org: delivery.org, endpoint: delivery.endpoint.id, event: delivery.event };
+            let (_, attempt) = delivery;
             world.noted.0.lock().unwrap().push(delivery);
             world.accept((attempt.endpoint.0, attempt.event.0));
             world.noted.0.lock().unwrap().clear();

@@ -77,10 +77,7 @@ impl<A: Attempts> Scheduler<A> {
             self.note_breaker(endpoint, view);
         }
         self.give_turn(endpoint);
-        let is_idle = self.lanes.get(&endpoint).is_some_and(|lane| lane.claimed() == 0 && !lane.has_turn);
-        if is_idle && !self.looks.has(endpoint) && !self.behind_routing.contains(&endpoint) {
-            self.forget(endpoint);
-        }
+        self.forget_if_idle(endpoint);
         Ok(())
     }
 
