@@ -13,14 +13,14 @@ use crate::config::{Config, api_key_from_environment};
 
 /// The caller's key.
 #[derive(Args)]
-struct Key {
+pub(super) struct Key {
     /// API key [default: the environment variable TRIGGERD_API_KEY, which keeps it out of the process list]
     #[arg(long, value_name = "KEY")]
     key: Option<String>,
 }
 
 impl Key {
-    fn client(self, server: &Server, config: &Config) -> Result<Client, Failure> {
+    pub(super) fn client(self, server: &Server, config: &Config) -> Result<Client, Failure> {
         let key = self
             .key
             .or_else(api_key_from_environment)
@@ -90,8 +90,16 @@ pub(super) struct Ack {
     server: Server,
 }
 
-fn text<'a>(value: &'a Value, name: &str) -> &'a str {
+pub(super) fn text<'a>(value: &'a Value, name: &str) -> &'a str {
     value.get(name).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// An id is letters, digits and `_`; anything else would change the path.
+pub(super) fn checked_event_id(id: &str) -> Result<&str, Failure> {
+    if id.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_') {
+        return Ok(id);
+    }
+    Err(Failure::new(ExitCode::Usage, format!("{id:?} is not an event id (evt_…)")))
 }
 
 impl Send {
@@ -150,10 +158,7 @@ impl Ack {
     pub(super) fn run(self, config: &Config) -> Result<ExitCode, Failure> {
         let client = self.key.client(&self.server, config)?;
         for id in self.ids {
-            // An id is letters, digits and `_`; anything else would change the path.
-            if !id.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_') {
-                return Err(Failure::new(ExitCode::Usage, format!("{id:?} is not an event id (evt_…)")));
-            }
+            checked_event_id(&id)?;
             let answer = client.call(Method::POST, &format!("/api/ack/{id}"), None)?;
             if self.server.json {
                 print(&answer.to_string());

@@ -7,6 +7,7 @@ mod check_config;
 mod client;
 mod demo;
 mod events;
+mod explain;
 mod rebuild;
 mod serve;
 mod verify;
@@ -47,6 +48,8 @@ enum Command {
     Inbox(events::Inbox),
     /// Acknowledge events
     Ack(events::Ack),
+    /// Say what became of an event, and why each endpoint got it or did not
+    Explain(explain::Explain),
     /// Measure what this machine takes in, how long that takes and what it costs
     Bench(bench::Bench),
     /// Check a stopped server's data directory: the whole journal, and that the state is what the journal gives
@@ -113,6 +116,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Send(command) => command.run(&load(file)?.0),
         Command::Inbox(command) => command.run(&load(file)?.0),
         Command::Ack(command) => command.run(&load(file)?.0),
+        Command::Explain(command) => command.run(&load(file)?.0),
         Command::Bench(command) => command.run(&load(file)?.0),
         Command::Verify(command) => command.run(&load(file)?.0),
         Command::Rebuild(command) => command.run(&load(file)?.0),
