@@ -128,6 +128,7 @@
 //! - `store/deliveries.rs`: what is due
 //! - `store/delivery_query.rs`: deliveries as their owner sees them
 //! - `store/dump.rs`: every row as text, to compare states
+//! - `store/event_query.rs`: all events, newest first
 //! - `store/generation.rs`: which sled directory holds the state, and whether it is believed
 //! - `store/inbox.rs`: events that nobody has confirmed
 //! - `store/keys.rs`: who is calling
@@ -182,7 +183,8 @@
 //! - `http/endpoint_settings.rs`: what the owner of an endpoint can set
 //! - `http/endpoints.rs`: `/api/endpoints`
 //! - `http/error.rs`: problem documents and the table of their codes
-//! - `http/events.rs`: `/api/events`
+//! - `http/event_history.rs`: `GET /api/events`: what came, and what became of it
+//! - `http/events.rs`: `POST /api/events`
 //! - `http/fields.rs`: the members of a JSON object, read one by one
 //! - `http/health.rs`: how the server is
 //! - `http/hooks.rs`: `/api/hooks`: subscriptions as Zapier makes them
@@ -193,6 +195,7 @@
 //! - `http/query.rs`: query strings
 //! - `http/receiver.rs`: a consumer's receiver, for the demo and the tests
 //! - `http/routes.rs`: the table of routes
+//! - `http/stored_event.rs`: stored events as they are shown
 //! - `http/verify.rs`: argon2id on threads of its own
 //! - `http/webhook.rs`: `/api/webhook/config`
 //! - `http/wire.rs`: an event as it is posted
@@ -223,6 +226,7 @@
 //! - `cli/demo.rs`: `demo`
 //! - `cli/endpoints.rs`: `endpoint`
 //! - `cli/events.rs`: `send`, `inbox`, `ack`
+//! - `cli/explain.rs`: `explain`
 //! - `cli/rebuild.rs`: `rebuild`
 //! - `cli/serve.rs`: `serve`
 //! - `cli/verify.rs`: `verify`

@@ -94,6 +94,14 @@ pub(super) fn text<'a>(value: &'a Value, name: &str) -> &'a str {
     value.get(name).and_then(Value::as_str).unwrap_or_default()
 }
 
+/// An id is letters, digits and `_`; anything else would change the path.
+pub(super) fn checked_event_id(id: &str) -> Result<&str, Failure> {
+    if id.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_') {
+        return Ok(id);
+    }
+    Err(Failure::new(ExitCode::Usage, format!("{id:?} is not an event id (evt_…)")))
+}
+
 impl Send {
     pub(super) fn run(self, config: &Config) -> Result<ExitCode, Failure> {
         let mut payload = self.payload;
@@ -150,10 +158,7 @@ impl Ack {
     pub(super) fn run(self, config: &Config) -> Result<ExitCode, Failure> {
         let client = self.key.client(&self.server, config)?;
         for id in self.ids {
-            // An id is letters, digits and `_`; anything else would change the path.
-            if !id.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_') {
-                return Err(Failure::new(ExitCode::Usage, format!("{id:?} is not an event id (evt_…)")));
-            }
+            checked_event_id(&id)?;
             let answer = client.call(Method::POST, &format!("/api/ack/{id}"), None)?;
             if self.server.json {
                 print(&answer.to_string());

@@ -8,6 +8,7 @@ mod client;
 mod demo;
 mod endpoints;
 mod events;
+mod explain;
 mod rebuild;
 mod serve;
 mod verify;
@@ -48,6 +49,8 @@ enum Command {
     Inbox(events::Inbox),
     /// Acknowledge events
     Ack(events::Ack),
+    /// Say what became of an event, and why each endpoint got it or did not
+    Explain(explain::Explain),
     /// Endpoints that events are pushed to
     #[command(subcommand)]
     Endpoint(endpoints::EndpointCommand),
@@ -117,6 +120,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Send(command) => command.run(&load(file)?.0),
         Command::Inbox(command) => command.run(&load(file)?.0),
         Command::Ack(command) => command.run(&load(file)?.0),
+        Command::Explain(command) => command.run(&load(file)?.0),
         Command::Endpoint(command) => command.run(&load(file)?.0),
         Command::Bench(command) => command.run(&load(file)?.0),
         Command::Verify(command) => command.run(&load(file)?.0),

@@ -1,6 +1,9 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::http::cursor;
+use crate::http::stored_event::write_item;
+use crate::model::command::SubmitEvent;
 use crate::model::event::{Dedup, NewEvent};
 
 fn event(payload: &str, dedup_id: Option<&str>) -> SubmitEvent {

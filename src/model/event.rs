@@ -99,6 +99,9 @@ pub enum EventStatus {
 }
 
 impl EventStatus {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Accepted, Self::Delivered, Self::Acknowledged, Self::Dead];
+
     /// The word for it in the API.
     pub fn name(self) -> &'static str {
         match self {
@@ -107,6 +110,15 @@ impl EventStatus {
             Self::Acknowledged => "acknowledged",
             Self::Dead => "dead",
         }
+    }
+}
+
+impl FromStr for EventStatus {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let known = Self::ALL.into_iter().find(|status| status.name() == text);
+        known.ok_or("must be `accepted`, `delivered`, `acknowledged` or `dead`")
     }
 }
 

@@ -197,3 +197,73 @@ fn dead_letters_are_listed_replayed_and_dropped() {
     }
     receiver.stop();
 }
+
+#[test]
+fn an_event_says_what_became_of_it_and_why_an_endpoint_matched_or_did_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Process::start(&dir.path().join("data"));
+    let (org, other, receiver) = (server.org("Acme"), server.org("Other"), Receiver::start().unwrap());
+    let url = receiver.url();
+    let good = endpoint(&org, &json!({"url": url, "event_types": ["order.*"]}));
+    let unwanted = endpoint(&org, &json!({"url": url, "event_types": ["invoice.*"]}));
+    let off = endpoint(&org, &json!({"url": url, "enabled": false}));
+    let payload = r#"{ "n": 1.50 }"#;
+    let body = format!(r#"{{"type":"order.paid","payload":{payload},"dedup_id":"d-1","labels":{{"k":"v"}}}}"#);
+    let event = org.post_text("/api/events", &body).id();
+    delivery(&org, &event, &good, "delivered");
+    let second = org.send("user", &json!(2)).id();
+    // Made in a later millisecond than the event was taken in.
+    let began = std::time::Instant::now();
+    until(|| (began.elapsed().as_millis() >= 2).then_some(()));
+    let late = endpoint(&org, &json!({ "url": url }));
+
+    let answer = org.get(&format!("/api/events/{event}"));
+    assert!(answer.text.contains(&format!("\"payload\":{payload},")), "as it came: {answer:?}");
+    let shown = answer.json;
+    assert_eq!(
+        (&shown["status"], &shown["dedup_id"], &shown["labels"]["k"]),
+        (&json!("delivered"), &json!("d-1"), &json!("v"))
+    );
+    assert_eq!(
+        (shown["deliveries"].as_array().unwrap().len(), &shown["deliveries"][0]["state"]),
+        (1, &json!("delivered"))
+    );
+    let told: Vec<_> = shown["endpoints"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|found| (text(found, "endpoint_id"), found["matched"] == json!(true), found["reason"].as_str()))
+        .collect();
+    let expected = [
+        (good.as_str(), true, None),
+        (&unwanted, false, Some("type_not_wanted")),
+        (&off, false, Some("disabled")),
+        (&late, false, Some("made_later")),
+    ];
+    assert_eq!(told, expected);
+    assert_eq!(shown["endpoints"][0]["delivery"]["state"], json!("delivered"), "{shown}");
+    org.patch(&format!("/api/endpoints/{off}"), &json!({"enabled": true}));
+    let shown = org.get(&format!("/api/events/{event}")).json;
+    assert_eq!(shown["endpoints"][2]["reason"], json!("changed_since"), "{shown}");
+    for answer in [other.get(&format!("/api/events/{event}")), org.get("/api/events/evt_x")] {
+        assert_eq!((answer.status, answer.code()), (404, "not_found"), "{answer:?}");
+    }
+
+    let words = ["explain", &event, "--url", &server.url, "--key", &org.key];
+    let (code, said) = crate::harness::command(&dir.path().join("data"), &words);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains(&format!("{good} ({url}): accepted after 1 attempt.")), "{said}");
+    assert!(said.contains(&format!("{late} ({url}): did not get it, because it was made after")), "{said}");
+
+    let ids = |path: &str| data(&org, path).iter().map(|item| text(item, "id").to_owned()).collect::<Vec<_>>();
+    assert_eq!(ids("/api/events"), [second.clone(), event.clone()], "newest first");
+    assert_eq!(ids("/api/events?status=delivered"), std::slice::from_ref(&event));
+    assert_eq!(ids("/api/events?type=user"), std::slice::from_ref(&second));
+    let page = org.get("/api/events?limit=1").json;
+    let rest = ids(&format!("/api/events?limit=1&cursor={}", text(&page, "next_cursor")));
+    assert_eq!((text(&page["data"][0], "id"), rest), (second.as_str(), vec![event]));
+    assert_eq!(data(&other, "/api/events"), Vec::<Value>::new());
+    let wrong = org.get("/api/events?type=a+b&status=lost&since=x&until=y&limit=0&cursor=c&colour=red");
+    assert_eq!((wrong.status, wrong.json["errors"].as_array().unwrap().len()), (400, 7), "{wrong:?}");
+    receiver.stop();
+}

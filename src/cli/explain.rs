@@ -1,0 +1,136 @@
+//! `triggerd explain`: what became of an event, in sentences.
+
+use clap::Args;
+use serde_json::Value;
+
+use super::client::Method;
+use super::events::{Key, checked_event_id, text};
+use super::{Failure, Server, print};
+use crate::base::exit_code::ExitCode;
+use crate::config::Config;
+
+/// Says what became of an event.
+#[derive(Args)]
+pub(super) struct Explain {
+    /// Its id (evt_…)
+    #[arg(value_name = "EVENT")]
+    id: String,
+    #[command(flatten)]
+    key: Key,
+    #[command(flatten)]
+    server: Server,
+}
+
+impl Explain {
+    pub(super) fn run(self, config: &Config) -> Result<ExitCode, Failure> {
+        let id = checked_event_id(&self.id)?;
+        let client = self.key.client(&self.server, config)?;
+        let answer = client.call_text(Method::GET, &format!("/api/events/{id}"), None)?;
+        if self.server.json {
+            print(&answer);
+            return Ok(ExitCode::Clean);
+        }
+        let event: Value = serde_json::from_str(&answer)
+            .map_err(|error| Failure::new(ExitCode::Failed, format!("the answer is not understood: {error}")))?;
+        for sentence in sentences(&event) {
+            print(&sentence);
+        }
+        Ok(ExitCode::Clean)
+    }
+}
+
+fn items<'a>(value: &'a Value, name: &str) -> &'a [Value] {
+    value.get(name).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
+}
+
+fn sentences(event: &Value) -> Vec<String> {
+    let status = match text(event, "status") {
+        "delivered" => "Every endpoint that matched it has accepted it.",
+        "acknowledged" => "A consumer has acknowledged it.",
+        "dead" => "Nothing is on its way any more, and not every endpoint has accepted it. It is still in the inbox.",
+        _ => "It is in the inbox, until it is acknowledged or every endpoint that matched it has accepted it.",
+    };
+    let (id, kind, at) = (text(event, "id"), text(event, "type"), text(event, "received_at"));
+    let mut said = vec![format!("{id} is of the type {kind} and was taken in at {at}."), status.to_owned()];
+    let endpoints = items(event, "endpoints");
+    if endpoints.is_empty() {
+        said.push("There are no endpoints that it could be pushed to.".to_owned());
+    }
+    for endpoint in endpoints {
+        let (id, url) = (text(endpoint, "endpoint_id"), text(endpoint, "url"));
+        let fate = match endpoint.get("delivery") {
+            Some(delivery) => fate(delivery),
+            None => why_not(text(endpoint, "reason")),
+        };
+        said.push(format!("{id} ({url}): {fate}"));
+    }
+    let named = |delivery: &&Value| {
+        endpoints.iter().any(|endpoint| text(endpoint, "endpoint_id") == text(delivery, "endpoint_id"))
+    };
+    for delivery in items(event, "deliveries").iter().filter(|delivery| !named(delivery)) {
+        said.push(format!("{} (deleted since): {}", text(delivery, "endpoint_id"), fate(delivery)));
+    }
+    said
+}
+
+/// What became of a delivery.
+fn fate(delivery: &Value) -> String {
+    let attempts = match delivery.get("attempt_count").and_then(Value::as_u64).unwrap_or(0) {
+        1 => "1 attempt".to_owned(),
+        many => format!("{many} attempts"),
+    };
+    let (id, next) = (text(delivery, "id"), text(delivery, "next_attempt_at"));
+    let state = match text(delivery, "state") {
+        "delivered" => format!("accepted after {attempts}."),
+        "pending" => format!("waits for its first attempt, due {next}."),
+        "retrying" => format!("not accepted in {attempts}; the next one is due {next}."),
+        "dead" => {
+            let why = match text(delivery, "reason") {
+                "gone" => "the receiver said that it is gone for good",
+                _ => "its schedule has no attempt left",
+            };
+            format!("given up at {} after {attempts}: {why}.", text(delivery, "dead_at"))
+        }
+        _ => format!("canceled after {attempts}."),
+    };
+    format!("{state} ({id})")
+}
+
+/// Why there is no delivery.
+fn why_not(reason: &str) -> String {
+    let sentence = match reason {
+        "made_later" => "did not get it, because it was made after the event came.",
+        "type_not_wanted" => "did not get it, because it does not want this type.",
+        "disabled" => "did not get it, because it is disabled.",
+        "not_routed_yet" => "matches; the event is about to be routed.",
+        "routing_failed" => "did not get it, because routing the event failed.",
+        _ => "did not get it, because it was disabled or wanted other types when the event was routed.",
+    };
+    sentence.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn each_endpoint_has_its_sentence() {
+        let dead = json!({"id": "dlv_1", "endpoint_id": "ep_1", "state": "dead", "attempt_count": 1, "reason": "gone",
+            "dead_at": "T"});
+        let canceled = json!({"id": "dlv_3", "endpoint_id": "ep_3", "state": "canceled", "attempt_count": 2});
+        let event = json!({"id": "evt_1", "type": "a", "received_at": "R", "status": "dead", "endpoints": [
+            {"endpoint_id": "ep_1", "url": "u", "matched": true, "reason": null, "delivery": dead},
+            {"endpoint_id": "ep_2", "url": "v", "matched": false, "reason": "type_not_wanted"},
+        ], "deliveries": [dead, canceled]});
+        let said = sentences(&event);
+        assert_eq!(said.len(), 5, "{said:?}");
+        assert_eq!(
+            said[2],
+            "ep_1 (u): given up at T after 1 attempt: the receiver said that it is gone for good. (dlv_1)"
+        );
+        assert_eq!(said[3], "ep_2 (v): did not get it, because it does not want this type.");
+        assert_eq!(said[4], "ep_3 (deleted since): canceled after 2 attempts. (dlv_3)");
+    }
+}

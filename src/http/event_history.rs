@@ -1,0 +1,143 @@
+//! `GET /api/events` and `GET /api/events/{event_id}`: events, confirmed or not, and what became of them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use actix_web::http::StatusCode;
+use actix_web::web;
+use serde::Serialize;
+
+use super::Api;
+use super::call::{Answer, Call, json_bytes};
+use super::deliveries::Shown;
+use super::error::Problem;
+use super::query::Query;
+use super::stored_event::{Page, read_page, stored, write_item};
+use crate::model::endpoint::Endpoint;
+use crate::model::event::EventStatus;
+use crate::model::id::{EndpointId, EventId, OrgNo};
+use crate::rules::filter;
+use crate::store::{Delivery, DeliveryQuery, EventQuery, EventSummary};
+
+/// Portions of an event's deliveries that are looked at; one goes over some thousand endpoints, also deleted ones.
+const PORTIONS_MAX: usize = 64;
+const PORTION: usize = 1_000;
+
+/// `GET`: the newest first.
+pub(super) async fn list(call: &mut Call) -> Answer {
+    let org = call.org()?;
+    let mut query = Query::read(call.request.query_string());
+    let (limit, before) = (query.limit(), query.cursor());
+    let (event_type, status) = (query.take("type"), query.take("status"));
+    let (since, until) = query.times();
+    query.finish()?;
+    let wanted = EventQuery { before, limit, event_type, status, since, until };
+    let api = web::Data::clone(&call.api);
+    let page = web::block(move || read_page(&api, &api.store.events(org, &wanted)?)).await;
+    page.map_err(|error| Problem::internal(&error))?.map(Page::answer)
+}
+
+/// What became of an event, beside itself.
+#[derive(Serialize)]
+struct History {
+    /// Where it was pushed to, also to endpoints that were deleted.
+    deliveries: Vec<Shown>,
+    /// Every endpoint there is.
+    endpoints: Vec<Match>,
+}
+
+/// Whether an event goes to an endpoint, and why not.
+#[derive(Serialize)]
+struct Match {
+    endpoint_id: EndpointId,
+    url: String,
+    matched: bool,
+    /// Why not.
+    reason: Option<&'static str>,
+    /// How that stands.
+    #[serde(flatten)]
+    delivery: Option<MatchedDelivery>,
+}
+
+#[derive(Serialize)]
+struct MatchedDelivery {
+    delivery: Shown,
+}
+
+/// `GET /{id}`: the event as lists have it, its deliveries, and for each endpoint why it matched or did not.
+pub(super) async fn show(call: &mut Call) -> Answer {
+    let org = call.org()?;
+    let absent = || Problem::not_found("there is no such event");
+    let event: EventId = call.path("event_id").parse().map_err(|_malformed| absent())?;
+    let known = call.api.store.event(org, event)?.ok_or_else(absent)?;
+    let api = web::Data::clone(&call.api);
+    let body = web::block(move || write(&api, (org, event), known)).await;
+    Ok(json_bytes(StatusCode::OK, body.map_err(|error| Problem::internal(&error))??))
+}
+
+fn write(api: &Api, (org, id): (OrgNo, EventId), known: EventSummary) -> Result<Vec<u8>, Problem> {
+    let event = stored(api, (id, known.position))?;
+    let deliveries = deliveries(api, org, id)?;
+    let by_endpoint: HashMap<EndpointId, &Delivery> = deliveries.iter().map(|found| (found.endpoint, found)).collect();
+    let is_routed = api.store.unrouted(org, id)?.is_none();
+    let why_not = |endpoint: &Endpoint| {
+        if is_routed && endpoint.created_at > known.received_at {
+            "made_later"
+        } else if !filter::wants(&endpoint.settings.event_types, &event.event.event_type) {
+            "type_not_wanted"
+        } else if !endpoint.is_enabled() {
+            "disabled"
+        } else if !is_routed {
+            "not_routed_yet"
+        } else if deliveries.is_empty() && known.status == EventStatus::Dead {
+            "routing_failed"
+        } else {
+            "changed_since"
+        }
+    };
+    let judge = |endpoint: Arc<Endpoint>| {
+        let delivery = by_endpoint.get(&endpoint.id);
+        Match {
+            endpoint_id: endpoint.id,
+            url: endpoint.settings.url.clone(),
+            matched: delivery.is_some(),
+            reason: delivery.is_none().then(|| why_not(&endpoint)),
+            delivery: delivery.map(|found| MatchedDelivery { delivery: Shown::of(found) }),
+        }
+    };
+    let endpoints = api.store.endpoints_of(org)?.into_iter().map(judge).collect();
+    let history = History { deliveries: deliveries.iter().map(Shown::of).collect(), endpoints };
+    let mut out = Vec::new();
+    let failed = |error: serde_json::Error| Problem::internal(&error);
+    write_item(known.status, &event, &mut out).map_err(failed)?;
+    // The event's closing brace makes room for more members, the history's opening one for a comma.
+    out.pop();
+    let history_at = out.len();
+    serde_json::to_writer(&mut out, &history).map_err(failed)?;
+    if let Some(brace) = out.get_mut(history_at) {
+        *brace = b',';
+    }
+    Ok(out)
+}
+
+fn deliveries(api: &Api, org: OrgNo, event: EventId) -> Result<Vec<Delivery>, Problem> {
+    let mut query = DeliveryQuery {
+        status: None,
+        endpoint: None,
+        event: Some(event),
+        since: None,
+        until: None,
+        after: None,
+        limit: PORTION,
+    };
+    let mut found = Vec::new();
+    for _ in 0..PORTIONS_MAX {
+        let page = api.store.deliveries(org, &query)?;
+        found.extend(page.items);
+        query.after = page.next;
+        if query.after.is_none() {
+            break;
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,114 @@
+//! All of an organization's events, confirmed or not, the newest first.
+
+use super::inbox::{InboxItem, InboxPage};
+use super::{StateError, Store};
+use crate::model::event::{EventStatus, EventType};
+use crate::model::id::{EventId, OrgNo};
+use crate::model::time::Timestamp;
+
+/// Blocks looked at for one page: with a filter that matches little, a page may be short and go on at its cursor.
+const BLOCKS_PER_PAGE_MAX: usize = 2_000;
+/// Blocks fetched at a time.
+const BLOCKS_AT_ONCE: usize = 16;
+
+/// What is asked for.
+#[derive(Clone, Debug)]
+pub struct EventQuery {
+    /// Only before this event.
+    pub before: Option<EventId>,
+    /// At most so many.
+    pub limit: usize,
+    /// Only of this type.
+    pub event_type: Option<EventType>,
+    /// Only in this state.
+    pub status: Option<EventStatus>,
+    /// Only of this time or later, as their ids say,
+    pub since: Option<Timestamp>,
+    /// and before this one.
+    pub until: Option<Timestamp>,
+}
+
+impl Store {
+    /// A page of events, newest first. Costs what it looks at, however deep it lies.
+    ///
+    /// # Errors
+    /// When rows cannot be read.
+    pub fn events(&self, org: OrgNo, query: &EventQuery) -> Result<InboxPage, StateError> {
+        let id_at = |at: Timestamp| EventId(u128::from(at.0) << 80);
+        let newest = EventId(u128::MAX);
+        let first = query.since.map_or(EventId(0), id_at);
+        let mut before = query.before.unwrap_or(newest).min(query.until.map_or(newest, id_at));
+        let mut page = InboxPage::default();
+        for _ in 0..BLOCKS_PER_PAGE_MAX / BLOCKS_AT_ONCE {
+            let Some(last) = before.0.checked_sub(1).filter(|_| before > first) else { return Ok(page) };
+            // A lock for each portion: a long search holds up nobody.
+            let blocks = self.read().events.range_back((org, EventId(0))..=(org, EventId(last)), BLOCKS_AT_ONCE)?;
+            for (_, block) in &blocks {
+                for entry in block.events.iter().rev().filter(|entry| entry.id < before && entry.id >= first) {
+                    let wanted = query.event_type.as_ref().is_none_or(|wanted| block.event_type(entry) == Some(wanted))
+                        && query.status.is_none_or(|wanted| entry.status == wanted);
+                    if !wanted {
+                        continue;
+                    }
+                    if page.items.len() == query.limit {
+                        page.next = page.items.last().map(|item| item.id);
+                        return Ok(page);
+                    }
+                    let (position, payload_len) = (entry.position, entry.payload_len);
+                    page.items.push(InboxItem { id: entry.id, position, payload_len, status: entry.status });
+                }
+            }
+            let Some(((_, lowest), _)) = blocks.last().filter(|_| blocks.len() == BLOCKS_AT_ONCE) else {
+                return Ok(page);
+            };
+            before = *lowest;
+        }
+        page.next = Some(before);
+        Ok(page)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::org::InboxMode;
+    use crate::store::apply::tests::{Fixture, ORG, ack, create_org, submit};
+
+    #[test]
+    fn events_are_listed_newest_first_page_by_page() {
+        const EVENTS: u128 = 1_500;
+        let mut state = Fixture::new();
+        state.apply(&create_org(InboxMode::Auto, 1));
+        for n in 1..=EVENTS {
+            state.apply(&submit(n << 80, 1, None));
+            if n % 3 == 0 {
+                state.apply(&ack(n << 80));
+            }
+            if n == 700 {
+                state.store.write_back().unwrap();
+            }
+        }
+        let all = |mut query: EventQuery| {
+            let mut found = Vec::new();
+            loop {
+                let page = state.store.events(ORG, &query).unwrap();
+                assert!(page.items.len() <= query.limit);
+                found.extend(page.items.iter().map(|item| item.id.0 >> 80));
+                query.before = page.next;
+                if query.before.is_none() {
+                    return found;
+                }
+            }
+        };
+        let query =
+            |limit| EventQuery { before: None, limit, event_type: None, status: None, since: None, until: None };
+        for limit in [7, 64, 500] {
+            assert_eq!(all(query(limit)), (1..=EVENTS).rev().collect::<Vec<_>>(), "by {limit}");
+        }
+        let status = Some(EventStatus::Acknowledged);
+        let (since, until) = (Some(Timestamp(90)), Some(Timestamp(300)));
+        let found = all(EventQuery { status, since, until, ..query(9) });
+        assert_eq!(found, (90..300).rev().filter(|n| n % 3 == 0).collect::<Vec<u128>>());
+        assert_eq!(all(EventQuery { event_type: Some("other".parse().unwrap()), ..query(9) }), Vec::<u128>::new());
+    }
+}
