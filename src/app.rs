@@ -306,6 +306,7 @@ fn make_api(
         stop: shared.stop.clone(),
         sender: sending::tester(shared)?,
         vault: Arc::clone(&shared.vault),
+        breakers: Arc::clone(&shared.breakers),
         admin_token: admin_token.to_owned(),
         health: Arc::clone(health),
     });

@@ -63,6 +63,10 @@ fn sentences(event: &Value) -> Vec<String> {
             None => why_not(text(endpoint, "reason")),
         };
         said.push(format!("{id} ({url}): {fate}"));
+        if text(endpoint, "breaker") == "open" {
+            let until = text(endpoint, "breaker_until");
+            said.push(format!("  It failed again and again, so it is left alone until {until}."));
+        }
     }
     let named = |delivery: &&Value| {
         endpoints.iter().any(|endpoint| text(endpoint, "endpoint_id") == text(delivery, "endpoint_id"))

@@ -16,6 +16,8 @@ use super::stored_event::{Page, read_page, stored, write_item};
 use crate::model::endpoint::Endpoint;
 use crate::model::event::EventStatus;
 use crate::model::id::{EndpointId, EventId, OrgNo};
+use crate::model::time::Timestamp;
+use crate::rules::breaker::BreakerView;
 use crate::rules::filter;
 use crate::store::{Delivery, DeliveryQuery, EventQuery, EventSummary};
 
@@ -54,6 +56,10 @@ struct Match {
     matched: bool,
     /// Why not.
     reason: Option<&'static str>,
+    /// Whether attempts to it begin now,
+    breaker: &'static str,
+    /// or when the next one may.
+    breaker_until: Option<Timestamp>,
     /// How that stands.
     #[serde(flatten)]
     delivery: Option<MatchedDelivery>,
@@ -97,7 +103,14 @@ fn write(api: &Api, (org, id): (OrgNo, EventId), known: EventSummary) -> Result<
     };
     let judge = |endpoint: Arc<Endpoint>| {
         let delivery = by_endpoint.get(&endpoint.id);
+        let (breaker, breaker_until) = match api.breakers.of(endpoint.id) {
+            BreakerView::Closed => ("closed", None),
+            BreakerView::Open(until) => ("open", Some(until)),
+            BreakerView::HalfOpen => ("half_open", None),
+        };
         Match {
+            breaker,
+            breaker_until,
             endpoint_id: endpoint.id,
             url: endpoint.settings.url.clone(),
             matched: delivery.is_some(),

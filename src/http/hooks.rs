@@ -1,25 +1,32 @@
 //! `/api/hooks`: Zapier's REST hooks. A subscription is an endpoint like any other, made and ended by the other side's
 //! words for it (Zapier's documentation: subscribe answers 201 with an id, unsubscribe is `DELETE` on it).
 
-use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
+use actix_web::{HttpResponse, web};
 use serde::Serialize;
 
+use super::Api;
 use super::body::Media;
-use super::call::{Answer, Call, json, unexpected};
+use super::call::{Answer, Call, json, json_bytes, unexpected};
 use super::endpoint_settings::Reading;
 use super::endpoints::{BODY_BYTES_MAX, blank, put};
 use super::error::Problem;
 use super::fields::text_of;
-use crate::model::command::{Command, DeleteEndpoint};
-use crate::model::endpoint::{Endpoint, TypePattern};
-use crate::model::id::EndpointId;
-use crate::store::Outcome;
+use super::query::Query;
+use super::stored_event::stored;
+use crate::delivery::envelope::Body;
+use crate::model::command::{Command, DeleteEndpoint, SubmitEvent};
+use crate::model::endpoint::{BodyForm, Endpoint, TypePattern};
+use crate::model::id::{EndpointId, OrgNo};
+use crate::store::{EventQuery, Outcome};
 
 /// What tells a subscription from endpoints that were made otherwise: a member of its metadata.
 const MADE_BY: (&str, &str) = ("made_by", "rest_hook");
 /// The URL's names, as subscribers write them.
 const URL_NAMES: [&str; 2] = ["target_url", "hookUrl"];
+
+/// How many samples there are unless the caller says so.
+const SAMPLES: u64 = 3;
 
 #[derive(Serialize)]
 struct Subscribed<'a> {
@@ -65,4 +72,26 @@ pub(super) async fn unsubscribe(call: &mut Call) -> Answer {
         Outcome::NotFound => Err(absent()),
         other => Err(unexpected(&other)),
     }
+}
+
+/// `GET /samples`: what would be pushed for the newest events of the type, the newest first; a list even if there is none.
+pub(super) async fn samples(call: &mut Call) -> Answer {
+    let org = call.org()?;
+    let mut query = Query::read(call.request.query_string());
+    let (event_type, limit) = (query.take("event"), query.number("limit", 1..=100, SAMPLES));
+    query.finish()?;
+    let limit = usize::try_from(limit).unwrap_or(1);
+    let wanted = EventQuery { before: None, limit, event_type, status: None, since: None, until: None };
+    let api = web::Data::clone(&call.api);
+    let read = web::block(move || read_samples(&api, org, &wanted)).await;
+    Ok(json_bytes(StatusCode::OK, read.map_err(|error| Problem::internal(&error))??))
+}
+
+fn read_samples(api: &Api, org: OrgNo, wanted: &EventQuery) -> Result<Vec<u8>, Problem> {
+    let mut bodies = Vec::new();
+    for item in api.store.events(org, wanted)?.items {
+        let SubmitEvent { id, received_at, event, .. } = stored(api, (item.id, item.position))?;
+        bodies.push(Body::of(BodyForm::Envelope, id, received_at, event).bytes);
+    }
+    Ok([b"[".to_vec(), bodies.join(&b','), b"]".to_vec()].concat())
 }

@@ -59,6 +59,7 @@ use crate::base::threads::Stop;
 use crate::base::vault::Vault;
 use crate::commit::{InboxBell, Intake};
 use crate::config::Config;
+use crate::delivery::breakers::Breakers;
 use crate::delivery::sender::Sender;
 use crate::journal::Reader;
 use crate::model::event::NewEvent;
@@ -116,6 +117,8 @@ pub struct ApiParts {
     pub sender: Sender,
     /// What seals and opens endpoints' secrets.
     pub vault: Arc<Vault>,
+    /// Which endpoints are left alone for a while.
+    pub breakers: Arc<Breakers>,
     /// The operator's token.
     pub admin_token: String,
     /// What probes are told; set by whoever starts and stops the server.
@@ -138,6 +141,7 @@ pub struct Api {
     egress: EgressRules,
     sender: Sender,
     vault: Arc<Vault>,
+    breakers: Arc<Breakers>,
     cors: Option<Cors>,
     /// Of organizations, keys and endpoints; events get theirs from the committer.
     ids: Mutex<IdSource>,
@@ -155,8 +159,8 @@ impl Api {
     /// # Errors
     /// When the system has no threads to give, or a series cannot be made.
     pub fn new(parts: ApiParts) -> io::Result<Self> {
-        let ApiParts { config, clock, store, journal, intake, bell, metrics, stop, sender, vault, admin_token, health } =
-            parts;
+        let ApiParts { config, clock, store, journal, intake, bell, metrics, .. } = parts;
+        let ApiParts { stop, sender, vault, breakers, admin_token, health, .. } = parts;
         let meter = |verb: &str, path: &str| metrics.http_route(verb, path).map_err(io::Error::other);
         let metered = routes().iter().map(|route| meter(route.verb.name(), route.path)).collect::<io::Result<_>>()?;
         Ok(Self {
@@ -180,6 +184,7 @@ impl Api {
             stop,
             sender,
             vault,
+            breakers,
             health,
         })
     }

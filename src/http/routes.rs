@@ -110,7 +110,7 @@ use Verb::{Delete, Get, Patch, Post};
 use Who::{AdminOr, AnyKey, Public, Scope as Needs};
 
 #[rustfmt::skip] // it is a table
-static ROUTES: [Route; 34] = [
+static ROUTES: [Route; 35] = [
     Route::new(Post,   "/api/events",         Needs(EventsWrite),    |call| Box::pin(events::post(call))),
     Route::new(Post,   "/api/events/batch",   Needs(EventsWrite),    |call| Box::pin(events::post_batch(call))).charged_by_handler(),
     Route::new(Get,    "/api/events",         Needs(EventsRead),     |call| Box::pin(event_history::list(call))),
@@ -136,6 +136,7 @@ static ROUTES: [Route; 34] = [
     Route::new(Delete, "/api/dead-letters",   Needs(DeliveriesWrite), |call| Box::pin(dead_letters::discard(call))),
     Route::new(Post,   "/api/dead-letters/replay", Needs(DeliveriesWrite), |call| Box::pin(dead_letters::replay(call))),
     Route::new(Post,   "/api/hooks",          Needs(EndpointsWrite), |call| Box::pin(hooks::subscribe(call))),
+    Route::new(Get,    "/api/hooks/samples",  Needs(EventsRead),     |call| Box::pin(hooks::samples(call))),
     Route::new(Delete, "/api/hooks/{hook_id}", Needs(EndpointsWrite), |call| Box::pin(hooks::unsubscribe(call))),
     Route::new(Post,   "/api/keys/generate",  AdminOr(KeysWrite),    |call| Box::pin(keys::generate(call))),
     Route::new(Post,   "/api/keys/rotate",    AnyKey,                |call| Box::pin(keys::rotate(call))),

@@ -2,9 +2,11 @@
 
 use super::inbox::{InboxItem, InboxPage};
 use super::{StateError, Store};
-use crate::model::event::{EventStatus, EventType};
+use crate::model::endpoint::TypePattern;
+use crate::model::event::EventStatus;
 use crate::model::id::{EventId, OrgNo};
 use crate::model::time::Timestamp;
+use crate::rules::filter;
 
 /// Blocks looked at for one page: with a filter that matches little, a page may be short and go on at its cursor.
 const BLOCKS_PER_PAGE_MAX: usize = 2_000;
@@ -18,8 +20,8 @@ pub struct EventQuery {
     pub before: Option<EventId>,
     /// At most so many.
     pub limit: usize,
-    /// Only of this type.
-    pub event_type: Option<EventType>,
+    /// Only of this type, or of those below it.
+    pub event_type: Option<TypePattern>,
     /// Only in this state.
     pub status: Option<EventStatus>,
     /// Only of this time or later, as their ids say,
@@ -45,7 +47,8 @@ impl Store {
             let blocks = self.read().events.range_back((org, EventId(0))..=(org, EventId(last)), BLOCKS_AT_ONCE)?;
             for (_, block) in &blocks {
                 for entry in block.events.iter().rev().filter(|entry| entry.id < before && entry.id >= first) {
-                    let wanted = query.event_type.as_ref().is_none_or(|wanted| block.event_type(entry) == Some(wanted))
+                    let is_of = |wanted| block.event_type(entry).is_some_and(|it| filter::matches(wanted, it));
+                    let wanted = query.event_type.as_ref().is_none_or(is_of)
                         && query.status.is_none_or(|wanted| entry.status == wanted);
                     if !wanted {
                         continue;

@@ -198,7 +198,13 @@ fn a_rest_hook_is_subscribed_pushed_to_and_unsubscribed() {
     let path = format!("/api/hooks/{}", made.json["id"].as_str().unwrap());
     org.send("invoice.paid", &json!(1));
     let id = org.send("order.created", &json!(2)).id();
-    assert_eq!(receiver.wait_for(1, PATIENCE)[0].id, id);
+    let pushed = receiver.wait_for(1, PATIENCE)[0].clone();
+    assert_eq!(pushed.id, id);
+    let samples = org.get("/api/hooks/samples?event=order.*").json;
+    let pushed: Value = serde_json::from_slice(&pushed.body).unwrap();
+    assert_eq!(samples, json!([pushed]), "a sample is what is pushed");
+    assert_eq!(org.get("/api/hooks/samples").json.as_array().unwrap().len(), 2);
+    assert_eq!(org.get("/api/hooks/samples?event=none.such").json, json!([]));
     let everything = org.post("/api/hooks", &json!({"hookUrl": receiver.url()}));
     assert_eq!((everything.status, &everything.json["event"]), (201, &Value::Null));
     let (endpoint, _) = create(&org, &json!({"url": "https://example.com/"}));
@@ -241,5 +247,26 @@ fn the_command_line_makes_tries_and_ends_an_endpoint() {
     assert_eq!(run(&["delete", &id]).0, Some(0));
     let (code, text) = run(&["show", &id]);
     assert!(code == Some(1) && text.contains("not_found"), "{text}");
+    receiver.stop();
+}
+
+#[test]
+fn an_event_says_when_its_endpoint_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let server = Process::start(&data);
+    let (org, receiver) = (server.org("Acme"), Receiver::start().unwrap());
+    create(&org, &json!({"url": receiver.url(), "max_in_flight": 1}));
+    let breaker = |id: &str| org.get(&format!("/api/events/{id}")).json["endpoints"][0]["breaker"].clone();
+    let first = org.send("a.b", &json!(0)).id();
+    org.inbox_until(<[_]>::is_empty);
+    assert_eq!(breaker(&first), json!("closed"));
+    receiver.answer_next([500; 100]);
+    let ids: Vec<_> = (0..10).map(|n| org.send("a.b", &json!(n)).id()).collect();
+    until(|| (breaker(&ids[9]) == json!("open")).then_some(()));
+    let event = org.get(&format!("/api/events/{}", ids[9])).json;
+    assert!(event["endpoints"][0]["breaker_until"].is_string(), "{event}");
+    let (code, text) = command(&data, &["explain", &ids[9], "--key", &org.key, "--url", &server.url]);
+    assert!(code == Some(0) && text.contains("left alone until"), "{text}");
     receiver.stop();
 }
