@@ -32,18 +32,30 @@ impl Explain {
         }
         let event: Value = serde_json::from_str(&answer)
             .map_err(|error| Failure::new(ExitCode::Failed, format!("the answer is not understood: {error}")))?;
-        for sentence in sentences(&event) {
+        let delivery = |id: &str| client.call(Method::GET, &format!("/api/deliveries/{id}"), None).ok();
+        for sentence in sentences(&event, &delivery) {
             print(&sentence);
         }
         Ok(ExitCode::Clean)
     }
 }
 
+/// What the last attempt of a delivery that was not accepted brought; `details` looks the delivery up, if the key may.
+fn last_attempt(delivery: &Value, details: &dyn Fn(&str) -> Option<Value>) -> Option<String> {
+    let is_open = matches!(text(delivery, "state"), "retrying" | "dead");
+    let found = details(text(delivery, "id")).filter(|_| is_open)?;
+    let attempt = items(&found, "attempts").first()?;
+    let detail = text(attempt.get("error")?, "detail");
+    let said = text(attempt, "response_body").trim();
+    let said = if said.is_empty() { String::new() } else { format!("; it said: {said}") };
+    Some(format!("  The last attempt, at {}: {detail}{said}", text(attempt, "started_at")))
+}
+
 fn items<'a>(value: &'a Value, name: &str) -> &'a [Value] {
     value.get(name).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
 }
 
-fn sentences(event: &Value) -> Vec<String> {
+fn sentences(event: &Value, details: &dyn Fn(&str) -> Option<Value>) -> Vec<String> {
     let status = match text(event, "status") {
         "delivered" => "Every endpoint that matched it has accepted it.",
         "acknowledged" => "A consumer has acknowledged it.",
@@ -63,6 +75,7 @@ fn sentences(event: &Value) -> Vec<String> {
             None => why_not(text(endpoint, "reason")),
         };
         said.push(format!("{id} ({url}): {fate}"));
+        said.extend(endpoint.get("delivery").and_then(|delivery| last_attempt(delivery, details)));
         if text(endpoint, "breaker") == "open" {
             let until = text(endpoint, "breaker_until");
             said.push(format!("  It failed again and again, so it is left alone until {until}."));
@@ -128,8 +141,12 @@ mod tests {
             {"endpoint_id": "ep_1", "url": "u", "matched": true, "reason": null, "delivery": dead},
             {"endpoint_id": "ep_2", "url": "v", "matched": false, "reason": "type_not_wanted"},
         ], "deliveries": [dead, canceled]});
-        let said = sentences(&event);
-        assert_eq!(said.len(), 5, "{said:?}");
+        let attempts = json!({"attempts": [{"started_at": "S", "error": {"detail": "it answered 500"},
+            "response_body": " down\n"}]});
+        let with_details = sentences(&event, &|id| Some(attempts.clone()).filter(|_| id == "dlv_1"));
+        assert_eq!(with_details[3], "  The last attempt, at S: it answered 500; it said: down");
+        let said = sentences(&event, &|_| None);
+        assert_eq!((said.len(), with_details.len()), (5, 6), "{said:?}");
         assert_eq!(
             said[2],
             "ep_1 (u): given up at T after 1 attempt: the receiver said that it is gone for good. (dlv_1)"
