@@ -258,7 +258,7 @@ pub(super) struct FormerRow {
 }
 row!(FormerRow, 17, "former", EndpointId);
 
-/// How the deliveries to an endpoint go: what changes with every attempt; apart from [`EndpointRow`].
+/// How the deliveries to an endpoint go: what changes with every attempt; apart from the endpoint itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HealthRow {
     /// Deliveries that wait for an attempt.
