@@ -128,7 +128,7 @@ impl World {
 
     fn endpoint(&mut self, org: OrgNo, id: u128, settings: EndpointSettings) {
         let endpoint = Endpoint::new(EndpointId(id), settings, SealedSecret::new(vec![7; 72]), self.now());
-        assert_eq!(self.apply(&Command::PutEndpoint(PutEndpoint { org, endpoint })), Outcome::Done);
+        assert_eq!(self.apply(&Command::PutEndpoint(PutEndpoint { org, endpoint, sets_enabled: true })), Outcome::Done);
     }
 
     fn submit(&mut self, org: OrgNo, id: u128) {

@@ -36,6 +36,8 @@ const RESERVED_HEADERS: [&str; 17] = [
     "upgrade",
     "user-agent",
 ];
+/// What stands for the value of a header that may be a credential.
+pub(super) const MASK: &str = "(set)";
 const RESERVED_PREFIXES: [&str; 3] = ["webhook-", "svix-", "triggerd-"];
 
 /// Reads what a body says of an endpoint over what it was; what is not mentioned stays.
@@ -44,11 +46,13 @@ pub(super) struct Reading<'a> {
     pub(super) faults: Faults,
     pub(super) egress: &'a EgressRules,
     refused: Option<EgressError>,
+    /// Whether it says whether the endpoint is enabled.
+    names_enabled: bool,
 }
 
 impl<'a> Reading<'a> {
     pub(super) fn of(text: &'a str, egress: &'a EgressRules) -> Result<Self, Problem> {
-        Ok(Self { fields: Fields::read(text)?, faults: Faults::default(), egress, refused: None })
+        Ok(Self { fields: Fields::read(text)?, faults: Faults::default(), egress, refused: None, names_enabled: false })
     }
 
     /// The URL: `name` is the member that holds it.
@@ -72,6 +76,7 @@ impl<'a> Reading<'a> {
             endpoint.settings.event_types = patterns;
         }
         if let Some(enabled) = self.take("enabled").and_then(|field| field.flag(&mut self.faults)) {
+            self.names_enabled = true;
             endpoint.disabled = match (enabled, endpoint.disabled) {
                 (true, _) => None,
                 (false, reason) => reason.or(Some(DisabledReason::ByOwner)),
@@ -88,7 +93,14 @@ impl<'a> Reading<'a> {
             }
         }
         if let Some(field) = self.take("headers") {
+            let before = std::mem::take(&mut settings.headers);
             settings.headers = headers(&field, &mut self.faults);
+            for (name, value) in settings.headers.iter_mut().filter(|(_, value)| value == MASK) {
+                // It was shown like this: it stays what it is.
+                if let Some((_, known)) = before.iter().find(|(known, _)| known == name) {
+                    value.clone_from(known);
+                }
+            }
         }
         if let Some(field) = self.take("body") {
             settings.body = field.parse(&mut self.faults).unwrap_or_default();
@@ -108,14 +120,17 @@ impl<'a> Reading<'a> {
         self.limit("rate_per_second", 1..=RATE_PER_SECOND_MAX, &mut settings.rate_per_second);
     }
 
-    /// Says what was wrong, or that nothing was.
-    pub(super) fn finish(mut self) -> Result<(), Problem> {
+    /// Says what was wrong; or, when nothing was, whether the body said whether the endpoint is enabled.
+    pub(super) fn finish(mut self) -> Result<bool, Problem> {
         self.fields.finish(&mut self.faults);
-        self.faults.into_result()?;
-        match self.refused {
-            None => Ok(()),
-            Some(error) => Err(Problem::fault(Code::EgressBlocked, "/url", error.to_string())),
+        if let Some(error) = self.refused {
+            if self.faults.is_empty() {
+                return Err(Problem::fault(Code::EgressBlocked, "/url", error.to_string()));
+            }
+            self.faults.add("/url", error.to_string());
         }
+        self.faults.into_result()?;
+        Ok(self.names_enabled)
     }
 
     fn take(&mut self, name: &str) -> Option<Field<'a>> {
@@ -219,7 +234,7 @@ mod tests {
         reading.url("url", false, &mut endpoint.settings);
         reading.basics(endpoint);
         reading.details(&mut endpoint.settings);
-        reading.finish()
+        reading.finish().map(drop)
     }
 
     fn endpoint() -> Endpoint {
@@ -281,6 +296,15 @@ mod tests {
         ] {
             assert!(places.contains(&place), "{place} in {found:?}");
         }
+    }
+
+    #[test]
+    fn a_header_that_was_shown_masked_stays_what_it_is() {
+        let mut it = endpoint();
+        read(&mut it, &json!({"headers": {"Authorization": "Bearer 1", "X-Team": "blue"}})).unwrap();
+        read(&mut it, &json!({"headers": {"authorization": MASK, "x-team": "red"}})).unwrap();
+        let expected = [("authorization", "Bearer 1"), ("x-team", "red")];
+        assert_eq!(it.settings.headers, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use serde::{Serialize, Serializer};
 use super::body::Media;
 use super::call::{Answer, Call, json, unexpected};
 use super::cursor;
-use super::endpoint_settings::Reading;
+use super::endpoint_settings::{MASK, Reading};
 use super::error::{Code, Faults, Problem};
 use super::fields::{Fields, text_of};
 use super::query::Query;
@@ -70,7 +70,7 @@ fn pairs(members: &[(String, String)]) -> Vec<(&str, &str)> {
 
 /// What may be a credential is not shown to everyone who may read endpoints.
 fn masked<'a>((name, value): (&'a str, &'a str)) -> (&'a str, &'a str) {
-    (name, if SECRET_WORDS.iter().any(|word| name.contains(word)) { "(set)" } else { value })
+    (name, if SECRET_WORDS.iter().any(|word| name.contains(word)) { MASK } else { value })
 }
 
 impl<'a> Shown<'a> {
@@ -110,9 +110,10 @@ fn named(call: &Call) -> Result<(OrgNo, Arc<Endpoint>, EndpointHealth), Problem>
     Ok((org, endpoint, health))
 }
 
-/// Stores the endpoint as it is to be.
-pub(super) async fn put(call: &Call, org: OrgNo, endpoint: &Endpoint) -> Result<(), Problem> {
-    match call.commit(Command::PutEndpoint(PutEndpoint { org, endpoint: endpoint.clone() })).await? {
+/// Stores the endpoint as it is to be; whether it is enabled only if `sets_enabled`.
+pub(super) async fn put(call: &Call, org: OrgNo, endpoint: &Endpoint, sets_enabled: bool) -> Result<(), Problem> {
+    let command = PutEndpoint { org, endpoint: endpoint.clone(), sets_enabled };
+    match call.commit(Command::PutEndpoint(command)).await? {
         Outcome::Done => Ok(()),
         // Deleted meanwhile.
         Outcome::NotFound => Err(absent()),
@@ -149,7 +150,7 @@ pub(super) async fn create(call: &mut Call) -> Answer {
     reading.basics(&mut endpoint);
     reading.details(&mut endpoint.settings);
     reading.finish()?;
-    put(call, org, &endpoint).await?;
+    put(call, org, &endpoint, true).await?;
     json(StatusCode::CREATED, &Shown::of(&endpoint, Some(secret)))
 }
 
@@ -193,9 +194,9 @@ pub(super) async fn change(call: &mut Call) -> Answer {
     reading.url("url", false, &mut endpoint.settings);
     reading.basics(&mut endpoint);
     reading.details(&mut endpoint.settings);
-    reading.finish()?;
+    let sets_enabled = reading.finish()?;
     endpoint.updated_at = call.now;
-    put(call, org, &endpoint).await?;
+    put(call, org, &endpoint, sets_enabled).await?;
     json(StatusCode::OK, &Shown::of(&endpoint, None))
 }
 
@@ -216,7 +217,7 @@ pub(super) async fn enable(call: &mut Call) -> Answer {
     let mut endpoint = Endpoint::clone(&endpoint);
     if !endpoint.is_enabled() {
         (endpoint.disabled, endpoint.updated_at) = (None, call.now);
-        put(call, org, &endpoint).await?;
+        put(call, org, &endpoint, true).await?;
     }
     json(StatusCode::OK, &Shown::of(&endpoint, None))
 }
@@ -239,7 +240,7 @@ pub(super) async fn rotate_secret(call: &mut Call) -> Answer {
     let mut endpoint = Endpoint::clone(&endpoint);
     let (sealed, secret) = new_secret(call, endpoint.id)?;
     endpoint.rotate(sealed, call.now, call.now.plus_ms(overlap_s * 1_000));
-    put(call, org, &endpoint).await?;
+    put(call, org, &endpoint, false).await?;
     json(StatusCode::OK, &Shown::of(&endpoint, Some(secret)))
 }
 
@@ -287,6 +288,9 @@ struct Tested<'a> {
 /// and it also goes to an endpoint that is disabled.
 pub(super) async fn test(call: &mut Call) -> Answer {
     let (_, endpoint, _) = named(call)?;
+    let _one_of_few = call.api.tests.try_acquire().map_err(|_all_taken| {
+        Problem::new(Code::Overloaded, "too many endpoints are being tried out").retry_after(1)
+    })?;
     let event_id = EventId(call.api.new_id());
     let event = NewEvent {
         event_type: TEST_TYPE.parse().map_err(|rule| Problem::internal(&rule))?,

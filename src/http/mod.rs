@@ -72,6 +72,8 @@ use crate::store::Store;
 const BLOCKING_THREADS_PER_WORKER: usize = 8;
 /// How long a connection that is to be closed may take to take leave.
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Endpoints that can be tried out at a time, all organizations together: it holds a request for as long as they take.
+const TESTS_MAX: usize = 16;
 /// Locks that keep changes of one organization's settings apart.
 const SETTINGS_LOCKS: usize = 16;
 
@@ -142,6 +144,8 @@ pub struct Api {
     sender: Sender,
     vault: Arc<Vault>,
     breakers: Arc<Breakers>,
+    /// Endpoints that can be tried out at a time.
+    tests: tokio::sync::Semaphore,
     cors: Option<Cors>,
     /// Of organizations, keys and endpoints; events get theirs from the committer.
     ids: Mutex<IdSource>,
@@ -172,6 +176,7 @@ impl Api {
             cors: Cors::new(&config.server.cors_origins),
             ids: Mutex::new(IdSource::after(0)),
             request_ids: RequestIds::default(),
+            tests: tokio::sync::Semaphore::new(TESTS_MAX),
             settings_locks: Default::default(),
             began: Instant::now(),
             config,

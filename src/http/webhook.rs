@@ -41,7 +41,7 @@ pub(super) async fn set(call: &mut Call) -> Answer {
     reading.url("url", true, &mut endpoint.settings);
     reading.basics(&mut endpoint);
     reading.finish()?;
-    put(call, org, &endpoint).await?;
+    put(call, org, &endpoint, true).await?;
     let status = if secret.is_some() { StatusCode::CREATED } else { StatusCode::OK };
     json(status, &Shown::of(&endpoint, secret))
 }

@@ -104,8 +104,10 @@ pub struct NoteKeysUsed {
 pub struct PutEndpoint {
     /// Whose.
     pub org: OrgNo,
-    /// The endpoint as it is from now on.
+    /// The endpoint as it is from now on,
     pub endpoint: Endpoint,
+    /// also in whether it is enabled; else that stays as it is by then, because a receiver may have disabled it meanwhile.
+    pub sets_enabled: bool,
 }
 
 /// See [`Command::DeleteEndpoint`].

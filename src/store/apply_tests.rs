@@ -5,7 +5,7 @@ use crate::model::command::{
     AckEvent, CancelDeliveries, CreateOrg, DeleteEndpoint, DropDead, ExpireDedup, PutEndpoint, RetryDelivery,
     RouteEvent, SettleAttempt, SkipOrgs, SubmitEvent,
 };
-use crate::model::delivery::{AttemptOutcome, DeadReason, DeliveryStatus, Verdict};
+use crate::model::delivery::{AttemptError, AttemptOutcome, DeadReason, DeliveryStatus, ErrorCode, Verdict};
 use crate::model::endpoint::{DisabledReason, Endpoint, EndpointSettings, SealedSecret};
 use crate::model::event::{Dedup, NewEvent};
 use crate::model::id::{ENDPOINT_NUMBER_MAX, KeyId, OrgId};
@@ -94,7 +94,7 @@ pub(in crate::store) fn submit(id: u128, at: u64, dedup: Option<(&str, u8)>) -> 
 pub(in crate::store) fn put_endpoint(id: u128) -> Command {
     let settings = EndpointSettings { url: "https://example.com/".into(), ..EndpointSettings::default() };
     let endpoint = Endpoint::new(EndpointId(id), settings, SealedSecret::new(vec![7; 72]), Timestamp(1));
-    Command::PutEndpoint(PutEndpoint { org: ORG, endpoint })
+    Command::PutEndpoint(PutEndpoint { org: ORG, endpoint, sets_enabled: true })
 }
 
 /// Events in these tests are taken in at 1 or 2: what is due later has a row of its own from the beginning.
@@ -306,6 +306,27 @@ fn a_dead_delivery_leaves_the_event_in_the_inbox_as_dead_until_it_is_acknowledge
     assert_eq!((state.inbox(ORG), state.status(1)), (vec![], EventStatus::Acknowledged));
     let counts = state.store.counts().unwrap();
     assert_eq!((counts.waiting, counts.dead, counts.open), (0, 1, 0));
+}
+
+#[test]
+fn only_a_change_that_says_so_enables_what_a_receiver_disabled_and_then_failures_count_anew() {
+    let mut state = Fixture::new();
+    state.apply(&create_org(InboxMode::Auto, 100));
+    state.apply(&put_endpoint(50));
+    state.apply(&submit(1, 1, None));
+    state.apply(&route(1, &[50], AT_ONCE));
+    let Command::SettleAttempt(mut gone) = settle(1, 50, 1, Verdict::Dead(DeadReason::Gone)) else { unreachable!() };
+    gone.outcome.error = Some(AttemptError { code: ErrorCode::HttpStatus, detail: "410".into() });
+    state.apply(&Command::SettleAttempt(gone));
+    let Command::PutEndpoint(mut put) = put_endpoint(50) else { unreachable!() };
+    put.sets_enabled = false;
+    // Made from what the endpoint was before.
+    state.apply(&Command::PutEndpoint(put));
+    let (endpoint, health) = state.store.endpoint_of(ORG, EndpointId(50)).unwrap().unwrap();
+    assert_eq!((endpoint.disabled, health.failing_since), (Some(DisabledReason::Gone), Some(Timestamp(20))));
+    state.apply(&put_endpoint(50));
+    let (endpoint, health) = state.store.endpoint_of(ORG, EndpointId(50)).unwrap().unwrap();
+    assert_eq!((endpoint.disabled, health.failing_since), (None, None));
 }
 
 #[test]

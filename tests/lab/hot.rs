@@ -211,7 +211,7 @@ fn put_endpoint(now: Timestamp) -> Command {
     let settings = EndpointSettings { url: "https://example.com/".into(), ..EndpointSettings::default() };
     let endpoint =
         Endpoint { updated_at: now, ..Endpoint::new(ENDPOINT, settings, SealedSecret::new(vec![7; 72]), Timestamp(1)) };
-    Command::PutEndpoint(PutEndpoint { org: ORG, endpoint })
+    Command::PutEndpoint(PutEndpoint { org: ORG, endpoint, sets_enabled: true })
 }
 
 fn route(event: EventId, due_at: Timestamp) -> Command {

@@ -293,7 +293,8 @@ impl Naive {
             Command::PutEndpoint(put) => {
                 let Some(org) = self.org_mut(put.org) else { return };
                 if let Some(known) = org.endpoints.iter_mut().find(|known| known.id == put.endpoint.id) {
-                    *known = put.endpoint.clone();
+                    let disabled = if put.sets_enabled { put.endpoint.disabled } else { known.disabled };
+                    *known = Endpoint { disabled, ..put.endpoint.clone() };
                 } else {
                     org.endpoints.push(put.endpoint.clone());
                     org.made.push(put.endpoint.id);

@@ -320,7 +320,8 @@ impl World {
         });
         let settings = EndpointSettings { event_types, ..known.settings };
         let endpoint = Endpoint { settings, disabled, updated_at, ..known };
-        Some(Command::PutEndpoint(PutEndpoint { org, endpoint }))
+        let sets_enabled = self.random.one_in(2);
+        Some(Command::PutEndpoint(PutEndpoint { org, endpoint, sets_enabled }))
     }
 
     fn delete_endpoint(&mut self, org: OrgNo) -> Option<Command> {

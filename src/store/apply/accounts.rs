@@ -98,7 +98,9 @@ impl Change<'_> {
     pub(super) fn put_endpoint(&mut self, command: &PutEndpoint) -> Result<Outcome, StateError> {
         let endpoint = &command.endpoint;
         let Some(org) = self.state.orgs.get(command.org)? else { return Ok(Outcome::NotFound) };
-        let number = match self.state.endpoints.get(endpoint.id)? {
+        let known = self.state.endpoints.get(endpoint.id)?;
+        let was = known.as_ref().and_then(|known| known.endpoint.disabled);
+        let number = match known {
             Some(known) if known.org == command.org => known.number,
             Some(_) => return Ok(Outcome::NotFound),
             // One that has ended stays ended, whoever was about to change it.
@@ -106,9 +108,17 @@ impl Change<'_> {
             None if org.endpoints.len() >= ENDPOINTS_PER_ORG_MAX => return Ok(Outcome::LimitReached),
             None => self.give_number(command.org, &org, endpoint.id)?,
         };
+        let mut endpoint = endpoint.clone();
+        let is_new = self.state.health.get(endpoint.id)?.is_none();
+        if !command.sets_enabled && !is_new {
+            endpoint.disabled = was;
+        }
+        let health = self.state.health.edit_or_insert(endpoint.id, HealthRow::default)?;
+        if was.is_some() && endpoint.is_enabled() {
+            health.failing_since = None; // what it is judged by begins anew
+        }
         let row = EndpointRow { org: command.org, number, endpoint: Arc::new(endpoint.clone()) };
         self.state.endpoints.put(endpoint.id, row);
-        self.state.health.edit_or_insert(endpoint.id, HealthRow::default)?;
         self.effects.endpoints_changed.push(endpoint.id);
         self.note_id(endpoint.id.0)?;
         Ok(Outcome::Done)
