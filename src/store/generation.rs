@@ -14,10 +14,12 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::schema::FORMAT;
 use super::table::State;
 use super::{StateError, Store};
+use crate::base::threads::Signal;
 
 const RUNNING: &str = "RUNNING";
 const CLEAN: &str = "CLEAN";
@@ -106,13 +108,13 @@ impl Store {
     }
 
     pub(super) fn open_generation(dir: &Path, cache_bytes: u64, reason: Option<Reason>) -> Result<Self, StateError> {
-        let db = sled::Config::new()
+        let settings = sled::Config::new()
             .path(dir)
             .cache_capacity(cache_bytes)
             .segment_size(SEGMENT_BYTES)
             .flush_every_ms(None)
-            .mode(sled::Mode::HighThroughput)
-            .open()?;
+            .mode(sled::Mode::HighThroughput);
+        let db = open_unlocked(&settings)?;
         // From here on a crash of the process leaves RUNNING; while the mark is exchanged it may leave both, which reads
         // as RUNNING, or none, which reads as unusable.
         write_mark(dir, RUNNING)?;
@@ -168,6 +170,24 @@ impl Store {
 
     pub(super) fn db(&self) -> &sled::Db {
         &self.generation.db
+    }
+}
+
+/// sled 0.34.7 lets its file lock go a moment after it was dropped: whoever opens the same state again waits for that. No
+/// other process has it, because the data directory has a lock of its own.
+fn open_unlocked(settings: &sled::Config) -> Result<sled::Db, sled::Error> {
+    const AT_MOST: Duration = Duration::from_secs(2);
+    const LOOK_EVERY: Duration = Duration::from_millis(5);
+    let began = Instant::now();
+    loop {
+        match settings.open() {
+            Err(sled::Error::Io(error))
+                if error.to_string().contains("could not acquire lock") && began.elapsed() < AT_MOST =>
+            {
+                Signal::new().wait(LOOK_EVERY);
+            }
+            other => return other,
+        }
     }
 }
 

@@ -98,3 +98,18 @@ fn a_garbled_or_truncated_database_is_made_anew_or_found_broken() {
         assert!(store.rebuild_reason().is_some() || store.applied() == 0, "{:?}", store.rebuild_reason());
     }
 }
+
+#[test]
+fn a_state_that_somebody_else_lets_go_a_moment_later_is_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    closed(dir.path());
+    let before = fs::File::options().read(true).write(true).open(dir.path().join("1").join(DATABASE)).unwrap();
+    before.lock().unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            Signal::new().wait(Duration::from_millis(100));
+            drop(before);
+        });
+        assert_eq!(reason(dir.path(), 100), None);
+    });
+}
