@@ -2,10 +2,11 @@
 //!
 //! `routes` is the table of what there is; every request goes through `edge`, which finds out who is calling and whether
 //! they may, hands a `Call` to the handler, and gives every answer its headers. Handlers (`events`, `inbox`, `endpoints`,
-//! `webhook`, `keys`, `ops`) never block a worker: argon2id has threads of its own (`verify`), what reads the journal or much
-//! text goes to actix's blocking pool, and changes go through the committer's door.
+//! `webhook`, `hooks`, `deliveries`, `dead_letters`, `event_history`, `keys`, `ops`) never block a worker: argon2id has
+//! threads of its own (`verify`), what reads the journal or much text goes to actix's blocking pool, and changes go through
+//! the committer's door.
 //!
-//! It must not know how things are stored or delivered.
+//! It must not know how things are stored or delivered; what tries an endpoint out it hands to the sender.
 
 mod auth;
 mod body;
