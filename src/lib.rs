@@ -44,6 +44,9 @@
 //! - **Secrets are sealed before they become a command**: nothing below the doors and the sender ever has one open.
 //! - **A change of an endpoint says whether it enables it**: a receiver may have disabled it since it was read, and a change
 //!   of its description must not undo that.
+//! - **Webhooks are sent with hyper itself**: what a receiver can make us read is bounded at the connection and in the
+//!   client's buffers, for which a wrapper around it has no settings. With 400 KiB for each head, as it is by default, 400
+//!   hostile receivers took 170 MiB.
 //! - **Turns go by organization, then by endpoint**, and an organization has a bound of its own: fifty endpoints that hang
 //!   hold up nobody else.
 //! - **A missing part of the journal is damage**, also its beginning and its end: the format file and the state are
@@ -165,6 +168,7 @@
 //! - `delivery/alarms.rs`: when to look at which endpoint again
 //! - `delivery/attempts.rs`: one attempt from start to end
 //! - `delivery/breakers.rs`: the endpoints that are left alone, for others to see
+//! - `delivery/connector.rs`: connections to receivers, judged, bounded and timed
 //! - `delivery/envelope.rs`: the body that is pushed, in each form
 //! - `delivery/failure.rs`: why a request got no answer, in a sentence
 //! - `delivery/lane.rs`: one endpoint's queue, limits and breaker

@@ -187,13 +187,11 @@ impl World {
             endpoint,
             event,
             number: delivery.attempts + 1,
+            trigger: delivery.trigger,
             outcome: AttemptOutcome {
-                started_at: self.now(),
-                duration_ms: 1,
                 status: Some(200),
                 error: (answer != Answer::Accepted).then_some(failed),
-                retry_after_ms: None,
-                body: Vec::new(),
+                ..AttemptOutcome::new(self.now(), 1)
             },
             verdict,
             disables: None,

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::delivery::{AttemptOutcome, Verdict};
+use super::delivery::{AttemptOutcome, Trigger, Verdict};
 use super::endpoint::{DisabledReason, Endpoint};
 use super::event::NewEvent;
 use super::id::{EndpointId, EventId, KeyId, OrgNo};
@@ -176,6 +176,8 @@ pub struct SettleAttempt {
     pub event: EventId,
     /// The first attempt is 1.
     pub number: u32,
+    /// Why it was made.
+    pub trigger: Trigger,
     /// What it brought.
     pub outcome: AttemptOutcome,
     /// What follows from it.
@@ -211,6 +213,8 @@ pub struct RetryDelivery {
     pub at: Timestamp,
     /// Nothing happens to any but a dead letter.
     pub only_dead: bool,
+    /// Why the next attempt will be made, if this makes it come.
+    pub trigger: Trigger,
 }
 
 /// See [`Command::DropDead`].

@@ -7,7 +7,7 @@ use crate::model::command::{
     AckEvent, CancelDeliveries, CreateKey, CreateOrg, DeleteEndpoint, DropDead, EndKey, ExpireDedup, NoteKeysUsed,
     NoteRouteCrash, PutEndpoint, RetryDelivery, RotateKey, RouteEvent, SettleAttempt, SkipOrgs,
 };
-use crate::model::delivery::{AttemptError, AttemptOutcome, DeadReason, ErrorCode, Verdict};
+use crate::model::delivery::{AttemptError, AttemptOutcome, DeadReason, ErrorCode, Timing, Trigger, Verdict};
 use crate::model::endpoint::{BodyForm, DisabledReason, Endpoint, EndpointSettings, Ordering, SealedSecret};
 use crate::model::id::{EndpointId, KeyId, OrgId};
 use crate::model::key::{Key, Scopes};
@@ -65,18 +65,33 @@ fn one_of_each() -> Vec<Command> {
     endpoint.disabled = Some(DisabledReason::Failing);
     let error = Some(AttemptError { code: ErrorCode::HttpStatus, detail: "x".into() });
     let (status, retry_after_ms, body) = (Some(410), Some(1), b"b".to_vec());
-    let outcome = AttemptOutcome { started_at: AT, duration_ms: 3, status, error, retry_after_ms, body };
+    let timing = Timing { dns_ms: Some(5), connect_ms: Some(6), tls_ms: None, first_byte_ms: Some(7) };
+    let (headers, address) = (vec![("via".into(), "v".into())], "1.2.3.4:80".parse().ok());
+    let outcome = AttemptOutcome {
+        started_at: AT,
+        duration_ms: 3,
+        status,
+        error,
+        retry_after_ms,
+        body,
+        headers,
+        address,
+        timing,
+    };
     let verdict = Verdict::Dead(DeadReason::Gone);
     let settle = SettleAttempt {
         org: ORG,
         endpoint: ENDPOINT,
         event: EVENT,
         number: 2,
+        trigger: Trigger::Replay,
         outcome,
         verdict,
         disables: Some(DisabledReason::Gone),
         previous: Some(4),
     };
+    let (only_dead, trigger) = (true, Trigger::Retry);
+    let retry = RetryDelivery { org: ORG, endpoint: ENDPOINT, event: EVENT, at: AT, only_dead, trigger };
     vec![
         Command::CreateOrg(CreateOrg { org, key: key() }),
         Command::CreateKey(CreateKey { org: ORG, key: key() }),
@@ -93,7 +108,7 @@ fn one_of_each() -> Vec<Command> {
         Command::ExpireDedup(ExpireDedup { before: AT }),
         Command::EndKey(EndKey { org: ORG, key: KeyId(7), at: AT }),
         Command::SkipOrgs(SkipOrgs { count: 2 }),
-        Command::RetryDelivery(RetryDelivery { org: ORG, endpoint: ENDPOINT, event: EVENT, at: AT, only_dead: true }),
+        Command::RetryDelivery(retry),
         Command::DropDead(DropDead { org: ORG, endpoint: ENDPOINT, event: EVENT }),
     ]
 }
@@ -137,12 +152,12 @@ const FROZEN: [&str; 17] = [
     "28:54fbc939",
     "52:daabbea9",
     "20:1a458bab",
-    "109:9dfd36d9",
+    "168:4756df72",
     "44:3da0da84",
     "8:5c089817",
     "28:8dc00536",
     "4:8b4d1797",
-    "45:f77ae8f3",
+    "49:5cd376eb",
     "36:95d52ced",
 ];
 

@@ -30,7 +30,7 @@ use std::sync::Arc;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::model::delivery::DeadReason;
+use crate::model::delivery::{DeadReason, Trigger};
 use crate::model::endpoint::Endpoint;
 use crate::model::event::{EventStatus, EventType};
 use crate::model::id::{EndpointId, EventId, KeyId, OrgNo};
@@ -39,7 +39,7 @@ use crate::model::org::Org;
 use crate::model::time::Timestamp;
 
 /// The format of all rows together.
-pub(super) const FORMAT: u32 = 7;
+pub(super) const FORMAT: u32 = 8;
 /// Events in a block; the bits of an `open` row.
 pub(super) const BLOCK_EVENTS: usize = 64;
 /// Dedup ids in a block: a row stays below the size that sled would put in a file of its own.
@@ -399,6 +399,8 @@ pub(super) struct DeliveryRow {
     pub(super) base: u32,
     /// Journal position of the last attempt.
     pub(super) last_attempt: Option<u64>,
+    /// Why the next one is made.
+    pub(super) trigger: Trigger,
 }
 row!(DeliveryRow, 10, "deliveries", (EndpointId, EventId));
 

@@ -119,9 +119,9 @@ pub(crate) fn check_event(naive: &NaiveOrg, org: OrgNo, id: EventId, store: &Sto
         let found = store
             .due_delivery(*endpoint, id)
             .map_err(|error| failed(&error))?
-            .map(|found| (found.org, found.attempts, found.base));
+            .map(|found| (found.org, found.attempts, found.base, found.trigger));
         let waits = matches!(delivery.stands, Stands::Waiting(_)) && naive.endpoint(*endpoint).is_some();
-        same("due delivery", &found, &waits.then_some((org, delivery.attempts, delivery.base)))?;
+        same("due delivery", &found, &waits.then_some((org, delivery.attempts, delivery.base, delivery.trigger)))?;
         let number = naive.made.iter().position(|made| made == endpoint).map_or(0, |at| at + 1);
         let found = store.delivery(org, id, u32::try_from(number).unwrap()).map_err(|error| failed(&error))?;
         let found = found.map(|found| (told_of(&found.delivery, naive), found.endpoint.map(|endpoint| endpoint.id)));

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use triggerd::model::command::{Command, RetryDelivery, SettleAttempt, SubmitEvent};
-use triggerd::model::delivery::Verdict;
+use triggerd::model::delivery::{Trigger, Verdict};
 use triggerd::model::endpoint::Endpoint;
 use triggerd::model::event::{EventStatus, NewEvent};
 use triggerd::model::id::{EndpointId, EventId, KeyId, OrgNo};
@@ -49,6 +49,22 @@ pub(crate) struct NaiveDelivery {
     pub(crate) base: u32,
     /// Was to be sent when its event came, and nothing else was said since.
     pub(crate) at_once: bool,
+    /// Why it is tried next.
+    pub(crate) trigger: Trigger,
+}
+
+impl NaiveDelivery {
+    fn retry(&mut self, retry: &RetryDelivery) {
+        match self.stands {
+            // It is to be sent at once as it is.
+            Stands::Waiting(_) if self.attempts == 0 && self.at_once => return,
+            // It was due by itself.
+            Stands::Waiting(at) if at <= retry.at => return,
+            Stands::Waiting(_) => {}
+            Stands::Accepted | Stands::Dead(_) | Stands::Canceled => (self.base, self.at_once) = (self.attempts, false),
+        }
+        (self.stands, self.trigger) = (Stands::Waiting(retry.at), retry.trigger);
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -322,6 +338,7 @@ impl Naive {
                     attempts: 0,
                     base: 0,
                     at_once: route.due_at <= event.received_at,
+                    trigger: Trigger::Schedule,
                 };
                 event.deliveries.extend(there.into_iter().map(|id| (id, new)));
             }
@@ -337,7 +354,7 @@ impl Naive {
                 if !matches!(delivery.stands, Stands::Waiting(_)) || delivery.attempts >= settle.number {
                     return;
                 }
-                delivery.attempts = settle.number;
+                (delivery.attempts, delivery.trigger) = (settle.number, Trigger::Schedule);
                 delivery.stands = match settle.verdict {
                     Verdict::Delivered => Stands::Accepted,
                     Verdict::RetryAt(at) => Stands::Waiting(at),
@@ -353,15 +370,7 @@ impl Naive {
             Command::RetryDelivery(retry) => {
                 let Some(event) = self.event_mut(retry.org, retry.event) else { return };
                 let Some(delivery) = event.deliveries.get_mut(&retry.endpoint) else { return };
-                match delivery.stands {
-                    // It is to be sent at once as it is.
-                    Stands::Waiting(_) if delivery.attempts == 0 && delivery.at_once => {}
-                    Stands::Waiting(at) => delivery.stands = Stands::Waiting(at.min(retry.at)),
-                    Stands::Accepted | Stands::Dead(_) | Stands::Canceled => {
-                        (delivery.stands, delivery.base) = (Stands::Waiting(retry.at), delivery.attempts);
-                        delivery.at_once = false;
-                    }
-                }
+                delivery.retry(retry);
             }
             Command::DropDead(drop) => {
                 let event = self.event_mut(drop.org, drop.event);

@@ -5,7 +5,7 @@ use triggerd::model::command::{
     AckEvent, CancelDeliveries, Command, CreateKey, CreateOrg, DeleteEndpoint, DropDead, EndKey, ExpireDedup,
     NoteKeysUsed, NoteRouteCrash, PutEndpoint, RetryDelivery, RotateKey, RouteEvent, SettleAttempt, SubmitEvent,
 };
-use triggerd::model::delivery::{AttemptOutcome, DeadReason, Verdict};
+use triggerd::model::delivery::{AttemptOutcome, DeadReason, Trigger, Verdict};
 use triggerd::model::endpoint::{DisabledReason, Endpoint, EndpointSettings, SealedSecret};
 use triggerd::model::event::{Dedup, NewEvent};
 use triggerd::model::id::{EndpointId, EventId, IdSource, KeyId, OrgId, OrgNo};
@@ -273,16 +273,11 @@ impl World {
             _ => Verdict::Dead(DeadReason::Gone),
         };
         let number = (delivery.attempts + u32::from(!self.random.one_in(6))).max(1);
-        let outcome = AttemptOutcome {
-            started_at: now,
-            duration_ms: 1,
-            status: Some(200),
-            error: None,
-            retry_after_ms: None,
-            body: Vec::new(),
-        };
+        let outcome = AttemptOutcome { status: Some(200), ..AttemptOutcome::new(now, 1) };
         let disables = (verdict == Verdict::Dead(DeadReason::Gone)).then_some(DisabledReason::Gone);
-        let settle = SettleAttempt { org, endpoint, event, number, outcome, verdict, disables, previous: None };
+        let trigger = delivery.trigger;
+        let settle =
+            SettleAttempt { org, endpoint, event, number, trigger, outcome, verdict, disables, previous: None };
         Some(Command::SettleAttempt(Box::new(settle)))
     }
 
@@ -298,7 +293,10 @@ impl World {
         let at = self.now();
         Some(match self.random.below(4) {
             0 => Command::DropDead(DropDead { org, endpoint, event }),
-            kind => Command::RetryDelivery(RetryDelivery { org, endpoint, event, at, only_dead: kind == 1 }),
+            kind => {
+                let (only_dead, trigger) = (kind == 1, if kind == 1 { Trigger::Replay } else { Trigger::Retry });
+                Command::RetryDelivery(RetryDelivery { org, endpoint, event, at, only_dead, trigger })
+            }
         })
     }
 

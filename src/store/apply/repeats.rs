@@ -2,6 +2,7 @@
 
 use super::{Change, Outcome, meta};
 use crate::model::command::{DropDead, RetryDelivery};
+use crate::model::delivery::Trigger;
 use crate::model::event::EventStatus;
 use crate::model::id::{EndpointId, EventId, OrgNo};
 use crate::model::time::Timestamp;
@@ -13,13 +14,13 @@ type Place = (EventId, usize);
 
 impl Change<'_> {
     pub(super) fn retry_delivery(&mut self, command: &RetryDelivery) -> Result<Outcome, StateError> {
-        let RetryDelivery { org, endpoint, event, at: now, only_dead } = *command;
+        let RetryDelivery { org, endpoint, event, only_dead, .. } = *command;
         let lives = self.state.endpoints.get(endpoint)?.is_some_and(|row| row.org == org);
         let Some(at) = self.locate(org, event)?.filter(|_| lives) else { return Ok(Outcome::NotFound) };
         if let Some(row) = self.state.deliveries.get((endpoint, event))? {
             match row.state {
                 DeliveryState::Waiting(_) | DeliveryState::Canceled if only_dead => return Ok(Outcome::NotFound),
-                DeliveryState::Waiting(due_at) => self.hurry((endpoint, event), due_at, now)?,
+                DeliveryState::Waiting(due_at) => self.hurry(command, due_at)?,
                 DeliveryState::Dead(_, dead_at) => {
                     self.state.dead.remove((org, dead_at, event, endpoint));
                     self.count_dead_less(org, endpoint, at)?;
@@ -36,23 +37,20 @@ impl Change<'_> {
             self.edit_event(org, at, |entry| entry.accepted = entry.accepted.saturating_sub(1))?;
             let state = DeliveryState::Canceled;
             let (attempts, last_attempt) = (accepted.attempts, Some(accepted.attempt));
-            self.wait_again(command, at, &DeliveryRow { org, state, attempts, base: 0, last_attempt })?;
+            let trigger = Trigger::Schedule;
+            self.wait_again(command, at, &DeliveryRow { org, state, attempts, base: 0, last_attempt, trigger })?;
         }
         Ok(Outcome::Done)
     }
 
-    /// What waits is due now at the latest.
-    fn hurry(
-        &mut self,
-        (endpoint, event): (EndpointId, EventId),
-        due_at: Timestamp,
-        now: Timestamp,
-    ) -> Result<(), StateError> {
+    /// What waits is due now at the latest. What was due by itself is not made because of the command.
+    fn hurry(&mut self, command: &RetryDelivery, due_at: Timestamp) -> Result<(), StateError> {
+        let RetryDelivery { endpoint, event, at: now, trigger, .. } = *command;
         if now < due_at {
             self.state.due.remove((endpoint, due_at, event));
             self.state.due.put((endpoint, now, event), DueRow);
             if let Some(row) = self.state.deliveries.edit((endpoint, event))? {
-                row.state = DeliveryState::Waiting(now);
+                (row.state, row.trigger) = (DeliveryState::Waiting(now), trigger);
             }
         }
         self.effects.due.push((endpoint, due_at.min(now), event));
@@ -61,8 +59,8 @@ impl Change<'_> {
 
     /// What was over waits again, due now, at the beginning of its schedule.
     fn wait_again(&mut self, command: &RetryDelivery, at: Place, row: &DeliveryRow) -> Result<(), StateError> {
-        let RetryDelivery { org, endpoint, event, at: now, .. } = *command;
-        let row = DeliveryRow { state: DeliveryState::Waiting(now), base: row.attempts, ..row.clone() };
+        let RetryDelivery { org, endpoint, event, at: now, trigger, .. } = *command;
+        let row = DeliveryRow { state: DeliveryState::Waiting(now), base: row.attempts, trigger, ..row.clone() };
         self.state.deliveries.put((endpoint, event), row);
         self.state.due.put((endpoint, now, event), DueRow);
         self.effects.due.push((endpoint, now, event));
