@@ -16,4 +16,5 @@ mod harness;
 mod isolation;
 mod overload;
 mod pushing;
+mod receivers;
 mod tidy;
