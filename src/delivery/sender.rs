@@ -156,7 +156,10 @@ impl Sender {
     /// When TLS cannot be set up (no CA store: the package ca-certificates), or the `User-Agent` is no header value.
     pub fn new(config: SenderConfig) -> Result<Self, SenderError> {
         install_crypto();
-        let tls = connector::tls().map_err(|error| SenderError(error.to_string()))?;
+        let tls = connector::tls().map_err(|error| match error {
+            rustls::Error::General(words) => SenderError(words),
+            other => SenderError(other.to_string()),
+        })?;
         Self::with_tls(config, tls)
     }
 

@@ -265,3 +265,12 @@ fn hundreds_of_hostile_receivers_cost_their_attempts_and_little_memory() {
         println!("{grown_kib} KiB for {} attempts; {control_kib} KiB when heads are not bounded", endpoints.len());
     }
 }
+
+#[test]
+fn a_server_that_could_trust_no_receiver_does_not_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let no_store = ["env", "SSL_CERT_FILE=/dev/null", "SSL_CERT_DIR=/nonexistent"];
+    let Err((status, log)) = Process::try_start(&dir.path().join("data"), "", &no_store) else { panic!("it started") };
+    assert_eq!(status.code(), Some(70), "{log}");
+    assert!(log.contains("webhooks cannot be sent: No CA certificates were loaded from the system"), "{log}");
+}
