@@ -46,11 +46,13 @@ pub enum Switch {
     SweeperHurries,
     /// The sweeper writes down that no key was used.
     SweeperWrites,
+    /// A replay goes on behind deliveries that it did not have made.
+    ReplaySkips,
 }
 
 impl Switch {
     /// All of them with the names they are armed by.
-    pub const ALL: [(Self, &'static str); 18] = [
+    pub const ALL: [(Self, &'static str); 19] = [
         (Self::SkipSync, "skip_sync"),
         (Self::SkipDirSync, "skip_dir_sync"),
         (Self::AcknowledgeBeforeSync, "acknowledge_before_sync"),
@@ -69,6 +71,7 @@ impl Switch {
         (Self::WriteBackHangs, "write_back_hangs"),
         (Self::SweeperHurries, "sweeper_hurries"),
         (Self::SweeperWrites, "sweeper_writes"),
+        (Self::ReplaySkips, "replay_skips"),
     ];
 }
 
