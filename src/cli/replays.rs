@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value, json};
 
-use super::client::{Client, Method};
+use super::client::{Client, Interrupts, Method};
 use super::events::{Key, text};
 use super::{Failure, Server, eprint, print};
 use crate::base::exit_code::ExitCode;
@@ -89,9 +89,10 @@ impl Start {
         let given = [("endpoint_id", self.endpoint), ("since", self.since), ("until", self.until)];
         body.extend(given.into_iter().filter_map(|(name, value)| Some((name.to_owned(), json!(value?)))));
         let client = self.with.key.client(&self.with.server, config)?;
+        let mut interrupts = if self.no_wait { None } else { Some(client.hear_interrupts()?) };
         let mut replay = client.call(Method::POST, "/api/replays", Some(Value::Object(body).to_string()))?;
-        if !self.no_wait {
-            replay = watch(&client, replay)?;
+        if let Some(interrupts) = &mut interrupts {
+            replay = watch(&client, interrupts, replay)?;
         }
         show(&self.with.server, &replay);
         let ends_well = matches!(text(&replay, "state"), "finished" | "running");
@@ -100,19 +101,18 @@ impl Start {
 }
 
 /// Shows how far it is until it is over, or until Ctrl-C; gives how it was at last.
-fn watch(client: &Client, mut replay: Value) -> Result<Value, Failure> {
+fn watch(client: &Client, interrupts: &mut Interrupts, mut replay: Value) -> Result<Value, Failure> {
     // It hides itself where there is no terminal.
     let bar = ProgressBar::new(WHOLE.into());
     let style = ProgressStyle::with_template("{bar:30} {percent:>3} %  {msg}");
     bar.set_style(style.map_err(|error| Failure::new(ExitCode::Failed, error))?);
     let path = format!("/api/replays/{}", text(&replay, "id"));
-    let mut interrupts = client.hear_interrupts()?;
     while text(&replay, "state") == "running" {
         let share = replay.get("progress").and_then(Value::as_f64).unwrap_or_default();
         let thousandths = (0..WHOLE).take_while(|done| f64::from(*done) < share * f64::from(WHOLE)).count();
         bar.set_position(thousandths as u64);
         bar.set_message(counts(&replay));
-        if !client.pause(&mut interrupts, LOOK_EVERY) {
+        if !client.pause(interrupts, LOOK_EVERY) {
             bar.finish_and_clear();
             eprint(&format!("It goes on. `triggerd replay show {}` says how far it is.", text(&replay, "id")));
             return Ok(replay);

@@ -1,8 +1,10 @@
 //! `/api/replays` and `triggerd replay` through the real binary: past events delivered again.
 
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use reqwest::Method;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use triggerd::http::receiver::Receiver;
 
@@ -234,9 +236,26 @@ fn the_command_starts_a_replay_waits_for_it_lists_it_and_cancels_it() {
     assert!(code == Some(0) && said.contains("canceled: requested"), "{said}");
     assert_eq!(run(&["show", "../keys"]).0, Some(2));
     assert_eq!(run(&["start", "--only", "some"]).0, Some(2));
+    let watched = interrupted(&data, &org, &missing);
+    assert_eq!((watched.0, show(&org, &watched.2)["state"].as_str()), (Some(0), Some("running")), "{watched:?}");
+    assert!(watched.1.contains(&format!("triggerd replay show {}", watched.2)), "{watched:?}");
     let (code, said) = run(&[missing.as_slice(), &["--since", "yesterday"]].concat());
     assert!(code == Some(1) && said.contains("/since"), "{said}");
     receiver.stop();
+}
+
+/// Begins to watch a replay that does not get on, and presses Ctrl-C: how that ends, what is said of it, and its id.
+fn interrupted(data: &Path, org: &Client, words: &[&str]) -> (Option<i32>, String, String) {
+    let known = |org: &Client| org.get("/api/replays").json["data"].as_array().unwrap().clone();
+    let before = known(org).len();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_triggerd"));
+    command.arg("replay").args(words).args(["--url", &org.url, "--key", &org.key, "--config"]);
+    let child = command.arg(data.with_extension("toml")).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let begun = until(|| Some(known(org)).filter(|known| known.len() > before));
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let id = begun[0]["id"].as_str().unwrap().to_owned();
+    (output.status.code(), String::from_utf8(output.stderr).unwrap(), id)
 }
 
 fn run(data: &Path, words: &[&str]) -> (Option<i32>, String) {
