@@ -14,6 +14,8 @@ use crate::config::Config;
 
 /// How often it is asked how far it is.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// So often in a row the server may not answer, or be busy, as while it is started again.
+const FAILURES_MAX: u32 = 60;
 /// The bar counts the thousandths that the server tells.
 const WHOLE: u32 = 1_000;
 
@@ -107,6 +109,7 @@ fn watch(client: &Client, interrupts: &mut Interrupts, mut replay: Value) -> Res
     let style = ProgressStyle::with_template("{bar:30} {percent:>3} %  {msg}");
     bar.set_style(style.map_err(|error| Failure::new(ExitCode::Failed, error))?);
     let path = format!("/api/replays/{}", text(&replay, "id"));
+    let mut failures = 0;
     while text(&replay, "state") == "running" {
         let share = replay.get("progress").and_then(Value::as_f64).unwrap_or_default();
         let thousandths = (0..WHOLE).take_while(|done| f64::from(*done) < share * f64::from(WHOLE)).count();
@@ -114,13 +117,24 @@ fn watch(client: &Client, interrupts: &mut Interrupts, mut replay: Value) -> Res
         bar.set_message(counts(&replay));
         if !client.pause(interrupts, LOOK_EVERY) {
             bar.finish_and_clear();
-            eprint(&format!("It goes on. `triggerd replay show {}` says how far it is.", text(&replay, "id")));
+            eprint(&goes_on(&replay));
             return Ok(replay);
         }
-        replay = client.call(Method::GET, &path, None)?;
+        match client.call(Method::GET, &path, None) {
+            Ok(answer) => (replay, failures) = (answer, 0),
+            Err(Failure { code, message }) if failures == FAILURES_MAX => {
+                bar.finish_and_clear();
+                return Err(Failure::new(code, format!("{message}\n{}", goes_on(&replay))));
+            }
+            Err(_refused) => failures += 1,
+        }
     }
     bar.finish_and_clear();
     Ok(replay)
+}
+
+fn goes_on(replay: &Value) -> String {
+    format!("The replay goes on. `triggerd replay show {}` says how far it is.", text(replay, "id"))
 }
 
 impl One {
