@@ -16,7 +16,9 @@ use triggerd::model::replay::{ReplayEnd, ReplayLane, ReplayOnly, ReplayRequest};
 use triggerd::model::time::Timestamp;
 use triggerd::store::{Outcome, ReplayTurn, Store};
 
-use crate::checks::{check_accounts, check_all, check_counts, check_due, check_event, check_inbox, check_org};
+use crate::checks::{
+    check_accounts, check_all, check_counts, check_dead_letters, check_due, check_event, check_inbox, check_org,
+};
 use crate::naive::{Naive, Stands};
 use crate::random::Random;
 use crate::replays::{NaiveReplay, check_replays};
@@ -282,7 +284,8 @@ impl World {
         let number = (delivery.attempts + u32::from(!self.random.one_in(6))).max(1);
         let outcome = AttemptOutcome {
             started_at: now,
-            duration_ms: 1,
+            // One that began later may be over earlier.
+            duration_ms: u32::try_from(self.random.below(WINDOW_MS)).unwrap(),
             status: Some(200),
             error: None,
             retry_after_ms: None,
@@ -522,6 +525,7 @@ impl World {
     fn check_org(&mut self, org: OrgNo) -> Result<(), String> {
         let limit = 1 + usize::try_from(self.random.below(40)).unwrap();
         let touched = std::mem::take(&mut self.touched);
+        let looks_at_dead_letters = self.random.one_in(3);
         let naive = self.naive.org(org).expect("it was made");
         let store = self.system.store();
         if self.random.one_in(20) {
@@ -531,6 +535,9 @@ impl World {
         check_inbox(naive, org, store, limit)?;
         check_due(naive, store, self.now())?;
         check_accounts(naive, org, store)?;
+        if looks_at_dead_letters {
+            check_dead_letters(naive, org, store, limit)?;
+        }
         for event in touched {
             check_event(naive, org, event, store)?;
         }
