@@ -49,6 +49,11 @@
 //!   hostile receivers took 170 MiB.
 //! - **Turns go by organization, then by endpoint**, and an organization has a bound of its own: fifty endpoints that hang
 //!   hold up nobody else.
+//! - **Deliveries and progress of a replay are one command**, which says where it begins: a crash at any instant neither
+//!   loses nor repeats any. Endpoints go on beside each other, and each gets more only while little waits for it, so that
+//!   what comes meanwhile never stands behind a whole history.
+//! - **An event leaves the inbox for good**: else whoever pulls would see all of it again when history is replayed to
+//!   an endpoint.
 //! - **A missing part of the journal is damage**, also its beginning and its end: the format file and the state are
 //!   witnesses that it was there.
 //!
@@ -85,6 +90,7 @@
 //! - `model/journal_codec.rs`: commands as the journal's frames
 //! - `model/key.rs`: API keys
 //! - `model/org.rs`: tenants and tiers
+//! - `model/replay.rs`: what is replayed, and how that goes
 //! - `model/time.rs`: points in time
 //!
 //! Pure functions that take `now`:
@@ -133,6 +139,7 @@
 //! - `store/apply/deliveries.rs`: routed, attempted, settled
 //! - `store/apply/events.rs`: coming in and being confirmed; deduplication
 //! - `store/apply/repeats.rs`: tried again, or dropped, because somebody said so
+//! - `store/apply/replays.rs`: replays: begun, a step further, over
 //! - `store/dead_letters.rs`: what was given up
 //! - `store/dedup.rs`: which dedup ids are known
 //! - `store/deliveries.rs`: what is due
@@ -143,6 +150,7 @@
 //! - `store/inbox.rs`: events that nobody has confirmed
 //! - `store/keys.rs`: who is calling
 //! - `store/query.rs`: endpoints, unrouted events, counters
+//! - `store/replays.rs`: replays, and what is to be done next for each
 //! - `store/schema.rs`: rows and their keys, drawn
 //! - `store/table.rs`: a table with a layer of fresh rows above it
 //! - `store/verify.rs`: whether a state is what it should be
@@ -161,7 +169,8 @@
 //!
 //! From events to deliveries to attempts:
 //!
-//! - `pipeline/mod.rs`: routing and housekeeping
+//! - `pipeline/mod.rs`: routing, replays and housekeeping
+//! - `pipeline/replays.rs`: takes replays further
 //! - `pipeline/sweeper.rs`: what was missed, disk, dedup ids, key uses, gauges
 //! - `pipeline/worker.rs`: routes events to endpoints
 //! - `delivery/mod.rs`: a delivery on its way
@@ -205,6 +214,7 @@
 //! - `http/ops.rs`: `/health`, `/metrics`
 //! - `http/query.rs`: query strings
 //! - `http/receiver.rs`: a consumer's receiver, for the demo and the tests
+//! - `http/replays.rs`: `/api/replays`
 //! - `http/routes.rs`: the table of routes
 //! - `http/stored_event.rs`: stored events as they are shown
 //! - `http/verify.rs`: argon2id on threads of its own
@@ -239,6 +249,7 @@
 //! - `cli/events.rs`: `send`, `inbox`, `ack`
 //! - `cli/explain.rs`: `explain`
 //! - `cli/rebuild.rs`: `rebuild`
+//! - `cli/replays.rs`: `replay`
 //! - `cli/serve.rs`: `serve`
 //! - `cli/verify.rs`: `verify`
 //! - `main.rs`: the binary: parse, match, exit code

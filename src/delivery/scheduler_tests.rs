@@ -3,6 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use super::*;
+use crate::base::threads::Signal;
 use crate::commit::InboxBell;
 use crate::model::command::{Command, CreateOrg, DeleteEndpoint, PutEndpoint, RouteEvent, SettleAttempt, SubmitEvent};
 use crate::model::delivery::{AttemptError, AttemptOutcome, DeadReason, ErrorCode};
@@ -57,6 +58,7 @@ fn scheduler(store: &Arc<Store>, clock: &Clock, limits: SchedulerLimits, noted: 
             scheduler,
             scheduler_missed: true.into(),
             bell: InboxBell::default(),
+            replays: Signal::new(),
         }),
         queue,
         reports: crossbeam_channel::bounded(1).1,

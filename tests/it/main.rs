@@ -17,4 +17,5 @@ mod isolation;
 mod overload;
 mod pushing;
 mod receivers;
+mod replays;
 mod tidy;

@@ -10,7 +10,7 @@ use crate::store::StateError;
 use crate::store::schema::{DeliveredEntry, DeliveryRow, DeliveryState, DueRow};
 
 /// The key of an event's block, and its place there.
-type Place = (EventId, usize);
+pub(super) type Place = (EventId, usize);
 
 impl Change<'_> {
     pub(super) fn retry_delivery(&mut self, command: &RetryDelivery) -> Result<Outcome, StateError> {
@@ -21,26 +21,44 @@ impl Change<'_> {
             match row.state {
                 DeliveryState::Waiting(_) | DeliveryState::Canceled if only_dead => return Ok(Outcome::NotFound),
                 DeliveryState::Waiting(due_at) => self.hurry(command, due_at)?,
-                DeliveryState::Dead(_, dead_at) => {
-                    self.state.dead.remove((org, dead_at, event, endpoint));
-                    self.count_dead_less(org, endpoint, at)?;
-                    self.wait_again(command, at, &row)?;
-                }
+                DeliveryState::Dead(_, dead_at) => self.repeat_dead(command, at, &row, dead_at)?,
                 DeliveryState::Canceled => self.wait_again(command, at, &row)?,
             }
         } else if only_dead {
             return Ok(Outcome::NotFound);
         } else if self.is_pending(endpoint, at)? {
             self.effects.due.push((endpoint, Timestamp(0), event));
-        } else {
-            let Some(accepted) = self.take_accepted(endpoint, at)? else { return Ok(Outcome::NotFound) };
-            self.edit_event(org, at, |entry| entry.accepted = entry.accepted.saturating_sub(1))?;
-            let state = DeliveryState::Canceled;
-            let (attempts, last_attempt) = (accepted.attempts, Some(accepted.attempt));
-            let trigger = Trigger::Schedule;
-            self.wait_again(command, at, &DeliveryRow { org, state, attempts, base: 0, last_attempt, trigger })?;
+        } else if !self.repeat_accepted(command, at)? {
+            return Ok(Outcome::NotFound);
         }
         Ok(Outcome::Done)
+    }
+
+    /// A dead letter waits again. It does that before it is dead no more, or the event could be taken for one that every
+    /// endpoint has accepted.
+    pub(super) fn repeat_dead(
+        &mut self,
+        command: &RetryDelivery,
+        at: Place,
+        row: &DeliveryRow,
+        dead_at: Timestamp,
+    ) -> Result<(), StateError> {
+        let RetryDelivery { org, endpoint, event, .. } = *command;
+        self.wait_again(command, at, row)?;
+        self.state.dead.remove((org, dead_at, event, endpoint));
+        self.count_dead_less(org, endpoint, at)
+    }
+
+    /// An accepted delivery waits again; says whether there is one.
+    pub(super) fn repeat_accepted(&mut self, command: &RetryDelivery, at: Place) -> Result<bool, StateError> {
+        let RetryDelivery { org, endpoint, .. } = *command;
+        let Some(accepted) = self.take_accepted(endpoint, at)? else { return Ok(false) };
+        let state = DeliveryState::Canceled;
+        let (attempts, last_attempt) = (accepted.attempts, Some(accepted.attempt));
+        let trigger = Trigger::Schedule;
+        self.wait_again(command, at, &DeliveryRow { org, state, attempts, base: 0, last_attempt, trigger })?;
+        self.edit_event(org, at, |entry| entry.accepted = entry.accepted.saturating_sub(1))?;
+        Ok(true)
     }
 
     /// What waits is due now at the latest. What was due by itself is not made because of the command.
@@ -58,7 +76,12 @@ impl Change<'_> {
     }
 
     /// What was over waits again, due now, at the beginning of its schedule.
-    fn wait_again(&mut self, command: &RetryDelivery, at: Place, row: &DeliveryRow) -> Result<(), StateError> {
+    pub(super) fn wait_again(
+        &mut self,
+        command: &RetryDelivery,
+        at: Place,
+        row: &DeliveryRow,
+    ) -> Result<(), StateError> {
         let RetryDelivery { org, endpoint, event, at: now, trigger, .. } = *command;
         let row = DeliveryRow { state: DeliveryState::Waiting(now), base: row.attempts, trigger, ..row.clone() };
         self.state.deliveries.put((endpoint, event), row);
@@ -92,7 +115,7 @@ impl Change<'_> {
         })
     }
 
-    fn is_pending(&mut self, endpoint: EndpointId, (first, place): Place) -> Result<bool, StateError> {
+    pub(super) fn is_pending(&mut self, endpoint: EndpointId, (first, place): Place) -> Result<bool, StateError> {
         Ok(self.state.pending.get((endpoint, first))?.is_some_and(|row| row.bits & 1 << place != 0))
     }
 
