@@ -15,9 +15,11 @@ use crate::store::{ReplayTurn, StateError, Store};
 
 /// Steps that are stored together.
 const STEPS_AT_ONCE: usize = 32;
-/// When it is looked again whether an endpoint that was busy is so no more,
+/// When it is looked again whether an endpoint that was busy is so no more; later if there are many replays to look at,
 const WHILE_BUSY: Duration = Duration::from_millis(20);
-/// and when after something went wrong, or was missed.
+/// that is, more than so many,
+const MANY: usize = 32;
+/// and when at last, and after something went wrong.
 const AT_LAST: Duration = Duration::from_secs(1);
 
 /// What takes replays further.
@@ -52,6 +54,7 @@ impl Replayer {
         if running.is_empty() {
             return Ok(Duration::MAX);
         }
+        let while_busy = WHILE_BUSY.saturating_mul(u32::try_from(1 + running.len() / MANY).unwrap_or(u32::MAX));
         let (mut steps, mut any, mut pause) = (Vec::new(), false, AT_LAST);
         for replay in running {
             if stop.is_set() {
@@ -60,7 +63,9 @@ impl Replayer {
             match self.store.replay_turn(replay, Timestamp(self.clock.now_ms()))? {
                 ReplayTurn::Do(command) => steps.push(sabotaged(*command)),
                 ReplayTurn::Wait(ReplayWait::EndpointDisabled) | ReplayTurn::Over => {}
-                ReplayTurn::Wait(ReplayWait::EndpointBusy | ReplayWait::Routing) => pause = WHILE_BUSY,
+                ReplayTurn::Wait(ReplayWait::EndpointBusy | ReplayWait::Routing) => {
+                    pause = while_busy.min(AT_LAST);
+                }
             }
             if steps.len() == STEPS_AT_ONCE {
                 any = true;

@@ -16,7 +16,7 @@ use crate::model::time::Timestamp;
 use crate::rules::filter;
 
 /// A replay adds to what waits for an endpoint only while that is less.
-pub const REPLAY_WAITING_MAX: u64 = 500;
+pub const REPLAY_WAITING_MAX: u64 = 200;
 /// Deliveries made by one step.
 const STEP_EVENTS_MAX: usize = 128;
 /// Endpoints that a replay has begun with and is not done with: its row stays small. More begin when one is done.
