@@ -44,6 +44,9 @@
 //! - **Secrets are sealed before they become a command**: nothing below the doors and the sender ever has one open.
 //! - **A change of an endpoint says whether it enables it**: a receiver may have disabled it since it was read, and a change
 //!   of its description must not undo that.
+//! - **An operational event stands in the frame of the attempt that causes it**, not in one of its own: a crash leaves both
+//!   or neither, an attempt whose settling has no effect tells nothing, and of many racing attempts the one that changed
+//!   something does. They are no events from outside, so a full disk does not hold up the settling of deliveries.
 //! - **Turns go by organization, then by endpoint**, and an organization has a bound of its own: fifty endpoints that hang
 //!   hold up nobody else.
 //! - **A missing part of the journal is damage**, also its beginning and its end: the format file and the state are
@@ -81,6 +84,7 @@
 //! - `model/id.rs`: ids: TypeIDs outside, UUIDv7 inside
 //! - `model/journal_codec.rs`: commands as the journal's frames
 //! - `model/key.rs`: API keys
+//! - `model/notice.rs`: operational events: what the server itself tells
 //! - `model/org.rs`: tenants and tiers
 //! - `model/time.rs`: points in time
 //!
@@ -129,6 +133,7 @@
 //! - `store/apply/accounts.rs`: organizations, keys and endpoints
 //! - `store/apply/deliveries.rs`: routed, attempted, settled
 //! - `store/apply/events.rs`: coming in and being confirmed; deduplication
+//! - `store/apply/notices.rs`: operational events that an attempt causes
 //! - `store/apply/repeats.rs`: tried again, or dropped, because somebody said so
 //! - `store/dead_letters.rs`: what was given up
 //! - `store/dedup.rs`: which dedup ids are known
@@ -159,6 +164,7 @@
 //! From events to deliveries to attempts:
 //!
 //! - `pipeline/mod.rs`: routing and housekeeping
+//! - `pipeline/disk_watch.rs`: when it is told that the disk gets full
 //! - `pipeline/sweeper.rs`: what was missed, disk, dedup ids, key uses, gauges
 //! - `pipeline/worker.rs`: routes events to endpoints
 //! - `delivery/mod.rs`: a delivery on its way
@@ -168,6 +174,7 @@
 //! - `delivery/envelope.rs`: the body that is pushed, in each form
 //! - `delivery/failure.rs`: why a request got no answer, in a sentence
 //! - `delivery/lane.rs`: one endpoint's queue, limits and breaker
+//! - `delivery/notices.rs`: which operational events an attempt causes
 //! - `delivery/resolver.rs`: names to addresses, each judged
 //! - `delivery/scheduler.rs`: what is sent when
 //! - `delivery/scheduler/loading.rs`: how lanes get what they send

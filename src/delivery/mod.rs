@@ -7,6 +7,7 @@ pub mod breakers;
 pub mod envelope;
 mod failure;
 mod lane;
+mod notices;
 pub mod resolver;
 pub mod scheduler;
 pub mod secrets;

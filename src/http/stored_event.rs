@@ -11,7 +11,7 @@ use super::call::json_bytes;
 use super::cursor;
 use super::error::Problem;
 use crate::journal::Position;
-use crate::model::command::{Command, SubmitEvent};
+use crate::model::command::SubmitEvent;
 use crate::model::event::EventStatus;
 use crate::model::id::EventId;
 use crate::model::journal_codec;
@@ -89,15 +89,10 @@ pub(super) fn read_page(api: &Api, found: &InboxPage) -> Result<Page, Problem> {
 pub(super) fn stored(api: &Api, (id, position): (EventId, u64)) -> Result<SubmitEvent, Problem> {
     let frame = api.journal.read(Position(position)).map_err(|error| Problem::unreadable(id, &error))?;
     let command = journal_codec::read_body(frame.kind, frame.version, &frame.body);
-    match command.map_err(|error| Problem::internal(&error))? {
-        Command::SubmitEvent(event) if event.id == id => Ok(*event),
-        other => Err(Problem::internal(&format_args!(
-            "the frame at {} is not that of {} but a {:?}",
-            position,
-            id,
-            journal_codec::kind(&other)
-        ))),
-    }
+    let command = command.map_err(|error| Problem::internal(&error))?;
+    let kind = journal_codec::kind(&command);
+    let other = || Problem::internal(&format_args!("the frame at {position} is not that of {id} but a {kind:?}"));
+    command.into_event(id).ok_or_else(other)
 }
 
 /// The members around a payload, which is written as it came.

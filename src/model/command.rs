@@ -8,6 +8,7 @@ use super::endpoint::{DisabledReason, Endpoint};
 use super::event::NewEvent;
 use super::id::{EndpointId, EventId, KeyId, OrgNo};
 use super::key::Key;
+use super::notice::Notice;
 use super::org::Org;
 use super::time::Timestamp;
 
@@ -184,6 +185,8 @@ pub struct SettleAttempt {
     pub disables: Option<DisabledReason>,
     /// Journal position of the attempt before this one: the attempts of a delivery are a list through the journal.
     pub previous: Option<u64>,
+    /// Operational events that it causes.
+    pub notices: Vec<Notice>,
 }
 
 /// See [`Command::CancelDeliveries`].

@@ -11,6 +11,7 @@ use crate::model::delivery::{AttemptError, AttemptOutcome, DeadReason, ErrorCode
 use crate::model::endpoint::{BodyForm, DisabledReason, Endpoint, EndpointSettings, Ordering, SealedSecret};
 use crate::model::id::{EndpointId, KeyId, OrgId};
 use crate::model::key::{Key, Scopes};
+use crate::model::notice::{Notice, NoticeKind};
 use crate::model::org::{InboxMode, Org, Tier};
 
 const ORG: OrgNo = OrgNo(0x0102_0304);
@@ -76,6 +77,13 @@ fn one_of_each() -> Vec<Command> {
         verdict,
         disables: Some(DisabledReason::Gone),
         previous: Some(4),
+        notices: vec![Notice {
+            kind: NoticeKind::DeliveryDead,
+            failing_since: Some(AT),
+            id: EVENT,
+            received_at: AT,
+            payload: b"{}".as_slice().into(),
+        }],
     };
     vec![
         Command::CreateOrg(CreateOrg { org, key: key() }),
@@ -137,7 +145,7 @@ const FROZEN: [&str; 17] = [
     "28:54fbc939",
     "52:daabbea9",
     "20:1a458bab",
-    "109:9dfd36d9",
+    "164:b93452ac",
     "44:3da0da84",
     "8:5c089817",
     "28:8dc00536",

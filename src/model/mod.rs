@@ -9,5 +9,6 @@ pub mod event;
 pub mod id;
 pub mod journal_codec;
 pub mod key;
+pub mod notice;
 pub mod org;
 pub mod time;

@@ -14,6 +14,7 @@ mod egress;
 mod endpoints;
 mod harness;
 mod isolation;
+mod notices;
 mod overload;
 mod pushing;
 mod tidy;

@@ -227,8 +227,17 @@ fn settle(event: EventId, number: u32, verdict: Verdict) -> Command {
         retry_after_ms: None,
         body: Vec::new(),
     };
-    let settle =
-        SettleAttempt { org: ORG, endpoint: ENDPOINT, event, number, outcome, verdict, disables: None, previous: None };
+    let settle = SettleAttempt {
+        org: ORG,
+        endpoint: ENDPOINT,
+        event,
+        number,
+        outcome,
+        verdict,
+        disables: None,
+        previous: None,
+        notices: Vec::new(),
+    };
     Command::SettleAttempt(Box::new(settle))
 }
 

@@ -1,7 +1,6 @@
 //! What is compared between the system and the naive model.
 
 use triggerd::journal::{Position, Reader};
-use triggerd::model::command::Command;
 use triggerd::model::delivery::DeliveryStatus;
 use triggerd::model::endpoint::Endpoint;
 use triggerd::model::id::{EndpointId, EventId, OrgNo};
@@ -186,7 +185,7 @@ pub(crate) fn check_payloads(naive: &NaiveOrg, org: OrgNo, store: &Store, journa
         let position = Position(found.map_or(0, |found| found.position));
         let frame = journal.read(position).map_err(|error| format!("after: {error}"))?;
         let command = read_body(frame.kind, frame.version, &frame.body).map_err(|error| error.to_string())?;
-        let Command::SubmitEvent(submit) = command else { return Err(format!("after: no event at {position}")) };
+        let Some(submit) = command.into_event(*id) else { return Err(format!("after: no event at {position}")) };
         same("after: its place in the journal", &(submit.id, &submit.event.payload), &(*id, &event.event.payload))?;
     }
     Ok(())

@@ -5,11 +5,12 @@ use triggerd::model::command::{
     AckEvent, CancelDeliveries, Command, CreateKey, CreateOrg, DeleteEndpoint, DropDead, EndKey, ExpireDedup,
     NoteKeysUsed, NoteRouteCrash, PutEndpoint, RetryDelivery, RotateKey, RouteEvent, SettleAttempt, SubmitEvent,
 };
-use triggerd::model::delivery::{AttemptOutcome, DeadReason, Verdict};
+use triggerd::model::delivery::{AttemptError, AttemptOutcome, DeadReason, ErrorCode, Verdict};
 use triggerd::model::endpoint::{DisabledReason, Endpoint, EndpointSettings, SealedSecret};
 use triggerd::model::event::{Dedup, NewEvent};
 use triggerd::model::id::{EndpointId, EventId, IdSource, KeyId, OrgId, OrgNo};
 use triggerd::model::key::{Key, Scopes};
+use triggerd::model::notice::{Notice, NoticeKind};
 use triggerd::model::org::{InboxMode, Org, Tier};
 use triggerd::model::time::Timestamp;
 use triggerd::store::{Outcome, Store};
@@ -153,14 +154,17 @@ impl World {
         if !expected.allows(outcome) {
             return Err(format!("outcome {outcome:?}, expected {expected:?} of {command:?}"));
         }
-        if let Outcome::Accepted { id, .. } = outcome
-            && self.naive.last_event.is_some_and(|last| *id <= last)
-        {
+        let new: Vec<EventId> = match outcome {
+            Outcome::Accepted { id, .. } => vec![*id],
+            Outcome::Told(told) => told.iter().map(|told| told.id).collect(),
+            _ => Vec::new(),
+        };
+        if !self.naive.last_event.iter().chain(&new).is_sorted_by(|before, id| before < id) {
             return Err(format!("outcome {outcome:?} goes back behind {:?}", self.naive.last_event));
         }
         self.naive.take_over(command, outcome);
+        self.touched.extend(new);
         self.touched.extend(match (command, outcome) {
-            (_, Outcome::Accepted { id, .. }) => Some(*id),
             (Command::AckEvent(ack), _) => Some(ack.event),
             (Command::RouteEvent(route), _) => Some(route.event),
             (Command::NoteRouteCrash(crash), _) => Some(crash.event),
@@ -273,17 +277,34 @@ impl World {
             _ => Verdict::Dead(DeadReason::Gone),
         };
         let number = (delivery.attempts + u32::from(!self.random.one_in(6))).max(1);
+        let failed = AttemptError { code: ErrorCode::HttpStatus, detail: String::new() };
         let outcome = AttemptOutcome {
             started_at: now,
             duration_ms: 1,
             status: Some(200),
-            error: None,
+            error: (verdict != Verdict::Delivered).then(|| failed.clone()),
             retry_after_ms: None,
             body: Vec::new(),
         };
         let disables = (verdict == Verdict::Dead(DeadReason::Gone)).then_some(DisabledReason::Gone);
-        let settle = SettleAttempt { org, endpoint, event, number, outcome, verdict, disables, previous: None };
+        let notices = self.notices(org, endpoint);
+        let previous = None;
+        let settle = SettleAttempt { org, endpoint, event, number, outcome, verdict, disables, previous, notices };
         Some(Command::SettleAttempt(Box::new(settle)))
+    }
+
+    /// What the attempt would tell its organization, whether it is true or not.
+    fn notices(&mut self, org: OrgNo, endpoint: EndpointId) -> Vec<Notice> {
+        let known = self.naive.org(org).and_then(|org| org.failing.get(&endpoint)).copied();
+        let failing_since = if self.random.one_in(4) { Some(self.now()) } else { known };
+        let mut notices = Vec::new();
+        for kind in NoticeKind::ALL {
+            if self.random.one_in(4) {
+                let payload = b"{\"told\":1}".as_slice().into();
+                notices.push(Notice { kind, failing_since, id: EventId(0), received_at: Timestamp(0), payload });
+            }
+        }
+        notices
     }
 
     /// Any delivery is tried again, or a dead letter dropped.

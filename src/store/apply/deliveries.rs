@@ -72,6 +72,7 @@ impl Change<'_> {
     pub(super) fn settle_attempt(&mut self, command: &SettleAttempt) -> Result<Outcome, StateError> {
         let SettleAttempt { org, endpoint, event, .. } = *command;
         let Some(at) = self.locate(org, event)? else { return Ok(Outcome::Done) };
+        let before = if command.notices.is_empty() { None } else { Some(self.before(endpoint)?) };
         let mut base = 0;
         if !self.take_pending(endpoint, at)? {
             let Some(row) = self.state.deliveries.get((endpoint, event))? else { return Ok(Outcome::Done) };
@@ -102,7 +103,7 @@ impl Change<'_> {
         if !matches!(command.verdict, Verdict::RetryAt(_)) {
             meta(self.state)?.waiting -= 1;
         }
-        Ok(Outcome::Done)
+        before.map_or(Ok(Outcome::Done), |before| self.tell(command, before))
     }
 
     /// Nothing happens if the endpoint is gone.

@@ -6,6 +6,7 @@
 mod accounts;
 mod deliveries;
 mod events;
+mod notices;
 mod repeats;
 
 use super::schema::{BLOCK_EVENTS, EventBlock, FORMAT, Meta, OpenBits};
@@ -14,6 +15,7 @@ use super::{StateError, Store};
 use crate::model::command::Command;
 use crate::model::event::EventStatus;
 use crate::model::id::{EndpointId, EventId, OrgNo};
+use crate::model::notice::NoticeKind;
 use crate::model::time::Timestamp;
 
 const _: () = assert!(FORMAT > 0 && BLOCK_EVENTS <= u64::BITS as usize);
@@ -49,10 +51,23 @@ pub enum Outcome {
         /// Since when.
         at: Timestamp,
     },
+    /// It took effect, and these operational events were stored with it.
+    Told(Vec<Told>),
     /// What it speaks of does not exist.
     NotFound,
     /// The organization has as many of these as it may have.
     LimitReached,
+}
+
+/// An operational event that was stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// What it says.
+    pub kind: NoticeKind,
+    /// Its id.
+    pub id: EventId,
+    /// When it was taken in.
+    pub received_at: Timestamp,
 }
 
 /// What the applied commands give others to do. All of it is a hint: the rows know it as well.
