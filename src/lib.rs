@@ -47,6 +47,8 @@
 //! - **An operational event stands in the frame of the attempt that causes it**, not in one of its own: a crash leaves both
 //!   or neither, an attempt whose settling has no effect tells nothing, and of many racing attempts the one that changed
 //!   something does. They are no events from outside, so a full disk does not hold up the settling of deliveries.
+//! - **Erasing a payload hides it**: the state says so, and everything that shows or sends an event asks the state. Its bytes
+//!   stay in the journal until their segment goes, because sealed segments never change: that is what makes a live copy a backup.
 //! - **Turns go by organization, then by endpoint**, and an organization has a bound of its own: fifty endpoints that hang
 //!   hold up nobody else.
 //! - **A missing part of the journal is damage**, also its beginning and its end: the format file and the state are
@@ -132,6 +134,7 @@
 //! - `store/apply/mod.rs`: the only writer: a command in, rows changed, an outcome out
 //! - `store/apply/accounts.rs`: organizations, keys and endpoints
 //! - `store/apply/deliveries.rs`: routed, attempted, settled
+//! - `store/apply/erase.rs`: payloads that nobody sees any more
 //! - `store/apply/events.rs`: coming in and being confirmed; deduplication
 //! - `store/apply/notices.rs`: operational events that an attempt causes
 //! - `store/apply/repeats.rs`: tried again, or dropped, because somebody said so

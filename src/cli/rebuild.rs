@@ -299,6 +299,7 @@ fn speaks_of(command: &Command) -> Option<(OrgNo, Option<EventId>)> {
         Command::CancelDeliveries(command) => Some((command.org, None)),
         Command::RetryDelivery(command) => Some((command.org, Some(command.event))),
         Command::DropDead(command) => Some((command.org, Some(command.event))),
+        Command::EraseEvent(command) => Some((command.org, Some(command.event))),
         Command::CreateOrg(_) | Command::NoteKeysUsed(_) | Command::ExpireDedup(_) | Command::SkipOrgs(_) => None,
     }
 }

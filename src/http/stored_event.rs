@@ -79,7 +79,8 @@ pub(super) fn read_page(api: &Api, found: &InboxPage) -> Result<Page, Problem> {
             page.items.push(b',');
         }
         page.items.reserve(ITEM_BYTES + event.event.payload.len());
-        write_item(item.status, &event, &mut page.items).map_err(|error| Problem::internal(&error))?;
+        write_item((item.status, item.erased_at), &event, &mut page.items)
+            .map_err(|error| Problem::internal(&error))?;
         last = Some(item.id);
     }
     Ok(page)
@@ -111,20 +112,27 @@ struct Tail<'a> {
     occurred_at: Option<Timestamp>,
     status: &'static str,
     lease_count: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    erased_at: Option<Timestamp>,
 }
 
 fn as_map<S: serde::Serializer>(labels: &&[(String, String)], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_map(labels.iter().map(|(name, value)| (name, value)))
 }
 
-/// Writes the event's object.
-pub(super) fn write_item(status: EventStatus, event: &SubmitEvent, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {
+/// Writes the event's object. Of one that is erased its payload is not in it.
+pub(super) fn write_item(
+    (status, erased_at): (EventStatus, Option<Timestamp>),
+    event: &SubmitEvent,
+    out: &mut Vec<u8>,
+) -> Result<(), serde_json::Error> {
     let SubmitEvent { id, received_at, event, .. } = event;
     serde_json::to_writer(&mut *out, &Head { id: *id, r#type: event.event_type.as_str() })?;
     // The head's closing brace makes room for the payload, the tail's opening one for a comma.
     out.pop();
     out.extend_from_slice(b",\"payload\":");
-    out.write_all(&event.payload).map_err(serde_json::Error::io)?;
+    let payload = if erased_at.is_some() { b"null" } else { &*event.payload };
+    out.write_all(payload).map_err(serde_json::Error::io)?;
     let tail_at = out.len();
     let tail = Tail {
         dedup_id: event.dedup.as_ref().map(|dedup| dedup.id.as_str()),
@@ -133,6 +141,7 @@ pub(super) fn write_item(status: EventStatus, event: &SubmitEvent, out: &mut Vec
         occurred_at: event.occurred_at,
         status: status.name(),
         lease_count: 0,
+        erased_at,
     };
     serde_json::to_writer(&mut *out, &tail)?;
     if let Some(brace) = out.get_mut(tail_at) {

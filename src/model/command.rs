@@ -45,6 +45,8 @@ pub enum Command {
     RetryDelivery(RetryDelivery),
     /// A dead letter that is not to be tried any more.
     DropDead(DropDead),
+    /// An event whose payload nobody is to see any more.
+    EraseEvent(EraseEvent),
     /// Dedup ids whose window has passed.
     ExpireDedup(ExpireDedup),
     /// Organizations whose making was lost to damage.
@@ -225,6 +227,18 @@ pub struct DropDead {
     pub endpoint: EndpointId,
     /// Which.
     pub event: EventId,
+}
+
+/// See [`Command::EraseEvent`]. From then on it is shown nowhere and sent nowhere; its frame stays in the journal until its
+/// segment goes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EraseEvent {
+    /// Whose.
+    pub org: OrgNo,
+    /// Which.
+    pub event: EventId,
+    /// When.
+    pub at: Timestamp,
 }
 
 /// See [`Command::ExpireDedup`].

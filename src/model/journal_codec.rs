@@ -37,10 +37,11 @@ pub enum Kind {
     SkipOrgs = 15,
     RetryDelivery = 16,
     DropDead = 17,
+    EraseEvent = 21,
 }
 
 impl Kind {
-    const ALL: [Self; 17] = [
+    const ALL: [Self; 18] = [
         Self::CreateOrg,
         Self::CreateKey,
         Self::RotateKey,
@@ -58,6 +59,7 @@ impl Kind {
         Self::SkipOrgs,
         Self::RetryDelivery,
         Self::DropDead,
+        Self::EraseEvent,
     ];
 }
 
@@ -108,6 +110,7 @@ pub fn kind(command: &Command) -> Kind {
         Command::SkipOrgs(_) => Kind::SkipOrgs,
         Command::RetryDelivery(_) => Kind::RetryDelivery,
         Command::DropDead(_) => Kind::DropDead,
+        Command::EraseEvent(_) => Kind::EraseEvent,
     }
 }
 
@@ -138,6 +141,7 @@ pub fn write_body(command: &Command, out: &mut Vec<u8>) -> Result<(), CodecError
         Command::SkipOrgs(body) => encode_into(body, out),
         Command::RetryDelivery(body) => encode_into(body, out),
         Command::DropDead(body) => encode_into(body, out),
+        Command::EraseEvent(body) => encode_into(body, out),
     }
 }
 
@@ -168,6 +172,7 @@ pub fn read_body(kind: u8, version: u8, body: &[u8]) -> Result<Command, UnknownF
         Kind::SkipOrgs => decode(body).map(Command::SkipOrgs),
         Kind::RetryDelivery => decode(body).map(Command::RetryDelivery),
         Kind::DropDead => decode(body).map(Command::DropDead),
+        Kind::EraseEvent => decode(body).map(Command::EraseEvent),
     };
     command.map_err(UnknownFrame::Malformed)
 }

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::model::command::{
-    AckEvent, CancelDeliveries, CreateOrg, DeleteEndpoint, DropDead, ExpireDedup, PutEndpoint, RetryDelivery,
-    RouteEvent, SettleAttempt, SkipOrgs, SubmitEvent,
+    AckEvent, CancelDeliveries, CreateOrg, DeleteEndpoint, DropDead, EraseEvent, ExpireDedup, PutEndpoint,
+    RetryDelivery, RouteEvent, SettleAttempt, SkipOrgs, SubmitEvent,
 };
 use crate::model::delivery::{AttemptError, AttemptOutcome, DeadReason, DeliveryStatus, ErrorCode, Verdict};
 use crate::model::endpoint::{DisabledReason, Endpoint, EndpointSettings, SealedSecret};
@@ -131,6 +131,10 @@ pub(in crate::store) fn settle(event: u128, endpoint: u128, number: u32, verdict
 
 pub(in crate::store) fn ack(event: u128) -> Command {
     Command::AckEvent(AckEvent { org: ORG, event: EventId(event), at: Timestamp(30) })
+}
+
+pub(in crate::store) fn erase(event: u128) -> Command {
+    Command::EraseEvent(EraseEvent { org: ORG, event: EventId(event), at: Timestamp(50) })
 }
 
 pub(in crate::store) fn retry(event: u128, endpoint: u128, only_dead: bool) -> Command {
@@ -480,6 +484,57 @@ fn what_is_tried_again_is_due_now_and_what_was_over_begins_its_schedule_anew() {
 
 #[path = "apply_random_tests.rs"]
 mod random;
+
+#[test]
+fn an_erased_event_leaves_the_inbox_and_nothing_of_it_is_under_way_any_more() {
+    let mut state = Fixture::new();
+    state.apply(&create_org(InboxMode::AckOnly, 1_000_000));
+    for endpoint in 50..54 {
+        state.apply(&put_endpoint(endpoint));
+    }
+    for (event, due_at) in [(1, AT_ONCE), (2, LATER)] {
+        state.apply(&submit(event, 1, Some((["a", "b"][usize::try_from(event).unwrap() - 1], 1))));
+        state.apply(&route(event, &[50, 51, 52, 53], due_at));
+        state.apply(&settle(event, 50, 1, Verdict::Delivered));
+        state.apply(&settle(event, 51, 1, Verdict::RetryAt(Timestamp(900))));
+        state.apply(&settle(event, 52, 1, Verdict::Dead(DeadReason::AttemptsExhausted)));
+    }
+    state.apply(&submit(3, 1, None));
+    // Of a deleted endpoint too.
+    state.apply(&Command::DeleteEndpoint(DeleteEndpoint { org: ORG, endpoint: EndpointId(52) }));
+    state.store.write_back().unwrap();
+    for event in [1, 2, 3] {
+        assert_eq!(state.apply(&erase(event)), Outcome::Erased { at: Timestamp(50) });
+    }
+    assert_eq!(state.apply(&erase(9)), Outcome::NotFound);
+    assert_eq!(state.inbox(ORG), []);
+    let counts = state.store.counts().unwrap();
+    assert_eq!((counts.waiting, counts.dead, counts.open), (0, 0, 0));
+    let standing = |state: &Fixture, endpoint_number| {
+        let found = state.store.delivery(ORG, EventId(1), endpoint_number).unwrap().unwrap();
+        found.delivery.standing.status()
+    };
+    let all: Vec<_> = (1..=4).map(|number| standing(&state, number)).collect();
+    let canceled = DeliveryStatus::Canceled;
+    assert_eq!(all, [DeliveryStatus::Delivered, canceled, canceled, canceled], "what was accepted stays so");
+    for endpoint in [50, 51, 53] {
+        assert_eq!(state.store.due_delivery(EndpointId(endpoint), EventId(1)).unwrap().map(|due| due.event), None);
+        assert_eq!(state.apply(&retry(1, endpoint, false)), Outcome::Erased { at: Timestamp(50) });
+    }
+    // An attempt that was on its way, and a worker that was about to route it, change nothing.
+    assert_eq!(state.apply(&settle(1, 53, 1, Verdict::Dead(DeadReason::Gone))), Outcome::Done);
+    assert_eq!(state.apply(&route(3, &[50], AT_ONCE)), Outcome::Done);
+    assert_eq!((standing(&state, 4), state.store.counts().unwrap().waiting), (canceled, 0));
+    // Its dedup id stands for it, and it can be confirmed.
+    let first = Outcome::Duplicate { id: EventId(1), received_at: Timestamp(1) };
+    assert_eq!(state.apply(&submit(4, 2, Some(("a", 1)))), first);
+    assert_eq!(state.apply(&submit(4, 2, Some(("a", 2)))), Outcome::Mismatch { id: EventId(1) });
+    assert_eq!(state.apply(&ack(1)), Outcome::Acknowledged { at: Timestamp(30) });
+    let later = Command::EraseEvent(EraseEvent { org: ORG, event: EventId(1), at: Timestamp(99) });
+    assert_eq!(state.apply(&later), Outcome::Erased { at: Timestamp(50) }, "again: the same answer");
+    assert_eq!(state.store.event(ORG, EventId(1)).unwrap().unwrap().erased_at, Some(Timestamp(50)));
+    assert_eq!(state.store.contradictions(9).unwrap(), Vec::<String>::new());
+}
 
 /// What a settled attempt would tell, all of it.
 fn with_notices(mut command: Command, first_id: u128, failing_since: Option<u64>) -> Command {

@@ -62,6 +62,8 @@ pub struct EventSummary {
     pub received_at: Timestamp,
     /// When it was confirmed.
     pub acknowledged_at: Option<Timestamp>,
+    /// When its payload was erased.
+    pub erased_at: Option<Timestamp>,
 }
 
 impl Store {
@@ -142,6 +144,7 @@ impl Store {
             position: entry.position,
             received_at: entry.received_at,
             acknowledged_at: entry.acknowledged_at,
+            erased_at: entry.erased_at,
         }))
     }
 

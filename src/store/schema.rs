@@ -310,6 +310,8 @@ pub(super) struct EventEntry {
     /// Deliveries that were given up.
     pub(super) dead: u16,
     pub(super) acknowledged_at: Option<Timestamp>,
+    /// Since when nobody sees its payload.
+    pub(super) erased_at: Option<Timestamp>,
 }
 
 impl EventBlock {

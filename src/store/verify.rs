@@ -281,6 +281,7 @@ impl Audit<'_> {
         for (place, entry) in block.events.iter().enumerate() {
             let is_open = open & (1 << place) != 0;
             let should_be = match entry.status {
+                _ if entry.erased_at.is_some() => false,
                 EventStatus::Accepted | EventStatus::Dead => true,
                 EventStatus::Delivered => mode == Some(InboxMode::AckOnly),
                 EventStatus::Acknowledged => false,

@@ -12,6 +12,7 @@ mod damage;
 mod deliveries;
 mod egress;
 mod endpoints;
+mod erase;
 mod harness;
 mod isolation;
 mod notices;

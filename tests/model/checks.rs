@@ -8,7 +8,7 @@ use triggerd::model::journal_codec::read_body;
 use triggerd::model::time::Timestamp;
 use triggerd::store::{Delivery, DeliveryQuery, InboxQuery, Store};
 
-use crate::naive::{Naive, NaiveDelivery, NaiveOrg, Stands};
+use crate::naive::{Naive, NaiveDelivery, NaiveEvent, NaiveOrg, Stands};
 use crate::steps::TYPES;
 
 fn same<T: PartialEq + std::fmt::Debug>(what: &str, is: &T, should: &T) -> Result<(), String> {
@@ -106,9 +106,10 @@ pub(crate) fn check_due(naive: &NaiveOrg, store: &Store, now: Timestamp) -> Resu
 /// Where the event and its deliveries stand; nothing if the organization has no such event.
 pub(crate) fn check_event(naive: &NaiveOrg, org: OrgNo, id: EventId, store: &Store) -> Result<(), String> {
     let found = store.event(org, id).map_err(|error| failed(&error))?;
-    let found = found.map(|found| (found.status, found.received_at, found.acknowledged_at));
+    let found = found.map(|found| (found.status, found.received_at, (found.acknowledged_at, found.erased_at)));
     let known = naive.events.get(&id);
-    same("event", &found, &known.map(|event| (event.status(), event.received_at, event.acknowledged_at)))?;
+    let of = |event: &NaiveEvent| (event.status(), event.received_at, (event.acknowledged_at, event.erased_at));
+    same("event", &found, &known.map(of))?;
     let Some(event) = known else { return Ok(()) };
     let unrouted = store.unrouted(org, id).map_err(|error| failed(&error))?;
     let found = unrouted.map(|found| (found.event_type, found.received_at, found.deliver_after));

@@ -40,6 +40,8 @@ pub(crate) struct NaiveEvent {
     pub(crate) event: NewEvent,
     pub(crate) received_at: Timestamp,
     pub(crate) acknowledged_at: Option<Timestamp>,
+    /// Nobody sees its payload, and nothing sends it.
+    pub(crate) erased_at: Option<Timestamp>,
     /// Waits for a worker.
     pub(crate) unrouted: bool,
     pub(crate) crashes: u8,
@@ -118,7 +120,8 @@ impl NaiveOrg {
             EventStatus::Delivered => self.org.inbox_mode == InboxMode::AckOnly,
             EventStatus::Acknowledged => false,
         };
-        self.events.iter().map(|(id, event)| (*id, event.status())).filter(|(_, status)| stays(*status)).collect()
+        let seen = self.events.iter().filter(|(_, event)| event.erased_at.is_none());
+        seen.map(|(id, event)| (*id, event.status())).filter(|(_, status)| stays(*status)).collect()
     }
 
     /// What waits for the endpoint, first due first; and whether any of it was to be sent when it came and was not tried
@@ -200,7 +203,16 @@ impl Naive {
             Command::DeleteEndpoint(gone) => {
                 done_if(self.org(gone.org).is_some_and(|org| org.endpoint(gone.endpoint).is_some()))
             }
-            Command::RetryDelivery(retry) => done_if(self.can_retry(retry)),
+            Command::RetryDelivery(retry) => match self.erased(retry.org, retry.event) {
+                Some(at) if self.org(retry.org).is_some_and(|org| org.endpoint(retry.endpoint).is_some()) => {
+                    Expected::Exactly(Outcome::Erased { at })
+                }
+                _ => done_if(self.can_retry(retry)),
+            },
+            Command::EraseEvent(erase) => match self.org(erase.org).and_then(|org| org.events.get(&erase.event)) {
+                None => Expected::Exactly(Outcome::NotFound),
+                Some(event) => Expected::Exactly(Outcome::Erased { at: event.erased_at.unwrap_or(erase.at) }),
+            },
             Command::DropDead(drop) => {
                 let event = self.org(drop.org).and_then(|org| org.events.get(&drop.event));
                 let delivery = event.and_then(|event| event.deliveries.get(&drop.endpoint));
@@ -219,6 +231,10 @@ impl Naive {
             | Command::ExpireDedup(_)
             | Command::SkipOrgs(_) => Expected::Exactly(Outcome::Done),
         }
+    }
+
+    fn erased(&self, org: OrgNo, event: EventId) -> Option<Timestamp> {
+        self.org(org)?.events.get(&event)?.erased_at
     }
 
     /// What the settling makes true of what the attempt would tell, each once.
@@ -291,6 +307,7 @@ impl Naive {
                     event: submit.event.clone(),
                     received_at: *received_at,
                     acknowledged_at: None,
+                    erased_at: None,
                     unrouted: !org.endpoints.is_empty(),
                     crashes: 0,
                     deliveries: BTreeMap::new(),
@@ -307,6 +324,14 @@ impl Naive {
                     self.note_told(settle, told);
                 }
                 self.done(command);
+            }
+            (Command::EraseEvent(erase), Outcome::Erased { at }) => {
+                let Some(event) = self.event_mut(erase.org, erase.event) else { return };
+                event.erased_at = Some(*at);
+                event.unrouted = false;
+                for delivery in event.deliveries.values_mut().filter(|delivery| delivery.stands != Stands::Accepted) {
+                    delivery.stands = Stands::Canceled;
+                }
             }
             (command, Outcome::Done) => self.done(command),
             _ => {}
@@ -339,6 +364,7 @@ impl Naive {
             event,
             received_at: told.received_at,
             acknowledged_at: None,
+            erased_at: None,
             unrouted: !org.endpoints.is_empty(),
             crashes: 0,
             deliveries: BTreeMap::new(),

@@ -2,8 +2,9 @@
 
 use triggerd::base::clock::Clock;
 use triggerd::model::command::{
-    AckEvent, CancelDeliveries, Command, CreateKey, CreateOrg, DeleteEndpoint, DropDead, EndKey, ExpireDedup,
-    NoteKeysUsed, NoteRouteCrash, PutEndpoint, RetryDelivery, RotateKey, RouteEvent, SettleAttempt, SubmitEvent,
+    AckEvent, CancelDeliveries, Command, CreateKey, CreateOrg, DeleteEndpoint, DropDead, EndKey, EraseEvent,
+    ExpireDedup, NoteKeysUsed, NoteRouteCrash, PutEndpoint, RetryDelivery, RotateKey, RouteEvent, SettleAttempt,
+    SubmitEvent,
 };
 use triggerd::model::delivery::{AttemptError, AttemptOutcome, DeadReason, ErrorCode, Verdict};
 use triggerd::model::endpoint::{DisabledReason, Endpoint, EndpointSettings, SealedSecret};
@@ -82,7 +83,8 @@ impl World {
             32..43 => self.submit_one(org, Self::ack),
             43..55 => self.submit_one(org, Self::route),
             55..68 => self.submit_one(org, Self::settle),
-            68..72 => self.submit_one(org, Self::repeat),
+            68..71 => self.submit_one(org, Self::repeat),
+            71 => self.submit_one(org, Self::erase),
             72..78 => self.submit_one(org, Self::put_endpoint),
             78..80 => self.submit_one(org, Self::delete_endpoint),
             80..82 => self.submit_one(org, Self::cancel),
@@ -166,6 +168,7 @@ impl World {
         self.touched.extend(new);
         self.touched.extend(match (command, outcome) {
             (Command::AckEvent(ack), _) => Some(ack.event),
+            (Command::EraseEvent(erase), _) => Some(erase.event),
             (Command::RouteEvent(route), _) => Some(route.event),
             (Command::NoteRouteCrash(crash), _) => Some(crash.event),
             (Command::SettleAttempt(settle), _) => Some(settle.event),
@@ -239,6 +242,11 @@ impl World {
     fn ack(&mut self, org: OrgNo) -> Option<Command> {
         let event = self.some_event(org)?;
         Some(Command::AckEvent(AckEvent { org, event, at: self.now() }))
+    }
+
+    fn erase(&mut self, org: OrgNo) -> Option<Command> {
+        let event = self.some_event(org)?;
+        Some(Command::EraseEvent(EraseEvent { org, event, at: self.now() }))
     }
 
     fn route(&mut self, org: OrgNo) -> Option<Command> {

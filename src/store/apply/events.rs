@@ -70,6 +70,7 @@ impl Change<'_> {
             accepted: 0,
             dead: 0,
             acknowledged_at: None,
+            erased_at: None,
         });
         let known = self.state.events.may_be_in_tree((org, first));
         self.state.open.edit_or_insert_beside(known, (org, first), OpenBits::default)?.0 |= 1 << place;

@@ -5,6 +5,7 @@
 
 mod accounts;
 mod deliveries;
+mod erase;
 mod events;
 mod notices;
 mod repeats;
@@ -48,6 +49,11 @@ pub enum Outcome {
     },
     /// The event is confirmed.
     Acknowledged {
+        /// Since when.
+        at: Timestamp,
+    },
+    /// The event's payload is erased.
+    Erased {
         /// Since when.
         at: Timestamp,
     },
@@ -105,6 +111,9 @@ impl Store {
     }
 }
 
+/// The key of an event's block, and its place there.
+type Place = (EventId, usize);
+
 /// One command being applied.
 struct Change<'a> {
     state: &'a mut State,
@@ -131,6 +140,7 @@ impl Change<'_> {
             Command::CancelDeliveries(command) => self.cancel_deliveries(command),
             Command::RetryDelivery(command) => self.retry_delivery(command),
             Command::DropDead(command) => self.drop_dead(command),
+            Command::EraseEvent(command) => self.erase_event(command),
             Command::ExpireDedup(command) => self.expire_dedup(command),
             Command::SkipOrgs(command) => self.skip_orgs(command),
         }
@@ -170,6 +180,7 @@ impl Change<'_> {
             EventStatus::Accepted | EventStatus::Delivered | EventStatus::Acknowledged => EventStatus::Accepted,
         };
         match entry.status {
+            _ if entry.erased_at.is_some() => self.leave_inbox(org, first, place),
             EventStatus::Acknowledged => self.leave_inbox(org, first, place),
             EventStatus::Delivered if !stays_open => self.leave_inbox(org, first, place),
             EventStatus::Accepted | EventStatus::Delivered | EventStatus::Dead => self.enter_inbox(org, first, place),
