@@ -47,6 +47,11 @@
 //! - **Webhooks are sent with hyper itself**: what a receiver can make us read is bounded at the connection and in the
 //!   client's buffers, for which a wrapper around it has no settings. With 400 KiB for each head, as it is by default, 400
 //!   hostile receivers took 170 MiB.
+//! - **An operational event stands in the frame of the attempt that causes it**, not in one of its own: a crash leaves both
+//!   or neither, an attempt whose settling has no effect tells nothing, and of many racing attempts the one that changed
+//!   something does. They are no events from outside, so a full disk does not hold up the settling of deliveries.
+//! - **Erasing a payload hides it**: the state says so, and everything that shows or sends an event asks the state. Its bytes
+//!   stay in the journal until their segment goes, because sealed segments never change: that is what makes a live copy a backup.
 //! - **Turns go by organization, then by endpoint**, and an organization has a bound of its own: fifty endpoints that hang
 //!   hold up nobody else.
 //! - **Deliveries and progress of a replay are one command**, which says where it begins: a crash at any instant neither
@@ -89,6 +94,7 @@
 //! - `model/id.rs`: ids: TypeIDs outside, UUIDv7 inside
 //! - `model/journal_codec.rs`: commands as the journal's frames
 //! - `model/key.rs`: API keys
+//! - `model/notice.rs`: operational events: what the server itself tells
 //! - `model/org.rs`: tenants and tiers
 //! - `model/replay.rs`: what is replayed, and how that goes
 //! - `model/time.rs`: points in time
@@ -137,7 +143,9 @@
 //! - `store/apply/mod.rs`: the only writer: a command in, rows changed, an outcome out
 //! - `store/apply/accounts.rs`: organizations, keys and endpoints
 //! - `store/apply/deliveries.rs`: routed, attempted, settled
+//! - `store/apply/erase.rs`: payloads that nobody sees any more
 //! - `store/apply/events.rs`: coming in and being confirmed; deduplication
+//! - `store/apply/notices.rs`: operational events that an attempt causes
 //! - `store/apply/repeats.rs`: tried again, or dropped, because somebody said so
 //! - `store/apply/replays.rs`: replays: begun, a step further, over
 //! - `store/dead_letters.rs`: what was given up
@@ -171,6 +179,7 @@
 //!
 //! - `pipeline/mod.rs`: routing, replays and housekeeping
 //! - `pipeline/replays.rs`: takes replays further
+//! - `pipeline/disk_watch.rs`: when it is told that the disk gets full
 //! - `pipeline/sweeper.rs`: what was missed, disk, dedup ids, key uses, gauges
 //! - `pipeline/worker.rs`: routes events to endpoints
 //! - `delivery/mod.rs`: a delivery on its way
@@ -181,6 +190,7 @@
 //! - `delivery/envelope.rs`: the body that is pushed, in each form
 //! - `delivery/failure.rs`: why a request got no answer, in a sentence
 //! - `delivery/lane.rs`: one endpoint's queue, limits and breaker
+//! - `delivery/notices.rs`: which operational events an attempt causes
 //! - `delivery/resolver.rs`: names to addresses, each judged
 //! - `delivery/scheduler.rs`: what is sent when
 //! - `delivery/scheduler/loading.rs`: how lanes get what they send

@@ -67,6 +67,7 @@ pub(super) fn start_scheduler(
                 jitter_share: settings.jitter_share,
             },
             disable_after_ms: milliseconds(settings.disable_after),
+            failing_after_ms: milliseconds(settings.failing_after),
             clock: shared.clock.clone(),
             metrics: Arc::clone(&shared.metrics),
             reports: reports_sender,

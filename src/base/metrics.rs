@@ -97,6 +97,22 @@ labels! {
 }
 
 labels! {
+    /// What an operational event says.
+    OperationalEvent {
+        /// An endpoint has done nothing but fail for a while.
+        EndpointFailing = "endpoint_failing",
+        /// An endpoint gets nothing more.
+        EndpointDisabled = "endpoint_disabled",
+        /// An endpoint accepts again.
+        EndpointRecovered = "endpoint_recovered",
+        /// A delivery was given up.
+        DeliveryDead = "delivery_dead",
+        /// Little disk space is free.
+        DiskLow = "disk_low",
+    }
+}
+
+labels! {
     /// How a key was judged.
     KeyVerification {
         /// Known from a check not long ago.
@@ -207,6 +223,8 @@ pub struct Metrics {
     pub deliveries_in_flight: Gauge,
     /// Endpoints that are left alone for a while.
     pub breakers_open: Gauge,
+    /// Operational events stored.
+    pub operational_events: PerLabel<OperationalEvent, Counter>,
     /// Events that nobody has confirmed.
     pub inbox_open_events: Gauge,
     /// Events in the store.
@@ -276,6 +294,11 @@ impl Metrics {
             )?,
             deliveries_in_flight: make.gauge("deliveries_in_flight", "Attempts under way.")?,
             breakers_open: make.gauge("breakers_open", "Endpoints left alone for a while after failures.")?,
+            operational_events: make.counter_per(
+                "operational_events_total",
+                "Events that the server itself stored, by what they say.",
+                "kind",
+            )?,
             inbox_open_events: make.gauge("inbox_open_events", "Events that nobody has confirmed.")?,
             events_stored: make.gauge("events_stored", "Events in the store.")?,
             state_rebuilds: make.counter("state_rebuilds_total", "Rebuilds of the state from the journal.")?,

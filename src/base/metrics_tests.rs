@@ -35,6 +35,16 @@ const SERIES: &[(&str, &[&str])] = &[
     ("triggerd_delivery_attempt_duration_seconds_count", &[]),
     ("triggerd_deliveries_in_flight", &[]),
     ("triggerd_breakers_open", &[]),
+    (
+        "triggerd_operational_events_total",
+        &[
+            "kind=\"endpoint_failing\"",
+            "kind=\"endpoint_disabled\"",
+            "kind=\"endpoint_recovered\"",
+            "kind=\"delivery_dead\"",
+            "kind=\"disk_low\"",
+        ],
+    ),
     ("triggerd_inbox_open_events", &[]),
     ("triggerd_events_stored", &[]),
     ("triggerd_state_rebuilds_total", &[]),

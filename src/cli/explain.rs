@@ -86,7 +86,13 @@ fn sentences(event: &Value, details: &dyn Fn(&str) -> Option<Value>) -> Vec<Stri
         _ => "It is in the inbox, until it is acknowledged or every endpoint that matched it has accepted it.",
     };
     let (id, kind, at) = (text(event, "id"), text(event, "type"), text(event, "received_at"));
-    let mut said = vec![format!("{id} is of the type {kind} and was taken in at {at}."), status.to_owned()];
+    let erased_at = text(event, "erased_at");
+    let status = if erased_at.is_empty() {
+        status.to_owned()
+    } else {
+        format!("Its payload was erased at {erased_at}: it is shown nowhere and sent nowhere any more.")
+    };
+    let mut said = vec![format!("{id} is of the type {kind} and was taken in at {at}."), status];
     let endpoints = items(event, "endpoints");
     if endpoints.is_empty() {
         said.push("There are no endpoints that it could be pushed to.".to_owned());
@@ -143,6 +149,7 @@ fn why_not(reason: &str) -> String {
         "type_not_wanted" => "did not get it, because it does not want this type.",
         "disabled" => "did not get it, because it is disabled.",
         "not_routed_yet" => "matches; the event is about to be routed.",
+        "erased" => "did not get it: the payload was erased before, or it was disabled or wanted other types then.",
         "routing_failed" => "did not get it, because routing the event failed.",
         _ => "did not get it, because it was disabled or wanted other types when the event was routed.",
     };
@@ -164,6 +171,9 @@ mod tests {
             {"endpoint_id": "ep_1", "url": "u", "matched": true, "reason": null, "delivery": dead},
             {"endpoint_id": "ep_2", "url": "v", "matched": false, "reason": "type_not_wanted"},
         ], "deliveries": [dead, canceled]});
+        let erased = json!({"id": "evt_1", "type": "a", "received_at": "R", "status": "accepted", "erased_at": "E"});
+        let said = sentences(&erased, &|_| None);
+        assert_eq!(said[1], "Its payload was erased at E: it is shown nowhere and sent nowhere any more.");
         let attempts = json!({"attempts": [{"started_at": "S", "error": {"detail": "it answered 500"},
             "response_body": " down\n", "trigger": "retry", "address": "1.2.3.4:443",
             "timing": {"dns_ms": null, "connect_ms": 2, "tls_ms": 3, "first_byte_ms": 40},

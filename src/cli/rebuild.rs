@@ -302,6 +302,7 @@ fn speaks_of(command: &Command) -> Option<(OrgNo, Option<EventId>)> {
         Command::StartReplay(command) => Some((command.org, None)),
         Command::StepReplay(command) => Some((command.org, None)),
         Command::EndReplay(command) => Some((command.org, None)),
+        Command::EraseEvent(command) => Some((command.org, Some(command.event))),
         Command::CreateOrg(_) | Command::NoteKeysUsed(_) | Command::ExpireDedup(_) | Command::SkipOrgs(_) => None,
     }
 }

@@ -246,9 +246,18 @@ impl Committer {
         let (random, _) = self.randomness.as_chunks::<BYTES_PER_ID>();
         let commands = entries.iter_mut().flat_map(Entry::open_mut);
         for (command, random) in commands.zip(random) {
-            if let Command::SubmitEvent(submit) = command {
-                submit.id = EventId(self.ids.next(now_ms, *random));
-                submit.received_at = Timestamp(now_ms);
+            match command {
+                Command::SubmitEvent(submit) => {
+                    submit.id = EventId(self.ids.next(now_ms, *random));
+                    submit.received_at = Timestamp(now_ms);
+                }
+                Command::SettleAttempt(settle) => {
+                    for notice in &mut settle.notices {
+                        notice.id = EventId(self.ids.next(now_ms, random::bytes()));
+                        notice.received_at = Timestamp(now_ms);
+                    }
+                }
+                _ => {}
             }
         }
     }
@@ -272,7 +281,7 @@ impl Committer {
         for entry in entries.drain(..) {
             let complete = entry.outcomes.into_iter().map(|known| known.or_else(|| outcomes.next()));
             let complete: Vec<Outcome> = complete.map(|outcome| outcome.unwrap_or(Outcome::NotFound)).collect();
-            let accepted = complete.iter().filter(|outcome| matches!(outcome, Outcome::Accepted { .. })).count();
+            let accepted: usize = complete.iter().map(new_events).sum();
             let duplicates = complete.iter().filter(|outcome| matches!(outcome, Outcome::Duplicate { .. })).count();
             self.ports.metrics.events_accepted.inc_by(accepted as u64);
             self.ports.metrics.events_duplicate.inc_by(duplicates as u64);
@@ -297,6 +306,15 @@ impl Committer {
     fn give_up(&self, error: &crate::store::StateError) -> ! {
         self.ports.store.condemn();
         fatal(&error.to_string())
+    }
+}
+
+/// How many events were stored with it.
+fn new_events(outcome: &Outcome) -> usize {
+    match outcome {
+        Outcome::Accepted { .. } => 1,
+        Outcome::Told(told) => told.len(),
+        _ => 0,
     }
 }
 

@@ -250,11 +250,18 @@ impl Intake {
 
     /// Like [`Intake::push`], and waits until it is stored. Says whether it was.
     pub fn push_and_wait(&self, commands: Vec<Command>) -> bool {
+        self.push_for_outcomes(commands).is_some()
+    }
+
+    /// The same, and what became of each; none if it was not stored.
+    pub fn push_for_outcomes(&self, commands: Vec<Command>) -> Option<Vec<Outcome>> {
+        if commands.is_empty() {
+            return Some(Vec::new());
+        }
         let (reply, outcomes) = oneshot::channel();
         let place = self.state.place(&commands, self.state.elapsed_us());
-        commands.is_empty()
-            || (self.queue.send(Submission { commands, reply: Some(reply), place }).is_ok()
-                && Reply(outcomes).wait().is_ok())
+        self.queue.send(Submission { commands, reply: Some(reply), place }).ok()?;
+        Reply(outcomes).wait().ok()
     }
 
     /// From now on nothing more is taken; the committer ends when it has done what waits.

@@ -50,6 +50,11 @@ impl Space {
         (self.disk_free)()
     }
 
+    /// What is to stay free, in bytes.
+    pub fn reserve_bytes(&self) -> u64 {
+        self.reserve_bytes
+    }
+
     /// Whether it is below the reserve: then no events are taken.
     pub fn is_low(&self) -> bool {
         self.free().is_some_and(|free| free < self.reserve_bytes)

@@ -169,6 +169,7 @@ fn delivery(checks: &mut Checks, raw: &RawDelivery) -> Delivery {
         queue_per_endpoint: checks.count(&key("queue_per_endpoint"), raw.queue_per_endpoint, 1..=100_000),
         retry_schedule: retry_schedule(checks, &raw.retry_schedule_seconds),
         jitter_share: raw.jitter_share,
+        failing_after: checks.seconds(&key("failing_after_seconds"), raw.failing_after_seconds, 0..=365 * DAY_SECONDS),
         disable_after: checks.seconds(&key("disable_after_seconds"), raw.disable_after_seconds, 0..=365 * DAY_SECONDS),
     };
     checks.at_most(&connect, raw.connect_timeout_ms, &timeout, raw.timeout_ms);

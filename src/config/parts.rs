@@ -196,6 +196,9 @@ pub struct Delivery {
     pub retry_schedule: Vec<Duration>,
     /// How far each wait is moved at random either way, as a share of it, 0.0 to 1.0.
     pub jitter_share: f64,
+    /// The organization of an endpoint that did nothing but fail for so long is told; zero: it is not.
+    #[serde(rename = "failing_after_seconds", serialize_with = "seconds")]
+    pub failing_after: Duration,
     /// An endpoint that did nothing but fail for so long gets nothing more; zero: it always does.
     #[serde(rename = "disable_after_seconds", serialize_with = "seconds")]
     pub disable_after: Duration,

@@ -109,6 +109,7 @@ pub(super) struct RawDelivery {
     pub(super) queue_per_endpoint: u64,
     pub(super) retry_schedule_seconds: Vec<u64>,
     pub(super) jitter_share: f64,
+    pub(super) failing_after_seconds: u64,
     pub(super) disable_after_seconds: u64,
 }
 

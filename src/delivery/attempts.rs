@@ -7,11 +7,12 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 
 use super::envelope::Body;
+use super::notices;
 use super::scheduler::{Attempt, Attempts, Report};
 use super::secrets;
 use super::sender::{Request, Sender};
 use crate::base::clock::Clock;
-use crate::base::metrics::{DeliveryOutcome, Metrics};
+use crate::base::metrics::{DeliveryOutcome, Metrics, OperationalEvent};
 use crate::base::random;
 use crate::base::vault::Vault;
 use crate::commit::{Intake, Refused};
@@ -19,10 +20,11 @@ use crate::journal::{Position, Reader};
 use crate::model::command::{Command, SettleAttempt};
 use crate::model::delivery::{AttemptOutcome, Verdict};
 use crate::model::journal_codec::read_body;
+use crate::model::notice::NoticeKind;
 use crate::model::time::Timestamp;
 use crate::rules::breaker::Answer;
 use crate::rules::retry::{RetryPolicy, disables, verdict};
-use crate::store::DueDelivery;
+use crate::store::{DueDelivery, Outcome};
 
 /// How long to wait when the intake is full or the disk is.
 const AGAIN: Duration = Duration::from_millis(50);
@@ -50,6 +52,8 @@ pub struct AttempterPorts {
     pub policy: RetryPolicy,
     /// An endpoint that did nothing but fail for so long gets nothing more, in milliseconds; 0: it always does.
     pub disable_after_ms: u64,
+    /// The organization of one that did nothing but fail for so long is told, in milliseconds; 0: it is not.
+    pub failing_after_ms: u64,
     /// The time.
     pub clock: Clock,
     /// What is counted.
@@ -126,7 +130,7 @@ impl AttempterPorts {
             let (endpoint, reason) = (delivery.endpoint.id, reason.name());
             tracing::warn!(%endpoint, reason, "the endpoint gets nothing more until it is enabled again");
         }
-        let settle = Command::SettleAttempt(Box::new(SettleAttempt {
+        let mut settle = SettleAttempt {
             org: delivery.org,
             endpoint: delivery.endpoint.id,
             event: delivery.event,
@@ -136,10 +140,10 @@ impl AttempterPorts {
             verdict,
             disables,
             previous: delivery.last_attempt,
-        }));
-        if !self.settle(settle, fate).await {
-            return None;
-        }
+            notices: Vec::new(),
+        };
+        settle.notices = notices::caused_by(&delivery, &settle, now, self.failing_after_ms);
+        self.settle(Command::SettleAttempt(Box::new(settle)), fate).await?;
         self.metrics.deliveries.of(outcome_of(verdict)).inc();
         Some(verdict)
     }
@@ -154,12 +158,12 @@ impl AttempterPorts {
         let frame = self.journal.read(Position(delivery.position)).map_err(|error| error.to_string());
         let command = frame
             .and_then(|frame| read_body(frame.kind, frame.version, &frame.body).map_err(|error| error.to_string()));
-        match command {
-            Ok(Command::SubmitEvent(submit)) => {
+        match command.map(|command| command.into_event(delivery.event)) {
+            Ok(Some(submit)) => {
                 let form = delivery.endpoint.settings.body;
                 Some(Body::of(form, delivery.event, delivery.received_at, submit.event))
             }
-            Ok(_) => {
+            Ok(None) => {
                 tracing::error!(event = %delivery.event, "its place in the journal holds something else");
                 None
             }
@@ -207,22 +211,47 @@ impl AttempterPorts {
         }
     }
 
-    /// Says whether it is stored.
-    async fn settle(&self, command: Command, fate: &mut Fate) -> bool {
+    fn count_told(&self, outcome: &Outcome) {
+        let Outcome::Told(told) = outcome else { return };
+        for told in told {
+            self.metrics.operational_events.of(series_of(told.kind)).inc();
+            let event_type = told.kind.event_type();
+            tracing::info!(event = %told.id, %event_type, "its organization is told");
+        }
+    }
+
+    /// None if it cannot be stored.
+    async fn settle(&self, command: Command, fate: &mut Fate) -> Option<()> {
         loop {
             let stored = match self.intake.submit(vec![command.clone()]) {
                 Ok(reply) => {
                     fate.over();
-                    reply.outcomes().await.map(drop)
+                    reply.outcomes().await
                 }
                 Err(refused) => Err(refused),
             };
             match stored {
-                Ok(()) => return true,
-                Err(Refused::ShuttingDown) => return false,
+                Ok(outcomes) => {
+                    for outcome in outcomes {
+                        self.count_told(&outcome);
+                    }
+                    return Some(());
+                }
+                Err(Refused::ShuttingDown) => return None,
                 Err(Refused::Overloaded | Refused::DiskFull) => tokio::time::sleep(AGAIN).await,
             }
         }
+    }
+}
+
+/// The series that counts operational events of a kind.
+fn series_of(kind: NoticeKind) -> OperationalEvent {
+    match kind {
+        NoticeKind::EndpointFailing => OperationalEvent::EndpointFailing,
+        NoticeKind::EndpointDisabled => OperationalEvent::EndpointDisabled,
+        NoticeKind::EndpointRecovered => OperationalEvent::EndpointRecovered,
+        NoticeKind::DeliveryDead => OperationalEvent::DeliveryDead,
+        NoticeKind::DiskLow => OperationalEvent::DiskLow,
     }
 }
 

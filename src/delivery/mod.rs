@@ -8,6 +8,7 @@ mod connector;
 pub mod envelope;
 mod failure;
 mod lane;
+mod notices;
 pub mod resolver;
 pub mod scheduler;
 pub mod secrets;

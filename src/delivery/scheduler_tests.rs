@@ -198,6 +198,7 @@ impl World {
             verdict,
             disables: None,
             previous: delivery.last_attempt,
+            notices: Vec::new(),
         };
         self.scheduler.take_in(Report::Over(attempt, answer));
         self.apply(&Command::SettleAttempt(Box::new(settle)));

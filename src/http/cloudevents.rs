@@ -18,7 +18,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::error::{Faults, Problem, pointer};
 use super::fields::{Fields, is_printable, string, text_of, value};
-use super::wire::{Draft, Rules, add_label, payload};
+use super::wire::{Draft, Rules, add_label, payload, posted_type};
 use crate::model::event::{DEDUP_ID_CHARS_MAX, LABEL_CHARS_MAX, LABELS_MAX, NewEvent};
 
 /// The header that says a request is a CloudEvent in binary mode.
@@ -187,8 +187,8 @@ fn draft(mut attributes: Vec<Attribute<'_>>, prefix: &str, faults: &mut Faults) 
     }
     let mut draft = Draft {
         event_type: event_type.and_then(|attribute| {
-            let parsed = attribute.text.parse();
-            parsed.map_err(|rule: &'static str| faults.add(attribute.at, rule)).ok()
+            let parsed = posted_type(&attribute.text);
+            parsed.map_err(|rule| faults.add(attribute.at, rule)).ok()
         }),
         occurred_at: time.and_then(|attribute| {
             let parsed = attribute.text.parse::<crate::model::time::Timestamp>();

@@ -39,6 +39,15 @@ const REQUIRED: [(&str, &str); 4] =
     [("ce-specversion", "1.0"), ("ce-type", "com.example.created"), ("ce-source", "/orders"), ("ce-id", "A-1")];
 
 #[test]
+fn the_servers_own_types_are_refused_in_both_modes() {
+    let own = r#"{"specversion":"1.0","type":"triggerd.disk.low","source":"/orders","id":"A-1"}"#;
+    assert_eq!(pointers(&structured(&rules(), own).unwrap_err()), ["/type"]);
+    let pairs = REQUIRED.map(|(name, value)| (name, if name == "ce-type" { "triggerd.disk.low" } else { value }));
+    assert_eq!(pointers(&binary(&rules(), &headers(&pairs), b"").unwrap_err()), ["ce-type"]);
+    assert!(binary(&rules(), &headers(&REQUIRED), b"").is_ok());
+}
+
+#[test]
 fn a_structured_event_is_read_and_its_data_kept_as_it_came() {
     let text = r#"{"specversion":"1.0","type":"com.example.created","source":"/orders","id":"A-1","subject":"1017",
         "time":"2026-01-31T10:00:00Z","datacontenttype":"application/json","count":7,"urgent":true,"none":null,

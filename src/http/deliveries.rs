@@ -124,19 +124,20 @@ struct Attempt {
     told: Told,
     /// What the receiver asked for.
     retry_after_ms: Option<u64>,
-    /// The beginning of a refusal's body.
+    /// The beginning of a refusal's body, unless the event is erased.
     response_body: Option<String>,
 }
 
 impl Attempt {
-    fn of(position: u64, settled: SettleAttempt) -> Self {
+    /// A receiver's answer may repeat what it was sent, so it is hidden where that is.
+    fn of(position: u64, settled: SettleAttempt, hides_body: bool) -> Self {
         let SettleAttempt { number, trigger, outcome, .. } = settled;
         let body = String::from_utf8_lossy(&outcome.body).into_owned();
         Self {
             id: AttemptId::of(outcome.started_at, position),
             number,
             retry_after_ms: outcome.retry_after_ms,
-            response_body: Some(body).filter(|body| !body.is_empty()),
+            response_body: Some(body).filter(|body| !body.is_empty() && !hides_body),
             told: Told::of(trigger, outcome),
         }
     }
@@ -178,24 +179,25 @@ fn as_object<S: Serializer>(headers: &[(String, String)], serializer: S) -> Resu
 
 /// `GET /{id}`.
 pub(super) async fn show(call: &mut Call) -> Answer {
-    let (_, found) = named(call)?;
+    let (org, found) = named(call)?;
     let api = web::Data::clone(&call.api);
-    let details = web::block(move || details(&api, &found)).await.map_err(|error| Problem::internal(&error))??;
+    let details = web::block(move || details(&api, org, &found)).await.map_err(|error| Problem::internal(&error))??;
     json(StatusCode::OK, &details)
 }
 
-fn details(api: &Api, found: &DeliveryDetails) -> Result<Details, Problem> {
+fn details(api: &Api, org: OrgNo, found: &DeliveryDetails) -> Result<Details, Problem> {
     let (endpoint_enabled, endpoint_disabled_reason) = match &found.endpoint {
         Some(endpoint) => (endpoint.is_enabled(), endpoint.disabled.map(DisabledReason::name)),
         None => (false, Some(DELETED)),
     };
-    let attempts = attempts(api, &found.delivery)?;
+    let is_erased = api.store.event(org, found.delivery.event)?.is_some_and(|event| event.erased_at.is_some());
+    let attempts = attempts(api, &found.delivery, is_erased)?;
     Ok(Details { delivery: Shown::of(&found.delivery), endpoint_enabled, endpoint_disabled_reason, attempts })
 }
 
 /// Back through the journal from the last one. One that was lost to damage ends the list; the count says that there was
 /// more.
-fn attempts(api: &Api, delivery: &Delivery) -> Result<Vec<Attempt>, Problem> {
+fn attempts(api: &Api, delivery: &Delivery, hides_body: bool) -> Result<Vec<Attempt>, Problem> {
     let mut attempts = Vec::new();
     let mut next = delivery.last_attempt;
     while let Some(position) = next
@@ -211,7 +213,7 @@ fn attempts(api: &Api, delivery: &Delivery) -> Result<Vec<Attempt>, Problem> {
         };
         // Only ever back, whatever stands there.
         next = settled.previous.filter(|previous| *previous < position);
-        attempts.push(Attempt::of(position, settled));
+        attempts.push(Attempt::of(position, settled, hides_body));
     }
     Ok(attempts)
 }
@@ -241,11 +243,14 @@ pub(super) async fn retry(call: &mut Call) -> Answer {
     let retry = RetryDelivery { org, endpoint, event, at: call.now, only_dead: false, trigger: Trigger::Retry };
     match call.commit(Command::RetryDelivery(retry)).await? {
         Outcome::Done => {}
+        Outcome::Erased { at } => {
+            return Err(Problem::new(Code::EventErased, format!("its event's payload was erased at {at}")));
+        }
         Outcome::NotFound => return Err(absent()),
         other => return Err(unexpected(&other)),
     }
     let (_, found) = named(call)?;
     let api = web::Data::clone(&call.api);
-    let details = web::block(move || details(&api, &found)).await.map_err(|error| Problem::internal(&error))??;
+    let details = web::block(move || details(&api, org, &found)).await.map_err(|error| Problem::internal(&error))??;
     json(StatusCode::ACCEPTED, &details)
 }

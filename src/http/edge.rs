@@ -194,6 +194,7 @@ pub(super) fn rejection(code: Code) -> Option<Rejection> {
         Code::DiskFull => Some(Rejection::DiskFull),
         Code::ShuttingDown => Some(Rejection::ShuttingDown),
         Code::NotFound
+        | Code::EventErased
         | Code::MethodNotAllowed
         | Code::RequestTimeout
         | Code::EgressBlocked

@@ -31,6 +31,7 @@ pub enum Code {
     NotFound,
     MethodNotAllowed,
     RequestTimeout,
+    EventErased,
     PayloadTooLarge,
     UnsupportedMediaType,
     ValidationFailed,
@@ -46,7 +47,7 @@ pub enum Code {
 
 impl Code {
     /// All of them, by status.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::MalformedJson,
         Self::ConflictingDedupId,
         Self::InvalidRequest,
@@ -55,6 +56,7 @@ impl Code {
         Self::NotFound,
         Self::MethodNotAllowed,
         Self::RequestTimeout,
+        Self::EventErased,
         Self::PayloadTooLarge,
         Self::UnsupportedMediaType,
         Self::ValidationFailed,
@@ -85,6 +87,7 @@ impl Code {
             Self::RequestTimeout => {
                 ("request_timeout", StatusCode::REQUEST_TIMEOUT, "The body took too long to arrive")
             }
+            Self::EventErased => ("event_erased", StatusCode::CONFLICT, "The event's payload was erased"),
             Self::PayloadTooLarge => ("payload_too_large", StatusCode::PAYLOAD_TOO_LARGE, "Over a size limit"),
             Self::UnsupportedMediaType => {
                 ("unsupported_media_type", StatusCode::UNSUPPORTED_MEDIA_TYPE, "Not a content type that is understood")

@@ -1,4 +1,5 @@
-//! `GET /api/events` and `GET /api/events/{event_id}`: events, confirmed or not, and what became of them.
+//! `GET /api/events`, `GET` and `DELETE /api/events/{event_id}`: events, confirmed or not, what became of them, and the end
+//! of their payloads.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,18 +9,19 @@ use actix_web::web;
 use serde::Serialize;
 
 use super::Api;
-use super::call::{Answer, Call, json_bytes};
+use super::call::{Answer, Call, json, json_bytes, unexpected};
 use super::deliveries::Shown;
 use super::error::Problem;
 use super::query::Query;
 use super::stored_event::{Page, read_page, stored, write_item};
+use crate::model::command::{Command, EraseEvent};
 use crate::model::endpoint::Endpoint;
 use crate::model::event::EventStatus;
 use crate::model::id::{EndpointId, EventId, OrgNo};
 use crate::model::time::Timestamp;
 use crate::rules::breaker::BreakerView;
 use crate::rules::filter;
-use crate::store::{Delivery, DeliveryQuery, EventQuery, EventSummary};
+use crate::store::{Delivery, DeliveryQuery, EventQuery, EventSummary, Outcome};
 
 /// Portions of an event's deliveries that are looked at; one goes over some thousand endpoints, also deleted ones.
 const PORTIONS_MAX: usize = 64;
@@ -93,6 +95,8 @@ fn write(api: &Api, (org, id): (OrgNo, EventId), known: EventSummary) -> Result<
             "type_not_wanted"
         } else if !endpoint.is_enabled() {
             "disabled"
+        } else if known.erased_at.is_some() {
+            "erased"
         } else if !is_routed {
             "not_routed_yet"
         } else if deliveries.is_empty() && known.status == EventStatus::Dead {
@@ -122,7 +126,7 @@ fn write(api: &Api, (org, id): (OrgNo, EventId), known: EventSummary) -> Result<
     let history = History { deliveries: deliveries.iter().map(Shown::of).collect(), endpoints };
     let mut out = Vec::new();
     let failed = |error: serde_json::Error| Problem::internal(&error);
-    write_item(known.status, &event, &mut out).map_err(failed)?;
+    write_item((known.status, known.erased_at), &event, &mut out).map_err(failed)?;
     // The event's closing brace makes room for more members, the history's opening one for a comma.
     out.pop();
     let history_at = out.len();
@@ -131,6 +135,25 @@ fn write(api: &Api, (org, id): (OrgNo, EventId), known: EventSummary) -> Result<
         *brace = b',';
     }
     Ok(out)
+}
+
+#[derive(Serialize)]
+struct Erased {
+    id: EventId,
+    erased_at: Timestamp,
+}
+
+/// `DELETE /{id}`: from the answer on its payload is shown nowhere and sent nowhere. Again: the same answer.
+pub(super) async fn erase(call: &mut Call) -> Answer {
+    let org = call.org()?;
+    let absent = || Problem::not_found("there is no such event");
+    let event: EventId = call.path("event_id").parse().map_err(|_malformed| absent())?;
+    call.api.store.event(org, event)?.ok_or_else(absent)?;
+    match call.commit(Command::EraseEvent(EraseEvent { org, event, at: call.now })).await? {
+        Outcome::Erased { at } => json(StatusCode::OK, &Erased { id: event, erased_at: at }),
+        Outcome::NotFound => Err(absent()),
+        other => Err(unexpected(&other)),
+    }
 }
 
 fn deliveries(api: &Api, org: OrgNo, event: EventId) -> Result<Vec<Delivery>, Problem> {

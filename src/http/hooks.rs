@@ -27,6 +27,8 @@ const URL_NAMES: [&str; 2] = ["target_url", "hookUrl"];
 
 /// How many samples there are unless the caller says so.
 const SAMPLES: u64 = 3;
+/// Pages of events that are looked at for them: those that are erased are passed over.
+const SAMPLE_PAGES_MAX: usize = 64;
 
 #[derive(Serialize)]
 struct Subscribed<'a> {
@@ -83,15 +85,23 @@ pub(super) async fn samples(call: &mut Call) -> Answer {
     let limit = usize::try_from(limit).unwrap_or(1);
     let wanted = EventQuery { before: None, limit, event_type, status: None, since: None, until: None };
     let api = web::Data::clone(&call.api);
-    let read = web::block(move || read_samples(&api, org, &wanted)).await;
+    let read = web::block(move || read_samples(&api, org, wanted)).await;
     Ok(json_bytes(StatusCode::OK, read.map_err(|error| Problem::internal(&error))??))
 }
 
-fn read_samples(api: &Api, org: OrgNo, wanted: &EventQuery) -> Result<Vec<u8>, Problem> {
+fn read_samples(api: &Api, org: OrgNo, mut wanted: EventQuery) -> Result<Vec<u8>, Problem> {
     let mut bodies = Vec::new();
-    for item in api.store.events(org, wanted)?.items {
-        let SubmitEvent { id, received_at, event, .. } = stored(api, (item.id, item.position))?;
-        bodies.push(Body::of(BodyForm::Envelope, id, received_at, event).bytes);
+    for _ in 0..SAMPLE_PAGES_MAX {
+        let page = api.store.events(org, &wanted)?;
+        let kept = page.items.iter().filter(|item| item.erased_at.is_none());
+        for item in kept.take(wanted.limit - bodies.len()) {
+            let SubmitEvent { id, received_at, event, .. } = stored(api, (item.id, item.position))?;
+            bodies.push(Body::of(BodyForm::Envelope, id, received_at, event).bytes);
+        }
+        wanted.before = page.next;
+        if bodies.len() >= wanted.limit || wanted.before.is_none() {
+            break;
+        }
     }
     Ok([b"[".to_vec(), bodies.join(&b','), b"]".to_vec()].concat())
 }

@@ -28,8 +28,12 @@ fn event(payload: &str, dedup_id: Option<&str>) -> SubmitEvent {
 }
 
 fn written(event: &SubmitEvent) -> String {
+    written_of(event, None)
+}
+
+fn written_of(event: &SubmitEvent, erased_at: Option<Timestamp>) -> String {
     let mut out = b"before,".to_vec();
-    write_item(EventStatus::Dead, event, &mut out).unwrap();
+    write_item((EventStatus::Dead, erased_at), event, &mut out).unwrap();
     String::from_utf8(out).unwrap().strip_prefix("before,").unwrap().to_owned()
 }
 
@@ -47,6 +51,17 @@ fn an_item_has_the_members_of_the_contract_and_its_payload_as_it_came() {
     assert_eq!(item, expected);
     let item: Value = serde_json::from_str(&written(&event("null", None))).unwrap();
     assert_eq!((&item["payload"], &item["dedup_id"]), (&Value::Null, &Value::Null));
+}
+
+#[test]
+fn an_erased_item_is_without_its_payload() {
+    let of = |erased_at| -> Value {
+        serde_json::from_str(&written_of(&event(r#""canary""#, Some("d")), erased_at)).unwrap()
+    };
+    let (kept, erased) = (of(None), of(Some(Timestamp(1_769_853_600_000))));
+    assert_eq!((&kept["payload"], kept.get("erased_at")), (&json!("canary"), None));
+    let members = json!([erased["payload"], erased["erased_at"], erased["dedup_id"]]);
+    assert_eq!(members, json!([null, "2026-01-31T10:00:00.000Z", "d"]));
 }
 
 fn wanted(text: &str) -> Result<Wanted, Problem> {

@@ -98,7 +98,7 @@ impl Route {
 
     /// Whether events come in here.
     pub(super) fn takes_events(&self) -> bool {
-        self.who == Who::Scope(Scope::EventsWrite)
+        self.verb == Verb::Post && self.who == Who::Scope(Scope::EventsWrite)
     }
 }
 
@@ -110,11 +110,12 @@ use Verb::{Delete, Get, Patch, Post};
 use Who::{AdminOr, AnyKey, Public, Scope as Needs};
 
 #[rustfmt::skip] // it is a table
-static ROUTES: [Route; 39] = [
+static ROUTES: [Route; 40] = [
     Route::new(Post,   "/api/events",         Needs(EventsWrite),    |call| Box::pin(events::post(call))),
     Route::new(Post,   "/api/events/batch",   Needs(EventsWrite),    |call| Box::pin(events::post_batch(call))).charged_by_handler(),
     Route::new(Get,    "/api/events",         Needs(EventsRead),     |call| Box::pin(event_history::list(call))),
     Route::new(Get,    "/api/events/{event_id}", Needs(EventsRead),  |call| Box::pin(event_history::show(call))),
+    Route::new(Delete, "/api/events/{event_id}", Needs(EventsWrite), |call| Box::pin(event_history::erase(call))),
     Route::new(Get,    "/api/inbox",          Needs(InboxRead),      |call| Box::pin(inbox::list(call))),
     Route::new(Post,   "/api/ack/{event_id}", Needs(InboxWrite),     |call| Box::pin(inbox::acknowledge(call))),
     Route::new(Get,    "/api/webhook/config", Needs(EndpointsRead),  |call| Box::pin(async move { webhook::show(call) })),

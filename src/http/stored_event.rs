@@ -11,7 +11,7 @@ use super::call::json_bytes;
 use super::cursor;
 use super::error::Problem;
 use crate::journal::Position;
-use crate::model::command::{Command, SubmitEvent};
+use crate::model::command::SubmitEvent;
 use crate::model::event::EventStatus;
 use crate::model::id::EventId;
 use crate::model::journal_codec;
@@ -79,7 +79,8 @@ pub(super) fn read_page(api: &Api, found: &InboxPage) -> Result<Page, Problem> {
             page.items.push(b',');
         }
         page.items.reserve(ITEM_BYTES + event.event.payload.len());
-        write_item(item.status, &event, &mut page.items).map_err(|error| Problem::internal(&error))?;
+        write_item((item.status, item.erased_at), &event, &mut page.items)
+            .map_err(|error| Problem::internal(&error))?;
         last = Some(item.id);
     }
     Ok(page)
@@ -89,15 +90,10 @@ pub(super) fn read_page(api: &Api, found: &InboxPage) -> Result<Page, Problem> {
 pub(super) fn stored(api: &Api, (id, position): (EventId, u64)) -> Result<SubmitEvent, Problem> {
     let frame = api.journal.read(Position(position)).map_err(|error| Problem::unreadable(id, &error))?;
     let command = journal_codec::read_body(frame.kind, frame.version, &frame.body);
-    match command.map_err(|error| Problem::internal(&error))? {
-        Command::SubmitEvent(event) if event.id == id => Ok(*event),
-        other => Err(Problem::internal(&format_args!(
-            "the frame at {} is not that of {} but a {:?}",
-            position,
-            id,
-            journal_codec::kind(&other)
-        ))),
-    }
+    let command = command.map_err(|error| Problem::internal(&error))?;
+    let kind = journal_codec::kind(&command);
+    let other = || Problem::internal(&format_args!("the frame at {position} is not that of {id} but a {kind:?}"));
+    command.into_event(id).ok_or_else(other)
 }
 
 /// The members around a payload, which is written as it came.
@@ -116,20 +112,27 @@ struct Tail<'a> {
     occurred_at: Option<Timestamp>,
     status: &'static str,
     lease_count: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    erased_at: Option<Timestamp>,
 }
 
 fn as_map<S: serde::Serializer>(labels: &&[(String, String)], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_map(labels.iter().map(|(name, value)| (name, value)))
 }
 
-/// Writes the event's object.
-pub(super) fn write_item(status: EventStatus, event: &SubmitEvent, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {
+/// Writes the event's object. Of one that is erased its payload is not in it.
+pub(super) fn write_item(
+    (status, erased_at): (EventStatus, Option<Timestamp>),
+    event: &SubmitEvent,
+    out: &mut Vec<u8>,
+) -> Result<(), serde_json::Error> {
     let SubmitEvent { id, received_at, event, .. } = event;
     serde_json::to_writer(&mut *out, &Head { id: *id, r#type: event.event_type.as_str() })?;
     // The head's closing brace makes room for the payload, the tail's opening one for a comma.
     out.pop();
     out.extend_from_slice(b",\"payload\":");
-    out.write_all(&event.payload).map_err(serde_json::Error::io)?;
+    let payload = if erased_at.is_some() { b"null" } else { &*event.payload };
+    out.write_all(payload).map_err(serde_json::Error::io)?;
     let tail_at = out.len();
     let tail = Tail {
         dedup_id: event.dedup.as_ref().map(|dedup| dedup.id.as_str()),
@@ -138,6 +141,7 @@ pub(super) fn write_item(status: EventStatus, event: &SubmitEvent, out: &mut Vec
         occurred_at: event.occurred_at,
         status: status.name(),
         lease_count: 0,
+        erased_at,
     };
     serde_json::to_writer(&mut *out, &tail)?;
     if let Some(brace) = out.get_mut(tail_at) {

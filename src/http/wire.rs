@@ -1,6 +1,8 @@
 //! An event as it is posted, checked: everything that is wrong with it is named at once, and the payload's bytes are
 //! kept as they came. Called by `events`, for single posts and for each item of a batch; `cloudevents` ends here too.
 
+use std::str::FromStr;
+
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 use twox_hash::XxHash3_64;
@@ -36,6 +38,30 @@ pub(super) struct Draft {
     pub(super) labels: Vec<(String, String)>,
     pub(super) occurred_at: Option<Timestamp>,
     pub(super) deliver_after: Option<Timestamp>,
+}
+
+/// A type that a producer may post.
+struct PostedType(EventType);
+
+impl FromStr for PostedType {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let event_type: EventType = text.parse()?;
+        if event_type.is_own() {
+            Err("must not begin with `triggerd.`: only the server gives such")
+        } else {
+            Ok(Self(event_type))
+        }
+    }
+}
+
+/// The type of a posted event.
+///
+/// # Errors
+/// The rule that the text breaks.
+pub(super) fn posted_type(text: &str) -> Result<EventType, &'static str> {
+    text.parse().map(|PostedType(event_type)| event_type)
 }
 
 impl Rules {
@@ -139,7 +165,7 @@ fn event_type(fields: &mut Fields<'_>, faults: &mut Faults) -> Option<EventType>
             alias
         }
     };
-    field.parse(faults)
+    field.parse(faults).map(|PostedType(event_type)| event_type)
 }
 
 fn labels(fields: &mut Fields<'_>, faults: &mut Faults) -> Vec<(String, String)> {

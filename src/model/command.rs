@@ -8,6 +8,7 @@ use super::endpoint::{DisabledReason, Endpoint};
 use super::event::NewEvent;
 use super::id::{EndpointId, EventId, KeyId, OrgNo, ReplayId};
 use super::key::Key;
+use super::notice::Notice;
 use super::org::Org;
 use super::replay::{ReplayEnd, ReplayLane, ReplayRequest};
 use super::time::Timestamp;
@@ -45,6 +46,8 @@ pub enum Command {
     RetryDelivery(RetryDelivery),
     /// A dead letter that is not to be tried any more.
     DropDead(DropDead),
+    /// An event whose payload nobody is to see any more.
+    EraseEvent(EraseEvent),
     /// Dedup ids whose window has passed.
     ExpireDedup(ExpireDedup),
     /// Organizations whose making was lost to damage.
@@ -193,6 +196,8 @@ pub struct SettleAttempt {
     pub disables: Option<DisabledReason>,
     /// Journal position of the attempt before this one: the attempts of a delivery are a list through the journal.
     pub previous: Option<u64>,
+    /// Operational events that it causes.
+    pub notices: Vec<Notice>,
 }
 
 /// See [`Command::CancelDeliveries`].
@@ -233,6 +238,18 @@ pub struct DropDead {
     pub endpoint: EndpointId,
     /// Which.
     pub event: EventId,
+}
+
+/// See [`Command::EraseEvent`]. From then on it is shown nowhere and sent nowhere; its frame stays in the journal until its
+/// segment goes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EraseEvent {
+    /// Whose.
+    pub org: OrgNo,
+    /// Which.
+    pub event: EventId,
+    /// When.
+    pub at: Timestamp,
 }
 
 /// See [`Command::ExpireDedup`].

@@ -206,7 +206,7 @@ pub struct EndpointSettings {
     pub url: String,
     /// For people.
     pub description: String,
-    /// What for; empty: everything.
+    /// What for; empty: everything that producers post.
     pub event_types: Vec<TypePattern>,
     /// More headers of the requests, names in lower case.
     pub headers: Vec<(String, String)>,

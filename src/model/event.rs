@@ -16,6 +16,9 @@ pub const LABELS_MAX: usize = 32;
 /// Longest label name or value, in characters.
 pub const LABEL_CHARS_MAX: usize = 255;
 
+/// What the server's own types begin with. Producers cannot post such, so that consumers can trust them.
+pub const OWN_PREFIX: &str = "triggerd.";
+
 /// `order.created`: dotted words of `[A-Za-z0-9_-]`, at most 128 characters.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct EventType(Box<str>);
@@ -24,6 +27,16 @@ impl EventType {
     /// The text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Whether it is one that only the server gives.
+    pub fn is_own(&self) -> bool {
+        self.0.starts_with(OWN_PREFIX)
+    }
+
+    /// One of the server's own.
+    pub(super) fn own(text: &'static str) -> Self {
+        Self(text.into())
     }
 }
 

@@ -40,10 +40,11 @@ pub enum Kind {
     StartReplay = 18,
     StepReplay = 19,
     EndReplay = 20,
+    EraseEvent = 21,
 }
 
 impl Kind {
-    const ALL: [Self; 20] = [
+    const ALL: [Self; 21] = [
         Self::CreateOrg,
         Self::CreateKey,
         Self::RotateKey,
@@ -64,6 +65,7 @@ impl Kind {
         Self::StartReplay,
         Self::StepReplay,
         Self::EndReplay,
+        Self::EraseEvent,
     ];
 }
 
@@ -117,6 +119,7 @@ pub fn kind(command: &Command) -> Kind {
         Command::StartReplay(_) => Kind::StartReplay,
         Command::StepReplay(_) => Kind::StepReplay,
         Command::EndReplay(_) => Kind::EndReplay,
+        Command::EraseEvent(_) => Kind::EraseEvent,
     }
 }
 
@@ -150,6 +153,7 @@ pub fn write_body(command: &Command, out: &mut Vec<u8>) -> Result<(), CodecError
         Command::StartReplay(body) => encode_into(body, out),
         Command::StepReplay(body) => encode_into(body, out),
         Command::EndReplay(body) => encode_into(body, out),
+        Command::EraseEvent(body) => encode_into(body, out),
     }
 }
 
@@ -183,6 +187,7 @@ pub fn read_body(kind: u8, version: u8, body: &[u8]) -> Result<Command, UnknownF
         Kind::StartReplay => decode(body).map(Command::StartReplay),
         Kind::StepReplay => decode(body).map(Command::StepReplay),
         Kind::EndReplay => decode(body).map(Command::EndReplay),
+        Kind::EraseEvent => decode(body).map(Command::EraseEvent),
     };
     command.map_err(UnknownFrame::Malformed)
 }

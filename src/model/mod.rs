@@ -9,6 +9,7 @@ pub mod event;
 pub mod id;
 pub mod journal_codec;
 pub mod key;
+pub mod notice;
 pub mod org;
 pub mod replay;
 pub mod time;

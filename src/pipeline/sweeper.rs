@@ -1,25 +1,29 @@
-//! Housekeeping, once a second and in bounded steps: offers again what was missed, watches the disk, forgets dedup ids
-//! whose window has passed, notes when keys were used, keeps the gauges true.
+//! Housekeeping, once a second and in bounded steps: offers again what was missed, watches the disk (and tells those who
+//! asked for it when it gets full), forgets dedup ids whose window has passed, notes when keys were used, keeps the gauges true.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use super::disk_watch::{DiskWatch, disk_low};
 use crate::base::clock::Clock;
 use crate::base::exit_code::fatal;
-use crate::base::metrics::{Metrics, Queue};
+use crate::base::metrics::{Metrics, OperationalEvent, Queue};
 use crate::base::sabotage::{self, Switch};
 use crate::base::threads::{Signal, Stop};
 use crate::commit::{Hints, Intake, Space};
 use crate::journal::Reader;
 use crate::model::command::{Command, ExpireDedup, NoteKeysUsed};
 use crate::model::id::{EventId, KeyId, OrgNo};
+use crate::model::notice::NoticeKind;
 use crate::model::time::Timestamp;
-use crate::store::{StateError, Store};
+use crate::store::{Outcome, StateError, Store};
 
 const TICK: Duration = Duration::from_secs(1);
 /// Last uses of keys are written down this often.
 const KEYS_USED_EVERY: Duration = Duration::from_secs(10);
+/// Most organizations that are told of a disk that gets full: each event takes some of what is left.
+const TOLD_OF_DISK_MAX: usize = 1_000;
 
 /// Settings of the sweeper.
 pub struct SweeperSettings {
@@ -54,12 +58,13 @@ struct Rounds {
     /// The first unrouted event at the last look: if it is still there, its hint got lost.
     stuck: Option<(OrgNo, EventId)>,
     keys_noted: Instant,
+    disk: DiskWatch,
 }
 
 impl Sweeper {
     /// Works until it is asked to stop.
     pub fn run(self, stop: &Stop, wake: &Signal) {
-        let mut rounds = Rounds { stuck: None, keys_noted: Instant::now() };
+        let mut rounds = Rounds { stuck: None, keys_noted: Instant::now(), disk: DiskWatch::default() };
         // What a crash left unrouted is found at once.
         self.hints.unrouted_missed.store(true, Ordering::SeqCst);
         while !stop.is_set() {
@@ -76,7 +81,7 @@ impl Sweeper {
     }
 
     fn tick(&self, rounds: &mut Rounds) -> Result<(), StateError> {
-        self.watch_disk();
+        self.watch_disk(&mut rounds.disk)?;
         self.offer_missed(rounds)?;
         self.expire_dedup()?;
         if rounds.keys_noted.elapsed() >= KEYS_USED_EVERY {
@@ -86,12 +91,29 @@ impl Sweeper {
         self.set_gauges()
     }
 
-    fn watch_disk(&self) {
+    fn watch_disk(&self, watch: &mut DiskWatch) -> Result<(), StateError> {
         let space = &self.settings.space;
-        let Some(free) = space.free() else { return };
+        let Some(free) = space.free() else { return Ok(()) };
         let low = space.is_low() || space.is_short_for(self.store.fresh());
         self.intake.set_disk_low(low, Some(free));
         self.metrics.disk_free_bytes.set(gauge(free));
+        if watch.is_due(free, space.reserve_bytes()) {
+            self.tell_disk_low(watch, (free, space.reserve_bytes()))?;
+        }
+        Ok(())
+    }
+
+    /// Only those who asked for it, not everybody. What cannot be stored is tried again.
+    fn tell_disk_low(&self, watch: &mut DiskWatch, (free, reserve): (u64, u64)) -> Result<(), StateError> {
+        let now = Timestamp(self.clock.now_ms());
+        let orgs = self.store.orgs_asking_for(&NoticeKind::DiskLow.event_type(), TOLD_OF_DISK_MAX)?;
+        let commands = orgs.iter().map(|org| disk_low(*org, (free, reserve), now)).collect();
+        let Some(outcomes) = self.intake.push_for_outcomes(commands) else { return Ok(()) };
+        watch.told();
+        let told = outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Accepted { .. })).count();
+        self.metrics.operational_events.of(OperationalEvent::DiskLow).inc_by(told as u64);
+        tracing::warn!(free, reserve, told, "the disk gets full: below the reserve new events are refused");
+        Ok(())
     }
 
     fn offer_missed(&self, rounds: &mut Rounds) -> Result<(), StateError> {

@@ -14,9 +14,10 @@ pub fn matches(pattern: &TypePattern, event_type: &EventType) -> bool {
     }
 }
 
-/// Whether any pattern of the list matches; an empty list wants everything.
+/// Whether any pattern of the list matches; an empty list wants everything that producers post. What the server itself has
+/// to say must be asked for: whoever takes in events of any kind did not ask for it.
 pub fn wants(patterns: &[TypePattern], event_type: &EventType) -> bool {
-    patterns.is_empty() || patterns.iter().any(|pattern| matches(pattern, event_type))
+    (patterns.is_empty() && !event_type.is_own()) || patterns.iter().any(|pattern| matches(pattern, event_type))
 }
 
 #[cfg(test)]
@@ -46,6 +47,17 @@ mod tests {
         for other in ["order", "order.created.late", "order.create", "order.Created"] {
             assert!(!wants_text(&["order.created"], other), "{other}");
         }
+    }
+
+    #[test]
+    fn the_servers_own_types_must_be_asked_for() {
+        for own in ["triggerd.delivery.dead", "triggerd.test"] {
+            assert!(!wants_text(&[], own) && !wants_text(&["order.*"], own), "{own}");
+            assert!(wants_text(&["order.*", "triggerd.*"], own) && wants_text(&[own], own), "{own}");
+        }
+        assert!(wants_text(&["triggerd.delivery.*"], "triggerd.delivery.dead"));
+        assert!(!wants_text(&["triggerd.delivery.*"], "triggerd.endpoint.failing"));
+        assert!(wants_text(&[], "triggerd") && wants_text(&[], "triggerdx.y"), "those are producers'");
     }
 
     #[test]

@@ -2,14 +2,15 @@
 
 use super::*;
 use crate::model::command::{
-    AckEvent, CancelDeliveries, CreateOrg, DeleteEndpoint, DropDead, ExpireDedup, PutEndpoint, RetryDelivery,
-    RouteEvent, SettleAttempt, SkipOrgs, SubmitEvent,
+    AckEvent, CancelDeliveries, CreateOrg, DeleteEndpoint, DropDead, EraseEvent, ExpireDedup, PutEndpoint,
+    RetryDelivery, RouteEvent, SettleAttempt, SkipOrgs, SubmitEvent,
 };
 use crate::model::delivery::{AttemptError, AttemptOutcome, DeadReason, DeliveryStatus, ErrorCode, Trigger, Verdict};
 use crate::model::endpoint::{DisabledReason, Endpoint, EndpointSettings, SealedSecret};
 use crate::model::event::{Dedup, NewEvent};
 use crate::model::id::{ENDPOINT_NUMBER_MAX, KeyId, OrgId};
 use crate::model::key::{Key, Scopes};
+use crate::model::notice::Notice;
 use crate::model::org::{InboxMode, Org, Tier};
 use crate::store::InboxQuery;
 
@@ -118,6 +119,7 @@ pub(in crate::store) fn settle(event: u128, endpoint: u128, number: u32, verdict
         verdict,
         disables: (verdict == Verdict::Dead(DeadReason::Gone)).then_some(DisabledReason::Gone),
         previous: None,
+        notices: Vec::new(),
     }))
 }
 
@@ -155,6 +157,10 @@ fn a_waiting_delivery_knows_why_it_is_tried_next_and_forgets_it_with_the_attempt
     let Command::RetryDelivery(again) = retry(1, 50, true) else { unreachable!() };
     state.apply(&Command::RetryDelivery(RetryDelivery { trigger: replay, ..again }));
     assert_eq!(trigger(&state, 1), Some(replay));
+}
+
+pub(in crate::store) fn erase(event: u128) -> Command {
+    Command::EraseEvent(EraseEvent { org: ORG, event: EventId(event), at: Timestamp(50) })
 }
 
 pub(in crate::store) fn retry(event: u128, endpoint: u128, only_dead: bool) -> Command {
@@ -511,3 +517,125 @@ mod random;
 
 #[path = "apply_replay_tests.rs"]
 mod replays;
+
+#[test]
+fn an_erased_event_leaves_the_inbox_and_nothing_of_it_is_under_way_any_more() {
+    let mut state = Fixture::new();
+    state.apply(&create_org(InboxMode::AckOnly, 1_000_000));
+    for endpoint in 50..54 {
+        state.apply(&put_endpoint(endpoint));
+    }
+    for (event, due_at) in [(1, AT_ONCE), (2, LATER)] {
+        state.apply(&submit(event, 1, Some((["a", "b"][usize::try_from(event).unwrap() - 1], 1))));
+        state.apply(&route(event, &[50, 51, 52, 53], due_at));
+        state.apply(&settle(event, 50, 1, Verdict::Delivered));
+        state.apply(&settle(event, 51, 1, Verdict::RetryAt(Timestamp(900))));
+        state.apply(&settle(event, 52, 1, Verdict::Dead(DeadReason::AttemptsExhausted)));
+    }
+    state.apply(&submit(3, 1, None));
+    // Of a deleted endpoint too.
+    state.apply(&Command::DeleteEndpoint(DeleteEndpoint { org: ORG, endpoint: EndpointId(52) }));
+    state.store.write_back().unwrap();
+    for event in [1, 2, 3] {
+        assert_eq!(state.apply(&erase(event)), Outcome::Erased { at: Timestamp(50) });
+    }
+    assert_eq!(state.apply(&erase(9)), Outcome::NotFound);
+    assert_eq!(state.inbox(ORG), []);
+    let counts = state.store.counts().unwrap();
+    assert_eq!((counts.waiting, counts.dead, counts.open), (0, 0, 0));
+    let standing = |state: &Fixture, endpoint_number| {
+        let found = state.store.delivery(ORG, EventId(1), endpoint_number).unwrap().unwrap();
+        found.delivery.standing.status()
+    };
+    let all: Vec<_> = (1..=4).map(|number| standing(&state, number)).collect();
+    let canceled = DeliveryStatus::Canceled;
+    assert_eq!(all, [DeliveryStatus::Delivered, canceled, canceled, canceled], "what was accepted stays so");
+    for endpoint in [50, 51, 53] {
+        assert_eq!(state.store.due_delivery(EndpointId(endpoint), EventId(1)).unwrap().map(|due| due.event), None);
+        assert_eq!(state.apply(&retry(1, endpoint, false)), Outcome::Erased { at: Timestamp(50) });
+    }
+    // An attempt that was on its way, and a worker that was about to route it, change nothing.
+    assert_eq!(state.apply(&settle(1, 53, 1, Verdict::Dead(DeadReason::Gone))), Outcome::Done);
+    assert_eq!(state.apply(&route(3, &[50], AT_ONCE)), Outcome::Done);
+    assert_eq!((standing(&state, 4), state.store.counts().unwrap().waiting), (canceled, 0));
+    // Its dedup id stands for it, and it can be confirmed.
+    let first = Outcome::Duplicate { id: EventId(1), received_at: Timestamp(1) };
+    assert_eq!(state.apply(&submit(4, 2, Some(("a", 1)))), first);
+    assert_eq!(state.apply(&submit(4, 2, Some(("a", 2)))), Outcome::Mismatch { id: EventId(1) });
+    assert_eq!(state.apply(&ack(1)), Outcome::Acknowledged { at: Timestamp(30) });
+    let later = Command::EraseEvent(EraseEvent { org: ORG, event: EventId(1), at: Timestamp(99) });
+    assert_eq!(state.apply(&later), Outcome::Erased { at: Timestamp(50) }, "again: the same answer");
+    assert_eq!(state.store.event(ORG, EventId(1)).unwrap().unwrap().erased_at, Some(Timestamp(50)));
+    assert_eq!(state.store.contradictions(9).unwrap(), Vec::<String>::new());
+}
+
+/// What a settled attempt would tell, all of it.
+fn with_notices(mut command: Command, first_id: u128, failing_since: Option<u64>) -> Command {
+    let Command::SettleAttempt(settle) = &mut command else { unreachable!() };
+    settle.notices = NoticeKind::ALL
+        .into_iter()
+        .zip(first_id..)
+        .map(|(kind, id)| Notice {
+            kind,
+            failing_since: failing_since.map(Timestamp),
+            id: EventId(id),
+            received_at: Timestamp(2),
+            payload: b"{}".as_slice().into(),
+        })
+        .collect();
+    command
+}
+
+fn failed(mut command: Command, started_at: u64) -> Command {
+    let Command::SettleAttempt(settle) = &mut command else { unreachable!() };
+    settle.outcome.started_at = Timestamp(started_at);
+    settle.outcome.error = Some(AttemptError { code: ErrorCode::Timeout, detail: String::new() });
+    command
+}
+
+#[test]
+fn of_what_an_attempt_would_tell_only_what_its_settling_made_true_is_stored_and_once() {
+    use NoticeKind::{DeliveryDead, EndpointDisabled, EndpointFailing, EndpointRecovered};
+    let mut state = Fixture::new();
+    state.apply(&create_org(InboxMode::Auto, 1_000_000));
+    state.apply(&put_endpoint(50));
+    for event in 1..=9 {
+        state.apply(&submit(event, 1, None));
+        state.apply(&route(event, &[50], AT_ONCE));
+    }
+    let mut next = 1_000;
+    let mut tell = |state: &mut Fixture, command: Command, since: Option<u64>| -> Vec<NoticeKind> {
+        next += 10;
+        match state.apply(&with_notices(command, next, since)) {
+            Outcome::Told(told) => told.into_iter().map(|told| told.kind).collect(),
+            outcome => {
+                assert_eq!(outcome, Outcome::Done);
+                Vec::new()
+            }
+        }
+    };
+    let again = Verdict::RetryAt(Timestamp(900));
+    let none: [NoticeKind; 0] = [];
+    assert_eq!(tell(&mut state, failed(settle(1, 50, 1, again), 20), None), none);
+    assert_eq!(tell(&mut state, failed(settle(2, 50, 1, again), 30), Some(19)), none, "another streak");
+    assert_eq!(tell(&mut state, failed(settle(3, 50, 1, again), 30), Some(20)), [EndpointFailing]);
+    assert_eq!(tell(&mut state, failed(settle(4, 50, 1, again), 30), Some(20)), none, "told already");
+    let dead = Verdict::Dead(DeadReason::AttemptsExhausted);
+    assert_eq!(tell(&mut state, failed(settle(5, 50, 1, dead), 40), Some(20)), [DeliveryDead]);
+    assert_eq!(tell(&mut state, failed(settle(5, 50, 1, dead), 40), Some(20)), none, "settled before");
+    assert_eq!(tell(&mut state, settle(6, 50, 1, Verdict::Delivered), Some(20)), [EndpointRecovered]);
+    assert_eq!(tell(&mut state, settle(7, 50, 1, Verdict::Delivered), None), none);
+    let gone = Verdict::Dead(DeadReason::Gone);
+    assert_eq!(tell(&mut state, failed(settle(8, 50, 1, gone), 50), None), [EndpointDisabled, DeliveryDead]);
+    assert_eq!(tell(&mut state, failed(settle(9, 50, 1, gone), 50), Some(50)), [EndpointFailing, DeliveryDead]);
+    // One that was canceled meanwhile tells nothing.
+    state.apply(&submit(5_000, 1, None));
+    state.apply(&route(5_000, &[50], AT_ONCE));
+    let (endpoint, events) = (EndpointId(50), vec![EventId(5_000)]);
+    state.apply(&Command::CancelDeliveries(CancelDeliveries { org: ORG, endpoint, events }));
+    assert_eq!(tell(&mut state, failed(settle(5_000, 50, 1, gone), 60), None), none);
+    let told = state.inbox(ORG).into_iter().filter(|(id, _)| (1_000..5_000).contains(&id.0)).count();
+    assert_eq!(told, 7, "they wait in the inbox");
+    assert_eq!(state.store.unrouted_after((ORG, EventId(999)), 99).unwrap().len(), 7, "and for a worker");
+    assert_eq!(state.store.contradictions(9).unwrap(), Vec::<String>::new());
+}

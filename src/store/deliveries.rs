@@ -31,6 +31,8 @@ pub struct DueDelivery {
     pub org: OrgNo,
     /// Where to, as it is now.
     pub endpoint: Arc<Endpoint>,
+    /// The endpoint's number in its organization.
+    pub endpoint_number: u32,
     /// Which.
     pub event: EventId,
     /// Its type.
@@ -41,6 +43,8 @@ pub struct DueDelivery {
     pub position: u64,
     /// Since when attempts to the endpoint have done nothing but fail.
     pub failing_since: Option<Timestamp>,
+    /// What that was when its organization was told that the endpoint fails; none if it was not, or of the recovery since.
+    pub failing_told: Option<Timestamp>,
     /// Attempts made so far.
     pub attempts: u32,
     /// Those of them that were made before its schedule began anew.
@@ -194,14 +198,17 @@ impl Store {
             }
             _ => return Ok(None),
         };
+        let health = state.health.get(endpoint)?;
         Ok(Some(DueDelivery {
             org: target.org,
             endpoint: Arc::clone(&target.endpoint),
+            endpoint_number: target.number,
             event,
             event_type: event_type.clone(),
             received_at: entry.received_at,
             position: entry.position,
-            failing_since: state.health.get(endpoint)?.and_then(|health| health.failing_since),
+            failing_since: health.as_ref().and_then(|health| health.failing_since),
+            failing_told: health.and_then(|health| health.failing_told),
             attempts,
             base,
             last_attempt,

@@ -1,6 +1,7 @@
 //! All of an organization's events, confirmed or not, the newest first.
 
 use super::inbox::{InboxItem, InboxPage};
+use super::schema::EventEntry;
 use super::{StateError, Store};
 use crate::model::endpoint::TypePattern;
 use crate::model::event::EventStatus;
@@ -56,8 +57,8 @@ impl Store {
                         page.next = page.items.last().map(|item| item.id);
                         return Ok(page);
                     }
-                    let (position, payload_len) = (entry.position, entry.payload_len);
-                    page.items.push(InboxItem { id: entry.id, position, payload_len, status: entry.status });
+                    let EventEntry { id, position, payload_len, status, erased_at, .. } = *entry;
+                    page.items.push(InboxItem { id, position, payload_len, status, erased_at });
                 }
             }
             let Some(((_, lowest), _)) = blocks.last().filter(|_| blocks.len() == BLOCKS_AT_ONCE) else {

@@ -34,6 +34,8 @@ pub struct InboxItem {
     pub payload_len: u32,
     /// Where it stands.
     pub status: EventStatus,
+    /// When its payload was erased.
+    pub erased_at: Option<Timestamp>,
 }
 
 /// A page of the inbox.
@@ -83,6 +85,7 @@ impl Store {
                         position: entry.position,
                         payload_len: entry.payload_len,
                         status: entry.status,
+                        erased_at: entry.erased_at,
                     });
                 }
                 after = block.events.last().map_or(after, |entry| entry.id.max(after));

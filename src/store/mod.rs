@@ -27,7 +27,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-pub use apply::{Effects, Outcome};
+pub use apply::{Effects, Outcome, Told};
 pub use dead_letters::{DeadPage, DeadPlace, DeadQuery};
 pub use deliveries::{DueDelivery, InOrder, Lane, Then};
 pub use delivery_query::{Delivery, DeliveryDetails, DeliveryPage, DeliveryPlace, DeliveryQuery, DeliveryStanding};

@@ -1,5 +1,6 @@
 //! Questions about endpoints, events that wait for routing, and counters.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::apply::block_of;
@@ -9,6 +10,7 @@ use crate::model::endpoint::Endpoint;
 use crate::model::event::{EventStatus, EventType};
 use crate::model::id::{EndpointId, EventId, OrgNo};
 use crate::model::time::Timestamp;
+use crate::rules::filter;
 
 /// Figures for health and metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,6 +62,8 @@ pub struct EventSummary {
     pub received_at: Timestamp,
     /// When it was confirmed.
     pub acknowledged_at: Option<Timestamp>,
+    /// When its payload was erased.
+    pub erased_at: Option<Timestamp>,
 }
 
 impl Store {
@@ -108,6 +112,19 @@ impl Store {
         Ok(self.read().endpoints.resident().map(|(_, row)| Arc::clone(&row.endpoint)).collect())
     }
 
+    /// Organizations that have an enabled endpoint which wants this type, the oldest first, `limit` at most.
+    ///
+    /// # Errors
+    /// When rows cannot be read.
+    pub fn orgs_asking_for(&self, event_type: &EventType, limit: usize) -> Result<Vec<OrgNo>, StateError> {
+        let state = self.read();
+        let asking = state.endpoints.resident().filter(|(_, row)| {
+            row.endpoint.is_enabled() && filter::wants(&row.endpoint.settings.event_types, event_type)
+        });
+        let orgs: BTreeSet<OrgNo> = asking.map(|(_, row)| row.org).collect();
+        Ok(orgs.into_iter().take(limit).collect())
+    }
+
     /// The endpoint behind `/api/webhook/config`, if the organization has set one.
     ///
     /// # Errors
@@ -127,6 +144,7 @@ impl Store {
             position: entry.position,
             received_at: entry.received_at,
             acknowledged_at: entry.acknowledged_at,
+            erased_at: entry.erased_at,
         }))
     }
 
@@ -171,5 +189,40 @@ impl Store {
         let Some(row) = state.endpoints.get(id)?.filter(|row| row.org == org) else { return Ok(None) };
         let health = state.health.get(id)?.map_or_else(EndpointHealth::default, |health| *health);
         Ok(Some((Arc::clone(&row.endpoint), health)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::command::Command;
+    use crate::model::endpoint::DisabledReason;
+    use crate::model::notice::NoticeKind;
+    use crate::model::org::InboxMode;
+    use crate::store::apply::tests::{Fixture, create_org, put_endpoint};
+
+    #[test]
+    fn organizations_ask_for_a_type_by_a_pattern_of_an_enabled_endpoint() {
+        let mut state = Fixture::new();
+        let endpoints: [(u32, &[&str], bool); 5] = [
+            (0, &["triggerd.*"], true),
+            (1, &[], true),
+            (2, &["triggerd.disk.low", "a"], true),
+            (2, &["triggerd.disk.*"], true),
+            (3, &["triggerd.*"], false),
+        ];
+        for org in 0..4 {
+            state.apply(&create_org(InboxMode::Auto, 1_000 + org * 10));
+        }
+        for (id, (org, patterns, enabled)) in (50..).zip(endpoints) {
+            let Command::PutEndpoint(mut put) = put_endpoint(id) else { unreachable!() };
+            put.org = OrgNo(org);
+            put.endpoint.settings.event_types = patterns.iter().map(|text| text.parse().unwrap()).collect();
+            put.endpoint.disabled = (!enabled).then_some(DisabledReason::ByOwner);
+            state.apply(&Command::PutEndpoint(put));
+        }
+        let asking = |limit| state.store.orgs_asking_for(&NoticeKind::DiskLow.event_type(), limit).unwrap();
+        assert_eq!(asking(10), [OrgNo(0), OrgNo(2)]);
+        assert_eq!(asking(1), [OrgNo(0)]);
     }
 }

@@ -228,8 +228,9 @@ fn history(
     let block = state.events.last((org, EventId(0))..=(org, from))?;
     let start = block.map_or(from, |((_, first), _)| first);
     let blocks = state.events.range((org, start)..=(org, row.last), BLOCKS_AT_ONCE)?;
+    let (its_types, asked) = (&endpoint.settings.event_types, &row.request.event_types);
     let wants = |event_type: &EventType| {
-        filter::wants(&endpoint.settings.event_types, event_type) && filter::wants(&row.request.event_types, event_type)
+        filter::wants(its_types, event_type) && (asked.is_empty() || filter::wants(asked, event_type))
     };
     for ((_, first), block) in &blocks {
         let had = Had::of(state, endpoint.id, *first, block)?;
@@ -239,7 +240,8 @@ fn history(
                 return Ok(false);
             }
             found.examined += 1;
-            if had.lets(row.request.only, place) && block.event_type(entry).is_some_and(wants) {
+            let is_there = entry.erased_at.is_none() && had.lets(row.request.only, place);
+            if is_there && block.event_type(entry).is_some_and(wants) {
                 found.events.push(entry.id);
             }
             found.reached = Some(entry.id.next());

@@ -42,7 +42,7 @@ use crate::model::replay::{ReplayEnd, ReplayLane, ReplayRequest};
 use crate::model::time::Timestamp;
 
 /// The format of all rows together.
-pub(super) const FORMAT: u32 = 8;
+pub(super) const FORMAT: u32 = 10;
 /// Events in a block; the bits of an `open` row.
 pub(super) const BLOCK_EVENTS: usize = 64;
 /// Dedup ids in a block: a row stays below the size that sled would put in a file of its own.
@@ -282,6 +282,8 @@ pub struct HealthRow {
     pub accepted_at: Option<Timestamp>,
     /// and when one failed last.
     pub failed_at: Option<Timestamp>,
+    /// What `failing_since` was when its organization was told of it; none when it was told of the recovery since.
+    pub failing_told: Option<Timestamp>,
 }
 row!(HealthRow, 15, "health", EndpointId, resident);
 
@@ -315,6 +317,8 @@ pub(super) struct EventEntry {
     /// Deliveries that were given up.
     pub(super) dead: u16,
     pub(super) acknowledged_at: Option<Timestamp>,
+    /// Since when nobody sees its payload.
+    pub(super) erased_at: Option<Timestamp>,
 }
 
 impl EventBlock {

@@ -283,6 +283,7 @@ impl Audit<'_> {
             let is_open = open & (1 << place) != 0;
             let stays = mode == Some(InboxMode::AckOnly);
             let (may_be, must_be) = match entry.status {
+                _ if entry.erased_at.is_some() => (false, false),
                 // One that was delivered before has left.
                 EventStatus::Accepted | EventStatus::Dead => (true, stays),
                 EventStatus::Delivered => (stays, stays),

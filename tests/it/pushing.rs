@@ -143,8 +143,10 @@ fn attempts_follow_the_schedule_to_the_second_and_then_the_delivery_is_dead() {
         assert_eq!(attempts.last().unwrap().timestamp, (now_ms / 1_000).to_string(), "fresh at every attempt");
     }
     timed.clock.set_ms(now_ms + 10 * 86_400_000);
-    let inbox = timed.org.inbox_until(|inbox| inbox.len() == 1 && inbox[0]["status"] == "dead");
+    let inbox = timed.org.inbox_until(|inbox| inbox[0]["status"] == "dead");
     assert_eq!(inbox[0]["id"], json!(id), "dead, and still to be pulled");
+    let told: Vec<_> = inbox[1..].iter().map(|event| event["type"].as_str().unwrap()).collect();
+    assert_eq!(told, ["triggerd.endpoint.failing", "triggerd.delivery.dead"]);
     assert_eq!(timed.receiver.received().len(), 10, "and no more");
     assert_eq!(timed.org.metric("triggerd_deliveries_total{outcome=\"dead\"}"), 1.0);
     timed.stop();

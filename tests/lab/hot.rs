@@ -230,6 +230,7 @@ fn settle(event: EventId, number: u32, verdict: Verdict) -> Command {
         verdict,
         disables: None,
         previous: None,
+        notices: Vec::new(),
     };
     Command::SettleAttempt(Box::new(settle))
 }

@@ -1,7 +1,6 @@
 //! What is compared between the system and the naive model.
 
 use triggerd::journal::{Position, Reader};
-use triggerd::model::command::Command;
 use triggerd::model::delivery::DeliveryStatus;
 use triggerd::model::endpoint::Endpoint;
 use triggerd::model::id::{EndpointId, EventId, OrgNo};
@@ -110,9 +109,10 @@ pub(crate) fn check_due(naive: &NaiveOrg, store: &Store, now: Timestamp) -> Resu
 /// Where the event and its deliveries stand; nothing if the organization has no such event.
 pub(crate) fn check_event(naive: &NaiveOrg, org: OrgNo, id: EventId, store: &Store) -> Result<(), String> {
     let found = store.event(org, id).map_err(|error| failed(&error))?;
-    let found = found.map(|found| (found.status, found.received_at, found.acknowledged_at));
+    let found = found.map(|found| (found.status, found.received_at, (found.acknowledged_at, found.erased_at)));
     let known = naive.events.get(&id);
-    same("event", &found, &known.map(|event| (event.status(), event.received_at, event.acknowledged_at)))?;
+    let of = |event: &NaiveEvent| (event.status(), event.received_at, (event.acknowledged_at, event.erased_at));
+    same("event", &found, &known.map(of))?;
     let Some(event) = known else { return Ok(()) };
     let unrouted = store.unrouted(org, id).map_err(|error| failed(&error))?;
     let found = unrouted.map(|found| (found.event_type, found.received_at, found.deliver_after));
@@ -225,7 +225,7 @@ pub(crate) fn check_payloads(naive: &NaiveOrg, org: OrgNo, store: &Store, journa
         let position = Position(found.map_or(0, |found| found.position));
         let frame = journal.read(position).map_err(|error| format!("after: {error}"))?;
         let command = read_body(frame.kind, frame.version, &frame.body).map_err(|error| error.to_string())?;
-        let Command::SubmitEvent(submit) = command else { return Err(format!("after: no event at {position}")) };
+        let Some(submit) = command.into_event(*id) else { return Err(format!("after: no event at {position}")) };
         same("after: its place in the journal", &(submit.id, &submit.event.payload), &(*id, &event.event.payload))?;
     }
     Ok(())

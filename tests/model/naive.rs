@@ -10,9 +10,10 @@ use triggerd::model::endpoint::{Endpoint, TypePattern};
 use triggerd::model::event::{EventStatus, NewEvent};
 use triggerd::model::id::{EndpointId, EventId, KeyId, OrgNo, ReplayId};
 use triggerd::model::key::Key;
+use triggerd::model::notice::NoticeKind;
 use triggerd::model::org::{InboxMode, Org};
 use triggerd::model::time::Timestamp;
-use triggerd::store::Outcome;
+use triggerd::store::{Outcome, Told};
 
 use crate::replays::NaiveReplay;
 
@@ -33,6 +34,10 @@ pub(crate) struct NaiveOrg {
     pub(crate) made: Vec<EndpointId>,
     pub(crate) events: BTreeMap<EventId, NaiveEvent>,
     pub(crate) replays: BTreeMap<ReplayId, NaiveReplay>,
+    /// Since when each endpoint did nothing but fail,
+    pub(crate) failing: BTreeMap<EndpointId, Timestamp>,
+    /// and what that was when it was told, unless its recovery was told since.
+    pub(crate) failing_told: BTreeMap<EndpointId, Timestamp>,
 }
 
 #[derive(Clone)]
@@ -40,6 +45,8 @@ pub(crate) struct NaiveEvent {
     pub(crate) event: NewEvent,
     pub(crate) received_at: Timestamp,
     pub(crate) acknowledged_at: Option<Timestamp>,
+    /// Nobody sees its payload, and nothing sends it.
+    pub(crate) erased_at: Option<Timestamp>,
     /// Waits for a worker.
     pub(crate) unrouted: bool,
     pub(crate) crashes: u8,
@@ -89,6 +96,8 @@ pub(crate) enum Expected {
     Exactly(Outcome),
     /// A new event.
     Accepted,
+    /// These operational events, in this order; none: nothing but that it took effect.
+    Told(Vec<NoticeKind>),
     /// One of these, told by its id, and whether it is the same event.
     Known(Vec<(EventId, Timestamp, bool)>),
 }
@@ -97,10 +106,14 @@ impl Expected {
     pub(crate) fn allows(&self, outcome: &Outcome) -> bool {
         match (self, outcome) {
             (Self::Exactly(expected), outcome) => expected == outcome,
+            (Self::Told(kinds), Outcome::Done) => kinds.is_empty(),
+            (Self::Told(kinds), Outcome::Told(told)) => {
+                !kinds.is_empty() && told.iter().map(|told| told.kind).eq(kinds.iter().copied())
+            }
             (Self::Accepted, outcome) => matches!(outcome, Outcome::Accepted { .. }),
             (Self::Known(known), Outcome::Duplicate { id, received_at }) => known.contains(&(*id, *received_at, true)),
             (Self::Known(known), Outcome::Mismatch { id }) => known.iter().any(|(known, _, same)| known == id && !same),
-            (Self::Known(_), _) => false,
+            (Self::Told(_) | Self::Known(_), _) => false,
         }
     }
 }
@@ -171,6 +184,11 @@ fn leaves(mode: InboxMode, status: EventStatus) -> bool {
     }
 }
 
+/// Whether an endpoint with these patterns wants this type: what the server tells of itself must be asked for.
+pub(crate) fn endpoint_wants(patterns: &[TypePattern], event_type: &str) -> bool {
+    is_wanted(patterns, event_type) && !(patterns.is_empty() && event_type.starts_with("triggerd."))
+}
+
 /// Whether one of the patterns is this type, or `x.*` with it below; or there is none.
 pub(crate) fn is_wanted(patterns: &[TypePattern], event_type: &str) -> bool {
     let matches = |pattern: &str| match pattern.strip_suffix("*") {
@@ -218,7 +236,16 @@ impl Naive {
             Command::DeleteEndpoint(gone) => {
                 done_if(self.org(gone.org).is_some_and(|org| org.endpoint(gone.endpoint).is_some()))
             }
-            Command::RetryDelivery(retry) => done_if(self.can_retry(retry)),
+            Command::RetryDelivery(retry) => match self.erased(retry.org, retry.event) {
+                Some(at) if self.org(retry.org).is_some_and(|org| org.endpoint(retry.endpoint).is_some()) => {
+                    Expected::Exactly(Outcome::Erased { at })
+                }
+                _ => done_if(self.can_retry(retry)),
+            },
+            Command::EraseEvent(erase) => match self.org(erase.org).and_then(|org| org.events.get(&erase.event)) {
+                None => Expected::Exactly(Outcome::NotFound),
+                Some(event) => Expected::Exactly(Outcome::Erased { at: event.erased_at.unwrap_or(erase.at) }),
+            },
             Command::DropDead(drop) => {
                 let event = self.org(drop.org).and_then(|org| org.events.get(&drop.event));
                 let delivery = event.and_then(|event| event.deliveries.get(&drop.endpoint));
@@ -232,14 +259,47 @@ impl Naive {
                 None => Expected::Exactly(Outcome::NotFound),
                 Some(event) => Expected::Exactly(Outcome::Acknowledged { at: event.acknowledged_at.unwrap_or(ack.at) }),
             },
+            Command::SettleAttempt(settle) => Expected::Told(self.told_by(settle)),
             Command::NoteKeysUsed(_)
             | Command::RouteEvent(_)
             | Command::NoteRouteCrash(_)
-            | Command::SettleAttempt(_)
             | Command::CancelDeliveries(_)
             | Command::ExpireDedup(_)
             | Command::SkipOrgs(_) => Expected::Exactly(Outcome::Done),
         }
+    }
+
+    fn erased(&self, org: OrgNo, event: EventId) -> Option<Timestamp> {
+        self.org(org)?.events.get(&event)?.erased_at
+    }
+
+    /// What the settling makes true of what the attempt would tell, each once.
+    fn told_by(&self, settle: &SettleAttempt) -> Vec<NoticeKind> {
+        let Some(org) = self.org(settle.org) else { return Vec::new() };
+        let delivery = org.events.get(&settle.event).and_then(|event| event.deliveries.get(&settle.endpoint));
+        let takes_effect = delivery
+            .is_some_and(|delivery| matches!(delivery.stands, Stands::Waiting(_)) && delivery.attempts < settle.number);
+        let endpoint = org.endpoint(settle.endpoint);
+        let accepted = settle.outcome.error.is_none();
+        let mut told = org.failing_told.get(&settle.endpoint).copied();
+        let mut kinds = Vec::new();
+        for notice in settle.notices.iter().filter(|_| takes_effect) {
+            let is_true = match notice.kind {
+                NoticeKind::DeliveryDead => matches!(settle.verdict, Verdict::Dead(_)),
+                NoticeKind::EndpointDisabled => endpoint.is_some_and(Endpoint::is_enabled) && settle.disables.is_some(),
+                NoticeKind::EndpointFailing => {
+                    let streak = org.failing.get(&settle.endpoint).copied().filter(|_| !accepted);
+                    let is_true =
+                        endpoint.is_some() && streak.is_some() && notice.failing_since == streak && told != streak;
+                    told = if is_true { streak } else { told };
+                    is_true
+                }
+                NoticeKind::EndpointRecovered => accepted && endpoint.is_some() && told.take().is_some(),
+                NoticeKind::DiskLow => false,
+            };
+            kinds.extend(is_true.then_some(notice.kind));
+        }
+        kinds
     }
 
     /// Whatever there is can be tried again, as long as its endpoint is there.
@@ -274,6 +334,8 @@ impl Naive {
                 made: Vec::new(),
                 events: BTreeMap::new(),
                 replays: BTreeMap::new(),
+                failing: BTreeMap::new(),
+                failing_told: BTreeMap::new(),
             }),
             (Command::SubmitEvent(submit), Outcome::Accepted { id, received_at }) => {
                 self.last_event = Some(*id);
@@ -282,6 +344,7 @@ impl Naive {
                     event: submit.event.clone(),
                     received_at: *received_at,
                     acknowledged_at: None,
+                    erased_at: None,
                     unrouted: !org.endpoints.is_empty(),
                     crashes: 0,
                     left: false,
@@ -292,6 +355,20 @@ impl Naive {
             (Command::AckEvent(ack), Outcome::Acknowledged { at }) => {
                 if let Some(event) = self.event_mut(ack.org, ack.event) {
                     event.acknowledged_at = Some(*at);
+                }
+            }
+            (Command::SettleAttempt(settle), Outcome::Told(told)) => {
+                for told in told {
+                    self.note_told(settle, told);
+                }
+                self.done(command);
+            }
+            (Command::EraseEvent(erase), Outcome::Erased { at }) => {
+                let Some(event) = self.event_mut(erase.org, erase.event) else { return };
+                (event.erased_at, event.left) = (Some(*at), true);
+                event.unrouted = false;
+                for delivery in event.deliveries.values_mut().filter(|delivery| delivery.stands != Stands::Accepted) {
+                    delivery.stands = Stands::Canceled;
                 }
             }
             (command, Outcome::Done) => self.done(command),
@@ -310,6 +387,41 @@ impl Naive {
         for event in org.events.values_mut() {
             event.left |= leaves(mode, event.status());
         }
+    }
+
+    /// It is an event like any other.
+    fn note_told(&mut self, settle: &SettleAttempt, told: &Told) {
+        self.last_event = Some(told.id);
+        let Some(org) = self.org_mut(settle.org) else { return };
+        match told.kind {
+            NoticeKind::EndpointFailing => {
+                let streak = org.failing.get(&settle.endpoint).copied();
+                org.failing_told.extend(streak.map(|streak| (settle.endpoint, streak)));
+            }
+            NoticeKind::EndpointRecovered => drop(org.failing_told.remove(&settle.endpoint)),
+            NoticeKind::EndpointDisabled | NoticeKind::DeliveryDead | NoticeKind::DiskLow => {}
+        }
+        let payload =
+            settle.notices.iter().find(|notice| notice.kind == told.kind).map(|notice| notice.payload.clone());
+        let event = NewEvent {
+            event_type: told.kind.event_type(),
+            dedup: None,
+            labels: Vec::new(),
+            occurred_at: Some(ended_at(settle)),
+            deliver_after: None,
+            payload: payload.unwrap_or_default(),
+        };
+        let event = NaiveEvent {
+            event,
+            received_at: told.received_at,
+            acknowledged_at: None,
+            erased_at: None,
+            left: false,
+            unrouted: !org.endpoints.is_empty(),
+            crashes: 0,
+            deliveries: BTreeMap::new(),
+        };
+        org.events.insert(told.id, event);
     }
 
     fn done(&mut self, command: &Command) {
@@ -341,6 +453,9 @@ impl Naive {
                 let Some(org) = self.org_mut(put.org) else { return };
                 if let Some(known) = org.endpoints.iter_mut().find(|known| known.id == put.endpoint.id) {
                     let disabled = if put.sets_enabled { put.endpoint.disabled } else { known.disabled };
+                    if known.disabled.is_some() && disabled.is_none() {
+                        org.failing.remove(&put.endpoint.id);
+                    }
                     *known = Endpoint { disabled, ..put.endpoint.clone() };
                 } else {
                     org.endpoints.push(put.endpoint.clone());
@@ -350,6 +465,8 @@ impl Naive {
             Command::DeleteEndpoint(gone) => {
                 if let Some(org) = self.org_mut(gone.org) {
                     org.endpoints.retain(|endpoint| endpoint.id != gone.endpoint);
+                    org.failing.remove(&gone.endpoint);
+                    org.failing_told.remove(&gone.endpoint);
                 }
             }
             Command::StartReplay(_) | Command::StepReplay(_) | Command::EndReplay(_) => self.replaying(command),
@@ -380,25 +497,7 @@ impl Naive {
                     event.unrouted = event.crashes < 3;
                 }
             }
-            Command::SettleAttempt(settle) => {
-                let event = self.event_mut(settle.org, settle.event);
-                let Some(delivery) = event.and_then(|event| event.deliveries.get_mut(&settle.endpoint)) else { return };
-                if !matches!(delivery.stands, Stands::Waiting(_)) || delivery.attempts >= settle.number {
-                    return;
-                }
-                (delivery.attempts, delivery.trigger) = (settle.number, Trigger::Schedule);
-                delivery.stands = match settle.verdict {
-                    Verdict::Delivered => Stands::Accepted,
-                    Verdict::RetryAt(at) => Stands::Waiting(at),
-                    Verdict::Dead(_) => Stands::Dead(ended_at(settle)),
-                };
-                let endpoints = self.org_mut(settle.org).map(|org| &mut org.endpoints);
-                let endpoint = endpoints.into_iter().flatten().find(|endpoint| endpoint.id == settle.endpoint);
-                if let (Some(endpoint), Some(reason)) = (endpoint, settle.disables) {
-                    endpoint.disabled = endpoint.disabled.or(Some(reason));
-                    endpoint.updated_at = ended_at(settle);
-                }
-            }
+            Command::SettleAttempt(settle) => self.settled(settle),
             Command::RetryDelivery(retry) => {
                 let Some(event) = self.event_mut(retry.org, retry.event) else { return };
                 let Some(delivery) = event.deliveries.get_mut(&retry.endpoint) else { return };
@@ -420,6 +519,31 @@ impl Naive {
                 }
             }
             _ => {}
+        }
+    }
+
+    fn settled(&mut self, settle: &SettleAttempt) {
+        let event = self.event_mut(settle.org, settle.event);
+        let Some(delivery) = event.and_then(|event| event.deliveries.get_mut(&settle.endpoint)) else { return };
+        if !matches!(delivery.stands, Stands::Waiting(_)) || delivery.attempts >= settle.number {
+            return;
+        }
+        (delivery.attempts, delivery.trigger) = (settle.number, Trigger::Schedule);
+        delivery.stands = match settle.verdict {
+            Verdict::Delivered => Stands::Accepted,
+            Verdict::RetryAt(at) => Stands::Waiting(at),
+            Verdict::Dead(_) => Stands::Dead(ended_at(settle)),
+        };
+        let Some(org) = self.org_mut(settle.org) else { return };
+        if settle.outcome.error.is_none() {
+            org.failing.remove(&settle.endpoint);
+        } else if org.endpoint(settle.endpoint).is_some() {
+            org.failing.entry(settle.endpoint).or_insert(settle.outcome.started_at);
+        }
+        let endpoint = org.endpoints.iter_mut().find(|endpoint| endpoint.id == settle.endpoint);
+        if let (Some(endpoint), Some(reason)) = (endpoint, settle.disables) {
+            endpoint.disabled = endpoint.disabled.or(Some(reason));
+            endpoint.updated_at = ended_at(settle);
         }
     }
 

@@ -9,7 +9,7 @@ use triggerd::model::replay::{ReplayEnd, ReplayOnly, ReplayRequest};
 use triggerd::model::time::Timestamp;
 use triggerd::store::{Outcome, Store};
 
-use crate::naive::{Naive, NaiveDelivery, NaiveOrg, Stands, is_wanted};
+use crate::naive::{Naive, NaiveDelivery, NaiveOrg, Stands, endpoint_wants, is_wanted};
 
 #[derive(Clone)]
 pub(crate) struct NaiveReplay {
@@ -53,7 +53,7 @@ impl NaiveOrg {
 
     /// What becomes of a delivery that a replay is about: how it stands then; nothing if it stays as it is.
     fn replayed(&self, only: ReplayOnly, endpoint: EndpointId, event: EventId, at: Timestamp) -> Option<NaiveDelivery> {
-        let event = self.events.get(&event).filter(|event| !event.unrouted)?;
+        let event = self.events.get(&event).filter(|event| !event.unrouted && event.erased_at.is_none())?;
         let known = event.deliveries.get(&endpoint);
         let is_asked = match (only, known.map(|delivery| delivery.stands)) {
             (_, Some(Stands::Waiting(_))) => false,
@@ -80,7 +80,7 @@ impl NaiveOrg {
             for event in &replay.events {
                 let event_type = self.events[event].event.event_type.as_str();
                 let would = self.replayed(only, endpoint.id, *event, Timestamp(0)).is_some();
-                let wants = only == ReplayOnly::Failed || is_wanted(&endpoint.settings.event_types, event_type);
+                let wants = only == ReplayOnly::Failed || endpoint_wants(&endpoint.settings.event_types, event_type);
                 whole.examined += u64::from(only != ReplayOnly::Failed || would);
                 whole.queued += u64::from(would && wants && is_wanted(&replay.request.event_types, event_type));
             }

@@ -2,15 +2,16 @@
 
 use triggerd::base::clock::Clock;
 use triggerd::model::command::{
-    AckEvent, CancelDeliveries, Command, CreateKey, CreateOrg, DeleteEndpoint, DropDead, EndKey, EndReplay,
+    AckEvent, CancelDeliveries, Command, CreateKey, CreateOrg, DeleteEndpoint, DropDead, EndKey, EndReplay, EraseEvent,
     ExpireDedup, NoteKeysUsed, NoteRouteCrash, PutEndpoint, RetryDelivery, RotateKey, RouteEvent, SettleAttempt,
     StartReplay, StepReplay, SubmitEvent,
 };
-use triggerd::model::delivery::{AttemptOutcome, DeadReason, Trigger, Verdict};
+use triggerd::model::delivery::{AttemptError, AttemptOutcome, DeadReason, ErrorCode, Trigger, Verdict};
 use triggerd::model::endpoint::{DisabledReason, Endpoint, EndpointSettings, SealedSecret};
 use triggerd::model::event::{Dedup, NewEvent};
 use triggerd::model::id::{EndpointId, EventId, IdSource, KeyId, OrgId, OrgNo, ReplayId};
 use triggerd::model::key::{Key, Scopes};
+use triggerd::model::notice::{Notice, NoticeKind};
 use triggerd::model::org::{InboxMode, Org, Tier};
 use triggerd::model::replay::{ReplayEnd, ReplayLane, ReplayOnly, ReplayRequest};
 use triggerd::model::time::Timestamp;
@@ -86,7 +87,8 @@ impl World {
             32..43 => self.submit_one(org, Self::ack),
             43..55 => self.submit_one(org, Self::route),
             55..68 => self.submit_one(org, Self::settle),
-            68..72 => self.submit_one(org, Self::repeat),
+            68..71 => self.submit_one(org, Self::repeat),
+            71 => self.submit_one(org, Self::erase),
             72..78 => self.submit_one(org, Self::put_endpoint),
             78..80 => self.submit_one(org, Self::delete_endpoint),
             80..82 => self.submit_one(org, Self::cancel),
@@ -159,15 +161,19 @@ impl World {
         if !expected.allows(outcome) {
             return Err(format!("outcome {outcome:?}, expected {expected:?} of {command:?}"));
         }
-        if let Outcome::Accepted { id, .. } = outcome
-            && self.naive.last_event.is_some_and(|last| *id <= last)
-        {
+        let new: Vec<EventId> = match outcome {
+            Outcome::Accepted { id, .. } => vec![*id],
+            Outcome::Told(told) => told.iter().map(|told| told.id).collect(),
+            _ => Vec::new(),
+        };
+        if !self.naive.last_event.iter().chain(&new).is_sorted_by(|before, id| before < id) {
             return Err(format!("outcome {outcome:?} goes back behind {:?}", self.naive.last_event));
         }
         self.naive.take_over(command, outcome);
+        self.touched.extend(new);
         self.touched.extend(match (command, outcome) {
-            (_, Outcome::Accepted { id, .. }) => Some(*id),
             (Command::AckEvent(ack), _) => Some(ack.event),
+            (Command::EraseEvent(erase), _) => Some(erase.event),
             (Command::RouteEvent(route), _) => Some(route.event),
             (Command::NoteRouteCrash(crash), _) => Some(crash.event),
             (Command::SettleAttempt(settle), _) => Some(settle.event),
@@ -246,6 +252,11 @@ impl World {
         Some(Command::AckEvent(AckEvent { org, event, at: self.now() }))
     }
 
+    fn erase(&mut self, org: OrgNo) -> Option<Command> {
+        let event = self.some_event(org)?;
+        Some(Command::EraseEvent(EraseEvent { org, event, at: self.now() }))
+    }
+
     fn route(&mut self, org: OrgNo) -> Option<Command> {
         let event = self.some_event(org)?;
         if self.random.one_in(6) {
@@ -284,12 +295,36 @@ impl World {
         let number = (delivery.attempts + u32::from(!self.random.one_in(6))).max(1);
         // One that began later may be over earlier.
         let duration_ms = u32::try_from(self.random.below(WINDOW_MS)).unwrap();
-        let outcome = AttemptOutcome { status: Some(200), ..AttemptOutcome::new(now, duration_ms) };
-        let disables = (verdict == Verdict::Dead(DeadReason::Gone)).then_some(DisabledReason::Gone);
-        let trigger = delivery.trigger;
-        let settle =
-            SettleAttempt { org, endpoint, event, number, trigger, outcome, verdict, disables, previous: None };
+        let error = (verdict != Verdict::Delivered)
+            .then(|| AttemptError { code: ErrorCode::HttpStatus, detail: String::new() });
+        let outcome = AttemptOutcome { status: Some(200), error, ..AttemptOutcome::new(now, duration_ms) };
+        let settle = SettleAttempt {
+            org,
+            endpoint,
+            event,
+            number,
+            trigger: delivery.trigger,
+            outcome,
+            verdict,
+            disables: (verdict == Verdict::Dead(DeadReason::Gone)).then_some(DisabledReason::Gone),
+            previous: None,
+            notices: self.notices(org, endpoint),
+        };
         Some(Command::SettleAttempt(Box::new(settle)))
+    }
+
+    /// What the attempt would tell its organization, whether it is true or not.
+    fn notices(&mut self, org: OrgNo, endpoint: EndpointId) -> Vec<Notice> {
+        let known = self.naive.org(org).and_then(|org| org.failing.get(&endpoint)).copied();
+        let failing_since = if self.random.one_in(4) { Some(self.now()) } else { known };
+        let mut notices = Vec::new();
+        for kind in NoticeKind::ALL {
+            if self.random.one_in(4) {
+                let payload = b"{\"told\":1}".as_slice().into();
+                notices.push(Notice { kind, failing_since, id: EventId(0), received_at: Timestamp(0), payload });
+            }
+        }
+        notices
     }
 
     /// Any delivery is tried again, or a dead letter dropped.

@@ -73,6 +73,7 @@ impl Change<'_> {
     pub(super) fn settle_attempt(&mut self, command: &SettleAttempt) -> Result<Outcome, StateError> {
         let SettleAttempt { org, endpoint, event, .. } = *command;
         let Some(at) = self.locate(org, event)? else { return Ok(Outcome::Done) };
+        let before = if command.notices.is_empty() { None } else { Some(self.before(endpoint)?) };
         let mut base = 0;
         if !self.take_pending(endpoint, at)? {
             let Some(row) = self.state.deliveries.get((endpoint, event))? else { return Ok(Outcome::Done) };
@@ -103,7 +104,7 @@ impl Change<'_> {
         if !matches!(command.verdict, Verdict::RetryAt(_)) {
             meta(self.state)?.waiting -= 1;
         }
-        Ok(Outcome::Done)
+        before.map_or(Ok(Outcome::Done), |before| self.tell(command, before))
     }
 
     /// Nothing happens if the endpoint is gone.
@@ -213,28 +214,28 @@ impl Change<'_> {
 
     pub(super) fn cancel_deliveries(&mut self, command: &CancelDeliveries) -> Result<Outcome, StateError> {
         for event in &command.events {
-            let Some(at) = self.locate(command.org, *event)? else { continue };
-            let key = (command.endpoint, *event);
-            let mut row = DeliveryRow {
-                org: command.org,
-                state: DeliveryState::Canceled,
-                attempts: 0,
-                base: 0,
-                last_attempt: None,
-                trigger: Trigger::Schedule,
-            };
-            if !self.take_pending(command.endpoint, at)? {
-                let Some(known) = self.state.deliveries.get(key)? else { continue };
-                let DeliveryState::Waiting(due_at) = known.state else { continue };
-                self.state.due.remove((command.endpoint, due_at, *event));
-                row = DeliveryRow { state: DeliveryState::Canceled, ..DeliveryRow::clone(&known) };
-            }
-            self.state.deliveries.put(key, row);
-            meta(self.state)?.waiting -= 1;
-            self.edit_health(command.endpoint, |health| health.waiting = health.waiting.saturating_sub(1))?;
-            self.edit_event(command.org, at, |entry| entry.waiting = entry.waiting.saturating_sub(1))?;
+            self.cancel(command.org, command.endpoint, *event)?;
         }
         Ok(Outcome::Done)
+    }
+
+    /// A delivery that waits does so no more. Says whether it did.
+    pub(super) fn cancel(&mut self, org: OrgNo, endpoint: EndpointId, event: EventId) -> Result<bool, StateError> {
+        let Some(at) = self.locate(org, event)? else { return Ok(false) };
+        let (key, state) = ((endpoint, event), DeliveryState::Canceled);
+        let trigger = Trigger::Schedule;
+        let mut row = DeliveryRow { org, state, attempts: 0, base: 0, last_attempt: None, trigger };
+        if !self.take_pending(endpoint, at)? {
+            let Some(known) = self.state.deliveries.get(key)? else { return Ok(false) };
+            let DeliveryState::Waiting(due_at) = known.state else { return Ok(false) };
+            self.state.due.remove((endpoint, due_at, event));
+            row = DeliveryRow { state, ..DeliveryRow::clone(&known) };
+        }
+        self.state.deliveries.put(key, row);
+        meta(self.state)?.waiting -= 1;
+        self.edit_health(endpoint, |health| health.waiting = health.waiting.saturating_sub(1))?;
+        self.edit_event(org, at, |entry| entry.waiting = entry.waiting.saturating_sub(1))?;
+        Ok(true)
     }
 }
 

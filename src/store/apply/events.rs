@@ -15,21 +15,28 @@ const EXPIRED_BLOCKS_MAX: usize = 256;
 
 impl Change<'_> {
     pub(super) fn submit_event(&mut self, command: &SubmitEvent) -> Result<Outcome, StateError> {
-        let Some(org) = self.state.orgs.get(command.org)? else { return Ok(Outcome::NotFound) };
-        let is_routed = !org.endpoints.is_empty();
+        if self.state.orgs.get(command.org)?.is_none() {
+            return Ok(Outcome::NotFound);
+        }
         self.note_id(command.id.0)?;
         if let Some(dedup) = &command.event.dedup
             && let Some(outcome) = self.remember(dedup, command)?
         {
             return Ok(outcome);
         }
+        self.take_in(command)?;
+        Ok(Outcome::Accepted { id: command.id, received_at: command.received_at })
+    }
+
+    /// Stores a new event; it waits for a worker if there is an endpoint that it could go to.
+    pub(super) fn take_in(&mut self, command: &SubmitEvent) -> Result<(), StateError> {
         self.store_event(command)?;
-        if is_routed {
+        if self.state.orgs.get(command.org)?.is_some_and(|org| !org.endpoints.is_empty()) {
             let row = UnroutedRow { deliver_after: command.event.deliver_after, crashes: 0 };
             self.state.unrouted.insert_new((command.org, command.id), row);
             self.effects.unrouted.push((command.org, command.id));
         }
-        Ok(Outcome::Accepted { id: command.id, received_at: command.received_at })
+        Ok(())
     }
 
     /// Puts the event into the organization's block that is being filled, or begins a new one.
@@ -63,6 +70,7 @@ impl Change<'_> {
             accepted: 0,
             dead: 0,
             acknowledged_at: None,
+            erased_at: None,
         });
         let known = self.state.events.may_be_in_tree((org, first));
         self.state.open.edit_or_insert_beside(known, (org, first), OpenBits::default)?.0 |= 1 << place;

@@ -5,7 +5,9 @@
 
 mod accounts;
 mod deliveries;
+mod erase;
 mod events;
+mod notices;
 mod repeats;
 mod replays;
 
@@ -15,6 +17,7 @@ use super::{StateError, Store};
 use crate::model::command::Command;
 use crate::model::event::EventStatus;
 use crate::model::id::{EndpointId, EventId, OrgNo};
+use crate::model::notice::NoticeKind;
 use crate::model::time::Timestamp;
 
 const _: () = assert!(FORMAT > 0 && BLOCK_EVENTS <= u64::BITS as usize);
@@ -50,10 +53,28 @@ pub enum Outcome {
         /// Since when.
         at: Timestamp,
     },
+    /// The event's payload is erased.
+    Erased {
+        /// Since when.
+        at: Timestamp,
+    },
+    /// It took effect, and these operational events were stored with it.
+    Told(Vec<Told>),
     /// What it speaks of does not exist.
     NotFound,
     /// The organization has as many of these as it may have.
     LimitReached,
+}
+
+/// An operational event that was stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// What it says.
+    pub kind: NoticeKind,
+    /// Its id.
+    pub id: EventId,
+    /// When it was taken in.
+    pub received_at: Timestamp,
 }
 
 /// What the applied commands give others to do. All of it is a hint: the rows know it as well.
@@ -93,6 +114,9 @@ impl Store {
     }
 }
 
+/// The key of an event's block, and its place there.
+type Place = (EventId, usize);
+
 /// One command being applied.
 struct Change<'a> {
     state: &'a mut State,
@@ -119,6 +143,7 @@ impl Change<'_> {
             Command::CancelDeliveries(command) => self.cancel_deliveries(command),
             Command::RetryDelivery(command) => self.retry_delivery(command),
             Command::DropDead(command) => self.drop_dead(command),
+            Command::EraseEvent(command) => self.erase_event(command),
             Command::ExpireDedup(command) => self.expire_dedup(command),
             Command::SkipOrgs(command) => self.skip_orgs(command),
             Command::StartReplay(command) => self.start_replay(command),
@@ -161,6 +186,7 @@ impl Change<'_> {
             EventStatus::Accepted | EventStatus::Delivered | EventStatus::Acknowledged => EventStatus::Accepted,
         };
         match entry.status {
+            _ if entry.erased_at.is_some() => self.leave_inbox(org, first, place),
             EventStatus::Acknowledged => self.leave_inbox(org, first, place),
             EventStatus::Delivered if !stays_open => self.leave_inbox(org, first, place),
             EventStatus::Accepted | EventStatus::Delivered | EventStatus::Dead => Ok(()),

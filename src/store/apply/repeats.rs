@@ -1,22 +1,22 @@
 //! Deliveries that somebody wants made again, and dead letters that nobody wants any more.
 
-use super::{Change, Outcome, meta};
+use super::{Change, Outcome, Place, meta};
 use crate::model::command::{DropDead, RetryDelivery};
 use crate::model::delivery::Trigger;
 use crate::model::event::EventStatus;
-use crate::model::id::{EndpointId, EventId, OrgNo};
+use crate::model::id::{EndpointId, OrgNo};
 use crate::model::time::Timestamp;
 use crate::store::StateError;
 use crate::store::schema::{DeliveredEntry, DeliveryRow, DeliveryState, DueRow};
-
-/// The key of an event's block, and its place there.
-pub(super) type Place = (EventId, usize);
 
 impl Change<'_> {
     pub(super) fn retry_delivery(&mut self, command: &RetryDelivery) -> Result<Outcome, StateError> {
         let RetryDelivery { org, endpoint, event, only_dead, .. } = *command;
         let lives = self.state.endpoints.get(endpoint)?.is_some_and(|row| row.org == org);
         let Some(at) = self.locate(org, event)?.filter(|_| lives) else { return Ok(Outcome::NotFound) };
+        if let Some(since) = self.erased_at(org, at)? {
+            return Ok(Outcome::Erased { at: since });
+        }
         if let Some(row) = self.state.deliveries.get((endpoint, event))? {
             match row.state {
                 DeliveryState::Waiting(_) | DeliveryState::Canceled if only_dead => return Ok(Outcome::NotFound),

@@ -1,7 +1,6 @@
 //! Replays: begun, taken a step further, over.
 
-use super::repeats::Place;
-use super::{Change, Outcome};
+use super::{Change, Outcome, Place};
 use crate::model::command::{EndReplay, RetryDelivery, StartReplay, StepReplay};
 use crate::model::delivery::Trigger;
 use crate::model::id::{EndpointId, EventId, OrgNo, ReplayId};
@@ -88,7 +87,7 @@ impl Change<'_> {
         let RetryDelivery { org, endpoint, event, .. } = *retry;
         let Some(at) = self.locate(org, event)? else { return Ok(false) };
         // Where it goes is about to be found out; that would make the delivery a second time.
-        if self.state.unrouted.get((org, event))?.is_some() {
+        if self.state.unrouted.get((org, event))?.is_some() || self.erased_at(org, at)?.is_some() {
             return Ok(false);
         }
         if let Some(row) = self.state.deliveries.get((endpoint, event))? {

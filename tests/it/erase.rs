@@ -1,0 +1,171 @@
+//! Erasing an event's payload through the real binary: from the answer on nobody sees it and nothing sends it.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+
+use serde_json::{Value, json};
+use triggerd::http::receiver::Receiver;
+
+use crate::harness::{Client, PATIENCE, Process, command, until};
+
+const ABSENT: &str = "/api/events/evt_01h2xcejqtf2nbrexx3vqjhp41";
+
+fn path(id: &str) -> String {
+    format!("/api/events/{id}")
+}
+
+/// Everything that shows events, and what it shows.
+fn shown(org: &Client, id: &str) -> Vec<String> {
+    let pages = ["/api/events?limit=500", "/api/inbox?limit=500", "/api/hooks/samples?limit=100", &path(id)];
+    pages
+        .map(|page| {
+            let answer = org.get(page);
+            assert_eq!(answer.status, 200, "{page}: {answer:?}");
+            answer.text
+        })
+        .into()
+}
+
+fn state_of(org: &Client, delivery: &Value) -> String {
+    let found = org.get(&format!("/api/deliveries/{}", delivery["id"].as_str().unwrap())).json;
+    found["state"].as_str().unwrap().to_owned()
+}
+
+fn assert_is_not_tried_again(org: &Client, delivery: &Value) {
+    let id = delivery["id"].as_str().unwrap();
+    let retried = org.post(&format!("/api/deliveries/{id}/retry"), &json!({}));
+    assert_eq!((retried.status, retried.code()), (409, "event_erased"), "{retried:?}");
+    let replayed = org.post("/api/dead-letters/replay", &json!({ "ids": [id] }));
+    assert_eq!(replayed.json["replayed"], json!(0), "{replayed:?}");
+}
+
+#[test]
+fn an_erased_payload_is_shown_nowhere_and_sent_nowhere_also_after_a_restart_without_the_state() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let server = Process::start(&data);
+    let (org, other) = (server.org("Acme"), server.org("Other"));
+    let [down, gives_up] = [(); 2].map(|()| Receiver::start().unwrap());
+    down.answer_next([500; 2]);
+    gives_up.answer_next([500; 2]);
+    let made = org.post("/api/endpoints", &json!({"url": down.url(), "retry_schedule": [3_600]}));
+    assert_eq!(made.status, 201, "{made:?}");
+    let once = json!({"url": gives_up.url(), "retry_schedule": [], "event_types": ["order.*"]});
+    assert_eq!(org.post("/api/endpoints", &once).status, 201);
+    let body = json!({"type": "order.created", "payload": {"name": "canary"}, "dedup_id": "d-1"});
+    let erased = org.post("/api/events", &body).id();
+    let kept = org.send("order.created", &json!({"name": "kept"})).id();
+    let dead = || org.get("/api/dead-letters").json["data"].as_array().unwrap().clone();
+    let retrying = || org.get("/api/deliveries?state=retrying").json["data"].as_array().unwrap().clone();
+    until(|| (dead().len() == 2 && retrying().len() == 2).then_some(()));
+    for text in shown(&org, &erased) {
+        assert!(text.contains("canary"), "the control: {text}");
+    }
+    let of_erased = |all: Vec<Value>| all.into_iter().find(|found| found["event_id"] == json!(erased)).unwrap();
+    let (dead_one, waiting) = (of_erased(dead()), of_erased(retrying()));
+
+    for (client, path) in [(&other, path(&erased)), (&org, ABSENT.to_owned()), (&org, path("evt_x"))] {
+        let answer = client.delete(&path);
+        assert_eq!((answer.status, answer.code()), (404, "not_found"), "{answer:?}");
+    }
+    let answer = org.delete(&path(&erased));
+    assert_eq!((answer.status, &answer.json["id"]), (200, &json!(erased)), "{answer:?}");
+    assert!(answer.json["erased_at"].is_string());
+    assert_eq!(org.delete(&path(&erased)).text, answer.text, "again: the same answer");
+
+    let look = |org: &Client| {
+        for text in shown(org, &erased) {
+            assert!(!text.contains("canary"), "{text}");
+        }
+        assert!(shown(org, &kept).iter().all(|text| text.contains("kept")), "of this event alone");
+        let event = org.get(&path(&erased)).json;
+        assert_eq!((&event["payload"], &event["erased_at"]), (&Value::Null, &answer.json["erased_at"]));
+        assert_eq!((&event["type"], &event["dedup_id"]), (&json!("order.created"), &json!("d-1")));
+        let inbox = org.inbox_ids();
+        assert!(!inbox.contains(&erased) && inbox.contains(&kept), "{inbox:?}");
+        assert_eq!((state_of(org, &waiting), state_of(org, &dead_one)), ("canceled".into(), "canceled".into()));
+        let letters = org.get("/api/dead-letters").json["data"].as_array().unwrap().clone();
+        assert!(letters.iter().all(|letter| letter["event_id"] != json!(erased)), "{letters:?}");
+        assert_is_not_tried_again(org, &waiting);
+        assert_is_not_tried_again(org, &dead_one);
+        let (again, changed) = (org.post("/api/events", &body), org.send_once("d-1", &json!("other")));
+        assert_eq!((again.status, again.id(), changed.code()), (200, erased.clone(), "dedup_mismatch"));
+    };
+    look(&org);
+    server.kill();
+    std::fs::remove_dir_all(data.join("sled")).unwrap();
+    let server = Process::start(&data);
+    let org = Client::new(&server.url, &org.key);
+    look(&org);
+    // The receivers work again; a retry of the other event goes to both, so what would come of the erased one came before.
+    for delivery in org.get(&format!("/api/deliveries?event_id={kept}")).json["data"].as_array().unwrap() {
+        let id = delivery["id"].as_str().unwrap();
+        assert_eq!(org.post(&format!("/api/deliveries/{id}/retry"), &json!({})).status, 202);
+    }
+    for receiver in [down, gives_up] {
+        let requests = receiver.wait_for(3, PATIENCE);
+        let erased = requests.iter().filter(|request| request.id == erased).count();
+        assert_eq!((requests.len(), erased), (3, 1), "the attempt before it was erased, and no other");
+        receiver.stop();
+    }
+    assert_eq!(server.stop().0, Some(0));
+    let (code, text) = command(&data, &["verify"]);
+    assert!(code == Some(0), "{text}");
+}
+
+/// Answers every request with 500 and what it was sent.
+fn echo() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for mut connection in listener.incoming().map_while(Result::ok) {
+            let mut request = Vec::new();
+            while !request.ends_with(b"}") {
+                let mut some = [0; 4_096];
+                let read = connection.read(&mut some).unwrap();
+                request.extend_from_slice(&some[..read]);
+            }
+            let body = request.rsplit(|byte| *byte == b'\n').next().unwrap();
+            let head = format!("HTTP/1.1 500 No\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
+            connection.write_all(&[head.as_bytes(), body].concat()).unwrap();
+        }
+    });
+    url
+}
+
+#[test]
+fn a_receivers_answer_that_repeats_the_payload_is_not_shown_either() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Process::start(&dir.path().join("data"));
+    let org = server.org("Acme");
+    let made = org.post("/api/endpoints", &json!({"url": echo(), "retry_schedule": []}));
+    assert_eq!(made.status, 201, "{made:?}");
+    let id = org.send("a", &json!({"name": "canary"})).id();
+    let dead = until(|| org.get("/api/dead-letters").json["data"].as_array().unwrap().first().cloned());
+    let shown = || org.get(&format!("/api/deliveries/{}", dead["id"].as_str().unwrap()));
+    assert!(shown().text.contains("canary"), "the control");
+    assert_eq!(org.delete(&path(&id)).status, 200);
+    let shown = shown();
+    assert!(!shown.text.contains("canary"), "{shown:?}");
+    assert_eq!(shown.json["attempts"][0]["error"]["code"], "http_status", "what came of it is");
+}
+
+#[test]
+fn explain_says_that_a_payload_is_erased_and_erasing_needs_the_scope() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Process::start(&dir.path().join("data"));
+    let org = server.org("Acme");
+    let id = org.send("a", &json!("canary")).id();
+    let made = org.post("/api/keys/generate", &json!({"name": "reader", "scopes": ["events:read", "inbox:write"]}));
+    let reader = org.with_key(made.json["key"].as_str().unwrap());
+    assert_eq!(reader.delete(&path(&id)).status, 403);
+    assert!(reader.get(&path(&id)).text.contains("canary"), "nothing was erased");
+    assert_eq!(org.delete(&path(&id)).status, 200);
+    assert_eq!(org.ack(&id).status, 200, "it can be confirmed all the same");
+    let mut explain = std::process::Command::new(env!("CARGO_BIN_EXE_triggerd"));
+    explain.args(["explain", &id, "--url", &org.url, "--config"]).arg(dir.path().join("data.toml"));
+    let said = explain.env("TRIGGERD_API_KEY", &org.key).output().unwrap();
+    let said = String::from_utf8(said.stdout).unwrap();
+    assert!(said.contains("Its payload was erased at") && !said.contains("canary"), "{said}");
+    assert_eq!(org.metric("triggerd_events_rejected_total{reason=\"unauthorized\"}"), 0.0, "no event was refused");
+}
