@@ -26,6 +26,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use super::resolver;
+use crate::base::sabotage::{self, Switch};
 use crate::rules::egress::EgressRules;
 
 #[cfg(test)]
@@ -40,6 +41,11 @@ const TRIED_MAX: usize = 16;
 const SESSIONS_KEPT: usize = 32;
 /// Most that is read of a TLS handshake before we have something to say: several times a long chain of certificates.
 const HANDSHAKE_BYTES_MAX: usize = 32 << 10;
+/// Most that is read of an HTTP/2 connection after a request was sent: the answers to all that are under way, and the
+/// frames of the protocol itself, which are without end if the receiver likes.
+const H2_BYTES_MAX: usize = 4 << 20;
+/// A request is longer than this, what is written to answer a frame of the protocol (13 to 17 bytes) is shorter.
+const REQUEST_BYTES_MIN: usize = 64;
 const H2: &[u8] = b"h2";
 
 /// TLS as webhooks are sent with it: the system's CA store, HTTP/2 or HTTP/1.1.
@@ -137,9 +143,9 @@ impl Connector {
         let (stream, is_h2): (Box<dyn Stream>, _) =
             if is_secure { self.secure(host, tcp, &trace).await? } else { (Box::new(tcp), false) };
         trace.note(|steps| steps.ready_at = Some(Instant::now()));
-        // HTTP/2 has windows for that.
-        let read_bytes_max = if is_h2 { usize::MAX } else { self.answer_bytes_max };
-        Ok(Wire { stream, trace, is_h2, read_bytes: 0, read_bytes_max })
+        // For one answer HTTP/2 has windows.
+        let read_bytes_max = if is_h2 { H2_BYTES_MAX } else { self.answer_bytes_max };
+        Ok(Wire { stream, trace, is_h2, read_bytes: 0, read_bytes_max, is_to_yield: false })
     }
 
     /// TLS, and whether HTTP/2 is spoken in it.
@@ -147,7 +153,9 @@ impl Connector {
         let begun = Instant::now();
         let name = ServerName::try_from(host.to_owned())?;
         let read_bytes_max = HANDSHAKE_BYTES_MAX;
-        let bounded = Wire { stream: tcp, trace: trace.clone(), is_h2: false, read_bytes: 0, read_bytes_max };
+        let (trace_of_it, is_h2) = (trace.clone(), false);
+        let bounded =
+            Wire { stream: tcp, trace: trace_of_it, is_h2, read_bytes: 0, read_bytes_max, is_to_yield: false };
         let mut secured = self.tls.connect(name, bounded).await?;
         trace.note(|steps| {
             steps.tls = Some(begun.elapsed());
@@ -260,14 +268,25 @@ pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
-/// A connection of which no more is read than one answer may have.
+/// A connection of which no more is read than one answer may have, or all answers of HTTP/2 together.
 pub(super) struct Wire<S = Box<dyn Stream>> {
     stream: S,
     trace: Trace,
     is_h2: bool,
-    /// Read since something was written last: of one answer, if this is HTTP/1; of one flight, if it is a TLS handshake.
+    /// Read since a request was written last; of a TLS handshake, since anything was.
     read_bytes: usize,
     read_bytes_max: usize,
+    /// Something was read of HTTP/2 that others must have looked at before more is read: of heads that only announce an
+    /// answer the client keeps any number, each many times as large as it came, until the attempt sees them and drops them.
+    is_to_yield: bool,
+}
+
+impl<S> Wire<S> {
+    fn wrote(&mut self, bytes: usize) {
+        if !self.is_h2 || bytes >= REQUEST_BYTES_MIN {
+            self.read_bytes = 0;
+        }
+    }
 }
 
 impl Connection for Wire {
@@ -280,9 +299,14 @@ impl Connection for Wire {
 impl<S: Stream> AsyncRead for Wire<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let wire = self.get_mut();
+        if std::mem::take(&mut wire.is_to_yield) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let before = buf.filled().len();
         ready!(Pin::new(&mut wire.stream).poll_read(cx, buf))?;
         wire.read_bytes = wire.read_bytes.saturating_add(buf.filled().len().saturating_sub(before));
+        wire.is_to_yield = wire.is_h2 && !sabotage::is_on(Switch::HeadUnbounded);
         let is_too_long = wire.read_bytes > wire.read_bytes_max;
         Poll::Ready(if is_too_long { Err(io::Error::other(TooLong)) } else { Ok(()) })
     }
@@ -291,7 +315,7 @@ impl<S: Stream> AsyncRead for Wire<S> {
 impl<S: Stream> AsyncWrite for Wire<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let wire = self.get_mut();
-        wire.read_bytes = 0;
+        wire.wrote(bytes.len());
         Pin::new(&mut wire.stream).poll_write(cx, bytes)
     }
 
@@ -309,7 +333,7 @@ impl<S: Stream> AsyncWrite for Wire<S> {
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let wire = self.get_mut();
-        wire.read_bytes = 0;
+        wire.wrote(parts.iter().map(|part| part.len()).sum());
         Pin::new(&mut wire.stream).poll_write_vectored(cx, parts)
     }
 
