@@ -18,6 +18,7 @@ use super::parts::{
     Workers,
 };
 use super::raw::{RawDelivery, RawEgress, RawIntake, RawKeys, RawLog, RawServer, RawStorage, RawTier};
+use crate::rules::breaker::WINDOW_MAX;
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -169,6 +170,19 @@ fn delivery(checks: &mut Checks, raw: &RawDelivery) -> Delivery {
         queue_per_endpoint: checks.count(&key("queue_per_endpoint"), raw.queue_per_endpoint, 1..=100_000),
         retry_schedule: retry_schedule(checks, &raw.retry_schedule_seconds),
         jitter_share: raw.jitter_share,
+        breaker_failures_in_a_row: checks.number(
+            &key("breaker_failures_in_a_row"),
+            raw.breaker_failures_in_a_row,
+            1..=1_000,
+        ),
+        breaker_window: checks.number(&key("breaker_window"), raw.breaker_window, 0..=WINDOW_MAX.into()),
+        breaker_failure_share: raw.breaker_failure_share,
+        breaker_pause: checks.seconds(&key("breaker_pause_seconds"), raw.breaker_pause_seconds, 1..=DAY_SECONDS),
+        breaker_pause_max: checks.seconds(
+            &key("breaker_pause_seconds_max"),
+            raw.breaker_pause_seconds_max,
+            1..=DAY_SECONDS,
+        ),
         disable_after: checks.seconds(&key("disable_after_seconds"), raw.disable_after_seconds, 0..=365 * DAY_SECONDS),
     };
     checks.at_most(&connect, raw.connect_timeout_ms, &timeout, raw.timeout_ms);
@@ -177,7 +191,23 @@ fn delivery(checks: &mut Checks, raw: &RawDelivery) -> Delivery {
     if !(0.0..=1.0).contains(&raw.jitter_share) {
         checks.fault(&key("jitter_share"), format!("must be 0.0 to 1.0, not {}", raw.jitter_share));
     }
+    breaker(checks, raw);
     delivery
+}
+
+/// What the figures of the breaker must be together.
+fn breaker(checks: &mut Checks, raw: &RawDelivery) {
+    let share = raw.breaker_failure_share;
+    if !(share > 0.0 && share <= 1.0) {
+        checks.fault("delivery.breaker_failure_share", format!("must be above 0.0 and up to 1.0, not {share}"));
+    }
+    if raw.breaker_window > 0 {
+        // So many failures in a row would be too large a share before.
+        let (row, window) = ("delivery.breaker_failures_in_a_row", "delivery.breaker_window");
+        checks.at_most(row, raw.breaker_failures_in_a_row, window, raw.breaker_window);
+    }
+    let (first, longest) = ("delivery.breaker_pause_seconds", "delivery.breaker_pause_seconds_max");
+    checks.at_most(first, raw.breaker_pause_seconds, longest, raw.breaker_pause_seconds_max);
 }
 
 fn retry_schedule(checks: &mut Checks, seconds: &[u64]) -> Vec<Duration> {
@@ -245,6 +275,10 @@ impl Checks {
 
     fn count(&mut self, key: &str, value: u64, allowed: RangeInclusive<u64>) -> usize {
         usize::try_from(self.range(key, value, allowed)).unwrap_or(usize::MAX)
+    }
+
+    fn number(&mut self, key: &str, value: u64, allowed: RangeInclusive<u64>) -> u32 {
+        u32::try_from(self.range(key, value, allowed)).unwrap_or(u32::MAX)
     }
 
     fn seconds(&mut self, key: &str, value: u64, allowed: RangeInclusive<u64>) -> Duration {

@@ -26,7 +26,7 @@ use crate::commit::{Hints, Intake, SchedulerHint};
 use crate::model::delivery::Verdict;
 use crate::model::id::{EndpointId, EventId, OrgNo};
 use crate::model::time::Timestamp;
-use crate::rules::breaker::{Answer, BreakerView, Moment};
+use crate::rules::breaker::{Answer, BreakerPolicy, BreakerView, Moment};
 use crate::store::{DueDelivery, StateError, Store};
 
 #[cfg(test)]
@@ -60,6 +60,8 @@ pub struct SchedulerLimits {
     pub queue_per_endpoint: usize,
     /// Deliveries kept in memory, all together. Beyond it a lane gets one when it has none.
     pub queued: usize,
+    /// When an endpoint is left alone.
+    pub breaker: BreakerPolicy,
 }
 
 impl SchedulerLimits {
@@ -262,10 +264,14 @@ impl<A: Attempts> Scheduler<A> {
     fn over(&mut self, attempt: Attempt, answer: Answer) {
         let Attempt { org, endpoint, event, .. } = attempt;
         self.turns.over(org, attempt.standing());
-        let (now, most) = (self.now(), self.limits.in_flight_per_endpoint);
+        let (now, SchedulerLimits { breaker, in_flight_per_endpoint, .. }) = (self.now(), self.limits);
         let Some(lane) = self.lanes.get_mut(&endpoint) else { return };
         let before = lane.view();
-        lane.over(event, answer, most, Moment { now, jitter: (self.ports.jitter)() });
+        let moment = Moment { now, jitter: (self.ports.jitter)() };
+        lane.over(event, answer, (breaker, in_flight_per_endpoint), moment);
+        if lane.is_stale() {
+            self.queued -= lane.drop_queue();
+        }
         let view = lane.view();
         if let (Some(turn), Standing::Works) = (lane.turn, lane.standing()) {
             self.turns.works(org, turn);
@@ -309,7 +315,7 @@ impl<A: Attempts> Scheduler<A> {
                 self.queued -= lane.drop_queue();
             }
             self.looks.set(endpoint, at);
-        } else if lane.waiting() == 0 && lane.more {
+        } else if lane.is_stale() || lane.waiting() == 0 && lane.more {
             self.looks.set(endpoint, Timestamp(0));
         }
         self.give_turn(endpoint);
@@ -328,6 +334,10 @@ impl<A: Attempts> Scheduler<A> {
         }
         if !lane.is_enabled() {
             self.looks.set(endpoint, Timestamp(0));
+            return;
+        }
+        if lane.is_stale() {
+            lane.more = true;
             return;
         }
         if lane.is_strict() {

@@ -6,7 +6,7 @@ use super::*;
 use crate::commit::InboxBell;
 use crate::model::command::{Command, CreateOrg, DeleteEndpoint, PutEndpoint, RouteEvent, SettleAttempt, SubmitEvent};
 use crate::model::delivery::{AttemptError, AttemptOutcome, DeadReason, ErrorCode};
-use crate::model::endpoint::{self, Endpoint, EndpointSettings, SealedSecret};
+use crate::model::endpoint::{self, DisabledReason, Endpoint, EndpointSettings, SealedSecret};
 use crate::model::event::NewEvent;
 use crate::model::id::{KeyId, OrgId};
 use crate::model::key::{Key, Scopes};
@@ -23,6 +23,13 @@ const LIMITS: SchedulerLimits = SchedulerLimits {
     in_flight_per_endpoint: 4,
     queue_per_endpoint: 10,
     queued: 100_000,
+    breaker: BreakerPolicy {
+        failures_in_a_row: 5,
+        window: 40,
+        failure_share: 0.5,
+        pause_ms: 5_000,
+        pause_ms_max: 300_000,
+    },
 };
 
 #[derive(Clone, Default)]
@@ -174,18 +181,27 @@ impl World {
         self.begun().into_iter().map(|(_, event)| event).collect()
     }
 
-    /// The last attempt of this delivery ends.
-    fn end(&mut self, (endpoint, event): (u128, u128), answer: Answer, verdict: Verdict) {
+    /// The last attempt of this delivery.
+    fn attempt(&self, (endpoint, event): (u128, u128)) -> (DueDelivery, Attempt) {
         let (endpoint, event) = (EndpointId(endpoint), EventId(event));
-        let (delivery, attempt) = {
-            let noted = self.noted.0.lock().unwrap();
-            noted.iter().rfind(|(_, it)| it.endpoint == endpoint && it.event == event).unwrap().clone()
-        };
+        let noted = self.noted.0.lock().unwrap();
+        noted.iter().rfind(|(_, it)| it.endpoint == endpoint && it.event == event).unwrap().clone()
+    }
+
+    /// Its request is over.
+    fn over(&mut self, delivery: (u128, u128), answer: Answer) {
+        let (_, attempt) = self.attempt(delivery);
+        self.scheduler.take_in(Report::Over(attempt, answer));
+    }
+
+    /// It is settled.
+    fn settle(&mut self, delivery: (u128, u128), answer: Answer, verdict: Verdict, disables: Option<DisabledReason>) {
+        let (delivery, attempt) = self.attempt(delivery);
         let failed = AttemptError { code: ErrorCode::HttpStatus, detail: String::new() };
         let settle = SettleAttempt {
             org: delivery.org,
-            endpoint,
-            event,
+            endpoint: attempt.endpoint,
+            event: attempt.event,
             number: delivery.attempts + 1,
             outcome: AttemptOutcome {
                 started_at: self.now(),
@@ -196,12 +212,17 @@ impl World {
                 body: Vec::new(),
             },
             verdict,
-            disables: None,
+            disables,
             previous: delivery.last_attempt,
         };
-        self.scheduler.take_in(Report::Over(attempt, answer));
         self.apply(&Command::SettleAttempt(Box::new(settle)));
         self.scheduler.take_in(Report::Settled(attempt, Some(verdict)));
+    }
+
+    /// The last attempt of this delivery ends.
+    fn end(&mut self, delivery: (u128, u128), answer: Answer, verdict: Verdict) {
+        self.over(delivery, answer);
+        self.settle(delivery, answer, verdict, None);
     }
 
     fn accept(&mut self, delivery: (u128, u128)) {
@@ -390,6 +411,9 @@ fn strict_order_is_one_at_a_time_and_a_failing_one_holds_back_all_behind_it_also
         world.accept((1, event));
         assert_eq!(world.events_begun().first(), (event < 28).then_some(&(event + 1)));
     }
+    assert_eq!(world.scheduler.lanes.len(), 1, "it is remembered that some of the last answers were failures");
+    world.pass(700_000);
+    world.begun();
     assert!(world.scheduler.lanes.is_empty());
 }
 
@@ -497,6 +521,72 @@ fn after_five_failures_nothing_begins_until_one_attempt_probes() {
         world.accept((1, event));
     }
     assert_eq!(world.events_begun(), [15, 16, 17, 18]);
+}
+
+#[test]
+fn one_that_fails_every_second_time_is_left_alone_when_forty_answers_are_known() {
+    let mut world = World::new(LIMITS);
+    let org = world.org();
+    world.endpoint(org, 1, EndpointSettings { max_in_flight: Some(1), ..settings() });
+    for event in 1..=50 {
+        world.event(org, event, &[1]);
+    }
+    for event in 1..=40 {
+        assert_eq!((world.events_begun(), world.view(1)), (vec![event], BreakerView::Closed));
+        if event % 2 == 0 { world.accept((1, event)) } else { world.fail((1, event), 3_600_000) }
+    }
+    assert_eq!((world.events_begun(), world.view(1)), (vec![], BreakerView::Open(Timestamp(START + 5_000))));
+    world.pass(5_000);
+    assert_eq!(world.events_begun(), [41]);
+    world.accept((1, 41));
+    assert_eq!((world.events_begun(), world.view(1)), (vec![42], BreakerView::Closed));
+}
+
+/// Of an endpoint with one at a time the first of several answers 410; gives what is begun before that is settled.
+fn begun_before_it_is_settled(world: &mut World, org: OrgNo, answer: Answer) -> Vec<u128> {
+    world.endpoint(org, 1, EndpointSettings { max_in_flight: Some(1), ..settings() });
+    for event in 1..=3 {
+        world.event(org, event, &[1]);
+    }
+    assert_eq!(world.events_begun(), [1]);
+    world.over((1, 1), answer);
+    world.events_begun()
+}
+
+#[test]
+fn after_a_410_nothing_goes_out_while_that_is_on_its_way_to_the_journal() {
+    let mut world = World::new(LIMITS);
+    let org = world.org();
+    assert_eq!(begun_before_it_is_settled(&mut world, org, Answer::Gone), []);
+    assert_eq!(world.scheduler.queued, 0, "memory is for what can be sent");
+    world.event(org, 4, &[1]);
+    world.scheduler.hear(SchedulerHint::Changed(EndpointId(1)));
+    world.pass(60_000);
+    assert_eq!(world.events_begun(), [], "whatever is heard and however long it takes");
+    world.settle((1, 1), Answer::Gone, Verdict::Dead(DeadReason::Gone), Some(DisabledReason::Gone));
+    world.pass(3_600_000);
+    assert_eq!(world.events_begun(), []);
+    world.endpoint(org, 1, settings());
+    assert_eq!(world.events_begun(), [2, 3, 4], "its owner enabled it again");
+}
+
+#[test]
+fn after_another_failure_the_next_does_not_wait_for_the_journal() {
+    let mut world = World::new(LIMITS);
+    let org = world.org();
+    assert_eq!(begun_before_it_is_settled(&mut world, org, Answer::Failed), [2]);
+}
+
+#[test]
+fn a_410_that_could_not_be_settled_is_asked_for_again() {
+    let mut world = World::new(LIMITS);
+    let org = world.org();
+    assert_eq!(begun_before_it_is_settled(&mut world, org, Answer::Gone), []);
+    let attempt = Attempt { org, endpoint: EndpointId(1), event: EventId(1), in_doubt: false };
+    world.scheduler.take_in(Report::Settled(attempt, None));
+    assert_eq!(world.events_begun(), []);
+    world.pass(1_000);
+    assert_eq!(world.events_begun(), [1]);
 }
 
 #[test]

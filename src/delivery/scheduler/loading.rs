@@ -63,6 +63,9 @@ impl<A: Attempts> Scheduler<A> {
             // What waits goes on waiting; enabling it is a change that is heard.
             self.queued -= lane.drop_queue();
             lane.more = false;
+        } else if lane.is_stale() {
+            // Its settling brings another look.
+            lane.more = true;
         } else if let Permit::NotUntil(until) = permit {
             lane.more = true;
             self.looks.set(endpoint, until);
