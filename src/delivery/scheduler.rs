@@ -403,6 +403,13 @@ impl<A: Attempts> Scheduler<A> {
                     lane.more = true;
                     self.looks.set(endpoint, Timestamp(0));
                 }
+                Some(delivery) if delivery.due_at > now => {
+                    // The hint was late, or the clock was set back.
+                    if lane.is_strict() {
+                        self.queued -= lane.drop_queue();
+                    }
+                    self.looks.set(endpoint, delivery.due_at);
+                }
                 Some(delivery) => {
                     let (before, standing) = (lane.view(), lane.standing());
                     lane.begin(event, now);
