@@ -46,11 +46,15 @@ pub enum Switch {
     SweeperHurries,
     /// The sweeper writes down that no key was used.
     SweeperWrites,
+    /// An organization may have as many attempts on their way as all together.
+    ShareOff,
+    /// The look at all lanes keeps some memory for each of them.
+    SurveyHoards,
 }
 
 impl Switch {
     /// All of them with the names they are armed by.
-    pub const ALL: [(Self, &'static str); 18] = [
+    pub const ALL: [(Self, &'static str); 20] = [
         (Self::SkipSync, "skip_sync"),
         (Self::SkipDirSync, "skip_dir_sync"),
         (Self::AcknowledgeBeforeSync, "acknowledge_before_sync"),
@@ -69,6 +73,8 @@ impl Switch {
         (Self::WriteBackHangs, "write_back_hangs"),
         (Self::SweeperHurries, "sweeper_hurries"),
         (Self::SweeperWrites, "sweeper_writes"),
+        (Self::ShareOff, "share_off"),
+        (Self::SurveyHoards, "survey_hoards"),
     ];
 }
 

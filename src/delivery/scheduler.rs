@@ -21,6 +21,7 @@ use super::lane::{Gate, Lane, Target};
 use super::turns::{Room, Standing, Turns};
 use crate::base::clock::Clock;
 use crate::base::metrics::Metrics;
+use crate::base::sabotage::{self, Switch};
 use crate::base::threads::Stop;
 use crate::commit::{Hints, Intake, SchedulerHint};
 use crate::model::delivery::Verdict;
@@ -71,6 +72,9 @@ impl SchedulerLimits {
     }
 
     fn room_per_org(&self) -> Room {
+        if sabotage::is_on(Switch::ShareOff) {
+            return self.room();
+        }
         let in_flight = self.in_flight_per_org;
         let unsettled = in_flight.saturating_mul(UNSETTLED_PER_IN_FLIGHT_OF_ORG).min(self.room().unsettled);
         Room { in_flight, unsettled }
