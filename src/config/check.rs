@@ -18,12 +18,13 @@ use super::parts::{
     Workers,
 };
 use super::raw::{RawDelivery, RawEgress, RawIntake, RawKeys, RawLog, RawServer, RawStorage, RawTier};
-use crate::rules::breaker::WINDOW_MAX;
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 const DAY_SECONDS: u64 = 86_400;
+/// Most answers in a breaker's window.
+const BREAKER_WINDOW_MAX: u64 = 64;
 /// Most waits in a retry schedule.
 const RETRIES_MAX: usize = 30;
 /// Length of an admin token, in characters.
@@ -175,7 +176,7 @@ fn delivery(checks: &mut Checks, raw: &RawDelivery) -> Delivery {
             raw.breaker_failures_in_a_row,
             1..=1_000,
         ),
-        breaker_window: checks.number(&key("breaker_window"), raw.breaker_window, 0..=WINDOW_MAX.into()),
+        breaker_window: checks.number(&key("breaker_window"), raw.breaker_window, 0..=BREAKER_WINDOW_MAX),
         breaker_failure_share: raw.breaker_failure_share,
         breaker_pause: checks.seconds(&key("breaker_pause_seconds"), raw.breaker_pause_seconds, 1..=DAY_SECONDS),
         breaker_pause_max: checks.seconds(

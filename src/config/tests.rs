@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::org::Tier;
-use crate::rules::breaker::BreakerPolicy;
+use crate::rules::breaker::{BreakerPolicy, WINDOW_MAX};
 
 fn from_env<const N: usize>(variables: [(&str, &str); N]) -> Result<Config, ConfigError> {
     Config::load_from(None, &[], &Environment::from(variables)).map(|(config, _)| config)
@@ -62,6 +62,7 @@ fn the_defaults_are_the_documented_numbers() {
     assert_eq!(minutes, [0, 5, 30, 120, 300, 600, 840, 1200, 1440]);
     assert!((config.delivery.jitter_share - 0.2).abs() < f64::EPSILON);
     let policy = BreakerPolicy::default();
+    assert_eq!(WINDOW_MAX, 64, "as checked");
     assert_eq!(
         (delivery.breaker_failures_in_a_row, delivery.breaker_window),
         (policy.failures_in_a_row, policy.window)
