@@ -28,7 +28,7 @@
 //! - **An endpoint's slot is free when its receiver has answered**, while what came of it is on its way to the journal. A
 //!   crash can repeat as many deliveries as are not settled; they are bounded.
 //! - **What is known of an endpoint's health is in memory only.** It is worth seconds to minutes, and a restart finds it out
-//!   again with five attempts; a row for it would be written at every failure.
+//!   again with a few attempts; a row for it would be written at every failure.
 //! - **An organization has a share of the attempts of its own.** Taking turns is not enough: who hangs keeps what it was
 //!   given. Memory is shared the same way: a lane without anything gets one id however full it is.
 //! - **All tables lie in one sled tree**, told apart by their keys' first byte: sled's batch is atomic for one tree and

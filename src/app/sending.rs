@@ -12,6 +12,7 @@ use crate::commit::SchedulerHint;
 use crate::delivery::attempts::{Attempter, AttempterPorts};
 use crate::delivery::scheduler::{Scheduler, SchedulerLimits, SchedulerPorts};
 use crate::delivery::sender::{Sender, SenderConfig};
+use crate::rules::breaker::BreakerPolicy;
 use crate::rules::egress::EgressRules;
 use crate::rules::retry::RetryPolicy;
 
@@ -53,6 +54,13 @@ pub(super) fn start_scheduler(
         in_flight_per_endpoint: settings.max_in_flight_per_endpoint,
         queue_per_endpoint: settings.queue_per_endpoint,
         queued: settings.queue_per_endpoint.max(QUEUED_MAX),
+        breaker: BreakerPolicy {
+            failures_in_a_row: settings.breaker_failures_in_a_row,
+            window: settings.breaker_window,
+            failure_share: settings.breaker_failure_share,
+            pause_ms: milliseconds(settings.breaker_pause),
+            pause_ms_max: milliseconds(settings.breaker_pause_max),
+        },
     };
     let (reports_sender, reports) = crossbeam_channel::bounded(limits.reports());
     let attempts = Attempter {

@@ -51,11 +51,15 @@ pub enum Switch {
     HeadUnbounded,
     /// A replay goes on behind deliveries that it did not have made.
     ReplaySkips,
+    /// An organization may have as many attempts on their way as all together.
+    ShareOff,
+    /// The look at all lanes keeps some memory for each of them.
+    SurveyHoards,
 }
 
 impl Switch {
     /// All of them with the names they are armed by.
-    pub const ALL: [(Self, &'static str); 20] = [
+    pub const ALL: [(Self, &'static str); 22] = [
         (Self::SkipSync, "skip_sync"),
         (Self::SkipDirSync, "skip_dir_sync"),
         (Self::AcknowledgeBeforeSync, "acknowledge_before_sync"),
@@ -76,6 +80,8 @@ impl Switch {
         (Self::SweeperWrites, "sweeper_writes"),
         (Self::HeadUnbounded, "head_unbounded"),
         (Self::ReplaySkips, "replay_skips"),
+        (Self::ShareOff, "share_off"),
+        (Self::SurveyHoards, "survey_hoards"),
     ];
 }
 

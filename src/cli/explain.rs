@@ -107,7 +107,7 @@ fn sentences(event: &Value, details: &dyn Fn(&str) -> Option<Value>) -> Vec<Stri
         said.extend(endpoint.get("delivery").into_iter().flat_map(|delivery| last_attempt(delivery, details)));
         if text(endpoint, "breaker") == "open" {
             let until = text(endpoint, "breaker_until");
-            said.push(format!("  It failed again and again, so it is left alone until {until}."));
+            said.push(format!("  It failed too often or asked for a pause, so it is left alone until {until}."));
         }
     }
     let named = |delivery: &&Value| {

@@ -23,6 +23,8 @@ const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 const DAY_SECONDS: u64 = 86_400;
+/// Most answers in a breaker's window.
+const BREAKER_WINDOW_MAX: u64 = 64;
 /// Most waits in a retry schedule.
 const RETRIES_MAX: usize = 30;
 /// Length of an admin token, in characters.
@@ -170,6 +172,19 @@ fn delivery(checks: &mut Checks, raw: &RawDelivery) -> Delivery {
         retry_schedule: retry_schedule(checks, &raw.retry_schedule_seconds),
         jitter_share: raw.jitter_share,
         failing_after: checks.seconds(&key("failing_after_seconds"), raw.failing_after_seconds, 0..=365 * DAY_SECONDS),
+        breaker_failures_in_a_row: checks.number(
+            &key("breaker_failures_in_a_row"),
+            raw.breaker_failures_in_a_row,
+            1..=1_000,
+        ),
+        breaker_window: checks.number(&key("breaker_window"), raw.breaker_window, 0..=BREAKER_WINDOW_MAX),
+        breaker_failure_share: raw.breaker_failure_share,
+        breaker_pause: checks.seconds(&key("breaker_pause_seconds"), raw.breaker_pause_seconds, 1..=DAY_SECONDS),
+        breaker_pause_max: checks.seconds(
+            &key("breaker_pause_seconds_max"),
+            raw.breaker_pause_seconds_max,
+            1..=DAY_SECONDS,
+        ),
         disable_after: checks.seconds(&key("disable_after_seconds"), raw.disable_after_seconds, 0..=365 * DAY_SECONDS),
     };
     checks.at_most(&connect, raw.connect_timeout_ms, &timeout, raw.timeout_ms);
@@ -178,7 +193,23 @@ fn delivery(checks: &mut Checks, raw: &RawDelivery) -> Delivery {
     if !(0.0..=1.0).contains(&raw.jitter_share) {
         checks.fault(&key("jitter_share"), format!("must be 0.0 to 1.0, not {}", raw.jitter_share));
     }
+    breaker(checks, raw);
     delivery
+}
+
+/// What the figures of the breaker must be together.
+fn breaker(checks: &mut Checks, raw: &RawDelivery) {
+    let share = raw.breaker_failure_share;
+    if !(share > 0.0 && share <= 1.0) {
+        checks.fault("delivery.breaker_failure_share", format!("must be above 0.0 and up to 1.0, not {share}"));
+    }
+    if raw.breaker_window > 0 {
+        // So many failures in a row would be too large a share before.
+        let (row, window) = ("delivery.breaker_failures_in_a_row", "delivery.breaker_window");
+        checks.at_most(row, raw.breaker_failures_in_a_row, window, raw.breaker_window);
+    }
+    let (first, longest) = ("delivery.breaker_pause_seconds", "delivery.breaker_pause_seconds_max");
+    checks.at_most(first, raw.breaker_pause_seconds, longest, raw.breaker_pause_seconds_max);
 }
 
 fn retry_schedule(checks: &mut Checks, seconds: &[u64]) -> Vec<Duration> {
@@ -246,6 +277,10 @@ impl Checks {
 
     fn count(&mut self, key: &str, value: u64, allowed: RangeInclusive<u64>) -> usize {
         usize::try_from(self.range(key, value, allowed)).unwrap_or(usize::MAX)
+    }
+
+    fn number(&mut self, key: &str, value: u64, allowed: RangeInclusive<u64>) -> u32 {
+        u32::try_from(self.range(key, value, allowed)).unwrap_or(u32::MAX)
     }
 
     fn seconds(&mut self, key: &str, value: u64, allowed: RangeInclusive<u64>) -> Duration {

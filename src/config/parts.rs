@@ -199,6 +199,18 @@ pub struct Delivery {
     /// The organization of an endpoint that did nothing but fail for so long is told; zero: it is not.
     #[serde(rename = "failing_after_seconds", serialize_with = "seconds")]
     pub failing_after: Duration,
+    /// Failures in a row after which an endpoint is left alone for a while.
+    pub breaker_failures_in_a_row: u32,
+    /// Answers of an endpoint among which the share of failures is looked at; 0: none.
+    pub breaker_window: u32,
+    /// The share from which on it is left alone as well, above 0.0 and up to 1.0.
+    pub breaker_failure_share: f64,
+    /// How long it is left alone at first.
+    #[serde(rename = "breaker_pause_seconds", serialize_with = "seconds")]
+    pub breaker_pause: Duration,
+    /// How long at most; at least `breaker_pause`.
+    #[serde(rename = "breaker_pause_seconds_max", serialize_with = "seconds")]
+    pub breaker_pause_max: Duration,
     /// An endpoint that did nothing but fail for so long gets nothing more; zero: it always does.
     #[serde(rename = "disable_after_seconds", serialize_with = "seconds")]
     pub disable_after: Duration,

@@ -110,6 +110,11 @@ pub(super) struct RawDelivery {
     pub(super) retry_schedule_seconds: Vec<u64>,
     pub(super) jitter_share: f64,
     pub(super) failing_after_seconds: u64,
+    pub(super) breaker_failures_in_a_row: u64,
+    pub(super) breaker_window: u64,
+    pub(super) breaker_failure_share: f64,
+    pub(super) breaker_pause_seconds: u64,
+    pub(super) breaker_pause_seconds_max: u64,
     pub(super) disable_after_seconds: u64,
 }
 

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::org::Tier;
+use crate::rules::breaker::{BreakerPolicy, WINDOW_MAX};
 
 fn from_env<const N: usize>(variables: [(&str, &str); N]) -> Result<Config, ConfigError> {
     Config::load_from(None, &[], &Environment::from(variables)).map(|(config, _)| config)
@@ -60,6 +61,15 @@ fn the_defaults_are_the_documented_numbers() {
     let minutes: Vec<_> = config.delivery.retry_schedule.iter().map(|wait| wait.as_secs() / 60).collect();
     assert_eq!(minutes, [0, 5, 30, 120, 300, 600, 840, 1200, 1440]);
     assert!((config.delivery.jitter_share - 0.2).abs() < f64::EPSILON);
+    let policy = BreakerPolicy::default();
+    assert_eq!(WINDOW_MAX, 64, "as checked");
+    assert_eq!(
+        (delivery.breaker_failures_in_a_row, delivery.breaker_window),
+        (policy.failures_in_a_row, policy.window)
+    );
+    assert!((delivery.breaker_failure_share - policy.failure_share).abs() < f64::EPSILON);
+    let pauses = [delivery.breaker_pause, delivery.breaker_pause_max];
+    assert_eq!(pauses, [policy.pause_ms, policy.pause_ms_max].map(Duration::from_millis));
     assert!(config.egress.allow_networks.is_empty());
     assert_eq!((config.log.level.as_str(), config.log.format), ("info", LogFormat::Json));
     assert_eq!((config.log.directory, config.log.files_max), (None, 14));
@@ -160,6 +170,9 @@ fn contradictions_are_refused() {
         ("[delivery]\nconnect_timeout_ms = 16000", "delivery.connect_timeout_ms"),
         ("[delivery]\nmax_in_flight = 63", "delivery.max_in_flight_per_org"),
         ("[delivery]\nmax_in_flight_per_org = 15", "delivery.max_in_flight_per_endpoint"),
+        ("[delivery]\nbreaker_window = 4", "delivery.breaker_failures_in_a_row"),
+        ("[delivery]\nbreaker_failures_in_a_row = 41", "delivery.breaker_failures_in_a_row"),
+        ("[delivery]\nbreaker_pause_seconds = 301", "delivery.breaker_pause_seconds"),
         ("[intake]\nbatch_bytes_max = 2048", "intake.event_bytes_max"),
         ("[intake]\ngroup_bytes = 65536", "intake.event_bytes_max"),
         ("[intake]\nqueue_bytes = 8388607", "intake.batch_bytes_max"),
@@ -190,6 +203,13 @@ fn values_out_of_range_or_of_the_wrong_type_are_refused() {
         ("[delivery]\nretry_schedule_seconds = [0]", "delivery.retry_schedule_seconds"),
         ("[delivery]\njitter_share = nan", "delivery.jitter_share"),
         ("[delivery]\njitter_share = 1.1", "delivery.jitter_share"),
+        ("[delivery]\nbreaker_window = 65", "delivery.breaker_window"),
+        ("[delivery]\nbreaker_failures_in_a_row = 0", "delivery.breaker_failures_in_a_row"),
+        ("[delivery]\nbreaker_failure_share = 0", "delivery.breaker_failure_share"),
+        ("[delivery]\nbreaker_failure_share = 1.01", "delivery.breaker_failure_share"),
+        ("[delivery]\nbreaker_failure_share = nan", "delivery.breaker_failure_share"),
+        ("[delivery]\nbreaker_pause_seconds = 0", "delivery.breaker_pause_seconds"),
+        ("[delivery]\nbreaker_pause_seconds_max = 86401", "delivery.breaker_pause_seconds_max"),
         ("[log]\nlevel = \"a=b=c\"", "log.level"),
         ("[log]\nformat = \"xml\"", "log.format"),
         ("server = 1", "server"),
@@ -207,6 +227,9 @@ fn edges_of_ranges_are_allowed() {
         "[storage]\nsegment_bytes = 65_536\nreserve_bytes = 0",
         "[dedup]\nwindow_seconds = 7776000",
         "[delivery]\njitter_share = 1\nretry_schedule_seconds = []\nmax_in_flight = 16\nmax_in_flight_per_org = 16",
+        "[delivery]\nbreaker_window = 0\nbreaker_failures_in_a_row = 1000\nbreaker_failure_share = 1.0",
+        "[delivery]\nbreaker_window = 64\nbreaker_failures_in_a_row = 64\nbreaker_failure_share = 0.01",
+        "[delivery]\nbreaker_pause_seconds = 86400\nbreaker_pause_seconds_max = 86400",
         "[egress]\nallow_networks = [\"::1/128\"]",
         "[log]\nlevel = \"warn,triggerd::http=trace\"",
     ] {

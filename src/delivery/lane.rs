@@ -8,7 +8,7 @@ use super::turns::Standing;
 use crate::model::endpoint::{Endpoint, Ordering};
 use crate::model::id::{EventId, OrgNo};
 use crate::model::time::Timestamp;
-use crate::rules::breaker::{Answer, Breaker, BreakerView, Moment, Permit};
+use crate::rules::breaker::{Answer, Breaker, BreakerPolicy, BreakerView, Moment, Permit, Terms};
 use crate::rules::token_bucket::{Bucket, Rate};
 
 /// How long it is remembered how an endpoint answered, after the last answer or pause, if nothing is to be sent there.
@@ -47,6 +47,10 @@ pub(super) struct Lane {
     breaker: Breaker,
     bucket: Bucket,
     answered_at: Timestamp,
+    /// Answered that nobody will ever be there again, and not settled.
+    gone: Vec<EventId>,
+    /// Such an answer came since somebody last looked: nothing is sent before the endpoint is known as its settling left it.
+    stale: bool,
     /// Whether it accepted what it answered last.
     accepted: Option<bool>,
     /// The turn it waits for.
@@ -76,12 +80,18 @@ impl Lane {
             (self.bucket, self.probe, self.accepted) = (Bucket::default(), None, None);
             self.mark = None;
         }
+        self.stale = !self.gone.is_empty();
         self.target = Some(target);
     }
 
     /// Whether anything is to be sent there.
     pub(super) fn is_enabled(&self) -> bool {
         self.target.as_ref().is_some_and(|target| target.endpoint.is_enabled())
+    }
+
+    /// Whether nothing is sent until the endpoint was looked at again.
+    pub(super) fn is_stale(&self) -> bool {
+        self.stale
     }
 
     /// Whether it keeps the order of events.
@@ -150,6 +160,7 @@ impl Lane {
     pub(super) fn gate(&mut self, now: Timestamp, in_flight_most: usize) -> Gate {
         let most = self.breaker.limit(self.in_flight_max(in_flight_most));
         if !self.is_enabled()
+            || self.stale
             || self.queue.is_empty()
             || self.in_flight >= most
             || (self.is_strict() && self.unsettled() > 0)
@@ -198,15 +209,25 @@ impl Lane {
         }
     }
 
-    /// The request of this event is over.
-    pub(super) fn over(&mut self, event: EventId, answer: Answer, most: usize, moment: Moment) {
+    /// The request of this event is over. `most` and `policy` are the configuration's.
+    pub(super) fn over(
+        &mut self,
+        event: EventId,
+        answer: Answer,
+        (policy, most): (BreakerPolicy, usize),
+        moment: Moment,
+    ) {
         self.in_flight = self.in_flight.saturating_sub(1);
         let probes = self.probe == Some(event);
         if probes {
             self.probe = None;
         }
-        let most = self.in_flight_max(most);
-        self.breaker.learn(answer, probes, most, moment);
+        let terms = Terms { policy, in_flight_max: self.in_flight_max(most) };
+        self.breaker.learn(answer, probes, terms, moment);
+        if answer == Answer::Gone {
+            self.gone.push(event);
+            self.stale = true;
+        }
         self.answered_at = moment.now;
         if answer != Answer::Nothing {
             self.accepted = Some(answer == Answer::Accepted);
@@ -221,6 +242,7 @@ impl Lane {
     /// It is settled.
     pub(super) fn settled(&mut self, event: EventId) {
         self.claimed.remove(&event);
+        self.gone.retain(|gone| *gone != event);
     }
 
     /// Until when it matters what the lane knows of its endpoint, if nothing is to be sent there.

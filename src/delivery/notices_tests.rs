@@ -24,6 +24,7 @@ fn delivery(event_type: &str) -> DueDelivery {
         event_type: event_type.parse().unwrap(),
         received_at: Timestamp(1),
         position: 0,
+        due_at: Timestamp(0),
         failing_since: None,
         failing_told: None,
         attempts: 1,

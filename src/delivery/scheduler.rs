@@ -21,12 +21,13 @@ use super::lane::{Gate, Lane, Target};
 use super::turns::{Room, Standing, Turns};
 use crate::base::clock::Clock;
 use crate::base::metrics::Metrics;
+use crate::base::sabotage::{self, Switch};
 use crate::base::threads::Stop;
 use crate::commit::{Hints, Intake, SchedulerHint};
 use crate::model::delivery::Verdict;
 use crate::model::id::{EndpointId, EventId, OrgNo};
 use crate::model::time::Timestamp;
-use crate::rules::breaker::{Answer, BreakerView, Moment};
+use crate::rules::breaker::{Answer, BreakerPolicy, BreakerView, Moment};
 use crate::store::{DueDelivery, StateError, Store};
 
 #[cfg(test)]
@@ -60,6 +61,8 @@ pub struct SchedulerLimits {
     pub queue_per_endpoint: usize,
     /// Deliveries kept in memory, all together. Beyond it a lane gets one when it has none.
     pub queued: usize,
+    /// When an endpoint is left alone.
+    pub breaker: BreakerPolicy,
 }
 
 impl SchedulerLimits {
@@ -69,6 +72,9 @@ impl SchedulerLimits {
     }
 
     fn room_per_org(&self) -> Room {
+        if sabotage::is_on(Switch::ShareOff) {
+            return self.room();
+        }
         let in_flight = self.in_flight_per_org;
         let unsettled = in_flight.saturating_mul(UNSETTLED_PER_IN_FLIGHT_OF_ORG).min(self.room().unsettled);
         Room { in_flight, unsettled }
@@ -262,10 +268,14 @@ impl<A: Attempts> Scheduler<A> {
     fn over(&mut self, attempt: Attempt, answer: Answer) {
         let Attempt { org, endpoint, event, .. } = attempt;
         self.turns.over(org, attempt.standing());
-        let (now, most) = (self.now(), self.limits.in_flight_per_endpoint);
+        let (now, SchedulerLimits { breaker, in_flight_per_endpoint, .. }) = (self.now(), self.limits);
         let Some(lane) = self.lanes.get_mut(&endpoint) else { return };
         let before = lane.view();
-        lane.over(event, answer, most, Moment { now, jitter: (self.ports.jitter)() });
+        let moment = Moment { now, jitter: (self.ports.jitter)() };
+        lane.over(event, answer, (breaker, in_flight_per_endpoint), moment);
+        if lane.is_stale() {
+            self.queued -= lane.drop_queue();
+        }
         let view = lane.view();
         if let (Some(turn), Standing::Works) = (lane.turn, lane.standing()) {
             self.turns.works(org, turn);
@@ -309,7 +319,7 @@ impl<A: Attempts> Scheduler<A> {
                 self.queued -= lane.drop_queue();
             }
             self.looks.set(endpoint, at);
-        } else if lane.waiting() == 0 && lane.more {
+        } else if lane.is_stale() || lane.waiting() == 0 && lane.more {
             self.looks.set(endpoint, Timestamp(0));
         }
         self.give_turn(endpoint);
@@ -328,6 +338,10 @@ impl<A: Attempts> Scheduler<A> {
         }
         if !lane.is_enabled() {
             self.looks.set(endpoint, Timestamp(0));
+            return;
+        }
+        if lane.is_stale() {
+            lane.more = true;
             return;
         }
         if lane.is_strict() {
@@ -392,6 +406,13 @@ impl<A: Attempts> Scheduler<A> {
                     self.queued -= lane.drop_queue();
                     lane.more = true;
                     self.looks.set(endpoint, Timestamp(0));
+                }
+                Some(delivery) if delivery.due_at > now => {
+                    // The hint was late, or the clock was set back.
+                    if lane.is_strict() {
+                        self.queued -= lane.drop_queue();
+                    }
+                    self.looks.set(endpoint, delivery.due_at);
                 }
                 Some(delivery) => {
                     let (before, standing) = (lane.view(), lane.standing());

@@ -1,232 +1,20 @@
 //! What is sent when, with attempts that are only noted down: no network, no threads, no time but the test's.
 
-use std::sync::{Mutex, PoisonError};
-
 use super::*;
-use crate::base::threads::Signal;
-use crate::commit::InboxBell;
-use crate::model::command::{Command, CreateOrg, DeleteEndpoint, PutEndpoint, RouteEvent, SettleAttempt, SubmitEvent};
-use crate::model::delivery::{AttemptError, AttemptOutcome, DeadReason, ErrorCode};
-use crate::model::endpoint::{self, Endpoint, EndpointSettings, SealedSecret};
-use crate::model::event::NewEvent;
-use crate::model::id::{KeyId, OrgId};
-use crate::model::key::{Key, Scopes};
-use crate::model::org::{InboxMode, Org, Tier};
-use crate::store::Outcome;
+use crate::model::command::{Command, DeleteEndpoint};
+use crate::model::delivery::DeadReason;
+use crate::model::endpoint::{DisabledReason, EndpointSettings};
 
+#[path = "scheduler_days_tests.rs"]
+mod days;
+#[path = "scheduler_harness_tests.rs"]
+mod harness;
 #[path = "scheduler_random_tests.rs"]
 mod random;
+#[path = "scheduler_simulation_tests.rs"]
+mod simulation;
 
-const START: u64 = 1_000_000;
-const LIMITS: SchedulerLimits = SchedulerLimits {
-    in_flight: 100,
-    in_flight_per_org: 50,
-    in_flight_per_endpoint: 4,
-    queue_per_endpoint: 10,
-    queued: 100_000,
-};
-
-#[derive(Clone, Default)]
-struct Noted(Arc<Mutex<Vec<(DueDelivery, Attempt)>>>);
-
-impl Attempts for Noted {
-    fn start(&self, delivery: DueDelivery, attempt: Attempt) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push((delivery, attempt));
-    }
-}
-
-/// A state, a clock, and the scheduler over them.
-struct World {
-    dir: tempfile::TempDir,
-    store: Arc<Store>,
-    clock: Clock,
-    position: u64,
-    limits: SchedulerLimits,
-    noted: Noted,
-    scheduler: Scheduler<Noted>,
-}
-
-fn scheduler(store: &Arc<Store>, clock: &Clock, limits: SchedulerLimits, noted: &Noted) -> Scheduler<Noted> {
-    let (unrouted, _) = crossbeam_channel::bounded(1);
-    let (scheduler, queue) = crossbeam_channel::bounded(1);
-    let ports = SchedulerPorts {
-        store: Arc::clone(store),
-        intake: Intake::unheard(),
-        hints: Arc::new(Hints {
-            unrouted,
-            unrouted_missed: false.into(),
-            scheduler,
-            scheduler_missed: true.into(),
-            bell: InboxBell::default(),
-            replays: Signal::new(),
-        }),
-        queue,
-        reports: crossbeam_channel::bounded(1).1,
-        clock: clock.clone(),
-        jitter: || 0.5,
-        breakers: Arc::default(),
-        metrics: Arc::new(Metrics::new(&[]).unwrap()),
-    };
-    Scheduler::new(ports, limits, noted.clone())
-}
-
-impl World {
-    fn new(limits: SchedulerLimits) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Arc::new(Store::open(dir.path(), 8 << 20, u64::MAX).unwrap());
-        let (clock, noted) = (Clock::manual(START), Noted::default());
-        let scheduler = scheduler(&store, &clock, limits, &noted);
-        Self { dir, store, clock, position: 1, limits, noted, scheduler }
-    }
-
-    /// What memory knew is gone.
-    fn restart(&mut self) {
-        assert!(self.dir.path().exists());
-        self.noted = Noted::default();
-        self.scheduler = scheduler(&self.store, &self.clock, self.limits, &self.noted);
-    }
-
-    fn now(&self) -> Timestamp {
-        Timestamp(self.clock.now_ms())
-    }
-
-    fn pass(&self, ms: u64) {
-        self.clock.set_ms(self.clock.now_ms() + ms);
-    }
-
-    /// Applies a command and lets the scheduler hear of it.
-    fn apply(&mut self, command: &Command) -> Outcome {
-        let (mut outcomes, position) = (Vec::new(), self.position);
-        self.position += 100;
-        let commands = std::iter::once((position, command));
-        let effects = self.store.apply(commands, self.position, &mut outcomes).unwrap();
-        for (endpoint, at, event) in effects.due {
-            self.scheduler.hear(SchedulerHint::Due(endpoint, at, event));
-        }
-        for endpoint in effects.endpoints_changed {
-            self.scheduler.hear(SchedulerHint::Changed(endpoint));
-        }
-        outcomes.remove(0)
-    }
-
-    fn org(&mut self) -> OrgNo {
-        let (id, created_at) = (u128::from(self.position), Timestamp(1));
-        let key = Key {
-            id: KeyId(id),
-            name: "first".into(),
-            hash: "$".into(),
-            scopes: Scopes::all(),
-            created_at,
-            expires_at: None,
-            ended_at: None,
-        };
-        let (name, tier) = ("Acme".to_owned(), Tier::Free);
-        let org = Org { id: OrgId(id), name, tier, inbox_mode: InboxMode::Auto, created_at };
-        match self.apply(&Command::CreateOrg(CreateOrg { org, key })) {
-            Outcome::OrgCreated(org) => org,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    fn endpoint(&mut self, org: OrgNo, id: u128, settings: EndpointSettings) {
-        let endpoint = Endpoint::new(EndpointId(id), settings, SealedSecret::new(vec![7; 72]), self.now());
-        assert_eq!(self.apply(&Command::PutEndpoint(PutEndpoint { org, endpoint, sets_enabled: true })), Outcome::Done);
-    }
-
-    fn submit(&mut self, org: OrgNo, id: u128) {
-        let event = NewEvent {
-            event_type: "a.b".parse().unwrap(),
-            dedup: None,
-            labels: Vec::new(),
-            occurred_at: None,
-            deliver_after: None,
-            payload: b"{}".as_slice().into(),
-        };
-        let submit = SubmitEvent { org, id: EventId(id), received_at: self.now(), event };
-        let outcome = self.apply(&Command::SubmitEvent(Box::new(submit)));
-        assert!(matches!(outcome, Outcome::Accepted { .. }), "{outcome:?}");
-    }
-
-    fn route(&mut self, org: OrgNo, event: u128, endpoints: &[u128], due_at: Timestamp) {
-        let endpoints = endpoints.iter().map(|id| EndpointId(*id)).collect();
-        self.apply(&Command::RouteEvent(RouteEvent { org, event: EventId(event), endpoints, due_at }));
-    }
-
-    fn event(&mut self, org: OrgNo, id: u128, endpoints: &[u128]) {
-        self.submit(org, id);
-        self.route(org, id, endpoints, Timestamp(0));
-    }
-
-    /// Lets it work until there is nothing to do at this time; gives what was begun, as endpoint and event.
-    fn begun(&mut self) -> Vec<(u128, u128)> {
-        let before = self.noted.0.lock().unwrap().len();
-        for _ in 0..10_000 {
-            self.scheduler.routing_polled -= ROUTING_POLL;
-            self.scheduler.turn().unwrap();
-            let next = [self.scheduler.looks.first(), self.scheduler.wakes.first()].into_iter().flatten().min();
-            if self.scheduler.survey.is_none() && next.is_none_or(|at| at > self.now()) {
-                let noted = self.noted.0.lock().unwrap();
-                return noted[before..].iter().map(|(_, it)| (it.endpoint.0, it.event.0)).collect();
-            }
-        }
-        panic!("it does not come to rest");
-    }
-
-    fn events_begun(&mut self) -> Vec<u128> {
-        self.begun().into_iter().map(|(_, event)| event).collect()
-    }
-
-    /// The last attempt of this delivery ends.
-    fn end(&mut self, (endpoint, event): (u128, u128), answer: Answer, verdict: Verdict) {
-        let (endpoint, event) = (EndpointId(endpoint), EventId(event));
-        let (delivery, attempt) = {
-            let noted = self.noted.0.lock().unwrap();
-            noted.iter().rfind(|(_, it)| it.endpoint == endpoint && it.event == event).unwrap().clone()
-        };
-        let failed = AttemptError { code: ErrorCode::HttpStatus, detail: String::new() };
-        let settle = SettleAttempt {
-            org: delivery.org,
-            endpoint,
-            event,
-            number: delivery.attempts + 1,
-            trigger: delivery.trigger,
-            outcome: AttemptOutcome {
-                status: Some(200),
-                error: (answer != Answer::Accepted).then_some(failed),
-                ..AttemptOutcome::new(self.now(), 1)
-            },
-            verdict,
-            disables: None,
-            previous: delivery.last_attempt,
-            notices: Vec::new(),
-        };
-        self.scheduler.take_in(Report::Over(attempt, answer));
-        self.apply(&Command::SettleAttempt(Box::new(settle)));
-        self.scheduler.take_in(Report::Settled(attempt, Some(verdict)));
-    }
-
-    fn accept(&mut self, delivery: (u128, u128)) {
-        self.end(delivery, Answer::Accepted, Verdict::Delivered);
-    }
-
-    /// It fails and is to be tried again after so long.
-    fn fail(&mut self, delivery: (u128, u128), again_ms: u64) {
-        let at = self.now().plus_ms(again_ms);
-        self.end(delivery, Answer::Failed, Verdict::RetryAt(at));
-    }
-
-    fn view(&self, endpoint: u128) -> BreakerView {
-        self.scheduler.ports.breakers.of(EndpointId(endpoint))
-    }
-}
-
-fn settings() -> EndpointSettings {
-    EndpointSettings { url: "https://example.com/".into(), ..EndpointSettings::default() }
-}
-
-fn strict() -> EndpointSettings {
-    EndpointSettings { ordering: endpoint::Ordering::Strict, ..settings() }
-}
+use harness::{LIMITS, START, World, settings, strict};
 
 /// An organization with 50 endpoints that never answer, and many waiting for each; then one delivery of another.
 fn beside_hanging_endpoints(limits: SchedulerLimits) -> Vec<(u128, u128)> {
@@ -391,6 +179,9 @@ fn strict_order_is_one_at_a_time_and_a_failing_one_holds_back_all_behind_it_also
         world.accept((1, event));
         assert_eq!(world.events_begun().first(), (event < 28).then_some(&(event + 1)));
     }
+    assert_eq!(world.scheduler.lanes.len(), 1, "it is remembered that some of the last answers were failures");
+    world.pass(700_000);
+    world.begun();
     assert!(world.scheduler.lanes.is_empty());
 }
 
@@ -498,6 +289,89 @@ fn after_five_failures_nothing_begins_until_one_attempt_probes() {
         world.accept((1, event));
     }
     assert_eq!(world.events_begun(), [15, 16, 17, 18]);
+}
+
+#[test]
+fn a_hint_that_comes_late_begins_nothing_before_its_time() {
+    let mut world = World::new(LIMITS);
+    let org = world.org();
+    world.endpoint(org, 1, settings());
+    world.event(org, 1, &[1]);
+    assert_eq!(world.events_begun(), [1]);
+    world.fail((1, 1), 5_000);
+    // What a look at the state has found already is also in the queue of hints.
+    world.scheduler.hear(SchedulerHint::Due(EndpointId(1), Timestamp(0), EventId(1)));
+    assert_eq!(world.events_begun(), [] as [u128; 0]);
+    world.pass(4_999);
+    assert_eq!(world.events_begun(), [] as [u128; 0]);
+    world.pass(1);
+    assert_eq!(world.events_begun(), [1]);
+}
+
+#[test]
+fn one_that_fails_every_second_time_is_left_alone_when_forty_answers_are_known() {
+    let mut world = World::new(LIMITS);
+    let org = world.org();
+    world.endpoint(org, 1, EndpointSettings { max_in_flight: Some(1), ..settings() });
+    for event in 1..=50 {
+        world.event(org, event, &[1]);
+    }
+    for event in 1..=40 {
+        assert_eq!((world.events_begun(), world.view(1)), (vec![event], BreakerView::Closed));
+        if event % 2 == 0 { world.accept((1, event)) } else { world.fail((1, event), 3_600_000) }
+    }
+    assert_eq!((world.events_begun(), world.view(1)), (vec![], BreakerView::Open(Timestamp(START + 5_000))));
+    world.pass(5_000);
+    assert_eq!(world.events_begun(), [41]);
+    world.accept((1, 41));
+    assert_eq!((world.events_begun(), world.view(1)), (vec![42], BreakerView::Closed));
+}
+
+/// Of an endpoint with one at a time the first of several answers 410; gives what is begun before that is settled.
+fn begun_before_it_is_settled(world: &mut World, org: OrgNo, answer: Answer) -> Vec<u128> {
+    world.endpoint(org, 1, EndpointSettings { max_in_flight: Some(1), ..settings() });
+    for event in 1..=3 {
+        world.event(org, event, &[1]);
+    }
+    assert_eq!(world.events_begun(), [1]);
+    world.over((1, 1), answer);
+    world.events_begun()
+}
+
+#[test]
+fn after_a_410_nothing_goes_out_while_that_is_on_its_way_to_the_journal() {
+    let mut world = World::new(LIMITS);
+    let org = world.org();
+    assert_eq!(begun_before_it_is_settled(&mut world, org, Answer::Gone), []);
+    assert_eq!(world.scheduler.queued, 0, "memory is for what can be sent");
+    world.event(org, 4, &[1]);
+    world.scheduler.hear(SchedulerHint::Changed(EndpointId(1)));
+    world.pass(60_000);
+    assert_eq!(world.events_begun(), [], "whatever is heard and however long it takes");
+    world.settle((1, 1), Answer::Gone, Verdict::Dead(DeadReason::Gone), Some(DisabledReason::Gone));
+    world.pass(3_600_000);
+    assert_eq!(world.events_begun(), []);
+    world.endpoint(org, 1, settings());
+    assert_eq!(world.events_begun(), [2, 3, 4], "its owner enabled it again");
+}
+
+#[test]
+fn after_another_failure_the_next_does_not_wait_for_the_journal() {
+    let mut world = World::new(LIMITS);
+    let org = world.org();
+    assert_eq!(begun_before_it_is_settled(&mut world, org, Answer::Failed), [2]);
+}
+
+#[test]
+fn a_410_that_could_not_be_settled_is_asked_for_again() {
+    let mut world = World::new(LIMITS);
+    let org = world.org();
+    assert_eq!(begun_before_it_is_settled(&mut world, org, Answer::Gone), []);
+    let attempt = Attempt { org, endpoint: EndpointId(1), event: EventId(1), in_doubt: false };
+    world.scheduler.take_in(Report::Settled(attempt, None));
+    assert_eq!(world.events_begun(), []);
+    world.pass(1_000);
+    assert_eq!(world.events_begun(), [1]);
 }
 
 #[test]

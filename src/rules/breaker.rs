@@ -1,22 +1,57 @@
-//! Whether an endpoint may be asked again, after what it answered. Called by the scheduler, for each endpoint; `now` and
-//! jitter are handed in.
+//! Whether an endpoint may be asked again, after what it answered. Called by the scheduler, for each endpoint; `now`, jitter
+//! and the figures are handed in.
 //!
-//! After some failures in a row nothing is sent for a while (it is open); then one attempt probes, and its answer decides:
-//! accepted closes it, anything else opens it again for twice as long. An endpoint that says how long it wants to be left
-//! alone is left alone; one that only says that it is busy gets half as many attempts at a time.
+//! After some failures in a row, or when too large a share of the last answers were failures, nothing is sent for a while
+//! (it is open); then one attempt probes, and its answer decides: accepted closes it, anything else opens it again for
+//! twice as long. An endpoint that says how long it wants to be left alone is left alone; one that only says that it is
+//! busy gets half as many attempts at a time.
+//!
+//! The share is that of a count-based sliding window, as Resilience4j has it, with as many calls at least as the window
+//! holds: of fewer answers nothing is concluded but by failures in a row. Closing it begins a new window.
 
-use super::retry::{RETRY_AFTER_MS_MAX, jittered};
+use super::retry::{GONE, RETRY_AFTER_MS_MAX, jittered};
 use crate::model::delivery::AttemptOutcome;
 use crate::model::time::Timestamp;
 
-/// Failures in a row after which nothing is sent.
-pub const FAILURES_MAX: u32 = 5;
-/// The first pause,
-pub const FIRST_PAUSE_MS: u64 = 5_000;
-/// and the longest; each is twice the one before.
-pub const LONGEST_PAUSE_MS: u64 = 300_000;
+#[cfg(test)]
+#[path = "breaker_tests.rs"]
+mod tests;
+
 /// Each pause is lengthened or shortened by up to this share.
 pub const JITTER_SHARE: f64 = 0.2;
+/// Answers that a window can hold.
+pub const WINDOW_MAX: u32 = u64::BITS;
+
+/// When an endpoint is left alone, and for how long.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BreakerPolicy {
+    /// Failures in a row after which nothing is sent.
+    pub failures_in_a_row: u32,
+    /// The last answers that are looked at, [`WINDOW_MAX`] at most; 0: only failures in a row count.
+    pub window: u32,
+    /// Share of failures among them, above 0 and up to 1, from which on nothing is sent.
+    pub failure_share: f64,
+    /// The first pause, in milliseconds.
+    pub pause_ms: u64,
+    /// The longest; each is twice the one before.
+    pub pause_ms_max: u64,
+}
+
+impl Default for BreakerPolicy {
+    /// Five in a row, or half of the last forty; 5 s to 5 minutes.
+    fn default() -> Self {
+        Self { failures_in_a_row: 5, window: 40, failure_share: 0.5, pause_ms: 5_000, pause_ms_max: 300_000 }
+    }
+}
+
+/// What an endpoint is judged by.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Terms {
+    /// When it is left alone.
+    pub policy: BreakerPolicy,
+    /// Attempts that it may have on their way.
+    pub in_flight_max: usize,
+}
 
 /// What an attempt says about its endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +60,8 @@ pub enum Answer {
     Accepted,
     /// It does not.
     Failed,
+    /// It never will again (410): the attempt's settling disables it.
+    Gone,
     /// It has too much to do (429, 502, 503, 504); when it wants to be asked again, in milliseconds, if it says so.
     Busy(Option<u64>),
     /// Nothing: no request was made.
@@ -36,6 +73,7 @@ impl Answer {
     pub fn of(outcome: &AttemptOutcome) -> Self {
         match outcome.status {
             _ if outcome.error.is_none() => Self::Accepted,
+            Some(GONE) => Self::Gone,
             Some(429 | 502..=504) => Self::Busy(outcome.retry_after_ms.filter(|ms| *ms > 0)),
             _ => Self::Failed,
         }
@@ -86,6 +124,27 @@ pub struct Breaker {
     pauses: u32,
     /// Attempts at a time, while it is slowed down.
     limit: Option<usize>,
+    answers: Answers,
+}
+
+/// The last answers, the newest in the lowest bit: 1 is a failure.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Answers {
+    bits: u64,
+    known: u32,
+}
+
+impl Answers {
+    fn note(&mut self, failed: bool, policy: &BreakerPolicy) {
+        let kept = u64::MAX.checked_shl(policy.window).map_or(u64::MAX, |beyond| !beyond);
+        self.bits = (self.bits << 1 | u64::from(failed)) & kept;
+        self.known = (self.known + 1).min(policy.window);
+    }
+
+    fn too_many_failed(&self, policy: &BreakerPolicy) -> bool {
+        let is_full = policy.window > 0 && self.known >= policy.window;
+        is_full && f64::from(self.bits.count_ones()) / f64::from(self.known) >= policy.failure_share
+    }
 }
 
 impl Breaker {
@@ -94,9 +153,10 @@ impl Breaker {
         self.view
     }
 
-    /// Whether it is as a new one.
+    /// Whether it may as well be forgotten: it remembers nothing but what was accepted.
     pub fn is_at_rest(&self) -> bool {
-        *self == Self::default()
+        let answers = Answers { bits: 0, ..self.answers };
+        *self == Self { answers, ..Self::default() }
     }
 
     /// Attempts on their way at a time, `most` at most.
@@ -123,11 +183,11 @@ impl Breaker {
         probes
     }
 
-    /// What an attempt brought. `most`: attempts the endpoint may have on their way.
+    /// What an attempt brought.
     ///
     /// While it is open only the attempt that `probes` decides; those that began before can but ask for a longer pause.
-    pub fn learn(&mut self, answer: Answer, probes: bool, most: usize, moment: Moment) {
-        let now = moment.now;
+    pub fn learn(&mut self, answer: Answer, probes: bool, terms: Terms, moment: Moment) {
+        let (now, most) = (moment.now, terms.in_flight_max);
         if !probes && self.view != BreakerView::Closed {
             if let (BreakerView::Open(until), Answer::Busy(Some(asked_ms))) = (self.view, answer) {
                 self.view = BreakerView::Open(until.max(asked(asked_ms, now)));
@@ -135,17 +195,14 @@ impl Breaker {
             return;
         }
         match answer {
-            Answer::Accepted => {
-                let limit = self.limit.map(|limit| limit.saturating_add(1)).filter(|limit| *limit < most);
-                *self = Self { limit, ..Self::default() };
-            }
-            Answer::Failed => self.failed(moment),
+            Answer::Accepted => self.accepted(probes, terms, moment),
+            Answer::Failed | Answer::Gone => self.failed(terms.policy, moment),
             Answer::Busy(None) => {
                 self.limit = Some((self.limit(most) / 2).max(1));
-                self.failed(moment);
+                self.failed(terms.policy, moment);
             }
             Answer::Busy(Some(asked_ms)) => {
-                self.failed(moment);
+                self.failed(terms.policy, moment);
                 let until = asked(asked_ms, now);
                 self.view = match self.view {
                     BreakerView::Open(pause) => BreakerView::Open(pause.max(until)),
@@ -158,157 +215,39 @@ impl Breaker {
         }
     }
 
-    fn failed(&mut self, moment: Moment) {
-        self.failures = self.failures.saturating_add(1);
-        if self.failures < FAILURES_MAX && self.view == BreakerView::Closed {
+    /// One success ends what failures in a row began; it does not end what the share of failures says, because one that
+    /// fails every second time would never be left alone.
+    fn accepted(&mut self, probes: bool, terms: Terms, moment: Moment) {
+        let limit = self.limit.map(|limit| limit.saturating_add(1)).filter(|limit| *limit < terms.in_flight_max);
+        if probes {
+            *self = Self { limit, ..Self::default() };
             return;
         }
-        let doubled = FIRST_PAUSE_MS.saturating_mul(1_u64.checked_shl(self.pauses).unwrap_or(u64::MAX));
+        (self.limit, self.failures, self.pauses) = (limit, 0, 0);
+        self.answers.note(false, &terms.policy);
+        // A window that becomes full may do so with a success.
+        if self.answers.too_many_failed(&terms.policy) {
+            self.open(terms.policy, moment);
+        }
+    }
+
+    fn failed(&mut self, policy: BreakerPolicy, moment: Moment) {
+        self.failures = self.failures.saturating_add(1);
+        self.answers.note(true, &policy);
+        let in_a_row = self.failures >= policy.failures_in_a_row;
+        if in_a_row || self.answers.too_many_failed(&policy) || self.view != BreakerView::Closed {
+            self.open(policy, moment);
+        }
+    }
+
+    fn open(&mut self, policy: BreakerPolicy, moment: Moment) {
+        let doubled = policy.pause_ms.saturating_mul(1_u64.checked_shl(self.pauses).unwrap_or(u64::MAX));
         self.pauses = self.pauses.saturating_add(1);
-        let pause_ms = jittered(doubled.min(LONGEST_PAUSE_MS), JITTER_SHARE, moment.jitter);
+        let pause_ms = jittered(doubled.min(policy.pause_ms_max), JITTER_SHARE, moment.jitter);
         self.view = BreakerView::Open(moment.now.plus_ms(pause_ms));
     }
 }
 
 fn asked(asked_ms: u64, now: Timestamp) -> Timestamp {
     now.plus_ms(asked_ms.min(RETRY_AFTER_MS_MAX))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::delivery::{AttemptError, ErrorCode};
-
-    const MOST: usize = 16;
-    /// No jitter: neither longer nor shorter.
-    const MIDDLE: f64 = 0.5;
-
-    fn at(ms: u64) -> Timestamp {
-        Timestamp(1_000_000 + ms)
-    }
-
-    fn moment(now: Timestamp, jitter: f64) -> Moment {
-        Moment { now, jitter }
-    }
-
-    fn open(breaker: &mut Breaker) {
-        for _ in 0..FAILURES_MAX {
-            breaker.learn(Answer::Failed, false, MOST, moment(at(0), MIDDLE));
-        }
-    }
-
-    #[test]
-    fn five_failures_in_a_row_open_it_and_one_success_between_them_does_not() {
-        let mut breaker = Breaker::default();
-        for answer in [[Answer::Failed; 4].as_slice(), &[Answer::Accepted], &[Answer::Failed; 4]].concat() {
-            breaker.learn(answer, false, MOST, moment(at(0), MIDDLE));
-            assert_eq!(breaker.permit(at(0)), Permit::Free);
-        }
-        breaker.learn(Answer::Failed, false, MOST, moment(at(0), MIDDLE));
-        assert_eq!(breaker.view(), BreakerView::Open(at(5_000)));
-        assert_eq!(breaker.permit(at(4_999)), Permit::NotUntil(at(5_000)));
-        assert_eq!(breaker.permit(at(5_000)), Permit::Probe);
-    }
-
-    #[test]
-    fn one_attempt_probes_and_a_failure_doubles_the_pause_up_to_five_minutes() {
-        let mut breaker = Breaker::default();
-        open(&mut breaker);
-        let mut now = at(0);
-        for pause_s in [5, 10, 20, 40, 80, 160, 300, 300] {
-            now = now.plus_ms(pause_s * 1_000);
-            assert!(matches!(breaker.permit(Timestamp(now.0 - 1)), Permit::NotUntil(_)), "{pause_s}");
-            assert!(breaker.begin(now));
-            assert_eq!((breaker.view(), breaker.permit(now)), (BreakerView::HalfOpen, Permit::No));
-            breaker.learn(Answer::Failed, true, MOST, moment(now, MIDDLE));
-        }
-        now = now.plus_ms(300_000);
-        assert!(breaker.begin(now));
-        breaker.learn(Answer::Accepted, true, MOST, moment(now, MIDDLE));
-        assert!(breaker.is_at_rest());
-        assert!(!breaker.begin(now), "an ordinary attempt");
-    }
-
-    #[test]
-    fn pauses_are_jittered_by_a_fifth() {
-        for (jitter, pause_ms) in [(0.0, 4_000), (0.25, 4_500), (1.0, 6_000)] {
-            let mut breaker = Breaker::default();
-            for _ in 0..FAILURES_MAX {
-                breaker.learn(Answer::Failed, false, MOST, moment(at(0), jitter));
-            }
-            assert_eq!(breaker.view(), BreakerView::Open(at(pause_ms)));
-        }
-    }
-
-    #[test]
-    fn while_it_is_open_those_that_began_before_decide_nothing() {
-        let mut breaker = Breaker::default();
-        open(&mut breaker);
-        for answer in [Answer::Failed, Answer::Accepted, Answer::Busy(None), Answer::Nothing, Answer::Busy(Some(1_000))]
-        {
-            breaker.learn(answer, false, MOST, moment(at(1), MIDDLE));
-            assert_eq!(breaker.view(), BreakerView::Open(at(5_000)), "{answer:?}");
-        }
-        breaker.learn(Answer::Busy(Some(60_000)), false, MOST, moment(at(1), MIDDLE));
-        assert_eq!(breaker.view(), BreakerView::Open(at(60_001)), "but for one that asks for more time");
-        assert!(breaker.begin(at(60_001)));
-        breaker.learn(Answer::Failed, false, MOST, moment(at(60_002), MIDDLE));
-        assert_eq!(breaker.view(), BreakerView::HalfOpen);
-        breaker.learn(Answer::Nothing, true, MOST, moment(at(60_003), MIDDLE));
-        assert_eq!(breaker.permit(at(60_003)), Permit::Probe, "nothing was found out, so the next one probes");
-    }
-
-    #[test]
-    fn a_busy_endpoint_gets_half_as_many_at_a_time_and_one_more_for_each_success() {
-        let mut breaker = Breaker::default();
-        for limit in [8, 4, 2, 1] {
-            breaker.learn(Answer::Busy(None), false, MOST, moment(at(0), MIDDLE));
-            assert_eq!(breaker.limit(MOST), limit);
-        }
-        assert_eq!((breaker.view(), breaker.limit(1)), (BreakerView::Closed, 1));
-        for limit in 2..MOST {
-            breaker.learn(Answer::Accepted, false, MOST, moment(at(0), MIDDLE));
-            assert_eq!((breaker.limit(MOST), breaker.limit(3)), (limit, limit.min(3)));
-            assert!(!breaker.is_at_rest());
-        }
-        breaker.learn(Answer::Accepted, false, MOST, moment(at(0), MIDDLE));
-        assert!(breaker.is_at_rest());
-    }
-
-    #[test]
-    fn retry_after_pauses_at_once_for_a_day_at_most_and_never_shortens() {
-        let mut breaker = Breaker::default();
-        breaker.learn(Answer::Busy(Some(7_000)), false, MOST, moment(at(0), MIDDLE));
-        assert_eq!((breaker.view(), breaker.limit(MOST)), (BreakerView::Open(at(7_000)), MOST));
-        let mut breaker = Breaker::default();
-        breaker.learn(Answer::Busy(Some(u64::MAX)), false, MOST, moment(at(0), MIDDLE));
-        assert_eq!(breaker.view(), BreakerView::Open(at(RETRY_AFTER_MS_MAX)));
-        let mut breaker = Breaker::default();
-        open(&mut breaker);
-        assert!(breaker.begin(at(5_000)));
-        breaker.learn(Answer::Busy(Some(1)), true, MOST, moment(at(5_000), MIDDLE));
-        assert_eq!(breaker.view(), BreakerView::Open(at(15_000)));
-    }
-
-    #[test]
-    fn what_an_outcome_says() {
-        let outcome = |status: Option<u16>, retry_after_ms| AttemptOutcome {
-            status,
-            error: (status != Some(204)).then(|| AttemptError { code: ErrorCode::HttpStatus, detail: String::new() }),
-            retry_after_ms,
-            ..AttemptOutcome::new(at(0), 1)
-        };
-        for (status, retry_after_ms, answer) in [
-            (Some(204), Some(9), Answer::Accepted),
-            (Some(500), Some(9), Answer::Failed),
-            (Some(404), None, Answer::Failed),
-            (None, None, Answer::Failed),
-            (Some(429), Some(9), Answer::Busy(Some(9))),
-            (Some(502), None, Answer::Busy(None)),
-            (Some(503), Some(0), Answer::Busy(None)),
-            (Some(504), Some(1), Answer::Busy(Some(1))),
-        ] {
-            assert_eq!(Answer::of(&outcome(status, retry_after_ms)), answer, "{status:?}");
-        }
-    }
 }

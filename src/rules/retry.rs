@@ -18,7 +18,7 @@ const HOUR_MS: u64 = 60 * MINUTE_MS;
 const MINUTE_MS: u64 = 60_000;
 const TOO_MANY_REQUESTS: u16 = 429;
 const SERVICE_UNAVAILABLE: u16 = 503;
-const GONE: u16 = 410;
+pub(super) const GONE: u16 = 410;
 
 /// How often and how far apart a delivery is tried.
 #[derive(Clone, Debug, PartialEq)]

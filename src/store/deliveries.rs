@@ -39,6 +39,8 @@ pub struct DueDelivery {
     pub event_type: EventType,
     /// When it was taken in.
     pub received_at: Timestamp,
+    /// When it is due.
+    pub due_at: Timestamp,
     /// Journal position of the frame that holds it.
     pub position: u64,
     /// Since when attempts to the endpoint have done nothing but fail.
@@ -191,12 +193,13 @@ impl Store {
         let is_pending = state.pending.get((endpoint, first))?.is_some_and(|row| row.bits & 1 << place != 0);
         // A first attempt has no row: sled is not asked for one.
         let row = if is_pending { None } else { state.deliveries.get((endpoint, event))? };
-        let (attempts, base, last_attempt, trigger) = match row {
-            None if is_pending => (0, 0, None, Trigger::Schedule),
-            Some(row) if matches!(row.state, DeliveryState::Waiting(_)) => {
-                (row.attempts, row.base, row.last_attempt, row.trigger)
-            }
-            _ => return Ok(None),
+        let (due_at, attempts, base, last_attempt, trigger) = match row {
+            None if is_pending => (Timestamp(0), 0, 0, None, Trigger::Schedule),
+            Some(row) => match row.state {
+                DeliveryState::Waiting(due_at) => (due_at, row.attempts, row.base, row.last_attempt, row.trigger),
+                DeliveryState::Dead(..) | DeliveryState::Canceled => return Ok(None),
+            },
+            None => return Ok(None),
         };
         let health = state.health.get(endpoint)?;
         Ok(Some(DueDelivery {
@@ -206,6 +209,7 @@ impl Store {
             event,
             event_type: event_type.clone(),
             received_at: entry.received_at,
+            due_at,
             position: entry.position,
             failing_since: health.as_ref().and_then(|health| health.failing_since),
             failing_told: health.and_then(|health| health.failing_told),

@@ -68,6 +68,13 @@ const CONTROLS: &[Control] = &[
     Control { switch: "write_back_hangs", scenario: "idle", rounds: 1, reasons: &["server ended: exit status: 70"] },
     Control { switch: "sweeper_writes", scenario: "idle", rounds: 1, reasons: &["an idle server goes on writing"] },
     Control { switch: "sweeper_hurries", scenario: "idle", rounds: 2, reasons: &["an idle server woke"] },
+    Control { switch: "share_off", scenario: "neighbours", rounds: 1_000, reasons: &["another organization waits"] },
+    Control {
+        switch: "survey_hoards",
+        scenario: "neighbours",
+        rounds: 1_000,
+        reasons: &["bytes of memory more than an empty start"],
+    },
     // Verify misses the rows that were forgotten; or whoever was about to change them does.
     Control {
         switch: "forget_fresh_rows",

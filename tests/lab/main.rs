@@ -32,6 +32,7 @@ mod hot;
 mod idle;
 mod kill;
 mod ledger;
+mod neighbours;
 mod power;
 #[path = "../shared/random.rs"]
 #[expect(dead_code, reason = "the lab needs a part of it")]

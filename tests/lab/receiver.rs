@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Instant;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
+
+use crate::harness::PATIENCE;
 
 /// Ends with the lab; its threads wait for connections until then.
 pub(crate) struct Receiver {
@@ -18,6 +21,7 @@ pub(crate) struct Receiver {
 #[derive(Default)]
 struct Log {
     by_id: Mutex<BTreeMap<String, Got>>,
+    came: Condvar,
     /// Answer 503 and write nothing down.
     refuses: AtomicBool,
     /// Answer each of so many requests 500 and write nothing down; 0: none.
@@ -31,6 +35,8 @@ struct Log {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Got {
     pub(crate) requests: u64,
+    /// When the first one came.
+    first_at: Option<Instant>,
     /// The payload of the first request; of the others only that it was the same.
     pub(crate) payload: String,
     pub(crate) changed: bool,
@@ -82,6 +88,14 @@ impl Receiver {
     /// All that came, by event id.
     pub(crate) fn log(&self) -> BTreeMap<String, Got> {
         self.log.by_id.lock().unwrap().clone()
+    }
+
+    /// Waits until something came for this id; gives when.
+    pub(crate) fn arrival_of(&self, id: &str) -> Instant {
+        let arrival = |log: &BTreeMap<String, Got>| log.get(id).and_then(|got| got.first_at);
+        let log = self.log.by_id.lock().unwrap();
+        let (log, _) = self.log.came.wait_timeout_while(log, PATIENCE, |log| arrival(log).is_none()).unwrap();
+        arrival(&log).expect("it comes some time")
     }
 
     /// How many of these ids did not come yet.
@@ -139,12 +153,14 @@ fn serve(stream: TcpStream, log: &Log) -> std::io::Result<()> {
 fn note(log: &Log, id: String, body: &[u8]) {
     let payload = serde_json::from_slice::<Envelope<'_>>(body).unwrap().data.get();
     let in_the_dark = log.dark.load(Ordering::SeqCst);
-    let mut log = log.by_id.lock().unwrap();
+    let (came, mut log) = (&log.came, log.by_id.lock().unwrap());
     let got = log.entry(id).or_default();
     got.requests += 1;
     if got.requests == 1 {
         payload.clone_into(&mut got.payload);
         got.in_the_dark = in_the_dark;
+        got.first_at = Some(Instant::now());
     }
     got.changed |= got.payload != payload;
+    came.notify_all();
 }

@@ -8,7 +8,8 @@ use std::time::Instant;
 use triggerd::base::sabotage;
 
 use crate::{
-    clock, controls, copies, dedup, flip, full, hot, idle, kill, power, replay, rot, stop, sweep, torn, trace,
+    clock, controls, copies, dedup, flip, full, hot, idle, kill, neighbours, power, replay, rot, stop, sweep, torn,
+    trace,
 };
 
 /// A scenario: what it shows, how much of it the commit gate asks for, and the program. It panics where a promise is
@@ -106,6 +107,12 @@ const SCENARIOS: &[Scenario] = &[
         shows: "hot rows rewritten at full speed do not hang the state; verify finds nothing",
         rounds: (4, "seconds"),
         run: hot::run,
+    },
+    Scenario {
+        name: "neighbours",
+        shows: "endpoints that hang and all that waits for them cost another organization nothing, nor does a restart",
+        rounds: (5_000, "waiting deliveries"),
+        run: neighbours::run,
     },
     Scenario {
         name: "idle",

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::{Attempts, ROUTING_POLL, Scheduler, Target};
+use crate::base::sabotage::{self, Switch};
 use crate::model::command::{CancelDeliveries, Command};
 use crate::model::id::{EndpointId, EventId};
 use crate::model::time::Timestamp;
@@ -13,6 +14,8 @@ use crate::store::{StateError, Then};
 const LOOKS_AT_ONCE: usize = 64;
 /// The same when all are gone through.
 const SURVEYED_AT_ONCE: usize = 256;
+/// What is kept for each lane when that is to be noticed.
+const HOARD_BYTES: usize = 2 << 20;
 /// Deliveries of a deleted endpoint that are canceled in one command.
 const CANCELED_AT_ONCE: usize = 500;
 
@@ -22,6 +25,9 @@ impl<A: Attempts> Scheduler<A> {
         let Some(mut after) = self.survey.take() else { return Ok(()) };
         for _ in 0..SURVEYED_AT_ONCE {
             let Some(found) = self.ports.store.next_lane(Some(after))? else { return Ok(()) };
+            if sabotage::is_on(Switch::SurveyHoards) {
+                vec![1_u8; HOARD_BYTES].leak();
+            }
             self.looks.set(found.endpoint, found.next_due);
             if let Some(lane) = self.lanes.get_mut(&found.endpoint) {
                 // A queue that holds something does not see what came behind it, or before it.
@@ -63,6 +69,9 @@ impl<A: Attempts> Scheduler<A> {
             // What waits goes on waiting; enabling it is a change that is heard.
             self.queued -= lane.drop_queue();
             lane.more = false;
+        } else if lane.is_stale() {
+            // Its settling brings another look.
+            lane.more = true;
         } else if let Permit::NotUntil(until) = permit {
             lane.more = true;
             self.looks.set(endpoint, until);

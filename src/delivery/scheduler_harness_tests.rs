@@ -1,0 +1,275 @@
+//! What the scheduler's tests have in common: a state that commands are applied to, a clock that stands still, and a
+//! scheduler whose attempts are only noted down.
+
+use std::sync::{Mutex, PoisonError};
+
+use super::*;
+use crate::base::threads::Signal;
+use crate::commit::InboxBell;
+use crate::model::command::{Command, CreateOrg, PutEndpoint, RouteEvent, SettleAttempt, SubmitEvent};
+use crate::model::delivery::{AttemptError, AttemptOutcome, ErrorCode};
+use crate::model::endpoint::{self, DisabledReason, Endpoint, EndpointSettings, SealedSecret};
+use crate::model::event::NewEvent;
+use crate::model::id::{KeyId, OrgId};
+use crate::model::key::{Key, Scopes};
+use crate::model::org::{InboxMode, Org, Tier};
+use crate::store::Outcome;
+
+pub(super) const START: u64 = 1_000_000;
+pub(super) const LIMITS: SchedulerLimits = SchedulerLimits {
+    in_flight: 100,
+    in_flight_per_org: 50,
+    in_flight_per_endpoint: 4,
+    queue_per_endpoint: 10,
+    queued: 100_000,
+    breaker: BreakerPolicy {
+        failures_in_a_row: 5,
+        window: 40,
+        failure_share: 0.5,
+        pause_ms: 5_000,
+        pause_ms_max: 300_000,
+    },
+};
+
+#[derive(Clone, Default)]
+pub(super) struct Noted(pub(super) Arc<Mutex<Vec<(DueDelivery, Attempt)>>>);
+
+impl Attempts for Noted {
+    fn start(&self, delivery: DueDelivery, attempt: Attempt) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push((delivery, attempt));
+    }
+}
+
+/// A state, a clock, and the scheduler over them.
+pub(super) struct World {
+    pub(super) dir: tempfile::TempDir,
+    pub(super) store: Arc<Store>,
+    pub(super) clock: Clock,
+    pub(super) position: u64,
+    pub(super) limits: SchedulerLimits,
+    pub(super) noted: Noted,
+    pub(super) scheduler: Scheduler<Noted>,
+}
+
+/// A scheduler over this state. It hears what its doors bring, and nothing else.
+pub(super) fn scheduler<A: Attempts>(
+    store: &Arc<Store>,
+    clock: &Clock,
+    limits: SchedulerLimits,
+    (intake, hints, queue): Doors,
+    attempts: A,
+) -> Scheduler<A> {
+    let ports = SchedulerPorts {
+        store: Arc::clone(store),
+        intake,
+        hints,
+        queue,
+        reports: crossbeam_channel::bounded(1).1,
+        clock: clock.clone(),
+        jitter: || 0.5,
+        breakers: Arc::default(),
+        metrics: Arc::new(Metrics::new(&[]).unwrap()),
+    };
+    Scheduler::new(ports, limits, attempts)
+}
+
+/// Where a scheduler's cancellations go, whether it missed hints, and where those come from.
+pub(super) type Doors = (Intake, Arc<Hints>, Receiver<SchedulerHint>);
+
+/// Hints that are heard, and that were missed at first.
+pub(super) fn hints(capacity: usize) -> (Arc<Hints>, Receiver<SchedulerHint>) {
+    let (unrouted, _) = crossbeam_channel::bounded(1);
+    let (scheduler, queue) = crossbeam_channel::bounded(capacity);
+    let (unrouted_missed, scheduler_missed, bell) = (false.into(), true.into(), InboxBell::default());
+    (Arc::new(Hints { unrouted, unrouted_missed, scheduler, scheduler_missed, bell, replays: Signal::new() }), queue)
+}
+
+/// Nobody hears of anything but by [`World::apply`].
+fn closed_doors() -> Doors {
+    let (hints, queue) = hints(1);
+    (Intake::unheard(), hints, queue)
+}
+
+/// An organization with its first key.
+pub(super) fn create_org(id: u128) -> Command {
+    let (name, created_at) = ("first".to_owned(), Timestamp(1));
+    let (scopes, expires_at, ended_at) = (Scopes::all(), None, None);
+    let key = Key { id: KeyId(id), name, hash: "$".into(), scopes, created_at, expires_at, ended_at };
+    let (name, tier) = ("Acme".to_owned(), Tier::Free);
+    let org = Org { id: OrgId(id), name, tier, inbox_mode: InboxMode::Auto, created_at };
+    Command::CreateOrg(CreateOrg { org, key })
+}
+
+pub(super) fn put_endpoint(org: OrgNo, id: u128, settings: EndpointSettings, now: Timestamp) -> Command {
+    let endpoint = Endpoint::new(EndpointId(id), settings, SealedSecret::new(vec![7; 72]), now);
+    Command::PutEndpoint(PutEndpoint { org, endpoint, sets_enabled: true })
+}
+
+pub(super) fn submit_event(org: OrgNo, id: u128, received_at: Timestamp) -> Command {
+    let event = NewEvent {
+        event_type: "a.b".parse().unwrap(),
+        dedup: None,
+        labels: Vec::new(),
+        occurred_at: None,
+        deliver_after: None,
+        payload: b"{}".as_slice().into(),
+    };
+    Command::SubmitEvent(Box::new(SubmitEvent { org, id: EventId(id), received_at, event }))
+}
+
+impl World {
+    pub(super) fn new(limits: SchedulerLimits) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Arc::new(Store::open(dir.path(), 8 << 20, u64::MAX).unwrap());
+        let (clock, noted) = (Clock::manual(START), Noted::default());
+        let scheduler = scheduler(&store, &clock, limits, closed_doors(), noted.clone());
+        Self { dir, store, clock, position: 1, limits, noted, scheduler }
+    }
+
+    /// What memory knew is gone.
+    pub(super) fn restart(&mut self) {
+        assert!(self.dir.path().exists());
+        self.noted = Noted::default();
+        self.scheduler = scheduler(&self.store, &self.clock, self.limits, closed_doors(), self.noted.clone());
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        Timestamp(self.clock.now_ms())
+    }
+
+    pub(super) fn pass(&self, ms: u64) {
+        self.clock.set_ms(self.clock.now_ms() + ms);
+    }
+
+    /// Applies a command and lets the scheduler hear of it.
+    pub(super) fn apply(&mut self, command: &Command) -> Outcome {
+        let (mut outcomes, position) = (Vec::new(), self.position);
+        self.position += 100;
+        let commands = std::iter::once((position, command));
+        let effects = self.store.apply(commands, self.position, &mut outcomes).unwrap();
+        for (endpoint, at, event) in effects.due {
+            self.scheduler.hear(SchedulerHint::Due(endpoint, at, event));
+        }
+        for endpoint in effects.endpoints_changed {
+            self.scheduler.hear(SchedulerHint::Changed(endpoint));
+        }
+        outcomes.remove(0)
+    }
+
+    pub(super) fn org(&mut self) -> OrgNo {
+        match self.apply(&create_org(self.position.into())) {
+            Outcome::OrgCreated(org) => org,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(super) fn endpoint(&mut self, org: OrgNo, id: u128, settings: EndpointSettings) {
+        let put = put_endpoint(org, id, settings, self.now());
+        assert_eq!(self.apply(&put), Outcome::Done);
+    }
+
+    pub(super) fn submit(&mut self, org: OrgNo, id: u128) {
+        let outcome = self.apply(&submit_event(org, id, self.now()));
+        assert!(matches!(outcome, Outcome::Accepted { .. }), "{outcome:?}");
+    }
+
+    pub(super) fn route(&mut self, org: OrgNo, event: u128, endpoints: &[u128], due_at: Timestamp) {
+        let endpoints = endpoints.iter().map(|id| EndpointId(*id)).collect();
+        self.apply(&Command::RouteEvent(RouteEvent { org, event: EventId(event), endpoints, due_at }));
+    }
+
+    pub(super) fn event(&mut self, org: OrgNo, id: u128, endpoints: &[u128]) {
+        self.submit(org, id);
+        self.route(org, id, endpoints, Timestamp(0));
+    }
+
+    /// Lets it work until there is nothing to do at this time; gives what was begun, as endpoint and event.
+    pub(super) fn begun(&mut self) -> Vec<(u128, u128)> {
+        let before = self.noted.0.lock().unwrap().len();
+        for _ in 0..10_000 {
+            self.scheduler.routing_polled -= ROUTING_POLL;
+            self.scheduler.turn().unwrap();
+            let next = [self.scheduler.looks.first(), self.scheduler.wakes.first()].into_iter().flatten().min();
+            if self.scheduler.survey.is_none() && next.is_none_or(|at| at > self.now()) {
+                let noted = self.noted.0.lock().unwrap();
+                return noted[before..].iter().map(|(_, it)| (it.endpoint.0, it.event.0)).collect();
+            }
+        }
+        panic!("it does not come to rest");
+    }
+
+    pub(super) fn events_begun(&mut self) -> Vec<u128> {
+        self.begun().into_iter().map(|(_, event)| event).collect()
+    }
+
+    /// The last attempt of this delivery.
+    pub(super) fn attempt(&self, (endpoint, event): (u128, u128)) -> (DueDelivery, Attempt) {
+        let (endpoint, event) = (EndpointId(endpoint), EventId(event));
+        let noted = self.noted.0.lock().unwrap();
+        noted.iter().rfind(|(_, it)| it.endpoint == endpoint && it.event == event).unwrap().clone()
+    }
+
+    /// Its request is over.
+    pub(super) fn over(&mut self, delivery: (u128, u128), answer: Answer) {
+        let (_, attempt) = self.attempt(delivery);
+        self.scheduler.take_in(Report::Over(attempt, answer));
+    }
+
+    /// It is settled.
+    pub(super) fn settle(
+        &mut self,
+        delivery: (u128, u128),
+        answer: Answer,
+        verdict: Verdict,
+        disables: Option<DisabledReason>,
+    ) {
+        let (delivery, attempt) = self.attempt(delivery);
+        let failed = AttemptError { code: ErrorCode::HttpStatus, detail: String::new() };
+        let settle = SettleAttempt {
+            org: delivery.org,
+            endpoint: attempt.endpoint,
+            event: attempt.event,
+            number: delivery.attempts + 1,
+            outcome: AttemptOutcome {
+                status: Some(200),
+                error: (answer != Answer::Accepted).then_some(failed),
+                ..AttemptOutcome::new(self.now(), 1)
+            },
+            verdict,
+            disables,
+            previous: delivery.last_attempt,
+            trigger: delivery.trigger,
+            notices: Vec::new(),
+        };
+        self.apply(&Command::SettleAttempt(Box::new(settle)));
+        self.scheduler.take_in(Report::Settled(attempt, Some(verdict)));
+    }
+
+    /// The last attempt of this delivery ends.
+    pub(super) fn end(&mut self, delivery: (u128, u128), answer: Answer, verdict: Verdict) {
+        self.over(delivery, answer);
+        self.settle(delivery, answer, verdict, None);
+    }
+
+    pub(super) fn accept(&mut self, delivery: (u128, u128)) {
+        self.end(delivery, Answer::Accepted, Verdict::Delivered);
+    }
+
+    /// It fails and is to be tried again after so long.
+    pub(super) fn fail(&mut self, delivery: (u128, u128), again_ms: u64) {
+        let at = self.now().plus_ms(again_ms);
+        self.end(delivery, Answer::Failed, Verdict::RetryAt(at));
+    }
+
+    pub(super) fn view(&self, endpoint: u128) -> BreakerView {
+        self.scheduler.ports.breakers.of(EndpointId(endpoint))
+    }
+}
+
+pub(super) fn settings() -> EndpointSettings {
+    EndpointSettings { url: "https://example.com/".into(), ..EndpointSettings::default() }
+}
+
+pub(super) fn strict() -> EndpointSettings {
+    EndpointSettings { ordering: endpoint::Ordering::Strict, ..settings() }
+}

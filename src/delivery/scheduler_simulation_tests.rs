@@ -1,0 +1,540 @@
+//! Days of delivery in seconds: the real journal, committer, state and scheduler on a directory, receivers that are only
+//! simulated, and a clock that jumps from one alarm to the next. Everything that was asked of a receiver is written down,
+//! for others to judge.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use super::harness::{create_org, hints, put_endpoint, scheduler, settings, submit_event};
+use super::*;
+use crate::commit::{Committer, CommitterLimits, Flush, Ports, Progress, Space, recover};
+use crate::journal::{self, OsFiles};
+use crate::model::command::{Command, RouteEvent, SettleAttempt};
+use crate::model::delivery::{AttemptError, AttemptOutcome, ErrorCode};
+use crate::rules::retry::{RetryPolicy, disables, verdict};
+use crate::store::{EndpointHealth, Outcome};
+
+pub(super) const SECOND: u64 = 1_000;
+pub(super) const MINUTE: u64 = 60 * SECOND;
+pub(super) const HOUR: u64 = 60 * MINUTE;
+pub(super) const DAY: u64 = 24 * HOUR;
+/// When it begins.
+pub(super) const START: Timestamp = Timestamp(1_800_000_000_000);
+/// An attempt that hangs ends after this.
+pub(super) const TIMEOUT: u64 = 15 * SECOND;
+const ENDPOINTS_PER_ORG: u32 = 500;
+/// When each endpoint gets an event, since the beginning.
+const EVENTS_AT: [u64; 4] = [0, 2 * DAY, 4 * DAY, 6 * DAY];
+/// When the endpoints that are beyond hope get many at once,
+pub(super) const FLOOD_AT: u64 = HOUR;
+/// and how many.
+const FLOOD: u32 = 150;
+/// Commands in one submission.
+const COMMANDS_AT_ONCE: usize = 512;
+/// Rows are brought to sled after so many steps of the clock.
+const WRITE_BACK_AFTER: u64 = 200;
+
+/// How an endpoint answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Kind {
+    Accepts,
+    /// 500 for the first hours.
+    Recovers,
+    /// 500 for ever.
+    Fails,
+    /// The same, with many events that wait for it.
+    Hopeless,
+    /// 503 with `Retry-After` for the first hours: longer than the first waits, or shorter than all.
+    AsksFor(u64),
+    Gone,
+    Hangs,
+    /// 503 without a word for the first hours.
+    Busy,
+}
+
+impl Kind {
+    /// Of the endpoint with this number: the kinds take turns. One in a thousand is beyond hope, and there is always one.
+    pub(super) fn of(number: u32) -> Self {
+        match number % 20 {
+            _ if number % 1_000 == 7 => Self::Hopeless,
+            0..8 => Self::Accepts,
+            8..11 => Self::Recovers,
+            11 | 12 => Self::Fails,
+            13 => Self::AsksFor(20 * MINUTE),
+            14 => Self::AsksFor(SECOND),
+            15 | 16 => Self::Gone,
+            17 | 18 => Self::Hangs,
+            _ => Self::Busy,
+        }
+    }
+
+    /// Never accepts anything.
+    pub(super) fn is_hopeless(self) -> bool {
+        matches!(self, Self::Fails | Self::Hopeless | Self::Hangs)
+    }
+
+    /// The status and `Retry-After` of its answer, if it answers.
+    fn answer(self, since_start: u64) -> Option<(u16, Option<u64>)> {
+        let early = since_start < 6 * HOUR;
+        match self {
+            Self::Recovers | Self::AsksFor(_) | Self::Busy if !early => Some((200, None)),
+            Self::Accepts => Some((200, None)),
+            Self::Recovers | Self::Fails | Self::Hopeless => Some((500, None)),
+            Self::AsksFor(ms) => Some((503, Some(ms))),
+            Self::Gone => Some((410, None)),
+            Self::Hangs => None,
+            Self::Busy => Some((503, None)),
+        }
+    }
+}
+
+/// Numbers that look random and are the same each time.
+struct Dice(u64);
+
+impl Dice {
+    /// From 0 up to 1.
+    fn unit(&mut self) -> f64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        f64::from(u32::try_from(self.0 >> 32).unwrap()) / (f64::from(u32::MAX) + 1.0)
+    }
+}
+
+/// What is simulated, and what is broken in it on purpose.
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    pub(super) endpoints: u32,
+    pub(super) seed: u64,
+    pub(super) policy: RetryPolicy,
+    pub(super) limits: SchedulerLimits,
+    pub(super) disable_after_ms: u64,
+    /// When it ends, if it does not come to rest before.
+    pub(super) ends_at: u64,
+    /// When everything is dropped and opened again from the directory.
+    pub(super) restarts_at: Vec<u64>,
+    /// The scheduler's clock is fast by so much.
+    pub(super) fast_by_ms: u64,
+    /// Nobody hears what `Retry-After` asks for.
+    pub(super) deaf: bool,
+    /// A 410 disables nothing.
+    pub(super) stubborn: bool,
+    /// The state is opened as it was last brought to sled, without what the journal holds behind that.
+    pub(super) forgetful: bool,
+}
+
+/// A request to a receiver.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Request {
+    /// When it was due.
+    pub(super) due_at: Timestamp,
+    pub(super) began_at: Timestamp,
+    /// None: nobody knows, because a restart came.
+    pub(super) ended_at: Option<Timestamp>,
+    /// What its answer asked for.
+    pub(super) asked_ms: u64,
+}
+
+/// What is left of an endpoint at the end.
+pub(super) struct Rest {
+    pub(super) endpoint: Arc<crate::model::endpoint::Endpoint>,
+    pub(super) health: EndpointHealth,
+}
+
+/// What was seen.
+#[derive(Default)]
+pub(super) struct Seen {
+    /// Requests by endpoint and event.
+    pub(super) requests: BTreeMap<(EndpointId, EventId), Vec<Request>>,
+    /// Deliveries made, by endpoint.
+    pub(super) deliveries: HashMap<EndpointId, u64>,
+    pub(super) rest: BTreeMap<EndpointId, Rest>,
+    /// Most ids in memory, most of them in one lane, most lanes, most requests at once: of all, of an organization.
+    pub(super) queued_most: usize,
+    pub(super) queued_in_lane_most: usize,
+    pub(super) in_flight_most: usize,
+    pub(super) in_flight_of_org_most: usize,
+    /// For each restart: requests that were cut off; and whether all due times were the same before and after.
+    pub(super) restarts: Vec<(usize, bool)>,
+    /// Steps of the clock, and how far it went.
+    pub(super) steps: u64,
+    pub(super) ended_at: Timestamp,
+}
+
+#[derive(Clone, Default)]
+struct Noted(Arc<Mutex<Vec<(DueDelivery, Attempt)>>>);
+
+impl Attempts for Noted {
+    fn start(&self, delivery: DueDelivery, attempt: Attempt) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push((delivery, attempt));
+    }
+}
+
+/// What runs until it is dropped.
+struct Running {
+    store: Arc<Store>,
+    intake: Intake,
+    committer: std::thread::JoinHandle<()>,
+    scheduler: Scheduler<Noted>,
+    noted: Noted,
+}
+
+/// In memory if there is such a place: what is shown here needs no disk.
+fn make_dir() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    let made = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+    made.or_else(|_| tempfile::tempdir()).unwrap()
+}
+
+pub(super) struct Simulation {
+    plan: Plan,
+    dir: tempfile::TempDir,
+    clock: Clock,
+    /// The scheduler's.
+    fast_clock: Clock,
+    dice: Dice,
+    running: Option<Running>,
+    orgs: Vec<OrgNo>,
+    /// Requests on their way, by when they end.
+    on_their_way: BTreeMap<(Timestamp, u64), (DueDelivery, Attempt)>,
+    begun: u64,
+    in_flight_of_org: HashMap<OrgNo, usize>,
+    /// When each delivery is due next.
+    due: HashMap<(EndpointId, EventId), Timestamp>,
+    seen: Seen,
+}
+
+/// Simulates it to its end.
+pub(super) fn simulate(plan: Plan) -> Seen {
+    let clock = Clock::manual(START.0);
+    let mut simulation = Simulation {
+        dir: make_dir(),
+        fast_clock: Clock::manual(START.0 + plan.fast_by_ms),
+        clock,
+        dice: Dice(plan.seed),
+        running: None,
+        orgs: Vec::new(),
+        on_their_way: BTreeMap::new(),
+        begun: 0,
+        in_flight_of_org: HashMap::new(),
+        due: HashMap::new(),
+        seen: Seen::default(),
+        plan,
+    };
+    simulation.start();
+    simulation.populate();
+    simulation.run();
+    simulation.look_at_the_rest();
+    simulation.stop();
+    simulation.seen
+}
+
+impl Simulation {
+    fn start(&mut self) {
+        let options = journal::Options { segment_bytes: 4 << 20, scan_from: None };
+        let (writer, journal, _) =
+            journal::open(&self.dir.path().join("journal"), Arc::new(OsFiles), &options).unwrap();
+        let store = Store::open(&self.dir.path().join("sled"), 8 << 20, journal.end().0).unwrap();
+        if !self.plan.forgetful {
+            recover(&store, &journal, &Space::default()).unwrap();
+        }
+        let store = Arc::new(store);
+        let (hints, queue) = hints(4_096);
+        let ports = Ports {
+            store: Arc::clone(&store),
+            clock: self.clock.clone(),
+            hints: Arc::clone(&hints),
+            metrics: Arc::new(Metrics::new(&[]).unwrap()),
+            flush: Flush::default(),
+            progress: Arc::new(Progress::default()),
+            space: Arc::default(),
+        };
+        let limits = CommitterLimits {
+            queue: 1_024,
+            wait_max: Duration::from_mins(10),
+            queue_bytes: usize::MAX,
+            group_commands: 1_024,
+            group_bytes: 8 << 20,
+        };
+        let last_id = store.counts().unwrap().last_id;
+        let (committer, intake) = Committer::new(limits, writer, ports, last_id);
+        #[expect(clippy::disallowed_methods, reason = "a test")]
+        let committer = std::thread::spawn(|| committer.run());
+        let (noted, doors) = (Noted::default(), (intake.clone(), hints, queue));
+        let scheduler = scheduler(&store, &self.fast_clock, self.plan.limits, doors, noted.clone());
+        self.running = Some(Running { store, intake, committer, scheduler, noted });
+    }
+
+    /// What was not brought to sled is lost, as by kill -9.
+    fn stop(&mut self) {
+        let Running { intake, committer, scheduler, store, .. } = self.running.take().unwrap();
+        intake.close();
+        committer.join().unwrap();
+        drop((scheduler, store));
+    }
+
+    fn running(&mut self) -> &mut Running {
+        self.running.as_mut().unwrap()
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp(self.clock.now_ms())
+    }
+
+    fn since_start(&self) -> u64 {
+        self.now().0 - START.0
+    }
+
+    fn submit(&mut self, commands: &[Command]) -> Vec<Outcome> {
+        let intake = self.running().intake.clone();
+        let replies: Vec<_> =
+            commands.chunks(COMMANDS_AT_ONCE).map(|some| intake.submit(some.to_vec()).unwrap()).collect();
+        let outcomes = replies.into_iter().flat_map(|reply| reply.wait().unwrap()).collect();
+        // Hints come after the answers, and before anything else is taken.
+        drop(intake.submit(Vec::new()).unwrap().wait());
+        outcomes
+    }
+
+    /// The endpoints of each organization, the n-th of all with the number n.
+    fn numbers_of(&self, org_at: usize) -> std::ops::Range<u32> {
+        let first = u32::try_from(org_at).unwrap() * ENDPOINTS_PER_ORG;
+        first..self.plan.endpoints.min(first + ENDPOINTS_PER_ORG)
+    }
+
+    fn populate(&mut self) {
+        let orgs = self.plan.endpoints.div_ceil(ENDPOINTS_PER_ORG);
+        let creations: Vec<_> = (1..=orgs).map(|org| create_org(org.into())).collect();
+        for outcome in self.submit(&creations) {
+            let Outcome::OrgCreated(org) = outcome else { panic!("{outcome:?}") };
+            self.orgs.push(org);
+        }
+        for org_at in 0..self.orgs.len() {
+            let (org, now) = (self.orgs[org_at], self.now());
+            let puts = self.numbers_of(org_at).map(|number| put_endpoint(org, number.into(), settings(), now));
+            let puts: Vec<_> = puts.collect();
+            assert!(self.submit(&puts).iter().all(|outcome| *outcome == Outcome::Done));
+        }
+    }
+
+    /// One event to each of these endpoints of an organization.
+    fn send(&mut self, org: OrgNo, numbers: impl Iterator<Item = u32>) {
+        let endpoints: Vec<EndpointId> = numbers.map(|number| EndpointId(number.into())).collect();
+        if endpoints.is_empty() {
+            return;
+        }
+        let now = self.now();
+        let Some(Outcome::Accepted { id, .. }) = self.submit(&[submit_event(org, 0, now)]).pop() else {
+            panic!("an event is accepted")
+        };
+        for endpoint in &endpoints {
+            *self.seen.deliveries.entry(*endpoint).or_default() += 1;
+            self.due.insert((*endpoint, id), now);
+        }
+        self.submit(&[Command::RouteEvent(RouteEvent { org, event: id, endpoints, due_at: Timestamp(0) })]);
+    }
+
+    fn send_what_is_planned(&mut self, from: u64, to: u64) {
+        let is_now = |at: u64| from <= at && at < to;
+        for org_at in 0..self.orgs.len() {
+            let (org, numbers) = (self.orgs[org_at], self.numbers_of(org_at));
+            for _ in EVENTS_AT.iter().filter(|at| is_now(**at)) {
+                self.send(org, numbers.clone());
+            }
+            for _ in 0..if is_now(FLOOD_AT) { FLOOD } else { 0 } {
+                self.send(org, numbers.clone().filter(|number| Kind::of(*number) == Kind::Hopeless));
+            }
+        }
+    }
+
+    fn run(&mut self) {
+        self.send_what_is_planned(0, 1);
+        loop {
+            while self.work() {}
+            let Some(next) = self.next_alarm() else { break };
+            // On to where several are due.
+            let grain = grain(self.since_start());
+            let (before, next) = (self.since_start(), next.0.max(self.now().0 + 1).div_ceil(grain) * grain);
+            self.clock.set_ms(next);
+            self.fast_clock.set_ms(next + self.plan.fast_by_ms);
+            self.seen.steps += 1;
+            if self.since_start() >= self.plan.ends_at {
+                break;
+            }
+            self.send_what_is_planned(before + 1, self.since_start() + 1);
+            if self.plan.restarts_at.first().is_some_and(|at| *at <= self.since_start()) {
+                self.plan.restarts_at.remove(0);
+                self.restart();
+                if self.plan.forgetful {
+                    break;
+                }
+            }
+            if self.seen.steps.is_multiple_of(WRITE_BACK_AFTER) {
+                self.running().store.write_back().unwrap();
+                self.look_at_lanes();
+            }
+        }
+        self.seen.ended_at = self.now();
+    }
+
+    /// When the next thing is to happen.
+    fn next_alarm(&mut self) -> Option<Timestamp> {
+        let planned = EVENTS_AT.into_iter().chain([FLOOD_AT]).filter(|at| *at > self.since_start()).min();
+        let ends = self.on_their_way.keys().next().map(|(at, _)| *at);
+        let Running { scheduler, .. } = self.running();
+        let own = [scheduler.looks.first(), scheduler.wakes.first()].into_iter().flatten().min();
+        [own, ends, planned.map(|at| START.plus_ms(at))].into_iter().flatten().min()
+    }
+
+    /// A turn of the scheduler, and what comes of it; says whether there may be more to do at this time.
+    fn work(&mut self) -> bool {
+        let running = self.running();
+        let queue = running.scheduler.ports.queue.clone();
+        let heard: Vec<_> = queue.try_iter().collect();
+        let has_heard = !heard.is_empty();
+        let mut in_lane_most = 0;
+        for hint in heard {
+            running.scheduler.hear(hint);
+            if let SchedulerHint::Due(endpoint, ..) = hint {
+                in_lane_most = in_lane_most.max(running.scheduler.lanes.get(&endpoint).map_or(0, Lane::waiting));
+            }
+        }
+        running.scheduler.turn().unwrap();
+        let fast_now = running.scheduler.now();
+        let alarm = [running.scheduler.looks.first(), running.scheduler.wakes.first()].into_iter().flatten().min();
+        let has_more = running.scheduler.survey.is_some() || alarm.is_some_and(|at| at <= fast_now);
+        let (queued, in_flight) = (running.scheduler.queued, running.scheduler.turns.in_flight());
+        let begun = std::mem::take(&mut *running.noted.0.lock().unwrap());
+        self.seen.queued_in_lane_most = self.seen.queued_in_lane_most.max(in_lane_most);
+        self.seen.queued_most = self.seen.queued_most.max(queued);
+        self.seen.in_flight_most = self.seen.in_flight_most.max(in_flight);
+        let has_begun = !begun.is_empty();
+        for (delivery, attempt) in begun {
+            self.begin(delivery, attempt);
+        }
+        let has_ended = self.end_what_is_over();
+        has_heard || has_more || has_begun || has_ended
+    }
+
+    /// The receiver gets a request.
+    fn begin(&mut self, delivery: DueDelivery, attempt: Attempt) {
+        let (now, key) = (self.now(), (attempt.endpoint, attempt.event));
+        let due_at = self.due.remove(&key).unwrap_or(Timestamp(u64::MAX));
+        let hangs = Kind::of(number(attempt.endpoint)).answer(self.since_start()).is_none();
+        let ends_at = now.plus_ms(if hangs { TIMEOUT } else { 0 });
+        let request = Request { due_at, began_at: now, ended_at: None, asked_ms: 0 };
+        self.seen.requests.entry(key).or_default().push(request);
+        self.begun += 1;
+        self.on_their_way.insert((ends_at, self.begun), (delivery, attempt));
+        let of_org = self.in_flight_of_org.entry(attempt.org).or_default();
+        *of_org += 1;
+        self.seen.in_flight_of_org_most = self.seen.in_flight_of_org_most.max(*of_org);
+    }
+
+    /// As an attempt does it: told to be over, settled by the rules, told to be settled.
+    fn end_what_is_over(&mut self) -> bool {
+        let now = self.now();
+        let later = self.on_their_way.split_off(&(now.plus_ms(1), 0));
+        let over: Vec<_> = std::mem::replace(&mut self.on_their_way, later).into_values().collect();
+        let mut settles = Vec::new();
+        for (delivery, attempt) in &over {
+            *self.in_flight_of_org.entry(attempt.org).or_default() -= 1;
+            let mut outcome = self.outcome(*attempt);
+            let requests = self.seen.requests.get_mut(&(attempt.endpoint, attempt.event)).unwrap();
+            let request = requests.last_mut().unwrap();
+            request.ended_at = Some(now);
+            request.asked_ms = outcome.retry_after_ms.unwrap_or(0);
+            outcome.retry_after_ms = outcome.retry_after_ms.filter(|_| !self.plan.deaf);
+            let number = delivery.attempts + 1;
+            let verdict = verdict(&self.plan.policy, number - delivery.base, &outcome, now, self.dice.unit());
+            if let Verdict::RetryAt(at) = verdict {
+                self.due.insert((attempt.endpoint, attempt.event), at);
+            }
+            let is_gone = outcome.status == Some(410);
+            let disables = disables(self.plan.disable_after_ms, delivery.failing_since, &outcome, now);
+            self.running().scheduler.take_in(Report::Over(*attempt, Answer::of(&outcome)));
+            let settle = SettleAttempt {
+                org: delivery.org,
+                endpoint: attempt.endpoint,
+                event: attempt.event,
+                number,
+                outcome,
+                verdict,
+                disables: disables.filter(|_| !(self.plan.stubborn && is_gone)),
+                previous: delivery.last_attempt,
+                trigger: delivery.trigger,
+                notices: Vec::new(),
+            };
+            settles.push((*attempt, verdict, Command::SettleAttempt(Box::new(settle))));
+        }
+        let commands: Vec<_> = settles.iter().map(|(.., command)| command.clone()).collect();
+        assert!(self.submit(&commands).iter().all(|outcome| *outcome == Outcome::Done));
+        for (attempt, verdict, _) in &settles {
+            self.running().scheduler.take_in(Report::Settled(*attempt, Some(*verdict)));
+        }
+        !settles.is_empty()
+    }
+
+    fn outcome(&self, attempt: Attempt) -> AttemptOutcome {
+        let (now, kind) = (self.now(), Kind::of(number(attempt.endpoint)));
+        let answer = kind.answer(self.since_start());
+        let code = if answer.is_none() { ErrorCode::Timeout } else { ErrorCode::HttpStatus };
+        let failed = answer.is_none_or(|(status, _)| status != 200);
+        let took_ms = if answer.is_none() { TIMEOUT } else { 0 };
+        AttemptOutcome {
+            status: answer.map(|(status, _)| status),
+            error: failed.then(|| AttemptError { code, detail: String::new() }),
+            retry_after_ms: answer.and_then(|(_, asked_ms)| asked_ms),
+            ..AttemptOutcome::new(Timestamp(now.0 - took_ms), u32::try_from(took_ms).unwrap())
+        }
+    }
+
+    /// What waits for each endpoint, and when it is due, as the state has it.
+    fn due_times(&mut self) -> Vec<(EndpointId, Vec<(Timestamp, EventId)>)> {
+        let (now, endpoints) = (self.now(), self.plan.endpoints);
+        let store = &self.running().store;
+        let ids = (0..endpoints).map(|number| EndpointId(number.into()));
+        ids.map(|id| (id, store.waiting_for(id, now, usize::MAX).unwrap())).collect()
+    }
+
+    fn restart(&mut self) {
+        let before = self.due_times();
+        self.stop();
+        let cut_off = std::mem::take(&mut self.on_their_way);
+        for (_, attempt) in cut_off.values() {
+            // It is due as it was, and is made again.
+            let key = (attempt.endpoint, attempt.event);
+            let due_at = self.seen.requests.get_mut(&key).and_then(Vec::pop).unwrap().due_at;
+            self.due.insert(key, due_at);
+        }
+        self.in_flight_of_org.clear();
+        self.start();
+        let same = before == self.due_times();
+        self.seen.restarts.push((cut_off.len(), same));
+    }
+
+    fn look_at_lanes(&mut self) {
+        let in_lanes: Vec<usize> = self.running().scheduler.lanes.values().map(Lane::waiting).collect();
+        assert_eq!(in_lanes.iter().sum::<usize>(), self.running().scheduler.queued);
+        self.seen.queued_in_lane_most = in_lanes.into_iter().chain([self.seen.queued_in_lane_most]).max().unwrap();
+    }
+
+    fn look_at_the_rest(&mut self) {
+        for org_at in 0..self.orgs.len() {
+            for number in self.numbers_of(org_at) {
+                let (org, id) = (self.orgs[org_at], EndpointId(number.into()));
+                let found = self.running().store.endpoint_of(org, id).unwrap();
+                if let Some((endpoint, health)) = found {
+                    self.seen.rest.insert(id, Rest { endpoint, health });
+                }
+            }
+        }
+    }
+}
+
+/// How precisely the clock goes: finely while waits are short.
+pub(super) fn grain(since_start: u64) -> u64 {
+    if since_start < 15 * MINUTE { SECOND } else { 30 * SECOND }
+}
+
+pub(super) fn number(endpoint: EndpointId) -> u32 {
+    u32::try_from(endpoint.0).unwrap()
+}

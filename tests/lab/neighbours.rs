@@ -1,0 +1,244 @@
+//! Fifty endpoints of an organization that never answer, and thousands of deliveries that wait for them, cost another
+//! organization nothing that it could notice; nor does a restart with all of those due.
+//!
+//! Two servers: one has nothing to do but the other organization's events, the other one has the noise too. They take
+//! turns, each suspended while the other one is measured, so that whatever else the machine does hits both. What is
+//! compared is the time from posting an event to its arrival, one event at a time.
+
+use std::io::{ErrorKind, Read as _};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use serde_json::json;
+
+use crate::harness::{Client, PATIENCE, Process, settings, until};
+use crate::receiver::Receiver;
+use crate::scenario::{Plan, Told, keep};
+
+const ENDPOINTS: u64 = 50;
+/// Of one organization: the configuration's default.
+const IN_FLIGHT_MAX: usize = 64;
+/// So many of them at least hang while it is measured: what endpoints in doubt may have, less those that are just over.
+const IN_FLIGHT_LEAST: usize = 40;
+/// Without a share for each organization those that hang would have all of these. No endpoint is left alone, so that the
+/// noise goes on; and attempts end soon, so that there are many.
+const DELIVERY: &str = "[delivery]\nmax_in_flight = 128\ntimeout_ms = 5000\nbreaker_window = 0\n\
+                        breaker_failures_in_a_row = 1000\n";
+/// A request is counted if it is still there after this: one that timed out is over a moment before its connection is.
+const COUNTED_AFTER: Duration = Duration::from_millis(200);
+const EVENTS_AT_ONCE: u64 = 1_000;
+/// Events posted to one server before it is the other one's turn.
+const EVENTS_OF_A_TURN: u64 = 20;
+/// Where there are fewer samples a 99th percentile is one or two odd ones, and the 90th is taken.
+const SAMPLES_FOR_P99: usize = 1_000;
+/// The promise,
+const TIMES_QUIET_MAX: f64 = 1.5;
+/// and what a shared machine may add to times of a few milliseconds.
+const NOISE_OF_MACHINE: Duration = Duration::from_millis(5);
+const LATENCY_MAX: Duration = Duration::from_secs(1);
+const MEMORY_MORE_MAX: u64 = 64 << 20;
+
+pub(crate) fn run(plan: &Plan) -> Told {
+    let (silence, receiver) = (Silence::start(), Receiver::start());
+    let quiet = Side::start(&plan.dir.join("quiet"), &receiver);
+    let empty = (quiet.latency(&receiver), high_water(&quiet.server)).1;
+    let noisy = Side::start(&plan.dir.join("noisy"), &receiver);
+    make_noise(&noisy.server.org("Slow"), &silence, plan.rounds);
+    silence.holds(IN_FLIGHT_LEAST);
+
+    let mut faults = Vec::new();
+    let turns = if plan.rounds < 50_000 { 10 } else { 60 };
+    let (mut quiet_times, mut noisy_times, mut slowest) = (Vec::new(), Vec::new(), Duration::ZERO);
+    for _ in 0..turns {
+        for (side, other, times) in [(&quiet, &noisy, &mut quiet_times), (&noisy, &quiet, &mut noisy_times)] {
+            other.server.signal(Signal::STOP);
+            slowest = slowest.max(side.wake_up(&receiver));
+            times.extend((0..EVENTS_OF_A_TURN).map(|_| side.latency(&receiver)));
+            other.server.signal(Signal::CONT);
+        }
+    }
+    let percent = if noisy_times.len() < SAMPLES_FOR_P99 { 90 } else { 99 };
+    let [alone, beside] = [quiet_times, noisy_times].map(|times| percentile_of(times, percent));
+    let allowed = alone.mul_f64(TIMES_QUIET_MAX).max(alone + NOISE_OF_MACHINE).min(LATENCY_MAX);
+    if slowest > LATENCY_MAX {
+        faults.push(format!("another organization waits {slowest:?} for its first event of a turn"));
+    }
+    if beside > allowed {
+        faults.push(format!("another organization waits {beside:?} beside the noise and {alone:?} without it"));
+    }
+    let most = silence.most();
+    if most > IN_FLIGHT_MAX {
+        faults.push(format!("{most} requests at once to endpoints that hang"));
+    }
+
+    assert_eq!(quiet.server.stop().0, Some(0));
+    let after = restart(noisy, &silence, &receiver);
+    let grown = after.memory.saturating_sub(empty);
+    if grown > MEMORY_MORE_MAX {
+        faults.push(format!("the restart took {grown} bytes of memory more than an empty start"));
+    }
+    if after.most > IN_FLIGHT_MAX {
+        faults.push(format!("the restart made {} requests at once to endpoints that hang", after.most));
+    }
+    if after.latency > LATENCY_MAX {
+        faults.push(format!("after the restart another organization waits {:?}", after.latency));
+    }
+    assert!(faults.is_empty(), "{}", faults.join("; "));
+    keep("neighbours", &plan.dir.join("noisy"));
+    Told::Passed(format!(
+        "p{percent} of {} events {beside:?} beside {most} hanging requests, {alone:?} without them; after kill -9 {} requests at \
+         once, {} KiB more memory than an empty start, the slowest event {:?}",
+        turns * EVENTS_OF_A_TURN,
+        after.most,
+        grown >> 10,
+        after.latency
+    ))
+}
+
+/// A server, and an organization whose events are measured.
+struct Side {
+    server: Process,
+    org: Client,
+}
+
+impl Side {
+    fn start(data: &Path, receiver: &Receiver) -> Self {
+        let server = Process::start_on(data, &settings(data, DELIVERY));
+        let org = server.org("Other");
+        org.push_to(&receiver.url());
+        Self { server, org }
+    }
+
+    /// To a server that was suspended what waited meanwhile has waited for too long, so that it refuses events at first.
+    /// Gives how long the first that it took was on its way.
+    fn wake_up(&self, receiver: &Receiver) -> Duration {
+        let sent = until(|| Some(self.org.send("a.b", &json!("hello"))).filter(|sent| sent.status == 202));
+        let taken = Instant::now();
+        receiver.arrival_of(&sent.id()).saturating_duration_since(taken)
+    }
+
+    /// From posting an event to its arrival.
+    fn latency(&self, receiver: &Receiver) -> Duration {
+        let began = Instant::now();
+        let sent = self.org.send("a.b", &json!("quick"));
+        assert_eq!(sent.status, 202, "{sent:?}");
+        receiver.arrival_of(&sent.id()).saturating_duration_since(began)
+    }
+}
+
+/// What was seen of a server that was killed and started again with everything due.
+struct Restarted {
+    most: usize,
+    memory: u64,
+    latency: Duration,
+}
+
+fn restart(noisy: Side, silence: &Silence, receiver: &Receiver) -> Restarted {
+    let Side { server, org } = noisy;
+    let data = server.data_dir.clone();
+    server.kill();
+    until(|| (silence.held.load(Ordering::SeqCst) == 0).then_some(()));
+    silence.most.store(0, Ordering::SeqCst);
+    let server = Process::start_on(&data, &settings(&data, DELIVERY));
+    let org = Client::new(&server.url, &org.key);
+    let side = Side { server, org };
+    silence.holds(IN_FLIGHT_LEAST);
+    let latency = (0..EVENTS_OF_A_TURN).map(|_| side.latency(receiver)).max().unwrap_or_default();
+    // Long enough for those that hang to be over, and the next to begin.
+    let over = Instant::now() + Duration::from_secs(6);
+    while Instant::now() < over {
+        std::thread::park_timeout(Duration::from_millis(50));
+    }
+    let (most, memory) = (silence.most(), high_water(&side.server));
+    assert_eq!(side.server.stop().0, Some(0));
+    Restarted { most, memory, latency }
+}
+
+/// Fifty endpoints that never answer, and so many deliveries to them.
+fn make_noise(slow: &Client, silence: &Silence, deliveries: u64) {
+    let endpoints: Vec<String> =
+        (0..ENDPOINTS).map(|_| slow.post("/api/endpoints", &json!({ "url": silence.url })).id()).collect();
+    let events: Vec<u64> = (0..deliveries.div_ceil(ENDPOINTS)).collect();
+    let size = usize::try_from(EVENTS_AT_ONCE).unwrap();
+    for some in events.chunks(size) {
+        let items: Vec<_> = some.iter().map(|number| json!({"type": "a.b", "payload": number})).collect();
+        let sent = slow.post("/api/events/batch", &json!({ "events": items }));
+        assert_eq!(sent.status, 200, "{sent:?}");
+    }
+    let waiting = |id: &String| slow.get(&format!("/api/endpoints/{id}/stats")).json["waiting"].as_u64().unwrap();
+    until(|| (endpoints.iter().map(waiting).sum::<u64>() >= deliveries).then_some(()));
+}
+
+/// Accepts connections, reads what comes, and never says a word.
+struct Silence {
+    url: String,
+    /// Requests that are there now.
+    held: Arc<AtomicUsize>,
+    /// And that were there at once at most.
+    most: Arc<AtomicUsize>,
+}
+
+impl Silence {
+    fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let silence = Self { url, held: Arc::default(), most: Arc::default() };
+        let (held, most) = (Arc::clone(&silence.held), Arc::clone(&silence.most));
+        std::thread::spawn(move || {
+            for connection in listener.incoming().map_while(Result::ok) {
+                let (held, most) = (Arc::clone(&held), Arc::clone(&most));
+                std::thread::spawn(move || hold(connection, &held, &most));
+            }
+        });
+        silence
+    }
+
+    fn holds(&self, requests: usize) {
+        until(|| (self.held.load(Ordering::SeqCst) >= requests).then_some(()));
+    }
+
+    fn most(&self) -> usize {
+        self.most.load(Ordering::SeqCst)
+    }
+}
+
+/// Until the other side has had enough.
+fn hold(mut connection: TcpStream, held: &AtomicUsize, most: &AtomicUsize) {
+    let (accepted, mut buffer) = (Instant::now(), [0; 4_096]);
+    connection.set_read_timeout(Some(COUNTED_AFTER)).unwrap();
+    let is_waiting = |error: &std::io::Error| matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut);
+    let mut counted = false;
+    loop {
+        match connection.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(_) => {}
+            Err(error) if is_waiting(&error) => {}
+            Err(_reset) => break,
+        }
+        if !counted && accepted.elapsed() >= COUNTED_AFTER {
+            counted = true;
+            most.fetch_max(held.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            connection.set_read_timeout(Some(PATIENCE)).unwrap();
+        }
+    }
+    if counted {
+        held.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// What so many of a hundred are not above.
+fn percentile_of(mut times: Vec<Duration>, percent: usize) -> Duration {
+    times.sort_unstable();
+    times[(times.len() * percent).div_ceil(100) - 1]
+}
+
+/// Most memory that the process had, in bytes: proc_pid_status(5).
+fn high_water(server: &Process) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.child.id())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.split_whitespace().next().unwrap().parse::<u64>().unwrap() << 10
+}
