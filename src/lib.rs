@@ -150,6 +150,7 @@
 //! - `commit/mod.rs`: the only room that appends to the journal
 //! - `commit/bell.rs`: tells waiting requests that an event came
 //! - `commit/committer.rs`: takes what waits, appends, syncs once, applies, answers
+//! - `commit/feed.rs`: tells those who watch what just happened
 //! - `commit/flusher.rs`: brings fresh rows to sled while nobody waits
 //! - `commit/intake.rs`: the bounded door to the committer
 //! - `commit/recovery.rs`: brings the state up to the journal
@@ -203,6 +204,7 @@
 //! - `http/receiver.rs`: a consumer's receiver, for the demo and the tests
 //! - `http/routes.rs`: the table of routes
 //! - `http/stored_event.rs`: stored events as they are shown
+//! - `http/tail.rs`: `GET /api/tail`: events and attempts as they happen
 //! - `http/verify.rs`: argon2id on threads of its own
 //! - `http/webhook.rs`: `/api/webhook/config`
 //! - `http/wire.rs`: an event as it is posted
@@ -236,6 +238,7 @@
 //! - `cli/explain.rs`: `explain`
 //! - `cli/rebuild.rs`: `rebuild`
 //! - `cli/serve.rs`: `serve`
+//! - `cli/tail.rs`: `tail`
 //! - `cli/verify.rs`: `verify`
 //! - `main.rs`: the binary: parse, match, exit code
 

@@ -11,6 +11,7 @@ mod events;
 mod explain;
 mod rebuild;
 mod serve;
+mod tail;
 mod verify;
 
 use std::io::Write as _;
@@ -51,6 +52,8 @@ enum Command {
     Ack(events::Ack),
     /// Say what became of an event, and why each endpoint got it or did not
     Explain(explain::Explain),
+    /// Show events and attempts as they happen
+    Tail(tail::Tail),
     /// Endpoints that events are pushed to
     #[command(subcommand)]
     Endpoint(endpoints::EndpointCommand),
@@ -121,6 +124,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Inbox(command) => command.run(&load(file)?.0),
         Command::Ack(command) => command.run(&load(file)?.0),
         Command::Explain(command) => command.run(&load(file)?.0),
+        Command::Tail(command) => command.run(&load(file)?.0),
         Command::Endpoint(command) => command.run(&load(file)?.0),
         Command::Bench(command) => command.run(&load(file)?.0),
         Command::Verify(command) => command.run(&load(file)?.0),

@@ -9,6 +9,7 @@ use super::table::State;
 use super::{StateError, Store};
 use crate::model::delivery::{DeadReason, DeliveryStatus};
 use crate::model::endpoint::Endpoint;
+use crate::model::event::EventType;
 use crate::model::id::{EndpointId, EventId, OrgNo};
 use crate::model::time::Timestamp;
 
@@ -218,6 +219,38 @@ impl Store {
         let Some(delivery) = find(&state, target, event)? else { return Ok(None) };
         let endpoint = state.endpoints.get(target.endpoint)?.map(|row| Arc::clone(&row.endpoint));
         Ok(Some(DeliveryDetails { delivery, endpoint }))
+    }
+}
+
+/// What an attempt was made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AttemptTarget {
+    /// The endpoint's number in its organization.
+    pub endpoint_number: u32,
+    /// Whether it is still there.
+    pub endpoint_lives: bool,
+    /// Of the event.
+    pub event_type: EventType,
+}
+
+impl Store {
+    /// What an attempt was made of; none if nothing is known of the endpoint or the event any more.
+    ///
+    /// # Errors
+    /// When rows cannot be read.
+    pub fn attempt_target(
+        &self,
+        org: OrgNo,
+        endpoint: EndpointId,
+        event: EventId,
+    ) -> Result<Option<AttemptTarget>, StateError> {
+        let state = self.read();
+        let Some(target) = Target::of(&state, org, endpoint)? else { return Ok(None) };
+        let Some((_, block)) = block_of(&state, org, event)? else { return Ok(None) };
+        let event_type = block.find(event).and_then(|(_, entry)| block.event_type(entry)).cloned();
+        let endpoint_lives = state.endpoints.get(endpoint)?.is_some();
+        let endpoint_number = target.number;
+        Ok(event_type.map(|event_type| AttemptTarget { endpoint_number, endpoint_lives, event_type }))
     }
 }
 

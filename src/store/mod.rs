@@ -29,7 +29,9 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGua
 pub use apply::{Effects, Outcome};
 pub use dead_letters::{DeadPage, DeadPlace, DeadQuery};
 pub use deliveries::{DueDelivery, InOrder, Lane, Then};
-pub use delivery_query::{Delivery, DeliveryDetails, DeliveryPage, DeliveryPlace, DeliveryQuery, DeliveryStanding};
+pub use delivery_query::{
+    AttemptTarget, Delivery, DeliveryDetails, DeliveryPage, DeliveryPlace, DeliveryQuery, DeliveryStanding,
+};
 pub use event_query::EventQuery;
 pub use generation::{Generation, Reason, SEGMENT_BYTES, condemn_last, remove_all};
 pub use inbox::{InboxItem, InboxPage, InboxQuery};

@@ -16,4 +16,5 @@ mod harness;
 mod isolation;
 mod overload;
 mod pushing;
+mod tail;
 mod tidy;
