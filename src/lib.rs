@@ -135,6 +135,7 @@
 //! - `store/deliveries.rs`: what is due
 //! - `store/delivery_query.rs`: deliveries as their owner sees them
 //! - `store/dump.rs`: every row as text, to compare states
+//! - `store/event_page.rs`: a page of events, whatever list it is of
 //! - `store/event_query.rs`: all events, newest first
 //! - `store/generation.rs`: which sled directory holds the state, and whether it is believed
 //! - `store/inbox.rs`: events that nobody has confirmed

@@ -202,6 +202,7 @@ pub(super) async fn change(call: &mut Call) -> Answer {
 
 /// `DELETE /{id}`: nothing more is pushed there, what waits is canceled.
 pub(super) async fn delete(call: &mut Call) -> Answer {
+    let _apart = call.api.settings_lock(call.org()?).await;
     let (org, endpoint, _) = named(call)?;
     match call.commit(Command::DeleteEndpoint(DeleteEndpoint { org, endpoint: endpoint.id })).await? {
         Outcome::Done => Ok(HttpResponse::NoContent().finish()),

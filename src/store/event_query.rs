@@ -1,6 +1,6 @@
 //! All of an organization's events, confirmed or not, the newest first.
 
-use super::inbox::{InboxItem, InboxPage};
+use super::event_page::{EventItem, EventPage};
 use super::{StateError, Store};
 use crate::model::endpoint::TypePattern;
 use crate::model::event::EventStatus;
@@ -35,12 +35,12 @@ impl Store {
     ///
     /// # Errors
     /// When rows cannot be read.
-    pub fn events(&self, org: OrgNo, query: &EventQuery) -> Result<InboxPage, StateError> {
+    pub fn events(&self, org: OrgNo, query: &EventQuery) -> Result<EventPage, StateError> {
         let id_at = |at: Timestamp| EventId(u128::from(at.0) << 80);
         let newest = EventId(u128::MAX);
         let first = query.since.map_or(EventId(0), id_at);
         let mut before = query.before.unwrap_or(newest).min(query.until.map_or(newest, id_at));
-        let mut page = InboxPage::default();
+        let mut page = EventPage::default();
         for _ in 0..BLOCKS_PER_PAGE_MAX / BLOCKS_AT_ONCE {
             let Some(last) = before.0.checked_sub(1).filter(|_| before > first) else { return Ok(page) };
             // A lock for each portion: a long search holds up nobody.
@@ -58,7 +58,7 @@ impl Store {
                         return Ok(page);
                     }
                     let (position, payload_len) = (entry.position, entry.payload_len);
-                    page.items.push(InboxItem { id: entry.id, position, payload_len, status: entry.status });
+                    page.items.push(EventItem { id: entry.id, position, payload_len, status: entry.status });
                 }
             }
             let Some(((_, lowest), _)) = blocks.last().filter(|_| blocks.len() == BLOCKS_AT_ONCE) else {
