@@ -41,7 +41,8 @@
 //! - **A key that was ended stays ended** whatever the clock does; a rotated one ends by its own grace, not the new key's.
 //! - **A delivery's id is its event's and its endpoint's number**: event ids keep their low 20 bits free for it, so that
 //!   millions of deliveries have ids without a row for each.
-//! - **Secrets are sealed before they become a command**: nothing below the doors and the sender ever has one open.
+//! - **Secrets are sealed before they become a command**, and so are the values of endpoints' own headers, any of which may
+//!   be a credential: nothing below the doors and the sender ever has one open.
 //! - **A change of an endpoint says whether it enables it**: a receiver may have disabled it since it was read, and a change
 //!   of its description must not undo that.
 //! - **Turns go by organization, then by endpoint**, and an organization has a bound of its own: fifty endpoints that hang
