@@ -79,7 +79,8 @@ fn the_next_request_is_as_the_endpoint_was_set() {
     let id = post("a.b");
     let got = receiver.wait_for(1, PATIENCE)[0].clone();
     assert_eq!((got.id.as_str(), String::from_utf8_lossy(&got.body).as_ref()), (id.as_str(), payload));
-    assert_eq!(got.header("x-team"), Some("blue"));
+    // As n8n's and Make's webhooks take it: any JSON that is posted.
+    assert_eq!((got.header("x-team"), got.header("content-type")), (Some("blue"), Some("application/json")));
 
     let rotated = org.post(&format!("{path}/secret/rotate"), &json!({"overlap_seconds": 3600}));
     assert_eq!(rotated.status, 200, "{rotated:?}");

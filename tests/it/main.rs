@@ -18,3 +18,4 @@ mod overload;
 mod pushing;
 mod tail;
 mod tidy;
+mod zapier;
