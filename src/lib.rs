@@ -43,6 +43,10 @@
 //!   millions of deliveries have ids without a row for each.
 //! - **Secrets are sealed before they become a command**, and so are the values of endpoints' own headers, any of which may
 //!   be a credential: nothing below the doors and the sender ever has one open.
+//! - **An endpoint that ended before an event came has none of its deliveries**, and before is meant by the journal, since
+//!   clocks step: so the deliveries of an event are looked for at the endpoints there are and at those that ended since.
+//! - **Who watches is told by the committer, after the sync, and nothing is kept for anybody**: a channel for each
+//!   organization that is watched, and who is too slow misses some and is told how many. Nobody waits for a watcher.
 //! - **A change of an endpoint says whether it enables it**: a receiver may have disabled it since it was read, and a change
 //!   of its description must not undo that.
 //! - **Turns go by organization, then by endpoint**, and an organization has a bound of its own: fifty endpoints that hang
