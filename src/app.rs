@@ -29,7 +29,7 @@ use crate::http;
 use crate::journal::{self, Reader};
 use crate::model::delivery::ErrorCode;
 use crate::model::id::{EventId, OrgNo};
-use crate::pipeline::{Sweeper, SweeperSettings, Worker, WorkerPorts};
+use crate::pipeline::{Replayer, Sweeper, SweeperSettings, Worker, WorkerPorts};
 use crate::store::Store;
 
 pub use start_error::StartError;
@@ -57,11 +57,11 @@ pub struct App {
     intake: Intake,
     /// Ends the inner threads.
     stop: Stop,
-    wake_sweeper: Signal,
     http: HttpThread,
     scheduler: Thread,
     workers: Vec<Thread>,
-    sweeper: Thread,
+    sweeper: Woken,
+    replayer: Woken,
     committer: Thread,
     segments: Thread,
     flusher: (Flush, Thread),
@@ -70,6 +70,12 @@ pub struct App {
     watched: Watched,
     /// Last: its lock is let go when everything else has ended.
     _data_dir: DataDir,
+}
+
+/// A thread that sleeps until somebody wakes it.
+struct Woken {
+    thread: Thread,
+    wake: Signal,
 }
 
 struct HttpThread {
@@ -145,8 +151,8 @@ impl App {
         let scheduler = sending::start_scheduler(&shared, &runtime, due)?;
         let health = Arc::new(http::Health::default());
         let api = make_api(&shared, &admin_token, &health)?;
-        let wake_sweeper = Signal::new();
-        let sweeper = start_sweeper(&shared, &api, wake_sweeper.clone()).map_err(StartError::Threads)?;
+        let sweeper = start_sweeper(&shared, &api).map_err(StartError::Threads)?;
+        let replayer = start_replayer(&shared).map_err(StartError::Threads)?;
         let http = start_http(api, listener).map_err(StartError::Threads)?;
         health.set_ready();
         tracing::info!(%address, data_dir = %data_dir.path().display(), version = env!("CARGO_PKG_VERSION"), "triggerd is ready");
@@ -159,11 +165,11 @@ impl App {
             store,
             intake,
             stop,
-            wake_sweeper,
             http,
             scheduler,
             workers,
             sweeper,
+            replayer,
             committer,
             segments,
             flusher,
@@ -200,13 +206,15 @@ impl App {
         let HttpThread { thread, handle } = self.http;
         self.runtime.spawn(handle.stop(true));
         let mut in_order = thread.join_until(deadline);
-        self.wake_sweeper.notify();
+        self.sweeper.wake.notify();
+        self.replayer.wake.notify();
         tracing::info!("stopping: deliveries on their way");
         in_order &= self.scheduler.join_until(deadline);
         for worker in self.workers {
             in_order &= worker.join_until(deadline);
         }
-        in_order &= self.sweeper.join_until(deadline);
+        in_order &= self.replayer.thread.join_until(deadline);
+        in_order &= self.sweeper.thread.join_until(deadline);
         self.intake.close();
         let committed = self.committer.join_until(deadline + COMMITTER_EXTRA);
         in_order &= self.segments.join_until(deadline + COMMITTER_EXTRA);
@@ -264,6 +272,7 @@ impl Queues {
             scheduler: due_sender,
             scheduler_missed: false.into(),
             bell: InboxBell::default(),
+            replays: Signal::new(),
         });
         Self { hints, unrouted, due }
     }
@@ -359,7 +368,7 @@ fn start_workers(
     (1..=shared.config.workers.threads).map(start).collect()
 }
 
-fn start_sweeper(shared: &Shared, api: &actix_web::web::Data<http::Api>, wake: Signal) -> std::io::Result<Thread> {
+fn start_sweeper(shared: &Shared, api: &actix_web::web::Data<http::Api>) -> std::io::Result<Woken> {
     let api = actix_web::web::Data::clone(api);
     let window = shared.config.dedup.window;
     let sweeper = Sweeper {
@@ -376,7 +385,23 @@ fn start_sweeper(shared: &Shared, api: &actix_web::web::Data<http::Api>, wake: S
         },
     };
     let stop = shared.stop.clone();
-    spawn_critical("sweeper", move || sweeper.run(&stop, &wake))
+    let wake = Signal::new();
+    let waits_for = wake.clone();
+    let thread = spawn_critical("sweeper", move || sweeper.run(&stop, &waits_for))?;
+    Ok(Woken { thread, wake })
+}
+
+fn start_replayer(shared: &Shared) -> std::io::Result<Woken> {
+    let wake = shared.hints.replays.clone();
+    let replayer = Replayer {
+        store: Arc::clone(&shared.store),
+        intake: shared.intake.clone(),
+        clock: shared.clock.clone(),
+        wake: wake.clone(),
+    };
+    let stop = shared.stop.clone();
+    let thread = spawn_critical("replayer", move || replayer.run(&stop))?;
+    Ok(Woken { thread, wake })
 }
 
 /// actix runs on a thread of its own, so that the caller's is free.

@@ -46,11 +46,15 @@ pub enum Switch {
     SweeperHurries,
     /// The sweeper writes down that no key was used.
     SweeperWrites,
+    /// As much of the head of a receiver's answer is kept as hyper would by itself: 400 KiB.
+    HeadUnbounded,
+    /// A replay goes on behind deliveries that it did not have made.
+    ReplaySkips,
 }
 
 impl Switch {
     /// All of them with the names they are armed by.
-    pub const ALL: [(Self, &'static str); 18] = [
+    pub const ALL: [(Self, &'static str); 20] = [
         (Self::SkipSync, "skip_sync"),
         (Self::SkipDirSync, "skip_dir_sync"),
         (Self::AcknowledgeBeforeSync, "acknowledge_before_sync"),
@@ -69,6 +73,8 @@ impl Switch {
         (Self::WriteBackHangs, "write_back_hangs"),
         (Self::SweeperHurries, "sweeper_hurries"),
         (Self::SweeperWrites, "sweeper_writes"),
+        (Self::HeadUnbounded, "head_unbounded"),
+        (Self::ReplaySkips, "replay_skips"),
     ];
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 pub(super) use reqwest::Method;
 use serde_json::Value;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{Failure, Server};
 use crate::base::exit_code::ExitCode;
@@ -99,6 +100,22 @@ impl Client {
             Err(refusal(status.as_u16(), &serde_json::from_str(&text).unwrap_or(Value::Null)))
         })
     }
+
+    /// From now on Ctrl-C does not end the process, but is heard by [`Self::pause`].
+    pub(super) fn hear_interrupts(&self) -> Result<Interrupts, Failure> {
+        let _in_runtime = self.runtime.enter();
+        signal(SignalKind::interrupt()).map(Interrupts).map_err(|error| Failure::new(ExitCode::Failed, error))
+    }
+
+    /// Waits so long, or until Ctrl-C; says whether it was not that.
+    pub(super) fn pause(&self, interrupts: &mut Interrupts, duration: Duration) -> bool {
+        self.runtime.block_on(async {
+            tokio::select! {
+                _ = interrupts.0.recv() => false,
+                () = tokio::time::sleep(duration) => true,
+            }
+        })
+    }
 }
 
 impl Client {
@@ -160,6 +177,9 @@ impl Client {
         }
     }
 }
+
+/// Hears Ctrl-C, also while nobody waits for it.
+pub(super) struct Interrupts(Signal);
 
 /// An address that a wildcard listener can be reached at.
 fn reachable(config: &Config) -> std::net::SocketAddr {

@@ -41,14 +41,37 @@ impl Explain {
 }
 
 /// What the last attempt of a delivery that was not accepted brought; `details` looks the delivery up, if the key may.
-fn last_attempt(delivery: &Value, details: &dyn Fn(&str) -> Option<Value>) -> Option<String> {
+fn last_attempt(delivery: &Value, details: &dyn Fn(&str) -> Option<Value>) -> Vec<String> {
     let is_open = matches!(text(delivery, "state"), "retrying" | "dead");
-    let found = details(text(delivery, "id")).filter(|_| is_open)?;
-    let attempt = items(&found, "attempts").first()?;
-    let detail = text(attempt.get("error")?, "detail");
+    let found = Some(text(delivery, "id")).filter(|_| is_open).and_then(details);
+    let attempt = found.as_ref().and_then(|found| items(found, "attempts").first());
+    let Some((attempt, error)) = attempt.and_then(|attempt| Some((attempt, attempt.get("error")?))) else {
+        return Vec::new();
+    };
     let said = text(attempt, "response_body").trim();
     let said = if said.is_empty() { String::new() } else { format!("; it said: {said}") };
-    Some(format!("  The last attempt, at {}: {detail}{said}", text(attempt, "started_at")))
+    let at = text(attempt, "started_at");
+    let mut lines = vec![format!("  The last attempt, at {at}: {}{said}", text(error, "detail"))];
+    lines.extend(journey(attempt));
+    lines
+}
+
+/// Where an attempt went, what its time was spent on, why it was made, and by what name the receiver knows it.
+fn journey(attempt: &Value) -> Option<String> {
+    let address = attempt.get("address")?.as_str()?;
+    let spent = |(figure, word)| Some(format!("{word} {} ms", attempt.get("timing")?.get(figure)?.as_u64()?));
+    let steps = [("dns_ms", "lookup"), ("connect_ms", "connection"), ("tls_ms", "TLS"), ("first_byte_ms", "answer")];
+    let spent: Vec<String> = steps.into_iter().filter_map(spent).collect();
+    let spent = if spent.is_empty() { String::new() } else { format!(" ({})", spent.join(", ")) };
+    let why = match text(attempt, "trigger") {
+        "retry" => ", because somebody asked for it",
+        "replay" => ", because of a replay",
+        _ => "",
+    };
+    let named = |name| Some((name, attempt.get("response_headers")?.get(name)?.as_str()?));
+    let named = ["x-request-id", "request-id", "x-correlation-id", "cf-ray"].into_iter().find_map(named);
+    let named = named.map_or_else(String::new, |(name, value)| format!("; the receiver's {name}: {value}"));
+    Some(format!("  It went to {address}{spent}{why}{named}"))
 }
 
 fn items<'a>(value: &'a Value, name: &str) -> &'a [Value] {
@@ -75,7 +98,7 @@ fn sentences(event: &Value, details: &dyn Fn(&str) -> Option<Value>) -> Vec<Stri
             None => why_not(text(endpoint, "reason")),
         };
         said.push(format!("{id} ({url}): {fate}"));
-        said.extend(endpoint.get("delivery").and_then(|delivery| last_attempt(delivery, details)));
+        said.extend(endpoint.get("delivery").into_iter().flat_map(|delivery| last_attempt(delivery, details)));
         if text(endpoint, "breaker") == "open" {
             let until = text(endpoint, "breaker_until");
             said.push(format!("  It failed again and again, so it is left alone until {until}."));
@@ -147,11 +170,18 @@ mod tests {
             {"endpoint_id": "ep_2", "url": "v", "matched": false, "reason": "type_not_wanted"},
         ], "deliveries": [dead, canceled]});
         let attempts = json!({"attempts": [{"started_at": "S", "error": {"detail": "it answered 500"},
-            "response_body": " down\n"}]});
+            "response_body": " down\n", "trigger": "retry", "address": "1.2.3.4:443",
+            "timing": {"dns_ms": null, "connect_ms": 2, "tls_ms": 3, "first_byte_ms": 40},
+            "response_headers": {"server": "x", "x-request-id": "r-1"}}]});
         let with_details = sentences(&event, &|id| Some(attempts.clone()).filter(|_| id == "dlv_1"));
         assert_eq!(with_details[3], "  The last attempt, at S: it answered 500; it said: down");
+        assert_eq!(
+            with_details[4],
+            "  It went to 1.2.3.4:443 (connection 2 ms, TLS 3 ms, answer 40 ms), because somebody asked for it; \
+             the receiver's x-request-id: r-1"
+        );
         let said = sentences(&event, &|_| None);
-        assert_eq!((said.len(), with_details.len()), (5, 6), "{said:?}");
+        assert_eq!((said.len(), with_details.len()), (5, 7), "{said:?}");
         assert_eq!(
             said[2],
             "ep_1 (u): given up at T after 1 attempt: the receiver said that it is gone for good. (dlv_1)"

@@ -10,6 +10,7 @@ mod endpoints;
 mod events;
 mod explain;
 mod rebuild;
+mod replays;
 mod serve;
 mod tail;
 mod verify;
@@ -57,6 +58,9 @@ enum Command {
     /// Endpoints that events are pushed to
     #[command(subcommand)]
     Endpoint(endpoints::EndpointCommand),
+    /// Past events delivered once more
+    #[command(subcommand)]
+    Replay(replays::ReplayCommand),
     /// Measure what this machine takes in, how long that takes and what it costs
     Bench(bench::Bench),
     /// Check a stopped server's data directory: the whole journal, and that the state is what the journal gives
@@ -126,6 +130,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Explain(command) => command.run(&load(file)?.0),
         Command::Tail(command) => command.run(&load(file)?.0),
         Command::Endpoint(command) => command.run(&load(file)?.0),
+        Command::Replay(command) => command.run(&load(file)?.0),
         Command::Bench(command) => command.run(&load(file)?.0),
         Command::Verify(command) => command.run(&load(file)?.0),
         Command::Rebuild(command) => command.run(&load(file)?.0),

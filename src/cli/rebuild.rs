@@ -299,6 +299,9 @@ fn speaks_of(command: &Command) -> Option<(OrgNo, Option<EventId>)> {
         Command::CancelDeliveries(command) => Some((command.org, None)),
         Command::RetryDelivery(command) => Some((command.org, Some(command.event))),
         Command::DropDead(command) => Some((command.org, Some(command.event))),
+        Command::StartReplay(command) => Some((command.org, None)),
+        Command::StepReplay(command) => Some((command.org, None)),
+        Command::EndReplay(command) => Some((command.org, None)),
         Command::CreateOrg(_) | Command::NoteKeysUsed(_) | Command::ExpireDedup(_) | Command::SkipOrgs(_) => None,
     }
 }

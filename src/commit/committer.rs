@@ -17,6 +17,7 @@ use crate::base::codec::CodecError;
 use crate::base::exit_code::fatal;
 use crate::base::metrics::Metrics;
 use crate::base::random;
+use crate::base::threads::Signal;
 use crate::journal::{AppendError, FrameRefused, Group, Writer};
 use crate::model::command::Command;
 use crate::model::id::{EndpointId, EventId, IdSource, OrgNo};
@@ -55,6 +56,8 @@ pub struct Hints {
     pub scheduler_missed: AtomicBool,
     /// For requests that wait for an event.
     pub bell: InboxBell,
+    /// For the thread that takes replays further: one began, or an endpoint changed.
+    pub replays: Signal,
 }
 
 /// What the scheduler hears.
@@ -79,6 +82,9 @@ impl Hints {
             if self.scheduler.try_send(hint).is_err() {
                 self.scheduler_missed.store(true, Ordering::SeqCst);
             }
+        }
+        if effects.replays_began || !effects.endpoints_changed.is_empty() {
+            self.replays.notify();
         }
         self.bell.ring(&effects.inbox_grew);
     }

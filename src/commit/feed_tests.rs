@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::model::command::{NoteRouteCrash, SettleAttempt, SubmitEvent};
-use crate::model::delivery::{AttemptOutcome, ErrorCode};
+use crate::model::delivery::{AttemptOutcome, ErrorCode, Trigger};
 use crate::model::event::NewEvent;
 
 const ONE: OrgNo = OrgNo(1);
@@ -24,12 +24,13 @@ fn submit(org: OrgNo) -> Command {
 fn settle(org: OrgNo) -> Command {
     let error = Some(AttemptError { code: ErrorCode::HttpStatus, detail: "it answered 500".into() });
     let (status, body) = (Some(500), b"the receiver's words".to_vec());
-    let outcome = AttemptOutcome { started_at: AT, duration_ms: 3, status, error, retry_after_ms: None, body };
+    let outcome = AttemptOutcome { status, error, body, ..AttemptOutcome::new(AT, 3) };
     Command::SettleAttempt(Box::new(SettleAttempt {
         org,
         endpoint: EndpointId(4),
         event: EventId(5),
         number: 2,
+        trigger: Trigger::Schedule,
         outcome,
         verdict: Verdict::RetryAt(Timestamp(9)),
         disables: None,

@@ -131,6 +131,7 @@ impl AttempterPorts {
             endpoint: delivery.endpoint.id,
             event: delivery.event,
             number,
+            trigger: delivery.trigger,
             outcome,
             verdict,
             disables,

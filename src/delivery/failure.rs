@@ -1,26 +1,16 @@
 //! Why a request got no answer, from the chain of errors an HTTP client gives, in a sentence that helps at three in the
-//! morning. Called by the sender; knows the standard library's, rustls' and the resolver's errors, not the client's.
+//! morning. Called by the sender; knows the errors of the standard library, rustls, hyper, the connector and the resolver.
 
 use std::error::Error;
 use std::io;
 use std::time::Duration;
 
+use super::connector::{Step, TooLate, TooLong};
 use super::resolver::ResolveError;
 use crate::model::delivery::{AttemptError, ErrorCode};
 
-/// How far a request came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stage {
-    /// No connection yet.
-    Connecting,
-    /// No connection in this time.
-    ConnectTimedOut(Duration),
-    /// Connected, and perhaps sent.
-    Connected,
-}
-
-/// The word and the sentence; `place` is who was to be reached.
-pub(super) fn explain(error: &(dyn Error + 'static), stage: Stage, place: &str) -> AttemptError {
+/// Why there is no answer: the word and the sentence; `place` is who was to be reached, `step` how far it came.
+pub(super) fn explain(error: &(dyn Error + 'static), step: Step, place: &str) -> AttemptError {
     let named = |code, detail| AttemptError { code, detail };
     let links = chain(error);
     if let Some(resolve) = links.iter().find_map(|link| link.downcast_ref::<ResolveError>()) {
@@ -33,25 +23,61 @@ pub(super) fn explain(error: &(dyn Error + 'static), stage: Stage, place: &str) 
     if let Some(tls) = links.iter().find_map(|link| link.downcast_ref::<rustls::Error>()) {
         return named(ErrorCode::Tls, format!("no secure connection to {place}: {tls}"));
     }
-    let words = root_words(error);
-    match stage {
-        Stage::ConnectTimedOut(within) => {
-            named(ErrorCode::Connect, format!("no connection to {place} within {}", span(within)))
-        }
-        Stage::Connected => named(ErrorCode::Protocol, format!("no valid HTTP answer from {place}: {words}")),
-        Stage::Connecting => {
-            let kinds: Vec<_> =
-                links.iter().filter_map(|link| link.downcast_ref::<io::Error>()).map(io::Error::kind).collect();
-            if kinds.contains(&io::ErrorKind::ConnectionRefused) {
-                named(ErrorCode::Connect, format!("connection refused by {place}"))
-            } else if kinds.contains(&io::ErrorKind::UnexpectedEof) {
-                // A connection that ends before anything was asked for: that only happens in a TLS handshake.
-                named(ErrorCode::Tls, format!("no secure connection to {place}: closed during the handshake"))
-            } else {
-                named(ErrorCode::Connect, format!("no connection to {place}: {words}"))
-            }
-        }
+    let is_too_long = links.iter().any(|link| link.is::<TooLong>() || is_head_too_long(*link));
+    if is_too_long && step == Step::Secure {
+        return named(ErrorCode::Tls, format!("no secure connection to {place}: the handshake is longer than 32 KiB"));
     }
+    if is_too_long {
+        let detail = format!("the head of the answer from {place} is longer than 16 KiB or has more than 100 headers");
+        return named(ErrorCode::Protocol, detail);
+    }
+    let words = root_words(error);
+    let kinds: Vec<_> = links.iter().filter_map(|link| link.downcast_ref::<io::Error>()).map(io::Error::kind).collect();
+    match step {
+        Step::Use => named(ErrorCode::Protocol, format!("no valid HTTP answer from {place}: {words}")),
+        Step::Secure if kinds.contains(&io::ErrorKind::UnexpectedEof) => {
+            named(ErrorCode::Tls, format!("no secure connection to {place}: closed during the handshake"))
+        }
+        Step::Secure => named(ErrorCode::Tls, format!("no secure connection to {place}: {words}")),
+        Step::Connect if kinds.contains(&io::ErrorKind::ConnectionRefused) => {
+            named(ErrorCode::Connect, format!("connection refused by {place}"))
+        }
+        Step::Resolve | Step::Connect => named(ErrorCode::Connect, format!("no connection to {place}: {words}")),
+    }
+}
+
+/// Whether there was no connection within the time for one.
+pub(super) fn is_late(error: &(dyn Error + 'static)) -> bool {
+    chain(error).into_iter().any(<dyn Error>::is::<TooLate>)
+}
+
+/// Why there was no connection within the time for one.
+pub(super) fn explain_late(step: Step, within: Duration, place: &str) -> AttemptError {
+    let within = span(within);
+    let (code, detail) = match step {
+        Step::Resolve => (ErrorCode::Dns, format!("no address of {place} within {within}")),
+        Step::Connect => (ErrorCode::Connect, format!("no connection to {place} within {within}")),
+        Step::Secure | Step::Use => (ErrorCode::Tls, format!("no secure connection to {place} within {within}")),
+    };
+    AttemptError { code, detail }
+}
+
+/// Why the attempt's time was over.
+pub(super) fn explain_timeout(step: Step, within: Duration, place: &str) -> AttemptError {
+    let still = match step {
+        Step::Resolve => "; its name was still being looked up",
+        Step::Connect => "; it had not taken the connection",
+        Step::Secure => "; it had not finished the TLS handshake",
+        Step::Use => "",
+    };
+    let detail = format!("no answer from {place} within {}{still}", span(within));
+    AttemptError { code: ErrorCode::Timeout, detail }
+}
+
+/// Whether hyper read as much of a head as it may and found no end of it, or more headers than it may. It has a method
+/// that says so, but only for servers; the words are pinned by a test of the sender.
+fn is_head_too_long(error: &(dyn Error + 'static)) -> bool {
+    error.downcast_ref::<hyper::Error>().is_some_and(|error| error.to_string() == "message head is too large")
 }
 
 /// What the innermost error says.

@@ -4,6 +4,7 @@
 mod alarms;
 pub mod attempts;
 pub mod breakers;
+mod connector;
 pub mod envelope;
 mod failure;
 mod lane;

@@ -1,5 +1,5 @@
-//! Names to addresses, each judged before anyone connects to it. Called by the sender's HTTP client when it opens a
-//! connection, so that what was judged is what is connected to. Knows nothing of HTTP.
+//! Names to addresses, each judged before anyone connects to it. Called by the connector when it opens a connection, so
+//! that what was judged is what is connected to. Knows nothing of HTTP.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -36,22 +36,24 @@ impl fmt::Display for ResolveError {
 
 impl std::error::Error for ResolveError {}
 
-/// All addresses of a name; the port is 0. The system's resolver is asked (`getaddrinfo`, on a thread for blocking work),
-/// except for names of this machine: those are its loopback addresses, as far as they are allowed (RFC 6761, 6.3).
+/// All addresses of a name, or the address that stands in its place, for this port. The system's resolver is asked
+/// (`getaddrinfo`, on a thread for blocking work), except for names of this machine: those are its loopback addresses, as
+/// far as they are allowed (RFC 6761, 6.3).
 ///
 /// # Errors
 /// When there is no address, or one that must not be reached.
-pub async fn resolve(rules: &EgressRules, name: &str) -> Result<Vec<SocketAddr>, ResolveError> {
-    if is_local_name(name) {
-        let addresses = rules.local_addresses();
-        return addresses
-            .map(|addresses| addresses.into_iter().map(|address| SocketAddr::new(address, 0)).collect())
-            .map_err(|blocked| ResolveError::Blocked { name: name.to_owned(), blocked });
-    }
-    match tokio::net::lookup_host((name, 0)).await {
-        Ok(found) => judge_all(rules, name, found.map(|address| address.ip())),
-        Err(error) => Err(ResolveError::NoAddress { name: name.to_owned(), reason: words_of(&error) }),
-    }
+pub async fn resolve(rules: &EgressRules, name: &str, port: u16) -> Result<Vec<SocketAddr>, ResolveError> {
+    let judged = if let Ok(address) = name.parse::<IpAddr>() {
+        judge_all(rules, name, std::iter::once(address))
+    } else if is_local_name(name) {
+        rules.local_addresses().map_err(|blocked| ResolveError::Blocked { name: name.to_owned(), blocked })
+    } else {
+        match tokio::net::lookup_host((name, port)).await {
+            Ok(found) => judge_all(rules, name, found.map(|address| address.ip())),
+            Err(error) => Err(ResolveError::NoAddress { name: name.to_owned(), reason: words_of(&error) }),
+        }
+    };
+    Ok(judged?.into_iter().map(|address| SocketAddr::new(address, port)).collect())
 }
 
 /// Lets the addresses of a name through if each of them may be reached. One that may not refuses them all: a name that
@@ -60,11 +62,11 @@ fn judge_all(
     rules: &EgressRules,
     name: &str,
     addresses: impl Iterator<Item = IpAddr>,
-) -> Result<Vec<SocketAddr>, ResolveError> {
+) -> Result<Vec<IpAddr>, ResolveError> {
     let mut judged = Vec::new();
     for address in addresses {
         match rules.judge_address(address) {
-            Ok(()) => judged.push(SocketAddr::new(address, 0)),
+            Ok(()) => judged.push(address),
             Err(blocked) => return Err(ResolveError::Blocked { name: name.to_owned(), blocked }),
         }
     }
@@ -84,7 +86,7 @@ fn words_of(error: &std::io::Error) -> String {
 mod tests {
     use super::*;
 
-    fn judge(addresses: &[&str]) -> Result<Vec<SocketAddr>, ResolveError> {
+    fn judge(addresses: &[&str]) -> Result<Vec<IpAddr>, ResolveError> {
         let addresses = addresses.iter().map(|text| text.parse().unwrap());
         judge_all(&EgressRules::default(), "example.com", addresses)
     }
@@ -106,10 +108,18 @@ mod tests {
 
     #[tokio::test]
     async fn names_of_this_machine_are_its_allowed_loopback_addresses() {
-        let refused = resolve(&EgressRules::default(), "localhost").await.unwrap_err();
+        let refused = resolve(&EgressRules::default(), "localhost", 80).await.unwrap_err();
         assert!(refused.to_string().contains("127.0.0.0/8 (loopback)"), "{refused}");
         let allowed = EgressRules { allow: vec!["127.0.0.0/8".parse().unwrap()] };
-        let only: SocketAddr = "127.0.0.1:0".parse().unwrap();
-        assert_eq!(resolve(&allowed, "Api.Localhost.").await, Ok(vec![only]));
+        let only: SocketAddr = "127.0.0.1:80".parse().unwrap();
+        assert_eq!(resolve(&allowed, "Api.Localhost.", 80).await, Ok(vec![only]));
+    }
+
+    #[tokio::test]
+    async fn an_address_in_place_of_a_name_is_judged_too() {
+        let refused = resolve(&EgressRules::default(), "::ffff:10.0.0.7", 443).await.unwrap_err();
+        assert!(refused.to_string().contains("10.0.0.0/8 (private network)"), "{refused}");
+        let public: SocketAddr = "[2606:4700::1111]:443".parse().unwrap();
+        assert_eq!(resolve(&EgressRules::default(), "2606:4700::1111", 443).await, Ok(vec![public]));
     }
 }

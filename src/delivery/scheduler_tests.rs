@@ -3,6 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use super::*;
+use crate::base::threads::Signal;
 use crate::commit::InboxBell;
 use crate::model::command::{Command, CreateOrg, DeleteEndpoint, PutEndpoint, RouteEvent, SettleAttempt, SubmitEvent};
 use crate::model::delivery::{AttemptError, AttemptOutcome, DeadReason, ErrorCode};
@@ -57,6 +58,7 @@ fn scheduler(store: &Arc<Store>, clock: &Clock, limits: SchedulerLimits, noted: 
             scheduler,
             scheduler_missed: true.into(),
             bell: InboxBell::default(),
+            replays: Signal::new(),
         }),
         queue,
         reports: crossbeam_channel::bounded(1).1,
@@ -187,13 +189,11 @@ impl World {
             endpoint,
             event,
             number: delivery.attempts + 1,
+            trigger: delivery.trigger,
             outcome: AttemptOutcome {
-                started_at: self.now(),
-                duration_ms: 1,
                 status: Some(200),
                 error: (answer != Answer::Accepted).then_some(failed),
-                retry_after_ms: None,
-                body: Vec::new(),
+                ..AttemptOutcome::new(self.now(), 1)
             },
             verdict,
             disables: None,

@@ -1,21 +1,29 @@
 //! One attempt: sign, send, and say what came of it. Called by the scheduler on the sending runtime; knows nothing of
-//! schedules or storage. The only importer of reqwest.
+//! schedules or storage. With its connector and what explains failures the only importer of hyper.
 //!
 //! A hostile receiver can neither lead the request elsewhere (every address is judged, redirects are not followed, no
-//! proxy is used) nor hold on to it (one deadline over everything, at most 16 KiB of the answer are read).
+//! proxy is used) nor hold on to it (one deadline over everything, at most 16 KiB of the answer's head and of its body are
+//! read; more is not even taken off the connection).
 
 use std::error::Error as StdError;
-use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use bytes::Bytes;
-use reqwest::header::{CONTENT_TYPE, HeaderMap, LOCATION, RETRY_AFTER};
-use reqwest::{Client, Response, StatusCode, dns, redirect, retry};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER, USER_AGENT};
+use hyper::{Response, StatusCode, Uri};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 
-use super::failure::{self, Stage};
-use super::resolver;
-use crate::model::delivery::{AttemptError, AttemptOutcome, ErrorCode, KEPT_BODY_BYTES_MAX};
+use super::connector::{self, Connector, Step, TRACE, Trace};
+use super::failure;
+use crate::base::sabotage::{self, Switch};
+use crate::model::delivery::{
+    AttemptError, AttemptOutcome, ErrorCode, KEPT_BODY_BYTES_MAX, KEPT_HEADER_CHARS_MAX, KEPT_HEADERS_MAX, Timing,
+};
 use crate::model::endpoint::Secret;
 use crate::model::id::EventId;
 use crate::model::time::Timestamp;
@@ -30,10 +38,31 @@ mod tests;
 pub const BODY_READ_BYTES_MAX: usize = 16 << 10;
 
 const IDLE_CONNECTION_KEPT: Duration = Duration::from_secs(30);
-const ANSWER_HEADERS_MAX: usize = 100;
-const ANSWER_HEADER_BYTES_MAX: u32 = 16 << 10;
+/// An answer's head: so many headers,
+const HEADERS_MAX: usize = 100;
+/// and so many bytes.
+const HEAD_BYTES_MAX: u32 = 16 << 10;
+/// Headers of a refusal that are kept: what helps to find it in the receiver's logs, and nothing that is a secret.
+const KEPT_HEADERS: [&str; KEPT_HEADERS_MAX] = [
+    "allow",
+    "cf-ray",
+    "content-length",
+    "content-type",
+    "date",
+    "location",
+    "request-id",
+    "retry-after",
+    "server",
+    "traceparent",
+    "via",
+    "www-authenticate",
+    "x-amzn-requestid",
+    "x-cache",
+    "x-correlation-id",
+    "x-request-id",
+];
 /// What an HTTP/2 receiver may send ahead on one stream, and on a whole connection, in bytes.
-const STREAM_WINDOW_BYTES: u32 = 32 << 10;
+const STREAM_WINDOW_BYTES: u32 = 16 << 10;
 const CONNECTION_WINDOW_BYTES: u32 = 256 << 10;
 
 /// What the sender is to keep to.
@@ -115,7 +144,8 @@ pub struct Request<'a> {
 /// Sends webhooks. Cheap to clone; clones share their connections.
 #[derive(Clone, Debug)]
 pub struct Sender {
-    client: Client,
+    client: Client<Connector, Full<Bytes>>,
+    user_agent: HeaderValue,
     config: Arc<SenderConfig>,
 }
 
@@ -126,47 +156,69 @@ impl Sender {
     /// When TLS cannot be set up (no CA store: the package ca-certificates), or the `User-Agent` is no header value.
     pub fn new(config: SenderConfig) -> Result<Self, SenderError> {
         install_crypto();
-        let client = Client::builder()
-            .user_agent(&config.user_agent)
-            .no_proxy()
-            .redirect(redirect::Policy::none())
-            // An attempt is one request; what follows from a failure is the retry policy's decision.
-            .retry(retry::never())
-            .referer(false)
-            .connect_timeout(config.connect_timeout)
-            .pool_max_idle_per_host(config.idle_connections_per_host)
+        let tls = connector::tls().map_err(|error| match error {
+            rustls::Error::General(words) => SenderError(words),
+            other => SenderError(other.to_string()),
+        })?;
+        Self::with_tls(config, tls)
+    }
+
+    fn with_tls(config: SenderConfig, tls: rustls::ClientConfig) -> Result<Self, SenderError> {
+        let user_agent =
+            HeaderValue::try_from(&config.user_agent).map_err(|error| SenderError(format!("its name: {error}")))?;
+        let mut client = Client::builder(TokioExecutor::new());
+        client
+            .timer(TokioTimer::new())
+            .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_CONNECTION_KEPT)
-            .http1_max_headers(ANSWER_HEADERS_MAX)
-            .http2_max_header_list_size(ANSWER_HEADER_BYTES_MAX)
+            .pool_max_idle_per_host(config.idle_connections_per_host)
+            .http1_max_headers(HEADERS_MAX)
+            .http2_max_header_list_size(HEAD_BYTES_MAX)
             .http2_initial_stream_window_size(STREAM_WINDOW_BYTES)
-            .http2_initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-            .dns_resolver(JudgingResolver(Arc::clone(&config.egress)))
-            .build()
-            .map_err(|error| SenderError(failure::root_words(&error)))?;
-        Ok(Self { client, config: Arc::new(config) })
+            .http2_initial_connection_window_size(CONNECTION_WINDOW_BYTES);
+        let head_bytes_max = usize::try_from(HEAD_BYTES_MAX).unwrap_or(usize::MAX);
+        // What is left of the body is in the client's buffer, which is as large as a head may be.
+        let mut answer_bytes_max = head_bytes_max * 2 + config.body_read_bytes_max;
+        if sabotage::is_on(Switch::HeadUnbounded) {
+            answer_bytes_max = 512 << 10;
+        } else {
+            client.http1_max_buf_size(head_bytes_max);
+        }
+        let rules = Arc::clone(&config.egress);
+        let (tls, timeout) = (Arc::new(tls).into(), config.connect_timeout);
+        let client = client.build(Connector { rules, tls, timeout, answer_bytes_max });
+        Ok(Self { client, user_agent, config: Arc::new(config) })
     }
 
     /// Makes the attempt. That it failed is an outcome like another. A 2xx counts as soon as its head is here: the
     /// receiver has accepted, and sending again because of a slow or broken body would only make a duplicate.
     pub async fn send(&self, request: Request<'_>) -> AttemptOutcome {
         let begun = Instant::now();
-        let answer = self.attempt(&request, begun).await;
-        let mut outcome = AttemptOutcome {
-            started_at: request.now,
-            duration_ms: u32::try_from(begun.elapsed().as_millis()).unwrap_or(u32::MAX),
-            status: None,
-            error: None,
-            retry_after_ms: None,
-            body: Vec::new(),
+        let mut journey = Journey::default();
+        let answer = self.attempt(&request, begun, &mut journey).await;
+        let duration_ms = whole_ms(begun.elapsed());
+        let steps = journey.trace.steps();
+        let mut outcome = AttemptOutcome { address: steps.address, ..AttemptOutcome::new(request.now, duration_ms) };
+        let ready_at = if journey.is_reused {
+            begun
+        } else {
+            outcome.timing = Timing {
+                dns_ms: steps.dns.map(whole_ms),
+                connect_ms: steps.connect.map(whole_ms),
+                tls_ms: steps.tls.map(whole_ms),
+                first_byte_ms: None,
+            };
+            steps.ready_at.unwrap_or(begun)
         };
         match answer {
             Ok(answer) => {
+                outcome.timing.first_byte_ms = Some(whole_ms(answer.here_at.saturating_duration_since(ready_at)));
                 outcome.status = Some(answer.status.as_u16());
                 outcome.error = error_of(&answer);
                 let answered_at = request.now.plus_ms(u64::from(outcome.duration_ms));
                 outcome.retry_after_ms = answer.retry_after.and_then(|asked| retry_after_ms(&asked, answered_at));
                 if outcome.error.is_some() {
-                    outcome.body = answer.body;
+                    (outcome.body, outcome.headers) = (answer.body, answer.kept_headers);
                 }
             }
             Err(error) => outcome.error = Some(error),
@@ -174,82 +226,145 @@ impl Sender {
         outcome
     }
 
-    async fn attempt(&self, request: &Request<'_>, begun: Instant) -> Result<Answer, AttemptError> {
+    async fn attempt(
+        &self,
+        request: &Request<'_>,
+        begun: Instant,
+        journey: &mut Journey,
+    ) -> Result<Answer, AttemptError> {
         let timeout = request.timeout.unwrap_or(self.config.timeout);
         let deadline = tokio::time::Instant::from_std(begun) + timeout;
-        let judged = self.config.egress.judge_text(request.url);
-        let (url, target) =
-            judged.map_err(|error| AttemptError { code: ErrorCode::EgressBlocked, detail: error.to_string() })?;
-        let resolved = Resolved::default();
-        let sending = RESOLVED.scope(Arc::clone(&resolved), self.signed(request, url).send());
-        match tokio::time::timeout_at(deadline, sending).await {
+        let (url, target) = self
+            .config
+            .egress
+            .judge_text(request.url)
+            .map_err(|error| AttemptError { code: ErrorCode::EgressBlocked, detail: error.to_string() })?;
+        let uri = url.as_str().parse::<Uri>().map_err(|error| unaskable(&target, &error))?;
+        let mut signed = self.signed(request, uri).map_err(|error| unaskable(&target, &error))?;
+        let used = capture_connection(&mut signed);
+        let sending = TRACE.scope(journey.trace.clone(), self.client.request(signed));
+        let sent = tokio::time::timeout_at(deadline, sending).await;
+        // One that was to be used again may have been closed before anything was sent, and a new one did not come about.
+        if !matches!(&sent, Ok(Err(error)) if error.is_connect()) {
+            journey.learn(&used);
+        }
+        let step = journey.step();
+        match sent {
             Ok(Ok(response)) => Ok(Answer::read(response, self.config.body_read_bytes_max, deadline).await),
-            Ok(Err(error)) => {
-                let stage = match (error.is_connect(), error.is_timeout()) {
-                    (true, true) => Stage::ConnectTimedOut(self.config.connect_timeout),
-                    (true, false) => Stage::Connecting,
-                    (false, _) => Stage::Connected,
-                };
-                Err(failure::explain(&error, stage, &place(&target, &resolved)))
+            Ok(Err(error)) if failure::is_late(&error) => {
+                Err(failure::explain_late(step, self.config.connect_timeout, &place(&target, journey)))
             }
-            Err(_elapsed) => {
-                let (place, within) = (place(&target, &resolved), failure::span(timeout));
-                Err(AttemptError {
-                    code: ErrorCode::Timeout,
-                    detail: format!("no answer from {place} within {within}"),
-                })
-            }
+            Ok(Err(error)) => Err(failure::explain(&error, step, &place(&target, journey))),
+            Err(_elapsed) => Err(failure::explain_timeout(step, timeout, &place(&target, journey))),
         }
     }
 
-    fn signed(&self, request: &Request<'_>, url: reqwest::Url) -> reqwest::RequestBuilder {
+    fn signed(&self, request: &Request<'_>, uri: Uri) -> Result<hyper::Request<Full<Bytes>>, hyper::http::Error> {
         let id = request.event_id.to_string();
         let timestamp_s = request.now.unix_seconds();
         let keys: Vec<&[u8]> = request.secrets.iter().map(Secret::bytes).collect();
         let signature = signature::sign(&keys, &id, timestamp_s, &request.body);
-        let own = request.headers.iter().fold(self.client.post(url), |it, (name, value)| it.header(name, value));
-        own.header(CONTENT_TYPE, request.content_type)
+        let own = hyper::Request::post(uri);
+        let own = request.headers.iter().fold(own, |it, (name, value)| it.header(name, value));
+        let mut signed = own
+            .header(CONTENT_TYPE, request.content_type)
             .header("webhook-id", id)
             .header("webhook-timestamp", timestamp_s)
             .header("webhook-signature", signature)
             .header("triggerd-attempt", request.attempt)
-            .body(request.body.clone())
+            .header(USER_AGENT, self.user_agent.clone())
+            .body(Full::new(request.body.clone()))?;
+        signed.headers_mut().entry(ACCEPT).or_insert(HeaderValue::from_static("*/*"));
+        Ok(signed)
+    }
+}
+
+/// The URL may be reached, but HTTP cannot ask for it.
+fn unaskable(target: &Target, error: &dyn StdError) -> AttemptError {
+    AttemptError { code: ErrorCode::Protocol, detail: format!("no valid HTTP request to {target}: {error}") }
+}
+
+fn whole_ms(time: Duration) -> u32 {
+    u32::try_from(time.as_millis()).unwrap_or(u32::MAX)
+}
+
+/// The connection of an attempt.
+#[derive(Default)]
+struct Journey {
+    /// What is known of the connection that was used; until there is one, of the one that is made for the attempt.
+    trace: Trace,
+    is_used: bool,
+    /// It was there before.
+    is_reused: bool,
+}
+
+impl Journey {
+    /// The client may have made a connection and used another that became free meanwhile.
+    fn learn(&mut self, used: &CaptureConnection) {
+        let mut known = hyper::http::Extensions::new();
+        if let Some(connected) = used.connection_metadata().as_ref() {
+            connected.get_extras(&mut known);
+        }
+        if let Some(used) = known.remove::<Trace>() {
+            self.is_used = true;
+            self.is_reused = !used.is(&self.trace);
+            self.trace = used;
+        }
+    }
+
+    fn step(&self) -> Step {
+        if self.is_used { Step::Use } else { self.trace.steps().step }
     }
 }
 
 /// What a receiver answered.
 struct Answer {
     status: StatusCode,
+    /// When its head was.
+    here_at: Instant,
     location: Option<String>,
     retry_after: Option<String>,
+    kept_headers: Vec<(String, String)>,
     body: Vec<u8>,
 }
 
 impl Answer {
     /// Reads on until the end, the limit or the deadline. Short answers are read to their end because the connection can
     /// be used again then; it is closed otherwise.
-    async fn read(mut response: Response, read_bytes_max: usize, deadline: tokio::time::Instant) -> Self {
-        let text = |headers: &HeaderMap, name| -> Option<String> {
+    async fn read(response: Response<Incoming>, read_bytes_max: usize, deadline: tokio::time::Instant) -> Self {
+        let here_at = Instant::now();
+        let text = |headers: &HeaderMap, name: HeaderName| -> Option<String> {
             headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
         };
+        let (head, mut incoming) = response.into_parts();
         let mut answer = Self {
-            status: response.status(),
-            location: text(response.headers(), LOCATION),
-            retry_after: text(response.headers(), RETRY_AFTER),
+            status: head.status,
+            here_at,
+            location: text(&head.headers, LOCATION),
+            retry_after: text(&head.headers, RETRY_AFTER),
+            kept_headers: kept_headers(&head.headers),
             body: Vec::new(),
         };
         let mut read_bytes = 0;
         while read_bytes < read_bytes_max {
             // The status is known, so a body that breaks off or is late changes nothing.
-            let Ok(Ok(Some(chunk))) = tokio::time::timeout_at(deadline, response.chunk()).await else {
-                break;
-            };
+            let Ok(Some(Ok(frame))) = tokio::time::timeout_at(deadline, incoming.frame()).await else { break };
+            let Ok(chunk) = frame.into_data() else { break };
             read_bytes = read_bytes.saturating_add(chunk.len());
             let room = KEPT_BODY_BYTES_MAX.saturating_sub(answer.body.len());
             answer.body.extend(chunk.iter().take(room));
         }
         answer
     }
+}
+
+fn kept_headers(headers: &HeaderMap) -> Vec<(String, String)> {
+    let kept = KEPT_HEADERS.iter().filter_map(|name| Some((*name, headers.get(*name)?)));
+    kept.map(|(name, value)| {
+        let value = String::from_utf8_lossy(value.as_bytes()).chars().take(KEPT_HEADER_CHARS_MAX).collect();
+        (name.to_owned(), value)
+    })
+    .collect()
 }
 
 /// Nothing for 2xx, else the word and the sentence.
@@ -285,31 +400,13 @@ fn retry_after_ms(text: &str, answered_at: Timestamp) -> Option<u64> {
     Some(date_ms.saturating_sub(answered_at.0))
 }
 
-/// The addresses a name had when this attempt connected, for the sentence that says who did not answer.
-type Resolved = Arc<Mutex<Vec<SocketAddr>>>;
-
-tokio::task_local! {
-    static RESOLVED: Resolved;
-}
-
-fn place(target: &Target, resolved: &Resolved) -> String {
-    let addresses = resolved.lock().unwrap_or_else(PoisonError::into_inner);
-    let shown: Vec<String> = addresses.iter().take(4).map(|address| address.ip().to_string()).collect();
-    if shown.is_empty() { target.to_string() } else { format!("{target} ({})", shown.join(", ")) }
-}
-
-/// How the HTTP client resolves names: through [`resolver::resolve`].
-struct JudgingResolver(Arc<EgressRules>);
-
-impl dns::Resolve for JudgingResolver {
-    fn resolve(&self, name: dns::Name) -> dns::Resolving {
-        let rules = Arc::clone(&self.0);
-        // Asked here and not in the future: the client may go on connecting in another task.
-        let resolved = RESOLVED.try_with(Arc::clone).unwrap_or_default();
-        Box::pin(async move {
-            let addresses = resolver::resolve(&rules, name.as_str()).await?;
-            resolved.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&addresses);
-            Ok(Box::new(addresses.into_iter()) as dns::Addrs)
-        })
+/// Who was to be reached: as the URL says, and the addresses of a name.
+fn place(target: &Target, journey: &Journey) -> String {
+    let steps = journey.trace.steps();
+    let shown: Vec<String> = steps.addresses.iter().take(4).map(|address| address.ip().to_string()).collect();
+    if shown.is_empty() || target.address.is_some() {
+        target.to_string()
+    } else {
+        format!("{target} ({})", shown.join(", "))
     }
 }

@@ -1,5 +1,5 @@
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread::JoinHandle;
 
 use super::*;
@@ -295,7 +295,10 @@ async fn an_answer_that_is_not_http_is_a_protocol_failure() {
         let written = write!(stream, "HTTP/1.1 200 OK\r\n{headers}\r\n");
         drop(written);
     });
-    assert_eq!(error(&send(&sender(), &receiver.url).await).0, ErrorCode::Protocol, "too many headers");
+    let outcome = send(&sender(), &receiver.url).await;
+    let sentence =
+        format!("the head of the answer from {} is longer than 16 KiB or has more than 100 headers", receiver.place);
+    assert_eq!(error(&outcome), (ErrorCode::Protocol, sentence.as_str()), "too many headers");
     receiver.answer().await;
 }
 
@@ -348,19 +351,197 @@ async fn nothing_is_sent_to_an_address_that_is_not_allowed() {
 #[tokio::test]
 async fn a_name_refused_by_the_resolver_is_an_egress_failure() {
     // What the client's error chain looks like when the refusal comes from inside of it, not from the look at the URL.
-    let egress = Arc::new(EgressRules::default());
-    // Chooses the TLS provider, without which there is no client.
-    drop(sender());
-    let client = Client::builder().no_proxy().dns_resolver(JudgingResolver(egress)).build().unwrap();
-    let refused = client.get("http://hooks.localhost:9/").send().await.unwrap_err();
-    let explained = failure::explain(&refused, Stage::Connecting, "hooks.localhost:9");
-    assert_eq!(explained.code, ErrorCode::EgressBlocked);
-    let sentence = "hooks.localhost has a forbidden address: 127.0.0.1 is in 127.0.0.0/8 (loopback)";
-    assert!(explained.detail.starts_with(sentence), "{}", explained.detail);
+    let client = sender_with(&[], Duration::from_secs(20)).client;
+    for host in ["hooks.localhost", "127.0.0.1", "[::1]"] {
+        let request = hyper::Request::post(format!("http://{host}:9/")).body(Full::default()).unwrap();
+        let refused = client.request(request).await.unwrap_err();
+        let explained = failure::explain(&refused, Step::Resolve, host);
+        assert_eq!(explained.code, ErrorCode::EgressBlocked);
+        assert!(explained.detail.contains(" has a forbidden address: "), "{}", explained.detail);
+        assert!(explained.detail.contains("(loopback)"), "{}", explained.detail);
+    }
 }
 
 #[test]
 fn a_user_agent_that_is_no_header_is_an_error_and_no_panic() {
     let config = SenderConfig::new(Arc::default());
     assert!(Sender::new(SenderConfig { user_agent: "a\nb".to_owned(), ..config }).is_err());
+}
+
+#[tokio::test]
+async fn the_head_of_an_answer_may_have_16_kib_and_no_more() {
+    let head_of = async |bytes: usize| {
+        let fixed = "HTTP/1.1 500 X\r\nContent-Length: 0\r\nX-Long: \r\n\r\n".len();
+        let long = "x".repeat(bytes - fixed);
+        let receiver = answering(format!("HTTP/1.1 500 X\r\nContent-Length: 0\r\nX-Long: {long}\r\n\r\n"));
+        let outcome = send(&sender(), &receiver.url).await;
+        receiver.answer().await;
+        error(&outcome).0
+    };
+    assert_eq!(head_of(16 << 10).await, ErrorCode::HttpStatus);
+    assert_eq!(head_of((16 << 10) + 1).await, ErrorCode::Protocol);
+}
+
+#[tokio::test]
+async fn a_head_that_does_not_end_is_given_up_at_16_kib() {
+    for endless in ["X-Many: 1\r\n", "x", "\r\n", "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"] {
+        let receiver = Receiver::start(move |stream| {
+            if !endless.starts_with("HTTP") && endless != "\r\n" {
+                stream.write_all(b"HTTP/1.1 200 OK\r\nX-Long: ").unwrap();
+            }
+            let chunk = endless.repeat(4096 / endless.len());
+            let mut written = 0;
+            while let Ok(count) = stream.write(chunk.as_bytes()) {
+                written += count;
+            }
+            written
+        });
+        let outcome = send(&sender(), &receiver.url).await;
+        let sentence = format!(
+            "the head of the answer from {} is longer than 16 KiB or has more than 100 headers",
+            receiver.place
+        );
+        assert_eq!(error(&outcome), (ErrorCode::Protocol, sentence.as_str()), "{endless:?}");
+        receiver.answer().await;
+    }
+}
+
+#[tokio::test]
+async fn a_few_headers_of_a_refusal_are_kept_cut_short() {
+    let head = |status: &str| {
+        let long = "x".repeat(1_000);
+        answering(format!(
+            "HTTP/1.1 {status}\r\nServer: nginx\r\nX-Request-Id: {long}\r\nSet-Cookie: a=b\r\nVia: \u{e9}\r\n\
+             Content-Length: 0\r\n\r\n"
+        ))
+    };
+    let receiver = head("503 Busy");
+    let outcome = send(&sender(), &receiver.url).await;
+    let kept: Vec<_> = outcome.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let id = "x".repeat(KEPT_HEADER_CHARS_MAX);
+    let expected = [("content-length", "0"), ("server", "nginx"), ("via", "\u{e9}"), ("x-request-id", id.as_str())];
+    assert_eq!(kept, expected);
+    assert_eq!(send(&sender(), &head("200 OK").url).await.headers, []);
+}
+
+#[tokio::test]
+async fn an_attempt_tells_whom_it_reached_and_where_its_time_went() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let place = listener.local_addr().unwrap();
+    let thread = std::thread::Builder::new().spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        for _ in 0..2 {
+            read_request(&mut stream);
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
+        }
+    });
+    let (sender, url) = (sender(), format!("http://a.localhost:{}/", place.port()));
+    let first = send(&sender, &url).await;
+    assert_eq!((first.error, first.address), (None, Some(place)));
+    let Timing { dns_ms, connect_ms, tls_ms, first_byte_ms } = first.timing;
+    assert!(dns_ms.is_some() && connect_ms.is_some() && first_byte_ms.is_some(), "{:?}", first.timing);
+    assert_eq!(tls_ms, None, "there is none");
+    // The connection is free again when the client has seen the answer's end.
+    tokio::task::yield_now().await;
+    let second = send(&sender, &url).await;
+    assert_eq!((second.error, second.address), (None, Some(place)));
+    let Timing { dns_ms, connect_ms, tls_ms, first_byte_ms } = second.timing;
+    assert_eq!((dns_ms, connect_ms, tls_ms), (None, None, None), "the connection was there");
+    assert!(first_byte_ms.is_some());
+    thread.unwrap().join().unwrap();
+
+    let refused = send(&sender, &format!("http://{place}/")).await;
+    assert_eq!((error(&refused).0, refused.address), (ErrorCode::Connect, Some(place)));
+    assert_eq!(refused.timing, Timing::default(), "an address is not looked up, and nothing ended well");
+    let blocked = send(&sender, "http://10.0.0.7/").await;
+    assert_eq!((error(&blocked).0, blocked.address), (ErrorCode::EgressBlocked, None));
+}
+
+#[tokio::test]
+async fn how_far_an_attempt_came_is_said_when_its_time_is_over() {
+    let stall = |connect_timeout: Duration, timeout: Duration| {
+        let egress = Arc::new(EgressRules { allow: vec!["127.0.0.0/8".parse().unwrap()] });
+        Sender::new(SenderConfig { connect_timeout, timeout, ..SenderConfig::new(egress) }).unwrap()
+    };
+    let (short, long) = (Duration::from_millis(300), Duration::from_secs(20));
+    // The kernel takes the connection; nobody says a word.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let place = silent.local_addr().unwrap();
+    let url = format!("https://{place}/");
+    let outcome = send(&stall(short, long), &url).await;
+    let sentence = format!("no secure connection to {place} within 300 ms");
+    assert_eq!(error(&outcome), (ErrorCode::Tls, sentence.as_str()));
+    assert_eq!(outcome.address, Some(place));
+    assert!(outcome.timing.connect_ms.is_some() && outcome.timing.tls_ms.is_none(), "{:?}", outcome.timing);
+    let outcome = send(&stall(long, short), &url).await;
+    let sentence = format!("no answer from {place} within 300 ms; it had not finished the TLS handshake");
+    assert_eq!(error(&outcome), (ErrorCode::Timeout, sentence.as_str()));
+
+    let (full, filling) = super::super::connector::tests::full_backlog();
+    let place = full.local_addr().unwrap();
+    let url = format!("http://{place}/");
+    let outcome = send(&stall(short, long), &url).await;
+    let sentence = format!("no connection to {place} within 300 ms");
+    assert_eq!(error(&outcome), (ErrorCode::Connect, sentence.as_str()));
+    let outcome = send(&stall(long, short), &url).await;
+    let sentence = format!("no answer from {place} within 300 ms; it had not taken the connection");
+    assert_eq!(error(&outcome), (ErrorCode::Timeout, sentence.as_str()));
+    assert_eq!((outcome.address, outcome.timing), (Some(place), Timing::default()));
+    drop(filling);
+}
+
+const CERTIFICATE: &[u8] = include_bytes!("../../tests/shared/tls/localhost.cert.der");
+const KEY: &[u8] = include_bytes!("../../tests/shared/tls/localhost.key.der");
+
+/// A receiver that speaks TLS, and HTTP/2 in it; takes one connection and gives how many requests came.
+async fn secure_receiver() -> (SocketAddr, tokio::task::JoinHandle<usize>) {
+    install_crypto();
+    let key = rustls::pki_types::PrivatePkcs8KeyDer::from(KEY).into();
+    let tls = rustls::ServerConfig::builder().with_no_client_auth();
+    let mut tls = tls.with_single_cert(vec![CERTIFICATE.into()], key).unwrap();
+    tls.alpn_protocols = vec![b"h2".to_vec()];
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let place = listener.local_addr().unwrap();
+    let served = tokio::spawn(async move {
+        let (tcp, _) = listener.accept().await.unwrap();
+        let Ok(stream) = tokio_rustls::TlsAcceptor::from(Arc::new(tls)).accept(tcp).await else { return 0 };
+        let (mut connection, mut count) = (h2::server::handshake(stream).await.unwrap(), 0);
+        while let Some(Ok((request, mut respond))) = connection.accept().await {
+            assert_eq!(request.headers()["triggerd-attempt"], "3");
+            let answer = hyper::Response::builder().status(200).body(()).unwrap();
+            respond.send_response(answer, true).unwrap();
+            count += 1;
+        }
+        count
+    });
+    (place, served)
+}
+
+#[tokio::test]
+async fn a_receiver_that_speaks_http_2_is_spoken_to_in_it_over_one_connection() {
+    let (place, served) = secure_receiver().await;
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CERTIFICATE.into()).unwrap();
+    let mut tls = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    tls.alpn_protocols = connector::tls().unwrap().alpn_protocols;
+    let egress = Arc::new(EgressRules { allow: vec!["127.0.0.0/8".parse().unwrap()] });
+    let sender = Sender::with_tls(SenderConfig::new(egress), tls).unwrap();
+    for is_new in [true, false] {
+        let outcome = send(&sender, &format!("https://localhost:{}/", place.port())).await;
+        assert_eq!((&outcome.error, outcome.status, outcome.address), (&None, Some(200), Some(place)));
+        assert_eq!(outcome.timing.tls_ms.is_some(), is_new, "{:?}", outcome.timing);
+    }
+    drop(sender);
+    assert_eq!(served.await.unwrap(), 2);
+}
+
+#[tokio::test]
+async fn a_certificate_that_nobody_vouches_for_is_a_tls_failure() {
+    let (place, served) = secure_receiver().await;
+    let outcome = send(&sender(), &format!("https://{place}/")).await;
+    let (code, detail) = error(&outcome);
+    assert_eq!(code, ErrorCode::Tls, "{detail}");
+    assert!(detail.contains("invalid peer certificate"), "{detail}");
+    assert_eq!(outcome.address, Some(place));
+    assert_eq!(served.await.unwrap(), 0, "nothing was sent");
 }

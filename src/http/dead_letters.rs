@@ -13,6 +13,7 @@ use super::error::{Faults, Problem};
 use super::fields::{Fields, text_of};
 use super::query::Query;
 use crate::model::command::{Command, DropDead, RetryDelivery};
+use crate::model::delivery::Trigger;
 use crate::model::id::{DeliveryId, EndpointId, EventId, OrgNo};
 use crate::model::time::Timestamp;
 use crate::store::{DeadQuery, Outcome};
@@ -129,7 +130,9 @@ struct ReplayAnswer {
 /// whose endpoint was deleted, is not counted.
 pub(super) async fn replay(call: &mut Call) -> Answer {
     let (org, at) = (call.org()?, call.now);
-    let retry = |endpoint, event| Command::RetryDelivery(RetryDelivery { org, endpoint, event, at, only_dead: true });
+    let trigger = Trigger::Replay;
+    let retry =
+        |endpoint, event| Command::RetryDelivery(RetryDelivery { org, endpoint, event, at, only_dead: true, trigger });
     let (replayed, next_since) = each(call, false, retry).await?;
     json(StatusCode::OK, &ReplayAnswer { replayed, has_more: next_since.is_some(), next_since })
 }

@@ -1,8 +1,10 @@
 //! `/api/deliveries`: events on their way to endpoints, and what each attempt brought.
 
+use std::net::SocketAddr;
+
 use actix_web::http::StatusCode;
 use actix_web::web;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::Api;
 use super::call::{Answer, Call, json, unexpected};
@@ -11,7 +13,7 @@ use super::error::{Code, Problem};
 use super::query::Query;
 use crate::journal::Position;
 use crate::model::command::{Command, RetryDelivery, SettleAttempt};
-use crate::model::delivery::{AttemptError, DeadReason};
+use crate::model::delivery::{AttemptError, AttemptOutcome, DeadReason, Timing, Trigger};
 use crate::model::endpoint::DisabledReason;
 use crate::model::id::{AttemptId, DeliveryId, EndpointId, EventId, OrgNo};
 use crate::model::journal_codec;
@@ -118,10 +120,8 @@ struct Details {
 struct Attempt {
     id: AttemptId,
     number: u32,
-    started_at: Timestamp,
-    duration_ms: u32,
-    status: Option<u16>,
-    error: Option<AttemptError>,
+    #[serde(flatten)]
+    told: Told,
     /// What the receiver asked for.
     retry_after_ms: Option<u64>,
     /// The beginning of a refusal's body.
@@ -130,19 +130,50 @@ struct Attempt {
 
 impl Attempt {
     fn of(position: u64, settled: SettleAttempt) -> Self {
-        let SettleAttempt { number, outcome, .. } = settled;
+        let SettleAttempt { number, trigger, outcome, .. } = settled;
         let body = String::from_utf8_lossy(&outcome.body).into_owned();
         Self {
             id: AttemptId::of(outcome.started_at, position),
             number,
-            started_at: outcome.started_at,
-            duration_ms: outcome.duration_ms,
-            status: outcome.status,
-            error: outcome.error,
             retry_after_ms: outcome.retry_after_ms,
             response_body: Some(body).filter(|body| !body.is_empty()),
+            told: Told::of(trigger, outcome),
         }
     }
+}
+
+/// What every attempt tells, also one that tries an endpoint out.
+#[derive(Serialize)]
+pub(super) struct Told {
+    trigger: &'static str,
+    started_at: Timestamp,
+    duration_ms: u32,
+    timing: Timing,
+    /// Whom it reached, or tried to.
+    address: Option<SocketAddr>,
+    status: Option<u16>,
+    error: Option<AttemptError>,
+    #[serde(serialize_with = "as_object")]
+    response_headers: Vec<(String, String)>,
+}
+
+impl Told {
+    pub(super) fn of(trigger: Trigger, outcome: AttemptOutcome) -> Self {
+        Self {
+            trigger: trigger.name(),
+            started_at: outcome.started_at,
+            duration_ms: outcome.duration_ms,
+            timing: outcome.timing,
+            address: outcome.address,
+            status: outcome.status,
+            error: outcome.error,
+            response_headers: outcome.headers,
+        }
+    }
+}
+
+fn as_object<S: Serializer>(headers: &[(String, String)], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(headers.iter().map(|(name, value)| (name, value)))
 }
 
 /// `GET /{id}`.
@@ -207,7 +238,7 @@ pub(super) async fn retry(call: &mut Call) -> Answer {
         return Err(Problem::new(Code::ValidationFailed, "its endpoint was deleted"));
     }
     let Delivery { endpoint, event, .. } = found.delivery;
-    let retry = RetryDelivery { org, endpoint, event, at: call.now, only_dead: false };
+    let retry = RetryDelivery { org, endpoint, event, at: call.now, only_dead: false, trigger: Trigger::Retry };
     match call.commit(Command::RetryDelivery(retry)).await? {
         Outcome::Done => {}
         Outcome::NotFound => return Err(absent()),

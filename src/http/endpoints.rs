@@ -10,6 +10,7 @@ use serde::{Serialize, Serializer};
 use super::body::Media;
 use super::call::{Answer, Call, json, unexpected};
 use super::cursor;
+use super::deliveries::Told;
 use super::endpoint_settings::{MASK, Reading};
 use super::error::{Code, Faults, Problem};
 use super::fields::{Fields, text_of};
@@ -20,7 +21,7 @@ use crate::delivery::envelope::Body;
 use crate::delivery::secrets;
 use crate::delivery::sender::Request;
 use crate::model::command::{Command, DeleteEndpoint, PutEndpoint};
-use crate::model::delivery::{AttemptError, AttemptOutcome};
+use crate::model::delivery::{AttemptOutcome, Trigger};
 use crate::model::endpoint::{Endpoint, EndpointSettings, SealedSecret, Secret, TypePattern};
 use crate::model::event::NewEvent;
 use crate::model::id::{EndpointId, EventId, OrgNo};
@@ -284,13 +285,11 @@ pub(super) fn stats(call: &Call) -> Answer {
 
 /// What an attempt to try an endpoint out brought.
 #[derive(Serialize)]
-struct Tested<'a> {
+struct Tested {
     delivered: bool,
     event_id: EventId,
-    started_at: Timestamp,
-    duration_ms: u32,
-    status: Option<u16>,
-    error: Option<&'a AttemptError>,
+    #[serde(flatten)]
+    told: Told,
     body: String,
 }
 
@@ -331,11 +330,8 @@ pub(super) async fn test(call: &mut Call) -> Answer {
     let tested = Tested {
         delivered: outcome.error.is_none(),
         event_id,
-        started_at: outcome.started_at,
-        duration_ms: outcome.duration_ms,
-        status: outcome.status,
-        error: outcome.error.as_ref(),
         body: String::from_utf8_lossy(&outcome.body).into_owned(),
+        told: Told::of(Trigger::Test, outcome),
     };
     json(StatusCode::OK, &tested)
 }

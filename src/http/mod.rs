@@ -31,6 +31,7 @@ mod limit;
 mod ops;
 mod query;
 pub mod receiver;
+mod replays;
 mod routes;
 mod stored_event;
 mod tail;

@@ -8,7 +8,9 @@ use futures_util::future::LocalBoxFuture;
 use super::Api;
 use super::call::{Answer, Call};
 use super::edge::{Target, serve};
-use super::{dead_letters, deliveries, endpoints, event_history, events, hooks, inbox, keys, ops, tail, webhook};
+use super::{
+    dead_letters, deliveries, endpoints, event_history, events, hooks, inbox, keys, ops, replays, tail, webhook,
+};
 use crate::model::key::Scope;
 
 /// A method. `GET` answers `HEAD` too.
@@ -110,7 +112,7 @@ use Verb::{Delete, Get, Patch, Post};
 use Who::{AdminOr, AnyKey, Public, Scope as Needs};
 
 #[rustfmt::skip] // it is a table
-static ROUTES: [Route; 36] = [
+static ROUTES: [Route; 40] = [
     Route::new(Post,   "/api/events",         Needs(EventsWrite),    |call| Box::pin(events::post(call))),
     Route::new(Post,   "/api/events/batch",   Needs(EventsWrite),    |call| Box::pin(events::post_batch(call))).charged_by_handler(),
     Route::new(Get,    "/api/events",         Needs(EventsRead),     |call| Box::pin(event_history::list(call))),
@@ -136,6 +138,10 @@ static ROUTES: [Route; 36] = [
     Route::new(Get,    "/api/dead-letters",   Needs(DeliveriesRead), |call| Box::pin(dead_letters::list(call))),
     Route::new(Delete, "/api/dead-letters",   Needs(DeliveriesWrite), |call| Box::pin(dead_letters::discard(call))),
     Route::new(Post,   "/api/dead-letters/replay", Needs(DeliveriesWrite), |call| Box::pin(dead_letters::replay(call))),
+    Route::new(Post,   "/api/replays",        Needs(DeliveriesWrite), |call| Box::pin(replays::start(call))),
+    Route::new(Get,    "/api/replays",        Needs(DeliveriesRead), |call| Box::pin(replays::list(call))),
+    Route::new(Get,    "/api/replays/{replay_id}", Needs(DeliveriesRead), |call| Box::pin(async move { replays::show(call) })),
+    Route::new(Delete, "/api/replays/{replay_id}", Needs(DeliveriesWrite), |call| Box::pin(replays::cancel(call))),
     Route::new(Post,   "/api/hooks",          Needs(EndpointsWrite), |call| Box::pin(hooks::subscribe(call))),
     Route::new(Get,    "/api/hooks/samples",  Needs(EventsRead),     |call| Box::pin(hooks::samples(call))),
     Route::new(Delete, "/api/hooks/{hook_id}", Needs(EndpointsWrite), |call| Box::pin(hooks::unsubscribe(call))),

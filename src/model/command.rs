@@ -3,12 +3,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::delivery::{AttemptOutcome, Verdict};
+use super::delivery::{AttemptOutcome, Trigger, Verdict};
 use super::endpoint::{DisabledReason, Endpoint};
 use super::event::NewEvent;
-use super::id::{EndpointId, EventId, KeyId, OrgNo};
+use super::id::{EndpointId, EventId, KeyId, OrgNo, ReplayId};
 use super::key::Key;
 use super::org::Org;
+use super::replay::{ReplayEnd, ReplayLane, ReplayRequest};
 use super::time::Timestamp;
 
 /// One durable change. Ids and times are in it, so that applying it twice, or years later, gives the same state.
@@ -48,6 +49,12 @@ pub enum Command {
     ExpireDedup(ExpireDedup),
     /// Organizations whose making was lost to damage.
     SkipOrgs(SkipOrgs),
+    /// A replay that begins.
+    StartReplay(StartReplay),
+    /// A part of a replay.
+    StepReplay(StepReplay),
+    /// A replay that is over.
+    EndReplay(EndReplay),
 }
 
 /// See [`Command::CreateOrg`].
@@ -176,6 +183,8 @@ pub struct SettleAttempt {
     pub event: EventId,
     /// The first attempt is 1.
     pub number: u32,
+    /// Why it was made.
+    pub trigger: Trigger,
     /// What it brought.
     pub outcome: AttemptOutcome,
     /// What follows from it.
@@ -211,6 +220,8 @@ pub struct RetryDelivery {
     pub at: Timestamp,
     /// Nothing happens to any but a dead letter.
     pub only_dead: bool,
+    /// Why the next attempt will be made, if this makes it come.
+    pub trigger: Trigger,
 }
 
 /// See [`Command::DropDead`].
@@ -237,4 +248,52 @@ pub struct ExpireDedup {
 pub struct SkipOrgs {
     /// So many numbers are not given to anybody.
     pub count: u32,
+}
+
+/// See [`Command::StartReplay`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartReplay {
+    /// Whose.
+    pub org: OrgNo,
+    /// Its id.
+    pub replay: ReplayId,
+    /// What is asked for.
+    pub request: ReplayRequest,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// See [`Command::StepReplay`]. Deliveries and progress are one change: a crash neither loses nor repeats any. Nothing
+/// happens unless the replay is just where this step begins.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepReplay {
+    /// Whose.
+    pub org: OrgNo,
+    /// Which.
+    pub replay: ReplayId,
+    /// Where it begins.
+    pub lane: ReplayLane,
+    /// Where to.
+    pub endpoint: EndpointId,
+    /// Events that are to be delivered again, a bounded number; whether each is depends on how it stands by then.
+    pub events: Vec<EventId>,
+    /// How many were looked at.
+    pub examined: u32,
+    /// The first event that was not; none when the endpoint is done.
+    pub reached: Option<EventId>,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// See [`Command::EndReplay`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndReplay {
+    /// Whose.
+    pub org: OrgNo,
+    /// Which.
+    pub replay: ReplayId,
+    /// Why.
+    pub end: ReplayEnd,
+    /// When.
+    pub at: Timestamp,
 }

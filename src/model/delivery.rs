@@ -1,5 +1,6 @@
 //! A delivery: one event on its way to one endpoint, attempt by attempt.
 
+use std::net::SocketAddr;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -8,6 +9,10 @@ use super::time::Timestamp;
 
 /// How much of a receiver's answer is kept, in bytes.
 pub const KEPT_BODY_BYTES_MAX: usize = 4 << 10;
+/// How many of the headers of a receiver's answer are kept,
+pub const KEPT_HEADERS_MAX: usize = 16;
+/// and how many characters of each.
+pub const KEPT_HEADER_CHARS_MAX: usize = 256;
 
 /// Why an attempt failed; the word is part of the contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -87,6 +92,69 @@ pub struct AttemptOutcome {
     pub retry_after_ms: Option<u64>,
     /// The first 4 KiB of the answer's body, if the attempt failed.
     pub body: Vec<u8>,
+    /// A few headers of the answer by their names in lower case, cut short, if the attempt failed.
+    pub headers: Vec<(String, String)>,
+    /// The address that was connected to, or tried in vain; none if there was none.
+    pub address: Option<SocketAddr>,
+    /// Where the time went.
+    pub timing: Timing,
+}
+
+impl AttemptOutcome {
+    /// Of an attempt of which nothing is known but its time.
+    pub fn new(started_at: Timestamp, duration_ms: u32) -> Self {
+        Self {
+            started_at,
+            duration_ms,
+            status: None,
+            error: None,
+            retry_after_ms: None,
+            body: Vec::new(),
+            headers: Vec::new(),
+            address: None,
+            timing: Timing::default(),
+        }
+    }
+}
+
+/// Where an attempt's time went, in milliseconds. None: that did not happen, or did not end; a connection that was used
+/// again took none of the first three.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Timing {
+    /// Looking up the name.
+    pub dns_ms: Option<u32>,
+    /// The TCP connection.
+    pub connect_ms: Option<u32>,
+    /// The TLS handshake.
+    pub tls_ms: Option<u32>,
+    /// From the connection's being there to the head of the answer.
+    pub first_byte_ms: Option<u32>,
+}
+
+/// Why an attempt is made; the word is part of the contract.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Trigger {
+    /// It was due, by the schedule or because the event came.
+    Schedule,
+    /// Somebody asked for this delivery to be tried again, or sooner.
+    Retry,
+    /// Somebody asked for many.
+    Replay,
+    /// Somebody tried the endpoint out.
+    Test,
+}
+
+impl Trigger {
+    /// The word for it in the API.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Schedule => "schedule",
+            Self::Retry => "retry",
+            Self::Replay => "replay",
+            Self::Test => "test",
+        }
+    }
 }
 
 /// Why a delivery was given up.

@@ -188,6 +188,24 @@ id!(
     AttemptId, "atm"
 );
 
+id!(
+    /// A replay.
+    ReplayId, "rpl"
+);
+
+impl EventId {
+    /// The smallest id of this time.
+    pub fn first_of(at: Timestamp) -> Self {
+        Self(u128::from(at.0) << 80)
+    }
+
+    /// The id behind this one.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+}
+
 impl DeliveryId {
     /// The delivery of this event to the endpoint with this number.
     pub fn of(event: EventId, endpoint_number: u32) -> Self {

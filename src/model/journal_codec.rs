@@ -37,10 +37,13 @@ pub enum Kind {
     SkipOrgs = 15,
     RetryDelivery = 16,
     DropDead = 17,
+    StartReplay = 18,
+    StepReplay = 19,
+    EndReplay = 20,
 }
 
 impl Kind {
-    const ALL: [Self; 17] = [
+    const ALL: [Self; 20] = [
         Self::CreateOrg,
         Self::CreateKey,
         Self::RotateKey,
@@ -58,6 +61,9 @@ impl Kind {
         Self::SkipOrgs,
         Self::RetryDelivery,
         Self::DropDead,
+        Self::StartReplay,
+        Self::StepReplay,
+        Self::EndReplay,
     ];
 }
 
@@ -108,6 +114,9 @@ pub fn kind(command: &Command) -> Kind {
         Command::SkipOrgs(_) => Kind::SkipOrgs,
         Command::RetryDelivery(_) => Kind::RetryDelivery,
         Command::DropDead(_) => Kind::DropDead,
+        Command::StartReplay(_) => Kind::StartReplay,
+        Command::StepReplay(_) => Kind::StepReplay,
+        Command::EndReplay(_) => Kind::EndReplay,
     }
 }
 
@@ -138,6 +147,9 @@ pub fn write_body(command: &Command, out: &mut Vec<u8>) -> Result<(), CodecError
         Command::SkipOrgs(body) => encode_into(body, out),
         Command::RetryDelivery(body) => encode_into(body, out),
         Command::DropDead(body) => encode_into(body, out),
+        Command::StartReplay(body) => encode_into(body, out),
+        Command::StepReplay(body) => encode_into(body, out),
+        Command::EndReplay(body) => encode_into(body, out),
     }
 }
 
@@ -168,6 +180,9 @@ pub fn read_body(kind: u8, version: u8, body: &[u8]) -> Result<Command, UnknownF
         Kind::SkipOrgs => decode(body).map(Command::SkipOrgs),
         Kind::RetryDelivery => decode(body).map(Command::RetryDelivery),
         Kind::DropDead => decode(body).map(Command::DropDead),
+        Kind::StartReplay => decode(body).map(Command::StartReplay),
+        Kind::StepReplay => decode(body).map(Command::StepReplay),
+        Kind::EndReplay => decode(body).map(Command::EndReplay),
     };
     command.map_err(UnknownFrame::Malformed)
 }

@@ -4,14 +4,16 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::command::{
-    AckEvent, CancelDeliveries, CreateKey, CreateOrg, DeleteEndpoint, DropDead, EndKey, ExpireDedup, NoteKeysUsed,
-    NoteRouteCrash, PutEndpoint, RetryDelivery, RotateKey, RouteEvent, SettleAttempt, SkipOrgs,
+    AckEvent, CancelDeliveries, CreateKey, CreateOrg, DeleteEndpoint, DropDead, EndKey, EndReplay, ExpireDedup,
+    NoteKeysUsed, NoteRouteCrash, PutEndpoint, RetryDelivery, RotateKey, RouteEvent, SettleAttempt, SkipOrgs,
+    StartReplay, StepReplay,
 };
-use crate::model::delivery::{AttemptError, AttemptOutcome, DeadReason, ErrorCode, Verdict};
+use crate::model::delivery::{AttemptError, AttemptOutcome, DeadReason, ErrorCode, Timing, Trigger, Verdict};
 use crate::model::endpoint::{BodyForm, DisabledReason, Endpoint, EndpointSettings, Ordering, SealedSecret};
-use crate::model::id::{EndpointId, KeyId, OrgId};
+use crate::model::id::{EndpointId, KeyId, OrgId, ReplayId};
 use crate::model::key::{Key, Scopes};
 use crate::model::org::{InboxMode, Org, Tier};
+use crate::model::replay::{ReplayEnd, ReplayLane, ReplayOnly, ReplayRequest};
 
 const ORG: OrgNo = OrgNo(0x0102_0304);
 const EVENT: EventId = EventId(5);
@@ -44,6 +46,28 @@ fn submit() -> Command {
     Command::SubmitEvent(Box::new(SubmitEvent { org: ORG, id: EVENT, received_at: AT, event }))
 }
 
+fn replaying() -> [Command; 3] {
+    let (replay, since) = (ReplayId(10), Some(AT));
+    let event_types = vec!["a.*".parse().unwrap()];
+    let only = ReplayOnly::Missing;
+    let request = ReplayRequest { endpoint: Some(ENDPOINT), since, until: None, event_types, only };
+    let step = StepReplay {
+        org: ORG,
+        replay,
+        lane: ReplayLane { number: 11, from: EVENT },
+        endpoint: ENDPOINT,
+        events: vec![EVENT],
+        examined: 12,
+        reached: Some(EventId(13)),
+        at: AT,
+    };
+    [
+        Command::StartReplay(StartReplay { org: ORG, replay, request, at: AT }),
+        Command::StepReplay(step),
+        Command::EndReplay(EndReplay { org: ORG, replay, end: ReplayEnd::EndpointDeleted, at: AT }),
+    ]
+}
+
 /// One of each kind, in the order of their numbers.
 fn one_of_each() -> Vec<Command> {
     let org = Org { id: OrgId(8), name: "o".into(), tier: Tier::Pro, inbox_mode: InboxMode::AckOnly, created_at: AT };
@@ -65,19 +89,34 @@ fn one_of_each() -> Vec<Command> {
     endpoint.disabled = Some(DisabledReason::Failing);
     let error = Some(AttemptError { code: ErrorCode::HttpStatus, detail: "x".into() });
     let (status, retry_after_ms, body) = (Some(410), Some(1), b"b".to_vec());
-    let outcome = AttemptOutcome { started_at: AT, duration_ms: 3, status, error, retry_after_ms, body };
+    let timing = Timing { dns_ms: Some(5), connect_ms: Some(6), tls_ms: None, first_byte_ms: Some(7) };
+    let (headers, address) = (vec![("via".into(), "v".into())], "1.2.3.4:80".parse().ok());
+    let outcome = AttemptOutcome {
+        started_at: AT,
+        duration_ms: 3,
+        status,
+        error,
+        retry_after_ms,
+        body,
+        headers,
+        address,
+        timing,
+    };
     let verdict = Verdict::Dead(DeadReason::Gone);
     let settle = SettleAttempt {
         org: ORG,
         endpoint: ENDPOINT,
         event: EVENT,
         number: 2,
+        trigger: Trigger::Replay,
         outcome,
         verdict,
         disables: Some(DisabledReason::Gone),
         previous: Some(4),
     };
-    vec![
+    let (only_dead, trigger) = (true, Trigger::Retry);
+    let retry = RetryDelivery { org: ORG, endpoint: ENDPOINT, event: EVENT, at: AT, only_dead, trigger };
+    let mut commands = vec![
         Command::CreateOrg(CreateOrg { org, key: key() }),
         Command::CreateKey(CreateKey { org: ORG, key: key() }),
         Command::RotateKey(RotateKey { org: ORG, old: KeyId(1), old_ends_at: AT, new: key() }),
@@ -93,9 +132,11 @@ fn one_of_each() -> Vec<Command> {
         Command::ExpireDedup(ExpireDedup { before: AT }),
         Command::EndKey(EndKey { org: ORG, key: KeyId(7), at: AT }),
         Command::SkipOrgs(SkipOrgs { count: 2 }),
-        Command::RetryDelivery(RetryDelivery { org: ORG, endpoint: ENDPOINT, event: EVENT, at: AT, only_dead: true }),
+        Command::RetryDelivery(retry),
         Command::DropDead(DropDead { org: ORG, endpoint: ENDPOINT, event: EVENT }),
-    ]
+    ];
+    commands.extend(replaying());
+    commands
 }
 
 fn body(command: &Command) -> Vec<u8> {
@@ -126,7 +167,7 @@ fn the_bytes_of_each_kind_are_frozen() {
 }
 
 /// Length and CRC32 of each.
-const FROZEN: [&str; 17] = [
+const FROZEN: [&str; 20] = [
     "96:f103d09e",
     "59:7cd3ca33",
     "83:881c90df",
@@ -137,13 +178,16 @@ const FROZEN: [&str; 17] = [
     "28:54fbc939",
     "52:daabbea9",
     "20:1a458bab",
-    "109:9dfd36d9",
+    "168:4756df72",
     "44:3da0da84",
     "8:5c089817",
     "28:8dc00536",
     "4:8b4d1797",
-    "45:f77ae8f3",
+    "49:5cd376eb",
     "36:95d52ced",
+    "78:5c0405d3",
+    "109:f1664ff7",
+    "32:bbbba2f3",
 ];
 
 #[test]
@@ -181,7 +225,7 @@ fn a_newer_kind_or_version_is_told_apart_from_damage() {
 
 proptest! {
     #[test]
-    fn no_bytes_panic(kind in 0u8..20, version in 0u8..3, bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+    fn no_bytes_panic(kind in 0u8..23, version in 0u8..3, bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
         drop(read_body(kind, version, &bytes));
     }
 

@@ -10,4 +10,5 @@ pub mod id;
 pub mod journal_codec;
 pub mod key;
 pub mod org;
+pub mod replay;
 pub mod time;

@@ -293,12 +293,10 @@ mod tests {
     #[test]
     fn what_an_outcome_says() {
         let outcome = |status: Option<u16>, retry_after_ms| AttemptOutcome {
-            started_at: at(0),
-            duration_ms: 1,
             status,
             error: (status != Some(204)).then(|| AttemptError { code: ErrorCode::HttpStatus, detail: String::new() }),
             retry_after_ms,
-            body: Vec::new(),
+            ..AttemptOutcome::new(at(0), 1)
         };
         for (status, retry_after_ms, answer) in [
             (Some(204), Some(9), Answer::Accepted),

@@ -8,12 +8,10 @@ const NOW: Timestamp = Timestamp(1_769_853_600_000);
 fn failed(status: Option<u16>, retry_after_ms: Option<u64>) -> AttemptOutcome {
     let code = if status.is_some() { ErrorCode::HttpStatus } else { ErrorCode::Timeout };
     AttemptOutcome {
-        started_at: NOW,
-        duration_ms: 1,
         status,
         error: Some(AttemptError { code, detail: "failed".to_owned() }),
         retry_after_ms,
-        body: Vec::new(),
+        ..AttemptOutcome::new(NOW, 1)
     }
 }
 

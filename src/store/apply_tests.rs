@@ -5,7 +5,7 @@ use crate::model::command::{
     AckEvent, CancelDeliveries, CreateOrg, DeleteEndpoint, DropDead, ExpireDedup, PutEndpoint, RetryDelivery,
     RouteEvent, SettleAttempt, SkipOrgs, SubmitEvent,
 };
-use crate::model::delivery::{AttemptError, AttemptOutcome, DeadReason, DeliveryStatus, ErrorCode, Verdict};
+use crate::model::delivery::{AttemptError, AttemptOutcome, DeadReason, DeliveryStatus, ErrorCode, Trigger, Verdict};
 use crate::model::endpoint::{DisabledReason, Endpoint, EndpointSettings, SealedSecret};
 use crate::model::event::{Dedup, NewEvent};
 use crate::model::id::{ENDPOINT_NUMBER_MAX, KeyId, OrgId};
@@ -107,19 +107,13 @@ pub(in crate::store) fn route(event: u128, endpoints: &[u128], due_at: u64) -> C
 }
 
 pub(in crate::store) fn settle(event: u128, endpoint: u128, number: u32, verdict: Verdict) -> Command {
-    let outcome = AttemptOutcome {
-        started_at: Timestamp(20),
-        duration_ms: 5,
-        status: Some(200),
-        error: None,
-        retry_after_ms: None,
-        body: Vec::new(),
-    };
+    let outcome = AttemptOutcome { status: Some(200), ..AttemptOutcome::new(Timestamp(20), 5) };
     Command::SettleAttempt(Box::new(SettleAttempt {
         org: ORG,
         endpoint: EndpointId(endpoint),
         event: EventId(event),
         number,
+        trigger: Trigger::Schedule,
         outcome,
         verdict,
         disables: (verdict == Verdict::Dead(DeadReason::Gone)).then_some(DisabledReason::Gone),
@@ -131,9 +125,41 @@ pub(in crate::store) fn ack(event: u128) -> Command {
     Command::AckEvent(AckEvent { org: ORG, event: EventId(event), at: Timestamp(30) })
 }
 
+#[test]
+fn a_waiting_delivery_knows_why_it_is_tried_next_and_forgets_it_with_the_attempt() {
+    let mut state = Fixture::new();
+    state.apply(&create_org(InboxMode::Auto, 1_000_000));
+    state.apply(&put_endpoint(50));
+    for id in 1..=2 {
+        state.apply(&submit(id, 1, None));
+    }
+    state.apply(&route(1, &[50], 60));
+    state.apply(&route(2, &[50], LATER));
+    let trigger = |state: &Fixture, event| {
+        state.store.due_delivery(EndpointId(50), EventId(event)).unwrap().map(|due| due.trigger)
+    };
+    assert_eq!(trigger(&state, 1), Some(Trigger::Schedule));
+    for id in 1..=2 {
+        state.apply(&retry(id, 50, false));
+    }
+    assert_eq!(trigger(&state, 1), Some(Trigger::Retry), "it comes sooner");
+    assert_eq!(trigger(&state, 2), Some(Trigger::Schedule), "it was due by itself");
+    state.apply(&settle(1, 50, 1, Verdict::RetryAt(Timestamp(90))));
+    assert_eq!(trigger(&state, 1), Some(Trigger::Schedule));
+    state.apply(&settle(1, 50, 2, Verdict::Delivered));
+    assert_eq!(trigger(&state, 1), None);
+    state.apply(&retry(1, 50, false));
+    assert_eq!(trigger(&state, 1), Some(Trigger::Retry), "once more");
+    state.apply(&settle(1, 50, 3, Verdict::Dead(DeadReason::AttemptsExhausted)));
+    let replay = Trigger::Replay;
+    let Command::RetryDelivery(again) = retry(1, 50, true) else { unreachable!() };
+    state.apply(&Command::RetryDelivery(RetryDelivery { trigger: replay, ..again }));
+    assert_eq!(trigger(&state, 1), Some(replay));
+}
+
 pub(in crate::store) fn retry(event: u128, endpoint: u128, only_dead: bool) -> Command {
     let (endpoint, event, at) = (EndpointId(endpoint), EventId(event), Timestamp(40));
-    Command::RetryDelivery(RetryDelivery { org: ORG, endpoint, event, at, only_dead })
+    Command::RetryDelivery(RetryDelivery { org: ORG, endpoint, event, at, only_dead, trigger: Trigger::Retry })
 }
 
 /// Some of everything: two endpoints, one that accepts and one that does not answer, events in each state.
@@ -459,7 +485,11 @@ fn what_is_tried_again_is_due_now_and_what_was_over_begins_its_schedule_anew() {
         let due: Vec<_> = waiting.iter().map(|(at, _)| at.0).collect();
         assert_eq!(due, [1, 40, 40, 40]);
         let counts = state.store.counts().unwrap();
-        assert_eq!((counts.waiting, counts.dead, counts.open), (4, 0, 4), "the accepted one is open again");
+        assert_eq!(
+            (counts.waiting, counts.dead, counts.open),
+            (4, 0, 3),
+            "the accepted one has left the inbox for good"
+        );
     }
     state.apply(&settle(2, 50, 2, DEAD));
     assert_eq!(stands(&state, 2), (DeliveryStatus::Dead, 2, None));
@@ -478,3 +508,6 @@ fn what_is_tried_again_is_due_now_and_what_was_over_begins_its_schedule_anew() {
 
 #[path = "apply_random_tests.rs"]
 mod random;
+
+#[path = "apply_replay_tests.rs"]
+mod replays;

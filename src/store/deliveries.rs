@@ -6,6 +6,7 @@ use super::apply::block_of;
 use super::schema::DeliveryState;
 use super::table::State;
 use super::{StateError, Store};
+use crate::model::delivery::Trigger;
 use crate::model::endpoint::Endpoint;
 use crate::model::event::EventType;
 use crate::model::id::{EndpointId, EventId, OrgNo};
@@ -46,6 +47,8 @@ pub struct DueDelivery {
     pub base: u32,
     /// Journal position of the last one.
     pub last_attempt: Option<u64>,
+    /// Why the next one is made.
+    pub trigger: Trigger,
 }
 
 /// Rows that are looked at in one go, in search of the next event in order.
@@ -184,9 +187,11 @@ impl Store {
         let is_pending = state.pending.get((endpoint, first))?.is_some_and(|row| row.bits & 1 << place != 0);
         // A first attempt has no row: sled is not asked for one.
         let row = if is_pending { None } else { state.deliveries.get((endpoint, event))? };
-        let (attempts, base, last_attempt) = match row {
-            None if is_pending => (0, 0, None),
-            Some(row) if matches!(row.state, DeliveryState::Waiting(_)) => (row.attempts, row.base, row.last_attempt),
+        let (attempts, base, last_attempt, trigger) = match row {
+            None if is_pending => (0, 0, None, Trigger::Schedule),
+            Some(row) if matches!(row.state, DeliveryState::Waiting(_)) => {
+                (row.attempts, row.base, row.last_attempt, row.trigger)
+            }
             _ => return Ok(None),
         };
         Ok(Some(DueDelivery {
@@ -200,6 +205,7 @@ impl Store {
             attempts,
             base,
             last_attempt,
+            trigger,
         }))
     }
 

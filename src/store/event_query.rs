@@ -36,10 +36,9 @@ impl Store {
     /// # Errors
     /// When rows cannot be read.
     pub fn events(&self, org: OrgNo, query: &EventQuery) -> Result<EventPage, StateError> {
-        let id_at = |at: Timestamp| EventId(u128::from(at.0) << 80);
         let newest = EventId(u128::MAX);
-        let first = query.since.map_or(EventId(0), id_at);
-        let mut before = query.before.unwrap_or(newest).min(query.until.map_or(newest, id_at));
+        let first = query.since.map_or(EventId(0), EventId::first_of);
+        let mut before = query.before.unwrap_or(newest).min(query.until.map_or(newest, EventId::first_of));
         let mut page = EventPage::default();
         for _ in 0..BLOCKS_PER_PAGE_MAX / BLOCKS_AT_ONCE {
             let Some(last) = before.0.checked_sub(1).filter(|_| before > first) else { return Ok(page) };

@@ -18,6 +18,7 @@ mod generation;
 mod inbox;
 mod keys;
 mod query;
+mod replays;
 mod schema;
 mod table;
 mod verify;
@@ -39,6 +40,7 @@ pub use generation::{Generation, Reason, SEGMENT_BYTES, condemn_last, remove_all
 pub use inbox::InboxQuery;
 pub use keys::Authenticated;
 pub use query::{Counts, EndpointHealth, EventSummary, OrgSummary, Unrouted};
+pub use replays::{REPLAY_WAITING_MAX, Replay, ReplayTurn};
 pub use schema::ENDPOINTS_PER_ORG_MAX;
 pub use schema::KEYS_PER_ORG_MAX;
 pub use verify::{Difference, Differences, Standing};

@@ -21,6 +21,8 @@
 //! deliveries   endpoint 16 · event 16                 DeliveryRow: waiting for a later time, or given up
 //! due          endpoint 16 · due_at 8 · event 16      DueRow: nothing; the key says it all
 //! dead         org 4 · dead_at 8 · event 16 · endpoint 16   DeadRow: why
+//! replays      org 4 · replay 16                      ReplayRow: what is replayed, and how far it is
+//! running      org 4 · replay 16                      RunningRow: nothing; which of them run
 //! ```
 //!
 //! `due` is grouped by endpoint, so that no endpoint stands before another. The state is rebuilt from the journal when
@@ -31,12 +33,13 @@ use std::sync::Arc;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::model::delivery::DeadReason;
+use crate::model::delivery::{DeadReason, Trigger};
 use crate::model::endpoint::Endpoint;
 use crate::model::event::{EventStatus, EventType};
-use crate::model::id::{EndpointId, EventId, KeyId, OrgNo};
+use crate::model::id::{EndpointId, EventId, KeyId, OrgNo, ReplayId};
 use crate::model::key::Key;
 use crate::model::org::Org;
+use crate::model::replay::{ReplayEnd, ReplayLane, ReplayRequest};
 use crate::model::time::Timestamp;
 
 /// The format of all rows together.
@@ -143,6 +146,10 @@ key!((OrgNo, u64, u32), 16, |key| [key.0.0.to_be_bytes(), key.1.to_be_bytes(), k
 key!(KeyId, 16, |key| [key.to_bytes()], |rest| KeyId::from_bytes(take(rest)?));
 key!(EndpointId, 16, |key| [key.to_bytes()], |rest| endpoint(rest)?);
 key!((OrgNo, EventId), 20, |key| [key.0.0.to_be_bytes(), key.1.to_bytes()], |rest| (org(rest)?, event(rest)?));
+key!((OrgNo, ReplayId), 20, |key| [key.0.0.to_be_bytes(), key.1.to_bytes()], |rest| (
+    org(rest)?,
+    ReplayId::from_bytes(take(rest)?)
+));
 key!((EndpointId, EventId), 32, |key| [key.0.to_bytes(), key.1.to_bytes()], |rest| (endpoint(rest)?, event(rest)?));
 key!((EndpointId, Timestamp, EventId), 40, |key| [key.0.to_bytes(), key.1.0.to_be_bytes(), key.2.to_bytes()], |rest| (
     endpoint(rest)?,
@@ -413,6 +420,8 @@ pub(super) struct DeliveryRow {
     pub(super) base: u32,
     /// Journal position of the last attempt.
     pub(super) last_attempt: Option<u64>,
+    /// Why the next one is made.
+    pub(super) trigger: Trigger,
 }
 row!(DeliveryRow, 10, "deliveries", (EndpointId, EventId));
 
@@ -436,6 +445,51 @@ row!(DueRow, 11, "due", (EndpointId, Timestamp, EventId));
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct DeadRow(pub(super) DeadReason);
 row!(DeadRow, 12, "dead", (OrgNo, Timestamp, EventId, EndpointId));
+
+/// A replay.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct ReplayRow {
+    pub(super) request: ReplayRequest,
+    pub(super) created_at: Timestamp,
+    /// The first event that it can be about,
+    pub(super) first: EventId,
+    /// and the last.
+    pub(super) last: EventId,
+    /// The endpoints whose numbers are from this one on have not begun,
+    pub(super) next: u32,
+    /// and it is about those below this one.
+    pub(super) end: u32,
+    /// Those that have begun and are not done, by number.
+    pub(super) lanes: Vec<ReplayLane>,
+    /// Events or dead letters that were looked at.
+    pub(super) examined: u64,
+    /// Deliveries that wait again, or for the first time, because of it.
+    pub(super) queued: u64,
+    /// Why and since when it is over; none: it runs.
+    pub(super) ended: Option<(ReplayEnd, Timestamp)>,
+}
+row!(ReplayRow, 18, "replays", (OrgNo, ReplayId));
+
+impl ReplayRow {
+    /// Whether a step that begins there is the next one.
+    pub(super) fn is_at(&self, lane: ReplayLane) -> bool {
+        let begins = (self.next..self.end).contains(&lane.number) && lane.from == self.first;
+        self.ended.is_none() && (begins || self.lanes.contains(&lane))
+    }
+
+    /// The endpoint is there now; none: it is done.
+    pub(super) fn advance(&mut self, number: u32, reached: Option<EventId>) {
+        self.next = self.next.max(number.saturating_add(1));
+        self.lanes.retain(|lane| lane.number != number);
+        self.lanes.extend(reached.map(|from| ReplayLane { number, from }));
+        self.lanes.sort_unstable_by_key(|lane| lane.number);
+    }
+}
+
+/// Marks a replay that runs; the key says it all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct RunningRow;
+row!(RunningRow, 19, "running", (OrgNo, ReplayId), resident);
 
 #[cfg(test)]
 mod tests {

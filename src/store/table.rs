@@ -11,7 +11,7 @@ use super::StateError;
 use super::dedup::DedupIndex;
 use super::schema::{
     DeadRow, DedupBlock, DeliveredBlock, DeliveryRow, DueRow, EndedRow, EndpointRow, EventBlock, FormerRow, HealthRow,
-    InboxRow, KeyRow, Meta, NumberRow, OpenBits, OrgRow, PendingBits, Row, RowKey, UnroutedRow,
+    InboxRow, KeyRow, Meta, NumberRow, OpenBits, OrgRow, PendingBits, ReplayRow, Row, RowKey, RunningRow, UnroutedRow,
 };
 use crate::base::codec;
 use crate::base::sabotage::{self, Switch};
@@ -39,6 +39,8 @@ pub(super) struct State {
     pub(super) deliveries: Table<DeliveryRow>,
     pub(super) due: Table<DueRow>,
     pub(super) dead: Table<DeadRow>,
+    pub(super) replays: Table<ReplayRow>,
+    pub(super) running: Table<RunningRow>,
     pub(super) dedup_index: DedupIndex,
 }
 
@@ -67,11 +69,13 @@ impl State {
             deliveries: Table::open(db, broken)?,
             due: Table::open(db, broken)?,
             dead: Table::open(db, broken)?,
+            replays: Table::open(db, broken)?,
+            running: Table::open(db, broken)?,
         })
     }
 
     /// What they have in common, for write-back.
-    pub(super) fn tables(&self) -> [&dyn AnyTable; 18] {
+    pub(super) fn tables(&self) -> [&dyn AnyTable; 20] {
         [
             &self.meta,
             &self.orgs,
@@ -91,10 +95,12 @@ impl State {
             &self.deliveries,
             &self.due,
             &self.dead,
+            &self.replays,
+            &self.running,
         ]
     }
 
-    pub(super) fn tables_mut(&mut self) -> [&mut dyn AnyTable; 18] {
+    pub(super) fn tables_mut(&mut self) -> [&mut dyn AnyTable; 20] {
         [
             &mut self.meta,
             &mut self.orgs,
@@ -114,6 +120,8 @@ impl State {
             &mut self.deliveries,
             &mut self.due,
             &mut self.dead,
+            &mut self.replays,
+            &mut self.running,
         ]
     }
 }

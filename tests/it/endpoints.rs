@@ -118,6 +118,11 @@ fn an_endpoint_can_be_tried_out_and_its_figures_read() {
     receiver.answer_next([500, 410]);
     let failed = org.post(&format!("{path}/test"), &json!({})).json;
     assert_eq!((&failed["delivered"], &failed["error"]["code"]), (&json!(false), &json!("http_status")), "{failed}");
+    for told in [&tested.json, &failed] {
+        assert_eq!(told["trigger"], "test", "{told}");
+        assert!(receiver.url().contains(told["address"].as_str().unwrap()), "{told}");
+        assert!(told["timing"]["connect_ms"].is_u64() && told["timing"]["first_byte_ms"].is_u64(), "{told}");
+    }
     assert_eq!(org.inbox().len(), 0, "nothing is stored of a test");
 
     org.send("a.b", &json!(1));

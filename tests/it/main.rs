@@ -16,6 +16,8 @@ mod harness;
 mod isolation;
 mod overload;
 mod pushing;
+mod receivers;
+mod replays;
 mod tail;
 mod tidy;
 mod zapier;

@@ -75,6 +75,12 @@ const CONTROLS: &[Control] = &[
         rounds: 4,
         reasons: &["verify finds", "thread committer panicked"],
     },
+    Control {
+        switch: "replay_skips",
+        scenario: "replay",
+        rounds: 700,
+        reasons: &["dead letters were queued, and there were so many"],
+    },
 ];
 
 pub(crate) fn run(plan: &Plan) -> Told {

@@ -17,7 +17,7 @@ use triggerd::commit::{Committer, Flusher, Intake, Progress, Space, WRITE_BACK_A
 use triggerd::data_dir::DataDir;
 use triggerd::journal::{self, Options, OsFiles};
 use triggerd::model::command::{AckEvent, Command, ExpireDedup, NoteKeysUsed, PutEndpoint, RouteEvent, SettleAttempt};
-use triggerd::model::delivery::{AttemptOutcome, DeadReason, Verdict};
+use triggerd::model::delivery::{AttemptOutcome, DeadReason, Trigger, Verdict};
 use triggerd::model::endpoint::{Endpoint, EndpointSettings, SealedSecret};
 use triggerd::model::event::Dedup;
 use triggerd::model::id::{EndpointId, EventId, KeyId, OrgNo};
@@ -219,16 +219,18 @@ fn route(event: EventId, due_at: Timestamp) -> Command {
 }
 
 fn settle(event: EventId, number: u32, verdict: Verdict) -> Command {
-    let outcome = AttemptOutcome {
-        started_at: Timestamp(1),
-        duration_ms: 1,
-        status: Some(200),
-        error: None,
-        retry_after_ms: None,
-        body: Vec::new(),
+    let outcome = AttemptOutcome { status: Some(200), ..AttemptOutcome::new(Timestamp(1), 1) };
+    let settle = SettleAttempt {
+        org: ORG,
+        endpoint: ENDPOINT,
+        event,
+        number,
+        trigger: Trigger::Schedule,
+        outcome,
+        verdict,
+        disables: None,
+        previous: None,
     };
-    let settle =
-        SettleAttempt { org: ORG, endpoint: ENDPOINT, event, number, outcome, verdict, disables: None, previous: None };
     Command::SettleAttempt(Box::new(settle))
 }
 

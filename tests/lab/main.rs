@@ -37,6 +37,7 @@ mod power;
 #[expect(dead_code, reason = "the lab needs a part of it")]
 mod random;
 mod receiver;
+mod replay;
 mod rot;
 mod scenario;
 mod server;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use serde::Deserialize;
@@ -20,6 +20,9 @@ struct Log {
     by_id: Mutex<BTreeMap<String, Got>>,
     /// Answer 503 and write nothing down.
     refuses: AtomicBool,
+    /// Answer each of so many requests 500 and write nothing down; 0: none.
+    refused_of: AtomicU64,
+    requests: AtomicU64,
     /// See [`crate::ledger::Ledger::dark`].
     dark: Arc<AtomicBool>,
 }
@@ -71,6 +74,11 @@ impl Receiver {
         self.log.refuses.store(refuses, Ordering::SeqCst);
     }
 
+    /// From now on each `of`-th request is answered 500; 0: none.
+    pub(crate) fn refuse_each(&self, of: u64) {
+        self.log.refused_of.store(of, Ordering::SeqCst);
+    }
+
     /// All that came, by event id.
     pub(crate) fn log(&self) -> BTreeMap<String, Got> {
         self.log.by_id.lock().unwrap().clone()
@@ -80,6 +88,19 @@ impl Receiver {
     pub(crate) fn missing<'a>(&self, ids: impl Iterator<Item = &'a String>) -> usize {
         let log = self.log.by_id.lock().unwrap();
         ids.filter(|id| !log.contains_key(*id)).count()
+    }
+}
+
+const ACCEPTED: &str = "200 OK";
+
+impl Log {
+    fn status(&self) -> &'static str {
+        let number = self.requests.fetch_add(1, Ordering::SeqCst);
+        match self.refused_of.load(Ordering::SeqCst) {
+            _ if self.refuses.load(Ordering::SeqCst) => "503 Service Unavailable",
+            of if of > 0 && number.is_multiple_of(of) => "500 Internal Server Error",
+            _ => ACCEPTED,
+        }
     }
 }
 
@@ -107,11 +128,10 @@ fn serve(stream: TcpStream, log: &Log) -> std::io::Result<()> {
         }
         let mut body = vec![0; length];
         requests.read_exact(&mut body)?;
-        let refuses = log.refuses.load(Ordering::SeqCst);
-        if !refuses {
+        let status = log.status();
+        if status == ACCEPTED {
             note(log, id, &body);
         }
-        let status = if refuses { "503 Service Unavailable" } else { "200 OK" };
         answers.write_all(format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n").as_bytes())?;
     }
 }

@@ -7,7 +7,9 @@ use std::time::Instant;
 
 use triggerd::base::sabotage;
 
-use crate::{clock, controls, copies, dedup, flip, full, hot, idle, kill, power, rot, stop, sweep, torn, trace};
+use crate::{
+    clock, controls, copies, dedup, flip, full, hot, idle, kill, power, replay, rot, stop, sweep, torn, trace,
+};
 
 /// A scenario: what it shows, how much of it the commit gate asks for, and the program. It panics where a promise is
 /// broken.
@@ -86,6 +88,12 @@ const SCENARIOS: &[Scenario] = &[
         shows: "200 racing posts with one dedup id, restarted and killed: one event",
         rounds: (1, "dedup ids"),
         run: dedup::run,
+    },
+    Scenario {
+        name: "replay",
+        shows: "kill -9 while dead letters are replayed: each is made again once, counted once, and arrives",
+        rounds: (1_000, "dead letters"),
+        run: replay::run,
     },
     Scenario {
         name: "sweep",

@@ -7,9 +7,10 @@ use triggerd::model::endpoint::Endpoint;
 use triggerd::model::id::{EndpointId, EventId, OrgNo};
 use triggerd::model::journal_codec::read_body;
 use triggerd::model::time::Timestamp;
-use triggerd::store::{Delivery, DeliveryQuery, InboxQuery, Store};
+use triggerd::store::{DeadQuery, Delivery, DeliveryQuery, DeliveryStanding, InboxQuery, Store};
 
-use crate::naive::{Naive, NaiveDelivery, NaiveOrg, Stands};
+use crate::naive::{Naive, NaiveDelivery, NaiveEvent, NaiveOrg, Stands};
+use crate::replays::check_replays;
 use crate::steps::TYPES;
 
 fn same<T: PartialEq + std::fmt::Debug>(what: &str, is: &T, should: &T) -> Result<(), String> {
@@ -48,6 +49,8 @@ pub(crate) fn check_org(
     check_due(naive, store, now)?;
     check_accounts(naive, org, store)?;
     check_deliveries(naive, org, store, limit)?;
+    check_dead_letters(naive, org, store, limit)?;
+    check_replays(naive, org, store)?;
     naive.events.keys().try_for_each(|event| check_event(naive, org, *event, store))
 }
 
@@ -119,9 +122,9 @@ pub(crate) fn check_event(naive: &NaiveOrg, org: OrgNo, id: EventId, store: &Sto
         let found = store
             .due_delivery(*endpoint, id)
             .map_err(|error| failed(&error))?
-            .map(|found| (found.org, found.attempts, found.base));
+            .map(|found| (found.org, found.attempts, found.base, found.trigger));
         let waits = matches!(delivery.stands, Stands::Waiting(_)) && naive.endpoint(*endpoint).is_some();
-        same("due delivery", &found, &waits.then_some((org, delivery.attempts, delivery.base)))?;
+        same("due delivery", &found, &waits.then_some((org, delivery.attempts, delivery.base, delivery.trigger)))?;
         let number = naive.made.iter().position(|made| made == endpoint).map_or(0, |at| at + 1);
         let found = store.delivery(org, id, u32::try_from(number).unwrap()).map_err(|error| failed(&error))?;
         let found = found.map(|found| (told_of(&found.delivery, naive), found.endpoint.map(|endpoint| endpoint.id)));
@@ -195,6 +198,42 @@ pub(crate) fn check_deliveries(naive: &NaiveOrg, org: OrgNo, store: &Store, limi
     };
     let expected: Vec<_> = naive.made.iter().flat_map(of_endpoint).collect();
     same("deliveries", &found, &expected)
+}
+
+/// Dead letters are listed by when they were given up, then by event and endpoint: the newest first with those of deleted
+/// endpoints, the oldest first without.
+pub(crate) fn check_dead_letters(naive: &NaiveOrg, org: OrgNo, store: &Store, limit: usize) -> Result<(), String> {
+    for oldest_first in [true, false] {
+        let (mut found, mut after) = (Vec::new(), None);
+        loop {
+            let (endpoint, since, until, with_deleted) = (None, None, None, !oldest_first);
+            let query = DeadQuery { endpoint, since, until, after, limit, oldest_first, with_deleted };
+            let page = store.dead_letters(org, &query).map_err(|error| failed(&error))?;
+            found.extend(page.items.iter().map(|item| match item.standing {
+                DeliveryStanding::Dead(_, at) => (at, item.event, item.endpoint),
+                other => panic!("no dead letter: {other:?}"),
+            }));
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        let dead = |(endpoint, delivery): (&EndpointId, &NaiveDelivery)| match delivery.stands {
+            Stands::Dead(at) if !oldest_first || naive.endpoint(*endpoint).is_some() => Some((at, *endpoint)),
+            _ => None,
+        };
+        let of_event = |(id, event): (&EventId, &NaiveEvent)| {
+            let id = *id;
+            event.deliveries.iter().filter_map(dead).map(move |(at, endpoint)| (at, id, endpoint)).collect::<Vec<_>>()
+        };
+        let mut expected: Vec<_> = naive.events.iter().flat_map(of_event).collect();
+        expected.sort_unstable();
+        if !oldest_first {
+            expected.reverse();
+        }
+        same("dead letters", &found, &expected)?;
+    }
+    Ok(())
 }
 
 /// The payload of every event is where the state says.

@@ -20,6 +20,7 @@ mod naive;
 #[path = "../shared/random.rs"]
 #[expect(dead_code, reason = "the model needs a part of it")]
 mod random;
+mod replays;
 mod steps;
 #[path = "../shared/system.rs"]
 #[expect(dead_code, reason = "the model makes commands of its own")]

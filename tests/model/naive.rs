@@ -2,15 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use triggerd::model::command::{Command, RetryDelivery, SettleAttempt, SubmitEvent};
-use triggerd::model::delivery::Verdict;
-use triggerd::model::endpoint::Endpoint;
+use triggerd::model::command::{
+    AckEvent, CancelDeliveries, Command, DropDead, RetryDelivery, SettleAttempt, SubmitEvent,
+};
+use triggerd::model::delivery::{Trigger, Verdict};
+use triggerd::model::endpoint::{Endpoint, TypePattern};
 use triggerd::model::event::{EventStatus, NewEvent};
-use triggerd::model::id::{EndpointId, EventId, KeyId, OrgNo};
+use triggerd::model::id::{EndpointId, EventId, KeyId, OrgNo, ReplayId};
 use triggerd::model::key::Key;
 use triggerd::model::org::{InboxMode, Org};
 use triggerd::model::time::Timestamp;
 use triggerd::store::Outcome;
+
+use crate::replays::NaiveReplay;
 
 /// Everything there is.
 #[derive(Clone, Default)]
@@ -28,6 +32,7 @@ pub(crate) struct NaiveOrg {
     /// Every endpoint that ever was, in the order they were made.
     pub(crate) made: Vec<EndpointId>,
     pub(crate) events: BTreeMap<EventId, NaiveEvent>,
+    pub(crate) replays: BTreeMap<ReplayId, NaiveReplay>,
 }
 
 #[derive(Clone)]
@@ -38,6 +43,8 @@ pub(crate) struct NaiveEvent {
     /// Waits for a worker.
     pub(crate) unrouted: bool,
     pub(crate) crashes: u8,
+    /// Has left the inbox, for good.
+    pub(crate) left: bool,
     pub(crate) deliveries: BTreeMap<EndpointId, NaiveDelivery>,
 }
 
@@ -49,6 +56,22 @@ pub(crate) struct NaiveDelivery {
     pub(crate) base: u32,
     /// Was to be sent when its event came, and nothing else was said since.
     pub(crate) at_once: bool,
+    /// Why it is tried next.
+    pub(crate) trigger: Trigger,
+}
+
+impl NaiveDelivery {
+    fn retry(&mut self, retry: &RetryDelivery) {
+        match self.stands {
+            // It is to be sent at once as it is.
+            Stands::Waiting(_) if self.attempts == 0 && self.at_once => return,
+            // It was due by itself.
+            Stands::Waiting(at) if at <= retry.at => return,
+            Stands::Waiting(_) => {}
+            Stands::Accepted | Stands::Dead(_) | Stands::Canceled => (self.base, self.at_once) = (self.attempts, false),
+        }
+        (self.stands, self.trigger) = (Stands::Waiting(retry.at), retry.trigger);
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,12 +125,7 @@ impl NaiveEvent {
 impl NaiveOrg {
     /// What is in the inbox, oldest first.
     pub(crate) fn inbox(&self) -> Vec<(EventId, EventStatus)> {
-        let stays = |status| match status {
-            EventStatus::Accepted | EventStatus::Dead => true,
-            EventStatus::Delivered => self.org.inbox_mode == InboxMode::AckOnly,
-            EventStatus::Acknowledged => false,
-        };
-        self.events.iter().map(|(id, event)| (*id, event.status())).filter(|(_, status)| stays(*status)).collect()
+        self.events.iter().filter(|(_, event)| !event.left).map(|(id, event)| (*id, event.status())).collect()
     }
 
     /// What waits for the endpoint, first due first; and whether any of it was to be sent when it came and was not tried
@@ -137,18 +155,29 @@ impl NaiveOrg {
 
     /// The endpoints that want this type, as the contract says: exactly, or below `x.*`; none named: all.
     pub(crate) fn wanting(&self, event_type: &str) -> Vec<EndpointId> {
-        let wants = |endpoint: &Endpoint| {
-            let matches = |pattern: &str| match pattern.strip_suffix("*") {
-                Some(prefix) => event_type.starts_with(prefix),
-                None => pattern == event_type,
-            };
-            let wanted = &endpoint.settings.event_types;
-            wanted.is_empty() || wanted.iter().any(|pattern| matches(pattern.as_str()))
-        };
+        let wants = |endpoint: &Endpoint| is_wanted(&endpoint.settings.event_types, event_type);
         let wanting = self.endpoints.iter().filter(|endpoint| endpoint.is_enabled() && wants(endpoint));
         let ids: BTreeSet<_> = wanting.map(|endpoint| endpoint.id).collect();
         ids.into_iter().collect()
     }
+}
+
+/// Whether an event that stands so leaves the inbox.
+fn leaves(mode: InboxMode, status: EventStatus) -> bool {
+    match status {
+        EventStatus::Accepted | EventStatus::Dead => false,
+        EventStatus::Delivered => mode != InboxMode::AckOnly,
+        EventStatus::Acknowledged => true,
+    }
+}
+
+/// Whether one of the patterns is this type, or `x.*` with it below; or there is none.
+pub(crate) fn is_wanted(patterns: &[TypePattern], event_type: &str) -> bool {
+    let matches = |pattern: &str| match pattern.strip_suffix("*") {
+        Some(prefix) => event_type.starts_with(prefix),
+        None => pattern == event_type,
+    };
+    patterns.is_empty() || patterns.iter().any(|pattern| matches(pattern.as_str()))
 }
 
 fn ended_at(settle: &SettleAttempt) -> Timestamp {
@@ -164,7 +193,7 @@ impl Naive {
         self.orgs.get(usize::try_from(org.0).unwrap())
     }
 
-    fn org_mut(&mut self, org: OrgNo) -> Option<&mut NaiveOrg> {
+    pub(crate) fn org_mut(&mut self, org: OrgNo) -> Option<&mut NaiveOrg> {
         self.orgs.get_mut(usize::try_from(org.0).unwrap())
     }
 
@@ -194,6 +223,9 @@ impl Naive {
                 let event = self.org(drop.org).and_then(|org| org.events.get(&drop.event));
                 let delivery = event.and_then(|event| event.deliveries.get(&drop.endpoint));
                 done_if(delivery.is_some_and(|delivery| matches!(delivery.stands, Stands::Dead(_))))
+            }
+            Command::StartReplay(_) | Command::StepReplay(_) | Command::EndReplay(_) => {
+                Expected::Exactly(self.expected_of_replay(command))
             }
             Command::SubmitEvent(submit) => self.expected_of(submit),
             Command::AckEvent(ack) => match self.org(ack.org).and_then(|org| org.events.get(&ack.event)) {
@@ -241,6 +273,7 @@ impl Naive {
                 endpoints: Vec::new(),
                 made: Vec::new(),
                 events: BTreeMap::new(),
+                replays: BTreeMap::new(),
             }),
             (Command::SubmitEvent(submit), Outcome::Accepted { id, received_at }) => {
                 self.last_event = Some(*id);
@@ -251,6 +284,7 @@ impl Naive {
                     acknowledged_at: None,
                     unrouted: !org.endpoints.is_empty(),
                     crashes: 0,
+                    left: false,
                     deliveries: BTreeMap::new(),
                 };
                 org.events.insert(*id, event);
@@ -262,6 +296,19 @@ impl Naive {
             }
             (command, Outcome::Done) => self.done(command),
             _ => {}
+        }
+        // By other commands none leaves.
+        let org = match command {
+            Command::AckEvent(AckEvent { org, .. })
+            | Command::CancelDeliveries(CancelDeliveries { org, .. })
+            | Command::DropDead(DropDead { org, .. }) => Some(*org),
+            Command::SettleAttempt(settle) => Some(settle.org),
+            _ => None,
+        };
+        let Some(org) = org.and_then(|org| self.org_mut(org)) else { return };
+        let mode = org.org.inbox_mode;
+        for event in org.events.values_mut() {
+            event.left |= leaves(mode, event.status());
         }
     }
 
@@ -305,6 +352,7 @@ impl Naive {
                     org.endpoints.retain(|endpoint| endpoint.id != gone.endpoint);
                 }
             }
+            Command::StartReplay(_) | Command::StepReplay(_) | Command::EndReplay(_) => self.replaying(command),
             delivering => self.delivering(delivering),
         }
     }
@@ -322,6 +370,7 @@ impl Naive {
                     attempts: 0,
                     base: 0,
                     at_once: route.due_at <= event.received_at,
+                    trigger: Trigger::Schedule,
                 };
                 event.deliveries.extend(there.into_iter().map(|id| (id, new)));
             }
@@ -337,7 +386,7 @@ impl Naive {
                 if !matches!(delivery.stands, Stands::Waiting(_)) || delivery.attempts >= settle.number {
                     return;
                 }
-                delivery.attempts = settle.number;
+                (delivery.attempts, delivery.trigger) = (settle.number, Trigger::Schedule);
                 delivery.stands = match settle.verdict {
                     Verdict::Delivered => Stands::Accepted,
                     Verdict::RetryAt(at) => Stands::Waiting(at),
@@ -353,15 +402,7 @@ impl Naive {
             Command::RetryDelivery(retry) => {
                 let Some(event) = self.event_mut(retry.org, retry.event) else { return };
                 let Some(delivery) = event.deliveries.get_mut(&retry.endpoint) else { return };
-                match delivery.stands {
-                    // It is to be sent at once as it is.
-                    Stands::Waiting(_) if delivery.attempts == 0 && delivery.at_once => {}
-                    Stands::Waiting(at) => delivery.stands = Stands::Waiting(at.min(retry.at)),
-                    Stands::Accepted | Stands::Dead(_) | Stands::Canceled => {
-                        (delivery.stands, delivery.base) = (Stands::Waiting(retry.at), delivery.attempts);
-                        delivery.at_once = false;
-                    }
-                }
+                delivery.retry(retry);
             }
             Command::DropDead(drop) => {
                 let event = self.event_mut(drop.org, drop.event);

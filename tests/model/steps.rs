@@ -2,21 +2,26 @@
 
 use triggerd::base::clock::Clock;
 use triggerd::model::command::{
-    AckEvent, CancelDeliveries, Command, CreateKey, CreateOrg, DeleteEndpoint, DropDead, EndKey, ExpireDedup,
-    NoteKeysUsed, NoteRouteCrash, PutEndpoint, RetryDelivery, RotateKey, RouteEvent, SettleAttempt, SubmitEvent,
+    AckEvent, CancelDeliveries, Command, CreateKey, CreateOrg, DeleteEndpoint, DropDead, EndKey, EndReplay,
+    ExpireDedup, NoteKeysUsed, NoteRouteCrash, PutEndpoint, RetryDelivery, RotateKey, RouteEvent, SettleAttempt,
+    StartReplay, StepReplay, SubmitEvent,
 };
-use triggerd::model::delivery::{AttemptOutcome, DeadReason, Verdict};
+use triggerd::model::delivery::{AttemptOutcome, DeadReason, Trigger, Verdict};
 use triggerd::model::endpoint::{DisabledReason, Endpoint, EndpointSettings, SealedSecret};
 use triggerd::model::event::{Dedup, NewEvent};
-use triggerd::model::id::{EndpointId, EventId, IdSource, KeyId, OrgId, OrgNo};
+use triggerd::model::id::{EndpointId, EventId, IdSource, KeyId, OrgId, OrgNo, ReplayId};
 use triggerd::model::key::{Key, Scopes};
 use triggerd::model::org::{InboxMode, Org, Tier};
+use triggerd::model::replay::{ReplayEnd, ReplayLane, ReplayOnly, ReplayRequest};
 use triggerd::model::time::Timestamp;
-use triggerd::store::{Outcome, Store};
+use triggerd::store::{Outcome, ReplayTurn, Store};
 
-use crate::checks::{check_accounts, check_all, check_counts, check_due, check_event, check_inbox, check_org};
+use crate::checks::{
+    check_accounts, check_all, check_counts, check_dead_letters, check_due, check_event, check_inbox, check_org,
+};
 use crate::naive::{Naive, Stands};
 use crate::random::Random;
+use crate::replays::{NaiveReplay, check_replays};
 use crate::world::{Break, SEQUENCES_PER_WORLD, System};
 
 /// How long a dedup id counts here.
@@ -85,8 +90,9 @@ impl World {
             72..78 => self.submit_one(org, Self::put_endpoint),
             78..80 => self.submit_one(org, Self::delete_endpoint),
             80..82 => self.submit_one(org, Self::cancel),
-            82..86 => self.submit_one(org, Self::key_change),
-            86..91 => {
+            82..85 => self.submit_one(org, Self::key_change),
+            85..88 => self.replay(org),
+            88..91 => {
                 self.pass_time();
                 let expire = self.expire();
                 self.submit(&[vec![expire]])
@@ -169,6 +175,9 @@ impl World {
             (Command::DropDead(drop), _) => Some(drop.event),
             _ => None,
         });
+        if let Command::StepReplay(step) = command {
+            self.touched.extend(&step.events);
+        }
         Ok(())
     }
 
@@ -273,16 +282,13 @@ impl World {
             _ => Verdict::Dead(DeadReason::Gone),
         };
         let number = (delivery.attempts + u32::from(!self.random.one_in(6))).max(1);
-        let outcome = AttemptOutcome {
-            started_at: now,
-            duration_ms: 1,
-            status: Some(200),
-            error: None,
-            retry_after_ms: None,
-            body: Vec::new(),
-        };
+        // One that began later may be over earlier.
+        let duration_ms = u32::try_from(self.random.below(WINDOW_MS)).unwrap();
+        let outcome = AttemptOutcome { status: Some(200), ..AttemptOutcome::new(now, duration_ms) };
         let disables = (verdict == Verdict::Dead(DeadReason::Gone)).then_some(DisabledReason::Gone);
-        let settle = SettleAttempt { org, endpoint, event, number, outcome, verdict, disables, previous: None };
+        let trigger = delivery.trigger;
+        let settle =
+            SettleAttempt { org, endpoint, event, number, trigger, outcome, verdict, disables, previous: None };
         Some(Command::SettleAttempt(Box::new(settle)))
     }
 
@@ -298,8 +304,113 @@ impl World {
         let at = self.now();
         Some(match self.random.below(4) {
             0 => Command::DropDead(DropDead { org, endpoint, event }),
-            kind => Command::RetryDelivery(RetryDelivery { org, endpoint, event, at, only_dead: kind == 1 }),
+            kind => {
+                let (only_dead, trigger) = (kind == 1, if kind == 1 { Trigger::Replay } else { Trigger::Retry });
+                Command::RetryDelivery(RetryDelivery { org, endpoint, event, at, only_dead, trigger })
+            }
         })
+    }
+
+    // ---- replays -----------------------------------------------------------------------------------------------------
+
+    /// A replay begins, or one goes on or is ended, or a step comes that is not the next one.
+    fn replay(&mut self, org: OrgNo) -> Result<(), String> {
+        let naive = self.naive.org(org).expect("it was made");
+        let known: Vec<_> = naive.replays.iter().map(|(id, replay)| (*id, replay.ended.is_none())).collect();
+        let running: Vec<_> = known.iter().filter(|(_, runs)| *runs).map(|(id, _)| *id).collect();
+        match self.random.below(8) {
+            0 if !known.is_empty() => {
+                let (replay, _) = self.random.pick(&known).unwrap_or((ReplayId(1), false));
+                let end = EndReplay { org, replay, end: ReplayEnd::Requested, at: self.now() };
+                self.submit(&[vec![Command::EndReplay(end)]])
+            }
+            1 => self.submit_one(org, Self::wrong_step),
+            2 | 3 if !running.is_empty() => {
+                let turns = 1 + self.random.below(3);
+                let replay = self.random.pick(&running).unwrap_or(ReplayId(1));
+                self.go_on(org, replay, turns).map(|_| ())
+            }
+            _ => self.whole_replay(org),
+        }
+    }
+
+    fn start_replay(&mut self, org: OrgNo) -> Option<StartReplay> {
+        let only = self.random.pick(&ReplayOnly::ALL)?;
+        let endpoint = if self.random.one_in(3) { self.some_endpoint(org).map(|it| it.id) } else { None };
+        let endpoint = if self.random.one_in(20) { Some(EndpointId(5)) } else { endpoint };
+        let mut time = |now: Timestamp| self.random.one_in(4).then(|| now.minus_ms(self.random.below(WINDOW_MS)));
+        let now = Timestamp(self.clock.now_ms());
+        let (since, until) = (time(now), time(now));
+        let pattern = self.random.pick(&PATTERNS)?.parse().unwrap();
+        let event_types = if self.random.one_in(3) { vec![pattern] } else { Vec::new() };
+        let request = ReplayRequest { endpoint, since, until, event_types, only };
+        Some(StartReplay { org, replay: ReplayId(self.id()), request, at: self.now() })
+    }
+
+    /// One that begins and goes on as far as it can, through kills. If it gets to its end, nothing came in between, and it
+    /// did just what it should.
+    fn whole_replay(&mut self, org: OrgNo) -> Result<(), String> {
+        if self.random.one_in(2) {
+            let events = self.naive.org(org).into_iter().flat_map(|org| &org.events);
+            let unrouted = events.filter(|(_, event)| event.unrouted).map(|(event, _)| *event);
+            let route = |event| Command::RouteEvent(RouteEvent { org, event, endpoints: vec![], due_at: Timestamp(0) });
+            let commands: Vec<_> = unrouted.map(route).collect();
+            if !commands.is_empty() {
+                self.submit(&[commands])?;
+            }
+        }
+        let Some(start) = self.start_replay(org) else { return Ok(()) };
+        let replay = start.replay;
+        self.submit(&[vec![Command::StartReplay(start)]])?;
+        let naive = self.naive.org(org).expect("it was made");
+        let Some(begun) = naive.replays.get(&replay) else { return Ok(()) };
+        let whole = naive.whole(begun);
+        if self.random.one_in(2) || !self.go_on(org, replay, u64::MAX)? {
+            return Ok(());
+        }
+        let naive = self.naive.org(org).expect("it was made");
+        let counted = naive.replays.get(&replay).map(NaiveReplay::counted);
+        let finished = naive.replays.get(&replay).and_then(|replay| replay.ended).map(|(end, _)| end);
+        if finished == Some(ReplayEnd::Finished) && counted.as_ref() != Some(&whole) {
+            return Err(format!("replays: {counted:?}, expected {whole:?}"));
+        }
+        Ok(())
+    }
+
+    /// So many steps at most; whether it is over.
+    fn go_on(&mut self, org: OrgNo, replay: ReplayId, turns: u64) -> Result<bool, String> {
+        for _ in 0..turns {
+            let turn = self.system.store().replay_turn((org, replay), self.now()).map_err(|error| error.to_string())?;
+            match turn {
+                ReplayTurn::Over => return Ok(true),
+                ReplayTurn::Wait(_) => return Ok(false),
+                ReplayTurn::Do(command) => {
+                    if self.random.one_in(60) {
+                        self.system.restart_after_kill();
+                    }
+                    let mut commands = vec![*command];
+                    if self.random.one_in(4) {
+                        commands.extend(commands.clone()); // asked for twice, once too often
+                    }
+                    self.submit(&[commands])?;
+                    check_replays(self.naive.org(org).expect("it was made"), org, self.system.store())?;
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// Of a replay that is perhaps there, from a place where it perhaps is.
+    fn wrong_step(&mut self, org: OrgNo) -> Option<Command> {
+        let known: Vec<_> = self.naive.org(org)?.replays.keys().copied().collect();
+        let replay = self.random.pick(&known).unwrap_or(ReplayId(1));
+        let endpoint = self.some_endpoint(org).map_or(EndpointId(5), |endpoint| endpoint.id);
+        let from = self.some_event(org)?;
+        let events = vec![self.some_event(org)?, self.some_event(org)?];
+        let lane = ReplayLane { number: 1 + u32::try_from(self.random.below(3)).unwrap(), from };
+        let reached = self.some_event(org).filter(|_| self.random.one_in(2));
+        let step = StepReplay { org, replay, lane, endpoint, events, examined: 2, reached, at: self.now() };
+        Some(Command::StepReplay(step))
     }
 
     fn some_endpoint(&mut self, org: OrgNo) -> Option<Endpoint> {
@@ -413,6 +524,7 @@ impl World {
     fn check_org(&mut self, org: OrgNo) -> Result<(), String> {
         let limit = 1 + usize::try_from(self.random.below(40)).unwrap();
         let touched = std::mem::take(&mut self.touched);
+        let looks_at_dead_letters = self.random.one_in(3);
         let naive = self.naive.org(org).expect("it was made");
         let store = self.system.store();
         if self.random.one_in(20) {
@@ -422,6 +534,9 @@ impl World {
         check_inbox(naive, org, store, limit)?;
         check_due(naive, store, self.now())?;
         check_accounts(naive, org, store)?;
+        if looks_at_dead_letters {
+            check_dead_letters(naive, org, store, limit)?;
+        }
         for event in touched {
             check_event(naive, org, event, store)?;
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use triggerd::base::clock::Clock;
 use triggerd::base::metrics::Metrics;
+use triggerd::base::threads::Signal;
 use triggerd::commit::{CommitterLimits, Feed, Flush, Hints, InboxBell, Ports, Progress};
 use triggerd::model::command::{Command, CreateOrg, SubmitEvent};
 use triggerd::model::event::{Dedup, NewEvent};
@@ -31,6 +32,7 @@ pub(crate) fn ports(store: &Arc<Store>, clock: Clock) -> Ports {
         scheduler: crossbeam_channel::bounded(1).0,
         scheduler_missed: false.into(),
         bell: InboxBell::default(),
+        replays: Signal::new(),
     };
     Ports {
         store: Arc::clone(store),

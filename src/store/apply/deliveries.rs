@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Change, Outcome, meta};
 use crate::model::command::{CancelDeliveries, NoteRouteCrash, RouteEvent, SettleAttempt};
-use crate::model::delivery::{DeadReason, Verdict};
+use crate::model::delivery::{DeadReason, Trigger, Verdict};
 use crate::model::endpoint::DisabledReason;
 use crate::model::event::EventStatus;
 use crate::model::id::{EndpointId, EventId, OrgNo};
@@ -40,7 +40,8 @@ impl Change<'_> {
                 self.effects.due.push((*endpoint, Timestamp(0), *event));
             } else {
                 let state = DeliveryState::Waiting(*due_at);
-                let row = DeliveryRow { org: *org, state, attempts: 0, base: 0, last_attempt: None };
+                let trigger = Trigger::Schedule;
+                let row = DeliveryRow { org: *org, state, attempts: 0, base: 0, last_attempt: None, trigger };
                 self.state.deliveries.insert_new((*endpoint, *event), row);
                 self.state.due.insert_new((*endpoint, *due_at, *event), DueRow);
                 self.effects.due.push((*endpoint, *due_at, *event));
@@ -159,7 +160,7 @@ impl Change<'_> {
     /// A row for a delivery that was attempted and goes on to be one.
     fn keep(&mut self, command: &SettleAttempt, state: DeliveryState, base: u32) {
         let (org, attempts, last_attempt) = (command.org, command.number, Some(self.position));
-        let row = DeliveryRow { org, state, attempts, base, last_attempt };
+        let row = DeliveryRow { org, state, attempts, base, last_attempt, trigger: Trigger::Schedule };
         self.state.deliveries.insert_new((command.endpoint, command.event), row);
     }
 
@@ -220,6 +221,7 @@ impl Change<'_> {
                 attempts: 0,
                 base: 0,
                 last_attempt: None,
+                trigger: Trigger::Schedule,
             };
             if !self.take_pending(command.endpoint, at)? {
                 let Some(known) = self.state.deliveries.get(key)? else { continue };

@@ -7,8 +7,9 @@ mod accounts;
 mod deliveries;
 mod events;
 mod repeats;
+mod replays;
 
-use super::schema::{BLOCK_EVENTS, EventBlock, FORMAT, Meta, OpenBits};
+use super::schema::{BLOCK_EVENTS, EventBlock, FORMAT, Meta};
 use super::table::State;
 use super::{StateError, Store};
 use crate::model::command::Command;
@@ -66,6 +67,8 @@ pub struct Effects {
     pub endpoints_changed: Vec<EndpointId>,
     /// Organizations whose inbox grew.
     pub inbox_grew: Vec<OrgNo>,
+    /// Whether a replay began.
+    pub replays_began: bool,
 }
 
 impl Store {
@@ -118,6 +121,9 @@ impl Change<'_> {
             Command::DropDead(command) => self.drop_dead(command),
             Command::ExpireDedup(command) => self.expire_dedup(command),
             Command::SkipOrgs(command) => self.skip_orgs(command),
+            Command::StartReplay(command) => self.start_replay(command),
+            Command::StepReplay(command) => self.step_replay(command),
+            Command::EndReplay(command) => self.end_replay(command),
         }
     }
 
@@ -157,25 +163,12 @@ impl Change<'_> {
         match entry.status {
             EventStatus::Acknowledged => self.leave_inbox(org, first, place),
             EventStatus::Delivered if !stays_open => self.leave_inbox(org, first, place),
-            EventStatus::Accepted | EventStatus::Delivered | EventStatus::Dead => self.enter_inbox(org, first, place),
+            EventStatus::Accepted | EventStatus::Delivered | EventStatus::Dead => Ok(()),
         }
     }
 
-    /// Back into it, if it had left: not every endpoint that matched it has accepted it any more.
-    fn enter_inbox(&mut self, org: OrgNo, first: EventId, place: usize) -> Result<(), StateError> {
-        let bit = 1 << place;
-        if self.state.open.load((org, first))?.is_some_and(|open| open.0 & bit != 0) {
-            return Ok(());
-        }
-        self.state.open.edit_or_insert((org, first), OpenBits::default)?.0 |= bit;
-        meta(self.state)?.open += 1;
-        if let Some(inbox) = self.state.inboxes.edit(org)? {
-            inbox.open += 1;
-        }
-        self.effects.inbox_grew.push(org);
-        Ok(())
-    }
-
+    /// For good: one that is delivered again, to whomever, does not come back, or whoever pulls would see everything anew
+    /// when somebody else has history replayed.
     fn leave_inbox(&mut self, org: OrgNo, first: EventId, place: usize) -> Result<(), StateError> {
         let Some(open) = self.state.open.edit((org, first))? else { return Ok(()) };
         let bit = 1 << place;

@@ -2,6 +2,7 @@
 
 use super::{Change, Outcome, meta};
 use crate::model::command::{DropDead, RetryDelivery};
+use crate::model::delivery::Trigger;
 use crate::model::event::EventStatus;
 use crate::model::id::{EndpointId, EventId, OrgNo};
 use crate::model::time::Timestamp;
@@ -9,50 +10,65 @@ use crate::store::StateError;
 use crate::store::schema::{DeliveredEntry, DeliveryRow, DeliveryState, DueRow};
 
 /// The key of an event's block, and its place there.
-type Place = (EventId, usize);
+pub(super) type Place = (EventId, usize);
 
 impl Change<'_> {
     pub(super) fn retry_delivery(&mut self, command: &RetryDelivery) -> Result<Outcome, StateError> {
-        let RetryDelivery { org, endpoint, event, at: now, only_dead } = *command;
+        let RetryDelivery { org, endpoint, event, only_dead, .. } = *command;
         let lives = self.state.endpoints.get(endpoint)?.is_some_and(|row| row.org == org);
         let Some(at) = self.locate(org, event)?.filter(|_| lives) else { return Ok(Outcome::NotFound) };
         if let Some(row) = self.state.deliveries.get((endpoint, event))? {
             match row.state {
                 DeliveryState::Waiting(_) | DeliveryState::Canceled if only_dead => return Ok(Outcome::NotFound),
-                DeliveryState::Waiting(due_at) => self.hurry((endpoint, event), due_at, now)?,
-                DeliveryState::Dead(_, dead_at) => {
-                    self.state.dead.remove((org, dead_at, event, endpoint));
-                    self.count_dead_less(org, endpoint, at)?;
-                    self.wait_again(command, at, &row)?;
-                }
+                DeliveryState::Waiting(due_at) => self.hurry(command, due_at)?,
+                DeliveryState::Dead(_, dead_at) => self.repeat_dead(command, at, &row, dead_at)?,
                 DeliveryState::Canceled => self.wait_again(command, at, &row)?,
             }
         } else if only_dead {
             return Ok(Outcome::NotFound);
         } else if self.is_pending(endpoint, at)? {
             self.effects.due.push((endpoint, Timestamp(0), event));
-        } else {
-            let Some(accepted) = self.take_accepted(endpoint, at)? else { return Ok(Outcome::NotFound) };
-            self.edit_event(org, at, |entry| entry.accepted = entry.accepted.saturating_sub(1))?;
-            let state = DeliveryState::Canceled;
-            let (attempts, last_attempt) = (accepted.attempts, Some(accepted.attempt));
-            self.wait_again(command, at, &DeliveryRow { org, state, attempts, base: 0, last_attempt })?;
+        } else if !self.repeat_accepted(command, at)? {
+            return Ok(Outcome::NotFound);
         }
         Ok(Outcome::Done)
     }
 
-    /// What waits is due now at the latest.
-    fn hurry(
+    /// A dead letter waits again. It does that before it is dead no more, or the event could be taken for one that every
+    /// endpoint has accepted.
+    pub(super) fn repeat_dead(
         &mut self,
-        (endpoint, event): (EndpointId, EventId),
-        due_at: Timestamp,
-        now: Timestamp,
+        command: &RetryDelivery,
+        at: Place,
+        row: &DeliveryRow,
+        dead_at: Timestamp,
     ) -> Result<(), StateError> {
+        let RetryDelivery { org, endpoint, event, .. } = *command;
+        self.wait_again(command, at, row)?;
+        self.state.dead.remove((org, dead_at, event, endpoint));
+        self.count_dead_less(org, endpoint, at)
+    }
+
+    /// An accepted delivery waits again; says whether there is one.
+    pub(super) fn repeat_accepted(&mut self, command: &RetryDelivery, at: Place) -> Result<bool, StateError> {
+        let RetryDelivery { org, endpoint, .. } = *command;
+        let Some(accepted) = self.take_accepted(endpoint, at)? else { return Ok(false) };
+        let state = DeliveryState::Canceled;
+        let (attempts, last_attempt) = (accepted.attempts, Some(accepted.attempt));
+        let trigger = Trigger::Schedule;
+        self.wait_again(command, at, &DeliveryRow { org, state, attempts, base: 0, last_attempt, trigger })?;
+        self.edit_event(org, at, |entry| entry.accepted = entry.accepted.saturating_sub(1))?;
+        Ok(true)
+    }
+
+    /// What waits is due now at the latest. What was due by itself is not made because of the command.
+    fn hurry(&mut self, command: &RetryDelivery, due_at: Timestamp) -> Result<(), StateError> {
+        let RetryDelivery { endpoint, event, at: now, trigger, .. } = *command;
         if now < due_at {
             self.state.due.remove((endpoint, due_at, event));
             self.state.due.put((endpoint, now, event), DueRow);
             if let Some(row) = self.state.deliveries.edit((endpoint, event))? {
-                row.state = DeliveryState::Waiting(now);
+                (row.state, row.trigger) = (DeliveryState::Waiting(now), trigger);
             }
         }
         self.effects.due.push((endpoint, due_at.min(now), event));
@@ -60,9 +76,14 @@ impl Change<'_> {
     }
 
     /// What was over waits again, due now, at the beginning of its schedule.
-    fn wait_again(&mut self, command: &RetryDelivery, at: Place, row: &DeliveryRow) -> Result<(), StateError> {
-        let RetryDelivery { org, endpoint, event, at: now, .. } = *command;
-        let row = DeliveryRow { state: DeliveryState::Waiting(now), base: row.attempts, ..row.clone() };
+    pub(super) fn wait_again(
+        &mut self,
+        command: &RetryDelivery,
+        at: Place,
+        row: &DeliveryRow,
+    ) -> Result<(), StateError> {
+        let RetryDelivery { org, endpoint, event, at: now, trigger, .. } = *command;
+        let row = DeliveryRow { state: DeliveryState::Waiting(now), base: row.attempts, trigger, ..row.clone() };
         self.state.deliveries.put((endpoint, event), row);
         self.state.due.put((endpoint, now, event), DueRow);
         self.effects.due.push((endpoint, now, event));
@@ -94,7 +115,7 @@ impl Change<'_> {
         })
     }
 
-    fn is_pending(&mut self, endpoint: EndpointId, (first, place): Place) -> Result<bool, StateError> {
+    pub(super) fn is_pending(&mut self, endpoint: EndpointId, (first, place): Place) -> Result<bool, StateError> {
         Ok(self.state.pending.get((endpoint, first))?.is_some_and(|row| row.bits & 1 << place != 0))
     }
 

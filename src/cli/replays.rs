@@ -1,0 +1,194 @@
+//! `triggerd replay`: past events delivered once more.
+
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Map, Value, json};
+
+use super::client::{Client, Interrupts, Method};
+use super::events::{Key, text};
+use super::{Failure, Server, eprint, print};
+use crate::base::exit_code::ExitCode;
+use crate::config::Config;
+
+/// How often it is asked how far it is.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// So often in a row the server may not answer, or be busy, as while it is started again.
+const FAILURES_MAX: u32 = 60;
+/// The bar counts the thousandths that the server tells.
+const WHOLE: u32 = 1_000;
+
+/// What is to be done.
+#[derive(Subcommand)]
+pub(super) enum ReplayCommand {
+    /// Have past events delivered again, and watch it; Ctrl-C ends the watching alone
+    Start(Start),
+    /// List the last ones
+    List(With),
+    /// Show one
+    Show(One),
+    /// Go no further with one; what waits because of it goes on waiting
+    Cancel(One),
+}
+
+/// Who is asking, and whom.
+#[derive(Args)]
+pub(super) struct With {
+    #[command(flatten)]
+    key: Key,
+    #[command(flatten)]
+    server: Server,
+}
+
+#[derive(Args)]
+pub(super) struct Start {
+    /// failed: dead letters; missing: what an endpoint wants and never had a delivery of; all: everything it wants
+    #[arg(long, value_parser = ["failed", "missing", "all"])]
+    only: String,
+    /// Only to this endpoint (ep_…) [default: to all of them]
+    #[arg(long, value_name = "ID")]
+    endpoint: Option<String>,
+    /// Only events of this time or later (RFC 3339)
+    #[arg(long, value_name = "TIME")]
+    since: Option<String>,
+    /// Only events before this time [default: now]
+    #[arg(long, value_name = "TIME")]
+    until: Option<String>,
+    /// Only events of this type, or all below one (order.*); may be given more than once
+    #[arg(long = "type", value_name = "TYPE")]
+    event_types: Vec<String>,
+    /// Start it and do not wait for its end
+    #[arg(long)]
+    no_wait: bool,
+    #[command(flatten)]
+    with: With,
+}
+
+#[derive(Args)]
+pub(super) struct One {
+    /// Its id (rpl_…)
+    id: String,
+    #[command(flatten)]
+    with: With,
+}
+
+impl ReplayCommand {
+    pub(super) fn run(self, config: &Config) -> Result<ExitCode, Failure> {
+        match self {
+            Self::Start(start) => start.run(config),
+            Self::List(with) => list(with, config),
+            Self::Show(one) => one.call(config, Method::GET),
+            Self::Cancel(one) => one.call(config, Method::DELETE),
+        }
+    }
+}
+
+impl Start {
+    fn run(self, config: &Config) -> Result<ExitCode, Failure> {
+        let mut body = Map::from_iter([("only".to_owned(), json!(self.only))]);
+        body.insert("event_types".to_owned(), json!(self.event_types));
+        let given = [("endpoint_id", self.endpoint), ("since", self.since), ("until", self.until)];
+        body.extend(given.into_iter().filter_map(|(name, value)| Some((name.to_owned(), json!(value?)))));
+        let client = self.with.key.client(&self.with.server, config)?;
+        let mut interrupts = if self.no_wait { None } else { Some(client.hear_interrupts()?) };
+        let mut replay = client.call(Method::POST, "/api/replays", Some(Value::Object(body).to_string()))?;
+        if let Some(interrupts) = &mut interrupts {
+            replay = watch(&client, interrupts, replay)?;
+        }
+        show(&self.with.server, &replay);
+        let ends_well = matches!(text(&replay, "state"), "finished" | "running");
+        Ok(if ends_well { ExitCode::Clean } else { ExitCode::Failed })
+    }
+}
+
+/// Shows how far it is until it is over, or until Ctrl-C; gives how it was at last.
+fn watch(client: &Client, interrupts: &mut Interrupts, mut replay: Value) -> Result<Value, Failure> {
+    // It hides itself where there is no terminal.
+    let bar = ProgressBar::new(WHOLE.into());
+    let style = ProgressStyle::with_template("{bar:30} {percent:>3} %  {msg}");
+    bar.set_style(style.map_err(|error| Failure::new(ExitCode::Failed, error))?);
+    let path = format!("/api/replays/{}", text(&replay, "id"));
+    let mut failures = 0;
+    while text(&replay, "state") == "running" {
+        let share = replay.get("progress").and_then(Value::as_f64).unwrap_or_default();
+        let thousandths = (0..WHOLE).take_while(|done| f64::from(*done) < share * f64::from(WHOLE)).count();
+        bar.set_position(thousandths as u64);
+        bar.set_message(counts(&replay));
+        if !client.pause(interrupts, LOOK_EVERY) {
+            bar.finish_and_clear();
+            eprint(&goes_on(&replay));
+            return Ok(replay);
+        }
+        match client.call(Method::GET, &path, None) {
+            Ok(answer) => (replay, failures) = (answer, 0),
+            Err(Failure { code, message }) if failures == FAILURES_MAX => {
+                bar.finish_and_clear();
+                return Err(Failure::new(code, format!("{message}\n{}", goes_on(&replay))));
+            }
+            Err(_refused) => failures += 1,
+        }
+    }
+    bar.finish_and_clear();
+    Ok(replay)
+}
+
+fn goes_on(replay: &Value) -> String {
+    format!("The replay goes on. `triggerd replay show {}` says how far it is.", text(replay, "id"))
+}
+
+impl One {
+    fn call(self, config: &Config, method: Method) -> Result<ExitCode, Failure> {
+        // An id is letters, digits and `_`; anything else would change the path.
+        if !self.id.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_') {
+            return Err(Failure::new(ExitCode::Usage, format!("{:?} is not a replay's id (rpl_…)", self.id)));
+        }
+        let client = self.with.key.client(&self.with.server, config)?;
+        show(&self.with.server, &client.call(method, &format!("/api/replays/{}", self.id), None)?);
+        Ok(ExitCode::Clean)
+    }
+}
+
+fn list(with: With, config: &Config) -> Result<ExitCode, Failure> {
+    let page = with.key.client(&with.server, config)?.call(Method::GET, "/api/replays", None)?;
+    if with.server.json {
+        print(&page.to_string());
+        return Ok(ExitCode::Clean);
+    }
+    let replays = page.get("data").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    for replay in replays {
+        print(&shown(replay));
+    }
+    if replays.is_empty() {
+        print("There are no replays.");
+    }
+    Ok(ExitCode::Clean)
+}
+
+fn show(server: &Server, replay: &Value) {
+    print(&if server.json { replay.to_string() } else { shown(replay) });
+}
+
+/// One line for a replay.
+fn shown(replay: &Value) -> String {
+    let to = match text(replay, "endpoint_id") {
+        "" => "all endpoints",
+        endpoint => endpoint,
+    };
+    let (id, only, state) = (text(replay, "id"), text(replay, "only"), text(replay, "state"));
+    let why = match text(replay, "reason") {
+        "" => String::new(),
+        reason => format!(": {reason}"),
+    };
+    format!("{id}  {only} to {to}  {state}{why}  {}", counts(replay))
+}
+
+fn counts(replay: &Value) -> String {
+    let number = |name: &str| replay.get(name).and_then(Value::as_u64).unwrap_or_default();
+    let waits = match text(replay, "waits_for") {
+        "endpoint_disabled" => ", waits for an endpoint that is disabled",
+        "endpoint_busy" => ", waits for what is on its way",
+        _ => "",
+    };
+    format!("{} looked at, {} queued{waits}", number("examined"), number("queued"))
+}

@@ -1,0 +1,180 @@
+//! `/api/replays`: past events on their way to endpoints once more, in the background.
+
+use std::collections::BTreeSet;
+
+use actix_web::http::StatusCode;
+use actix_web::web;
+use serde::Serialize;
+
+use super::body::Media;
+use super::call::{Answer, Call, json, unexpected};
+use super::error::{Code, Faults, Problem};
+use super::fields::{Fields, text_of};
+use super::query::Query;
+use crate::model::command::{Command, EndReplay, StartReplay};
+use crate::model::endpoint::{PATTERNS_MAX, TypePattern};
+use crate::model::id::{EndpointId, OrgNo, ReplayId};
+use crate::model::replay::{ReplayEnd, ReplayRequest, ReplayWait};
+use crate::model::time::Timestamp;
+use crate::store::{Outcome, Replay, Store};
+
+/// A hundred patterns, and then some.
+const BODY_BYTES_MAX: usize = 64 << 10;
+
+/// A replay as it is shown.
+#[derive(Serialize)]
+struct Shown<'a> {
+    id: ReplayId,
+    state: &'static str,
+    endpoint_id: Option<EndpointId>,
+    since: Option<Timestamp>,
+    /// Unless another was asked for, the moment it was created.
+    until: Timestamp,
+    event_types: Vec<&'a str>,
+    only: &'static str,
+    examined: u64,
+    queued: u64,
+    progress: f64,
+    waits_for: Option<&'static str>,
+    created_at: Timestamp,
+    finished_at: Option<Timestamp>,
+    /// Why it was canceled.
+    reason: Option<&'static str>,
+}
+
+impl<'a> Shown<'a> {
+    fn of(replay: &'a Replay) -> Self {
+        let Replay { request, ended, .. } = replay;
+        let reason = ended.and_then(|(end, _)| end.cancel_reason());
+        let state = match (ended, reason) {
+            (None, _) => "running",
+            (Some(_), None) => "finished",
+            (Some(_), Some(_)) => "canceled",
+        };
+        Self {
+            id: replay.id,
+            state,
+            endpoint_id: request.endpoint,
+            since: request.since,
+            until: request.until.unwrap_or(replay.created_at),
+            event_types: request.event_types.iter().map(TypePattern::as_str).collect(),
+            only: request.only.name(),
+            examined: replay.examined,
+            queued: replay.queued,
+            progress: replay.progress,
+            waits_for: replay.waits_for.map(ReplayWait::name),
+            created_at: replay.created_at,
+            finished_at: ended.map(|(_, at)| at),
+            reason,
+        }
+    }
+}
+
+fn absent() -> Problem {
+    Problem::not_found("there is no such replay")
+}
+
+/// The replay that the path names.
+fn named(call: &Call) -> Result<(OrgNo, Replay), Problem> {
+    let org = call.org()?;
+    let id: ReplayId = call.path("replay_id").parse().map_err(|_malformed| absent())?;
+    Ok((org, call.api.store.replay(org, id)?.ok_or_else(absent)?))
+}
+
+/// `GET /{id}`.
+pub(super) fn show(call: &Call) -> Answer {
+    let (_, replay) = named(call)?;
+    json(StatusCode::OK, &Shown::of(&replay))
+}
+
+/// A list that is never longer than a page.
+#[derive(Serialize)]
+struct List<'a> {
+    data: Vec<Shown<'a>>,
+    has_more: bool,
+    next_cursor: Option<String>,
+}
+
+/// `GET`: those that are remembered, the newest first.
+pub(super) async fn list(call: &mut Call) -> Answer {
+    let org = call.org()?;
+    Query::read(call.request.query_string()).finish()?;
+    let api = web::Data::clone(&call.api);
+    let replays = web::block(move || api.store.replays(org)).await.map_err(|error| Problem::internal(&error))??;
+    let data = replays.iter().map(Shown::of).collect();
+    json(StatusCode::OK, &List { data, has_more: false, next_cursor: None })
+}
+
+fn read(body: &[u8], store: &Store, org: OrgNo) -> Result<ReplayRequest, Problem> {
+    let (mut fields, mut faults) = (Fields::read(text_of(body)?)?, Faults::default());
+    let only = fields.require("only", &mut faults).and_then(|field| field.parse(&mut faults));
+    let endpoint = fields.take("endpoint_id", &mut faults).filter(|field| !field.is_null());
+    let mut id = None;
+    if let Some(field) = endpoint {
+        id = field.parse::<EndpointId>(&mut faults);
+        if let Some(id) = id
+            && store.endpoint_of(org, id)?.is_none()
+        {
+            faults.add(field.pointer(), NO_ENDPOINT);
+        }
+    }
+    let mut time = |name: &str, faults: &mut Faults| {
+        let field = fields.take(name, faults).filter(|field| !field.is_null())?;
+        field.time(faults)
+    };
+    let (since, until) = (time("since", &mut faults), time("until", &mut faults));
+    let event_types = fields.take("event_types", &mut faults);
+    let event_types = event_types.and_then(|field| field.list::<TypePattern>(PATTERNS_MAX, &mut faults));
+    fields.finish(&mut faults);
+    if since.is_some_and(|since| until.is_some_and(|until| until <= since)) {
+        faults.add("/until", "must be later than since");
+    }
+    faults.into_result()?;
+    let only = only.ok_or_else(|| Problem::internal(&"a replay of nothing, and no fault"))?;
+    let mut seen = BTreeSet::new();
+    let mut event_types = event_types.unwrap_or_default();
+    event_types.retain(|pattern| seen.insert(pattern.as_str().to_owned()));
+    Ok(ReplayRequest { endpoint: id, since, until, event_types, only })
+}
+
+const NO_ENDPOINT: &str = "there is no such endpoint";
+
+/// `POST`: 202, and what is asked for goes on in the background.
+pub(super) async fn start(call: &mut Call) -> Answer {
+    let org = call.org()?;
+    Media::require_json(call.request.headers())?;
+    let body = call.body(BODY_BYTES_MAX).await?;
+    let request = read(&body, &call.api.store, org)?;
+    let replay = ReplayId(call.api.new_id());
+    let start = StartReplay { org, replay, request, at: call.now };
+    match call.commit(Command::StartReplay(start)).await? {
+        Outcome::Done => {}
+        // Deleted meanwhile.
+        Outcome::NotFound => {
+            let mut faults = Faults::default();
+            faults.add("/endpoint_id", NO_ENDPOINT);
+            faults.into_result()?;
+        }
+        Outcome::LimitReached => {
+            let detail = "the organization has as many replays running as it may have";
+            return Err(Problem::new(Code::LimitReached, detail));
+        }
+        other => return Err(unexpected(&other)),
+    }
+    let started = call.api.store.replay(org, replay)?.ok_or_else(absent)?;
+    json(StatusCode::ACCEPTED, &Shown::of(&started))
+}
+
+/// `DELETE /{id}`: it goes no further; what waits because of it goes on waiting. One that is over stays as it is.
+pub(super) async fn cancel(call: &mut Call) -> Answer {
+    let (org, replay) = named(call)?;
+    if replay.ended.is_none() {
+        let end = EndReplay { org, replay: replay.id, end: ReplayEnd::Requested, at: call.now };
+        match call.commit(Command::EndReplay(end)).await? {
+            Outcome::Done => {}
+            Outcome::NotFound => return Err(absent()),
+            other => return Err(unexpected(&other)),
+        }
+    }
+    show(call)
+}

@@ -1,0 +1,251 @@
+//! What replays do to the state, step by step.
+
+use super::*;
+use crate::model::command::{EndReplay, StartReplay};
+use crate::model::id::ReplayId;
+use crate::model::replay::{REPLAYS_REMEMBERED, REPLAYS_RUNNING_MAX, ReplayEnd, ReplayOnly, ReplayRequest, ReplayWait};
+use crate::store::{REPLAY_WAITING_MAX, Replay, ReplayTurn};
+
+const DEAD: Verdict = Verdict::Dead(DeadReason::AttemptsExhausted);
+const NOW: Timestamp = Timestamp(5_000);
+
+fn request(only: ReplayOnly) -> ReplayRequest {
+    ReplayRequest { endpoint: None, since: None, until: None, event_types: Vec::new(), only }
+}
+
+fn start(replay: u128, request: ReplayRequest) -> Command {
+    Command::StartReplay(StartReplay { org: ORG, replay: ReplayId(replay), request, at: NOW })
+}
+
+fn end(replay: u128) -> Command {
+    let (replay, end) = (ReplayId(replay), ReplayEnd::Requested);
+    Command::EndReplay(EndReplay { org: ORG, replay, end, at: NOW })
+}
+
+fn seen(state: &Fixture, replay: u128) -> Replay {
+    state.store.replay(ORG, ReplayId(replay)).unwrap().unwrap()
+}
+
+/// Every row but how far the journal is applied.
+fn rows(state: &Fixture) -> Vec<String> {
+    let text = state.store.dump().unwrap();
+    text.lines().filter(|line| !line.contains("applied: ")).map(str::to_owned).collect()
+}
+
+/// Takes it as far as it goes, each step twice; why it goes no further, if it is not over.
+fn go_on(state: &mut Fixture, replay: u128) -> Option<ReplayWait> {
+    loop {
+        match state.store.replay_turn((ORG, ReplayId(replay)), NOW).unwrap() {
+            ReplayTurn::Wait(wait) => return Some(wait),
+            ReplayTurn::Over => return None,
+            ReplayTurn::Do(command) => {
+                let stays = match &*command {
+                    Command::StepReplay(step) => step.reached == Some(step.lane.from),
+                    _ => true,
+                };
+                assert_eq!(state.apply(&command), Outcome::Done);
+                let before = rows(state);
+                let again = if stays { Outcome::Done } else { Outcome::NotFound };
+                assert_eq!(state.apply(&command), again, "{command:?}");
+                assert!(rows(state) == before, "a second time it does nothing");
+            }
+        }
+    }
+}
+
+fn waiting(state: &Fixture, endpoint: u128) -> Vec<u128> {
+    let waiting = state.store.waiting_for(EndpointId(endpoint), Timestamp(u64::MAX), 10_000).unwrap();
+    let mut waiting: Vec<_> = waiting.into_iter().map(|(_, event)| event.0 >> 80).collect();
+    waiting.sort_unstable();
+    waiting
+}
+
+/// Events of milliseconds 1, 2, 3, …
+fn id(ms: u128) -> u128 {
+    ms << 80
+}
+
+/// Endpoints 50 and 51. To 50 event 1 is delivered, 2 dead, 3 canceled, 4 retried later, 5 pending; 6 and 7 were never
+/// routed. To 51 nothing was.
+fn history() -> Fixture {
+    let mut state = Fixture::new();
+    state.apply(&create_org(InboxMode::Auto, 100));
+    for event in 6..=7 {
+        // Without an endpoint it goes nowhere.
+        state.apply(&submit(id(event - 5), 1, None));
+    }
+    state.apply(&put_endpoint(50));
+    for event in 3..=7 {
+        state.apply(&submit(id(event), 1, None));
+        state.apply(&route(id(event), &[50], AT_ONCE));
+    }
+    state.apply(&put_endpoint(51));
+    state.apply(&settle(id(3), 50, 1, Verdict::Delivered));
+    state.apply(&settle(id(4), 50, 1, DEAD));
+    state.apply(&settle(id(5), 50, 1, DEAD));
+    state.apply(&Command::DropDead(DropDead { org: ORG, endpoint: EndpointId(50), event: EventId(id(5)) }));
+    state.apply(&settle(id(6), 50, 1, Verdict::RetryAt(Timestamp(9_000))));
+    state
+}
+
+#[test]
+fn a_replay_makes_just_what_it_was_asked_for_and_counts_it_once() {
+    for (only, of_50, of_51, examined) in [
+        (ReplayOnly::Failed, vec![4], vec![], 1),
+        (ReplayOnly::Missing, vec![1, 2], vec![1, 2, 3, 4, 5, 6, 7], 14),
+        (ReplayOnly::All, vec![1, 2, 3, 4, 5], vec![1, 2, 3, 4, 5, 6, 7], 14),
+    ] {
+        let mut state = history();
+        let queued = of_50.len() + of_51.len();
+        state.apply(&start(9, request(only)));
+        assert_eq!((seen(&state, 9).progress, seen(&state, 9).ended), (0.0, None));
+        assert_eq!(go_on(&mut state, 9), None);
+        let found = seen(&state, 9);
+        assert_eq!((found.examined, found.queued), (examined, queued as u64), "{only:?}");
+        assert_eq!((found.progress, found.ended), (1.0, Some((ReplayEnd::Finished, NOW))));
+        let waited = [of_50, vec![6, 7]].concat();
+        assert_eq!((waiting(&state, 50), waiting(&state, 51)), (waited, of_51), "{only:?}");
+        assert_eq!(state.store.contradictions(5).unwrap(), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn a_replayed_delivery_begins_its_schedule_anew_and_its_event_does_not_come_back_into_the_inbox() {
+    let mut state = history();
+    assert_eq!(state.status(id(3)), EventStatus::Delivered);
+    let open: Vec<_> = state.inbox(ORG).into_iter().map(|(event, _)| event).collect();
+    state.apply(&start(9, request(ReplayOnly::All)));
+    go_on(&mut state, 9);
+    let due = |event| state.store.due_delivery(EndpointId(50), EventId(id(event))).unwrap().unwrap();
+    assert_eq!([3, 4, 5].map(|event| (due(event).attempts, due(event).base)), [(1, 1); 3]);
+    assert_eq!((due(1).attempts, due(1).base), (0, 0), "never tried before");
+    assert_eq!(state.status(id(3)), EventStatus::Accepted);
+    assert_eq!(state.inbox(ORG).into_iter().map(|(event, _)| event).collect::<Vec<_>>(), open, "as it was");
+    assert_eq!(state.store.contradictions(5).unwrap(), Vec::<String>::new());
+}
+
+#[test]
+fn time_type_and_endpoint_narrow_a_replay_and_what_comes_later_is_no_part_of_it() {
+    let mut state = history();
+    let (since, until) = (Some(Timestamp(2)), Some(Timestamp(4)));
+    state.apply(&start(7, ReplayRequest { since, until, ..request(ReplayOnly::All) }));
+    state.apply(&start(8, ReplayRequest { event_types: vec!["other.*".parse().unwrap()], ..request(ReplayOnly::All) }));
+    state.apply(&start(9, ReplayRequest { endpoint: Some(EndpointId(51)), ..request(ReplayOnly::Missing) }));
+    state.apply(&submit(id(8), 1, None));
+    state.apply(&route(id(8), &[], AT_ONCE));
+    assert_eq!(go_on(&mut state, 7), None);
+    assert_eq!((waiting(&state, 50), waiting(&state, 51)), (vec![2, 3, 6, 7], vec![2, 3]));
+    assert_eq!(go_on(&mut state, 8), None);
+    assert_eq!((seen(&state, 8).examined, seen(&state, 8).queued), (14, 0));
+    assert_eq!(go_on(&mut state, 9), None);
+    assert_eq!((waiting(&state, 50), waiting(&state, 51)), (vec![2, 3, 6, 7], vec![1, 2, 3, 4, 5, 6, 7]));
+    let unknown = ReplayRequest { endpoint: Some(EndpointId(99)), ..request(ReplayOnly::All) };
+    assert_eq!(state.apply(&start(10, unknown)), Outcome::NotFound);
+    let newest: Vec<_> = state.store.replays(ORG).unwrap().into_iter().map(|replay| replay.id.0).collect();
+    assert_eq!(newest, [9, 8, 7]);
+}
+
+#[test]
+fn a_replay_is_paced_by_each_endpoint_and_none_waits_behind_another() {
+    let mut state = Fixture::new();
+    state.apply(&create_org(InboxMode::Auto, 100));
+    let events = REPLAY_WAITING_MAX * 2;
+    for event in 1..=events.into() {
+        state.apply(&submit(id(event), 1, None));
+    }
+    for endpoint in [50, 51, 52] {
+        state.apply(&put_endpoint(endpoint));
+    }
+    let disabled = |state: &mut Fixture, disabled| {
+        let Command::PutEndpoint(mut put) = put_endpoint(50) else { panic!() };
+        put.endpoint.disabled = disabled;
+        state.apply(&Command::PutEndpoint(put));
+    };
+    disabled(&mut state, Some(DisabledReason::ByOwner));
+    state.apply(&start(9, request(ReplayOnly::Missing)));
+    assert_eq!(go_on(&mut state, 9), Some(ReplayWait::EndpointDisabled));
+    assert_eq!(waiting(&state, 50).len(), 0, "disabled");
+    for endpoint in [51, 52] {
+        let waits = waiting(&state, endpoint).len() as u64;
+        assert!((REPLAY_WAITING_MAX..REPLAY_WAITING_MAX + 200).contains(&waits), "{waits}");
+    }
+    let found = seen(&state, 9);
+    assert!(found.progress > 0.2 && found.progress < 0.5, "{found:?}");
+    assert_eq!(found.waits_for, Some(ReplayWait::EndpointBusy));
+    // What was reached stays when the rows are read anew, and goes on where it was.
+    state.reopen();
+    assert_eq!(seen(&state, 9), found);
+    disabled(&mut state, None);
+    let mut delivered = 0;
+    while let Some(wait) = go_on(&mut state, 9) {
+        assert_eq!(wait, ReplayWait::EndpointBusy);
+        for endpoint in [50, 51, 52] {
+            for event in waiting(&state, endpoint) {
+                state.apply(&settle(id(event), endpoint, 1, Verdict::Delivered));
+                delivered += 1;
+            }
+        }
+    }
+    let left: usize = [50, 51, 52].map(|endpoint| waiting(&state, endpoint).len()).iter().sum();
+    assert_eq!(seen(&state, 9).queued, 3 * events);
+    assert_eq!((left + delivered) as u64, 3 * events, "each once");
+    assert_eq!(state.store.contradictions(5).unwrap(), Vec::<String>::new());
+}
+
+#[test]
+fn a_replay_waits_for_what_was_not_routed_yet_and_makes_nothing_twice() {
+    let mut state = Fixture::new();
+    state.apply(&create_org(InboxMode::Auto, 100));
+    state.apply(&put_endpoint(50));
+    for event in 1..=3 {
+        state.apply(&submit(id(event), 1, None));
+    }
+    state.apply(&route(id(1), &[], AT_ONCE));
+    state.apply(&route(id(3), &[], AT_ONCE));
+    state.apply(&start(9, request(ReplayOnly::Missing)));
+    assert_eq!(go_on(&mut state, 9), Some(ReplayWait::Routing));
+    assert_eq!(waiting(&state, 50), [1]);
+    state.apply(&route(id(2), &[50], AT_ONCE));
+    assert_eq!(go_on(&mut state, 9), None);
+    assert_eq!((waiting(&state, 50), seen(&state, 9).queued), (vec![1, 2, 3], 2));
+    assert_eq!(state.store.contradictions(5).unwrap(), Vec::<String>::new());
+}
+
+#[test]
+fn a_replay_ends_with_its_endpoint_or_when_its_owner_says_so() {
+    let mut state = history();
+    state.apply(&start(8, ReplayRequest { endpoint: Some(EndpointId(51)), ..request(ReplayOnly::All) }));
+    state.apply(&start(9, request(ReplayOnly::All)));
+    state.apply(&Command::DeleteEndpoint(DeleteEndpoint { org: ORG, endpoint: EndpointId(51) }));
+    assert_eq!(go_on(&mut state, 8), None);
+    assert_eq!(seen(&state, 8).ended, Some((ReplayEnd::EndpointDeleted, NOW)));
+    assert_eq!(state.apply(&end(8)), Outcome::Done);
+    assert_eq!(seen(&state, 8).ended, Some((ReplayEnd::EndpointDeleted, NOW)), "it stays as it ended");
+    let Ok(ReplayTurn::Do(step)) = state.store.replay_turn((ORG, ReplayId(9)), NOW) else { panic!() };
+    assert_eq!(state.apply(&end(9)), Outcome::Done);
+    assert_eq!(state.apply(&step), Outcome::NotFound, "no step of what is over");
+    assert_eq!(state.apply(&end(10)), Outcome::NotFound);
+    assert_eq!((seen(&state, 9).ended, seen(&state, 9).queued), (Some((ReplayEnd::Requested, NOW)), 0));
+    assert_eq!(state.store.running_replays(), []);
+}
+
+#[test]
+fn so_many_replays_run_and_so_many_are_remembered() {
+    let mut state = history();
+    let running = REPLAYS_RUNNING_MAX as u128;
+    for replay in 1..=running {
+        assert_eq!(state.apply(&start(replay, request(ReplayOnly::All))), Outcome::Done);
+    }
+    assert_eq!(state.apply(&start(99, request(ReplayOnly::All))), Outcome::LimitReached);
+    for replay in 2..=running {
+        state.apply(&end(replay));
+    }
+    for replay in 1_000..1_000 + REPLAYS_REMEMBERED as u128 {
+        assert_eq!(state.apply(&start(replay, request(ReplayOnly::All))), Outcome::Done);
+        state.apply(&end(replay));
+    }
+    let known: Vec<_> = state.store.replays(ORG).unwrap().into_iter().map(|replay| replay.id.0).collect();
+    assert_eq!((known.len(), known.last()), (REPLAYS_REMEMBERED, Some(&1)), "one that runs is not forgotten");
+    assert_eq!(state.store.running_replays(), [(ORG, ReplayId(1))]);
+    assert_eq!(state.store.contradictions(5).unwrap(), Vec::<String>::new());
+}

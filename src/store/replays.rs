@@ -1,0 +1,352 @@
+//! Replays as their owners see them, and what is to be done next for each. What is looked at is bounded, and so is what
+//! may wait for an endpoint because of a replay: what comes meanwhile never stands behind a whole history.
+
+use std::sync::Arc;
+
+use super::apply::block_of;
+use super::schema::{BLOCK_EVENTS, DeliveryState, EventBlock, ReplayRow};
+use super::table::State;
+use super::{StateError, Store};
+use crate::model::command::{Command, EndReplay, StepReplay};
+use crate::model::endpoint::{Endpoint, TypePattern};
+use crate::model::event::EventType;
+use crate::model::id::{EndpointId, EventId, OrgNo, ReplayId};
+use crate::model::replay::{REPLAYS_REMEMBERED, ReplayEnd, ReplayLane, ReplayOnly, ReplayRequest, ReplayWait};
+use crate::model::time::Timestamp;
+use crate::rules::filter;
+
+/// A replay adds to what waits for an endpoint only while that is less.
+pub const REPLAY_WAITING_MAX: u64 = 500;
+/// Deliveries made by one step.
+const STEP_EVENTS_MAX: usize = 128;
+/// Endpoints that a replay has begun with and is not done with: its row stays small. More begin when one is done.
+const LANES_MAX: usize = 256;
+/// Blocks of events looked at in one go,
+const BLOCKS_AT_ONCE: usize = 16;
+/// rows of deliveries,
+const ROWS_AT_ONCE: usize = 512;
+/// and how often at most for one step, if it finds little.
+const PORTIONS_MAX: usize = 16;
+
+/// A replay as its owner sees it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Replay {
+    /// Its id.
+    pub id: ReplayId,
+    /// What was asked for.
+    pub request: ReplayRequest,
+    /// When it began.
+    pub created_at: Timestamp,
+    /// Events, or dead letters, looked at so far, for each endpoint.
+    pub examined: u64,
+    /// Deliveries that it had made again so far.
+    pub queued: u64,
+    /// How far it is, from 0 to 1, by the time of the events; 1 only when it is finished.
+    pub progress: f64,
+    /// Why and since when it is over.
+    pub ended: Option<(ReplayEnd, Timestamp)>,
+    /// Why nothing goes on, if nothing does.
+    pub waits_for: Option<ReplayWait>,
+}
+
+/// What is to be done next for a replay.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReplayTurn {
+    /// This, and then more.
+    Do(Box<Command>),
+    /// Nothing, for this reason.
+    Wait(ReplayWait),
+    /// It is over.
+    Over,
+}
+
+/// What a step found.
+struct Found {
+    events: Vec<EventId>,
+    examined: u32,
+    reached: Option<EventId>,
+}
+
+impl Found {
+    fn begin(lane: ReplayLane) -> Self {
+        Self { events: Vec::new(), examined: 0, reached: Some(lane.from) }
+    }
+}
+
+impl Store {
+    /// The replays that run.
+    pub fn running_replays(&self) -> Vec<(OrgNo, ReplayId)> {
+        self.read().running.resident().map(|(key, _)| key).collect()
+    }
+
+    /// The organization's replay, if it is remembered.
+    ///
+    /// # Errors
+    /// When rows cannot be read.
+    pub fn replay(&self, org: OrgNo, id: ReplayId) -> Result<Option<Replay>, StateError> {
+        let state = self.read();
+        let row = state.replays.get((org, id))?;
+        row.map(|row| seen(&state, (org, id), &row)).transpose()
+    }
+
+    /// The organization's replays, the newest first.
+    ///
+    /// # Errors
+    /// When rows cannot be read.
+    pub fn replays(&self, org: OrgNo) -> Result<Vec<Replay>, StateError> {
+        let state = self.read();
+        let all = (org, ReplayId(0))..=(org, ReplayId(u128::MAX));
+        let rows = state.replays.range_back(all, REPLAYS_REMEMBERED)?;
+        rows.iter().map(|(key, row)| seen(&state, *key, row)).collect()
+    }
+
+    /// What is to be done next for a replay: a bounded step with one of its endpoints, of those that can go on the first.
+    ///
+    /// # Errors
+    /// When rows cannot be read.
+    pub fn replay_turn(&self, (org, replay): (OrgNo, ReplayId), at: Timestamp) -> Result<ReplayTurn, StateError> {
+        let (row, targets, gates) = {
+            let state = self.read();
+            let Some(row) = state.replays.get((org, replay))?.filter(|row| row.ended.is_none()) else {
+                return Ok(ReplayTurn::Over);
+            };
+            let targets = targets(&state, org, &row)?;
+            let gates: Result<Vec<_>, _> = targets.iter().map(|(_, endpoint)| gate(&state, endpoint)).collect();
+            (row, targets, gates?)
+        };
+        let end = |end| Ok(ReplayTurn::Do(Box::new(Command::EndReplay(EndReplay { org, replay, end, at }))));
+        if row.request.endpoint.is_some() && targets.is_empty() {
+            return end(ReplayEnd::EndpointDeleted);
+        }
+        let step = |lane, endpoint, Found { events, examined, reached }| {
+            let step = StepReplay { org, replay, lane, endpoint, events, examined, reached, at };
+            Ok(ReplayTurn::Do(Box::new(Command::StepReplay(step))))
+        };
+        let target = |number: u32| targets.iter().zip(&gates).find(|((known, _), _)| *known == number);
+        let mut waits_for = None;
+        for lane in row.lanes.iter().copied() {
+            let Some(((_, endpoint), gate)) = target(lane.number) else {
+                // It was deleted: no more of it.
+                return step(lane, EndpointId(0), Found { reached: None, ..Found::begin(lane) });
+            };
+            let found = match gate {
+                None => self.look(org, &row, lane, endpoint)?,
+                Some(_) => None,
+            };
+            match found {
+                Some(found) => return step(lane, endpoint.id, found),
+                None => waits_for = waits_for.or(*gate).or(Some(ReplayWait::Routing)),
+            }
+        }
+        let next = targets.iter().find(|(number, _)| *number >= row.next).filter(|_| row.lanes.len() < LANES_MAX);
+        match (next, waits_for) {
+            // It has begun with that, also when it cannot go on with it now.
+            (Some((number, endpoint)), _) => {
+                let lane = ReplayLane { number: *number, from: row.first };
+                step(lane, endpoint.id, Found::begin(lane))
+            }
+            (None, Some(wait)) => Ok(ReplayTurn::Wait(wait)),
+            (None, None) => end(ReplayEnd::Finished),
+        }
+    }
+
+    /// What comes next for an endpoint; nothing if that is not known yet.
+    fn look(
+        &self,
+        org: OrgNo,
+        row: &ReplayRow,
+        lane: ReplayLane,
+        endpoint: &Endpoint,
+    ) -> Result<Option<Found>, StateError> {
+        let mut found = Found::begin(lane);
+        for _ in 0..PORTIONS_MAX {
+            let Some(from) = found.reached else { break };
+            // A lock for each portion: a long search holds up nobody.
+            let state = self.read();
+            let goes_on = if from > row.last {
+                found.reached = None;
+                false
+            } else if row.request.only == ReplayOnly::Failed {
+                dead_letters(&state, (org, endpoint.id), row, &mut found)?
+            } else {
+                history(&state, (org, endpoint), row, &mut found)?
+            };
+            if !goes_on {
+                break;
+            }
+        }
+        Ok(Some(found).filter(|found| found.reached != Some(lane.from)))
+    }
+}
+
+/// Looks at the next deliveries of an endpoint, for dead letters. Says whether there is more to look at now.
+fn dead_letters(
+    state: &State,
+    (org, endpoint): (OrgNo, EndpointId),
+    row: &ReplayRow,
+    found: &mut Found,
+) -> Result<bool, StateError> {
+    let Some(from) = found.reached else { return Ok(false) };
+    let rows = state.deliveries.range((endpoint, from)..=(endpoint, row.last), ROWS_AT_ONCE)?;
+    for ((_, event), delivery) in &rows {
+        found.reached = Some(*event);
+        if found.events.len() == STEP_EVENTS_MAX {
+            return Ok(false);
+        }
+        if matches!(delivery.state, DeliveryState::Dead(..)) {
+            found.examined += 1;
+            if is_of(state, org, *event, &row.request.event_types)? {
+                found.events.push(*event);
+            }
+        }
+        found.reached = Some(event.next());
+    }
+    let all = rows.len() < ROWS_AT_ONCE;
+    found.reached = found.reached.filter(|_| !all);
+    Ok(!all)
+}
+
+fn is_of(state: &State, org: OrgNo, event: EventId, types: &[TypePattern]) -> Result<bool, StateError> {
+    if types.is_empty() {
+        return Ok(true);
+    }
+    let block = block_of(state, org, event)?;
+    let event_type = block.as_ref().and_then(|(_, block)| block.event_type(block.find(event)?.1));
+    Ok(event_type.is_some_and(|event_type| filter::wants(types, event_type)))
+}
+
+/// Looks at the next events, for those that an endpoint is to get. Says whether there is more to look at now.
+fn history(
+    state: &State,
+    (org, endpoint): (OrgNo, &Endpoint),
+    row: &ReplayRow,
+    found: &mut Found,
+) -> Result<bool, StateError> {
+    let Some(from) = found.reached else { return Ok(false) };
+    let unrouted = state.unrouted.range((org, from)..=(org, row.last), 1)?.first().map(|((_, event), _)| *event);
+    // Its block begins before it.
+    let block = state.events.last((org, EventId(0))..=(org, from))?;
+    let start = block.map_or(from, |((_, first), _)| first);
+    let blocks = state.events.range((org, start)..=(org, row.last), BLOCKS_AT_ONCE)?;
+    let wants = |event_type: &EventType| {
+        filter::wants(&endpoint.settings.event_types, event_type) && filter::wants(&row.request.event_types, event_type)
+    };
+    for ((_, first), block) in &blocks {
+        let had = Had::of(state, endpoint.id, *first, block)?;
+        for (place, entry) in block.events.iter().enumerate().filter(|(_, entry)| entry.id >= from) {
+            found.reached = Some(entry.id).filter(|id| *id <= row.last);
+            if entry.id > row.last || found.events.len() == STEP_EVENTS_MAX || Some(entry.id) == unrouted {
+                return Ok(false);
+            }
+            found.examined += 1;
+            if had.lets(row.request.only, place) && block.event_type(entry).is_some_and(wants) {
+                found.events.push(entry.id);
+            }
+            found.reached = Some(entry.id.next());
+        }
+    }
+    let all = blocks.len() < BLOCKS_AT_ONCE;
+    found.reached = found.reached.filter(|_| !all);
+    Ok(!all)
+}
+
+/// Which events of a block an endpoint has a delivery of, a bit for each.
+struct Had {
+    any: u64,
+    waiting: u64,
+}
+
+impl Had {
+    fn of(state: &State, endpoint: EndpointId, first: EventId, block: &EventBlock) -> Result<Self, StateError> {
+        let waiting = state.pending.get((endpoint, first))?.map_or(0, |row| row.bits);
+        let mut had = Self { any: waiting, waiting };
+        if let Some(accepted) = state.delivered.get((endpoint, first))? {
+            had.any |= accepted.entries.iter().fold(0, |bits, entry| bits | 1 << entry.place);
+        }
+        let last = block.events.last().map_or(first, |entry| entry.id);
+        for ((_, event), row) in state.deliveries.range((endpoint, first)..=(endpoint, last), BLOCK_EVENTS)? {
+            let Some((place, _)) = block.find(event) else { continue };
+            had.any |= 1 << place;
+            if matches!(row.state, DeliveryState::Waiting(_)) {
+                had.waiting |= 1 << place;
+            }
+        }
+        Ok(had)
+    }
+
+    /// Whether the event at this place can be one that is to be delivered.
+    fn lets(&self, only: ReplayOnly, place: usize) -> bool {
+        let in_the_way = match only {
+            ReplayOnly::Missing => self.any,
+            ReplayOnly::All | ReplayOnly::Failed => self.waiting,
+        };
+        in_the_way & 1 << place == 0
+    }
+}
+
+/// The endpoints that it is about and that are still there, by number.
+fn targets(state: &State, org: OrgNo, row: &ReplayRow) -> Result<Vec<(u32, Arc<Endpoint>)>, StateError> {
+    let mut targets = Vec::new();
+    let listed = match row.request.endpoint {
+        Some(endpoint) => vec![endpoint],
+        None => state.orgs.get(org)?.map_or(Vec::new(), |org| org.endpoints.clone()),
+    };
+    for id in listed {
+        let known = state.endpoints.get(id)?.filter(|known| known.org == org && known.number < row.end);
+        targets.extend(known.map(|known| (known.number, Arc::clone(&known.endpoint))));
+    }
+    targets.sort_unstable_by_key(|(number, _)| *number);
+    Ok(targets)
+}
+
+/// Why nothing may be added to what waits for the endpoint.
+fn gate(state: &State, endpoint: &Endpoint) -> Result<Option<ReplayWait>, StateError> {
+    if !endpoint.is_enabled() {
+        return Ok(Some(ReplayWait::EndpointDisabled));
+    }
+    let waiting = state.health.get(endpoint.id)?.map_or(0, |health| health.waiting);
+    Ok((waiting >= REPLAY_WAITING_MAX).then_some(ReplayWait::EndpointBusy))
+}
+
+fn seen(state: &State, (org, id): (OrgNo, ReplayId), row: &ReplayRow) -> Result<Replay, StateError> {
+    let (targets, runs) = (targets(state, org, row)?, row.ended.is_none());
+    let mut waits_for = None;
+    for (number, endpoint) in targets.iter().filter(|_| runs) {
+        let has_begun = *number < row.next;
+        if has_begun && !row.lanes.iter().any(|lane| lane.number == *number) {
+            continue; // done
+        }
+        waits_for = gate(state, endpoint)?;
+        if waits_for.is_none() {
+            break;
+        }
+    }
+    let progress = match row.ended {
+        Some((ReplayEnd::Finished, _)) => 1.0,
+        Some((ReplayEnd::Requested | ReplayEnd::EndpointDeleted, _)) | None => {
+            progress(row, &targets.iter().map(|(number, _)| *number).collect::<Vec<_>>())
+        }
+    };
+    let (request, created_at, ended) = (row.request.clone(), row.created_at, row.ended);
+    let (examined, queued) = (row.examined, row.queued);
+    Ok(Replay { id, request, created_at, examined, queued, progress, ended, waits_for })
+}
+
+/// The share that is done, of all endpoints together, in thousandths that are never all of it.
+fn progress(row: &ReplayRow, numbers: &[u32]) -> f64 {
+    const WHOLE: u64 = 1_000;
+    let (first, end) = (row.first.unix_ms(), row.last.unix_ms().saturating_add(1));
+    let share = |from: EventId| {
+        let whole = end.saturating_sub(first).max(1);
+        let done = from.unix_ms().saturating_sub(first).min(whole);
+        u64::try_from(u128::from(done) * u128::from(WHOLE) / u128::from(whole)).unwrap_or(0)
+    };
+    let of = |number: &u32| match row.lanes.iter().find(|lane| lane.number == *number) {
+        Some(lane) => share(lane.from),
+        None if *number < row.next => WHOLE,
+        None => 0,
+    };
+    let done = numbers.iter().map(of).sum::<u64>() / (numbers.len() as u64).max(1);
+    let thousandths = u32::try_from(done.min(WHOLE - 1)).unwrap_or(0);
+    f64::from(thousandths) / 1_000.0
+}

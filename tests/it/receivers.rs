@@ -1,0 +1,276 @@
+//! What hostile receivers can do to the server: hold an attempt until its time is over, and no more. Hundreds of attempts
+//! at once of every kind of them; each ends with its word, and the server takes at most 32 MiB for all of them together.
+
+use std::collections::BTreeMap;
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use rustix::net::sockopt::set_socket_linger;
+use serde_json::{Value, json};
+
+use crate::harness::{Client, Process, settings, until};
+
+/// What the server may take for all attempts together, in KiB.
+const GROWTH_KIB_MAX: u64 = 32 << 10;
+/// Below what hyper reads of a head by itself, so that the server without its own bound goes on waiting for the rest.
+const LONG_HEAD_BYTES: usize = 390 << 10;
+/// What may be on its way to the server when it closes a connection, in the kernel's buffers on both sides.
+const IN_BUFFERS_MAX: usize = 32 << 20;
+
+/// The most that a connection took of what does not end, in bytes.
+static MOST_TAKEN: AtomicUsize = AtomicUsize::new(0);
+
+/// How a receiver is hostile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Evil {
+    /// A refusal whose body does not end,
+    EndlessBody,
+    /// or comes a byte at a time.
+    DrippingBody,
+    /// A head that comes a byte at a time,
+    DrippingHead,
+    /// does so when it is as long as it may be,
+    LongestHead,
+    /// is far too long, and does not end then,
+    LongHead,
+    /// has headers without end,
+    ManyHeaders,
+    /// or comes after heads without end that announce it.
+    EarlyHints,
+    Garbage,
+    Reset,
+    /// Takes the connection and does not answer to TLS,
+    SilentTls,
+    /// or answers at great length and does not end.
+    LongTls,
+    /// Does not take the connection.
+    NeverAccepts,
+}
+
+impl Evil {
+    /// Each with the number of endpoints that are so, how long their attempts may take, in milliseconds, and the word for
+    /// what becomes of them. What ends by itself may take longer than it will.
+    const ALL: [(Self, usize, u64, &'static str); 12] = [
+        (Self::EndlessBody, 40, 20_000, "http_status"),
+        (Self::DrippingBody, 40, 4_000, "http_status"),
+        (Self::DrippingHead, 40, 2_000, "timeout"),
+        (Self::LongestHead, 60, 3_000, "timeout"),
+        (Self::LongHead, 160, 6_000, "protocol"),
+        (Self::ManyHeaders, 40, 20_000, "protocol"),
+        (Self::EarlyHints, 10, 20_000, "protocol"),
+        (Self::Garbage, 20, 20_000, "protocol"),
+        (Self::Reset, 20, 20_000, "protocol"),
+        (Self::SilentTls, 20, 20_000, "tls"),
+        (Self::LongTls, 40, 20_000, "tls"),
+        (Self::NeverAccepts, 20, 20_000, "connect"),
+    ];
+
+    /// Serves one connection until the other side has closed it.
+    fn serve(self, mut stream: TcpStream) {
+        if self == Self::SilentTls {
+            return until_closed(&mut stream, |_| {});
+        }
+        if self == Self::LongTls {
+            // Records of the first message of a server, which says that it has 64 KiB.
+            let mut record = [0x16, 0x03, 0x03, 0x10, 0x00].to_vec();
+            record.extend(b"\x02\x00\xff\xff\x03\x03".iter().chain([0; 0x1000 - 6].iter()));
+            drop(stream.read(&mut [0; 4096]));
+            say(&mut stream, &record.repeat(15));
+            return until_closed(&mut stream, |_| {});
+        }
+        read_head(&mut stream);
+        let drip = |stream: &mut TcpStream| drop(stream.write_all(b"x"));
+        match self {
+            Self::EndlessBody => {
+                say(&mut stream, b"HTTP/1.1 500 X\r\nTransfer-Encoding: chunked\r\n\r\n");
+                let chunk = format!("1000\r\n{}\r\n", "x".repeat(0x1000));
+                say_on(&mut stream, chunk.as_bytes());
+            }
+            Self::DrippingBody => {
+                say(&mut stream, b"HTTP/1.1 500 X\r\nContent-Length: 10000\r\n\r\n");
+                until_closed(&mut stream, drip);
+            }
+            Self::DrippingHead => {
+                say(&mut stream, b"HTTP/1.1 200 OK\r\nX-Slow: ");
+                until_closed(&mut stream, drip);
+            }
+            Self::LongestHead => {
+                say(&mut stream, format!("HTTP/1.1 200 OK\r\nX-Long: {}", "x".repeat(16_000)).as_bytes());
+                until_closed(&mut stream, drip);
+            }
+            Self::LongHead => {
+                say(&mut stream, format!("HTTP/1.1 200 OK\r\nX-Long: {}", "x".repeat(LONG_HEAD_BYTES)).as_bytes());
+                until_closed(&mut stream, |_| {});
+            }
+            Self::ManyHeaders => {
+                say(&mut stream, b"HTTP/1.1 200 OK\r\n");
+                say_on(&mut stream, "X-Many: 1\r\n".repeat(1_000).as_bytes());
+            }
+            Self::EarlyHints => {
+                let hint = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n".repeat(200);
+                say_on(&mut stream, hint.as_bytes());
+            }
+            Self::Garbage => say(&mut stream, b"\x16\x03SSH-2.0-\0\xff\r\n\r\n"),
+            Self::Reset => set_socket_linger(&stream, Some(Duration::ZERO)).unwrap(),
+            Self::SilentTls | Self::LongTls | Self::NeverAccepts => unreachable!("has no connection by now"),
+        }
+    }
+}
+
+fn read_head(stream: &mut TcpStream) {
+    let mut head = Vec::new();
+    let mut chunk = [0; 4096];
+    while !head.windows(4).any(|end| end == b"\r\n\r\n") {
+        match stream.read(&mut chunk) {
+            Ok(count) if count > 0 => head.extend_from_slice(&chunk[..count]),
+            _ => break,
+        }
+    }
+}
+
+/// The other side may have closed it.
+fn say(stream: &mut TcpStream, bytes: &[u8]) {
+    drop(stream.write_all(bytes));
+}
+
+/// Says it again and again until the other side has closed the connection.
+fn say_on(stream: &mut TcpStream, bytes: &[u8]) {
+    let taken = std::iter::from_fn(|| stream.write(bytes).ok()).sum();
+    MOST_TAKEN.fetch_max(taken, Ordering::Relaxed);
+}
+
+/// Does it ten times a second until the other side has closed the connection.
+fn until_closed(stream: &mut TcpStream, again: impl Fn(&mut TcpStream)) {
+    stream.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    loop {
+        match stream.read(&mut [0; 4096]) {
+            Ok(0) => return,
+            Ok(_) => {}
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => again(stream),
+            Err(_) => return,
+        }
+    }
+}
+
+/// Receivers of one kind, as many as come.
+struct Receivers {
+    url: String,
+    /// What fills the queue of one that does not accept, beside the queue itself.
+    full: Option<(TcpListener, Vec<TcpStream>)>,
+}
+
+impl Receivers {
+    fn start(evil: Evil) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let place = listener.local_addr().unwrap();
+        let scheme = if matches!(evil, Evil::SilentTls | Evil::LongTls) { "https" } else { "http" };
+        let url = format!("{scheme}://{place}/");
+        if evil == Evil::NeverAccepts {
+            rustix::net::listen(&listener, 0).unwrap();
+            let wait = Duration::from_millis(200);
+            let filling = std::iter::from_fn(|| TcpStream::connect_timeout(&place, wait).ok()).take(64).collect();
+            return Self { url, full: Some((listener, filling)) };
+        }
+        rustix::net::listen(&listener, 1_024).unwrap();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let stream = stream.unwrap();
+                std::thread::spawn(move || evil.serve(stream));
+            }
+        });
+        Self { url, full: None }
+    }
+}
+
+/// A figure of the server's memory, in KiB.
+fn memory_kib(server: &Process, figure: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.child.id())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(figure)?.strip_prefix(':')).unwrap();
+    line.trim().strip_suffix(" kB").unwrap().parse().unwrap()
+}
+
+/// Has an event of this type sent and waits until `count` deliveries are given up; gives what became of each.
+fn push(org: &Client, event_type: &str, count: usize) -> Vec<Value> {
+    let dead = || org.metric("triggerd_deliveries_total{outcome=\"dead\"}");
+    let (before, count_f) = (dead(), f64::from(u32::try_from(count).unwrap()));
+    let event = org.send(event_type, &json!(1)).id();
+    until(|| (dead() - before >= count_f).then_some(()));
+    let (mut found, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let page = org.get(&format!("/api/deliveries?event_id={event}&limit=500{cursor}")).json;
+        let ids = page["data"].as_array().unwrap().iter().map(|delivery| delivery["id"].as_str().unwrap().to_owned());
+        found.extend(ids.map(|id| org.get(&format!("/api/deliveries/{id}")).json));
+        match page["next_cursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => break,
+        }
+    }
+    assert_eq!(found.len(), count);
+    found
+}
+
+/// How much more memory the server had at its peak than before it pushed to all of them, in KiB; and what became of that.
+fn flood(server: &Process, org: &Client, count: usize) -> (u64, Vec<Value>) {
+    // What is done for the first time takes memory that is not these attempts'.
+    push(org, "test.warm", Evil::ALL.len());
+    std::fs::write(format!("/proc/{}/clear_refs", server.child.id()), "5").unwrap();
+    let before = memory_kib(server, "VmRSS");
+    let found = push(org, "test.flood", count);
+    (memory_kib(server, "VmHWM").saturating_sub(before), found)
+}
+
+#[test]
+fn hundreds_of_hostile_receivers_cost_their_attempts_and_little_memory() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let more = "[delivery]\nmax_in_flight = 1000\nmax_in_flight_per_org = 1000\nconnect_timeout_ms = 2000\n";
+    let server = Process::start_with(&data, more);
+    let org = server.org("Acme");
+    let (mut endpoints, mut kept) = (BTreeMap::new(), Vec::new());
+    for (evil, count, timeout_ms, code) in Evil::ALL {
+        let receivers = Receivers::start(evil);
+        for number in 0..count {
+            let types = if number == 0 { vec!["test.flood", "test.warm"] } else { vec!["test.flood"] };
+            let body =
+                json!({"url": receivers.url, "event_types": types, "retry_schedule": [], "timeout_ms": timeout_ms});
+            endpoints.insert(org.post("/api/endpoints", &body).id(), (evil, timeout_ms, code));
+        }
+        kept.extend(receivers.full);
+    }
+    let (grown_kib, found) = flood(&server, &org, endpoints.len());
+    for delivery in found {
+        let (evil, timeout_ms, code) = endpoints[delivery["endpoint_id"].as_str().unwrap()];
+        let attempt = &delivery["attempts"][0];
+        assert_eq!(attempt["error"]["code"], code, "{evil:?}: {attempt}");
+        let is_in_time = attempt["duration_ms"].as_u64().unwrap() < timeout_ms;
+        assert_eq!(is_in_time, code != "timeout" && evil != Evil::DrippingBody, "{evil:?}: {attempt}");
+        let body_bytes = attempt["response_body"].as_str().unwrap_or_default().len();
+        assert_eq!(body_bytes == 4096, evil == Evil::EndlessBody, "{evil:?}: {attempt}");
+        assert!(attempt["address"].as_str().unwrap().starts_with("127.0.0.1:"), "{evil:?}: {attempt}");
+    }
+    let taken = MOST_TAKEN.load(Ordering::Relaxed);
+    assert!(taken > 0 && taken < IN_BUFFERS_MAX, "a connection took {taken} bytes");
+    assert!(grown_kib <= GROWTH_KIB_MAX, "{grown_kib} KiB for {} attempts", endpoints.len());
+    assert_eq!(server.stop().0, Some(0));
+
+    // A server that lets heads grow must be found out. Only a build with debug assertions can be one.
+    if cfg!(debug_assertions) && std::env::var_os("TRIGGERD_TEST_BINARY").is_none() {
+        let sabotage = ["env", "TRIGGERD_SABOTAGE=head_unbounded"];
+        let server =
+            Process::spawn(&data, &settings(&data, more), &sabotage).ready().unwrap_or_else(|it| panic!("{it:?}"));
+        let (control_kib, _) = flood(&server, &Client::new(&server.url, &org.key), endpoints.len());
+        assert!(control_kib > GROWTH_KIB_MAX, "only {control_kib} KiB, although heads are not bounded");
+        println!("{grown_kib} KiB for {} attempts; {control_kib} KiB when heads are not bounded", endpoints.len());
+    }
+}
+
+#[test]
+fn a_server_that_could_trust_no_receiver_does_not_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let no_store = ["env", "SSL_CERT_FILE=/dev/null", "SSL_CERT_DIR=/nonexistent"];
+    let Err((status, log)) = Process::try_start(&dir.path().join("data"), "", &no_store) else { panic!("it started") };
+    assert_eq!(status.code(), Some(70), "{log}");
+    assert!(log.contains("webhooks cannot be sent: No CA certificates were loaded from the system"), "{log}");
+}

@@ -1,0 +1,263 @@
+//! `/api/replays` and `triggerd replay` through the real binary: past events delivered again.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use reqwest::Method;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+use triggerd::http::receiver::Receiver;
+
+use crate::harness::{Client, PATIENCE, Process, command, until};
+
+fn endpoint(org: &Client, settings: &Value) -> String {
+    let made = org.post("/api/endpoints", settings);
+    assert_eq!(made.status, 201, "{made:?}");
+    made.id()
+}
+
+fn set_enabled(org: &Client, endpoint: &str, enabled: bool) {
+    assert_eq!(org.patch(&format!("/api/endpoints/{endpoint}"), &json!({ "enabled": enabled })).status, 200);
+}
+
+fn start(org: &Client, request: &Value) -> String {
+    let started = org.post("/api/replays", request);
+    assert_eq!(started.status, 202, "{started:?}");
+    started.id()
+}
+
+fn show(org: &Client, replay: &str) -> Value {
+    let shown = org.get(&format!("/api/replays/{replay}"));
+    assert_eq!(shown.status, 200, "{shown:?}");
+    shown.json
+}
+
+/// As it is when it is over.
+fn over(org: &Client, replay: &str) -> Value {
+    until(|| Some(show(org, replay)).filter(|it| it["state"] != "running"))
+}
+
+/// Runs it to its end; how many were looked at and queued.
+fn counts(org: &Client, request: &Value) -> (u64, u64) {
+    let replay = over(org, &start(org, request));
+    assert_eq!((&replay["state"], &replay["progress"]), (&json!("finished"), &json!(1.0)), "{replay}");
+    assert!(replay["finished_at"].is_string() && replay["waits_for"].is_null(), "{replay}");
+    (replay["examined"].as_u64().unwrap(), replay["queued"].as_u64().unwrap())
+}
+
+fn waiting(org: &Client, endpoint: &str) -> Value {
+    org.get(&format!("/api/endpoints/{endpoint}/stats")).json["waiting"].clone()
+}
+
+/// Ids of the events that came, in the order they came, once there are so many.
+fn came(receiver: &Receiver, count: usize) -> Vec<String> {
+    let came: Vec<_> = receiver.wait_for(count, PATIENCE).into_iter().map(|request| request.id).collect();
+    assert_eq!(came.len(), count, "{came:?}");
+    came
+}
+
+/// Sends events of these types, each in a millisecond of its own; their ids.
+fn send(org: &Client, types: &[&str]) -> Vec<String> {
+    let began = std::time::Instant::now();
+    let send = |(number, event_type): (usize, &&str)| {
+        until(|| (began.elapsed().as_millis() >= 3 * number as u128).then_some(()));
+        org.send(event_type, &json!(number)).id()
+    };
+    types.iter().enumerate().map(send).collect()
+}
+
+fn received_at(org: &Client, event: &str) -> String {
+    org.get(&format!("/api/events/{event}")).json["received_at"].as_str().unwrap().to_owned()
+}
+
+fn sorted(mut ids: Vec<String>) -> Vec<String> {
+    ids.sort_unstable();
+    ids
+}
+
+#[test]
+fn dead_letters_what_is_missing_or_everything_is_delivered_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Process::start(&dir.path().join("data"));
+    let (org, first, second) = (server.org("Acme"), Receiver::start().unwrap(), Receiver::start().unwrap());
+    let to = endpoint(&org, &json!({"url": first.url(), "retry_schedule": [], "max_in_flight": 1}));
+    first.answer_next([500, 200, 500, 200, 200]);
+    let events = send(&org, &["order.paid", "order.paid", "user", "user", "order.item.added"]);
+    came(&first, 5);
+    until(|| (org.inbox_ids().len() == 2).then_some(()));
+    let dead: Vec<_> = [&events[0], &events[2]].into_iter().cloned().collect();
+    assert_eq!(org.inbox_ids(), dead);
+
+    assert_eq!(counts(&org, &json!({"only": "missing"})), (5, 0), "it had everything");
+    assert_eq!(counts(&org, &json!({"only": "failed", "event_types": ["user"]})), (2, 1));
+    assert_eq!(came(&first, 6)[5..], dead[1..]);
+    assert_eq!(counts(&org, &json!({"only": "failed", "endpoint_id": to})), (1, 1));
+    assert_eq!(came(&first, 7)[6..], dead[..1]);
+    until(|| (waiting(&org, &to) == 0 && org.inbox_ids().is_empty()).then_some(()));
+    assert_eq!(counts(&org, &json!({"only": "failed"})), (0, 0));
+
+    // One that is made later gets what it wants of the past, and only that.
+    let late = endpoint(&org, &json!({"url": second.url(), "event_types": ["order.*"]}));
+    assert_eq!(counts(&org, &json!({"only": "missing", "event_types": ["order.item.*"]})), (10, 1));
+    assert_eq!(came(&second, 1), events[4..]);
+    assert_eq!(counts(&org, &json!({"only": "missing"})), (10, 2));
+    assert_eq!(sorted(came(&second, 3)), [&events[..2], &events[4..]].concat());
+    until(|| (waiting(&org, &late) == 0).then_some(()));
+    assert_eq!(org.inbox_ids(), [] as [&str; 0], "what was delivered does not come back");
+
+    let (since, until_) = (received_at(&org, &events[1]), received_at(&org, &events[3]));
+    let between = json!({"only": "all", "since": since, "until": until_});
+    assert_eq!(counts(&org, &between), (4, 3), "of two events, one is not wanted by the second endpoint");
+    assert_eq!(sorted(came(&first, 9)[7..].to_vec()), events[1..3]);
+    assert_eq!(came(&second, 4)[3..], events[1..2]);
+    until(|| (waiting(&org, &to) == 0).then_some(()));
+    assert_eq!(counts(&org, &json!({"only": "all", "endpoint_id": to})), (5, 5));
+    assert_eq!(sorted(came(&first, 14)[9..].to_vec()), events);
+    first.stop();
+    second.stop();
+}
+
+#[test]
+fn a_replay_is_its_organizations_alone_and_everything_wrong_with_one_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Process::start(&dir.path().join("data"));
+    let (org, other) = (server.org("Acme"), server.org("Other"));
+    let to = endpoint(&org, &json!({"url": "http://127.0.0.1:1/", "enabled": false}));
+    send(&org, &["a"]);
+    let replay = start(&org, &json!({"only": "missing", "endpoint_id": to}));
+    let fixed = [("X-Request-Id", "same"), ("Content-Type", "application/json")];
+    let absent = "rpl_01h2xcejqtf2nbrexx3vqjhp41";
+    for method in [Method::GET, Method::DELETE] {
+        let ask = |id: &str| other.request(method.clone(), &format!("/api/replays/{id}"), &fixed, "");
+        let (foreign, absent) = (ask(&replay), ask(absent));
+        assert_eq!((foreign.status, foreign.code(), &foreign.text), (404, "not_found", &absent.text));
+    }
+    let ask = |to: &str| {
+        other.request(Method::POST, "/api/replays", &fixed, json!({"only": "all", "endpoint_id": to}).to_string())
+    };
+    let (foreign, nowhere) = (ask(&to), ask("ep_01h2xcejqtf2nbrexx3vqjhp41"));
+    assert_eq!((foreign.status, foreign.code(), &foreign.text), (422, "validation_failed", &nowhere.text));
+    assert_eq!(other.get("/api/replays").json["data"], json!([]));
+    assert_eq!(show(&org, &replay)["state"], "running");
+
+    let reader = org.post("/api/keys/generate", &json!({"name": "r", "scopes": ["deliveries:read"]}));
+    let reader = org.with_key(reader.json["key"].as_str().unwrap());
+    assert_eq!(reader.get("/api/replays").json["data"][0]["id"], json!(replay));
+    assert_eq!(reader.post("/api/replays", &json!({"only": "all"})).status, 403);
+    assert_eq!(reader.delete(&format!("/api/replays/{replay}")).status, 403);
+
+    for (body, pointers) in [
+        (
+            json!({"only": "lost", "endpoint_id": "x", "since": 1, "until": "y", "event_types": ["a..b"], "colour": 1}),
+            vec!["/only", "/endpoint_id", "/since", "/until", "/event_types/0", "/colour"],
+        ),
+        (json!({}), vec!["/only"]),
+        (json!({"only": "all", "since": "2026-01-02T00:00:00Z", "until": "2026-01-01T00:00:00Z"}), vec!["/until"]),
+    ] {
+        let wrong = org.post("/api/replays", &body);
+        let faults = wrong.json["errors"].as_array().unwrap().iter();
+        let found: Vec<_> = faults.map(|fault| fault["pointer"].as_str().unwrap()).collect();
+        assert_eq!((wrong.status, found), (422, pointers), "{wrong:?}");
+    }
+    assert_eq!(org.get("/api/replays?colour=red").status, 400);
+    for _ in 1..10 {
+        start(&org, &json!({"only": "missing"}));
+    }
+    let more = org.post("/api/replays", &json!({"only": "missing"}));
+    assert_eq!((more.status, more.code()), (422, "limit_reached"));
+    assert_eq!(org.get("/api/replays").json["data"].as_array().unwrap().len(), 10);
+}
+
+#[test]
+fn a_replay_waits_for_its_endpoint_through_a_kill_and_ends_with_it_or_when_it_is_canceled() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Process::start(&dir.path().join("data"));
+    let (org, receiver) = (server.org("Acme"), Receiver::start().unwrap());
+    let events = send(&org, &["a", "a", "a"]);
+    let made = |enabled: bool| endpoint(&org, &json!({"url": receiver.url(), "enabled": enabled}));
+    let (off, gone) = (made(false), made(false));
+    let missing = |to: &str| start(&org, &json!({"only": "missing", "endpoint_id": to}));
+    let (waits, canceled, orphaned) = (missing(&off), missing(&off), missing(&gone));
+    let everywhere = start(&org, &json!({"only": "missing"}));
+    for replay in [&waits, &canceled, &orphaned, &everywhere] {
+        let shown = show(&org, replay);
+        assert_eq!((&shown["state"], &shown["waits_for"]), (&json!("running"), &json!("endpoint_disabled")), "{shown}");
+        assert_eq!((&shown["queued"], &shown["only"]), (&json!(0), &json!("missing")), "{shown}");
+    }
+    for _again in 0..2 {
+        let shown = org.delete(&format!("/api/replays/{canceled}"));
+        assert_eq!((shown.status, &shown.json["state"]), (200, &json!("canceled")), "{shown:?}");
+        assert_eq!((&shown.json["reason"], &shown.json["queued"]), (&json!("requested"), &json!(0)), "{shown:?}");
+    }
+    assert_eq!(org.delete(&format!("/api/endpoints/{gone}")).status, 204);
+    let shown = over(&org, &orphaned);
+    assert_eq!((&shown["state"], &shown["reason"]), (&json!("canceled"), &json!("endpoint_deleted")), "{shown}");
+
+    server.kill();
+    let server = Process::start(&dir.path().join("data"));
+    let org = Client::new(&server.url, &org.key);
+    assert_eq!(show(&org, &orphaned), shown, "as it was");
+    assert_eq!(show(&org, &waits)["waits_for"], json!("endpoint_disabled"));
+    // What comes now is no part of it.
+    send(&org, &["a"]);
+    set_enabled(&org, &off, true);
+    let (one, all) = (over(&org, &waits), over(&org, &everywhere));
+    assert_eq!(one["queued"].as_u64().unwrap() + all["queued"].as_u64().unwrap(), 3, "each once: {one} {all}");
+    assert_eq!(sorted(came(&receiver, 3)), events);
+    until(|| (waiting(&org, &off) == 0).then_some(()));
+    assert_eq!(receiver.received().len(), 3);
+    receiver.stop();
+}
+
+#[test]
+fn the_command_starts_a_replay_waits_for_it_lists_it_and_cancels_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let server = Process::start(&data);
+    let (org, receiver) = (server.org("Acme"), Receiver::start().unwrap());
+    let events = send(&org, &["a.b", "a.c", "b"]);
+    let to = endpoint(&org, &json!({ "url": receiver.url() }));
+    let run = |words: &[&str]| run(&data, &[&["replay"], words, &["--url", &org.url, "--key", &org.key]].concat());
+    let missing = ["start", "--only", "missing"];
+    let (code, said) = run(&[missing.as_slice(), &["--type", "a.*", "--endpoint", &to]].concat());
+    assert!(code == Some(0) && said.contains("finished  3 looked at, 2 queued"), "{said}");
+    assert_eq!(sorted(came(&receiver, 2)), events[..2]);
+    let (_, listed) = run(&["list"]);
+    assert_eq!(listed, said);
+
+    set_enabled(&org, &to, false);
+    let (code, said) = run(&[missing.as_slice(), &["--no-wait", "--json"]].concat());
+    let started: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!((code, &started["state"]), (Some(0), &json!("running")), "{said}");
+    let id = started["id"].as_str().unwrap();
+    let (_, said) = run(&["show", id]);
+    assert!(said.contains("waits for an endpoint that is disabled"), "{said}");
+    let (code, said) = run(&["cancel", id]);
+    assert!(code == Some(0) && said.contains("canceled: requested"), "{said}");
+    assert_eq!(run(&["show", "../keys"]).0, Some(2));
+    assert_eq!(run(&["start", "--only", "some"]).0, Some(2));
+    let watched = interrupted(&data, &org, &missing);
+    assert_eq!((watched.0, show(&org, &watched.2)["state"].as_str()), (Some(0), Some("running")), "{watched:?}");
+    assert!(watched.1.contains(&format!("triggerd replay show {}", watched.2)), "{watched:?}");
+    let (code, said) = run(&[missing.as_slice(), &["--since", "yesterday"]].concat());
+    assert!(code == Some(1) && said.contains("/since"), "{said}");
+    receiver.stop();
+}
+
+/// Begins to watch a replay that does not get on, and presses Ctrl-C: how that ends, what is said of it, and its id.
+fn interrupted(data: &Path, org: &Client, words: &[&str]) -> (Option<i32>, String, String) {
+    let known = |org: &Client| org.get("/api/replays").json["data"].as_array().unwrap().clone();
+    let before = known(org).len();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_triggerd"));
+    command.arg("replay").args(words).args(["--url", &org.url, "--key", &org.key, "--config"]);
+    let child = command.arg(data.with_extension("toml")).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let begun = until(|| Some(known(org)).filter(|known| known.len() > before));
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let id = begun[0]["id"].as_str().unwrap().to_owned();
+    (output.status.code(), String::from_utf8(output.stderr).unwrap(), id)
+}
+
+fn run(data: &Path, words: &[&str]) -> (Option<i32>, String) {
+    command(data, words)
+}

@@ -1,0 +1,140 @@
+//! kill -9 while many dead letters are replayed: the replay goes on after each start, makes each of them again once and
+//! counts it once, and each arrives.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::harness::{Client, PATIENCE, Process};
+use crate::random::Random;
+use crate::receiver::Receiver;
+use crate::scenario::{Plan, Told, keep};
+use crate::server::IN_FLIGHT;
+
+/// One of so many attempts is refused, so that the endpoint is not taken for one that is broken.
+const REFUSED_OF: u64 = 3;
+const BATCH: u64 = 500;
+/// Longest time between a start and the next kill, in milliseconds.
+const LIFE_MS_MAX: u64 = 120;
+/// The server sends them at its own pace, which is bounded.
+const DEAD_PER_KILL: u64 = 500;
+const KILLS_MIN: u64 = 4;
+/// What they take if nobody kills, at least, but for those that can wait all at a time.
+const SECONDS: u64 = 5;
+const RATE_MIN: u64 = 200;
+
+pub(crate) fn run(plan: &Plan) -> Told {
+    let (data, mut random, receiver) = (plan.dir.join("data"), Random::new(plan.seed), Receiver::start());
+    let (server, _) = Process::boot(&data);
+    let org = server.org("replays");
+    let dead = die(&org, &receiver, plan.rounds);
+    // Slow enough to be killed meanwhile.
+    let rate = json!({"rate_per_second": (plan.rounds / SECONDS).max(RATE_MIN)});
+    assert_eq!(org.patch(&format!("/api/endpoints/{}", only_endpoint(&org)), &rate).status, 200);
+    let asked = org.post("/api/replays", &json!({"only": "failed"}));
+    assert_eq!(asked.status, 202, "{asked:?}");
+    let path = format!("/api/replays/{}", asked.id());
+    let kills_most = KILLS_MIN + plan.rounds / DEAD_PER_KILL;
+    let (server, kills, while_running) = kill_until_finished(server, &org, &path, (kills_most, &mut random));
+    let org = Client::new(&server.url, &org.key);
+    wait_until(|| org.get(&path).json["state"] == "finished");
+    let replay = org.get(&path).json;
+    let count = json!(dead.len());
+    assert_eq!(replay["queued"], count, "dead letters were queued, and there were so many: {replay}");
+    assert_eq!((&replay["examined"], &replay["progress"]), (&count, &json!(1.0)), "{replay}");
+    wait_until(|| endpoint(&org)["waiting"] == 0);
+    assert_eq!(receiver.missing(dead.iter()), 0, "dead letters were replayed and never came");
+    assert_eq!(endpoint(&org)["dead_letters"], 0, "all of them were accepted");
+    let log = receiver.log();
+    let twice = dead.iter().filter(|id| log[*id].requests > 1).count() as u64;
+    assert!(twice <= kills * IN_FLIGHT, "{twice} came more than once after {kills} kills");
+    assert_eq!(org.inbox_ids(), [] as [&str; 0], "every endpoint has accepted everything");
+    assert_eq!(server.stop().0, Some(0));
+    keep("replay", &data);
+    Told::Passed(format!(
+        "{} dead letters replayed through {kills} kills, {while_running} of them while it ran; each queued once, {twice} \
+         came twice",
+        dead.len()
+    ))
+}
+
+/// Makes so many dead letters; the ids of their events.
+fn die(org: &Client, receiver: &Receiver, count: u64) -> BTreeSet<String> {
+    let made = org.post("/api/endpoints", &json!({"url": receiver.url(), "retry_schedule": []}));
+    assert_eq!(made.status, 201, "{made:?}");
+    receiver.refuse_each(REFUSED_OF);
+    let wanted = count * REFUSED_OF;
+    for first in (0..wanted).step_by(usize::try_from(BATCH).unwrap()) {
+        let events: Vec<Value> =
+            (first..wanted.min(first + BATCH)).map(|n| json!({"type": "a.b", "payload": {"n": n}})).collect();
+        assert_eq!(org.post("/api/events/batch", &json!({ "events": events })).status, 200);
+        // Few wait at a time, as it would be in the field.
+        wait_until(|| endpoint(org)["waiting"].as_u64().unwrap() < 2 * BATCH);
+    }
+    wait_until(|| endpoint(org)["waiting"] == 0);
+    receiver.refuse_each(0);
+    let (mut dead, mut path) = (BTreeSet::new(), "/api/dead-letters?limit=500".to_owned());
+    loop {
+        let page = org.get(&path).json;
+        let ids = page["data"].as_array().unwrap().iter();
+        dead.extend(ids.map(|letter| letter["event_id"].as_str().unwrap().to_owned()));
+        match page["next_cursor"].as_str() {
+            Some(cursor) => path = format!("/api/dead-letters?limit=500&cursor={cursor}"),
+            None => break,
+        }
+    }
+    assert_eq!(dead.len() as u64, count, "dead letters to begin with");
+    dead
+}
+
+/// Unlike the busy `until`, leaves the processor to the server.
+fn wait_until(holds: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !holds() {
+        assert!(began.elapsed() < PATIENCE, "waited in vain");
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+}
+
+fn endpoint(org: &Client) -> Value {
+    org.get(&format!("/api/endpoints/{}/stats", only_endpoint(org))).json
+}
+
+fn only_endpoint(org: &Client) -> String {
+    org.get("/api/endpoints").json["data"][0]["id"].as_str().unwrap().to_owned()
+}
+
+/// Kills at random moments; how often, and how often while the replay ran. What it says of itself never goes back.
+fn kill_until_finished(
+    mut server: Process,
+    org: &Client,
+    path: &str,
+    (kills_most, random): (u64, &mut Random),
+) -> (Process, u64, u64) {
+    let (mut kills, mut while_running) = (0, 0);
+    let (mut queued, mut progress) = (0, 0.0);
+    let data: &Path = &server.data_dir.clone();
+    while kills < kills_most {
+        std::thread::park_timeout(Duration::from_micros(random.below(LIFE_MS_MAX * 1_000)));
+        server.kill();
+        if random.one_in(3) {
+            Process::boot_and_kill(data, Duration::from_micros(random.below(200_000)));
+            kills += 1;
+        }
+        kills += 1;
+        server = Process::boot(data).0;
+        let replay = Client::new(&server.url, &org.key).get(path).json;
+        let now = (replay["queued"].as_u64().unwrap(), replay["progress"].as_f64().unwrap());
+        assert!(now.0 >= queued && now.1 >= progress, "it goes back from {queued}, {progress}: {replay}");
+        (queued, progress) = now;
+        match replay["state"].as_str() {
+            Some("running") => while_running += 1,
+            // What it had made again is still on its way, for as many kills as are left.
+            other => assert_eq!(other, Some("finished"), "{replay}"),
+        }
+    }
+    assert!(while_running > 0, "it was over before the first kill");
+    (server, kills, while_running)
+}

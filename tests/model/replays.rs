@@ -1,0 +1,199 @@
+//! Replays in the model: what each step must do, what a whole replay must come to, and what is compared.
+
+use std::collections::BTreeMap;
+
+use triggerd::model::command::{Command, StartReplay, StepReplay};
+use triggerd::model::delivery::Trigger;
+use triggerd::model::id::{EndpointId, EventId, OrgNo, ReplayId};
+use triggerd::model::replay::{ReplayEnd, ReplayOnly, ReplayRequest};
+use triggerd::model::time::Timestamp;
+use triggerd::store::{Outcome, Store};
+
+use crate::naive::{Naive, NaiveDelivery, NaiveOrg, Stands, is_wanted};
+
+#[derive(Clone)]
+pub(crate) struct NaiveReplay {
+    pub(crate) request: ReplayRequest,
+    created_at: Timestamp,
+    /// Events that were there when it began and are of the right time; of all types.
+    events: Vec<EventId>,
+    first: EventId,
+    /// The endpoints that were there when it began, by their numbers.
+    endpoints: BTreeMap<u32, EndpointId>,
+    /// How far it is with each that has begun; none: done.
+    reached: BTreeMap<u32, Option<EventId>>,
+    examined: u64,
+    queued: u64,
+    pub(crate) ended: Option<(ReplayEnd, Timestamp)>,
+}
+
+/// What a whole replay does when nothing else happens meanwhile.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Whole {
+    pub(crate) queued: u64,
+    pub(crate) examined: u64,
+}
+
+impl NaiveReplay {
+    fn is_at(&self, number: u32, from: EventId) -> bool {
+        let last_begun = self.reached.keys().next_back().copied().unwrap_or(0);
+        let at = match self.reached.get(&number) {
+            Some(at) => *at,
+            None => (number > last_begun && self.endpoints.contains_key(&number)).then_some(self.first),
+        };
+        self.ended.is_none() && at == Some(from)
+    }
+}
+
+impl NaiveOrg {
+    fn number(&self, endpoint: EndpointId) -> Option<u32> {
+        let place = self.made.iter().position(|made| *made == endpoint)?;
+        Some(u32::try_from(place + 1).unwrap())
+    }
+
+    /// What becomes of a delivery that a replay is about: how it stands then; nothing if it stays as it is.
+    fn replayed(&self, only: ReplayOnly, endpoint: EndpointId, event: EventId, at: Timestamp) -> Option<NaiveDelivery> {
+        let event = self.events.get(&event).filter(|event| !event.unrouted)?;
+        let known = event.deliveries.get(&endpoint);
+        let is_asked = match (only, known.map(|delivery| delivery.stands)) {
+            (_, Some(Stands::Waiting(_))) => false,
+            (ReplayOnly::Failed, stands) => matches!(stands, Some(Stands::Dead(_))),
+            (ReplayOnly::Missing, stands) => stands.is_none(),
+            (ReplayOnly::All, _) => true,
+        };
+        let attempts = known.map_or(0, |delivery| delivery.attempts);
+        let stands = Stands::Waiting(at);
+        (is_asked && self.endpoint(endpoint).is_some()).then_some(NaiveDelivery {
+            stands,
+            attempts,
+            base: attempts,
+            at_once: false,
+            trigger: Trigger::Replay,
+        })
+    }
+
+    /// What this replay must come to from here to its end; it has just begun.
+    pub(crate) fn whole(&self, replay: &NaiveReplay) -> Whole {
+        let mut whole = Whole { queued: 0, examined: 0 };
+        let only = replay.request.only;
+        for endpoint in replay.endpoints.values().filter_map(|id| self.endpoint(*id)) {
+            for event in &replay.events {
+                let event_type = self.events[event].event.event_type.as_str();
+                let would = self.replayed(only, endpoint.id, *event, Timestamp(0)).is_some();
+                let wants = only == ReplayOnly::Failed || is_wanted(&endpoint.settings.event_types, event_type);
+                whole.examined += u64::from(only != ReplayOnly::Failed || would);
+                whole.queued += u64::from(would && wants && is_wanted(&replay.request.event_types, event_type));
+            }
+        }
+        whole
+    }
+}
+
+impl Naive {
+    pub(crate) fn expected_of_replay(&self, command: &Command) -> Outcome {
+        let done_if = |holds: bool| if holds { Outcome::Done } else { Outcome::NotFound };
+        match command {
+            Command::StartReplay(start) => {
+                let Some(org) = self.org(start.org) else { return Outcome::NotFound };
+                let running = org.replays.values().filter(|replay| replay.ended.is_none()).count();
+                match start.request.endpoint {
+                    Some(endpoint) if org.endpoint(endpoint).is_none() => Outcome::NotFound,
+                    _ if running >= 10 => Outcome::LimitReached,
+                    _ => Outcome::Done,
+                }
+            }
+            Command::StepReplay(step) => {
+                let replay = self.org(step.org).and_then(|org| org.replays.get(&step.replay));
+                done_if(replay.is_some_and(|replay| replay.is_at(step.lane.number, step.lane.from)))
+            }
+            Command::EndReplay(end) => {
+                done_if(self.org(end.org).is_some_and(|org| org.replays.contains_key(&end.replay)))
+            }
+            _ => unreachable!("no replay: {command:?}"),
+        }
+    }
+
+    pub(crate) fn replaying(&mut self, command: &Command) {
+        match command {
+            Command::StartReplay(start) => {
+                let Some(org) = self.org_mut(start.org) else { return };
+                let replay = begin(org, start);
+                org.replays.insert(start.replay, replay);
+            }
+            Command::StepReplay(step) => {
+                if let Some(org) = self.org_mut(step.org) {
+                    take_step(org, step);
+                }
+            }
+            Command::EndReplay(end) => {
+                let replay = self.org_mut(end.org).and_then(|org| org.replays.get_mut(&end.replay));
+                if let Some(replay) = replay {
+                    replay.ended = replay.ended.or(Some((end.end, end.at)));
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn begin(org: &NaiveOrg, start: &StartReplay) -> NaiveReplay {
+    let request = start.request.clone();
+    let ms = |at: Timestamp| u128::from(at.0) << 80;
+    let since = request.since.map_or(0, ms);
+    let until = request.until.map_or(u128::MAX, ms);
+    let events = org.events.keys().copied().filter(|id| (since..until).contains(&id.0)).collect();
+    let first = org.events.keys().next().copied().unwrap_or(EventId(1)).max(EventId(since));
+    let asked = |endpoint: &EndpointId| request.endpoint.is_none_or(|asked| asked == *endpoint);
+    let endpoints = org.made.iter().filter(|endpoint| asked(endpoint));
+    let endpoints = endpoints.map(|endpoint| (org.number(*endpoint).unwrap(), *endpoint)).collect();
+    NaiveReplay {
+        created_at: start.at,
+        events,
+        first,
+        endpoints,
+        reached: BTreeMap::new(),
+        examined: 0,
+        queued: 0,
+        ended: None,
+        request,
+    }
+}
+
+fn take_step(org: &mut NaiveOrg, step: &StepReplay) {
+    let only = org.replays[&step.replay].request.only;
+    let is_its = org.number(step.endpoint) == Some(step.lane.number);
+    let mut queued = 0;
+    for event in step.events.iter().filter(|_| is_its) {
+        let Some(delivery) = org.replayed(only, step.endpoint, *event, step.at) else { continue };
+        let event = org.events.get_mut(event).unwrap();
+        event.deliveries.insert(step.endpoint, delivery);
+        // It has somewhere to go now.
+        event.crashes = 0;
+        queued += 1;
+    }
+    let replay = org.replays.get_mut(&step.replay).unwrap();
+    replay.reached.insert(step.lane.number, step.reached);
+    replay.examined += u64::from(step.examined);
+    replay.queued += queued;
+}
+
+/// The organization's replays are listed newest first, with what is counted.
+pub(crate) fn check_replays(naive: &NaiveOrg, org: OrgNo, store: &Store) -> Result<(), String> {
+    let found = store.replays(org).map_err(|error| error.to_string())?;
+    let found: Vec<_> = found
+        .into_iter()
+        .map(|it| (it.id, it.request, it.created_at, (it.examined, it.queued), it.ended, it.progress >= 1.0))
+        .collect();
+    let told = |(id, it): (&ReplayId, &NaiveReplay)| {
+        let is_whole = matches!(it.ended, Some((ReplayEnd::Finished, _)));
+        (*id, it.request.clone(), it.created_at, (it.examined, it.queued), it.ended, is_whole)
+    };
+    let expected: Vec<_> = naive.replays.iter().rev().map(told).collect();
+    if found == expected { Ok(()) } else { Err(format!("replays: {found:?}, expected {expected:?}")) }
+}
+
+impl NaiveReplay {
+    pub(crate) fn counted(&self) -> Whole {
+        Whole { queued: self.queued, examined: self.examined }
+    }
+}
