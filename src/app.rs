@@ -19,7 +19,7 @@ use crate::base::metrics::Metrics;
 use crate::base::threads::{Signal, Stop, Thread, spawn_critical};
 use crate::base::vault::Vault;
 use crate::commit::{
-    Committer, CommitterLimits, Flush, Flusher, Hints, InboxBell, Intake, Ports, Progress, SchedulerHint, Space,
+    Committer, CommitterLimits, Feed, Flush, Flusher, Hints, InboxBell, Intake, Ports, Progress, SchedulerHint, Space,
     WRITE_BACK_AFTER, watch,
 };
 use crate::config::Config;
@@ -96,6 +96,7 @@ struct Shared {
     space: Arc<Space>,
     stop: Stop,
     breakers: Arc<Breakers>,
+    feed: Feed,
 }
 
 impl App {
@@ -114,17 +115,18 @@ impl App {
         let address = config.server.listen;
         let listener = listen(address).map_err(|cause| StartError::Listen { address, cause })?;
         let address = listener.local_addr().map_err(|cause| StartError::Listen { address, cause })?;
-        let queues = Queues::new(&config);
+        let Queues { hints, unrouted, due } = Queues::new(&config);
         let (committing, flushing) = (Arc::<Progress>::default(), Arc::<Progress>::default());
-        let (stop, flush) = (Stop::new(), Flush::default());
+        let (stop, flush, feed, breakers) = (Stop::new(), Flush::default(), Feed::default(), Arc::default());
         let ports = Ports {
             store: Arc::clone(&store),
             clock: clock.clone(),
-            hints: Arc::clone(&queues.hints),
+            hints: Arc::clone(&hints),
             metrics: Arc::clone(&metrics),
             flush: flush.clone(),
             progress: Arc::clone(&committing),
             space: Arc::clone(&space),
+            feed: feed.clone(),
         };
         let spares = writer.spares();
         // Ends with the committer, which has the writer.
@@ -140,12 +142,11 @@ impl App {
             progress: Arc::clone(&flushing),
         };
         let flusher = start_flusher(flusher, stop.clone()).map_err(StartError::Threads)?;
-        let Queues { hints, unrouted, due } = queues;
 
         let runtime = sending::runtime().map_err(StartError::Threads)?;
         let watched = start_watchdog(committing, flushing).map_err(StartError::Threads)?;
-        let breakers = Arc::default();
-        let shared = Shared { config, clock, metrics, store, vault, journal, intake, hints, space, stop, breakers };
+        let shared =
+            Shared { config, clock, metrics, store, vault, journal, intake, hints, space, stop, breakers, feed };
         let workers = start_workers(&shared, &unrouted).map_err(StartError::Threads)?;
         let scheduler = sending::start_scheduler(&shared, &runtime, due)?;
         let health = Arc::new(http::Health::default());
@@ -311,6 +312,7 @@ fn make_api(
         journal: shared.journal.clone(),
         intake: shared.intake.clone(),
         bell: shared.hints.bell.clone(),
+        feed: shared.feed.clone(),
         metrics: Arc::clone(&shared.metrics),
         stop: shared.stop.clone(),
         sender: sending::tester(shared)?,

@@ -41,7 +41,12 @@
 //! - **A key that was ended stays ended** whatever the clock does; a rotated one ends by its own grace, not the new key's.
 //! - **A delivery's id is its event's and its endpoint's number**: event ids keep their low 20 bits free for it, so that
 //!   millions of deliveries have ids without a row for each.
-//! - **Secrets are sealed before they become a command**: nothing below the doors and the sender ever has one open.
+//! - **Secrets are sealed before they become a command**, and so are the values of endpoints' own headers, any of which may
+//!   be a credential: nothing below the doors and the sender ever has one open.
+//! - **An endpoint that ended before an event came has none of its deliveries**, and before is meant by the journal, since
+//!   clocks step: so the deliveries of an event are looked for at the endpoints there are and at those that ended since.
+//! - **Who watches is told by the committer, after the sync, and nothing is kept for anybody**: a channel for each
+//!   organization that is watched, and who is too slow misses some and is told how many. Nobody waits for a watcher.
 //! - **A change of an endpoint says whether it enables it**: a receiver may have disabled it since it was read, and a change
 //!   of its description must not undo that.
 //! - **Webhooks are sent with hyper itself**: what a receiver can make us read is bounded at the connection and in the
@@ -153,6 +158,7 @@
 //! - `store/deliveries.rs`: what is due
 //! - `store/delivery_query.rs`: deliveries as their owner sees them
 //! - `store/dump.rs`: every row as text, to compare states
+//! - `store/event_page.rs`: a page of events, whatever list it is of
 //! - `store/event_query.rs`: all events, newest first
 //! - `store/generation.rs`: which sled directory holds the state, and whether it is believed
 //! - `store/inbox.rs`: events that nobody has confirmed
@@ -169,6 +175,7 @@
 //! - `commit/mod.rs`: the only room that appends to the journal
 //! - `commit/bell.rs`: tells waiting requests that an event came
 //! - `commit/committer.rs`: takes what waits, appends, syncs once, applies, answers
+//! - `commit/feed.rs`: tells those who watch what just happened
 //! - `commit/flusher.rs`: brings fresh rows to sled while nobody waits
 //! - `commit/intake.rs`: the bounded door to the committer
 //! - `commit/recovery.rs`: brings the state up to the journal
@@ -227,6 +234,7 @@
 //! - `http/replays.rs`: `/api/replays`
 //! - `http/routes.rs`: the table of routes
 //! - `http/stored_event.rs`: stored events as they are shown
+//! - `http/tail.rs`: `GET /api/tail`: events and attempts as they happen
 //! - `http/verify.rs`: argon2id on threads of its own
 //! - `http/webhook.rs`: `/api/webhook/config`
 //! - `http/wire.rs`: an event as it is posted
@@ -261,6 +269,7 @@
 //! - `cli/rebuild.rs`: `rebuild`
 //! - `cli/replays.rs`: `replay`
 //! - `cli/serve.rs`: `serve`
+//! - `cli/tail.rs`: `tail`
 //! - `cli/verify.rs`: `verify`
 //! - `main.rs`: the binary: parse, match, exit code
 

@@ -1,5 +1,7 @@
 //! The HTTP client of the commands.
 
+use std::future::Future;
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 pub(super) use reqwest::Method;
@@ -13,6 +15,10 @@ use crate::data_dir::read_admin_token;
 
 /// Longer than the longest wait for an event.
 const TIMEOUT: Duration = Duration::from_mins(1);
+/// A stream that is silent for so long is dead: longer than two of the comments that keep it alive.
+const SILENCE_MAX: Duration = Duration::from_secs(40);
+/// Longest line of a stream, in bytes.
+const LINE_BYTES_MAX: usize = 64 << 10;
 
 /// A connection to a server, with a key or the admin token.
 pub(super) struct Client {
@@ -20,6 +26,14 @@ pub(super) struct Client {
     runtime: tokio::runtime::Runtime,
     url: String,
     key: String,
+}
+
+/// Why a stream is over.
+pub(super) enum Broken {
+    /// The server does not give it, and would not give it a moment later.
+    Refused(Failure),
+    /// The server is not there, has no room now, or ended it.
+    Lost(Failure),
 }
 
 impl Client {
@@ -101,6 +115,66 @@ impl Client {
                 () = tokio::time::sleep(duration) => true,
             }
         })
+    }
+}
+
+impl Client {
+    /// Runs it until it is done, or until Ctrl-C: then there is nothing.
+    pub(super) fn until_interrupted<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        self.runtime.block_on(async {
+            tokio::select! {
+                done = work => Some(done),
+                _ = tokio::signal::ctrl_c() => None,
+            }
+        })
+    }
+
+    /// Hands each line of a stream to `take` until that breaks, or until the stream does.
+    pub(super) async fn stream(
+        &self,
+        path: &str,
+        take: &mut dyn FnMut(&str) -> ControlFlow<()>,
+    ) -> ControlFlow<(), Broken> {
+        let lost = |why: &dyn std::fmt::Display| {
+            let message = format!("no connection to {}: {why}", self.url);
+            ControlFlow::Continue(Broken::Lost(Failure::new(ExitCode::Failed, message)))
+        };
+        let builder = reqwest::Client::builder().no_proxy().connect_timeout(TIMEOUT).read_timeout(SILENCE_MAX);
+        let http = match builder.build() {
+            Ok(http) => http,
+            Err(error) => return lost(&error),
+        };
+        let request = http.get(format!("{}{path}", self.url)).header("X-API-Key", &self.key);
+        let mut answer = match request.send().await {
+            Ok(answer) => answer,
+            Err(error) => return lost(&cause(&error)),
+        };
+        let status = answer.status();
+        if !status.is_success() {
+            let text = answer.text().await.unwrap_or_default();
+            let failure = refusal(status.as_u16(), &serde_json::from_str(&text).unwrap_or(Value::Null));
+            let may_be_other_later = status.is_server_error() || status.as_u16() == 429;
+            return ControlFlow::Continue(if may_be_other_later {
+                Broken::Lost(failure)
+            } else {
+                Broken::Refused(failure)
+            });
+        }
+        let mut unread = Vec::new();
+        loop {
+            match answer.chunk().await {
+                Ok(Some(chunk)) => unread.extend_from_slice(&chunk),
+                Ok(None) => return lost(&"the server ended the connection"),
+                Err(error) => return lost(&cause(&error)),
+            }
+            while let Some(end) = unread.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = unread.drain(..=end).collect();
+                take(String::from_utf8_lossy(&line).trim_end_matches(['\r', '\n']))?;
+            }
+            if unread.len() > LINE_BYTES_MAX {
+                return lost(&"what the server says is not understood");
+            }
+        }
     }
 }
 

@@ -131,15 +131,20 @@ fn fate(delivery: &Value) -> String {
         "pending" => format!("waits for its first attempt, due {next}."),
         "retrying" => format!("not accepted in {attempts}; the next one is due {next}."),
         "dead" => {
-            let why = match text(delivery, "reason") {
-                "gone" => "the receiver said that it is gone for good",
-                _ => "its schedule has no attempt left",
-            };
+            let why = why_given_up(text(delivery, "reason"));
             format!("given up at {} after {attempts}: {why}.", text(delivery, "dead_at"))
         }
         _ => format!("canceled after {attempts}."),
     };
     format!("{state} ({id})")
+}
+
+/// Why there will be no other attempt.
+pub(super) fn why_given_up(reason: &str) -> &'static str {
+    match reason {
+        "gone" => "the receiver said that it is gone for good",
+        _ => "its schedule has no attempt left",
+    }
 }
 
 /// Why there is no delivery.

@@ -12,6 +12,7 @@ mod explain;
 mod rebuild;
 mod replays;
 mod serve;
+mod tail;
 mod verify;
 
 use std::io::Write as _;
@@ -52,6 +53,8 @@ enum Command {
     Ack(events::Ack),
     /// Say what became of an event, and why each endpoint got it or did not
     Explain(explain::Explain),
+    /// Show events and attempts as they happen
+    Tail(tail::Tail),
     /// Endpoints that events are pushed to
     #[command(subcommand)]
     Endpoint(endpoints::EndpointCommand),
@@ -125,6 +128,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Inbox(command) => command.run(&load(file)?.0),
         Command::Ack(command) => command.run(&load(file)?.0),
         Command::Explain(command) => command.run(&load(file)?.0),
+        Command::Tail(command) => command.run(&load(file)?.0),
         Command::Endpoint(command) => command.run(&load(file)?.0),
         Command::Replay(command) => command.run(&load(file)?.0),
         Command::Bench(command) => command.run(&load(file)?.0),

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender};
 
 use super::bell::InboxBell;
+use super::feed::Feed;
 use super::flusher::{self, Flush};
 use super::intake::{Intake, Refused, Submission};
 use super::space::Space;
@@ -105,6 +106,8 @@ pub struct Ports {
     pub progress: Arc<Progress>,
     /// The disk that the data is on.
     pub space: Arc<Space>,
+    /// For those who watch.
+    pub feed: Feed,
 }
 
 /// The only one that appends to the journal.
@@ -211,6 +214,7 @@ impl Committer {
             Ok(effects) => effects,
             Err(error) => self.give_up(&error),
         };
+        self.ports.feed.tell(entries.iter().flat_map(Entry::open).zip(&outcomes));
         self.answer(entries, outcomes);
         self.ports.hints.give(&effects);
         self.look_at_disk();

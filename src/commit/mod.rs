@@ -5,6 +5,7 @@
 
 mod bell;
 mod committer;
+mod feed;
 mod flusher;
 mod intake;
 mod recovery;
@@ -13,6 +14,7 @@ mod watchdog;
 
 pub use bell::{InboxBell, InboxListener};
 pub use committer::{Committer, CommitterLimits, Hints, Ports, SchedulerHint};
+pub use feed::{Attempted, Feed, FeedListener, Happening, Heard, TooMany};
 pub use flusher::{Flush, Flusher, WRITE_BACK_AFTER};
 pub use intake::{Intake, Refused, Reply};
 pub use recovery::{Recovered, RecoveryError, recover};

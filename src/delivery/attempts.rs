@@ -178,13 +178,14 @@ impl AttempterPorts {
         let now = Timestamp(self.clock.now_ms());
         let settings = &delivery.endpoint.settings;
         let secrets = secrets::open(&self.vault, &delivery.endpoint, now)?;
+        let headers = secrets::open_headers(&self.vault, &delivery.endpoint)?;
         let request = Request {
             url: &settings.url,
             event_id: delivery.event,
             attempt: number,
             content_type: body.content_type,
             body: body.bytes.into(),
-            headers: &settings.headers,
+            headers: &headers,
             secrets: &secrets,
             timeout: settings.timeout_ms.map(|ms| Duration::from_millis(ms.into())),
             now,

@@ -13,7 +13,7 @@ const AFTER_MS: u64 = 300_000;
 
 fn delivery(event_type: &str) -> DueDelivery {
     let url = "https://example.com/hook?token=canary#canary".to_owned();
-    let headers = vec![("authorization".to_owned(), "canary".to_owned())];
+    let headers = vec![("authorization".to_owned(), SealedSecret::new(b"canary".to_vec()))];
     let settings = EndpointSettings { url, headers, ..EndpointSettings::default() };
     let endpoint = Endpoint::new(EndpointId(7), settings, SealedSecret::new(b"canary".to_vec()), Timestamp(0));
     DueDelivery {

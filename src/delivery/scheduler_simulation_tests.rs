@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::harness::{create_org, hints, put_endpoint, scheduler, settings, submit_event};
 use super::*;
-use crate::commit::{Committer, CommitterLimits, Flush, Ports, Progress, Space, recover};
+use crate::commit::{Committer, CommitterLimits, Feed, Flush, Ports, Progress, Space, recover};
 use crate::journal::{self, OsFiles};
 use crate::model::command::{Command, RouteEvent, SettleAttempt};
 use crate::model::delivery::{AttemptError, AttemptOutcome, ErrorCode};
@@ -247,6 +247,7 @@ impl Simulation {
             flush: Flush::default(),
             progress: Arc::new(Progress::default()),
             space: Arc::default(),
+            feed: Feed::default(),
         };
         let limits = CommitterLimits {
             queue: 1_024,

@@ -1,5 +1,5 @@
-//! Endpoints' secrets: sealed where they are kept, open only while a request is signed. Called when one is made and when an
-//! attempt is.
+//! Endpoints' secrets and the values of their own headers: sealed where they are kept, open only while a request is made or
+//! their owner looks. Called when one is made, when an attempt is, and when headers are shown.
 
 use zeroize::Zeroizing;
 
@@ -23,6 +23,25 @@ pub fn open(vault: &Vault, endpoint: &Endpoint, now: Timestamp) -> Option<Vec<Se
     endpoint.secrets(now).map(open).collect()
 }
 
+/// What a header's value is sealed for: it opens under this name at this endpoint alone, and not as a secret that signs.
+fn header_of(endpoint: EndpointId, name: &str) -> Vec<u8> {
+    [endpoint.to_bytes().as_slice(), b"header ", name.as_bytes()].concat()
+}
+
+/// Seals the value of a header of an endpoint's own.
+pub fn seal_header(vault: &Vault, endpoint: EndpointId, (name, value): (&str, &str)) -> Option<SealedSecret> {
+    vault.seal(value.as_bytes(), &header_of(endpoint, name)).map(SealedSecret::new)
+}
+
+/// The headers of an endpoint's own; none if they were sealed with another key.
+pub fn open_headers(vault: &Vault, endpoint: &Endpoint) -> Option<Vec<(String, String)>> {
+    let open = |(name, sealed): &(String, SealedSecret)| {
+        let value = vault.open(sealed.bytes(), &header_of(endpoint.id, name))?;
+        Some((name.clone(), String::from_utf8(value).ok()?))
+    };
+    endpoint.settings.headers.iter().map(open).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -42,5 +61,26 @@ mod tests {
         assert_eq!(open(&Vault::new(&[4; 32]), &endpoint, NOW), None);
         endpoint.id = EndpointId(8);
         assert_eq!(open(&vault, &endpoint, NOW), None, "another endpoint's");
+    }
+
+    #[test]
+    fn a_header_opens_under_its_name_at_its_endpoint_alone() {
+        let (vault, id) = (Vault::new(&[3; 32]), EndpointId(7));
+        let secret = seal(&vault, id, &Secret::new([1; 32])).unwrap();
+        let sealed = seal_header(&vault, id, ("x-a", "value")).unwrap();
+        assert!(!sealed.bytes().windows(5).any(|window| window == b"value"));
+        let mut endpoint = Endpoint::new(id, EndpointSettings::default(), secret.clone(), NOW);
+        endpoint.settings.headers = vec![("x-a".into(), sealed.clone())];
+        assert_eq!(open_headers(&vault, &endpoint), Some(vec![("x-a".into(), "value".into())]));
+        assert_eq!(open_headers(&Vault::new(&[4; 32]), &endpoint), None);
+        for odd in [("x-b", &sealed), ("x-a", &secret)] {
+            endpoint.settings.headers = vec![(odd.0.into(), odd.1.clone())];
+            assert_eq!(open_headers(&vault, &endpoint), None, "{}", odd.0);
+        }
+        endpoint.settings.headers = vec![("x-a".into(), sealed.clone())];
+        endpoint.id = EndpointId(8);
+        assert_eq!(open_headers(&vault, &endpoint), None, "another endpoint's");
+        (endpoint.id, endpoint.secret) = (id, sealed);
+        assert_eq!(open(&vault, &endpoint, NOW), None, "a header's value does not sign");
     }
 }

@@ -8,6 +8,8 @@ use actix_web::http::header::{HeaderName, HeaderValue};
 
 use super::error::{Code, Faults, Problem, pointer};
 use super::fields::{Field, Fields, is_printable, printable_rule, string};
+use crate::base::vault::Vault;
+use crate::delivery::secrets;
 use crate::model::endpoint::{
     DESCRIPTION_CHARS_MAX, DisabledReason, Endpoint, EndpointSettings, HEADER_VALUE_BYTES_MAX, HEADERS_MAX,
     MAX_IN_FLIGHT_MAX, METADATA_CHARS_MAX, METADATA_MAX, PATTERNS_MAX, RATE_PER_SECOND_MAX, RETRIES_MAX,
@@ -85,7 +87,9 @@ impl<'a> Reading<'a> {
     }
 
     /// All other members.
-    pub(super) fn details(&mut self, settings: &mut EndpointSettings) {
+    pub(super) fn details(&mut self, endpoint: &mut Endpoint, vault: &Vault) {
+        let id = endpoint.id;
+        let settings = &mut endpoint.settings;
         if let Some(field) = self.take("description") {
             settings.description = field.text(&mut self.faults).unwrap_or_default().into_owned();
             if settings.description.chars().count() > DESCRIPTION_CHARS_MAX {
@@ -94,11 +98,13 @@ impl<'a> Reading<'a> {
         }
         if let Some(field) = self.take("headers") {
             let before = std::mem::take(&mut settings.headers);
-            settings.headers = headers(&field, &mut self.faults);
-            for (name, value) in settings.headers.iter_mut().filter(|(_, value)| value == MASK) {
+            for (name, value) in headers(&field, &mut self.faults) {
                 // It was shown like this: it stays what it is.
-                if let Some((_, known)) = before.iter().find(|(known, _)| known == name) {
-                    value.clone_from(known);
+                let known = before.iter().find(|(known, _)| value == MASK && *known == name);
+                let sealed = known.map(|(_, known)| known.clone());
+                match sealed.or_else(|| secrets::seal_header(vault, id, (&name, &value))) {
+                    Some(sealed) => settings.headers.push((name, sealed)),
+                    None => self.faults.add(field.pointer(), "cannot be sealed"),
                 }
             }
         }
@@ -233,8 +239,16 @@ mod tests {
         let mut reading = Reading::of(&text, &egress)?;
         reading.url("url", false, &mut endpoint.settings);
         reading.basics(endpoint);
-        reading.details(&mut endpoint.settings);
+        reading.details(endpoint, &vault());
         reading.finish().map(drop)
+    }
+
+    fn vault() -> Vault {
+        Vault::new(&[5; 32])
+    }
+
+    fn headers_of(endpoint: &Endpoint) -> Vec<(String, String)> {
+        secrets::open_headers(&vault(), endpoint).unwrap()
     }
 
     fn endpoint() -> Endpoint {
@@ -257,7 +271,7 @@ mod tests {
             "max_in_flight": 4, "rate_per_second": 5, "ordering": "strict", "metadata": {"k": "v"}});
         read(&mut it, &all).unwrap();
         let set = it.clone();
-        assert_eq!(set.settings.headers, [("x-team".to_owned(), "blue".to_owned())]);
+        assert_eq!(headers_of(&set), [("x-team".to_owned(), "blue".to_owned())]);
         assert_eq!(
             (set.settings.retry_schedule_s.as_deref(), set.settings.timeout_ms),
             (Some([1, 2].as_slice()), Some(3))
@@ -304,7 +318,7 @@ mod tests {
         read(&mut it, &json!({"headers": {"Authorization": "Bearer 1", "X-Team": "blue"}})).unwrap();
         read(&mut it, &json!({"headers": {"authorization": MASK, "x-team": "red"}})).unwrap();
         let expected = [("authorization", "Bearer 1"), ("x-team", "red")];
-        assert_eq!(it.settings.headers, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        assert_eq!(headers_of(&it), expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
     }
 
     #[test]

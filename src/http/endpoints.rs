@@ -1,5 +1,6 @@
 //! `/api/endpoints`: where an organization's events are pushed to.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use actix_web::HttpResponse;
@@ -15,6 +16,7 @@ use super::error::{Code, Faults, Problem};
 use super::fields::{Fields, text_of};
 use super::query::Query;
 use crate::base::random;
+use crate::base::vault::Vault;
 use crate::delivery::envelope::Body;
 use crate::delivery::secrets;
 use crate::delivery::sender::Request;
@@ -44,7 +46,7 @@ pub(super) struct Shown<'a> {
     description: &'a str,
     event_types: Vec<&'a str>,
     #[serde(serialize_with = "as_map")]
-    headers: Vec<(&'a str, &'a str)>,
+    headers: Vec<(&'a str, Cow<'static, str>)>,
     body: &'static str,
     enabled: bool,
     disabled_reason: Option<&'static str>,
@@ -61,28 +63,35 @@ pub(super) struct Shown<'a> {
     secret: Option<String>,
 }
 
-fn as_map<S: Serializer>(members: &[(&str, &str)], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_map(members.iter().copied())
+fn as_map<S: Serializer, V: Serialize>(members: &[(&str, V)], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(members.iter().map(|(name, value)| (name, value)))
 }
 
 fn pairs(members: &[(String, String)]) -> Vec<(&str, &str)> {
     members.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
 }
 
-/// What may be a credential is not shown to everyone who may read endpoints.
-fn masked<'a>((name, value): (&'a str, &'a str)) -> (&'a str, &'a str) {
-    (name, if SECRET_WORDS.iter().any(|word| name.contains(word)) { MASK } else { value })
+/// The headers, but what may be a credential, which is not shown to everyone who may read endpoints.
+fn masked<'a>(vault: &Vault, endpoint: &'a Endpoint) -> Vec<(&'a str, Cow<'static, str>)> {
+    // What was sealed with another key cannot be shown.
+    let mut open = secrets::open_headers(vault, endpoint).unwrap_or_default().into_iter();
+    let names = endpoint.settings.headers.iter().map(|(name, _)| name.as_str());
+    let masked = |name: &'a str| {
+        let value = open.next().filter(|_| !SECRET_WORDS.iter().any(|word| name.contains(word)));
+        (name, value.map_or(Cow::Borrowed(MASK), |(_, value)| Cow::Owned(value)))
+    };
+    names.map(masked).collect()
 }
 
 impl<'a> Shown<'a> {
-    pub(super) fn of(endpoint: &'a Endpoint, secret: Option<String>) -> Self {
+    pub(super) fn of(call: &Call, endpoint: &'a Endpoint, secret: Option<String>) -> Self {
         let settings = &endpoint.settings;
         Self {
             id: endpoint.id,
             url: &settings.url,
             description: &settings.description,
             event_types: settings.event_types.iter().map(TypePattern::as_str).collect(),
-            headers: pairs(&settings.headers).into_iter().map(masked).collect(),
+            headers: masked(&call.api.vault, endpoint),
             body: settings.body.name(),
             enabled: endpoint.is_enabled(),
             disabled_reason: endpoint.disabled.map(crate::model::endpoint::DisabledReason::name),
@@ -149,10 +158,10 @@ pub(super) async fn create(call: &mut Call) -> Answer {
     let mut reading = Reading::of(text_of(&body)?, &call.api.egress)?;
     reading.url("url", true, &mut endpoint.settings);
     reading.basics(&mut endpoint);
-    reading.details(&mut endpoint.settings);
+    reading.details(&mut endpoint, &call.api.vault);
     reading.finish()?;
     put(call, org, &endpoint, true).await?;
-    json(StatusCode::CREATED, &Shown::of(&endpoint, Some(secret)))
+    json(StatusCode::CREATED, &Shown::of(call, &endpoint, Some(secret)))
 }
 
 #[derive(Serialize)]
@@ -175,13 +184,13 @@ pub(super) fn list(call: &Call) -> Answer {
     let page: Vec<_> = behind.by_ref().take(limit).collect();
     let next = page.last().filter(|_| behind.next().is_some());
     let next_cursor = next.map(|last| cursor::encode(EventId(last.id.0)));
-    let data = page.iter().map(|endpoint| Shown::of(endpoint, None)).collect();
+    let data = page.iter().map(|endpoint| Shown::of(call, endpoint, None)).collect();
     json(StatusCode::OK, &List { data, has_more: next_cursor.is_some(), next_cursor })
 }
 
 /// `GET /{id}`.
 pub(super) fn show(call: &Call) -> Answer {
-    json(StatusCode::OK, &Shown::of(&named(call)?.1, None))
+    json(StatusCode::OK, &Shown::of(call, &named(call)?.1, None))
 }
 
 /// `PATCH /{id}`: what is not mentioned stays, `null` goes back to what is configured. Counts from the next attempt.
@@ -194,15 +203,16 @@ pub(super) async fn change(call: &mut Call) -> Answer {
     let mut reading = Reading::of(text_of(&body)?, &call.api.egress)?;
     reading.url("url", false, &mut endpoint.settings);
     reading.basics(&mut endpoint);
-    reading.details(&mut endpoint.settings);
+    reading.details(&mut endpoint, &call.api.vault);
     let sets_enabled = reading.finish()?;
     endpoint.updated_at = call.now;
     put(call, org, &endpoint, sets_enabled).await?;
-    json(StatusCode::OK, &Shown::of(&endpoint, None))
+    json(StatusCode::OK, &Shown::of(call, &endpoint, None))
 }
 
 /// `DELETE /{id}`: nothing more is pushed there, what waits is canceled.
 pub(super) async fn delete(call: &mut Call) -> Answer {
+    let _apart = call.api.settings_lock(call.org()?).await;
     let (org, endpoint, _) = named(call)?;
     match call.commit(Command::DeleteEndpoint(DeleteEndpoint { org, endpoint: endpoint.id })).await? {
         Outcome::Done => Ok(HttpResponse::NoContent().finish()),
@@ -220,7 +230,7 @@ pub(super) async fn enable(call: &mut Call) -> Answer {
         (endpoint.disabled, endpoint.updated_at) = (None, call.now);
         put(call, org, &endpoint, true).await?;
     }
-    json(StatusCode::OK, &Shown::of(&endpoint, None))
+    json(StatusCode::OK, &Shown::of(call, &endpoint, None))
 }
 
 /// `POST /{id}/secret/rotate`: a new secret, this once; the one before signs beside it while they overlap.
@@ -242,7 +252,7 @@ pub(super) async fn rotate_secret(call: &mut Call) -> Answer {
     let (sealed, secret) = new_secret(call, endpoint.id)?;
     endpoint.rotate(sealed, call.now, call.now.plus_ms(overlap_s * 1_000));
     put(call, org, &endpoint, false).await?;
-    json(StatusCode::OK, &Shown::of(&endpoint, Some(secret)))
+    json(StatusCode::OK, &Shown::of(call, &endpoint, Some(secret)))
 }
 
 #[derive(Serialize)]
@@ -303,13 +313,15 @@ pub(super) async fn test(call: &mut Call) -> Answer {
     let body = Body::of(settings.body, event_id, call.now, event);
     let secrets = secrets::open(&call.api.vault, &endpoint, call.now);
     let secrets = secrets.ok_or_else(|| Problem::internal(&"the secret was sealed with another key"))?;
+    let headers = secrets::open_headers(&call.api.vault, &endpoint);
+    let headers = headers.ok_or_else(|| Problem::internal(&"the headers were sealed with another key"))?;
     let request = Request {
         url: &settings.url,
         event_id,
         attempt: 1,
         content_type: body.content_type,
         body: body.bytes.into(),
-        headers: &settings.headers,
+        headers: &headers,
         secrets: &secrets,
         timeout: settings.timeout_ms.map(|ms| std::time::Duration::from_millis(ms.into())),
         now: call.now,

@@ -23,7 +23,8 @@ use crate::rules::breaker::BreakerView;
 use crate::rules::filter;
 use crate::store::{Delivery, DeliveryQuery, EventQuery, EventSummary, Outcome};
 
-/// Portions of an event's deliveries that are looked at; one goes over some thousand endpoints, also deleted ones.
+/// Portions of an event's deliveries that are looked at. Each goes over a thousand of the endpoints that were there since
+/// the event came, or, when very many were, of those that ever were: then there may be more.
 const PORTIONS_MAX: usize = 64;
 const PORTION: usize = 1_000;
 
@@ -46,6 +47,8 @@ pub(super) async fn list(call: &mut Call) -> Answer {
 struct History {
     /// Where it was pushed to, also to endpoints that were deleted.
     deliveries: Vec<Shown>,
+    /// Whether that is all of it.
+    deliveries_complete: bool,
     /// Every endpoint there is.
     endpoints: Vec<Match>,
 }
@@ -85,7 +88,7 @@ pub(super) async fn show(call: &mut Call) -> Answer {
 
 fn write(api: &Api, (org, id): (OrgNo, EventId), known: EventSummary) -> Result<Vec<u8>, Problem> {
     let event = stored(api, (id, known.position))?;
-    let deliveries = deliveries(api, org, id)?;
+    let (deliveries, deliveries_complete) = deliveries(api, org, id)?;
     let by_endpoint: HashMap<EndpointId, &Delivery> = deliveries.iter().map(|found| (found.endpoint, found)).collect();
     let is_routed = api.store.unrouted(org, id)?.is_none();
     let why_not = |endpoint: &Endpoint| {
@@ -123,7 +126,8 @@ fn write(api: &Api, (org, id): (OrgNo, EventId), known: EventSummary) -> Result<
         }
     };
     let endpoints = api.store.endpoints_of(org)?.into_iter().map(judge).collect();
-    let history = History { deliveries: deliveries.iter().map(Shown::of).collect(), endpoints };
+    let shown = deliveries.iter().map(Shown::of).collect();
+    let history = History { deliveries: shown, deliveries_complete, endpoints };
     let mut out = Vec::new();
     let failed = |error: serde_json::Error| Problem::internal(&error);
     write_item((known.status, known.erased_at), &event, &mut out).map_err(failed)?;
@@ -156,7 +160,8 @@ pub(super) async fn erase(call: &mut Call) -> Answer {
     }
 }
 
-fn deliveries(api: &Api, org: OrgNo, event: EventId) -> Result<Vec<Delivery>, Problem> {
+/// Where the event was pushed to, and whether that is all of it.
+fn deliveries(api: &Api, org: OrgNo, event: EventId) -> Result<(Vec<Delivery>, bool), Problem> {
     let mut query = DeliveryQuery {
         status: None,
         endpoint: None,
@@ -172,8 +177,8 @@ fn deliveries(api: &Api, org: OrgNo, event: EventId) -> Result<Vec<Delivery>, Pr
         found.extend(page.items);
         query.after = page.next;
         if query.after.is_none() {
-            break;
+            return Ok((found, true));
         }
     }
-    Ok(found)
+    Ok((found, false))
 }

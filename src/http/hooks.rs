@@ -64,6 +64,7 @@ pub(super) async fn unsubscribe(call: &mut Call) -> Answer {
     let absent = || Problem::not_found("there is no such subscription");
     let org = call.org()?;
     let id: EndpointId = call.path("hook_id").parse().map_err(|_malformed| absent())?;
+    let _apart = call.api.settings_lock(org).await;
     let is_hook = |endpoint: &Endpoint| {
         endpoint.settings.metadata.iter().any(|(name, value)| (name.as_str(), value.as_str()) == MADE_BY)
     };

@@ -2,7 +2,7 @@
 //!
 //! `routes` is the table of what there is; every request goes through `edge`, which finds out who is calling and whether
 //! they may, hands a `Call` to the handler, and gives every answer its headers. Handlers (`events`, `inbox`, `endpoints`,
-//! `webhook`, `hooks`, `deliveries`, `dead_letters`, `event_history`, `keys`, `ops`) never block a worker: argon2id has
+//! `webhook`, `hooks`, `deliveries`, `dead_letters`, `event_history`, `tail`, `keys`, `ops`) never block a worker: argon2id has
 //! threads of its own (`verify`), what reads the journal or much text goes to actix's blocking pool, and changes go through
 //! the committer's door.
 //!
@@ -34,6 +34,7 @@ pub mod receiver;
 mod replays;
 mod routes;
 mod stored_event;
+mod tail;
 mod verify;
 mod webhook;
 mod wire;
@@ -59,7 +60,7 @@ use crate::base::metrics::{HttpRoute, Metrics, UNMATCHED_ROUTE};
 use crate::base::random;
 use crate::base::threads::Stop;
 use crate::base::vault::Vault;
-use crate::commit::{InboxBell, Intake};
+use crate::commit::{Feed, InboxBell, Intake};
 use crate::config::Config;
 use crate::delivery::breakers::Breakers;
 use crate::delivery::sender::Sender;
@@ -113,6 +114,8 @@ pub struct ApiParts {
     pub intake: Intake,
     /// Rings when an event comes.
     pub bell: InboxBell,
+    /// What happens, for those who watch.
+    pub feed: Feed,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// Ends requests that wait.
@@ -137,6 +140,7 @@ pub struct Api {
     journal: Reader,
     intake: Intake,
     bell: InboxBell,
+    feed: Feed,
     metrics: Arc<Metrics>,
     stop: Stop,
     health: Arc<Health>,
@@ -166,7 +170,7 @@ impl Api {
     /// When the system has no threads to give, or a series cannot be made.
     pub fn new(parts: ApiParts) -> io::Result<Self> {
         let ApiParts { config, clock, store, journal, intake, bell, metrics, .. } = parts;
-        let ApiParts { stop, sender, vault, breakers, admin_token, health, .. } = parts;
+        let ApiParts { feed, stop, sender, vault, breakers, admin_token, health, .. } = parts;
         let meter = |verb: &str, path: &str| metrics.http_route(verb, path).map_err(io::Error::other);
         let metered = routes().iter().map(|route| meter(route.verb.name(), route.path)).collect::<io::Result<_>>()?;
         Ok(Self {
@@ -187,6 +191,7 @@ impl Api {
             journal,
             intake,
             bell,
+            feed,
             metrics,
             stop,
             sender,

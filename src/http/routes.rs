@@ -8,7 +8,9 @@ use futures_util::future::LocalBoxFuture;
 use super::Api;
 use super::call::{Answer, Call};
 use super::edge::{Target, serve};
-use super::{dead_letters, deliveries, endpoints, event_history, events, hooks, inbox, keys, ops, replays, webhook};
+use super::{
+    dead_letters, deliveries, endpoints, event_history, events, hooks, inbox, keys, ops, replays, tail, webhook,
+};
 use crate::model::key::Scope;
 
 /// A method. `GET` answers `HEAD` too.
@@ -110,12 +112,13 @@ use Verb::{Delete, Get, Patch, Post};
 use Who::{AdminOr, AnyKey, Public, Scope as Needs};
 
 #[rustfmt::skip] // it is a table
-static ROUTES: [Route; 40] = [
+static ROUTES: [Route; 41] = [
     Route::new(Post,   "/api/events",         Needs(EventsWrite),    |call| Box::pin(events::post(call))),
     Route::new(Post,   "/api/events/batch",   Needs(EventsWrite),    |call| Box::pin(events::post_batch(call))).charged_by_handler(),
     Route::new(Get,    "/api/events",         Needs(EventsRead),     |call| Box::pin(event_history::list(call))),
     Route::new(Get,    "/api/events/{event_id}", Needs(EventsRead),  |call| Box::pin(event_history::show(call))),
     Route::new(Delete, "/api/events/{event_id}", Needs(EventsWrite), |call| Box::pin(event_history::erase(call))),
+    Route::new(Get,    "/api/tail",           Needs(EventsRead),     |call| Box::pin(async move { tail::tail(call) })),
     Route::new(Get,    "/api/inbox",          Needs(InboxRead),      |call| Box::pin(inbox::list(call))),
     Route::new(Post,   "/api/ack/{event_id}", Needs(InboxWrite),     |call| Box::pin(inbox::acknowledge(call))),
     Route::new(Get,    "/api/webhook/config", Needs(EndpointsRead),  |call| Box::pin(async move { webhook::show(call) })),

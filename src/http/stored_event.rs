@@ -16,7 +16,7 @@ use crate::model::event::EventStatus;
 use crate::model::id::EventId;
 use crate::model::journal_codec;
 use crate::model::time::Timestamp;
-use crate::store::InboxPage;
+use crate::store::EventPage;
 
 /// A page ends early when its payloads have so many bytes.
 const PAGE_BYTES_MAX: usize = 8 << 20;
@@ -56,7 +56,7 @@ impl Page {
 }
 
 /// The page with what the journal has of each event.
-pub(super) fn read_page(api: &Api, found: &InboxPage) -> Result<Page, Problem> {
+pub(super) fn read_page(api: &Api, found: &EventPage) -> Result<Page, Problem> {
     let mut page = Page { items: Vec::new(), next: found.next };
     let mut last: Option<EventId> = None;
     let mut payload_bytes = 0usize;

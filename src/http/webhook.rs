@@ -20,7 +20,7 @@ fn absent() -> Problem {
 /// `GET`: the endpoint.
 pub(super) fn show(call: &Call) -> Answer {
     let endpoint = call.api.store.default_endpoint(call.org()?)?.ok_or_else(absent)?;
-    json(StatusCode::OK, &Shown::of(&endpoint, None))
+    json(StatusCode::OK, &Shown::of(call, &endpoint, None))
 }
 
 /// `POST`: sets the endpoint: 201 with its secret when there was none, else 200. What is left out gets its default: all
@@ -43,7 +43,7 @@ pub(super) async fn set(call: &mut Call) -> Answer {
     reading.finish()?;
     put(call, org, &endpoint, true).await?;
     let status = if secret.is_some() { StatusCode::CREATED } else { StatusCode::OK };
-    json(status, &Shown::of(&endpoint, secret))
+    json(status, &Shown::of(call, &endpoint, secret))
 }
 
 /// `DELETE`: nothing is pushed any more.

@@ -66,7 +66,7 @@ impl FromStr for TypePattern {
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret([u8; 32]);
 
-/// A [`Secret`] as it is kept: neither the journal nor the state tells it to whoever does not have the key.
+/// A [`Secret`], or another text that may be one, as it is kept: neither the journal nor the state tells it to whoever does not have the key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SealedSecret(Vec<u8>);
 
@@ -208,8 +208,8 @@ pub struct EndpointSettings {
     pub description: String,
     /// What for; empty: everything that producers post.
     pub event_types: Vec<TypePattern>,
-    /// More headers of the requests, names in lower case.
-    pub headers: Vec<(String, String)>,
+    /// More headers of the requests, names in lower case; any value may be a credential.
+    pub headers: Vec<(String, SealedSecret)>,
     /// The body of the requests.
     pub body: BodyForm,
     /// Waits between attempts, in seconds; none: the configured ones.

@@ -4,11 +4,12 @@
 use std::sync::Arc;
 
 use super::apply::block_of;
-use super::schema::{DeliveredEntry, DeliveryRow, DeliveryState};
+use super::schema::{DeliveredEntry, DeliveryRow, DeliveryState, EndedRow};
 use super::table::State;
 use super::{StateError, Store};
 use crate::model::delivery::{DeadReason, DeliveryStatus};
 use crate::model::endpoint::Endpoint;
+use crate::model::event::EventType;
 use crate::model::id::{EndpointId, EventId, OrgNo};
 use crate::model::time::Timestamp;
 
@@ -16,8 +17,13 @@ use crate::model::time::Timestamp;
 const ROWS_AT_ONCE: usize = 128;
 /// blocks of them,
 const BLOCKS_AT_ONCE: usize = 16;
-/// and endpoints.
+/// endpoints,
 const ENDPOINTS_AT_ONCE: usize = 64;
+/// and endpoints that ended, by when they did.
+const ENDED_AT_ONCE: usize = 512;
+/// When more endpoints than that ended since an event came, its deliveries are looked for at all that ever were, page by
+/// page.
+const ENDED_MAX: usize = 8_192;
 /// What a page may cost: a look at one delivery is 1, at a portion of an endpoint's [`PORTION_COST`]. A page whose search
 /// ends with that goes on at its cursor.
 const PAGE_COST_MAX: u32 = 1_024;
@@ -141,16 +147,26 @@ pub(super) struct Target {
     pub(super) org: OrgNo,
     pub(super) endpoint: EndpointId,
     pub(super) number: u32,
+    /// Whether it is still there. What waits for one that is not is as good as canceled, though the scheduler has not said
+    /// so yet.
+    pub(super) lives: bool,
 }
 
 impl Target {
     /// The organization's endpoint of this id.
     pub(super) fn of(state: &State, org: OrgNo, endpoint: EndpointId) -> Result<Option<Self>, StateError> {
-        let number = match state.endpoints.get(endpoint)? {
+        let living = state.endpoints.get(endpoint)?;
+        let lives = living.is_some();
+        let number = match living {
             Some(row) => Some((row.org, row.number)),
             None => state.former.get(endpoint)?.map(|row| (row.org, row.number)),
         };
-        Ok(number.filter(|(owner, _)| *owner == org).map(|(_, number)| Self { org, endpoint, number }))
+        Ok(number.filter(|(owner, _)| *owner == org).map(|(_, number)| Self { org, endpoint, number, lives }))
+    }
+
+    /// Waits for its first attempt, since the event came or until `due_at`.
+    fn pending(&self, event: EventId, due_at: Timestamp) -> Delivery {
+        self.delivery(event, if self.lives { DeliveryStanding::Pending(due_at) } else { DeliveryStanding::Canceled })
     }
 
     fn delivery(&self, event: EventId, standing: DeliveryStanding) -> Delivery {
@@ -166,6 +182,7 @@ impl Target {
 
     pub(super) fn of_row(&self, event: EventId, row: &DeliveryRow) -> Delivery {
         let standing = match row.state {
+            DeliveryState::Waiting(_) if !self.lives => DeliveryStanding::Canceled,
             DeliveryState::Waiting(at) if row.attempts == 0 => DeliveryStanding::Pending(at),
             DeliveryState::Waiting(at) => DeliveryStanding::Retrying(at),
             DeliveryState::Dead(reason, at) => DeliveryStanding::Dead(reason, at),
@@ -196,7 +213,10 @@ impl Store {
                     search.endpoint(target, query.after.map_or(NEWEST, |(_, before)| before))?;
                 }
             }
-            None => search.all_endpoints(org)?,
+            None => match query.event.map(|event| self.candidates(org, event)).transpose()?.flatten() {
+                Some(candidates) => search.these(candidates)?,
+                None => search.all_endpoints(org)?,
+            },
         }
         Ok(search.page)
     }
@@ -214,10 +234,42 @@ impl Store {
     ) -> Result<Option<DeliveryDetails>, StateError> {
         let state = self.read();
         let Some(row) = state.numbers.get((org, endpoint_number))? else { return Ok(None) };
-        let target = Target { org, endpoint: row.0, number: endpoint_number };
+        let endpoint = state.endpoints.get(row.0)?.map(|row| Arc::clone(&row.endpoint));
+        let target = Target { org, endpoint: row.0, number: endpoint_number, lives: endpoint.is_some() };
         let Some(delivery) = find(&state, target, event)? else { return Ok(None) };
-        let endpoint = state.endpoints.get(target.endpoint)?.map(|row| Arc::clone(&row.endpoint));
         Ok(Some(DeliveryDetails { delivery, endpoint }))
+    }
+}
+
+/// What an attempt was made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AttemptTarget {
+    /// The endpoint's number in its organization.
+    pub endpoint_number: u32,
+    /// Whether it is still there.
+    pub endpoint_lives: bool,
+    /// Of the event.
+    pub event_type: EventType,
+}
+
+impl Store {
+    /// What an attempt was made of; none if nothing is known of the endpoint or the event any more.
+    ///
+    /// # Errors
+    /// When rows cannot be read.
+    pub fn attempt_target(
+        &self,
+        org: OrgNo,
+        endpoint: EndpointId,
+        event: EventId,
+    ) -> Result<Option<AttemptTarget>, StateError> {
+        let state = self.read();
+        let Some(target) = Target::of(&state, org, endpoint)? else { return Ok(None) };
+        let Some((_, block)) = block_of(&state, org, event)? else { return Ok(None) };
+        let event_type = block.find(event).and_then(|(_, entry)| block.event_type(entry)).cloned();
+        let endpoint_lives = state.endpoints.get(endpoint)?.is_some();
+        let endpoint_number = target.number;
+        Ok(event_type.map(|event_type| AttemptTarget { endpoint_number, endpoint_lives, event_type }))
     }
 }
 
@@ -229,7 +281,60 @@ struct Search<'a> {
     cost_left: u32,
 }
 
+impl Store {
+    /// The endpoints that can have a delivery of the event, in the order of their numbers: those that are there, and those
+    /// that ended since it came. None: too many ended since.
+    fn candidates(&self, org: OrgNo, event: EventId) -> Result<Option<Vec<Target>>, StateError> {
+        let mut found = Vec::new();
+        let came = {
+            let state = self.read();
+            let Some((_, block)) = block_of(&state, org, event)? else { return Ok(Some(found)) };
+            let Some((_, entry)) = block.find(event) else { return Ok(Some(found)) };
+            if let Some(row) = state.orgs.get(org)? {
+                for endpoint in &row.endpoints {
+                    found.extend(Target::of(&state, org, *endpoint)?);
+                }
+            }
+            entry.position
+        };
+        // One that ends meanwhile is there twice rather than not at all.
+        let living = found.len();
+        let mut from = (org, came, u32::MAX);
+        loop {
+            // A lock for each portion: a long search holds up nobody.
+            let rows = self.read().ended.range(from..=(org, u64::MAX, u32::MAX), ENDED_AT_ONCE)?;
+            let target = |((_, _, number), row): &((OrgNo, u64, u32), Arc<EndedRow>)| Target {
+                org,
+                endpoint: row.0,
+                number: *number,
+                lives: false,
+            };
+            found.extend(rows.iter().map(target));
+            let Some((last, _)) = rows.last().filter(|_| rows.len() == ENDED_AT_ONCE) else { break };
+            from = (org, last.1, last.2.saturating_add(1));
+            if found.len() - living > ENDED_MAX {
+                return Ok(None);
+            }
+        }
+        found.sort_by_key(|target| (target.number, target.lives));
+        found.dedup_by_key(|target| target.number);
+        Ok(Some(found))
+    }
+}
+
 impl Search<'_> {
+    /// These, in their order.
+    fn these(&mut self, targets: Vec<Target>) -> Result<(), StateError> {
+        let (from, begin) = self.query.after.unwrap_or((0, NEWEST));
+        for target in targets.into_iter().filter(|target| target.number >= from) {
+            let before = if target.number == from { begin } else { NEWEST };
+            if !self.endpoint(target, before)? {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
     /// In the order of their numbers.
     fn all_endpoints(&mut self, org: OrgNo) -> Result<(), StateError> {
         let (mut from, begin) = self.query.after.unwrap_or((0, NEWEST));
@@ -238,7 +343,8 @@ impl Search<'_> {
             let numbers = self.store.read().numbers.range((org, from)..=(org, u32::MAX), ENDPOINTS_AT_ONCE)?;
             for ((_, number), row) in &numbers {
                 let before = if *number == begins_with { begin } else { NEWEST };
-                if !self.endpoint(Target { org, endpoint: row.0, number: *number }, before)? {
+                let lives = self.store.read().endpoints.get(row.0)?.is_some();
+                if !self.endpoint(Target { org, endpoint: row.0, number: *number, lives }, before)? {
                     return Ok(());
                 }
             }
@@ -324,15 +430,14 @@ fn portion(
     let keys = || (target.endpoint, EventId(0))..=(target.endpoint, EventId(last));
     let mut reached = |lowest: Option<EventId>| portion.down_to = portion.down_to.max(lowest);
     let mut found = Vec::new();
-    if matches!(status, None | Some(DeliveryStatus::Pending)) {
+    let waiting_is = if target.lives { DeliveryStatus::Pending } else { DeliveryStatus::Canceled };
+    if status.is_none_or(|status| status == waiting_is) {
         let rows = state.pending.range_back(keys(), BLOCKS_AT_ONCE)?;
         reached(rows.last().filter(|_| rows.len() == BLOCKS_AT_ONCE).map(|((_, first), _)| *first));
         for ((_, first), row) in rows {
             let block = state.events.promised((target.org, first))?;
             let waits = block.events.iter().enumerate().filter(|(place, _)| row.bits & 1 << place != 0);
-            found.extend(
-                waits.map(|(_, entry)| target.delivery(entry.id, DeliveryStanding::Pending(entry.received_at))),
-            );
+            found.extend(waits.map(|(_, entry)| target.pending(entry.id, entry.received_at)));
         }
     }
     if matches!(status, None | Some(DeliveryStatus::Delivered)) {
@@ -362,7 +467,7 @@ pub(super) fn find(state: &State, target: Target, event: EventId) -> Result<Opti
     let Some((first, block)) = block_of(state, org, event)? else { return Ok(None) };
     let Some((place, entry)) = block.find(event) else { return Ok(None) };
     if state.pending.get((endpoint, first))?.is_some_and(|row| row.bits & 1 << place != 0) {
-        return Ok(Some(target.delivery(event, DeliveryStanding::Pending(entry.received_at))));
+        return Ok(Some(target.pending(event, entry.received_at)));
     }
     if let Some(row) = state.deliveries.get((endpoint, event))? {
         return Ok(Some(target.of_row(event, &row)));

@@ -1,5 +1,9 @@
 //! That lists of deliveries are what asking for each gives, in order, page by page.
 
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
 use super::*;
 use crate::model::command::{CancelDeliveries, Command, DeleteEndpoint};
 use crate::model::delivery::Verdict;
@@ -117,4 +121,248 @@ fn a_page_looks_at_a_bounded_number_of_endpoints_and_goes_on_at_its_cursor() {
     assert_eq!(pages, 3, "128 endpoints a page");
     let (found, pages) = all(&state.store, DeliveryQuery { event: Some(EventId(1)), ..query(10) });
     assert_eq!((found.len(), pages), (1, 1), "one event is looked for in more of them");
+}
+
+fn delete(id: u128) -> Command {
+    Command::DeleteEndpoint(DeleteEndpoint { org: ORG, endpoint: EndpointId(id) })
+}
+
+fn of_event(id: u128, limit: usize) -> DeliveryQuery {
+    DeliveryQuery { event: Some(EventId(id)), ..query(limit) }
+}
+
+/// An event for two endpoints, then so many that are made and deleted again, then another event for the two and one that is
+/// deleted after it.
+fn after_many_ended(ended: u128) -> Fixture {
+    let mut state = Fixture::new();
+    state.apply(&create_org(InboxMode::Auto, 1_000_000));
+    for id in [50, 51] {
+        state.apply(&put_endpoint(id));
+    }
+    state.apply(&submit(1, 1, None));
+    state.apply(&route(1, &[50, 51], AT_ONCE));
+    for id in 10_000..10_000 + ended {
+        state.apply(&put_endpoint(id));
+        state.apply(&delete(id));
+    }
+    state.apply(&put_endpoint(20_000));
+    state.apply(&submit(2, 1, None));
+    state.apply(&route(2, &[50, 51, 20_000], AT_ONCE));
+    state.apply(&delete(20_000));
+    state.store.write_back().unwrap();
+    state
+}
+
+#[test]
+fn a_page_of_a_recent_events_deliveries_is_complete_at_once_however_many_endpoints_there_were() {
+    let state = after_many_ended(5_000);
+    let page = state.store.deliveries(ORG, &of_event(2, 10)).unwrap();
+    let found: Vec<_> = page.items.iter().map(|it| (it.endpoint_number, it.standing.status())).collect();
+    let pending = DeliveryStatus::Pending;
+    assert_eq!(found, [(1, pending), (2, pending), (5_003, DeliveryStatus::Canceled)]);
+    assert_eq!(page.next, None);
+    // The one before that had them all while it was there.
+    let (found, pages) = all(&state.store, of_event(1, 10));
+    assert_eq!((found.len(), pages), (2, 5), "1,024 endpoints a page");
+}
+
+#[test]
+fn when_too_many_ended_since_the_event_its_deliveries_are_found_all_the_same() {
+    let state = after_many_ended(u128::try_from(ENDED_MAX + ENDED_AT_ONCE).unwrap());
+    assert!(state.store.candidates(ORG, EventId(1)).unwrap().is_none(), "else this would test nothing");
+    let numbers = |query| all(&state.store, query).0.iter().map(|it| it.endpoint_number).collect::<Vec<_>>();
+    assert_eq!(numbers(of_event(1, 1)), [1, 2]);
+    assert_eq!(state.store.candidates(ORG, EventId(2)).unwrap().map(|them| them.len()), Some(3));
+    assert_eq!(all(&state.store, of_event(2, 10)).1, 1);
+    assert_eq!(numbers(of_event(3, 1)), [0; 0], "no such event");
+}
+
+#[test]
+fn what_waits_for_a_deleted_endpoint_is_canceled_at_once_in_every_list() {
+    let mut state = Fixture::new();
+    state.apply(&create_org(InboxMode::Auto, 1_000_000));
+    state.apply(&put_endpoint(50));
+    for (id, due) in [(1, AT_ONCE), (2, LATER), (3, AT_ONCE)] {
+        state.apply(&submit(id, 1, None));
+        state.apply(&route(id, &[50], due));
+    }
+    state.apply(&settle(3, 50, 1, Verdict::RetryAt(Timestamp(900))));
+    let count = |state: &Fixture, status, endpoint| {
+        all(&state.store, DeliveryQuery { status: Some(status), endpoint, ..query(10) }).0.len()
+    };
+    let canceled = DeliveryStatus::Canceled;
+    assert_eq!(count(&state, canceled, None), 0);
+    state.apply(&delete(50));
+    for endpoint in [None, Some(EndpointId(50))] {
+        assert_eq!(count(&state, canceled, endpoint), 3);
+        assert_eq!(
+            count(&state, DeliveryStatus::Pending, endpoint) + count(&state, DeliveryStatus::Retrying, endpoint),
+            0
+        );
+    }
+    for id in 1..=3 {
+        let found = state.store.delivery(ORG, EventId(id), 1).unwrap().unwrap().delivery;
+        assert_eq!((found.standing, found.attempts), (DeliveryStanding::Canceled, u32::from(id == 3)));
+        assert_eq!(all(&state.store, of_event(id, 10)).0, [found]);
+    }
+}
+
+/// Something that happens in a small world.
+#[derive(Clone, Debug)]
+enum Step {
+    Make,
+    /// The n-th that was made.
+    Delete(usize),
+    /// An event for those whose bits are set, at once or later.
+    Event(u16, bool),
+    Settle(usize, usize, Verdict),
+    /// What the scheduler does for a deleted endpoint.
+    Cancel(usize),
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    let verdict = prop_oneof![
+        Just(Verdict::Delivered),
+        Just(Verdict::RetryAt(Timestamp(900))),
+        Just(Verdict::Dead(DeadReason::AttemptsExhausted)),
+    ];
+    prop_oneof![
+        3 => Just(Step::Make),
+        2 => (0usize..12).prop_map(Step::Delete),
+        4 => any::<(u16, bool)>().prop_map(|(bits, later)| Step::Event(bits, later)),
+        4 => (0usize..12, 0usize..20, verdict).prop_map(|(endpoint, event, verdict)| Step::Settle(endpoint, event, verdict)),
+        1 => (0usize..12).prop_map(Step::Cancel),
+    ]
+}
+
+/// The same world, as simple as can be: where each delivery stands, by its endpoint's number and its event.
+#[derive(Default)]
+struct Plain {
+    /// Whether each that was made is still there.
+    endpoints: Vec<bool>,
+    events: usize,
+    deliveries: BTreeMap<(usize, usize), (DeliveryStatus, u32)>,
+}
+
+const FIRST_ENDPOINT: u128 = 50;
+
+impl Plain {
+    /// Does it in both worlds.
+    fn apply(&mut self, state: &mut Fixture, step: &Step) {
+        let id = |endpoint: usize| FIRST_ENDPOINT + endpoint as u128;
+        let waits = |standing: DeliveryStatus| matches!(standing, DeliveryStatus::Pending | DeliveryStatus::Retrying);
+        match step {
+            Step::Make if self.endpoints.len() < 16 => {
+                state.apply(&put_endpoint(id(self.endpoints.len())));
+                self.endpoints.push(true);
+            }
+            Step::Make => {}
+            Step::Delete(endpoint) => {
+                state.apply(&delete(id(*endpoint)));
+                self.endpoints.get_mut(*endpoint).into_iter().for_each(|lives| *lives = false);
+            }
+            Step::Event(bits, later) => {
+                self.events += 1;
+                let event = self.events as u128;
+                state.apply(&submit(event, 1, None));
+                let to: Vec<_> = (0..self.endpoints.len()).filter(|at| bits & 1 << at != 0).collect();
+                let ids: Vec<_> = to.iter().map(|at| id(*at)).collect();
+                state.apply(&route(event, &ids, if *later { LATER } else { AT_ONCE }));
+                for endpoint in to.into_iter().filter(|at| self.endpoints[*at]) {
+                    self.deliveries.insert((endpoint, self.events), (DeliveryStatus::Pending, 0));
+                }
+            }
+            Step::Settle(endpoint, event, verdict) => {
+                let Some((standing, attempts)) = self.deliveries.get_mut(&(*endpoint, *event)) else { return };
+                if !waits(*standing) {
+                    return;
+                }
+                *attempts += 1;
+                state.apply(&settle(*event as u128, id(*endpoint), *attempts, *verdict));
+                *standing = match verdict {
+                    Verdict::Delivered => DeliveryStatus::Delivered,
+                    Verdict::RetryAt(_) => DeliveryStatus::Retrying,
+                    Verdict::Dead(_) => DeliveryStatus::Dead,
+                };
+            }
+            Step::Cancel(endpoint) => {
+                if self.endpoints.get(*endpoint) != Some(&false) {
+                    return;
+                }
+                let events = (1..=self.events as u128).map(EventId).collect();
+                let endpoint_id = EndpointId(id(*endpoint));
+                state.apply(&Command::CancelDeliveries(CancelDeliveries { org: ORG, endpoint: endpoint_id, events }));
+                let of_it =
+                    self.deliveries.iter_mut().filter(|((at, _), (standing, _))| at == endpoint && waits(*standing));
+                of_it.for_each(|(_, (standing, _))| *standing = DeliveryStatus::Canceled);
+            }
+        }
+    }
+
+    /// What a list should show.
+    fn list(&self, event: Option<usize>, status: Option<DeliveryStatus>) -> Vec<(usize, usize, DeliveryStatus, u32)> {
+        let mut all: Vec<_> = self.deliveries.iter().collect();
+        all.sort_by_key(|((endpoint, event), _)| (*endpoint, std::cmp::Reverse(*event)));
+        let shown = |((endpoint, event), (standing, attempts)): (&(usize, usize), &(DeliveryStatus, u32))| {
+            let ended =
+                !self.endpoints[*endpoint] && matches!(standing, DeliveryStatus::Pending | DeliveryStatus::Retrying);
+            (*endpoint, *event, if ended { DeliveryStatus::Canceled } else { *standing }, *attempts)
+        };
+        let wanted = |it: &(usize, usize, DeliveryStatus, u32)| {
+            event.is_none_or(|event| it.1 == event) && status.is_none_or(|status| it.2 == status)
+        };
+        all.into_iter().map(shown).filter(wanted).collect()
+    }
+}
+
+fn plainly(found: &[Delivery]) -> Vec<(usize, usize, DeliveryStatus, u32)> {
+    let number = |it: &Delivery| usize::try_from(it.endpoint.0 - FIRST_ENDPOINT).unwrap();
+    found
+        .iter()
+        .map(|it| (number(it), usize::try_from(it.event.0).unwrap(), it.standing.status(), it.attempts))
+        .collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn lists_are_those_of_a_plain_world_also_when_endpoints_end_between_two_pages(
+        steps in proptest::collection::vec(any_step(), 1..80),
+        meanwhile in proptest::collection::vec((0usize..12).prop_map(Step::Delete), 12),
+        written_back in 0usize..80,
+    ) {
+        let (mut state, mut plain) = (Fixture::new(), Plain::default());
+        state.apply(&create_org(InboxMode::Auto, 1_000_000));
+        for (at, step) in steps.iter().enumerate() {
+            plain.apply(&mut state, step);
+            if at == written_back {
+                state.store.write_back().unwrap();
+            }
+        }
+        let events = || (1..=plain.events).map(Some).chain([None]);
+        for event in events() {
+            for status in DeliveryStatus::ALL.map(Some).into_iter().chain([None]) {
+                let event_id = event.map(|event| EventId(event as u128));
+                let (found, _) = all(&state.store, DeliveryQuery { status, event: event_id, ..query(2) });
+                prop_assert_eq!(plainly(&found), plain.list(event, status), "{:?} {:?}", event, status);
+            }
+        }
+        let mut meanwhile = meanwhile.into_iter();
+        for event in 1..=plain.events {
+            let expected: Vec<_> = plain.list(Some(event), None).into_iter().map(|it| it.0).collect();
+            let (mut wanted, mut found) = (of_event(event as u128, 1), Vec::new());
+            loop {
+                let page = state.store.deliveries(ORG, &wanted).unwrap();
+                found.extend(plainly(&page.items).into_iter().map(|it| it.0));
+                wanted.after = page.next;
+                if wanted.after.is_none() {
+                    break;
+                }
+                meanwhile.next().iter().for_each(|step| plain.apply(&mut state, step));
+            }
+            prop_assert_eq!(found, expected);
+        }
+        prop_assert_eq!(state.store.contradictions(5).unwrap(), Vec::<String>::new());
+    }
 }

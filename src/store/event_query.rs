@@ -1,7 +1,6 @@
 //! All of an organization's events, confirmed or not, the newest first.
 
-use super::inbox::{InboxItem, InboxPage};
-use super::schema::EventEntry;
+use super::event_page::{EventItem, EventPage};
 use super::{StateError, Store};
 use crate::model::endpoint::TypePattern;
 use crate::model::event::EventStatus;
@@ -36,11 +35,11 @@ impl Store {
     ///
     /// # Errors
     /// When rows cannot be read.
-    pub fn events(&self, org: OrgNo, query: &EventQuery) -> Result<InboxPage, StateError> {
+    pub fn events(&self, org: OrgNo, query: &EventQuery) -> Result<EventPage, StateError> {
         let newest = EventId(u128::MAX);
         let first = query.since.map_or(EventId(0), EventId::first_of);
         let mut before = query.before.unwrap_or(newest).min(query.until.map_or(newest, EventId::first_of));
-        let mut page = InboxPage::default();
+        let mut page = EventPage::default();
         for _ in 0..BLOCKS_PER_PAGE_MAX / BLOCKS_AT_ONCE {
             let Some(last) = before.0.checked_sub(1).filter(|_| before > first) else { return Ok(page) };
             // A lock for each portion: a long search holds up nobody.
@@ -57,8 +56,7 @@ impl Store {
                         page.next = page.items.last().map(|item| item.id);
                         return Ok(page);
                     }
-                    let EventEntry { id, position, payload_len, status, erased_at, .. } = *entry;
-                    page.items.push(InboxItem { id, position, payload_len, status, erased_at });
+                    page.items.push(EventItem::of(entry));
                 }
             }
             let Some(((_, lowest), _)) = blocks.last().filter(|_| blocks.len() == BLOCKS_AT_ONCE) else {

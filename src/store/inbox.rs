@@ -1,7 +1,8 @@
 //! The inbox: an organization's events that nobody has confirmed, oldest first.
 
+use super::event_page::{EventItem, EventPage};
 use super::{StateError, Store};
-use crate::model::event::{EventStatus, EventType};
+use crate::model::event::EventType;
 use crate::model::id::{EventId, OrgNo};
 use crate::model::time::Timestamp;
 
@@ -23,36 +24,12 @@ pub struct InboxQuery {
     pub since: Option<Timestamp>,
 }
 
-/// One event of a page; its payload and the rest are in the journal at `position`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InboxItem {
-    /// Its id.
-    pub id: EventId,
-    /// Journal position of the frame that holds it.
-    pub position: u64,
-    /// Bytes of its payload.
-    pub payload_len: u32,
-    /// Where it stands.
-    pub status: EventStatus,
-    /// When its payload was erased.
-    pub erased_at: Option<Timestamp>,
-}
-
-/// A page of the inbox.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct InboxPage {
-    /// The events, oldest first.
-    pub items: Vec<InboxItem>,
-    /// Where the next page begins, if there may be more: behind this event.
-    pub next: Option<EventId>,
-}
-
 impl Store {
     /// A page of the inbox. Costs what the page holds, however deep it lies.
     ///
     /// # Errors
     /// When rows cannot be read.
-    pub fn inbox(&self, org: OrgNo, query: &InboxQuery) -> Result<InboxPage, StateError> {
+    pub fn inbox(&self, org: OrgNo, query: &InboxQuery) -> Result<EventPage, StateError> {
         // An id's time is never before the time its event was taken in (ids do not go back with the clock), so nothing
         // taken in since then has a smaller id.
         let since = query.since.map_or(0, |since| (u128::from(since.0) << 80).saturating_sub(1));
@@ -60,7 +37,7 @@ impl Store {
         let last = (org, EventId(u128::MAX));
         let begins = self.read().open.last((org, EventId(0))..=(org, after))?;
         let mut from = begins.map_or((org, after), |(key, _)| key);
-        let mut page = InboxPage::default();
+        let mut page = EventPage::default();
         for _ in 0..BLOCKS_PER_PAGE_MAX / BLOCKS_AT_ONCE {
             // A lock for each portion: a long search holds up nobody.
             let state = self.read();
@@ -80,13 +57,7 @@ impl Store {
                         page.next = page.items.last().map(|item| item.id);
                         return Ok(page);
                     }
-                    page.items.push(InboxItem {
-                        id: entry.id,
-                        position: entry.position,
-                        payload_len: entry.payload_len,
-                        status: entry.status,
-                        erased_at: entry.erased_at,
-                    });
+                    page.items.push(EventItem::of(entry));
                 }
                 after = block.events.last().map_or(after, |entry| entry.id.max(after));
             }

@@ -12,6 +12,7 @@ mod dedup;
 mod deliveries;
 mod delivery_query;
 mod dump;
+mod event_page;
 mod event_query;
 mod generation;
 mod inbox;
@@ -30,10 +31,13 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGua
 pub use apply::{Effects, Outcome, Told};
 pub use dead_letters::{DeadPage, DeadPlace, DeadQuery};
 pub use deliveries::{DueDelivery, InOrder, Lane, Then};
-pub use delivery_query::{Delivery, DeliveryDetails, DeliveryPage, DeliveryPlace, DeliveryQuery, DeliveryStanding};
+pub use delivery_query::{
+    AttemptTarget, Delivery, DeliveryDetails, DeliveryPage, DeliveryPlace, DeliveryQuery, DeliveryStanding,
+};
+pub use event_page::{EventItem, EventPage};
 pub use event_query::EventQuery;
 pub use generation::{Generation, Reason, SEGMENT_BYTES, condemn_last, remove_all};
-pub use inbox::{InboxItem, InboxPage, InboxQuery};
+pub use inbox::InboxQuery;
 pub use keys::Authenticated;
 pub use query::{Counts, EndpointHealth, EventSummary, OrgSummary, Unrouted};
 pub use replays::{REPLAY_WAITING_MAX, Replay, ReplayTurn};

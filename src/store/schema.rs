@@ -10,6 +10,7 @@
 //! endpoints    endpoint 16                            EndpointRow: whose, the endpoint and its number
 //! numbers      org 4 · endpoint's number 4            NumberRow: which endpoint that is, or was
 //! former       endpoint 16                            FormerRow: whose a deleted endpoint was, and its number
+//! ended        org 4 · position 8 · number 4          EndedRow: which endpoint ended there in the journal
 //! health       endpoint 16                            HealthRow: how its deliveries go
 //! events       org 4 · first event id 16              EventBlock: up to 64 events
 //! open         org 4 · first event id 16              OpenBits: which of the block are not confirmed; no row when none is
@@ -137,6 +138,11 @@ key!((OrgNo, u32), 8, |key| [key.0.0.to_be_bytes(), key.1.to_be_bytes()], |rest|
     org(rest)?,
     u32::from_be_bytes(take(rest)?)
 ));
+key!((OrgNo, u64, u32), 16, |key| [key.0.0.to_be_bytes(), key.1.to_be_bytes(), key.2.to_be_bytes()], |rest| (
+    org(rest)?,
+    u64::from_be_bytes(take(rest)?),
+    u32::from_be_bytes(take(rest)?)
+));
 key!(KeyId, 16, |key| [key.to_bytes()], |rest| KeyId::from_bytes(take(rest)?));
 key!(EndpointId, 16, |key| [key.to_bytes()], |rest| endpoint(rest)?);
 key!((OrgNo, EventId), 20, |key| [key.0.0.to_be_bytes(), key.1.to_bytes()], |rest| (org(rest)?, event(rest)?));
@@ -262,8 +268,16 @@ row!(NumberRow, 16, "numbers", (OrgNo, u32));
 pub(super) struct FormerRow {
     pub(super) org: OrgNo,
     pub(super) number: u32,
+    /// Journal position of the command that ended it.
+    pub(super) ended: u64,
 }
 row!(FormerRow, 17, "former", EndpointId);
+
+/// An endpoint that was deleted, by when: deliveries are made for endpoints that are there, so one that ended before an
+/// event came has none of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct EndedRow(pub(super) EndpointId);
+row!(EndedRow, 20, "ended", (OrgNo, u64, u32));
 
 /// How the deliveries to an endpoint go: what changes with every attempt; apart from the endpoint itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -505,6 +519,7 @@ mod tests {
             sorts_alike((ao, ae), (ao, be))?;
             sorts_alike((ap, ae), (ap, be))?;
             sorts_alike((ao, b.0), (bo, a.0))?;
+            sorts_alike((ao, a.1, b.0), (bo, b.1, a.0))?;
             sorts_alike((ap, at, ae), (ap, bt, be))?;
             sorts_alike((ao, at, ae, ap), (ao, bt, be, bp))?;
         }

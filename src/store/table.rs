@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::StateError;
 use super::dedup::DedupIndex;
 use super::schema::{
-    DeadRow, DedupBlock, DeliveredBlock, DeliveryRow, DueRow, EndpointRow, EventBlock, FormerRow, HealthRow, InboxRow,
-    KeyRow, Meta, NumberRow, OpenBits, OrgRow, PendingBits, ReplayRow, Row, RowKey, RunningRow, UnroutedRow,
+    DeadRow, DedupBlock, DeliveredBlock, DeliveryRow, DueRow, EndedRow, EndpointRow, EventBlock, FormerRow, HealthRow,
+    InboxRow, KeyRow, Meta, NumberRow, OpenBits, OrgRow, PendingBits, ReplayRow, Row, RowKey, RunningRow, UnroutedRow,
 };
 use crate::base::codec;
 use crate::base::sabotage::{self, Switch};
@@ -28,6 +28,7 @@ pub(super) struct State {
     pub(super) endpoints: Table<EndpointRow>,
     pub(super) numbers: Table<NumberRow>,
     pub(super) former: Table<FormerRow>,
+    pub(super) ended: Table<EndedRow>,
     pub(super) health: Table<HealthRow>,
     pub(super) events: Table<EventBlock>,
     pub(super) open: Table<OpenBits>,
@@ -56,6 +57,7 @@ impl State {
             endpoints: Table::open(db, broken)?,
             numbers: Table::open(db, broken)?,
             former: Table::open(db, broken)?,
+            ended: Table::open(db, broken)?,
             health: Table::open(db, broken)?,
             events: Table::open(db, broken)?,
             open: Table::open(db, broken)?,
@@ -73,7 +75,7 @@ impl State {
     }
 
     /// What they have in common, for write-back.
-    pub(super) fn tables(&self) -> [&dyn AnyTable; 19] {
+    pub(super) fn tables(&self) -> [&dyn AnyTable; 20] {
         [
             &self.meta,
             &self.orgs,
@@ -82,6 +84,7 @@ impl State {
             &self.endpoints,
             &self.numbers,
             &self.former,
+            &self.ended,
             &self.health,
             &self.events,
             &self.open,
@@ -97,7 +100,7 @@ impl State {
         ]
     }
 
-    pub(super) fn tables_mut(&mut self) -> [&mut dyn AnyTable; 19] {
+    pub(super) fn tables_mut(&mut self) -> [&mut dyn AnyTable; 20] {
         [
             &mut self.meta,
             &mut self.orgs,
@@ -106,6 +109,7 @@ impl State {
             &mut self.endpoints,
             &mut self.numbers,
             &mut self.former,
+            &mut self.ended,
             &mut self.health,
             &mut self.events,
             &mut self.open,

@@ -226,6 +226,12 @@ impl Audit<'_> {
                 self.require(given, || format!("{endpoint} of {org:?} has the number {number}, which is not its own"));
             }
         }
+        for row in state.ended.all() {
+            let ((org, position, number), row) = row?;
+            let former = state.former.get(row.0)?;
+            let is_former = former.is_some_and(|it| (it.org, it.ended, it.number) == (org, position, number));
+            self.require(is_former, || format!("{} of {org:?} is not known to have ended at {position}", row.0));
+        }
         for row in state.keys.all() {
             let (key, row) = row?;
             let listed = state.orgs.get(row.org)?.is_some_and(|org| org.keys.contains(&key));

@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 use triggerd::http::receiver::Receiver;
 
-use crate::harness::{Client, PATIENCE, Process, until};
+use crate::harness::{Client, PATIENCE, Process, command, until};
 
 /// A new endpoint of the receiver; its id.
 fn endpoint(org: &Client, settings: &Value) -> String {
@@ -279,5 +279,28 @@ fn an_event_says_what_became_of_it_and_why_an_endpoint_matched_or_did_not() {
     assert_eq!(data(&other, "/api/events"), Vec::<Value>::new());
     let wrong = org.get("/api/events?type=a+b&status=lost&since=x&until=y&limit=0&cursor=c&colour=red");
     assert_eq!((wrong.status, wrong.json["errors"].as_array().unwrap().len()), (400, 7), "{wrong:?}");
+    receiver.stop();
+}
+
+#[test]
+fn what_waits_for_a_deleted_endpoint_is_canceled_from_that_moment_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let directory = dir.path().join("data");
+    let server = Process::start(&directory);
+    let (org, receiver) = (server.org("Acme"), Receiver::start().unwrap());
+    let to = endpoint(&org, &json!({"url": receiver.url(), "retry_schedule": [3600]}));
+    receiver.answer_next([500]);
+    let event = org.send("a.b", &json!(1)).id();
+    let waits = delivery(&org, &event, &to, "retrying");
+    assert_eq!(org.delete(&format!("/api/endpoints/{to}")).status, 204);
+    // Whoever cancels it need not have been here.
+    let canceled = data(&org, &format!("/api/deliveries?event_id={event}&state=canceled"));
+    assert_eq!((canceled.len(), &canceled[0]["id"]), (1, &waits["id"]), "{canceled:?}");
+    assert_eq!((&canceled[0]["next_attempt_at"], &canceled[0]["attempt_count"]), (&Value::Null, &json!(1)));
+    let shown = org.get(&format!("/api/events/{event}")).json;
+    assert_eq!((&shown["deliveries"], &shown["deliveries_complete"]), (&json!(canceled), &json!(true)), "{shown}");
+    assert_eq!(data(&org, "/api/deliveries?state=retrying"), Vec::<Value>::new());
+    let (code, text) = command(&directory, &["explain", &event, "--key", &org.key, "--url", &server.url]);
+    assert!(code == Some(0) && text.contains("(deleted since): canceled after 1 attempt."), "{text}");
     receiver.stop();
 }

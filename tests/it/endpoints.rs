@@ -79,7 +79,8 @@ fn the_next_request_is_as_the_endpoint_was_set() {
     let id = post("a.b");
     let got = receiver.wait_for(1, PATIENCE)[0].clone();
     assert_eq!((got.id.as_str(), String::from_utf8_lossy(&got.body).as_ref()), (id.as_str(), payload));
-    assert_eq!(got.header("x-team"), Some("blue"));
+    // As n8n's and Make's webhooks take it: any JSON that is posted.
+    assert_eq!((got.header("x-team"), got.header("content-type")), (Some("blue"), Some("application/json")));
 
     let rotated = org.post(&format!("{path}/secret/rotate"), &json!({"overlap_seconds": 3600}));
     assert_eq!(rotated.status, 200, "{rotated:?}");
@@ -160,13 +161,33 @@ fn secrets_lie_sealed_on_the_disk_and_nothing_starts_with_another_key() {
     let logs = dir.path().join("logs");
     let server = Process::start_with(&data, &format!("[log]\nlevel = \"debug\"\ndirectory = {logs:?}\n"));
     let (org, receiver) = (server.org("Acme"), Receiver::start().unwrap());
-    let (path, first) = create(&org, &json!({"url": receiver.url(), "headers": {"X-Canary": "found-if-you-look"}}));
+    let headers = json!({"Authorization": "Bearer sealed-canary-1", "X-Plain": "sealed-canary-2"});
+    let settings = json!({"url": receiver.url(), "headers": headers, "description": "found-if-you-look",
+        "retry_schedule": [1]});
+    let (path, first) = create(&org, &settings);
     let second = secret(&org.post(&format!("{path}/secret/rotate"), &json!({})).json);
+    // What is shown masked stays, and a name that may be a credential's is not shown; an error names no value.
+    assert_eq!(org.get(&path).json["headers"], json!({"authorization": "(set)", "x-plain": "sealed-canary-2"}));
+    let masked = json!({"headers": {"authorization": "(set)", "x-plain": "sealed-canary-3"}});
+    assert_eq!(
+        org.patch(&path, &masked).json["headers"],
+        json!({"authorization": "(set)", "x-plain": "sealed-canary-3"})
+    );
+    let wrong = json!({"headers": {"webhook-id": "sealed-canary-4", "x-a": "sealed-canary-5\n"}});
+    let told = [org.patch(&path, &wrong), org.post(&format!("{path}/test"), &json!({})), org.get("/metrics")];
+    assert_eq!(told.each_ref().map(|answer| answer.status), [422, 200, 200]);
+    assert!(told.iter().all(|answer| !answer.text.contains("canary")), "{told:?}");
+    receiver.answer_next([500]);
     org.send("a.b", &json!(1));
-    receiver.wait_for(1, PATIENCE);
+    for got in &receiver.wait_for(2, PATIENCE)[..2] {
+        let sent = ["authorization", "x-plain"].map(|name| got.header(name));
+        assert_eq!(sent, [Some("Bearer sealed-canary-1"), Some("sealed-canary-3")]);
+    }
+    receiver.wait_for(3, PATIENCE);
     org.inbox_until(<[_]>::is_empty);
     assert_eq!(server.stop().0, Some(0));
     let bytes = all_bytes(dir.path());
+    assert!(!holds(&bytes, b"sealed-canary"), "a header's value lies open");
     assert!(holds(&bytes, b"found-if-you-look") && holds(&bytes, b"delivered"), "else this would find nothing");
     for key in [&first, &second] {
         use base64::Engine as _;
@@ -187,7 +208,8 @@ fn secrets_lie_sealed_on_the_disk_and_nothing_starts_with_another_key() {
     let server = Process::start(&data);
     let org = Client::new(&server.url, &org.key);
     org.send("a.b", &json!(2));
-    let got = receiver.wait_for(2, PATIENCE)[1].clone();
+    let got = receiver.wait_for(4, PATIENCE)[3].clone();
+    assert_eq!(got.header("authorization"), Some("Bearer sealed-canary-1"));
     let now = triggerd::base::clock::Clock::system().now_ms() / 1_000;
     assert_eq!((got.verify(&second, now), got.verify(&first, now)), (Ok(()), Ok(())));
     receiver.stop();

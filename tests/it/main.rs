@@ -20,4 +20,6 @@ mod overload;
 mod pushing;
 mod receivers;
 mod replays;
+mod tail;
 mod tidy;
+mod zapier;

@@ -129,16 +129,22 @@ pub(crate) fn check_event(naive: &NaiveOrg, org: OrgNo, id: EventId, store: &Sto
         let found = store.delivery(org, id, u32::try_from(number).unwrap()).map_err(|error| failed(&error))?;
         let found = found.map(|found| (told_of(&found.delivery, naive), found.endpoint.map(|endpoint| endpoint.id)));
         let living = naive.endpoint(*endpoint).map(|endpoint| endpoint.id);
-        same("delivery", &found, &Some((told(id, delivery), living)))?;
+        same("delivery", &found, &Some((told(id, delivery, living.is_some()), living)))?;
     }
-    Ok(())
+    let of = |endpoint: &EndpointId| {
+        let lives = naive.endpoint(*endpoint).is_some();
+        event.deliveries.get(endpoint).map(|delivery| (*endpoint, told(id, delivery, lives)))
+    };
+    let expected: Vec<_> = naive.made.iter().filter_map(of).collect();
+    same("deliveries of an event", &listed(naive, org, store, (Some(id), 2))?, &expected)
 }
 
 /// Where a delivery stands and how often it was tried, as both say it.
 type Told = (EventId, DeliveryStatus, Option<Timestamp>, u32);
 
-fn told(event: EventId, known: &NaiveDelivery) -> Told {
+fn told(event: EventId, known: &NaiveDelivery, endpoint_lives: bool) -> Told {
     let (status, at) = match known.stands {
+        Stands::Waiting(_) if !endpoint_lives => (DeliveryStatus::Canceled, None),
         Stands::Waiting(at) if known.attempts == 0 => (DeliveryStatus::Pending, Some(at)),
         Stands::Waiting(at) => (DeliveryStatus::Retrying, Some(at)),
         Stands::Accepted => (DeliveryStatus::Delivered, None),
@@ -155,28 +161,40 @@ fn told_of(found: &Delivery, naive: &NaiveOrg) -> Told {
     let known = naive.events.get(&found.event).and_then(|event| event.deliveries.get(&found.endpoint));
     let at_once = known.is_some_and(|known| known.at_once && known.attempts == 0);
     let at = match known.map(|known| known.stands) {
-        Some(Stands::Waiting(due)) if at_once && at == received_at => Some(due),
+        Some(Stands::Waiting(due)) if at_once && at.is_some() && at == received_at => Some(due),
         _ => at,
     };
     (found.event, found.standing.status(), at, found.attempts)
 }
 
-/// Deliveries are listed by their endpoints in the order those were made, newest event first.
-pub(crate) fn check_deliveries(naive: &NaiveOrg, org: OrgNo, store: &Store, limit: usize) -> Result<(), String> {
+/// The organization's deliveries, or those of one event, page by page.
+fn listed(
+    naive: &NaiveOrg,
+    org: OrgNo,
+    store: &Store,
+    (event, limit): (Option<EventId>, usize),
+) -> Result<Vec<(EndpointId, Told)>, String> {
     let (mut found, mut after) = (Vec::new(), None);
     loop {
-        let query = DeliveryQuery { status: None, endpoint: None, event: None, since: None, until: None, after, limit };
+        let query = DeliveryQuery { status: None, endpoint: None, event, since: None, until: None, after, limit };
         let page = store.deliveries(org, &query).map_err(|error| failed(&error))?;
         found.extend(page.items.iter().map(|item| (item.endpoint, told_of(item, naive))));
         after = page.next;
         if after.is_none() {
-            break;
+            return Ok(found);
         }
     }
+}
+
+/// Deliveries are listed by their endpoints in the order those were made, newest event first.
+pub(crate) fn check_deliveries(naive: &NaiveOrg, org: OrgNo, store: &Store, limit: usize) -> Result<(), String> {
+    let found = listed(naive, org, store, (None, limit))?;
     let of_endpoint = |endpoint: &EndpointId| {
         let endpoint = *endpoint;
         let events = naive.events.iter().rev();
-        events.filter_map(move |(id, event)| Some((endpoint, told(*id, event.deliveries.get(&endpoint)?))))
+        events.filter_map(move |(id, event)| {
+            Some((endpoint, told(*id, event.deliveries.get(&endpoint)?, naive.endpoint(endpoint).is_some())))
+        })
     };
     let expected: Vec<_> = naive.made.iter().flat_map(of_endpoint).collect();
     same("deliveries", &found, &expected)

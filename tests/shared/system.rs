@@ -7,7 +7,7 @@ use std::time::Duration;
 use triggerd::base::clock::Clock;
 use triggerd::base::metrics::Metrics;
 use triggerd::base::threads::Signal;
-use triggerd::commit::{CommitterLimits, Flush, Hints, InboxBell, Ports, Progress};
+use triggerd::commit::{CommitterLimits, Feed, Flush, Hints, InboxBell, Ports, Progress};
 use triggerd::model::command::{Command, CreateOrg, SubmitEvent};
 use triggerd::model::event::{Dedup, NewEvent};
 use triggerd::model::id::{EventId, KeyId, OrgId, OrgNo};
@@ -42,6 +42,7 @@ pub(crate) fn ports(store: &Arc<Store>, clock: Clock) -> Ports {
         flush: Flush::default(),
         progress: Arc::new(Progress::default()),
         space: Arc::default(),
+        feed: Feed::default(),
     }
 }
 

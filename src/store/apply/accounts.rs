@@ -11,7 +11,7 @@ use crate::model::key::Key;
 use crate::model::time::Timestamp;
 use crate::store::StateError;
 use crate::store::schema::{
-    ENDPOINTS_PER_ORG_MAX, EndpointRow, FormerRow, HealthRow, KEYS_PER_ORG_MAX, KeyRow, NumberRow, OrgRow,
+    ENDPOINTS_PER_ORG_MAX, EndedRow, EndpointRow, FormerRow, HealthRow, KEYS_PER_ORG_MAX, KeyRow, NumberRow, OrgRow,
 };
 
 impl Change<'_> {
@@ -135,6 +135,9 @@ impl Change<'_> {
             }
             number = (1..=ENDPOINT_NUMBER_MAX).find(|number| !taken.contains(number)).unwrap_or(ENDPOINT_NUMBER_MAX);
             if let Some(before) = self.state.numbers.get((org, number))? {
+                if let Some(former) = self.state.former.get(before.0)? {
+                    self.state.ended.remove((org, former.ended, number));
+                }
                 self.state.former.remove(before.0);
             }
         }
@@ -154,8 +157,9 @@ impl Change<'_> {
             return Ok(Outcome::NotFound);
         }
         if let Some(ended) = self.state.endpoints.get(command.endpoint)? {
-            let former = FormerRow { org: command.org, number: ended.number };
+            let former = FormerRow { org: command.org, number: ended.number, ended: self.position };
             self.state.former.insert_new(command.endpoint, former);
+            self.state.ended.insert_new((command.org, self.position, ended.number), EndedRow(command.endpoint));
         }
         self.state.endpoints.remove(command.endpoint);
         self.state.health.remove(command.endpoint);

@@ -6,8 +6,8 @@ use crate::model::id::{EndpointId, EventId, OrgNo};
 use crate::model::time::Timestamp;
 use crate::store::StateError;
 
-/// Endpoints that were deleted may have dead letters of it still: so many of those that ever were are looked at.
-const FORMER_LOOKED_AT_MAX: usize = 4_096;
+/// Endpoints that were deleted may have dead letters of it still: so many of those that ended since it came are looked at.
+const ENDED_LOOKED_AT_MAX: usize = 8_192;
 
 impl Change<'_> {
     pub(super) fn erase_event(&mut self, command: &EraseEvent) -> Result<Outcome, StateError> {
@@ -21,8 +21,9 @@ impl Change<'_> {
         let living = self.state.orgs.get(org)?.map(|row| row.endpoints.clone()).unwrap_or_default();
         self.call_off(living, (org, event), at)?;
         if self.is_under_way(org, at)? {
-            let ever = self.state.numbers.range((org, 0)..=(org, u32::MAX), FORMER_LOOKED_AT_MAX)?;
-            self.call_off(ever.into_iter().map(|(_, row)| row.0), (org, event), at)?;
+            let came = self.position_of(org, at)?;
+            let ended = self.state.ended.range((org, came, 0)..=(org, u64::MAX, u32::MAX), ENDED_LOOKED_AT_MAX)?;
+            self.call_off(ended.into_iter().map(|(_, row)| row.0), (org, event), at)?;
         }
         Ok(Outcome::Erased { at: now })
     }
@@ -31,6 +32,12 @@ impl Change<'_> {
     pub(super) fn erased_at(&self, org: OrgNo, (first, place): Place) -> Result<Option<Timestamp>, StateError> {
         let block = self.state.events.get((org, first))?;
         Ok(block.and_then(|block| block.events.get(place)?.erased_at))
+    }
+
+    /// Where in the journal the event came.
+    fn position_of(&self, org: OrgNo, (first, place): Place) -> Result<u64, StateError> {
+        let block = self.state.events.get((org, first))?;
+        Ok(block.and_then(|block| Some(block.events.get(place)?.position)).unwrap_or(0))
     }
 
     /// What waits for the endpoints, or was given up, is canceled, as long as there is something.

@@ -1,0 +1,193 @@
+//! `triggerd tail`: events and attempts as they happen, a line each.
+
+use std::io::Write as _;
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::client::{Broken, Client};
+use super::events::{Key, text};
+use super::explain::why_given_up;
+use super::{Failure, Server, eprint};
+use crate::base::exit_code::ExitCode;
+use crate::config::Config;
+
+/// Between attempts to connect again.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// Shows events and attempts as they happen, until Ctrl-C.
+#[derive(Args)]
+pub(super) struct Tail {
+    /// Only events of this type, or of those below it (order.*), and attempts to push them
+    #[arg(long = "type", value_name = "TYPE")]
+    event_type: Option<String>,
+    /// Only attempts to this endpoint (ep_…)
+    #[arg(long, value_name = "ENDPOINT")]
+    endpoint: Option<String>,
+    #[command(flatten)]
+    key: Key,
+    #[command(flatten)]
+    server: Server,
+}
+
+impl Tail {
+    pub(super) fn run(self, config: &Config) -> Result<ExitCode, Failure> {
+        let mut query = url::form_urlencoded::Serializer::new(String::new());
+        let parameters = [("type", &self.event_type), ("endpoint_id", &self.endpoint)];
+        for (name, value) in parameters.into_iter().filter_map(|(name, value)| Some((name, value.as_ref()?))) {
+            query.append_pair(name, value);
+        }
+        let path = format!("/api/tail?{}", query.finish());
+        let mut screen = Screen { json: self.server.json, ..Screen::default() };
+        let client = self.key.client(&self.server, config)?;
+        client.until_interrupted(follow(&client, &path, &mut screen)).unwrap_or(Ok(()))?;
+        Ok(ExitCode::Clean)
+    }
+}
+
+/// Watches, and connects again when the server was away; until nobody reads any more.
+async fn follow(client: &Client, path: &str, screen: &mut Screen) -> Result<(), Failure> {
+    loop {
+        let broken = match client.stream(path, &mut |line| screen.line(line)).await {
+            ControlFlow::Break(()) => return Ok(()),
+            ControlFlow::Continue(broken) => broken,
+        };
+        match broken {
+            Broken::Refused(failure) | Broken::Lost(failure) if !screen.was_connected => return Err(failure),
+            Broken::Refused(failure) => return Err(failure),
+            Broken::Lost(failure) if screen.is_connected => {
+                screen.is_connected = false;
+                eprint(&format!("triggerd: {}; connecting again", failure.message));
+            }
+            Broken::Lost(_) => {}
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+/// What the stream's lines become.
+#[derive(Default)]
+struct Screen {
+    json: bool,
+    was_connected: bool,
+    is_connected: bool,
+    /// The item that is coming in.
+    name: String,
+    data: String,
+}
+
+impl Screen {
+    /// The stream's next line. Breaks when nobody reads what is written.
+    fn line(&mut self, line: &str) -> ControlFlow<()> {
+        if let Some(name) = line.strip_prefix("event: ") {
+            name.clone_into(&mut self.name);
+        } else if let Some(data) = line.strip_prefix("data: ") {
+            data.clone_into(&mut self.data);
+        } else if line.is_empty() && !self.data.is_empty() {
+            let (name, data) = (std::mem::take(&mut self.name), std::mem::take(&mut self.data));
+            return self.item(&name, &serde_json::from_str(&data).unwrap_or_default());
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn item(&mut self, name: &str, data: &Value) -> ControlFlow<()> {
+        match name {
+            "start" => self.started(data),
+            "end" => eprint(&format!("triggerd: the server ended this: {}", text(data, "reason"))),
+            _ => {}
+        }
+        let line =
+            if self.json { Some(json!({ "item": name, "data": data }).to_string()) } else { sentence(name, data) };
+        match line.map(|line| writeln!(std::io::stdout().lock(), "{}", printable(&line))) {
+            Some(Err(_nobody_reads)) => ControlFlow::Break(()),
+            Some(Ok(())) | None => ControlFlow::Continue(()),
+        }
+    }
+
+    fn started(&mut self, data: &Value) {
+        let what = if data.get("attempts") == Some(&Value::Bool(true)) { "events and attempts" } else { "events" };
+        eprint(&if self.was_connected {
+            format!("triggerd: watching {what} again; what happened meanwhile is not shown")
+        } else {
+            format!("triggerd: watching {what}; Ctrl-C ends it")
+        });
+        (self.was_connected, self.is_connected) = (true, true);
+    }
+}
+
+/// Nothing that a terminal would obey.
+fn printable(line: &str) -> String {
+    line.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+/// An item as a line: when, what, where, why.
+fn sentence(name: &str, data: &Value) -> Option<String> {
+    match name {
+        "event" => {
+            let (at, kind, id) = (text(data, "received_at"), text(data, "type"), text(data, "id"));
+            Some(format!("{at}  accepted   {kind}  {id}"))
+        }
+        "attempt" => Some(attempt(data)),
+        "missed" => Some(format!("(more happens than can be shown: {} not shown)", number(data, "count"))),
+        _ => None,
+    }
+}
+
+fn number(data: &Value, name: &str) -> u64 {
+    data.get(name).and_then(Value::as_u64).unwrap_or_default()
+}
+
+fn attempt(data: &Value) -> String {
+    let word = match text(data, "state") {
+        "delivered" => "delivered",
+        "dead" => "given up ",
+        _ => "failed   ",
+    };
+    let (at, kind) = (text(data, "started_at"), text(data, "event_type"));
+    let (event, endpoint) = (text(data, "event_id"), text(data, "endpoint_id"));
+    let took = format!("attempt {}, {} ms", number(data, "number"), number(data, "duration_ms"));
+    let told = match data.get("error").filter(|error| !error.is_null()) {
+        None => format!("{} ({took})", number(data, "status")),
+        Some(error) => format!("{} ({}; {took})", text(error, "detail"), text(error, "code")),
+    };
+    let then = match text(data, "state") {
+        "retrying" => format!("; next at {}", text(data, "next_attempt_at")),
+        "dead" => format!("; {}", why_given_up(text(data, "reason"))),
+        "canceled" => "; canceled: the endpoint was deleted".to_owned(),
+        _ => String::new(),
+    };
+    let disabled = match text(data, "endpoint_disabled_reason") {
+        "" => String::new(),
+        reason => format!("; the endpoint is disabled now ({reason})"),
+    };
+    format!("{at}  {word}  {kind}  {event} -> {endpoint}: {told}{then}{disabled}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_says_when_what_where_and_why() {
+        let event = json!({"id": "evt_1", "type": "a.b", "received_at": "T"});
+        assert_eq!(sentence("event", &event).unwrap(), "T  accepted   a.b  evt_1");
+        let mut data = json!({"delivery_id": "dlv_1", "event_id": "evt_1", "event_type": "a.b", "endpoint_id": "ep_1",
+            "number": 2, "started_at": "T", "duration_ms": 5, "status": 200, "error": null, "state": "delivered",
+            "next_attempt_at": null, "reason": null, "endpoint_disabled_reason": null});
+        let line = |data: &Value| sentence("attempt", data).unwrap();
+        assert_eq!(line(&data), "T  delivered  a.b  evt_1 -> ep_1: 200 (attempt 2, 5 ms)");
+        data["error"] = json!({"code": "timeout", "detail": "no answer"});
+        (data["state"], data["next_attempt_at"]) = (json!("retrying"), json!("N"));
+        let failed = "  a.b  evt_1 -> ep_1: no answer (timeout; attempt 2, 5 ms); ";
+        assert_eq!(line(&data), format!("T  failed   {failed}next at N"));
+        (data["state"], data["reason"]) = (json!("dead"), json!("attempts_exhausted"));
+        data["endpoint_disabled_reason"] = json!("failing");
+        let why = "its schedule has no attempt left; the endpoint is disabled now (failing)";
+        assert_eq!(line(&data), format!("T  given up {failed}{why}"));
+        assert!(sentence("missed", &json!({"count": 7})).unwrap().contains('7'));
+        assert_eq!(sentence("start", &json!({"attempts": true})), None);
+        assert_eq!(printable("a\u{1b}[2Jb"), "a\u{fffd}[2Jb");
+    }
+}

@@ -1,0 +1,227 @@
+//! Tells those who watch what just happened: events that were accepted and attempts that were settled, after they are on
+//! stable storage. Nothing is kept for anybody who does not watch, and who watches too slowly misses some and is told how
+//! many. Each organization has a channel of its own, so that nobody misses anything, or learns anything, because of another.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::broadcast::{self, error::RecvError, error::TryRecvError};
+
+use crate::model::command::{Command, SettleAttempt};
+use crate::model::delivery::{AttemptError, Verdict};
+use crate::model::endpoint::DisabledReason;
+use crate::model::event::EventType;
+use crate::model::id::{EndpointId, EventId, OrgNo};
+use crate::model::time::Timestamp;
+use crate::store::Outcome;
+
+/// Happenings that a listener may be behind: a power of two.
+const BEHIND_MAX: usize = 1_024;
+/// Listeners of one organization,
+const LISTENERS_PER_ORG_MAX: usize = 8;
+/// and of all together.
+const LISTENERS_MAX: usize = 64;
+
+/// Something that is done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Happening {
+    /// An event was taken in; not one that was known already.
+    Accepted {
+        /// Which.
+        event: EventId,
+        /// Its type.
+        event_type: EventType,
+        /// When.
+        received_at: Timestamp,
+    },
+    /// An attempt was settled.
+    Attempted(Attempted),
+}
+
+/// What an attempt brought, without what the receiver said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attempted {
+    /// Of which event.
+    pub event: EventId,
+    /// Where to.
+    pub endpoint: EndpointId,
+    /// The first attempt is 1.
+    pub number: u32,
+    /// When the request began,
+    pub started_at: Timestamp,
+    /// and how long it took.
+    pub duration_ms: u32,
+    /// The HTTP status, if there was an answer.
+    pub status: Option<u16>,
+    /// None: accepted.
+    pub error: Option<AttemptError>,
+    /// What follows from it.
+    pub verdict: Verdict,
+    /// Why the endpoint gets nothing from now on.
+    pub disables: Option<DisabledReason>,
+}
+
+impl Attempted {
+    fn of(settle: &SettleAttempt) -> Self {
+        Self {
+            event: settle.event,
+            endpoint: settle.endpoint,
+            number: settle.number,
+            started_at: settle.outcome.started_at,
+            duration_ms: settle.outcome.duration_ms,
+            status: settle.outcome.status,
+            error: settle.outcome.error.clone(),
+            verdict: settle.verdict,
+            disables: settle.disables,
+        }
+    }
+}
+
+/// What a listener hears.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// The next thing that happened.
+    Happening(Arc<Happening>),
+    /// It was too slow for so many.
+    Missed(u64),
+}
+
+/// Why there cannot be another listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TooMany {
+    /// The organization has as many as it may have.
+    OfOrganization,
+    /// There are as many as there may be.
+    InAll,
+}
+
+/// Where it is told. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Feed(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    channels: Mutex<HashMap<OrgNo, Channel>>,
+    /// Of all channels: nobody listens most of the time, and then telling costs one load.
+    listeners: AtomicUsize,
+}
+
+#[derive(Debug)]
+struct Channel {
+    sender: broadcast::Sender<Arc<Happening>>,
+    listeners: usize,
+}
+
+/// Hears what happens in one organization from its making on.
+#[derive(Debug)]
+pub struct FeedListener {
+    feed: Feed,
+    org: OrgNo,
+    receiver: broadcast::Receiver<Arc<Happening>>,
+}
+
+impl Feed {
+    /// Begins to listen.
+    ///
+    /// # Errors
+    /// When too many do.
+    pub fn listen(&self, org: OrgNo) -> Result<FeedListener, TooMany> {
+        let mut channels = self.0.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        if channels.get(&org).is_some_and(|channel| channel.listeners >= LISTENERS_PER_ORG_MAX) {
+            return Err(TooMany::OfOrganization);
+        }
+        if self.0.listeners.load(Ordering::SeqCst) >= LISTENERS_MAX {
+            return Err(TooMany::InAll);
+        }
+        let new = || Channel { sender: broadcast::Sender::new(BEHIND_MAX), listeners: 0 };
+        let channel = channels.entry(org).or_insert_with(new);
+        channel.listeners += 1;
+        self.0.listeners.fetch_add(1, Ordering::SeqCst);
+        Ok(FeedListener { feed: self.clone(), org, receiver: channel.sender.subscribe() })
+    }
+
+    /// Tells what became of commands that are applied. Never waits for a listener.
+    pub(super) fn tell<'a>(&self, applied: impl Iterator<Item = (&'a Command, &'a Outcome)>) {
+        if self.0.listeners.load(Ordering::SeqCst) == 0 {
+            return;
+        }
+        let channels = self.0.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        for (command, outcome) in applied {
+            let Some(channel) = org_of(command, outcome).and_then(|org| channels.get(&org)) else { continue };
+            for happening in happenings(command, outcome) {
+                // Nobody but a listener that is about to leave can have gone meanwhile.
+                drop(channel.sender.send(Arc::new(happening)));
+            }
+        }
+    }
+}
+
+impl FeedListener {
+    /// Waits for the next thing that happens.
+    pub async fn next(&mut self) -> Heard {
+        match self.receiver.recv().await {
+            Ok(happening) => Heard::Happening(happening),
+            Err(RecvError::Lagged(missed)) => Heard::Missed(missed),
+            // The channel stays as long as it has a listener.
+            Err(RecvError::Closed) => std::future::pending().await,
+        }
+    }
+
+    /// What has happened already; none if that was all.
+    pub fn try_next(&mut self) -> Option<Heard> {
+        match self.receiver.try_recv() {
+            Ok(happening) => Some(Heard::Happening(happening)),
+            Err(TryRecvError::Lagged(missed)) => Some(Heard::Missed(missed)),
+            Err(TryRecvError::Empty | TryRecvError::Closed) => None,
+        }
+    }
+}
+
+impl Drop for FeedListener {
+    fn drop(&mut self) {
+        let mut channels = self.feed.0.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(channel) = channels.get_mut(&self.org) {
+            channel.listeners -= 1;
+            if channel.listeners == 0 {
+                channels.remove(&self.org);
+            }
+        }
+        self.feed.0.listeners.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Whose a command is that something happened by.
+fn org_of(command: &Command, outcome: &Outcome) -> Option<OrgNo> {
+    match (command, outcome) {
+        (Command::SubmitEvent(submit), Outcome::Accepted { .. }) => Some(submit.org),
+        (Command::SettleAttempt(settle), _) => Some(settle.org),
+        _ => None,
+    }
+}
+
+/// An event, or an attempt and the events that it caused.
+fn happenings(command: &Command, outcome: &Outcome) -> Vec<Happening> {
+    match (command, outcome) {
+        (Command::SubmitEvent(submit), Outcome::Accepted { id, received_at }) => vec![Happening::Accepted {
+            event: *id,
+            event_type: submit.event.event_type.clone(),
+            received_at: *received_at,
+        }],
+        (Command::SettleAttempt(settle), outcome) => {
+            let attempted = Happening::Attempted(Attempted::of(settle));
+            let told = if let Outcome::Told(told) = outcome { told.as_slice() } else { &[] };
+            let told = told.iter().map(|told| Happening::Accepted {
+                event: told.id,
+                event_type: told.kind.event_type(),
+                received_at: told.received_at,
+            });
+            std::iter::once(attempted).chain(told).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+#[path = "feed_tests.rs"]
+mod tests;

@@ -1,0 +1,113 @@
+//! That who listens hears all of its own and nothing else, and that nobody waits for who is slow.
+
+use super::*;
+use crate::model::command::{NoteRouteCrash, SubmitEvent};
+use crate::model::delivery::{AttemptOutcome, ErrorCode, Trigger};
+use crate::model::event::NewEvent;
+
+const ONE: OrgNo = OrgNo(1);
+const TWO: OrgNo = OrgNo(2);
+const AT: Timestamp = Timestamp(7);
+
+fn submit(org: OrgNo) -> Command {
+    let event = NewEvent {
+        event_type: "a.b".parse().unwrap(),
+        dedup: None,
+        labels: vec![],
+        occurred_at: None,
+        deliver_after: None,
+        payload: b"1".as_slice().into(),
+    };
+    Command::SubmitEvent(Box::new(SubmitEvent { org, id: EventId(0), received_at: Timestamp(0), event }))
+}
+
+fn settle(org: OrgNo) -> Command {
+    let error = Some(AttemptError { code: ErrorCode::HttpStatus, detail: "it answered 500".into() });
+    let (status, body) = (Some(500), b"the receiver's words".to_vec());
+    let outcome = AttemptOutcome { status, error, body, ..AttemptOutcome::new(AT, 3) };
+    Command::SettleAttempt(Box::new(SettleAttempt {
+        org,
+        endpoint: EndpointId(4),
+        event: EventId(5),
+        number: 2,
+        trigger: Trigger::Schedule,
+        outcome,
+        verdict: Verdict::RetryAt(Timestamp(9)),
+        disables: None,
+        previous: Some(1),
+        notices: Vec::new(),
+    }))
+}
+
+/// The happening of an event with this id.
+fn accepted(id: u128) -> Heard {
+    let event_type = "a.b".parse().unwrap();
+    Heard::Happening(Arc::new(Happening::Accepted { event: EventId(id), event_type, received_at: AT }))
+}
+
+fn tell_accepted(feed: &Feed, org: OrgNo, ids: std::ops::RangeInclusive<u128>) {
+    let outcomes: Vec<_> = ids.map(|id| Outcome::Accepted { id: EventId(id), received_at: AT }).collect();
+    let command = submit(org);
+    feed.tell(outcomes.iter().map(|outcome| (&command, outcome)));
+}
+
+#[tokio::test]
+async fn a_listener_hears_of_its_organization_alone_what_is_new() {
+    let feed = Feed::default();
+    tell_accepted(&feed, ONE, 1..=1);
+    let (mut one, mut two) = (feed.listen(ONE).unwrap(), feed.listen(TWO).unwrap());
+    tell_accepted(&feed, ONE, 2..=3);
+    let duplicate = Outcome::Duplicate { id: EventId(2), received_at: AT };
+    let crash = Command::NoteRouteCrash(NoteRouteCrash { org: ONE, event: EventId(3) });
+    feed.tell([(&submit(ONE), &duplicate), (&crash, &Outcome::Done), (&settle(ONE), &Outcome::Done)].into_iter());
+    assert_eq!(one.next().await, accepted(2), "what was before nobody listened is gone");
+    assert_eq!(one.try_next(), Some(accepted(3)));
+    let Heard::Happening(attempted) = one.next().await else { panic!("nothing was missed") };
+    let Happening::Attempted(attempted) = attempted.as_ref() else { panic!("{attempted:?}") };
+    assert_eq!((attempted.event, attempted.endpoint, attempted.number), (EventId(5), EndpointId(4), 2));
+    assert_eq!((attempted.status, attempted.verdict), (Some(500), Verdict::RetryAt(Timestamp(9))));
+    assert_eq!(attempted.error.as_ref().map(|error| error.code), Some(ErrorCode::HttpStatus));
+    assert_eq!((one.try_next(), two.try_next()), (None, None));
+}
+
+#[tokio::test]
+async fn who_is_too_slow_hears_how_many_it_missed_and_goes_on_and_another_one_misses_nothing() {
+    let feed = Feed::default();
+    let (mut slow, mut quick) = (feed.listen(ONE).unwrap(), feed.listen(ONE).unwrap());
+    let most = BEHIND_MAX as u128;
+    tell_accepted(&feed, ONE, 1..=most);
+    for id in 1..=most {
+        assert_eq!(quick.try_next(), Some(accepted(id)));
+    }
+    // What happens elsewhere is none of its business.
+    let _other = feed.listen(TWO).unwrap();
+    tell_accepted(&feed, TWO, 1..=most);
+    tell_accepted(&feed, ONE, most + 1..=most + 10);
+    assert_eq!(slow.next().await, Heard::Missed(10));
+    for id in 11..=most + 10 {
+        assert_eq!(slow.try_next(), Some(accepted(id)));
+    }
+    assert_eq!(slow.try_next(), None);
+    assert_eq!(quick.next().await, accepted(most + 1));
+}
+
+#[test]
+fn listeners_are_bounded_and_what_nobody_listens_to_is_gone() {
+    let feed = Feed::default();
+    let mut all: Vec<_> = (0..LISTENERS_PER_ORG_MAX).map(|_| feed.listen(ONE).unwrap()).collect();
+    assert_eq!(feed.listen(ONE).unwrap_err(), TooMany::OfOrganization);
+    drop(all.pop());
+    all.push(feed.listen(ONE).unwrap());
+    let mut org = 1;
+    while all.len() < LISTENERS_MAX {
+        org += 1;
+        all.push(feed.listen(OrgNo(org)).unwrap());
+    }
+    assert_eq!(feed.listen(OrgNo(org + 1)).unwrap_err(), TooMany::InAll);
+    assert_eq!(feed.listen(ONE).unwrap_err(), TooMany::OfOrganization);
+    drop(all);
+    assert_eq!((feed.0.channels.lock().unwrap().len(), feed.0.listeners.load(Ordering::SeqCst)), (0, 0));
+    // Telling would find no channel, and does not look for one.
+    let never = std::iter::from_fn(|| -> Option<(&Command, &Outcome)> { panic!("nobody listens") });
+    feed.tell(never);
+}

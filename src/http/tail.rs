@@ -1,0 +1,304 @@
+//! `GET /api/tail`: what happens in the organization while it is watched, as server-sent events (the HTML standard, 9.2).
+//! Those and not lines of JSON, because proxies know not to hold them back and a comment keeps the connection alive.
+//!
+//! The items are `start`, `event`, `attempt`, `missed` and `end`. None has a payload or what a receiver said.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use actix_web::http::Method;
+use actix_web::http::header::HeaderName;
+use actix_web::web::Bytes;
+use actix_web::{HttpResponse, web};
+use futures_util::stream;
+use serde::Serialize;
+use tokio::time::Instant;
+
+use super::Api;
+use super::call::{Answer, Call};
+use super::error::{Code, Problem};
+use super::query::Query;
+use crate::commit::{Attempted, FeedListener, Happening, Heard, TooMany};
+use crate::model::delivery::{AttemptError, DeadReason, Verdict};
+use crate::model::endpoint::{DisabledReason, TypePattern};
+use crate::model::event::EventType;
+use crate::model::id::{DeliveryId, EndpointId, EventId, KeyId, OrgNo};
+use crate::model::key::Scope;
+use crate::model::time::Timestamp;
+use crate::rules::filter;
+
+/// How often it is looked whether the key still opens this: what ends a key ends it within a second.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// After so long without an item comes a comment, so that nobody in between takes the connection for dead.
+const COMMENT_AFTER: Duration = Duration::from_secs(15);
+/// Most items written at once, and the time until more are: what a stream may cost. Whoever is behind misses some.
+const ITEMS_AT_ONCE: usize = 256;
+const PAUSE: Duration = Duration::from_millis(100);
+/// When a place may be free again, in seconds: one whose reader is gone is found out by the second comment.
+const RETRY_AFTER_S: u64 = 30;
+/// nginx holds back what it does not know to be a stream.
+const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+
+/// What is to be seen.
+struct Wanted {
+    event_type: Option<TypePattern>,
+    /// Only attempts to this one.
+    endpoint: Option<EndpointId>,
+    /// Whether the key may see attempts.
+    attempts: bool,
+}
+
+/// `GET`: events with `events:read`, attempts only if the key has `deliveries:read` too.
+pub(super) fn tail(call: &mut Call) -> Answer {
+    let key = call.key()?;
+    let (org, id, attempts) = (key.org_no(), key.key().id, key.key().scopes.allows(Scope::DeliveriesRead));
+    let mut query = Query::read(call.request.query_string());
+    let wanted = Wanted { event_type: query.take("type"), endpoint: query.take("endpoint_id"), attempts };
+    query.finish()?;
+    if let Some(endpoint) = wanted.endpoint {
+        if !attempts {
+            let scope = Scope::DeliveriesRead.name();
+            return Err(Problem::new(Code::Forbidden, format!("the key does not have the scope {scope}")));
+        }
+        call.api.store.endpoint_of(org, endpoint)?.ok_or_else(|| Problem::not_found("there is no such endpoint"))?;
+    }
+    let mut response = HttpResponse::Ok();
+    response.content_type("text/event-stream").insert_header((ACCEL_BUFFERING, "no"));
+    if call.request.method() == Method::HEAD {
+        return Ok(response.finish());
+    }
+    let listener = call.api.feed.listen(org).map_err(too_many)?;
+    let tail = Tail::new(web::Data::clone(&call.api), listener, (org, id), wanted);
+    Ok(response.streaming(stream::unfold(tail, |mut tail| async move {
+        let written = tail.next().await?;
+        Some((Ok::<_, Infallible>(written), tail))
+    })))
+}
+
+fn too_many(why: TooMany) -> Problem {
+    let problem = match why {
+        TooMany::OfOrganization => Problem::new(Code::RateLimited, "the organization is watched as often as it may be"),
+        TooMany::InAll => Problem::new(Code::Overloaded, "as many watch as may"),
+    };
+    problem.retry_after(RETRY_AFTER_S)
+}
+
+/// One stream on its way.
+struct Tail {
+    api: web::Data<Api>,
+    listener: FeedListener,
+    org: OrgNo,
+    key: KeyId,
+    wanted: Wanted,
+    state: State,
+    look_at: Instant,
+    comment_at: Instant,
+    /// Nothing more is written before.
+    pause_until: Instant,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    New,
+    Running,
+    Ended,
+}
+
+impl Tail {
+    fn new(api: web::Data<Api>, listener: FeedListener, (org, key): (OrgNo, KeyId), wanted: Wanted) -> Self {
+        let now = Instant::now();
+        let (look_at, comment_at, pause_until) = (now + LOOK_EVERY, now + COMMENT_AFTER, now);
+        Self { api, listener, org, key, wanted, state: State::New, look_at, comment_at, pause_until }
+    }
+
+    /// What is to be written next; none when that was all.
+    async fn next(&mut self) -> Option<Bytes> {
+        if self.state == State::New {
+            self.state = State::Running;
+            return Some(self.written(&[&Item::Start(Start { attempts: self.wanted.attempts })]));
+        }
+        while self.state == State::Running {
+            // First: a reader that was away for long gets nothing that its key does not open any more.
+            if let Some(reason) = self.end() {
+                self.state = State::Ended;
+                return Some(self.written(&[&Item::End(End { reason })]));
+            }
+            let pauses = Instant::now() < self.pause_until;
+            tokio::select! {
+                heard = self.listener.next(), if !pauses => {
+                    let items = self.items(heard);
+                    if !items.is_empty() {
+                        return Some(self.written(&items.iter().collect::<Vec<_>>()));
+                    }
+                }
+                () = tokio::time::sleep_until(self.pause_until), if pauses => {}
+                () = self.api.stop.stopped() => {}
+                () = tokio::time::sleep_until(self.look_at) => {
+                    self.look_at = Instant::now() + LOOK_EVERY;
+                    if Instant::now() >= self.comment_at {
+                        return Some(self.written(&[]));
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    /// Why it is over.
+    fn end(&self) -> Option<&'static str> {
+        if self.api.stop.is_set() {
+            return Some("shutting_down");
+        }
+        match self.api.store.key(self.key) {
+            Ok(Some(found)) if found.key().is_valid(self.api.now()) => None,
+            Ok(_) => Some("key_ended"),
+            Err(_unreadable) => Some("internal"),
+        }
+    }
+
+    /// This and what else has happened already, as far as it is wanted.
+    fn items(&mut self, first: Heard) -> Vec<Item> {
+        self.pause_until = Instant::now() + PAUSE;
+        let mut heard = vec![first];
+        while heard.len() < ITEMS_AT_ONCE
+            && let Some(next) = self.listener.try_next()
+        {
+            heard.push(next);
+        }
+        let item = |heard| match heard {
+            Heard::Happening(happening) => self.item(&happening),
+            Heard::Missed(count) => Some(Item::Missed(Missed { count })),
+        };
+        heard.into_iter().filter_map(item).collect()
+    }
+
+    fn item(&self, happening: &Happening) -> Option<Item> {
+        let is_wanted = |event_type: &EventType| {
+            self.wanted.event_type.as_ref().is_none_or(|wanted| filter::matches(wanted, event_type))
+        };
+        match happening {
+            Happening::Accepted { event, event_type, received_at } => {
+                let event = Event { id: *event, r#type: event_type.clone(), received_at: *received_at };
+                (self.wanted.endpoint.is_none() && is_wanted(event_type)).then_some(Item::Event(event))
+            }
+            Happening::Attempted(attempted) => {
+                let is_shown =
+                    self.wanted.attempts && self.wanted.endpoint.is_none_or(|endpoint| endpoint == attempted.endpoint);
+                if !is_shown {
+                    return None;
+                }
+                let found = self.api.store.attempt_target(self.org, attempted.endpoint, attempted.event);
+                let target = found.ok().flatten().filter(|target| is_wanted(&target.event_type))?;
+                let delivery = DeliveryId::of(attempted.event, target.endpoint_number);
+                Some(Item::Attempt(Attempt::of(attempted, delivery, target.event_type, target.endpoint_lives)))
+            }
+        }
+    }
+
+    /// The bytes of items; without any, a comment.
+    fn written(&mut self, items: &[&Item]) -> Bytes {
+        self.comment_at = Instant::now() + COMMENT_AFTER;
+        if items.is_empty() {
+            return Bytes::from_static(b": nothing new\n\n");
+        }
+        let mut out = Vec::new();
+        for item in items {
+            let (name, data) = item.parts();
+            // Ids, words and numbers: it cannot fail.
+            let data = data.unwrap_or_default();
+            out.extend_from_slice(format!("event: {name}\ndata: {data}\n\n").as_bytes());
+        }
+        out.into()
+    }
+}
+
+enum Item {
+    Start(Start),
+    Event(Event),
+    Attempt(Attempt),
+    Missed(Missed),
+    End(End),
+}
+
+impl Item {
+    /// Its name, and its JSON.
+    fn parts(&self) -> (&'static str, serde_json::Result<String>) {
+        match self {
+            Self::Start(data) => ("start", serde_json::to_string(data)),
+            Self::Event(data) => ("event", serde_json::to_string(data)),
+            Self::Attempt(data) => ("attempt", serde_json::to_string(data)),
+            Self::Missed(data) => ("missed", serde_json::to_string(data)),
+            Self::End(data) => ("end", serde_json::to_string(data)),
+        }
+    }
+}
+
+/// From here on all is shown.
+#[derive(Serialize)]
+struct Start {
+    /// Whether attempts are.
+    attempts: bool,
+}
+
+#[derive(Serialize)]
+struct Event {
+    id: EventId,
+    r#type: EventType,
+    received_at: Timestamp,
+}
+
+#[derive(Serialize)]
+struct Attempt {
+    delivery_id: DeliveryId,
+    event_id: EventId,
+    event_type: EventType,
+    endpoint_id: EndpointId,
+    number: u32,
+    started_at: Timestamp,
+    duration_ms: u32,
+    status: Option<u16>,
+    error: Option<AttemptError>,
+    /// Of the delivery, after the attempt.
+    state: &'static str,
+    next_attempt_at: Option<Timestamp>,
+    /// Why it was given up.
+    reason: Option<&'static str>,
+    /// Why the endpoint gets nothing from now on.
+    endpoint_disabled_reason: Option<&'static str>,
+}
+
+impl Attempt {
+    fn of(attempted: &Attempted, delivery_id: DeliveryId, event_type: EventType, endpoint_lives: bool) -> Self {
+        let (state, next_attempt_at, reason) = match attempted.verdict {
+            Verdict::Delivered => ("delivered", None, None),
+            Verdict::RetryAt(at) if endpoint_lives => ("retrying", Some(at), None),
+            Verdict::RetryAt(_) => ("canceled", None, None),
+            Verdict::Dead(reason) => ("dead", None, Some(DeadReason::name(reason))),
+        };
+        Self {
+            delivery_id,
+            event_id: attempted.event,
+            event_type,
+            endpoint_id: attempted.endpoint,
+            number: attempted.number,
+            started_at: attempted.started_at,
+            duration_ms: attempted.duration_ms,
+            status: attempted.status,
+            error: attempted.error.clone(),
+            state,
+            next_attempt_at,
+            reason,
+            endpoint_disabled_reason: attempted.disables.map(DisabledReason::name),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Missed {
+    count: u64,
+}
+
+#[derive(Serialize)]
+struct End {
+    reason: &'static str,
+}

@@ -1,0 +1,38 @@
+//! A page of events, as every list of them gives it.
+
+use super::schema::EventEntry;
+use crate::model::event::EventStatus;
+use crate::model::id::EventId;
+use crate::model::time::Timestamp;
+
+/// One event of a page; its payload and the rest are in the journal at `position`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventItem {
+    /// Its id.
+    pub id: EventId,
+    /// Journal position of the frame that holds it.
+    pub position: u64,
+    /// Bytes of its payload.
+    pub payload_len: u32,
+    /// Where it stands.
+    pub status: EventStatus,
+    /// When its payload was erased.
+    pub erased_at: Option<Timestamp>,
+}
+
+impl EventItem {
+    /// What a block has of the event.
+    pub(super) fn of(entry: &EventEntry) -> Self {
+        let EventEntry { id, position, payload_len, status, erased_at, .. } = *entry;
+        Self { id, position, payload_len, status, erased_at }
+    }
+}
+
+/// A page of events.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EventPage {
+    /// The events, in the order of the list.
+    pub items: Vec<EventItem>,
+    /// Where the next page begins, if there may be more: behind this event.
+    pub next: Option<EventId>,
+}
