@@ -147,7 +147,7 @@ fn a_delivery_is_tried_again_when_somebody_says_so() {
     let again = retry();
     assert_eq!((again.status, &again.json["state"]), (202, &json!("retrying")), "{again:?}");
     assert_eq!(again.json["endpoint_enabled"], json!(false), "{again:?}");
-    assert_eq!(org.inbox_ids(), [] as [&str; 0], "it has left for good");
+    assert!(!org.inbox_ids().contains(&event), "it has left for good");
     org.post(&format!("/api/endpoints/{to}/enable"), &json!({}));
     assert_eq!(receiver.wait_for(5, PATIENCE)[4].id, event);
     delivery(&org, &event, &to, "delivered");
