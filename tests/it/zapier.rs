@@ -9,20 +9,28 @@ use crate::harness::{Process, settings};
 const APP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/zapier");
 const FILES: [&str; 5] = [".npmrc", "package.json", "package-lock.json", "index.js", "test/hook.test.js"];
 
-/// The app with its packages, in a directory of its own; none where there is no npm.
-fn installed() -> Option<PathBuf> {
+/// What npm says when there is something wrong with what it was given.
+const MISTAKES: [&str; 6] = ["EUSAGE", "EINTEGRITY", "ERESOLVE", "EJSONPARSE", "ETARGET", "ELIFECYCLE"];
+
+/// The app with its packages, in a directory of its own; why there is none, where npm or its registry is out of reach.
+fn installed() -> Result<PathBuf, String> {
     if Command::new("npm").arg("--version").output().is_err() {
         assert!(std::env::var_os("CI").is_none(), "there is no npm");
-        return None;
+        return Err("there is no npm".to_owned());
     }
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("zapier");
     std::fs::create_dir_all(dir.join("test")).unwrap();
     for file in FILES {
         std::fs::copy(Path::new(APP).join(file), dir.join(file)).unwrap();
     }
-    let done = Command::new("npm").args(["ci", "--prefer-offline"]).current_dir(&dir).output().unwrap();
-    assert!(done.status.success(), "npm ci: {}", text(&done));
-    Some(dir)
+    let few_retries = ["ci", "--prefer-offline", "--fetch-retries=1", "--fetch-timeout=60000"];
+    let done = Command::new("npm").args(few_retries).current_dir(&dir).output().unwrap();
+    if done.status.success() {
+        return Ok(dir);
+    }
+    let said = text(&done);
+    assert!(!MISTAKES.iter().any(|mistake| said.contains(mistake)), "npm ci: {said}");
+    Err(format!("npm's registry cannot be reached: {said}"))
 }
 
 fn text(output: &Output) -> String {
@@ -42,9 +50,9 @@ fn run_tests(app: &Path, change: impl Fn(String) -> String) -> Output {
 
 #[test]
 fn zapiers_own_library_sets_up_a_zap_turns_it_on_runs_it_and_turns_it_off() {
-    let Some(app) = installed() else {
-        eprintln!("skipped: there is no npm");
-        return;
+    let app = match installed() {
+        Ok(app) => app,
+        Err(why) => return eprintln!("skipped: {why}"),
     };
     let done = run_tests(&app, |settings| settings);
     assert!(done.status.success() && text(&done).contains("pass 3"), "{}", text(&done));
