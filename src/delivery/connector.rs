@@ -84,13 +84,13 @@ impl fmt::Display for TooLate {
 
 impl Error for TooLate {}
 
-/// An answer, or a TLS handshake, was longer than any may be.
+/// More than so many bytes came, and they were no whole answer, or no whole TLS handshake.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct TooLong;
+pub(super) struct TooLong(pub(super) usize);
 
 impl fmt::Display for TooLong {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("too much to read")
+        write!(f, "more than {} KiB", self.0 >> 10)
     }
 }
 
@@ -308,7 +308,7 @@ impl<S: Stream> AsyncRead for Wire<S> {
         wire.read_bytes = wire.read_bytes.saturating_add(buf.filled().len().saturating_sub(before));
         wire.is_to_yield = wire.is_h2 && !sabotage::is_on(Switch::HeadUnbounded);
         let is_too_long = wire.read_bytes > wire.read_bytes_max;
-        Poll::Ready(if is_too_long { Err(io::Error::other(TooLong)) } else { Ok(()) })
+        Poll::Ready(if is_too_long { Err(io::Error::other(TooLong(wire.read_bytes_max))) } else { Ok(()) })
     }
 }
 

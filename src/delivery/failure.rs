@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::connector::{Step, TooLate, TooLong};
 use super::resolver::ResolveError;
+use super::sender::{HEAD_BYTES_MAX, HEADERS_MAX};
 use crate::model::delivery::{AttemptError, ErrorCode};
 
 /// Why there is no answer: the word and the sentence; `place` is who was to be reached, `step` how far it came.
@@ -23,12 +24,18 @@ pub(super) fn explain(error: &(dyn Error + 'static), step: Step, place: &str) ->
     if let Some(tls) = links.iter().find_map(|link| link.downcast_ref::<rustls::Error>()) {
         return named(ErrorCode::Tls, format!("no secure connection to {place}: {tls}"));
     }
-    let is_too_long = links.iter().any(|link| link.is::<TooLong>() || is_head_too_long(*link));
-    if is_too_long && step == Step::Secure {
-        return named(ErrorCode::Tls, format!("no secure connection to {place}: the handshake is longer than 32 KiB"));
+    if let Some(cut) = links.iter().find_map(|link| link.downcast_ref::<TooLong>()) {
+        return if step == Step::Secure {
+            named(ErrorCode::Tls, format!("no secure connection to {place}: a handshake of {cut}"))
+        } else {
+            named(ErrorCode::Protocol, format!("no whole answer from {place} in {cut}"))
+        };
     }
-    if is_too_long {
-        let detail = format!("the head of the answer from {place} is longer than 16 KiB or has more than 100 headers");
+    if links.iter().any(|link| is_head_too_long(*link)) {
+        let kib = HEAD_BYTES_MAX >> 10;
+        let detail = format!(
+            "the head of the answer from {place} is longer than {kib} KiB or has more than {HEADERS_MAX} headers"
+        );
         return named(ErrorCode::Protocol, detail);
     }
     let words = root_words(error);

@@ -86,7 +86,7 @@ impl<'a> Payload<'a> {
             endpoint_id: delivery.endpoint.id,
             url: without_query(&delivery.endpoint.settings.url),
             reason,
-            failing_since: delivery.failing_since.or(began),
+            failing_since: delivery.failing_since.or(delivery.failing_told).or(began),
             delivery_id: DeliveryId::of(delivery.event, delivery.endpoint_number),
             event_id: delivery.event,
             event_type: delivery.event_type.as_str(),

@@ -3,7 +3,7 @@
 //!
 //! A hostile receiver can neither lead the request elsewhere (every address is judged, redirects are not followed, no
 //! proxy is used) nor hold on to it (one deadline over everything, at most 16 KiB of the answer's head and of its body are
-//! read; more is not even taken off the connection).
+//! read, beside what TLS and HTTP/2 need for themselves, which is bounded by the connector).
 
 use std::error::Error as StdError;
 use std::sync::Arc;
@@ -39,9 +39,9 @@ pub const BODY_READ_BYTES_MAX: usize = 16 << 10;
 
 const IDLE_CONNECTION_KEPT: Duration = Duration::from_secs(30);
 /// An answer's head: so many headers,
-const HEADERS_MAX: usize = 100;
+pub(super) const HEADERS_MAX: usize = 100;
 /// and so many bytes.
-const HEAD_BYTES_MAX: u32 = 16 << 10;
+pub(super) const HEAD_BYTES_MAX: u32 = 16 << 10;
 /// Headers of a refusal that are kept: what helps to find it in the receiver's logs, and nothing that is a secret.
 const KEPT_HEADERS: [&str; KEPT_HEADERS_MAX] = [
     "allow",
