@@ -26,7 +26,6 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use super::resolver;
-use crate::base::sabotage::{self, Switch};
 use crate::rules::egress::EgressRules;
 
 #[cfg(test)]
@@ -41,20 +40,13 @@ const TRIED_MAX: usize = 16;
 const SESSIONS_KEPT: usize = 32;
 /// Most that is read of a TLS handshake before we have something to say: several times a long chain of certificates.
 const HANDSHAKE_BYTES_MAX: usize = 32 << 10;
-/// Most that is read of an HTTP/2 connection after a request was sent: the answers to all that are under way, and the
-/// frames of the protocol itself, which are without end if the receiver likes.
-const H2_BYTES_MAX: usize = 4 << 20;
-/// A request is longer than this, what is written to answer a frame of the protocol (13 to 17 bytes) is shorter.
-const REQUEST_BYTES_MIN: usize = 64;
-const H2: &[u8] = b"h2";
-
-/// TLS as webhooks are sent with it: the system's CA store, HTTP/2 or HTTP/1.1.
+/// TLS as webhooks are sent with it: the system's CA store, and HTTP/1.1 in it.
 ///
 /// # Errors
 /// When there is no CA store.
 pub(super) fn tls() -> Result<rustls::ClientConfig, rustls::Error> {
     let mut tls = rustls::ClientConfig::builder().with_platform_verifier()?.with_no_client_auth();
-    tls.alpn_protocols = vec![H2.to_vec(), b"http/1.1".to_vec()];
+    tls.alpn_protocols = vec![b"http/1.1".to_vec()];
     tls.resumption = Resumption::in_memory_sessions(SESSIONS_KEPT);
     Ok(tls)
 }
@@ -140,32 +132,25 @@ impl Connector {
             steps.address = Some(address);
             steps.step = if is_secure { Step::Secure } else { Step::Use };
         });
-        let (stream, is_h2): (Box<dyn Stream>, _) =
-            if is_secure { self.secure(host, tcp, &trace).await? } else { (Box::new(tcp), false) };
+        let stream: Box<dyn Stream> = if is_secure { self.secure(host, tcp, &trace).await? } else { Box::new(tcp) };
         trace.note(|steps| steps.ready_at = Some(Instant::now()));
-        // For one answer HTTP/2 has windows.
-        let read_bytes_max = if is_h2 { H2_BYTES_MAX } else { self.answer_bytes_max };
-        Ok(Wire { stream, trace, is_h2, read_bytes: 0, read_bytes_max, is_to_yield: false })
+        Ok(Wire { stream, trace, read_bytes: 0, read_bytes_max: self.answer_bytes_max })
     }
 
-    /// TLS, and whether HTTP/2 is spoken in it.
-    async fn secure(&self, host: &str, tcp: TcpStream, trace: &Trace) -> Result<(Box<dyn Stream>, bool), Failure> {
+    /// TLS.
+    async fn secure(&self, host: &str, tcp: TcpStream, trace: &Trace) -> Result<Box<dyn Stream>, Failure> {
         let begun = Instant::now();
         let name = ServerName::try_from(host.to_owned())?;
         let read_bytes_max = HANDSHAKE_BYTES_MAX;
-        let (trace_of_it, is_h2) = (trace.clone(), false);
-        let bounded =
-            Wire { stream: tcp, trace: trace_of_it, is_h2, read_bytes: 0, read_bytes_max, is_to_yield: false };
+        let bounded = Wire { stream: tcp, trace: trace.clone(), read_bytes: 0, read_bytes_max };
         let mut secured = self.tls.connect(name, bounded).await?;
         trace.note(|steps| {
             steps.tls = Some(begun.elapsed());
             steps.step = Step::Use;
         });
-        let (bounded, tls) = secured.get_mut();
         // From here on what comes out of it is counted.
-        bounded.read_bytes_max = usize::MAX;
-        let is_h2 = tls.alpn_protocol() == Some(H2);
-        Ok((Box::new(secured), is_h2))
+        secured.get_mut().0.read_bytes_max = usize::MAX;
+        Ok(Box::new(secured))
     }
 }
 
@@ -268,45 +253,27 @@ pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
-/// A connection of which no more is read than one answer may have, or all answers of HTTP/2 together.
+/// A connection of which no more is read than one answer may have.
 pub(super) struct Wire<S = Box<dyn Stream>> {
     stream: S,
     trace: Trace,
-    is_h2: bool,
-    /// Read since a request was written last; of a TLS handshake, since anything was.
+    /// Read since something was written last: of one answer; of one flight, if it is a TLS handshake.
     read_bytes: usize,
     read_bytes_max: usize,
-    /// Something was read of HTTP/2 that others must have looked at before more is read: of heads that only announce an
-    /// answer the client keeps any number, each many times as large as it came, until the attempt sees them and drops them.
-    is_to_yield: bool,
-}
-
-impl<S> Wire<S> {
-    fn wrote(&mut self, bytes: usize) {
-        if !self.is_h2 || bytes >= REQUEST_BYTES_MIN {
-            self.read_bytes = 0;
-        }
-    }
 }
 
 impl Connection for Wire {
     fn connected(&self) -> Connected {
-        let connected = Connected::new().extra(self.trace.clone());
-        if self.is_h2 { connected.negotiated_h2() } else { connected }
+        Connected::new().extra(self.trace.clone())
     }
 }
 
 impl<S: Stream> AsyncRead for Wire<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let wire = self.get_mut();
-        if std::mem::take(&mut wire.is_to_yield) {
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
         let before = buf.filled().len();
         ready!(Pin::new(&mut wire.stream).poll_read(cx, buf))?;
         wire.read_bytes = wire.read_bytes.saturating_add(buf.filled().len().saturating_sub(before));
-        wire.is_to_yield = wire.is_h2 && !sabotage::is_on(Switch::HeadUnbounded);
         let is_too_long = wire.read_bytes > wire.read_bytes_max;
         Poll::Ready(if is_too_long { Err(io::Error::other(TooLong(wire.read_bytes_max))) } else { Ok(()) })
     }
@@ -315,7 +282,7 @@ impl<S: Stream> AsyncRead for Wire<S> {
 impl<S: Stream> AsyncWrite for Wire<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let wire = self.get_mut();
-        wire.wrote(bytes.len());
+        wire.read_bytes = 0;
         Pin::new(&mut wire.stream).poll_write(cx, bytes)
     }
 
@@ -333,7 +300,7 @@ impl<S: Stream> AsyncWrite for Wire<S> {
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let wire = self.get_mut();
-        wire.wrote(parts.iter().map(|part| part.len()).sum());
+        wire.read_bytes = 0;
         Pin::new(&mut wire.stream).poll_write_vectored(cx, parts)
     }
 

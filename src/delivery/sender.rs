@@ -3,7 +3,7 @@
 //!
 //! A hostile receiver can neither lead the request elsewhere (every address is judged, redirects are not followed, no
 //! proxy is used) nor hold on to it (one deadline over everything, at most 16 KiB of the answer's head and of its body are
-//! read, beside what TLS and HTTP/2 need for themselves, which is bounded by the connector).
+//! read; more is not even taken off the connection).
 
 use std::error::Error as StdError;
 use std::sync::Arc;
@@ -41,7 +41,7 @@ const IDLE_CONNECTION_KEPT: Duration = Duration::from_secs(30);
 /// An answer's head: so many headers,
 pub(super) const HEADERS_MAX: usize = 100;
 /// and so many bytes.
-pub(super) const HEAD_BYTES_MAX: u32 = 16 << 10;
+pub(super) const HEAD_BYTES_MAX: usize = 16 << 10;
 /// Headers of a refusal that are kept: what helps to find it in the receiver's logs, and nothing that is a secret.
 const KEPT_HEADERS: [&str; KEPT_HEADERS_MAX] = [
     "allow",
@@ -61,9 +61,6 @@ const KEPT_HEADERS: [&str; KEPT_HEADERS_MAX] = [
     "x-correlation-id",
     "x-request-id",
 ];
-/// What an HTTP/2 receiver may send ahead on one stream, and on a whole connection, in bytes.
-const STREAM_WINDOW_BYTES: u32 = 16 << 10;
-const CONNECTION_WINDOW_BYTES: u32 = 256 << 10;
 
 /// What the sender is to keep to.
 #[derive(Clone, Debug)]
@@ -172,17 +169,13 @@ impl Sender {
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_CONNECTION_KEPT)
             .pool_max_idle_per_host(config.idle_connections_per_host)
-            .http1_max_headers(HEADERS_MAX)
-            .http2_max_header_list_size(HEAD_BYTES_MAX)
-            .http2_initial_stream_window_size(STREAM_WINDOW_BYTES)
-            .http2_initial_connection_window_size(CONNECTION_WINDOW_BYTES);
-        let head_bytes_max = usize::try_from(HEAD_BYTES_MAX).unwrap_or(usize::MAX);
+            .http1_max_headers(HEADERS_MAX);
         // What is left of the body is in the client's buffer, which is as large as a head may be.
-        let mut answer_bytes_max = head_bytes_max * 2 + config.body_read_bytes_max;
+        let mut answer_bytes_max = HEAD_BYTES_MAX * 2 + config.body_read_bytes_max;
         if sabotage::is_on(Switch::HeadUnbounded) {
             answer_bytes_max = 512 << 10;
         } else {
-            client.http1_max_buf_size(head_bytes_max);
+            client.http1_max_buf_size(HEAD_BYTES_MAX);
         }
         let rules = Arc::clone(&config.egress);
         let (tls, timeout) = (Arc::new(tls).into(), config.connect_timeout);

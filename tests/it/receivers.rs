@@ -4,8 +4,6 @@
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -265,103 +263,6 @@ fn hundreds_of_hostile_receivers_cost_their_attempts_and_little_memory() {
         let (control_kib, _) = flood(&server, &Client::new(&server.url, &org.key), endpoints.len());
         assert!(control_kib > GROWTH_KIB_MAX, "only {control_kib} KiB, although heads are not bounded");
         println!("{grown_kib} KiB for {} attempts; {control_kib} KiB when heads are not bounded", endpoints.len());
-    }
-}
-
-const CERTIFICATE: &[u8] = include_bytes!("../shared/tls/localhost.cert.der");
-const KEY: &[u8] = include_bytes!("../shared/tls/localhost.key.der");
-
-/// A receiver that speaks HTTP/2 and announces its answer (103) without end, each time with a hundred headers of which each
-/// takes a byte or two; gives its URL.
-fn announcing_receiver() -> String {
-    drop(rustls::crypto::ring::default_provider().install_default());
-    let key = rustls::pki_types::PrivatePkcs8KeyDer::from(KEY).into();
-    let tls = rustls::ServerConfig::builder().with_no_client_auth();
-    let mut tls = tls.with_single_cert(vec![CERTIFICATE.into()], key).unwrap();
-    tls.alpn_protocols = vec![b"h2".to_vec()];
-    let tls = Arc::new(tls);
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    rustix::net::listen(&listener, 1_024).unwrap();
-    let url = format!("https://localhost:{}/", listener.local_addr().unwrap().port());
-    std::thread::spawn(move || {
-        for tcp in listener.incoming() {
-            let connection = rustls::ServerConnection::new(Arc::clone(&tls)).unwrap();
-            let stream = rustls::StreamOwned::new(connection, tcp.unwrap());
-            std::thread::spawn(move || announce(stream));
-        }
-    });
-    url
-}
-
-/// The other side ends it, sooner or later.
-fn announce(mut stream: rustls::StreamOwned<rustls::ServerConnection, TcpStream>) -> Option<()> {
-    let frame = |kind: u8, flags: u8, stream: u8, body: &[u8]| -> Vec<u8> {
-        let length = u32::try_from(body.len()).unwrap().to_be_bytes();
-        [&length[1..], &[kind, flags, 0, 0, 0, stream], body].concat()
-    };
-    // Its preface, then frames until one opens a stream.
-    let mut preface = [0; 24];
-    stream.read_exact(&mut preface).ok()?;
-    loop {
-        let mut head = [0; 9];
-        stream.read_exact(&mut head).ok()?;
-        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
-        stream.read_exact(&mut vec![0; usize::try_from(length).unwrap()]).ok()?;
-        if head[3] == 1 {
-            break;
-        }
-    }
-    // HPACK (RFC 7541): literals that go into the table, newest first from 62 on; then each by its place there.
-    let mut literals = b"\x48\x03103".to_vec();
-    for number in 0..100 {
-        literals.extend(format!("\x40\x04x-{number:02}\x011").as_bytes());
-    }
-    let status = [0xff, 162 - 127];
-    let places = (62..162_u8).flat_map(|place| if place < 127 { vec![0x80 | place] } else { vec![0xff, place - 127] });
-    let indexed: Vec<u8> = status.into_iter().chain(places).collect();
-    stream.write_all(&[frame(4, 0, 0, &[]), frame(1, 4, 1, &literals)].concat()).ok()?;
-    let again = frame(1, 4, 1, &indexed).repeat(64);
-    loop {
-        stream.write_all(&again).ok()?;
-    }
-}
-
-/// How much more memory a server has at its peak than before it pushed to all of the announcing receivers, in KiB.
-fn announced(data: &Path, words: &[&str], org: Option<&Client>) -> (u64, Client) {
-    const RECEIVERS: usize = 32;
-    let more = "[delivery]\nmax_in_flight = 1000\nmax_in_flight_per_org = 1000\n";
-    let server = Process::try_start(data, more, &[&["env"], words].concat()).unwrap_or_else(|it| panic!("{it:?}"));
-    let org = org.map_or_else(|| server.org("Acme"), |org| Client::new(&server.url, &org.key));
-    while org.get("/api/endpoints?limit=500").json["data"].as_array().unwrap().len() < RECEIVERS {
-        // A port of its own, so that each has a connection of its own.
-        let body = json!({"url": announcing_receiver(), "retry_schedule": [], "timeout_ms": 3000});
-        assert_eq!(org.post("/api/endpoints", &body).status, 201);
-    }
-    std::fs::write(format!("/proc/{}/clear_refs", server.child.id()), "5").unwrap();
-    let before = memory_kib(&server, "VmRSS");
-    let found = push(&org, "test.flood", RECEIVERS);
-    let grown_kib = memory_kib(&server, "VmHWM").saturating_sub(before);
-    for delivery in found {
-        let code = &delivery["attempts"][0]["error"]["code"];
-        // A fast machine reads as much as it may before the time is over.
-        assert!(code == "timeout" || code == "protocol", "{delivery}");
-    }
-    (grown_kib, org)
-}
-
-#[test]
-fn announcing_an_answer_without_end_over_http_2_takes_little_memory() {
-    let dir = tempfile::tempdir().unwrap();
-    let (data, store) = (dir.path().join("data"), dir.path().join("store.pem"));
-    let text = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, CERTIFICATE);
-    std::fs::write(&store, format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n")).unwrap();
-    let trust = format!("SSL_CERT_FILE={}", store.display());
-    let (grown_kib, org) = announced(&data, &[&trust], None);
-    assert!(grown_kib <= GROWTH_KIB_MAX, "{grown_kib} KiB");
-    if cfg!(debug_assertions) && std::env::var_os("TRIGGERD_TEST_BINARY").is_none() {
-        let (control_kib, _) = announced(&data, &[&trust, "TRIGGERD_SABOTAGE=head_unbounded"], Some(&org));
-        assert!(control_kib > GROWTH_KIB_MAX, "only {control_kib} KiB, although the heads are kept");
-        println!("{grown_kib} KiB; {control_kib} KiB when the heads are kept");
     }
 }
 
