@@ -181,6 +181,7 @@
 //! - `commit/feed.rs`: tells those who watch what just happened
 //! - `commit/flusher.rs`: brings fresh rows to sled while nobody waits
 //! - `commit/intake.rs`: the bounded door to the committer
+//! - `commit/portions.rs`: commands in portions of bounded cost
 //! - `commit/recovery.rs`: brings the state up to the journal
 //! - `commit/space.rs`: whether the disk has room
 //! - `commit/watchdog.rs`: looks whether the committer still gets on

@@ -10,6 +10,7 @@ use super::bell::InboxBell;
 use super::feed::Feed;
 use super::flusher::{self, Flush};
 use super::intake::{Intake, Refused, Submission};
+use super::portions::{Placed, portions};
 use super::space::Space;
 use super::watchdog::Progress;
 use crate::base::clock::Clock;
@@ -25,6 +26,8 @@ use crate::model::journal_codec::{self, VERSION};
 use crate::model::time::Timestamp;
 use crate::store::{Effects, Outcome, Store};
 
+/// A group ends when it changes so many rows, nearly: those who wait for the next one do not wait for long.
+const WEIGHT_MAX: usize = 8_192;
 /// Free disk is looked at after so many bytes.
 const DISK_LOOK_BYTES: u64 = 1 << 20;
 
@@ -169,15 +172,16 @@ impl Committer {
         let Ok(first) = self.queue.recv() else { return false };
         self.ports.progress.busy();
         first.is_oldest();
-        let (mut commands, mut bytes) = (0, 0);
+        let (mut commands, mut weight, mut bytes) = (0, 0, 0);
         for submission in std::iter::once(first).chain(self.queue.try_iter()) {
             commands += submission.commands.len();
+            weight += submission.commands.iter().map(Command::weight).sum::<usize>();
             bytes += submission.commands.iter().map(payload_bytes).sum::<usize>();
             let outcomes = vec![None; submission.commands.len()];
             if !outcomes.is_empty() {
                 entries.push(Entry { submission, outcomes });
             }
-            if commands >= self.limits.group_commands || bytes >= self.limits.group_bytes {
+            if commands >= self.limits.group_commands || weight >= WEIGHT_MAX || bytes >= self.limits.group_bytes {
                 break;
             }
         }
@@ -208,21 +212,32 @@ impl Committer {
             metrics.commands_applied.inc_by(frames.into());
         }
         let open = entries.iter().flat_map(Entry::open);
-        let commands = positions.iter().map(|position| position.0).zip(open);
+        let commands: Vec<_> = positions.iter().map(|position| position.0).zip(open).collect();
         let mut outcomes = Vec::with_capacity(positions.len());
-        let effects = match self.ports.store.apply(commands, end, &mut outcomes) {
-            Ok(effects) => effects,
-            Err(error) => self.give_up(&error),
-        };
+        let effects = self.apply(&commands, end, &mut outcomes);
         self.ports.feed.tell(entries.iter().flat_map(Entry::open).zip(&outcomes));
         self.answer(entries, outcomes);
-        self.ports.hints.give(&effects);
+        for effects in &effects {
+            self.ports.hints.give(effects);
+        }
         self.look_at_disk();
         self.group.clear();
-        let store = &self.ports.store;
-        if self.ports.flush.ask(store.fresh_rows()) && !self.ports.space.is_short_for(store.fresh()) {
-            flusher::write_back(store, &self.ports.metrics);
+    }
+
+    /// In portions; waits for sled when too many rows wait.
+    fn apply(&self, commands: &[Placed<'_>], end: u64, outcomes: &mut Vec<Outcome>) -> Vec<Effects> {
+        let (store, mut all) = (&self.ports.store, Vec::new());
+        for (portion, end) in portions(commands, end) {
+            match store.apply(portion.iter().copied(), end, outcomes) {
+                Ok(effects) => all.push(effects),
+                Err(error) => self.give_up(&error),
+            }
+            self.ports.progress.busy();
+            if self.ports.flush.ask(store.fresh_rows()) && !self.ports.space.is_short_for(store.fresh()) {
+                flusher::write_back(store, &self.ports.metrics);
+            }
         }
+        all
     }
 
     /// What the state knows as a duplicate costs no frame.

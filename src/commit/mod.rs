@@ -8,6 +8,7 @@ mod committer;
 mod feed;
 mod flusher;
 mod intake;
+mod portions;
 mod recovery;
 mod space;
 mod watchdog;

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
+use super::portions::portions;
 use super::space::Space;
 use crate::base::sabotage::{self, Switch};
 use crate::journal::{OwnedFrame, Position, ReadError, Reader};
@@ -97,10 +98,12 @@ pub fn recover(store: &Store, journal: &Reader, space: &Space) -> Result<Recover
         }
         let decoded: Vec<(u64, Command)> = pool.install(|| portion.par_iter().map(decode).collect::<Result<_, _>>())?;
         commands += decoded.len() as u64;
-        let in_order = decoded.iter().map(|(position, command)| (*position, command));
-        store.apply(in_order, scan.position().0, &mut Vec::new())?;
-        if store.layer_rows() >= DIRTY_ROWS_MAX {
-            write_back(store, space)?;
+        let in_order: Vec<_> = decoded.iter().map(|(position, command)| (*position, command)).collect();
+        for (portion, end) in portions(&in_order, scan.position().0) {
+            store.apply(portion.iter().copied(), end, &mut Vec::new())?;
+            if store.layer_rows() >= DIRTY_ROWS_MAX {
+                write_back(store, space)?;
+            }
         }
     }
     write_back(store, space)?;

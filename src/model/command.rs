@@ -60,6 +60,20 @@ pub enum Command {
     EndReplay(EndReplay),
 }
 
+impl Command {
+    /// Rows that it can change, nearly: how many endpoints or events it speaks of.
+    pub fn weight(&self) -> usize {
+        let many = match self {
+            Self::RouteEvent(route) => route.endpoints.len(),
+            Self::CancelDeliveries(cancel) => cancel.events.len(),
+            Self::StepReplay(step) => step.events.len(),
+            Self::NoteKeysUsed(note) => note.used.len(),
+            _ => 1,
+        };
+        many.max(1)
+    }
+}
+
 /// See [`Command::CreateOrg`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CreateOrg {

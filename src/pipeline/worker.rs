@@ -19,6 +19,8 @@ use crate::store::{StateError, Store, Unrouted};
 
 /// Events routed in one go.
 const AT_ONCE: usize = 64;
+/// Deliveries that are made in one go, if one event has not more.
+const WEIGHT_MAX: usize = 2_048;
 /// How long a worker sleeps before it looks whether it should stop.
 const NAP: Duration = Duration::from_secs(1);
 
@@ -87,7 +89,19 @@ impl Worker {
     }
 
     fn route_all(&self, events: &[(OrgNo, EventId)]) {
-        let commands = events.iter().filter_map(|event| self.route_one(*event)).collect();
+        let mut commands: Vec<Command> = events.iter().filter_map(|event| self.route_one(*event)).collect();
+        // What goes to many endpoints is stored bit by bit, so that no queue is full of it and nobody waits for all of it.
+        while commands.iter().map(Command::weight).sum::<usize>() > WEIGHT_MAX {
+            let mut weight = 0;
+            let count = commands.iter().take_while(|command| {
+                weight += command.weight();
+                weight <= WEIGHT_MAX
+            });
+            let count = count.count().max(1);
+            if !self.ports.intake.push_and_wait(commands.drain(..count).collect()) {
+                break;
+            }
+        }
         if !self.ports.intake.push(commands) {
             tracing::warn!("the committer is gone; events will be routed after a restart");
         }

@@ -1,0 +1,53 @@
+//! Commands in portions of bounded cost. Most change a few rows; one that speaks of many endpoints or events changes that
+//! many. The state is locked for a portion at a time, so that nobody waits for long, and rows can go to sled in between.
+
+use crate::model::command::Command;
+
+/// Rows that are changed at a time, nearly; a command that changes more is a portion of its own.
+const WEIGHT_MAX: usize = 2_048;
+
+/// A command and where its frame begins.
+pub(super) type Placed<'a> = (u64, &'a Command);
+
+/// The commands in their order, and where each portion ends; `end` is where the last one does.
+pub(super) fn portions<'a>(commands: &'a [Placed<'a>], end: u64) -> impl Iterator<Item = (&'a [Placed<'a>], u64)> {
+    let mut rest = commands;
+    std::iter::from_fn(move || {
+        let mut weight = 0;
+        let count = rest.iter().take_while(|(_, command)| {
+            let is_first = weight == 0;
+            weight += command.weight();
+            is_first || weight <= WEIGHT_MAX
+        });
+        let (portion, behind) = rest.split_at_checked(count.count()).filter(|(portion, _)| !portion.is_empty())?;
+        rest = behind;
+        Some((portion, behind.first().map_or(end, |(position, _)| *position)))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::command::{CancelDeliveries, ExpireDedup};
+    use crate::model::id::{EndpointId, EventId, OrgNo};
+    use crate::model::time::Timestamp;
+
+    fn heavy(weight: u128) -> Command {
+        let (org, endpoint) = (OrgNo(1), EndpointId(2));
+        Command::CancelDeliveries(CancelDeliveries { org, endpoint, events: (0..weight).map(EventId).collect() })
+    }
+
+    #[test]
+    fn portions_are_bounded_and_all_there_is_in_order() {
+        let light = Command::ExpireDedup(ExpireDedup { before: Timestamp(1) });
+        let heavy: Vec<Command> = [1_000, 1_000, 5_000, 100].map(heavy).into();
+        let mut commands = vec![&light; 3];
+        commands.extend(&heavy);
+        let placed: Vec<Placed<'_>> = (10..).step_by(10).zip(commands).collect();
+        let found: Vec<(usize, u64)> = portions(&placed, 99).map(|(portion, end)| (portion.len(), end)).collect();
+        assert_eq!(found, [(5, 60), (1, 70), (1, 99)]);
+        assert_eq!(portions(&[], 99).count(), 0);
+        let whole: Vec<Placed<'_>> = portions(&placed, 99).flat_map(|(portion, _)| portion.to_vec()).collect();
+        assert_eq!(whole, placed);
+    }
+}
