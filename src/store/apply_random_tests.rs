@@ -173,3 +173,32 @@ proptest! {
         prop_assert_eq!(state.store.contradictions(5).unwrap(), Vec::<String>::new());
     }
 }
+
+/// Memory that this process has, in KiB.
+fn memory_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+/// Without clearing away it is 1.2 GiB.
+#[test]
+fn what_sled_replaced_does_not_pile_up_in_memory() {
+    const MEMORY_KIB_MAX: u64 = 512 << 10;
+    let mut state = Fixture::new();
+    state.apply(&create_org(InboxMode::Auto, 1_000_000));
+    let endpoints: Vec<u128> = (50..100).collect();
+    for endpoint in &endpoints {
+        state.apply(&put_endpoint(*endpoint));
+    }
+    let before = memory_kib();
+    for event in 1_000..5_000 {
+        state.apply(&submit(event, 1, None));
+        state.apply(&route(event, &endpoints, LATER));
+        if state.store.fresh_rows() >= 16_384 {
+            state.store.write_back().unwrap();
+        }
+    }
+    let grown = memory_kib().saturating_sub(before);
+    assert!(grown < MEMORY_KIB_MAX, "{grown} KiB for 400,000 rows");
+}
