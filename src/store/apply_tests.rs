@@ -159,8 +159,9 @@ fn a_waiting_delivery_knows_why_it_is_tried_next_and_forgets_it_with_the_attempt
     assert_eq!(trigger(&state, 1), Some(replay));
 }
 
-pub(in crate::store) fn erase(event: u128) -> Command {
-    Command::EraseEvent(EraseEvent { org: ORG, event: EventId(event), at: Timestamp(50) })
+pub(in crate::store) fn erase(event: u128, endpoints: &[u128]) -> Command {
+    let endpoints = endpoints.iter().map(|id| EndpointId(*id)).collect();
+    Command::EraseEvent(EraseEvent { org: ORG, event: EventId(event), endpoints, at: Timestamp(50) })
 }
 
 pub(in crate::store) fn retry(event: u128, endpoint: u128, only_dead: bool) -> Command {
@@ -536,10 +537,11 @@ fn an_erased_event_leaves_the_inbox_and_nothing_of_it_is_under_way_any_more() {
     // Of a deleted endpoint too.
     state.apply(&Command::DeleteEndpoint(DeleteEndpoint { org: ORG, endpoint: EndpointId(52) }));
     state.store.write_back().unwrap();
-    for event in [1, 2, 3] {
-        assert_eq!(state.apply(&erase(event)), Outcome::Erased { at: Timestamp(50) });
+    // Those that live are looked at in any case.
+    for (event, endpoints) in [(1, [51, 52].as_slice()), (2, &[52, 7]), (3, &[])] {
+        assert_eq!(state.apply(&erase(event, endpoints)), Outcome::Erased { at: Timestamp(50) });
     }
-    assert_eq!(state.apply(&erase(9)), Outcome::NotFound);
+    assert_eq!(state.apply(&erase(9, &[50])), Outcome::NotFound);
     assert_eq!(state.inbox(ORG), []);
     let counts = state.store.counts().unwrap();
     assert_eq!((counts.waiting, counts.dead, counts.open), (0, 0, 0));
@@ -563,7 +565,8 @@ fn an_erased_event_leaves_the_inbox_and_nothing_of_it_is_under_way_any_more() {
     assert_eq!(state.apply(&submit(4, 2, Some(("a", 1)))), first);
     assert_eq!(state.apply(&submit(4, 2, Some(("a", 2)))), Outcome::Mismatch { id: EventId(1) });
     assert_eq!(state.apply(&ack(1)), Outcome::Acknowledged { at: Timestamp(30) });
-    let later = Command::EraseEvent(EraseEvent { org: ORG, event: EventId(1), at: Timestamp(99) });
+    let (event, endpoints) = (EventId(1), vec![EndpointId(50)]);
+    let later = Command::EraseEvent(EraseEvent { org: ORG, event, endpoints, at: Timestamp(99) });
     assert_eq!(state.apply(&later), Outcome::Erased { at: Timestamp(50) }, "again: the same answer");
     assert_eq!(state.store.event(ORG, EventId(1)).unwrap().unwrap().erased_at, Some(Timestamp(50)));
     assert_eq!(state.store.contradictions(9).unwrap(), Vec::<String>::new());

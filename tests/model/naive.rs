@@ -364,11 +364,18 @@ impl Naive {
                 self.done(command);
             }
             (Command::EraseEvent(erase), Outcome::Erased { at }) => {
+                let living: BTreeSet<_> = self
+                    .org(erase.org)
+                    .map_or_else(BTreeSet::new, |org| org.endpoints.iter().map(|endpoint| endpoint.id).collect());
                 let Some(event) = self.event_mut(erase.org, erase.event) else { return };
+                let was_erased = event.erased_at.is_some();
                 (event.erased_at, event.left) = (Some(*at), true);
                 event.unrouted = false;
-                for delivery in event.deliveries.values_mut().filter(|delivery| delivery.stands != Stands::Accepted) {
-                    delivery.stands = Stands::Canceled;
+                for (endpoint, delivery) in &mut event.deliveries {
+                    let is_called_off = living.contains(endpoint) || erase.endpoints.contains(endpoint);
+                    if is_called_off && delivery.stands != Stands::Accepted && !was_erased {
+                        delivery.stands = Stands::Canceled;
+                    }
                 }
             }
             (command, Outcome::Done) => self.done(command),

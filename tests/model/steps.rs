@@ -254,7 +254,13 @@ impl World {
 
     fn erase(&mut self, org: OrgNo) -> Option<Command> {
         let event = self.some_event(org)?;
-        Some(Command::EraseEvent(EraseEvent { org, event, at: self.now() }))
+        let known = self.naive.org(org)?.events.get(&event);
+        let mut endpoints: Vec<_> = known.map_or(Vec::new(), |known| known.deliveries.keys().copied().collect());
+        if self.random.one_in(4) {
+            endpoints.truncate(1);
+            endpoints.push(EndpointId(5)); // one that never was
+        }
+        Some(Command::EraseEvent(EraseEvent { org, event, endpoints, at: self.now() }))
     }
 
     fn route(&mut self, org: OrgNo) -> Option<Command> {
