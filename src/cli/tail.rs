@@ -143,6 +143,7 @@ fn attempt(data: &Value) -> String {
     let word = match text(data, "state") {
         "delivered" => "delivered",
         "dead" => "given up ",
+        "canceled" => "canceled ",
         _ => "failed   ",
     };
     let (at, kind) = (text(data, "started_at"), text(data, "event_type"));
@@ -155,7 +156,7 @@ fn attempt(data: &Value) -> String {
     let then = match text(data, "state") {
         "retrying" => format!("; next at {}", text(data, "next_attempt_at")),
         "dead" => format!("; {}", why_given_up(text(data, "reason"))),
-        "canceled" => "; canceled: the endpoint was deleted".to_owned(),
+        "canceled" => "; it is not tried again".to_owned(),
         _ => String::new(),
     };
     let disabled = match text(data, "endpoint_disabled_reason") {
@@ -186,6 +187,8 @@ mod tests {
         data["endpoint_disabled_reason"] = json!("failing");
         let why = "its schedule has no attempt left; the endpoint is disabled now (failing)";
         assert_eq!(line(&data), format!("T  given up {failed}{why}"));
+        (data["state"], data["endpoint_disabled_reason"]) = (json!("canceled"), Value::Null);
+        assert_eq!(line(&data), format!("T  canceled {failed}it is not tried again"));
         assert!(sentence("missed", &json!({"count": 7})).unwrap().contains('7'));
         assert_eq!(sentence("start", &json!({"attempts": true})), None);
         assert_eq!(printable("a\u{1b}[2Jb"), "a\u{fffd}[2Jb");

@@ -163,8 +163,7 @@ impl World {
         }
         let new: Vec<EventId> = match outcome {
             Outcome::Accepted { id, .. } => vec![*id],
-            Outcome::Told(told) => told.iter().map(|told| told.id).collect(),
-            _ => Vec::new(),
+            other => other.told().iter().map(|told| told.id).collect(),
         };
         if !self.naive.last_event.iter().chain(&new).is_sorted_by(|before, id| before < id) {
             return Err(format!("outcome {outcome:?} goes back behind {:?}", self.naive.last_event));
