@@ -71,7 +71,7 @@ impl Attempted {
             started_at: settle.outcome.started_at,
             duration_ms: settle.outcome.duration_ms,
             status: settle.outcome.status,
-            error: settle.outcome.error.clone(),
+            error: settle.outcome.error.clone().map(|error| error.without_receivers_words(settle.outcome.status)),
             verdict: Some(settle.verdict).filter(|_| !matches!(outcome, Outcome::Canceled(_))),
             disables: settle.disables,
         }

@@ -76,6 +76,20 @@ async fn a_listener_hears_of_its_organization_alone_what_is_new() {
 }
 
 #[tokio::test]
+async fn nobody_hears_where_a_receiver_redirects_to() {
+    let feed = Feed::default();
+    let mut listener = feed.listen(ONE).unwrap();
+    let mut command = settle(ONE);
+    let Command::SettleAttempt(settle) = &mut command else { unreachable!() };
+    let detail = "the receiver answered 302, a redirect to /its-words; redirects are not followed".into();
+    settle.outcome.error = Some(AttemptError { code: ErrorCode::Redirect, detail });
+    settle.outcome.status = Some(302);
+    feed.tell([(&command, &Outcome::Done)].into_iter());
+    let heard = format!("{:?}", listener.next().await);
+    assert!(heard.contains("answered 302, a redirect;") && !heard.contains("its-words"), "{heard}");
+}
+
+#[tokio::test]
 async fn who_is_too_slow_hears_how_many_it_missed_and_goes_on_and_another_one_misses_nothing() {
     let feed = Feed::default();
     let (mut slow, mut quick) = (feed.listen(ONE).unwrap(), feed.listen(ONE).unwrap());

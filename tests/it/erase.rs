@@ -113,8 +113,8 @@ fn an_erased_payload_is_shown_nowhere_and_sent_nowhere_also_after_a_restart_with
     assert!(code == Some(0), "{text}");
 }
 
-/// Answers every request with 500 and what it was sent.
-fn echo() -> String {
+/// Answers every request with what it was sent: 500 and the same body, or 302 to there.
+fn echo(redirects: bool) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
     std::thread::spawn(move || {
@@ -123,10 +123,18 @@ fn echo() -> String {
             while !request.ends_with(b"}") {
                 let mut some = [0; 4_096];
                 let read = connection.read(&mut some).unwrap();
+                if read == 0 {
+                    break;
+                }
                 request.extend_from_slice(&some[..read]);
             }
             let body = request.rsplit(|byte| *byte == b'\n').next().unwrap();
-            let head = format!("HTTP/1.1 500 No\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
+            let (line, body) = if redirects {
+                (format!("302 There\r\nlocation: /{}", String::from_utf8_lossy(body)), [].as_slice())
+            } else {
+                ("500 No".to_owned(), body)
+            };
+            let head = format!("HTTP/1.1 {line}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
             connection.write_all(&[head.as_bytes(), body].concat()).unwrap();
         }
     });
@@ -138,16 +146,31 @@ fn a_receivers_answer_that_repeats_the_payload_is_not_shown_either() {
     let dir = tempfile::tempdir().unwrap();
     let server = Process::start(&dir.path().join("data"));
     let org = server.org("Acme");
-    let made = org.post("/api/endpoints", &json!({"url": echo(), "retry_schedule": []}));
-    assert_eq!(made.status, 201, "{made:?}");
+    for redirects in [false, true] {
+        let made = org.post("/api/endpoints", &json!({"url": echo(redirects), "retry_schedule": []}));
+        assert_eq!(made.status, 201, "{made:?}");
+    }
     let id = org.send("a", &json!({"name": "canary"})).id();
-    let dead = until(|| org.get("/api/dead-letters").json["data"].as_array().unwrap().first().cloned());
-    let shown = || org.get(&format!("/api/deliveries/{}", dead["id"].as_str().unwrap()));
-    assert!(shown().text.contains("canary"), "the control");
+    let dead = || org.get("/api/dead-letters").json["data"].as_array().unwrap().clone();
+    let dead = until(|| Some(dead()).filter(|dead| dead.len() == 2));
+    let shown = |letter: &Value| {
+        let mut shown = org.get(&format!("/api/deliveries/{}", letter["id"].as_str().unwrap())).json;
+        shown["attempts"][0].take()
+    };
+    let repeats = |said: &Value| said.to_string().contains("canary");
+    let mut parts: Vec<_> = dead
+        .iter()
+        .map(&shown)
+        .map(|attempt| ["response_body", "response_headers", "error"].map(|part| repeats(&attempt[part])))
+        .collect();
+    parts.sort_unstable();
+    assert_eq!(parts, [[false, true, true], [true, false, false]], "the control");
     assert_eq!(org.delete(&path(&id)).status, 200);
-    let shown = shown();
-    assert!(!shown.text.contains("canary"), "{shown:?}");
-    assert_eq!(shown.json["attempts"][0]["error"]["code"], "http_status", "what came of it is");
+    let attempts: Vec<_> = dead.iter().map(&shown).collect();
+    assert!(!attempts.iter().any(repeats), "{attempts:?}");
+    let mut codes: Vec<_> = attempts.iter().map(|attempt| attempt["error"]["code"].as_str().unwrap()).collect();
+    codes.sort_unstable();
+    assert_eq!(codes, ["http_status", "redirect"], "what came of it is shown");
 }
 
 #[test]
