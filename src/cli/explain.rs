@@ -79,16 +79,10 @@ fn items<'a>(value: &'a Value, name: &str) -> &'a [Value] {
 }
 
 fn sentences(event: &Value, details: &dyn Fn(&str) -> Option<Value>) -> Vec<String> {
-    let status = match text(event, "status") {
-        "delivered" => "Every endpoint that matched it has accepted it.",
-        "acknowledged" => "A consumer has acknowledged it.",
-        "dead" => "Nothing is on its way any more, and not every endpoint has accepted it. It is still in the inbox.",
-        _ => "It is in the inbox, until it is acknowledged or every endpoint that matched it has accepted it.",
-    };
     let (id, kind, at) = (text(event, "id"), text(event, "type"), text(event, "received_at"));
     let erased_at = text(event, "erased_at");
     let status = if erased_at.is_empty() {
-        status.to_owned()
+        standing(event).to_owned()
     } else {
         format!("Its payload was erased at {erased_at}: it is shown nowhere and sent nowhere any more.")
     };
@@ -117,6 +111,25 @@ fn sentences(event: &Value, details: &dyn Fn(&str) -> Option<Value>) -> Vec<Stri
         said.push(format!("{} (deleted since): {}", text(delivery, "endpoint_id"), fate(delivery)));
     }
     said
+}
+
+/// How it stands, and whether it is in the inbox: what is delivered once more does not come back there.
+fn standing(event: &Value) -> &'static str {
+    match (text(event, "status"), event.get("in_inbox") == Some(&Value::Bool(true))) {
+        ("acknowledged", _) => "A consumer has acknowledged it.",
+        ("delivered", false) => "Every endpoint that matched it has accepted it.",
+        ("delivered", true) => {
+            "Every endpoint that matched it has accepted it. It is in the inbox, until it is acknowledged."
+        }
+        ("dead", false) => {
+            "Nothing is on its way any more, and not every endpoint has accepted it. It has left the inbox before."
+        }
+        ("dead", true) => {
+            "Nothing is on its way any more, and not every endpoint has accepted it. It is still in the inbox."
+        }
+        (_, false) => "It has left the inbox before.",
+        (_, true) => "It is in the inbox, until it is acknowledged or every endpoint that matched it has accepted it.",
+    }
 }
 
 /// What became of a delivery.
@@ -190,6 +203,11 @@ mod tests {
             "  It went to 1.2.3.4:443 (connection 2 ms, TLS 3 ms, answer 40 ms), because somebody asked for it; \
              the receiver's x-request-id: r-1"
         );
+        let with = |status: &str, in_inbox: bool| json!({"status": status, "in_inbox": in_inbox});
+        for status in ["accepted", "delivered", "dead"] {
+            assert!(standing(&with(status, true)).contains("in the inbox"), "{status}");
+            assert!(!standing(&with(status, false)).contains("in the inbox"), "{status}");
+        }
         let said = sentences(&event, &|_| None);
         assert_eq!((said.len(), with_details.len()), (5, 7), "{said:?}");
         assert_eq!(

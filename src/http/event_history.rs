@@ -45,6 +45,7 @@ pub(super) async fn list(call: &mut Call) -> Answer {
 /// What became of an event, beside itself.
 #[derive(Serialize)]
 struct History {
+    in_inbox: bool,
     /// Where it was pushed to, also to endpoints that were deleted.
     deliveries: Vec<Shown>,
     /// Whether that is all of it.
@@ -127,7 +128,7 @@ fn write(api: &Api, (org, id): (OrgNo, EventId), known: EventSummary) -> Result<
     };
     let endpoints = api.store.endpoints_of(org)?.into_iter().map(judge).collect();
     let shown = deliveries.iter().map(Shown::of).collect();
-    let history = History { deliveries: shown, deliveries_complete, endpoints };
+    let history = History { in_inbox: known.in_inbox, deliveries: shown, deliveries_complete, endpoints };
     let mut out = Vec::new();
     let failed = |error: serde_json::Error| Problem::internal(&error);
     write_item((known.status, known.erased_at), &event, &mut out).map_err(failed)?;
