@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::client::Method;
 use super::events::{Key, checked_event_id, text};
-use super::{Failure, Server, print};
+use super::{Failure, Server, print, printable};
 use crate::base::exit_code::ExitCode;
 use crate::config::Config;
 
@@ -34,7 +34,7 @@ impl Explain {
             .map_err(|error| Failure::new(ExitCode::Failed, format!("the answer is not understood: {error}")))?;
         let delivery = |id: &str| client.call(Method::GET, &format!("/api/deliveries/{id}"), None).ok();
         for sentence in sentences(&event, &delivery) {
-            print(&sentence);
+            print(&printable(&sentence));
         }
         Ok(ExitCode::Clean)
     }

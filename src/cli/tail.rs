@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::client::{Broken, Client};
 use super::events::{Key, text};
 use super::explain::why_given_up;
-use super::{Failure, Server, eprint};
+use super::{Failure, Server, eprint, printable};
 use crate::base::exit_code::ExitCode;
 use crate::config::Config;
 
@@ -117,11 +117,6 @@ impl Screen {
     }
 }
 
-/// Nothing that a terminal would obey.
-fn printable(line: &str) -> String {
-    line.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
-}
-
 /// An item as a line: when, what, where, why.
 fn sentence(name: &str, data: &Value) -> Option<String> {
     match name {
@@ -191,6 +186,5 @@ mod tests {
         assert_eq!(line(&data), format!("T  canceled {failed}it is not tried again"));
         assert!(sentence("missed", &json!({"count": 7})).unwrap().contains('7'));
         assert_eq!(sentence("start", &json!({"attempts": true})), None);
-        assert_eq!(printable("a\u{1b}[2Jb"), "a\u{fffd}[2Jb");
     }
 }
