@@ -34,7 +34,7 @@ impl Explain {
             .map_err(|error| Failure::new(ExitCode::Failed, format!("the answer is not understood: {error}")))?;
         let delivery = |id: &str| client.call(Method::GET, &format!("/api/deliveries/{id}"), None).ok();
         for sentence in sentences(&event, &delivery) {
-            print(&printable(&sentence));
+            print(&sentence);
         }
         Ok(ExitCode::Clean)
     }
@@ -110,7 +110,7 @@ fn sentences(event: &Value, details: &dyn Fn(&str) -> Option<Value>) -> Vec<Stri
     for delivery in items(event, "deliveries").iter().filter(|delivery| !named(delivery)) {
         said.push(format!("{} (deleted since): {}", text(delivery, "endpoint_id"), fate(delivery)));
     }
-    said
+    said.iter().map(|sentence| printable(sentence)).collect()
 }
 
 /// How it stands, and whether it is in the inbox: what is delivered once more does not come back there.
@@ -193,11 +193,11 @@ mod tests {
         let said = sentences(&erased, &|_| None);
         assert_eq!(said[1], "Its payload was erased at E: it is shown nowhere and sent nowhere any more.");
         let attempts = json!({"attempts": [{"started_at": "S", "error": {"detail": "it answered 500"},
-            "response_body": " down\n", "trigger": "retry", "address": "1.2.3.4:443",
+            "response_body": " do\u{1b}wn\n", "trigger": "retry", "address": "1.2.3.4:443",
             "timing": {"dns_ms": null, "connect_ms": 2, "tls_ms": 3, "first_byte_ms": 40},
             "response_headers": {"server": "x", "x-request-id": "r-1"}}]});
         let with_details = sentences(&event, &|id| Some(attempts.clone()).filter(|_| id == "dlv_1"));
-        assert_eq!(with_details[3], "  The last attempt, at S: it answered 500; it said: down");
+        assert_eq!(with_details[3], "  The last attempt, at S: it answered 500; it said: do\u{fffd}wn");
         assert_eq!(
             with_details[4],
             "  It went to 1.2.3.4:443 (connection 2 ms, TLS 3 ms, answer 40 ms), because somebody asked for it; \
