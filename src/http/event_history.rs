@@ -161,7 +161,11 @@ pub(super) async fn erase(call: &mut Call) -> Answer {
     let endpoints =
         web::block(move || under_way(&api, org, event)).await.map_err(|error| Problem::internal(&error))??;
     match call.commit(Command::EraseEvent(EraseEvent { org, event, endpoints, at: call.now })).await? {
-        Outcome::Erased { at } => answer(at),
+        Outcome::Erased { at } => {
+            call.api.metrics.events_erased.inc();
+            tracing::info!(org = org.0, %event, "an event's payload was erased");
+            answer(at)
+        }
         Outcome::NotFound => Err(absent()),
         other => Err(unexpected(&other)),
     }
