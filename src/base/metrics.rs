@@ -198,6 +198,8 @@ pub struct Metrics {
     pub events_duplicate: Counter,
     /// Events that were refused.
     pub events_rejected: PerLabel<Rejection, Counter>,
+    /// Events whose payload was erased.
+    pub events_erased: Counter,
     /// Commands written with one sync.
     pub commit_group_commands: Histogram,
     /// Seconds of one sync.
@@ -260,6 +262,7 @@ impl Metrics {
             events_accepted: make.counter("events_accepted_total", "Events that were new, and stored.")?,
             events_duplicate: make.counter("events_duplicate_total", "Events known by their dedup_id.")?,
             events_rejected: make.counter_per("events_rejected_total", "Events refused, by reason.", "reason")?,
+            events_erased: make.counter("events_erased_total", "Events whose payload was erased.")?,
             commit_group_commands: make.histogram(
                 "commit_group_commands",
                 "Commands written with one sync.",

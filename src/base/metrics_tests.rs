@@ -23,6 +23,7 @@ const SERIES: &[(&str, &[&str])] = &[
             "reason=\"unauthorized\"",
         ],
     ),
+    ("triggerd_events_erased_total", &[]),
     ("triggerd_commit_group_commands_count", &[]),
     ("triggerd_commit_sync_duration_seconds_count", &[]),
     ("triggerd_commands_applied_total", &[]),

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::client::{Client, Method};
 use super::events::{Key, text};
-use super::{Failure, Server, print};
+use super::{Failure, Server, print, printable};
 use crate::base::exit_code::ExitCode;
 use crate::config::Config;
 
@@ -185,8 +185,9 @@ fn tested(outcome: &Value) -> String {
         None => format!("{} was accepted in {took} ms", text(outcome, "event_id")),
         Some(error) => {
             let answer = text(outcome, "body");
-            let answer = if answer.is_empty() { String::new() } else { format!("\n{answer}") };
-            format!("not accepted after {took} ms: {} ({}){answer}", text(error, "detail"), text(error, "code"))
+            let answer = if answer.is_empty() { String::new() } else { format!("\n{}", printable(answer)) };
+            let detail = printable(text(error, "detail"));
+            format!("not accepted after {took} ms: {detail} ({}){answer}", text(error, "code"))
         }
     }
 }

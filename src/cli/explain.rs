@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::client::Method;
 use super::events::{Key, checked_event_id, text};
-use super::{Failure, Server, print};
+use super::{Failure, Server, print, printable};
 use crate::base::exit_code::ExitCode;
 use crate::config::Config;
 
@@ -79,16 +79,10 @@ fn items<'a>(value: &'a Value, name: &str) -> &'a [Value] {
 }
 
 fn sentences(event: &Value, details: &dyn Fn(&str) -> Option<Value>) -> Vec<String> {
-    let status = match text(event, "status") {
-        "delivered" => "Every endpoint that matched it has accepted it.",
-        "acknowledged" => "A consumer has acknowledged it.",
-        "dead" => "Nothing is on its way any more, and not every endpoint has accepted it. It is still in the inbox.",
-        _ => "It is in the inbox, until it is acknowledged or every endpoint that matched it has accepted it.",
-    };
     let (id, kind, at) = (text(event, "id"), text(event, "type"), text(event, "received_at"));
     let erased_at = text(event, "erased_at");
     let status = if erased_at.is_empty() {
-        status.to_owned()
+        standing(event).to_owned()
     } else {
         format!("Its payload was erased at {erased_at}: it is shown nowhere and sent nowhere any more.")
     };
@@ -116,7 +110,26 @@ fn sentences(event: &Value, details: &dyn Fn(&str) -> Option<Value>) -> Vec<Stri
     for delivery in items(event, "deliveries").iter().filter(|delivery| !named(delivery)) {
         said.push(format!("{} (deleted since): {}", text(delivery, "endpoint_id"), fate(delivery)));
     }
-    said
+    said.iter().map(|sentence| printable(sentence)).collect()
+}
+
+/// How it stands, and whether it is in the inbox: what is delivered once more does not come back there.
+fn standing(event: &Value) -> &'static str {
+    match (text(event, "status"), event.get("in_inbox") == Some(&Value::Bool(true))) {
+        ("acknowledged", _) => "A consumer has acknowledged it.",
+        ("delivered", false) => "Every endpoint that matched it has accepted it.",
+        ("delivered", true) => {
+            "Every endpoint that matched it has accepted it. It is in the inbox, until it is acknowledged."
+        }
+        ("dead", false) => {
+            "Nothing is on its way any more, and not every endpoint has accepted it. It has left the inbox before."
+        }
+        ("dead", true) => {
+            "Nothing is on its way any more, and not every endpoint has accepted it. It is still in the inbox."
+        }
+        (_, false) => "It has left the inbox before.",
+        (_, true) => "It is in the inbox, until it is acknowledged or every endpoint that matched it has accepted it.",
+    }
 }
 
 /// What became of a delivery.
@@ -180,16 +193,21 @@ mod tests {
         let said = sentences(&erased, &|_| None);
         assert_eq!(said[1], "Its payload was erased at E: it is shown nowhere and sent nowhere any more.");
         let attempts = json!({"attempts": [{"started_at": "S", "error": {"detail": "it answered 500"},
-            "response_body": " down\n", "trigger": "retry", "address": "1.2.3.4:443",
+            "response_body": " do\u{1b}wn\n", "trigger": "retry", "address": "1.2.3.4:443",
             "timing": {"dns_ms": null, "connect_ms": 2, "tls_ms": 3, "first_byte_ms": 40},
             "response_headers": {"server": "x", "x-request-id": "r-1"}}]});
         let with_details = sentences(&event, &|id| Some(attempts.clone()).filter(|_| id == "dlv_1"));
-        assert_eq!(with_details[3], "  The last attempt, at S: it answered 500; it said: down");
+        assert_eq!(with_details[3], "  The last attempt, at S: it answered 500; it said: do\u{fffd}wn");
         assert_eq!(
             with_details[4],
             "  It went to 1.2.3.4:443 (connection 2 ms, TLS 3 ms, answer 40 ms), because somebody asked for it; \
              the receiver's x-request-id: r-1"
         );
+        let with = |status: &str, in_inbox: bool| json!({"status": status, "in_inbox": in_inbox});
+        for status in ["accepted", "delivered", "dead"] {
+            assert!(standing(&with(status, true)).contains("in the inbox"), "{status}");
+            assert!(!standing(&with(status, false)).contains("in the inbox"), "{status}");
+        }
         let said = sentences(&event, &|_| None);
         assert_eq!((said.len(), with_details.len()), (5, 7), "{said:?}");
         assert_eq!(

@@ -146,7 +146,27 @@ fn print(line: &str) {
     drop(writeln!(std::io::stdout().lock(), "{line}"));
 }
 
+/// A line with nothing in it that a terminal would obey: for what others wrote.
+fn printable(line: &str) -> String {
+    let harmless = |c: char| match c {
+        '\t' | '\r' | '\n' => ' ',
+        _ if c.is_control() => '\u{fffd}',
+        _ => c,
+    };
+    line.chars().map(harmless).collect()
+}
+
 /// A line on standard error.
 fn eprint(line: &str) {
     drop(writeln!(std::io::stderr().lock(), "{line}"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::printable;
+
+    #[test]
+    fn what_others_wrote_moves_no_cursor() {
+        assert_eq!(printable("a\u{1b}[2J\u{9b}1mb\r\nc é"), "a\u{fffd}[2J\u{fffd}1mb  c é");
+    }
 }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::client::{Broken, Client};
 use super::events::{Key, text};
 use super::explain::why_given_up;
-use super::{Failure, Server, eprint};
+use super::{Failure, Server, eprint, printable};
 use crate::base::exit_code::ExitCode;
 use crate::config::Config;
 
@@ -117,11 +117,6 @@ impl Screen {
     }
 }
 
-/// Nothing that a terminal would obey.
-fn printable(line: &str) -> String {
-    line.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
-}
-
 /// An item as a line: when, what, where, why.
 fn sentence(name: &str, data: &Value) -> Option<String> {
     match name {
@@ -143,6 +138,7 @@ fn attempt(data: &Value) -> String {
     let word = match text(data, "state") {
         "delivered" => "delivered",
         "dead" => "given up ",
+        "canceled" => "canceled ",
         _ => "failed   ",
     };
     let (at, kind) = (text(data, "started_at"), text(data, "event_type"));
@@ -155,7 +151,7 @@ fn attempt(data: &Value) -> String {
     let then = match text(data, "state") {
         "retrying" => format!("; next at {}", text(data, "next_attempt_at")),
         "dead" => format!("; {}", why_given_up(text(data, "reason"))),
-        "canceled" => "; canceled: the endpoint was deleted".to_owned(),
+        "canceled" => "; it is not tried again".to_owned(),
         _ => String::new(),
     };
     let disabled = match text(data, "endpoint_disabled_reason") {
@@ -186,8 +182,9 @@ mod tests {
         data["endpoint_disabled_reason"] = json!("failing");
         let why = "its schedule has no attempt left; the endpoint is disabled now (failing)";
         assert_eq!(line(&data), format!("T  given up {failed}{why}"));
+        (data["state"], data["endpoint_disabled_reason"]) = (json!("canceled"), Value::Null);
+        assert_eq!(line(&data), format!("T  canceled {failed}it is not tried again"));
         assert!(sentence("missed", &json!({"count": 7})).unwrap().contains('7'));
         assert_eq!(sentence("start", &json!({"attempts": true})), None);
-        assert_eq!(printable("a\u{1b}[2Jb"), "a\u{fffd}[2Jb");
     }
 }

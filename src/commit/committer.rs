@@ -332,8 +332,7 @@ impl Committer {
 fn new_events(outcome: &Outcome) -> usize {
     match outcome {
         Outcome::Accepted { .. } => 1,
-        Outcome::Told(told) => told.len(),
-        _ => 0,
+        other => other.told().len(),
     }
 }
 

@@ -56,14 +56,14 @@ pub struct Attempted {
     pub status: Option<u16>,
     /// None: accepted.
     pub error: Option<AttemptError>,
-    /// What follows from it.
-    pub verdict: Verdict,
+    /// What follows from it; none: the delivery had been canceled meanwhile.
+    pub verdict: Option<Verdict>,
     /// Why the endpoint gets nothing from now on.
     pub disables: Option<DisabledReason>,
 }
 
 impl Attempted {
-    fn of(settle: &SettleAttempt) -> Self {
+    fn of(settle: &SettleAttempt, outcome: &Outcome) -> Self {
         Self {
             event: settle.event,
             endpoint: settle.endpoint,
@@ -71,8 +71,8 @@ impl Attempted {
             started_at: settle.outcome.started_at,
             duration_ms: settle.outcome.duration_ms,
             status: settle.outcome.status,
-            error: settle.outcome.error.clone(),
-            verdict: settle.verdict,
+            error: settle.outcome.error.clone().map(|error| error.without_receivers_words(settle.outcome.status)),
+            verdict: Some(settle.verdict).filter(|_| !matches!(outcome, Outcome::Canceled(_))),
             disables: settle.disables,
         }
     }
@@ -208,10 +208,10 @@ fn happenings(command: &Command, outcome: &Outcome) -> Vec<Happening> {
             event_type: submit.event.event_type.clone(),
             received_at: *received_at,
         }],
+        (Command::SettleAttempt(_), Outcome::Moot) => Vec::new(),
         (Command::SettleAttempt(settle), outcome) => {
-            let attempted = Happening::Attempted(Attempted::of(settle));
-            let told = if let Outcome::Told(told) = outcome { told.as_slice() } else { &[] };
-            let told = told.iter().map(|told| Happening::Accepted {
+            let attempted = Happening::Attempted(Attempted::of(settle, outcome));
+            let told = outcome.told().iter().map(|told| Happening::Accepted {
                 event: told.id,
                 event_type: told.kind.event_type(),
                 received_at: told.received_at,

@@ -65,9 +65,28 @@ async fn a_listener_hears_of_its_organization_alone_what_is_new() {
     let Heard::Happening(attempted) = one.next().await else { panic!("nothing was missed") };
     let Happening::Attempted(attempted) = attempted.as_ref() else { panic!("{attempted:?}") };
     assert_eq!((attempted.event, attempted.endpoint, attempted.number), (EventId(5), EndpointId(4), 2));
-    assert_eq!((attempted.status, attempted.verdict), (Some(500), Verdict::RetryAt(Timestamp(9))));
+    assert_eq!((attempted.status, attempted.verdict), (Some(500), Some(Verdict::RetryAt(Timestamp(9)))));
     assert_eq!(attempted.error.as_ref().map(|error| error.code), Some(ErrorCode::HttpStatus));
     assert_eq!((one.try_next(), two.try_next()), (None, None));
+    // One whose delivery was canceled meanwhile says so; one that was settled before is not told again.
+    feed.tell([(&settle(ONE), &Outcome::Moot), (&settle(ONE), &Outcome::Canceled(Vec::new()))].into_iter());
+    let Some(Heard::Happening(canceled)) = one.try_next() else { panic!("nothing was missed") };
+    let expected = Attempted { verdict: None, ..attempted.clone() };
+    assert_eq!((canceled.as_ref(), one.try_next()), (&Happening::Attempted(expected), None));
+}
+
+#[tokio::test]
+async fn nobody_hears_where_a_receiver_redirects_to() {
+    let feed = Feed::default();
+    let mut listener = feed.listen(ONE).unwrap();
+    let mut command = settle(ONE);
+    let Command::SettleAttempt(settle) = &mut command else { unreachable!() };
+    let detail = "the receiver answered 302, a redirect to /its-words; redirects are not followed".into();
+    settle.outcome.error = Some(AttemptError { code: ErrorCode::Redirect, detail });
+    settle.outcome.status = Some(302);
+    feed.tell([(&command, &Outcome::Done)].into_iter());
+    let heard = format!("{:?}", listener.next().await);
+    assert!(heard.contains("answered 302, a redirect;") && !heard.contains("its-words"), "{heard}");
 }
 
 #[tokio::test]

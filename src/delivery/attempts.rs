@@ -125,11 +125,7 @@ impl AttempterPorts {
         let in_schedule = number.saturating_sub(delivery.base);
         let verdict = verdict(&self.policy_of(&delivery), in_schedule, &outcome, now, random::unit());
         let disables = disables(self.disable_after_ms, delivery.failing_since, &outcome, now);
-        self.count(&delivery, number, &outcome, verdict);
-        if let Some(reason) = disables {
-            let (endpoint, reason) = (delivery.endpoint.id, reason.name());
-            tracing::warn!(%endpoint, reason, "the endpoint gets nothing more until it is enabled again");
-        }
+        self.count(&outcome);
         let mut settle = SettleAttempt {
             org: delivery.org,
             endpoint: delivery.endpoint.id,
@@ -143,8 +139,8 @@ impl AttempterPorts {
             notices: Vec::new(),
         };
         settle.notices = notices::caused_by(&delivery, &settle, now, self.failing_after_ms);
-        self.settle(Command::SettleAttempt(Box::new(settle)), fate).await?;
-        self.metrics.deliveries.of(outcome_of(verdict)).inc();
+        let became = self.settle(&settle, fate).await?;
+        self.note(&settle, &became);
         Some(verdict)
     }
 
@@ -193,14 +189,32 @@ impl AttempterPorts {
         Some(self.sender.send(request).await)
     }
 
-    fn count(&self, delivery: &DueDelivery, number: u32, outcome: &AttemptOutcome, verdict: Verdict) {
+    fn count(&self, outcome: &AttemptOutcome) {
         match &outcome.error {
             None => self.metrics.attempt_ok(),
             Some(error) => self.metrics.attempt_failed(error.code as usize),
         }
         self.metrics.attempt_seconds.observe(Duration::from_millis(outcome.duration_ms.into()).as_secs_f64());
-        let (event, endpoint) = (delivery.event, delivery.endpoint.id);
-        let detail = outcome.error.as_ref().map_or("", |error| error.detail.as_str());
+    }
+
+    /// What became of the delivery and of its endpoint, when that is known.
+    fn note(&self, settle: &SettleAttempt, became: &Outcome) {
+        let SettleAttempt { event, endpoint, number, verdict, .. } = *settle;
+        if *became == Outcome::Moot {
+            tracing::debug!(%event, %endpoint, attempt = number, "the attempt was settled before");
+            return;
+        }
+        if let Some(reason) = settle.disables {
+            let reason = reason.name();
+            tracing::warn!(%endpoint, reason, "the endpoint gets nothing more until it is enabled again");
+        }
+        self.count_told(became);
+        let detail = settle.outcome.error.as_ref().map_or("", |error| error.detail.as_str());
+        if matches!(became, Outcome::Canceled(_)) {
+            tracing::info!(%event, %endpoint, attempt = number, detail, "the delivery was canceled while it was attempted");
+            return;
+        }
+        self.metrics.deliveries.of(outcome_of(verdict)).inc();
         match verdict {
             Verdict::Delivered => tracing::debug!(%event, %endpoint, attempt = number, "delivered"),
             Verdict::RetryAt(at) => {
@@ -213,18 +227,17 @@ impl AttempterPorts {
     }
 
     fn count_told(&self, outcome: &Outcome) {
-        let Outcome::Told(told) = outcome else { return };
-        for told in told {
+        for told in outcome.told() {
             self.metrics.operational_events.of(series_of(told.kind)).inc();
             let event_type = told.kind.event_type();
             tracing::info!(event = %told.id, %event_type, "its organization is told");
         }
     }
 
-    /// None if it cannot be stored.
-    async fn settle(&self, command: Command, fate: &mut Fate) -> Option<()> {
+    /// What became of it; none if it cannot be stored.
+    async fn settle(&self, settle: &SettleAttempt, fate: &mut Fate) -> Option<Outcome> {
         loop {
-            let stored = match self.intake.submit(vec![command.clone()]) {
+            let stored = match self.intake.submit(vec![Command::SettleAttempt(Box::new(settle.clone()))]) {
                 Ok(reply) => {
                     fate.over();
                     reply.outcomes().await
@@ -232,12 +245,7 @@ impl AttempterPorts {
                 Err(refused) => Err(refused),
             };
             match stored {
-                Ok(outcomes) => {
-                    for outcome in outcomes {
-                        self.count_told(&outcome);
-                    }
-                    return Some(());
-                }
+                Ok(outcomes) => return outcomes.into_iter().next(),
                 Err(Refused::ShuttingDown) => return None,
                 Err(Refused::Overloaded | Refused::DiskFull) => tokio::time::sleep(AGAIN).await,
             }

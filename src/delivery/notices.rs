@@ -6,7 +6,7 @@
 use serde::Serialize;
 
 use crate::model::command::SettleAttempt;
-use crate::model::delivery::{AttemptError, DeadReason, ErrorCode, Verdict};
+use crate::model::delivery::{AttemptError, DeadReason, Verdict};
 use crate::model::endpoint::DisabledReason;
 use crate::model::id::{DeliveryId, EndpointId, EventId};
 use crate::model::notice::{Notice, NoticeKind};
@@ -91,7 +91,7 @@ impl<'a> Payload<'a> {
             event_id: delivery.event,
             event_type: delivery.event_type.as_str(),
             attempts: settle.number,
-            error: outcome.error.clone().map(|error| harmless(error, outcome.status)),
+            error: outcome.error.clone().map(|error| error.without_receivers_words(outcome.status)),
         }
     }
 }
@@ -99,15 +99,6 @@ impl<'a> Payload<'a> {
 /// Queries often hold tokens. A URL with a user or a password is no endpoint's.
 fn without_query(url: &str) -> &str {
     url.split(['?', '#']).next().unwrap_or_default()
-}
-
-/// Where a receiver redirects to is its own choice of words.
-fn harmless(error: AttemptError, status: Option<u16>) -> AttemptError {
-    if error.code != ErrorCode::Redirect {
-        return error;
-    }
-    let status = status.unwrap_or(0);
-    AttemptError { detail: format!("the receiver answered {status}, a redirect; redirects are not followed"), ..error }
 }
 
 #[cfg(test)]

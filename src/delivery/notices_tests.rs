@@ -3,8 +3,8 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::model::delivery::AttemptOutcome;
 use crate::model::delivery::Trigger;
+use crate::model::delivery::{AttemptOutcome, ErrorCode};
 use crate::model::endpoint::{Endpoint, EndpointSettings, SealedSecret};
 use crate::model::id::OrgNo;
 

@@ -130,14 +130,15 @@ struct Attempt {
 
 impl Attempt {
     /// A receiver's answer may repeat what it was sent, so it is hidden where that is.
-    fn of(position: u64, settled: SettleAttempt, hides_body: bool) -> Self {
+    fn of(position: u64, settled: SettleAttempt, is_erased: bool) -> Self {
         let SettleAttempt { number, trigger, outcome, .. } = settled;
+        let outcome = if is_erased { outcome.without_receivers_words() } else { outcome };
         let body = String::from_utf8_lossy(&outcome.body).into_owned();
         Self {
             id: AttemptId::of(outcome.started_at, position),
             number,
             retry_after_ms: outcome.retry_after_ms,
-            response_body: Some(body).filter(|body| !body.is_empty() && !hides_body),
+            response_body: Some(body).filter(|body| !body.is_empty()),
             told: Told::of(trigger, outcome),
         }
     }
@@ -197,7 +198,7 @@ fn details(api: &Api, org: OrgNo, found: &DeliveryDetails) -> Result<Details, Pr
 
 /// Back through the journal from the last one. One that was lost to damage ends the list; the count says that there was
 /// more.
-fn attempts(api: &Api, delivery: &Delivery, hides_body: bool) -> Result<Vec<Attempt>, Problem> {
+fn attempts(api: &Api, delivery: &Delivery, is_erased: bool) -> Result<Vec<Attempt>, Problem> {
     let mut attempts = Vec::new();
     let mut next = delivery.last_attempt;
     while let Some(position) = next
@@ -213,7 +214,7 @@ fn attempts(api: &Api, delivery: &Delivery, hides_body: bool) -> Result<Vec<Atte
         };
         // Only ever back, whatever stands there.
         next = settled.previous.filter(|previous| *previous < position);
-        attempts.push(Attempt::of(position, settled, hides_body));
+        attempts.push(Attempt::of(position, settled, is_erased));
     }
     Ok(attempts)
 }

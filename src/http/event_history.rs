@@ -21,7 +21,7 @@ use crate::model::id::{EndpointId, EventId, OrgNo};
 use crate::model::time::Timestamp;
 use crate::rules::breaker::BreakerView;
 use crate::rules::filter;
-use crate::store::{Delivery, DeliveryQuery, EventQuery, EventSummary, Outcome};
+use crate::store::{Delivery, DeliveryQuery, DeliveryStanding, EventQuery, EventSummary, Outcome};
 
 /// Portions of an event's deliveries that are looked at. Each goes over a thousand of the endpoints that were there since
 /// the event came, or, when very many were, of those that ever were: then there may be more.
@@ -45,6 +45,7 @@ pub(super) async fn list(call: &mut Call) -> Answer {
 /// What became of an event, beside itself.
 #[derive(Serialize)]
 struct History {
+    in_inbox: bool,
     /// Where it was pushed to, also to endpoints that were deleted.
     deliveries: Vec<Shown>,
     /// Whether that is all of it.
@@ -127,7 +128,7 @@ fn write(api: &Api, (org, id): (OrgNo, EventId), known: EventSummary) -> Result<
     };
     let endpoints = api.store.endpoints_of(org)?.into_iter().map(judge).collect();
     let shown = deliveries.iter().map(Shown::of).collect();
-    let history = History { deliveries: shown, deliveries_complete, endpoints };
+    let history = History { in_inbox: known.in_inbox, deliveries: shown, deliveries_complete, endpoints };
     let mut out = Vec::new();
     let failed = |error: serde_json::Error| Problem::internal(&error);
     write_item((known.status, known.erased_at), &event, &mut out).map_err(failed)?;
@@ -152,16 +153,52 @@ pub(super) async fn erase(call: &mut Call) -> Answer {
     let org = call.org()?;
     let absent = || Problem::not_found("there is no such event");
     let event: EventId = call.path("event_id").parse().map_err(|_malformed| absent())?;
-    call.api.store.event(org, event)?.ok_or_else(absent)?;
-    match call.commit(Command::EraseEvent(EraseEvent { org, event, at: call.now })).await? {
-        Outcome::Erased { at } => json(StatusCode::OK, &Erased { id: event, erased_at: at }),
+    let answer = |at| json(StatusCode::OK, &Erased { id: event, erased_at: at });
+    if let Some(at) = call.api.store.event(org, event)?.ok_or_else(absent)?.erased_at {
+        return answer(at);
+    }
+    let api = web::Data::clone(&call.api);
+    let endpoints =
+        web::block(move || under_way(&api, org, event)).await.map_err(|error| Problem::internal(&error))??;
+    match call.commit(Command::EraseEvent(EraseEvent { org, event, endpoints, at: call.now })).await? {
+        Outcome::Erased { at } => {
+            call.api.metrics.events_erased.inc();
+            tracing::info!(org = org.0, %event, "an event's payload was erased");
+            answer(at)
+        }
         Outcome::NotFound => Err(absent()),
         other => Err(unexpected(&other)),
     }
 }
 
+/// Where the event is on its way to, or was given up. Few, however many endpoints there were: it is looked for to the end.
+fn under_way(api: &Api, org: OrgNo, event: EventId) -> Result<Vec<EndpointId>, Problem> {
+    let mut endpoints = Vec::new();
+    each_portion(api, (org, event), usize::MAX, |portion| {
+        let is_under_way = |found: &&Delivery| match found.standing {
+            DeliveryStanding::Pending(_) | DeliveryStanding::Retrying(_) | DeliveryStanding::Dead(..) => true,
+            // Canceled, or of a deleted endpoint, where the scheduler does that.
+            DeliveryStanding::Delivered | DeliveryStanding::Canceled => false,
+        };
+        endpoints.extend(portion.iter().filter(is_under_way).map(|found| found.endpoint));
+    })?;
+    Ok(endpoints)
+}
+
 /// Where the event was pushed to, and whether that is all of it.
 fn deliveries(api: &Api, org: OrgNo, event: EventId) -> Result<(Vec<Delivery>, bool), Problem> {
+    let mut found = Vec::new();
+    let is_all = each_portion(api, (org, event), PORTIONS_MAX, |portion| found.extend(portion))?;
+    Ok((found, is_all))
+}
+
+/// The event's deliveries in at most so many portions; says whether those were all.
+fn each_portion(
+    api: &Api,
+    (org, event): (OrgNo, EventId),
+    portions_max: usize,
+    mut take: impl FnMut(Vec<Delivery>),
+) -> Result<bool, Problem> {
     let mut query = DeliveryQuery {
         status: None,
         endpoint: None,
@@ -171,14 +208,13 @@ fn deliveries(api: &Api, org: OrgNo, event: EventId) -> Result<(Vec<Delivery>, b
         after: None,
         limit: PORTION,
     };
-    let mut found = Vec::new();
-    for _ in 0..PORTIONS_MAX {
+    for _ in 0..portions_max {
         let page = api.store.deliveries(org, &query)?;
-        found.extend(page.items);
+        take(page.items);
         query.after = page.next;
         if query.after.is_none() {
-            return Ok((found, true));
+            return Ok(true);
         }
     }
-    Ok((found, false))
+    Ok(false)
 }

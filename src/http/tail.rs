@@ -270,10 +270,10 @@ struct Attempt {
 impl Attempt {
     fn of(attempted: &Attempted, delivery_id: DeliveryId, event_type: EventType, endpoint_lives: bool) -> Self {
         let (state, next_attempt_at, reason) = match attempted.verdict {
-            Verdict::Delivered => ("delivered", None, None),
-            Verdict::RetryAt(at) if endpoint_lives => ("retrying", Some(at), None),
-            Verdict::RetryAt(_) => ("canceled", None, None),
-            Verdict::Dead(reason) => ("dead", None, Some(DeadReason::name(reason))),
+            Some(Verdict::Delivered) => ("delivered", None, None),
+            Some(Verdict::RetryAt(at)) if endpoint_lives => ("retrying", Some(at), None),
+            Some(Verdict::RetryAt(_)) | None => ("canceled", None, None),
+            Some(Verdict::Dead(reason)) => ("dead", None, Some(DeadReason::name(reason))),
         };
         Self {
             delivery_id,

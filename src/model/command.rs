@@ -262,6 +262,8 @@ pub struct EraseEvent {
     pub org: OrgNo,
     /// Which.
     pub event: EventId,
+    /// Where it was on its way to or was given up, also endpoints that were deleted. Those that live are looked at anyway.
+    pub endpoints: Vec<EndpointId>,
     /// When.
     pub at: Timestamp,
 }

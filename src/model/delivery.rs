@@ -77,6 +77,18 @@ pub struct AttemptError {
     pub detail: String,
 }
 
+impl AttemptError {
+    /// Without what the receiver had the choice of words for: where it redirects to. `status` is that of its answer.
+    #[must_use]
+    pub fn without_receivers_words(self, status: Option<u16>) -> Self {
+        if self.code != ErrorCode::Redirect {
+            return self;
+        }
+        let status = status.unwrap_or(0);
+        Self { detail: format!("the receiver answered {status}, a redirect; redirects are not followed"), ..self }
+    }
+}
+
 /// What one attempt brought. Data, never an `Err`: that it failed is an outcome like another.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AttemptOutcome {
@@ -114,6 +126,13 @@ impl AttemptOutcome {
             address: None,
             timing: Timing::default(),
         }
+    }
+
+    /// Without what the receiver had the choice of words for: it may have repeated what it was sent.
+    #[must_use]
+    pub fn without_receivers_words(self) -> Self {
+        let error = self.error.map(|error| error.without_receivers_words(self.status));
+        Self { error, body: Vec::new(), headers: Vec::new(), ..self }
     }
 }
 

@@ -147,7 +147,7 @@ fn one_of_each() -> Vec<Command> {
         Command::DropDead(DropDead { org: ORG, endpoint: ENDPOINT, event: EVENT }),
     ];
     commands.extend(replaying());
-    commands.push(Command::EraseEvent(EraseEvent { org: ORG, event: EVENT, at: AT }));
+    commands.push(Command::EraseEvent(EraseEvent { org: ORG, event: EVENT, endpoints: vec![ENDPOINT], at: AT }));
     commands
 }
 
@@ -200,7 +200,7 @@ const FROZEN: [&str; 21] = [
     "78:5c0405d3",
     "109:f1664ff7",
     "32:bbbba2f3",
-    "28:54fbc939",
+    "52:daabbea9",
 ];
 
 #[test]

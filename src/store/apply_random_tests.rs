@@ -40,7 +40,7 @@ fn any_command() -> impl Strategy<Value = Command> {
             }
         }),
         2 => event.clone().prop_map(ack),
-        1 => event.clone().prop_map(erase),
+        1 => (event.clone(), endpoint.clone()).prop_map(|(event, endpoint)| erase(event, &[endpoint])),
         1 => (endpoint, proptest::collection::vec(event.prop_map(EventId), 1..5)).prop_map(|(endpoint, events)| {
             Command::CancelDeliveries(CancelDeliveries { org: ORG, endpoint: EndpointId(endpoint), events })
         }),

@@ -159,8 +159,9 @@ fn a_waiting_delivery_knows_why_it_is_tried_next_and_forgets_it_with_the_attempt
     assert_eq!(trigger(&state, 1), Some(replay));
 }
 
-pub(in crate::store) fn erase(event: u128) -> Command {
-    Command::EraseEvent(EraseEvent { org: ORG, event: EventId(event), at: Timestamp(50) })
+pub(in crate::store) fn erase(event: u128, endpoints: &[u128]) -> Command {
+    let endpoints = endpoints.iter().map(|id| EndpointId(*id)).collect();
+    Command::EraseEvent(EraseEvent { org: ORG, event: EventId(event), endpoints, at: Timestamp(50) })
 }
 
 pub(in crate::store) fn retry(event: u128, endpoint: u128, only_dead: bool) -> Command {
@@ -536,10 +537,11 @@ fn an_erased_event_leaves_the_inbox_and_nothing_of_it_is_under_way_any_more() {
     // Of a deleted endpoint too.
     state.apply(&Command::DeleteEndpoint(DeleteEndpoint { org: ORG, endpoint: EndpointId(52) }));
     state.store.write_back().unwrap();
-    for event in [1, 2, 3] {
-        assert_eq!(state.apply(&erase(event)), Outcome::Erased { at: Timestamp(50) });
+    // Those that live are looked at in any case.
+    for (event, endpoints) in [(1, [51, 52].as_slice()), (2, &[52, 7]), (3, &[])] {
+        assert_eq!(state.apply(&erase(event, endpoints)), Outcome::Erased { at: Timestamp(50) });
     }
-    assert_eq!(state.apply(&erase(9)), Outcome::NotFound);
+    assert_eq!(state.apply(&erase(9, &[50])), Outcome::NotFound);
     assert_eq!(state.inbox(ORG), []);
     let counts = state.store.counts().unwrap();
     assert_eq!((counts.waiting, counts.dead, counts.open), (0, 0, 0));
@@ -554,16 +556,30 @@ fn an_erased_event_leaves_the_inbox_and_nothing_of_it_is_under_way_any_more() {
         assert_eq!(state.store.due_delivery(EndpointId(endpoint), EventId(1)).unwrap().map(|due| due.event), None);
         assert_eq!(state.apply(&retry(1, endpoint, false)), Outcome::Erased { at: Timestamp(50) });
     }
-    // An attempt that was on its way, and a worker that was about to route it, change nothing.
-    assert_eq!(state.apply(&settle(1, 53, 1, Verdict::Dead(DeadReason::Gone))), Outcome::Done);
+    // An attempt that was on its way is kept, and disables, but its delivery stays canceled; nothing is routed any more.
+    let gone = failed(settle(1, 53, 1, Verdict::Dead(DeadReason::Gone)), 20);
+    let disabled = vec![NoticeKind::EndpointDisabled];
+    let kinds = |outcome: Outcome| outcome.told().iter().map(|told| told.kind).collect::<Vec<_>>();
+    assert_eq!(kinds(state.apply(&with_notices(gone.clone(), 1_000, None))), disabled);
+    assert_eq!(state.apply(&with_notices(gone, 2_000, None)), Outcome::Moot, "settled before");
+    assert_eq!(state.apply(&settle(2, 53, 1, Verdict::Delivered)), Outcome::Canceled(Vec::new()));
+    assert_eq!(state.apply(&settle(1, 50, 1, Verdict::Delivered)), Outcome::Moot, "it is accepted");
+    assert_eq!(state.apply(&settle(9, 50, 1, Verdict::Delivered)), Outcome::Moot, "there is no such event");
+    let found = state.store.delivery(ORG, EventId(1), 4).unwrap().unwrap();
+    assert_eq!((found.delivery.attempts, found.delivery.last_attempt.is_some()), (1, true), "it was sent");
+    assert_eq!(found.endpoint.unwrap().disabled, Some(DisabledReason::Gone));
+    let (_, health) = state.store.endpoint_of(ORG, EndpointId(53)).unwrap().unwrap();
+    assert_eq!((health.accepted, health.failed, health.waiting, health.dead), (1, 1, 0, 0));
     assert_eq!(state.apply(&route(3, &[50], AT_ONCE)), Outcome::Done);
-    assert_eq!((standing(&state, 4), state.store.counts().unwrap().waiting), (canceled, 0));
+    let counts = state.store.counts().unwrap();
+    assert_eq!((standing(&state, 4), counts.waiting, counts.dead), (canceled, 0, 0));
     // Its dedup id stands for it, and it can be confirmed.
     let first = Outcome::Duplicate { id: EventId(1), received_at: Timestamp(1) };
-    assert_eq!(state.apply(&submit(4, 2, Some(("a", 1)))), first);
-    assert_eq!(state.apply(&submit(4, 2, Some(("a", 2)))), Outcome::Mismatch { id: EventId(1) });
+    assert_eq!(state.apply(&submit(4_000, 2, Some(("a", 1)))), first);
+    assert_eq!(state.apply(&submit(4_000, 2, Some(("a", 2)))), Outcome::Mismatch { id: EventId(1) });
     assert_eq!(state.apply(&ack(1)), Outcome::Acknowledged { at: Timestamp(30) });
-    let later = Command::EraseEvent(EraseEvent { org: ORG, event: EventId(1), at: Timestamp(99) });
+    let (event, endpoints) = (EventId(1), vec![EndpointId(50)]);
+    let later = Command::EraseEvent(EraseEvent { org: ORG, event, endpoints, at: Timestamp(99) });
     assert_eq!(state.apply(&later), Outcome::Erased { at: Timestamp(50) }, "again: the same answer");
     assert_eq!(state.store.event(ORG, EventId(1)).unwrap().unwrap().erased_at, Some(Timestamp(50)));
     assert_eq!(state.store.contradictions(9).unwrap(), Vec::<String>::new());
@@ -608,8 +624,9 @@ fn of_what_an_attempt_would_tell_only_what_its_settling_made_true_is_stored_and_
         next += 10;
         match state.apply(&with_notices(command, next, since)) {
             Outcome::Told(told) => told.into_iter().map(|told| told.kind).collect(),
+            Outcome::Canceled(told) => told.into_iter().map(|told| told.kind).collect(),
             outcome => {
-                assert_eq!(outcome, Outcome::Done);
+                assert!(matches!(outcome, Outcome::Done | Outcome::Moot), "{outcome:?}");
                 Vec::new()
             }
         }
@@ -628,7 +645,7 @@ fn of_what_an_attempt_would_tell_only_what_its_settling_made_true_is_stored_and_
     let gone = Verdict::Dead(DeadReason::Gone);
     assert_eq!(tell(&mut state, failed(settle(8, 50, 1, gone), 50), None), [EndpointDisabled, DeliveryDead]);
     assert_eq!(tell(&mut state, failed(settle(9, 50, 1, gone), 50), Some(50)), [EndpointFailing, DeliveryDead]);
-    // One that was canceled meanwhile tells nothing.
+    // One that was canceled meanwhile is not dead, and its endpoint is disabled already.
     state.apply(&submit(5_000, 1, None));
     state.apply(&route(5_000, &[50], AT_ONCE));
     let (endpoint, events) = (EndpointId(50), vec![EventId(5_000)]);

@@ -64,6 +64,8 @@ pub struct EventSummary {
     pub acknowledged_at: Option<Timestamp>,
     /// When its payload was erased.
     pub erased_at: Option<Timestamp>,
+    /// Whether it is in the inbox; what has left it does not come back.
+    pub in_inbox: bool,
 }
 
 impl Store {
@@ -138,8 +140,11 @@ impl Store {
     /// # Errors
     /// When rows cannot be read.
     pub fn event(&self, org: OrgNo, event: EventId) -> Result<Option<EventSummary>, StateError> {
-        let block = block_of(&self.read(), org, event)?;
-        Ok(block.as_ref().and_then(|(_, block)| block.find(event)).map(|(_, entry)| EventSummary {
+        let state = self.read();
+        let Some((first, block)) = block_of(&state, org, event)? else { return Ok(None) };
+        let open = state.open.get((org, first))?.map_or(0, |open| open.0);
+        Ok(block.find(event).map(|(place, entry)| EventSummary {
+            in_inbox: open & 1 << place != 0,
             status: entry.status,
             position: entry.position,
             received_at: entry.received_at,

@@ -1,7 +1,8 @@
 //! Erasing an event's payload through the real binary: from the answer on nobody sees it and nothing sends it.
 
 use std::io::{Read as _, Write as _};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
+use std::sync::mpsc;
 
 use serde_json::{Value, json};
 use triggerd::http::receiver::Receiver;
@@ -72,6 +73,7 @@ fn an_erased_payload_is_shown_nowhere_and_sent_nowhere_also_after_a_restart_with
     assert_eq!((answer.status, &answer.json["id"]), (200, &json!(erased)), "{answer:?}");
     assert!(answer.json["erased_at"].is_string());
     assert_eq!(org.delete(&path(&erased)).text, answer.text, "again: the same answer");
+    assert_eq!(org.metric("triggerd_events_erased_total"), 1.0);
 
     let look = |org: &Client| {
         for text in shown(org, &erased) {
@@ -80,6 +82,7 @@ fn an_erased_payload_is_shown_nowhere_and_sent_nowhere_also_after_a_restart_with
         assert!(shown(org, &kept).iter().all(|text| text.contains("kept")), "of this event alone");
         let event = org.get(&path(&erased)).json;
         assert_eq!((&event["payload"], &event["erased_at"]), (&Value::Null, &answer.json["erased_at"]));
+        assert_eq!((&event["in_inbox"], &org.get(&path(&kept)).json["in_inbox"]), (&json!(false), &json!(true)));
         assert_eq!((&event["type"], &event["dedup_id"]), (&json!("order.created"), &json!("d-1")));
         let inbox = org.inbox_ids();
         assert!(!inbox.contains(&erased) && inbox.contains(&kept), "{inbox:?}");
@@ -113,20 +116,34 @@ fn an_erased_payload_is_shown_nowhere_and_sent_nowhere_also_after_a_restart_with
     assert!(code == Some(0), "{text}");
 }
 
-/// Answers every request with 500 and what it was sent.
-fn echo() -> String {
+/// A request whose body is a JSON object, or what came of it.
+fn read_request(connection: &mut TcpStream) -> Vec<u8> {
+    let mut request = Vec::new();
+    while !request.ends_with(b"}") {
+        let mut some = [0; 4_096];
+        let read = connection.read(&mut some).unwrap();
+        if read == 0 {
+            break;
+        }
+        request.extend_from_slice(&some[..read]);
+    }
+    request
+}
+
+/// Answers every request with what it was sent: 500 and the same body, or 302 to there.
+fn echo(redirects: bool) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
     std::thread::spawn(move || {
         for mut connection in listener.incoming().map_while(Result::ok) {
-            let mut request = Vec::new();
-            while !request.ends_with(b"}") {
-                let mut some = [0; 4_096];
-                let read = connection.read(&mut some).unwrap();
-                request.extend_from_slice(&some[..read]);
-            }
+            let request = read_request(&mut connection);
             let body = request.rsplit(|byte| *byte == b'\n').next().unwrap();
-            let head = format!("HTTP/1.1 500 No\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
+            let (line, body) = if redirects {
+                (format!("302 There\r\nlocation: /{}", String::from_utf8_lossy(body)), [].as_slice())
+            } else {
+                ("500 No".to_owned(), body)
+            };
+            let head = format!("HTTP/1.1 {line}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
             connection.write_all(&[head.as_bytes(), body].concat()).unwrap();
         }
     });
@@ -138,16 +155,81 @@ fn a_receivers_answer_that_repeats_the_payload_is_not_shown_either() {
     let dir = tempfile::tempdir().unwrap();
     let server = Process::start(&dir.path().join("data"));
     let org = server.org("Acme");
-    let made = org.post("/api/endpoints", &json!({"url": echo(), "retry_schedule": []}));
-    assert_eq!(made.status, 201, "{made:?}");
+    for redirects in [false, true] {
+        let made = org.post("/api/endpoints", &json!({"url": echo(redirects), "retry_schedule": []}));
+        assert_eq!(made.status, 201, "{made:?}");
+    }
     let id = org.send("a", &json!({"name": "canary"})).id();
-    let dead = until(|| org.get("/api/dead-letters").json["data"].as_array().unwrap().first().cloned());
-    let shown = || org.get(&format!("/api/deliveries/{}", dead["id"].as_str().unwrap()));
-    assert!(shown().text.contains("canary"), "the control");
+    let dead = || org.get("/api/dead-letters").json["data"].as_array().unwrap().clone();
+    let dead = until(|| Some(dead()).filter(|dead| dead.len() == 2));
+    let shown = |letter: &Value| {
+        let mut shown = org.get(&format!("/api/deliveries/{}", letter["id"].as_str().unwrap())).json;
+        shown["attempts"][0].take()
+    };
+    let repeats = |said: &Value| said.to_string().contains("canary");
+    let mut parts: Vec<_> = dead
+        .iter()
+        .map(&shown)
+        .map(|attempt| ["response_body", "response_headers", "error"].map(|part| repeats(&attempt[part])))
+        .collect();
+    parts.sort_unstable();
+    assert_eq!(parts, [[false, true, true], [true, false, false]], "the control");
     assert_eq!(org.delete(&path(&id)).status, 200);
-    let shown = shown();
-    assert!(!shown.text.contains("canary"), "{shown:?}");
-    assert_eq!(shown.json["attempts"][0]["error"]["code"], "http_status", "what came of it is");
+    let attempts: Vec<_> = dead.iter().map(&shown).collect();
+    assert!(!attempts.iter().any(repeats), "{attempts:?}");
+    let mut codes: Vec<_> = attempts.iter().map(|attempt| attempt["error"]["code"].as_str().unwrap()).collect();
+    codes.sort_unstable();
+    assert_eq!(codes, ["http_status", "redirect"], "what came of it is shown");
+}
+
+/// Takes requests, says so, and answers each with 410 when it is told to.
+fn gone_when_told() -> (String, mpsc::Receiver<()>, mpsc::Sender<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let ((came, has_come), (answer, is_told)) = (mpsc::channel(), mpsc::channel());
+    std::thread::spawn(move || {
+        for mut connection in listener.incoming().map_while(Result::ok) {
+            read_request(&mut connection);
+            if came.send(()).is_err() || is_told.recv().is_err() {
+                return;
+            }
+            let head = b"HTTP/1.1 410 Gone\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+            connection.write_all(head).unwrap();
+        }
+    });
+    (url, has_come, answer)
+}
+
+#[test]
+fn an_attempt_under_way_while_its_event_is_erased_is_seen_and_disables_but_is_no_dead_letter() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Process::start(&dir.path().join("data"));
+    let org = server.org("Acme");
+    let (url, has_come, answer) = gone_when_told();
+    let endpoint = org.post("/api/endpoints", &json!({"url": url, "retry_schedule": [1]})).id();
+    let id = org.send("a", &json!({"name": "canary"})).id();
+    has_come.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(org.delete(&path(&id)).status, 200);
+    answer.send(()).unwrap();
+    let disabled = || org.get(&format!("/api/endpoints/{endpoint}")).json["disabled_reason"] == json!("gone");
+    until(|| disabled().then_some(()));
+    let deliveries = org.get(&format!("/api/deliveries?event_id={id}")).json["data"].clone();
+    let (state, attempts) = (&deliveries[0]["state"], &deliveries[0]["attempt_count"]);
+    assert_eq!((state, attempts), (&json!("canceled"), &json!(1)), "{deliveries}");
+    let shown = org.get(&format!("/api/deliveries/{}", deliveries[0]["id"].as_str().unwrap())).json;
+    assert_eq!(shown["attempts"][0]["status"], json!(410), "{shown}");
+    assert_eq!(org.get("/api/dead-letters").json["data"], json!([]));
+    let inbox = org.get("/api/inbox").json["data"].clone();
+    assert_eq!((inbox.as_array().unwrap().len(), &inbox[0]["type"]), (1, &json!("triggerd.endpoint.disabled")));
+    // The metrics follow the answer to the settling.
+    let told = "triggerd_operational_events_total{kind=\"endpoint_disabled\"}";
+    until(|| (org.metric(told) > 0.0).then_some(()));
+    assert_eq!(org.metric("triggerd_deliveries_total{outcome=\"dead\"}"), 0.0);
+    assert_eq!(org.metric("triggerd_deliveries_total{outcome=\"retried\"}"), 0.0);
+    // It gets nothing more.
+    org.send("a", &json!({"name": "other"}));
+    assert_eq!(server.stop().0, Some(0));
+    assert!(has_come.try_recv().is_err());
 }
 
 #[test]

@@ -109,9 +109,11 @@ pub(crate) fn check_due(naive: &NaiveOrg, store: &Store, now: Timestamp) -> Resu
 /// Where the event and its deliveries stand; nothing if the organization has no such event.
 pub(crate) fn check_event(naive: &NaiveOrg, org: OrgNo, id: EventId, store: &Store) -> Result<(), String> {
     let found = store.event(org, id).map_err(|error| failed(&error))?;
-    let found = found.map(|found| (found.status, found.received_at, (found.acknowledged_at, found.erased_at)));
+    let found =
+        found.map(|found| (found.status, found.received_at, (found.acknowledged_at, found.erased_at), found.in_inbox));
     let known = naive.events.get(&id);
-    let of = |event: &NaiveEvent| (event.status(), event.received_at, (event.acknowledged_at, event.erased_at));
+    let of =
+        |event: &NaiveEvent| (event.status(), event.received_at, (event.acknowledged_at, event.erased_at), !event.left);
     same("event", &found, &known.map(of))?;
     let Some(event) = known else { return Ok(()) };
     let unrouted = store.unrouted(org, id).map_err(|error| failed(&error))?;

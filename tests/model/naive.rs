@@ -98,6 +98,8 @@ pub(crate) enum Expected {
     Accepted,
     /// These operational events, in this order; none: nothing but that it took effect.
     Told(Vec<NoticeKind>),
+    /// The same of an attempt whose delivery had been canceled.
+    Canceled(Vec<NoticeKind>),
     /// One of these, told by its id, and whether it is the same event.
     Known(Vec<(EventId, Timestamp, bool)>),
 }
@@ -110,10 +112,13 @@ impl Expected {
             (Self::Told(kinds), Outcome::Told(told)) => {
                 !kinds.is_empty() && told.iter().map(|told| told.kind).eq(kinds.iter().copied())
             }
+            (Self::Canceled(kinds), Outcome::Canceled(told)) => {
+                told.iter().map(|told| told.kind).eq(kinds.iter().copied())
+            }
             (Self::Accepted, outcome) => matches!(outcome, Outcome::Accepted { .. }),
             (Self::Known(known), Outcome::Duplicate { id, received_at }) => known.contains(&(*id, *received_at, true)),
             (Self::Known(known), Outcome::Mismatch { id }) => known.iter().any(|(known, _, same)| known == id && !same),
-            (Self::Told(_) | Self::Known(_), _) => false,
+            (Self::Told(_) | Self::Canceled(_) | Self::Known(_), _) => false,
         }
     }
 }
@@ -259,7 +264,11 @@ impl Naive {
                 None => Expected::Exactly(Outcome::NotFound),
                 Some(event) => Expected::Exactly(Outcome::Acknowledged { at: event.acknowledged_at.unwrap_or(ack.at) }),
             },
-            Command::SettleAttempt(settle) => Expected::Told(self.told_by(settle)),
+            Command::SettleAttempt(settle) => match self.settles(settle) {
+                Some(Stands::Waiting(_)) => Expected::Told(self.told_by(settle)),
+                Some(Stands::Canceled) => Expected::Canceled(self.told_by(settle)),
+                _ => Expected::Exactly(Outcome::Moot),
+            },
             Command::NoteKeysUsed(_)
             | Command::RouteEvent(_)
             | Command::NoteRouteCrash(_)
@@ -273,19 +282,23 @@ impl Naive {
         self.org(org)?.events.get(&event)?.erased_at
     }
 
-    /// What the settling makes true of what the attempt would tell, each once.
+    /// How the delivery stands of which the attempt is a new one.
+    fn settles(&self, settle: &SettleAttempt) -> Option<Stands> {
+        let delivery = self.org(settle.org)?.events.get(&settle.event)?.deliveries.get(&settle.endpoint)?;
+        (delivery.attempts < settle.number).then_some(delivery.stands)
+    }
+
+    /// What a settling that is not moot makes true of what the attempt would tell, each once.
     fn told_by(&self, settle: &SettleAttempt) -> Vec<NoticeKind> {
         let Some(org) = self.org(settle.org) else { return Vec::new() };
-        let delivery = org.events.get(&settle.event).and_then(|event| event.deliveries.get(&settle.endpoint));
-        let takes_effect = delivery
-            .is_some_and(|delivery| matches!(delivery.stands, Stands::Waiting(_)) && delivery.attempts < settle.number);
+        let waits = matches!(self.settles(settle), Some(Stands::Waiting(_)));
         let endpoint = org.endpoint(settle.endpoint);
         let accepted = settle.outcome.error.is_none();
         let mut told = org.failing_told.get(&settle.endpoint).copied();
         let mut kinds = Vec::new();
-        for notice in settle.notices.iter().filter(|_| takes_effect) {
+        for notice in &settle.notices {
             let is_true = match notice.kind {
-                NoticeKind::DeliveryDead => matches!(settle.verdict, Verdict::Dead(_)),
+                NoticeKind::DeliveryDead => waits && matches!(settle.verdict, Verdict::Dead(_)),
                 NoticeKind::EndpointDisabled => endpoint.is_some_and(Endpoint::is_enabled) && settle.disables.is_some(),
                 NoticeKind::EndpointFailing => {
                     let streak = org.failing.get(&settle.endpoint).copied().filter(|_| !accepted);
@@ -357,18 +370,25 @@ impl Naive {
                     event.acknowledged_at = Some(*at);
                 }
             }
-            (Command::SettleAttempt(settle), Outcome::Told(told)) => {
+            (Command::SettleAttempt(settle), Outcome::Told(told) | Outcome::Canceled(told)) => {
                 for told in told {
                     self.note_told(settle, told);
                 }
                 self.done(command);
             }
             (Command::EraseEvent(erase), Outcome::Erased { at }) => {
+                let living: BTreeSet<_> = self
+                    .org(erase.org)
+                    .map_or_else(BTreeSet::new, |org| org.endpoints.iter().map(|endpoint| endpoint.id).collect());
                 let Some(event) = self.event_mut(erase.org, erase.event) else { return };
+                let was_erased = event.erased_at.is_some();
                 (event.erased_at, event.left) = (Some(*at), true);
                 event.unrouted = false;
-                for delivery in event.deliveries.values_mut().filter(|delivery| delivery.stands != Stands::Accepted) {
-                    delivery.stands = Stands::Canceled;
+                for (endpoint, delivery) in &mut event.deliveries {
+                    let is_called_off = living.contains(endpoint) || erase.endpoints.contains(endpoint);
+                    if is_called_off && delivery.stands != Stands::Accepted && !was_erased {
+                        delivery.stands = Stands::Canceled;
+                    }
                 }
             }
             (command, Outcome::Done) => self.done(command),
@@ -525,15 +545,15 @@ impl Naive {
     fn settled(&mut self, settle: &SettleAttempt) {
         let event = self.event_mut(settle.org, settle.event);
         let Some(delivery) = event.and_then(|event| event.deliveries.get_mut(&settle.endpoint)) else { return };
-        if !matches!(delivery.stands, Stands::Waiting(_)) || delivery.attempts >= settle.number {
-            return;
+        delivery.attempts = settle.number;
+        if delivery.stands != Stands::Canceled {
+            delivery.trigger = Trigger::Schedule;
+            delivery.stands = match settle.verdict {
+                Verdict::Delivered => Stands::Accepted,
+                Verdict::RetryAt(at) => Stands::Waiting(at),
+                Verdict::Dead(_) => Stands::Dead(ended_at(settle)),
+            };
         }
-        (delivery.attempts, delivery.trigger) = (settle.number, Trigger::Schedule);
-        delivery.stands = match settle.verdict {
-            Verdict::Delivered => Stands::Accepted,
-            Verdict::RetryAt(at) => Stands::Waiting(at),
-            Verdict::Dead(_) => Stands::Dead(ended_at(settle)),
-        };
         let Some(org) = self.org_mut(settle.org) else { return };
         if settle.outcome.error.is_none() {
             org.failing.remove(&settle.endpoint);

@@ -163,8 +163,7 @@ impl World {
         }
         let new: Vec<EventId> = match outcome {
             Outcome::Accepted { id, .. } => vec![*id],
-            Outcome::Told(told) => told.iter().map(|told| told.id).collect(),
-            _ => Vec::new(),
+            other => other.told().iter().map(|told| told.id).collect(),
         };
         if !self.naive.last_event.iter().chain(&new).is_sorted_by(|before, id| before < id) {
             return Err(format!("outcome {outcome:?} goes back behind {:?}", self.naive.last_event));
@@ -254,7 +253,13 @@ impl World {
 
     fn erase(&mut self, org: OrgNo) -> Option<Command> {
         let event = self.some_event(org)?;
-        Some(Command::EraseEvent(EraseEvent { org, event, at: self.now() }))
+        let known = self.naive.org(org)?.events.get(&event);
+        let mut endpoints: Vec<_> = known.map_or(Vec::new(), |known| known.deliveries.keys().copied().collect());
+        if self.random.one_in(4) {
+            endpoints.truncate(1);
+            endpoints.push(EndpointId(5)); // one that never was
+        }
+        Some(Command::EraseEvent(EraseEvent { org, event, endpoints, at: self.now() }))
     }
 
     fn route(&mut self, org: OrgNo) -> Option<Command> {

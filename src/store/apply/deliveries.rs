@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::notices::Before;
 use super::{Change, Outcome, meta};
 use crate::model::command::{CancelDeliveries, NoteRouteCrash, RouteEvent, SettleAttempt};
 use crate::model::delivery::{DeadReason, Trigger, Verdict};
@@ -72,16 +73,20 @@ impl Change<'_> {
 
     pub(super) fn settle_attempt(&mut self, command: &SettleAttempt) -> Result<Outcome, StateError> {
         let SettleAttempt { org, endpoint, event, .. } = *command;
-        let Some(at) = self.locate(org, event)? else { return Ok(Outcome::Done) };
+        let Some(at) = self.locate(org, event)? else { return Ok(Outcome::Moot) };
         let before = if command.notices.is_empty() { None } else { Some(self.before(endpoint)?) };
         let mut base = 0;
         if !self.take_pending(endpoint, at)? {
-            let Some(row) = self.state.deliveries.get((endpoint, event))? else { return Ok(Outcome::Done) };
+            let Some(row) = self.state.deliveries.get((endpoint, event))? else { return Ok(Outcome::Moot) };
             base = row.base;
-            let DeliveryState::Waiting(due_at) = row.state else { return Ok(Outcome::Done) };
             if row.attempts >= command.number {
-                return Ok(Outcome::Done); // settled before
+                return Ok(Outcome::Moot); // settled before
             }
+            let due_at = match row.state {
+                DeliveryState::Waiting(due_at) => due_at,
+                DeliveryState::Canceled => return self.settle_canceled(command, before),
+                DeliveryState::Dead(..) => return Ok(Outcome::Moot),
+            };
             self.state.due.remove((endpoint, due_at, event));
             self.state.deliveries.remove((endpoint, event));
         }
@@ -97,14 +102,19 @@ impl Change<'_> {
                 self.given_up(command, reason, at)
             }
         }?;
-        self.note_health(command)?;
-        if let Some(reason) = command.disables {
-            self.disable(endpoint, reason, ended_at(command))?;
+        self.note_attempt(command)?;
+        self.note_verdict(command)?;
+        let told = self.tell(command, before, false)?;
+        Ok(if told.is_empty() { Outcome::Done } else { Outcome::Told(told) })
+    }
+
+    /// Whoever canceled it came too late for this attempt: what was sent is to be seen, and how its receiver is stays true.
+    fn settle_canceled(&mut self, command: &SettleAttempt, before: Option<Before>) -> Result<Outcome, StateError> {
+        if let Some(row) = self.state.deliveries.edit((command.endpoint, command.event))? {
+            (row.attempts, row.last_attempt) = (command.number, Some(self.position));
         }
-        if !matches!(command.verdict, Verdict::RetryAt(_)) {
-            meta(self.state)?.waiting -= 1;
-        }
-        before.map_or(Ok(Outcome::Done), |before| self.tell(command, before))
+        self.note_attempt(command)?;
+        Ok(Outcome::Canceled(self.tell(command, before, true)?))
     }
 
     /// Nothing happens if the endpoint is gone.
@@ -119,8 +129,9 @@ impl Change<'_> {
         Ok(())
     }
 
-    fn note_health(&mut self, command: &SettleAttempt) -> Result<(), StateError> {
-        let (at, verdict) = (ended_at(command), command.verdict);
+    /// What the attempt says about its endpoint, and what follows for that.
+    fn note_attempt(&mut self, command: &SettleAttempt) -> Result<(), StateError> {
+        let at = ended_at(command);
         self.edit_health(command.endpoint, |health| {
             if command.outcome.error.is_none() {
                 health.accepted += 1;
@@ -131,14 +142,21 @@ impl Change<'_> {
                 health.failed_at = Some(at);
                 health.failing_since.get_or_insert(command.outcome.started_at);
             }
-            match verdict {
-                Verdict::RetryAt(_) => {}
-                Verdict::Delivered => health.waiting = health.waiting.saturating_sub(1),
-                Verdict::Dead(_) => {
-                    health.waiting = health.waiting.saturating_sub(1);
-                    health.dead += 1;
-                }
-            }
+        })?;
+        command.disables.map_or(Ok(()), |reason| self.disable(command.endpoint, reason, at))
+    }
+
+    /// What was decided about the delivery.
+    fn note_verdict(&mut self, command: &SettleAttempt) -> Result<(), StateError> {
+        let is_dead = match command.verdict {
+            Verdict::RetryAt(_) => return Ok(()),
+            Verdict::Delivered => false,
+            Verdict::Dead(_) => true,
+        };
+        meta(self.state)?.waiting -= 1;
+        self.edit_health(command.endpoint, |health| {
+            health.waiting = health.waiting.saturating_sub(1);
+            health.dead += u64::from(is_dead);
         })
     }
 

@@ -6,25 +6,19 @@ use crate::model::id::{EndpointId, EventId, OrgNo};
 use crate::model::time::Timestamp;
 use crate::store::StateError;
 
-/// Endpoints that were deleted may have dead letters of it still: so many of those that ended since it came are looked at.
-const ENDED_LOOKED_AT_MAX: usize = 8_192;
-
 impl Change<'_> {
     pub(super) fn erase_event(&mut self, command: &EraseEvent) -> Result<Outcome, StateError> {
-        let EraseEvent { org, event, at: now } = *command;
+        let EraseEvent { org, event, at: now, .. } = *command;
         let Some(at) = self.locate(org, event)? else { return Ok(Outcome::NotFound) };
         if let Some(since) = self.erased_at(org, at)? {
             return Ok(Outcome::Erased { at: since });
         }
         self.state.unrouted.remove((org, event));
         self.edit_event(org, at, |entry| entry.erased_at = Some(now))?;
+        self.call_off(command.endpoints.iter().copied(), (org, event), at)?;
+        // One that ended since they were looked up got nothing new; one that lives may have.
         let living = self.state.orgs.get(org)?.map(|row| row.endpoints.clone()).unwrap_or_default();
         self.call_off(living, (org, event), at)?;
-        if self.is_under_way(org, at)? {
-            let came = self.position_of(org, at)?;
-            let ended = self.state.ended.range((org, came, 0)..=(org, u64::MAX, u32::MAX), ENDED_LOOKED_AT_MAX)?;
-            self.call_off(ended.into_iter().map(|(_, row)| row.0), (org, event), at)?;
-        }
         Ok(Outcome::Erased { at: now })
     }
 
@@ -32,12 +26,6 @@ impl Change<'_> {
     pub(super) fn erased_at(&self, org: OrgNo, (first, place): Place) -> Result<Option<Timestamp>, StateError> {
         let block = self.state.events.get((org, first))?;
         Ok(block.and_then(|block| block.events.get(place)?.erased_at))
-    }
-
-    /// Where in the journal the event came.
-    fn position_of(&self, org: OrgNo, (first, place): Place) -> Result<u64, StateError> {
-        let block = self.state.events.get((org, first))?;
-        Ok(block.and_then(|block| Some(block.events.get(place)?.position)).unwrap_or(0))
     }
 
     /// What waits for the endpoints, or was given up, is canceled, as long as there is something.

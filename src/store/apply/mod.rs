@@ -60,10 +60,25 @@ pub enum Outcome {
     },
     /// It took effect, and these operational events were stored with it.
     Told(Vec<Told>),
+    /// The delivery had been canceled while the attempt was under way, and stays so. The attempt counts for its endpoint,
+    /// and these operational events were stored with it.
+    Canceled(Vec<Told>),
+    /// Nothing happened: the attempt was settled before, or its delivery is over or never was.
+    Moot,
     /// What it speaks of does not exist.
     NotFound,
     /// The organization has as many of these as it may have.
     LimitReached,
+}
+
+impl Outcome {
+    /// The operational events that were stored with it.
+    pub fn told(&self) -> &[Told] {
+        match self {
+            Self::Told(told) | Self::Canceled(told) => told,
+            _ => &[],
+        }
+    }
 }
 
 /// An operational event that was stored.

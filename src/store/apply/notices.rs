@@ -1,6 +1,6 @@
 //! Operational events that an attempt causes: stored with its settling, if that made them true.
 
-use super::{Change, Outcome, Told};
+use super::{Change, Told};
 use crate::model::command::SettleAttempt;
 use crate::model::delivery::Verdict;
 use crate::model::id::EndpointId;
@@ -24,16 +24,24 @@ impl Change<'_> {
 
     /// Whoever judged the attempt saw the state a while ago, and others may have judged theirs at the same time: only what
     /// this settling changed is told.
-    pub(super) fn tell(&mut self, command: &SettleAttempt, before: Before) -> Result<Outcome, StateError> {
+    /// The delivery of one that was canceled is not dead.
+    pub(super) fn tell(
+        &mut self,
+        command: &SettleAttempt,
+        before: Option<Before>,
+        was_canceled: bool,
+    ) -> Result<Vec<Told>, StateError> {
         let mut told = Vec::new();
+        let Some(before) = before else { return Ok(told) };
         for notice in &command.notices {
             self.note_id(notice.id.0)?;
-            if self.is_true(command, notice, before)? {
+            let is_possible = !(was_canceled && notice.kind == NoticeKind::DeliveryDead);
+            if is_possible && self.is_true(command, notice, before)? {
                 self.take_in(&command.event_of(notice))?;
                 told.push(Told { kind: notice.kind, id: notice.id, received_at: notice.received_at });
             }
         }
-        Ok(if told.is_empty() { Outcome::Done } else { Outcome::Told(told) })
+        Ok(told)
     }
 
     fn is_true(&mut self, command: &SettleAttempt, notice: &Notice, before: Before) -> Result<bool, StateError> {
