@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::ops::RangeInclusive;
 
-use actix_web::http::header::{HeaderName, HeaderValue};
+use actix_web::http::header::HeaderName;
 
 use super::error::{Code, Faults, Problem, pointer};
 use super::fields::{Field, Fields, is_printable, printable_rule, string};
@@ -177,7 +177,8 @@ fn headers(field: &Field<'_>, faults: &mut Faults) -> Vec<(String, String)> {
         if value.len() > HEADER_VALUE_BYTES_MAX {
             return Err(format!("must be at most {HEADER_VALUE_BYTES_MAX} bytes").into());
         }
-        if HeaderValue::from_str(value).is_err() || value.trim() != value {
+        let is_visible = |byte: u8| byte == b' ' || byte.is_ascii_graphic();
+        if !value.bytes().all(is_visible) || value.trim() != value {
             return Err("must be visible ASCII, without spaces around it".into());
         }
         Ok(name)

@@ -157,6 +157,8 @@ pub(super) async fn erase(call: &mut Call) -> Answer {
     if let Some(at) = call.api.store.event(org, event)?.ok_or_else(absent)?.erased_at {
         return answer(at);
     }
+    // One at a time of an organization: each may have a thousand deliveries to cancel.
+    let _apart = call.api.settings_lock(org).await;
     let api = web::Data::clone(&call.api);
     let endpoints =
         web::block(move || under_way(&api, org, event)).await.map_err(|error| Problem::internal(&error))??;

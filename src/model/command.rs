@@ -67,6 +67,7 @@ impl Command {
             Self::RouteEvent(route) => route.endpoints.len(),
             Self::CancelDeliveries(cancel) => cancel.events.len(),
             Self::StepReplay(step) => step.events.len(),
+            Self::EraseEvent(erase) => erase.endpoints.len(),
             Self::NoteKeysUsed(note) => note.used.len(),
             _ => 1,
         };

@@ -22,13 +22,14 @@ const DEDUP_DOMAIN: &[u8] = &[0xff];
 #[derive(Debug, Default)]
 pub(super) struct DiskWatch {
     is_told: bool,
+    is_logged: bool,
 }
 
 impl DiskWatch {
     /// Whether it is to be told now that so much is free.
     pub(super) fn is_due(&mut self, free: u64, reserve: u64) -> bool {
         if free >= reserve.saturating_mul(PLENTY_RESERVES) {
-            self.is_told = false;
+            (self.is_told, self.is_logged) = (false, false);
         }
         !self.is_told && free < reserve.saturating_mul(LOW_RESERVES)
     }
@@ -36,6 +37,11 @@ impl DiskWatch {
     /// It was.
     pub(super) fn told(&mut self) {
         self.is_told = true;
+    }
+
+    /// Whether the log does not say so yet.
+    pub(super) fn is_new(&mut self) -> bool {
+        !std::mem::replace(&mut self.is_logged, true)
     }
 }
 

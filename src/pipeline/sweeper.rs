@@ -103,16 +103,22 @@ impl Sweeper {
         Ok(())
     }
 
-    /// Only those who asked for it, not everybody. What cannot be stored is tried again.
+    /// Only those who ask for it, not everybody; as long as nobody does, whoever does later. What cannot be stored is tried
+    /// again.
     fn tell_disk_low(&self, watch: &mut DiskWatch, (free, reserve): (u64, u64)) -> Result<(), StateError> {
         let now = Timestamp(self.clock.now_ms());
         let orgs = self.store.orgs_asking_for(&NoticeKind::DiskLow.event_type(), TOLD_OF_DISK_MAX)?;
+        if watch.is_new() {
+            tracing::warn!(free, reserve, "the disk gets full: below the reserve new events are refused");
+        }
+        if orgs.is_empty() {
+            return Ok(());
+        }
         let commands = orgs.iter().map(|org| disk_low(*org, (free, reserve), now)).collect();
         let Some(outcomes) = self.intake.push_for_outcomes(commands) else { return Ok(()) };
         watch.told();
         let told = outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Accepted { .. })).count();
         self.metrics.operational_events.of(OperationalEvent::DiskLow).inc_by(told as u64);
-        tracing::warn!(free, reserve, told, "the disk gets full: below the reserve new events are refused");
         Ok(())
     }
 
