@@ -78,7 +78,7 @@ fn absent() -> Problem {
 fn named(call: &Call) -> Result<(OrgNo, Replay), Problem> {
     let org = call.org()?;
     let id: ReplayId = call.path("replay_id").parse().map_err(|_malformed| absent())?;
-    Ok((org, call.api.store.replay(org, id)?.ok_or_else(absent)?))
+    Ok((org, call.api.store.replay(org, id, call.now)?.ok_or_else(absent)?))
 }
 
 /// `GET /{id}`.
@@ -99,8 +99,9 @@ struct List<'a> {
 pub(super) async fn list(call: &mut Call) -> Answer {
     let org = call.org()?;
     Query::read(call.request.query_string()).finish()?;
-    let api = web::Data::clone(&call.api);
-    let replays = web::block(move || api.store.replays(org)).await.map_err(|error| Problem::internal(&error))??;
+    let (api, now) = (web::Data::clone(&call.api), call.now);
+    let replays =
+        web::block(move || api.store.replays(org, now)).await.map_err(|error| Problem::internal(&error))??;
     let data = replays.iter().map(Shown::of).collect();
     json(StatusCode::OK, &List { data, has_more: false, next_cursor: None })
 }
@@ -161,7 +162,7 @@ pub(super) async fn start(call: &mut Call) -> Answer {
         }
         other => return Err(unexpected(&other)),
     }
-    let started = call.api.store.replay(org, replay)?.ok_or_else(absent)?;
+    let started = call.api.store.replay(org, replay, call.now)?.ok_or_else(absent)?;
     json(StatusCode::ACCEPTED, &Shown::of(&started))
 }
 

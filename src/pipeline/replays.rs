@@ -1,6 +1,7 @@
 //! The thread that takes replays further, step by step, each stored before the next is looked for. It knows nothing that
 //! the state does not: what a crash interrupts goes on after the next start. Without a replay it sleeps.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use crate::base::sabotage::{self, Switch};
 use crate::base::threads::{Signal, Stop};
 use crate::commit::Intake;
 use crate::model::command::Command;
+use crate::model::id::EndpointId;
 use crate::model::replay::ReplayWait;
 use crate::model::time::Timestamp;
 use crate::store::{ReplayTurn, StateError, Store};
@@ -37,31 +39,41 @@ pub struct Replayer {
 impl Replayer {
     /// Works until it is asked to stop. Whoever asks gives the signal too.
     pub fn run(self, stop: &Stop) {
+        let mut rounds = 0usize;
         while !stop.is_set() {
-            let pause = self.round(stop).unwrap_or_else(|error| {
+            let pause = self.round(stop, rounds).unwrap_or_else(|error| {
                 tracing::error!(%error, "replays do not go on");
                 AT_LAST
             });
+            rounds = rounds.wrapping_add(1);
             if !pause.is_zero() {
                 self.wake.wait(pause);
             }
         }
     }
 
-    /// A step of each replay that can go on; how long to wait for the next round.
-    fn round(&self, stop: &Stop) -> Result<Duration, StateError> {
-        let running = self.store.running_replays();
+    /// A step of each replay that can go on; how long to wait for the next round. Each endpoint is added to by one step
+    /// alone: what the next may add is known when that is stored.
+    fn round(&self, stop: &Stop, rounds: usize) -> Result<Duration, StateError> {
+        let mut running = self.store.running_replays();
         if running.is_empty() {
             return Ok(Duration::MAX);
         }
+        // Another one is the first each time, so that none is always too late.
+        let first = rounds % running.len();
+        running.rotate_left(first);
         let while_busy = WHILE_BUSY.saturating_mul(u32::try_from(1 + running.len() / MANY).unwrap_or(u32::MAX));
         let (mut steps, mut any, mut pause) = (Vec::new(), false, AT_LAST);
+        let mut taken = BTreeSet::new();
         for replay in running {
             if stop.is_set() {
                 return Ok(Duration::ZERO);
             }
-            match self.store.replay_turn(replay, Timestamp(self.clock.now_ms()))? {
-                ReplayTurn::Do(command) => steps.push(sabotaged(*command)),
+            match self.store.replay_turn(replay, Timestamp(self.clock.now_ms()), &taken)? {
+                ReplayTurn::Do(command) => {
+                    taken.extend(added_to(&command));
+                    steps.push(sabotaged(*command));
+                }
                 ReplayTurn::Wait(ReplayWait::EndpointDisabled) | ReplayTurn::Over => {}
                 ReplayTurn::Wait(ReplayWait::EndpointBusy | ReplayWait::Routing) => {
                     pause = while_busy.min(AT_LAST);
@@ -69,18 +81,30 @@ impl Replayer {
             }
             if steps.len() == STEPS_AT_ONCE {
                 any = true;
-                if !self.intake.push_and_wait(std::mem::take(&mut steps)) {
+                if !self.store_steps(std::mem::take(&mut steps)) {
                     return Ok(AT_LAST);
                 }
+                taken.clear();
             }
         }
         any |= !steps.is_empty();
-        let stored = self.intake.push_and_wait(steps);
-        Ok(match (stored, any) {
+        Ok(match (self.store_steps(steps), any) {
             (true, true) => Duration::ZERO,
             (true, false) => pause,
             (false, _) => AT_LAST,
         })
+    }
+
+    fn store_steps(&self, steps: Vec<Command>) -> bool {
+        self.intake.push_and_wait(steps)
+    }
+}
+
+/// The endpoint that a step has something delivered to.
+fn added_to(command: &Command) -> Option<EndpointId> {
+    match command {
+        Command::StepReplay(step) if !step.events.is_empty() => Some(step.endpoint),
+        _ => None,
     }
 }
 
