@@ -59,6 +59,10 @@ impl Replayer {
         if running.is_empty() {
             return Ok(Duration::MAX);
         }
+        if self.intake.is_disk_low() {
+            // What a replay makes is as large as it likes; what is left is for acks.
+            return Ok(AT_LAST);
+        }
         // Another one is the first each time, so that none is always too late.
         let first = rounds % running.len();
         running.rotate_left(first);
@@ -74,7 +78,7 @@ impl Replayer {
                     taken.extend(added_to(&command));
                     steps.push(sabotaged(*command));
                 }
-                ReplayTurn::Wait(ReplayWait::EndpointDisabled) | ReplayTurn::Over => {}
+                ReplayTurn::Wait(ReplayWait::EndpointDisabled | ReplayWait::DiskFull) | ReplayTurn::Over => {}
                 ReplayTurn::Wait(ReplayWait::EndpointBusy | ReplayWait::Routing) => {
                     pause = while_busy.min(AT_LAST);
                 }
@@ -95,8 +99,14 @@ impl Replayer {
         })
     }
 
+    /// Says whether they were stored; if not, what they found is looked for again.
     fn store_steps(&self, steps: Vec<Command>) -> bool {
-        self.intake.push_and_wait(steps)
+        let count = steps.len();
+        let stored = self.intake.push_and_wait(steps);
+        if !stored {
+            tracing::warn!(steps = count, "steps of replays could not be stored; they are tried again");
+        }
+        stored
     }
 }
 

@@ -47,7 +47,7 @@ pub struct Replay {
     pub progress: f64,
     /// Why and since when it is over.
     pub ended: Option<(ReplayEnd, Timestamp)>,
-    /// Why nothing goes on, if nothing does.
+    /// Why nothing goes on, if nothing does; of the disk the state knows nothing.
     pub waits_for: Option<ReplayWait>,
 }
 
@@ -327,7 +327,7 @@ fn next(
             (None, _) => return Ok(Next::GoOn(lane, Arc::clone(endpoint))),
             // Of several reasons one that passes by itself.
             (Some(_), None | Some(ReplayWait::EndpointDisabled)) => waits_for = wait,
-            (Some(_), Some(ReplayWait::EndpointBusy | ReplayWait::Routing)) => {}
+            (Some(_), Some(ReplayWait::EndpointBusy | ReplayWait::Routing | ReplayWait::DiskFull)) => {}
         }
     }
     let begins = targets.iter().find(|(number, _)| *number >= row.next).filter(|_| row.lanes.len() < LANES_MAX);
@@ -373,7 +373,7 @@ fn seen(state: &State, (org, id): (OrgNo, ReplayId), row: &ReplayRow, at: Timest
     let targets = targets(state, org, row)?;
     let next = match row.ended {
         Some((end, _)) => Next::End(end),
-        None => next(state, (org, row), &targets, (at, &BTreeSet::new()))?,
+        None => next(state, (org, &all_begun(row, &targets)), &targets, (at, &BTreeSet::new()))?,
     };
     let waits_for = match next {
         Next::Wait(wait) => Some(wait),
@@ -388,6 +388,15 @@ fn seen(state: &State, (org, id): (OrgNo, ReplayId), row: &ReplayRow, at: Timest
     let (request, created_at, ended) = (row.request.clone(), row.created_at, row.ended);
     let (examined, queued) = (row.examined, row.queued);
     Ok(Replay { id, request, created_at, examined, queued, progress, ended, waits_for })
+}
+
+/// As it is in a moment, when it has begun with all of its endpoints.
+fn all_begun(row: &ReplayRow, targets: &Targets) -> ReplayRow {
+    let mut row = row.clone();
+    let left = targets.iter().filter(|(number, _)| *number >= row.next);
+    row.lanes.extend(left.map(|(number, _)| ReplayLane { number: *number, from: row.first }));
+    row.next = row.end;
+    row
 }
 
 /// The share that is done, of all endpoints together, in thousandths that are never all of it.
