@@ -216,6 +216,7 @@ impl Committer {
         };
         self.ports.feed.tell(entries.iter().flat_map(Entry::open).zip(&outcomes));
         self.answer(entries, outcomes);
+        self.ports.metrics.replay_deliveries.inc_by(effects.replayed);
         self.ports.hints.give(&effects);
         self.look_at_disk();
         self.group.clear();

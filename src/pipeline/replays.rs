@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::clock::Clock;
+use crate::base::metrics::Metrics;
 use crate::base::sabotage::{self, Switch};
 use crate::base::threads::{Signal, Stop};
 use crate::commit::Intake;
-use crate::model::command::Command;
+use crate::model::command::{Command, EndReplay};
 use crate::model::id::EndpointId;
 use crate::model::replay::ReplayWait;
 use crate::model::time::Timestamp;
@@ -32,6 +33,8 @@ pub struct Replayer {
     pub intake: Intake,
     /// The time.
     pub clock: Clock,
+    /// How many run.
+    pub metrics: Arc<Metrics>,
     /// Given when there is something to do.
     pub wake: Signal,
 }
@@ -56,6 +59,7 @@ impl Replayer {
     /// alone: what the next may add is known when that is stored.
     fn round(&self, stop: &Stop, rounds: usize) -> Result<Duration, StateError> {
         let mut running = self.store.running_replays();
+        self.metrics.replays_running.set(i64::try_from(running.len()).unwrap_or(i64::MAX));
         if running.is_empty() {
             return Ok(Duration::MAX);
         }
@@ -102,11 +106,21 @@ impl Replayer {
     /// Says whether they were stored; if not, what they found is looked for again.
     fn store_steps(&self, steps: Vec<Command>) -> bool {
         let count = steps.len();
+        let ends: Vec<EndReplay> = steps.iter().filter_map(end_of).collect();
         let stored = self.intake.push_and_wait(steps);
-        if !stored {
+        if stored {
+            for end in &ends {
+                self.tell_end(end);
+            }
+        } else {
             tracing::warn!(steps = count, "steps of replays could not be stored; they are tried again");
         }
         stored
+    }
+
+    fn tell_end(&self, EndReplay { org, replay, end, at }: &EndReplay) {
+        let queued = self.store.replay(*org, *replay, *at).ok().flatten().map(|replay| replay.queued);
+        tracing::info!(org = org.0, %replay, why = ?end, queued, "a replay is over");
     }
 }
 
@@ -114,6 +128,13 @@ impl Replayer {
 fn added_to(command: &Command) -> Option<EndpointId> {
     match command {
         Command::StepReplay(step) if !step.events.is_empty() => Some(step.endpoint),
+        _ => None,
+    }
+}
+
+fn end_of(command: &Command) -> Option<EndReplay> {
+    match command {
+        Command::EndReplay(end) => Some(end.clone()),
         _ => None,
     }
 }

@@ -266,6 +266,30 @@ fn a_replay_ends_with_its_endpoint_or_when_its_owner_says_so() {
 }
 
 #[test]
+fn progress_never_goes_back_whatever_is_deleted_meanwhile() {
+    let mut state = history();
+    state.apply(&put_endpoint(52));
+    state.apply(&start(9, request(ReplayOnly::Missing)));
+    let mut shown = vec![0.0];
+    let deleted = |endpoint| Command::DeleteEndpoint(DeleteEndpoint { org: ORG, endpoint: EndpointId(endpoint) });
+    // The first is done and then deleted, the second is deleted when it has begun, the third before that.
+    for number in 0.. {
+        let turn = state.store.replay_turn((ORG, ReplayId(9)), NOW, &BTreeSet::new()).unwrap();
+        let ReplayTurn::Do(step) = turn else { break };
+        state.apply(&step);
+        shown.push(seen(&state, 9).progress);
+        let endpoint = [None, Some(50), Some(51), Some(52)].get(number).copied().flatten();
+        if let Some(endpoint) = endpoint {
+            state.apply(&deleted(endpoint));
+            shown.push(seen(&state, 9).progress);
+        }
+    }
+    assert!(shown.is_sorted() && shown.last() == Some(&1.0), "{shown:?}");
+    assert!(shown.iter().any(|progress| (0.3..1.0).contains(progress)), "{shown:?}");
+    assert_eq!(state.store.contradictions(5).unwrap(), Vec::<String>::new());
+}
+
+#[test]
 fn so_many_replays_run_and_so_many_are_remembered() {
     let mut state = history();
     let running = REPLAYS_RUNNING_MAX as u128;

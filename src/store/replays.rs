@@ -381,9 +381,7 @@ fn seen(state: &State, (org, id): (OrgNo, ReplayId), row: &ReplayRow, at: Timest
     };
     let progress = match row.ended {
         Some((ReplayEnd::Finished, _)) => 1.0,
-        Some((ReplayEnd::Requested | ReplayEnd::EndpointDeleted, _)) | None => {
-            progress(row, &targets.iter().map(|(number, _)| *number).collect::<Vec<_>>())
-        }
+        Some((ReplayEnd::Requested | ReplayEnd::EndpointDeleted, _)) | None => progress(row, &targets),
     };
     let (request, created_at, ended) = (row.request.clone(), row.created_at, row.ended);
     let (examined, queued) = (row.examined, row.queued);
@@ -399,8 +397,9 @@ fn all_begun(row: &ReplayRow, targets: &Targets) -> ReplayRow {
     row
 }
 
-/// The share that is done, of all endpoints together, in thousandths that are never all of it.
-fn progress(row: &ReplayRow, numbers: &[u32]) -> f64 {
+/// The share that is done, of all endpoints together, in thousandths that are never all of it. One that was deleted counts
+/// as done if it had begun, and else no more: so it never goes back.
+fn progress(row: &ReplayRow, targets: &Targets) -> f64 {
     const WHOLE: u64 = 1_000;
     let (first, end) = (row.first.unix_ms(), row.last.unix_ms().saturating_add(1));
     let share = |from: EventId| {
@@ -408,12 +407,9 @@ fn progress(row: &ReplayRow, numbers: &[u32]) -> f64 {
         let done = from.unix_ms().saturating_sub(first).min(whole);
         u64::try_from(u128::from(done) * u128::from(WHOLE) / u128::from(whole)).unwrap_or(0)
     };
-    let of = |number: &u32| match row.lanes.iter().find(|lane| lane.number == *number) {
-        Some(lane) => share(lane.from),
-        None if *number < row.next => WHOLE,
-        None => 0,
-    };
-    let done = numbers.iter().map(of).sum::<u64>() / (numbers.len() as u64).max(1);
-    let thousandths = u32::try_from(done.min(WHOLE - 1)).unwrap_or(0);
+    let left = targets.iter().filter(|(number, _)| *number >= row.next).count();
+    let all = u64::from(row.done) + (row.lanes.len() + left) as u64;
+    let done = u64::from(row.done) * WHOLE + row.lanes.iter().map(|lane| share(lane.from)).sum::<u64>();
+    let thousandths = u32::try_from((done / all.max(1)).min(WHOLE - 1)).unwrap_or(0);
     f64::from(thousandths) / 1_000.0
 }

@@ -387,6 +387,9 @@ fn below_the_disk_reserve_events_are_refused_and_everything_else_goes_on() {
     let queued = replay(&org);
     until(|| (show(&org, &queued)["state"] == "finished").then_some(()));
     assert_eq!(show(&org, &queued)["queued"], json!(1), "with room it goes on");
+    let metric = |org: &Client, name: &str| org.metric(&format!("triggerd_{name}"));
+    until(|| (metric(&org, "replays_running") == 0.0).then_some(()));
+    assert_eq!(metric(&org, "replay_deliveries_total"), 1.0);
     assert_eq!(server.stop().0, Some(0));
     let text = std::fs::read_to_string(dir.path().join("data.toml")).unwrap();
     let reserve = text.replace("reserve_bytes = 0", "reserve_bytes = 1099511627776");
@@ -400,6 +403,7 @@ fn below_the_disk_reserve_events_are_refused_and_everything_else_goes_on() {
     let shown = show(&org, &waits);
     assert_eq!((&shown["state"], &shown["waits_for"]), (&json!("running"), &json!("disk_full")), "{shown}");
     assert_eq!((&shown["progress"], &shown["queued"]), (&json!(0.0), &json!(0)), "{shown}");
+    until(|| (metric(&org, "replays_running") == 1.0).then_some(()));
     assert_eq!(org.get("/health").status, 503);
     assert_eq!(org.metric("triggerd_events_rejected_total{reason=\"disk_full\"}"), 1.0);
 }
