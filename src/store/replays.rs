@@ -22,7 +22,7 @@ pub const REPLAY_WAITING_MAX: usize = 200;
 /// Deliveries made by one step.
 const STEP_EVENTS_MAX: usize = 128;
 /// Endpoints that a replay has begun with and is not done with: its row stays small. More begin when one is done.
-const LANES_MAX: usize = 256;
+pub(super) const LANES_MAX: usize = 256;
 /// Blocks of events looked at in one go,
 const BLOCKS_AT_ONCE: usize = 16;
 /// rows of deliveries,
