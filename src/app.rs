@@ -397,6 +397,7 @@ fn start_replayer(shared: &Shared) -> std::io::Result<Woken> {
         store: Arc::clone(&shared.store),
         intake: shared.intake.clone(),
         clock: shared.clock.clone(),
+        metrics: Arc::clone(&shared.metrics),
         wake: wake.clone(),
     };
     let stop = shared.stop.clone();

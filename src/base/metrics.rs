@@ -225,6 +225,10 @@ pub struct Metrics {
     pub deliveries_in_flight: Gauge,
     /// Endpoints that are left alone for a while.
     pub breakers_open: Gauge,
+    /// Replays that run.
+    pub replays_running: Gauge,
+    /// Deliveries made because of replays.
+    pub replay_deliveries: Counter,
     /// Operational events stored.
     pub operational_events: PerLabel<OperationalEvent, Counter>,
     /// Events that nobody has confirmed.
@@ -297,6 +301,8 @@ impl Metrics {
             )?,
             deliveries_in_flight: make.gauge("deliveries_in_flight", "Attempts under way.")?,
             breakers_open: make.gauge("breakers_open", "Endpoints left alone for a while after failures.")?,
+            replays_running: make.gauge("replays_running", "Replays that run, those that wait among them.")?,
+            replay_deliveries: make.counter("replay_deliveries_total", "Deliveries made because of replays.")?,
             operational_events: make.counter_per(
                 "operational_events_total",
                 "Events that the server itself stored, by what they say.",

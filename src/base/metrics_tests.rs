@@ -36,6 +36,8 @@ const SERIES: &[(&str, &[&str])] = &[
     ("triggerd_delivery_attempt_duration_seconds_count", &[]),
     ("triggerd_deliveries_in_flight", &[]),
     ("triggerd_breakers_open", &[]),
+    ("triggerd_replays_running", &[]),
+    ("triggerd_replay_deliveries_total", &[]),
     (
         "triggerd_operational_events_total",
         &[

@@ -16,8 +16,9 @@ use crate::config::Config;
 use crate::data_dir::DataDir;
 use crate::journal::{Lost, Note, OsFiles, Position, Reader, Salvage};
 use crate::model::command::{Command, SkipOrgs};
-use crate::model::id::{EventId, OrgId, OrgNo};
+use crate::model::id::{EventId, OrgId, OrgNo, ReplayId};
 use crate::model::journal_codec::{VERSION, kind, read_body, write_body};
+use crate::model::time::Timestamp;
 use crate::store::{Differences, Standing, StateError, Store, condemn_last};
 
 /// Differences that are named.
@@ -54,6 +55,10 @@ struct Consequences {
     differences: Option<Differences>,
     /// Keys that had been ended and work again.
     revived_keys: Vec<String>,
+    /// Events that had been erased and are shown again.
+    shown_again: Vec<EventId>,
+    /// Replays that were over and run again.
+    running_again: Vec<ReplayId>,
     /// Commands that speak of what is not there: organization number and kind to how many.
     orphans: BTreeMap<(u32, String), u64>,
 }
@@ -262,6 +267,16 @@ fn consequences(store: &Store, before: Option<&Store>, journal: &Reader) -> Resu
             }
         }
     }
+    for (org, event) in before.erased_events()? {
+        if store.event(org, event)?.is_some_and(|event| event.erased_at.is_none()) {
+            found.shown_again.push(event);
+        }
+    }
+    for (org, replay) in store.running_replays() {
+        if before.replay(org, replay, Timestamp(0))?.is_some_and(|replay| replay.ended.is_some()) {
+            found.running_again.push(replay);
+        }
+    }
     Ok(found)
 }
 
@@ -307,6 +322,10 @@ fn speaks_of(command: &Command) -> Option<(OrgNo, Option<EventId>)> {
     }
 }
 
+fn texts(ids: &[impl ToString]) -> Vec<String> {
+    ids.iter().map(ToString::to_string).collect()
+}
+
 impl Salvaged {
     fn lines(&self, consequences: &Consequences) -> Vec<String> {
         let mut lines: Vec<String> = self.lost.iter().map(|lost| format!("LOST      {}", told(lost))).collect();
@@ -330,6 +349,12 @@ impl Salvaged {
         for key in &consequences.revived_keys {
             lines.push(format!("KEY       {key} had been ended and works again: end it again"));
         }
+        for event in &consequences.shown_again {
+            lines.push(format!("ERASED    {event} is shown again: erase it again"));
+        }
+        for replay in &consequences.running_again {
+            lines.push(format!("REPLAY    {replay} goes on: cancel it if it should not"));
+        }
         lines.push(format!("aside     {} files as they were are in {}", self.files.len(), self.aside.display()));
         lines
     }
@@ -345,6 +370,8 @@ impl Salvaged {
             "orphans": orphans.map(|((org, kind), count)| json!({"organization_number": org, "kind": kind, "count": count})).collect::<Vec<_>>(),
             "rows_that_differ": differences.map(|found| json!(found.rows)),
             "keys_that_work_again": consequences.revived_keys,
+            "events_shown_again": texts(&consequences.shown_again),
+            "replays_that_go_on": texts(&consequences.running_again),
         })
     }
 }

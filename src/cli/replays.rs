@@ -150,7 +150,7 @@ impl One {
 }
 
 fn list(with: With, config: &Config) -> Result<ExitCode, Failure> {
-    let page = with.key.client(&with.server, config)?.call(Method::GET, "/api/replays", None)?;
+    let page = with.key.client(&with.server, config)?.call(Method::GET, "/api/replays?limit=500", None)?;
     if with.server.json {
         print(&page.to_string());
         return Ok(ExitCode::Clean);
@@ -188,6 +188,8 @@ fn counts(replay: &Value) -> String {
     let waits = match text(replay, "waits_for") {
         "endpoint_disabled" => ", waits for an endpoint that is disabled",
         "endpoint_busy" => ", waits for what is on its way",
+        "routing" => ", waits for an event that was not routed yet",
+        "disk_full" => ", waits for free space on the server's disk",
         _ => "",
     };
     format!("{} looked at, {} queued{waits}", number("examined"), number("queued"))

@@ -218,6 +218,7 @@ impl Committer {
         self.ports.feed.tell(entries.iter().flat_map(Entry::open).zip(&outcomes));
         self.answer(entries, outcomes);
         for effects in &effects {
+            self.ports.metrics.replay_deliveries.inc_by(effects.replayed);
             self.ports.hints.give(effects);
         }
         self.look_at_disk();

@@ -9,11 +9,13 @@ use serde::Serialize;
 use super::auth::Caller;
 use super::body::Media;
 use super::call::{Answer, Call, json, unexpected};
+use super::cursor;
 use super::error::{Code, Faults, Problem};
 use super::fields::{Fields, text_of};
+use super::query::Query;
 use crate::base::random;
 use crate::model::command::{Command, CreateKey, CreateOrg, EndKey, RotateKey};
-use crate::model::id::{KeyId, OrgId, OrgNo};
+use crate::model::id::{EventId, KeyId, OrgId, OrgNo};
 use crate::model::key::{Key, KeyText, Scope, Scopes};
 use crate::model::org::{InboxMode, NAME_CHARS_MAX, Org, Tier};
 use crate::model::time::Timestamp;
@@ -231,13 +233,22 @@ struct List {
     next_cursor: Option<String>,
 }
 
-/// `GET /api/keys`: the organization's keys that open something now; there are at most a hundred, so one page.
+/// `GET /api/keys`: the organization's keys that open something now, in the order they were made; there are at most a
+/// hundred.
 pub(super) fn list(call: &Call) -> Answer {
     let caller = call.key()?;
     let current = caller.key().id;
-    let keys = call.api.store.keys_of(caller.org_no())?;
-    let valid = keys.into_iter().filter(|found| found.key().is_valid(call.now));
-    let data = valid.map(|found| {
+    let mut query = Query::read(call.request.query_string());
+    let (limit, after) = (query.limit(), query.cursor());
+    query.finish()?;
+    let mut keys = call.api.store.keys_of(caller.org_no())?;
+    keys.sort_unstable_by_key(|found| found.key().id);
+    let is_behind = |id: KeyId| after.is_none_or(|EventId(after)| id.0 > after);
+    let mut behind = keys.iter().filter(|found| found.key().is_valid(call.now) && is_behind(found.key().id));
+    let page: Vec<_> = behind.by_ref().take(limit).collect();
+    let next = page.last().filter(|_| behind.next().is_some());
+    let next_cursor = next.map(|last| cursor::encode(EventId(last.key().id.0)));
+    let data = page.iter().map(|found| {
         let key = found.key();
         let is_current = key.id == current;
         Listed {
@@ -251,7 +262,7 @@ pub(super) fn list(call: &Call) -> Answer {
             current: is_current,
         }
     });
-    json(StatusCode::OK, &List { data: data.collect(), has_more: false, next_cursor: None })
+    json(StatusCode::OK, &List { data: data.collect(), has_more: next_cursor.is_some(), next_cursor })
 }
 
 /// `DELETE /api/keys/{key_id}`: the key opens nothing from now on.

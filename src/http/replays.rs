@@ -6,14 +6,16 @@ use actix_web::http::StatusCode;
 use actix_web::web;
 use serde::Serialize;
 
+use super::Api;
 use super::body::Media;
 use super::call::{Answer, Call, json, unexpected};
+use super::cursor;
 use super::error::{Code, Faults, Problem};
 use super::fields::{Fields, text_of};
 use super::query::Query;
 use crate::model::command::{Command, EndReplay, StartReplay};
 use crate::model::endpoint::{PATTERNS_MAX, TypePattern};
-use crate::model::id::{EndpointId, OrgNo, ReplayId};
+use crate::model::id::{EndpointId, EventId, OrgNo, ReplayId};
 use crate::model::replay::{ReplayEnd, ReplayRequest, ReplayWait};
 use crate::model::time::Timestamp;
 use crate::store::{Outcome, Replay, Store};
@@ -43,8 +45,10 @@ struct Shown<'a> {
 }
 
 impl<'a> Shown<'a> {
-    fn of(replay: &'a Replay) -> Self {
+    fn of(replay: &'a Replay, api: &Api) -> Self {
         let Replay { request, ended, .. } = replay;
+        let is_held = ended.is_none() && api.intake.is_disk_low();
+        let waits_for = if is_held { Some(ReplayWait::DiskFull) } else { replay.waits_for };
         let reason = ended.and_then(|(end, _)| end.cancel_reason());
         let state = match (ended, reason) {
             (None, _) => "running",
@@ -62,7 +66,7 @@ impl<'a> Shown<'a> {
             examined: replay.examined,
             queued: replay.queued,
             progress: replay.progress,
-            waits_for: replay.waits_for.map(ReplayWait::name),
+            waits_for: waits_for.map(ReplayWait::name),
             created_at: replay.created_at,
             finished_at: ended.map(|(_, at)| at),
             reason,
@@ -78,16 +82,15 @@ fn absent() -> Problem {
 fn named(call: &Call) -> Result<(OrgNo, Replay), Problem> {
     let org = call.org()?;
     let id: ReplayId = call.path("replay_id").parse().map_err(|_malformed| absent())?;
-    Ok((org, call.api.store.replay(org, id)?.ok_or_else(absent)?))
+    Ok((org, call.api.store.replay(org, id, call.now)?.ok_or_else(absent)?))
 }
 
 /// `GET /{id}`.
 pub(super) fn show(call: &Call) -> Answer {
     let (_, replay) = named(call)?;
-    json(StatusCode::OK, &Shown::of(&replay))
+    json(StatusCode::OK, &Shown::of(&replay, &call.api))
 }
 
-/// A list that is never longer than a page.
 #[derive(Serialize)]
 struct List<'a> {
     data: Vec<Shown<'a>>,
@@ -98,11 +101,18 @@ struct List<'a> {
 /// `GET`: those that are remembered, the newest first.
 pub(super) async fn list(call: &mut Call) -> Answer {
     let org = call.org()?;
-    Query::read(call.request.query_string()).finish()?;
-    let api = web::Data::clone(&call.api);
-    let replays = web::block(move || api.store.replays(org)).await.map_err(|error| Problem::internal(&error))??;
-    let data = replays.iter().map(Shown::of).collect();
-    json(StatusCode::OK, &List { data, has_more: false, next_cursor: None })
+    let mut query = Query::read(call.request.query_string());
+    let (limit, before) = (query.limit(), query.cursor());
+    query.finish()?;
+    let (api, now) = (web::Data::clone(&call.api), call.now);
+    let replays =
+        web::block(move || api.store.replays(org, now)).await.map_err(|error| Problem::internal(&error))??;
+    let mut behind = replays.iter().filter(|replay| before.is_none_or(|EventId(before)| replay.id.0 < before));
+    let page: Vec<_> = behind.by_ref().take(limit).collect();
+    let next = page.last().filter(|_| behind.next().is_some());
+    let next_cursor = next.map(|last| cursor::encode(EventId(last.id.0)));
+    let data = page.iter().map(|replay| Shown::of(replay, &call.api)).collect();
+    json(StatusCode::OK, &List { data, has_more: next_cursor.is_some(), next_cursor })
 }
 
 fn read(body: &[u8], store: &Store, org: OrgNo) -> Result<ReplayRequest, Problem> {
@@ -146,9 +156,10 @@ pub(super) async fn start(call: &mut Call) -> Answer {
     let body = call.body(BODY_BYTES_MAX).await?;
     let request = read(&body, &call.api.store, org)?;
     let replay = ReplayId(call.api.new_id());
+    let (only, endpoint) = (request.only.name(), request.endpoint.map(|id| id.to_string()));
     let start = StartReplay { org, replay, request, at: call.now };
     match call.commit(Command::StartReplay(start)).await? {
-        Outcome::Done => {}
+        Outcome::Done => tracing::info!(org = org.0, %replay, only, endpoint, "a replay begins"),
         // Deleted meanwhile.
         Outcome::NotFound => {
             let mut faults = Faults::default();
@@ -161,8 +172,8 @@ pub(super) async fn start(call: &mut Call) -> Answer {
         }
         other => return Err(unexpected(&other)),
     }
-    let started = call.api.store.replay(org, replay)?.ok_or_else(absent)?;
-    json(StatusCode::ACCEPTED, &Shown::of(&started))
+    let started = call.api.store.replay(org, replay, call.now)?.ok_or_else(absent)?;
+    json(StatusCode::ACCEPTED, &Shown::of(&started, &call.api))
 }
 
 /// `DELETE /{id}`: it goes no further; what waits because of it goes on waiting. One that is over stays as it is.
@@ -171,7 +182,7 @@ pub(super) async fn cancel(call: &mut Call) -> Answer {
     if replay.ended.is_none() {
         let end = EndReplay { org, replay: replay.id, end: ReplayEnd::Requested, at: call.now };
         match call.commit(Command::EndReplay(end)).await? {
-            Outcome::Done => {}
+            Outcome::Done => tracing::info!(org = org.0, replay = %replay.id, "a replay was canceled"),
             Outcome::NotFound => return Err(absent()),
             other => return Err(unexpected(&other)),
         }

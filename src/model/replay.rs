@@ -102,6 +102,8 @@ pub enum ReplayWait {
     EndpointBusy,
     /// The next event was not routed yet.
     Routing,
+    /// The disk reserve is reached: what is left is for those who make room.
+    DiskFull,
 }
 
 impl ReplayWait {
@@ -111,6 +113,7 @@ impl ReplayWait {
             Self::EndpointDisabled => "endpoint_disabled",
             Self::EndpointBusy => "endpoint_busy",
             Self::Routing => "routing",
+            Self::DiskFull => "disk_full",
         }
     }
 }

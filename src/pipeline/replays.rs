@@ -1,14 +1,17 @@
 //! The thread that takes replays further, step by step, each stored before the next is looked for. It knows nothing that
 //! the state does not: what a crash interrupts goes on after the next start. Without a replay it sleeps.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::clock::Clock;
+use crate::base::metrics::Metrics;
 use crate::base::sabotage::{self, Switch};
 use crate::base::threads::{Signal, Stop};
 use crate::commit::Intake;
-use crate::model::command::Command;
+use crate::model::command::{Command, EndReplay};
+use crate::model::id::EndpointId;
 use crate::model::replay::ReplayWait;
 use crate::model::time::Timestamp;
 use crate::store::{ReplayTurn, StateError, Store};
@@ -30,6 +33,8 @@ pub struct Replayer {
     pub intake: Intake,
     /// The time.
     pub clock: Clock,
+    /// How many run.
+    pub metrics: Arc<Metrics>,
     /// Given when there is something to do.
     pub wake: Signal,
 }
@@ -37,50 +42,100 @@ pub struct Replayer {
 impl Replayer {
     /// Works until it is asked to stop. Whoever asks gives the signal too.
     pub fn run(self, stop: &Stop) {
+        let mut rounds = 0usize;
         while !stop.is_set() {
-            let pause = self.round(stop).unwrap_or_else(|error| {
+            let pause = self.round(stop, rounds).unwrap_or_else(|error| {
                 tracing::error!(%error, "replays do not go on");
                 AT_LAST
             });
+            rounds = rounds.wrapping_add(1);
             if !pause.is_zero() {
                 self.wake.wait(pause);
             }
         }
     }
 
-    /// A step of each replay that can go on; how long to wait for the next round.
-    fn round(&self, stop: &Stop) -> Result<Duration, StateError> {
-        let running = self.store.running_replays();
+    /// A step of each replay that can go on; how long to wait for the next round. Each endpoint is added to by one step
+    /// alone: what the next may add is known when that is stored.
+    fn round(&self, stop: &Stop, rounds: usize) -> Result<Duration, StateError> {
+        let mut running = self.store.running_replays();
+        self.metrics.replays_running.set(i64::try_from(running.len()).unwrap_or(i64::MAX));
         if running.is_empty() {
             return Ok(Duration::MAX);
         }
+        if self.intake.is_disk_low() {
+            // What a replay makes is as large as it likes; what is left is for acks.
+            return Ok(AT_LAST);
+        }
+        // Another one is the first each time, so that none is always too late.
+        let first = rounds % running.len();
+        running.rotate_left(first);
         let while_busy = WHILE_BUSY.saturating_mul(u32::try_from(1 + running.len() / MANY).unwrap_or(u32::MAX));
         let (mut steps, mut any, mut pause) = (Vec::new(), false, AT_LAST);
+        let mut taken = BTreeSet::new();
         for replay in running {
             if stop.is_set() {
                 return Ok(Duration::ZERO);
             }
-            match self.store.replay_turn(replay, Timestamp(self.clock.now_ms()))? {
-                ReplayTurn::Do(command) => steps.push(sabotaged(*command)),
-                ReplayTurn::Wait(ReplayWait::EndpointDisabled) | ReplayTurn::Over => {}
+            match self.store.replay_turn(replay, Timestamp(self.clock.now_ms()), &taken)? {
+                ReplayTurn::Do(command) => {
+                    taken.extend(added_to(&command));
+                    steps.push(sabotaged(*command));
+                }
+                ReplayTurn::Wait(ReplayWait::EndpointDisabled | ReplayWait::DiskFull) | ReplayTurn::Over => {}
                 ReplayTurn::Wait(ReplayWait::EndpointBusy | ReplayWait::Routing) => {
                     pause = while_busy.min(AT_LAST);
                 }
             }
             if steps.len() == STEPS_AT_ONCE {
                 any = true;
-                if !self.intake.push_and_wait(std::mem::take(&mut steps)) {
+                if !self.store_steps(std::mem::take(&mut steps)) {
                     return Ok(AT_LAST);
                 }
+                taken.clear();
             }
         }
         any |= !steps.is_empty();
-        let stored = self.intake.push_and_wait(steps);
-        Ok(match (stored, any) {
+        Ok(match (self.store_steps(steps), any) {
             (true, true) => Duration::ZERO,
             (true, false) => pause,
             (false, _) => AT_LAST,
         })
+    }
+
+    /// Says whether they were stored; if not, what they found is looked for again.
+    fn store_steps(&self, steps: Vec<Command>) -> bool {
+        let count = steps.len();
+        let ends: Vec<EndReplay> = steps.iter().filter_map(end_of).collect();
+        let stored = self.intake.push_and_wait(steps);
+        if stored {
+            for end in &ends {
+                self.tell_end(end);
+            }
+        } else {
+            tracing::warn!(steps = count, "steps of replays could not be stored; they are tried again");
+        }
+        stored
+    }
+
+    fn tell_end(&self, EndReplay { org, replay, end, at }: &EndReplay) {
+        let queued = self.store.replay(*org, *replay, *at).ok().flatten().map(|replay| replay.queued);
+        tracing::info!(org = org.0, %replay, why = ?end, queued, "a replay is over");
+    }
+}
+
+/// The endpoint that a step has something delivered to.
+fn added_to(command: &Command) -> Option<EndpointId> {
+    match command {
+        Command::StepReplay(step) if !step.events.is_empty() => Some(step.endpoint),
+        _ => None,
+    }
+}
+
+fn end_of(command: &Command) -> Option<EndReplay> {
+    match command {
+        Command::EndReplay(end) => Some(end.clone()),
+        _ => None,
     }
 }
 

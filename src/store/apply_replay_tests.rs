@@ -1,5 +1,7 @@
 //! What replays do to the state, step by step.
 
+use std::collections::BTreeSet;
+
 use super::*;
 use crate::model::command::{EndReplay, StartReplay};
 use crate::model::id::ReplayId;
@@ -23,7 +25,7 @@ fn end(replay: u128) -> Command {
 }
 
 fn seen(state: &Fixture, replay: u128) -> Replay {
-    state.store.replay(ORG, ReplayId(replay)).unwrap().unwrap()
+    state.store.replay(ORG, ReplayId(replay), NOW).unwrap().unwrap()
 }
 
 /// Every row but how far the journal is applied.
@@ -35,7 +37,7 @@ fn rows(state: &Fixture) -> Vec<String> {
 /// Takes it as far as it goes, each step twice; why it goes no further, if it is not over.
 fn go_on(state: &mut Fixture, replay: u128) -> Option<ReplayWait> {
     loop {
-        match state.store.replay_turn((ORG, ReplayId(replay)), NOW).unwrap() {
+        match state.store.replay_turn((ORG, ReplayId(replay)), NOW, &BTreeSet::new()).unwrap() {
             ReplayTurn::Wait(wait) => return Some(wait),
             ReplayTurn::Over => return None,
             ReplayTurn::Do(command) => {
@@ -141,7 +143,7 @@ fn time_type_and_endpoint_narrow_a_replay_and_what_comes_later_is_no_part_of_it(
     assert_eq!((waiting(&state, 50), waiting(&state, 51)), (vec![2, 3, 6, 7], vec![1, 2, 3, 4, 5, 6, 7]));
     let unknown = ReplayRequest { endpoint: Some(EndpointId(99)), ..request(ReplayOnly::All) };
     assert_eq!(state.apply(&start(10, unknown)), Outcome::NotFound);
-    let newest: Vec<_> = state.store.replays(ORG).unwrap().into_iter().map(|replay| replay.id.0).collect();
+    let newest: Vec<_> = state.store.replays(ORG, NOW).unwrap().into_iter().map(|replay| replay.id.0).collect();
     assert_eq!(newest, [9, 8, 7]);
 }
 
@@ -150,7 +152,7 @@ fn a_replay_is_paced_by_each_endpoint_and_none_waits_behind_another() {
     let mut state = Fixture::new();
     state.apply(&create_org(InboxMode::Auto, 100));
     let events = REPLAY_WAITING_MAX * 2;
-    for event in 1..=events.into() {
+    for event in 1..=events as u128 {
         state.apply(&submit(id(event), 1, None));
     }
     for endpoint in [50, 51, 52] {
@@ -163,10 +165,10 @@ fn a_replay_is_paced_by_each_endpoint_and_none_waits_behind_another() {
     };
     disabled(&mut state, Some(DisabledReason::ByOwner));
     state.apply(&start(9, request(ReplayOnly::Missing)));
-    assert_eq!(go_on(&mut state, 9), Some(ReplayWait::EndpointDisabled));
+    assert_eq!(go_on(&mut state, 9), Some(ReplayWait::EndpointBusy), "what passes by itself is told");
     assert_eq!(waiting(&state, 50).len(), 0, "disabled");
     for endpoint in [51, 52] {
-        let waits = waiting(&state, endpoint).len() as u64;
+        let waits = waiting(&state, endpoint).len();
         assert!((REPLAY_WAITING_MAX..REPLAY_WAITING_MAX + 200).contains(&waits), "{waits}");
     }
     let found = seen(&state, 9);
@@ -187,8 +189,41 @@ fn a_replay_is_paced_by_each_endpoint_and_none_waits_behind_another() {
         }
     }
     let left: usize = [50, 51, 52].map(|endpoint| waiting(&state, endpoint).len()).iter().sum();
-    assert_eq!(seen(&state, 9).queued, 3 * events);
-    assert_eq!((left + delivered) as u64, 3 * events, "each once");
+    assert_eq!(seen(&state, 9).queued, 3 * events as u64);
+    assert_eq!(left + delivered, 3 * events, "each once");
+    assert_eq!(state.store.contradictions(5).unwrap(), Vec::<String>::new());
+}
+
+#[test]
+fn what_is_tried_again_hours_later_does_not_hold_up_a_replay_and_what_is_due_does() {
+    let mut state = Fixture::new();
+    state.apply(&create_org(InboxMode::Auto, 100));
+    state.apply(&put_endpoint(50));
+    let (many, later) = (REPLAY_WAITING_MAX as u128 + 5, Timestamp(NOW.0 + 86_400_000));
+    for event in 1..=many + 1 {
+        state.apply(&submit(id(event), 1, None));
+        state.apply(&route(id(event), &[50], AT_ONCE));
+        let verdict = if event > many { DEAD } else { Verdict::RetryAt(later) };
+        state.apply(&settle(id(event), 50, 1, verdict));
+    }
+    state.apply(&start(8, request(ReplayOnly::Failed)));
+    state.apply(&start(9, request(ReplayOnly::All)));
+    let begun = |state: &mut Fixture, replay, at, taken: &[u128]| {
+        let taken = taken.iter().copied().map(EndpointId).collect();
+        let turn = |state: &Fixture| state.store.replay_turn((ORG, ReplayId(replay)), at, &taken).unwrap();
+        let ReplayTurn::Do(begin) = turn(state) else { panic!() };
+        state.apply(&begin);
+        turn(state)
+    };
+    // A day later all of it is due.
+    assert_eq!(begun(&mut state, 9, later, &[]), ReplayTurn::Wait(ReplayWait::EndpointBusy));
+    let shown = |at| state.store.replay(ORG, ReplayId(9), at).unwrap().unwrap().waits_for;
+    assert_eq!((shown(later), shown(NOW)), (Some(ReplayWait::EndpointBusy), None));
+    // A step that is not stored yet is in the way, too.
+    assert_eq!(begun(&mut state, 8, NOW, &[50]), ReplayTurn::Wait(ReplayWait::EndpointBusy));
+    assert_eq!(seen(&state, 8).waits_for, None);
+    assert_eq!(go_on(&mut state, 8), None);
+    assert_eq!(seen(&state, 8).queued, 1);
     assert_eq!(state.store.contradictions(5).unwrap(), Vec::<String>::new());
 }
 
@@ -204,6 +239,7 @@ fn a_replay_waits_for_what_was_not_routed_yet_and_makes_nothing_twice() {
     state.apply(&route(id(3), &[], AT_ONCE));
     state.apply(&start(9, request(ReplayOnly::Missing)));
     assert_eq!(go_on(&mut state, 9), Some(ReplayWait::Routing));
+    assert_eq!(seen(&state, 9).waits_for, Some(ReplayWait::Routing));
     assert_eq!(waiting(&state, 50), [1]);
     state.apply(&route(id(2), &[50], AT_ONCE));
     assert_eq!(go_on(&mut state, 9), None);
@@ -221,12 +257,36 @@ fn a_replay_ends_with_its_endpoint_or_when_its_owner_says_so() {
     assert_eq!(seen(&state, 8).ended, Some((ReplayEnd::EndpointDeleted, NOW)));
     assert_eq!(state.apply(&end(8)), Outcome::Done);
     assert_eq!(seen(&state, 8).ended, Some((ReplayEnd::EndpointDeleted, NOW)), "it stays as it ended");
-    let Ok(ReplayTurn::Do(step)) = state.store.replay_turn((ORG, ReplayId(9)), NOW) else { panic!() };
+    let Ok(ReplayTurn::Do(step)) = state.store.replay_turn((ORG, ReplayId(9)), NOW, &BTreeSet::new()) else { panic!() };
     assert_eq!(state.apply(&end(9)), Outcome::Done);
     assert_eq!(state.apply(&step), Outcome::NotFound, "no step of what is over");
     assert_eq!(state.apply(&end(10)), Outcome::NotFound);
     assert_eq!((seen(&state, 9).ended, seen(&state, 9).queued), (Some((ReplayEnd::Requested, NOW)), 0));
     assert_eq!(state.store.running_replays(), []);
+}
+
+#[test]
+fn progress_never_goes_back_whatever_is_deleted_meanwhile() {
+    let mut state = history();
+    state.apply(&put_endpoint(52));
+    state.apply(&start(9, request(ReplayOnly::Missing)));
+    let mut shown = vec![0.0];
+    let deleted = |endpoint| Command::DeleteEndpoint(DeleteEndpoint { org: ORG, endpoint: EndpointId(endpoint) });
+    // The first is done and then deleted, the second is deleted when it has begun, the third before that.
+    for number in 0.. {
+        let turn = state.store.replay_turn((ORG, ReplayId(9)), NOW, &BTreeSet::new()).unwrap();
+        let ReplayTurn::Do(step) = turn else { break };
+        state.apply(&step);
+        shown.push(seen(&state, 9).progress);
+        let endpoint = [None, Some(50), Some(51), Some(52)].get(number).copied().flatten();
+        if let Some(endpoint) = endpoint {
+            state.apply(&deleted(endpoint));
+            shown.push(seen(&state, 9).progress);
+        }
+    }
+    assert!(shown.is_sorted() && shown.last() == Some(&1.0), "{shown:?}");
+    assert!(shown.iter().any(|progress| (0.3..1.0).contains(progress)), "{shown:?}");
+    assert_eq!(state.store.contradictions(5).unwrap(), Vec::<String>::new());
 }
 
 #[test]
@@ -244,7 +304,7 @@ fn so_many_replays_run_and_so_many_are_remembered() {
         assert_eq!(state.apply(&start(replay, request(ReplayOnly::All))), Outcome::Done);
         state.apply(&end(replay));
     }
-    let known: Vec<_> = state.store.replays(ORG).unwrap().into_iter().map(|replay| replay.id.0).collect();
+    let known: Vec<_> = state.store.replays(ORG, NOW).unwrap().into_iter().map(|replay| replay.id.0).collect();
     assert_eq!((known.len(), known.last()), (REPLAYS_REMEMBERED, Some(&1)), "one that runs is not forgotten");
     assert_eq!(state.store.running_replays(), [(ORG, ReplayId(1))]);
     assert_eq!(state.store.contradictions(5).unwrap(), Vec::<String>::new());

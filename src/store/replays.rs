@@ -1,6 +1,7 @@
 //! Replays as their owners see them, and what is to be done next for each. What is looked at is bounded, and so is what
 //! may wait for an endpoint because of a replay: what comes meanwhile never stands behind a whole history.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::apply::block_of;
@@ -15,12 +16,13 @@ use crate::model::replay::{REPLAYS_REMEMBERED, ReplayEnd, ReplayLane, ReplayOnly
 use crate::model::time::Timestamp;
 use crate::rules::filter;
 
-/// A replay adds to what waits for an endpoint only while that is less.
-pub const REPLAY_WAITING_MAX: u64 = 200;
+/// A replay adds to what waits for an endpoint only while less than that is due. What is to be tried again later does not
+/// count: else an endpoint that works again, with a long past of failures, could get nothing for hours.
+pub const REPLAY_WAITING_MAX: usize = 200;
 /// Deliveries made by one step.
 const STEP_EVENTS_MAX: usize = 128;
 /// Endpoints that a replay has begun with and is not done with: its row stays small. More begin when one is done.
-const LANES_MAX: usize = 256;
+pub(super) const LANES_MAX: usize = 256;
 /// Blocks of events looked at in one go,
 const BLOCKS_AT_ONCE: usize = 16;
 /// rows of deliveries,
@@ -45,7 +47,7 @@ pub struct Replay {
     pub progress: f64,
     /// Why and since when it is over.
     pub ended: Option<(ReplayEnd, Timestamp)>,
-    /// Why nothing goes on, if nothing does.
+    /// Why nothing goes on, if nothing does; of the disk the state knows nothing.
     pub waits_for: Option<ReplayWait>,
 }
 
@@ -59,6 +61,21 @@ pub enum ReplayTurn {
     /// It is over.
     Over,
 }
+
+/// What comes next for a replay that runs.
+enum Next {
+    /// An endpoint that it has begun with was deleted: no more of that.
+    Gone(ReplayLane),
+    /// It goes on with this one,
+    GoOn(ReplayLane, Arc<Endpoint>),
+    /// or begins with it, also when it cannot go on with it now.
+    Begin(ReplayLane, EndpointId),
+    Wait(ReplayWait),
+    End(ReplayEnd),
+}
+
+/// The endpoints that a replay is about and that are still there, by number.
+type Targets = Vec<(u32, Arc<Endpoint>)>;
 
 /// What a step found.
 struct Found {
@@ -79,75 +96,61 @@ impl Store {
         self.read().running.resident().map(|(key, _)| key).collect()
     }
 
-    /// The organization's replay, if it is remembered.
+    /// The organization's replay as it is at this time, if it is remembered.
     ///
     /// # Errors
     /// When rows cannot be read.
-    pub fn replay(&self, org: OrgNo, id: ReplayId) -> Result<Option<Replay>, StateError> {
+    pub fn replay(&self, org: OrgNo, id: ReplayId, at: Timestamp) -> Result<Option<Replay>, StateError> {
         let state = self.read();
         let row = state.replays.get((org, id))?;
-        row.map(|row| seen(&state, (org, id), &row)).transpose()
+        row.map(|row| seen(&state, (org, id), &row, at)).transpose()
     }
 
-    /// The organization's replays, the newest first.
+    /// The organization's replays as they are at this time, the newest first.
     ///
     /// # Errors
     /// When rows cannot be read.
-    pub fn replays(&self, org: OrgNo) -> Result<Vec<Replay>, StateError> {
-        let state = self.read();
+    pub fn replays(&self, org: OrgNo, at: Timestamp) -> Result<Vec<Replay>, StateError> {
         let all = (org, ReplayId(0))..=(org, ReplayId(u128::MAX));
-        let rows = state.replays.range_back(all, REPLAYS_REMEMBERED)?;
-        rows.iter().map(|(key, row)| seen(&state, *key, row)).collect()
+        let rows = self.read().replays.range_back(all, REPLAYS_REMEMBERED)?;
+        // A lock for each: many replays to many endpoints hold up nobody.
+        rows.iter().map(|(key, row)| seen(&self.read(), *key, row, at)).collect()
     }
 
     /// What is to be done next for a replay: a bounded step with one of its endpoints, of those that can go on the first.
+    /// None of those `taken`: to them a step that is not stored yet adds already, and is not counted.
     ///
     /// # Errors
     /// When rows cannot be read.
-    pub fn replay_turn(&self, (org, replay): (OrgNo, ReplayId), at: Timestamp) -> Result<ReplayTurn, StateError> {
-        let (row, targets, gates) = {
+    pub fn replay_turn(
+        &self,
+        (org, replay): (OrgNo, ReplayId),
+        at: Timestamp,
+        taken: &BTreeSet<EndpointId>,
+    ) -> Result<ReplayTurn, StateError> {
+        let (row, next) = {
             let state = self.read();
             let Some(row) = state.replays.get((org, replay))?.filter(|row| row.ended.is_none()) else {
                 return Ok(ReplayTurn::Over);
             };
             let targets = targets(&state, org, &row)?;
-            let gates: Result<Vec<_>, _> = targets.iter().map(|(_, endpoint)| gate(&state, endpoint)).collect();
-            (row, targets, gates?)
+            let next = next(&state, (org, &row), &targets, (at, taken))?;
+            (row, next)
         };
-        let end = |end| Ok(ReplayTurn::Do(Box::new(Command::EndReplay(EndReplay { org, replay, end, at }))));
-        if row.request.endpoint.is_some() && targets.is_empty() {
-            return end(ReplayEnd::EndpointDeleted);
-        }
         let step = |lane, endpoint, Found { events, examined, reached }| {
             let step = StepReplay { org, replay, lane, endpoint, events, examined, reached, at };
-            Ok(ReplayTurn::Do(Box::new(Command::StepReplay(step))))
+            ReplayTurn::Do(Box::new(Command::StepReplay(step)))
         };
-        let target = |number: u32| targets.iter().zip(&gates).find(|((known, _), _)| *known == number);
-        let mut waits_for = None;
-        for lane in row.lanes.iter().copied() {
-            let Some(((_, endpoint), gate)) = target(lane.number) else {
-                // It was deleted: no more of it.
-                return step(lane, EndpointId(0), Found { reached: None, ..Found::begin(lane) });
-            };
-            let found = match gate {
-                None => self.look(org, &row, lane, endpoint)?,
-                Some(_) => None,
-            };
-            match found {
-                Some(found) => return step(lane, endpoint.id, found),
-                None => waits_for = waits_for.or(*gate).or(Some(ReplayWait::Routing)),
-            }
-        }
-        let next = targets.iter().find(|(number, _)| *number >= row.next).filter(|_| row.lanes.len() < LANES_MAX);
-        match (next, waits_for) {
-            // It has begun with that, also when it cannot go on with it now.
-            (Some((number, endpoint)), _) => {
-                let lane = ReplayLane { number: *number, from: row.first };
-                step(lane, endpoint.id, Found::begin(lane))
-            }
-            (None, Some(wait)) => Ok(ReplayTurn::Wait(wait)),
-            (None, None) => end(ReplayEnd::Finished),
-        }
+        Ok(match next {
+            Next::Gone(lane) => step(lane, EndpointId(0), Found { reached: None, ..Found::begin(lane) }),
+            Next::Begin(lane, endpoint) => step(lane, endpoint, Found::begin(lane)),
+            Next::GoOn(lane, endpoint) => match self.look(org, &row, lane, &endpoint)? {
+                Some(found) => step(lane, endpoint.id, found),
+                None => ReplayTurn::Wait(ReplayWait::Routing),
+            },
+            Next::Wait(wait) => ReplayTurn::Wait(wait),
+            Next::End(end) => ReplayTurn::Do(Box::new(Command::EndReplay(EndReplay { org, replay, end, at }))),
+        })
     }
 
     /// What comes next for an endpoint; nothing if that is not known yet.
@@ -286,9 +289,8 @@ impl Had {
     }
 }
 
-/// The endpoints that it is about and that are still there, by number.
-fn targets(state: &State, org: OrgNo, row: &ReplayRow) -> Result<Vec<(u32, Arc<Endpoint>)>, StateError> {
-    let mut targets = Vec::new();
+fn targets(state: &State, org: OrgNo, row: &ReplayRow) -> Result<Targets, StateError> {
+    let mut targets = Targets::new();
     let listed = match row.request.endpoint {
         Some(endpoint) => vec![endpoint],
         None => state.orgs.get(org)?.map_or(Vec::new(), |org| org.endpoints.clone()),
@@ -301,41 +303,104 @@ fn targets(state: &State, org: OrgNo, row: &ReplayRow) -> Result<Vec<(u32, Arc<E
     Ok(targets)
 }
 
-/// Why nothing may be added to what waits for the endpoint.
-fn gate(state: &State, endpoint: &Endpoint) -> Result<Option<ReplayWait>, StateError> {
+/// The one judge of how a replay goes on, for those who take it further and for those who look.
+fn next(
+    state: &State,
+    (org, row): (OrgNo, &ReplayRow),
+    targets: &Targets,
+    (at, taken): (Timestamp, &BTreeSet<EndpointId>),
+) -> Result<Next, StateError> {
+    if row.request.endpoint.is_some() && targets.is_empty() {
+        return Ok(Next::End(ReplayEnd::EndpointDeleted));
+    }
+    let mut waits_for = None;
+    for lane in row.lanes.iter().copied() {
+        let Some((_, endpoint)) = targets.iter().find(|(number, _)| *number == lane.number) else {
+            return Ok(Next::Gone(lane));
+        };
+        let wait = if taken.contains(&endpoint.id) {
+            Some(ReplayWait::EndpointBusy)
+        } else {
+            wait_of(state, (org, row), (lane, endpoint), at)?
+        };
+        match (wait, waits_for) {
+            (None, _) => return Ok(Next::GoOn(lane, Arc::clone(endpoint))),
+            // Of several reasons one that passes by itself.
+            (Some(_), None | Some(ReplayWait::EndpointDisabled)) => waits_for = wait,
+            (Some(_), Some(ReplayWait::EndpointBusy | ReplayWait::Routing | ReplayWait::DiskFull)) => {}
+        }
+    }
+    let begins = targets.iter().find(|(number, _)| *number >= row.next).filter(|_| row.lanes.len() < LANES_MAX);
+    Ok(match (begins, waits_for) {
+        (Some((number, endpoint)), _) => Next::Begin(ReplayLane { number: *number, from: row.first }, endpoint.id),
+        (None, Some(wait)) => Next::Wait(wait),
+        (None, None) => Next::End(ReplayEnd::Finished),
+    })
+}
+
+/// Why nothing may be added to what waits for an endpoint, or what would be is not known.
+fn wait_of(
+    state: &State,
+    (org, row): (OrgNo, &ReplayRow),
+    (lane, endpoint): (ReplayLane, &Endpoint),
+    at: Timestamp,
+) -> Result<Option<ReplayWait>, StateError> {
     if !endpoint.is_enabled() {
         return Ok(Some(ReplayWait::EndpointDisabled));
     }
-    let waiting = state.health.get(endpoint.id)?.map_or(0, |health| health.waiting);
-    Ok((waiting >= REPLAY_WAITING_MAX).then_some(ReplayWait::EndpointBusy))
+    if is_busy(state, endpoint.id, at)? {
+        return Ok(Some(ReplayWait::EndpointBusy));
+    }
+    let looks = row.request.only != ReplayOnly::Failed && lane.from <= row.last;
+    Ok((looks && state.unrouted.get((org, lane.from))?.is_some()).then_some(ReplayWait::Routing))
 }
 
-fn seen(state: &State, (org, id): (OrgNo, ReplayId), row: &ReplayRow) -> Result<Replay, StateError> {
-    let (targets, runs) = (targets(state, org, row)?, row.ended.is_none());
-    let mut waits_for = None;
-    for (number, endpoint) in targets.iter().filter(|_| runs) {
-        let has_begun = *number < row.next;
-        if has_begun && !row.lanes.iter().any(|lane| lane.number == *number) {
-            continue; // done
-        }
-        waits_for = gate(state, endpoint)?;
-        if waits_for.is_none() {
-            break;
-        }
+/// Whether enough is due to the endpoint.
+fn is_busy(state: &State, endpoint: EndpointId, at: Timestamp) -> Result<bool, StateError> {
+    let waiting = state.health.get(endpoint)?.map_or(0, |health| health.waiting);
+    if waiting < REPLAY_WAITING_MAX as u64 {
+        return Ok(false);
     }
+    let (none, any) = (EventId(0), EventId(u128::MAX));
+    let blocks = state.pending.range((endpoint, none)..=(endpoint, any), REPLAY_WAITING_MAX)?;
+    let at_once: usize = blocks.iter().map(|(_, row)| row.bits.count_ones() as usize).sum();
+    let left = REPLAY_WAITING_MAX.saturating_sub(at_once);
+    let due = (endpoint, Timestamp(0), none)..=(endpoint, at, any);
+    Ok(left == 0 || state.due.range(due, left)?.len() == left)
+}
+
+fn seen(state: &State, (org, id): (OrgNo, ReplayId), row: &ReplayRow, at: Timestamp) -> Result<Replay, StateError> {
+    let is_finished = row.ended.is_some_and(|(end, _)| end == ReplayEnd::Finished);
+    let targets = if is_finished { Targets::default() } else { targets(state, org, row)? };
+    let next = match row.ended {
+        Some((end, _)) => Next::End(end),
+        None => next(state, (org, &all_begun(row, &targets)), &targets, (at, &BTreeSet::new()))?,
+    };
+    let waits_for = match next {
+        Next::Wait(wait) => Some(wait),
+        Next::Gone(_) | Next::GoOn(..) | Next::Begin(..) | Next::End(_) => None,
+    };
     let progress = match row.ended {
         Some((ReplayEnd::Finished, _)) => 1.0,
-        Some((ReplayEnd::Requested | ReplayEnd::EndpointDeleted, _)) | None => {
-            progress(row, &targets.iter().map(|(number, _)| *number).collect::<Vec<_>>())
-        }
+        Some((ReplayEnd::Requested | ReplayEnd::EndpointDeleted, _)) | None => progress(row, &targets),
     };
     let (request, created_at, ended) = (row.request.clone(), row.created_at, row.ended);
     let (examined, queued) = (row.examined, row.queued);
     Ok(Replay { id, request, created_at, examined, queued, progress, ended, waits_for })
 }
 
-/// The share that is done, of all endpoints together, in thousandths that are never all of it.
-fn progress(row: &ReplayRow, numbers: &[u32]) -> f64 {
+/// As it is in a moment, when it has begun with all of its endpoints.
+fn all_begun(row: &ReplayRow, targets: &Targets) -> ReplayRow {
+    let mut row = row.clone();
+    let left = targets.iter().filter(|(number, _)| *number >= row.next);
+    row.lanes.extend(left.map(|(number, _)| ReplayLane { number: *number, from: row.first }));
+    row.next = row.end;
+    row
+}
+
+/// The share that is done, of all endpoints together, in thousandths that are never all of it. One that was deleted counts
+/// as done if it had begun, and else no more: so it never goes back.
+fn progress(row: &ReplayRow, targets: &Targets) -> f64 {
     const WHOLE: u64 = 1_000;
     let (first, end) = (row.first.unix_ms(), row.last.unix_ms().saturating_add(1));
     let share = |from: EventId| {
@@ -343,12 +408,9 @@ fn progress(row: &ReplayRow, numbers: &[u32]) -> f64 {
         let done = from.unix_ms().saturating_sub(first).min(whole);
         u64::try_from(u128::from(done) * u128::from(WHOLE) / u128::from(whole)).unwrap_or(0)
     };
-    let of = |number: &u32| match row.lanes.iter().find(|lane| lane.number == *number) {
-        Some(lane) => share(lane.from),
-        None if *number < row.next => WHOLE,
-        None => 0,
-    };
-    let done = numbers.iter().map(of).sum::<u64>() / (numbers.len() as u64).max(1);
-    let thousandths = u32::try_from(done.min(WHOLE - 1)).unwrap_or(0);
+    let left = targets.iter().filter(|(number, _)| *number >= row.next).count();
+    let all = u64::from(row.done) + (row.lanes.len() + left) as u64;
+    let done = u64::from(row.done) * WHOLE + row.lanes.iter().map(|lane| share(lane.from)).sum::<u64>();
+    let thousandths = u32::try_from((done / all.max(1)).min(WHOLE - 1)).unwrap_or(0);
     f64::from(thousandths) / 1_000.0
 }

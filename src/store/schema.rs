@@ -43,7 +43,7 @@ use crate::model::replay::{ReplayEnd, ReplayLane, ReplayRequest};
 use crate::model::time::Timestamp;
 
 /// The format of all rows together.
-pub(super) const FORMAT: u32 = 10;
+pub(super) const FORMAT: u32 = 11;
 /// Events in a block; the bits of an `open` row.
 pub(super) const BLOCK_EVENTS: usize = 64;
 /// Dedup ids in a block: a row stays below the size that sled would put in a file of its own.
@@ -465,6 +465,8 @@ pub(super) struct ReplayRow {
     pub(super) end: u32,
     /// Those that have begun and are not done, by number.
     pub(super) lanes: Vec<ReplayLane>,
+    /// How many are done, also because they were deleted.
+    pub(super) done: u32,
     /// Events or dead letters that were looked at.
     pub(super) examined: u64,
     /// Deliveries that wait again, or for the first time, because of it.
@@ -485,6 +487,7 @@ impl ReplayRow {
     pub(super) fn advance(&mut self, number: u32, reached: Option<EventId>) {
         self.next = self.next.max(number.saturating_add(1));
         self.lanes.retain(|lane| lane.number != number);
+        self.done += u32::from(reached.is_none());
         self.lanes.extend(reached.map(|from| ReplayLane { number, from }));
         self.lanes.sort_unstable_by_key(|lane| lane.number);
     }

@@ -9,12 +9,14 @@ use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 
 use super::generation::{Reason, io_error, judge_mark, last_generation, make_dir};
-use super::schema::{BLOCK_EVENTS, DeliveryState, EventBlock};
+use super::replays::LANES_MAX;
+use super::schema::{BLOCK_EVENTS, DeliveryState, EventBlock, FormerRow, ReplayRow};
 use super::table::State;
 use super::{StateError, Store};
 use crate::model::event::EventStatus;
 use crate::model::id::{EndpointId, EventId, OrgId, OrgNo};
 use crate::model::org::InboxMode;
+use crate::model::replay::{REPLAYS_REMEMBERED, REPLAYS_RUNNING_MAX, ReplayLane};
 
 /// What a start would make of the state's directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,6 +83,21 @@ impl Store {
     /// When rows cannot be read.
     pub fn org_numbers(&self) -> Result<BTreeMap<OrgId, OrgNo>, StateError> {
         self.read().orgs.all().map(|row| row.map(|(number, row)| (row.org.id, number))).collect()
+    }
+
+    /// The events that are erased. For rebuild: it reads everything.
+    ///
+    /// # Errors
+    /// When rows cannot be read.
+    pub fn erased_events(&self) -> Result<Vec<(OrgNo, EventId)>, StateError> {
+        let state = self.read();
+        let mut erased = Vec::new();
+        for row in state.events.all() {
+            let ((org, _), block) = row?;
+            let of_block = block.events.iter().filter(|entry| entry.erased_at.is_some());
+            erased.extend(of_block.map(|entry| (org, entry.id)));
+        }
+        Ok(erased)
     }
 
     /// Compares every row with the other state's. Both are written back for that. The first `most` are named.
@@ -212,6 +229,7 @@ impl Audit<'_> {
         let next_org = state.meta.get(())?.map_or(0, |meta| meta.next_org);
         for row in state.orgs.all() {
             let (org, row) = row?;
+            self.known("organization", row.org.id.0)?;
             self.require(org.0 < next_org, || format!("{org:?} is not below the next number, {next_org}"));
             for key in &row.keys {
                 let own = state.keys.get(*key)?.is_some_and(|row| row.org == org);
@@ -232,16 +250,30 @@ impl Audit<'_> {
             let is_former = former.is_some_and(|it| (it.org, it.ended, it.number) == (org, position, number));
             self.require(is_former, || format!("{} of {org:?} is not known to have ended at {position}", row.0));
         }
+        for row in state.former.all() {
+            let (endpoint, FormerRow { org, number, ended }) = row.map(|(endpoint, row)| (endpoint, *row))?;
+            let listed = state.ended.get((org, ended, number))?.is_some_and(|row| row.0 == endpoint);
+            self.require(listed, || format!("{endpoint} of {org:?} ended at {ended} and is not listed there"));
+        }
         for row in state.keys.all() {
             let (key, row) = row?;
+            self.known("key", key.0)?;
             let listed = state.orgs.get(row.org)?.is_some_and(|org| org.keys.contains(&key));
             self.require(listed, || format!("{key} is not listed by {:?}", row.org));
         }
         for row in state.endpoints.all() {
             let (endpoint, row) = row?;
+            self.known("endpoint", endpoint.0)?;
             let listed = state.orgs.get(row.org)?.is_some_and(|org| org.endpoints.contains(&endpoint));
             self.require(listed, || format!("{endpoint} is not listed by {:?}", row.org));
         }
+        Ok(())
+    }
+
+    /// The next start gives ids that are larger than the largest there was.
+    fn known(&mut self, kind: &str, id: u128) -> Result<(), StateError> {
+        let last = self.state.meta.get(())?.map_or(0, |meta| meta.last_id);
+        self.require(id <= last, || format!("{kind} {id:032x} is above the last one, {last:032x}"));
         Ok(())
     }
 
@@ -253,6 +285,9 @@ impl Audit<'_> {
             let ((org, first), block) = row?;
             let open = state.open.get((org, first))?.map_or(0, |bits| bits.0);
             self.block((org, first), &block, open)?;
+            if let Some(last) = block.events.last() {
+                self.known("event", last.id.0)?;
+            }
             sums.events += block.events.len() as u64;
             sums.open += u64::from(open.count_ones());
             *open_of.entry(org).or_default() += u64::from(open.count_ones());
@@ -298,6 +333,11 @@ impl Audit<'_> {
             self.require((must_be..=may_be).contains(&is_open), || {
                 format!("{} is {:?}, open: {is_open}", entry.id, entry.status)
             });
+            if entry.erased_at.is_some() {
+                let unrouted = self.state.unrouted.get((org, entry.id))?.is_some();
+                let left = (entry.waiting, entry.dead, unrouted);
+                self.require(left == (0, 0, false), || format!("{} is erased, and left of it is {left:?}", entry.id));
+            }
             self.require(block.event_type(entry).is_some(), || format!("{} has no type", entry.id));
         }
         let beyond = block.events.len() < BLOCK_EVENTS && open >> block.events.len() != 0;
@@ -363,10 +403,21 @@ impl Audit<'_> {
 
     fn replays(&mut self) -> Result<(), StateError> {
         let state = self.state;
+        let mut of: BTreeMap<OrgNo, (usize, usize)> = BTreeMap::new();
         for row in state.replays.all() {
             let (key, row) = row?;
             let runs = state.running.get(key)?.is_some();
             self.require(runs == row.ended.is_none(), || format!("{key:?} is over: {:?}, runs: {runs}", row.ended));
+            self.known("replay", key.1.0)?;
+            let has_org = state.orgs.get(key.0)?.is_some();
+            self.require(has_org, || format!("{key:?} is a replay of no organization"));
+            self.require(is_shaped(&row), || format!("{key:?} has lanes that cannot be: {:?}", row.lanes));
+            let (known, running) = of.entry(key.0).or_default();
+            (*known, *running) = (*known + 1, *running + usize::from(runs));
+        }
+        for (org, (known, running)) in of {
+            let bounded = known <= REPLAYS_REMEMBERED && running <= REPLAYS_RUNNING_MAX;
+            self.require(bounded, || format!("{org:?} has {known} replays, {running} that run: too many"));
         }
         for row in state.running.all() {
             let (key, _) = row?;
@@ -397,6 +448,16 @@ impl Audit<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether the lanes of a replay are what steps can make of them.
+fn is_shaped(row: &ReplayRow) -> bool {
+    let in_range = |lane: &ReplayLane| {
+        let reached = lane.from == row.first || (lane.from > row.first && lane.from <= row.last.next());
+        reached && lane.number < row.next
+    };
+    let sorted = row.lanes.is_sorted_by(|a, b| a.number < b.number);
+    sorted && row.lanes.len() <= LANES_MAX && row.next <= row.end && row.lanes.iter().all(in_range)
 }
 
 fn count<T>(rows: impl Iterator<Item = Result<T, StateError>>) -> Result<u64, StateError> {

@@ -2,7 +2,10 @@
 
 use super::*;
 use crate::base::codec;
-use crate::store::schema::{DeadRow, DueRow, HealthRow, Meta, OpenBits, Row, RowKey};
+use crate::model::id::ReplayId;
+use crate::model::replay::{ReplayOnly, ReplayRequest};
+use crate::model::time::Timestamp;
+use crate::store::schema::{DeadRow, DueRow, HealthRow, Meta, OpenBits, Row, RowKey, RunningRow};
 
 const CACHE: u64 = 8 << 20;
 
@@ -57,11 +60,70 @@ fn a_copy_equals_its_original_and_each_changed_row_is_named() {
 
 type Change = fn(&Store);
 
+/// A replay that runs, as it would be but for the change.
+fn replay(store: &Store, (org, id): (u32, u128), change: impl Fn(&mut ReplayRow)) {
+    let (endpoint, since, until, event_types) = (None, None, None, Vec::new());
+    let mut row = ReplayRow {
+        request: ReplayRequest { endpoint, since, until, event_types, only: ReplayOnly::All },
+        created_at: Timestamp(1),
+        first: EventId(1),
+        last: EventId(100),
+        next: 3,
+        end: 3,
+        lanes: [1, 2].map(|number| ReplayLane { number, from: EventId(1) }).to_vec(),
+        done: 0,
+        examined: 0,
+        queued: 0,
+        ended: None,
+    };
+    change(&mut row);
+    put(store, (OrgNo(org), ReplayId(id)), Some(&row));
+    put(store, (OrgNo(org), ReplayId(id)), Some(&RunningRow));
+}
+
+#[test]
+fn a_replay_like_those_of_the_next_test_contradicts_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path());
+    let store = Store::open_copy(&last(dir.path()), &dir.path().join("copy"), CACHE).unwrap();
+    (1..=10).for_each(|id| replay(&store, (0, id), |_| ()));
+    store.db().flush().unwrap();
+    drop(store);
+    let again = Store::open_copy(&dir.path().join("copy"), &dir.path().join("again"), CACHE).unwrap();
+    assert_eq!(again.contradictions(9).unwrap(), Vec::<String>::new());
+}
+
 #[test]
 fn rows_that_contradict_each_other_are_found() {
     let dir = tempfile::tempdir().unwrap();
     filled(dir.path());
-    let changes: [(&str, Change); 6] = [
+    let changes: [(&str, Change); 13] = [
+        ("is not listed there", |store| {
+            let former = FormerRow { org: OrgNo(0), number: 2, ended: 5 };
+            put(store, EndpointId(49), Some(&former));
+        }),
+        ("is erased, and left of it is", |store| {
+            // It has a delivery that waits.
+            let rows: Vec<_> = store.read().events.all().map(Result::unwrap).collect();
+            let (key, block) = rows.iter().find(|(_, block)| block.events.iter().any(|it| it.waiting > 0)).unwrap();
+            let mut block = EventBlock::clone(block);
+            block.events.iter_mut().find(|it| it.waiting > 0).unwrap().erased_at = Some(Timestamp(1));
+            put(store, *key, Some(&block));
+        }),
+        ("above the last one", |store| {
+            let meta = Meta { last_id: 99, ..(*store.read().meta.get(()).unwrap().unwrap()).clone() };
+            put(store, (), Some(&meta));
+        }),
+        ("a replay of no organization", |store| replay(store, (9, 1), |_| ())),
+        ("lanes that cannot be", |store| {
+            let lane = |number| ReplayLane { number, from: EventId(1) };
+            replay(store, (0, 1), |row| row.lanes = vec![lane(2), lane(1)]);
+        }),
+        ("too many", |store| (1..=11).for_each(|id| replay(store, (0, id), |_| ()))),
+        ("runs: false", |store| {
+            replay(store, (0, 1), |_| ());
+            put::<RunningRow>(store, (OrgNo(0), ReplayId(1)), None);
+        }),
         ("are counted", |store| {
             let meta = Meta { events: 9_999, ..(*store.read().meta.get(()).unwrap().unwrap()).clone() };
             put(store, (), Some(&meta));

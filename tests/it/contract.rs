@@ -223,6 +223,13 @@ fn a_rotated_key_works_for_its_grace_and_an_ended_one_is_refused_by_the_next_req
     assert_eq!(keys.status, 200, "{keys:?}");
     let secret = &newest.key[36..];
     assert!(!keys.text.contains(secret), "never the secret");
+    let first = newest.get("/api/keys?limit=1").json;
+    let rest = newest.get(&format!("/api/keys?cursor={}", first["next_cursor"].as_str().unwrap())).json;
+    let paged: Vec<_> = [&first, &rest].into_iter().flat_map(|page| page["data"].as_array().unwrap()).collect();
+    let ids = |keys: Vec<&Value>| keys.into_iter().map(|key| key["id"].clone()).collect::<Vec<_>>();
+    assert_eq!(ids(paged), ids(keys.json["data"].as_array().unwrap().iter().collect()));
+    assert_eq!((&first["has_more"], &rest["has_more"]), (&json!(true), &json!(false)));
+    assert_eq!(newest.get("/api/keys?colour=red").status, 400);
     let old =
         keys.json["data"].as_array().unwrap().iter().find(|key| org.key.starts_with(key["prefix"].as_str().unwrap()));
     let old = old.expect("in its grace it is listed")["id"].as_str().unwrap().to_owned();
@@ -374,6 +381,15 @@ fn below_the_disk_reserve_events_are_refused_and_everything_else_goes_on() {
     let (server, dir) = server();
     let org = server.org("Acme");
     let id = org.send("a", &json!(1)).id();
+    let endpoint = org.post("/api/endpoints", &json!({"url": "http://127.0.0.1:1/", "retry_schedule": []})).id();
+    let replay = |org: &Client| org.post("/api/replays", &json!({"only": "missing"})).id();
+    let show = |org: &Client, id: &str| org.get(&format!("/api/replays/{id}")).json;
+    let queued = replay(&org);
+    until(|| (show(&org, &queued)["state"] == "finished").then_some(()));
+    assert_eq!(show(&org, &queued)["queued"], json!(1), "with room it goes on");
+    let metric = |org: &Client, name: &str| org.metric(&format!("triggerd_{name}"));
+    until(|| (metric(&org, "replays_running") == 0.0).then_some(()));
+    assert_eq!(metric(&org, "replay_deliveries_total"), 1.0);
     assert_eq!(server.stop().0, Some(0));
     let text = std::fs::read_to_string(dir.path().join("data.toml")).unwrap();
     let reserve = text.replace("reserve_bytes = 0", "reserve_bytes = 1099511627776");
@@ -382,7 +398,12 @@ fn below_the_disk_reserve_events_are_refused_and_everything_else_goes_on() {
     let refused = until(|| Some(org.send("a", &json!(2))).filter(|answer| answer.status != 202));
     assert_eq!((refused.status, refused.code()), (507, "disk_full"));
     assert_eq!(refused.header("retry-after"), "1");
+    let waits = org.post("/api/replays", &json!({"only": "all", "endpoint_id": endpoint})).id();
     assert_eq!(org.ack(&id).status, 200);
+    let shown = show(&org, &waits);
+    assert_eq!((&shown["state"], &shown["waits_for"]), (&json!("running"), &json!("disk_full")), "{shown}");
+    assert_eq!((&shown["progress"], &shown["queued"]), (&json!(0.0), &json!(0)), "{shown}");
+    until(|| (metric(&org, "replays_running") == 1.0).then_some(()));
     assert_eq!(org.get("/health").status, 503);
     assert_eq!(org.metric("triggerd_events_rejected_total{reason=\"disk_full\"}"), 1.0);
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use triggerd::http::receiver::Receiver;
-use triggerd::model::id::EventId;
+use triggerd::model::id::{EventId, ReplayId};
 
 use crate::harness::{Client, PATIENCE, Process, command};
 
@@ -176,6 +176,52 @@ fn a_damaged_journal_is_salvaged_around_the_frame_that_is_lost() {
     fs::remove_dir_all(data.join("sled")).unwrap();
     let server = Process::start(&data);
     assert_eq!(Client::new(&server.url, &key).inbox().len(), expected.len() + 1);
+}
+
+/// Where these bytes, the other way round, lie in the first segment.
+fn places(data: &Path, mut id: [u8; 16]) -> Vec<usize> {
+    id.reverse();
+    let bytes = fs::read(first_segment(data)).unwrap();
+    bytes.windows(16).enumerate().filter(|(_, window)| *window == id).map(|(at, _)| at).collect()
+}
+
+#[test]
+fn what_comes_back_because_its_end_is_lost_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let server = Process::start(&data);
+    let org = server.org("Pulls");
+    let off = json!({"url": "http://127.0.0.1:1/", "enabled": false});
+    assert_eq!(org.post("/api/endpoints", &off).status, 201);
+    let ids: Vec<_> = (0..3).map(|n| org.send("a.b", &json!(n)).id()).collect();
+    let replays = [0, 1].map(|_| org.post("/api/replays", &json!({"only": "all"})).id());
+    let id_of = |replay: &String| replay.parse::<ReplayId>().unwrap().to_bytes();
+    // Each has begun with the endpoint: its end is the last that is said of it.
+    crate::harness::until(|| replays.iter().all(|it| places(&data, id_of(it)).len() == 2).then_some(()));
+    for path in replays.iter().map(|id| format!("/api/replays/{id}")) {
+        assert_eq!(org.delete(&path).json["state"], "canceled");
+    }
+    for id in &ids[1..] {
+        assert_eq!(org.delete(&format!("/api/events/{id}")).status, 200);
+    }
+    org.send("a.b", &json!("last"));
+    assert_eq!(server.stop().0, Some(0));
+    let lost = [id_of(&replays[1]), ids[1].parse::<EventId>().unwrap().to_bytes()];
+    for id in lost {
+        flip(&first_segment(&data), *places(&data, id).last().unwrap());
+    }
+    let (code, text) = command(&data, &["rebuild", "--skip-damaged"]);
+    assert_eq!(code, Some(0), "{text}");
+    let told: Vec<_> = text.lines().filter(|line| line.starts_with("ERASED") || line.starts_with("REPLAY")).collect();
+    let erased = format!("ERASED    {} is shown again: erase it again", ids[1]);
+    let replay = format!("REPLAY    {} goes on: cancel it if it should not", replays[1]);
+    assert_eq!(told, [erased, replay], "those alone: {text}");
+    let server = Process::start(&data);
+    let org = Client::new(&server.url, &org.key);
+    let payload = |id: &String| org.get(&format!("/api/events/{id}")).json["payload"].clone();
+    assert_eq!((payload(&ids[1]), payload(&ids[2])), (json!(1), Value::Null));
+    let state = |id: &String| org.get(&format!("/api/replays/{id}")).json["state"].clone();
+    assert_eq!((state(&replays[0]), state(&replays[1])), (json!("canceled"), json!("running")));
 }
 
 #[test]

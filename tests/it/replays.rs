@@ -179,7 +179,24 @@ fn a_replay_is_its_organizations_alone_and_everything_wrong_with_one_is_named() 
     }
     let more = org.post("/api/replays", &json!({"only": "missing"}));
     assert_eq!((more.status, more.code()), (422, "limit_reached"));
-    assert_eq!(org.get("/api/replays").json["data"].as_array().unwrap().len(), 10);
+    let page = |path: &str| org.get(path).json;
+    let first = page("/api/replays?limit=9");
+    let rest = page(&format!("/api/replays?limit=1&cursor={}", first["next_cursor"].as_str().unwrap()));
+    let whole = page("/api/replays?limit=10");
+    assert_eq!(
+        (&first["has_more"], &rest["has_more"], &whole["has_more"]),
+        (&json!(true), &json!(false), &json!(false))
+    );
+    let ids = |pages: &[&Value]| -> Vec<_> {
+        pages.iter().flat_map(|page| page["data"].as_array().unwrap()).map(|it| it["id"].clone()).collect()
+    };
+    assert_eq!((ids(&[&first, &rest]), ids(&[&whole]).len()), (ids(&[&whole]), 10));
+    assert_eq!(
+        (&rest["data"][0]["id"], &rest["next_cursor"]),
+        (&json!(replay), &Value::Null),
+        "the oldest is the last"
+    );
+    assert_eq!(org.get("/api/replays?cursor=x").status, 400);
 }
 
 #[test]

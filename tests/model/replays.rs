@@ -179,7 +179,7 @@ fn take_step(org: &mut NaiveOrg, step: &StepReplay) {
 
 /// The organization's replays are listed newest first, with what is counted.
 pub(crate) fn check_replays(naive: &NaiveOrg, org: OrgNo, store: &Store) -> Result<(), String> {
-    let found = store.replays(org).map_err(|error| error.to_string())?;
+    let found = store.replays(org, Timestamp(0)).map_err(|error| error.to_string())?;
     let found: Vec<_> = found
         .into_iter()
         .map(|it| (it.id, it.request, it.created_at, (it.examined, it.queued), it.ended, it.progress >= 1.0))

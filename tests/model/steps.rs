@@ -1,5 +1,7 @@
 //! Random steps, and what is compared after each.
 
+use std::collections::BTreeSet;
+
 use triggerd::base::clock::Clock;
 use triggerd::model::command::{
     AckEvent, CancelDeliveries, Command, CreateKey, CreateOrg, DeleteEndpoint, DropDead, EndKey, EndReplay, EraseEvent,
@@ -420,7 +422,11 @@ impl World {
     /// So many steps at most; whether it is over.
     fn go_on(&mut self, org: OrgNo, replay: ReplayId, turns: u64) -> Result<bool, String> {
         for _ in 0..turns {
-            let turn = self.system.store().replay_turn((org, replay), self.now()).map_err(|error| error.to_string())?;
+            let turn = self
+                .system
+                .store()
+                .replay_turn((org, replay), self.now(), &BTreeSet::new())
+                .map_err(|error| error.to_string())?;
             match turn {
                 ReplayTurn::Over => return Ok(true),
                 ReplayTurn::Wait(_) => return Ok(false),

@@ -105,6 +105,8 @@ pub struct Effects {
     pub inbox_grew: Vec<OrgNo>,
     /// Whether a replay began.
     pub replays_began: bool,
+    /// Deliveries that were made because of replays.
+    pub replayed: u64,
 }
 
 impl Store {

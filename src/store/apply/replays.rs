@@ -37,6 +37,7 @@ impl Change<'_> {
             next,
             end,
             lanes: Vec::new(),
+            done: 0,
             examined: 0,
             queued: 0,
             ended: None,
@@ -79,6 +80,7 @@ impl Change<'_> {
             row.examined += u64::from(command.examined);
             row.queued += queued;
         }
+        self.effects.replayed += queued;
         Ok(Outcome::Done)
     }
 
