@@ -16,7 +16,7 @@ use super::{StateError, Store};
 use crate::model::event::EventStatus;
 use crate::model::id::{EndpointId, EventId, OrgId, OrgNo};
 use crate::model::org::InboxMode;
-use crate::model::replay::{REPLAYS_REMEMBERED, REPLAYS_RUNNING_MAX, ReplayLane};
+use crate::model::replay::{REPLAYS_REMEMBERED, REPLAYS_RUNNING_MAX};
 
 /// What a start would make of the state's directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -450,14 +450,11 @@ impl Audit<'_> {
     }
 }
 
-/// Whether the lanes of a replay are what steps can make of them.
+/// Whether the lanes of a replay are what steps can make of them; where each is, is the step's word alone.
 fn is_shaped(row: &ReplayRow) -> bool {
-    let in_range = |lane: &ReplayLane| {
-        let reached = lane.from == row.first || (lane.from > row.first && lane.from <= row.last.next());
-        reached && lane.number < row.next
-    };
     let sorted = row.lanes.is_sorted_by(|a, b| a.number < b.number);
-    sorted && row.lanes.len() <= LANES_MAX && row.next <= row.end && row.lanes.iter().all(in_range)
+    let begun = row.lanes.iter().all(|lane| lane.number < row.next);
+    sorted && begun && row.lanes.len() <= LANES_MAX && row.next <= row.end
 }
 
 fn count<T>(rows: impl Iterator<Item = Result<T, StateError>>) -> Result<u64, StateError> {

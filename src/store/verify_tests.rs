@@ -3,7 +3,7 @@
 use super::*;
 use crate::base::codec;
 use crate::model::id::ReplayId;
-use crate::model::replay::{ReplayOnly, ReplayRequest};
+use crate::model::replay::{ReplayLane, ReplayOnly, ReplayRequest};
 use crate::model::time::Timestamp;
 use crate::store::schema::{DeadRow, DueRow, HealthRow, Meta, OpenBits, Row, RowKey, RunningRow};
 
