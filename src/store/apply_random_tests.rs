@@ -184,7 +184,8 @@ fn memory_kib() -> u64 {
 /// Without clearing away it is 1.2 GiB.
 #[test]
 fn what_sled_replaced_does_not_pile_up_in_memory() {
-    const MEMORY_KIB_MAX: u64 = 512 << 10;
+    // Other tests run in this process meanwhile.
+    const MEMORY_KIB_MAX: u64 = 900 << 10;
     let mut state = Fixture::new();
     state.apply(&create_org(InboxMode::Auto, 1_000_000));
     let endpoints: Vec<u128> = (50..100).collect();
