@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
 use super::client::{Client, Method};
-use super::events::{Key, text};
+use super::events::{With, checked_id, text};
 use super::{Failure, Server, print, printable};
 use crate::base::exit_code::ExitCode;
 use crate::config::Config;
@@ -30,15 +30,6 @@ pub(super) enum EndpointCommand {
     RotateSecret(Rotate),
     /// End it; what waits for it is canceled
     Delete(One),
-}
-
-/// Who is asking, and whom.
-#[derive(Args)]
-pub(super) struct With {
-    #[command(flatten)]
-    key: Key,
-    #[command(flatten)]
-    server: Server,
 }
 
 #[derive(Args)]
@@ -79,7 +70,7 @@ impl EndpointCommand {
     pub(super) fn run(self, config: &Config) -> Result<ExitCode, Failure> {
         match self {
             Self::Create(create) => create.run(config),
-            Self::List(with) => list(with, config),
+            Self::List(with) => list(&with, config),
             Self::Show(one) => one.call(config, (Method::GET, ""), None, &shown),
             Self::Enable(one) => one.call(config, (Method::POST, "/enable"), None, &shown),
             Self::Disable(one) => one.call(config, (Method::PATCH, ""), Some(json!({"enabled": false})), &shown),
@@ -100,7 +91,7 @@ impl Create {
         body.insert("event_types".to_owned(), json!(self.event_types));
         let given = [("body", self.body), ("description", self.description)];
         body.extend(given.into_iter().filter_map(|(name, value)| Some((name.to_owned(), json!(value?)))));
-        let client = self.with.key.client(&self.with.server, config)?;
+        let client = self.with.client(config)?;
         let made = client.call(Method::POST, "/api/endpoints", Some(Value::Object(body).to_string()))?;
         show(&self.with.server, &made, &with_secret);
         Ok(ExitCode::Clean)
@@ -109,11 +100,7 @@ impl Create {
 
 impl One {
     fn path(&self) -> Result<String, Failure> {
-        // An id is letters, digits and `_`; anything else would change the path.
-        if self.id.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_') {
-            return Ok(format!("/api/endpoints/{}", self.id));
-        }
-        Err(Failure::new(ExitCode::Usage, format!("{:?} is not an endpoint's id (ep_…)", self.id)))
+        Ok(format!("/api/endpoints/{}", checked_id(&self.id, "an endpoint's id (ep_…)")?))
     }
 
     fn call(
@@ -124,7 +111,7 @@ impl One {
         words: &dyn Fn(&Value) -> String,
     ) -> Result<ExitCode, Failure> {
         let path = format!("{}{below}", self.path()?);
-        let client: Client = self.with.key.client(&self.with.server, config)?;
+        let client: Client = self.with.client(config)?;
         let answer = client.call(method, &path, body.map(|body| body.to_string()))?;
         show(&self.with.server, &answer, words);
         // A test that was not delivered is a test that failed.
@@ -134,7 +121,7 @@ impl One {
 
     fn delete(self, config: &Config) -> Result<ExitCode, Failure> {
         let path = self.path()?;
-        self.with.key.client(&self.with.server, config)?.call_text(Method::DELETE, &path, None)?;
+        self.with.client(config)?.call_text(Method::DELETE, &path, None)?;
         show(&self.with.server, &json!({"id": self.id}), &|it| format!("{} is ended", text(it, "id")));
         Ok(ExitCode::Clean)
     }
@@ -144,8 +131,8 @@ fn show(server: &Server, answer: &Value, words: &dyn Fn(&Value) -> String) {
     print(&if server.json { answer.to_string() } else { words(answer) });
 }
 
-fn list(with: With, config: &Config) -> Result<ExitCode, Failure> {
-    let client = with.key.client(&with.server, config)?;
+fn list(with: &With, config: &Config) -> Result<ExitCode, Failure> {
+    let client = with.client(config)?;
     let page = client.call(Method::GET, "/api/endpoints?limit=500", None)?;
     if with.server.json {
         print(&page.to_string());

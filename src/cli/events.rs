@@ -20,12 +20,28 @@ pub(super) struct Key {
 }
 
 impl Key {
-    pub(super) fn client(self, server: &Server, config: &Config) -> Result<Client, Failure> {
+    pub(super) fn client(&self, server: &Server, config: &Config) -> Result<Client, Failure> {
         let key = self
             .key
+            .clone()
             .or_else(api_key_from_environment)
             .ok_or_else(|| Failure::new(ExitCode::Usage, "no API key: give --key or set TRIGGERD_API_KEY"))?;
         Client::new(server, config, key)
+    }
+}
+
+/// Who is asking, and whom.
+#[derive(Args)]
+pub(super) struct With {
+    #[command(flatten)]
+    key: Key,
+    #[command(flatten)]
+    pub(super) server: Server,
+}
+
+impl With {
+    pub(super) fn client(&self, config: &Config) -> Result<Client, Failure> {
+        self.key.client(&self.server, config)
     }
 }
 
@@ -90,16 +106,19 @@ pub(super) struct Ack {
     server: Server,
 }
 
+/// What an event's id is called.
+pub(super) const EVENT_ID: &str = "an event id (evt_…)";
+
 pub(super) fn text<'a>(value: &'a Value, name: &str) -> &'a str {
     value.get(name).and_then(Value::as_str).unwrap_or_default()
 }
 
 /// An id is letters, digits and `_`; anything else would change the path.
-pub(super) fn checked_event_id(id: &str) -> Result<&str, Failure> {
+pub(super) fn checked_id<'a>(id: &'a str, what: &str) -> Result<&'a str, Failure> {
     if id.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_') {
         return Ok(id);
     }
-    Err(Failure::new(ExitCode::Usage, format!("{id:?} is not an event id (evt_…)")))
+    Err(Failure::new(ExitCode::Usage, format!("{id:?} is not {what}")))
 }
 
 impl Send {
@@ -158,7 +177,7 @@ impl Ack {
     pub(super) fn run(self, config: &Config) -> Result<ExitCode, Failure> {
         let client = self.key.client(&self.server, config)?;
         for id in self.ids {
-            checked_event_id(&id)?;
+            checked_id(&id, EVENT_ID)?;
             let answer = client.call(Method::POST, &format!("/api/ack/{id}"), None)?;
             if self.server.json {
                 print(&answer.to_string());

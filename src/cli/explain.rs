@@ -4,7 +4,7 @@ use clap::Args;
 use serde_json::Value;
 
 use super::client::Method;
-use super::events::{Key, checked_event_id, text};
+use super::events::{EVENT_ID, Key, checked_id, text};
 use super::{Failure, Server, print, printable};
 use crate::base::exit_code::ExitCode;
 use crate::config::Config;
@@ -23,7 +23,7 @@ pub(super) struct Explain {
 
 impl Explain {
     pub(super) fn run(self, config: &Config) -> Result<ExitCode, Failure> {
-        let id = checked_event_id(&self.id)?;
+        let id = checked_id(&self.id, EVENT_ID)?;
         let client = self.key.client(&self.server, config)?;
         let answer = client.call_text(Method::GET, &format!("/api/events/{id}"), None)?;
         if self.server.json {

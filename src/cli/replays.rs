@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value, json};
 
 use super::client::{Client, Interrupts, Method};
-use super::events::{Key, text};
+use super::events::{With, checked_id, text};
 use super::{Failure, Server, eprint, print};
 use crate::base::exit_code::ExitCode;
 use crate::config::Config;
@@ -30,15 +30,6 @@ pub(super) enum ReplayCommand {
     Show(One),
     /// Go no further with one; what waits because of it goes on waiting
     Cancel(One),
-}
-
-/// Who is asking, and whom.
-#[derive(Args)]
-pub(super) struct With {
-    #[command(flatten)]
-    key: Key,
-    #[command(flatten)]
-    server: Server,
 }
 
 #[derive(Args)]
@@ -77,7 +68,7 @@ impl ReplayCommand {
     pub(super) fn run(self, config: &Config) -> Result<ExitCode, Failure> {
         match self {
             Self::Start(start) => start.run(config),
-            Self::List(with) => list(with, config),
+            Self::List(with) => list(&with, config),
             Self::Show(one) => one.call(config, Method::GET),
             Self::Cancel(one) => one.call(config, Method::DELETE),
         }
@@ -90,7 +81,7 @@ impl Start {
         body.insert("event_types".to_owned(), json!(self.event_types));
         let given = [("endpoint_id", self.endpoint), ("since", self.since), ("until", self.until)];
         body.extend(given.into_iter().filter_map(|(name, value)| Some((name.to_owned(), json!(value?)))));
-        let client = self.with.key.client(&self.with.server, config)?;
+        let client = self.with.client(config)?;
         let mut interrupts = if self.no_wait { None } else { Some(client.hear_interrupts()?) };
         let mut replay = client.call(Method::POST, "/api/replays", Some(Value::Object(body).to_string()))?;
         if let Some(interrupts) = &mut interrupts {
@@ -139,18 +130,14 @@ fn goes_on(replay: &Value) -> String {
 
 impl One {
     fn call(self, config: &Config, method: Method) -> Result<ExitCode, Failure> {
-        // An id is letters, digits and `_`; anything else would change the path.
-        if !self.id.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_') {
-            return Err(Failure::new(ExitCode::Usage, format!("{:?} is not a replay's id (rpl_…)", self.id)));
-        }
-        let client = self.with.key.client(&self.with.server, config)?;
-        show(&self.with.server, &client.call(method, &format!("/api/replays/{}", self.id), None)?);
+        let path = format!("/api/replays/{}", checked_id(&self.id, "a replay's id (rpl_…)")?);
+        show(&self.with.server, &self.with.client(config)?.call(method, &path, None)?);
         Ok(ExitCode::Clean)
     }
 }
 
-fn list(with: With, config: &Config) -> Result<ExitCode, Failure> {
-    let page = with.key.client(&with.server, config)?.call(Method::GET, "/api/replays?limit=500", None)?;
+fn list(with: &With, config: &Config) -> Result<ExitCode, Failure> {
+    let page = with.client(config)?.call(Method::GET, "/api/replays?limit=500", None)?;
     if with.server.json {
         print(&page.to_string());
         return Ok(ExitCode::Clean);

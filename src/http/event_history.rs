@@ -148,7 +148,8 @@ struct Erased {
     erased_at: Timestamp,
 }
 
-/// `DELETE /{id}`: from the answer on its payload is shown nowhere and sent nowhere. Again: the same answer.
+/// `DELETE /{id}`: from the answer on its payload is shown nowhere, and no attempt begins that would send it. Again: the same
+/// answer.
 pub(super) async fn erase(call: &mut Call) -> Answer {
     let org = call.org()?;
     let absent = || Problem::not_found("there is no such event");

@@ -152,7 +152,6 @@ pub struct Timing {
 
 /// Why an attempt is made; the word is part of the contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
 pub enum Trigger {
     /// It was due, by the schedule or because the event came.
     Schedule,

@@ -5,6 +5,11 @@ use crate::model::event::EventStatus;
 use crate::model::id::EventId;
 use crate::model::time::Timestamp;
 
+/// Blocks looked at for one page: with a filter that matches little, a page may be short and go on at its cursor.
+pub(super) const BLOCKS_PER_PAGE_MAX: usize = 2_000;
+/// Blocks fetched at a time.
+pub(super) const BLOCKS_AT_ONCE: usize = 16;
+
 /// One event of a page; its payload and the rest are in the journal at `position`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventItem {

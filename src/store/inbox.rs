@@ -1,15 +1,10 @@
 //! The inbox: an organization's events that nobody has confirmed, oldest first.
 
-use super::event_page::{EventItem, EventPage};
+use super::event_page::{BLOCKS_AT_ONCE, BLOCKS_PER_PAGE_MAX, EventItem, EventPage};
 use super::{StateError, Store};
 use crate::model::event::EventType;
 use crate::model::id::{EventId, OrgNo};
 use crate::model::time::Timestamp;
-
-/// Blocks looked at for one page: with a filter that matches little, a page may be short and go on at its cursor.
-const BLOCKS_PER_PAGE_MAX: usize = 2_000;
-/// Blocks fetched at a time.
-const BLOCKS_AT_ONCE: usize = 16;
 
 /// What is asked for.
 #[derive(Clone, Debug)]
