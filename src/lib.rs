@@ -117,6 +117,7 @@
 //! - `rules/retry.rs`: what becomes of a delivery after an attempt
 //! - `rules/signature.rs`: Standard Webhooks signatures
 //! - `rules/token_bucket.rs`: rates
+//! - `rules/type_filter.rs`: which event types a list shows
 //!
 //! Settings, logs and the directory:
 //!

@@ -33,10 +33,10 @@ pub(super) async fn list(call: &mut Call) -> Answer {
     let org = call.org()?;
     let mut query = Query::read(call.request.query_string());
     let (limit, before) = (query.limit(), query.cursor());
-    let (event_type, status) = (query.take("type"), query.take("status"));
+    let (types, status) = (query.take("type").unwrap_or_default(), query.take("status"));
     let (since, until) = query.times();
     query.finish()?;
-    let wanted = EventQuery { before, limit, event_type, status, since, until };
+    let wanted = EventQuery { before, limit, types, status, since, until };
     let api = web::Data::clone(&call.api);
     let page = web::block(move || read_page(&api, &api.store.events(org, &wanted)?)).await;
     page.map_err(|error| Problem::internal(&error))?.map(Page::answer)

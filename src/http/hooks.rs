@@ -18,6 +18,7 @@ use crate::delivery::envelope::Body;
 use crate::model::command::{Command, DeleteEndpoint, SubmitEvent};
 use crate::model::endpoint::{BodyForm, Endpoint, TypePattern};
 use crate::model::id::{EndpointId, OrgNo};
+use crate::rules::type_filter::TypeFilter;
 use crate::store::{EventQuery, Outcome};
 
 /// What tells a subscription from endpoints that were made otherwise: a member of its metadata.
@@ -81,18 +82,19 @@ pub(super) async fn unsubscribe(call: &mut Call) -> Answer {
 pub(super) async fn samples(call: &mut Call) -> Answer {
     let org = call.org()?;
     let mut query = Query::read(call.request.query_string());
-    let (event_type, limit) = (query.take("event"), query.number("limit", 1..=100, SAMPLES));
+    let (event_type, limit) = (query.take::<TypePattern>("event"), query.number("limit", 1..=100, SAMPLES));
     query.finish()?;
     let limit = usize::try_from(limit).unwrap_or(1);
-    let wanted = EventQuery { before: None, limit, event_type, status: None, since: None, until: None };
+    // What the server tells of itself goes only to those that ask for it.
+    let takes_own = event_type.is_some();
+    let types = event_type.map_or_else(TypeFilter::default, TypeFilter::from);
+    let wanted = EventQuery { before: None, limit, types, status: None, since: None, until: None };
     let api = web::Data::clone(&call.api);
-    let read = web::block(move || read_samples(&api, org, wanted)).await;
+    let read = web::block(move || read_samples(&api, org, wanted, takes_own)).await;
     Ok(json_bytes(StatusCode::OK, read.map_err(|error| Problem::internal(&error))??))
 }
 
-fn read_samples(api: &Api, org: OrgNo, mut wanted: EventQuery) -> Result<Vec<u8>, Problem> {
-    // What the server tells of itself goes only to those that ask for it.
-    let takes_own = wanted.event_type.is_some();
+fn read_samples(api: &Api, org: OrgNo, mut wanted: EventQuery, takes_own: bool) -> Result<Vec<u8>, Problem> {
     let mut bodies = Vec::new();
     for _ in 0..SAMPLE_PAGES_MAX {
         let page = api.store.events(org, &wanted)?;

@@ -33,9 +33,9 @@ impl Wanted {
         let limit = query.limit();
         let wait = Duration::from_secs(query.number("wait", 0..=WAIT_S_MAX, 0)).min(wait_max);
         let after = query.cursor();
-        let (event_type, since) = (query.take("type"), query.take("since"));
+        let (types, since) = (query.take("type").unwrap_or_default(), query.take("since"));
         query.finish()?;
-        Ok(Self { query: InboxQuery { after, limit, event_type, since }, wait })
+        Ok(Self { query: InboxQuery { after, limit, types, since }, wait })
     }
 }
 

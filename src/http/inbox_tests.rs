@@ -73,10 +73,11 @@ fn parameters_have_bounds_and_defaults() {
     let plain = wanted("").unwrap();
     assert_eq!((plain.query.limit, plain.wait, plain.query.after), (50, Duration::ZERO, None));
     let cursor = cursor::encode(EventId(9));
-    let all = wanted(&format!("limit=500&wait=30&cursor={cursor}&type=a.b&since=2026-01-31T10:00:00Z")).unwrap();
+    let all =
+        wanted(&format!("limit=500&wait=30&cursor={cursor}&type=a.b,*.c,!x.*&since=2026-01-31T10:00:00Z")).unwrap();
     assert_eq!((all.query.limit, all.query.after), (500, Some(EventId(9))));
     assert_eq!(all.wait, Duration::from_secs(20), "no longer than the operator allows");
-    assert_eq!(all.query.event_type.unwrap().as_str(), "a.b");
+    assert_eq!(all.query.types, "a.b,*.c,!x.*".parse().unwrap());
     for wrong in
         ["limit=501", "limit=0", "limit=-1", "wait=31", "cursor=x", "type=a+b", "since=now", "x=1", "limit=1&limit=2"]
     {

@@ -20,12 +20,12 @@ use super::error::{Code, Problem};
 use super::query::Query;
 use crate::commit::{Attempted, FeedListener, Happening, Heard, TooMany};
 use crate::model::delivery::{AttemptError, DeadReason, Verdict};
-use crate::model::endpoint::{DisabledReason, TypePattern};
+use crate::model::endpoint::DisabledReason;
 use crate::model::event::EventType;
 use crate::model::id::{DeliveryId, EndpointId, EventId, KeyId, OrgNo};
 use crate::model::key::Scope;
 use crate::model::time::Timestamp;
-use crate::rules::filter;
+use crate::rules::type_filter::TypeFilter;
 
 /// How often it is looked whether the key still opens this: what ends a key ends it within a second.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -41,7 +41,7 @@ const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering")
 
 /// What is to be seen.
 struct Wanted {
-    event_type: Option<TypePattern>,
+    types: TypeFilter,
     /// Only attempts to this one.
     endpoint: Option<EndpointId>,
     /// Whether the key may see attempts.
@@ -53,7 +53,8 @@ pub(super) fn tail(call: &mut Call) -> Answer {
     let key = call.key()?;
     let (org, id, attempts) = (key.org_no(), key.key().id, key.key().scopes.allows(Scope::DeliveriesRead));
     let mut query = Query::read(call.request.query_string());
-    let wanted = Wanted { event_type: query.take("type"), endpoint: query.take("endpoint_id"), attempts };
+    let wanted =
+        Wanted { types: query.take("type").unwrap_or_default(), endpoint: query.take("endpoint_id"), attempts };
     query.finish()?;
     if let Some(endpoint) = wanted.endpoint {
         if !attempts {
@@ -173,9 +174,7 @@ impl Tail {
     }
 
     fn item(&self, happening: &Happening) -> Option<Item> {
-        let is_wanted = |event_type: &EventType| {
-            self.wanted.event_type.as_ref().is_none_or(|wanted| filter::matches(wanted, event_type))
-        };
+        let is_wanted = |event_type: &EventType| self.wanted.types.matches(event_type);
         match happening {
             Happening::Accepted { event, event_type, received_at } => {
                 let event = Event { id: *event, r#type: event_type.clone(), received_at: *received_at };

@@ -9,3 +9,4 @@ pub mod filter;
 pub mod retry;
 pub mod signature;
 pub mod token_bucket;
+pub mod type_filter;

@@ -2,11 +2,10 @@
 
 use super::event_page::{BLOCKS_AT_ONCE, BLOCKS_PER_PAGE_MAX, EventItem, EventPage};
 use super::{StateError, Store};
-use crate::model::endpoint::TypePattern;
 use crate::model::event::EventStatus;
 use crate::model::id::{EventId, OrgNo};
 use crate::model::time::Timestamp;
-use crate::rules::filter;
+use crate::rules::type_filter::TypeFilter;
 
 /// What is asked for.
 #[derive(Clone, Debug)]
@@ -15,8 +14,8 @@ pub struct EventQuery {
     pub before: Option<EventId>,
     /// At most so many.
     pub limit: usize,
-    /// Only of this type, or of those below it.
-    pub event_type: Option<TypePattern>,
+    /// Only of these types.
+    pub types: TypeFilter,
     /// Only in this state.
     pub status: Option<EventStatus>,
     /// Only of this time or later, as their ids say,
@@ -40,9 +39,9 @@ impl Store {
             // A lock for each portion: a long search holds up nobody.
             let blocks = self.read().events.range_back((org, EventId(0))..=(org, EventId(last)), BLOCKS_AT_ONCE)?;
             for (_, block) in &blocks {
+                let passing = block.passing(&query.types);
                 for entry in block.events.iter().rev().filter(|entry| entry.id < before && entry.id >= first) {
-                    let is_of = |wanted| block.event_type(entry).is_some_and(|it| filter::matches(wanted, it));
-                    let wanted = query.event_type.as_ref().is_none_or(is_of)
+                    let wanted = passing.get(usize::from(entry.type_no)) == Some(&true)
                         && query.status.is_none_or(|wanted| entry.status == wanted);
                     if !wanted {
                         continue;
@@ -96,8 +95,14 @@ mod tests {
                 }
             }
         };
-        let query =
-            |limit| EventQuery { before: None, limit, event_type: None, status: None, since: None, until: None };
+        let query = |limit| EventQuery {
+            before: None,
+            limit,
+            types: TypeFilter::default(),
+            status: None,
+            since: None,
+            until: None,
+        };
         for limit in [7, 64, 500] {
             assert_eq!(all(query(limit)), (1..=EVENTS).rev().collect::<Vec<_>>(), "by {limit}");
         }
@@ -105,6 +110,6 @@ mod tests {
         let (since, until) = (Some(Timestamp(90)), Some(Timestamp(300)));
         let found = all(EventQuery { status, since, until, ..query(9) });
         assert_eq!(found, (90..300).rev().filter(|n| n % 3 == 0).collect::<Vec<u128>>());
-        assert_eq!(all(EventQuery { event_type: Some("other".parse().unwrap()), ..query(9) }), Vec::<u128>::new());
+        assert_eq!(all(EventQuery { types: "other".parse().unwrap(), ..query(9) }), Vec::<u128>::new());
     }
 }

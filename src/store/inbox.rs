@@ -2,9 +2,9 @@
 
 use super::event_page::{BLOCKS_AT_ONCE, BLOCKS_PER_PAGE_MAX, EventItem, EventPage};
 use super::{StateError, Store};
-use crate::model::event::EventType;
 use crate::model::id::{EventId, OrgNo};
 use crate::model::time::Timestamp;
+use crate::rules::type_filter::TypeFilter;
 
 /// What is asked for.
 #[derive(Clone, Debug)]
@@ -13,8 +13,8 @@ pub struct InboxQuery {
     pub after: Option<EventId>,
     /// At most so many.
     pub limit: usize,
-    /// Only of this type.
-    pub event_type: Option<EventType>,
+    /// Only of these types.
+    pub types: TypeFilter,
     /// Only taken in at or after this.
     pub since: Option<Timestamp>,
 }
@@ -41,9 +41,10 @@ impl Store {
             from = (org, EventId(last_first.0 + 1));
             for ((_, first), open) in &blocks {
                 let block = state.events.promised((org, *first))?;
+                let passing = block.passing(&query.types);
                 let in_inbox = block.events.iter().enumerate().filter(|(place, _)| open.0 & (1 << place) != 0);
                 for (_, entry) in in_inbox.filter(|(_, entry)| entry.id > after) {
-                    let wanted = query.event_type.as_ref().is_none_or(|wanted| block.event_type(entry) == Some(wanted))
+                    let wanted = passing.get(usize::from(entry.type_no)) == Some(&true)
                         && query.since.is_none_or(|since| entry.received_at >= since);
                     if !wanted {
                         continue;

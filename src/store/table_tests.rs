@@ -3,6 +3,7 @@
 use crate::model::event::Dedup;
 use crate::model::id::{EventId, OrgNo};
 use crate::model::time::Timestamp;
+use crate::rules::type_filter::TypeFilter;
 use crate::store::schema::{DedupBlock, EventBlock, OpenBits, Row};
 use crate::store::{InboxQuery, Store};
 
@@ -18,7 +19,7 @@ fn filled(dir: &std::path::Path) -> Store {
 
 /// Every inbox.
 fn inboxes(store: &Store) -> Result<usize, StateError> {
-    let query = InboxQuery { after: None, limit: 500, event_type: None, since: None };
+    let query = InboxQuery { after: None, limit: 500, types: TypeFilter::default(), since: None };
     let orgs = store.org_numbers()?;
     let pages: Result<Vec<_>, _> = orgs.into_values().map(|org| store.inbox(org, &query)).collect();
     Ok(pages?.iter().map(|page| page.items.len()).sum())

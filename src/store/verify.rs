@@ -13,7 +13,7 @@ use super::replays::LANES_MAX;
 use super::schema::{BLOCK_EVENTS, DeliveryState, EventBlock, FormerRow, ReplayRow};
 use super::table::State;
 use super::{StateError, Store};
-use crate::model::event::EventStatus;
+use crate::model::event::{EventStatus, EventType};
 use crate::model::id::{EndpointId, EventId, OrgId, OrgNo};
 use crate::model::org::InboxMode;
 use crate::model::replay::{REPLAYS_REMEMBERED, REPLAYS_RUNNING_MAX};
@@ -325,6 +325,7 @@ impl Audit<'_> {
             let stays = mode == Some(InboxMode::AckOnly);
             let (may_be, must_be) = match entry.status {
                 _ if entry.erased_at.is_some() => (false, false),
+                _ if block.event_type(entry).is_some_and(EventType::is_own) => (false, false),
                 // One that was delivered before has left.
                 EventStatus::Accepted | EventStatus::Dead => (true, stays),
                 EventStatus::Delivered => (stays, stays),

@@ -22,6 +22,7 @@ use triggerd::model::endpoint::{Endpoint, EndpointSettings, SealedSecret};
 use triggerd::model::event::Dedup;
 use triggerd::model::id::{EndpointId, EventId, KeyId, OrgNo};
 use triggerd::model::time::Timestamp;
+use triggerd::rules::type_filter::TypeFilter;
 use triggerd::store::{InboxQuery, Outcome, Store};
 
 use crate::harness::{PATIENCE, command, settings};
@@ -181,7 +182,7 @@ impl System {
 
     /// What readers do meanwhile.
     fn look(&self) {
-        let query = InboxQuery { after: None, limit: 10, event_type: None, since: None };
+        let query = InboxQuery { after: None, limit: 10, types: TypeFilter::default(), since: None };
         self.store.inbox(ORG, &query).unwrap();
         self.store.waiting_for(ENDPOINT, Timestamp(u64::MAX), 10).unwrap();
         self.store.unrouted_after((ORG, EventId(0)), 10).unwrap();

@@ -6,6 +6,7 @@ use triggerd::model::endpoint::Endpoint;
 use triggerd::model::id::{EndpointId, EventId, OrgNo};
 use triggerd::model::journal_codec::read_body;
 use triggerd::model::time::Timestamp;
+use triggerd::rules::type_filter::TypeFilter;
 use triggerd::store::{DeadQuery, Delivery, DeliveryQuery, DeliveryStanding, InboxQuery, Store};
 
 use crate::naive::{Naive, NaiveDelivery, NaiveEvent, NaiveOrg, Stands};
@@ -72,7 +73,7 @@ pub(crate) fn check_accounts(naive: &NaiveOrg, org: OrgNo, store: &Store) -> Res
 pub(crate) fn check_inbox(naive: &NaiveOrg, org: OrgNo, store: &Store, limit: usize) -> Result<(), String> {
     let (mut found, mut after) = (Vec::new(), None);
     loop {
-        let query = InboxQuery { after, limit, event_type: None, since: None };
+        let query = InboxQuery { after, limit, types: TypeFilter::default(), since: None };
         let page = store.inbox(org, &query).map_err(|error| failed(&error))?;
         found.extend(page.items.iter().map(|item| (item.id, item.status)));
         after = page.next;
@@ -84,7 +85,7 @@ pub(crate) fn check_inbox(naive: &NaiveOrg, org: OrgNo, store: &Store, limit: us
 }
 
 pub(crate) fn check_inbox_of_one_type(naive: &NaiveOrg, org: OrgNo, store: &Store, wanted: &str) -> Result<(), String> {
-    let query = InboxQuery { after: None, limit: 500, event_type: Some(wanted.parse().unwrap()), since: None };
+    let query = InboxQuery { after: None, limit: 500, types: wanted.parse().unwrap(), since: None };
     let found: Vec<_> =
         store.inbox(org, &query).map_err(|error| failed(&error))?.items.iter().map(|item| item.id).collect();
     let is_wanted = |id: &EventId| naive.events.get(id).is_some_and(|event| event.event.event_type.as_str() == wanted);

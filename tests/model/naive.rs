@@ -360,7 +360,7 @@ impl Naive {
                     erased_at: None,
                     unrouted: !org.endpoints.is_empty(),
                     crashes: 0,
-                    left: false,
+                    left: submit.event.event_type.as_str().starts_with("triggerd."),
                     deliveries: BTreeMap::new(),
                 };
                 org.events.insert(*id, event);
@@ -409,7 +409,7 @@ impl Naive {
         }
     }
 
-    /// It is an event like any other.
+    /// It is an event like any other, but for the inbox, which it never enters.
     fn note_told(&mut self, settle: &SettleAttempt, told: &Told) {
         self.last_event = Some(told.id);
         let Some(org) = self.org_mut(settle.org) else { return };
@@ -436,7 +436,7 @@ impl Naive {
             received_at: told.received_at,
             acknowledged_at: None,
             erased_at: None,
-            left: false,
+            left: true,
             unrouted: !org.endpoints.is_empty(),
             crashes: 0,
             deliveries: BTreeMap::new(),

@@ -3,7 +3,7 @@
 use super::{Change, Outcome, meta};
 use crate::model::command::{AckEvent, ExpireDedup, SubmitEvent};
 use crate::model::event::{Dedup, EventStatus};
-use crate::model::id::EventId;
+use crate::model::id::{EventId, OrgNo};
 use crate::store::schema::{
     BLOCK_EVENTS, DEDUP_BLOCK_ENTRIES, DedupBlock, DedupEntry, EventBlock, EventEntry, InboxRow, OpenBits, UnroutedRow,
 };
@@ -72,14 +72,17 @@ impl Change<'_> {
             acknowledged_at: None,
             erased_at: None,
         });
+        meta(self.state)?.events += 1;
+        self.state.inboxes.edit_or_insert(org, InboxRow::default)?.tail = Some(first);
+        // What the server itself tells is for those who ask for it: whoever works off the inbox did not.
+        if command.event.event_type.is_own() { Ok(()) } else { self.enter_inbox(org, first, place) }
+    }
+
+    fn enter_inbox(&mut self, org: OrgNo, first: EventId, place: usize) -> Result<(), StateError> {
         let known = self.state.events.may_be_in_tree((org, first));
         self.state.open.edit_or_insert_beside(known, (org, first), OpenBits::default)?.0 |= 1 << place;
-        let meta = meta(self.state)?;
-        meta.events += 1;
-        meta.open += 1;
-        let inbox = self.state.inboxes.edit_or_insert(org, InboxRow::default)?;
-        inbox.tail = Some(first);
-        inbox.open += 1;
+        meta(self.state)?.open += 1;
+        self.state.inboxes.edit_or_insert(org, InboxRow::default)?.open += 1;
         self.effects.inbox_grew.push(org);
         Ok(())
     }
@@ -139,7 +142,7 @@ impl Change<'_> {
 
 fn acknowledged_at(
     state: &State,
-    org: crate::model::id::OrgNo,
+    org: OrgNo,
     (first, place): (EventId, usize),
 ) -> Result<Option<crate::model::time::Timestamp>, StateError> {
     let block = state.events.get((org, first))?;
