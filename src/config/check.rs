@@ -27,6 +27,12 @@ const DAY_SECONDS: u64 = 86_400;
 const BREAKER_WINDOW_MAX: u64 = 64;
 /// Most waits in a retry schedule.
 const RETRIES_MAX: usize = 30;
+/// Most events a second, or at once, that a tier can have,
+const TIER_EVENTS_MAX: u32 = 100_000_000;
+/// and most other requests.
+const TIER_REQUESTS_MAX: u64 = 1_000_000_000;
+/// How many other requests there may be for each event, unless the configuration says so.
+const TIER_REQUESTS_FOR_EVENT: u64 = 10;
 /// Length of an admin token, in characters.
 const ADMIN_TOKEN_CHARS: RangeInclusive<usize> = 16..=255;
 
@@ -151,9 +157,17 @@ fn keys(checks: &mut Checks, raw: RawKeys) -> Keys {
 }
 
 fn tier(checks: &mut Checks, section: &str, raw: &RawTier) -> TierLimit {
+    let key = |name: &str| format!("{section}.{name}");
+    let mut requests = |name: &str, given: u64, events: u64| {
+        let number = checks.number(&key(name), given, 0..=TIER_REQUESTS_MAX);
+        let derived = events.saturating_mul(TIER_REQUESTS_FOR_EVENT).min(TIER_REQUESTS_MAX);
+        NonZeroU32::new(number).or_else(|| NonZeroU32::new(u32::try_from(derived).ok()?)).unwrap_or(NonZeroU32::MIN)
+    };
     TierLimit {
-        events_per_second: checks.positive(&format!("{section}.events_per_second"), raw.events_per_second, 100_000_000),
-        burst: checks.positive(&format!("{section}.burst"), raw.burst, 100_000_000),
+        requests_per_second: requests("requests_per_second", raw.requests_per_second, raw.events_per_second),
+        request_burst: requests("request_burst", raw.request_burst, raw.burst),
+        events_per_second: checks.positive(&key("events_per_second"), raw.events_per_second, TIER_EVENTS_MAX),
+        burst: checks.positive(&key("burst"), raw.burst, TIER_EVENTS_MAX),
     }
 }
 

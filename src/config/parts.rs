@@ -156,13 +156,17 @@ impl Tiers {
     }
 }
 
-/// What an organization of a tier may post.
+/// What an organization of a tier may post and ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct TierLimit {
     /// Events a second, over time.
     pub events_per_second: NonZeroU32,
     /// Events at once, after a quiet while.
     pub burst: NonZeroU32,
+    /// Other requests a second, over time.
+    pub requests_per_second: NonZeroU32,
+    /// Other requests at once, after a quiet while.
+    pub request_burst: NonZeroU32,
 }
 
 /// The workers that route events to endpoints.

@@ -89,6 +89,8 @@ pub(super) struct RawTiers {
 pub(super) struct RawTier {
     pub(super) events_per_second: u64,
     pub(super) burst: u64,
+    pub(super) requests_per_second: u64,
+    pub(super) request_burst: u64,
 }
 
 #[derive(Deserialize)]

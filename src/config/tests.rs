@@ -51,6 +51,9 @@ fn the_defaults_are_the_documented_numbers() {
     assert_eq!(config.keys.cache, Duration::from_mins(10));
     let tiers = Tier::ALL.map(|tier| config.tiers.of(tier)).map(|it| (it.events_per_second.get(), it.burst.get()));
     assert_eq!(tiers, [(50, 100), (500, 1000), (10_000, 20_000)]);
+    let requests = Tier::ALL.map(|tier| config.tiers.of(tier));
+    let requests = requests.map(|it| (it.requests_per_second.get(), it.request_burst.get()));
+    assert_eq!(requests, [(500, 1_000), (5_000, 10_000), (100_000, 200_000)], "ten times as many");
     assert_eq!((config.workers.threads, config.workers.queue), (2, 10_000));
     assert_eq!(config.delivery.timeout, Duration::from_secs(15));
     assert_eq!(config.delivery.connect_timeout, Duration::from_secs(5));
@@ -79,8 +82,9 @@ fn the_defaults_are_the_documented_numbers() {
 fn every_default_has_a_comment_right_above_it() {
     let lines: Vec<_> = DEFAULTS.lines().collect();
     for pair in lines.windows(2) {
-        // The tiers' two keys are explained together, above the first tier.
-        let of_a_tier = ["events_per_second", "burst"].iter().any(|name| pair[1].starts_with(name));
+        // The tiers' keys are explained together, above the first tier.
+        let names = ["events_per_second", "burst", "requests_per_second", "request_burst"];
+        let of_a_tier = names.iter().any(|name| pair[1].starts_with(name));
         assert!(
             !pair[1].contains(" = ") || pair[1].starts_with('#') || pair[0].starts_with('#') || of_a_tier,
             "{}",
@@ -149,6 +153,21 @@ fn the_environment_wins_over_the_file_and_the_file_over_the_defaults() {
     assert_eq!(source.file.as_deref(), Some(path.as_path()));
     assert_eq!(source.variables.len(), 5);
     assert!(source.to_string().contains("TRIGGERD__TIERS__FREE__BURST"), "{source}");
+}
+
+#[test]
+fn a_tiers_requests_are_ten_times_its_events_unless_they_are_named() {
+    for (text, expected) in [
+        ("events_per_second = 7\nburst = 9", (70, 90)),
+        ("events_per_second = 7\nburst = 9\nrequests_per_second = 8", (8, 90)),
+        ("requests_per_second = 1\nrequest_burst = 2", (1, 2)),
+        ("burst = 100000000\nrequest_burst = 0", (500, 1_000_000_000)),
+    ] {
+        let tiers = Config::from_toml(&format!("[tiers.free]\n{text}")).unwrap().tiers;
+        assert_eq!((tiers.free.requests_per_second.get(), tiers.free.request_burst.get()), expected, "{text}");
+    }
+    let fault = the_fault(Config::from_toml("[tiers.pro]\nrequest_burst = 1000000001"));
+    assert_eq!(fault.key, "tiers.pro.request_burst");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use super::Api;
 use super::auth::Caller;
 use super::body::{self, BodyLimit};
 use super::error::{Code, Problem};
-use super::limit::Payer;
+use super::limit::{Budget, Payer};
 use crate::model::command::Command;
 use crate::model::id::OrgNo;
 use crate::model::time::Timestamp;
@@ -28,6 +28,8 @@ pub(super) struct Call {
     pub(super) caller: Caller,
     /// When it came.
     pub(super) now: Timestamp,
+    /// What the request is charged to.
+    pub(super) budget: Budget,
     /// What the caller's rate limit said last.
     pub(super) admission: Option<Admission>,
 }
@@ -56,12 +58,15 @@ impl Call {
             Caller::Key(key) => (Payer::Org(key.org_no()), Some(key.org().tier)),
         };
         let limits = &self.api.limits;
-        let admission = limits.admit(payer, limits.plan(tier), cost);
+        let admission = limits.admit((payer, self.budget), limits.plan(tier, self.budget), cost);
         self.admission = Some(admission);
         match admission.decision {
             Decision::Admitted => Ok(()),
             Decision::Refused { retry_after_s } => {
-                let detail = "the rate of the organization's tier is used up; nothing was stored";
+                let detail = match self.budget {
+                    Budget::Events => "the organization's tier allows no more events now; nothing was stored",
+                    Budget::Requests => "the organization's tier allows no more requests now; nothing was done",
+                };
                 Err(Problem::new(Code::RateLimited, detail).retry_after(retry_after_s))
             }
         }

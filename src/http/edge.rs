@@ -13,6 +13,7 @@ use super::auth::{Caller, Credential};
 use super::body;
 use super::call::{Answer, Call};
 use super::error::{Code, Problem};
+use super::limit::Budget;
 use super::routes::{Cost, Route, Who};
 use crate::base::metrics::Rejection;
 use crate::base::random;
@@ -80,7 +81,11 @@ pub(super) async fn serve(
     let began = Instant::now();
     let request_id = api.request_ids.of(request.headers());
     let now = api.now();
-    let mut call = Call { api, request, payload, caller: Caller::Anyone, now, admission: None };
+    let budget = match &target {
+        Target::Route(_, route) if route.takes_events() => Budget::Events,
+        Target::Route(..) | Target::WrongMethod(_) | Target::Unknown => Budget::Requests,
+    };
+    let mut call = Call { api, request, payload, caller: Caller::Anyone, now, budget, admission: None };
     let answer = match &target {
         Target::Route(_, route) => handle(route, &mut call).await,
         Target::WrongMethod(allow) => wrong_method(&call, allow),
@@ -160,7 +165,7 @@ fn decorate(call: &Call, request_id: &str, headers: &mut HeaderMap) {
         Caller::Admin => None,
         Caller::Key(key) => Some(key.org().tier),
     };
-    let (Some(admission), plan) = (&call.admission, call.api.limits.plan(tier)) else { return };
+    let (Some(admission), plan) = (&call.admission, call.api.limits.plan(tier, call.budget)) else { return };
     headers.insert(RATE_LIMIT_POLICY, plan.policy.clone());
     if let Some(standing) = plan.standing(admission) {
         headers.insert(RATE_LIMIT, standing);

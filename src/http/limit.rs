@@ -1,12 +1,14 @@
-//! The rate of each organization: a token bucket by its tier. Kept in memory only; a restart begins with full buckets.
+//! The rates of each organization: two token buckets by its tier, one for the events it posts, one for everything else it asks
+//! for. Kept in memory only; a restart begins with full buckets.
 
 use std::collections::HashMap;
+use std::num::NonZeroU32;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use actix_web::http::header::HeaderValue;
 
-use crate::config::Tiers;
+use crate::config::{TierLimit, Tiers};
 use crate::model::id::OrgNo;
 use crate::model::org::Tier;
 use crate::rules::token_bucket::{Admission, Bucket, Rate};
@@ -25,17 +27,26 @@ pub(super) enum Payer {
     Org(OrgNo),
 }
 
+/// What is charged to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Budget {
+    /// One for each event that is posted.
+    Events,
+    /// One for each other request.
+    Requests,
+}
+
 /// What a payer may, and how the headers say it.
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
-    name: &'static str,
+    name: String,
     rate: Rate,
     /// `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers).
     pub(super) policy: HeaderValue,
 }
 
 impl Plan {
-    fn new(name: &'static str, rate: Rate) -> Self {
+    fn new(name: String, rate: Rate) -> Self {
         let window_s = rate.burst.div_ceil(rate.per_second.max(1)).max(1);
         let policy = format!("\"{name}\";q={};w={window_s}", rate.burst);
         Self { name, rate, policy: HeaderValue::try_from(policy).unwrap_or(HeaderValue::from_static("")) }
@@ -55,53 +66,76 @@ struct Account {
     rate: Rate,
 }
 
+/// What a tier may.
+#[derive(Debug)]
+struct Plans {
+    events: Plan,
+    requests: Plan,
+}
+
+impl Plans {
+    fn new(tier: Tier, limit: TierLimit) -> Self {
+        let plan = |of: &str, per_second: NonZeroU32, burst: NonZeroU32| {
+            let rate = Rate { per_second: per_second.get().into(), burst: burst.get().into() };
+            Plan::new(format!("{}-{of}", tier.name()), rate)
+        };
+        Self {
+            events: plan("events", limit.events_per_second, limit.burst),
+            requests: plan("requests", limit.requests_per_second, limit.request_burst),
+        }
+    }
+
+    fn of(&self, budget: Budget) -> &Plan {
+        match budget {
+            Budget::Events => &self.events,
+            Budget::Requests => &self.requests,
+        }
+    }
+}
+
 /// Everyone's buckets.
 #[derive(Debug)]
 pub(super) struct RateLimits {
     admin: Plan,
-    free: Plan,
-    pro: Plan,
-    enterprise: Plan,
+    free: Plans,
+    pro: Plans,
+    enterprise: Plans,
     began: Instant,
     shards: [Mutex<Shard>; SHARDS],
 }
 
 #[derive(Debug, Default)]
 struct Shard {
-    accounts: HashMap<Payer, Account>,
+    accounts: HashMap<(Payer, Budget), Account>,
     /// The number of buckets at which full ones are dropped next.
     sweep_at: usize,
 }
 
 impl RateLimits {
     pub(super) fn new(tiers: &Tiers) -> Self {
-        let plan = |tier: Tier| {
-            let limit = tiers.of(tier);
-            let rate = Rate { per_second: limit.events_per_second.get().into(), burst: limit.burst.get().into() };
-            Plan::new(tier.name(), rate)
-        };
+        let plans = |tier: Tier| Plans::new(tier, tiers.of(tier));
         Self {
-            admin: Plan::new("admin", ADMIN_RATE),
-            free: plan(Tier::Free),
-            pro: plan(Tier::Pro),
-            enterprise: plan(Tier::Enterprise),
+            admin: Plan::new("admin".to_owned(), ADMIN_RATE),
+            free: plans(Tier::Free),
+            pro: plans(Tier::Pro),
+            enterprise: plans(Tier::Enterprise),
             began: Instant::now(),
             shards: Default::default(),
         }
     }
 
     /// What an organization of the tier may; none: what the operator may.
-    pub(super) fn plan(&self, tier: Option<Tier>) -> &Plan {
+    pub(super) fn plan(&self, tier: Option<Tier>, budget: Budget) -> &Plan {
         match tier {
             None => &self.admin,
-            Some(Tier::Free) => &self.free,
-            Some(Tier::Pro) => &self.pro,
-            Some(Tier::Enterprise) => &self.enterprise,
+            Some(Tier::Free) => self.free.of(budget),
+            Some(Tier::Pro) => self.pro.of(budget),
+            Some(Tier::Enterprise) => self.enterprise.of(budget),
         }
     }
 
     /// Asks for `cost` tokens; 0 asks only whether there is one.
-    pub(super) fn admit(&self, payer: Payer, plan: &Plan, cost: u64) -> Admission {
+    pub(super) fn admit(&self, (payer, budget): (Payer, Budget), plan: &Plan, cost: u64) -> Admission {
         let now_us = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
         let place = match payer {
             Payer::Admin => 0,
@@ -112,8 +146,8 @@ impl RateLimits {
         };
         let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
         shard.sweep(now_us);
-        let account =
-            shard.accounts.entry(payer).or_insert_with(|| Account { bucket: Bucket::default(), rate: plan.rate });
+        let account = shard.accounts.entry((payer, budget));
+        let account = account.or_insert_with(|| Account { bucket: Bucket::default(), rate: plan.rate });
         account.rate = plan.rate;
         account.bucket.admit(plan.rate, cost, now_us)
     }
@@ -146,9 +180,9 @@ mod tests {
     #[test]
     fn each_organization_has_the_rate_of_its_tier_to_itself() {
         let limits = limits();
-        let plan = limits.plan(Some(Tier::Free));
-        assert_eq!(plan.policy, "\"free\";q=3;w=3");
-        let one = Payer::Org(OrgNo(1));
+        let plan = limits.plan(Some(Tier::Free), Budget::Events);
+        assert_eq!(plan.policy, "\"free-events\";q=3;w=3");
+        let one = (Payer::Org(OrgNo(1)), Budget::Events);
         for left in [2, 1, 0] {
             let admission = limits.admit(one, plan, 1);
             assert!(admission.is_admitted());
@@ -156,21 +190,40 @@ mod tests {
         }
         let refused = limits.admit(one, plan, 1);
         assert!(!refused.is_admitted());
-        assert_eq!(plan.standing(&refused).unwrap(), "\"free\";r=0;t=3");
-        assert!(limits.admit(Payer::Org(OrgNo(17)), plan, 1).is_admitted(), "the same shard, another organization");
-        assert!(limits.admit(Payer::Admin, limits.plan(None), 1).is_admitted());
+        assert_eq!(plan.standing(&refused).unwrap(), "\"free-events\";r=0;t=3");
+        let other = (Payer::Org(OrgNo(17)), Budget::Events);
+        assert!(limits.admit(other, plan, 1).is_admitted(), "the same shard, another organization");
+        let admin = limits.plan(None, Budget::Requests);
+        assert!(limits.admit((Payer::Admin, Budget::Requests), admin, 1).is_admitted());
+    }
+
+    #[test]
+    fn what_is_posted_and_what_else_is_asked_for_have_budgets_of_their_own() {
+        let limits = limits();
+        let (events, requests) =
+            (limits.plan(Some(Tier::Free), Budget::Events), limits.plan(Some(Tier::Free), Budget::Requests));
+        assert_eq!(requests.policy, "\"free-requests\";q=30;w=3");
+        let org = Payer::Org(OrgNo(1));
+        limits.admit((org, Budget::Events), events, 1_000);
+        assert!(!limits.admit((org, Budget::Events), events, 1).is_admitted());
+        for left in (0..30).rev() {
+            let admission = limits.admit((org, Budget::Requests), requests, 1);
+            assert_eq!((admission.is_admitted(), admission.remaining), (true, left));
+        }
+        assert!(!limits.admit((org, Budget::Requests), requests, 1).is_admitted());
     }
 
     #[test]
     fn full_buckets_do_not_stay_in_memory() {
         let limits = limits();
-        let plan = limits.plan(Some(Tier::Free));
-        limits.admit(Payer::Org(OrgNo(0)), plan, 3);
+        let plan = limits.plan(Some(Tier::Free), Budget::Events);
+        let payer = |number| (Payer::Org(OrgNo(number)), Budget::Events);
+        limits.admit(payer(0), plan, 3);
         for number in 1..=u32::try_from(4 * SHARD_SWEEP_FROM).unwrap() {
-            limits.admit(Payer::Org(OrgNo(number * 16)), plan, 0);
+            limits.admit(payer(number * 16), plan, 0);
         }
         let kept = limits.shards[0].lock().unwrap().accounts.len();
         assert!(kept <= SHARD_SWEEP_FROM, "{kept}");
-        assert_eq!(limits.admit(Payer::Org(OrgNo(0)), plan, 0).remaining, 0, "what is used stays used");
+        assert_eq!(limits.admit(payer(0), plan, 0).remaining, 0, "what is used stays used");
     }
 }

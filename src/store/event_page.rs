@@ -1,9 +1,10 @@
 //! A page of events, as every list of them gives it.
 
-use super::schema::EventEntry;
+use super::schema::{EventBlock, EventEntry};
 use crate::model::event::EventStatus;
 use crate::model::id::EventId;
 use crate::model::time::Timestamp;
+use crate::rules::type_filter::TypeFilter;
 
 /// Blocks looked at for one page: with a filter that matches little, a page may be short and go on at its cursor.
 pub(super) const BLOCKS_PER_PAGE_MAX: usize = 2_000;
@@ -30,6 +31,19 @@ impl EventItem {
     pub(super) fn of(entry: &EventEntry) -> Self {
         let EventEntry { id, position, payload_len, status, erased_at, .. } = *entry;
         Self { id, position, payload_len, status, erased_at }
+    }
+}
+
+/// Which of a block's events have a type that passes the filter.
+pub(super) struct Passing(Vec<bool>);
+
+impl Passing {
+    pub(super) fn of(block: &EventBlock, filter: &TypeFilter) -> Self {
+        Self(block.types.iter().map(|event_type| filter.matches(event_type)).collect())
+    }
+
+    pub(super) fn has(&self, entry: &EventEntry) -> bool {
+        self.0.get(usize::from(entry.type_no)) == Some(&true)
     }
 }
 

@@ -1,6 +1,6 @@
 //! All of an organization's events, confirmed or not, the newest first.
 
-use super::event_page::{BLOCKS_AT_ONCE, BLOCKS_PER_PAGE_MAX, EventItem, EventPage};
+use super::event_page::{BLOCKS_AT_ONCE, BLOCKS_PER_PAGE_MAX, EventItem, EventPage, Passing};
 use super::{StateError, Store};
 use crate::model::event::EventStatus;
 use crate::model::id::{EventId, OrgNo};
@@ -39,10 +39,9 @@ impl Store {
             // A lock for each portion: a long search holds up nobody.
             let blocks = self.read().events.range_back((org, EventId(0))..=(org, EventId(last)), BLOCKS_AT_ONCE)?;
             for (_, block) in &blocks {
-                let passing = block.passing(&query.types);
+                let passing = Passing::of(block, &query.types);
                 for entry in block.events.iter().rev().filter(|entry| entry.id < before && entry.id >= first) {
-                    let wanted = passing.get(usize::from(entry.type_no)) == Some(&true)
-                        && query.status.is_none_or(|wanted| entry.status == wanted);
+                    let wanted = passing.has(entry) && query.status.is_none_or(|wanted| entry.status == wanted);
                     if !wanted {
                         continue;
                     }

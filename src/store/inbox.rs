@@ -1,6 +1,6 @@
 //! The inbox: an organization's events that nobody has confirmed, oldest first.
 
-use super::event_page::{BLOCKS_AT_ONCE, BLOCKS_PER_PAGE_MAX, EventItem, EventPage};
+use super::event_page::{BLOCKS_AT_ONCE, BLOCKS_PER_PAGE_MAX, EventItem, EventPage, Passing};
 use super::{StateError, Store};
 use crate::model::id::{EventId, OrgNo};
 use crate::model::time::Timestamp;
@@ -41,11 +41,10 @@ impl Store {
             from = (org, EventId(last_first.0 + 1));
             for ((_, first), open) in &blocks {
                 let block = state.events.promised((org, *first))?;
-                let passing = block.passing(&query.types);
+                let passing = Passing::of(&block, &query.types);
                 let in_inbox = block.events.iter().enumerate().filter(|(place, _)| open.0 & (1 << place) != 0);
                 for (_, entry) in in_inbox.filter(|(_, entry)| entry.id > after) {
-                    let wanted = passing.get(usize::from(entry.type_no)) == Some(&true)
-                        && query.since.is_none_or(|since| entry.received_at >= since);
+                    let wanted = passing.has(entry) && query.since.is_none_or(|since| entry.received_at >= since);
                     if !wanted {
                         continue;
                     }

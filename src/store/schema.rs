@@ -41,7 +41,6 @@ use crate::model::key::Key;
 use crate::model::org::Org;
 use crate::model::replay::{ReplayEnd, ReplayLane, ReplayRequest};
 use crate::model::time::Timestamp;
-use crate::rules::type_filter::TypeFilter;
 
 /// The format of all rows together.
 pub(super) const FORMAT: u32 = 12;
@@ -341,11 +340,6 @@ impl EventBlock {
     pub(super) fn find(&self, id: EventId) -> Option<(usize, &EventEntry)> {
         let place = self.events.binary_search_by_key(&id, |entry| entry.id).ok()?;
         Some((place, self.events.get(place)?))
-    }
-
-    /// Which of its types pass the filter, by their number.
-    pub(super) fn passing(&self, filter: &TypeFilter) -> Vec<bool> {
-        self.types.iter().map(|event_type| filter.matches(event_type)).collect()
     }
 
     /// The type of one of its events.

@@ -19,6 +19,7 @@ mod notices;
 mod npm;
 mod overload;
 mod pushing;
+mod reading;
 mod receivers;
 mod replays;
 mod signatures;
