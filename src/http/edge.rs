@@ -80,7 +80,7 @@ pub(super) async fn serve(
     let began = Instant::now();
     let request_id = api.request_ids.of(request.headers());
     let now = api.now();
-    let mut call = Call { api, request, payload, caller: Caller::Anyone, now, admission: None };
+    let mut call = Call { api, request, payload, caller: Caller::Anyone, now, admission: None, room: None };
     let answer = match &target {
         Target::Route(_, route) => handle(route, &mut call).await,
         Target::WrongMethod(allow) => wrong_method(&call, allow),
