@@ -89,6 +89,7 @@
 //! - `base/metrics.rs`: every figure for Prometheus, at zero from the start
 //! - `base/random.rs`: random bytes of the operating system
 //! - `base/sabotage.rs`: promises broken on purpose, for tests that must notice
+//! - `base/shares.rs`: a bounded amount of which nobody can take all
 //! - `base/threads.rs`: named threads, signals, stopping
 //! - `base/vault.rs`: small secrets, sealed
 //!

@@ -7,5 +7,6 @@ pub mod exit_code;
 pub mod metrics;
 pub mod random;
 pub mod sabotage;
+pub mod shares;
 pub mod threads;
 pub mod vault;

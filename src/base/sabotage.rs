@@ -54,11 +54,17 @@ pub enum Switch {
     ShareOff,
     /// The look at all lanes keeps some memory for each of them.
     SurveyHoards,
+    /// One user may take all of what many share: slots, bytes of bodies and of answers.
+    SharesOff,
+    /// Connections are kept whatever they do or do not do, and read from whatever they take.
+    ConnectionsUnwatched,
+    /// An event wakes everybody who waits in its organization, and each begins to look from the start.
+    WaitersWokenByAll,
 }
 
 impl Switch {
     /// All of them with the names they are armed by.
-    pub const ALL: [(Self, &'static str); 22] = [
+    pub const ALL: [(Self, &'static str); 25] = [
         (Self::SkipSync, "skip_sync"),
         (Self::SkipDirSync, "skip_dir_sync"),
         (Self::AcknowledgeBeforeSync, "acknowledge_before_sync"),
@@ -81,6 +87,9 @@ impl Switch {
         (Self::ReplaySkips, "replay_skips"),
         (Self::ShareOff, "share_off"),
         (Self::SurveyHoards, "survey_hoards"),
+        (Self::SharesOff, "shares_off"),
+        (Self::ConnectionsUnwatched, "connections_unwatched"),
+        (Self::WaitersWokenByAll, "waiters_woken_by_all"),
     ];
 }
 

@@ -1,5 +1,6 @@
 //! Request bodies: bounded in size and time, of a content type that is understood.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap};
@@ -8,7 +9,9 @@ use futures_util::StreamExt as _;
 use tokio::time::{Instant, timeout_at};
 
 use super::error::{Code, Problem};
+use super::limit::Payer;
 use super::wire::too_large;
+use crate::base::shares::{Exhausted, Share, Shares};
 
 /// What nobody read of a body is read away up to this size, so that the connection can go on,
 const DRAIN_BYTES_MAX: usize = 64 << 10;
@@ -20,6 +23,54 @@ const DRAIN_WITHIN: Duration = Duration::from_secs(1);
 pub(super) struct BodyLimit {
     pub(super) bytes_max: usize,
     pub(super) within: Duration,
+}
+
+/// A body whose length is not announced takes room in steps of so many bytes.
+const ROOM_STEP: usize = 64 << 10;
+/// When there may be room again, in seconds.
+const ROOM_RETRY_AFTER_S: u64 = 1;
+
+/// What a body takes of the memory that all bodies may take together, until the call is over.
+#[derive(Debug)]
+pub(super) struct Room {
+    shares: Arc<Shares<Payer>>,
+    payer: Payer,
+    share: Option<Share<Payer>>,
+}
+
+impl Room {
+    /// Nothing yet.
+    pub(super) fn of(shares: &Arc<Shares<Payer>>, payer: Payer) -> Self {
+        Self { shares: Arc::clone(shares), payer, share: None }
+    }
+
+    /// Makes sure that there is room for so many bytes in all. Whoever makes a body longer, such as by decoding it, asks again.
+    ///
+    /// # Errors
+    /// When too many bytes are on their way already.
+    pub(super) fn need(&mut self, bytes: usize) -> Result<(), Problem> {
+        let bytes = bytes as u64;
+        let taken = match &mut self.share {
+            None => self.shares.take(self.payer, bytes).map(|share| self.share = Some(share)),
+            Some(share) => match bytes.saturating_sub(share.amount()) {
+                0 => Ok(()),
+                more => share.grow(more),
+            },
+        };
+        taken.map_err(|exhausted| {
+            let problem = match exhausted {
+                Exhausted::OfOne => Problem::new(
+                    Code::RateLimited,
+                    "too many bytes of request bodies are on their way for this organization; nothing was stored",
+                ),
+                Exhausted::InAll => Problem::new(
+                    Code::Overloaded,
+                    "too many bytes of request bodies are on their way; nothing was stored",
+                ),
+            };
+            problem.retry_after(ROOM_RETRY_AFTER_S)
+        })
+    }
 }
 
 /// A content type that a body of ours can have.
@@ -64,14 +115,15 @@ pub(super) fn unsupported(wanted: &'static str) -> Problem {
     Problem::new(Code::UnsupportedMediaType, format!("the content type must be {wanted}, in UTF-8"))
 }
 
-/// Reads the whole body.
+/// Reads the whole body. What is announced has its room before any of it is read; what is not takes room as it grows.
 ///
 /// # Errors
-/// Over a limit, broken off, or encoded.
+/// Over a limit, broken off, encoded, or without room.
 pub(super) async fn read(
     request: &HttpRequest,
     payload: &mut dev::Payload,
     limit: BodyLimit,
+    room: &mut Room,
 ) -> Result<web::Bytes, Problem> {
     let headers = request.headers();
     if headers.get(CONTENT_ENCODING).is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"identity")) {
@@ -81,14 +133,17 @@ pub(super) async fn read(
     if announced.is_some_and(|length| length > limit.bytes_max) {
         return Err(too_large(limit.bytes_max));
     }
+    if let Some(length) = announced {
+        room.need(length)?;
+    }
     let deadline = Instant::now() + limit.within;
     let late = |_elapsed| {
         Problem::new(Code::RequestTimeout, format!("the body was not there after {} s", limit.within.as_secs()))
     };
-    timeout_at(deadline, collect(payload, announced, limit.bytes_max)).await.map_err(late)?
+    timeout_at(deadline, collect(payload, announced, limit.bytes_max, room)).await.map_err(late)?
 }
 
-fn content_length(headers: &HeaderMap) -> Option<usize> {
+pub(super) fn content_length(headers: &HeaderMap) -> Option<usize> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
@@ -96,6 +151,7 @@ async fn collect(
     payload: &mut dev::Payload,
     announced: Option<usize>,
     bytes_max: usize,
+    room: &mut Room,
 ) -> Result<web::Bytes, Problem> {
     let broken = |error| Problem::new(Code::InvalidRequest, format!("the body broke off: {error}"));
     let Some(first) = payload.next().await else { return Ok(web::Bytes::new()) };
@@ -109,6 +165,9 @@ async fn collect(
     while let Some(bytes) = piece {
         if body.len() + bytes.len() > bytes_max {
             return Err(too_large(bytes_max));
+        }
+        if announced.is_none() {
+            room.need((body.len() + bytes.len()).next_multiple_of(ROOM_STEP))?;
         }
         body.extend_from_slice(&bytes);
         piece = payload.next().await.transpose().map_err(broken)?;

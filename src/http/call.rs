@@ -8,11 +8,12 @@ use serde::Serialize;
 
 use super::Api;
 use super::auth::Caller;
-use super::body::{self, BodyLimit};
+use super::body::{self, BodyLimit, Room};
 use super::error::{Code, Problem};
 use super::limit::{Budget, Payer};
 use crate::model::command::Command;
 use crate::model::id::OrgNo;
+use crate::model::org::Tier;
 use crate::model::time::Timestamp;
 use crate::rules::token_bucket::{Admission, Decision};
 use crate::store::{Authenticated, Outcome};
@@ -32,6 +33,8 @@ pub(super) struct Call {
     pub(super) budget: Budget,
     /// What the caller's rate limit said last.
     pub(super) admission: Option<Admission>,
+    /// The body's part of what all bodies may take in memory, held until the call is over.
+    pub(super) room: Option<Room>,
 }
 
 impl Call {
@@ -50,15 +53,36 @@ impl Call {
         self.key().map(Authenticated::org_no)
     }
 
+    /// Whose share of the server this call uses.
+    pub(super) fn payer(&self) -> Payer {
+        match &self.caller {
+            Caller::Anyone => Payer::Anyone,
+            Caller::Admin => Payer::Admin,
+            Caller::Key(key) => Payer::Org(key.org_no()),
+        }
+    }
+
+    fn tier(&self) -> Option<Tier> {
+        match &self.caller {
+            Caller::Anyone | Caller::Admin => None,
+            Caller::Key(key) => Some(key.org().tier),
+        }
+    }
+
+    /// Charges what a call that was admitted costs beyond what it was charged when it began.
+    pub(super) fn charge_rest(&mut self, cost: u64) {
+        let limits = &self.api.limits;
+        self.admission = Some(limits.owe((self.payer(), self.budget), limits.plan(self.tier(), self.budget), cost));
+    }
+
     /// Charges the caller; see [`super::limit::RateLimits::admit`].
     pub(super) fn charge(&mut self, cost: u64) -> Result<(), Problem> {
-        let (payer, tier) = match &self.caller {
-            Caller::Anyone => return Ok(()),
-            Caller::Admin => (Payer::Admin, None),
-            Caller::Key(key) => (Payer::Org(key.org_no()), Some(key.org().tier)),
-        };
+        let payer = self.payer();
+        if payer == Payer::Anyone {
+            return Ok(());
+        }
         let limits = &self.api.limits;
-        let admission = limits.admit((payer, self.budget), limits.plan(tier, self.budget), cost);
+        let admission = limits.admit((payer, self.budget), limits.plan(self.tier(), self.budget), cost);
         self.admission = Some(admission);
         match admission.decision {
             Decision::Admitted => Ok(()),
@@ -75,7 +99,8 @@ impl Call {
     /// The body, whole.
     pub(super) async fn body(&mut self, bytes_max: usize) -> Result<web::Bytes, Problem> {
         let limit = BodyLimit { bytes_max, within: self.api.config.server.body_timeout };
-        body::read(&self.request, &mut self.payload, limit).await
+        let room = self.room.insert(Room::of(&self.api.bodies, self.payer()));
+        body::read(&self.request, &mut self.payload, limit, room).await
     }
 
     /// A path parameter.

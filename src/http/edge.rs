@@ -85,7 +85,8 @@ pub(super) async fn serve(
         Target::Route(_, route) if route.takes_events() => Budget::Events,
         Target::Route(..) | Target::WrongMethod(_) | Target::Unknown => Budget::Requests,
     };
-    let mut call = Call { api, request, payload, caller: Caller::Anyone, now, budget, admission: None };
+    let caller = Caller::Anyone;
+    let mut call = Call { api, request, payload, caller, now, budget, admission: None, room: None };
     let answer = match &target {
         Target::Route(_, route) => handle(route, &mut call).await,
         Target::WrongMethod(allow) => wrong_method(&call, allow),

@@ -5,7 +5,7 @@ use actix_web::web;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
-use super::body::{Media, unsupported};
+use super::body::{Media, content_length, unsupported};
 use super::call::{Answer, Call, json, unexpected};
 use super::cloudevents;
 use super::edge::rejection;
@@ -127,6 +127,8 @@ pub(super) async fn post_batch(call: &mut Call) -> Answer {
     }
     let intake = &call.api.config.intake;
     let (bytes_max, events_max) = (intake.batch_bytes_max, intake.batch_events_max);
+    let begun = least_events(call);
+    call.charge(begun)?;
     let body = call.body(bytes_max).await?;
     let rules = rules(call)?;
     let org = rules.org;
@@ -136,9 +138,16 @@ pub(super) async fn post_batch(call: &mut Call) -> Answer {
         let read = web::block(move || read_batch(&rules, form, &body, events_max)).await;
         read.map_err(|error| Problem::internal(&error))?
     };
-    let items = items.inspect_err(|_refused| drop(call.charge(1)))?;
-    call.charge(items.len().max(1) as u64)?;
+    let items = items?;
+    call.charge_rest((items.len() as u64).saturating_sub(begun));
     store_batch(call, org, items).await
+}
+
+/// How many events a batch of the announced length holds at least: charged before any of it is read, so that it costs
+/// something to make the server read.
+fn least_events(call: &Call) -> u64 {
+    let length = content_length(call.request.headers()).unwrap_or(0);
+    (length / call.api.config.intake.event_bytes_max.max(1)).max(1) as u64
 }
 
 /// The items of a batch, each checked by itself.

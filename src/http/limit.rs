@@ -23,6 +23,7 @@ const ADMIN_RATE: Rate = Rate { per_second: 1_000, burst: 2_000 };
 /// Who pays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Payer {
+    Anyone,
     Admin,
     Org(OrgNo),
 }
@@ -135,21 +136,35 @@ impl RateLimits {
     }
 
     /// Asks for `cost` tokens; 0 asks only whether there is one.
-    pub(super) fn admit(&self, (payer, budget): (Payer, Budget), plan: &Plan, cost: u64) -> Admission {
+    pub(super) fn admit(&self, payer: (Payer, Budget), plan: &Plan, cost: u64) -> Admission {
+        self.with_bucket(payer, plan, |bucket, now_us| bucket.admit(plan.rate, cost, now_us))
+    }
+
+    /// Charges `cost` tokens more for something that was admitted before its whole cost was known.
+    pub(super) fn owe(&self, payer: (Payer, Budget), plan: &Plan, cost: u64) -> Admission {
+        self.with_bucket(payer, plan, |bucket, now_us| bucket.owe(plan.rate, cost, now_us))
+    }
+
+    fn with_bucket(
+        &self,
+        (payer, budget): (Payer, Budget),
+        plan: &Plan,
+        ask: impl FnOnce(&mut Bucket, u64) -> Admission,
+    ) -> Admission {
         let now_us = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
         let place = match payer {
-            Payer::Admin => 0,
+            Payer::Anyone | Payer::Admin => 0,
             Payer::Org(OrgNo(number)) => number as usize % SHARDS,
         };
         let Some(shard) = self.shards.get(place) else {
-            return Bucket::default().admit(plan.rate, cost, now_us);
+            return ask(&mut Bucket::default(), now_us);
         };
         let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
         shard.sweep(now_us);
         let account = shard.accounts.entry((payer, budget));
         let account = account.or_insert_with(|| Account { bucket: Bucket::default(), rate: plan.rate });
         account.rate = plan.rate;
-        account.bucket.admit(plan.rate, cost, now_us)
+        ask(&mut account.bucket, now_us)
     }
 }
 

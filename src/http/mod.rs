@@ -53,11 +53,12 @@ pub use routes::{Route, Verb, Who, routes};
 use auth::Authenticator;
 use cors::Cors;
 use edge::RequestIds;
-use limit::RateLimits;
+use limit::{Payer, RateLimits};
 
 use crate::base::clock::Clock;
 use crate::base::metrics::{HttpRoute, Metrics, UNMATCHED_ROUTE};
 use crate::base::random;
+use crate::base::shares::Shares;
 use crate::base::threads::Stop;
 use crate::base::vault::Vault;
 use crate::commit::{Feed, InboxBell, Intake};
@@ -150,6 +151,8 @@ pub struct Api {
     sender: Sender,
     vault: Arc<Vault>,
     breakers: Arc<Breakers>,
+    /// Bytes of request bodies that are read or wait to be stored.
+    bodies: Arc<Shares<Payer>>,
     /// Endpoints that can be tried out at a time.
     tests: tokio::sync::Semaphore,
     cors: Option<Cors>,
@@ -182,6 +185,7 @@ impl Api {
             cors: Cors::new(&config.server.cors_origins),
             ids: Mutex::new(IdSource::after(0)),
             request_ids: RequestIds::default(),
+            bodies: Shares::new(config.intake.queue_bytes as u64, config.intake.queue_bytes as u64),
             tests: tokio::sync::Semaphore::new(TESTS_MAX),
             settings_locks: Default::default(),
             began: Instant::now(),

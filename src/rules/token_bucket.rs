@@ -75,11 +75,23 @@ impl Bucket {
         } else {
             Decision::Refused { retry_after_s: short.div_ceil(per_second_parts) }
         };
+        self.standing(rate, decision)
+    }
+
+    /// Charges `cost` tokens more for something that was admitted before its whole cost was known, into debt if need be.
+    pub fn owe(&mut self, rate: Rate, cost: u64, now_us: u64) -> Admission {
+        self.admit(rate, 0, now_us);
+        self.missing = self.missing.saturating_add(cost.saturating_mul(PARTS));
+        self.standing(rate, Decision::Admitted)
+    }
+
+    fn standing(&self, rate: Rate, decision: Decision) -> Admission {
+        let (limit, per_second) = (rate.burst.max(1), rate.per_second.max(1));
         Admission {
             decision,
             limit,
-            remaining: full.saturating_sub(self.missing) / PARTS,
-            reset_s: self.missing.div_ceil(per_second_parts),
+            remaining: limit.saturating_mul(PARTS).saturating_sub(self.missing) / PARTS,
+            reset_s: self.missing.div_ceil(per_second.saturating_mul(PARTS)),
         }
     }
 
@@ -107,6 +119,18 @@ mod tests {
     use super::*;
 
     const SECOND: u64 = 1_000_000;
+
+    #[test]
+    fn what_is_owed_is_charged_although_no_token_is_left() {
+        let rate = Rate { per_second: 10, burst: 3 };
+        let mut bucket = Bucket::default();
+        assert!(bucket.admit(rate, 3, SECOND).is_admitted());
+        let owed = bucket.owe(rate, 10, SECOND);
+        assert!(owed.is_admitted());
+        assert_eq!((owed.remaining, owed.reset_s), (0, 2));
+        assert!(!bucket.admit(rate, 1, 2 * SECOND).is_admitted(), "the debt is paid first");
+        assert!(bucket.admit(rate, 1, 3 * SECOND).is_admitted());
+    }
 
     #[test]
     fn a_burst_is_admitted_and_then_the_rate() {

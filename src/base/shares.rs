@@ -1,0 +1,220 @@
+//! A bounded amount of something (slots, bytes) that many users share, so that a few of them cannot take all of it.
+//!
+//! The rule: nobody holds more than `each`, and nobody is given more when they would then hold more than what would be
+//! left for everybody else. So the first user can have half of it, the second half of the rest, and there is always something left
+//! for one who has nothing yet. What is much at a time (more than a 64th) stays out of the last eighth, which is
+//! for small needs. If nobody holds anything, any need is met: what is larger than the rule allows must not be refused for ever.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::base::sabotage::{self, Switch};
+
+/// From which part of all on a need is much at a time.
+const LARGE_PART: u64 = 64;
+/// The part of all that is kept for small needs.
+const SMALL_PART: u64 = 8;
+
+/// Why nothing was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exhausted {
+    /// The user holds as much as one may hold now.
+    OfOne,
+    /// All of it is taken.
+    InAll,
+}
+
+/// What is shared, and who holds how much of it.
+#[derive(Debug)]
+pub struct Shares<K> {
+    all: u64,
+    each: u64,
+    held: Mutex<Held<K>>,
+}
+
+#[derive(Debug)]
+struct Held<K> {
+    in_all: u64,
+    by_user: HashMap<K, u64>,
+}
+
+/// A part that is held until it is dropped.
+#[derive(Debug)]
+pub struct Share<K: Copy + Eq + Hash> {
+    shares: Arc<Shares<K>>,
+    user: K,
+    amount: u64,
+}
+
+impl<K: Copy + Eq + Hash> Shares<K> {
+    /// `all` of it, of which nobody holds more than `each`.
+    pub fn new(all: u64, each: u64) -> Arc<Self> {
+        let held = Held { in_all: 0, by_user: HashMap::new() };
+        Arc::new(Self { all, each: each.min(all), held: Mutex::new(held) })
+    }
+
+    /// Takes `amount` for a user.
+    ///
+    /// # Errors
+    /// When the user or all together would hold too much.
+    pub fn take(self: &Arc<Self>, user: K, amount: u64) -> Result<Share<K>, Exhausted> {
+        self.add(user, amount)?;
+        Ok(Share { shares: Arc::clone(self), user, amount })
+    }
+
+    /// Takes as much as the user may have now, at most `wanted`.
+    ///
+    /// # Errors
+    /// When that is less than `at_least`.
+    pub fn take_up_to(self: &Arc<Self>, user: K, wanted: u64, at_least: u64) -> Result<Share<K>, Exhausted> {
+        let mut held = self.lock();
+        let own = held.of(user);
+        let left = self.all.saturating_sub(held.in_all);
+        let allowed = (left.saturating_sub(own) / 2).min(self.each.saturating_sub(own));
+        let amount = wanted.min(allowed).max(at_least);
+        self.check(&held, own, amount)?;
+        held.add(user, amount);
+        Ok(Share { shares: Arc::clone(self), user, amount })
+    }
+
+    /// How much is held, all users together.
+    pub fn held(&self) -> u64 {
+        self.lock().in_all
+    }
+
+    fn add(&self, user: K, amount: u64) -> Result<(), Exhausted> {
+        let mut held = self.lock();
+        self.check(&held, held.of(user), amount)?;
+        held.add(user, amount);
+        Ok(())
+    }
+
+    fn check(&self, held: &Held<K>, own: u64, amount: u64) -> Result<(), Exhausted> {
+        if held.in_all == 0 || sabotage::is_on(Switch::SharesOff) {
+            return Ok(());
+        }
+        let left = self.all.saturating_sub(held.in_all);
+        let kept = if amount > self.all / LARGE_PART { self.all / SMALL_PART } else { 0 };
+        if amount.saturating_add(kept) > left {
+            return Err(Exhausted::InAll);
+        }
+        if own.saturating_add(amount) > self.each.min(left) {
+            return Err(Exhausted::OfOne);
+        }
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Held<K>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<K: Copy + Eq + Hash> Held<K> {
+    fn of(&self, user: K) -> u64 {
+        self.by_user.get(&user).copied().unwrap_or(0)
+    }
+
+    fn add(&mut self, user: K, amount: u64) {
+        self.in_all += amount;
+        *self.by_user.entry(user).or_insert(0) += amount;
+    }
+}
+
+impl<K: Copy + Eq + Hash> Share<K> {
+    /// How much it is.
+    pub fn amount(&self) -> u64 {
+        self.amount
+    }
+
+    /// Takes `more` as well.
+    ///
+    /// # Errors
+    /// When the user or all together would hold too much; what is held stays held.
+    pub fn grow(&mut self, more: u64) -> Result<(), Exhausted> {
+        self.shares.add(self.user, more)?;
+        self.amount += more;
+        Ok(())
+    }
+
+    /// Gives back what is more than `amount`.
+    pub fn shrink_to(&mut self, amount: u64) {
+        let back = self.amount.saturating_sub(amount);
+        self.give_back(back);
+        self.amount -= back;
+    }
+
+    fn give_back(&self, amount: u64) {
+        let mut held = self.shares.lock();
+        held.in_all -= amount;
+        if let Some(own) = held.by_user.get_mut(&self.user) {
+            *own -= amount;
+            if *own == 0 {
+                held.by_user.remove(&self.user);
+            }
+        }
+    }
+}
+
+impl<K: Copy + Eq + Hash> Drop for Share<K> {
+    fn drop(&mut self) {
+        self.give_back(self.amount);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Users take one each time, in turn after each other has all they can get; how many users get any.
+    fn users_until_exhausted(shares: &Arc<Shares<u32>>) -> usize {
+        let mut kept = Vec::new();
+        for user in 0.. {
+            let before = kept.len();
+            while let Ok(share) = shares.take(user, 1) {
+                kept.push(share);
+            }
+            if kept.len() == before {
+                return user as usize;
+            }
+        }
+        0
+    }
+
+    #[test]
+    fn a_few_users_cannot_take_all_slots() {
+        let slots = Shares::new(256, 8);
+        assert!(users_until_exhausted(&slots) > 30);
+        assert_eq!(slots.held(), 0, "what is dropped is given back");
+    }
+
+    #[test]
+    fn few_users_with_large_needs_leave_room_for_many_with_small_ones() {
+        let bytes = Shares::new(64 << 20, 64 << 20);
+        let mut kept = Vec::new();
+        for user in 0..64 {
+            while let Ok(share) = bytes.take(user, 8 << 20) {
+                kept.push(share);
+            }
+        }
+        assert!(kept.len() >= 6, "{}", kept.len());
+        for user in 100..1_000 {
+            kept.push(bytes.take(user, 1 << 10).unwrap());
+        }
+    }
+
+    #[test]
+    fn one_large_need_is_met_when_nobody_holds_anything_and_no_second_one() {
+        let bytes = Shares::new(100, 50);
+        let mut first = bytes.take(1, 100).unwrap();
+        assert_eq!(bytes.take(2, 1).unwrap_err(), Exhausted::InAll);
+        assert_eq!(first.grow(1), Err(Exhausted::InAll));
+        first.shrink_to(10);
+        assert_eq!((first.amount(), bytes.held()), (10, 10));
+        assert_eq!(first.grow(41), Err(Exhausted::OfOne), "more than each may hold");
+        assert_eq!(first.grow(30), Ok(()));
+        assert_eq!(bytes.take(2, 61).unwrap_err(), Exhausted::InAll);
+        assert_eq!(bytes.take_up_to(2, 100, 1).unwrap().amount(), 30, "half of what is left");
+        assert_eq!(bytes.take_up_to(2, 100, 60).unwrap_err(), Exhausted::InAll);
+    }
+}
