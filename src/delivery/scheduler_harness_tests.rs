@@ -95,7 +95,7 @@ pub(super) fn create_org(id: u128) -> Command {
     let (name, created_at) = ("first".to_owned(), Timestamp(1));
     let (scopes, expires_at, ended_at) = (Scopes::all(), None, None);
     let key = Key { id: KeyId(id), name, hash: "$".into(), scopes, created_at, expires_at, ended_at };
-    let (name, tier) = ("Acme".to_owned(), Tier::Free);
+    let (name, tier) = (format!("Acme {id}"), Tier::Free);
     let org = Org { id: OrgId(id), name, tier, inbox_mode: InboxMode::Auto, created_at };
     Command::CreateOrg(CreateOrg { org, key })
 }

@@ -201,6 +201,7 @@ pub(super) fn rejection(code: Code) -> Option<Rejection> {
         Code::ShuttingDown => Some(Rejection::ShuttingDown),
         Code::NotFound
         | Code::EventErased
+        | Code::OrganizationExists
         | Code::MethodNotAllowed
         | Code::RequestTimeout
         | Code::EgressBlocked

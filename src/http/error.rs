@@ -12,7 +12,7 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
 use crate::commit::Refused;
-use crate::model::id::EventId;
+use crate::model::id::{EventId, OrgId};
 
 /// The media type of RFC 9457.
 pub(super) const PROBLEM_JSON: &str = "application/problem+json";
@@ -32,6 +32,7 @@ pub enum Code {
     MethodNotAllowed,
     RequestTimeout,
     EventErased,
+    OrganizationExists,
     PayloadTooLarge,
     UnsupportedMediaType,
     ValidationFailed,
@@ -47,7 +48,7 @@ pub enum Code {
 
 impl Code {
     /// All of them, by status.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::MalformedJson,
         Self::ConflictingDedupId,
         Self::InvalidRequest,
@@ -57,6 +58,7 @@ impl Code {
         Self::MethodNotAllowed,
         Self::RequestTimeout,
         Self::EventErased,
+        Self::OrganizationExists,
         Self::PayloadTooLarge,
         Self::UnsupportedMediaType,
         Self::ValidationFailed,
@@ -88,6 +90,9 @@ impl Code {
                 ("request_timeout", StatusCode::REQUEST_TIMEOUT, "The body took too long to arrive")
             }
             Self::EventErased => ("event_erased", StatusCode::CONFLICT, "The event's payload was erased"),
+            Self::OrganizationExists => {
+                ("organization_exists", StatusCode::CONFLICT, "An organization has this name already")
+            }
             Self::PayloadTooLarge => ("payload_too_large", StatusCode::PAYLOAD_TOO_LARGE, "Over a size limit"),
             Self::UnsupportedMediaType => {
                 ("unsupported_media_type", StatusCode::UNSUPPORTED_MEDIA_TYPE, "Not a content type that is understood")
@@ -181,6 +186,7 @@ struct Parts {
     detail: Cow<'static, str>,
     errors: Vec<Fault>,
     event_id: Option<EventId>,
+    organization_id: Option<OrgId>,
     retry_after_s: Option<u64>,
     allow: Option<String>,
     cause: Option<String>,
@@ -194,6 +200,7 @@ impl Problem {
             detail: detail.into(),
             errors: Vec::new(),
             event_id: None,
+            organization_id: None,
             retry_after_s,
             allow: None,
             cause: None,
@@ -254,6 +261,13 @@ impl Problem {
         problem
     }
 
+    pub(super) fn organization_exists(existing: OrgId) -> Self {
+        let detail = format!("{existing} has this name; to make another key for it, name it by its id");
+        let mut problem = Self::new(Code::OrganizationExists, detail);
+        problem.0.organization_id = Some(existing);
+        problem
+    }
+
     /// When it may work, in whole seconds.
     pub(super) fn retry_after(mut self, seconds: u64) -> Self {
         self.0.retry_after_s = Some(seconds.max(1));
@@ -300,7 +314,7 @@ pub(super) struct Document<'a> {
 
 impl Serialize for Document<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Parts { code, detail, errors, event_id, .. } = self.parts;
+        let Parts { code, detail, errors, event_id, organization_id, .. } = self.parts;
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("type", &format_args!("/docs/problems#{}", code.word()))?;
         map.serialize_entry("title", code.title())?;
@@ -312,6 +326,9 @@ impl Serialize for Document<'_> {
         }
         if let Some(event_id) = event_id {
             map.serialize_entry("event_id", event_id)?;
+        }
+        if let Some(organization_id) = organization_id {
+            map.serialize_entry("organization_id", organization_id)?;
         }
         if !errors.is_empty() {
             map.serialize_entry("errors", errors)?;

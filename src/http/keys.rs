@@ -17,7 +17,7 @@ use crate::base::random;
 use crate::model::command::{Command, CreateKey, CreateOrg, EndKey, RotateKey};
 use crate::model::id::{EventId, KeyId, OrgId, OrgNo};
 use crate::model::key::{Key, KeyText, Scope, Scopes};
-use crate::model::org::{InboxMode, NAME_CHARS_MAX, Org, Tier};
+use crate::model::org::{InboxMode, NAME_CHARS_MAX, Org, Tier, looks_like_id};
 use crate::model::time::Timestamp;
 use crate::store::{Authenticated, Outcome};
 
@@ -88,19 +88,28 @@ async fn generate_by_admin(call: &Call, text: &str) -> Answer {
     let mut faults = Faults::default();
     let organization = fields
         .require("organization", &mut faults)
-        .and_then(|field| field.printable(NAME_CHARS_MAX, &mut faults).map(String::from));
+        .and_then(|field| field.printable(NAME_CHARS_MAX, &mut faults).map(|name| name.trim().to_owned()));
+    if organization.as_deref() == Some("") {
+        faults.add("/organization", "must have a character that is no space");
+    }
     let tier: Option<Tier> = fields.take("tier", &mut faults).and_then(|field| field.parse(&mut faults));
     let wish = wish(&mut fields, call.now, &mut faults);
     fields.finish(&mut faults);
-    let existing = organization.as_ref().and_then(|text| text.parse::<OrgId>().ok());
+    let existing = organization.as_deref().filter(|text| looks_like_id(text));
     if existing.is_some() && tier.is_some() {
         faults.add("/tier", "is set when an organization is made; this one exists");
     }
     faults.into_result()?;
-    if let Some(id) = existing {
-        let found = call.api.store.org_by_id(id)?;
-        let (org, _) = found.ok_or_else(|| Problem::not_found("there is no such organization"))?;
-        return add(call, org, id, wish).await;
+    if let Some(text) = existing {
+        let found = text.parse().ok().map(|id| call.api.store.org_by_id(id)).transpose()?.flatten();
+        let (number, org) = found.ok_or_else(|| {
+            Problem::not_found("there is no organization with this id; a name cannot begin with org_")
+        })?;
+        return add(call, number, org.id, wish).await;
+    }
+    // Judged once more when it is made; this spares the hashing of a key.
+    if let Some(existing) = organization.as_deref().and_then(|name| call.api.store.org_named(name)) {
+        return Err(Problem::organization_exists(existing));
     }
     let org = Org {
         id: OrgId(call.api.new_id()),
@@ -113,6 +122,7 @@ async fn generate_by_admin(call: &Call, text: &str) -> Answer {
     let organization = org.id;
     match call.commit(Command::CreateOrg(CreateOrg { org, key: key.clone() })).await? {
         Outcome::OrgCreated(_) => reveal(call, organization, &text, &key),
+        Outcome::OrgExists(existing) => Err(Problem::organization_exists(existing)),
         other => Err(unexpected(&other)),
     }
 }

@@ -11,6 +11,11 @@ use super::time::Timestamp;
 /// Longest name of an organization or key, in characters.
 pub const NAME_CHARS_MAX: usize = 200;
 
+/// Whether a text is meant as an organization's id, right or not: then it is no name.
+pub fn looks_like_id(text: &str) -> bool {
+    text.split_once('_').is_some_and(|(prefix, _)| prefix.eq_ignore_ascii_case(OrgId::PREFIX))
+}
+
 /// What an organization may use; the figures of each tier are configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -66,7 +71,7 @@ pub enum InboxMode {
 pub struct Org {
     /// Its public id.
     pub id: OrgId,
-    /// What people call it; need not be unique.
+    /// What people call it. No other has exactly this name; upper and lower case are different.
     pub name: String,
     /// What it may use.
     pub tier: Tier,
@@ -74,4 +79,19 @@ pub struct Org {
     pub inbox_mode: InboxMode,
     /// When it was made.
     pub created_at: Timestamp,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_with_the_prefix_is_meant_as_an_id() {
+        for id in ["org_", "org_zzz", "ORG_01h455vb4pex5vsknk084sn02q", "Org_chart"] {
+            assert!(looks_like_id(id), "{id}");
+        }
+        for name in ["", "org", "organ_zzz", "my org_zzz", "Acme"] {
+            assert!(!looks_like_id(name), "{name}");
+        }
+    }
 }

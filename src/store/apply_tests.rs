@@ -59,7 +59,7 @@ impl Fixture {
 pub(in crate::store) const ORG: OrgNo = OrgNo(0);
 
 pub(in crate::store) fn create_org(mode: InboxMode, id: u128) -> Command {
-    let (created_at, name) = (Timestamp(1), "Acme".to_owned());
+    let (created_at, name) = (Timestamp(1), format!("Acme {id}"));
     let key = Key {
         id: KeyId(id + 1),
         name: "first".into(),
@@ -198,6 +198,22 @@ fn the_numbers_of_lost_organizations_are_given_to_nobody() {
     assert_eq!(state.apply(&create_org(InboxMode::Auto, 100)), Outcome::OrgCreated(OrgNo(0)));
     assert_eq!(state.apply(&Command::SkipOrgs(SkipOrgs { count: 2 })), Outcome::Done);
     assert_eq!(state.apply(&create_org(InboxMode::Auto, 200)), Outcome::OrgCreated(OrgNo(3)));
+    assert_eq!(state.store.contradictions(9).unwrap(), Vec::<String>::new());
+}
+
+#[test]
+fn a_name_is_one_organizations_alone_also_over_a_restart() {
+    let mut state = Fixture::new();
+    assert_eq!(state.apply(&create_org(InboxMode::Auto, 100)), Outcome::OrgCreated(OrgNo(0)));
+    let named = |name: &str, id| {
+        let Command::CreateOrg(mut make) = create_org(InboxMode::Auto, id) else { unreachable!() };
+        make.org.name = name.to_owned();
+        Command::CreateOrg(make)
+    };
+    assert_eq!(state.apply(&named("Acme 100", 200)), Outcome::OrgExists(OrgId(100)));
+    assert_eq!(state.apply(&named("acme 100", 300)), Outcome::OrgCreated(OrgNo(2)), "who was refused took a number");
+    assert_eq!(state.store.key(KeyId(201)).unwrap().map(|_| ()), None, "and has no key");
+    assert_eq!((state.store.org_named("Acme 100"), state.store.org_named("other")), (Some(OrgId(100)), None));
     assert_eq!(state.store.contradictions(9).unwrap(), Vec::<String>::new());
 }
 

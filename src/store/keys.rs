@@ -60,6 +60,11 @@ impl Store {
         keys.map(|key| Ok(Authenticated { key: key?, org: Arc::clone(&row) })).collect()
     }
 
+    /// The organization of this name.
+    pub fn org_named(&self, name: &str) -> Option<OrgId> {
+        self.read().org_names.get(name).copied()
+    }
+
     /// The organization with this public id.
     ///
     /// # Errors

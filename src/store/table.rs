@@ -15,6 +15,7 @@ use super::schema::{
 };
 use crate::base::codec;
 use crate::base::sabotage::{self, Switch};
+use crate::model::id::OrgId;
 
 const ROW_VERSION: u8 = 1;
 
@@ -42,6 +43,8 @@ pub(super) struct State {
     pub(super) replays: Table<ReplayRow>,
     pub(super) running: Table<RunningRow>,
     pub(super) dedup_index: DedupIndex,
+    /// Which organization has a name; made from the rows.
+    pub(super) org_names: BTreeMap<String, OrgId>,
 }
 
 impl State {
@@ -49,9 +52,12 @@ impl State {
         let dedup = Table::open(db, broken)?;
         let meta: Table<Meta> = Table::open(db, broken)?;
         let dedup_index = DedupIndex::of(&dedup, meta.get(())?.as_deref())?;
+        let orgs: Table<OrgRow> = Table::open(db, broken)?;
+        let org_names = orgs.resident().map(|(_, row)| (row.org.name.clone(), row.org.id)).collect();
         Ok(Self {
             meta,
-            orgs: Table::open(db, broken)?,
+            orgs,
+            org_names,
             inboxes: Table::open(db, broken)?,
             keys: Table::open(db, broken)?,
             endpoints: Table::open(db, broken)?,

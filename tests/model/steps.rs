@@ -197,7 +197,7 @@ impl World {
     fn create_org(&mut self) -> Command {
         let inbox_mode = if self.random.one_in(4) { InboxMode::AckOnly } else { InboxMode::Auto };
         let (id, created_at) = (OrgId(self.id()), self.now());
-        let org = Org { id, name: "Acme".into(), tier: Tier::Free, inbox_mode, created_at };
+        let org = Org { id, name: format!("Acme {id}"), tier: Tier::Free, inbox_mode, created_at };
         Command::CreateOrg(CreateOrg { org, key: self.key() })
     }
 

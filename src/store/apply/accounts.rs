@@ -16,9 +16,15 @@ use crate::store::schema::{
 
 impl Change<'_> {
     pub(super) fn create_org(&mut self, command: &CreateOrg) -> Result<Outcome, StateError> {
+        // Also one that is refused uses up a number: an organization's number is its place among all that were to be made,
+        // whatever else a damaged journal has lost.
         let meta = meta(self.state)?;
         let number = OrgNo(meta.next_org);
         meta.next_org += 1;
+        if let Some(existing) = self.state.org_names.get(&command.org.name) {
+            return Ok(Outcome::OrgExists(*existing));
+        }
+        self.state.org_names.insert(command.org.name.clone(), command.org.id);
         let row = OrgRow { org: command.org.clone(), keys: Vec::new(), endpoints: Vec::new(), next_endpoint: 1 };
         self.state.orgs.put(number, row);
         self.note_id(command.org.id.0)?;

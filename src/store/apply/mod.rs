@@ -16,7 +16,7 @@ use super::table::State;
 use super::{StateError, Store};
 use crate::model::command::Command;
 use crate::model::event::EventStatus;
-use crate::model::id::{EndpointId, EventId, OrgNo};
+use crate::model::id::{EndpointId, EventId, OrgId, OrgNo};
 use crate::model::notice::NoticeKind;
 use crate::model::time::Timestamp;
 
@@ -29,6 +29,8 @@ pub enum Outcome {
     Done,
     /// The organization has this number.
     OrgCreated(OrgNo),
+    /// There is no new organization, because this one has the name.
+    OrgExists(OrgId),
     /// The event is stored.
     Accepted {
         /// Its id.
