@@ -21,7 +21,8 @@ use crate::model::time::Timestamp;
 
 const FORMAT_VERSION: u32 = 1;
 const FORMAT_FILE: &str = "FORMAT";
-const ADMIN_TOKEN_FILE: &str = "admin.token";
+/// The admin token's file: in the data directory, and among systemd's credentials.
+pub const ADMIN_TOKEN_FILE: &str = "admin.token";
 /// The key that seals endpoints' secrets.
 const SECRETS_KEY_FILE: &str = "secrets.key";
 const ADMIN_TOKEN_PREFIX: &str = "trgadm_";

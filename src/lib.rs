@@ -168,6 +168,7 @@
 //! - `store/generation.rs`: which sled directory holds the state, and whether it is believed
 //! - `store/inbox.rs`: events that nobody has confirmed
 //! - `store/keys.rs`: who is calling
+//! - `store/losses.rs`: in what two states differ, in their users' words
 //! - `store/query.rs`: endpoints, unrouted events, counters
 //! - `store/replays.rs`: replays, and what is to be done next for each
 //! - `store/schema.rs`: rows and their keys, drawn
@@ -250,6 +251,8 @@
 //! - `app/start_error.rs`: why it does not start
 //! - `cli/mod.rs`: the command line
 //! - `cli/account.rs`: `key`
+//! - `cli/admin.rs`: where the admin token is looked for
+//! - `cli/answer.rs`: a server's answer, whatever its payloads say
 //! - `cli/audit.rs`: reading a whole journal, for `verify` and `rebuild`
 //! - `cli/bench/mod.rs`: `bench`: what is measured in which order
 //! - `cli/bench/connection.rs`: HTTP on a raw socket
@@ -272,6 +275,9 @@
 //! - `cli/endpoints.rs`: `endpoint`
 //! - `cli/events.rs`: `send`, `inbox`, `ack`
 //! - `cli/explain.rs`: `explain`
+//! - `cli/losses.rs`: what was lost or differs, as a list
+//! - `cli/output.rs`: what is printed, made visible; what cannot be written is an error
+//! - `cli/reach.rs`: which server, with which key
 //! - `cli/rebuild.rs`: `rebuild`
 //! - `cli/replays.rs`: `replay`
 //! - `cli/serve.rs`: `serve`

@@ -14,6 +14,8 @@ pub enum ExitCode {
     Damaged = 3,
     /// The data directory is in use by another process.
     InUse = 4,
+    /// The operating system does not permit it to this user: a file belongs to another one.
+    NotPermitted = 5,
     /// Something broke that a restart mends (a failed sync, a dead thread), or that keeps the server from starting (no
     /// space, no address to listen on).
     Fatal = 70,

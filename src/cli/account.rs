@@ -3,42 +3,71 @@
 use clap::Subcommand;
 use serde_json::{Value, json};
 
+use super::Failure;
+use super::admin::Admin;
 use super::client::{Client, Method};
-use super::{Failure, Server, print};
+use super::events::text;
+use super::output::{print_secret, require_a_reader};
+use super::reach::{Server, Settings};
 use crate::base::exit_code::ExitCode;
-use crate::config::Config;
 use crate::model::org::Tier;
 
 #[derive(Subcommand)]
 pub(super) enum KeyCommand {
-    /// Make an organization and its first key
+    /// Make an organization and its first key, which is shown this once; needs the admin token
     Create {
-        /// The new organization's name; or the id (org_…) of one that exists, for another key of it
+        /// The new organization's name, which no other has; or the id (org_…) of one that exists, for another key of it
         #[arg(long)]
         org: String,
         /// What it may use: free, pro or enterprise [default: free]
         #[arg(long)]
         tier: Option<Tier>,
         #[command(flatten)]
+        admin: Admin,
+        #[command(flatten)]
         server: Server,
     },
 }
 
-pub(super) fn run(command: KeyCommand, config: &Config) -> Result<ExitCode, Failure> {
-    let KeyCommand::Create { org, tier, server } = command;
-    let client = Client::admin(&server, config)?;
+pub(super) fn run(command: KeyCommand, settings: &Settings) -> Result<ExitCode, Failure> {
+    let KeyCommand::Create { org, tier, admin, server } = command;
+    require_a_reader()?;
+    let client = admin.client(&server, settings)?;
     let mut body = json!({ "organization": org });
     if let (Some(tier), Some(members)) = (tier, body.as_object_mut()) {
         members.insert("tier".into(), json!(tier.name()));
     }
     let made = client.call(Method::POST, "/api/keys/generate", Some(body.to_string()))?;
-    let text = |name: &str| made.get(name).and_then(Value::as_str).unwrap_or_default();
-    let (organization_id, key_id, key) = (text("organization_id"), text("key_id"), text("key"));
-    if server.json {
-        print(&json!({ "organization_id": organization_id, "key_id": key_id, "key": key }).to_string());
+    let (organization_id, key_id, key) = (text(&made, "organization_id"), text(&made, "key_id"), text(&made, "key"));
+    let lines = if server.json {
+        vec![json!({ "organization_id": organization_id, "key_id": key_id, "key": key }).to_string()]
     } else {
-        print(&format!("organization  {organization_id}\nkey id        {key_id}\nkey           {key}\n"));
-        print("The key is shown this once. Keep it where your other secrets are.");
+        vec![
+            format!("organization  {organization_id}"),
+            format!("key id        {key_id}"),
+            format!("key           {key}"),
+            String::new(),
+            "The key is shown this once. Keep it where your other secrets are.".to_owned(),
+        ]
+    };
+    match print_secret(&lines) {
+        Ok(()) => Ok(ExitCode::Clean),
+        Err(unwritten) => Err(Failure::new(ExitCode::Failed, format!("{unwritten}. {}", taken_back(&client, &made)))),
     }
-    Ok(ExitCode::Clean)
+}
+
+/// Ends the key that nobody saw, by itself, and says what is left.
+fn taken_back(client: &Client, made: &Value) -> String {
+    let (organization_id, key_id, key) = (text(made, "organization_id"), text(made, "key_id"), text(made, "key"));
+    let end = |own: Client| own.call_text(Method::DELETE, &format!("/api/keys/{key_id}"), None);
+    match client.with_key(key, "the new key").and_then(end) {
+        Ok(_) => format!(
+            "So the new key {key_id} was ended again. The organization {organization_id} is there; `triggerd key create \
+             --org {organization_id}` makes a key for it."
+        ),
+        Err(failure) => format!(
+            "The new key {key_id} of {organization_id} was shown to nobody and could not be ended: {}",
+            failure.message
+        ),
+    }
 }

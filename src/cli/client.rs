@@ -5,27 +5,42 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 pub(super) use reqwest::Method;
+use reqwest::header::HeaderValue;
 use serde_json::Value;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{Failure, Server};
+use super::Failure;
+use super::answer::{Answer, lenient_text};
+use super::output::visible;
+use super::reach::{Credential, Target};
 use crate::base::exit_code::ExitCode;
-use crate::config::{Config, credentials_directory};
-use crate::data_dir::read_admin_token;
 
 /// Longer than the longest wait for an event.
 const TIMEOUT: Duration = Duration::from_mins(1);
+/// For a connection alone.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 /// A stream that is silent for so long is dead: longer than two of the comments that keep it alive.
 const SILENCE_MAX: Duration = Duration::from_secs(40);
 /// Longest line of a stream, in bytes.
 const LINE_BYTES_MAX: usize = 64 << 10;
+/// Longest answer, in bytes: more than a page of 500 events, each as large as it may be and escaped once more.
+const ANSWER_BYTES_MAX: usize = 1 << 30;
+/// Of what is not triggerd's, so many characters are shown.
+const EXCERPT_CHARS: usize = 200;
+/// The header of the key.
+const KEY_HEADER: &str = "X-API-Key";
 
 /// A connection to a server, with a key or the admin token.
 pub(super) struct Client {
     http: reqwest::Client,
     runtime: tokio::runtime::Runtime,
+    /// Without a `/` at its end.
     url: String,
-    key: String,
+    /// The same, as it is shown: without a password.
+    shown: String,
+    url_origin: String,
+    key: HeaderValue,
+    key_origin: String,
 }
 
 /// Why a stream is over.
@@ -37,68 +52,80 @@ pub(super) enum Broken {
 }
 
 impl Client {
-    /// A client with this key.
-    pub(super) fn new(server: &Server, config: &Config, key: String) -> Result<Self, Failure> {
+    /// A client of this server with this key.
+    pub(super) fn new(target: Target, credential: Credential) -> Result<Self, Failure> {
+        let Target { mut url, origin: url_origin } = target;
+        let Credential { text, origin: key_origin } = credential;
+        let mut key = HeaderValue::from_str(&text).ok().filter(|_| text.is_ascii()).ok_or_else(|| {
+            Failure::new(ExitCode::Usage, format!("the key ({key_origin}) has characters that are in no key"))
+        })?;
+        key.set_sensitive(true);
         let failed = |error: &dyn std::fmt::Display| Failure::new(ExitCode::Failed, error);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| failed(&error))?;
         crate::delivery::sender::install_crypto();
-        let http = reqwest::Client::builder().no_proxy().timeout(TIMEOUT).build().map_err(|error| failed(&error))?;
-        let url = server.url.clone().unwrap_or_else(|| format!("http://{}", reachable(config)));
-        Ok(Self { http, runtime, url: url.trim_end_matches('/').to_owned(), key })
+        let http = builder().timeout(TIMEOUT).build().map_err(|error| failed(&cause(&error)))?;
+        let whole = url.as_str().trim_end_matches('/').to_owned();
+        // Only a URL without a host cannot have a password taken off.
+        let _is_shown_bare = url.set_password(None).and_then(|()| url.set_username(""));
+        let shown = url.as_str().trim_end_matches('/').to_owned();
+        Ok(Self { http, runtime, url: whole, shown, url_origin, key, key_origin })
     }
 
-    /// A client with the admin token: the configured one, systemd's credential, or the data directory's file.
-    pub(super) fn admin(server: &Server, config: &Config) -> Result<Self, Failure> {
-        let configured = config.keys.admin_token.as_ref().map(|token| token.reveal().to_owned());
-        let dirs = credentials_directory().into_iter().chain([config.storage.data_dir.clone()]);
-        let mut tokens = dirs.map(|dir| read_admin_token(&dir));
-        let found = match configured {
-            Some(token) => Some(token),
-            None => tokens
-                .find_map(Result::transpose)
-                .transpose()
-                .map_err(|error| Failure::new(ExitCode::Failed, format!("the admin token cannot be read: {error}")))?,
-        };
-        let token = found.ok_or_else(|| {
-            let file = config.storage.data_dir.join("admin.token");
-            Failure::new(
-                ExitCode::Failed,
-                format!(
-                    "no admin token: {} does not exist yet; the server makes it at its first start",
-                    file.display()
-                ),
-            )
-        })?;
-        Self::new(server, config, token)
+    /// A client of a server of our own.
+    pub(super) fn to(url: &str, key: &str) -> Result<Self, Failure> {
+        let credential = Credential { text: key.to_owned(), origin: "its own".to_owned() };
+        Self::new(Target::parse(url, "its own address")?, credential)
+    }
+
+    /// The same server with another key.
+    pub(super) fn with_key(&self, key: &str, origin: &str) -> Result<Self, Failure> {
+        let credential = Credential { text: key.to_owned(), origin: origin.to_owned() };
+        Self::new(Target::parse(&self.url, &self.url_origin)?, credential)
     }
 
     /// Sends a request and gives the answer's JSON; anything but 2xx is a failure that says what the server said.
-    pub(super) fn call(&self, method: Method, path: &str, body: Option<String>) -> Result<Value, Failure> {
-        let text = self.call_text(method, path, body)?;
-        serde_json::from_str(&text).map_err(|error| {
-            Failure::new(ExitCode::Failed, format!("the answer of {} is not understood: {error}", self.url))
-        })
+    pub(super) fn call(&self, method: Method, path: &str, body: Option<String>) -> Result<Answer, Failure> {
+        let (head, text) = self.exchange(method, path, body)?;
+        Answer::read(text).map_err(|text| self.foreign(&head, &text))
     }
 
     /// The same, giving the answer as it came.
     pub(super) fn call_text(&self, method: Method, path: &str, body: Option<String>) -> Result<String, Failure> {
-        let failed = |error: reqwest::Error| {
-            Failure::new(ExitCode::Failed, format!("no answer from {}: {}", self.url, cause(&error)))
-        };
+        self.exchange(method, path, body).map(|(_, text)| text)
+    }
+
+    fn exchange(&self, method: Method, path: &str, body: Option<String>) -> Result<(Head, String), Failure> {
+        let changes = method != Method::GET;
         self.runtime.block_on(async {
-            let mut request = self.http.request(method, format!("{}{path}", self.url)).header("X-API-Key", &self.key);
-            if let Some(body) = body {
-                request = request.header("Content-Type", "application/json").body(body);
-            }
-            let answer = request.send().await.map_err(failed)?;
-            let status = answer.status();
-            let text = answer.text().await.map_err(failed)?;
-            if status.is_success() {
-                return Ok(text);
-            }
-            Err(refusal(status.as_u16(), &serde_json::from_str(&text).unwrap_or(Value::Null)))
+            let request = self.http.request(method, format!("{}{path}", self.url)).header(KEY_HEADER, &self.key);
+            let request = match body {
+                Some(body) => request.header("Content-Type", "application/json").body(body),
+                None => request,
+            };
+            let answer = request.send().await.map_err(|error| self.no_answer(&error, changes))?;
+            let head = Head::of(&answer);
+            let text = self.body(answer).await.map_err(|error| match error {
+                Some(error) => self.no_answer(&error, changes),
+                None => Failure::new(
+                    ExitCode::Failed,
+                    format!("the answer of {} is over {ANSWER_BYTES_MAX} bytes", self.shown),
+                ),
+            })?;
+            if head.is_success() { Ok((head, text)) } else { Err(self.refusal(&head, &text)) }
         })
+    }
+
+    /// The body as text; no error in the error: it is too long.
+    async fn body(&self, mut answer: reqwest::Response) -> Result<String, Option<reqwest::Error>> {
+        let mut bytes = Vec::new();
+        while let Some(chunk) = answer.chunk().await? {
+            bytes.extend_from_slice(&chunk);
+            if bytes.len() > ANSWER_BYTES_MAX {
+                return Err(None);
+            }
+        }
+        Ok(String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
     }
 
     /// From now on Ctrl-C does not end the process, but is heard by [`Self::pause`].
@@ -136,29 +163,30 @@ impl Client {
         take: &mut dyn FnMut(&str) -> ControlFlow<()>,
     ) -> ControlFlow<(), Broken> {
         let lost = |why: &dyn std::fmt::Display| {
-            let message = format!("no connection to {}: {why}", self.url);
+            let message = format!("no connection to {}: {why}", self.shown);
             ControlFlow::Continue(Broken::Lost(Failure::new(ExitCode::Failed, message)))
         };
-        let builder = reqwest::Client::builder().no_proxy().connect_timeout(TIMEOUT).read_timeout(SILENCE_MAX);
-        let http = match builder.build() {
+        let http = match builder().read_timeout(SILENCE_MAX).build() {
             Ok(http) => http,
-            Err(error) => return lost(&error),
-        };
-        let request = http.get(format!("{}{path}", self.url)).header("X-API-Key", &self.key);
-        let mut answer = match request.send().await {
-            Ok(answer) => answer,
             Err(error) => return lost(&cause(&error)),
         };
-        let status = answer.status();
-        if !status.is_success() {
-            let text = answer.text().await.unwrap_or_default();
-            let failure = refusal(status.as_u16(), &serde_json::from_str(&text).unwrap_or(Value::Null));
-            let may_be_other_later = status.is_server_error() || status.as_u16() == 429;
+        let request = http.get(format!("{}{path}", self.url)).header(KEY_HEADER, &self.key);
+        let mut answer = match request.send().await {
+            Ok(answer) => answer,
+            Err(error) => return ControlFlow::Continue(Broken::Lost(self.no_answer(&error, false))),
+        };
+        let head = Head::of(&answer);
+        if !head.is_success() {
+            let failure = self.refusal(&head, &self.body(answer).await.unwrap_or_default());
+            let may_be_other_later = head.status >= 500 || head.status == 429;
             return ControlFlow::Continue(if may_be_other_later {
                 Broken::Lost(failure)
             } else {
                 Broken::Refused(failure)
             });
+        }
+        if !head.content_type.starts_with("text/event-stream") {
+            return ControlFlow::Continue(Broken::Refused(self.foreign(&head, "")));
         }
         let mut unread = Vec::new();
         loop {
@@ -181,15 +209,106 @@ impl Client {
 /// Hears Ctrl-C, also while nobody waits for it.
 pub(super) struct Interrupts(Signal);
 
-/// An address that a wildcard listener can be reached at.
-fn reachable(config: &Config) -> std::net::SocketAddr {
-    let mut address = config.server.listen;
-    match address.ip() {
-        std::net::IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(std::net::Ipv4Addr::LOCALHOST.into()),
-        std::net::IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(std::net::Ipv6Addr::LOCALHOST.into()),
-        _ => {}
+/// What stands before an answer's body.
+#[derive(Default)]
+struct Head {
+    status: u16,
+    content_type: String,
+    location: String,
+    challenge: String,
+}
+
+impl Head {
+    fn of(answer: &reqwest::Response) -> Self {
+        let header = |name: &str| {
+            let value = answer.headers().get(name).and_then(|value| value.to_str().ok());
+            value.unwrap_or_default().to_owned()
+        };
+        Self {
+            status: answer.status().as_u16(),
+            content_type: header("content-type"),
+            location: header("location"),
+            challenge: header("www-authenticate"),
+        }
     }
-    address
+
+    fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+}
+
+/// Why there is no answer, or not the one that was asked for: what is wrong, where, and what to do.
+impl Client {
+    fn no_answer(&self, error: &reqwest::Error, changes: bool) -> Failure {
+        let cause = cause(error);
+        let has = |word: &str| cause.contains(word);
+        let help = if error.is_timeout() {
+            "It took too long. Is it the right address, and is the server well?"
+        } else if has("onnection refused") {
+            "Nothing listens there. Start the server (`triggerd serve`), or say where it is with --url or TRIGGERD_URL."
+        } else if has("lookup") || has("not known") || has("resolve") {
+            "The name of the host cannot be resolved."
+        } else if has("InvalidContentType") || has("corrupt message") {
+            "It does not speak TLS there: try http:// instead of https://."
+        } else if has("ertificate") {
+            "Its certificate is not one that this machine trusts for that name."
+        } else if error.is_connect() {
+            "No connection could be made. Is it the right address?"
+        } else if has("invalid HTTP") {
+            "What answers there does not speak HTTP: if it is TLS, try https://."
+        } else if changes {
+            "The connection broke, so it is not known whether this was done. A `dedup_id` makes it safe to send again."
+        } else {
+            "The connection broke."
+        };
+        let Self { shown, url_origin, .. } = self;
+        Failure::new(ExitCode::Failed, format!("no answer from {shown} ({url_origin}): {}. {help}", visible(&cause)))
+    }
+
+    /// What a problem document says, with every fault it names.
+    fn refusal(&self, head: &Head, text: &str) -> Failure {
+        let problem = lenient_text(text).unwrap_or_default();
+        let member = |name: &str| problem.get(name).and_then(Value::as_str).map(visible);
+        let Some(code) = member("code") else { return self.foreign(head, text) };
+        let mut message = member("detail").or(member("title")).unwrap_or("the server refused".into()).into_owned();
+        let faults = problem.get("errors").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        // A single fault is the detail already.
+        for fault in faults.iter().filter(|_| faults.len() > 1) {
+            let part = |name: &str| visible(fault.get(name).and_then(Value::as_str).unwrap_or_default());
+            message = format!("{message}\n  {}: {}", part("pointer"), part("detail"));
+        }
+        let Self { shown, key_origin, url_origin, .. } = self;
+        if head.status == 401 {
+            message = format!("{shown} ({url_origin}) does not accept the key of {key_origin}: {message}");
+        }
+        let request = member("request_id").unwrap_or("unknown".into());
+        Failure::new(ExitCode::Failed, format!("{message} ({} {code}, request {request})", head.status))
+    }
+
+    /// Something answered that is not triggerd.
+    fn foreign(&self, head: &Head, text: &str) -> Failure {
+        let Self { shown, url_origin, .. } = self;
+        let Head { status, content_type, location, challenge } = head;
+        let said = visible(text.trim()).chars().take(EXCERPT_CHARS).collect::<String>();
+        let said = if said.is_empty() { String::new() } else { format!(", saying: {said}") };
+        let what = if content_type.is_empty() { String::new() } else { format!(" with {}", visible(content_type)) };
+        let help = if (300..400).contains(status) && !location.is_empty() {
+            format!("It redirects to {}, which is not followed with a key; give the right URL.", visible(location))
+        } else if challenge.to_ascii_lowercase().starts_with("basic") {
+            "A proxy asks for a password: a URL like https://user:password@host gives it.".to_owned()
+        } else if *status >= 500 {
+            "A proxy may stand before triggerd and not reach it.".to_owned()
+        } else {
+            "Is it the URL of triggerd itself, with the prefix if a proxy has one?".to_owned()
+        };
+        let message = format!("{shown} ({url_origin}) answers {status}{what}, and not as triggerd does{said}\n{help}");
+        Failure::new(ExitCode::Failed, message)
+    }
+}
+
+/// What all requests have in common. A redirect is not followed: the key would go with it to whoever is named there.
+fn builder() -> reqwest::ClientBuilder {
+    reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).connect_timeout(CONNECT_TIMEOUT)
 }
 
 /// The innermost reason, which is the one that helps ("connection refused").
@@ -199,19 +318,4 @@ fn cause(error: &reqwest::Error) -> String {
         cause = inner;
     }
     cause.to_string()
-}
-
-/// What a problem document says, with every fault it names.
-fn refusal(status: u16, problem: &Value) -> Failure {
-    let text = |name: &str| problem.get(name).and_then(Value::as_str);
-    let mut message = text("detail").or(text("title")).unwrap_or("the server refused").to_owned();
-    let faults = problem.get("errors").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-    // A single fault is the detail already.
-    for fault in faults.iter().filter(|_| faults.len() > 1) {
-        let part = |name: &str| fault.get(name).and_then(Value::as_str).unwrap_or_default();
-        message = format!("{message}\n  {}: {}", part("pointer"), part("detail"));
-    }
-    let code = text("code").unwrap_or("unknown");
-    let request = text("request_id").unwrap_or("unknown");
-    Failure::new(ExitCode::Failed, format!("{message} ({status} {code}, request {request})"))
 }

@@ -6,8 +6,10 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use serde_json::{Value, json};
 
+use super::Failure;
+use super::answer::Answer;
 use super::client::{Client, Method};
-use super::{Failure, Server, print};
+use super::output::print_text;
 use crate::app::App;
 use crate::base::clock::Clock;
 use crate::base::exit_code::ExitCode;
@@ -29,15 +31,17 @@ pub(super) fn run() -> Result<ExitCode, Failure> {
         tracing::debug!(%error, "the demo's directory is left behind");
     }
     shown?;
-    print(&format!(
+    print_text(&format!(
         "\nThat was all of it, in {:.1} s; the directory is removed again. To run it for good:\n",
         began.elapsed().as_secs_f64()
-    ));
-    print("  triggerd serve                              # keeps everything under ./data, listens on 127.0.0.1:8080");
-    print("  triggerd key create --org \"My company\"      # in another terminal: an organization and its key\n");
-    print(
+    ))?;
+    print_text(
+        "  triggerd serve                              # keeps everything under ./data, listens on 127.0.0.1:8080",
+    )?;
+    print_text("  triggerd key create --org \"My company\"      # in another terminal: an organization and its key\n")?;
+    print_text(
         "As a service: the unit is systemd/triggerd.service, the settings are config/triggerd.toml, the rest is in the README.",
-    );
+    )?;
     Ok(ExitCode::Clean)
 }
 
@@ -54,11 +58,13 @@ fn show(dir: &std::path::Path) -> Result<(), Failure> {
     let app = App::start(config.map_err(failed)?, Clock::system()).map_err(failed)?;
     let receiver = Receiver::start().map_err(failed)?;
     let url = format!("http://{}", app.address());
-    print("triggerd demo: one event, all the way.\n");
-    print(&format!("1. A server on {url}, its data in {}", dir.display()));
-    print(&format!("   A receiver, as a consumer would have one, on {}", receiver.url()));
+    let begin = [
+        "triggerd demo: one event, all the way.\n".to_owned(),
+        format!("1. A server on {url}, its data in {}", dir.display()),
+        format!("   A receiver, as a consumer would have one, on {}", receiver.url()),
+    ];
     let walk = Walk { url, admin_token: app.admin_token().to_owned(), receiver };
-    let walked = walk.all();
+    let walked = begin.iter().try_for_each(|text| print_text(text)).and_then(|()| walk.all());
     walk.receiver.stop();
     app.stop();
     walked
@@ -86,19 +92,17 @@ impl Walk {
         key: &str,
         (method, path): (Method, &str),
         body: Option<&Value>,
-    ) -> Result<Value, Failure> {
-        print(&format!(
+    ) -> Result<Answer, Failure> {
+        print_text(&format!(
             "\n{title}\n   $ curl -s -X {method} {}{path} \\\n       -H 'X-API-Key: {key}'{}",
             self.url,
             match body {
                 Some(body) => format!(" \\\n       -H 'Content-Type: application/json' -d '{body}'"),
                 None => String::new(),
             }
-        ));
-        let server = Server { url: Some(self.url.clone()), json: false };
-        let config = Config::from_toml("").map_err(failed)?;
-        let answer = Client::new(&server, &config, key.to_owned())?.call(method, path, body.map(Value::to_string))?;
-        print(&format!("   {answer}"));
+        ))?;
+        let answer = Client::to(&self.url, key)?.call(method, path, body.map(Value::to_string))?;
+        print_text(&format!("   {}", answer.as_text()))?;
         Ok(answer)
     }
 
@@ -114,7 +118,8 @@ impl Walk {
     fn endpoint(&self, key: &str) -> Result<String, Failure> {
         let body = json!({ "url": self.receiver.url() });
         let title = "3. The URL that its events are pushed to";
-        text(&self.step(title, key, (Method::POST, "/api/webhook/config"), Some(&body))?, "secret")
+        let made = self.step(title, key, (Method::POST, "/api/webhook/config"), Some(&body))?;
+        text(&made, "secret")
     }
 
     fn push(&self, key: &str, secret: &str) -> Result<(), Failure> {
@@ -130,23 +135,26 @@ impl Walk {
         if request.id != id {
             return Err(failed("the webhook-id is another event's"));
         }
-        print(&format!("   The receiver got it, attempt {}:", request.attempt));
-        print(&format!("     webhook-id: {}\n     webhook-timestamp: {}", request.id, request.timestamp));
-        print(&format!("     webhook-signature: {}   (verified)", request.signature));
-        print(&format!("     {}", String::from_utf8_lossy(&request.body)));
+        print_text(&format!("   The receiver got it, attempt {}:", request.attempt))?;
+        print_text(&format!("     webhook-id: {}\n     webhook-timestamp: {}", request.id, request.timestamp))?;
+        print_text(&format!("     webhook-signature: {}   (verified)", request.signature))?;
+        print_text(&format!("     {}", String::from_utf8_lossy(&request.body)))?;
         self.empty_inbox(key)
     }
 
     /// A delivered event leaves the inbox as soon as its delivery is settled.
     fn empty_inbox(&self, key: &str) -> Result<(), Failure> {
-        let server = Server { url: Some(self.url.clone()), json: false };
-        let client = Client::new(&server, &Config::from_toml("").map_err(failed)?, key.to_owned())?;
+        let client = Client::to(&self.url, key)?;
         let deadline = Instant::now() + PATIENCE;
         loop {
             let inbox = client.call(Method::GET, "/api/inbox", None)?;
             if inbox.get("data").and_then(Value::as_array).is_some_and(Vec::is_empty) {
-                print("   It was accepted by every endpoint that wanted it, so it has left the inbox:");
-                print(&format!("   $ curl -s {}/api/inbox -H 'X-API-Key: {key}'\n   {inbox}", self.url));
+                print_text("   It was accepted by every endpoint that wanted it, so it has left the inbox:")?;
+                print_text(&format!(
+                    "   $ curl -s {}/api/inbox -H 'X-API-Key: {key}'\n   {}",
+                    self.url,
+                    inbox.as_text()
+                ))?;
                 return Ok(());
             }
             if Instant::now() > deadline {

@@ -3,11 +3,16 @@
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
+use super::Failure;
+use super::answer::Answer;
 use super::client::{Client, Method};
-use super::events::{With, checked_id, text};
-use super::{Failure, Server, print, printable};
+use super::events::{checked_id, items, text};
+use super::output::{one_line, print, print_done, print_json, print_secret, require_a_reader};
+use super::reach::{Server, Settings, With};
 use crate::base::exit_code::ExitCode;
-use crate::config::Config;
+
+/// What is said of an answer, a line each.
+type Words<'a> = &'a dyn Fn(&Value) -> Vec<String>;
 
 /// What is to be done.
 #[derive(Subcommand)]
@@ -67,33 +72,62 @@ pub(super) struct Rotate {
 }
 
 impl EndpointCommand {
-    pub(super) fn run(self, config: &Config) -> Result<ExitCode, Failure> {
+    pub(super) fn run(self, settings: &Settings) -> Result<ExitCode, Failure> {
         match self {
-            Self::Create(create) => create.run(config),
-            Self::List(with) => list(&with, config),
-            Self::Show(one) => one.call(config, (Method::GET, ""), None, &shown),
-            Self::Enable(one) => one.call(config, (Method::POST, "/enable"), None, &shown),
-            Self::Disable(one) => one.call(config, (Method::PATCH, ""), Some(json!({"enabled": false})), &shown),
-            Self::Test(one) => one.call(config, (Method::POST, "/test"), None, &tested),
-            Self::Stats(one) => one.call(config, (Method::GET, "/stats"), None, &members),
-            Self::RotateSecret(Rotate { one, overlap }) => {
-                let body = json!({ "overlap_seconds": overlap });
-                one.call(config, (Method::POST, "/secret/rotate"), Some(body), &with_secret)
+            Self::Create(create) => create.run(settings),
+            Self::List(with) => list(&with, settings),
+            Self::Show(one) => one.call(settings, (Method::GET, ""), None, &shown_alone),
+            Self::Enable(one) => one.call(settings, (Method::POST, "/enable"), None, &shown_alone),
+            Self::Disable(one) => {
+                one.call(settings, (Method::PATCH, ""), Some(json!({"enabled": false})), &shown_alone)
             }
-            Self::Delete(one) => one.delete(config),
+            Self::Test(one) => one.call(settings, (Method::POST, "/test"), None, &tested),
+            Self::Stats(one) => one.call(settings, (Method::GET, "/stats"), None, &members),
+            Self::RotateSecret(rotate) => rotate.run(settings),
+            Self::Delete(one) => one.delete(settings),
         }
     }
 }
 
 impl Create {
-    fn run(self, config: &Config) -> Result<ExitCode, Failure> {
+    fn run(self, settings: &Settings) -> Result<ExitCode, Failure> {
+        require_a_reader()?;
         let mut body = Map::from_iter([("url".to_owned(), json!(self.target))]);
         body.insert("event_types".to_owned(), json!(self.event_types));
         let given = [("body", self.body), ("description", self.description)];
         body.extend(given.into_iter().filter_map(|(name, value)| Some((name.to_owned(), json!(value?)))));
-        let client = self.with.client(config)?;
+        let client = self.with.client(settings)?;
         let made = client.call(Method::POST, "/api/endpoints", Some(Value::Object(body).to_string()))?;
-        show(&self.with.server, &made, &with_secret);
+        print_secret(&lines(&self.with.server, &made, &with_secret)).map_err(|unwritten| {
+            let id = text(&made, "id");
+            let taken_back = match client.call_text(Method::DELETE, &format!("/api/endpoints/{id}"), None) {
+                Ok(_) => format!("So the new endpoint {id}, whose secret nobody saw, was deleted again."),
+                Err(failure) => format!(
+                    "Nobody saw the secret of the new endpoint {id}, which could not be deleted again: {}",
+                    failure.message
+                ),
+            };
+            Failure::new(ExitCode::Failed, format!("{unwritten}. {taken_back}"))
+        })?;
+        Ok(ExitCode::Clean)
+    }
+}
+
+impl Rotate {
+    fn run(self, settings: &Settings) -> Result<ExitCode, Failure> {
+        require_a_reader()?;
+        let Self { one, overlap } = self;
+        let path = format!("{}/secret/rotate", one.path()?);
+        let body = json!({ "overlap_seconds": overlap }).to_string();
+        let answer = one.with.client(settings)?.call(Method::POST, &path, Some(body))?;
+        print_secret(&lines(&one.with.server, &answer, &with_secret)).map_err(|unwritten| {
+            let id = &one.id;
+            let message = format!(
+                "{unwritten}. Nobody saw the new secret of {id}, and it is in use: the old one signs beside it for \
+                 {overlap} seconds. `triggerd endpoint rotate-secret {id}` makes another one."
+            );
+            Failure::new(ExitCode::Failed, message)
+        })?;
         Ok(ExitCode::Clean)
     }
 }
@@ -105,47 +139,48 @@ impl One {
 
     fn call(
         self,
-        config: &Config,
+        settings: &Settings,
         (method, below): (Method, &str),
         body: Option<Value>,
-        words: &dyn Fn(&Value) -> String,
+        words: Words<'_>,
     ) -> Result<ExitCode, Failure> {
         let path = format!("{}{below}", self.path()?);
-        let client: Client = self.with.client(config)?;
+        let client: Client = self.with.client(settings)?;
         let answer = client.call(method, &path, body.map(|body| body.to_string()))?;
-        show(&self.with.server, &answer, words);
+        lines(&self.with.server, &answer, words).iter().try_for_each(|line| print(line))?;
         // A test that was not delivered is a test that failed.
         let failed = answer.get("delivered") == Some(&Value::Bool(false));
         Ok(if failed { ExitCode::Failed } else { ExitCode::Clean })
     }
 
-    fn delete(self, config: &Config) -> Result<ExitCode, Failure> {
+    fn delete(self, settings: &Settings) -> Result<ExitCode, Failure> {
         let path = self.path()?;
-        self.with.client(config)?.call_text(Method::DELETE, &path, None)?;
-        show(&self.with.server, &json!({"id": self.id}), &|it| format!("{} is ended", text(it, "id")));
+        self.with.client(settings)?.call_text(Method::DELETE, &path, None)?;
+        let Self { id, with } = self;
+        let ended = format!("{id} is ended");
+        let line = if with.server.json { json!({ "id": id }).to_string() } else { ended.clone() };
+        print_done(&line, &format!("{ended}."))?;
         Ok(ExitCode::Clean)
     }
 }
 
-fn show(server: &Server, answer: &Value, words: &dyn Fn(&Value) -> String) {
-    print(&if server.json { answer.to_string() } else { words(answer) });
+fn lines(server: &Server, answer: &Answer, words: Words<'_>) -> Vec<String> {
+    if server.json { vec![one_line(answer.as_text())] } else { words(answer) }
 }
 
-fn list(with: &With, config: &Config) -> Result<ExitCode, Failure> {
-    let client = with.client(config)?;
+fn list(with: &With, settings: &Settings) -> Result<ExitCode, Failure> {
+    let client = with.client(settings)?;
     let page = client.call(Method::GET, "/api/endpoints?limit=500", None)?;
     if with.server.json {
-        print(&page.to_string());
+        print_json(page.as_text())?;
         return Ok(ExitCode::Clean);
     }
-    let endpoints = page.get("data").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-    for endpoint in endpoints {
-        print(&shown(endpoint));
-    }
+    let endpoints = items(&page, "data");
+    endpoints.iter().try_for_each(|endpoint| print(&shown(endpoint)))?;
     if endpoints.is_empty() {
-        print("There are no endpoints.");
+        print("There are no endpoints.")?;
     } else if page.get("has_more") == Some(&Value::Bool(true)) {
-        print("There are more than these 500; `--json` and the API have the cursor.");
+        print("There are more than these 500; `--json` and the API have the cursor.")?;
     }
     Ok(ExitCode::Clean)
 }
@@ -162,30 +197,32 @@ fn shown(endpoint: &Value) -> String {
     format!("{}  {}  {types}  {standing}", text(endpoint, "id"), text(endpoint, "url"))
 }
 
-fn with_secret(endpoint: &Value) -> String {
-    format!("{}\n{}", shown(endpoint), text(endpoint, "secret"))
+fn shown_alone(endpoint: &Value) -> Vec<String> {
+    vec![shown(endpoint)]
 }
 
-fn tested(outcome: &Value) -> String {
+fn with_secret(endpoint: &Value) -> Vec<String> {
+    vec![shown(endpoint), text(endpoint, "secret").to_owned()]
+}
+
+fn tested(outcome: &Value) -> Vec<String> {
     let took = outcome.get("duration_ms").and_then(Value::as_u64).unwrap_or_default();
-    match outcome.get("error").filter(|error| !error.is_null()) {
-        None => format!("{} was accepted in {took} ms", text(outcome, "event_id")),
-        Some(error) => {
-            let answer = text(outcome, "body");
-            let answer = if answer.is_empty() { String::new() } else { format!("\n{}", printable(answer)) };
-            let detail = printable(text(error, "detail"));
-            format!("not accepted after {took} ms: {detail} ({}){answer}", text(error, "code"))
-        }
-    }
+    let Some(error) = outcome.get("error").filter(|error| !error.is_null()) else {
+        return vec![format!("{} was accepted in {took} ms", text(outcome, "event_id"))];
+    };
+    let (detail, code) = (text(error, "detail"), text(error, "code"));
+    let mut lines = vec![format!("not accepted after {took} ms: {detail} ({code})")];
+    lines.extend(text(outcome, "body").lines().map(str::to_owned));
+    lines
 }
 
 /// A line for each member.
-fn members(stats: &Value) -> String {
+fn members(stats: &Value) -> Vec<String> {
     let members = stats.as_object().into_iter().flatten();
     let line = |(name, value): (&String, &Value)| match value {
         Value::String(text) => format!("{name:18} {text}"),
         Value::Null => format!("{name:18} -"),
         other => format!("{name:18} {other}"),
     };
-    members.map(line).collect::<Vec<_>>().join("\n")
+    members.map(line).collect()
 }

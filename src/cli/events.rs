@@ -6,44 +6,11 @@ use clap::Args;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::client::{Client, Method};
-use super::{Failure, Server, print};
+use super::Failure;
+use super::client::Method;
+use super::output::{one_line, print, print_done, print_json};
+use super::reach::{Settings, With};
 use crate::base::exit_code::ExitCode;
-use crate::config::{Config, api_key_from_environment};
-
-/// The caller's key.
-#[derive(Args)]
-pub(super) struct Key {
-    /// API key [default: the environment variable TRIGGERD_API_KEY, which keeps it out of the process list]
-    #[arg(long, value_name = "KEY")]
-    key: Option<String>,
-}
-
-impl Key {
-    pub(super) fn client(&self, server: &Server, config: &Config) -> Result<Client, Failure> {
-        let key = self
-            .key
-            .clone()
-            .or_else(api_key_from_environment)
-            .ok_or_else(|| Failure::new(ExitCode::Usage, "no API key: give --key or set TRIGGERD_API_KEY"))?;
-        Client::new(server, config, key)
-    }
-}
-
-/// Who is asking, and whom.
-#[derive(Args)]
-pub(super) struct With {
-    #[command(flatten)]
-    key: Key,
-    #[command(flatten)]
-    pub(super) server: Server,
-}
-
-impl With {
-    pub(super) fn client(&self, config: &Config) -> Result<Client, Failure> {
-        self.key.client(&self.server, config)
-    }
-}
 
 /// Posts an event.
 #[derive(Args)]
@@ -56,9 +23,7 @@ pub(super) struct Send {
     #[arg(long, value_name = "ID")]
     dedup_id: Option<String>,
     #[command(flatten)]
-    key: Key,
-    #[command(flatten)]
-    server: Server,
+    with: With,
 }
 
 /// Shows the inbox.
@@ -71,9 +36,7 @@ pub(super) struct Inbox {
     #[arg(long, default_value_t = 0, value_name = "SECONDS")]
     wait: u16,
     #[command(flatten)]
-    key: Key,
-    #[command(flatten)]
-    server: Server,
+    with: With,
 }
 
 /// A page of the inbox. Payloads stay as they came: not everything that JSON can say fits into a Rust string.
@@ -101,9 +64,7 @@ pub(super) struct Ack {
     #[arg(required = true, value_name = "EVENT")]
     ids: Vec<String>,
     #[command(flatten)]
-    key: Key,
-    #[command(flatten)]
-    server: Server,
+    with: With,
 }
 
 /// What an event's id is called.
@@ -111,6 +72,11 @@ pub(super) const EVENT_ID: &str = "an event id (evt_…)";
 
 pub(super) fn text<'a>(value: &'a Value, name: &str) -> &'a str {
     value.get(name).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// The items of a member that is a list.
+pub(super) fn items<'a>(value: &'a Value, name: &str) -> &'a [Value] {
+    value.get(name).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
 }
 
 /// An id is letters, digits and `_`; anything else would change the path.
@@ -122,7 +88,7 @@ pub(super) fn checked_id<'a>(id: &'a str, what: &str) -> Result<&'a str, Failure
 }
 
 impl Send {
-    pub(super) fn run(self, config: &Config) -> Result<ExitCode, Failure> {
+    pub(super) fn run(self, settings: &Settings) -> Result<ExitCode, Failure> {
         let mut payload = self.payload;
         if payload == "-" {
             payload.clear();
@@ -134,38 +100,37 @@ impl Send {
         })?;
         let dedup_id = self.dedup_id.map(|id| format!(",\"dedup_id\":{}", json!(id))).unwrap_or_default();
         let body = format!("{{\"type\":{},\"payload\":{payload}{dedup_id}}}", json!(self.event_type));
-        let client = self.key.client(&self.server, config)?;
+        let client = self.with.client(settings)?;
         let sent = client.call(Method::POST, "/api/events", Some(body))?;
-        if self.server.json {
-            print(&sent.to_string());
-        } else {
-            let duplicate = sent.get("duplicate") == Some(&Value::Bool(true));
-            let word = if duplicate { "already there since" } else { "accepted" };
-            print(&format!("{} {word} {}", text(&sent, "id"), text(&sent, "received_at")));
-        }
+        let duplicate = sent.get("duplicate") == Some(&Value::Bool(true));
+        let word = if duplicate { "already there since" } else { "accepted" };
+        let told = format!("{} {word} {}", text(&sent, "id"), text(&sent, "received_at"));
+        let line = if self.with.server.json { one_line(sent.as_text()) } else { told.clone() };
+        print_done(&line, &format!("{told}."))?;
         Ok(ExitCode::Clean)
     }
 }
 
 impl Inbox {
-    pub(super) fn run(self, config: &Config) -> Result<ExitCode, Failure> {
-        let client = self.key.client(&self.server, config)?;
+    pub(super) fn run(self, settings: &Settings) -> Result<ExitCode, Failure> {
+        let client = self.with.client(settings)?;
         let path = format!("/api/inbox?limit={}&wait={}", self.limit, self.wait);
-        let text = client.call_text(Method::GET, &path, None)?;
-        if self.server.json {
-            print(&text);
+        let answer = client.call(Method::GET, &path, None)?;
+        if self.with.server.json {
+            print_json(answer.as_text())?;
             return Ok(ExitCode::Clean);
         }
-        let page: Page<'_> = serde_json::from_str(&text)
+        let page: Page<'_> = serde_json::from_str(answer.as_text())
             .map_err(|error| Failure::new(ExitCode::Failed, format!("the answer is not understood: {error}")))?;
         let events = &page.data;
         for event in events {
-            print(&format!("{}  {}  {}  {}", event.received_at, event.id, event.kind, event.payload));
+            let Event { received_at, id, kind, payload } = event;
+            print(&format!("{received_at}  {id}  {kind}  {}", one_line(payload.get())))?;
         }
         match (events.is_empty(), page.has_more) {
-            (true, _) => print("The inbox is empty."),
+            (true, _) => print("The inbox is empty.")?,
             (false, true) => {
-                print("There is more behind these; acknowledge them or ask for more with --limit.");
+                print("There is more behind these; acknowledge them or ask for more with --limit.")?;
             }
             (false, false) => {}
         }
@@ -174,17 +139,19 @@ impl Inbox {
 }
 
 impl Ack {
-    pub(super) fn run(self, config: &Config) -> Result<ExitCode, Failure> {
-        let client = self.key.client(&self.server, config)?;
-        for id in self.ids {
-            checked_id(&id, EVENT_ID)?;
-            let answer = client.call(Method::POST, &format!("/api/ack/{id}"), None)?;
-            if self.server.json {
-                print(&answer.to_string());
-            } else {
-                print(&format!("{id} acknowledged {}", text(&answer, "acknowledged_at")));
-            }
+    pub(super) fn run(self, settings: &Settings) -> Result<ExitCode, Failure> {
+        for id in &self.ids {
+            checked_id(id, EVENT_ID)?;
         }
-        Ok(ExitCode::Clean)
+        let client = self.with.client(settings)?;
+        // All of them are acknowledged, also when nothing can be written any more.
+        let mut unwritten = Ok(());
+        for id in &self.ids {
+            let answer = client.call(Method::POST, &format!("/api/ack/{id}"), None)?;
+            let told = format!("{id} acknowledged {}", text(&answer, "acknowledged_at"));
+            let line = if self.with.server.json { one_line(answer.as_text()) } else { told };
+            unwritten = unwritten.and_then(|()| print_done(&line, "All of them are acknowledged."));
+        }
+        unwritten.map(|()| ExitCode::Clean)
     }
 }

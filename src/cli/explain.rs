@@ -3,11 +3,12 @@
 use clap::Args;
 use serde_json::Value;
 
+use super::Failure;
 use super::client::Method;
-use super::events::{EVENT_ID, Key, checked_id, text};
-use super::{Failure, Server, print, printable};
+use super::events::{EVENT_ID, checked_id, items, text};
+use super::output::{print, print_json};
+use super::reach::{Settings, With};
 use crate::base::exit_code::ExitCode;
-use crate::config::Config;
 
 /// Says what became of an event.
 #[derive(Args)]
@@ -16,26 +17,23 @@ pub(super) struct Explain {
     #[arg(value_name = "EVENT")]
     id: String,
     #[command(flatten)]
-    key: Key,
-    #[command(flatten)]
-    server: Server,
+    with: With,
 }
 
 impl Explain {
-    pub(super) fn run(self, config: &Config) -> Result<ExitCode, Failure> {
+    pub(super) fn run(self, settings: &Settings) -> Result<ExitCode, Failure> {
         let id = checked_id(&self.id, EVENT_ID)?;
-        let client = self.key.client(&self.server, config)?;
-        let answer = client.call_text(Method::GET, &format!("/api/events/{id}"), None)?;
-        if self.server.json {
-            print(&answer);
+        let client = self.with.client(settings)?;
+        let event = client.call(Method::GET, &format!("/api/events/{id}"), None)?;
+        if self.with.server.json {
+            print_json(event.as_text())?;
             return Ok(ExitCode::Clean);
         }
-        let event: Value = serde_json::from_str(&answer)
-            .map_err(|error| Failure::new(ExitCode::Failed, format!("the answer is not understood: {error}")))?;
-        let delivery = |id: &str| client.call(Method::GET, &format!("/api/deliveries/{id}"), None).ok();
-        for sentence in sentences(&event, &delivery) {
-            print(&sentence);
-        }
+        let delivery = |id: &str| {
+            let path = format!("/api/deliveries/{}", checked_id(id, "a delivery's id").ok()?);
+            client.call(Method::GET, &path, None).ok().map(|answer| (*answer).clone())
+        };
+        sentences(&event, &delivery).iter().try_for_each(|sentence| print(sentence))?;
         Ok(ExitCode::Clean)
     }
 }
@@ -74,10 +72,6 @@ fn journey(attempt: &Value) -> Option<String> {
     Some(format!("  It went to {address}{spent}{why}{named}"))
 }
 
-fn items<'a>(value: &'a Value, name: &str) -> &'a [Value] {
-    value.get(name).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
-}
-
 fn sentences(event: &Value, details: &dyn Fn(&str) -> Option<Value>) -> Vec<String> {
     let (id, kind, at) = (text(event, "id"), text(event, "type"), text(event, "received_at"));
     let erased_at = text(event, "erased_at");
@@ -110,7 +104,7 @@ fn sentences(event: &Value, details: &dyn Fn(&str) -> Option<Value>) -> Vec<Stri
     for delivery in items(event, "deliveries").iter().filter(|delivery| !named(delivery)) {
         said.push(format!("{} (deleted since): {}", text(delivery, "endpoint_id"), fate(delivery)));
     }
-    said.iter().map(|sentence| printable(sentence)).collect()
+    said
 }
 
 /// How it stands, and whether it is in the inbox: what is delivered once more does not come back there.
@@ -197,7 +191,7 @@ mod tests {
             "timing": {"dns_ms": null, "connect_ms": 2, "tls_ms": 3, "first_byte_ms": 40},
             "response_headers": {"server": "x", "x-request-id": "r-1"}}]});
         let with_details = sentences(&event, &|id| Some(attempts.clone()).filter(|_| id == "dlv_1"));
-        assert_eq!(with_details[3], "  The last attempt, at S: it answered 500; it said: do\u{fffd}wn");
+        assert_eq!(with_details[3], "  The last attempt, at S: it answered 500; it said: do\u{1b}wn");
         assert_eq!(
             with_details[4],
             "  It went to 1.2.3.4:443 (connection 2 ms, TLS 3 ms, answer 40 ms), because somebody asked for it; \

@@ -1,6 +1,8 @@
 //! The command line: one file a subcommand. Those that work with a server talk to it over HTTP, like anybody else.
 
 mod account;
+mod admin;
+mod answer;
 mod audit;
 mod bench;
 mod check_config;
@@ -9,23 +11,40 @@ mod demo;
 mod endpoints;
 mod events;
 mod explain;
+mod losses;
+mod output;
+mod reach;
 mod rebuild;
 mod replays;
 mod serve;
 mod tail;
 mod verify;
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 
+use self::output::{eprint, print};
+use self::reach::Settings;
 use crate::base::exit_code::ExitCode;
 use crate::config::{Config, Source};
 
+/// What counts when something is given in several ways.
+const PRECEDENCE: &str = "\
+Commands that talk to a server need no configuration file. What counts, first to last:
+  the server   --url, TRIGGERD_URL, [server] listen of the configuration (else http://127.0.0.1:8080)
+  the key      --key, TRIGGERD_API_KEY
+  the admin token, for `key create`
+               --admin-token-file, TRIGGERD_ADMIN_TOKEN_FILE, [keys] admin_token of the configuration,
+               the systemd credential admin.token, <data_dir>/admin.token
+They pass over a configuration file in a default place that they may not read; one that --config names must be right.
+
+Exit codes: 0 done, 1 refused or no answer, 2 bad usage or configuration, 3 data directory damaged or of a newer version,
+4 data directory in use, 5 not permitted, 70 fatal at run time.";
+
 /// Event appliance: post an event, pull it from an inbox or have it pushed as a signed webhook.
 #[derive(Parser)]
-#[command(name = "triggerd", version, max_term_width = 100)]
+#[command(name = "triggerd", version, max_term_width = 100, after_help = PRECEDENCE)]
 struct Cli {
     /// Configuration file [default: ./config/triggerd.toml, then /etc/triggerd/triggerd.toml, then built-in defaults]
     #[arg(long, global = true, value_name = "FILE")]
@@ -71,18 +90,8 @@ enum Command {
     Version,
 }
 
-/// How to reach the server, for the commands that talk to one.
-#[derive(Args)]
-struct Server {
-    /// The server [default: where the configuration says it listens]
-    #[arg(long, value_name = "URL")]
-    url: Option<String>,
-    /// Print JSON, for programs
-    #[arg(long)]
-    json: bool,
-}
-
-/// Why a command ends without having done its work.
+/// Why a command ends without having done its work. Without a message it ends in silence.
+#[derive(Debug)]
 struct Failure {
     code: ExitCode,
     message: String,
@@ -107,7 +116,9 @@ pub fn run() -> ExitCode {
     match dispatch(cli) {
         Ok(code) => code,
         Err(Failure { code, message }) => {
-            eprint(&format!("triggerd: {message}"));
+            if !message.is_empty() {
+                eprint(&format!("triggerd: {message}"));
+            }
             code
         }
     }
@@ -115,58 +126,38 @@ pub fn run() -> ExitCode {
 
 fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
     let file = cli.config.as_deref();
+    // Servers and what works on their directories need the configuration; commands that talk to a server may not.
     match cli.command {
-        Command::Version => {
-            print(&format!("triggerd {}", env!("CARGO_PKG_VERSION")));
-            Ok(ExitCode::Clean)
-        }
+        Command::Version => print(&format!("triggerd {}", env!("CARGO_PKG_VERSION"))).map(|()| ExitCode::Clean),
         Command::Demo => demo::run(),
         Command::Serve => serve::run(load(file)?),
         Command::CheckConfig => check_config::run(&load(file)?),
-        Command::Key(command) => account::run(command, &load(file)?.0),
-        Command::Send(command) => command.run(&load(file)?.0),
-        Command::Inbox(command) => command.run(&load(file)?.0),
-        Command::Ack(command) => command.run(&load(file)?.0),
-        Command::Explain(command) => command.run(&load(file)?.0),
-        Command::Tail(command) => command.run(&load(file)?.0),
-        Command::Endpoint(command) => command.run(&load(file)?.0),
-        Command::Replay(command) => command.run(&load(file)?.0),
-        Command::Bench(command) => command.run(&load(file)?.0),
         Command::Verify(command) => command.run(&load(file)?.0),
         Command::Rebuild(command) => command.run(&load(file)?.0),
+        client => dispatch_client(client, &Settings::new(cli.config)),
+    }
+}
+
+fn dispatch_client(command: Command, settings: &Settings) -> Result<ExitCode, Failure> {
+    match command {
+        Command::Key(command) => account::run(command, settings),
+        Command::Send(command) => command.run(settings),
+        Command::Inbox(command) => command.run(settings),
+        Command::Ack(command) => command.run(settings),
+        Command::Explain(command) => command.run(settings),
+        Command::Tail(command) => command.run(settings),
+        Command::Endpoint(command) => command.run(settings),
+        Command::Replay(command) => command.run(settings),
+        Command::Bench(command) => command.run(settings),
+        Command::Version
+        | Command::Demo
+        | Command::Serve
+        | Command::CheckConfig
+        | Command::Verify(_)
+        | Command::Rebuild(_) => Err(Failure::new(ExitCode::Usage, "this command talks to no server")),
     }
 }
 
 fn load(file: Option<&Path>) -> Result<(Config, Source), Failure> {
     Config::load(file).map_err(|error| Failure::new(ExitCode::Usage, error))
-}
-
-/// A line on standard output. A reader that left (`| head`) is no error of ours.
-fn print(line: &str) {
-    drop(writeln!(std::io::stdout().lock(), "{line}"));
-}
-
-/// A line with nothing in it that a terminal would obey: for what others wrote.
-fn printable(line: &str) -> String {
-    let harmless = |c: char| match c {
-        '\t' | '\r' | '\n' => ' ',
-        _ if c.is_control() => '\u{fffd}',
-        _ => c,
-    };
-    line.chars().map(harmless).collect()
-}
-
-/// A line on standard error.
-fn eprint(line: &str) {
-    drop(writeln!(std::io::stderr().lock(), "{line}"));
-}
-
-#[cfg(test)]
-mod tests {
-    use super::printable;
-
-    #[test]
-    fn what_others_wrote_moves_no_cursor() {
-        assert_eq!(printable("a\u{1b}[2J\u{9b}1mb\r\nc é"), "a\u{fffd}[2J\u{fffd}1mb  c é");
-    }
 }

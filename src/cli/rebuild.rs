@@ -1,7 +1,7 @@
 //! `triggerd rebuild`: makes the state of a stopped server anew from its journal. With `--skip-damaged` a damaged journal
 //! is salvaged first: everything whole stays in its place, the damaged files are set aside, and what was lost is told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -9,8 +9,10 @@ use std::time::Instant;
 use clap::Args;
 use serde_json::json;
 
+use super::Failure;
 use super::audit::{JournalAudit, Numbered, Scratch, as_json, bring_up, dir_failure, journal_failure, told};
-use super::{Failure, print};
+use super::losses::Losses;
+use super::output::print;
 use crate::base::exit_code::ExitCode;
 use crate::config::Config;
 use crate::data_dir::DataDir;
@@ -19,14 +21,17 @@ use crate::model::command::{Command, SkipOrgs};
 use crate::model::id::{EventId, OrgId, OrgNo, ReplayId};
 use crate::model::journal_codec::{VERSION, kind, read_body, write_body};
 use crate::model::time::Timestamp;
-use crate::store::{Differences, Standing, StateError, Store, condemn_last};
+use crate::store::{Differences, Named, Standing, StateError, Store, condemn_last};
 
-/// Differences that are named.
+/// The file of everything that was lost, beside the damaged files.
+const LIST: &str = "lost.txt";
+/// Rows that are named.
 const NAMED_MAX: usize = 20;
 /// The frame of a new organization is never shorter, in bytes.
 const ORG_FRAME_BYTES_MIN: u64 = 100;
 
 #[derive(Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own on the command line")]
 pub(super) struct Rebuild {
     /// Save what is whole of a damaged journal; the damaged files are set aside, and what is lost is told
     #[arg(long)]
@@ -37,6 +42,9 @@ pub(super) struct Rebuild {
     /// Print JSON, for programs
     #[arg(long)]
     json: bool,
+    /// Also print rows as they lie in the state
+    #[arg(long)]
+    verbose: bool,
 }
 
 /// What was given up of a journal.
@@ -49,8 +57,9 @@ struct Salvaged {
 }
 
 /// What else is known of a loss.
-#[derive(Default)]
 struct Consequences {
+    /// What it is, as its users know it.
+    losses: Losses,
     /// Against the state as it was, if that could be read.
     differences: Option<Differences>,
     /// Keys that had been ended and work again.
@@ -60,7 +69,9 @@ struct Consequences {
     /// Replays that were over and run again.
     running_again: Vec<ReplayId>,
     /// Commands that speak of what is not there: organization number and kind to how many.
-    orphans: BTreeMap<(u32, String), u64>,
+    orphans: Orphans,
+    /// What those organizations are called, as far as it is known.
+    called: BTreeMap<u32, String>,
 }
 
 impl Rebuild {
@@ -98,10 +109,11 @@ impl Rebuild {
         }
         let remade = || {
             let store = make_state(&dir.state(), &audit, config.storage.state_cache_bytes)?;
-            let consequences = match &salvaged {
-                None => Consequences::default(),
-                Some(_) => consequences(&store, before.as_ref(), &audit.reader()).map_err(failed)?,
-            };
+            let found = salvaged.as_ref().map(|salvaged| {
+                let losses = Losses::new(salvaged.aside.join(LIST));
+                consequences(&store, before.as_ref(), &audit.reader(), losses)
+            });
+            let consequences = found.transpose().map_err(failed)?;
             let counts = store.counts().map_err(failed)?;
             store.close().map_err(failed)?;
             Ok((consequences, counts))
@@ -111,18 +123,20 @@ impl Rebuild {
             Some(salvaged) => unfinished(failure, &salvaged.lost, end_missing),
         })?;
         let took_ms = began.elapsed().as_millis();
+        let found = salvaged.as_ref().zip(consequences.as_ref());
         if self.json {
             print(
                 &json!({
                     "frames": audit.frames(), "events": counts.events, "open": counts.open, "took_ms": took_ms,
-                    "salvaged": salvaged.as_ref().map(|salvaged| salvaged.json(&consequences)),
+                    "salvaged": found.map(|(salvaged, consequences)| salvaged.json(consequences, self.verbose)),
                 })
                 .to_string(),
-            );
+            )?;
         } else {
-            salvaged.iter().flat_map(|salvaged| salvaged.lines(&consequences)).for_each(|line| print(&line));
+            let lines = found.map(|(salvaged, consequences)| salvaged.lines(consequences, self.verbose));
+            lines.iter().flatten().try_for_each(|line| print(line))?;
             let (frames, events) = (audit.frames(), counts.events);
-            print(&format!("the state is made anew: {frames} frames applied, {events} events ({took_ms} ms)"));
+            print(&format!("the state is made anew: {frames} frames applied, {events} events ({took_ms} ms)"))?;
         }
         Ok(ExitCode::Clean)
     }
@@ -134,7 +148,8 @@ impl Rebuild {
         dir: &DataDir,
         before: Option<&Store>,
     ) -> Result<Salvaged, Failure> {
-        let known = before.map(Store::org_numbers).and_then(Result::ok).unwrap_or_default();
+        let numbers = before.map(Store::org_numbers).and_then(Result::ok).unwrap_or_default();
+        let known = Known { numbers, applied: before.map_or(0, Store::applied) };
         let lost: Vec<Lost> = audit.damages().cloned().collect();
         let notes = skipped_orgs(&lost, &audit.numbering, &known, self.assume_no_organization_lost)?;
         let aside = free_name(dir.path());
@@ -193,16 +208,25 @@ fn make_state(dir: &Path, audit: &JournalAudit, cache_bytes: u64) -> Result<Stor
     Ok(store)
 }
 
+/// What the state as it was knows.
+struct Known {
+    numbers: BTreeMap<OrgId, OrgNo>,
+    /// How far the journal was applied to it.
+    applied: u64,
+}
+
 /// What must stand in the place of lost frames so that every organization keeps its number: an organization's number is
 /// its place among all that were made, and `known` tells it where the old state could be read.
 fn skipped_orgs(
     lost: &[Lost],
     numbering: &[(Position, Numbered)],
-    known: &BTreeMap<OrgId, OrgNo>,
+    known: &Known,
     assume_none: bool,
 ) -> Result<Vec<Note>, Failure> {
     let mut holes = lost.iter().filter(|lost| lost.to.0.saturating_sub(lost.from.0) >= ORG_FRAME_BYTES_MIN).peekable();
     let (mut notes, mut next, mut hole) = (Vec::new(), 0u32, None);
+    // Behind the hole: organizations that were refused, because another one had their name, and that took a number.
+    let mut refused: Option<(u32, OrgId)> = None;
     for (position, numbered) in numbering {
         while let Some(before) = holes.next_if(|hole| hole.from < *position) {
             hole = hole.or(Some(before.from));
@@ -215,12 +239,20 @@ fn skipped_orgs(
             Numbered::Org(id) => id,
         };
         if let Some(at) = hole.take() {
-            let number = match known.get(id) {
+            let passed = refused.map_or(0, |(count, _)| count);
+            let number = match known.numbers.get(id) {
                 Some(OrgNo(number)) => *number,
-                None if assume_none => next,
+                None if assume_none => next.saturating_add(passed),
+                None if position.0 < known.applied => {
+                    (hole, refused) = (Some(at), Some((passed.saturating_add(1), *id)));
+                    continue;
+                }
                 None => return Err(Failure::new(ExitCode::Damaged, unnumbered(*id))),
             };
-            let skipped = number.checked_sub(next).ok_or_else(|| Failure::new(ExitCode::Damaged, foreign(*id)))?;
+            refused = None;
+            let skipped = number
+                .checked_sub(next.saturating_add(passed))
+                .ok_or_else(|| Failure::new(ExitCode::Damaged, foreign(*id)))?;
             if skipped > 0 {
                 notes.push(note(at, skipped)?);
             }
@@ -228,7 +260,11 @@ fn skipped_orgs(
         }
         next = next.saturating_add(1);
     }
-    Ok(notes)
+    match refused {
+        // Nothing behind them tells how many were lost.
+        Some((_, id)) => Err(Failure::new(ExitCode::Damaged, unnumbered(id))),
+        None => Ok(notes),
+    }
 }
 
 fn note(at: Position, count: u32) -> Result<Note, Failure> {
@@ -251,13 +287,38 @@ fn foreign(id: OrgId) -> String {
 }
 
 /// What the loss means, as far as it can be known.
-fn consequences(store: &Store, before: Option<&Store>, journal: &Reader) -> Result<Consequences, StateError> {
-    let mut found = Consequences { orphans: orphans(store, journal)?, ..Consequences::default() };
-    let Some(before) = before else { return Ok(found) };
+fn consequences(
+    store: &Store,
+    before: Option<&Store>,
+    journal: &Reader,
+    losses: Losses,
+) -> Result<Consequences, StateError> {
+    let (orphans, speaking) = orphans(store, journal)?;
+    let mut found = Consequences {
+        losses,
+        differences: None,
+        revived_keys: Vec::new(),
+        shown_again: Vec::new(),
+        running_again: Vec::new(),
+        called: called(&orphans, store, before)?,
+        orphans,
+    };
+    let Some(before) = before else {
+        // The events that something later speaks of are all that is known.
+        for (org, event) in speaking {
+            let of = found.org(org.0);
+            let line = format!("LOST      event {event} of {of}, received about {}", Timestamp(event.unix_ms()));
+            found.losses.add("event", line, json!({"kind": "event", "id": event, "organization_number": org.0}));
+        }
+        found.losses.finish();
+        return Ok(found);
+    };
     // What was not applied yet is not lost.
     let is_up = before.applied() > journal.end().0 || bring_up(before, journal).is_ok();
     if is_up {
         found.differences = before.differences(store, NAMED_MAX).ok();
+        found.losses.compare(before, store, change)?;
+        found.losses.finish();
     }
     for org in before.org_numbers().unwrap_or_default().into_values() {
         for key in before.keys_of(org)? {
@@ -280,10 +341,33 @@ fn consequences(store: &Store, before: Option<&Store>, journal: &Reader) -> Resu
     Ok(found)
 }
 
-/// Commands whose organization or event is not in the state.
-fn orphans(store: &Store, journal: &Reader) -> Result<BTreeMap<(u32, String), u64>, StateError> {
-    let mut found = BTreeMap::new();
-    let Ok(mut scan) = journal.scan(Position::FIRST, None) else { return Ok(found) };
+/// What became of something, for people.
+fn change(named: &Named) -> String {
+    match (&named.here, &named.other) {
+        (_, None) => format!("LOST      {named}"),
+        (None, Some(now)) => format!("BACK      {named}: it was gone, and is there again ({now})"),
+        (Some(was), Some(now)) => format!("CHANGED   {named}: was {was}; is {now}"),
+    }
+}
+
+/// What the organizations are called that orphans speak of.
+fn called(orphans: &Orphans, store: &Store, before: Option<&Store>) -> Result<BTreeMap<u32, String>, StateError> {
+    let mut called = BTreeMap::new();
+    for (number, _) in orphans.keys() {
+        let of = |state: &Store| state.org_called(OrgNo(*number));
+        let found = before.map(of).transpose()?.flatten().map_or_else(|| of(store), |found| Ok(Some(found)))?;
+        called.extend(found.map(|(id, name)| (*number, format!("{id} ({name})"))));
+    }
+    Ok(called)
+}
+
+/// Commands that speak of what is not there: organization number and kind to how many.
+type Orphans = BTreeMap<(u32, String), u64>;
+
+/// Commands whose organization or event is not in the state, and the events they speak of.
+fn orphans(store: &Store, journal: &Reader) -> Result<(Orphans, BTreeSet<(OrgNo, EventId)>), StateError> {
+    let (mut found, mut events) = (BTreeMap::new(), BTreeSet::new());
+    let Ok(mut scan) = journal.scan(Position::FIRST, None) else { return Ok((found, events)) };
     while let Some(Ok(frame)) = scan.next_frame() {
         let Ok(command) = read_body(frame.kind, frame.version, frame.body) else { continue };
         let Some((org, event)) = speaks_of(&command) else { continue };
@@ -293,9 +377,10 @@ fn orphans(store: &Store, journal: &Reader) -> Result<BTreeMap<(u32, String), u6
         };
         if !is_there {
             *found.entry((org.0, format!("{:?}", kind(&command)))).or_default() += 1;
+            events.extend(event.map(|event| (org, event)));
         }
     }
-    Ok(found)
+    Ok((found, events))
 }
 
 /// The organization, and the event if it is about one.
@@ -326,26 +411,28 @@ fn texts(ids: &[impl ToString]) -> Vec<String> {
     ids.iter().map(ToString::to_string).collect()
 }
 
+impl Consequences {
+    fn org(&self, number: u32) -> String {
+        self.called.get(&number).cloned().unwrap_or_else(|| format!("organization number {number}"))
+    }
+}
+
 impl Salvaged {
-    fn lines(&self, consequences: &Consequences) -> Vec<String> {
+    fn lines(&self, consequences: &Consequences, verbose: bool) -> Vec<String> {
         let mut lines: Vec<String> = self.lost.iter().map(|lost| format!("LOST      {}", told(lost))).collect();
         lines.extend(self.end_missing.map(|end| format!("LOST      {}", end_told(end))));
         for ((org, kind), count) in &consequences.orphans {
-            lines.push(format!("orphans   {count} {kind} of organization number {org} speak of what is not there"));
+            let of = consequences.org(*org);
+            lines.push(format!("orphans   {count} {kind} of {of} speak of what is not there"));
         }
         match &consequences.differences {
             None => {
                 lines.push("unknown   the state as it was cannot be read, so nothing more is known of the loss".into());
             }
-            Some(found) => {
-                lines.push(format!("rows      {:?} differ from the state as it was", found.rows));
-                for difference in &found.first {
-                    let side = |side: &Option<String>| side.clone().unwrap_or_else(|| "no such row".into());
-                    let (was, is) = (side(&difference.here), side(&difference.other));
-                    lines.push(format!("          {}: was {was}, is {is}", difference.row));
-                }
-            }
+            Some(found) if verbose => lines.extend(raw_lines(found)),
+            Some(_) => {}
         }
+        lines.extend(consequences.losses.lines());
         for key in &consequences.revived_keys {
             lines.push(format!("KEY       {key} had been ended and works again: end it again"));
         }
@@ -359,7 +446,9 @@ impl Salvaged {
         lines
     }
 
-    fn json(&self, consequences: &Consequences) -> serde_json::Value {
+    fn json(&self, consequences: &Consequences, verbose: bool) -> serde_json::Value {
+        let named = consequences.losses.json();
+        let raw = consequences.differences.as_ref().filter(|_| verbose).map(raw_lines);
         let orphans = consequences.orphans.iter();
         let differences = consequences.differences.as_ref();
         json!({
@@ -368,12 +457,25 @@ impl Salvaged {
             "aside": self.aside.display().to_string(),
             "files": self.files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>(),
             "orphans": orphans.map(|((org, kind), count)| json!({"organization_number": org, "kind": kind, "count": count})).collect::<Vec<_>>(),
+            "differences": named,
+            "raw": raw,
             "rows_that_differ": differences.map(|found| json!(found.rows)),
             "keys_that_work_again": consequences.revived_keys,
             "events_shown_again": texts(&consequences.shown_again),
             "replays_that_go_on": texts(&consequences.running_again),
         })
     }
+}
+
+/// Rows as they lie in the state.
+fn raw_lines(found: &Differences) -> Vec<String> {
+    let mut lines = vec![format!("rows      {:?} differ from the state as it was", found.rows)];
+    for difference in &found.first {
+        let side = |side: &Option<String>| side.clone().unwrap_or_else(|| "no such row".into());
+        let (was, is) = (side(&difference.here), side(&difference.other));
+        lines.push(format!("          {}: was {was}, is {is}", difference.row));
+    }
+    lines
 }
 
 #[cfg(test)]

@@ -12,6 +12,11 @@ fn made(position: u64, id: u128) -> (Position, Numbered) {
     (Position(position), Numbered::Org(OrgId(id)))
 }
 
+fn known(numbers: &[(u128, u32)]) -> Known {
+    let numbers = numbers.iter().map(|(id, number)| (OrgId(*id), OrgNo(*number))).collect();
+    Known { numbers, applied: 0 }
+}
+
 fn counts(notes: Result<Vec<Note>, Failure>) -> Result<Vec<(u64, u8)>, String> {
     let notes = notes.map_err(|failure| failure.message)?;
     Ok(notes.iter().map(|note| (note.at.0, note.body[0])).collect())
@@ -19,7 +24,7 @@ fn counts(notes: Result<Vec<Note>, Failure>) -> Result<Vec<(u64, u8)>, String> {
 
 #[test]
 fn an_organization_behind_the_damage_keeps_the_number_that_the_state_knows() {
-    let known = BTreeMap::from([(OrgId(10), OrgNo(0)), (OrgId(12), OrgNo(3)), (OrgId(13), OrgNo(4))]);
+    let known = known(&[(10, 0), (12, 3), (13, 4)]);
     let numbering = [made(1, 10), made(2_000, 12), made(3_000, 13)];
     let holes = [lost(500, 900), lost(1_000, 1_900)];
     assert_eq!(counts(skipped_orgs(&holes, &numbering, &known, false)), Ok(vec![(500, 2)]));
@@ -35,9 +40,22 @@ fn an_organization_behind_the_damage_keeps_the_number_that_the_state_knows() {
 fn without_proof_nobody_gets_a_number_unless_it_is_said() {
     let numbering = [made(1, 10), made(2_000, 12)];
     let holes = [lost(500, 900)];
-    let refused = counts(skipped_orgs(&holes, &numbering, &BTreeMap::new(), false)).unwrap_err();
+    let refused = counts(skipped_orgs(&holes, &numbering, &known(&[]), false)).unwrap_err();
     assert!(refused.contains("--assume-no-organization-lost") && refused.contains(&OrgId(12).to_string()), "{refused}");
-    assert_eq!(counts(skipped_orgs(&holes, &numbering, &BTreeMap::new(), true)), Ok(vec![]));
-    let foreign = BTreeMap::from([(OrgId(12), OrgNo(0))]);
+    assert_eq!(counts(skipped_orgs(&holes, &numbering, &known(&[]), true)), Ok(vec![]));
+    let foreign = known(&[(12, 0)]);
     assert!(counts(skipped_orgs(&holes, &numbering, &foreign, true)).unwrap_err().contains("do not belong together"));
+}
+
+#[test]
+fn an_organization_that_was_refused_has_a_number_all_the_same() {
+    let numbering = [made(1, 10), made(2_000, 11), made(3_000, 13)];
+    let holes = [lost(500, 900)];
+    // The state went beyond 11 and does not have it: it was refused, as number 3; so 1 and 2 were lost.
+    let known = |applied| Known { applied, ..known(&[(10, 0), (13, 4)]) };
+    assert_eq!(counts(skipped_orgs(&holes, &numbering, &known(9_000), false)), Ok(vec![(500, 2)]));
+    let refused = counts(skipped_orgs(&holes, &numbering, &known(1_000), false)).unwrap_err();
+    assert!(refused.contains(&OrgId(11).to_string()), "the state was behind: {refused}");
+    let refused = counts(skipped_orgs(&holes, &numbering[..2], &known(9_000), false)).unwrap_err();
+    assert!(refused.contains(&OrgId(11).to_string()), "nothing behind it tells: {refused}");
 }

@@ -6,11 +6,13 @@ use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value, json};
 
+use super::Failure;
+use super::answer::Answer;
 use super::client::{Client, Interrupts, Method};
-use super::events::{With, checked_id, text};
-use super::{Failure, Server, eprint, print};
+use super::events::{checked_id, items, text};
+use super::output::{eprint, one_line, print, print_done, print_json};
+use super::reach::{Server, Settings, With};
 use crate::base::exit_code::ExitCode;
-use crate::config::Config;
 
 /// How often it is asked how far it is.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -40,10 +42,10 @@ pub(super) struct Start {
     /// Only to this endpoint (ep_…) [default: to all of them]
     #[arg(long, value_name = "ID")]
     endpoint: Option<String>,
-    /// Only events of this time or later (RFC 3339)
+    /// Only events of this time or later: RFC 3339, or back from now, such as 90m, 12h or 1d12h (s, m, h, d, w)
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
-    /// Only events before this time [default: now]
+    /// Only events before this time, in the same forms [default: now]
     #[arg(long, value_name = "TIME")]
     until: Option<String>,
     /// Only events of this type, or all below one (order.*); may be given more than once
@@ -65,36 +67,36 @@ pub(super) struct One {
 }
 
 impl ReplayCommand {
-    pub(super) fn run(self, config: &Config) -> Result<ExitCode, Failure> {
+    pub(super) fn run(self, settings: &Settings) -> Result<ExitCode, Failure> {
         match self {
-            Self::Start(start) => start.run(config),
-            Self::List(with) => list(&with, config),
-            Self::Show(one) => one.call(config, Method::GET),
-            Self::Cancel(one) => one.call(config, Method::DELETE),
+            Self::Start(start) => start.run(settings),
+            Self::List(with) => list(&with, settings),
+            Self::Show(one) => one.call(settings, Method::GET),
+            Self::Cancel(one) => one.call(settings, Method::DELETE),
         }
     }
 }
 
 impl Start {
-    fn run(self, config: &Config) -> Result<ExitCode, Failure> {
+    fn run(self, settings: &Settings) -> Result<ExitCode, Failure> {
         let mut body = Map::from_iter([("only".to_owned(), json!(self.only))]);
         body.insert("event_types".to_owned(), json!(self.event_types));
         let given = [("endpoint_id", self.endpoint), ("since", self.since), ("until", self.until)];
         body.extend(given.into_iter().filter_map(|(name, value)| Some((name.to_owned(), json!(value?)))));
-        let client = self.with.client(config)?;
+        let client = self.with.client(settings)?;
         let mut interrupts = if self.no_wait { None } else { Some(client.hear_interrupts()?) };
         let mut replay = client.call(Method::POST, "/api/replays", Some(Value::Object(body).to_string()))?;
         if let Some(interrupts) = &mut interrupts {
             replay = watch(&client, interrupts, replay)?;
         }
-        show(&self.with.server, &replay);
+        show(&self.with.server, &replay)?;
         let ends_well = matches!(text(&replay, "state"), "finished" | "running");
         Ok(if ends_well { ExitCode::Clean } else { ExitCode::Failed })
     }
 }
 
 /// Shows how far it is until it is over, or until Ctrl-C; gives how it was at last.
-fn watch(client: &Client, interrupts: &mut Interrupts, mut replay: Value) -> Result<Value, Failure> {
+fn watch(client: &Client, interrupts: &mut Interrupts, mut replay: Answer) -> Result<Answer, Failure> {
     // It hides itself where there is no terminal.
     let bar = ProgressBar::new(WHOLE.into());
     let style = ProgressStyle::with_template("{bar:30} {percent:>3} %  {msg}");
@@ -129,31 +131,30 @@ fn goes_on(replay: &Value) -> String {
 }
 
 impl One {
-    fn call(self, config: &Config, method: Method) -> Result<ExitCode, Failure> {
+    fn call(self, settings: &Settings, method: Method) -> Result<ExitCode, Failure> {
         let path = format!("/api/replays/{}", checked_id(&self.id, "a replay's id (rpl_…)")?);
-        show(&self.with.server, &self.with.client(config)?.call(method, &path, None)?);
+        show(&self.with.server, &self.with.client(settings)?.call(method, &path, None)?)?;
         Ok(ExitCode::Clean)
     }
 }
 
-fn list(with: &With, config: &Config) -> Result<ExitCode, Failure> {
-    let page = with.client(config)?.call(Method::GET, "/api/replays?limit=500", None)?;
+fn list(with: &With, settings: &Settings) -> Result<ExitCode, Failure> {
+    let page = with.client(settings)?.call(Method::GET, "/api/replays?limit=500", None)?;
     if with.server.json {
-        print(&page.to_string());
+        print_json(page.as_text())?;
         return Ok(ExitCode::Clean);
     }
-    let replays = page.get("data").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-    for replay in replays {
-        print(&shown(replay));
-    }
+    let replays = items(&page, "data");
+    replays.iter().try_for_each(|replay| print(&shown(replay)))?;
     if replays.is_empty() {
-        print("There are no replays.");
+        print("There are no replays.")?;
     }
     Ok(ExitCode::Clean)
 }
 
-fn show(server: &Server, replay: &Value) {
-    print(&if server.json { replay.to_string() } else { shown(replay) });
+fn show(server: &Server, replay: &Answer) -> Result<(), Failure> {
+    let line = if server.json { one_line(replay.as_text()) } else { shown(replay) };
+    print_done(&line, &format!("The replay is {} ({}).", text(replay, "id"), text(replay, "state")))
 }
 
 /// One line for a replay.

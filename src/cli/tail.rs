@@ -1,18 +1,19 @@
 //! `triggerd tail`: events and attempts as they happen, a line each.
 
-use std::io::Write as _;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::Failure;
+use super::answer::lenient_text;
 use super::client::{Broken, Client};
-use super::events::{Key, text};
+use super::events::text;
 use super::explain::why_given_up;
-use super::{Failure, Server, eprint, printable};
+use super::output::{eprint, print, print_json};
+use super::reach::{Settings, With};
 use crate::base::exit_code::ExitCode;
-use crate::config::Config;
 
 /// Between attempts to connect again.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -27,21 +28,19 @@ pub(super) struct Tail {
     #[arg(long, value_name = "ENDPOINT")]
     endpoint: Option<String>,
     #[command(flatten)]
-    key: Key,
-    #[command(flatten)]
-    server: Server,
+    with: With,
 }
 
 impl Tail {
-    pub(super) fn run(self, config: &Config) -> Result<ExitCode, Failure> {
+    pub(super) fn run(self, settings: &Settings) -> Result<ExitCode, Failure> {
         let mut query = url::form_urlencoded::Serializer::new(String::new());
         let parameters = [("type", &self.event_type), ("endpoint_id", &self.endpoint)];
         for (name, value) in parameters.into_iter().filter_map(|(name, value)| Some((name, value.as_ref()?))) {
             query.append_pair(name, value);
         }
         let path = format!("/api/tail?{}", query.finish());
-        let mut screen = Screen { json: self.server.json, ..Screen::default() };
-        let client = self.key.client(&self.server, config)?;
+        let mut screen = Screen { json: self.with.server.json, ..Screen::default() };
+        let client = self.with.client(settings)?;
         client.until_interrupted(follow(&client, &path, &mut screen)).unwrap_or(Ok(()))?;
         Ok(ExitCode::Clean)
     }
@@ -51,7 +50,7 @@ impl Tail {
 async fn follow(client: &Client, path: &str, screen: &mut Screen) -> Result<(), Failure> {
     loop {
         let broken = match client.stream(path, &mut |line| screen.line(line)).await {
-            ControlFlow::Break(()) => return Ok(()),
+            ControlFlow::Break(()) => return screen.unwritten.take().map_or(Ok(()), Err),
             ControlFlow::Continue(broken) => broken,
         };
         match broken {
@@ -73,6 +72,8 @@ struct Screen {
     json: bool,
     was_connected: bool,
     is_connected: bool,
+    /// Why nothing can be written any more.
+    unwritten: Option<Failure>,
     /// The item that is coming in.
     name: String,
     data: String,
@@ -87,23 +88,25 @@ impl Screen {
             data.clone_into(&mut self.data);
         } else if line.is_empty() && !self.data.is_empty() {
             let (name, data) = (std::mem::take(&mut self.name), std::mem::take(&mut self.data));
-            return self.item(&name, &serde_json::from_str(&data).unwrap_or_default());
+            return self.item(&name, &data);
         }
         ControlFlow::Continue(())
     }
 
-    fn item(&mut self, name: &str, data: &Value) -> ControlFlow<()> {
+    fn item(&mut self, name: &str, text_of_data: &str) -> ControlFlow<()> {
+        let data = &lenient_text(text_of_data).unwrap_or_default();
         match name {
             "start" => self.started(data),
             "end" => eprint(&format!("triggerd: the server ended this: {}", text(data, "reason"))),
             _ => {}
         }
-        let line =
-            if self.json { Some(json!({ "item": name, "data": data }).to_string()) } else { sentence(name, data) };
-        match line.map(|line| writeln!(std::io::stdout().lock(), "{}", printable(&line))) {
-            Some(Err(_nobody_reads)) => ControlFlow::Break(()),
-            Some(Ok(())) | None => ControlFlow::Continue(()),
-        }
+        let written = match sentence(name, data) {
+            _ if self.json => print_json(&format!("{{\"item\":{},\"data\":{text_of_data}}}", json!(name))),
+            Some(line) => print(&line),
+            None => Ok(()),
+        };
+        self.unwritten = written.err();
+        if self.unwritten.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
     fn started(&mut self, data: &Value) {

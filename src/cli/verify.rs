@@ -9,12 +9,15 @@ use std::time::Instant;
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::Failure;
 use super::audit::{JournalAudit, Scratch, as_json, bring_up, dir_failure, told};
-use super::{Failure, print};
+use super::losses::Losses;
+use super::output::{print, print_text};
 use crate::base::exit_code::ExitCode;
+use crate::base::random;
 use crate::config::Config;
 use crate::data_dir::DataDir;
-use crate::store::{Counts, Difference, Differences, Standing, StateError, Store};
+use crate::store::{Counts, Difference, Differences, Named, Standing, StateError, Store};
 
 /// Differences and contradictions that are named.
 const NAMED_MAX: usize = 20;
@@ -27,6 +30,12 @@ pub(super) struct Verify {
     /// Where the scratch state is made [default: beside the data directory]
     #[arg(long, value_name = "DIR")]
     scratch: Option<PathBuf>,
+    /// File for the list of what differs [default: a new one where temporary files go]
+    #[arg(long, value_name = "FILE")]
+    list: Option<PathBuf>,
+    /// Also print rows as they lie in the state
+    #[arg(long)]
+    verbose: bool,
 }
 
 /// What is said of the state.
@@ -43,10 +52,12 @@ enum Judgement {
     },
     /// It cannot be opened or brought up to the journal.
     Unreadable(String),
-    Different(Differences),
+    Different(Differences, Losses),
 }
 
 struct Report {
+    list: PathBuf,
+    verbose: bool,
     audit: JournalAudit,
     state: Judgement,
     contradictions: Vec<String>,
@@ -68,7 +79,11 @@ impl Verify {
             let but = if looked_at.is_new() { "nothing of triggerd is in it" } else { "but events were stored here" };
             return Err(Failure::new(ExitCode::Damaged, format!("{} has no journal: {but}", dir.display())));
         }
+        let new_list =
+            || std::env::temp_dir().join(format!("triggerd-verify-{:08x}.txt", u32::from_be_bytes(random::bytes())));
         let mut report = Report {
+            list: self.list.clone().unwrap_or_else(new_list),
+            verbose: self.verbose,
             audit,
             state: Judgement::NotCompared("the journal is damaged, so there is nothing to compare it with".into()),
             contradictions: Vec::new(),
@@ -91,7 +106,11 @@ impl Verify {
             }
         }
         report.took_ms = began.elapsed().as_millis();
-        print(&if self.json { report.json().to_string() } else { report.text() });
+        if self.json {
+            print(&report.json().to_string())?;
+        } else {
+            print_text(&report.text())?;
+        }
         Ok(if report.is_well() { ExitCode::Clean } else { ExitCode::Damaged })
     }
 }
@@ -128,7 +147,16 @@ impl Report {
         match copy.differences(replayed, NAMED_MAX) {
             Err(error) => Judgement::Unreadable(error.to_string()),
             Ok(found) if found.rows.is_empty() => Judgement::Equal { behind: end.saturating_sub(applied.max(1)) },
-            Ok(found) => Judgement::Different(found),
+            Ok(found) => {
+                let mut losses = Losses::new(self.list.clone());
+                match losses.compare(copy, replayed, differing) {
+                    Ok(()) => {
+                        losses.finish();
+                        Judgement::Different(found, losses)
+                    }
+                    Err(error) => Judgement::Unreadable(error.to_string()),
+                }
+            }
         }
     }
 
@@ -138,6 +166,13 @@ impl Report {
     }
 
     fn text(&self) -> String {
+        let differing = match &self.state {
+            Judgement::Different(found, losses) => {
+                let raw = found.first.iter().filter(|_| self.verbose).map(difference_text);
+                losses.lines().into_iter().chain(raw).collect()
+            }
+            _ => Vec::new(),
+        };
         let Self { audit, counts, orgs, took_ms, .. } = self;
         let mut lines = vec![format!(
             "journal   {} segments, {} bytes, {} frames, to position {}",
@@ -158,9 +193,7 @@ impl Report {
         }
         lines.extend(audit.damages().map(|lost| format!("DAMAGED   {}", told(lost))));
         lines.push(self.state_text());
-        if let Judgement::Different(found) = &self.state {
-            lines.extend(found.first.iter().map(difference_text));
-        }
+        lines.extend(differing);
         lines.extend(
             self.contradictions.iter().map(|found| format!("CONTRADICTION in what the journal gives: {found}")),
         );
@@ -189,8 +222,9 @@ impl Report {
                 )
             }
             Judgement::Unreadable(why) => format!("DAMAGED   the state cannot be read: {why}"),
-            Judgement::Different(found) => {
-                format!("DAMAGED   the state differs from what the journal gives: {:?}", found.rows)
+            Judgement::Different(found, _) => {
+                let rows: u64 = found.rows.values().sum();
+                format!("DAMAGED   the state differs from what the journal gives, in {rows} rows")
             }
         }
     }
@@ -205,20 +239,25 @@ impl Report {
     }
 
     fn json(&self) -> Value {
+        let differences = match &self.state {
+            Judgement::Different(found, losses) => {
+                let mut said = losses.json();
+                if let Some(members) = said.as_object_mut() {
+                    members.insert("rows".into(), json!(found.rows));
+                    let raw: Vec<String> = found.first.iter().filter(|_| self.verbose).map(difference_text).collect();
+                    members.insert("raw".into(), json!(raw));
+                }
+                said
+            }
+            _ => Value::Null,
+        };
         let Self { audit, counts, orgs, took_ms, .. } = self;
         let (standing, why) = match &self.state {
             Judgement::NotCompared(why) => ("not_compared", Some(why.clone())),
             Judgement::Equal { .. } => ("equal", None),
             Judgement::Ahead { .. } => ("ahead", Some(self.state_text())),
             Judgement::Unreadable(why) => ("unreadable", Some(why.clone())),
-            Judgement::Different(_) => ("different", None),
-        };
-        let differences = match &self.state {
-            Judgement::Different(found) => json!({
-                "rows": found.rows,
-                "first": found.first.iter().map(difference_text).collect::<Vec<_>>(),
-            }),
-            _ => Value::Null,
+            Judgement::Different(..) => ("different", None),
         };
         let holes = audit.segments.iter().flat_map(|found| &found.holes);
         let tails = audit.segments.iter().filter_map(|found| found.tail.as_ref());
@@ -235,6 +274,18 @@ impl Report {
             "contradictions": self.contradictions,
             "events": counts.events, "open": counts.open, "organizations": orgs, "took_ms": took_ms,
         })
+    }
+}
+
+/// In what the state differs from the journal, for people.
+fn differing(named: &Named) -> String {
+    match (&named.here, &named.other) {
+        (None, Some(given)) => format!("MISSING   {named}: the journal gives it ({given}), the state does not have it"),
+        (Some(held), None) => format!("FOREIGN   {named}: the state has it ({held}), the journal does not give it"),
+        (held, given) => {
+            let (held, given) = (held.as_deref().unwrap_or_default(), given.as_deref().unwrap_or_default());
+            format!("DIFFERENT {named}: the state says {held}; the journal gives {given}")
+        }
     }
 }
 

@@ -51,7 +51,37 @@ pub fn sabotage_from_environment() -> Option<String> {
     if cfg!(debug_assertions) { std::env::var_os("TRIGGERD_SABOTAGE")?.into_string().ok() } else { None }
 }
 
-/// The API key for commands that talk to a server: `TRIGGERD_API_KEY`, so that it need not stand in the process list.
-pub fn api_key_from_environment() -> Option<String> {
-    std::env::var_os("TRIGGERD_API_KEY").and_then(|key| key.into_string().ok()).filter(|key| !key.is_empty())
+/// What the environment can tell a command that talks to a server. These are no part of the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientVariable {
+    /// Where the server is.
+    Url,
+    /// The caller's API key, so that it need not stand in the process list.
+    ApiKey,
+    /// The file with the admin token.
+    AdminTokenFile,
+}
+
+impl ClientVariable {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Url, Self::ApiKey, Self::AdminTokenFile];
+
+    /// The variable's name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Url => "TRIGGERD_URL",
+            Self::ApiKey => "TRIGGERD_API_KEY",
+            Self::AdminTokenFile => "TRIGGERD_ADMIN_TOKEN_FILE",
+        }
+    }
+}
+
+/// What the variable says, without spaces around it; none if it is not set, or set to nothing.
+///
+/// # Errors
+/// When its value is not UTF-8.
+pub fn client_variable(variable: ClientVariable) -> Result<Option<String>, String> {
+    let Some(value) = std::env::var_os(variable.name()) else { return Ok(None) };
+    let text = value.into_string().map_err(|_not_text| format!("{} must be UTF-8 text", variable.name()))?;
+    Ok(Some(text.trim().to_owned()).filter(|text| !text.is_empty()))
 }

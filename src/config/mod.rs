@@ -17,11 +17,12 @@ mod raw;
 mod tests;
 
 use std::fmt;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-pub use environment::{Environment, api_key_from_environment, credentials_directory, sabotage_from_environment};
+pub use environment::{ClientVariable, Environment, client_variable, credentials_directory, sabotage_from_environment};
 pub use fault::{ConfigError, Fault};
 pub use parts::{
     AdminToken, Dedup, Delivery, Egress, Inbox, Intake, Keys, Log, LogFormat, Server, Storage, TierLimit, Tiers,
@@ -68,6 +69,15 @@ pub struct Source {
     pub file: Option<PathBuf>,
     /// The environment variables that set something, sorted.
     pub variables: Vec<String>,
+    /// The files in the default places that may not be read, and why: they were passed over.
+    pub skipped: Vec<String>,
+}
+
+/// Whether a file in a default place that cannot be read is passed over.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Unreadable {
+    Refused,
+    Skipped,
 }
 
 impl Config {
@@ -81,6 +91,15 @@ impl Config {
         Self::load_from(file, &SEARCH.map(Path::new), &Environment::of_process())
     }
 
+    /// Like [`Config::load`], for a command that only talks to a server: its user may not be allowed to read the server's
+    /// file, so one in a default place that cannot be read is passed over, and [`Source::skipped`] says so.
+    ///
+    /// # Errors
+    /// As [`Config::load`], but for that.
+    pub fn load_for_client(file: Option<&Path>) -> Result<(Self, Source), ConfigError> {
+        Self::load_with(file, &SEARCH.map(Path::new), &Environment::of_process(), Unreadable::Skipped)
+    }
+
     /// Like [`Config::load`], with the places to look and the environment given.
     ///
     /// # Errors
@@ -90,11 +109,24 @@ impl Config {
         search: &[&Path],
         environment: &Environment,
     ) -> Result<(Self, Source), ConfigError> {
-        let file = find(file, search)?;
-        let text = file.as_deref().map(read).transpose()?;
-        let given = layers::collect(file.as_deref().zip(text.as_deref()), environment)?;
+        Self::load_with(file, search, environment, Unreadable::Refused)
+    }
+
+    fn load_with(
+        file: Option<&Path>,
+        search: &[&Path],
+        environment: &Environment,
+        unreadable: Unreadable,
+    ) -> Result<(Self, Source), ConfigError> {
+        let mut skipped = Vec::new();
+        let found = match file {
+            Some(path) => Some((path.to_owned(), read(path)?)),
+            None => find(search, unreadable, &mut skipped)?,
+        };
+        let given = layers::collect(found.as_ref().map(|(path, text)| (path.as_path(), text.as_str())), environment)?;
         let variables = given.variables();
-        Ok((check::validated(given)?, Source { file, variables }))
+        let file = found.map(|(path, _)| path);
+        Ok((check::validated(given)?, Source { file, variables, skipped }))
     }
 
     /// The defaults with `text` (TOML) over them, and no environment: for tests and tools.
@@ -121,21 +153,35 @@ impl fmt::Display for Source {
         if !self.variables.is_empty() {
             write!(f, ", environment ({})", self.variables.join(", "))?;
         }
+        if !self.skipped.is_empty() {
+            write!(f, ", without {}", self.skipped.join(", "))?;
+        }
         Ok(())
     }
 }
 
-fn find(named: Option<&Path>, search: &[&Path]) -> Result<Option<PathBuf>, ConfigError> {
-    if let Some(path) = named {
-        return if path.is_file() {
-            Ok(Some(path.to_owned()))
-        } else {
-            Err(ConfigError::Missing { path: path.to_owned() })
-        };
+/// The first file of the default places that there is, with its text.
+fn find(
+    search: &[&Path],
+    unreadable: Unreadable,
+    skipped: &mut Vec<String>,
+) -> Result<Option<(PathBuf, String)>, ConfigError> {
+    for path in search {
+        match read(path) {
+            Ok(text) => return Ok(Some((path.to_path_buf(), text))),
+            Err(ConfigError::Missing { .. }) => {}
+            Err(ConfigError::Unreadable { path, cause }) if unreadable == Unreadable::Skipped => {
+                skipped.push(format!("{} ({cause})", path.display()));
+            }
+            Err(error) => return Err(error),
+        }
     }
-    Ok(search.iter().find(|path| path.is_file()).map(|path| path.to_path_buf()))
+    Ok(None)
 }
 
 fn read(path: &Path) -> Result<String, ConfigError> {
-    std::fs::read_to_string(path).map_err(|cause| ConfigError::Unreadable { path: path.to_owned(), cause })
+    std::fs::read_to_string(path).map_err(|cause| match cause.kind() {
+        ErrorKind::NotFound | ErrorKind::NotADirectory => ConfigError::Missing { path: path.to_owned() },
+        _ => ConfigError::Unreadable { path: path.to_owned(), cause },
+    })
 }

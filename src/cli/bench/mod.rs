@@ -24,9 +24,11 @@ use std::time::Duration;
 use clap::Args;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::{Failure, print};
+use super::Failure;
+use super::output::print_text;
+use super::reach::{self, variable};
 use crate::base::exit_code::ExitCode;
-use crate::config::{Config, api_key_from_environment};
+use crate::config::{ClientVariable, Config};
 use machine::{Machine, SyncFloor};
 use overload::{MULTIPLES, Peak, Verdict};
 use report::{Report, Settings};
@@ -93,7 +95,8 @@ fn count(range: std::ops::RangeInclusive<i64>) -> clap::builder::RangedI64ValueP
 }
 
 impl Bench {
-    pub(super) fn run(self, config: &Config) -> Result<ExitCode, Failure> {
+    pub(super) fn run(self, settings: &reach::Settings) -> Result<ExitCode, Failure> {
+        let config = &settings.load()?.0;
         raise_file_limit();
         let dir = self.dir.clone().unwrap_or_else(|| beside(&config.storage.data_dir));
         let sync_floor = if self.url.is_none() { Some(SyncFloor::measure(&dir).map_err(failed)?) } else { None };
@@ -118,7 +121,7 @@ impl Bench {
         stage.finish();
         report.disk = disk(&mut stage, self.payload_bytes)?;
         let kept = report.overload.iter().all(|verdict| verdict.broken_promises.is_empty());
-        print(&if self.json { serde_json::to_string_pretty(&report).map_err(failed)? } else { report.text() });
+        print_text(&if self.json { serde_json::to_string_pretty(&report).map_err(failed)? } else { report.text() })?;
         Ok(if kept { ExitCode::Clean } else { ExitCode::Failed })
     }
 
@@ -174,9 +177,9 @@ impl Bench {
             let start = || Subject::start(config, dir, payload_bytes, self.batch);
             return if self.overload { machine::apart(start) } else { start() };
         };
-        let key = self.key.clone().or_else(api_key_from_environment);
+        let key = self.key.clone().map_or_else(|| variable(ClientVariable::ApiKey), |key| Ok(Some(key)))?;
         let key = key.ok_or_else(|| Failure::new(ExitCode::Usage, "no API key: give --key or set TRIGGERD_API_KEY"))?;
-        Subject::reach(config, Running { url, key }, payload_bytes, self.batch)
+        Subject::reach(Running { url, key }, payload_bytes, self.batch)
     }
 
     fn connections(&self) -> Vec<usize> {

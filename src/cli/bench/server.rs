@@ -15,6 +15,7 @@ use crate::base::random;
 use crate::base::threads;
 use crate::cli::Failure;
 use crate::config::{Config, LogFormat};
+use crate::data_dir::read_admin_token;
 use crate::model::org::Tier;
 
 /// How long it may take to start, and to stop.
@@ -81,6 +82,13 @@ impl Server {
             pause.wait(LOOK_EVERY);
         }
         Err(Failure::new(ExitCode::Failed, "the server did not start in time"))
+    }
+
+    /// What opens it for its operator.
+    pub(super) fn admin_token(&self) -> Result<String, Failure> {
+        let token = read_admin_token(&self.config.storage.data_dir);
+        let token = token.map_err(|error| Failure::new(ExitCode::Failed, error))?;
+        token.ok_or_else(|| Failure::new(ExitCode::Failed, "the server made no admin token"))
     }
 
     /// Processor time and memory so far; none if the system does not say.

@@ -13,8 +13,9 @@ use super::scrape::Scrape;
 use super::server::{Server, TIER, Usage, own_cpu_time};
 use crate::base::exit_code::ExitCode;
 use crate::base::random;
+use crate::cli::Failure;
 use crate::cli::client::{Client, Method};
-use crate::cli::{self, Failure};
+use crate::cli::reach::Target;
 use crate::config::Config;
 
 /// How to get at a server that runs already.
@@ -42,21 +43,20 @@ impl Subject {
     /// Starts a server with these settings below `dir`, and makes an organization.
     pub(super) fn start(config: &Config, dir: &Path, payload_bytes: usize, batch: u32) -> Result<Self, Failure> {
         let server = Server::start(config.clone(), dir)?;
-        let at = cli::Server { url: Some(server.url.clone()), json: false };
-        let admin = Client::admin(&at, &server.config)?;
+        let admin = Client::to(&server.url, &server.admin_token()?)?;
         let body = json!({ "organization": "Bench", "tier": TIER.name() }).to_string();
         let made = admin.call(Method::POST, "/api/keys/generate", Some(body))?;
         let key = made.get("key").and_then(Value::as_str).unwrap_or_default().to_owned();
         let running = Running { url: server.url.clone(), key };
-        let subject = Self::reach(config, running, payload_bytes, batch)?;
+        let subject = Self::reach(running, payload_bytes, batch)?;
         Ok(Self { server: Some(server), ..subject })
     }
 
     /// A server that runs already.
-    pub(super) fn reach(config: &Config, running: Running, payload_bytes: usize, batch: u32) -> Result<Self, Failure> {
+    pub(super) fn reach(running: Running, payload_bytes: usize, batch: u32) -> Result<Self, Failure> {
         let Running { url, key } = running;
         let usage = |error: &dyn std::fmt::Display| Failure::new(ExitCode::Usage, format!("{url}: {error}"));
-        let parsed = url::Url::parse(&url).map_err(|error| usage(&error))?;
+        let parsed = Target::parse(&url, "--url")?.url;
         let plain = parsed.scheme() == "http" && parsed.path() == "/";
         let (Some(host), true) = (parsed.host_str(), plain) else {
             return Err(usage(&"must be http://HOST:PORT: what is measured is the server, without a proxy or TLS"));
@@ -68,8 +68,7 @@ impl Subject {
         let address = found.map_err(|error| usage(&error))?;
         let host = format!("{host}:{port}");
         let run = u64::from_be_bytes(random::bytes());
-        let at = cli::Server { url: Some(url.clone()), json: false };
-        let client = Client::new(&at, config, key.clone())?;
+        let client = Client::to(&url, &key)?;
         let load = Load::new(Shape { address, host, key, payload_bytes, batch, run });
         Ok(Self { client, load, server: None })
     }

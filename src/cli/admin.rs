@@ -1,0 +1,130 @@
+//! The admin token of the commands that need it: where it was looked for, and what was found there, is what the error says.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::Failure;
+use super::client::Client;
+use super::reach::{Credential, Server, Settings, variable};
+use crate::base::exit_code::ExitCode;
+use crate::config::{ClientVariable, Config, Source, credentials_directory};
+use crate::data_dir::ADMIN_TOKEN_FILE;
+
+/// Where systemd puts the credentials of the service that the package installs, for root to read.
+const SERVICE_CREDENTIALS: &str = "/run/credentials/triggerd.service";
+
+/// Where the admin token is.
+#[derive(Args)]
+pub(super) struct Admin {
+    /// File that holds the admin token [default: the environment variable TRIGGERD_ADMIN_TOKEN_FILE; else [keys]
+    /// admin_token of the configuration, the systemd credential admin.token, or <data_dir>/admin.token]
+    #[arg(long, value_name = "FILE")]
+    admin_token_file: Option<PathBuf>,
+}
+
+/// The places that were looked at, and what was there.
+#[derive(Default)]
+struct Search {
+    looked: Vec<String>,
+    is_forbidden: bool,
+}
+
+impl Admin {
+    /// A client with the admin token.
+    pub(super) fn client(&self, server: &Server, settings: &Settings) -> Result<Client, Failure> {
+        let target = server.target(settings)?;
+        Client::new(target, self.token(settings)?)
+    }
+
+    fn token(&self, settings: &Settings) -> Result<Credential, Failure> {
+        let named = match &self.admin_token_file {
+            Some(file) => Some((file.clone(), "--admin-token-file")),
+            None => variable(ClientVariable::AdminTokenFile)?
+                .map(|file| (PathBuf::from(file), ClientVariable::AdminTokenFile.name())),
+        };
+        if let Some((file, option)) = named {
+            return of_named_file(&file, option);
+        }
+        let (config, source) = settings.load()?;
+        if let Some(token) = &config.keys.admin_token {
+            let origin = format!("[keys] admin_token of {source}");
+            return Ok(Credential { text: token.reveal().to_owned(), origin });
+        }
+        let mut search = Search::default();
+        search.looked.push("--admin-token-file and TRIGGERD_ADMIN_TOKEN_FILE: not given".to_owned());
+        search.looked.push(format!("[keys] admin_token: not set (configuration: {source})"));
+        if credentials_directory().is_none() {
+            search.looked.push("CREDENTIALS_DIRECTORY: not set".to_owned());
+        }
+        let found = places(&config).iter().find_map(|place| search.look(place));
+        found.ok_or_else(|| search.failure(&source))
+    }
+}
+
+fn of_named_file(file: &Path, option: &str) -> Result<Credential, Failure> {
+    let refused = |why: &dyn std::fmt::Display, code| {
+        Failure::new(code, format!("the admin token cannot be read from {} ({option}): {why}", file.display()))
+    };
+    match read_token(file) {
+        Ok(Some(text)) => Ok(Credential { text, origin: format!("the file {}, {option}", file.display()) }),
+        Ok(None) => Err(refused(&"the file is empty", ExitCode::Usage)),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            Err(refused(&format_args!("{error} ({})", whoami()), ExitCode::NotPermitted))
+        }
+        Err(error) => Err(refused(&error, ExitCode::Usage)),
+    }
+}
+
+/// Where a server with this configuration, or the package's service, has its token.
+fn places(config: &Config) -> Vec<PathBuf> {
+    let data_dir = &config.storage.data_dir;
+    let data_dir = std::path::absolute(data_dir).unwrap_or_else(|_| data_dir.clone());
+    let dirs = credentials_directory().into_iter().chain([data_dir, PathBuf::from(SERVICE_CREDENTIALS)]);
+    dirs.map(|dir| dir.join(ADMIN_TOKEN_FILE)).collect()
+}
+
+fn read_token(file: &Path) -> io::Result<Option<String>> {
+    let text = std::fs::read_to_string(file)?;
+    Ok(Some(text.trim().to_owned()).filter(|token| !token.is_empty()))
+}
+
+impl Search {
+    fn look(&mut self, file: &Path) -> Option<Credential> {
+        let what = match read_token(file) {
+            Ok(Some(text)) => return Some(Credential { text, origin: format!("the file {}", file.display()) }),
+            Ok(None) => "empty".to_owned(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => "not there".to_owned(),
+            Err(error) => {
+                self.is_forbidden |= error.kind() == io::ErrorKind::PermissionDenied;
+                error.to_string()
+            }
+        };
+        self.looked.push(format!("{}: {what}", file.display()));
+        None
+    }
+
+    fn failure(self, source: &Source) -> Failure {
+        let (code, help) = if self.is_forbidden || !source.skipped.is_empty() {
+            let help = format!(
+                "This is {}. Run it as root or as the server's user, such as `sudo triggerd key create …`, or name a file \
+                 with the token that you may read.",
+                whoami()
+            );
+            (ExitCode::NotPermitted, help)
+        } else {
+            let help = "A server makes the file when it starts with this configuration for the first time. If it runs with \
+                        another one, name that with --config; if its token is kept elsewhere, name it with \
+                        --admin-token-file.";
+            (ExitCode::Failed, help.to_owned())
+        };
+        let looked = self.looked.join("\n  ");
+        Failure::new(code, format!("no admin token was found. Looked at:\n  {looked}\n{help}"))
+    }
+}
+
+/// The user that is refused.
+fn whoami() -> String {
+    format!("user id {}", rustix::process::geteuid().as_raw())
+}

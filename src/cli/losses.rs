@@ -1,0 +1,112 @@
+//! What two states differ in, as a list for people: the first of it is shown, all of it stands in a file.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufWriter, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use super::output::visible;
+use crate::store::{Named, StateError, Store};
+
+/// So many are shown.
+const SHOWN_MAX: usize = 20;
+
+/// Everything that differs.
+pub(super) struct Losses {
+    path: PathBuf,
+    file: Option<io::Result<BufWriter<File>>>,
+    /// How many of each kind.
+    counts: BTreeMap<&'static str, u64>,
+    total: u64,
+    first: Vec<String>,
+    first_named: Vec<Value>,
+}
+
+impl Losses {
+    /// An empty list, whose file is to be there. It is made with the first entry.
+    pub(super) fn new(path: PathBuf) -> Self {
+        let (counts, first, first_named) = (BTreeMap::new(), Vec::new(), Vec::new());
+        Self { path, file: None, counts, total: 0, first, first_named }
+    }
+
+    /// Adds what differs, each in these words.
+    pub(super) fn compare(
+        &mut self,
+        here: &Store,
+        other: &Store,
+        words: fn(&Named) -> String,
+    ) -> Result<(), StateError> {
+        here.name_differences(other, &mut |named| {
+            let Named { kind, id, label, org, at, here, other } = &named;
+            let (org_id, org_name) = org.as_ref().map(|(id, name)| (id, name)).unzip();
+            let entry = json!({
+                "kind": kind.word(), "id": id, "label": label, "organization_id": org_id, "organization": org_name,
+                "at": at, "was": here, "is": other,
+            });
+            self.add(kind.word(), words(&named), entry);
+        })
+    }
+
+    /// Adds one entry.
+    pub(super) fn add(&mut self, kind: &'static str, line: String, entry: Value) {
+        self.total += 1;
+        *self.counts.entry(kind).or_default() += 1;
+        let file = self.file.get_or_insert_with(|| made(&self.path));
+        if let Ok(open) = file
+            && let Err(error) = writeln!(open, "{}", visible(&line))
+        {
+            *file = Err(error);
+        }
+        if self.first.len() < SHOWN_MAX {
+            self.first.push(line);
+            self.first_named.push(entry);
+        }
+    }
+
+    /// Writes what is left to the file.
+    pub(super) fn finish(&mut self) {
+        if let Some(Ok(file)) = &mut self.file
+            && let Err(error) = file.flush()
+        {
+            self.file = Some(Err(error));
+        }
+    }
+
+    /// What is said of it.
+    pub(super) fn lines(&self) -> Vec<String> {
+        let Some(file) = &self.file else { return Vec::new() };
+        let mut lines = self.first.clone();
+        let more = self.total.saturating_sub(lines.len() as u64);
+        if more > 0 {
+            lines.push(format!("          and {more} more"));
+        }
+        let counts: Vec<_> = self.counts.iter().map(|(kind, count)| format!("{count} {kind}(s)")).collect();
+        let (counts, path) = (counts.join(", "), self.path.display());
+        lines.push(match file {
+            Ok(_) => format!("list      {counts}: all of them are listed in {path}"),
+            Err(error) => format!("list      {counts}; the list {path} cannot be written: {error}"),
+        });
+        lines
+    }
+
+    /// The same for programs.
+    pub(super) fn json(&self) -> Value {
+        let path = self.path.display().to_string();
+        let (list, error) = match &self.file {
+            None => (None, None),
+            Some(Ok(_)) => (Some(path), None),
+            Some(Err(error)) => (None, Some(format!("{path}: {error}"))),
+        };
+        json!({"counts": self.counts, "first": self.first_named, "list": list, "list_error": error})
+    }
+}
+
+/// Types and names are nobody else's business.
+fn made(path: &Path) -> io::Result<BufWriter<File>> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    parent.map_or(Ok(()), std::fs::create_dir_all)?;
+    OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(path).map(BufWriter::new)
+}

@@ -1,0 +1,154 @@
+//! What the commands print. Everything goes through here: what cannot be written is an error, and text of others
+//! (payloads, types, names, receivers' words, a server's answer) is made visible, never interpreted by the terminal.
+
+use std::borrow::Cow;
+use std::io::{ErrorKind, Write as _};
+
+use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat};
+
+use super::Failure;
+use crate::base::exit_code::ExitCode;
+
+/// Linux's number of `/dev/null`: its major and its minor one.
+const NULL_DEVICE: (u32, u32) = (1, 3);
+
+/// Prints one line. Nothing in it ends the line or is obeyed by a terminal.
+///
+/// # Errors
+/// When it cannot be written. A reader that left (`| head`) ends the command in silence and as if it were done.
+pub(super) fn print(line: &str) -> Result<(), Failure> {
+    write_line(line).map_err(|error| match error.kind() {
+        ErrorKind::BrokenPipe => Failure::new(ExitCode::Clean, ""),
+        _ => Failure::new(ExitCode::Failed, unwritten(&error)),
+    })
+}
+
+/// Prints text of our own that has several lines.
+pub(super) fn print_text(text: &str) -> Result<(), Failure> {
+    text.split('\n').try_for_each(print)
+}
+
+/// Prints a JSON text as one line.
+pub(super) fn print_json(text: &str) -> Result<(), Failure> {
+    print(&one_line(text))
+}
+
+/// Prints what happened by the command, which stays so when it cannot be written: then the error says it.
+pub(super) fn print_done(line: &str, done: &str) -> Result<(), Failure> {
+    print(line).map_err(|failure| match failure.code {
+        ExitCode::Clean => failure,
+        code => Failure::new(code, format!("{}. {done}", failure.message)),
+    })
+}
+
+/// Prints what is shown this once.
+///
+/// # Errors
+/// What the system said, also when the reader has left: then nobody has it.
+pub(super) fn print_secret(lines: &[String]) -> Result<(), String> {
+    lines.iter().try_for_each(|line| write_line(line)).map_err(|error| unwritten(&error))
+}
+
+/// Refuses to make what is shown once where nobody could see it. A standard output that is closed is opened as
+/// `/dev/null` for reading and writing when a Rust program starts, so that writing to it succeeds.
+pub(super) fn require_a_reader() -> Result<(), Failure> {
+    let stdout = std::io::stdout();
+    let is_null = fstat(&stdout).is_ok_and(|facts| {
+        FileType::from_raw_mode(facts.st_mode) == FileType::CharacterDevice
+            && (rustix::fs::major(facts.st_rdev), rustix::fs::minor(facts.st_rdev)) == NULL_DEVICE
+    });
+    let access = fcntl_getfl(&stdout).map(|flags| flags & OFlags::RWMODE);
+    if is_null && access == Ok(OFlags::RDWR) {
+        let message = "standard output is closed, so nobody would see the secret; nothing was made";
+        return Err(Failure::new(ExitCode::Failed, message));
+    }
+    Ok(())
+}
+
+/// Prints a message on standard error, a line for each of its lines. There is nowhere to say that it cannot be written.
+pub(super) fn eprint(message: &str) {
+    for line in message.lines() {
+        drop(writeln!(std::io::stderr().lock(), "{}", visible(line)));
+    }
+}
+
+fn write_line(line: &str) -> std::io::Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    writeln!(stdout, "{}", visible(line))?;
+    stdout.flush()
+}
+
+fn unwritten(error: &std::io::Error) -> String {
+    format!("standard output cannot be written: {error}")
+}
+
+/// A JSON text without line breaks: raw ones can only stand between its tokens.
+pub(super) fn one_line(json: &str) -> String {
+    json.trim().replace(['\n', '\r', '\t'], " ")
+}
+
+/// The text with everything in it that a terminal obeys, or that nobody sees, in the form `\u001b`. In a JSON text, such
+/// characters stand in strings only (but for line breaks: see [`one_line`]), so it stays the same JSON.
+pub(super) fn visible(text: &str) -> Cow<'_, str> {
+    if !text.contains(is_hidden) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        match c {
+            '\n' => shown.push_str("\\n"),
+            '\r' => shown.push_str("\\r"),
+            '\t' => shown.push_str("\\t"),
+            _ if is_hidden(c) => {
+                let escaped =
+                    c.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")).collect::<String>();
+                shown.push_str(&escaped);
+            }
+            _ => shown.push(c),
+        }
+    }
+    Cow::Owned(shown)
+}
+
+/// Control characters (C0, DEL, C1), line and paragraph separators, and what Unicode calls format characters or has no
+/// glyph by default: bidirectional overrides and isolates, joiners, zero-width spaces, fillers, variation selectors, tags.
+fn is_hidden(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{ad}' | '\u{34f}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}' | '\u{890}'..='\u{891}'
+            | '\u{8e2}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}'
+            | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}'
+            | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{110bd}' | '\u{110cd}'
+            | '\u{13430}'..='\u{1345f}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}'
+            | '\u{e0000}'..='\u{e0fff}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_wrote_moves_no_cursor_and_hides_nothing() {
+        assert_eq!(
+            visible("a\u{1b}[2J\u{9b}1m\u{7f}b\r\n\tc é — 漢字 😀"),
+            "a\\u001b[2J\\u009b1m\\u007fb\\r\\n\\tc é — 漢字 😀"
+        );
+        for hidden in
+            ["\u{202e}", "\u{2066}", "\u{200b}", "\u{200d}", "\u{feff}", "\u{2028}", "\u{ad}", "\u{fe0f}", "\u{3164}"]
+        {
+            let shown = visible(hidden);
+            assert!(shown.starts_with("\\u") && shown.is_ascii(), "{shown}");
+        }
+        assert_eq!(visible("\u{e0041}"), "\\udb40\\udc41");
+        assert!(matches!(visible("plain"), Cow::Borrowed("plain")));
+    }
+
+    #[test]
+    fn a_json_text_stays_the_same_json() {
+        let text = "{\r\n\t\"a\": \"x\u{202e}\u{e0041}\u{85}\u{7f}\",\n \"b\":1e400}\n";
+        let shown = visible(&one_line(text)).into_owned();
+        assert!(shown.is_ascii() && !shown.chars().any(char::is_control), "{shown}");
+        let string = |json: &str| serde_json::from_str::<serde_json::Value>(&json.replace("1e400", "1")).unwrap();
+        assert_eq!(string(&shown), string(text));
+    }
+}

@@ -1,0 +1,213 @@
+//! Which server a command talks to, and with which key: options first, then the environment, then, for the address alone,
+//! the configuration. A command that has both does without a configuration.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::Failure;
+use super::client::Client;
+use crate::base::exit_code::ExitCode;
+use crate::config::{ClientVariable, Config, Source, client_variable};
+
+/// How to reach the server, for the commands that talk to one.
+#[derive(Args)]
+pub(super) struct Server {
+    /// The server: http://HOST:PORT, HOST:PORT, or https://HOST/PREFIX behind a proxy [default: the environment
+    /// variable TRIGGERD_URL, else where the configuration says that the server listens]
+    #[arg(long, value_name = "URL")]
+    url: Option<String>,
+    /// Print JSON, one document on a line, for programs
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// The caller's key.
+#[derive(Args)]
+pub(super) struct Key {
+    /// API key [default: the environment variable TRIGGERD_API_KEY, which keeps it out of the process list]
+    #[arg(long, value_name = "KEY")]
+    key: Option<String>,
+}
+
+/// Who is asking, and whom.
+#[derive(Args)]
+pub(super) struct With {
+    #[command(flatten)]
+    key: Key,
+    #[command(flatten)]
+    pub(super) server: Server,
+}
+
+/// Where the configuration is, for commands that may not need it.
+pub(super) struct Settings {
+    named: Option<PathBuf>,
+}
+
+/// A server's address, and who gave it.
+pub(super) struct Target {
+    pub(super) url: url::Url,
+    pub(super) origin: String,
+}
+
+/// What opens it, and who gave that.
+pub(super) struct Credential {
+    pub(super) text: String,
+    pub(super) origin: String,
+}
+
+impl Settings {
+    /// With the file that `--config` names, if it does.
+    pub(super) fn new(named: Option<PathBuf>) -> Self {
+        Self { named }
+    }
+
+    /// The configuration. A file in one of the default places that may not be read is passed over; a named one is not.
+    pub(super) fn load(&self) -> Result<(Config, Source), Failure> {
+        Config::load_for_client(self.named.as_deref()).map_err(|error| {
+            let help = if self.named.is_some() { "" } else { "\n--url (or TRIGGERD_URL) does without a configuration" };
+            Failure::new(ExitCode::Usage, format!("{error}{help}"))
+        })
+    }
+
+    /// A file that was named has to be right, needed or not.
+    fn check_named(&self) -> Result<(), Failure> {
+        if self.named.is_some() { self.load().map(drop) } else { Ok(()) }
+    }
+}
+
+impl Server {
+    /// The server that is meant.
+    pub(super) fn target(&self, settings: &Settings) -> Result<Target, Failure> {
+        settings.check_named()?;
+        if let Some(url) = &self.url {
+            return Target::parse(url, "--url");
+        }
+        if let Some(url) = variable(ClientVariable::Url)? {
+            return Target::parse(&url, ClientVariable::Url.name());
+        }
+        let (config, source) = settings.load()?;
+        Target::parse(&reachable(&config).to_string(), &format!("[server] listen of {source}"))
+    }
+}
+
+impl Key {
+    /// The key itself.
+    fn credential(&self) -> Result<Credential, Failure> {
+        let (given, origin) = match &self.key {
+            Some(key) => (Some(key.trim().to_owned()), "--key"),
+            None => (variable(ClientVariable::ApiKey)?, ClientVariable::ApiKey.name()),
+        };
+        let text = given.filter(|key| !key.is_empty()).ok_or_else(|| {
+            let message = "no API key: give --key or set TRIGGERD_API_KEY. `triggerd key create --org NAME` makes one";
+            Failure::new(ExitCode::Usage, message)
+        })?;
+        Ok(Credential { text, origin: origin.to_owned() })
+    }
+}
+
+impl With {
+    /// A client for them.
+    pub(super) fn client(&self, settings: &Settings) -> Result<Client, Failure> {
+        let key = self.key.credential()?;
+        Client::new(self.server.target(settings)?, key)
+    }
+}
+
+impl Target {
+    /// Reads an address. Without a scheme it is HTTP; a path is a prefix that a proxy takes off.
+    pub(super) fn parse(text: &str, origin: &str) -> Result<Self, Failure> {
+        let text = text.trim();
+        let refused = |why: &dyn std::fmt::Display| {
+            let example = "must be like http://127.0.0.1:8080, localhost:8080 or https://events.example.com/prefix";
+            Failure::new(
+                ExitCode::Usage,
+                format!("{origin}: {:?} is no server's URL: {why}; it {example}", without_password(text)),
+            )
+        };
+        let whole = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+        let mut url = url::Url::parse(&whole).map_err(|error| refused(&error))?;
+        let lower = text.to_ascii_lowercase();
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(refused(&"the scheme is neither http nor https"));
+        }
+        if !text.contains("://") && (lower.starts_with("http:") || lower.starts_with("https:")) {
+            return Err(refused(&"`//` is missing behind the scheme"));
+        }
+        if url.host_str().is_none_or(str::is_empty) || url.port() == Some(0) {
+            return Err(refused(&"there is no host and port to connect to"));
+        }
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err(refused(&"it has a query or a fragment"));
+        }
+        let prefix = url.path().trim_end_matches('/').to_owned();
+        url.set_path(&prefix);
+        Ok(Self { url, origin: origin.to_owned() })
+    }
+}
+
+/// What stands before an `@` may be a password.
+fn without_password(text: &str) -> &str {
+    text.rsplit_once('@').map_or(text, |(_, rest)| rest)
+}
+
+/// A variable of the environment.
+pub(super) fn variable(which: ClientVariable) -> Result<Option<String>, Failure> {
+    client_variable(which).map_err(|error| Failure::new(ExitCode::Usage, error))
+}
+
+/// An address that a wildcard listener can be reached at.
+fn reachable(config: &Config) -> std::net::SocketAddr {
+    let mut address = config.server.listen;
+    match address.ip() {
+        std::net::IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(std::net::Ipv4Addr::LOCALHOST.into()),
+        std::net::IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(std::net::Ipv6Addr::LOCALHOST.into()),
+        _ => {}
+    }
+    address
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(text: &str) -> Result<String, String> {
+        Target::parse(text, "--url").map(|target| target.url.to_string()).map_err(|failure| failure.message)
+    }
+
+    #[test]
+    fn an_address_is_read_as_people_write_it() {
+        for (text, url) in [
+            ("localhost:8080", "http://localhost:8080/"),
+            (" 127.0.0.1:8080/ ", "http://127.0.0.1:8080/"),
+            ("[::1]:8080", "http://[::1]:8080/"),
+            ("events.example.com", "http://events.example.com/"),
+            ("events.example.com/prefix/", "http://events.example.com/prefix"),
+            ("http://host/prefix/", "http://host/prefix"),
+            ("https://host/a/b//", "https://host/a/b"),
+            ("HTTPS://user:word@host", "https://user:word@host/"),
+            ("http.example.com:80", "http://http.example.com/"),
+        ] {
+            assert_eq!(parsed(text).as_deref(), Ok(url), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_address_is_refused_with_the_reason_and_without_a_password() {
+        for (text, why) in [
+            ("", "host"),
+            ("ftp://host", "neither http nor https"),
+            ("http:/host", "`//` is missing"),
+            ("https:host", "`//` is missing"),
+            ("http://", "host"),
+            ("host:99999", "port"),
+            ("host:0", "port"),
+            ("http://host/?a=b", "query"),
+            ("http://host/#top", "fragment"),
+        ] {
+            let refused = parsed(text).unwrap_err();
+            assert!(refused.contains(why) && refused.starts_with("--url: "), "{text}: {refused}");
+        }
+        assert!(!parsed("ftp://user:word@host").unwrap_err().contains("word"));
+    }
+}
