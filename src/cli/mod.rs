@@ -138,7 +138,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
 }
 
 fn load(file: Option<&Path>) -> Result<(Config, Source), Failure> {
-    Config::load(file).map_err(|error| Failure::new(ExitCode::Usage, error))
+    Config::load(file).map_err(|error| Failure::new(error.exit_code(), error))
 }
 
 /// A line on standard output. A reader that left (`| head`) is no error of ours.

@@ -12,6 +12,7 @@ mod fault;
 mod layers;
 mod parts;
 mod raw;
+mod texts;
 
 #[cfg(test)]
 mod tests;
@@ -21,7 +22,9 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-pub use environment::{Environment, api_key_from_environment, credentials_directory, sabotage_from_environment};
+pub use environment::{
+    Environment, api_key_from_environment, credentials_directory, journal_stream, sabotage_from_environment,
+};
 pub use fault::{ConfigError, Fault};
 pub use parts::{
     AdminToken, Dedup, Delivery, Egress, Inbox, Intake, Keys, Log, LogFormat, Server, Storage, TierLimit, Tiers,
@@ -127,13 +130,29 @@ impl fmt::Display for Source {
 
 fn find(named: Option<&Path>, search: &[&Path]) -> Result<Option<PathBuf>, ConfigError> {
     if let Some(path) = named {
-        return if path.is_file() {
+        return if is_file(path)? {
             Ok(Some(path.to_owned()))
         } else {
             Err(ConfigError::Missing { path: path.to_owned() })
         };
     }
-    Ok(search.iter().find(|path| path.is_file()).map(|path| path.to_path_buf()))
+    for path in search {
+        if is_file(path)? {
+            return Ok(Some(path.to_path_buf()));
+        }
+    }
+    Ok(None)
+}
+
+/// Whether there is such a file. One that must not be looked for is no file that is not there.
+fn is_file(path: &Path) -> Result<bool, ConfigError> {
+    match std::fs::metadata(path) {
+        Ok(facts) => Ok(facts.is_file()),
+        Err(cause) if cause.kind() == std::io::ErrorKind::PermissionDenied => {
+            Err(ConfigError::Unreadable { path: path.to_owned(), cause })
+        }
+        Err(_not_there) => Ok(false),
+    }
 }
 
 fn read(path: &Path) -> Result<String, ConfigError> {
