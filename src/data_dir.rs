@@ -12,20 +12,32 @@
 
 use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt as _, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use crate::base::random;
+use rustix::fs::{Access, access};
+
+use crate::base::exit_code::ExitCode;
+use crate::base::{ownership, random};
 use crate::model::time::Timestamp;
 
 const FORMAT_VERSION: u32 = 1;
 const FORMAT_FILE: &str = "FORMAT";
 /// The admin token's file: in the data directory, and among systemd's credentials.
 pub const ADMIN_TOKEN_FILE: &str = "admin.token";
+const LOCK_FILE: &str = "LOCK";
+const JOURNAL_DIR: &str = "journal";
+const STATE_DIR: &str = "sled";
 /// The key that seals endpoints' secrets.
 const SECRETS_KEY_FILE: &str = "secrets.key";
+/// Everything here that is ours.
+const OWN_FILES: [&str; 6] = [FORMAT_FILE, LOCK_FILE, ADMIN_TOKEN_FILE, SECRETS_KEY_FILE, JOURNAL_DIR, STATE_DIR];
 const ADMIN_TOKEN_PREFIX: &str = "trgadm_";
+/// Fewer characters can be guessed.
+const ADMIN_TOKEN_CHARS_MIN: usize = 16;
+/// Mode bits by which others than the owner can read or write a file.
+const OTHERS_MODE: u32 = 0o077;
 
 /// A data directory that this process has locked.
 #[derive(Debug)]
@@ -63,6 +75,13 @@ pub enum DataDirError {
         /// What it says.
         found: String,
     },
+    /// A secret that others can read, or one that is none.
+    Secret {
+        /// The file it is in.
+        path: PathBuf,
+        /// What is wrong with it, and what to do.
+        what: String,
+    },
     /// The operating system refused.
     Io {
         /// The file or directory it was about.
@@ -70,6 +89,18 @@ pub enum DataDirError {
         /// What it said.
         cause: io::Error,
     },
+}
+
+impl DataDirError {
+    /// The exit code that tells it; `otherwise` for what a restart may mend.
+    pub fn exit_code(&self, otherwise: ExitCode) -> ExitCode {
+        match self {
+            Self::InUse(_) => ExitCode::InUse,
+            Self::Format { .. } => ExitCode::Damaged,
+            Self::Secret { .. } => ExitCode::Usage,
+            Self::Io { cause, .. } => ExitCode::of_io(cause, otherwise),
+        }
+    }
 }
 
 impl fmt::Display for DataDirError {
@@ -81,7 +112,10 @@ impl fmt::Display for DataDirError {
                 "{} says {found:?}; this version reads data directories of format {FORMAT_VERSION} only",
                 file.display()
             ),
-            Self::Io { path, cause } => write!(f, "{}: {cause}", path.display()),
+            Self::Secret { path, what } => write!(f, "{}: {what}", path.display()),
+            Self::Io { path, cause } => {
+                write!(f, "{}: {cause}{}", path.display(), ownership::denied(path, cause))
+            }
         }
     }
 }
@@ -99,9 +133,11 @@ impl DataDir {
     /// See [`DataDirError`].
     pub fn open(path: &Path) -> Result<Self, DataDirError> {
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io_at(path))?;
-        let lock_path = path.join("LOCK");
+        check_access(path)?;
+        let lock_path = path.join(LOCK_FILE);
         let lock = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&lock_path);
         let lock = lock.map_err(io_at(&lock_path))?;
+        ownership::give_to_owner_of(path, &lock).map_err(io_at(&lock_path))?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(DataDirError::InUse(path.to_owned())),
@@ -117,7 +153,7 @@ impl DataDir {
     /// See [`DataDirError`].
     pub fn look(path: &Path) -> Result<LookedAt, DataDirError> {
         fs::read_dir(path).map_err(io_at(path))?;
-        let lock_path = path.join("LOCK");
+        let lock_path = path.join(LOCK_FILE);
         let lock = match File::open(&lock_path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             other => Some(other.map_err(io_at(&lock_path))?),
@@ -146,14 +182,26 @@ impl DataDir {
         write_whole(&self.path, FORMAT_FILE, &format!("{FORMAT_VERSION} {now} {instance}\n"))
     }
 
+    /// Gives what root has made in it to its owner: a service that runs as that one goes on with it.
+    ///
+    /// # Errors
+    /// When something cannot be given away.
+    pub fn give_to_owner(&self) -> Result<(), DataDirError> {
+        for name in OWN_FILES {
+            let made = self.path.join(name);
+            ownership::give_tree_to_owner_of(&self.path, &made).map_err(io_at(&made))?;
+        }
+        Ok(())
+    }
+
     /// Where the journal is.
     pub fn journal(&self) -> PathBuf {
-        self.path.join("journal")
+        self.path.join(JOURNAL_DIR)
     }
 
     /// Where the state is.
     pub fn state(&self) -> PathBuf {
-        self.path.join("sled")
+        self.path.join(STATE_DIR)
     }
 
     /// The directory itself.
@@ -179,7 +227,7 @@ impl DataDir {
     /// # Errors
     /// When it cannot be read or written.
     pub fn secrets_key(&self) -> Result<[u8; 32], DataDirError> {
-        if let Some(key) = read_secrets_key(&self.path)? {
+        if let Some(key) = read_secrets_key(&self.path, Place::DataDir)? {
             return Ok(key);
         }
         let key = random::bytes();
@@ -188,20 +236,74 @@ impl DataDir {
     }
 }
 
+impl Drop for DataDir {
+    fn drop(&mut self) {
+        if let Err(error) = self.give_to_owner() {
+            tracing::warn!(%error, "what root has made stays root's");
+        }
+    }
+}
+
+/// Whether all there is of ours can be read and written, so that what cannot is named before anything has begun.
+fn check_access(dir: &Path) -> Result<(), DataDirError> {
+    let mut paths: Vec<PathBuf> = OWN_FILES.iter().map(|name| dir.join(name)).collect();
+    accessible(dir, true)?;
+    while let Some(path) = paths.pop() {
+        let Ok(facts) = fs::metadata(&path) else { continue };
+        accessible(&path, facts.is_dir())?;
+        if facts.is_dir() {
+            let entries = fs::read_dir(&path).map_err(io_at(&path))?;
+            paths.extend(entries.filter_map(|entry| Some(entry.ok()?.path())));
+        }
+    }
+    Ok(())
+}
+
+fn accessible(path: &Path, is_dir: bool) -> Result<(), DataDirError> {
+    let wanted = Access::READ_OK | Access::WRITE_OK | if is_dir { Access::EXEC_OK } else { Access::empty() };
+    access(path, wanted).map_err(|errno| io_at(path)(errno.into()))
+}
+
+/// The text of a file with a secret; none if there is no such file.
+///
+/// # Errors
+/// When it cannot be read, or others can read it as well. What systemd keeps is guarded by systemd, whatever its mode.
+fn secret_text(path: &Path, place: Place) -> Result<Option<String>, DataDirError> {
+    let mut file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        other => other.map_err(io_at(path))?,
+    };
+    let mode = file.metadata().map_err(io_at(path))?.mode();
+    if place == Place::DataDir && mode & OTHERS_MODE != 0 {
+        let mode = mode & 0o7777;
+        let what = format!(
+            "others than its owner can read it (mode {mode:04o}); take that away with chmod 600, or replace it"
+        );
+        return Err(DataDirError::Secret { path: path.to_owned(), what });
+    }
+    let mut text = String::new();
+    file.read_to_string(&mut text).map_err(io_at(path))?;
+    Ok(Some(text.trim().to_owned()))
+}
+
+/// Where a secret is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In the data directory.
+    DataDir,
+    /// Where systemd puts a service's credentials.
+    Credentials,
+}
+
 /// The key in this directory that seals endpoints' secrets; none if there is none.
 ///
 /// # Errors
-/// When it cannot be read, or is no key.
-pub fn read_secrets_key(dir: &Path) -> Result<Option<[u8; 32]>, DataDirError> {
+/// When it cannot be read, others can read it, or it is no key.
+pub fn read_secrets_key(dir: &Path, place: Place) -> Result<Option<[u8; 32]>, DataDirError> {
     let path = dir.join(SECRETS_KEY_FILE);
-    match fs::read_to_string(&path) {
-        Ok(text) => unhex(text.trim()).map(Some).ok_or_else(|| {
-            let what = "this is no key, which is 64 hexadecimal digits";
-            io_at(&path)(io::Error::new(io::ErrorKind::InvalidData, what))
-        }),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(io_at(&path)(error)),
-    }
+    let Some(text) = secret_text(&path, place)? else { return Ok(None) };
+    let what = "this is no key, which is 64 hexadecimal digits";
+    unhex(&text).map(Some).ok_or_else(|| DataDirError::Secret { path, what: what.to_owned() })
 }
 
 fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
@@ -221,18 +323,34 @@ fn is_new(dir: &Path) -> Result<bool, DataDirError> {
     }
 }
 
-/// The admin token of a data directory, also of one that a running server has locked; none before the first start.
+/// The admin token in a directory, also in a data directory that a running server has locked; none before the first start.
 ///
 /// # Errors
-/// When there is a file that cannot be read.
-pub fn read_admin_token(data_dir: &Path) -> Result<Option<String>, DataDirError> {
-    let path = data_dir.join(ADMIN_TOKEN_FILE);
-    match fs::read_to_string(&path) {
-        Ok(token) if token.trim().is_empty() => Ok(None),
-        Ok(token) => Ok(Some(token.trim().to_owned())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(io_at(&path)(error)),
+/// When there is a file that cannot be read, that others can read, or that holds no token.
+pub fn read_admin_token(dir: &Path) -> Result<Option<String>, DataDirError> {
+    admin_token_in(dir, Place::DataDir)
+}
+
+/// The same of the directory where systemd keeps a service's credentials.
+///
+/// # Errors
+/// As [`read_admin_token`]; also when the credential is empty.
+pub fn credential_admin_token(dir: &Path) -> Result<Option<String>, DataDirError> {
+    admin_token_in(dir, Place::Credentials)
+}
+
+fn admin_token_in(dir: &Path, place: Place) -> Result<Option<String>, DataDirError> {
+    let path = dir.join(ADMIN_TOKEN_FILE);
+    let text = secret_text(&path, place)?.filter(|text| place == Place::Credentials || !text.is_empty());
+    let Some(token) = text else { return Ok(None) };
+    let is_token = token.len() >= ADMIN_TOKEN_CHARS_MIN && token.bytes().all(|byte| byte.is_ascii_graphic());
+    if is_token {
+        return Ok(Some(token));
     }
+    let what = format!(
+        "this is no admin token, which has at least {ADMIN_TOKEN_CHARS_MIN} visible ASCII characters; without the file one is made"
+    );
+    Err(DataDirError::Secret { path, what })
 }
 
 /// Writes a file that is there whole or not at all, also after a power cut.
@@ -240,6 +358,7 @@ fn write_whole(dir: &Path, name: &str, text: &str) -> Result<(), DataDirError> {
     let (path, draft) = (dir.join(name), dir.join(format!("{name}.new")));
     let write = || {
         let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&draft)?;
+        ownership::give_to_owner_of(dir, &file)?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
         fs::rename(&draft, &path)?;
@@ -283,6 +402,37 @@ mod tests {
         drop(dir);
         assert_eq!(DataDir::open(&path).unwrap().admin_token().unwrap(), token);
         assert!(token.len() > 64 && token.starts_with("trgadm_"));
+    }
+
+    #[test]
+    fn a_secret_that_others_can_read_or_that_is_none_is_refused_by_name() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("admin.token");
+        let read = |place| admin_token_in(root.path(), place).map_err(|error| error.to_string());
+        let write = |text: &str, mode: u32| {
+            fs::write(&path, text).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        };
+        assert_eq!(read(Place::DataDir), Ok(None));
+        for (text, mode, what) in [
+            ("0123456789abcdef", 0o644, "mode 0644"),
+            ("0123456789abcdef", 0o640, "chmod 600"),
+            ("x", 0o600, "no admin token"),
+            ("0123456789 bcdef", 0o600, "no admin token"),
+        ] {
+            write(text, mode);
+            let refused = read(Place::DataDir).unwrap_err();
+            assert!(refused.contains(what) && refused.contains("admin.token"), "{refused}");
+        }
+        write("0123456789abcdef\n", 0o600);
+        assert_eq!(read(Place::DataDir), Ok(Some("0123456789abcdef".to_owned())));
+        write("0123456789abcdef\n", 0o440);
+        assert!(read(Place::Credentials).is_ok(), "systemd guards it");
+        write("", 0o400);
+        assert!(read(Place::Credentials).is_err(), "an empty credential is a mistake");
+        fs::write(root.path().join("secrets.key"), "00".repeat(32)).unwrap();
+        fs::set_permissions(root.path().join("secrets.key"), fs::Permissions::from_mode(0o604)).unwrap();
+        assert!(read_secrets_key(root.path(), Place::DataDir).is_err());
     }
 
     #[test]

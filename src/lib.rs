@@ -85,8 +85,12 @@
 //! - `base/mod.rs`: what every room may use
 //! - `base/clock.rs`: the wall clock, or one that tests move
 //! - `base/codec.rs`: bincode behind two functions
+//! - `base/descriptors.rs`: how many files and connections may be open
 //! - `base/exit_code.rs`: how the process ends
+//! - `base/live.rs`: a value that can be replaced while it is used
 //! - `base/metrics.rs`: every figure for Prometheus, at zero from the start
+//! - `base/ownership.rs`: whose files are, and what is said when they are somebody else's
+//! - `base/peer.rs`: whose connection a thread is working on
 //! - `base/random.rs`: random bytes of the operating system
 //! - `base/sabotage.rs`: promises broken on purpose, for tests that must notice
 //! - `base/shares.rs`: a bounded amount of which nobody can take all
@@ -129,7 +133,11 @@
 //! - `config/layers.rs`: which keys were given, in which shape, from where
 //! - `config/parts.rs`: one small struct a section
 //! - `config/raw.rs`: the shape of the TOML
-//! - `logging.rs`: JSON or text lines, files by day
+//! - `config/texts.rs`: paths, networks and what is logged, judged as what they stand for
+//! - `logging.rs`: JSON or text lines, on standard output and in files
+//! - `logging/damping.rs`: what repeats is told once a second
+//! - `logging/files.rs`: log files, bounded in size and number
+//! - `logging/lines.rs`: a line, and its priority for systemd's journal
 //! - `data_dir.rs`: the data directory: format, lock, admin token
 //!
 //! Bytes on disk: the truth:

@@ -1,35 +1,55 @@
-//! Logs: one JSON object a line on standard output, or text for a terminal, and files by day if asked for.
+//! Logs: one line an event on standard output, JSON or text, and files of bounded size if asked for.
 //!
-//! Called once, by `app` and by commands that run long. What is logged is up to each room; none may log keys, tokens,
-//! secrets or payloads. Times are RFC 3339 in UTC.
+//! Called once, by commands that run long, and at a reload. What is logged is up to each room; none may log keys, tokens,
+//! secrets or payloads. Times are RFC 3339 in UTC. What repeats is told once a second with its count (`damping`); when
+//! systemd's journal reads, each line begins with its priority (`lines`).
 
-use std::io;
+mod damping;
+mod files;
+mod lines;
+
+use std::io::{self, IsTerminal as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 use tracing::Subscriber;
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
-use tracing_appender::rolling::{InitError, RollingFileAppender, Rotation};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
-use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::registry::{LookupSpan, Registry};
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{EnvFilter, Layer};
+use tracing_subscriber::{EnvFilter, Layer, reload};
 
-use crate::config::{Log, LogFormat};
+use crate::base::exit_code::ExitCode;
+use crate::base::ownership;
+use crate::config::{Log, LogFormat, journal_stream};
+
+pub use damping::{AUDIT, FLOODS, LeftOut, tick};
+
+use damping::Damping;
+use files::Files;
+use lines::Lines;
 
 /// Lines that may wait for a slow disk; more are dropped, and counted by the writer. Log files never hold up an event;
 /// standard output does if its reader stands still.
 const WAITING_LINES_MAX: usize = 64 << 10;
+/// What libraries have to say is of no use to an operator, unless asked for: only what goes wrong.
+const LIBRARIES: &str = "actix_http=warn,actix_rt=warn,actix_server=warn,actix_web=warn,hyper=warn,hyper_util=warn,mio=warn,\
+                         reqwest=warn,rustls=warn,sled=warn,tokio=warn";
+
+/// What changes the level of the running process.
+static LEVEL: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
 
 /// Why there are no logs.
 #[derive(Debug)]
 pub enum LoggingError {
     /// The log directory can't be made or written.
     Directory {
-        /// The directory.
+        /// The directory or file.
         path: PathBuf,
         /// What the system said.
-        cause: InitError,
+        cause: io::Error,
     },
     /// Logging was started before in this process.
     AlreadyStarted,
@@ -38,8 +58,20 @@ pub enum LoggingError {
 impl std::fmt::Display for LoggingError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Directory { path, cause } => write!(f, "log directory {}: {cause}", path.display()),
+            Self::Directory { path, cause } => {
+                write!(f, "log directory {}: {cause}{}", path.display(), ownership::denied(path, cause))
+            }
             Self::AlreadyStarted => f.write_str("logging was started before"),
+        }
+    }
+}
+
+impl LoggingError {
+    /// The exit code that tells it.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Directory { cause, .. } => ExitCode::of_io(cause, ExitCode::Usage),
+            Self::AlreadyStarted => ExitCode::Usage,
         }
     }
 }
@@ -71,48 +103,87 @@ impl LoggingGuard {
 /// When the log directory can't be used, or logging was started before.
 pub fn start(log: &Log) -> Result<LoggingGuard, LoggingError> {
     let (files, guard) = match files(log)? {
-        Some((writer, guard)) => (Some(layer(log.format, writer)), Some(guard)),
+        Some((writer, guard)) => (Some(layer(form_of(log.format, false), false, writer)), Some(guard)),
         None => (None, None),
     };
+    let (filter, level) = reload::Layer::new(filter(&log.level));
+    let form = form_of(log.format, io::stdout().is_terminal());
     tracing_subscriber::registry()
-        .with(filter(log))
-        .with(layer(log.format, io::stdout))
+        .with(filter)
+        .with(Damping::of_process())
+        .with(layer(form, is_read_by_journal(&io::stdout()), io::stdout))
         .with(files)
         .try_init()
         .map_err(|_error| LoggingError::AlreadyStarted)?;
+    if LEVEL.set(level).is_err() {
+        return Err(LoggingError::AlreadyStarted);
+    }
     Ok(LoggingGuard(guard))
 }
 
-fn filter(log: &Log) -> EnvFilter {
-    // `Config` has parsed it once.
-    EnvFilter::builder().parse(&log.level).unwrap_or_else(|_| EnvFilter::new("info"))
+/// Logs from now on what this text says, which is one of a checked configuration.
+pub fn set_level(level: &str) {
+    if let Some(Err(error)) = LEVEL.get().map(|handle| handle.reload(filter(level))) {
+        tracing::error!(%error, "the level of the log stays as it was");
+    }
 }
 
-fn layer<S, W>(format: LogFormat, writer: W) -> Box<dyn Layer<S> + Send + Sync>
+/// Whether systemd's journal reads what is written there; systemd.exec(5), `JOURNAL_STREAM`.
+pub fn is_read_by_journal(stream: &impl std::os::fd::AsFd) -> bool {
+    let Some(expected) = journal_stream() else { return false };
+    let file = stream.as_fd().try_clone_to_owned().map(std::fs::File::from);
+    let facts = file.and_then(|file| file.metadata());
+    facts.is_ok_and(|facts| expected == format!("{}:{}", facts.dev(), facts.ino()))
+}
+
+/// The filter of a checked level. What no directive is about is logged from info on; libraries from warn on, unless the
+/// level for everything is finer.
+fn filter(level: &str) -> EnvFilter {
+    let everything = level.split(',').map(str::trim).find(|directive| !directive.contains(['=', ':', '_']));
+    let everything = everything.filter(|directive| *directive != "triggerd").unwrap_or("info");
+    let is_fine = ["debug", "trace"].iter().any(|fine| everything.eq_ignore_ascii_case(fine));
+    let is_coarse = ["off", "error"].iter().any(|coarse| everything.eq_ignore_ascii_case(coarse));
+    let libraries = if is_fine || is_coarse { "" } else { LIBRARIES };
+    // The last directive for a target counts, so what was asked for stands behind what goes without saying.
+    let text = format!("{everything},{libraries},{level}");
+    EnvFilter::builder().parse(text.trim_matches(',').replace(",,", ",")).unwrap_or_else(|_| EnvFilter::new("info"))
+}
+
+fn form_of(format: LogFormat, is_terminal: bool) -> LogFormat {
+    match (format, is_terminal) {
+        (LogFormat::Auto, true) => LogFormat::Text,
+        (LogFormat::Auto, false) => LogFormat::Json,
+        (LogFormat::Json | LogFormat::Text, _) => format,
+    }
+}
+
+fn layer<S, W>(form: LogFormat, with_priority: bool, writer: W) -> Box<dyn Layer<S> + Send + Sync>
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
     W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
 {
-    let lines = tracing_subscriber::fmt::layer().with_writer(writer);
-    match format {
-        LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).boxed(),
-        LogFormat::Text => lines.with_ansi(false).boxed(),
+    let lines = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(false);
+    match form {
+        LogFormat::Json | LogFormat::Auto => {
+            let format = tracing_subscriber::fmt::format().json().flatten_event(true).with_current_span(false);
+            let fields = tracing_subscriber::fmt::format::JsonFields::new();
+            lines.event_format(Lines::new(format, with_priority)).fmt_fields(fields).boxed()
+        }
+        LogFormat::Text => {
+            let format = tracing_subscriber::fmt::format().with_ansi(false);
+            lines.event_format(Lines::new(format, with_priority)).boxed()
+        }
     }
 }
 
-type Files = (tracing_appender::non_blocking::NonBlocking, WorkerGuard);
+type Appender = (tracing_appender::non_blocking::NonBlocking, WorkerGuard);
 
-fn files(log: &Log) -> Result<Option<Files>, LoggingError> {
+fn files(log: &Log) -> Result<Option<Appender>, LoggingError> {
     let Some(directory) = &log.directory else { return Ok(None) };
-    let appender = RollingFileAppender::builder()
-        .rotation(Rotation::DAILY)
-        .filename_prefix("triggerd")
-        .filename_suffix("log")
-        .max_log_files(log.files_max)
-        .build(directory)
-        .map_err(|cause| LoggingError::Directory { path: directory.clone(), cause })?;
+    let files = Files::open(directory, log.file_bytes_max, log.files_max);
+    let files = files.map_err(|(path, cause)| LoggingError::Directory { path, cause })?;
     let writer = NonBlockingBuilder::default().buffered_lines_limit(WAITING_LINES_MAX).thread_name("log-writer");
-    Ok(Some(writer.finish(appender)))
+    Ok(Some(writer.finish(files)))
 }
 
 #[cfg(test)]
@@ -120,18 +191,20 @@ mod tests {
     use super::*;
 
     fn log(format: LogFormat, directory: Option<PathBuf>) -> Log {
-        Log { level: "info,quiet=error".to_owned(), format, directory, files_max: 3 }
+        Log { level: "info,triggerd::store=error".to_owned(), format, directory, file_bytes_max: 1 << 20, files_max: 3 }
     }
 
-    fn written(format: LogFormat) -> String {
+    fn written(format: LogFormat, with_priority: bool) -> String {
         let directory = tempfile::tempdir().unwrap();
         let log = log(format, Some(directory.path().to_owned()));
         let (writer, guard) = files(&log).unwrap().unwrap();
-        let subscriber = tracing_subscriber::registry().with(filter(&log)).with(layer(log.format, writer));
+        let subscriber =
+            tracing_subscriber::registry().with(filter(&log.level)).with(layer(log.format, with_priority, writer));
         tracing::subscriber::with_default(subscriber, || {
             tracing::info!(event = "evt_1", "accepted");
             tracing::debug!("too fine");
-            tracing::warn!(target: "quiet", "not loud enough");
+            tracing::warn!(target: "triggerd::store", "not loud enough");
+            tracing::info!(target: "actix_server::builder", "starting 2 workers");
         });
         drop(guard);
         let files: Vec<_> = std::fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -141,7 +214,7 @@ mod tests {
 
     #[test]
     fn a_json_line_has_time_level_message_and_fields() {
-        let text = written(LogFormat::Json);
+        let text = written(LogFormat::Json, false);
         let lines: Vec<_> = text.lines().collect();
         assert_eq!(lines.len(), 1, "the filter holds back the others: {text}");
         let line: serde_json::Value = serde_json::from_str(lines[0]).unwrap();
@@ -154,9 +227,28 @@ mod tests {
 
     #[test]
     fn a_text_line_has_no_escape_sequences() {
-        let text = written(LogFormat::Text);
+        let text = written(LogFormat::Text, false);
         assert!(text.contains("accepted") && text.contains("evt_1"), "{text}");
         assert!(!text.contains('\u{1b}'), "{text:?}");
+    }
+
+    #[test]
+    fn for_the_journal_each_line_begins_with_its_priority() {
+        for format in [LogFormat::Json, LogFormat::Text] {
+            let text = written(format, true);
+            assert!(text.starts_with("<6>") && text.lines().count() == 1, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_asked_for_wins_over_what_goes_without_saying() {
+        let of = |level: &str| filter(level).to_string();
+        assert!(of("info").contains("actix_server=warn"), "{}", of("info"));
+        assert!(!of("debug").contains("actix_server"), "{}", of("debug"));
+        assert!(of("info,actix_server=info").contains("actix_server=info"), "{}", of("info,actix_server=info"));
+        let by_module = of("triggerd::http=debug");
+        assert!(by_module.contains("triggerd::http=debug") && by_module.contains("info"), "{by_module}");
+        assert!(!of("off").contains("warn"), "{}", of("off"));
     }
 
     #[test]

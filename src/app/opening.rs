@@ -13,7 +13,7 @@ use crate::base::threads::Signal;
 use crate::base::vault::Vault;
 use crate::commit::{RecoveryError, Space, recover};
 use crate::config::{Config, credentials_directory};
-use crate::data_dir::{DataDir, DataDirError, filesystem_bytes, read_admin_token, read_secrets_key};
+use crate::data_dir::{DataDir, DataDirError, Place, credential_admin_token, filesystem_bytes, read_secrets_key};
 use crate::delivery::secrets;
 use crate::journal::{self, OsFiles, Position, Reader};
 use crate::model::time::Timestamp;
@@ -35,13 +35,14 @@ pub(super) fn open(config: &Config, clock: &Clock, metrics: &Metrics, space: &Sp
     let (writer, journal) = open_journal(config, &data_dir)?;
     data_dir.complete(Timestamp(clock.now_ms())).map_err(StartError::DataDir)?;
     let store = Arc::new(open_state(config, &data_dir, &journal, metrics, space)?);
+    data_dir.give_to_owner().map_err(StartError::DataDir)?;
     let vault = Arc::new(open_vault(&data_dir, &store, Timestamp(clock.now_ms()))?);
     Ok(Opened { data_dir, admin_token, vault, writer, journal, store })
 }
 
 /// With systemd's credential or the data directory's key; every endpoint's secrets must open with it.
 fn open_vault(data_dir: &DataDir, store: &Store, now: Timestamp) -> Result<Vault, StartError> {
-    let credential = credentials_directory().map(|dir| read_secrets_key(&dir)).transpose();
+    let credential = credentials_directory().map(|dir| read_secrets_key(&dir, Place::Credentials)).transpose();
     let key = credential.map_err(StartError::DataDir)?.flatten();
     let key = key.map_or_else(|| data_dir.secrets_key(), Ok).map_err(StartError::DataDir)?;
     let vault = Vault::new(&key);
@@ -57,7 +58,7 @@ fn admin_token(config: &Config, data_dir: &DataDir) -> Result<String, DataDirErr
     if let Some(token) = &config.keys.admin_token {
         return Ok(token.reveal().to_owned());
     }
-    let credential = credentials_directory().map(|dir| read_admin_token(&dir)).transpose()?.flatten();
+    let credential = credentials_directory().map(|dir| credential_admin_token(&dir)).transpose()?.flatten();
     credential.map_or_else(|| data_dir.admin_token(), Ok)
 }
 

@@ -72,9 +72,8 @@ impl StartError {
     /// The exit code that tells it.
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            Self::DataDir(DataDirError::InUse(_)) => ExitCode::InUse,
-            Self::DataDir(DataDirError::Format { .. })
-            | Self::Journal(JournalError::Damage(_))
+            Self::DataDir(error) => error.exit_code(ExitCode::Fatal),
+            Self::Journal(JournalError::Damage(_))
             | Self::Missing(_)
             | Self::SecretsKey { .. }
             | Self::Recovery(RecoveryError::Unknown { .. } | RecoveryError::Journal(ReadError::Damage(_))) => {
@@ -84,14 +83,12 @@ impl StartError {
                 ExitCode::Damaged
             }
             Self::NoSpace { cause, .. } => cause.exit_code(),
-            Self::DataDir(DataDirError::Io { .. })
-            | Self::Journal(JournalError::Io { .. })
-            | Self::Recovery(_)
-            | Self::State(_)
-            | Self::Listen { .. }
-            | Self::Sender(_)
-            | Self::Metrics(_)
-            | Self::Threads(_) => ExitCode::Fatal,
+            Self::Journal(JournalError::Io { source, .. })
+            | Self::Recovery(RecoveryError::Journal(ReadError::Io { source, .. }))
+            | Self::Listen { cause: source, .. } => ExitCode::of_io(source, ExitCode::Fatal),
+            Self::Recovery(_) | Self::State(_) | Self::Sender(_) | Self::Metrics(_) | Self::Threads(_) => {
+                ExitCode::Fatal
+            }
         }
     }
 }
@@ -124,6 +121,10 @@ impl StartError {
             ),
             Self::State(error) => error.fmt(f),
             Self::Recovery(error) => write!(f, "the journal cannot be applied: {error}"),
+            Self::Listen { address, cause } if cause.kind() == std::io::ErrorKind::PermissionDenied => write!(
+                f,
+                "cannot listen on {address}: {cause}; ports below 1024 are for root alone, choose another one in [server] listen"
+            ),
             Self::Listen { address, cause } => write!(f, "cannot listen on {address}: {cause}"),
             Self::NoSpace { dir, free, cause } => write!(
                 f,

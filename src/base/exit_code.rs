@@ -14,11 +14,18 @@ pub enum ExitCode {
     Damaged = 3,
     /// The data directory is in use by another process.
     InUse = 4,
-    /// The operating system does not permit it to this user: a file belongs to another one.
+    /// The operating system forbids it: files of another user, a port for root alone.
     NotPermitted = 5,
     /// Something broke that a restart mends (a failed sync, a dead thread), or that keeps the server from starting (no
     /// space, no address to listen on).
     Fatal = 70,
+}
+
+impl ExitCode {
+    /// The code for a failed operation of the operating system: [`ExitCode::NotPermitted`], or else this one.
+    pub fn of_io(error: &std::io::Error, otherwise: Self) -> Self {
+        if error.kind() == std::io::ErrorKind::PermissionDenied { Self::NotPermitted } else { otherwise }
+    }
 }
 
 impl From<ExitCode> for std::process::ExitCode {

@@ -3,8 +3,12 @@
 
 pub mod clock;
 pub mod codec;
+pub mod descriptors;
 pub mod exit_code;
+pub mod live;
 pub mod metrics;
+pub mod ownership;
+pub mod peer;
 pub mod random;
 pub mod sabotage;
 pub mod shares;

@@ -127,18 +127,13 @@ impl JournalAudit {
 pub(super) fn journal_failure(error: &JournalError) -> Failure {
     let code = match error {
         JournalError::Damage(_) => ExitCode::Damaged,
-        JournalError::Io { .. } => ExitCode::Failed,
+        JournalError::Io { source, .. } => ExitCode::of_io(source, ExitCode::Failed),
     };
     Failure::new(code, error)
 }
 
 pub(super) fn dir_failure(error: &DataDirError) -> Failure {
-    let code = match error {
-        DataDirError::InUse(_) => ExitCode::InUse,
-        DataDirError::Format { .. } => ExitCode::Damaged,
-        DataDirError::Io { .. } => ExitCode::Failed,
-    };
-    Failure::new(code, error)
+    Failure::new(error.exit_code(ExitCode::Failed), error)
 }
 
 /// A damage in words.

@@ -159,5 +159,5 @@ fn dispatch_client(command: Command, settings: &Settings) -> Result<ExitCode, Fa
 }
 
 fn load(file: Option<&Path>) -> Result<(Config, Source), Failure> {
-    Config::load(file).map_err(|error| Failure::new(ExitCode::Usage, error))
+    Config::load(file).map_err(|error| Failure::new(error.exit_code(), error))
 }

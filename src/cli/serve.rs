@@ -11,7 +11,7 @@ use crate::config::{Config, Source, sabotage_from_environment};
 use crate::logging;
 
 pub(super) fn run((config, source): (Config, Source)) -> Result<ExitCode, Failure> {
-    let guard = logging::start(&config.log).map_err(|error| Failure::new(ExitCode::Usage, error))?;
+    let guard = logging::start(&config.log).map_err(|error| Failure::new(error.exit_code(), error))?;
     tracing::info!(%source, "configuration loaded");
     if let Some(names) = sabotage_from_environment() {
         sabotage::arm(&names).map_err(|error| Failure::new(ExitCode::Usage, error))?;

@@ -7,7 +7,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use tracing_subscriber::EnvFilter;
 use url::Url;
 
 use super::Config;
@@ -18,11 +17,14 @@ use super::parts::{
     Workers,
 };
 use super::raw::{RawDelivery, RawEgress, RawIntake, RawKeys, RawLog, RawServer, RawStorage, RawTier};
+use super::texts;
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 const DAY_SECONDS: u64 = 86_400;
+/// Most threads that serve requests: actix-server panics above.
+const SERVER_WORKERS_MAX: u64 = 512;
 /// Most answers in a breaker's window.
 const BREAKER_WINDOW_MAX: u64 = 64;
 /// Most waits in a retry schedule.
@@ -92,7 +94,8 @@ fn server(checks: &mut Checks, raw: RawServer) -> Server {
     }
     Server {
         listen,
-        workers: checks.count("server.workers", raw.workers, 0..=1024),
+        bind: checks.seconds("server.bind_seconds", raw.bind_seconds, 0..=3600),
+        workers: checks.count("server.workers", raw.workers, 0..=SERVER_WORKERS_MAX),
         max_connections: checks.count("server.max_connections", raw.max_connections, 1..=1_000_000),
         client_timeout: checks.seconds("server.client_timeout_seconds", raw.client_timeout_seconds, 1..=300),
         body_timeout: checks.seconds("server.body_timeout_seconds", raw.body_timeout_seconds, 1..=3600),
@@ -112,10 +115,14 @@ fn storage(checks: &mut Checks, raw: &RawStorage) -> Storage {
     if raw.data_dir.trim().is_empty() {
         checks.fault("storage.data_dir", "must name a directory, not nothing".to_owned());
     }
+    if let Some(fault) = texts::path_fault(&raw.data_dir) {
+        checks.fault("storage.data_dir", fault);
+    }
     Storage {
         data_dir: PathBuf::from(&raw.data_dir),
         segment_bytes: checks.range("storage.segment_bytes", raw.segment_bytes, 64 * KIB..=GIB),
         reserve_bytes: checks.range("storage.reserve_bytes", raw.reserve_bytes, 0..=1024 * GIB),
+        reserve_files: checks.range("storage.reserve_files", raw.reserve_files, 0..=1_000_000_000),
         state_cache_bytes: checks.range("storage.state_cache_bytes", raw.state_cache_bytes, MIB..=64 * GIB),
     }
 }
@@ -235,39 +242,31 @@ fn retry_schedule(checks: &mut Checks, seconds: &[u64]) -> Vec<Duration> {
 }
 
 fn egress(checks: &mut Checks, raw: &RawEgress) -> Egress {
-    let mut allow_networks = Vec::new();
-    for text in &raw.allow_networks {
-        let detail = match text.parse::<IpNet>() {
-            Ok(network) if network.trunc() == network => {
-                allow_networks.push(network);
-                continue;
-            }
-            // A host's address with a prefix: was the host meant, or its network? Not for us to guess.
-            Ok(network) => format!("must be networks; {text} is an address in {}", network.trunc()),
-            Err(_) => format!("must be networks such as 10.1.0.0/16 or fd00::/8, not {text:?}"),
-        };
-        checks.fault("egress.allow_networks", detail);
-    }
-    Egress { allow_networks }
+    Egress { allow_networks: networks(checks, "egress.allow_networks", &raw.allow_networks) }
+}
+
+/// A list of networks, each of which some address can be in.
+fn networks(checks: &mut Checks, key: &str, list: &[String]) -> Vec<IpNet> {
+    let network = |text: &String| texts::network(text).map_err(|detail| checks.fault(key, detail)).ok();
+    list.iter().filter_map(network).collect()
 }
 
 fn log(checks: &mut Checks, raw: RawLog) -> Log {
-    if raw.level.trim().is_empty() || EnvFilter::builder().parse(&raw.level).is_err() {
-        let rule = "must be error, warn, info, debug or trace, or such as info,triggerd::delivery=debug";
-        checks.fault("log.level", format!("{rule}, not {:?}", raw.level));
+    if let Some(fault) = texts::level_fault(&raw.level) {
+        checks.fault("log.level", fault);
     }
-    let format = match raw.format.as_str() {
-        "json" => LogFormat::Json,
-        "text" => LogFormat::Text,
-        other => {
-            checks.fault("log.format", format!("must be \"json\" or \"text\", not {other:?}"));
-            LogFormat::Json
-        }
-    };
+    if let Some(fault) = texts::path_fault(&raw.directory) {
+        checks.fault("log.directory", fault);
+    }
+    let format = LogFormat::named(&raw.format).unwrap_or_else(|| {
+        checks.fault("log.format", format!("must be \"auto\", \"json\" or \"text\", not {:?}", raw.format));
+        LogFormat::Auto
+    });
     Log {
         level: raw.level,
         format,
         directory: (!raw.directory.is_empty()).then(|| PathBuf::from(raw.directory)),
+        file_bytes_max: checks.range("log.file_bytes_max", raw.file_bytes_max, 64 * KIB..=GIB),
         files_max: checks.count("log.files_max", raw.files_max, 1..=1000),
     }
 }

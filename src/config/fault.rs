@@ -3,6 +3,9 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::base::exit_code::ExitCode;
+use crate::base::ownership;
+
 /// Why there is no configuration.
 #[derive(Debug)]
 pub enum ConfigError {
@@ -29,6 +32,16 @@ pub enum ConfigError {
     Faults(Vec<Fault>),
 }
 
+impl ConfigError {
+    /// The exit code that tells it.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Unreadable { cause, .. } => ExitCode::of_io(cause, ExitCode::Usage),
+            Self::Missing { .. } | Self::Syntax { .. } | Self::Faults(_) => ExitCode::Usage,
+        }
+    }
+}
+
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
@@ -51,7 +64,9 @@ impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Missing { path } => write!(f, "configuration file {} is not there", path.display()),
-            Self::Unreadable { path, cause } => write!(f, "configuration file {}: {cause}", path.display()),
+            Self::Unreadable { path, cause } => {
+                write!(f, "configuration file {}: {cause}{}", path.display(), ownership::denied(path, cause))
+            }
             Self::Syntax { path, detail } => {
                 write!(f, "configuration file {} is not TOML: {}", path.display(), detail.trim_end())
             }

@@ -79,6 +79,9 @@ impl Layers {
         for name in &environment.not_text {
             self.fault(&key_of(name), name, "must be UTF-8 text".into());
         }
+        for name in &environment.strangers {
+            self.stranger(name);
+        }
         let names: BTreeMap<_, _> = environment.variables.keys().map(|name| (key_of(name), name.clone())).collect();
         let source = config::Environment::with_prefix(PREFIX)
             .prefix_separator(SEPARATOR)
@@ -145,6 +148,24 @@ impl Layers {
             None => "unknown key; config/triggerd.toml lists all that there are".to_owned(),
         };
         self.fault(key, origin, detail);
+    }
+
+    /// A variable that begins like ours and is none.
+    fn stranger(&mut self, name: &str) {
+        let plain = |key: &str| key.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_lowercase();
+        let wanted = plain(name.get(PREFIX.len()..).unwrap_or_default());
+        let likeness = |known: &&String| strsim::jaro_winkler(&plain(known), &wanted);
+        let nearest = self.known.keys().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
+        let detail = match nearest.filter(|known| likeness(known) >= LIKENESS_MIN) {
+            Some(known) => {
+                let meant = known.to_uppercase().replace('.', SEPARATOR);
+                format!("the environment variable {name} means nothing; did you mean {PREFIX}{SEPARATOR}{meant}?")
+            }
+            None => format!(
+                "the environment variable {name} means nothing; keys are {PREFIX}{SEPARATOR}SECTION{SEPARATOR}KEY"
+            ),
+        };
+        self.fault(name, name, detail);
     }
 
     fn fault(&mut self, key: &str, origin: &str, detail: String) {

@@ -12,6 +12,7 @@ mod fault;
 mod layers;
 mod parts;
 mod raw;
+mod texts;
 
 #[cfg(test)]
 mod tests;
@@ -22,7 +23,9 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-pub use environment::{ClientVariable, Environment, client_variable, credentials_directory, sabotage_from_environment};
+pub use environment::{
+    ClientVariable, Environment, client_variable, credentials_directory, journal_stream, sabotage_from_environment,
+};
 pub use fault::{ConfigError, Fault};
 pub use parts::{
     AdminToken, Dedup, Delivery, Egress, Inbox, Intake, Keys, Log, LogFormat, Server, Storage, TierLimit, Tiers,

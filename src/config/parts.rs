@@ -18,6 +18,9 @@ use crate::model::org::Tier;
 pub struct Server {
     /// Address and port to listen on; port 0: any free one.
     pub listen: SocketAddr,
+    /// How long a start waits for an address that somebody else listens on.
+    #[serde(rename = "bind_seconds", serialize_with = "seconds")]
+    pub bind: Duration,
     /// Threads that serve requests; 0: one for each core.
     pub workers: usize,
     /// Connections open at a time, all workers together.
@@ -47,6 +50,8 @@ pub struct Storage {
     pub segment_bytes: u64,
     /// Bytes of free disk below which new events are refused.
     pub reserve_bytes: u64,
+    /// Files that can still be made on the filesystem below which new events are refused.
+    pub reserve_files: u64,
     /// Bytes of memory to cache the state in.
     pub state_cache_bytes: u64,
 }
@@ -231,13 +236,15 @@ pub struct Egress {
 /// Logs.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Log {
-    /// What is logged, in the syntax of `tracing_subscriber::EnvFilter`; it parses.
+    /// What is logged, in the syntax of `tracing_subscriber::EnvFilter`; it parses, and names nothing that there is not.
     pub level: String,
     /// In which form.
     pub format: LogFormat,
     /// Where log files go; none: standard output only.
     #[serde(serialize_with = "path_or_empty")]
     pub directory: Option<PathBuf>,
+    /// Bytes of a log file at most.
+    pub file_bytes_max: u64,
     /// Log files kept.
     pub files_max: usize,
 }
@@ -246,10 +253,24 @@ pub struct Log {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
+    /// Text on a terminal, JSON anywhere else.
+    Auto,
     /// One JSON object a line.
     Json,
     /// For a terminal.
     Text,
+}
+
+impl LogFormat {
+    /// The one that the configuration calls so.
+    pub fn named(name: &str) -> Option<Self> {
+        match name {
+            "auto" => Some(Self::Auto),
+            "json" => Some(Self::Json),
+            "text" => Some(Self::Text),
+            _ => None,
+        }
+    }
 }
 
 fn seconds<S: Serializer>(value: &Duration, serializer: S) -> Result<S::Ok, S::Error> {

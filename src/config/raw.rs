@@ -23,6 +23,7 @@ pub(super) struct Raw {
 #[serde(deny_unknown_fields)]
 pub(super) struct RawServer {
     pub(super) listen: String,
+    pub(super) bind_seconds: u64,
     pub(super) workers: u64,
     pub(super) max_connections: u64,
     pub(super) client_timeout_seconds: u64,
@@ -38,6 +39,7 @@ pub(super) struct RawStorage {
     pub(super) data_dir: String,
     pub(super) segment_bytes: u64,
     pub(super) reserve_bytes: u64,
+    pub(super) reserve_files: u64,
     pub(super) state_cache_bytes: u64,
 }
 
@@ -132,5 +134,6 @@ pub(super) struct RawLog {
     pub(super) level: String,
     pub(super) format: String,
     pub(super) directory: String,
+    pub(super) file_bytes_max: u64,
     pub(super) files_max: u64,
 }

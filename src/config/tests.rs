@@ -74,8 +74,9 @@ fn the_defaults_are_the_documented_numbers() {
     let pauses = [delivery.breaker_pause, delivery.breaker_pause_max];
     assert_eq!(pauses, [policy.pause_ms, policy.pause_ms_max].map(Duration::from_millis));
     assert!(config.egress.allow_networks.is_empty());
-    assert_eq!((config.log.level.as_str(), config.log.format), ("info", LogFormat::Json));
-    assert_eq!((config.log.directory, config.log.files_max), (None, 14));
+    assert_eq!((config.log.level.as_str(), config.log.format), ("info", LogFormat::Auto));
+    assert_eq!((config.log.directory, config.log.files_max, config.log.file_bytes_max), (None, 14, 64 << 20));
+    assert_eq!((config.server.bind, config.storage.reserve_files), (Duration::from_mins(1), 256));
 }
 
 #[test]
@@ -105,6 +106,33 @@ fn a_typo_gets_the_nearest_name() {
     let fault = the_fault(from_env([("TRIGGERD__SERVR__LISTEN", "x")]));
     assert!(fault.detail.contains("`server.listen`"), "{fault}");
     assert_eq!(fault.origin, "TRIGGERD__SERVR__LISTEN");
+}
+
+#[test]
+fn a_variable_that_begins_like_ours_and_is_none_is_a_fault_that_says_what_was_meant() {
+    for (name, meant) in [
+        ("TRIGGERD_SERVER_LISTEN", "TRIGGERD__SERVER__LISTEN"),
+        ("TRIGGERD_SERVER__LISTEN", "TRIGGERD__SERVER__LISTEN"),
+        ("TRIGGERD_TIERS_FREE_BURST", "TRIGGERD__TIERS__FREE__BURST"),
+        ("triggerd__server__listen", "TRIGGERD__SERVER__LISTEN"),
+        ("TRIGGERD.SERVER.LISTEN", "TRIGGERD__SERVER__LISTEN"),
+        ("TRIGGERD_PORT", "SECTION__KEY"),
+    ] {
+        let fault = the_fault(from_env([(name, "127.0.0.1:1")]));
+        assert!(fault.key == name && fault.detail.contains(meant), "{fault}");
+    }
+    // A client's, a test's, those of a container beside a service called triggerd, and those of other programs.
+    from_env([
+        ("TRIGGERD_URL", "x"),
+        ("TRIGGERD_API_KEY", "x"),
+        ("TRIGGERD_TEST_BINARY", "x"),
+        ("TRIGGERD_SERVICE_HOST", "10.0.0.1"),
+        ("TRIGGERD_PORT", "tcp://10.0.0.1:8080"),
+        ("TRIGGERD_PORT_8080_TCP_ADDR", "10.0.0.1"),
+        ("TRIGGERDX_SERVER_LISTEN", "x"),
+        ("TRIGGER", "x"),
+    ])
+    .unwrap();
 }
 
 #[test]
@@ -209,6 +237,14 @@ fn values_out_of_range_or_of_the_wrong_type_are_refused() {
         ("[server]\nworkers = -1", "server.workers"),
         ("[server]\nworkers = 1.5", "server.workers"),
         ("[server]\nworkers = true", "server.workers"),
+        ("[server]\nworkers = 513", "server.workers"),
+        ("[server]\nbind_seconds = 3601", "server.bind_seconds"),
+        ("[storage]\ndata_dir = \"a\\u0000b\"", "storage.data_dir"),
+        ("[log]\ndirectory = \"/tmp/\\u0000\"", "log.directory"),
+        ("[log]\nlevel = \"inof\"", "log.level"),
+        ("[log]\nlevel = \"\"", "log.level"),
+        ("[log]\nfile_bytes_max = 1", "log.file_bytes_max"),
+        ("[egress]\nallow_networks = [\"::ffff:10.0.0.0/104\"]", "egress.allow_networks"),
         ("[server]\nshutdown_seconds = 10", "server.shutdown_seconds"),
         ("[server]\ncors_origins = [\"https://a.example/path\"]", "server.cors_origins"),
         ("[server]\ncors_origins = [1]", "server.cors_origins"),

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::files::is_unreadable;
 use super::frame::Position;
+use crate::base::ownership;
 
 /// Bytes that are not what was once written and synced there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,7 +73,9 @@ impl fmt::Display for JournalError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Damage(damage) => damage.fmt(f),
-            Self::Io { path, source } => write!(f, "{}: {source}", path.display()),
+            Self::Io { path, source } => {
+                write!(f, "{}: {source}{}", path.display(), ownership::denied(path, source))
+            }
         }
     }
 }

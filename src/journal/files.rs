@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Advice, AtFlags, CWD, FallocateFlags, Mode, OFlags};
 use rustix::io::Errno;
 
+use crate::base::ownership;
 use crate::base::sabotage::{self, Switch};
 
 /// What `fstat` says of an open file.
@@ -77,7 +78,8 @@ pub struct OsFiles;
 
 impl Files for OsFiles {
     fn create_dir(&self, dir: &Path) -> io::Result<()> {
-        DirBuilder::new().mode(0o700).create(dir)
+        DirBuilder::new().mode(0o700).create(dir)?;
+        ownership::give_path_to_owner_of(parent_of(dir), dir)
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
@@ -85,12 +87,16 @@ impl Files for OsFiles {
     }
 
     fn create_new(&self, path: &Path) -> io::Result<File> {
-        OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)
+        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)?;
+        ownership::give_to_owner_of(parent_of(path), &file)?;
+        Ok(file)
     }
 
     fn create_unnamed(&self, dir: &Path) -> io::Result<File> {
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-        Ok(rustix::fs::open(dir, flags, Mode::RUSR | Mode::WUSR)?.into())
+        let file = rustix::fs::open(dir, flags, Mode::RUSR | Mode::WUSR)?.into();
+        ownership::give_to_owner_of(dir, &file)?;
+        Ok(file)
     }
 
     fn open(&self, path: &Path) -> io::Result<File> {
@@ -175,6 +181,11 @@ impl Files for OsFiles {
     fn drop_cache(&self, file: &File) -> io::Result<()> {
         Ok(rustix::fs::fadvise(file, 0, None, Advice::DontNeed)?)
     }
+}
+
+/// The directory that a path is in.
+fn parent_of(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new("."))
 }
 
 /// For filesystems without `fallocate`: writes the zeros behind the file's end.

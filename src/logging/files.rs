@@ -1,0 +1,187 @@
+//! Log files: a new one each day (UTC) and when one is full, the oldest removed. So they never take more of the disk than
+//! `[log] file_bytes_max` times `files_max`.
+//!
+//! `triggerd.2026-11-27.log` is the first of a day, `triggerd.2026-11-27.1.log` the second.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use crate::base::clock::Clock;
+
+const PREFIX: &str = "triggerd.";
+const SUFFIX: &str = ".log";
+
+/// Writes lines to files.
+#[derive(Debug)]
+pub(super) struct Files {
+    directory: PathBuf,
+    file_bytes_max: u64,
+    files_max: usize,
+    clock: Clock,
+    current: Current,
+}
+
+/// The file that is written to.
+#[derive(Debug)]
+struct Current {
+    name: Name,
+    file: File,
+    bytes: u64,
+}
+
+/// Which file: the day, and which of that day.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Name {
+    day: String,
+    number: u32,
+}
+
+impl Name {
+    fn parse(name: &str) -> Option<Self> {
+        let rest = name.strip_prefix(PREFIX)?.strip_suffix(SUFFIX)?;
+        let (day, number) = rest.split_once('.').map_or((rest, "0"), |(day, number)| (day, number));
+        let is_day = day.len() == 10 && day.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
+        is_day.then_some(())?;
+        Some(Self { day: day.to_owned(), number: number.parse().ok()? })
+    }
+
+    fn in_directory(&self, directory: &Path) -> PathBuf {
+        let Self { day, number } = self;
+        directory.join(match number {
+            0 => format!("{PREFIX}{day}{SUFFIX}"),
+            number => format!("{PREFIX}{day}.{number}{SUFFIX}"),
+        })
+    }
+}
+
+impl Files {
+    /// Goes on with the last file of today, if there is one.
+    ///
+    /// # Errors
+    /// The path that cannot be used, and why.
+    pub(super) fn open(directory: &Path, file_bytes_max: u64, files_max: usize) -> Result<Self, (PathBuf, io::Error)> {
+        Self::open_at(directory, (file_bytes_max, files_max), Clock::system())
+    }
+
+    fn open_at(
+        directory: &Path,
+        (file_bytes_max, files_max): (u64, usize),
+        clock: Clock,
+    ) -> Result<Self, (PathBuf, io::Error)> {
+        fs::create_dir_all(directory).map_err(|cause| (directory.to_owned(), cause))?;
+        let day = today(&clock);
+        let names = names(directory).map_err(|cause| (directory.to_owned(), cause))?;
+        let last = names.into_iter().filter(|name| name.day == day).max();
+        let name = last.unwrap_or(Name { day, number: 0 });
+        let current = open(directory, name)?;
+        let files = Self { directory: directory.to_owned(), file_bytes_max, files_max, clock, current };
+        files.remove_oldest();
+        Ok(files)
+    }
+
+    /// Goes on to another file if it is another day, or if so much more does not fit.
+    fn make_room(&mut self, bytes: u64) -> io::Result<()> {
+        let day = today(&self.clock);
+        let Current { name, bytes: written, .. } = &self.current;
+        let is_full = *written > 0 && written.saturating_add(bytes) > self.file_bytes_max;
+        let next = match (day == name.day, is_full) {
+            (true, false) => return Ok(()),
+            (true, true) => Name { day, number: name.number.saturating_add(1) },
+            (false, _) => Name { day, number: 0 },
+        };
+        self.current = open(&self.directory, next).map_err(|(_, cause)| cause)?;
+        self.remove_oldest();
+        Ok(())
+    }
+
+    /// What cannot be removed is tried again with the next file.
+    fn remove_oldest(&self) {
+        let mut names = names(&self.directory).unwrap_or_default();
+        names.sort_unstable();
+        let too_many = names.len().saturating_sub(self.files_max);
+        for name in names.iter().take(too_many).filter(|name| **name != self.current.name) {
+            drop(fs::remove_file(name.in_directory(&self.directory)));
+        }
+    }
+}
+
+impl Write for Files {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.make_room(line.len() as u64)?;
+        let written = self.current.file.write(line)?;
+        self.current.bytes = self.current.bytes.saturating_add(written as u64);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.current.file.flush()
+    }
+}
+
+fn open(directory: &Path, name: Name) -> Result<Current, (PathBuf, io::Error)> {
+    let path = name.in_directory(directory);
+    let file = OpenOptions::new().create(true).append(true).mode(0o640).open(&path);
+    let opened = file.and_then(|file| Ok((file.metadata()?.len(), file)));
+    let (bytes, file) = opened.map_err(|cause| (path, cause))?;
+    Ok(Current { name, file, bytes })
+}
+
+fn names(directory: &Path) -> io::Result<Vec<Name>> {
+    let entries = fs::read_dir(directory)?;
+    Ok(entries.filter_map(|entry| Name::parse(entry.ok()?.file_name().to_str()?)).collect())
+}
+
+fn today(clock: &Clock) -> String {
+    let now = i64::try_from(clock.now_ms()).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+    now.unwrap_or_default().strftime("%Y-%m-%d").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOON: u64 = 1_800_000_000_000;
+    const DAY_MS: u64 = 86_400_000;
+
+    fn there(directory: &Path) -> Vec<(String, u64)> {
+        let mut there: Vec<_> = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap()).collect();
+        there.sort_by_key(fs::DirEntry::file_name);
+        let facts = |entry: &fs::DirEntry| (entry.file_name().into_string().unwrap(), entry.metadata().unwrap().len());
+        there.iter().map(facts).collect()
+    }
+
+    #[test]
+    fn files_are_bounded_in_size_and_number_over_days_and_restarts() {
+        let directory = tempfile::tempdir().unwrap();
+        let logs = directory.path().join("logs");
+        let clock = Clock::manual(NOON);
+        let open = || Files::open_at(&logs, (100, 3), clock.clone()).unwrap();
+        let mut files = open();
+        let line = [b'x'; 40];
+        for _ in 0..5 {
+            files.write_all(&line).unwrap();
+        }
+        let day = today(&clock);
+        let expected = [(format!("triggerd.{day}.1.log"), 80), (format!("triggerd.{day}.2.log"), 40)];
+        let found = there(&logs);
+        assert!(expected.iter().all(|it| found.contains(it)) && found.len() == 3, "{found:?}");
+        drop(files);
+        let mut files = open();
+        files.write_all(&line).unwrap();
+        assert!(there(&logs).contains(&(format!("triggerd.{day}.2.log"), 80)), "it goes on where it was");
+        clock.set_ms(NOON + DAY_MS);
+        for _ in 0..30 {
+            files.write_all(&line).unwrap();
+            let found = there(&logs);
+            assert!(found.len() <= 3 && found.iter().map(|(_, bytes)| bytes).sum::<u64>() <= 300, "{found:?}");
+        }
+        files.write_all(&[b'y'; 500]).unwrap();
+        assert!(there(&logs).iter().any(|(_, bytes)| *bytes == 500), "a line is never cut");
+        fs::write(logs.join("triggerd.other.log"), "not ours").unwrap();
+        clock.set_ms(NOON + 2 * DAY_MS);
+        files.write_all(&line).unwrap();
+        assert!(logs.join("triggerd.other.log").exists());
+    }
+}
