@@ -49,9 +49,13 @@
 //!   organization that is watched, and who is too slow misses some and is told how many. Nobody waits for a watcher.
 //! - **A change of an endpoint says whether it enables it**: a receiver may have disabled it since it was read, and a change
 //!   of its description must not undo that.
-//! - **Webhooks are sent with hyper itself**: what a receiver can make us read is bounded at the connection and in the
-//!   client's buffers, for which a wrapper around it has no settings. With 400 KiB for each head, as it is by default, 400
-//!   hostile receivers took 170 MiB.
+//! - **Webhooks are sent by an HTTP/1.1 client of our own**, for three things that no library has settings for. What a
+//!   receiver can make us read is bounded to the byte (with hyper and its 400 KiB for each head, 400 hostile receivers took
+//!   170 MiB). Answers are read as leniently as curl reads them, because receivers are of every kind. And the verdict is made
+//!   at the head, so that a body that does not end holds up nobody.
+//! - **A request over a kept connection that ends before a byte of an answer is sent again at once**, over a new one and once
+//!   only. Receivers close kept connections without saying so. Delivery is at least once anyway, always with the same
+//!   `webhook-id`.
 //! - **Webhooks are sent over HTTP/1.1 alone**: every receiver speaks it, and one that is hostile can do less with it. Over
 //!   HTTP/2, pings without end took 134 MiB and a processor, answers that were only announced half a gigabyte, and a
 //!   connection that had died stayed in use for all endpoints of its host.
@@ -206,13 +210,16 @@
 //! - `pipeline/worker.rs`: routes events to endpoints
 //! - `delivery/mod.rs`: a delivery on its way
 //! - `delivery/alarms.rs`: when to look at which endpoint again
+//! - `delivery/answer.rs`: a receiver's answer as bytes: its head, and where its body ends
 //! - `delivery/attempts.rs`: one attempt from start to end
 //! - `delivery/breakers.rs`: the endpoints that are left alone, for others to see
 //! - `delivery/connector.rs`: connections to receivers, judged, bounded and timed
 //! - `delivery/envelope.rs`: the body that is pushed, in each form
+//! - `delivery/exchange.rs`: a request and its answer over one connection
 //! - `delivery/failure.rs`: why a request got no answer, in a sentence
 //! - `delivery/lane.rs`: one endpoint's queue, limits and breaker
 //! - `delivery/notices.rs`: which operational events an attempt causes
+//! - `delivery/pool.rs`: connections that wait to be used again
 //! - `delivery/resolver.rs`: names to addresses, each judged
 //! - `delivery/scheduler.rs`: what is sent when
 //! - `delivery/scheduler/loading.rs`: how lanes get what they send

@@ -46,7 +46,7 @@ pub enum Switch {
     SweeperHurries,
     /// The sweeper writes down that no key was used.
     SweeperWrites,
-    /// As much of the head of a receiver's answer is kept as hyper would by itself: 400 KiB.
+    /// Half a mebibyte of the head of a receiver's answer is kept.
     HeadUnbounded,
     /// A replay goes on behind deliveries that it did not have made.
     ReplaySkips,

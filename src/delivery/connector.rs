@@ -1,22 +1,17 @@
-//! Connections to receivers: the name is looked up and every address judged, then TCP, then TLS. Called by the sender's
-//! HTTP client when it has no connection to use again. Nothing is connected to that was not judged here, and no more is
-//! read from a connection than one answer may have. Knows nothing of requests.
+//! Connections to receivers: the name is looked up and every address judged, then TCP, then TLS. Called by the sender when
+//! it has no connection to use again. Nothing is connected to that was not judged here. Knows nothing of requests.
 
 use std::error::Error;
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use hyper::Uri;
-use hyper::http::uri::Scheme;
-use hyper_util::client::legacy::connect::{Connected, Connection};
-use hyper_util::rt::TokioIo;
 use rustls::client::Resumption;
 use rustls::pki_types::ServerName;
 use rustls_platform_verifier::BuilderVerifierExt as _;
@@ -26,7 +21,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use super::resolver;
-use crate::rules::egress::EgressRules;
+use crate::rules::egress::{EgressRules, Target};
 
 #[cfg(test)]
 #[path = "connector_tests.rs"]
@@ -60,8 +55,6 @@ pub(super) struct Connector {
     pub(super) tls: TlsConnector,
     /// Longest time for the lookup, TCP and TLS together.
     pub(super) timeout: Duration,
-    /// Most that is read for one HTTP/1 answer, head and body, in bytes.
-    pub(super) answer_bytes_max: usize,
 }
 
 /// There was no connection in time.
@@ -76,7 +69,7 @@ impl fmt::Display for TooLate {
 
 impl Error for TooLate {}
 
-/// More than so many bytes came, and they were no whole answer, or no whole TLS handshake.
+/// More than so many bytes came, and they were no whole TLS handshake.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TooLong(pub(super) usize);
 
@@ -88,67 +81,52 @@ impl fmt::Display for TooLong {
 
 impl Error for TooLong {}
 
-type Failure = Box<dyn Error + Send + Sync>;
-
-impl tower_service::Service<Uri> for Connector {
-    type Response = TokioIo<Wire>;
-    type Error = Failure;
-    type Future = Pin<Box<dyn Future<Output = Result<TokioIo<Wire>, Failure>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Failure>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        let connector = self.clone();
-        // Asked here and not in the future: the client may go on connecting in another task.
-        let trace = TRACE.try_with(Trace::clone).unwrap_or_default();
-        Box::pin(async move {
-            let connecting = connector.connect(&uri, trace);
-            timeout(connector.timeout, connecting).await.map_err(|_elapsed| TooLate)?.map(TokioIo::new)
-        })
-    }
-}
+pub(super) type Failure = Box<dyn Error + Send + Sync>;
 
 impl Connector {
-    async fn connect(&self, uri: &Uri, trace: Trace) -> Result<Wire, Failure> {
-        let is_secure = uri.scheme() == Some(&Scheme::HTTPS);
-        let port = uri.port_u16().unwrap_or(if is_secure { 443 } else { 80 });
-        let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+    /// A connection to the target; what becomes known of it on the way is in `steps`, also when it does not come about.
+    pub(super) async fn connect(
+        &self,
+        target: &Target,
+        is_secure: bool,
+        steps: &mut Steps,
+    ) -> Result<Box<dyn Stream>, Failure> {
+        timeout(self.timeout, self.connect_untimed(target, is_secure, steps)).await.map_err(|_elapsed| TooLate)?
+    }
+
+    async fn connect_untimed(
+        &self,
+        target: &Target,
+        is_secure: bool,
+        steps: &mut Steps,
+    ) -> Result<Box<dyn Stream>, Failure> {
         let begun = Instant::now();
-        let addresses = resolver::resolve(&self.rules, host, port).await?;
-        let is_name = host.parse::<IpAddr>().is_err();
-        trace.note(|steps| {
-            steps.dns = is_name.then(|| begun.elapsed());
-            steps.address = addresses.first().copied();
-            steps.addresses.clone_from(&addresses);
-            steps.step = Step::Connect;
-        });
+        let addresses = resolver::resolve(&self.rules, &target.host, target.port).await?;
+        steps.dns = target.address.is_none().then(|| begun.elapsed());
+        steps.address = addresses.first().copied();
+        steps.addresses.clone_from(&addresses);
+        steps.step = Step::Connect;
         let begun = Instant::now();
         let (address, tcp) = first_to_answer(&addresses).await?;
         tcp.set_nodelay(true)?;
-        trace.note(|steps| {
-            steps.connect = Some(begun.elapsed());
-            steps.address = Some(address);
-            steps.step = if is_secure { Step::Secure } else { Step::Use };
-        });
-        let stream: Box<dyn Stream> = if is_secure { self.secure(host, tcp, &trace).await? } else { Box::new(tcp) };
-        trace.note(|steps| steps.ready_at = Some(Instant::now()));
-        Ok(Wire { stream, trace, read_bytes: 0, read_bytes_max: self.answer_bytes_max })
+        steps.connect = Some(begun.elapsed());
+        steps.address = Some(address);
+        steps.step = if is_secure { Step::Secure } else { Step::Use };
+        let stream: Box<dyn Stream> =
+            if is_secure { self.secure(&target.host, tcp, steps).await? } else { Box::new(tcp) };
+        steps.ready_at = Some(Instant::now());
+        Ok(stream)
     }
 
     /// TLS.
-    async fn secure(&self, host: &str, tcp: TcpStream, trace: &Trace) -> Result<Box<dyn Stream>, Failure> {
+    async fn secure(&self, host: &str, tcp: TcpStream, steps: &mut Steps) -> Result<Box<dyn Stream>, Failure> {
         let begun = Instant::now();
         let name = ServerName::try_from(host.to_owned())?;
-        let read_bytes_max = HANDSHAKE_BYTES_MAX;
-        let bounded = Wire { stream: tcp, trace: trace.clone(), read_bytes: 0, read_bytes_max };
+        let bounded = Wire { stream: tcp, read_bytes: 0, read_bytes_max: HANDSHAKE_BYTES_MAX };
         let mut secured = self.tls.connect(name, bounded).await?;
-        trace.note(|steps| {
-            steps.tls = Some(begun.elapsed());
-            steps.step = Step::Use;
-        });
-        // From here on what comes out of it is counted.
+        steps.tls = Some(begun.elapsed());
+        steps.step = Step::Use;
+        // From here on what comes out of it is bounded by whoever reads it.
         secured.get_mut().0.read_bytes_max = usize::MAX;
         Ok(Box::new(secured))
     }
@@ -219,53 +197,17 @@ pub(super) struct Steps {
     pub(super) ready_at: Option<Instant>,
 }
 
-/// What is known of a connection, written by the connector and read by the attempt that it was made for.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Trace(Arc<Mutex<Steps>>);
-
-tokio::task_local! {
-    /// The trace of the attempt that is being made.
-    pub(super) static TRACE: Trace;
-}
-
-impl Trace {
-    /// What is known by now.
-    pub(super) fn steps(&self) -> Steps {
-        self.lock().clone()
-    }
-
-    /// Whether both are of one connection.
-    pub(super) fn is(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
-    }
-
-    fn note(&self, change: impl FnOnce(&mut Steps)) {
-        change(&mut self.lock());
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Steps> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 /// TCP, or TLS over it.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
-/// A connection of which no more is read than one answer may have.
-pub(super) struct Wire<S = Box<dyn Stream>> {
+/// A connection of which no more is read than a TLS handshake may have.
+struct Wire<S> {
     stream: S,
-    trace: Trace,
-    /// Read since something was written last: of one answer; of one flight, if it is a TLS handshake.
+    /// Read since something was written last: of one flight.
     read_bytes: usize,
     read_bytes_max: usize,
-}
-
-impl Connection for Wire {
-    fn connected(&self) -> Connected {
-        Connected::new().extra(self.trace.clone())
-    }
 }
 
 impl<S: Stream> AsyncRead for Wire<S> {

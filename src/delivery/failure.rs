@@ -1,13 +1,14 @@
 //! Why a request got no answer, from the chain of errors an HTTP client gives, in a sentence that helps at three in the
-//! morning. Called by the sender; knows the errors of the standard library, rustls, hyper, the connector and the resolver.
+//! morning. Called by the sender; knows the errors of the standard library, rustls, the connector, the resolver and of
+//! answers.
 
 use std::error::Error;
 use std::io;
 use std::time::Duration;
 
+use super::answer::{Broken, HEAD_BYTES_MAX, INTERIM_BYTES_MAX};
 use super::connector::{Step, TooLate, TooLong};
 use super::resolver::ResolveError;
-use super::sender::{HEAD_BYTES_MAX, HEADERS_MAX};
 use crate::model::delivery::{AttemptError, ErrorCode};
 
 /// Why there is no answer: the word and the sentence; `place` is who was to be reached, `step` how far it came.
@@ -25,18 +26,20 @@ pub(super) fn explain(error: &(dyn Error + 'static), step: Step, place: &str) ->
         return named(ErrorCode::Tls, format!("no secure connection to {place}: {tls}"));
     }
     if let Some(cut) = links.iter().find_map(|link| link.downcast_ref::<TooLong>()) {
-        return if step == Step::Secure {
-            named(ErrorCode::Tls, format!("no secure connection to {place}: a handshake of {cut}"))
-        } else {
-            named(ErrorCode::Protocol, format!("no whole answer from {place} in {cut}"))
-        };
+        return named(ErrorCode::Tls, format!("no secure connection to {place}: a handshake of {cut}"));
     }
-    if links.iter().any(|link| is_head_too_long(*link)) {
-        let kib = HEAD_BYTES_MAX >> 10;
-        let detail = format!(
-            "the head of the answer from {place} is longer than {kib} KiB or has more than {HEADERS_MAX} headers"
-        );
-        return named(ErrorCode::Protocol, detail);
+    match links.iter().find_map(|link| link.downcast_ref::<Broken>()) {
+        Some(Broken::TooLong) => {
+            let kib = HEAD_BYTES_MAX >> 10;
+            let detail = format!("the head of the answer from {place} is longer than {kib} KiB");
+            return named(ErrorCode::Protocol, detail);
+        }
+        Some(Broken::OnlyInterim) => {
+            let kib = INTERIM_BYTES_MAX >> 10;
+            let detail = format!("no answer from {place} but ones that announce it (1xx), more than {kib} KiB of them");
+            return named(ErrorCode::Protocol, detail);
+        }
+        Some(Broken::Io(_) | Broken::Closed | Broken::Malformed(_)) | None => {}
     }
     let words = root_words(error);
     let kinds: Vec<_> = links.iter().filter_map(|link| link.downcast_ref::<io::Error>()).map(io::Error::kind).collect();
@@ -81,14 +84,8 @@ pub(super) fn explain_timeout(step: Step, within: Duration, place: &str) -> Atte
     AttemptError { code: ErrorCode::Timeout, detail }
 }
 
-/// Whether hyper read as much of a head as it may and found no end of it, or more headers than it may. It has a method
-/// that says so, but only for servers; the words are pinned by a test of the sender.
-fn is_head_too_long(error: &(dyn Error + 'static)) -> bool {
-    error.downcast_ref::<hyper::Error>().is_some_and(|error| error.to_string() == "message head is too large")
-}
-
 /// What the innermost error says.
-pub(super) fn root_words(error: &(dyn Error + 'static)) -> String {
+fn root_words(error: &(dyn Error + 'static)) -> String {
     chain(error).last().map_or_else(String::new, ToString::to_string)
 }
 

@@ -2,13 +2,16 @@
 //! knows neither the HTTP front nor the command line.
 
 mod alarms;
+mod answer;
 pub mod attempts;
 pub mod breakers;
 mod connector;
 pub mod envelope;
+mod exchange;
 mod failure;
 mod lane;
 mod notices;
+mod pool;
 pub mod resolver;
 pub mod scheduler;
 pub mod secrets;

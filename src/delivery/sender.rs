@@ -1,5 +1,13 @@
 //! One attempt: sign, send, and say what came of it. Called by the scheduler on the sending runtime; knows nothing of
-//! schedules or storage. With its connector and what explains failures the only importer of hyper.
+//! schedules or storage.
+//!
+//! The verdict is made when the head of the answer is here. What the body of a refusal says is waited for a moment; the
+//! rest of any body is read beside the attempts, only so that the connection can be used again.
+//!
+//! A receiver may close a connection that is kept at any time, without a word. So a request that went over one, and got
+//! nothing at all, was no attempt: it is sent once more at once, over a new connection. HTTP forbids that for a `POST`
+//! unless it is known to do no harm (RFC 9110, 9.2.2); here it does none, as delivery is at least once anyway, and whoever
+//! got it twice knows it by its `webhook-id`.
 //!
 //! A hostile receiver can neither lead the request elsewhere (every address is judged, redirects are not followed, no
 //! proxy is used) nor hold on to it (one deadline over everything, at most 16 KiB of the answer's head and of its body are
@@ -9,20 +17,18 @@ use std::error::Error as StdError;
 use std::sync::Arc;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
+use ::http::StatusCode;
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full};
-use hyper::body::Incoming;
-use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER, USER_AGENT};
-use hyper::{Response, StatusCode, Uri};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use url::Url;
 
-use super::connector::{self, Connector, Step, TRACE, Trace};
+use super::answer::{Body, HEAD_BYTES_MAX, Head, HeadReader, KEPT_HEADERS};
+use super::connector::{self, Connector, Failure, Steps};
+use super::exchange::Link;
 use super::failure;
+use super::pool::{Place, Pool};
 use crate::base::sabotage::{self, Switch};
 use crate::model::delivery::{
-    AttemptError, AttemptOutcome, ErrorCode, KEPT_BODY_BYTES_MAX, KEPT_HEADER_CHARS_MAX, KEPT_HEADERS_MAX, Timing,
+    AttemptError, AttemptOutcome, ErrorCode, KEPT_BODY_BYTES_MAX, KEPT_HEADER_CHARS_MAX, Timing,
 };
 use crate::model::endpoint::Secret;
 use crate::model::id::EventId;
@@ -37,30 +43,10 @@ mod tests;
 /// How much of an answer is read, in bytes, unless configured otherwise.
 pub const BODY_READ_BYTES_MAX: usize = 16 << 10;
 
-const IDLE_CONNECTION_KEPT: Duration = Duration::from_secs(30);
-/// An answer's head: so many headers,
-pub(super) const HEADERS_MAX: usize = 100;
-/// and so many bytes.
-pub(super) const HEAD_BYTES_MAX: usize = 16 << 10;
-/// Headers of a refusal that are kept: what helps to find it in the receiver's logs, and nothing that is a secret.
-const KEPT_HEADERS: [&str; KEPT_HEADERS_MAX] = [
-    "allow",
-    "cf-ray",
-    "content-length",
-    "content-type",
-    "date",
-    "location",
-    "request-id",
-    "retry-after",
-    "server",
-    "traceparent",
-    "via",
-    "www-authenticate",
-    "x-amzn-requestid",
-    "x-cache",
-    "x-correlation-id",
-    "x-request-id",
-];
+/// How long the body of a refusal is waited for, behind its head.
+const REFUSAL_WITHIN: Duration = Duration::from_secs(1);
+/// What a sabotaged sender keeps of a head.
+const UNBOUNDED_HEAD_BYTES: usize = 512 << 10;
 
 /// What the sender is to keep to.
 #[derive(Clone, Debug)]
@@ -139,11 +125,17 @@ pub struct Request<'a> {
 }
 
 /// Sends webhooks. Cheap to clone; clones share their connections.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Sender {
-    client: Client<Connector, Full<Bytes>>,
-    user_agent: HeaderValue,
+    connector: Connector,
+    pool: Pool,
     config: Arc<SenderConfig>,
+}
+
+impl std::fmt::Debug for Sender {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sender").field("config", &self.config).finish_non_exhaustive()
+    }
 }
 
 impl Sender {
@@ -161,26 +153,13 @@ impl Sender {
     }
 
     fn with_tls(config: SenderConfig, tls: rustls::ClientConfig) -> Result<Self, SenderError> {
-        let user_agent =
-            HeaderValue::try_from(&config.user_agent).map_err(|error| SenderError(format!("its name: {error}")))?;
-        let mut client = Client::builder(TokioExecutor::new());
-        client
-            .timer(TokioTimer::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE_CONNECTION_KEPT)
-            .pool_max_idle_per_host(config.idle_connections_per_host)
-            .http1_max_headers(HEADERS_MAX);
-        // What is left of the body is in the client's buffer, which is as large as a head may be.
-        let mut answer_bytes_max = HEAD_BYTES_MAX * 2 + config.body_read_bytes_max;
-        if sabotage::is_on(Switch::HeadUnbounded) {
-            answer_bytes_max = 512 << 10;
-        } else {
-            client.http1_max_buf_size(HEAD_BYTES_MAX);
+        if !is_header_value(&config.user_agent) {
+            return Err(SenderError("its User-Agent is no value of a header".to_owned()));
         }
         let rules = Arc::clone(&config.egress);
         let (tls, timeout) = (Arc::new(tls).into(), config.connect_timeout);
-        let client = client.build(Connector { rules, tls, timeout, answer_bytes_max });
-        Ok(Self { client, user_agent, config: Arc::new(config) })
+        let (connector, pool) = (Connector { rules, tls, timeout }, Pool::new(config.idle_connections_per_host));
+        Ok(Self { connector, pool, config: Arc::new(config) })
     }
 
     /// Makes the attempt. That it failed is an outcome like another. A 2xx counts as soon as its head is here: the
@@ -190,9 +169,9 @@ impl Sender {
         let mut journey = Journey::default();
         let answer = self.attempt(&request, begun, &mut journey).await;
         let duration_ms = whole_ms(begun.elapsed());
-        let steps = journey.trace.steps();
+        let Journey { steps, is_reused } = journey;
         let mut outcome = AttemptOutcome { address: steps.address, ..AttemptOutcome::new(request.now, duration_ms) };
-        let ready_at = if journey.is_reused {
+        let ready_at = if is_reused {
             begun
         } else {
             outcome.timing = Timing {
@@ -206,12 +185,13 @@ impl Sender {
         match answer {
             Ok(answer) => {
                 outcome.timing.first_byte_ms = Some(whole_ms(answer.here_at.saturating_duration_since(ready_at)));
-                outcome.status = Some(answer.status.as_u16());
-                outcome.error = error_of(&answer);
+                outcome.status = Some(answer.head.status);
+                outcome.error = error_of(&answer.head);
                 let answered_at = request.now.plus_ms(u64::from(outcome.duration_ms));
-                outcome.retry_after_ms = answer.retry_after.and_then(|asked| retry_after_ms(&asked, answered_at));
+                let asked = answer.head.header("retry-after").and_then(|value| str::from_utf8(value).ok());
+                outcome.retry_after_ms = asked.and_then(|asked| retry_after_ms(asked, answered_at));
                 if outcome.error.is_some() {
-                    (outcome.body, outcome.headers) = (answer.body, answer.kept_headers);
+                    (outcome.headers, outcome.body) = (kept_headers(&answer.head), answer.body);
                 }
             }
             Err(error) => outcome.error = Some(error),
@@ -232,49 +212,111 @@ impl Sender {
             .egress
             .judge_text(request.url)
             .map_err(|error| AttemptError { code: ErrorCode::EgressBlocked, detail: error.to_string() })?;
-        let uri = url.as_str().parse::<Uri>().map_err(|error| unaskable(&target, &error))?;
-        let mut signed = self.signed(request, uri).map_err(|error| unaskable(&target, &error))?;
-        let used = capture_connection(&mut signed);
-        let sending = TRACE.scope(journey.trace.clone(), self.client.request(signed));
-        let sent = tokio::time::timeout_at(deadline, sending).await;
-        // One that was to be used again may have been closed before anything was sent, and a new one did not come about.
-        if !matches!(&sent, Ok(Err(error)) if error.is_connect()) {
-            journey.learn(&used);
-        }
-        let step = journey.step();
-        match sent {
-            Ok(Ok(response)) => Ok(Answer::read(response, self.config.body_read_bytes_max, deadline).await),
-            Ok(Err(error)) if failure::is_late(&error) => {
-                Err(failure::explain_late(step, self.config.connect_timeout, &place(&target, journey)))
+        let signed = self.signed(request, &url).map_err(|rule| unaskable(&target, rule))?;
+        let asked = (signed.as_slice(), request.body.as_ref());
+        match tokio::time::timeout_at(deadline, self.ask(&url, &target, asked, journey)).await {
+            Ok(Ok(answered)) => Ok(self.answer(answered, deadline).await),
+            Ok(Err(error)) if failure::is_late(&*error) => {
+                let step = journey.steps.step;
+                Err(failure::explain_late(step, self.config.connect_timeout, &shown(&target, journey)))
             }
-            Ok(Err(error)) => Err(failure::explain(&error, step, &place(&target, journey))),
-            Err(_elapsed) => Err(failure::explain_timeout(step, timeout, &place(&target, journey))),
+            Ok(Err(error)) => Err(failure::explain(&*error, journey.steps.step, &shown(&target, journey))),
+            Err(_elapsed) => Err(failure::explain_timeout(journey.steps.step, timeout, &shown(&target, journey))),
         }
     }
 
-    fn signed(&self, request: &Request<'_>, uri: Uri) -> Result<hyper::Request<Full<Bytes>>, hyper::http::Error> {
+    /// The head of the answer, over a connection that was there or a new one.
+    async fn ask(
+        &self,
+        url: &Url,
+        target: &Target,
+        request: (&[u8], &[u8]),
+        journey: &mut Journey,
+    ) -> Result<Answered, Failure> {
+        let place = Place { is_secure: url.scheme() == "https", host: target.host.clone(), port: target.port };
+        let head_bytes_max = if sabotage::is_on(Switch::HeadUnbounded) { UNBOUNDED_HEAD_BYTES } else { HEAD_BYTES_MAX };
+        if let Some(mut link) = self.pool.take(&place) {
+            *journey = Journey { steps: link.steps.clone(), is_reused: true };
+            let mut reader = HeadReader::new(head_bytes_max);
+            match link.exchange(request, &mut reader).await {
+                Ok(head) => return Ok(Answered::new(place, link, head, reader)),
+                Err(broken) if reader.has_heard() => return Err(broken.into()),
+                Err(broken) => tracing::debug!(%target, %broken, "a connection that was kept had ended; sent again"),
+            }
+            *journey = Journey::default();
+        }
+        let stream = self.connector.connect(target, place.is_secure, &mut journey.steps).await?;
+        let mut link = Link { stream, steps: journey.steps.clone() };
+        let mut reader = HeadReader::new(head_bytes_max);
+        let head = link.exchange(request, &mut reader).await?;
+        Ok(Answered::new(place, link, head, reader))
+    }
+
+    /// What is wanted of the answer. Nothing of an acceptance, which is over with its head; of a refusal what it says, as
+    /// far as that comes soon.
+    async fn answer(&self, answered: Answered, deadline: tokio::time::Instant) -> Answer {
+        let Answered { place, mut link, head, rest, here_at } = answered;
+        let mut body = Body::of(&head, self.config.body_read_bytes_max, KEPT_BODY_BYTES_MAX);
+        body.feed(&rest);
+        if !is_success(head.status) {
+            let within = deadline.min(tokio::time::Instant::now() + REFUSAL_WITHIN);
+            let read = tokio::time::timeout_at(within, link.read(&mut body, Body::is_kept)).await;
+            if read.is_err() {
+                tracing::debug!(status = head.status, "the refusal's body takes long");
+            }
+        }
+        let kept = body.take_kept();
+        self.pool.take_back(place, link, body);
+        Answer { head, here_at, body: kept }
+    }
+
+    /// The head of the request, signed.
+    fn signed(&self, request: &Request<'_>, url: &Url) -> Result<Vec<u8>, &'static str> {
         let id = request.event_id.to_string();
         let timestamp_s = request.now.unix_seconds();
         let keys: Vec<&[u8]> = request.secrets.iter().map(Secret::bytes).collect();
-        let signature = signature::sign(&keys, &id, timestamp_s, &request.body);
-        let own = hyper::Request::post(uri);
-        let own = request.headers.iter().fold(own, |it, (name, value)| it.header(name, value));
-        let mut signed = own
-            .header(CONTENT_TYPE, request.content_type)
-            .header("webhook-id", id)
-            .header("webhook-timestamp", timestamp_s)
-            .header("webhook-signature", signature)
-            .header("triggerd-attempt", request.attempt)
-            .header(USER_AGENT, self.user_agent.clone())
-            .body(Full::new(request.body.clone()))?;
-        signed.headers_mut().entry(ACCEPT).or_insert(HeaderValue::from_static("*/*"));
-        Ok(signed)
+        let mut head = String::with_capacity(512);
+        head.extend(["POST ", url.path()]);
+        head.extend(url.query().into_iter().flat_map(|query| ["?", query]));
+        head.push_str(" HTTP/1.1\r\n");
+        let mut add = |name: &str, value: &str| {
+            if !is_header_value(value) {
+                return Err("a value of a header has characters that it must not have");
+            }
+            head.extend([name, ": ", value, "\r\n"]);
+            Ok(())
+        };
+        let host = url.host_str().unwrap_or_default();
+        match url.port() {
+            Some(port) => add("host", &format!("{host}:{port}"))?,
+            None => add("host", host)?,
+        }
+        for (name, value) in request.headers {
+            add(name, value)?;
+        }
+        add("content-type", request.content_type)?;
+        add("content-length", &request.body.len().to_string())?;
+        add("webhook-id", &id)?;
+        add("webhook-timestamp", &timestamp_s.to_string())?;
+        add("webhook-signature", &signature::sign(&keys, &id, timestamp_s, &request.body))?;
+        add("triggerd-attempt", &request.attempt.to_string())?;
+        add("user-agent", &self.config.user_agent)?;
+        if !request.headers.iter().any(|(name, _)| name == "accept") {
+            add("accept", "*/*")?;
+        }
+        head.push_str("\r\n");
+        Ok(head.into_bytes())
     }
 }
 
+/// RFC 9110, 5.5; what is not ASCII is let through as UTF-8.
+fn is_header_value(text: &str) -> bool {
+    text.bytes().all(|byte| byte == b'\t' || !byte.is_ascii_control())
+}
+
 /// The URL may be reached, but HTTP cannot ask for it.
-fn unaskable(target: &Target, error: &dyn StdError) -> AttemptError {
-    AttemptError { code: ErrorCode::Protocol, detail: format!("no valid HTTP request to {target}: {error}") }
+fn unaskable(target: &Target, rule: &str) -> AttemptError {
+    AttemptError { code: ErrorCode::Protocol, detail: format!("no valid HTTP request to {target}: {rule}") }
 }
 
 fn whole_ms(time: Duration) -> u32 {
@@ -284,96 +326,64 @@ fn whole_ms(time: Duration) -> u32 {
 /// The connection of an attempt.
 #[derive(Default)]
 struct Journey {
-    /// What is known of the connection that was used; until there is one, of the one that is made for the attempt.
-    trace: Trace,
-    is_used: bool,
+    steps: Steps,
     /// It was there before.
     is_reused: bool,
 }
 
-impl Journey {
-    /// The client may have made a connection and used another that became free meanwhile.
-    fn learn(&mut self, used: &CaptureConnection) {
-        let mut known = hyper::http::Extensions::new();
-        if let Some(connected) = used.connection_metadata().as_ref() {
-            connected.get_extras(&mut known);
-        }
-        if let Some(used) = known.remove::<Trace>() {
-            self.is_used = true;
-            self.is_reused = !used.is(&self.trace);
-            self.trace = used;
-        }
-    }
+/// An answer of which the head is here, and the connection it came over.
+struct Answered {
+    place: Place,
+    link: Link,
+    head: Head,
+    /// What came of its body with it.
+    rest: Vec<u8>,
+    here_at: Instant,
+}
 
-    fn step(&self) -> Step {
-        if self.is_used { Step::Use } else { self.trace.steps().step }
+impl Answered {
+    fn new(place: Place, link: Link, head: Head, reader: HeadReader) -> Self {
+        Self { place, link, head, rest: reader.into_rest(), here_at: Instant::now() }
     }
 }
 
 /// What a receiver answered.
 struct Answer {
-    status: StatusCode,
+    head: Head,
     /// When its head was.
     here_at: Instant,
-    location: Option<String>,
-    retry_after: Option<String>,
-    kept_headers: Vec<(String, String)>,
     body: Vec<u8>,
 }
 
-impl Answer {
-    /// Reads on until the end, the limit or the deadline. Short answers are read to their end because the connection can
-    /// be used again then; it is closed otherwise.
-    async fn read(response: Response<Incoming>, read_bytes_max: usize, deadline: tokio::time::Instant) -> Self {
-        let here_at = Instant::now();
-        let text = |headers: &HeaderMap, name: HeaderName| -> Option<String> {
-            headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
-        };
-        let (head, mut incoming) = response.into_parts();
-        let mut answer = Self {
-            status: head.status,
-            here_at,
-            location: text(&head.headers, LOCATION),
-            retry_after: text(&head.headers, RETRY_AFTER),
-            kept_headers: kept_headers(&head.headers),
-            body: Vec::new(),
-        };
-        let mut read_bytes = 0;
-        while read_bytes < read_bytes_max {
-            // The status is known, so a body that breaks off or is late changes nothing.
-            let Ok(Some(Ok(frame))) = tokio::time::timeout_at(deadline, incoming.frame()).await else { break };
-            let Ok(chunk) = frame.into_data() else { break };
-            read_bytes = read_bytes.saturating_add(chunk.len());
-            let room = KEPT_BODY_BYTES_MAX.saturating_sub(answer.body.len());
-            answer.body.extend(chunk.iter().take(room));
-        }
-        answer
-    }
+fn is_success(status: u16) -> bool {
+    (200..300).contains(&status)
 }
 
-fn kept_headers(headers: &HeaderMap) -> Vec<(String, String)> {
-    let kept = KEPT_HEADERS.iter().filter_map(|name| Some((*name, headers.get(*name)?)));
+fn kept_headers(head: &Head) -> Vec<(String, String)> {
+    let kept = KEPT_HEADERS.iter().filter_map(|name| Some((*name, head.header(name)?)));
     kept.map(|(name, value)| {
-        let value = String::from_utf8_lossy(value.as_bytes()).chars().take(KEPT_HEADER_CHARS_MAX).collect();
+        let value = String::from_utf8_lossy(value).chars().take(KEPT_HEADER_CHARS_MAX).collect();
         (name.to_owned(), value)
     })
     .collect()
 }
 
 /// Nothing for 2xx, else the word and the sentence.
-fn error_of(answer: &Answer) -> Option<AttemptError> {
-    if answer.status.is_success() {
+fn error_of(head: &Head) -> Option<AttemptError> {
+    if is_success(head.status) {
         return None;
     }
-    let status = match answer.status.canonical_reason() {
-        Some(reason) => format!("{} {reason}", answer.status.as_u16()),
-        None => answer.status.as_u16().to_string(),
+    let reason = StatusCode::from_u16(head.status).ok().and_then(|status| status.canonical_reason());
+    let status = match reason {
+        Some(reason) => format!("{} {reason}", head.status),
+        None => head.status.to_string(),
     };
-    if !answer.status.is_redirection() {
+    if !(300..400).contains(&head.status) {
         let detail = format!("the receiver answered {status}");
         return Some(AttemptError { code: ErrorCode::HttpStatus, detail });
     }
-    let to = match &answer.location {
+    let location = head.header("location").map(String::from_utf8_lossy);
+    let to = match location {
         Some(location) => format!(" to {}", location.chars().take(200).collect::<String>()),
         None => String::new(),
     };
@@ -394,9 +404,8 @@ fn retry_after_ms(text: &str, answered_at: Timestamp) -> Option<u64> {
 }
 
 /// Who was to be reached: as the URL says, and the addresses of a name.
-fn place(target: &Target, journey: &Journey) -> String {
-    let steps = journey.trace.steps();
-    let shown: Vec<String> = steps.addresses.iter().take(4).map(|address| address.ip().to_string()).collect();
+fn shown(target: &Target, journey: &Journey) -> String {
+    let shown: Vec<String> = journey.steps.addresses.iter().take(4).map(|address| address.ip().to_string()).collect();
     if shown.is_empty() || target.address.is_some() {
         target.to_string()
     } else {

@@ -94,7 +94,7 @@ impl AttemptError {
 pub struct AttemptOutcome {
     /// When the request began.
     pub started_at: Timestamp,
-    /// How long it took, to the end of the answer or to the failure.
+    /// How long it took: to the head of an acceptance, to what was kept of a refusal, or to the failure.
     pub duration_ms: u32,
     /// The HTTP status, if there was an answer.
     pub status: Option<u16>,
@@ -102,7 +102,7 @@ pub struct AttemptOutcome {
     pub error: Option<AttemptError>,
     /// What the receiver's `Retry-After` asks for, in milliseconds from the answer.
     pub retry_after_ms: Option<u64>,
-    /// The first 4 KiB of the answer's body, if the attempt failed.
+    /// The first 4 KiB of the answer's body, as far as they came within a second of its head, if the attempt failed.
     pub body: Vec<u8>,
     /// A few headers of the answer by their names in lower case, cut short, if the attempt failed.
     pub headers: Vec<(String, String)>,

@@ -1,0 +1,418 @@
+//! A receiver's answer as bytes: its head, read as curl reads it, and where its body ends. Called by the exchange; knows
+//! nothing of connections.
+//!
+//! Receivers are of every age, and what they answer is made by scripts too. A line that is no header (`PHP Warning: …`), a
+//! folded one, a space before a colon, a control character, a line that ends without a carriage return: none of it makes a
+//! 200 less of one. As with curl, a head has no meaning if it does not begin with `HTTP/`, if a line of it has no colon or
+//! if there is a zero byte in it. How the body is framed plays no part in it: the receiver has spoken when its head is here.
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+
+use crate::model::delivery::KEPT_HEADERS_MAX;
+
+#[cfg(test)]
+#[path = "answer_tests.rs"]
+mod tests;
+
+/// Longest head, in bytes.
+pub(super) const HEAD_BYTES_MAX: usize = 16 << 10;
+/// Most bytes of heads of 1xx, which announce an answer, before it.
+pub(super) const INTERIM_BYTES_MAX: usize = 16 << 10;
+
+/// Headers of a refusal that are kept: what helps to find it in the receiver's logs, and nothing that is a secret.
+pub(super) const KEPT_HEADERS: [&str; KEPT_HEADERS_MAX] = [
+    "allow",
+    "cf-ray",
+    "content-length",
+    "content-type",
+    "date",
+    "location",
+    "request-id",
+    "retry-after",
+    "server",
+    "traceparent",
+    "via",
+    "www-authenticate",
+    "x-amzn-requestid",
+    "x-cache",
+    "x-correlation-id",
+    "x-request-id",
+];
+/// What else is read: how the body ends, and what becomes of the connection then.
+const CONNECTION: &str = "connection";
+const CONTENT_LENGTH: &str = "content-length";
+const TRANSFER_ENCODING: &str = "transfer-encoding";
+
+const BEGINNING: &[u8] = b"HTTP/";
+
+/// Why a connection that stood gave no answer.
+#[derive(Debug)]
+pub(super) enum Broken {
+    /// Writing or reading failed.
+    Io(io::Error),
+    /// It was closed before there was an answer.
+    Closed,
+    /// The head did not end where it should have.
+    TooLong,
+    /// Nothing but heads of 1xx.
+    OnlyInterim,
+    /// What came is no HTTP.
+    Malformed(&'static str),
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Io(_) => "the connection broke off",
+            Self::Closed => "the connection was closed before an answer came",
+            Self::TooLong => "its head is too long",
+            Self::OnlyInterim => "there is nothing but 1xx",
+            Self::Malformed(why) => why,
+        })
+    }
+}
+
+impl Error for Broken {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Io(error) => Some(error),
+            Self::Closed | Self::TooLong | Self::OnlyInterim | Self::Malformed(_) => None,
+        }
+    }
+}
+
+/// The head of an answer.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Head {
+    /// 100 to 999.
+    pub(super) status: u16,
+    /// Those that somebody asks for, in the order they came, by their names in lower case.
+    headers: Vec<(&'static str, Vec<u8>)>,
+    /// HTTP/1.1 or newer, and nothing in it was out of the ordinary.
+    is_plain: bool,
+}
+
+impl Head {
+    /// The first header of the name.
+    pub(super) fn header<'a>(&'a self, name: &'a str) -> Option<&'a [u8]> {
+        self.values(name).next()
+    }
+
+    fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+        self.headers.iter().filter(move |(other, _)| *other == name).map(|(_, value)| value.as_slice())
+    }
+
+    /// Whether another answer can come over the connection behind this one's body. Only if there is no doubt about where
+    /// that ends.
+    fn keeps_connection(&self) -> bool {
+        let mut options = self.values(CONNECTION).flat_map(|value| value.split(|byte| *byte == b','));
+        self.is_plain && !options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"))
+    }
+
+    /// No other answer can come over the connection.
+    pub(super) fn ends_connection(&mut self) {
+        self.is_plain = false;
+    }
+
+    /// Reads the whole lines of a head.
+    fn parse(bytes: &[u8]) -> Result<Self, Broken> {
+        let mut lines = bytes.split_inclusive(|byte| *byte == b'\n').filter_map(|line| line.strip_suffix(b"\n"));
+        let first = lines.next().unwrap_or_default();
+        let (is_new, status) = status_of(first).ok_or(Broken::Malformed("it does not begin with an HTTP status"))?;
+        let mut head = Self { status, headers: Vec::new(), is_plain: is_new && first.ends_with(b"\r") };
+        if first.contains(&0) {
+            return Err(Broken::Malformed("there is a zero byte in its head"));
+        }
+        // Whether the line before this one was a header, and whether it was kept.
+        let mut last_kept = None;
+        for line in lines.take_while(|line| !ends_head(line)) {
+            head.is_plain &= line.ends_with(b"\r");
+            last_kept = Some(head.take_line(line, last_kept)?);
+        }
+        Ok(head)
+    }
+
+    fn take_line(&mut self, line: &[u8], last_kept: Option<bool>) -> Result<bool, Broken> {
+        if line.contains(&0) {
+            return Err(Broken::Malformed("there is a zero byte in its head"));
+        }
+        let is_folded = line.first().is_some_and(|byte| matches!(byte, b' ' | b'\t'));
+        if let (true, Some(is_kept)) = (is_folded, last_kept) {
+            self.is_plain = false;
+            if let Some((_, value)) = self.headers.last_mut().filter(|_| is_kept) {
+                value.push(b' ');
+                value.extend_from_slice(line.trim_ascii());
+            }
+            return Ok(is_kept);
+        }
+        let colon = line.iter().position(|byte| *byte == b':').filter(|_| !is_folded);
+        let colon = colon.ok_or(Broken::Malformed("a line of its head has no colon"))?;
+        let (name, value) = line.split_at(colon);
+        self.is_plain &= !name.is_empty() && name.iter().all(|byte| byte.is_ascii_graphic());
+        let name = name.trim_ascii();
+        let mut known = KEPT_HEADERS.into_iter().chain([CONNECTION, TRANSFER_ENCODING]);
+        let Some(name) = known.find(|known| name.eq_ignore_ascii_case(known.as_bytes())) else { return Ok(false) };
+        let value = value.strip_prefix(b":").unwrap_or_default().trim_ascii();
+        self.headers.push((name, value.to_vec()));
+        Ok(true)
+    }
+}
+
+/// Whether the line is the empty one behind a head.
+fn ends_head(line: &[u8]) -> bool {
+    line.is_empty() || line.starts_with(b"\r")
+}
+
+/// The status of a status line, and whether its version is one in which connections are kept.
+fn status_of(line: &[u8]) -> Option<(bool, u16)> {
+    let (beginning, rest) = line.split_at_checked(BEGINNING.len())?;
+    if !beginning.eq_ignore_ascii_case(BEGINNING) {
+        return None;
+    }
+    let rest = rest.trim_ascii_start();
+    let versions = [(b"1.1 ".as_slice(), true), (b"1.0 ", false), (b"2 ", false), (b"2.0 ", false)];
+    let (rest, is_new) =
+        versions.into_iter().find_map(|(version, is_new)| Some((rest.strip_prefix(version)?, is_new)))?;
+    let rest = rest.trim_ascii_start();
+    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let status: u16 = str::from_utf8(rest.get(..digits)?).ok()?.parse().ok()?;
+    (digits == 3 && status >= 100).then_some((is_new, status))
+}
+
+/// Reads heads until there is one that is final.
+#[derive(Debug)]
+pub(super) struct HeadReader {
+    bytes: Vec<u8>,
+    bytes_max: usize,
+    /// Where the line begins that is not whole yet.
+    line_at: usize,
+    /// Bytes of interim heads, which are not kept.
+    interim_bytes: usize,
+}
+
+impl HeadReader {
+    /// For heads of at most so many bytes.
+    pub(super) fn new(bytes_max: usize) -> Self {
+        Self { bytes: Vec::new(), bytes_max, line_at: 0, interim_bytes: 0 }
+    }
+
+    /// Whether anything of an answer came.
+    pub(super) fn has_heard(&self) -> bool {
+        self.interim_bytes > 0 || !self.bytes.is_empty()
+    }
+
+    /// How much can be fed.
+    pub(super) fn room(&self) -> usize {
+        self.bytes_max.saturating_sub(self.bytes.len())
+    }
+
+    /// What came behind the head.
+    pub(super) fn into_rest(self) -> Vec<u8> {
+        self.bytes
+    }
+
+    /// Takes what came; gives the head when it is whole.
+    pub(super) fn feed(&mut self, bytes: &[u8]) -> Result<Option<Head>, Broken> {
+        self.bytes.extend_from_slice(bytes);
+        while let Some(end) = self.end_of_head()? {
+            let behind = self.bytes.split_off(end);
+            let head = std::mem::replace(&mut self.bytes, behind);
+            self.line_at = 0;
+            let parsed = Head::parse(&head)?;
+            if !is_interim(parsed.status) {
+                return Ok(Some(parsed));
+            }
+            self.interim_bytes = self.interim_bytes.saturating_add(head.len());
+            if self.interim_bytes > INTERIM_BYTES_MAX {
+                return Err(Broken::OnlyInterim);
+            }
+        }
+        if self.room() == 0 { Err(Broken::TooLong) } else { Ok(None) }
+    }
+
+    /// Nothing more comes. As with curl, a status line is enough then: the head was cut, but the receiver has spoken.
+    pub(super) fn end(&mut self) -> Result<Head, Broken> {
+        if self.line_at == 0 {
+            return Err(Broken::Closed);
+        }
+        let head = Head::parse(&std::mem::take(&mut self.bytes))?;
+        if is_interim(head.status) { Err(Broken::Closed) } else { Ok(Head { is_plain: false, ..head }) }
+    }
+
+    /// Where the head ends, if it does.
+    fn end_of_head(&mut self) -> Result<Option<usize>, Broken> {
+        let beginning = self.bytes.iter().zip(BEGINNING);
+        if beginning.into_iter().any(|(byte, wanted)| !byte.eq_ignore_ascii_case(wanted)) {
+            return Err(Broken::Malformed("it does not begin with an HTTP status"));
+        }
+        while let Some(line) = self.bytes.get(self.line_at..)
+            && let Some(length) = line.iter().position(|byte| *byte == b'\n')
+        {
+            let is_last = self.line_at > 0 && line.get(..length).is_some_and(ends_head);
+            self.line_at = self.line_at.saturating_add(length).saturating_add(1);
+            if is_last {
+                return Ok(Some(self.line_at));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// 101 is final: nobody asked for another protocol.
+fn is_interim(status: u16) -> bool {
+    (100..200).contains(&status) && status != 101
+}
+
+/// Where in a body its reader is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    /// So many bytes are to come, and then it is over.
+    Length(u64),
+    /// Until the connection is closed.
+    UntilClosed,
+    /// The size of a chunk, as far as it is known.
+    Size(Option<u64>),
+    /// What stands behind the size.
+    Extension(u64),
+    /// So many bytes of a chunk are to come,
+    Chunk(u64),
+    /// and the end of its line.
+    ChunkEnd,
+    /// Lines behind the last chunk.
+    Trailer {
+        is_empty: bool,
+    },
+    Over,
+    /// It ended too soon or too late, or is no such body.
+    Broken,
+}
+
+impl Part {
+    fn of(head: &Head) -> Self {
+        if matches!(head.status, 101 | 204 | 304) {
+            return Self::Over;
+        }
+        if let Some(encoding) = head.header(TRANSFER_ENCODING) {
+            let is_chunked = encoding.eq_ignore_ascii_case(b"chunked") && head.values(TRANSFER_ENCODING).count() == 1;
+            // Both together: whoever is in between may have read it otherwise.
+            let is_clear = is_chunked && head.header(CONTENT_LENGTH).is_none();
+            return if is_clear { Self::Size(None) } else { Self::UntilClosed };
+        }
+        let mut lengths = head.values(CONTENT_LENGTH);
+        let Some(first) = lengths.next() else { return Self::UntilClosed };
+        let digits = str::from_utf8(first).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+        match digits.and_then(|text| text.parse().ok()) {
+            Some(length) if lengths.all(|other| other == first) => Self::Length(length).or_over(),
+            _ => Self::UntilClosed,
+        }
+    }
+
+    fn or_over(self) -> Self {
+        if self == Self::Length(0) { Self::Over } else { self }
+    }
+
+    /// Behind this byte, which is no data.
+    fn after(self, byte: u8) -> Self {
+        match (self, byte) {
+            (Self::Size(known), _) if byte.is_ascii_hexdigit() => {
+                let digit = char::from(byte).to_digit(16).map_or(0, u64::from);
+                let size = known.unwrap_or(0).checked_mul(16).and_then(|size| size.checked_add(digit));
+                size.map_or(Self::Broken, |size| Self::Size(Some(size)))
+            }
+            (Self::Size(Some(size)), b'\r' | b';' | b' ' | b'\t') => Self::Extension(size),
+            (Self::Size(Some(0)) | Self::Extension(0), b'\n') => Self::Trailer { is_empty: true },
+            (Self::Size(Some(size)) | Self::Extension(size), b'\n') => Self::Chunk(size),
+            (Self::Extension(size), _) => Self::Extension(size),
+            (Self::ChunkEnd, b'\r') => Self::ChunkEnd,
+            (Self::ChunkEnd, b'\n') => Self::Size(None),
+            (Self::Trailer { is_empty: true }, b'\n') => Self::Over,
+            (Self::Trailer { .. }, b'\n') => Self::Trailer { is_empty: true },
+            (Self::Trailer { is_empty }, b'\r') => Self::Trailer { is_empty },
+            (Self::Trailer { .. }, _) => Self::Trailer { is_empty: false },
+            _ => Self::Broken,
+        }
+    }
+
+    /// Behind so many bytes of data.
+    fn less(self, taken: u64) -> Self {
+        match self {
+            Self::Length(left) => Self::Length(left.saturating_sub(taken)).or_over(),
+            Self::Chunk(left) if left > taken => Self::Chunk(left.saturating_sub(taken)),
+            Self::Chunk(_) => Self::ChunkEnd,
+            other => other,
+        }
+    }
+}
+
+/// The body of an answer as it comes.
+#[derive(Debug)]
+pub(super) struct Body {
+    part: Part,
+    keeps_connection: bool,
+    kept: Vec<u8>,
+    kept_max: usize,
+    /// How much more is read of it.
+    room: usize,
+}
+
+impl Body {
+    /// Of which at most `read_max` bytes are read and the first `kept_max` kept.
+    pub(super) fn of(head: &Head, read_max: usize, kept_max: usize) -> Self {
+        let (part, keeps_connection) = (Part::of(head), head.keeps_connection());
+        Self { part, keeps_connection, kept: Vec::new(), kept_max, room: read_max }
+    }
+
+    /// How much can be fed.
+    pub(super) fn room(&self) -> usize {
+        self.room
+    }
+
+    /// Whether nothing more is to be read: it is over, or as much was read as may be.
+    pub(super) fn is_read(&self) -> bool {
+        self.room == 0 || matches!(self.part, Part::Over | Part::Broken)
+    }
+
+    /// Whether as much is kept as is to be.
+    pub(super) fn is_kept(&self) -> bool {
+        self.is_read() || self.kept.len() >= self.kept_max
+    }
+
+    /// Whether another request can be sent behind it.
+    pub(super) fn frees_connection(&self) -> bool {
+        self.part == Part::Over && self.keeps_connection
+    }
+
+    /// What is kept of it.
+    pub(super) fn take_kept(&mut self) -> Vec<u8> {
+        self.kept_max = 0;
+        std::mem::take(&mut self.kept)
+    }
+
+    /// Nothing more comes.
+    pub(super) fn end(&mut self) {
+        self.part = Part::Broken;
+    }
+
+    /// Takes what came.
+    pub(super) fn feed(&mut self, mut bytes: &[u8]) {
+        self.room = self.room.saturating_sub(bytes.len());
+        while let Some((first, rest)) = bytes.split_first() {
+            let data = match self.part {
+                Part::UntilClosed => bytes.len(),
+                Part::Length(left) | Part::Chunk(left) => usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len()),
+                // More than there should be: what it belongs to is unknown.
+                Part::Over | Part::Broken => return self.end(),
+                Part::Size(_) | Part::Extension(_) | Part::ChunkEnd | Part::Trailer { .. } => {
+                    (self.part, bytes) = (self.part.after(*first), rest);
+                    continue;
+                }
+            };
+            let (data, rest) = bytes.split_at(data);
+            let kept_room = self.kept_max.saturating_sub(self.kept.len());
+            self.kept.extend(data.iter().take(kept_room));
+            (self.part, bytes) = (self.part.less(data.len() as u64), rest);
+        }
+    }
+}

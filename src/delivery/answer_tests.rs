@@ -1,0 +1,237 @@
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::process::Command;
+use std::time::Duration;
+
+use super::*;
+
+const ACCEPTED: Option<u16> = Some(200);
+const REST: &str = "Content-Length: 2\r\n\r\nok";
+
+/// Whole answers, after which the connection is closed; the status that is read out of each, none if it means nothing; and
+/// whether curl says the same. Where not, the reason stands beside it.
+fn answers() -> Vec<(Vec<u8>, Option<u16>, bool)> {
+    let ok = |middle: &str| format!("HTTP/1.1 200 OK\r\n{middle}{REST}").into_bytes();
+    let first = |line: &str| format!("{line}\r\n{REST}").into_bytes();
+    let same = |answer: Vec<u8>, status: Option<u16>| (answer, status, true);
+    let mut all: Vec<_> = [
+        "",
+        "X-A: b\r\n  c\r\n",
+        "X-A: b\r\n\tc\r\n d\r\n",
+        "PHP Warning:  Undefined variable $x in /srv/hook.php on line 3\r\n",
+        "<b>Notice</b>: only variables should be passed by reference\r\n",
+        "X-Foo : bar\r\n",
+        "X-Foo\t:bar\r\n",
+        ": no name\r\n",
+        "X\u{e4}: \u{e4}\r\n",
+        "Set-Cookie: a=\u{1}\u{2}b\u{7f}\r\n",
+        "X: a\rb\r\n",
+        "X: y\r\r\n",
+        "X: y\n",
+        "Status: 500\r\n",
+        "Content-Length: 2\r\n",
+        "Content-Encoding: nonsense\r\n",
+        "X: a\r\n\rfoo: b\r\n",
+    ]
+    .map(|middle| same(ok(middle), ACCEPTED))
+    .into();
+    let latin = [b"HTTP/1.1 200 \xe9\xff\r\nX: \xe9\r\n\xe9: y\r\n".as_slice(), REST.as_bytes()].concat();
+    all.push(same(latin, ACCEPTED));
+    for (line, status) in [
+        ("HTTP/1.1 200", ACCEPTED),
+        ("HTTP/1.1 200 ", ACCEPTED),
+        ("HTTP/1.1 200OK", ACCEPTED),
+        ("HTTP/1.1 200: OK", ACCEPTED),
+        ("HTTP/1.1  200  OK", ACCEPTED),
+        ("HTTP/1.1 200 O\u{1}K", ACCEPTED),
+        ("HTTP/1.0 200 OK", ACCEPTED),
+        ("HTTP/2 200", ACCEPTED),
+        ("HTTP/1.1 299 Fine", Some(299)),
+        ("HTTP/1.1 404 Not Found", Some(404)),
+        ("HTTP/1.1 999 Go away", Some(999)),
+        ("HTTP/1.1 20 OK", None),
+        ("HTTP/1.1 099 OK", None),
+        ("HTTP/1.1 -20 OK", None),
+        ("HTTP/1.1 OK", None),
+        ("HTTP/1.1 ", None),
+        ("HTTP/1.1", None),
+        ("HTTP/9.9 200 OK", None),
+        ("HTTP/11 200 OK", None),
+        ("HTTP 200 OK", None),
+        (" HTTP/1.1 200 OK", None),
+        ("\r\nHTTP/1.1 200 OK", None),
+        ("HTTX/1.1 200 OK", None),
+        ("ICY 200 OK", None),
+        ("\u{feff}HTTP/1.1 200 OK", None),
+    ] {
+        all.push(same(first(line), status));
+    }
+    for (answer, status) in [
+        ("HTTP/1.1 200 OK\nX: y\n\nok", ACCEPTED),
+        ("HTTP/1.1 204 No Content\r\n\r\n", Some(204)),
+        ("HTTP/1.1 304 Not Modified\r\n\r\n", Some(304)),
+        ("HTTP/1.1 302 Found\r\nLocation : /a\r\n\r\n", Some(302)),
+        ("HTTP/1.1 500 X\r\nPHP Warning: y\r\n\r\n", Some(500)),
+        ("HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", ACCEPTED),
+        ("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n\r\nok", ACCEPTED),
+        ("HTTP/1.1 102 X\r\n\r\nHTTP/1.1 103 X\r\nLink: a\r\n\r\nHTTP/1.1 204 X\r\n\r\n", Some(204)),
+        // The head is cut, but who has sent the status has taken the request.
+        ("HTTP/1.1 200 OK\r\n", ACCEPTED),
+        ("HTTP/1.1 200 OK\r\nX: a\r\nCont", ACCEPTED),
+        ("HTTP/1.1 200 OK\r\nX: a\r\n\r", ACCEPTED),
+        ("HTTP/1.1 200 OK", None),
+        ("HTTP/1.1 100 Continue\r\n\r\n", None),
+        ("HTTP/1.1 100 Continue\r\n\r\nnonsense", None),
+        ("HTTP/1.1 200 OK\r\n\0: x\r\n\r\n", None),
+        ("HTTP/1.1 200 O\0K\r\n\r\n", None),
+        ("HTTP/1.1 200 OK\r\nno header\r\n\r\n", None),
+        ("HTTP/1.1 200 OK\r\n folds nothing\r\n\r\n", None),
+        ("HTTP/1.1 200 OK\rX: y\r\r", None),
+        ("SSH-2.0-OpenSSH_9.2\r\n", None),
+        ("<html>hello</html>", None),
+        ("HT", None),
+        ("", None),
+    ] {
+        all.push(same(answer.into(), status));
+    }
+    // Nobody asked for another protocol, so this is a refusal. curl waits for what comes in the other one.
+    all.push((b"HTTP/1.1 101 Switching Protocols\r\n\r\n".into(), Some(101), false));
+    // How long the body is has no part in it; curl wants all of it.
+    for framing in [
+        "Content-Length: 20",
+        "Content-Length: 1\r\nContent-Length: 2",
+        "Content-Length: nonsense",
+        "Content-Length: -1",
+        "Transfer-Encoding: nonsense",
+        "Transfer-Encoding: chunked",
+    ] {
+        all.push((format!("HTTP/1.1 200 OK\r\n{framing}\r\n\r\nok").into(), ACCEPTED, false));
+    }
+    all
+}
+
+/// What we read out of an answer that comes in portions of this size.
+fn read(answer: &[u8], portion: usize) -> Option<u16> {
+    let mut reader = HeadReader::new(HEAD_BYTES_MAX);
+    for bytes in answer.chunks(portion) {
+        match reader.feed(bytes) {
+            Ok(Some(head)) => return Some(head.status),
+            Ok(None) => {}
+            Err(_) => return None,
+        }
+    }
+    reader.end().ok().map(|head| head.status)
+}
+
+/// What curl does: its exit code and the status that it prints.
+fn ask_curl(answer: &[u8]) -> (Option<i32>, u16) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let arguments = ["-s", "-m", "60", "-o", "/dev/null", "-w", "%{http_code}", "-d", "BODY", "--noproxy", "*"];
+    let curl = Command::new("curl").args(arguments).arg(url).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let (mut stream, _) = listener.accept().unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let (mut request, mut chunk) = (Vec::new(), [0; 1024]);
+    while !request.ends_with(b"BODY") {
+        let count = stream.read(&mut chunk).unwrap();
+        assert!(count > 0, "curl sends its request");
+        request.extend_from_slice(&chunk[..count]);
+    }
+    // It may have seen enough before the end.
+    drop(stream.write_all(answer));
+    drop(stream);
+    let said = curl.wait_with_output().unwrap();
+    (said.status.code(), String::from_utf8(said.stdout).unwrap().parse().unwrap())
+}
+
+#[test]
+fn answers_are_read_as_curl_reads_them_however_they_are_cut_into_pieces() {
+    for (answer, status, _) in answers() {
+        let shown = String::from_utf8_lossy(&answer);
+        for portion in [1, 2, 3, 7, answer.len().max(1)] {
+            assert_eq!(read(&answer, portion), status, "in portions of {portion}: {shown:?}");
+        }
+    }
+}
+
+#[test]
+fn curl_itself_says_the_same() {
+    if Command::new("curl").arg("--version").output().is_err() {
+        assert!(std::env::var_os("CI").is_none(), "there is no curl");
+        return eprintln!("skipped: there is no curl");
+    }
+    for (answer, status, _) in answers().into_iter().filter(|(_, _, is_same)| *is_same) {
+        let (code, said) = ask_curl(&answer);
+        assert_eq!((code == Some(0)).then_some(said), status, "{code:?} {:?}", String::from_utf8_lossy(&answer));
+    }
+}
+
+#[test]
+fn a_header_is_found_whatever_its_spelling_and_a_folded_one_is_whole() {
+    let mut reader = HeadReader::new(HEAD_BYTES_MAX);
+    let head = b"HTTP/1.1 503 X\r\nRETRY-AFTER : 7\r\nVia:a\r\n\tb\r\n  c \r\nX: y\r\n z\r\nVia: d\r\n\r\nrest";
+    let read = reader.feed(head).unwrap().unwrap();
+    assert_eq!(read.header("retry-after"), Some(b"7".as_slice()));
+    assert_eq!(read.header("via"), Some(b"a b c".as_slice()), "the first of them");
+    assert_eq!(read.header("server"), None);
+    assert_eq!(reader.into_rest(), b"rest");
+}
+
+#[test]
+fn a_head_is_bounded_and_so_are_those_that_announce_one() {
+    let mut reader = HeadReader::new(64);
+    assert!(matches!(reader.feed(&[b"HTTP/1.1 200 OK\r\n".as_slice(), &[b'x'; 64]].concat()), Err(Broken::TooLong)));
+    let mut reader = HeadReader::new(HEAD_BYTES_MAX);
+    let hint = b"HTTP/1.1 103 Early Hints\r\n\r\n";
+    let fed = (0..).find_map(|count| reader.feed(hint).err().map(|error| (count, error)));
+    let (count, error) = fed.unwrap();
+    assert!(matches!(error, Broken::OnlyInterim), "{error:?}");
+    assert_eq!(count, INTERIM_BYTES_MAX / hint.len());
+}
+
+/// The body behind this head, fed in portions of this size: what is kept, and whether the connection is free.
+fn body(head: &str, bytes: &[u8], portion: usize) -> (Vec<u8>, bool) {
+    let head = HeadReader::new(HEAD_BYTES_MAX).feed(head.as_bytes()).unwrap().unwrap();
+    let mut body = Body::of(&head, 1_000, 8);
+    for bytes in bytes.chunks(portion) {
+        body.feed(bytes);
+    }
+    (body.take_kept(), body.frees_connection())
+}
+
+#[test]
+fn bodies_end_where_they_say_and_only_clear_ones_free_their_connection() {
+    let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\n";
+    let sized = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n";
+    let open = "HTTP/1.1 200 OK\r\n\r\n";
+    for (head, bytes, kept, is_free) in [
+        (chunked, "4\r\nbody\r\n0\r\n\r\n", "body", true),
+        (chunked, "2;x=\"y\"\r\nbo\r\n02 \r\ndy\r\n000\r\nA: b\r\nC: d\r\n\r\n", "body", true),
+        (chunked, "00000000000000000000000004\nbody\n0\n\n", "body", true),
+        (chunked, "0\r\n\r\n", "", true),
+        (chunked, "A\r\n0123456789\r\n0\r\n\r\n", "01234567", true),
+        (chunked, "4\r\nbody\r\n0\r\n\r\nHTTP/1.1", "body", false),
+        (chunked, "4\r\nbody\r\n0\r\nA: b\r\n", "body", false),
+        (chunked, "4\r\nbody!\r\n0\r\n\r\n", "body", false),
+        (chunked, "4\r\nbo", "bo", false),
+        (chunked, "g\r\nbody", "", false),
+        (chunked, "\r\nbody", "", false),
+        (chunked, "-4\r\nbody", "", false),
+        (chunked, "ffffffffffffffffff\r\nbody", "", false),
+        (sized, "body", "body", true),
+        (sized, "bod", "bod", false),
+        (sized, "body!", "body", false),
+        (open, "body", "body", false),
+        ("HTTP/1.1 204 X\r\nContent-Length: 4\r\n\r\n", "", "", true),
+        ("HTTP/1.1 200 X\r\nContent-Length: 4, 4\r\n\r\n", "body", "body", false),
+        ("HTTP/1.1 200 X\r\nContent-Length: +4\r\n\r\n", "body", "body", false),
+        ("HTTP/1.1 200 X\r\nContent-Length: 4\r\nContent-Length: 4\r\n\r\n", "body", "body", true),
+        ("HTTP/1.1 200 X\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", "body", "body", false),
+        ("HTTP/1.1 200 X\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: x\r\n\r\n", "body", "body", false),
+    ] {
+        for portion in [1, 2, 5, 100] {
+            let (found, free) = body(head, bytes.as_bytes(), portion);
+            assert_eq!((found.as_slice(), free), (kept.as_bytes(), is_free), "{head:?} {bytes:?} by {portion}");
+        }
+    }
+}

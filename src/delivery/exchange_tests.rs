@@ -1,0 +1,248 @@
+//! What real receivers do with connections and bodies, through the sender and raw sockets.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use rustix::net::sockopt::set_socket_linger;
+
+use crate::delivery::sender::{Request, Sender, SenderConfig};
+use crate::model::delivery::{AttemptOutcome, ErrorCode};
+use crate::model::endpoint::Secret;
+use crate::model::id::EventId;
+use crate::model::time::Timestamp;
+use crate::rules::egress::EgressRules;
+
+const BODY: &[u8] = b"{\"the\": \"end\"}";
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+/// Longer than any test waits for what it should not have to wait for.
+const LONG: Duration = Duration::from_secs(120);
+
+fn sender() -> Sender {
+    let egress = EgressRules { allow: vec!["127.0.0.0/8".parse().unwrap()] };
+    Sender::new(SenderConfig { timeout: LONG, ..SenderConfig::new(Arc::new(egress)) }).unwrap()
+}
+
+async fn send_body(sender: &Sender, url: &str, body: &'static [u8]) -> AttemptOutcome {
+    let secrets = [Secret::new([1; 32])];
+    let request = Request {
+        url,
+        event_id: EventId(1 << 80),
+        attempt: 1,
+        body: body.into(),
+        content_type: "application/json",
+        headers: &[],
+        secrets: &secrets,
+        timeout: None,
+        now: Timestamp(1_769_853_600_000),
+    };
+    sender.send(request).await
+}
+
+async fn send(sender: &Sender, url: &str) -> AttemptOutcome {
+    send_body(sender, url, BODY).await
+}
+
+/// What a receiver does with one request.
+#[derive(Clone, Copy, Debug)]
+enum Then {
+    Say(&'static str),
+    /// Closes without a word,
+    Close,
+    /// or so that the other side gets an error.
+    Reset,
+    /// Says so much and closes.
+    SayAndClose(&'static str),
+}
+
+/// A receiver of several connections, one after the other, each with what becomes of its requests; behind the last of them
+/// the connection stays open. Gives how many requests each got.
+fn receiver(connections: Vec<Vec<Then>>) -> (String, tokio::task::JoinHandle<Vec<usize>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/hook", listener.local_addr().unwrap());
+    let served = tokio::task::spawn_blocking(move || {
+        let mut open = Vec::new();
+        let mut counts = Vec::new();
+        'next: for script in connections {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.set_read_timeout(Some(LONG)).unwrap();
+            let mut count = 0;
+            for then in script {
+                if !read_request(&mut stream) {
+                    break;
+                }
+                count += 1;
+                match then {
+                    Then::Say(text) => stream.write_all(text.as_bytes()).unwrap(),
+                    Then::Close => stream.shutdown(std::net::Shutdown::Both).unwrap(),
+                    Then::Reset => {
+                        // Closing resets it.
+                        set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
+                        counts.push(count);
+                        continue 'next;
+                    }
+                    Then::SayAndClose(text) => {
+                        stream.write_all(text.as_bytes()).unwrap();
+                        stream.shutdown(std::net::Shutdown::Both).unwrap();
+                    }
+                }
+            }
+            counts.push(count);
+            open.push(stream);
+        }
+        counts
+    });
+    (url, served)
+}
+
+/// Whether a whole request came.
+fn read_request(stream: &mut TcpStream) -> bool {
+    let (mut request, mut chunk) = (Vec::new(), [0; 4096]);
+    while !request.ends_with(BODY) {
+        match stream.read(&mut chunk) {
+            Ok(0) | Err(_) => return false,
+            Ok(count) => request.extend_from_slice(&chunk[..count]),
+        }
+    }
+    true
+}
+
+#[tokio::test]
+async fn a_kept_connection_that_ends_without_a_word_is_no_attempt() {
+    for ends in [Then::Close, Then::Reset] {
+        let (url, served) = receiver(vec![vec![Then::Say(OK), ends], vec![Then::Say(OK)]]);
+        let sender = sender();
+        assert_eq!(send(&sender, &url).await.error, None);
+        let second = send(&sender, &url).await;
+        assert_eq!((second.status, &second.error), (Some(200), &None), "{ends:?}");
+        assert!(second.timing.connect_ms.is_some(), "it went over a new connection: {:?}", second.timing);
+        assert_eq!(served.await.unwrap(), [2, 1], "{ends:?}: sent again, once");
+    }
+}
+
+#[tokio::test]
+async fn it_is_sent_again_once_and_only_if_not_a_byte_came() {
+    let (url, served) = receiver(vec![vec![Then::Say(OK), Then::Close], vec![Then::Close]]);
+    let client = sender();
+    assert_eq!(send(&client, &url).await.error, None);
+    let second = send(&client, &url).await;
+    assert_eq!(second.error.unwrap().code, ErrorCode::Protocol, "a new connection that ends is an attempt");
+    assert_eq!(served.await.unwrap(), [2, 1]);
+
+    for word in ["H", "HTTP/1.1 200 OK", "HTTP/1.1 103 Early Hints\r\n\r\n"] {
+        let (url, served) = receiver(vec![vec![Then::Say(OK), Then::SayAndClose(word)]]);
+        let client = sender();
+        assert_eq!(send(&client, &url).await.error, None);
+        let second = send(&client, &url).await;
+        assert_eq!(second.error.unwrap().code, ErrorCode::Protocol, "{word:?}");
+        assert_eq!(served.await.unwrap(), [2], "{word:?}: it has begun to answer");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_was_closed_or_said_more_meanwhile_is_not_used_again() {
+    for first in [
+        Then::SayAndClose(OK),
+        Then::Say("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nHTTP/1.1 500 X\r\n\r\n"),
+        Then::Say("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: Keep-Alive, Close\r\n\r\n"),
+        Then::Say("HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n"),
+        Then::Say("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nPHP Warning: x\r\n\r\n"),
+        Then::Say("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+        Then::Say("HTTP/1.1 200 OK\nContent-Length: 0\n\n"),
+    ] {
+        let (url, served) = receiver(vec![vec![first], vec![Then::Say(OK)]]);
+        let sender = sender();
+        assert_eq!(send(&sender, &url).await.error, None);
+        assert_eq!(send(&sender, &url).await.error, None, "{first:?}");
+        assert_eq!(served.await.unwrap(), [1, 1], "{first:?}");
+    }
+    for first in [
+        OK,
+        "HTTP/1.1 204 No Content\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4;a=b\r\nfine\r\n0\r\nX: y\r\n\r\n",
+    ] {
+        let (url, served) = receiver(vec![vec![Then::Say(first), Then::Say(OK)]]);
+        let sender = sender();
+        assert_eq!(send(&sender, &url).await.error, None);
+        assert_eq!(send(&sender, &url).await.timing.connect_ms, None, "{first:?}: the connection is used again");
+        assert_eq!(served.await.unwrap(), [2]);
+    }
+}
+
+/// A receiver that says this and then waits for the other side to close the connection; whether it has.
+fn waiting(words: &'static str) -> (String, Arc<AtomicBool>, tokio::task::JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/hook", listener.local_addr().unwrap());
+    let closed = Arc::new(AtomicBool::new(false));
+    let is_closed = Arc::clone(&closed);
+    let served = tokio::task::spawn_blocking(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.set_read_timeout(Some(LONG)).unwrap();
+        assert!(read_request(&mut stream));
+        stream.write_all(words.as_bytes()).unwrap();
+        while stream.read(&mut [0; 64]).is_ok_and(|count| count > 0) {}
+        is_closed.store(true, Ordering::SeqCst);
+    });
+    (url, closed, served)
+}
+
+#[tokio::test]
+async fn an_acceptance_counts_at_its_head_whatever_becomes_of_its_body() {
+    for words in [
+        "HTTP/1.1 200 OK\r\nContent-Length: 10000\r\n\r\n",
+        "HTTP/1.1 202 Accepted\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nfi",
+        "HTTP/1.0 200 OK\r\n\r\nfine",
+        "HTTP/1.1 200 OK\r\nContent-Length: nonsense\r\n\r\n",
+    ] {
+        let (url, closed, served) = waiting(words);
+        let outcome = send(&sender(), &url).await;
+        assert_eq!((outcome.error, outcome.body), (None, Vec::new()), "{words:?}");
+        assert!(!closed.load(Ordering::SeqCst), "{words:?}: its rest is still listened to");
+        if words.starts_with("HTTP/1.0") {
+            // But not for ever.
+            served.await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn of_a_refusal_what_it_says_is_kept_as_far_as_it_comes_soon() {
+    let (url, _, served) = waiting("HTTP/1.1 500 X\r\nContent-Length: 10000\r\n\r\nso far");
+    let outcome = send(&sender(), &url).await;
+    assert_eq!((outcome.status, outcome.body.as_slice()), (Some(500), b"so far".as_slice()));
+    assert!(u128::from(outcome.duration_ms) < LONG.as_millis());
+    drop(served);
+    for (words, kept) in [
+        ("HTTP/1.1 404 X\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nnot\r\n5\r\n here\r\n0\r\n\r\n", "not here"),
+        ("HTTP/1.1 404 X\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nnotZZ", "not"),
+        ("HTTP/1.0 404 X\r\n\r\nnot here", "not here"),
+        ("HTTP/1.1 404 X\r\nContent-Length: 3\r\n\r\nnot here", "not"),
+        ("HTTP/1.1 404 X\r\nContent-Length: 300\r\n\r\nnot here", "not here"),
+        ("HTTP/1.1 404 X\r\nContent-Length: 3\r\nContent-Length: 300\r\n\r\nnot here", "not here"),
+    ] {
+        let (url, served) = receiver(vec![vec![Then::SayAndClose(words)]]);
+        let outcome = send(&sender(), &url).await;
+        assert_eq!(String::from_utf8_lossy(&outcome.body), kept, "{words:?}");
+        assert_eq!(outcome.status, Some(404));
+        served.await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_before_the_request_was_read_is_heard() {
+    static LARGE: [u8; 8 << 20] = [b'x'; 8 << 20];
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/hook", listener.local_addr().unwrap());
+    let served = tokio::task::spawn_blocking(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        assert!(stream.read(&mut [0; 64]).unwrap() > 0);
+        stream.write_all(b"HTTP/1.1 413 Too Large\r\nContent-Length: 8\r\n\r\ntoo much").unwrap();
+        stream
+    });
+    let outcome = send_body(&sender(), &url, &LARGE).await;
+    assert_eq!((outcome.status, outcome.body.as_slice()), (Some(413), b"too much".as_slice()));
+    drop(served.await.unwrap());
+}
