@@ -14,9 +14,9 @@ pub enum Switch {
     SkipSync,
     /// The names of new segments are not synced.
     SkipDirSync,
-    /// A group is acknowledged a moment before its sync.
+    /// A group is acknowledged long before its sync.
     AcknowledgeBeforeSync,
-    /// A group is acknowledged before it is written: it is when the next one comes.
+    /// A group is acknowledged before it is written: it is when several others came after it.
     AcknowledgeBeforeWrite,
     /// A failed write or sync of a group is taken for a success.
     IgnoreFailedSync,
@@ -60,11 +60,15 @@ pub enum Switch {
     ConnectionsUnwatched,
     /// An event wakes everybody who waits in its organization, and each begins to look from the start.
     WaitersWokenByAll,
+    /// Each sync takes much longer than any disk needs, so that load is too much on every machine.
+    SyncsSlowly,
+    /// The endpoints that an erased event is on its way to are looked up before any of its deliveries is there.
+    EraseLooksTooEarly,
 }
 
 impl Switch {
     /// All of them with the names they are armed by.
-    pub const ALL: [(Self, &'static str); 25] = [
+    pub const ALL: [(Self, &'static str); 27] = [
         (Self::SkipSync, "skip_sync"),
         (Self::SkipDirSync, "skip_dir_sync"),
         (Self::AcknowledgeBeforeSync, "acknowledge_before_sync"),
@@ -90,6 +94,8 @@ impl Switch {
         (Self::SharesOff, "shares_off"),
         (Self::ConnectionsUnwatched, "connections_unwatched"),
         (Self::WaitersWokenByAll, "waiters_woken_by_all"),
+        (Self::SyncsSlowly, "syncs_slowly"),
+        (Self::EraseLooksTooEarly, "erase_looks_too_early"),
     ];
 }
 
@@ -105,13 +111,14 @@ impl fmt::Display for UnknownSwitch {
 
 impl std::error::Error for UnknownSwitch {}
 
-pub use imp::{arm, is_on, sync, write};
+pub use imp::{arm, is_on, overlay, sync, write};
 
 #[cfg(debug_assertions)]
 mod imp {
+    use std::collections::VecDeque;
     use std::fs::File;
     use std::io;
-    use std::os::unix::fs::FileExt;
+    use std::os::unix::fs::{FileExt, MetadataExt};
     use std::sync::atomic::{AtomicU32, Ordering};
     use std::sync::{Mutex, PoisonError};
     use std::time::Duration;
@@ -119,13 +126,37 @@ mod imp {
     use super::{Switch, UnknownSwitch};
     use crate::base::threads::{Signal, spawn_critical};
 
-    /// How late a sync is that comes after its acknowledgement.
-    const LATE: Duration = Duration::from_millis(50);
+    /// How late a sync is that comes after its acknowledgement: no machine is so busy that the answer comes later still.
+    const LATE: Duration = Duration::from_secs(5);
+    /// What a slow sync takes.
+    const SLOW: Duration = Duration::from_millis(20);
+    /// So many groups are acknowledged and not written. More than one, so that what the server itself has to write down
+    /// does not bring the last one that somebody heard of to the disk.
+    const HELD_MAX: usize = 8;
 
     /// A bit for each switch.
     static ARMED: AtomicU32 = AtomicU32::new(0);
-    /// The write that waits for the next one.
-    static HELD: Mutex<Option<(File, Vec<u8>, u64)>> = Mutex::new(None);
+    /// Groups that are not written yet, the oldest first.
+    static HELD: Mutex<VecDeque<Held>> = Mutex::new(VecDeque::new());
+
+    struct Held {
+        file: File,
+        inode: u64,
+        offset: u64,
+        bytes: Vec<u8>,
+    }
+
+    impl Held {
+        /// Puts what a buffer that was read at `offset` would have of it into that.
+        fn overlay(&self, buffer: &mut [u8], offset: u64) {
+            let skipped = usize::try_from(offset.saturating_sub(self.offset)).unwrap_or(usize::MAX);
+            let before = usize::try_from(self.offset.saturating_sub(offset)).unwrap_or(usize::MAX);
+            let (from, into) = (self.bytes.iter().skip(skipped), buffer.iter_mut().skip(before));
+            for (byte, place) in from.zip(into) {
+                *place = *byte;
+            }
+        }
+    }
 
     /// Whether a promise is to be broken.
     pub fn is_on(switch: Switch) -> bool {
@@ -154,6 +185,9 @@ mod imp {
         if is_on(Switch::AcknowledgeBeforeSync) {
             return Some(sync_late(file));
         }
+        if is_on(Switch::SyncsSlowly) {
+            Signal::new().wait(SLOW);
+        }
         (is_on(Switch::SkipSync) || is_on(Switch::AcknowledgeBeforeWrite)).then_some(Ok(()))
     }
 
@@ -166,13 +200,28 @@ mod imp {
         spawn_critical("late-sync", late).map(drop)
     }
 
-    /// What is done instead of writing, if anything: the write before this one.
+    /// What is done instead of writing a group, if anything: an older one is written.
     pub fn write(file: &File, bytes: &[u8], offset: u64) -> Option<io::Result<()>> {
         is_on(Switch::AcknowledgeBeforeWrite).then(|| {
-            let next = (file.try_clone()?, bytes.to_vec(), offset);
-            let before = HELD.lock().unwrap_or_else(PoisonError::into_inner).replace(next);
-            before.map_or(Ok(()), |(file, bytes, offset)| file.write_all_at(&bytes, offset))
+            let held = Held { file: file.try_clone()?, inode: file.metadata()?.ino(), offset, bytes: bytes.to_vec() };
+            let mut all = HELD.lock().unwrap_or_else(PoisonError::into_inner);
+            all.push_back(held);
+            let oldest = if all.len() > HELD_MAX { all.pop_front() } else { None };
+            oldest.map_or(Ok(()), |held| held.file.write_all_at(&held.bytes, held.offset))
         })
+    }
+
+    /// Puts what is held of a file into what was read there: the process itself sees what it has acknowledged.
+    ///
+    /// # Errors
+    /// When nothing can be found out about the file.
+    pub fn overlay(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        if is_on(Switch::AcknowledgeBeforeWrite) {
+            let inode = file.metadata()?.ino();
+            let all = HELD.lock().unwrap_or_else(PoisonError::into_inner);
+            all.iter().filter(|held| held.inode == inode).for_each(|held| held.overlay(buffer, offset));
+        }
+        Ok(())
     }
 }
 
@@ -204,6 +253,14 @@ mod imp {
     /// Nothing.
     pub const fn write(_: &File, _: &[u8], _: u64) -> Option<io::Result<()>> {
         None
+    }
+
+    /// Nothing.
+    ///
+    /// # Errors
+    /// None.
+    pub const fn overlay(_: &File, _: &mut [u8], _: u64) -> io::Result<()> {
+        Ok(())
     }
 }
 

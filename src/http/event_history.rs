@@ -11,9 +11,10 @@ use serde::Serialize;
 use super::Api;
 use super::call::{Answer, Call, json, json_bytes, unexpected};
 use super::deliveries::Shown;
-use super::error::Problem;
+use super::error::{Code, Problem};
 use super::query::Query;
 use super::stored_event::{Page, read_page, stored, write_item};
+use crate::base::sabotage::{self, Switch};
 use crate::model::command::{Command, EraseEvent};
 use crate::model::endpoint::Endpoint;
 use crate::model::event::EventStatus;
@@ -27,6 +28,8 @@ use crate::store::{Delivery, DeliveryQuery, DeliveryStanding, EventQuery, EventS
 /// the event came, or, when very many were, of those that ever were: then there may be more.
 const PORTIONS_MAX: usize = 64;
 const PORTION: usize = 1_000;
+/// How often it is looked up where an event that is erased was on its way to.
+const LOOKS_MAX: usize = 5;
 
 /// `GET`: the newest first.
 pub(super) async fn list(call: &mut Call) -> Answer {
@@ -160,23 +163,32 @@ pub(super) async fn erase(call: &mut Call) -> Answer {
     }
     // One at a time of an organization: each may have a thousand deliveries to cancel.
     let _apart = call.api.settings_lock(org).await;
-    let api = web::Data::clone(&call.api);
-    let endpoints =
-        web::block(move || under_way(&api, org, event)).await.map_err(|error| Problem::internal(&error))??;
-    match call.commit(Command::EraseEvent(EraseEvent { org, event, endpoints, at: call.now })).await? {
-        Outcome::Erased { at } => {
-            call.api.metrics.events_erased.inc();
-            tracing::info!(org = org.0, %event, "an event's payload was erased");
-            answer(at)
+    for look in 0..LOOKS_MAX {
+        let api = web::Data::clone(&call.api);
+        let endpoints = web::block(move || under_way(&api, org, event, look)).await;
+        let endpoints = endpoints.map_err(|error| Problem::internal(&error))??;
+        match call.commit(Command::EraseEvent(EraseEvent { org, event, endpoints, at: call.now })).await? {
+            Outcome::Erased { at } => {
+                call.api.metrics.events_erased.inc();
+                tracing::info!(org = org.0, %event, "an event's payload was erased");
+                return answer(at);
+            }
+            Outcome::NotFound => return Err(absent()),
+            // Many endpoints were deleted since somebody looked.
+            Outcome::Incomplete => {}
+            other => return Err(unexpected(&other)),
         }
-        Outcome::NotFound => Err(absent()),
-        other => Err(unexpected(&other)),
     }
+    let detail = "the organization's endpoints are being deleted too quickly; nothing was erased";
+    Err(Problem::new(Code::Overloaded, detail))
 }
 
 /// Where the event is on its way to, or was given up. Few, however many endpoints there were: it is looked for to the end.
-fn under_way(api: &Api, org: OrgNo, event: EventId) -> Result<Vec<EndpointId>, Problem> {
+fn under_way(api: &Api, org: OrgNo, event: EventId, look: usize) -> Result<Vec<EndpointId>, Problem> {
     let mut endpoints = Vec::new();
+    if look == 0 && sabotage::is_on(Switch::EraseLooksTooEarly) {
+        return Ok(endpoints);
+    }
     each_portion(api, (org, event), usize::MAX, |portion| {
         let is_under_way = |found: &&Delivery| match found.standing {
             DeliveryStanding::Pending(_) | DeliveryStanding::Retrying(_) | DeliveryStanding::Dead(..) => true,

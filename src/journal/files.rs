@@ -108,24 +108,21 @@ impl Files for OsFiles {
     }
 
     fn read_at(&self, file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let mut rest = buffer;
         let mut done = 0;
-        while !rest.is_empty() {
+        while let Some(rest) = buffer.get_mut(done..).filter(|rest| !rest.is_empty()) {
             match file.read_at(rest, offset + done as u64) {
                 Ok(0) => break,
-                Ok(n) => {
-                    done += n;
-                    rest = rest.get_mut(n..).unwrap_or_default();
-                }
+                Ok(n) => done += n,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => return Err(e),
             }
         }
+        sabotage::overlay(file, buffer, offset)?;
         Ok(done)
     }
 
     fn write_all_at(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
-        sabotage::write(file, bytes, offset).unwrap_or_else(|| file.write_all_at(bytes, offset))
+        file.write_all_at(bytes, offset)
     }
 
     fn sync_data(&self, file: &File) -> io::Result<()> {

@@ -71,9 +71,9 @@ impl Writer {
         }
         let segment = self.segment_with_room(group.bytes() as u64)?;
         let bytes = group.stamp(self.end, &mut self.positions);
-        let files = &self.shared.files;
-        let written = files
-            .write_all_at(&segment.file, bytes, segment.offset_of(self.end))
+        let (files, offset) = (&self.shared.files, segment.offset_of(self.end));
+        let written = sabotage::write(&segment.file, bytes, offset)
+            .unwrap_or_else(|| files.write_all_at(&segment.file, bytes, offset))
             .and_then(|()| files.sync_data(&segment.file));
         self.or_fail(
             written.or_else(|error| if sabotage::is_on(Switch::IgnoreFailedSync) { Ok(()) } else { Err(error) }),

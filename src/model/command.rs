@@ -263,7 +263,8 @@ pub struct EraseEvent {
     pub org: OrgNo,
     /// Which.
     pub event: EventId,
-    /// Where it was on its way to or was given up, also endpoints that were deleted. Those that live are looked at anyway.
+    /// Where it was on its way to or was given up, also endpoints that were deleted. A hint: those that live, and the last
+    /// that were deleted, are looked at anyway.
     pub endpoints: Vec<EndpointId>,
     /// When.
     pub at: Timestamp,

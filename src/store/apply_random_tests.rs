@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use proptest::prelude::*;
+use proptest::test_runner::FileFailurePersistence;
 
 use super::*;
 
@@ -47,6 +48,22 @@ fn any_command() -> impl Strategy<Value = Command> {
     ]
 }
 
+/// Where seeds that found something are kept.
+const KEPT: &str = "proptest-regressions/store/apply_random_tests.txt";
+
+/// The compiler knows this file as `src/store/apply/../…`, and what proptest makes of that is not found in a fresh clone.
+fn config(cases: u32) -> ProptestConfig {
+    let default = ProptestConfig::with_cases(cases);
+    let kept = default.failure_persistence.as_ref().map(|_| Box::new(FileFailurePersistence::Direct(KEPT)) as _);
+    ProptestConfig { failure_persistence: kept, ..default }
+}
+
+#[test]
+fn the_seeds_that_found_something_are_read() {
+    let kept = config(1).failure_persistence.expect("they are kept");
+    assert!(kept.load_persisted_failures2(Some(file!())).len() >= 2);
+}
+
 /// Event ids are handed out in order, once: gives the submissions theirs.
 fn with_ids(commands: Vec<Command>) -> Vec<Command> {
     let mut next = 0;
@@ -70,10 +87,8 @@ impl Drop for Ends<'_> {
 }
 
 proptest! {
-    // A race is not had again by the same commands.
-    #![proptest_config(ProptestConfig {
-        cases: 24, max_shrink_iters: 0, failure_persistence: None, ..ProptestConfig::default()
-    })]
+    // A race is not had again by the same commands, but nearly.
+    #![proptest_config(ProptestConfig { max_shrink_iters: 0, ..config(24) })]
 
     #[test]
     fn the_same_commands_give_the_same_rows_while_another_thread_writes_back_without_a_pause(
@@ -118,6 +133,8 @@ fn a_write_back_that_forgets_what_changed_meanwhile_is_noticed() {
     let ran = std::process::Command::new(std::env::current_exe().unwrap())
         .args(["--exact", &format!("{path}::{race}")])
         .env("TRIGGERD_SABOTAGE", "forget_fresh_rows")
+        // It finds what is broken on purpose.
+        .env("PROPTEST_DISABLE_FAILURE_PERSISTENCE", "1")
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&ran.stdout);
@@ -127,7 +144,7 @@ fn a_write_back_that_forgets_what_changed_meanwhile_is_noticed() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(config(48))]
 
     #[test]
     fn the_same_commands_give_the_same_rows_whenever_they_are_written_back(

@@ -1,5 +1,6 @@
 //! What commands do to the state.
 
+use super::erase::ENDED_LOOKED_AT;
 use super::*;
 use crate::model::command::{
     AckEvent, CancelDeliveries, CreateOrg, DeleteEndpoint, DropDead, EraseEvent, ExpireDedup, PutEndpoint,
@@ -599,6 +600,48 @@ fn an_erased_event_leaves_the_inbox_and_nothing_of_it_is_under_way_any_more() {
     let later = Command::EraseEvent(EraseEvent { org: ORG, event, endpoints, at: Timestamp(99) });
     assert_eq!(state.apply(&later), Outcome::Erased { at: Timestamp(50) }, "again: the same answer");
     assert_eq!(state.store.event(ORG, EventId(1)).unwrap().unwrap().erased_at, Some(Timestamp(50)));
+    assert_eq!(state.store.contradictions(9).unwrap(), Vec::<String>::new());
+}
+
+/// An event on its way to an endpoint that is deleted, and so many endpoints that are made and deleted after that.
+fn erased_beside(ended_since: usize) -> Fixture {
+    let mut state = Fixture::new();
+    state.apply(&create_org(InboxMode::Auto, 1_000_000));
+    let delete = |id| Command::DeleteEndpoint(DeleteEndpoint { org: ORG, endpoint: EndpointId(id) });
+    for endpoint in [50, 51] {
+        state.apply(&put_endpoint(endpoint));
+    }
+    for event in 1..=2 {
+        state.apply(&submit(event, 1, None));
+        state.apply(&route(event, &[50, 51], AT_ONCE));
+    }
+    state.apply(&settle(1, 50, 1, Verdict::Dead(DeadReason::AttemptsExhausted)));
+    state.apply(&delete(50));
+    state.apply(&delete(51));
+    for id in (60..).take(ended_since) {
+        state.apply(&put_endpoint(id));
+        state.apply(&delete(id));
+    }
+    state
+}
+
+#[test]
+fn what_is_erased_follows_from_the_state_and_not_from_the_endpoints_that_somebody_saw() {
+    // Nobody saw that it was on its way, and both endpoints were deleted since.
+    let mut state = erased_beside(ENDED_LOOKED_AT - 2);
+    assert_eq!(state.apply(&erase(1, &[])), Outcome::Erased { at: Timestamp(50) });
+    let counts = state.store.counts().unwrap();
+    assert_eq!((counts.waiting, counts.dead), (2, 0), "what waits is of the other event");
+    assert_eq!(state.store.contradictions(9).unwrap(), Vec::<String>::new());
+
+    // With more deleted since, it is all or nothing, and whoever looks again has it.
+    let mut state = erased_beside(ENDED_LOOKED_AT - 1);
+    let before = state.store.dump().unwrap();
+    assert_eq!(state.apply(&erase(1, &[])), Outcome::Incomplete);
+    let rows =
+        |dump: String| dump.lines().filter(|row| !row.starts_with("meta ")).map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(rows(state.store.dump().unwrap()), rows(before), "nothing changed");
+    assert_eq!(state.apply(&erase(1, &[50])), Outcome::Erased { at: Timestamp(50) });
     assert_eq!(state.store.contradictions(9).unwrap(), Vec::<String>::new());
 }
 

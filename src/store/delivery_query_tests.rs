@@ -324,7 +324,7 @@ fn plainly(found: &[Delivery]) -> Vec<(usize, usize, DeliveryStatus, u32)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
     fn lists_are_those_of_a_plain_world_also_when_endpoints_end_between_two_pages(

@@ -252,3 +252,33 @@ fn explain_says_that_a_payload_is_erased_and_erasing_needs_the_scope() {
     assert!(said.contains("Its payload was erased at") && !said.contains("canary"), "{said}");
     assert_eq!(org.metric("triggerd_events_rejected_total{reason=\"unauthorized\"}"), 0.0, "no event was refused");
 }
+
+/// Between the look at an event's deliveries and the change itself, the event may be routed and its endpoints deleted.
+#[test]
+fn an_event_whose_deliveries_nobody_saw_in_time_is_erased_with_all_of_them() {
+    // More than are looked at when the change is made.
+    const DELETED_SINCE: usize = 260;
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let too_early = ["env", "TRIGGERD_SABOTAGE=erase_looks_too_early"];
+    let server = Process::try_start(&data, "", &too_early).unwrap_or_else(|it| panic!("{it:?}"));
+    let (org, receiver) = (server.org("Acme"), Receiver::start().unwrap());
+    receiver.answer_next([500]);
+    let make = || org.post("/api/endpoints", &json!({"url": receiver.url(), "retry_schedule": []})).id();
+    let delete = |id: String| assert_eq!(org.delete(&format!("/api/endpoints/{id}")).status, 204);
+    let first = make();
+    let erased = org.send("a.b", &json!("canary")).id();
+    until(|| (org.get("/api/dead-letters").json["data"].as_array().unwrap().len() == 1).then_some(()));
+    delete(first);
+    (0..DELETED_SINCE).for_each(|_| delete(make()));
+    let answer = org.delete(&path(&erased));
+    assert_eq!((answer.status, &answer.json["id"]), (200, &json!(erased)), "{answer:?}");
+    assert_eq!(org.get("/api/dead-letters").json["data"], json!([]));
+    receiver.stop();
+    server.kill();
+    // The wrapper's settings are without the switch.
+    let server = Process::start(&data);
+    assert_eq!(server.stop().0, Some(0));
+    let (code, text) = command(&data, &["verify"]);
+    assert!(code == Some(0), "{text}");
+}

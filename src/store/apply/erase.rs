@@ -5,20 +5,32 @@ use crate::model::command::{DropDead, EraseEvent};
 use crate::model::id::{EndpointId, EventId, OrgNo};
 use crate::model::time::Timestamp;
 use crate::store::StateError;
+use crate::store::schema::DeliveryState;
+
+/// So many of the endpoints that were deleted last are looked at, beside those that live and those that the command names.
+/// Whoever made the command may have looked a moment before they were deleted.
+pub(in crate::store) const ENDED_LOOKED_AT: usize = 256;
 
 impl Change<'_> {
+    /// All of it or nothing, judged by the state as it is now: the endpoints that the command names are a hint.
     pub(super) fn erase_event(&mut self, command: &EraseEvent) -> Result<Outcome, StateError> {
         let EraseEvent { org, event, at: now, .. } = *command;
         let Some(at) = self.locate(org, event)? else { return Ok(Outcome::NotFound) };
         if let Some(since) = self.erased_at(org, at)? {
             return Ok(Outcome::Erased { at: since });
         }
+        let Some(endpoints) = self.under_way_to((org, event), at, &command.endpoints)? else {
+            return Ok(Outcome::Incomplete);
+        };
         self.state.unrouted.remove((org, event));
         self.edit_event(org, at, |entry| entry.erased_at = Some(now))?;
-        self.call_off(command.endpoints.iter().copied(), (org, event), at)?;
-        // One that ended since they were looked up got nothing new; one that lives may have.
-        let living = self.state.orgs.get(org)?.map(|row| row.endpoints.clone()).unwrap_or_default();
-        self.call_off(living, (org, event), at)?;
+        for endpoint in endpoints {
+            if self.cancel(org, endpoint, event)? {
+                // What it held back may go now.
+                self.effects.endpoints_changed.push(endpoint);
+            }
+            self.drop_dead(&DropDead { org, endpoint, event })?;
+        }
         Ok(Outcome::Erased { at: now })
     }
 
@@ -28,30 +40,46 @@ impl Change<'_> {
         Ok(block.and_then(|block| block.events.get(place)?.erased_at))
     }
 
-    /// What waits for the endpoints, or was given up, is canceled, as long as there is something.
-    fn call_off(
+    /// The endpoints that a delivery of the event waits for or is dead for. None: some of them were not found where they
+    /// are looked for, so the command comes from before too much that has happened since.
+    fn under_way_to(
         &mut self,
-        endpoints: impl IntoIterator<Item = EndpointId>,
         (org, event): (OrgNo, EventId),
         at: Place,
-    ) -> Result<(), StateError> {
-        for endpoint in endpoints {
-            if !self.is_under_way(org, at)? {
+        hinted: &[EndpointId],
+    ) -> Result<Option<Vec<EndpointId>>, StateError> {
+        let (mut left, came) = {
+            let block = self.state.events.get((org, at.0))?;
+            let entry = block.as_ref().and_then(|block| block.events.get(at.1));
+            entry.map_or((0, 0), |entry| (u32::from(entry.waiting) + u32::from(entry.dead), entry.position))
+        };
+        let living = self.state.orgs.get(org)?.map(|row| row.endpoints.clone()).unwrap_or_default();
+        // A delivery is made for an endpoint that is there, so one that ended before the event came has none.
+        let ended = (org, came, 0)..=(org, u64::MAX, u32::MAX);
+        let ended = if left > 0 { self.state.ended.range_back(ended, ENDED_LOOKED_AT)? } else { Vec::new() };
+        let ended = ended.into_iter().map(|(_, row)| row.0);
+        let mut found = Vec::new();
+        for endpoint in hinted.iter().copied().chain(living).chain(ended) {
+            if left == 0 {
                 break;
             }
-            if self.cancel(org, endpoint, event)? {
-                // What it held back may go now.
-                self.effects.endpoints_changed.push(endpoint);
+            if !found.contains(&endpoint) && self.is_under_way((endpoint, event), at)? {
+                found.push(endpoint);
+                left -= 1;
             }
-            self.drop_dead(&DropDead { org, endpoint, event })?;
         }
-        Ok(())
+        Ok((left == 0).then_some(found))
     }
 
-    /// Whether a delivery of the event waits or is dead.
-    fn is_under_way(&self, org: OrgNo, (first, place): Place) -> Result<bool, StateError> {
-        let block = self.state.events.get((org, first))?;
-        let entry = block.as_ref().and_then(|block| block.events.get(place));
-        Ok(entry.is_some_and(|entry| entry.waiting > 0 || entry.dead > 0))
+    /// Whether the delivery waits or is dead.
+    fn is_under_way(&mut self, (endpoint, event): (EndpointId, EventId), at: Place) -> Result<bool, StateError> {
+        if self.is_pending(endpoint, at)? {
+            return Ok(true);
+        }
+        let row = self.state.deliveries.get((endpoint, event))?;
+        Ok(row.is_some_and(|row| match row.state {
+            DeliveryState::Waiting(_) | DeliveryState::Dead(..) => true,
+            DeliveryState::Canceled => false,
+        }))
     }
 }

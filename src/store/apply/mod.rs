@@ -71,6 +71,8 @@ pub enum Outcome {
     NotFound,
     /// The organization has as many of these as it may have.
     LimitReached,
+    /// Nothing happened: the command left out a part of what it would have to change. Looked up again, it is complete.
+    Incomplete,
 }
 
 impl Outcome {
