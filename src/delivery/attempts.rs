@@ -65,8 +65,15 @@ pub struct AttempterPorts {
 impl Attempts for Attempter {
     fn start(&self, delivery: DueDelivery, attempt: Attempt) {
         let shared = Arc::clone(&self.shared);
-        let mut fate =
-            Fate { reports: shared.reports.clone(), attempt, answer: Answer::Nothing, verdict: None, is_over: false };
+        let mut fate = Fate {
+            reports: shared.reports.clone(),
+            clock: shared.clock.clone(),
+            attempt,
+            answer: Answer::Nothing,
+            answered_at: None,
+            verdict: None,
+            is_over: false,
+        };
         drop(self.runtime.spawn(async move {
             let verdict = shared.attempt(delivery, &mut fate).await;
             fate.end(verdict);
@@ -78,8 +85,10 @@ impl Attempts for Attempter {
 /// again.
 struct Fate {
     reports: crossbeam_channel::Sender<Report>,
+    clock: Clock,
     attempt: Attempt,
     answer: Answer,
+    answered_at: Option<Timestamp>,
     verdict: Option<Verdict>,
     is_over: bool,
 }
@@ -88,7 +97,8 @@ impl Fate {
     /// The request is over.
     fn over(&mut self) {
         if !std::mem::replace(&mut self.is_over, true) {
-            self.tell(Report::Over(self.attempt, self.answer));
+            let at = self.answered_at.unwrap_or_else(|| Timestamp(self.clock.now_ms()));
+            self.tell(Report::Over(self.attempt, self.answer, at));
         }
     }
 
@@ -119,8 +129,8 @@ impl AttempterPorts {
             tracing::error!(endpoint = %delivery.endpoint.id, "its secret was sealed with another key than the server has");
             return None;
         };
-        fate.answer = Answer::of(&outcome);
         let now = Timestamp(self.clock.now_ms());
+        (fate.answer, fate.answered_at) = (Answer::of(&outcome), Some(now));
         // A schedule that began anew does not know what was before.
         let in_schedule = number.saturating_sub(delivery.base);
         let verdict = verdict(&self.policy_of(&delivery), in_schedule, &outcome, now, random::unit());

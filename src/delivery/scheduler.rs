@@ -89,8 +89,9 @@ impl SchedulerLimits {
 /// What the scheduler hears of an attempt: first the one, then the other.
 #[derive(Clone, Copy, Debug)]
 pub enum Report {
-    /// The request is over and brought this, so another one may be made. It is on its way to the journal.
-    Over(Attempt, Answer),
+    /// The request is over and brought this then, so another one may be made. It is on its way to the journal. When it was
+    /// over says nothing of when this is heard: a pause begins with the answer, however late the scheduler is.
+    Over(Attempt, Answer, Timestamp),
     /// It is settled, and this became of it; none when it could not be, so that it is made again later.
     Settled(Attempt, Option<Verdict>),
 }
@@ -260,18 +261,18 @@ impl<A: Attempts> Scheduler<A> {
 
     fn take_in(&mut self, report: Report) {
         match report {
-            Report::Over(attempt, answer) => self.over(attempt, answer),
+            Report::Over(attempt, answer, at) => self.over(attempt, answer, at),
             Report::Settled(attempt, verdict) => self.settled(attempt, verdict),
         }
     }
 
-    fn over(&mut self, attempt: Attempt, answer: Answer) {
+    fn over(&mut self, attempt: Attempt, answer: Answer, at: Timestamp) {
         let Attempt { org, endpoint, event, .. } = attempt;
         self.turns.over(org, attempt.standing());
         let (now, SchedulerLimits { breaker, in_flight_per_endpoint, .. }) = (self.now(), self.limits);
         let Some(lane) = self.lanes.get_mut(&endpoint) else { return };
         let before = lane.view();
-        let moment = Moment { now, jitter: (self.ports.jitter)() };
+        let moment = Moment { now: at, jitter: (self.ports.jitter)() };
         lane.over(event, answer, (breaker, in_flight_per_endpoint), moment);
         if lane.is_stale() {
             self.queued -= lane.drop_queue();

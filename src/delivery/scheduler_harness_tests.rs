@@ -211,8 +211,13 @@ impl World {
 
     /// Its request is over.
     pub(super) fn over(&mut self, delivery: (u128, u128), answer: Answer) {
+        self.over_since(delivery, answer, self.scheduler.now());
+    }
+
+    /// It has been over since then, and this is heard only now.
+    pub(super) fn over_since(&mut self, delivery: (u128, u128), answer: Answer, at: Timestamp) {
         let (_, attempt) = self.attempt(delivery);
-        self.scheduler.take_in(Report::Over(attempt, answer));
+        self.scheduler.take_in(Report::Over(attempt, answer, at));
     }
 
     /// It is settled.

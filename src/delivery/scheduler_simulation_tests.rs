@@ -451,7 +451,7 @@ impl Simulation {
             }
             let is_gone = outcome.status == Some(410);
             let disables = disables(self.plan.disable_after_ms, delivery.failing_since, &outcome, now);
-            self.running().scheduler.take_in(Report::Over(*attempt, Answer::of(&outcome)));
+            self.running().scheduler.take_in(Report::Over(*attempt, Answer::of(&outcome), now));
             let settle = SettleAttempt {
                 org: delivery.org,
                 endpoint: attempt.endpoint,

@@ -420,6 +420,23 @@ fn retry_after_pauses_the_endpoint_as_a_whole_and_a_changed_one_is_judged_anew()
 }
 
 #[test]
+fn a_pause_begins_with_the_answer_however_late_the_scheduler_hears_of_it() {
+    let mut world = World::new(LIMITS);
+    let org = world.org();
+    world.endpoint(org, 1, settings());
+    world.event(org, 1, &[1]);
+    world.event(org, 2, &[1]);
+    assert_eq!(world.events_begun(), [1, 2]);
+    let answered = Timestamp(START);
+    world.pass(90_000);
+    for event in 1..=2 {
+        world.over_since((1, event), Answer::Busy(Some(90_000)), answered);
+        world.settle((1, event), Answer::Busy(Some(90_000)), Verdict::RetryAt(Timestamp(START + 90_000)), None);
+    }
+    assert_eq!(world.events_begun(), [1], "it probes");
+}
+
+#[test]
 fn a_busy_endpoint_gets_fewer_at_a_time() {
     let mut world = World::new(LIMITS);
     let org = world.org();
