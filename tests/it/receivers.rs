@@ -53,18 +53,18 @@ impl Evil {
     /// Each with the number of endpoints that are so, how long their attempts may take, in milliseconds, and the word for
     /// what becomes of them. What ends by itself may take longer than it will.
     const ALL: [(Self, usize, u64, &'static str); 12] = [
-        (Self::EndlessBody, 40, 20_000, "http_status"),
+        (Self::EndlessBody, 40, 60_000, "http_status"),
         (Self::DrippingBody, 40, 20_000, "http_status"),
         (Self::DrippingHead, 40, 2_000, "timeout"),
         (Self::LongestHead, 60, 3_000, "timeout"),
-        (Self::LongHead, 160, 6_000, "protocol"),
-        (Self::ManyHeaders, 40, 20_000, "protocol"),
-        (Self::EarlyHints, 10, 20_000, "protocol"),
-        (Self::Garbage, 20, 20_000, "protocol"),
-        (Self::Reset, 20, 20_000, "protocol"),
-        (Self::SilentTls, 20, 20_000, "tls"),
-        (Self::LongTls, 40, 20_000, "tls"),
-        (Self::NeverAccepts, 20, 20_000, "connect"),
+        (Self::LongHead, 160, 10_000, "protocol"),
+        (Self::ManyHeaders, 40, 60_000, "protocol"),
+        (Self::EarlyHints, 10, 60_000, "protocol"),
+        (Self::Garbage, 20, 60_000, "protocol"),
+        (Self::Reset, 20, 60_000, "protocol"),
+        (Self::SilentTls, 20, 60_000, "tls"),
+        (Self::LongTls, 40, 60_000, "tls"),
+        (Self::NeverAccepts, 20, 60_000, "connect"),
     ];
 
     /// Serves one connection until the other side has closed it.
@@ -225,7 +225,7 @@ fn flood(server: &Process, org: &Client, count: usize) -> (u64, Vec<Value>) {
 fn hundreds_of_hostile_receivers_cost_their_attempts_and_little_memory() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
-    let more = "[delivery]\nmax_in_flight = 1000\nmax_in_flight_per_org = 1000\nconnect_timeout_ms = 2000\n";
+    let more = "[delivery]\nmax_in_flight = 1000\nmax_in_flight_per_org = 1000\nconnect_timeout_ms = 8000\n";
     let server = Process::start_with(&data, more);
     let org = server.org("Acme");
     let (mut endpoints, mut kept) = (BTreeMap::new(), Vec::new());

@@ -5,7 +5,6 @@ use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
-use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -230,9 +229,7 @@ fn a_key_that_ends_and_a_server_that_stops_end_it_and_silence_is_filled_with_com
     assert_eq!(by_org.next(), ("comment".to_owned(), Value::Null), "the other key's goes on");
     let event = org.send("a.b", &json!(1)).id();
     assert_eq!(by_org.expect("event")["id"], json!(event));
-    let (code, took) = server.stop();
-    assert_eq!(code, Some(0));
-    assert!(took < Duration::from_secs(10), "{took:?}");
+    assert_eq!(server.stop().0, Some(0));
     assert_eq!(by_org.expect("end"), json!({"reason": "shutting_down"}));
     assert!(by_org.is_over());
 }

@@ -18,6 +18,9 @@ const ERA: u64 = 20;
 /// Events left in the inbox from round to round.
 const LEFT: usize = 50;
 
+/// How soon a server must be ready again, where that is judged.
+const READY_WITHIN: Duration = Duration::from_secs(2);
+
 /// What the kill hits.
 #[derive(Clone, Copy, Debug)]
 enum Hit {
@@ -48,6 +51,7 @@ pub(crate) fn run(plan: &Plan) -> Told {
         round = until;
     }
     let Totals { kills, acknowledgements, delivered, duplicates, slowest_start } = totals;
+    assert!(!plan.judges_time || slowest_start < READY_WITHIN, "a start took {slowest_start:?}");
     Told::Passed(format!(
         "{kills} kills in all; {acknowledgements} acknowledgements, 0 lost, 0 stored twice; {delivered} delivered, \
          {duplicates} of them twice; slowest start {} ms",

@@ -5,8 +5,13 @@
 //! cargo test --test lab                                    every scenario at the size of the commit gate, then the controls
 //! cargo test --test lab -- --list                          what there is
 //! cargo test --test lab -- --exact kill --rounds 500 --seed 7
+//! cargo test --test lab -- --exact neighbours --judge-time           judges how long things take, too
+//! cargo test --test lab -- --exact controls --only skip_sync-by-power   one control; --list-controls shows all
 //! TRIGGERD_TEST_BINARY=target/release/triggerd cargo test --test lab -- --exact power --rounds 100
 //! ```
+//!
+//! Times and rates are told and not judged, unless `--judge-time` is given, as the gates do: what passes on one machine must
+//! pass on every other, however busy it is.
 //!
 //! Words are filters as cargo's own tests have them; `--exact` makes one that names nothing an error. A scenario that
 //! needs root, a mount or strace says that it was skipped and why; with `TRIGGERD_LAB_SKIP=never` that is a failure.

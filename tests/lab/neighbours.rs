@@ -1,6 +1,9 @@
 //! Fifty endpoints of an organization that never answer, and thousands of deliveries that wait for them, cost another
 //! organization nothing that it could notice; nor does a restart with all of those due.
 //!
+//! How long its events take is judged by the gates; that they come, how many requests hang at a time and how much memory a
+//! restart takes always is.
+//!
 //! Two servers: one has nothing to do but the other organization's events, the other one has the noise too. They take
 //! turns, each suspended while the other one is measured, so that whatever else the machine does hits both. What is
 //! compared is the time from posting an event to its arrival, one event at a time.
@@ -51,7 +54,11 @@ pub(crate) fn run(plan: &Plan) -> Told {
     silence.holds(IN_FLIGHT_LEAST);
 
     let mut faults = Vec::new();
-    let turns = if plan.rounds < 50_000 { 10 } else { 60 };
+    let turns = match plan.rounds {
+        _ if !plan.judges_time => 2,
+        ..50_000 => 10,
+        50_000.. => 60,
+    };
     let (mut quiet_times, mut noisy_times, mut slowest) = (Vec::new(), Vec::new(), Duration::ZERO);
     for _ in 0..turns {
         for (side, other, times) in [(&quiet, &noisy, &mut quiet_times), (&noisy, &quiet, &mut noisy_times)] {
@@ -64,10 +71,10 @@ pub(crate) fn run(plan: &Plan) -> Told {
     let percent = if noisy_times.len() < SAMPLES_FOR_P99 { 90 } else { 99 };
     let [alone, beside] = [quiet_times, noisy_times].map(|times| percentile_of(times, percent));
     let allowed = alone.mul_f64(TIMES_QUIET_MAX).max(alone + NOISE_OF_MACHINE).min(LATENCY_MAX);
-    if slowest > LATENCY_MAX {
+    if plan.judges_time && slowest > LATENCY_MAX {
         faults.push(format!("another organization waits {slowest:?} for its first event of a turn"));
     }
-    if beside > allowed {
+    if plan.judges_time && beside > allowed {
         faults.push(format!("another organization waits {beside:?} beside the noise and {alone:?} without it"));
     }
     let most = silence.most();
@@ -84,7 +91,7 @@ pub(crate) fn run(plan: &Plan) -> Told {
     if after.most > IN_FLIGHT_MAX {
         faults.push(format!("the restart made {} requests at once to endpoints that hang", after.most));
     }
-    if after.latency > LATENCY_MAX {
+    if plan.judges_time && after.latency > LATENCY_MAX {
         faults.push(format!("after the restart another organization waits {:?}", after.latency));
     }
     assert!(faults.is_empty(), "{}", faults.join("; "));

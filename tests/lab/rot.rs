@@ -6,15 +6,17 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::harness::{Client, PATIENCE, Process};
+use crate::harness::{Client, Process};
 use crate::ledger::Ledger;
 use crate::random::Random;
 use crate::receiver::Receiver;
-use crate::scenario::{Plan, Told, keep};
+use crate::scenario::{Plan, Told, keep, patience};
 use crate::server::config;
 
 /// Starts that a supervisor makes: the first may end with 70 when it meets the damage.
 const STARTS: usize = 3;
+/// How long one must go on with a state that it cannot read until it is said to.
+const GOES_ON: Duration = Duration::from_secs(15);
 
 pub(crate) fn run(plan: &Plan) -> Told {
     let data = plan.dir.join("data");
@@ -75,7 +77,7 @@ fn rot_live(plan: &Plan, random: &mut Random) -> u64 {
 fn end_of(server: &mut Process) -> Option<i32> {
     let began = Instant::now();
     loop {
-        assert!(began.elapsed() < PATIENCE / 4, "it goes on with a state that it cannot read");
+        assert!(began.elapsed() < patience(GOES_ON), "it goes on with a state that it cannot read");
         if let Some(status) = server.ended() {
             return status.code();
         }

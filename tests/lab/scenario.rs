@@ -3,10 +3,12 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use triggerd::base::sabotage;
 
+use crate::harness::PATIENCE;
+use crate::random::fresh_seed;
 use crate::{
     clock, controls, copies, dedup, flip, full, hot, idle, kill, neighbours, power, replay, rot, stop, sweep, torn,
     trace,
@@ -28,6 +30,10 @@ pub(crate) struct Plan {
     pub(crate) seed: u64,
     /// Where it works; removed at the end.
     pub(crate) dir: PathBuf,
+    /// Whether times and rates are judged, and not only told: for the gates, whose machine has nothing else to do.
+    pub(crate) judges_time: bool,
+    /// The one control that is to be run; none: all of them.
+    pub(crate) only: Option<String>,
 }
 
 /// What came of a scenario that broke no promise.
@@ -111,13 +117,13 @@ const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "neighbours",
         shows: "endpoints that hang and all that waits for them cost another organization nothing, nor does a restart",
-        rounds: (5_000, "waiting deliveries"),
+        rounds: (2_000, "waiting deliveries"),
         run: neighbours::run,
     },
     Scenario {
         name: "idle",
         shows: "a server that nobody calls writes nothing and hardly wakes",
-        rounds: (10, "seconds"),
+        rounds: (3, "seconds"),
         run: idle::run,
     },
     Scenario {
@@ -135,12 +141,15 @@ struct Wanted {
     list: bool,
     rounds: Option<u64>,
     seed: u64,
+    judges_time: bool,
+    only: Option<String>,
 }
 
 impl Wanted {
     fn read(arguments: &[String]) -> Result<Self, String> {
-        let seed = u64::from(std::process::id());
-        let mut wanted = Self { words: Vec::new(), exact: false, list: false, rounds: None, seed };
+        let seed = fresh_seed();
+        let (words, rounds, only) = (Vec::new(), None, None);
+        let mut wanted = Self { words, exact: false, list: false, rounds, seed, judges_time: false, only };
         let mut arguments = arguments.iter();
         while let Some(argument) = arguments.next() {
             let mut number = || {
@@ -150,6 +159,8 @@ impl Wanted {
             match argument.as_str() {
                 "--rounds" => wanted.rounds = Some(number()?),
                 "--seed" => wanted.seed = number()?,
+                "--judge-time" => wanted.judges_time = true,
+                "--only" => wanted.only = Some(arguments.next().ok_or("--only needs a control's name")?.clone()),
                 "--exact" => wanted.exact = true,
                 "--list" => wanted.list = true,
                 // What cargo's own tests take; here it means nothing.
@@ -160,6 +171,9 @@ impl Wanted {
             }
         }
         let is_known = |word: &String| SCENARIOS.iter().any(|scenario| scenario.name == word);
+        if let Some(only) = wanted.only.as_ref().filter(|only| !controls::names().contains(only)) {
+            return Err(format!("there is no control {only}; --list-controls shows all"));
+        }
         match wanted.words.iter().find(|word| wanted.exact && !is_known(word)) {
             Some(word) => Err(format!("there is no scenario {word}; --list shows all")),
             None => Ok(wanted),
@@ -178,6 +192,12 @@ pub(crate) fn run_all(arguments: &[String]) -> ExitCode {
     match arguments.split_first().map(|(first, rest)| (first.as_str(), rest)) {
         Some(("sweep-child", rest)) => return sweep::child(rest),
         Some(("hot-child", rest)) => return hot::child(rest),
+        Some(("--list-controls", [])) => {
+            for name in controls::names() {
+                println!("{name}");
+            }
+            return ExitCode::SUCCESS;
+        }
         _ => {}
     }
     if let Err(unknown) = sabotage::arm(&std::env::var("TRIGGERD_SABOTAGE").unwrap_or_default()) {
@@ -208,7 +228,8 @@ fn run_one(scenario: &Scenario, wanted: &Wanted) -> bool {
     let (name, seed) = (scenario.name, wanted.seed);
     let rounds = wanted.rounds.unwrap_or(scenario.rounds.0);
     let dir = tempfile::Builder::new().prefix(&format!("lab-{name}-")).tempdir().unwrap();
-    let plan = Plan { rounds, seed, dir: dir.path().to_owned() };
+    let (judges_time, only) = (wanted.judges_time, wanted.only.clone());
+    let plan = Plan { rounds, seed, dir: dir.path().to_owned(), judges_time, only };
     let began = Instant::now();
     let told = catch_unwind(AssertUnwindSafe(|| (scenario.run)(&plan)));
     let seconds = began.elapsed().as_secs_f64();
@@ -223,6 +244,11 @@ fn run_one(scenario: &Scenario, wanted: &Wanted) -> bool {
     };
     println!("lab {name}: {word}; {rounds} {}; {said}; seed {seed}; {seconds:.1} s", scenario.rounds.1);
     kept
+}
+
+/// How long to wait for what must come: as long as anything may take; in a control, where it never does, this long.
+pub(crate) fn patience(in_a_control: Duration) -> Duration {
+    if std::env::var_os("TRIGGERD_SABOTAGE").is_some() { in_a_control } else { PATIENCE }
 }
 
 /// Leaves a data directory of a stopped server behind for `triggerd verify`, if that was asked for.

@@ -29,8 +29,8 @@ pub(crate) fn run(plan: &Plan) -> Told {
         // One answer of each client may have been on its way.
         assert!(meanwhile <= 2 * load.clients, "{meanwhile} acknowledgements of a suspended server");
         server.signal(Signal::CONT);
-        // Long enough for the watchdog's next look.
-        std::thread::park_timeout(Duration::from_millis(1_500));
+        // Long enough for the watchdog's next looks.
+        std::thread::park_timeout(Duration::from_secs(3));
         let wanted = ledger.acknowledgements() + 50;
         let began = Instant::now();
         while ledger.acknowledgements() < wanted {
@@ -45,7 +45,7 @@ pub(crate) fn run(plan: &Plan) -> Told {
         [&load.unanswered, &load.refused].map(|count| count.load(std::sync::atomic::Ordering::SeqCst));
     assert_eq!(unanswered, 0, "requests without an answer");
     // What waited since before the pause has waited for too long: events that come before it is stored are refused.
-    assert!(refused <= 10 * load.clients, "{refused} refused");
+    assert!(!plan.judges_time || refused <= 10 * load.clients, "{refused} refused");
     let history = ledger.read();
     let [pulls, pushes] = [0, 1].map(|place| Client::new(&url, &orgs[place].1));
     check_pulls(&pulls, &history);

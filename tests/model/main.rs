@@ -6,7 +6,7 @@
 //! answers are compared with [`naive`], which is written from the contract and knows nothing of the store's code.
 //!
 //! `TRIGGERD_MODEL_SEQUENCES` says how many sequences (10,000 unless given), `TRIGGERD_MODEL_SEED` runs the one world that
-//! failed. Seeds that found something once are kept and run first.
+//! failed. Seeds that found something once are kept in `seeds.txt` and run first.
 
 #![expect(
     clippy::disallowed_methods,
@@ -28,23 +28,40 @@ mod system;
 mod world;
 
 mod tests {
+    use std::io::Write as _;
     use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::sync::Mutex;
     use std::sync::atomic::{AtomicU64, Ordering};
     use std::time::Instant;
 
-    use crate::random::Random;
+    use crate::random::{Random, fresh_seed};
     use crate::steps::run_world;
     use crate::world::{Break, SEQUENCES_PER_WORLD};
 
-    /// Seeds of worlds that found something, or that reach far.
-    const KEPT: &[u64] = &[1, 2, 3, 0xdead_beef];
+    /// Seeds of worlds that found something, or that reach far. New ones that find something are added.
+    const KEPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/model/seeds.txt");
     const SEQUENCES: u64 = 10_000;
     /// Worlds of a broken system in which the break must be noticed.
     const WORLDS_OF_A_BREAK: u64 = 12;
 
     fn number(name: &str) -> Option<u64> {
         std::env::var(name).ok()?.parse().ok()
+    }
+
+    /// The seeds of a file: a number at the beginning of each line.
+    fn kept() -> Vec<u64> {
+        let text = std::fs::read_to_string(KEPT).unwrap();
+        let seeds = text.lines().filter(|line| !line.starts_with('#'));
+        seeds.map(|line| line.split(' ').next().unwrap().parse().unwrap()).collect()
+    }
+
+    /// Adds those that are not there.
+    fn keep(failures: &[(u64, String)]) {
+        let mut file = std::fs::File::options().append(true).open(KEPT).unwrap();
+        let known = kept();
+        for (seed, fault) in failures.iter().filter(|(seed, _)| !known.contains(seed)) {
+            writeln!(file, "{seed} {}", fault.lines().next().unwrap_or_default()).unwrap();
+        }
     }
 
     /// Runs a world; what is wrong, if anything is.
@@ -86,9 +103,9 @@ mod tests {
         }
         let began = Instant::now();
         let worlds = number("TRIGGERD_MODEL_SEQUENCES").unwrap_or(SEQUENCES).div_ceil(SEQUENCES_PER_WORLD);
-        let first = u64::from(std::process::id()) << 32;
+        let first = fresh_seed();
         let mut random = Random::new(first);
-        let seeds: Vec<u64> = KEPT.iter().copied().chain((0..worlds).map(|_| random.next())).collect();
+        let seeds: Vec<u64> = kept().into_iter().chain((0..worlds).map(|_| random.next())).collect();
         let failures = run_all(&seeds, Break::Nothing);
         println!(
             "{} sequences in {} worlds from seed {first}, {:?}",
@@ -96,6 +113,7 @@ mod tests {
             seeds.len(),
             began.elapsed()
         );
+        keep(&failures);
         let told: Vec<_> =
             failures.iter().map(|(seed, fault)| format!("TRIGGERD_MODEL_SEED={seed}: {fault}")).collect();
         assert!(told.is_empty(), "{}", told.join("\n"));

@@ -45,3 +45,9 @@ impl Random {
         bytes
     }
 }
+
+/// A seed that nobody had: a process id comes again, in a container every time.
+pub(crate) fn fresh_seed() -> u64 {
+    use std::hash::{BuildHasher as _, RandomState};
+    RandomState::new().hash_one(std::process::id()) >> 1
+}

@@ -13,7 +13,7 @@ use super::*;
 const STALL: Duration = Duration::from_millis(300);
 
 /// Answers at once, but for everything that comes in a while after `stalls_at`: that waits for its end.
-async fn fake_server(stalls_at: Instant) -> Shape {
+async fn fake_server(stalls_at: Instant, stall: Duration) -> Shape {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
     spawn_local(async move {
@@ -24,8 +24,8 @@ async fn fake_server(stalls_at: Instant) -> Shape {
                     if let Some(length) = parse_request(&buffer).unwrap().filter(|length| *length <= buffer.len()) {
                         buffer.drain(..length);
                         let now = Instant::now();
-                        if (stalls_at..stalls_at + STALL).contains(&now) {
-                            tokio::time::sleep_until((stalls_at + STALL).into()).await; // the fault
+                        if (stalls_at..stalls_at + stall).contains(&now) {
+                            tokio::time::sleep_until((stalls_at + stall).into()).await; // the fault
                         }
                         stream.write_all(b"HTTP/1.1 202 Accepted\r\nContent-Length: 2\r\n\r\n{}").await.unwrap();
                     } else if stream.read_buf(&mut buffer).await.unwrap_or(0) == 0 {
@@ -48,7 +48,7 @@ fn a_stall_shows_in_an_open_loop_and_hides_in_a_closed_one() {
     let window = Duration::from_secs(1);
     let stall_ms = STALL.as_secs_f64() * 1e3;
     let measure = async |is_open: bool| {
-        let shape = fake_server(Instant::now() + window / 2).await;
+        let shape = fake_server(Instant::now() + window / 2, STALL).await;
         let load = Load::new(shape);
         if is_open { load.open(2, 500, window, Rest::Send).await } else { load.closed(2, window).await }.unwrap()
     };
@@ -67,7 +67,8 @@ fn a_stall_shows_in_an_open_loop_and_hides_in_a_closed_one() {
 #[test]
 fn what_is_due_beyond_the_connections_is_left_when_nobody_wants_it() {
     let tally = on_local_set(async {
-        let load = Load::new(fake_server(Instant::now()).await);
+        // Long, so that it is over only after the run also where the machine is busy.
+        let load = Load::new(fake_server(Instant::now(), STALL * 10).await);
         load.open(3, 1_000, STALL / 2, Rest::Leave).await.unwrap()
     });
     // All three connections wait for the end of the stall, which is after the end of the run.
