@@ -104,6 +104,7 @@
 //! Pure data:
 //!
 //! - `model/mod.rs`: the words of the product as types
+//! - `model/cloudevent.rs`: what an event that came as a CloudEvent has beside its payload
 //! - `model/command.rs`: every durable change
 //! - `model/delivery.rs`: attempts and what becomes of a delivery
 //! - `model/endpoint.rs`: where events are pushed, and the secret that signs
@@ -233,6 +234,7 @@
 //! - `http/auth.rs`: who is calling
 //! - `http/body.rs`: request bodies, bounded in size and time
 //! - `http/call.rs`: one request on its way through the room
+//! - `http/cloud_attributes.rs`: what an attribute of a CloudEvent may be
 //! - `http/cloudevents.rs`: CloudEvents 1.0 as events
 //! - `http/cors.rs`: which web pages may call
 //! - `http/cursor.rs`: where the next page of a list begins

@@ -339,7 +339,7 @@ fn new_events(outcome: &Outcome) -> usize {
 
 fn payload_bytes(command: &Command) -> usize {
     match command {
-        Command::SubmitEvent(submit) => submit.event.payload.len(),
+        Command::SubmitEvent(submit) => submit.event.bytes_len(),
         _ => 0,
     }
 }

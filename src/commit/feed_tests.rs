@@ -17,6 +17,7 @@ fn submit(org: OrgNo) -> Command {
         occurred_at: None,
         deliver_after: None,
         payload: b"1".as_slice().into(),
+        cloudevent: None,
     };
     Command::SubmitEvent(Box::new(SubmitEvent { org, id: EventId(0), received_at: Timestamp(0), event }))
 }

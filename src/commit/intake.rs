@@ -184,7 +184,7 @@ impl Refusals {
 /// What commands take in memory, nearly.
 fn bytes(commands: &[Command]) -> usize {
     let payload = |command: &Command| match command {
-        Command::SubmitEvent(submit) => submit.event.payload.len(),
+        Command::SubmitEvent(submit) => submit.event.bytes_len(),
         _ => 0,
     };
     commands.iter().map(|command| COMMAND_BYTES + payload(command)).sum()
@@ -334,6 +334,7 @@ mod tests {
             occurred_at: None,
             deliver_after: None,
             payload: vec![b'1'; payload_bytes].into(),
+            cloudevent: None,
         };
         let (org, id, received_at) = (OrgNo(1), EventId(0), Timestamp(0));
         vec![Command::SubmitEvent(Box::new(SubmitEvent { org, id, received_at, event }))]

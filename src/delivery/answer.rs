@@ -150,7 +150,7 @@ impl Head {
         let colon = line.iter().position(|byte| *byte == b':').filter(|_| !is_folded);
         let colon = colon.ok_or(Broken::Malformed("a line of its head has no colon"))?;
         let (name, value) = line.split_at(colon);
-        self.is_plain &= !name.is_empty() && name.iter().all(|byte| byte.is_ascii_graphic());
+        self.is_plain &= !name.is_empty() && name.iter().all(u8::is_ascii_graphic);
         let name = name.trim_ascii();
         let mut known = KEPT_HEADERS.into_iter().chain([CONNECTION, TRANSFER_ENCODING]);
         let Some(name) = known.find(|known| name.eq_ignore_ascii_case(known.as_bytes())) else { return Ok(false) };
@@ -321,16 +321,14 @@ impl Part {
                 let size = known.unwrap_or(0).checked_mul(16).and_then(|size| size.checked_add(digit));
                 size.map_or(Self::Broken, |size| Self::Size(Some(size)))
             }
-            (Self::Size(Some(size)), b'\r' | b';' | b' ' | b'\t') => Self::Extension(size),
             (Self::Size(Some(0)) | Self::Extension(0), b'\n') => Self::Trailer { is_empty: true },
             (Self::Size(Some(size)) | Self::Extension(size), b'\n') => Self::Chunk(size),
-            (Self::Extension(size), _) => Self::Extension(size),
+            (Self::Size(Some(size)), b'\r' | b';' | b' ' | b'\t') | (Self::Extension(size), _) => Self::Extension(size),
             (Self::ChunkEnd, b'\r') => Self::ChunkEnd,
             (Self::ChunkEnd, b'\n') => Self::Size(None),
             (Self::Trailer { is_empty: true }, b'\n') => Self::Over,
-            (Self::Trailer { .. }, b'\n') => Self::Trailer { is_empty: true },
             (Self::Trailer { is_empty }, b'\r') => Self::Trailer { is_empty },
-            (Self::Trailer { .. }, _) => Self::Trailer { is_empty: false },
+            (Self::Trailer { .. }, byte) => Self::Trailer { is_empty: byte == b'\n' },
             _ => Self::Broken,
         }
     }

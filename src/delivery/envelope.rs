@@ -1,15 +1,14 @@
 //! The body that is pushed, in the form that the endpoint wants. Called when an attempt is prepared; knows nothing of where
 //! the parts come from.
 
-use serde_json::{Map, Value};
+use serde::{Serialize, Serializer};
 
+use crate::model::cloudevent::{Context, DataKind, SPECVERSION};
 use crate::model::endpoint::BodyForm;
 use crate::model::event::NewEvent;
 use crate::model::id::EventId;
 use crate::model::time::Timestamp;
 
-/// What labels of events that came as CloudEvents begin with: their attributes.
-const ATTRIBUTE: &str = "ce-";
 /// CloudEvents 1.0.2 core, 3.1: where an event comes from that did not say so itself.
 const SOURCE: &str = "urn:triggerd";
 
@@ -29,53 +28,92 @@ impl Body {
         match form {
             BodyForm::Payload => Self { content_type: json, bytes: event.payload.into() },
             BodyForm::Envelope => {
-                // Neither ids, types nor times hold a character that JSON would want escaped.
-                let event_type = &event.event_type;
-                let head = format!(r#"{{"id":"{id}","type":"{event_type}","timestamp":"{received_at}","data":"#);
-                Self { content_type: json, bytes: wrap(&head, &event.payload) }
+                let head = Envelope {
+                    id,
+                    r#type: event.event_type.as_str(),
+                    timestamp: event.occurred_at.unwrap_or(received_at),
+                    labels: &event.labels,
+                };
+                Self { content_type: json, bytes: wrap(&head, b",\"data\":", &event.payload) }
             }
             BodyForm::CloudEvents => {
-                let mut head = Value::Object(attributes(id, received_at, &event)).to_string();
-                head.pop();
-                head.push_str(",\"data\":");
-                Self { content_type: "application/cloudevents+json", bytes: wrap(&head, &event.payload) }
+                Self { content_type: "application/cloudevents+json", bytes: cloud_event(id, received_at, &event) }
             }
         }
     }
 }
 
-/// The payload as the last member of an object.
-fn wrap(head: &str, payload: &[u8]) -> Vec<u8> {
-    let mut body = Vec::with_capacity(head.len() + payload.len() + 1);
-    body.extend_from_slice(head.as_bytes());
+/// What stands before the data in the default form.
+#[derive(Serialize)]
+struct Envelope<'a> {
+    id: EventId,
+    r#type: &'a str,
+    /// When it happened, else when it was taken in.
+    timestamp: Timestamp,
+    #[serde(serialize_with = "as_map", skip_serializing_if = "<[_]>::is_empty")]
+    labels: &'a [(String, String)],
+}
+
+fn as_map<S: Serializer>(labels: &&[(String, String)], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(labels.iter().map(|(name, value)| (name, value)))
+}
+
+/// What stands before the data of an event that did not come as a CloudEvent.
+#[derive(Serialize)]
+struct OwnContext<'a> {
+    specversion: &'static str,
+    id: EventId,
+    source: &'static str,
+    r#type: &'a str,
+    time: Timestamp,
+    datacontenttype: &'static str,
+}
+
+/// One that came as a CloudEvent goes out as it came: nothing is put in the place of what it has, and nothing is added.
+fn cloud_event(id: EventId, received_at: Timestamp, event: &NewEvent) -> Vec<u8> {
+    let event_type = &event.event_type;
+    let Some(own) = &event.cloudevent else {
+        let context = OwnContext {
+            specversion: SPECVERSION,
+            id,
+            source: SOURCE,
+            r#type: event_type.as_str(),
+            time: event.occurred_at.unwrap_or(received_at),
+            datacontenttype: "application/json",
+        };
+        return wrap(&context, b",\"data\":", &event.payload);
+    };
+    let context = Context { event_type, event: own };
+    match own.data {
+        DataKind::Json => wrap(&context, b",\"data\":", &event.payload),
+        // The payload is an object with this one member.
+        DataKind::Base64 => {
+            let member = event.payload.strip_prefix(b"{").and_then(|rest| rest.strip_suffix(b"}"));
+            wrap(&context, b",", member.unwrap_or_default())
+        }
+        DataKind::None => wrap(&context, b"", b""),
+    }
+}
+
+/// The members of an object and, before its closing brace, what else is in it.
+fn wrap(head: &impl Serialize, between: &[u8], payload: &[u8]) -> Vec<u8> {
+    let mut body = Vec::with_capacity(256 + payload.len());
+    // Texts, numbers and ids: it cannot fail.
+    let written = serde_json::to_writer(&mut body, head);
+    debug_assert!(written.is_ok());
+    body.pop();
+    body.extend_from_slice(between);
     body.extend_from_slice(payload);
     body.push(b'}');
     body
 }
 
-/// The context attributes (CloudEvents 1.0.2 core, 3). An event that came as a CloudEvent keeps its own, also its id.
-fn attributes(id: EventId, received_at: Timestamp, event: &NewEvent) -> Map<String, Value> {
-    let mut attributes = Map::new();
-    let mut set = |name: &str, value: &str| attributes.insert(name.to_owned(), Value::from(value));
-    set("id", &id.to_string());
-    set("source", SOURCE);
-    let own = event.labels.iter().filter_map(|(name, value)| Some((name.strip_prefix(ATTRIBUTE)?, value)));
-    let named = |name: &str| event.labels.iter().any(|(label, _)| label.strip_prefix(ATTRIBUTE) == Some(name));
-    // One of the two alone would make another event's pair.
-    let keeps_pair = named("id") && named("source");
-    for (name, value) in own.filter(|(name, _)| keeps_pair || !matches!(*name, "id" | "source")) {
-        set(name, value);
-    }
-    set("specversion", "1.0");
-    set("type", event.event_type.as_str());
-    set("time", &event.occurred_at.unwrap_or(received_at).to_string());
-    set("datacontenttype", "application/json");
-    attributes
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
+    use crate::model::cloudevent::{AttributeValue, CloudEvent};
 
     const ID: EventId = EventId(0x0188_bac7_4afa_78aa_bc3b_bd1e_ef28_d881);
     const AT: Timestamp = Timestamp(1_769_853_600_007);
@@ -88,6 +126,7 @@ mod tests {
             occurred_at: None,
             deliver_after: None,
             payload: payload.into(),
+            cloudevent: None,
         }
     }
 
@@ -119,20 +158,56 @@ mod tests {
     }
 
     #[test]
-    fn a_cloud_event_keeps_its_own_attributes_and_others_get_ours() {
-        let read = |labels: &[(&str, &str)]| {
-            let body = Body::of(BodyForm::CloudEvents, ID, AT, event(b"{\"a\":1}", labels));
-            assert_eq!(body.content_type, "application/cloudevents+json");
-            serde_json::from_slice::<Value>(&body.bytes).unwrap()
-        };
+    fn the_envelope_has_the_time_it_happened_and_labels_if_there_are_any() {
+        let mut event = event(b"1", &[("region", "e\"u"), ("a", "")]);
+        event.occurred_at = Some(Timestamp(1_769_850_000_000));
+        event.event_type = "orders/\"create\"".parse().unwrap();
+        let body = Body::of(BodyForm::Envelope, ID, AT, event);
+        let expected = format!(
+            r#"{{"id":"{ID}","type":"orders/\"create\"","timestamp":"2026-01-31T09:00:00.000Z","labels":{{"region":"e\"u","a":""}},"data":1}}"#
+        );
+        assert_eq!(String::from_utf8(body.bytes).unwrap(), expected);
+    }
+
+    fn read(event: NewEvent) -> Value {
+        let body = Body::of(BodyForm::CloudEvents, ID, AT, event);
+        assert_eq!(body.content_type, "application/cloudevents+json");
+        serde_json::from_slice::<Value>(&body.bytes).unwrap()
+    }
+
+    #[test]
+    fn an_event_that_is_no_cloud_event_gets_our_attributes() {
         let ours = serde_json::json!({
             "specversion": "1.0", "id": ID.to_string(), "source": "urn:triggerd", "type": "order.created",
             "time": "2026-01-31T10:00:00.007Z", "datacontenttype": "application/json", "data": {"a": 1},
         });
-        assert_eq!(read(&[("region", "eu")]), ours, "labels are not attributes");
-        assert_eq!(read(&[("ce-id", "7")]), ours, "half of a pair is no pair");
-        let own = read(&[("ce-id", "7"), ("ce-source", "/shop"), ("ce-subject", "s \" s"), ("ce-type", "x")]);
-        assert_eq!((&own["id"], &own["source"], &own["subject"]), (&"7".into(), &"/shop".into(), &"s \" s".into()));
-        assert_eq!(own["type"], "order.created");
+        assert_eq!(read(event(b"{\"a\":1}", &[("region", "eu"), ("ce-id", "7")])), ours, "labels are no attributes");
+    }
+
+    #[test]
+    fn a_cloud_event_has_what_it_came_with_and_nothing_else() {
+        let text = |text: &str| AttributeValue::Text(text.to_owned());
+        let attributes = [
+            ("id", text("7")),
+            ("source", text("/shop")),
+            ("time", text("1937-01-01T12:00:27.870+00:20")),
+            ("subject", text("s \" s")),
+            ("count", AttributeValue::Integer(-7)),
+            ("urgent", AttributeValue::Boolean(true)),
+        ];
+        let of = |payload: &[u8], data: DataKind| {
+            let attributes = attributes.clone().map(|(name, value)| (name.to_owned(), value)).into();
+            NewEvent { cloudevent: Some(Box::new(CloudEvent { attributes, data })), ..event(payload, &[]) }
+        };
+        let context = r#"{"specversion":"1.0","type":"order.created","id":"7","source":"/shop","time":"1937-01-01T12:00:27.870+00:20","subject":"s \" s","count":-7,"urgent":true"#;
+        for (payload, data, behind) in [
+            ("{ \"a\":1.0}", DataKind::Json, ",\"data\":{ \"a\":1.0}}"),
+            ("null", DataKind::Json, ",\"data\":null}"),
+            ("null", DataKind::None, "}"),
+            (r#"{"data_base64":"/wA="}"#, DataKind::Base64, ",\"data_base64\":\"/wA=\"}"),
+        ] {
+            let body = Body::of(BodyForm::CloudEvents, ID, AT, of(payload.as_bytes(), data));
+            assert_eq!(String::from_utf8(body.bytes).unwrap(), format!("{context}{behind}"));
+        }
     }
 }

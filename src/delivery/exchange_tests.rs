@@ -18,7 +18,7 @@ use crate::rules::egress::EgressRules;
 const BODY: &[u8] = b"{\"the\": \"end\"}";
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
 /// Longer than any test waits for what it should not have to wait for.
-const LONG: Duration = Duration::from_secs(120);
+const LONG: Duration = Duration::from_mins(2);
 
 fn sender() -> Sender {
     let egress = EgressRules { allow: vec!["127.0.0.0/8".parse().unwrap()] };
@@ -45,6 +45,16 @@ async fn send(sender: &Sender, url: &str) -> AttemptOutcome {
     send_body(sender, url, BODY).await
 }
 
+/// What becomes of a receiver's thread. A test that fails does not wait for it.
+type Served<T> = tokio::sync::oneshot::Receiver<T>;
+
+fn in_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Served<T> {
+    let (ended, served) = tokio::sync::oneshot::channel();
+    let thread = std::thread::Builder::new().spawn(move || drop(ended.send(work())));
+    drop(thread.unwrap());
+    served
+}
+
 /// What a receiver does with one request.
 #[derive(Clone, Copy, Debug)]
 enum Then {
@@ -59,10 +69,10 @@ enum Then {
 
 /// A receiver of several connections, one after the other, each with what becomes of its requests; behind the last of them
 /// the connection stays open. Gives how many requests each got.
-fn receiver(connections: Vec<Vec<Then>>) -> (String, tokio::task::JoinHandle<Vec<usize>>) {
+fn receiver(connections: Vec<Vec<Then>>) -> (String, Served<Vec<usize>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/hook", listener.local_addr().unwrap());
-    let served = tokio::task::spawn_blocking(move || {
+    let served = in_thread(move || {
         let mut open = Vec::new();
         let mut counts = Vec::new();
         'next: for script in connections {
@@ -173,12 +183,12 @@ async fn a_connection_that_was_closed_or_said_more_meanwhile_is_not_used_again()
 }
 
 /// A receiver that says this and then waits for the other side to close the connection; whether it has.
-fn waiting(words: &'static str) -> (String, Arc<AtomicBool>, tokio::task::JoinHandle<()>) {
+fn waiting(words: &'static str) -> (String, Arc<AtomicBool>, Served<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/hook", listener.local_addr().unwrap());
     let closed = Arc::new(AtomicBool::new(false));
     let is_closed = Arc::clone(&closed);
-    let served = tokio::task::spawn_blocking(move || {
+    let served = in_thread(move || {
         let (mut stream, _) = listener.accept().unwrap();
         stream.set_read_timeout(Some(LONG)).unwrap();
         assert!(read_request(&mut stream));
@@ -236,7 +246,7 @@ async fn a_refusal_before_the_request_was_read_is_heard() {
     static LARGE: [u8; 8 << 20] = [b'x'; 8 << 20];
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/hook", listener.local_addr().unwrap());
-    let served = tokio::task::spawn_blocking(move || {
+    let served = in_thread(move || {
         let (mut stream, _) = listener.accept().unwrap();
         assert!(stream.read(&mut [0; 64]).unwrap() > 0);
         stream.write_all(b"HTTP/1.1 413 Too Large\r\nContent-Length: 8\r\n\r\ntoo much").unwrap();
@@ -245,4 +255,39 @@ async fn a_refusal_before_the_request_was_read_is_heard() {
     let outcome = send_body(&sender(), &url, &LARGE).await;
     assert_eq!((outcome.status, outcome.body.as_slice()), (Some(413), b"too much".as_slice()));
     drop(served.await.unwrap());
+}
+
+#[tokio::test]
+async fn what_scripts_and_old_servers_put_into_a_head_makes_an_acceptance_no_less_one() {
+    for odd in [
+        "X-Folded: a\r\n  b\r\n",
+        "PHP Warning:  Undefined variable $x in /srv/hook.php on line 3\r\n",
+        "X-Foo : bar\r\n",
+        "Set-Cookie: a=\u{1}b\r\n",
+        "X-Bare: line feed\n",
+        "Content-Length: 2\r\nContent-Length: 3\r\n",
+    ] {
+        let (url, served) = odd_receiver(format!("HTTP/1.1 200 OK\r\n{odd}Content-Length: 2\r\n\r\nok"));
+        let outcome = send(&sender(), &url).await;
+        assert_eq!((outcome.status, &outcome.error), (Some(200), &None), "{odd:?}");
+        served.await.unwrap();
+    }
+    for first in ["HTTP/1.1 200OK", "HTTP/1.1  200 OK", "HTTP/1.1 200 O\u{1}K", "http/1.0 200 OK"] {
+        let (url, served) = odd_receiver(format!("{first}\r\n\r\n"));
+        assert_eq!(send(&sender(), &url).await.status, Some(200), "{first:?}");
+        served.await.unwrap();
+    }
+}
+
+/// A receiver of one request that says this and closes the connection.
+fn odd_receiver(words: String) -> (String, Served<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/hook", listener.local_addr().unwrap());
+    let served = in_thread(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.set_read_timeout(Some(LONG)).unwrap();
+        assert!(read_request(&mut stream));
+        stream.write_all(words.as_bytes()).unwrap();
+    });
+    (url, served)
 }

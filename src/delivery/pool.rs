@@ -74,20 +74,20 @@ impl Pool {
     /// Takes a connection back behind an answer's head: at once if its body is over, else when the rest of it was read.
     pub(super) fn take_back(&self, place: Place, mut link: Link, mut body: Body) {
         if body.is_read() {
-            return self.keep(place, link, &body);
+            return self.keep(&place, link, &body);
         }
         let Some(rest) = Rest::begin(&self.0, &place) else { return };
         let pool = self.clone();
         drop(tokio::spawn(async move {
             let read = link.read(&mut body, Body::is_read);
             if tokio::time::timeout(REST_WITHIN, read).await.is_ok() {
-                pool.keep(place, link, &body);
+                pool.keep(&place, link, &body);
             }
             drop(rest);
         }));
     }
 
-    fn keep(&self, place: Place, link: Link, body: &Body) {
+    fn keep(&self, place: &Place, link: Link, body: &Body) {
         if self.0.idle_per_place == 0 || !body.frees_connection() {
             return;
         }
@@ -99,7 +99,7 @@ impl Pool {
         // They are closed when nobody is held up by it.
         let mut closed = Vec::new();
         if is_over {
-            closed.extend(state.take_first(&place));
+            closed.extend(state.take_first(place));
         }
         if state.idle_count > IDLE_MAX
             && let Some(longest) = state.longest_idle()

@@ -113,6 +113,7 @@ pub(super) fn submit_event(org: OrgNo, id: u128, received_at: Timestamp) -> Comm
         occurred_at: None,
         deliver_after: None,
         payload: b"{}".as_slice().into(),
+        cloudevent: None,
     };
     Command::SubmitEvent(Box::new(SubmitEvent { org, id: EventId(id), received_at, event }))
 }

@@ -1,10 +1,10 @@
 //! CloudEvents 1.0 as events: structured (one JSON object), binary (attributes in `ce-` headers, data in the body), and
 //! the items of batches. Sources: CloudEvents 1.0.2 core, JSON format, HTTP protocol binding.
 //!
-//! `type` is the type, `time` is `occurred_at`, `data` is the payload (none: `null`). `source` and `id`, as the JSON array
-//! of both, are the dedup id, or their SHA-256 if that is too long or not printable. All other attributes become labels
-//! under their name with `ce-` before it, and so do `source` and `id` where they fit. Data that is not JSON becomes a
-//! JSON string if it is text, else `{"data_base64": "…"}`.
+//! `type` is the type, `time` is `occurred_at` (if it is between 1970 and 9999), `data` is the payload (none: `null`), and
+//! all attributes are kept as they came. `source` and `id`, as the JSON array of both, are the dedup id, or their SHA-256
+//! if that is too long or not printable. Data that is not JSON becomes a JSON string if it is text, else
+//! `{"data_base64": "…"}`.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -16,73 +16,154 @@ use percent_encoding::percent_decode_str;
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
+use super::cloud_attributes::{is_name, of_json, of_text};
 use super::error::{Faults, Problem, pointer};
 use super::fields::{Fields, is_printable, string, text_of, value};
-use super::wire::{Draft, Rules, add_label, payload, posted_type};
-use crate::model::event::{DEDUP_ID_CHARS_MAX, LABEL_CHARS_MAX, LABELS_MAX, NewEvent};
+use super::wire::{Draft, Rules, payload, posted};
+use crate::model::cloudevent::{ATTRIBUTES_MAX, AttributeValue, CloudEvent, DataKind};
+use crate::model::event::{DEDUP_ID_CHARS_MAX, EventType, NewEvent};
 
 /// The header that says a request is a CloudEvent in binary mode.
 pub(super) const SPECVERSION_HEADER: &str = "ce-specversion";
 const HEADER_PREFIX: &str = "ce-";
-const SPECVERSION: &str = "1.0";
+/// What every event has.
+const REQUIRED: [&str; 4] = ["specversion", "id", "source", "type"];
 
-/// A context attribute, and where it stands.
-struct Attribute<'a> {
-    name: Cow<'a, str>,
-    text: Cow<'a, str>,
-    at: String,
+/// What an event is read into.
+struct Reading {
+    attributes: Vec<(String, AttributeValue)>,
+    faults: Faults,
+    /// What stands before the name of an attribute where it is looked for.
+    prefix: &'static str,
+    /// Names that were there, also of what is wrong.
+    named: Vec<String>,
 }
 
-/// Reads an event in structured mode, or an item of a batch.
+impl Reading {
+    fn new(prefix: &'static str) -> Self {
+        Self { attributes: Vec::new(), faults: Faults::default(), prefix, named: Vec::new() }
+    }
+
+    /// Notes that there is something of the name; whether it is the first.
+    fn is_first(&mut self, name: &str, at: &str) -> bool {
+        let is_first = !self.named.iter().any(|other| other == name);
+        if is_first {
+            self.named.push(name.to_owned());
+        } else {
+            self.faults.add(at, "appears more than once");
+        }
+        is_first
+    }
+
+    fn attribute(&mut self, name: &str, value: Result<AttributeValue, Cow<'static, str>>, at: String) {
+        if !is_name(name) {
+            self.faults.add(at, "is not an attribute's name: lower-case letters and digits only");
+            return;
+        }
+        match value {
+            Ok(value) => self.attributes.push((name.to_owned(), value)),
+            Err(rule) => self.faults.add(at, rule),
+        }
+    }
+
+    /// The event, if nothing is wrong with it.
+    fn finish(mut self, rules: &Rules, payload: Option<Box<[u8]>>, data: DataKind) -> Result<NewEvent, Problem> {
+        for name in REQUIRED.into_iter().filter(|name| !self.named.iter().any(|other| other == name)) {
+            self.faults.add(format!("{}{name}", self.prefix), "is required");
+        }
+        let event_type = self.take("type").and_then(|text| {
+            let at = format!("{}type", self.prefix);
+            let parsed = EventType::of_cloud_event(&text).and_then(posted);
+            parsed.map_err(|rule| self.faults.add(at, rule)).ok()
+        });
+        self.take("specversion");
+        if self.attributes.len() > ATTRIBUTES_MAX {
+            let most = ATTRIBUTES_MAX + 2;
+            self.faults.add(self.prefix.trim_end_matches('/'), format!("must have at most {most} attributes"));
+        }
+        let mut draft = Draft { event_type, payload, ..Draft::default() };
+        if let (Some(source), Some(id)) = (self.text("source"), self.text("id")) {
+            draft.dedup_id = Some(dedup_id(source, id));
+        }
+        draft.occurred_at = self.text("time").and_then(|time| time.parse().ok());
+        draft.cloudevent = Some(CloudEvent { attributes: self.attributes, data });
+        rules.finish(draft, self.faults)
+    }
+
+    fn text(&self, name: &str) -> Option<&str> {
+        match self.attributes.iter().find(|(other, _)| other == name)? {
+            (_, AttributeValue::Text(text)) => Some(text),
+            (_, AttributeValue::Integer(_) | AttributeValue::Boolean(_)) => None,
+        }
+    }
+
+    fn take(&mut self, name: &str) -> Option<String> {
+        let place = self.attributes.iter().position(|(other, _)| other == name)?;
+        Some(self.attributes.remove(place).1.text())
+    }
+}
+
+/// Reads an event in structured mode, or an item of a batch. An attribute that is `null` is like one that is not there
+/// (JSON format 2.2); data that is `null` is there (3.1.1).
 pub(super) fn structured(rules: &Rules, text: &str) -> Result<NewEvent, Problem> {
-    let mut fields = Fields::read(text)?;
-    let mut faults = Faults::default();
-    let data = fields.take("data", &mut faults);
-    let encoded = fields.take("data_base64", &mut faults);
-    let payload = match (data, encoded) {
-        (Some(_), Some(encoded)) => {
-            faults.add(encoded.pointer(), "means the same as data, which is there too");
-            None
+    let mut reading = Reading::new("/");
+    let (mut data, mut encoded) = (None, None);
+    for (name, value) in Fields::read(text)?.rest() {
+        let at = pointer("", &name);
+        let is_absent = value.get() == "null" && name != "data";
+        if is_absent || !reading.is_first(&name, &at) {
+            continue;
         }
-        (Some(data), None) => payload(data.value).map_err(|rule| faults.add(data.pointer(), rule)).ok(),
+        match &*name {
+            "data" => data = Some(value),
+            "data_base64" => encoded = Some(value),
+            name => reading.attribute(name, of_json(name, value), at),
+        }
+    }
+    let (payload, kind) = match (data, encoded) {
+        (Some(_), Some(_)) => {
+            reading.faults.add("/data_base64", "means the same as data, which is there too");
+            (None, DataKind::Base64)
+        }
+        (Some(data), None) => {
+            let kept = payload(data).map_err(|rule| reading.faults.add("/data", rule));
+            (kept.ok(), DataKind::Json)
+        }
         (None, Some(encoded)) => {
-            let decodes = string(encoded.value).is_some_and(|text| STANDARD.decode(text.as_bytes()).is_ok());
-            if !decodes {
-                faults.add(encoded.pointer(), "must be a string in base64");
+            if !is_base64(encoded) {
+                reading.faults.add("/data_base64", "must be a string in base64");
             }
-            Some(wrapped(encoded.value.get()))
+            (Some(wrapped(encoded.get())), DataKind::Base64)
         }
-        (None, None) => Some(b"null".as_slice().into()),
+        (None, None) => (Some(b"null".as_slice().into()), DataKind::None),
     };
-    let attributes = attributes(fields, &mut faults);
-    let draft = Draft { payload, ..draft(attributes, "/", &mut faults) };
-    rules.finish(draft, faults)
+    reading.finish(rules, payload, kind)
+}
+
+fn is_base64(value: &RawValue) -> bool {
+    string(value).is_some_and(|text| STANDARD.decode(text.as_bytes()).is_ok())
 }
 
 /// Reads an event in binary mode.
 pub(super) fn binary(rules: &Rules, headers: &HeaderMap, body: &[u8]) -> Result<NewEvent, Problem> {
-    let mut faults = Faults::default();
-    let mut attributes = header_attributes(headers, &mut faults);
+    let mut reading = Reading::new(HEADER_PREFIX);
+    read_headers(headers, &mut reading);
     let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let payload = if body.is_empty() {
-        b"null".as_slice().into()
-    } else if is_json(content_type) {
-        payload(value(text_of(body)?)?).unwrap_or_else(|rule| {
-            faults.add("", rule);
-            Box::default()
-        })
-    } else if is_text(content_type) {
-        let text = text_of(body)?;
-        serde_json::to_vec(text).map_err(|error| Problem::internal(&error))?.into()
-    } else {
-        wrapped(&format!("\"{}\"", STANDARD.encode(body)))
-    };
-    if !content_type.is_empty() {
-        let (name, at) = ("datacontenttype".into(), "Content-Type".to_owned());
-        attributes.push(Attribute { name, text: content_type.into(), at });
+    if headers.contains_key(CONTENT_TYPE) {
+        let value = of_text("datacontenttype", content_type).map(AttributeValue::Text);
+        reading.attribute("datacontenttype", value, "Content-Type".to_owned());
     }
-    let draft = Draft { payload: Some(payload), ..draft(attributes, HEADER_PREFIX, &mut faults) };
-    rules.finish(draft, faults)
+    let (payload, kind) = if body.is_empty() {
+        (b"null".as_slice().into(), DataKind::None)
+    } else if is_json(content_type) {
+        let kept = payload(value(text_of(body)?)?).map_err(|rule| reading.faults.add("", rule));
+        (kept.unwrap_or_default(), DataKind::Json)
+    } else if let (true, Ok(text)) = (is_text(content_type), str::from_utf8(body)) {
+        (serde_json::to_vec(text).map_err(|error| Problem::internal(&error))?.into(), DataKind::Json)
+    } else {
+        (wrapped(&format!("\"{}\"", STANDARD.encode(body))), DataKind::Base64)
+    };
+    reading.finish(rules, Some(payload), kind)
 }
 
 /// Bytes that are no text, as JSON; `encoded` is a JSON string.
@@ -101,59 +182,33 @@ fn is_json(content_type: &str) -> bool {
     essence.ends_with("/json") || essence.ends_with("+json")
 }
 
+/// Text in UTF-8, as far as its type says.
 fn is_text(content_type: &str) -> bool {
     let essence = essence(content_type);
-    essence.starts_with("text/") || essence.ends_with("/xml") || essence.ends_with("+xml")
+    let mut parameters = content_type.split(';').skip(1).filter_map(|parameter| parameter.split_once('='));
+    let charset = parameters.find(|(name, _)| name.trim().eq_ignore_ascii_case("charset"));
+    let charset = charset.map(|(_, value)| value.trim().trim_matches('"').to_ascii_lowercase());
+    let is_utf_8 = charset.is_none_or(|charset| matches!(charset.as_str(), "utf-8" | "utf8" | "us-ascii"));
+    is_utf_8 && (essence.starts_with("text/") || essence.ends_with("/xml") || essence.ends_with("+xml"))
 }
 
-/// The attributes of structured mode: everything but the data. `null` is like not there (JSON format 2.2).
-fn attributes<'a>(fields: Fields<'a>, faults: &mut Faults) -> Vec<Attribute<'a>> {
-    let mut attributes: Vec<Attribute<'a>> = Vec::new();
-    for (name, value) in fields.rest() {
-        let at = pointer("", &name);
-        if attributes.iter().any(|other| other.name == name) {
-            faults.add(at, "stands there twice");
-        } else if value.get() != "null" {
-            match attribute_text(&name, value) {
-                Some(text) => attributes.push(Attribute { name, text, at }),
-                None => faults.add(at, "must be a string; extension attributes may be numbers or true and false too"),
-            }
-        }
-    }
-    attributes
-}
-
-/// The text of an attribute's value (core, 1.2: types have a string form).
-fn attribute_text<'a>(name: &str, value: &'a RawValue) -> Option<Cow<'a, str>> {
-    const OF_THE_CORE: [&str; 8] =
-        ["specversion", "id", "source", "type", "time", "subject", "dataschema", "datacontenttype"];
-    let text = value.get();
-    match text.bytes().next()? {
-        b'"' => string(value),
-        b'[' | b'{' => None,
-        _ if OF_THE_CORE.contains(&name) => None,
-        _ => Some(Cow::Borrowed(text)),
-    }
-}
-
-/// The attributes of binary mode (HTTP binding 3.1.3).
-fn header_attributes<'a>(headers: &'a HeaderMap, faults: &mut Faults) -> Vec<Attribute<'a>> {
-    let mut attributes: Vec<Attribute<'a>> = Vec::new();
-    for (header, value) in headers {
-        let Some(name) = header.as_str().strip_prefix(HEADER_PREFIX) else { continue };
-        let at = header.as_str().to_owned();
+/// The attributes of binary mode (HTTP binding 3.1.3), in the order of their names, as headers have none.
+fn read_headers(headers: &HeaderMap, reading: &mut Reading) {
+    let mut found: Vec<_> = headers
+        .iter()
+        .filter_map(|(header, value)| Some((header.as_str().strip_prefix(HEADER_PREFIX)?, value)))
+        .collect();
+    found.sort_by_key(|(name, _)| *name);
+    for (name, value) in found {
+        let at = format!("{HEADER_PREFIX}{name}");
         if name == "datacontenttype" {
-            faults.add(at, "is said by Content-Type");
-        } else if attributes.iter().any(|other| other.name == name) {
-            faults.add(at, "stands there twice");
-        } else {
-            match str::from_utf8(value.as_bytes()).ok().and_then(header_text) {
-                Some(text) => attributes.push(Attribute { name: name.into(), text, at }),
-                None => faults.add(at, "is not text in UTF-8, percent-encoded"),
-            }
+            reading.faults.add(at, "is said by Content-Type");
+        } else if reading.is_first(name, &at) {
+            let text = str::from_utf8(value.as_bytes()).ok().and_then(header_text);
+            let text = text.ok_or(Cow::Borrowed("must be text in UTF-8, percent-encoded"));
+            reading.attribute(name, text.and_then(|text| of_text(name, &text)).map(AttributeValue::Text), at);
         }
     }
-    attributes
 }
 
 /// A header's value decoded: quotes and their escapes first, then percent signs (HTTP binding 3.1.3.2).
@@ -166,57 +221,6 @@ fn header_text(value: &str) -> Option<Cow<'_, str>> {
         plain.push(if character == '\\' { characters.next()? } else { character });
     }
     percent_decode_str(&plain).decode_utf8().ok().map(|text| Cow::Owned(text.into_owned()))
-}
-
-/// What the attributes say; `prefix` stands before the name of one that is missing.
-fn draft(mut attributes: Vec<Attribute<'_>>, prefix: &str, faults: &mut Faults) -> Draft {
-    let mut take = |name: &str| {
-        let place = attributes.iter().position(|attribute| attribute.name == name)?;
-        Some(attributes.remove(place)).filter(|attribute| !attribute.text.is_empty())
-    };
-    let required = ["specversion", "id", "source", "type"].map(|name| (name, take(name)));
-    let (time, content_type) = (take("time"), take("datacontenttype"));
-    for (name, attribute) in &required {
-        if attribute.is_none() {
-            faults.add(format!("{prefix}{name}"), "is required and must not be empty");
-        }
-    }
-    let [(_, specversion), (_, id), (_, source), (_, event_type)] = required;
-    if let Some(attribute) = specversion.filter(|attribute| attribute.text != SPECVERSION) {
-        faults.add(attribute.at, "must be 1.0");
-    }
-    let mut draft = Draft {
-        event_type: event_type.and_then(|attribute| {
-            let parsed = posted_type(&attribute.text);
-            parsed.map_err(|rule| faults.add(attribute.at, rule)).ok()
-        }),
-        occurred_at: time.and_then(|attribute| {
-            let parsed = attribute.text.parse::<crate::model::time::Timestamp>();
-            parsed.map_err(|error| faults.add(attribute.at, error.to_string())).ok()
-        }),
-        ..Draft::default()
-    };
-    if let (Some(source), Some(id)) = (&source, &id) {
-        draft.dedup_id = Some(dedup_id(&source.text, &id.text));
-    }
-    // What the dedup id was made of is shown too, where it fits.
-    let shown = [source, id].into_iter().flatten();
-    let shown = shown.filter(|attribute| attribute.text.chars().count() <= LABEL_CHARS_MAX);
-    let content_type = content_type.filter(|attribute| !is_json(&attribute.text));
-    let labels: Vec<_> = shown.chain(content_type).chain(attributes).collect();
-    if labels.len() > LABELS_MAX {
-        faults.add(prefix.trim_end_matches('/'), format!("has more than {LABELS_MAX} attributes to keep as labels"));
-        return draft;
-    }
-    for Attribute { name, text, at } in labels {
-        // Core, 1.1: lower-case letters and digits.
-        if name.is_empty() || !name.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit()) {
-            faults.add(at, "is not an attribute's name: lower-case letters and digits only");
-            continue;
-        }
-        add_label(&mut draft.labels, &format!("{HEADER_PREFIX}{name}"), &text, faults, at);
-    }
-    draft
 }
 
 /// A JSON array, because nothing can stand in either that would make two pairs one, and producers of other events hardly
@@ -233,6 +237,22 @@ fn dedup_id(source: &str, id: &str) -> String {
         debug_assert!(written.is_ok());
     }
     text
+}
+
+/// What the attributes have to do with whether an event is the same as one before: the texts of all of them, whatever
+/// their order and mode. But for `source` and `id`, by which it is found, and those that say how it was sent (the extension
+/// for distributed tracing); and data is JSON unless something else is said (JSON format 3.1.1).
+pub(super) fn fingerprint_text(event: &CloudEvent) -> String {
+    const OF_THE_SENDING: [&str; 4] = ["id", "source", "traceparent", "tracestate"];
+    let counts = |(name, value): &&(String, AttributeValue)| {
+        let is_default = name == "datacontenttype" && essence(&value.text()) == "application/json";
+        !is_default && !OF_THE_SENDING.contains(&name.as_str())
+    };
+    let mut lines: Vec<String> =
+        event.attributes.iter().filter(counts).map(|(name, value)| format!("{name} {}\n", value.text())).collect();
+    lines.sort();
+    lines.push(event.data.name().to_owned());
+    lines.concat()
 }
 
 #[cfg(test)]

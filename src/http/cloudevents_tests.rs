@@ -3,7 +3,9 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::model::id::OrgNo;
+use crate::delivery::envelope::Body;
+use crate::model::endpoint::BodyForm;
+use crate::model::id::{EventId, OrgNo};
 use crate::model::time::Timestamp;
 
 fn rules() -> Rules {
@@ -31,37 +33,162 @@ fn pointers(problem: &Problem) -> Vec<String> {
     body["errors"].as_array().unwrap().iter().map(|fault| fault["pointer"].as_str().unwrap().to_owned()).collect()
 }
 
-fn label<'a>(event: &'a NewEvent, name: &str) -> Option<&'a str> {
-    event.labels.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str())
+fn attribute(event: &NewEvent, name: &str) -> Option<AttributeValue> {
+    event.cloudevent.as_ref().unwrap().attribute(name).cloned()
+}
+
+fn text(text: &str) -> AttributeValue {
+    AttributeValue::Text(text.to_owned())
+}
+
+/// What an endpoint of body `cloudevents` gets.
+fn pushed(event: NewEvent) -> Value {
+    let body = Body::of(BodyForm::CloudEvents, EventId(1 << 80), Timestamp(1), event);
+    serde_json::from_slice(&body.bytes).unwrap()
 }
 
 const REQUIRED: [(&str, &str); 4] =
     [("ce-specversion", "1.0"), ("ce-type", "com.example.created"), ("ce-source", "/orders"), ("ce-id", "A-1")];
 
+/// The least that an event has, and these members.
+fn least_and(more: &Value) -> Value {
+    let mut event =
+        json!({"specversion": "1.0", "id": "A-1", "type": "com.example.created", "source": "https://example.com"});
+    for (name, value) in more.as_object().unwrap() {
+        event[name] = value.clone();
+    }
+    event
+}
+
 #[test]
 fn the_servers_own_types_are_refused_in_both_modes() {
-    let own = r#"{"specversion":"1.0","type":"triggerd.disk.low","source":"/orders","id":"A-1"}"#;
-    assert_eq!(pointers(&structured(&rules(), own).unwrap_err()), ["/type"]);
-    let pairs = REQUIRED.map(|(name, value)| (name, if name == "ce-type" { "triggerd.disk.low" } else { value }));
-    assert_eq!(pointers(&binary(&rules(), &headers(&pairs), b"").unwrap_err()), ["ce-type"]);
+    for own in ["triggerd.disk.low", "triggerd/x"] {
+        let text = json!({"specversion": "1.0", "type": own, "source": "/orders", "id": "A-1"}).to_string();
+        assert_eq!(pointers(&structured(&rules(), &text).unwrap_err()), ["/type"]);
+        let pairs = REQUIRED.map(|(name, value)| (name, if name == "ce-type" { own } else { value }));
+        assert_eq!(pointers(&binary(&rules(), &headers(&pairs), b"").unwrap_err()), ["ce-type"]);
+    }
     assert!(binary(&rules(), &headers(&REQUIRED), b"").is_ok());
+}
+
+/// The kinds of events that cloudevents/conformance has as valid ones, and more of each.
+#[test]
+fn what_is_valid_comes_out_as_it_came_in() {
+    for more in [
+        json!({}),
+        json!({"datacontenttype": "text/plain", "dataschema": "https://example.com/schema", "subject": "s", "time": "2018-04-05T17:31:00Z"}),
+        json!({"time": "2018-04-05T17:31:00.000000000Z"}),
+        json!({"time": "2018-04-05T18:31:00+01:00"}),
+        json!({"time": "1937-01-01T12:00:27.87+00:20"}),
+        json!({"time": "1990-12-31T23:59:60Z"}),
+        json!({"source": "#fragment"}),
+        json!({"source": "//authority/path?a=b"}),
+        json!({"source": "1-555-123-4567", "id": "ä \" \\ ~"}),
+        json!({"type": "orders/create"}),
+        json!({"type": "any thing, at * all!"}),
+        json!({"type": "ä".repeat(255)}),
+        json!({"subject": "x".repeat(4096), "source": format!("/{}", "y".repeat(4095)), "id": "z".repeat(4096)}),
+        json!({"datacontenttype": "text/plain", "data": "Simple text"}),
+        json!({"datacontenttype": "application/xml", "data": "<much wow=\"xml\"/>"}),
+        json!({"datacontenttype": "application/octet-stream", "data_base64": "/wA="}),
+        json!({"data_base64": ""}),
+        json!({"data": null}),
+        json!({"data": {"a": [1, 2.5, "x", null, true]}}),
+        json!({"data": "I'm just a string"}),
+        json!({"data": {"data_base64": "/wA="}}),
+        json!({"datacontenttype": "application/vnd.a.b+json; charset=utf-8", "data": [1]}),
+        json!({"extinteger": 10, "extboolean": true, "extstring": "text", "exturi": "https://example.com",
+            "exturiref": "//authority/path", "exttimestamp": "2023-03-31T15:12:00Z", "extbinary": "TWE="}),
+        json!({"least": i32::MIN, "most": i32::MAX, "none": 0, "no": false, "empty": "", "a1b2": "x"}),
+    ] {
+        let event = least_and(&more);
+        let read = structured(&rules(), &event.to_string()).unwrap_or_else(|problem| panic!("{event} {problem:?}"));
+        assert_eq!(pushed(read), event);
+    }
+    let nulls = least_and(
+        &json!({"datacontenttype": null, "dataschema": null, "subject": null, "time": null, "ext": null, "data_base64": null}),
+    );
+    assert_eq!(pushed(structured(&rules(), &nulls.to_string()).unwrap()), least_and(&json!({})), "null is absence");
+}
+
+/// The kinds of events that cloudevents/conformance has as invalid ones, and more of each.
+#[test]
+fn what_is_invalid_is_refused_and_the_attribute_named() {
+    for name in ["specversion", "id", "type", "source"] {
+        let mut event = least_and(&json!({}));
+        event.as_object_mut().unwrap().remove(name);
+        assert_eq!(pointers(&structured(&rules(), &event.to_string()).unwrap_err()), [format!("/{name}")]);
+        event[name] = Value::Null;
+        assert_eq!(pointers(&structured(&rules(), &event.to_string()).unwrap_err()), [format!("/{name}")]);
+    }
+    for (name, values) in [
+        ("specversion", vec![json!(""), json!("0.9"), json!("1"), json!(1.0)]),
+        ("id", vec![json!(""), json!(25), json!({"xyz": "abc"}), json!("first\nsecond"), json!("x".repeat(4097))]),
+        ("type", vec![json!(""), json!(true), json!("x".repeat(256)), json!("a\u{200b}"), json!("a\u{7f}")]),
+        ("source", vec![json!(""), json!(["a"]), json!("not a reference"), json!("/%zz")]),
+        (
+            "time",
+            vec![
+                json!("lunchtime"),
+                json!("2018-04-05T18:31Z"),
+                json!("2018-04-05T18:31:00X"),
+                json!(5),
+                json!("2018-04-05T18:31:00+25:00"),
+                json!("2018-04-05T18:31:00+xx:00"),
+                json!("2018-04-05T18:31:00+05"),
+                json!(""),
+                json!("2018-02-30T18:31:00Z"),
+            ],
+        ),
+        ("datacontenttype", vec![json!("xyz"), json!(""), json!(5)]),
+        ("dataschema", vec![json!(""), json!("//example.com?query=value"), json!(5)]),
+        ("subject", vec![json!(""), json!(5)]),
+        ("MyExtension", vec![json!("bad")]),
+        ("my.extension", vec![json!("bad"), json!(1.5)]),
+        ("my-extension", vec![json!("bad")]),
+        ("", vec![json!("bad")]),
+        (
+            "ext",
+            vec![json!(1.5), json!(2_147_483_648_i64), json!({}), json!([]), json!("a\u{1}"), json!("x".repeat(4097))],
+        ),
+        ("data_base64", vec![json!("%"), json!("x"), json!(5), json!({})]),
+    ] {
+        for value in values {
+            let event = least_and(&json!({ name: value })).to_string();
+            assert_eq!(pointers(&structured(&rules(), &event).unwrap_err()), [format!("/{name}")], "{event}");
+        }
+    }
+    let both = least_and(&json!({"data": "text", "data_base64": "eyAieHl6IjogMTIzIH0="})).to_string();
+    assert_eq!(pointers(&structured(&rules(), &both).unwrap_err()), ["/data_base64"]);
+    let twice = r#"{"specversion":"1.0","type":"a","source":"s","id":"1","id":"2","ext":1,"ext":1,"data":1,"data":2}"#;
+    assert_eq!(pointers(&structured(&rules(), twice).unwrap_err()), ["/id", "/ext", "/data"]);
+    let many: serde_json::Map<_, _> = (0..62).map(|n| (format!("ext{n}"), json!("x"))).collect();
+    assert!(
+        structured(&rules(), &least_and(&Value::from(many.clone())).to_string()).is_ok(),
+        "64 but for type and version"
+    );
+    let many: serde_json::Map<_, _> = (0..67).map(|n| (format!("ext{n}"), json!("x"))).collect();
+    assert!(structured(&rules(), &least_and(&Value::from(many)).to_string()).is_err());
+    let problem = structured(&rules(), "{}").unwrap_err();
+    assert_eq!(pointers(&problem), ["/specversion", "/id", "/source", "/type"], "all of it at once");
+    assert!(structured(&rules(), "\"not an object\"").is_err());
 }
 
 #[test]
 fn a_structured_event_is_read_and_its_data_kept_as_it_came() {
-    let text = r#"{"specversion":"1.0","type":"com.example.created","source":"/orders","id":"A-1","subject":"1017",
-        "time":"2026-01-31T10:00:00Z","datacontenttype":"application/json","count":7,"urgent":true,"none":null,
+    let given = r#"{"specversion":"1.0","type":"com.example.created","source":"/orders","id":"A-1","subject":"1017",
+        "time":"2026-01-31T10:00:00.120Z","datacontenttype":"application/json","count":7,"urgent":true,"none":null,
         "data":{ "b":1.0 }}"#;
-    let event = structured(&rules(), text).unwrap();
+    let event = structured(&rules(), given).unwrap();
     assert_eq!(event.event_type.as_str(), "com.example.created");
     assert_eq!(&*event.payload, b"{ \"b\":1.0 }");
     assert_eq!(event.dedup.as_ref().unwrap().id, r#"["/orders","A-1"]"#);
-    assert_eq!(event.occurred_at, Some(Timestamp(1_769_853_600_000)));
-    let expected = [("subject", "1017"), ("count", "7"), ("urgent", "true"), ("source", "/orders"), ("id", "A-1")];
-    for (name, value) in expected {
-        assert_eq!(label(&event, &format!("ce-{name}")), Some(value), "{name}");
-    }
-    assert_eq!(event.labels.len(), 5, "{:?}", event.labels);
+    assert_eq!(event.occurred_at, Some(Timestamp(1_769_853_600_120)));
+    assert_eq!(attribute(&event, "time"), Some(text("2026-01-31T10:00:00.120Z")));
+    assert_eq!(attribute(&event, "count"), Some(AttributeValue::Integer(7)));
+    assert_eq!(attribute(&event, "urgent"), Some(AttributeValue::Boolean(true)));
+    assert_eq!(event.cloudevent.as_ref().unwrap().attributes.len(), 7);
+    assert!(event.labels.is_empty(), "attributes are no labels");
 }
 
 #[test]
@@ -69,65 +196,70 @@ fn binary_mode_means_the_same() {
     let mut given = headers(&REQUIRED);
     given.append("ce-subject".parse().unwrap(), HeaderValue::from_static("Euro%20%E2%82%AC"));
     given.append("ce-quoted".parse().unwrap(), HeaderValue::from_static("\"a \\\"b\\\"\""));
+    given.append("ce-raw".parse().unwrap(), HeaderValue::from_bytes("ä%zz".as_bytes()).unwrap());
     given.append(CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
     let event = binary(&rules(), &given, b" {\"a\" : 1} ").unwrap();
     assert_eq!(&*event.payload, b"{\"a\" : 1}");
-    assert_eq!(label(&event, "ce-subject"), Some("Euro €"));
-    assert_eq!(label(&event, "ce-quoted"), Some("a \"b\""));
-    let text = r#"{"specversion":"1.0","type":"com.example.created","source":"/orders","id":"A-1","data":{"a" : 1}}"#;
-    let same = structured(&rules(), text).unwrap();
+    let expected = json!({"specversion": "1.0", "type": "com.example.created", "source": "/orders", "id": "A-1",
+        "subject": "Euro €", "quoted": "a \"b\"", "raw": "ä%zz", "data": {"a": 1},
+        "datacontenttype": "application/json; charset=utf-8"});
+    assert_eq!(pushed(event.clone()), expected);
+    let same = structured(&rules(), &expected.to_string().replace("{\"a\":1}", "{\"a\" : 1}")).unwrap();
     assert_eq!((event.event_type, event.dedup, event.payload), (same.event_type, same.dedup, same.payload));
+    for bad in ["%C0%A0", "%ff"] {
+        let given = headers(&[REQUIRED.as_slice(), &[("ce-subject", bad)]].concat());
+        assert_eq!(pointers(&binary(&rules(), &given, b"").unwrap_err()), ["ce-subject"], "{bad}");
+    }
 }
 
 #[test]
-fn data_that_is_not_json_becomes_json() {
-    let binary = |content_type: &str, body: &[u8]| {
+fn binary_data_stays_what_it_was() {
+    let read = |content_type: &str, body: &[u8]| {
         let mut given = headers(&REQUIRED);
         if !content_type.is_empty() {
             given.append(CONTENT_TYPE, HeaderValue::from_str(content_type).unwrap());
         }
         binary(&rules(), &given, body).unwrap()
     };
-    let text = binary("text/plain", "ä\"".as_bytes());
-    assert_eq!((&*text.payload, label(&text, "ce-datacontenttype")), ("\"ä\\\"\"".as_bytes(), Some("text/plain")));
-    let bytes = binary("application/octet-stream", &[0xff, 0]);
-    assert_eq!(&*bytes.payload, br#"{"data_base64":"/wA="}"#);
-    assert_eq!(&*binary("", b"x").payload, br#"{"data_base64":"eA=="}"#);
-    assert_eq!(&*binary("application/json", b"").payload, b"null");
-    let encoded = json!({"specversion": "1.0", "type": "a", "source": "s", "id": "1", "data_base64": "/wA="});
-    assert_eq!(structured(&rules(), &encoded.to_string()).unwrap().payload, bytes.payload);
-    let without = json!({"specversion": "1.0", "type": "a", "source": "s", "id": "1"});
-    assert_eq!(&*structured(&rules(), &without.to_string()).unwrap().payload, b"null");
+    for (content_type, body, member, data, payload) in [
+        ("text/plain", "ä\"".as_bytes(), "data", json!("ä\""), "\"ä\\\"\""),
+        ("text/plain; charset=latin1", &[0xe4], "data_base64", json!("5A=="), r#"{"data_base64":"5A=="}"#),
+        ("text/plain", &[0xe4], "data_base64", json!("5A=="), r#"{"data_base64":"5A=="}"#),
+        ("application/xml", b"<a/>", "data", json!("<a/>"), r#""<a/>""#),
+        ("application/octet-stream", &[0xff, 0], "data_base64", json!("/wA="), r#"{"data_base64":"/wA="}"#),
+        ("", b"x", "data_base64", json!("eA=="), r#"{"data_base64":"eA=="}"#),
+        ("application/json", b"null", "data", json!(null), "null"),
+        ("application/vnd.a+json", b"[1]", "data", json!([1]), "[1]"),
+    ] {
+        let event = read(content_type, body);
+        assert_eq!(str::from_utf8(&event.payload).unwrap(), payload);
+        let pushed = pushed(event);
+        assert_eq!((&pushed[member], pushed.get("data").is_some()), (&data, member == "data"), "{pushed}");
+        let said = (!content_type.is_empty()).then(|| json!(content_type));
+        assert_eq!(pushed.get("datacontenttype").cloned(), said);
+    }
+    let without = pushed(read("application/json", b""));
+    assert!(without.get("data").is_none() && without.get("data_base64").is_none(), "{without}");
+    let encoded = structured(&rules(), &least_and(&json!({"data_base64": "/wA="})).to_string()).unwrap();
+    assert_eq!(encoded.payload, read("application/octet-stream", &[0xff, 0]).payload);
 }
 
 #[test]
-fn everything_that_is_missing_or_wrong_is_named() {
-    let problem = structured(&rules(), "{}").unwrap_err();
-    assert_eq!(pointers(&problem), ["/specversion", "/id", "/source", "/type"]);
+fn as_many_bytes_of_data_are_taken_as_of_a_payload() {
+    let given = headers(&REQUIRED);
+    let most = rules().payload_bytes_max;
+    assert!(binary(&rules(), &given, &vec![0xff; most]).is_ok(), "base64 is longer, and that is not the producer's");
+    assert!(binary(&rules(), &given, &vec![0xff; most + 3]).is_err());
+}
+
+#[test]
+fn everything_that_is_missing_or_wrong_in_headers_is_named() {
     let problem = binary(&rules(), &headers(&[("ce-specversion", "0.3"), ("ce-id", "")]), b"").unwrap_err();
-    assert_eq!(pointers(&problem), ["ce-id", "ce-source", "ce-type", "ce-specversion"]);
-    let good = json!({"specversion": "1.0", "type": "a", "source": "s", "id": "1"});
-    let with = |name: &str, value: Value| {
-        let mut event = good.clone();
-        event[name] = value;
-        structured(&rules(), &event.to_string())
-    };
-    for (name, value) in [
-        ("id", json!(1)),
-        ("type", json!("a b")),
-        ("time", json!("now")),
-        ("Upper", json!("x")),
-        ("ext", json!({})),
-        ("subject", json!("x".repeat(256))),
-        ("data_base64", json!("%")),
-    ] {
-        let named = pointers(&with(name, value).unwrap_err());
-        assert_eq!(named.first().map(String::as_str), Some(format!("/{name}").as_str()), "{named:?}");
-    }
-    let twice = r#"{"specversion":"1.0","type":"a","source":"s","id":"1","id":"2","data":1,"data_base64":"eA=="}"#;
-    assert_eq!(pointers(&structured(&rules(), twice).unwrap_err()), ["/data_base64", "/id"]);
-    let both = headers(&[REQUIRED.as_slice(), &[("ce-datacontenttype", "text/plain"), ("ce-id", "B")]].concat());
-    assert_eq!(pointers(&binary(&rules(), &both, b"").unwrap_err()).len(), 2);
+    assert_eq!(pointers(&problem), ["ce-id", "ce-specversion", "ce-source", "ce-type"]);
+    let both = [("ce-datacontenttype", "text/plain"), ("ce-id", "B"), ("ce-my_ext", "x"), ("content-type", "xyz")];
+    let both = headers(&[REQUIRED.as_slice(), &both].concat());
+    let named = pointers(&binary(&rules(), &both, b"").unwrap_err());
+    assert_eq!(named, ["ce-datacontenttype", "ce-id", "ce-my_ext", "Content-Type"]);
 }
 
 #[test]
@@ -140,11 +272,65 @@ fn a_long_source_and_id_are_hashed_and_no_two_pairs_are_one() {
     assert_ne!(dedup_id("a b", "c"), dedup_id("a", "b c"));
 }
 
+#[test]
+fn the_same_event_again_is_known_by_everything_that_matters() {
+    let dedup = |more: Value| structured(&rules(), &least_and(&more).to_string()).unwrap().dedup.unwrap();
+    let first = dedup(json!({"subject": "s", "count": 7, "data": 1}));
+    for same in [
+        json!({"data": 1, "count": 7, "subject": "s"}),
+        json!({"data": 1, "count": "7", "subject": "s", "none": null}),
+        json!({"data": 1, "count": 7, "subject": "s", "datacontenttype": "Application/JSON; charset=utf-8"}),
+        json!({"data": 1, "count": 7, "subject": "s", "traceparent": "00-1-2-03", "tracestate": "a=b"}),
+    ] {
+        assert_eq!(dedup(same.clone()), first, "{same}");
+    }
+    for other in [
+        json!({"subject": "s", "count": 7, "data": 2}),
+        json!({"subject": "s", "count": 8, "data": 1}),
+        json!({"subject": "t", "count": 7, "data": 1}),
+        json!({"count": 7, "data": 1}),
+        json!({"subject": "s", "count": 7, "data": 1, "time": "2018-04-05T17:31:00Z"}),
+        json!({"subject": "s", "count": 7, "data": 1, "datacontenttype": "text/plain"}),
+        json!({"subject": "s", "count": 7, "data": 1, "dataschema": "a:b"}),
+        json!({"subject": "s", "count": 7, "data": 1, "type": "other"}),
+        json!({"subject": "s", "count": 7}),
+        json!({"subject": "s", "count": 7, "data": null}),
+        json!({"subject": "s", "count": 7, "data_base64": "/wA="}),
+        json!({"subject": "s", "count": 7, "data": {"data_base64": "/wA="}}),
+    ] {
+        let read = dedup(other.clone());
+        assert!(read.digest == first.digest && read.fingerprint != first.fingerprint, "{other}");
+    }
+    let (none, null) = (dedup(json!({})), dedup(json!({"data": null})));
+    assert_ne!(none.fingerprint, null.fingerprint, "no data is not null");
+}
+
+/// The value of an attribute as it may come.
+fn any_value() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        "[^\\p{Cc}\\p{Cn}]{1,40}".prop_map(Value::from),
+        any::<i32>().prop_map(Value::from),
+        any::<bool>().prop_map(Value::from),
+    ]
+}
+
 proptest! {
     #[test]
     fn nothing_makes_reading_panic(text in "\\PC{0,60}", header in "[ -~]{0,40}", body: Vec<u8>) {
         drop(structured(&rules(), &text));
         let given = headers(&[("ce-specversion", "1.0"), ("ce-id", &header), ("ce-x", &header), ("content-type", &header)]);
         drop(binary(&rules(), &given, &body));
+    }
+
+    #[test]
+    fn attributes_and_data_come_out_as_they_came_in(
+        attributes in prop::collection::btree_map("x[a-z0-9]{1,10}", any_value(), 0..6),
+        data in prop::option::of(any_value()),
+    ) {
+        let mut event = least_and(&Value::Object(attributes.into_iter().collect()));
+        if let Some(data) = data {
+            event["data"] = json!([data, null]);
+        }
+        prop_assert_eq!(pushed(structured(&rules(), &event.to_string()).unwrap()), event);
     }
 }

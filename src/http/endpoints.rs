@@ -308,6 +308,7 @@ pub(super) async fn test(call: &mut Call) -> Answer {
         occurred_at: None,
         deliver_after: None,
         payload: br#"{"test":true}"#.as_slice().into(),
+        cloudevent: None,
     };
     let settings = &endpoint.settings;
     let body = Body::of(settings.body, event_id, call.now, event);

@@ -255,7 +255,9 @@ impl Problem {
     }
 
     pub(super) fn dedup_mismatch(first: EventId) -> Self {
-        let detail = format!("the dedup_id was used for {first}, which has another type or payload");
+        let detail = format!(
+            "the dedup_id was used for {first}, which has another type or payload, or as a CloudEvent another attribute"
+        );
         let mut problem = Self::new(Code::DedupMismatch, detail);
         problem.0.event_id = Some(first);
         problem

@@ -3,6 +3,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::http::cursor;
 use crate::http::stored_event::write_item;
+use crate::model::cloudevent::{AttributeValue, CloudEvent, DataKind};
 use crate::model::command::SubmitEvent;
 use crate::model::event::{Dedup, NewEvent};
 
@@ -23,6 +24,7 @@ fn event(payload: &str, dedup_id: Option<&str>) -> SubmitEvent {
             occurred_at: None,
             deliver_after: None,
             payload: payload.as_bytes().into(),
+            cloudevent: None,
         },
     }
 }
@@ -51,6 +53,23 @@ fn an_item_has_the_members_of_the_contract_and_its_payload_as_it_came() {
     assert_eq!(item, expected);
     let item: Value = serde_json::from_str(&written(&event("null", None))).unwrap();
     assert_eq!((&item["payload"], &item["dedup_id"]), (&Value::Null, &Value::Null));
+}
+
+#[test]
+fn a_cloud_event_is_shown_with_what_it_came_with() {
+    let mut event = event(r#"{"data_base64":"/wA="}"#, None);
+    let attributes = vec![
+        ("id".to_owned(), AttributeValue::Text("7".to_owned())),
+        ("source".to_owned(), AttributeValue::Text("/shop".to_owned())),
+        ("n".to_owned(), AttributeValue::Integer(7)),
+    ];
+    event.event.cloudevent = Some(Box::new(CloudEvent { attributes, data: DataKind::Base64 }));
+    let item: Value = serde_json::from_str(&written(&event)).unwrap();
+    let expected = json!({"specversion": "1.0", "type": "order.created", "id": "7", "source": "/shop", "n": 7});
+    assert_eq!((&item["cloudevent"], &item["payload_kind"]), (&expected, &json!("base64")));
+    assert_eq!(item["payload"], json!({"data_base64": "/wA="}));
+    let erased: Value = serde_json::from_str(&written_of(&event, Some(Timestamp(1)))).unwrap();
+    assert_eq!((&erased["cloudevent"], &erased["payload"]), (&expected, &Value::Null), "attributes are no payload");
 }
 
 #[test]

@@ -11,6 +11,7 @@
 mod auth;
 mod body;
 mod call;
+mod cloud_attributes;
 mod cloudevents;
 mod cors;
 mod cursor;

@@ -11,6 +11,7 @@ use super::call::json_bytes;
 use super::cursor;
 use super::error::Problem;
 use crate::journal::Position;
+use crate::model::cloudevent::{Context, DataKind};
 use crate::model::command::SubmitEvent;
 use crate::model::event::EventStatus;
 use crate::model::id::EventId;
@@ -114,6 +115,12 @@ struct Tail<'a> {
     lease_count: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     erased_at: Option<Timestamp>,
+    /// Only of what came as a CloudEvent: what the payload is of its data,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload_kind: Option<&'static str>,
+    /// and everything else of it, as it came.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cloudevent: Option<Context<'a>>,
 }
 
 fn as_map<S: serde::Serializer>(labels: &&[(String, String)], serializer: S) -> Result<S::Ok, S::Error> {
@@ -142,6 +149,8 @@ pub(super) fn write_item(
         status: status.name(),
         lease_count: 0,
         erased_at,
+        payload_kind: event.cloudevent.as_ref().map(|cloud| DataKind::name(cloud.data)),
+        cloudevent: event.cloudevent.as_deref().map(|cloud| Context { event_type: &event.event_type, event: cloud }),
     };
     serde_json::to_writer(&mut *out, &tail)?;
     if let Some(brace) = out.get_mut(tail_at) {

@@ -7,8 +7,10 @@ use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 use twox_hash::XxHash3_64;
 
+use super::cloudevents::fingerprint_text;
 use super::error::{Code, Faults, Problem, pointer};
 use super::fields::{Fields, is_printable, is_too_deep, printable_rule, string};
+use crate::model::cloudevent::CloudEvent;
 use crate::model::event::{DEDUP_ID_CHARS_MAX, Dedup, EventType, LABEL_CHARS_MAX, LABELS_MAX, NewEvent};
 use crate::model::id::OrgNo;
 use crate::model::time::Timestamp;
@@ -38,6 +40,7 @@ pub(super) struct Draft {
     pub(super) labels: Vec<(String, String)>,
     pub(super) occurred_at: Option<Timestamp>,
     pub(super) deliver_after: Option<Timestamp>,
+    pub(super) cloudevent: Option<CloudEvent>,
 }
 
 /// A type that a producer may post.
@@ -47,21 +50,20 @@ impl FromStr for PostedType {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let event_type: EventType = text.parse()?;
-        if event_type.is_own() {
-            Err("must not begin with `triggerd.`: only the server gives such")
-        } else {
-            Ok(Self(event_type))
-        }
+        text.parse().and_then(posted).map(Self)
     }
 }
 
 /// The type of a posted event.
 ///
 /// # Errors
-/// The rule that the text breaks.
-pub(super) fn posted_type(text: &str) -> Result<EventType, &'static str> {
-    text.parse().map(|PostedType(event_type)| event_type)
+/// The rule that it breaks.
+pub(super) fn posted(event_type: EventType) -> Result<EventType, &'static str> {
+    if event_type.is_own() {
+        Err("must not begin with `triggerd.`, `triggerd/` or `triggerd:`: only the server gives such")
+    } else {
+        Ok(event_type)
+    }
 }
 
 impl Rules {
@@ -88,6 +90,7 @@ impl Rules {
                 }
                 Some(time)
             }),
+            cloudevent: None,
         };
         fields.finish(&mut faults);
         self.finish(draft, faults)
@@ -100,12 +103,14 @@ impl Rules {
         let (Some(event_type), Some(payload)) = (draft.event_type, draft.payload) else {
             return Err(Problem::internal(&"an event without type or payload was not noticed"));
         };
-        if payload.len() > self.payload_bytes_max {
+        let Draft { labels, occurred_at, deliver_after, cloudevent, .. } = draft;
+        let cloudevent = cloudevent.map(Box::new);
+        let mut event = NewEvent { event_type, dedup: None, labels, occurred_at, deliver_after, payload, cloudevent };
+        if event.data_len() > self.payload_bytes_max {
             return Err(too_large(self.payload_bytes_max));
         }
-        let dedup = dedup_id?.map(|id| self.dedup(id, &event_type, &payload));
-        let Draft { labels, occurred_at, deliver_after, .. } = draft;
-        Ok(NewEvent { event_type, dedup, labels, occurred_at, deliver_after, payload })
+        event.dedup = dedup_id?.map(|id| self.dedup(id, &event));
+        Ok(event)
     }
 
     /// The one dedup id of body and header.
@@ -124,11 +129,15 @@ impl Rules {
         }
     }
 
-    fn dedup(&self, id: String, event_type: &EventType, payload: &[u8]) -> Dedup {
+    fn dedup(&self, id: String, event: &NewEvent) -> Dedup {
         let digest = Sha256::new().chain_update(self.org.0.to_be_bytes()).chain_update(id.as_bytes()).finalize();
         // It only has to tell an organization's own events apart, so it may be quick.
-        let of_type = XxHash3_64::oneshot(event_type.as_str().as_bytes());
-        let fingerprint = XxHash3_64::oneshot_with_seed(of_type, payload).to_be_bytes();
+        let mut fingerprint = XxHash3_64::oneshot(event.event_type.as_str().as_bytes());
+        fingerprint = XxHash3_64::oneshot_with_seed(fingerprint, &event.payload);
+        if let Some(cloudevent) = &event.cloudevent {
+            fingerprint = XxHash3_64::oneshot_with_seed(fingerprint, fingerprint_text(cloudevent).as_bytes());
+        }
+        let fingerprint = fingerprint.to_be_bytes();
         Dedup { digest: first(&digest), fingerprint, window_start: self.now.minus_ms(self.dedup_window_ms), id }
     }
 }
@@ -185,14 +194,14 @@ fn labels(fields: &mut Fields<'_>, faults: &mut Faults) -> Vec<(String, String)>
         }
         match string(value) {
             None => faults.add(at, "must be a string"),
-            Some(text) => add_label(&mut labels, &name, &text, faults, at),
+            Some(text) => add_label(&mut labels, (&name, &text), faults, at),
         }
     }
     labels
 }
 
 /// Keeps a label if name and value are as they may be.
-pub(super) fn add_label(labels: &mut Vec<(String, String)>, name: &str, text: &str, faults: &mut Faults, at: String) {
+fn add_label(labels: &mut Vec<(String, String)>, (name, text): (&str, &str), faults: &mut Faults, at: String) {
     if !is_printable(name, LABEL_CHARS_MAX) {
         faults.add(at, format!("the name {}", printable_rule(LABEL_CHARS_MAX)));
     } else if text.chars().count() > LABEL_CHARS_MAX {

@@ -47,7 +47,7 @@ fn an_event_is_read_with_all_its_members() {
 fn the_servers_own_types_are_refused_wherever_the_type_stands() {
     let code = "validation_failed".to_owned();
     assert_eq!(faults(r#"{"type":"triggerd.delivery.dead","payload":1}"#), (code.clone(), vec!["/type".to_owned()]));
-    assert_eq!(faults(r#"{"event_type":"triggerd.x","payload":1}"#), (code, vec!["/event_type".to_owned()]));
+    assert_eq!(faults(r#"{"event_type":"triggerd/x","payload":1}"#), (code, vec!["/event_type".to_owned()]));
     let told = document(&rules().event(r#"{"type":"triggerd.x","payload":1}"#).unwrap_err());
     assert!(told["detail"].as_str().unwrap().contains("must not begin with `triggerd.`"), "{told}");
     for of_producers in ["triggerd", "triggerd-x.y", "Triggerd.x", "a.triggerd.x"] {

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroize;
 
-use super::event::is_dotted_words;
+use super::event::{OF_PATTERNS, SEPARATORS, is_visible};
 use super::id::EndpointId;
 use super::time::Timestamp;
 
@@ -39,7 +39,8 @@ const RETIRING_MAX: usize = 4;
 /// Most type patterns on one endpoint.
 pub const PATTERNS_MAX: usize = 100;
 
-/// Which event types an endpoint wants: `order.created` exactly, or `order.*` for all below `order`.
+/// Which event types an endpoint wants: `order.created` exactly, or `order.*` for all below `order`, whatever separates
+/// the words: `order.created`, `order/created`, `order:created`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TypePattern(String);
 
@@ -48,13 +49,22 @@ impl TypePattern {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The words that every type begins with that it wants; none if it wants one type exactly.
+    pub fn words(&self) -> Option<&str> {
+        self.0.strip_suffix('*')?.strip_suffix(SEPARATORS)
+    }
 }
 
 impl FromStr for TypePattern {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if is_dotted_words(text.strip_suffix(".*").unwrap_or(text)) {
+        let words = match text.strip_suffix('*') {
+            Some(below) => below.strip_suffix(SEPARATORS).unwrap_or_default(),
+            None => text,
+        };
+        if is_visible(words) && !words.contains(OF_PATTERNS) {
             Ok(Self(text.to_owned()))
         } else {
             Err("must be an event type such as `order.created`, or one ending in `.*` such as `order.*`")

@@ -6,6 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::cloudevent::CloudEvent;
 use super::command::{Command, SubmitEvent};
 use super::event::{Dedup, EventType, NewEvent};
 use super::id::{EventId, OrgNo};
@@ -203,6 +204,7 @@ struct EventHead {
     labels: Vec<(String, String)>,
     occurred_at: Option<Timestamp>,
     deliver_after: Option<Timestamp>,
+    cloudevent: Option<Box<CloudEvent>>,
 }
 
 /// The same, borrowed, for writing: the field order is the format.
@@ -216,6 +218,7 @@ struct EventHeadRef<'a> {
     labels: &'a [(String, String)],
     occurred_at: Option<Timestamp>,
     deliver_after: Option<Timestamp>,
+    cloudevent: Option<&'a CloudEvent>,
 }
 
 impl EventHead {
@@ -229,6 +232,7 @@ impl EventHead {
             labels: &command.event.labels,
             occurred_at: command.event.occurred_at,
             deliver_after: command.event.deliver_after,
+            cloudevent: command.event.cloudevent.as_deref(),
         }
     }
 }
@@ -242,6 +246,7 @@ fn read_event(body: &[u8]) -> Result<SubmitEvent, CodecError> {
         occurred_at: head.occurred_at,
         deliver_after: head.deliver_after,
         payload: body.get(head_len..).unwrap_or_default().into(),
+        cloudevent: head.cloudevent,
     };
     Ok(SubmitEvent { org: head.org, id: head.id, received_at: head.received_at, event })
 }

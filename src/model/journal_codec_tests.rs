@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::model::cloudevent::{AttributeValue, DataKind};
 use crate::model::command::{
     AckEvent, CancelDeliveries, CreateKey, CreateOrg, DeleteEndpoint, DropDead, EndKey, EndReplay, EraseEvent,
     ExpireDedup, NoteKeysUsed, NoteRouteCrash, PutEndpoint, RetryDelivery, RotateKey, RouteEvent, SettleAttempt,
@@ -43,6 +44,7 @@ fn submit() -> Command {
         occurred_at: Some(AT),
         deliver_after: None,
         payload: b"{ }".as_slice().into(),
+        cloudevent: None,
     };
     Command::SubmitEvent(Box::new(SubmitEvent { org: ORG, id: EVENT, received_at: AT, event }))
 }
@@ -186,7 +188,7 @@ const FROZEN: [&str; 21] = [
     "32:e0e2200e",
     "386:c4872b73",
     "20:338d3f59",
-    "118:bd316d9c",
+    "119:d670c9db",
     "28:54fbc939",
     "52:daabbea9",
     "20:1a458bab",
@@ -222,10 +224,45 @@ fn an_event_is_its_head_and_then_its_payload_as_it_came() {
         b"v",
         &[1, 7, 8, 0, 0, 0, 0, 0, 0],
         &[0],
+        &[0],
         b"{ }",
     ]
     .concat();
     assert_eq!(body(&submit()), expected);
+}
+
+#[test]
+fn a_cloud_event_stands_between_head_and_payload() {
+    let Command::SubmitEvent(mut command) = submit() else { unreachable!() };
+    let attributes = vec![
+        ("id".to_owned(), AttributeValue::Text("7".to_owned())),
+        ("n".to_owned(), AttributeValue::Integer(-2)),
+        ("b".to_owned(), AttributeValue::Boolean(true)),
+    ];
+    command.event.cloudevent = Some(Box::new(CloudEvent { attributes, data: DataKind::Base64 }));
+    let without = body(&submit());
+    let (head, payload) = without.split_at(without.len() - 4);
+    assert_eq!(payload, b"\0{ }");
+    let expected = [
+        head,
+        &[1, 3, 0, 0, 0, 0, 0, 0, 0],
+        &[2, 0, 0, 0, 0, 0, 0, 0],
+        b"id",
+        &[0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0],
+        b"7",
+        &[1, 0, 0, 0, 0, 0, 0, 0],
+        b"n",
+        &[1, 0, 0, 0, 0xfe, 0xff, 0xff, 0xff],
+        &[1, 0, 0, 0, 0, 0, 0, 0],
+        b"b",
+        &[2, 0, 0, 0, 1],
+        &[1, 0, 0, 0],
+        b"{ }",
+    ]
+    .concat();
+    let command = Command::SubmitEvent(command);
+    assert_eq!(body(&command), expected);
+    assert_eq!(read_body(Kind::SubmitEvent as u8, VERSION, &expected).unwrap(), command);
 }
 
 #[test]

@@ -68,6 +68,7 @@ impl SettleAttempt {
             occurred_at: Some(self.outcome.started_at.plus_ms(u64::from(self.outcome.duration_ms))),
             deliver_after: None,
             payload: notice.payload.clone(),
+            cloudevent: None,
         };
         SubmitEvent { org: self.org, id: notice.id, received_at: notice.received_at, event }
     }

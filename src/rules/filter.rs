@@ -4,12 +4,12 @@
 use crate::model::endpoint::TypePattern;
 use crate::model::event::EventType;
 
-/// Whether one pattern matches: `order.created` that type exactly; `order.*` everything below `order.` at any depth
-/// (`order.created`, `order.item.added`), but neither `order` itself nor `orders.created`. Case matters.
+/// Whether one pattern matches: `order.created` that type exactly; `order.*` everything below `order` at any depth and
+/// whatever separates the words (`order.created`, `order.item.added`, `order/created`, `order:created`), but neither
+/// `order` itself nor `orders.created`. Case matters.
 pub fn matches(pattern: &TypePattern, event_type: &EventType) -> bool {
-    match pattern.as_str().strip_suffix('*') {
-        // What is left ends in the dot, so that `order.*` is not `orders.created`.
-        Some(below) => event_type.as_str().starts_with(below),
+    match pattern.words() {
+        Some(words) => event_type.is_below(words),
         None => pattern.as_str() == event_type.as_str(),
     }
 }
@@ -31,14 +31,35 @@ mod tests {
 
     #[test]
     fn a_star_matches_everything_below_its_word_and_nothing_beside_it() {
-        for below in ["order.created", "order.item.added", "order.item.added.again", "order.-"] {
-            assert!(wants_text(&["order.*"], below), "{below}");
+        for below in
+            ["order.created", "order.item.added", "order.item.added.again", "order.-", "order/created", "order:a"]
+        {
+            for pattern in ["order.*", "order/*", "order:*"] {
+                assert!(wants_text(&[pattern], below), "{pattern} {below}");
+            }
         }
-        for beside in ["order", "orders.created", "Order.created", "my.order.created", "orde"] {
+        for beside in
+            ["order", "orders.created", "Order.created", "my.order.created", "orde", "order-a.b", "orders/a", "order."]
+        {
             assert!(!wants_text(&["order.*"], beside), "{beside}");
         }
         assert!(wants_text(&["order.item.*"], "order.item.added"));
         assert!(!wants_text(&["order.item.*"], "order.created"));
+        assert!(
+            wants_text(&["order/item.*"], "order/item:added") && !wants_text(&["order/item.*"], "order.item.added")
+        );
+    }
+
+    #[test]
+    fn a_pattern_is_a_type_or_words_and_a_star() {
+        for good in ["a", "order.*", "orders/*", "repo:*", "a.b/c:*", "com.example.", "{ä}"] {
+            assert!(good.parse::<TypePattern>().is_ok(), "{good}");
+        }
+        for bad in
+            ["", "*", ".*", "/*", "a*", "a.*.b", "*.a", "a.**", "!a", "!a.*", "a b", "a,b", " a", "a\n", "\u{200b}.*"]
+        {
+            assert!(bad.parse::<TypePattern>().is_err(), "{bad:?}");
+        }
     }
 
     #[test]
@@ -58,6 +79,7 @@ mod tests {
         assert!(wants_text(&["triggerd.delivery.*"], "triggerd.delivery.dead"));
         assert!(!wants_text(&["triggerd.delivery.*"], "triggerd.endpoint.failing"));
         assert!(wants_text(&[], "triggerd") && wants_text(&[], "triggerdx.y"), "those are producers'");
+        assert!(wants_text(&["triggerd/*"], "triggerd.delivery.dead"), "any separator will do");
     }
 
     #[test]

@@ -5,10 +5,7 @@ use std::str::FromStr;
 
 use super::filter;
 use crate::model::endpoint::{PATTERNS_MAX, TypePattern};
-use crate::model::event::EventType;
-
-/// What may stand between the words of a type.
-const SEPARATORS: [char; 3] = ['.', '/', ':'];
+use crate::model::event::{EventType, SEPARATORS};
 
 /// Comma-separated terms. A type passes when one of the terms matches it (or all terms are exclusions) and no exclusion
 /// does. Without any term every type passes.
@@ -23,7 +20,7 @@ pub struct TypeFilter {
 enum Term {
     /// `*`.
     Any,
-    /// `*.created`: every type that ends in this, separator included.
+    /// `*.created`: every type that ends in this, behind any separator.
     Ending(Box<str>),
     /// `order.created` or `order.*`.
     Pattern(TypePattern),
@@ -34,7 +31,10 @@ impl Term {
         match self {
             Self::Any => true,
             // Something stands before the separator, as something stands behind it for `order.*`.
-            Self::Ending(ending) => event_type.as_str().strip_suffix(&**ending).is_some_and(|word| !word.is_empty()),
+            Self::Ending(ending) => {
+                let before = event_type.as_str().strip_suffix(&**ending);
+                before.and_then(|before| before.strip_suffix(SEPARATORS)).is_some_and(|words| !words.is_empty())
+            }
             Self::Pattern(pattern) => filter::matches(pattern, event_type),
         }
     }
@@ -50,7 +50,7 @@ impl FromStr for Term {
         let term = match text.strip_prefix('*') {
             Some(ending) => {
                 let word = ending.strip_prefix(SEPARATORS).and_then(|word| word.parse::<EventType>().ok());
-                word.map(|_| Self::Ending(ending.into()))
+                word.map(|word| Self::Ending(word.as_str().into()))
             }
             None => text.parse().ok().map(Self::Pattern),
         };
@@ -109,6 +109,8 @@ mod tests {
             ("order.created", ["order.created", "order.created"], ["order", "order.created.late"]),
             ("order.*", ["order.created", "order.item.added"], ["order", "orders.created"]),
             ("*.created", ["order.created", "order.item.created"], ["created", "order.recreated"]),
+            ("*.created", ["order/created", "a:created"], ["recreated", ".created"]),
+            ("*/created", ["order.created", "orders/x:created"], ["recreated", "created.x"]),
             ("*", ["order", "triggerd.delivery.dead"], ["", ""]),
             ("a,b.*", ["a", "b.c"], ["b", "c"]),
             ("!order.test", ["order.created", "order.test.x"], ["order.test", ""]),

@@ -90,6 +90,7 @@ pub(in crate::store) fn submit(id: u128, at: u64, dedup: Option<(&str, u8)>) -> 
         occurred_at: None,
         deliver_after: None,
         payload: b"{}".as_slice().into(),
+        cloudevent: None,
     };
     Command::SubmitEvent(Box::new(SubmitEvent { org: ORG, id: EventId(id), received_at: Timestamp(at), event }))
 }

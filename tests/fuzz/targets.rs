@@ -110,8 +110,10 @@ pub(crate) fn event(bytes: &[u8]) {
         Ok(event) => {
             serde_json::from_slice::<&serde_json::value::RawValue>(&event.payload).unwrap();
             let type_text = event.event_type.as_str();
-            assert_eq!(type_text.parse(), Ok(event.event_type.clone()));
-            assert!(event.payload.len() <= 64 << 10 && event.labels.len() <= 32);
+            assert!(is_cloudevent || type_text.parse() == Ok(event.event_type.clone()), "{type_text}");
+            assert!(event.data_len() <= 64 << 10 && event.labels.len() <= 32);
+            assert_eq!(event.cloudevent.is_some(), is_cloudevent);
+            assert!(event.cloudevent.as_ref().is_none_or(|cloud| cloud.attributes.len() <= 64), "{event:?}");
             assert!(
                 event.dedup.as_ref().is_none_or(|dedup| is_dedup_id(&dedup.id, is_cloudevent)),
                 "{:?}",

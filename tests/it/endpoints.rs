@@ -240,7 +240,7 @@ fn a_rest_hook_is_subscribed_pushed_to_and_unsubscribed() {
         assert_eq!((answer.status, answer.code()), (404, "not_found"), "{answer:?}");
     }
     assert_eq!((org.delete(&path).status, org.delete(&path).status), (204, 404));
-    for wrong in [json!({}), json!({"target_url": "x"}), json!({"target_url": receiver.url(), "event": "a..b"})] {
+    for wrong in [json!({}), json!({"target_url": "x"}), json!({"target_url": receiver.url(), "event": "a.*.b"})] {
         assert_eq!(org.post("/api/hooks", &wrong).status, 422, "{wrong}");
     }
     receiver.stop();

@@ -49,6 +49,7 @@ fn copy(from: &Path, to: &Path) {
 #[test]
 fn the_lock_files_name_versions_and_no_registry() {
     for (lock, version) in [
+        (include_str!("../clients/cloudevents/package-lock.json"), ("cloudevents", "10.0.0")),
         (include_str!("../clients/zapier/package-lock.json"), ("zapier-platform-core", "19.1.0")),
         (include_str!("../clients/standardwebhooks/package-lock.json"), ("standardwebhooks", "1.1.1")),
     ] {

@@ -162,7 +162,7 @@ fn a_replay_is_its_organizations_alone_and_everything_wrong_with_one_is_named() 
 
     for (body, pointers) in [
         (
-            json!({"only": "lost", "endpoint_id": "x", "since": 1, "until": "y", "event_types": ["a..b"], "colour": 1}),
+            json!({"only": "lost", "endpoint_id": "x", "since": 1, "until": "y", "event_types": ["a.*.b"], "colour": 1}),
             vec!["/only", "/endpoint_id", "/since", "/until", "/event_types/0", "/colour"],
         ),
         (json!({}), vec!["/only"]),

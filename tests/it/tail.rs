@@ -167,7 +167,7 @@ fn what_is_seen_can_be_narrowed_and_is_bounded_by_the_scopes() {
     refused(&key(&org, &["deliveries:read"]).0, "", 403, "forbidden");
     refused(&other, &format!("?endpoint_id={first}"), 404, "not_found");
     refused(&other, "?endpoint_id=ep_00000000000000000000000001", 404, "not_found");
-    refused(&org, "?type=a..b", 400, "invalid_request");
+    refused(&org, "?type=a.*.b", 400, "invalid_request");
     refused(&org, "?since=2026-01-01T00:00:00Z", 400, "invalid_request");
     let head = org.request(reqwest::Method::HEAD, "/api/tail", &[], "");
     assert_eq!((head.status, head.header("content-type")), (200, "text/event-stream"));

@@ -197,7 +197,10 @@ pub(crate) fn endpoint_wants(patterns: &[TypePattern], event_type: &str) -> bool
 /// Whether one of the patterns is this type, or `x.*` with it below; or there is none.
 pub(crate) fn is_wanted(patterns: &[TypePattern], event_type: &str) -> bool {
     let matches = |pattern: &str| match pattern.strip_suffix("*") {
-        Some(prefix) => event_type.starts_with(prefix),
+        // Behind the words comes one of three separators, whichever the pattern has.
+        Some(prefix) => {
+            ['.', '/', ':'].iter().any(|mark| event_type.starts_with(&format!("{}{mark}", &prefix[..prefix.len() - 1])))
+        }
         None => pattern == event_type,
     };
     patterns.is_empty() || patterns.iter().any(|pattern| matches(pattern.as_str()))
@@ -430,6 +433,7 @@ impl Naive {
             occurred_at: Some(ended_at(settle)),
             deliver_after: None,
             payload: payload.unwrap_or_default(),
+            cloudevent: None,
         };
         let event = NaiveEvent {
             event,

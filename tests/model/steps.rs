@@ -29,8 +29,8 @@ use crate::world::{Break, SEQUENCES_PER_WORLD, System};
 
 /// How long a dedup id counts here.
 const WINDOW_MS: u64 = 60_000;
-pub(crate) const TYPES: [&str; 4] = ["order.created", "order.paid", "order.item.added", "user"];
-const PATTERNS: [&str; 4] = ["order.*", "order.paid", "user", "order.item.*"];
+pub(crate) const TYPES: [&str; 5] = ["order.created", "order.paid", "order.item.added", "order/item:sent", "user"];
+const PATTERNS: [&str; 5] = ["order.*", "order.paid", "user", "order.item.*", "order/item:*"];
 
 /// Runs one directory through its sequences; the first thing that is wrong.
 pub(crate) fn run_world(seed: u64, broken: Break) -> Result<(), String> {
@@ -221,6 +221,7 @@ impl World {
             occurred_at: None,
             deliver_after,
             payload: payload.into(),
+            cloudevent: None,
         };
         let event = with_fingerprint(event);
         Some(Command::SubmitEvent(Box::new(SubmitEvent { org, id: EventId(0), received_at: Timestamp(0), event })))

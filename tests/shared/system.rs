@@ -65,7 +65,15 @@ pub(crate) fn create_org() -> Command {
 pub(crate) fn submit(id: u128, dedup: Option<Dedup>, payload: Vec<u8>) -> Command {
     let event_type = "order.created".parse().unwrap();
     let payload = payload.into();
-    let event = NewEvent { event_type, dedup, labels: Vec::new(), occurred_at: None, deliver_after: None, payload };
+    let event = NewEvent {
+        event_type,
+        dedup,
+        labels: Vec::new(),
+        occurred_at: None,
+        deliver_after: None,
+        payload,
+        cloudevent: None,
+    };
     let (id, received_at) = (EventId(id), Timestamp(1));
     Command::SubmitEvent(Box::new(SubmitEvent { org: OrgNo(0), id, received_at, event }))
 }

@@ -1,0 +1,200 @@
+//! What an attribute of a CloudEvent may be. Sources: CloudEvents 1.0.2 core (Type System and each attribute), JSON format
+//! 2.2, RFC 3339, RFC 3986, RFC 2046.
+
+use std::borrow::Cow;
+
+use serde_json::value::RawValue;
+
+use super::fields::string;
+use crate::model::cloudevent::{ATTRIBUTE_BYTES_MAX, ATTRIBUTE_NAME_CHARS_MAX, AttributeValue};
+use crate::model::event::is_control;
+use crate::model::time::{BadTimestamp, Timestamp};
+
+/// Those of the core, which are texts and not empty.
+const OF_THE_CORE: [&str; 8] =
+    ["specversion", "id", "source", "type", "time", "subject", "dataschema", "datacontenttype"];
+
+/// A rule that is broken.
+type Rule = Cow<'static, str>;
+
+/// The value of an attribute in JSON.
+pub(super) fn of_json(name: &str, value: &RawValue) -> Result<AttributeValue, Rule> {
+    let text = value.get();
+    let is_core = OF_THE_CORE.contains(&name);
+    match text.bytes().next() {
+        Some(b'"') => {
+            let text = string(value).ok_or("must be a string of Unicode characters")?;
+            of_text(name, &text).map(AttributeValue::Text)
+        }
+        _ if is_core => Err("must be a string".into()),
+        Some(b't') => Ok(AttributeValue::Boolean(true)),
+        Some(b'f') => Ok(AttributeValue::Boolean(false)),
+        Some(b'-' | b'0'..=b'9') => {
+            let number = text.parse().map_err(|_not_whole| "must be a whole number of 32 bits")?;
+            Ok(AttributeValue::Integer(number))
+        }
+        _ => Err("must be a string, a whole number of 32 bits, true or false".into()),
+    }
+}
+
+/// The value of an attribute that is a text, checked.
+pub(super) fn of_text(name: &str, text: &str) -> Result<String, Rule> {
+    if text.len() > ATTRIBUTE_BYTES_MAX {
+        return Err(format!("must be at most {ATTRIBUTE_BYTES_MAX} bytes").into());
+    }
+    if text.chars().any(is_control) {
+        return Err("must not have control characters or what is no character in Unicode".into());
+    }
+    if OF_THE_CORE.contains(&name) && text.is_empty() {
+        return Err("must not be empty".into());
+    }
+    let is_right = match name {
+        "specversion" if text != crate::model::cloudevent::SPECVERSION => Err("must be 1.0"),
+        "source" if !is_uri_reference(text) => Err("must be a URI or a reference to one (RFC 3986)"),
+        "dataschema" if !is_absolute_uri(text) => Err("must be an absolute URI (RFC 3986)"),
+        "datacontenttype" if !is_media_type(text) => Err("must be a media type such as application/json (RFC 2046)"),
+        "time" if !is_time(text) => Err("must be an RFC 3339 time such as 2026-01-31T10:00:00Z"),
+        _ => Ok(()),
+    };
+    is_right.map(|()| text.to_owned()).map_err(Cow::Borrowed)
+}
+
+/// Core, Naming Conventions: lower-case letters and digits.
+pub(super) fn is_name(name: &str) -> bool {
+    let is_right = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    (1..=ATTRIBUTE_NAME_CHARS_MAX).contains(&name.len()) && name.bytes().all(is_right) && name != "data"
+}
+
+/// RFC 3986, 4.1, by its characters; those beyond ASCII are let through (RFC 3987).
+fn is_uri_reference(text: &str) -> bool {
+    const EXCLUDED: [char; 10] = [' ', '"', '<', '>', '\\', '^', '`', '{', '|', '}'];
+    let mut escapes =
+        text.split('%').skip(1).map(|behind| behind.bytes().take(2).filter(u8::is_ascii_hexdigit).count());
+    !text.contains(EXCLUDED) && escapes.all(|digits| digits == 2)
+}
+
+/// RFC 3986, 4.3; a fragment is let through, as schemas are often named by one.
+fn is_absolute_uri(text: &str) -> bool {
+    let Some((scheme, rest)) = text.split_once(':') else { return false };
+    let is_right = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
+    let is_scheme =
+        scheme.bytes().next().is_some_and(|byte| byte.is_ascii_alphabetic()) && scheme.bytes().all(is_right);
+    is_scheme && !rest.is_empty() && is_uri_reference(text)
+}
+
+/// RFC 2046: type and subtype are tokens (RFC 9110, 5.6.2); parameters are left to whoever reads the data.
+fn is_media_type(text: &str) -> bool {
+    let is_token = |text: &str| {
+        let is_right = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+        !text.is_empty() && text.bytes().all(is_right)
+    };
+    let essence = text.split(';').next().unwrap_or_default().trim();
+    essence.split_once('/').is_some_and(|(kind, subtype)| is_token(kind) && is_token(subtype))
+}
+
+/// A time of any year, also before 1970.
+fn is_time(text: &str) -> bool {
+    text.parse::<Timestamp>() != Err(BadTimestamp::NotRfc3339)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(name: &str, good: &[&str], bad: &[&str]) {
+        for text in good {
+            assert_eq!(of_text(name, text).as_deref(), Ok(*text), "{name}");
+        }
+        for text in bad {
+            assert!(of_text(name, text).is_err(), "{name}: {text:?}");
+        }
+    }
+
+    #[test]
+    fn each_attribute_of_the_core_has_its_rule() {
+        check("id", &["1", "ä", " ", "a b"], &["", "a\nb", "a\u{7f}", "\u{85}", "\u{fffe}", "\u{1ffff}", "\u{fdd0}"]);
+        check("subject", &["x"], &[""]);
+        check("specversion", &["1.0"], &["", "1", "1.1", "0.3", "1.0.2"]);
+        let references =
+            ["#fragment", "/", "?q", "//host/a", "urn:x:y", "1-555-123-4567", "mailto:a@b.c", "/%C3%a4", "/ä"];
+        check("source", &references, &["", "a b", "<a>", "/%", "/%4", "/%zz", "a\\b"]);
+        check(
+            "dataschema",
+            &["https://a/b", "urn:x", "a:b#/c"],
+            &["", "/a", "//a/b?c=d", "a", ":a", "1a:b", "a:", "a:b c"],
+        );
+        let types = ["text/plain", "application/vnd.a+json; charset=utf-8", "application/xml;a=\"b c\""];
+        check("datacontenttype", &types, &["", "xyz", "a/", "/b", "a/b/c", "a b/c", ";a/b"]);
+        let most = "x".repeat(ATTRIBUTE_BYTES_MAX);
+        check("anything", &["", &most], &[&format!("{most}x")]);
+    }
+
+    #[test]
+    fn times_are_those_of_rfc_3339() {
+        let good = [
+            "2018-04-05T17:31:00Z",
+            "2018-04-05t17:31:00z",
+            "2018-04-05T17:31:00.000000000Z",
+            "2018-04-05T18:31:00.12345678901234567890+01:00",
+            "2018-04-05T16:31:00-23:59",
+            "1937-01-01T12:00:27.87+00:20",
+            "0001-01-01T00:00:00Z",
+            "1990-12-31T23:59:60Z",
+            "9999-12-31T23:59:59Z",
+            "2024-02-29T00:00:00-00:00",
+        ];
+        let bad = [
+            "",
+            "lunchtime",
+            "2018-04-05",
+            "2018-04-05T18:31Z",
+            "2018-04-05T18:31:00",
+            "2018-04-05 18:31:00Z",
+            "2018-04-05T18:31:00X",
+            "2018-04-05T18:31:00.Z",
+            "2018-04-05T18:31:00,5Z",
+            "2018-04-05T18:31:00+25:00",
+            "2018-04-05T18:31:00+01:60",
+            "2018-04-05T18:31:00+xx:00",
+            "2018-04-05T18:31:00+05",
+            "2018-04-05T18:31:00+0530",
+            "2018-04-05T18:31:00Zx",
+            "2018-04-05T24:00:00Z",
+            "2018-04-05T18:60:00Z",
+            "2018-04-05T18:31:61Z",
+            "2018-02-29T00:00:00Z",
+            "2018-13-01T00:00:00Z",
+            "18-04-05T18:31:00Z",
+            "+018-04-05T18:31:00Z",
+            "2018-04-05T18:31:00ä1:00",
+        ];
+        check("time", &good, &bad);
+    }
+
+    #[test]
+    fn values_have_their_types_in_json() {
+        let read = |name: &str, json: &str| of_json(name, serde_json::from_str(json).unwrap());
+        assert_eq!(read("ext", "\"a\\u00e4\""), Ok(AttributeValue::Text("aä".to_owned())));
+        assert_eq!(read("ext", "true"), Ok(AttributeValue::Boolean(true)));
+        assert_eq!(read("ext", "false"), Ok(AttributeValue::Boolean(false)));
+        for (json, number) in [("0", 0), ("-0", 0), ("2147483647", i32::MAX), ("-2147483648", i32::MIN)] {
+            assert_eq!(read("ext", json), Ok(AttributeValue::Integer(number)));
+        }
+        for json in ["2147483648", "-2147483649", "1.5", "1.0", "1e3", "[]", "{}", "\"\\ud800\"", "\"\\u0007\""] {
+            assert!(read("ext", json).is_err(), "{json}");
+        }
+        for name in OF_THE_CORE {
+            assert!(read(name, "25").is_err() && read(name, "true").is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn names_are_lower_case_letters_and_digits() {
+        for good in ["a", "0", "comexampleextension1", &"x".repeat(255)] {
+            assert!(is_name(good), "{good}");
+        }
+        for bad in ["", "A", "my.ext", "my-ext", "my_ext", "ä", "data", "data_base64", &"x".repeat(256)] {
+            assert!(!is_name(bad), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! CloudEvents through the real binary: as they came, they stand in the inbox and go to endpoints of body `cloudevents`, in
+//! every mode; and the SDK for JavaScript, which is not ours, reads what goes out.
+
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use triggerd::http::receiver::{Received, Receiver};
+
+use crate::harness::{Client, PATIENCE, Process};
+use crate::npm::installed;
+
+const STRUCTURED: (&str, &str) = ("Content-Type", "application/cloudevents+json; charset=utf-8");
+const BATCHED: (&str, &str) = ("Content-Type", "application/cloudevents-batch+json");
+
+/// Events of every kind, each with an id of its own.
+fn events() -> Vec<Value> {
+    let kinds = [
+        json!({"type": "io.cloudevents.test"}),
+        json!({"type": "orders/create", "time": "2018-04-05T18:31:00.120000+01:00", "subject": "1017", "data": {"a": 1}}),
+        json!({"type": "repo:push", "datacontenttype": "text/plain", "data": "some text, ä"}),
+        json!({"type": "a b, *!", "datacontenttype": "application/octet-stream", "data_base64": "/wDerQ=="}),
+        json!({"type": "x", "dataschema": "https://example.com/schema", "data": null}),
+        json!({"type": "x", "extinteger": -2_147_483_648_i64, "extboolean": false, "exttext": "7", "extbytes": "TWE="}),
+        json!({"type": "x", "source": "#fragment", "subject": "s".repeat(4_096), "data": [1, "x", null]}),
+    ];
+    let with_id = |(number, mut event): (usize, Value)| {
+        event["specversion"] = json!("1.0");
+        event["id"] = json!(format!("no {number}"));
+        if event.get("source").is_none() {
+            event["source"] = json!("https://example.com/shop");
+        }
+        event
+    };
+    kinds.into_iter().enumerate().map(with_id).collect()
+}
+
+/// The event without its data, and its data as the inbox has it.
+fn shown(event: &Value) -> (Value, Value, &'static str) {
+    let mut context = event.clone();
+    let members = context.as_object_mut().unwrap();
+    match (members.remove("data"), members.remove("data_base64")) {
+        (_, Some(encoded)) => (context, json!({"data_base64": encoded}), "base64"),
+        (Some(data), None) => (context, data, "json"),
+        (None, None) => (context, Value::Null, "none"),
+    }
+}
+
+/// An endpoint of body `cloudevents`; what it gets.
+fn endpoint(org: &Client, receiver: &Receiver) {
+    let settings = json!({"url": receiver.url(), "body": "cloudevents", "ordering": "strict"});
+    assert_eq!(org.post("/api/endpoints", &settings).status, 201);
+}
+
+fn bodies(received: &[Received]) -> Vec<Value> {
+    let read = |request: &Received| {
+        assert_eq!(request.header("content-type"), Some("application/cloudevents+json"));
+        serde_json::from_slice(&request.body).unwrap()
+    };
+    received.iter().map(read).collect()
+}
+
+#[test]
+fn structured_and_batched_events_come_out_as_they_came_in() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Process::start(&dir.path().join("data"));
+    let (pulls, pushed, batched) = (server.org("Pull"), server.org("Push"), server.org("Batch"));
+    let receivers = [Receiver::start().unwrap(), Receiver::start().unwrap()];
+    endpoint(&pushed, &receivers[0]);
+    endpoint(&batched, &receivers[1]);
+    let events = events();
+    for event in &events {
+        for org in [&pulls, &pushed] {
+            let answer = org.request(Method::POST, "/api/events", &[STRUCTURED], event.to_string());
+            assert_eq!(answer.status, 202, "{event} {answer:?}");
+            let again = org.request(Method::POST, "/api/events", &[STRUCTURED], event.to_string());
+            assert_eq!((again.status, &again.json["duplicate"]), (200, &json!(true)), "{again:?}");
+        }
+        let mut other = event.clone();
+        other["ext"] = json!("other");
+        let other = pulls.request(Method::POST, "/api/events", &[STRUCTURED], other.to_string());
+        assert_eq!((other.status, other.code()), (422, "dedup_mismatch"), "{other:?}");
+    }
+    let answer =
+        batched.request(Method::POST, "/api/events/batch", &[BATCHED], Value::from(events.clone()).to_string());
+    let accepted = answer.json["results"].as_array().unwrap().iter().filter(|it| it["status"] == "accepted").count();
+    assert_eq!(accepted, events.len(), "{answer:?}");
+    let inbox = pulls.inbox();
+    assert_eq!(inbox.len(), events.len());
+    for (item, event) in inbox.iter().zip(&events) {
+        let (context, payload, kind) = shown(event);
+        assert_eq!((&item["cloudevent"], &item["payload"]), (&context, &payload));
+        assert_eq!((&item["payload_kind"], &item["type"]), (&json!(kind), &event["type"]));
+        let one = pulls.get(&format!("/api/events/{}", item["id"].as_str().unwrap())).json;
+        assert_eq!((&one["cloudevent"], &one["payload_kind"]), (&context, &json!(kind)));
+    }
+    let own = pulls.send("order.created", &json!(1)).id();
+    let own = pulls.get(&format!("/api/events/{own}")).json;
+    assert_eq!((own.get("cloudevent"), own.get("payload_kind")), (None, None));
+    for receiver in receivers {
+        assert_eq!(bodies(&receiver.wait_for(events.len(), PATIENCE)), events);
+        receiver.stop();
+    }
+}
+
+#[test]
+fn binary_events_come_out_as_they_came_in() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Process::start(&dir.path().join("data"));
+    let (org, receiver) = (server.org("Acme"), Receiver::start().unwrap());
+    endpoint(&org, &receiver);
+    let least = [("ce-specversion", "1.0"), ("ce-type", "orders/create"), ("ce-source", "/shop")];
+    let post = |more: &[(&str, &str)], body: &str| {
+        let answer = org.request(Method::POST, "/api/events", &[least.as_slice(), more].concat(), body);
+        assert_eq!(answer.status, 202, "{answer:?}");
+    };
+    post(
+        &[("ce-id", "1"), ("ce-time", "2018-04-05T17:31:00.000000000Z"), ("Content-Type", "application/json")],
+        "[1.0]",
+    );
+    post(&[("ce-id", "2"), ("ce-subject", "Euro%20%E2%82%AC"), ("Content-Type", "text/plain; charset=utf-8")], "ä");
+    post(&[("ce-id", "3"), ("ce-count", "7"), ("Content-Type", "application/x-thing")], "\0\u{1}");
+    post(&[("ce-id", "4")], "");
+    let with = |more: Value| {
+        let mut event = json!({"specversion": "1.0", "type": "orders/create", "source": "/shop"});
+        event.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        event
+    };
+    let expected = [
+        with(
+            json!({"id": "1", "time": "2018-04-05T17:31:00.000000000Z", "datacontenttype": "application/json", "data": [1.0]}),
+        ),
+        with(json!({"id": "2", "subject": "Euro €", "datacontenttype": "text/plain; charset=utf-8", "data": "ä"})),
+        with(json!({"id": "3", "count": "7", "datacontenttype": "application/x-thing", "data_base64": "AAE="})),
+        with(json!({"id": "4"})),
+    ];
+    assert_eq!(bodies(&receiver.wait_for(expected.len(), PATIENCE)), expected);
+    receiver.stop();
+}
+
+#[test]
+fn types_of_any_kind_are_posted_and_subscribed_to_below_their_words() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Process::start(&dir.path().join("data"));
+    let (org, receiver) = (server.org("Acme"), Receiver::start().unwrap());
+    let settings = json!({"url": receiver.url(), "event_types": ["orders.*", "repo:*", "Größe"], "ordering": "strict"});
+    assert_eq!(org.post("/api/endpoints", &settings).status, 201);
+    let longest = format!("orders/{}", "x".repeat(248));
+    for beside in ["ordersx/create", "orders", "repository:push", "größe"] {
+        assert_eq!(org.send(beside, &json!(1)).status, 202, "{beside}");
+    }
+    let wanted = ["orders/create", "orders.created", "repo:push", "repo/push", "Größe", "orders/{\"id\"}", &longest];
+    for event_type in wanted {
+        assert_eq!(org.send(event_type, &json!(1)).status, 202, "{event_type}");
+    }
+    let types: Vec<Value> = receiver
+        .wait_for(wanted.len(), PATIENCE)
+        .iter()
+        .map(|request| serde_json::from_slice::<Value>(&request.body).unwrap()["type"].clone())
+        .collect();
+    assert_eq!(types, wanted);
+    for bad in ["", " ", "a b", "a*", "!a", "a,b", "a\u{200b}", &format!("{longest}x"), "triggerd/x", "triggerd:x"] {
+        assert_eq!(org.send(bad, &json!(1)).status, 422, "{bad:?}");
+    }
+    assert_eq!(org.get("/api/events?type=orders.*").json["data"].as_array().unwrap().len(), 4);
+    receiver.stop();
+}
+
+#[test]
+fn the_sdk_for_javascript_reads_what_is_pushed() {
+    let reader = match installed("cloudevents") {
+        Ok(reader) => reader,
+        Err(why) => return eprintln!("skipped: {why}"),
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let server = Process::start(&dir.path().join("data"));
+    let (org, receiver) = (server.org("Acme"), Receiver::start().unwrap());
+    endpoint(&org, &receiver);
+    let mut events = events();
+    for event in &events {
+        assert_eq!(org.request(Method::POST, "/api/events", &[STRUCTURED], event.to_string()).status, 202);
+    }
+    let own = org.send("order.created", &json!({"order": 1017})).id();
+    events.push(json!({"specversion": "1.0", "id": own, "source": "urn:triggerd", "type": "order.created",
+        "datacontenttype": "application/json", "data": {"order": 1017}}));
+    let received = receiver.wait_for(events.len(), PATIENCE);
+    let requests: Vec<Value> = received
+        .iter()
+        .map(|it| json!({"headers": {"content-type": it.header("content-type")}, "body": String::from_utf8_lossy(&it.body)}))
+        .collect();
+    let mut node = Command::new("node");
+    node.arg("reader.js").current_dir(reader).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut node = node.spawn().unwrap();
+    node.stdin.take().unwrap().write_all(Value::from(requests).to_string().as_bytes()).unwrap();
+    let said = node.wait_with_output().unwrap();
+    assert!(said.status.success(), "{said:?}");
+    let mut read: Vec<Value> = serde_json::from_slice(&said.stdout).unwrap();
+    // It writes times in a form of its own, and the time of reading where there is none; and it does not tell data that is
+    // null from none.
+    for event in events.iter_mut().chain(&mut read) {
+        event.as_object_mut().unwrap().retain(|name, value| name != "time" && !value.is_null());
+    }
+    assert_eq!(read, events);
+    receiver.stop();
+}
