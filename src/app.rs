@@ -360,6 +360,7 @@ fn start_workers(
             store: Arc::clone(&shared.store),
             intake: shared.intake.clone(),
             hints: Arc::clone(&shared.hints),
+            clock: shared.clock.clone(),
             queue: queue.clone(),
         });
         let stop = shared.stop.clone();

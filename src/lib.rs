@@ -214,6 +214,7 @@
 //! - `delivery/answer.rs`: a receiver's answer as bytes: its head, and where its body ends
 //! - `delivery/attempts.rs`: one attempt from start to end
 //! - `delivery/breakers.rs`: the endpoints that are left alone, for others to see
+//! - `delivery/completion.rs`: what becomes of an attempt, told whatever happens to it
 //! - `delivery/connector.rs`: connections to receivers, judged, bounded and timed
 //! - `delivery/envelope.rs`: the body that is pushed, in each form
 //! - `delivery/exchange.rs`: a request and its answer over one connection
@@ -224,6 +225,8 @@
 //! - `delivery/resolver.rs`: names to addresses, each judged
 //! - `delivery/scheduler.rs`: what is sent when
 //! - `delivery/scheduler/loading.rs`: how lanes get what they send
+//! - `delivery/scheduler/reports.rs`: attempts begin, and what becomes of them is taken in
+//! - `delivery/scheduler/scan.rs`: the slow look at everything, which finds what no hint told
 //! - `delivery/secrets.rs`: endpoints' secrets, sealed and open
 //! - `delivery/sender.rs`: signs and sends
 //! - `delivery/turns.rs`: whose turn it is

@@ -62,7 +62,6 @@ pub(super) fn start_scheduler(
             pause_ms_max: milliseconds(settings.breaker_pause_max),
         },
     };
-    let (reports_sender, reports) = crossbeam_channel::bounded(limits.reports());
     let attempts = Attempter {
         runtime: runtime.handle().clone(),
         shared: Arc::new(AttempterPorts {
@@ -78,7 +77,6 @@ pub(super) fn start_scheduler(
             failing_after_ms: milliseconds(settings.failing_after),
             clock: shared.clock.clone(),
             metrics: Arc::clone(&shared.metrics),
-            reports: reports_sender,
         }),
     };
     let ports = SchedulerPorts {
@@ -86,7 +84,6 @@ pub(super) fn start_scheduler(
         intake: shared.intake.clone(),
         hints: Arc::clone(&shared.hints),
         queue,
-        reports,
         clock: shared.clock.clone(),
         jitter: random::unit,
         breakers: Arc::clone(&shared.breakers),

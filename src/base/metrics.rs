@@ -214,6 +214,8 @@ pub struct Metrics {
     pub write_back_rows: Counter,
     /// Age in seconds of the oldest event that an endpoint still has to get; 0: none.
     pub oldest_undelivered_age_seconds: FloatGauge,
+    /// For how long the longest overdue delivery has been so that nothing keeps from being attempted, in seconds.
+    pub delivery_overdue_seconds: FloatGauge,
     /// Deliveries, by what became of them after an attempt.
     pub deliveries: PerLabel<DeliveryOutcome, Counter>,
     attempts_ok: Counter,
@@ -285,7 +287,14 @@ impl Metrics {
                 &DISK_SECONDS,
             )?,
             write_back_rows: make.counter("write_back_rows_total", "Rows written back to the state on disk.")?,
-            oldest_undelivered_age_seconds: make.age()?,
+            oldest_undelivered_age_seconds: make.float_gauge(
+                "oldest_undelivered_age_seconds",
+                "Age of the oldest event that an endpoint still has to get.",
+            )?,
+            delivery_overdue_seconds: make.float_gauge(
+                "delivery_overdue_seconds",
+                "Age of the oldest overdue delivery that its endpoint may be sent; beyond 60 something is wrong.",
+            )?,
             deliveries: make.counter_per(
                 "deliveries_total",
                 "Deliveries, by what an attempt made of them.",
@@ -393,9 +402,8 @@ impl Maker {
         self.register(Gauge::with_opts(opts(name, help))?)
     }
 
-    fn age(&self) -> Result<FloatGauge, MetricsError> {
-        let help = "Age of the oldest event that an endpoint still has to get.";
-        self.register(FloatGauge::with_opts(opts("oldest_undelivered_age_seconds", help))?)
+    fn float_gauge(&self, name: &str, help: &str) -> Result<FloatGauge, MetricsError> {
+        self.register(FloatGauge::with_opts(opts(name, help))?)
     }
 
     fn histogram(&self, name: &str, help: &str, bounds: &[f64]) -> Result<Histogram, MetricsError> {

@@ -31,6 +31,7 @@ const SERIES: &[(&str, &[&str])] = &[
     ("triggerd_write_back_duration_seconds_count", &[]),
     ("triggerd_write_back_rows_total", &[]),
     ("triggerd_oldest_undelivered_age_seconds", &[]),
+    ("triggerd_delivery_overdue_seconds", &[]),
     ("triggerd_deliveries_total", &["outcome=\"delivered\"", "outcome=\"retried\"", "outcome=\"dead\""]),
     ("triggerd_delivery_attempts_total", &["result=\"ok\"", "result=\"timeout\"", "result=\"dns\""]),
     ("triggerd_delivery_attempt_duration_seconds_count", &[]),

@@ -64,11 +64,13 @@ pub enum Switch {
     SyncsSlowly,
     /// The endpoints that an erased event is on its way to are looked up before any of its deliveries is there.
     EraseLooksTooEarly,
+    /// Nothing looks for work whose hint was lost.
+    ScanOff,
 }
 
 impl Switch {
     /// All of them with the names they are armed by.
-    pub const ALL: [(Self, &'static str); 27] = [
+    pub const ALL: [(Self, &'static str); 28] = [
         (Self::SkipSync, "skip_sync"),
         (Self::SkipDirSync, "skip_dir_sync"),
         (Self::AcknowledgeBeforeSync, "acknowledge_before_sync"),
@@ -96,6 +98,7 @@ impl Switch {
         (Self::WaitersWokenByAll, "waiters_woken_by_all"),
         (Self::SyncsSlowly, "syncs_slowly"),
         (Self::EraseLooksTooEarly, "erase_looks_too_early"),
+        (Self::ScanOff, "scan_off"),
     ];
 }
 

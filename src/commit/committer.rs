@@ -136,6 +136,8 @@ struct Entry {
 impl Committer {
     /// A committer and the door to it. `last_id` is the largest id in the state.
     pub fn new(limits: CommitterLimits, writer: Writer, ports: Ports, last_id: u128) -> (Self, Intake) {
+        // Due times of an earlier run may be ahead of a clock that was set back; ids were not behind them.
+        ports.clock.not_before(EventId(last_id).unix_ms());
         let (sender, queue) = crossbeam_channel::bounded(limits.queue);
         let intake = Intake::new(sender, limits.wait_max, limits.queue_bytes);
         let committer = Self {
@@ -256,10 +258,11 @@ impl Committer {
         }
     }
 
-    /// Gives events their ids and times, in the order of the journal.
+    /// Gives events their ids and times, in the order of the journal. An id is made of the steady time, because ids never go
+    /// back; when an event was received is what the wall clock says.
     fn stamp(&mut self, entries: &mut [Entry]) {
         const BYTES_PER_ID: usize = 10;
-        let now_ms = self.ports.clock.now_ms();
+        let (now_ms, steady_ms) = (self.ports.clock.now_ms(), self.ports.clock.steady_ms());
         let commands: usize = entries.iter().map(|entry| entry.outcomes.len()).sum();
         self.randomness.resize(commands * BYTES_PER_ID, 0);
         random::fill(&mut self.randomness);
@@ -268,12 +271,12 @@ impl Committer {
         for (command, random) in commands.zip(random) {
             match command {
                 Command::SubmitEvent(submit) => {
-                    submit.id = EventId(self.ids.next(now_ms, *random));
+                    submit.id = EventId(self.ids.next(steady_ms, *random));
                     submit.received_at = Timestamp(now_ms);
                 }
                 Command::SettleAttempt(settle) => {
                     for notice in &mut settle.notices {
-                        notice.id = EventId(self.ids.next(now_ms, random::bytes()));
+                        notice.id = EventId(self.ids.next(steady_ms, random::bytes()));
                         notice.received_at = Timestamp(now_ms);
                     }
                 }

@@ -20,6 +20,8 @@ use crate::store::Store;
 pub const WRITE_BACK_AFTER: Duration = Duration::from_millis(300);
 /// or when there are so many.
 const ROWS: usize = 4_096;
+/// Rows are looked for this often, also when nobody says that there are some.
+const NAP: Duration = Duration::from_secs(20);
 /// With so many rows in memory the committer waits until they are in sled.
 const ROWS_MAX: usize = 4 * ROWS;
 
@@ -68,8 +70,11 @@ impl Flusher {
     /// Works until it is asked to stop. What is fresh then is left to [`Store::close`].
     pub fn run(self, stop: &Stop) {
         let _on_panic = self.store.condemn_on_panic();
+        let nap = if sabotage::is_on(Switch::ScanOff) { Duration::MAX } else { NAP };
         loop {
-            self.flush.wake.wait(Duration::MAX);
+            if !self.flush.wake.wait(nap) && self.store.fresh_rows() == 0 && !stop.is_set() {
+                continue;
+            }
             let deadline = Instant::now() + self.after;
             while !stop.is_set() && self.store.fresh_rows() < ROWS {
                 let left = deadline.saturating_duration_since(Instant::now());

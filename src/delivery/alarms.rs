@@ -29,6 +29,11 @@ impl Alarms {
         self.by_endpoint.contains_key(&endpoint)
     }
 
+    /// When the one of this endpoint is due.
+    pub(super) fn at(&self, endpoint: EndpointId) -> Option<Timestamp> {
+        self.by_endpoint.get(&endpoint).copied()
+    }
+
     /// When the first one is due.
     pub(super) fn first(&self) -> Option<Timestamp> {
         self.by_time.first().map(|(at, _)| *at)

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 
+use super::completion::Completion;
 use super::envelope::Body;
 use super::notices;
-use super::scheduler::{Attempt, Attempts, Report};
+use super::scheduler::Attempts;
 use super::secrets;
 use super::sender::{Request, Sender};
 use crate::base::clock::Clock;
@@ -58,71 +59,21 @@ pub struct AttempterPorts {
     pub clock: Clock,
     /// What is counted.
     pub metrics: Arc<Metrics>,
-    /// Who hears what becomes of attempts.
-    pub reports: crossbeam_channel::Sender<Report>,
 }
 
 impl Attempts for Attempter {
-    fn start(&self, delivery: DueDelivery, attempt: Attempt) {
+    fn start(&self, delivery: DueDelivery, mut completion: Completion) {
         let shared = Arc::clone(&self.shared);
-        let mut fate = Fate {
-            reports: shared.reports.clone(),
-            clock: shared.clock.clone(),
-            attempt,
-            answer: Answer::Nothing,
-            answered_at: None,
-            verdict: None,
-            is_over: false,
-        };
         drop(self.runtime.spawn(async move {
-            let verdict = shared.attempt(delivery, &mut fate).await;
-            fate.end(verdict);
+            let verdict = shared.attempt(delivery, &mut completion).await;
+            completion.end(verdict);
         }));
-    }
-}
-
-/// Tells the scheduler what becomes of an attempt, whatever does: one that panicked counts as not settled, and is made
-/// again.
-struct Fate {
-    reports: crossbeam_channel::Sender<Report>,
-    clock: Clock,
-    attempt: Attempt,
-    answer: Answer,
-    answered_at: Option<Timestamp>,
-    verdict: Option<Verdict>,
-    is_over: bool,
-}
-
-impl Fate {
-    /// The request is over.
-    fn over(&mut self) {
-        if !std::mem::replace(&mut self.is_over, true) {
-            let at = self.answered_at.unwrap_or_else(|| Timestamp(self.clock.now_ms()));
-            self.tell(Report::Over(self.attempt, self.answer, at));
-        }
-    }
-
-    fn end(mut self, verdict: Option<Verdict>) {
-        self.verdict = verdict;
-    }
-
-    fn tell(&self, report: Report) {
-        if self.reports.try_send(report).is_err() {
-            tracing::debug!("the scheduler is gone");
-        }
-    }
-}
-
-impl Drop for Fate {
-    fn drop(&mut self) {
-        self.over();
-        self.tell(Report::Settled(self.attempt, self.verdict));
     }
 }
 
 impl AttempterPorts {
     /// Makes an attempt and settles it; none if it cannot be settled.
-    async fn attempt(&self, delivery: DueDelivery, fate: &mut Fate) -> Option<Verdict> {
+    async fn attempt(&self, delivery: DueDelivery, completion: &mut Completion) -> Option<Verdict> {
         let number = delivery.attempts + 1;
         let body = self.body(&delivery)?;
         let Some(outcome) = self.send(&delivery, number, body).await else {
@@ -130,10 +81,12 @@ impl AttempterPorts {
             return None;
         };
         let now = Timestamp(self.clock.now_ms());
-        (fate.answer, fate.answered_at) = (Answer::of(&outcome), Some(now));
         // A schedule that began anew does not know what was before.
         let in_schedule = number.saturating_sub(delivery.base);
-        let verdict = verdict(&self.policy_of(&delivery), in_schedule, &outcome, now, random::unit());
+        // Due times are steady times, so that no clock that is set back holds up a retry.
+        let steady = Timestamp(self.clock.steady_ms());
+        completion.answered(Answer::of(&outcome), steady);
+        let verdict = verdict(&self.policy_of(&delivery), in_schedule, &outcome, steady, random::unit());
         let disables = disables(self.disable_after_ms, delivery.failing_since, &outcome, now);
         self.count(&outcome);
         let mut settle = SettleAttempt {
@@ -149,9 +102,10 @@ impl AttempterPorts {
             notices: Vec::new(),
         };
         settle.notices = notices::caused_by(&delivery, &settle, now, self.failing_after_ms);
-        let became = self.settle(&settle, fate).await?;
+        let became = self.settle(&settle, completion).await?;
         self.note(&settle, &became);
-        Some(verdict)
+        // What the state has of the delivery was not decided here, so it is looked at again.
+        Some(verdict).filter(|_| became != Outcome::Moot)
     }
 
     fn policy_of(&self, delivery: &DueDelivery) -> Cow<'_, RetryPolicy> {
@@ -228,6 +182,7 @@ impl AttempterPorts {
         match verdict {
             Verdict::Delivered => tracing::debug!(%event, %endpoint, attempt = number, "delivered"),
             Verdict::RetryAt(at) => {
+                let at = Timestamp(self.clock.wall_ms_of(at.0));
                 tracing::info!(%event, %endpoint, attempt = number, next_attempt = %at, detail, "delivery failed; it is tried again");
             }
             Verdict::Dead(reason) => {
@@ -245,11 +200,11 @@ impl AttempterPorts {
     }
 
     /// What became of it; none if it cannot be stored.
-    async fn settle(&self, settle: &SettleAttempt, fate: &mut Fate) -> Option<Outcome> {
+    async fn settle(&self, settle: &SettleAttempt, completion: &mut Completion) -> Option<Outcome> {
         loop {
             let stored = match self.intake.submit(vec![Command::SettleAttempt(Box::new(settle.clone()))]) {
                 Ok(reply) => {
-                    fate.over();
+                    completion.over();
                     reply.outcomes().await
                 }
                 Err(refused) => Err(refused),

@@ -1,7 +1,7 @@
 //! One endpoint's lane: what is ready to be sent there, what is on its way, and whether more may be sent now. Used by the
 //! scheduler.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::turns::Standing;
@@ -34,13 +34,22 @@ pub(super) struct Target {
     pub(super) endpoint: Arc<Endpoint>,
 }
 
+/// How an event is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Claim {
+    /// It is in the queue.
+    Queued,
+    /// It is on its way, or not settled. `again`: it was heard of meanwhile, so that it may wait again when it is settled.
+    UnderWay { again: bool },
+}
+
 /// A lane. A new one knows nothing and sends nothing.
 #[derive(Debug, Default)]
 pub(super) struct Lane {
     target: Option<Target>,
     queue: VecDeque<EventId>,
     /// In the queue, on their way, or not settled.
-    claimed: HashSet<EventId>,
+    claimed: HashMap<EventId, Claim>,
     in_flight: usize,
     /// The attempt that probes.
     probe: Option<EventId>,
@@ -55,6 +64,11 @@ pub(super) struct Lane {
     accepted: Option<bool>,
     /// The turn it waits for.
     pub(super) turn: Option<u64>,
+    /// When it asked for it.
+    pub(super) asked_at: Timestamp,
+    /// When something last kept what is due from being sent: a pause, a rate, an order, too many on their way, or others that
+    /// were due before.
+    pub(super) held_at: Timestamp,
     /// The state may have more that is due than the queue holds.
     pub(super) more: bool,
     /// Before this event nothing waits that must keep its place; none: that is not known.
@@ -125,18 +139,41 @@ impl Lane {
         self.claimed.len().saturating_sub(self.queue.len())
     }
 
-    /// The next event.
-    pub(super) fn front(&self) -> Option<EventId> {
-        self.queue.front().copied()
+    /// The last event in the queue.
+    pub(super) fn back(&self) -> Option<EventId> {
+        self.queue.back().copied()
     }
 
     /// Takes an event in; says whether it is new here.
     pub(super) fn push(&mut self, event: EventId) -> bool {
-        let is_new = self.claimed.insert(event);
-        if is_new {
-            self.queue.push_back(event);
+        if self.claimed.contains_key(&event) {
+            return false;
         }
-        is_new
+        self.claimed.insert(event, Claim::Queued);
+        self.queue.push_back(event);
+        true
+    }
+
+    /// Whether it is on its way, or not settled.
+    pub(super) fn is_under_way(&self, event: EventId) -> bool {
+        matches!(self.claimed.get(&event), Some(Claim::UnderWay { .. }))
+    }
+
+    /// Somebody says that this event is due. One that is under way is remembered until it is settled: it may have been
+    /// retried in the state already, and nothing but this tells of it. Says whether it is one of those.
+    pub(super) fn heard_of(&mut self, event: EventId) -> bool {
+        let Some(Claim::UnderWay { again }) = self.claimed.get_mut(&event) else { return false };
+        *again = true;
+        true
+    }
+
+    /// Nobody knows what was said meanwhile: what is under way is looked for again when it is settled.
+    pub(super) fn heard_of_all(&mut self) {
+        for claim in self.claimed.values_mut() {
+            if let Claim::UnderWay { again } = claim {
+                *again = true;
+            }
+        }
     }
 
     /// The next event out of the queue.
@@ -158,13 +195,13 @@ impl Lane {
 
     /// Whether an attempt may begin now.
     pub(super) fn gate(&mut self, now: Timestamp, in_flight_most: usize) -> Gate {
+        if self.queue.is_empty() { Gate::Shut } else { self.gate_of_endpoint(now, in_flight_most) }
+    }
+
+    /// The same, if there is something to send.
+    pub(super) fn gate_of_endpoint(&mut self, now: Timestamp, in_flight_most: usize) -> Gate {
         let most = self.breaker.limit(self.in_flight_max(in_flight_most));
-        if !self.is_enabled()
-            || self.stale
-            || self.queue.is_empty()
-            || self.in_flight >= most
-            || (self.is_strict() && self.unsettled() > 0)
-        {
+        if !self.is_enabled() || self.stale || self.in_flight >= most || (self.is_strict() && self.unsettled() > 0) {
             return Gate::Shut;
         }
         match self.breaker.permit(now) {
@@ -177,10 +214,6 @@ impl Lane {
     fn token(&mut self, now: Timestamp) -> Gate {
         let Some(rate) = self.rate() else { return Gate::Open };
         let now_us = now.0.saturating_mul(1_000);
-        if now_us < self.bucket.seen_us() {
-            // The clock was set back: it would be long until it is where it was.
-            self.bucket = Bucket::default();
-        }
         if self.bucket.admit(rate, 0, now_us).is_admitted() {
             return Gate::Open;
         }
@@ -199,7 +232,7 @@ impl Lane {
 
     /// An attempt of this event begins.
     pub(super) fn begin(&mut self, event: EventId, now: Timestamp) {
-        self.claimed.insert(event);
+        self.claimed.insert(event, Claim::UnderWay { again: false });
         self.in_flight += 1;
         if self.breaker.begin(now) {
             self.probe = Some(event);
@@ -217,6 +250,9 @@ impl Lane {
         (policy, most): (BreakerPolicy, usize),
         moment: Moment,
     ) {
+        if self.in_flight >= self.breaker.limit(self.in_flight_max(most)) {
+            self.held_at = self.held_at.max(moment.now);
+        }
         self.in_flight = self.in_flight.saturating_sub(1);
         let probes = self.probe == Some(event);
         if probes {
@@ -239,10 +275,10 @@ impl Lane {
         if self.accepted.unwrap_or(self.in_flight == 0) { Standing::Works } else { Standing::InDoubt }
     }
 
-    /// It is settled.
-    pub(super) fn settled(&mut self, event: EventId) {
-        self.claimed.remove(&event);
+    /// It is settled; says whether it was heard of meanwhile.
+    pub(super) fn settled(&mut self, event: EventId) -> bool {
         self.gone.retain(|gone| *gone != event);
+        self.claimed.remove(&event) == Some(Claim::UnderWay { again: true })
     }
 
     /// Until when it matters what the lane knows of its endpoint, if nothing is to be sent there.

@@ -5,6 +5,7 @@ mod alarms;
 mod answer;
 pub mod attempts;
 pub mod breakers;
+pub mod completion;
 mod connector;
 pub mod envelope;
 mod exchange;

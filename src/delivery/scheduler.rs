@@ -7,28 +7,32 @@
 //! It must not know how anything is sent or stored: it starts attempts and hears that they are settled.
 
 mod loading;
+mod reports;
+mod scan;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, Sender};
 
 use super::alarms::Alarms;
 use super::breakers::Breakers;
+use super::completion::{Attempt, Completion, Ledger, Report};
 use super::lane::{Gate, Lane, Target};
-use super::turns::{Room, Standing, Turns};
+use super::turns::{Room, Turns};
 use crate::base::clock::Clock;
 use crate::base::metrics::Metrics;
 use crate::base::sabotage::{self, Switch};
 use crate::base::threads::Stop;
 use crate::commit::{Hints, Intake, SchedulerHint};
-use crate::model::delivery::Verdict;
-use crate::model::id::{EndpointId, EventId, OrgNo};
+use crate::model::id::{EndpointId, EventId};
 use crate::model::time::Timestamp;
-use crate::rules::breaker::{Answer, BreakerPolicy, BreakerView, Moment};
+use crate::rules::breaker::{BreakerPolicy, BreakerView};
 use crate::store::{DueDelivery, StateError, Store};
+
+use scan::Scan;
 
 #[cfg(test)]
 #[path = "scheduler_tests.rs"]
@@ -45,6 +49,8 @@ const TAKEN_AT_ONCE: usize = 1_024;
 const UNSETTLED_PER_IN_FLIGHT: usize = 4;
 /// The same within an organization, whose share is small beside what the journal takes in with one sync.
 const UNSETTLED_PER_IN_FLIGHT_OF_ORG: usize = 16;
+/// A lane that waited for its turn for so long was held up by others.
+const LONG_TURN_MS: u64 = 1_000;
 /// Lanes of endpoints that nothing is to be sent to are kept for what is known of the endpoint; not beyond so many lanes.
 const LANES_REMEMBERED: usize = 20_000;
 
@@ -81,44 +87,15 @@ impl SchedulerLimits {
     }
 
     /// Reports that can wait for the scheduler: two for each attempt.
-    pub fn reports(&self) -> usize {
+    fn reports(&self) -> usize {
         self.room().unsettled.saturating_mul(2)
     }
 }
 
-/// What the scheduler hears of an attempt: first the one, then the other.
-#[derive(Clone, Copy, Debug)]
-pub enum Report {
-    /// The request is over and brought this then, so another one may be made. It is on its way to the journal. When it was
-    /// over says nothing of when this is heard: a pause begins with the answer, however late the scheduler is.
-    Over(Attempt, Answer, Timestamp),
-    /// It is settled, and this became of it; none when it could not be, so that it is made again later.
-    Settled(Attempt, Option<Verdict>),
-}
-
-/// Which attempt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Attempt {
-    /// Whose.
-    pub org: OrgNo,
-    /// Where to.
-    pub endpoint: EndpointId,
-    /// Of which event.
-    pub event: EventId,
-    /// Whether the endpoint was in doubt when it began.
-    pub in_doubt: bool,
-}
-
-impl Attempt {
-    fn standing(self) -> Standing {
-        if self.in_doubt { Standing::InDoubt } else { Standing::Works }
-    }
-}
-
-/// Starts an attempt somewhere else; what becomes of it comes back as [`Report`]s.
+/// Starts attempts somewhere else.
 pub trait Attempts: Send {
-    /// Starts it; reports name it as it is named here.
-    fn start(&self, delivery: DueDelivery, attempt: Attempt);
+    /// Starts one; `completion` tells the scheduler what becomes of it.
+    fn start(&self, delivery: DueDelivery, completion: Completion);
 }
 
 /// What the scheduler works with.
@@ -131,8 +108,6 @@ pub struct SchedulerPorts {
     pub hints: Arc<Hints>,
     /// New deliveries and changed endpoints.
     pub queue: Receiver<SchedulerHint>,
-    /// What became of attempts. Holds [`SchedulerLimits::reports`], so telling never waits.
-    pub reports: Receiver<Report>,
     /// The time.
     pub clock: Clock,
     /// Chance, from 0 up to 1.
@@ -148,6 +123,12 @@ pub struct Scheduler<A> {
     ports: SchedulerPorts,
     limits: SchedulerLimits,
     attempts: A,
+    /// What becomes of attempts, as they tell it. Holds [`SchedulerLimits::reports`], so telling never waits.
+    reports: (Sender<Report>, Receiver<Report>),
+    /// Attempts that are not settled, by number, and where it is told what becomes of them.
+    under_way: BTreeMap<u64, UnderWay>,
+    /// The number of the last attempt.
+    last_attempt: u64,
     lanes: HashMap<EndpointId, Lane>,
     turns: Turns,
     /// When to look into the state for a lane.
@@ -156,21 +137,37 @@ pub struct Scheduler<A> {
     wakes: Alarms,
     /// Ids in the queues of all lanes.
     queued: usize,
-    /// How far the look at all lanes has come, while there is one.
+    /// How far the look at all lanes has come that is made after hints were missed, while there is one.
     survey: Option<EndpointId>,
+    /// The look at everything that goes on all the time.
+    scan: Scan,
     /// Lanes that keep the order of events and wait until an earlier one is routed.
     behind_routing: HashSet<EndpointId>,
     /// When they were last looked at.
     routing_polled: Instant,
 }
 
+/// An attempt that is not settled.
+#[derive(Debug)]
+struct UnderWay {
+    attempt: Attempt,
+    ledger: Ledger,
+    /// Whether the scheduler knows that its request is over.
+    is_over: bool,
+}
+
 impl<A: Attempts> Scheduler<A> {
     /// A scheduler that knows nothing yet; running it begins with a look into the state.
     pub fn new(ports: SchedulerPorts, limits: SchedulerLimits, attempts: A) -> Self {
+        let scan = Scan::new(Timestamp(ports.clock.steady_ms()));
         Self {
             ports,
             limits,
             attempts,
+            reports: crossbeam_channel::bounded(limits.reports()),
+            under_way: BTreeMap::new(),
+            last_attempt: 0,
+            scan,
             lanes: HashMap::new(),
             turns: Turns::new(limits.room(), limits.room_per_org()),
             looks: Alarms::default(),
@@ -196,7 +193,7 @@ impl<A: Attempts> Scheduler<A> {
         }
         let deadline = Instant::now() + drain;
         while self.turns.unsettled() > 0 && Instant::now() < deadline {
-            if let Ok(report) = self.ports.reports.recv_deadline(deadline) {
+            if let Ok(report) = self.reports.1.recv_deadline(deadline) {
                 self.take_in(report);
             }
         }
@@ -214,6 +211,7 @@ impl<A: Attempts> Scheduler<A> {
             self.survey = Some(EndpointId(0));
         }
         self.survey()?;
+        self.scan()?;
         self.look_where_due()?;
         let now = self.now();
         while let Some(endpoint) = self.wakes.take(now) {
@@ -226,22 +224,23 @@ impl<A: Attempts> Scheduler<A> {
         Ok(())
     }
 
+    /// The steady time: nothing here waits for a clock that was set back.
     fn now(&self) -> Timestamp {
-        Timestamp(self.ports.clock.now_ms())
+        Timestamp(self.ports.clock.steady_ms())
     }
 
     fn sleep(&self) -> Duration {
         if self.survey.is_some() || self.ports.hints.scheduler_missed.load(Ordering::SeqCst) {
             return Duration::ZERO;
         }
-        let alarm = self.looks.first().into_iter().chain(self.wakes.first()).min();
+        let alarm = [self.looks.first(), self.wakes.first(), self.scan.alarm()].into_iter().flatten().min();
         let longest = if self.behind_routing.is_empty() { NAP } else { ROUTING_POLL };
         alarm.map_or(longest, |at| self.ports.clock.until(at.0).min(longest))
     }
 
     /// Sleeps until something is heard, then takes in what there is.
     fn wait(&mut self, at_most: Duration) {
-        let (hints, reports) = (self.ports.queue.clone(), self.ports.reports.clone());
+        let (hints, reports) = (self.ports.queue.clone(), self.reports.1.clone());
         crossbeam_channel::select! {
             recv(hints) -> hint => if let Ok(hint) = hint { self.hear(hint) },
             recv(reports) -> report => if let Ok(report) = report { self.take_in(report) },
@@ -259,74 +258,6 @@ impl<A: Attempts> Scheduler<A> {
         }
     }
 
-    fn take_in(&mut self, report: Report) {
-        match report {
-            Report::Over(attempt, answer, at) => self.over(attempt, answer, at),
-            Report::Settled(attempt, verdict) => self.settled(attempt, verdict),
-        }
-    }
-
-    fn over(&mut self, attempt: Attempt, answer: Answer, at: Timestamp) {
-        let Attempt { org, endpoint, event, .. } = attempt;
-        self.turns.over(org, attempt.standing());
-        let (now, SchedulerLimits { breaker, in_flight_per_endpoint, .. }) = (self.now(), self.limits);
-        let Some(lane) = self.lanes.get_mut(&endpoint) else { return };
-        let before = lane.view();
-        let moment = Moment { now: at, jitter: (self.ports.jitter)() };
-        lane.over(event, answer, (breaker, in_flight_per_endpoint), moment);
-        if lane.is_stale() {
-            self.queued -= lane.drop_queue();
-        }
-        let view = lane.view();
-        if let (Some(turn), Standing::Works) = (lane.turn, lane.standing()) {
-            self.turns.works(org, turn);
-        }
-        if view != before {
-            self.note_breaker(endpoint, view);
-            let next = if let BreakerView::Open(until) = view { until } else { Timestamp(0) };
-            if let Some(lane) = self.lanes.get_mut(&endpoint) {
-                // Memory is for what can be sent.
-                self.queued -= if next > now { lane.drop_queue() } else { 0 };
-            }
-            self.looks.set(endpoint, next);
-        }
-        self.give_turn(endpoint);
-    }
-
-    fn note_breaker(&self, endpoint: EndpointId, view: BreakerView) {
-        let open = self.ports.breakers.set(endpoint, view);
-        self.ports.metrics.breakers_open.set(i64::try_from(open).unwrap_or(i64::MAX));
-        match view {
-            BreakerView::Open(until) => tracing::info!(%endpoint, %until, "the endpoint is left alone for a while"),
-            BreakerView::Closed => tracing::info!(%endpoint, "the endpoint is no longer left alone"),
-            BreakerView::HalfOpen => {}
-        }
-    }
-
-    fn settled(&mut self, attempt: Attempt, verdict: Option<Verdict>) {
-        let Attempt { org, endpoint, event, .. } = attempt;
-        self.turns.settled(org);
-        let now = self.now();
-        let Some(lane) = self.lanes.get_mut(&endpoint) else { return };
-        lane.settled(event);
-        let again_at = match verdict {
-            Some(Verdict::RetryAt(at)) => Some(at),
-            Some(Verdict::Dead(_) | Verdict::Delivered) => None,
-            None => Some(now.plus_ms(1_000)),
-        };
-        if let Some(at) = again_at {
-            if lane.is_strict() {
-                // Those behind it wait for it.
-                self.queued -= lane.drop_queue();
-            }
-            self.looks.set(endpoint, at);
-        } else if lane.is_stale() || lane.waiting() == 0 && lane.more {
-            self.looks.set(endpoint, Timestamp(0));
-        }
-        self.give_turn(endpoint);
-        self.forget_if_idle(endpoint);
-    }
-
     /// A delivery that is due now.
     fn offer(&mut self, endpoint: EndpointId, event: EventId) {
         let lane = self.lanes.entry(endpoint).or_default();
@@ -341,6 +272,11 @@ impl<A: Attempts> Scheduler<A> {
             self.looks.set(endpoint, Timestamp(0));
             return;
         }
+        if lane.heard_of(event) {
+            // Its settling brings another look.
+            lane.mark = lane.mark.min(Some(event));
+            return;
+        }
         if lane.is_stale() {
             lane.more = true;
             return;
@@ -348,7 +284,7 @@ impl<A: Attempts> Scheduler<A> {
         if lane.is_strict() {
             lane.more = true;
             lane.mark = lane.mark.min(Some(event));
-            if lane.front().is_some_and(|front| event < front) {
+            if lane.back().is_some_and(|back| event < back) {
                 self.queued -= lane.drop_queue();
             }
             if lane.claimed() == 0 {
@@ -381,11 +317,16 @@ impl<A: Attempts> Scheduler<A> {
         if lane.turn.is_some() {
             return;
         }
-        match (lane.gate(now, self.limits.in_flight_per_endpoint), lane.target()) {
+        let gate = lane.gate(now, self.limits.in_flight_per_endpoint);
+        if gate != Gate::Open && lane.waiting() > 0 {
+            lane.held_at = now;
+        }
+        match (gate, lane.target()) {
             (Gate::Open, Some(target)) => {
                 let org = target.org;
                 let standing = lane.standing();
                 lane.turn = Some(self.turns.ask(org, endpoint, standing));
+                lane.asked_at = now;
             }
             (Gate::NotUntil(at), _) => self.wakes.set(endpoint, at),
             (Gate::Open | Gate::Shut, _) => {}
@@ -397,6 +338,9 @@ impl<A: Attempts> Scheduler<A> {
         let now = self.now();
         let Some(lane) = self.lanes.get_mut(&endpoint) else { return Ok(()) };
         lane.turn = None;
+        if now >= lane.asked_at.plus_ms(LONG_TURN_MS) {
+            lane.held_at = now;
+        }
         if lane.gate(now, self.limits.in_flight_per_endpoint) == Gate::Open
             && let Some(event) = lane.pop()
         {
@@ -419,10 +363,7 @@ impl<A: Attempts> Scheduler<A> {
                     let (before, standing) = (lane.view(), lane.standing());
                     lane.begin(event, now);
                     let view = lane.view();
-                    let org = delivery.org;
-                    self.turns.began(org, standing);
-                    let in_doubt = standing == Standing::InDoubt;
-                    self.attempts.start(delivery, Attempt { org, endpoint, event, in_doubt });
+                    self.begin(delivery, standing);
                     if view != before {
                         self.note_breaker(endpoint, view);
                     }

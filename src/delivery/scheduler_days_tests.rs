@@ -44,6 +44,8 @@ fn plan(endpoints: u32) -> Plan {
         deaf: false,
         stubborn: false,
         forgetful: false,
+        unreliable: false,
+        scan_off: false,
     }
 }
 
@@ -379,4 +381,46 @@ fn queues_without_a_bound_are_noticed() {
 #[test]
 fn a_restart_that_forgets_is_noticed() {
     breaks(|plan| plan.forgetful = true, "bounds and restarts hold");
+}
+
+/// What the scan promises: what may be sent is, a minute after it was due at the latest, whatever the scheduler was told.
+fn nothing_waits_for_more_than_a_minute(seen: &Seen) -> Vec<String> {
+    let late_max = |kind: Kind, at: u64| {
+        let pause = if kind == Kind::Accepts { 0 } else { LONGEST_PAUSE };
+        MINUTE + 2 * TIMEOUT + 2 * grain(at) + pause
+    };
+    let mut faults = Vec::new();
+    for (kind, endpoint, request) in requests(seen).filter(|(kind, ..)| !kind.is_hopeless() && *kind != Kind::Gone) {
+        let late = request.began_at.0.saturating_sub(request.due_at.0);
+        if late > late_max(kind, request.began_at.0 - START.0) {
+            faults.push(format!("{kind:?} {endpoint:?}: late by {late}"));
+        }
+    }
+    for (endpoint, due_at) in &seen.waiting {
+        let (kind, late) = (Kind::of(number(*endpoint)), seen.ended_at.0.saturating_sub(due_at.0));
+        if !kind.is_hopeless() && kind != Kind::Gone && late > late_max(kind, seen.ended_at.0 - START.0) {
+            faults.push(format!("{kind:?} {endpoint:?}: still waits after {late}"));
+        }
+    }
+    faults
+}
+
+/// Hours in which three of ten hints and reports are lost, and others come twice, late or in another order.
+fn unreliable_plan() -> Plan {
+    Plan { unreliable: true, ends_at: 8 * HOUR, restarts_at: Vec::new(), ..plan(ENDPOINTS_OF_A_CONTROL) }
+}
+
+#[test]
+fn whatever_becomes_of_hints_and_reports_nothing_waits_for_more_than_a_minute() {
+    let seen = simulate(unreliable_plan());
+    println!("{} requests, {} steps of the clock", requests(&seen).count(), seen.steps);
+    let faults = nothing_waits_for_more_than_a_minute(&seen);
+    assert!(faults.is_empty(), "{} faults, such as {:?}", faults.len(), &faults[..faults.len().min(3)]);
+    assert!(seen.requests.len() > 500);
+}
+
+#[test]
+fn a_scan_that_is_off_is_noticed() {
+    let faults = nothing_waits_for_more_than_a_minute(&simulate(Plan { scan_off: true, ..unreliable_plan() }));
+    assert!(faults.len() > 50, "{faults:?}");
 }

@@ -3,6 +3,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use super::unreliable::Unreliable;
 use super::*;
 use crate::base::threads::Signal;
 use crate::commit::InboxBell;
@@ -31,12 +32,18 @@ pub(super) const LIMITS: SchedulerLimits = SchedulerLimits {
     },
 };
 
+/// Attempts that were started, and what tells of them.
 #[derive(Clone, Default)]
-pub(super) struct Noted(pub(super) Arc<Mutex<Vec<(DueDelivery, Attempt)>>>);
+pub(super) struct Noted(
+    pub(super) Arc<Mutex<Vec<(DueDelivery, Attempt)>>>,
+    pub(super) Arc<Mutex<HashMap<u64, Completion>>>,
+);
 
 impl Attempts for Noted {
-    fn start(&self, delivery: DueDelivery, attempt: Attempt) {
+    fn start(&self, delivery: DueDelivery, completion: Completion) {
+        let attempt = completion.attempt();
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push((delivery, attempt));
+        self.1.lock().unwrap_or_else(PoisonError::into_inner).insert(attempt.number, completion);
     }
 }
 
@@ -49,6 +56,8 @@ pub(super) struct World {
     pub(super) limits: SchedulerLimits,
     pub(super) noted: Noted,
     pub(super) scheduler: Scheduler<Noted>,
+    /// What hints and reports go through, if that is to be a bad way.
+    pub(super) unreliable: Option<Unreliable>,
 }
 
 /// A scheduler over this state. It hears what its doors bring, and nothing else.
@@ -64,7 +73,6 @@ pub(super) fn scheduler<A: Attempts>(
         intake,
         hints,
         queue,
-        reports: crossbeam_channel::bounded(1).1,
         clock: clock.clone(),
         jitter: || 0.5,
         breakers: Arc::default(),
@@ -124,7 +132,7 @@ impl World {
         let store = Arc::new(Store::open(dir.path(), 8 << 20, u64::MAX).unwrap());
         let (clock, noted) = (Clock::manual(START), Noted::default());
         let scheduler = scheduler(&store, &clock, limits, closed_doors(), noted.clone());
-        Self { dir, store, clock, position: 1, limits, noted, scheduler }
+        Self { dir, store, clock, position: 1, limits, noted, scheduler, unreliable: None }
     }
 
     /// What memory knew is gone.
@@ -135,11 +143,11 @@ impl World {
     }
 
     pub(super) fn now(&self) -> Timestamp {
-        Timestamp(self.clock.now_ms())
+        Timestamp(self.clock.steady_ms())
     }
 
     pub(super) fn pass(&self, ms: u64) {
-        self.clock.set_ms(self.clock.now_ms() + ms);
+        self.clock.advance_ms(ms);
     }
 
     /// Applies a command and lets the scheduler hear of it.
@@ -148,13 +156,28 @@ impl World {
         self.position += 100;
         let commands = std::iter::once((position, command));
         let effects = self.store.apply(commands, self.position, &mut outcomes).unwrap();
-        for (endpoint, at, event) in effects.due {
-            self.scheduler.hear(SchedulerHint::Due(endpoint, at, event));
-        }
-        for endpoint in effects.endpoints_changed {
-            self.scheduler.hear(SchedulerHint::Changed(endpoint));
-        }
+        let due = effects.due.into_iter().map(|(endpoint, at, event)| SchedulerHint::Due(endpoint, at, event));
+        self.hint(due.chain(effects.endpoints_changed.into_iter().map(SchedulerHint::Changed)));
         outcomes.remove(0)
+    }
+
+    /// The scheduler hears of this.
+    pub(super) fn hint(&mut self, hints: impl Iterator<Item = SchedulerHint>) {
+        let hints = match &mut self.unreliable {
+            Some(unreliable) => unreliable.hints(hints),
+            None => hints.collect(),
+        };
+        hints.into_iter().for_each(|hint| self.scheduler.hear(hint));
+    }
+
+    /// The scheduler hears what attempts have told.
+    pub(super) fn hear_reports(&mut self) {
+        let told: Vec<_> = self.scheduler.reports.1.try_iter().collect();
+        let told = match &mut self.unreliable {
+            Some(unreliable) => unreliable.reports(told.into_iter()),
+            None => told,
+        };
+        told.into_iter().for_each(|report| self.scheduler.take_in(report));
     }
 
     pub(super) fn org(&mut self) -> OrgNo {
@@ -187,6 +210,8 @@ impl World {
     /// Lets it work until there is nothing to do at this time; gives what was begun, as endpoint and event.
     pub(super) fn begun(&mut self) -> Vec<(u128, u128)> {
         let before = self.noted.0.lock().unwrap().len();
+        self.hint(std::iter::empty());
+        self.hear_reports();
         for _ in 0..10_000 {
             self.scheduler.routing_polled -= ROUTING_POLL;
             self.scheduler.turn().unwrap();
@@ -218,11 +243,35 @@ impl World {
     /// It has been over since then, and this is heard only now.
     pub(super) fn over_since(&mut self, delivery: (u128, u128), answer: Answer, at: Timestamp) {
         let (_, attempt) = self.attempt(delivery);
-        self.scheduler.take_in(Report::Over(attempt, answer, at));
+        if let Some(completion) = self.noted.1.lock().unwrap().get_mut(&attempt.number) {
+            completion.answered(answer, at);
+            completion.over();
+        }
+        self.hear_reports();
     }
 
     /// It is settled.
     pub(super) fn settle(
+        &mut self,
+        delivery: (u128, u128),
+        answer: Answer,
+        verdict: Verdict,
+        disables: Option<DisabledReason>,
+    ) {
+        self.store_settled(delivery, answer, verdict, disables);
+        self.tell_settled(delivery, verdict);
+    }
+
+    /// The scheduler hears that it is.
+    pub(super) fn tell_settled(&mut self, delivery: (u128, u128), verdict: Verdict) {
+        let (_, attempt) = self.attempt(delivery);
+        let completion = self.noted.1.lock().unwrap().remove(&attempt.number);
+        completion.unwrap().end(Some(verdict));
+        self.hear_reports();
+    }
+
+    /// The state knows it, and the scheduler does not yet.
+    pub(super) fn store_settled(
         &mut self,
         delivery: (u128, u128),
         answer: Answer,
@@ -248,7 +297,6 @@ impl World {
             notices: Vec::new(),
         };
         self.apply(&Command::SettleAttempt(Box::new(settle)));
-        self.scheduler.take_in(Report::Settled(attempt, Some(verdict)));
     }
 
     /// The last attempt of this delivery ends.

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use super::harness::{create_org, hints, put_endpoint, scheduler, settings, submit_event};
+use super::unreliable::Unreliable;
 use super::*;
 use crate::commit::{Committer, CommitterLimits, Feed, Flush, Ports, Progress, Space, recover};
 use crate::journal::{self, OsFiles};
@@ -120,6 +121,10 @@ pub(super) struct Plan {
     pub(super) stubborn: bool,
     /// The state is opened as it was last brought to sled, without what the journal holds behind that.
     pub(super) forgetful: bool,
+    /// Hints and reports get lost, come twice, late, or in another order.
+    pub(super) unreliable: bool,
+    /// Nothing but hints and reports tells the scheduler what there is to do.
+    pub(super) scan_off: bool,
 }
 
 /// A request to a receiver.
@@ -155,17 +160,19 @@ pub(super) struct Seen {
     pub(super) in_flight_of_org_most: usize,
     /// For each restart: requests that were cut off; and whether all due times were the same before and after.
     pub(super) restarts: Vec<(usize, bool)>,
+    /// Deliveries that no attempt was begun of since they were due: where to, and when that was.
+    pub(super) waiting: Vec<(EndpointId, Timestamp)>,
     /// Steps of the clock, and how far it went.
     pub(super) steps: u64,
     pub(super) ended_at: Timestamp,
 }
 
 #[derive(Clone, Default)]
-struct Noted(Arc<Mutex<Vec<(DueDelivery, Attempt)>>>);
+struct Noted(Arc<Mutex<Vec<(DueDelivery, Completion)>>>);
 
 impl Attempts for Noted {
-    fn start(&self, delivery: DueDelivery, attempt: Attempt) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push((delivery, attempt));
+    fn start(&self, delivery: DueDelivery, completion: Completion) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push((delivery, completion));
     }
 }
 
@@ -195,7 +202,8 @@ pub(super) struct Simulation {
     running: Option<Running>,
     orgs: Vec<OrgNo>,
     /// Requests on their way, by when they end.
-    on_their_way: BTreeMap<(Timestamp, u64), (DueDelivery, Attempt)>,
+    on_their_way: BTreeMap<(Timestamp, u64), (DueDelivery, Completion)>,
+    unreliable: Option<Unreliable>,
     begun: u64,
     in_flight_of_org: HashMap<OrgNo, usize>,
     /// When each delivery is due next.
@@ -217,6 +225,7 @@ pub(super) fn simulate(plan: Plan) -> Seen {
         begun: 0,
         in_flight_of_org: HashMap::new(),
         due: HashMap::new(),
+        unreliable: plan.unreliable.then(|| Unreliable::new(plan.seed)),
         seen: Seen::default(),
         plan,
     };
@@ -261,7 +270,8 @@ impl Simulation {
         #[expect(clippy::disallowed_methods, reason = "a test")]
         let committer = std::thread::spawn(|| committer.run());
         let (noted, doors) = (Noted::default(), (intake.clone(), hints, queue));
-        let scheduler = scheduler(&store, &self.fast_clock, self.plan.limits, doors, noted.clone());
+        let mut scheduler = scheduler(&store, &self.fast_clock, self.plan.limits, doors, noted.clone());
+        scheduler.scan.is_off = self.plan.scan_off;
         self.running = Some(Running { store, intake, committer, scheduler, noted });
     }
 
@@ -380,16 +390,23 @@ impl Simulation {
     fn next_alarm(&mut self) -> Option<Timestamp> {
         let planned = EVENTS_AT.into_iter().chain([FLOOD_AT]).filter(|at| *at > self.since_start()).min();
         let ends = self.on_their_way.keys().next().map(|(at, _)| *at);
+        let is_unreliable = self.plan.unreliable;
         let Running { scheduler, .. } = self.running();
-        let own = [scheduler.looks.first(), scheduler.wakes.first()].into_iter().flatten().min();
+        // What is due is known to the alarms, unless something got lost.
+        let scan = is_unreliable.then(|| scheduler.scan.next_at());
+        let own = [scheduler.looks.first(), scheduler.wakes.first(), scan].into_iter().flatten().min();
         [own, ends, planned.map(|at| START.plus_ms(at))].into_iter().flatten().min()
     }
 
     /// A turn of the scheduler, and what comes of it; says whether there may be more to do at this time.
     fn work(&mut self) -> bool {
+        let queue = self.running().scheduler.ports.queue.clone();
+        let heard = match &mut self.unreliable {
+            Some(unreliable) => unreliable.hints(queue.try_iter()),
+            None => queue.try_iter().collect(),
+        };
+        self.hear_reports();
         let running = self.running();
-        let queue = running.scheduler.ports.queue.clone();
-        let heard: Vec<_> = queue.try_iter().collect();
         let has_heard = !heard.is_empty();
         let mut in_lane_most = 0;
         for hint in heard {
@@ -408,15 +425,16 @@ impl Simulation {
         self.seen.queued_most = self.seen.queued_most.max(queued);
         self.seen.in_flight_most = self.seen.in_flight_most.max(in_flight);
         let has_begun = !begun.is_empty();
-        for (delivery, attempt) in begun {
-            self.begin(delivery, attempt);
+        for (delivery, completion) in begun {
+            self.begin(delivery, completion);
         }
         let has_ended = self.end_what_is_over();
         has_heard || has_more || has_begun || has_ended
     }
 
     /// The receiver gets a request.
-    fn begin(&mut self, delivery: DueDelivery, attempt: Attempt) {
+    fn begin(&mut self, delivery: DueDelivery, completion: Completion) {
+        let attempt = completion.attempt();
         let (now, key) = (self.now(), (attempt.endpoint, attempt.event));
         let due_at = self.due.remove(&key).unwrap_or(Timestamp(u64::MAX));
         let hangs = Kind::of(number(attempt.endpoint)).answer(self.since_start()).is_none();
@@ -424,7 +442,7 @@ impl Simulation {
         let request = Request { due_at, began_at: now, ended_at: None, asked_ms: 0 };
         self.seen.requests.entry(key).or_default().push(request);
         self.begun += 1;
-        self.on_their_way.insert((ends_at, self.begun), (delivery, attempt));
+        self.on_their_way.insert((ends_at, self.begun), (delivery, completion));
         let of_org = self.in_flight_of_org.entry(attempt.org).or_default();
         *of_org += 1;
         self.seen.in_flight_of_org_most = self.seen.in_flight_of_org_most.max(*of_org);
@@ -436,9 +454,10 @@ impl Simulation {
         let later = self.on_their_way.split_off(&(now.plus_ms(1), 0));
         let over: Vec<_> = std::mem::replace(&mut self.on_their_way, later).into_values().collect();
         let mut settles = Vec::new();
-        for (delivery, attempt) in &over {
+        for (delivery, mut completion) in over {
+            let attempt = completion.attempt();
             *self.in_flight_of_org.entry(attempt.org).or_default() -= 1;
-            let mut outcome = self.outcome(*attempt);
+            let mut outcome = self.outcome(attempt);
             let requests = self.seen.requests.get_mut(&(attempt.endpoint, attempt.event)).unwrap();
             let request = requests.last_mut().unwrap();
             request.ended_at = Some(now);
@@ -451,7 +470,8 @@ impl Simulation {
             }
             let is_gone = outcome.status == Some(410);
             let disables = disables(self.plan.disable_after_ms, delivery.failing_since, &outcome, now);
-            self.running().scheduler.take_in(Report::Over(*attempt, Answer::of(&outcome), now));
+            completion.answered(Answer::of(&outcome), now);
+            completion.over();
             let settle = SettleAttempt {
                 org: delivery.org,
                 endpoint: attempt.endpoint,
@@ -464,18 +484,31 @@ impl Simulation {
                 trigger: delivery.trigger,
                 notices: Vec::new(),
             };
-            settles.push((*attempt, verdict, Command::SettleAttempt(Box::new(settle))));
+            settles.push((completion, verdict, Command::SettleAttempt(Box::new(settle))));
         }
+        self.hear_reports();
         let commands: Vec<_> = settles.iter().map(|(.., command)| command.clone()).collect();
         assert!(
             self.submit(&commands)
                 .iter()
                 .all(|outcome| { matches!(outcome, Outcome::Done | Outcome::Canceled(_) | Outcome::Moot) })
         );
-        for (attempt, verdict, _) in &settles {
-            self.running().scheduler.take_in(Report::Settled(*attempt, Some(*verdict)));
+        let has_settled = !settles.is_empty();
+        for (completion, verdict, _) in settles {
+            completion.end(Some(verdict));
         }
-        !settles.is_empty()
+        self.hear_reports();
+        has_settled
+    }
+
+    /// The scheduler hears what attempts have told.
+    fn hear_reports(&mut self) {
+        let reports = self.running().scheduler.reports.1.clone();
+        let told = match &mut self.unreliable {
+            Some(unreliable) => unreliable.reports(reports.try_iter()),
+            None => reports.try_iter().collect(),
+        };
+        told.into_iter().for_each(|report| self.running().scheduler.take_in(report));
     }
 
     fn outcome(&self, attempt: Attempt) -> AttemptOutcome {
@@ -504,8 +537,9 @@ impl Simulation {
         let before = self.due_times();
         self.stop();
         let cut_off = std::mem::take(&mut self.on_their_way);
-        for (_, attempt) in cut_off.values() {
+        for (_, completion) in cut_off.values() {
             // It is due as it was, and is made again.
+            let attempt = completion.attempt();
             let key = (attempt.endpoint, attempt.event);
             let due_at = self.seen.requests.get_mut(&key).and_then(Vec::pop).unwrap().due_at;
             self.due.insert(key, due_at);
@@ -532,6 +566,7 @@ impl Simulation {
                 }
             }
         }
+        self.seen.waiting = self.due.iter().map(|((endpoint, _), due_at)| (*endpoint, *due_at)).collect();
     }
 }
 

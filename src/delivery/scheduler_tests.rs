@@ -2,17 +2,23 @@
 
 use super::*;
 use crate::model::command::{Command, DeleteEndpoint};
-use crate::model::delivery::DeadReason;
+use crate::model::delivery::{DeadReason, Verdict};
 use crate::model::endpoint::{DisabledReason, EndpointSettings};
+use crate::model::id::OrgNo;
+use crate::rules::breaker::Answer;
 
 #[path = "scheduler_days_tests.rs"]
 mod days;
 #[path = "scheduler_harness_tests.rs"]
 mod harness;
+#[path = "scheduler_lost_tests.rs"]
+mod lost;
 #[path = "scheduler_random_tests.rs"]
 mod random;
 #[path = "scheduler_simulation_tests.rs"]
 mod simulation;
+#[path = "scheduler_unreliable_tests.rs"]
+mod unreliable;
 
 use harness::{LIMITS, START, World, settings, strict};
 
@@ -141,7 +147,9 @@ fn an_endpoint_with_a_rate_gets_no_more_and_is_looked_at_when_a_token_is_due() {
     assert_eq!(world.events_begun(), [] as [u128; 0], "the rate is not forgotten with the last delivery");
     world.clock.set_ms(START - 600_000);
     world.event(org, 5, &[1]);
-    assert_eq!(world.events_begun(), [4], "a clock that is set back stops nobody");
+    assert_eq!(world.events_begun(), [] as [u128; 0], "no time passes when a clock is set back");
+    world.pass(250);
+    assert_eq!(world.events_begun(), [4], "and it stops nobody");
     world.pass(250);
     assert_eq!(world.events_begun(), [5]);
     world.accept((1, 4));
@@ -367,7 +375,7 @@ fn a_410_that_could_not_be_settled_is_asked_for_again() {
     let mut world = World::new(LIMITS);
     let org = world.org();
     assert_eq!(begun_before_it_is_settled(&mut world, org, Answer::Gone), []);
-    let attempt = Attempt { org, endpoint: EndpointId(1), event: EventId(1), in_doubt: false };
+    let (_, attempt) = world.attempt((1, 1));
     world.scheduler.take_in(Report::Settled(attempt, None));
     assert_eq!(world.events_begun(), []);
     world.pass(1_000);

@@ -38,7 +38,7 @@ pub(super) async fn list(call: &mut Call) -> Answer {
     let page = web::block(move || api.store.dead_letters(org, &wanted)).await;
     let page = page.map_err(|error| Problem::internal(&error))??;
     let next_cursor = page.next.map(cursor::encode_dead);
-    let data = page.items.iter().map(Shown::of).collect();
+    let data = page.items.iter().map(|found| Shown::of(found, &call.api.clock)).collect();
     json(StatusCode::OK, &List { data, has_more: next_cursor.is_some(), next_cursor })
 }
 

@@ -11,6 +11,7 @@ use super::call::{Answer, Call, json, unexpected};
 use super::cursor;
 use super::error::{Code, Problem};
 use super::query::Query;
+use crate::base::clock::Clock;
 use crate::journal::Position;
 use crate::model::command::{Command, RetryDelivery, SettleAttempt};
 use crate::model::delivery::{AttemptError, AttemptOutcome, DeadReason, Timing, Trigger};
@@ -40,7 +41,9 @@ pub(super) struct Shown {
 }
 
 impl Shown {
-    pub(super) fn of(delivery: &Delivery) -> Self {
+    /// Due times are steady ones; what is shown is the wall clock's.
+    pub(super) fn of(delivery: &Delivery, clock: &Clock) -> Self {
+        let next_attempt_at = delivery.standing.next_attempt_at();
         let dead = match delivery.standing {
             DeliveryStanding::Dead(reason, at) => Some((reason, at)),
             DeliveryStanding::Pending(_)
@@ -54,7 +57,7 @@ impl Shown {
             endpoint_id: delivery.endpoint,
             state: delivery.standing.status().name(),
             attempt_count: delivery.attempts,
-            next_attempt_at: delivery.standing.next_attempt_at(),
+            next_attempt_at: next_attempt_at.map(|at| Timestamp(clock.wall_ms_of(at.0))),
             dead_at: dead.map(|(_, at)| at),
             reason: dead.map(|(reason, _)| DeadReason::name(reason)),
         }
@@ -77,7 +80,7 @@ pub(super) async fn list(call: &mut Call) -> Answer {
     let page = web::block(move || api.store.deliveries(org, &wanted)).await;
     let page = page.map_err(|error| Problem::internal(&error))??;
     let next_cursor = page.next.map(|(number, event)| cursor::encode(EventId(DeliveryId::of(event, number).0)));
-    let data = page.items.iter().map(Shown::of).collect();
+    let data = page.items.iter().map(|found| Shown::of(found, &call.api.clock)).collect();
     json(StatusCode::OK, &List { data, has_more: next_cursor.is_some(), next_cursor })
 }
 
@@ -193,7 +196,8 @@ fn details(api: &Api, org: OrgNo, found: &DeliveryDetails) -> Result<Details, Pr
     };
     let is_erased = api.store.event(org, found.delivery.event)?.is_some_and(|event| event.erased_at.is_some());
     let attempts = attempts(api, &found.delivery, is_erased)?;
-    Ok(Details { delivery: Shown::of(&found.delivery), endpoint_enabled, endpoint_disabled_reason, attempts })
+    let delivery = Shown::of(&found.delivery, &api.clock);
+    Ok(Details { delivery, endpoint_enabled, endpoint_disabled_reason, attempts })
 }
 
 /// Back through the journal from the last one. One that was lost to damage ends the list; the count says that there was

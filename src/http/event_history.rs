@@ -126,11 +126,11 @@ fn write(api: &Api, (org, id): (OrgNo, EventId), known: EventSummary) -> Result<
             url: endpoint.settings.url.clone(),
             matched: delivery.is_some(),
             reason: delivery.is_none().then(|| why_not(&endpoint)),
-            delivery: delivery.map(|found| MatchedDelivery { delivery: Shown::of(found) }),
+            delivery: delivery.map(|found| MatchedDelivery { delivery: Shown::of(found, &api.clock) }),
         }
     };
     let endpoints = api.store.endpoints_of(org)?.into_iter().map(judge).collect();
-    let shown = deliveries.iter().map(Shown::of).collect();
+    let shown = deliveries.iter().map(|found| Shown::of(found, &api.clock)).collect();
     let history = History { in_inbox: known.in_inbox, deliveries: shown, deliveries_complete, endpoints };
     let mut out = Vec::new();
     let failed = |error: serde_json::Error| Problem::internal(&error);

@@ -189,7 +189,10 @@ impl Tail {
                 let found = self.api.store.attempt_target(self.org, attempted.endpoint, attempted.event);
                 let target = found.ok().flatten().filter(|target| is_wanted(&target.event_type))?;
                 let delivery = DeliveryId::of(attempted.event, target.endpoint_number);
-                Some(Item::Attempt(Attempt::of(attempted, delivery, target.event_type, target.endpoint_lives)))
+                let mut shown = Attempt::of(attempted, delivery, target.event_type, target.endpoint_lives);
+                // It is due at a steady time, and is shown in that of the wall clock.
+                shown.next_attempt_at = shown.next_attempt_at.map(|at| Timestamp(self.api.clock.wall_ms_of(at.0)));
+                Some(Item::Attempt(shown))
             }
         }
     }

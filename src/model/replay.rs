@@ -52,7 +52,7 @@ impl FromStr for ReplayOnly {
 pub struct ReplayRequest {
     /// Where to; none: every endpoint that the organization has when the replay begins.
     pub endpoint: Option<EndpointId>,
-    /// Only events of this time or later, as their ids say,
+    /// Only events received at this time or later,
     pub since: Option<Timestamp>,
     /// and before this one.
     pub until: Option<Timestamp>,

@@ -1,5 +1,6 @@
 //! The thread that takes replays further, step by step, each stored before the next is looked for. It knows nothing that
-//! the state does not: what a crash interrupts goes on after the next start. Without a replay it sleeps.
+//! the state does not: what a crash interrupts goes on after the next start. Without a replay it sleeps,
+//! and looks every few seconds whether there is one that nobody told it of.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -22,6 +23,8 @@ const STEPS_AT_ONCE: usize = 32;
 const WHILE_BUSY: Duration = Duration::from_millis(20);
 /// that is, more than so many,
 const MANY: usize = 32;
+/// and whether there is one at all, if nobody says so,
+const NAP: Duration = Duration::from_secs(5);
 /// and when at last, and after something went wrong.
 const AT_LAST: Duration = Duration::from_secs(1);
 
@@ -61,7 +64,7 @@ impl Replayer {
         let mut running = self.store.running_replays();
         self.metrics.replays_running.set(i64::try_from(running.len()).unwrap_or(i64::MAX));
         if running.is_empty() {
-            return Ok(Duration::MAX);
+            return Ok(if sabotage::is_on(Switch::ScanOff) { Duration::MAX } else { NAP });
         }
         if self.intake.is_disk_low() {
             // What a replay makes is as large as it likes; what is left is for acks.

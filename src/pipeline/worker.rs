@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
+use crate::base::clock::Clock;
 use crate::base::threads::Stop;
 use crate::commit::{Hints, Intake};
 use crate::model::command::{Command, NoteRouteCrash, RouteEvent};
@@ -33,12 +34,14 @@ pub struct WorkerPorts {
     pub intake: Intake,
     /// Whether hints were missed.
     pub hints: Arc<Hints>,
+    /// The time.
+    pub clock: Clock,
     /// The hints.
     pub queue: Receiver<(OrgNo, EventId)>,
 }
 
 /// Finds out where an event goes: the endpoints of its organization that want it.
-type Route = fn(&Store, &Unrouted) -> Result<RouteEvent, StateError>;
+type Route = fn(&WorkerPorts, &Unrouted) -> Result<RouteEvent, StateError>;
 
 /// A worker.
 #[derive(Debug)]
@@ -55,8 +58,11 @@ impl Worker {
 
     /// Works until it is asked to stop. What is left then is found again at the next start.
     pub fn run(self, stop: &Stop) {
+        // How far this worker is with the events whose hints were lost, if it looks for them. They take turns with the
+        // queue: under a load that leaves it never empty they would wait for ever.
+        let mut missed: Option<(OrgNo, EventId)> = None;
         while !stop.is_set() {
-            match self.ports.queue.recv_timeout(NAP) {
+            match self.ports.queue.recv_timeout(if missed.is_some() { Duration::ZERO } else { NAP }) {
                 Ok(first) => {
                     let more = self.ports.queue.try_iter().take(AT_ONCE - 1);
                     let events: Vec<_> = std::iter::once(first).chain(more).collect();
@@ -65,27 +71,26 @@ impl Worker {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
-            if self.ports.queue.is_empty() && self.ports.hints.unrouted_missed.swap(false, Ordering::SeqCst) {
-                self.route_missed(stop);
+            if missed.is_none() && self.ports.hints.unrouted_missed.swap(false, Ordering::SeqCst) {
+                missed = Some((OrgNo(0), EventId(0)));
             }
+            missed = missed.and_then(|after| self.route_missed(after));
         }
     }
 
-    /// Events whose hints were lost, in the order of the state, each portion stored before the next is listed.
-    fn route_missed(&self, stop: &Stop) {
-        let mut after = (OrgNo(0), EventId(0));
-        while !stop.is_set() {
-            let missed = match self.ports.store.unrouted_after(after, AT_ONCE) {
-                Ok(missed) => missed,
-                Err(error) => return tracing::error!(%error, "events that wait for routing cannot be listed"),
-            };
-            let Some(last) = missed.last() else { return };
-            after = *last;
-            let commands = missed.iter().filter_map(|event| self.route_one(*event)).collect();
-            if !self.ports.intake.push_and_wait(commands) {
-                return;
+    /// The next events whose hints were lost, in the order of the state, stored before more are listed. Gives the last of
+    /// them; none: that were all.
+    fn route_missed(&self, after: (OrgNo, EventId)) -> Option<(OrgNo, EventId)> {
+        let missed = match self.ports.store.unrouted_after(after, AT_ONCE) {
+            Ok(missed) => missed,
+            Err(error) => {
+                tracing::error!(%error, "events that wait for routing cannot be listed; the sweeper has it tried again");
+                return None;
             }
-        }
+        };
+        let last = *missed.last()?;
+        let commands = missed.iter().filter_map(|event| self.route_one(*event)).collect();
+        self.ports.intake.push_and_wait(commands).then_some(last)
     }
 
     fn route_all(&self, events: &[(OrgNo, EventId)]) {
@@ -110,7 +115,7 @@ impl Worker {
     fn route_one(&self, (org, event): (OrgNo, EventId)) -> Option<Command> {
         let routed = catch_unwind(AssertUnwindSafe(|| {
             let unrouted = self.ports.store.unrouted(org, event)?;
-            unrouted.map(|unrouted| (self.route)(&self.ports.store, &unrouted)).transpose()
+            unrouted.map(|unrouted| (self.route)(&self.ports, &unrouted)).transpose()
         }));
         match routed {
             Ok(Ok(command)) => command.map(Command::RouteEvent),
@@ -126,12 +131,15 @@ impl Worker {
     }
 }
 
-fn route(store: &Store, unrouted: &Unrouted) -> Result<RouteEvent, StateError> {
-    let endpoints = store.endpoints_of(unrouted.org)?;
+fn route(ports: &WorkerPorts, unrouted: &Unrouted) -> Result<RouteEvent, StateError> {
+    let endpoints = ports.store.endpoints_of(unrouted.org)?;
+    // What its producer asked for is a time of the wall clock, and what is due is so by the steady time.
+    let later = unrouted.deliver_after.filter(|after| *after > unrouted.received_at);
+    let due_at = later.map_or(unrouted.received_at, |after| after.plus_ms(ports.clock.ahead_ms()));
     Ok(RouteEvent {
         org: unrouted.org,
         event: unrouted.event,
         endpoints: fan_out::targets(&endpoints, &unrouted.event_type),
-        due_at: unrouted.deliver_after.map_or(unrouted.received_at, |after| after.max(unrouted.received_at)),
+        due_at,
     })
 }

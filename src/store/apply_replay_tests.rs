@@ -74,11 +74,11 @@ fn history() -> Fixture {
     state.apply(&create_org(InboxMode::Auto, 100));
     for event in 6..=7 {
         // Without an endpoint it goes nowhere.
-        state.apply(&submit(id(event - 5), 1, None));
+        state.apply(&submit(id(event - 5), u64::try_from(event - 5).unwrap(), None));
     }
     state.apply(&put_endpoint(50));
     for event in 3..=7 {
-        state.apply(&submit(id(event), 1, None));
+        state.apply(&submit(id(event), u64::try_from(event).unwrap(), None));
         state.apply(&route(id(event), &[50], AT_ONCE));
     }
     state.apply(&put_endpoint(51));
@@ -133,7 +133,7 @@ fn time_type_and_endpoint_narrow_a_replay_and_what_comes_later_is_no_part_of_it(
     state.apply(&start(7, ReplayRequest { since, until, ..request(ReplayOnly::All) }));
     state.apply(&start(8, ReplayRequest { event_types: vec!["other.*".parse().unwrap()], ..request(ReplayOnly::All) }));
     state.apply(&start(9, ReplayRequest { endpoint: Some(EndpointId(51)), ..request(ReplayOnly::Missing) }));
-    state.apply(&submit(id(8), 1, None));
+    state.apply(&submit(id(8), 8, None));
     state.apply(&route(id(8), &[], AT_ONCE));
     assert_eq!(go_on(&mut state, 7), None);
     assert_eq!((waiting(&state, 50), waiting(&state, 51)), (vec![2, 3, 6, 7], vec![2, 3]));
@@ -153,7 +153,7 @@ fn a_replay_is_paced_by_each_endpoint_and_none_waits_behind_another() {
     state.apply(&create_org(InboxMode::Auto, 100));
     let events = REPLAY_WAITING_MAX * 2;
     for event in 1..=events as u128 {
-        state.apply(&submit(id(event), 1, None));
+        state.apply(&submit(id(event), u64::try_from(event).unwrap(), None));
     }
     for endpoint in [50, 51, 52] {
         state.apply(&put_endpoint(endpoint));
@@ -201,7 +201,7 @@ fn what_is_tried_again_hours_later_does_not_hold_up_a_replay_and_what_is_due_doe
     state.apply(&put_endpoint(50));
     let (many, later) = (REPLAY_WAITING_MAX as u128 + 5, Timestamp(NOW.0 + 86_400_000));
     for event in 1..=many + 1 {
-        state.apply(&submit(id(event), 1, None));
+        state.apply(&submit(id(event), u64::try_from(event).unwrap(), None));
         state.apply(&route(id(event), &[50], AT_ONCE));
         let verdict = if event > many { DEAD } else { Verdict::RetryAt(later) };
         state.apply(&settle(id(event), 50, 1, verdict));
@@ -233,7 +233,7 @@ fn a_replay_waits_for_what_was_not_routed_yet_and_makes_nothing_twice() {
     state.apply(&create_org(InboxMode::Auto, 100));
     state.apply(&put_endpoint(50));
     for event in 1..=3 {
-        state.apply(&submit(id(event), 1, None));
+        state.apply(&submit(id(event), u64::try_from(event).unwrap(), None));
     }
     state.apply(&route(id(1), &[], AT_ONCE));
     state.apply(&route(id(3), &[], AT_ONCE));

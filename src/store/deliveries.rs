@@ -146,6 +146,8 @@ impl Store {
         let unrouted = state.unrouted.range((org, EventId(0))..=(org, EventId(u128::MAX)), 1)?;
         let unrouted = unrouted.first().map_or(EventId(u128::MAX), |((_, event), _)| *event);
         let (mark, later) = look_at_due(&state, endpoint, mark, now)?;
+        // Also what nobody was told of comes in its place.
+        let mark = pending_first(&state, endpoint)?.map_or(mark, |first| first.min(mark));
         let first = pending_from(&state, endpoint, mark, limit)?;
         let tried = state.deliveries.range((endpoint, mark)..=(endpoint, EventId(u128::MAX)), ORDERED_ROWS_AT_ONCE)?;
         // What lies behind the last that was looked at is not known.
@@ -240,7 +242,8 @@ impl Store {
         Ok(state.pending.last((endpoint, EventId(0))..=(endpoint, event))?.map(|(_, row)| row.org))
     }
 
-    /// When the oldest event was taken in that an enabled endpoint should have got by now; none if there is none. Looks at
+    /// When the oldest event was taken in that an enabled endpoint should have got by now, as a steady time, which is what
+    /// ids are made of (a clock that was set back makes nothing older or younger); none if there is none. Looks at
     /// a bounded number of endpoints and rows, so with very many dead letters on an endpoint it can say a later time.
     ///
     /// # Errors
@@ -263,7 +266,7 @@ impl Store {
                 DeliveryState::Dead(..) | DeliveryState::Canceled => false,
             });
             let overdue = overdue.map(|((_, event), _)| Timestamp(event.unix_ms()));
-            let pending = pending(&state, lane.endpoint, 1)?.first().map(|(received_at, _)| *received_at);
+            let pending = pending(&state, lane.endpoint, 1)?.first().map(|(_, event)| Timestamp(event.unix_ms()));
             oldest = [oldest, overdue, pending].into_iter().flatten().min();
         }
         Ok(oldest)
@@ -288,6 +291,15 @@ fn look_at_due(
     let (first, last) = ((endpoint, now.plus_ms(1), EventId(0)), (endpoint, Timestamp(u64::MAX), EventId(u128::MAX)));
     let later = state.due.range(first..=last, 1)?;
     Ok((mark, later.first().map(|((_, at, _), _)| *at)))
+}
+
+/// The first event that waits for its first attempt.
+fn pending_first(state: &State, endpoint: EndpointId) -> Result<Option<EventId>, StateError> {
+    let rows = state.pending.range((endpoint, EventId(0))..=(endpoint, EventId(u128::MAX)), 1)?;
+    let Some(((_, first), row)) = rows.first() else { return Ok(None) };
+    let block = state.events.promised((row.org, *first))?;
+    let mut waits = block.events.iter().enumerate().filter(|(place, _)| row.bits & 1 << place != 0);
+    Ok(waits.next().map(|(_, entry)| entry.id))
 }
 
 /// Events that wait for their first attempt, in order, with when they were taken in; at least `limit` if there are so

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::apply::block_of;
+use super::event_page::{Received, ids_ahead_ms};
 use super::schema::{DeliveredEntry, DeliveryRow, DeliveryState, EndedRow};
 use super::table::State;
 use super::{StateError, Store};
@@ -106,7 +107,7 @@ pub struct DeliveryQuery {
     pub endpoint: Option<EndpointId>,
     /// Only of this event.
     pub event: Option<EventId>,
-    /// Only of events of this time or later, as their ids say,
+    /// Only of events received at this time or later,
     pub since: Option<Timestamp>,
     /// and before this one.
     pub until: Option<Timestamp>,
@@ -114,22 +115,6 @@ pub struct DeliveryQuery {
     pub after: Option<DeliveryPlace>,
     /// At most so many.
     pub limit: usize,
-}
-
-impl DeliveryQuery {
-    fn first_event(&self) -> EventId {
-        EventId(self.since.map_or(0, |since| u128::from(since.0) << 80))
-    }
-
-    /// Every event wanted is before this one.
-    fn end(&self) -> EventId {
-        self.until.map_or(NEWEST, |until| EventId(u128::from(until.0) << 80))
-    }
-
-    fn wants(&self, delivery: &Delivery) -> bool {
-        (self.first_event()..self.end()).contains(&delivery.event)
-            && self.status.is_none_or(|status| delivery.standing.status() == status)
-    }
 }
 
 /// A page of deliveries.
@@ -205,7 +190,7 @@ impl Store {
     /// # Errors
     /// When rows cannot be read.
     pub fn deliveries(&self, org: OrgNo, query: &DeliveryQuery) -> Result<DeliveryPage, StateError> {
-        let mut search = Search { store: self, query, page: DeliveryPage::default(), cost_left: PAGE_COST_MAX };
+        let mut search = Search::new(self, org, query)?;
         match query.endpoint {
             Some(endpoint) => {
                 let target = Target::of(&self.read(), org, endpoint)?;
@@ -279,6 +264,13 @@ struct Search<'a> {
     query: &'a DeliveryQuery,
     page: DeliveryPage,
     cost_left: u32,
+    org: OrgNo,
+    /// When its events were received,
+    received: Received,
+    /// how far the times in their ids are ahead of that, at most,
+    ids_ahead_ms: u64,
+    /// and so the first id that one of them can have, and the first behind them.
+    ids: (EventId, EventId),
 }
 
 impl Store {
@@ -322,7 +314,14 @@ impl Store {
     }
 }
 
-impl Search<'_> {
+impl<'a> Search<'a> {
+    fn new(store: &'a Store, org: OrgNo, query: &'a DeliveryQuery) -> Result<Self, StateError> {
+        let received = Received { since: query.since, until: query.until };
+        let ids_ahead_ms = ids_ahead_ms(&store.read(), org)?;
+        let (page, cost_left, ids) = (DeliveryPage::default(), PAGE_COST_MAX, received.ids(ids_ahead_ms));
+        Ok(Self { store, query, page, cost_left, org, received, ids_ahead_ms, ids })
+    }
+
     /// These, in their order.
     fn these(&mut self, targets: Vec<Target>) -> Result<(), StateError> {
         let (from, begin) = self.query.after.unwrap_or((0, NEWEST));
@@ -357,7 +356,7 @@ impl Search<'_> {
 
     /// Takes what the endpoint has before an event; false when the page ends with that.
     fn endpoint(&mut self, target: Target, before: EventId) -> Result<bool, StateError> {
-        let mut before = before.min(self.query.end());
+        let mut before = before.min(self.ids.1);
         if let Some(event) = self.query.event {
             if event >= before {
                 return Ok(true);
@@ -366,7 +365,7 @@ impl Search<'_> {
                 return Ok(false);
             }
             let found = find(&self.store.read(), target, event)?;
-            return Ok(found.is_none_or(|found| self.take(found)));
+            return found.map_or(Ok(true), |found| self.take(found));
         }
         loop {
             if !self.pay(PORTION_COST, (target.number, before)) {
@@ -375,12 +374,12 @@ impl Search<'_> {
             // A lock for each portion: a long search holds up nobody.
             let portion = portion(&self.store.read(), target, before, self.query.status)?;
             for delivery in portion.deliveries {
-                if !self.take(delivery) {
+                if !self.take(delivery)? {
                     return Ok(false);
                 }
             }
             match portion.down_to {
-                Some(event) if event > self.query.first_event() => before = event,
+                Some(event) if event > self.ids.0 => before = event,
                 Some(_) | None => return Ok(true),
             }
         }
@@ -396,16 +395,28 @@ impl Search<'_> {
     }
 
     /// Takes a delivery if it is wanted; false when there is no room for it.
-    fn take(&mut self, delivery: Delivery) -> bool {
-        if !self.query.wants(&delivery) {
-            return true;
+    fn take(&mut self, delivery: Delivery) -> Result<bool, StateError> {
+        if !self.wants(&delivery)? {
+            return Ok(true);
         }
         if self.page.items.len() >= self.query.limit {
             self.page.next = self.page.items.last().map(|last| (last.endpoint_number, last.event));
-            return false;
+            return Ok(false);
         }
         self.page.items.push(delivery);
-        true
+        Ok(true)
+    }
+
+    fn wants(&self, delivery: &Delivery) -> Result<bool, StateError> {
+        if self.query.status.is_some_and(|status| delivery.standing.status() != status) {
+            return Ok(false);
+        }
+        if let Some(is_wanted) = self.received.of_id(delivery.event, self.ids_ahead_ms) {
+            return Ok(is_wanted);
+        }
+        let block = block_of(&self.store.read(), self.org, delivery.event)?;
+        let entry = block.as_ref().and_then(|(_, block)| block.find(delivery.event));
+        Ok(entry.is_some_and(|(_, entry)| self.received.contains(entry.received_at)))
     }
 }
 

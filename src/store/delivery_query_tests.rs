@@ -95,11 +95,13 @@ fn times_are_those_in_the_ids_of_events() {
     state.apply(&put_endpoint(50));
     let id = |ms: u128| (ms << 80) + 5;
     for ms in 1..=200 {
-        state.apply(&submit(id(ms), 1, None));
-        state.apply(&route(id(ms), &[50], AT_ONCE));
+        // The clock was set back after the first half: ids go on.
+        let received_at = u64::try_from(if ms <= 100 { ms } else { ms - 50 }).unwrap();
+        state.apply(&submit(id(ms), received_at, None));
+        state.apply(&route(id(ms), &[50], if ms % 3 == 0 { LATER } else { AT_ONCE }));
     }
     let (since, until) = (Some(Timestamp(50)), Some(Timestamp(70)));
-    let expected: Vec<_> = (50..70).rev().map(|ms| EventId(id(ms))).collect();
+    let expected: Vec<_> = (101..120).rev().chain((50..70).rev()).map(|ms| EventId(id(ms))).collect();
     for endpoint in [None, Some(EndpointId(50))] {
         let (found, _) = all(&state.store, DeliveryQuery { endpoint, since, until, ..query(6) });
         assert_eq!(found.iter().map(|delivery| delivery.event).collect::<Vec<_>>(), expected);

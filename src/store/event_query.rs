@@ -1,6 +1,6 @@
 //! All of an organization's events, confirmed or not, the newest first.
 
-use super::event_page::{BLOCKS_AT_ONCE, BLOCKS_PER_PAGE_MAX, EventItem, EventPage, Passing};
+use super::event_page::{BLOCKS_AT_ONCE, BLOCKS_PER_PAGE_MAX, EventItem, EventPage, Passing, Received, ids_ahead_ms};
 use super::{StateError, Store};
 use crate::model::event::EventStatus;
 use crate::model::id::{EventId, OrgNo};
@@ -18,7 +18,7 @@ pub struct EventQuery {
     pub types: TypeFilter,
     /// Only in this state.
     pub status: Option<EventStatus>,
-    /// Only of this time or later, as their ids say,
+    /// Only received at this time or later,
     pub since: Option<Timestamp>,
     /// and before this one.
     pub until: Option<Timestamp>,
@@ -30,9 +30,9 @@ impl Store {
     /// # Errors
     /// When rows cannot be read.
     pub fn events(&self, org: OrgNo, query: &EventQuery) -> Result<EventPage, StateError> {
-        let newest = EventId(u128::MAX);
-        let first = query.since.map_or(EventId(0), EventId::first_of);
-        let mut before = query.before.unwrap_or(newest).min(query.until.map_or(newest, EventId::first_of));
+        let received = Received { since: query.since, until: query.until };
+        let (first, end) = received.ids(ids_ahead_ms(&self.read(), org)?);
+        let mut before = query.before.map_or(end, |before| before.min(end));
         let mut page = EventPage::default();
         for _ in 0..BLOCKS_PER_PAGE_MAX / BLOCKS_AT_ONCE {
             let Some(last) = before.0.checked_sub(1).filter(|_| before > first) else { return Ok(page) };
@@ -41,7 +41,9 @@ impl Store {
             for (_, block) in &blocks {
                 let passing = Passing::of(block, &query.types);
                 for entry in block.events.iter().rev().filter(|entry| entry.id < before && entry.id >= first) {
-                    let wanted = passing.has(entry) && query.status.is_none_or(|wanted| entry.status == wanted);
+                    let wanted = received.contains(entry.received_at)
+                        && passing.has(entry)
+                        && query.status.is_none_or(|wanted| entry.status == wanted);
                     if !wanted {
                         continue;
                     }
@@ -74,7 +76,7 @@ mod tests {
         let mut state = Fixture::new();
         state.apply(&create_org(InboxMode::Auto, 1));
         for n in 1..=EVENTS {
-            state.apply(&submit(n << 80, 1, None));
+            state.apply(&submit(n << 80, u64::try_from(n).unwrap(), None));
             if n % 3 == 0 {
                 state.apply(&ack(n << 80));
             }
@@ -110,5 +112,40 @@ mod tests {
         let found = all(EventQuery { status, since, until, ..query(9) });
         assert_eq!(found, (90..300).rev().filter(|n| n % 3 == 0).collect::<Vec<u128>>());
         assert_eq!(all(EventQuery { types: "other".parse().unwrap(), ..query(9) }), Vec::<u128>::new());
+    }
+
+    /// The clock goes on, back and on again; an id's time does not go back.
+    #[test]
+    fn a_time_is_when_an_event_was_received_wherever_the_clock_has_been() {
+        let received = (0..400_u64).chain(100..300).chain(1_000..1_200).chain(50..60).chain(2_000..2_010);
+        let received: Vec<u64> = received.collect();
+        let mut state = Fixture::new();
+        state.apply(&create_org(InboxMode::Auto, 1));
+        let mut steady = 0;
+        let mut events = Vec::new();
+        for (n, at) in (1_u128..).zip(received) {
+            steady = at.max(steady + 1);
+            events.push(((u128::from(steady) << 80) + n, at));
+            state.apply(&submit((u128::from(steady) << 80) + n, at, None));
+        }
+        assert_eq!(state.store.contradictions(5).unwrap(), Vec::<String>::new());
+        let times = [None, Some(0), Some(55), Some(150), Some(350), Some(999), Some(1_100), Some(5_000)];
+        for (since, until) in times.into_iter().flat_map(|since| times.map(|until| (since, until))) {
+            let is_wanted = |at: u64| since.is_none_or(|since| at >= since) && until.is_none_or(|until| at < until);
+            let expected: Vec<u128> = events.iter().rev().filter(|(_, at)| is_wanted(*at)).map(|(id, _)| *id).collect();
+            let (since, until) = (since.map(Timestamp), until.map(Timestamp));
+            let types = TypeFilter::default();
+            let mut query = EventQuery { before: None, limit: 33, types, status: None, since, until };
+            let mut found = Vec::new();
+            loop {
+                let page = state.store.events(ORG, &query).unwrap();
+                found.extend(page.items.iter().map(|item| item.id.0));
+                query.before = page.next;
+                if query.before.is_none() {
+                    break;
+                }
+            }
+            assert_eq!(found, expected, "{since:?} to {until:?}");
+        }
     }
 }

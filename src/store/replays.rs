@@ -5,11 +5,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::apply::block_of;
+use super::event_page::Received;
 use super::schema::{BLOCK_EVENTS, DeliveryState, EventBlock, ReplayRow};
 use super::table::State;
 use super::{StateError, Store};
 use crate::model::command::{Command, EndReplay, StepReplay};
-use crate::model::endpoint::{Endpoint, TypePattern};
+use crate::model::endpoint::Endpoint;
 use crate::model::event::EventType;
 use crate::model::id::{EndpointId, EventId, OrgNo, ReplayId};
 use crate::model::replay::{REPLAYS_REMEMBERED, ReplayEnd, ReplayLane, ReplayOnly, ReplayRequest, ReplayWait};
@@ -196,9 +197,13 @@ fn dead_letters(
         if found.events.len() == STEP_EVENTS_MAX {
             return Ok(false);
         }
-        if matches!(delivery.state, DeliveryState::Dead(..)) {
+        if matches!(delivery.state, DeliveryState::Dead(..))
+            && let Some((block, place)) = received_then(state, org, *event, &row.request)?
+        {
             found.examined += 1;
-            if is_of(state, org, *event, &row.request.event_types)? {
+            let event_type = block.events.get(place).and_then(|entry| block.event_type(entry));
+            let types = &row.request.event_types;
+            if types.is_empty() || event_type.is_some_and(|event_type| filter::wants(types, event_type)) {
                 found.events.push(*event);
             }
         }
@@ -209,13 +214,22 @@ fn dead_letters(
     Ok(!all)
 }
 
-fn is_of(state: &State, org: OrgNo, event: EventId, types: &[TypePattern]) -> Result<bool, StateError> {
-    if types.is_empty() {
-        return Ok(true);
-    }
-    let block = block_of(state, org, event)?;
-    let event_type = block.as_ref().and_then(|(_, block)| block.event_type(block.find(event)?.1));
-    Ok(event_type.is_some_and(|event_type| filter::wants(types, event_type)))
+/// The block of an event and its place there, if it was received when the replay asks for.
+fn received_then(
+    state: &State,
+    org: OrgNo,
+    event: EventId,
+    request: &ReplayRequest,
+) -> Result<Option<(Arc<EventBlock>, usize)>, StateError> {
+    let Some((_, block)) = block_of(state, org, event)? else { return Ok(None) };
+    let found = block.find(event).filter(|(_, entry)| received(request).contains(entry.received_at));
+    let place = found.map(|(place, _)| place);
+    Ok(place.map(|place| (block, place)))
+}
+
+/// When the events of a replay were received.
+fn received(request: &ReplayRequest) -> Received {
+    Received { since: request.since, until: request.until }
 }
 
 /// Looks at the next events, for those that an endpoint is to get. Says whether there is more to look at now.
@@ -242,12 +256,15 @@ fn history(
             if entry.id > row.last || found.events.len() == STEP_EVENTS_MAX || Some(entry.id) == unrouted {
                 return Ok(false);
             }
+            found.reached = Some(entry.id.next());
+            if !received(&row.request).contains(entry.received_at) {
+                continue;
+            }
             found.examined += 1;
             let is_there = entry.erased_at.is_none() && had.lets(row.request.only, place);
             if is_there && block.event_type(entry).is_some_and(wants) {
                 found.events.push(entry.id);
             }
-            found.reached = Some(entry.id.next());
         }
     }
     let all = blocks.len() < BLOCKS_AT_ONCE;

@@ -8,6 +8,7 @@ use std::fs;
 use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 
+use super::event_page::ids_ahead_ms;
 use super::generation::{Reason, io_error, judge_mark, last_generation, make_dir};
 use super::replays::LANES_MAX;
 use super::schema::{BLOCK_EVENTS, DeliveryState, EventBlock, FormerRow, ReplayRow};
@@ -320,7 +321,10 @@ impl Audit<'_> {
         self.require(shaped, || format!("the block {first} of {org:?} is empty, too long or not in order"));
         let mode = self.state.orgs.get(org)?.map(|row| row.org.inbox_mode);
         self.require(mode.is_some(), || format!("the block {first} belongs to {org:?}, which does not exist"));
+        let ids_ahead_ms = ids_ahead_ms(self.state, org)?;
         for (place, entry) in block.events.iter().enumerate() {
+            let ahead_ms = entry.id.unix_ms().saturating_sub(entry.received_at.0);
+            self.require(ahead_ms <= ids_ahead_ms, || format!("the time of {} is ahead by {ahead_ms} ms", entry.id));
             let is_open = open & (1 << place) != 0;
             let stays = mode == Some(InboxMode::AckOnly);
             let (may_be, must_be) = match entry.status {

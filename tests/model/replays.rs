@@ -140,8 +140,9 @@ fn begin(org: &NaiveOrg, start: &StartReplay) -> NaiveReplay {
     let request = start.request.clone();
     let ms = |at: Timestamp| u128::from(at.0) << 80;
     let since = request.since.map_or(0, ms);
-    let until = request.until.map_or(u128::MAX, ms);
-    let events = org.events.keys().copied().filter(|id| (since..until).contains(&id.0)).collect();
+    let is_asked_for =
+        |at: Timestamp| request.since.is_none_or(|since| at >= since) && request.until.is_none_or(|until| at < until);
+    let events = org.events.iter().filter(|(_, event)| is_asked_for(event.received_at)).map(|(id, _)| *id).collect();
     let first = org.events.keys().next().copied().unwrap_or(EventId(1)).max(EventId(since));
     let asked = |endpoint: &EndpointId| request.endpoint.is_none_or(|asked| asked == *endpoint);
     let endpoints = org.made.iter().filter(|endpoint| asked(endpoint));

@@ -73,7 +73,9 @@ impl Change<'_> {
             erased_at: None,
         });
         meta(self.state)?.events += 1;
-        self.state.inboxes.edit_or_insert(org, InboxRow::default)?.tail = Some(first);
+        let inbox = self.state.inboxes.edit_or_insert(org, InboxRow::default)?;
+        inbox.tail = Some(first);
+        inbox.ids_ahead_ms = inbox.ids_ahead_ms.max(command.id.unix_ms().saturating_sub(command.received_at.0));
         // What the server itself tells is for those who ask for it: whoever works off the inbox did not.
         if command.event.event_type.is_own() { Ok(()) } else { self.enter_inbox(org, first, place) }
     }

@@ -6,6 +6,7 @@ use crate::model::delivery::Trigger;
 use crate::model::id::{EndpointId, EventId, OrgNo, ReplayId};
 use crate::model::replay::{REPLAYS_REMEMBERED, REPLAYS_RUNNING_MAX, ReplayOnly, ReplayRequest};
 use crate::store::StateError;
+use crate::store::event_page::{Received, ids_ahead_ms};
 use crate::store::schema::{DeliveryRow, DeliveryState, ReplayRow, RunningRow};
 
 impl Change<'_> {
@@ -57,9 +58,9 @@ impl Change<'_> {
         let tail = self.state.inboxes.get(org)?.and_then(|row| row.tail);
         let tail = tail.map(|tail| self.state.events.promised((org, tail))).transpose()?;
         let last = tail.and_then(|block| block.events.last().map(|entry| entry.id)).unwrap_or(EventId(0));
-        let first = request.since.map_or(first, |since| EventId::first_of(since).max(first));
-        let before = |until| EventId(EventId::first_of(until).0.saturating_sub(1));
-        Ok((first, request.until.map_or(last, |until| before(until).min(last))))
+        let (since, until) =
+            Received { since: request.since, until: request.until }.ids(ids_ahead_ms(self.state, org)?);
+        Ok((first.max(since), last.min(EventId(until.0.saturating_sub(1)))))
     }
 
     pub(super) fn step_replay(&mut self, command: &StepReplay) -> Result<Outcome, StateError> {

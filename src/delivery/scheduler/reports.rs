@@ -1,0 +1,137 @@
+//! Attempts begin, and what becomes of them is taken in: once, however often and in whatever order it is told.
+
+use super::{Attempts, Scheduler, UnderWay};
+use crate::delivery::completion::{Attempt, Completion, Ledger, Report, Told};
+use crate::delivery::turns::Standing;
+use crate::model::delivery::Verdict;
+use crate::model::id::EndpointId;
+use crate::model::time::Timestamp;
+use crate::rules::breaker::{Answer, BreakerView, Moment};
+use crate::store::DueDelivery;
+
+/// How soon an attempt is made again that could not be settled.
+const UNSETTLED_AGAIN_MS: u64 = 1_000;
+/// Attempts that are asked what they have told, in one step of the scan.
+const ASKED_AT_ONCE: usize = 512;
+
+impl<A: Attempts> Scheduler<A> {
+    /// The lane has begun with it.
+    pub(super) fn begin(&mut self, delivery: DueDelivery, standing: Standing) {
+        self.last_attempt += 1;
+        let (org, endpoint, event) = (delivery.org, delivery.endpoint.id, delivery.event);
+        let in_doubt = standing == Standing::InDoubt;
+        let attempt = Attempt { number: self.last_attempt, org, endpoint, event, in_doubt };
+        let ledger = Ledger::default();
+        let completion = Completion::new(attempt, ledger.clone(), self.reports.0.clone(), self.ports.clock.clone());
+        self.turns.began(org, standing);
+        self.under_way.insert(attempt.number, UnderWay { attempt, ledger, is_over: false });
+        self.attempts.start(delivery, completion);
+    }
+
+    /// What is told a second time, or after it was found in the ledger, is nothing new.
+    pub(super) fn take_in(&mut self, report: Report) {
+        match report {
+            Report::Over(attempt, answer, at) => {
+                let Some(known) = self.under_way.get_mut(&attempt.number) else { return };
+                if !std::mem::replace(&mut known.is_over, true) {
+                    self.over(attempt, answer, at);
+                }
+            }
+            Report::Settled(attempt, verdict) => {
+                let Some(known) = self.under_way.remove(&attempt.number) else { return };
+                if !known.is_over {
+                    // It was told before.
+                    let (answer, at) = known.ledger.told().answer.unwrap_or((Answer::Nothing, self.now()));
+                    self.over(attempt, answer, at);
+                }
+                self.settled(attempt, verdict);
+            }
+        }
+    }
+
+    /// Some of the attempts behind this one, in case that what they told was not heard; gives the last of them, or none at
+    /// the end.
+    pub(super) fn ask_attempts(&mut self, after: u64) -> Option<u64> {
+        let some = self.under_way.range(after.saturating_add(1)..).take(ASKED_AT_ONCE);
+        let some: Vec<(Attempt, Told)> = some.map(|(_, known)| (known.attempt, known.ledger.told())).collect();
+        let last = some.last().filter(|_| some.len() == ASKED_AT_ONCE).map(|(attempt, _)| attempt.number);
+        for (attempt, told) in some {
+            if let Some((answer, at)) = told.answer {
+                self.take_in(Report::Over(attempt, answer, at));
+            }
+            if let Some(verdict) = told.settled {
+                self.take_in(Report::Settled(attempt, verdict));
+            }
+        }
+        last
+    }
+
+    fn over(&mut self, attempt: Attempt, answer: Answer, at: Timestamp) {
+        let Attempt { org, endpoint, event, .. } = attempt;
+        self.turns.over(org, attempt.standing());
+        let (now, breaker, most) = (self.now(), self.limits.breaker, self.limits.in_flight_per_endpoint);
+        let Some(lane) = self.lanes.get_mut(&endpoint) else { return };
+        let before = lane.view();
+        let moment = Moment { now: at, jitter: (self.ports.jitter)() };
+        lane.over(event, answer, (breaker, most), moment);
+        if lane.is_stale() {
+            self.queued -= lane.drop_queue();
+        }
+        let view = lane.view();
+        if let (Some(turn), Standing::Works) = (lane.turn, lane.standing()) {
+            self.turns.works(org, turn);
+        }
+        if view != before {
+            self.note_breaker(endpoint, view);
+            let next = if let BreakerView::Open(until) = view { until } else { Timestamp(0) };
+            if let Some(lane) = self.lanes.get_mut(&endpoint) {
+                lane.held_at = now;
+                // Memory is for what can be sent.
+                self.queued -= if next > now { lane.drop_queue() } else { 0 };
+            }
+            self.looks.set(endpoint, next);
+        }
+        self.give_turn(endpoint);
+    }
+
+    /// The scheduler's times are steady ones, and what others see is not.
+    pub(super) fn note_breaker(&self, endpoint: EndpointId, view: BreakerView) {
+        let view = match view {
+            BreakerView::Open(until) => BreakerView::Open(until.minus_ms(self.ports.clock.ahead_ms())),
+            BreakerView::Closed | BreakerView::HalfOpen => view,
+        };
+        let open = self.ports.breakers.set(endpoint, view);
+        self.ports.metrics.breakers_open.set(i64::try_from(open).unwrap_or(i64::MAX));
+        match view {
+            BreakerView::Open(until) => tracing::info!(%endpoint, %until, "the endpoint is left alone for a while"),
+            BreakerView::Closed => tracing::info!(%endpoint, "the endpoint is no longer left alone"),
+            BreakerView::HalfOpen => {}
+        }
+    }
+
+    fn settled(&mut self, attempt: Attempt, verdict: Option<Verdict>) {
+        let Attempt { org, endpoint, event, .. } = attempt;
+        self.turns.settled(org);
+        let now = self.now();
+        let Some(lane) = self.lanes.get_mut(&endpoint) else { return };
+        let waits_again = lane.settled(event);
+        let again_at = match verdict {
+            Some(Verdict::RetryAt(at)) => Some(at),
+            Some(Verdict::Dead(_) | Verdict::Delivered) => None,
+            None => Some(now.plus_ms(UNSETTLED_AGAIN_MS)),
+        };
+        if let Some(at) = again_at {
+            if lane.is_strict() {
+                // Those behind it wait for it.
+                self.queued -= lane.drop_queue();
+            }
+            self.looks.set(endpoint, at);
+        }
+        let is_known = verdict.is_some();
+        if waits_again || is_known && (lane.is_stale() || lane.waiting() == 0 && lane.more) {
+            self.looks.set(endpoint, Timestamp(0));
+        }
+        self.give_turn(endpoint);
+        self.forget_if_idle(endpoint);
+    }
+}
