@@ -104,6 +104,7 @@
 //! Pure data:
 //!
 //! - `model/mod.rs`: the words of the product as types
+//! - `model/authority.rs`: what a change stands on when a request asks for it
 //! - `model/cloudevent.rs`: what an event that came as a CloudEvent has beside its payload
 //! - `model/command.rs`: every durable change
 //! - `model/delivery.rs`: attempts and what becomes of a delivery
@@ -164,10 +165,11 @@
 //!
 //! - `store/mod.rs`: the state and its verbs
 //! - `store/apply/mod.rs`: the only writer: a command in, rows changed, an outcome out
-//! - `store/apply/accounts.rs`: organizations, keys and endpoints
+//! - `store/apply/accounts.rs`: organizations and endpoints
 //! - `store/apply/deliveries.rs`: routed, attempted, settled
 //! - `store/apply/erase.rs`: payloads that nobody sees any more
 //! - `store/apply/events.rs`: coming in and being confirmed; deduplication
+//! - `store/apply/keys.rs`: keys made, rotated, ended; whether what a command stands on holds
 //! - `store/apply/notices.rs`: operational events that an attempt causes
 //! - `store/apply/repeats.rs`: tried again, or dropped, because somebody said so
 //! - `store/apply/replays.rs`: replays: begun, a step further, over
@@ -237,6 +239,7 @@
 //! - `http/auth.rs`: who is calling
 //! - `http/body.rs`: request bodies, bounded in size and time
 //! - `http/call.rs`: one request on its way through the room
+//! - `http/client_address.rs`: where a request comes from, also through proxies
 //! - `http/cloud_attributes.rs`: what an attribute of a CloudEvent may be
 //! - `http/cloudevents.rs`: CloudEvents 1.0 as events
 //! - `http/cors.rs`: which web pages may call

@@ -19,6 +19,13 @@ const CONFIG: bincode::config::Configuration<
 #[derive(Debug)]
 pub struct CodecError(String);
 
+impl CodecError {
+    /// For what a record's own rules refuse.
+    pub fn new(rule: &str) -> Self {
+        Self(rule.to_owned())
+    }
+}
+
 impl std::fmt::Display for CodecError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "not a valid record: {}", self.0)

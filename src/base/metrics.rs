@@ -247,6 +247,8 @@ pub struct Metrics {
     pub disk_free_bytes: Gauge,
     /// Keys that were judged.
     pub key_verifications: PerLabel<KeyVerification, Counter>,
+    /// Runs of the slow hash of API keys.
+    pub key_hashes: Counter,
     http_requests: IntCounterVec,
     http_seconds: HistogramVec,
 }
@@ -324,6 +326,7 @@ impl Metrics {
             journal_damaged: make.gauge("journal_damaged", "1 if the journal was found damaged since the start.")?,
             disk_free_bytes: make.gauge("disk_free_bytes", "Free space on the disk of the data directory.")?,
             key_verifications: make.counter_per("key_verifications_total", "API keys judged, by result.", "result")?,
+            key_hashes: make.counter("key_hashes_total", "Runs of the slow hash (argon2id) of API keys.")?,
             http_seconds: make.route_seconds()?,
             http_requests: routes,
             registry: make.0,

@@ -64,6 +64,7 @@ const SERIES: &[(&str, &[&str])] = &[
         "triggerd_key_verifications_total",
         &["result=\"cached\"", "result=\"verified\"", "result=\"refused\"", "result=\"overloaded\""],
     ),
+    ("triggerd_key_hashes_total", &[]),
     ("process_resident_memory_bytes", &[]),
     ("process_open_fds", &[]),
 ];

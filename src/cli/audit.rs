@@ -58,8 +58,8 @@ impl Seen {
             }
             unknown.to_string()
         })?;
-        *self.commands.entry(format!("{:?}", kind(&command))).or_default() += 1;
-        let numbered = match command {
+        *self.commands.entry(format!("{:?}", kind(command.action()))).or_default() += 1;
+        let numbered = match command.action() {
             Command::CreateOrg(made) => Some(Numbered::Org(made.org.id)),
             Command::SkipOrgs(skipped) => Some(Numbered::Skipped(skipped.count)),
             _ => None,

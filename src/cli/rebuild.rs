@@ -376,7 +376,7 @@ fn orphans(store: &Store, journal: &Reader) -> Result<(Orphans, BTreeSet<(OrgNo,
             None => store.org_summary(org)?.is_some(),
         };
         if !is_there {
-            *found.entry((org.0, format!("{:?}", kind(&command)))).or_default() += 1;
+            *found.entry((org.0, format!("{:?}", kind(command.action())))).or_default() += 1;
             events.extend(event.map(|event| (org, event)));
         }
     }
@@ -385,7 +385,7 @@ fn orphans(store: &Store, journal: &Reader) -> Result<(Orphans, BTreeSet<(OrgNo,
 
 /// The organization, and the event if it is about one.
 fn speaks_of(command: &Command) -> Option<(OrgNo, Option<EventId>)> {
-    match command {
+    match command.action() {
         Command::CreateKey(command) => Some((command.org, None)),
         Command::RotateKey(command) => Some((command.org, None)),
         Command::EndKey(command) => Some((command.org, None)),
@@ -403,7 +403,12 @@ fn speaks_of(command: &Command) -> Option<(OrgNo, Option<EventId>)> {
         Command::StepReplay(command) => Some((command.org, None)),
         Command::EndReplay(command) => Some((command.org, None)),
         Command::EraseEvent(command) => Some((command.org, Some(command.event))),
-        Command::CreateOrg(_) | Command::NoteKeysUsed(_) | Command::ExpireDedup(_) | Command::SkipOrgs(_) => None,
+        Command::CreateOrg(_)
+        | Command::NoteKeysUsed(_)
+        | Command::ExpireDedup(_)
+        | Command::SkipOrgs(_)
+        | Command::ExpireKeys(_)
+        | Command::Requested(_) => None,
     }
 }
 

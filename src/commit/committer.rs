@@ -245,11 +245,12 @@ impl Committer {
 
     /// What the state knows as a duplicate costs no frame.
     fn answer_known_duplicates(&self, entries: &mut [Entry]) {
-        let dedups = entries.iter().flat_map(|entry| &entry.submission.commands).map(|command| match command {
-            Command::SubmitEvent(submit) => submit.event.dedup.as_ref(),
+        let events = entries.iter().flat_map(|entry| &entry.submission.commands).map(|command| match command {
+            Command::SubmitEvent(submit) => Some(submit.as_ref()),
             _ => None,
         });
-        let known = match self.ports.store.known_duplicates(dedups) {
+        let now = Timestamp(self.ports.clock.now_ms());
+        let known = match self.ports.store.known_duplicates(events, now) {
             Ok(known) => known,
             Err(error) => self.give_up(&error),
         };
@@ -258,8 +259,8 @@ impl Committer {
         }
     }
 
-    /// Gives events their ids and times, in the order of the journal. An id is made of the steady time, because ids never go
-    /// back; when an event was received is what the wall clock says.
+    /// Gives events their ids and times, and requests the time that they are judged by, in the order of the journal. An id
+    /// is made of the steady time, because ids never go back; when an event was received is what the wall clock says.
     fn stamp(&mut self, entries: &mut [Entry]) {
         const BYTES_PER_ID: usize = 10;
         let (now_ms, steady_ms) = (self.ports.clock.now_ms(), self.ports.clock.steady_ms());
@@ -280,6 +281,7 @@ impl Committer {
                         notice.received_at = Timestamp(now_ms);
                     }
                 }
+                Command::Requested(requested) => requested.authority.at = Timestamp(now_ms),
                 _ => {}
             }
         }

@@ -19,7 +19,7 @@ fn submit(org: OrgNo) -> Command {
         payload: b"1".as_slice().into(),
         cloudevent: None,
     };
-    Command::SubmitEvent(Box::new(SubmitEvent { org, id: EventId(0), received_at: Timestamp(0), event }))
+    Command::SubmitEvent(Box::new(SubmitEvent { org, by: None, id: EventId(0), received_at: Timestamp(0), event }))
 }
 
 fn settle(org: OrgNo) -> Command {

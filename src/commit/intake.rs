@@ -337,7 +337,7 @@ mod tests {
             cloudevent: None,
         };
         let (org, id, received_at) = (OrgNo(1), EventId(0), Timestamp(0));
-        vec![Command::SubmitEvent(Box::new(SubmitEvent { org, id, received_at, event }))]
+        vec![Command::SubmitEvent(Box::new(SubmitEvent { org, by: None, id, received_at, event }))]
     }
 
     fn no_event() -> Vec<Command> {

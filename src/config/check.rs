@@ -102,6 +102,7 @@ fn server(checks: &mut Checks, raw: RawServer) -> Server {
         keep_alive: checks.seconds("server.keep_alive_seconds", raw.keep_alive_seconds, 1..=3600),
         shutdown: checks.seconds("server.shutdown_seconds", raw.shutdown_seconds, 1..=9),
         cors_origins: raw.cors_origins,
+        trusted_proxies: networks(checks, "server.trusted_proxies", &raw.trusted_proxies),
     }
 }
 

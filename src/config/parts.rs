@@ -39,6 +39,9 @@ pub struct Server {
     pub shutdown: Duration,
     /// Origins whose pages may call the API, such as `https://app.example.com`; or only `*`.
     pub cors_origins: Vec<String>,
+    /// Proxies that are believed whom they speak for.
+    #[serde(serialize_with = "networks")]
+    pub trusted_proxies: Vec<IpNet>,
 }
 
 /// The data directory.

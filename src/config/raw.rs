@@ -31,6 +31,7 @@ pub(super) struct RawServer {
     pub(super) keep_alive_seconds: u64,
     pub(super) shutdown_seconds: u64,
     pub(super) cors_origins: Vec<String>,
+    pub(super) trusted_proxies: Vec<String>,
 }
 
 #[derive(Deserialize)]

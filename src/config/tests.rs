@@ -47,7 +47,7 @@ fn the_defaults_are_the_documented_numbers() {
     assert_eq!(config.dedup.window, Duration::from_hours(7 * 24));
     assert_eq!(config.inbox.wait_max, Duration::from_secs(30));
     assert_eq!(config.keys.admin_token, None);
-    assert_eq!((config.keys.verify_threads, config.keys.verify_queue, config.keys.cache_entries), (2, 64, 10_000));
+    assert_eq!((config.keys.verify_threads, config.keys.verify_queue, config.keys.cache_entries), (2, 10_000, 10_000));
     assert_eq!(config.keys.cache, Duration::from_mins(10));
     let tiers = Tier::ALL.map(|tier| config.tiers.of(tier)).map(|it| (it.events_per_second.get(), it.burst.get()));
     assert_eq!(tiers, [(50, 100), (500, 1000), (10_000, 20_000)]);

@@ -102,7 +102,7 @@ fn closed_doors() -> Doors {
 pub(super) fn create_org(id: u128) -> Command {
     let (name, created_at) = ("first".to_owned(), Timestamp(1));
     let (scopes, expires_at, ended_at) = (Scopes::all(), None, None);
-    let key = Key { id: KeyId(id), name, hash: "$".into(), scopes, created_at, expires_at, ended_at };
+    let key = Key { id: KeyId(id), name, hash: "$".into(), check: [0; 8], scopes, created_at, expires_at, ended_at };
     let (name, tier) = (format!("Acme {id}"), Tier::Free);
     let org = Org { id: OrgId(id), name, tier, inbox_mode: InboxMode::Auto, created_at };
     Command::CreateOrg(CreateOrg { org, key })
@@ -123,7 +123,7 @@ pub(super) fn submit_event(org: OrgNo, id: u128, received_at: Timestamp) -> Comm
         payload: b"{}".as_slice().into(),
         cloudevent: None,
     };
-    Command::SubmitEvent(Box::new(SubmitEvent { org, id: EventId(id), received_at, event }))
+    Command::SubmitEvent(Box::new(SubmitEvent { org, by: None, id: EventId(id), received_at, event }))
 }
 
 impl World {

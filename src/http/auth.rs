@@ -1,11 +1,10 @@
-//! Who is calling. The key id finds the record, the secret is compared with its argon2id hash once; then a keyed digest
-//! of the text, in memory only, says that this text was the right one. The record is looked up at every request, so what
-//! was rotated, ended or moved to another tier is seen by the next one.
+//! Who is calling. The key id finds the record; a short check value refuses wrong secrets at once; what passes that is
+//! compared with the argon2id hash once, and then a keyed digest of the text, in memory only, says that this text was the
+//! right one. The record is looked up at every request, and again after every wait, so what was rotated, ended or moved to
+//! another tier is seen by the next one.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
 
 use actix_web::http::header::{AUTHORIZATION, HeaderMap, HeaderName};
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -14,22 +13,18 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
 use super::error::{Code, Problem};
-use super::verify::{NotJudged, Tag, Verifier};
+use super::verify::{Hashed, NotJudged, Tag, Verifier, check_value};
 use crate::base::metrics::{KeyVerification, Metrics};
 use crate::base::random;
+use crate::commit::Intake;
 use crate::config::Keys;
-use crate::model::id::KeyId;
-use crate::model::key::{KeyText, NotAKey};
+use crate::model::command::{Command, ExpireKeys};
+use crate::model::id::{KeyId, OrgNo};
+use crate::model::key::{Key, KeyText, Scopes};
 use crate::model::time::Timestamp;
-use crate::rules::token_bucket::{Bucket, Decision, Rate};
 use crate::store::{Authenticated, Store};
 
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
-/// Checks of one key id from one address: whoever knows the id but not the secret must not take all the threads, nor
-/// stand in the way of the one who knows both.
-const CHECKS: Rate = Rate { per_second: 5, burst: 10 };
-/// Key ids and addresses whose checks are counted.
-const CHECKED_MAX: u64 = 10_000;
 /// Keys whose last use waits to be noted; more are noted at their next use.
 const USED_MAX: usize = 100_000;
 
@@ -52,43 +47,28 @@ pub(super) struct Authenticator {
     mac: Hmac<Sha256>,
     /// Texts that were right, by key id.
     right: Cache<KeyId, Tag>,
-    checks: Cache<(KeyId, Option<IpAddr>), Arc<Mutex<Bucket>>>,
-    began: Instant,
     used: Mutex<HashMap<KeyId, Timestamp>>,
     verifier: Verifier,
+    /// Where it is written down that a key's time has come.
+    intake: Intake,
     metrics: Arc<Metrics>,
 }
 
-/// What a request shows, and where it comes from.
-pub(super) struct Credential<'a> {
-    text: &'a str,
-    peer: Option<IpAddr>,
+/// A credential of ours, as a request shows it: a text that can be a key, or the admin token.
+enum Credential {
+    Admin,
+    Key(KeyText),
 }
 
-impl<'a> Credential<'a> {
-    /// The key in `X-API-Key` or behind `Authorization: Bearer` (RFC 6750, 2.1); none if there is none.
-    ///
-    /// # Errors
-    /// When there are two different ones, or something that is no key at all.
-    pub(super) fn of(headers: &'a HeaderMap, peer: Option<IpAddr>) -> Result<Option<Self>, Problem> {
-        let mut found: Option<&'a str> = None;
-        let bearer = headers.get_all(AUTHORIZATION).map(|value| {
-            let (scheme, key) = value.to_str().ok()?.trim().split_once(' ')?;
-            scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
-        });
-        let plain = headers.get_all(API_KEY).map(|value| value.to_str().ok().map(str::trim));
-        for key in plain.chain(bearer) {
-            let key = key.ok_or_else(unauthorized)?;
-            if found.is_some_and(|other| other != key) {
-                return Err(Problem::new(
-                    Code::InvalidRequest,
-                    "there are two different keys in the request's headers",
-                ));
-            }
-            found = Some(key);
-        }
-        Ok(found.map(|text| Self { text, peer }))
-    }
+/// What stands where a key of ours can stand: in `X-API-Key`, or behind `Authorization: Bearer` (RFC 6750, 2.1). Other
+/// schemes are for others, such as the proxy in front.
+fn shown(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let bearer = headers.get_all(AUTHORIZATION).filter_map(|value| {
+        let (scheme, key) = value.to_str().ok()?.trim().split_once([' ', '\t'])?;
+        scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
+    });
+    let plain = headers.get_all(API_KEY).filter_map(|value| Some(value.to_str().ok()?.trim()));
+    plain.chain(bearer)
 }
 
 fn unauthorized() -> Problem {
@@ -98,51 +78,104 @@ fn unauthorized() -> Problem {
 impl Authenticator {
     /// # Errors
     /// When the system has no threads to give.
-    pub(super) fn new(settings: &Keys, admin_token: &str, metrics: Arc<Metrics>) -> std::io::Result<Self> {
+    pub(super) fn new(
+        settings: &Keys,
+        admin_token: &str,
+        intake: Intake,
+        metrics: Arc<Metrics>,
+    ) -> std::io::Result<Self> {
         let mac = Hmac::new_from_slice(&random::bytes::<32>()).map_err(std::io::Error::other)?;
         Ok(Self {
             admin_digest: Sha256::digest(admin_token).into(),
             mac,
             right: Cache::builder().max_capacity(settings.cache_entries).time_to_idle(settings.cache).build(),
-            checks: Cache::new(CHECKED_MAX),
-            began: Instant::now(),
             used: Mutex::default(),
-            verifier: Verifier::start(settings.verify_threads, settings.verify_queue)?,
+            verifier: Verifier::start(settings.verify_threads, settings.verify_queue, &metrics)?,
+            intake,
             metrics,
         })
     }
 
-    /// Who shows this credential.
+    /// The credential of ours in a request; none if there is none. What is not ours counts for nothing.
     ///
     /// # Errors
-    /// When it opens nothing now, without saying why.
-    pub(super) async fn caller(
-        &self,
-        credential: &Credential<'_>,
-        store: &Store,
-        now: Timestamp,
-    ) -> Result<Caller, Problem> {
-        let text = match credential.text.parse::<KeyText>() {
-            Ok(text) => text,
-            Err(NotAKey) if self.is_admin(credential.text) => return Ok(Caller::Admin),
-            Err(NotAKey) => return Err(self.refused()),
-        };
-        let id = text.id();
-        let known = store.key(id)?.filter(|found| found.key().is_valid(now));
-        let Some(found) = known else { return Err(self.refused()) };
-        if !self.is_right(text, &found.key().hash, credential.peer).await? {
-            return Err(self.refused());
+    /// When there are two different ones.
+    fn credential(&self, headers: &HeaderMap) -> Result<Option<Credential>, Problem> {
+        let mut found: Option<(&str, Credential)> = None;
+        for text in shown(headers) {
+            let credential = match text.parse::<KeyText>() {
+                Ok(key) => Credential::Key(key),
+                Err(_not_a_key) if self.is_admin(text) => Credential::Admin,
+                Err(_not_a_key) => continue,
+            };
+            if found.as_ref().is_some_and(|(other, _)| *other != text) {
+                return Err(Problem::new(
+                    Code::InvalidRequest,
+                    "there are two different keys in the request's headers",
+                ));
+            }
+            found = Some((text, credential));
         }
-        self.note_used(id, now);
-        Ok(Caller::Key(found))
+        Ok(found.map(|(_, credential)| credential))
     }
 
-    /// What a request without any key is told.
+    /// Who sends these headers.
     ///
     /// # Errors
-    /// Always.
-    pub(super) fn nobody(&self) -> Result<Caller, Problem> {
-        Err(self.refused())
+    /// When there is no credential in them that opens anything now, without saying why.
+    pub(super) async fn caller(&self, headers: &HeaderMap, store: &Store, now: Timestamp) -> Result<Caller, Problem> {
+        let text = match self.credential(headers)? {
+            Some(Credential::Key(text)) => text,
+            Some(Credential::Admin) => return Ok(Caller::Admin),
+            None => return Err(self.refused()),
+        };
+        let (id, tag) = (text.id(), self.tag(&text));
+        let Some(found) = store.key(id)? else { return Err(self.refused()) };
+        let is_known = self.right.get(&id).is_some_and(|right| right.ct_eq(&tag).into());
+        if !is_known && !passes(&text, found.key()) {
+            return Err(self.refused());
+        }
+        if !found.key().is_valid(now) {
+            self.note_end(found.key(), now).await;
+            return Err(self.refused());
+        }
+        if is_known {
+            self.metrics.key_verifications.of(KeyVerification::Cached).inc();
+            self.note_used(id, now);
+            return Ok(Caller::Key(found));
+        }
+        let right = self.verifier.verify((text, tag), &found.key().hash).await;
+        if !right.map_err(|error| self.not_judged(error))? {
+            return Err(self.refused());
+        }
+        self.metrics.key_verifications.of(KeyVerification::Verified).inc();
+        self.right.insert(id, tag);
+        self.note_used(id, now);
+        // That took a while: it may have ended meanwhile.
+        let found = store.key(id)?.filter(|found| found.key().is_valid(now));
+        found.map(Caller::Key).ok_or_else(|| self.refused())
+    }
+
+    /// Whether the key is valid and may all this, now.
+    ///
+    /// # Errors
+    /// When it has ended, or may not.
+    pub(super) fn judge(&self, key: KeyId, needs: Scopes, store: &Store, now: Timestamp) -> Result<(), Problem> {
+        let found = store.key(key)?.filter(|found| found.key().is_valid(now));
+        let found = found.ok_or_else(|| self.refused())?;
+        if found.key().scopes.covers(needs) { Ok(()) } else { Err(forbidden()) }
+    }
+
+    /// A key whose time has come stays ended whatever the clock does, as soon as anybody was told so.
+    async fn note_end(&self, key: &Key, now: Timestamp) {
+        if key.has_ended() {
+            return;
+        }
+        let command = Command::ExpireKeys(ExpireKeys { keys: vec![key.id], at: now });
+        match self.intake.submit(vec![command]) {
+            Ok(reply) => drop(reply.outcomes().await),
+            Err(refused) => tracing::debug!(%refused, key = %key.id, "the key's end is written down later"),
+        }
     }
 
     fn is_admin(&self, text: &str) -> bool {
@@ -150,24 +183,10 @@ impl Authenticator {
         digest.ct_eq(&self.admin_digest).into()
     }
 
-    fn refused(&self) -> Problem {
+    /// What one is told who has no key that opens anything.
+    pub(super) fn refused(&self) -> Problem {
         self.metrics.key_verifications.of(KeyVerification::Refused).inc();
         unauthorized()
-    }
-
-    async fn is_right(&self, text: KeyText, hash: &str, peer: Option<IpAddr>) -> Result<bool, Problem> {
-        let (id, tag) = (text.id(), self.tag(&text));
-        if self.right.get(&id).is_some_and(|right| right.ct_eq(&tag).into()) {
-            self.metrics.key_verifications.of(KeyVerification::Cached).inc();
-            return Ok(true);
-        }
-        let admit = || self.admit_check((id, peer));
-        let right = self.verifier.verify((text, tag), hash, admit).await.map_err(|error| self.not_judged(error))?;
-        if right {
-            self.metrics.key_verifications.of(KeyVerification::Verified).inc();
-            self.right.insert(id, tag);
-        }
-        Ok(right)
     }
 
     fn tag(&self, text: &KeyText) -> Tag {
@@ -178,33 +197,18 @@ impl Authenticator {
         self.metrics.key_verifications.of(KeyVerification::Overloaded).inc();
         match error {
             NotJudged::Overloaded => {
-                Problem::new(Code::Overloaded, "more keys wait to be checked than the queue holds")
-            }
-            NotJudged::TooOften { retry_after_s } => {
-                let detail = "this key is checked too often; it may be tried again shortly";
-                Problem::new(Code::RateLimited, detail).retry_after(retry_after_s)
+                Problem::new(Code::Overloaded, "more keys wait to be checked or made than the queue holds")
             }
             NotJudged::Failed => Problem::internal(&"a key could not be hashed or checked"),
         }
     }
 
-    /// Bounds the checks of one key id from one address.
-    fn admit_check(&self, whose: (KeyId, Option<IpAddr>)) -> Result<(), NotJudged> {
-        let bucket = self.checks.get_with(whose, Arc::default);
-        let now_us = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
-        let admission = bucket.lock().unwrap_or_else(PoisonError::into_inner).admit(CHECKS, 1, now_us);
-        match admission.decision {
-            Decision::Admitted => Ok(()),
-            Decision::Refused { retry_after_s } => Err(NotJudged::TooOften { retry_after_s }),
-        }
-    }
-
-    /// The hash of a new key's text.
+    /// What is to be kept of a new key's text; `org`: who asks for it, if it is not the operator.
     ///
     /// # Errors
     /// When it was not made: too many wait.
-    pub(super) async fn hash(&self, text: &Arc<KeyText>) -> Result<String, Problem> {
-        self.verifier.hash(Arc::clone(text)).await.map_err(|error| self.not_judged(error))
+    pub(super) async fn hash(&self, text: &Arc<KeyText>, org: Option<OrgNo>) -> Result<Hashed, Problem> {
+        self.verifier.hash(Arc::clone(text), org).await.map_err(|error| self.not_judged(error))
     }
 
     /// Remembers the text of a key that was just made as right.
@@ -224,6 +228,16 @@ impl Authenticator {
         let mut used = std::mem::take(&mut *self.used.lock().unwrap_or_else(PoisonError::into_inner));
         used.drain().collect()
     }
+}
+
+/// Whether the text can be the key's: next to certain if it is so, and certain if it is not.
+fn passes(text: &KeyText, key: &Key) -> bool {
+    check_value(text, &key.hash).is_some_and(|value| value.ct_eq(&key.check).into())
+}
+
+/// What a key is told that does not have the scope any more.
+pub(super) fn forbidden() -> Problem {
+    Problem::new(Code::Forbidden, "the key may not do this")
 }
 
 #[cfg(test)]

@@ -31,19 +31,20 @@ impl Fixture {
         let store = Store::open(dir.path(), 8 << 20, u64::MAX).unwrap();
         let settings = Config::from_toml("[keys]\nverify_threads = 1\nverify_queue = 4").unwrap().keys;
         let metrics = Arc::new(Metrics::new(&[]).unwrap());
-        let auth = Authenticator::new(&settings, "admin-token-of-the-test", metrics).unwrap();
+        let auth = Authenticator::new(&settings, "admin-token-of-the-test", Intake::unheard(), metrics).unwrap();
         let text = Arc::new(key_text(1));
-        let hash = auth.hash(&text).await.unwrap();
+        let Hashed { hash, check } = auth.hash(&text, None).await.unwrap();
         let (name, created_at) = ("Acme".to_owned(), Timestamp(1));
         let org = Org { id: OrgId(1), name: name.clone(), tier: Tier::Free, inbox_mode: InboxMode::Auto, created_at };
-        let key = Key { id: KeyId(2), name, hash, scopes: Scopes::all(), created_at, expires_at, ended_at: None };
+        let (scopes, ended_at) = (Scopes::all(), None);
+        let key = Key { id: KeyId(2), name, hash, check, scopes, created_at, expires_at, ended_at };
         let command = Command::CreateOrg(CreateOrg { org, key });
         store.apply(std::iter::once((1, &command)), 2, &mut Vec::new()).unwrap();
         Self { auth, store, text, _dir: dir }
     }
 
     async fn caller(&self, text: &str) -> Result<Caller, Problem> {
-        self.auth.caller(&Credential { text, peer: None }, &self.store, NOW).await
+        self.auth.caller(&headers(&[("x-api-key", text)]), &self.store, NOW).await
     }
 
     fn judged(&self, how: KeyVerification) -> u64 {
@@ -97,36 +98,72 @@ async fn the_admin_token_is_the_admin() {
 }
 
 #[tokio::test]
-async fn guessing_at_one_key_is_slowed_down_and_one_that_is_known_is_not() {
+async fn wrong_keys_are_refused_without_the_slow_hash_however_many_come_and_the_right_one_is_let_in() {
     let fixture = Fixture::new(None).await;
-    fixture.auth.remember(&fixture.text);
-    let mut refused = 0;
-    for seed in 0..40 {
-        let guess = key_text(seed * 2 + 4);
-        refused += u32::from(fixture.caller(guess.reveal()).await.unwrap_err().code() == Code::RateLimited);
+    let hashes = || fixture.auth.metrics.key_hashes.get();
+    assert_eq!(hashes(), 1, "the key was made");
+    for seed in 0..200 {
+        let guess = key_text(seed + 2);
+        assert_eq!(fixture.caller(guess.reveal()).await.unwrap_err().code(), Code::Unauthorized);
     }
-    assert!(refused > 0);
+    assert_eq!(hashes(), 1);
     fixture.caller(fixture.text.reveal()).await.unwrap();
+    for seed in 0..200 {
+        fixture.caller(key_text(seed + 2).reveal()).await.unwrap_err();
+    }
+    fixture.caller(fixture.text.reveal()).await.unwrap();
+    assert_eq!(hashes(), 2, "once for the one who has the key");
 }
 
-#[test]
-fn a_key_comes_in_one_of_two_headers() {
-    let of = |pairs: &[(&'static str, &'static str)]| {
-        let mut headers = HeaderMap::new();
-        for (name, value) in pairs {
-            headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
-        }
-        let found = Credential::of(&headers, None).map(|found| found.map(|found| found.text.to_owned()));
-        found.map_err(|problem| problem.code())
+fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for (name, value) in pairs {
+        headers.append(HeaderName::from_static(name), HeaderValue::from_bytes(value.as_bytes()).unwrap());
+    }
+    headers
+}
+
+#[tokio::test]
+async fn a_key_of_ours_counts_wherever_it_stands_and_what_is_not_ours_counts_for_nothing() {
+    let fixture = Fixture::new(None).await;
+    let of = |pairs: &[(&'static str, &str)]| {
+        let found = fixture.auth.credential(&headers(pairs)).map_err(|problem| problem.code());
+        found.map(|found| found.map(|found| matches!(found, Credential::Key(_))))
     };
+    let key = fixture.text.reveal();
+    let (bearer, odd) = (format!("bearer\t {key} "), format!("Bearer {}", &key[1..]));
     assert_eq!(of(&[]), Ok(None));
-    assert_eq!(of(&[("x-api-key", "a")]), Ok(Some("a".into())));
-    assert_eq!(of(&[("authorization", "bearer  a")]), Ok(Some("a".into())));
-    assert_eq!(of(&[("authorization", "Bearer a"), ("x-api-key", "a")]), Ok(Some("a".into())));
-    for pairs in [[("authorization", "Bearer b"), ("x-api-key", "a")], [("x-api-key", "a"), ("x-api-key", "b")]] {
-        assert_eq!(of(&pairs), Err(Code::InvalidRequest));
+    assert_eq!(of(&[("x-api-key", key)]), Ok(Some(true)));
+    assert_eq!(of(&[("authorization", &bearer)]), Ok(Some(true)));
+    assert_eq!(of(&[("authorization", &bearer), ("x-api-key", key)]), Ok(Some(true)));
+    assert_eq!(of(&[("x-api-key", "admin-token-of-the-test")]), Ok(Some(false)));
+    for others in [
+        "",
+        " ",
+        "Basic YTpi",
+        "Basic",
+        "Digest a=\"b\"",
+        "Negotiate abc",
+        "Bearer",
+        "Bearer e.y.J",
+        "\u{e4}",
+        "a",
+        &odd,
+    ] {
+        assert_eq!(of(&[("authorization", others)]), Ok(None), "{others}");
+        assert_eq!(of(&[("authorization", others), ("x-api-key", key)]), Ok(Some(true)), "{others}");
+        assert_eq!(of(&[("x-api-key", others), ("authorization", &bearer)]), Ok(Some(true)), "{others}");
     }
-    for odd in ["Basic YTpi", "Bearer", "a"] {
-        assert_eq!(of(&[("authorization", odd)]), Err(Code::Unauthorized), "{odd}");
+    let other = key_text(2);
+    let other_bearer = format!("Bearer {}", other.reveal());
+    let different: [[(&str, &str); 2]; 3] = [
+        [("x-api-key", key), ("authorization", &other_bearer)],
+        [("x-api-key", key), ("x-api-key", other.reveal())],
+        [("authorization", &bearer), ("x-api-key", "admin-token-of-the-test")],
+    ];
+    for pairs in &different {
+        assert_eq!(of(pairs), Err(Code::InvalidRequest));
     }
+    let caller = fixture.auth.caller(&headers(&[("authorization", "Basic YTpi")]), &fixture.store, NOW).await;
+    assert_eq!(caller.unwrap_err().code(), Code::Unauthorized);
 }

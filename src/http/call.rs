@@ -1,5 +1,8 @@
 //! One request on its way through the room: who is calling, and what the handlers ask of it.
 
+use std::cell::Cell;
+use std::net::IpAddr;
+use std::pin::pin;
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
@@ -7,16 +10,23 @@ use actix_web::{HttpRequest, HttpResponse, dev, web};
 use serde::Serialize;
 
 use super::Api;
-use super::auth::Caller;
+use super::auth::{Caller, forbidden};
 use super::body::{self, BodyLimit, Room};
+use super::client_address::client_address;
 use super::error::{Code, Problem};
 use super::limit::{Budget, Payer};
+use super::routes::Who;
+use crate::model::authority::Authority;
 use crate::model::command::Command;
 use crate::model::id::OrgNo;
+use crate::model::key::Scopes;
 use crate::model::org::Tier;
 use crate::model::time::Timestamp;
 use crate::rules::token_bucket::{Admission, Decision};
 use crate::store::{Authenticated, Outcome};
+
+/// How often a request that waits is judged again: what ends a key ends it within a second.
+const JUDGE_EVERY: Duration = Duration::from_secs(1);
 
 /// What becomes of a request.
 pub(super) type Answer = Result<HttpResponse, Problem>;
@@ -26,6 +36,8 @@ pub(super) struct Call {
     pub(super) api: web::Data<Api>,
     pub(super) request: HttpRequest,
     pub(super) payload: dev::Payload,
+    /// Who may, as the table of routes says.
+    pub(super) who: Who,
     pub(super) caller: Caller,
     /// When it came.
     pub(super) now: Timestamp,
@@ -35,6 +47,8 @@ pub(super) struct Call {
     pub(super) admission: Option<Admission>,
     /// The body's part of what all bodies may take in memory, held until the call is over.
     pub(super) room: Option<Room>,
+    /// Whether a change that it asks for was decided on: then that was judged when it was made.
+    pub(super) has_committed: Cell<bool>,
 }
 
 impl Call {
@@ -103,15 +117,84 @@ impl Call {
         body::read(&self.request, &mut self.payload, limit, room).await
     }
 
+    /// Where the request comes from: the client's address, also behind a proxy that is trusted.
+    pub(super) fn client_address(&self) -> Option<IpAddr> {
+        let peer = self.request.peer_addr()?.ip();
+        Some(client_address(peer, self.request.headers(), &self.api.config.server.trusted_proxies))
+    }
+
     /// A path parameter.
     pub(super) fn path(&self, name: &str) -> &str {
         self.request.match_info().get(name).unwrap_or_default()
     }
 
+    /// What the caller's key must be allowed to do.
+    fn needs(&self) -> Scopes {
+        match self.who {
+            Who::Scope(scope) | Who::AdminOr(scope) => scope.into(),
+            Who::AnyKey | Who::Public => Scopes::none(),
+        }
+    }
+
+    /// Whether the caller still may: for everything that waits, before it goes on. What a request reads is judged once more
+    /// when its answer is ready, and what it changes when the change is made.
+    ///
+    /// # Errors
+    /// When the key has ended meanwhile, or has lost the scope.
+    pub(super) fn judge_again(&self) -> Result<(), Problem> {
+        match &self.caller {
+            Caller::Key(key) => self.api.auth.judge(key.key().id, self.needs(), &self.api.store, self.api.now()),
+            Caller::Admin | Caller::Anyone => Ok(()),
+        }
+    }
+
+    /// Waits as long as the caller may.
+    ///
+    /// # Errors
+    /// See [`Call::judge_again`]; within a second after it is so.
+    pub(super) async fn while_allowed<T>(&self, waiting: impl Future<Output = T>) -> Result<T, Problem> {
+        let mut waiting = pin!(waiting);
+        loop {
+            let waited = tokio::time::timeout(JUDGE_EVERY, &mut waiting).await;
+            self.judge_again()?;
+            if let Ok(done) = waited {
+                return Ok(done);
+            }
+        }
+    }
+
     /// Makes one change durable and gives what became of it.
     pub(super) async fn commit(&self, command: Command) -> Result<Outcome, Problem> {
-        let outcomes = self.api.intake.submit(vec![command])?.outcomes().await?;
+        let outcomes = self.commit_all(vec![command]).await?;
         outcomes.into_iter().next().ok_or_else(|| Problem::internal(&"a command without outcome"))
+    }
+
+    /// Makes changes durable, all together, and gives what became of each.
+    ///
+    /// # Errors
+    /// When they were refused, or the caller may not make them any more by then: then there was none of them.
+    pub(super) async fn commit_all(&self, commands: Vec<Command>) -> Result<Vec<Outcome>, Problem> {
+        if commands.is_empty() {
+            return Ok(Vec::new());
+        }
+        let key = match &self.caller {
+            Caller::Key(key) => Some(key.key().id),
+            Caller::Admin => None,
+            Caller::Anyone => return Err(Problem::internal(&"a change that nobody asks for")),
+        };
+        // The committer says when.
+        let authority = Authority { key, needs: self.needs(), at: Timestamp(0) };
+        let commands = commands.into_iter().map(|command| command.requested(authority)).collect();
+        let outcomes = self.api.intake.submit(commands)?.outcomes().await?;
+        for outcome in &outcomes {
+            match outcome {
+                Outcome::NotAuthorized => return Err(self.api.auth.refused()),
+                Outcome::Forbidden => return Err(forbidden()),
+                _ => {}
+            }
+        }
+        self.has_committed.set(true);
+        Ok(outcomes)
     }
 
     /// How long a dedup id counts.

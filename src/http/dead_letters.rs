@@ -112,10 +112,7 @@ async fn each(
     let api = web::Data::clone(&call.api);
     let chosen = web::block(move || choose(&api, org, which)).await.map_err(|error| Problem::internal(&error))??;
     let commands: Vec<Command> = chosen.deliveries.iter().map(|(endpoint, event)| command(*endpoint, *event)).collect();
-    if commands.is_empty() {
-        return Ok((0, chosen.next_since));
-    }
-    let outcomes = call.api.intake.submit(commands)?.outcomes().await?;
+    let outcomes = call.commit_all(commands).await?;
     Ok((outcomes.iter().filter(|outcome| **outcome == Outcome::Done).count(), chosen.next_since))
 }
 

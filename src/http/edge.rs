@@ -1,6 +1,7 @@
 //! What every request goes through and every answer carries: request id, who is calling, the rate limit, security and
 //! CORS headers, metrics, one line in the log.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -9,7 +10,7 @@ use actix_web::http::header::{CACHE_CONTROL, HeaderMap, HeaderName, HeaderValue,
 use actix_web::{HttpRequest, HttpResponse, dev, web};
 
 use super::Api;
-use super::auth::{Caller, Credential};
+use super::auth::Caller;
 use super::body;
 use super::call::{Answer, Call};
 use super::error::{Code, Problem};
@@ -85,8 +86,12 @@ pub(super) async fn serve(
         Target::Route(_, route) if route.takes_events() => Budget::Events,
         Target::Route(..) | Target::WrongMethod(_) | Target::Unknown => Budget::Requests,
     };
-    let caller = Caller::Anyone;
-    let mut call = Call { api, request, payload, caller, now, budget, admission: None, room: None };
+    let who = match &target {
+        Target::Route(_, route) => route.who,
+        Target::WrongMethod(_) | Target::Unknown => Who::Public,
+    };
+    let (caller, has_committed) = (Caller::Anyone, Cell::new(false));
+    let mut call = Call { api, request, payload, who, caller, now, budget, admission: None, room: None, has_committed };
     let answer = match &target {
         Target::Route(_, route) => handle(route, &mut call).await,
         Target::WrongMethod(allow) => wrong_method(&call, allow),
@@ -118,19 +123,19 @@ async fn handle(route: &Route, call: &mut Call) -> Answer {
         call.api.intake.welcomes_events()?;
     }
     if route.who != Who::Public {
-        let peer = call.request.peer_addr().map(|peer| peer.ip());
-        let credential = Credential::of(call.request.headers(), peer)?;
-        call.caller = match credential {
-            None => call.api.auth.nobody()?,
-            Some(credential) => call.api.auth.caller(&credential, &call.api.store, call.now).await?,
-        };
+        call.caller = call.api.auth.caller(call.request.headers(), &call.api.store, call.now).await?;
         call.charge(match route.cost {
             Cost::One => 1,
             Cost::ByHandler => 0,
         })?;
         permit(route.who, &call.caller)?;
     }
-    (route.handler)(call).await
+    let answer = (route.handler)(call).await?;
+    // It may have waited for a body, a lock, a thread, an event. A change was judged when it was made, and is told.
+    if !call.has_committed.get() {
+        call.judge_again()?;
+    }
+    Ok(answer)
 }
 
 /// Whether this caller may.
@@ -223,18 +228,41 @@ fn log(call: &Call, target: &Target, (request_id, status, took): (&str, u16, Dur
         let header = call.request.headers().get("traceparent");
         header.and_then(|value| sane(value, TRACEPARENT_BYTES_MAX))
     };
+    let client = || call.client_address().map(tracing::field::display);
     match problem {
         // Under overload there are thousands of them a second; whoever refused says so once a second.
         Some(problem) if status >= 500 && problem.code() != Code::Overloaded => {
-            let (code, cause, traceparent) = (problem.code().word(), problem.cause(), traceparent());
+            let (code, cause, traceparent, client) = (problem.code().word(), problem.cause(), traceparent(), client());
             if cause.is_some() {
-                tracing::error!(request_id, traceparent, method, route, status, code, cause, took_us, "request failed");
+                tracing::error!(
+                    request_id,
+                    traceparent,
+                    client,
+                    method,
+                    route,
+                    status,
+                    code,
+                    cause,
+                    took_us,
+                    "request failed"
+                );
             } else {
-                tracing::info!(request_id, traceparent, method, route, status, code, took_us, "request refused");
+                tracing::info!(
+                    request_id,
+                    traceparent,
+                    client,
+                    method,
+                    route,
+                    status,
+                    code,
+                    took_us,
+                    "request refused"
+                );
             }
         }
         Some(_) | None => {
-            tracing::debug!(request_id, traceparent = traceparent(), method, route, status, took_us, "request");
+            let (traceparent, client) = (traceparent(), client());
+            tracing::debug!(request_id, traceparent, client, method, route, status, took_us, "request");
         }
     }
 }

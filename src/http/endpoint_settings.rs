@@ -13,7 +13,7 @@ use crate::delivery::secrets;
 use crate::model::endpoint::{
     DESCRIPTION_CHARS_MAX, DisabledReason, Endpoint, EndpointSettings, HEADER_VALUE_BYTES_MAX, HEADERS_MAX,
     MAX_IN_FLIGHT_MAX, METADATA_CHARS_MAX, METADATA_MAX, PATTERNS_MAX, RATE_PER_SECOND_MAX, RETRIES_MAX,
-    RETRY_WAIT_S_MAX, TIMEOUT_MS_MAX, URL_BYTES_MAX,
+    RETRY_WAIT_S_MAX, SealedSecret, TIMEOUT_MS_MAX, URL_BYTES_MAX,
 };
 use crate::rules::egress::{EgressError, EgressRules};
 
@@ -38,7 +38,7 @@ const RESERVED_HEADERS: [&str; 17] = [
     "upgrade",
     "user-agent",
 ];
-/// What stands for the value of a header that may be a credential.
+/// What stands for the value of a header: it is written and never shown, since any of them may be a credential.
 pub(super) const MASK: &str = "(set)";
 const RESERVED_PREFIXES: [&str; 3] = ["webhook-", "svix-", "triggerd-"];
 
@@ -48,21 +48,37 @@ pub(super) struct Reading<'a> {
     pub(super) faults: Faults,
     pub(super) egress: &'a EgressRules,
     refused: Option<EgressError>,
+    /// Headers whose values went because the URL goes to another origin now.
+    dropped: Vec<(String, SealedSecret)>,
     /// Whether it says whether the endpoint is enabled.
     names_enabled: bool,
 }
 
+/// What a body said, beside the settings themselves.
+pub(super) struct Said {
+    /// Whether the endpoint is enabled.
+    pub(super) sets_enabled: bool,
+    /// The headers that the endpoint does not have any more, because their values were meant for another origin.
+    pub(super) headers_dropped: Vec<String>,
+}
+
 impl<'a> Reading<'a> {
     pub(super) fn of(text: &'a str, egress: &'a EgressRules) -> Result<Self, Problem> {
-        Ok(Self { fields: Fields::read(text)?, faults: Faults::default(), egress, refused: None, names_enabled: false })
+        let (fields, faults, dropped) = (Fields::read(text)?, Faults::default(), Vec::new());
+        Ok(Self { fields, faults, egress, refused: None, dropped, names_enabled: false })
     }
 
-    /// The URL: `name` is the member that holds it.
+    /// The URL: `name` is the member that holds it. What was told to one origin in its headers is not told to another.
     pub(super) fn url(&mut self, name: &str, is_required: bool, settings: &mut EndpointSettings) {
         let field = if is_required { self.fields.require(name, &mut self.faults) } else { self.take(name) };
         let Some(url) = field.as_ref().and_then(|field| url_text(field, &mut self.faults)) else { return };
         match self.egress.judge_text(&url) {
-            Ok(_) => settings.url = url,
+            Ok((parsed, _)) => {
+                if url::Url::parse(&settings.url).map(|before| before.origin()) != Ok(parsed.origin()) {
+                    self.dropped = std::mem::take(&mut settings.headers);
+                }
+                settings.url = url;
+            }
             Err(error @ (EgressError::NotAUrl(_) | EgressError::NoHost)) => {
                 self.faults.add(pointer("", name), error.to_string());
             }
@@ -99,10 +115,19 @@ impl<'a> Reading<'a> {
         if let Some(field) = self.take("headers") {
             let before = std::mem::take(&mut settings.headers);
             for (name, value) in headers(&field, &mut self.faults) {
-                // It was shown like this: it stays what it is.
-                let known = before.iter().find(|(known, _)| value == MASK && *known == name);
-                let sealed = known.map(|(_, known)| known.clone());
-                match sealed.or_else(|| secrets::seal_header(vault, id, (&name, &value))) {
+                let named = |(known, _): &&(String, SealedSecret)| *known == name;
+                let sealed = if value != MASK {
+                    secrets::seal_header(vault, id, (&name, &value))
+                } else if let Some((_, known)) = before.iter().find(named) {
+                    Some(known.clone()) // it was shown like this: it stays what it is
+                } else if self.dropped.iter().any(|dropped| named(&dropped)) {
+                    continue;
+                } else {
+                    let detail = format!("{MASK:?} stands for a value that is there already, and there is none");
+                    self.faults.add(pointer(&field.pointer(), &name), detail);
+                    continue;
+                };
+                match sealed {
                     Some(sealed) => settings.headers.push((name, sealed)),
                     None => self.faults.add(field.pointer(), "cannot be sealed"),
                 }
@@ -126,8 +151,8 @@ impl<'a> Reading<'a> {
         self.limit("rate_per_second", 1..=RATE_PER_SECOND_MAX, &mut settings.rate_per_second);
     }
 
-    /// Says what was wrong; or, when nothing was, whether the body said whether the endpoint is enabled.
-    pub(super) fn finish(mut self) -> Result<bool, Problem> {
+    /// Says what was wrong; or, when nothing was, what the body said beside the settings, which are these now.
+    pub(super) fn finish(mut self, settings: &EndpointSettings) -> Result<Said, Problem> {
         self.fields.finish(&mut self.faults);
         if let Some(error) = self.refused {
             if self.faults.is_empty() {
@@ -136,7 +161,9 @@ impl<'a> Reading<'a> {
             self.faults.add("/url", error.to_string());
         }
         self.faults.into_result()?;
-        Ok(self.names_enabled)
+        let has = |name: &str| settings.headers.iter().any(|(known, _)| known == name);
+        let dropped = self.dropped.into_iter().map(|(name, _)| name).filter(|name| !has(name));
+        Ok(Said { sets_enabled: self.names_enabled, headers_dropped: dropped.collect() })
     }
 
     fn take(&mut self, name: &str) -> Option<Field<'a>> {
@@ -231,17 +258,16 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::model::endpoint::SealedSecret;
     use crate::model::id::EndpointId;
     use crate::model::time::Timestamp;
 
-    fn read(endpoint: &mut Endpoint, body: &Value) -> Result<(), Problem> {
+    fn read(endpoint: &mut Endpoint, body: &Value) -> Result<Vec<String>, Problem> {
         let (text, egress) = (body.to_string(), EgressRules { allow: Vec::new() });
         let mut reading = Reading::of(&text, &egress)?;
         reading.url("url", false, &mut endpoint.settings);
         reading.basics(endpoint);
         reading.details(endpoint, &vault());
-        reading.finish().map(drop)
+        reading.finish(&endpoint.settings).map(|said| said.headers_dropped)
     }
 
     fn vault() -> Vault {
@@ -320,6 +346,42 @@ mod tests {
         read(&mut it, &json!({"headers": {"authorization": MASK, "x-team": "red"}})).unwrap();
         let expected = [("authorization", "Bearer 1"), ("x-team", "red")];
         assert_eq!(headers_of(&it), expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    }
+
+    #[test]
+    fn a_new_origin_gets_no_header_that_was_meant_for_another_unless_it_is_sent_again() {
+        let names = |endpoint: &Endpoint| headers_of(endpoint).into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+        let set = |url: &str| {
+            let mut it = endpoint();
+            read(&mut it, &json!({"url": url, "headers": {"authorization": "Bearer 1", "x-team": "blue"}})).unwrap();
+            it
+        };
+        for (from, same) in [
+            ("https://a.example/x", "https://a.example/y?z=1"),
+            ("https://a.example/", "https://A.example:443/"),
+            ("http://a.example:80/", "http://a.example/#x"),
+        ] {
+            let mut it = set(from);
+            assert_eq!(read(&mut it, &json!({"url": same})).unwrap(), [] as [&str; 0], "{same}");
+            assert_eq!(names(&it), ["authorization", "x-team"], "{same}");
+            let masked = json!({"url": same, "headers": {"authorization": MASK}});
+            assert_eq!(read(&mut it, &masked).unwrap(), [] as [&str; 0], "{same}");
+            assert_eq!(headers_of(&it), [("authorization".to_owned(), "Bearer 1".to_owned())], "{same}");
+        }
+        for other in ["http://a.example/", "https://a.example:8443/", "https://b.example/", "https://a.example./"] {
+            let mut it = set("https://a.example/");
+            assert_eq!(read(&mut it, &json!({"url": other})).unwrap(), ["authorization", "x-team"], "{other}");
+            assert_eq!(names(&it), [] as [&str; 0], "{other}");
+            // Back again is another origin, too: what went has gone.
+            assert_eq!(read(&mut it, &json!({"url": "https://a.example/"})).unwrap(), [] as [&str; 0]);
+            assert_eq!(names(&it), [] as [&str; 0], "{other}");
+            let mut it = set("https://a.example/");
+            let again = json!({"headers": {"authorization": MASK, "x-team": "red"}, "url": other});
+            assert_eq!(read(&mut it, &again).unwrap(), ["authorization"], "{other}");
+            assert_eq!(headers_of(&it), [("x-team".to_owned(), "red".to_owned())], "{other}");
+        }
+        let unknown = faults(&json!({"headers": {"x-other": MASK}}));
+        assert_eq!(unknown[0].0, "/headers/x-other", "nothing is there that this could stand for");
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! `/api/endpoints`: where an organization's events are pushed to.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use actix_web::HttpResponse;
@@ -11,12 +10,11 @@ use super::body::Media;
 use super::call::{Answer, Call, json, unexpected};
 use super::cursor;
 use super::deliveries::Told;
-use super::endpoint_settings::{MASK, Reading};
+use super::endpoint_settings::{MASK, Reading, Said};
 use super::error::{Code, Faults, Problem};
 use super::fields::{Fields, text_of};
 use super::query::Query;
 use crate::base::random;
-use crate::base::vault::Vault;
 use crate::delivery::envelope::Body;
 use crate::delivery::secrets;
 use crate::delivery::sender::Request;
@@ -35,8 +33,6 @@ const OVERLAP_S_MAX: u64 = 604_800;
 const OVERLAP_S_DEFAULT: u64 = 86_400;
 /// The type of events that are pushed to try an endpoint out.
 const TEST_TYPE: &str = "triggerd.test";
-/// Words in the names of headers whose values are not shown again.
-const SECRET_WORDS: [&str; 6] = ["auth", "cookie", "key", "password", "secret", "token"];
 
 /// An endpoint as it is shown; the secret only when it is new.
 #[derive(Serialize)]
@@ -46,7 +42,10 @@ pub(super) struct Shown<'a> {
     description: &'a str,
     event_types: Vec<&'a str>,
     #[serde(serialize_with = "as_map")]
-    headers: Vec<(&'a str, Cow<'static, str>)>,
+    headers: Vec<(&'a str, &'static str)>,
+    /// Names of those that it had, whose values were meant for the origin that its URL had before.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    headers_dropped: Vec<String>,
     body: &'static str,
     enabled: bool,
     disabled_reason: Option<&'static str>,
@@ -71,27 +70,16 @@ fn pairs(members: &[(String, String)]) -> Vec<(&str, &str)> {
     members.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
 }
 
-/// The headers, but what may be a credential, which is not shown to everyone who may read endpoints.
-fn masked<'a>(vault: &Vault, endpoint: &'a Endpoint) -> Vec<(&'a str, Cow<'static, str>)> {
-    // What was sealed with another key cannot be shown.
-    let mut open = secrets::open_headers(vault, endpoint).unwrap_or_default().into_iter();
-    let names = endpoint.settings.headers.iter().map(|(name, _)| name.as_str());
-    let masked = |name: &'a str| {
-        let value = open.next().filter(|_| !SECRET_WORDS.iter().any(|word| name.contains(word)));
-        (name, value.map_or(Cow::Borrowed(MASK), |(_, value)| Cow::Owned(value)))
-    };
-    names.map(masked).collect()
-}
-
 impl<'a> Shown<'a> {
-    pub(super) fn of(call: &Call, endpoint: &'a Endpoint, secret: Option<String>) -> Self {
+    pub(super) fn of(endpoint: &'a Endpoint, secret: Option<String>) -> Self {
         let settings = &endpoint.settings;
         Self {
             id: endpoint.id,
             url: &settings.url,
             description: &settings.description,
             event_types: settings.event_types.iter().map(TypePattern::as_str).collect(),
-            headers: masked(&call.api.vault, endpoint),
+            headers: settings.headers.iter().map(|(name, _)| (name.as_str(), MASK)).collect(),
+            headers_dropped: Vec::new(),
             body: settings.body.name(),
             enabled: endpoint.is_enabled(),
             disabled_reason: endpoint.disabled.map(crate::model::endpoint::DisabledReason::name),
@@ -105,6 +93,11 @@ impl<'a> Shown<'a> {
             updated_at: endpoint.updated_at,
             secret,
         }
+    }
+
+    pub(super) fn without(mut self, headers_dropped: Vec<String>) -> Self {
+        self.headers_dropped = headers_dropped;
+        self
     }
 }
 
@@ -159,9 +152,9 @@ pub(super) async fn create(call: &mut Call) -> Answer {
     reading.url("url", true, &mut endpoint.settings);
     reading.basics(&mut endpoint);
     reading.details(&mut endpoint, &call.api.vault);
-    reading.finish()?;
+    reading.finish(&endpoint.settings)?;
     put(call, org, &endpoint, true).await?;
-    json(StatusCode::CREATED, &Shown::of(call, &endpoint, Some(secret)))
+    json(StatusCode::CREATED, &Shown::of(&endpoint, Some(secret)))
 }
 
 #[derive(Serialize)]
@@ -184,16 +177,17 @@ pub(super) fn list(call: &Call) -> Answer {
     let page: Vec<_> = behind.by_ref().take(limit).collect();
     let next = page.last().filter(|_| behind.next().is_some());
     let next_cursor = next.map(|last| cursor::encode(EventId(last.id.0)));
-    let data = page.iter().map(|endpoint| Shown::of(call, endpoint, None)).collect();
+    let data = page.iter().map(|endpoint| Shown::of(endpoint, None)).collect();
     json(StatusCode::OK, &List { data, has_more: next_cursor.is_some(), next_cursor })
 }
 
 /// `GET /{id}`.
 pub(super) fn show(call: &Call) -> Answer {
-    json(StatusCode::OK, &Shown::of(call, &named(call)?.1, None))
+    json(StatusCode::OK, &Shown::of(&named(call)?.1, None))
 }
 
-/// `PATCH /{id}`: what is not mentioned stays, `null` goes back to what is configured. Counts from the next attempt.
+/// `PATCH /{id}`: what is not mentioned stays, `null` goes back to what is configured. Counts from the next attempt. A URL of
+/// another origin takes no header's value along.
 pub(super) async fn change(call: &mut Call) -> Answer {
     let org = call.org()?;
     Media::require_json(call.request.headers())?;
@@ -204,10 +198,10 @@ pub(super) async fn change(call: &mut Call) -> Answer {
     reading.url("url", false, &mut endpoint.settings);
     reading.basics(&mut endpoint);
     reading.details(&mut endpoint, &call.api.vault);
-    let sets_enabled = reading.finish()?;
+    let Said { sets_enabled, headers_dropped } = reading.finish(&endpoint.settings)?;
     endpoint.updated_at = call.now;
     put(call, org, &endpoint, sets_enabled).await?;
-    json(StatusCode::OK, &Shown::of(call, &endpoint, None))
+    json(StatusCode::OK, &Shown::of(&endpoint, None).without(headers_dropped))
 }
 
 /// `DELETE /{id}`: nothing more is pushed there, what waits is canceled.
@@ -230,7 +224,7 @@ pub(super) async fn enable(call: &mut Call) -> Answer {
         (endpoint.disabled, endpoint.updated_at) = (None, call.now);
         put(call, org, &endpoint, true).await?;
     }
-    json(StatusCode::OK, &Shown::of(call, &endpoint, None))
+    json(StatusCode::OK, &Shown::of(&endpoint, None))
 }
 
 /// `POST /{id}/secret/rotate`: a new secret, this once; the one before signs beside it while they overlap.
@@ -252,7 +246,7 @@ pub(super) async fn rotate_secret(call: &mut Call) -> Answer {
     let (sealed, secret) = new_secret(call, endpoint.id)?;
     endpoint.rotate(sealed, call.now, call.now.plus_ms(overlap_s * 1_000));
     put(call, org, &endpoint, false).await?;
-    json(StatusCode::OK, &Shown::of(call, &endpoint, Some(secret)))
+    json(StatusCode::OK, &Shown::of(&endpoint, Some(secret)))
 }
 
 #[derive(Serialize)]
@@ -327,7 +321,7 @@ pub(super) async fn test(call: &mut Call) -> Answer {
         timeout: settings.timeout_ms.map(|ms| std::time::Duration::from_millis(ms.into())),
         now: call.now,
     };
-    let outcome: AttemptOutcome = call.api.sender.send(request).await;
+    let outcome: AttemptOutcome = call.while_allowed(call.api.sender.send(request)).await?;
     let tested = Tested {
         delivered: outcome.error.is_none(),
         event_id,

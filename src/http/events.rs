@@ -107,9 +107,9 @@ fn idempotency_key(call: &Call) -> Result<Option<String>, Problem> {
     Ok(Some(plain.unwrap_or(text).to_owned()))
 }
 
-/// Id and time are the committer's to give.
+/// Id and time are the committer's to give; who posted it is told when it is committed.
 fn submit(org: OrgNo, event: NewEvent) -> Command {
-    Command::SubmitEvent(Box::new(SubmitEvent { org, id: EventId(0), received_at: Timestamp(0), event }))
+    Command::SubmitEvent(Box::new(SubmitEvent { org, by: None, id: EventId(0), received_at: Timestamp(0), event }))
 }
 
 /// `POST /api/events/batch`: each item stands alone.
@@ -202,8 +202,7 @@ async fn store_batch(call: &Call, org: OrgNo, items: Vec<Result<NewEvent, Proble
             Err(problem) => Some(Item::Rejected(problem)),
         });
     }
-    let outcomes = if commands.is_empty() { Vec::new() } else { call.api.intake.submit(commands)?.outcomes().await? };
-    let mut outcomes = outcomes.into_iter();
+    let mut outcomes = call.commit_all(commands).await?.into_iter();
     let mut told = Vec::with_capacity(results.len());
     for (index, result) in results.into_iter().enumerate() {
         let item = match result {

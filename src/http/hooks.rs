@@ -52,7 +52,7 @@ pub(super) async fn subscribe(call: &mut Call) -> Answer {
     {
         endpoint.settings.event_types = vec![pattern];
     }
-    reading.finish()?;
+    reading.finish(&endpoint.settings)?;
     "REST hook".clone_into(&mut endpoint.settings.description);
     endpoint.settings.metadata = vec![(MADE_BY.0.to_owned(), MADE_BY.1.to_owned())];
     put(call, org, &endpoint, true).await?;

@@ -56,11 +56,14 @@ pub(super) async fn list(call: &mut Call) -> Answer {
         if !page.is_empty() || api.stop.is_set() || Instant::now() >= deadline {
             return Ok(page.answer());
         }
-        tokio::select! {
-            () = listener.rung() => {}
-            () = api.stop.stopped() => {}
-            () = tokio::time::sleep_until(deadline) => {}
-        }
+        let waiting = async {
+            tokio::select! {
+                () = listener.rung() => {}
+                () = api.stop.stopped() => {}
+                () = tokio::time::sleep_until(deadline) => {}
+            }
+        };
+        call.while_allowed(waiting).await?;
     }
 }
 

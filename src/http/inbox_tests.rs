@@ -10,6 +10,7 @@ use crate::model::event::{Dedup, NewEvent};
 fn event(payload: &str, dedup_id: Option<&str>) -> SubmitEvent {
     SubmitEvent {
         org: OrgNo(1),
+        by: None,
         id: EventId(7),
         received_at: Timestamp(1_769_853_600_000),
         event: NewEvent {

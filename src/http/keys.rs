@@ -13,6 +13,7 @@ use super::cursor;
 use super::error::{Code, Faults, Problem};
 use super::fields::{Fields, text_of};
 use super::query::Query;
+use super::verify::Hashed;
 use crate::base::random;
 use crate::model::command::{Command, CreateKey, CreateOrg, EndKey, RotateKey};
 use crate::model::id::{EventId, KeyId, OrgId, OrgNo};
@@ -121,7 +122,7 @@ async fn generate_by_admin(call: &Call, text: &str) -> Answer {
     let (text, key) = make(call, wish).await?;
     let organization = org.id;
     match call.commit(Command::CreateOrg(CreateOrg { org, key: key.clone() })).await? {
-        Outcome::OrgCreated(_) => reveal(call, organization, &text, &key),
+        Outcome::OrgCreated(_) => reveal(call, organization, &text, key),
         Outcome::OrgExists(existing) => Err(Problem::organization_exists(existing)),
         other => Err(unexpected(&other)),
     }
@@ -154,9 +155,8 @@ fn wish(fields: &mut Fields<'_>, now: Timestamp, faults: &mut Faults) -> Wish {
 /// Another key of an organization that exists.
 async fn add(call: &Call, org: OrgNo, organization: OrgId, wish: Wish) -> Answer {
     let (text, key) = make(call, wish).await?;
-    let outcome = call.commit(Command::CreateKey(CreateKey { org, key: key.clone() })).await?;
-    stored(&outcome)?;
-    reveal(call, organization, &text, &key)
+    stored(&call.commit(Command::CreateKey(CreateKey { org, key: key.clone() })).await?)?;
+    reveal(call, organization, &text, key)
 }
 
 fn stored(outcome: &Outcome) -> Result<(), Problem> {
@@ -174,14 +174,17 @@ fn stored(outcome: &Outcome) -> Result<(), Problem> {
 async fn make(call: &Call, wish: Wish) -> Result<(Arc<KeyText>, Key), Problem> {
     let id = KeyId(call.api.new_id());
     let text = Arc::new(KeyText::generate(id, || u8::from_be_bytes(random::bytes())));
-    let hash = call.api.auth.hash(&text).await?;
+    let org = call.key().ok().map(Authenticated::org_no);
+    let Hashed { hash, check } = call.api.auth.hash(&text, org).await?;
     let Wish { name, scopes, expires_at } = wish;
-    Ok((text, Key { id, name, hash, scopes, created_at: call.now, expires_at, ended_at: None }))
+    Ok((text, Key { id, name, hash, check, scopes, created_at: call.now, expires_at, ended_at: None }))
 }
 
-/// The answer with the key in clear, this once.
-fn reveal(call: &Call, organization_id: OrgId, text: &KeyText, key: &Key) -> Answer {
+/// The answer with the key in clear, this once, and with the scopes and the end that it has got.
+fn reveal(call: &Call, organization_id: OrgId, text: &KeyText, made: Key) -> Answer {
     call.api.auth.remember(text);
+    let stored = call.api.store.key(made.id)?;
+    let key = stored.map_or(made, |stored| stored.key().clone());
     json(
         StatusCode::CREATED,
         &Generated {
@@ -191,13 +194,14 @@ fn reveal(call: &Call, organization_id: OrgId, text: &KeyText, key: &Key) -> Ans
             name: &key.name,
             scopes: key.scopes.names(),
             created_at: key.created_at,
-            expires_at: key.expires_at,
+            expires_at: key.ends_at(),
         },
     )
 }
 
 /// `POST /api/keys/rotate`: a key of the same name, scopes and end for the calling one, which works until the grace is
-/// over. A key in its grace can be rotated again; what comes of it ends with that grace.
+/// over. A key in its grace can be rotated again; what comes of it ends with that grace. It takes the old one's place, so
+/// there is always room for it.
 pub(super) async fn rotate(call: &mut Call) -> Answer {
     let old = call.key()?.clone();
     let body = call.body(BODY_BYTES_MAX).await?;
@@ -215,11 +219,11 @@ pub(super) async fn rotate(call: &mut Call) -> Answer {
     };
     let Key { id, name, scopes, expires_at, .. } = old.key().clone();
     let (text, new) = make(call, Wish { name, scopes, expires_at }).await?;
-    let old_ends_at = call.now.plus_ms(grace_s * 1_000);
+    // Without a grace it has ended whatever the clock does.
+    let old_ends_at = if grace_s == 0 { Timestamp(0) } else { call.now.plus_ms(grace_s * 1_000) };
     let rotated = RotateKey { org: old.org_no(), old: id, old_ends_at, new: new.clone() };
-    let outcome = call.commit(Command::RotateKey(rotated)).await?;
-    stored(&outcome)?;
-    reveal(call, old.org().id, &text, &new)
+    stored(&call.commit(Command::RotateKey(rotated)).await?)?;
+    reveal(call, old.org().id, &text, new)
 }
 
 /// A key as it is listed: never its secret.
@@ -275,11 +279,21 @@ pub(super) fn list(call: &Call) -> Answer {
     json(StatusCode::OK, &List { data: data.collect(), has_more: next_cursor.is_some(), next_cursor })
 }
 
-/// `DELETE /api/keys/{key_id}`: the key opens nothing from now on.
+/// `DELETE /api/keys/{key_id}`: the key opens nothing from now on. A key ends none that may more than itself; the operator
+/// ends any.
 pub(super) async fn end(call: &mut Call) -> Answer {
-    let org = call.org()?;
     let absent = || Problem::not_found("there is no such key");
     let key: KeyId = call.path("key_id").parse().map_err(|_malformed| absent())?;
+    let found = call.api.store.key(key)?.filter(|found| found.key().is_valid(call.now)).ok_or_else(absent)?;
+    let org = found.org_no();
+    if let Caller::Key(by) = &call.caller {
+        if by.org_no() != org {
+            return Err(absent());
+        }
+        if !by.key().scopes.covers(found.key().scopes) {
+            return Err(Problem::new(Code::Forbidden, "a key can't end one that has scopes it does not have itself"));
+        }
+    }
     match call.commit(Command::EndKey(EndKey { org, key, at: call.now })).await? {
         Outcome::Done => Ok(HttpResponse::NoContent().finish()),
         Outcome::NotFound => Err(absent()),

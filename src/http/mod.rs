@@ -11,6 +11,7 @@
 mod auth;
 mod body;
 mod call;
+mod client_address;
 mod cloud_attributes;
 mod cloudevents;
 mod cors;
@@ -180,7 +181,7 @@ impl Api {
         Ok(Self {
             metered,
             unmatched: meter("", UNMATCHED_ROUTE)?,
-            auth: Authenticator::new(&config.keys, &admin_token, Arc::clone(&metrics))?,
+            auth: Authenticator::new(&config.keys, &admin_token, intake.clone(), Arc::clone(&metrics))?,
             limits: RateLimits::new(&config.tiers),
             egress: EgressRules { allow: config.egress.allow_networks.clone() },
             cors: Cors::new(&config.server.cors_origins),

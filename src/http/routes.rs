@@ -149,7 +149,7 @@ static ROUTES: [Route; 41] = [
     Route::new(Post,   "/api/keys/generate",  AdminOr(KeysWrite),    |call| Box::pin(keys::generate(call))),
     Route::new(Post,   "/api/keys/rotate",    AnyKey,                |call| Box::pin(keys::rotate(call))),
     Route::new(Get,    "/api/keys",           Needs(KeysRead),       |call| Box::pin(async move { keys::list(call) })),
-    Route::new(Delete, "/api/keys/{key_id}",  Needs(KeysWrite),      |call| Box::pin(keys::end(call))),
+    Route::new(Delete, "/api/keys/{key_id}",  AdminOr(KeysWrite),    |call| Box::pin(keys::end(call))),
     Route::new(Get,    "/health",             Public,                |call| Box::pin(async move { ops::health(call) })),
     Route::new(Get,    "/health/live",        Public,                |_| Box::pin(async { ops::live() })),
     Route::new(Get,    "/health/ready",       Public,                |call| Box::pin(async move { ops::ready(call) })),

@@ -23,7 +23,7 @@ use crate::model::delivery::{AttemptError, DeadReason, Verdict};
 use crate::model::endpoint::DisabledReason;
 use crate::model::event::EventType;
 use crate::model::id::{DeliveryId, EndpointId, EventId, KeyId, OrgNo};
-use crate::model::key::Scope;
+use crate::model::key::{Scope, Scopes};
 use crate::model::time::Timestamp;
 use crate::rules::type_filter::TypeFilter;
 
@@ -46,6 +46,14 @@ struct Wanted {
     endpoint: Option<EndpointId>,
     /// Whether the key may see attempts.
     attempts: bool,
+}
+
+impl Wanted {
+    /// What the key must be allowed to do as long as this is shown.
+    fn needs(&self) -> Scopes {
+        let attempts = self.attempts.then_some(Scope::DeliveriesRead);
+        attempts.into_iter().chain([Scope::EventsRead]).collect()
+    }
 }
 
 /// `GET`: events with `events:read`, attempts only if the key has `deliveries:read` too.
@@ -128,7 +136,8 @@ impl Tail {
             tokio::select! {
                 heard = self.listener.next(), if !pauses => {
                     let items = self.items(heard);
-                    if !items.is_empty() {
+                    // It may have ended while nothing happened.
+                    if !items.is_empty() && self.end().is_none() {
                         return Some(self.written(&items.iter().collect::<Vec<_>>()));
                     }
                 }
@@ -150,9 +159,10 @@ impl Tail {
         if self.api.stop.is_set() {
             return Some("shutting_down");
         }
-        match self.api.store.key(self.key) {
-            Ok(Some(found)) if found.key().is_valid(self.api.now()) => None,
-            Ok(_) => Some("key_ended"),
+        let judged = self.api.auth.judge(self.key, self.wanted.needs(), &self.api.store, self.api.now());
+        match judged.map_err(|problem| problem.code()) {
+            Ok(()) => None,
+            Err(Code::Unauthorized | Code::Forbidden) => Some("key_ended"),
             Err(_unreadable) => Some("internal"),
         }
     }

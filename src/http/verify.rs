@@ -1,7 +1,11 @@
-//! argon2id on a few threads of its own, behind a bounded queue: 19 MiB and some 20 ms for each key are not for the
+//! argon2id on a few threads of its own, behind bounded queues: 19 MiB and some 20 ms for each key are not for the
 //! threads that serve requests. Checks of the same text at the same time are done once.
 //!
-//! Called by `auth` for keys not seen lately and by `keys` for new ones. Knows no organization and no request.
+//! Wrong keys never come so far: a short check value that is stored beside the hash refuses them for the price of one
+//! SHA-256. The secret has 256 random bits, so 64 bits of a hash of it help nobody to find it, and whoever wants to get past
+//! them by guessing needs 2^64 requests. So what waits here is right, nearly always, and comes once for each key.
+//!
+//! Called by `auth` for keys not seen lately and by `keys` for new ones. Knows no request.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,11 +14,15 @@ use std::time::{Duration, Instant};
 use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
 use argon2::{Algorithm, Argon2, Params, Version};
-use crossbeam_channel::{Receiver, Sender, TrySendError};
+use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError, select};
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use sha2::Sha256;
 use tokio::sync::{oneshot, watch};
 
+use crate::base::metrics::Metrics;
 use crate::base::random;
 use crate::base::threads::{Thread, spawn_critical};
+use crate::model::id::OrgNo;
 use crate::model::key::KeyText;
 
 /// OWASP's minimum for argon2id: 19 MiB, two passes, one lane (Password Storage Cheat Sheet).
@@ -22,6 +30,9 @@ const MEMORY_KIB: u32 = 19_456;
 const PASSES: u32 = 2;
 const LANES: u32 = 1;
 const SALT_BYTES: usize = 16;
+/// New keys whose hash may wait to be made, all together and for one organization. Checks go first.
+const NEW_MAX: usize = 256;
+const NEW_PER_ORG_MAX: usize = 16;
 /// How long stopping waits for a check under way.
 const STOP_DEADLINE: Duration = Duration::from_secs(2);
 
@@ -33,107 +44,158 @@ pub(super) type Tag = [u8; 32];
 pub(super) enum NotJudged {
     /// Too many wait.
     Overloaded,
-    /// The caller's rule said no.
-    TooOften {
-        /// When it may say yes, in whole seconds.
-        retry_after_s: u64,
-    },
     /// The hash cannot be used: a mistake of ours.
     Failed,
 }
 
-enum Job {
-    Verify { text: KeyText, tag: Tag, hash: String, verdict: watch::Sender<Option<bool>> },
-    Hash { text: Arc<KeyText>, reply: oneshot::Sender<Option<String>> },
+/// What is kept of a new key's text.
+#[derive(Debug)]
+pub(super) struct Hashed {
+    /// A PHC string.
+    pub(super) hash: String,
+    /// See [`check_value`].
+    pub(super) check: [u8; 8],
+}
+
+/// The first 64 bits of an HMAC of the text. It is keyed with the slow hash that it stands beside, which has a random salt:
+/// so two keys have nothing in common, and whoever has the record can judge it, also in a copy of the data directory.
+pub(super) fn check_value(text: &KeyText, hash: &str) -> Option<[u8; 8]> {
+    let mac = Hmac::<Sha256>::new_from_slice(hash.as_bytes()).ok()?;
+    mac.chain_update(text.reveal()).finalize().into_bytes().first_chunk().copied()
+}
+
+struct Check {
+    text: KeyText,
+    tag: Tag,
+    hash: String,
+    verdict: watch::Sender<Option<bool>>,
+}
+
+struct NewKey {
+    text: Arc<KeyText>,
+    reply: oneshot::Sender<Option<Hashed>>,
+    _share: Share,
 }
 
 /// Checks under way, by the tag of what is checked.
 type Flights = Mutex<HashMap<Tag, watch::Receiver<Option<bool>>>>;
+/// How many new keys of each organization wait; the operator counts as one, too.
+type Waiting = Mutex<HashMap<Option<OrgNo>, usize>>;
 
-/// The threads and their queue.
+/// A place among those of an organization that may wait.
+struct Share {
+    waiting: Arc<Waiting>,
+    org: Option<OrgNo>,
+}
+
+impl Share {
+    fn take(waiting: &Arc<Waiting>, org: Option<OrgNo>) -> Result<Self, NotJudged> {
+        let mut all = waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = all.entry(org).or_default();
+        if *count >= NEW_PER_ORG_MAX {
+            return Err(NotJudged::Overloaded);
+        }
+        *count += 1;
+        Ok(Self { waiting: Arc::clone(waiting), org })
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let mut all = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = all.get_mut(&self.org) {
+            *count -= 1;
+            if *count == 0 {
+                all.remove(&self.org);
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Queues {
+    checks: Sender<Check>,
+    new: Sender<NewKey>,
+}
+
+/// The threads and their queues.
 #[derive(Debug)]
 pub(super) struct Verifier {
-    queue: Option<Sender<Job>>,
+    queues: Option<Queues>,
     flights: Arc<Flights>,
+    waiting: Arc<Waiting>,
     threads: Vec<Thread>,
 }
 
-impl std::fmt::Debug for Job {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Job(…)")
-    }
-}
-
 impl Verifier {
-    /// `threads` threads behind a queue of `queue` checks.
+    /// `threads` threads behind a queue of `queue` checks. What they do is counted.
     ///
     /// # Errors
     /// When the system has no thread to give.
-    pub(super) fn start(threads: usize, queue: usize) -> std::io::Result<Self> {
-        let (sender, receiver) = crossbeam_channel::bounded(queue);
+    pub(super) fn start(threads: usize, queue: usize, metrics: &Arc<Metrics>) -> std::io::Result<Self> {
+        let (checks, checks_receiver) = crossbeam_channel::bounded(queue);
+        let (new, new_receiver) = crossbeam_channel::bounded(NEW_MAX);
         let flights = Arc::new(Flights::default());
         let start = |number| {
-            let (receiver, flights) = (Receiver::clone(&receiver), Arc::clone(&flights));
-            spawn_critical(&format!("keys-{number}"), move || work(&receiver, &flights))
+            let work = Work {
+                checks: Receiver::clone(&checks_receiver),
+                new: Receiver::clone(&new_receiver),
+                flights: Arc::clone(&flights),
+                metrics: Arc::clone(metrics),
+            };
+            spawn_critical(&format!("keys-{number}"), move || work.run())
         };
         let threads = (1..=threads).map(start).collect::<std::io::Result<_>>()?;
-        Ok(Self { queue: Some(sender), flights, threads })
+        Ok(Self { queues: Some(Queues { checks, new }), flights, waiting: Arc::default(), threads })
     }
 
-    /// Whether the text is what was hashed. `admit` is asked before a check begins, not when one is under way.
+    /// Whether the text is what was hashed.
     ///
     /// # Errors
     /// When it was not judged.
-    pub(super) async fn verify(
-        &self,
-        (text, tag): (KeyText, Tag),
-        hash: &str,
-        admit: impl FnOnce() -> Result<(), NotJudged>,
-    ) -> Result<bool, NotJudged> {
-        let mut verdict = self.join_flight((text, tag), hash, admit)?;
+    pub(super) async fn verify(&self, (text, tag): (KeyText, Tag), hash: &str) -> Result<bool, NotJudged> {
+        let mut verdict = self.join_flight((text, tag), hash)?;
         let judged = verdict.wait_for(Option::is_some).await.map_err(|_gone| NotJudged::Failed)?;
         (*judged).ok_or(NotJudged::Failed)
     }
 
     /// The verdict to come of a check of this very text: the one under way, or a new one.
-    fn join_flight(
-        &self,
-        (text, tag): (KeyText, Tag),
-        hash: &str,
-        admit: impl FnOnce() -> Result<(), NotJudged>,
-    ) -> Result<watch::Receiver<Option<bool>>, NotJudged> {
+    fn join_flight(&self, (text, tag): (KeyText, Tag), hash: &str) -> Result<watch::Receiver<Option<bool>>, NotJudged> {
         let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(verdict) = flights.get(&tag) {
             return Ok(verdict.clone());
         }
-        admit()?;
         let (sender, verdict) = watch::channel(None);
-        self.enqueue(Job::Verify { text, tag, hash: hash.to_owned(), verdict: sender })?;
+        enqueue(self.queues()?.checks.try_send(Check { text, tag, hash: hash.to_owned(), verdict: sender }))?;
         flights.insert(tag, verdict.clone());
         Ok(verdict)
     }
 
-    /// The hash of a new key, as a PHC string.
+    /// What is to be kept of a new key, for this organization; none: for the operator.
     ///
     /// # Errors
     /// When it was not made.
-    pub(super) async fn hash(&self, text: Arc<KeyText>) -> Result<String, NotJudged> {
-        let (reply, hash) = oneshot::channel();
-        self.enqueue(Job::Hash { text, reply })?;
-        hash.await.ok().flatten().ok_or(NotJudged::Failed)
+    pub(super) async fn hash(&self, text: Arc<KeyText>, org: Option<OrgNo>) -> Result<Hashed, NotJudged> {
+        let share = Share::take(&self.waiting, org)?;
+        let (reply, hashed) = oneshot::channel();
+        enqueue(self.queues()?.new.try_send(NewKey { text, reply, _share: share }))?;
+        hashed.await.ok().flatten().ok_or(NotJudged::Failed)
     }
 
-    fn enqueue(&self, job: Job) -> Result<(), NotJudged> {
-        let queue = self.queue.as_ref().ok_or(NotJudged::Overloaded)?;
-        queue.try_send(job).map_err(|error| match error {
-            TrySendError::Full(_) | TrySendError::Disconnected(_) => NotJudged::Overloaded,
-        })
+    fn queues(&self) -> Result<&Queues, NotJudged> {
+        self.queues.as_ref().ok_or(NotJudged::Overloaded)
     }
+}
+
+fn enqueue<T>(sent: Result<(), TrySendError<T>>) -> Result<(), NotJudged> {
+    sent.map_err(|error| match error {
+        TrySendError::Full(_) | TrySendError::Disconnected(_) => NotJudged::Overloaded,
+    })
 }
 
 impl Drop for Verifier {
     fn drop(&mut self) {
-        self.queue = None; // the threads end when the queue is closed and empty
+        self.queues = None; // the threads end when the queues are closed and empty
         let deadline = Instant::now() + STOP_DEADLINE;
         for thread in self.threads.drain(..) {
             if !thread.join_until(deadline) {
@@ -143,22 +205,50 @@ impl Drop for Verifier {
     }
 }
 
-fn work(queue: &Receiver<Job>, flights: &Flights) {
-    while let Ok(job) = queue.recv() {
-        match job {
-            Job::Verify { text, tag, hash, verdict } => {
-                let judged = matches(&text, &hash);
-                // Those who wait have their verdict; who comes from here on begins a new check.
-                flights.lock().unwrap_or_else(PoisonError::into_inner).remove(&tag);
-                if let Some(judged) = judged {
-                    verdict.send_replace(Some(judged));
-                }
+/// What each thread works with.
+struct Work {
+    checks: Receiver<Check>,
+    new: Receiver<NewKey>,
+    flights: Arc<Flights>,
+    metrics: Arc<Metrics>,
+}
+
+impl Work {
+    /// Until both queues are closed and empty, which happens at once.
+    fn run(self) {
+        loop {
+            // Checks first: whoever makes keys must not keep others from using theirs.
+            match self.checks.try_recv() {
+                Ok(check) => self.check(check),
+                Err(TryRecvError::Empty | TryRecvError::Disconnected) => select! {
+                    recv(self.checks) -> check => match check {
+                        Ok(check) => self.check(check),
+                        Err(_closed) => return self.new.try_iter().for_each(|new| self.make(new)),
+                    },
+                    recv(self.new) -> new => match new {
+                        Ok(new) => self.make(new),
+                        Err(_closed) => return self.checks.try_iter().for_each(|check| self.check(check)),
+                    },
+                },
             }
-            Job::Hash { text, reply } => {
-                if reply.send(hash(&text)).is_err() {
-                    tracing::debug!("nobody waits for the new key any more");
-                }
-            }
+        }
+    }
+
+    fn check(&self, check: Check) {
+        let Check { text, tag, hash, verdict } = check;
+        self.metrics.key_hashes.inc();
+        let judged = matches(&text, &hash);
+        // Those who wait have their verdict; who comes from here on begins a new check.
+        self.flights.lock().unwrap_or_else(PoisonError::into_inner).remove(&tag);
+        if let Some(judged) = judged {
+            verdict.send_replace(Some(judged));
+        }
+    }
+
+    fn make(&self, new: NewKey) {
+        self.metrics.key_hashes.inc();
+        if new.reply.send(hash(&new.text)).is_err() {
+            tracing::debug!("nobody waits for the new key any more");
         }
     }
 }
@@ -168,10 +258,12 @@ fn argon2() -> Option<Argon2<'static>> {
     Some(Argon2::new(Algorithm::Argon2id, Version::V0x13, params))
 }
 
-fn hash(text: &KeyText) -> Option<String> {
+fn hash(text: &KeyText) -> Option<Hashed> {
     let salt = random::bytes::<SALT_BYTES>();
     let hashed: PasswordHash = argon2()?.hash_password_with_salt(text.reveal().as_bytes(), &salt).ok()?;
-    Some(hashed.to_string())
+    let hash = hashed.to_string();
+    let check = check_value(text, &hash)?;
+    Some(Hashed { hash, check })
 }
 
 /// None: the hash is not one.
@@ -194,29 +286,60 @@ mod tests {
         })
     }
 
+    fn metrics() -> Arc<Metrics> {
+        Arc::new(Metrics::new(&[]).unwrap())
+    }
+
     #[tokio::test]
     async fn a_key_verifies_against_its_own_hash_only() {
-        let verifier = Verifier::start(1, 4).unwrap();
-        let hash = verifier.hash(Arc::new(key(1))).await.unwrap();
+        let metrics = metrics();
+        let verifier = Verifier::start(1, 4, &metrics).unwrap();
+        let Hashed { hash, check } = verifier.hash(Arc::new(key(1)), None).await.unwrap();
         assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hash}");
-        assert_eq!(verifier.verify((key(1), [1; 32]), &hash, || Ok(())).await, Ok(true));
-        assert_eq!(verifier.verify((key(2), [2; 32]), &hash, || Ok(())).await, Ok(false));
-        assert_eq!(verifier.verify((key(1), [1; 32]), "$", || Ok(())).await, Err(NotJudged::Failed));
-        assert!(verifier.flights.lock().unwrap().is_empty());
+        assert_eq!(check_value(&key(1), &hash), Some(check), "the same one, whenever it is computed");
+        assert_ne!(check_value(&key(2), &hash), Some(check));
+        assert_ne!(check_value(&key(1), &verifier.hash(Arc::new(key(1)), None).await.unwrap().hash), Some(check));
+        assert_eq!(verifier.verify((key(1), [1; 32]), &hash).await, Ok(true));
+        assert_eq!(verifier.verify((key(2), [2; 32]), &hash).await, Ok(false));
+        assert_eq!(verifier.verify((key(1), [1; 32]), "$").await, Err(NotJudged::Failed));
+        assert!(verifier.flights.lock().unwrap().is_empty() && verifier.waiting.lock().unwrap().is_empty());
+        assert_eq!(metrics.key_hashes.get(), 5);
+    }
+
+    /// One whose threads do nothing: what is taken stays in the queues.
+    fn idle(queue: usize) -> (Verifier, (Receiver<Check>, Receiver<NewKey>)) {
+        let (checks, checks_receiver) = crossbeam_channel::bounded(queue);
+        let (new, new_receiver) = crossbeam_channel::bounded(NEW_MAX);
+        let (queues, flights, waiting) = (Some(Queues { checks, new }), Arc::default(), Arc::default());
+        (Verifier { queues, flights, waiting, threads: Vec::new() }, (checks_receiver, new_receiver))
     }
 
     #[test]
     fn many_first_uses_of_one_key_are_one_check_and_a_full_queue_refuses() {
-        // Nobody works: what is taken stays in the queue.
-        let (sender, _receiver) = crossbeam_channel::bounded(1);
-        let verifier = Verifier { queue: Some(sender), flights: Arc::default(), threads: Vec::new() };
-        let first = verifier.join_flight((key(1), [1; 32]), "$", || Ok(())).unwrap();
+        let (verifier, _receivers) = idle(1);
+        let first = verifier.join_flight((key(1), [1; 32]), "$").unwrap();
         for _ in 0..200 {
-            let never = || Err(NotJudged::TooOften { retry_after_s: 1 });
-            let same = verifier.join_flight((key(1), [1; 32]), "$", never).unwrap();
-            assert!(same.same_channel(&first));
+            assert!(verifier.join_flight((key(1), [1; 32]), "$").unwrap().same_channel(&first));
         }
-        assert_eq!(verifier.join_flight((key(2), [2; 32]), "$", || Ok(())).unwrap_err(), NotJudged::Overloaded);
+        assert_eq!(verifier.join_flight((key(2), [2; 32]), "$").unwrap_err(), NotJudged::Overloaded);
         assert_eq!(verifier.flights.lock().unwrap().len(), 1, "what was refused is not under way");
+    }
+
+    #[test]
+    fn an_organization_that_makes_keys_leaves_room_for_the_others() {
+        let (verifier, (_, new)) = idle(1);
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        let mut made = Vec::new();
+        let mut ask = |org| {
+            let mut hashing = Box::pin(verifier.hash(Arc::new(key(1)), org));
+            let waits = hashing.as_mut().poll(&mut context).is_pending();
+            made.push(hashing);
+            waits
+        };
+        let taken = (0..100).filter(|_| ask(Some(OrgNo(1)))).count();
+        assert_eq!(taken, NEW_PER_ORG_MAX);
+        assert!(ask(Some(OrgNo(2))) && ask(None));
+        drop(new.try_recv().unwrap());
+        assert!(ask(Some(OrgNo(1))), "its place is free again");
     }
 }

@@ -20,11 +20,11 @@ fn absent() -> Problem {
 /// `GET`: the endpoint.
 pub(super) fn show(call: &Call) -> Answer {
     let endpoint = call.api.store.default_endpoint(call.org()?)?.ok_or_else(absent)?;
-    json(StatusCode::OK, &Shown::of(call, &endpoint, None))
+    json(StatusCode::OK, &Shown::of(&endpoint, None))
 }
 
 /// `POST`: sets the endpoint: 201 with its secret when there was none, else 200. What is left out gets its default: all
-/// types, enabled. What only `/api/endpoints` can set stays.
+/// types, enabled. What only `/api/endpoints` can set stays, but for headers' values when the URL goes to another origin.
 pub(super) async fn set(call: &mut Call) -> Answer {
     let org = call.org()?;
     Media::require_json(call.request.headers())?;
@@ -40,10 +40,10 @@ pub(super) async fn set(call: &mut Call) -> Answer {
     let mut reading = Reading::of(text_of(&body)?, &call.api.egress)?;
     reading.url("url", true, &mut endpoint.settings);
     reading.basics(&mut endpoint);
-    reading.finish()?;
+    let headers_dropped = reading.finish(&endpoint.settings)?.headers_dropped;
     put(call, org, &endpoint, true).await?;
     let status = if secret.is_some() { StatusCode::CREATED } else { StatusCode::OK };
-    json(status, &Shown::of(call, &endpoint, secret))
+    json(status, &Shown::of(&endpoint, secret).without(headers_dropped))
 }
 
 /// `DELETE`: nothing is pushed any more.

@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::authority::Authority;
 use super::delivery::{AttemptOutcome, Trigger, Verdict};
 use super::endpoint::{DisabledReason, Endpoint};
 use super::event::NewEvent;
@@ -58,17 +59,71 @@ pub enum Command {
     StepReplay(StepReplay),
     /// A replay that is over.
     EndReplay(EndReplay),
+    /// Keys whose time has come.
+    ExpireKeys(ExpireKeys),
+    /// A command that a request asks for; events name their key themselves.
+    Requested(Box<Requested>),
 }
 
 impl Command {
+    /// The same, asked for by a request: it has an effect only if what it stands on holds when it is applied.
+    #[must_use]
+    pub fn requested(self, authority: Authority) -> Self {
+        match self {
+            Self::SubmitEvent(mut submit) => {
+                submit.by = authority.key;
+                Self::SubmitEvent(submit)
+            }
+            command => Self::Requested(Box::new(Requested { authority, command })),
+        }
+    }
+
+    /// What is done, whoever asks for it.
+    pub fn action(&self) -> &Self {
+        match self {
+            Self::Requested(requested) => &requested.command,
+            command => command,
+        }
+    }
+
+    /// Whose it is, if it is one organization's.
+    pub fn org(&self) -> Option<OrgNo> {
+        Some(match self.action() {
+            Self::CreateKey(command) => command.org,
+            Self::RotateKey(command) => command.org,
+            Self::EndKey(command) => command.org,
+            Self::PutEndpoint(command) => command.org,
+            Self::DeleteEndpoint(command) => command.org,
+            Self::SubmitEvent(command) => command.org,
+            Self::AckEvent(command) => command.org,
+            Self::RouteEvent(command) => command.org,
+            Self::NoteRouteCrash(command) => command.org,
+            Self::SettleAttempt(command) => command.org,
+            Self::CancelDeliveries(command) => command.org,
+            Self::RetryDelivery(command) => command.org,
+            Self::DropDead(command) => command.org,
+            Self::EraseEvent(command) => command.org,
+            Self::StartReplay(command) => command.org,
+            Self::StepReplay(command) => command.org,
+            Self::EndReplay(command) => command.org,
+            Self::CreateOrg(_)
+            | Self::NoteKeysUsed(_)
+            | Self::ExpireDedup(_)
+            | Self::SkipOrgs(_)
+            | Self::ExpireKeys(_)
+            | Self::Requested(_) => return None,
+        })
+    }
+
     /// Rows that it can change, nearly: how many endpoints or events it speaks of.
     pub fn weight(&self) -> usize {
-        let many = match self {
+        let many = match self.action() {
             Self::RouteEvent(route) => route.endpoints.len(),
             Self::CancelDeliveries(cancel) => cancel.events.len(),
             Self::StepReplay(step) => step.events.len(),
             Self::EraseEvent(erase) => erase.endpoints.len(),
             Self::NoteKeysUsed(note) => note.used.len(),
+            Self::ExpireKeys(expire) => expire.keys.len(),
             _ => 1,
         };
         many.max(1)
@@ -100,9 +155,9 @@ pub struct RotateKey {
     pub org: OrgNo,
     /// The key that ends.
     pub old: KeyId,
-    /// When it ends (or earlier, if it had an earlier end).
+    /// When it ends (or earlier, if it had an earlier end). 0, or a time that is over: at once, whatever the clock does.
     pub old_ends_at: Timestamp,
-    /// The key that takes its place.
+    /// The key that takes its place. Its scopes and its end are those that the old one has by then.
     pub new: Key,
 }
 
@@ -122,6 +177,24 @@ pub struct EndKey {
 pub struct NoteKeysUsed {
     /// Key and moment.
     pub used: Vec<(KeyId, Timestamp)>,
+}
+
+/// See [`Command::ExpireKeys`]. A key whose end has come stays ended, also when the clock is set back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExpireKeys {
+    /// Which, a bounded number at a time; nothing happens to one whose end has not come.
+    pub keys: Vec<KeyId>,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// See [`Command::Requested`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Requested {
+    /// What it stands on.
+    pub authority: Authority,
+    /// What is asked for; neither an event nor another request.
+    pub command: Command,
 }
 
 /// See [`Command::PutEndpoint`].
@@ -149,6 +222,8 @@ pub struct DeleteEndpoint {
 pub struct SubmitEvent {
     /// Whose.
     pub org: OrgNo,
+    /// The key that posted it, which must be valid at `received_at` and may write events; none: the server itself.
+    pub by: Option<KeyId>,
     /// Its id. Given by the committer, in journal order; 0 until then.
     pub id: EventId,
     /// When it was taken in. Given by the committer.

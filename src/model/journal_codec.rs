@@ -6,10 +6,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::authority::Authority;
 use super::cloudevent::CloudEvent;
-use super::command::{Command, SubmitEvent};
+use super::command::{Command, Requested, SubmitEvent};
 use super::event::{Dedup, EventType, NewEvent};
-use super::id::{EventId, OrgNo};
+use super::id::{EventId, KeyId, OrgNo};
 use super::time::Timestamp;
 use crate::base::codec::{CodecError, decode, decode_prefix, encode_into};
 
@@ -42,10 +43,12 @@ pub enum Kind {
     StepReplay = 19,
     EndReplay = 20,
     EraseEvent = 21,
+    ExpireKeys = 22,
+    Requested = 23,
 }
 
 impl Kind {
-    const ALL: [Self; 21] = [
+    const ALL: [Self; 23] = [
         Self::CreateOrg,
         Self::CreateKey,
         Self::RotateKey,
@@ -67,6 +70,8 @@ impl Kind {
         Self::StepReplay,
         Self::EndReplay,
         Self::EraseEvent,
+        Self::ExpireKeys,
+        Self::Requested,
     ];
 }
 
@@ -121,6 +126,8 @@ pub fn kind(command: &Command) -> Kind {
         Command::StepReplay(_) => Kind::StepReplay,
         Command::EndReplay(_) => Kind::EndReplay,
         Command::EraseEvent(_) => Kind::EraseEvent,
+        Command::ExpireKeys(_) => Kind::ExpireKeys,
+        Command::Requested(_) => Kind::Requested,
     }
 }
 
@@ -155,6 +162,8 @@ pub fn write_body(command: &Command, out: &mut Vec<u8>) -> Result<(), CodecError
         Command::StepReplay(body) => encode_into(body, out),
         Command::EndReplay(body) => encode_into(body, out),
         Command::EraseEvent(body) => encode_into(body, out),
+        Command::ExpireKeys(body) => encode_into(body, out),
+        Command::Requested(body) => write_requested(body, out),
     }
 }
 
@@ -189,6 +198,8 @@ pub fn read_body(kind: u8, version: u8, body: &[u8]) -> Result<Command, UnknownF
         Kind::StepReplay => decode(body).map(Command::StepReplay),
         Kind::EndReplay => decode(body).map(Command::EndReplay),
         Kind::EraseEvent => decode(body).map(Command::EraseEvent),
+        Kind::ExpireKeys => decode(body).map(Command::ExpireKeys),
+        Kind::Requested => return read_requested(body),
     };
     command.map_err(UnknownFrame::Malformed)
 }
@@ -197,6 +208,7 @@ pub fn read_body(kind: u8, version: u8, body: &[u8]) -> Result<Command, UnknownF
 #[derive(Serialize, Deserialize)]
 struct EventHead {
     org: OrgNo,
+    by: Option<KeyId>,
     id: EventId,
     received_at: Timestamp,
     event_type: EventType,
@@ -211,6 +223,7 @@ struct EventHead {
 #[derive(Serialize)]
 struct EventHeadRef<'a> {
     org: OrgNo,
+    by: Option<KeyId>,
     id: EventId,
     received_at: Timestamp,
     event_type: &'a EventType,
@@ -225,6 +238,7 @@ impl EventHead {
     fn of(command: &SubmitEvent) -> EventHeadRef<'_> {
         EventHeadRef {
             org: command.org,
+            by: command.by,
             id: command.id,
             received_at: command.received_at,
             event_type: &command.event.event_type,
@@ -234,6 +248,24 @@ impl EventHead {
             deliver_after: command.event.deliver_after,
             cloudevent: command.event.cloudevent.as_deref(),
         }
+    }
+}
+
+/// What it stands on, then the kind and the body of what is asked for.
+fn write_requested(requested: &Requested, out: &mut Vec<u8>) -> Result<(), CodecError> {
+    encode_into(&requested.authority, out)?;
+    out.push(kind(&requested.command) as u8);
+    write_body(&requested.command, out)
+}
+
+fn read_requested(body: &[u8]) -> Result<Command, UnknownFrame> {
+    let (authority, authority_len): (Authority, usize) = decode_prefix(body).map_err(UnknownFrame::Malformed)?;
+    match body.get(authority_len..).and_then(<[u8]>::split_first) {
+        Some((number, body)) if ![Kind::Requested as u8, Kind::SubmitEvent as u8].contains(number) => {
+            let command = read_body(*number, VERSION, body)?;
+            Ok(Command::Requested(Box::new(Requested { authority, command })))
+        }
+        _ => Err(UnknownFrame::Malformed(CodecError::new("a request for nothing that can be asked for so"))),
     }
 }
 
@@ -248,7 +280,7 @@ fn read_event(body: &[u8]) -> Result<SubmitEvent, CodecError> {
         payload: body.get(head_len..).unwrap_or_default().into(),
         cloudevent: head.cloudevent,
     };
-    Ok(SubmitEvent { org: head.org, id: head.id, received_at: head.received_at, event })
+    Ok(SubmitEvent { org: head.org, by: head.by, id: head.id, received_at: head.received_at, event })
 }
 
 #[cfg(test)]

@@ -6,8 +6,8 @@ use super::*;
 use crate::model::cloudevent::{AttributeValue, DataKind};
 use crate::model::command::{
     AckEvent, CancelDeliveries, CreateKey, CreateOrg, DeleteEndpoint, DropDead, EndKey, EndReplay, EraseEvent,
-    ExpireDedup, NoteKeysUsed, NoteRouteCrash, PutEndpoint, RetryDelivery, RotateKey, RouteEvent, SettleAttempt,
-    SkipOrgs, StartReplay, StepReplay,
+    ExpireDedup, ExpireKeys, NoteKeysUsed, NoteRouteCrash, PutEndpoint, RetryDelivery, RotateKey, RouteEvent,
+    SettleAttempt, SkipOrgs, StartReplay, StepReplay,
 };
 use crate::model::delivery::{AttemptError, AttemptOutcome, DeadReason, ErrorCode, Timing, Trigger, Verdict};
 use crate::model::endpoint::{BodyForm, DisabledReason, Endpoint, EndpointSettings, Ordering, SealedSecret};
@@ -28,6 +28,7 @@ fn key() -> Key {
         id: KeyId(7),
         name: "n".into(),
         hash: "$h".into(),
+        check: [3; 8],
         scopes,
         created_at: AT,
         expires_at: Some(AT),
@@ -46,7 +47,7 @@ fn submit() -> Command {
         payload: b"{ }".as_slice().into(),
         cloudevent: None,
     };
-    Command::SubmitEvent(Box::new(SubmitEvent { org: ORG, id: EVENT, received_at: AT, event }))
+    Command::SubmitEvent(Box::new(SubmitEvent { org: ORG, by: Some(KeyId(14)), id: EVENT, received_at: AT, event }))
 }
 
 fn replaying() -> [Command; 3] {
@@ -150,6 +151,9 @@ fn one_of_each() -> Vec<Command> {
     ];
     commands.extend(replaying());
     commands.push(Command::EraseEvent(EraseEvent { org: ORG, event: EVENT, endpoints: vec![ENDPOINT], at: AT }));
+    commands.push(Command::ExpireKeys(ExpireKeys { keys: vec![KeyId(7)], at: AT }));
+    let ack = Command::AckEvent(AckEvent { org: ORG, event: EVENT, at: AT });
+    commands.push(ack.requested(Authority { key: Some(KeyId(14)), needs: Scopes::all(), at: AT }));
     commands
 }
 
@@ -181,14 +185,14 @@ fn the_bytes_of_each_kind_are_frozen() {
 }
 
 /// Length and CRC32 of each.
-const FROZEN: [&str; 21] = [
-    "96:f103d09e",
-    "59:7cd3ca33",
-    "83:881c90df",
+const FROZEN: [&str; 23] = [
+    "104:518c3acd",
+    "67:f822631c",
+    "91:f6f2bf37",
     "32:e0e2200e",
     "386:c4872b73",
     "20:338d3f59",
-    "119:d670c9db",
+    "136:115b1bfa",
     "28:54fbc939",
     "52:daabbea9",
     "20:1a458bab",
@@ -203,12 +207,15 @@ const FROZEN: [&str; 21] = [
     "109:f1664ff7",
     "32:bbbba2f3",
     "52:daabbea9",
+    "32:e0e2200e",
+    "56:4dc571dd",
 ];
 
 #[test]
 fn an_event_is_its_head_and_then_its_payload_as_it_came() {
     let expected = [
         [4, 3, 2, 1].as_slice(),
+        &[1, 14, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
         &[5, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
         &[7, 8, 0, 0, 0, 0, 0, 0],
         &[3, 0, 0, 0, 0, 0, 0, 0],
@@ -263,6 +270,20 @@ fn a_cloud_event_stands_between_head_and_payload() {
     let command = Command::SubmitEvent(command);
     assert_eq!(body(&command), expected);
     assert_eq!(read_body(Kind::SubmitEvent as u8, VERSION, &expected).unwrap(), command);
+}
+
+#[test]
+fn a_request_is_for_one_thing_and_for_no_event() {
+    let requested = body(one_of_each().last().unwrap());
+    let authority = requested.len() - 1 - 28;
+    for number in [Kind::Requested, Kind::SubmitEvent] {
+        let inner = [&requested[..authority], &[number as u8], &requested].concat();
+        assert!(matches!(read_body(Kind::Requested as u8, VERSION, &inner), Err(UnknownFrame::Malformed(_))));
+    }
+    let short = &requested[..authority];
+    assert!(matches!(read_body(Kind::Requested as u8, VERSION, short), Err(UnknownFrame::Malformed(_))));
+    let later = [short, &[99]].concat();
+    assert!(matches!(read_body(Kind::Requested as u8, VERSION, &later), Err(UnknownFrame::Newer { kind: 99, .. })));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //!
 //! `trg_<live|test>_<26 characters of key id>_<43 characters of secret><6 characters of CRC32>`. The id finds the record
 //! without hashing anything, the CRC refuses typos and guesses for the price of a checksum, and only then is the secret
-//! compared with its argon2id hash.
+//! compared: with a short keyed hash, which costs next to nothing, and what passes that with its argon2id hash.
 
 use std::fmt;
 use std::str::FromStr;
@@ -94,6 +94,11 @@ impl FromStr for Scope {
 pub struct Scopes(u16);
 
 impl Scopes {
+    /// Nothing at all.
+    pub fn none() -> Self {
+        Self(0)
+    }
+
     /// Everything there is.
     pub fn all() -> Self {
         Scope::ALL.into_iter().collect()
@@ -115,6 +120,12 @@ impl Scopes {
     }
 }
 
+impl From<Scope> for Scopes {
+    fn from(scope: Scope) -> Self {
+        Self(scope as u16)
+    }
+}
+
 impl FromIterator<Scope> for Scopes {
     fn from_iter<I: IntoIterator<Item = Scope>>(scopes: I) -> Self {
         Self(scopes.into_iter().fold(0, |bits, scope| bits | scope as u16))
@@ -130,13 +141,15 @@ pub struct Key {
     pub name: String,
     /// argon2id hash of the whole key text, as a PHC string.
     pub hash: String,
+    /// The first 64 bits of an HMAC of the text: refuses a wrong text at once, before the slow hash is asked.
+    pub check: [u8; 8],
     /// What it may do.
     pub scopes: Scopes,
     /// When it was made.
     pub created_at: Timestamp,
     /// Not valid from this moment on, as was wished when it was made.
     pub expires_at: Option<Timestamp>,
-    /// Not valid from this moment on, because it was rotated or ended. 0: ended; then no clock brings it back.
+    /// Not valid from this moment on, because it was rotated or ended. 0: it has ended, and no clock brings it back.
     pub ended_at: Option<Timestamp>,
 }
 
@@ -144,6 +157,16 @@ impl Key {
     /// Whether it opens anything at this moment.
     pub fn is_valid(&self, now: Timestamp) -> bool {
         self.ends_at().is_none_or(|end| now < end)
+    }
+
+    /// Whether it has ended for good, whatever the clock does.
+    pub fn has_ended(&self) -> bool {
+        self.ended_at == Some(Timestamp(0))
+    }
+
+    /// Whether another key took its place, or its maker's place, and it works only until the grace is over.
+    pub fn is_leaving(&self) -> bool {
+        self.ended_at.is_some()
     }
 
     /// When it stops or stopped to be valid.

@@ -2,6 +2,7 @@
 //! also what stands in the journal, so the serde shape of these types is a disk format, frozen by golden bytes in the
 //! tests of `journal_codec`.
 
+pub mod authority;
 pub mod cloudevent;
 pub mod command;
 pub mod delivery;

@@ -70,7 +70,7 @@ impl SettleAttempt {
             payload: notice.payload.clone(),
             cloudevent: None,
         };
-        SubmitEvent { org: self.org, id: notice.id, received_at: notice.received_at, event }
+        SubmitEvent { org: self.org, by: None, id: notice.id, received_at: notice.received_at, event }
     }
 }
 

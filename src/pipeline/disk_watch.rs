@@ -70,7 +70,7 @@ pub(super) fn disk_low(org: OrgNo, (free_bytes, reserve_bytes): (u64, u64), now:
         payload: payload.into(),
         cloudevent: None,
     };
-    Command::SubmitEvent(Box::new(SubmitEvent { org, id: EventId(0), received_at: Timestamp(0), event }))
+    Command::SubmitEvent(Box::new(SubmitEvent { org, by: None, id: EventId(0), received_at: Timestamp(0), event }))
 }
 
 #[cfg(test)]

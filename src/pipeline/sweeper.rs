@@ -1,5 +1,6 @@
 //! Housekeeping, once a second and in bounded steps: offers again what was missed, watches the disk (and tells those who
-//! asked for it when it gets full), forgets dedup ids whose window has passed, notes when keys were used, keeps the gauges true.
+//! asked for it when it gets full), forgets dedup ids whose window has passed, notes when keys were used and which have
+//! ended, keeps the gauges true.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,7 +14,7 @@ use crate::base::sabotage::{self, Switch};
 use crate::base::threads::{Signal, Stop};
 use crate::commit::{Hints, Intake, Space};
 use crate::journal::Reader;
-use crate::model::command::{Command, ExpireDedup, NoteKeysUsed};
+use crate::model::command::{Command, ExpireDedup, ExpireKeys, NoteKeysUsed};
 use crate::model::id::{EventId, KeyId, OrgNo};
 use crate::model::notice::NoticeKind;
 use crate::model::time::Timestamp;
@@ -24,6 +25,8 @@ const TICK: Duration = Duration::from_secs(1);
 const OFFERED_EVERY_MS: u64 = 20_000;
 /// Last uses of keys are written down this often.
 const KEYS_USED_EVERY: Duration = Duration::from_secs(10);
+/// Keys whose end is looked at in one round.
+const KEYS_LOOKED_AT: usize = 4_096;
 /// Most organizations that are told of a disk that gets full: each event takes some of what is left.
 const TOLD_OF_DISK_MAX: usize = 1_000;
 
@@ -62,6 +65,8 @@ struct Rounds {
     /// When all of them were offered.
     offered_ms: u64,
     keys_noted: Instant,
+    /// The last key whose end was looked at; the next round goes on behind it.
+    key: Option<KeyId>,
     disk: DiskWatch,
 }
 
@@ -72,6 +77,7 @@ impl Sweeper {
             stuck: None,
             offered_ms: self.clock.steady_ms(),
             keys_noted: Instant::now(),
+            key: None,
             disk: DiskWatch::default(),
         };
         // What a crash left unrouted is found at once.
@@ -93,6 +99,7 @@ impl Sweeper {
         self.watch_disk(&mut rounds.disk)?;
         self.offer_missed(rounds)?;
         self.expire_dedup()?;
+        self.expire_keys(rounds)?;
         if rounds.keys_noted.elapsed() >= KEYS_USED_EVERY {
             rounds.keys_noted = Instant::now();
             self.note_keys_used();
@@ -151,6 +158,17 @@ impl Sweeper {
         let before = Timestamp(self.clock.now_ms()).minus_ms(self.settings.dedup_window_ms);
         if self.store.has_expired_dedup(before)? {
             self.intake.push(vec![Command::ExpireDedup(ExpireDedup { before })]);
+        }
+        Ok(())
+    }
+
+    /// A key whose time has come stays ended, also when the clock is set back: so it is written down.
+    fn expire_keys(&self, rounds: &mut Rounds) -> Result<(), StateError> {
+        let at = Timestamp(self.clock.now_ms());
+        let (keys, next) = self.store.keys_past_end(at, rounds.key, KEYS_LOOKED_AT)?;
+        rounds.key = next;
+        if !keys.is_empty() {
+            self.intake.push(vec![Command::ExpireKeys(ExpireKeys { keys, at })]);
         }
         Ok(())
     }

@@ -65,6 +65,7 @@ pub(in crate::store) fn create_org(mode: InboxMode, id: u128) -> Command {
         id: KeyId(id + 1),
         name: "first".into(),
         hash: "$".into(),
+        check: [0; 8],
         scopes: Scopes::all(),
         created_at,
         expires_at: None,
@@ -92,7 +93,13 @@ pub(in crate::store) fn submit(id: u128, at: u64, dedup: Option<(&str, u8)>) -> 
         payload: b"{}".as_slice().into(),
         cloudevent: None,
     };
-    Command::SubmitEvent(Box::new(SubmitEvent { org: ORG, id: EventId(id), received_at: Timestamp(at), event }))
+    Command::SubmitEvent(Box::new(SubmitEvent {
+        org: ORG,
+        by: None,
+        id: EventId(id),
+        received_at: Timestamp(at),
+        event,
+    }))
 }
 
 pub(in crate::store) fn put_endpoint(id: u128) -> Command {
@@ -252,11 +259,11 @@ fn dedup_ids_are_known_over_many_blocks_and_a_reopening_until_their_block_is_old
     }
     let known = |state: &mut Fixture| -> Vec<bool> {
         let submits: Vec<_> = (0..IDS).map(|n| of(n + 1, 9_000)).collect();
-        let dedups = submits.iter().map(|command| match command {
-            Command::SubmitEvent(submit) => submit.event.dedup.as_ref(),
+        let events = submits.iter().map(|command| match command {
+            Command::SubmitEvent(submit) => Some(submit.as_ref()),
             _ => None,
         });
-        let outcomes = state.store.known_duplicates(dedups).unwrap();
+        let outcomes = state.store.known_duplicates(events, Timestamp(0)).unwrap();
         for (n, outcome) in outcomes.iter().enumerate().filter_map(|(n, outcome)| Some((n, outcome.as_ref()?))) {
             let received_at = Timestamp(n as u64);
             assert_eq!(*outcome, Outcome::Duplicate { id: EventId(n as u128 + 1), received_at });

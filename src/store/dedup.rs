@@ -9,6 +9,7 @@ use super::schema::{DedupBlock, DedupEntry, Meta};
 use super::table::{State, Table};
 use super::{StateError, Store};
 use crate::base::sabotage::{self, Switch};
+use crate::model::command::SubmitEvent;
 use crate::model::event::Dedup;
 use crate::model::time::Timestamp;
 
@@ -124,11 +125,20 @@ impl Store {
     /// When rows cannot be read.
     pub fn known_duplicates<'a>(
         &self,
-        dedups: impl Iterator<Item = Option<&'a Dedup>>,
+        events: impl Iterator<Item = Option<&'a SubmitEvent>>,
+        now: Timestamp,
     ) -> Result<Vec<Option<Outcome>>, StateError> {
         let state = self.read();
-        let known = dedups.map(|dedup| {
-            let Some(dedup) = dedup else { return Ok(None) };
+        let known = events.map(|event| {
+            let Some((event, dedup)) = event.and_then(|event| Some((event, event.event.dedup.as_ref()?))) else {
+                return Ok(None);
+            };
+            // To one whose key has ended nothing is told: `apply` refuses it.
+            if let Some(by) = event.by
+                && !state.keys.get(by)?.is_some_and(|row| row.key.is_valid(now))
+            {
+                return Ok(None);
+            }
             Ok(earlier(&state, dedup)?.map(|entry| outcome(&entry, dedup)))
         });
         known.collect()

@@ -49,6 +49,24 @@ impl Store {
         Ok(state.orgs.get(key.org)?.map(|org| Authenticated { key, org }))
     }
 
+    /// Keys whose end has come by now and is not written down yet, among the next `limit` behind `after`; and where to go on,
+    /// if there are more.
+    ///
+    /// # Errors
+    /// When rows cannot be read.
+    pub fn keys_past_end(
+        &self,
+        now: Timestamp,
+        after: Option<KeyId>,
+        limit: usize,
+    ) -> Result<(Vec<KeyId>, Option<KeyId>), StateError> {
+        let first = after.map_or(KeyId(0), |KeyId(after)| KeyId(after.saturating_add(1)));
+        let looked_at = self.read().keys.range(first..=KeyId(u128::MAX), limit)?;
+        let is_due = |row: &KeyRow| !row.key.is_valid(now) && !row.key.has_ended();
+        let due = looked_at.iter().filter(|(_, row)| is_due(row)).map(|(id, _)| *id).collect();
+        Ok((due, looked_at.last().filter(|_| looked_at.len() == limit).map(|(id, _)| *id)))
+    }
+
     /// The organization's keys, in the order they were made.
     ///
     /// # Errors

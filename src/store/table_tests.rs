@@ -1,6 +1,6 @@
 //! That a row that cannot be read is an error and breaks the state, whoever reads it.
 
-use crate::model::event::Dedup;
+use crate::model::command::Command;
 use crate::model::id::{EventId, OrgNo};
 use crate::model::time::Timestamp;
 use crate::rules::type_filter::TypeFilter;
@@ -71,12 +71,16 @@ fn a_dedup_id_whose_block_is_missing_is_no_new_one() {
     let dir = tempfile::tempdir().unwrap();
     let store = filled(dir.path());
     let entry = store.read().dedup.get(0).unwrap().unwrap().entries[0].clone();
-    let dedup =
-        Dedup { id: "x".into(), digest: entry.digest, fingerprint: entry.fingerprint, window_start: Timestamp(0) };
-    assert!(store.known_duplicates([Some(&dedup)].into_iter()).unwrap()[0].is_some());
+    let Command::SubmitEvent(mut event) = crate::store::apply::tests::submit(9, 1, Some(("x", 1))) else {
+        unreachable!()
+    };
+    let dedup = event.event.dedup.as_mut().unwrap();
+    (dedup.digest, dedup.fingerprint, dedup.window_start) = (entry.digest, entry.fingerprint, Timestamp(0));
+    let known = || store.known_duplicates([Some(event.as_ref())].into_iter(), Timestamp(1));
+    assert!(known().unwrap()[0].is_some());
     let blocks = store.db().scan_prefix([DedupBlock::PREFIX]).keys().map(Result::unwrap);
     blocks.for_each(|key| drop(store.db().remove(key).unwrap()));
-    let missing = store.known_duplicates([Some(&dedup)].into_iter()).unwrap_err();
+    let missing = known().unwrap_err();
     assert!(missing.to_string().contains("is missing") && store.is_broken());
 }
 

@@ -31,7 +31,7 @@ fn endpoints_are_made_listed_changed_and_ended() {
     let path = format!("/api/endpoints/{}", made.json["id"].as_str().unwrap());
     let shown = org.get(&path).json;
     assert_eq!(shown.get("secret"), None, "a secret is shown once");
-    assert_eq!(shown["headers"], json!({"x-team": "blue", "x-api-key": "(set)"}));
+    assert_eq!(shown["headers"], json!({"x-team": "(set)", "x-api-key": "(set)"}));
     for (name, value) in settings.as_object().unwrap().iter().filter(|(name, _)| *name != "headers") {
         assert_eq!(&shown[name], value, "{name}");
     }
@@ -166,16 +166,21 @@ fn secrets_lie_sealed_on_the_disk_and_nothing_starts_with_another_key() {
         "retry_schedule": [1]});
     let (path, first) = create(&org, &settings);
     let second = secret(&org.post(&format!("{path}/secret/rotate"), &json!({})).json);
-    // What is shown masked stays, and a name that may be a credential's is not shown; an error names no value.
-    assert_eq!(org.get(&path).json["headers"], json!({"authorization": "(set)", "x-plain": "sealed-canary-2"}));
+    // No value is shown, by any route; what was shown masked stays; an error names no value.
+    let shown = json!({"authorization": "(set)", "x-plain": "(set)"});
+    assert_eq!(org.get(&path).json["headers"], shown);
     let masked = json!({"headers": {"authorization": "(set)", "x-plain": "sealed-canary-3"}});
-    assert_eq!(
-        org.patch(&path, &masked).json["headers"],
-        json!({"authorization": "(set)", "x-plain": "sealed-canary-3"})
-    );
+    assert_eq!(org.patch(&path, &masked).json["headers"], shown);
     let wrong = json!({"headers": {"webhook-id": "sealed-canary-4", "x-a": "sealed-canary-5\n"}});
-    let told = [org.patch(&path, &wrong), org.post(&format!("{path}/test"), &json!({})), org.get("/metrics")];
-    assert_eq!(told.each_ref().map(|answer| answer.status), [422, 200, 200]);
+    let told = [
+        org.patch(&path, &wrong),
+        org.post(&format!("{path}/test"), &json!({})),
+        org.get("/metrics"),
+        org.get("/api/endpoints"),
+        org.post(&format!("{path}/enable"), &json!({})),
+        org.post(&format!("{path}/secret/rotate"), &json!({"overlap_seconds": 604_800})),
+    ];
+    assert_eq!(told.each_ref().map(|answer| answer.status), [422, 200, 200, 200, 200, 200]);
     assert!(told.iter().all(|answer| !answer.text.contains("canary")), "{told:?}");
     receiver.answer_next([500]);
     org.send("a.b", &json!(1));
@@ -213,6 +218,42 @@ fn secrets_lie_sealed_on_the_disk_and_nothing_starts_with_another_key() {
     let now = triggerd::base::clock::Clock::system().now_ms() / 1_000;
     assert_eq!((got.verify(&second, now), got.verify(&first, now)), (Ok(()), Ok(())));
     receiver.stop();
+}
+
+#[test]
+fn what_was_sent_to_one_origin_in_a_header_is_not_sent_to_another() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Process::start(&dir.path().join("data"));
+    let (org, one, other) = (server.org("Acme"), Receiver::start().unwrap(), Receiver::start().unwrap());
+    let headers = json!({"Authorization": "Bearer canary", "X-Signature": "canary"});
+    // As it was made, and as the short way knows it.
+    let (path, _) = create(&org, &json!({"url": one.url(), "event_types": ["a.b"], "headers": headers}));
+    org.push_to(&one.url());
+    let short = org.get("/api/webhook/config");
+    assert_eq!(org.patch(&format!("/api/endpoints/{}", short.id()), &json!({"headers": headers})).status, 200);
+    org.send("a.b", &json!(1));
+    for got in &one.wait_for(2, PATIENCE)[..2] {
+        assert_eq!((got.header("authorization"), got.header("x-signature")), (Some("Bearer canary"), Some("canary")));
+    }
+    let dropped = json!(["authorization", "x-signature"]);
+    let sent_back = org.get(&path).json["headers"].clone();
+    let moved = org.patch(&path, &json!({"url": other.url(), "headers": sent_back}));
+    assert_eq!((moved.status, &moved.json["headers_dropped"]), (200, &dropped), "{moved:?}");
+    let moved = org.post("/api/webhook/config", &json!({"url": other.url()}));
+    assert_eq!((moved.status, &moved.json["headers_dropped"]), (200, &dropped), "{moved:?}");
+    assert_eq!((org.get(&path).json["headers"].clone(), short.status), (json!({}), 200));
+    let tried = org.post(&format!("{path}/test"), &json!({}));
+    assert_eq!(tried.json["delivered"], json!(true), "{tried:?}");
+    org.send("a.b", &json!(2));
+    for got in &other.wait_for(3, PATIENCE)[..3] {
+        assert_eq!((got.header("authorization"), got.header("x-signature")), (None, None));
+    }
+    let again = org.patch(&path, &json!({"url": one.url(), "headers": {"Authorization": "Bearer new"}}));
+    assert_eq!((again.status, again.json.get("headers_dropped")), (200, None), "{again:?}");
+    org.send("a.b", &json!(3));
+    assert_eq!(one.wait_for(3, PATIENCE)[2].header("authorization"), Some("Bearer new"));
+    one.stop();
+    other.stop();
 }
 
 #[test]

@@ -6,6 +6,7 @@
 // Always true here; it tells clippy that helpers are tests too.
 #![cfg(test)]
 
+mod authority;
 mod cloudevents;
 mod contract;
 mod crash;

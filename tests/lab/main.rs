@@ -54,6 +54,7 @@ mod syscalls;
 mod system;
 mod torn;
 mod trace;
+mod wrong_keys;
 
 fn main() -> std::process::ExitCode {
     scenario::run_all(&std::env::args().skip(1).collect::<Vec<_>>())

@@ -11,7 +11,7 @@ use crate::harness::PATIENCE;
 use crate::random::fresh_seed;
 use crate::{
     clock, controls, copies, dedup, flip, full, hot, idle, kill, neighbours, power, replay, rot, stop, sweep, torn,
-    trace,
+    trace, wrong_keys,
 };
 
 /// A scenario: what it shows, how much of it the commit gate asks for, and the program. It panics where a promise is
@@ -119,6 +119,12 @@ const SCENARIOS: &[Scenario] = &[
         shows: "endpoints that hang and all that waits for them cost another organization nothing, nor does a restart",
         rounds: (2_000, "waiting deliveries"),
         run: neighbours::run,
+    },
+    Scenario {
+        name: "wrong_keys",
+        shows: "5,000 wrong keys a second, from one address and from 1,600, keep no owner of a key out",
+        rounds: (2, "turns of 50 requests"),
+        run: wrong_keys::run,
     },
     Scenario {
         name: "idle",

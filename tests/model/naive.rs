@@ -9,7 +9,7 @@ use triggerd::model::delivery::{Trigger, Verdict};
 use triggerd::model::endpoint::{Endpoint, TypePattern};
 use triggerd::model::event::{EventStatus, NewEvent};
 use triggerd::model::id::{EndpointId, EventId, KeyId, OrgNo, ReplayId};
-use triggerd::model::key::Key;
+use triggerd::model::key::{Key, Scope, Scopes};
 use triggerd::model::notice::NoticeKind;
 use triggerd::model::org::{InboxMode, Org};
 use triggerd::model::time::Timestamp;
@@ -233,7 +233,10 @@ impl Naive {
         let has_key = |org: OrgNo, key: KeyId, at: Timestamp| {
             self.org(org).is_some_and(|org| org.keys.iter().any(|known| known.id == key && valid(known, at)))
         };
-        match command {
+        if let Some(refused) = self.refused(command) {
+            return Expected::Exactly(refused);
+        }
+        match command.action() {
             Command::CreateOrg(_) => {
                 Expected::Exactly(Outcome::OrgCreated(OrgNo(u32::try_from(self.orgs.len()).unwrap())))
             }
@@ -277,7 +280,40 @@ impl Naive {
             | Command::NoteRouteCrash(_)
             | Command::CancelDeliveries(_)
             | Command::ExpireDedup(_)
+            | Command::ExpireKeys(_)
+            | Command::Requested(_)
             | Command::SkipOrgs(_) => Expected::Exactly(Outcome::Done),
+        }
+    }
+
+    /// The key that a command stands on, when it is to be valid, and what it must be allowed to do.
+    fn authority(command: &Command) -> Option<(KeyId, Timestamp, Scopes)> {
+        match command {
+            Command::Requested(requested) => {
+                let authority = requested.authority;
+                Some((authority.key?, authority.at, authority.needs))
+            }
+            Command::SubmitEvent(submit) => Some((submit.by?, submit.received_at, Scope::EventsWrite.into())),
+            _ => None,
+        }
+    }
+
+    /// What becomes of a command instead, because of the key that it stands on.
+    fn refused(&self, command: &Command) -> Option<Outcome> {
+        let (key, at, needs) = Self::authority(command)?;
+        let known = self.org(command.org()?)?.keys.iter().find(|known| known.id == key);
+        match known.filter(|known| valid(known, at)) {
+            None => Some(Outcome::NotAuthorized),
+            Some(known) if !known.scopes.covers(needs) => Some(Outcome::Forbidden),
+            Some(_) => None,
+        }
+    }
+
+    /// A key that was seen after its end has ended for good.
+    fn end_if_over(&mut self, org: Option<OrgNo>, key: KeyId, at: Timestamp) {
+        let keys = org.and_then(|org| self.org_mut(org)).map(|org| &mut org.keys);
+        for known in keys.into_iter().flatten().filter(|known| known.id == key && !valid(known, at)) {
+            known.ended_at = Some(Timestamp(0));
         }
     }
 
@@ -341,6 +377,26 @@ impl Naive {
 
     /// Takes over what the command did, given the outcome that was allowed.
     pub(crate) fn take_over(&mut self, command: &Command, outcome: &Outcome) {
+        if let Some((key, at, _)) = Self::authority(command) {
+            self.end_if_over(command.org(), key, at);
+        }
+        if let (Command::EndKey(end), Outcome::NotFound) = (command.action(), outcome) {
+            self.end_if_over(Some(end.org), end.key, end.at);
+        }
+        match (command.action(), outcome) {
+            (Command::CreateKey(make), Outcome::Done) => {
+                // It ends with its maker at the latest.
+                let maker = Self::authority(command).map(|(maker, ..)| maker);
+                let keys = self.org(make.org).into_iter().flat_map(|org| &org.keys);
+                let maker_ends = keys.filter(|key| Some(key.id) == maker).find_map(Key::ends_at);
+                let expires_at = [make.key.expires_at, maker_ends].into_iter().flatten().min();
+                self.add_key(make.org, &Key { expires_at, ..make.key.clone() });
+            }
+            (action, outcome) => self.take_over_action(action, outcome),
+        }
+    }
+
+    fn take_over_action(&mut self, command: &Command, outcome: &Outcome) {
         match (command, outcome) {
             (Command::CreateOrg(make), Outcome::OrgCreated(_)) => self.orgs.push(NaiveOrg {
                 org: make.org.clone(),
@@ -450,13 +506,22 @@ impl Naive {
 
     fn done(&mut self, command: &Command) {
         match command {
-            Command::CreateKey(make) => self.add_key(make.org, &make.key),
-            Command::RotateKey(rotate) => {
-                self.add_key(rotate.org, &rotate.new);
-                let keys = self.org_mut(rotate.org).map(|org| &mut org.keys);
-                for key in keys.into_iter().flatten().filter(|key| key.id == rotate.old) {
-                    key.ended_at = Some(key.ended_at.map_or(rotate.old_ends_at, |end| end.min(rotate.old_ends_at)));
+            Command::ExpireKeys(expire) => {
+                for key in &expire.keys {
+                    for number in 0..self.orgs.len() {
+                        self.end_if_over(u32::try_from(number).ok().map(OrgNo), *key, expire.at);
+                    }
                 }
+            }
+            Command::RotateKey(rotate) => {
+                let at = rotate.new.created_at;
+                let keys = self.org_mut(rotate.org).map(|org| &mut org.keys);
+                let Some(old) = keys.into_iter().flatten().find(|key| key.id == rotate.old) else { return };
+                // The new one lives no longer than the old one would have.
+                let Key { scopes, expires_at, ended_at, .. } = *old;
+                let end = ended_at.map_or(rotate.old_ends_at, |end| end.min(rotate.old_ends_at));
+                old.ended_at = Some(if end <= at { Timestamp(0) } else { end });
+                self.add_key(rotate.org, &Key { scopes, expires_at, ended_at, ..rotate.new.clone() });
             }
             Command::EndKey(end) => {
                 let keys = self.org_mut(end.org).map(|org| &mut org.keys);

@@ -3,16 +3,17 @@
 use std::collections::BTreeSet;
 
 use triggerd::base::clock::Clock;
+use triggerd::model::authority::Authority;
 use triggerd::model::command::{
     AckEvent, CancelDeliveries, Command, CreateKey, CreateOrg, DeleteEndpoint, DropDead, EndKey, EndReplay, EraseEvent,
-    ExpireDedup, NoteKeysUsed, NoteRouteCrash, PutEndpoint, RetryDelivery, RotateKey, RouteEvent, SettleAttempt,
-    StartReplay, StepReplay, SubmitEvent,
+    ExpireDedup, ExpireKeys, NoteKeysUsed, NoteRouteCrash, PutEndpoint, RetryDelivery, RotateKey, RouteEvent,
+    SettleAttempt, StartReplay, StepReplay, SubmitEvent,
 };
 use triggerd::model::delivery::{AttemptError, AttemptOutcome, DeadReason, ErrorCode, Trigger, Verdict};
 use triggerd::model::endpoint::{DisabledReason, Endpoint, EndpointSettings, SealedSecret};
 use triggerd::model::event::{Dedup, NewEvent};
 use triggerd::model::id::{EndpointId, EventId, IdSource, KeyId, OrgId, OrgNo, ReplayId};
-use triggerd::model::key::{Key, Scopes};
+use triggerd::model::key::{Key, Scope, Scopes};
 use triggerd::model::notice::{Notice, NoticeKind};
 use triggerd::model::org::{InboxMode, Org, Tier};
 use triggerd::model::replay::{ReplayEnd, ReplayLane, ReplayOnly, ReplayRequest};
@@ -132,7 +133,32 @@ impl World {
 
     fn submit_one(&mut self, org: OrgNo, make: impl FnOnce(&mut Self, OrgNo) -> Option<Command>) -> Result<(), String> {
         let Some(command) = make(self, org) else { return Ok(()) };
+        let command = if self.random.one_in(3) { self.by_somebody(org, command) } else { command };
         self.submit(&[vec![command]])
+    }
+
+    /// The same, asked for by a key of the organization, if it is something that keys ask for. The key may have ended.
+    fn by_somebody(&mut self, org: OrgNo, command: Command) -> Command {
+        let asks = matches!(
+            command,
+            Command::AckEvent(_)
+                | Command::EraseEvent(_)
+                | Command::RetryDelivery(_)
+                | Command::DropDead(_)
+                | Command::PutEndpoint(_)
+                | Command::DeleteEndpoint(_)
+                | Command::CreateKey(_)
+                | Command::EndKey(_)
+                | Command::RotateKey(_)
+        );
+        let key = self.some_key(org);
+        let (key, needs, at) = (Some(key), Scope::InboxRead.into(), self.now());
+        if asks { command.requested(Authority { key, needs, at }) } else { command }
+    }
+
+    fn some_key(&mut self, org: OrgNo) -> KeyId {
+        let known: Vec<_> = self.naive.org(org).into_iter().flat_map(|org| &org.keys).map(|key| key.id).collect();
+        self.random.pick(&known).unwrap_or(KeyId(3))
     }
 
     /// Several callers at once, some with several events: one dedup id may be among them more than once.
@@ -172,6 +198,7 @@ impl World {
         }
         self.naive.take_over(command, outcome);
         self.touched.extend(new);
+        let command = command.action();
         self.touched.extend(match (command, outcome) {
             (Command::AckEvent(ack), _) => Some(ack.event),
             (Command::EraseEvent(erase), _) => Some(erase.event),
@@ -191,7 +218,16 @@ impl World {
     fn key(&mut self) -> Key {
         let expires_at = self.random.one_in(4).then(|| self.now().plus_ms(1 + self.random.below(WINDOW_MS)));
         let (id, created_at) = (KeyId(self.id()), self.now());
-        Key { id, name: "k".into(), hash: "$".into(), scopes: Scopes::all(), created_at, expires_at, ended_at: None }
+        Key {
+            id,
+            name: "k".into(),
+            hash: "$".into(),
+            check: [0; 8],
+            scopes: Scopes::all(),
+            created_at,
+            expires_at,
+            ended_at: None,
+        }
     }
 
     fn create_org(&mut self) -> Command {
@@ -224,7 +260,9 @@ impl World {
             cloudevent: None,
         };
         let event = with_fingerprint(event);
-        Some(Command::SubmitEvent(Box::new(SubmitEvent { org, id: EventId(0), received_at: Timestamp(0), event })))
+        let by = self.random.one_in(3).then(|| self.some_key(org));
+        let (id, received_at) = (EventId(0), self.now());
+        Some(Command::SubmitEvent(Box::new(SubmitEvent { org, by, id, received_at, event })))
     }
 
     /// Few ids, so that they meet; the digests of an organization's share beginnings, so that an index that looks at those
@@ -499,10 +537,11 @@ impl World {
     }
 
     fn key_change(&mut self, org: OrgNo) -> Option<Command> {
-        let known: Vec<_> = self.naive.org(org)?.keys.iter().map(|key| key.id).collect();
-        let key = self.random.pick(&known).unwrap_or(KeyId(3));
+        self.naive.org(org)?;
+        let key = self.some_key(org);
         let at = self.now();
-        Some(match self.random.below(4) {
+        Some(match self.random.below(5) {
+            4 => Command::ExpireKeys(ExpireKeys { keys: vec![key], at }),
             0 => Command::CreateKey(CreateKey { org, key: self.key() }),
             1 => Command::EndKey(EndKey { org, key, at }),
             2 => Command::NoteKeysUsed(NoteKeysUsed { used: vec![(key, at)] }),
@@ -545,6 +584,7 @@ impl World {
         let mut unanswered = Vec::new();
         for _ in 0..count {
             let Some(Command::SubmitEvent(mut submit)) = self.submit_event(org) else { continue };
+            submit.by = None;
             last = IdSource::after(last).next(self.clock.now_ms(), self.random.bytes());
             (submit.id, submit.received_at, submit.event.dedup) = (EventId(last), self.now(), None);
             unanswered.push(Command::SubmitEvent(submit));

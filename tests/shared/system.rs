@@ -56,7 +56,16 @@ fn metrics() -> Arc<Metrics> {
 pub(crate) fn create_org() -> Command {
     let (name, created_at) = ("Acme".to_owned(), Timestamp(1));
     let (scopes, expires_at, ended_at) = (Scopes::all(), None, None);
-    let key = Key { id: KeyId(2), name: name.clone(), hash: "$".into(), scopes, created_at, expires_at, ended_at };
+    let key = Key {
+        id: KeyId(2),
+        name: name.clone(),
+        hash: "$".into(),
+        check: [0; 8],
+        scopes,
+        created_at,
+        expires_at,
+        ended_at,
+    };
     let org = Org { id: OrgId(1), name, tier: Tier::Pro, inbox_mode: InboxMode::Auto, created_at };
     Command::CreateOrg(CreateOrg { org, key })
 }
@@ -75,5 +84,5 @@ pub(crate) fn submit(id: u128, dedup: Option<Dedup>, payload: Vec<u8>) -> Comman
         cloudevent: None,
     };
     let (id, received_at) = (EventId(id), Timestamp(1));
-    Command::SubmitEvent(Box::new(SubmitEvent { org: OrgNo(0), id, received_at, event }))
+    Command::SubmitEvent(Box::new(SubmitEvent { org: OrgNo(0), by: None, id, received_at, event }))
 }

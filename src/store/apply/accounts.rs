@@ -1,18 +1,12 @@
-//! Organizations, keys and endpoints.
+//! Organizations and endpoints.
 
 use std::sync::Arc;
 
 use super::{Change, Outcome, meta};
-use crate::model::command::{
-    CreateKey, CreateOrg, DeleteEndpoint, EndKey, NoteKeysUsed, PutEndpoint, RotateKey, SkipOrgs,
-};
+use crate::model::command::{CreateOrg, DeleteEndpoint, PutEndpoint, SkipOrgs};
 use crate::model::id::{ENDPOINT_NUMBER_MAX, EndpointId, OrgNo};
-use crate::model::key::Key;
-use crate::model::time::Timestamp;
 use crate::store::StateError;
-use crate::store::schema::{
-    ENDPOINTS_PER_ORG_MAX, EndedRow, EndpointRow, FormerRow, HealthRow, KEYS_PER_ORG_MAX, KeyRow, NumberRow, OrgRow,
-};
+use crate::store::schema::{ENDPOINTS_PER_ORG_MAX, EndedRow, EndpointRow, FormerRow, HealthRow, NumberRow, OrgRow};
 
 impl Change<'_> {
     pub(super) fn create_org(&mut self, command: &CreateOrg) -> Result<Outcome, StateError> {
@@ -28,76 +22,13 @@ impl Change<'_> {
         let row = OrgRow { org: command.org.clone(), keys: Vec::new(), endpoints: Vec::new(), next_endpoint: 1 };
         self.state.orgs.put(number, row);
         self.note_id(command.org.id.0)?;
-        self.add_key(number, &command.key)?;
+        self.add_key(number, &command.key, None)?;
         Ok(Outcome::OrgCreated(number))
     }
 
     pub(super) fn skip_orgs(&mut self, command: &SkipOrgs) -> Result<Outcome, StateError> {
         let meta = meta(self.state)?;
         meta.next_org = meta.next_org.saturating_add(command.count);
-        Ok(Outcome::Done)
-    }
-
-    pub(super) fn create_key(&mut self, command: &CreateKey) -> Result<Outcome, StateError> {
-        self.add_key(command.org, &command.key)
-    }
-
-    fn add_key(&mut self, org: OrgNo, key: &Key) -> Result<Outcome, StateError> {
-        let Some(row) = self.state.orgs.edit(org)? else { return Ok(Outcome::NotFound) };
-        // Keys that had ended when this one was made are dropped first, so the limit is one of living keys.
-        let mut living = Vec::with_capacity(row.keys.len() + 1);
-        for id in std::mem::take(&mut row.keys) {
-            let lives = self.state.keys.get(id)?.is_some_and(|other| other.key.is_valid(key.created_at));
-            if lives {
-                living.push(id);
-            } else {
-                self.state.keys.remove(id);
-            }
-        }
-        let full = living.len() >= KEYS_PER_ORG_MAX;
-        if !full {
-            living.push(key.id);
-            self.state.keys.put(key.id, KeyRow { org, key: key.clone(), last_used_at: None });
-        }
-        if let Some(row) = self.state.orgs.edit(org)? {
-            row.keys = living;
-        }
-        self.note_id(key.id.0)?;
-        Ok(if full { Outcome::LimitReached } else { Outcome::Done })
-    }
-
-    pub(super) fn rotate_key(&mut self, command: &RotateKey) -> Result<Outcome, StateError> {
-        let known = self.state.keys.get(command.old)?;
-        if known.is_none_or(|row| row.org != command.org || !row.key.is_valid(command.new.created_at)) {
-            return Ok(Outcome::NotFound);
-        }
-        let added = self.add_key(command.org, &command.new)?;
-        if added == Outcome::Done
-            && let Some(row) = self.state.keys.edit(command.old)?
-        {
-            let end = row.key.ended_at.map_or(command.old_ends_at, |end| end.min(command.old_ends_at));
-            row.key.ended_at = Some(end);
-        }
-        Ok(added)
-    }
-
-    pub(super) fn end_key(&mut self, command: &EndKey) -> Result<Outcome, StateError> {
-        let known = self.state.keys.get(command.key)?;
-        if known.is_none_or(|row| row.org != command.org || !row.key.is_valid(command.at)) {
-            return Ok(Outcome::NotFound);
-        }
-        if let Some(row) = self.state.keys.edit(command.key)? {
-            row.key.ended_at = Some(Timestamp(0));
-        }
-        Ok(Outcome::Done)
-    }
-
-    pub(super) fn note_keys_used(&mut self, command: &NoteKeysUsed) -> Result<Outcome, StateError> {
-        for (key, at) in &command.used {
-            if let Some(row) = self.state.keys.edit(*key)? {
-                row.last_used_at = row.last_used_at.max(Some(*at));
-            }
-        }
         Ok(Outcome::Done)
     }
 

@@ -1,9 +1,11 @@
 //! Events coming in and being confirmed; what counts as the same event again.
 
 use super::{Change, Outcome, meta};
+use crate::model::authority::Authority;
 use crate::model::command::{AckEvent, ExpireDedup, SubmitEvent};
 use crate::model::event::{Dedup, EventStatus};
 use crate::model::id::{EventId, OrgNo};
+use crate::model::key::Scope;
 use crate::store::schema::{
     BLOCK_EVENTS, DEDUP_BLOCK_ENTRIES, DedupBlock, DedupEntry, EventBlock, EventEntry, InboxRow, OpenBits, UnroutedRow,
 };
@@ -19,6 +21,10 @@ impl Change<'_> {
             return Ok(Outcome::NotFound);
         }
         self.note_id(command.id.0)?;
+        let authority = Authority { key: command.by, needs: Scope::EventsWrite.into(), at: command.received_at };
+        if let Some(refused) = self.judge(authority, Some(command.org))? {
+            return Ok(refused);
+        }
         if let Some(dedup) = &command.event.dedup
             && let Some(outcome) = self.remember(dedup, command)?
         {

@@ -7,11 +7,14 @@ mod accounts;
 mod deliveries;
 mod erase;
 mod events;
+mod keys;
 mod notices;
 mod repeats;
 mod replays;
 
-use super::schema::{BLOCK_EVENTS, EventBlock, FORMAT, Meta};
+use std::sync::Arc;
+
+use super::schema::{BLOCK_EVENTS, EventBlock, FORMAT, KeyRow, Meta};
 use super::table::State;
 use super::{StateError, Store};
 use crate::model::command::Command;
@@ -73,6 +76,10 @@ pub enum Outcome {
     LimitReached,
     /// Nothing happened: the command left out a part of what it would have to change. Looked up again, it is complete.
     Incomplete,
+    /// Nothing happened: the key that it stands on has ended by then.
+    NotAuthorized,
+    /// Nothing happened: the key that it stands on may not do this.
+    Forbidden,
 }
 
 impl Outcome {
@@ -128,7 +135,7 @@ impl Store {
         let mut state = self.write();
         let mut effects = Effects::default();
         for (position, command) in commands {
-            outcomes.push(Change { state: &mut state, effects: &mut effects, position }.apply(command)?);
+            outcomes.push(Change { state: &mut state, effects: &mut effects, position, asker: None }.apply(command)?);
         }
         meta(&mut state)?.applied = applied;
         Ok(effects)
@@ -144,6 +151,8 @@ struct Change<'a> {
     effects: &'a mut Effects,
     /// Of the command's frame.
     position: u64,
+    /// The key that asks for it; none: the operator, or the server itself.
+    asker: Option<Arc<KeyRow>>,
 }
 
 impl Change<'_> {
@@ -170,6 +179,8 @@ impl Change<'_> {
             Command::StartReplay(command) => self.start_replay(command),
             Command::StepReplay(command) => self.step_replay(command),
             Command::EndReplay(command) => self.end_replay(command),
+            Command::ExpireKeys(command) => self.expire_keys(command),
+            Command::Requested(command) => self.requested(command),
         }
     }
 

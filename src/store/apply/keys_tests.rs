@@ -1,0 +1,186 @@
+//! What keys may ask for, and until when.
+
+use super::super::tests::{Fixture, ORG, create_org, put_endpoint, submit};
+use super::*;
+use crate::model::command::Command;
+use crate::model::key::{Scope, Scopes};
+use crate::model::org::InboxMode;
+
+/// The first key of [`create_org`].
+const FIRST: KeyId = KeyId(101);
+const NOW: Timestamp = Timestamp(1_000);
+
+fn fixture() -> Fixture {
+    let mut fixture = Fixture::new();
+    fixture.apply(&create_org(InboxMode::Auto, 100));
+    fixture
+}
+
+fn key(id: u128, scopes: Scopes, expires_at: Option<Timestamp>) -> Key {
+    let (name, hash, check, created_at, ended_at) = ("k".into(), "$".into(), [0; 8], NOW, None);
+    Key { id: KeyId(id), name, hash, check, scopes, created_at, expires_at, ended_at }
+}
+
+fn create(id: u128, scopes: Scopes, expires_at: Option<Timestamp>) -> Command {
+    Command::CreateKey(CreateKey { org: ORG, key: key(id, scopes, expires_at) })
+}
+
+fn rotate(old: KeyId, new: u128, old_ends_at: Timestamp) -> Command {
+    Command::RotateKey(RotateKey { org: ORG, old, old_ends_at, new: key(new, Scopes::all(), None) })
+}
+
+fn end(key: KeyId) -> Command {
+    Command::EndKey(EndKey { org: ORG, key, at: NOW })
+}
+
+fn by(key: KeyId, needs: impl Into<Scopes>, at: Timestamp, command: Command) -> Command {
+    command.requested(Authority { key: Some(key), needs: needs.into(), at })
+}
+
+impl Fixture {
+    fn key(&self, id: KeyId) -> Key {
+        self.store.key(id).unwrap().expect("it is there").key().clone()
+    }
+}
+
+#[test]
+fn what_an_ended_key_asks_for_has_no_effect_whatever_it_is() {
+    let mut fixture = fixture();
+    fixture.apply(&create(7, Scopes::all(), Some(Timestamp(2_000))));
+    let asked = [
+        create(8, Scopes::all(), None),
+        rotate(KeyId(7), 9, Timestamp(9_000)),
+        end(FIRST),
+        put_endpoint(50),
+        submit(3, 2_000, None),
+    ];
+    let before = fixture.store.dump().unwrap();
+    for command in &asked {
+        let unknown = by(KeyId(77), Scopes::none(), NOW, command.clone());
+        assert_eq!(fixture.apply(&unknown), Outcome::NotAuthorized, "{command:?}");
+    }
+    assert_ne!(fixture.store.dump().unwrap(), before, "the event's id is used up, and");
+    let counts =
+        |fixture: &Fixture| (fixture.store.counts().unwrap().events, fixture.store.keys_of(ORG).unwrap().len());
+    assert_eq!(counts(&fixture), (0, 2), "nothing else");
+    for command in &asked {
+        let late = by(KeyId(7), Scopes::none(), Timestamp(2_000), command.clone());
+        assert_eq!(fixture.apply(&late), Outcome::NotAuthorized, "{command:?}");
+    }
+    assert_eq!(counts(&fixture), (0, 2));
+    assert!(!fixture.key(FIRST).has_ended());
+    // Its end was seen; no clock brings it back.
+    assert!(fixture.key(KeyId(7)).has_ended());
+    let early = by(KeyId(7), Scope::EndpointsWrite, NOW, put_endpoint(50));
+    assert_eq!(fixture.apply(&early), Outcome::NotAuthorized);
+    let early = by(FIRST, Scope::EndpointsWrite, NOW, put_endpoint(50));
+    assert_eq!(fixture.apply(&early), Outcome::Done);
+    assert_eq!(
+        fixture.apply(&by(FIRST, Scope::EventsWrite, NOW, submit(4, 1_000, None))),
+        Outcome::Accepted { id: crate::model::id::EventId(4), received_at: NOW }
+    );
+}
+
+#[test]
+fn a_key_asks_for_its_own_organization_alone_and_for_what_its_scopes_say() {
+    let mut fixture = fixture();
+    fixture.apply(&create_org(InboxMode::Auto, 200));
+    let foreign = by(KeyId(201), Scopes::none(), NOW, put_endpoint(50));
+    assert_eq!(fixture.apply(&foreign), Outcome::NotAuthorized);
+    let foreign = by(KeyId(201), Scopes::none(), NOW, submit(3, 1_000, None));
+    assert_eq!(fixture.apply(&foreign), Outcome::NotAuthorized);
+    fixture.apply(&create(7, Scope::InboxRead.into(), None));
+    assert_eq!(fixture.apply(&by(KeyId(7), Scope::EndpointsWrite, NOW, put_endpoint(50))), Outcome::Forbidden);
+    assert_eq!(fixture.apply(&by(KeyId(7), Scope::EventsWrite, NOW, submit(4, 1_000, None))), Outcome::Forbidden);
+    assert_eq!(fixture.store.counts().unwrap().events, 0);
+}
+
+#[test]
+fn a_key_makes_none_that_may_more_or_for_longer() {
+    let mut fixture = fixture();
+    let maker: Scopes = [Scope::KeysWrite, Scope::InboxRead].into_iter().collect();
+    fixture.apply(&create(7, maker, Some(Timestamp(2_000))));
+    let make = |scopes, expires_at| by(KeyId(7), Scope::KeysWrite, NOW, create(8, scopes, expires_at));
+    assert_eq!(fixture.apply(&make(Scopes::all(), None)), Outcome::Forbidden);
+    assert_eq!(fixture.apply(&make(Scope::InboxRead.into(), None)), Outcome::Done);
+    assert_eq!(fixture.key(KeyId(8)).expires_at, Some(Timestamp(2_000)));
+    assert_eq!(fixture.apply(&make(maker, Some(Timestamp(1_500)))), Outcome::Done);
+    assert_eq!(fixture.key(KeyId(8)).expires_at, Some(Timestamp(1_500)));
+}
+
+#[test]
+fn nobody_ends_a_key_that_may_more_but_the_operator() {
+    let mut fixture = fixture();
+    fixture.apply(&create(7, Scope::KeysWrite.into(), None));
+    fixture.apply(&create(8, Scope::KeysWrite.into(), None));
+    assert_eq!(fixture.apply(&by(KeyId(7), Scope::KeysWrite, NOW, end(FIRST))), Outcome::Forbidden);
+    assert!(!fixture.key(FIRST).has_ended());
+    assert_eq!(fixture.apply(&by(KeyId(7), Scope::KeysWrite, NOW, end(KeyId(8)))), Outcome::Done);
+    assert_eq!(fixture.apply(&by(KeyId(7), Scope::KeysWrite, NOW, end(KeyId(8)))), Outcome::NotFound);
+    let operator = Authority { key: None, needs: Scope::KeysWrite.into(), at: NOW };
+    assert_eq!(fixture.apply(&end(FIRST).requested(operator)), Outcome::Done);
+    assert!(fixture.key(FIRST).has_ended());
+}
+
+#[test]
+fn no_rotation_outlives_the_grace_or_the_end_of_the_first_key() {
+    let mut fixture = fixture();
+    fixture.apply(&create(7, Scope::InboxRead.into(), Some(Timestamp(5_000))));
+    assert_eq!(fixture.apply(&rotate(KeyId(7), 8, Timestamp(2_000))), Outcome::Done);
+    let made = fixture.key(KeyId(8));
+    assert_eq!((made.scopes, made.ends_at()), (Scope::InboxRead.into(), Some(Timestamp(5_000))));
+    for (old, new) in [(7, 9), (9, 10), (7, 11)] {
+        assert_eq!(fixture.apply(&rotate(KeyId(old), new, Timestamp(9_000))), Outcome::Done);
+        assert_eq!(fixture.key(KeyId(new)).ends_at(), Some(Timestamp(2_000)), "from the grace of {old}");
+        assert_eq!(fixture.key(KeyId(old)).ends_at(), Some(Timestamp(2_000)));
+    }
+    // No grace: it has ended, also for a clock that was set back.
+    assert_eq!(fixture.apply(&rotate(KeyId(8), 12, NOW)), Outcome::Done);
+    assert!(fixture.store.key(KeyId(8)).unwrap().is_none_or(|found| !found.key().is_valid(Timestamp(1))));
+    assert_eq!(fixture.apply(&rotate(KeyId(12), 13, Timestamp(0))), Outcome::Done);
+    assert!(fixture.store.key(KeyId(12)).unwrap().is_none_or(|found| !found.key().is_valid(Timestamp(1))));
+}
+
+#[test]
+fn a_rotation_has_room_however_many_keys_there_are_and_those_in_their_grace_are_bounded() {
+    let mut fixture = fixture();
+    let mut made = 0;
+    while fixture.apply(&create(1_000 + made, Scopes::all(), None)) == Outcome::Done {
+        made += 1;
+    }
+    assert_eq!(made + 1, KEYS_PER_ORG_MAX as u128, "with the first one");
+    let mut current = FIRST;
+    for turn in 0..250u64 {
+        let new = 2_000 + u128::from(turn);
+        assert_eq!(fixture.apply(&rotate(current, new, Timestamp(100_000 + turn))), Outcome::Done);
+        assert!(fixture.key(current).is_valid(NOW), "the one that was replaced has its grace");
+        // One in its grace has a successor too.
+        assert_eq!(fixture.apply(&rotate(current, 5_000 + u128::from(turn), Timestamp(200_000))), Outcome::Done);
+        current = KeyId(new);
+        assert!(fixture.store.keys_of(ORG).unwrap().len() <= 2 * KEYS_PER_ORG_MAX);
+    }
+    assert!(fixture.key(current).is_valid(NOW) && !fixture.key(current).is_leaving());
+    assert_eq!(fixture.apply(&create(9, Scopes::all(), None)), Outcome::LimitReached);
+    let staying = (0..made).filter(|n| fixture.store.key(KeyId(1_000 + n)).unwrap().is_some()).count();
+    assert_eq!(staying as u128, made, "none of the others made room");
+}
+
+#[test]
+fn a_key_whose_time_has_come_is_found_once_and_stays_ended() {
+    let mut fixture = fixture();
+    for id in 7..17 {
+        fixture.apply(&create(id, Scopes::all(), Some(Timestamp(2_000))));
+    }
+    assert_eq!(fixture.store.keys_past_end(Timestamp(1_999), None, 500).unwrap(), (vec![], None));
+    let (first, next) = fixture.store.keys_past_end(Timestamp(2_000), None, 4).unwrap();
+    assert_eq!((first.clone(), next), ((7..11).map(KeyId).collect(), Some(KeyId(10))));
+    let (rest, next) = fixture.store.keys_past_end(Timestamp(2_000), next, 500).unwrap();
+    assert_eq!((rest, next), ((11..17).map(KeyId).collect(), None));
+    let expire = |at| Command::ExpireKeys(ExpireKeys { keys: first.clone(), at });
+    fixture.apply(&expire(Timestamp(1_999)));
+    assert!(fixture.key(KeyId(7)).is_valid(NOW), "its time has not come");
+    fixture.apply(&expire(Timestamp(2_000)));
+    assert!(fixture.key(KeyId(7)).has_ended() && !fixture.key(KeyId(7)).is_valid(NOW));
+    assert!(!fixture.key(KeyId(11)).has_ended());
+    assert_eq!(fixture.store.keys_past_end(Timestamp(2_000), None, 500).unwrap().0.len(), 6);
+}

@@ -1,0 +1,443 @@
+//! Who may, and for how long, through the real binary: a key that ends while a request waits ends what it waits for, and
+//! what it asks for does not happen. The routes come from the table, so that one that is new is in it too.
+
+use std::collections::HashMap;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use triggerd::app::App;
+use triggerd::base::clock::Clock;
+use triggerd::base::exit_code::ExitCode;
+use triggerd::config::Config;
+use triggerd::http::{Route, Verb, Who, routes};
+
+use crate::harness::{Answer, Client, PATIENCE, Process, settings, until};
+
+fn server() -> (Process, tempfile::TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    (Process::start(&dir.path().join("data")), dir)
+}
+
+/// A key of the organization: its id, and a client with it.
+fn key(org: &Client, wish: &Value) -> (String, Client) {
+    let made = org.post("/api/keys/generate", wish);
+    assert_eq!(made.status, 201, "{made:?}");
+    (made.json["key_id"].as_str().unwrap().to_owned(), org.with_key(made.json["key"].as_str().unwrap()))
+}
+
+fn all_scopes(org: &Client) -> Value {
+    org.get("/api/keys").json["data"][0]["scopes"].clone()
+}
+
+/// Another key that may everything.
+fn twin(org: &Client) -> (String, Client) {
+    key(org, &json!({"name": "twin", "scopes": all_scopes(org)}))
+}
+
+fn end(org: &Client, id: &str) {
+    let ended = org.delete(&format!("/api/keys/{id}"));
+    assert_eq!(ended.status, 204, "{ended:?}");
+}
+
+/// A request whose last byte is held back.
+struct Held {
+    connection: TcpStream,
+    last: u8,
+}
+
+impl Held {
+    fn send(client: &Client, method: &str, path: &str, body: &str) -> Self {
+        let address = client.url.strip_prefix("http://").unwrap();
+        let mut connection = TcpStream::connect(address).unwrap();
+        connection.set_read_timeout(Some(PATIENCE)).unwrap();
+        let (key, length) = (&client.key, body.len());
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: x\r\nX-API-Key: {key}\r\nContent-Type: application/json\r\n\
+             Content-Length: {length}\r\nConnection: close\r\n\r\n"
+        );
+        let (last, first) = body.as_bytes().split_last().unwrap();
+        connection.write_all(&[head.as_bytes(), first].concat()).unwrap();
+        Self { connection, last: *last }
+    }
+
+    /// The status of the answer, and its body.
+    fn finish(mut self) -> (u16, String) {
+        // It may be refused already.
+        drop(self.connection.write_all(&[self.last]));
+        let mut answer = String::new();
+        self.connection.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {answer}"));
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+    }
+}
+
+/// A body that the route would take.
+fn body(path: &str, ids: &Ids) -> Value {
+    match path {
+        "/api/events" => json!({"type": "a.b", "payload": 1, "dedup_id": "held"}),
+        "/api/events/batch" => json!({"events": [{"type": "a.b", "payload": 1}, {"type": "a.b", "payload": 2}]}),
+        "/api/webhook/config" | "/api/endpoints" => json!({"url": "https://example.com/held"}),
+        "/api/endpoints/{endpoint_id}" => json!({"url": "https://example.com/changed"}),
+        "/api/endpoints/{endpoint_id}/secret/rotate" => json!({"overlap_seconds": 1}),
+        "/api/hooks" => json!({"target_url": "https://example.com/hook"}),
+        "/api/keys/generate" => json!({"name": "held", "scopes": ["events:write"]}),
+        "/api/keys/rotate" => json!({"grace_seconds": 60}),
+        "/api/dead-letters" | "/api/dead-letters/replay" => json!({"ids": [ids.delivery]}),
+        "/api/replays" => json!({"only": "all"}),
+        _ => json!({}),
+    }
+}
+
+/// What an organization has, for the parameters of paths.
+struct Ids {
+    event: String,
+    endpoint: String,
+    delivery: String,
+    replay: String,
+    hook: String,
+    key: String,
+}
+
+impl Ids {
+    const ABSENT: &str = "01h2xcejqtf2nbrexx3vqjhp41";
+
+    /// An event, a dead letter at an endpoint that refuses, and so on.
+    fn make(org: &Client) -> Self {
+        let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let url = format!("http://{closed}/");
+        let endpoint = org.post("/api/webhook/config", &json!({"url": url})).id();
+        org.patch(&format!("/api/endpoints/{endpoint}"), &json!({"retry_schedule": []}));
+        let hook = org.post("/api/hooks", &json!({"target_url": url, "event": "never.sent"})).id();
+        let event = org.send("a.b", &json!(1)).id();
+        let delivery = until(|| {
+            let dead = org.get("/api/dead-letters").json;
+            let of_event = |letter: &&Value| letter["event_id"] == json!(event);
+            dead["data"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .find(of_event)
+                .map(|letter| letter["id"].as_str().unwrap().to_owned())
+        });
+        let replay = org.post("/api/replays", &json!({"only": "missing"})).id();
+        let (key, _) = key(org, &json!({"name": "other", "scopes": ["inbox:read"]}));
+        Self { event, endpoint, delivery, replay, hook, key }
+    }
+
+    fn absent() -> Self {
+        let id = |prefix: &str| format!("{prefix}_{}", Self::ABSENT);
+        let (event, endpoint, delivery, replay) = (id("evt"), id("ep"), id("dlv"), id("rpl"));
+        Self { event, endpoint, delivery, replay, hook: id("ep"), key: id("key") }
+    }
+
+    fn path(&self, route: &Route) -> String {
+        let path = route.path.replace("{event_id}", &self.event).replace("{endpoint_id}", &self.endpoint);
+        let path = path.replace("{delivery_id}", &self.delivery).replace("{replay_id}", &self.replay);
+        path.replace("{hook_id}", &self.hook).replace("{key_id}", &self.key)
+    }
+}
+
+fn changes(route: &Route) -> bool {
+    route.verb != Verb::Get
+}
+
+#[test]
+fn what_a_key_asks_for_that_ended_while_the_body_was_on_its_way_does_not_happen() {
+    let (server, _dir) = server();
+    let org = server.org("Acme");
+    let ids = Ids::make(&org);
+    let world = || {
+        let lists = ["/api/keys", "/api/endpoints", "/api/events", "/api/dead-letters", "/api/replays"];
+        lists.map(|list| org.get(list).json["data"].as_array().unwrap().len())
+    };
+    let routes = routes().iter().filter(|route| matches!(route.verb, Verb::Post | Verb::Patch));
+    let mut asked = 0;
+    for route in routes.filter(|route| route.who != Who::Public) {
+        let (id, caller) = twin(&org);
+        let path = ids.path(route);
+        let text = format!("{} ", body(route.path, &ids));
+        let held = Held::send(&caller, route.verb.name(), &path, &text);
+        let before = world();
+        end(&org, &id);
+        let (status, text) = held.finish();
+        // A route that takes no body may have answered before.
+        let takes_none = ["enable", "/test", "ack/", "/retry"].iter().any(|word| route.path.contains(word));
+        if takes_none && status != 401 {
+            continue;
+        }
+        assert_eq!(status, 401, "{} {path}: {text}", route.verb.name());
+        let mut expected = before;
+        expected[0] -= 1; // the twin
+        assert_eq!(world(), expected, "{} {path}", route.verb.name());
+        asked += 1;
+    }
+    assert!(asked >= 11, "{asked} routes");
+    assert_eq!(org.send_once("held", &json!(1)).status, 202, "it was not stored before");
+    let keys = org.get("/api/keys").text;
+    assert!(!keys.contains("\"held\""), "{keys}");
+}
+
+/// Whether it expires or is ended meanwhile: what waits ends with 401, and nothing is handed out.
+#[test]
+fn a_long_poll_ends_with_its_key() {
+    let (server, _dir) = server();
+    let org = server.org("Acme");
+    let (id, ended) = twin(&org);
+    let (_, rotated) = twin(&org);
+    let soon = triggerd::model::time::Timestamp(Clock::system().now_ms() + 1_500).to_string();
+    let (_, expired) = key(&org, &json!({"name": "short", "scopes": ["inbox:read"], "expires_at": soon}));
+    let wait = |client: &Client| {
+        let client = client.with_key(&client.key);
+        std::thread::spawn(move || client.get("/api/inbox?wait=30"))
+    };
+    let known = || org.metric("triggerd_key_verifications_total{result=\"cached\"}");
+    let before = known();
+    let waiting = [wait(&ended), wait(&rotated), wait(&expired)];
+    until(|| (known() >= before + 3.0).then_some(()));
+    end(&org, &id);
+    let successor = rotated.post("/api/keys/rotate", &json!({"grace_seconds": 0}));
+    assert_eq!(successor.status, 201);
+    for waiting in waiting {
+        let answer: Answer = waiting.join().unwrap();
+        assert_eq!((answer.status, answer.code()), (401, "unauthorized"), "{answer:?}");
+    }
+    let successor = org.with_key(successor.json["key"].as_str().unwrap());
+    let waiting = wait(&successor);
+    let id = org.send("a.b", &json!(1)).id();
+    assert_eq!(waiting.join().unwrap().json["data"][0]["id"], json!(id));
+}
+
+/// A receiver that takes requests and never answers.
+fn silence() -> (String, TcpListener) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    (format!("http://{}/", listener.local_addr().unwrap()), listener)
+}
+
+#[test]
+fn trying_an_endpoint_out_ends_with_the_key() {
+    let (server, _dir) = server();
+    let org = server.org("Acme");
+    let (url, receiver) = silence();
+    let endpoint = org.post("/api/endpoints", &json!({"url": url, "timeout_ms": 300_000})).id();
+    let (id, caller) = twin(&org);
+    let tried = std::thread::spawn(move || caller.post(&format!("/api/endpoints/{endpoint}/test"), &json!({})));
+    let (mut connection, _) = receiver.accept().unwrap();
+    end(&org, &id);
+    let answer = tried.join().unwrap();
+    assert_eq!((answer.status, answer.code()), (401, "unauthorized"));
+    // And the attempt ends with it.
+    connection.set_read_timeout(Some(PATIENCE)).unwrap();
+    connection.read_to_end(&mut Vec::new()).unwrap();
+}
+
+#[test]
+fn a_key_ends_none_that_may_more_and_the_operator_ends_any() {
+    let (server, _dir) = server();
+    let (org, other) = (server.org("Acme"), server.org("Other"));
+    let (full, _) = twin(&org);
+    let (_, keeper) = key(&org, &json!({"name": "keeper", "scopes": ["keys:read", "keys:write"]}));
+    let (small, _) = key(&org, &json!({"name": "small", "scopes": ["keys:read"]}));
+    let refused = keeper.delete(&format!("/api/keys/{full}"));
+    assert_eq!((refused.status, refused.code()), (403, "forbidden"), "{refused:?}");
+    assert!(org.get("/api/keys").text.contains(&full));
+    end(&keeper, &small);
+    let foreign = other.delete(&format!("/api/keys/{full}"));
+    let absent = other.delete(&format!("/api/keys/key_{}", Ids::ABSENT));
+    assert_eq!((foreign.status, absent.status, &foreign.json["detail"]), (404, 404, &absent.json["detail"]));
+    assert_eq!(server.admin().delete(&format!("/api/keys/{full}")).status, 204);
+    assert_eq!(server.admin().delete(&format!("/api/keys/{full}")).status, 404);
+    assert!(!org.get("/api/keys").text.contains(&full));
+}
+
+#[test]
+fn a_rotation_has_room_among_a_hundred_keys() {
+    let (server, _dir) = server();
+    let org = server.org("Acme");
+    let full = std::iter::from_fn(|| {
+        let made = org.post("/api/keys/generate", &json!({"name": "n", "scopes": ["inbox:read"]}));
+        Some(made).filter(|made| made.status == 201)
+    });
+    assert_eq!(full.count(), triggerd::store::KEYS_PER_ORG_MAX - 1);
+    let rotated = org.post("/api/keys/rotate", &json!({}));
+    assert_eq!(rotated.status, 201, "{rotated:?}");
+    assert_eq!(org.get("/api/keys").status, 200, "the old one has its grace");
+    let new = org.with_key(rotated.json["key"].as_str().unwrap());
+    let more = new.post("/api/keys/generate", &json!({"name": "n", "scopes": ["inbox:read"]}));
+    assert_eq!((more.status, more.code()), (422, "limit_reached"), "{more:?}");
+}
+
+/// Ended, rotated without grace, and expired: no clock brings any of them back, also over a restart.
+#[test]
+fn a_clock_that_is_set_back_revives_no_key() {
+    const START_MS: u64 = 1_800_000_000_000;
+    const HOUR_MS: u64 = 3_600_000;
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let start = |clock: &Clock| App::start(Config::from_toml(&settings(&data, "")).unwrap(), clock.clone()).unwrap();
+    let clock = Clock::manual(START_MS);
+    let app = start(&clock);
+    let client = |app: &App, key: &str| Client::new(&format!("http://{}", app.address()), key);
+    let org = client(&app, app.admin_token()).new_org("Acme");
+    let at = |ms: u64| triggerd::model::time::Timestamp(ms).to_string();
+    let wish = |end: u64| json!({"name": "short", "scopes": all_scopes(&org), "expires_at": at(end)});
+    let (_, asks) = key(&org, &wish(START_MS + HOUR_MS));
+    let (nobodys, never_asks) = key(&org, &wish(START_MS + HOUR_MS));
+    let (_, later) = key(&org, &wish(START_MS + 3 * HOUR_MS));
+    let (id, ended) = twin(&org);
+    let (_, rotated) = twin(&org);
+    let (_, in_grace) = twin(&org);
+    end(&org, &id);
+    assert_eq!(rotated.post("/api/keys/rotate", &json!({"grace_seconds": 0})).status, 201);
+    assert_eq!(in_grace.post("/api/keys/rotate", &json!({"grace_seconds": 3600})).status, 201);
+    assert_eq!([&asks, &never_asks, &later, &in_grace].map(|key| key.get("/api/keys").status), [200; 4]);
+    clock.set_ms(START_MS + 2 * HOUR_MS);
+    assert_eq!((asks.get("/api/keys").status, in_grace.get("/api/keys").status), (401, 401));
+    // The sweeper sees it within a second or so, though nobody asks.
+    let nobodys = nobodys.parse().unwrap();
+    let stored = || app.store().key(nobodys).unwrap().expect("it is there until another key is made");
+    until(|| stored().key().has_ended().then_some(()));
+    for hours_back in [0, 3] {
+        clock.set_ms(START_MS + HOUR_MS / 2 - hours_back * HOUR_MS);
+        for (name, key) in
+            [("asks", &asks), ("never", &never_asks), ("ended", &ended), ("rotated", &rotated), ("grace", &in_grace)]
+        {
+            assert_eq!(key.get("/api/keys").status, 401, "{name} {hours_back} hours back");
+        }
+        assert_eq!(later.get("/api/keys").status, 200, "its time never came");
+    }
+    assert_eq!(app.stop(), ExitCode::Clean);
+    let app = start(&clock);
+    for key in [&asks, &never_asks, &ended, &rotated, &in_grace] {
+        assert_eq!(client(&app, &key.key).get("/api/keys").status, 401);
+    }
+    assert_eq!(client(&app, &later.key).get("/api/keys").status, 200);
+    assert_eq!(app.stop(), ExitCode::Clean);
+}
+
+#[test]
+fn a_proxys_own_credentials_stand_beside_a_key_of_ours() {
+    let (server, _dir) = server();
+    let org = server.org("Acme");
+    for others in
+        ["Basic dXNlcjpwYXNz", "", "Digest username=\"x\"", "Negotiate abc", "Bearer eyJhbGciOiJub25lIn0.e30."]
+    {
+        let answer = org.request(Method::GET, "/api/inbox", &[("Authorization", others)], "");
+        assert_eq!(answer.status, 200, "{others}: {answer:?}");
+        let alone = org.with_key("").request(Method::GET, "/api/inbox", &[("Authorization", others)], "");
+        assert_eq!(alone.status, 401, "{others}");
+    }
+    let (_, other) = twin(&org);
+    let both = org.request(Method::GET, "/api/inbox", &[("Authorization", &format!("Bearer {}", other.key))], "");
+    assert_eq!((both.status, both.code()), (400, "invalid_request"));
+}
+
+/// Correctness, without a clock: the slow hash does not run for wrong keys, so they keep nobody out. How fast that is, is
+/// measured by a gate.
+#[test]
+fn wrong_keys_cost_no_slow_hash_and_keep_nobody_out() {
+    let dir = tempfile::tempdir().unwrap();
+    // One thread, and room for one: were wrong keys checked slowly, the owner would hear 503.
+    let server = Process::start_with(&dir.path().join("data"), "[keys]\nverify_threads = 1\nverify_queue = 1\n");
+    let (org, other) = (server.org("Acme"), server.org("Other"));
+    let (server, data) = {
+        assert_eq!(server.stop().0, Some(0));
+        let data = dir.path().join("data");
+        let more = "[keys]\nverify_threads = 1\nverify_queue = 1\n";
+        (Process::start_with(&data, more), data)
+    };
+    drop(data);
+    let hashes = || Client::new(&server.url, "").metric("triggerd_key_hashes_total");
+    // Texts that are keys as far as anyone can tell: the owner's id, another secret, the right checksum.
+    let wrong: Vec<String> = (0..400).map(|seed| wrong_key(&org.key, seed)).collect();
+    std::thread::scope(|scope| {
+        for part in wrong.chunks(100) {
+            let url = &server.url;
+            scope.spawn(move || {
+                let client = Client::new(url, "");
+                for key in part {
+                    let answer = client.request(Method::GET, "/api/inbox", &[("X-API-Key", key)], "");
+                    assert_eq!(answer.status, 401, "{answer:?}");
+                }
+            });
+        }
+    });
+    assert_eq!(hashes(), 0.0);
+    for (owner, runs) in [(&org, 1.0), (&other, 2.0), (&org, 2.0)] {
+        assert_eq!(Client::new(&server.url, &owner.key).get("/api/inbox").status, 200);
+        assert_eq!(hashes(), runs);
+    }
+}
+
+/// A key of this one's id with another secret.
+fn wrong_key(key: &str, seed: u32) -> String {
+    let id: triggerd::model::key::KeyText = key.parse().unwrap();
+    let mut next = seed;
+    let made = triggerd::model::key::KeyText::generate(id.id(), || {
+        next = next.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        next.to_be_bytes()[0]
+    });
+    assert_ne!(made.reveal(), key);
+    made.reveal().to_owned()
+}
+
+/// Every route for everybody: no key, a malformed one, an ended and an expired one, one of another organization, one without
+/// the scope, the right one and the operator; for what is there, what is another organization's and what is not there.
+#[test]
+fn every_route_lets_in_who_may_and_a_foreign_id_is_like_an_absent_one() {
+    let (server, _dir) = server();
+    let (org, other, admin) = (server.org("Acme"), server.org("Other"), server.admin());
+    let (foreign, absent) = (Ids::make(&other), Ids::absent());
+    let (id, ended) = twin(&org);
+    end(&org, &id);
+    let soon = triggerd::model::time::Timestamp(Clock::system().now_ms() + 300).to_string();
+    let (_, expired) = key(&org, &json!({"name": "short", "scopes": all_scopes(&org), "expires_at": soon}));
+    until(|| (expired.get("/api/keys").status == 401).then_some(()));
+    let malformed = org.with_key(&format!("{}x", org.key));
+    let nobody = org.with_key("");
+    let mut own = Ids::make(&org);
+    let mut without: HashMap<&str, Client> = HashMap::new();
+    let others = other.get("/api/endpoints").text;
+    for route in routes().iter().filter(|route| route.who != Who::Public) {
+        let ask = |client: &Client, ids: &Ids| {
+            let method = Method::from_bytes(route.verb.name().as_bytes()).unwrap();
+            let headers = [("Content-Type", "application/json"), ("X-Request-Id", "same")];
+            let text = if changes(route) { body(route.path, ids).to_string() } else { String::new() };
+            if route.path == "/api/tail" {
+                // It has no end.
+                return client.request(Method::HEAD, route.path, &headers, "");
+            }
+            client.request(method, &ids.path(route), &headers, text)
+        };
+        let name = format!("{} {}", route.verb.name(), route.path);
+        for client in [&nobody, &malformed, &ended, &expired] {
+            assert_eq!(ask(client, &absent).status, 401, "{name}");
+        }
+        let (scope, for_admin) = match route.who {
+            Who::Scope(scope) => (Some(scope), false),
+            Who::AdminOr(scope) => (Some(scope), true),
+            Who::AnyKey | Who::Public => (None, false),
+        };
+        if let Some(scope) = scope {
+            let without = without.entry(scope.name()).or_insert_with(|| {
+                let mut scopes = all_scopes(&org);
+                scopes.as_array_mut().unwrap().retain(|known| known != scope.name());
+                key(&org, &json!({"name": "without", "scopes": scopes})).1
+            });
+            assert_eq!(ask(without, &absent).status, 403, "{name}");
+        }
+        assert_eq!(ask(&admin, &absent).status == 403, !for_admin, "{name}");
+        if route.path.contains('{') {
+            let (of_another, of_nobody) = (ask(&org, &foreign), ask(&org, &absent));
+            assert_eq!((of_another.status, of_nobody.status), (404, 404), "{name}");
+            assert_eq!(of_another.text, of_nobody.text, "{name}: byte for byte");
+        }
+        let answer = if route.who == Who::AnyKey { ask(&twin(&org).1, &own) } else { ask(&org, &own) };
+        assert!((200..300).contains(&answer.status), "{name}: {answer:?}");
+        if changes(route) {
+            own = Ids::make(&org);
+        }
+        assert_eq!(other.get("/api/endpoints").text, others, "{name}: nothing of the other organization has changed");
+    }
+}

@@ -1,0 +1,176 @@
+//! Thousands of wrong keys a second, from one address and from many, keep no owner of a key out and cost nobody a time that
+//! could be noticed.
+//!
+//! The keys are wrong in their secrets alone: they have the id of the owner's key, which is no secret, and the right
+//! checksum. Quiet turns and noisy ones follow each other on one server, so that whatever else the machine does hits both.
+
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::net::{AddressFamily, SocketType};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use triggerd::model::key::KeyText;
+
+use crate::harness::{Client, PATIENCE, Process, settings};
+use crate::scenario::{Plan, Told, keep};
+
+/// Wrong keys a second, all together,
+const RATE: u64 = 5_000;
+/// from so many threads.
+const THREADS: u64 = 4;
+/// Addresses of this machine that they come from.
+const ADDRESSES: u64 = 1_600;
+/// Requests of the owner in a turn.
+const REQUESTS_OF_A_TURN: u64 = 50;
+/// The promise, for 99 of 100,
+const TIMES_QUIET_MAX: f64 = 1.5;
+/// and what a shared machine adds to times of less than a millisecond.
+const NOISE_OF_MACHINE: Duration = Duration::from_millis(1);
+/// At least this share of the rate must have been made, or nothing was shown.
+const RATE_SHARE_LEAST: f64 = 0.8;
+
+pub(crate) fn run(plan: &Plan) -> Told {
+    raise_descriptors();
+    let data = plan.dir.join("data");
+    let server = Process::start_on(&data, &settings(&data, ""));
+    let (org, other) = (server.org("Acme"), server.org("Other"));
+    // From here on no key is known to the server.
+    assert_eq!(server.stop().0, Some(0));
+    let server = Process::start_on(&data, &settings(&data, ""));
+    let owner = Client::new(&server.url, &org.key);
+    let hashes = || owner.metric("triggerd_key_hashes_total");
+    ask(&owner);
+
+    let mut told = Vec::new();
+    for (name, addresses) in [("one address", 1), ("1,600 addresses", ADDRESSES)] {
+        let (mut quiet, mut noisy, mut sent, mut noise) = (Vec::new(), Vec::new(), 0, Duration::ZERO);
+        for turn in 0..plan.rounds {
+            quiet.extend((0..REQUESTS_OF_A_TURN).map(|_| ask(&owner)));
+            let (count, took) = beside_wrong_keys(&server.url, &org.key, (addresses, turn), || {
+                noisy.extend((0..REQUESTS_OF_A_TURN).map(|_| ask(&owner)));
+            });
+            (sent, noise) = (sent + count, noise + took);
+        }
+        // Neither the owner nor anybody else: one whose key is not known yet is let in beside them.
+        if addresses > 1 {
+            beside_wrong_keys(&server.url, &org.key, (addresses, plan.rounds), || {
+                ask(&Client::new(&server.url, &other.key));
+            });
+        }
+        let rate = sent as f64 / noise.as_secs_f64();
+        let [alone, beside] = [quiet, noisy].map(p99_of);
+        let allowed = alone.mul_f64(TIMES_QUIET_MAX).max(alone + NOISE_OF_MACHINE);
+        if plan.judges_time {
+            assert!(rate >= RATE_SHARE_LEAST * RATE as f64, "only {rate:.0} wrong keys a second from {name}");
+            assert!(
+                beside <= allowed,
+                "the owner waits {beside:?} beside wrong keys from {name}, {alone:?} without them"
+            );
+        }
+        told.push(format!("p99 {beside:?} beside {rate:.0} wrong keys a second from {name}, {alone:?} without"));
+    }
+    assert!((hashes() - 2.0).abs() < f64::EPSILON, "the slow hash ran {} times, for two right keys", hashes());
+    assert_eq!(server.stop().0, Some(0));
+    keep("wrong_keys", &data);
+    Told::Passed(told.join("; "))
+}
+
+/// One request of somebody who has a key; how long it took.
+fn ask(owner: &Client) -> Duration {
+    let began = Instant::now();
+    let answer = owner.get("/api/inbox");
+    assert_eq!(answer.status, 200, "{answer:?}");
+    began.elapsed()
+}
+
+/// Does something beside wrong keys; how many there were, in which time.
+fn beside_wrong_keys(url: &str, key: &str, (addresses, turn): (u64, u64), work: impl FnOnce()) -> (u64, Duration) {
+    let server: SocketAddr = url.strip_prefix("http://").unwrap().parse().unwrap();
+    let (stop, sent, began) = (AtomicBool::new(false), AtomicU64::new(0), Instant::now());
+    std::thread::scope(|scope| {
+        for number in 0..THREADS {
+            let (stop, sent) = (&stop, &sent);
+            scope.spawn(move || {
+                let places = (0..addresses).filter(|place| addresses < THREADS || place % THREADS == number);
+                let mut callers: Vec<TcpStream> = places.map(|place| connect(server, place)).collect();
+                let (first, mut count) = (Instant::now(), 0u64);
+                while !stop.load(Ordering::SeqCst) {
+                    let place = usize::try_from(count).unwrap() % callers.len();
+                    guess(&mut callers[place], key, turn << 40 | number << 32 | count);
+                    count += 1;
+                    sent.fetch_add(1, Ordering::SeqCst);
+                    // An open loop: who is late catches up.
+                    let due = first + Duration::from_micros(count * 1_000_000 * THREADS / RATE);
+                    std::thread::sleep(due.saturating_duration_since(Instant::now()));
+                }
+            });
+        }
+        let _ends = Ends(&stop);
+        // They have begun, all of them.
+        while sent.load(Ordering::SeqCst) < THREADS * 4 && began.elapsed() < PATIENCE {
+            std::thread::yield_now();
+        }
+        let (before, since) = (sent.load(Ordering::SeqCst), Instant::now());
+        work();
+        (sent.load(Ordering::SeqCst) - before, since.elapsed())
+    })
+}
+
+/// Ends the noise also when the work fails; else the scope would wait for it for ever.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+/// A connection from one of this machine's own addresses.
+fn connect(server: SocketAddr, place: u64) -> TcpStream {
+    let [_, _, high, low] = u32::try_from(place + 1).unwrap().to_be_bytes();
+    let from = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::new(127, 0, high, low), 0));
+    let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    rustix::net::bind(&socket, &from).unwrap();
+    rustix::net::connect(&socket, &server).unwrap();
+    let stream = TcpStream::from(socket);
+    stream.set_nodelay(true).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+/// One wrong key, refused.
+fn guess(caller: &mut TcpStream, key: &str, seed: u64) {
+    let known: KeyText = key.parse().unwrap();
+    let mut state = seed;
+    let wrong = KeyText::generate(known.id(), || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state.to_be_bytes()[0]
+    });
+    let request = format!("GET /api/inbox HTTP/1.1\r\nHost: x\r\nX-API-Key: {}\r\n\r\n", wrong.reveal());
+    caller.write_all(request.as_bytes()).unwrap();
+    let mut answer = Vec::new();
+    let mut piece = [0; 2_048];
+    // Its body is one JSON object without braces inside.
+    while answer.last() != Some(&b'}') {
+        let read = caller.read(&mut piece).unwrap();
+        assert!(read > 0, "the server closed the connection");
+        answer.extend_from_slice(&piece[..read]);
+    }
+    assert!(answer.starts_with(b"HTTP/1.1 401 "), "{}", String::from_utf8_lossy(&answer));
+}
+
+fn p99_of(mut times: Vec<Duration>) -> Duration {
+    times.sort_unstable();
+    times[(times.len() * 99).div_ceil(100) - 1]
+}
+
+/// A connection from each address is a descriptor here.
+fn raise_descriptors() {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current.is_some_and(|current| current < 4 * ADDRESSES) {
+        let wanted = maximum.map_or(4 * ADDRESSES, |maximum| maximum.min(4 * ADDRESSES));
+        setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum }).unwrap();
+    }
+}
