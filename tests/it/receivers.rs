@@ -225,7 +225,7 @@ fn flood(server: &Process, org: &Client, count: usize) -> (u64, Vec<Value>) {
 fn hundreds_of_hostile_receivers_cost_their_attempts_and_little_memory() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
-    let more = "[delivery]\nmax_in_flight = 1000\nmax_in_flight_per_org = 1000\nconnect_timeout_ms = 8000\n";
+    let more = "[delivery]\nmax_in_flight = 1000\nmax_in_flight_per_org = 1000\nconnect_timeout_ms = 5000\n";
     let server = Process::start_with(&data, more);
     let org = server.org("Acme");
     let (mut endpoints, mut kept) = (BTreeMap::new(), Vec::new());

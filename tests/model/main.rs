@@ -5,7 +5,7 @@
 //! with organizations of its own; those of the sequences before are looked at again after every crash. After each step the
 //! answers are compared with [`naive`], which is written from the contract and knows nothing of the store's code.
 //!
-//! `TRIGGERD_MODEL_SEQUENCES` says how many sequences (10,000 unless given), `TRIGGERD_MODEL_SEED` runs the one world that
+//! `TRIGGERD_MODEL_SEQUENCES` says how many sequences (5,000 unless given), `TRIGGERD_MODEL_SEED` runs the one world that
 //! failed. Seeds that found something once are kept in `seeds.txt` and run first.
 
 #![expect(
@@ -40,7 +40,7 @@ mod tests {
 
     /// Seeds of worlds that found something, or that reach far. New ones that find something are added.
     const KEPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/model/seeds.txt");
-    const SEQUENCES: u64 = 10_000;
+    const SEQUENCES: u64 = 5_000;
     /// Worlds of a broken system in which the break must be noticed.
     const WORLDS_OF_A_BREAK: u64 = 12;
 
