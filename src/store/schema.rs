@@ -235,8 +235,7 @@ pub(super) struct InboxRow {
     pub(super) tail: Option<EventId>,
     /// Events in its inbox.
     pub(super) open: u64,
-    /// How far the time in an event's id was ahead of when that event was received, at most: ids do not go back with the
-    /// clock. So who looks for a time knows how far behind it, in the order of ids, there can be events of it.
+    /// How far the time in an id was ahead of when its event was received, at most.
     pub(super) ids_ahead_ms: u64,
 }
 row!(InboxRow, 13, "inboxes", OrgNo, resident);

@@ -302,7 +302,7 @@ impl World {
         };
         let (org, id, received_at) = (self.org, EventId(0), Timestamp(0));
         let Outcome::Accepted { id, .. } =
-            self.submit(Command::SubmitEvent(Box::new(SubmitEvent { org, id, received_at, event })))
+            self.submit(Command::SubmitEvent(Box::new(SubmitEvent { org, by: None, id, received_at, event })))
         else {
             panic!("an event is taken")
         };
