@@ -311,7 +311,7 @@ fn what_is_replayed_just_when_it_fails_for_the_last_time_is_attempted() {
         assert_eq!(org.send("a", &json!(number)).status, 202);
     }
     let all_dead = || {
-        let dead = |id: &String| org.get(&format!("/api/endpoints/{id}/stats")).json["dead"] == json!(EVENTS);
+        let dead = |id: &String| org.get(&format!("/api/endpoints/{id}/stats")).json["dead_letters"] == json!(EVENTS);
         endpoints.iter().all(dead).then_some(())
     };
     until(all_dead);
