@@ -27,6 +27,12 @@
 //!   refused and rows stay in memory.
 //! - **An endpoint's slot is free when its receiver has answered**, while what came of it is on its way to the journal. A
 //!   crash can repeat as many deliveries as are not settled; they are bounded.
+//! - **Everything that a hint tells is looked for without one too**, slowly and always: what the scheduler believes may be
+//!   wrong, and then it costs a minute. A table in `commit/mod.rs` says for each hint who looks.
+//! - **The process waits by a steady time** that never goes back: the wall clock as long as that goes forward, the monotonic
+//!   clock when it is set back. Due times are stored in it, so that their order is right, and shown by the wall clock. To
+//!   keep them by the wall clock and to correct them at each step would mean to rewrite what waits. After a restart the
+//!   steady time begins where the last id was, because ids are made of it.
 //! - **What is known of an endpoint's health is in memory only.** It is worth seconds to minutes, and a restart finds it out
 //!   again with a few attempts; a row for it would be written at every failure.
 //! - **An organization has a share of the attempts of its own.** Taking turns is not enough: who hangs keeps what it was

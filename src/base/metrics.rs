@@ -289,14 +289,8 @@ impl Metrics {
                 &DISK_SECONDS,
             )?,
             write_back_rows: make.counter("write_back_rows_total", "Rows written back to the state on disk.")?,
-            oldest_undelivered_age_seconds: make.float_gauge(
-                "oldest_undelivered_age_seconds",
-                "Age of the oldest event that an endpoint still has to get.",
-            )?,
-            delivery_overdue_seconds: make.float_gauge(
-                "delivery_overdue_seconds",
-                "Age of the oldest overdue delivery that its endpoint may be sent; beyond 60 something is wrong.",
-            )?,
+            oldest_undelivered_age_seconds: make.undelivered_age()?,
+            delivery_overdue_seconds: make.overdue()?,
             deliveries: make.counter_per(
                 "deliveries_total",
                 "Deliveries, by what an attempt made of them.",
@@ -403,6 +397,17 @@ impl Maker {
 
     fn gauge(&self, name: &str, help: &str) -> Result<Gauge, MetricsError> {
         self.register(Gauge::with_opts(opts(name, help))?)
+    }
+
+    fn undelivered_age(&self) -> Result<FloatGauge, MetricsError> {
+        self.float_gauge("oldest_undelivered_age_seconds", "Age of the oldest event that an endpoint still has to get.")
+    }
+
+    fn overdue(&self) -> Result<FloatGauge, MetricsError> {
+        self.float_gauge(
+            "delivery_overdue_seconds",
+            "Age of the oldest overdue delivery whose endpoint may be asked; beyond 60 something is wrong.",
+        )
     }
 
     fn float_gauge(&self, name: &str, help: &str) -> Result<FloatGauge, MetricsError> {

@@ -51,8 +51,10 @@ impl Attempt {
 pub(super) struct Told {
     /// What its request brought and when, when that is over.
     pub(super) answer: Option<(Answer, Timestamp)>,
-    /// What became of it, when it is settled or could not be.
-    pub(super) settled: Option<Option<Verdict>>,
+    /// Whether it is settled, or could not be,
+    pub(super) is_settled: bool,
+    /// and what became of it then.
+    pub(super) verdict: Option<Verdict>,
 }
 
 /// Where it is told: shared by the attempt and the scheduler.
@@ -125,7 +127,7 @@ impl Completion {
 impl Drop for Completion {
     fn drop(&mut self) {
         self.over();
-        self.ledger.tell(|told| told.settled = Some(self.verdict));
+        self.ledger.tell(|told| (told.is_settled, told.verdict) = (true, self.verdict));
         self.report(Report::Settled(self.attempt, self.verdict));
     }
 }
@@ -151,7 +153,7 @@ mod tests {
         assert!(std::panic::catch_unwind(attempt).is_err());
         let told = ledger.told();
         assert!(
-            matches!(told, Told { answer: Some((Answer::Nothing, Timestamp(9))), settled: Some(None) }),
+            matches!(told, Told { answer: Some((Answer::Nothing, Timestamp(9))), is_settled: true, verdict: None }),
             "{told:?}"
         );
         let reports: Vec<_> = heard.try_iter().collect();
@@ -164,8 +166,11 @@ mod tests {
         drop(heard);
         completion.answered(Answer::Accepted, Timestamp(5));
         completion.over();
-        assert!(matches!(ledger.told(), Told { answer: Some((Answer::Accepted, Timestamp(5))), settled: None }));
+        assert!(matches!(
+            ledger.told(),
+            Told { answer: Some((Answer::Accepted, Timestamp(5))), is_settled: false, .. }
+        ));
         completion.end(Some(Verdict::Delivered));
-        assert!(matches!(ledger.told(), Told { settled: Some(Some(Verdict::Delivered)), .. }));
+        assert!(matches!(ledger.told(), Told { is_settled: true, verdict: Some(Verdict::Delivered), .. }));
     }
 }

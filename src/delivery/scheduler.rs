@@ -233,7 +233,7 @@ impl<A: Attempts> Scheduler<A> {
         if self.survey.is_some() || self.ports.hints.scheduler_missed.load(Ordering::SeqCst) {
             return Duration::ZERO;
         }
-        let alarm = [self.looks.first(), self.wakes.first(), self.scan.alarm()].into_iter().flatten().min();
+        let alarm = [self.looks.first(), self.wakes.first(), Some(self.scan.next_at())].into_iter().flatten().min();
         let longest = if self.behind_routing.is_empty() { NAP } else { ROUTING_POLL };
         alarm.map_or(longest, |at| self.ports.clock.until(at.0).min(longest))
     }

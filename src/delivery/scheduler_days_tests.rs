@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 
 use super::harness::LIMITS;
 use super::simulation::{
-    DAY, FLOOD_AT, HOUR, Kind, MINUTE, Plan, Request, Rest, SECOND, START, Seen, TIMEOUT, grain, number, simulate,
+    DAY, FLOOD_AT, HOUR, Hearing, Kind, MINUTE, Plan, Request, Rest, SECOND, START, Seen, TIMEOUT, grain, number,
+    simulate,
 };
 use super::*;
 use crate::model::endpoint::DisabledReason;
@@ -44,8 +45,7 @@ fn plan(endpoints: u32) -> Plan {
         deaf: false,
         stubborn: false,
         forgetful: false,
-        unreliable: false,
-        scan_off: false,
+        hearing: Hearing::Good,
     }
 }
 
@@ -407,7 +407,7 @@ fn nothing_waits_for_more_than_a_minute(seen: &Seen) -> Vec<String> {
 
 /// Hours in which three of ten hints and reports are lost, and others come twice, late or in another order.
 fn unreliable_plan() -> Plan {
-    Plan { unreliable: true, ends_at: 8 * HOUR, restarts_at: Vec::new(), ..plan(ENDPOINTS_OF_A_CONTROL) }
+    Plan { hearing: Hearing::Bad, ends_at: 8 * HOUR, restarts_at: Vec::new(), ..plan(ENDPOINTS_OF_A_CONTROL) }
 }
 
 #[test]
@@ -421,6 +421,7 @@ fn whatever_becomes_of_hints_and_reports_nothing_waits_for_more_than_a_minute() 
 
 #[test]
 fn a_scan_that_is_off_is_noticed() {
-    let faults = nothing_waits_for_more_than_a_minute(&simulate(Plan { scan_off: true, ..unreliable_plan() }));
+    let faults =
+        nothing_waits_for_more_than_a_minute(&simulate(Plan { hearing: Hearing::BadWithoutScan, ..unreliable_plan() }));
     assert!(faults.len() > 50, "{faults:?}");
 }

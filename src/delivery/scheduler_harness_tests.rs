@@ -167,7 +167,9 @@ impl World {
             Some(unreliable) => unreliable.hints(hints),
             None => hints.collect(),
         };
-        hints.into_iter().for_each(|hint| self.scheduler.hear(hint));
+        for hint in hints {
+            self.scheduler.hear(hint);
+        }
     }
 
     /// The scheduler hears what attempts have told.
@@ -177,7 +179,9 @@ impl World {
             Some(unreliable) => unreliable.reports(told.into_iter()),
             None => told,
         };
-        told.into_iter().for_each(|report| self.scheduler.take_in(report));
+        for report in told {
+            self.scheduler.take_in(report);
+        }
     }
 
     pub(super) fn org(&mut self) -> OrgNo {

@@ -101,6 +101,16 @@ impl Dice {
     }
 }
 
+/// What becomes of hints and reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hearing {
+    Good,
+    /// They get lost, come twice, late, or in another order.
+    Bad,
+    /// And nothing else tells the scheduler what there is to do.
+    BadWithoutScan,
+}
+
 /// What is simulated, and what is broken in it on purpose.
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
@@ -121,10 +131,7 @@ pub(super) struct Plan {
     pub(super) stubborn: bool,
     /// The state is opened as it was last brought to sled, without what the journal holds behind that.
     pub(super) forgetful: bool,
-    /// Hints and reports get lost, come twice, late, or in another order.
-    pub(super) unreliable: bool,
-    /// Nothing but hints and reports tells the scheduler what there is to do.
-    pub(super) scan_off: bool,
+    pub(super) hearing: Hearing,
 }
 
 /// A request to a receiver.
@@ -225,7 +232,7 @@ pub(super) fn simulate(plan: Plan) -> Seen {
         begun: 0,
         in_flight_of_org: HashMap::new(),
         due: HashMap::new(),
-        unreliable: plan.unreliable.then(|| Unreliable::new(plan.seed)),
+        unreliable: (plan.hearing != Hearing::Good).then(|| Unreliable::new(plan.seed)),
         seen: Seen::default(),
         plan,
     };
@@ -271,7 +278,7 @@ impl Simulation {
         let committer = std::thread::spawn(|| committer.run());
         let (noted, doors) = (Noted::default(), (intake.clone(), hints, queue));
         let mut scheduler = scheduler(&store, &self.fast_clock, self.plan.limits, doors, noted.clone());
-        scheduler.scan.is_off = self.plan.scan_off;
+        scheduler.scan.is_off = self.plan.hearing == Hearing::BadWithoutScan;
         self.running = Some(Running { store, intake, committer, scheduler, noted });
     }
 
@@ -390,7 +397,7 @@ impl Simulation {
     fn next_alarm(&mut self) -> Option<Timestamp> {
         let planned = EVENTS_AT.into_iter().chain([FLOOD_AT]).filter(|at| *at > self.since_start()).min();
         let ends = self.on_their_way.keys().next().map(|(at, _)| *at);
-        let is_unreliable = self.plan.unreliable;
+        let is_unreliable = self.plan.hearing != Hearing::Good;
         let Running { scheduler, .. } = self.running();
         // What is due is known to the alarms, unless something got lost.
         let scan = is_unreliable.then(|| scheduler.scan.next_at());
@@ -508,7 +515,9 @@ impl Simulation {
             Some(unreliable) => unreliable.reports(reports.try_iter()),
             None => reports.try_iter().collect(),
         };
-        told.into_iter().for_each(|report| self.running().scheduler.take_in(report));
+        for report in told {
+            self.running().scheduler.take_in(report);
+        }
     }
 
     fn outcome(&self, attempt: Attempt) -> AttemptOutcome {

@@ -202,7 +202,6 @@ pub(super) struct Meta {
     pub(super) next_org: u32,
     /// The largest id handed out.
     pub(super) last_id: u128,
-    /// Events stored.
     pub(super) events: u64,
     /// Events in inboxes.
     pub(super) open: u64,
@@ -233,10 +232,8 @@ row!(OrgRow, 2, "orgs", OrgNo, resident);
 pub(super) struct InboxRow {
     /// First id of the block that new events go into.
     pub(super) tail: Option<EventId>,
-    /// Events in its inbox.
     pub(super) open: u64,
-    /// How far the time in an event's id was ahead of when that event was received, at most: ids do not go back with the
-    /// clock. So who looks for a time knows how far behind it, in the order of ids, there can be events of it.
+    /// How far the time in an id was ahead of when its event was received, at most.
     pub(super) ids_ahead_ms: u64,
 }
 row!(InboxRow, 13, "inboxes", OrgNo, resident);

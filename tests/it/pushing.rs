@@ -180,3 +180,34 @@ fn an_event_is_not_pushed_before_the_time_it_asks_for() {
     timed.settled(1);
     timed.stop();
 }
+
+#[test]
+fn a_clock_that_is_set_back_holds_up_nothing_and_times_are_when_an_event_was_received() {
+    const HOUR_MS: u64 = 3_600_000;
+    let timed = Timed::start();
+    let settings = json!({"url": timed.receiver.url(), "rate_per_second": 1});
+    assert_eq!(timed.org.post("/api/endpoints", &settings).status, 201);
+    timed.receiver.answer_next([500]);
+    let first = timed.org.send("a", &json!(1)).id();
+    timed.settled(1);
+    timed.clock.set_ms(START_MS - HOUR_MS);
+    let text = |ms: u64| triggerd::model::time::Timestamp(ms).to_string();
+    let retrying = timed.org.get("/api/deliveries?state=retrying").json["data"][0].clone();
+    assert_eq!(retrying["next_attempt_at"], json!(text(START_MS - HOUR_MS + 5_000)), "as the clock has it now");
+    timed.clock.advance_ms(5_000);
+    timed.settled(2);
+    let second = timed.org.send("a", &json!(2)).id();
+    timed.clock.advance_ms(1_000);
+    timed.settled(3);
+    let ids = |path: &str, member: &str| -> Vec<String> {
+        let listed = timed.org.get(path).json["data"].clone();
+        listed.as_array().unwrap().iter().map(|it| it[member].as_str().unwrap().to_owned()).collect()
+    };
+    let between = text(START_MS - HOUR_MS / 2);
+    for (list, member) in [("events", "id"), ("deliveries", "event_id")] {
+        assert_eq!(ids(&format!("/api/{list}?until={between}"), member), [second.as_str()], "{list}");
+        assert_eq!(ids(&format!("/api/{list}?since={between}"), member), [first.as_str()], "{list}");
+        assert_eq!(ids(&format!("/api/{list}?since={}", text(START_MS - HOUR_MS)), member).len(), 2, "{list}");
+    }
+    timed.stop();
+}

@@ -292,3 +292,35 @@ fn interrupted(data: &Path, org: &Client, words: &[&str]) -> (Option<i32>, Strin
 fn run(data: &Path, words: &[&str]) -> (Option<i32>, String) {
     command(data, words)
 }
+
+/// Replays of dead letters, one after the other and many at once, to endpoints that go on to fail: often a delivery is made
+/// again before the scheduler has heard that it is over. Without the scan, so that it is the hint that must not be lost.
+#[test]
+fn what_is_replayed_just_when_it_fails_for_the_last_time_is_attempted() {
+    const ENDPOINTS: usize = 10;
+    const EVENTS: u64 = 40;
+    let dir = tempfile::tempdir().unwrap();
+    let more = "[delivery]\nretry_schedule_seconds = []\nbreaker_window = 0\nbreaker_failures_in_a_row = 1000\n";
+    let without_scan = ["env", "TRIGGERD_SABOTAGE=scan_off"];
+    let server = Process::try_start(&dir.path().join("data"), more, &without_scan).unwrap();
+    let (org, receiver) = (server.org("Acme"), Receiver::start().unwrap());
+    receiver.answer_next(std::iter::repeat_n(500, 1_000_000));
+    let endpoints: Vec<_> =
+        (0..ENDPOINTS).map(|_| endpoint(&org, &json!({"url": receiver.url(), "event_types": ["a"]}))).collect();
+    for number in 0..EVENTS {
+        assert_eq!(org.send("a", &json!(number)).status, 202);
+    }
+    let all_dead = || {
+        let dead = |id: &String| org.get(&format!("/api/endpoints/{id}/stats")).json["dead_letters"] == json!(EVENTS);
+        endpoints.iter().all(dead).then_some(())
+    };
+    until(all_dead);
+    for _ in 0..5 {
+        let replays: Vec<_> = (0..10).map(|_| start(&org, &json!({"only": "failed"}))).collect();
+        for replay in &replays {
+            over(&org, replay);
+        }
+        until(all_dead);
+    }
+    receiver.stop();
+}

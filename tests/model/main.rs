@@ -16,6 +16,7 @@
 #![cfg(test)]
 
 mod checks;
+mod hints;
 mod naive;
 #[path = "../shared/random.rs"]
 #[expect(dead_code, reason = "the model needs a part of it")]
@@ -23,7 +24,6 @@ mod random;
 mod replays;
 mod steps;
 #[path = "../shared/system.rs"]
-#[expect(dead_code, reason = "the model makes commands of its own")]
 mod system;
 mod world;
 
@@ -137,6 +137,23 @@ mod tests {
             );
             let for_that = failures.iter().filter(|(_, fault)| fault.contains(reason)).count();
             assert!(for_that > 0, "{broken:?} was not noticed: {failures:?}");
+        }
+    }
+
+    /// Also what nobody was told of is done. The control comes last: what it switches off stays off.
+    #[test]
+    fn whatever_becomes_of_hints_all_work_is_done_and_without_the_scan_it_is_not() {
+        let seed = number("TRIGGERD_MODEL_SEED").unwrap_or_else(fresh_seed);
+        let took = std::thread::scope(|scope| {
+            let worlds = [0, 1].map(|number| scope.spawn(move || crate::hints::run(seed ^ number)));
+            worlds.map(|world| world.join().unwrap())
+        });
+        println!("TRIGGERD_MODEL_SEED={seed}: {took:?}");
+        assert!(took.iter().all(Result::is_ok), "TRIGGERD_MODEL_SEED={seed}: {took:?}");
+        if cfg!(debug_assertions) {
+            triggerd::base::sabotage::arm("scan_off").unwrap();
+            let undone = crate::hints::run_without_scan(seed).unwrap_err();
+            println!("without the scan: {undone:?}");
         }
     }
 }

@@ -53,13 +53,13 @@ struct Running {
 }
 
 /// In memory if there is such a place: a world needs no disk, only the order of things.
-fn make_dir() -> TempDir {
+pub(crate) fn make_dir() -> TempDir {
     let memory = Path::new("/dev/shm");
     let made = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
     made.or_else(|_| tempfile::tempdir()).unwrap()
 }
 
-fn open_journal(dir: &Path, files: &Arc<FaultyFiles>) -> (Writer, Reader) {
+pub(crate) fn open_journal(dir: &Path, files: &Arc<FaultyFiles>) -> (Writer, Reader) {
     let files: Arc<dyn Files> = Arc::<FaultyFiles>::clone(files);
     let options = Options { segment_bytes: SEGMENT_BYTES, scan_from: None };
     let (writer, reader, _) = triggerd::journal::open(&dir.join("journal"), files, &options).unwrap();

@@ -59,8 +59,8 @@ impl<A: Attempts> Scheduler<A> {
             if let Some((answer, at)) = told.answer {
                 self.take_in(Report::Over(attempt, answer, at));
             }
-            if let Some(verdict) = told.settled {
-                self.take_in(Report::Settled(attempt, verdict));
+            if told.is_settled {
+                self.take_in(Report::Settled(attempt, told.verdict));
             }
         }
         last

@@ -65,13 +65,7 @@ impl Scan {
         }
     }
 
-    /// When to wake for the next step. Between passes nobody is woken: the scheduler looks up often enough.
-    pub(super) fn alarm(&self) -> Option<Timestamp> {
-        self.is_under_way.then_some(self.next_at)
-    }
-
     /// When the next step is due.
-    #[cfg(test)]
     pub(super) fn next_at(&self) -> Timestamp {
         self.next_at
     }

@@ -1,0 +1,448 @@
+//! The pipeline as a whole, with hints that get lost, come twice, late, or in another order: the real committer, workers,
+//! replayer, sweeper, flusher and scheduler over a real journal and state; receivers that are only simulated; and a clock
+//! that runs fast. Whatever becomes of the hints, all work is done: a naive count of what should arrive is compared with
+//! what did. That nothing waits for more than a minute is shown by the scheduler's own simulation, whose clock is exact.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use triggerd::base::clock::Clock;
+use triggerd::base::metrics::Metrics;
+use triggerd::base::threads::{Signal, Stop};
+use triggerd::commit::{Committer, Flusher, Hints, InboxBell, Intake, Ports};
+use triggerd::delivery::completion::Completion;
+use triggerd::delivery::scheduler::{Attempts, Scheduler, SchedulerLimits, SchedulerPorts};
+use triggerd::journal::Reader;
+use triggerd::model::command::{
+    Command, DeleteEndpoint, PutEndpoint, RetryDelivery, SettleAttempt, StartReplay, SubmitEvent,
+};
+use triggerd::model::delivery::{AttemptError, AttemptOutcome, DeadReason, ErrorCode, Trigger, Verdict};
+use triggerd::model::endpoint::{Endpoint, EndpointSettings, Ordering, SealedSecret};
+use triggerd::model::event::{Dedup, NewEvent};
+use triggerd::model::id::{EndpointId, EventId, OrgNo, ReplayId};
+use triggerd::model::replay::{ReplayOnly, ReplayRequest};
+use triggerd::model::time::Timestamp;
+use triggerd::pipeline::{Replayer, Sweeper, SweeperSettings, Worker, WorkerPorts};
+use triggerd::rules::breaker::{Answer, BreakerPolicy};
+use triggerd::store::{DueDelivery, Outcome, Store};
+
+use crate::random::Random;
+use crate::system::{LIMITS, create_org, ports};
+use crate::world::{make_dir, open_journal};
+
+const START_MS: u64 = 1_800_000_000_000;
+/// The clock makes a step of this,
+const STEP_MS: u64 = 500;
+/// each time so much has passed: so its minute takes six seconds, and each thread looks up several times in it.
+const STEP_EVERY: Duration = Duration::from_millis(50);
+const ENDPOINTS: u128 = 12;
+const EVENTS: usize = 150;
+/// One endpoint is deleted while much is on its way to it,
+const DELETED: EndpointId = EndpointId(ENDPOINTS);
+/// and one keeps the order of events.
+const STRICT: EndpointId = EndpointId(1);
+const DEDUP_WINDOW_MS: u64 = 3_600_000;
+/// Longer than anything takes, on whatever machine.
+const PATIENCE: Duration = Duration::from_mins(3);
+/// Without the scan there is work that is never done. It has had time enough when with the scan all was done in less.
+const GIVEN_UP_AFTER: Duration = Duration::from_secs(20);
+const LIMITS_OF_SCHEDULER: SchedulerLimits = SchedulerLimits {
+    in_flight: 64,
+    in_flight_per_org: 32,
+    in_flight_per_endpoint: 4,
+    queue_per_endpoint: 8,
+    queued: 64,
+    breaker: BreakerPolicy {
+        failures_in_a_row: 5,
+        window: 40,
+        failure_share: 0.5,
+        pause_ms: 2_000,
+        pause_ms_max: 8_000,
+    },
+};
+
+/// Attempts on their way to the receivers.
+struct Sent(Sender<(DueDelivery, Completion)>);
+
+impl Attempts for Sent {
+    fn start(&self, delivery: DueDelivery, completion: Completion) {
+        drop(self.0.send((delivery, completion)));
+    }
+}
+
+/// What has accepted what.
+type Accepted = Arc<Mutex<BTreeSet<(EndpointId, EventId)>>>;
+
+/// The receivers. Each delivery fails at first and is retried; one in three is given up then, and accepted when it is made
+/// again.
+fn receive(requests: &Receiver<(DueDelivery, Completion)>, intake: &Intake, clock: &Clock, accepted: &Accepted) {
+    let mut made: BTreeMap<(EndpointId, EventId), u32> = BTreeMap::new();
+    for (delivery, mut completion) in requests {
+        let key = (delivery.endpoint.id, delivery.event);
+        let times = made.entry(key).or_default();
+        *times += 1;
+        let is_given_up = (delivery.event.0 >> 80) % 3 == 0;
+        let steady = Timestamp(clock.steady_ms());
+        let verdict = match *times {
+            1 if key.1.0 >> 80 & 1 == 0 => Verdict::RetryAt(steady.plus_ms(3_000)),
+            2 if is_given_up => Verdict::Dead(DeadReason::AttemptsExhausted),
+            _ => Verdict::Delivered,
+        };
+        let error = AttemptError { code: ErrorCode::HttpStatus, detail: String::new() };
+        let failed = verdict != Verdict::Delivered;
+        let outcome = AttemptOutcome {
+            status: Some(if failed { 500 } else { 200 }),
+            error: failed.then_some(error),
+            ..AttemptOutcome::new(Timestamp(clock.now_ms()), 1)
+        };
+        completion.answered(Answer::of(&outcome), steady);
+        completion.over();
+        let settle = SettleAttempt {
+            org: delivery.org,
+            endpoint: key.0,
+            event: key.1,
+            number: delivery.attempts + 1,
+            trigger: delivery.trigger,
+            outcome,
+            verdict,
+            disables: None,
+            previous: delivery.last_attempt,
+            notices: Vec::new(),
+        };
+        let stored = intake.push_for_outcomes(vec![Command::SettleAttempt(Box::new(settle))]);
+        if stored.is_some() && !failed {
+            accepted.lock().unwrap().insert(key);
+        }
+        completion.end(stored.map(|_| verdict));
+    }
+}
+
+/// Carries hints from one end to the other, badly, until the first end is gone.
+fn carry<T: Copy>(from: &Receiver<T>, to: &Sender<T>, mut random: Random) {
+    let mut late: Vec<T> = Vec::new();
+    while let Ok(first) = from.recv() {
+        let given = late.drain(..).chain(std::iter::once(first)).chain(from.try_iter()).collect::<Vec<_>>();
+        let mut arrives = Vec::new();
+        for hint in given {
+            match random.below(10) {
+                0..3 => {}
+                3..5 => late.push(hint),
+                5 => {
+                    arrives.push(hint);
+                    late.push(hint);
+                }
+                _ => arrives.push(hint),
+            }
+        }
+        while !arrives.is_empty() {
+            let at = usize::try_from(random.below(arrives.len() as u64)).unwrap();
+            // Full is one more way to get lost.
+            to.try_send(arrives.swap_remove(at)).unwrap_or_default();
+        }
+    }
+}
+
+struct World {
+    store: Arc<Store>,
+    intake: Intake,
+    clock: Clock,
+    accepted: Accepted,
+    stop: Stop,
+    wakes: Vec<Signal>,
+    flush: triggerd::commit::Flush,
+    threads: Vec<JoinHandle<()>>,
+    committer: JoinHandle<()>,
+    org: OrgNo,
+    expected: BTreeSet<(EndpointId, EventId)>,
+    _dir: tempfile::TempDir,
+}
+
+/// Two ends of a way that hints take, with a bad carrier between them.
+fn bad_way<T: Copy + Send + 'static>(threads: &mut Vec<JoinHandle<()>>, random: Random) -> (Sender<T>, Receiver<T>) {
+    let ((given, taken), (carried, heard)) = (bounded(4_096), bounded(256));
+    threads.push(std::thread::spawn(move || carry(&taken, &carried, random)));
+    (given, heard)
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let (dir, clock, stop, mut threads) = (make_dir(), Clock::manual(START_MS), Stop::new(), Vec::new());
+        let mut random = Random::new(seed);
+        let (writer, journal) = open_journal(dir.path(), &Arc::default());
+        let store = Arc::new(Store::open(&dir.path().join("sled"), 8 << 20, journal.end().0).unwrap());
+        let (unrouted, to_workers) = bad_way(&mut threads, Random::new(random.next()));
+        let (scheduler, to_scheduler) = bad_way(&mut threads, Random::new(random.next()));
+        let hints = Arc::new(Hints {
+            unrouted,
+            unrouted_missed: false.into(),
+            scheduler,
+            scheduler_missed: false.into(),
+            bell: InboxBell::default(),
+            // Nobody hears it.
+            replays: Signal::new(),
+        });
+        let ports = Ports { hints: Arc::clone(&hints), ..ports(&store, clock.clone()) };
+        let (metrics, flush, space) = (Arc::clone(&ports.metrics), ports.flush.clone(), Arc::clone(&ports.space));
+        let flusher_progress = Arc::clone(&ports.progress);
+        let (committer, intake) = Committer::new(LIMITS, writer, ports, 0);
+        let committer = std::thread::spawn(|| committer.run());
+        let accepted = Accepted::default();
+        let mut world = Self {
+            accepted: Arc::clone(&accepted),
+            stop: stop.clone(),
+            wakes: vec![Signal::new(), Signal::new()],
+            flush: flush.clone(),
+            threads,
+            committer,
+            org: OrgNo(0),
+            expected: BTreeSet::new(),
+            store: Arc::clone(&store),
+            intake: intake.clone(),
+            clock: clock.clone(),
+            _dir: dir,
+        };
+        for _ in 0..2 {
+            let (store, intake, hints) = (Arc::clone(&store), intake.clone(), Arc::clone(&hints));
+            let ports = WorkerPorts { store, intake, hints, clock: clock.clone(), queue: to_workers.clone() };
+            let stop = stop.clone();
+            world.threads.push(std::thread::spawn(move || Worker::new(ports).run(&stop)));
+        }
+        let after = Duration::from_millis(50);
+        let flusher = Flusher {
+            store: Arc::clone(&store),
+            flush,
+            after,
+            intake: intake.clone(),
+            space: Arc::clone(&space),
+            metrics: Arc::clone(&metrics),
+            progress: flusher_progress,
+        };
+        let stops = stop.clone();
+        world.threads.push(std::thread::spawn(move || flusher.run(&stops)));
+        world.start_looking_on(journal, &hints, &metrics, space);
+        world.start_sending(hints, to_scheduler, metrics);
+        world
+    }
+
+    /// The sweeper and the replayer.
+    fn start_looking_on(
+        &mut self,
+        journal: Reader,
+        hints: &Arc<Hints>,
+        metrics: &Arc<Metrics>,
+        space: Arc<triggerd::commit::Space>,
+    ) {
+        let keys_used = Box::new(Vec::new);
+        let sweeper = Sweeper {
+            store: Arc::clone(&self.store),
+            journal,
+            intake: self.intake.clone(),
+            hints: Arc::clone(hints),
+            clock: self.clock.clone(),
+            metrics: Arc::clone(metrics),
+            settings: SweeperSettings { dedup_window_ms: DEDUP_WINDOW_MS, space, keys_used },
+        };
+        let (stop, wake) = (self.stop.clone(), self.wakes[0].clone());
+        self.threads.push(std::thread::spawn(move || sweeper.run(&stop, &wake)));
+        let replayer = Replayer {
+            store: Arc::clone(&self.store),
+            intake: self.intake.clone(),
+            clock: self.clock.clone(),
+            metrics: Arc::clone(metrics),
+            wake: self.wakes[1].clone(),
+        };
+        let stop = self.stop.clone();
+        self.threads.push(std::thread::spawn(move || replayer.run(&stop)));
+    }
+
+    /// The scheduler and the receivers.
+    fn start_sending(
+        &mut self,
+        hints: Arc<Hints>,
+        queue: Receiver<triggerd::commit::SchedulerHint>,
+        metrics: Arc<Metrics>,
+    ) {
+        let (requests, received) = bounded(1_024);
+        let ports = SchedulerPorts {
+            store: Arc::clone(&self.store),
+            intake: self.intake.clone(),
+            hints,
+            queue,
+            clock: self.clock.clone(),
+            jitter: || 0.5,
+            breakers: Arc::default(),
+            metrics,
+        };
+        let (stop, scheduler) = (self.stop.clone(), Scheduler::new(ports, LIMITS_OF_SCHEDULER, Sent(requests)));
+        self.threads.push(std::thread::spawn(move || scheduler.run(&stop, Duration::ZERO)));
+        let (intake, clock, accepted) = (self.intake.clone(), self.clock.clone(), Arc::clone(&self.accepted));
+        self.threads.push(std::thread::spawn(move || receive(&received, &intake, &clock, &accepted)));
+    }
+
+    fn submit(&self, command: Command) -> Outcome {
+        self.intake.submit(vec![command]).unwrap().wait().unwrap().remove(0)
+    }
+
+    fn event(&mut self, number: usize) {
+        let dedup = Dedup {
+            id: number.to_string(),
+            digest: std::array::from_fn(|at| u8::try_from(number >> (at % 8 * 8) & 0xff).unwrap()),
+            fingerprint: [1; 8],
+            window_start: Timestamp(0),
+        };
+        let event = NewEvent {
+            event_type: "a.b".parse().unwrap(),
+            dedup: Some(dedup),
+            deliver_after: (number.is_multiple_of(7)).then(|| Timestamp(self.clock.now_ms() + 10_000)),
+            payload: b"{}".as_slice().into(),
+            ..event_without_anything()
+        };
+        let (org, id, received_at) = (self.org, EventId(0), Timestamp(0));
+        let Outcome::Accepted { id, .. } =
+            self.submit(Command::SubmitEvent(Box::new(SubmitEvent { org, by: None, id, received_at, event })))
+        else {
+            panic!("an event is taken")
+        };
+        let living = (1..ENDPOINTS).map(EndpointId);
+        self.expected.extend(living.map(|endpoint| (endpoint, id)));
+        if number.is_multiple_of(10) {
+            self.pass();
+        }
+    }
+
+    /// Time passes.
+    fn pass(&self) {
+        std::thread::sleep(STEP_EVERY);
+        self.clock.advance_ms(STEP_MS);
+        self.wakes[0].notify();
+    }
+
+    /// Everything happens: events, an endpoint that is deleted, a clock that is set back.
+    fn play(&mut self) {
+        let Outcome::OrgCreated(org) = self.submit(create_org()) else { panic!("an organization is made") };
+        self.org = org;
+        for id in 1..=ENDPOINTS {
+            let ordering = if EndpointId(id) == STRICT { Ordering::Strict } else { Ordering::default() };
+            let settings =
+                EndpointSettings { url: "https://example.com/".into(), ordering, ..EndpointSettings::default() };
+            let now = Timestamp(self.clock.now_ms());
+            let endpoint = Endpoint::new(EndpointId(id), settings, SealedSecret::new(vec![7; 72]), now);
+            assert_eq!(
+                self.submit(Command::PutEndpoint(PutEndpoint { org, endpoint, sets_enabled: true })),
+                Outcome::Done
+            );
+        }
+        for number in 0..EVENTS {
+            self.event(number);
+            if number == EVENTS / 2 {
+                self.submit(Command::DeleteEndpoint(DeleteEndpoint { org, endpoint: DELETED }));
+                self.clock.set_ms(START_MS - 86_400_000);
+            }
+        }
+    }
+
+    /// What is given up is made again, by a replay and one by one.
+    fn repeat(&self) {
+        let (org, at) = (self.org, Timestamp(self.clock.now_ms()));
+        let request = ReplayRequest {
+            endpoint: None,
+            since: None,
+            until: None,
+            event_types: Vec::new(),
+            only: ReplayOnly::Failed,
+        };
+        let replay = ReplayId(u128::from(self.clock.steady_ms()) << 80);
+        assert_eq!(self.submit(Command::StartReplay(StartReplay { org, replay, request, at })), Outcome::Done);
+        let (endpoint, only_dead, trigger) = (EndpointId(2), true, Trigger::Retry);
+        for (_, event) in self.expected.iter().filter(|(to, _)| *to == endpoint) {
+            let event = *event;
+            self.submit(Command::RetryDelivery(RetryDelivery { org, endpoint, event, at, only_dead, trigger }));
+        }
+    }
+
+    /// What is not done yet.
+    fn undone(&self) -> Vec<String> {
+        let (counts, accepted) = (self.store.counts().unwrap(), self.accepted.lock().unwrap());
+        let missing = self.expected.difference(&accepted).count();
+        let unrouted = self.store.unrouted_after((OrgNo(0), EventId(0)), usize::MAX).unwrap().len();
+        let replays = self.store.running_replays().len();
+        let fresh = self.store.fresh_rows();
+        [
+            ("deliveries missing", missing),
+            ("deliveries waiting", usize::try_from(counts.waiting).unwrap()),
+            ("events not routed", unrouted),
+            ("replays running", replays),
+            ("rows not written back", fresh),
+        ]
+        .into_iter()
+        .filter(|(_, count)| *count > 0)
+        .map(|(what, count)| format!("{count} {what}"))
+        .collect()
+    }
+
+    /// Lets time pass until there is nothing left to do; what is left if that does not come.
+    fn finish(&self, patience: Duration) -> Result<(), Vec<String>> {
+        let began = Instant::now();
+        let mut has_repeated = false;
+        loop {
+            self.pass();
+            let counts = self.store.counts().unwrap();
+            let undone = self.undone();
+            // Nothing is left but what was given up.
+            if !has_repeated && counts.waiting == 0 && counts.dead > 0 && undone.iter().all(|it| !it.contains("routed"))
+            {
+                self.repeat();
+                has_repeated = true;
+            } else if undone.is_empty() && has_repeated {
+                return Ok(());
+            } else if began.elapsed() > patience {
+                return Err(undone);
+            }
+        }
+    }
+
+    fn end(self) {
+        self.stop.set();
+        self.intake.close();
+        self.committer.join().unwrap();
+        self.wakes.iter().for_each(Signal::notify);
+        self.flush.wake();
+        for thread in self.threads {
+            thread.join().unwrap();
+        }
+    }
+}
+
+fn event_without_anything() -> NewEvent {
+    let Command::SubmitEvent(submit) = crate::system::submit(0, None, Vec::new()) else { unreachable!() };
+    submit.event
+}
+
+/// Plays a world to its end; what is left undone.
+pub(crate) fn run(seed: u64) -> Result<Duration, Vec<String>> {
+    let began = Instant::now();
+    let mut world = World::new(seed);
+    world.play();
+    let finished = world.finish(PATIENCE);
+    // Dedup ids are forgotten by nobody's hint.
+    world.clock.advance_ms(2 * DEDUP_WINDOW_MS);
+    let before = Timestamp(world.clock.now_ms()).minus_ms(DEDUP_WINDOW_MS);
+    while finished.is_ok() && world.store.has_expired_dedup(before).unwrap() {
+        assert!(began.elapsed() < PATIENCE, "dedup ids are not forgotten");
+        world.pass();
+    }
+    world.end();
+    finished.map(|()| began.elapsed())
+}
+
+/// The same without anybody who looks for what got lost.
+pub(crate) fn run_without_scan(seed: u64) -> Result<(), Vec<String>> {
+    let mut world = World::new(seed);
+    world.play();
+    let finished = world.finish(GIVEN_UP_AFTER);
+    world.end();
+    finished
+}
