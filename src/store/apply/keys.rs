@@ -1,6 +1,7 @@
 //! Keys: made, rotated, ended; and whether the one that a command stands on still holds.
 
 use super::{Change, Outcome};
+use crate::base::sabotage::{self, Switch};
 use crate::model::authority::Authority;
 use crate::model::command::{CreateKey, EndKey, ExpireKeys, NoteKeysUsed, Requested, RotateKey};
 use crate::model::id::{KeyId, OrgNo};
@@ -22,7 +23,7 @@ impl Change<'_> {
     /// Whether the key that a change stands on is valid, of this organization and may do it: then it is who asks from here
     /// on. Else what becomes of the change. A key whose end has come has ended for good.
     pub(super) fn judge(&mut self, authority: Authority, org: Option<OrgNo>) -> Result<Option<Outcome>, StateError> {
-        let Some(id) = authority.key else { return Ok(None) };
+        let Some(id) = authority.key.filter(|_| !sabotage::is_on(Switch::JudgedOnce)) else { return Ok(None) };
         let Some(row) = self.state.keys.get(id)?.filter(|row| Some(row.org) == org) else {
             return Ok(Some(Outcome::NotAuthorized));
         };
