@@ -214,6 +214,8 @@ pub(super) struct Meta {
     pub(super) dedup_first: u32,
     /// The block that new dedup ids go into.
     pub(super) dedup_tail: u32,
+    /// Below this position the making of keys may be lost.
+    pub(super) judged_before: u64,
 }
 row!(Meta, 1, "meta", (), resident);
 

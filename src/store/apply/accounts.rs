@@ -29,6 +29,7 @@ impl Change<'_> {
     pub(super) fn skip_orgs(&mut self, command: &SkipOrgs) -> Result<Outcome, StateError> {
         let meta = meta(self.state)?;
         meta.next_org = meta.next_org.saturating_add(command.count);
+        meta.judged_before = meta.judged_before.max(command.judged_before);
         Ok(Outcome::Done)
     }
 
