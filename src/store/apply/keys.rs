@@ -8,7 +8,10 @@ use crate::model::id::{KeyId, OrgNo};
 use crate::model::key::Key;
 use crate::model::time::Timestamp;
 use crate::store::StateError;
-use crate::store::schema::{KEYS_PER_ORG_MAX, KeyRow};
+use crate::store::schema::KeyRow;
+
+/// Most valid keys of an organization.
+pub const KEYS_PER_ORG_MAX: usize = 100;
 
 impl Change<'_> {
     /// Applies what a request asks for if what it stands on holds.
