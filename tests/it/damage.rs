@@ -63,7 +63,7 @@ fn frame_of(data: &Path, id: &str) -> usize {
     let mut id = id.parse::<EventId>().unwrap().to_bytes();
     id.reverse();
     let at = bytes.windows(16).position(|window| window == id).expect("the event's frame is there");
-    at - 4 - 18 // behind the frame's header and the organization's number
+    at - 17 - 4 - 18 // behind the frame's header, the organization's number and the key that posted it
 }
 
 fn flip(file: &Path, offset: usize) {
