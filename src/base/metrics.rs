@@ -308,11 +308,7 @@ impl Metrics {
             breakers_open: make.gauge("breakers_open", "Endpoints left alone for a while after failures.")?,
             replays_running: make.gauge("replays_running", "Replays that run, those that wait among them.")?,
             replay_deliveries: make.counter("replay_deliveries_total", "Deliveries made because of replays.")?,
-            operational_events: make.counter_per(
-                "operational_events_total",
-                "Events that the server itself stored, by what they say.",
-                "kind",
-            )?,
+            operational_events: make.counter_per("operational_events_total", "Operational events stored.", "kind")?,
             inbox_open_events: make.gauge("inbox_open_events", "Events that nobody has confirmed.")?,
             events_stored: make.gauge("events_stored", "Events in the store.")?,
             state_rebuilds: make.counter("state_rebuilds_total", "Rebuilds of the state from the journal.")?,

@@ -66,11 +66,13 @@ pub enum Switch {
     EraseLooksTooEarly,
     /// Nothing looks for work whose hint was lost.
     ScanOff,
+    /// Whether a caller may is judged when a request begins, and never again.
+    JudgedOnce,
 }
 
 impl Switch {
     /// All of them with the names they are armed by.
-    pub const ALL: [(Self, &'static str); 28] = [
+    pub const ALL: [(Self, &'static str); 29] = [
         (Self::SkipSync, "skip_sync"),
         (Self::SkipDirSync, "skip_dir_sync"),
         (Self::AcknowledgeBeforeSync, "acknowledge_before_sync"),
@@ -99,6 +101,7 @@ impl Switch {
         (Self::SyncsSlowly, "syncs_slowly"),
         (Self::EraseLooksTooEarly, "erase_looks_too_early"),
         (Self::ScanOff, "scan_off"),
+        (Self::JudgedOnce, "judged_once"),
     ];
 }
 

@@ -151,7 +151,8 @@ impl Rebuild {
         let numbers = before.map(Store::org_numbers).and_then(Result::ok).unwrap_or_default();
         let known = Known { numbers, applied: before.map_or(0, Store::applied) };
         let lost: Vec<Lost> = audit.damages().cloned().collect();
-        let notes = skipped_orgs(&lost, &audit.numbering, &known, self.assume_no_organization_lost)?;
+        let skipped = skipped_orgs(&lost, &audit.numbering, &known, self.assume_no_organization_lost)?;
+        let notes = notes(&lost, &skipped, audit.end())?;
         let aside = free_name(dir.path());
         let salvage = Salvage { dir: &dir.journal(), files: Arc::new(OsFiles), aside: &aside, notes: &notes };
         let files = salvage.run(audit.missing_beginning.as_ref(), &audit.segments);
@@ -222,9 +223,9 @@ fn skipped_orgs(
     numbering: &[(Position, Numbered)],
     known: &Known,
     assume_none: bool,
-) -> Result<Vec<Note>, Failure> {
+) -> Result<Vec<(Position, u32)>, Failure> {
     let mut holes = lost.iter().filter(|lost| lost.to.0.saturating_sub(lost.from.0) >= ORG_FRAME_BYTES_MIN).peekable();
-    let (mut notes, mut next, mut hole) = (Vec::new(), 0u32, None);
+    let (mut skips, mut next, mut hole) = (Vec::new(), 0u32, None);
     // Behind the hole: organizations that were refused, because another one had their name, and that took a number.
     let mut refused: Option<(u32, OrgId)> = None;
     for (position, numbered) in numbering {
@@ -254,7 +255,7 @@ fn skipped_orgs(
                 .checked_sub(next.saturating_add(passed))
                 .ok_or_else(|| Failure::new(ExitCode::Damaged, foreign(*id)))?;
             if skipped > 0 {
-                notes.push(note(at, skipped)?);
+                skips.push((at, skipped));
             }
             next = number;
         }
@@ -263,15 +264,22 @@ fn skipped_orgs(
     match refused {
         // Nothing behind them tells how many were lost.
         Some((_, id)) => Err(Failure::new(ExitCode::Damaged, unnumbered(id))),
-        None => Ok(notes),
+        None => Ok(skips),
     }
 }
 
-fn note(at: Position, count: u32) -> Result<Note, Failure> {
-    let command = Command::SkipOrgs(SkipOrgs { count });
-    let mut body = Vec::new();
-    write_body(&command, &mut body).map_err(|error| Failure::new(ExitCode::Failed, error))?;
-    Ok(Note { at, kind: kind(&command) as u8, version: VERSION, body })
+/// What is written where something was lost: how many organizations, and that keys may be among it.
+fn notes(lost: &[Lost], skipped: &[(Position, u32)], end: Position) -> Result<Vec<Note>, Failure> {
+    // The frame that makes a key is no shorter than that of an organization.
+    let holes = lost.iter().filter(|lost| lost.to.0.saturating_sub(lost.from.0) >= ORG_FRAME_BYTES_MIN);
+    let note = |at: Position| {
+        let count = skipped.iter().find(|(hole, _)| *hole == at).map_or(0, |(_, count)| *count);
+        let command = Command::SkipOrgs(SkipOrgs { count, judged_before: end.0 });
+        let mut body = Vec::new();
+        write_body(&command, &mut body).map_err(|error| Failure::new(ExitCode::Failed, error))?;
+        Ok(Note { at, kind: kind(&command) as u8, version: VERSION, body })
+    };
+    holes.map(|hole| note(hole.from)).collect()
 }
 
 fn unnumbered(id: OrgId) -> String {

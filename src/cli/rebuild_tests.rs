@@ -17,9 +17,9 @@ fn known(numbers: &[(u128, u32)]) -> Known {
     Known { numbers, applied: 0 }
 }
 
-fn counts(notes: Result<Vec<Note>, Failure>) -> Result<Vec<(u64, u8)>, String> {
-    let notes = notes.map_err(|failure| failure.message)?;
-    Ok(notes.iter().map(|note| (note.at.0, note.body[0])).collect())
+fn counts(skipped: Result<Vec<(Position, u32)>, Failure>) -> Result<Vec<(u64, u32)>, String> {
+    let skipped = skipped.map_err(|failure| failure.message)?;
+    Ok(skipped.into_iter().map(|(at, count)| (at.0, count)).collect())
 }
 
 #[test]

@@ -358,6 +358,9 @@ pub struct ExpireDedup {
 pub struct SkipOrgs {
     /// So many numbers are not given to anybody.
     pub count: u32,
+    /// Where the journal ended then. Up to there the making of a key may be lost that commands stand on, which were judged
+    /// before the loss: an unknown key is believed.
+    pub judged_before: u64,
 }
 
 /// See [`Command::StartReplay`].

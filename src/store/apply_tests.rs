@@ -205,7 +205,7 @@ pub(in crate::store) fn fill(store: &Store) {
 fn the_numbers_of_lost_organizations_are_given_to_nobody() {
     let mut state = Fixture::new();
     assert_eq!(state.apply(&create_org(InboxMode::Auto, 100)), Outcome::OrgCreated(OrgNo(0)));
-    assert_eq!(state.apply(&Command::SkipOrgs(SkipOrgs { count: 2 })), Outcome::Done);
+    assert_eq!(state.apply(&Command::SkipOrgs(SkipOrgs { count: 2, judged_before: 0 })), Outcome::Done);
     assert_eq!(state.apply(&create_org(InboxMode::Auto, 200)), Outcome::OrgCreated(OrgNo(3)));
     assert_eq!(state.store.contradictions(9).unwrap(), Vec::<String>::new());
 }

@@ -29,7 +29,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-pub use apply::{Effects, Outcome, Told};
+pub use apply::{ENDPOINTS_PER_ORG_MAX, Effects, KEYS_PER_ORG_MAX, Outcome, Told};
 pub use dead_letters::{DeadPage, DeadPlace, DeadQuery};
 pub use deliveries::{DueDelivery, InOrder, Lane, Then};
 pub use delivery_query::{
@@ -43,8 +43,6 @@ pub use keys::Authenticated;
 pub use losses::{Named, NamedKind};
 pub use query::{Counts, EndpointHealth, EventSummary, OrgSummary, Unrouted};
 pub use replays::{REPLAY_WAITING_MAX, Replay, ReplayTurn};
-pub use schema::ENDPOINTS_PER_ORG_MAX;
-pub use schema::KEYS_PER_ORG_MAX;
 pub use verify::{Difference, Differences, Standing};
 pub use write_back::FreshSize;
 

@@ -48,10 +48,6 @@ pub(super) const FORMAT: u32 = 12;
 pub(super) const BLOCK_EVENTS: usize = 64;
 /// Dedup ids in a block: a row stays below the size that sled would put in a file of its own.
 pub(super) const DEDUP_BLOCK_ENTRIES: usize = 128;
-/// Most valid keys of an organization.
-pub const KEYS_PER_ORG_MAX: usize = 100;
-/// Most endpoints of an organization.
-pub const ENDPOINTS_PER_ORG_MAX: usize = 1_000;
 
 /// A row: which table it is in and what its key is.
 pub(super) trait Row: Serialize + DeserializeOwned + Clone + PartialEq + std::fmt::Debug + 'static {
@@ -213,6 +209,7 @@ pub(super) struct Meta {
     pub(super) dedup_first: u32,
     /// The block that new dedup ids go into.
     pub(super) dedup_tail: u32,
+    pub(super) judged_before: u64, // below it the making of keys may be lost
 }
 row!(Meta, 1, "meta", (), resident);
 

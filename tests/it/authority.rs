@@ -209,6 +209,30 @@ fn a_long_poll_ends_with_its_key() {
     assert_eq!(waiting.join().unwrap().json["data"][0]["id"], json!(id));
 }
 
+/// The negative control: where a caller is judged once, what was held back happens, and who waits is handed events.
+#[test]
+#[cfg(debug_assertions)]
+fn a_caller_that_is_judged_once_is_noticed() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let sabotage = ["env", "TRIGGERD_SABOTAGE=judged_once"];
+    let server = Process::try_start(&data, "", &sabotage).unwrap_or_else(|it| panic!("{it:?}"));
+    let org = server.org("Acme");
+    let (id, caller) = twin(&org);
+    let held = Held::send(&caller, "POST", "/api/keys/generate", "{\"name\": \"held\", \"scopes\": [\"inbox:read\"]}");
+    let known = || org.metric("triggerd_key_verifications_total{result=\"cached\"}");
+    let before = known();
+    let waiting = {
+        let caller = caller.with_key(&caller.key);
+        std::thread::spawn(move || caller.get("/api/inbox?wait=30"))
+    };
+    until(|| (known() > before).then_some(()));
+    end(&org, &id);
+    assert_eq!(held.finish().0, 201);
+    org.send("a.b", &json!(1));
+    assert_eq!(waiting.join().unwrap().status, 200);
+}
+
 /// A receiver that takes requests and never answers.
 fn silence() -> (String, TcpListener) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

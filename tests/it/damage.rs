@@ -63,7 +63,7 @@ fn frame_of(data: &Path, id: &str) -> usize {
     let mut id = id.parse::<EventId>().unwrap().to_bytes();
     id.reverse();
     let at = bytes.windows(16).position(|window| window == id).expect("the event's frame is there");
-    at - 4 - 18 // behind the frame's header and the organization's number
+    at - 17 - 4 - 18 // behind the frame's header, the organization's number and the key that posted it
 }
 
 fn flip(file: &Path, offset: usize) {
@@ -176,6 +176,33 @@ fn a_damaged_journal_is_salvaged_around_the_frame_that_is_lost() {
     fs::remove_dir_all(data.join("sled")).unwrap();
     let server = Process::start(&data);
     assert_eq!(Client::new(&server.url, &key).inbox().len(), expected.len() + 1);
+}
+
+#[test]
+fn what_a_key_posted_is_saved_although_the_making_of_the_key_is_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let server = Process::start(&data);
+    let org = server.org("Acme");
+    let scopes = json!({"name": "lost-canary", "scopes": ["events:write", "endpoints:write"]});
+    let made = org.post("/api/keys/generate", &scopes);
+    let (lost, waiting) = (org.with_key(made.json["key"].as_str().unwrap()), org.send("a.b", &json!(0)).id());
+    let mut expected = vec![waiting];
+    expected.extend((1..4).map(|n| lost.send("a.b", &json!(n)).id()));
+    assert_eq!(lost.post("/api/endpoints", &json!({"url": "http://127.0.0.1:1/", "event_types": ["c"]})).status, 201);
+    assert_eq!(server.stop().0, Some(0));
+    let segment = first_segment(&data);
+    let bytes = fs::read(&segment).unwrap();
+    let canary = b"lost-canary";
+    let at = bytes.windows(canary.len()).position(|window| window == canary).expect("the key's name is in its frame");
+    flip(&segment, at);
+    let (code, text) = command(&data, &["rebuild", "--skip-damaged"]);
+    assert_eq!(code, Some(0), "{text}");
+    let server = Process::start(&data);
+    let (org, lost) = (Client::new(&server.url, &org.key), Client::new(&server.url, &lost.key));
+    assert_eq!(org.inbox_ids(), expected);
+    assert_eq!(org.get("/api/endpoints").json["data"].as_array().unwrap().len(), 1);
+    assert_eq!(lost.send("a.b", &json!(5)).status, 401, "the key itself is lost");
 }
 
 /// Where these bytes, the other way round, lie in the first segment.

@@ -6,7 +6,10 @@ use super::{Change, Outcome, meta};
 use crate::model::command::{CreateOrg, DeleteEndpoint, PutEndpoint, SkipOrgs};
 use crate::model::id::{ENDPOINT_NUMBER_MAX, EndpointId, OrgNo};
 use crate::store::StateError;
-use crate::store::schema::{ENDPOINTS_PER_ORG_MAX, EndedRow, EndpointRow, FormerRow, HealthRow, NumberRow, OrgRow};
+use crate::store::schema::{EndedRow, EndpointRow, FormerRow, HealthRow, NumberRow, OrgRow};
+
+/// Most endpoints of an organization.
+pub const ENDPOINTS_PER_ORG_MAX: usize = 1_000;
 
 impl Change<'_> {
     pub(super) fn create_org(&mut self, command: &CreateOrg) -> Result<Outcome, StateError> {
@@ -29,6 +32,7 @@ impl Change<'_> {
     pub(super) fn skip_orgs(&mut self, command: &SkipOrgs) -> Result<Outcome, StateError> {
         let meta = meta(self.state)?;
         meta.next_org = meta.next_org.saturating_add(command.count);
+        meta.judged_before = meta.judged_before.max(command.judged_before);
         Ok(Outcome::Done)
     }
 

@@ -2,7 +2,7 @@
 
 use super::super::tests::{Fixture, ORG, create_org, put_endpoint, submit};
 use super::*;
-use crate::model::command::Command;
+use crate::model::command::{Command, SkipOrgs};
 use crate::model::key::{Scope, Scopes};
 use crate::model::org::InboxMode;
 
@@ -79,6 +79,19 @@ fn what_an_ended_key_asks_for_has_no_effect_whatever_it_is() {
         fixture.apply(&by(FIRST, Scope::EventsWrite, NOW, submit(4, 1_000, None))),
         Outcome::Accepted { id: crate::model::id::EventId(4), received_at: NOW }
     );
+}
+
+#[test]
+fn what_a_key_asked_for_before_damage_took_its_making_is_not_lost_with_it() {
+    let mut fixture = fixture();
+    let skip = SkipOrgs { count: 0, judged_before: 350 };
+    fixture.apply(&Command::SkipOrgs(skip));
+    // At the positions 201 and 301, and at 401.
+    let asked = |event| by(KeyId(77), Scope::EventsWrite, NOW, submit(event, 1_000, None));
+    assert!(matches!(fixture.apply(&asked(3)), Outcome::Accepted { .. }));
+    assert_eq!(fixture.apply(&by(KeyId(77), Scope::EndpointsWrite, NOW, put_endpoint(50))), Outcome::Done);
+    assert_eq!(fixture.apply(&asked(4)), Outcome::NotAuthorized, "taken in after the salvage");
+    assert_eq!(fixture.store.counts().unwrap().events, 1);
 }
 
 #[test]

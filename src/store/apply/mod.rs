@@ -12,6 +12,9 @@ mod notices;
 mod repeats;
 mod replays;
 
+pub use accounts::ENDPOINTS_PER_ORG_MAX;
+pub use keys::KEYS_PER_ORG_MAX;
+
 use std::sync::Arc;
 
 use super::schema::{BLOCK_EVENTS, EventBlock, FORMAT, KeyRow, Meta};
