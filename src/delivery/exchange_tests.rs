@@ -210,6 +210,7 @@ async fn an_acceptance_counts_at_its_head_whatever_becomes_of_its_body() {
         let (url, closed, served) = waiting(words);
         let outcome = send(&sender(), &url).await;
         assert_eq!((outcome.error, outcome.body), (None, Vec::new()), "{words:?}");
+        assert!(u128::from(outcome.duration_ms) < LONG.as_millis(), "{words:?}: not held until the timeout");
         assert!(!closed.load(Ordering::SeqCst), "{words:?}: its rest is still listened to");
         if words.starts_with("HTTP/1.0") {
             // But not for ever.
@@ -290,4 +291,39 @@ fn odd_receiver(words: String) -> (String, Served<()>) {
         stream.write_all(words.as_bytes()).unwrap();
     });
     (url, served)
+}
+
+/// Sends over this many connections at a time to a receiver that keeps them, and gives how many of them are still open then.
+async fn left_open(at_a_time: usize, idle_connections_per_host: usize) -> usize {
+    let egress = EgressRules { allow: vec!["127.0.0.0/8".parse().unwrap()] };
+    let config = SenderConfig { timeout: LONG, idle_connections_per_host, ..SenderConfig::new(Arc::new(egress)) };
+    let sender = Sender::new(config).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/hook", listener.local_addr().unwrap());
+    let served = in_thread(move || {
+        let mut streams: Vec<_> = (0..at_a_time).map(|_| listener.accept().unwrap().0).collect();
+        for stream in &mut streams {
+            stream.set_read_timeout(Some(LONG)).unwrap();
+            assert!(read_request(stream));
+        }
+        for stream in &mut streams {
+            stream.write_all(OK.as_bytes()).unwrap();
+        }
+        streams
+    });
+    let sent = futures_util::future::join_all((0..at_a_time).map(|_| send(&sender, &url))).await;
+    assert!(sent.iter().all(|outcome| outcome.error.is_none()), "{sent:?}");
+    let streams = served.await.unwrap();
+    let is_open = |mut stream: &TcpStream| {
+        stream.set_nonblocking(true).unwrap();
+        stream.read(&mut [0; 1]).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
+    };
+    streams.iter().filter(|stream| is_open(stream)).count()
+}
+
+#[tokio::test]
+async fn as_many_connections_are_kept_to_a_place_as_may_be() {
+    for (at_a_time, most, left) in [(3, 16, 3), (5, 2, 2), (4, 0, 0)] {
+        assert_eq!(left_open(at_a_time, most).await, left, "{at_a_time} at a time, {most} kept");
+    }
 }
