@@ -245,6 +245,12 @@ pub struct Metrics {
     pub journal_damaged: Gauge,
     /// Bytes free on the disk of the data directory.
     pub disk_free_bytes: Gauge,
+    /// Files that can still be made there; -1: it has no fixed number of them.
+    pub disk_free_files: Gauge,
+    /// Lines left out of the log because they came too often.
+    pub log_lines_left_out: Counter,
+    /// Connections on which came what is no HTTP request.
+    pub http_malformed: Counter,
     /// Keys that were judged.
     pub key_verifications: PerLabel<KeyVerification, Counter>,
     /// Runs of the slow hash of API keys.
@@ -325,6 +331,9 @@ impl Metrics {
             journal_disk_bytes: make.gauge("journal_disk_bytes", "Size of the journal's files.")?,
             journal_damaged: make.gauge("journal_damaged", "1 if the journal was found damaged since the start.")?,
             disk_free_bytes: make.gauge("disk_free_bytes", "Free space on the disk of the data directory.")?,
+            disk_free_files: make.gauge("disk_free_files", "Files that can still be made there; -1: any number.")?,
+            log_lines_left_out: make.counter("log_lines_left_out_total", "Log lines left out: too many of a kind.")?,
+            http_malformed: make.counter("http_malformed_total", "Times that what came in was no HTTP request.")?,
             key_verifications: make.counter_per("key_verifications_total", "API keys judged, by result.", "result")?,
             key_hashes: make.counter("key_hashes_total", "Runs of the slow hash (argon2id) of API keys.")?,
             http_seconds: make.route_seconds()?,
