@@ -83,6 +83,8 @@ pub enum DataDirError {
         path: PathBuf,
         /// What is wrong with it, and what to do.
         what: String,
+        /// The exit code that tells it.
+        code: ExitCode,
     },
     /// The operating system refused.
     Io {
@@ -99,7 +101,7 @@ impl DataDirError {
         match self {
             Self::InUse(_) => ExitCode::InUse,
             Self::Format { .. } => ExitCode::Damaged,
-            Self::Secret { .. } => ExitCode::Usage,
+            Self::Secret { code, .. } => *code,
             Self::Io { cause, .. } => ExitCode::of_io(cause, otherwise),
         }
     }
@@ -114,7 +116,7 @@ impl fmt::Display for DataDirError {
                 "{} says {found:?}; this version reads data directories of format {FORMAT_VERSION} only",
                 file.display()
             ),
-            Self::Secret { path, what } => write!(f, "{}: {what}", path.display()),
+            Self::Secret { path, what, .. } => write!(f, "{}: {what}", path.display()),
             Self::Io { path, cause } => {
                 write!(f, "{}: {cause}{}", path.display(), ownership::denied(path, cause))
             }
@@ -294,7 +296,7 @@ fn secret_text(path: &Path, place: Place) -> Result<Option<String>, DataDirError
         let what = format!(
             "others than its owner can read it (mode {mode:04o}); take that away with chmod 600, or replace it"
         );
-        return Err(DataDirError::Secret { path: path.to_owned(), what });
+        return Err(DataDirError::Secret { path: path.to_owned(), what, code: ExitCode::Usage });
     }
     let mut text = String::new();
     file.read_to_string(&mut text).map_err(io_at(path))?;
@@ -318,7 +320,7 @@ pub fn read_secrets_key(dir: &Path, place: Place) -> Result<Option<[u8; 32]>, Da
     let path = dir.join(SECRETS_KEY_FILE);
     let Some(text) = secret_text(&path, place)? else { return Ok(None) };
     let what = "this is no key, which is 64 hexadecimal digits; take it from a backup";
-    unhex(&text).map(Some).ok_or_else(|| DataDirError::Secret { path, what: what.to_owned() })
+    unhex(&text).map(Some).ok_or_else(|| DataDirError::Secret { path, what: what.to_owned(), code: ExitCode::Damaged })
 }
 
 fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
@@ -365,7 +367,7 @@ fn admin_token_in(dir: &Path, place: Place) -> Result<Option<String>, DataDirErr
     let what = format!(
         "this is no admin token, which has at least {ADMIN_TOKEN_CHARS_MIN} visible ASCII characters; without the file one is made"
     );
-    Err(DataDirError::Secret { path, what })
+    Err(DataDirError::Secret { path, what, code: ExitCode::Usage })
 }
 
 /// Writes a file that is there whole or not at all, also after a power cut.

@@ -269,6 +269,7 @@ impl Metrics {
         let make = Maker(Registry::new());
         make.0.register(Box::new(ProcessCollector::for_self()))?;
         make.build_info()?;
+        let disk = |name: &str, help: &str| make.histogram(name, help, &DISK_SECONDS);
         let attempts = make.counters("delivery_attempts_total", "Attempts, by how they ended.", &["result"])?;
         let failed = error_codes.iter().map(|code| attempts.get_metric_with_label_values(&[*code]));
         let routes = make.counters("http_requests_total", "HTTP requests.", &["route", "method", "status"])?;
@@ -282,18 +283,10 @@ impl Metrics {
                 "Commands written with one sync.",
                 &GROUP_COMMANDS,
             )?,
-            commit_sync_seconds: make.histogram(
-                "commit_sync_duration_seconds",
-                "Time of one sync of the journal.",
-                &DISK_SECONDS,
-            )?,
+            commit_sync_seconds: disk("commit_sync_duration_seconds", "One sync of the journal.")?,
             commands_applied: make.counter("commands_applied_total", "Commands applied to the state.")?,
             queue_depth: make.gauge_per("queue_depth", "What waits in each queue in memory.", "queue")?,
-            write_back_seconds: make.histogram(
-                "write_back_duration_seconds",
-                "Time to write changed rows back to the state on disk.",
-                &DISK_SECONDS,
-            )?,
+            write_back_seconds: disk("write_back_duration_seconds", "Writing back changed rows.")?,
             write_back_rows: make.counter("write_back_rows_total", "Rows written back to the state on disk.")?,
             oldest_undelivered_age_seconds: make.float_gauge(
                 "oldest_undelivered_age_seconds",

@@ -17,10 +17,12 @@ fn address(server: &Served) -> String {
     server.url().strip_prefix("http://").unwrap().to_owned()
 }
 
+/// What is done to a data directory.
+type Harm = fn(&Path);
+
 #[test]
 fn a_data_directory_that_goes_is_noticed_said_and_the_end() {
     let dir = tempfile::tempdir().unwrap();
-    type Harm = fn(&Path);
     let harms: [(&str, Harm); 4] = [
         ("removed", |data| fs::remove_dir_all(data).unwrap()),
         ("renamed", |data| fs::rename(data, data.with_extension("elsewhere")).unwrap()),
