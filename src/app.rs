@@ -3,9 +3,15 @@
 //! The order is the recovery: lock, journal, state, what the journal holds behind the state, then the threads, the
 //! doors last. [`App::start`] is what `triggerd serve`, the demo and the tests call.
 
+mod limits;
+mod listening;
+mod look_out;
+mod lost_secrets;
 mod opening;
+mod reload;
 mod sending;
 mod start_error;
+pub mod systemd;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -14,6 +20,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 
 use crate::base::clock::Clock;
+use crate::base::descriptors;
 use crate::base::exit_code::ExitCode;
 use crate::base::metrics::Metrics;
 use crate::base::threads::{Signal, Stop, Thread, spawn_critical};
@@ -23,7 +30,7 @@ use crate::commit::{
     WRITE_BACK_AFTER, watch,
 };
 use crate::config::Config;
-use crate::data_dir::{DataDir, free_bytes};
+use crate::data_dir::{DataDir, free_bytes, free_files};
 use crate::delivery::breakers::Breakers;
 use crate::http;
 use crate::journal::{self, Reader};
@@ -32,8 +39,10 @@ use crate::model::id::{EventId, OrgNo};
 use crate::pipeline::{Replayer, Sweeper, SweeperSettings, Worker, WorkerPorts};
 use crate::store::Store;
 
+pub use reload::Reloaded;
 pub use start_error::StartError;
 
+use look_out::LookOut;
 use opening::Opened;
 
 /// What the committer, the last to stop, is given beyond the deadline of the others.
@@ -43,13 +52,26 @@ const LINGER: Duration = Duration::from_millis(300);
 /// Hints for the scheduler that may wait; more are found in the state.
 const SCHEDULER_HINTS: usize = 10_000;
 
-/// Connections that may wait to be accepted, as far as `net.core.somaxconn` allows. The standard library's 128 are used up
-/// by a crowd that connects at once; whoever comes then is not heard and tries again a second later.
-const BACKLOG: i32 = 4_096;
+/// How a server is started beside what the configuration says.
+#[derive(Clone, Copy, Debug)]
+pub struct StartOptions {
+    /// Whether deliveries are made. If not, all else goes on, and they wait.
+    pub deliver: bool,
+    /// Endpoints whose secrets cannot be opened are disabled, instead of keeping the server from starting.
+    pub forget_secrets: bool,
+}
+
+impl Default for StartOptions {
+    fn default() -> Self {
+        Self { deliver: true, forget_secrets: false }
+    }
+}
 
 /// A running server.
 pub struct App {
+    /// As it was given, or as a reload has made it.
     config: Arc<Config>,
+    descriptors: Option<descriptors::Limit>,
     address: SocketAddr,
     admin_token: String,
     health: Arc<http::Health>,
@@ -58,18 +80,28 @@ pub struct App {
     /// Ends the inner threads.
     stop: Stop,
     http: HttpThread,
-    scheduler: Thread,
+    api: actix_web::web::Data<http::Api>,
+    /// None: nothing is delivered.
+    scheduler: Option<Thread>,
+    /// What a reload replaces of deliveries.
+    sending: sending::LiveSending,
     workers: Vec<Thread>,
     sweeper: Woken,
     replayer: Woken,
+    look_out: Thread,
+    writing: Writing,
+    runtime: Runtime,
+    space: Arc<Space>,
+    /// Last: its lock is let go when everything else has ended.
+    _data_dir: DataDir,
+}
+
+/// The threads that make changes durable, and the one that looks after them.
+struct Writing {
     committer: Thread,
     segments: Thread,
     flusher: (Flush, Thread),
-    runtime: Runtime,
-    space: Arc<Space>,
     watched: Watched,
-    /// Last: its lock is let go when everything else has ended.
-    _data_dir: DataDir,
 }
 
 /// A thread that sleeps until somebody wakes it.
@@ -105,60 +137,60 @@ impl App {
     /// # Errors
     /// See [`StartError`]. What was started is stopped again by the end of the process.
     pub fn start(config: Config, clock: Clock) -> Result<Self, StartError> {
-        let config = Arc::new(config);
+        Self::start_with(config, clock, StartOptions::default())
+    }
+
+    /// The same, with options.
+    ///
+    /// # Errors
+    /// As [`App::start`].
+    pub fn start_with(given: Config, clock: Clock, options: StartOptions) -> Result<Self, StartError> {
+        let descriptors = descriptors::raise();
+        let config = Arc::new(limits::fitted(&given, descriptors));
         let metrics = make_metrics()?;
         let space = Arc::new(disk_space(&config));
-        let opened = opening::open(&config, &clock, &metrics, &space);
+        let opened = opening::open(&config, &clock, (&metrics, &space), options.forget_secrets);
         let opened = opened.map_err(|cause| cause.on_disk(&config.storage.data_dir, space.free()))?;
-        let Opened { data_dir, admin_token, vault, mut writer, journal, store } = opened;
+        let Opened { data_dir, admin_token, vault, writer, journal, store, lost, is_copy } = opened;
         // Listening comes after recovery: an open port means a server that answers.
         let address = config.server.listen;
-        let listener = listen(address).map_err(|cause| StartError::Listen { address, cause })?;
+        let listener = listening::listen(address, config.server.bind)?;
         let address = listener.local_addr().map_err(|cause| StartError::Listen { address, cause })?;
         let Queues { hints, unrouted, due } = Queues::new(&config);
-        let (committing, flushing) = (Arc::<Progress>::default(), Arc::<Progress>::default());
-        let (stop, flush, feed, breakers) = (Stop::new(), Flush::default(), Feed::default(), Arc::default());
+        let (stop, feed, breakers) = (Stop::new(), Feed::default(), Arc::default());
         let ports = Ports {
             store: Arc::clone(&store),
             clock: clock.clone(),
             hints: Arc::clone(&hints),
             metrics: Arc::clone(&metrics),
-            flush: flush.clone(),
-            progress: Arc::clone(&committing),
+            flush: Flush::default(),
+            progress: Arc::default(),
             space: Arc::clone(&space),
             feed: feed.clone(),
         };
-        let spares = writer.spares();
-        // Ends with the committer, which has the writer.
-        let segments = spawn_critical("segments", move || spares.run()).map_err(StartError::Threads)?;
-        let (committer, intake) = start_committer(&config, writer, ports)?;
-        let flusher = Flusher {
-            store: Arc::clone(&store),
-            flush,
-            after: WRITE_BACK_AFTER,
-            intake: intake.clone(),
-            space: Arc::clone(&space),
-            metrics: Arc::clone(&metrics),
-            progress: Arc::clone(&flushing),
-        };
-        let flusher = start_flusher(flusher, stop.clone()).map_err(StartError::Threads)?;
-
+        let (writing, intake) = start_writing(&config, writer, ports, stop.clone())?;
         let runtime = sending::runtime().map_err(StartError::Threads)?;
-        let watched = start_watchdog(committing, flushing).map_err(StartError::Threads)?;
         let shared =
             Shared { config, clock, metrics, store, vault, journal, intake, hints, space, stop, breakers, feed };
+        lost_secrets::forget(&shared, &lost)?;
+        if is_copy {
+            opening::tell_copy(&shared.store, options.deliver);
+        }
         let workers = start_workers(&shared, &unrouted).map_err(StartError::Threads)?;
-        let scheduler = sending::start_scheduler(&shared, &runtime, due)?;
+        let (scheduler, sending) = sending::start_scheduler(&shared, &runtime, (due, options.deliver))?;
         let health = Arc::new(http::Health::default());
         let api = make_api(&shared, &admin_token, &health)?;
         let sweeper = start_sweeper(&shared, &api).map_err(StartError::Threads)?;
         let replayer = start_replayer(&shared).map_err(StartError::Threads)?;
-        let http = start_http(api, listener).map_err(StartError::Threads)?;
+        let look_out = start_look_out(&shared, &data_dir, &health).map_err(StartError::Threads)?;
+        let http = start_http(actix_web::web::Data::clone(&api), listener).map_err(StartError::Threads)?;
         health.set_ready();
-        tracing::info!(%address, data_dir = %data_dir.path().display(), version = env!("CARGO_PKG_VERSION"), "triggerd is ready");
-        let Shared { config, store, intake, space, stop, .. } = shared;
+        let (version, delivers) = (env!("CARGO_PKG_VERSION"), options.deliver);
+        tracing::info!(%address, data_dir = %data_dir.path().display(), version, delivers, "triggerd is ready");
+        let Shared { store, intake, space, stop, .. } = shared;
         Ok(Self {
-            config,
+            config: Arc::new(given),
+            descriptors,
             address,
             admin_token,
             health,
@@ -166,16 +198,16 @@ impl App {
             intake,
             stop,
             http,
+            api,
             scheduler,
+            sending,
             workers,
             sweeper,
             replayer,
-            committer,
-            segments,
-            flusher,
+            look_out,
+            writing,
             runtime,
             space,
-            watched,
             _data_dir: data_dir,
         })
     }
@@ -209,16 +241,20 @@ impl App {
         self.sweeper.wake.notify();
         self.replayer.wake.notify();
         tracing::info!("stopping: deliveries on their way");
-        in_order &= self.scheduler.join_until(deadline);
+        if let Some(scheduler) = self.scheduler {
+            in_order &= scheduler.join_until(deadline);
+        }
         for worker in self.workers {
             in_order &= worker.join_until(deadline);
         }
         in_order &= self.replayer.thread.join_until(deadline);
         in_order &= self.sweeper.thread.join_until(deadline);
+        in_order &= self.look_out.join_until(deadline);
         self.intake.close();
-        let committed = self.committer.join_until(deadline + COMMITTER_EXTRA);
-        in_order &= self.segments.join_until(deadline + COMMITTER_EXTRA);
-        let (flush, flusher) = self.flusher;
+        let Writing { committer, segments, flusher, watched } = self.writing;
+        let committed = committer.join_until(deadline + COMMITTER_EXTRA);
+        in_order &= segments.join_until(deadline + COMMITTER_EXTRA);
+        let (flush, flusher) = flusher;
         flush.wake();
         let written_back = flusher.join_until(deadline + COMMITTER_EXTRA);
         self.runtime.shutdown_background();
@@ -226,7 +262,7 @@ impl App {
             tracing::error!("what writes did not end in time; the next start recovers from the journal");
             return ExitCode::Fatal;
         }
-        self.watched.state.busy();
+        watched.state.busy();
         if self.store.is_broken() {
             self.store.condemn();
             tracing::error!("a row of the state could not be read; the next start makes it anew");
@@ -236,8 +272,8 @@ impl App {
             self.store.condemn();
             tracing::error!(%error, "the state was not closed; the next start makes it anew");
         }
-        self.watched.state.idle();
-        self.watched.stop.set();
+        watched.state.idle();
+        watched.stop.set();
         tracing::info!(in_order, "stopped");
         ExitCode::Clean
     }
@@ -246,13 +282,6 @@ impl App {
 fn make_metrics() -> Result<Arc<Metrics>, StartError> {
     let codes: Vec<_> = ErrorCode::ALL.iter().map(|code| code.name()).collect();
     Metrics::new(&codes).map(Arc::new).map_err(StartError::Metrics)
-}
-
-fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
-    let listener = TcpListener::bind(address)?;
-    // It listens already; again means with another length of the queue.
-    rustix::net::listen(&listener, BACKLOG)?;
-    Ok(listener)
 }
 
 /// The channels that the committer gives hints through.
@@ -280,8 +309,28 @@ impl Queues {
 
 /// The filesystem that holds the data.
 fn disk_space(config: &Config) -> Space {
-    let data_dir = config.storage.data_dir.clone();
-    Space::new(Box::new(move || free_bytes(&data_dir)), config.storage.reserve_bytes)
+    let (bytes_of, files_of) = (config.storage.data_dir.clone(), config.storage.data_dir.clone());
+    let space = Space::new(Box::new(move || free_bytes(&bytes_of)), config.storage.reserve_bytes);
+    space.with_files(Box::new(move || free_files(&files_of)), config.storage.reserve_files)
+}
+
+fn start_writing(
+    config: &Config,
+    mut writer: journal::Writer,
+    ports: Ports,
+    stop: Stop,
+) -> Result<(Writing, Intake), StartError> {
+    let (store, flush, space) = (Arc::clone(&ports.store), ports.flush.clone(), Arc::clone(&ports.space));
+    let (metrics, committing, flushing) = (Arc::clone(&ports.metrics), Arc::clone(&ports.progress), Arc::default());
+    let spares = writer.spares();
+    // Ends with the committer, which has the writer.
+    let segments = spawn_critical("segments", move || spares.run()).map_err(StartError::Threads)?;
+    let (committer, intake) = start_committer(config, writer, ports)?;
+    let progress = Arc::clone(&flushing);
+    let flusher = Flusher { store, flush, after: WRITE_BACK_AFTER, intake: intake.clone(), space, metrics, progress };
+    let flusher = start_flusher(flusher, stop).map_err(StartError::Threads)?;
+    let watched = start_watchdog(committing, flushing).map_err(StartError::Threads)?;
+    Ok((Writing { committer, segments, flusher, watched }, intake))
 }
 
 fn start_committer(config: &Config, writer: journal::Writer, ports: Ports) -> Result<(Thread, Intake), StartError> {
@@ -293,9 +342,9 @@ fn start_committer(config: &Config, writer: journal::Writer, ports: Ports) -> Re
         group_bytes: config.intake.group_bytes,
     };
     let last_id = ports.store.counts().map_err(StartError::State)?.last_id;
-    let (is_low, free) = (ports.space.is_low(), ports.space.free());
+    let (shortage, free) = (ports.space.shortage(), ports.space.free());
     let (committer, intake) = Committer::new(limits, writer, ports, last_id);
-    intake.set_disk_low(is_low, free);
+    intake.set_shortage(shortage, free);
     let committer = spawn_critical("committer", || committer.run()).map_err(StartError::Threads)?;
     Ok((committer, intake))
 }
@@ -315,7 +364,7 @@ fn make_api(
         feed: shared.feed.clone(),
         metrics: Arc::clone(&shared.metrics),
         stop: shared.stop.clone(),
-        sender: sending::tester(shared)?,
+        sender: sending::tester(&shared.config).map_err(StartError::Sender)?,
         vault: Arc::clone(&shared.vault),
         breakers: Arc::clone(&shared.breakers),
         admin_token: admin_token.to_owned(),
@@ -341,14 +390,8 @@ struct Watched {
 fn start_watchdog(committing: Arc<Progress>, flushing: Arc<Progress>) -> std::io::Result<Watched> {
     let watched = Watched { state: Arc::clone(&flushing), stop: Stop::new() };
     let (threads, stop) = ([("committer", committing), ("flusher", flushing)], watched.stop.clone());
-    spawn_critical("watchdog", move || watch(&threads, &stop, tell_systemd_alive))?;
+    spawn_critical("watchdog", move || watch(&threads, &stop, systemd::alive))?;
     Ok(watched)
-}
-
-fn tell_systemd_alive() {
-    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]) {
-        tracing::debug!(%error, "systemd was not told");
-    }
 }
 
 fn start_workers(
@@ -392,6 +435,13 @@ fn start_sweeper(shared: &Shared, api: &actix_web::web::Data<http::Api>) -> std:
     Ok(Woken { thread, wake })
 }
 
+fn start_look_out(shared: &Shared, data_dir: &DataDir, health: &Arc<http::Health>) -> std::io::Result<Thread> {
+    let told = (Arc::clone(health), Arc::clone(&shared.metrics));
+    let look_out = LookOut::new(data_dir, shared.journal.clone(), shared.intake.clone(), told)?;
+    let stop = shared.stop.clone();
+    spawn_critical("look-out", move || look_out.run(&stop))
+}
+
 fn start_replayer(shared: &Shared) -> std::io::Result<Woken> {
     let wake = shared.hints.replays.clone();
     let replayer = Replayer {
@@ -431,19 +481,4 @@ fn start_http(api: actix_web::web::Data<http::Api>, listener: TcpListener) -> st
     })?;
     let handle = handle.recv().map_err(|_gone| std::io::Error::other("the HTTP thread ended at its start"))??;
     Ok(HttpThread { thread, handle })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_crowd_that_connects_at_once_is_not_turned_away() {
-        let listener = listen(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
-        let address = listener.local_addr().unwrap();
-        // Nobody accepts meanwhile: the kernel's queue holds them all.
-        let connect = |_| std::net::TcpStream::connect_timeout(&address, Duration::from_secs(1));
-        let crowd: Vec<_> = (0..400).map(connect).collect::<Result<_, _>>().unwrap();
-        assert_eq!(crowd.len(), 400);
-    }
 }

@@ -31,7 +31,9 @@ const JOURNAL_DIR: &str = "journal";
 const STATE_DIR: &str = "sled";
 /// The key that seals endpoints' secrets.
 const SECRETS_KEY_FILE: &str = "secrets.key";
-/// Everything here that is ours.
+/// What is set aside of a damaged journal begins with this.
+pub const DAMAGED_PREFIX: &str = "journal-damaged";
+/// Everything else here that is ours.
 const OWN_FILES: [&str; 6] = [FORMAT_FILE, LOCK_FILE, ADMIN_TOKEN_FILE, SECRETS_KEY_FILE, JOURNAL_DIR, STATE_DIR];
 const ADMIN_TOKEN_PREFIX: &str = "trgadm_";
 /// Fewer characters can be guessed.
@@ -81,6 +83,8 @@ pub enum DataDirError {
         path: PathBuf,
         /// What is wrong with it, and what to do.
         what: String,
+        /// The exit code that tells it.
+        code: ExitCode,
     },
     /// The operating system refused.
     Io {
@@ -97,7 +101,7 @@ impl DataDirError {
         match self {
             Self::InUse(_) => ExitCode::InUse,
             Self::Format { .. } => ExitCode::Damaged,
-            Self::Secret { .. } => ExitCode::Usage,
+            Self::Secret { code, .. } => *code,
             Self::Io { cause, .. } => ExitCode::of_io(cause, otherwise),
         }
     }
@@ -112,7 +116,7 @@ impl fmt::Display for DataDirError {
                 "{} says {found:?}; this version reads data directories of format {FORMAT_VERSION} only",
                 file.display()
             ),
-            Self::Secret { path, what } => write!(f, "{}: {what}", path.display()),
+            Self::Secret { path, what, .. } => write!(f, "{}: {what}", path.display()),
             Self::Io { path, cause } => {
                 write!(f, "{}: {cause}{}", path.display(), ownership::denied(path, cause))
             }
@@ -182,14 +186,22 @@ impl DataDir {
         write_whole(&self.path, FORMAT_FILE, &format!("{FORMAT_VERSION} {now} {instance}\n"))
     }
 
+    /// What must stay where it is while a server runs.
+    pub fn places(&self) -> [PathBuf; 3] {
+        [self.path.clone(), self.path.join(LOCK_FILE), self.journal()]
+    }
+
     /// Gives what root has made in it to its owner: a service that runs as that one goes on with it.
     ///
     /// # Errors
     /// When something cannot be given away.
     pub fn give_to_owner(&self) -> Result<(), DataDirError> {
-        for name in OWN_FILES {
-            let made = self.path.join(name);
-            ownership::give_tree_to_owner_of(&self.path, &made).map_err(io_at(&made))?;
+        let entries = fs::read_dir(&self.path).map_err(io_at(&self.path))?;
+        for made in entries.filter_map(|entry| Some(entry.ok()?.path())) {
+            let name = made.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            if OWN_FILES.contains(&name) || name.starts_with(DAMAGED_PREFIX) {
+                ownership::give_tree_to_owner_of(&self.path, &made).map_err(io_at(&made))?;
+            }
         }
         Ok(())
     }
@@ -222,14 +234,19 @@ impl DataDir {
         Ok(token)
     }
 
-    /// The key that seals endpoints' secrets, made at the first start.
+    /// The key that seals endpoints' secrets, if there is one.
     ///
     /// # Errors
-    /// When it cannot be read or written.
-    pub fn secrets_key(&self) -> Result<[u8; 32], DataDirError> {
-        if let Some(key) = read_secrets_key(&self.path, Place::DataDir)? {
-            return Ok(key);
-        }
+    /// When it cannot be read.
+    pub fn secrets_key(&self) -> Result<Option<[u8; 32]>, DataDirError> {
+        read_secrets_key(&self.path, Place::DataDir)
+    }
+
+    /// Makes a key that seals endpoints' secrets, where there was none.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn make_secrets_key(&self) -> Result<[u8; 32], DataDirError> {
         let key = random::bytes();
         write_whole(&self.path, SECRETS_KEY_FILE, &format!("{}\n", hex(&key)))?;
         Ok(key)
@@ -279,7 +296,7 @@ fn secret_text(path: &Path, place: Place) -> Result<Option<String>, DataDirError
         let what = format!(
             "others than its owner can read it (mode {mode:04o}); take that away with chmod 600, or replace it"
         );
-        return Err(DataDirError::Secret { path: path.to_owned(), what });
+        return Err(DataDirError::Secret { path: path.to_owned(), what, code: ExitCode::Usage });
     }
     let mut text = String::new();
     file.read_to_string(&mut text).map_err(io_at(path))?;
@@ -302,8 +319,8 @@ pub enum Place {
 pub fn read_secrets_key(dir: &Path, place: Place) -> Result<Option<[u8; 32]>, DataDirError> {
     let path = dir.join(SECRETS_KEY_FILE);
     let Some(text) = secret_text(&path, place)? else { return Ok(None) };
-    let what = "this is no key, which is 64 hexadecimal digits";
-    unhex(&text).map(Some).ok_or_else(|| DataDirError::Secret { path, what: what.to_owned() })
+    let what = "this is no key, which is 64 hexadecimal digits; take it from a backup";
+    unhex(&text).map(Some).ok_or_else(|| DataDirError::Secret { path, what: what.to_owned(), code: ExitCode::Damaged })
 }
 
 fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
@@ -350,7 +367,7 @@ fn admin_token_in(dir: &Path, place: Place) -> Result<Option<String>, DataDirErr
     let what = format!(
         "this is no admin token, which has at least {ADMIN_TOKEN_CHARS_MIN} visible ASCII characters; without the file one is made"
     );
-    Err(DataDirError::Secret { path, what })
+    Err(DataDirError::Secret { path, what, code: ExitCode::Usage })
 }
 
 /// Writes a file that is there whole or not at all, also after a power cut.
@@ -372,10 +389,21 @@ fn hex(bytes: &[u8]) -> String {
     digits.filter_map(|digit| char::from_digit(digit.into(), 16)).collect()
 }
 
+/// How many files a journal consists of; none: there is none that can be read.
+pub fn journal_files(data_dir: &Path) -> usize {
+    fs::read_dir(data_dir.join(JOURNAL_DIR)).map_or(0, Iterator::count)
+}
+
 /// Free bytes of the filesystem, as an unprivileged process may use them.
 pub fn free_bytes(path: &Path) -> Option<u64> {
     let facts = rustix::fs::statvfs(path).ok()?;
     Some(facts.f_bavail.saturating_mul(facts.f_frsize))
+}
+
+/// Files that can still be made on the filesystem; none if it has no fixed number of them, or it cannot be said.
+pub fn free_files(path: &Path) -> Option<u64> {
+    let facts = rustix::fs::statvfs(path).ok()?;
+    (facts.f_files > 0).then_some(facts.f_favail)
 }
 
 /// The size of the filesystem, in bytes.

@@ -139,6 +139,7 @@
 //! Settings, logs and the directory:
 //!
 //! - `config/mod.rs`: defaults, file and environment to one checked `Config`
+//! - `config/changes.rs`: what differs between two configurations, and what of it a running server takes over
 //! - `config/check.rs`: what each value may be, and which contradict each other
 //! - `config/environment.rs`: the only reader of the environment
 //! - `config/fault.rs`: what can be wrong, in words
@@ -242,6 +243,7 @@
 //! Doors and the whole:
 //!
 //! - `http/mod.rs`: the API and its server; the only room that knows HTTP
+//! - `http/audit.rs`: who changed what, and who was refused, for the log
 //! - `http/auth.rs`: who is calling
 //! - `http/body.rs`: request bodies, bounded in size and time
 //! - `http/call.rs`: one request on its way through the room
@@ -275,9 +277,15 @@
 //! - `http/webhook.rs`: `/api/webhook/config`
 //! - `http/wire.rs`: an event as it is posted
 //! - `app.rs`: starts the parts in order, stops them in reverse
+//! - `app/limits.rs`: as many connections as the limit of open files has room for
+//! - `app/listening.rs`: the address, waited for while another has it
+//! - `app/look_out.rs`: whether the data directory is still there
+//! - `app/lost_secrets.rs`: going on without the key that sealed secrets
 //! - `app/opening.rs`: what is on disk, opened in the order that recovery needs
+//! - `app/reload.rs`: what a running server takes over of a new configuration
 //! - `app/sending.rs`: what pushes events, put together
 //! - `app/start_error.rs`: why it does not start
+//! - `app/systemd.rs`: what systemd is told
 //! - `cli/mod.rs`: the command line
 //! - `cli/account.rs`: `key`
 //! - `cli/admin.rs`: where the admin token is looked for

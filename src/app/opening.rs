@@ -6,16 +6,17 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::StartError;
+use super::systemd::Progress;
+use super::{StartError, lost_secrets};
 use crate::base::clock::Clock;
 use crate::base::metrics::Metrics;
 use crate::base::threads::Signal;
 use crate::base::vault::Vault;
-use crate::commit::{RecoveryError, Space, recover};
+use crate::commit::{RecoveryError, Space, recover_telling};
 use crate::config::{Config, credentials_directory};
 use crate::data_dir::{DataDir, DataDirError, Place, credential_admin_token, filesystem_bytes, read_secrets_key};
-use crate::delivery::secrets;
 use crate::journal::{self, OsFiles, Position, Reader};
+use crate::model::endpoint::Endpoint;
 use crate::model::time::Timestamp;
 use crate::store::{FreshSize, Reason, SEGMENT_BYTES, Store, remove_all};
 
@@ -26,30 +27,68 @@ pub(super) struct Opened {
     pub(super) writer: journal::Writer,
     pub(super) journal: Reader,
     pub(super) store: Arc<Store>,
+    /// Endpoints whose secrets are lost.
+    pub(super) lost: Vec<Arc<Endpoint>>,
+    /// The data directory is a copy of another one, which may be in use.
+    pub(super) is_copy: bool,
 }
 
 /// Everything on disk, in the order that recovery needs.
-pub(super) fn open(config: &Config, clock: &Clock, metrics: &Metrics, space: &Space) -> Result<Opened, StartError> {
+pub(super) fn open(
+    config: &Config,
+    clock: &Clock,
+    (metrics, space): (&Metrics, &Space),
+    forget_secrets: bool,
+) -> Result<Opened, StartError> {
     let data_dir = DataDir::open(&config.storage.data_dir).map_err(StartError::DataDir)?;
     let admin_token = admin_token(config, &data_dir).map_err(StartError::DataDir)?;
-    let (writer, journal) = open_journal(config, &data_dir)?;
+    let (writer, journal, is_copy) = open_journal(config, &data_dir)?;
     data_dir.complete(Timestamp(clock.now_ms())).map_err(StartError::DataDir)?;
     let store = Arc::new(open_state(config, &data_dir, &journal, metrics, space)?);
     data_dir.give_to_owner().map_err(StartError::DataDir)?;
-    let vault = Arc::new(open_vault(&data_dir, &store, Timestamp(clock.now_ms()))?);
-    Ok(Opened { data_dir, admin_token, vault, writer, journal, store })
+    let (vault, lost) = open_vault(&data_dir, &store, Timestamp(clock.now_ms()), forget_secrets)?;
+    let vault = Arc::new(vault);
+    Ok(Opened { data_dir, admin_token, vault, writer, journal, store, lost, is_copy })
 }
 
-/// With systemd's credential or the data directory's key; every endpoint's secrets must open with it.
-fn open_vault(data_dir: &DataDir, store: &Store, now: Timestamp) -> Result<Vault, StartError> {
+/// A copy that delivers what the original delivers as well doubles everything, and neither of the two can know.
+pub(super) fn tell_copy(store: &Store, delivers: bool) {
+    let waiting = store.counts().map_or(0, |counts| counts.waiting);
+    if delivers {
+        tracing::warn!(
+            waiting,
+            "the data directory is a copy, and deliveries that wait in it are made from here: if the original still runs, \
+             endpoints get them from both. To look at a copy without delivering, start it with --no-deliver"
+        );
+    } else {
+        tracing::info!(waiting, "the data directory is a copy; nothing is delivered from here");
+    }
+}
+
+/// With systemd's credential or the data directory's key; every endpoint's secrets must open with it, unless those that do
+/// not are to be forgotten. A key is made only where nothing is sealed.
+fn open_vault(
+    data_dir: &DataDir,
+    store: &Store,
+    now: Timestamp,
+    forget: bool,
+) -> Result<(Vault, Vec<Arc<Endpoint>>), StartError> {
     let credential = credentials_directory().map(|dir| read_secrets_key(&dir, Place::Credentials)).transpose();
-    let key = credential.map_err(StartError::DataDir)?.flatten();
-    let key = key.map_or_else(|| data_dir.secrets_key(), Ok).map_err(StartError::DataDir)?;
+    let key = match credential.map_err(StartError::DataDir)?.flatten() {
+        Some(key) => Some(key),
+        None => data_dir.secrets_key().map_err(StartError::DataDir)?,
+    };
+    let of = store.all_endpoints().map_err(StartError::State)?.len();
+    let key = match key {
+        Some(key) => key,
+        None if of > 0 && !forget => return Err(StartError::SecretsKeyLost { of }),
+        None => data_dir.make_secrets_key().map_err(StartError::DataDir)?,
+    };
     let vault = Vault::new(&key);
-    let endpoints = store.all_endpoints().map_err(StartError::State)?;
-    match endpoints.iter().find(|endpoint| secrets::open(&vault, endpoint, now).is_none()) {
-        Some(endpoint) => Err(StartError::SecretsKey { endpoint: endpoint.id, of: endpoints.len() }),
-        None => Ok(vault),
+    let lost = lost_secrets::unopened(&vault, store, now).map_err(StartError::State)?;
+    match lost.first() {
+        Some(endpoint) if !forget => Err(StartError::SecretsKey { endpoint: endpoint.id, of }),
+        _ => Ok((vault, lost)),
     }
 }
 
@@ -66,7 +105,8 @@ fn admin_token(config: &Config, data_dir: &DataDir) -> Result<String, DataDirErr
 const SEGMENT_SHARE: u64 = 16;
 const SEGMENT_BYTES_MIN: u64 = 64 << 10;
 
-fn open_journal(config: &Config, data_dir: &DataDir) -> Result<(journal::Writer, Reader), StartError> {
+/// Also whether it is a copy.
+fn open_journal(config: &Config, data_dir: &DataDir) -> Result<(journal::Writer, Reader, bool), StartError> {
     let dir = data_dir.journal();
     let has_segments = || std::fs::read_dir(&dir).is_ok_and(|mut entries| entries.next().is_some());
     if !data_dir.is_new() && !has_segments() {
@@ -91,7 +131,7 @@ fn open_journal(config: &Config, data_dir: &DataDir) -> Result<(journal::Writer,
         let file = cut.file.display().to_string();
         tracing::warn!(file, offset = cut.offset, bytes = cut.bytes, cause = ?cut.cause, "cut what was never acknowledged from the journal's end");
     }
-    Ok((writer, reader))
+    Ok((writer, reader, report.is_copy))
 }
 
 /// The state, up to the journal. If the disk had no room for it, it is made once more, in memory.
@@ -145,8 +185,10 @@ fn try_to_open_state(
         tracing::info!(%reason, "making the state anew from the journal");
         metrics.state_rebuilds.inc();
     }
+    let progress = Progress::of("bringing the state up to the journal");
     // sled 0.34.7 panics on some kinds of damage.
-    let recovered = catch_unwind(AssertUnwindSafe(|| recover(&store, journal, space)));
+    let tell = |done, all| progress.tell(done, all);
+    let recovered = catch_unwind(AssertUnwindSafe(|| recover_telling(&store, journal, space, &tell)));
     if matches!(recovered, Err(_) | Ok(Err(RecoveryError::State(_)))) {
         store.condemn();
         tracing::error!("the state is broken; it is to be made anew from the journal");

@@ -33,6 +33,11 @@ pub enum StartError {
         /// How many endpoints there are.
         of: usize,
     },
+    /// The key that sealed endpoints' secrets is gone.
+    SecretsKeyLost {
+        /// How many endpoints there are.
+        of: usize,
+    },
     /// The address to listen on.
     Listen {
         /// Which.
@@ -76,6 +81,7 @@ impl StartError {
             Self::Journal(JournalError::Damage(_))
             | Self::Missing(_)
             | Self::SecretsKey { .. }
+            | Self::SecretsKeyLost { .. }
             | Self::Recovery(RecoveryError::Unknown { .. } | RecoveryError::Journal(ReadError::Damage(_))) => {
                 ExitCode::Damaged
             }
@@ -98,7 +104,13 @@ impl fmt::Display for StartError {
         self.cause(f)?;
         match (self, self.exit_code()) {
             // Of another version: nothing is wrong with it.
-            (Self::DataDir(_) | Self::SecretsKey { .. } | Self::Recovery(RecoveryError::Unknown { .. }), _) => Ok(()),
+            (
+                Self::DataDir(_)
+                | Self::SecretsKey { .. }
+                | Self::SecretsKeyLost { .. }
+                | Self::Recovery(RecoveryError::Unknown { .. }),
+                _,
+            ) => Ok(()),
             (_, ExitCode::Damaged) => f.write_str(
                 ". `triggerd verify` lists all damage; `triggerd rebuild --skip-damaged` saves what is whole, keeps the \
                  damaged files and says what is lost. If there is a backup, look there first",
@@ -117,7 +129,14 @@ impl StartError {
             Self::SecretsKey { endpoint, of } => write!(
                 f,
                 "the secret of {endpoint} (there are {of} endpoints) was sealed with another key: secrets.key in the data \
-                 directory, or systemd's credential of that name, is not the one it was; take it from a backup"
+                 directory, or systemd's credential of that name, is not the one it was; take it from a backup. If there is none, \
+                 `triggerd serve --forget-secrets` goes on without the secrets that do not open, and says which"
+            ),
+            Self::SecretsKeyLost { of } => write!(
+                f,
+                "secrets.key is not in the data directory, and there is no systemd credential of that name, but the secrets of {of} \
+                 endpoints were sealed with it; nothing was made in its place. Take it from a backup. If there is none, `triggerd \
+                 serve --forget-secrets` goes on without those secrets, and says which"
             ),
             Self::State(error) => error.fmt(f),
             Self::Recovery(error) => write!(f, "the journal cannot be applied: {error}"),

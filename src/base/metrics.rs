@@ -245,6 +245,12 @@ pub struct Metrics {
     pub journal_damaged: Gauge,
     /// Bytes free on the disk of the data directory.
     pub disk_free_bytes: Gauge,
+    /// Files that can still be made there; -1: it has no fixed number of them.
+    pub disk_free_files: Gauge,
+    /// Lines left out of the log because they came too often.
+    pub log_lines_left_out: Counter,
+    /// Connections on which came what is no HTTP request.
+    pub http_malformed: Counter,
     /// Keys that were judged.
     pub key_verifications: PerLabel<KeyVerification, Counter>,
     /// Runs of the slow hash of API keys.
@@ -263,6 +269,7 @@ impl Metrics {
         let make = Maker(Registry::new());
         make.0.register(Box::new(ProcessCollector::for_self()))?;
         make.build_info()?;
+        let disk = |name: &str, help: &str| make.histogram(name, help, &DISK_SECONDS);
         let attempts = make.counters("delivery_attempts_total", "Attempts, by how they ended.", &["result"])?;
         let failed = error_codes.iter().map(|code| attempts.get_metric_with_label_values(&[*code]));
         let routes = make.counters("http_requests_total", "HTTP requests.", &["route", "method", "status"])?;
@@ -276,18 +283,10 @@ impl Metrics {
                 "Commands written with one sync.",
                 &GROUP_COMMANDS,
             )?,
-            commit_sync_seconds: make.histogram(
-                "commit_sync_duration_seconds",
-                "Time of one sync of the journal.",
-                &DISK_SECONDS,
-            )?,
+            commit_sync_seconds: disk("commit_sync_duration_seconds", "One sync of the journal.")?,
             commands_applied: make.counter("commands_applied_total", "Commands applied to the state.")?,
             queue_depth: make.gauge_per("queue_depth", "What waits in each queue in memory.", "queue")?,
-            write_back_seconds: make.histogram(
-                "write_back_duration_seconds",
-                "Time to write changed rows back to the state on disk.",
-                &DISK_SECONDS,
-            )?,
+            write_back_seconds: disk("write_back_duration_seconds", "Writing back changed rows.")?,
             write_back_rows: make.counter("write_back_rows_total", "Rows written back to the state on disk.")?,
             oldest_undelivered_age_seconds: make.undelivered_age()?,
             delivery_overdue_seconds: make.overdue()?,
@@ -315,6 +314,9 @@ impl Metrics {
             journal_disk_bytes: make.gauge("journal_disk_bytes", "Size of the journal's files.")?,
             journal_damaged: make.gauge("journal_damaged", "1 if the journal was found damaged since the start.")?,
             disk_free_bytes: make.gauge("disk_free_bytes", "Free space on the disk of the data directory.")?,
+            disk_free_files: make.gauge("disk_free_files", "Files that can still be made there; -1: any number.")?,
+            log_lines_left_out: make.counter("log_lines_left_out_total", "Log lines left out: too many of a kind.")?,
+            http_malformed: make.counter("http_malformed_total", "Times that what came in was no HTTP request.")?,
             key_verifications: make.counter_per("key_verifications_total", "API keys judged, by result.", "result")?,
             key_hashes: make.counter("key_hashes_total", "Runs of the slow hash (argon2id) of API keys.")?,
             http_seconds: make.route_seconds()?,

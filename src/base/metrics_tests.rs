@@ -55,6 +55,9 @@ const SERIES: &[(&str, &[&str])] = &[
     ("triggerd_journal_disk_bytes", &[]),
     ("triggerd_journal_damaged", &[]),
     ("triggerd_disk_free_bytes", &[]),
+    ("triggerd_disk_free_files", &[]),
+    ("triggerd_log_lines_left_out_total", &[]),
+    ("triggerd_http_malformed_total", &[]),
     (
         "triggerd_http_requests_total",
         &["status=\"1xx\"", "status=\"2xx\"", "status=\"3xx\"", "status=\"4xx\"", "status=\"5xx\""],

@@ -1,11 +1,24 @@
 //! `triggerd check-config`: what is in effect, and where it came from.
 
+use clap::Args;
+
 use super::Failure;
 use super::output::print_text;
 use crate::base::exit_code::ExitCode;
 use crate::config::{Config, Source};
 
-pub(super) fn run((config, source): &(Config, Source)) -> Result<ExitCode, Failure> {
-    print_text(&format!("# from: {source}\n{}", config.effective().trim_end()))?;
-    Ok(ExitCode::Clean)
+#[derive(Args)]
+pub(super) struct CheckConfig {
+    /// Print nothing when all is well, for scripts and `systemctl reload`
+    #[arg(long)]
+    quiet: bool,
+}
+
+impl CheckConfig {
+    pub(super) fn run(&self, (config, source): &(Config, Source)) -> Result<ExitCode, Failure> {
+        if !self.quiet {
+            print_text(&format!("# from: {source}\n{}", config.effective().trim_end()))?;
+        }
+        Ok(ExitCode::Clean)
+    }
 }

@@ -28,6 +28,7 @@ use self::output::{eprint, print};
 use self::reach::Settings;
 use crate::base::exit_code::ExitCode;
 use crate::config::{Config, Source};
+use crate::logging;
 
 /// What counts when something is given in several ways.
 const PRECEDENCE: &str = "\
@@ -56,11 +57,11 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Run the server until SIGTERM or Ctrl-C
-    Serve,
+    Serve(serve::Serve),
     /// Show the main job on a temporary directory: an event sent, delivered, verified, pulled, acknowledged
     Demo,
     /// Check the configuration and print what is in effect
-    CheckConfig,
+    CheckConfig(check_config::CheckConfig),
     /// API keys
     #[command(subcommand)]
     Key(account::KeyCommand),
@@ -117,7 +118,10 @@ pub fn run() -> ExitCode {
         Ok(code) => code,
         Err(Failure { code, message }) => {
             if !message.is_empty() {
-                eprint(&format!("triggerd: {message}"));
+                // Where systemd's journal reads, each line says how bad it is; sd-daemon(3).
+                let priority = if logging::is_read_by_journal(&std::io::stderr()) { "<3>" } else { "" };
+                let message = format!("triggerd: {message}");
+                message.lines().for_each(|line| eprint(&format!("{priority}{line}")));
             }
             code
         }
@@ -130,8 +134,8 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
     match cli.command {
         Command::Version => print(&format!("triggerd {}", env!("CARGO_PKG_VERSION"))).map(|()| ExitCode::Clean),
         Command::Demo => demo::run(),
-        Command::Serve => serve::run(load(file)?),
-        Command::CheckConfig => check_config::run(&load(file)?),
+        Command::Serve(command) => command.run(file, load(file)?),
+        Command::CheckConfig(command) => command.run(&load(file)?),
         Command::Verify(command) => command.run(&load(file)?.0),
         Command::Rebuild(command) => command.run(&load(file)?.0),
         client => dispatch_client(client, &Settings::new(cli.config)),
@@ -151,8 +155,8 @@ fn dispatch_client(command: Command, settings: &Settings) -> Result<ExitCode, Fa
         Command::Bench(command) => command.run(settings),
         Command::Version
         | Command::Demo
-        | Command::Serve
-        | Command::CheckConfig
+        | Command::Serve(_)
+        | Command::CheckConfig(_)
         | Command::Verify(_)
         | Command::Rebuild(_) => Err(Failure::new(ExitCode::Usage, "this command talks to no server")),
     }

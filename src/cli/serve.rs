@@ -1,50 +1,155 @@
 //! `triggerd serve`: the server, from start to signal to stop.
 
-use tokio::signal::unix::{SignalKind, signal};
+use std::path::Path;
+
+use clap::Args;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
 
 use super::Failure;
-use crate::app::App;
+use crate::app::{App, Reloaded, StartError, StartOptions, systemd};
 use crate::base::clock::Clock;
 use crate::base::exit_code::ExitCode;
 use crate::base::sabotage;
-use crate::config::{Config, Source, sabotage_from_environment};
+use crate::base::threads::spawn_critical;
+use crate::config::{Change, Config, Source, sabotage_from_environment};
 use crate::logging;
 
-pub(super) fn run((config, source): (Config, Source)) -> Result<ExitCode, Failure> {
-    let guard = logging::start(&config.log).map_err(|error| Failure::new(error.exit_code(), error))?;
-    tracing::info!(%source, "configuration loaded");
-    if let Some(names) = sabotage_from_environment() {
-        sabotage::arm(&names).map_err(|error| Failure::new(ExitCode::Usage, error))?;
-    }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Failure::new(ExitCode::Fatal, error))?;
-    // Signals are caught before the start, so that one that comes meanwhile is not lost.
-    let _in_runtime = runtime.enter();
-    let listen = |kind| signal(kind).map_err(|error| Failure::new(ExitCode::Fatal, error));
-    let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
-    let mut hangup = listen(SignalKind::hangup())?;
-    let app = App::start(config, Clock::system()).map_err(|error| {
-        tracing::error!(%error, "not started");
-        Failure::new(error.exit_code(), error)
-    })?;
-    tell_systemd(sd_notify::NotifyState::Ready);
-    runtime.block_on(async {
-        loop {
-            tokio::select! {
-                _ = terminate.recv() => break,
-                _ = interrupt.recv() => break,
-                _ = hangup.recv() => tracing::info!("SIGHUP: nothing of the configuration can be changed while running; restart for a new one"),
-            }
-        }
-    });
-    tell_systemd(sd_notify::NotifyState::Stopping);
-    let code = app.stop();
-    drop(guard);
-    Ok(code)
+#[derive(Args)]
+pub(super) struct Serve {
+    /// Deliver nothing: to look at a copy or a restored backup while the original runs. Trying an endpoint out still sends
+    #[arg(long)]
+    no_deliver: bool,
+    /// Start without the key that sealed endpoints' secrets (secrets.key is lost): endpoints whose secrets cannot be opened
+    /// are disabled until their owners have given them new ones
+    #[arg(long)]
+    forget_secrets: bool,
 }
 
-fn tell_systemd(state: sd_notify::NotifyState<'_>) {
-    if let Err(error) = sd_notify::notify(&[state]) {
-        tracing::warn!(%error, "systemd was not told");
+/// The signals that a server minds.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+/// What a signal asks for.
+enum Heard {
+    Stop,
+    Reload,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, Failure> {
+        let listen = |kind| signal(kind).map_err(|error| Failure::new(ExitCode::Fatal, error));
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            hangup: listen(SignalKind::hangup())?,
+        })
     }
+
+    async fn next(&mut self) -> Heard {
+        tokio::select! {
+            _ = self.terminate.recv() => Heard::Stop,
+            _ = self.interrupt.recv() => Heard::Stop,
+            _ = self.hangup.recv() => Heard::Reload,
+        }
+    }
+
+    /// Completes when it is asked to stop. What was to be reloaded meanwhile was read at the start, or is read after it.
+    async fn stop(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+impl Serve {
+    pub(super) fn run(&self, file: Option<&Path>, (config, source): (Config, Source)) -> Result<ExitCode, Failure> {
+        let guard = logging::start(&config.log).map_err(|error| Failure::new(error.exit_code(), error))?;
+        tracing::info!(%source, "configuration loaded");
+        if let Some(names) = sabotage_from_environment() {
+            sabotage::arm(&names).map_err(|error| Failure::new(ExitCode::Usage, error))?;
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| Failure::new(ExitCode::Fatal, error))?;
+        // Signals are caught before the start, so that one that comes meanwhile is not lost.
+        let _in_runtime = runtime.enter();
+        let mut signals = Signals::listen()?;
+        let options = StartOptions { deliver: !self.no_deliver, forget_secrets: self.forget_secrets };
+        let mut starting = start(config, options)?;
+        let started = runtime.block_on(async {
+            tokio::select! {
+                biased;
+                started = &mut starting => Some(started),
+                () = signals.stop() => None,
+            }
+        });
+        // One that became ready in the same moment is stopped in order; another one as by a crash, which loses nothing.
+        let Some(started) = started else {
+            starting.close();
+            tracing::info!("stopped before it was ready; the next start goes on from there");
+            return Ok(starting.try_recv().ok().and_then(Result::ok).map_or(ExitCode::Clean, App::stop));
+        };
+        let started = started.unwrap_or_else(|_gone| Err(Failure::new(ExitCode::Fatal, "the start broke off")));
+        let mut app = started.inspect_err(|failure| tracing::error!(error = failure.message, "not started"))?;
+        let status = format!("listening on {}", app.address());
+        systemd::ready(&status);
+        runtime.block_on(async {
+            loop {
+                match signals.next().await {
+                    Heard::Stop => break,
+                    Heard::Reload => reload(&mut app, file, &status),
+                }
+            }
+        });
+        systemd::stopping();
+        let code = app.stop();
+        drop(guard);
+        Ok(code)
+    }
+}
+
+/// Starts on a thread of its own: a start can take minutes, and a signal to stop must not have to wait for it.
+fn start(config: Config, options: StartOptions) -> Result<oneshot::Receiver<Result<App, Failure>>, Failure> {
+    let (sender, started) = oneshot::channel();
+    let failed = |error: StartError| Failure::new(error.exit_code(), error);
+    let start = move || App::start_with(config, Clock::system(), options).map_err(failed);
+    let thread = spawn_critical("start", move || drop(sender.send(start())));
+    thread.map_err(|error| Failure::new(ExitCode::Fatal, error))?;
+    Ok(started)
+}
+
+/// SIGHUP: reads the configuration again and says what came of it.
+fn reload(app: &mut App, file: Option<&Path>, status: &str) {
+    systemd::reloading();
+    let reloaded = Config::load(file).map_err(|error| error.to_string());
+    let reloaded = reloaded.and_then(|(config, _)| app.reload(&config).map_err(|error| error.to_string()));
+    match reloaded {
+        Ok(Reloaded { changed, needs_restart }) => {
+            if changed.is_empty() {
+                tracing::info!("reload: nothing has changed that a running server can take over");
+            } else {
+                tracing::info!(changed = listed(&changed), "reload: the configuration has changed");
+            }
+            if !needs_restart.is_empty() {
+                tracing::warn!(
+                    changed = listed(&needs_restart),
+                    "reload: what else has changed counts after a restart"
+                );
+            }
+            systemd::ready(status);
+        }
+        Err(error) => {
+            tracing::error!(error, "reload refused: the configuration stays as it was");
+            let first = error.lines().next().unwrap_or_default();
+            systemd::ready(&format!("{status}; the last reload was refused: {first}"));
+        }
+    }
+}
+
+fn listed(changes: &[Change]) -> String {
+    changes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }

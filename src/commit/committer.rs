@@ -199,9 +199,10 @@ impl Committer {
         let began = Instant::now();
         let positions = match self.writer.append(&mut self.group) {
             Ok(positions) => positions,
-            Err(AppendError::NoSpace) => {
-                self.intake.set_disk_low(true, self.ports.space.free());
-                return refuse(entries, Refused::DiskFull);
+            Err(AppendError::NoSpace(kind)) => {
+                let shortage = self.ports.space.explain(kind);
+                self.intake.set_shortage(Some(shortage), self.ports.space.free());
+                return refuse(entries, Refused::DiskFull(shortage));
             }
             Err(error) => fatal(&error.to_string()),
         };
@@ -321,8 +322,8 @@ impl Committer {
         self.unlooked_bytes += self.group.bytes() as u64;
         if self.unlooked_bytes >= DISK_LOOK_BYTES {
             self.unlooked_bytes = 0;
-            if self.ports.space.is_low() {
-                self.intake.set_disk_low(true, self.ports.space.free());
+            if let Some(shortage) = self.ports.space.shortage() {
+                self.intake.set_shortage(Some(shortage), self.ports.space.free());
             }
         }
     }

@@ -11,13 +11,14 @@
 //! 0.3 s. Without it each connection waits its turn, and their number bounds how long that takes.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Sender, TrySendError};
 use tokio::sync::oneshot;
 
+use super::space::Shortage;
 use crate::base::sabotage::{self, Switch};
 use crate::model::command::Command;
 use crate::store::Outcome;
@@ -32,8 +33,8 @@ const TELL_EVERY: Duration = Duration::from_secs(1);
 pub enum Refused {
     /// The queue is full, or what waits in it waits too long.
     Overloaded,
-    /// The disk has no more room than the reserve.
-    DiskFull,
+    /// The disk has no more room than the reserve: of this.
+    DiskFull(Shortage),
     /// The server is stopping.
     ShuttingDown,
 }
@@ -42,7 +43,7 @@ impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Overloaded => "too much is waiting to be stored",
-            Self::DiskFull => "too little disk space is free",
+            Self::DiskFull(shortage) => shortage.explanation(),
             Self::ShuttingDown => "the server is stopping",
         })
     }
@@ -91,7 +92,8 @@ pub struct Intake {
 #[derive(Debug)]
 struct IntakeState {
     closed: AtomicBool,
-    disk_low: AtomicBool,
+    /// The code of the [`Shortage`], 0: there is none.
+    shortage: AtomicU8,
     wait_max: Duration,
     bytes_max: usize,
     began: Instant,
@@ -195,7 +197,7 @@ impl Intake {
     pub(super) fn new(queue: Sender<Submission>, wait_max: Duration, bytes_max: usize) -> Self {
         let state = IntakeState {
             closed: false.into(),
-            disk_low: false.into(),
+            shortage: 0.into(),
             wait_max,
             bytes_max,
             began: Instant::now(),
@@ -227,8 +229,8 @@ impl Intake {
         }
         let now_us = self.state.elapsed_us();
         if commands.iter().any(|command| matches!(command, Command::SubmitEvent(_))) {
-            if self.is_disk_low() {
-                return Err(Refused::DiskFull);
+            if let Some(shortage) = self.shortage() {
+                return Err(Refused::DiskFull(shortage));
             }
             self.state.welcomes_events(bytes(&commands), now_us)?;
         }
@@ -280,20 +282,31 @@ impl Intake {
 
     /// Says whether there is too little free disk space for events; the log hears of a change, with the free bytes.
     pub fn set_disk_low(&self, low: bool, free: Option<u64>) {
-        let low = low && !sabotage::is_on(Switch::ReserveOff);
-        match (self.state.disk_low.swap(low, Ordering::SeqCst), low) {
-            (false, true) => tracing::error!(
-                free,
-                "too little disk space is free (see [storage] reserve_bytes): new events are refused with 507"
-            ),
-            (true, false) => tracing::info!(free, "there is disk space again: events are taken"),
-            (false, false) | (true, true) => {}
+        self.set_shortage(low.then_some(Shortage::Bytes), free);
+    }
+
+    /// The same, and of what.
+    pub fn set_shortage(&self, shortage: Option<Shortage>, free: Option<u64>) {
+        let shortage = shortage.filter(|_| !sabotage::is_on(Switch::ReserveOff));
+        let before = self.state.shortage.swap(shortage.map_or(0, |shortage| shortage as u8), Ordering::SeqCst);
+        match (Shortage::of_code(before), shortage) {
+            (before, Some(shortage)) if before != Some(shortage) => {
+                let cause = shortage.explanation();
+                tracing::error!(free, cause, "new events are refused with 507");
+            }
+            (Some(_), None) => tracing::info!(free, "there is disk space again: events are taken"),
+            (None, None) | (_, Some(_)) => {}
         }
+    }
+
+    /// What there is too little of on the disk, so that events are refused.
+    pub fn shortage(&self) -> Option<Shortage> {
+        Shortage::of_code(self.state.shortage.load(Ordering::SeqCst))
     }
 
     /// Whether events are refused because the disk is low.
     pub fn is_disk_low(&self) -> bool {
-        self.state.disk_low.load(Ordering::SeqCst)
+        self.shortage().is_some()
     }
 
     /// One that nobody takes anything from.

@@ -39,6 +39,6 @@ pub use committer::{Committer, CommitterLimits, Hints, Ports, SchedulerHint};
 pub use feed::{Attempted, Feed, FeedListener, Happening, Heard, TooMany};
 pub use flusher::{Flush, Flusher, WRITE_BACK_AFTER};
 pub use intake::{Intake, Refused, Reply};
-pub use recovery::{Recovered, RecoveryError, recover};
-pub use space::{DiskFree, Space};
+pub use recovery::{Recovered, RecoveryError, recover, recover_telling};
+pub use space::{DiskFree, Shortage, Space};
 pub use watchdog::{Progress, watch};

@@ -76,6 +76,19 @@ impl From<StateError> for RecoveryError {
 /// # Errors
 /// When the journal or the state cannot be read.
 pub fn recover(store: &Store, journal: &Reader, space: &Space) -> Result<Recovered, RecoveryError> {
+    recover_telling(store, journal, space, &|_done, _all| ())
+}
+
+/// The same, telling after each portion how many bytes of the journal are applied, of how many.
+///
+/// # Errors
+/// As [`recover`].
+pub fn recover_telling(
+    store: &Store,
+    journal: &Reader,
+    space: &Space,
+    tell: &dyn Fn(u64, u64),
+) -> Result<Recovered, RecoveryError> {
     let began = Instant::now();
     let pool = rayon::ThreadPoolBuilder::new().thread_name(|n| format!("decode-{n}")).build();
     let pool = pool.map_err(RecoveryError::Threads)?;
@@ -96,6 +109,7 @@ pub fn recover(store: &Store, journal: &Reader, space: &Space) -> Result<Recover
         if portion.is_empty() {
             break;
         }
+        tell(scan.position().0.saturating_sub(from.0), journal.end().0.saturating_sub(from.0));
         let decoded: Vec<(u64, Command)> = pool.install(|| portion.par_iter().map(decode).collect::<Result<_, _>>())?;
         commands += decoded.len() as u64;
         let in_order: Vec<_> = decoded.iter().map(|(position, command)| (*position, command)).collect();

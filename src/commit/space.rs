@@ -1,7 +1,10 @@
 //! Whether the disk has room: for events, and for what sled writes. Asked by the committer, the flusher, recovery and
 //! housekeeping; knows no row.
 
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::base::sabotage::{self, Switch};
 use crate::store::{FreshSize, SEGMENT_BYTES};
@@ -16,10 +19,52 @@ const ROW_BYTES: u64 = 4 << 10;
 /// How often sled writes the bytes of a row while its page fills: 2.3 times, measured with blocks of 12 KiB, the largest.
 const TIMES_WRITTEN: u64 = 3;
 
+/// So long after the quota was found used up no events are taken; then it is tried again.
+const QUOTA_BELIEVED: Duration = Duration::from_secs(10);
+
 /// How many times more is enough for sure, after less was not.
 const PLENTY: u64 = 4;
 
-/// Free bytes of a filesystem; none if it cannot be said.
+/// What there is too little of on the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Shortage {
+    /// Bytes.
+    Bytes = 1,
+    /// Files: all the inodes that the filesystem has are in use, or nearly.
+    Files = 2,
+    /// What the user may have: the disk has more.
+    Quota = 3,
+}
+
+impl Shortage {
+    /// The word for it in `/health`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Bytes => "below_reserve",
+            Self::Files => "too_few_files",
+            Self::Quota => "quota_exceeded",
+        }
+    }
+
+    /// What it means, and what helps.
+    pub fn explanation(self) -> &'static str {
+        match self {
+            Self::Bytes => "less of the disk is free than [storage] reserve_bytes",
+            Self::Files => {
+                "the disk has fewer inodes left than [storage] reserve_files, though there may be bytes; remove files that are not \
+                 needed, or move the data to a filesystem with more inodes"
+            }
+            Self::Quota => "the disk quota of the server's user is used up, though the disk may have room",
+        }
+    }
+
+    pub(super) fn of_code(code: u8) -> Option<Self> {
+        [Self::Bytes, Self::Files, Self::Quota].into_iter().find(|shortage| *shortage as u8 == code)
+    }
+}
+
+/// Free bytes or files of a filesystem; none if it cannot be said.
 pub type DiskFree = Box<dyn Fn() -> Option<u64> + Send + Sync>;
 
 /// The filesystem that holds the data.
@@ -28,6 +73,12 @@ pub struct Space {
     disk_free: DiskFree,
     /// What is to stay free, in bytes.
     reserve_bytes: u64,
+    /// Asks how many files can still be made.
+    files_free: DiskFree,
+    /// How many of them are to stay.
+    reserve_files: u64,
+    /// When the quota was last found used up.
+    over_quota: Mutex<Option<Instant>>,
     /// sled was given more than there was room for.
     overrun: AtomicBool,
 }
@@ -42,7 +93,25 @@ impl Default for Space {
 impl Space {
     /// A filesystem of which so many bytes are to stay free.
     pub fn new(disk_free: DiskFree, reserve_bytes: u64) -> Self {
-        Self { disk_free, reserve_bytes, overrun: false.into() }
+        Self {
+            disk_free,
+            reserve_bytes,
+            files_free: Box::new(|| None),
+            reserve_files: 0,
+            over_quota: Mutex::default(),
+            overrun: false.into(),
+        }
+    }
+
+    /// The same, of which so many files are to stay as well.
+    #[must_use]
+    pub fn with_files(self, files_free: DiskFree, reserve_files: u64) -> Self {
+        Self { files_free, reserve_files, ..self }
+    }
+
+    /// Files that can still be made; none if it cannot be said.
+    pub fn free_files(&self) -> Option<u64> {
+        (self.files_free)()
     }
 
     /// Free bytes; none if it cannot be said.
@@ -55,9 +124,32 @@ impl Space {
         self.reserve_bytes
     }
 
-    /// Whether it is below the reserve: then no events are taken.
+    /// What is below its reserve, if anything is: then no events are taken.
+    pub fn shortage(&self) -> Option<Shortage> {
+        if self.free().is_some_and(|free| free < self.reserve_bytes) {
+            return Some(Shortage::Bytes);
+        }
+        if self.free_files().is_some_and(|free| free < self.reserve_files) {
+            return Some(Shortage::Files);
+        }
+        let over_quota = *self.over_quota.lock().unwrap_or_else(PoisonError::into_inner);
+        over_quota.filter(|noted| noted.elapsed() < QUOTA_BELIEVED).map(|_| Shortage::Quota)
+    }
+
+    /// Whether anything is.
     pub fn is_low(&self) -> bool {
-        self.free().is_some_and(|free| free < self.reserve_bytes)
+        self.shortage().is_some()
+    }
+
+    /// What was too little when the operating system said that there was no space.
+    pub fn explain(&self, kind: io::ErrorKind) -> Shortage {
+        if kind == io::ErrorKind::QuotaExceeded {
+            // Nothing tells when there is room again, so that is tried now and then.
+            *self.over_quota.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+            return Shortage::Quota;
+        }
+        let has_files = self.free_files() != Some(0);
+        self.shortage().unwrap_or(if has_files { Shortage::Bytes } else { Shortage::Files })
     }
 
     /// sled ran out of room although there should have been enough: it gets nothing more until there is plenty.
@@ -91,6 +183,23 @@ mod tests {
     use std::sync::atomic::AtomicU64;
 
     use super::*;
+
+    #[test]
+    fn the_cause_is_told_by_what_there_is_too_little_of() {
+        let of = |bytes: u64, files: Option<u64>| {
+            Space::new(Box::new(move || Some(bytes)), 100).with_files(Box::new(move || files), 10)
+        };
+        assert_eq!(of(100, Some(10)).shortage(), None);
+        assert_eq!(of(99, Some(10)).shortage(), Some(Shortage::Bytes));
+        assert_eq!(of(100, Some(9)).shortage(), Some(Shortage::Files));
+        assert_eq!(of(100, None).shortage(), None, "a filesystem without a number of files");
+        let full = io::ErrorKind::StorageFull;
+        assert_eq!(of(100, Some(10)).explain(full), Shortage::Bytes, "too little for what was wanted");
+        assert_eq!(Space::new(Box::new(|| None), 0).with_files(Box::new(|| Some(0)), 0).explain(full), Shortage::Files);
+        let space = of(100, Some(10));
+        assert_eq!(space.explain(io::ErrorKind::QuotaExceeded), Shortage::Quota);
+        assert_eq!(space.shortage(), Some(Shortage::Quota), "events are refused for a while");
+    }
 
     #[test]
     fn sled_gets_less_the_fuller_the_disk_is_and_a_disk_without_a_reserve_is_never_short() {

@@ -89,7 +89,9 @@ fn is_service_link(name: &str, value: Option<&str>) -> bool {
 impl<const N: usize> From<[(&str, &str); N]> for Environment {
     fn from(variables: [(&str, &str); N]) -> Self {
         let mut environment = Self::default();
-        variables.into_iter().for_each(|(name, value)| environment.add(name.to_owned(), Some(value.to_owned())));
+        for (name, value) in variables {
+            environment.add(name.to_owned(), Some(value.to_owned()));
+        }
         environment
     }
 }

@@ -6,6 +6,7 @@
 //! The way of a value: `layers` (which keys, which shape, from where) → `raw` (what TOML can say) → `check` (what
 //! is allowed) → `parts` (what the rooms are given).
 
+mod changes;
 mod check;
 mod environment;
 mod fault;
@@ -23,6 +24,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+pub use changes::Change;
 pub use environment::{
     ClientVariable, Environment, client_variable, credentials_directory, journal_stream, sabotage_from_environment,
 };

@@ -13,6 +13,7 @@ use super::scheduler::Attempts;
 use super::secrets;
 use super::sender::{Request, Sender};
 use crate::base::clock::Clock;
+use crate::base::live::Live;
 use crate::base::metrics::{DeliveryOutcome, Metrics, OperationalEvent};
 use crate::base::random;
 use crate::base::vault::Vault;
@@ -39,22 +40,28 @@ pub struct Attempter {
     pub shared: Arc<AttempterPorts>,
 }
 
-/// What attempts work with.
-pub struct AttempterPorts {
-    /// The payloads.
-    pub journal: Reader,
-    /// Where outcomes go.
-    pub intake: Intake,
+/// What the configuration says of attempts.
+pub struct AttemptSettings {
     /// Who sends.
     pub sender: Sender,
-    /// What opens endpoints' secrets.
-    pub vault: Arc<Vault>,
     /// When to try again, unless the endpoint has a schedule of its own.
     pub policy: RetryPolicy,
     /// An endpoint that did nothing but fail for so long gets nothing more, in milliseconds; 0: it always does.
     pub disable_after_ms: u64,
     /// The organization of one that did nothing but fail for so long is told, in milliseconds; 0: it is not.
     pub failing_after_ms: u64,
+}
+
+/// What attempts work with.
+pub struct AttempterPorts {
+    /// The payloads.
+    pub journal: Reader,
+    /// Where outcomes go.
+    pub intake: Intake,
+    /// How; an attempt keeps to what it was when it began.
+    pub settings: Arc<Live<AttemptSettings>>,
+    /// What opens endpoints' secrets.
+    pub vault: Arc<Vault>,
     /// The time.
     pub clock: Clock,
     /// What is counted.
@@ -75,8 +82,9 @@ impl AttempterPorts {
     /// Makes an attempt and settles it; none if it cannot be settled.
     async fn attempt(&self, delivery: DueDelivery, completion: &mut Completion) -> Option<Verdict> {
         let number = delivery.attempts + 1;
+        let settings = self.settings.get();
         let body = self.body(&delivery)?;
-        let Some(outcome) = self.send(&delivery, number, body).await else {
+        let Some(outcome) = self.send(&settings.sender, &delivery, (number, body)).await else {
             tracing::error!(endpoint = %delivery.endpoint.id, "its secret was sealed with another key than the server has");
             return None;
         };
@@ -86,8 +94,8 @@ impl AttempterPorts {
         // Due times are steady times, so that no clock that is set back holds up a retry.
         let steady = Timestamp(self.clock.steady_ms());
         completion.answered(Answer::of(&outcome), steady);
-        let verdict = verdict(&self.policy_of(&delivery), in_schedule, &outcome, steady, random::unit());
-        let disables = disables(self.disable_after_ms, delivery.failing_since, &outcome, now);
+        let verdict = verdict(&policy_of(&settings.policy, &delivery), in_schedule, &outcome, steady, random::unit());
+        let disables = disables(settings.disable_after_ms, delivery.failing_since, &outcome, now);
         self.count(&outcome);
         let mut settle = SettleAttempt {
             org: delivery.org,
@@ -101,17 +109,11 @@ impl AttempterPorts {
             previous: delivery.last_attempt,
             notices: Vec::new(),
         };
-        settle.notices = notices::caused_by(&delivery, &settle, now, self.failing_after_ms);
+        settle.notices = notices::caused_by(&delivery, &settle, now, settings.failing_after_ms);
         let became = self.settle(&settle, completion).await?;
         self.note(&settle, &became);
         // What the state has of the delivery was not decided here, so it is looked at again.
         Some(verdict).filter(|_| became != Outcome::Moot)
-    }
-
-    fn policy_of(&self, delivery: &DueDelivery) -> Cow<'_, RetryPolicy> {
-        let Some(own) = &delivery.endpoint.settings.retry_schedule_s else { return Cow::Borrowed(&self.policy) };
-        let schedule_ms = own.iter().map(|wait_s| u64::from(*wait_s) * 1_000).collect();
-        Cow::Owned(RetryPolicy { schedule_ms, jitter_share: self.policy.jitter_share })
     }
 
     fn body(&self, delivery: &DueDelivery) -> Option<Body> {
@@ -134,7 +136,12 @@ impl AttempterPorts {
         }
     }
 
-    async fn send(&self, delivery: &DueDelivery, number: u32, body: Body) -> Option<AttemptOutcome> {
+    async fn send(
+        &self,
+        sender: &Sender,
+        delivery: &DueDelivery,
+        (number, body): (u32, Body),
+    ) -> Option<AttemptOutcome> {
         let now = Timestamp(self.clock.now_ms());
         let settings = &delivery.endpoint.settings;
         let secrets = secrets::open(&self.vault, &delivery.endpoint, now)?;
@@ -150,7 +157,7 @@ impl AttempterPorts {
             timeout: settings.timeout_ms.map(|ms| Duration::from_millis(ms.into())),
             now,
         };
-        Some(self.sender.send(request).await)
+        Some(sender.send(request).await)
     }
 
     fn count(&self, outcome: &AttemptOutcome) {
@@ -212,10 +219,16 @@ impl AttempterPorts {
             match stored {
                 Ok(outcomes) => return outcomes.into_iter().next(),
                 Err(Refused::ShuttingDown) => return None,
-                Err(Refused::Overloaded | Refused::DiskFull) => tokio::time::sleep(AGAIN).await,
+                Err(Refused::Overloaded | Refused::DiskFull(_)) => tokio::time::sleep(AGAIN).await,
             }
         }
     }
+}
+
+fn policy_of<'a>(policy: &'a RetryPolicy, delivery: &DueDelivery) -> Cow<'a, RetryPolicy> {
+    let Some(own) = &delivery.endpoint.settings.retry_schedule_s else { return Cow::Borrowed(policy) };
+    let schedule_ms = own.iter().map(|wait_s| u64::from(*wait_s) * 1_000).collect();
+    Cow::Owned(RetryPolicy { schedule_ms, jitter_share: policy.jitter_share })
 }
 
 /// The series that counts operational events of a kind.

@@ -23,6 +23,7 @@ use super::completion::{Attempt, Completion, Ledger, Report};
 use super::lane::{Gate, Lane, Target};
 use super::turns::{Room, Turns};
 use crate::base::clock::Clock;
+use crate::base::live::Live;
 use crate::base::metrics::Metrics;
 use crate::base::sabotage::{self, Switch};
 use crate::base::threads::Stop;
@@ -55,7 +56,7 @@ const LONG_TURN_MS: u64 = 1_000;
 const LANES_REMEMBERED: usize = 20_000;
 
 /// Bounds of the scheduler.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SchedulerLimits {
     /// Attempts on their way, all together.
     pub in_flight: usize,
@@ -122,6 +123,8 @@ pub struct SchedulerPorts {
 pub struct Scheduler<A> {
     ports: SchedulerPorts,
     limits: SchedulerLimits,
+    /// Where the limits are replaced while it runs.
+    live_limits: Option<Arc<Live<SchedulerLimits>>>,
     attempts: A,
     /// What becomes of attempts, as they tell it. Holds [`SchedulerLimits::reports`], so telling never waits.
     reports: (Sender<Report>, Receiver<Report>),
@@ -163,6 +166,7 @@ impl<A: Attempts> Scheduler<A> {
         Self {
             ports,
             limits,
+            live_limits: None,
             attempts,
             reports: crossbeam_channel::bounded(limits.reports()),
             under_way: BTreeMap::new(),
@@ -177,6 +181,13 @@ impl<A: Attempts> Scheduler<A> {
             behind_routing: HashSet::new(),
             routing_polled: Instant::now(),
         }
+    }
+
+    /// The same, whose limits are at every turn what they are there.
+    #[must_use]
+    pub fn with_live_limits(mut self, limits: Arc<Live<SchedulerLimits>>) -> Self {
+        self.live_limits = Some(limits);
+        self
     }
 
     /// Works until it is asked to stop, then waits until what is on its way is settled, at most so long. What is not
@@ -206,6 +217,11 @@ impl<A: Attempts> Scheduler<A> {
     }
 
     fn turn(&mut self) -> Result<(), StateError> {
+        if let Some(limits) = self.live_limits.as_ref().map(|live| *live.get()).filter(|limits| *limits != self.limits)
+        {
+            self.limits = limits;
+            self.turns.set_rooms(limits.room(), limits.room_per_org());
+        }
         // One that is under way goes on to its end first, so that it has one however often hints are missed.
         if self.survey.is_none() && self.ports.hints.scheduler_missed.swap(false, Ordering::SeqCst) {
             self.survey = Some(EndpointId(0));

@@ -99,6 +99,16 @@ impl Turns {
         Self { room, room_per_org, begun: Begun::default(), orgs: HashMap::new(), line: VecDeque::new(), asked: 0 }
     }
 
+    /// Other bounds from now on. What was begun beyond them goes on to its end. Who stood aside for want of room is in line
+    /// again when something is over or settled.
+    pub(super) fn set_rooms(&mut self, room: Room, room_per_org: Room) {
+        (self.room, self.room_per_org) = (room, room_per_org);
+        let orgs: Vec<OrgNo> = self.orgs.keys().copied().collect();
+        for org in orgs {
+            self.line_up(org);
+        }
+    }
+
     /// Attempts on their way.
     pub(super) fn in_flight(&self) -> usize {
         self.begun.in_flight

@@ -85,7 +85,7 @@ impl Call {
 
     /// Charges what a call that was admitted costs beyond what it was charged when it began.
     pub(super) fn charge_rest(&mut self, cost: u64) {
-        let limits = &self.api.limits;
+        let limits = self.api.limits.get();
         self.admission = Some(limits.owe((self.payer(), self.budget), limits.plan(self.tier(), self.budget), cost));
     }
 
@@ -95,7 +95,7 @@ impl Call {
         if payer == Payer::Anyone {
             return Ok(());
         }
-        let limits = &self.api.limits;
+        let limits = self.api.limits.get();
         let admission = limits.admit((payer, self.budget), limits.plan(self.tier(), self.budget), cost);
         self.admission = Some(admission);
         match admission.decision {
@@ -120,7 +120,7 @@ impl Call {
     /// Where the request comes from: the client's address, also behind a proxy that is trusted.
     pub(super) fn client_address(&self) -> Option<IpAddr> {
         let peer = self.request.peer_addr()?.ip();
-        Some(client_address(peer, self.request.headers(), &self.api.config.server.trusted_proxies))
+        Some(client_address(peer, self.request.headers(), &self.api.trusted_proxies.get()))
     }
 
     /// A path parameter.

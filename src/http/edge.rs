@@ -10,6 +10,7 @@ use actix_web::http::header::{CACHE_CONTROL, HeaderMap, HeaderName, HeaderValue,
 use actix_web::{HttpRequest, HttpResponse, dev, web};
 
 use super::Api;
+use super::audit;
 use super::auth::Caller;
 use super::body;
 use super::call::{Answer, Call};
@@ -18,6 +19,7 @@ use super::limit::Budget;
 use super::routes::{Cost, Route, Who};
 use crate::base::metrics::Rejection;
 use crate::base::random;
+use crate::logging::FLOODS;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Longest request id of a caller that is kept.
@@ -171,7 +173,8 @@ fn decorate(call: &Call, request_id: &str, headers: &mut HeaderMap) {
         Caller::Admin => None,
         Caller::Key(key) => Some(key.org().tier),
     };
-    let (Some(admission), plan) = (&call.admission, call.api.limits.plan(tier, call.budget)) else { return };
+    let limits = call.api.limits.get();
+    let (Some(admission), plan) = (&call.admission, limits.plan(tier, call.budget)) else { return };
     headers.insert(RATE_LIMIT_POLICY, plan.policy.clone());
     if let Some(standing) = plan.standing(admission) {
         headers.insert(RATE_LIMIT, standing);
@@ -247,19 +250,10 @@ fn log(call: &Call, target: &Target, (request_id, status, took): (&str, u16, Dur
                     "request failed"
                 );
             } else {
-                tracing::info!(
-                    request_id,
-                    traceparent,
-                    client,
-                    method,
-                    route,
-                    status,
-                    code,
-                    took_us,
-                    "request refused"
-                );
+                tracing::info!(target: FLOODS, request_id, traceparent, address = client, method, route, status, code, "request refused");
             }
         }
+        Some(problem) if problem.code() == Code::Unauthorized => audit::not_authenticated(call, route, request_id),
         Some(_) | None => {
             let (traceparent, client) = (traceparent(), client());
             tracing::debug!(request_id, traceparent, client, method, route, status, took_us, "request");

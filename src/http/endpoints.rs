@@ -6,6 +6,7 @@ use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use serde::{Serialize, Serializer};
 
+use super::audit;
 use super::body::Media;
 use super::call::{Answer, Call, json, unexpected};
 use super::cursor;
@@ -148,12 +149,14 @@ pub(super) async fn create(call: &mut Call) -> Answer {
     Media::require_json(call.request.headers())?;
     let body = call.body(BODY_BYTES_MAX).await?;
     let (mut endpoint, secret) = blank(call)?;
-    let mut reading = Reading::of(text_of(&body)?, &call.api.egress)?;
+    let egress = call.api.egress.get();
+    let mut reading = Reading::of(text_of(&body)?, &egress)?;
     reading.url("url", true, &mut endpoint.settings);
     reading.basics(&mut endpoint);
     reading.details(&mut endpoint, &call.api.vault);
     reading.finish(&endpoint.settings)?;
     put(call, org, &endpoint, true).await?;
+    audit::endpoint(call, &endpoint, "made");
     json(StatusCode::CREATED, &Shown::of(&endpoint, Some(secret)))
 }
 
@@ -194,13 +197,15 @@ pub(super) async fn change(call: &mut Call) -> Answer {
     let body = call.body(BODY_BYTES_MAX).await?;
     let _apart = call.api.settings_lock(org).await;
     let mut endpoint = Endpoint::clone(&named(call)?.1);
-    let mut reading = Reading::of(text_of(&body)?, &call.api.egress)?;
+    let egress = call.api.egress.get();
+    let mut reading = Reading::of(text_of(&body)?, &egress)?;
     reading.url("url", false, &mut endpoint.settings);
     reading.basics(&mut endpoint);
     reading.details(&mut endpoint, &call.api.vault);
     let Said { sets_enabled, headers_dropped } = reading.finish(&endpoint.settings)?;
     endpoint.updated_at = call.now;
     put(call, org, &endpoint, sets_enabled).await?;
+    audit::endpoint(call, &endpoint, "changed");
     json(StatusCode::OK, &Shown::of(&endpoint, None).without(headers_dropped))
 }
 
@@ -209,7 +214,10 @@ pub(super) async fn delete(call: &mut Call) -> Answer {
     let _apart = call.api.settings_lock(call.org()?).await;
     let (org, endpoint, _) = named(call)?;
     match call.commit(Command::DeleteEndpoint(DeleteEndpoint { org, endpoint: endpoint.id })).await? {
-        Outcome::Done => Ok(HttpResponse::NoContent().finish()),
+        Outcome::Done => {
+            audit::endpoint_deleted(call, endpoint.id);
+            Ok(HttpResponse::NoContent().finish())
+        }
         Outcome::NotFound => Err(absent()),
         other => Err(unexpected(&other)),
     }
@@ -223,6 +231,7 @@ pub(super) async fn enable(call: &mut Call) -> Answer {
     if !endpoint.is_enabled() {
         (endpoint.disabled, endpoint.updated_at) = (None, call.now);
         put(call, org, &endpoint, true).await?;
+        audit::endpoint(call, &endpoint, "enabled");
     }
     json(StatusCode::OK, &Shown::of(&endpoint, None))
 }
@@ -246,6 +255,7 @@ pub(super) async fn rotate_secret(call: &mut Call) -> Answer {
     let (sealed, secret) = new_secret(call, endpoint.id)?;
     endpoint.rotate(sealed, call.now, call.now.plus_ms(overlap_s * 1_000));
     put(call, org, &endpoint, false).await?;
+    audit::endpoint(call, &endpoint, "given a new secret");
     json(StatusCode::OK, &Shown::of(&endpoint, Some(secret)))
 }
 
@@ -321,7 +331,8 @@ pub(super) async fn test(call: &mut Call) -> Answer {
         timeout: settings.timeout_ms.map(|ms| std::time::Duration::from_millis(ms.into())),
         now: call.now,
     };
-    let outcome: AttemptOutcome = call.while_allowed(call.api.sender.send(request)).await?;
+    let sender = call.api.sender.get();
+    let outcome: AttemptOutcome = call.while_allowed(sender.send(request)).await?;
     let tested = Tested {
         delivered: outcome.error.is_none(),
         event_id,

@@ -12,6 +12,8 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
 use crate::commit::Refused;
+#[cfg(test)]
+use crate::commit::Shortage;
 use crate::model::id::{EventId, OrgId};
 
 /// The media type of RFC 9457.
@@ -345,8 +347,8 @@ impl From<Refused> for Problem {
             Refused::Overloaded => {
                 Self::new(Code::Overloaded, "too much is waiting to be stored; nothing of this was stored")
             }
-            Refused::DiskFull => {
-                Self::new(Code::DiskFull, "the disk has no more room than the reserve; nothing was stored")
+            Refused::DiskFull(shortage) => {
+                Self::new(Code::DiskFull, format!("nothing was stored: {}", shortage.explanation()))
             }
             Refused::ShuttingDown => Self::new(Code::ShuttingDown, "the server is stopping; send it again"),
         }
@@ -412,7 +414,7 @@ mod tests {
             let response = problem.render("r-1");
             response.headers().get(name).map(|value| value.to_str().unwrap().to_owned())
         };
-        for refused in [Refused::Overloaded, Refused::DiskFull, Refused::ShuttingDown] {
+        for refused in [Refused::Overloaded, Refused::DiskFull(Shortage::Files), Refused::ShuttingDown] {
             assert_eq!(header(&refused.into(), "retry-after").as_deref(), Some("1"), "{refused:?}");
         }
         assert_eq!(header(&Problem::method_not_allowed("GET, HEAD"), "allow").as_deref(), Some("GET, HEAD"));

@@ -9,6 +9,7 @@ use actix_web::web;
 use serde::Serialize;
 
 use super::Api;
+use super::audit;
 use super::call::{Answer, Call, json, json_bytes, unexpected};
 use super::deliveries::Shown;
 use super::error::{Code, Problem};
@@ -170,7 +171,7 @@ pub(super) async fn erase(call: &mut Call) -> Answer {
         match call.commit(Command::EraseEvent(EraseEvent { org, event, endpoints, at: call.now })).await? {
             Outcome::Erased { at } => {
                 call.api.metrics.events_erased.inc();
-                tracing::info!(org = org.0, %event, "an event's payload was erased");
+                audit::event_erased(call, event);
                 return answer(at);
             }
             Outcome::NotFound => return Err(absent()),

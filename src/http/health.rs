@@ -1,6 +1,6 @@
 //! How the server is: set by whoever starts and stops it, told to probes.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 const STARTING: u8 = 0;
 const READY: u8 = 1;
@@ -8,7 +8,10 @@ const STOPPING: u8 = 2;
 
 /// Where the server is between start and stop.
 #[derive(Debug, Default)]
-pub struct Health(AtomicU8);
+pub struct Health {
+    phase: AtomicU8,
+    data_lost: AtomicBool,
+}
 
 /// See [`Health::phase`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +34,7 @@ impl Phase {
 impl Health {
     /// From now on requests are welcome.
     pub fn set_ready(&self) {
-        let was_starting = self.0.compare_exchange(STARTING, READY, Ordering::SeqCst, Ordering::SeqCst).is_ok();
+        let was_starting = self.phase.compare_exchange(STARTING, READY, Ordering::SeqCst, Ordering::SeqCst).is_ok();
         if !was_starting {
             tracing::debug!("ready comes after a stop, which stays");
         }
@@ -39,11 +42,21 @@ impl Health {
 
     /// From now on requests should go elsewhere.
     pub fn set_stopping(&self) {
-        self.0.store(STOPPING, Ordering::SeqCst);
+        self.phase.store(STOPPING, Ordering::SeqCst);
+    }
+
+    /// The data directory is not where it was.
+    pub fn set_data_lost(&self) {
+        self.data_lost.store(true, Ordering::SeqCst);
+        self.set_stopping();
+    }
+
+    pub(super) fn is_data_lost(&self) -> bool {
+        self.data_lost.load(Ordering::SeqCst)
     }
 
     pub(super) fn phase(&self) -> Phase {
-        match self.0.load(Ordering::SeqCst) {
+        match self.phase.load(Ordering::SeqCst) {
             STARTING => Phase::Starting,
             READY => Phase::Ready,
             _ => Phase::Stopping,

@@ -6,6 +6,7 @@ use actix_web::{HttpResponse, web};
 use serde::Serialize;
 
 use super::Api;
+use super::audit;
 use super::body::Media;
 use super::call::{Answer, Call, json, json_bytes, unexpected};
 use super::endpoint_settings::Reading;
@@ -44,7 +45,8 @@ pub(super) async fn subscribe(call: &mut Call) -> Answer {
     Media::require_json(call.request.headers())?;
     let body = call.body(BODY_BYTES_MAX).await?;
     let (mut endpoint, _secret) = blank(call)?;
-    let mut reading = Reading::of(text_of(&body)?, &call.api.egress)?;
+    let egress = call.api.egress.get();
+    let mut reading = Reading::of(text_of(&body)?, &egress)?;
     let name = URL_NAMES.into_iter().find(|name| reading.fields.has(name)).unwrap_or(URL_NAMES[0]);
     reading.url(name, true, &mut endpoint.settings);
     if let Some(field) = reading.fields.take("event", &mut reading.faults)
@@ -56,6 +58,7 @@ pub(super) async fn subscribe(call: &mut Call) -> Answer {
     "REST hook".clone_into(&mut endpoint.settings.description);
     endpoint.settings.metadata = vec![(MADE_BY.0.to_owned(), MADE_BY.1.to_owned())];
     put(call, org, &endpoint, true).await?;
+    audit::endpoint(call, &endpoint, "made");
     let event = endpoint.settings.event_types.first().map(TypePattern::as_str);
     json(StatusCode::CREATED, &Subscribed { id: endpoint.id, target_url: &endpoint.settings.url, event })
 }
@@ -72,7 +75,10 @@ pub(super) async fn unsubscribe(call: &mut Call) -> Answer {
     let found = call.api.store.endpoint_of(org, id)?.filter(|(endpoint, _)| is_hook(endpoint));
     found.ok_or_else(absent)?;
     match call.commit(Command::DeleteEndpoint(DeleteEndpoint { org, endpoint: id })).await? {
-        Outcome::Done => Ok(HttpResponse::NoContent().finish()),
+        Outcome::Done => {
+            audit::endpoint_deleted(call, id);
+            Ok(HttpResponse::NoContent().finish())
+        }
         Outcome::NotFound => Err(absent()),
         other => Err(unexpected(&other)),
     }

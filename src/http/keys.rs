@@ -6,6 +6,7 @@ use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use serde::Serialize;
 
+use super::audit;
 use super::auth::Caller;
 use super::body::Media;
 use super::call::{Answer, Call, json, unexpected};
@@ -120,9 +121,13 @@ async fn generate_by_admin(call: &Call, text: &str) -> Answer {
         created_at: call.now,
     };
     let (text, key) = make(call, wish).await?;
-    let organization = org.id;
+    let (organization, name) = (org.id, org.name.clone());
     match call.commit(Command::CreateOrg(CreateOrg { org, key: key.clone() })).await? {
-        Outcome::OrgCreated(_) => reveal(call, organization, &text, key),
+        Outcome::OrgCreated(_) => {
+            audit::organization_made(call, organization, &name);
+            audit::key(call, organization, key.id, "made");
+            reveal(call, organization, &text, key)
+        }
         Outcome::OrgExists(existing) => Err(Problem::organization_exists(existing)),
         other => Err(unexpected(&other)),
     }
@@ -156,6 +161,7 @@ fn wish(fields: &mut Fields<'_>, now: Timestamp, faults: &mut Faults) -> Wish {
 async fn add(call: &Call, org: OrgNo, organization: OrgId, wish: Wish) -> Answer {
     let (text, key) = make(call, wish).await?;
     stored(&call.commit(Command::CreateKey(CreateKey { org, key: key.clone() })).await?)?;
+    audit::key(call, organization, key.id, "made");
     reveal(call, organization, &text, key)
 }
 
@@ -223,6 +229,8 @@ pub(super) async fn rotate(call: &mut Call) -> Answer {
     let old_ends_at = if grace_s == 0 { Timestamp(0) } else { call.now.plus_ms(grace_s * 1_000) };
     let rotated = RotateKey { org: old.org_no(), old: id, old_ends_at, new: new.clone() };
     stored(&call.commit(Command::RotateKey(rotated)).await?)?;
+    audit::key(call, old.org().id, id, "rotated");
+    audit::key(call, old.org().id, new.id, "made by rotation");
     reveal(call, old.org().id, &text, new)
 }
 
@@ -295,7 +303,10 @@ pub(super) async fn end(call: &mut Call) -> Answer {
         }
     }
     match call.commit(Command::EndKey(EndKey { org, key, at: call.now })).await? {
-        Outcome::Done => Ok(HttpResponse::NoContent().finish()),
+        Outcome::Done => {
+            audit::key(call, found.org().id, key, "ended");
+            Ok(HttpResponse::NoContent().finish())
+        }
         Outcome::NotFound => Err(absent()),
         other => Err(unexpected(&other)),
     }

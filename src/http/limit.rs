@@ -103,6 +103,7 @@ pub(super) struct RateLimits {
     enterprise: Plans,
     began: Instant,
     shards: [Mutex<Shard>; SHARDS],
+    tiers: Tiers,
 }
 
 #[derive(Debug, Default)]
@@ -122,7 +123,13 @@ impl RateLimits {
             enterprise: plans(Tier::Enterprise),
             began: Instant::now(),
             shards: Default::default(),
+            tiers: tiers.clone(),
         }
+    }
+
+    /// Whether they were made of these.
+    pub(super) fn is_of(&self, tiers: &Tiers) -> bool {
+        self.tiers == *tiers
     }
 
     /// What an organization of the tier may; none: what the operator may.

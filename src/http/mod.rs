@@ -8,6 +8,7 @@
 //!
 //! It must not know how things are stored or delivered; what tries an endpoint out it hands to the sender.
 
+mod audit;
 mod auth;
 mod body;
 mod call;
@@ -47,6 +48,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use actix_web::{App, HttpServer, web};
+use ipnet::IpNet;
 
 pub use error::Code;
 pub use health::Health;
@@ -58,7 +60,9 @@ use edge::RequestIds;
 use limit::{Payer, RateLimits};
 
 use crate::base::clock::Clock;
+use crate::base::live::Live;
 use crate::base::metrics::{HttpRoute, Metrics, UNMATCHED_ROUTE};
+use crate::base::peer;
 use crate::base::random;
 use crate::base::shares::Shares;
 use crate::base::threads::Stop;
@@ -148,9 +152,10 @@ pub struct Api {
     stop: Stop,
     health: Arc<Health>,
     auth: Authenticator,
-    limits: RateLimits,
-    egress: EgressRules,
-    sender: Sender,
+    limits: Live<RateLimits>,
+    egress: Live<EgressRules>,
+    trusted_proxies: Live<Vec<IpNet>>,
+    sender: Live<Sender>,
     vault: Arc<Vault>,
     breakers: Arc<Breakers>,
     /// Bytes of request bodies that are read or wait to be stored.
@@ -182,8 +187,9 @@ impl Api {
             metered,
             unmatched: meter("", UNMATCHED_ROUTE)?,
             auth: Authenticator::new(&config.keys, &admin_token, intake.clone(), Arc::clone(&metrics))?,
-            limits: RateLimits::new(&config.tiers),
-            egress: EgressRules { allow: config.egress.allow_networks.clone() },
+            limits: Live::new(RateLimits::new(&config.tiers)),
+            egress: Live::new(egress_rules(&config)),
+            trusted_proxies: Live::new(config.server.trusted_proxies.clone()),
             cors: Cors::new(&config.server.cors_origins),
             ids: Mutex::new(IdSource::after(0)),
             request_ids: RequestIds::default(),
@@ -200,11 +206,23 @@ impl Api {
             feed,
             metrics,
             stop,
-            sender,
+            sender: Live::new(sender),
             vault,
             breakers,
             health,
         })
+    }
+
+    /// From now on as this configuration says. Tiers that are as they were go on with what is used of them.
+    pub fn reload(&self, config: &Config, sender: Sender) {
+        if self.limits.get().is_of(&config.tiers) {
+            tracing::debug!("the tiers are as they were");
+        } else {
+            self.limits.set(RateLimits::new(&config.tiers));
+        }
+        self.egress.set(egress_rules(config));
+        self.trusted_proxies.set(config.server.trusted_proxies.clone());
+        self.sender.set(sender);
     }
 
     /// Keys that were used since the last call, and when last: for whoever notes it down.
@@ -226,6 +244,10 @@ impl Api {
         let lock = self.settings_locks.get(org.0 as usize % SETTINGS_LOCKS)?;
         Some(lock.lock().await)
     }
+}
+
+fn egress_rules(config: &Config) -> EgressRules {
+    EgressRules { allow: config.egress.allow_networks.clone() }
 }
 
 /// Registers every route, and what answers where there is none.
@@ -251,6 +273,10 @@ pub fn server(api: web::Data<Api>, listener: TcpListener) -> io::Result<actix_we
         .client_request_timeout(settings.client_timeout)
         .client_disconnect_timeout(DISCONNECT_TIMEOUT)
         .tcp_nodelay(true)
+        .on_connect(|connection, _known| {
+            let stream = connection.downcast_ref::<actix_web::rt::net::TcpStream>();
+            peer::set(stream.and_then(|stream| stream.peer_addr().ok()));
+        })
         .disable_signals()
         .shutdown_timeout(settings.shutdown.as_secs())
         .listen(listener)?;

@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::call::{Answer, Call, json};
 use super::error::Problem;
 use super::health::Phase;
+use crate::commit::Shortage;
 
 #[derive(Serialize)]
 struct Healthy {
@@ -22,6 +23,8 @@ struct Healthy {
 struct Checks {
     /// Whether requests are welcome.
     server: &'static str,
+    /// Whether the data directory is where it was.
+    data_dir: &'static str,
     /// Whether there is room for events.
     disk: &'static str,
     /// Whether the state can be read.
@@ -39,7 +42,8 @@ impl Checks {
         let phase = api.health.phase();
         Self {
             server: ok_or(phase == Phase::Ready, phase.name()),
-            disk: ok_or(!api.intake.is_disk_low(), "below_reserve"),
+            data_dir: ok_or(!api.health.is_data_lost(), "lost"),
+            disk: api.intake.shortage().map_or("ok", Shortage::word),
             state: ok_or(api.store.counts().is_ok(), "unreadable"),
             journal: ok_or(!api.journal.is_damaged(), "damaged"),
             intake: ok_or(api.intake.waiting() < api.config.intake.queue, "full"),
@@ -47,8 +51,8 @@ impl Checks {
     }
 
     fn all_ok(&self) -> bool {
-        let Self { server, disk, state, journal, intake } = self;
-        [server, disk, state, journal, intake].into_iter().all(|word| *word == "ok")
+        let Self { server, data_dir, disk, state, journal, intake } = self;
+        [server, data_dir, disk, state, journal, intake].into_iter().all(|word| *word == "ok")
     }
 }
 

@@ -7,6 +7,7 @@ use actix_web::web;
 use serde::Serialize;
 
 use super::Api;
+use super::audit;
 use super::body::Media;
 use super::call::{Answer, Call, json, unexpected};
 use super::cursor;
@@ -156,10 +157,9 @@ pub(super) async fn start(call: &mut Call) -> Answer {
     let body = call.body(BODY_BYTES_MAX).await?;
     let request = read(&body, &call.api.store, org)?;
     let replay = ReplayId(call.api.new_id());
-    let (only, endpoint) = (request.only.name(), request.endpoint.map(|id| id.to_string()));
     let start = StartReplay { org, replay, request, at: call.now };
     match call.commit(Command::StartReplay(start)).await? {
-        Outcome::Done => tracing::info!(org = org.0, %replay, only, endpoint, "a replay begins"),
+        Outcome::Done => audit::replay(call, replay, "begun"),
         // Deleted meanwhile.
         Outcome::NotFound => {
             let mut faults = Faults::default();
@@ -182,7 +182,7 @@ pub(super) async fn cancel(call: &mut Call) -> Answer {
     if replay.ended.is_none() {
         let end = EndReplay { org, replay: replay.id, end: ReplayEnd::Requested, at: call.now };
         match call.commit(Command::EndReplay(end)).await? {
-            Outcome::Done => tracing::info!(org = org.0, replay = %replay.id, "a replay was canceled"),
+            Outcome::Done => audit::replay(call, replay.id, "canceled"),
             Outcome::NotFound => return Err(absent()),
             other => return Err(unexpected(&other)),
         }

@@ -3,6 +3,7 @@
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 
+use super::audit;
 use super::body::Media;
 use super::call::{Answer, Call, json, unexpected};
 use super::endpoint_settings::Reading;
@@ -37,11 +38,13 @@ pub(super) async fn set(call: &mut Call) -> Answer {
     };
     (endpoint.is_default, endpoint.disabled, endpoint.updated_at) = (true, None, call.now);
     endpoint.settings.event_types.clear();
-    let mut reading = Reading::of(text_of(&body)?, &call.api.egress)?;
+    let egress = call.api.egress.get();
+    let mut reading = Reading::of(text_of(&body)?, &egress)?;
     reading.url("url", true, &mut endpoint.settings);
     reading.basics(&mut endpoint);
     let headers_dropped = reading.finish(&endpoint.settings)?.headers_dropped;
     put(call, org, &endpoint, true).await?;
+    audit::endpoint(call, &endpoint, if secret.is_some() { "made" } else { "changed" });
     let status = if secret.is_some() { StatusCode::CREATED } else { StatusCode::OK };
     json(status, &Shown::of(&endpoint, secret).without(headers_dropped))
 }
@@ -52,7 +55,10 @@ pub(super) async fn delete(call: &mut Call) -> Answer {
     let _apart = call.api.settings_lock(org).await;
     let endpoint = call.api.store.default_endpoint(org)?.ok_or_else(absent)?.id;
     match call.commit(Command::DeleteEndpoint(DeleteEndpoint { org, endpoint })).await? {
-        Outcome::Done => Ok(HttpResponse::NoContent().finish()),
+        Outcome::Done => {
+            audit::endpoint_deleted(call, endpoint);
+            Ok(HttpResponse::NoContent().finish())
+        }
         Outcome::NotFound => Err(absent()),
         other => Err(unexpected(&other)),
     }

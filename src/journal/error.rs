@@ -85,9 +85,10 @@ impl Error for JournalError {}
 /// Why a group was not appended.
 #[derive(Debug)]
 pub enum AppendError {
-    /// There was no space for the next segment. Nothing was written, and the
-    /// same group can be appended when there is.
-    NoSpace,
+    /// There was no space for the next segment: the disk is full, or the user's
+    /// quota used up. Nothing was written, and the same group can be appended
+    /// when there is.
+    NoSpace(io::ErrorKind),
     /// A write or a sync failed, so it is unknown what is on disk. The writer
     /// accepts nothing any more; the process should end and open it again.
     Fatal(io::Error),
@@ -96,7 +97,7 @@ pub enum AppendError {
 impl fmt::Display for AppendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoSpace => f.write_str("no space for the next journal segment"),
+            Self::NoSpace(kind) => write!(f, "no space for the next journal segment ({kind})"),
             Self::Fatal(source) => write!(f, "the journal cannot be written: {source}"),
         }
     }

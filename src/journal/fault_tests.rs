@@ -20,7 +20,7 @@ fn workload(dir: &Path, files: &Arc<FaultyFiles>) -> Vec<Written> {
             let n = round * APPENDS + n;
             match append(&mut writer, &[body(n, 250), body(n + 500, n)]) {
                 Ok(frames) => acknowledged.extend(frames),
-                Err(AppendError::NoSpace) => {}
+                Err(AppendError::NoSpace(_)) => {}
                 Err(AppendError::Fatal(_)) => {
                     assert_stays_failed(&mut writer, files);
                     break;

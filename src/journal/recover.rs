@@ -121,7 +121,7 @@ pub fn open(
 fn make_first_active(writer: &mut Writer, dir: &Path) -> Result<bool, JournalError> {
     match writer.make_active(0) {
         Ok(_) => Ok(true),
-        Err(AppendError::NoSpace) => Ok(false),
+        Err(AppendError::NoSpace(_)) => Ok(false),
         Err(AppendError::Fatal(source)) => Err(JournalError::io(dir)(source)),
     }
 }

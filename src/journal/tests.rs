@@ -227,7 +227,7 @@ fn no_space_for_a_segment_is_survived() {
     // Sealing is two operations; then come create, allocate, metadata, header.
     for n in [3, 2, 4] {
         files.fail_at(n, Fault::NoSpace);
-        assert!(matches!(append(&mut writer, &[body(2, 3000)]), Err(AppendError::NoSpace)), "operation {n}");
+        assert!(matches!(append(&mut writer, &[body(2, 3000)]), Err(AppendError::NoSpace(_))), "operation {n}");
         assert_eq!(segment_files(dir.path()).len(), 1);
         assert_eq!(all(&reader).unwrap(), written);
         assert!(reader.segments()[0].sealed);
@@ -251,7 +251,7 @@ fn no_space_to_enlarge_a_segment_without_frames_is_survived() {
     let files = Arc::new(FaultyFiles::new());
     let (mut writer, _, _) = open_faulty(dir.path(), &files).unwrap();
     files.fail_at(2, Fault::NoSpace);
-    assert!(matches!(append(&mut writer, &[body(1, 5000)]), Err(AppendError::NoSpace)));
+    assert!(matches!(append(&mut writer, &[body(1, 5000)]), Err(AppendError::NoSpace(_))));
     // Either the same writer goes on, or the next start.
     let written = append(&mut writer, &[body(1, 5000)]).unwrap();
     let (_, reader, _) = open_small(dir.path()).unwrap();

@@ -208,18 +208,18 @@ impl Writer {
         let created = self.shared.files.create_new(path);
         let file = self.or_no_space(created)?;
         match self.prepare(&file, room) {
-            Err(AppendError::NoSpace) => self.unmake(path)?,
+            Err(AppendError::NoSpace(kind)) => self.unmake(path, kind)?,
             other => other?,
         }
         Ok(file)
     }
 
     /// Takes away a file for which there was no space.
-    fn unmake(&mut self, path: &Path) -> Result<(), AppendError> {
+    fn unmake(&mut self, path: &Path, kind: io::ErrorKind) -> Result<(), AppendError> {
         let gone = self.shared.files.remove(path);
         let gone = gone.and_then(|()| self.shared.files.sync_dir(&self.shared.dir));
         self.or_fail(gone)?;
-        Err(AppendError::NoSpace)
+        Err(AppendError::NoSpace(kind))
     }
 
     /// Makes a segment without frames anew in its own file, so that its name, which
@@ -273,7 +273,7 @@ impl Writer {
     /// Like [`Self::or_fail`], where a full disk can be survived.
     fn or_no_space<T>(&mut self, result: io::Result<T>) -> Result<T, AppendError> {
         match result {
-            Err(e) if is_no_space(&e) => Err(AppendError::NoSpace),
+            Err(e) if is_no_space(&e) => Err(AppendError::NoSpace(e.kind())),
             other => self.or_fail(other),
         }
     }

@@ -7,7 +7,7 @@
 //! never left out, and neither is what somebody asked for at debug or trace.
 
 use std::collections::HashMap;
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -171,7 +171,8 @@ impl Text {
     fn push(&mut self, name: &str, value: &dyn fmt::Display) {
         let separator = if self.0.is_empty() { "" } else { " " };
         let name = if name == "message" { String::new() } else { format!("{name}=") };
-        self.0.push_str(&format!("{separator}{name}{value}"));
+        let written = write!(self.0, "{separator}{name}{value}");
+        debug_assert!(written.is_ok(), "a text takes everything");
         let end = (0..=SAMPLE_BYTES_MAX.min(self.0.len())).rev().find(|end| self.0.is_char_boundary(*end));
         self.0.truncate(end.unwrap_or(0));
     }

@@ -18,7 +18,7 @@ const SUFFIX: &str = ".log";
 pub(super) struct Files {
     directory: PathBuf,
     file_bytes_max: u64,
-    files_max: usize,
+    kept_max: usize,
     clock: Clock,
     current: Current,
 }
@@ -67,7 +67,7 @@ impl Files {
 
     fn open_at(
         directory: &Path,
-        (file_bytes_max, files_max): (u64, usize),
+        (file_bytes_max, kept_max): (u64, usize),
         clock: Clock,
     ) -> Result<Self, (PathBuf, io::Error)> {
         fs::create_dir_all(directory).map_err(|cause| (directory.to_owned(), cause))?;
@@ -76,7 +76,7 @@ impl Files {
         let last = names.into_iter().filter(|name| name.day == day).max();
         let name = last.unwrap_or(Name { day, number: 0 });
         let current = open(directory, name)?;
-        let files = Self { directory: directory.to_owned(), file_bytes_max, files_max, clock, current };
+        let files = Self { directory: directory.to_owned(), file_bytes_max, kept_max, clock, current };
         files.remove_oldest();
         Ok(files)
     }
@@ -100,7 +100,7 @@ impl Files {
     fn remove_oldest(&self) {
         let mut names = names(&self.directory).unwrap_or_default();
         names.sort_unstable();
-        let too_many = names.len().saturating_sub(self.files_max);
+        let too_many = names.len().saturating_sub(self.kept_max);
         for name in names.iter().take(too_many).filter(|name| **name != self.current.name) {
             drop(fs::remove_file(name.in_directory(&self.directory)));
         }

@@ -29,15 +29,15 @@ where
 {
     fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
         if self.with_priority {
-            write!(writer, "<{}>", priority(event.metadata().level(), event.metadata().target()))?;
+            write!(writer, "<{}>", priority(*event.metadata().level(), event.metadata().target()))?;
         }
         self.format.format_event(context, writer, event)
     }
 }
 
 /// `LOG_ERR` to `LOG_DEBUG` of syslog(3). Who changed what is `LOG_NOTICE`, so that it can be asked for.
-fn priority(level: &Level, target: &str) -> u8 {
-    match *level {
+fn priority(level: Level, target: &str) -> u8 {
+    match level {
         Level::ERROR => 3,
         Level::WARN => 4,
         Level::INFO if target == AUDIT => 5,

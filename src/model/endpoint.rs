@@ -196,6 +196,8 @@ pub enum DisabledReason {
     Gone,
     /// Nothing but failures for days.
     Failing,
+    /// The key that sealed its secret is lost, so that nothing can be signed with it.
+    SecretLost,
 }
 
 impl DisabledReason {
@@ -205,6 +207,7 @@ impl DisabledReason {
             Self::ByOwner => "by_owner",
             Self::Gone => "gone",
             Self::Failing => "failing",
+            Self::SecretLost => "secret_lost",
         }
     }
 }

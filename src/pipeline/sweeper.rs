@@ -12,7 +12,7 @@ use crate::base::exit_code::fatal;
 use crate::base::metrics::{Metrics, OperationalEvent, Queue};
 use crate::base::sabotage::{self, Switch};
 use crate::base::threads::{Signal, Stop};
-use crate::commit::{Hints, Intake, Space};
+use crate::commit::{Hints, Intake, Shortage, Space};
 use crate::journal::Reader;
 use crate::model::command::{Command, ExpireDedup, ExpireKeys, NoteKeysUsed};
 use crate::model::id::{EventId, KeyId, OrgNo};
@@ -110,9 +110,10 @@ impl Sweeper {
     fn watch_disk(&self, watch: &mut DiskWatch) -> Result<(), StateError> {
         let space = &self.settings.space;
         let Some(free) = space.free() else { return Ok(()) };
-        let low = space.is_low() || space.is_short_for(self.store.fresh());
-        self.intake.set_disk_low(low, Some(free));
+        let short = || space.is_short_for(self.store.fresh()).then_some(Shortage::Bytes);
+        self.intake.set_shortage(space.shortage().or_else(short), Some(free));
         self.metrics.disk_free_bytes.set(gauge(free));
+        self.metrics.disk_free_files.set(space.free_files().map_or(-1, gauge));
         if watch.is_due(free, space.reserve_bytes()) {
             self.tell_disk_low(watch, (free, space.reserve_bytes()))?;
         }

@@ -87,6 +87,14 @@ impl Store {
     ///
     /// # Errors
     /// When rows cannot be read.
+    pub fn org_id(&self, org: OrgNo) -> Result<Option<OrgId>, StateError> {
+        Ok(self.read().orgs.get(org)?.map(|row| row.org.id))
+    }
+
+    /// An organization by its public id.
+    ///
+    /// # Errors
+    /// When rows cannot be read.
     pub fn org_by_id(&self, id: OrgId) -> Result<Option<(OrgNo, Org)>, StateError> {
         let state = self.read();
         Ok(state.orgs.resident().find(|(_, row)| row.org.id == id).map(|(number, row)| (number, row.org.clone())))

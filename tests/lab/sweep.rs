@@ -143,7 +143,7 @@ fn submit_all(intake: &Intake, files: &FaultyFiles) {
             // The disk has room again at once.
             intake.set_disk_low(false, None);
             match intake.submit(vec![command.clone()]).and_then(triggerd::commit::Reply::wait) {
-                Err(Refused::DiskFull) => {}
+                Err(Refused::DiskFull(_)) => {}
                 other => break other,
             }
         };

@@ -1,0 +1,31 @@
+//! The configuration as far as the operating system lets this process have it: connections share the files that may be
+//! open with the journal and the state, which go first.
+
+use crate::base::descriptors::{Limit, Shares};
+use crate::config::Config;
+use crate::data_dir::journal_files;
+
+/// The same configuration with no more connections than there may be.
+pub(super) fn fitted(config: &Config, limit: Option<Limit>) -> Config {
+    let mut config = config.clone();
+    let Some(limit) = limit else { return config };
+    let wanted = Shares { incoming: config.server.max_connections, outgoing: config.delivery.max_in_flight };
+    let shares = limit.shares(wanted, journal_files(&config.storage.data_dir));
+    if shares == wanted {
+        return config;
+    }
+    let Shares { incoming, outgoing } = shares;
+    tracing::warn!(
+        open_files_max = limit.0,
+        max_connections = incoming,
+        max_in_flight = outgoing,
+        "the limit of open files is too low for [server] max_connections and [delivery] max_in_flight, so there are fewer; \
+         raise it with LimitNOFILE= in the systemd unit, or `ulimit -n`"
+    );
+    config.server.max_connections = incoming;
+    let delivery = &mut config.delivery;
+    delivery.max_in_flight = outgoing;
+    delivery.max_in_flight_per_org = delivery.max_in_flight_per_org.min(outgoing);
+    delivery.max_in_flight_per_endpoint = delivery.max_in_flight_per_endpoint.min(outgoing);
+    config
+}

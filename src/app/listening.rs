@@ -1,0 +1,68 @@
+//! The address that the server listens on, waited for as long as somebody else has it.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::time::{Duration, Instant};
+
+use super::{StartError, systemd};
+use crate::base::threads::Signal;
+
+/// Connections that may wait to be accepted, as far as `net.core.somaxconn` allows. The standard library's 128 are used up
+/// by a crowd that connects at once; whoever comes then is not heard and tries again a second later.
+const BACKLOG: i32 = 4_096;
+/// How often it is tried again.
+const TRY_EVERY: Duration = Duration::from_millis(100);
+
+/// Listens, at most so long after others who do so there. The log says once that it waits.
+pub(super) fn listen(address: SocketAddr, within: Duration) -> Result<TcpListener, StartError> {
+    let deadline = Instant::now() + within;
+    let mut is_told = false;
+    loop {
+        let cause = match bind(address) {
+            Ok(listener) => return Ok(listener),
+            Err(cause) => cause,
+        };
+        if cause.kind() != io::ErrorKind::AddrInUse || Instant::now() >= deadline {
+            return Err(StartError::Listen { address, cause });
+        }
+        if !std::mem::replace(&mut is_told, true) {
+            let seconds = within.as_secs();
+            tracing::warn!(%address, seconds, "the address is in use by another process; waiting until it is free");
+        }
+        systemd::extend(&format!("{address} is in use by another process; waiting until it is free"));
+        Signal::new().wait(TRY_EVERY);
+    }
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let listener = TcpListener::bind(address)?;
+    // It listens already; again means with another length of the queue.
+    rustix::net::listen(&listener, BACKLOG)?;
+    Ok(listener)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_crowd_that_connects_at_once_is_not_turned_away() {
+        let listener = listen(SocketAddr::from(([127, 0, 0, 1], 0)), Duration::ZERO).unwrap();
+        let address = listener.local_addr().unwrap();
+        // Nobody accepts meanwhile: the kernel's queue holds them all.
+        let connect = |_| std::net::TcpStream::connect_timeout(&address, Duration::from_secs(1));
+        let crowd: Vec<_> = (0..400).map(connect).collect::<Result<_, _>>().unwrap();
+        assert_eq!(crowd.len(), 400);
+    }
+
+    #[test]
+    fn an_address_that_another_has_is_waited_for_and_then_given_up() {
+        let other = bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let address = other.local_addr().unwrap();
+        let error = listen(address, Duration::from_millis(150)).unwrap_err().to_string();
+        assert!(error.contains(&address.to_string()) && error.contains("in use"), "{error}");
+        let waits = std::thread::Builder::new().spawn(move || listen(address, Duration::from_mins(1))).unwrap();
+        drop(other);
+        assert_eq!(waits.join().unwrap().unwrap().local_addr().unwrap(), address);
+    }
+}

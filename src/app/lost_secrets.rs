@@ -1,0 +1,60 @@
+//! Going on without the key that sealed endpoints' secrets, when the operator says so: what cannot be opened any more is
+//! gone, and its endpoints wait until their owners have given them new secrets.
+
+use std::sync::Arc;
+
+use super::{Shared, StartError};
+use crate::base::random;
+use crate::base::vault::Vault;
+use crate::delivery::secrets;
+use crate::model::command::{Command, PutEndpoint};
+use crate::model::endpoint::{DisabledReason, Endpoint, Secret};
+use crate::model::time::Timestamp;
+use crate::store::{StateError, Store};
+
+/// Endpoints that are told at a time.
+const AT_ONCE: usize = 500;
+
+/// Endpoints of which something does not open with this key.
+pub(super) fn unopened(vault: &Vault, store: &Store, now: Timestamp) -> Result<Vec<Arc<Endpoint>>, StateError> {
+    let mut endpoints = store.all_endpoints()?;
+    endpoints.retain(|endpoint| {
+        secrets::open(vault, endpoint, now).is_none() || secrets::open_headers(vault, endpoint).is_none()
+    });
+    Ok(endpoints)
+}
+
+/// Puts new secrets in the place of those that are lost, forgets the values of headers, and disables the endpoints: nothing
+/// goes out with a signature that its receiver does not know.
+pub(super) fn forget(shared: &Shared, lost: &[Arc<Endpoint>]) -> Result<(), StartError> {
+    let now = Timestamp(shared.clock.now_ms());
+    for endpoints in lost.chunks(AT_ONCE) {
+        let mut commands = Vec::new();
+        for endpoint in endpoints {
+            let Some((org, _)) = shared.store.target(endpoint.id).map_err(StartError::State)? else { continue };
+            let organization = shared.store.org_id(org).map_err(StartError::State)?.map(|id| id.to_string());
+            let headers = endpoint.settings.headers.len();
+            let (endpoint, url) = (renewed(&shared.vault, endpoint, now)?, &endpoint.settings.url);
+            tracing::warn!(
+                target: crate::logging::AUDIT,
+                organization, endpoint = %endpoint.id, url, headers,
+                "the endpoint's secret and the values of its headers are lost; it is disabled until its owner rotates the secret, sets the headers again and enables it"
+            );
+            commands.push(Command::PutEndpoint(PutEndpoint { org, endpoint, sets_enabled: true }));
+        }
+        if !shared.intake.push_and_wait(commands) {
+            return Err(StartError::Missing("the committer is gone".to_owned()));
+        }
+    }
+    Ok(())
+}
+
+fn renewed(vault: &Vault, endpoint: &Endpoint, now: Timestamp) -> Result<Endpoint, StartError> {
+    let sealed = secrets::seal(vault, endpoint.id, &Secret::new(random::bytes()));
+    let secret = sealed.ok_or_else(|| StartError::Threads(std::io::Error::other("a secret could not be sealed")))?;
+    let mut endpoint = Endpoint { secret, updated_at: now, ..endpoint.clone() };
+    endpoint.retiring.clear();
+    endpoint.settings.headers.clear();
+    endpoint.disabled = endpoint.disabled.or(Some(DisabledReason::SecretLost));
+    Ok(endpoint)
+}

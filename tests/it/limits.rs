@@ -1,0 +1,276 @@
+//! Nobody can take the server from the others: descriptors, inodes, the data directory itself, the log.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::harness::{PATIENCE, settings, until};
+use crate::operator::{Served, Start, is_root};
+
+/// The address behind a server's URL.
+fn address(server: &Served) -> String {
+    server.url().strip_prefix("http://").unwrap().to_owned()
+}
+
+/// What is done to a data directory.
+type Harm = fn(&Path);
+
+#[test]
+fn a_data_directory_that_goes_is_noticed_said_and_the_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let harms: [(&str, Harm); 4] = [
+        ("removed", |data| fs::remove_dir_all(data).unwrap()),
+        ("renamed", |data| fs::rename(data, data.with_extension("elsewhere")).unwrap()),
+        ("journal", |data| fs::rename(data.join("journal"), data.join("elsewhere")).unwrap()),
+        ("replaced", |data| {
+            fs::rename(data, data.with_extension("old")).unwrap();
+            assert!(Command::new("cp").arg("-a").arg(data.with_extension("old")).arg(data).status().unwrap().success());
+        }),
+    ];
+    for (name, harm) in harms {
+        let data = dir.path().join(name);
+        let mut server = Start::on(&data).ready();
+        let org = server.admin().new_org("Acme");
+        assert_eq!(org.send("a.b", &json!(1)).status, 202);
+        assert_eq!(org.get("/health").json["checks"]["data_dir"], "ok");
+        harm(&data);
+        let mut said = (false, false);
+        let began = std::time::Instant::now();
+        while server.child.try_wait().unwrap().is_none() {
+            assert!(began.elapsed() < PATIENCE, "{name}: it goes on");
+            let event = org.try_request(
+                reqwest::Method::POST,
+                "/api/events",
+                &[("Content-Type", "application/json")],
+                r#"{"type":"a.b","payload":1}"#,
+            );
+            said.0 |= event.is_ok_and(|answer| answer.status == 503);
+            let health = org.try_request(reqwest::Method::GET, "/health", &[], "");
+            said.1 |= health.is_ok_and(|answer| answer.status == 503 && answer.json["checks"]["data_dir"] == "lost");
+        }
+        assert_eq!(said, (true, true), "{name}: clients and probes are told");
+        let text = server.text();
+        assert_eq!(server.child.wait().unwrap().code(), Some(70), "{name}: {text}");
+        let last = server.lines("fatal").pop().unwrap();
+        let reason = last["reason"].as_str().unwrap();
+        assert!(
+            reason.contains(data.to_str().unwrap()) && reason.contains("was removed, renamed or replaced"),
+            "{last}"
+        );
+    }
+}
+
+/// A filesystem in memory with few files, unmounted when dropped.
+struct Small(PathBuf);
+
+impl Small {
+    fn mount(dir: &Path, inodes: u32) -> Option<Self> {
+        let options = format!("size=200m,nr_inodes={inodes}");
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "none"]).arg(dir).status();
+        mounted.is_ok_and(|status| status.success()).then(|| Self(dir.to_owned()))
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        drop(Command::new("umount").arg("-l").arg(&self.0).status());
+    }
+}
+
+#[test]
+fn when_inodes_run_out_events_are_refused_for_that_reason_and_the_rest_goes_on() {
+    if !is_root() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let mount = dir.path().join("disk");
+    fs::create_dir(&mount).unwrap();
+    let Some(_small) = Small::mount(&mount, 200) else {
+        println!("skipped: nothing can be mounted here");
+        return;
+    };
+    let data = mount.join("data");
+    let config = settings(&data, "").replace("reserve_bytes = 0", "reserve_bytes = 0\nreserve_files = 50");
+    let server = Start { config, ..Start::on(&data) }.ready();
+    let org = server.admin().new_org("Acme");
+    let ids: Vec<_> = (0..20).map(|n| org.send("a.b", &json!(n)).id()).collect();
+    let free = org.metric("triggerd_disk_free_files");
+    assert!((50.0..200.0).contains(&free), "{free}");
+    let ballast: Vec<PathBuf> = (0..).map(|n| mount.join(format!("ballast-{n}"))).take(1_000).collect();
+    let made: Vec<_> = ballast.iter().take_while(|path| fs::write(path, "").is_ok()).collect();
+    let refused = until(|| Some(org.send("a.b", &json!(1))).filter(|answer| answer.status == 507));
+    assert!(refused.text.contains("inodes") && refused.code() == "disk_full", "{refused:?}");
+    assert_eq!(org.get("/health").json["checks"]["disk"], "too_few_files");
+    let said = server.lines("new events are refused").pop().unwrap();
+    assert!(said["cause"].as_str().unwrap().contains("inodes"), "{said}");
+    // What makes room goes on.
+    for id in &ids {
+        assert_eq!(org.ack(id).status, 200);
+    }
+    for path in made {
+        fs::remove_file(path).unwrap();
+    }
+    until(|| (org.send("a.b", &json!(1)).status == 202).then_some(()));
+    assert_eq!(server.stop().0, Some(0));
+}
+
+#[test]
+fn connections_never_take_the_descriptors_that_the_journal_needs() {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, limits, raised) in [("soft", "ulimit -Sn 64", true), ("hard", "ulimit -n 256", false)] {
+        let data = dir.path().join(name);
+        let script = format!("{limits}; exec \"$0\" \"$@\"");
+        let wrapper = ["sh", "-c", &script];
+        let config = settings(&data, "").replace("segment_bytes = 1048576", "segment_bytes = 65536");
+        let server = Start { config, ..Start::on(&data) }.under(&wrapper).ready();
+        let said = server.text().contains("LimitNOFILE=");
+        assert_eq!(said, !raised, "{name}: {}", server.text());
+        let org = server.admin().new_org("Acme");
+        // Idle ones, more than there may be; the kernel keeps those that are not accepted.
+        let idle: Vec<_> = (0..400).filter_map(|_| TcpStream::connect(address(&server)).ok()).collect();
+        assert_eq!(idle.len(), 400);
+        let payload = json!("x".repeat(40_000));
+        drop(idle.into_iter().skip(100).collect::<Vec<_>>());
+        for _ in 0..20 {
+            // Each one or two need a segment of their own.
+            let sent = until(|| {
+                let body = json!({"type": "a.b", "payload": payload}).to_string();
+                let headers = [("Content-Type", "application/json")];
+                org.try_request(reqwest::Method::POST, "/api/events", &headers, body).ok()
+            });
+            assert_eq!(sent.status, 202, "{name}: {sent:?}");
+        }
+        assert!(fs::read_dir(data.join("journal")).unwrap().count() >= 10);
+        let (code, text) = server.stop();
+        assert_eq!(code, Some(0), "{name}: {text}");
+        assert!(!text.contains("fatal"), "{name}: {text}");
+    }
+}
+
+/// What is no HTTP, on a connection of its own.
+fn garbage(address: &str, bytes: &[u8]) {
+    let Ok(mut stream) = TcpStream::connect(address) else { return };
+    drop(stream.set_read_timeout(Some(Duration::from_secs(1))));
+    if stream.write_all(bytes).is_ok() {
+        drop(stream.read(&mut [0; 256]));
+    }
+}
+
+#[test]
+fn what_is_no_http_is_a_line_a_second_at_most_and_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let server = Start::on(&data).ready();
+    let org = server.admin().new_org("Acme");
+    let before = server.text().lines().count();
+    let began = std::time::Instant::now();
+    // A hello of TLS, bytes that are nothing, a request that is none.
+    let hello = [&[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3][..], &[7; 300]].concat();
+    for _ in 0..200 {
+        garbage(&address(&server), &hello);
+        garbage(&address(&server), b"\x00\x01\x02\x03\r\n\r\n");
+        garbage(&address(&server), b"GET / HTTP/9.9\r\n\r\n");
+    }
+    until(|| (org.metric("triggerd_http_malformed_total") >= 400.0).then_some(()));
+    until(|| server.text().contains("no HTTP request").then_some(()));
+    let lines: Vec<_> = server.text().lines().skip(before).map(str::to_owned).collect();
+    let most = usize::try_from(began.elapsed().as_secs()).unwrap() * 3 + 6;
+    assert!(lines.len() <= most, "{} lines:\n{}", lines.len(), lines.join("\n"));
+    assert!(lines.iter().all(|line| !line.contains("\"ERROR\"")), "{}", lines.join("\n"));
+    let told = server.lines("no HTTP request").pop().unwrap();
+    assert!(told["count"].as_u64().unwrap() >= 1 && told["sample"].as_str().unwrap().contains("127.0.0.1"), "{told}");
+}
+
+#[test]
+fn refusals_of_a_full_disk_and_wrong_keys_are_few_lines_however_many_they_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let config = settings(&data, "").replace("reserve_bytes = 0", "reserve_bytes = 1099511627776");
+    let server = Start { config, ..Start::on(&data) }.ready();
+    let org = server.admin().new_org("Acme");
+    let (before, began) = (server.text().lines().count(), std::time::Instant::now());
+    (0..500).for_each(|_| assert_eq!(org.send("a.b", &json!(1)).status, 507));
+    let wrong = org.with_key("trgd_wrong");
+    (0..500).for_each(|_| assert_eq!(wrong.get("/api/inbox").status, 401));
+    let lines = server.text().lines().count() - before;
+    let most = usize::try_from(began.elapsed().as_secs()).unwrap() * 16 + 24;
+    assert!(lines <= most, "{lines} lines in {:?}:\n{}", began.elapsed(), server.text());
+    let refused = server.lines("request refused").remove(0);
+    assert!(refused["address"] == "127.0.0.1" && refused["code"] == "disk_full", "{refused}");
+    let failed = server.lines("authentication failed").remove(0);
+    assert!(failed["address"] == "127.0.0.1" && failed["route"] == "/api/inbox", "{failed}");
+    until(|| (org.metric("triggerd_log_lines_left_out_total") >= 500.0).then_some(()));
+    until(|| server.text().contains("lines were left out").then_some(()));
+}
+
+#[test]
+fn who_made_and_ended_what_is_in_the_log_by_the_ids_that_users_know() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let server = Start::on(&data).ready();
+    let admin = server.admin();
+    let made = admin.post("/api/keys/generate", &json!({"organization": "Acme", "tier": "free"})).json;
+    let (org_id, key_id) = (made["organization_id"].as_str().unwrap(), made["key_id"].as_str().unwrap());
+    let org = admin.with_key(made["key"].as_str().unwrap());
+    let second = org.post("/api/keys/generate", &json!({"name": "two", "scopes": ["events:write"]})).json;
+    let second_id = second["key_id"].as_str().unwrap();
+    assert_eq!(org.delete(&format!("/api/keys/{second_id}")).status, 204);
+    let endpoint = org.post("/api/endpoints", &json!({"url": "http://127.0.0.1:9/x?token=canary"})).id();
+    assert_eq!(org.delete(&format!("/api/endpoints/{endpoint}")).status, 204);
+    org.push_to("http://127.0.0.1:9/y");
+    let event = org.send("a.b", &json!(1)).id();
+    assert_eq!(org.delete(&format!("/api/events/{event}")).status, 200);
+    let replay = org.post("/api/replays", &json!({"only": "all"})).id();
+    let rotated = org.post("/api/keys/rotate", &json!({"grace_seconds": 0})).json;
+    let rotated_id = rotated["key_id"].as_str().unwrap();
+    let wrong = format!("{}x", &made["key"].as_str().unwrap());
+    assert_eq!(admin.with_key(&wrong).get("/api/inbox").status, 401);
+    let text = server.text();
+    for (part, ids) in [
+        ("an organization was made", vec![org_id, "admin"]),
+        ("a key was made", vec![org_id, key_id, "admin"]),
+        ("a key was made", vec![org_id, second_id, key_id]),
+        ("a key was ended", vec![org_id, second_id, key_id]),
+        ("an endpoint was made", vec![org_id, &endpoint, key_id]),
+        ("an endpoint was deleted", vec![org_id, &endpoint, key_id]),
+        ("payload was erased", vec![org_id, &event, key_id]),
+        ("a replay was begun", vec![org_id, &replay, key_id]),
+        ("a key was rotated", vec![org_id, key_id]),
+        ("a key was made by rotation", vec![org_id, rotated_id]),
+    ] {
+        let found = text.lines().any(|line| {
+            let all = ids.iter().all(|id| line.contains(&format!("{id}\"")));
+            line.contains(part) && all && line.contains("\"address\":\"127.0.0.1\"")
+        });
+        assert!(found, "{part} with {ids:?} is missing in\n{text}");
+    }
+    assert!(!text.contains("canary") && !text.contains("\"org\":0"), "{text}");
+    assert!(text.contains("authentication failed"), "{text}");
+}
+
+#[test]
+fn log_files_are_bounded() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let logs = dir.path().join("logs");
+    let more = format!(
+        "[log]\nlevel = \"debug\"\nfile_bytes_max = 65536\nfiles_max = 3\ndirectory = {:?}\n",
+        logs.display().to_string()
+    );
+    let server = Start::on(&data).config(&more).ready();
+    let org = server.admin().new_org("Acme");
+    for _ in 0..1_500 {
+        org.get("/api/inbox");
+        let files: Vec<_> = fs::read_dir(&logs).unwrap().map(|entry| entry.unwrap()).collect();
+        let bytes: u64 = files.iter().filter_map(|entry| entry.metadata().ok()).map(|facts| facts.len()).sum();
+        assert!(files.len() <= 4 && bytes <= 4 * 65_536, "{} files, {bytes} bytes", files.len());
+    }
+    assert_eq!(server.stop().0, Some(0));
+    let left = fs::read_dir(&logs).unwrap().count();
+    assert!((2..=3).contains(&left), "{left} files");
+}

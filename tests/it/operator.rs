@@ -1,0 +1,563 @@
+//! What an operator meets: a reload, a lost key, a port that is taken, a copy beside the original, files of another user,
+//! systemd on the other side. The real binary, its log in a file as a service's is in the journal.
+
+use std::fs::{self, File, OpenOptions};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, geteuid, kill_process};
+use serde_json::{Value, json};
+use triggerd::http::receiver::Receiver;
+
+use crate::harness::{Client, PATIENCE, settings, until};
+
+/// A user that is not root, wherever there is a root.
+const NOBODY: u32 = 65_534;
+
+/// A server whose output goes to a file.
+pub(crate) struct Served {
+    pub(crate) child: Child,
+    pub(crate) data: PathBuf,
+    log: PathBuf,
+}
+
+pub(crate) struct Start<'a> {
+    pub(crate) data: &'a Path,
+    pub(crate) config: String,
+    pub(crate) words: &'a [&'a str],
+    pub(crate) variables: Vec<(&'a str, String)>,
+    pub(crate) wrapper: &'a [&'a str],
+}
+
+impl<'a> Start<'a> {
+    pub(crate) fn on(data: &'a Path) -> Self {
+        Self { data, config: settings(data, ""), words: &[], variables: Vec::new(), wrapper: &[] }
+    }
+
+    pub(crate) fn config(mut self, more: &str) -> Self {
+        self.config = settings(self.data, more);
+        self
+    }
+
+    pub(crate) fn words(mut self, words: &'a [&'a str]) -> Self {
+        self.words = words;
+        self
+    }
+
+    pub(crate) fn variable(mut self, name: &'a str, value: impl Into<String>) -> Self {
+        self.variables.push((name, value.into()));
+        self
+    }
+
+    pub(crate) fn under(mut self, wrapper: &'a [&'a str]) -> Self {
+        self.wrapper = wrapper;
+        self
+    }
+
+    pub(crate) fn spawn(self) -> Served {
+        let (config, log) = (self.data.with_extension("toml"), self.data.with_extension("log"));
+        fs::write(&config, &self.config).unwrap();
+        let output = OpenOptions::new().create(true).truncate(true).write(true).open(&log).unwrap();
+        let mut words = self.wrapper.to_vec();
+        words.push(env!("CARGO_BIN_EXE_triggerd"));
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]).arg("serve").args(self.words).arg("--config").arg(&config);
+        command.envs(self.variables).stdout(output.try_clone().unwrap()).stderr(output);
+        Served { child: command.spawn().unwrap(), data: self.data.to_owned(), log }
+    }
+
+    pub(crate) fn ready(self) -> Served {
+        let mut served = self.spawn();
+        served.wait_for("triggerd is ready");
+        served
+    }
+
+    /// For one that does not start: its exit code and all it said.
+    pub(crate) fn ended(self) -> (Option<i32>, String) {
+        let mut served = self.spawn();
+        let code = served.child.wait().unwrap().code();
+        (code, served.text())
+    }
+}
+
+impl Served {
+    pub(crate) fn text(&self) -> String {
+        fs::read_to_string(&self.log).unwrap()
+    }
+
+    pub(crate) fn wait_for(&mut self, part: &str) -> String {
+        let began = std::time::Instant::now();
+        loop {
+            let text = self.text();
+            if text.contains(part) {
+                return text;
+            }
+            if let Some(status) = self.child.try_wait().unwrap() {
+                panic!("ended with {status} before it said {part:?}:\n{text}");
+            }
+            assert!(began.elapsed() < PATIENCE, "it never said {part:?}:\n{text}");
+            std::thread::yield_now();
+        }
+    }
+
+    pub(crate) fn lines(&self, part: &str) -> Vec<Value> {
+        let lines = self.text();
+        lines.lines().filter(|line| line.contains(part)).map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    pub(crate) fn url(&self) -> String {
+        let ready = self.lines("triggerd is ready").pop().unwrap();
+        format!("http://{}", ready["address"].as_str().unwrap())
+    }
+
+    pub(crate) fn admin(&self) -> Client {
+        let token = fs::read_to_string(self.data.join("admin.token")).unwrap();
+        Client::new(&self.url(), token.trim())
+    }
+
+    pub(crate) fn client(&self, key: &str) -> Client {
+        Client::new(&self.url(), key)
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Reloads with this configuration and waits for what it says of it.
+    pub(crate) fn reload(&mut self, config: &str, says: &str) -> String {
+        let said = self.text().matches(says).count();
+        fs::write(self.data.with_extension("toml"), config).unwrap();
+        self.signal(Signal::HUP);
+        until(|| Some(self.text()).filter(|text| text.matches(says).count() > said))
+    }
+
+    pub(crate) fn stop(mut self) -> (Option<i32>, String) {
+        self.signal(Signal::TERM);
+        let code = self.child.wait().unwrap().code();
+        (code, self.text())
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            drop(self.child.kill());
+            drop(self.child.wait());
+        }
+    }
+}
+
+/// Runs another command on the data directory, as `user` if one is given.
+fn run(data: &Path, words: &[&str], wrapper: &[&str]) -> (Option<i32>, String) {
+    let all: Vec<_> = wrapper.iter().copied().chain([env!("CARGO_BIN_EXE_triggerd")]).collect();
+    let output = Command::new(all[0])
+        .args(&all[1..])
+        .args(words)
+        .arg("--config")
+        .arg(data.with_extension("toml"))
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    (output.status.code(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+}
+
+pub(crate) fn is_root() -> bool {
+    let is_root = geteuid().is_root();
+    if !is_root {
+        println!("skipped: only root can run it as another user");
+    }
+    is_root
+}
+
+const AS_NOBODY: [&str; 4] = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+
+/// Everything below a directory belongs to this user.
+fn give(dir: &Path, user: u32) {
+    chown(dir, Some(user), Some(user)).unwrap();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { give(&path, user) } else { chown(&path, Some(user), Some(user)).unwrap() }
+    }
+}
+
+fn owners(dir: &Path, found: &mut Vec<(PathBuf, u32)>) {
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        found.push((path.clone(), fs::metadata(&path).unwrap().uid()));
+        if path.is_dir() {
+            owners(&path, found);
+        }
+    }
+}
+
+#[test]
+fn a_reload_takes_over_what_it_can_names_the_rest_and_refuses_what_is_broken() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let mut server = Start::on(&data).ready();
+    let org = server.admin().new_org("Acme");
+    let endpoint = json!({"url": "http://10.1.2.3/hook"});
+    assert_eq!(org.post("/api/endpoints", &endpoint).code(), "egress_blocked");
+    let wider = settings(&data, "[workers]\nthreads = 3\n[delivery]\nretry_schedule_seconds = [1]\n")
+        .replace("127.0.0.0/8", "127.0.0.0/8\", \"10.0.0.0/8")
+        .replace("burst = 1000000", "burst = 7");
+    let text = server.reload(&wider, "counts after a restart");
+    let changed = server.lines("the configuration has changed").pop().unwrap();
+    for key in ["egress.allow_networks", "tiers.free.burst (1000000 → 7)", "delivery.retry_schedule_seconds"] {
+        assert!(changed["changed"].as_str().unwrap().contains(key), "{key}: {changed}");
+    }
+    let rest = server.lines("counts after a restart").pop().unwrap();
+    assert_eq!(rest["changed"], "workers.threads (2 → 3)", "{text}");
+    assert_eq!(org.post("/api/endpoints", &endpoint).status, 201, "the network is allowed now");
+    let limit = |org: &Client| org.get("/api/endpoints").header("x-ratelimit-limit").to_owned();
+    assert_eq!(limit(&org), "70", "ten times as many requests as events");
+    let broken = wider.replace("burst = 7", "burst = 0");
+    let text = server.reload(&broken, "reload refused");
+    assert!(text.contains("tiers.free.burst"), "{text}");
+    assert_eq!(limit(&org), "70", "as it was");
+    server.reload("no = toml = at all", "reload refused");
+    // A level counts at once.
+    let narrow = format!("{wider}[log]\nlevel = \"debug\"\n");
+    server.reload(&narrow, "log.level");
+    org.get("/api/endpoints");
+    server.wait_for("\"level\":\"DEBUG\"");
+    let narrower = wider.replace(", \\\"10.0.0.0/8\\\"", "").replace(", \"10.0.0.0/8\"", "");
+    server.reload(&narrower, "egress.allow_networks");
+    assert_eq!(org.post("/api/endpoints", &endpoint).code(), "egress_blocked", "and is forbidden again");
+    assert_eq!(server.stop().0, Some(0));
+}
+
+#[test]
+fn attempts_that_begin_after_a_reload_keep_to_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let mut server = Start::on(&data).config("[delivery]\nretry_schedule_seconds = [3600]\n").ready();
+    let org = server.admin().new_org("Acme");
+    let receiver = Receiver::start().unwrap();
+    receiver.answer_next([500, 500, 200]);
+    org.push_to(&receiver.url());
+    org.send("a.b", &json!(1));
+    receiver.wait_for(1, PATIENCE);
+    let quick = settings(&data, "[delivery]\nretry_schedule_seconds = [1]\njitter_share = 0\n");
+    server.reload(&quick, "the configuration has changed");
+    org.send("a.b", &json!(2));
+    receiver.wait_for(3, PATIENCE);
+    // Networks that are not allowed any more are not reached by what was set before, either.
+    server.reload(&quick.replace("127.0.0.0/8", "192.168.0.0/16"), "the configuration has changed");
+    org.send("a.b", &json!(3));
+    until(|| {
+        let list = org.get("/api/deliveries?state=dead").json["data"].as_array().unwrap().len();
+        let retrying = org.get("/api/deliveries?state=retrying").json["data"].to_string();
+        (list > 0 || retrying.contains("allow_networks") || retrying.contains("egress")).then_some(())
+    });
+    receiver.stop();
+}
+
+/// Reads what systemd would be told.
+fn notify_socket(dir: &Path) -> (UnixDatagram, String) {
+    let path = dir.join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    (socket, path.display().to_string())
+}
+
+fn told(socket: &UnixDatagram, part: &str) -> String {
+    let mut buffer = [0; 4_096];
+    loop {
+        let bytes = socket.recv(&mut buffer).unwrap_or_else(|error| panic!("systemd was never told {part}: {error}"));
+        let text = String::from_utf8_lossy(&buffer[..bytes]).into_owned();
+        if text.contains(part) {
+            return text;
+        }
+    }
+}
+
+#[test]
+fn systemd_hears_of_a_reload_of_one_that_is_refused_and_of_a_start_that_takes_long() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let (socket, path) = notify_socket(dir.path());
+    let mut server = Start::on(&data).variable("NOTIFY_SOCKET", &path).ready();
+    told(&socket, "READY=1");
+    let config = settings(&data, "[tiers.pro]\nburst = 9\n");
+    server.reload(&config, "the configuration has changed");
+    let reloading = told(&socket, "RELOADING=1");
+    assert!(reloading.contains("MONOTONIC_USEC="), "{reloading}");
+    told(&socket, "READY=1");
+    server.reload("[tiers]\nwrong = 1", "reload refused");
+    told(&socket, "RELOADING=1");
+    assert!(told(&socket, "READY=1").contains("refused"), "the status says so");
+    server.admin().new_org("Acme").send("a.b", &json!("x"));
+    assert_eq!(server.stop().0, Some(0));
+    told(&socket, "STOPPING=1");
+    fs::remove_dir_all(data.join("sled")).unwrap();
+    let server = Start::on(&data).variable("NOTIFY_SOCKET", &path).ready();
+    let extended = told(&socket, "EXTEND_TIMEOUT_USEC=");
+    assert!(extended.contains("STATUS=bringing the state up to the journal: ") && extended.contains('%'), "{extended}");
+    told(&socket, "READY=1");
+    server.stop();
+}
+
+#[test]
+fn lines_for_the_journal_begin_with_their_priority_and_nothing_of_a_library_is_among_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let log = data.with_extension("log");
+    let facts = File::create(&log).unwrap().metadata().unwrap();
+    let stream = format!("{}:{}", facts.dev(), facts.ino());
+    let mut server = Start::on(&data).variable("JOURNAL_STREAM", &stream).spawn();
+    let text = server.wait_for("triggerd is ready");
+    assert!(text.lines().all(|line| line.starts_with("<6>{")), "{text}");
+    assert!(!text.contains("actix"), "{text}");
+    drop(server);
+    let broken = Start::on(&data).config("[log]\nlevel = \"inof\"\n").variable("JOURNAL_STREAM", &stream);
+    let (code, text) = broken.ended();
+    assert_eq!(code, Some(2));
+    let last = text.lines().last().unwrap();
+    assert!(last.starts_with("<3>") && last.contains("did you mean info?"), "{last}");
+    // On a terminal it is text. The address is taken, so that it ends.
+    let (terminal, config) = (dir.path().join("terminal"), data.with_extension("toml"));
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listen = format!("{}\"\nbind_seconds = 0", taken.local_addr().unwrap());
+    fs::write(&config, settings(&data, "").replace("127.0.0.1:0\"", &listen)).unwrap();
+    let line = format!("{} serve --config {}", env!("CARGO_BIN_EXE_triggerd"), config.display());
+    let script =
+        Command::new("script").args(["-qec", &line]).arg(&terminal).stdin(Stdio::null()).stdout(Stdio::null()).status();
+    if script.is_ok() {
+        let text = fs::read_to_string(&terminal).unwrap();
+        assert!(text.contains("INFO triggerd::") && !text.contains("{\"timestamp\""), "{text}");
+    }
+    // Another file is no journal.
+    let server = Start::on(&data).variable("JOURNAL_STREAM", "1:1").ready();
+    assert!(server.text().lines().last().unwrap().starts_with('{'));
+}
+
+#[test]
+fn an_address_that_is_taken_is_waited_for_and_said_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listen = format!("listen = \"{}\"", taken.local_addr().unwrap());
+    let on = |more: &str| {
+        let config = settings(&data, "").replace("listen = \"127.0.0.1:0\"", &format!("{listen}\n{more}"));
+        Start { config, ..Start::on(&data) }
+    };
+    let (code, text) = on("bind_seconds = 0").ended();
+    assert!(code == Some(70) && text.contains("cannot listen on"), "{text}");
+    let mut waits = on("").spawn();
+    waits.wait_for("in use by another process");
+    // It can be stopped while it waits.
+    assert_eq!(waits.stop().0, Some(0));
+    let mut waits = on("").spawn();
+    waits.wait_for("in use by another process");
+    std::thread::park_timeout(Duration::from_millis(300));
+    drop(taken);
+    let text = waits.wait_for("triggerd is ready");
+    assert_eq!(text.matches("in use by another process").count(), 1, "said once: {text}");
+}
+
+#[test]
+fn a_stop_at_any_moment_of_a_start_is_in_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    Start::on(&data).ready().stop();
+    for wait in (0..40).map(Duration::from_millis) {
+        let mut server = Start::on(&data).spawn();
+        server.wait_for("journal opened");
+        std::thread::park_timeout(wait);
+        let (code, text) = server.stop();
+        assert_eq!(code, Some(0), "after {wait:?}: {text}");
+    }
+}
+
+#[test]
+fn a_lost_secrets_key_is_named_nothing_is_made_and_the_operator_can_go_on_without_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let server = Start::on(&data).ready();
+    let org = server.admin().new_org("Acme");
+    let receiver = Receiver::start().unwrap();
+    let made = org.post("/api/endpoints", &json!({"url": receiver.url(), "headers": {"x-token": "canary"}}));
+    let id = made.id();
+    assert_eq!(server.stop().0, Some(0));
+    let (key, kept) = (data.join("secrets.key"), dir.path().join("kept"));
+    fs::rename(&key, &kept).unwrap();
+    let (code, text) = Start::on(&data).ended();
+    assert!(code == Some(3) && text.contains("--forget-secrets") && text.contains("1 endpoints"), "{text}");
+    assert!(!key.exists(), "nothing was made in its place");
+    // Another key is no better, and the right one is as good as ever.
+    fs::write(&key, "00".repeat(32)).unwrap();
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+    assert_eq!(Start::on(&data).ended().0, Some(3));
+    fs::copy(&kept, &key).unwrap();
+    let server = Start::on(&data).words(&["--forget-secrets"]).ready();
+    let enabled = |server: &Served| server.client(&org.key).get(&format!("/api/endpoints/{id}")).json;
+    assert_eq!(enabled(&server)["enabled"], true, "nothing was lost");
+    assert_eq!(server.stop().0, Some(0));
+    fs::remove_file(&key).unwrap();
+    let server = Start::on(&data).words(&["--forget-secrets"]).ready();
+    let told = server.lines(&id).pop().unwrap();
+    assert!(told["organization"].as_str().unwrap().starts_with("org_") && told["headers"] == 1, "{told}");
+    let shown = enabled(&server);
+    assert_eq!((&shown["enabled"], &shown["disabled_reason"]), (&json!(false), &json!("secret_lost")), "{shown}");
+    assert_eq!(shown["headers"], json!({}), "{shown}");
+    // Its owner gives it a new secret and goes on.
+    let org = server.client(&org.key);
+    let event = org.send("a.b", &json!(1)).id();
+    assert_eq!(org.post(&format!("/api/endpoints/{id}/secret/rotate"), &json!({"overlap_seconds": 0})).status, 200);
+    assert_eq!(org.post_text(&format!("/api/endpoints/{id}/enable"), "").status, 200);
+    org.send("a.b", &json!(2));
+    receiver.wait_for(1, PATIENCE);
+    assert!(event.starts_with("evt_"));
+    assert_eq!(server.stop().0, Some(0));
+    let (code, text) = Start::on(&data).ready().stop();
+    assert_eq!(code, Some(0), "and the next start knows nothing of it: {text}");
+    receiver.stop();
+}
+
+#[test]
+fn a_copy_says_that_it_will_deliver_and_does_not_if_told_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let server = Start::on(&data).ready();
+    assert!(!server.text().contains("is a copy"), "{}", server.text());
+    let org = server.admin().new_org("Acme");
+    let receiver = Receiver::start().unwrap();
+    receiver.answer_next([500; 20]);
+    org.push_to(&receiver.url());
+    org.send("a.b", &json!(1));
+    receiver.wait_for(1, PATIENCE);
+    let copy = dir.path().join("copy");
+    let copied = Command::new("cp").arg("-a").arg(&data).arg(&copy).status().unwrap();
+    assert!(copied.success());
+    assert_eq!(server.stop().0, Some(0));
+    let asked = receiver.received().len();
+    let quiet = Start::on(&copy).words(&["--no-deliver"]).ready();
+    let text = quiet.text();
+    assert!(text.contains("nothing is delivered from here") && text.contains("--no-deliver"), "{text}");
+    assert_eq!(quiet.lines("triggerd is ready")[0]["delivers"], false);
+    let there = quiet.client(&org.key);
+    let second = there.send("a.b", &json!(2));
+    assert_eq!((there.inbox().len(), second.status), (2, 202), "all but delivering goes on");
+    until(|| {
+        let waiting = there.get("/api/deliveries").json["data"].as_array().unwrap().len();
+        (waiting == 2).then_some(())
+    });
+    assert_eq!(quiet.stop().0, Some(0));
+    assert_eq!(receiver.received().len(), asked, "nothing went out");
+    let again = dir.path().join("again");
+    assert!(Command::new("cp").arg("-a").arg(&data).arg(&again).status().unwrap().success());
+    let loud = Start::on(&again).ready();
+    let told = loud.lines("the data directory is a copy").pop().unwrap();
+    assert!(told["level"] == "WARN" && told["message"].as_str().unwrap().contains("from both"), "{told}");
+    receiver.stop();
+}
+
+#[test]
+fn what_root_rebuilds_belongs_to_the_service_and_what_it_may_not_read_is_named() {
+    if !is_root() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    let data = dir.path().join("data");
+    let server = Start::on(&data).ready();
+    let key = server.admin().new_org("Acme").key;
+    server.client(&key).send("a.b", &json!(1));
+    assert_eq!(server.stop().0, Some(0));
+    // As a service's directory is: another user's, and everything in it.
+    give(&data, NOBODY);
+    let service = || Start::on(&data).under(&AS_NOBODY);
+    fs::remove_file(data.with_extension("log")).unwrap();
+    assert_eq!(run(&data, &["rebuild"], &[]).0, Some(0));
+    let all = |dir: &Path| {
+        let mut found = Vec::new();
+        owners(dir, &mut found);
+        found
+    };
+    let roots: Vec<_> = all(&data).into_iter().filter(|(_, owner)| *owner != NOBODY).collect();
+    assert!(roots.is_empty(), "root's: {roots:?}");
+    let server = service().ready();
+    assert_eq!(server.client(&key).inbox().len(), 1);
+    assert_eq!(server.stop().0, Some(0));
+    // A start as root, and whatever it makes, as well.
+    let server = Start::on(&data).ready();
+    let big = json!("x".repeat(200_000));
+    (0..12).for_each(|_| assert_eq!(server.client(&key).send("a.b", &big).status, 202));
+    assert_eq!(server.stop().0, Some(0));
+    let roots: Vec<_> = all(&data).into_iter().filter(|(_, owner)| *owner != NOBODY).collect();
+    assert!(roots.is_empty(), "root's: {roots:?}");
+    // What is root's all the same is named, with whose it is and who asked.
+    for odd in ["journal/00000000000000000001.seg", "FORMAT", "LOCK", "sled", "secrets.key"] {
+        let path = data.join(odd);
+        let mode = fs::metadata(&path).unwrap().mode();
+        chown(&path, Some(0), Some(0)).unwrap();
+        let (code, text) = service().ended();
+        let text = text.lines().last().unwrap_or_default().to_owned();
+        assert_eq!(code, Some(5), "{odd}: {text}");
+        for part in [path.to_str().unwrap(), "belongs to root (user 0)", "runs as nobody"] {
+            assert!(text.contains(part), "{odd}: {part} is missing in: {text}");
+        }
+        let (code, text) = run(&data, &["rebuild"], &AS_NOBODY);
+        assert!(code == Some(5) && text.contains(path.to_str().unwrap()), "{odd}: {text}");
+        chown(&path, Some(NOBODY), Some(NOBODY)).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode(), mode);
+    }
+    assert_eq!(service().ready().stop().0, Some(0));
+}
+
+#[test]
+fn other_things_that_are_not_permitted_are_named_too() {
+    if !is_root() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    let closed = dir.path().join("closed");
+    fs::create_dir(&closed).unwrap();
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o700)).unwrap();
+    // A directory that cannot be made, one that cannot be entered, a log file, a configuration.
+    let inside = closed.join("data");
+    fs::write(closed.with_extension("log"), "").unwrap();
+    let data = dir.path().join("data");
+    let start = Start::on(&data).under(&AS_NOBODY);
+    let start = Start { config: settings(&inside, ""), ..start };
+    let (code, text) = start.ended();
+    assert!(code == Some(5) && text.contains("closed") && text.contains("nobody"), "{text}");
+    let logs = format!("[log]\ndirectory = {:?}\n", closed.join("logs").display().to_string());
+    let (code, text) = Start::on(&data).config(&logs).under(&AS_NOBODY).ended();
+    assert!(code == Some(5) && text.contains("closed") && text.contains("nobody"), "{text}");
+    let config = data.with_extension("toml");
+    fs::set_permissions(&config, fs::Permissions::from_mode(0o600)).unwrap();
+    let (code, text) = run(&data, &["serve"], &AS_NOBODY);
+    assert!(code == Some(5) && text.contains("data.toml") && text.contains("belongs to root"), "{text}");
+}
+
+#[test]
+fn what_the_configuration_cannot_mean_does_not_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    for (more, variable, part) in [
+        ("[workers]\nthreads = 1\n", Some(("TRIGGERD_SERVER_LISTEN", "127.0.0.1:1")), "TRIGGERD__SERVER__LISTEN"),
+        ("[log]\nlevel = \"inof\"\n", None, "did you mean info?"),
+    ] {
+        let mut start = Start::on(&data).config(more);
+        if let Some((name, value)) = variable {
+            start = start.variable(name, value);
+        }
+        let (code, text) = start.ended();
+        assert!(code == Some(2) && text.contains(part), "{more}: {text}");
+    }
+    let many = settings(&data, "").replace("[server]\n", "[server]\nworkers = 1024\n");
+    let (code, text) = Start { config: many, ..Start::on(&data) }.ended();
+    assert!(code == Some(2) && text.contains("server.workers"), "{text}");
+    let most = settings(&data, "").replace("[server]\n", "[server]\nworkers = 512\n");
+    assert_eq!(Start { config: most, ..Start::on(&data) }.ready().stop().0, Some(0), "the most that is allowed starts");
+    fs::write(data.join("admin.token"), "x").unwrap();
+    fs::set_permissions(data.join("admin.token"), fs::Permissions::from_mode(0o644)).unwrap();
+    let (code, text) = Start::on(&data).ended();
+    assert!(code == Some(2) && text.contains("admin.token") && text.contains("0644"), "{text}");
+}
