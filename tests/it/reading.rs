@@ -502,3 +502,24 @@ fn what_else_is_asked_for_has_a_bound_of_its_own() {
     assert!(refused.header("ratelimit").starts_with("\"pro-requests\";r=0"), "{refused:?}");
     assert_eq!(org.send("a", &json!(1)).status, 202, "posting goes on");
 }
+
+#[test]
+fn the_commands_take_lists_of_types_too() {
+    let (server, dir) = server();
+    let org = server.org("Acme");
+    let [created, paid, test] =
+        ["order.created", "order.paid", "order.test"].map(|kind| org.send(kind, &json!(1)).id());
+    let run = |filter: &str| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_triggerd"));
+        command.args(["inbox", "--type", filter, "--config"]).arg(dir.path().join("data.toml"));
+        let output = command.args(["--url", &org.url]).env("TRIGGERD_API_KEY", &org.key).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (code, shown, _) = run("order.*,!order.test");
+    assert_eq!(
+        (code, shown.contains(&created), shown.contains(&paid), shown.contains(&test)),
+        (Some(0), true, true, false)
+    );
+    let (code, _, complaint) = run("a b");
+    assert!(code == Some(1) && complaint.contains("type"), "{complaint}");
+}
