@@ -35,6 +35,9 @@ pub(super) struct Inbox {
     /// Wait so many seconds for one if there is none (0 to 30)
     #[arg(long, default_value_t = 0, value_name = "SECONDS")]
     wait: u16,
+    /// Only events of these types, separated by commas: order.created, order.*, *.created, or !order.test for all but that
+    #[arg(long = "type", value_name = "TYPES")]
+    types: Option<String>,
     #[command(flatten)]
     with: With,
 }
@@ -114,7 +117,12 @@ impl Send {
 impl Inbox {
     pub(super) fn run(self, settings: &Settings) -> Result<ExitCode, Failure> {
         let client = self.with.client(settings)?;
-        let path = format!("/api/inbox?limit={}&wait={}", self.limit, self.wait);
+        let mut query = url::form_urlencoded::Serializer::new(String::new());
+        query.append_pair("limit", &self.limit.to_string()).append_pair("wait", &self.wait.to_string());
+        if let Some(types) = &self.types {
+            query.append_pair("type", types);
+        }
+        let path = format!("/api/inbox?{}", query.finish());
         let answer = client.call(Method::GET, &path, None)?;
         if self.with.server.json {
             print_json(answer.as_text())?;
@@ -128,7 +136,9 @@ impl Inbox {
             print(&format!("{received_at}  {id}  {kind}  {}", one_line(payload.get())))?;
         }
         match (events.is_empty(), page.has_more) {
-            (true, _) => print("The inbox is empty.")?,
+            (true, _) if self.types.is_none() => print("The inbox is empty.")?,
+            (true, false) => print("The inbox has no event of these types.")?,
+            (true, true) => print("There is none of these types among the oldest events of the inbox.")?,
             (false, true) => {
                 print("There is more behind these; acknowledge them or ask for more with --limit.")?;
             }

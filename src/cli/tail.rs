@@ -21,8 +21,8 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// Shows events and attempts as they happen, until Ctrl-C.
 #[derive(Args)]
 pub(super) struct Tail {
-    /// Only events of this type, or of those below it (order.*), and attempts to push them
-    #[arg(long = "type", value_name = "TYPE")]
+    /// Only events of these types, separated by commas (order.created, order.*, *.created, !order.test), and attempts to push them
+    #[arg(long = "type", value_name = "TYPES")]
     event_type: Option<String>,
     /// Only attempts to this endpoint (ep_…)
     #[arg(long, value_name = "ENDPOINT")]

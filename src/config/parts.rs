@@ -73,7 +73,7 @@ pub struct Intake {
     pub group_commands: usize,
     /// Most bytes written with one sync.
     pub group_bytes: usize,
-    /// Most bytes of one event's request body.
+    /// Most bytes of one event's payload.
     pub event_bytes_max: usize,
     /// Most bytes of one batch's request body.
     pub batch_bytes_max: usize,

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap};
+use actix_web::http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap};
 use actix_web::{HttpRequest, dev, web};
 use futures_util::StreamExt as _;
 use tokio::time::{Instant, timeout_at};
 
 use super::error::{Code, Problem};
+use super::gzip::{self, Coding};
 use super::limit::Payer;
 use super::wire::too_large;
 use crate::base::shares::{Exhausted, Share, Shares};
@@ -85,15 +86,11 @@ pub(super) enum Media {
 }
 
 impl Media {
-    /// The body's content type; none if it is another one, or another character set than UTF-8.
+    /// The body's content type; none if it is another one. Parameters mean nothing, `charset` neither (RFC 8259, 11): JSON is
+    /// UTF-8, and a body that is not is refused when it is read.
     pub(super) fn of(headers: &HeaderMap) -> Option<Self> {
-        let text = headers.get(CONTENT_TYPE)?.to_str().ok()?;
-        let mut parts = text.split(';').map(str::trim);
-        let media = essence(parts.next()?)?;
-        let utf_8 = parts.filter_map(|parameter| parameter.split_once('=')).all(|(name, value)| {
-            !name.trim().eq_ignore_ascii_case("charset") || value.trim().trim_matches('"').eq_ignore_ascii_case("utf-8")
-        });
-        utf_8.then_some(media)
+        let text = headers.get(CONTENT_TYPE)?.as_bytes();
+        essence(str::from_utf8(text.split(|byte| *byte == b';').next()?).ok()?.trim())
     }
 
     /// Requires `application/json`.
@@ -112,13 +109,13 @@ fn essence(text: &str) -> Option<Media> {
 }
 
 pub(super) fn unsupported(wanted: &'static str) -> Problem {
-    Problem::new(Code::UnsupportedMediaType, format!("the content type must be {wanted}, in UTF-8"))
+    Problem::new(Code::UnsupportedMediaType, format!("the content type must be {wanted}"))
 }
 
 /// Reads the whole body. What is announced has its room before any of it is read; what is not takes room as it grows.
 ///
 /// # Errors
-/// Over a limit, broken off, encoded, or without room.
+/// Over a limit, broken off, encoded in a way that is not understood, or without room.
 pub(super) async fn read(
     request: &HttpRequest,
     payload: &mut dev::Payload,
@@ -126,11 +123,10 @@ pub(super) async fn read(
     room: &mut Room,
 ) -> Result<web::Bytes, Problem> {
     let headers = request.headers();
-    if headers.get(CONTENT_ENCODING).is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"identity")) {
-        return Err(Problem::new(Code::UnsupportedMediaType, "a content encoding is not understood"));
-    }
+    let coding = Coding::of(headers)?;
+    let wire_bytes_max = coding.wire_bytes_max(limit.bytes_max);
     let announced = content_length(headers);
-    if announced.is_some_and(|length| length > limit.bytes_max) {
+    if announced.is_some_and(|length| length > wire_bytes_max) {
         return Err(too_large(limit.bytes_max));
     }
     if let Some(length) = announced {
@@ -140,7 +136,11 @@ pub(super) async fn read(
     let late = |_elapsed| {
         Problem::new(Code::RequestTimeout, format!("the body was not there after {} s", limit.within.as_secs()))
     };
-    timeout_at(deadline, collect(payload, announced, limit.bytes_max, room)).await.map_err(late)?
+    let body = timeout_at(deadline, collect(payload, announced, wire_bytes_max, room)).await.map_err(late)?;
+    match coding {
+        Coding::Identity => body,
+        Coding::Gzip => gzip::inflate(body?, limit.bytes_max, |bytes| room.need(bytes)).await,
+    }
 }
 
 pub(super) fn content_length(headers: &HeaderMap) -> Option<usize> {
@@ -192,12 +192,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn content_types_are_known_in_utf_8_only() {
+    fn content_types_are_known_whatever_their_parameters() {
         for (text, media) in [
             ("application/json", Some(Media::Json)),
             ("Application/JSON; charset=UTF-8", Some(Media::Json)),
             ("application/json;charset=\"utf-8\"; x=y", Some(Media::Json)),
-            ("application/json; charset=latin1", None),
+            ("application/json; charset=latin1", Some(Media::Json)),
+            ("application/json; charset=utf8", Some(Media::Json)),
+            ("application/json;charset=us-ascii;charset=\"x;y\"", Some(Media::Json)),
+            ("application/json ;", Some(Media::Json)),
+            ("application/json; name=\u{e9}", Some(Media::Json)),
+            ("application/cloudevents-batch+json; charset=utf8", Some(Media::CloudEventBatch)),
+            ("application/json, text/plain", None),
+            ("application/problem+json", None),
             ("application/cloudevents+json; charset=utf-8", Some(Media::CloudEvent)),
             ("application/cloudevents-batch+json", Some(Media::CloudEventBatch)),
             ("text/json", None),
@@ -205,7 +212,7 @@ mod tests {
             ("", None),
         ] {
             let mut headers = HeaderMap::new();
-            headers.insert(CONTENT_TYPE, HeaderValue::from_static(text));
+            headers.insert(CONTENT_TYPE, HeaderValue::from_bytes(text.as_bytes()).unwrap());
             assert_eq!(Media::of(&headers), media, "{text}");
         }
         assert_eq!(Media::of(&HeaderMap::new()), None);

@@ -1,20 +1,24 @@
 //! What the owner of an endpoint can set, as it is written: read over what is set already, everything that is wrong named
-//! at once. Called by `endpoints`, `webhook` and `hooks`.
+//! at once. `null` is the same as not mentioned, but for the four settings that are shown as `null` when they are as configured:
+//! there it says that they are to be as configured again. Called by `endpoints`, `webhook` and `hooks`.
 
 use std::borrow::Cow;
 use std::ops::RangeInclusive;
 
 use actix_web::http::header::HeaderName;
+use serde::Serialize;
+use serde_json::Value;
 
 use super::error::{Code, Faults, Problem, pointer};
 use super::fields::{Field, Fields, is_printable, printable_rule, string};
 use crate::base::vault::Vault;
 use crate::delivery::secrets;
 use crate::model::endpoint::{
-    DESCRIPTION_CHARS_MAX, DisabledReason, Endpoint, EndpointSettings, HEADER_VALUE_BYTES_MAX, HEADERS_MAX,
-    MAX_IN_FLIGHT_MAX, METADATA_CHARS_MAX, METADATA_MAX, PATTERNS_MAX, RATE_PER_SECOND_MAX, RETRIES_MAX,
+    DESCRIPTION_CHARS_MAX, DisabledReason, Endpoint, EndpointSettings, HEADER_NAME_BYTES_MAX, HEADER_VALUE_BYTES_MAX,
+    HEADERS_MAX, MAX_IN_FLIGHT_MAX, METADATA_CHARS_MAX, METADATA_MAX, PATTERNS_MAX, RATE_PER_SECOND_MAX, RETRIES_MAX,
     RETRY_WAIT_S_MAX, SealedSecret, TIMEOUT_MS_MAX, URL_BYTES_MAX,
 };
+use crate::model::time::Timestamp;
 use crate::rules::egress::{EgressError, EgressRules};
 
 /// Headers that an endpoint cannot have of its own: what we say ourselves, and what belongs to the connection
@@ -142,13 +146,32 @@ impl<'a> Reading<'a> {
         if let Some(field) = self.take("metadata") {
             settings.metadata = metadata(&field, &mut self.faults);
         }
-        if let Some(field) = self.take("retry_schedule") {
+        if let Some(field) = self.fields.take_value("retry_schedule", &mut self.faults) {
             let waits = field.numbers(RETRIES_MAX, 1..=RETRY_WAIT_S_MAX, &mut self.faults);
             settings.retry_schedule_s = waits.filter(|_| !field.is_null());
         }
         self.limit("timeout_ms", 1..=TIMEOUT_MS_MAX, &mut settings.timeout_ms);
         self.limit("max_in_flight", 1..=MAX_IN_FLIGHT_MAX, &mut settings.max_in_flight);
         self.limit("rate_per_second", 1..=RATE_PER_SECOND_MAX, &mut settings.rate_per_second);
+    }
+
+    /// Takes the members that cannot be set here and say what they are now: what was shown can be sent back.
+    pub(super) fn unchanged(&mut self, shown: &impl Serialize) -> Result<(), Problem> {
+        let shown = serde_json::to_value(shown).map_err(|error| Problem::internal(&error))?;
+        let Some(shown) = shown.as_object() else { return Ok(()) };
+        for (name, now) in shown {
+            let Some(field) = self.take(name) else { continue };
+            let is_same = match (now, serde_json::from_str::<Value>(field.value.get())) {
+                (_, Err(_)) => false,
+                (Value::String(now), Ok(Value::String(given))) => *now == given || is_same_time(now, &given),
+                (now, Ok(given)) => *now == given,
+            };
+            if !is_same {
+                self.faults
+                    .add(field.pointer(), format!("cannot be set here; it is {now} now, leave it out or as it is"));
+            }
+        }
+        Ok(())
     }
 
     /// Says what was wrong; or, when nothing was, what the body said beside the settings, which are these now.
@@ -172,10 +195,15 @@ impl<'a> Reading<'a> {
 
     /// A number, or `null` for what is configured.
     fn limit<T: TryFrom<u64>>(&mut self, name: &str, range: RangeInclusive<u64>, limit: &mut Option<T>) {
-        let Some(field) = self.take(name) else { return };
+        let Some(field) = self.fields.take_value(name, &mut self.faults) else { return };
         let number = if field.is_null() { None } else { field.number_in(range, &mut self.faults) };
         *limit = number.and_then(|number| number.try_into().ok());
     }
+}
+
+/// Whether two texts are one time.
+fn is_same_time(one: &str, other: &str) -> bool {
+    matches!((one.parse::<Timestamp>(), other.parse::<Timestamp>()), (Ok(one), Ok(other)) if one == other)
 }
 
 /// The text of a URL. The parser forgives spaces and control characters; what is stored has none.
@@ -197,6 +225,9 @@ fn headers(field: &Field<'_>, faults: &mut Faults) -> Vec<(String, String)> {
         let name = name.to_ascii_lowercase();
         if HeaderName::from_bytes(name.as_bytes()).is_err() {
             return Err("is not a header's name (RFC 9110, 5.1)".into());
+        }
+        if name.len() > HEADER_NAME_BYTES_MAX {
+            return Err(format!("the name must be at most {HEADER_NAME_BYTES_MAX} bytes").into());
         }
         if RESERVED_HEADERS.contains(&name.as_str()) || RESERVED_PREFIXES.iter().any(|it| name.starts_with(it)) {
             return Err("is a header that belongs to the connection or the signature".into());
@@ -255,11 +286,10 @@ fn texts(
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
     use crate::model::id::EndpointId;
-    use crate::model::time::Timestamp;
 
     fn read(endpoint: &mut Endpoint, body: &Value) -> Result<Vec<String>, Problem> {
         let (text, egress) = (body.to_string(), EgressRules { allow: Vec::new() });
@@ -309,6 +339,11 @@ mod tests {
         read(&mut it, &json!({"timeout_ms": null, "retry_schedule": null, "enabled": true})).unwrap();
         assert_eq!((it.settings.timeout_ms, it.settings.retry_schedule_s.clone(), it.disabled), (None, None, None));
         assert_eq!(it.settings.max_in_flight, Some(4));
+        let before = it.clone();
+        let nulls = json!({"url": null, "description": null, "event_types": null, "headers": null, "body": null,
+            "enabled": null, "ordering": null, "metadata": null});
+        read(&mut it, &nulls).unwrap();
+        assert_eq!(it, before, "what is never shown as null");
         read(&mut it, &json!({"retry_schedule": []})).unwrap();
         assert_eq!(it.settings.retry_schedule_s, Some(Vec::new()), "one attempt only");
     }

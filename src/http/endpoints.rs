@@ -13,7 +13,7 @@ use super::cursor;
 use super::deliveries::Told;
 use super::endpoint_settings::{MASK, Reading, Said};
 use super::error::{Code, Faults, Problem};
-use super::fields::{Fields, text_of};
+use super::fields::{CHAR_BYTES_MAX, Fields, text_of};
 use super::query::Query;
 use crate::base::random;
 use crate::delivery::envelope::Body;
@@ -21,14 +21,22 @@ use crate::delivery::secrets;
 use crate::delivery::sender::Request;
 use crate::model::command::{Command, DeleteEndpoint, PutEndpoint};
 use crate::model::delivery::{AttemptOutcome, Trigger};
-use crate::model::endpoint::{Endpoint, EndpointSettings, SealedSecret, Secret, TypePattern};
+use crate::model::endpoint::{
+    DESCRIPTION_CHARS_MAX, Endpoint, EndpointSettings, HEADER_NAME_BYTES_MAX, HEADER_VALUE_BYTES_MAX, HEADERS_MAX,
+    METADATA_CHARS_MAX, METADATA_MAX, PATTERN_CHARS_MAX, PATTERNS_MAX, SealedSecret, Secret, TypePattern,
+    URL_BYTES_MAX,
+};
 use crate::model::event::NewEvent;
 use crate::model::id::{EndpointId, EventId, OrgNo};
 use crate::model::time::Timestamp;
 use crate::store::{EndpointHealth, Outcome};
 
-/// A URL, a hundred patterns, headers and metadata need no more.
-pub(super) const BODY_BYTES_MAX: usize = 64 << 10;
+/// What all members at their limits take, every character escaped (of ASCII in six bytes), and room for their names and spaces.
+pub(super) const BODY_BYTES_MAX: usize = 6
+    * (URL_BYTES_MAX + HEADERS_MAX * (HEADER_NAME_BYTES_MAX + HEADER_VALUE_BYTES_MAX))
+    + CHAR_BYTES_MAX
+        * (DESCRIPTION_CHARS_MAX + PATTERNS_MAX * PATTERN_CHARS_MAX + METADATA_MAX * 2 * METADATA_CHARS_MAX)
+    + (8 << 10);
 /// Longest time an old secret signs beside its successor, in seconds: a week.
 const OVERLAP_S_MAX: u64 = 604_800;
 const OVERLAP_S_DEFAULT: u64 = 86_400;
@@ -189,23 +197,27 @@ pub(super) fn show(call: &Call) -> Answer {
     json(StatusCode::OK, &Shown::of(&named(call)?.1, None))
 }
 
-/// `PATCH /{id}`: what is not mentioned stays, `null` goes back to what is configured. Counts from the next attempt. A URL of
-/// another origin takes no header's value along.
+/// `PATCH /{id}`: what is not mentioned stays. What was shown can be sent back. Counts from the next attempt. A URL of another
+/// origin takes no header's value along.
 pub(super) async fn change(call: &mut Call) -> Answer {
     let org = call.org()?;
     Media::require_json(call.request.headers())?;
     let body = call.body(BODY_BYTES_MAX).await?;
     let _apart = call.api.settings_lock(org).await;
-    let mut endpoint = Endpoint::clone(&named(call)?.1);
+    let before = named(call)?.1;
+    let mut endpoint = Endpoint::clone(&before);
     let egress = call.api.egress.get();
     let mut reading = Reading::of(text_of(&body)?, &egress)?;
     reading.url("url", false, &mut endpoint.settings);
     reading.basics(&mut endpoint);
     reading.details(&mut endpoint, &call.api.vault);
+    reading.unchanged(&Shown::of(&before, None))?;
     let Said { sets_enabled, headers_dropped } = reading.finish(&endpoint.settings)?;
-    endpoint.updated_at = call.now;
-    put(call, org, &endpoint, sets_enabled).await?;
-    audit::endpoint(call, &endpoint, "changed");
+    if endpoint != *before {
+        endpoint.updated_at = call.now;
+        put(call, org, &endpoint, sets_enabled).await?;
+        audit::endpoint(call, &endpoint, "changed");
+    }
     json(StatusCode::OK, &Shown::of(&endpoint, None).without(headers_dropped))
 }
 

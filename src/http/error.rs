@@ -7,7 +7,7 @@ use std::fmt;
 
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
-use actix_web::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use actix_web::http::header::{ACCEPT_ENCODING, ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
@@ -191,6 +191,8 @@ struct Parts {
     organization_id: Option<OrgId>,
     retry_after_s: Option<u64>,
     allow: Option<String>,
+    /// Whether a coding that is understood is to be named.
+    names_coding: bool,
     cause: Option<String>,
 }
 
@@ -205,6 +207,7 @@ impl Problem {
             organization_id: None,
             retry_after_s,
             allow: None,
+            names_coding: false,
             cause: None,
         }))
     }
@@ -256,6 +259,13 @@ impl Problem {
         problem
     }
 
+    /// The body's coding is not understood; the answer names the one that is (RFC 9110, 15.5.16).
+    pub(super) fn unsupported_coding() -> Self {
+        let mut problem = Self::new(Code::UnsupportedMediaType, "the content encoding must be gzip, or none");
+        problem.0.names_coding = true;
+        problem
+    }
+
     pub(super) fn dedup_mismatch(first: EventId) -> Self {
         let detail = format!(
             "the dedup_id was used for {first}, which has another type or payload, or as a CloudEvent another attribute"
@@ -301,6 +311,9 @@ impl Problem {
         }
         if let Some(allow) = &self.0.allow {
             response.insert_header((ALLOW, allow.as_str()));
+        }
+        if self.0.names_coding {
+            response.insert_header((ACCEPT_ENCODING, "gzip"));
         }
         if self.0.code == Code::Unauthorized {
             response.insert_header((WWW_AUTHENTICATE, "Bearer realm=\"triggerd\""));
@@ -418,7 +431,13 @@ mod tests {
             assert_eq!(header(&refused.into(), "retry-after").as_deref(), Some("1"), "{refused:?}");
         }
         assert_eq!(header(&Problem::method_not_allowed("GET, HEAD"), "allow").as_deref(), Some("GET, HEAD"));
+        let coding = Problem::unsupported_coding();
+        assert_eq!(
+            (coding.code(), header(&coding, "accept-encoding").as_deref()),
+            (Code::UnsupportedMediaType, Some("gzip"))
+        );
         let unauthorized = Problem::new(Code::Unauthorized, "no");
+        assert_eq!(header(&unauthorized, "accept-encoding"), None);
         assert!(header(&unauthorized, "www-authenticate").is_some());
         assert_eq!(header(&unauthorized, "content-type").as_deref(), Some(PROBLEM_JSON));
     }

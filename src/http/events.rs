@@ -11,7 +11,7 @@ use super::cloudevents;
 use super::edge::rejection;
 use super::error::{Code, Faults, Problem};
 use super::fields::{Fields, array, text_of};
-use super::wire::Rules;
+use super::wire::{Rules, cloud_event_body_bytes_max, event_body_bytes_max};
 use crate::model::command::{Command, SubmitEvent};
 use crate::model::event::NewEvent;
 use crate::model::id::{EventId, OrgNo};
@@ -49,7 +49,12 @@ struct Receipt {
 /// `POST /api/events`.
 pub(super) async fn post(call: &mut Call) -> Answer {
     let form = form(call)?;
-    let body = call.body(call.api.config.intake.event_bytes_max).await?;
+    let payload_bytes_max = call.api.config.intake.event_bytes_max;
+    let bytes_max = match form {
+        Form::Own | Form::Binary => event_body_bytes_max(payload_bytes_max),
+        Form::CloudEvent => cloud_event_body_bytes_max(payload_bytes_max),
+    };
+    let body = call.body(bytes_max).await?;
     let rules = Rules { idempotency_key: idempotency_key(call)?, ..rules(call)? };
     let event = match form {
         Form::Own => rules.event(text_of(&body)?),

@@ -17,14 +17,17 @@ use crate::model::time::Timestamp;
 
 /// Most members of an object that are looked at.
 const MEMBERS_MAX: usize = 256;
+/// Most bytes that a character of a text takes in JSON: two escapes, as in `\ud83d\ude00`.
+pub(super) const CHAR_BYTES_MAX: usize = 12;
 /// How deep values may be nested: what JSON parsers commonly take (serde_json's own limit).
 const DEPTH_MAX: usize = 128;
 
-/// The body as text.
+/// The body as text, without the byte order mark that some put before it (RFC 8259, 8.1).
 pub(super) fn text_of(body: &[u8]) -> Result<&str, Problem> {
-    str::from_utf8(body).map_err(|error| {
+    let text = str::from_utf8(body).map_err(|error| {
         Problem::new(Code::MalformedJson, format!("the body is not UTF-8 from byte {} on", error.valid_up_to()))
-    })
+    })?;
+    Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
 }
 
 /// Why text is refused as JSON.
@@ -99,8 +102,13 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Takes the member; one that is there twice is a fault.
+    /// Takes the member; `null` is the same as its absence, and one that is there twice is a fault.
     pub(super) fn take(&mut self, name: &str, faults: &mut Faults) -> Option<Field<'a>> {
+        self.take_value(name, faults).filter(|field| !field.is_null())
+    }
+
+    /// Takes a member that may be `null`.
+    pub(super) fn take_value(&mut self, name: &str, faults: &mut Faults) -> Option<Field<'a>> {
         let place = self.members.iter().position(|(other, _)| other == name)?;
         let (own_name, value) = self.members.remove(place);
         let mut twice = false;
@@ -117,9 +125,9 @@ impl<'a> Fields<'a> {
         Some(field)
     }
 
-    /// Whether the member is there.
+    /// Whether the member is there, and not `null`.
     pub(super) fn has(&self, name: &str) -> bool {
-        self.members.iter().any(|(other, _)| other == name)
+        self.members.iter().any(|(other, value)| other == name && value.get() != "null")
     }
 
     /// Takes a member that has to be there.
@@ -128,6 +136,19 @@ impl<'a> Fields<'a> {
             faults.add(pointer("", name), "is required");
         }
         self.take(name, faults)
+    }
+
+    /// Takes a member that has to be there and may be `null`.
+    pub(super) fn require_value(&mut self, name: &str, faults: &mut Faults) -> Option<Field<'a>> {
+        if !self.names().any(|other| other == name) {
+            faults.add(pointer("", name), "is required");
+        }
+        self.take_value(name, faults)
+    }
+
+    /// The names of the members that nobody took yet.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.members.iter().map(|(name, _)| &**name)
     }
 
     /// The members nobody took.

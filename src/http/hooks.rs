@@ -49,6 +49,12 @@ pub(super) async fn subscribe(call: &mut Call) -> Answer {
     let mut reading = Reading::of(text_of(&body)?, &egress)?;
     let name = URL_NAMES.into_iter().find(|name| reading.fields.has(name)).unwrap_or(URL_NAMES[0]);
     reading.url(name, true, &mut endpoint.settings);
+    for other in URL_NAMES {
+        // One that is null is as good as not there.
+        if !reading.fields.has(other) {
+            reading.fields.take(other, &mut reading.faults);
+        }
+    }
     if let Some(field) = reading.fields.take("event", &mut reading.faults)
         && let Some(pattern) = field.parse(&mut reading.faults)
     {

@@ -143,7 +143,7 @@ fn wish(fields: &mut Fields<'_>, now: Timestamp, faults: &mut Faults) -> Wish {
         }
         Some(scopes.into_iter().collect())
     });
-    let expires_at = fields.take("expires_at", faults).filter(|field| field.value.get() != "null").and_then(|field| {
+    let expires_at = fields.take("expires_at", faults).and_then(|field| {
         let time = field.time(faults)?;
         if time <= now {
             faults.add(field.pointer(), "must be in the future");

@@ -26,6 +26,7 @@ mod error;
 mod event_history;
 mod events;
 mod fields;
+mod gzip;
 mod health;
 mod hooks;
 mod inbox;

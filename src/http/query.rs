@@ -27,10 +27,13 @@ pub(super) struct Query<'a> {
 
 impl<'a> Query<'a> {
     pub(super) fn read(text: &'a str) -> Self {
-        Self {
-            parameters: form_urlencoded::parse(text.as_bytes()).take(PARAMETERS_MAX).collect(),
-            faults: Faults::default(),
+        let mut faults = Faults::default();
+        let mut all = form_urlencoded::parse(text.as_bytes());
+        let parameters = all.by_ref().take(PARAMETERS_MAX).collect();
+        if all.next().is_some() {
+            faults.add("?", format!("must have at most {PARAMETERS_MAX} parameters"));
         }
+        Self { parameters, faults }
     }
 
     /// Takes a parameter that parses to something; none if it is not there, or wrong.
@@ -127,6 +130,11 @@ mod tests {
         let pointers: Vec<_> = body["errors"].as_array().unwrap().iter().map(|fault| &fault["pointer"]).collect();
         assert_eq!((body["code"].as_str(), pointers.len()), (Some("invalid_request"), 4), "{body}");
         assert_eq!(pointers, ["?limit", "?since", "?type", "?colour"]);
+
+        let many = "a&".repeat(PARAMETERS_MAX + 1);
+        let query = Query::read(&many);
+        let body = serde_json::to_value(query.finish().unwrap_err().document(None)).unwrap();
+        assert_eq!(body["errors"][0]["pointer"], "?", "{body}");
 
         let mut query = Query::read("since=2026-01-31T10:00:00Z&until=2026-01-31T10:00:00Z");
         query.times();

@@ -12,17 +12,17 @@ use super::body::Media;
 use super::call::{Answer, Call, json, unexpected};
 use super::cursor;
 use super::error::{Code, Faults, Problem};
-use super::fields::{Fields, text_of};
+use super::fields::{CHAR_BYTES_MAX, Fields, text_of};
 use super::query::Query;
 use crate::model::command::{Command, EndReplay, StartReplay};
-use crate::model::endpoint::{PATTERNS_MAX, TypePattern};
+use crate::model::endpoint::{PATTERN_CHARS_MAX, PATTERNS_MAX, TypePattern};
 use crate::model::id::{EndpointId, EventId, OrgNo, ReplayId};
 use crate::model::replay::{ReplayEnd, ReplayRequest, ReplayWait};
 use crate::model::time::Timestamp;
 use crate::store::{Outcome, Replay, Store};
 
-/// A hundred patterns, and then some.
-const BODY_BYTES_MAX: usize = 64 << 10;
+/// A hundred patterns, every character escaped, and then some.
+const BODY_BYTES_MAX: usize = CHAR_BYTES_MAX * PATTERNS_MAX * PATTERN_CHARS_MAX + (4 << 10);
 
 /// A replay as it is shown.
 #[derive(Serialize)]
@@ -119,7 +119,7 @@ pub(super) async fn list(call: &mut Call) -> Answer {
 fn read(body: &[u8], store: &Store, org: OrgNo) -> Result<ReplayRequest, Problem> {
     let (mut fields, mut faults) = (Fields::read(text_of(body)?)?, Faults::default());
     let only = fields.require("only", &mut faults).and_then(|field| field.parse(&mut faults));
-    let endpoint = fields.take("endpoint_id", &mut faults).filter(|field| !field.is_null());
+    let endpoint = fields.take("endpoint_id", &mut faults);
     let mut id = None;
     if let Some(field) = endpoint {
         id = field.parse::<EndpointId>(&mut faults);
@@ -129,10 +129,7 @@ fn read(body: &[u8], store: &Store, org: OrgNo) -> Result<ReplayRequest, Problem
             faults.add(field.pointer(), NO_ENDPOINT);
         }
     }
-    let mut time = |name: &str, faults: &mut Faults| {
-        let field = fields.take(name, faults).filter(|field| !field.is_null())?;
-        field.time(faults)
-    };
+    let mut time = |name: &str, faults: &mut Faults| fields.take(name, faults)?.time(faults);
     let (since, until) = (time("since", &mut faults), time("until", &mut faults));
     let event_types = fields.take("event_types", &mut faults);
     let event_types = event_types.and_then(|field| field.list::<TypePattern>(PATTERNS_MAX, &mut faults));

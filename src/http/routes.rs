@@ -169,8 +169,11 @@ pub(super) fn register(services: &mut web::ServiceConfig, api: &web::Data<Api>) 
             paths.push(route.path);
         }
     }
-    for path in paths {
-        let mut resource = web::resource(path);
+    // With a slash at the end a path is the same. These come last, so that nobody else's path is compared with them.
+    let with_slash = paths.iter().map(|path| (*path, format!("{path}/")));
+    let all: Vec<_> = paths.iter().map(|path| (*path, (*path).to_owned())).chain(with_slash).collect();
+    for (path, pattern) in all {
+        let mut resource = web::resource(pattern);
         let mut allow = Vec::new();
         for (number, route) in ROUTES.iter().enumerate().filter(|(_, route)| route.path == path) {
             allow.push(route.verb.allows());

@@ -32,19 +32,25 @@ pub(super) async fn set(call: &mut Call) -> Answer {
     let body = call.body(BODY_BYTES_MAX).await?;
     let _apart = call.api.settings_lock(org).await;
     let before = call.api.store.default_endpoint(org)?;
-    let (mut endpoint, secret) = match before {
-        Some(before) => (Endpoint::clone(&before), None),
+    let (mut endpoint, secret) = match &before {
+        Some(before) => (Endpoint::clone(before), None),
         None => blank(call).map(|(endpoint, secret)| (endpoint, Some(secret)))?,
     };
-    (endpoint.is_default, endpoint.disabled, endpoint.updated_at) = (true, None, call.now);
+    (endpoint.is_default, endpoint.disabled) = (true, None);
     endpoint.settings.event_types.clear();
     let egress = call.api.egress.get();
     let mut reading = Reading::of(text_of(&body)?, &egress)?;
     reading.url("url", true, &mut endpoint.settings);
     reading.basics(&mut endpoint);
+    if let Some(before) = &before {
+        reading.unchanged(&Shown::of(before, None))?;
+    }
     let headers_dropped = reading.finish(&endpoint.settings)?.headers_dropped;
-    put(call, org, &endpoint, true).await?;
-    audit::endpoint(call, &endpoint, if secret.is_some() { "made" } else { "changed" });
+    if before.is_none_or(|before| *before != endpoint) {
+        endpoint.updated_at = call.now;
+        put(call, org, &endpoint, true).await?;
+        audit::endpoint(call, &endpoint, if secret.is_some() { "made" } else { "changed" });
+    }
     let status = if secret.is_some() { StatusCode::CREATED } else { StatusCode::OK };
     json(status, &Shown::of(&endpoint, secret).without(headers_dropped))
 }

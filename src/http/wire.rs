@@ -9,14 +9,36 @@ use twox_hash::XxHash3_64;
 
 use super::cloudevents::fingerprint_text;
 use super::error::{Code, Faults, Problem, pointer};
-use super::fields::{Fields, is_printable, is_too_deep, printable_rule, string};
-use crate::model::cloudevent::CloudEvent;
-use crate::model::event::{DEDUP_ID_CHARS_MAX, Dedup, EventType, LABEL_CHARS_MAX, LABELS_MAX, NewEvent};
+use super::fields::{CHAR_BYTES_MAX, Fields, is_printable, is_too_deep, printable_rule, string};
+use crate::model::cloudevent::{ATTRIBUTE_BYTES_MAX, ATTRIBUTE_NAME_CHARS_MAX, ATTRIBUTES_MAX, CloudEvent};
+use crate::model::event::{
+    DEDUP_ID_CHARS_MAX, Dedup, EventType, LABEL_CHARS_MAX, LABELS_MAX, NewEvent, TYPE_CHARS_MAX,
+};
 use crate::model::id::OrgNo;
 use crate::model::time::Timestamp;
 
 /// How far ahead `deliver_after` may lie: 90 days, the longest deduplication window.
 const DELIVER_AFTER_MS_MAX: u64 = 90 * 86_400_000;
+
+/// Room for the members' names, the times, and spaces.
+const NAMES_BYTES: usize = 4 << 10;
+/// What the members beside the payload take at most: all of them at their limits, every character escaped.
+const OTHER_MEMBERS_BYTES: usize =
+    CHAR_BYTES_MAX * (TYPE_CHARS_MAX + DEDUP_ID_CHARS_MAX + LABELS_MAX * 2 * LABEL_CHARS_MAX) + NAMES_BYTES;
+/// The same of a CloudEvent's attributes, `type` and `specversion` among them. An escape takes three times the bytes of what
+/// it stands for.
+const ATTRIBUTES_BYTES: usize =
+    (ATTRIBUTES_MAX + 2) * (3 * ATTRIBUTE_BYTES_MAX + ATTRIBUTE_NAME_CHARS_MAX) + NAMES_BYTES;
+
+/// Most bytes of a body that holds one event: the payload's bound is the payload's alone.
+pub(super) fn event_body_bytes_max(payload_bytes_max: usize) -> usize {
+    payload_bytes_max.saturating_add(OTHER_MEMBERS_BYTES)
+}
+
+/// The same of a structured CloudEvent, where data can be written in base64.
+pub(super) fn cloud_event_body_bytes_max(payload_bytes_max: usize) -> usize {
+    (payload_bytes_max.div_ceil(3) * 4).saturating_add(ATTRIBUTES_BYTES)
+}
 
 /// What an event is checked against.
 #[derive(Clone, Debug)]
@@ -73,7 +95,7 @@ impl Rules {
         let mut faults = Faults::default();
         let draft = Draft {
             event_type: event_type(&mut fields, &mut faults),
-            payload: fields.require("payload", &mut faults).and_then(|field| {
+            payload: fields.require_value("payload", &mut faults).and_then(|field| {
                 let kept = payload(field.value);
                 kept.map_err(|rule| faults.add(field.pointer(), rule)).ok()
             }),

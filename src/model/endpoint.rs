@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroize;
 
-use super::event::{OF_PATTERNS, SEPARATORS, is_visible};
+use super::event::{OF_PATTERNS, SEPARATORS, TYPE_CHARS_MAX, is_visible};
 use super::id::EndpointId;
 use super::time::Timestamp;
 
@@ -18,6 +18,8 @@ pub const URL_BYTES_MAX: usize = 2_048;
 pub const DESCRIPTION_CHARS_MAX: usize = 500;
 /// Most headers of an endpoint's own.
 pub const HEADERS_MAX: usize = 20;
+/// Longest name of one, in bytes.
+pub const HEADER_NAME_BYTES_MAX: usize = 128;
 /// Longest value of one, in bytes.
 pub const HEADER_VALUE_BYTES_MAX: usize = 1_024;
 /// Most waits of an endpoint's own schedule,
@@ -38,6 +40,8 @@ pub const METADATA_CHARS_MAX: usize = 500;
 const RETIRING_MAX: usize = 4;
 /// Most type patterns on one endpoint.
 pub const PATTERNS_MAX: usize = 100;
+/// Longest type pattern, in characters: a type, and `.*`.
+pub const PATTERN_CHARS_MAX: usize = TYPE_CHARS_MAX + 2;
 
 /// Which event types an endpoint wants: `order.created` exactly, or `order.*` for all below `order`, whatever separates
 /// the words: `order.created`, `order/created`, `order:created`.

@@ -97,8 +97,10 @@ fn oracle(text: &str) -> Option<i64> {
     let part = |from: usize, to: usize| base[from..to].parse::<i64>().unwrap();
     let (year, month, day) = (part(0, 4), part(5, 7), part(8, 10));
     let (hour, minute, second) = (part(11, 13), part(14, 16), part(17, 19));
-    let digits = tail.strip_prefix('.').map_or(0, |tail| tail.chars().take_while(char::is_ascii_digit).count());
-    let (fraction, offset) = if tail.starts_with('.') { tail[1..].split_at(digits) } else { ("0", tail) };
+    let (fraction, offset) = match tail.strip_prefix('.') {
+        Some(tail) => tail.split_at(tail.chars().take_while(char::is_ascii_digit).count()),
+        None => ("0", tail),
+    };
     if fraction.is_empty() {
         return None;
     }

@@ -208,8 +208,19 @@ impl Client {
         headers: &[(&str, &str)],
         body: impl Into<String>,
     ) -> Result<Answer, reqwest::Error> {
+        self.try_request_bytes(method, path, headers, body.into().into_bytes())
+    }
+
+    /// A request whose body need not be text.
+    pub(crate) fn try_request_bytes(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Vec<u8>,
+    ) -> Result<Answer, reqwest::Error> {
         self.runtime.block_on(async {
-            let mut request = self.http.request(method, format!("{}{path}", self.url)).body(body.into());
+            let mut request = self.http.request(method, format!("{}{path}", self.url)).body(body);
             if !self.key.is_empty() {
                 request = request.header("X-API-Key", &self.key);
             }

@@ -1,12 +1,463 @@
 //! What requests may look like: what is read, what is refused, and what a rate is charged for.
 
-use serde_json::json;
+use std::io::Write as _;
 
-use crate::harness::{Process, until};
+use reqwest::Method;
+use serde_json::{Value, json};
+use triggerd::http::Verb;
+
+use crate::harness::{Answer, Client, Process, until};
+
+const JSON: (&str, &str) = ("Content-Type", "application/json");
+const CLOUD_EVENT: (&str, &str) = ("Content-Type", "application/cloudevents+json");
+const CLOUD_EVENTS: (&str, &str) = ("Content-Type", "application/cloudevents-batch+json");
+/// Most bytes of a payload.
+const PAYLOAD_BYTES: usize = 262_144;
 
 fn server() -> (Process, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
     (Process::start(&dir.path().join("data")), dir)
+}
+
+fn post(org: &Client, path: &str, headers: &[(&str, &str)], body: impl AsRef<[u8]>) -> Answer {
+    org.try_request_bytes(Method::POST, path, headers, body.as_ref().to_vec()).unwrap()
+}
+
+/// What became of the one item of a batch.
+fn of_batch(answer: &Answer) -> Value {
+    assert_eq!(answer.status, 200, "{answer:?}");
+    answer.json["results"][0]["status"].clone()
+}
+
+fn gzip(bytes: impl AsRef<[u8]>) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(bytes.as_ref()).unwrap();
+    encoder.finish().unwrap()
+}
+
+#[test]
+fn times_are_what_rfc_3339_says_wherever_one_is_read() {
+    let (server, _dir) = server();
+    let org = server.org("Acme");
+    let places = |time: &str| -> Vec<(&'static str, u16)> {
+        let event = json!({"type": "a", "payload": 1, "occurred_at": time});
+        let cloud = json!({"specversion": "1.0", "type": "a", "source": "/s", "id": time, "time": time});
+        let query = time.replace('+', "%2B");
+        let later = json!({"only": "missing", "since": time});
+        vec![
+            ("event", org.post("/api/events", &event).status),
+            ("CloudEvent", post(&org, "/api/events", &[CLOUD_EVENT], cloud.to_string()).status),
+            ("inbox", org.get(&format!("/api/inbox?since={query}")).status),
+            ("events", org.get(&format!("/api/events?since={query}")).status),
+            ("deliveries", org.get(&format!("/api/deliveries?since={query}")).status),
+            ("dead letters", org.get(&format!("/api/dead-letters?since={query}")).status),
+            ("replay", org.post("/api/replays", &later).status),
+            (
+                "drop",
+                org.request(Method::DELETE, "/api/dead-letters", &[JSON], json!({"since": time}).to_string()).status,
+            ),
+        ]
+    };
+    for good in ["2026-01-31t10:00:00z", "2026-01-31T10:00:00.123456789-23:59", "9998-12-31T23:59:59.999Z"] {
+        for (place, status) in places(good) {
+            assert!((200..300).contains(&status), "{good} as {place}: {status}");
+        }
+    }
+    for bad in [
+        "2026-01-31T10:00:00+25:00",
+        "2026-01-31T10:00:00+05",
+        "2026-01-31T10:00:00+0530",
+        "2026-01-31T10:00:00,5Z",
+        "2026-01-31 10:00:00Z",
+        "2026-01-31T10:00Z",
+        "2026-01-31T10:00:00",
+        "1969-12-31T23:59:59Z",
+    ] {
+        // What a CloudEvent says of its time is kept as a text, also from before 1970.
+        let is_kept = |place: &str| place == "CloudEvent" && bad.starts_with("1969");
+        for (place, status) in places(bad).into_iter().filter(|(place, _)| !is_kept(place)) {
+            assert!(matches!(status, 400 | 422), "{bad} as {place}: {status}");
+        }
+    }
+    let last =
+        org.post("/api/events", &json!({"type": "last", "payload": 1, "occurred_at": "9999-12-31T23:59:59.999Z"}));
+    assert_eq!(last.status, 202, "{last:?}");
+    let shown = org.get("/api/inbox?type=last");
+    assert_eq!(shown.json["data"][0]["occurred_at"], "9999-12-31T23:59:59.999Z");
+    let early = org.get("/api/inbox?since=1969-12-31T23:59:59Z");
+    assert!(early.text.contains("from 1970"), "{early:?}");
+}
+
+#[test]
+fn json_is_json_whatever_its_content_type_says_of_characters_and_with_a_byte_order_mark() {
+    const MARK: &str = "\u{feff}";
+    let (server, _dir) = server();
+    let org = server.org("Acme");
+    let event = r#"{"type":"a.b","payload":"\u00e9 é"}"#;
+    for charset in ["utf-8", "utf8", "UTF8", "us-ascii", "\"utf-16\"", "iso-8859-1", ""] {
+        let of = |media: &str| format!("{media}; charset={charset}");
+        let (json, cloud, clouds) =
+            (of("application/json"), of("application/cloudevents+json"), of("application/cloudevents-batch+json"));
+        for mark in ["", MARK] {
+            let body = format!("{mark}{event}");
+            let sent = post(&org, "/api/events", &[("Content-Type", &json)], body);
+            assert_eq!(sent.status, 202, "{charset}: {sent:?}");
+            let body = format!("{mark}{{\"events\":[{event}]}}");
+            assert_eq!(
+                of_batch(&post(&org, "/api/events/batch", &[("Content-Type", &json)], body)),
+                "accepted",
+                "{charset}"
+            );
+            let id = org.metric("triggerd_events_accepted_total");
+            let one = format!(r#"{{"specversion":"1.0","type":"a","source":"/s","id":"{id}","data":1}}"#);
+            let sent = post(&org, "/api/events", &[("Content-Type", &cloud)], format!("{mark}{one}"));
+            assert_eq!(sent.status, 202, "{charset}: {sent:?}");
+            let body = format!("{mark}[{}]", one.replace("/s", "/t"));
+            assert_eq!(of_batch(&post(&org, "/api/events/batch", &[("Content-Type", &clouds)], body)), "accepted");
+            let binary = [
+                ("Content-Type", json.as_str()),
+                ("ce-specversion", "1.0"),
+                ("ce-type", "a"),
+                ("ce-source", "/u"),
+                ("ce-id", &id.to_string()),
+            ];
+            let sent = post(&org, "/api/events", &binary, format!("{mark}{{\"n\":1}}"));
+            assert_eq!(sent.status, 202, "{charset}: {sent:?}");
+            let set = json!({"url": "http://127.0.0.1:1/", "enabled": false}).to_string();
+            let set = post(&org, "/api/webhook/config", &[("Content-Type", &json)], format!("{mark}{set}"));
+            assert!(matches!(set.status, 200 | 201), "{set:?}");
+        }
+    }
+    assert!(!org.get("/api/events?limit=500").text.contains(MARK), "the mark is not kept");
+    for bad in [b"{\"type\":\"a\",\"payload\":\"\xe9\"}".as_slice(), b"\xff\xfe{\0}\0", "\u{feff}\u{feff}{}".as_bytes()]
+    {
+        let answer = post(&org, "/api/events", &[("Content-Type", "application/json; charset=iso-8859-1")], bad);
+        assert_eq!((answer.status, answer.code()), (400, "malformed_json"), "{answer:?}");
+    }
+}
+
+#[test]
+fn null_is_the_same_as_absence_wherever_a_member_is_optional() {
+    let (server, _dir) = server();
+    let org = server.org("Acme");
+    let event = json!({"type": "a", "payload": null, "dedup_id": null, "labels": null, "occurred_at": null,
+        "deliver_after": null, "event_type": null});
+    assert_eq!(org.post("/api/events", &event).status, 202);
+    let alias = json!({"type": null, "event_type": "a", "payload": 1, "labels": {"kept": "x"}});
+    let sent = org.post("/api/events", &alias);
+    assert_eq!(sent.status, 202, "{sent:?}");
+    assert_eq!(org.inbox()[0]["payload"], Value::Null, "a payload can be null");
+    assert_eq!(org.inbox()[1]["labels"], json!({"kept": "x"}));
+    assert_eq!(of_batch(&org.post("/api/events/batch", &json!({"events": [event]}))), "accepted");
+    for (missing, pointer) in [(json!({"type": null, "payload": 1}), "/type"), (json!({"type": "a"}), "/payload")] {
+        let refused = org.post("/api/events", &missing);
+        assert_eq!((refused.status, &refused.json["errors"][0]["pointer"]), (422, &json!(pointer)), "{refused:?}");
+    }
+    // The names in a map are the producer's own: there null is a value, and none that a label can have.
+    let label = org.post("/api/events", &json!({"type": "a", "payload": 1, "labels": {"x": null}}));
+    assert_eq!((label.status, &label.json["errors"][0]["pointer"]), (422, &json!("/labels/x")), "{label:?}");
+    let twice = org.post_text("/api/events", r#"{"type":"a","payload":1,"dedup_id":null,"dedup_id":"x"}"#);
+    assert_eq!((twice.status, &twice.json["errors"][0]["pointer"]), (422, &json!("/dedup_id")), "{twice:?}");
+    let unknown = org.post("/api/events", &json!({"type": "a", "payload": 1, "colour": null}));
+    assert_eq!((unknown.status, &unknown.json["errors"][0]["pointer"]), (422, &json!("/colour")), "{unknown:?}");
+
+    let all = json!({"description": null, "event_types": null, "headers": null, "body": null, "enabled": null,
+        "retry_schedule": null, "timeout_ms": null, "max_in_flight": null, "rate_per_second": null, "ordering": null,
+        "metadata": null, "url": "http://127.0.0.1:1/"});
+    let made = org.post("/api/endpoints", &all);
+    assert_eq!(made.status, 201, "{made:?}");
+    let plain = org.post("/api/endpoints", &json!({"url": "http://127.0.0.1:1/"}));
+    for member in ["description", "event_types", "headers", "body", "enabled", "ordering", "metadata", "timeout_ms"] {
+        assert_eq!(made.json[member], plain.json[member], "{member}");
+    }
+    let set =
+        org.post("/api/webhook/config", &json!({"url": "http://127.0.0.1:1/", "event_types": null, "enabled": null}));
+    assert_eq!((set.status, &set.json["enabled"]), (201, &json!(true)), "{set:?}");
+    let hook = org.post("/api/hooks", &json!({"target_url": null, "hookUrl": "http://127.0.0.1:1/", "event": null}));
+    assert_eq!(hook.status, 201, "{hook:?}");
+    let path = format!("/api/endpoints/{}/secret/rotate", made.id());
+    assert_eq!(org.post(&path, &json!({"overlap_seconds": null})).status, 200);
+    let replay = json!({"only": "missing", "endpoint_id": null, "since": null, "until": null, "event_types": null});
+    assert_eq!(org.post("/api/replays", &replay).status, 202);
+    let letters = json!({"ids": null, "endpoint_id": null, "since": "2026-01-31T10:00:00Z", "until": null});
+    assert_eq!(org.post("/api/dead-letters/replay", &letters).status, 200);
+    let of_ids = json!({"ids": [], "endpoint_id": null, "since": null, "until": null});
+    assert_eq!(org.post("/api/dead-letters/replay", &of_ids).status, 200);
+    let none = org.post("/api/dead-letters/replay", &json!({"ids": null}));
+    assert_eq!(none.status, 422, "nothing is chosen: {none:?}");
+    let key = json!({"name": "n", "scopes": ["inbox:read"], "expires_at": null});
+    assert_eq!(org.post("/api/keys/generate", &key).status, 201);
+    let new = json!({"organization": "New", "tier": null, "name": null, "scopes": null, "expires_at": null});
+    assert_eq!(server.admin().post("/api/keys/generate", &new).status, 201);
+    assert_eq!(org.post("/api/keys/rotate", &json!({"grace_seconds": null})).status, 201);
+}
+
+#[test]
+fn what_get_gave_can_be_sent_back_and_changes_nothing() {
+    let (server, _dir) = server();
+    let org = server.org("Acme");
+    let settings = json!({"url": "http://127.0.0.1:1/", "description": "d", "event_types": ["a.*"],
+        "headers": {"Authorization": "Bearer 1", "X-Team": "blue"}, "body": "payload", "enabled": false,
+        "retry_schedule": [1, 2], "timeout_ms": 3, "max_in_flight": 4, "rate_per_second": 5, "ordering": "strict",
+        "metadata": {"k": "v"}});
+    for made in [settings.clone(), json!({"url": "http://127.0.0.1:2/"})] {
+        let path = format!("/api/endpoints/{}", org.post("/api/endpoints", &made).id());
+        let before = org.get(&path);
+        let patched = org.patch(&path, &before.json);
+        assert_eq!((patched.status, &patched.json), (200, &before.json), "{patched:?}");
+        assert_eq!(org.get(&path).text, before.text);
+        // What differs is named, all of it.
+        let mut changed = before.json.clone();
+        (changed["id"], changed["created_at"]) = (json!("ep_1"), json!("2026-01-31T10:00:00Z"));
+        (changed["updated_at"], changed["disabled_reason"]) = (json!(1), json!("gone"));
+        let refused = org.patch(&path, &changed);
+        let faults = refused.json["errors"].as_array().unwrap().iter();
+        let mut named: Vec<_> = faults.map(|fault| fault["pointer"].as_str().unwrap()).collect();
+        named.sort_unstable();
+        assert_eq!((refused.status, named), (422, vec!["/created_at", "/disabled_reason", "/id", "/updated_at"]));
+        let mut one = before.json;
+        one["description"] = json!("another one");
+        let patched = org.patch(&path, &one);
+        assert_eq!((patched.status, &patched.json["description"]), (200, &json!("another one")), "{patched:?}");
+        assert_eq!(org.patch(&path, &one).status, 422, "changed since it was read");
+    }
+    let full = format!("/api/endpoints/{}", org.post("/api/endpoints", &settings).id());
+    let before = org.get(&full).json;
+    let nulls = json!({"url": null, "description": null, "event_types": null, "headers": null, "body": null,
+        "enabled": null, "ordering": null, "metadata": null, "disabled_reason": null, "id": null});
+    assert_eq!(org.patch(&full, &nulls).json, before, "null changes nothing");
+    let reset = json!({"retry_schedule": null, "timeout_ms": null, "max_in_flight": null, "rate_per_second": null});
+    let reset = org.patch(&full, &reset).json;
+    let shown = ["retry_schedule", "timeout_ms", "max_in_flight", "rate_per_second"].map(|name| reset[name].clone());
+    assert_eq!(shown, [const { Value::Null }; 4], "as configured, as it is shown then");
+
+    org.post("/api/webhook/config", &json!({"url": "http://127.0.0.1:1/", "event_types": ["a"]}));
+    let before = org.get("/api/webhook/config");
+    let set = org.post("/api/webhook/config", &before.json);
+    assert_eq!((set.status, &set.text), (200, &before.text), "{set:?}");
+    let mut changed = before.json;
+    changed["timeout_ms"] = json!(7);
+    let refused = org.post("/api/webhook/config", &changed);
+    assert_eq!((refused.status, &refused.json["errors"][0]["pointer"]), (422, &json!("/timeout_ms")), "{refused:?}");
+}
+
+#[test]
+fn every_limit_is_reached_and_not_passed() {
+    let (server, _dir) = server();
+    let org = server.org("Acme");
+    // Four bytes each, and twelve where they are escaped.
+    let text = |characters: usize| "\u{1f600}".repeat(characters);
+    let escaped = |characters: usize| "\\ud83d\\ude00".repeat(characters);
+    let quoted = |bytes: usize| format!("\"{}\"", "x".repeat(bytes - 2));
+    let labels = |count: usize, characters: usize, of: &dyn Fn(usize) -> String| {
+        let label = |n: usize| format!("\"{n:03}{}\":\"{}\"", of(characters - 3), of(characters));
+        (0..count).map(label).collect::<Vec<_>>().join(",")
+    };
+    let event = |payload: &str, dedup: &str, labels: &str| {
+        format!(r#"{{"type":"a.b","payload":{payload},"dedup_id":"{dedup}","labels":{{{labels}}}}}"#)
+    };
+    let both = |body: &str| {
+        let alone = org.post_text("/api/events", body);
+        let batch = of_batch(&org.post_text("/api/events/batch", &format!("{{\"events\":[{body}]}}")));
+        (alone.status, batch.as_str().unwrap().to_owned())
+    };
+    let (taken, again) = ((202, "duplicate".to_owned()), (202, "accepted".to_owned()));
+    let refused = |status: u16| (status, "rejected".to_owned());
+    // All of them at once, also where every character is escaped.
+    let payload = quoted(PAYLOAD_BYTES);
+    assert_eq!(both(&event(&payload, &text(255), &labels(32, 255, &text))), taken);
+    assert_eq!(both(&event(&payload, &escaped(254), &labels(32, 255, &escaped))), taken);
+    assert_eq!(both(&format!(r#"{{"type":"a","payload":{payload}}}"#)), again);
+    assert_eq!(both(&event(&quoted(PAYLOAD_BYTES + 1), "x", "")), refused(413));
+    assert_eq!(both(&event("1", &text(256), "")), refused(422));
+    assert_eq!(both(&event("1", "y", &labels(33, 3, &text))), refused(422));
+    assert_eq!(both(&event("1", "y", &labels(1, 256, &text))), refused(422));
+
+    let binary = |bytes: usize, id: &str| {
+        let headers = [JSON, ("ce-specversion", "1.0"), ("ce-type", "a"), ("ce-source", "/b"), ("ce-id", id)];
+        post(&org, "/api/events", &headers, quoted(bytes)).status
+    };
+    assert_eq!([binary(PAYLOAD_BYTES, "1"), binary(PAYLOAD_BYTES + 1, "2")], [202, 413]);
+    let cloud = |data: &str, id: &str| {
+        let body = format!(r#"{{"specversion":"1.0","type":"a","source":"/c","id":"{id}",{data}}}"#);
+        let alone = post(&org, "/api/events", &[CLOUD_EVENT], &body).status;
+        (
+            alone,
+            of_batch(&post(&org, "/api/events/batch", &[CLOUD_EVENTS], format!("[{body}]")))
+                .as_str()
+                .unwrap()
+                .to_owned(),
+        )
+    };
+    assert_eq!(cloud(&format!("\"data\":{payload}"), "1"), taken);
+    assert_eq!(cloud(&format!("\"data\":{}", quoted(PAYLOAD_BYTES + 1)), "2"), refused(413));
+    let encoded = |bytes: usize| {
+        use base64::Engine as _;
+        let data = base64::engine::general_purpose::STANDARD.encode(vec![0; bytes]);
+        let attributes: Vec<_> = (0..60).map(|n| format!("\"a{n}\":\"{}\"", escaped(1_024))).collect();
+        format!("{},\"data_base64\":\"{data}\"", attributes.join(","))
+    };
+    assert_eq!(cloud(&encoded(PAYLOAD_BYTES), "3"), taken);
+    assert_eq!(cloud(&encoded(PAYLOAD_BYTES + 1), "4"), refused(413));
+
+    // A batch: its events, and its bytes.
+    let of = |count: usize| json!({"events": vec![json!({"type": "a", "payload": 1}); count]});
+    assert_eq!(org.post("/api/events/batch", &of(1_000)).json["results"].as_array().unwrap().len(), 1_000);
+    assert_eq!(org.post("/api/events/batch", &of(1_001)).status, 422);
+    let whole = of(1).to_string();
+    let padded = |bytes: usize| {
+        org.post_text("/api/events/batch", &format!("{}{whole}", " ".repeat(bytes - whole.len()))).status
+    };
+    assert_eq!([padded(8 << 20), padded((8 << 20) + 1)], [200, 413]);
+}
+
+#[test]
+fn an_endpoint_can_have_all_that_its_limits_allow() {
+    let (server, _dir) = server();
+    let org = server.org("Acme");
+    let text = |characters: usize| "\u{1f600}".repeat(characters);
+    let members = |count: usize, name: &dyn Fn(usize) -> String, value: String| -> Value {
+        (0..count).map(|n| (format!("{n:03}{}", name(n)), json!(value))).collect::<serde_json::Map<_, _>>().into()
+    };
+    let url = |bytes: usize| format!("http://127.0.0.1:1/{}", "x".repeat(bytes - 19));
+    let headers =
+        |count: usize, name: usize, value: usize| members(count, &|_| "x".repeat(name - 3), "v".repeat(value));
+    let metadata = |count: usize, name: usize, value: usize| members(count, &|_| text(name - 3), text(value));
+    let patterns =
+        |count: usize| -> Value { (0..count).map(|n| json!(format!("{n:03}{}.*", "x".repeat(125)))).collect() };
+    let all = json!({"url": url(2_048), "description": text(500), "headers": headers(20, 128, 1_024),
+        "metadata": metadata(20, 500, 500), "event_types": patterns(100)});
+    // As serde_json writes it, and with every character escaped that is not ASCII.
+    let made = org.post("/api/endpoints", &all);
+    assert_eq!(made.status, 201, "{made:?}");
+    let escaped = all.to_string().replace('\u{1f600}', "\\ud83d\\ude00");
+    assert_eq!(org.post_text("/api/endpoints", &escaped).status, 201);
+    assert_eq!(
+        org.patch(&format!("/api/endpoints/{}", made.id()), &org.get(&format!("/api/endpoints/{}", made.id())).json)
+            .status,
+        200
+    );
+    for (pointer, member) in [
+        ("/url", json!({"url": url(2_049)})),
+        ("/description", json!({"description": text(501)})),
+        ("/headers", json!({"headers": headers(21, 3, 1)})),
+        ("/headers/000", json!({"headers": headers(1, 3, 1_025)})),
+        ("/headers/000x", json!({"headers": headers(1, 129, 1)})),
+        ("/metadata", json!({"metadata": metadata(21, 3, 1)})),
+        ("/metadata/000", json!({"metadata": metadata(1, 3, 501)})),
+        ("/metadata/000", json!({"metadata": metadata(1, 501, 1)})),
+        ("/event_types", json!({"event_types": patterns(101)})),
+    ] {
+        let mut settings = json!({"url": "http://127.0.0.1:1/"});
+        settings.as_object_mut().unwrap().extend(member.as_object().unwrap().clone());
+        let refused = org.post("/api/endpoints", &settings);
+        let named = refused.json["errors"][0]["pointer"].as_str().unwrap_or_default();
+        assert!(refused.status == 422 && named.starts_with(pointer), "{pointer}: {refused:?}");
+    }
+    let replay =
+        |count: usize| org.post("/api/replays", &json!({"only": "missing", "event_types": patterns(count)})).status;
+    assert_eq!([replay(100), replay(101)], [202, 422]);
+    let ids = |count: usize| {
+        let ids = json!({"ids": vec!["dlv_01h2xcejqtf2nbrexx3vqjhp41"; count]});
+        org.post("/api/dead-letters/replay", &ids).status
+    };
+    assert_eq!([ids(500), ids(501)], [200, 422]);
+    let key = |characters: usize| {
+        org.post("/api/keys/generate", &json!({"name": text(characters), "scopes": ["inbox:read"]})).status
+    };
+    assert_eq!([key(200), key(201)], [201, 422]);
+    let organization = |characters: usize| {
+        server.admin().post("/api/keys/generate", &json!({"organization": text(characters)})).status
+    };
+    assert_eq!([organization(200), organization(201)], [201, 422]);
+}
+
+#[test]
+fn bodies_come_in_gzip_too_and_no_larger_than_without() {
+    const GZIP: (&str, &str) = ("Content-Encoding", "gzip");
+    let (server, _dir) = server();
+    let org = server.org("Acme");
+    let event = r#"{"type":"a.b","payload":{ "n": 1.0 }}"#;
+    for coding in ["gzip", "GZIP", "x-gzip", "identity, gzip"] {
+        let sent = post(&org, "/api/events", &[JSON, ("Content-Encoding", coding)], gzip(event));
+        assert_eq!(sent.status, 202, "{coding}: {sent:?}");
+    }
+    let members = [gzip(&event[..9]), gzip(&event[9..])].concat();
+    assert_eq!(post(&org, "/api/events", &[JSON, GZIP], members).status, 202);
+    assert_eq!(org.get("/api/inbox").text.matches(r#"{ "n": 1.0 }"#).count(), 5, "as it came");
+    let batch = format!("{{\"events\":[{}]}}", vec![event; 1_000].join(","));
+    let sent = post(&org, "/api/events/batch", &[JSON, GZIP], gzip(&batch));
+    assert_eq!((sent.status, sent.json["results"].as_array().unwrap().len()), (200, 1_000));
+    let cloud = r#"{"specversion":"1.0","type":"a","source":"/s","id":"1","data":1}"#;
+    assert_eq!(post(&org, "/api/events", &[CLOUD_EVENT, GZIP], gzip(cloud)).status, 202);
+    assert_eq!(post(&org, "/api/events", &[CLOUD_EVENT], cloud).status, 200, "the same event");
+    let endpoint = json!({"url": "http://127.0.0.1:1/"}).to_string();
+    assert_eq!(post(&org, "/api/endpoints", &[JSON, GZIP], gzip(endpoint)).status, 201);
+
+    let payload = |bytes: usize| gzip(format!(r#"{{"type":"a","payload":"{}"}}"#, "x".repeat(bytes - 2)));
+    assert_eq!(post(&org, "/api/events", &[JSON, GZIP], payload(PAYLOAD_BYTES)).status, 202);
+    for (path, body) in [
+        ("/api/events", payload(PAYLOAD_BYTES + 1)),
+        ("/api/events", gzip(vec![b' '; 64 << 20])),
+        ("/api/events/batch", gzip(vec![b' '; (8 << 20) + 1])),
+        ("/api/endpoints", gzip(vec![b' '; 64 << 20])),
+    ] {
+        let large = post(&org, path, &[JSON, GZIP], body);
+        assert_eq!((large.status, large.code()), (413, "payload_too_large"), "{path}: {large:?}");
+    }
+    let whole = gzip(event);
+    let cut = whole[..whole.len() - 1].to_vec();
+    for broken in [cut, [whole.as_slice(), b"x"].concat(), event.as_bytes().to_vec(), gzip(&whole)] {
+        let answer = post(&org, "/api/events", &[JSON, GZIP], broken);
+        assert_eq!(answer.status, 400, "{answer:?}");
+    }
+    for coding in ["br", "deflate", "zstd", "gzip, gzip", "compress"] {
+        let answer = post(&org, "/api/events", &[JSON, ("Content-Encoding", coding)], event);
+        assert_eq!((answer.status, answer.header("accept-encoding")), (415, "gzip"), "{coding}: {answer:?}");
+    }
+    let other = post(&org, "/api/events", &[("Content-Type", "text/plain")], event);
+    assert_eq!((other.status, other.header("accept-encoding")), (415, ""), "it is not the coding");
+}
+
+#[test]
+fn one_slash_at_the_end_is_the_same_path_on_every_route() {
+    let (server, _dir) = server();
+    let org = server.org("Acme");
+    let event = org.send("a", &json!(1)).id();
+    let endpoint = org.post("/api/endpoints", &json!({"url": "http://127.0.0.1:1/"})).id();
+    for route in triggerd::http::routes() {
+        let path = route.path.replace("{event_id}", &event).replace("{endpoint_id}", &endpoint);
+        // Others name what is not there.
+        let path = path.replace(['{', '}'], "");
+        let method = match route.verb {
+            // A stream does not end.
+            Verb::Get if path == "/api/tail" => Method::HEAD,
+            Verb::Get => Method::GET,
+            Verb::Post => Method::POST,
+            Verb::Patch => Method::PATCH,
+            Verb::Delete if path.starts_with("/api/e") => continue,
+            Verb::Delete => Method::DELETE,
+        };
+        let ask = |path: &str| {
+            let answer = org.request(method.clone(), path, &[("Content-Type", "text/plain")], "x");
+            (answer.status, answer.code().to_owned())
+        };
+        assert_eq!(ask(&format!("{path}/")), ask(&path), "{method} {path}");
+        if method == Method::GET {
+            assert_eq!(ask(&format!("{path}/?colour=red")), ask(&format!("{path}?colour=red")), "{path}");
+        }
+        assert_eq!(ask(&format!("{path}//")).0, 404, "{method} {path}: two are none");
+        if !route.path.contains('{') {
+            let escaped = ask(&format!("{path}%2F"));
+            assert!(matches!(escaped.0, 404 | 405), "{method} {path}: an escaped slash is none: {escaped:?}");
+        }
+    }
+    assert_eq!(org.ack(&format!("{event}/")).status, 200);
+    let wrong = org.request(Method::PUT, "/api/events/", &[], "");
+    assert_eq!((wrong.status, wrong.header("allow")), (405, "POST, GET, HEAD"));
+    assert_eq!(org.post("/api/events/", &json!({"type": "a", "payload": 1})).status, 202, "and no redirection");
+    let metrics = org.get("/metrics").text;
+    assert!(metrics.contains("/api/events") && !metrics.contains("/api/events/\""), "the route names the series");
 }
 
 #[test]
@@ -50,4 +501,25 @@ fn what_else_is_asked_for_has_a_bound_of_its_own() {
     assert!(refused.text.contains("no more requests"), "{refused:?}");
     assert!(refused.header("ratelimit").starts_with("\"pro-requests\";r=0"), "{refused:?}");
     assert_eq!(org.send("a", &json!(1)).status, 202, "posting goes on");
+}
+
+#[test]
+fn the_commands_take_lists_of_types_too() {
+    let (server, dir) = server();
+    let org = server.org("Acme");
+    let [created, paid, test] =
+        ["order.created", "order.paid", "order.test"].map(|kind| org.send(kind, &json!(1)).id());
+    let run = |filter: &str| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_triggerd"));
+        command.args(["inbox", "--type", filter, "--config"]).arg(dir.path().join("data.toml"));
+        let output = command.args(["--url", &org.url]).env("TRIGGERD_API_KEY", &org.key).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (code, shown, _) = run("order.*,!order.test");
+    assert_eq!(
+        (code, shown.contains(&created), shown.contains(&paid), shown.contains(&test)),
+        (Some(0), true, true, false)
+    );
+    let (code, _, complaint) = run("a b");
+    assert!(code == Some(1) && complaint.contains("type"), "{complaint}");
 }
