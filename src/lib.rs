@@ -119,6 +119,7 @@
 //! - `model/id.rs`: ids: TypeIDs outside, UUIDv7 inside
 //! - `model/journal_codec.rs`: commands as the journal's frames
 //! - `model/key.rs`: API keys
+//! - `model/moment.rs`: a time, or how long before now
 //! - `model/notice.rs`: operational events: what the server itself tells
 //! - `model/org.rs`: tenants and tiers
 //! - `model/replay.rs`: what is replayed, and how that goes

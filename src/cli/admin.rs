@@ -9,6 +9,7 @@ use super::Failure;
 use super::client::Client;
 use super::reach::{Credential, Server, Settings, variable};
 use crate::base::exit_code::ExitCode;
+use crate::base::ownership;
 use crate::config::{ClientVariable, Config, Source, credentials_directory};
 use crate::data_dir::ADMIN_TOKEN_FILE;
 
@@ -71,7 +72,7 @@ fn of_named_file(file: &Path, option: &str) -> Result<Credential, Failure> {
         Ok(Some(text)) => Ok(Credential { text, origin: format!("the file {}, {option}", file.display()) }),
         Ok(None) => Err(refused(&"the file is empty", ExitCode::Usage)),
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            Err(refused(&format_args!("{error} ({})", whoami()), ExitCode::NotPermitted))
+            Err(refused(&format_args!("{error}{}", ownership::denied(file, &error)), ExitCode::NotPermitted))
         }
         Err(error) => Err(refused(&error, ExitCode::Usage)),
     }
@@ -98,7 +99,7 @@ impl Search {
             Err(error) if error.kind() == io::ErrorKind::NotFound => "not there".to_owned(),
             Err(error) => {
                 self.is_forbidden |= error.kind() == io::ErrorKind::PermissionDenied;
-                error.to_string()
+                format!("{error}{}", ownership::denied(file, &error))
             }
         };
         self.looked.push(format!("{}: {what}", file.display()));
@@ -107,24 +108,16 @@ impl Search {
 
     fn failure(self, source: &Source) -> Failure {
         let (code, help) = if self.is_forbidden || !source.skipped.is_empty() {
-            let help = format!(
-                "This is {}. Run it as root or as the server's user, such as `sudo triggerd key create …`, or name a file \
-                 with the token that you may read.",
-                whoami()
-            );
+            let help = "Run it as root or as the server's user, such as `sudo triggerd key create …`, or name a file with \
+                        the token that you may read with --admin-token-file.";
             (ExitCode::NotPermitted, help)
         } else {
             let help = "A server makes the file when it starts with this configuration for the first time. If it runs with \
                         another one, name that with --config; if its token is kept elsewhere, name it with \
                         --admin-token-file.";
-            (ExitCode::Failed, help.to_owned())
+            (ExitCode::Failed, help)
         };
         let looked = self.looked.join("\n  ");
         Failure::new(code, format!("no admin token was found. Looked at:\n  {looked}\n{help}"))
     }
-}
-
-/// The user that is refused.
-fn whoami() -> String {
-    format!("user id {}", rustix::process::geteuid().as_raw())
 }

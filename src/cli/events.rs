@@ -18,6 +18,7 @@ pub(super) struct Send {
     /// The type, such as order.created
     event_type: String,
     /// The payload, any JSON; `-` reads it from standard input
+    #[arg(allow_hyphen_values = true)]
     payload: String,
     /// The same id again is the same event
     #[arg(long, value_name = "ID")]

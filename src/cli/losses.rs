@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::output::visible;
+use crate::base::ownership;
 use crate::store::{Named, StateError, Store};
 
 /// So many are shown.
@@ -108,5 +109,9 @@ impl Losses {
 fn made(path: &Path) -> io::Result<BufWriter<File>> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     parent.map_or(Ok(()), std::fs::create_dir_all)?;
-    OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(path).map(BufWriter::new)
+    let file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(path)?;
+    if let Some(dir) = parent {
+        ownership::give_to_owner_of(dir, &file)?;
+    }
+    Ok(BufWriter::new(file))
 }

@@ -100,9 +100,11 @@ pub(super) fn visible(text: &str) -> Cow<'_, str> {
             '\r' => shown.push_str("\\r"),
             '\t' => shown.push_str("\\t"),
             _ if is_hidden(c) => {
-                let escaped =
-                    c.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")).collect::<String>();
-                shown.push_str(&escaped);
+                for unit in c.encode_utf16(&mut [0; 2]) {
+                    shown.push_str("\\u");
+                    let digits = [12, 8, 4, 0].map(|shift| u32::from(*unit >> shift) & 15);
+                    shown.extend(digits.into_iter().filter_map(|digit| char::from_digit(digit, 16)));
+                }
             }
             _ => shown.push(c),
         }

@@ -125,14 +125,14 @@ impl Target {
                 format!("{origin}: {:?} is no server's URL: {why}; it {example}", without_password(text)),
             )
         };
-        let whole = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
-        let mut url = url::Url::parse(&whole).map_err(|error| refused(&error))?;
         let lower = text.to_ascii_lowercase();
-        if !matches!(url.scheme(), "http" | "https") {
-            return Err(refused(&"the scheme is neither http nor https"));
-        }
         if !text.contains("://") && (lower.starts_with("http:") || lower.starts_with("https:")) {
             return Err(refused(&"`//` is missing behind the scheme"));
+        }
+        let whole = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+        let mut url = url::Url::parse(&whole).map_err(|error| refused(&error))?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(refused(&"the scheme is neither http nor https"));
         }
         if url.host_str().is_none_or(str::is_empty) || url.port() == Some(0) {
             return Err(refused(&"there is no host and port to connect to"));

@@ -24,6 +24,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use crate::base::ownership;
+
 pub use changes::Change;
 pub use environment::{
     ClientVariable, Environment, client_variable, credentials_directory, journal_stream, sabotage_from_environment,
@@ -176,7 +178,7 @@ fn find(
             Ok(text) => return Ok(Some((path.to_path_buf(), text))),
             Err(ConfigError::Missing { .. }) => {}
             Err(ConfigError::Unreadable { path, cause }) if unreadable == Unreadable::Skipped => {
-                skipped.push(format!("{} ({cause})", path.display()));
+                skipped.push(format!("{} ({cause}{})", path.display(), ownership::denied(&path, &cause)));
             }
             Err(error) => return Err(error),
         }

@@ -31,7 +31,7 @@ pub(super) async fn list(call: &mut Call) -> Answer {
     let mut query = Query::read(call.request.query_string());
     let limit = query.limit();
     let (after, endpoint) = (query.cursor_by(cursor::decode_dead), query.take("endpoint_id"));
-    let (since, until) = query.times();
+    let (since, until) = query.times(call.now);
     query.finish()?;
     let wanted = DeadQuery { endpoint, since, until, after, limit, oldest_first: false, with_deleted: true };
     let api = web::Data::clone(&call.api);
@@ -58,8 +58,8 @@ impl Which {
         let ids = ids.and_then(|field| field.list::<DeliveryId>(IDS_MAX, &mut faults));
         let has_filter = ["endpoint_id", "since", "until"].iter().any(|name| fields.has(name));
         let endpoint = fields.take("endpoint_id", &mut faults).and_then(|field| field.parse(&mut faults));
-        let since = fields.take("since", &mut faults).and_then(|field| field.time(&mut faults));
-        let until = fields.take("until", &mut faults).and_then(|field| field.time(&mut faults));
+        let since = fields.take("since", &mut faults).and_then(|field| field.moment(call.now, &mut faults));
+        let until = fields.take("until", &mut faults).and_then(|field| field.moment(call.now, &mut faults));
         fields.finish(&mut faults);
         match (has_ids, has_filter) {
             (true, true) => faults.add("/ids", "cannot stand beside endpoint_id, since or until"),

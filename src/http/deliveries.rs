@@ -75,7 +75,7 @@ pub(super) struct List {
 /// `GET`: by endpoint in the order those were made, the newest event first.
 pub(super) async fn list(call: &mut Call) -> Answer {
     let org = call.org()?;
-    let wanted = wanted(call.request.query_string())?;
+    let wanted = wanted(call.request.query_string(), call.now)?;
     let api = web::Data::clone(&call.api);
     let page = web::block(move || api.store.deliveries(org, &wanted)).await;
     let page = page.map_err(|error| Problem::internal(&error))??;
@@ -84,12 +84,12 @@ pub(super) async fn list(call: &mut Call) -> Answer {
     json(StatusCode::OK, &List { data, has_more: next_cursor.is_some(), next_cursor })
 }
 
-fn wanted(text: &str) -> Result<DeliveryQuery, Problem> {
+fn wanted(text: &str, now: Timestamp) -> Result<DeliveryQuery, Problem> {
     let mut query = Query::read(text);
     let limit = query.limit();
     let after = query.cursor().map(|EventId(after)| DeliveryId(after));
     let (status, endpoint, event) = (query.take("state"), query.take("endpoint_id"), query.take("event_id"));
-    let (since, until) = query.times();
+    let (since, until) = query.times(now);
     query.finish()?;
     let after = after.map(|after| (after.endpoint_number(), after.event()));
     Ok(DeliveryQuery { status, endpoint, event, since, until, after, limit })

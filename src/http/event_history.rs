@@ -38,7 +38,7 @@ pub(super) async fn list(call: &mut Call) -> Answer {
     let mut query = Query::read(call.request.query_string());
     let (limit, before) = (query.limit(), query.cursor());
     let (types, status) = (query.take("type").unwrap_or_default(), query.take("status"));
-    let (since, until) = query.times();
+    let (since, until) = query.times(call.now);
     query.finish()?;
     let wanted = EventQuery { before, limit, types, status, since, until };
     let api = web::Data::clone(&call.api);

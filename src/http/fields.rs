@@ -13,6 +13,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use super::error::{Code, Faults, Problem, pointer};
+use crate::model::moment::Moment;
 use crate::model::time::Timestamp;
 
 /// Most members of an object that are looked at.
@@ -207,6 +208,11 @@ impl<'a> Field<'a> {
     /// A time.
     pub(super) fn time(&self, faults: &mut Faults) -> Option<Timestamp> {
         self.parse(faults)
+    }
+
+    /// A time, or a duration back from now.
+    pub(super) fn moment(&self, now: Timestamp, faults: &mut Faults) -> Option<Timestamp> {
+        self.parse::<Moment>(faults).map(|moment| moment.from(now))
     }
 
     /// `true` or `false`.

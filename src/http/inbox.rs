@@ -28,12 +28,12 @@ struct Wanted {
 }
 
 impl Wanted {
-    fn read(text: &str, wait_max: Duration) -> Result<Self, Problem> {
+    fn read(text: &str, wait_max: Duration, now: Timestamp) -> Result<Self, Problem> {
         let mut query = Query::read(text);
         let limit = query.limit();
         let wait = Duration::from_secs(query.number("wait", 0..=WAIT_S_MAX, 0)).min(wait_max);
         let after = query.cursor();
-        let (types, since) = (query.take("type").unwrap_or_default(), query.take("since"));
+        let (types, since) = (query.take("type").unwrap_or_default(), query.moment("since", now));
         query.finish()?;
         Ok(Self { query: InboxQuery { after, limit, types, since }, wait })
     }
@@ -44,7 +44,7 @@ impl Wanted {
 pub(super) async fn list(call: &mut Call) -> Answer {
     let org = call.org()?;
     let api = web::Data::clone(&call.api);
-    let Wanted { query, wait } = Wanted::read(call.request.query_string(), api.config.inbox.wait_max)?;
+    let Wanted { query, wait } = Wanted::read(call.request.query_string(), api.config.inbox.wait_max, call.now)?;
     if wait.is_zero() {
         return look(&api, org, &query).await.map(Page::answer);
     }

@@ -85,7 +85,7 @@ fn an_erased_item_is_without_its_payload() {
 }
 
 fn wanted(text: &str) -> Result<Wanted, Problem> {
-    Wanted::read(text, Duration::from_secs(20))
+    Wanted::read(text, Duration::from_secs(20), Timestamp(0))
 }
 
 #[test]

@@ -10,6 +10,7 @@ use url::form_urlencoded;
 use super::cursor;
 use super::error::{Code, Faults, Problem};
 use crate::model::id::EventId;
+use crate::model::moment::Moment;
 use crate::model::time::Timestamp;
 
 /// Most items of a page,
@@ -57,9 +58,14 @@ impl<'a> Query<'a> {
         usize::try_from(self.number("limit", 1..=LIMIT_MAX, LIMIT_DEFAULT)).unwrap_or(1)
     }
 
+    /// Takes a time, or a duration back from now.
+    pub(super) fn moment(&mut self, name: &str, now: Timestamp) -> Option<Timestamp> {
+        self.take::<Moment>(name).map(|moment| moment.from(now))
+    }
+
     /// Takes `since` and `until`: from the one on, up to and without the other.
-    pub(super) fn times(&mut self) -> (Option<Timestamp>, Option<Timestamp>) {
-        let (since, until) = (self.take("since"), self.take("until"));
+    pub(super) fn times(&mut self, now: Timestamp) -> (Option<Timestamp>, Option<Timestamp>) {
+        let (since, until) = (self.moment("since", now), self.moment("until", now));
         if let (Some(since), Some(until)) = (since, until)
             && until <= since
         {
@@ -137,7 +143,11 @@ mod tests {
         assert_eq!(body["errors"][0]["pointer"], "?", "{body}");
 
         let mut query = Query::read("since=2026-01-31T10:00:00Z&until=2026-01-31T10:00:00Z");
-        query.times();
+        query.times(Timestamp(0));
         assert!(query.finish().is_err(), "nothing is between them");
+
+        let mut query = Query::read("since=2h&until=1h30m");
+        assert_eq!(query.times(Timestamp(7_300_000)), (Some(Timestamp(100_000)), Some(Timestamp(1_900_000))));
+        query.finish().unwrap();
     }
 }

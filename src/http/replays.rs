@@ -116,7 +116,7 @@ pub(super) async fn list(call: &mut Call) -> Answer {
     json(StatusCode::OK, &List { data, has_more: next_cursor.is_some(), next_cursor })
 }
 
-fn read(body: &[u8], store: &Store, org: OrgNo) -> Result<ReplayRequest, Problem> {
+fn read(body: &[u8], store: &Store, org: OrgNo, now: Timestamp) -> Result<ReplayRequest, Problem> {
     let (mut fields, mut faults) = (Fields::read(text_of(body)?)?, Faults::default());
     let only = fields.require("only", &mut faults).and_then(|field| field.parse(&mut faults));
     let endpoint = fields.take("endpoint_id", &mut faults);
@@ -129,7 +129,7 @@ fn read(body: &[u8], store: &Store, org: OrgNo) -> Result<ReplayRequest, Problem
             faults.add(field.pointer(), NO_ENDPOINT);
         }
     }
-    let mut time = |name: &str, faults: &mut Faults| fields.take(name, faults)?.time(faults);
+    let mut time = |name: &str, faults: &mut Faults| fields.take(name, faults)?.moment(now, faults);
     let (since, until) = (time("since", &mut faults), time("until", &mut faults));
     let event_types = fields.take("event_types", &mut faults);
     let event_types = event_types.and_then(|field| field.list::<TypePattern>(PATTERNS_MAX, &mut faults));
@@ -152,7 +152,7 @@ pub(super) async fn start(call: &mut Call) -> Answer {
     let org = call.org()?;
     Media::require_json(call.request.headers())?;
     let body = call.body(BODY_BYTES_MAX).await?;
-    let request = read(&body, &call.api.store, org)?;
+    let request = read(&body, &call.api.store, org, call.now)?;
     let replay = ReplayId(call.api.new_id());
     let start = StartReplay { org, replay, request, at: call.now };
     match call.commit(Command::StartReplay(start)).await? {

@@ -11,6 +11,7 @@ pub mod event;
 pub mod id;
 pub mod journal_codec;
 pub mod key;
+pub mod moment;
 pub mod notice;
 pub mod org;
 pub mod replay;

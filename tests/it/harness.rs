@@ -40,7 +40,7 @@ pub(crate) struct Process {
 }
 
 /// Cargo's, unless `TRIGGERD_TEST_BINARY` names another, such as one built for use.
-fn binary() -> PathBuf {
+pub(crate) fn binary() -> PathBuf {
     std::env::var_os("TRIGGERD_TEST_BINARY").map_or_else(|| env!("CARGO_BIN_EXE_triggerd").into(), PathBuf::from)
 }
 

@@ -8,6 +8,7 @@
 
 mod authority;
 mod cloudevents;
+mod commands;
 mod contract;
 mod crash;
 mod damage;

@@ -1,0 +1,544 @@
+//! The commands that talk to a server, as their users meet them: no configuration, other users, answers of others, outputs
+//! that cannot be written, text that means harm, payloads that few programs can hold.
+
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::harness::{Client, Process, binary};
+
+/// How a command ended.
+#[derive(Debug)]
+struct Ran {
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+impl Ran {
+    fn of(output: Output) -> Self {
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        Self { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+    }
+
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+}
+
+/// A command in a directory and an environment that hold nothing of triggerd's.
+fn command(dir: &Path, words: &[&str]) -> Command {
+    let mut command = Command::new(binary());
+    command.args(words).current_dir(dir).env_clear().stdin(Stdio::null());
+    command
+}
+
+fn run(dir: &Path, words: &[&str]) -> Ran {
+    Ran::of(command(dir, words).output().unwrap())
+}
+
+fn run_with(dir: &Path, variables: &[(&str, &str)], words: &[&str]) -> Ran {
+    Ran::of(command(dir, words).envs(variables.iter().copied()).output().unwrap())
+}
+
+/// A server, an organization of it, and an empty directory.
+struct World {
+    server: Process,
+    org: Client,
+    dir: tempfile::TempDir,
+}
+
+impl World {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("empty")).unwrap();
+        let server = Process::start(&dir.path().join("data"));
+        let org = server.org("Acme");
+        Self { server, org, dir }
+    }
+
+    fn empty(&self) -> PathBuf {
+        self.dir.path().join("empty")
+    }
+
+    fn token_file(&self) -> String {
+        self.server.data_dir.join("admin.token").display().to_string()
+    }
+
+    /// With address and key.
+    fn run(&self, words: &[&str]) -> Ran {
+        run(&self.empty(), &[words, &["--url", &self.server.url, "--key", &self.org.key]].concat())
+    }
+
+    /// With address and admin token.
+    fn admin(&self, words: &[&str]) -> Command {
+        let file = self.token_file();
+        command(&self.empty(), &[words, &["--url", &self.server.url, "--admin-token-file", &file]].concat())
+    }
+}
+
+/// Says this to everybody who asks, and hands over what they asked.
+fn says(answer: impl Into<Vec<u8>>) -> (String, std::sync::mpsc::Receiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (url, answer) = (format!("http://{}", listener.local_addr().unwrap()), answer.into());
+    let (sender, asked) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        while let Ok((mut stream, _)) = listener.accept() {
+            let mut head = vec![0; 16 << 10];
+            let len = stream.read(&mut head).unwrap_or(0);
+            drop(stream.write_all(&answer));
+            if sender.send(String::from_utf8_lossy(&head[..len]).into_owned()).is_err() {
+                return;
+            }
+        }
+    });
+    (url, asked)
+}
+
+fn answer(head: &str, body: &str) -> String {
+    format!("HTTP/1.1 {head}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len())
+}
+
+#[test]
+fn a_client_command_needs_no_configuration() {
+    let world = World::new();
+    let (url, key, dir) = (world.server.url.as_str(), world.org.key.as_str(), world.empty());
+    let bare = url.strip_prefix("http://").unwrap();
+    let by_variables = [("TRIGGERD_URL", bare), ("TRIGGERD_API_KEY", key)];
+    for (url, more) in [(url, ""), (bare, ""), (url, "/"), (bare, "/")] {
+        let ran = run(&dir, &["inbox", "--url", &format!("{url}{more}"), "--key", key]);
+        assert!(ran.code == Some(0) && ran.out == "The inbox is empty.\n", "{url}{more}: {ran:?}");
+    }
+    // Options before the environment before a configuration; what is not needed is not read, however wrong it is.
+    assert_eq!(run_with(&dir, &by_variables, &["inbox"]).code, Some(0));
+    let wrong = [("TRIGGERD_URL", "localhost:1"), ("TRIGGERD_API_KEY", "wrong")];
+    assert_eq!(run_with(&dir, &wrong, &["inbox", "--url", url, "--key", key]).code, Some(0));
+    let file = dir.join("config/triggerd.toml");
+    std::fs::create_dir(dir.join("config")).unwrap();
+    std::fs::write(&file, "this is [ no TOML").unwrap();
+    assert_eq!(run_with(&dir, &by_variables, &["inbox"]).code, Some(0));
+    let ran = run(&dir, &["inbox", "--key", key]);
+    assert!(ran.code == Some(2) && ran.err.contains("is not TOML") && ran.err.contains("--url"), "{ran:?}");
+    std::fs::write(&file, format!("[server]\nlisten = \"{bare}\"\n")).unwrap();
+    assert_eq!(run(&dir, &["inbox", "--key", key]).code, Some(0), "it says where the server listens");
+    // A file that is named must be right although it is not needed; a default one that cannot be read is passed over.
+    let named = dir.join("mine.toml");
+    let words = ["inbox", "--config", named.to_str().unwrap()];
+    assert_eq!(run_with(&dir, &by_variables, &words).code, Some(2), "not there");
+    std::fs::write(&named, "[server]\nlisten = 7\n").unwrap();
+    assert_eq!(run_with(&dir, &by_variables, &words).code, Some(2), "wrong");
+    std::fs::remove_file(&file).unwrap();
+    std::fs::create_dir(&file).unwrap();
+    let ran = run(&dir, &["inbox", "--key", key]);
+    assert!(ran.code != Some(2) && ran.err.contains("Is a directory") && ran.err.contains("127.0.0.1:8080"), "{ran:?}");
+    for server_command in ["check-config", "verify", "rebuild", "serve"] {
+        let ran = run(&dir, &[server_command]);
+        assert!(ran.code == Some(2) && ran.err.contains("config/triggerd.toml"), "{server_command}: {ran:?}");
+    }
+    assert!(run(&dir, &["--help"]).out.contains("TRIGGERD_URL"), "the order is written down");
+}
+
+#[test]
+fn a_prefix_is_kept_and_a_bad_address_is_refused_before_anything_is_sent() {
+    let dir = tempfile::tempdir().unwrap();
+    let (url, asked) = says(answer("200 OK\r\ncontent-type: application/json", r#"{"data":[],"has_more":false}"#));
+    let bare = url.strip_prefix("http://").unwrap();
+    for prefixed in [format!("{url}/a/b/"), format!("{bare}/a/b")] {
+        let ran = run(dir.path(), &["inbox", "--key", "k", "--url", &prefixed]);
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        assert!(asked.recv().unwrap().starts_with("GET /a/b/api/inbox?"));
+    }
+    for (bad, why) in [("ftp://h", "neither http nor https"), ("h:0", "port"), ("http://h/?q", "query"), ("", "host")] {
+        let ran = run(dir.path(), &["inbox", "--key", "k", "--url", bad]);
+        assert!(ran.code == Some(2) && ran.err.contains(why) && ran.err.contains("--url"), "{bad}: {ran:?}");
+    }
+    for (variables, what) in [(vec![], "no API key"), (vec![("TRIGGERD_API_KEY", "k\u{e9}")], "TRIGGERD_API_KEY")] {
+        let ran = run_with(dir.path(), &variables, &["inbox", "--url", &url]);
+        assert!(ran.code == Some(2) && ran.err.contains(what), "{ran:?}");
+    }
+}
+
+#[test]
+fn an_error_says_what_is_wrong_and_where_and_what_to_do() {
+    let world = World::new();
+    let (dir, key) = (world.empty(), world.org.key.as_str());
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let html = "<html><h1>502 Bad\u{1b}[2J Gateway</h1></html>";
+    let (proxy, _asked) = says(answer("502 Bad Gateway\r\ncontent-type: text/html", html));
+    let (page, _asked) = says(answer("200 OK\r\ncontent-type: text/html", "<html>Welcome</html>"));
+    let (basic, _asked) = says(answer("401 Unauthorized\r\nwww-authenticate: Basic realm=x", ""));
+    let (elsewhere, other_asked) = says(answer("200 OK", "{}"));
+    let (moved, _asked) = says(answer(&format!("308 Permanent Redirect\r\nlocation: {elsewhere}/api/inbox"), ""));
+    let (garbage, _asked) = says("SSH-2.0-OpenSSH_9.2\r\n");
+    let tls = world.server.url.replace("http://", "https://");
+    let cases = [
+        (closed.as_str(), vec!["Connection refused", "Nothing listens there", "--url"]),
+        ("no-such-host.invalid:80", vec!["no-such-host.invalid", "cannot be resolved"]),
+        (&proxy, vec!["502", "text/html", "not as triggerd does", "502 Bad\\u001b[2J Gateway", "proxy"]),
+        (&page, vec!["200", "text/html", "not as triggerd does", "Is it the URL of triggerd"]),
+        (&basic, vec!["401", "https://user:password@host"]),
+        (&moved, vec!["308", &elsewhere, "not followed"]),
+        (&garbage, vec!["no answer", "HTTP"]),
+        (&tls, vec!["does not speak TLS", "http://"]),
+    ];
+    for words in [&["inbox"][..], &["tail"], &["endpoint", "list"], &["send", "a", "1"]] {
+        for (url, said) in &cases {
+            let ran = run(&dir, &[words, &["--key", key, "--url", url]].concat());
+            let all = said.iter().all(|part| ran.err.contains(part));
+            assert!(ran.code == Some(1) && all && ran.out.is_empty(), "{words:?} {url} {said:?}: {ran:?}");
+            assert!(!ran.err.contains('\u{1b}') && !ran.err.contains(key), "{ran:?}");
+        }
+    }
+    assert!(other_asked.try_recv().is_err(), "the key went to where it was redirected");
+    let wrong = run_with(&dir, &[("TRIGGERD_API_KEY", "trg_live_x")], &["inbox", "--url", &world.server.url]);
+    let told = ["does not accept the key of TRIGGERD_API_KEY", "unauthorized", &world.server.url];
+    assert!(wrong.code == Some(1) && told.iter().all(|part| wrong.err.contains(part)), "{wrong:?}");
+}
+
+#[test]
+fn key_create_says_where_it_looked_for_the_token() {
+    let world = World::new();
+    let (dir, url, file) = (world.empty(), world.server.url.as_str(), world.token_file());
+    let create = ["key", "create", "--json", "--url", url, "--org"];
+    let ran = run(&dir, &[&create[..], &["A"]].concat());
+    let expected = dir.canonicalize().unwrap().join("data/admin.token");
+    let told = ["built-in defaults", &format!("{}: not there", expected.display()), "--admin-token-file", "--config"];
+    assert!(ran.code == Some(1) && told.iter().all(|part| ran.err.contains(part)), "{ran:?}");
+    let made = run(&dir, &[&create[..], &["A", "--admin-token-file", &file]].concat());
+    assert!(made.code == Some(0) && made.json()["key"].as_str().unwrap().starts_with("trg_"), "{made:?}");
+    assert_eq!(run_with(&dir, &[("TRIGGERD_ADMIN_TOKEN_FILE", &file)], &[&create[..], &["B"]].concat()).code, Some(0));
+    let credentials = world.server.data_dir.display().to_string();
+    let variables = [("CREDENTIALS_DIRECTORY", credentials.as_str())];
+    assert_eq!(run_with(&dir, &variables, &[&create[..], &["C"]].concat()).code, Some(0));
+    let absent = run(&dir, &[&create[..], &["D", "--admin-token-file", "/nowhere/token"]].concat());
+    assert!(absent.code == Some(2) && absent.err.contains("/nowhere/token"), "{absent:?}");
+    std::fs::write(dir.join("other.token"), "trgadm_of_another_server\n").unwrap();
+    let foreign = run(&dir, &[&create[..], &["E", "--admin-token-file", "other.token"]].concat());
+    let told = ["does not accept the key of the file other.token", "unauthorized"];
+    assert!(foreign.code == Some(1) && told.iter().all(|part| foreign.err.contains(part)), "{foreign:?}");
+}
+
+/// A directory that everybody may enter, with the binary in it.
+fn public_dir() -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let open = |path: &Path| std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    open(dir.path());
+    let copy = dir.path().join("triggerd");
+    if std::fs::hard_link(binary(), &copy).is_err() {
+        std::fs::copy(binary(), &copy).unwrap();
+    }
+    open(&copy);
+    (dir, copy)
+}
+
+#[test]
+fn another_user_can_use_the_commands_and_is_told_what_it_may_not() {
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: only root can become another user");
+        return;
+    }
+    let world = World::new();
+    let (dir, copy) = public_dir();
+    std::fs::create_dir(dir.path().join("config")).unwrap();
+    let config = dir.path().join("config/triggerd.toml");
+    std::fs::write(&config, crate::harness::settings(&world.server.data_dir, "")).unwrap();
+    let as_nobody = |words: &[&str]| {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&copy).args(words);
+        Ran::of(command.current_dir(dir.path()).env_clear().env("PATH", "/usr/bin:/bin").output().unwrap())
+    };
+    std::fs::set_permissions(&config, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let (url, key) = (world.server.url.as_str(), world.org.key.as_str());
+    let ran = as_nobody(&["inbox", "--url", url, "--key", key]);
+    assert_eq!((ran.code, ran.out.as_str()), (Some(0), "The inbox is empty.\n"), "{ran:?}");
+    let ran = as_nobody(&["inbox", "--key", key]);
+    assert!(ran.code == Some(1) && ran.err.contains("config/triggerd.toml (Permission denied"), "{ran:?}");
+    assert_eq!(as_nobody(&["check-config"]).code, Some(5), "a server command needs it");
+    let create = ["key", "create", "--org", "A", "--url", url];
+    let ran = as_nobody(&create);
+    let told = ["config/triggerd.toml (Permission denied", "user 65534", "sudo"];
+    assert!(ran.code == Some(5) && told.iter().all(|part| ran.err.contains(part)), "{ran:?}");
+    // It may read the configuration, and not the data directory.
+    std::fs::set_permissions(&config, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let ran = as_nobody(&create);
+    let token = format!("{}: Permission denied (os error 13); ", world.token_file());
+    assert!(ran.code == Some(5) && ran.err.contains(&token) && !ran.err.contains("first time"), "{ran:?}");
+    let ran = as_nobody(&[&create[..], &["--admin-token-file", &world.token_file()]].concat());
+    assert!(ran.code == Some(5) && ran.err.contains("Permission denied") && ran.err.contains("65534"), "{ran:?}");
+}
+
+#[test]
+fn a_name_in_use_is_said_with_its_id_and_an_id_is_no_name() {
+    let world = World::new();
+    let create = |org: &str| Ran::of(world.admin(&["key", "create", "--json", "--org", org]).output().unwrap());
+    let first = create("My company").json();
+    let id = first["organization_id"].as_str().unwrap();
+    for again in ["My company", "  My company "] {
+        let ran = create(again);
+        assert!(ran.code == Some(1) && ran.err.contains(id) && ran.err.contains("organization_exists"), "{ran:?}");
+    }
+    assert_eq!(create("my company").code, Some(0), "case tells names apart");
+    let more = create(id).json();
+    assert_eq!((more["organization_id"].as_str(), more["key"] == first["key"]), (Some(id), false));
+    for absent in ["org_zzz", "org_", " org_zzz", "ORG_zzz", "org_01h455vb4pex5vsknk084sn02q"] {
+        let ran = create(absent);
+        assert!(ran.code == Some(1) && ran.err.contains("not_found"), "{absent}: {ran:?}");
+    }
+    // The server judges, and the change itself does: of many at one time, one is made.
+    let admin = world.server.admin();
+    let refused = admin.post("/api/keys/generate", &json!({"organization": "My company"}));
+    assert_eq!(
+        (refused.status, refused.code(), &refused.json["organization_id"]),
+        (409, "organization_exists", &json!(id))
+    );
+    assert_eq!(admin.post("/api/keys/generate", &json!({"organization": " \u{3000} "})).status, 422);
+    let (url, token) = (admin.url.clone(), admin.key.clone());
+    let racing = (0..8).map(|_| {
+        let (url, token) = (url.clone(), token.clone());
+        std::thread::spawn(move || {
+            Client::new(&url, &token).post("/api/keys/generate", &json!({"organization": "Race"}))
+        })
+    });
+    let answers: Vec<_> = racing.collect::<Vec<_>>().into_iter().map(|it| it.join().unwrap()).collect();
+    let made: Vec<_> = answers.iter().filter(|it| it.status == 201).collect();
+    assert!(made.len() == 1 && answers.iter().all(|it| it.json["organization_id"] == made[0].json["organization_id"]));
+    // Also after a restart, from the journal alone.
+    let data = world.server.data_dir.clone();
+    let World { server, dir, .. } = world;
+    assert_eq!(server.stop().0, Some(0));
+    std::fs::remove_dir_all(data.join("sled")).unwrap();
+    let server = Process::start(&data);
+    assert_eq!(server.admin().post("/api/keys/generate", &json!({"organization": "Race"})).status, 409);
+    drop(dir);
+}
+
+/// What a command's standard output is, where nothing can be written.
+fn full() -> Stdio {
+    File::options().write(true).open("/dev/full").unwrap().into()
+}
+
+fn left() -> Stdio {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    writer.into()
+}
+
+#[test]
+fn a_key_that_nobody_saw_is_ended_again() {
+    let world = World::new();
+    let admin = world.server.admin();
+    for (name, output, json) in [("Full", full(), true), ("Left", left(), true), ("Words", full(), false)] {
+        let words = ["key", "create", "--org", name, "--json"];
+        let mut command = world.admin(&words[..if json { 5 } else { 4 }]);
+        let ran = Ran::of(command.stdout(output).output().unwrap());
+        assert!(ran.code == Some(1) && ran.err.contains("standard output") && ran.err.contains("was ended"), "{ran:?}");
+        let org = ran.err.split_whitespace().find(|word| word.starts_with("org_")).expect("the organization is named");
+        let made = admin.post("/api/keys/generate", &json!({"organization": org}));
+        assert_eq!(made.status, 201, "{made:?}");
+        let keys = admin.with_key(made.json["key"].as_str().unwrap()).get("/api/keys").json;
+        assert_eq!(keys["data"].as_array().unwrap().len(), 1, "the first one has ended: {keys}");
+    }
+    // A closed standard output: then nothing is made at all.
+    let script = "exec \"$0\" \"$@\" >&-";
+    let (url, file) = (world.server.url.as_str(), world.token_file());
+    let mut shell = Command::new("sh");
+    shell.args(["-c", script]).arg(binary()).args(["key", "create", "--org", "Closed", "--url", url]);
+    let ran = Ran::of(shell.args(["--admin-token-file", &file]).output().unwrap());
+    assert!(ran.code == Some(1) && ran.err.contains("nothing was made"), "{ran:?}");
+    assert_eq!(admin.post("/api/keys/generate", &json!({"organization": "Closed"})).status, 201);
+}
+
+#[test]
+fn an_endpoint_whose_secret_nobody_saw_is_deleted_and_a_lost_secret_is_said() {
+    let world = World::new();
+    let (url, key, dir) = (world.server.url.as_str(), world.org.key.as_str(), world.empty());
+    let with = |words: &[&str], output: Stdio| {
+        let words = [words, &["--url", url, "--key", key]].concat();
+        Ran::of(command(&dir, &words).stdout(output).output().unwrap())
+    };
+    for output in [full(), left()] {
+        let ran = with(&["endpoint", "create", "http://127.0.0.1:1/"], output);
+        assert!(ran.code == Some(1) && ran.err.contains("deleted again") && ran.err.contains("ep_"), "{ran:?}");
+    }
+    assert_eq!(world.org.get("/api/endpoints").json["data"], json!([]));
+    let id = world.org.post("/api/endpoints", &json!({"url": "http://127.0.0.1:1/", "enabled": false})).id();
+    let ran = with(&["endpoint", "rotate-secret", &id], full());
+    let told = [id.as_str(), "old one signs", "86400 seconds", "makes another one"];
+    assert!(ran.code == Some(1) && told.iter().all(|part| ran.err.contains(part)), "{ran:?}");
+}
+
+#[test]
+fn what_cannot_be_written_is_an_error_and_a_reader_that_left_is_none() {
+    let world = World::new();
+    let event = world.org.send("a.b", &json!(1)).id();
+    let other = world.org.send("a.b", &json!(2)).id();
+    let endpoint = world.org.post("/api/endpoints", &json!({"url": "http://127.0.0.1:1/", "enabled": false})).id();
+    let with = ["--url", &world.server.url, "--key", &world.org.key];
+    let commands: [(&[&str], bool); 14] = [
+        (&["inbox"], true),
+        (&["inbox", "--json"], true),
+        (&["explain", &event], true),
+        (&["explain", &event, "--json"], true),
+        (&["send", "a.b", "3"], true),
+        (&["ack", &event, &other], true),
+        (&["tail"], true),
+        (&["tail", "--json"], true),
+        (&["endpoint", "list"], true),
+        (&["endpoint", "stats", &endpoint], true),
+        (&["replay", "start", "--only", "all", "--no-wait"], true),
+        (&["check-config"], false),
+        (&["version"], false),
+        (&["--help"], false),
+    ];
+    for (words, is_client) in commands {
+        let words = if is_client { [words, &with].concat() } else { words.to_vec() };
+        let mut command = command(&world.empty(), &words);
+        let mut child = command.stdout(full()).stderr(Stdio::piped()).spawn().unwrap();
+        if words[0] == "tail" {
+            // It writes when something happens.
+            let mut stderr = std::io::BufReader::new(child.stderr.take().unwrap());
+            let mut line = String::new();
+            std::io::BufRead::read_line(&mut stderr, &mut line).unwrap();
+            world.org.send("a.b", &json!("seen"));
+            stderr.read_to_string(&mut line).unwrap();
+            assert!(child.wait().unwrap().code() == Some(1) && line.contains("No space left"), "{words:?}: {line}");
+        } else {
+            let ran = Ran::of(child.wait_with_output().unwrap());
+            assert_eq!(ran.code, Some(1), "{words:?}: {ran:?}");
+            assert!(!is_client || ran.err.contains("No space left on device"), "{words:?}: {ran:?}");
+        }
+    }
+    assert!(
+        !world.org.inbox_ids().iter().any(|id| *id == event || *id == other),
+        "both were acknowledged all the same"
+    );
+    for words in [&["inbox"][..], &["explain", &event], &["ack", &event, &other], &["send", "a.b", "4"]] {
+        let mut command = command(&world.empty(), &[words, &with].concat());
+        let ran = Ran::of(command.stdout(left()).output().unwrap());
+        assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{words:?}");
+    }
+}
+
+#[test]
+fn text_of_others_is_made_visible_and_json_stays_the_same_json() {
+    let world = World::new();
+    let evil = "a\u{1b}[2J\u{1b}]0;title\u{7}b\u{9b}1mc\u{202e}d\u{2066}e\u{200b}f\u{e0041}g\u{7f}h\u{2028}i";
+    // Raw where JSON allows it, escaped where it does not; line breaks between the tokens.
+    let payload = format!("{{\r\n\t\"text\":\n{},\"x\u{202e}y\": \"\u{9b}\u{2066}\u{7f}\"\r}}", json!(evil));
+    let sent = world.org.post_text("/api/events", &format!("{{\"type\":\"a.b\",\"payload\":{payload}}}"));
+    assert_eq!(sent.status, 202, "{sent:?}");
+    let ran = world.run(&["inbox"]);
+    let is_harmless = |text: &str| {
+        text.chars().all(|c| c == '\n' || !(c.is_control() || "\u{202e}\u{2066}\u{200b}\u{e0041}\u{2028}".contains(c)))
+    };
+    assert!(is_harmless(&ran.out) && ran.out.lines().count() == 1, "{ran:?}");
+    assert!(ran.out.contains("\\u202e") && ran.out.contains("\\u009b") && ran.out.contains("\\u007f"), "{ran:?}");
+    for words in [&["inbox", "--json"][..], &["explain", &sent.id(), "--json"]] {
+        let ran = world.run(words);
+        assert!(is_harmless(&ran.out) && ran.out.lines().count() == 1, "{ran:?}");
+        let json = ran.json();
+        let event = json.get("data").map_or(&json, |data| &data[0]);
+        let own: Value = serde_json::from_str(&payload).unwrap();
+        assert_eq!(event["payload"], own, "{ran:?}");
+    }
+    let made = world.org.post(
+        "/api/endpoints",
+        &json!({"url": "http://127.0.0.1:1/", "description": evil.replace(char::is_control, "")}),
+    );
+    assert_eq!(made.status, 201, "{made:?}");
+    for words in
+        [&["endpoint", "list"][..], &["endpoint", "list", "--json"], &["endpoint", "show", &made.id(), "--json"]]
+    {
+        let ran = world.run(words);
+        assert!(ran.code == Some(0) && is_harmless(&ran.out), "{ran:?}");
+    }
+    // A server's refusal is text of others too.
+    let problem =
+        json!({"code": "x\u{1b}[1m", "detail": "y\n\u{202e}z", "errors": [{"pointer": "\u{9b}", "detail": "\r"}, {}]});
+    let (hostile, _asked) = says(answer("400 Bad\r\ncontent-type: application/problem+json", &problem.to_string()));
+    let ran = run(&world.empty(), &["inbox", "--key", "k", "--url", &hostile]);
+    assert!(ran.code == Some(1) && is_harmless(&ran.err) && ran.err.contains("y\\n\\u202ez"), "{ran:?}");
+}
+
+#[test]
+fn each_payload_that_the_server_took_is_understood_by_each_command() {
+    let world = World::new();
+    world.org.push_to("http://127.0.0.1:1/");
+    let deep = |open: &str, close: &str| format!("{}1{}", open.repeat(128), close.repeat(128));
+    let payloads = [
+        "1e400".to_owned(),
+        "-123456789.5E+99999".to_owned(),
+        "123456789012345678901234567890".to_owned(),
+        "{\"n\":18446744073709551616,\"f\":0.1000000000000000000000000001,\"e\":1e-400}".to_owned(),
+        "\"\\ud800\"".to_owned(),
+        "{\"\\udfff\":[\"\\udc00\\ud83d\",\"\\ud83d\\ude00\"]}".to_owned(),
+        deep("[", "]"),
+        deep("{\"a\":", "}"),
+    ];
+    for payload in &payloads {
+        let ran = world.run(&["send", "a.b", payload, "--json"]);
+        assert_eq!(ran.code, Some(0), "{payload}: {ran:?}");
+        let id = ran.json()["id"].as_str().unwrap().to_owned();
+        let ran = world.run(&["inbox", "--limit", "500"]);
+        assert!(ran.code == Some(0) && ran.out.contains(payload) && ran.out.contains(&id), "{payload}: {ran:?}");
+        let ran = world.run(&["inbox", "--json"]);
+        assert!(ran.code == Some(0) && ran.out.contains(payload), "{payload}: {ran:?}");
+        let ran = world.run(&["explain", &id]);
+        let told = ["is of the type a.b", "It is in the inbox", "127.0.0.1:1"];
+        assert!(ran.code == Some(0) && told.iter().all(|part| ran.out.contains(part)), "{payload}: {ran:?}");
+        let ran = world.run(&["explain", &id, "--json"]);
+        assert!(ran.code == Some(0) && ran.out.contains(payload), "{payload}: {ran:?}");
+        let ran = world.run(&["ack", &id]);
+        assert!(ran.code == Some(0) && ran.out.contains("acknowledged"), "{payload}: {ran:?}");
+    }
+    for words in [["send", "a.b", "-5", "--json"], ["send", "--json", "a.b", "-5"], ["send", "a.b", "--json", "-5"]] {
+        let ran = world.run(&words);
+        assert!(ran.code == Some(0) && ran.json()["status"] == "accepted", "a number below zero: {ran:?}");
+    }
+    let mut from_stdin =
+        command(&world.empty(), &["send", "a.b", "-", "--url", &world.server.url, "--key", &world.org.key]);
+    let mut child = from_stdin.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(b"[1e400, \"\\ud800\"]\n").unwrap();
+    let ran = Ran::of(child.wait_with_output().unwrap());
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+}
+
+#[test]
+fn a_duration_back_from_now_is_a_time() {
+    let world = World::new();
+    let id = world.org.send("a.b", &json!(1)).id();
+    world.org.push_to("http://127.0.0.1:1/");
+    let listed = |path: &str| {
+        let page = world.org.get(path);
+        assert_eq!(page.status, 200, "{path}: {page:?}");
+        page.json["data"].as_array().unwrap().iter().any(|event| event["id"] == json!(id))
+    };
+    for path in ["/api/events?since=1h", "/api/events?since=1d12h&until=0s", "/api/inbox?since=90m"] {
+        assert!(listed(path), "{path}");
+    }
+    assert!(!listed("/api/events?until=1h") && !listed("/api/inbox?since=0s"));
+    for path in ["/api/deliveries?since=2w&until=1s", "/api/dead-letters?since=1h30m"] {
+        assert_eq!(world.org.get(path).status, 200, "{path}");
+    }
+    for bad in ["1", "h", "1y", "1.5h", "1m1h", "-1h", "1%20h"] {
+        let refused = world.org.get(&format!("/api/events?since={bad}"));
+        assert!(
+            refused.status == 400 && refused.text.contains("?since") && refused.text.contains("1d12h"),
+            "{refused:?}"
+        );
+    }
+    assert!(world.org.get("/api/events?since=1h&until=2h").text.contains("later than since"));
+    let filter = json!({"since": "1h", "until": "1s"});
+    assert_eq!(world.org.post("/api/dead-letters/replay", &filter).status, 200);
+    let not_back = world.org.post("/api/events", &json!({"type": "a", "payload": 1, "occurred_at": "1h"}));
+    assert_eq!(not_back.status, 422, "an event's own time is no filter");
+    let ran = world.run(&["replay", "start", "--only", "all", "--since", "1h", "--until", "0s", "--json"]);
+    assert!(ran.code == Some(0) && ran.json()["state"] == "finished", "{ran:?}");
+    let ran = world.run(&["replay", "start", "--only", "all", "--since", "soon"]);
+    assert!(ran.code == Some(1) && ran.err.contains("/since") && ran.err.contains("how long ago"), "{ran:?}");
+}
