@@ -15,6 +15,12 @@ use serde_json::{Value, json};
 /// How long anything may take before a test gives up, on however busy a machine. Never what a test measures.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(3);
 
+/// How long to wait for what must come: as long as anything may take; in a negative control, where it may never come, this
+/// long.
+pub(crate) fn patience(in_a_control: Duration) -> Duration {
+    if std::env::var_os("TRIGGERD_SABOTAGE").is_some() { in_a_control } else { PATIENCE }
+}
+
 /// Settings of a test's server, over the defaults: small files, no limits, webhooks to this machine.
 pub(crate) fn settings(data_dir: &Path, more: &str) -> String {
     format!(
@@ -181,7 +187,7 @@ impl Client {
         if rustls::crypto::CryptoProvider::get_default().is_none() {
             drop(rustls::crypto::ring::default_provider().install_default());
         }
-        let http = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().unwrap();
+        let http = reqwest::Client::builder().no_proxy().timeout(patience(Duration::from_secs(30))).build().unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         Self { http, runtime, url: url.to_owned(), key: key.to_owned() }
     }

@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::harness::Process;
+use crate::harness::{Process, patience};
 use crate::ledger::Ledger;
 use crate::receiver::Receiver;
-use crate::scenario::{Plan, Told, keep, patience};
+use crate::scenario::{Plan, Told, keep};
 
 /// Longer than anything that is written down a while after a call, such as when keys were used.
 const SILENCE: Duration = Duration::from_secs(11);

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::harness::{Client, Process};
+use crate::harness::{Client, Process, patience};
 use crate::ledger::Ledger;
 use crate::random::Random;
 use crate::receiver::Receiver;
-use crate::scenario::{Plan, Told, keep, patience};
+use crate::scenario::{Plan, Told, keep};
 use crate::server::config;
 
 /// Starts that a supervisor makes: the first may end with 70 when it meets the damage.
@@ -153,7 +153,8 @@ fn fill(data: &Path, dir: &Path) {
     let ids: Vec<_> = (0..150).map(|n| pulls.send_once(&format!("d-{n}"), &json!(n)).id()).collect();
     (0..70).for_each(|n| drop(pushes.send_once(&format!("d-{n}"), &json!("x".repeat(n * 50)))));
     ids.iter().take(70).for_each(|id| assert_eq!(pulls.ack(id).status, 200));
-    pulls.post("/api/keys/rotate", &json!({"grace_seconds": 1}));
+    // So long that no server here writes down its end: it would add rows.
+    assert_eq!(pulls.post("/api/keys/rotate", &json!({"grace_seconds": 86_400})).status, 201);
     pushes.inbox_until(<[_]>::is_empty);
     assert_eq!(server.stop().0, Some(0));
 }

@@ -3,11 +3,10 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use triggerd::base::sabotage;
 
-use crate::harness::PATIENCE;
 use crate::random::fresh_seed;
 use crate::{
     clock, controls, copies, dedup, flip, full, hot, idle, kill, neighbours, power, replay, rot, stop, sweep, torn,
@@ -250,11 +249,6 @@ fn run_one(scenario: &Scenario, wanted: &Wanted) -> bool {
     };
     println!("lab {name}: {word}; {rounds} {}; {said}; seed {seed}; {seconds:.1} s", scenario.rounds.1);
     kept
-}
-
-/// How long to wait for what must come: as long as anything may take; in a control, where it never does, this long.
-pub(crate) fn patience(in_a_control: Duration) -> Duration {
-    if std::env::var_os("TRIGGERD_SABOTAGE").is_some() { in_a_control } else { PATIENCE }
 }
 
 /// Leaves a data directory of a stopped server behind for `triggerd verify`, if that was asked for.
