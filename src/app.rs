@@ -55,6 +55,7 @@ pub struct App {
     health: Arc<http::Health>,
     store: Arc<Store>,
     intake: Intake,
+    bell: InboxBell,
     /// Ends the inner threads.
     stop: Stop,
     http: HttpThread,
@@ -116,7 +117,7 @@ impl App {
         let listener = listen(address).map_err(|cause| StartError::Listen { address, cause })?;
         let address = listener.local_addr().map_err(|cause| StartError::Listen { address, cause })?;
         let Queues { hints, unrouted, due } = Queues::new(&config);
-        let (committing, flushing) = (Arc::<Progress>::default(), Arc::<Progress>::default());
+        let (committing, flushing, health) = (Arc::<Progress>::default(), Arc::<Progress>::default(), Arc::default());
         let (stop, flush, feed, breakers) = (Stop::new(), Flush::default(), Feed::default(), Arc::default());
         let ports = Ports {
             store: Arc::clone(&store),
@@ -149,14 +150,13 @@ impl App {
             Shared { config, clock, metrics, store, vault, journal, intake, hints, space, stop, breakers, feed };
         let workers = start_workers(&shared, &unrouted).map_err(StartError::Threads)?;
         let scheduler = sending::start_scheduler(&shared, &runtime, due)?;
-        let health = Arc::new(http::Health::default());
         let api = make_api(&shared, &admin_token, &health)?;
         let sweeper = start_sweeper(&shared, &api).map_err(StartError::Threads)?;
         let replayer = start_replayer(&shared).map_err(StartError::Threads)?;
         let http = start_http(api, listener).map_err(StartError::Threads)?;
         health.set_ready();
         tracing::info!(%address, data_dir = %data_dir.path().display(), version = env!("CARGO_PKG_VERSION"), "triggerd is ready");
-        let Shared { config, store, intake, space, stop, .. } = shared;
+        let Shared { config, store, intake, space, stop, hints, .. } = shared;
         Ok(Self {
             config,
             address,
@@ -164,6 +164,7 @@ impl App {
             health,
             store,
             intake,
+            bell: hints.bell.clone(),
             stop,
             http,
             scheduler,
@@ -206,6 +207,7 @@ impl App {
         let HttpThread { thread, handle } = self.http;
         self.runtime.spawn(handle.stop(true));
         let mut in_order = thread.join_until(deadline);
+        self.bell.stop();
         self.sweeper.wake.notify();
         self.replayer.wake.notify();
         tracing::info!("stopping: deliveries on their way");
@@ -366,7 +368,14 @@ fn start_workers(
         let stop = shared.stop.clone();
         spawn_critical(&format!("worker-{number}"), move || worker.run(&stop))
     };
-    (1..=shared.config.workers.threads).map(start).collect()
+    let notifier = std::iter::once_with(|| start_notifier(shared));
+    (1..=shared.config.workers.threads).map(start).chain(notifier).collect()
+}
+
+/// Wakes requests that wait for an event.
+fn start_notifier(shared: &Shared) -> std::io::Result<Thread> {
+    let (bell, store, stop) = (shared.hints.bell.clone(), Arc::clone(&shared.store), shared.stop.clone());
+    spawn_critical("notifier", move || bell.run(&store, &stop))
 }
 
 fn start_sweeper(shared: &Shared, api: &actix_web::web::Data<http::Api>) -> std::io::Result<Woken> {
