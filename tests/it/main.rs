@@ -29,5 +29,6 @@ mod receivers;
 mod replays;
 mod signatures;
 mod tail;
+mod takeover;
 mod tidy;
 mod zapier;
