@@ -19,8 +19,8 @@ const SERVICE_CREDENTIALS: &str = "/run/credentials/triggerd.service";
 /// Where the admin token is.
 #[derive(Args)]
 pub(super) struct Admin {
-    /// File that holds the admin token [default: the environment variable TRIGGERD_ADMIN_TOKEN_FILE; else [keys]
-    /// admin_token of the configuration, the systemd credential admin.token, or <data_dir>/admin.token]
+    /// File that holds the admin token [default: the environment variable TRIGGERD_ADMIN_TOKEN_FILE; else keys.admin_token
+    /// of the configuration, the systemd credential admin.token, or the file admin.token in the data directory]
     #[arg(long, value_name = "FILE")]
     admin_token_file: Option<PathBuf>,
 }
