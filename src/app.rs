@@ -77,6 +77,7 @@ pub struct App {
     health: Arc<http::Health>,
     store: Arc<Store>,
     intake: Intake,
+    bell: InboxBell,
     /// Ends the inner threads.
     stop: Stop,
     http: HttpThread,
@@ -187,7 +188,7 @@ impl App {
         health.set_ready();
         let (version, delivers) = (env!("CARGO_PKG_VERSION"), options.deliver);
         tracing::info!(%address, data_dir = %data_dir.path().display(), version, delivers, "triggerd is ready");
-        let Shared { store, intake, space, stop, .. } = shared;
+        let Shared { store, intake, space, stop, hints, .. } = shared;
         Ok(Self {
             config: Arc::new(given),
             descriptors,
@@ -196,6 +197,7 @@ impl App {
             health,
             store,
             intake,
+            bell: hints.bell.clone(),
             stop,
             http,
             api,
@@ -238,6 +240,7 @@ impl App {
         let HttpThread { thread, handle } = self.http;
         self.runtime.spawn(handle.stop(true));
         let mut in_order = thread.join_until(deadline);
+        self.bell.stop();
         self.sweeper.wake.notify();
         self.replayer.wake.notify();
         tracing::info!("stopping: deliveries on their way");
@@ -409,7 +412,14 @@ fn start_workers(
         let stop = shared.stop.clone();
         spawn_critical(&format!("worker-{number}"), move || worker.run(&stop))
     };
-    (1..=shared.config.workers.threads).map(start).collect()
+    let notifier = std::iter::once_with(|| start_notifier(shared));
+    (1..=shared.config.workers.threads).map(start).chain(notifier).collect()
+}
+
+/// Wakes requests that wait for an event.
+fn start_notifier(shared: &Shared) -> std::io::Result<Thread> {
+    let (bell, store, stop) = (shared.hints.bell.clone(), Arc::clone(&shared.store), shared.stop.clone());
+    spawn_critical("notifier", move || bell.run(&store, &stop))
 }
 
 fn start_sweeper(shared: &Shared, api: &actix_web::web::Data<http::Api>) -> std::io::Result<Woken> {

@@ -243,13 +243,17 @@
 //! Doors and the whole:
 //!
 //! - `http/mod.rs`: the API and its server; the only room that knows HTTP
+//! - `http/answers.rs`: answers on their way out, bounded in bytes
 //! - `http/audit.rs`: who changed what, and who was refused, for the log
 //! - `http/auth.rs`: who is calling
+//! - `http/blocking.rs`: what may block, each organization with a share of the threads
 //! - `http/body.rs`: request bodies, bounded in size and time
 //! - `http/call.rs`: one request on its way through the room
 //! - `http/client_address.rs`: where a request comes from, also through proxies
 //! - `http/cloud_attributes.rs`: what an attribute of a CloudEvent may be
 //! - `http/cloudevents.rs`: CloudEvents 1.0 as events
+//! - `http/connection.rs`: one connection, and what is known of it
+//! - `http/connections.rs`: which connections take too long, and which make room
 //! - `http/cors.rs`: which web pages may call
 //! - `http/cursor.rs`: where the next page of a list begins
 //! - `http/dead_letters.rs`: `/api/dead-letters`
@@ -272,6 +276,7 @@
 //! - `http/receiver.rs`: a consumer's receiver, for the demo and the tests
 //! - `http/replays.rs`: `/api/replays`
 //! - `http/routes.rs`: the table of routes
+//! - `http/server.rs`: actix's workers and their connections
 //! - `http/stored_event.rs`: stored events as they are shown
 //! - `http/tail.rs`: `GET /api/tail`: events and attempts as they happen
 //! - `http/verify.rs`: argon2id on threads of its own

@@ -2,8 +2,8 @@
 //!
 //! The rule: nobody holds more than `each`, and nobody is given more when they would then hold more than what would be
 //! left for everybody else. So the first user can have half of it, the second half of the rest, and there is always something left
-//! for one who has nothing yet. What is much at a time (more than a 64th) stays out of the last eighth, which is
-//! for small needs. If nobody holds anything, any need is met: what is larger than the rule allows must not be refused for ever.
+//! for one who has nothing yet. What is much at a time (more than a 64th) must leave so much that small needs are still met,
+//! also those of the same user. If nobody holds anything, any need is met: what is larger than the rule allows must not be refused for ever.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -13,8 +13,6 @@ use crate::base::sabotage::{self, Switch};
 
 /// From which part of all on a need is much at a time.
 const LARGE_PART: u64 = 64;
-/// The part of all that is kept for small needs.
-const SMALL_PART: u64 = 8;
 
 /// Why nothing was given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,8 +68,10 @@ impl<K: Copy + Eq + Hash> Shares<K> {
     pub fn take_up_to(self: &Arc<Self>, user: K, wanted: u64, at_least: u64) -> Result<Share<K>, Exhausted> {
         let mut held = self.lock();
         let own = held.of(user);
-        let left = self.all.saturating_sub(held.in_all);
-        let allowed = (left.saturating_sub(own) / 2).min(self.each.saturating_sub(own));
+        let free = self.all.saturating_sub(held.in_all).saturating_sub(own);
+        let small = self.all / LARGE_PART;
+        let allowed = (free.saturating_sub(small) / 2).max(small.min(free)).min(self.each.saturating_sub(own));
+        let allowed = if sabotage::is_on(Switch::SharesOff) { wanted } else { allowed };
         let amount = wanted.min(allowed).max(at_least);
         self.check(&held, own, amount)?;
         held.add(user, amount);
@@ -95,11 +95,13 @@ impl<K: Copy + Eq + Hash> Shares<K> {
             return Ok(());
         }
         let left = self.all.saturating_sub(held.in_all);
-        let kept = if amount > self.all / LARGE_PART { self.all / SMALL_PART } else { 0 };
-        if amount.saturating_add(kept) > left {
+        if amount > left {
             return Err(Exhausted::InAll);
         }
-        if own.saturating_add(amount) > self.each.min(left) {
+        let small = self.all / LARGE_PART;
+        // After a large one, a small one still has to fit.
+        let would_hold = if amount > small { amount.saturating_mul(2).saturating_add(small) } else { amount };
+        if own.saturating_add(would_hold) > left || own.saturating_add(amount) > self.each {
             return Err(Exhausted::OfOne);
         }
         Ok(())
@@ -214,7 +216,7 @@ mod tests {
         assert_eq!(first.grow(41), Err(Exhausted::OfOne), "more than each may hold");
         assert_eq!(first.grow(30), Ok(()));
         assert_eq!(bytes.take(2, 61).unwrap_err(), Exhausted::InAll);
-        assert_eq!(bytes.take_up_to(2, 100, 1).unwrap().amount(), 30, "half of what is left");
-        assert_eq!(bytes.take_up_to(2, 100, 60).unwrap_err(), Exhausted::InAll);
+        assert_eq!(bytes.take_up_to(2, 100, 1).unwrap().amount(), 29, "half of what is left");
+        assert_eq!(bytes.take_up_to(2, 100, 60).unwrap_err(), Exhausted::OfOne);
     }
 }

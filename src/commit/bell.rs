@@ -1,74 +1,199 @@
-//! Tells requests that wait for an event that one came.
+//! Wakes requests that wait for an event: those that wait for one of its type, and no others.
+//!
+//! The committer only notes down which inboxes grew, and only while somebody waits. A thread of its own looks into the state for
+//! what came, once for an organization and not once for each that waits there, and wakes whom it concerns: a few of each
+//! organization at a time, so that a crowd that waits for the same does not come all at once. A note can be lost: every few
+//! seconds it looks at all organizations where somebody waits, from where it was.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
-use crate::model::id::OrgNo;
+use crate::base::sabotage::{self, Switch};
+use crate::base::threads::{Signal, Stop};
+use crate::model::event::EventType;
+use crate::model::id::{EventId, OrgNo};
+use crate::store::{InboxNews, Store};
 
-/// A bell for each organization somebody waits for.
-#[derive(Clone, Debug, Default)]
+/// How often it is looked without a note.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// Of one organization so many are woken at a time,
+const WOKEN_AT_ONCE: usize = 8;
+/// and more after this pause.
+const PAUSE: Duration = Duration::from_millis(1);
+/// Waiting requests that are looked at while nobody else can begin or end to wait.
+const WAITERS_AT_ONCE: usize = 512;
+
+/// Which types a request waits for.
+pub type WantsType = Box<dyn Fn(&EventType) -> bool + Send + Sync>;
+
+/// Who waits for events.
+#[derive(Clone, Default)]
 pub struct InboxBell(Arc<Inner>);
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Inner {
-    bells: Mutex<HashMap<OrgNo, watch::Sender<()>>>,
-    /// How many bells there are: nobody waits most of the time, and then ringing costs one load.
+    orgs: Mutex<HashMap<OrgNo, Waiters>>,
+    /// How many requests wait: none most of the time, and then ringing costs one load.
     count: AtomicUsize,
+    grown: Mutex<HashSet<OrgNo>>,
+    signal: Signal,
 }
 
-/// Hears what is rung from its making on.
+impl fmt::Debug for InboxBell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("InboxBell").field("waiting", &self.0.count).finish_non_exhaustive()
+    }
+}
+
+/// Those of one organization.
+struct Waiters {
+    /// What came up to this event was looked at, or was there before anybody waited.
+    seen: EventId,
+    next: u64,
+    by_number: BTreeMap<u64, Waiter>,
+}
+
+struct Waiter {
+    wants: WantsType,
+    woken: Arc<Notify>,
+}
+
+/// Somebody who waits.
 #[derive(Debug)]
-pub struct InboxListener(watch::Receiver<()>);
+pub struct InboxListener {
+    bell: InboxBell,
+    org: OrgNo,
+    number: u64,
+    woken: Arc<Notify>,
+}
 
 impl InboxBell {
-    /// Begins to listen. Listen first, then look into the inbox, then wait: so nothing is missed in between.
-    pub fn listen(&self, org: OrgNo) -> InboxListener {
-        let mut bells = self.0.bells.lock().unwrap_or_else(PoisonError::into_inner);
-        bells.retain(|_, bell| bell.receiver_count() > 0);
-        let listener = bells.entry(org).or_insert_with(|| watch::Sender::new(())).subscribe();
-        self.0.count.store(bells.len(), Ordering::SeqCst);
-        InboxListener(listener)
+    /// Begins to wait for what is behind `newest`, the newest event there is. Listen first, then look into the inbox, then wait: so
+    /// nothing is missed in between.
+    pub fn listen(&self, org: OrgNo, newest: EventId, wants: WantsType) -> InboxListener {
+        let woken = Arc::new(Notify::new());
+        let mut orgs = self.orgs();
+        let new = || Waiters { seen: newest, next: 0, by_number: BTreeMap::new() };
+        let waiters = orgs.entry(org).or_insert_with(new);
+        let number = waiters.next;
+        waiters.next += 1;
+        waiters.by_number.insert(number, Waiter { wants, woken: Arc::clone(&woken) });
+        self.0.count.fetch_add(1, Ordering::SeqCst);
+        InboxListener { bell: self.clone(), org, number, woken }
     }
 
-    /// Wakes those who listen for one of these organizations.
+    /// Notes down that events came for these organizations. Never waits.
     pub fn ring(&self, orgs: &[OrgNo]) {
-        if self.0.count.load(Ordering::SeqCst) == 0 {
+        if orgs.is_empty() || self.0.count.load(Ordering::SeqCst) == 0 {
             return;
         }
-        let bells = self.0.bells.lock().unwrap_or_else(PoisonError::into_inner);
-        for bell in orgs.iter().filter_map(|org| bells.get(org)) {
-            bell.send_replace(());
+        self.0.grown.lock().unwrap_or_else(PoisonError::into_inner).extend(orgs);
+        self.0.signal.notify();
+    }
+
+    /// Ends [`InboxBell::run`].
+    pub fn stop(&self) {
+        self.0.signal.notify();
+    }
+
+    /// Wakes who waits, until `stop`.
+    pub fn run(&self, store: &Store, stop: &Stop) {
+        let (mut looked, mut due) = (Instant::now(), HashMap::new());
+        while !stop.is_set() {
+            // Without anybody who waits there is nothing to look for.
+            let pause = match (due.is_empty(), self.0.count.load(Ordering::SeqCst)) {
+                (false, _) => PAUSE,
+                (true, 0) => Duration::MAX,
+                (true, _) => LOOK_EVERY,
+            };
+            self.0.signal.wait(pause);
+            let mut grown = std::mem::take(&mut *self.0.grown.lock().unwrap_or_else(PoisonError::into_inner));
+            if looked.elapsed() >= LOOK_EVERY {
+                looked = Instant::now();
+                grown.extend(self.orgs().keys());
+            }
+            for org in grown {
+                self.find(store, org, due.entry(org).or_default());
+            }
+            due.retain(|_, waiting| wake(waiting));
         }
     }
+
+    /// Who is to be woken in an organization for what came since the last time.
+    fn find(&self, store: &Store, org: OrgNo, due: &mut VecDeque<Arc<Notify>>) {
+        let Some(seen) = self.orgs().get(&org).map(|waiters| waiters.seen) else { return };
+        let news = match store.inbox_news(org, seen) {
+            Ok(news) => news,
+            Err(error) => {
+                tracing::error!(org = org.0, %error, "it was not found out who waits for what came");
+                return;
+            }
+        };
+        if news.seen <= seen && !sabotage::is_on(Switch::WaitersWokenByAll) {
+            return;
+        }
+        let mut from = 0;
+        loop {
+            let mut orgs = self.orgs();
+            let Some(waiters) = orgs.get_mut(&org) else { return };
+            let mut count = 0;
+            for (number, waiter) in waiters.by_number.range(from..).take(WAITERS_AT_ONCE) {
+                (from, count) = (number + 1, count + 1);
+                if is_wanted(&news, waiter) {
+                    due.push_back(Arc::clone(&waiter.woken));
+                }
+            }
+            if count < WAITERS_AT_ONCE {
+                waiters.seen = waiters.seen.max(news.seen);
+                return;
+            }
+        }
+    }
+
+    fn orgs(&self) -> MutexGuard<'_, HashMap<OrgNo, Waiters>> {
+        self.0.orgs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn is_wanted(news: &InboxNews, waiter: &Waiter) -> bool {
+    sabotage::is_on(Switch::WaitersWokenByAll)
+        || !news.is_complete
+        || news.types.iter().any(|event_type| (waiter.wants)(event_type))
+}
+
+/// Wakes some; whether there are more.
+fn wake(due: &mut VecDeque<Arc<Notify>>) -> bool {
+    for woken in due.drain(..due.len().min(WOKEN_AT_ONCE)) {
+        woken.notify_one();
+    }
+    !due.is_empty()
 }
 
 impl InboxListener {
-    /// Waits until the bell is rung; at once if it was since this listener was made or last waited.
+    /// Waits until something came that is wanted; at once if it did since this listener was made or last waited.
     pub async fn rung(&mut self) {
-        if self.0.changed().await.is_err() {
-            std::future::pending::<()>().await; // nobody will ring any more
+        self.woken.notified().await;
+    }
+}
+
+impl Drop for InboxListener {
+    fn drop(&mut self) {
+        let mut orgs = self.bell.orgs();
+        if let Some(waiters) = orgs.get_mut(&self.org) {
+            waiters.by_number.remove(&self.number);
+            if waiters.by_number.is_empty() {
+                orgs.remove(&self.org);
+            }
         }
+        self.bell.0.count.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn ringing_between_listening_and_waiting_is_not_missed_and_others_sleep_on() {
-        let bell = InboxBell::default();
-        bell.ring(&[OrgNo(1)]);
-        let (mut one, mut two) = (bell.listen(OrgNo(1)), bell.listen(OrgNo(2)));
-        bell.ring(&[OrgNo(1)]);
-        one.rung().await;
-        let slept = tokio::time::timeout(std::time::Duration::from_millis(20), two.rung()).await;
-        assert!(slept.is_err(), "another organization's bell is silent");
-        drop((one, two));
-        let _listener = bell.listen(OrgNo(3));
-        assert_eq!(bell.0.count.load(Ordering::SeqCst), 1, "bells nobody listens to are gone");
-    }
-}
+#[path = "bell_tests.rs"]
+mod tests;

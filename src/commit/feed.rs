@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::broadcast::{self, error::RecvError, error::TryRecvError};
 
+use crate::base::shares::{Exhausted, Share, Shares};
 use crate::model::command::{Command, SettleAttempt};
 use crate::model::delivery::{AttemptError, Verdict};
 use crate::model::endpoint::DisabledReason;
@@ -19,9 +20,9 @@ use crate::store::Outcome;
 /// Happenings that a listener may be behind: a power of two.
 const BEHIND_MAX: usize = 1_024;
 /// Listeners of one organization,
-const LISTENERS_PER_ORG_MAX: usize = 8;
-/// and of all together.
-const LISTENERS_MAX: usize = 64;
+const LISTENERS_PER_ORG_MAX: u64 = 8;
+/// and of all together; how they are shared says [`Shares`].
+const LISTENERS_MAX: u64 = 256;
 
 /// Something that is done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,11 +98,22 @@ pub enum TooMany {
 }
 
 /// Where it is told. Cheap to clone.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Feed(Arc<Inner>);
 
-#[derive(Debug, Default)]
+impl Default for Feed {
+    fn default() -> Self {
+        Self(Arc::new(Inner {
+            channels: Mutex::default(),
+            listeners: AtomicUsize::new(0),
+            places: Shares::new(LISTENERS_MAX, LISTENERS_PER_ORG_MAX),
+        }))
+    }
+}
+
+#[derive(Debug)]
 struct Inner {
+    places: Arc<Shares<OrgNo>>,
     channels: Mutex<HashMap<OrgNo, Channel>>,
     /// Of all channels: nobody listens most of the time, and then telling costs one load.
     listeners: AtomicUsize,
@@ -117,6 +129,7 @@ struct Channel {
 #[derive(Debug)]
 pub struct FeedListener {
     feed: Feed,
+    _place: Share<OrgNo>,
     org: OrgNo,
     receiver: broadcast::Receiver<Arc<Happening>>,
 }
@@ -127,18 +140,16 @@ impl Feed {
     /// # Errors
     /// When too many do.
     pub fn listen(&self, org: OrgNo) -> Result<FeedListener, TooMany> {
+        let place = self.0.places.take(org, 1).map_err(|exhausted| match exhausted {
+            Exhausted::OfOne => TooMany::OfOrganization,
+            Exhausted::InAll => TooMany::InAll,
+        })?;
         let mut channels = self.0.channels.lock().unwrap_or_else(PoisonError::into_inner);
-        if channels.get(&org).is_some_and(|channel| channel.listeners >= LISTENERS_PER_ORG_MAX) {
-            return Err(TooMany::OfOrganization);
-        }
-        if self.0.listeners.load(Ordering::SeqCst) >= LISTENERS_MAX {
-            return Err(TooMany::InAll);
-        }
         let new = || Channel { sender: broadcast::Sender::new(BEHIND_MAX), listeners: 0 };
         let channel = channels.entry(org).or_insert_with(new);
         channel.listeners += 1;
         self.0.listeners.fetch_add(1, Ordering::SeqCst);
-        Ok(FeedListener { feed: self.clone(), org, receiver: channel.sender.subscribe() })
+        Ok(FeedListener { feed: self.clone(), _place: place, org, receiver: channel.sender.subscribe() })
     }
 
     /// Tells what became of commands that are applied. Never waits for a listener.

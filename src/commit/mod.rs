@@ -34,7 +34,7 @@ mod recovery;
 mod space;
 mod watchdog;
 
-pub use bell::{InboxBell, InboxListener};
+pub use bell::{InboxBell, InboxListener, WantsType};
 pub use committer::{Committer, CommitterLimits, Hints, Ports, SchedulerHint};
 pub use feed::{Attempted, Feed, FeedListener, Happening, Heard, TooMany};
 pub use flusher::{Flush, Flusher, WRITE_BACK_AFTER};

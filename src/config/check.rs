@@ -100,6 +100,8 @@ fn server(checks: &mut Checks, raw: RawServer) -> Server {
         client_timeout: checks.seconds("server.client_timeout_seconds", raw.client_timeout_seconds, 1..=300),
         body_timeout: checks.seconds("server.body_timeout_seconds", raw.body_timeout_seconds, 1..=3600),
         keep_alive: checks.seconds("server.keep_alive_seconds", raw.keep_alive_seconds, 1..=3600),
+        write_timeout: checks.seconds("server.write_timeout_seconds", raw.write_timeout_seconds, 1..=3600),
+        answer_bytes_max: checks.count("server.answer_bytes_max", raw.answer_bytes_max, MIB..=16 * GIB),
         shutdown: checks.seconds("server.shutdown_seconds", raw.shutdown_seconds, 1..=9),
         cors_origins: raw.cors_origins,
         trusted_proxies: networks(checks, "server.trusted_proxies", &raw.trusted_proxies),

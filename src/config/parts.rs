@@ -34,6 +34,11 @@ pub struct Server {
     /// How long an idle connection is kept.
     #[serde(rename = "keep_alive_seconds", serialize_with = "seconds")]
     pub keep_alive: Duration,
+    /// How long an answer may wait for its reader without progress.
+    #[serde(rename = "write_timeout_seconds", serialize_with = "seconds")]
+    pub write_timeout: Duration,
+    /// Most bytes of answers that wait for their readers.
+    pub answer_bytes_max: usize,
     /// How long what is in hand may take at a stop.
     #[serde(rename = "shutdown_seconds", serialize_with = "seconds")]
     pub shutdown: Duration,

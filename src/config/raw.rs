@@ -29,6 +29,8 @@ pub(super) struct RawServer {
     pub(super) client_timeout_seconds: u64,
     pub(super) body_timeout_seconds: u64,
     pub(super) keep_alive_seconds: u64,
+    pub(super) write_timeout_seconds: u64,
+    pub(super) answer_bytes_max: u64,
     pub(super) shutdown_seconds: u64,
     pub(super) cors_origins: Vec<String>,
     pub(super) trusted_proxies: Vec<String>,

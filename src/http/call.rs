@@ -13,6 +13,7 @@ use super::Api;
 use super::auth::{Caller, forbidden};
 use super::body::{self, BodyLimit, Room};
 use super::client_address::client_address;
+use super::connection::Handle;
 use super::error::{Code, Problem};
 use super::limit::{Budget, Payer};
 use super::routes::Who;
@@ -27,6 +28,8 @@ use crate::store::{Authenticated, Outcome};
 
 /// How often a request that waits is judged again: what ends a key ends it within a second.
 const JUDGE_EVERY: Duration = Duration::from_secs(1);
+/// A page of a list ends early when it has so many bytes.
+pub(super) const PAGE_BYTES_MAX: usize = 4 << 20;
 
 /// What becomes of a request.
 pub(super) type Answer = Result<HttpResponse, Problem>;
@@ -49,6 +52,8 @@ pub(super) struct Call {
     pub(super) room: Option<Room>,
     /// Whether a change that it asks for was decided on: then that was judged when it was made.
     pub(super) has_committed: Cell<bool>,
+    /// The connection it came by; none in tests.
+    pub(super) connection: Option<Handle>,
 }
 
 impl Call {
@@ -114,7 +119,26 @@ impl Call {
     pub(super) async fn body(&mut self, bytes_max: usize) -> Result<web::Bytes, Problem> {
         let limit = BodyLimit { bytes_max, within: self.api.config.server.body_timeout };
         let room = self.room.insert(Room::of(&self.api.bodies, self.payer()));
-        body::read(&self.request, &mut self.payload, limit, room).await
+        let body = body::read(&self.request, &mut self.payload, limit, room).await?;
+        if let Some(connection) = &self.connection {
+            connection.body_is_read();
+        }
+        Ok(body)
+    }
+
+    /// The call does nothing but wait from now on, and can be ended early: when the caller has left, or for others.
+    pub(super) fn waits(&self) {
+        if let Some(connection) = &self.connection {
+            connection.waits();
+        }
+    }
+
+    /// Completes when nothing should wait for the caller any more.
+    pub(super) async fn left(&self) {
+        match &self.connection {
+            Some(connection) => connection.left().await,
+            None => std::future::pending().await,
+        }
     }
 
     /// Where the request comes from: the client's address, also behind a proxy that is trusted.
@@ -211,6 +235,27 @@ pub(super) fn milliseconds(duration: Duration) -> u64 {
 pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Answer {
     let bytes = serde_json::to_vec(body).map_err(|error| Problem::internal(&error))?;
     Ok(json_bytes(status, bytes))
+}
+
+/// A page of a list: as many of these as there may be, each with the cursor behind it. It ends early when it gets large.
+pub(super) fn page<T: Serialize>(limit: usize, mut items: impl Iterator<Item = (String, T)>) -> Answer {
+    let mut body = b"{\"data\":[".to_vec();
+    let mut last = None;
+    for (cursor, item) in items.by_ref().take(limit) {
+        if last.is_some() {
+            body.push(b',');
+        }
+        serde_json::to_writer(&mut body, &item).map_err(|error| Problem::internal(&error))?;
+        last = Some(cursor);
+        if body.len() >= PAGE_BYTES_MAX {
+            break;
+        }
+    }
+    let next_cursor = last.filter(|_| items.next().is_some());
+    let rest = serde_json::json!({ "has_more": next_cursor.is_some(), "next_cursor": next_cursor }).to_string();
+    body.extend_from_slice(b"],");
+    body.extend_from_slice(rest.trim_start_matches('{').as_bytes());
+    Ok(json_bytes(StatusCode::OK, body))
 }
 
 /// A JSON answer that is written already.

@@ -35,8 +35,7 @@ pub(super) async fn list(call: &mut Call) -> Answer {
     query.finish()?;
     let wanted = DeadQuery { endpoint, since, until, after, limit, oldest_first: false, with_deleted: true };
     let api = web::Data::clone(&call.api);
-    let page = web::block(move || api.store.dead_letters(org, &wanted)).await;
-    let page = page.map_err(|error| Problem::internal(&error))??;
+    let page = call.api.blocking.run(call.payer(), move || Ok(api.store.dead_letters(org, &wanted)?)).await?;
     let next_cursor = page.next.map(cursor::encode_dead);
     let data = page.items.iter().map(|found| Shown::of(found, &call.api.clock)).collect();
     json(StatusCode::OK, &List { data, has_more: next_cursor.is_some(), next_cursor })
@@ -110,7 +109,7 @@ async fn each(
         query.with_deleted = also_of_deleted;
     }
     let api = web::Data::clone(&call.api);
-    let chosen = web::block(move || choose(&api, org, which)).await.map_err(|error| Problem::internal(&error))??;
+    let chosen = call.api.blocking.run(call.payer(), move || choose(&api, org, which)).await?;
     let commands: Vec<Command> = chosen.deliveries.iter().map(|(endpoint, event)| command(*endpoint, *event)).collect();
     let outcomes = call.commit_all(commands).await?;
     Ok((outcomes.iter().filter(|outcome| **outcome == Outcome::Done).count(), chosen.next_since))

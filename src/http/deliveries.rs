@@ -77,8 +77,7 @@ pub(super) async fn list(call: &mut Call) -> Answer {
     let org = call.org()?;
     let wanted = wanted(call.request.query_string())?;
     let api = web::Data::clone(&call.api);
-    let page = web::block(move || api.store.deliveries(org, &wanted)).await;
-    let page = page.map_err(|error| Problem::internal(&error))??;
+    let page = call.api.blocking.run(call.payer(), move || Ok(api.store.deliveries(org, &wanted)?)).await?;
     let next_cursor = page.next.map(|(number, event)| cursor::encode(EventId(DeliveryId::of(event, number).0)));
     let data = page.items.iter().map(|found| Shown::of(found, &call.api.clock)).collect();
     json(StatusCode::OK, &List { data, has_more: next_cursor.is_some(), next_cursor })
@@ -185,7 +184,7 @@ fn as_object<S: Serializer>(headers: &[(String, String)], serializer: S) -> Resu
 pub(super) async fn show(call: &mut Call) -> Answer {
     let (org, found) = named(call)?;
     let api = web::Data::clone(&call.api);
-    let details = web::block(move || details(&api, org, &found)).await.map_err(|error| Problem::internal(&error))??;
+    let details = call.api.blocking.run(call.payer(), move || details(&api, org, &found)).await?;
     json(StatusCode::OK, &details)
 }
 
@@ -256,6 +255,6 @@ pub(super) async fn retry(call: &mut Call) -> Answer {
     }
     let (_, found) = named(call)?;
     let api = web::Data::clone(&call.api);
-    let details = web::block(move || details(&api, org, &found)).await.map_err(|error| Problem::internal(&error))??;
+    let details = call.api.blocking.run(call.payer(), move || details(&api, org, &found)).await?;
     json(StatusCode::ACCEPTED, &details)
 }

@@ -6,14 +6,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use actix_web::http::ConnectionType;
 use actix_web::http::header::{CACHE_CONTROL, HeaderMap, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use actix_web::{HttpRequest, HttpResponse, dev, web};
 
 use super::Api;
+use super::answers::sent_in_pieces;
 use super::audit;
 use super::auth::Caller;
 use super::body;
 use super::call::{Answer, Call};
+use super::connection::Handle;
 use super::error::{Code, Problem};
 use super::limit::Budget;
 use super::routes::{Cost, Route, Who};
@@ -84,6 +87,8 @@ pub(super) async fn serve(
     let began = Instant::now();
     let request_id = api.request_ids.of(request.headers());
     let now = api.now();
+    let connection = request.conn_data::<Handle>().cloned();
+    let in_hand = connection.as_ref().map(|connection| connection.begin(request.headers()));
     let budget = match &target {
         Target::Route(_, route) if route.takes_events() => Budget::Events,
         Target::Route(..) | Target::WrongMethod(_) | Target::Unknown => Budget::Requests,
@@ -93,7 +98,19 @@ pub(super) async fn serve(
         Target::WrongMethod(_) | Target::Unknown => Who::Public,
     };
     let (caller, has_committed) = (Caller::Anyone, Cell::new(false));
-    let mut call = Call { api, request, payload, who, caller, now, budget, admission: None, room: None, has_committed };
+    let mut call = Call {
+        api,
+        request,
+        payload,
+        who,
+        caller,
+        now,
+        budget,
+        admission: None,
+        room: None,
+        has_committed,
+        connection,
+    };
     let answer = match &target {
         Target::Route(_, route) => handle(route, &mut call).await,
         Target::WrongMethod(allow) => wrong_method(&call, allow),
@@ -103,14 +120,18 @@ pub(super) async fn serve(
     if !matches!(&answer, Err(problem) if problem.code() == Code::RequestTimeout) {
         body::drain(&call.request, &mut call.payload).await;
     }
+    let answer = answer.and_then(|response| call.api.answers.admit(call.payer(), response));
     let (mut response, problem) = match answer {
         Ok(response) => (response, None),
         Err(problem) => (problem.render(&request_id), Some(problem)),
     };
     decorate(&call, &request_id, response.headers_mut());
+    if call.connection.as_ref().is_some_and(Handle::is_leaving) {
+        response.head_mut().set_connection_type(ConnectionType::Close);
+    }
     note(&call, &target, problem.as_ref());
     log(&call, &target, (&request_id, response.status().as_u16(), began.elapsed()), problem.as_ref());
-    response
+    sent_in_pieces(response, in_hand)
 }
 
 fn wrong_method(call: &Call, allow: &str) -> Answer {

@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer};
 
 use super::audit;
 use super::body::Media;
-use super::call::{Answer, Call, json, unexpected};
+use super::call::{Answer, Call, json, page, unexpected};
 use super::cursor;
 use super::deliveries::Told;
 use super::endpoint_settings::{MASK, Reading, Said};
@@ -16,6 +16,7 @@ use super::error::{Code, Faults, Problem};
 use super::fields::{CHAR_BYTES_MAX, Fields, text_of};
 use super::query::Query;
 use crate::base::random;
+use crate::base::shares::Exhausted;
 use crate::delivery::envelope::Body;
 use crate::delivery::secrets;
 use crate::delivery::sender::Request;
@@ -168,13 +169,6 @@ pub(super) async fn create(call: &mut Call) -> Answer {
     json(StatusCode::CREATED, &Shown::of(&endpoint, Some(secret)))
 }
 
-#[derive(Serialize)]
-struct List<'a> {
-    data: Vec<Shown<'a>>,
-    has_more: bool,
-    next_cursor: Option<String>,
-}
-
 /// `GET`: in the order they were made.
 pub(super) fn list(call: &Call) -> Answer {
     let org = call.org()?;
@@ -184,12 +178,9 @@ pub(super) fn list(call: &Call) -> Answer {
     query.finish()?;
     let mut endpoints = call.api.store.endpoints_of(org)?;
     endpoints.sort_unstable_by_key(|endpoint| endpoint.id);
-    let mut behind = endpoints.iter().filter(|endpoint| endpoint.id > after);
-    let page: Vec<_> = behind.by_ref().take(limit).collect();
-    let next = page.last().filter(|_| behind.next().is_some());
-    let next_cursor = next.map(|last| cursor::encode(EventId(last.id.0)));
-    let data = page.iter().map(|endpoint| Shown::of(endpoint, None)).collect();
-    json(StatusCode::OK, &List { data, has_more: next_cursor.is_some(), next_cursor })
+    let behind = endpoints.iter().filter(|endpoint| endpoint.id > after);
+    let shown = behind.map(|endpoint| (cursor::encode(EventId(endpoint.id.0)), Shown::of(endpoint, None)));
+    page(limit, shown)
 }
 
 /// `GET /{id}`.
@@ -312,9 +303,15 @@ struct Tested {
 /// `POST /{id}/test`: pushes an event of the type `triggerd.test` now, once, and says what came of it. Nothing is stored,
 /// and it also goes to an endpoint that is disabled.
 pub(super) async fn test(call: &mut Call) -> Answer {
-    let (_, endpoint, _) = named(call)?;
-    let _one_of_few = call.api.tests.try_acquire().map_err(|_all_taken| {
-        Problem::new(Code::Overloaded, "too many endpoints are being tried out").retry_after(1)
+    let (org, endpoint, _) = named(call)?;
+    let _one_of_few = call.api.tests.take(org, 1).map_err(|exhausted| {
+        let problem = match exhausted {
+            Exhausted::OfOne => {
+                Problem::new(Code::RateLimited, "the organization tries out as many endpoints at once as it may")
+            }
+            Exhausted::InAll => Problem::new(Code::Overloaded, "too many endpoints are being tried out"),
+        };
+        problem.retry_after(1)
     })?;
     let event_id = EventId(call.api.new_id());
     let event = NewEvent {
@@ -344,7 +341,14 @@ pub(super) async fn test(call: &mut Call) -> Answer {
         now: call.now,
     };
     let sender = call.api.sender.get();
-    let outcome: AttemptOutcome = call.while_allowed(sender.send(request)).await?;
+    // Whoever has left frees the place at once, though the endpoint may take minutes.
+    let outcome: AttemptOutcome = tokio::select! {
+        outcome = call.while_allowed(sender.send(request)) => outcome?,
+        () = call.left() => {
+            let detail = "the caller finished sending or left before the endpoint answered";
+            return Err(Problem::new(Code::InvalidRequest, detail));
+        }
+    };
     let tested = Tested {
         delivered: outcome.error.is_none(),
         event_id,

@@ -31,6 +31,8 @@ const PORTIONS_MAX: usize = 64;
 const PORTION: usize = 1_000;
 /// How often it is looked up where an event that is erased was on its way to.
 const LOOKS_MAX: usize = 5;
+/// Deliveries shown with an event.
+const DELIVERIES_MAX: usize = 5_000;
 
 /// `GET`: the newest first.
 pub(super) async fn list(call: &mut Call) -> Answer {
@@ -41,9 +43,9 @@ pub(super) async fn list(call: &mut Call) -> Answer {
     let (since, until) = query.times();
     query.finish()?;
     let wanted = EventQuery { before, limit, types, status, since, until };
-    let api = web::Data::clone(&call.api);
-    let page = web::block(move || read_page(&api, &api.store.events(org, &wanted)?)).await;
-    page.map_err(|error| Problem::internal(&error))?.map(Page::answer)
+    let (api, payer) = (web::Data::clone(&call.api), call.payer());
+    let read = move || read_page(&api, payer, &api.store.events(org, &wanted)?);
+    call.api.blocking.answer(payer, read).await.map(Page::answer)
 }
 
 /// What became of an event, beside itself.
@@ -87,8 +89,8 @@ pub(super) async fn show(call: &mut Call) -> Answer {
     let event: EventId = call.path("event_id").parse().map_err(|_malformed| absent())?;
     let known = call.api.store.event(org, event)?.ok_or_else(absent)?;
     let api = web::Data::clone(&call.api);
-    let body = web::block(move || write(&api, (org, event), known)).await;
-    Ok(json_bytes(StatusCode::OK, body.map_err(|error| Problem::internal(&error))??))
+    let body = call.api.blocking.run(call.payer(), move || write(&api, (org, event), known)).await?;
+    Ok(json_bytes(StatusCode::OK, body))
 }
 
 fn write(api: &Api, (org, id): (OrgNo, EventId), known: EventSummary) -> Result<Vec<u8>, Problem> {
@@ -166,8 +168,7 @@ pub(super) async fn erase(call: &mut Call) -> Answer {
     let _apart = call.api.settings_lock(org).await;
     for look in 0..LOOKS_MAX {
         let api = web::Data::clone(&call.api);
-        let endpoints = web::block(move || under_way(&api, org, event, look)).await;
-        let endpoints = endpoints.map_err(|error| Problem::internal(&error))??;
+        let endpoints = call.api.blocking.run(call.payer(), move || under_way(&api, org, event, look)).await?;
         match call.commit(Command::EraseEvent(EraseEvent { org, event, endpoints, at: call.now })).await? {
             Outcome::Erased { at } => {
                 call.api.metrics.events_erased.inc();
@@ -205,6 +206,8 @@ fn under_way(api: &Api, org: OrgNo, event: EventId, look: usize) -> Result<Vec<E
 fn deliveries(api: &Api, org: OrgNo, event: EventId) -> Result<(Vec<Delivery>, bool), Problem> {
     let mut found = Vec::new();
     let is_all = each_portion(api, (org, event), PORTIONS_MAX, |portion| found.extend(portion))?;
+    let is_all = is_all && found.len() <= DELIVERIES_MAX;
+    found.truncate(DELIVERIES_MAX);
     Ok((found, is_all))
 }
 

@@ -1,7 +1,6 @@
 //! `POST /api/events` and `POST /api/events/batch`: events coming in.
 
 use actix_web::http::StatusCode;
-use actix_web::web;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
@@ -140,8 +139,7 @@ pub(super) async fn post_batch(call: &mut Call) -> Answer {
     let items = if body.len() <= INLINE_BYTES_MAX {
         read_batch(&rules, form, &body, events_max)
     } else {
-        let read = web::block(move || read_batch(&rules, form, &body, events_max)).await;
-        read.map_err(|error| Problem::internal(&error))?
+        call.api.blocking.run(call.payer(), move || Ok(read_batch(&rules, form, &body, events_max))).await?
     };
     let items = items?;
     call.charge_rest((items.len() as u64).saturating_sub(begun));

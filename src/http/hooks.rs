@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::Api;
 use super::audit;
 use super::body::Media;
-use super::call::{Answer, Call, json, json_bytes, unexpected};
+use super::call::{Answer, Call, PAGE_BYTES_MAX, json, json_bytes, unexpected};
 use super::endpoint_settings::Reading;
 use super::endpoints::{BODY_BYTES_MAX, blank, put};
 use super::error::Problem;
@@ -101,17 +101,35 @@ pub(super) async fn samples(call: &mut Call) -> Answer {
     let takes_own = event_type.is_some();
     let types = event_type.map_or_else(TypeFilter::default, TypeFilter::from);
     let wanted = EventQuery { before: None, limit, types, status: None, since: None, until: None };
-    let api = web::Data::clone(&call.api);
-    let read = web::block(move || read_samples(&api, org, wanted, takes_own)).await;
-    Ok(json_bytes(StatusCode::OK, read.map_err(|error| Problem::internal(&error))??))
+    let (api, payer) = (web::Data::clone(&call.api), call.payer());
+    let read = move || {
+        let part = api.answers.take(payer, PAGE_BYTES_MAX, api.config.intake.event_bytes_max.min(PAGE_BYTES_MAX))?;
+        Ok((read_samples(&api, org, wanted.clone(), (takes_own, part.amount()))?, part))
+    };
+    let (samples, mut part) = call.api.blocking.answer(payer, read).await?;
+    part.shrink_to(samples.len() as u64);
+    let mut response = json_bytes(StatusCode::OK, samples);
+    response.extensions_mut().insert(part);
+    Ok(response)
 }
 
-fn read_samples(api: &Api, org: OrgNo, mut wanted: EventQuery, takes_own: bool) -> Result<Vec<u8>, Problem> {
+/// As many as were asked for, but for those that would make it more than so many bytes. There is always one, if there is any.
+fn read_samples(
+    api: &Api,
+    org: OrgNo,
+    mut wanted: EventQuery,
+    (takes_own, bytes_max): (bool, u64),
+) -> Result<Vec<u8>, Problem> {
     let mut bodies = Vec::new();
+    let mut bytes = 0;
     for _ in 0..SAMPLE_PAGES_MAX {
         let page = api.store.events(org, &wanted)?;
         let kept = page.items.iter().filter(|item| item.erased_at.is_none());
         for item in kept {
+            bytes += u64::from(item.payload_len);
+            if bytes > bytes_max && !bodies.is_empty() {
+                return Ok(as_list(&bodies));
+            }
             let SubmitEvent { id, received_at, event, .. } = stored(api, (item.id, item.position))?;
             if bodies.len() < wanted.limit && (takes_own || !event.event_type.is_own()) {
                 bodies.push(Body::of(BodyForm::Envelope, id, received_at, event).bytes);
@@ -122,5 +140,9 @@ fn read_samples(api: &Api, org: OrgNo, mut wanted: EventQuery, takes_own: bool) 
             break;
         }
     }
-    Ok([b"[".to_vec(), bodies.join(&b','), b"]".to_vec()].concat())
+    Ok(as_list(&bodies))
+}
+
+fn as_list(bodies: &[Vec<u8>]) -> Vec<u8> {
+    [b"[".to_vec(), bodies.join(&b','), b"]".to_vec()].concat()
 }

@@ -7,13 +7,14 @@ use actix_web::web;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::Api;
 use super::call::{Answer, Call, json, unexpected};
 use super::error::Problem;
 use super::query::Query;
 use super::stored_event::{Page, read_page};
+use crate::base::sabotage::{self, Switch};
+use crate::commit::InboxListener;
 use crate::model::command::{AckEvent, Command};
-use crate::model::event::EventStatus;
+use crate::model::event::{EventStatus, EventType};
 use crate::model::id::{EventId, OrgNo};
 use crate::model::time::Timestamp;
 use crate::store::{InboxQuery, Outcome};
@@ -40,41 +41,57 @@ impl Wanted {
 }
 
 /// `GET /api/inbox`: events that nobody has confirmed, oldest first. `wait` holds the request until there is one, or
-/// the server stops. `lease_count` is 0 as long as there is no route that hands out leases.
+/// the server stops, or the caller has left. `lease_count` is 0 as long as there is no route that hands out leases.
 pub(super) async fn list(call: &mut Call) -> Answer {
     let org = call.org()?;
-    let api = web::Data::clone(&call.api);
-    let Wanted { query, wait } = Wanted::read(call.request.query_string(), api.config.inbox.wait_max)?;
+    let Wanted { mut query, wait } = Wanted::read(call.request.query_string(), call.api.config.inbox.wait_max)?;
     if wait.is_zero() {
-        return look(&api, org, &query).await.map(Page::answer);
+        return look(call, org, &query).await.map(Page::answer);
     }
     let deadline = Instant::now() + wait;
     // Listening comes first, so that what comes while looking is heard.
-    let mut listener = api.bell.listen(org);
+    let mut listener = listen(call, org, &query)?;
+    call.waits();
     loop {
-        let page = look(&api, org, &query).await?;
-        if !page.is_empty() || api.stop.is_set() || Instant::now() >= deadline {
+        let page = look(call, org, &query).await?;
+        if page.has_items() || call.api.stop.is_set() || Instant::now() >= deadline {
             return Ok(page.answer());
+        }
+        // It is never looked twice through what there was.
+        if !sabotage::is_on(Switch::WaitersWokenByAll) {
+            query.after = Some(query.after.map_or(page.seen, |after| after.max(page.seen)));
+        }
+        if page.next.is_some() {
+            continue;
         }
         let waiting = async {
             tokio::select! {
-                () = listener.rung() => {}
-                () = api.stop.stopped() => {}
-                () = tokio::time::sleep_until(deadline) => {}
+                () = listener.rung() => false,
+                () = call.api.stop.stopped() => false,
+                () = call.left() => true,
+                () = tokio::time::sleep_until(deadline) => false,
             }
         };
-        call.while_allowed(waiting).await?;
+        if call.while_allowed(waiting).await? {
+            return Ok(page.answer());
+        }
     }
 }
 
+/// Has the call woken when something comes that it asks for.
+fn listen(call: &Call, org: OrgNo, query: &InboxQuery) -> Result<InboxListener, Problem> {
+    let wanted = query.types.clone();
+    let wants = move |event_type: &EventType| wanted.matches(event_type);
+    Ok(call.api.bell.listen(org, call.api.store.newest_event(org)?, Box::new(wants)))
+}
+
 /// One look into the inbox. An empty one is known without reading anything; else a thread that may block reads.
-async fn look(api: &web::Data<Api>, org: OrgNo, query: &InboxQuery) -> Result<Page, Problem> {
-    if api.store.org_summary(org)?.is_none_or(|summary| summary.open == 0) {
-        return Ok(Page::default());
+async fn look(call: &Call, org: OrgNo, query: &InboxQuery) -> Result<Page, Problem> {
+    if call.api.store.org_summary(org)?.is_none_or(|summary| summary.open == 0) {
+        return Ok(Page { seen: query.after.unwrap_or_default(), ..Page::default() });
     }
-    let (api, query) = (web::Data::clone(api), query.clone());
-    let read = move || read_page(&api, &api.store.inbox(org, &query)?);
-    web::block(read).await.map_err(|error| Problem::internal(&error))?
+    let (api, query, payer) = (web::Data::clone(&call.api), query.clone(), call.payer());
+    call.api.blocking.answer(payer, move || read_page(&api, payer, &api.store.inbox(org, &query)?)).await
 }
 
 #[derive(Serialize)]

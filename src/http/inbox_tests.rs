@@ -112,6 +112,6 @@ fn a_page_says_where_the_next_one_begins() {
         serde_json::from_slice::<Value>(&body).unwrap()
     };
     assert_eq!(body(Page::default()), json!({"data": [], "has_more": false, "next_cursor": null}));
-    let page = body(Page { items: b"1,2".to_vec(), next: Some(EventId(2)) });
+    let page = body(Page { items: b"1,2".to_vec(), next: Some(EventId(2)), ..Page::default() });
     assert_eq!(page, json!({"data": [1, 2], "has_more": true, "next_cursor": cursor::encode(EventId(2))}));
 }

@@ -8,13 +8,17 @@
 //!
 //! It must not know how things are stored or delivered; what tries an endpoint out it hands to the sender.
 
+mod answers;
 mod audit;
 mod auth;
+mod blocking;
 mod body;
 mod call;
 mod client_address;
 mod cloud_attributes;
 mod cloudevents;
+mod connection;
+mod connections;
 mod cors;
 mod cursor;
 mod dead_letters;
@@ -37,25 +41,29 @@ mod query;
 pub mod receiver;
 mod replays;
 mod routes;
+mod server;
 mod stored_event;
 mod tail;
 mod verify;
 mod webhook;
 mod wire;
 
+use std::collections::HashMap;
 use std::io;
-use std::net::TcpListener;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Instant;
 
-use actix_web::{App, HttpServer, web};
+use actix_web::web;
 use ipnet::IpNet;
 
 pub use error::Code;
 pub use health::Health;
 pub use routes::{Route, Verb, Who, routes};
+pub use server::server;
 
+use answers::Answers;
 use auth::Authenticator;
+use blocking::Blocking;
 use cors::Cors;
 use edge::RequestIds;
 use limit::{Payer, RateLimits};
@@ -63,7 +71,6 @@ use limit::{Payer, RateLimits};
 use crate::base::clock::Clock;
 use crate::base::live::Live;
 use crate::base::metrics::{HttpRoute, Metrics, UNMATCHED_ROUTE};
-use crate::base::peer;
 use crate::base::random;
 use crate::base::shares::Shares;
 use crate::base::threads::Stop;
@@ -79,14 +86,12 @@ use crate::model::time::Timestamp;
 use crate::rules::egress::EgressRules;
 use crate::store::Store;
 
-/// Threads of each worker for what blocks: reading the journal, reading large bodies.
-const BLOCKING_THREADS_PER_WORKER: usize = 8;
-/// How long a connection that is to be closed may take to take leave.
-const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// Endpoints that can be tried out at a time, all organizations together: it holds a request for as long as they take.
-const TESTS_MAX: usize = 16;
-/// Locks that keep changes of one organization's settings apart.
-const SETTINGS_LOCKS: usize = 16;
+/// Endpoints that can be tried out at a time, all organizations together: each holds a request and a connection.
+const TESTS_MAX: u64 = 128;
+/// Of one organization.
+const TESTS_PER_ORG_MAX: u64 = 4;
+/// From so many locks of organizations' settings on, those that nobody holds are forgotten when one is added.
+const SETTINGS_LOCKS_SWEEP_FROM: usize = 256;
 
 /// Reads the body of a posted event, in our own form or as a structured CloudEvent: a door for fuzzing, which has bytes
 /// and no request.
@@ -159,15 +164,19 @@ pub struct Api {
     sender: Live<Sender>,
     vault: Arc<Vault>,
     breakers: Arc<Breakers>,
+    /// Bytes of answers on their way.
+    answers: Arc<Answers>,
+    blocking: Blocking,
     /// Bytes of request bodies that are read or wait to be stored.
     bodies: Arc<Shares<Payer>>,
     /// Endpoints that can be tried out at a time.
-    tests: tokio::sync::Semaphore,
+    tests: Arc<Shares<OrgNo>>,
     cors: Option<Cors>,
     /// Of organizations, keys and endpoints; events get theirs from the committer.
     ids: Mutex<IdSource>,
     request_ids: RequestIds,
-    settings_locks: [tokio::sync::Mutex<()>; SETTINGS_LOCKS],
+    /// Keep changes of one organization's settings apart.
+    settings_locks: Mutex<HashMap<OrgNo, Weak<tokio::sync::Mutex<()>>>>,
     /// In the order of the routes.
     metered: Vec<HttpRoute>,
     unmatched: HttpRoute,
@@ -194,9 +203,11 @@ impl Api {
             cors: Cors::new(&config.server.cors_origins),
             ids: Mutex::new(IdSource::after(0)),
             request_ids: RequestIds::default(),
+            answers: Arc::new(Answers::new(config.server.answer_bytes_max)),
+            blocking: Blocking::new(server::blocking_threads(&config.server)),
             bodies: Shares::new(config.intake.queue_bytes as u64, config.intake.queue_bytes as u64),
-            tests: tokio::sync::Semaphore::new(TESTS_MAX),
-            settings_locks: Default::default(),
+            tests: Shares::new(TESTS_MAX, TESTS_PER_ORG_MAX),
+            settings_locks: Mutex::default(),
             began: Instant::now(),
             config,
             clock,
@@ -240,10 +251,22 @@ impl Api {
         self.ids.lock().unwrap_or_else(PoisonError::into_inner).next(self.clock.now_ms(), random::bytes())
     }
 
-    /// Keeps others from changing the organization's settings between looking and changing.
-    async fn settings_lock(&self, org: OrgNo) -> Option<tokio::sync::MutexGuard<'_, ()>> {
-        let lock = self.settings_locks.get(org.0 as usize % SETTINGS_LOCKS)?;
-        Some(lock.lock().await)
+    /// Keeps others from changing the organization's settings between looking and changing. No other organization waits.
+    async fn settings_lock(&self, org: OrgNo) -> tokio::sync::OwnedMutexGuard<()> {
+        self.settings_lock_of(org).lock_owned().await
+    }
+
+    fn settings_lock_of(&self, org: OrgNo) -> Arc<tokio::sync::Mutex<()>> {
+        let mut locks = self.settings_locks.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(there) = locks.get(&org).and_then(Weak::upgrade) {
+            return there;
+        }
+        if locks.len() >= SETTINGS_LOCKS_SWEEP_FROM {
+            locks.retain(|_, there| there.strong_count() > 0);
+        }
+        let new = Arc::new(tokio::sync::Mutex::new(()));
+        locks.insert(org, Arc::downgrade(&new));
+        new
     }
 }
 
@@ -254,32 +277,4 @@ fn egress_rules(config: &Config) -> EgressRules {
 /// Registers every route, and what answers where there is none.
 pub fn configure(services: &mut web::ServiceConfig, api: &web::Data<Api>) {
     routes::register(services, api);
-}
-
-/// The server on this listener; it runs when it is awaited.
-///
-/// # Errors
-/// When the listener cannot be used.
-pub fn server(api: web::Data<Api>, listener: TcpListener) -> io::Result<actix_web::dev::Server> {
-    let settings = api.config.server.clone();
-    let workers = match settings.workers {
-        0 => std::thread::available_parallelism().map_or(1, usize::from),
-        workers => workers,
-    };
-    let server = HttpServer::new(move || App::new().configure(|services| configure(services, &api)))
-        .workers(workers)
-        .worker_max_blocking_threads(BLOCKING_THREADS_PER_WORKER)
-        .max_connections(settings.max_connections.div_ceil(workers))
-        .keep_alive(settings.keep_alive)
-        .client_request_timeout(settings.client_timeout)
-        .client_disconnect_timeout(DISCONNECT_TIMEOUT)
-        .tcp_nodelay(true)
-        .on_connect(|connection, _known| {
-            let stream = connection.downcast_ref::<actix_web::rt::net::TcpStream>();
-            peer::set(stream.and_then(|stream| stream.peer_addr().ok()));
-        })
-        .disable_signals()
-        .shutdown_timeout(settings.shutdown.as_secs())
-        .listen(listener)?;
-    Ok(server.run())
 }

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::Api;
 use super::audit;
 use super::body::Media;
-use super::call::{Answer, Call, json, unexpected};
+use super::call::{Answer, Call, json, page, unexpected};
 use super::cursor;
 use super::error::{Code, Faults, Problem};
 use super::fields::{CHAR_BYTES_MAX, Fields, text_of};
@@ -92,13 +92,6 @@ pub(super) fn show(call: &Call) -> Answer {
     json(StatusCode::OK, &Shown::of(&replay, &call.api))
 }
 
-#[derive(Serialize)]
-struct List<'a> {
-    data: Vec<Shown<'a>>,
-    has_more: bool,
-    next_cursor: Option<String>,
-}
-
 /// `GET`: those that are remembered, the newest first.
 pub(super) async fn list(call: &mut Call) -> Answer {
     let org = call.org()?;
@@ -106,14 +99,9 @@ pub(super) async fn list(call: &mut Call) -> Answer {
     let (limit, before) = (query.limit(), query.cursor());
     query.finish()?;
     let (api, now) = (web::Data::clone(&call.api), call.now);
-    let replays =
-        web::block(move || api.store.replays(org, now)).await.map_err(|error| Problem::internal(&error))??;
-    let mut behind = replays.iter().filter(|replay| before.is_none_or(|EventId(before)| replay.id.0 < before));
-    let page: Vec<_> = behind.by_ref().take(limit).collect();
-    let next = page.last().filter(|_| behind.next().is_some());
-    let next_cursor = next.map(|last| cursor::encode(EventId(last.id.0)));
-    let data = page.iter().map(|replay| Shown::of(replay, &call.api)).collect();
-    json(StatusCode::OK, &List { data, has_more: next_cursor.is_some(), next_cursor })
+    let replays = call.api.blocking.run(call.payer(), move || Ok(api.store.replays(org, now)?)).await?;
+    let behind = replays.iter().filter(|replay| before.is_none_or(|EventId(before)| replay.id.0 < before));
+    page(limit, behind.map(|replay| (cursor::encode(EventId(replay.id.0)), Shown::of(replay, &call.api))))
 }
 
 fn read(body: &[u8], store: &Store, org: OrgNo) -> Result<ReplayRequest, Problem> {

@@ -7,9 +7,11 @@ use actix_web::http::StatusCode;
 use serde::Serialize;
 
 use super::Api;
-use super::call::json_bytes;
+use super::answers::Part;
+use super::call::{PAGE_BYTES_MAX, json_bytes};
 use super::cursor;
 use super::error::Problem;
+use super::limit::Payer;
 use crate::journal::Position;
 use crate::model::cloudevent::{Context, DataKind};
 use crate::model::command::SubmitEvent;
@@ -17,10 +19,8 @@ use crate::model::event::EventStatus;
 use crate::model::id::EventId;
 use crate::model::journal_codec;
 use crate::model::time::Timestamp;
-use crate::store::EventPage;
+use crate::store::{EventItem, EventPage};
 
-/// A page ends early when its payloads have so many bytes.
-const PAGE_BYTES_MAX: usize = 8 << 20;
 /// What an item needs besides its payload, most of the time.
 const ITEM_BYTES: usize = 320;
 
@@ -30,11 +30,15 @@ pub(super) struct Page {
     /// The items, with commas between them.
     pub(super) items: Vec<u8>,
     pub(super) next: Option<EventId>,
+    /// Of an inbox without items: nothing up to this event is asked for.
+    pub(super) seen: EventId,
+    /// Its part of what answers may take.
+    pub(super) part: Option<Part>,
 }
 
 impl Page {
-    pub(super) fn is_empty(&self) -> bool {
-        self.items.is_empty() && self.next.is_none()
+    pub(super) fn has_items(&self) -> bool {
+        !self.items.is_empty()
     }
 
     pub(super) fn answer(self) -> actix_web::HttpResponse {
@@ -52,18 +56,30 @@ impl Page {
             }
             None => body.extend_from_slice(b"null}"),
         }
-        json_bytes(StatusCode::OK, body)
+        let bytes = body.len() as u64;
+        let mut response = json_bytes(StatusCode::OK, body);
+        if let Some(mut part) = self.part {
+            part.shrink_to(bytes);
+            response.extensions_mut().insert(part);
+        }
+        response
     }
 }
 
-/// The page with what the journal has of each event.
-pub(super) fn read_page(api: &Api, found: &EventPage) -> Result<Page, Problem> {
-    let mut page = Page { items: Vec::new(), next: found.next };
+/// The page with what the journal has of each event. It ends early when there is little room for answers.
+pub(super) fn read_page(api: &Api, payer: Payer, found: &EventPage) -> Result<Page, Problem> {
+    let mut page = Page { next: found.next, seen: found.seen, ..Page::default() };
+    let bytes_of = |item: &EventItem| ITEM_BYTES + item.payload_len as usize;
+    let Some(first) = found.items.first() else { return Ok(page) };
+    let wanted = found.items.iter().map(bytes_of).sum::<usize>().min(PAGE_BYTES_MAX).max(bytes_of(first));
+    let part = api.answers.take(payer, wanted, bytes_of(first))?;
+    let bytes_max = part.amount();
+    page.part = Some(part);
     let mut last: Option<EventId> = None;
-    let mut payload_bytes = 0usize;
+    let mut bytes = 0;
     for item in &found.items {
-        payload_bytes = payload_bytes.saturating_add(item.payload_len as usize);
-        if let (Some(last), true) = (last, payload_bytes > PAGE_BYTES_MAX) {
+        bytes += bytes_of(item) as u64;
+        if let (Some(last), true) = (last, bytes > bytes_max) {
             page.next = Some(last);
             break;
         }

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use super::Api;
 use super::call::{Answer, Call};
+use super::connection::Handle;
 use super::error::{Code, Problem};
 use super::query::Query;
 use crate::commit::{Attempted, FeedListener, Happening, Heard, TooMany};
@@ -34,7 +35,7 @@ const COMMENT_AFTER: Duration = Duration::from_secs(15);
 /// Most items written at once, and the time until more are: what a stream may cost. Whoever is behind misses some.
 const ITEMS_AT_ONCE: usize = 256;
 const PAUSE: Duration = Duration::from_millis(100);
-/// When a place may be free again, in seconds: one whose reader is gone is found out by the second comment.
+/// When a place may be free again, in seconds.
 const RETRY_AFTER_S: u64 = 30;
 /// nginx holds back what it does not know to be a stream.
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
@@ -77,11 +78,19 @@ pub(super) fn tail(call: &mut Call) -> Answer {
         return Ok(response.finish());
     }
     let listener = call.api.feed.listen(org).map_err(too_many)?;
-    let tail = Tail::new(web::Data::clone(&call.api), listener, (org, id), wanted);
+    let mut tail = Tail::new(web::Data::clone(&call.api), listener, (org, id), wanted);
+    tail.connection.clone_from(&call.connection);
     Ok(response.streaming(stream::unfold(tail, |mut tail| async move {
         let written = tail.next().await?;
         Some((Ok::<_, Infallible>(written), tail))
     })))
+}
+
+async fn left(connection: Option<&Handle>) {
+    match connection {
+        Some(connection) => connection.left().await,
+        None => std::future::pending().await,
+    }
 }
 
 fn too_many(why: TooMany) -> Problem {
@@ -100,6 +109,7 @@ struct Tail {
     key: KeyId,
     wanted: Wanted,
     state: State,
+    connection: Option<Handle>,
     look_at: Instant,
     comment_at: Instant,
     /// Nothing more is written before.
@@ -117,7 +127,7 @@ impl Tail {
     fn new(api: web::Data<Api>, listener: FeedListener, (org, key): (OrgNo, KeyId), wanted: Wanted) -> Self {
         let now = Instant::now();
         let (look_at, comment_at, pause_until) = (now + LOOK_EVERY, now + COMMENT_AFTER, now);
-        Self { api, listener, org, key, wanted, state: State::New, look_at, comment_at, pause_until }
+        Self { api, listener, org, key, wanted, state: State::New, connection: None, look_at, comment_at, pause_until }
     }
 
     /// What is to be written next; none when that was all.
@@ -143,6 +153,8 @@ impl Tail {
                 }
                 () = tokio::time::sleep_until(self.pause_until), if pauses => {}
                 () = self.api.stop.stopped() => {}
+                // Whoever finished sending does not watch any more.
+                () = left(self.connection.as_ref()) => return None,
                 () = tokio::time::sleep_until(self.look_at) => {
                     self.look_at = Instant::now() + LOOK_EVERY;
                     if Instant::now() >= self.comment_at {

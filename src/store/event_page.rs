@@ -97,4 +97,6 @@ pub struct EventPage {
     pub items: Vec<EventItem>,
     /// Where the next page begins, if there may be more: behind this event.
     pub next: Option<EventId>,
+    /// Of an inbox whose page is empty: nothing up to this event is asked for, and nothing that comes later is before it.
+    pub seen: EventId,
 }

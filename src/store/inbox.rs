@@ -1,7 +1,9 @@
 //! The inbox: an organization's events that nobody has confirmed, oldest first.
 
 use super::event_page::{BLOCKS_AT_ONCE, BLOCKS_PER_PAGE_MAX, EventItem, EventPage, Passing};
+use super::table::State;
 use super::{StateError, Store};
+use crate::model::event::EventType;
 use crate::model::id::{EventId, OrgNo};
 use crate::model::time::Timestamp;
 use crate::rules::type_filter::TypeFilter;
@@ -19,7 +21,54 @@ pub struct InboxQuery {
     pub since: Option<Timestamp>,
 }
 
+/// What came into an inbox.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct InboxNews {
+    /// The types of what came, each once.
+    pub types: Vec<EventType>,
+    /// The newest event there is.
+    pub seen: EventId,
+    /// Whether all that came was looked at.
+    pub is_complete: bool,
+}
+
+/// Blocks looked at to find out what came; more is not looked through.
+const NEWS_BLOCKS_MAX: usize = 64;
+
 impl Store {
+    /// The newest event of an organization; the smallest id if it has none.
+    ///
+    /// # Errors
+    /// When rows cannot be read.
+    pub fn newest_event(&self, org: OrgNo) -> Result<EventId, StateError> {
+        newest(&self.read(), org)
+    }
+
+    /// What came into an inbox behind an event and is still there.
+    ///
+    /// # Errors
+    /// When rows cannot be read.
+    pub fn inbox_news(&self, org: OrgNo, after: EventId) -> Result<InboxNews, StateError> {
+        let state = self.read();
+        let mut news = InboxNews { seen: newest(&state, org)?, ..InboxNews::default() };
+        let begins = state.open.last((org, EventId(0))..=(org, after))?;
+        let from = begins.map_or((org, after), |(key, _)| key);
+        let blocks = state.open.range(from..=(org, EventId(u128::MAX)), NEWS_BLOCKS_MAX)?;
+        news.is_complete = blocks.len() < NEWS_BLOCKS_MAX;
+        for ((_, first), open) in &blocks {
+            let block = state.events.promised((org, *first))?;
+            let in_inbox = block.events.iter().enumerate().filter(|(place, _)| open.0 & (1 << place) != 0);
+            for (_, entry) in in_inbox.filter(|(_, entry)| entry.id > after) {
+                if let Some(event_type) = block.event_type(entry)
+                    && !news.types.contains(event_type)
+                {
+                    news.types.push(event_type.clone());
+                }
+            }
+        }
+        Ok(news)
+    }
+
     /// A page of the inbox. Costs what the page holds, however deep it lies.
     ///
     /// # Errors
@@ -32,7 +81,8 @@ impl Store {
         let last = (org, EventId(u128::MAX));
         let begins = self.read().open.last((org, EventId(0))..=(org, after))?;
         let mut from = begins.map_or((org, after), |(key, _)| key);
-        let mut page = EventPage::default();
+        // Whatever comes later has a larger id.
+        let mut page = EventPage { seen: newest(&self.read(), org)?.max(after), ..EventPage::default() };
         for _ in 0..BLOCKS_PER_PAGE_MAX / BLOCKS_AT_ONCE {
             // A lock for each portion: a long search holds up nobody.
             let state = self.read();
@@ -58,6 +108,13 @@ impl Store {
             }
         }
         page.next = Some(after);
+        page.seen = after;
         Ok(page)
     }
+}
+
+fn newest(state: &State, org: OrgNo) -> Result<EventId, StateError> {
+    let Some(tail) = state.inboxes.get(org)?.and_then(|inbox| inbox.tail) else { return Ok(EventId(0)) };
+    let block = state.events.promised((org, tail))?;
+    Ok(block.events.last().map_or(tail, |entry| entry.id))
 }

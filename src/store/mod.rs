@@ -38,7 +38,7 @@ pub use delivery_query::{
 pub use event_page::{EventItem, EventPage};
 pub use event_query::EventQuery;
 pub use generation::{Generation, Reason, SEGMENT_BYTES, condemn_last, remove_all};
-pub use inbox::InboxQuery;
+pub use inbox::{InboxNews, InboxQuery};
 pub use keys::Authenticated;
 pub use losses::{Named, NamedKind};
 pub use query::{Counts, EndpointHealth, EventSummary, OrgSummary, Unrouted};

@@ -28,5 +28,6 @@ mod receivers;
 mod replays;
 mod signatures;
 mod tail;
+mod takeover;
 mod tidy;
 mod zapier;

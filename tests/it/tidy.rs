@@ -44,7 +44,10 @@ struct Sole {
 
 const SOLE_IMPORTERS: &[Sole] = &[
     Sole { needles: &["sled"], homes: &["store/"] },
-    Sole { needles: &["actix_web", "actix_rt", "actix_http", "actix_server"], homes: &["http/", "app.rs", "app/"] },
+    Sole {
+        needles: &["actix_web", "actix_rt", "actix_http", "actix_server", "actix_service"],
+        homes: &["http/", "app.rs", "app/"],
+    },
     Sole { needles: &["reqwest"], homes: &["cli/client.rs"] },
     Sole { needles: &["tokio_rustls", "rustls_platform_verifier"], homes: &["delivery/connector.rs"] },
     Sole { needles: &["bincode"], homes: &["base/codec.rs"] },

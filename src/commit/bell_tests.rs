@@ -1,0 +1,141 @@
+//! Who is woken by what.
+
+use std::future::Future as _;
+
+use super::*;
+use crate::model::command::{Command, CreateOrg, SubmitEvent};
+use crate::model::event::NewEvent;
+use crate::model::id::{KeyId, OrgId};
+use crate::model::key::{Key, Scopes};
+use crate::model::org::{InboxMode, Org, Tier};
+use crate::model::time::Timestamp;
+
+const ORG: OrgNo = OrgNo(0);
+
+/// A state with one organization.
+struct State {
+    store: Store,
+    position: u64,
+    _dir: tempfile::TempDir,
+}
+
+impl State {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), 8 << 20, u64::MAX).unwrap();
+        let mut state = Self { store, position: 1, _dir: dir };
+        let (name, created_at) = ("Acme".to_owned(), Timestamp(1));
+        let (scopes, expires_at, ended_at) = (Scopes::all(), None, None);
+        let key = Key {
+            id: KeyId(2),
+            name: name.clone(),
+            hash: "$".into(),
+            check: [0; 8],
+            scopes,
+            created_at,
+            expires_at,
+            ended_at,
+        };
+        let org = Org { id: OrgId(1), name, tier: Tier::Free, inbox_mode: InboxMode::Auto, created_at };
+        state.apply(&Command::CreateOrg(CreateOrg { org, key }));
+        state
+    }
+
+    fn apply(&mut self, command: &Command) {
+        let position = self.position;
+        self.position += 100;
+        self.store.apply(std::iter::once((position, command)), self.position, &mut Vec::new()).unwrap();
+    }
+
+    fn event(&mut self, id: u128) {
+        let event = NewEvent {
+            event_type: "order.created".parse().unwrap(),
+            dedup: None,
+            labels: vec![],
+            occurred_at: None,
+            deliver_after: None,
+            payload: b"1".as_slice().into(),
+            cloudevent: None,
+        };
+        let submit = SubmitEvent { org: ORG, by: None, id: EventId(id), received_at: Timestamp(1), event };
+        self.apply(&Command::SubmitEvent(Box::new(submit)));
+    }
+}
+
+fn is_woken(listener: &InboxListener) -> bool {
+    let mut woken = std::pin::pin!(listener.woken.notified());
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    woken.as_mut().poll(&mut context).is_ready()
+}
+
+/// Who is to be woken now, woken all at once.
+fn wake_all(bell: &InboxBell, store: &Store) -> usize {
+    let mut due = VecDeque::new();
+    bell.find(store, ORG, &mut due);
+    let found = due.len();
+    while wake(&mut due) {}
+    found
+}
+
+#[test]
+fn only_those_are_woken_that_wait_for_its_type_and_once() {
+    let mut state = State::new();
+    state.event(1 << 80);
+    let bell = InboxBell::default();
+    let listen = |wanted: &'static str| {
+        let wants = move |event_type: &EventType| event_type.as_str() == wanted;
+        bell.listen(ORG, state.store.newest_event(ORG).unwrap(), Box::new(wants))
+    };
+    let (same, other) = (listen("order.created"), listen("never.comes"));
+    assert_eq!(wake_all(&bell, &state.store), 0, "what was there before is seen by who looks");
+    state.event(2 << 80);
+    let news = state.store.inbox_news(ORG, EventId(1 << 80)).unwrap();
+    let types: Vec<_> = news.types.iter().map(EventType::as_str).collect();
+    assert_eq!((types, news.seen, news.is_complete), (vec!["order.created"], EventId(2 << 80), true));
+    assert_eq!(wake_all(&bell, &state.store), 1);
+    assert!(is_woken(&same) && !is_woken(&other));
+    assert_eq!(wake_all(&bell, &state.store), 0, "nothing more came");
+    drop((same, other));
+    assert!(bell.orgs().is_empty() && bell.0.count.load(Ordering::SeqCst) == 0);
+}
+
+#[test]
+fn a_crowd_is_woken_a_few_at_a_time_and_all_of_it() {
+    let mut state = State::new();
+    let bell = InboxBell::default();
+    let crowd: Vec<_> = (0..3 * WAITERS_AT_ONCE).map(|_| bell.listen(ORG, EventId(0), Box::new(|_| true))).collect();
+    state.event(1 << 80);
+    let mut due = VecDeque::new();
+    bell.find(&state.store, ORG, &mut due);
+    assert_eq!(due.len(), crowd.len());
+    assert!(wake(&mut due));
+    assert_eq!(crowd.iter().filter(|listener| is_woken(listener)).count(), WOKEN_AT_ONCE);
+}
+
+#[test]
+fn a_note_that_was_lost_costs_time_only() {
+    let mut state = State::new();
+    let bell = InboxBell::default();
+    let listener = bell.listen(ORG, EventId(0), Box::new(|_| true));
+    // Nobody rings.
+    state.event(1 << 80);
+    let stop = Stop::new();
+    std::thread::scope(|scope| {
+        scope.spawn(|| bell.run(&state.store, &stop));
+        while !is_woken(&listener) {
+            std::thread::yield_now();
+        }
+        stop.set();
+        bell.stop();
+    });
+}
+
+#[test]
+fn ringing_costs_nothing_while_nobody_waits() {
+    let bell = InboxBell::default();
+    bell.ring(&[ORG]);
+    assert!(bell.0.grown.lock().unwrap().is_empty());
+    let _listener = bell.listen(ORG, EventId(0), Box::new(|_| true));
+    bell.ring(&[ORG, ORG]);
+    assert_eq!(bell.0.grown.lock().unwrap().len(), 1);
+}

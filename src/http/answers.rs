@@ -1,0 +1,127 @@
+//! Answers on their way out: how many bytes of them there may be, in all and for one organization, and the body that actix sends.
+//!
+//! An answer is in memory until its reader has taken it, which a reader may never do. What is large has its part of the bound before
+//! it is built, and lists make shorter pages when little is left; anything else is measured before it is sent.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use actix_web::HttpResponse;
+use actix_web::body::{BodySize, BoxBody, MessageBody};
+use actix_web::web::Bytes;
+
+use super::connection::InHand;
+use super::error::{Code, Problem};
+use super::limit::Payer;
+use crate::base::shares::{Exhausted, Share, Shares};
+
+/// Answers up to this size take no part of the bound: the connection's own buffers are larger.
+const FREE_BYTES_MAX: u64 = 4 << 10;
+/// Bytes handed to the connection at a time.
+const PIECE_BYTES: usize = 16 << 10;
+/// For so long after a refusal there is too little room.
+const SHORT_FOR: Duration = Duration::from_secs(1);
+/// When there may be room again, in seconds.
+const RETRY_AFTER_S: u64 = 1;
+
+/// An answer's part of the bound, held until it is sent.
+pub(super) type Part = Share<Payer>;
+
+/// The bound.
+#[derive(Debug)]
+pub(super) struct Answers {
+    bytes: Arc<Shares<Payer>>,
+    began: Instant,
+    /// Milliseconds after `began` until which there is too little room.
+    short_until_ms: AtomicU64,
+}
+
+impl Answers {
+    /// At most so many bytes.
+    pub(super) fn new(bytes_max: usize) -> Self {
+        let bytes_max = bytes_max as u64;
+        Self { bytes: Shares::new(bytes_max, bytes_max), began: Instant::now(), short_until_ms: AtomicU64::new(0) }
+    }
+
+    /// Room for an answer of at most `wanted` bytes, which can be shorter, but not than `at_least`.
+    ///
+    /// # Errors
+    /// When too many bytes are on their way already.
+    pub(super) fn take(&self, payer: Payer, wanted: usize, at_least: usize) -> Result<Part, Problem> {
+        self.bytes.take_up_to(payer, wanted as u64, at_least as u64).map_err(|exhausted| {
+            let until = self.began.elapsed() + SHORT_FOR;
+            self.short_until_ms.store(u64::try_from(until.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+            let detail = match exhausted {
+                Exhausted::OfOne => "too many bytes of answers are on their way to this organization; read them first",
+                Exhausted::InAll => "too many bytes of answers are on their way",
+            };
+            Problem::new(Code::Overloaded, detail).retry_after(RETRY_AFTER_S)
+        })
+    }
+
+    /// Whether somebody was refused a moment ago: answers that nobody takes are ended sooner then.
+    pub(super) fn is_short(&self) -> bool {
+        self.began.elapsed().as_millis() < u128::from(self.short_until_ms.load(Ordering::Relaxed))
+    }
+
+    /// Gives a finished answer its part, unless it has one or is small.
+    ///
+    /// # Errors
+    /// When too many bytes are on their way already; then the answer is dropped.
+    pub(super) fn admit(&self, payer: Payer, mut response: HttpResponse) -> Result<HttpResponse, Problem> {
+        let BodySize::Sized(bytes) = response.body().size() else { return Ok(response) };
+        if bytes > FREE_BYTES_MAX && response.extensions().get::<Part>().is_none() {
+            let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+            let part = self.take(payer, bytes, bytes)?;
+            response.extensions_mut().insert(part);
+        }
+        Ok(response)
+    }
+}
+
+/// The answer as actix sends it, piece by piece. What it holds is given back when the connection has all of it.
+pub(super) fn sent_in_pieces(mut response: HttpResponse, in_hand: Option<InHand>) -> HttpResponse {
+    let part = response.extensions_mut().remove::<Part>();
+    response
+        .map_body(|_, body| {
+            let content = match body.size() {
+                BodySize::Sized(_) => body.try_into_bytes().map_or_else(Content::Stream, Content::Whole),
+                BodySize::None | BodySize::Stream => Content::Stream(body),
+            };
+            Outgoing { content, _part: part, _in_hand: in_hand }
+        })
+        .map_into_boxed_body()
+}
+
+enum Content {
+    Whole(Bytes),
+    Stream(BoxBody),
+}
+
+struct Outgoing {
+    content: Content,
+    _part: Option<Part>,
+    _in_hand: Option<InHand>,
+}
+
+impl MessageBody for Outgoing {
+    type Error = Box<dyn std::error::Error>;
+
+    fn size(&self) -> BodySize {
+        match &self.content {
+            Content::Whole(bytes) => BodySize::Sized(bytes.len() as u64),
+            Content::Stream(body) => body.size(),
+        }
+    }
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        match &mut self.get_mut().content {
+            Content::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Content::Whole(bytes) => Poll::Ready(Some(Ok(bytes.split_to(bytes.len().min(PIECE_BYTES))))),
+            Content::Stream(body) => Pin::new(body).poll_next(cx),
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! The connections of one worker: how many there are, which of them take too long, and which make room for others.
+//!
+//! A task looks at all of them a few times a second. When there are more than there may be, those go first that have been without
+//! a request for the longest; then those that only wait for an event are answered early; then those whose body or
+//! whose taking of an answer does not get on. A request that we work on is never ended for others.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::{Rc, Weak};
+use std::time::{Duration, Instant};
+
+use actix_web::rt::net::TcpStream;
+
+use super::answers::Answers;
+use super::connection::{Connection, Fate, Phase, Shared};
+use super::error::{Code, Problem};
+use crate::base::sabotage::{self, Switch};
+
+/// How often all of them are looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// How long the end of a connection that was decided on may take.
+const END_WITHIN: Duration = Duration::from_secs(5);
+/// Bytes a second of an answer that a peer must take to keep it.
+const TAKE_BYTES_PER_SECOND_MIN: usize = 1 << 10;
+/// For so long an answer may wait to be taken when there is no room for the answers of others.
+const STALL_MAX_UNDER_PRESSURE: Duration = Duration::from_secs(5);
+/// For so long a connection is left alone for its first request, or the next one: that may have come already.
+const GRACE: Duration = Duration::from_millis(250);
+/// Those that could make room are looked for once for so many who need it.
+const CANDIDATES: usize = 64;
+
+/// How long a connection may take for what.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    /// Connections that there may be.
+    pub(super) connections_max: usize,
+    /// For a head, from its first byte on; for the first one, from the beginning of the connection.
+    pub(super) head: Duration,
+    /// Without a request.
+    pub(super) idle: Duration,
+    /// For taking an answer, without progress.
+    pub(super) stall: Duration,
+}
+
+/// All connections of a worker.
+#[derive(Debug)]
+pub(super) struct Connections {
+    patience: Patience,
+    answers: std::sync::Arc<Answers>,
+    next: Cell<u64>,
+    open: RefCell<BTreeMap<u64, Rc<Shared>>>,
+    /// Those that go next, the first one last, and since when they were as they were found.
+    candidates: RefCell<Vec<(u64, Instant)>>,
+    is_watched: Cell<bool>,
+}
+
+impl Connections {
+    pub(super) fn new(patience: Patience, answers: std::sync::Arc<Answers>) -> Rc<Self> {
+        Rc::new(Self {
+            patience,
+            answers,
+            next: Cell::new(0),
+            open: RefCell::default(),
+            candidates: RefCell::default(),
+            is_watched: Cell::new(false),
+        })
+    }
+
+    /// A new connection; another one goes if there are too many.
+    pub(super) fn accept(self: &Rc<Self>, stream: TcpStream) -> Connection {
+        if !self.is_watched.replace(true) {
+            actix_web::rt::spawn(watch(Rc::downgrade(self)));
+        }
+        let (now, number) = (Instant::now(), self.next.replace(self.next.get() + 1));
+        let connection = Connection::new(stream, now, (number, Rc::downgrade(self)));
+        self.open.borrow_mut().insert(number, Rc::clone(connection.shared()));
+        if self.open.borrow().len() > self.patience.connections_max {
+            self.make_room(now);
+        }
+        connection
+    }
+
+    pub(super) fn gone(&self, number: u64) {
+        self.open.borrow_mut().remove(&number);
+    }
+
+    /// Ends what takes too long.
+    fn look(&self, now: Instant) {
+        let open = self.open.borrow();
+        let stall_max = if self.answers.is_short() {
+            STALL_MAX_UNDER_PRESSURE.min(self.patience.stall)
+        } else {
+            self.patience.stall
+        };
+        for shared in open.values() {
+            if let Some(fate) = self.overdue(shared, now, stall_max) {
+                shared.doom(fate, now);
+            }
+        }
+        let going = open.values().filter(|shared| shared.fate.get() != Fate::Open || shared.leaving.get()).count();
+        let excess = (open.len() - going).saturating_sub(self.patience.connections_max);
+        drop(open);
+        for _ in 0..excess {
+            self.make_room(now);
+        }
+    }
+
+    /// What has to become of a connection.
+    fn overdue(&self, shared: &Shared, now: Instant, stall_max: Duration) -> Option<Fate> {
+        let since = |then: Instant| now.saturating_duration_since(then);
+        match shared.fate.get() {
+            Fate::Open => {}
+            Fate::TimedOut | Fate::Closing => {
+                return (since(shared.fate_since.get()) > END_WITHIN).then_some(Fate::Ended);
+            }
+            Fate::Ended => return None,
+        }
+        if let Some(stall) = shared.stall() {
+            let waited = since(stall.since);
+            if waited < stall_max {
+                return None;
+            }
+            let least = usize::try_from(waited.as_secs()).unwrap_or(usize::MAX) * TAKE_BYTES_PER_SECOND_MIN;
+            if stall.taken < least {
+                return Some(Fate::Ended);
+            }
+            shared.measure_stall_from(now);
+            return None;
+        }
+        match (shared.phase.get(), shared.head_began.get()) {
+            (Phase::Head, Some(began)) if since(began) >= self.patience.head => Some(Fate::TimedOut),
+            (Phase::Head, None) if since(shared.since.get()) >= self.patience.idle => Some(Fate::Closing),
+            (Phase::Head | Phase::Body(_) | Phase::Chunked | Phase::Answer, _) => None,
+        }
+    }
+
+    /// Has one connection go, if one can.
+    fn make_room(&self, now: Instant) {
+        if sabotage::is_on(Switch::ConnectionsUnwatched) {
+            return;
+        }
+        let mut candidates = self.candidates.borrow_mut();
+        let open = self.open.borrow();
+        for may_search in [true, false] {
+            while let Some((number, since)) = candidates.pop() {
+                let Some(shared) = open.get(&number).filter(|shared| shared.since.get() == since) else { continue };
+                match self.rank(shared, now) {
+                    Some(Rank::WithoutRequest) => shared.doom(Fate::Closing, now),
+                    Some(Rank::Waits) => shared.ask_to_leave(),
+                    Some(Rank::Slow) => shared.doom(Fate::Ended, now),
+                    None => continue,
+                }
+                return;
+            }
+            if may_search {
+                let rank = |(number, shared): (&u64, &Rc<Shared>)| {
+                    Some((self.rank(shared, now)?, shared.since.get(), *number))
+                };
+                let mut all: Vec<_> = open.iter().filter_map(rank).collect();
+                all.sort_unstable();
+                all.truncate(CANDIDATES);
+                candidates.extend(all.into_iter().rev().map(|(_, since, number)| (number, since)));
+            }
+        }
+    }
+
+    /// Whether it may go to make room, and which go first.
+    fn rank(&self, shared: &Shared, now: Instant) -> Option<Rank> {
+        if shared.fate.get() != Fate::Open || shared.leaving.get() {
+            return None;
+        }
+        let is_old = |since: Instant| now.saturating_duration_since(since) >= self.patience.head;
+        match shared.phase.get() {
+            Phase::Head if shared.stall().is_none() => {
+                let waited = now.saturating_duration_since(shared.since.get());
+                (waited >= GRACE).then_some(Rank::WithoutRequest)
+            }
+            Phase::Answer if shared.waits.get() => Some(Rank::Waits),
+            Phase::Body(_) | Phase::Chunked if is_old(shared.since.get()) => Some(Rank::Slow),
+            Phase::Head | Phase::Answer if shared.stall().is_some_and(|stall| is_old(stall.since)) => Some(Rank::Slow),
+            Phase::Head | Phase::Body(_) | Phase::Chunked | Phase::Answer => None,
+        }
+    }
+}
+
+/// Which connections go first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    WithoutRequest,
+    Waits,
+    Slow,
+}
+
+/// Looks again and again, as long as the worker is there.
+async fn watch(connections: Weak<Connections>) {
+    loop {
+        actix_web::rt::time::sleep(LOOK_EVERY).await;
+        let Some(connections) = connections.upgrade() else { return };
+        if !sabotage::is_on(Switch::ConnectionsUnwatched) {
+            connections.look(Instant::now());
+        }
+    }
+}
+
+/// The answer to a head that takes too long; nobody knows yet what would have been asked.
+pub(super) fn too_slow() -> Vec<u8> {
+    let problem = Problem::new(Code::RequestTimeout, "the head of the request took too long to arrive");
+    let body = serde_json::to_vec(&problem.document(None)).unwrap_or_default();
+    let head = format!(
+        "HTTP/1.1 408 Request Timeout\r\ncontent-type: application/problem+json\r\ncontent-length: {}\r\n\
+         connection: close\r\n\r\n",
+        body.len()
+    );
+    [head.into_bytes(), body].concat()
+}

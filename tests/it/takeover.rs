@@ -1,0 +1,511 @@
+//! What one client or one organization can do to take the server from the others: hold connections, not read answers, send
+//! bodies without end, wait in crowds. Through raw sockets at the real binary; memory and counts only, no times.
+
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::time::Duration;
+
+use rustix::net::sockopt::{set_socket_linger, set_socket_recv_buffer_size};
+use serde_json::{Value, json};
+
+use crate::harness::{Client, PATIENCE, Process, settings, until};
+
+/// A connection as a client makes it that may not behave.
+struct Raw {
+    stream: TcpStream,
+    read: Vec<u8>,
+}
+
+impl Raw {
+    fn connect(server: &Process) -> Self {
+        let stream = TcpStream::connect(server.url.trim_start_matches("http://")).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        Self { stream, read: Vec::new() }
+    }
+
+    fn say(&mut self, text: &str) {
+        self.stream.write_all(text.as_bytes()).unwrap();
+    }
+
+    fn get(&mut self, path: &str, key: &str) {
+        self.say(&get(path, key));
+    }
+
+    /// The next answer: its status and its body.
+    fn answer(&mut self) -> (u16, Value) {
+        self.try_answer().expect("there is an answer")
+    }
+
+    /// None if the connection ended instead.
+    fn try_answer(&mut self) -> Option<(u16, Value)> {
+        let head_end = self.read_until(|read| find(read, b"\r\n\r\n").map(|at| at + 4))?;
+        let head = String::from_utf8(self.read[..head_end].to_vec()).unwrap();
+        let status = head[9..12].parse().unwrap();
+        let length = head.lines().find_map(|line| line.to_lowercase().strip_prefix("content-length: ")?.parse().ok());
+        let end = head_end + length.unwrap_or(0_usize);
+        self.read_until(|read| (read.len() >= end).then_some(end))?;
+        let body = serde_json::from_slice(&self.read[head_end..end]).unwrap_or_default();
+        self.read.drain(..end);
+        Some((status, body))
+    }
+
+    fn read_until(&mut self, found: impl Fn(&[u8]) -> Option<usize>) -> Option<usize> {
+        let mut piece = [0; 16 << 10];
+        loop {
+            if let Some(end) = found(&self.read) {
+                return Some(end);
+            }
+            match self.stream.read(&mut piece) {
+                Ok(0) => return None,
+                Ok(read) => self.read.extend_from_slice(&piece[..read]),
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => return None,
+                Err(error) => panic!("nothing came and the connection did not end: {error}"),
+            }
+        }
+    }
+
+    /// Reads to the end of the connection.
+    fn is_closed(&mut self) -> bool {
+        self.read_until(|_| None).is_none()
+    }
+
+    /// Leaves without a word more: the other side is told that it is over.
+    fn reset(self) {
+        set_socket_linger(&self.stream, Some(Duration::ZERO)).unwrap();
+    }
+}
+
+fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
+    bytes.windows(wanted.len()).position(|window| window == wanted)
+}
+
+fn get(path: &str, key: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: x\r\nX-API-Key: {key}\r\n\r\n")
+}
+
+fn post(path: &str, key: &str, body: &str) -> String {
+    let length = body.len();
+    format!(
+        "POST {path} HTTP/1.1\r\nHost: x\r\nX-API-Key: {key}\r\nContent-Type: application/json\r\n\
+         Content-Length: {length}\r\n\r\n{body}"
+    )
+}
+
+fn server(more: &str) -> (Process, tempfile::TempDir) {
+    broken_server(more, "")
+}
+
+/// With promises broken on purpose.
+fn broken_server(more: &str, sabotage: &str) -> (Process, tempfile::TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let base = settings(&data, "");
+    // Tokens come back slowly, so that what was charged is seen.
+    let base = base.replace("events_per_second = 1000000", "events_per_second = 1");
+    let (before, behind) = base.split_once("[storage]").unwrap();
+    let text = format!("{before}{more}\n[storage]{behind}");
+    let variable = format!("TRIGGERD_SABOTAGE={sabotage}");
+    let wrapper: &[&str] = if sabotage.is_empty() { &[] } else { &["env", &variable] };
+    let server = Process::spawn(&data, &text, wrapper).ready();
+    (server.unwrap_or_else(|(status, log)| panic!("not ready: {status}\n{log}")), dir)
+}
+
+fn memory_kib(server: &Process) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.child.id())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+/// Descriptors that are sockets.
+fn sockets(server: &Process) -> usize {
+    let fds = std::fs::read_dir(format!("/proc/{}/fd", server.child.id())).unwrap();
+    let is_socket = |fd: &std::fs::DirEntry| {
+        std::fs::read_link(fd.path()).is_ok_and(|target| target.to_string_lossy().starts_with("socket:"))
+    };
+    fds.filter_map(Result::ok).filter(is_socket).count()
+}
+
+/// Listens and never takes a connection.
+fn silence() -> (TcpListener, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    (listener, url)
+}
+
+#[test]
+fn requests_may_come_in_any_pieces_and_behind_each_other() {
+    let (server, _dir) = server("workers = 1");
+    let org = server.org("Acme");
+    let mut raw = Raw::connect(&server);
+    // Its payload looks like the end of a head.
+    let body = r#"{"type":"a.b","payload":"x"}"#.replace(',', "\r\n\r\n,\n\n");
+    let whole = post("/api/events", &org.key, &body);
+    let mut sent = 0;
+    for cut in 1..whole.len() {
+        raw.say(&whole[..cut]);
+        raw.say(&whole[cut..]);
+        assert_eq!(raw.answer().0, 202, "cut at {cut}");
+        sent += 1;
+    }
+    let chunked = format!(
+        "POST /api/events HTTP/1.1\r\nHost: x\r\nX-API-Key: {}\r\nContent-Type: application/json\r\n\
+         Transfer-Encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n",
+        org.key,
+        body.len()
+    );
+    let large = post("/api/events", &org.key, &json!({"type": "a.b", "payload": "x".repeat(200 << 10)}).to_string());
+    let live = get("/health/live", "");
+    let round = [&whole, &live, &chunked, &large, "\r\n", &whole, &live, &live, &chunked].map(String::from).concat();
+    for _ in 0..20 {
+        let mut writer = raw.stream.try_clone().unwrap();
+        let text = round.clone();
+        let writes = std::thread::spawn(move || writer.write_all(text.as_bytes()).unwrap());
+        let statuses: Vec<u16> = (0..8).map(|_| raw.answer().0).collect();
+        assert_eq!(statuses, [202, 200, 202, 202, 202, 200, 200, 202]);
+        writes.join().unwrap();
+        sent += 5;
+    }
+    assert_eq!(org.inbox().len(), sent);
+    // Who has finished sending still gets the answer.
+    raw.say(&whole);
+    raw.stream.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(raw.answer().0, 202);
+    assert!(raw.is_closed());
+}
+
+#[test]
+fn every_head_has_a_deadline_not_only_a_connections_first() {
+    let (server, _dir) = server("client_timeout_seconds = 1");
+    for begun in ["", "G", "GET / HTTP/1.1\r\nHost: x\r\n"] {
+        for answered in [0, 1, 2] {
+            let mut raw = Raw::connect(&server);
+            for _ in 0..answered {
+                raw.get("/health/live", "");
+                assert_eq!(raw.answer().0, 200);
+            }
+            raw.say(begun);
+            if begun.is_empty() && answered > 0 {
+                continue; // it is idle, and may be so for longer
+            }
+            let (status, problem) = raw.answer();
+            assert_eq!(
+                (status, problem["code"].as_str()),
+                (408, Some("request_timeout")),
+                "{begun:?} after {answered}"
+            );
+            assert!(raw.is_closed());
+        }
+    }
+    // A head that drips on is no other.
+    let mut raw = Raw::connect(&server);
+    raw.get("/health/live", "");
+    assert_eq!(raw.answer().0, 200);
+    let mut drips = raw.stream.try_clone().unwrap();
+    let dripping = std::thread::spawn(move || {
+        while drips.write_all(b"x").is_ok() {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    });
+    assert_eq!(raw.answer().0, 408);
+    drop(raw);
+    dripping.join().unwrap();
+}
+
+#[test]
+fn an_idle_connection_ends_also_when_it_was_used_before() {
+    let (server, _dir) = server("keep_alive_seconds = 1");
+    let mut raw = Raw::connect(&server);
+    raw.get("/health/live", "");
+    assert_eq!(raw.answer().0, 200);
+    assert!(raw.is_closed());
+}
+
+/// Connections that send one whole request and a part of a second one.
+fn dribblers(server: &Process, count: usize) -> Vec<Raw> {
+    let dribble = |_| {
+        let mut raw = Raw::connect(server);
+        raw.say(&format!("{}G", get("/health/live", "")));
+        raw
+    };
+    (0..count).map(dribble).collect()
+}
+
+#[test]
+fn when_connections_run_out_the_longest_idle_go_and_nobody_who_has_a_request_in_hand() {
+    let (server, _dir) = server("workers = 2\nmax_connections = 40\nclient_timeout_seconds = 300");
+    let (silent, url) = silence();
+    let org = server.org("Acme");
+    let made = org.post("/api/endpoints", &json!({"url": url, "timeout_ms": 5_000}));
+    let mut in_hand = Raw::connect(&server);
+    in_hand.say(&post(&format!("/api/endpoints/{}/test", made.id()), &org.key, ""));
+    let (_held, _) = silent.accept().unwrap();
+    let mut crowd = dribblers(&server, 400);
+    // Each newcomer gets in although nobody has left.
+    for _ in 0..5 {
+        let newcomer = Client::new(&server.url, &org.key);
+        assert_eq!(newcomer.send("a.b", &json!(1)).status, 202);
+    }
+    assert!(crowd.iter_mut().take(300).all(Raw::is_closed), "those that came first went first");
+    assert_eq!(in_hand.answer().0, 200, "the test of the endpoint ends by its own timeout");
+}
+
+#[test]
+fn without_watching_a_crowd_that_dribbles_keeps_everybody_out() {
+    let (server, _dir) = broken_server("workers = 1\nmax_connections = 40", "connections_unwatched");
+    let org = server.org("Acme");
+    let _crowd = dribblers(&server, 400);
+    let mut newcomer = Raw::connect(&server);
+    newcomer.stream.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+    newcomer.get("/api/inbox", &org.key);
+    assert!(newcomer.stream.read(&mut [0; 64]).is_err(), "nobody gets in");
+}
+
+#[test]
+fn waiting_requests_are_answered_early_when_connections_run_out() {
+    let (server, _dir) = server("workers = 1\nmax_connections = 20");
+    let org = server.org("Acme");
+    let wait = |_| {
+        let mut raw = Raw::connect(&server);
+        raw.get("/api/inbox?wait=30", &org.key);
+        raw
+    };
+    let mut waiting: Vec<Raw> = (0..40).map(wait).collect();
+    let other = server.org("Other");
+    assert_eq!(other.send("a.b", &json!(1)).status, 202);
+    let (status, page) = waiting[0].answer();
+    assert_eq!((status, &page["data"]), (200, &json!([])), "it is answered as if its time were over");
+    assert!(waiting[0].is_closed());
+}
+
+/// Fills an inbox with large events.
+fn fill(org: &Client, events: usize, bytes: usize) {
+    for _ in 0..events {
+        assert_eq!(org.send("a.b", &json!("x".repeat(bytes))).status, 202);
+    }
+}
+
+/// Requests whose answers nobody reads.
+fn unread(server: &Process, count: usize, text: &str) -> Vec<Raw> {
+    let ask = |_| {
+        let mut raw = Raw::connect(server);
+        set_socket_recv_buffer_size(&raw.stream, 4 << 10).unwrap();
+        raw.say(text);
+        raw
+    };
+    (0..count).map(ask).collect()
+}
+
+/// What the server takes for requests of these paths when nobody reads their answers.
+fn growth_kib(server: &Process, org: &Client, paths: &[&str]) -> u64 {
+    const EACH: usize = 30;
+    let before = memory_kib(server);
+    let kept: Vec<Raw> = paths.iter().flat_map(|path| unread(server, EACH, &get(path, &org.key))).collect();
+    until(|| {
+        let text = org.get("/metrics").text;
+        let of_paths = |line: &&str| paths.iter().any(|path| line.contains(path.split('?').next().unwrap()));
+        let requests = text.lines().filter(|line| line.starts_with("triggerd_http_requests_total{"));
+        let answered: usize = requests
+            .filter(|line| line.contains("method=\"GET\""))
+            .filter(of_paths)
+            .map(|line| line.rsplit_once(' ').unwrap().1.parse::<usize>().unwrap())
+            .sum();
+        (answered >= EACH * paths.len()).then_some(())
+    });
+    let grown = memory_kib(server).saturating_sub(before);
+    drop(kept);
+    grown
+}
+
+#[test]
+fn answers_that_nobody_reads_are_bounded_and_given_up_and_others_have_theirs() {
+    let more = "answer_bytes_max = 16777216\nwrite_timeout_seconds = 2\nkeep_alive_seconds = 1";
+    let paths = ["/api/inbox?limit=500", "/api/events?limit=500", "/api/hooks/samples?limit=100"];
+    let (server, _dir) = server(more);
+    let (org, other) = (server.org("Acme"), server.org("Other"));
+    fill(&org, 33, 250_000);
+    fill(&other, 1, 100);
+    let grown = growth_kib(&server, &org, &paths);
+    let kept = unread(&server, 40, &get("/api/inbox?limit=500", &org.key));
+    assert_eq!(other.get("/api/inbox").status, 200, "another organization's share is there");
+    // They are ended, and then there is room again.
+    until(|| (sockets(&server) < 40).then_some(()));
+    let again = || Some(org.with_key(&org.key).get("/api/inbox?limit=5")).filter(|page| page.status == 200);
+    until(again);
+    drop(kept);
+
+    let (server, _dir) = broken_server(more, "shares_off,connections_unwatched");
+    let org = server.org("Acme");
+    fill(&org, 33, 250_000);
+    let unbounded = growth_kib(&server, &org, &paths);
+    assert!(grown * 3 < unbounded, "{grown} KiB with bounds, {unbounded} KiB without");
+}
+
+#[test]
+fn a_page_is_bounded_in_bytes_and_the_next_one_goes_on_behind_it() {
+    let (server, _dir) = server("");
+    let org = server.org("Acme");
+    fill(&org, 33, 250_000);
+    for list in ["/api/inbox", "/api/events"] {
+        let (mut ids, mut path, mut pages) = (Vec::new(), format!("{list}?limit=500"), 0);
+        loop {
+            let page = org.get(&path);
+            assert!(page.text.len() < 5 << 20, "{} bytes of {list}", page.text.len());
+            ids.extend(page.json["data"].as_array().unwrap().iter().map(|event| event["id"].clone()));
+            pages += 1;
+            if page.json["has_more"] == json!(false) {
+                break;
+            }
+            path = format!("{list}?limit=500&cursor={}", page.json["next_cursor"].as_str().unwrap());
+        }
+        ids.sort_by_key(ToString::to_string);
+        ids.dedup();
+        assert_eq!((ids.len(), pages > 1), (33, true), "{list}");
+    }
+    assert!(org.get("/api/hooks/samples?limit=100").text.len() < 5 << 20);
+    // What endpoints are set to can be long too.
+    let long = |n: usize| {
+        json!({"url": format!("https://example.com/{n}/{}", "x".repeat(1_900)),
+        "event_types": (0..100).map(|place| format!("t{place}.{}", "y".repeat(110))).collect::<Vec<_>>()})
+    };
+    for n in 0..400 {
+        assert_eq!(org.post("/api/endpoints", &long(n)).status, 201);
+    }
+    let page = org.get("/api/endpoints?limit=500");
+    assert!(page.text.len() < 5 << 20 && page.json["has_more"] == json!(true), "{} bytes", page.text.len());
+    let cursor = page.json["next_cursor"].as_str().unwrap();
+    let rest = org.get(&format!("/api/endpoints?limit=500&cursor={cursor}"));
+    let count = |page: &Value| page["data"].as_array().unwrap().len();
+    assert_eq!(count(&page.json) + count(&rest.json), 400);
+}
+
+/// How much of requests without end the server takes, up to a bound, when their answers are not read.
+fn taken_without_reading(server: &Process, request: &str) -> usize {
+    let mut raw = Raw::connect(server);
+    set_socket_recv_buffer_size(&raw.stream, 4 << 10).unwrap();
+    raw.stream.set_write_timeout(Some(Duration::from_secs(3))).unwrap();
+    let text = request.repeat(64);
+    let mut taken = 0;
+    while taken < TAKEN_MAX {
+        match raw.stream.write(&text.as_bytes()[taken % text.len()..]) {
+            Ok(written) => taken += written,
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::WouldBlock);
+                break;
+            }
+        }
+    }
+    taken
+}
+
+/// More than the kernel's buffers on both sides hold.
+const TAKEN_MAX: usize = 48 << 20;
+
+#[test]
+fn who_sends_requests_and_takes_no_answers_is_not_read_from_any_more() {
+    let measure = |sabotage| {
+        let (server, _dir) = broken_server("", sabotage);
+        let org = server.org("Acme");
+        // The answer has no body, of which actix would only keep so much.
+        let pad = "x".repeat(4_000);
+        let request = format!("HEAD /api/tail HTTP/1.1\r\nHost: x\r\nX-API-Key: {}\r\nX-Pad: {pad}\r\n\r\n", org.key);
+        let taken = taken_without_reading(&server, &request);
+        let before = memory_kib(&server);
+        let crowd = unread(&server, 200, &"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n".repeat(900));
+        // Whoever is behind them in each worker's queue is answered after them.
+        for _ in 0..20 {
+            assert_eq!(Client::new(&server.url, "").get("/health/live").status, 200);
+        }
+        let grown = memory_kib(&server).saturating_sub(before);
+        drop(crowd);
+        (taken, grown)
+    };
+    let (taken, grown) = measure("");
+    assert!(taken < TAKEN_MAX, "all of it was read");
+    let (taken, unbounded) = measure("connections_unwatched,shares_off");
+    assert!(taken >= TAKEN_MAX, "{taken}");
+    assert!(grown * 2 < unbounded, "{grown} KiB with bounds, {unbounded} KiB without");
+}
+
+#[test]
+fn bodies_on_their_way_have_a_bound_and_cost_tokens_from_their_beginning() {
+    let (server, _dir) = server("body_timeout_seconds = 60");
+    let (org, other) = (server.org("Acme"), server.org("Other"));
+    let length = (8 << 20) - 1;
+    let begin = |_| {
+        let mut raw = Raw::connect(&server);
+        raw.say(&format!(
+            "POST /api/events/batch HTTP/1.1\r\nHost: x\r\nX-API-Key: {}\r\nContent-Type: application/json\r\n\
+             Content-Length: {length}\r\n\r\n{{\"events\":[",
+            org.key
+        ));
+        raw
+    };
+    let tokens = || org.send("a.b", &json!(1)).header("x-ratelimit-remaining").parse::<u64>().unwrap();
+    let before = tokens();
+    let mut crowd: Vec<Raw> = (0..40).map(begin).collect();
+    // Most are refused at once; those that are not wait for the rest of their body.
+    for raw in &crowd {
+        raw.stream.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    }
+    let refused = |raw: &mut Raw| matches!(raw.stream.read(&mut [0; 1024]), Ok(read) if read > 0);
+    let refusals = crowd.iter_mut().map(refused).filter(|refused| *refused).count();
+    assert!((34..40).contains(&refusals), "{refusals} of 40 are refused");
+    let after = tokens();
+    assert!(before - after > 40 * 30, "each costs what it holds at least: {before} to {after}");
+    assert_eq!(org.send("a.b", &json!(1)).status, 202, "what is small has room");
+    assert_eq!(other.send("a.b", &json!(1)).status, 202);
+    let mut batch = Raw::connect(&server);
+    batch.say(&post("/api/events/batch", &other.key, &json!({"events": [{"type": "a.b", "payload": 1}]}).to_string()));
+    assert_eq!(batch.answer().0, 200);
+    // What is given up leaves its room.
+    drop(crowd);
+    let events: Vec<_> = (0..40).map(|_| json!({"type": "a.b", "payload": "x".repeat(200_000)})).collect();
+    let text = json!({ "events": events }).to_string();
+    let posted = || Some(org.post_text("/api/events/batch", &text)).filter(|answer| answer.status == 200);
+    assert_eq!(until(posted).json["results"].as_array().unwrap().len(), 40);
+}
+
+#[test]
+fn one_organization_cannot_have_all_tests_of_endpoints_and_who_leaves_frees_them() {
+    let (server, _dir) = server("");
+    let (silent, url) = silence();
+    let endpoint = |org: &Client| {
+        let made = org.post("/api/endpoints", &json!({"url": url, "timeout_ms": 300_000}));
+        format!("/api/endpoints/{}/test", made.id())
+    };
+    let (org, other) = (server.org("Acme"), server.org("Other"));
+    let (path, others_path) = (endpoint(&org), endpoint(&other));
+    // Each is under way when it has connected.
+    let begin = |key: &str, path: &str| {
+        let mut raw = Raw::connect(&server);
+        raw.say(&post(path, key, ""));
+        (raw, silent.accept().unwrap().0)
+    };
+    let is_over = |mut attempt: TcpStream| {
+        attempt.set_read_timeout(Some(PATIENCE)).unwrap();
+        loop {
+            match attempt.read(&mut [0; 4096]) {
+                Ok(0) => return true,
+                Ok(_) => {}
+                Err(error) => return error.kind() == ErrorKind::ConnectionReset,
+            }
+        }
+    };
+    for leave in [Raw::reset as fn(Raw), drop::<Raw>] {
+        let crowd: Vec<_> = (0..4).map(|_| begin(&org.key, &path)).collect();
+        let refused = org.post_text(&path, "");
+        assert_eq!((refused.status, refused.code()), (429, "rate_limited"));
+        let (others, _attempt) = begin(&other.key, &others_path);
+        drop(others);
+        // Each would have taken five minutes.
+        for (raw, attempt) in crowd {
+            leave(raw);
+            assert!(is_over(attempt));
+        }
+    }
+    // Who has finished sending is told so instead of waiting.
+    let (mut half, _attempt) = begin(&other.key, &others_path);
+    half.stream.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(half.answer().0, 400);
+}
