@@ -266,7 +266,6 @@ impl Lines {
 #[derive(Debug)]
 pub(super) struct Connection {
     stream: TcpStream,
-    /// The peer's address, for log lines about what actix finds in the bytes.
     peer: Option<SocketAddr>,
     shared: Rc<Shared>,
     number: u64,
@@ -281,6 +280,11 @@ impl Connection {
 
     pub(super) fn shared(&self) -> &Rc<Shared> {
         &self.shared
+    }
+
+    /// Whose it is.
+    pub(super) fn peer(&self) -> Option<SocketAddr> {
+        self.peer
     }
 
     /// What requests on it know of it.
@@ -360,6 +364,7 @@ impl Connection {
 impl AsyncRead for Connection {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        // Whatever actix logs of what it reads is about this peer.
         peer::set(this.peer);
         this.shared.keep(cx.waker());
         if let Some(end) = this.meet(cx) {

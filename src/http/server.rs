@@ -1,7 +1,7 @@
 //! The server: actix's workers behind one listener, each with the connections that it watches itself.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,8 +20,8 @@ use crate::config::Server as Settings;
 const BLOCKING_THREADS_PER_WORKER: usize = 8;
 /// How long a connection that is to be closed may take to take leave.
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// Connections that a worker accepts beyond what it may have, to have others go for them.
-const SPARE_CONNECTIONS: usize = 32;
+/// Of a worker's connections so many, an eighth at most, are there to accept newcomers for whom others go.
+const SPARE_CONNECTIONS_MAX: usize = 32;
 /// Bytes that the kernel holds of what a peer has not taken yet; it takes twice the memory for them. By itself it would take
 /// megabytes, which no bound of ours sees.
 const SEND_BUFFER_BYTES: usize = 128 << 10;
@@ -49,8 +49,10 @@ pub fn server(api: web::Data<Api>, listener: TcpListener) -> io::Result<actix_we
     let settings = api.config.server.clone();
     let workers = workers(&settings);
     let address = listener.local_addr()?;
+    let connections = settings.max_connections.div_ceil(workers);
+    let spare = (connections / 8).clamp(1, SPARE_CONNECTIONS_MAX);
     let patience = Patience {
-        connections_max: settings.max_connections.div_ceil(workers),
+        connections_max: connections.saturating_sub(spare).max(1),
         head: settings.client_timeout,
         idle: settings.keep_alive,
         stall: settings.write_timeout,
@@ -60,7 +62,7 @@ pub fn server(api: web::Data<Api>, listener: TcpListener) -> io::Result<actix_we
     let server = server
         .workers(workers)
         .worker_max_blocking_threads(BLOCKING_THREADS_PER_WORKER)
-        .max_concurrent_connections(patience.connections_max + SPARE_CONNECTIONS)
+        .max_concurrent_connections(patience.connections_max + spare)
         .disable_signals()
         .shutdown_timeout(settings.shutdown.as_secs())
         .listen("api", listener, move || {
@@ -86,18 +88,23 @@ pub fn server(api: web::Data<Api>, listener: TcpListener) -> io::Result<actix_we
                 })
                 .finish(app);
             let accept = move |stream: TcpStream| {
-                let peer = prepare(&stream);
-                let connections = std::rc::Rc::clone(&connections);
-                async move { Ok((connections.accept(stream), Protocol::Http1, peer)) }
+                prepare(&stream);
+                let connection = connections.accept(stream);
+                async move {
+                    let peer = connection.peer();
+                    Ok((connection, Protocol::Http1, peer))
+                }
             };
             fn_service(accept).and_then(http)
         })?;
     Ok(server.run())
 }
 
-/// Sets what a connection needs; whose it is, unless it has ended already.
-fn prepare(stream: &TcpStream) -> Option<SocketAddr> {
+/// Sets what a connection needs, unless it has ended already.
+fn prepare(stream: &TcpStream) {
     let set = stream.set_nodelay(true);
     let set = set.and_then(|()| Ok(rustix::net::sockopt::set_socket_send_buffer_size(stream, SEND_BUFFER_BYTES)?));
-    set.and_then(|()| stream.peer_addr()).ok()
+    if let Err(error) = set {
+        tracing::debug!(%error, "a connection was not prepared");
+    }
 }
