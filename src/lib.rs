@@ -254,6 +254,7 @@
 //! - `http/cloud_attributes.rs`: what an attribute of a CloudEvent may be
 //! - `http/cloudevents.rs`: CloudEvents 1.0 as events
 //! - `http/connection.rs`: one connection, and what is known of it
+//! - `http/connection_state.rs`: what is known of a connection, and what is passed on
 //! - `http/connections.rs`: which connections take too long, and which make room
 //! - `http/cors.rs`: which web pages may call
 //! - `http/cursor.rs`: where the next page of a list begins
@@ -273,6 +274,7 @@
 //! - `http/keys.rs`: `/api/keys`
 //! - `http/limit.rs`: the rate of each organization
 //! - `http/ops.rs`: `/health`, `/metrics`
+//! - `http/own_answers.rs`: answers to what no route ever sees
 //! - `http/query.rs`: query strings
 //! - `http/receiver.rs`: a consumer's receiver, for the demo and the tests
 //! - `http/replays.rs`: `/api/replays`

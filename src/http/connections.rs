@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 use actix_web::rt::net::TcpStream;
 
 use super::answers::Answers;
-use super::connection::{Connection, Fate, Phase, Shared};
-use super::error::{Code, Problem};
+use super::connection::Connection;
+use super::connection_state::{Fate, Phase, Shared};
+use super::error::Code;
 use crate::base::sabotage::{self, Switch};
 
 /// How often all of them are looked at.
@@ -52,6 +53,8 @@ pub(super) struct Connections {
     /// Those that go next, the first one last, and since when they were as they were found.
     candidates: RefCell<Vec<(u64, Instant)>>,
     is_watched: Cell<bool>,
+    /// Bytes of large heads that arrive.
+    heads: Rc<Cell<usize>>,
 }
 
 impl Connections {
@@ -63,6 +66,7 @@ impl Connections {
             open: RefCell::default(),
             candidates: RefCell::default(),
             is_watched: Cell::new(false),
+            heads: Rc::default(),
         })
     }
 
@@ -72,7 +76,8 @@ impl Connections {
             actix_web::rt::spawn(watch(Rc::downgrade(self)));
         }
         let (now, number) = (Instant::now(), self.next.replace(self.next.get() + 1));
-        let connection = Connection::new(stream, now, (number, Rc::downgrade(self)));
+        let connection =
+            Connection::new(stream, Shared::new(now, Rc::clone(&self.heads)), (number, Rc::downgrade(self)));
         self.open.borrow_mut().insert(number, Rc::clone(connection.shared()));
         if self.open.borrow().len() > self.patience.connections_max {
             self.make_room(now);
@@ -110,7 +115,7 @@ impl Connections {
         let since = |then: Instant| now.saturating_duration_since(then);
         match shared.fate.get() {
             Fate::Open => {}
-            Fate::TimedOut | Fate::Closing => {
+            Fate::Refused(_) | Fate::Closing => {
                 return (since(shared.fate_since.get()) > END_WITHIN).then_some(Fate::Ended);
             }
             Fate::Ended => return None,
@@ -128,9 +133,12 @@ impl Connections {
             return None;
         }
         match (shared.phase.get(), shared.head_began.get()) {
-            (Phase::Head, Some(began)) if since(began) >= self.patience.head => Some(Fate::TimedOut),
+            (Phase::Head, Some(began)) if since(began) >= self.patience.head => {
+                Some(Fate::Refused(Code::RequestTimeout))
+            }
             (Phase::Head, None) if since(shared.since.get()) >= self.patience.idle => Some(Fate::Closing),
-            (Phase::Head | Phase::Body(_) | Phase::Chunked | Phase::Answer, _) => None,
+            (Phase::Rest, _) if since(shared.since.get()) >= self.patience.head => Some(Fate::Closing),
+            (Phase::Head | Phase::Body(_) | Phase::Chunked | Phase::Answer | Phase::Rest, _) => None,
         }
     }
 
@@ -176,9 +184,9 @@ impl Connections {
                 (waited >= GRACE).then_some(Rank::WithoutRequest)
             }
             Phase::Answer if shared.waits.get() => Some(Rank::Waits),
-            Phase::Body(_) | Phase::Chunked if is_old(shared.since.get()) => Some(Rank::Slow),
+            Phase::Body(_) | Phase::Chunked | Phase::Rest if is_old(shared.since.get()) => Some(Rank::Slow),
             Phase::Head | Phase::Answer if shared.stall().is_some_and(|stall| is_old(stall.since)) => Some(Rank::Slow),
-            Phase::Head | Phase::Body(_) | Phase::Chunked | Phase::Answer => None,
+            Phase::Head | Phase::Body(_) | Phase::Chunked | Phase::Answer | Phase::Rest => None,
         }
     }
 }
@@ -200,16 +208,4 @@ async fn watch(connections: Weak<Connections>) {
             connections.look(Instant::now());
         }
     }
-}
-
-/// The answer to a head that takes too long; nobody knows yet what would have been asked.
-pub(super) fn too_slow() -> Vec<u8> {
-    let problem = Problem::new(Code::RequestTimeout, "the head of the request took too long to arrive");
-    let body = serde_json::to_vec(&problem.document(None)).unwrap_or_default();
-    let head = format!(
-        "HTTP/1.1 408 Request Timeout\r\ncontent-type: application/problem+json\r\ncontent-length: {}\r\n\
-         connection: close\r\n\r\n",
-        body.len()
-    );
-    [head.into_bytes(), body].concat()
 }

@@ -233,6 +233,7 @@ pub(super) fn rejection(code: Code) -> Option<Rejection> {
         | Code::OrganizationExists
         | Code::MethodNotAllowed
         | Code::RequestTimeout
+        | Code::HeadTooLarge
         | Code::EgressBlocked
         | Code::LimitReached
         | Code::Internal => None,

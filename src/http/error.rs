@@ -42,6 +42,7 @@ pub enum Code {
     EgressBlocked,
     LimitReached,
     RateLimited,
+    HeadTooLarge,
     Internal,
     Overloaded,
     ShuttingDown,
@@ -50,7 +51,7 @@ pub enum Code {
 
 impl Code {
     /// All of them, by status.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::MalformedJson,
         Self::ConflictingDedupId,
         Self::InvalidRequest,
@@ -68,6 +69,7 @@ impl Code {
         Self::EgressBlocked,
         Self::LimitReached,
         Self::RateLimited,
+        Self::HeadTooLarge,
         Self::Internal,
         Self::Overloaded,
         Self::ShuttingDown,
@@ -89,7 +91,7 @@ impl Code {
                 ("method_not_allowed", StatusCode::METHOD_NOT_ALLOWED, "The route has no such method")
             }
             Self::RequestTimeout => {
-                ("request_timeout", StatusCode::REQUEST_TIMEOUT, "The body took too long to arrive")
+                ("request_timeout", StatusCode::REQUEST_TIMEOUT, "The request took too long to arrive")
             }
             Self::EventErased => ("event_erased", StatusCode::CONFLICT, "The event's payload was erased"),
             Self::OrganizationExists => {
@@ -114,6 +116,9 @@ impl Code {
                 ("limit_reached", StatusCode::UNPROCESSABLE_ENTITY, "There are as many of these as there may be")
             }
             Self::RateLimited => ("rate_limited", StatusCode::TOO_MANY_REQUESTS, "Over the rate that is allowed"),
+            Self::HeadTooLarge => {
+                ("head_too_large", StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "The head of the request is too large")
+            }
             Self::Internal => ("internal", StatusCode::INTERNAL_SERVER_ERROR, "Something is wrong with the server"),
             Self::Overloaded => {
                 ("overloaded", StatusCode::SERVICE_UNAVAILABLE, "The server has more to do than it can")

@@ -213,6 +213,34 @@ fn every_head_has_a_deadline_not_only_a_connections_first() {
 }
 
 #[test]
+fn heads_that_no_route_sees_are_answered_with_a_problem_too() {
+    let (server, _dir) = server("");
+    let large = format!("GET / HTTP/1.1\r\nHost: x\r\nX-Large: {}\r\n\r\n", "x".repeat(100 << 10));
+    let bad = [
+        "GARBAGE\r\n\r\n",
+        "GET / HTTP/1.1\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: x\r\nA b: c\r\n\r\n",
+        "\x16\x03\x01\n\n",
+    ];
+    let bad = bad.map(|text| (text, 400, "invalid_request"));
+    for (text, status, code) in bad.into_iter().chain([(&*large, 431, "head_too_large")]) {
+        for answered in [0, 1] {
+            let mut raw = Raw::connect(&server);
+            for _ in 0..answered {
+                raw.get("/health/live", "");
+                assert_eq!(raw.answer().0, 200);
+            }
+            // What is too large may not be taken to its end.
+            drop(raw.stream.write_all(text.as_bytes()));
+            let (got, problem) = raw.answer();
+            assert_eq!((got, problem["code"].as_str()), (status, Some(code)), "{text:.20}");
+            assert!(problem["request_id"].as_str().is_some_and(|id| !id.is_empty()), "{problem}");
+            assert!(raw.is_closed());
+        }
+    }
+}
+
+#[test]
 fn an_idle_connection_ends_also_when_it_was_used_before() {
     let (server, _dir) = server("keep_alive_seconds = 1");
     let mut raw = Raw::connect(&server);
@@ -508,4 +536,46 @@ fn one_organization_cannot_have_all_tests_of_endpoints_and_who_leaves_frees_them
     let (mut half, _attempt) = begin(&other.key, &others_path);
     half.stream.shutdown(Shutdown::Write).unwrap();
     assert_eq!(half.answer().0, 400);
+}
+
+/// Processor time that the server has used, in clock ticks.
+fn processor(server: &Process) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", server.child.id())).unwrap();
+    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
+
+/// What a crowd costs that waits for a type which never comes, while other events do.
+fn cost_of_a_crowd(sabotage: &str) -> u64 {
+    const EVENTS: usize = 4_000;
+    let (server, _dir) = broken_server("", sabotage);
+    let org = server.org("Acme");
+    for _ in 0..EVENTS / 1_000 {
+        let events: Vec<_> = (0..1_000).map(|n| json!({"type": "a.b", "payload": n})).collect();
+        assert_eq!(org.post("/api/events/batch", &json!({ "events": events })).status, 200);
+    }
+    let wait = |path: &str| {
+        let mut raw = Raw::connect(&server);
+        raw.get(path, &org.key);
+        raw
+    };
+    let mut crowd: Vec<Raw> = (0..100).map(|_| wait("/api/inbox?type=never.comes,nor.this&wait=10")).collect();
+    let mut last = wait("/api/inbox?type=the.last&wait=30");
+    // Its first look is behind those of the crowd.
+    let before = processor(&server);
+    for n in 0..20 {
+        assert_eq!(org.send("a.b", &json!(n)).status, 202);
+    }
+    assert_eq!(org.send("the.last", &json!(1)).status, 202);
+    assert_eq!(last.answer().1["data"].as_array().unwrap().len(), 1);
+    for raw in &mut crowd {
+        assert_eq!(raw.answer().1["data"], json!([]));
+    }
+    processor(&server) - before
+}
+
+#[test]
+fn who_waits_is_woken_by_what_it_waits_for_and_goes_on_where_it_was() {
+    let (cost, unbounded) = (cost_of_a_crowd(""), cost_of_a_crowd("waiters_woken_by_all"));
+    assert!(cost * 2 < unbounded, "{cost} ticks, and {unbounded} when each event wakes all of them");
 }

@@ -20,7 +20,7 @@ const HEAD: &str = "POST / HTTP/1.1\r\nContent-Length: 4\r\n\r\n";
 
 #[test]
 fn a_body_comes_with_its_head_and_what_is_behind_it_waits() {
-    let shared = Shared::new(Instant::now());
+    let shared = Shared::new(Instant::now(), Rc::default());
     assert_eq!(passed(&shared, &format!("{HEAD}ab")), [format!("{HEAD}ab")]);
     shared.begin(Phase::Body(4));
     assert_eq!(shared.phase.get(), Phase::Body(2));
@@ -34,7 +34,7 @@ fn a_body_comes_with_its_head_and_what_is_behind_it_waits() {
 
 #[test]
 fn a_second_head_waits_for_the_answer_to_the_first_one() {
-    let shared = Shared::new(Instant::now());
+    let shared = Shared::new(Instant::now(), Rc::default());
     assert_eq!(passed(&shared, "GET / HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\n\r\n"), ["GET / HTTP/1.1\r\n\r\n"]);
     shared.begin(Phase::Answer);
     assert!(!shared.passes_on());
@@ -61,11 +61,49 @@ fn ends_of_heads_are_found_in_any_pieces() {
 
 #[test]
 fn a_request_that_is_asked_to_leave_is_the_last_one_of_its_connection() {
-    let shared = Rc::new(Shared::new(Instant::now()));
-    let handle = Handle(Rc::clone(&shared));
-    let in_hand = handle.begin(&HeaderMap::new());
+    let shared = Shared::new(Instant::now(), Rc::default());
+    shared.begin(Phase::Answer);
     shared.ask_to_leave();
-    assert!(handle.is_leaving() && shared.fate.get() == Fate::Open);
-    drop(in_hand);
+    assert!(shared.leaving.get() && shared.fate.get() == Fate::Open);
+    shared.end();
     assert_eq!(shared.fate.get(), Fate::Closing);
+}
+
+#[test]
+fn what_is_left_of_a_body_that_nobody_wanted_is_no_head() {
+    let shared = Shared::new(Instant::now(), Rc::default());
+    passed(&shared, HEAD);
+    shared.begin(Phase::Body(1 << 20));
+    shared.end();
+    let rest = "x\r\n\r\n".repeat(100 << 10);
+    assert_eq!(passed(&shared, &rest), [rest]);
+    assert_eq!((shared.phase.get(), shared.fate.get()), (Phase::Rest, Fate::Open));
+}
+
+#[test]
+fn heads_are_bounded_each_and_together() {
+    let heads = Rc::new(Cell::new(0));
+    let arriving = || Shared::new(Instant::now(), Rc::clone(&heads));
+    let piece = "x".repeat(16 << 10);
+    let one = arriving();
+    for _ in 0..4 {
+        assert_eq!(one.fate.get(), Fate::Open);
+        passed(&one, &piece);
+    }
+    assert_eq!(one.fate.get(), Fate::Open);
+    passed(&one, "x");
+    assert_eq!(one.fate.get(), Fate::Refused(Code::HeadTooLarge));
+    drop(one);
+    assert_eq!(heads.get(), 0);
+    let many: Vec<_> = std::iter::repeat_with(arriving).take(3_000).collect();
+    many.iter().for_each(|one| drop(passed(one, &piece)));
+    assert!(heads.get() < HEADS_BYTES_MAX + many.len() * piece.len());
+    let refused = many.iter().filter(|one| one.fate.get() == Fate::Refused(Code::Overloaded)).count();
+    assert!((900..1_000).contains(&refused), "{refused}");
+    // One that is small goes on, and what is over gives its part back.
+    let small = arriving();
+    passed(&small, "GET / HTTP/1.1\r\n\r\n");
+    assert_eq!(small.fate.get(), Fate::Open);
+    many.iter().for_each(|one| one.begin(Phase::Answer));
+    assert_eq!(heads.get(), 0);
 }

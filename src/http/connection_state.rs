@@ -1,0 +1,296 @@
+//! What is known of a connection, and what is passed on of what arrives on it: the part of `connection` that reads and writes
+//! nothing.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::task::Waker;
+use std::time::Instant;
+
+use bytes::BytesMut;
+use tokio::sync::Notify;
+
+use super::error::Code;
+use crate::base::sabotage::{self, Switch};
+
+/// Bytes of a head that are taken.
+const HEAD_BYTES_MAX: usize = 64 << 10;
+/// Heads up to this size count for nothing: the connection's buffer is as large.
+const HEAD_BYTES_FREE: usize = 8 << 10;
+/// Bytes of larger heads that may have arrived in part, all connections of a worker together.
+const HEADS_BYTES_MAX: usize = 16 << 20;
+
+/// What is to become of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// It goes on.
+    Open,
+    /// It is refused with this, and closed.
+    Refused(Code),
+    /// It is closed as if the peer had done so.
+    Closing,
+    /// It ends now, with whatever is in hand.
+    Ended,
+}
+
+/// What a connection is at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// No request is in hand: a head is waited for or arrives.
+    Head,
+    /// So many bytes of the body of the request in hand have still to come.
+    Body(u64),
+    /// A body of unknown length arrives.
+    Chunked,
+    /// The request in hand is there as a whole and is answered.
+    Answer,
+    /// The request was answered before all of its body came: actix reads that away for a moment, and closes.
+    Rest,
+}
+
+/// An answer that the peer does not take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stall {
+    pub(super) since: Instant,
+    /// Bytes taken since then.
+    pub(super) taken: usize,
+}
+
+/// What is known of a connection.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) fate: Cell<Fate>,
+    /// Since when it is so.
+    pub(super) fate_since: Cell<Instant>,
+    pub(super) phase: Cell<Phase>,
+    /// When the request in hand began, or the one before it was answered.
+    pub(super) since: Cell<Instant>,
+    /// When the head that arrives began.
+    pub(super) head_began: Cell<Option<Instant>>,
+    /// Whether the request in hand does nothing but wait, and can be answered early.
+    pub(super) waits: Cell<bool>,
+    /// Whether the connection is to be closed after the request in hand.
+    pub(super) leaving: Cell<bool>,
+    pub(super) stall: Cell<Option<Stall>>,
+    pub(super) is_stalled: Cell<bool>,
+    pub(super) flushed: Cell<Instant>,
+    /// The peer has finished sending.
+    pub(super) eof: Cell<bool>,
+    pub(super) held: RefCell<BytesMut>,
+    lines: Cell<Lines>,
+    /// Bytes of the head that arrives,
+    head_bytes: Cell<usize>,
+    /// and of all large ones that arrive at this worker.
+    heads: Rc<Cell<usize>>,
+    /// Bytes passed on behind the end of the last head.
+    beyond: Cell<u64>,
+    /// A head was passed on: nothing more is until it was looked at.
+    pub(super) gate: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+    pub(super) left: Notify,
+}
+
+impl Shared {
+    pub(super) fn new(now: Instant, heads: Rc<Cell<usize>>) -> Self {
+        Self {
+            head_bytes: Cell::new(0),
+            heads,
+            fate: Cell::new(Fate::Open),
+            fate_since: Cell::new(now),
+            phase: Cell::new(Phase::Head),
+            since: Cell::new(now),
+            head_began: Cell::new(Some(now)),
+            waits: Cell::new(false),
+            leaving: Cell::new(false),
+            stall: Cell::new(None),
+            is_stalled: Cell::new(false),
+            flushed: Cell::new(now),
+            eof: Cell::new(false),
+            held: RefCell::default(),
+            lines: Cell::default(),
+            beyond: Cell::new(0),
+            gate: Cell::new(false),
+            waker: RefCell::new(None),
+            left: Notify::new(),
+        }
+    }
+
+    /// Decides what becomes of it; what was decided before stays unless it was less.
+    pub(super) fn doom(&self, fate: Fate, now: Instant) {
+        self.fate.set(fate);
+        self.fate_since.set(now);
+        self.left.notify_one();
+        self.wake();
+    }
+
+    /// Asks the request in hand, which does nothing but wait, to end early.
+    pub(super) fn ask_to_leave(&self) {
+        self.leaving.set(true);
+        self.left.notify_one();
+    }
+
+    /// The answer that is not taken, if there is one.
+    pub(super) fn stall(&self) -> Option<Stall> {
+        self.stall.get().filter(|_| self.is_stalled.get())
+    }
+
+    /// From now on it is measured anew.
+    pub(super) fn measure_stall_from(&self, now: Instant) {
+        self.stall.set(Some(Stall { since: now, taken: 0 }));
+    }
+
+    fn wake(&self) {
+        let waker = self.waker.borrow().clone();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    pub(super) fn keep(&self, waker: &Waker) {
+        let mut kept = self.waker.borrow_mut();
+        if !kept.as_ref().is_some_and(|kept| kept.will_wake(waker)) {
+            *kept = Some(waker.clone());
+        }
+    }
+
+    /// Whether there is something to pass on that was not wanted before.
+    pub(super) fn has_more(&self) -> bool {
+        self.eof.get() || !self.held.borrow().is_empty()
+    }
+
+    pub(super) fn passes_on(&self) -> bool {
+        if sabotage::is_on(Switch::ConnectionsUnwatched) {
+            return true;
+        }
+        !self.is_stalled.get() && self.phase.get() != Phase::Answer
+    }
+
+    /// The peer has finished sending.
+    pub(super) fn ended_sending(&self) {
+        self.eof.set(true);
+        self.left.notify_one();
+    }
+
+    /// How many of these bytes are passed on now; the others wait. A head goes alone when another one follows it.
+    pub(super) fn portion(&self, bytes: &[u8]) -> usize {
+        match self.phase.get() {
+            Phase::Answer | Phase::Rest => bytes.len(),
+            Phase::Body(left) => {
+                let portion = bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+                match left - portion as u64 {
+                    0 => self.phase.set(Phase::Answer),
+                    left => self.phase.set(Phase::Body(left)),
+                }
+                portion
+            }
+            Phase::Head | Phase::Chunked => {
+                if self.phase.get() == Phase::Head && self.head_began.get().is_none() {
+                    self.head_began.set(Some(Instant::now()));
+                }
+                let mut lines = self.lines.get();
+                let end = lines.blank_line(bytes);
+                if self.phase.get() == Phase::Head {
+                    self.head_grows(end.unwrap_or(bytes.len()));
+                }
+                let Some(end) = end else {
+                    self.lines.set(lines);
+                    return bytes.len();
+                };
+                self.lines.set(Lines::default());
+                self.gate.set(true);
+                let behind = bytes.get(end..).unwrap_or_default();
+                let portion = if Lines::default().blank_line(behind).is_some() { end } else { bytes.len() };
+                self.beyond.set((portion - end) as u64);
+                portion
+            }
+        }
+    }
+
+    /// So many bytes more of a head are here; it is refused when those are too many.
+    fn head_grows(&self, bytes: usize) {
+        let large = |bytes: usize| bytes.saturating_sub(HEAD_BYTES_FREE);
+        let before = self.head_bytes.get();
+        let after = before + bytes;
+        self.head_bytes.set(after);
+        self.heads.set(self.heads.get() + large(after) - large(before));
+        if after > HEAD_BYTES_MAX {
+            self.fate.set(Fate::Refused(Code::HeadTooLarge));
+        } else if large(after) > 0 && self.heads.get() > HEADS_BYTES_MAX {
+            self.fate.set(Fate::Refused(Code::Overloaded));
+        }
+    }
+
+    /// The head is here, or will never be.
+    fn head_is_over(&self) {
+        let bytes = self.head_bytes.take();
+        self.heads.set(self.heads.get() - bytes.saturating_sub(HEAD_BYTES_FREE));
+    }
+
+    /// A request is in hand, with a body of this shape.
+    pub(super) fn begin(&self, body: Phase) {
+        self.head_is_over();
+        let beyond = self.beyond.replace(0);
+        let phase = match body {
+            Phase::Body(length) if length > beyond => Phase::Body(length - beyond),
+            Phase::Body(_) | Phase::Answer | Phase::Head | Phase::Rest => Phase::Answer,
+            Phase::Chunked => Phase::Chunked,
+        };
+        let length = if let Phase::Body(length) = body { length } else { 0 };
+        let is_ahead = phase == Phase::Answer && beyond > length;
+        self.phase.set(phase);
+        self.lines.set(Lines::default());
+        let now = Instant::now();
+        self.since.set(now);
+        self.head_began.set(is_ahead.then_some(now));
+    }
+
+    /// The request in hand was answered, or nobody answers it any more.
+    pub(super) fn end(&self) {
+        let now = Instant::now();
+        self.phase.set(match self.phase.get() {
+            Phase::Body(_) | Phase::Chunked | Phase::Rest => Phase::Rest,
+            Phase::Answer | Phase::Head => Phase::Head,
+        });
+        self.since.set(now);
+        self.waits.set(false);
+        // What came of the next head meanwhile waited for us.
+        let came = self.head_began.get().is_some() || !self.held.borrow().is_empty();
+        self.head_began.set(came.then_some(now));
+        if self.leaving.get() {
+            self.doom(Fate::Closing, now);
+        } else if self.has_more() {
+            self.wake();
+        }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.head_is_over();
+    }
+}
+
+/// Finds the end of a head, which is an empty line. It may find one too many, never one too few.
+#[derive(Clone, Copy, Debug, Default)]
+struct Lines {
+    /// Nothing but carriage returns came since the last line ended.
+    is_empty: bool,
+}
+
+impl Lines {
+    /// Where the first empty line ends.
+    fn blank_line(&mut self, bytes: &[u8]) -> Option<usize> {
+        for (place, byte) in bytes.iter().enumerate() {
+            match byte {
+                b'\n' if self.is_empty => return Some(place + 1),
+                b'\n' => self.is_empty = true,
+                b'\r' => {}
+                _ => self.is_empty = false,
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+#[path = "connection_state_tests.rs"]
+mod tests;

@@ -1,0 +1,42 @@
+//! Answers to what no route ever sees: heads that cannot be read, are too large, or take too long. actix makes those by itself,
+//! without a body; callers get problem documents like all others, with a request id.
+
+use super::error::{Code, Problem};
+use crate::base::random;
+
+/// Each of our own answers has it in its head.
+const REQUEST_ID: &str = "x-request-id: ";
+
+/// What is written instead of these bytes, if they are an answer that actix made by itself.
+pub(super) fn instead_of(bytes: &[u8]) -> Option<Vec<u8>> {
+    let status = bytes.strip_prefix(b"HTTP/1.").and_then(|rest| rest.get(2..5))?;
+    let code = match status {
+        b"400" => Code::InvalidRequest,
+        b"431" => Code::HeadTooLarge,
+        _ => return None,
+    };
+    let is_ours = bytes.windows(REQUEST_ID.len()).any(|window| window == REQUEST_ID.as_bytes());
+    (!is_ours).then(|| refusal(code))
+}
+
+/// An answer as it is written, behind which the connection is closed.
+pub(super) fn refusal(code: Code) -> Vec<u8> {
+    let detail = match code {
+        Code::RequestTimeout => "the head of the request took too long to arrive",
+        Code::HeadTooLarge => "the head of the request is larger than the 64 KiB that are taken",
+        Code::Overloaded => "too many large heads of requests are arriving",
+        _ => "the head of the request is not HTTP/1.1 as this server reads it",
+    };
+    let request_id = format!("{:016x}-0", u64::from_be_bytes(random::bytes()));
+    let problem = Problem::new(code, detail);
+    let body = serde_json::to_vec(&problem.document(Some(&request_id))).unwrap_or_default();
+    let (status, length) = (code.status(), body.len());
+    let reason = actix_web::http::StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
+    let head = format!(
+        "HTTP/1.1 {status} {}\r\ncontent-type: {}\r\ncontent-length: {length}\r\n{REQUEST_ID}{request_id}\r\n\
+         x-content-type-options: nosniff\r\ncache-control: no-store\r\nconnection: close\r\n\r\n",
+        reason.unwrap_or_default(),
+        super::error::PROBLEM_JSON,
+    );
+    [head.into_bytes(), body].concat()
+}
