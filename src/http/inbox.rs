@@ -7,6 +7,7 @@ use actix_web::web;
 use serde::Serialize;
 use tokio::time::Instant;
 
+use super::Api;
 use super::call::{Answer, Call, json, unexpected};
 use super::error::Problem;
 use super::query::Query;
@@ -17,10 +18,13 @@ use crate::model::command::{AckEvent, Command};
 use crate::model::event::{EventStatus, EventType};
 use crate::model::id::{EventId, OrgNo};
 use crate::model::time::Timestamp;
-use crate::store::{InboxQuery, Outcome};
+use crate::store::{EventPage, InboxQuery, Outcome};
 
 /// Longest `wait` a caller can ask for, in seconds.
 const WAIT_S_MAX: u64 = 30;
+
+/// Filters of more terms are not remembered: they take much memory.
+const REMEMBERED_TERMS_MAX: usize = 4;
 
 /// What a caller asks for.
 struct Wanted {
@@ -92,7 +96,26 @@ async fn look(call: &Call, org: OrgNo, query: &InboxQuery) -> Result<Page, Probl
         return Ok(Page { seen: query.after.unwrap_or_default(), ..Page::default() });
     }
     let (api, query, payer) = (web::Data::clone(&call.api), query.clone(), call.payer());
-    call.api.blocking.answer(payer, move || read_page(&api, payer, &api.store.inbox(org, &query)?)).await
+    call.api.blocking.answer(payer, move || read_page(&api, payer, &search(&api, org, query.clone())?)).await
+}
+
+/// A page of the inbox. It is not looked through twice for what it does not hold: nothing comes into an inbox but behind all
+/// that was there, and nothing comes back.
+fn search(api: &Api, org: OrgNo, mut query: InboxQuery) -> Result<EventPage, Problem> {
+    let is_remembered = query.since.is_none() && (1..=REMEMBERED_TERMS_MAX).contains(&query.types.terms());
+    if !is_remembered || sabotage::is_on(Switch::WaitersWokenByAll) {
+        return Ok(api.store.inbox(org, &query)?);
+    }
+    let key = (org, query.types.clone());
+    let barren = api.barren.get(&key).unwrap_or_default();
+    let begins = query.after.unwrap_or_default();
+    query.after = Some(begins.max(barren));
+    let page = api.store.inbox(org, &query)?;
+    if begins <= barren {
+        let nothing_before = page.items.first().map_or(page.seen, |first| EventId(first.id.0.saturating_sub(1)));
+        api.barren.insert(key, nothing_before.max(barren));
+    }
+    Ok(page)
 }
 
 #[derive(Serialize)]

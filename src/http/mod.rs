@@ -83,15 +83,18 @@ use crate::delivery::breakers::Breakers;
 use crate::delivery::sender::Sender;
 use crate::journal::Reader;
 use crate::model::event::NewEvent;
-use crate::model::id::{IdSource, KeyId, OrgNo};
+use crate::model::id::{EventId, IdSource, KeyId, OrgNo};
 use crate::model::time::Timestamp;
 use crate::rules::egress::EgressRules;
+use crate::rules::type_filter::TypeFilter;
 use crate::store::Store;
 
 /// Endpoints that can be tried out at a time, all organizations together: each holds a request and a connection.
 const TESTS_MAX: u64 = 128;
 /// Of one organization.
 const TESTS_PER_ORG_MAX: u64 = 4;
+/// Filters of inboxes of which it is remembered up to where nothing passes them.
+const BARREN_ENTRIES_MAX: u64 = 4_096;
 /// From so many locks of organizations' settings on, those that nobody holds are forgotten when one is added.
 const SETTINGS_LOCKS_SWEEP_FROM: usize = 256;
 
@@ -169,6 +172,8 @@ pub struct Api {
     /// Bytes of answers on their way.
     answers: Arc<Answers>,
     blocking: Blocking,
+    /// Up to which event an inbox has nothing that passes a filter: what is not there does not come there any more.
+    barren: moka::sync::Cache<(OrgNo, TypeFilter), EventId>,
     /// Bytes of request bodies that are read or wait to be stored.
     bodies: Arc<Shares<Payer>>,
     /// Endpoints that can be tried out at a time.
@@ -207,6 +212,7 @@ impl Api {
             request_ids: RequestIds::default(),
             answers: Arc::new(Answers::new(config.server.answer_bytes_max)),
             blocking: Blocking::new(server::blocking_threads(&config.server)),
+            barren: moka::sync::Cache::new(BARREN_ENTRIES_MAX),
             bodies: Shares::new(config.intake.queue_bytes as u64, config.intake.queue_bytes as u64),
             tests: Shares::new(TESTS_MAX, TESTS_PER_ORG_MAX),
             settings_locks: Mutex::default(),

@@ -45,7 +45,7 @@ pub const PATTERN_CHARS_MAX: usize = TYPE_CHARS_MAX + 2;
 
 /// Which event types an endpoint wants: `order.created` exactly, or `order.*` for all below `order`, whatever separates
 /// the words: `order.created`, `order/created`, `order:created`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]
 pub struct TypePattern(String);
 
 impl TypePattern {

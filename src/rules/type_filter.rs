@@ -9,14 +9,14 @@ use crate::model::event::{EventType, SEPARATORS};
 
 /// Comma-separated terms. A type passes when one of the terms matches it (or all terms are exclusions) and no exclusion
 /// does. Without any term every type passes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct TypeFilter {
     wanted: Vec<Term>,
     unwanted: Vec<Term>,
 }
 
 /// One term, without the `!` that makes it an exclusion.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Term {
     /// `*`.
     Any,
@@ -64,6 +64,11 @@ impl FromStr for Term {
 }
 
 impl TypeFilter {
+    /// How many terms there are.
+    pub fn terms(&self) -> usize {
+        self.wanted.len() + self.unwanted.len()
+    }
+
     /// Whether a list with this filter shows events of the type.
     pub fn matches(&self, event_type: &EventType) -> bool {
         let any = |terms: &[Term]| terms.iter().any(|term| term.matches(event_type));

@@ -32,6 +32,8 @@ pub struct InboxNews {
     pub is_complete: bool,
 }
 
+/// Portions looked through to fill a page that has something.
+const PORTIONS_FOR_MORE_MAX: usize = 8;
 /// Blocks looked at to find out what came; more is not looked through.
 const NEWS_BLOCKS_MAX: usize = 64;
 
@@ -83,7 +85,15 @@ impl Store {
         let mut from = begins.map_or((org, after), |(key, _)| key);
         // Whatever comes later has a larger id.
         let mut page = EventPage { seen: newest(&self.read(), org)?.max(after), ..EventPage::default() };
+        let mut portions_since_found = 0;
         for _ in 0..BLOCKS_PER_PAGE_MAX / BLOCKS_AT_ONCE {
+            // Whoever has something need not wait until much is looked through that may hold nothing more.
+            if !page.items.is_empty() {
+                portions_since_found += 1;
+                if portions_since_found > PORTIONS_FOR_MORE_MAX {
+                    break;
+                }
+            }
             // A lock for each portion: a long search holds up nobody.
             let state = self.read();
             let blocks = state.open.range(from..=last, BLOCKS_AT_ONCE)?;

@@ -26,6 +26,7 @@ mod client;
 mod clock;
 mod controls;
 mod copies;
+mod crowd;
 mod dedup;
 mod disk;
 mod flip;

@@ -9,8 +9,8 @@ use triggerd::base::sabotage;
 
 use crate::random::fresh_seed;
 use crate::{
-    clock, controls, copies, dedup, flip, full, hot, idle, kill, neighbours, power, replay, rot, stop, sweep, torn,
-    trace, wrong_keys,
+    clock, controls, copies, crowd, dedup, flip, full, hot, idle, kill, neighbours, power, replay, rot, stop, sweep,
+    torn, trace, wrong_keys,
 };
 
 /// A scenario: what it shows, how much of it the commit gate asks for, and the program. It panics where a promise is
@@ -118,6 +118,12 @@ const SCENARIOS: &[Scenario] = &[
         shows: "endpoints that hang and all that waits for them cost another organization nothing, nor does a restart",
         rounds: (2_000, "waiting deliveries"),
         run: neighbours::run,
+    },
+    Scenario {
+        name: "crowd",
+        shows: "thousands who wait for what never comes, or hold connections, cost others nothing they could notice",
+        rounds: (2, "hundreds who wait"),
+        run: crowd::run,
     },
     Scenario {
         name: "wrong_keys",
