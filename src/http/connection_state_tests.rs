@@ -96,7 +96,9 @@ fn heads_are_bounded_each_and_together() {
     drop(one);
     assert_eq!(heads.get(), 0);
     let many: Vec<_> = std::iter::repeat_with(arriving).take(3_000).collect();
-    many.iter().for_each(|one| drop(passed(one, &piece)));
+    for one in &many {
+        passed(one, &piece);
+    }
     assert!(heads.get() < HEADS_BYTES_MAX + many.len() * piece.len());
     let refused = many.iter().filter(|one| one.fate.get() == Fate::Refused(Code::Overloaded)).count();
     assert!((900..1_000).contains(&refused), "{refused}");
@@ -104,6 +106,8 @@ fn heads_are_bounded_each_and_together() {
     let small = arriving();
     passed(&small, "GET / HTTP/1.1\r\n\r\n");
     assert_eq!(small.fate.get(), Fate::Open);
-    many.iter().for_each(|one| one.begin(Phase::Answer));
+    for one in &many {
+        one.begin(Phase::Answer);
+    }
     assert_eq!(heads.get(), 0);
 }
