@@ -37,11 +37,13 @@ struct Reading {
     prefix: &'static str,
     /// Names that were there, also of what is wrong.
     named: Vec<String>,
+    /// How many bytes of data came, where the payload does not tell.
+    data_bytes: Option<usize>,
 }
 
 impl Reading {
     fn new(prefix: &'static str) -> Self {
-        Self { attributes: Vec::new(), faults: Faults::default(), prefix, named: Vec::new() }
+        Self { attributes: Vec::new(), faults: Faults::default(), prefix, named: Vec::new(), data_bytes: None }
     }
 
     /// Notes that there is something of the name; whether it is the first.
@@ -81,7 +83,7 @@ impl Reading {
             let most = ATTRIBUTES_MAX + 2;
             self.faults.add(self.prefix.trim_end_matches('/'), format!("must have at most {most} attributes"));
         }
-        let mut draft = Draft { event_type, payload, ..Draft::default() };
+        let mut draft = Draft { event_type, payload, data_bytes: self.data_bytes, ..Draft::default() };
         if let (Some(source), Some(id)) = (self.text("source"), self.text("id")) {
             draft.dedup_id = Some(dedup_id(source, id));
         }
@@ -159,11 +161,29 @@ pub(super) fn binary(rules: &Rules, headers: &HeaderMap, body: &[u8]) -> Result<
         let kept = payload(value(text_of(body)?)?).map_err(|rule| reading.faults.add("", rule));
         (kept.unwrap_or_default(), DataKind::Json)
     } else if let (true, Ok(text)) = (is_text(content_type), str::from_utf8(body)) {
-        (serde_json::to_vec(text).map_err(|error| Problem::internal(&error))?.into(), DataKind::Json)
+        reading.data_bytes = Some(body.len());
+        written(text, rules.payload_bytes_max)?
     } else {
-        (wrapped(&format!("\"{}\"", STANDARD.encode(body))), DataKind::Base64)
+        (encoded(body), DataKind::Base64)
     };
     reading.finish(rules, Some(payload), kind)
+}
+
+/// Text as JSON: a string, whose quotes and escapes are not the producer's and do not count, as long as it is not longer than
+/// a payload may be, or than base64 is, which bounds what is stored. Else base64.
+fn written(text: &str, payload_bytes_max: usize) -> Result<(Box<[u8]>, DataKind), Problem> {
+    let string = serde_json::to_vec(text).map_err(|error| Problem::internal(&error))?;
+    let bytes_max = payload_bytes_max.max(text.len().div_ceil(3) * 4);
+    Ok(if string.len() <= bytes_max {
+        (string.into(), DataKind::Json)
+    } else {
+        (encoded(text.as_bytes()), DataKind::Base64)
+    })
+}
+
+/// Bytes as JSON.
+fn encoded(bytes: &[u8]) -> Box<[u8]> {
+    wrapped(&format!("\"{}\"", STANDARD.encode(bytes)))
 }
 
 /// Bytes that are no text, as JSON; `encoded` is a JSON string.

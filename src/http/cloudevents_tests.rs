@@ -250,6 +250,13 @@ fn as_many_bytes_of_data_are_taken_as_of_a_payload() {
     let most = rules().payload_bytes_max;
     assert!(binary(&rules(), &given, &vec![0xff; most]).is_ok(), "base64 is longer, and that is not the producer's");
     assert!(binary(&rules(), &given, &vec![0xff; most + 3]).is_err());
+    let text = headers(&[REQUIRED.as_slice(), &[("content-type", "text/plain")]].concat());
+    let read = |letters: &str, count: usize| binary(&rules(), &text, letters.repeat(count).as_bytes());
+    assert_eq!(read("a", most).unwrap().payload.len(), most + 2, "the quotes are not the producer's");
+    assert!(read("a", most + 1).is_err());
+    let lines = read("a\n", most / 2).unwrap();
+    assert_eq!(lines.cloudevent.unwrap().data, DataKind::Base64, "all the escapes would make it much longer");
+    assert_eq!(read("a\n", most / 4).unwrap().cloudevent.unwrap().data, DataKind::Json, "there is room for them");
 }
 
 #[test]

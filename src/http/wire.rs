@@ -63,6 +63,8 @@ pub(super) struct Draft {
     pub(super) occurred_at: Option<Timestamp>,
     pub(super) deliver_after: Option<Timestamp>,
     pub(super) cloudevent: Option<CloudEvent>,
+    /// How many bytes of data the producer sent, where the payload does not tell.
+    pub(super) data_bytes: Option<usize>,
 }
 
 /// A type that a producer may post.
@@ -113,6 +115,7 @@ impl Rules {
                 Some(time)
             }),
             cloudevent: None,
+            data_bytes: None,
         };
         fields.finish(&mut faults);
         self.finish(draft, faults)
@@ -125,10 +128,10 @@ impl Rules {
         let (Some(event_type), Some(payload)) = (draft.event_type, draft.payload) else {
             return Err(Problem::internal(&"an event without type or payload was not noticed"));
         };
-        let Draft { labels, occurred_at, deliver_after, cloudevent, .. } = draft;
+        let Draft { labels, occurred_at, deliver_after, cloudevent, data_bytes, .. } = draft;
         let cloudevent = cloudevent.map(Box::new);
         let mut event = NewEvent { event_type, dedup: None, labels, occurred_at, deliver_after, payload, cloudevent };
-        if event.data_len() > self.payload_bytes_max {
+        if data_bytes.unwrap_or_else(|| event.data_len()) > self.payload_bytes_max {
             return Err(too_large(self.payload_bytes_max));
         }
         event.dedup = dedup_id?.map(|id| self.dedup(id, &event));
