@@ -159,7 +159,7 @@ impl Ack {
         let mut unwritten = Ok(());
         for (place, id) in self.ids.iter().enumerate() {
             let answer = client.call(Method::POST, &format!("/api/ack/{id}"), None, &["acknowledged_at"]);
-            let answer = answer.map_err(|failure| left_out(&self.ids, place, failure))?;
+            let answer = answer.map_err(|failure| left_out(&self.ids, place, &failure))?;
             let told = format!("{id} acknowledged {}", text(&answer, "acknowledged_at"));
             let line = if self.with.server.json { one_line(answer.as_text()) } else { told };
             unwritten = unwritten.and_then(|()| print_done(&line, "All of them are acknowledged."));
@@ -169,7 +169,7 @@ impl Ack {
 }
 
 /// Says which event was not acknowledged, and how many behind it were not tried.
-fn left_out(ids: &[String], place: usize, failure: Failure) -> Failure {
+fn left_out(ids: &[String], place: usize, failure: &Failure) -> Failure {
     let id = ids.get(place).map(String::as_str).unwrap_or_default();
     let behind = match ids.len().saturating_sub(place + 1) {
         0 => String::new(),
