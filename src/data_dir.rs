@@ -86,6 +86,10 @@ pub enum DataDirError {
         /// The exit code that tells it.
         code: ExitCode,
     },
+    /// It is not there, and nothing is to be made in its place.
+    Missing(PathBuf),
+    /// Something else is in its place.
+    NoDirectory(PathBuf),
     /// The operating system refused.
     Io {
         /// The file or directory it was about.
@@ -102,6 +106,7 @@ impl DataDirError {
             Self::InUse(_) => ExitCode::InUse,
             Self::Format { .. } => ExitCode::Damaged,
             Self::Secret { code, .. } => *code,
+            Self::Missing(_) | Self::NoDirectory(_) => ExitCode::Usage,
             Self::Io { cause, .. } => ExitCode::of_io(cause, otherwise),
         }
     }
@@ -110,7 +115,17 @@ impl DataDirError {
 impl fmt::Display for DataDirError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::InUse(path) => write!(f, "the data directory {} is in use by another triggerd", path.display()),
+            Self::InUse(path) => {
+                write!(f, "the data directory {} is in use by another triggerd; stop that one first", path.display())
+            }
+            Self::Missing(path) => write!(
+                f,
+                "there is no data directory {}; [storage] data_dir names it, and --config the file that says so",
+                path.display()
+            ),
+            Self::NoDirectory(path) => {
+                write!(f, "{} is not a directory; [storage] data_dir must name one", path.display())
+            }
             Self::Format { file, found } => write!(
                 f,
                 "{} says {found:?}; this version reads data directories of format {FORMAT_VERSION} only",
@@ -130,13 +145,22 @@ fn io_at(path: &Path) -> impl FnOnce(io::Error) -> DataDirError {
     move |cause| DataDirError::Io { path: path.to_owned(), cause }
 }
 
+/// What is wrong with the directory itself.
+fn of_directory(path: &Path) -> impl FnOnce(io::Error) -> DataDirError {
+    move |cause| match cause.kind() {
+        io::ErrorKind::NotFound => DataDirError::Missing(path.to_owned()),
+        io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => DataDirError::NoDirectory(path.to_owned()),
+        _ => DataDirError::Io { path: path.to_owned(), cause },
+    }
+}
+
 impl DataDir {
     /// Makes the directory if it is missing, locks it, checks its format.
     ///
     /// # Errors
     /// See [`DataDirError`].
     pub fn open(path: &Path) -> Result<Self, DataDirError> {
-        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io_at(path))?;
+        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(of_directory(path))?;
         check_access(path)?;
         let lock_path = path.join(LOCK_FILE);
         let lock = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&lock_path);
@@ -156,7 +180,7 @@ impl DataDir {
     /// # Errors
     /// See [`DataDirError`].
     pub fn look(path: &Path) -> Result<LookedAt, DataDirError> {
-        fs::read_dir(path).map_err(io_at(path))?;
+        fs::read_dir(path).map_err(of_directory(path))?;
         let lock_path = path.join(LOCK_FILE);
         let lock = match File::open(&lock_path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,

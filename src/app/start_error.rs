@@ -144,6 +144,15 @@ impl StartError {
                 f,
                 "cannot listen on {address}: {cause}; ports below 1024 are for root alone, choose another one in [server] listen"
             ),
+            Self::Listen { address, cause } if cause.kind() == std::io::ErrorKind::AddrInUse => write!(
+                f,
+                "cannot listen on {address}: {cause}. Another process listens there (`ss -ltnp` shows which); stop it, or \
+                 choose another address in [server] listen"
+            ),
+            Self::Listen { address, cause } if cause.kind() == std::io::ErrorKind::AddrNotAvailable => write!(
+                f,
+                "cannot listen on {address}: {cause}. This machine does not have that address now; [server] listen names it"
+            ),
             Self::Listen { address, cause } => write!(f, "cannot listen on {address}: {cause}"),
             Self::NoSpace { dir, free, cause } => write!(
                 f,

@@ -37,7 +37,12 @@ pub(super) fn run(command: KeyCommand, settings: &Settings) -> Result<ExitCode, 
     if let (Some(tier), Some(members)) = (tier, body.as_object_mut()) {
         members.insert("tier".into(), json!(tier.name()));
     }
-    let made = client.call(Method::POST, "/api/keys/generate", Some(body.to_string()))?;
+    let made = client.call(
+        Method::POST,
+        "/api/keys/generate",
+        Some(body.to_string()),
+        &["organization_id", "key_id", "key"],
+    )?;
     let (organization_id, key_id, key) = (text(&made, "organization_id"), text(&made, "key_id"), text(&made, "key"));
     let lines = if server.json {
         vec![json!({ "organization_id": organization_id, "key_id": key_id, "key": key }).to_string()]
@@ -59,9 +64,9 @@ pub(super) fn run(command: KeyCommand, settings: &Settings) -> Result<ExitCode, 
 /// Ends the key that nobody saw, by itself, and says what is left.
 fn taken_back(client: &Client, made: &Value) -> String {
     let (organization_id, key_id, key) = (text(made, "organization_id"), text(made, "key_id"), text(made, "key"));
-    let end = |own: Client| own.call_text(Method::DELETE, &format!("/api/keys/{key_id}"), None);
+    let end = |own: Client| own.delete(&format!("/api/keys/{key_id}"));
     match client.with_key(key, "the new key").and_then(end) {
-        Ok(_) => format!(
+        Ok(()) => format!(
             "So the new key {key_id} was ended again. The organization {organization_id} is there; `triggerd key create \
              --org {organization_id}` makes a key for it."
         ),

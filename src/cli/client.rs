@@ -27,6 +27,12 @@ const LINE_BYTES_MAX: usize = 64 << 10;
 const ANSWER_BYTES_MAX: usize = 1 << 30;
 /// Of what is not triggerd's, so many characters are shown.
 const EXCERPT_CHARS: usize = 200;
+/// The status of an answer that has no body on purpose.
+const NO_CONTENT: u16 = 204;
+/// The path that events are posted to.
+const EVENTS_PATH: &str = "/api/events";
+/// What to look at when another program answers.
+const IS_IT_OURS: &str = "Is it the URL of triggerd itself, with the prefix if a proxy has one?";
 /// The header of the key.
 const KEY_HEADER: &str = "X-API-Key";
 
@@ -84,29 +90,52 @@ impl Client {
         Self::new(Target::parse(&self.url, &self.url_origin)?, credential)
     }
 
-    /// Sends a request and gives the answer's JSON; anything but 2xx is a failure that says what the server said.
-    pub(super) fn call(&self, method: Method, path: &str, body: Option<String>) -> Result<Answer, Failure> {
+    /// Sends a request and gives the answer's JSON; anything but 2xx is a failure that says what the server said. So is an
+    /// answer without one of these members: another program can answer 200 with JSON, too.
+    pub(super) fn call(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<String>,
+        members: &[&str],
+    ) -> Result<Answer, Failure> {
         let (head, text) = self.exchange(method, path, body)?;
-        Answer::read(text).map_err(|text| self.foreign(&head, &text))
+        let answer = Answer::read(text).map_err(|text| self.foreign(&head, &text))?;
+        if members.iter().all(|member| answer.get(member).is_some()) {
+            return Ok(answer);
+        }
+        Err(self.foreign(&head, answer.as_text()))
     }
 
-    /// The same, giving the answer as it came.
-    pub(super) fn call_text(&self, method: Method, path: &str, body: Option<String>) -> Result<String, Failure> {
-        self.exchange(method, path, body).map(|(_, text)| text)
+    /// Sends a GET request and gives the answer as it came.
+    pub(super) fn text(&self, path: &str) -> Result<String, Failure> {
+        self.exchange(Method::GET, path, None).map(|(_, text)| text)
+    }
+
+    /// Sends a DELETE request whose answer has no content.
+    pub(super) fn delete(&self, path: &str) -> Result<(), Failure> {
+        let (head, text) = self.exchange(Method::DELETE, path, None)?;
+        if head.status == NO_CONTENT { Ok(()) } else { Err(self.foreign(&head, &text)) }
     }
 
     fn exchange(&self, method: Method, path: &str, body: Option<String>) -> Result<(Head, String), Failure> {
-        let changes = method != Method::GET;
+        let doubt = match (&method, path) {
+            (&Method::GET, _) => Doubt::None,
+            (_, EVENTS_PATH) => Doubt::Event,
+            _ => Doubt::Change,
+        };
         self.runtime.block_on(async {
             let request = self.http.request(method, format!("{}{path}", self.url)).header(KEY_HEADER, &self.key);
             let request = match body {
                 Some(body) => request.header("Content-Type", "application/json").body(body),
+                // Proxies that speak HTTP/1.0 to the server pass this on; a POST without it would be refused there.
+                None if doubt != Doubt::None => request.header("Content-Length", "0"),
                 None => request,
             };
-            let answer = request.send().await.map_err(|error| self.no_answer(&error, changes))?;
+            let answer = request.send().await.map_err(|error| self.no_answer(&error, doubt))?;
             let head = Head::of(&answer);
             let text = self.body(answer).await.map_err(|error| match error {
-                Some(error) => self.no_answer(&error, changes),
+                Some(error) => self.no_answer(&error, doubt),
                 None => Failure::new(
                     ExitCode::Failed,
                     format!("the answer of {} is over {ANSWER_BYTES_MAX} bytes", self.shown),
@@ -173,7 +202,7 @@ impl Client {
         let request = http.get(format!("{}{path}", self.url)).header(KEY_HEADER, &self.key);
         let mut answer = match request.send().await {
             Ok(answer) => answer,
-            Err(error) => return ControlFlow::Continue(Broken::Lost(self.no_answer(&error, false))),
+            Err(error) => return ControlFlow::Continue(Broken::Lost(self.no_answer(&error, Doubt::None))),
         };
         let head = Head::of(&answer);
         if !head.is_success() {
@@ -209,6 +238,17 @@ impl Client {
 /// Hears Ctrl-C, also while nobody waits for it.
 pub(super) struct Interrupts(Signal);
 
+/// What may have been done although there is no answer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Doubt {
+    /// Nothing: the request only reads.
+    None,
+    /// An event may have been taken in.
+    Event,
+    /// Something else may have been changed.
+    Change,
+}
+
 /// What stands before an answer's body.
 #[derive(Default)]
 struct Head {
@@ -239,7 +279,7 @@ impl Head {
 
 /// Why there is no answer, or not the one that was asked for: what is wrong, where, and what to do.
 impl Client {
-    fn no_answer(&self, error: &reqwest::Error, changes: bool) -> Failure {
+    fn no_answer(&self, error: &reqwest::Error, doubt: Doubt) -> Failure {
         let cause = cause(error);
         let has = |word: &str| cause.contains(word);
         let help = if error.is_timeout() {
@@ -256,10 +296,17 @@ impl Client {
             "No connection could be made. Is it the right address?"
         } else if has("invalid HTTP") {
             "What answers there does not speak HTTP: if it is TLS, try https://."
-        } else if changes {
-            "The connection broke, so it is not known whether this was done. A `dedup_id` makes it safe to send again."
         } else {
-            "The connection broke."
+            match doubt {
+                Doubt::None => "The connection broke.",
+                Doubt::Event => {
+                    "The connection broke, so it is not known whether the event was taken in. With --dedup-id it is safe \
+                     to send it again."
+                }
+                Doubt::Change => {
+                    "The connection broke, so it is not known whether this was done. Look before you do it again."
+                }
+            }
         };
         let Self { shown, url_origin, .. } = self;
         Failure::new(ExitCode::Failed, format!("no answer from {shown} ({url_origin}): {}. {help}", visible(&cause)))
@@ -271,6 +318,9 @@ impl Client {
         let member = |name: &str| problem.get(name).and_then(Value::as_str).map(visible);
         let Some(code) = member("code") else { return self.foreign(head, text) };
         let mut message = member("detail").or(member("title")).unwrap_or("the server refused".into()).into_owned();
+        if code == "not_found" && message == "there is no such route" {
+            message = format!("{} ({}): {message}. {IS_IT_OURS}", self.shown, self.url_origin);
+        }
         let faults = problem.get("errors").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
         // A single fault is the detail already.
         for fault in faults.iter().filter(|_| faults.len() > 1) {
@@ -299,7 +349,13 @@ impl Client {
         } else if *status >= 500 {
             "A proxy may stand before triggerd and not reach it.".to_owned()
         } else {
-            "Is it the URL of triggerd itself, with the prefix if a proxy has one?".to_owned()
+            match status {
+                413 => "A proxy before triggerd may take no body as large as this one.",
+                429 => "A proxy before triggerd may limit the rate; try again later.",
+                401 | 403 => "A proxy before triggerd may refuse this; or it is another program's URL.",
+                _ => IS_IT_OURS,
+            }
+            .to_owned()
         };
         let message = format!("{shown} ({url_origin}) answers {status}{what}, and not as triggerd does{said}\n{help}");
         Failure::new(ExitCode::Failed, message)

@@ -101,7 +101,7 @@ impl Walk {
                 None => String::new(),
             }
         ))?;
-        let answer = Client::to(&self.url, key)?.call(method, path, body.map(Value::to_string))?;
+        let answer = Client::to(&self.url, key)?.call(method, path, body.map(Value::to_string), &[])?;
         print_text(&format!("   {}", answer.as_text()))?;
         Ok(answer)
     }
@@ -147,7 +147,7 @@ impl Walk {
         let client = Client::to(&self.url, key)?;
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let inbox = client.call(Method::GET, "/api/inbox", None)?;
+            let inbox = client.call(Method::GET, "/api/inbox", None, &["data"])?;
             if inbox.get("data").and_then(Value::as_array).is_some_and(Vec::is_empty) {
                 print_text("   It was accepted by every endpoint that wanted it, so it has left the inbox:")?;
                 print_text(&format!(

@@ -11,6 +11,9 @@ use super::output::{one_line, print, print_done, print_json, print_secret, requi
 use super::reach::{Server, Settings, With};
 use crate::base::exit_code::ExitCode;
 
+/// Below an endpoint: where it is tried out.
+const TEST: &str = "/test";
+
 /// What is said of an answer, a line each.
 type Words<'a> = &'a dyn Fn(&Value) -> Vec<String>;
 
@@ -33,7 +36,7 @@ pub(super) enum EndpointCommand {
     Stats(One),
     /// Give it a new secret, beside which the old one signs for a while
     RotateSecret(Rotate),
-    /// End it; what waits for it is canceled
+    /// Delete it; deliveries that wait for it are canceled
     Delete(One),
 }
 
@@ -81,7 +84,7 @@ impl EndpointCommand {
             Self::Disable(one) => {
                 one.call(settings, (Method::PATCH, ""), Some(json!({"enabled": false})), &shown_alone)
             }
-            Self::Test(one) => one.call(settings, (Method::POST, "/test"), None, &tested),
+            Self::Test(one) => one.call(settings, (Method::POST, TEST), None, &tested),
             Self::Stats(one) => one.call(settings, (Method::GET, "/stats"), None, &members),
             Self::RotateSecret(rotate) => rotate.run(settings),
             Self::Delete(one) => one.delete(settings),
@@ -97,11 +100,12 @@ impl Create {
         let given = [("body", self.body), ("description", self.description)];
         body.extend(given.into_iter().filter_map(|(name, value)| Some((name.to_owned(), json!(value?)))));
         let client = self.with.client(settings)?;
-        let made = client.call(Method::POST, "/api/endpoints", Some(Value::Object(body).to_string()))?;
+        let made =
+            client.call(Method::POST, "/api/endpoints", Some(Value::Object(body).to_string()), &["id", "secret"])?;
         print_secret(&lines(&self.with.server, &made, &with_secret)).map_err(|unwritten| {
             let id = text(&made, "id");
-            let taken_back = match client.call_text(Method::DELETE, &format!("/api/endpoints/{id}"), None) {
-                Ok(_) => format!("So the new endpoint {id}, whose secret nobody saw, was deleted again."),
+            let taken_back = match client.delete(&format!("/api/endpoints/{id}")) {
+                Ok(()) => format!("So the new endpoint {id}, whose secret nobody saw, was deleted again."),
                 Err(failure) => format!(
                     "Nobody saw the secret of the new endpoint {id}, which could not be deleted again: {}",
                     failure.message
@@ -119,7 +123,7 @@ impl Rotate {
         let Self { one, overlap } = self;
         let path = format!("{}/secret/rotate", one.path()?);
         let body = json!({ "overlap_seconds": overlap }).to_string();
-        let answer = one.with.client(settings)?.call(Method::POST, &path, Some(body))?;
+        let answer = one.with.client(settings)?.call(Method::POST, &path, Some(body), &["id", "secret"])?;
         print_secret(&lines(&one.with.server, &answer, &with_secret)).map_err(|unwritten| {
             let id = &one.id;
             let message = format!(
@@ -146,7 +150,8 @@ impl One {
     ) -> Result<ExitCode, Failure> {
         let path = format!("{}{below}", self.path()?);
         let client: Client = self.with.client(settings)?;
-        let answer = client.call(method, &path, body.map(|body| body.to_string()))?;
+        let member = if below == TEST { "delivered" } else { "id" };
+        let answer = client.call(method, &path, body.map(|body| body.to_string()), &[member])?;
         lines(&self.with.server, &answer, words).iter().try_for_each(|line| print(line))?;
         // A test that was not delivered is a test that failed.
         let failed = answer.get("delivered") == Some(&Value::Bool(false));
@@ -155,11 +160,11 @@ impl One {
 
     fn delete(self, settings: &Settings) -> Result<ExitCode, Failure> {
         let path = self.path()?;
-        self.with.client(settings)?.call_text(Method::DELETE, &path, None)?;
+        self.with.client(settings)?.delete(&path)?;
         let Self { id, with } = self;
-        let ended = format!("{id} is ended");
-        let line = if with.server.json { json!({ "id": id }).to_string() } else { ended.clone() };
-        print_done(&line, &format!("{ended}."))?;
+        let done = format!("{id} is deleted");
+        let line = if with.server.json { json!({ "id": id }).to_string() } else { done.clone() };
+        print_done(&line, &format!("{done}."))?;
         Ok(ExitCode::Clean)
     }
 }
@@ -170,7 +175,7 @@ fn lines(server: &Server, answer: &Answer, words: Words<'_>) -> Vec<String> {
 
 fn list(with: &With, settings: &Settings) -> Result<ExitCode, Failure> {
     let client = with.client(settings)?;
-    let page = client.call(Method::GET, "/api/endpoints?limit=500", None)?;
+    let page = client.call(Method::GET, "/api/endpoints?limit=500", None, &["data", "has_more"])?;
     if with.server.json {
         print_json(page.as_text())?;
         return Ok(ExitCode::Clean);

@@ -105,7 +105,7 @@ impl Send {
         let dedup_id = self.dedup_id.map(|id| format!(",\"dedup_id\":{}", json!(id))).unwrap_or_default();
         let body = format!("{{\"type\":{},\"payload\":{payload}{dedup_id}}}", json!(self.event_type));
         let client = self.with.client(settings)?;
-        let sent = client.call(Method::POST, "/api/events", Some(body))?;
+        let sent = client.call(Method::POST, "/api/events", Some(body), &["id", "received_at"])?;
         let duplicate = sent.get("duplicate") == Some(&Value::Bool(true));
         let word = if duplicate { "already there since" } else { "accepted" };
         let told = format!("{} {word} {}", text(&sent, "id"), text(&sent, "received_at"));
@@ -124,7 +124,7 @@ impl Inbox {
             query.append_pair("type", types);
         }
         let path = format!("/api/inbox?{}", query.finish());
-        let answer = client.call(Method::GET, &path, None)?;
+        let answer = client.call(Method::GET, &path, None, &["data", "has_more"])?;
         if self.with.server.json {
             print_json(answer.as_text())?;
             return Ok(ExitCode::Clean);
@@ -157,12 +157,24 @@ impl Ack {
         let client = self.with.client(settings)?;
         // All of them are acknowledged, also when nothing can be written any more.
         let mut unwritten = Ok(());
-        for id in &self.ids {
-            let answer = client.call(Method::POST, &format!("/api/ack/{id}"), None)?;
+        for (place, id) in self.ids.iter().enumerate() {
+            let answer = client.call(Method::POST, &format!("/api/ack/{id}"), None, &["acknowledged_at"]);
+            let answer = answer.map_err(|failure| left_out(&self.ids, place, &failure))?;
             let told = format!("{id} acknowledged {}", text(&answer, "acknowledged_at"));
             let line = if self.with.server.json { one_line(answer.as_text()) } else { told };
             unwritten = unwritten.and_then(|()| print_done(&line, "All of them are acknowledged."));
         }
         unwritten.map(|()| ExitCode::Clean)
     }
+}
+
+/// Says which event was not acknowledged, and how many behind it were not tried.
+fn left_out(ids: &[String], place: usize, failure: &Failure) -> Failure {
+    let id = ids.get(place).map(String::as_str).unwrap_or_default();
+    let behind = match ids.len().saturating_sub(place + 1) {
+        0 => String::new(),
+        1 => "\nThe one behind it was not tried.".to_owned(),
+        more => format!("\nThe {more} behind it were not tried."),
+    };
+    Failure::new(failure.code, format!("{id} was not acknowledged: {}{behind}", failure.message))
 }

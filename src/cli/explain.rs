@@ -24,14 +24,14 @@ impl Explain {
     pub(super) fn run(self, settings: &Settings) -> Result<ExitCode, Failure> {
         let id = checked_id(&self.id, EVENT_ID)?;
         let client = self.with.client(settings)?;
-        let event = client.call(Method::GET, &format!("/api/events/{id}"), None)?;
+        let event = client.call(Method::GET, &format!("/api/events/{id}"), None, &["id", "received_at"])?;
         if self.with.server.json {
             print_json(event.as_text())?;
             return Ok(ExitCode::Clean);
         }
         let delivery = |id: &str| {
             let path = format!("/api/deliveries/{}", checked_id(id, "a delivery's id").ok()?);
-            client.call(Method::GET, &path, None).ok().map(|answer| (*answer).clone())
+            client.call(Method::GET, &path, None, &["id"]).ok().map(|answer| (*answer).clone())
         };
         sentences(&event, &delivery).iter().try_for_each(|sentence| print(sentence))?;
         Ok(ExitCode::Clean)

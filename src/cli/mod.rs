@@ -111,7 +111,13 @@ pub fn run() -> ExitCode {
         Err(error) => {
             // Help and version are no mistakes; clap prints each where it belongs.
             let code = if error.use_stderr() { ExitCode::Usage } else { ExitCode::Clean };
-            return if error.print().is_ok() { code } else { ExitCode::Failed };
+            return match error.print() {
+                Ok(()) => code,
+                Err(unwritten) => {
+                    eprint(&format!("triggerd: standard output cannot be written: {unwritten}"));
+                    ExitCode::Failed
+                }
+            };
         }
     };
     match dispatch(cli) {

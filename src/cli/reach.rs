@@ -66,7 +66,7 @@ impl Settings {
     pub(super) fn load(&self) -> Result<(Config, Source), Failure> {
         Config::load_for_client(self.named.as_deref()).map_err(|error| {
             let help = if self.named.is_some() { "" } else { "\n--url (or TRIGGERD_URL) does without a configuration" };
-            Failure::new(ExitCode::Usage, format!("{error}{help}"))
+            Failure::new(error.exit_code(), format!("{error}{help}"))
         })
     }
 
@@ -126,6 +126,9 @@ impl Target {
             )
         };
         let lower = text.to_ascii_lowercase();
+        if !text.is_empty() && text.trim_start_matches(':').bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(refused(&"the host is missing before the port"));
+        }
         if !text.contains("://") && (lower.starts_with("http:") || lower.starts_with("https:")) {
             return Err(refused(&"`//` is missing behind the scheme"));
         }
@@ -204,6 +207,8 @@ mod tests {
             ("host:0", "port"),
             ("http://host/?a=b", "query"),
             ("http://host/#top", "fragment"),
+            ("8080", "host is missing"),
+            (":8080", "host is missing"),
         ] {
             let refused = parsed(text).unwrap_err();
             assert!(refused.contains(why) && refused.starts_with("--url: "), "{text}: {refused}");

@@ -85,7 +85,8 @@ impl Start {
         body.extend(given.into_iter().filter_map(|(name, value)| Some((name.to_owned(), json!(value?)))));
         let client = self.with.client(settings)?;
         let mut interrupts = if self.no_wait { None } else { Some(client.hear_interrupts()?) };
-        let mut replay = client.call(Method::POST, "/api/replays", Some(Value::Object(body).to_string()))?;
+        let mut replay =
+            client.call(Method::POST, "/api/replays", Some(Value::Object(body).to_string()), &["id", "state"])?;
         if let Some(interrupts) = &mut interrupts {
             replay = watch(&client, interrupts, replay)?;
         }
@@ -113,7 +114,7 @@ fn watch(client: &Client, interrupts: &mut Interrupts, mut replay: Answer) -> Re
             eprint(&goes_on(&replay));
             return Ok(replay);
         }
-        match client.call(Method::GET, &path, None) {
+        match client.call(Method::GET, &path, None, &["id", "state"]) {
             Ok(answer) => (replay, failures) = (answer, 0),
             Err(Failure { code, message }) if failures == FAILURES_MAX => {
                 bar.finish_and_clear();
@@ -133,13 +134,13 @@ fn goes_on(replay: &Value) -> String {
 impl One {
     fn call(self, settings: &Settings, method: Method) -> Result<ExitCode, Failure> {
         let path = format!("/api/replays/{}", checked_id(&self.id, "a replay's id (rpl_…)")?);
-        show(&self.with.server, &self.with.client(settings)?.call(method, &path, None)?)?;
+        show(&self.with.server, &self.with.client(settings)?.call(method, &path, None, &["id", "state"])?)?;
         Ok(ExitCode::Clean)
     }
 }
 
 fn list(with: &With, settings: &Settings) -> Result<ExitCode, Failure> {
-    let page = with.client(settings)?.call(Method::GET, "/api/replays?limit=500", None)?;
+    let page = with.client(settings)?.call(Method::GET, "/api/replays?limit=500", None, &["data", "has_more"])?;
     if with.server.json {
         print_json(page.as_text())?;
         return Ok(ExitCode::Clean);

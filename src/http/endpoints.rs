@@ -30,7 +30,7 @@ use crate::model::endpoint::{
 use crate::model::event::NewEvent;
 use crate::model::id::{EndpointId, EventId, OrgNo};
 use crate::model::time::Timestamp;
-use crate::store::{EndpointHealth, Outcome};
+use crate::store::{ENDPOINTS_PER_ORG_MAX, EndpointHealth, Outcome};
 
 /// What all members at their limits take, every character escaped (of ASCII in six bytes), and room for their names and spaces.
 pub(super) const BODY_BYTES_MAX: usize = 6
@@ -131,7 +131,9 @@ pub(super) async fn put(call: &Call, org: OrgNo, endpoint: &Endpoint, sets_enabl
         // Deleted meanwhile.
         Outcome::NotFound => Err(absent()),
         Outcome::LimitReached => {
-            Err(Problem::new(Code::LimitReached, "the organization has as many endpoints as it may have"))
+            let detail =
+                format!("an organization can have at most {ENDPOINTS_PER_ORG_MAX} endpoints; delete one first");
+            Err(Problem::new(Code::LimitReached, detail))
         }
         other => Err(unexpected(&other)),
     }

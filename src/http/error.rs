@@ -113,7 +113,7 @@ impl Code {
                 ("egress_blocked", StatusCode::UNPROCESSABLE_ENTITY, "The URL must not be reached from here")
             }
             Self::LimitReached => {
-                ("limit_reached", StatusCode::UNPROCESSABLE_ENTITY, "There are as many of these as there may be")
+                ("limit_reached", StatusCode::UNPROCESSABLE_ENTITY, "A limit of the organization is reached")
             }
             Self::RateLimited => ("rate_limited", StatusCode::TOO_MANY_REQUESTS, "Over the rate that is allowed"),
             Self::HeadTooLarge => {

@@ -21,7 +21,7 @@ use crate::model::id::{EventId, KeyId, OrgId, OrgNo};
 use crate::model::key::{Key, KeyText, Scope, Scopes};
 use crate::model::org::{InboxMode, NAME_CHARS_MAX, Org, Tier, looks_like_id};
 use crate::model::time::Timestamp;
-use crate::store::{Authenticated, Outcome};
+use crate::store::{Authenticated, KEYS_PER_ORG_MAX, Outcome};
 
 const BODY_BYTES_MAX: usize = 16 << 10;
 /// Longest time an old key works beside its new one, in seconds: a week.
@@ -169,7 +169,8 @@ fn stored(outcome: &Outcome) -> Result<(), Problem> {
     match outcome {
         Outcome::Done => Ok(()),
         Outcome::LimitReached => {
-            Err(Problem::new(Code::LimitReached, "the organization has as many keys as it may have; end one first"))
+            let detail = format!("an organization can have at most {KEYS_PER_ORG_MAX} keys; end one first");
+            Err(Problem::new(Code::LimitReached, detail))
         }
         Outcome::NotFound => Err(Problem::not_found("there is no such organization or key any more")),
         other => Err(unexpected(other)),

@@ -17,7 +17,7 @@ use super::query::Query;
 use crate::model::command::{Command, EndReplay, StartReplay};
 use crate::model::endpoint::{PATTERN_CHARS_MAX, PATTERNS_MAX, TypePattern};
 use crate::model::id::{EndpointId, EventId, OrgNo, ReplayId};
-use crate::model::replay::{ReplayEnd, ReplayRequest, ReplayWait};
+use crate::model::replay::{REPLAYS_RUNNING_MAX, ReplayEnd, ReplayRequest, ReplayWait};
 use crate::model::time::Timestamp;
 use crate::store::{Outcome, Replay, Store};
 
@@ -152,7 +152,8 @@ pub(super) async fn start(call: &mut Call) -> Answer {
             faults.into_result()?;
         }
         Outcome::LimitReached => {
-            let detail = "the organization has as many replays running as it may have";
+            let detail =
+                format!("an organization can have at most {REPLAYS_RUNNING_MAX} replays running; wait or cancel one");
             return Err(Problem::new(Code::LimitReached, detail));
         }
         other => return Err(unexpected(&other)),

@@ -95,8 +95,10 @@ async fn left(connection: Option<&Handle>) {
 
 fn too_many(why: TooMany) -> Problem {
     let problem = match why {
-        TooMany::OfOrganization => Problem::new(Code::RateLimited, "the organization is watched as often as it may be"),
-        TooMany::InAll => Problem::new(Code::Overloaded, "as many watch as may"),
+        TooMany::OfOrganization => {
+            Problem::new(Code::RateLimited, "the organization has too many open streams; close one first")
+        }
+        TooMany::InAll => Problem::new(Code::Overloaded, "too many streams are open on this server; try again later"),
     };
     problem.retry_after(RETRY_AFTER_S)
 }

@@ -560,4 +560,15 @@ fn what_the_configuration_cannot_mean_does_not_start() {
     fs::set_permissions(data.join("admin.token"), fs::Permissions::from_mode(0o644)).unwrap();
     let (code, text) = Start::on(&data).ended();
     assert!(code == Some(2) && text.contains("admin.token") && text.contains("0644"), "{text}");
+    let file = dir.path().join("file");
+    fs::write(&file, "").unwrap();
+    let (code, text) = Start::on(&file).ended();
+    assert!(code == Some(2) && text.contains("is not a directory") && text.contains("data_dir"), "{text}");
+    let gone = dir.path().join("gone");
+    fs::write(gone.with_extension("toml"), settings(&gone, "")).unwrap();
+    for words in ["verify", "rebuild"] {
+        let (code, text) = run(&gone, &[words], &[]);
+        assert!(code == Some(2) && text.contains("there is no data directory") && text.contains("data_dir"), "{text}");
+    }
+    assert!(!gone.exists(), "nothing is made where there is nothing to look at");
 }

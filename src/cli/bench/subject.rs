@@ -45,7 +45,7 @@ impl Subject {
         let server = Server::start(config.clone(), dir)?;
         let admin = Client::to(&server.url, &server.admin_token()?)?;
         let body = json!({ "organization": "Bench", "tier": TIER.name() }).to_string();
-        let made = admin.call(Method::POST, "/api/keys/generate", Some(body))?;
+        let made = admin.call(Method::POST, "/api/keys/generate", Some(body), &["key"])?;
         let key = made.get("key").and_then(Value::as_str).unwrap_or_default().to_owned();
         let running = Running { url: server.url.clone(), key };
         let subject = Self::reach(running, payload_bytes, batch)?;
@@ -76,21 +76,23 @@ impl Subject {
     /// Posts one event: finds out whether the key is right, and makes the server remember it.
     pub(super) fn knock(&self) -> Result<(), Failure> {
         let body = json!({ "type": "bench.hello", "payload": {} }).to_string();
-        self.client.call(Method::POST, "/api/events", Some(body)).map(drop)
+        self.client.call(Method::POST, "/api/events", Some(body), &["id"]).map(drop)
     }
 
     /// Has the organization's events pushed there.
     pub(super) fn push_to(&self, url: &str) -> Result<(), Failure> {
-        self.client.call(Method::POST, "/api/webhook/config", Some(json!({ "url": url }).to_string())).map(drop)
+        self.client
+            .call(Method::POST, "/api/webhook/config", Some(json!({ "url": url }).to_string()), &["id"])
+            .map(drop)
     }
 
     /// Has them pushed nowhere any more.
     pub(super) fn push_nowhere(&self) -> Result<(), Failure> {
-        self.client.call_text(Method::DELETE, "/api/webhook/config", None).map(drop)
+        self.client.delete("/api/webhook/config")
     }
 
     pub(super) fn look(&self) -> Result<Moment, Failure> {
-        let scrape = Scrape::read(&self.client.call_text(Method::GET, "/metrics", None)?);
+        let scrape = Scrape::read(&self.client.text("/metrics")?);
         let usage = self.server.as_ref().and_then(Server::usage);
         Ok(Moment { scrape, usage, own_cpu: own_cpu_time() })
     }
