@@ -146,7 +146,7 @@ impl App {
     /// # Errors
     /// As [`App::start`].
     pub fn start_with(given: Config, clock: Clock, options: StartOptions) -> Result<Self, StartError> {
-        let descriptors = descriptors::raise();
+        let descriptors = limits::enough(&given, descriptors::raise())?;
         let config = Arc::new(limits::fitted(&given, descriptors));
         let metrics = make_metrics()?;
         let space = Arc::new(disk_space(&config));

@@ -54,6 +54,15 @@ pub enum StartError {
         /// What failed.
         cause: Box<StartError>,
     },
+    /// The operating system lets this process open too few files.
+    TooFewFiles {
+        /// How many it may open.
+        open_files_max: u64,
+        /// How many it must be.
+        least: u64,
+        /// For so many threads that serve requests.
+        workers: usize,
+    },
     /// The HTTP client for webhooks.
     Sender(SenderError),
     /// The metrics.
@@ -88,6 +97,7 @@ impl StartError {
             Self::Recovery(RecoveryError::Journal(ReadError::Io { source, .. })) if is_unreadable(source) => {
                 ExitCode::Damaged
             }
+            Self::TooFewFiles { .. } => ExitCode::Usage,
             Self::NoSpace { cause, .. } => cause.exit_code(),
             Self::Journal(JournalError::Io { source, .. })
             | Self::Recovery(RecoveryError::Journal(ReadError::Io { source, .. }))
@@ -159,6 +169,11 @@ impl StartError {
                 "{cause}. The disk of {} has {free} bytes free; with {FREE_BYTES_MIN} a start succeeds. Free some and start \
                  again: nothing is lost",
                 dir.display()
+            ),
+            Self::TooFewFiles { open_files_max, least, workers } => write!(
+                f,
+                "at most {open_files_max} files may be open, but {workers} threads that serve requests need {least}: raise the \
+                 limit with LimitNOFILE= in the systemd unit, or `ulimit -n`, or set [server] workers lower"
             ),
             Self::Sender(error) => error.fmt(f),
             Self::Metrics(error) => error.fmt(f),

@@ -9,6 +9,8 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 const OWN: u64 = 192;
 /// The same, for a limit that has not even room for that: this share of it.
 const OWN_SHARE: u64 = 4;
+/// What is open before there is any connection, beside what each thread has.
+const OWN_MIN: u64 = 32;
 /// Nothing useful runs with fewer connections.
 const CONNECTIONS_MIN: u64 = 16;
 
@@ -23,6 +25,11 @@ pub struct Shares {
     pub incoming: usize,
     /// Connections that we make.
     pub outgoing: usize,
+}
+
+/// The least limit with which anything runs, when threads have so many files open.
+pub fn least(files: usize) -> u64 {
+    OWN_MIN + CONNECTIONS_MIN + files as u64
 }
 
 /// Raises the soft limit to the hard one; gives what holds then, or none if it cannot be said.
@@ -52,7 +59,8 @@ fn limits(text: &str) -> Option<(u64, u64)> {
 impl Limit {
     /// What connections may take of it when so many are wanted and `files` are open already or soon.
     pub fn shares(self, wanted: Shares, files: usize) -> Shares {
-        let own = (OWN + files as u64).min(self.0 / OWN_SHARE * 3).max(self.0 / OWN_SHARE);
+        let files = files as u64;
+        let own = (OWN + files).min((self.0 / OWN_SHARE * 3).max(files + OWN_MIN)).max(self.0 / OWN_SHARE);
         let room = self.0.saturating_sub(own);
         let (incoming, outgoing) = (wanted.incoming as u64, wanted.outgoing as u64);
         if own + incoming + outgoing <= self.0 {
@@ -83,7 +91,7 @@ mod tests {
     fn what_fits_is_given_and_what_does_not_leaves_room_for_the_journal() {
         let wanted = Shares { incoming: 10_000, outgoing: 1_024 };
         assert_eq!(Limit(65_536).shares(wanted, 300), wanted);
-        for (limit, files) in [(1_024, 5), (1_024, 400), (4_096, 100), (256, 5), (12_000, 5_000)] {
+        for (limit, files) in [(1_024, 5), (1_024, 400), (4_096, 100), (256, 5), (12_000, 5_000), (256, 200)] {
             let Shares { incoming, outgoing } = Limit(limit).shares(wanted, files);
             let left = limit - (incoming + outgoing) as u64;
             assert!(left >= (files as u64 + 64).min(limit / 4), "{limit}, {files}: {incoming} in, {outgoing} out");

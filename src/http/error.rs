@@ -20,6 +20,8 @@ use crate::model::id::{EventId, OrgId};
 pub(super) const PROBLEM_JSON: &str = "application/problem+json";
 /// Most faults named in one answer; behind them only their number is told.
 const FAULTS_MAX: usize = 100;
+/// Of what the caller wrote, and of what is said about it, so many bytes are shown: an answer must not grow with a request.
+const SHOWN_BYTES_MAX: usize = 512;
 
 /// What a request can be refused for. The word of each is part of the contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,7 +164,14 @@ pub(super) struct Faults {
 impl Faults {
     pub(super) fn add(&mut self, pointer: impl Into<String>, detail: impl Into<Cow<'static, str>>) {
         if self.named.len() < FAULTS_MAX {
-            self.named.push(Fault { pointer: pointer.into(), detail: detail.into() });
+            let (mut pointer, mut detail) = (pointer.into(), detail.into());
+            if pointer.len() > SHOWN_BYTES_MAX {
+                shorten(&mut pointer);
+            }
+            if detail.len() > SHOWN_BYTES_MAX {
+                shorten(detail.to_mut());
+            }
+            self.named.push(Fault { pointer, detail });
         } else {
             self.more += 1;
         }
@@ -176,6 +185,12 @@ impl Faults {
     pub(super) fn into_result(self) -> Result<(), Problem> {
         if self.is_empty() { Ok(()) } else { Err(Problem::faults(Code::ValidationFailed, self)) }
     }
+}
+
+/// Cuts a text that is too long to be shown.
+fn shorten(text: &mut String) {
+    text.truncate(text.floor_char_boundary(SHOWN_BYTES_MAX));
+    text.push('\u{2026}');
 }
 
 /// A JSON pointer to a member of the member that `parent` points to (RFC 6901, section 3).
@@ -385,6 +400,16 @@ mod tests {
 
     fn body(problem: &Problem) -> serde_json::Value {
         serde_json::to_value(problem.document(Some("r-1"))).unwrap()
+    }
+
+    #[test]
+    fn an_answer_does_not_grow_with_the_names_that_are_wrong_in_a_request() {
+        let long = "\u{e4}".repeat(100_000);
+        let problem = Problem::fault(Code::ValidationFailed, format!("/x{long}"), format!("{long} is none"));
+        assert!(body(&problem).to_string().len() < 5_000);
+        let exact = "x".repeat(SHOWN_BYTES_MAX);
+        let problem = Problem::fault(Code::ValidationFailed, exact.clone(), exact.clone());
+        assert_eq!(body(&problem)["errors"][0], serde_json::json!({"pointer": exact, "detail": exact}));
     }
 
     #[test]

@@ -61,7 +61,7 @@ use ipnet::IpNet;
 pub use error::Code;
 pub use health::Health;
 pub use routes::{Route, Verb, Who, routes};
-pub use server::server;
+pub use server::{server, workers};
 
 use answers::Answers;
 use auth::Authenticator;

@@ -29,7 +29,7 @@ const SEND_BUFFER_BYTES: usize = 128 << 10;
 const WRITE_BUFFER_BYTES: usize = 16 << 10;
 
 /// Threads that serve requests.
-pub(super) fn workers(settings: &Settings) -> usize {
+pub fn workers(settings: &Settings) -> usize {
     match settings.workers {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         workers => workers,

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::harness::{PATIENCE, settings, until};
+use crate::harness::{PATIENCE, binary, settings, until};
 use crate::operator::{Served, Start, is_root};
 
 /// The address behind a server's URL.
@@ -149,6 +149,23 @@ fn connections_never_take_the_descriptors_that_the_journal_needs() {
         let (code, text) = server.stop();
         assert_eq!(code, Some(0), "{name}: {text}");
         assert!(!text.contains("fatal"), "{name}: {text}");
+    }
+}
+
+#[test]
+fn a_limit_of_descriptors_that_the_threads_do_not_fit_in_is_refused_and_named() {
+    let dir = tempfile::tempdir().unwrap();
+    for (limit, workers) in [(20, 1), (256, 64), (2_000, 512)] {
+        let data = dir.path().join(limit.to_string());
+        let config = settings(&data, "").replace("[server]", &format!("[server]\nworkers = {workers}"));
+        fs::write(data.with_extension("toml"), config).unwrap();
+        let script = format!("ulimit -n {limit}; exec \"$0\" serve --config \"$1\"");
+        let output =
+            Command::new("sh").arg("-c").arg(script).arg(binary()).arg(data.with_extension("toml")).output().unwrap();
+        let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{limit}: {text}");
+        assert!(text.contains("LimitNOFILE=") && text.contains("[server] workers"), "{limit}: {text}");
+        assert!(!text.contains("panicked"), "{limit}: {text}");
     }
 }
 
