@@ -28,6 +28,8 @@ pub(super) struct BodyLimit {
 
 /// A body whose length is not announced takes room in steps of so many bytes.
 const ROOM_STEP: usize = 64 << 10;
+/// Bodies up to this size take no part of the bound: the connection's own buffers are larger.
+const FREE_BYTES_MAX: usize = 4 << 10;
 /// When there may be room again, in seconds.
 const ROOM_RETRY_AFTER_S: u64 = 1;
 
@@ -50,6 +52,9 @@ impl Room {
     /// # Errors
     /// When too many bytes are on their way already.
     pub(super) fn need(&mut self, bytes: usize) -> Result<(), Problem> {
+        if bytes <= FREE_BYTES_MAX {
+            return Ok(());
+        }
         let bytes = bytes as u64;
         let taken = match &mut self.share {
             None => self.shares.take(self.payer, bytes).map(|share| self.share = Some(share)),

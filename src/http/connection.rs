@@ -10,6 +10,7 @@
 //! for it any more: who waits asks [`Handle::left`].
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
@@ -118,9 +119,10 @@ impl Connection {
         let shared = &*self.shared;
         let mut held = shared.held.borrow_mut();
         while !shared.eof.get() && held.len() < HELD_BYTES_MAX {
-            let mut piece = [0; HELD_BYTES_MAX];
+            // It is asked after every head, and there is rarely anything: so the buffer is not cleared first.
+            let mut piece = [const { MaybeUninit::uninit() }; HELD_BYTES_MAX];
             let room = HELD_BYTES_MAX - held.len();
-            let mut piece = ReadBuf::new(piece.get_mut(..room).unwrap_or_default());
+            let mut piece = ReadBuf::uninit(piece.get_mut(..room).unwrap_or_default());
             if Pin::new(&mut self.stream).poll_read(cx, &mut piece)?.is_pending() {
                 break;
             }

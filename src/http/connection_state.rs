@@ -279,15 +279,21 @@ struct Lines {
 impl Lines {
     /// Where the first empty line ends.
     fn blank_line(&mut self, bytes: &[u8]) -> Option<usize> {
-        for (place, byte) in bytes.iter().enumerate() {
-            match byte {
-                b'\n' if self.is_empty => return Some(place + 1),
-                b'\n' => self.is_empty = true,
-                b'\r' => {}
-                _ => self.is_empty = false,
+        let mut begin = 0;
+        for end in memchr::memchr_iter(b'\n', bytes) {
+            if self.goes_on_empty(bytes.get(begin..end)) {
+                return Some(end + 1);
             }
+            self.is_empty = true;
+            begin = end + 1;
         }
+        self.is_empty = self.goes_on_empty(bytes.get(begin..));
         None
+    }
+
+    /// Whether the line that is being read is empty so far, after these bytes of it.
+    fn goes_on_empty(self, piece: Option<&[u8]>) -> bool {
+        self.is_empty && piece.unwrap_or_default().iter().all(|byte| *byte == b'\r')
     }
 }
 
