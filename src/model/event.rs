@@ -80,7 +80,11 @@ impl FromStr for EventType {
 
 /// Whether a text can be an event type: it can be seen where it begins and ends, and what it is.
 pub fn is_visible(text: &str) -> bool {
-    let is_right = |c: char| !is_control(c) && !is_invisible(c) && (c == ' ' || !c.is_whitespace());
+    let is_right = |c: char| match c {
+        ' ' => true,
+        _ if c.is_ascii() => c.is_ascii_graphic(),
+        _ => !is_control(c) && !is_invisible(c) && !c.is_whitespace(),
+    };
     (1..=TYPE_CHARS_MAX).contains(&text.chars().count())
         && text.chars().all(is_right)
         && !text.starts_with(' ')
