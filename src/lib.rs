@@ -1,89 +1,16 @@
-//! triggerd: the event appliance. One process, one data directory: events come in over HTTP, are on stable storage before
-//! they are acknowledged, wait in an inbox and are pushed, signed, to endpoints.
+//! triggerd: the event appliance. One process, one data directory: events come in over HTTP, are on stable storage
+//! before they are acknowledged, wait in an inbox and are pushed, signed, to endpoints.
 //!
 //! # The one idea
 //!
-//! The journal is the truth, the state is computed from it. Every durable change is a [`model::command::Command`]: the
-//! committer appends it, syncs once for all that wait, applies it to the state, and only then answers. The state (rows in
-//! memory over sled) reaches disk a moment later and may be lost at any time: a start applies the journal behind it, or
-//! all of it. What goes through the channels between threads is a hint; the state knows what is to be done.
+//! The journal is the truth, the state is computed from it. Every durable change is a [`model::command::Command`]. The
+//! committer appends it, syncs once for all commands that wait, applies it to the state, and only then answers. The
+//! state (rows in memory over sled) reaches the disk a moment later and may be lost at any time: a start applies the part
+//! of the journal that the state lacks, or all of it. Channels between threads carry hints; the state knows what is to be
+//! done.
 //!
-//! # Decisions, and why
-//!
-//! - **A journal position is a byte address** in the whole log, so a row that points at a payload needs no index to find
-//!   it, and a frame in the wrong place cannot be mistaken for the right one.
-//! - **The first frame of a commit group is marked.** A group is written after the one before it was synced; so a bad frame
-//!   with a later group behind it was once whole (damage, exit 3), and one without is a torn tail that nobody was told of.
-//! - **A segment knows its own inode**, and so does the mark in the state's directory: that tells a copy from an original.
-//!   A live copy may have a hole in its last segment, and its state was not copied at one instant.
-//! - **Segments are files of zeros that were written and synced before**, made by a thread ahead of time: a sync over them
-//!   brings only the frames to the disk, in half the time of one over space that was only reserved. Such a file has no name
-//!   until it is a segment, so that a copy of the live directory never meets a name that goes away. Large groups do without.
-//! - **Only the last two segments are left to the kernel's page cache**: what is delivered soon is read from those, and the
-//!   next segment's pages take their place. Taking in batches of 100 became a fifth to a third faster.
-//! - **What the disk cannot read is damage** to `verify` and `rebuild`, not their end; a server does not start on it.
-//! - **Rows go to sled on a thread of their own**, as they were at one moment; what changes meanwhile stays in memory. The
-//!   committer waits for sled only when 16,384 rows wait, so that memory is bounded; not on a full disk, where events are
-//!   refused and rows stay in memory.
-//! - **An endpoint's slot is free when its receiver has answered**, while what came of it is on its way to the journal. A
-//!   crash can repeat as many deliveries as are not settled; they are bounded.
-//! - **Everything that a hint tells is looked for without one too**, slowly and always: what the scheduler believes may be
-//!   wrong, and then it costs a minute. A table in `commit/mod.rs` says for each hint who looks.
-//! - **The process waits by a steady time** that never goes back: the wall clock as long as that goes forward, the monotonic
-//!   clock when it is set back. Due times are stored in it, so that their order is right, and shown by the wall clock. To
-//!   keep them by the wall clock and to correct them at each step would mean to rewrite what waits. After a restart the
-//!   steady time begins where the last id was, because ids are made of it.
-//! - **What is known of an endpoint's health is in memory only.** It is worth seconds to minutes, and a restart finds it out
-//!   again with a few attempts; a row for it would be written at every failure.
-//! - **An organization has a share of the attempts of its own.** Taking turns is not enough: who hangs keeps what it was
-//!   given. Memory is shared the same way: a lane without anything gets one id however full it is.
-//! - **All tables lie in one sled tree**, told apart by their keys' first byte: sled's batch is atomic for one tree and
-//!   does not read the rows it replaces, as a transaction over several does.
-//! - **Dedup ids lie in the order they came**, with an index in memory, eight bytes for each: a row for every 128 of them
-//!   where 65,536 buckets by digest cost almost a row for each, and the oldest are forgotten by removing rows.
-//! - **A first attempt that is due at once is a bit** in its block, and one that succeeded a few bytes; only what is to wait
-//!   or failed has a row of its own.
-//! - **An event of an organization without endpoints is not routed**: nothing could come of it.
-//! - **A key that was ended stays ended** whatever the clock does; a rotated one ends by its own grace, not the new key's.
-//! - **A delivery's id is its event's and its endpoint's number**: event ids keep their low 20 bits free for it, so that
-//!   millions of deliveries have ids without a row for each.
-//! - **Secrets are sealed before they become a command**, and so are the values of endpoints' own headers, any of which may
-//!   be a credential: nothing below the doors and the sender ever has one open.
-//! - **An endpoint that ended before an event came has none of its deliveries**, and before is meant by the journal, since
-//!   clocks step: so the deliveries of an event are looked for at the endpoints there are and at those that ended since.
-//! - **Who watches is told by the committer, after the sync, and nothing is kept for anybody**: a channel for each
-//!   organization that is watched, and who is too slow misses some and is told how many. Nobody waits for a watcher.
-//! - **A change of an endpoint says whether it enables it**: a receiver may have disabled it since it was read, and a change
-//!   of its description must not undo that.
-//! - **Webhooks are sent by an HTTP/1.1 client of our own**, for three things that no library has settings for. What a
-//!   receiver can make us read is bounded to the byte (with hyper and its 400 KiB for each head, 400 hostile receivers took
-//!   170 MiB). Answers are read as leniently as curl reads them, because receivers are of every kind. And the verdict is made
-//!   at the head, so that a body that does not end holds up nobody.
-//! - **A request over a kept connection that ends before a byte of an answer is sent again at once**, over a new one and once
-//!   only. Receivers close kept connections without saying so. Delivery is at least once anyway, always with the same
-//!   `webhook-id`.
-//! - **Webhooks are sent over HTTP/1.1 alone**: every receiver speaks it, and one that is hostile can do less with it. Over
-//!   HTTP/2, pings without end took 134 MiB and a processor, answers that were only announced half a gigabyte, and a
-//!   connection that had died stayed in use for all endpoints of its host.
-//! - **An operational event stands in the frame of the attempt that causes it**, not in one of its own: a crash leaves both
-//!   or neither, an attempt whose settling has no effect tells nothing, and of many racing attempts the one that changed
-//!   something does. They are no events from outside, so a full disk does not hold up the settling of deliveries.
-//! - **Erasing a payload hides it**: the state says so, and everything that shows or sends an event asks the state. Its bytes
-//!   stay in the journal until their segment goes, because sealed segments never change: that is what makes a live copy a backup.
-//! - **Turns go by organization, then by endpoint**, and an organization has a bound of its own: fifty endpoints that hang
-//!   hold up nobody else.
-//! - **Deliveries and progress of a replay are one command**, which says where it begins: a crash at any instant neither
-//!   loses nor repeats any. Endpoints go on beside each other, and each gets more only while little waits for it, so that
-//!   what comes meanwhile never stands behind a whole history.
-//! - **An event leaves the inbox for good**: else whoever pulls would see all of it again when history is replayed to
-//!   an endpoint.
-//! - **A missing part of the journal is damage**, also its beginning and its end: the format file and the state are
-//!   witnesses that it was there.
-//!
-//! # What is never here
-//!
-//! No room below `commit` knows the time or chance; nothing outside `store` knows sled, outside `journal` no file of it;
-//! no actix worker hashes, syncs or scans; no queue, list or body is without a named limit.
+//! `docs/design.md` has the decisions, each with its situation and its consequence, and the invariants.
+//! `docs/contributing.md` says where to add a route, a configuration key, a metric or a command of the command line.
 //!
 //! # Codemap
 //!
