@@ -1,6 +1,6 @@
 //! How the process ends, and what each number tells systemd and scripts.
 
-/// Exit codes of the `triggerd` command (documented in the README).
+/// Exit codes of the `triggerd` command; `docs/operations.md` lists them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum ExitCode {

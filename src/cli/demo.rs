@@ -40,7 +40,7 @@ pub(super) fn run() -> Result<ExitCode, Failure> {
     )?;
     print_text("  triggerd key create --org \"My company\"      # in another terminal: an organization and its key\n")?;
     print_text(
-        "As a service: the unit is systemd/triggerd.service, the settings are config/triggerd.toml, the rest is in the README.",
+        "As a service: the unit is systemd/triggerd.service, the settings are config/triggerd.toml, and docs/operations.md has the rest.",
     )?;
     Ok(ExitCode::Clean)
 }

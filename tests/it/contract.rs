@@ -342,20 +342,6 @@ fn a_url_that_must_not_be_reached_is_refused_with_address_and_rule() {
 }
 
 #[test]
-fn the_readme_lists_every_code_and_every_route() {
-    let readme = include_str!("../../README.md");
-    let codes = triggerd::http::Code::ALL.map(|code| {
-        let status = code.status();
-        format!("| `{}` | {status} | {} |", code.word(), code.title())
-    });
-    let missing: Vec<_> = codes.iter().filter(|row| !readme.contains(row.as_str())).cloned().collect();
-    assert!(missing.is_empty(), "README lacks\n{}", missing.join("\n"));
-    for route in triggerd::http::routes() {
-        assert!(readme.contains(route.path), "README does not name {}", route.path);
-    }
-}
-
-#[test]
 fn a_stop_under_load_is_in_good_order() {
     let (server, dir) = server();
     let org = server.org("Acme");

@@ -13,6 +13,7 @@ mod contract;
 mod crash;
 mod damage;
 mod deliveries;
+mod docs;
 mod egress;
 mod endpoints;
 mod erase;

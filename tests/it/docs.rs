@@ -1,0 +1,148 @@
+//! The documentation keeps up with the program: every code, route, configuration key and metric has its place, every
+//! link leads somewhere, and the README stays short.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::harness::Process;
+
+/// More than this is for `docs/`.
+const README_LINES_MAX: usize = 130;
+
+/// A section of the configuration, a key, and its default as TOML.
+type Setting<'a> = (&'a str, &'a str, &'a str);
+
+#[test]
+fn every_code_has_a_row_and_a_section_in_the_problems() {
+    let problems = read("docs/problems.md");
+    let mut missing = String::new();
+    for code in triggerd::http::Code::ALL {
+        let (word, status, title) = (code.word(), code.status(), code.title());
+        for wanted in [format!("| [`{word}`](#{word}) | {status} | {title} |"), format!("\n## {word}\n")] {
+            if !problems.contains(&wanted) {
+                writeln!(missing, "{}", wanted.trim()).unwrap();
+            }
+        }
+    }
+    assert!(missing.is_empty(), "docs/problems.md lacks\n{missing}");
+}
+
+#[test]
+fn every_route_is_in_the_api() {
+    let api = read("docs/api.md");
+    for route in triggerd::http::routes() {
+        assert!(api.contains(route.path), "docs/api.md does not name {}", route.path);
+    }
+}
+
+#[test]
+fn every_configuration_key_has_its_default_and_its_meaning() {
+    let (config, text) = (read("config/triggerd.toml"), read("docs/configuration.md"));
+    let (tiers, others): (Vec<Setting>, Vec<Setting>) =
+        defaults(&config).into_iter().partition(|(section, _, _)| section.starts_with("tiers."));
+    assert!(others.len() > 40, "the keys were not found");
+    for (section, key, value) in others {
+        let start = text.find(&format!("\n## [{section}]\n")).unwrap_or_else(|| panic!("[{section}] has no section"));
+        let of_section = text[start + 1..].split("\n## ").next().unwrap();
+        let heading = format!("\n### {key}\n\n");
+        let at = of_section.find(&heading).unwrap_or_else(|| panic!("[{section}] {key} has no heading"));
+        let shown = if value.starts_with(['"', '[']) { format!("`{value}`") } else { value.to_owned() };
+        let wanted = format!("Default {shown}");
+        assert!(of_section[at + heading.len()..].starts_with(&wanted), "[{section}] {key}: {wanted}");
+    }
+    let mut rows: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (_, key, value) in tiers {
+        rows.entry(key).or_default().push(value);
+    }
+    for (key, values) in rows {
+        let wanted = format!("| `{key}` | {} |", values.join(" | "));
+        assert!(text.contains(&wanted), "docs/configuration.md lacks {wanted}");
+    }
+}
+
+#[test]
+fn every_metric_is_in_the_operations() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Process::start(&dir.path().join("data"));
+    let metrics = server.admin().get("/metrics").text;
+    let text = read("docs/operations.md");
+    let names = metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
+    let own: Vec<_> = names.filter(|name| name.starts_with("triggerd_")).collect();
+    assert!(own.len() > 20, "{metrics}");
+    for name in own {
+        let is_there = text.contains(&format!("| `{name}`")) || text.contains(&format!("| `{name}{{"));
+        assert!(is_there, "docs/operations.md lacks {name}");
+    }
+}
+
+#[test]
+fn every_link_leads_somewhere() {
+    let mut dead = String::new();
+    for page in pages() {
+        let text = prose(&fs::read_to_string(&page).unwrap());
+        for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            if target.contains("://") {
+                continue;
+            }
+            let (file, anchor) = target.split_once('#').map_or((target, None), |(file, anchor)| (file, Some(anchor)));
+            let file = if file.is_empty() { page.clone() } else { page.parent().unwrap().join(file) };
+            let is_there = match anchor {
+                None => file.exists(),
+                Some(anchor) => fs::read_to_string(&file).is_ok_and(|text| anchors(&text).contains(&anchor.to_owned())),
+            };
+            if !is_there {
+                writeln!(dead, "{}: {target}", page.display()).unwrap();
+            }
+        }
+    }
+    assert!(dead.is_empty(), "dead links\n{dead}");
+}
+
+#[test]
+fn the_readme_is_short() {
+    let lines = read("README.md").lines().count();
+    assert!(lines <= README_LINES_MAX, "README.md has {lines} lines, at most {README_LINES_MAX}");
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap()
+}
+
+/// The README and everything in `docs/`.
+fn pages() -> Vec<PathBuf> {
+    let docs = fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    docs.filter(|path| path.extension().is_some_and(|it| it == "md")).chain([root().join("README.md")]).collect()
+}
+
+/// The text of a page without its code blocks.
+fn prose(text: &str) -> String {
+    text.split("```").step_by(2).collect()
+}
+
+/// The anchors of a page's headings, as GitHub makes them.
+fn anchors(text: &str) -> Vec<String> {
+    let text = prose(text);
+    let titles = text.lines().filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim());
+    let keeps = |c: &char| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_');
+    titles.map(|title| title.to_lowercase().chars().filter(keeps).collect::<String>().replace(' ', "-")).collect()
+}
+
+/// Every key of the commented defaults.
+fn defaults(config: &str) -> Vec<Setting<'_>> {
+    let mut section = "";
+    let mut found = Vec::new();
+    for line in config.lines() {
+        if let Some(name) = line.strip_prefix('[') {
+            section = name.trim_end_matches(']');
+        } else if let Some((key, value)) = line.split_once(" = ").filter(|_| !line.starts_with('#')) {
+            found.push((section, key, value));
+        }
+    }
+    found
+}
