@@ -3,7 +3,8 @@
 //!
 //! Receivers are of every age, and what they answer is made by scripts too. A line that is no header (`PHP Warning: …`), a
 //! folded one, a space before a colon, a control character, a line that ends without a carriage return: none of it makes a
-//! 200 less of one. As with curl, a head has no meaning if it does not begin with `HTTP/`, if a line of it has no colon or
+//! 200 less of one. A head that is longer than what is read of it says enough with its first line. As with curl, a head has no
+//! meaning if it does not begin with `HTTP/`, if a line of it has no colon or
 //! if there is a zero byte in it. How the body is framed plays no part in it: the receiver has spoken when its head is here.
 
 use std::error::Error;
@@ -16,10 +17,10 @@ use crate::model::delivery::KEPT_HEADERS_MAX;
 #[path = "answer_tests.rs"]
 mod tests;
 
-/// Longest head, in bytes.
+/// Most that is read of a head, in bytes. Of a longer one, the status counts, and the headers that are whole by then.
 pub(super) const HEAD_BYTES_MAX: usize = 16 << 10;
-/// Most bytes of heads of 1xx, which announce an answer, before it.
-pub(super) const INTERIM_BYTES_MAX: usize = 16 << 10;
+/// Most bytes of heads of 1xx, which announce an answer, before it. They are not kept.
+pub(super) const INTERIM_BYTES_MAX: usize = 64 << 10;
 
 /// Headers of a refusal that are kept: what helps to find it in the receiver's logs, and nothing that is a secret.
 pub(super) const KEPT_HEADERS: [&str; KEPT_HEADERS_MAX] = [
@@ -54,7 +55,7 @@ pub(super) enum Broken {
     Io(io::Error),
     /// It was closed before there was an answer.
     Closed,
-    /// The head did not end where it should have.
+    /// Not even its first line ended where it should have.
     TooLong,
     /// Nothing but heads of 1xx.
     OnlyInterim,
@@ -67,7 +68,7 @@ impl fmt::Display for Broken {
         f.write_str(match self {
             Self::Io(_) => "the connection broke off",
             Self::Closed => "the connection was closed before an answer came",
-            Self::TooLong => "its head is too long",
+            Self::TooLong => "its first line is too long",
             Self::OnlyInterim => "there is nothing but 1xx",
             Self::Malformed(why) => why,
         })
@@ -92,6 +93,8 @@ pub(super) struct Head {
     headers: Vec<(&'static str, Vec<u8>)>,
     /// HTTP/1.1 or newer, and nothing in it was out of the ordinary.
     is_plain: bool,
+    /// It goes on behind what was read of it.
+    is_cut: bool,
 }
 
 impl Head {
@@ -121,7 +124,7 @@ impl Head {
         let mut lines = bytes.split_inclusive(|byte| *byte == b'\n').filter_map(|line| line.strip_suffix(b"\n"));
         let first = lines.next().unwrap_or_default();
         let (is_new, status) = status_of(first).ok_or(Broken::Malformed("it does not begin with an HTTP status"))?;
-        let mut head = Self { status, headers: Vec::new(), is_plain: is_new && first.ends_with(b"\r") };
+        let mut head = Self { status, headers: Vec::new(), is_plain: is_new && first.ends_with(b"\r"), is_cut: false };
         if first.contains(&0) {
             return Err(Broken::Malformed("there is a zero byte in its head"));
         }
@@ -229,7 +232,22 @@ impl HeadReader {
                 return Err(Broken::OnlyInterim);
             }
         }
-        if self.room() == 0 { Err(Broken::TooLong) } else { Ok(None) }
+        if self.room() == 0 { self.cut().map(Some) } else { Ok(None) }
+    }
+
+    /// The head as far as it was read. Nothing is known of what comes behind: whatever does is not read.
+    fn cut(&mut self) -> Result<Head, Broken> {
+        if self.line_at == 0 {
+            return Err(Broken::TooLong);
+        }
+        let mut bytes = std::mem::take(&mut self.bytes);
+        bytes.truncate(self.line_at);
+        let head = Head::parse(&bytes)?;
+        if is_interim(head.status) {
+            Err(Broken::OnlyInterim)
+        } else {
+            Ok(Head { is_plain: false, is_cut: true, ..head })
+        }
     }
 
     /// Nothing more comes. As with curl, a status line is enough then: the head was cut, but the receiver has spoken.
@@ -291,6 +309,9 @@ enum Part {
 
 impl Part {
     fn of(head: &Head) -> Self {
+        if head.is_cut {
+            return Self::Broken;
+        }
         if matches!(head.status, 101 | 204 | 304) {
             return Self::Over;
         }

@@ -183,14 +183,35 @@ fn a_header_is_found_whatever_its_spelling_and_a_folded_one_is_whole() {
 
 #[test]
 fn a_head_is_bounded_and_so_are_those_that_announce_one() {
-    let mut reader = HeadReader::new(64);
-    assert!(matches!(reader.feed(&[b"HTTP/1.1 200 OK\r\n".as_slice(), &[b'x'; 64]].concat()), Err(Broken::TooLong)));
+    let long = |beginning: &str| {
+        let mut reader = HeadReader::new(64);
+        reader.feed(&[beginning.as_bytes(), &[b'x'; 64]].concat())
+    };
+    assert!(matches!(long("HTTP/1.1 200 "), Err(Broken::TooLong)), "not one whole line");
+    assert!(matches!(long("HTTP/1.1 103 Early Hints\r\n"), Err(Broken::OnlyInterim)));
     let mut reader = HeadReader::new(HEAD_BYTES_MAX);
     let hint = b"HTTP/1.1 103 Early Hints\r\n\r\n";
     let fed = (0..).find_map(|count| reader.feed(hint).err().map(|error| (count, error)));
     let (count, error) = fed.unwrap();
     assert!(matches!(error, Broken::OnlyInterim), "{error:?}");
     assert_eq!(count, INTERIM_BYTES_MAX / hint.len());
+}
+
+#[test]
+fn of_a_head_that_is_too_long_the_status_counts_and_what_is_whole_of_it() {
+    for status in [200, 204, 503] {
+        let mut reader = HeadReader::new(128);
+        let head =
+            format!("HTTP/1.1 {status} X\r\nRetry-After: 7\r\nContent-Length: 0\r\nSet-Cookie: {}\0", "x".repeat(128));
+        let read = reader.feed(head.as_bytes()).unwrap().unwrap();
+        assert_eq!((read.status, read.header("retry-after")), (status, Some(b"7".as_slice())));
+        let body = Body::of(&read, 1_000, 8);
+        assert!(body.is_read() && !body.frees_connection(), "nobody knows what follows");
+        assert_eq!(reader.into_rest(), b"");
+    }
+    let mut reader = HeadReader::new(64);
+    let fed = reader.feed(&[b"HTTP/1.1 200 OK\r\nno colon\r\n".as_slice(), &[b'x'; 64]].concat());
+    assert!(matches!(fed, Err(Broken::Malformed(_))), "what is no HTTP does not become some by its length");
 }
 
 /// The body behind this head, fed in portions of this size: what is kept, and whether the connection is free.

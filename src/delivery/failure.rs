@@ -31,7 +31,7 @@ pub(super) fn explain(error: &(dyn Error + 'static), step: Step, place: &str) ->
     match links.iter().find_map(|link| link.downcast_ref::<Broken>()) {
         Some(Broken::TooLong) => {
             let kib = HEAD_BYTES_MAX >> 10;
-            let detail = format!("the head of the answer from {place} is longer than {kib} KiB");
+            let detail = format!("the first line of the answer from {place} is longer than {kib} KiB");
             return named(ErrorCode::Protocol, detail);
         }
         Some(Broken::OnlyInterim) => {
