@@ -58,7 +58,7 @@ impl Seen {
             }
             unknown.to_string()
         })?;
-        *self.commands.entry(format!("{:?}", kind(command.action()))).or_default() += 1;
+        *self.commands.entry(kind(command.action()).name().to_owned()).or_default() += 1;
         let numbered = match command.action() {
             Command::CreateOrg(made) => Some(Numbered::Org(made.org.id)),
             Command::SkipOrgs(skipped) => Some(Numbered::Skipped(skipped.count)),

@@ -384,7 +384,7 @@ fn orphans(store: &Store, journal: &Reader) -> Result<(Orphans, BTreeSet<(OrgNo,
             None => store.org_summary(org)?.is_some(),
         };
         if !is_there {
-            *found.entry((org.0, format!("{:?}", kind(command.action())))).or_default() += 1;
+            *found.entry((org.0, kind(command.action()).name().to_owned())).or_default() += 1;
             events.extend(event.map(|event| (org, event)));
         }
     }
@@ -482,7 +482,8 @@ impl Salvaged {
 
 /// Rows as they lie in the state.
 fn raw_lines(found: &Differences) -> Vec<String> {
-    let mut lines = vec![format!("rows      {:?} differ from the state as it was", found.rows)];
+    let rows: Vec<_> = found.rows.iter().map(|(table, count)| format!("{count} of {table}")).collect();
+    let mut lines = vec![format!("rows      {} differ from the state as it was", rows.join(", "))];
     for difference in &found.first {
         let side = |side: &Option<String>| side.clone().unwrap_or_else(|| "no such row".into());
         let (was, is) = (side(&difference.here), side(&difference.other));

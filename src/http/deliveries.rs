@@ -231,7 +231,7 @@ fn settled(api: &Api, position: u64, delivery: &Delivery) -> Result<SettleAttemp
             Ok(*settled)
         }
         other => {
-            Err(format!("the frame at {position} is none of its attempts but a {:?}", journal_codec::kind(&other)))
+            Err(format!("the frame at {position} is none of its attempts but a {}", journal_codec::kind(&other).name()))
         }
     }
 }

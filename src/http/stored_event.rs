@@ -108,8 +108,8 @@ pub(super) fn stored(api: &Api, (id, position): (EventId, u64)) -> Result<Submit
     let frame = api.journal.read(Position(position)).map_err(|error| Problem::unreadable(id, &error))?;
     let command = journal_codec::read_body(frame.kind, frame.version, &frame.body);
     let command = command.map_err(|error| Problem::internal(&error))?;
-    let kind = journal_codec::kind(&command);
-    let other = || Problem::internal(&format_args!("the frame at {position} is not that of {id} but a {kind:?}"));
+    let kind = journal_codec::kind(&command).name();
+    let other = || Problem::internal(&format_args!("the frame at {position} is not that of {id} but a {kind}"));
     command.into_event(id).ok_or_else(other)
 }
 

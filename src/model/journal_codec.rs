@@ -48,6 +48,35 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// The word for it, in what verify and rebuild say.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::CreateOrg => "create_org",
+            Self::CreateKey => "create_key",
+            Self::RotateKey => "rotate_key",
+            Self::NoteKeysUsed => "note_keys_used",
+            Self::PutEndpoint => "put_endpoint",
+            Self::DeleteEndpoint => "delete_endpoint",
+            Self::SubmitEvent => "submit_event",
+            Self::AckEvent => "ack_event",
+            Self::RouteEvent => "route_event",
+            Self::NoteRouteCrash => "note_route_crash",
+            Self::SettleAttempt => "settle_attempt",
+            Self::CancelDeliveries => "cancel_deliveries",
+            Self::ExpireDedup => "expire_dedup",
+            Self::EndKey => "end_key",
+            Self::SkipOrgs => "skip_orgs",
+            Self::RetryDelivery => "retry_delivery",
+            Self::DropDead => "drop_dead",
+            Self::StartReplay => "start_replay",
+            Self::StepReplay => "step_replay",
+            Self::EndReplay => "end_replay",
+            Self::EraseEvent => "erase_event",
+            Self::ExpireKeys => "expire_keys",
+            Self::Requested => "requested",
+        }
+    }
+
     const ALL: [Self; 23] = [
         Self::CreateOrg,
         Self::CreateKey,

@@ -66,6 +66,16 @@ pub enum InboxMode {
     AckOnly,
 }
 
+impl InboxMode {
+    /// The word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::AckOnly => "ack_only",
+        }
+    }
+}
+
 /// An organization as it was made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Org {

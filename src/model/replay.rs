@@ -83,6 +83,11 @@ pub enum ReplayEnd {
 }
 
 impl ReplayEnd {
+    /// The word for it, in the log.
+    pub fn name(self) -> &'static str {
+        self.cancel_reason().unwrap_or("finished")
+    }
+
     /// The word for why it was canceled; none if it was not.
     pub fn cancel_reason(self) -> Option<&'static str> {
         match self {

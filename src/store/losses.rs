@@ -133,7 +133,7 @@ impl Judge<'_> {
 
     fn accounts(&mut self) -> Result<(), StateError> {
         let (here, other) = (self.here, self.other);
-        let org = |row: &OrgRow| format!("tier {}, inbox {:?}", row.org.tier, row.org.inbox_mode);
+        let org = |row: &OrgRow| format!("tier {}, inbox {}", row.org.tier, row.org.inbox_mode.name());
         pairs(here.orgs.all(), other.orgs.all(), |number, ours, theirs| {
             let said = (ours.map(org), theirs.map(org));
             let Some(row) = ours.or(theirs).filter(|_| said.0 != said.1) else { return Ok(()) };
@@ -151,7 +151,7 @@ impl Judge<'_> {
             self.tell(kind, (row.org, row.key.created_at), row.key.name.clone(), said)
         })?;
         let endpoint = |row: &EndpointRow| match row.endpoint.disabled {
-            Some(reason) => format!("disabled ({reason:?})"),
+            Some(reason) => format!("disabled ({})", reason.name()),
             None => "enabled".to_owned(),
         };
         pairs(here.endpoints.all(), other.endpoints.all(), |id, ours, theirs| {

@@ -4,6 +4,7 @@
 //! The typed checks know what the tables promise each other, not how `apply` keeps it.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::fs;
 use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
@@ -230,51 +231,56 @@ impl Audit<'_> {
         let next_org = state.meta.get(())?.map_or(0, |meta| meta.next_org);
         for row in state.orgs.all() {
             let (org, row) = row?;
-            self.known("organization", row.org.id.0)?;
-            self.require(org.0 < next_org, || format!("{org:?} is not below the next number, {next_org}"));
+            let of = || org_text(state, org);
+            self.known(row.org.id, row.org.id.0)?;
+            self.require(org.0 < next_org, || {
+                format!("{} is number {}, which is not below the next one, {next_org}", row.org.id, org.0)
+            });
             for key in &row.keys {
                 let own = state.keys.get(*key)?.is_some_and(|row| row.org == org);
-                self.require(own, || format!("{key} of {org:?} is not there, or another's"));
+                self.require(own, || format!("{key} of {} is not there, or another's", of()));
             }
             for endpoint in &row.endpoints {
                 let own = state.endpoints.get(*endpoint)?.filter(|row| row.org == org);
-                self.require(own.is_some(), || format!("{endpoint} of {org:?} is not there, or another's"));
+                self.require(own.is_some(), || format!("{endpoint} of {} is not there, or another's", of()));
                 let number = own.map_or(0, |row| row.number);
                 let named = number != 0 && state.numbers.get((org, number))?.is_some_and(|row| row.0 == *endpoint);
                 let given = named && number < row.next_endpoint;
-                self.require(given, || format!("{endpoint} of {org:?} has the number {number}, which is not its own"));
+                self.require(given, || format!("{endpoint} of {} has the number {number}, which is not its own", of()));
             }
         }
         for row in state.ended.all() {
             let ((org, position, number), row) = row?;
+            let of = || org_text(state, org);
             let former = state.former.get(row.0)?;
             let is_former = former.is_some_and(|it| (it.org, it.ended, it.number) == (org, position, number));
-            self.require(is_former, || format!("{} of {org:?} is not known to have ended at {position}", row.0));
+            self.require(is_former, || format!("{} of {} is not known to have ended at {position}", row.0, of()));
         }
         for row in state.former.all() {
             let (endpoint, FormerRow { org, number, ended }) = row.map(|(endpoint, row)| (endpoint, *row))?;
+            let of = || org_text(state, org);
             let listed = state.ended.get((org, ended, number))?.is_some_and(|row| row.0 == endpoint);
-            self.require(listed, || format!("{endpoint} of {org:?} ended at {ended} and is not listed there"));
+            self.require(listed, || format!("{endpoint} of {} ended at {ended} and is not listed there", of()));
         }
         for row in state.keys.all() {
             let (key, row) = row?;
-            self.known("key", key.0)?;
+            self.known(key, key.0)?;
             let listed = state.orgs.get(row.org)?.is_some_and(|org| org.keys.contains(&key));
-            self.require(listed, || format!("{key} is not listed by {:?}", row.org));
+            self.require(listed, || format!("{key} is not listed by {}", org_text(state, row.org)));
         }
         for row in state.endpoints.all() {
             let (endpoint, row) = row?;
-            self.known("endpoint", endpoint.0)?;
+            self.known(endpoint, endpoint.0)?;
             let listed = state.orgs.get(row.org)?.is_some_and(|org| org.endpoints.contains(&endpoint));
-            self.require(listed, || format!("{endpoint} is not listed by {:?}", row.org));
+            self.require(listed, || format!("{endpoint} is not listed by {}", org_text(state, row.org)));
         }
         Ok(())
     }
 
     /// The next start gives ids that are larger than the largest there was.
-    fn known(&mut self, kind: &str, id: u128) -> Result<(), StateError> {
+    fn known(&mut self, id: impl Display, number: u128) -> Result<(), StateError> {
         let last = self.state.meta.get(())?.map_or(0, |meta| meta.last_id);
-        self.require(id <= last, || format!("{kind} {id:032x} is above the last one, {last:032x}"));
+        self.require(number <= last, || format!("{id} is above the last id that was given"));
         Ok(())
     }
 
@@ -287,7 +293,7 @@ impl Audit<'_> {
             let open = state.open.get((org, first))?.map_or(0, |bits| bits.0);
             self.block((org, first), &block, open)?;
             if let Some(last) = block.events.last() {
-                self.known("event", last.id.0)?;
+                self.known(last.id, last.id.0)?;
             }
             sums.events += block.events.len() as u64;
             sums.open += u64::from(open.count_ones());
@@ -299,28 +305,33 @@ impl Audit<'_> {
             }
         }
         for row in state.open.all() {
-            let (key, bits) = row?;
-            let blocked = bits.0 != 0 && state.events.get(key)?.is_some();
-            self.require(blocked, || format!("the open events {key:?} are none, or of no block"));
+            let ((org, first), bits) = row?;
+            let of = || org_text(state, org);
+            let blocked = bits.0 != 0 && state.events.get((org, first))?.is_some();
+            self.require(blocked, || format!("the open events of {} from {first} on are none, or of no block", of()));
         }
         for row in state.inboxes.all() {
             let (org, row) = row?;
+            let of = || org_text(state, org);
             let open = open_of.get(&org).copied().unwrap_or(0);
-            self.require(row.open == open, || format!("{org:?} counts {} open events, there are {open}", row.open));
+            self.require(row.open == open, || format!("{} counts {} open events, there are {open}", of(), row.open));
         }
         for row in state.unrouted.all() {
             let ((org, event), _) = row?;
-            self.require(self.entry(org, event)?.is_some(), || format!("unrouted {event} of {org:?} does not exist"));
+            let of = || org_text(state, org);
+            self.require(self.entry(org, event)?.is_some(), || format!("unrouted {event} of {} does not exist", of()));
         }
         Ok(sums)
     }
 
     fn block(&mut self, (org, first): (OrgNo, EventId), block: &EventBlock, open: u64) -> Result<(), StateError> {
+        let state = self.state;
+        let of = || org_text(state, org);
         let ids: Vec<EventId> = block.events.iter().map(|entry| entry.id).collect();
         let shaped = ids.first() == Some(&first) && ids.len() <= BLOCK_EVENTS && ids.is_sorted_by(|a, b| a < b);
-        self.require(shaped, || format!("the block {first} of {org:?} is empty, too long or not in order"));
+        self.require(shaped, || format!("the block {first} of {} is empty, too long or not in order", of()));
         let mode = self.state.orgs.get(org)?.map(|row| row.org.inbox_mode);
-        self.require(mode.is_some(), || format!("the block {first} belongs to {org:?}, which does not exist"));
+        self.require(mode.is_some(), || format!("the block {first} belongs to {}, which does not exist", of()));
         let ids_ahead_ms = ids_ahead_ms(self.state, org)?;
         for (place, entry) in block.events.iter().enumerate() {
             let ahead_ms = entry.id.unix_ms().saturating_sub(entry.received_at.0);
@@ -336,17 +347,21 @@ impl Audit<'_> {
                 EventStatus::Acknowledged => (false, false),
             };
             self.require((must_be..=may_be).contains(&is_open), || {
-                format!("{} is {:?}, open: {is_open}", entry.id, entry.status)
+                format!("{} is {}, open: {is_open}", entry.id, entry.status.name())
             });
             if entry.erased_at.is_some() {
                 let unrouted = self.state.unrouted.get((org, entry.id))?.is_some();
                 let left = (entry.waiting, entry.dead, unrouted);
-                self.require(left == (0, 0, false), || format!("{} is erased, and left of it is {left:?}", entry.id));
+                self.require(left == (0, 0, false), || {
+                    let (waiting, dead, unrouted) = left;
+                    let of = entry.id;
+                    format!("{of} is erased, and left of it is {waiting} waiting and {dead} dead deliveries, unrouted: {unrouted}")
+                });
             }
             self.require(block.event_type(entry).is_some(), || format!("{} has no type", entry.id));
         }
         let beyond = block.events.len() < BLOCK_EVENTS && open >> block.events.len() != 0;
-        self.require(!beyond, || format!("the block {first} of {org:?} has open events beyond its end"));
+        self.require(!beyond, || format!("the block {first} of {} has open events beyond its end", of()));
         Ok(())
     }
 
@@ -398,7 +413,10 @@ impl Audit<'_> {
             let there = sums.of.get(&endpoint).copied().unwrap_or_default();
             let counted = (health.waiting, health.dead);
             self.require(counted == there, || {
-                format!("{endpoint} counts {counted:?} waiting and dead deliveries, there are {there:?}")
+                format!(
+                    "{endpoint} counts {} waiting and {} dead deliveries, there are {} and {}",
+                    counted.0, counted.1, there.0, there.1
+                )
             });
         }
         sums.due = count(state.due.all())?;
@@ -412,21 +430,23 @@ impl Audit<'_> {
         for row in state.replays.all() {
             let (key, row) = row?;
             let runs = state.running.get(key)?.is_some();
-            self.require(runs == row.ended.is_none(), || format!("{key:?} is over: {:?}, runs: {runs}", row.ended));
-            self.known("replay", key.1.0)?;
+            let is_over = row.ended.is_some();
+            self.require(runs != is_over, || format!("{} is over: {is_over}, runs: {runs}", key.1));
+            self.known(key.1, key.1.0)?;
             let has_org = state.orgs.get(key.0)?.is_some();
-            self.require(has_org, || format!("{key:?} is a replay of no organization"));
-            self.require(is_shaped(&row), || format!("{key:?} has lanes that cannot be: {:?}", row.lanes));
+            self.require(has_org, || format!("{} is a replay of no organization", key.1));
+            self.require(is_shaped(&row), || format!("{} has lanes that cannot be", key.1));
             let (known, running) = of.entry(key.0).or_default();
             (*known, *running) = (*known + 1, *running + usize::from(runs));
         }
         for (org, (known, running)) in of {
+            let of = || org_text(state, org);
             let bounded = known <= REPLAYS_REMEMBERED && running <= REPLAYS_RUNNING_MAX;
-            self.require(bounded, || format!("{org:?} has {known} replays, {running} that run: too many"));
+            self.require(bounded, || format!("{} has {known} replays, {running} that run: too many", of()));
         }
         for row in state.running.all() {
             let (key, _) = row?;
-            self.require(state.replays.get(key)?.is_some(), || format!("{key:?} runs and does not exist"));
+            self.require(state.replays.get(key)?.is_some(), || format!("{} runs and does not exist", key.1));
         }
         Ok(())
     }
@@ -453,6 +473,12 @@ impl Audit<'_> {
         }
         Ok(())
     }
+}
+
+/// An organization as its users know it.
+fn org_text(state: &State, org: OrgNo) -> String {
+    let known = state.orgs.get(org).ok().flatten();
+    known.map_or_else(|| format!("an organization that is not known (number {})", org.0), |row| row.org.id.to_string())
 }
 
 /// Whether the lanes of a replay are what steps can make of them; where each is, is the step's word alone.

@@ -85,9 +85,9 @@ fn verify_finds_nothing_in_a_good_directory_and_changes_nothing_there() {
         "{text}"
     );
     assert_eq!((&report["events"], &report["organizations"]), (&json!(80), &json!(2)), "{text}");
-    assert_eq!(report["journal"]["commands"]["SubmitEvent"], json!(80), "{text}");
+    assert_eq!(report["journal"]["commands"]["submit_event"], json!(80), "{text}");
     let (code, text) = command(&data, &["verify"]);
-    assert!(code == Some(0) && text.contains("all is well") && text.contains("SubmitEvent"), "{text}");
+    assert!(code == Some(0) && text.contains("all is well") && text.contains("submit_event"), "{text}");
     assert!(everything(&data) == before, "looking changed something");
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "nothing is left beside it");
     // A state that is gone or behind is no damage; a running server is not looked at.
