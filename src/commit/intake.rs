@@ -164,7 +164,7 @@ impl IntakeState {
         }
         let told = self.refusals.lock().unwrap_or_else(PoisonError::into_inner).tell(Instant::now());
         if let Some(refused) = told {
-            let waited_ms = waited.as_millis();
+            let waited_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
             tracing::warn!(refused, under_way, bytes = all_bytes, waited_ms, "overload: events are refused");
         }
         Err(Refused::Overloaded)

@@ -193,7 +193,7 @@ impl AttempterPorts {
                 tracing::info!(%event, %endpoint, attempt = number, next_attempt = %at, detail, "delivery failed; it is tried again");
             }
             Verdict::Dead(reason) => {
-                tracing::warn!(%event, %endpoint, attempt = number, ?reason, detail, "delivery given up");
+                tracing::warn!(%event, %endpoint, attempt = number, reason = reason.name(), detail, "delivery given up");
             }
         }
     }

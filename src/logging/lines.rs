@@ -1,13 +1,20 @@
 //! One line an event, and in front of it, for systemd's journal, its priority; sd-daemon(3).
 
+use std::collections::BTreeMap;
 use std::fmt;
 
+use serde_json::value::RawValue;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
 use super::damping::AUDIT;
+
+/// The target of what libraries say through the crate `log`, before it is that of the library.
+const OF_LOG: &str = "log";
+/// What they add to it begins so. It says where the library was built; the text form leaves it out as well.
+const BY_LOG: &str = "log.";
 
 /// Writes events as `F` does.
 pub(super) struct Lines<F> {
@@ -21,6 +28,13 @@ impl<F> Lines<F> {
     }
 }
 
+/// The line without what the crate `log` adds; none if it is no JSON.
+fn without_build_paths(line: &str) -> Option<String> {
+    let mut members: BTreeMap<String, &RawValue> = serde_json::from_str(line).ok()?;
+    members.retain(|name, _| !name.starts_with(BY_LOG));
+    serde_json::to_string(&members).ok()
+}
+
 impl<S, N, F> FormatEvent<S, N> for Lines<F>
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
@@ -31,7 +45,15 @@ where
         if self.with_priority {
             write!(writer, "<{}>", priority(*event.metadata().level(), event.metadata().target()))?;
         }
-        self.format.format_event(context, writer, event)
+        if event.metadata().target() != OF_LOG {
+            return self.format.format_event(context, writer, event);
+        }
+        let mut line = String::new();
+        self.format.format_event(context, Writer::new(&mut line), event)?;
+        match without_build_paths(&line) {
+            Some(shorter) => writeln!(writer, "{shorter}"),
+            None => writer.write_str(&line),
+        }
     }
 }
 

@@ -124,7 +124,7 @@ impl Replayer {
     fn tell_end(&self, EndReplay { org, replay, end, at }: &EndReplay) {
         let queued = self.store.replay(*org, *replay, *at).ok().flatten().map(|replay| replay.queued);
         let organization = self.store.org_id(*org).ok().flatten().map(|id| id.to_string());
-        tracing::info!(organization, %replay, why = ?end, queued, "a replay is over");
+        tracing::info!(organization, %replay, why = end.name(), queued, "a replay is over");
     }
 }
 
