@@ -6,6 +6,7 @@
 mod limits;
 mod listening;
 mod look_out;
+mod loss;
 mod lost_secrets;
 mod opening;
 mod reload;
@@ -152,7 +153,7 @@ impl App {
         let space = Arc::new(disk_space(&config));
         let opened = opening::open(&config, &clock, (&metrics, &space), options.forget_secrets);
         let opened = opened.map_err(|cause| cause.on_disk(&config.storage.data_dir, space.free()))?;
-        let Opened { data_dir, admin_token, vault, writer, journal, store, lost, is_copy } = opened;
+        let Opened { mut data_dir, admin_token, vault, writer, journal, store, lost } = opened;
         // Listening comes after recovery: an open port means a server that answers.
         let address = config.server.listen;
         let listener = listening::listen(address, config.server.bind)?;
@@ -174,11 +175,10 @@ impl App {
         let shared =
             Shared { config, clock, metrics, store, vault, journal, intake, hints, space, stop, breakers, feed };
         lost_secrets::forget(&shared, &lost)?;
-        if is_copy {
-            opening::tell_copy(&shared.store, options.deliver);
-        }
+        opening::tell_copy(&data_dir, &shared.store, options.deliver);
         let workers = start_workers(&shared, &unrouted).map_err(StartError::Threads)?;
         let (scheduler, sending) = sending::start_scheduler(&shared, &runtime, (due, options.deliver))?;
+        opening::settle(&mut data_dir, options.deliver);
         let health = Arc::new(http::Health::default());
         let api = make_api(&shared, &admin_token, &health)?;
         let sweeper = start_sweeper(&shared, &api).map_err(StartError::Threads)?;
@@ -447,7 +447,7 @@ fn start_sweeper(shared: &Shared, api: &actix_web::web::Data<http::Api>) -> std:
 
 fn start_look_out(shared: &Shared, data_dir: &DataDir, health: &Arc<http::Health>) -> std::io::Result<Thread> {
     let told = (Arc::clone(health), Arc::clone(&shared.metrics));
-    let look_out = LookOut::new(data_dir, shared.journal.clone(), shared.intake.clone(), told)?;
+    let look_out = LookOut::new(data_dir, &shared.journal, shared.intake.clone(), told)?;
     let stop = shared.stop.clone();
     spawn_critical("look-out", move || look_out.run(&stop))
 }

@@ -2,16 +2,20 @@
 //!
 //! ```text
 //! data/
-//!   FORMAT        one line: format version, when it was made, the instance's id
-//!   LOCK          locked while a server runs
+//!   FORMAT        one line: format version, when it was made, the instance's id, where it is at home
+//!   LOCK          locked while a server runs, as is the directory
 //!   admin.token   the admin token, mode 0600
 //!   secrets.key   what seals endpoints' secrets, mode 0600
 //!   journal/      the truth
 //!   sled/         the state computed from it
 //! ```
 
+mod contents;
+mod format;
+mod locks;
+
 use std::fmt;
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt as _, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -22,7 +26,9 @@ use crate::base::exit_code::ExitCode;
 use crate::base::{ownership, random};
 use crate::model::time::Timestamp;
 
-const FORMAT_VERSION: u32 = 1;
+use format::{FORMAT_VERSION, Format};
+use locks::Locks;
+
 const FORMAT_FILE: &str = "FORMAT";
 /// The admin token's file: in the data directory, and among systemd's credentials.
 pub const ADMIN_TOKEN_FILE: &str = "admin.token";
@@ -35,6 +41,8 @@ const SECRETS_KEY_FILE: &str = "secrets.key";
 pub const DAMAGED_PREFIX: &str = "journal-damaged";
 /// Everything else here that is ours.
 const OWN_FILES: [&str; 6] = [FORMAT_FILE, LOCK_FILE, ADMIN_TOKEN_FILE, SECRETS_KEY_FILE, JOURNAL_DIR, STATE_DIR];
+/// What a file's name ends in until it is whole.
+const DRAFT_SUFFIX: &str = ".new";
 const ADMIN_TOKEN_PREFIX: &str = "trgadm_";
 /// Fewer characters can be guessed.
 const ADMIN_TOKEN_CHARS_MIN: usize = 16;
@@ -45,17 +53,16 @@ const OTHERS_MODE: u32 = 0o077;
 #[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,
-    is_new: bool,
-    /// Held for its lock.
-    _lock: File,
+    /// None: nothing was ever stored here.
+    format: Option<Format>,
+    locks: Locks,
 }
 
 /// A data directory that is looked at and not changed. No server starts on it meanwhile.
 #[derive(Debug)]
 pub struct LookedAt {
     is_new: bool,
-    /// Held for its lock; none where no server ever was.
-    _lock: Option<File>,
+    _locks: Locks,
 }
 
 impl LookedAt {
@@ -90,6 +97,15 @@ pub enum DataDirError {
     Missing(PathBuf),
     /// Something else is in its place.
     NoDirectory(PathBuf),
+    /// Somebody else uses it.
+    Foreign {
+        /// The directory.
+        path: PathBuf,
+        /// The first names in it that are not ours.
+        found: Vec<String>,
+        /// How many more there are.
+        more: usize,
+    },
     /// The operating system refused.
     Io {
         /// The file or directory it was about.
@@ -106,7 +122,7 @@ impl DataDirError {
             Self::InUse(_) => ExitCode::InUse,
             Self::Format { .. } => ExitCode::Damaged,
             Self::Secret { code, .. } => *code,
-            Self::Missing(_) | Self::NoDirectory(_) => ExitCode::Usage,
+            Self::Missing(_) | Self::NoDirectory(_) | Self::Foreign { .. } => ExitCode::Usage,
             Self::Io { cause, .. } => ExitCode::of_io(cause, otherwise),
         }
     }
@@ -125,6 +141,15 @@ impl fmt::Display for DataDirError {
             ),
             Self::NoDirectory(path) => {
                 write!(f, "{} is not a directory; [storage] data_dir must name one", path.display())
+            }
+            Self::Foreign { path, found, more } => {
+                let (path, found) = (path.display(), found.join(", "));
+                let more = if *more > 0 { format!(" and {more} more") } else { String::new() };
+                write!(
+                    f,
+                    "{path} is no data directory of triggerd, and it is not empty: it holds {found}{more}. Nothing was changed in \
+                     it; [storage] data_dir must name a directory that is empty, or that does not exist yet"
+                )
             }
             Self::Format { file, found } => write!(
                 f,
@@ -160,19 +185,21 @@ impl DataDir {
     /// # Errors
     /// See [`DataDirError`].
     pub fn open(path: &Path) -> Result<Self, DataDirError> {
+        Self::open_beside(path, &[])
+    }
+
+    /// The same, where these paths of ours may lie in it.
+    ///
+    /// # Errors
+    /// See [`DataDirError`].
+    pub fn open_beside(path: &Path, beside: &[PathBuf]) -> Result<Self, DataDirError> {
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(of_directory(path))?;
-        check_access(path)?;
-        let lock_path = path.join(LOCK_FILE);
-        let lock = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&lock_path);
-        let lock = lock.map_err(io_at(&lock_path))?;
-        ownership::give_to_owner_of(path, &lock).map_err(io_at(&lock_path))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(DataDirError::InUse(path.to_owned())),
-            Err(TryLockError::Error(cause)) => return Err(DataDirError::Io { path: lock_path, cause }),
+        if let Some((found, more)) = contents::foreign(path, beside) {
+            return Err(DataDirError::Foreign { path: path.to_owned(), found, more });
         }
-        let is_new = is_new(path)?;
-        Ok(Self { path: path.to_owned(), is_new, _lock: lock })
+        check_access(path)?;
+        let locks = Locks::alone(path)?;
+        Ok(Self { path: path.to_owned(), format: Format::read(path)?, locks })
     }
 
     /// Keeps servers away from a directory that exists, and checks its format. Several may look at the same time.
@@ -181,38 +208,51 @@ impl DataDir {
     /// See [`DataDirError`].
     pub fn look(path: &Path) -> Result<LookedAt, DataDirError> {
         fs::read_dir(path).map_err(of_directory(path))?;
-        let lock_path = path.join(LOCK_FILE);
-        let lock = match File::open(&lock_path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            other => Some(other.map_err(io_at(&lock_path))?),
-        };
-        match lock.as_ref().map_or(Ok(()), File::try_lock_shared) {
-            Ok(()) => Ok(LookedAt { is_new: is_new(path)?, _lock: lock }),
-            Err(TryLockError::WouldBlock) => Err(DataDirError::InUse(path.to_owned())),
-            Err(TryLockError::Error(cause)) => Err(DataDirError::Io { path: lock_path, cause }),
-        }
+        let locks = Locks::beside_others(path)?;
+        Ok(LookedAt { is_new: Format::read(path)?.is_none(), _locks: locks })
     }
 
     /// Whether nothing was ever stored here.
     pub fn is_new(&self) -> bool {
-        self.is_new
+        self.format.is_none()
+    }
+
+    /// Whether it is a copy of another one, and nothing was ever delivered from here.
+    pub fn is_copy(&self) -> bool {
+        self.format.as_ref().is_some_and(|format| !format.is_home)
     }
 
     /// Says that there is a journal now. From then on its absence is damage.
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn complete(&self, now: Timestamp) -> Result<(), DataDirError> {
-        if !self.is_new {
+    pub fn complete(&mut self, now: Timestamp) -> Result<(), DataDirError> {
+        if self.format.is_some() {
             return Ok(());
         }
-        let instance = hex(&random::bytes::<16>());
-        write_whole(&self.path, FORMAT_FILE, &format!("{FORMAT_VERSION} {now} {instance}\n"))
+        self.write(Format::new(now))
     }
 
-    /// What must stay where it is while a server runs.
-    pub fn places(&self) -> [PathBuf; 3] {
-        [self.path.clone(), self.path.join(LOCK_FILE), self.journal()]
+    /// Says whether it is a copy, if it says something else.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn note_copy(&mut self, is_copy: bool) -> Result<(), DataDirError> {
+        match &self.format {
+            Some(format) if format.is_home == is_copy => self.write(format.with_home(!is_copy)),
+            _ => Ok(()),
+        }
+    }
+
+    fn write(&mut self, format: Format) -> Result<(), DataDirError> {
+        format.write(&self.path)?;
+        self.format = Some(format);
+        Ok(())
+    }
+
+    /// The file that must stay where it is while a server runs; none if the directory itself is locked.
+    pub fn lock_file(&self) -> Option<PathBuf> {
+        Some(self.path.join(LOCK_FILE)).filter(|_| !self.locks.holds_directory())
     }
 
     /// Gives what root has made in it to its owner: a service that runs as that one goes on with it.
@@ -254,7 +294,7 @@ impl DataDir {
             return Ok(token);
         }
         let token = format!("{ADMIN_TOKEN_PREFIX}{}", hex(&random::bytes::<32>()));
-        write_whole(&self.path, ADMIN_TOKEN_FILE, &format!("{token}\n"))?;
+        write_whole(&self.path, ADMIN_TOKEN_FILE, |_| format!("{token}\n"))?;
         Ok(token)
     }
 
@@ -272,7 +312,7 @@ impl DataDir {
     /// When it cannot be written.
     pub fn make_secrets_key(&self) -> Result<[u8; 32], DataDirError> {
         let key = random::bytes();
-        write_whole(&self.path, SECRETS_KEY_FILE, &format!("{}\n", hex(&key)))?;
+        write_whole(&self.path, SECRETS_KEY_FILE, |_| format!("{}\n", hex(&key)))?;
         Ok(key)
     }
 }
@@ -353,17 +393,6 @@ fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
     bytes.collect::<Option<Vec<u8>>>().filter(|_| rest.is_empty())?.try_into().ok()
 }
 
-/// Whether there is no format yet; one of another version is refused.
-fn is_new(dir: &Path) -> Result<bool, DataDirError> {
-    let file = dir.join(FORMAT_FILE);
-    match fs::read_to_string(&file) {
-        Ok(found) if found.split_whitespace().next() == Some(&FORMAT_VERSION.to_string()) => Ok(false),
-        Ok(found) => Err(DataDirError::Format { file, found: found.trim().to_owned() }),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
-        Err(error) => Err(io_at(&file)(error)),
-    }
-}
-
 /// The admin token in a directory, also in a data directory that a running server has locked; none before the first start.
 ///
 /// # Errors
@@ -394,13 +423,13 @@ fn admin_token_in(dir: &Path, place: Place) -> Result<Option<String>, DataDirErr
     Err(DataDirError::Secret { path, what, code: ExitCode::Usage })
 }
 
-/// Writes a file that is there whole or not at all, also after a power cut.
-fn write_whole(dir: &Path, name: &str, text: &str) -> Result<(), DataDirError> {
-    let (path, draft) = (dir.join(name), dir.join(format!("{name}.new")));
+/// Writes a file that is there whole or not at all, also after a power cut. What it says may name the file itself.
+fn write_whole(dir: &Path, name: &str, text: impl Fn(&Metadata) -> String) -> Result<(), DataDirError> {
+    let (path, draft) = (dir.join(name), dir.join(format!("{name}{DRAFT_SUFFIX}")));
     let write = || {
         let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&draft)?;
         ownership::give_to_owner_of(dir, &file)?;
-        file.write_all(text.as_bytes())?;
+        file.write_all(text(&file.metadata()?).as_bytes())?;
         file.sync_all()?;
         fs::rename(&draft, &path)?;
         File::open(dir)?.sync_all()
@@ -485,13 +514,5 @@ mod tests {
         fs::write(root.path().join("secrets.key"), "00".repeat(32)).unwrap();
         fs::set_permissions(root.path().join("secrets.key"), fs::Permissions::from_mode(0o604)).unwrap();
         assert!(read_secrets_key(root.path(), Place::DataDir).is_err());
-    }
-
-    #[test]
-    fn a_directory_of_another_format_is_refused_by_name() {
-        let root = tempfile::tempdir().unwrap();
-        fs::write(root.path().join("FORMAT"), "99 later\n").unwrap();
-        let refused = DataDir::open(root.path()).unwrap_err().to_string();
-        assert!(refused.contains("FORMAT") && refused.contains("99 later"), "{refused}");
     }
 }

@@ -33,6 +33,7 @@
 //! - `base/shares.rs`: a bounded amount of which nobody can take all
 //! - `base/threads.rs`: named threads, signals, stopping
 //! - `base/vault.rs`: small secrets, sealed
+//! - `base/whereabouts.rs`: what became of the name of an open file
 //!
 //! Pure data:
 //!
@@ -79,7 +80,10 @@
 //! - `logging/damping.rs`: what repeats is told once a second
 //! - `logging/files.rs`: log files, bounded in size and number
 //! - `logging/lines.rs`: a line, and its priority for systemd's journal
-//! - `data_dir.rs`: the data directory: format, lock, admin token
+//! - `data_dir.rs`: the data directory: what is where in it, and the secrets
+//! - `data_dir/contents.rs`: whether somebody else uses the directory
+//! - `data_dir/format.rs`: the format file, which tells a copy until it delivers
+//! - `data_dir/locks.rs`: one process at a time
 //!
 //! Bytes on disk: the truth:
 //!
@@ -94,6 +98,7 @@
 //! - `journal/segment.rs`: a segment file
 //! - `journal/spare.rs`: the next segment's file, made ahead of time
 //! - `journal/survey.rs`: looking at every frame, touching nothing
+//! - `journal/watch.rs`: whether the segments' files are still what they were
 //! - `journal/writer.rs`: appending, one sync for each group
 //!
 //! The state that comes of it; the only importer of sled:
@@ -215,7 +220,8 @@
 //! - `app.rs`: starts the parts in order, stops them in reverse
 //! - `app/limits.rs`: as many connections as the limit of open files has room for
 //! - `app/listening.rs`: the address, waited for while another has it
-//! - `app/look_out.rs`: whether the data directory is still there
+//! - `app/look_out.rs`: whether the data directory is still there, and all of the journal
+//! - `app/loss.rs`: what was lost under the running server, and what is to be done
 //! - `app/lost_secrets.rs`: going on without the key that sealed secrets
 //! - `app/opening.rs`: what is on disk, opened in the order that recovery needs
 //! - `app/reload.rs`: what a running server takes over of a new configuration

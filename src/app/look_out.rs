@@ -1,23 +1,25 @@
-//! Looks whether the data directory is still where it was. A process goes on writing to files that were removed or renamed
-//! under it, and what it acknowledges then is lost with it: so it stops taking anything, says so, and ends.
+//! Looks whether the data directory is still where it was, and the journal in it what it was. A process goes on writing to files
+//! that were removed, renamed or cut off under it, and what it acknowledges then is lost with them: so it stops taking
+//! anything, says so, and ends.
 //!
 //! A thread of its own, since a disk that hangs must hold up nobody who could notice. It also has the log tell, once a
 //! second, what was left out of it.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::base::exit_code::fatal;
+use super::loss::{Loss, What};
+use crate::base::exit_code::fatal_loss;
 use crate::base::metrics::Metrics;
 use crate::base::threads::{Signal, Stop};
 use crate::commit::Intake;
 use crate::data_dir::DataDir;
 use crate::http::Health;
-use crate::journal::Reader;
+use crate::journal::{Reader, Watch};
 use crate::logging::{self, LeftOut};
 
 /// How often it looks.
@@ -30,37 +32,41 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// What is looked at, and who is told.
 pub(super) struct LookOut {
     places: Vec<Place>,
-    journal: Reader,
+    journal: Watch,
     intake: Intake,
     health: Arc<Health>,
     metrics: Arc<Metrics>,
     left_out: LeftOut,
 }
 
-/// A name and the file that has to have it.
+/// A name and the file that has to have it, which is held open: so it is known what becomes of it.
 struct Place {
+    what: What,
     path: PathBuf,
-    device: u64,
-    inode: u64,
+    held: File,
 }
 
 impl Place {
-    fn of(path: &Path) -> io::Result<Self> {
-        let facts = fs::metadata(path)?;
-        Ok(Self { path: path.to_owned(), device: facts.dev(), inode: facts.ino() })
+    fn of((what, path): (What, PathBuf)) -> io::Result<Self> {
+        let held = File::open(&path)?;
+        Ok(Self { what, path, held })
     }
 
     /// Whether nothing or something else has the name now. What cannot be said is not held against it.
-    fn is_lost(&self) -> bool {
-        match fs::metadata(&self.path) {
-            Ok(facts) => (facts.dev(), facts.ino()) != (self.device, self.inode),
-            Err(error) => is_absent(&error),
+    fn loss(&self) -> Option<Loss> {
+        match (fs::metadata(&self.path), self.held.metadata()) {
+            (Ok(named), Ok(held)) if (named.dev(), named.ino()) == (held.dev(), held.ino()) => None,
+            (Ok(_), Ok(_)) => Some(Loss::of(self.what, self.path.clone(), &self.held)),
+            (Ok(_), Err(_)) => None,
+            (Err(error), _) => match error.kind() {
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+                    Some(Loss::of(self.what, self.path.clone(), &self.held))
+                }
+                io::ErrorKind::PermissionDenied => Some(Loss::denied(self.what, self.path.clone(), error)),
+                _ => None,
+            },
         }
     }
-}
-
-fn is_absent(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 impl LookOut {
@@ -68,11 +74,14 @@ impl LookOut {
     /// When the data directory cannot be looked at now.
     pub(super) fn new(
         data_dir: &DataDir,
-        journal: Reader,
+        journal: &Reader,
         intake: Intake,
         (health, metrics): (Arc<Health>, Arc<Metrics>),
     ) -> io::Result<Self> {
-        let places = data_dir.places().iter().map(|path| Place::of(path)).collect::<io::Result<_>>()?;
+        let places = [(What::DataDir, Some(data_dir.path().to_owned())), (What::Journal, Some(data_dir.journal()))];
+        let places = places.into_iter().chain([(What::Lock, data_dir.lock_file())]);
+        let places = places.filter_map(|(what, path)| Some(Place::of((what, path?))));
+        let (places, journal) = (places.collect::<io::Result<_>>()?, Watch::new(journal));
         Ok(Self { places, journal, intake, health, metrics, left_out: LeftOut::default() })
     }
 
@@ -93,28 +102,24 @@ impl LookOut {
         self.tell_left_out();
     }
 
-    /// What is not where it was.
-    fn lost(&self) -> Option<PathBuf> {
-        if let Some(place) = self.places.iter().find(|place| place.is_lost()) {
-            return Some(place.path.clone());
-        }
-        let last = self.journal.segments().pop()?.path;
-        fs::metadata(&last).is_err_and(|error| is_absent(&error)).then_some(last)
+    /// What is not where or what it was.
+    fn lost(&mut self) -> Option<Loss> {
+        let place = self.places.iter().find_map(Place::loss);
+        place.or_else(|| {
+            let segment = Loss::segment(self.journal.look()?);
+            // A segment goes with the directory that it is in, and that may have gone a moment ago.
+            Some(self.places.iter().find_map(Place::loss).unwrap_or(segment))
+        })
     }
 
-    fn end(&self, lost: &Path) -> ! {
-        let lost = lost.display().to_string();
+    fn end(&self, loss: &Loss) -> ! {
         self.health.set_data_lost();
         self.intake.close();
-        tracing::error!(
-            lost,
-            "the data directory was removed, renamed or replaced while the server runs; nothing is taken any more"
-        );
+        tracing::error!(lost = loss.path(), "{}; nothing is taken any more", loss.summary());
         Signal::new().wait(LAST_WORDS);
-        fatal(&format!(
-            "{lost} was removed, renamed or replaced under the running server; put the data directory back where it was: events \
-             acknowledged in the last second before this may be missing from it"
-        ))
+        // What is removed goes piece by piece: by now it is known how much of it.
+        let more = self.places.iter().find_map(Place::loss);
+        fatal_loss(&more.as_ref().unwrap_or(loss).to_string())
     }
 
     fn tell_left_out(&mut self) {

@@ -29,8 +29,6 @@ pub(super) struct Opened {
     pub(super) store: Arc<Store>,
     /// Endpoints whose secrets are lost.
     pub(super) lost: Vec<Arc<Endpoint>>,
-    /// The data directory is a copy of another one, which may be in use.
-    pub(super) is_copy: bool,
 }
 
 /// Everything on disk, in the order that recovery needs.
@@ -40,19 +38,26 @@ pub(super) fn open(
     (metrics, space): (&Metrics, &Space),
     forget_secrets: bool,
 ) -> Result<Opened, StartError> {
-    let data_dir = DataDir::open(&config.storage.data_dir).map_err(StartError::DataDir)?;
+    let beside: Vec<_> = config.log.directory.iter().cloned().collect();
+    let mut data_dir = DataDir::open_beside(&config.storage.data_dir, &beside).map_err(StartError::DataDir)?;
     let admin_token = admin_token(config, &data_dir).map_err(StartError::DataDir)?;
-    let (writer, journal, is_copy) = open_journal(config, &data_dir)?;
+    let (writer, journal, is_copied) = open_journal(config, &data_dir)?;
     data_dir.complete(Timestamp(clock.now_ms())).map_err(StartError::DataDir)?;
+    // The journal is an original again now.
+    let is_copy = is_copied || data_dir.is_copy();
+    data_dir.note_copy(is_copy).map_err(StartError::DataDir)?;
     let store = Arc::new(open_state(config, &data_dir, &journal, metrics, space)?);
     data_dir.give_to_owner().map_err(StartError::DataDir)?;
     let (vault, lost) = open_vault(&data_dir, &store, Timestamp(clock.now_ms()), forget_secrets)?;
     let vault = Arc::new(vault);
-    Ok(Opened { data_dir, admin_token, vault, writer, journal, store, lost, is_copy })
+    Ok(Opened { data_dir, admin_token, vault, writer, journal, store, lost })
 }
 
 /// A copy that delivers what the original delivers as well doubles everything, and neither of the two can know.
-pub(super) fn tell_copy(store: &Store, delivers: bool) {
+pub(super) fn tell_copy(data_dir: &DataDir, store: &Store, delivers: bool) {
+    if !data_dir.is_copy() {
+        return;
+    }
     let waiting = store.counts().map_or(0, |counts| counts.waiting);
     if delivers {
         tracing::warn!(
@@ -61,7 +66,18 @@ pub(super) fn tell_copy(store: &Store, delivers: bool) {
              endpoints get them from both. To look at a copy without delivering, start it with --no-deliver"
         );
     } else {
-        tracing::info!(waiting, "the data directory is a copy; nothing is delivered from here");
+        tracing::info!(
+            waiting,
+            "the data directory is a copy; nothing is delivered from here. It will deliver as soon as it is started without \
+             --no-deliver"
+        );
+    }
+}
+
+/// A copy that has delivered is an original. If that cannot be written down, the next start warns once more.
+pub(super) fn settle(data_dir: &mut DataDir, delivers: bool) {
+    if delivers && let Err(error) = data_dir.note_copy(false) {
+        tracing::warn!(%error, "the next start will say once more that the data directory is a copy");
     }
 }
 
@@ -128,8 +144,14 @@ fn open_journal(config: &Config, data_dir: &DataDir) -> Result<(journal::Writer,
         tracing::info!("the data directory is a copy; everything acknowledged before the copy began is in it");
     }
     if let Some(cut) = report.cut {
-        let file = cut.file.display().to_string();
-        tracing::warn!(file, offset = cut.offset, bytes = cut.bytes, cause = ?cut.cause, "cut what was never acknowledged from the journal's end");
+        let (file, cause) = (cut.file.display().to_string(), cut.cause.name());
+        tracing::warn!(
+            file,
+            offset = cut.offset,
+            bytes = cut.bytes,
+            cause,
+            "cut what was never acknowledged from the journal's end"
+        );
     }
     Ok((writer, reader, report.is_copy))
 }
@@ -194,6 +216,7 @@ fn try_to_open_state(
         tracing::error!("the state is broken; it is to be made anew from the journal");
     }
     let recovered = recovered.unwrap_or_else(|panic| resume_unwind(panic)).map_err(StartError::Recovery)?;
-    tracing::info!(commands = recovered.commands, took_ms = recovered.took.as_millis(), "state is up to the journal");
+    let took_ms = u64::try_from(recovered.took.as_millis()).unwrap_or(u64::MAX);
+    tracing::info!(commands = recovered.commands, took_ms, "state is up to the journal");
     Ok(store)
 }

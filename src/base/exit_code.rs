@@ -34,9 +34,22 @@ impl From<ExitCode> for std::process::ExitCode {
     }
 }
 
-/// Ends the process now with [`ExitCode::Fatal`]. What was acknowledged is in the journal; a restart goes on from there.
+/// Ends the process now with [`ExitCode::Fatal`]. What was acknowledged is in the journal; the next start goes on from there.
 pub fn fatal(reason: &str) -> ! {
-    tracing::error!(reason, "fatal; exiting with code 70, a restart recovers from the journal");
+    tracing::error!(
+        reason,
+        "fatal; exiting with code 70. The next start goes on with what the journal holds, and says it if a part of that is missing"
+    );
+    exit()
+}
+
+/// The same when the journal itself may be gone; `reason` says what is to be done.
+pub fn fatal_loss(reason: &str) -> ! {
+    tracing::error!(reason, "fatal; exiting with code 70");
+    exit()
+}
+
+fn exit() -> ! {
     #[expect(clippy::exit, reason = "the one place that ends the process from a thread")]
     std::process::exit(i32::from(ExitCode::Fatal as u8))
 }

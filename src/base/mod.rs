@@ -14,3 +14,4 @@ pub mod sabotage;
 pub mod shares;
 pub mod threads;
 pub mod vault;
+pub mod whereabouts;

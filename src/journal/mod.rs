@@ -48,6 +48,7 @@ mod salvage;
 mod segment;
 mod spare;
 mod survey;
+mod watch;
 mod writer;
 
 #[cfg(test)]
@@ -64,4 +65,5 @@ pub use salvage::{Note, Salvage};
 pub use segment::SegmentInfo;
 pub use spare::SpareMaker;
 pub use survey::{Lost, SegmentFound, Survey};
+pub use watch::{Change, Strayed, Watch};
 pub use writer::Writer;

@@ -24,22 +24,30 @@ pub(super) struct Shared {
     segments: RwLock<Vec<Arc<Segment>>>,
     /// The end of what is synced.
     end: AtomicU64,
+    /// Where the last group begins that was appended since the journal was opened; zero if there was none.
+    last_group: AtomicU64,
     /// What was read was not what was written there.
     damaged: AtomicBool,
 }
 
 impl Shared {
     pub(super) fn new(dir: PathBuf, files: Arc<dyn Files>, segments: Vec<Arc<Segment>>, end: Position) -> Self {
-        Self { dir, files, segments: RwLock::new(segments), end: AtomicU64::new(end.0), damaged: false.into() }
+        let (segments, end) = (RwLock::new(segments), AtomicU64::new(end.0));
+        Self { dir, files, segments, end, last_group: AtomicU64::new(0), damaged: false.into() }
     }
 
     pub(super) fn end(&self) -> Position {
         Position(self.end.load(Ordering::Acquire))
     }
 
-    /// Lets the readers see everything below `end`, which must be synced.
-    pub(super) fn publish(&self, end: Position) {
+    /// Lets the readers see the group that begins at `from` and ends at `end`, which must be synced.
+    pub(super) fn publish(&self, from: Position, end: Position) {
+        self.last_group.store(from.0, Ordering::Release);
         self.end.store(end.0, Ordering::Release);
+    }
+
+    pub(super) fn last_group(&self) -> Option<Position> {
+        Some(self.last_group.load(Ordering::Acquire)).filter(|from| *from > 0).map(Position)
     }
 
     pub(super) fn segments(&self) -> RwLockReadGuard<'_, Vec<Arc<Segment>>> {
@@ -69,6 +77,10 @@ pub struct Reader {
 impl Reader {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         Self { shared }
+    }
+
+    pub(super) fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.shared)
     }
 
     /// The end of what is synced: the position that the next group will have.

@@ -76,6 +76,16 @@ pub enum CutCause {
     CopyHole,
 }
 
+impl CutCause {
+    /// In words, for the log.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::TornGroup => "torn_group",
+            Self::CopyHole => "copy_hole",
+        }
+    }
+}
+
 /// Opens the journal in `dir`, which is made if it is missing.
 pub fn open(
     dir: &Path,
@@ -111,6 +121,9 @@ pub fn open(
     let no_space = needs_segment && !make_first_active(&mut writer, dir)?;
     let (count, first) = {
         let segments = shared.segments();
+        for segment in segments.iter().filter(|segment| segment.length().is_none()) {
+            segment.length_is(segment.file.metadata().map_err(JournalError::io(&segment.path))?.len());
+        }
         (segments.len(), segments.first().map_or(last.end, |segment| segment.first))
     };
     let report = OpenReport { segments: count, first, end: last.end, cut: last.cut, is_copy, remade, no_space };

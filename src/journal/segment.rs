@@ -7,7 +7,7 @@ use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::files::{FileFacts, Files, is_unreadable};
 use super::frame::{self, FRAME_HEADER_BYTES, Frame, Position};
@@ -55,11 +55,28 @@ pub(super) struct Segment {
     pub(super) path: PathBuf,
     pub(super) file: File,
     sealed: AtomicBool,
+    /// The length that its file was given, in bytes; zero while that changes.
+    length: AtomicU64,
 }
 
 impl Segment {
     pub(super) fn new(first: Position, path: PathBuf, file: File) -> Self {
-        Self { first, path, file, sealed: AtomicBool::new(false) }
+        Self { first, path, file, sealed: AtomicBool::new(false), length: AtomicU64::new(0) }
+    }
+
+    /// The length that its file has, unless somebody else changes it; none while the writer is at it.
+    pub(super) fn length(&self) -> Option<u64> {
+        Some(self.length.load(Ordering::SeqCst)).filter(|length| *length > 0)
+    }
+
+    /// To be said before the writer changes its file's length, or removes it.
+    pub(super) fn length_changes(&self) {
+        self.length.store(0, Ordering::SeqCst);
+    }
+
+    /// And behind that.
+    pub(super) fn length_is(&self, bytes: u64) {
+        self.length.store(bytes, Ordering::SeqCst);
     }
 
     pub(super) fn mark_sealed(&self) {

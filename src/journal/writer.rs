@@ -78,9 +78,10 @@ impl Writer {
         self.or_fail(
             written.or_else(|error| if sabotage::is_on(Switch::IgnoreFailedSync) { Ok(()) } else { Err(error) }),
         )?;
-        self.end = self.end.plus(group.bytes() as u64);
+        let from = self.end;
+        self.end = from.plus(group.bytes() as u64);
         self.groups = (self.groups.0 + 1, self.groups.1 + group.bytes() as u64);
-        self.shared.publish(self.end);
+        self.shared.publish(from, self.end);
         self.ask_for_spare();
         Ok(&self.positions)
     }
@@ -101,6 +102,7 @@ impl Writer {
         self.refuse_after_failure()?;
         let mut removed = Vec::new();
         while let Some((segment, end)) = self.oldest_ending_by(position) {
+            segment.length_changes();
             // One by one and each synced, so that a crash leaves no gap.
             let gone = self.shared.files.remove(&segment.path);
             let gone = gone.and_then(|()| self.shared.files.sync_dir(&self.shared.dir));
@@ -136,10 +138,12 @@ impl Writer {
         if segment.first == self.end {
             return Ok(());
         }
-        let files = &self.shared.files;
-        let sealed =
-            files.set_len(&segment.file, segment.offset_of(self.end)).and_then(|()| files.sync_all(&segment.file));
+        self.or_fail(whole(&segment))?;
+        segment.length_changes();
+        let (files, len) = (&self.shared.files, segment.offset_of(self.end));
+        let sealed = files.set_len(&segment.file, len).and_then(|()| files.sync_all(&segment.file));
         self.or_fail(sealed)?;
+        segment.length_is(len);
         segment.mark_sealed();
         self.drop_cache_behind();
         tracing::debug!(segment = %segment.path.display(), end = %self.end, "segment sealed");
@@ -168,6 +172,7 @@ impl Writer {
             }
             None => self.make_next(room)?,
         };
+        segment.length_is(SEGMENT_HEADER_BYTES + room);
         let active = Active { segment: Arc::clone(&segment), room_end: self.end.plus(room) };
         self.active = Some(active);
         self.groups = (0, 0);
@@ -225,6 +230,7 @@ impl Writer {
     /// Makes a segment without frames anew in its own file, so that its name, which
     /// alone may say where the log goes on, is there at any time.
     fn remake(&mut self, empty: &Segment, room: u64) -> Result<(), AppendError> {
+        empty.length_changes();
         let emptied = self.shared.files.set_len(&empty.file, 0);
         self.or_fail(emptied)?;
         self.prepare(&empty.file, room)
@@ -276,6 +282,15 @@ impl Writer {
             Err(e) if is_no_space(&e) => Err(AppendError::NoSpace(e.kind())),
             other => self.or_fail(other),
         }
+    }
+}
+
+/// Whether the file is as long as it was made. If somebody cut it off, sealing would hide that: what was lost would be zeros.
+fn whole(segment: &Segment) -> io::Result<()> {
+    let (is, path) = (segment.file.metadata()?.len(), segment.path.display());
+    match segment.length().filter(|was| *was != is) {
+        None => Ok(()),
+        Some(was) => Err(io::Error::other(format!("{path} is {is} bytes long, but was made {was} bytes long"))),
     }
 }
 

@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Map, Value, json};
+use triggerd::http::receiver::Receiver;
 
-use crate::harness::{PATIENCE, binary, settings, until};
+use crate::harness::{Client, PATIENCE, binary, command, settings, until};
 use crate::operator::{Served, Start, is_root};
 
 /// The address behind a server's URL.
@@ -20,49 +21,177 @@ fn address(server: &Served) -> String {
 /// What is done to a data directory.
 type Harm = fn(&Path);
 
-#[test]
-fn a_data_directory_that_goes_is_noticed_said_and_the_end() {
-    let dir = tempfile::tempdir().unwrap();
-    let harms: [(&str, Harm); 4] = [
-        ("removed", |data| fs::remove_dir_all(data).unwrap()),
-        ("renamed", |data| fs::rename(data, data.with_extension("elsewhere")).unwrap()),
-        ("journal", |data| fs::rename(data.join("journal"), data.join("elsewhere")).unwrap()),
-        ("replaced", |data| {
+/// The journal's segments, oldest first.
+fn segments(data: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(data.join("journal")).unwrap().map(|entry| entry.unwrap().path());
+    let mut segments: Vec<_> = entries.collect();
+    segments.sort();
+    segments
+}
+
+fn set_len(path: &Path, len: u64) {
+    fs::OpenOptions::new().write(true).open(path).unwrap().set_len(len).unwrap();
+}
+
+/// What is done, and what the last words say of it.
+const HARMS: [(&str, Harm, &str); 10] = [
+    ("removed", |data| fs::remove_dir_all(data).unwrap(), "would else make an empty data directory"),
+    ("renamed", |data| fs::rename(data, data.with_extension("elsewhere")).unwrap(), "Nothing is lost"),
+    ("no-journal", |data| fs::remove_dir_all(data.join("journal")).unwrap(), "no start goes on without the journal"),
+    ("journal", |data| fs::rename(data.join("journal"), data.join("elsewhere")).unwrap(), "Nothing is lost"),
+    (
+        "replaced",
+        |data| {
             fs::rename(data, data.with_extension("old")).unwrap();
             assert!(Command::new("cp").arg("-a").arg(data.with_extension("old")).arg(data).status().unwrap().success());
-        }),
-    ];
-    for (name, harm) in harms {
-        let data = dir.path().join(name);
-        let mut server = Start::on(&data).ready();
-        let org = server.admin().new_org("Acme");
-        assert_eq!(org.send("a.b", &json!(1)).status, 202);
-        assert_eq!(org.get("/health").json["checks"]["data_dir"], "ok");
-        harm(&data);
-        let mut said = (false, false);
-        let began = std::time::Instant::now();
-        while server.child.try_wait().unwrap().is_none() {
-            assert!(began.elapsed() < PATIENCE, "{name}: it goes on");
-            let event = org.try_request(
-                reqwest::Method::POST,
-                "/api/events",
-                &[("Content-Type", "application/json")],
-                r#"{"type":"a.b","payload":1}"#,
-            );
-            said.0 |= event.is_ok_and(|answer| answer.status == 503);
-            let health = org.try_request(reqwest::Method::GET, "/health", &[], "");
-            said.1 |= health.is_ok_and(|answer| answer.status == 503 && answer.json["checks"]["data_dir"] == "lost");
-        }
-        assert_eq!(said, (true, true), "{name}: clients and probes are told");
-        let text = server.text();
-        assert_eq!(server.child.wait().unwrap().code(), Some(70), "{name}: {text}");
-        let last = server.lines("fatal").pop().unwrap();
-        let reason = last["reason"].as_str().unwrap();
-        assert!(
-            reason.contains(data.to_str().unwrap()) && reason.contains("was removed, renamed or replaced"),
-            "{last}"
+        },
+        "Nothing is lost",
+    ),
+    ("last-cut", |data| set_len(segments(data).last().unwrap(), 0), "0 bytes long, but was made"),
+    ("first-cut", |data| set_len(&segments(data)[0], 1_000), "1000 bytes long, but was made"),
+    ("last-gone", |data| fs::remove_file(segments(data).last().unwrap()).unwrap(), "lost but for a backup"),
+    ("first-gone", |data| fs::remove_file(&segments(data)[0]).unwrap(), "lost but for a backup"),
+    (
+        "first-replaced",
+        |data| {
+            let (first, copy) = (&segments(data)[0], data.join("copy"));
+            fs::copy(first, &copy).unwrap();
+            fs::rename(copy, first).unwrap();
+        },
+        "lost but for a backup",
+    ),
+];
+
+/// Harms it, and gives the last words.
+fn last_words(data: &Path, mut server: Served, org: &Client, harm: Harm) -> String {
+    harm(data);
+    let mut said = (false, false);
+    let began = std::time::Instant::now();
+    while server.child.try_wait().unwrap().is_none() {
+        assert!(began.elapsed() < PATIENCE, "it goes on: {}", server.text());
+        let event = org.try_request(
+            reqwest::Method::POST,
+            "/api/events",
+            &[("Content-Type", "application/json")],
+            r#"{"type":"a.b","payload":1}"#,
         );
+        said.0 |= event.is_ok_and(|answer| answer.status == 503);
+        let health = org.try_request(reqwest::Method::GET, "/health", &[], "");
+        said.1 |= health.is_ok_and(|answer| answer.status == 503 && answer.json["checks"]["data_dir"] == "lost");
     }
+    let text = server.text();
+    assert_eq!(said, (true, true), "clients and probes are told: {text}");
+    assert_eq!(server.child.wait().unwrap().code(), Some(70), "{text}");
+    assert!(!text.contains("goes on with what the journal holds"), "{text}");
+    server.lines("\"fatal").pop().unwrap()["reason"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_data_directory_that_goes_or_is_changed_is_noticed_said_and_the_end() {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, harm, says) in HARMS {
+        let data = dir.path().join(name);
+        let config = settings(&data, "").replace("segment_bytes = 1048576", "segment_bytes = 65536");
+        let server = Start { config, ..Start::on(&data) }.ready();
+        let org = server.admin().new_org("Acme");
+        let payload = json!("x".repeat(10_000));
+        (0..20).for_each(|_| assert_eq!(org.send("a.b", &payload).status, 202));
+        assert_eq!(org.get("/health").json["checks"]["data_dir"], "ok");
+        // Who only reads it does no harm.
+        let copy = dir.path().join(format!("{name}.copy"));
+        assert!(Command::new("cp").arg("-a").arg(&data).arg(&copy).status().unwrap().success());
+        let reason = last_words(&data, server, &org, harm);
+        assert!(reason.contains(data.to_str().unwrap()) && reason.contains(says), "{name}: {reason}");
+    }
+}
+
+/// A start that says this and ends: how, and all it said.
+fn refused(start: Start<'_>, says: &str) -> (Option<i32>, String) {
+    let mut served = start.spawn();
+    until(|| (served.text().contains(says) || served.text().contains("triggerd is ready")).then_some(()));
+    assert!(!served.text().contains("triggerd is ready"), "it started");
+    (served.child.wait().unwrap().code(), served.text())
+}
+
+#[test]
+fn a_lock_file_that_goes_lets_no_second_server_in() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let server = Start::on(&data).ready();
+    let org = server.admin().new_org("Acme");
+    let second = dir.path().join("second");
+    fs::remove_file(data.join("LOCK")).unwrap();
+    let in_use = "is in use by another triggerd";
+    assert_eq!(refused(Start { config: settings(&data, ""), ..Start::on(&second) }, in_use).0, Some(4));
+    for words in [["verify"], ["rebuild"]] {
+        fs::remove_file(data.join("LOCK")).ok();
+        let (code, text) = command(&second, &words);
+        assert!(code == Some(4) && text.contains(in_use), "{words:?}: {text}");
+    }
+    assert_eq!(org.send("a.b", &json!(1)).status, 202, "the first goes on");
+    assert_eq!(server.stop().0, Some(0));
+    assert_eq!(Start::on(&data).ready().stop().0, Some(0));
+}
+
+#[test]
+fn a_directory_that_somebody_else_uses_is_refused_and_stays_as_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let home = dir.path().join("home");
+    fs::create_dir(&home).unwrap();
+    for name in [".bashrc", "Letters", "Music", "notes.txt", "photo.jpg", "thesis.pdf", "todo.txt"] {
+        fs::write(home.join(name), "").unwrap();
+    }
+    let says = format!("{} is no data directory of triggerd", home.display());
+    let (serve, rebuild) = (refused(Start::on(&home), &says), command(&home, &["rebuild"]));
+    for (code, text) in [serve, rebuild] {
+        assert_eq!(code, Some(2), "{text}");
+        assert!(text.contains(&says) && text.contains(".bashrc, Letters, Music") && text.contains("2 more"), "{text}");
+    }
+    assert_eq!(fs::read_dir(&home).unwrap().count(), 7, "something was made in it");
+    // A fresh filesystem is nobody's, and logs may lie beside the data.
+    let fresh = dir.path().join("fresh");
+    fs::create_dir_all(fresh.join("lost+found")).unwrap();
+    let config = format!("[log]\ndirectory = {:?}\n", fresh.join("logs").display().to_string());
+    for _ in 0..2 {
+        assert_eq!(Start::on(&fresh).config(&config).ready().stop().0, Some(0));
+    }
+    // What is ours already may have anything in it.
+    fs::write(fresh.join("notes.txt"), "").unwrap();
+    assert_eq!(Start::on(&fresh).config(&config).ready().stop().0, Some(0));
+}
+
+#[test]
+fn the_log_has_numbers_for_figures_words_for_words_and_no_path_of_a_build() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let mut lines = Vec::new();
+    for _ in 0..2 {
+        let server = Start::on(&data).config("[log]\nlevel = \"trace\"\n").ready();
+        let org = server.admin().new_org("Acme");
+        let receiver = Receiver::start().unwrap();
+        receiver.answer_next([410]);
+        org.push_to(&receiver.url());
+        org.send("a.b", &json!(1));
+        until(|| server.text().contains("delivery given up").then_some(()));
+        let (code, text) = server.stop();
+        assert_eq!(code, Some(0));
+        lines.extend(text.lines().map(|line| serde_json::from_str::<Map<String, Value>>(line).unwrap()));
+        receiver.stop();
+    }
+    let is_figure = |name: &str| ["_ms", "_us", "_seconds", "_bytes"].iter().any(|unit| name.ends_with(unit));
+    for (name, value) in lines.iter().flatten() {
+        assert!(!is_figure(name) || value.is_number(), "{name} is {value}");
+        assert!(!name.starts_with("log."), "{name} is {value}");
+        let text = value.as_str().unwrap_or_default();
+        let is_quoted = text.len() > 1 && text.starts_with('"') && text.ends_with('"');
+        assert!(!is_quoted && !text.contains("/.cargo/"), "{name} is {value}");
+    }
+    let says = |name: &str, value: Value| lines.iter().any(|line| line.get(name) == Some(&value));
+    let is_of_sled =
+        |line: &Map<String, Value>| line["target"].as_str().is_some_and(|target| target.starts_with("sled"));
+    assert!(lines.iter().any(is_of_sled), "libraries are heard at this level");
+    assert!(says("name", json!("Acme")) && says("reason", json!("gone")));
+    assert!(lines.iter().any(|line| line.contains_key("took_ms")));
 }
 
 /// A filesystem in memory with few files, unmounted when dropped.

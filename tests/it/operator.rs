@@ -447,7 +447,24 @@ fn a_copy_says_that_it_will_deliver_and_does_not_if_told_so() {
         (waiting == 2).then_some(())
     });
     assert_eq!(quiet.stop().0, Some(0));
+    // It stays a copy however often it is looked at, or a start fails, and until it has delivered.
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let config = settings(&copy, "").replace("127.0.0.1:0", &taken.local_addr().unwrap().to_string());
+    let config = config.replace("[storage]", "bind_seconds = 0\n[storage]");
+    let (code, text) = Start { config, ..Start::on(&copy) }.ended();
+    assert_eq!(code, Some(70), "{text}");
+    assert_eq!(run(&copy, &["rebuild"], &[]).0, Some(0));
+    let (code, text) = Start::on(&copy).words(&["--no-deliver"]).ready().stop();
+    assert!(code == Some(0) && text.contains("nothing is delivered from here"), "{text}");
     assert_eq!(receiver.received().len(), asked, "nothing went out");
+    let drilled = Start::on(&copy).ready();
+    let told = drilled.lines("the data directory is a copy").pop().unwrap();
+    assert!(told["level"] == "WARN" && told["waiting"] == 2, "{told}");
+    assert_eq!(drilled.stop().0, Some(0));
+    for words in [&["--no-deliver"], &[][..]] {
+        let (code, text) = Start::on(&copy).words(words).ready().stop();
+        assert!(code == Some(0) && !text.contains("is a copy"), "it delivered, and is an original now: {text}");
+    }
     let again = dir.path().join("again");
     assert!(Command::new("cp").arg("-a").arg(&data).arg(&again).status().unwrap().success());
     let loud = Start::on(&again).ready();

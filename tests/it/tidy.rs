@@ -93,6 +93,11 @@ fn the_codemap_names_every_file_and_no_other() {
     assert_none(&codemap_faults(lib.expect("src/lib.rs is there"), &paths));
 }
 
+#[test]
+fn lines_of_the_log_hold_words_and_no_debug_texts() {
+    assert_none(&check_all(debug_in_logs));
+}
+
 fn check_all(check: fn(&str, &str) -> Vec<String>) -> Vec<String> {
     sources().iter().filter(|(path, _)| !is_test_file(path)).flat_map(|(path, text)| check(path, text)).collect()
 }
@@ -161,6 +166,21 @@ fn unfinished(path: &str, text: &str) -> Vec<String> {
     let words = UNFINISHED.iter().filter(|word| has_word(&prose, word));
     let panics = PANICS.iter().filter(|panic| code.contains(**panic));
     words.chain(panics).map(|found| format!("{path}: {found}")).collect()
+}
+
+/// `?value` in a line of the log shows the code's own words and quotes.
+fn debug_in_logs(path: &str, text: &str) -> Vec<String> {
+    let code = code_of(text);
+    let calls = code.match_indices("tracing::").filter_map(|(at, _)| {
+        let (level, arguments) = code[at..].strip_prefix("tracing::")?.split_once("!(")?;
+        level.chars().all(is_identifier).then(|| arguments.split(';').next().unwrap_or_default())
+    });
+    let is_debug = |(at, _): (usize, &str), call: &str| {
+        let (before, behind) = (call[..at].trim_end_matches(' '), call[at + 1..].chars().next());
+        (before.is_empty() || before.ends_with([',', '=', '(', '\n'])) && behind.is_some_and(is_identifier)
+    };
+    let found = calls.filter(|call| call.match_indices('?').any(|hit| is_debug(hit, call)));
+    found.map(|call| format!("{path}: a line of the log shows a debug text: {}", call.trim())).collect()
 }
 
 fn too_long(path: &str, text: &str) -> Vec<String> {
@@ -387,6 +407,19 @@ fn a_use_of_a_room_below_is_fine() {
         ("lib.rs", "pub mod base;"),
     ] {
         assert_eq!(upward_uses(path, text), Vec::<String>::new(), "{path}: {text}");
+    }
+}
+
+#[test]
+fn a_debug_text_in_a_line_of_the_log_is_found_and_a_question_is_not() {
+    for (text, faults) in [
+        ("tracing::info!(?name, \"made\");", 1),
+        ("tracing::warn!(target: X, %org, why = ?end, \"over\");", 1),
+        ("tracing::warn!(\n    %org,\n    ?end,\n    \"over\"\n);", 1),
+        ("tracing::warn!(why = end.name(), \"over?\"); let x = f()?;", 0),
+        ("tracing::info!(count = read()?, \"x\"); g(h?);", 0),
+    ] {
+        assert_eq!(debug_in_logs("http/audit.rs", text).len(), faults, "{text}");
     }
 }
 

@@ -116,7 +116,7 @@ struct System {
 
 impl System {
     fn start(dir: &Path, pause: Duration) -> Self {
-        let data_dir = DataDir::open(dir).unwrap();
+        let mut data_dir = DataDir::open(dir).unwrap();
         let (writer, reader, _) = journal::open(&data_dir.journal(), Arc::new(OsFiles), &Options::default()).unwrap();
         data_dir.complete(Timestamp(1)).unwrap();
         let store = Arc::new(Store::open(&data_dir.state(), CACHE_BYTES, reader.end().0).unwrap());

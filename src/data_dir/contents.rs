@@ -1,0 +1,80 @@
+//! Whether a directory without the file `FORMAT` may become a data directory. One that somebody else uses is named by a
+//! slip in the configuration, and files of ours in the middle of `/etc` or of a home directory help nobody.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::{DAMAGED_PREFIX, DRAFT_SUFFIX, FORMAT_FILE, JOURNAL_DIR, OWN_FILES};
+
+/// How many foreign names are told.
+const NAMED_MAX: usize = 5;
+/// What lies in a directory that is empty for its user: of filesystems, snapshots and version control.
+const UNUSED: [&str; 7] = ["lost+found", ".snapshot", ".snapshots", ".gitkeep", ".gitignore", ".keep", ".DS_Store"];
+/// What an NFS client keeps of a removed file that is open.
+const NFS_REMOVED: &str = ".nfs";
+/// A configuration may lie beside the data that it is for.
+const CONFIGURATION: &str = "toml";
+
+/// The names of what is in the directory and not ours: the first few, and how many more there are. None if the directory
+/// is ours, or free to become so. `beside` are paths of ours that may lie in it, such as that of the logs.
+pub(super) fn foreign(dir: &Path, beside: &[PathBuf]) -> Option<(Vec<String>, usize)> {
+    if dir.join(FORMAT_FILE).exists() || has_segments(&dir.join(JOURNAL_DIR)) {
+        return None;
+    }
+    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let (whole, beside) = (real(dir), beside.iter().map(|path| real(path)).collect::<Vec<_>>());
+    // A directory that cannot be read is named by whoever needs it next.
+    let entries = fs::read_dir(dir).ok()?.filter_map(|entry| Some(entry.ok()?.file_name()));
+    let is_beside = |name: &OsStr| beside.iter().any(|path| path.starts_with(whole.join(name)));
+    let names = entries.filter(|name| !is_free(name) && !is_beside(name));
+    let mut names: Vec<_> = names.map(|name| name.to_string_lossy().into_owned()).collect();
+    names.sort();
+    let more = names.len().saturating_sub(NAMED_MAX);
+    names.truncate(NAMED_MAX);
+    Some((names, more)).filter(|(names, _)| !names.is_empty())
+}
+
+/// Whether a file of this name is ours, or nobody's.
+fn is_free(name: &OsStr) -> bool {
+    let Some(text) = name.to_str() else { return false };
+    let whole = text.strip_suffix(DRAFT_SUFFIX).unwrap_or(text);
+    let is_ours = OWN_FILES.contains(&whole) || text.starts_with(DAMAGED_PREFIX);
+    is_ours
+        || UNUSED.contains(&text)
+        || text.starts_with(NFS_REMOVED)
+        || Path::new(text).extension() == Some(OsStr::new(CONFIGURATION))
+}
+
+fn has_segments(journal: &Path) -> bool {
+    let is_segment = |path: PathBuf| path.extension() == Some(OsStr::new("seg"));
+    fs::read_dir(journal).is_ok_and(|entries| entries.filter_map(Result::ok).any(|entry| is_segment(entry.path())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_that_somebody_else_uses_is_told_from_a_free_one() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path();
+        for name in ["lost+found", "sled", "journal", "logs"] {
+            fs::create_dir(dir.join(name)).unwrap();
+        }
+        for name in ["LOCK", "admin.token", "FORMAT.new", "journal-damaged-1", "triggerd.toml", ".gitkeep", ".nfs00017"]
+        {
+            fs::write(dir.join(name), "").unwrap();
+        }
+        assert_eq!(foreign(dir, &[]), Some((vec!["logs".to_owned()], 0)));
+        assert_eq!(foreign(dir, &[dir.join("logs/of/triggerd")]), None);
+        for number in 0..9 {
+            fs::write(dir.join(format!("photo-{number}.jpg")), "").unwrap();
+        }
+        fs::write(dir.join(".bashrc"), "").unwrap();
+        let (names, more) = foreign(dir, &[]).unwrap();
+        assert_eq!((names.join(" "), more), (".bashrc logs photo-0.jpg photo-1.jpg photo-2.jpg".to_owned(), 6));
+        fs::write(dir.join("journal/00000000000000000001.seg"), "").unwrap();
+        assert_eq!(foreign(dir, &[]), None, "one that lost its FORMAT is ours all the same");
+    }
+}
