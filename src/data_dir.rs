@@ -22,7 +22,10 @@ use crate::base::exit_code::ExitCode;
 use crate::base::{ownership, random};
 use crate::model::time::Timestamp;
 
-const FORMAT_VERSION: u32 = 1;
+/// The format of everything in it. It rises whenever files or frames change so that an earlier build cannot read what this
+/// one writes, or the other way round: until the first release without a way from one to the next, so that a directory of
+/// another build is refused by name and never taken for a damaged one. 2: commands name the keys that they stand on.
+const FORMAT_VERSION: u32 = 2;
 const FORMAT_FILE: &str = "FORMAT";
 /// The admin token's file: in the data directory, and among systemd's credentials.
 pub const ADMIN_TOKEN_FILE: &str = "admin.token";
@@ -70,7 +73,7 @@ impl LookedAt {
 pub enum DataDirError {
     /// Another process uses it.
     InUse(PathBuf),
-    /// It was written by a newer version, or is not a data directory.
+    /// It was written by another version, or is not a data directory.
     Format {
         /// The file that says so.
         file: PathBuf,
@@ -126,11 +129,20 @@ impl fmt::Display for DataDirError {
             Self::NoDirectory(path) => {
                 write!(f, "{} is not a directory; [storage] data_dir must name one", path.display())
             }
-            Self::Format { file, found } => write!(
-                f,
-                "{} says {found:?}; this version reads data directories of format {FORMAT_VERSION} only",
-                file.display()
-            ),
+            Self::Format { file, found } => {
+                let format = found.split_whitespace().next().unwrap_or_default();
+                let writer = match format.parse::<u32>() {
+                    Ok(older) if older < FORMAT_VERSION => "an earlier triggerd",
+                    Ok(_) => "a newer triggerd",
+                    Err(_) => "something else",
+                };
+                write!(
+                    f,
+                    "the data directory was written by {writer}, in format {format}; this version reads format \
+                     {FORMAT_VERSION} only, so run the version that wrote it, or name another [storage] data_dir ({} says {found:?})",
+                    file.display()
+                )
+            }
             Self::Secret { path, what, .. } => write!(f, "{}: {what}", path.display()),
             Self::Io { path, cause } => {
                 write!(f, "{}: {cause}{}", path.display(), ownership::denied(path, cause))
@@ -493,5 +505,8 @@ mod tests {
         fs::write(root.path().join("FORMAT"), "99 later\n").unwrap();
         let refused = DataDir::open(root.path()).unwrap_err().to_string();
         assert!(refused.contains("FORMAT") && refused.contains("99 later"), "{refused}");
+        fs::write(root.path().join("FORMAT"), "1 2026-11-01T00:00:00Z 00\n").unwrap();
+        let refused = DataDir::open(root.path()).unwrap_err().to_string();
+        assert!(refused.contains("format 1") && refused.contains("an earlier triggerd"), "{refused}");
     }
 }
