@@ -270,12 +270,16 @@ fn a_report_that_nobody_hears_is_found_behind_however_many_attempts_that_hang() 
     world.endpoint(org, 1, settings());
     let events: Vec<u128> = (1..=u128::try_from(MANY).unwrap()).collect();
     events.iter().for_each(|event| world.event(org, *event, &[1]));
-    assert_eq!(world.events_begun().len(), MANY);
-    let (hang, told) = events.split_at(MANY - 100);
+    // As many as endpoints in doubt may have.
+    let begun = world.events_begun();
+    let (hang, told) = begun.split_at(600);
+    assert!(!told.is_empty());
     unheard(&mut world, |world| told.iter().for_each(|event| world.accept((1, *event))));
-    assert_eq!(world.scheduler.turns.unsettled(), MANY);
-    begun_within(&mut world, A_MINUTE);
-    assert_eq!(world.scheduler.turns.unsettled(), hang.len());
+    assert_eq!(world.scheduler.turns.unsettled(), begun.len());
+    let mut next = begun_within(&mut world, A_MINUTE);
+    next.retain(|event| !hang.contains(event));
+    assert_eq!(world.scheduler.turns.unsettled(), hang.len() + next.len(), "those that hang, and what began since");
+    assert!(told.iter().all(|event| !next.contains(event)) && next.len() >= told.len());
 }
 
 #[test]
