@@ -77,7 +77,7 @@ impl LookedAt {
 pub enum DataDirError {
     /// Another process uses it.
     InUse(PathBuf),
-    /// It was written by a newer version, or is not a data directory.
+    /// It was written by another version, or is not a data directory.
     Format {
         /// The file that says so.
         file: PathBuf,
@@ -151,11 +151,20 @@ impl fmt::Display for DataDirError {
                      it; [storage] data_dir must name a directory that is empty, or that does not exist yet"
                 )
             }
-            Self::Format { file, found } => write!(
-                f,
-                "{} says {found:?}; this version reads data directories of format {FORMAT_VERSION} only",
-                file.display()
-            ),
+            Self::Format { file, found } => {
+                let format = found.split_whitespace().next().unwrap_or_default();
+                let writer = match format.parse::<u32>() {
+                    Ok(older) if older < FORMAT_VERSION => "an earlier triggerd",
+                    Ok(_) => "a newer triggerd",
+                    Err(_) => "something else",
+                };
+                write!(
+                    f,
+                    "the data directory was written by {writer}, in format {format}; this version reads format \
+                     {FORMAT_VERSION} only, so run the version that wrote it, or name another [storage] data_dir ({} says {found:?})",
+                    file.display()
+                )
+            }
             Self::Secret { path, what, .. } => write!(f, "{}: {what}", path.display()),
             Self::Io { path, cause } => {
                 write!(f, "{}: {cause}{}", path.display(), ownership::denied(path, cause))

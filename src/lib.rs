@@ -258,6 +258,7 @@
 //! - `cli/output.rs`: what is printed, made visible; what cannot be written is an error
 //! - `cli/reach.rs`: which server, with which key
 //! - `cli/rebuild.rs`: `rebuild`
+//! - `cli/rebuild/notes.rs`: what stands in the place of what was lost
 //! - `cli/replays.rs`: `replay`
 //! - `cli/serve.rs`: `serve`
 //! - `cli/tail.rs`: `tail`

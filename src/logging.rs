@@ -23,7 +23,7 @@ use tracing_subscriber::{EnvFilter, Layer, reload};
 
 use crate::base::exit_code::ExitCode;
 use crate::base::ownership;
-use crate::config::{Log, LogFormat, journal_stream};
+use crate::config::{LIBRARIES, Log, LogFormat, is_level, journal_stream};
 
 pub use damping::{AUDIT, FLOODS, LeftOut, tick};
 
@@ -34,9 +34,6 @@ use lines::Lines;
 /// Lines that may wait for a slow disk; more are dropped, and counted by the writer. Log files never hold up an event;
 /// standard output does if its reader stands still.
 const WAITING_LINES_MAX: usize = 64 << 10;
-/// What libraries have to say is of no use to an operator, unless asked for: only what goes wrong.
-const LIBRARIES: &str = "actix_http=warn,actix_rt=warn,actix_server=warn,actix_web=warn,hyper=warn,hyper_util=warn,mio=warn,\
-                         reqwest=warn,rustls=warn,sled=warn,tokio=warn";
 
 /// What changes the level of the running process.
 static LEVEL: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
@@ -139,14 +136,17 @@ pub fn is_read_by_journal(stream: &impl std::os::fd::AsFd) -> bool {
 /// The filter of a checked level. What no directive is about is logged from info on; libraries from warn on, unless the
 /// level for everything is finer.
 fn filter(level: &str) -> EnvFilter {
-    let everything = level.split(',').map(str::trim).find(|directive| !directive.contains(['=', ':', '_']));
-    let everything = everything.filter(|directive| *directive != "triggerd").unwrap_or("info");
+    let everything = level.split(',').map(str::trim).find(|directive| is_level(directive)).unwrap_or("info");
     let is_fine = ["debug", "trace"].iter().any(|fine| everything.eq_ignore_ascii_case(fine));
     let is_coarse = ["off", "error"].iter().any(|coarse| everything.eq_ignore_ascii_case(coarse));
-    let libraries = if is_fine || is_coarse { "" } else { LIBRARIES };
     // The last directive for a target counts, so what was asked for stands behind what goes without saying.
-    let text = format!("{everything},{libraries},{level}");
-    EnvFilter::builder().parse(text.trim_matches(',').replace(",,", ",")).unwrap_or_else(|_| EnvFilter::new("info"))
+    let mut directives = vec![everything.to_owned()];
+    if !(is_fine || is_coarse) {
+        // What libraries have to say is of no use to an operator, unless asked for: only what goes wrong.
+        directives.extend(LIBRARIES.map(|library| format!("{library}=warn")));
+    }
+    directives.push(level.to_owned());
+    EnvFilter::builder().parse(directives.join(",")).unwrap_or_else(|_| EnvFilter::new("info"))
 }
 
 fn form_of(format: LogFormat, is_terminal: bool) -> LogFormat {
@@ -249,6 +249,11 @@ mod tests {
         let by_module = of("triggerd::http=debug");
         assert!(by_module.contains("triggerd::http=debug") && by_module.contains("info"), "{by_module}");
         assert!(!of("off").contains("warn"), "{}", of("off"));
+        let one_library = of("sled");
+        assert!(one_library.contains("info") && one_library.contains("actix_web=warn"), "{one_library}");
+        for finer in ["sled,debug", "triggerd,debug", "sled, DEBUG"] {
+            assert!(!of(finer).contains("=warn"), "{}", of(finer));
+        }
     }
 
     #[test]

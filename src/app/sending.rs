@@ -13,7 +13,7 @@ use crate::base::threads::{Thread, spawn_critical};
 use crate::commit::SchedulerHint;
 use crate::config::Config;
 use crate::delivery::attempts::{AttemptSettings, Attempter, AttempterPorts};
-use crate::delivery::scheduler::{Scheduler, SchedulerLimits, SchedulerPorts};
+use crate::delivery::scheduler::{RAISED_TIMES, Scheduler, SchedulerLimits, SchedulerPorts};
 use crate::delivery::sender::{Sender, SenderConfig, SenderError};
 use crate::rules::breaker::BreakerPolicy;
 use crate::rules::egress::EgressRules;
@@ -21,9 +21,6 @@ use crate::rules::retry::RetryPolicy;
 
 /// Deliveries kept ready in memory, all endpoints together, unless one endpoint alone may have more.
 const QUEUED_MAX: usize = 65_536;
-/// So many times the attempts on their way that were allowed at the start can be allowed by a reload: there is room for what
-/// they report, which was made for as many unsettled ones.
-const RAISED_TIMES: usize = 4;
 
 /// What requests are sent on.
 pub(super) fn runtime() -> std::io::Result<Runtime> {

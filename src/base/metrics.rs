@@ -404,7 +404,7 @@ impl Maker {
     fn overdue(&self) -> Result<FloatGauge, MetricsError> {
         self.float_gauge(
             "delivery_overdue_seconds",
-            "Age of the oldest overdue delivery whose endpoint may be asked; beyond 60 something is wrong.",
+            "How long an overdue delivery was seen not to begin, though nothing keeps it; beyond 60 something is wrong.",
         )
     }
 

@@ -1,7 +1,7 @@
 //! What `verify` and `rebuild` have in common: reading a stopped server's whole journal, one segment a task, and making
 //! the state that it gives, in a directory that is gone afterwards.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ use crate::commit::{Space, recover};
 use crate::data_dir::{DataDirError, free_bytes};
 use crate::journal::{Frame, JournalError, Lost, Position, Reader, SegmentFound, Survey};
 use crate::model::command::Command;
-use crate::model::id::OrgId;
+use crate::model::id::{KeyId, OrgId};
 use crate::model::journal_codec::{UnknownFrame, kind, read_body};
 use crate::store::{SEGMENT_BYTES, Store};
 
@@ -30,6 +30,8 @@ pub(super) struct JournalAudit {
     pub(super) commands: BTreeMap<String, u64>,
     /// What gives organizations their numbers, in order.
     pub(super) numbering: Vec<(Position, Numbered)>,
+    /// Keys that commands stand on and that nothing in the journal makes, in the order in which they are first named.
+    pub(super) unmade_keys: Vec<(Position, KeyId)>,
     /// A frame of a newer version.
     pub(super) newer: Option<String>,
 }
@@ -47,6 +49,10 @@ pub(super) enum Numbered {
 struct Seen {
     commands: BTreeMap<String, u64>,
     numbering: Vec<(Position, Numbered)>,
+    /// Keys that are made, or would be if nothing was against it,
+    made: BTreeSet<KeyId>,
+    /// and keys that commands stand on, with where the first does.
+    asked: BTreeMap<KeyId, Position>,
     newer: Option<String>,
 }
 
@@ -65,7 +71,29 @@ impl Seen {
             _ => None,
         };
         self.numbering.extend(numbered.map(|numbered| (frame.position, numbered)));
+        self.made.extend(match command.action() {
+            Command::CreateOrg(made) => Some(made.key.id),
+            Command::CreateKey(made) => Some(made.key.id),
+            Command::RotateKey(rotated) => Some(rotated.new.id),
+            _ => None,
+        });
+        if let Some(by) = command.asker() {
+            self.asked.entry(by).or_insert(frame.position);
+        }
         Ok(())
+    }
+
+    /// What the next segment holds.
+    fn add(&mut self, next: Self) {
+        for (kind, count) in next.commands {
+            *self.commands.entry(kind).or_default() += count;
+        }
+        self.numbering.extend(next.numbering);
+        self.made.extend(next.made);
+        for (key, at) in next.asked {
+            self.asked.entry(key).or_insert(at);
+        }
+        self.newer = self.newer.take().or(next.newer);
     }
 }
 
@@ -90,15 +118,13 @@ impl JournalAudit {
         bar.finish_and_clear();
         let (segments, seen): (Vec<_>, Vec<_>) = looked.map_err(|error| journal_failure(&error))?.into_iter().unzip();
         let mut all = Seen::default();
-        for segment in seen {
-            for (kind, count) in segment.commands {
-                *all.commands.entry(kind).or_default() += count;
-            }
-            all.numbering.extend(segment.numbering);
-            all.newer = all.newer.or(segment.newer);
-        }
-        let Seen { commands, numbering, newer } = all;
-        Ok(Self { missing_beginning: survey.missing_beginning(), survey, segments, commands, numbering, newer })
+        seen.into_iter().for_each(|segment| all.add(segment));
+        let Seen { commands, numbering, made, asked, newer } = all;
+        let unmade = asked.into_iter().filter(|(key, _)| !made.contains(key)).map(|(key, at)| (at, key));
+        let mut unmade_keys: Vec<_> = unmade.collect();
+        unmade_keys.sort_unstable();
+        let missing_beginning = survey.missing_beginning();
+        Ok(Self { survey, segments, missing_beginning, commands, numbering, unmade_keys, newer })
     }
 
     /// Everything that is damaged, in order.

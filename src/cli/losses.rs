@@ -41,18 +41,12 @@ impl Losses {
         words: fn(&Named) -> String,
     ) -> Result<(), StateError> {
         here.name_differences(other, &mut |named| {
-            let Named { kind, id, label, org, at, here, other } = &named;
-            let (org_id, org_name) = org.as_ref().map(|(id, name)| (id, name)).unzip();
-            let entry = json!({
-                "kind": kind.word(), "id": id, "label": label, "organization_id": org_id, "organization": org_name,
-                "at": at, "was": here, "is": other,
-            });
-            self.add(kind.word(), words(&named), entry);
+            self.add(named.kind.word(), words(&named), || entry_of(&named));
         })
     }
 
-    /// Adds one entry.
-    pub(super) fn add(&mut self, kind: &'static str, line: String, entry: Value) {
+    /// Adds one entry; what programs are told of it is asked for only if it is shown.
+    pub(super) fn add(&mut self, kind: &'static str, line: String, entry: impl FnOnce() -> Value) {
         self.total += 1;
         *self.counts.entry(kind).or_default() += 1;
         let file = self.file.get_or_insert_with(|| made(&self.path));
@@ -63,7 +57,7 @@ impl Losses {
         }
         if self.first.len() < SHOWN_MAX {
             self.first.push(line);
-            self.first_named.push(entry);
+            self.first_named.push(entry());
         }
     }
 
@@ -105,13 +99,52 @@ impl Losses {
     }
 }
 
-/// Types and names are nobody else's business.
+fn entry_of(named: &Named) -> Value {
+    let Named { kind, id, label, org, at, here, other } = named;
+    let (org_id, org_name) = org.as_ref().map(|(id, name)| (id, name)).unzip();
+    json!({
+        "kind": kind.word(), "id": id, "label": label, "organization_id": org_id, "organization": org_name,
+        "at": at, "was": here, "is": other,
+    })
+}
+
+/// Types and names are nobody else's business, and what is there already stays as it is: the default place is one where
+/// everybody can put files and links.
 fn made(path: &Path) -> io::Result<BufWriter<File>> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     parent.map_or(Ok(()), std::fs::create_dir_all)?;
-    let file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(path)?;
+    let file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(path)?;
     if let Some(dir) = parent {
         ownership::give_to_owner_of(dir, &file)?;
     }
     Ok(BufWriter::new(file))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    use super::*;
+
+    fn listed(path: &Path) -> String {
+        let mut losses = Losses::new(path.to_owned());
+        losses.add("event", "LOST      event evt_1".into(), || json!({}));
+        losses.finish();
+        losses.lines().pop().unwrap()
+    }
+
+    #[test]
+    fn a_list_is_a_new_file_that_only_its_owner_reads_and_takes_the_place_of_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let (new, there, link) = (dir.path().join("new"), dir.path().join("there"), dir.path().join("link"));
+        assert!(listed(&new).ends_with(&format!("listed in {}", new.display())));
+        assert_eq!(new.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        std::fs::write(&there, "precious").unwrap();
+        symlink(&there, &link).unwrap();
+        for path in [&there, &link] {
+            let refused = listed(path);
+            assert!(refused.contains("cannot be written") && refused.contains("exists"), "{refused}");
+        }
+        assert_eq!(std::fs::read_to_string(&there).unwrap(), "precious");
+    }
 }

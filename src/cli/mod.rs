@@ -62,6 +62,19 @@ enum Command {
     Demo,
     /// Check the configuration and print what is in effect
     CheckConfig(check_config::CheckConfig),
+    #[command(flatten)]
+    OfClient(ClientCommand),
+    /// Check a stopped server's data directory: the whole journal, and that the state is what the journal gives
+    Verify(verify::Verify),
+    /// Make a stopped server's state anew from its journal
+    Rebuild(rebuild::Rebuild),
+    /// Print the version
+    Version,
+}
+
+/// Commands that talk to a server.
+#[derive(Subcommand)]
+enum ClientCommand {
     /// API keys
     #[command(subcommand)]
     Key(account::KeyCommand),
@@ -83,12 +96,6 @@ enum Command {
     Replay(replays::ReplayCommand),
     /// Measure what this machine takes in, how long that takes and what it costs
     Bench(bench::Bench),
-    /// Check a stopped server's data directory: the whole journal, and that the state is what the journal gives
-    Verify(verify::Verify),
-    /// Make a stopped server's state anew from its journal
-    Rebuild(rebuild::Rebuild),
-    /// Print the version
-    Version,
 }
 
 /// Why a command ends without having done its work. Without a message it ends in silence.
@@ -144,27 +151,23 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Command::CheckConfig(command) => command.run(&load(file)?),
         Command::Verify(command) => command.run(&load(file)?.0),
         Command::Rebuild(command) => command.run(&load(file)?.0),
-        client => dispatch_client(client, &Settings::new(cli.config)),
+        Command::OfClient(command) => command.run(&Settings::new(cli.config)),
     }
 }
 
-fn dispatch_client(command: Command, settings: &Settings) -> Result<ExitCode, Failure> {
-    match command {
-        Command::Key(command) => account::run(command, settings),
-        Command::Send(command) => command.run(settings),
-        Command::Inbox(command) => command.run(settings),
-        Command::Ack(command) => command.run(settings),
-        Command::Explain(command) => command.run(settings),
-        Command::Tail(command) => command.run(settings),
-        Command::Endpoint(command) => command.run(settings),
-        Command::Replay(command) => command.run(settings),
-        Command::Bench(command) => command.run(settings),
-        Command::Version
-        | Command::Demo
-        | Command::Serve(_)
-        | Command::CheckConfig(_)
-        | Command::Verify(_)
-        | Command::Rebuild(_) => Err(Failure::new(ExitCode::Usage, "this command talks to no server")),
+impl ClientCommand {
+    fn run(self, settings: &Settings) -> Result<ExitCode, Failure> {
+        match self {
+            Self::Key(command) => account::run(command, settings),
+            Self::Send(command) => command.run(settings),
+            Self::Inbox(command) => command.run(settings),
+            Self::Ack(command) => command.run(settings),
+            Self::Explain(command) => command.run(settings),
+            Self::Tail(command) => command.run(settings),
+            Self::Endpoint(command) => command.run(settings),
+            Self::Replay(command) => command.run(settings),
+            Self::Bench(command) => command.run(settings),
+        }
     }
 }
 

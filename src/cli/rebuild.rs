@@ -1,6 +1,8 @@
 //! `triggerd rebuild`: makes the state of a stopped server anew from its journal. With `--skip-damaged` a damaged journal
 //! is salvaged first: everything whole stays in its place, the damaged files are set aside, and what was lost is told.
 
+mod notes;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,17 +11,19 @@ use std::time::Instant;
 use clap::Args;
 use serde_json::json;
 
+use self::notes::{Known, notes, skipped_orgs};
 use super::Failure;
-use super::audit::{JournalAudit, Numbered, Scratch, as_json, bring_up, dir_failure, journal_failure, told};
+use super::audit::{JournalAudit, Scratch, as_json, bring_up, dir_failure, journal_failure, told};
 use super::losses::Losses;
 use super::output::print;
 use crate::base::exit_code::ExitCode;
 use crate::config::Config;
 use crate::data_dir::DataDir;
-use crate::journal::{Lost, Note, OsFiles, Position, Reader, Salvage};
-use crate::model::command::{Command, SkipOrgs};
-use crate::model::id::{EventId, OrgId, OrgNo, ReplayId};
-use crate::model::journal_codec::{VERSION, kind, read_body, write_body};
+use crate::journal::{Lost, OsFiles, Position, Reader, Salvage};
+use crate::model::command::Command;
+use crate::model::id::{EventId, KeyId, OrgNo, ReplayId};
+use crate::model::journal_codec::{kind, read_body};
+use crate::model::key::Key;
 use crate::model::time::Timestamp;
 use crate::store::{Differences, Named, Standing, StateError, Store, condemn_last};
 
@@ -27,8 +31,6 @@ use crate::store::{Differences, Named, Standing, StateError, Store, condemn_last
 const LIST: &str = "lost.txt";
 /// Rows that are named.
 const NAMED_MAX: usize = 20;
-/// The frame of a new organization is never shorter, in bytes.
-const ORG_FRAME_BYTES_MIN: u64 = 100;
 
 #[derive(Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own on the command line")]
@@ -62,8 +64,8 @@ struct Consequences {
     losses: Losses,
     /// Against the state as it was, if that could be read.
     differences: Option<Differences>,
-    /// Keys that had been ended and work again.
-    revived_keys: Vec<String>,
+    /// Keys that had been ended or replaced and work again, and what is to be said of them.
+    revived_keys: Vec<(KeyId, &'static str)>,
     /// Events that had been erased and are shown again.
     shown_again: Vec<EventId>,
     /// Replays that were over and run again.
@@ -152,7 +154,7 @@ impl Rebuild {
         let known = Known { numbers, applied: before.map_or(0, Store::applied) };
         let lost: Vec<Lost> = audit.damages().cloned().collect();
         let skipped = skipped_orgs(&lost, &audit.numbering, &known, self.assume_no_organization_lost)?;
-        let notes = notes(&lost, &skipped, audit.end())?;
+        let notes = notes(&lost, (&skipped, &audit.unmade_keys), audit.end())?;
         let aside = free_name(dir.path());
         let salvage = Salvage { dir: &dir.journal(), files: Arc::new(OsFiles), aside: &aside, notes: &notes };
         let files = salvage.run(audit.missing_beginning.as_ref(), &audit.segments);
@@ -209,91 +211,6 @@ fn make_state(dir: &Path, audit: &JournalAudit, cache_bytes: u64) -> Result<Stor
     Ok(store)
 }
 
-/// What the state as it was knows.
-struct Known {
-    numbers: BTreeMap<OrgId, OrgNo>,
-    /// How far the journal was applied to it.
-    applied: u64,
-}
-
-/// What must stand in the place of lost frames so that every organization keeps its number: an organization's number is
-/// its place among all that were made, and `known` tells it where the old state could be read.
-fn skipped_orgs(
-    lost: &[Lost],
-    numbering: &[(Position, Numbered)],
-    known: &Known,
-    assume_none: bool,
-) -> Result<Vec<(Position, u32)>, Failure> {
-    let mut holes = lost.iter().filter(|lost| lost.to.0.saturating_sub(lost.from.0) >= ORG_FRAME_BYTES_MIN).peekable();
-    let (mut skips, mut next, mut hole) = (Vec::new(), 0u32, None);
-    // Behind the hole: organizations that were refused, because another one had their name, and that took a number.
-    let mut refused: Option<(u32, OrgId)> = None;
-    for (position, numbered) in numbering {
-        while let Some(before) = holes.next_if(|hole| hole.from < *position) {
-            hole = hole.or(Some(before.from));
-        }
-        let id = match numbered {
-            Numbered::Skipped(count) => {
-                next = next.saturating_add(*count);
-                continue;
-            }
-            Numbered::Org(id) => id,
-        };
-        if let Some(at) = hole.take() {
-            let passed = refused.map_or(0, |(count, _)| count);
-            let number = match known.numbers.get(id) {
-                Some(OrgNo(number)) => *number,
-                None if assume_none => next.saturating_add(passed),
-                None if position.0 < known.applied => {
-                    (hole, refused) = (Some(at), Some((passed.saturating_add(1), *id)));
-                    continue;
-                }
-                None => return Err(Failure::new(ExitCode::Damaged, unnumbered(*id))),
-            };
-            refused = None;
-            let skipped = number
-                .checked_sub(next.saturating_add(passed))
-                .ok_or_else(|| Failure::new(ExitCode::Damaged, foreign(*id)))?;
-            if skipped > 0 {
-                skips.push((at, skipped));
-            }
-            next = number;
-        }
-        next = next.saturating_add(1);
-    }
-    match refused {
-        // Nothing behind them tells how many were lost.
-        Some((_, id)) => Err(Failure::new(ExitCode::Damaged, unnumbered(id))),
-        None => Ok(skips),
-    }
-}
-
-/// What is written where something was lost: how many organizations, and that keys may be among it.
-fn notes(lost: &[Lost], skipped: &[(Position, u32)], end: Position) -> Result<Vec<Note>, Failure> {
-    // The frame that makes a key is no shorter than that of an organization.
-    let holes = lost.iter().filter(|lost| lost.to.0.saturating_sub(lost.from.0) >= ORG_FRAME_BYTES_MIN);
-    let note = |at: Position| {
-        let count = skipped.iter().find(|(hole, _)| *hole == at).map_or(0, |(_, count)| *count);
-        let command = Command::SkipOrgs(SkipOrgs { count, judged_before: end.0 });
-        let mut body = Vec::new();
-        write_body(&command, &mut body).map_err(|error| Failure::new(ExitCode::Failed, error))?;
-        Ok(Note { at, kind: kind(&command) as u8, version: VERSION, body })
-    };
-    holes.map(|hole| note(hole.from)).collect()
-}
-
-fn unnumbered(id: OrgId) -> String {
-    format!(
-        "the damage may have held the making of an organization, and the state, which could tell, is gone: then {id} and \
-         all that were made later would get the events of others. If no organization was made then, say \
-         --assume-no-organization-lost"
-    )
-}
-
-fn foreign(id: OrgId) -> String {
-    format!("the state knows {id} by a number that the journal contradicts; they do not belong together")
-}
-
 /// What the loss means, as far as it can be known.
 fn consequences(
     store: &Store,
@@ -316,7 +233,8 @@ fn consequences(
         for (org, event) in speaking {
             let of = found.org(org.0);
             let line = format!("LOST      event {event} of {of}, received about {}", Timestamp(event.unix_ms()));
-            found.losses.add("event", line, json!({"kind": "event", "id": event, "organization_number": org.0}));
+            let entry = || json!({"kind": "event", "id": event, "organization_number": org.0});
+            found.losses.add("event", line, entry);
         }
         found.losses.finish();
         return Ok(found);
@@ -331,9 +249,8 @@ fn consequences(
     for org in before.org_numbers().unwrap_or_default().into_values() {
         for key in before.keys_of(org)? {
             let now = store.key(key.key().id)?;
-            if key.key().ended_at.is_some() && now.is_some_and(|now| now.key().ended_at.is_none()) {
-                found.revived_keys.push(key.key().id.to_string());
-            }
+            let revived = now.and_then(|now| revived(key.key(), now.key()));
+            found.revived_keys.extend(revived.map(|told| (key.key().id, told)));
         }
     }
     for (org, event) in before.erased_events()? {
@@ -347,6 +264,18 @@ fn consequences(
         }
     }
     Ok(found)
+}
+
+/// What is to be said of a key that works longer than it did before something was lost.
+fn revived(before: &Key, now: &Key) -> Option<&'static str> {
+    match (before.has_ended(), before.is_leaving()) {
+        _ if now.has_ended() => None,
+        (true, _) => Some("had been ended and works again: end it again"),
+        (false, true) if !now.is_leaving() => {
+            Some("had been replaced and was to end after its grace; nothing ends it now: end it again")
+        }
+        (false, _) => None,
+    }
 }
 
 /// What became of something, for people.
@@ -391,33 +320,19 @@ fn orphans(store: &Store, journal: &Reader) -> Result<(Orphans, BTreeSet<(OrgNo,
     Ok((found, events))
 }
 
-/// The organization, and the event if it is about one.
+/// The organization, and the event if it is about one that is to be there already.
 fn speaks_of(command: &Command) -> Option<(OrgNo, Option<EventId>)> {
-    match command.action() {
-        Command::CreateKey(command) => Some((command.org, None)),
-        Command::RotateKey(command) => Some((command.org, None)),
-        Command::EndKey(command) => Some((command.org, None)),
-        Command::PutEndpoint(command) => Some((command.org, None)),
-        Command::DeleteEndpoint(command) => Some((command.org, None)),
-        Command::SubmitEvent(command) => Some((command.org, None)),
-        Command::AckEvent(command) => Some((command.org, Some(command.event))),
-        Command::RouteEvent(command) => Some((command.org, Some(command.event))),
-        Command::NoteRouteCrash(command) => Some((command.org, Some(command.event))),
-        Command::SettleAttempt(command) => Some((command.org, Some(command.event))),
-        Command::CancelDeliveries(command) => Some((command.org, None)),
-        Command::RetryDelivery(command) => Some((command.org, Some(command.event))),
-        Command::DropDead(command) => Some((command.org, Some(command.event))),
-        Command::StartReplay(command) => Some((command.org, None)),
-        Command::StepReplay(command) => Some((command.org, None)),
-        Command::EndReplay(command) => Some((command.org, None)),
-        Command::EraseEvent(command) => Some((command.org, Some(command.event))),
-        Command::CreateOrg(_)
-        | Command::NoteKeysUsed(_)
-        | Command::ExpireDedup(_)
-        | Command::SkipOrgs(_)
-        | Command::ExpireKeys(_)
-        | Command::Requested(_) => None,
-    }
+    let event = match command.action() {
+        Command::AckEvent(command) => Some(command.event),
+        Command::RouteEvent(command) => Some(command.event),
+        Command::NoteRouteCrash(command) => Some(command.event),
+        Command::SettleAttempt(command) => Some(command.event),
+        Command::RetryDelivery(command) => Some(command.event),
+        Command::DropDead(command) => Some(command.event),
+        Command::EraseEvent(command) => Some(command.event),
+        _ => None,
+    };
+    command.org().map(|org| (org, event))
 }
 
 fn texts(ids: &[impl ToString]) -> Vec<String> {
@@ -446,8 +361,8 @@ impl Salvaged {
             Some(_) => {}
         }
         lines.extend(consequences.losses.lines());
-        for key in &consequences.revived_keys {
-            lines.push(format!("KEY       {key} had been ended and works again: end it again"));
+        for (key, told) in &consequences.revived_keys {
+            lines.push(format!("KEY       {key} {told}"));
         }
         for event in &consequences.shown_again {
             lines.push(format!("ERASED    {event} is shown again: erase it again"));
@@ -473,7 +388,7 @@ impl Salvaged {
             "differences": named,
             "raw": raw,
             "rows_that_differ": differences.map(|found| json!(found.rows)),
-            "keys_that_work_again": consequences.revived_keys,
+            "keys_that_work_again": consequences.revived_keys.iter().map(|(key, _)| key.to_string()).collect::<Vec<_>>(),
             "events_shown_again": texts(&consequences.shown_again),
             "replays_that_go_on": texts(&consequences.running_again),
         })

@@ -5,7 +5,7 @@
 //! organization at a time, so that a crowd that waits for the same does not come all at once. A note can be lost: every few
 //! seconds it looks at all organizations where somebody waits, from where it was.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -56,6 +56,8 @@ struct Waiters {
     seen: EventId,
     next: u64,
     by_number: BTreeMap<u64, Waiter>,
+    /// Those of them that are to be woken.
+    due: BTreeSet<u64>,
 }
 
 struct Waiter {
@@ -78,12 +80,15 @@ impl InboxBell {
     pub fn listen(&self, org: OrgNo, newest: EventId, wants: WantsType) -> InboxListener {
         let woken = Arc::new(Notify::new());
         let mut orgs = self.orgs();
-        let new = || Waiters { seen: newest, next: 0, by_number: BTreeMap::new() };
+        let new = || Waiters { seen: newest, next: 0, by_number: BTreeMap::new(), due: BTreeSet::new() };
         let waiters = orgs.entry(org).or_insert_with(new);
         let number = waiters.next;
         waiters.next += 1;
         waiters.by_number.insert(number, Waiter { wants, woken: Arc::clone(&woken) });
-        self.0.count.fetch_add(1, Ordering::SeqCst);
+        if self.0.count.fetch_add(1, Ordering::SeqCst) == 0 {
+            // The thread may sleep without an end.
+            self.0.signal.notify();
+        }
         InboxListener { bell: self.clone(), org, number, woken }
     }
 
@@ -103,7 +108,7 @@ impl InboxBell {
 
     /// Wakes who waits, until `stop`.
     pub fn run(&self, store: &Store, stop: &Stop) {
-        let (mut looked, mut due) = (Instant::now(), HashMap::new());
+        let (mut looked, mut due) = (Instant::now(), HashSet::new());
         while !stop.is_set() {
             // Without anybody who waits there is nothing to look for.
             let pause = match (due.is_empty(), self.0.count.load(Ordering::SeqCst)) {
@@ -118,14 +123,15 @@ impl InboxBell {
                 grown.extend(self.orgs().keys());
             }
             for org in grown {
-                self.find(store, org, due.entry(org).or_default());
+                self.find(store, org);
+                due.insert(org);
             }
-            due.retain(|_, waiting| wake(waiting));
+            due.retain(|org| self.wake(*org));
         }
     }
 
-    /// Who is to be woken in an organization for what came since the last time.
-    fn find(&self, store: &Store, org: OrgNo, due: &mut VecDeque<Arc<Notify>>) {
+    /// Notes down who is to be woken in an organization for what came since the last time.
+    fn find(&self, store: &Store, org: OrgNo) {
         let Some(seen) = self.orgs().get(&org).map(|waiters| waiters.seen) else { return };
         let news = match store.inbox_news(org, seen) {
             Ok(news) => news,
@@ -145,7 +151,7 @@ impl InboxBell {
             for (number, waiter) in waiters.by_number.range(from..).take(WAITERS_AT_ONCE) {
                 (from, count) = (number + 1, count + 1);
                 if is_wanted(&news, waiter) {
-                    due.push_back(Arc::clone(&waiter.woken));
+                    waiters.due.insert(*number);
                 }
             }
             if count < WAITERS_AT_ONCE {
@@ -153,6 +159,19 @@ impl InboxBell {
                 return;
             }
         }
+    }
+
+    /// Wakes some of an organization; says whether there are more.
+    fn wake(&self, org: OrgNo) -> bool {
+        let mut orgs = self.orgs();
+        let Some(waiters) = orgs.get_mut(&org) else { return false };
+        for _ in 0..WOKEN_AT_ONCE {
+            let Some(number) = waiters.due.pop_first() else { break };
+            if let Some(waiter) = waiters.by_number.get(&number) {
+                waiter.woken.notify_one();
+            }
+        }
+        !waiters.due.is_empty()
     }
 
     fn orgs(&self) -> MutexGuard<'_, HashMap<OrgNo, Waiters>> {
@@ -164,14 +183,6 @@ fn is_wanted(news: &InboxNews, waiter: &Waiter) -> bool {
     sabotage::is_on(Switch::WaitersWokenByAll)
         || !news.is_complete
         || news.types.iter().any(|event_type| (waiter.wants)(event_type))
-}
-
-/// Wakes some; whether there are more.
-fn wake(due: &mut VecDeque<Arc<Notify>>) -> bool {
-    for woken in due.drain(..due.len().min(WOKEN_AT_ONCE)) {
-        woken.notify_one();
-    }
-    !due.is_empty()
 }
 
 impl InboxListener {
@@ -186,6 +197,7 @@ impl Drop for InboxListener {
         let mut orgs = self.bell.orgs();
         if let Some(waiters) = orgs.get_mut(&self.org) {
             waiters.by_number.remove(&self.number);
+            waiters.due.remove(&self.number);
             if waiters.by_number.is_empty() {
                 orgs.remove(&self.org);
             }

@@ -68,12 +68,16 @@ fn is_woken(listener: &InboxListener) -> bool {
     woken.as_mut().poll(&mut context).is_ready()
 }
 
+/// How many are to be woken.
+fn due(bell: &InboxBell) -> usize {
+    bell.orgs().get(&ORG).map_or(0, |waiters| waiters.due.len())
+}
+
 /// Who is to be woken now, woken all at once.
 fn wake_all(bell: &InboxBell, store: &Store) -> usize {
-    let mut due = VecDeque::new();
-    bell.find(store, ORG, &mut due);
-    let found = due.len();
-    while wake(&mut due) {}
+    bell.find(store, ORG);
+    let found = due(bell);
+    while bell.wake(ORG) {}
     found
 }
 
@@ -105,10 +109,9 @@ fn a_crowd_is_woken_a_few_at_a_time_and_all_of_it() {
     let bell = InboxBell::default();
     let crowd: Vec<_> = (0..3 * WAITERS_AT_ONCE).map(|_| bell.listen(ORG, EventId(0), Box::new(|_| true))).collect();
     state.event(1 << 80);
-    let mut due = VecDeque::new();
-    bell.find(&state.store, ORG, &mut due);
-    assert_eq!(due.len(), crowd.len());
-    assert!(wake(&mut due));
+    bell.find(&state.store, ORG);
+    assert_eq!(due(&bell), crowd.len());
+    assert!(bell.wake(ORG));
     assert_eq!(crowd.iter().filter(|listener| is_woken(listener)).count(), WOKEN_AT_ONCE);
 }
 
@@ -116,18 +119,25 @@ fn a_crowd_is_woken_a_few_at_a_time_and_all_of_it() {
 fn a_note_that_was_lost_costs_time_only() {
     let mut state = State::new();
     let bell = InboxBell::default();
-    let listener = bell.listen(ORG, EventId(0), Box::new(|_| true));
     // Nobody rings.
     state.event(1 << 80);
     let stop = Stop::new();
-    std::thread::scope(|scope| {
+    let is_heard = std::thread::scope(|scope| {
         scope.spawn(|| bell.run(&state.store, &stop));
-        while !is_woken(&listener) {
+        // It fell asleep while nobody waited.
+        std::thread::sleep(Duration::from_millis(200));
+        let listener = bell.listen(ORG, EventId(0), Box::new(|_| true));
+        let deadline = Instant::now() + 12 * LOOK_EVERY;
+        let mut is_heard = false;
+        while !is_heard && Instant::now() < deadline {
             std::thread::yield_now();
+            is_heard = is_woken(&listener);
         }
         stop.set();
         bell.stop();
+        is_heard
     });
+    assert!(is_heard);
 }
 
 #[test]
@@ -138,4 +148,20 @@ fn ringing_costs_nothing_while_nobody_waits() {
     let _listener = bell.listen(ORG, EventId(0), Box::new(|_| true));
     bell.ring(&[ORG, ORG]);
     assert_eq!(bell.0.grown.lock().unwrap().len(), 1);
+}
+
+#[test]
+fn a_waiter_is_noted_once_however_much_comes_and_one_that_left_takes_no_place() {
+    let mut state = State::new();
+    let bell = InboxBell::default();
+    let mut crowd: Vec<_> = (0..2 * WOKEN_AT_ONCE).map(|_| bell.listen(ORG, EventId(0), Box::new(|_| true))).collect();
+    for id in 1..=5 {
+        state.event(id << 80);
+        bell.find(&state.store, ORG);
+    }
+    let found = due(&bell);
+    drop(crowd.drain(..WOKEN_AT_ONCE));
+    let are_left = bell.wake(ORG);
+    let woken = crowd.iter().filter(|listener| is_woken(listener)).count();
+    assert_eq!((found, are_left, woken), (2 * WOKEN_AT_ONCE, false, WOKEN_AT_ONCE));
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::intake::Intake;
-use super::space::Space;
+use super::space::{Shortage, Space};
 use super::watchdog::Progress;
 use crate::base::exit_code::fatal;
 use crate::base::metrics::Metrics;
@@ -102,7 +102,7 @@ impl Flusher {
     fn is_held(&self) -> bool {
         let held = self.space.is_short_for(self.store.fresh());
         if held {
-            self.intake.set_disk_low(true, self.space.free());
+            self.intake.set_shortage(Some(Shortage::Bytes), self.space.free());
         }
         held
     }

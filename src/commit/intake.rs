@@ -280,12 +280,7 @@ impl Intake {
         self.state.closed.load(Ordering::SeqCst)
     }
 
-    /// Says whether there is too little free disk space for events; the log hears of a change, with the free bytes.
-    pub fn set_disk_low(&self, low: bool, free: Option<u64>) {
-        self.set_shortage(low.then_some(Shortage::Bytes), free);
-    }
-
-    /// The same, and of what.
+    /// Says whether there is too little disk space for events, and of what; the log hears of a change, with the free bytes.
     pub fn set_shortage(&self, shortage: Option<Shortage>, free: Option<u64>) {
         let shortage = shortage.filter(|_| !sabotage::is_on(Switch::ReserveOff));
         let before = self.state.shortage.swap(shortage.map_or(0, |shortage| shortage as u8), Ordering::SeqCst);

@@ -11,14 +11,16 @@
 //! ```text
 //! hint                                    found again by                                              at the latest after
 //! event to route (channel, missed flag)   the sweeper: the first that waits, each second; all, every 20 s    20 s and a nap
-//! delivery due, endpoint changed          the scheduler's scan: overdue, and of deleted endpoints     20 s and a pass: below 60 s
-//!   (channel, missed flag)
+//! delivery due, endpoint changed          the scheduler's scan: overdue, and of deleted endpoints     a pass, one every 20 s: below
+//!   (channel, missed flag)                                                                            60 s with 250,000 endpoints
 //! attempt over, attempt settled           the scan, in the ledger that the attempt shares             the same
 //! replay began, endpoint enabled (signal) the replayer, which looks for running replays               5 s
 //! fresh rows (signal, asked flag)         the flusher, which looks for fresh rows                     20 s
-//! event in the inbox (bell)               the waiting request, which looks once more at its end       30 s, `wait` at most
+//! event in the inbox (bell)               the bell's thread, which looks where somebody waits;        5 s
+//!                                         the waiting request, which looks once more at its end       `wait`
 //! disk short, disk has room               the sweeper, and the committer after each megabyte          1 s
 //! dedup ids to forget, keys that were used  no hint: the sweeper looks                                1 s, 10 s
+//! keys whose time has come                no hint: the sweeper looks at 4,096 keys each second        a round; judged when used
 //! event, attempt (feed)                   nobody: who watches is told how many were missed
 //! ```
 //!

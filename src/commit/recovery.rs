@@ -109,7 +109,6 @@ pub fn recover_telling(
         if portion.is_empty() {
             break;
         }
-        tell(scan.position().0.saturating_sub(from.0), journal.end().0.saturating_sub(from.0));
         let decoded: Vec<(u64, Command)> = pool.install(|| portion.par_iter().map(decode).collect::<Result<_, _>>())?;
         commands += decoded.len() as u64;
         let in_order: Vec<_> = decoded.iter().map(|(position, command)| (*position, command)).collect();
@@ -119,6 +118,7 @@ pub fn recover_telling(
                 write_back(store, space)?;
             }
         }
+        tell(scan.position().0.saturating_sub(from.0), journal.end().0.saturating_sub(from.0));
     }
     write_back(store, space)?;
     Ok(Recovered { commands, took: began.elapsed() })

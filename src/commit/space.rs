@@ -136,11 +136,6 @@ impl Space {
         over_quota.filter(|noted| noted.elapsed() < QUOTA_BELIEVED).map(|_| Shortage::Quota)
     }
 
-    /// Whether anything is.
-    pub fn is_low(&self) -> bool {
-        self.shortage().is_some()
-    }
-
     /// What was too little when the operating system said that there was no space.
     pub fn explain(&self, kind: io::ErrorKind) -> Shortage {
         if kind == io::ErrorKind::QuotaExceeded {
@@ -205,7 +200,7 @@ mod tests {
     fn sled_gets_less_the_fuller_the_disk_is_and_a_disk_without_a_reserve_is_never_short() {
         const MIB: u64 = 1 << 20;
         let space = |free: u64, reserve| Space::new(Box::new(move || Some(free)), reserve);
-        assert!(space(99, 100).is_low() && !space(100, 100).is_low());
+        assert!(space(99, 100).shortage().is_some() && space(100, 100).shortage().is_none());
         let (none, some) = (FreshSize::default(), FreshSize { rows: 1, bytes: 100 });
         for (reserve, kept) in [(1, 8 * MIB), (48 * MIB, 12 * MIB), (10_000 * MIB, 64 * MIB)] {
             assert!(space(kept - 1, reserve).is_short_for(none) && !space(kept, reserve).is_short_for(none));
@@ -213,7 +208,7 @@ mod tests {
                 space(kept + 4_395, reserve).is_short_for(some) && !space(kept + 4_396, reserve).is_short_for(some)
             );
         }
-        assert!(!space(0, 0).is_low() && !space(0, 0).is_short_for(some));
+        assert!(space(0, 0).shortage().is_none() && !space(0, 0).is_short_for(some));
         let overrun = space(8 * MIB, 1);
         assert!(!overrun.is_short_for(none));
         overrun.note_overrun();
@@ -227,6 +222,6 @@ mod tests {
             assert_eq!(space.is_short_for(none), is_short, "until there was plenty: {free}");
         }
         let all = FreshSize { rows: usize::MAX, bytes: usize::MAX };
-        assert!(!Space::default().is_low() && !Space::default().is_short_for(all));
+        assert!(Space::default().shortage().is_none() && !Space::default().is_short_for(all));
     }
 }

@@ -37,7 +37,7 @@ impl Config {
         config
     }
 
-    /// What is otherwise in `new`, sorted by key.
+    /// What is otherwise in `new`, sorted by key; the admin token comes last.
     pub fn changes(&self, new: &Self) -> Vec<Change> {
         let (before, now) = (self.flat(), new.flat());
         let mut changes: Vec<Change> = now

@@ -35,6 +35,7 @@ pub use parts::{
     AdminToken, Dedup, Delivery, Egress, Inbox, Intake, Keys, Log, LogFormat, Server, Storage, TierLimit, Tiers,
     Workers,
 };
+pub use texts::{LIBRARIES, is_level};
 
 /// The commented file that is the defaults.
 pub const DEFAULTS: &str = include_str!("../../config/triggerd.toml");

@@ -13,7 +13,7 @@ const MODULES: [&str; 15] = [
     "pipeline", "rules", "store",
 ];
 /// and libraries that log something.
-const LIBRARIES: [&str; 11] = [
+pub const LIBRARIES: [&str; 11] = [
     "actix_http",
     "actix_rt",
     "actix_server",
@@ -106,7 +106,8 @@ pub(super) fn level_fault(text: &str) -> Option<String> {
     None
 }
 
-fn is_level(text: &str) -> bool {
+/// Whether this is a level, and no name of what logs.
+pub fn is_level(text: &str) -> bool {
     LEVELS.iter().any(|level| text.eq_ignore_ascii_case(level))
 }
 

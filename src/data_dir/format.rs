@@ -11,7 +11,10 @@ use super::{DataDirError, FORMAT_FILE, hex, io_at, write_whole};
 use crate::base::random;
 use crate::model::time::Timestamp;
 
-pub(super) const FORMAT_VERSION: u32 = 1;
+/// The format of everything in it. It rises whenever files or frames change so that an earlier build cannot read what this
+/// one writes, or the other way round: until the first release without a way from one to the next, so that a directory of
+/// another build is refused by name and never taken for a damaged one. 2: commands name the keys that they stand on.
+pub(super) const FORMAT_VERSION: u32 = 2;
 
 /// What the file says, and whether it is where it says.
 #[derive(Clone, Debug)]
@@ -80,7 +83,12 @@ mod tests {
     #[test]
     fn a_directory_of_another_format_is_refused_by_name() {
         let root = tempfile::tempdir().unwrap();
-        for (text, shown) in [("99 later\n", "99 later"), ("", "FORMAT"), ("\n", "FORMAT")] {
+        for (text, shown) in [
+            ("99 later\n", "99 later"),
+            ("", "FORMAT"),
+            ("\n", "FORMAT"),
+            ("1 2026-11-01T00:00:00Z 00\n", "an earlier triggerd"),
+        ] {
             fs::write(root.path().join("FORMAT"), text).unwrap();
             let refused = Format::read(root.path()).unwrap_err().to_string();
             assert!(refused.contains("FORMAT") && refused.contains(shown), "{refused}");

@@ -193,17 +193,18 @@ pub(super) struct HeadReader {
     line_at: usize,
     /// Bytes of interim heads, which are not kept.
     interim_bytes: usize,
+    has_heard: bool,
 }
 
 impl HeadReader {
     /// For heads of at most so many bytes.
     pub(super) fn new(bytes_max: usize) -> Self {
-        Self { bytes: Vec::new(), bytes_max, line_at: 0, interim_bytes: 0 }
+        Self { bytes: Vec::new(), bytes_max, line_at: 0, interim_bytes: 0, has_heard: false }
     }
 
-    /// Whether anything of an answer came.
+    /// Whether anything came, readable or not.
     pub(super) fn has_heard(&self) -> bool {
-        self.interim_bytes > 0 || !self.bytes.is_empty()
+        self.has_heard
     }
 
     /// How much can be fed.
@@ -218,6 +219,7 @@ impl HeadReader {
 
     /// Takes what came; gives the head when it is whole.
     pub(super) fn feed(&mut self, bytes: &[u8]) -> Result<Option<Head>, Broken> {
+        self.has_heard |= !bytes.is_empty();
         self.bytes.extend_from_slice(bytes);
         while let Some(end) = self.end_of_head()? {
             let behind = self.bytes.split_off(end);

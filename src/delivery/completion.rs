@@ -1,8 +1,8 @@
 //! What becomes of an attempt, told whatever happens to it. Made by the scheduler, held by whoever makes the attempt.
 //!
-//! A [`Report`] in the scheduler's channel is a hint like all others. What it says stands in a place that the scheduler and
-//! the attempt share, and the scheduler's scan looks there: so a report that is lost, late or told twice costs time, and
-//! never a slot.
+//! What becomes of it stands in a ledger that the scheduler and the attempt share. The attempt's number in the scheduler's
+//! channel is a hint like all others: there is something new in the ledger. The scheduler's scan looks there as well, so
+//! a report that is lost, late or told twice costs time, and never a slot.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,16 +15,6 @@ use crate::model::id::{EndpointId, EventId, OrgNo};
 use crate::model::time::Timestamp;
 use crate::rules::breaker::Answer;
 
-/// What the scheduler hears of an attempt: first the one, then the other.
-#[derive(Clone, Copy, Debug)]
-pub enum Report {
-    /// The request is over and brought this then, so another one may be made. It is on its way to the journal. When it was
-    /// over says nothing of when this is heard: a pause begins with the answer, however late the scheduler is.
-    Over(Attempt, Answer, Timestamp),
-    /// It is settled, and this became of it; none when it could not be, so that it is made again later.
-    Settled(Attempt, Option<Verdict>),
-}
-
 /// Which attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Attempt {
@@ -36,24 +26,19 @@ pub struct Attempt {
     pub endpoint: EndpointId,
     /// Of which event.
     pub event: EventId,
-    /// Whether the endpoint was in doubt when it began.
-    pub in_doubt: bool,
-}
-
-impl Attempt {
-    pub(super) fn standing(self) -> Standing {
-        if self.in_doubt { Standing::InDoubt } else { Standing::Works }
-    }
+    /// What was known of the endpoint when it began.
+    pub(super) standing: Standing,
 }
 
 /// What was told of an attempt so far.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Told {
-    /// What its request brought and when, when that is over.
+    /// What its request brought and when, when that is over: another one may be made, while this one is on its way to the
+    /// journal. A pause begins with the answer, however late the scheduler hears of it.
     pub(super) answer: Option<(Answer, Timestamp)>,
-    /// Whether it is settled, or could not be,
+    /// Whether it is settled, or could not be. Its request is over then.
     pub(super) is_settled: bool,
-    /// and what became of it then.
+    /// What became of it; none when it could not be settled, so that it is made again later.
     pub(super) verdict: Option<Verdict>,
 }
 
@@ -76,7 +61,7 @@ impl Ledger {
 /// not settled, and is made again.
 #[derive(Debug)]
 pub struct Completion {
-    reports: Sender<Report>,
+    reports: Sender<u64>,
     ledger: Ledger,
     clock: Clock,
     attempt: Attempt,
@@ -87,7 +72,7 @@ pub struct Completion {
 }
 
 impl Completion {
-    pub(super) fn new(attempt: Attempt, ledger: Ledger, reports: Sender<Report>, clock: Clock) -> Self {
+    pub(super) fn new(attempt: Attempt, ledger: Ledger, reports: Sender<u64>, clock: Clock) -> Self {
         let (answer, answered_at, verdict) = (Answer::Nothing, None, None);
         Self { reports, ledger, clock, attempt, answer, answered_at, verdict, is_over: false }
     }
@@ -107,7 +92,7 @@ impl Completion {
         if !std::mem::replace(&mut self.is_over, true) {
             let at = self.answered_at.unwrap_or_else(|| Timestamp(self.clock.steady_ms()));
             self.ledger.tell(|told| told.answer = Some((self.answer, at)));
-            self.report(Report::Over(self.attempt, self.answer, at));
+            self.report();
         }
     }
 
@@ -116,9 +101,9 @@ impl Completion {
         self.verdict = verdict;
     }
 
-    fn report(&self, report: Report) {
+    fn report(&self) {
         // The channel holds two for each attempt there can be, so it is full for nobody but a scheduler that is gone.
-        if self.reports.try_send(report).is_err() {
+        if self.reports.try_send(self.attempt.number).is_err() {
             tracing::debug!("a report found no room; the scheduler's scan finds what it says");
         }
     }
@@ -128,7 +113,7 @@ impl Drop for Completion {
     fn drop(&mut self) {
         self.over();
         self.ledger.tell(|told| (told.is_settled, told.verdict) = (true, self.verdict));
-        self.report(Report::Settled(self.attempt, self.verdict));
+        self.report();
     }
 }
 
@@ -136,10 +121,11 @@ impl Drop for Completion {
 mod tests {
     use super::*;
 
-    fn completion() -> (Completion, Ledger, crossbeam_channel::Receiver<Report>) {
+    fn completion() -> (Completion, Ledger, crossbeam_channel::Receiver<u64>) {
         let (reports, heard) = crossbeam_channel::bounded(2);
         let (org, endpoint, event) = (OrgNo(1), EndpointId(2), EventId(3));
-        let (attempt, ledger) = (Attempt { number: 7, org, endpoint, event, in_doubt: false }, Ledger::default());
+        let (attempt, ledger) =
+            (Attempt { number: 7, org, endpoint, event, standing: Standing::Works }, Ledger::default());
         (Completion::new(attempt, ledger.clone(), reports, Clock::manual(9)), ledger, heard)
     }
 
@@ -156,8 +142,7 @@ mod tests {
             matches!(told, Told { answer: Some((Answer::Nothing, Timestamp(9))), is_settled: true, verdict: None }),
             "{told:?}"
         );
-        let reports: Vec<_> = heard.try_iter().collect();
-        assert!(matches!(reports[..], [Report::Over(..), Report::Settled(_, None)]), "{reports:?}");
+        assert_eq!(heard.try_iter().collect::<Vec<_>>(), [7, 7], "one report for each");
     }
 
     #[test]

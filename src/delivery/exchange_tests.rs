@@ -141,7 +141,16 @@ async fn it_is_sent_again_once_and_only_if_not_a_byte_came() {
     assert_eq!(second.error.unwrap().code, ErrorCode::Protocol, "a new connection that ends is an attempt");
     assert_eq!(served.await.unwrap(), [2, 1]);
 
-    for word in ["H", "HTTP/1.1 200 OK", "HTTP/1.1 103 Early Hints\r\n\r\n"] {
+    for word in [
+        "H",
+        "no HTTP",
+        "HTTP/1.1 200 OK",
+        "HTTP/1.1 2 OK\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nno colon\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nX: a\0b\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nno colon\r\n",
+        "HTTP/1.1 103 Early Hints\r\n\r\n",
+    ] {
         let (url, served) = receiver(vec![vec![Then::Say(OK), Then::SayAndClose(word)]]);
         let client = sender();
         assert_eq!(send(&client, &url).await.error, None);

@@ -64,11 +64,6 @@ pub(super) struct Lane {
     accepted: Option<bool>,
     /// The turn it waits for.
     pub(super) turn: Option<u64>,
-    /// When it asked for it.
-    pub(super) asked_at: Timestamp,
-    /// When something last kept what is due from being sent: a pause, a rate, an order, too many on their way, or others that
-    /// were due before.
-    pub(super) held_at: Timestamp,
     /// The state may have more that is due than the queue holds.
     pub(super) more: bool,
     /// Before this event nothing waits that must keep its place; none: that is not known.
@@ -250,9 +245,6 @@ impl Lane {
         (policy, most): (BreakerPolicy, usize),
         moment: Moment,
     ) {
-        if self.in_flight >= self.breaker.limit(self.in_flight_max(most)) {
-            self.held_at = self.held_at.max(moment.now);
-        }
         self.in_flight = self.in_flight.saturating_sub(1);
         let probes = self.probe == Some(event);
         if probes {

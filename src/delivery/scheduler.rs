@@ -19,7 +19,7 @@ use crossbeam_channel::{Receiver, Sender};
 
 use super::alarms::Alarms;
 use super::breakers::Breakers;
-use super::completion::{Attempt, Completion, Ledger, Report};
+use super::completion::{Attempt, Completion, Ledger};
 use super::lane::{Gate, Lane, Target};
 use super::turns::{Room, Turns};
 use crate::base::clock::Clock;
@@ -50,8 +50,9 @@ const TAKEN_AT_ONCE: usize = 1_024;
 const UNSETTLED_PER_IN_FLIGHT: usize = 4;
 /// The same within an organization, whose share is small beside what the journal takes in with one sync.
 const UNSETTLED_PER_IN_FLIGHT_OF_ORG: usize = 16;
-/// A lane that waited for its turn for so long was held up by others.
-const LONG_TURN_MS: u64 = 1_000;
+/// So many times the attempts on their way that were allowed at the start can be allowed while it runs: there is room for
+/// what they report.
+pub const RAISED_TIMES: usize = 4;
 /// Lanes of endpoints that nothing is to be sent to are kept for what is known of the endpoint; not beyond so many lanes.
 const LANES_REMEMBERED: usize = 20_000;
 
@@ -87,9 +88,9 @@ impl SchedulerLimits {
         Room { in_flight, unsettled }
     }
 
-    /// Reports that can wait for the scheduler: two for each attempt.
+    /// Reports that can wait for the scheduler: two for each attempt, however far the limits are raised.
     fn reports(&self) -> usize {
-        self.room().unsettled.saturating_mul(2)
+        self.room().unsettled.saturating_mul(2 * RAISED_TIMES)
     }
 }
 
@@ -126,8 +127,8 @@ pub struct Scheduler<A> {
     /// Where the limits are replaced while it runs.
     live_limits: Option<Arc<Live<SchedulerLimits>>>,
     attempts: A,
-    /// What becomes of attempts, as they tell it. Holds [`SchedulerLimits::reports`], so telling never waits.
-    reports: (Sender<Report>, Receiver<Report>),
+    /// Attempts, by number, in whose ledger there is something new. Holds [`SchedulerLimits::reports`], so telling never waits.
+    reports: (Sender<u64>, Receiver<u64>),
     /// Attempts that are not settled, by number, and where it is told what becomes of them.
     under_way: BTreeMap<u64, UnderWay>,
     /// The number of the last attempt.
@@ -333,16 +334,11 @@ impl<A: Attempts> Scheduler<A> {
         if lane.turn.is_some() {
             return;
         }
-        let gate = lane.gate(now, self.limits.in_flight_per_endpoint);
-        if gate != Gate::Open && lane.waiting() > 0 {
-            lane.held_at = now;
-        }
-        match (gate, lane.target()) {
+        match (lane.gate(now, self.limits.in_flight_per_endpoint), lane.target()) {
             (Gate::Open, Some(target)) => {
                 let org = target.org;
                 let standing = lane.standing();
                 lane.turn = Some(self.turns.ask(org, endpoint, standing));
-                lane.asked_at = now;
             }
             (Gate::NotUntil(at), _) => self.wakes.set(endpoint, at),
             (Gate::Open | Gate::Shut, _) => {}
@@ -354,9 +350,6 @@ impl<A: Attempts> Scheduler<A> {
         let now = self.now();
         let Some(lane) = self.lanes.get_mut(&endpoint) else { return Ok(()) };
         lane.turn = None;
-        if now >= lane.asked_at.plus_ms(LONG_TURN_MS) {
-            lane.held_at = now;
-        }
         if lane.gate(now, self.limits.in_flight_per_endpoint) == Gate::Open
             && let Some(event) = lane.pop()
         {

@@ -89,26 +89,21 @@ fn also_behind_a_queue_that_is_full_and_while_hints_are_missed() {
     assert_eq!(again, 0, "it is not made twice at a time");
     world.accept((1, 2));
     world.scheduler.ports.hints.scheduler_missed.store(true, Ordering::SeqCst);
-    assert_eq!(world.events_begun(), (3..=30).filter(|_| false).collect::<Vec<u128>>());
+    assert_eq!(world.events_begun(), [] as [u128; 0]);
     world.tell_settled((1, 1), DEAD);
     assert_eq!(world.events_begun(), [1]);
 }
 
 #[test]
-fn a_report_that_comes_twice_or_in_the_wrong_order_changes_nothing() {
+fn a_report_that_comes_twice_or_late_changes_nothing() {
     let (mut world, org) = world(settings());
     world.event(org, 1, &[1]);
     world.event(org, 2, &[1]);
     assert_eq!(world.events_begun(), [1, 2]);
     let (_, first) = world.attempt((1, 1));
-    world.store_settled((1, 1), Answer::Accepted, Verdict::Delivered, None);
-    for report in [
-        Report::Settled(first, Some(Verdict::Delivered)),
-        Report::Over(first, Answer::Accepted, Timestamp(START)),
-        Report::Settled(first, Some(Verdict::Delivered)),
-        Report::Over(first, Answer::Failed, Timestamp(START)),
-    ] {
-        world.scheduler.take_in(report);
+    unheard(&mut world, |world| world.accept((1, 1)));
+    for _ in 0..4 {
+        world.scheduler.take_in(first.number);
         assert_eq!((world.scheduler.turns.in_flight(), world.scheduler.turns.unsettled()), (1, 1));
     }
     world.accept((1, 2));
@@ -218,4 +213,101 @@ fn a_clock_that_is_set_back_holds_up_no_retry_and_no_pause() {
     assert_eq!(world.events_begun(), [] as [u128; 0]);
     world.pass(1);
     assert_eq!(world.events_begun(), [1]);
+}
+
+#[test]
+fn what_was_taken_in_since_a_clock_was_set_back_an_hour_is_no_older_for_it() {
+    const HOUR: u64 = 3_600_000;
+    for settings in [settings(), strict()] {
+        let is_strict = settings.ordering == crate::model::endpoint::Ordering::Strict;
+        let (mut world, org) = world(EndpointSettings { max_in_flight: Some(1), ..settings });
+        world.clock.set_ms(2 * HOUR);
+        world.begun();
+        let id = |world: &World, number: u128| u128::from(world.now().0) << 80 | number;
+        // An id has the steady time, and `received_at` the wall clock's.
+        let taken_in = |world: &mut World, event: u128| {
+            unheard(world, |world| {
+                world.apply(&harness::submit_event(org, event, Timestamp(world.clock.now_ms())));
+                world.route(org, event, &[1], Timestamp(0));
+            });
+        };
+        let first = id(&world, 1);
+        world.event(org, first, &[1]);
+        assert_eq!(world.events_begun(), [first]);
+        world.clock.set_ms(HOUR);
+        world.fail((1, first), 1_000);
+        world.pass(2_000);
+        let later = id(&world, 2);
+        taken_in(&mut world, later);
+        assert_eq!(world.events_begun(), [first], "its retry was due before, strict: {is_strict}");
+        world.accept((1, first));
+        assert_eq!(world.events_begun(), [later]);
+        world.accept((1, later));
+        // Nobody hears of the next one.
+        let last = id(&world, 3);
+        taken_in(&mut world, last);
+        let (mut begun, mut most) = (Vec::new(), 0.0_f64);
+        for _ in 0..A_MINUTE {
+            begun.extend(begun_within(&mut world, 1));
+            most = most.max(world.scheduler.ports.metrics.delivery_overdue_seconds.get());
+        }
+        assert_eq!((begun, most < 60.0), (vec![last], true), "{most}");
+    }
+}
+
+#[test]
+fn a_report_that_nobody_hears_is_found_behind_however_many_attempts_that_hang() {
+    const MANY: usize = 1_000;
+    let many = SchedulerLimits {
+        in_flight: MANY,
+        in_flight_per_org: MANY,
+        in_flight_per_endpoint: MANY,
+        queue_per_endpoint: MANY,
+        ..LIMITS
+    };
+    let mut world = World::new(many);
+    let org = world.org();
+    world.endpoint(org, 1, settings());
+    let events: Vec<u128> = (1..=u128::try_from(MANY).unwrap()).collect();
+    events.iter().for_each(|event| world.event(org, *event, &[1]));
+    // As many as endpoints in doubt may have.
+    let begun = world.events_begun();
+    let (hang, told) = begun.split_at(600);
+    assert!(!told.is_empty());
+    unheard(&mut world, |world| told.iter().for_each(|event| world.accept((1, *event))));
+    assert_eq!(world.scheduler.turns.unsettled(), begun.len());
+    let mut next = begun_within(&mut world, A_MINUTE);
+    next.retain(|event| !hang.contains(event));
+    assert_eq!(world.scheduler.turns.unsettled(), hang.len() + next.len(), "those that hang, and what began since");
+    assert!(told.iter().all(|event| !next.contains(event)) && next.len() >= told.len());
+}
+
+#[test]
+fn also_the_first_pass_of_the_scan_comes_round_in_time_however_many_endpoints_there_are() {
+    let mut world = World::new(LIMITS);
+    let in_a_year = world.now().plus_ms(365 * 86_400_000);
+    let mut org = world.org();
+    for thousand in 0..6u128 {
+        org = world.org();
+        let endpoints: Vec<u128> = (1..=1_000).map(|number| thousand * 1_000 + number).collect();
+        endpoints.iter().for_each(|endpoint| world.endpoint(org, *endpoint, settings()));
+        world.submit(org, thousand + 1);
+        world.route(org, thousand + 1, &endpoints, in_a_year);
+    }
+    assert_eq!(world.begun(), []);
+    unheard(&mut world, |world| world.event(org, 100, &[6_000]));
+    let mut waited_ms = 0;
+    while world.events_begun().is_empty() {
+        world.pass(250);
+        waited_ms += 250;
+        assert!(waited_ms < 60_000);
+    }
+    assert!(waited_ms < 18_000, "{waited_ms}");
+}
+
+#[test]
+fn there_is_room_for_all_that_attempts_can_report_after_the_limits_were_raised() {
+    let world = World::new(LIMITS);
+    let raised = SchedulerLimits { in_flight: LIMITS.in_flight * RAISED_TIMES, ..LIMITS };
+    assert!(world.scheduler.reports.0.capacity().unwrap() >= 2 * raised.room().unsettled);
 }

@@ -376,7 +376,8 @@ fn a_410_that_could_not_be_settled_is_asked_for_again() {
     let org = world.org();
     assert_eq!(begun_before_it_is_settled(&mut world, org, Answer::Gone), []);
     let (_, attempt) = world.attempt((1, 1));
-    world.scheduler.take_in(Report::Settled(attempt, None));
+    drop(world.noted.1.lock().unwrap().remove(&attempt.number));
+    world.hear_reports();
     assert_eq!(world.events_begun(), []);
     world.pass(1_000);
     assert_eq!(world.events_begun(), [1]);

@@ -49,7 +49,7 @@ impl<T: Copy> Channel<T> {
 pub(super) struct Unreliable {
     is_deaf: bool,
     hints: Channel<SchedulerHint>,
-    reports: Channel<Report>,
+    reports: Channel<u64>,
 }
 
 impl Unreliable {
@@ -66,7 +66,7 @@ impl Unreliable {
         if self.is_deaf { Vec::new() } else { self.hints.pass(given) }
     }
 
-    pub(super) fn reports(&mut self, given: impl Iterator<Item = Report>) -> Vec<Report> {
+    pub(super) fn reports(&mut self, given: impl Iterator<Item = u64>) -> Vec<u64> {
         if self.is_deaf { Vec::new() } else { self.reports.pass(given) }
     }
 }

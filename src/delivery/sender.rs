@@ -1,7 +1,8 @@
 //! One attempt: sign, send, and say what came of it. Called by the scheduler on the sending runtime; knows nothing of
 //! schedules or storage.
 //!
-//! The verdict is made when the head of the answer is here. What the body of a refusal says is waited for a moment; the
+//! The head of the answer decides. With that of an acceptance the attempt is over. A refusal is over when what is kept of its
+//! body is here, a second after its head at the latest: its slot is held for so long, and its retry counts from then. The
 //! rest of any body is read beside the attempts, only so that the connection can be used again.
 //!
 //! A receiver may close a connection that is kept at any time, without a word. So a request that went over one, and got

@@ -71,37 +71,42 @@ impl Files {
         clock: Clock,
     ) -> Result<Self, (PathBuf, io::Error)> {
         fs::create_dir_all(directory).map_err(|cause| (directory.to_owned(), cause))?;
-        let day = today(&clock);
-        let names = names(directory).map_err(|cause| (directory.to_owned(), cause))?;
-        let last = names.into_iter().filter(|name| name.day == day).max();
-        let name = last.unwrap_or(Name { day, number: 0 });
-        let current = open(directory, name)?;
+        let current = open_last(directory, today(&clock))?;
         let files = Self { directory: directory.to_owned(), file_bytes_max, kept_max, clock, current };
         files.remove_oldest();
         Ok(files)
     }
 
-    /// Goes on to another file if it is another day, or if so much more does not fit.
+    /// Goes on to another file if it is another day, or if so much more does not fit. The day may be one that was before: a
+    /// clock can be set back.
     fn make_room(&mut self, bytes: u64) -> io::Result<()> {
         let day = today(&self.clock);
-        let Current { name, bytes: written, .. } = &self.current;
-        let is_full = *written > 0 && written.saturating_add(bytes) > self.file_bytes_max;
-        let next = match (day == name.day, is_full) {
-            (true, false) => return Ok(()),
-            (true, true) => Name { day, number: name.number.saturating_add(1) },
-            (false, _) => Name { day, number: 0 },
-        };
-        self.current = open(&self.directory, next).map_err(|(_, cause)| cause)?;
+        if day == self.current.name.day && self.has_room(bytes) {
+            return Ok(());
+        }
+        self.current = open_last(&self.directory, day).map_err(|(_, cause)| cause)?;
+        if !self.has_room(bytes) {
+            let Name { day, number } = self.current.name.clone();
+            let next = Name { day, number: number.saturating_add(1) };
+            self.current = open(&self.directory, next).map_err(|(_, cause)| cause)?;
+        }
         self.remove_oldest();
         Ok(())
     }
 
-    /// What cannot be removed is tried again with the next file.
+    /// A line is never cut: one that is longer than a file may be has a file of its own.
+    fn has_room(&self, bytes: u64) -> bool {
+        let written = self.current.bytes;
+        written == 0 || written.saturating_add(bytes) <= self.file_bytes_max
+    }
+
+    /// Beside the current file, whatever its day. What cannot be removed is tried again with the next file.
     fn remove_oldest(&self) {
         let mut names = names(&self.directory).unwrap_or_default();
+        names.retain(|name| *name != self.current.name);
         names.sort_unstable();
-        let too_many = names.len().saturating_sub(self.kept_max);
-        for name in names.iter().take(too_many).filter(|name| **name != self.current.name) {
+        let too_many = names.len().saturating_sub(self.kept_max.saturating_sub(1));
+        for name in names.iter().take(too_many) {
             drop(fs::remove_file(name.in_directory(&self.directory)));
         }
     }
@@ -118,6 +123,13 @@ impl Write for Files {
     fn flush(&mut self) -> io::Result<()> {
         self.current.file.flush()
     }
+}
+
+/// The last file of this day.
+fn open_last(directory: &Path, day: String) -> Result<Current, (PathBuf, io::Error)> {
+    let names = names(directory).map_err(|cause| (directory.to_owned(), cause))?;
+    let last = names.into_iter().filter(|name| name.day == day).max();
+    open(directory, last.unwrap_or(Name { day, number: 0 }))
 }
 
 fn open(directory: &Path, name: Name) -> Result<Current, (PathBuf, io::Error)> {
@@ -183,5 +195,22 @@ mod tests {
         clock.set_ms(NOON + 2 * DAY_MS);
         files.write_all(&line).unwrap();
         assert!(logs.join("triggerd.other.log").exists());
+    }
+
+    #[test]
+    fn files_are_bounded_also_when_a_clock_is_set_back_over_midnight() {
+        let directory = tempfile::tempdir().unwrap();
+        let logs = directory.path();
+        let clock = Clock::manual(NOON);
+        let mut files = Files::open_at(logs, (100, 3), clock.clone()).unwrap();
+        for turn in 0..40 {
+            clock.set_ms(if turn % 8 < 4 { NOON } else { NOON + DAY_MS });
+            files.write_all(&[b'x'; 60]).unwrap();
+            let found = there(logs);
+            assert!(found.len() <= 3 && found.iter().all(|(_, bytes)| *bytes <= 100), "{turn}: {found:?}");
+            if turn % 5 == 0 {
+                files = Files::open_at(logs, (100, 3), clock.clone()).unwrap();
+            }
+        }
     }
 }

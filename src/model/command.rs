@@ -86,6 +86,15 @@ impl Command {
         }
     }
 
+    /// The key that it stands on, if it was asked for with one.
+    pub fn asker(&self) -> Option<KeyId> {
+        match self {
+            Self::Requested(requested) => requested.authority.key,
+            Self::SubmitEvent(submit) => submit.by,
+            _ => None,
+        }
+    }
+
     /// Whose it is, if it is one organization's.
     pub fn org(&self) -> Option<OrgNo> {
         Some(match self.action() {
@@ -358,9 +367,11 @@ pub struct ExpireDedup {
 pub struct SkipOrgs {
     /// So many numbers are not given to anybody.
     pub count: u32,
-    /// Where the journal ended then. Up to there the making of a key may be lost that commands stand on, which were judged
-    /// before the loss: an unknown key is believed.
+    /// Where the journal ended then: commands up to there were judged before the loss.
     pub judged_before: u64,
+    /// Keys that some of those commands stand on and whose making was lost: they are believed, as they were then. Of any other
+    /// key that is not there, it is known that it had ended or never was.
+    pub lost_keys: Vec<KeyId>,
 }
 
 /// See [`Command::StartReplay`].

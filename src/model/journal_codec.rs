@@ -1,8 +1,10 @@
 //! Commands as the bodies of journal frames: a kind, a version, and bytes.
 //!
 //! Version 1 of every kind is the bincode form of the structs in [`super::command`]; a producer's payload stands raw at
-//! the end of its frame, so that it is kept byte for byte and can be read without decoding. When a struct has to
-//! change, its old shape is frozen in a `mod v1` here and read for ever.
+//! the end of its frame, so that it is kept byte for byte and can be read without decoding. Nothing was released yet: until
+//! then a struct may change, and the format of the data directory (`data_dir.rs`) rises with it, so that a journal of
+//! another build is refused before a frame of it is read. From the first release on, a struct that has to change leaves its
+//! old shape here, in a `mod v1`, to be read for ever.
 
 use serde::{Deserialize, Serialize};
 
@@ -17,7 +19,7 @@ use crate::base::codec::{CodecError, decode, decode_prefix, encode_into};
 /// The version that is written.
 pub const VERSION: u8 = 1;
 
-/// What kind of frame a command makes. Numbers are for ever; a kind that goes leaves its number unused.
+/// What kind of frame a command makes. Numbers are not given twice; a kind that goes leaves its number unused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 #[expect(missing_docs, reason = "each is the command of the same name")]

@@ -145,7 +145,7 @@ fn one_of_each() -> Vec<Command> {
         Command::CancelDeliveries(CancelDeliveries { org: ORG, endpoint: ENDPOINT, events: vec![EVENT] }),
         Command::ExpireDedup(ExpireDedup { before: AT }),
         Command::EndKey(EndKey { org: ORG, key: KeyId(7), at: AT }),
-        Command::SkipOrgs(SkipOrgs { count: 2, judged_before: 3 }),
+        Command::SkipOrgs(SkipOrgs { count: 2, judged_before: 3, lost_keys: vec![KeyId(7)] }),
         Command::RetryDelivery(retry),
         Command::DropDead(DropDead { org: ORG, endpoint: ENDPOINT, event: EVENT }),
     ];
@@ -200,7 +200,7 @@ const FROZEN: [&str; 23] = [
     "44:3da0da84",
     "8:5c089817",
     "28:8dc00536",
-    "12:19615f13",
+    "36:2ee58853",
     "49:5cd376eb",
     "36:95d52ced",
     "78:5c0405d3",

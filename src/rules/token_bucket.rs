@@ -105,11 +105,6 @@ impl Bucket {
     pub fn full_us(&self, rate: Rate) -> u64 {
         self.seen_us.saturating_add(self.missing.div_ceil(rate.per_second.max(1)))
     }
-
-    /// When it was last looked at; a clock that shows less has gone backwards.
-    pub fn seen_us(&self) -> u64 {
-        self.seen_us
-    }
 }
 
 #[cfg(test)]

@@ -108,7 +108,8 @@ impl Store {
     }
 
     /// The endpoint's waiting deliveries and when they are due, first due first, `limit` at most; also those that are due
-    /// after `now`. Those that were to be sent at once are due whatever the clock says.
+    /// after `now`. Those that were to be sent at once have been due since their events were taken in, as a steady time,
+    /// which is what ids are made of: due times are steady times, and the wall clock may have been set back.
     ///
     /// # Errors
     /// When rows cannot be read.
@@ -123,7 +124,8 @@ impl Store {
             .due
             .range((endpoint, Timestamp(0), EventId(0))..=(endpoint, Timestamp(u64::MAX), EventId(u128::MAX)), limit)?;
         let mut waiting: Vec<_> = due.into_iter().map(|((_, due_at, event), _)| (due_at, event)).collect();
-        waiting.extend(pending(&state, endpoint, limit)?.into_iter().map(|(at, event)| (at.min(now), event)));
+        let pending = pending(&state, endpoint, limit)?.into_iter();
+        waiting.extend(pending.map(|event| (Timestamp(event.unix_ms()).min(now), event)));
         waiting.sort_unstable();
         waiting.truncate(limit);
         Ok(waiting)
@@ -152,14 +154,14 @@ impl Store {
         let tried = state.deliveries.range((endpoint, mark)..=(endpoint, EventId(u128::MAX)), ORDERED_ROWS_AT_ONCE)?;
         // What lies behind the last that was looked at is not known.
         let seen = |all: bool, last: Option<EventId>| last.filter(|_| !all).unwrap_or(EventId(u128::MAX));
-        let last = seen(first.len() < limit, first.last().map(|(_, event)| *event))
+        let last = seen(first.len() < limit, first.last().copied())
             .min(seen(tried.len() < ORDERED_ROWS_AT_ONCE, tried.last().map(|((_, event), _)| *event)));
         let tried = tried.iter().filter_map(|((_, event), row)| match row.state {
             DeliveryState::Waiting(at) if at <= now => Some((*event, None)),
             DeliveryState::Waiting(at) if row.attempts > 0 => Some((*event, Some(at))),
             DeliveryState::Waiting(_) | DeliveryState::Dead(..) | DeliveryState::Canceled => None,
         });
-        let mut waiting: Vec<_> = first.into_iter().map(|(_, event)| (event, None)).chain(tried).collect();
+        let mut waiting: Vec<_> = first.into_iter().map(|event| (event, None)).chain(tried).collect();
         waiting.sort_unstable();
         let mut found = InOrder { events: Vec::new(), then: Then::End, mark: last, later };
         if last < EventId(u128::MAX) {
@@ -266,7 +268,7 @@ impl Store {
                 DeliveryState::Dead(..) | DeliveryState::Canceled => false,
             });
             let overdue = overdue.map(|((_, event), _)| Timestamp(event.unix_ms()));
-            let pending = pending(&state, lane.endpoint, 1)?.first().map(|(_, event)| Timestamp(event.unix_ms()));
+            let pending = pending(&state, lane.endpoint, 1)?.first().map(|event| Timestamp(event.unix_ms()));
             oldest = [oldest, overdue, pending].into_iter().flatten().min();
         }
         Ok(oldest)
@@ -302,19 +304,13 @@ fn pending_first(state: &State, endpoint: EndpointId) -> Result<Option<EventId>,
     Ok(waits.next().map(|(_, entry)| entry.id))
 }
 
-/// Events that wait for their first attempt, in order, with when they were taken in; at least `limit` if there are so
-/// many.
-fn pending(state: &State, endpoint: EndpointId, limit: usize) -> Result<Vec<(Timestamp, EventId)>, StateError> {
+/// Events that wait for their first attempt, in order; at least `limit` if there are so many.
+fn pending(state: &State, endpoint: EndpointId, limit: usize) -> Result<Vec<EventId>, StateError> {
     pending_from(state, endpoint, EventId(0), limit)
 }
 
 /// The same, from this event on.
-fn pending_from(
-    state: &State,
-    endpoint: EndpointId,
-    mark: EventId,
-    limit: usize,
-) -> Result<Vec<(Timestamp, EventId)>, StateError> {
+fn pending_from(state: &State, endpoint: EndpointId, mark: EventId, limit: usize) -> Result<Vec<EventId>, StateError> {
     let mut events = Vec::new();
     // Its block begins before it.
     let block = state.pending.last((endpoint, EventId(0))..=(endpoint, mark))?;
@@ -324,8 +320,7 @@ fn pending_from(
         for ((_, first), row) in &rows {
             let block = state.events.promised((row.org, *first))?;
             let waits = block.events.iter().enumerate().filter(|(place, _)| row.bits & 1 << place != 0);
-            let waits = waits.map(|(_, entry)| (entry.received_at, entry.id));
-            events.extend(waits.filter(|(_, event)| *event >= mark));
+            events.extend(waits.map(|(_, entry)| entry.id).filter(|event| *event >= mark));
         }
         let Some(((_, last), _)) = rows.last().filter(|_| rows.len() == PENDING_ROWS_AT_ONCE) else { break };
         from = EventId(last.0.saturating_add(1));

@@ -26,7 +26,7 @@ impl Received {
     }
 
     /// The ids that such events can have: from the first up to, and without, the second. An id's time is never before the
-    /// time its event was received, and never so far ahead as `ids_ahead_ms` is exceeded.
+    /// time its event was received, and ahead of it by `ids_ahead_ms` at most.
     pub(super) fn ids(self, ids_ahead_ms: u64) -> (EventId, EventId) {
         let end = |until: Timestamp| EventId::first_of(until.plus_ms(ids_ahead_ms).min(LAST_OF_IDS));
         let first = self.since.map_or(EventId(0), EventId::first_of);

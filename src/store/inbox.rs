@@ -78,7 +78,7 @@ impl Store {
     pub fn inbox(&self, org: OrgNo, query: &InboxQuery) -> Result<EventPage, StateError> {
         // An id's time is never before the time its event was taken in (ids do not go back with the clock), so nothing
         // taken in since then has a smaller id.
-        let since = query.since.map_or(0, |since| (u128::from(since.0) << 80).saturating_sub(1));
+        let since = query.since.map_or(0, |since| EventId::first_of(since).0.saturating_sub(1));
         let mut after = EventId(query.after.map_or(0, |id| id.0).max(since));
         let last = (org, EventId(u128::MAX));
         let begins = self.read().open.last((org, EventId(0))..=(org, after))?;

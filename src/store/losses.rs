@@ -95,7 +95,9 @@ struct Judge<'a> {
 }
 
 impl Store {
-    /// Tells everything that has an id and is not the same in the other state. Reads everything.
+    /// Tells what has an id and is said to be otherwise in the other state. What is said: the tier and the inbox's mode of an
+    /// organization, whether a key works and its scopes, all of an endpoint, how an event stands, whether a replay runs.
+    /// Reads everything.
     ///
     /// # Errors
     /// When rows cannot be read.
@@ -140,9 +142,13 @@ impl Judge<'_> {
             let kind = (NamedKind::Organization, row.org.id.to_string());
             self.tell(kind, (number, row.org.created_at), row.org.name.clone(), said)
         })?;
-        let key = |row: &KeyRow| match row.key.ended_at {
-            Some(_) => format!("ended, scopes {}", row.key.scopes.names().join(" ")),
-            None => format!("works, scopes {}", row.key.scopes.names().join(" ")),
+        let key = |row: &KeyRow| {
+            let word = match &row.key {
+                key if key.has_ended() => "ended",
+                key if key.is_leaving() => "leaving",
+                _ => "works",
+            };
+            format!("{word}, scopes {}", row.key.scopes.names().join(" "))
         };
         pairs(here.keys.all(), other.keys.all(), |id, ours, theirs| {
             let said = (ours.map(key), theirs.map(key));

@@ -43,7 +43,7 @@ use crate::model::replay::{ReplayEnd, ReplayLane, ReplayRequest};
 use crate::model::time::Timestamp;
 
 /// The format of all rows together.
-pub(super) const FORMAT: u32 = 12;
+pub(super) const FORMAT: u32 = 13;
 /// Events in a block; the bits of an `open` row.
 pub(super) const BLOCK_EVENTS: usize = 64;
 /// Dedup ids in a block: a row stays below the size that sled would put in a file of its own.
@@ -198,6 +198,7 @@ pub(super) struct Meta {
     pub(super) next_org: u32,
     /// The largest id handed out.
     pub(super) last_id: u128,
+    /// Events stored, erased ones too.
     pub(super) events: u64,
     /// Events in inboxes.
     pub(super) open: u64,
@@ -209,7 +210,10 @@ pub(super) struct Meta {
     pub(super) dedup_first: u32,
     /// The block that new dedup ids go into.
     pub(super) dedup_tail: u32,
-    pub(super) judged_before: u64, // below it the making of keys may be lost
+    /// Commands below this journal position were judged before damage took a part of the journal. 0: none was ever lost.
+    pub(super) judged_before: u64,
+    /// Keys that such commands stand on and whose making was lost, sorted.
+    pub(super) lost_keys: Vec<KeyId>,
 }
 row!(Meta, 1, "meta", (), resident);
 
@@ -229,6 +233,7 @@ row!(OrgRow, 2, "orgs", OrgNo, resident);
 pub(super) struct InboxRow {
     /// First id of the block that new events go into.
     pub(super) tail: Option<EventId>,
+    /// Events in its inbox.
     pub(super) open: u64,
     /// How far the time in an id was ahead of when its event was received, at most.
     pub(super) ids_ahead_ms: u64,

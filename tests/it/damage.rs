@@ -138,6 +138,9 @@ fn a_row_changed_behind_the_servers_back_is_named_and_a_rebuild_mends_it() {
     let (_, text) = command(&data, &["verify", "--list", list.to_str().unwrap()]);
     let told = ["DIFFERENT event", &waiting[0], "(Pulls)", "`triggerd rebuild` makes the state anew", "list.txt"];
     assert!(told.iter().all(|part| text.contains(part)) && !text.contains("OrgNo("), "{text}");
+    let (_, text) = command(&data, &["verify", "--list", list.to_str().unwrap()]);
+    assert!(text.contains("cannot be written") && text.contains("File exists"), "nothing is written over: {text}");
+    let list = dir.path().join("second.txt");
     let (_, text) = command(&data, &["verify", "--verbose", "--list", list.to_str().unwrap()]);
     assert!(text.contains("events (OrgNo(0)") && fs::read_to_string(list).unwrap().contains(&waiting[0]), "{text}");
     let (code, text) = command(&data, &["rebuild"]);

@@ -141,7 +141,7 @@ fn submit_all(intake: &Intake, files: &FaultyFiles) {
     for command in commands {
         let outcomes = loop {
             // The disk has room again at once.
-            intake.set_disk_low(false, None);
+            intake.set_shortage(None, None);
             match intake.submit(vec![command.clone()]).and_then(triggerd::commit::Reply::wait) {
                 Err(Refused::DiskFull(_)) => {}
                 other => break other,

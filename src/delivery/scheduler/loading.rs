@@ -66,9 +66,6 @@ impl<A: Attempts> Scheduler<A> {
         lane.aim(Target { org, endpoint: target });
         let view = lane.view();
         let permit = lane.permit(now);
-        if !is_enabled || lane.is_stale() || permit != Permit::Free {
-            lane.held_at = now;
-        }
         if !is_enabled {
             // What waits goes on waiting; enabling it is a change that is heard.
             self.queued -= lane.drop_queue();
@@ -111,7 +108,7 @@ impl<A: Attempts> Scheduler<A> {
         let room = self.room(endpoint, now);
         let Some(lane) = self.lanes.get_mut(&endpoint) else { return Ok(()) };
         if room == 0 {
-            (lane.more, lane.held_at) = (true, now);
+            lane.more = true;
             return Ok(());
         }
         let waiting = self.ports.store.waiting_for(endpoint, now, room + lane.claimed() + 1)?;
@@ -124,7 +121,7 @@ impl<A: Attempts> Scheduler<A> {
             }
             if taken == room {
                 // Or it is claimed already: then the next look finds nothing.
-                (lane.more, lane.held_at) = (true, now);
+                lane.more = true;
                 break;
             }
             taken += usize::from(lane.push(event));
@@ -150,9 +147,6 @@ impl<A: Attempts> Scheduler<A> {
         let found = self.ports.store.waiting_in_order((org, endpoint), mark, now, room)?;
         lane.mark = Some(found.mark);
         lane.more = found.then == Then::More;
-        if found.events.is_empty() {
-            lane.held_at = now;
-        }
         for event in &found.events {
             self.queued += usize::from(lane.push(*event));
         }

@@ -1,7 +1,7 @@
-//! Attempts begin, and what becomes of them is taken in: once, however often and in whatever order it is told.
+//! Attempts begin, and what becomes of them is taken in: once, however often it is told.
 
 use super::{Attempts, Scheduler, UnderWay};
-use crate::delivery::completion::{Attempt, Completion, Ledger, Report, Told};
+use crate::delivery::completion::{Attempt, Completion, Ledger};
 use crate::delivery::turns::Standing;
 use crate::model::delivery::Verdict;
 use crate::model::id::EndpointId;
@@ -19,8 +19,7 @@ impl<A: Attempts> Scheduler<A> {
     pub(super) fn begin(&mut self, delivery: DueDelivery, standing: Standing) {
         self.last_attempt += 1;
         let (org, endpoint, event) = (delivery.org, delivery.endpoint.id, delivery.event);
-        let in_doubt = standing == Standing::InDoubt;
-        let attempt = Attempt { number: self.last_attempt, org, endpoint, event, in_doubt };
+        let attempt = Attempt { number: self.last_attempt, org, endpoint, event, standing };
         let ledger = Ledger::default();
         let completion = Completion::new(attempt, ledger.clone(), self.reports.0.clone(), self.ports.clock.clone());
         self.turns.began(org, standing);
@@ -28,47 +27,33 @@ impl<A: Attempts> Scheduler<A> {
         self.attempts.start(delivery, completion);
     }
 
-    /// What is told a second time, or after it was found in the ledger, is nothing new.
-    pub(super) fn take_in(&mut self, report: Report) {
-        match report {
-            Report::Over(attempt, answer, at) => {
-                let Some(known) = self.under_way.get_mut(&attempt.number) else { return };
-                if !std::mem::replace(&mut known.is_over, true) {
-                    self.over(attempt, answer, at);
-                }
-            }
-            Report::Settled(attempt, verdict) => {
-                let Some(known) = self.under_way.remove(&attempt.number) else { return };
-                if !known.is_over {
-                    // It was told before.
-                    let (answer, at) = known.ledger.told().answer.unwrap_or((Answer::Nothing, self.now()));
-                    self.over(attempt, answer, at);
-                }
-                self.settled(attempt, verdict);
-            }
+    /// What the ledger of an attempt has by now. What is told a second time is nothing new.
+    pub(super) fn take_in(&mut self, number: u64) {
+        let Some(known) = self.under_way.get_mut(&number) else { return };
+        let (attempt, told) = (known.attempt, known.ledger.told());
+        if let Some((answer, at)) = told.answer
+            && !std::mem::replace(&mut known.is_over, true)
+        {
+            self.over(attempt, answer, at);
+        }
+        if told.is_settled {
+            self.under_way.remove(&number);
+            self.settled(attempt, told.verdict);
         }
     }
 
-    /// Some of the attempts behind this one, in case that what they told was not heard; gives the last of them, or none at
-    /// the end.
+    /// Looks what some of the attempts behind this one have told, in case that nobody heard it; gives the last of them, or
+    /// none at the end.
     pub(super) fn ask_attempts(&mut self, after: u64) -> Option<u64> {
         let some = self.under_way.range(after.saturating_add(1)..).take(ASKED_AT_ONCE);
-        let some: Vec<(Attempt, Told)> = some.map(|(_, known)| (known.attempt, known.ledger.told())).collect();
-        let last = some.last().filter(|_| some.len() == ASKED_AT_ONCE).map(|(attempt, _)| attempt.number);
-        for (attempt, told) in some {
-            if let Some((answer, at)) = told.answer {
-                self.take_in(Report::Over(attempt, answer, at));
-            }
-            if told.is_settled {
-                self.take_in(Report::Settled(attempt, told.verdict));
-            }
-        }
-        last
+        let some: Vec<u64> = some.map(|(number, _)| *number).collect();
+        some.iter().for_each(|number| self.take_in(*number));
+        some.last().copied().filter(|_| some.len() == ASKED_AT_ONCE)
     }
 
     fn over(&mut self, attempt: Attempt, answer: Answer, at: Timestamp) {
         let Attempt { org, endpoint, event, .. } = attempt;
-        self.turns.over(org, attempt.standing());
+        self.turns.over(org, attempt.standing);
         let (now, breaker, most) = (self.now(), self.limits.breaker, self.limits.in_flight_per_endpoint);
         let Some(lane) = self.lanes.get_mut(&endpoint) else { return };
         let before = lane.view();
@@ -85,7 +70,6 @@ impl<A: Attempts> Scheduler<A> {
             self.note_breaker(endpoint, view);
             let next = if let BreakerView::Open(until) = view { until } else { Timestamp(0) };
             if let Some(lane) = self.lanes.get_mut(&endpoint) {
-                lane.held_at = now;
                 // Memory is for what can be sent.
                 self.queued -= if next > now { lane.drop_queue() } else { 0 };
             }

@@ -33,6 +33,9 @@ impl Change<'_> {
         let meta = meta(self.state)?;
         meta.next_org = meta.next_org.saturating_add(command.count);
         meta.judged_before = meta.judged_before.max(command.judged_before);
+        meta.lost_keys.extend(&command.lost_keys);
+        meta.lost_keys.sort_unstable();
+        meta.lost_keys.dedup();
         Ok(Outcome::Done)
     }
 

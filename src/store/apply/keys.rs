@@ -28,8 +28,8 @@ impl Change<'_> {
     pub(super) fn judge(&mut self, authority: Authority, org: Option<OrgNo>) -> Result<Option<Outcome>, StateError> {
         let Some(id) = authority.key.filter(|_| !sabotage::is_on(Switch::JudgedOnce)) else { return Ok(None) };
         let known = self.state.keys.get(id)?;
-        if known.is_none() && self.position < meta(self.state)?.judged_before {
-            return Ok(None); // its making was lost to damage; what it asked for was judged before that
+        if known.is_none() && self.is_lost(id)? {
+            return Ok(None); // what it asked for was judged before its making was lost
         }
         let Some(row) = known.filter(|row| Some(row.org) == org) else { return Ok(Some(Outcome::NotAuthorized)) };
         if !row.key.is_valid(authority.at) {
@@ -41,6 +41,24 @@ impl Change<'_> {
         }
         self.asker = Some(row);
         Ok(None)
+    }
+
+    /// Whether the making of this key was lost to damage, and this command was judged before that.
+    fn is_lost(&mut self, id: KeyId) -> Result<bool, StateError> {
+        let meta = meta(self.state)?;
+        Ok(self.position < meta.judged_before && meta.lost_keys.binary_search(&id).is_ok())
+    }
+
+    /// One whose making was lost has ended, or is followed by another one that nothing more is known of.
+    fn change_lost(&mut self, ended: Option<KeyId>, new: Option<KeyId>) -> Result<(), StateError> {
+        let meta = meta(self.state)?;
+        meta.lost_keys.retain(|id| Some(*id) != ended);
+        if let Some(new) = new
+            && let Err(place) = meta.lost_keys.binary_search(&new)
+        {
+            meta.lost_keys.insert(place, new);
+        }
+        Ok(())
     }
 
     fn end_for_good(&mut self, id: KeyId) -> Result<(), StateError> {
@@ -102,6 +120,10 @@ impl Change<'_> {
     pub(super) fn rotate_key(&mut self, command: &RotateKey) -> Result<Outcome, StateError> {
         let at = command.new.created_at;
         let known = self.state.keys.get(command.old)?;
+        if known.is_none() && self.is_lost(command.old)? {
+            // Its scopes are not known, so there is no key that could be used from now on.
+            self.change_lost((command.old_ends_at <= at).then_some(command.old), Some(command.new.id))?;
+        }
         let Some(old) = known.filter(|row| row.org == command.org && row.key.is_valid(at)) else {
             return Ok(Outcome::NotFound);
         };
@@ -116,9 +138,11 @@ impl Change<'_> {
 
     /// Nobody ends a key that may more than they may.
     pub(super) fn end_key(&mut self, command: &EndKey) -> Result<Outcome, StateError> {
-        let Some(row) = self.state.keys.get(command.key)?.filter(|row| row.org == command.org) else {
-            return Ok(Outcome::NotFound);
-        };
+        let known = self.state.keys.get(command.key)?;
+        if known.is_none() && self.is_lost(command.key)? {
+            self.change_lost(Some(command.key), None)?;
+        }
+        let Some(row) = known.filter(|row| row.org == command.org) else { return Ok(Outcome::NotFound) };
         if row.key.is_valid(command.at) && self.asker.as_ref().is_some_and(|by| !by.key.scopes.covers(row.key.scopes)) {
             return Ok(Outcome::Forbidden);
         }
@@ -128,6 +152,9 @@ impl Change<'_> {
 
     pub(super) fn expire_keys(&mut self, command: &ExpireKeys) -> Result<Outcome, StateError> {
         for id in &command.keys {
+            if self.is_lost(*id)? {
+                self.change_lost(Some(*id), None)?;
+            }
             if self.state.keys.get(*id)?.is_some_and(|row| !row.key.is_valid(command.at)) {
                 self.end_for_good(*id)?;
             }

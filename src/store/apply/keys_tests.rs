@@ -37,6 +37,12 @@ fn by(key: KeyId, needs: impl Into<Scopes>, at: Timestamp, command: Command) -> 
     command.requested(Authority { key: Some(key), needs: needs.into(), at })
 }
 
+/// The note of a salvage that lost the making of these keys.
+fn lost(judged_before: u64, keys: &[u128]) -> Command {
+    let lost_keys = keys.iter().copied().map(KeyId).collect();
+    Command::SkipOrgs(SkipOrgs { count: 0, judged_before, lost_keys })
+}
+
 impl Fixture {
     fn key(&self, id: KeyId) -> Key {
         self.store.key(id).unwrap().expect("it is there").key().clone()
@@ -84,8 +90,7 @@ fn what_an_ended_key_asks_for_has_no_effect_whatever_it_is() {
 #[test]
 fn what_a_key_asked_for_before_damage_took_its_making_is_not_lost_with_it() {
     let mut fixture = fixture();
-    let skip = SkipOrgs { count: 0, judged_before: 350 };
-    fixture.apply(&Command::SkipOrgs(skip));
+    fixture.apply(&lost(350, &[77]));
     // At the positions 201 and 301, and at 401.
     let asked = |event| by(KeyId(77), Scope::EventsWrite, NOW, submit(event, 1_000, None));
     assert!(matches!(fixture.apply(&asked(3)), Outcome::Accepted { .. }));
@@ -196,4 +201,57 @@ fn a_key_whose_time_has_come_is_found_once_and_stays_ended() {
     assert!(fixture.key(KeyId(7)).has_ended() && !fixture.key(KeyId(7)).is_valid(NOW));
     assert!(!fixture.key(KeyId(11)).has_ended());
     assert_eq!(fixture.store.keys_past_end(Timestamp(2_000), None, 500).unwrap().0.len(), 6);
+}
+
+#[test]
+fn a_key_that_was_dropped_is_none_whose_making_was_lost() {
+    let mut fixture = fixture();
+    fixture.apply(&create(7, Scopes::all(), None));
+    fixture.apply(&end(KeyId(7)));
+    fixture.apply(&create(8, Scopes::all(), None));
+    assert!(fixture.store.key(KeyId(7)).unwrap().is_none(), "it is dropped");
+    fixture.apply(&lost(u64::MAX, &[77]));
+    for command in [submit(3, 1_000, None), put_endpoint(50), create(9, Scopes::all(), None)] {
+        assert_eq!(fixture.apply(&by(KeyId(7), Scopes::none(), NOW, command)), Outcome::NotAuthorized);
+    }
+}
+
+#[test]
+fn the_end_of_a_key_whose_making_was_lost_counts_and_the_key_that_took_its_place_is_believed() {
+    let mut fixture = fixture();
+    fixture.apply(&lost(u64::MAX, &[7, 17, 27, 37]));
+    let mut takes = |id: u128| {
+        let asked = by(KeyId(id), Scope::EndpointsWrite, NOW, put_endpoint(50 + id));
+        fixture.apply(&asked) == Outcome::Done
+    };
+    assert_eq!([7, 8, 17, 27, 28, 37, 47].map(&mut takes), [true, false, true, true, false, true, false]);
+    fixture.apply(&rotate(KeyId(7), 8, Timestamp(9_000)));
+    fixture.apply(&rotate(KeyId(17), 18, Timestamp(0)));
+    fixture.apply(&end(KeyId(27)));
+    fixture.apply(&Command::ExpireKeys(ExpireKeys { keys: vec![KeyId(37)], at: NOW }));
+    let mut takes = |id: u128| {
+        let asked = by(KeyId(id), Scope::EndpointsWrite, NOW, put_endpoint(50 + id));
+        fixture.apply(&asked) == Outcome::Done
+    };
+    assert_eq!([7, 8, 17, 18, 27, 37].map(&mut takes), [true, true, false, true, false, false]);
+}
+
+#[test]
+fn two_states_differ_by_name_in_whether_a_key_works_is_leaving_or_has_ended() {
+    let states = [None, Some(rotate(KeyId(7), 8, Timestamp(9_000))), Some(end(KeyId(7)))].map(|change| {
+        let mut fixture = fixture();
+        fixture.apply(&create(7, Scope::InboxRead.into(), None));
+        change.map(|change| fixture.apply(&change));
+        fixture
+    });
+    let said = |here: &Fixture, other: &Fixture| {
+        let mut said = Vec::new();
+        let mut each = |named: crate::store::Named| said.extend((named.id == KeyId(7).to_string()).then_some(named));
+        here.store.name_differences(&other.store, &mut each).unwrap();
+        said.into_iter().flat_map(|named| [named.here, named.other]).map(|text| text.unwrap()).collect::<Vec<_>>()
+    };
+    let words = |word: &str| format!("{word}, scopes inbox:read");
+    let [works, leaves, ended] = &states;
+    assert_eq!(said(leaves, works), [words("leaving"), words("works")]);
+    assert_eq!(said(leaves, ended), [words("leaving"), words("ended")]);
 }
