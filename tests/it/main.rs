@@ -32,4 +32,5 @@ mod signatures;
 mod tail;
 mod takeover;
 mod tidy;
+mod wording;
 mod zapier;
