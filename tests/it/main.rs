@@ -25,6 +25,7 @@ mod npm;
 mod operator;
 mod overload;
 mod pushing;
+mod raw;
 mod reading;
 mod receivers;
 mod replays;
