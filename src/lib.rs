@@ -20,10 +20,12 @@
 //! Knows nothing of the product:
 //!
 //! - `base/mod.rs`: what every room may use
+//! - `base/addresses.rs`: spellings of addresses that programs read differently
 //! - `base/clock.rs`: the wall clock, or one that tests move
 //! - `base/codec.rs`: bincode behind two functions
 //! - `base/descriptors.rs`: how many files and connections may be open
 //! - `base/exit_code.rs`: how the process ends
+//! - `base/library_errors.rs`: errors of libraries in our words
 //! - `base/live.rs`: a value that can be replaced while it is used
 //! - `base/metrics.rs`: every figure for Prometheus, at zero from the start
 //! - `base/ownership.rs`: whose files are, and what is said when they are somebody else's
@@ -75,6 +77,8 @@
 //! - `config/layers.rs`: which keys were given, in which shape, from where
 //! - `config/parts.rs`: one small struct a section
 //! - `config/raw.rs`: the shape of the TOML
+//! - `config/shape.rs`: the shape of a value, and how it would be written right
+//! - `config/suggest.rs`: which name was meant by one that there is not
 //! - `config/texts.rs`: paths, networks and what is logged, judged as what they stand for
 //! - `logging.rs`: JSON or text lines, on standard output and in files
 //! - `logging/damping.rs`: what repeats is told once a second
@@ -264,6 +268,10 @@
 //! - `cli/tail.rs`: `tail`
 //! - `cli/verify.rs`: `verify`
 //! - `main.rs`: the binary: parse, match, exit code
+
+/// What tests of ours share with those outside names the crate as they do.
+#[cfg(test)]
+extern crate self as triggerd;
 
 pub mod app;
 pub mod base;

@@ -1,10 +1,12 @@
-//! What every room may use and nothing of the product: clock, threads, metrics, codec, randomness, exit codes, sabotage for
-//! tests.
+//! What every room may use and nothing of the product: clock, threads, metrics, codec, randomness, exit codes, spellings of
+//! addresses, errors of libraries in our words, sabotage for tests.
 
+pub mod addresses;
 pub mod clock;
 pub mod codec;
 pub mod descriptors;
 pub mod exit_code;
+pub mod library_errors;
 pub mod live;
 pub mod metrics;
 pub mod ownership;

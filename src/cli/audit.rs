@@ -102,7 +102,8 @@ impl JournalAudit {
     pub(super) fn read(dir: &Path) -> Result<Self, Failure> {
         let survey = Survey::open(dir).map_err(|error| journal_failure(&error))?;
         let pool = rayon::ThreadPoolBuilder::new().thread_name(|n| format!("verify-{n}")).build();
-        let pool = pool.map_err(|error| Failure::new(ExitCode::Failed, error))?;
+        let pool =
+            pool.map_err(|error| Failure::new(ExitCode::Failed, format!("threads cannot be started: {error}")))?;
         let bar = ProgressBar::new(survey.bytes()).with_message("reading the journal");
         if let Ok(style) = ProgressStyle::with_template("{msg} {wide_bar} {bytes}/{total_bytes} {eta}") {
             bar.set_style(style);

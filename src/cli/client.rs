@@ -14,9 +14,14 @@ use super::answer::{Answer, lenient_text};
 use super::output::visible;
 use super::reach::{Credential, Target};
 use crate::base::exit_code::ExitCode;
+use crate::base::library_errors::{system_words, tls_fault};
+use crate::model::endpoint::TIMEOUT_MS_MAX;
 
-/// Longer than the longest wait for an event.
-const TIMEOUT: Duration = Duration::from_mins(1);
+/// Longer than the server may take for anything but a test of an endpoint: an event can wait a minute to be written, and
+/// a consumer half a minute for one.
+const PATIENCE: Duration = Duration::from_mins(2);
+/// Longer than the longest timeout that an endpoint can have, by which a test of it ends.
+const TEST_PATIENCE: Duration = Duration::from_millis(TIMEOUT_MS_MAX + 60_000);
 /// For a connection alone.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 /// A stream that is silent for so long is dead: longer than two of the comments that keep it alive.
@@ -47,6 +52,8 @@ pub(super) struct Client {
     url_origin: String,
     key: HeaderValue,
     key_origin: String,
+    /// How long an answer may take.
+    patience: Duration,
 }
 
 /// Why a stream is over.
@@ -68,20 +75,27 @@ impl Client {
         key.set_sensitive(true);
         let failed = |error: &dyn std::fmt::Display| Failure::new(ExitCode::Failed, error);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(|error| failed(&error))?;
+        let runtime = runtime.map_err(|error| failed(&format_args!("no runtime for HTTP can be made: {error}")))?;
         crate::delivery::sender::install_crypto();
-        let http = builder().timeout(TIMEOUT).build().map_err(|error| failed(&cause(&error)))?;
+        let http = builder()
+            .build()
+            .map_err(|error| failed(&format_args!("no HTTP client can be made: {}", cause(&error))))?;
         let whole = url.as_str().trim_end_matches('/').to_owned();
         // Only a URL without a host cannot have a password taken off.
         let _is_shown_bare = url.set_password(None).and_then(|()| url.set_username(""));
         let shown = url.as_str().trim_end_matches('/').to_owned();
-        Ok(Self { http, runtime, url: whole, shown, url_origin, key, key_origin })
+        Ok(Self { http, runtime, url: whole, shown, url_origin, key, key_origin, patience: PATIENCE })
     }
 
     /// A client of a server of our own.
     pub(super) fn to(url: &str, key: &str) -> Result<Self, Failure> {
         let credential = Credential { text: key.to_owned(), origin: "its own".to_owned() };
         Self::new(Target::parse(url, "its own address")?, credential)
+    }
+
+    /// The same, but waits as long as a test of an endpoint may take.
+    pub(super) fn patient(self) -> Self {
+        Self { patience: TEST_PATIENCE, ..self }
     }
 
     /// The same server with another key.
@@ -126,6 +140,7 @@ impl Client {
         };
         self.runtime.block_on(async {
             let request = self.http.request(method, format!("{}{path}", self.url)).header(KEY_HEADER, &self.key);
+            let request = request.timeout(self.patience);
             let request = match body {
                 Some(body) => request.header("Content-Type", "application/json").body(body),
                 // Proxies that speak HTTP/1.0 to the server pass this on; a POST without it would be refused there.
@@ -160,7 +175,9 @@ impl Client {
     /// From now on Ctrl-C does not end the process, but is heard by [`Self::pause`].
     pub(super) fn hear_interrupts(&self) -> Result<Interrupts, Failure> {
         let _in_runtime = self.runtime.enter();
-        signal(SignalKind::interrupt()).map(Interrupts).map_err(|error| Failure::new(ExitCode::Failed, error))
+        signal(SignalKind::interrupt())
+            .map(Interrupts)
+            .map_err(|error| Failure::new(ExitCode::Failed, format!("Ctrl-C cannot be waited for: {error}")))
     }
 
     /// Waits so long, or until Ctrl-C; says whether it was not that.
@@ -197,7 +214,7 @@ impl Client {
         };
         let http = match builder().read_timeout(SILENCE_MAX).build() {
             Ok(http) => http,
-            Err(error) => return lost(&cause(&error)),
+            Err(error) => return lost(&format_args!("no HTTP client can be made: {}", cause(&error))),
         };
         let request = http.get(format!("{}{path}", self.url)).header(KEY_HEADER, &self.key);
         let mut answer = match request.send().await {
@@ -222,7 +239,7 @@ impl Client {
             match answer.chunk().await {
                 Ok(Some(chunk)) => unread.extend_from_slice(&chunk),
                 Ok(None) => return lost(&"the server ended the connection"),
-                Err(error) => return lost(&cause(&error)),
+                Err(error) => return lost(&self.words(&error, &cause(&error)).0),
             }
             while let Some(end) = unread.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = unread.drain(..=end).collect();
@@ -281,35 +298,48 @@ impl Head {
 impl Client {
     fn no_answer(&self, error: &reqwest::Error, doubt: Doubt) -> Failure {
         let cause = cause(error);
-        let has = |word: &str| cause.contains(word);
-        let help = if error.is_timeout() {
-            "It took too long. Is it the right address, and is the server well?"
-        } else if has("onnection refused") {
-            "Nothing listens there. Start the server (`triggerd serve`), or say where it is with --url or TRIGGERD_URL."
-        } else if has("lookup") || has("not known") || has("resolve") {
-            "The name of the host cannot be resolved."
-        } else if has("InvalidContentType") || has("corrupt message") {
-            "It does not speak TLS there: try http:// instead of https://."
-        } else if has("ertificate") {
-            "Its certificate is not one that this machine trusts for that name."
-        } else if error.is_connect() {
-            "No connection could be made. Is it the right address?"
-        } else if has("invalid HTTP") {
-            "What answers there does not speak HTTP: if it is TLS, try https://."
-        } else {
-            match doubt {
-                Doubt::None => "The connection broke.",
-                Doubt::Event => {
-                    "The connection broke, so it is not known whether the event was taken in. With --dedup-id it is safe \
-                     to send it again."
-                }
-                Doubt::Change => {
-                    "The connection broke, so it is not known whether this was done. Look before you do it again."
-                }
+        let (what, help) = self.words(error, &cause);
+        let help = help.unwrap_or(match doubt {
+            Doubt::None => "Try again.",
+            Doubt::Event => {
+                "So it is not known whether the event was taken in. With --dedup-id it is safe to send it again."
             }
-        };
+            Doubt::Change => "So it is not known whether this was done. Look before you do it again.",
+        });
         let Self { shown, url_origin, .. } = self;
-        Failure::new(ExitCode::Failed, format!("no answer from {shown} ({url_origin}): {}. {help}", visible(&cause)))
+        Failure::new(ExitCode::Failed, format!("no answer from {shown} ({url_origin}): {}. {help}", visible(&what)))
+    }
+
+    /// Why there is no answer, and what to do; that depends on what was asked if the connection had been made.
+    fn words(&self, error: &reqwest::Error, cause: &str) -> (String, Option<&'static str>) {
+        let has = |word: &str| cause.contains(word);
+        let said = system_words(cause).to_owned();
+        if error.is_timeout() {
+            let within = if error.is_connect() { CONNECT_TIMEOUT } else { self.patience }.as_secs();
+            let what = if error.is_connect() { "no connection" } else { "none came" };
+            (format!("{what} within {within} s"), Some("Is it the right address, and is the server well?"))
+        } else if has("onnection refused") {
+            let help = "Nothing listens there. Start the server (`triggerd serve`), or say where it is with --url or TRIGGERD_URL.";
+            (said, Some(help))
+        } else if has("lookup") || has("not known") || has("resolve") {
+            (format!("the name of the host cannot be resolved ({said})"), Some("Is it spelled right?"))
+        } else if let Some(fault) = tls_fault(cause) {
+            let is_plain = fault.contains("does not speak");
+            (
+                fault.to_owned(),
+                Some(if is_plain { "Try http:// instead of https://." } else { "Is it the right host?" }),
+            )
+        } else if has("ertificate") {
+            (format!("its certificate is not accepted ({said})"), Some("Is it the right host?"))
+        } else if error.is_connect() {
+            (format!("no connection could be made ({said})"), Some("Is it the right address?"))
+        } else if has("invalid HTTP") {
+            ("what answers there does not speak HTTP".to_owned(), Some("If it is TLS, try https://."))
+        } else if has("message completed") || has("unexpected end") {
+            ("the connection was closed before the answer was whole".to_owned(), None)
+        } else {
+            (format!("the connection broke ({said})"), None)
+        }
     }
 
     /// What a problem document says, with every fault it names.
@@ -374,4 +404,24 @@ fn cause(error: &reqwest::Error) -> String {
         cause = inner;
     }
     cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{INBOX_WAIT_SECONDS_MAX, INTAKE_WAIT_MS_MAX};
+
+    #[test]
+    fn a_command_waits_longer_than_the_server_may_take() {
+        assert!(TEST_PATIENCE > Duration::from_millis(TIMEOUT_MS_MAX) + CONNECT_TIMEOUT);
+        assert!(PATIENCE > Duration::from_secs(INBOX_WAIT_SECONDS_MAX) + CONNECT_TIMEOUT);
+        assert!(PATIENCE > Duration::from_millis(INTAKE_WAIT_MS_MAX) + CONNECT_TIMEOUT);
+    }
+
+    #[test]
+    fn only_a_test_of_an_endpoint_is_waited_for_so_long() {
+        let client = Client::to("http://127.0.0.1:1", "k").unwrap();
+        assert_eq!(client.patience, PATIENCE);
+        assert_eq!(client.patient().patience, TEST_PATIENCE);
+    }
 }

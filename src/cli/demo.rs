@@ -56,7 +56,8 @@ fn show(dir: &std::path::Path) -> Result<(), Failure> {
          reserve_bytes = 0\n[egress]\nallow_networks = [\"127.0.0.0/8\"]\n"
     ));
     let app = App::start(config.map_err(failed)?, Clock::system()).map_err(failed)?;
-    let receiver = Receiver::start().map_err(failed)?;
+    let receiver =
+        Receiver::start().map_err(|error| failed(format_args!("the demo's receiver cannot be started: {error}")))?;
     let url = format!("http://{}", app.address());
     let begin = [
         "triggerd demo: one event, all the way.\n".to_owned(),

@@ -11,6 +11,7 @@ use super::client::Method;
 use super::output::{one_line, print, print_done, print_json};
 use super::reach::{Settings, With};
 use crate::base::exit_code::ExitCode;
+use crate::base::library_errors::json_fault;
 
 /// Posts an event.
 #[derive(Args)]
@@ -100,7 +101,10 @@ impl Send {
             read.map_err(|error| Failure::new(ExitCode::Failed, format!("standard input: {error}")))?;
         }
         let payload: Box<RawValue> = serde_json::from_str(payload.trim()).map_err(|error| {
-            Failure::new(ExitCode::Usage, format!("the payload is not JSON: {error} (a text needs quotes: '\"text\"')"))
+            Failure::new(
+                ExitCode::Usage,
+                format!("the payload is not JSON: {} (a text needs quotes: '\"text\"')", json_fault(&error)),
+            )
         })?;
         let dedup_id = self.dedup_id.map(|id| format!(",\"dedup_id\":{}", json!(id))).unwrap_or_default();
         let body = format!("{{\"type\":{},\"payload\":{payload}{dedup_id}}}", json!(self.event_type));
@@ -129,8 +133,9 @@ impl Inbox {
             print_json(answer.as_text())?;
             return Ok(ExitCode::Clean);
         }
-        let page: Page<'_> = serde_json::from_str(answer.as_text())
-            .map_err(|error| Failure::new(ExitCode::Failed, format!("the answer is not understood: {error}")))?;
+        let page: Page<'_> = serde_json::from_str(answer.as_text()).map_err(|error| {
+            Failure::new(ExitCode::Failed, format!("the answer is not understood: {}", json_fault(&error)))
+        })?;
         let events = &page.data;
         for event in events {
             let Event { received_at, id, kind, payload } = event;

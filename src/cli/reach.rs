@@ -7,7 +7,9 @@ use clap::Args;
 
 use super::Failure;
 use super::client::Client;
+use crate::base::addresses;
 use crate::base::exit_code::ExitCode;
+use crate::base::library_errors::url_fault;
 use crate::config::{ClientVariable, Config, Source, client_variable};
 
 /// How to reach the server, for the commands that talk to one.
@@ -133,7 +135,13 @@ impl Target {
             return Err(refused(&"`//` is missing behind the scheme"));
         }
         let whole = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
-        let mut url = url::Url::parse(&whole).map_err(|error| refused(&error))?;
+        let mut url = url::Url::parse(&whole).map_err(|error| refused(&url_fault(error)))?;
+        if addresses::has_octal_host(&whole) {
+            let host = url.host_str().unwrap_or_default();
+            return Err(refused(&format_args!(
+                "its address has zeros before its numbers; write {host} if that is meant"
+            )));
+        }
         if !matches!(url.scheme(), "http" | "https") {
             return Err(refused(&"the scheme is neither http nor https"));
         }
@@ -207,6 +215,9 @@ mod tests {
             ("host:0", "port"),
             ("http://host/?a=b", "query"),
             ("http://host/#top", "fragment"),
+            ("http://010.0.0.1:80", "write 8.0.0.1"),
+            ("010.0.0.1", "zeros before its numbers"),
+            ("http://[::1", "no IPv6 address"),
             ("8080", "host is missing"),
             (":8080", "host is missing"),
         ] {

@@ -41,7 +41,8 @@ enum Heard {
 
 impl Signals {
     fn listen() -> Result<Self, Failure> {
-        let listen = |kind| signal(kind).map_err(|error| Failure::new(ExitCode::Fatal, error));
+        let failed = |error| Failure::new(ExitCode::Fatal, format!("signals cannot be caught: {error}"));
+        let listen = |kind| signal(kind).map_err(failed);
         Ok(Self {
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,
@@ -74,7 +75,8 @@ impl Serve {
             sabotage::arm(&names).map_err(|error| Failure::new(ExitCode::Usage, error))?;
         }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(|error| Failure::new(ExitCode::Fatal, error))?;
+        let runtime =
+            runtime.map_err(|error| Failure::new(ExitCode::Fatal, format!("no runtime can be made: {error}")))?;
         // Signals are caught before the start, so that one that comes meanwhile is not lost.
         let _in_runtime = runtime.enter();
         let mut signals = Signals::listen()?;
@@ -118,7 +120,7 @@ fn start(config: Config, options: StartOptions) -> Result<oneshot::Receiver<Resu
     let failed = |error: StartError| Failure::new(error.exit_code(), error);
     let start = move || App::start_with(config, Clock::system(), options).map_err(failed);
     let thread = spawn_critical("start", move || drop(sender.send(start())));
-    thread.map_err(|error| Failure::new(ExitCode::Fatal, error))?;
+    thread.map_err(|error| Failure::new(ExitCode::Fatal, format!("threads cannot be started: {error}")))?;
     Ok(started)
 }
 

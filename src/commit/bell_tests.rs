@@ -3,12 +3,11 @@
 use std::future::Future as _;
 
 use super::*;
-use crate::model::command::{Command, CreateOrg, SubmitEvent};
-use crate::model::event::NewEvent;
-use crate::model::id::{KeyId, OrgId};
-use crate::model::key::{Key, Scopes};
-use crate::model::org::{InboxMode, Org, Tier};
-use crate::model::time::Timestamp;
+use crate::model::command::Command;
+
+#[path = "../../tests/shared/system.rs"]
+#[expect(dead_code, reason = "the committer in it is for other tests")]
+mod system;
 
 const ORG: OrgNo = OrgNo(0);
 
@@ -24,20 +23,7 @@ impl State {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path(), 8 << 20, u64::MAX).unwrap();
         let mut state = Self { store, position: 1, _dir: dir };
-        let (name, created_at) = ("Acme".to_owned(), Timestamp(1));
-        let (scopes, expires_at, ended_at) = (Scopes::all(), None, None);
-        let key = Key {
-            id: KeyId(2),
-            name: name.clone(),
-            hash: "$".into(),
-            check: [0; 8],
-            scopes,
-            created_at,
-            expires_at,
-            ended_at,
-        };
-        let org = Org { id: OrgId(1), name, tier: Tier::Free, inbox_mode: InboxMode::Auto, created_at };
-        state.apply(&Command::CreateOrg(CreateOrg { org, key }));
+        state.apply(&system::create_org());
         state
     }
 
@@ -48,17 +34,7 @@ impl State {
     }
 
     fn event(&mut self, id: u128) {
-        let event = NewEvent {
-            event_type: "order.created".parse().unwrap(),
-            dedup: None,
-            labels: vec![],
-            occurred_at: None,
-            deliver_after: None,
-            payload: b"1".as_slice().into(),
-            cloudevent: None,
-        };
-        let submit = SubmitEvent { org: ORG, by: None, id: EventId(id), received_at: Timestamp(1), event };
-        self.apply(&Command::SubmitEvent(Box::new(submit)));
+        self.apply(&system::submit(id, None, b"1".to_vec()));
     }
 }
 

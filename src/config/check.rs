@@ -18,10 +18,15 @@ use super::parts::{
 };
 use super::raw::{RawDelivery, RawEgress, RawIntake, RawKeys, RawLog, RawServer, RawStorage, RawTier};
 use super::texts;
+use crate::model::endpoint::TIMEOUT_MS_MAX;
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
+/// Longest that an event may have waited to be written, in milliseconds.
+pub const INTAKE_WAIT_MS_MAX: u64 = 60_000;
+/// Longest that a consumer may wait for an event, in seconds.
+pub const INBOX_WAIT_SECONDS_MAX: u64 = 30;
 const DAY_SECONDS: u64 = 86_400;
 /// Most threads that serve requests: actix-server panics above.
 const SERVER_WORKERS_MAX: u64 = 512;
@@ -52,7 +57,9 @@ pub(super) fn validated(given: Given) -> Result<Config, ConfigError> {
         storage: storage(&mut checks, &raw.storage),
         intake: intake(&mut checks, &raw.intake),
         dedup: Dedup { window: checks.seconds("dedup.window_seconds", raw.dedup.window_seconds, 1..=90 * DAY_SECONDS) },
-        inbox: Inbox { wait_max: checks.seconds("inbox.wait_seconds_max", raw.inbox.wait_seconds_max, 0..=30) },
+        inbox: Inbox {
+            wait_max: checks.seconds("inbox.wait_seconds_max", raw.inbox.wait_seconds_max, 0..=INBOX_WAIT_SECONDS_MAX),
+        },
         keys: keys(&mut checks, raw.keys),
         tiers: Tiers {
             free: tier(&mut checks, "tiers.free", &raw.tiers.free),
@@ -79,11 +86,8 @@ pub(super) fn validated(given: Given) -> Result<Config, ConfigError> {
 }
 
 fn server(checks: &mut Checks, raw: RawServer) -> Server {
-    let listen = raw.listen.parse().unwrap_or_else(|_| {
-        checks.fault(
-            "server.listen",
-            format!("must be an address and a port such as 127.0.0.1:8080, not {:?}", raw.listen),
-        );
+    let listen = texts::listen_address(&raw.listen).unwrap_or_else(|detail| {
+        checks.fault("server.listen", detail);
         SocketAddr::from(([127, 0, 0, 1], 0))
     });
     for origin in &raw.cors_origins {
@@ -133,7 +137,7 @@ fn storage(checks: &mut Checks, raw: &RawStorage) -> Storage {
 fn intake(checks: &mut Checks, raw: &RawIntake) -> Intake {
     let intake = Intake {
         queue: checks.count("intake.queue", raw.queue, 1..=1_000_000),
-        wait_max: Duration::from_millis(checks.range("intake.wait_ms_max", raw.wait_ms_max, 1..=60_000)),
+        wait_max: Duration::from_millis(checks.range("intake.wait_ms_max", raw.wait_ms_max, 1..=INTAKE_WAIT_MS_MAX)),
         queue_bytes: checks.count("intake.queue_bytes", raw.queue_bytes, 64 * KIB..=16 * GIB),
         group_commands: checks.count("intake.group_commands", raw.group_commands, 1..=65_536),
         group_bytes: checks.count("intake.group_bytes", raw.group_bytes, 64 * KIB..=256 * MIB),
@@ -187,8 +191,8 @@ fn delivery(checks: &mut Checks, raw: &RawDelivery) -> Delivery {
     let (timeout, connect) = (key("timeout_ms"), key("connect_timeout_ms"));
     let (total, org, each) = (key("max_in_flight"), key("max_in_flight_per_org"), key("max_in_flight_per_endpoint"));
     let delivery = Delivery {
-        timeout: Duration::from_millis(checks.range(&timeout, raw.timeout_ms, 1..=300_000)),
-        connect_timeout: Duration::from_millis(checks.range(&connect, raw.connect_timeout_ms, 1..=300_000)),
+        timeout: Duration::from_millis(checks.range(&timeout, raw.timeout_ms, 1..=TIMEOUT_MS_MAX)),
+        connect_timeout: Duration::from_millis(checks.range(&connect, raw.connect_timeout_ms, 1..=TIMEOUT_MS_MAX)),
         max_in_flight: checks.count(&total, raw.max_in_flight, 1..=10_000),
         max_in_flight_per_org: checks.count(&org, raw.max_in_flight_per_org, 1..=10_000),
         max_in_flight_per_endpoint: checks.count(&each, raw.max_in_flight_per_endpoint, 1..=10_000),
@@ -262,7 +266,8 @@ fn log(checks: &mut Checks, raw: RawLog) -> Log {
         checks.fault("log.directory", fault);
     }
     let format = LogFormat::named(&raw.format).unwrap_or_else(|| {
-        checks.fault("log.format", format!("must be \"auto\", \"json\" or \"text\", not {:?}", raw.format));
+        let meant = texts::suggestion(&raw.format, &["auto", "json", "text"]);
+        checks.fault("log.format", format!("must be \"auto\", \"json\" or \"text\", not {:?}{meant}", raw.format));
         LogFormat::Auto
     });
     Log {

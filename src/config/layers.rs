@@ -6,13 +6,10 @@ use std::path::Path;
 
 use config::{FileFormat, Format, Map, Source as _, Value, ValueKind};
 
-use super::environment::{Environment, PREFIX, SEPARATOR};
+use super::environment::{ClientVariable, Environment, PREFIX, SEPARATOR};
 use super::fault::{ConfigError, Fault};
 use super::raw::Raw;
-use super::{DEFAULTS, check};
-
-/// Two names are taken for a typo of each other from this likeness on (Jaro-Winkler, 0 to 1).
-const LIKENESS_MIN: f64 = 0.8;
+use super::{DEFAULTS, check, shape, suggest};
 
 /// All layers on top of each other.
 pub(super) struct Given {
@@ -35,11 +32,19 @@ impl Given {
 /// Lays file (with its text) and environment over the defaults.
 pub(super) fn collect(file: Option<(&Path, &str)>, environment: &Environment) -> Result<Given, ConfigError> {
     let defaults = parse(Path::new("(defaults)"), DEFAULTS)?;
-    let mut layers =
-        Layers { known: BTreeMap::new(), values: BTreeMap::new(), origins: BTreeMap::new(), faults: vec![] };
+    let mut layers = Layers {
+        known: BTreeMap::new(),
+        values: BTreeMap::new(),
+        origins: BTreeMap::new(),
+        lines: BTreeMap::new(),
+        faults: vec![],
+    };
     flatten("", &defaults, &mut layers.known);
     if let Some((path, text)) = file {
-        layers.add_table("", parse(path, text)?, &path.display().to_string());
+        let table = parse(path, text)?;
+        layers.lines = lines(text);
+        layers.add_table("", table, &path.display().to_string());
+        layers.lines.clear();
     }
     let variables = layers.add_environment(environment);
     let raw = layers.merged().map_err(|error| {
@@ -53,6 +58,8 @@ struct Layers {
     known: BTreeMap<String, Value>,
     values: BTreeMap<String, Value>,
     origins: BTreeMap<String, String>,
+    /// The line of each key and section of the file that is read.
+    lines: BTreeMap<String, usize>,
     faults: Vec<Fault>,
 }
 
@@ -61,14 +68,21 @@ impl Layers {
         // Sorted, so that faults come in the same order every time.
         for (name, value) in table.into_iter().collect::<BTreeMap<_, _>>() {
             let key = join(section, &name);
+            let is_name = !name.contains('.');
             match value.kind {
-                ValueKind::Table(table) if self.is_section(&key) && !name.contains('.') => {
-                    self.add_table(&key, table, origin);
+                ValueKind::Table(table) if self.is_section(&key) && is_name => self.add_table(&key, table, origin),
+                ValueKind::Array(_) if self.is_section(&key) && is_name => {
+                    self.fault(&key, origin, format!("must be a section, [{key}], not a list"));
                 }
-                _ if self.is_section(&key) => {
+                _ if self.is_section(&key) && is_name => {
                     self.fault(&key, origin, "must be a section with keys, not a value".into());
                 }
-                kind if self.known.contains_key(&key) && !name.contains('.') => self.set(key, kind, origin),
+                kind if self.known.contains_key(&key) && is_name => self.set(key, kind, origin),
+                _ if !is_name => {
+                    let detail = "unknown key; in quotes, the dot is a part of its name: write it without quotes";
+                    self.fault(&key, origin, detail.to_owned());
+                }
+                ValueKind::Table(_) => self.fault(&key, origin, suggest::unknown_section(&key, &self.names())),
                 _ => self.unknown(&key, origin),
             }
         }
@@ -127,40 +141,43 @@ impl Layers {
     }
 
     fn set(&mut self, key: String, kind: ValueKind, origin: &str) {
-        let Some(shape) = self.known.get(&key).and_then(|known| misfit(&known.kind, &kind)) else {
-            self.origins.insert(key.clone(), origin.to_owned());
+        let Some(known) = self.known.get(&key) else { return };
+        let Some(shape) = shape::misfit(&known.kind, &kind) else {
+            self.origins.insert(key.clone(), self.with_line(&key, origin));
             self.values.insert(key, Value::from(kind));
             return;
         };
-        let given = if check::is_secret(&key) { "a value that is not shown".to_owned() } else { shown(&kind) };
-        self.fault(&key, origin, format!("must be {shape}, not {given}"));
+        let detail = if check::is_secret(&key) {
+            format!("must be {shape}, not a value that is not shown")
+        } else {
+            let write = shape::respelled(&key, &known.kind, &kind).map(|right| format!("; write {right}"));
+            format!("must be {shape}, not {}{}", shape::shown(&kind), write.unwrap_or_default())
+        };
+        self.fault(&key, origin, detail);
     }
 
     fn unknown(&mut self, key: &str, origin: &str) {
-        let likeness = |known: &&String| strsim::jaro_winkler(known, key);
-        let nearest = self.known.keys().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
-        // The right key in the wrong section is no typo, but the same help.
-        let last = key.rsplit('.').next().unwrap_or(key);
-        let elsewhere = self.known.keys().find(|known| known.rsplit('.').next() == Some(last));
-        let suggestion = elsewhere.or(nearest.filter(|known| likeness(known) >= LIKENESS_MIN));
-        let detail = match suggestion {
-            Some(known) => format!("unknown key; did you mean `{known}`?"),
-            None => "unknown key; config/triggerd.toml lists all that there are".to_owned(),
-        };
-        self.fault(key, origin, detail);
+        self.fault(key, origin, suggest::unknown_key(key, &self.names()));
+    }
+
+    fn names(&self) -> Vec<&str> {
+        self.known.keys().map(String::as_str).collect()
     }
 
     /// A variable that begins like ours and is none.
     fn stranger(&mut self, name: &str) {
-        let plain = |key: &str| key.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_lowercase();
-        let wanted = plain(name.get(PREFIX.len()..).unwrap_or_default());
-        let likeness = |known: &&String| strsim::jaro_winkler(&plain(known), &wanted);
-        let nearest = self.known.keys().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
-        let detail = match nearest.filter(|known| likeness(known) >= LIKENESS_MIN) {
-            Some(known) => {
-                let meant = known.to_uppercase().replace('.', SEPARATOR);
-                format!("the environment variable {name} means nothing; did you mean {PREFIX}{SEPARATOR}{meant}?")
-            }
+        let wanted = suggest::plain(name.get(PREFIX.len()..).unwrap_or_default());
+        let of_keys = self.known.keys().find(|known| suggest::plain(known) == wanted);
+        let last = |known: &&String| known.rsplit('.').next().is_some_and(|last| suggest::plain(last) == wanted);
+        let of_keys = of_keys.or_else(|| self.known.keys().find(last)).map(String::as_str);
+        let rest = |name: &'static str| name.get(PREFIX.len()..).unwrap_or(name);
+        let of_commands = || {
+            let near = suggest::nearest(&wanted, ClientVariable::ALL.iter().map(|variable| rest(variable.name())))?;
+            Some(format!("{PREFIX}{near}"))
+        };
+        let near = || suggest::nearest(&wanted, self.known.keys().map(String::as_str)).map(variable_of);
+        let detail = match of_keys.map(variable_of).or_else(near).or_else(of_commands) {
+            Some(meant) => format!("the environment variable {name} means nothing; did you mean {meant}?"),
             None => format!(
                 "the environment variable {name} means nothing; keys are {PREFIX}{SEPARATOR}SECTION{SEPARATOR}KEY"
             ),
@@ -169,7 +186,12 @@ impl Layers {
     }
 
     fn fault(&mut self, key: &str, origin: &str, detail: String) {
-        self.faults.push(Fault { key: key.to_owned(), origin: origin.to_owned(), detail });
+        let origin = self.with_line(key, origin);
+        self.faults.push(Fault { key: key.to_owned(), origin, detail });
+    }
+
+    fn with_line(&self, key: &str, origin: &str) -> String {
+        self.lines.get(key).map_or_else(|| origin.to_owned(), |line| format!("{origin}, line {line}"))
     }
 
     fn is_section(&self, key: &str) -> bool {
@@ -197,7 +219,32 @@ fn without_excerpt(message: &str) -> String {
     let is_excerpt = |line: &str| {
         line.split_once('|').is_some_and(|(margin, _)| margin.trim().bytes().all(|byte| byte.is_ascii_digit()))
     };
-    message.lines().filter(|line| !is_excerpt(line)).collect::<Vec<_>>().join(": ")
+    let said = message.lines().filter(|line| !is_excerpt(line)).collect::<Vec<_>>().join(": ");
+    said.trim_start_matches("TOML parse error at ").to_owned()
+}
+
+/// The line of each key and each section.
+fn lines(text: &str) -> BTreeMap<String, usize> {
+    fn walk(
+        section: &str,
+        table: &toml::de::DeTable<'_>,
+        line: &dyn Fn(usize) -> usize,
+        into: &mut BTreeMap<String, usize>,
+    ) {
+        for (name, value) in table {
+            let key = join(section, name.get_ref());
+            into.insert(key.clone(), line(name.span().start));
+            if let Some(table) = value.get_ref().as_table() {
+                walk(&key, table, line, into);
+            }
+        }
+    }
+    let line = |at: usize| text.bytes().take(at).filter(|byte| *byte == b'\n').count() + 1;
+    let mut found = BTreeMap::new();
+    if let Ok(table) = toml::de::DeTable::parse(text) {
+        walk("", table.get_ref(), &line, &mut found);
+    }
+    found
 }
 
 fn flatten(section: &str, table: &Map<String, Value>, into: &mut BTreeMap<String, Value>) {
@@ -214,47 +261,14 @@ fn join(section: &str, name: &str) -> String {
     if section.is_empty() { name.to_owned() } else { format!("{section}.{name}") }
 }
 
+/// `server.listen` → `TRIGGERD__SERVER__LISTEN`.
+fn variable_of(key: &str) -> String {
+    format!("{PREFIX}{SEPARATOR}{}", key.to_uppercase().replace('.', SEPARATOR))
+}
+
 /// `TRIGGERD__SERVER__LISTEN` → `server.listen`, as the config crate has it.
 fn key_of(variable: &str) -> String {
     let lower = variable.to_lowercase();
     let prefix = format!("{PREFIX}{SEPARATOR}").to_lowercase();
     lower.strip_prefix(&prefix).unwrap_or(&lower).replace(SEPARATOR, ".")
-}
-
-/// What the shape should be, if it is another than that of the default.
-fn misfit(known: &ValueKind, given: &ValueKind) -> Option<&'static str> {
-    match (known, given) {
-        (ValueKind::I64(_), ValueKind::I64(number)) if *number >= 0 => None,
-        (ValueKind::Float(_), ValueKind::Float(_) | ValueKind::I64(_))
-        | (ValueKind::String(_), ValueKind::String(_)) => None,
-        (ValueKind::I64(_), _) => Some("a whole number, 0 or more"),
-        (ValueKind::Float(_), _) => Some("a number"),
-        (ValueKind::String(_), _) => Some("text in quotes"),
-        (ValueKind::Array(known), ValueKind::Array(given)) => {
-            let numbers = matches!(known.first().map(|item| &item.kind), Some(ValueKind::I64(_)));
-            let fits = |item: &Value| match &item.kind {
-                ValueKind::I64(number) => numbers && *number >= 0,
-                ValueKind::String(_) => !numbers,
-                _ => false,
-            };
-            (!given.iter().all(fits)).then_some(list_shape(numbers))
-        }
-        (ValueKind::Array(known), _) => Some(list_shape(!known.is_empty())),
-        _ => Some("of another type"),
-    }
-}
-
-fn list_shape(numbers: bool) -> &'static str {
-    if numbers { "a list of whole numbers, 0 or more" } else { "a list of texts" }
-}
-
-fn shown(kind: &ValueKind) -> String {
-    match kind {
-        ValueKind::String(text) => format!("{text:?}"),
-        ValueKind::Array(items) => {
-            format!("[{}]", items.iter().map(|item| shown(&item.kind)).collect::<Vec<_>>().join(", "))
-        }
-        ValueKind::Table(_) => "a section".to_owned(),
-        other => other.to_string(),
-    }
 }

@@ -13,8 +13,12 @@ mod fault;
 mod layers;
 mod parts;
 mod raw;
+mod shape;
+mod suggest;
 mod texts;
 
+#[cfg(test)]
+mod misspelled_tests;
 #[cfg(test)]
 mod tests;
 
@@ -27,6 +31,7 @@ use serde::Serialize;
 use crate::base::ownership;
 
 pub use changes::Change;
+pub use check::{INBOX_WAIT_SECONDS_MAX, INTAKE_WAIT_MS_MAX};
 pub use environment::{
     ClientVariable, Environment, client_variable, credentials_directory, journal_stream, sabotage_from_environment,
 };

@@ -1,9 +1,12 @@
 //! Values that are text: paths, networks and what is logged. Each is judged here as what it stands for, because a value
 //! that parses and then does nothing is worse than one that is refused.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use super::suggest;
+use crate::base::addresses;
 
 /// Levels of a log, as the configuration names them.
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
@@ -26,13 +29,55 @@ pub const LIBRARIES: [&str; 11] = [
     "sled",
     "tokio",
 ];
-/// Two names are taken for a typo of each other from this likeness on (Jaro-Winkler, 0 to 1).
-const LIKENESS_MIN: f64 = 0.75;
+/// The port in what is proposed instead of an address without one.
+const PORT: u16 = 8080;
 
-/// What is wrong with a path, if anything is.
+/// What is wrong with a path, if anything is. No shell reads it: what a shell would replace is a directory called so.
 pub(super) fn path_fault(text: &str) -> Option<String> {
-    let nul = || format!("must not have a NUL character in it, as no file name can: {text:?}");
-    text.contains('\0').then(nul)
+    if text.contains('\0') {
+        return Some(format!("must not have a NUL character in it, as no file name can: {text:?}"));
+    }
+    let parts = || text.split('/');
+    if parts().next().is_some_and(|first| first.starts_with('~')) {
+        return Some(format!("~ is not expanded; write the path of that home directory instead, not {text:?}"));
+    }
+    let is_variable = |part: &str| {
+        let name = part.split_once('$').map(|(_, name)| name.trim_start_matches('{'));
+        name.is_some_and(|name| name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_'))
+    };
+    let variable = parts().find(|part| is_variable(part));
+    variable.map(|variable| format!("{variable} is not expanded; write the whole path instead, not {text:?}"))
+}
+
+/// An address to listen on.
+///
+/// # Errors
+/// What is wrong with the text, and what may be meant.
+pub(super) fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    const RULE: &str = "must be an address and a port such as 127.0.0.1:8080";
+    let write = |meant: &dyn std::fmt::Display| Err(format!("{RULE}, not {text:?}; write {meant}"));
+    let (host, port) = text.rsplit_once(':').unwrap_or((text, ""));
+    let plain_host = addresses::without_leading_zeros(host);
+    if plain_host.is_some() || addresses::decimal(port) != port {
+        let meant = format!("{}:{}", plain_host.as_deref().unwrap_or(host), addresses::decimal(port));
+        if meant.parse::<SocketAddr>().is_ok() {
+            return Err(format!("must not have zeros before its numbers, which some read as octal; write {meant}"));
+        }
+    }
+    if let Ok(address) = text.parse() {
+        return Ok(address);
+    }
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return write(&SocketAddr::new(address, PORT));
+    }
+    match (host, port.parse::<u16>()) {
+        ("localhost", Ok(port)) => write(&SocketAddr::from((Ipv4Addr::LOCALHOST, port))),
+        ("" | "*", Ok(port)) => {
+            let (all, here) = (SocketAddr::from(([0; 4], port)), SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+            write(&format_args!("{all} for every address of this machine, or {here} for itself alone"))
+        }
+        _ => Err(format!("{RULE}, not {text:?}")),
+    }
 }
 
 /// A network to compare addresses with.
@@ -41,16 +86,31 @@ pub(super) fn path_fault(text: &str) -> Option<String> {
 /// What is wrong with the text, also when no address could ever be in the network: addresses of IPv4 are always compared
 /// as such, however they are written.
 pub(super) fn network(text: &str) -> Result<IpNet, String> {
-    let network: IpNet =
-        text.parse().map_err(|_malformed| format!("must be networks such as 10.1.0.0/16 or fd00::/8, not {text:?}"))?;
+    if let Some(meant) = addresses::without_leading_zeros(text).and_then(|plain| plain.parse::<IpNet>().ok()) {
+        let meant = right(meant);
+        return Err(format!("{text} must not have zeros before its numbers, which some read as octal; write {meant}"));
+    }
+    let Ok(network) = text.parse::<IpNet>() else {
+        let alone = text.parse::<IpAddr>().map(|address| format!("; write {}", right(address.into())));
+        let alone = alone.unwrap_or_default();
+        return Err(format!("must be networks such as 10.1.0.0/16 or fd00::/8, not {text:?}{alone}"));
+    };
     if network.trunc() != network {
         // A host's address with a prefix: was the host meant, or its network? Not for us to guess.
         return Err(format!("must be networks; {text} is an address in {}", network.trunc()));
     }
-    let IpNet::V6(v6) = network else { return Ok(network) };
-    match carried(v6) {
-        None => Ok(network),
-        Some(v4) => Err(format!("{text} matches nothing, because IPv4 addresses are compared as such; write {v4}")),
+    let meant = right(network);
+    if meant == network {
+        return Ok(network);
+    }
+    Err(format!("{text} matches nothing, because IPv4 addresses are compared as such; write {meant}"))
+}
+
+/// The network as it has to be written.
+fn right(network: IpNet) -> IpNet {
+    match network.trunc() {
+        IpNet::V6(v6) => carried(v6).map_or(IpNet::V6(v6), IpNet::V4),
+        v4 @ IpNet::V4(_) => v4,
     }
 }
 
@@ -123,12 +183,10 @@ fn target_fault(target: &str, has_level: bool) -> Option<String> {
     }
 }
 
-fn suggestion(text: &str, known: &[&str]) -> String {
-    let lower = text.to_lowercase();
-    let likeness = |known: &&&str| strsim::jaro_winkler(known, &lower);
-    let nearest = known.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
-    let nearest = nearest.filter(|known| likeness(known) >= LIKENESS_MIN);
-    nearest.map_or_else(String::new, |known| format!("; did you mean {known}?"))
+/// What to add to a fault when one of these words is near.
+pub(super) fn suggestion(text: &str, known: &[&str]) -> String {
+    let near = suggest::nearest(text, known.iter().copied());
+    near.map_or_else(String::new, |known| format!("; did you mean {known}?"))
 }
 
 #[cfg(test)]
@@ -155,6 +213,68 @@ mod tests {
         }
         for text in ["10.1.2.3/16", "10.0.0.0/33", "10.0.0.0", "", "a/8"] {
             network(text).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn a_network_with_leading_zeros_is_refused_with_the_spelling_that_is_right() {
+        for (text, meant) in [
+            ("010.0.0.0/8", "10.0.0.0/8"),
+            ("10.0.0.0/08", "10.0.0.0/8"),
+            ("10.00.0.0/8", "10.0.0.0/8"),
+            ("0010.0.0.0/8", "10.0.0.0/8"),
+            ("010.1.0.0/8", "10.0.0.0/8"),
+            ("fd00::/08", "fd00::/8"),
+            ("::ffff:010.0.0.0/104", "10.0.0.0/8"),
+            ("10.0.0.1/032", "10.0.0.1/32"),
+            ("10.0.0.1", "10.0.0.1/32"),
+            ("::ffff:10.0.0.1", "10.0.0.1/32"),
+        ] {
+            let fault = network(text).unwrap_err();
+            assert!(fault.contains(text) && fault.ends_with(&format!("; write {meant}")), "{text}: {fault}");
+        }
+        network("fd00:0db8::/32").unwrap();
+    }
+
+    #[test]
+    fn an_address_to_listen_on_that_is_wrong_is_refused_with_one_that_may_be_meant() {
+        for (text, meant) in [
+            ("010.0.0.1:80", "write 10.0.0.1:80"),
+            ("127.0.0.1:08080", "write 127.0.0.1:8080"),
+            ("127.0.0.1", "write 127.0.0.1:8080"),
+            ("::1", "write [::1]:8080"),
+            ("localhost:80", "write 127.0.0.1:80"),
+            (":80", "write 0.0.0.0:80 for every address"),
+            ("*:80", "or 127.0.0.1:80 for itself"),
+            ("80", "must be an address and a port"),
+            ("http://127.0.0.1:80", "must be an address and a port"),
+            ("127.0.0.1:65536", "must be an address and a port"),
+        ] {
+            let fault = listen_address(text).unwrap_err();
+            assert!(fault.contains(meant), "{text}: {fault}");
+        }
+        for text in ["127.0.0.1:0", "[::]:8080", "[fd00:0db8::1]:80", "0.0.0.0:80"] {
+            listen_address(text).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_path_that_a_shell_would_expand_is_refused() {
+        for (text, part) in [
+            ("~", "~ is not expanded"),
+            ("~/x", "~ is not expanded"),
+            ("~triggerd/x", "~ is not expanded"),
+            ("$HOME/x", "$HOME is not expanded"),
+            ("${HOME}/x", "${HOME} is not expanded"),
+            ("/srv/$NAME/x", "$NAME is not expanded"),
+            ("/srv/a-${NAME}", "is not expanded"),
+            ("a\0b", "NUL"),
+        ] {
+            let fault = path_fault(text).unwrap_or_else(|| panic!("{text} is taken"));
+            assert!(fault.contains(part), "{text}: {fault}");
+        }
+        for text in ["./~/x", "/srv/a~", "/srv/~a", "/srv/$", "/srv/5$", "/srv/a$1", "data", ""] {
+            assert_eq!(path_fault(text), None, "{text}");
         }
     }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::answer::{Broken, HEAD_BYTES_MAX, INTERIM_BYTES_MAX};
 use super::connector::{Step, TooLate, TooLong};
 use super::resolver::ResolveError;
+use crate::base::library_errors::{system_words, tls_fault};
 use crate::model::delivery::{AttemptError, ErrorCode};
 
 /// Why there is no answer: the word and the sentence; `place` is who was to be reached, `step` how far it came.
@@ -23,7 +24,9 @@ pub(super) fn explain(error: &(dyn Error + 'static), step: Step, place: &str) ->
         return named(code, resolve.to_string());
     }
     if let Some(tls) = links.iter().find_map(|link| link.downcast_ref::<rustls::Error>()) {
-        return named(ErrorCode::Tls, format!("no secure connection to {place}: {tls}"));
+        let said = tls.to_string();
+        let words = tls_fault(&said).unwrap_or(&said);
+        return named(ErrorCode::Tls, format!("no secure connection to {place}: {words}"));
     }
     if let Some(cut) = links.iter().find_map(|link| link.downcast_ref::<TooLong>()) {
         return named(ErrorCode::Tls, format!("no secure connection to {place}: a handshake of {cut}"));
@@ -86,7 +89,8 @@ pub(super) fn explain_timeout(step: Step, within: Duration, place: &str) -> Atte
 
 /// What the innermost error says.
 fn root_words(error: &(dyn Error + 'static)) -> String {
-    chain(error).last().map_or_else(String::new, ToString::to_string)
+    let words = chain(error).last().map_or_else(String::new, ToString::to_string);
+    tls_fault(&words).unwrap_or_else(|| system_words(&words)).to_owned()
 }
 
 /// A time as people write it: `15 s`, `250 ms`.

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
+use crate::base::library_errors::system_words;
 use crate::rules::egress::{Blocked, EgressRules, is_local_name};
 
 /// Why a name leads nowhere.
@@ -76,10 +77,9 @@ fn judge_all(
     Ok(judged)
 }
 
-/// What the system says, without the preamble the standard library puts before it.
+/// What the system says.
 fn words_of(error: &std::io::Error) -> String {
-    let text = error.to_string();
-    text.strip_prefix("failed to lookup address information: ").unwrap_or(&text).to_owned()
+    system_words(&error.to_string()).to_owned()
 }
 
 #[cfg(test)]

@@ -6,6 +6,11 @@ use super::super::connector::Step;
 use super::*;
 use crate::base::random;
 
+#[path = "sender_bounds_tests.rs"]
+mod bounds;
+#[path = "sender_tls_tests.rs"]
+mod tls;
+
 const NOW: Timestamp = Timestamp(1_769_853_600_999);
 const EVENT: EventId = EventId(0x0188_bac7_4afa_78aa_bc3b_bd1e_ef28_d881);
 const BODY: &[u8] = br#"{"id":"evt_01h2xcejqtf2nbrexx3vqjhp41"}"#;
@@ -206,75 +211,6 @@ async fn a_refused_connection_is_said_so_with_the_address() {
 }
 
 #[tokio::test]
-async fn an_endless_body_is_cut_and_the_connection_closed() {
-    for status in ["200 OK", "500 Internal Server Error"] {
-        let receiver = Receiver::start(move |stream| {
-            write!(stream, "HTTP/1.1 {status}\r\nTransfer-Encoding: chunked\r\n\r\n").unwrap();
-            let chunk = format!("1000\r\n{}\r\n", "x".repeat(0x1000));
-            // Ends when the other side has closed the connection and not before.
-            while stream.write_all(chunk.as_bytes()).is_ok() {}
-        });
-        let outcome = send(&sender(), &receiver.url).await;
-        assert_eq!(outcome.error.is_none(), status.starts_with("200"));
-        assert!(outcome.body.len() <= KEPT_BODY_BYTES_MAX);
-        assert!(outcome.duration_ms < 15_000, "not held until the timeout");
-        receiver.answer().await;
-    }
-}
-
-#[tokio::test]
-async fn no_more_than_the_limit_is_read_of_a_body() {
-    // As much as fits is sent at once; only what was really read may be waited for.
-    let receiver = Receiver::start(|stream| {
-        let body = "x".repeat(BODY_READ_BYTES_MAX);
-        write!(stream, "HTTP/1.1 500 X\r\nContent-Length: 1000000\r\n\r\n{body}").unwrap();
-        until_closed(stream);
-    });
-    let outcome = send(&sender(), &receiver.url).await;
-    assert_eq!(outcome.body.len(), KEPT_BODY_BYTES_MAX);
-    assert!(outcome.duration_ms < 120_000, "it did not wait for more than 16 KiB");
-    receiver.answer().await;
-}
-
-#[tokio::test]
-async fn a_receiver_that_never_answers_is_a_timeout() {
-    let receiver = Receiver::start(until_closed);
-    let sender = sender_with(&["127.0.0.0/8"], Duration::from_millis(300));
-    let outcome = send(&sender, &receiver.url).await;
-    let sentence = format!("no answer from {} within 300 ms", receiver.place);
-    assert_eq!(error(&outcome), (ErrorCode::Timeout, sentence.as_str()));
-    assert!(outcome.duration_ms >= 300, "{}", outcome.duration_ms);
-    receiver.answer().await;
-}
-
-#[tokio::test]
-async fn a_head_that_trickles_is_a_timeout_and_a_refusals_body_that_trickles_is_kept_as_far_as_it_came() {
-    let trickle = |head: &'static str| {
-        Receiver::start(move |stream| {
-            stream.write_all(head.as_bytes()).unwrap();
-            stream.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
-            // One byte at a time until the other side hangs up.
-            while stream.write_all(b"x").is_ok() {
-                if matches!(stream.read(&mut [0; 16]), Ok(0)) {
-                    break;
-                }
-            }
-        })
-    };
-    let sender = sender_with(&["127.0.0.0/8"], Duration::from_millis(1_500));
-    let receiver = trickle("HTTP/1.1 200 OK\r\nX-Slow: ");
-    assert_eq!(error(&send(&sender, &receiver.url).await).0, ErrorCode::Timeout);
-    receiver.answer().await;
-
-    let receiver = trickle("HTTP/1.1 500 X\r\nContent-Length: 16000\r\n\r\n");
-    let outcome = send(&sender, &receiver.url).await;
-    assert_eq!((error(&outcome).0, outcome.status), (ErrorCode::HttpStatus, Some(500)));
-    assert!(u128::from(outcome.duration_ms) >= REFUSAL_WITHIN.as_millis(), "{}", outcome.duration_ms);
-    assert!(outcome.body.starts_with(b"xx"), "what came until then is kept");
-    receiver.answer().await;
-}
-
-#[tokio::test]
 async fn an_answer_that_is_not_http_is_a_protocol_failure() {
     let random: [u8; 256] = random::bytes();
     for garbage in [b"SSH-2.0-OpenSSH_9.2\r\n".as_slice(), b"HTTP/9.9 200 OK\r\n\r\n", b"\0\0\0", b"", &random] {
@@ -313,25 +249,6 @@ async fn an_answer_with_a_long_head_is_one() {
         assert_eq!((outcome.status, outcome.error.is_none()), (Some(status), status < 300), "{:?}", outcome.error);
         assert_eq!(outcome.retry_after_ms, Some(9_000), "what was whole of the head counts");
         receiver.answer().await;
-    }
-}
-
-#[tokio::test]
-async fn a_receiver_that_speaks_no_tls_is_a_tls_failure() {
-    for greeting in ["HTTP/1.1 400 Bad Request\r\n\r\n", ""] {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let place = listener.local_addr().unwrap();
-        let thread = std::thread::Builder::new().spawn(move || {
-            let (mut stream, _) = listener.accept().unwrap();
-            let read = stream.read(&mut [0; 4096]).unwrap();
-            stream.write_all(greeting.as_bytes()).unwrap();
-            read
-        });
-        let outcome = send(&sender(), &format!("https://{place}/")).await;
-        let (code, detail) = error(&outcome);
-        assert_eq!(code, ErrorCode::Tls, "{detail}");
-        assert!(detail.starts_with(&format!("no secure connection to {place}: ")), "{detail}");
-        assert!(thread.unwrap().join().unwrap() > 0);
     }
 }
 
@@ -380,53 +297,6 @@ async fn a_name_refused_by_the_resolver_is_an_egress_failure() {
 fn a_user_agent_that_is_no_header_is_an_error_and_no_panic() {
     let config = SenderConfig::new(Arc::default());
     assert!(Sender::new(SenderConfig { user_agent: "a\nb".to_owned(), ..config }).is_err());
-}
-
-#[tokio::test]
-async fn the_head_of_an_answer_may_have_16_kib_and_no_more() {
-    let head_of = async |bytes: usize| {
-        let fixed = "HTTP/1.1 500 X\r\nContent-Length: 0\r\nX-Long: \r\n\r\n".len();
-        let long = "x".repeat(bytes - fixed);
-        let receiver = answering(format!("HTTP/1.1 500 X\r\nContent-Length: 0\r\nX-Long: {long}\r\n\r\n"));
-        let outcome = send(&sender(), &receiver.url).await;
-        receiver.answer().await;
-        error(&outcome).0
-    };
-    assert_eq!(head_of(16 << 10).await, ErrorCode::HttpStatus);
-    assert_eq!(head_of((16 << 10) + 1).await, ErrorCode::HttpStatus);
-}
-
-#[tokio::test]
-async fn a_head_that_does_not_end_is_given_up_at_16_kib() {
-    for endless in ["X-Many: 1\r\n", "x", "\r\n", "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"] {
-        let receiver = Receiver::start(move |stream| {
-            if !endless.starts_with("HTTP") && endless != "\r\n" {
-                stream.write_all(b"HTTP/1.1 200 OK\r\nX-Long: ").unwrap();
-            }
-            let chunk = endless.repeat(4096 / endless.len());
-            let mut written = 0;
-            while let Ok(count) = stream.write(chunk.as_bytes()) {
-                written += count;
-            }
-            written
-        });
-        let outcome = send(&sender(), &receiver.url).await;
-        let place = &receiver.place;
-        let sentence = match endless {
-            "\r\n" => format!("no valid HTTP answer from {place}: it does not begin with an HTTP status"),
-            _ if endless.starts_with("HTTP") => {
-                format!("no answer from {place} but ones that announce it (1xx), more than 64 KiB of them")
-            }
-            _ => String::new(),
-        };
-        assert!(outcome.duration_ms < 15_000, "not held until the timeout");
-        if sentence.is_empty() {
-            assert_eq!((outcome.status, outcome.error.as_ref()), (Some(200), None), "{endless:?}");
-        } else {
-            assert_eq!(error(&outcome), (ErrorCode::Protocol, sentence.as_str()), "{endless:?}");
-        }
-        receiver.answer().await;
-    }
 }
 
 #[tokio::test]
@@ -509,63 +379,4 @@ async fn how_far_an_attempt_came_is_said_when_its_time_is_over() {
     assert_eq!(error(&outcome), (ErrorCode::Timeout, sentence.as_str()));
     assert_eq!((outcome.address, outcome.timing), (Some(place), Timing::default()));
     drop(filling);
-}
-
-const CERTIFICATE: &[u8] = include_bytes!("../../tests/shared/tls/localhost.cert.der");
-const KEY: &[u8] = include_bytes!("../../tests/shared/tls/localhost.key.der");
-
-/// A receiver that speaks TLS, and would speak HTTP/2 in it; takes one connection and gives how many requests came.
-async fn secure_receiver() -> (SocketAddr, tokio::task::JoinHandle<usize>) {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    install_crypto();
-    let key = rustls::pki_types::PrivatePkcs8KeyDer::from(KEY).into();
-    let tls = rustls::ServerConfig::builder().with_no_client_auth();
-    let mut tls = tls.with_single_cert(vec![CERTIFICATE.into()], key).unwrap();
-    tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let place = listener.local_addr().unwrap();
-    let served = tokio::spawn(async move {
-        let (tcp, _) = listener.accept().await.unwrap();
-        let Ok(mut stream) = tokio_rustls::TlsAcceptor::from(Arc::new(tls)).accept(tcp).await else { return 0 };
-        let (mut count, mut heard) = (0, Vec::new());
-        // The tests' body is the end of a request.
-        while let Ok(1..) = stream.read_buf(&mut heard).await {
-            if heard.ends_with(BODY) {
-                assert!(heard.starts_with(b"POST / HTTP/1.1\r\n"), "{}", String::from_utf8_lossy(&heard));
-                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
-                (count, heard) = (count + 1, Vec::new());
-            }
-        }
-        count
-    });
-    (place, served)
-}
-
-#[tokio::test]
-async fn a_receiver_that_speaks_tls_is_spoken_to_in_http_1_over_one_connection() {
-    let (place, served) = secure_receiver().await;
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(CERTIFICATE.into()).unwrap();
-    let mut tls = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-    tls.alpn_protocols = connector::tls().unwrap().alpn_protocols;
-    let egress = Arc::new(EgressRules { allow: vec!["127.0.0.0/8".parse().unwrap()] });
-    let sender = Sender::with_tls(SenderConfig::new(egress), tls).unwrap();
-    for is_new in [true, false] {
-        let outcome = send(&sender, &format!("https://localhost:{}/", place.port())).await;
-        assert_eq!((&outcome.error, outcome.status, outcome.address), (&None, Some(200), Some(place)));
-        assert_eq!(outcome.timing.tls_ms.is_some(), is_new, "{:?}", outcome.timing);
-    }
-    drop(sender);
-    assert_eq!(served.await.unwrap(), 2);
-}
-
-#[tokio::test]
-async fn a_certificate_that_nobody_vouches_for_is_a_tls_failure() {
-    let (place, served) = secure_receiver().await;
-    let outcome = send(&sender(), &format!("https://{place}/")).await;
-    let (code, detail) = error(&outcome);
-    assert_eq!(code, ErrorCode::Tls, "{detail}");
-    assert!(detail.contains("invalid peer certificate"), "{detail}");
-    assert_eq!(outcome.address, Some(place));
-    assert_eq!(served.await.unwrap(), 0, "nothing was sent");
 }

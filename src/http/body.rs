@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use actix_web::error::PayloadError;
 use actix_web::http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap};
 use actix_web::{HttpRequest, dev, web};
 use futures_util::StreamExt as _;
@@ -158,7 +159,16 @@ async fn collect(
     bytes_max: usize,
     room: &mut Room,
 ) -> Result<web::Bytes, Problem> {
-    let broken = |error| Problem::new(Code::InvalidRequest, format!("the body broke off: {error}"));
+    let broken = |error| {
+        let why = match error {
+            PayloadError::Incomplete(_) | PayloadError::Io(_) => "the connection ended before it",
+            PayloadError::EncodingCorrupted => "its chunks cannot be read (RFC 9112, 7.1)",
+            PayloadError::Overflow => "it is too long",
+            PayloadError::UnknownLength => "its length is not known",
+            _ => "it cannot be read",
+        };
+        Problem::new(Code::InvalidRequest, format!("the body broke off: {why}"))
+    };
     let Some(first) = payload.next().await else { return Ok(web::Bytes::new()) };
     let first = first.map_err(broken)?;
     // Most bodies come in one piece, which needs no copy.

@@ -83,7 +83,7 @@ impl<'a> Reading<'a> {
                 }
                 settings.url = url;
             }
-            Err(error @ (EgressError::NotAUrl(_) | EgressError::NoHost)) => {
+            Err(error @ (EgressError::NotAUrl(_) | EgressError::NoHost | EgressError::LeadingZeros(_))) => {
                 self.faults.add(pointer("", name), error.to_string());
             }
             Err(error) => self.refused = Some(error),

@@ -13,6 +13,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use super::error::{Code, Faults, Problem, pointer};
+use crate::base::library_errors::json_fault;
 use crate::model::moment::Moment;
 use crate::model::time::Timestamp;
 
@@ -36,7 +37,7 @@ fn refusal(error: &serde_json::Error, wanted: &'static str) -> Problem {
     if error.is_data() {
         Problem::fault(Code::ValidationFailed, "", wanted)
     } else {
-        Problem::new(Code::MalformedJson, error.to_string())
+        Problem::new(Code::MalformedJson, format!("the body is not JSON: {}", json_fault(error)))
     }
 }
 

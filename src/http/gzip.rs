@@ -10,6 +10,7 @@ use flate2::bufread::GzDecoder;
 
 use super::error::{Code, Problem};
 use super::wire::too_large;
+use crate::base::library_errors::compression_fault;
 
 /// What is inflated between two looks at others: some tenths of a millisecond of a worker's time.
 const STEP_BYTES: usize = 64 << 10;
@@ -91,7 +92,7 @@ pub(super) async fn inflate(
 fn step(member: &mut GzDecoder<impl BufRead>, bytes: &mut Vec<u8>, bytes_max: usize) -> Result<bool, Problem> {
     // One byte too many is enough to know.
     let most = STEP_BYTES.min(bytes_max.saturating_sub(bytes.len()) + 1);
-    let read = member.take(most as u64).read_to_end(bytes).map_err(|error| not_gzip(&error))?;
+    let read = member.take(most as u64).read_to_end(bytes).map_err(|error| not_gzip(&compression_fault(&error)))?;
     if bytes.len() > bytes_max {
         return Err(too_large(bytes_max));
     }

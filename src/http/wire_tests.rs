@@ -120,7 +120,7 @@ fn what_is_not_json_is_told_where() {
         assert_eq!(faults(text).0, "malformed_json", "{text:.20}");
     }
     let body = document(&rules().event("{\"type\":\n tru}").unwrap_err());
-    assert!(body["detail"].as_str().unwrap().contains("line 2 column"), "{body}");
+    assert!(body["detail"].as_str().unwrap().contains("line 2, column"), "{body}");
 }
 
 #[test]

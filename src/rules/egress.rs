@@ -11,6 +11,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use url::{Host, Url};
 
+use crate::base::{addresses, library_errors};
+
 #[cfg(test)]
 #[path = "egress_tests.rs"]
 mod tests;
@@ -150,6 +152,8 @@ pub enum EgressError {
     UserInfo,
     /// No host.
     NoHost,
+    /// An IPv4 address with a zero before one of its numbers; what we read it as.
+    LeadingZeros(String),
     /// Port 0, which nothing can listen on.
     PortZero,
     /// A name that always means this machine (RFC 6761, 6.3).
@@ -161,10 +165,18 @@ pub enum EgressError {
 impl fmt::Display for EgressError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotAUrl(reason) => write!(f, "not a URL: {reason}"),
+            Self::NotAUrl(reason) => {
+                let reason = library_errors::url_fault(*reason);
+                write!(f, "not a URL such as https://example.com/hook: {reason}")
+            }
             Self::Scheme(scheme) => write!(f, "the scheme is {scheme}; only http and https are possible"),
             Self::UserInfo => f.write_str("a user name or password in the URL is not possible"),
             Self::NoHost => f.write_str("the URL has no host"),
+            Self::LeadingZeros(host) => write!(
+                f,
+                "the address of the host has zeros before its numbers, which some read as octal and others do not; \
+                 write {host} if that is meant"
+            ),
             Self::PortZero => f.write_str("port 0 cannot be reached"),
             Self::LocalName(name, blocked) => write!(f, "{name} is this machine: {blocked}"),
             Self::Blocked(blocked) => blocked.fmt(f),
@@ -203,6 +215,9 @@ impl EgressRules {
     pub fn judge_text(&self, text: &str) -> Result<(Url, Target), EgressError> {
         let url = Url::parse(text).map_err(EgressError::NotAUrl)?;
         let target = self.judge_url(&url)?;
+        if addresses::has_octal_host(text) {
+            return Err(EgressError::LeadingZeros(target.host));
+        }
         Ok((url, target))
     }
 

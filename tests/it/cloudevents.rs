@@ -8,7 +8,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use triggerd::http::receiver::{Received, Receiver};
 
-use crate::harness::{Client, PATIENCE, Process};
+use crate::harness::{Answer, Client, PATIENCE, Process};
 use crate::npm::installed;
 
 const STRUCTURED: (&str, &str) = ("Content-Type", "application/cloudevents+json; charset=utf-8");
@@ -53,6 +53,19 @@ fn endpoint(org: &Client, receiver: &Receiver) {
     assert_eq!(org.post("/api/endpoints", &settings).status, 201);
 }
 
+/// A server, an organization, and the receiver of its endpoint.
+fn world() -> (Process, Client, Receiver, tempfile::TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Process::start(&dir.path().join("data"));
+    let (org, receiver) = (server.org("Acme"), Receiver::start().unwrap());
+    endpoint(&org, &receiver);
+    (server, org, receiver, dir)
+}
+
+fn post(org: &Client, event: &Value) -> Answer {
+    org.request(Method::POST, "/api/events", &[STRUCTURED], event.to_string())
+}
+
 fn bodies(received: &[Received]) -> Vec<Value> {
     let read = |request: &Received| {
         assert_eq!(request.header("content-type"), Some("application/cloudevents+json"));
@@ -72,14 +85,14 @@ fn structured_and_batched_events_come_out_as_they_came_in() {
     let events = events();
     for event in &events {
         for org in [&pulls, &pushed] {
-            let answer = org.request(Method::POST, "/api/events", &[STRUCTURED], event.to_string());
+            let answer = post(org, event);
             assert_eq!(answer.status, 202, "{event} {answer:?}");
-            let again = org.request(Method::POST, "/api/events", &[STRUCTURED], event.to_string());
+            let again = post(org, event);
             assert_eq!((again.status, &again.json["duplicate"]), (200, &json!(true)), "{again:?}");
         }
         let mut other = event.clone();
         other["ext"] = json!("other");
-        let other = pulls.request(Method::POST, "/api/events", &[STRUCTURED], other.to_string());
+        let other = post(&pulls, &other);
         assert_eq!((other.status, other.code()), (422, "dedup_mismatch"), "{other:?}");
     }
     let answer =
@@ -106,10 +119,7 @@ fn structured_and_batched_events_come_out_as_they_came_in() {
 
 #[test]
 fn binary_events_come_out_as_they_came_in() {
-    let dir = tempfile::tempdir().unwrap();
-    let server = Process::start(&dir.path().join("data"));
-    let (org, receiver) = (server.org("Acme"), Receiver::start().unwrap());
-    endpoint(&org, &receiver);
+    let (_server, org, receiver, _dir) = world();
     let least = [("ce-specversion", "1.0"), ("ce-type", "orders/create"), ("ce-source", "/shop")];
     let post = |more: &[(&str, &str)], body: &str| {
         let answer = org.request(Method::POST, "/api/events", &[least.as_slice(), more].concat(), body);
@@ -173,13 +183,10 @@ fn the_sdk_for_javascript_reads_what_is_pushed() {
         Ok(reader) => reader,
         Err(why) => return eprintln!("skipped: {why}"),
     };
-    let dir = tempfile::tempdir().unwrap();
-    let server = Process::start(&dir.path().join("data"));
-    let (org, receiver) = (server.org("Acme"), Receiver::start().unwrap());
-    endpoint(&org, &receiver);
+    let (_server, org, receiver, _dir) = world();
     let mut events = events();
     for event in &events {
-        assert_eq!(org.request(Method::POST, "/api/events", &[STRUCTURED], event.to_string()).status, 202);
+        assert_eq!(post(&org, event).status, 202);
     }
     let own = org.send("order.created", &json!({"order": 1017})).id();
     events.push(json!({"specversion": "1.0", "id": own, "source": "urn:triggerd", "type": "order.created",

@@ -187,7 +187,9 @@ impl Client {
         if rustls::crypto::CryptoProvider::get_default().is_none() {
             drop(rustls::crypto::ring::default_provider().install_default());
         }
-        let http = reqwest::Client::builder().no_proxy().timeout(patience(Duration::from_secs(30))).build().unwrap();
+        // A connection that the server may be about to close is not used again: nothing here hears of that in time.
+        let builder = reqwest::Client::builder().no_proxy().pool_idle_timeout(Duration::from_millis(500));
+        let http = builder.timeout(patience(Duration::from_secs(30))).build().unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         Self { http, runtime, url: url.to_owned(), key: key.to_owned() }
     }

@@ -5,92 +5,11 @@ use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::time::Duration;
 
-use rustix::net::sockopt::{set_socket_linger, set_socket_recv_buffer_size};
+use rustix::net::sockopt::set_socket_recv_buffer_size;
 use serde_json::{Value, json};
 
 use crate::harness::{Client, PATIENCE, Process, settings, until};
-
-/// A connection as a client makes it that may not behave.
-struct Raw {
-    stream: TcpStream,
-    read: Vec<u8>,
-}
-
-impl Raw {
-    fn connect(server: &Process) -> Self {
-        let stream = TcpStream::connect(server.url.trim_start_matches("http://")).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.set_nodelay(true).unwrap();
-        Self { stream, read: Vec::new() }
-    }
-
-    fn say(&mut self, text: &str) {
-        self.stream.write_all(text.as_bytes()).unwrap();
-    }
-
-    fn get(&mut self, path: &str, key: &str) {
-        self.say(&get(path, key));
-    }
-
-    /// The next answer: its status and its body.
-    fn answer(&mut self) -> (u16, Value) {
-        self.try_answer().expect("there is an answer")
-    }
-
-    /// None if the connection ended instead.
-    fn try_answer(&mut self) -> Option<(u16, Value)> {
-        let head_end = self.read_until(|read| find(read, b"\r\n\r\n").map(|at| at + 4))?;
-        let head = String::from_utf8(self.read[..head_end].to_vec()).unwrap();
-        let status = head[9..12].parse().unwrap();
-        let length = head.lines().find_map(|line| line.to_lowercase().strip_prefix("content-length: ")?.parse().ok());
-        let end = head_end + length.unwrap_or(0_usize);
-        self.read_until(|read| (read.len() >= end).then_some(end))?;
-        let body = serde_json::from_slice(&self.read[head_end..end]).unwrap_or_default();
-        self.read.drain(..end);
-        Some((status, body))
-    }
-
-    fn read_until(&mut self, found: impl Fn(&[u8]) -> Option<usize>) -> Option<usize> {
-        let mut piece = [0; 16 << 10];
-        loop {
-            if let Some(end) = found(&self.read) {
-                return Some(end);
-            }
-            match self.stream.read(&mut piece) {
-                Ok(0) => return None,
-                Ok(read) => self.read.extend_from_slice(&piece[..read]),
-                Err(error) if error.kind() == ErrorKind::ConnectionReset => return None,
-                Err(error) => panic!("nothing came and the connection did not end: {error}"),
-            }
-        }
-    }
-
-    /// Reads to the end of the connection.
-    fn is_closed(&mut self) -> bool {
-        self.read_until(|_| None).is_none()
-    }
-
-    /// Leaves without a word more: the other side is told that it is over.
-    fn reset(self) {
-        set_socket_linger(&self.stream, Some(Duration::ZERO)).unwrap();
-    }
-}
-
-fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
-    bytes.windows(wanted.len()).position(|window| window == wanted)
-}
-
-fn get(path: &str, key: &str) -> String {
-    format!("GET {path} HTTP/1.1\r\nHost: x\r\nX-API-Key: {key}\r\n\r\n")
-}
-
-fn post(path: &str, key: &str, body: &str) -> String {
-    let length = body.len();
-    format!(
-        "POST {path} HTTP/1.1\r\nHost: x\r\nX-API-Key: {key}\r\nContent-Type: application/json\r\n\
-         Content-Length: {length}\r\n\r\n{body}"
-    )
-}
+use crate::raw::{Raw, get, memory_kib, post, processor, sockets};
 
 fn server(more: &str) -> (Process, tempfile::TempDir) {
     broken_server(more, "")
@@ -109,21 +28,6 @@ fn broken_server(more: &str, sabotage: &str) -> (Process, tempfile::TempDir) {
     let wrapper: &[&str] = if sabotage.is_empty() { &[] } else { &["env", &variable] };
     let server = Process::spawn(&data, &text, wrapper).ready();
     (server.unwrap_or_else(|(status, log)| panic!("not ready: {status}\n{log}")), dir)
-}
-
-fn memory_kib(server: &Process) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", server.child.id())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
-}
-
-/// Descriptors that are sockets.
-fn sockets(server: &Process) -> usize {
-    let fds = std::fs::read_dir(format!("/proc/{}/fd", server.child.id())).unwrap();
-    let is_socket = |fd: &std::fs::DirEntry| {
-        std::fs::read_link(fd.path()).is_ok_and(|target| target.to_string_lossy().starts_with("socket:"))
-    };
-    fds.filter_map(Result::ok).filter(is_socket).count()
 }
 
 /// Listens and never takes a connection.
@@ -176,7 +80,9 @@ fn requests_may_come_in_any_pieces_and_behind_each_other() {
 
 #[test]
 fn every_head_has_a_deadline_not_only_a_connections_first() {
-    let (server, _dir) = server("client_timeout_seconds = 1");
+    // What is whole has to be there in time on a slow machine too; all of them wait beside each other.
+    let (server, _dir) = server("client_timeout_seconds = 5");
+    let mut waiting = Vec::new();
     for begun in ["", "G", "GET / HTTP/1.1\r\nHost: x\r\n"] {
         for answered in [0, 1, 2] {
             let mut raw = Raw::connect(&server);
@@ -185,17 +91,16 @@ fn every_head_has_a_deadline_not_only_a_connections_first() {
                 assert_eq!(raw.answer().0, 200);
             }
             raw.say(begun);
-            if begun.is_empty() && answered > 0 {
-                continue; // it is idle, and may be so for longer
+            // One that is idle may be so for longer.
+            if !begun.is_empty() || answered == 0 {
+                waiting.push((raw, format!("{begun:?} after {answered}")));
             }
-            let (status, problem) = raw.answer();
-            assert_eq!(
-                (status, problem["code"].as_str()),
-                (408, Some("request_timeout")),
-                "{begun:?} after {answered}"
-            );
-            assert!(raw.is_closed());
         }
+    }
+    for (mut raw, told) in waiting {
+        let (status, problem) = raw.answer();
+        assert_eq!((status, problem["code"].as_str()), (408, Some("request_timeout")), "{told}");
+        assert!(raw.is_closed());
     }
     // A head that drips on is no other.
     let mut raw = Raw::connect(&server);
@@ -264,10 +169,10 @@ fn when_connections_run_out_the_longest_idle_go_and_nobody_who_has_a_request_in_
     let (server, _dir) = server("workers = 2\nmax_connections = 40\nclient_timeout_seconds = 300");
     let (silent, url) = silence();
     let org = server.org("Acme");
-    let made = org.post("/api/endpoints", &json!({"url": url, "timeout_ms": 5_000}));
+    let made = org.post("/api/endpoints", &json!({"url": url, "timeout_ms": 300_000}));
     let mut in_hand = Raw::connect(&server);
     in_hand.say(&post(&format!("/api/endpoints/{}/test", made.id()), &org.key, ""));
-    let (_held, _) = silent.accept().unwrap();
+    let (held, _) = silent.accept().unwrap();
     let mut crowd = dribblers(&server, 400);
     // Each newcomer gets in although nobody has left.
     for _ in 0..5 {
@@ -275,7 +180,8 @@ fn when_connections_run_out_the_longest_idle_go_and_nobody_who_has_a_request_in_
         assert_eq!(newcomer.send("a.b", &json!(1)).status, 202);
     }
     assert!(crowd.iter_mut().take(300).all(Raw::is_closed), "those that came first went first");
-    assert_eq!(in_hand.answer().0, 200, "the test of the endpoint ends by its own timeout");
+    drop(held);
+    assert_eq!(in_hand.answer().0, 200, "the test of the endpoint ends when its receiver goes away");
 }
 
 #[test]
@@ -347,9 +253,9 @@ fn growth_kib(server: &Process, org: &Client, paths: &[&str]) -> u64 {
 
 #[test]
 fn answers_that_nobody_reads_are_bounded_and_given_up_and_others_have_theirs() {
-    let more = "answer_bytes_max = 16777216\nwrite_timeout_seconds = 2\nkeep_alive_seconds = 1";
+    let more = "answer_bytes_max = 16777216\nkeep_alive_seconds = 1";
     let paths = ["/api/inbox?limit=500", "/api/events?limit=500", "/api/hooks/samples?limit=100"];
-    let (server, _dir) = server(more);
+    let (server, _dir) = server(&format!("{more}\nwrite_timeout_seconds = 2"));
     let (org, other) = (server.org("Acme"), server.org("Other"));
     fill(&org, 33, 250_000);
     fill(&other, 1, 100);
@@ -362,7 +268,9 @@ fn answers_that_nobody_reads_are_bounded_and_given_up_and_others_have_theirs() {
     until(again);
     drop(kept);
 
-    let (server, _dir) = broken_server(more, "shares_off,connections_unwatched");
+    // None is given up while its memory is looked at, however slow the machine is.
+    let more = format!("{more}\nwrite_timeout_seconds = 300");
+    let (server, _dir) = broken_server(&more, "shares_off,connections_unwatched");
     let org = server.org("Acme");
     fill(&org, 33, 250_000);
     let unbounded = growth_kib(&server, &org, &paths);
@@ -408,10 +316,10 @@ fn a_page_is_bounded_in_bytes_and_the_next_one_goes_on_behind_it() {
 }
 
 /// How much of requests without end the server takes, up to a bound, when their answers are not read.
-fn taken_without_reading(server: &Process, request: &str) -> usize {
+fn taken_without_reading(server: &Process, request: &str, stall: Duration) -> usize {
     let mut raw = Raw::connect(server);
     set_socket_recv_buffer_size(&raw.stream, 4 << 10).unwrap();
-    raw.stream.set_write_timeout(Some(Duration::from_secs(3))).unwrap();
+    raw.stream.set_write_timeout(Some(stall)).unwrap();
     let text = request.repeat(64);
     let mut taken = 0;
     while taken < TAKEN_MAX {
@@ -431,13 +339,13 @@ const TAKEN_MAX: usize = 48 << 20;
 
 #[test]
 fn who_sends_requests_and_takes_no_answers_is_not_read_from_any_more() {
-    let measure = |sabotage| {
+    let measure = |sabotage, stall| {
         let (server, _dir) = broken_server("", sabotage);
         let org = server.org("Acme");
         // The answer has no body, of which actix would only keep so much.
         let pad = "x".repeat(4_000);
         let request = format!("HEAD /api/tail HTTP/1.1\r\nHost: x\r\nX-API-Key: {}\r\nX-Pad: {pad}\r\n\r\n", org.key);
-        let taken = taken_without_reading(&server, &request);
+        let taken = taken_without_reading(&server, &request, stall);
         let before = memory_kib(&server);
         let crowd = unread(&server, 200, &"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n".repeat(900));
         // Whoever is behind them in each worker's queue is answered after them.
@@ -448,9 +356,9 @@ fn who_sends_requests_and_takes_no_answers_is_not_read_from_any_more() {
         drop(crowd);
         (taken, grown)
     };
-    let (taken, grown) = measure("");
+    let (taken, grown) = measure("", Duration::from_secs(3));
     assert!(taken < TAKEN_MAX, "all of it was read");
-    let (taken, unbounded) = measure("connections_unwatched,shares_off");
+    let (taken, unbounded) = measure("connections_unwatched,shares_off", PATIENCE);
     assert!(taken >= TAKEN_MAX, "{taken}");
     assert!(grown * 2 < unbounded, "{grown} KiB with bounds, {unbounded} KiB without");
 }
@@ -471,14 +379,14 @@ fn bodies_on_their_way_have_a_bound_and_cost_tokens_from_their_beginning() {
     };
     let tokens = || org.send("a.b", &json!(1)).header("x-ratelimit-remaining").parse::<u64>().unwrap();
     let before = tokens();
-    let mut crowd: Vec<Raw> = (0..40).map(begin).collect();
+    let crowd: Vec<Raw> = (0..40).map(begin).collect();
     // Most are refused at once; those that are not wait for the rest of their body.
     for raw in &crowd {
-        raw.stream.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+        raw.stream.set_nonblocking(true).unwrap();
     }
-    let refused = |raw: &mut Raw| matches!(raw.stream.read(&mut [0; 1024]), Ok(read) if read > 0);
-    let refusals = crowd.iter_mut().map(refused).filter(|refused| *refused).count();
-    assert!((34..40).contains(&refusals), "{refusals} of 40 are refused");
+    let refused = |raw: &Raw| matches!(raw.stream.peek(&mut [0; 1]), Ok(peeked) if peeked > 0);
+    let refusals = until(|| Some(crowd.iter().filter(|raw| refused(raw)).count()).filter(|count| *count >= 34));
+    assert!(refusals < 40, "all are refused");
     let after = tokens();
     assert!(before - after > 40 * 30, "each costs what it holds at least: {before} to {after}");
     assert_eq!(org.send("a.b", &json!(1)).status, 202, "what is small has room");
@@ -538,13 +446,6 @@ fn one_organization_cannot_have_all_tests_of_endpoints_and_who_leaves_frees_them
     assert_eq!(half.answer().0, 400);
 }
 
-/// Processor time that the server has used, in clock ticks.
-fn processor(server: &Process) -> u64 {
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", server.child.id())).unwrap();
-    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
-    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
-}
-
 /// What a crowd costs that waits for a type which never comes, while other events do.
 fn cost_of_a_crowd(sabotage: &str) -> u64 {
     const EVENTS: usize = 4_000;
@@ -559,7 +460,7 @@ fn cost_of_a_crowd(sabotage: &str) -> u64 {
         raw.get(path, &org.key);
         raw
     };
-    let mut crowd: Vec<Raw> = (0..100).map(|_| wait("/api/inbox?type=never.comes,nor.this&wait=10")).collect();
+    let mut crowd: Vec<Raw> = (0..100).map(|_| wait("/api/inbox?type=never.comes,the.end&wait=30")).collect();
     let mut last = wait("/api/inbox?type=the.last&wait=30");
     // Its first look is behind those of the crowd.
     let before = processor(&server);
@@ -568,10 +469,13 @@ fn cost_of_a_crowd(sabotage: &str) -> u64 {
     }
     assert_eq!(org.send("the.last", &json!(1)).status, 202);
     assert_eq!(last.answer().1["data"].as_array().unwrap().len(), 1);
+    let used = processor(&server) - before;
+    // They still wait, and are woken by what they wait for.
+    assert_eq!(org.send("the.end", &json!(1)).status, 202);
     for raw in &mut crowd {
-        assert_eq!(raw.answer().1["data"], json!([]));
+        assert_eq!(raw.answer().1["data"].as_array().unwrap().len(), 1);
     }
-    processor(&server) - before
+    used
 }
 
 #[test]

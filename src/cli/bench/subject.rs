@@ -12,6 +12,7 @@ use super::request::Shape;
 use super::scrape::Scrape;
 use super::server::{Server, TIER, Usage, own_cpu_time};
 use crate::base::exit_code::ExitCode;
+use crate::base::library_errors::system_words;
 use crate::base::random;
 use crate::cli::Failure;
 use crate::cli::client::{Client, Method};
@@ -65,7 +66,9 @@ impl Subject {
         let bare = host.trim_start_matches('[').trim_end_matches(']');
         let found =
             (bare, port).to_socket_addrs().and_then(|mut found| found.next().ok_or(io::ErrorKind::NotFound.into()));
-        let address = found.map_err(|error| usage(&error))?;
+        let address = found.map_err(|error| {
+            usage(&format_args!("the name of the host cannot be resolved ({})", system_words(&error.to_string())))
+        })?;
         let host = format!("{host}:{port}");
         let run = u64::from_be_bytes(random::bytes());
         let client = Client::to(&url, &key)?;

@@ -1,0 +1,150 @@
+//! Errors of libraries in words that a user understands: their own are written for programmers, and change with versions.
+
+use std::io::ErrorKind;
+
+use url::ParseError;
+
+/// How serde_json's messages begin, and what each means. The longer beginnings come before the shorter ones.
+const JSON: [(&str, &str); 18] = [
+    ("EOF", "the text ends before the value does"),
+    ("expected `:`", "a colon is missing between a member's name and its value"),
+    ("expected `,` or `]`", "a comma or the closing ] of the array is missing"),
+    ("expected `,` or `}`", "a comma or the closing } of the object is missing"),
+    ("expected `\"`", "a string in double quotes is missing"),
+    ("expected value", "there is no JSON value; a string needs double quotes"),
+    ("expected ident", "there is no JSON value; only true, false and null stand without quotes"),
+    ("trailing comma", "a comma has nothing behind it"),
+    ("trailing characters", "there is more text behind the value"),
+    ("key must be a string", "a member's name must be in double quotes"),
+    ("control character", "a control character in a string must be written as an escape, such as \\n"),
+    ("invalid escape", "there is a backslash with no escape of JSON behind it"),
+    ("invalid number", "there is no number as JSON writes it: no zero or plus before it, and digits around a point"),
+    ("number out of range", "a number is too large"),
+    ("recursion limit", "arrays and objects are nested too deep: at most 128 levels"),
+    ("invalid unicode", "an escape \\u names no character"),
+    ("unexpected end of hex escape", "an escape \\u is half of a pair, and the other half is missing"),
+    ("lone leading", "an escape \\u is half of a pair, and the other half is missing"),
+];
+
+/// Why a text is no JSON, and where.
+pub fn json_fault(error: &serde_json::Error) -> String {
+    let message = error.to_string();
+    let (line, column) = (error.line(), error.column());
+    if message.starts_with("EOF") && (line, column) == (1, 0) {
+        return "there is nothing".to_owned();
+    }
+    let known = JSON.iter().find(|(beginning, _)| message.starts_with(beginning));
+    let meaning = known.map_or("this cannot be read", |(_, meaning)| meaning);
+    format!("{meaning} (line {line}, column {column})")
+}
+
+/// Why a text is no URL.
+pub fn url_fault(error: ParseError) -> &'static str {
+    match error {
+        ParseError::RelativeUrlWithoutBase => "it does not begin with a scheme, such as https://",
+        ParseError::EmptyHost => "the host is missing",
+        ParseError::IdnaError | ParseError::InvalidDomainCharacter => "the host has characters that no host's name has",
+        ParseError::InvalidPort => "the port must be a number from 1 to 65535",
+        ParseError::InvalidIpv4Address => "the host ends in a number and is no IPv4 address",
+        ParseError::InvalidIpv6Address => "the host is no IPv6 address in brackets, such as [2001:db8::1]",
+        ParseError::Overflow => "it is too long",
+        _ => "it cannot be read",
+    }
+}
+
+/// Why something compressed cannot be read.
+pub fn compression_fault(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        ErrorKind::UnexpectedEof => "it ends too early",
+        ErrorKind::InvalidInput | ErrorKind::InvalidData => "its header, its blocks or its checksum are wrong",
+        _ => "it cannot be read",
+    }
+}
+
+/// Why there is no secure connection, by what rustls says; none for what it says seldom.
+pub fn tls_fault(message: &str) -> Option<&'static str> {
+    let has = |part: &str| message.contains(part);
+    if has("InvalidContentType") || has("corrupt message") {
+        Some("it does not speak TLS there")
+    } else if !has("ertificate") {
+        None
+    } else if has("UnknownIssuer") {
+        Some("its certificate is not signed by anybody whom this machine trusts")
+    } else if has("NotValidForName") || has("not valid for name") {
+        Some("its certificate is for another name")
+    } else if has("NotValidYet") || has("not valid yet") {
+        Some("its certificate is not valid yet; is the clock of this machine right?")
+    } else if has("xpired") {
+        Some("its certificate has expired; or the clock of this machine is wrong")
+    } else if has("Revoked") || has("revoked") {
+        Some("its certificate is revoked")
+    } else {
+        has("invalid peer certificate").then_some("its certificate cannot be verified")
+    }
+}
+
+/// What the system says, without the number of the error, and without what the standard library puts before it.
+pub fn system_words(message: &str) -> &str {
+    let words = message.strip_prefix("failed to lookup address information: ").unwrap_or(message);
+    words.rsplit_once(" (os error ").map_or(words, |(words, _)| words)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_with_json_is_said_in_our_words() {
+        let deep = "[".repeat(200);
+        for (text, part) in [
+            ("", "there is nothing"),
+            ("{", "ends before"),
+            ("[1", "ends before"),
+            ("\"a", "ends before"),
+            ("nonsense", "null stand without quotes"),
+            ("hello", "a string needs double quotes"),
+            ("{\"a\" 1}", "colon"),
+            ("[1 2]", "comma or the closing ]"),
+            ("{\"a\":1 \"b\":2}", "comma or the closing }"),
+            ("{a:1}", "name must be in double quotes"),
+            ("[1,]", "comma has nothing behind it"),
+            ("1 2", "more text behind"),
+            ("\"a\nb\"", "control character"),
+            ("\"\\x\"", "backslash"),
+            ("01", "number"),
+            ("1e999", "too large"),
+            (&deep, "128 levels"),
+            ("\"\\ud800\"", "half of a pair"),
+        ] {
+            let fault = json_fault(&serde_json::from_str::<serde_json::Value>(text).unwrap_err());
+            assert!(fault.contains(part), "{text}: {fault}");
+            assert!(text.is_empty() || fault.contains("line "), "{text}: {fault}");
+        }
+    }
+
+    #[test]
+    fn what_the_system_says_has_no_numbers() {
+        assert_eq!(system_words("Connection refused (os error 111)"), "Connection refused");
+        assert_eq!(system_words("failed to lookup address information: Name unknown"), "Name unknown");
+        assert_eq!(tls_fault("invalid peer certificate: Expired"), tls_fault("certificate expired: it is late"));
+        assert!(tls_fault("received corrupt message of type InvalidContentType").unwrap().contains("TLS"));
+        assert_eq!(tls_fault("peer sent no certificates of use"), None);
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_url_is_said_in_our_words() {
+        for (text, part) in [
+            ("nonsense", "begin with a scheme"),
+            ("", "begin with a scheme"),
+            ("/hook", "begin with a scheme"),
+            ("https://", "host is missing"),
+            ("https://a:99999/", "1 to 65535"),
+            ("https://1.2.3.4.5/", "no IPv4"),
+            ("https://[::1/", "no IPv6"),
+            ("https://a b/", "characters"),
+        ] {
+            let fault = url_fault(url::Url::parse(text).unwrap_err());
+            assert!(fault.contains(part), "{text}: {fault}");
+        }
+    }
+}

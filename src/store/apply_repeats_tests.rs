@@ -1,0 +1,61 @@
+//! Deliveries that are tried again because somebody said so.
+
+use super::*;
+
+/// A delivery's status, attempts and those before its schedule began anew.
+fn stands(state: &Fixture, event: u128) -> (DeliveryStatus, u32, Option<u32>) {
+    let found = state.store.delivery(ORG, EventId(event), 1).unwrap().unwrap().delivery;
+    let due = state.store.due_delivery(EndpointId(50), EventId(event)).unwrap();
+    (found.standing.status(), found.attempts, due.map(|due| due.base))
+}
+
+#[test]
+fn what_is_tried_again_is_due_now_and_what_was_over_begins_its_schedule_anew() {
+    const DEAD: Verdict = Verdict::Dead(DeadReason::AttemptsExhausted);
+    let mut state = Fixture::new();
+    state.apply(&create_org(InboxMode::Auto, 100));
+    state.apply(&put_endpoint(50));
+    for id in 1..=4 {
+        state.apply(&submit(id, 1, None));
+        state.apply(&route(id, &[50], AT_ONCE));
+    }
+    state.apply(&settle(1, 50, 1, Verdict::RetryAt(Timestamp(900))));
+    state.apply(&settle(2, 50, 1, DEAD));
+    state.apply(&settle(3, 50, 1, Verdict::Delivered));
+    assert_eq!(state.status(3), EventStatus::Delivered);
+    for id in [1, 3, 4] {
+        assert_eq!(state.apply(&retry(id, 50, true)), Outcome::NotFound, "no dead letter");
+    }
+    assert_eq!(state.apply(&retry(9, 50, false)), Outcome::NotFound);
+    for _twice in 0..2 {
+        for id in 1..=4 {
+            assert_eq!(state.apply(&retry(id, 50, false)), Outcome::Done);
+        }
+        assert_eq!(stands(&state, 1), (DeliveryStatus::Retrying, 1, Some(0)), "goes on with its schedule");
+        assert_eq!(stands(&state, 2), (DeliveryStatus::Retrying, 1, Some(1)));
+        assert_eq!(stands(&state, 3), (DeliveryStatus::Retrying, 1, Some(1)));
+        assert_eq!(stands(&state, 4), (DeliveryStatus::Pending, 0, Some(0)));
+        let waiting = state.store.waiting_for(EndpointId(50), Timestamp(40), 9).unwrap();
+        let due: Vec<_> = waiting.iter().map(|(at, _)| at.0).collect();
+        assert_eq!(due, [0, 40, 40, 40]);
+        let counts = state.store.counts().unwrap();
+        assert_eq!(
+            (counts.waiting, counts.dead, counts.open),
+            (4, 0, 3),
+            "the accepted one has left the inbox for good"
+        );
+    }
+    state.apply(&settle(2, 50, 2, DEAD));
+    assert_eq!(stands(&state, 2), (DeliveryStatus::Dead, 2, None));
+    let drop = Command::DropDead(DropDead { org: ORG, endpoint: EndpointId(50), event: EventId(2) });
+    assert_eq!((state.apply(&drop), state.apply(&drop)), (Outcome::Done, Outcome::NotFound));
+    assert_eq!((stands(&state, 2).0, state.status(2)), (DeliveryStatus::Canceled, EventStatus::Accepted));
+    state.apply(&retry(2, 50, false));
+    state.apply(&settle(2, 50, 3, Verdict::Delivered));
+    assert_eq!((stands(&state, 2), state.status(2)), ((DeliveryStatus::Delivered, 3, None), EventStatus::Delivered));
+    state.apply(&settle(3, 50, 2, Verdict::RetryAt(Timestamp(99))));
+    assert_eq!(stands(&state, 3), (DeliveryStatus::Retrying, 2, Some(1)), "the base stays");
+    assert_eq!(state.store.contradictions(5).unwrap(), Vec::<String>::new());
+    state.apply(&Command::DeleteEndpoint(DeleteEndpoint { org: ORG, endpoint: EndpointId(50) }));
+    assert_eq!(state.apply(&retry(1, 50, false)), Outcome::NotFound, "its endpoint is no more");
+}

@@ -1,0 +1,120 @@
+//! What is refused at a start or by a command, and what is said then.
+
+use super::*;
+
+#[test]
+fn what_root_rebuilds_belongs_to_the_service_and_what_it_may_not_read_is_named() {
+    if !is_root() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    let data = dir.path().join("data");
+    let server = Start::on(&data).ready();
+    let key = server.admin().new_org("Acme").key;
+    server.client(&key).send("a.b", &json!(1));
+    assert_eq!(server.stop().0, Some(0));
+    // As a service's directory is: another user's, and everything in it.
+    give(&data, NOBODY);
+    let service = || Start::on(&data).under(&AS_NOBODY);
+    fs::remove_file(data.with_extension("log")).unwrap();
+    assert_eq!(run(&data, &["rebuild"], &[]).0, Some(0));
+    let all = |dir: &Path| {
+        let mut found = Vec::new();
+        owners(dir, &mut found);
+        found
+    };
+    let roots: Vec<_> = all(&data).into_iter().filter(|(_, owner)| *owner != NOBODY).collect();
+    assert!(roots.is_empty(), "root's: {roots:?}");
+    let server = service().ready();
+    assert_eq!(server.client(&key).inbox().len(), 1);
+    assert_eq!(server.stop().0, Some(0));
+    // A start as root, and whatever it makes, as well.
+    let server = Start::on(&data).ready();
+    let big = json!("x".repeat(200_000));
+    (0..12).for_each(|_| assert_eq!(server.client(&key).send("a.b", &big).status, 202));
+    assert_eq!(server.stop().0, Some(0));
+    let roots: Vec<_> = all(&data).into_iter().filter(|(_, owner)| *owner != NOBODY).collect();
+    assert!(roots.is_empty(), "root's: {roots:?}");
+    // What is root's all the same is named, with whose it is and who asked.
+    for odd in ["journal/00000000000000000001.seg", "FORMAT", "LOCK", "sled", "secrets.key"] {
+        let path = data.join(odd);
+        let mode = fs::metadata(&path).unwrap().mode();
+        chown(&path, Some(0), Some(0)).unwrap();
+        let (code, text) = service().ended();
+        let text = text.lines().last().unwrap_or_default().to_owned();
+        assert_eq!(code, Some(5), "{odd}: {text}");
+        for part in [path.to_str().unwrap(), "belongs to root (user 0)", "runs as nobody"] {
+            assert!(text.contains(part), "{odd}: {part} is missing in: {text}");
+        }
+        let (code, text) = run(&data, &["rebuild"], &AS_NOBODY);
+        assert!(code == Some(5) && text.contains(path.to_str().unwrap()), "{odd}: {text}");
+        chown(&path, Some(NOBODY), Some(NOBODY)).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode(), mode);
+    }
+    assert_eq!(service().ready().stop().0, Some(0));
+}
+
+#[test]
+fn other_things_that_are_not_permitted_are_named_too() {
+    if !is_root() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    let closed = dir.path().join("closed");
+    fs::create_dir(&closed).unwrap();
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o700)).unwrap();
+    // A directory that cannot be made, one that cannot be entered, a log file, a configuration.
+    let inside = closed.join("data");
+    fs::write(closed.with_extension("log"), "").unwrap();
+    let data = dir.path().join("data");
+    let start = Start::on(&data).under(&AS_NOBODY);
+    let start = Start { config: settings(&inside, ""), ..start };
+    let (code, text) = start.ended();
+    assert!(code == Some(5) && text.contains("closed") && text.contains("nobody"), "{text}");
+    let logs = format!("[log]\ndirectory = {:?}\n", closed.join("logs").display().to_string());
+    let (code, text) = Start::on(&data).config(&logs).under(&AS_NOBODY).ended();
+    assert!(code == Some(5) && text.contains("closed") && text.contains("nobody"), "{text}");
+    let config = data.with_extension("toml");
+    fs::set_permissions(&config, fs::Permissions::from_mode(0o600)).unwrap();
+    let (code, text) = run(&data, &["serve"], &AS_NOBODY);
+    assert!(code == Some(5) && text.contains("data.toml") && text.contains("belongs to root"), "{text}");
+}
+
+#[test]
+fn what_the_configuration_cannot_mean_does_not_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    for (more, variable, part) in [
+        ("[workers]\nthreads = 1\n", Some(("TRIGGERD_SERVER_LISTEN", "127.0.0.1:1")), "TRIGGERD__SERVER__LISTEN"),
+        ("[log]\nlevel = \"inof\"\n", None, "did you mean info?"),
+    ] {
+        let mut start = Start::on(&data).config(more);
+        if let Some((name, value)) = variable {
+            start = start.variable(name, value);
+        }
+        let (code, text) = start.ended();
+        assert!(code == Some(2) && text.contains(part), "{more}: {text}");
+    }
+    let many = settings(&data, "").replace("[server]\n", "[server]\nworkers = 1024\n");
+    let (code, text) = Start { config: many, ..Start::on(&data) }.ended();
+    assert!(code == Some(2) && text.contains("server.workers"), "{text}");
+    let most = settings(&data, "").replace("[server]\n", "[server]\nworkers = 512\n");
+    assert_eq!(Start { config: most, ..Start::on(&data) }.ready().stop().0, Some(0), "the most that is allowed starts");
+    fs::write(data.join("admin.token"), "x").unwrap();
+    fs::set_permissions(data.join("admin.token"), fs::Permissions::from_mode(0o644)).unwrap();
+    let (code, text) = Start::on(&data).ended();
+    assert!(code == Some(2) && text.contains("admin.token") && text.contains("0644"), "{text}");
+    let file = dir.path().join("file");
+    fs::write(&file, "").unwrap();
+    let (code, text) = Start::on(&file).ended();
+    assert!(code == Some(2) && text.contains("is not a directory") && text.contains("data_dir"), "{text}");
+    let gone = dir.path().join("gone");
+    fs::write(gone.with_extension("toml"), settings(&gone, "")).unwrap();
+    for words in ["verify", "rebuild"] {
+        let (code, text) = run(&gone, &[words], &[]);
+        assert!(code == Some(2) && text.contains("there is no data directory") && text.contains("data_dir"), "{text}");
+    }
+    assert!(!gone.exists(), "nothing is made where there is nothing to look at");
+}
