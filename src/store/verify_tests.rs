@@ -110,7 +110,7 @@ fn rows_that_contradict_each_other_are_found() {
             block.events.iter_mut().find(|it| it.waiting > 0).unwrap().erased_at = Some(Timestamp(1));
             put(store, *key, Some(&block));
         }),
-        ("above the last one", |store| {
+        ("above the last id", |store| {
             let meta = Meta { last_id: 99, ..(*store.read().meta.get(()).unwrap().unwrap()).clone() };
             put(store, (), Some(&meta));
         }),
