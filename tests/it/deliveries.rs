@@ -321,22 +321,24 @@ fn what_is_retried_after_a_clock_was_set_back_comes_after_what_was_due_before() 
     let config = Config::from_toml(&settings(&dir.path().join("data"), "")).unwrap();
     let app = App::start(config, clock.clone()).unwrap();
     let org = Client::new(&format!("http://{}", app.address()), app.admin_token()).new_org("Acme");
-    let to = endpoint(&org, &json!({"url": receiver.url(), "max_in_flight": 1}));
+    let to = endpoint(&org, &json!({"url": receiver.url(), "max_in_flight": 1, "retry_schedule": [1]}));
     let enable = |enabled: bool| {
         assert_eq!(org.patch(&format!("/api/endpoints/{to}"), &json!({"enabled": enabled})).status, 200);
     };
+    receiver.answer_next([200, 500]);
     let first = org.send("a.b", &json!(1)).id();
     let delivered = delivery(&org, &first, &to, "delivered");
-    enable(false);
-    clock.advance_ms(1_000);
     let second = org.send("a.b", &json!(2)).id();
-    delivery(&org, &second, &to, "pending");
+    delivery(&org, &second, &to, "retrying");
+    enable(false);
     clock.set_ms(START_MS - 3_600_000);
+    // The second one's retry is due from now on.
+    clock.advance_ms(60_000);
     let path = format!("/api/deliveries/{}/retry", text(&delivered, "id"));
     assert_eq!(org.post(&path, &json!({})).status, 202);
     enable(true);
-    let came: Vec<_> = receiver.wait_for(3, PATIENCE).into_iter().map(|request| request.id).collect();
-    assert_eq!(came, [first.clone(), second, first]);
+    let came: Vec<_> = receiver.wait_for(4, PATIENCE).into_iter().map(|request| request.id).collect();
+    assert_eq!(came, [first.clone(), second.clone(), second, first]);
     app.stop();
     receiver.stop();
 }
