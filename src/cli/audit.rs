@@ -119,7 +119,9 @@ impl JournalAudit {
         bar.finish_and_clear();
         let (segments, seen): (Vec<_>, Vec<_>) = looked.map_err(|error| journal_failure(&error))?.into_iter().unzip();
         let mut all = Seen::default();
-        seen.into_iter().for_each(|segment| all.add(segment));
+        for segment in seen {
+            all.add(segment);
+        }
         let Seen { commands, numbering, made, asked, newer } = all;
         let unmade = asked.into_iter().filter(|(key, _)| !made.contains(key)).map(|(key, at)| (at, key));
         let mut unmade_keys: Vec<_> = unmade.collect();

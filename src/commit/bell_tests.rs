@@ -101,7 +101,7 @@ fn a_note_that_was_lost_costs_time_only() {
     let is_heard = std::thread::scope(|scope| {
         scope.spawn(|| bell.run(&state.store, &stop));
         // It fell asleep while nobody waited.
-        std::thread::sleep(Duration::from_millis(200));
+        Signal::new().wait(Duration::from_millis(200));
         let listener = bell.listen(ORG, EventId(0), Box::new(|_| true));
         let deadline = Instant::now() + 12 * LOOK_EVERY;
         let mut is_heard = false;

@@ -269,7 +269,9 @@ fn a_report_that_nobody_hears_is_found_behind_however_many_attempts_that_hang() 
     let org = world.org();
     world.endpoint(org, 1, settings());
     let events: Vec<u128> = (1..=u128::try_from(MANY).unwrap()).collect();
-    events.iter().for_each(|event| world.event(org, *event, &[1]));
+    for event in &events {
+        world.event(org, *event, &[1]);
+    }
     // As many as endpoints in doubt may have.
     let begun = world.events_begun();
     let (hang, told) = begun.split_at(600);
@@ -290,7 +292,9 @@ fn also_the_first_pass_of_the_scan_comes_round_in_time_however_many_endpoints_th
     for thousand in 0..6u128 {
         org = world.org();
         let endpoints: Vec<u128> = (1..=1_000).map(|number| thousand * 1_000 + number).collect();
-        endpoints.iter().for_each(|endpoint| world.endpoint(org, *endpoint, settings()));
+        for endpoint in &endpoints {
+            world.endpoint(org, *endpoint, settings());
+        }
         world.submit(org, thousand + 1);
         world.route(org, thousand + 1, &endpoints, in_a_year);
     }

@@ -125,7 +125,7 @@ struct ReplayAnswer {
 /// `POST /replay`: tries them again now, each with its schedule from the beginning. What is no dead letter (any more), or
 /// whose endpoint was deleted, is not counted.
 pub(super) async fn replay(call: &mut Call) -> Answer {
-    let (org, at) = (call.org()?, call.now);
+    let (org, at) = (call.org()?, call.api.steady());
     let trigger = Trigger::Replay;
     let retry =
         |endpoint, event| Command::RetryDelivery(RetryDelivery { org, endpoint, event, at, only_dead: true, trigger });

@@ -244,7 +244,8 @@ pub(super) async fn retry(call: &mut Call) -> Answer {
         return Err(Problem::new(Code::ValidationFailed, "its endpoint was deleted"));
     }
     let Delivery { endpoint, event, .. } = found.delivery;
-    let retry = RetryDelivery { org, endpoint, event, at: call.now, only_dead: false, trigger: Trigger::Retry };
+    let (at, trigger) = (call.api.steady(), Trigger::Retry);
+    let retry = RetryDelivery { org, endpoint, event, at, only_dead: false, trigger };
     match call.commit(Command::RetryDelivery(retry)).await? {
         Outcome::Done => {}
         Outcome::Erased { at } => {

@@ -254,6 +254,11 @@ impl Api {
         Timestamp(self.clock.now_ms())
     }
 
+    /// What due times are compared with: it does not go back when the wall clock is set back.
+    fn steady(&self) -> Timestamp {
+        Timestamp(self.clock.steady_ms())
+    }
+
     /// A number for a new organization, key or endpoint.
     fn new_id(&self) -> u128 {
         self.ids.lock().unwrap_or_else(PoisonError::into_inner).next(self.clock.now_ms(), random::bytes())

@@ -83,7 +83,7 @@ fn absent() -> Problem {
 fn named(call: &Call) -> Result<(OrgNo, Replay), Problem> {
     let org = call.org()?;
     let id: ReplayId = call.path("replay_id").parse().map_err(|_malformed| absent())?;
-    Ok((org, call.api.store.replay(org, id, call.now)?.ok_or_else(absent)?))
+    Ok((org, call.api.store.replay(org, id, call.api.steady())?.ok_or_else(absent)?))
 }
 
 /// `GET /{id}`.
@@ -98,7 +98,7 @@ pub(super) async fn list(call: &mut Call) -> Answer {
     let mut query = Query::read(call.request.query_string());
     let (limit, before) = (query.limit(), query.cursor());
     query.finish()?;
-    let (api, now) = (web::Data::clone(&call.api), call.now);
+    let (api, now) = (web::Data::clone(&call.api), call.api.steady());
     let replays = call.api.blocking.run(call.payer(), move || Ok(api.store.replays(org, now)?)).await?;
     let behind = replays.iter().filter(|replay| before.is_none_or(|EventId(before)| replay.id.0 < before));
     page(limit, behind.map(|replay| (cursor::encode(EventId(replay.id.0)), Shown::of(replay, &call.api))))
@@ -158,7 +158,7 @@ pub(super) async fn start(call: &mut Call) -> Answer {
         }
         other => return Err(unexpected(&other)),
     }
-    let started = call.api.store.replay(org, replay, call.now)?.ok_or_else(absent)?;
+    let started = call.api.store.replay(org, replay, call.api.steady())?.ok_or_else(absent)?;
     json(StatusCode::ACCEPTED, &Shown::of(&started, &call.api))
 }
 

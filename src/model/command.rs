@@ -320,7 +320,7 @@ pub struct RetryDelivery {
     pub endpoint: EndpointId,
     /// Which.
     pub event: EventId,
-    /// When.
+    /// When, as a steady time, as all due times are.
     pub at: Timestamp,
     /// Nothing happens to any but a dead letter.
     pub only_dead: bool,
@@ -405,7 +405,7 @@ pub struct StepReplay {
     pub examined: u32,
     /// The first event that was not; none when the endpoint is done.
     pub reached: Option<EventId>,
-    /// When.
+    /// When, as a steady time: from then on the deliveries are due.
     pub at: Timestamp,
 }
 

@@ -80,8 +80,11 @@ impl Replayer {
             if stop.is_set() {
                 return Ok(Duration::ZERO);
             }
-            match self.store.replay_turn(replay, Timestamp(self.clock.now_ms()), &taken)? {
-                ReplayTurn::Do(command) => {
+            match self.store.replay_turn(replay, Timestamp(self.clock.steady_ms()), &taken)? {
+                ReplayTurn::Do(mut command) => {
+                    if let Command::EndReplay(end) = &mut *command {
+                        end.at = Timestamp(self.clock.now_ms()); // which people see
+                    }
                     taken.extend(added_to(&command));
                     steps.push(sabotaged(*command));
                 }

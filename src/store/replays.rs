@@ -97,7 +97,7 @@ impl Store {
         self.read().running.resident().map(|(key, _)| key).collect()
     }
 
-    /// The organization's replay as it is at this time, if it is remembered.
+    /// The organization's replay as it is at this steady time, if it is remembered.
     ///
     /// # Errors
     /// When rows cannot be read.
@@ -107,7 +107,7 @@ impl Store {
         row.map(|row| seen(&state, (org, id), &row, at)).transpose()
     }
 
-    /// The organization's replays as they are at this time, the newest first.
+    /// The organization's replays as they are at this steady time, the newest first.
     ///
     /// # Errors
     /// When rows cannot be read.
@@ -119,7 +119,8 @@ impl Store {
     }
 
     /// What is to be done next for a replay: a bounded step with one of its endpoints, of those that can go on the first.
-    /// None of those `taken`: to them a step that is not stored yet adds already, and is not counted.
+    /// None of those `taken`: to them a step that is not stored yet adds already, and is not counted. `at` is a steady time,
+    /// as due times are.
     ///
     /// # Errors
     /// When rows cannot be read.

@@ -198,8 +198,7 @@ pub(super) struct Meta {
     pub(super) next_org: u32,
     /// The largest id handed out.
     pub(super) last_id: u128,
-    /// Events stored, erased ones too.
-    pub(super) events: u64,
+    pub(super) events: u64, // stored, erased ones too
     /// Events in inboxes.
     pub(super) open: u64,
     /// Deliveries waiting for an attempt.
@@ -233,8 +232,7 @@ row!(OrgRow, 2, "orgs", OrgNo, resident);
 pub(super) struct InboxRow {
     /// First id of the block that new events go into.
     pub(super) tail: Option<EventId>,
-    /// Events in its inbox.
-    pub(super) open: u64,
+    pub(super) open: u64, // events in its inbox
     /// How far the time in an id was ahead of when its event was received, at most.
     pub(super) ids_ahead_ms: u64,
 }

@@ -2,9 +2,12 @@
 //! having it sent again.
 
 use serde_json::{Value, json};
+use triggerd::app::App;
+use triggerd::base::clock::Clock;
+use triggerd::config::Config;
 use triggerd::http::receiver::Receiver;
 
-use crate::harness::{Client, PATIENCE, Process, command, until};
+use crate::harness::{Client, PATIENCE, Process, command, settings, until};
 
 /// A new endpoint of the receiver; its id.
 fn endpoint(org: &Client, settings: &Value) -> String {
@@ -307,5 +310,35 @@ fn what_waits_for_a_deleted_endpoint_is_canceled_from_that_moment_on() {
     assert_eq!(data(&org, "/api/deliveries?state=retrying"), Vec::<Value>::new());
     let (code, text) = command(&directory, &["explain", &event, "--key", &org.key, "--url", &server.url]);
     assert!(code == Some(0) && text.contains("(deleted since): canceled after 1 attempt."), "{text}");
+    receiver.stop();
+}
+
+#[test]
+fn what_is_retried_after_a_clock_was_set_back_comes_after_what_was_due_before() {
+    const START_MS: u64 = 1_800_000_000_000;
+    let dir = tempfile::tempdir().unwrap();
+    let (clock, receiver) = (Clock::manual(START_MS), Receiver::start().unwrap());
+    let config = Config::from_toml(&settings(&dir.path().join("data"), "")).unwrap();
+    let app = App::start(config, clock.clone()).unwrap();
+    let org = Client::new(&format!("http://{}", app.address()), app.admin_token()).new_org("Acme");
+    let to = endpoint(&org, &json!({"url": receiver.url(), "max_in_flight": 1, "retry_schedule": [1]}));
+    let enable = |enabled: bool| {
+        assert_eq!(org.patch(&format!("/api/endpoints/{to}"), &json!({"enabled": enabled})).status, 200);
+    };
+    receiver.answer_next([200, 500]);
+    let first = org.send("a.b", &json!(1)).id();
+    let delivered = delivery(&org, &first, &to, "delivered");
+    let second = org.send("a.b", &json!(2)).id();
+    delivery(&org, &second, &to, "retrying");
+    enable(false);
+    clock.set_ms(START_MS - 3_600_000);
+    // The second one's retry is due from now on.
+    clock.advance_ms(60_000);
+    let path = format!("/api/deliveries/{}/retry", text(&delivered, "id"));
+    assert_eq!(org.post(&path, &json!({})).status, 202);
+    enable(true);
+    let came: Vec<_> = receiver.wait_for(4, PATIENCE).into_iter().map(|request| request.id).collect();
+    assert_eq!(came, [first.clone(), second.clone(), second, first]);
+    app.stop();
     receiver.stop();
 }

@@ -251,7 +251,7 @@ fn two_states_differ_by_name_in_whether_a_key_works_is_leaving_or_has_ended() {
         said.into_iter().flat_map(|named| [named.here, named.other]).map(|text| text.unwrap()).collect::<Vec<_>>()
     };
     let words = |word: &str| format!("{word}, scopes inbox:read");
-    let [works, leaves, ended] = &states;
-    assert_eq!(said(leaves, works), [words("leaving"), words("works")]);
-    assert_eq!(said(leaves, ended), [words("leaving"), words("ended")]);
+    let [working, leaving, ended] = &states;
+    assert_eq!(said(leaving, working), [words("leaving"), words("works")]);
+    assert_eq!(said(leaving, ended), [words("leaving"), words("ended")]);
 }
