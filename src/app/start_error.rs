@@ -183,3 +183,17 @@ impl StartError {
 }
 
 impl std::error::Error for StartError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_keeps_lost_secrets_from_being_replaced_is_no_damage_of_the_journal() {
+        let error = StartError::ForgetSecrets("the journal takes no changes; the log says why");
+        assert_eq!(error.exit_code(), ExitCode::Fatal);
+        let text = error.to_string();
+        assert!(text.contains("secrets are lost") && !text.contains("--skip-damaged"), "{text}");
+        assert_eq!(StartError::Missing(String::new()).exit_code(), ExitCode::Damaged);
+    }
+}

@@ -100,7 +100,7 @@ impl Files for OsFiles {
     }
 
     fn open(&self, path: &Path) -> io::Result<File> {
-        OpenOptions::new().read(true).write(true).open(path)
+        ownership::unfollowed(OpenOptions::new().read(true).write(true)).open(path)
     }
 
     fn open_to_read(&self, path: &Path) -> io::Result<File> {
