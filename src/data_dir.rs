@@ -206,8 +206,10 @@ impl DataDir {
         if let Some((found, more)) = contents::foreign(path, beside) {
             return Err(DataDirError::Foreign { path: path.to_owned(), found, more });
         }
-        check_access(path)?;
+        accessible(path, true)?;
         let locks = Locks::alone(path)?;
+        // Not before: files come and go under a server that runs.
+        check_access(path)?;
         Ok(Self { path: path.to_owned(), format: Format::read(path)?, locks })
     }
 
@@ -337,7 +339,6 @@ impl Drop for DataDir {
 /// Whether all there is of ours can be read and written, so that what cannot is named before anything has begun.
 fn check_access(dir: &Path) -> Result<(), DataDirError> {
     let mut paths: Vec<PathBuf> = OWN_FILES.iter().map(|name| dir.join(name)).collect();
-    accessible(dir, true)?;
     while let Some(path) = paths.pop() {
         let Ok(facts) = fs::metadata(&path) else { continue };
         accessible(&path, facts.is_dir())?;

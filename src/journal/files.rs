@@ -104,7 +104,7 @@ impl Files for OsFiles {
     }
 
     fn open_to_read(&self, path: &Path) -> io::Result<File> {
-        File::open(path)
+        ownership::unfollowed(OpenOptions::new().read(true)).open(path)
     }
 
     fn read_at(&self, file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
