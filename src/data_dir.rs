@@ -206,8 +206,10 @@ impl DataDir {
         if let Some((found, more)) = contents::foreign(path, beside) {
             return Err(DataDirError::Foreign { path: path.to_owned(), found, more });
         }
-        check_access(path)?;
+        accessible(path, true)?;
         let locks = Locks::alone(path)?;
+        // Not before: files come and go under a server that runs.
+        check_access(path)?;
         Ok(Self { path: path.to_owned(), format: Format::read(path)?, locks })
     }
 
@@ -337,7 +339,6 @@ impl Drop for DataDir {
 /// Whether all there is of ours can be read and written, so that what cannot is named before anything has begun.
 fn check_access(dir: &Path) -> Result<(), DataDirError> {
     let mut paths: Vec<PathBuf> = OWN_FILES.iter().map(|name| dir.join(name)).collect();
-    accessible(dir, true)?;
     while let Some(path) = paths.pop() {
         let Ok(facts) = fs::metadata(&path) else { continue };
         accessible(&path, facts.is_dir())?;
@@ -436,7 +437,13 @@ fn admin_token_in(dir: &Path, place: Place) -> Result<Option<String>, DataDirErr
 fn write_whole(dir: &Path, name: &str, text: impl Fn(&Metadata) -> String) -> Result<(), DataDirError> {
     let (path, draft) = (dir.join(name), dir.join(format!("{name}{DRAFT_SUFFIX}")));
     let write = || {
-        let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&draft)?;
+        // One is left if the last attempt broke off; what is there may also be a link to somewhere else.
+        if let Err(error) = fs::remove_file(&draft)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            return Err(error);
+        }
+        let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&draft)?;
         ownership::give_to_owner_of(dir, &file)?;
         file.write_all(text(&file.metadata()?).as_bytes())?;
         file.sync_all()?;
@@ -523,5 +530,35 @@ mod tests {
         fs::write(root.path().join("secrets.key"), "00".repeat(32)).unwrap();
         fs::set_permissions(root.path().join("secrets.key"), fs::Permissions::from_mode(0o604)).unwrap();
         assert!(read_secrets_key(root.path(), Place::DataDir).is_err());
+    }
+
+    #[test]
+    fn names_that_lead_elsewhere_are_not_written_to_and_nothing_of_roots_is_given_away() {
+        let root = tempfile::tempdir().unwrap();
+        let (path, other) = (root.path().join("data"), root.path().join("other"));
+        fs::create_dir(&path).unwrap();
+        fs::write(&other, "another file").unwrap();
+        let is_root = rustix::process::geteuid().is_root();
+        if is_root {
+            std::os::unix::fs::chown(&path, Some(4_711), Some(4_711)).unwrap();
+        }
+        let before = fs::metadata(&other).unwrap().uid();
+        std::os::unix::fs::symlink(&other, path.join("LOCK")).unwrap();
+        let refused = DataDir::open(&path).unwrap_err().to_string();
+        assert!(refused.contains("LOCK") && refused.contains("symbolic link"), "{refused}");
+        fs::remove_file(path.join("LOCK")).unwrap();
+        for name in ["FORMAT.new", "admin.token.new", "secrets.key.new"] {
+            std::os::unix::fs::symlink(&other, path.join(name)).unwrap();
+        }
+        let mut dir = DataDir::open(&path).unwrap();
+        dir.complete(Timestamp(0)).unwrap();
+        dir.admin_token().unwrap();
+        dir.make_secrets_key().unwrap();
+        drop(dir);
+        let after = fs::metadata(&other).unwrap();
+        assert_eq!((after.uid(), fs::read_to_string(&other).unwrap()), (before, "another file".to_owned()));
+        let owner = |name: &str| fs::metadata(path.join(name)).unwrap().uid();
+        let expected = if is_root { 4_711 } else { before };
+        assert_eq!([owner("LOCK"), owner("FORMAT"), owner("secrets.key")], [expected; 3]);
     }
 }

@@ -25,6 +25,7 @@
 //! - `base/codec.rs`: bincode behind two functions
 //! - `base/descriptors.rs`: how many files and connections may be open
 //! - `base/exit_code.rs`: how the process ends
+//! - `base/keyed.rs`: a value for each key, for as long as somebody has it
 //! - `base/library_errors.rs`: errors of libraries in our words
 //! - `base/live.rs`: a value that can be replaced while it is used
 //! - `base/metrics.rs`: every figure for Prometheus, at zero from the start

@@ -24,8 +24,9 @@ pub(super) fn unopened(vault: &Vault, store: &Store, now: Timestamp) -> Result<V
     Ok(endpoints)
 }
 
-/// Puts new secrets in the place of those that are lost, forgets the values of headers, and disables the endpoints: nothing
-/// goes out with a signature that its receiver does not know.
+/// Puts new secrets in the place of those that are lost, forgets the values of headers, and disables the endpoints, so that
+/// nothing goes out with a signature that its receiver does not know. An endpoint that its owner had disabled keeps that
+/// reason. Whoever enables an endpoint without rotating its secret sends with one that nobody knows.
 pub(super) fn forget(shared: &Shared, lost: &[Arc<Endpoint>]) -> Result<(), StartError> {
     let now = Timestamp(shared.clock.now_ms());
     for endpoints in lost.chunks(AT_ONCE) {
@@ -43,7 +44,7 @@ pub(super) fn forget(shared: &Shared, lost: &[Arc<Endpoint>]) -> Result<(), Star
             commands.push(Command::PutEndpoint(PutEndpoint { org, endpoint, sets_enabled: true }));
         }
         if !shared.intake.push_and_wait(commands) {
-            return Err(StartError::Missing("the committer is gone".to_owned()));
+            return Err(StartError::ForgetSecrets("the journal takes no changes; the log says why"));
         }
     }
     Ok(())
@@ -51,7 +52,7 @@ pub(super) fn forget(shared: &Shared, lost: &[Arc<Endpoint>]) -> Result<(), Star
 
 fn renewed(vault: &Vault, endpoint: &Endpoint, now: Timestamp) -> Result<Endpoint, StartError> {
     let sealed = secrets::seal(vault, endpoint.id, &Secret::new(random::bytes()));
-    let secret = sealed.ok_or_else(|| StartError::Threads(std::io::Error::other("a secret could not be sealed")))?;
+    let secret = sealed.ok_or(StartError::ForgetSecrets("a new secret could not be sealed"))?;
     let mut endpoint = Endpoint { secret, updated_at: now, ..endpoint.clone() };
     endpoint.retiring.clear();
     endpoint.settings.headers.clear();

@@ -69,6 +69,8 @@ pub enum StartError {
     Metrics(MetricsError),
     /// Threads.
     Threads(std::io::Error),
+    /// Going on without lost secrets, for this reason.
+    ForgetSecrets(&'static str),
 }
 
 /// With this much free a start succeeds, mostly with less: a state that does not fit is made anew, as far as there is room.
@@ -102,9 +104,12 @@ impl StartError {
             Self::Journal(JournalError::Io { source, .. })
             | Self::Recovery(RecoveryError::Journal(ReadError::Io { source, .. }))
             | Self::Listen { cause: source, .. } => ExitCode::of_io(source, ExitCode::Fatal),
-            Self::Recovery(_) | Self::State(_) | Self::Sender(_) | Self::Metrics(_) | Self::Threads(_) => {
-                ExitCode::Fatal
-            }
+            Self::Recovery(_)
+            | Self::State(_)
+            | Self::Sender(_)
+            | Self::Metrics(_)
+            | Self::Threads(_)
+            | Self::ForgetSecrets(_) => ExitCode::Fatal,
         }
     }
 }
@@ -178,8 +183,25 @@ impl StartError {
             Self::Sender(error) => error.fmt(f),
             Self::Metrics(error) => error.fmt(f),
             Self::Threads(error) => write!(f, "threads cannot be started: {error}"),
+            Self::ForgetSecrets(why) => {
+                write!(f, "the endpoints whose secrets are lost cannot be given new ones: {why}; start again")
+            }
         }
     }
 }
 
 impl std::error::Error for StartError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_keeps_lost_secrets_from_being_replaced_is_no_damage_of_the_journal() {
+        let error = StartError::ForgetSecrets("the journal takes no changes; the log says why");
+        assert_eq!(error.exit_code(), ExitCode::Fatal);
+        let text = error.to_string();
+        assert!(text.contains("secrets are lost") && !text.contains("--skip-damaged"), "{text}");
+        assert_eq!(StartError::Missing(String::new()).exit_code(), ExitCode::Damaged);
+    }
+}

@@ -7,7 +7,7 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 
 /// For the journal and the state as they grow, log files, the directories that are synced, and name look-ups.
 const OWN: u64 = 192;
-/// The same, for a limit that has not even room for that: this share of it.
+/// The same, for a limit that has hardly room for that: at most three of so many parts.
 const OWN_SHARE: u64 = 4;
 /// What is open before there is any connection, beside what each thread has.
 const OWN_MIN: u64 = 32;
@@ -60,7 +60,7 @@ impl Limit {
     /// What connections may take of it when so many are wanted and `files` are open already or soon.
     pub fn shares(self, wanted: Shares, files: usize) -> Shares {
         let files = files as u64;
-        let own = (OWN + files).min((self.0 / OWN_SHARE * 3).max(files + OWN_MIN)).max(self.0 / OWN_SHARE);
+        let own = (OWN + files).min((self.0 / OWN_SHARE * 3).max(files + OWN_MIN));
         let room = self.0.saturating_sub(own);
         let (incoming, outgoing) = (wanted.incoming as u64, wanted.outgoing as u64);
         if own + incoming + outgoing <= self.0 {
@@ -91,6 +91,8 @@ mod tests {
     fn what_fits_is_given_and_what_does_not_leaves_room_for_the_journal() {
         let wanted = Shares { incoming: 10_000, outgoing: 1_024 };
         assert_eq!(Limit(65_536).shares(wanted, 300), wanted);
+        assert_eq!(Limit(12_000).shares(wanted, 200), wanted, "there is room for all of it");
+        assert_eq!(Limit(10_000 + 1_024 + 192 + 200).shares(wanted, 200), wanted);
         for (limit, files) in [(1_024, 5), (1_024, 400), (4_096, 100), (256, 5), (12_000, 5_000), (256, 200)] {
             let Shares { incoming, outgoing } = Limit(limit).shares(wanted, files);
             let left = limit - (incoming + outgoing) as u64;

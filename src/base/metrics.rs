@@ -214,7 +214,7 @@ pub struct Metrics {
     pub write_back_rows: Counter,
     /// Age in seconds of the oldest event that an endpoint still has to get; 0: none.
     pub oldest_undelivered_age_seconds: FloatGauge,
-    /// For how long the longest overdue delivery has been so that nothing keeps from being attempted, in seconds.
+    /// Age in seconds of the longest overdue delivery that nothing keeps from being attempted; 0: none.
     pub delivery_overdue_seconds: FloatGauge,
     /// Deliveries, by what became of them after an attempt.
     pub deliveries: PerLabel<DeliveryOutcome, Counter>,

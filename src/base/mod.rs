@@ -6,6 +6,7 @@ pub mod clock;
 pub mod codec;
 pub mod descriptors;
 pub mod exit_code;
+pub mod keyed;
 pub mod library_errors;
 pub mod live;
 pub mod metrics;

@@ -1,59 +1,102 @@
 //! Whose files are. What root makes in somebody else's directory is given to that one, so that the service can go on with
 //! it; and who may not open a file is told whose it is. Called by whoever makes files, and by errors that name one.
 
-use std::fs::{self, File};
+use std::ffi::CString;
+use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{MetadataExt as _, chown, fchown};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
+use std::rc::Rc;
 
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, Stat, Uid, chownat, fstat, openat};
+use rustix::io::Errno;
 use rustix::process::{geteuid, getuid};
 
-/// Gives an open file that root has just made in a directory to the directory's owner. Nothing for anybody else.
+/// Gives an open file that root has made in a directory to the directory's owner. Nothing for anybody else, and nothing that
+/// may be another file of root's: the directory's owner can put any name there.
 ///
 /// # Errors
 /// When the directory cannot be looked at, or the filesystem knows no owners.
 pub fn give_to_owner_of(dir: &Path, file: &File) -> io::Result<()> {
     match foreign_owner(dir)? {
-        Some((user, group)) => fchown(file, Some(user), Some(group)),
+        Some(owner) => give(file, &fstat(file)?, owner),
         None => Ok(()),
     }
 }
 
-/// The same for a directory that was made in `dir`.
+/// The same for a directory that was just made in `dir`.
 ///
 /// # Errors
 /// As [`give_to_owner_of`].
 pub fn give_path_to_owner_of(dir: &Path, made: &Path) -> io::Result<()> {
-    match foreign_owner(dir)? {
-        Some((user, group)) => chown(made, Some(user), Some(group)),
-        None => Ok(()),
-    }
+    let Some(owner) = foreign_owner(dir)? else { return Ok(()) };
+    let made = openat(CWD, made, UNFOLLOWED | OFlags::DIRECTORY, Mode::empty())?;
+    give(&made, &fstat(&made)?, owner)
 }
 
-/// Gives what is root's of a file, or of a directory and everything below it, to the owner of `dir`. Symbolic links are
-/// left alone.
+/// Gives what is root's of a file, or of a directory and everything below it, to the owner of `dir`, in which it is. Symbolic
+/// links are left alone, and so are files that have another name elsewhere. Nothing is opened by its path, of which the owner
+/// can replace each part at any moment.
 ///
 /// # Errors
 /// At the first file that cannot be given away.
 pub fn give_tree_to_owner_of(dir: &Path, made: &Path) -> io::Result<()> {
-    let Some((user, group)) = foreign_owner(dir)? else { return Ok(()) };
-    let mut paths = vec![made.to_owned()];
-    while let Some(path) = paths.pop() {
+    let (Some(owner), Some(name)) = (foreign_owner(dir)?, made.file_name()) else { return Ok(()) };
+    let dir = openat(CWD, or_here(dir), UNFOLLOWED.difference(OFlags::NOFOLLOW) | OFlags::DIRECTORY, Mode::empty())?;
+    let mut waiting = vec![(Rc::new(dir), CString::new(name.as_bytes())?)];
+    while let Some((parent, name)) = waiting.pop() {
         // It may be gone by now: somebody may write here.
-        let Ok(facts) = fs::symlink_metadata(&path) else { continue };
-        if facts.is_symlink() {
-            continue;
-        }
-        if facts.uid() == 0 {
-            chown(&path, Some(user), Some(group))?;
-        }
-        if facts.is_dir() {
-            for entry in fs::read_dir(&path)? {
-                paths.push(entry?.path());
-            }
+        let Ok(found) = openat(&*parent, &name, UNFOLLOWED, Mode::empty()) else { continue };
+        let facts = fstat(&found)?;
+        give(&found, &facts, owner)?;
+        if FileType::from_raw_mode(facts.st_mode).is_dir() {
+            let (directory, names) = opened(&found)?;
+            waiting.extend(names.into_iter().map(|name| (Rc::clone(&directory), name)));
         }
     }
     Ok(())
+}
+
+/// To look at what has a name, be it a symbolic link: nothing can be read or written by it.
+const UNFOLLOWED: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// A directory and the names in it.
+fn opened(directory: &OwnedFd) -> io::Result<(Rc<OwnedFd>, Vec<CString>)> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = openat(directory, c".", flags, Mode::empty())?;
+    let mut names = Vec::new();
+    for entry in Dir::read_from(&directory)? {
+        let entry = entry?;
+        if ![c".", c".."].contains(&entry.file_name()) {
+            names.push(entry.file_name().to_owned());
+        }
+    }
+    Ok((Rc::new(directory), names))
+}
+
+/// Gives it away if it is root's, and a directory or a file that has no second name.
+fn give(found: &impl AsFd, facts: &Stat, (user, group): (u32, u32)) -> io::Result<()> {
+    let may_be_given = match FileType::from_raw_mode(facts.st_mode) {
+        FileType::Directory => true,
+        FileType::RegularFile => facts.st_nlink <= 1,
+        _ => false,
+    };
+    if facts.st_uid == 0 && may_be_given {
+        chownat(found, c"", Some(Uid::from_raw(user)), Some(Gid::from_raw(group)), AtFlags::EMPTY_PATH)?;
+    }
+    Ok(())
+}
+
+/// Has a file opened only if its name is not a symbolic link. The owner of a directory can put one in any place in it, and
+/// root would write to the file that it leads to.
+pub fn unfollowed(options: &mut OpenOptions) -> &mut OpenOptions {
+    options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
+}
+
+fn or_here(dir: &Path) -> &Path {
+    if dir.as_os_str().is_empty() { Path::new(".") } else { dir }
 }
 
 /// The owner and group of a directory, if this process is root's and the directory is not.
@@ -61,12 +104,16 @@ fn foreign_owner(dir: &Path) -> io::Result<Option<(u32, u32)>> {
     if !geteuid().is_root() {
         return Ok(None);
     }
-    let facts = fs::metadata(if dir.as_os_str().is_empty() { Path::new(".") } else { dir })?;
+    let facts = fs::metadata(or_here(dir))?;
     Ok((facts.uid() != 0).then(|| (facts.uid(), facts.gid())))
 }
 
-/// What to add to an error about this path when it was a lack of permission: whose it is and who we are. Else nothing.
+/// What to add to an error about this path when it was a lack of permission: whose it is and who we are. For a symbolic link
+/// that was not followed, what to do about it. Else nothing.
 pub fn denied(path: &Path, cause: &io::Error) -> String {
+    if Errno::from_io_error(cause) == Some(Errno::LOOP) {
+        return "; no symbolic link is followed here: remove it, and put the file itself in its place".to_owned();
+    }
     if cause.kind() != io::ErrorKind::PermissionDenied {
         return String::new();
     }
@@ -95,6 +142,8 @@ fn user(number: u32) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::{chown, symlink};
+
     use super::*;
 
     #[test]
@@ -127,5 +176,34 @@ mod tests {
         let file = File::create(dir.join("d")).unwrap();
         give_to_owner_of(dir, &file).unwrap();
         assert_eq!(owner(&dir.join("d")), (4_711, 4_712));
+        fs::create_dir(dir.join("e")).unwrap();
+        give_path_to_owner_of(dir, &dir.join("e")).unwrap();
+        assert_eq!(owner(&dir.join("e")), (4_711, 4_712));
+    }
+
+    #[test]
+    fn no_other_file_of_roots_is_given_away_whatever_its_name_leads_to() {
+        if !geteuid().is_root() {
+            return;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let (dir, roots) = (directory.path().join("d"), directory.path().join("roots"));
+        fs::create_dir_all(dir.join("tree")).unwrap();
+        fs::create_dir(directory.path().join("dir")).unwrap();
+        fs::write(&roots, "root's").unwrap();
+        chown(&dir, Some(4_711), Some(4_712)).unwrap();
+        let tree = dir.join("tree");
+        symlink(&roots, tree.join("link")).unwrap();
+        symlink(directory.path().join("dir"), tree.join("dir")).unwrap();
+        fs::hard_link(&roots, tree.join("second")).unwrap();
+        give_tree_to_owner_of(&dir, &tree).unwrap();
+        let owner = |path: &Path| fs::metadata(path).unwrap().uid();
+        assert_eq!([owner(&tree), owner(&roots), owner(&directory.path().join("dir"))], [4_711, 0, 0]);
+        give_to_owner_of(&dir, &File::open(tree.join("second")).unwrap()).unwrap();
+        assert_eq!(owner(&roots), 0, "it has another name");
+        assert!(give_path_to_owner_of(&dir, &tree.join("dir")).is_err(), "a link instead of what was made");
+        assert_eq!(owner(&directory.path().join("dir")), 0);
+        let refused = unfollowed(OpenOptions::new().write(true)).open(tree.join("link")).unwrap_err();
+        assert!(denied(&tree.join("link"), &refused).contains("symbolic link"), "{refused}");
     }
 }

@@ -88,15 +88,6 @@ pub enum Heard {
     Missed(u64),
 }
 
-/// Why there cannot be another listener.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TooMany {
-    /// The organization has as many as it may have.
-    OfOrganization,
-    /// There are as many as there may be.
-    InAll,
-}
-
 /// Where it is told. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Feed(Arc<Inner>);
@@ -139,11 +130,8 @@ impl Feed {
     ///
     /// # Errors
     /// When too many do.
-    pub fn listen(&self, org: OrgNo) -> Result<FeedListener, TooMany> {
-        let place = self.0.places.take(org, 1).map_err(|exhausted| match exhausted {
-            Exhausted::OfOne => TooMany::OfOrganization,
-            Exhausted::InAll => TooMany::InAll,
-        })?;
+    pub fn listen(&self, org: OrgNo) -> Result<FeedListener, Exhausted> {
+        let place = self.0.places.take(org, 1)?;
         let mut channels = self.0.channels.lock().unwrap_or_else(PoisonError::into_inner);
         let new = || Channel { sender: broadcast::Sender::new(BEHIND_MAX), listeners: 0 };
         let channel = channels.entry(org).or_insert_with(new);

@@ -115,7 +115,7 @@ async fn who_is_too_slow_hears_how_many_it_missed_and_goes_on_and_another_one_mi
 fn listeners_are_bounded_and_what_nobody_listens_to_is_gone() {
     let feed = Feed::default();
     let mut all: Vec<_> = (0..LISTENERS_PER_ORG_MAX).map(|_| feed.listen(ONE).unwrap()).collect();
-    assert_eq!(feed.listen(ONE).unwrap_err(), TooMany::OfOrganization);
+    assert_eq!(feed.listen(ONE).unwrap_err(), Exhausted::OfOne);
     drop(all.pop());
     all.push(feed.listen(ONE).unwrap());
     // A few organizations, each with as many as it gets, leave places for many others.
@@ -126,7 +126,7 @@ fn listeners_are_bounded_and_what_nobody_listens_to_is_gone() {
     };
     let served = (2..1_000).take_while(|org| listen_all(*org)).count();
     assert!(served > 30, "{served}");
-    assert_eq!(feed.listen(OrgNo(10_000)).unwrap_err(), TooMany::InAll);
+    assert_eq!(feed.listen(OrgNo(10_000)).unwrap_err(), Exhausted::InAll);
     drop(all);
     assert_eq!((feed.0.channels.lock().unwrap().len(), feed.0.listeners.load(Ordering::SeqCst)), (0, 0));
     // Telling would find no channel, and does not look for one.

@@ -38,7 +38,7 @@ mod watchdog;
 
 pub use bell::{InboxBell, InboxListener, WantsType};
 pub use committer::{Committer, CommitterLimits, Hints, Ports, SchedulerHint};
-pub use feed::{Attempted, Feed, FeedListener, Happening, Heard, TooMany};
+pub use feed::{Attempted, Feed, FeedListener, Happening, Heard};
 pub use flusher::{Flush, Flusher, WRITE_BACK_AFTER};
 pub use intake::{Intake, Refused, Reply};
 pub use recovery::{Recovered, RecoveryError, recover, recover_telling};

@@ -23,8 +23,9 @@ impl Locks {
     pub(super) fn alone(dir: &Path) -> Result<Self, DataDirError> {
         let directory = of_directory(dir, File::try_lock)?;
         let path = dir.join(LOCK_FILE);
-        let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
-        let file = file.map_err(io_at(&path))?;
+        let mut options = OpenOptions::new();
+        ownership::unfollowed(options.create(true).truncate(false).write(true).mode(0o600));
+        let file = options.open(&path).map_err(io_at(&path))?;
         ownership::give_to_owner_of(dir, &file).map_err(io_at(&path))?;
         of_file(dir, path, file.try_lock())?;
         Ok(Self { directory, _file: Some(file) })

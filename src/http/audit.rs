@@ -1,9 +1,7 @@
 //! Who changed what, and who was refused: lines in the log that an operator can rely on. They name things by the ids that
 //! users know, who did it (`admin`, or the id of a key), and the address that it came from.
 
-use actix_web::http::header::AUTHORIZATION;
-
-use super::auth::Caller;
+use super::auth::{Caller, shown};
 use super::call::Call;
 use crate::logging::AUDIT;
 use crate::model::endpoint::Endpoint;
@@ -69,12 +67,9 @@ pub(super) fn replay(call: &Call, replay: ReplayId, what: &'static str) {
 /// No valid key. Which one was shown is told by its public id, if it is one of ours at all.
 pub(super) fn not_authenticated(call: &Call, route: &str, request_id: &str) {
     let headers = call.request.headers();
-    let bearer =
-        headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()?.trim().split_once(' ')).map(|(_, key)| key);
-    let plain = headers.get("x-api-key").and_then(|value| value.to_str().ok());
-    let shown = plain.or(bearer);
-    let key = shown.and_then(|text| text.trim().parse::<KeyText>().ok()).map(|text| text.id().to_string());
-    let (address, has_key) = (address(call), shown.is_some());
+    let has_key = shown(headers).next().is_some();
+    let key = shown(headers).find_map(|text| text.parse::<KeyText>().ok()).map(|text| text.id().to_string());
+    let address = address(call);
     let method = call.request.method().as_str();
     tracing::warn!(key, has_key, address, method, route, request_id, "authentication failed");
 }

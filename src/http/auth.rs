@@ -63,7 +63,7 @@ enum Credential {
 
 /// What stands where a key of ours can stand: in `X-API-Key`, or behind `Authorization: Bearer` (RFC 6750, 2.1). Other
 /// schemes are for others, such as the proxy in front.
-fn shown(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+pub(super) fn shown(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     let bearer = headers.get_all(AUTHORIZATION).filter_map(|value| {
         let (scheme, key) = value.to_str().ok()?.trim().split_once([' ', '\t'])?;
         scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
@@ -120,11 +120,16 @@ impl Authenticator {
         Ok(found.map(|(_, credential)| credential))
     }
 
-    /// Who sends these headers.
+    /// Who sends these headers. The time is asked again after each wait.
     ///
     /// # Errors
     /// When there is no credential in them that opens anything now, without saying why.
-    pub(super) async fn caller(&self, headers: &HeaderMap, store: &Store, now: Timestamp) -> Result<Caller, Problem> {
+    pub(super) async fn caller(
+        &self,
+        headers: &HeaderMap,
+        store: &Store,
+        time: impl Fn() -> Timestamp,
+    ) -> Result<Caller, Problem> {
         let text = match self.credential(headers)? {
             Some(Credential::Key(text)) => text,
             Some(Credential::Admin) => return Ok(Caller::Admin),
@@ -136,6 +141,7 @@ impl Authenticator {
         if !is_known && !passes(&text, found.key()) {
             return Err(self.refused());
         }
+        let now = time();
         if !found.key().is_valid(now) {
             self.note_end(found.key(), now).await;
             return Err(self.refused());
@@ -151,10 +157,11 @@ impl Authenticator {
         }
         self.metrics.key_verifications.of(KeyVerification::Verified).inc();
         self.right.insert(id, tag);
-        self.note_used(id, now);
         // That took a while: it may have ended meanwhile.
-        let found = store.key(id)?.filter(|found| found.key().is_valid(now));
-        found.map(Caller::Key).ok_or_else(|| self.refused())
+        let now = time();
+        let found = store.key(id)?.filter(|found| found.key().is_valid(now)).ok_or_else(|| self.refused())?;
+        self.note_used(id, now);
+        Ok(Caller::Key(found))
     }
 
     /// Whether the key is valid and may all this, now.
@@ -170,7 +177,8 @@ impl Authenticator {
         if found.key().scopes.covers(needs) { Ok(()) } else { Err(forbidden()) }
     }
 
-    /// A key whose time has come stays ended whatever the clock does, as soon as anybody was told so.
+    /// A key whose time has come stays ended whatever the clock does: that is written down before the request that found it is
+    /// refused. Requests that find it while they wait are refused at once, and the sweeper writes it down a moment later.
     async fn note_end(&self, key: &Key, now: Timestamp) {
         if key.has_ended() {
             return;

@@ -44,7 +44,7 @@ impl Fixture {
     }
 
     async fn caller(&self, text: &str) -> Result<Caller, Problem> {
-        self.auth.caller(&headers(&[("x-api-key", text)]), &self.store, NOW).await
+        self.auth.caller(&headers(&[("x-api-key", text)]), &self.store, || NOW).await
     }
 
     fn judged(&self, how: KeyVerification) -> u64 {
@@ -88,6 +88,17 @@ async fn an_expired_key_opens_nothing_although_it_is_remembered() {
     let fixture = Fixture::new(Some(NOW)).await;
     fixture.auth.remember(&fixture.text);
     assert_eq!(fixture.caller(fixture.text.reveal()).await.unwrap_err().code(), Code::Unauthorized);
+}
+
+#[tokio::test]
+async fn a_key_that_ends_while_it_is_checked_opens_nothing() {
+    let fixture = Fixture::new(Some(Timestamp(NOW.0 + 1))).await;
+    let asked = std::cell::Cell::new(NOW.0);
+    let time = || Timestamp(asked.replace(asked.get() + 1));
+    let shown = headers(&[("x-api-key", fixture.text.reveal())]);
+    let refused = fixture.auth.caller(&shown, &fixture.store, time).await.unwrap_err();
+    assert_eq!((refused.code(), fixture.judged(KeyVerification::Verified)), (Code::Unauthorized, 1));
+    assert_eq!(fixture.auth.take_used(), [], "it was of no use");
 }
 
 #[tokio::test]
@@ -164,6 +175,6 @@ async fn a_key_of_ours_counts_wherever_it_stands_and_what_is_not_ours_counts_for
     for pairs in &different {
         assert_eq!(of(pairs), Err(Code::InvalidRequest));
     }
-    let caller = fixture.auth.caller(&headers(&[("authorization", "Basic YTpi")]), &fixture.store, NOW).await;
+    let caller = fixture.auth.caller(&headers(&[("authorization", "Basic YTpi")]), &fixture.store, || NOW).await;
     assert_eq!(caller.unwrap_err().code(), Code::Unauthorized);
 }

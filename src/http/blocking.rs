@@ -1,8 +1,8 @@
 //! What may block (reading the journal, searching rows, reading large bodies) on actix's blocking threads, of which each
 //! organization has a share: whoever asks for much waits for their own turn, not others for theirs.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::Arc;
+use std::thread::{self, ThreadId};
 use std::time::Duration;
 
 use actix_web::web;
@@ -10,27 +10,23 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::error::{Code, Problem};
 use super::limit::Payer;
+use super::server::BLOCKING_THREADS_PER_WORKER;
+use crate::base::keyed::Keyed;
 
-/// From so many payers on, those that have nothing under way are forgotten when one is added.
-const SWEEP_FROM: usize = 1_024;
+/// So many of a worker's threads a payer may have at a time: a quarter.
+const EACH: usize = BLOCKING_THREADS_PER_WORKER / 4;
 /// An answer for which there is no room is tried again so often,
 const TRIES: usize = 4;
 /// after this time.
 const TRY_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
-/// The blocking threads.
-#[derive(Debug)]
+/// The blocking threads. Each worker has its own, so turns are counted for each worker, which is known by its thread.
+#[derive(Debug, Default)]
 pub(super) struct Blocking {
-    each: usize,
-    turns: Mutex<HashMap<Payer, Weak<Semaphore>>>,
+    turns: Keyed<(ThreadId, Payer), Semaphore>,
 }
 
 impl Blocking {
-    /// So many of these threads that each payer may have a quarter of them.
-    pub(super) fn new(threads: usize) -> Self {
-        Self { each: (threads / 4).max(1), turns: Mutex::default() }
-    }
-
     /// Runs something that may block.
     pub(super) async fn run<T: Send + 'static>(
         &self,
@@ -65,21 +61,8 @@ impl Blocking {
     }
 
     async fn turn(&self, payer: Payer) -> Option<OwnedSemaphorePermit> {
-        let turns = self.of(payer);
-        turns.acquire_owned().await.ok()
-    }
-
-    fn of(&self, payer: Payer) -> Arc<Semaphore> {
-        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(there) = turns.get(&payer).and_then(Weak::upgrade) {
-            return there;
-        }
-        if turns.len() >= SWEEP_FROM {
-            turns.retain(|_, there| there.strong_count() > 0);
-        }
-        let new = Arc::new(Semaphore::new(self.each));
-        turns.insert(payer, Arc::downgrade(&new));
-        new
+        let worker = thread::current().id();
+        self.turns.of((worker, payer), || Semaphore::new(EACH)).acquire_owned().await.ok()
     }
 }
 
@@ -87,16 +70,31 @@ impl Blocking {
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn each_payer_has_turns_of_its_own_and_none_is_kept() {
-        let blocking = Blocking::new(8);
-        let own = (blocking.turn(Payer::Admin).await, blocking.turn(Payer::Admin).await);
-        let third = tokio::time::timeout(Duration::from_millis(20), blocking.turn(Payer::Admin)).await;
-        assert!(third.is_err(), "a quarter of them is taken");
-        assert!(blocking.turn(Payer::Anyone).await.is_some());
+    fn turn(blocking: &Blocking, payer: Payer) -> Option<OwnedSemaphorePermit> {
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        match Box::pin(blocking.turn(payer)).as_mut().poll(&mut context) {
+            std::task::Poll::Ready(turn) => turn,
+            std::task::Poll::Pending => None,
+        }
+    }
+
+    #[test]
+    fn each_payer_has_a_quarter_of_the_threads_of_each_worker() {
+        let blocking = Blocking::default();
+        let taken = || std::iter::from_fn(|| turn(&blocking, Payer::Admin)).collect::<Vec<_>>();
+        let own = taken();
+        assert_eq!(own.len(), BLOCKING_THREADS_PER_WORKER / 4);
+        assert!(turn(&blocking, Payer::Anyone).is_some());
+        // Another worker has other threads, however many workers there are.
+        for _ in 0..8 {
+            let there = thread::scope(|scope| {
+                let worker = thread::Builder::new().spawn_scoped(scope, || taken().len()).unwrap();
+                worker.join().unwrap()
+            });
+            assert_eq!(there, BLOCKING_THREADS_PER_WORKER / 4);
+        }
+        assert!(turn(&blocking, Payer::Admin).is_none());
         drop(own);
-        assert!(blocking.turn(Payer::Admin).await.is_some());
-        let idle = blocking.turns.lock().unwrap().values().all(|turns| turns.strong_count() == 0);
-        assert!(idle, "what nobody uses is not kept");
+        assert!(turn(&blocking, Payer::Admin).is_some());
     }
 }

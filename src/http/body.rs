@@ -13,7 +13,7 @@ use super::error::{Code, Problem};
 use super::gzip::{self, Coding};
 use super::limit::Payer;
 use super::wire::too_large;
-use crate::base::shares::{Exhausted, Share, Shares};
+use crate::base::shares::{Share, Shares};
 
 /// What nobody read of a body is read away up to this size, so that the connection can go on,
 const DRAIN_BYTES_MAX: usize = 64 << 10;
@@ -65,17 +65,9 @@ impl Room {
             },
         };
         taken.map_err(|exhausted| {
-            let problem = match exhausted {
-                Exhausted::OfOne => Problem::new(
-                    Code::RateLimited,
-                    "too many bytes of request bodies are on their way for this organization; nothing was stored",
-                ),
-                Exhausted::InAll => Problem::new(
-                    Code::Overloaded,
-                    "too many bytes of request bodies are on their way; nothing was stored",
-                ),
-            };
-            problem.retry_after(ROOM_RETRY_AFTER_S)
+            let of_one = "too many bytes of request bodies are on their way for this organization; nothing was stored";
+            let in_all = "too many bytes of request bodies are on their way; nothing was stored";
+            Problem::exhausted(exhausted, of_one, in_all).retry_after(ROOM_RETRY_AFTER_S)
         })
     }
 }

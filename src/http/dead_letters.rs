@@ -57,16 +57,12 @@ impl Which {
         let ids = ids.and_then(|field| field.list::<DeliveryId>(IDS_MAX, &mut faults));
         let has_filter = ["endpoint_id", "since", "until"].iter().any(|name| fields.has(name));
         let endpoint = fields.take("endpoint_id", &mut faults).and_then(|field| field.parse(&mut faults));
-        let since = fields.take("since", &mut faults).and_then(|field| field.moment(call.now, &mut faults));
-        let until = fields.take("until", &mut faults).and_then(|field| field.moment(call.now, &mut faults));
+        let (since, until) = fields.times(call.now, &mut faults);
         fields.finish(&mut faults);
         match (has_ids, has_filter) {
             (true, true) => faults.add("/ids", "cannot stand beside endpoint_id, since or until"),
             (false, false) if faults.is_empty() => faults.add("", "must have ids, or endpoint_id, since or until"),
             _ => {}
-        }
-        if since.is_some_and(|since| until.is_some_and(|until| until <= since)) {
-            faults.add("/until", "must be later than since");
         }
         faults.into_result()?;
         let (after, limit) = (None, CHOSEN_MAX);

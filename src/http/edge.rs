@@ -146,7 +146,7 @@ async fn handle(route: &Route, call: &mut Call) -> Answer {
         call.api.intake.welcomes_events()?;
     }
     if route.who != Who::Public {
-        call.caller = call.api.auth.caller(call.request.headers(), &call.api.store, call.now).await?;
+        call.caller = call.api.auth.caller(call.request.headers(), &call.api.store, || call.api.now()).await?;
         call.charge(match route.cost {
             Cost::One => 1,
             Cost::ByHandler => 0,
@@ -255,8 +255,8 @@ fn log(call: &Call, target: &Target, (request_id, status, took): (&str, u16, Dur
     };
     let client = || call.client_address().map(tracing::field::display);
     match problem {
-        // Under overload there are thousands of them a second; whoever refused says so once a second.
-        Some(problem) if status >= 500 && problem.code() != Code::Overloaded => {
+        // There may be thousands of them a second, of which one is told.
+        Some(problem) if status >= 500 => {
             let (code, cause, traceparent, client) = (problem.code().word(), problem.cause(), traceparent(), client());
             if cause.is_some() {
                 tracing::error!(

@@ -16,7 +16,6 @@ use super::error::{Code, Faults, Problem};
 use super::fields::{CHAR_BYTES_MAX, Fields, text_of};
 use super::query::Query;
 use crate::base::random;
-use crate::base::shares::Exhausted;
 use crate::delivery::envelope::Body;
 use crate::delivery::secrets;
 use crate::delivery::sender::Request;
@@ -307,13 +306,8 @@ struct Tested {
 pub(super) async fn test(call: &mut Call) -> Answer {
     let (org, endpoint, _) = named(call)?;
     let _one_of_few = call.api.tests.take(org, 1).map_err(|exhausted| {
-        let problem = match exhausted {
-            Exhausted::OfOne => {
-                Problem::new(Code::RateLimited, "the organization tries out as many endpoints at once as it may")
-            }
-            Exhausted::InAll => Problem::new(Code::Overloaded, "too many endpoints are being tried out"),
-        };
-        problem.retry_after(1)
+        let of_one = "the organization tries out as many endpoints at once as it may";
+        Problem::exhausted(exhausted, of_one, "too many endpoints are being tried out").retry_after(1)
     })?;
     let event_id = EventId(call.api.new_id());
     let event = NewEvent {

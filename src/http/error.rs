@@ -11,6 +11,7 @@ use actix_web::http::header::{ACCEPT_ENCODING, ALLOW, CONTENT_TYPE, RETRY_AFTER,
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
+use crate::base::shares::Exhausted;
 use crate::commit::Refused;
 #[cfg(test)]
 use crate::commit::Shortage;
@@ -230,6 +231,14 @@ impl Problem {
             names_coding: false,
             cause: None,
         }))
+    }
+
+    /// There is no more of what is shared: the one detail if the caller has as much as one may have, the other if all is taken.
+    pub(super) fn exhausted(why: Exhausted, of_one: &'static str, in_all: &'static str) -> Self {
+        match why {
+            Exhausted::OfOne => Self::new(Code::RateLimited, of_one),
+            Exhausted::InAll => Self::new(Code::Overloaded, in_all),
+        }
     }
 
     /// Something of ours failed; the cause goes to the log only.

@@ -1,6 +1,7 @@
 //! `POST /api/events` and `POST /api/events/batch`: events coming in.
 
 use actix_web::http::StatusCode;
+use actix_web::http::header::HeaderMap;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
@@ -22,6 +23,7 @@ const INLINE_BYTES_MAX: usize = 64 << 10;
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
 /// How an event is written.
+#[derive(Clone, Copy)]
 enum Form {
     Own,
     CloudEvent,
@@ -55,12 +57,14 @@ pub(super) async fn post(call: &mut Call) -> Answer {
     };
     let body = call.body(bytes_max).await?;
     let rules = Rules { idempotency_key: idempotency_key(call)?, ..rules(call)? };
-    let event = match form {
-        Form::Own => rules.event(text_of(&body)?),
-        Form::CloudEvent => cloudevents::structured(&rules, text_of(&body)?),
-        Form::Binary => cloudevents::binary(&rules, call.request.headers(), &body),
-    }?;
-    let outcome = call.commit(submit(rules.org, event)).await?;
+    let org = rules.org;
+    let event = if body.len() <= INLINE_BYTES_MAX {
+        read_event(&rules, form, call.request.headers(), &body)?
+    } else {
+        let headers = call.request.headers().clone();
+        call.api.blocking.run(call.payer(), move || read_event(&rules, form, &headers, &body)).await?
+    };
+    let outcome = call.commit(submit(org, event)).await?;
     match outcome {
         Outcome::Accepted { id, received_at } => {
             json(StatusCode::ACCEPTED, &Receipt { id, status: "accepted", duplicate: false, received_at })
@@ -70,6 +74,14 @@ pub(super) async fn post(call: &mut Call) -> Answer {
         }
         Outcome::Mismatch { id } => Err(Problem::dedup_mismatch(id)),
         other => Err(unexpected(&other)),
+    }
+}
+
+fn read_event(rules: &Rules, form: Form, headers: &HeaderMap, body: &[u8]) -> Result<NewEvent, Problem> {
+    match form {
+        Form::Own => rules.event(text_of(body)?),
+        Form::CloudEvent => cloudevents::structured(rules, text_of(body)?),
+        Form::Binary => cloudevents::binary(rules, headers, body),
     }
 }
 
@@ -131,7 +143,7 @@ pub(super) async fn post_batch(call: &mut Call) -> Answer {
     }
     let intake = &call.api.config.intake;
     let (bytes_max, events_max) = (intake.batch_bytes_max, intake.batch_events_max);
-    let begun = least_events(call);
+    let begun = least_events(call, form);
     call.charge(begun)?;
     let body = call.body(bytes_max).await?;
     let rules = rules(call)?;
@@ -146,11 +158,16 @@ pub(super) async fn post_batch(call: &mut Call) -> Answer {
     store_batch(call, org, items).await
 }
 
-/// How many events a batch of the announced length holds at least: charged before any of it is read, so that it costs
-/// something to make the server read.
-fn least_events(call: &Call) -> u64 {
+/// How many events a batch of the announced length holds at least, each as large as it may be: charged before any of it is
+/// read, so that it costs something to make the server read.
+fn least_events(call: &Call, form: BatchForm) -> u64 {
     let length = content_length(call.request.headers()).unwrap_or(0);
-    (length / call.api.config.intake.event_bytes_max.max(1)).max(1) as u64
+    let payload_bytes_max = call.api.config.intake.event_bytes_max;
+    let largest = match form {
+        BatchForm::Own => event_body_bytes_max(payload_bytes_max),
+        BatchForm::CloudEvents => cloud_event_body_bytes_max(payload_bytes_max),
+    };
+    (length / largest.max(1)).max(1) as u64
 }
 
 /// The items of a batch, each checked by itself.

@@ -109,6 +109,18 @@ impl<'a> Fields<'a> {
         self.take_value(name, faults).filter(|field| !field.is_null())
     }
 
+    /// Takes `since` and `until`: from the one on, up to and without the other.
+    pub(super) fn times(&mut self, now: Timestamp, faults: &mut Faults) -> (Option<Timestamp>, Option<Timestamp>) {
+        let mut time = |name| self.take(name, faults)?.moment(now, faults);
+        let (since, until) = (time("since"), time("until"));
+        if let (Some(since), Some(until)) = (since, until)
+            && until <= since
+        {
+            faults.add("/until", "must be later than since");
+        }
+        (since, until)
+    }
+
     /// Takes a member that may be `null`.
     pub(super) fn take_value(&mut self, name: &str, faults: &mut Faults) -> Option<Field<'a>> {
         let place = self.members.iter().position(|(other, _)| other == name)?;

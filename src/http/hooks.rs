@@ -126,14 +126,18 @@ fn read_samples(
         let page = api.store.events(org, &wanted)?;
         let kept = page.items.iter().filter(|item| item.erased_at.is_none());
         for item in kept {
+            if bodies.len() >= wanted.limit {
+                break;
+            }
+            let SubmitEvent { id, received_at, event, .. } = stored(api, (item.id, item.position))?;
+            if event.event_type.is_own() && !takes_own {
+                continue;
+            }
             bytes += u64::from(item.payload_len);
             if bytes > bytes_max && !bodies.is_empty() {
                 return Ok(as_list(&bodies));
             }
-            let SubmitEvent { id, received_at, event, .. } = stored(api, (item.id, item.position))?;
-            if bodies.len() < wanted.limit && (takes_own || !event.event_type.is_own()) {
-                bodies.push(Body::of(BodyForm::Envelope, id, received_at, event).bytes);
-            }
+            bodies.push(Body::of(BodyForm::Envelope, id, received_at, event).bytes);
         }
         wanted.before = page.next;
         if bodies.len() >= wanted.limit || wanted.before.is_none() {

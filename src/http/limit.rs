@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use actix_web::http::header::HeaderValue;
@@ -94,16 +94,21 @@ impl Plans {
     }
 }
 
-/// Everyone's buckets.
+/// What each tier may, and everyone's buckets.
 #[derive(Debug)]
 pub(super) struct RateLimits {
     admin: Plan,
     free: Plans,
     pro: Plans,
     enterprise: Plans,
+    buckets: Arc<Buckets>,
+}
+
+/// Everyone's buckets.
+#[derive(Debug)]
+struct Buckets {
     began: Instant,
     shards: [Mutex<Shard>; SHARDS],
-    tiers: Tiers,
 }
 
 #[derive(Debug, Default)]
@@ -115,21 +120,23 @@ struct Shard {
 
 impl RateLimits {
     pub(super) fn new(tiers: &Tiers) -> Self {
+        Self::of(tiers, Arc::new(Buckets { began: Instant::now(), shards: Default::default() }))
+    }
+
+    /// The same buckets for other tiers: what is used of them stays used.
+    pub(super) fn with(&self, tiers: &Tiers) -> Self {
+        Self::of(tiers, Arc::clone(&self.buckets))
+    }
+
+    fn of(tiers: &Tiers, buckets: Arc<Buckets>) -> Self {
         let plans = |tier: Tier| Plans::new(tier, tiers.of(tier));
         Self {
             admin: Plan::new("admin".to_owned(), ADMIN_RATE),
             free: plans(Tier::Free),
             pro: plans(Tier::Pro),
             enterprise: plans(Tier::Enterprise),
-            began: Instant::now(),
-            shards: Default::default(),
-            tiers: tiers.clone(),
+            buckets,
         }
-    }
-
-    /// Whether they were made of these.
-    pub(super) fn is_of(&self, tiers: &Tiers) -> bool {
-        self.tiers == *tiers
     }
 
     /// What an organization of the tier may; none: what the operator may.
@@ -144,15 +151,17 @@ impl RateLimits {
 
     /// Asks for `cost` tokens; 0 asks only whether there is one.
     pub(super) fn admit(&self, payer: (Payer, Budget), plan: &Plan, cost: u64) -> Admission {
-        self.with_bucket(payer, plan, |bucket, now_us| bucket.admit(plan.rate, cost, now_us))
+        self.buckets.ask(payer, plan, |bucket, now_us| bucket.admit(plan.rate, cost, now_us))
     }
 
     /// Charges `cost` tokens more for something that was admitted before its whole cost was known.
     pub(super) fn owe(&self, payer: (Payer, Budget), plan: &Plan, cost: u64) -> Admission {
-        self.with_bucket(payer, plan, |bucket, now_us| bucket.owe(plan.rate, cost, now_us))
+        self.buckets.ask(payer, plan, |bucket, now_us| bucket.owe(plan.rate, cost, now_us))
     }
+}
 
-    fn with_bucket(
+impl Buckets {
+    fn ask(
         &self,
         (payer, budget): (Payer, Budget),
         plan: &Plan,
@@ -236,6 +245,18 @@ mod tests {
     }
 
     #[test]
+    fn other_tiers_fill_no_bucket() {
+        let limits = limits();
+        let org = (Payer::Org(OrgNo(1)), Budget::Events);
+        limits.admit(org, limits.plan(Some(Tier::Pro), Budget::Events), 15);
+        let text = "[tiers.free]\nburst = 7\n[tiers.pro]\nevents_per_second = 1\nburst = 18\n";
+        let later = limits.with(&Config::from_toml(text).unwrap().tiers);
+        let plan = later.plan(Some(Tier::Pro), Budget::Events);
+        let admission = later.admit(org, plan, 0);
+        assert_eq!((admission.limit, admission.remaining), (18, 3), "the new rate, and what was used before");
+    }
+
+    #[test]
     fn full_buckets_do_not_stay_in_memory() {
         let limits = limits();
         let plan = limits.plan(Some(Tier::Free), Budget::Events);
@@ -244,7 +265,7 @@ mod tests {
         for number in 1..=u32::try_from(4 * SHARD_SWEEP_FROM).unwrap() {
             limits.admit(payer(number * 16), plan, 0);
         }
-        let kept = limits.shards[0].lock().unwrap().accounts.len();
+        let kept = limits.buckets.shards[0].lock().unwrap().accounts.len();
         assert!(kept <= SHARD_SWEEP_FROM, "{kept}");
         assert_eq!(limits.admit(payer(0), plan, 0).remaining, 0, "what is used stays used");
     }

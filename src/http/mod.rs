@@ -50,9 +50,8 @@ mod verify;
 mod webhook;
 mod wire;
 
-use std::collections::HashMap;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use actix_web::web;
@@ -71,6 +70,7 @@ use edge::RequestIds;
 use limit::{Payer, RateLimits};
 
 use crate::base::clock::Clock;
+use crate::base::keyed::Keyed;
 use crate::base::live::Live;
 use crate::base::metrics::{HttpRoute, Metrics, UNMATCHED_ROUTE};
 use crate::base::random;
@@ -95,8 +95,6 @@ const TESTS_MAX: u64 = 128;
 const TESTS_PER_ORG_MAX: u64 = 4;
 /// Filters of inboxes of which it is remembered up to where nothing passes them.
 const BARREN_ENTRIES_MAX: u64 = 4_096;
-/// From so many locks of organizations' settings on, those that nobody holds are forgotten when one is added.
-const SETTINGS_LOCKS_SWEEP_FROM: usize = 256;
 
 /// Reads the body of a posted event, in our own form or as a structured CloudEvent: a door for fuzzing, which has bytes
 /// and no request.
@@ -183,7 +181,7 @@ pub struct Api {
     ids: Mutex<IdSource>,
     request_ids: RequestIds,
     /// Keep changes of one organization's settings apart.
-    settings_locks: Mutex<HashMap<OrgNo, Weak<tokio::sync::Mutex<()>>>>,
+    settings_locks: Keyed<OrgNo, tokio::sync::Mutex<()>>,
     /// In the order of the routes.
     metered: Vec<HttpRoute>,
     unmatched: HttpRoute,
@@ -211,11 +209,11 @@ impl Api {
             ids: Mutex::new(IdSource::after(0)),
             request_ids: RequestIds::default(),
             answers: Arc::new(Answers::new(config.server.answer_bytes_max)),
-            blocking: Blocking::new(server::blocking_threads(&config.server)),
+            blocking: Blocking::default(),
             barren: moka::sync::Cache::new(BARREN_ENTRIES_MAX),
             bodies: Shares::new(config.intake.queue_bytes as u64, config.intake.queue_bytes as u64),
             tests: Shares::new(TESTS_MAX, TESTS_PER_ORG_MAX),
-            settings_locks: Mutex::default(),
+            settings_locks: Keyed::default(),
             began: Instant::now(),
             config,
             clock,
@@ -233,13 +231,9 @@ impl Api {
         })
     }
 
-    /// From now on as this configuration says. Tiers that are as they were go on with what is used of them.
+    /// From now on as this configuration says. What is used of a rate stays used.
     pub fn reload(&self, config: &Config, sender: Sender) {
-        if self.limits.get().is_of(&config.tiers) {
-            tracing::debug!("the tiers are as they were");
-        } else {
-            self.limits.set(RateLimits::new(&config.tiers));
-        }
+        self.limits.set(self.limits.get().with(&config.tiers));
         self.egress.set(egress_rules(config));
         self.trusted_proxies.set(config.server.trusted_proxies.clone());
         self.sender.set(sender);
@@ -266,20 +260,7 @@ impl Api {
 
     /// Keeps others from changing the organization's settings between looking and changing. No other organization waits.
     async fn settings_lock(&self, org: OrgNo) -> tokio::sync::OwnedMutexGuard<()> {
-        self.settings_lock_of(org).lock_owned().await
-    }
-
-    fn settings_lock_of(&self, org: OrgNo) -> Arc<tokio::sync::Mutex<()>> {
-        let mut locks = self.settings_locks.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(there) = locks.get(&org).and_then(Weak::upgrade) {
-            return there;
-        }
-        if locks.len() >= SETTINGS_LOCKS_SWEEP_FROM {
-            locks.retain(|_, there| there.strong_count() > 0);
-        }
-        let new = Arc::new(tokio::sync::Mutex::new(()));
-        locks.insert(org, Arc::downgrade(&new));
-        new
+        self.settings_locks.of(org, tokio::sync::Mutex::default).lock_owned().await
     }
 }
 

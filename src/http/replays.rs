@@ -117,14 +117,10 @@ fn read(body: &[u8], store: &Store, org: OrgNo, now: Timestamp) -> Result<Replay
             faults.add(field.pointer(), NO_ENDPOINT);
         }
     }
-    let mut time = |name: &str, faults: &mut Faults| fields.take(name, faults)?.moment(now, faults);
-    let (since, until) = (time("since", &mut faults), time("until", &mut faults));
+    let (since, until) = fields.times(now, &mut faults);
     let event_types = fields.take("event_types", &mut faults);
     let event_types = event_types.and_then(|field| field.list::<TypePattern>(PATTERNS_MAX, &mut faults));
     fields.finish(&mut faults);
-    if since.is_some_and(|since| until.is_some_and(|until| until <= since)) {
-        faults.add("/until", "must be later than since");
-    }
     faults.into_result()?;
     let only = only.ok_or_else(|| Problem::internal(&"a replay of nothing, and no fault"))?;
     let mut seen = BTreeSet::new();

@@ -17,7 +17,7 @@ use super::{Api, configure};
 use crate::config::Server as Settings;
 
 /// Threads of each worker for what blocks: reading the journal, reading large bodies.
-const BLOCKING_THREADS_PER_WORKER: usize = 8;
+pub(super) const BLOCKING_THREADS_PER_WORKER: usize = 8;
 /// How long a connection that is to be closed may take to take leave.
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Of a worker's connections so many, an eighth at most, are there to accept newcomers for whom others go.
@@ -34,11 +34,6 @@ pub fn workers(settings: &Settings) -> usize {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         workers => workers,
     }
-}
-
-/// Threads for what blocks, all workers together.
-pub(super) fn blocking_threads(settings: &Settings) -> usize {
-    workers(settings) * BLOCKING_THREADS_PER_WORKER
 }
 
 /// The server on this listener; it runs when it is awaited.

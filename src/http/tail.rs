@@ -19,7 +19,8 @@ use super::call::{Answer, Call};
 use super::connection::Handle;
 use super::error::{Code, Problem};
 use super::query::Query;
-use crate::commit::{Attempted, FeedListener, Happening, Heard, TooMany};
+use crate::base::shares::Exhausted;
+use crate::commit::{Attempted, FeedListener, Happening, Heard};
 use crate::model::delivery::{AttemptError, DeadReason, Verdict};
 use crate::model::endpoint::DisabledReason;
 use crate::model::event::EventType;
@@ -93,14 +94,10 @@ async fn left(connection: Option<&Handle>) {
     }
 }
 
-fn too_many(why: TooMany) -> Problem {
-    let problem = match why {
-        TooMany::OfOrganization => {
-            Problem::new(Code::RateLimited, "the organization has too many open streams; close one first")
-        }
-        TooMany::InAll => Problem::new(Code::Overloaded, "too many streams are open on this server; try again later"),
-    };
-    problem.retry_after(RETRY_AFTER_S)
+fn too_many(why: Exhausted) -> Problem {
+    let of_one = "the organization has too many open streams; close one first";
+    Problem::exhausted(why, of_one, "too many streams are open on this server; try again later")
+        .retry_after(RETRY_AFTER_S)
 }
 
 /// One stream on its way.

@@ -100,11 +100,11 @@ impl Files for OsFiles {
     }
 
     fn open(&self, path: &Path) -> io::Result<File> {
-        OpenOptions::new().read(true).write(true).open(path)
+        ownership::unfollowed(OpenOptions::new().read(true).write(true)).open(path)
     }
 
     fn open_to_read(&self, path: &Path) -> io::Result<File> {
-        File::open(path)
+        ownership::unfollowed(OpenOptions::new().read(true)).open(path)
     }
 
     fn read_at(&self, file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {

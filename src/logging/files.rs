@@ -9,6 +9,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::base::clock::Clock;
+use crate::base::ownership;
 
 const PREFIX: &str = "triggerd.";
 const SUFFIX: &str = ".log";
@@ -134,7 +135,8 @@ fn open_last(directory: &Path, day: String) -> Result<Current, (PathBuf, io::Err
 
 fn open(directory: &Path, name: Name) -> Result<Current, (PathBuf, io::Error)> {
     let path = name.in_directory(directory);
-    let file = OpenOptions::new().create(true).append(true).mode(0o640).open(&path);
+    let mut options = OpenOptions::new();
+    let file = ownership::unfollowed(options.create(true).append(true).mode(0o640)).open(&path);
     let opened = file.and_then(|file| Ok((file.metadata()?.len(), file)));
     let (bytes, file) = opened.map_err(|cause| (path, cause))?;
     Ok(Current { name, file, bytes })

@@ -8,8 +8,8 @@
 //! state that is ahead of the journal stays as it is: it is a witness that the journal has lost something.
 
 use std::fmt;
-use std::fs::{self, File};
-use std::io;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use super::schema::FORMAT;
 use super::table::State;
 use super::{StateError, Store};
+use crate::base::ownership;
 use crate::base::threads::Signal;
 
 const RUNNING: &str = "RUNNING";
@@ -279,8 +280,10 @@ impl Mark {
 fn write_mark(dir: &Path, name: &str) -> Result<(), StateError> {
     let Mark { format, boot, device, inode } = Mark::of(dir)?;
     let write = |path: &Path| {
-        fs::write(path, format!("{format} {boot} {device} {inode}\n"))?;
-        File::open(path)?.sync_all()?;
+        let mut options = OpenOptions::new();
+        let mut file = ownership::unfollowed(options.create(true).truncate(true).write(true)).open(path)?;
+        file.write_all(format!("{format} {boot} {device} {inode}\n").as_bytes())?;
+        file.sync_all()?;
         File::open(dir)?.sync_all()
     };
     write(&dir.join(name)).map_err(io_error)

@@ -400,6 +400,101 @@ fn who_made_and_ended_what_is_in_the_log_by_the_ids_that_users_know() {
 }
 
 #[test]
+fn what_failed_to_authenticate_is_told_as_it_was_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let server = Start::on(&data).ready();
+    let org = server.admin().new_org("Acme");
+    let ended = org.post("/api/keys/generate", &json!({"name": "two", "scopes": ["events:write"]})).json;
+    let (id, key) = (ended["key_id"].as_str().unwrap(), ended["key"].as_str().unwrap());
+    assert_eq!(org.delete(&format!("/api/keys/{id}")).status, 204);
+    let bearer = format!("bearer\t{key}");
+    for (own, name, value, has_key, told) in [
+        // The proxy's own is no key of ours.
+        ("", "Authorization", "Basic dHJpZ2dlcjpk", false, None),
+        ("nonsense", "X-API-Key", key, true, Some(id)),
+        ("", "Authorization", &bearer, true, Some(id)),
+        ("nonsense", "Authorization", "Basic dHJpZ2dlcjpk", true, None),
+    ] {
+        let count = server.lines("authentication failed").len();
+        let refused = org.with_key(own).request(reqwest::Method::GET, "/api/inbox", &[(name, value)], "");
+        assert_eq!(refused.status, 401, "{name}: {value}");
+        let line = until(|| server.lines("authentication failed").get(count).cloned());
+        assert_eq!((line["has_key"].as_bool(), line["key"].as_str()), (Some(has_key), told), "{name}: {value}: {line}");
+    }
+}
+
+#[test]
+fn who_is_refused_because_the_server_is_busy_is_in_the_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let more = "[intake]\nqueue_bytes = 262144\nbatch_bytes_max = 262144\nevent_bytes_max = 65536\n";
+    let server = Start::on(&data).config(more).ready();
+    let (one, other) = (server.admin().new_org("One"), server.admin().new_org("Other"));
+    // One body takes all there is room for.
+    let mut large = TcpStream::connect(address(&server)).unwrap();
+    let head = format!(
+        "POST /api/events/batch HTTP/1.1\r\nHost: x\r\nX-API-Key: {}\r\nContent-Type: application/json\r\nContent-Length: 262144\r\n\r\n{{",
+        one.key
+    );
+    large.write_all(head.as_bytes()).unwrap();
+    let payload = json!("x".repeat(10_000));
+    let refused = until(|| Some(other.send("a.b", &payload)).filter(|answer| answer.status != 202));
+    assert_eq!((refused.status, refused.code()), (503, "overloaded"), "{refused:?}");
+    let line = until(|| server.lines("request refused").pop());
+    assert!(line["code"] == "overloaded" && line["address"] == "127.0.0.1", "{line}");
+    assert_eq!(line["request_id"].as_str(), Some(refused.header("x-request-id")), "{line}");
+}
+
+/// Threads of a process that do what may block, for those that serve requests.
+fn blocking_threads(server: &Served) -> usize {
+    let tasks = fs::read_dir(format!("/proc/{}/task", server.child.id())).unwrap();
+    let name = |task: &fs::DirEntry| fs::read_to_string(task.path().join("comm")).unwrap_or_default();
+    tasks.filter(|task| name(task.as_ref().unwrap()).starts_with("tokio-r")).count()
+}
+
+#[test]
+fn a_large_event_is_read_where_it_holds_up_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, content_type, large) in [
+        ("own", "application/json", json!({"type": "a.b", "payload": "x".repeat(100_000)})),
+        (
+            "structured",
+            "application/cloudevents+json",
+            json!({"specversion": "1.0", "id": "1", "source": "/x", "type": "a.b", "data_base64": "AAAA".repeat(60_000)}),
+        ),
+    ] {
+        let data = dir.path().join(name);
+        let server = Start::on(&data).ready();
+        let org = server.admin().new_org("Acme");
+        assert_eq!(org.send("a.b", &json!(1)).status, 202);
+        assert_eq!(blocking_threads(&server), 0, "{name}: a small one is read at once");
+        let headers = [("Content-Type", content_type)];
+        let sent = org.request(reqwest::Method::POST, "/api/events", &headers, large.to_string());
+        assert_eq!(sent.status, 202, "{name}: {sent:?}");
+        assert_eq!(blocking_threads(&server), 1, "{name}");
+    }
+}
+
+#[test]
+fn a_batch_costs_no_more_than_its_events_however_large_they_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let config = settings(&data, "").replace("= 1000000\nburst = 1000000", "= 1\nburst = 10000");
+    let server = Start { config, ..Start::on(&data) }.ready();
+    let org = server.admin().new_org("Acme");
+    let event =
+        json!({"specversion": "1.0", "id": "1", "source": "/x", "type": "a.b", "data_base64": "AAAA".repeat(87_000)});
+    let batch = json!(vec![event; 23]).to_string();
+    assert!(batch.len() > 30 * 262_144, "much longer than so many payloads");
+    let headers = [("Content-Type", "application/cloudevents-batch+json")];
+    let sent = org.request(reqwest::Method::POST, "/api/events/batch", &headers, batch);
+    assert_eq!(sent.status, 200, "{sent:?}");
+    let left: u64 = sent.header("x-ratelimit-remaining").parse().unwrap();
+    assert!((10_000 - 23..10_000).contains(&left), "{left} of 10,000 are left after 23");
+}
+
+#[test]
 fn log_files_are_bounded() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");

@@ -2,7 +2,7 @@
 //! systemd on the other side. The real binary, its log in a file as a service's is in the journal.
 
 use std::fs::{self, File, OpenOptions};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -231,6 +231,20 @@ fn a_reload_takes_over_what_it_can_names_the_rest_and_refuses_what_is_broken() {
     server.reload(&narrower, "egress.allow_networks");
     assert_eq!(org.post("/api/endpoints", &endpoint).code(), "egress_blocked", "and is forbidden again");
     assert_eq!(server.stop().0, Some(0));
+}
+
+#[test]
+fn a_reload_gives_nobody_back_what_they_have_used_of_their_rate() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let config = settings(&data, "").replace("= 1000000\nburst = 1000000", "= 1\nburst = 10000");
+    let mut server = Start { config: config.clone(), ..Start::on(&data) }.ready();
+    let org = server.admin().new_org("Acme");
+    let events: Vec<_> = (0..1_000).map(|n| json!({"type": "a.b", "payload": n})).collect();
+    assert_eq!(org.post("/api/events/batch", &json!({ "events": events })).status, 200);
+    server.reload(&format!("{config}[tiers.pro]\nburst = 9\n"), "the configuration has changed");
+    let left: u64 = org.send("a.b", &json!(1)).header("x-ratelimit-remaining").parse().unwrap();
+    assert!((8_999..9_500).contains(&left), "{left} of 10,000 are left after 1,001, one comes back each second");
 }
 
 #[test]

@@ -56,6 +56,67 @@ fn what_root_rebuilds_belongs_to_the_service_and_what_it_may_not_read_is_named()
 }
 
 #[test]
+fn who_owns_the_data_directory_gets_no_other_file_of_roots() {
+    if !is_root() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let other = dir.path().join("other");
+    fs::write(&other, "root's alone").unwrap();
+    fs::set_permissions(&other, fs::Permissions::from_mode(0o600)).unwrap();
+    let intact = || {
+        let facts = fs::metadata(&other).unwrap();
+        (facts.uid(), facts.mode() & 0o777, fs::read_to_string(&other).unwrap())
+            == (0, 0o600, "root's alone".to_owned())
+    };
+    // A start of root's makes everything, in a directory of the service's.
+    fs::create_dir(&data).unwrap();
+    chown(&data, Some(NOBODY), Some(NOBODY)).unwrap();
+    for name in ["FORMAT.new", "admin.token.new", "secrets.key.new"] {
+        symlink(&other, data.join(name)).unwrap();
+    }
+    assert_eq!(Start::on(&data).ready().stop().0, Some(0));
+    assert!(intact(), "the start wrote to it, or gave it away");
+    let log = data.with_extension("log");
+    fs::remove_file(&log).unwrap();
+    for name in ["LOCK", "journal/00000000000000000001.seg"] {
+        let (path, kept) = (data.join(name), dir.path().join("kept"));
+        fs::rename(&path, &kept).unwrap();
+        symlink(&other, &path).unwrap();
+        let (code, text) = run(&data, &["rebuild"], &[]);
+        assert!(code != Some(0) && text.contains(path.to_str().unwrap()), "{text}");
+        let (code, text) = Start::on(&data).ended();
+        assert!(code != Some(0) && text.contains("no symbolic link is followed here"), "{text}");
+        assert!(intact(), "{name}");
+        fs::rename(&kept, &path).unwrap();
+    }
+    // What has a second name may be anybody's.
+    fs::hard_link(&other, data.join("sled/second")).unwrap();
+    assert_eq!(run(&data, &["rebuild"], &[]).0, Some(0));
+    assert!(intact(), "a second name");
+}
+
+#[test]
+fn a_directory_in_use_is_said_to_be_whatever_happens_in_it() {
+    if !is_root() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    let data = dir.path().join("data");
+    let server = Start::on(&data).under(&AS_NOBODY).ready();
+    // Files come and go in it; here one is in the way that the second server must not even look at.
+    let odd = data.join("journal/odd");
+    fs::write(&odd, "").unwrap();
+    fs::set_permissions(&odd, fs::Permissions::from_mode(0)).unwrap();
+    let (code, text) = run(&data, &["serve"], &AS_NOBODY);
+    assert!(code == Some(4) && text.contains("in use by another triggerd"), "{code:?}: {text}");
+    fs::remove_file(&odd).unwrap();
+    assert_eq!(server.stop().0, Some(0));
+}
+
+#[test]
 fn other_things_that_are_not_permitted_are_named_too() {
     if !is_root() {
         return;
