@@ -119,7 +119,14 @@ impl Call {
     pub(super) async fn body(&mut self, bytes_max: usize) -> Result<web::Bytes, Problem> {
         let limit = BodyLimit { bytes_max, within: self.api.config.server.body_timeout };
         let room = self.room.insert(Room::of(&self.api.bodies, self.payer()));
-        let body = body::read(&self.request, &mut self.payload, limit, room).await?;
+        let is_malformed = || self.connection.as_ref().is_some_and(Handle::is_malformed);
+        let body = body::read(&self.request, &mut self.payload, limit, room).await.map_err(|problem| {
+            if problem.code() == Code::InvalidRequest && is_malformed() {
+                Problem::new(Code::InvalidRequest, "the body broke off: its chunks cannot be read (RFC 9112, 7.1)")
+            } else {
+                problem
+            }
+        })?;
         if let Some(connection) = &self.connection {
             connection.body_is_read();
         }

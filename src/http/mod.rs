@@ -32,6 +32,7 @@ mod event_history;
 mod events;
 mod fields;
 mod gzip;
+mod framing;
 mod health;
 mod hooks;
 mod inbox;

@@ -18,6 +18,7 @@ mod egress;
 mod endpoints;
 mod erase;
 mod harness;
+mod framing;
 mod isolation;
 mod limits;
 mod notices;
