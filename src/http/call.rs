@@ -244,8 +244,12 @@ pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Answer {
     Ok(json_bytes(status, bytes))
 }
 
-/// A page of a list: as many of these as there may be, each with the cursor behind it. It ends early when it gets large.
-pub(super) fn page<T: Serialize>(limit: usize, mut items: impl Iterator<Item = (String, T)>) -> Answer {
+/// A page of a list: as many of these as there may be, each with the cursor behind it; `begins` is the cursor before all of them. It
+/// ends early when it gets large.
+pub(super) fn page<T: Serialize>(
+    (limit, begins): (usize, String),
+    mut items: impl Iterator<Item = (String, T)>,
+) -> Answer {
     let mut body = b"{\"data\":[".to_vec();
     let mut last = None;
     for (cursor, item) in items.by_ref().take(limit) {
@@ -258,8 +262,8 @@ pub(super) fn page<T: Serialize>(limit: usize, mut items: impl Iterator<Item = (
             break;
         }
     }
-    let next_cursor = last.filter(|_| items.next().is_some());
-    let rest = serde_json::json!({ "has_more": next_cursor.is_some(), "next_cursor": next_cursor }).to_string();
+    let has_more = last.is_some() && items.next().is_some();
+    let rest = serde_json::json!({ "has_more": has_more, "next_cursor": last.unwrap_or(begins) }).to_string();
     body.extend_from_slice(b"],");
     body.extend_from_slice(rest.trim_start_matches('{').as_bytes());
     Ok(json_bytes(StatusCode::OK, body))

@@ -11,6 +11,7 @@ mod cloudevents;
 mod commands;
 mod contract;
 mod crash;
+mod cursors;
 mod damage;
 mod deliveries;
 mod docs;
