@@ -188,6 +188,7 @@
 //! - `http/call.rs`: one request on its way through the room
 //! - `http/client_address.rs`: where a request comes from, also through proxies
 //! - `http/cloud_attributes.rs`: what an attribute of a CloudEvent may be
+//! - `http/cloud_identity.rs`: when two CloudEvents are the same event
 //! - `http/cloudevents.rs`: CloudEvents 1.0 as events
 //! - `http/connection.rs`: one connection, and what is known of it
 //! - `http/connection_state.rs`: what is known of a connection, and what is passed on

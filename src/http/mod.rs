@@ -16,6 +16,7 @@ mod body;
 mod call;
 mod client_address;
 mod cloud_attributes;
+mod cloud_identity;
 mod cloudevents;
 mod connection;
 mod connection_state;
