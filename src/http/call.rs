@@ -17,6 +17,7 @@ use super::connection::Handle;
 use super::error::{Code, Problem};
 use super::limit::{Budget, Payer};
 use super::routes::Who;
+use crate::base::shares::Exhausted;
 use crate::model::authority::Authority;
 use crate::model::command::Command;
 use crate::model::id::OrgNo;
@@ -30,6 +31,9 @@ use crate::store::{Authenticated, Outcome};
 const JUDGE_EVERY: Duration = Duration::from_secs(1);
 /// A page of a list ends early when it has so many bytes.
 pub(super) const PAGE_BYTES_MAX: usize = 4 << 20;
+
+/// When there may be a place among what waits to be stored again, in seconds.
+const PLACE_RETRY_AFTER_S: u64 = 1;
 
 /// What becomes of a request.
 pub(super) type Answer = Result<HttpResponse, Problem>;
@@ -216,6 +220,13 @@ impl Call {
         // The committer says when.
         let authority = Authority { key, needs: self.needs(), at: Timestamp(0) };
         let commands = commands.into_iter().map(|command| command.requested(authority)).collect();
+        let _place = self.api.submissions.take(self.payer(), 1).map_err(|exhausted| {
+            let detail = match exhausted {
+                Exhausted::OfOne => "too much of this organization is waiting to be stored; nothing was stored",
+                Exhausted::InAll => "too much is waiting to be stored; nothing was stored",
+            };
+            Problem::new(Code::Overloaded, detail).retry_after(PLACE_RETRY_AFTER_S)
+        })?;
         let outcomes = self.api.intake.submit(commands)?.outcomes().await?;
         for outcome in &outcomes {
             match outcome {
