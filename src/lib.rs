@@ -204,8 +204,8 @@
 //! - `http/event_history.rs`: `GET /api/events`: what came, and what became of it
 //! - `http/events.rs`: `POST /api/events`
 //! - `http/fields.rs`: the members of a JSON object, read one by one
-//! - `http/gzip.rs`: request bodies in gzip, inflated up to a bound
 //! - `http/framing.rs`: where requests end in the bytes of a connection
+//! - `http/gzip.rs`: request bodies in gzip, inflated up to a bound
 //! - `http/health.rs`: how the server is
 //! - `http/hooks.rs`: `/api/hooks`: subscriptions as Zapier makes them
 //! - `http/inbox.rs`: `/api/inbox`, `/api/ack`

@@ -194,11 +194,8 @@ fn under_way(api: &Api, org: OrgNo, event: EventId, look: usize) -> Result<Vec<E
         return Ok(endpoints);
     }
     each_portion(api, (org, event), usize::MAX, |portion| {
-        let is_under_way = |found: &&Delivery| match found.standing {
-            DeliveryStanding::Pending(_) | DeliveryStanding::Retrying(_) | DeliveryStanding::Dead(..) => true,
-            // Canceled, or of a deleted endpoint, where the scheduler does that.
-            DeliveryStanding::Delivered | DeliveryStanding::Canceled => false,
-        };
+        // Of an endpoint that was deleted, what waits is shown as canceled before the scheduler has canceled it.
+        let is_under_way = |found: &&Delivery| found.standing != DeliveryStanding::Delivered;
         endpoints.extend(portion.iter().filter(is_under_way).map(|found| found.endpoint));
     })?;
     Ok(endpoints)
