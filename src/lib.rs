@@ -189,6 +189,7 @@
 //! - `http/call.rs`: one request on its way through the room
 //! - `http/client_address.rs`: where a request comes from, also through proxies
 //! - `http/cloud_attributes.rs`: what an attribute of a CloudEvent may be
+//! - `http/cloud_identity.rs`: when two CloudEvents are the same event
 //! - `http/cloudevents.rs`: CloudEvents 1.0 as events
 //! - `http/connection.rs`: one connection, and what is known of it
 //! - `http/connection_state.rs`: what is known of a connection, and what is passed on
@@ -204,6 +205,7 @@
 //! - `http/event_history.rs`: `GET /api/events`: what came, and what became of it
 //! - `http/events.rs`: `POST /api/events`
 //! - `http/fields.rs`: the members of a JSON object, read one by one
+//! - `http/framing.rs`: where requests end in the bytes of a connection
 //! - `http/gzip.rs`: request bodies in gzip, inflated up to a bound
 //! - `http/health.rs`: how the server is
 //! - `http/hooks.rs`: `/api/hooks`: subscriptions as Zapier makes them

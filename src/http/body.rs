@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::error::PayloadError;
-use actix_web::http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap};
+use actix_web::http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, TRANSFER_ENCODING};
 use actix_web::{HttpRequest, dev, web};
 use futures_util::StreamExt as _;
 use tokio::time::{Instant, timeout_at};
 
 use super::error::{Code, Problem};
+use super::fields::no_body;
 use super::gzip::{self, Coding};
 use super::limit::Payer;
 use super::wire::too_large;
@@ -93,7 +94,7 @@ impl Media {
 
     /// Requires `application/json`.
     pub(super) fn require_json(headers: &HeaderMap) -> Result<(), Problem> {
-        if Self::of(headers) == Some(Self::Json) { Ok(()) } else { Err(unsupported("application/json")) }
+        if Self::of(headers) == Some(Self::Json) { Ok(()) } else { Err(unsupported(headers, "application/json")) }
     }
 }
 
@@ -106,7 +107,11 @@ fn essence(text: &str) -> Option<Media> {
     all.into_iter().find(|(name, _)| text.eq_ignore_ascii_case(name)).map(|(_, media)| media)
 }
 
-pub(super) fn unsupported(wanted: &'static str) -> Problem {
+/// Why a body is not taken that does not have the wanted content type; if there is a body.
+pub(super) fn unsupported(headers: &HeaderMap, wanted: &'static str) -> Problem {
+    if !headers.contains_key(TRANSFER_ENCODING) && content_length(headers).unwrap_or(0) == 0 {
+        return no_body();
+    }
     Problem::new(Code::UnsupportedMediaType, format!("the content type must be {wanted}"))
 }
 
@@ -184,11 +189,21 @@ async fn collect(
 
 /// Reads a small body away that nobody wanted.
 pub(super) async fn drain(request: &HttpRequest, payload: &mut dev::Payload) {
-    let small = content_length(request.headers()).is_some_and(|length| (1..=DRAIN_BYTES_MAX).contains(&length));
-    if small {
-        let deadline = Instant::now() + DRAIN_WITHIN;
+    let may_be_small = match content_length(request.headers()) {
+        Some(length) => (1..=DRAIN_BYTES_MAX).contains(&length),
+        None => request.headers().contains_key(TRANSFER_ENCODING),
+    };
+    if may_be_small {
+        let mut left = DRAIN_BYTES_MAX;
+        let read_away = async {
+            while let Some(Ok(piece)) = payload.next().await
+                && piece.len() <= left
+            {
+                left -= piece.len();
+            }
+        };
         // Whatever becomes of it: what is left makes the connection close.
-        drop(timeout_at(deadline, async { while let Some(Ok(_)) = payload.next().await {} }).await);
+        drop(timeout_at(Instant::now() + DRAIN_WITHIN, read_away).await);
     }
 }
 

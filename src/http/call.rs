@@ -17,6 +17,7 @@ use super::connection::Handle;
 use super::error::{Code, Problem};
 use super::limit::{Budget, Payer};
 use super::routes::Who;
+use crate::base::shares::Exhausted;
 use crate::model::authority::Authority;
 use crate::model::command::Command;
 use crate::model::id::OrgNo;
@@ -30,6 +31,9 @@ use crate::store::{Authenticated, Outcome};
 const JUDGE_EVERY: Duration = Duration::from_secs(1);
 /// A page of a list ends early when it has so many bytes.
 pub(super) const PAGE_BYTES_MAX: usize = 4 << 20;
+
+/// When there may be a place among what waits to be stored again, in seconds.
+const PLACE_RETRY_AFTER_S: u64 = 1;
 
 /// What becomes of a request.
 pub(super) type Answer = Result<HttpResponse, Problem>;
@@ -119,7 +123,14 @@ impl Call {
     pub(super) async fn body(&mut self, bytes_max: usize) -> Result<web::Bytes, Problem> {
         let limit = BodyLimit { bytes_max, within: self.api.config.server.body_timeout };
         let room = self.room.insert(Room::of(&self.api.bodies, self.payer()));
-        let body = body::read(&self.request, &mut self.payload, limit, room).await?;
+        let is_malformed = || self.connection.as_ref().is_some_and(Handle::is_malformed);
+        let body = body::read(&self.request, &mut self.payload, limit, room).await.map_err(|problem| {
+            if problem.code() == Code::InvalidRequest && is_malformed() {
+                Problem::new(Code::InvalidRequest, "the body broke off: its chunks cannot be read (RFC 9112, 7.1)")
+            } else {
+                problem
+            }
+        })?;
         if let Some(connection) = &self.connection {
             connection.body_is_read();
         }
@@ -209,6 +220,13 @@ impl Call {
         // The committer says when.
         let authority = Authority { key, needs: self.needs(), at: Timestamp(0) };
         let commands = commands.into_iter().map(|command| command.requested(authority)).collect();
+        let _place = self.api.submissions.take(self.payer(), 1).map_err(|exhausted| {
+            let detail = match exhausted {
+                Exhausted::OfOne => "too much of this organization is waiting to be stored; nothing was stored",
+                Exhausted::InAll => "too much is waiting to be stored; nothing was stored",
+            };
+            Problem::new(Code::Overloaded, detail).retry_after(PLACE_RETRY_AFTER_S)
+        })?;
         let outcomes = self.api.intake.submit(commands)?.outcomes().await?;
         for outcome in &outcomes {
             match outcome {
@@ -237,8 +255,12 @@ pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Answer {
     Ok(json_bytes(status, bytes))
 }
 
-/// A page of a list: as many of these as there may be, each with the cursor behind it. It ends early when it gets large.
-pub(super) fn page<T: Serialize>(limit: usize, mut items: impl Iterator<Item = (String, T)>) -> Answer {
+/// A page of a list: as many of these as there may be, each with the cursor behind it; `begins` is the cursor before all of them. It
+/// ends early when it gets large.
+pub(super) fn page<T: Serialize>(
+    (limit, begins): (usize, String),
+    mut items: impl Iterator<Item = (String, T)>,
+) -> Answer {
     let mut body = b"{\"data\":[".to_vec();
     let mut last = None;
     for (cursor, item) in items.by_ref().take(limit) {
@@ -251,8 +273,8 @@ pub(super) fn page<T: Serialize>(limit: usize, mut items: impl Iterator<Item = (
             break;
         }
     }
-    let next_cursor = last.filter(|_| items.next().is_some());
-    let rest = serde_json::json!({ "has_more": next_cursor.is_some(), "next_cursor": next_cursor }).to_string();
+    let has_more = last.is_some() && items.next().is_some();
+    let rest = serde_json::json!({ "has_more": has_more, "next_cursor": last.unwrap_or(begins) }).to_string();
     body.extend_from_slice(b"],");
     body.extend_from_slice(rest.trim_start_matches('{').as_bytes());
     Ok(json_bytes(StatusCode::OK, body))

@@ -65,21 +65,64 @@ pub(super) fn is_name(name: &str) -> bool {
     (1..=ATTRIBUTE_NAME_CHARS_MAX).contains(&name.len()) && name.bytes().all(is_right) && name != "data"
 }
 
-/// RFC 3986, 4.1, by its characters; those beyond ASCII are let through (RFC 3987).
+/// RFC 3986, 4.1.
 fn is_uri_reference(text: &str) -> bool {
-    const EXCLUDED: [char; 10] = [' ', '"', '<', '>', '\\', '^', '`', '{', '|', '}'];
+    let (text, fragment) = text.split_once('#').unwrap_or((text, ""));
+    let (text, query) = text.split_once('?').unwrap_or((text, ""));
+    let first_segment = text.split('/').next().unwrap_or_default();
+    // Without a scheme, the first segment of a path has no colon.
+    let hierarchy = match first_segment.split_once(':') {
+        Some((scheme, _)) if !is_scheme(scheme) => return false,
+        Some((scheme, _)) => text.get(scheme.len() + 1..).unwrap_or_default(),
+        None => text,
+    };
+    let (authority, path) = match hierarchy.strip_prefix("//") {
+        Some(rest) => rest.split_at(rest.find('/').unwrap_or(rest.len())),
+        None => ("", hierarchy),
+    };
+    let is_query = |text: &str| is_made_of(text, b":@/?");
+    is_authority(authority) && is_made_of(path, b":@/") && is_query(query) && is_query(fragment)
+}
+
+/// RFC 3986, 3.1.
+fn is_scheme(text: &str) -> bool {
+    let is_right = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
+    text.bytes().next().is_some_and(|byte| byte.is_ascii_alphabetic()) && text.bytes().all(is_right)
+}
+
+/// RFC 3986, 3.2.
+fn is_authority(text: &str) -> bool {
+    let (user, rest) = text.split_once('@').unwrap_or(("", text));
+    let (is_host, port) = if let Some((address, rest)) = rest.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        (is_ip_literal(address), rest.strip_prefix(':').unwrap_or(rest))
+    } else {
+        let (name, port) = rest.split_once(':').unwrap_or((rest, ""));
+        (is_made_of(name, b""), port)
+    };
+    is_made_of(user, b":") && is_host && port.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// RFC 3986, 3.2.2: what stands in brackets.
+fn is_ip_literal(text: &str) -> bool {
+    let Some(future) = text.strip_prefix(['v', 'V']) else { return text.parse::<std::net::Ipv6Addr>().is_ok() };
+    future.split_once('.').is_some_and(|(version, address)| {
+        let is_version = !version.is_empty() && version.bytes().all(|byte| byte.is_ascii_hexdigit());
+        is_version && !address.is_empty() && !address.contains('%') && is_made_of(address, b":")
+    })
+}
+
+/// Unreserved characters, sub-delimiters, percent-encoded bytes (RFC 3986, 2) and these.
+fn is_made_of(text: &str, more: &[u8]) -> bool {
+    let is_right =
+        |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%".contains(&byte) || more.contains(&byte);
     let mut escapes =
         text.split('%').skip(1).map(|behind| behind.bytes().take(2).filter(u8::is_ascii_hexdigit).count());
-    !text.contains(EXCLUDED) && escapes.all(|digits| digits == 2)
+    text.bytes().all(is_right) && escapes.all(|digits| digits == 2)
 }
 
 /// RFC 3986, 4.3; a fragment is let through, as schemas are often named by one.
 fn is_absolute_uri(text: &str) -> bool {
-    let Some((scheme, rest)) = text.split_once(':') else { return false };
-    let is_right = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
-    let is_scheme =
-        scheme.bytes().next().is_some_and(|byte| byte.is_ascii_alphabetic()) && scheme.bytes().all(is_right);
-    is_scheme && !rest.is_empty() && is_uri_reference(text)
+    text.split_once(':').is_some_and(|(scheme, rest)| is_scheme(scheme) && !rest.is_empty()) && is_uri_reference(text)
 }
 
 /// RFC 2046: type and subtype are tokens (RFC 9110, 5.6.2); parameters are left to whoever reads the data.
@@ -115,9 +158,59 @@ mod tests {
         check("id", &["1", "ä", " ", "a b"], &["", "a\nb", "a\u{7f}", "\u{85}", "\u{fffe}", "\u{1ffff}", "\u{fdd0}"]);
         check("subject", &["x"], &[""]);
         check("specversion", &["1.0"], &["", "1", "1.1", "0.3", "1.0.2"]);
-        let references =
-            ["#fragment", "/", "?q", "//host/a", "urn:x:y", "1-555-123-4567", "mailto:a@b.c", "/%C3%a4", "/ä"];
-        check("source", &references, &["", "a b", "<a>", "/%", "/%4", "/%zz", "a\\b"]);
+        let references = [
+            "#fragment",
+            "/",
+            "?q",
+            "//host/a",
+            "urn:x:y",
+            "1-555-123-4567",
+            "mailto:a@b.c",
+            "/%C3%a4",
+            "a:",
+            "./1:2",
+            "a/b:c//d",
+            "//",
+            "https://u:p@h.example:8080/a;b=c,d/@x?q=/?#/?",
+            "http://[2001:db8::1]:80/",
+            "http://[::ffff:1.2.3.4]",
+            "//[v1f.a:b]",
+            "http://h:/",
+            "file:///a",
+            "tag:a@b.c,2026:x",
+        ];
+        let none = [
+            "",
+            "a b",
+            "<a>",
+            "/%",
+            "/%4",
+            "/%zz",
+            "a\\b",
+            "/ä",
+            ":a",
+            "1a:b",
+            "a_b:c",
+            "/a[0]",
+            "a#b#c",
+            "/a|b",
+            "{a}",
+            "a^b",
+            "\"a\"",
+            "`a`",
+            "http://a:b/",
+            "http://[::1/",
+            "http://[::zz]/",
+            "http://[1.2.3.4]/",
+            "//[v.a]",
+            "//[::1]a",
+            "//a@b@c",
+            "//a:1:2",
+            "//h%/",
+            "?[a]",
+            "#[a]",
+        ];
+        check("source", &references, &none);
         check(
             "dataschema",
             &["https://a/b", "urn:x", "a:b#/c"],

@@ -192,12 +192,12 @@ fn wrapped(encoded: &str) -> Box<[u8]> {
 }
 
 /// The media type without its parameters.
-fn essence(content_type: &str) -> String {
+pub(super) fn essence(content_type: &str) -> String {
     content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
 /// JSON format 3.1: the subtype is `json` or ends in `+json`.
-fn is_json(content_type: &str) -> bool {
+pub(super) fn is_json(content_type: &str) -> bool {
     let essence = essence(content_type);
     essence.ends_with("/json") || essence.ends_with("+json")
 }
@@ -257,22 +257,6 @@ fn dedup_id(source: &str, id: &str) -> String {
         debug_assert!(written.is_ok());
     }
     text
-}
-
-/// What the attributes have to do with whether an event is the same as one before: the texts of all of them, whatever
-/// their order and mode. But for `source` and `id`, by which it is found, and those that say how it was sent (the extension
-/// for distributed tracing); and data is JSON unless something else is said (JSON format 3.1.1).
-pub(super) fn fingerprint_text(event: &CloudEvent) -> String {
-    const OF_THE_SENDING: [&str; 4] = ["id", "source", "traceparent", "tracestate"];
-    let counts = |(name, value): &&(String, AttributeValue)| {
-        let is_default = name == "datacontenttype" && essence(&value.text()) == "application/json";
-        !is_default && !OF_THE_SENDING.contains(&name.as_str())
-    };
-    let mut lines: Vec<String> =
-        event.attributes.iter().filter(counts).map(|(name, value)| format!("{name} {}\n", value.text())).collect();
-    lines.sort();
-    lines.push(event.data.name().to_owned());
-    lines.concat()
 }
 
 #[cfg(test)]

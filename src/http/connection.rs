@@ -17,13 +17,16 @@ use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-use actix_web::http::header::{CONTENT_LENGTH, HeaderMap, TRANSFER_ENCODING};
+use actix_web::HttpRequest;
+use actix_web::http::Method;
+use actix_web::http::header::{CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
 use actix_web::rt::net::TcpStream;
 use bytes::{Buf as _, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::connection_state::{Fate, Phase, Shared, Stall};
 use super::connections::Connections;
+use super::framing::NO_BODY;
 use super::own_answers;
 use crate::base::peer;
 use crate::base::sabotage::{self, Switch};
@@ -40,6 +43,8 @@ pub(super) struct Connection {
     peer: Option<SocketAddr>,
     /// What is written instead of an answer that actix makes by itself, and how much of it was taken.
     instead: Option<(Vec<u8>, usize)>,
+    /// What is to be passed on as it is, because it was amended.
+    amended: BytesMut,
     shared: Rc<Shared>,
     number: u64,
     connections: Weak<Connections>,
@@ -48,7 +53,7 @@ pub(super) struct Connection {
 impl Connection {
     pub(super) fn new(stream: TcpStream, shared: Shared, (number, connections): (u64, Weak<Connections>)) -> Self {
         let peer = stream.peer_addr().ok();
-        Self { stream, peer, instead: None, shared: Rc::new(shared), number, connections }
+        Self { stream, peer, instead: None, amended: BytesMut::new(), shared: Rc::new(shared), number, connections }
     }
 
     pub(super) fn shared(&self) -> &Rc<Shared> {
@@ -74,6 +79,7 @@ impl Connection {
                 let answer = own_answers::refusal(code);
                 // What does not go out at once does not go out: nobody waits for a peer that is too slow.
                 drop(Pin::new(&mut self.stream).poll_write(cx, &answer));
+                self.shared.is_over.set(true);
                 Some(Ok(()))
             }
             Fate::Closing => Some(Ok(())),
@@ -83,34 +89,91 @@ impl Connection {
 
     /// Passes on what is wanted; what is not is held back.
     fn pass_on(&mut self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let shared = &*self.shared;
-        let mut held = shared.held.borrow_mut();
-        if !held.is_empty() {
-            let there = held.get(..held.len().min(out.remaining())).unwrap_or_default();
-            let portion = shared.portion(there);
-            out.put_slice(there.get(..portion).unwrap_or_default());
-            held.advance(portion);
-            if held.is_empty() {
-                *held = BytesMut::new();
+        let shared = Rc::clone(&self.shared);
+        loop {
+            if let Some(end) = self.meet(cx) {
+                return Poll::Ready(end);
             }
-            return Poll::Ready(Ok(()));
+            if !shared.held.borrow().is_empty() {
+                if self.pass_on_held(out) {
+                    return Poll::Ready(Ok(()));
+                }
+                // Only the beginning of a line that must not be torn apart is there.
+                let before = shared.held.borrow().len();
+                if let Poll::Ready(failed) = self.hold_back(cx) {
+                    return Poll::Ready(failed);
+                }
+                if shared.held.borrow().len() > before {
+                    continue;
+                }
+                return if shared.eof.get() { Poll::Ready(Ok(())) } else { Poll::Pending };
+            }
+            if shared.eof.get() {
+                return Poll::Ready(Ok(()));
+            }
+            let before = out.filled().len();
+            ready!(Pin::new(&mut self.stream).poll_read(cx, out))?;
+            let read = out.filled().get(before..).unwrap_or_default();
+            if read.is_empty() {
+                shared.ended_sending();
+                return Poll::Ready(Ok(()));
+            }
+            if sabotage::is_on(Switch::ConnectionsUnwatched) {
+                return Poll::Ready(Ok(()));
+            }
+            let portion = shared.portion(read);
+            shared.held.borrow_mut().extend_from_slice(read.get(portion.bytes..).unwrap_or_default());
+            if let Some(at) = portion.amend_at {
+                self.amend(read.get(at..portion.bytes).unwrap_or_default());
+            }
+            out.set_filled(before + portion.amend_at.unwrap_or(portion.bytes));
+            self.pass_on_amended(out);
+            if out.filled().len() > before {
+                return Poll::Ready(Ok(()));
+            }
         }
-        if shared.eof.get() {
-            return Poll::Ready(Ok(()));
+    }
+
+    /// Passes on what is wanted of what was held back; says whether that is anything.
+    fn pass_on_held(&mut self, out: &mut ReadBuf<'_>) -> bool {
+        let shared = Rc::clone(&self.shared);
+        let mut held = shared.held.borrow_mut();
+        let there = held.get(..held.len().min(out.remaining())).unwrap_or_default();
+        let portion = shared.portion(there);
+        let passed = there.get(..portion.bytes).unwrap_or_default();
+        if let Some(at) = portion.amend_at {
+            self.amend(passed.get(at..).unwrap_or_default());
         }
-        let before = out.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(cx, out))?;
-        let read = out.filled().get(before..).unwrap_or_default();
-        if read.is_empty() {
-            shared.ended_sending();
-            return Poll::Ready(Ok(()));
+        out.put_slice(passed.get(..portion.amend_at.unwrap_or(portion.bytes)).unwrap_or_default());
+        held.advance(portion.bytes);
+        if held.is_empty() {
+            *held = BytesMut::new();
         }
-        if sabotage::is_on(Switch::ConnectionsUnwatched) {
-            return Poll::Ready(Ok(()));
+        self.pass_on_amended(out);
+        portion.bytes > 0
+    }
+
+    /// Puts the line before this that says that there is no body.
+    fn amend(&mut self, end_of_head: &[u8]) {
+        self.amended.extend_from_slice(NO_BODY);
+        self.amended.extend_from_slice(end_of_head);
+    }
+
+    fn pass_on_amended(&mut self, out: &mut ReadBuf<'_>) {
+        let portion = self.amended.len().min(out.remaining());
+        out.put_slice(&self.amended.split_to(portion));
+    }
+
+    /// Reads away what comes behind the last answer.
+    fn read_away(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut piece = [0; HELD_BYTES_MAX];
+        while !self.shared.eof.get() {
+            let mut piece = ReadBuf::new(&mut piece);
+            ready!(Pin::new(&mut self.stream).poll_read(cx, &mut piece))?;
+            if piece.filled().is_empty() {
+                self.shared.ended_sending();
+            }
         }
-        let portion = shared.portion(read);
-        held.extend_from_slice(read.get(portion..).unwrap_or_default());
-        out.set_filled(before + portion);
         Poll::Ready(Ok(()))
     }
 
@@ -144,6 +207,13 @@ impl AsyncRead for Connection {
         if let Some(end) = this.meet(cx) {
             return Poll::Ready(end);
         }
+        if !this.amended.is_empty() {
+            this.pass_on_amended(out);
+            return Poll::Ready(Ok(()));
+        }
+        if this.shared.phase.get() == Phase::Rest {
+            return this.read_away(cx);
+        }
         let was_gated = this.shared.gate.take();
         if this.shared.passes_on() && !was_gated {
             return this.pass_on(cx, out);
@@ -165,6 +235,9 @@ impl AsyncWrite for Connection {
         if shared.fate.get() == Fate::Ended {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
+        if shared.is_over.get() {
+            return Poll::Ready(Ok(bytes.len()));
+        }
         if this.instead.is_none() && matches!(shared.phase.get(), Phase::Head | Phase::Rest) {
             this.instead = own_answers::instead_of(bytes).map(|answer| (answer, 0));
         }
@@ -179,6 +252,7 @@ impl AsyncWrite for Connection {
                     return Poll::Pending;
                 }
                 this.instead = None;
+                shared.is_over.set(true);
                 Poll::Ready(Ok(bytes.len()))
             }
         };
@@ -214,11 +288,22 @@ impl AsyncWrite for Connection {
                 cx.waker().wake_by_ref();
             }
         }
+        if this.shared.phase.get() == Phase::Rest {
+            this.shared.is_over.set(true);
+        }
         Pin::new(&mut this.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+        let this = self.get_mut();
+        ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
+        // To close while something is unread would take the answer from the peer.
+        if this.shared.phase.get() == Phase::Rest && this.shared.fate.get() == Fate::Open {
+            this.shared.keep(cx.waker());
+            // A peer that is gone is none to wait for.
+            drop(ready!(this.read_away(cx)));
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -235,14 +320,20 @@ impl Drop for Connection {
 pub(super) struct Handle(Rc<Shared>);
 
 impl Handle {
-    /// A request with these headers is in hand until the guard is dropped.
-    pub(super) fn begin(&self, headers: &HeaderMap) -> InHand {
-        let length = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    /// The request is in hand until the guard is dropped.
+    pub(super) fn begin(&self, request: &HttpRequest) -> InHand {
+        let headers = request.headers();
+        let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
+        let length = text(CONTENT_LENGTH).and_then(|length| length.parse().ok());
         let body = match length {
             _ if headers.contains_key(TRANSFER_ENCODING) => Phase::Chunked,
             Some(length) => Phase::Body(length),
             None => Phase::Answer,
         };
+        // What comes behind these is no HTTP to actix.
+        let is_tunnel = request.method() == Method::CONNECT
+            || (body != Phase::Chunked && text(UPGRADE).is_some_and(|to| to.eq_ignore_ascii_case("websocket")));
+        self.0.is_last.set(is_tunnel);
         self.0.begin(body);
         InHand(Rc::clone(&self.0))
     }
@@ -256,7 +347,17 @@ impl Handle {
 
     /// Whether the connection ends with this answer.
     pub(super) fn is_leaving(&self) -> bool {
-        self.0.leaving.get()
+        self.0.leaving.get() || self.0.is_cut_short()
+    }
+
+    /// Nothing that comes behind the request in hand is one.
+    pub(super) fn is_last(&self) {
+        self.0.is_last.set(true);
+    }
+
+    /// Whether the body in chunks is malformed.
+    pub(super) fn is_malformed(&self) -> bool {
+        self.0.is_malformed.get()
     }
 
     /// The request does nothing but wait from now on: it can be answered early to make room for others.

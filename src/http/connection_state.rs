@@ -10,6 +10,7 @@ use bytes::BytesMut;
 use tokio::sync::Notify;
 
 use super::error::Code;
+use super::framing::{Chunks, Head, Malformed};
 use crate::base::sabotage::{self, Switch};
 
 /// Bytes of a head that are taken.
@@ -43,8 +44,23 @@ pub(super) enum Phase {
     Chunked,
     /// The request in hand is there as a whole and is answered.
     Answer,
-    /// The request was answered before all of its body came: actix reads that away for a moment, and closes.
+    /// The request was answered before all of its body came: that is read away for a moment, and the connection closed.
     Rest,
+}
+
+/// What is passed on of some bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Portion {
+    /// So many of them; the others wait.
+    pub(super) bytes: usize,
+    /// Where a line is put in that says that there is no body.
+    pub(super) amend_at: Option<usize>,
+}
+
+impl Portion {
+    fn of(bytes: usize) -> Self {
+        Self { bytes, amend_at: None }
+    }
 }
 
 /// An answer that the peer does not take.
@@ -76,7 +92,16 @@ pub(super) struct Shared {
     /// The peer has finished sending.
     pub(super) eof: Cell<bool>,
     pub(super) held: RefCell<BytesMut>,
-    lines: Cell<Lines>,
+    /// The head that arrives,
+    head: RefCell<Head>,
+    /// the body in chunks that arrives,
+    chunks: Cell<Chunks>,
+    /// and whether that is none.
+    pub(super) is_malformed: Cell<bool>,
+    /// No request can come behind the one in hand.
+    pub(super) is_last: Cell<bool>,
+    /// The last answer was written: nothing is written any more.
+    pub(super) is_over: Cell<bool>,
     /// Bytes of the head that arrives,
     head_bytes: Cell<usize>,
     /// and of all large ones that arrive at this worker.
@@ -106,7 +131,11 @@ impl Shared {
             flushed: Cell::new(now),
             eof: Cell::new(false),
             held: RefCell::default(),
-            lines: Cell::default(),
+            head: RefCell::default(),
+            chunks: Cell::default(),
+            is_malformed: Cell::new(false),
+            is_last: Cell::new(false),
+            is_over: Cell::new(false),
             beyond: Cell::new(0),
             gate: Cell::new(false),
             waker: RefCell::new(None),
@@ -170,39 +199,64 @@ impl Shared {
         self.left.notify_one();
     }
 
-    /// How many of these bytes are passed on now; the others wait. A head goes alone when another one follows it.
-    pub(super) fn portion(&self, bytes: &[u8]) -> usize {
+    /// What of these bytes is passed on now: never more than the request in hand, or the head of the next one, has.
+    pub(super) fn portion(&self, bytes: &[u8]) -> Portion {
         match self.phase.get() {
-            Phase::Answer | Phase::Rest => bytes.len(),
+            Phase::Answer | Phase::Rest => Portion::of(bytes.len()),
             Phase::Body(left) => {
                 let portion = bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX));
                 match left - portion as u64 {
                     0 => self.phase.set(Phase::Answer),
                     left => self.phase.set(Phase::Body(left)),
                 }
-                portion
+                Portion::of(portion)
             }
-            Phase::Head | Phase::Chunked => {
-                if self.phase.get() == Phase::Head && self.head_began.get().is_none() {
-                    self.head_began.set(Some(Instant::now()));
-                }
-                let mut lines = self.lines.get();
-                let end = lines.blank_line(bytes);
-                if self.phase.get() == Phase::Head {
-                    self.head_grows(end.unwrap_or(bytes.len()));
-                }
-                let Some(end) = end else {
-                    self.lines.set(lines);
-                    return bytes.len();
-                };
-                self.lines.set(Lines::default());
-                self.gate.set(true);
-                let behind = bytes.get(end..).unwrap_or_default();
-                let portion = if Lines::default().blank_line(behind).is_some() { end } else { bytes.len() };
-                self.beyond.set((portion - end) as u64);
-                portion
+            Phase::Chunked => Portion::of(self.chunks_of(bytes)),
+            Phase::Head => self.head_of(bytes),
+        }
+    }
+
+    /// How many of these bytes belong to a body in chunks. One that is malformed breaks off where it is.
+    fn chunks_of(&self, bytes: &[u8]) -> usize {
+        let mut chunks = self.chunks.get();
+        let taken = chunks.take(bytes);
+        self.chunks.set(chunks);
+        match taken {
+            Ok(None) => bytes.len(),
+            Ok(Some(end)) => {
+                self.phase.set(Phase::Answer);
+                end
+            }
+            Err(Malformed(right)) => {
+                self.is_malformed.set(true);
+                self.doom(Fate::Closing, Instant::now());
+                right
             }
         }
+    }
+
+    /// What of these bytes belongs to a head, and to the body behind it as far as that came along.
+    fn head_of(&self, bytes: &[u8]) -> Portion {
+        if self.head_began.get().is_none() {
+            self.head_began.set(Some(Instant::now()));
+        }
+        let mut head = self.head.borrow_mut();
+        let end = head.take(bytes);
+        // A line is put in before the blank one, so that one must not be torn apart.
+        let is_torn = end.is_none() && bytes.ends_with(b"\r") && head.lacks_length() && head.is_at_blank_line();
+        let portion = end.map_or(bytes.len() - usize::from(is_torn), |(_, end)| end);
+        self.head_grows(portion);
+        if self.fate.get() != Fate::Open {
+            return Portion::default();
+        }
+        let Some((blank_line, end)) = end else { return Portion::of(portion) };
+        let behind = bytes.len() - end;
+        let body = behind.min(usize::try_from(head.body_len()).unwrap_or(usize::MAX));
+        let amend_at = head.lacks_length().then_some(blank_line);
+        *head = Head::default();
+        self.gate.set(true);
+        self.beyond.set(body as u64);
+        Portion { bytes: end + body, amend_at }
     }
 
     /// So many bytes more of a head are here; it is refused when those are too many.
@@ -229,35 +283,38 @@ impl Shared {
     pub(super) fn begin(&self, body: Phase) {
         self.head_is_over();
         let beyond = self.beyond.replace(0);
-        let phase = match body {
+        self.phase.set(match body {
             Phase::Body(length) if length > beyond => Phase::Body(length - beyond),
             Phase::Body(_) | Phase::Answer | Phase::Head | Phase::Rest => Phase::Answer,
             Phase::Chunked => Phase::Chunked,
-        };
-        let length = if let Phase::Body(length) = body { length } else { 0 };
-        let is_ahead = phase == Phase::Answer && beyond > length;
-        self.phase.set(phase);
-        self.lines.set(Lines::default());
-        let now = Instant::now();
-        self.since.set(now);
-        self.head_began.set(is_ahead.then_some(now));
+        });
+        self.chunks.set(Chunks::default());
+        self.since.set(Instant::now());
+        self.head_began.set(None);
+    }
+
+    /// Whether the request in hand is the last one, because nobody can say where the next one begins.
+    pub(super) fn is_cut_short(&self) -> bool {
+        self.is_last.get() || matches!(self.phase.get(), Phase::Body(_) | Phase::Chunked | Phase::Rest)
     }
 
     /// The request in hand was answered, or nobody answers it any more.
     pub(super) fn end(&self) {
         let now = Instant::now();
-        self.phase.set(match self.phase.get() {
-            Phase::Body(_) | Phase::Chunked | Phase::Rest => Phase::Rest,
-            Phase::Answer | Phase::Head => Phase::Head,
-        });
         self.since.set(now);
         self.waits.set(false);
+        if self.is_cut_short() {
+            self.phase.set(Phase::Rest);
+            self.held.take();
+        } else {
+            self.phase.set(Phase::Head);
+        }
         // What came of the next head meanwhile waited for us.
-        let came = self.head_began.get().is_some() || !self.held.borrow().is_empty();
+        let came = !self.held.borrow().is_empty();
         self.head_began.set(came.then_some(now));
         if self.leaving.get() {
             self.doom(Fate::Closing, now);
-        } else if self.has_more() {
+        } else if self.has_more() || self.phase.get() == Phase::Rest {
             self.wake();
         }
     }
@@ -266,34 +323,6 @@ impl Shared {
 impl Drop for Shared {
     fn drop(&mut self) {
         self.head_is_over();
-    }
-}
-
-/// Finds the end of a head, which is an empty line. It may find one too many, never one too few.
-#[derive(Clone, Copy, Debug, Default)]
-struct Lines {
-    /// Nothing but carriage returns came since the last line ended.
-    is_empty: bool,
-}
-
-impl Lines {
-    /// Where the first empty line ends.
-    fn blank_line(&mut self, bytes: &[u8]) -> Option<usize> {
-        let mut begin = 0;
-        for end in memchr::memchr_iter(b'\n', bytes) {
-            if self.goes_on_empty(bytes.get(begin..end)) {
-                return Some(end + 1);
-            }
-            self.is_empty = true;
-            begin = end + 1;
-        }
-        self.is_empty = self.goes_on_empty(bytes.get(begin..));
-        None
-    }
-
-    /// Whether the line that is being read is empty so far, after these bytes of it.
-    fn goes_on_empty(self, piece: Option<&[u8]>) -> bool {
-        self.is_empty && piece.unwrap_or_default().iter().all(|byte| *byte == b'\r')
     }
 }
 

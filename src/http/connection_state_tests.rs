@@ -6,7 +6,11 @@ use super::*;
 fn passed(shared: &Shared, text: &str) -> Vec<String> {
     let (mut rest, mut portions) = (text, Vec::new());
     while !rest.is_empty() && shared.passes_on() {
-        let (portion, behind) = rest.split_at(shared.portion(rest.as_bytes()));
+        let portion = shared.portion(rest.as_bytes()).bytes;
+        if portion == 0 {
+            break;
+        }
+        let (portion, behind) = rest.split_at(portion);
         portions.push(portion.to_owned());
         rest = behind;
         if shared.gate.take() && shared.phase.get() == Phase::Head {
@@ -40,22 +44,40 @@ fn a_second_head_waits_for_the_answer_to_the_first_one() {
     assert!(!shared.passes_on());
     shared.end();
     assert!(shared.passes_on() && shared.head_began.get().is_none());
-    // A part of it that came along is a head that began.
-    assert_eq!(passed(&shared, "GET / HTTP/1.1\n\nGET"), ["GET / HTTP/1.1\n\nGET"]);
+    // A part of it that came along waits too, and is a head that began.
+    assert_eq!(passed(&shared, "GET / HTTP/1.1\n\nGET"), ["GET / HTTP/1.1\n\n"]);
     shared.begin(Phase::Answer);
+    shared.held.borrow_mut().extend_from_slice(b"GET");
     shared.end();
     assert!(shared.head_began.get().is_some());
 }
 
 #[test]
-fn ends_of_heads_are_found_in_any_pieces() {
-    for text in ["GET / HTTP/1.1\r\nA: b\r\n\r\n", "GET / HTTP/1.1\nA: b\n\n", "GET / HTTP/1.1\r\nA: b\r\n\n"] {
-        for cut in 0..text.len() {
-            let mut lines = Lines::default();
-            let (first, second) = text.as_bytes().split_at(cut);
-            assert_eq!(lines.blank_line(first), None, "{text:?} at {cut}");
-            assert_eq!(lines.blank_line(second), Some(second.len()), "{text:?} at {cut}");
-        }
+fn nothing_is_passed_on_behind_a_body_in_chunks_or_behind_what_is_none() {
+    let chunked = || {
+        let shared = Shared::new(Instant::now(), Rc::default());
+        passed(&shared, "POST / HTTP/1.1\r\n\r\n");
+        shared.begin(Phase::Chunked);
+        shared
+    };
+    let shared = chunked();
+    assert_eq!(passed(&shared, "2\r\n\n\n\r\n0\r\n\r\n{}"), ["2\r\n\n\n\r\n0\r\n\r\n"]);
+    assert_eq!(shared.phase.get(), Phase::Answer);
+    let shared = chunked();
+    assert_eq!(shared.portion(b"2\r\nabc"), Portion::of(5));
+    assert!(shared.is_malformed.get() && shared.fate.get() == Fate::Closing);
+}
+
+#[test]
+fn an_old_post_without_a_length_is_given_one_before_its_blank_line_also_in_pieces() {
+    let head = "POST / HTTP/1.0\r\nA: b\r\n\r\n";
+    for cut in 1..head.len() {
+        let shared = Shared::new(Instant::now(), Rc::default());
+        let first = shared.portion(&head.as_bytes()[..cut]);
+        assert_eq!((first.bytes, first.amend_at), (cut - usize::from(cut == head.len() - 1), None), "{cut}");
+        let rest = &head.as_bytes()[first.bytes..];
+        let blank_line = head.len() - 2 - first.bytes;
+        assert_eq!(shared.portion(rest), Portion { bytes: rest.len(), amend_at: Some(blank_line) }, "{cut}");
     }
 }
 
@@ -75,6 +97,7 @@ fn what_is_left_of_a_body_that_nobody_wanted_is_no_head() {
     passed(&shared, HEAD);
     shared.begin(Phase::Body(1 << 20));
     shared.end();
+    assert!(shared.is_cut_short());
     let rest = "x\r\n\r\n".repeat(100 << 10);
     assert_eq!(passed(&shared, &rest), [rest]);
     assert_eq!((shared.phase.get(), shared.fate.get()), (Phase::Rest, Fate::Open));

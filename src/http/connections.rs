@@ -21,6 +21,8 @@ use crate::base::sabotage::{self, Switch};
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// How long the end of a connection that was decided on may take.
 const END_WITHIN: Duration = Duration::from_secs(5);
+/// For so long what is left of a body that was answered already is read away, so that the peer gets the answer.
+const REST_MAX: Duration = Duration::from_secs(2);
 /// Bytes a second of an answer that a peer must take to keep it.
 const TAKE_BYTES_PER_SECOND_MIN: usize = 1 << 10;
 /// For so long an answer may wait to be taken when there is no room for the answers of others.
@@ -137,7 +139,7 @@ impl Connections {
                 Some(Fate::Refused(Code::RequestTimeout))
             }
             (Phase::Head, None) if since(shared.since.get()) >= self.patience.idle => Some(Fate::Closing),
-            (Phase::Rest, _) if since(shared.since.get()) >= self.patience.head => Some(Fate::Closing),
+            (Phase::Rest, _) if since(shared.since.get()) >= REST_MAX.min(self.patience.head) => Some(Fate::Closing),
             (Phase::Head | Phase::Body(_) | Phase::Chunked | Phase::Answer | Phase::Rest, _) => None,
         }
     }

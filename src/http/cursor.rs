@@ -12,6 +12,11 @@ const VERSION: u8 = 1;
 /// One that stands behind a dead letter.
 const DEAD_VERSION: u8 = 2;
 
+/// Before the first item of a list that begins with the newest; one that begins with the oldest begins behind `EventId(0)`.
+pub(super) const NEWEST: EventId = EventId(u128::MAX);
+/// The same of dead letters.
+pub(super) const NEWEST_DEAD: DeadPlace = (Timestamp(u64::MAX), NEWEST, EndpointId(u128::MAX));
+
 /// The cursor behind an event.
 pub(super) fn encode(last: EventId) -> String {
     let mut bytes = [0; 17];

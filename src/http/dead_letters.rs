@@ -16,7 +16,7 @@ use crate::model::command::{Command, DropDead, RetryDelivery};
 use crate::model::delivery::Trigger;
 use crate::model::id::{DeliveryId, EndpointId, EventId, OrgNo};
 use crate::model::time::Timestamp;
-use crate::store::{DeadQuery, Outcome};
+use crate::store::{DeadQuery, DeliveryStanding, Outcome};
 
 /// Most ids in one request.
 const IDS_MAX: usize = 500;
@@ -36,9 +36,16 @@ pub(super) async fn list(call: &mut Call) -> Answer {
     let wanted = DeadQuery { endpoint, since, until, after, limit, oldest_first: false, with_deleted: true };
     let api = web::Data::clone(&call.api);
     let page = call.api.blocking.run(call.payer(), move || Ok(api.store.dead_letters(org, &wanted)?)).await?;
-    let next_cursor = page.next.map(cursor::encode_dead);
+    let last = page.items.last().and_then(|last| match last.standing {
+        DeliveryStanding::Dead(_, at) => Some((at, last.event, last.endpoint)),
+        DeliveryStanding::Pending(_)
+        | DeliveryStanding::Retrying(_)
+        | DeliveryStanding::Delivered
+        | DeliveryStanding::Canceled => None,
+    });
+    let next_cursor = cursor::encode_dead(page.next.or(last).or(after).unwrap_or(cursor::NEWEST_DEAD));
     let data = page.items.iter().map(|found| Shown::of(found, &call.api.clock)).collect();
-    json(StatusCode::OK, &List { data, has_more: next_cursor.is_some(), next_cursor })
+    json(StatusCode::OK, &List { data, has_more: page.next.is_some(), next_cursor })
 }
 
 /// Which of them a request is about.

@@ -69,18 +69,20 @@ impl Shown {
 pub(super) struct List {
     pub(super) data: Vec<Shown>,
     pub(super) has_more: bool,
-    pub(super) next_cursor: Option<String>,
+    pub(super) next_cursor: String,
 }
 
 /// `GET`: by endpoint in the order those were made, the newest event first.
 pub(super) async fn list(call: &mut Call) -> Answer {
     let org = call.org()?;
     let wanted = wanted(call.request.query_string(), call.now)?;
-    let api = web::Data::clone(&call.api);
+    let (api, begins) = (web::Data::clone(&call.api), wanted.after);
     let page = call.api.blocking.run(call.payer(), move || Ok(api.store.deliveries(org, &wanted)?)).await?;
-    let next_cursor = page.next.map(|(number, event)| cursor::encode(EventId(DeliveryId::of(event, number).0)));
+    let last = page.items.last().map(|last| (last.endpoint_number, last.event));
+    let (number, event) = page.next.or(last).or(begins).unwrap_or((0, cursor::NEWEST));
+    let next_cursor = cursor::encode(EventId(DeliveryId::of(event, number).0));
     let data = page.items.iter().map(|found| Shown::of(found, &call.api.clock)).collect();
-    json(StatusCode::OK, &List { data, has_more: next_cursor.is_some(), next_cursor })
+    json(StatusCode::OK, &List { data, has_more: page.next.is_some(), next_cursor })
 }
 
 fn wanted(text: &str, now: Timestamp) -> Result<DeliveryQuery, Problem> {

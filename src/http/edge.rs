@@ -6,8 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use actix_web::http::ConnectionType;
-use actix_web::http::header::{CACHE_CONTROL, HeaderMap, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use actix_web::http::header::{
+    CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING,
+    X_CONTENT_TYPE_OPTIONS,
+};
+use actix_web::http::{ConnectionType, Method};
 use actix_web::{HttpRequest, HttpResponse, dev, web};
 
 use super::Api;
@@ -88,7 +91,7 @@ pub(super) async fn serve(
     let request_id = api.request_ids.of(request.headers());
     let now = api.now();
     let connection = request.conn_data::<Handle>().cloned();
-    let in_hand = connection.as_ref().map(|connection| connection.begin(request.headers()));
+    let in_hand = connection.as_ref().map(|connection| connection.begin(&request));
     let budget = match &target {
         Target::Route(_, route) if route.takes_events() => Budget::Events,
         Target::Route(..) | Target::WrongMethod(_) | Target::Unknown => Budget::Requests,
@@ -120,6 +123,11 @@ pub(super) async fn serve(
     if !matches!(&answer, Err(problem) if problem.code() == Code::RequestTimeout) {
         body::drain(&call.request, &mut call.payload).await;
     }
+    if let (Err(problem), Some(connection)) = (&answer, &call.connection)
+        && lacks_its_body(&call.request, problem)
+    {
+        connection.is_last();
+    }
     let answer = answer.and_then(|response| call.api.answers.admit(call.payer(), response));
     let (mut response, problem) = match answer {
         Ok(response) => (response, None),
@@ -132,6 +140,16 @@ pub(super) async fn serve(
     note(&call, &target, problem.as_ref());
     log(&call, &target, (&request_id, response.status().as_u16(), began.elapsed()), problem.as_ref());
     sent_in_pieces(response, in_hand)
+}
+
+/// Whether a request that was refused for good seems to have a body that it did not announce: what comes next is no request then.
+fn lacks_its_body(request: &HttpRequest, problem: &Problem) -> bool {
+    let (headers, status) = (request.headers(), problem.code().status());
+    let is_refused = (400..500).contains(&status) && problem.code() != Code::RateLimited;
+    let can_have_one = matches!(*request.method(), Method::POST | Method::PATCH | Method::PUT);
+    let announces_one = headers.contains_key(CONTENT_LENGTH) || headers.contains_key(TRANSFER_ENCODING);
+    let seems_to_have_one = headers.contains_key(CONTENT_TYPE) || problem.code() == Code::MalformedJson;
+    is_refused && can_have_one && !announces_one && seems_to_have_one
 }
 
 fn wrong_method(call: &Call, allow: &str) -> Answer {

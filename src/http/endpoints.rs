@@ -181,7 +181,7 @@ pub(super) fn list(call: &Call) -> Answer {
     endpoints.sort_unstable_by_key(|endpoint| endpoint.id);
     let behind = endpoints.iter().filter(|endpoint| endpoint.id > after);
     let shown = behind.map(|endpoint| (cursor::encode(EventId(endpoint.id.0)), Shown::of(endpoint, None)));
-    page(limit, shown)
+    page((limit, cursor::encode(EventId(after.0))), shown)
 }
 
 /// `GET /{id}`.

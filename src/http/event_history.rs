@@ -11,10 +11,11 @@ use serde::Serialize;
 use super::Api;
 use super::audit;
 use super::call::{Answer, Call, json, json_bytes, unexpected};
+use super::cursor;
 use super::deliveries::Shown;
 use super::error::{Code, Problem};
 use super::query::Query;
-use super::stored_event::{Page, read_page, stored, write_item};
+use super::stored_event::{read_page, stored, write_item};
 use crate::base::sabotage::{self, Switch};
 use crate::model::command::{Command, EraseEvent};
 use crate::model::endpoint::Endpoint;
@@ -45,7 +46,8 @@ pub(super) async fn list(call: &mut Call) -> Answer {
     let wanted = EventQuery { before, limit, types, status, since, until };
     let (api, payer) = (web::Data::clone(&call.api), call.payer());
     let read = move || read_page(&api, payer, &api.store.events(org, &wanted)?);
-    call.api.blocking.answer(payer, read).await.map(Page::answer)
+    let page = call.api.blocking.answer(payer, read).await?;
+    Ok(page.answer(before.unwrap_or(cursor::NEWEST)))
 }
 
 /// What became of an event, beside itself.
@@ -192,11 +194,8 @@ fn under_way(api: &Api, org: OrgNo, event: EventId, look: usize) -> Result<Vec<E
         return Ok(endpoints);
     }
     each_portion(api, (org, event), usize::MAX, |portion| {
-        let is_under_way = |found: &&Delivery| match found.standing {
-            DeliveryStanding::Pending(_) | DeliveryStanding::Retrying(_) | DeliveryStanding::Dead(..) => true,
-            // Canceled, or of a deleted endpoint, where the scheduler does that.
-            DeliveryStanding::Delivered | DeliveryStanding::Canceled => false,
-        };
+        // Of an endpoint that was deleted, what waits is shown as canceled before the scheduler has canceled it.
+        let is_under_way = |found: &&Delivery| found.standing != DeliveryStanding::Delivered;
         endpoints.extend(portion.iter().filter(is_under_way).map(|found| found.endpoint));
     })?;
     Ok(endpoints)

@@ -94,7 +94,7 @@ fn form(call: &Call) -> Result<Form, Problem> {
         }
         Some(Media::Json) | None if headers.contains_key(cloudevents::SPECVERSION_HEADER) => Ok(Form::Binary),
         Some(Media::Json) => Ok(Form::Own),
-        None => Err(unsupported("application/json or application/cloudevents+json")),
+        None => Err(unsupported(headers, "application/json or application/cloudevents+json")),
     }
 }
 
@@ -134,7 +134,8 @@ pub(super) async fn post_batch(call: &mut Call) -> Answer {
         Some(Media::Json) => BatchForm::Own,
         Some(Media::CloudEventBatch) => BatchForm::CloudEvents,
         Some(Media::CloudEvent) | None => {
-            return Err(unsupported("application/json or application/cloudevents-batch+json"));
+            let wanted = "application/json or application/cloudevents-batch+json";
+            return Err(unsupported(call.request.headers(), wanted));
         }
     };
     if call.request.headers().contains_key(IDEMPOTENCY_KEY) {

@@ -26,10 +26,20 @@ const DEPTH_MAX: usize = 128;
 
 /// The body as text, without the byte order mark that some put before it (RFC 8259, 8.1).
 pub(super) fn text_of(body: &[u8]) -> Result<&str, Problem> {
+    if body.trim_ascii().is_empty() {
+        return Err(no_body());
+    }
     let text = str::from_utf8(body).map_err(|error| {
         Problem::new(Code::MalformedJson, format!("the body is not UTF-8 from byte {} on", error.valid_up_to()))
     })?;
     Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
+}
+
+/// What is said where a body is needed and there is none.
+pub(super) fn no_body() -> Problem {
+    let detail = "the request has no body, and this route needs one in JSON; a body is announced by Content-Length or by \
+                  Transfer-Encoding: chunked";
+    Problem::new(Code::MalformedJson, detail)
 }
 
 /// Why text is refused as JSON.

@@ -50,8 +50,9 @@ pub(super) async fn list(call: &mut Call) -> Answer {
     let org = call.org()?;
     let wait_max = call.api.config.inbox.wait_max;
     let Wanted { mut query, wait } = Wanted::read(call.request.query_string(), wait_max, call.now)?;
+    let begins = query.after.unwrap_or_default();
     if wait.is_zero() {
-        return look(call, org, &query).await.map(Page::answer);
+        return Ok(look(call, org, &query).await?.answer(begins));
     }
     let deadline = Instant::now() + wait;
     // Listening comes first, so that what comes while looking is heard.
@@ -60,7 +61,7 @@ pub(super) async fn list(call: &mut Call) -> Answer {
     loop {
         let page = look(call, org, &query).await?;
         if page.has_items() || call.api.stop.is_set() || Instant::now() >= deadline {
-            return Ok(page.answer());
+            return Ok(page.answer(begins));
         }
         // It is never looked twice through what there was.
         if !sabotage::is_on(Switch::WaitersWokenByAll) {
@@ -78,7 +79,7 @@ pub(super) async fn list(call: &mut Call) -> Answer {
             }
         };
         if call.while_allowed(waiting).await? {
-            return Ok(page.answer());
+            return Ok(page.answer(begins));
         }
     }
 }

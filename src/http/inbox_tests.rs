@@ -108,10 +108,13 @@ fn parameters_have_bounds_and_defaults() {
 #[test]
 fn a_page_says_where_the_next_one_begins() {
     let body = |page: Page| {
-        let body = actix_web::body::MessageBody::try_into_bytes(page.answer().into_body()).unwrap();
+        let body = actix_web::body::MessageBody::try_into_bytes(page.answer(EventId(7)).into_body()).unwrap();
         serde_json::from_slice::<Value>(&body).unwrap()
     };
-    assert_eq!(body(Page::default()), json!({"data": [], "has_more": false, "next_cursor": null}));
+    let empty = json!({"data": [], "has_more": false, "next_cursor": cursor::encode(EventId(7))});
+    assert_eq!(body(Page::default()), empty, "an empty one where it began itself");
+    let last = body(Page { items: b"1".to_vec(), last: Some(EventId(8)), ..Page::default() });
+    assert_eq!(last, json!({"data": [1], "has_more": false, "next_cursor": cursor::encode(EventId(8))}));
     let page = body(Page { items: b"1,2".to_vec(), next: Some(EventId(2)), ..Page::default() });
     assert_eq!(page, json!({"data": [1, 2], "has_more": true, "next_cursor": cursor::encode(EventId(2))}));
 }

@@ -70,6 +70,11 @@ async fn generate_by_key(call: &Call, maker: &Authenticated, text: &str) -> Answ
             faults.add(format!("/{name}"), "is required");
         }
     }
+    for name in ["organization", "tier"] {
+        if fields.take(name, &mut faults).is_some() {
+            faults.add(format!("/{name}"), "is for the admin token; a key makes keys of its own organization");
+        }
+    }
     let mut wish = wish(&mut fields, call.now, &mut faults);
     fields.finish(&mut faults);
     faults.into_result()?;
@@ -253,7 +258,7 @@ struct Listed {
 struct List {
     data: Vec<Listed>,
     has_more: bool,
-    next_cursor: Option<String>,
+    next_cursor: String,
 }
 
 /// `GET /api/keys`: the organization's keys that open something now, in the order they were made; there are at most a
@@ -262,15 +267,15 @@ pub(super) fn list(call: &Call) -> Answer {
     let caller = call.key()?;
     let current = caller.key().id;
     let mut query = Query::read(call.request.query_string());
-    let (limit, after) = (query.limit(), query.cursor());
+    let (limit, after) = (query.limit(), query.cursor().unwrap_or_default());
     query.finish()?;
     let mut keys = call.api.store.keys_of(caller.org_no())?;
     keys.sort_unstable_by_key(|found| found.key().id);
-    let is_behind = |id: KeyId| after.is_none_or(|EventId(after)| id.0 > after);
+    let is_behind = |id: KeyId| id.0 > after.0;
     let mut behind = keys.iter().filter(|found| found.key().is_valid(call.now) && is_behind(found.key().id));
     let page: Vec<_> = behind.by_ref().take(limit).collect();
-    let next = page.last().filter(|_| behind.next().is_some());
-    let next_cursor = next.map(|last| cursor::encode(EventId(last.key().id.0)));
+    let has_more = behind.next().is_some();
+    let next_cursor = cursor::encode(page.last().map_or(after, |last| EventId(last.key().id.0)));
     let data = page.iter().map(|found| {
         let key = found.key();
         let is_current = key.id == current;
@@ -285,7 +290,7 @@ pub(super) fn list(call: &Call) -> Answer {
             current: is_current,
         }
     });
-    json(StatusCode::OK, &List { data: data.collect(), has_more: next_cursor.is_some(), next_cursor })
+    json(StatusCode::OK, &List { data: data.collect(), has_more, next_cursor })
 }
 
 /// `DELETE /api/keys/{key_id}`: the key opens nothing from now on. A key ends none that may more than itself; the operator

@@ -16,6 +16,7 @@ mod body;
 mod call;
 mod client_address;
 mod cloud_attributes;
+mod cloud_identity;
 mod cloudevents;
 mod connection;
 mod connection_state;
@@ -31,6 +32,7 @@ mod error;
 mod event_history;
 mod events;
 mod fields;
+mod framing;
 mod gzip;
 mod health;
 mod hooks;
@@ -174,6 +176,8 @@ pub struct Api {
     barren: moka::sync::Cache<(OrgNo, TypeFilter), EventId>,
     /// Bytes of request bodies that are read or wait to be stored.
     bodies: Arc<Shares<Payer>>,
+    /// Requests whose changes wait to be stored or are being stored.
+    submissions: Arc<Shares<Payer>>,
     /// Endpoints that can be tried out at a time.
     tests: Arc<Shares<OrgNo>>,
     cors: Option<Cors>,
@@ -212,6 +216,7 @@ impl Api {
             blocking: Blocking::default(),
             barren: moka::sync::Cache::new(BARREN_ENTRIES_MAX),
             bodies: Shares::new(config.intake.queue_bytes as u64, config.intake.queue_bytes as u64),
+            submissions: submissions(&config),
             tests: Shares::new(TESTS_MAX, TESTS_PER_ORG_MAX),
             settings_locks: Keyed::default(),
             began: Instant::now(),
@@ -264,6 +269,12 @@ impl Api {
     }
 }
 
+/// As many as can wait in the queue and be in a group that is being stored.
+fn submissions(config: &Config) -> Arc<Shares<Payer>> {
+    let places = config.intake.queue.saturating_add(config.intake.group_commands) as u64;
+    Shares::new(places, places)
+}
+
 fn egress_rules(config: &Config) -> EgressRules {
     EgressRules { allow: config.egress.allow_networks.clone() }
 }
@@ -271,4 +282,19 @@ fn egress_rules(config: &Config) -> EgressRules {
 /// Registers every route, and what answers where there is none.
 pub fn configure(services: &mut web::ServiceConfig, api: &web::Data<Api>) {
     routes::register(services, api);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_organization_takes_all_places_among_what_waits_to_be_stored() {
+        let places = submissions(&Config::from_toml("").unwrap());
+        let all_of = |org| std::iter::from_fn(|| places.take(Payer::Org(OrgNo(org)), 1).ok()).collect::<Vec<_>>();
+        let first = all_of(1);
+        assert!(first.len() > 1_000);
+        let second = all_of(2);
+        assert!(!second.is_empty() && !all_of(3).is_empty(), "there is something left for others");
+    }
 }

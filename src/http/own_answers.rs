@@ -7,15 +7,19 @@ use crate::base::random;
 /// Each of our own answers has it in its head.
 const REQUEST_ID: &str = "x-request-id: ";
 
-/// What is written instead of these bytes, if they are an answer that actix made by itself.
+/// What is written instead of these bytes, if an answer that actix made by itself begins with them.
 pub(super) fn instead_of(bytes: &[u8]) -> Option<Vec<u8>> {
     let status = bytes.strip_prefix(b"HTTP/1.").and_then(|rest| rest.get(2..5))?;
     let code = match status {
-        b"400" => Code::InvalidRequest,
+        b"408" => Code::RequestTimeout,
         b"431" => Code::HeadTooLarge,
+        [b'4', ..] => Code::InvalidRequest,
+        [b'5', ..] => Code::Internal,
         _ => return None,
     };
-    let is_ours = bytes.windows(REQUEST_ID.len()).any(|window| window == REQUEST_ID.as_bytes());
+    let head_end = bytes.windows(4).position(|window| window == b"\r\n\r\n").unwrap_or(bytes.len());
+    let head = bytes.get(..head_end).unwrap_or_default();
+    let is_ours = head.windows(REQUEST_ID.len()).any(|window| window == REQUEST_ID.as_bytes());
     (!is_ours).then(|| refusal(code))
 }
 
@@ -25,6 +29,7 @@ pub(super) fn refusal(code: Code) -> Vec<u8> {
         Code::RequestTimeout => "the head of the request took too long to arrive",
         Code::HeadTooLarge => "the head of the request is larger than the 64 KiB that are taken",
         Code::Overloaded => "too many large heads of requests are arriving",
+        Code::Internal => "the request could not be answered",
         _ => "the head of the request is not HTTP/1.1 as this server reads it",
     };
     let request_id = format!("{:016x}-0", u64::from_be_bytes(random::bytes()));

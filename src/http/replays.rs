@@ -96,12 +96,15 @@ pub(super) fn show(call: &Call) -> Answer {
 pub(super) async fn list(call: &mut Call) -> Answer {
     let org = call.org()?;
     let mut query = Query::read(call.request.query_string());
-    let (limit, before) = (query.limit(), query.cursor());
+    let (limit, before) = (query.limit(), query.cursor().unwrap_or(cursor::NEWEST));
     query.finish()?;
     let (api, now) = (web::Data::clone(&call.api), call.api.steady());
     let replays = call.api.blocking.run(call.payer(), move || Ok(api.store.replays(org, now)?)).await?;
-    let behind = replays.iter().filter(|replay| before.is_none_or(|EventId(before)| replay.id.0 < before));
-    page(limit, behind.map(|replay| (cursor::encode(EventId(replay.id.0)), Shown::of(replay, &call.api))))
+    let behind = replays.iter().filter(|replay| replay.id.0 < before.0);
+    page(
+        (limit, cursor::encode(before)),
+        behind.map(|replay| (cursor::encode(EventId(replay.id.0)), Shown::of(replay, &call.api))),
+    )
 }
 
 fn read(body: &[u8], store: &Store, org: OrgNo, now: Timestamp) -> Result<ReplayRequest, Problem> {

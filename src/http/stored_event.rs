@@ -29,7 +29,10 @@ const ITEM_BYTES: usize = 320;
 pub(super) struct Page {
     /// The items, with commas between them.
     pub(super) items: Vec<u8>,
+    /// Where the next page begins, if there may be more,
     pub(super) next: Option<EventId>,
+    /// and the last item.
+    pub(super) last: Option<EventId>,
     /// Of an inbox without items: nothing up to this event is asked for.
     pub(super) seen: EventId,
     /// Its part of what answers may take.
@@ -41,21 +44,17 @@ impl Page {
         !self.items.is_empty()
     }
 
-    pub(super) fn answer(self) -> actix_web::HttpResponse {
+    /// `begins`: behind which event the page begins.
+    pub(super) fn answer(self, begins: EventId) -> actix_web::HttpResponse {
         let mut body = Vec::with_capacity(self.items.len() + 96);
         body.extend_from_slice(b"{\"data\":[");
         body.extend_from_slice(&self.items);
         body.extend_from_slice(match self.next {
             Some(_) => b"],\"has_more\":true,\"next_cursor\":\"",
-            None => b"],\"has_more\":false,\"next_cursor\":",
+            None => b"],\"has_more\":false,\"next_cursor\":\"",
         });
-        match self.next {
-            Some(next) => {
-                body.extend_from_slice(cursor::encode(next).as_bytes());
-                body.extend_from_slice(b"\"}");
-            }
-            None => body.extend_from_slice(b"null}"),
-        }
+        body.extend_from_slice(cursor::encode(self.next.or(self.last).unwrap_or(begins)).as_bytes());
+        body.extend_from_slice(b"\"}");
         let bytes = body.len() as u64;
         let mut response = json_bytes(StatusCode::OK, body);
         if let Some(mut part) = self.part {
@@ -100,6 +99,7 @@ pub(super) fn read_page(api: &Api, payer: Payer, found: &EventPage) -> Result<Pa
             .map_err(|error| Problem::internal(&error))?;
         last = Some(item.id);
     }
+    page.last = last;
     Ok(page)
 }
 

@@ -21,6 +21,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::base::metrics::Metrics;
 use crate::base::random;
+use crate::base::shares::{Share, Shares};
 use crate::base::threads::{Thread, spawn_critical};
 use crate::model::id::OrgNo;
 use crate::model::key::KeyText;
@@ -32,7 +33,7 @@ const LANES: u32 = 1;
 const SALT_BYTES: usize = 16;
 /// New keys whose hash may wait to be made, all together and for one organization. Checks go first.
 const NEW_MAX: usize = 256;
-const NEW_PER_ORG_MAX: usize = 16;
+const NEW_PER_ORG_MAX: u64 = 16;
 /// How long stopping waits for a check under way.
 const STOP_DEADLINE: Duration = Duration::from_secs(2);
 
@@ -74,44 +75,11 @@ struct Check {
 struct NewKey {
     text: Arc<KeyText>,
     reply: oneshot::Sender<Option<Hashed>>,
-    _share: Share,
+    _share: Share<Option<OrgNo>>,
 }
 
 /// Checks under way, by the tag of what is checked.
 type Flights = Mutex<HashMap<Tag, watch::Receiver<Option<bool>>>>;
-/// How many new keys of each organization wait; the operator counts as one, too.
-type Waiting = Mutex<HashMap<Option<OrgNo>, usize>>;
-
-/// A place among those of an organization that may wait.
-struct Share {
-    waiting: Arc<Waiting>,
-    org: Option<OrgNo>,
-}
-
-impl Share {
-    fn take(waiting: &Arc<Waiting>, org: Option<OrgNo>) -> Result<Self, NotJudged> {
-        let mut all = waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = all.entry(org).or_default();
-        if *count >= NEW_PER_ORG_MAX {
-            return Err(NotJudged::Overloaded);
-        }
-        *count += 1;
-        Ok(Self { waiting: Arc::clone(waiting), org })
-    }
-}
-
-impl Drop for Share {
-    fn drop(&mut self) {
-        let mut all = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = all.get_mut(&self.org) {
-            *count -= 1;
-            if *count == 0 {
-                all.remove(&self.org);
-            }
-        }
-    }
-}
-
 #[derive(Debug)]
 struct Queues {
     checks: Sender<Check>,
@@ -123,7 +91,8 @@ struct Queues {
 pub(super) struct Verifier {
     queues: Option<Queues>,
     flights: Arc<Flights>,
-    waiting: Arc<Waiting>,
+    /// New keys that wait, by organization; the operator counts as one, too.
+    waiting: Arc<Shares<Option<OrgNo>>>,
     threads: Vec<Thread>,
 }
 
@@ -146,7 +115,8 @@ impl Verifier {
             spawn_critical(&format!("keys-{number}"), move || work.run())
         };
         let threads = (1..=threads).map(start).collect::<std::io::Result<_>>()?;
-        Ok(Self { queues: Some(Queues { checks, new }), flights, waiting: Arc::default(), threads })
+        let waiting = Shares::new(NEW_MAX as u64, NEW_PER_ORG_MAX);
+        Ok(Self { queues: Some(Queues { checks, new }), flights, waiting, threads })
     }
 
     /// Whether the text is what was hashed.
@@ -176,7 +146,7 @@ impl Verifier {
     /// # Errors
     /// When it was not made.
     pub(super) async fn hash(&self, text: Arc<KeyText>, org: Option<OrgNo>) -> Result<Hashed, NotJudged> {
-        let share = Share::take(&self.waiting, org)?;
+        let share = self.waiting.take(org, 1).map_err(|_exhausted| NotJudged::Overloaded)?;
         let (reply, hashed) = oneshot::channel();
         enqueue(self.queues()?.new.try_send(NewKey { text, reply, _share: share }))?;
         hashed.await.ok().flatten().ok_or(NotJudged::Failed)
@@ -302,7 +272,7 @@ mod tests {
         assert_eq!(verifier.verify((key(1), [1; 32]), &hash).await, Ok(true));
         assert_eq!(verifier.verify((key(2), [2; 32]), &hash).await, Ok(false));
         assert_eq!(verifier.verify((key(1), [1; 32]), "$").await, Err(NotJudged::Failed));
-        assert!(verifier.flights.lock().unwrap().is_empty() && verifier.waiting.lock().unwrap().is_empty());
+        assert!(verifier.flights.lock().unwrap().is_empty() && verifier.waiting.held() == 0);
         assert_eq!(metrics.key_hashes.get(), 5);
     }
 
@@ -310,7 +280,8 @@ mod tests {
     fn idle(queue: usize) -> (Verifier, (Receiver<Check>, Receiver<NewKey>)) {
         let (checks, checks_receiver) = crossbeam_channel::bounded(queue);
         let (new, new_receiver) = crossbeam_channel::bounded(NEW_MAX);
-        let (queues, flights, waiting) = (Some(Queues { checks, new }), Arc::default(), Arc::default());
+        let waiting = Shares::new(NEW_MAX as u64, NEW_PER_ORG_MAX);
+        let (queues, flights) = (Some(Queues { checks, new }), Arc::default());
         (Verifier { queues, flights, waiting, threads: Vec::new() }, (checks_receiver, new_receiver))
     }
 
@@ -337,9 +308,13 @@ mod tests {
             waits
         };
         let taken = (0..100).filter(|_| ask(Some(OrgNo(1)))).count();
-        assert_eq!(taken, NEW_PER_ORG_MAX);
+        assert_eq!(taken as u64, NEW_PER_ORG_MAX);
         assert!(ask(Some(OrgNo(2))) && ask(None));
         drop(new.try_recv().unwrap());
         assert!(ask(Some(OrgNo(1))), "its place is free again");
+        // However many organizations do so, one that has nothing yet gets its turn.
+        let crowd: usize = (10..27).map(|org| (0..100).take_while(|_| ask(Some(OrgNo(org)))).count()).sum();
+        assert!(crowd < NEW_MAX - 1, "{crowd}");
+        assert!(ask(Some(OrgNo(1_000))));
     }
 }

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 use twox_hash::XxHash3_64;
 
-use super::cloudevents::fingerprint_text;
+use super::cloud_identity;
 use super::error::{Code, Faults, Problem, pointer};
 use super::fields::{CHAR_BYTES_MAX, Fields, is_printable, is_too_deep, printable_rule, string};
 use crate::model::cloudevent::{ATTRIBUTE_BYTES_MAX, ATTRIBUTE_NAME_CHARS_MAX, ATTRIBUTES_MAX, CloudEvent};
@@ -158,10 +158,10 @@ impl Rules {
         let digest = Sha256::new().chain_update(self.org.0.to_be_bytes()).chain_update(id.as_bytes()).finalize();
         // It only has to tell an organization's own events apart, so it may be quick.
         let mut fingerprint = XxHash3_64::oneshot(event.event_type.as_str().as_bytes());
-        fingerprint = XxHash3_64::oneshot_with_seed(fingerprint, &event.payload);
-        if let Some(cloudevent) = &event.cloudevent {
-            fingerprint = XxHash3_64::oneshot_with_seed(fingerprint, fingerprint_text(cloudevent).as_bytes());
-        }
+        fingerprint = match &event.cloudevent {
+            Some(cloudevent) => cloud_identity::fingerprint(cloudevent, &event.payload, fingerprint),
+            None => XxHash3_64::oneshot_with_seed(fingerprint, &event.payload),
+        };
         let fingerprint = fingerprint.to_be_bytes();
         Dedup { digest: first(&digest), fingerprint, window_start: self.now.minus_ms(self.dedup_window_ms), id }
     }

@@ -87,7 +87,7 @@ impl FromStr for TypeFilter {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let mut filter = Self::default();
-        for (count, term) in text.split(',').enumerate() {
+        for (count, term) in text.split(',').map(str::trim).enumerate() {
             if count == PATTERNS_MAX {
                 return Err(format!("must have at most {PATTERNS_MAX} event types"));
             }
@@ -118,6 +118,8 @@ mod tests {
             ("*/created", ["order.created", "orders/x:created"], ["recreated", "created.x"]),
             ("*", ["order", "triggerd.delivery.dead"], ["", ""]),
             ("a,b.*", ["a", "b.c"], ["b", "c"]),
+            (" a, b.* ", ["a", "b.c"], ["b", "c"]),
+            ("*, !order.test", ["order.created", "a"], ["order.test", ""]),
             ("!order.test", ["order.created", "order.test.x"], ["order.test", ""]),
             ("order.*,!order.test", ["order.created", "order.test.x"], ["order.test", "user.created"]),
             ("!order.test,order.*", ["order.created", "order.test.x"], ["order.test", "user.created"]),
@@ -138,7 +140,8 @@ mod tests {
         for (filter, named) in [
             ("", ""),
             ("a,", ""),
-            ("a, b", " b"),
+            ("a, ,b", ""),
+            ("a, b c", "b c"),
             ("!", ""),
             ("a,!!b", "!b"),
             ("x,*created", "*created"),

@@ -150,6 +150,49 @@ fn binary_events_come_out_as_they_came_in() {
 }
 
 #[test]
+fn an_event_is_the_same_in_whatever_mode_and_however_its_data_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Process::start(&dir.path().join("data"));
+    let org = server.org("Acme");
+    let structured = |id: &str, more: &str| {
+        let text = format!(r#"{{"specversion":"1.0","type":"a.b","source":"/shop","id":"{id}"{more}}}"#);
+        org.request(Method::POST, "/api/events", &[STRUCTURED], text)
+    };
+    let binary = |id: &str, content_type: &str, body: &[u8]| {
+        let least = [("ce-specversion", "1.0"), ("ce-type", "a.b"), ("ce-source", "/shop"), ("ce-id", id)];
+        let headers = [least.as_slice(), &[("Content-Type", content_type)]].concat();
+        org.try_request_bytes(Method::POST, "/api/events", &headers, body.to_vec()).unwrap()
+    };
+    let json = "application/json";
+    for (id, more, content_type, body, other) in [
+        ("1", r#","data":{"a": 1, "b":"\u00e4\/"}"#, json, "{\n \"b\":\"ä/\",\"a\":1}".as_bytes(), &b"{\"a\":2}"[..]),
+        ("2", r#","datacontenttype":"application/json","data_base64":"eyJhIjoxfQ==""#, json, b"{ \"a\" : 1 }", b"[1]"),
+        ("3", r#","datacontenttype":"text/plain","data":"x\n\u00e4""#, "text/plain", "x\nä".as_bytes(), b"x"),
+        ("4", r#","datacontenttype":"text/plain","data_base64":"eA==""#, "text/plain", b"x", b"y"),
+        ("5", r#","datacontenttype":"application/yaml","data":"a: b""#, "application/yaml", b"a: b", b"a: c"),
+        ("6", r#","datacontenttype":"image/png","data_base64":"/wA=""#, "image/png", b"\xff\0", b"\xff"),
+    ] {
+        let first = structured(id, more);
+        assert_eq!(first.status, 202, "{first:?}");
+        for again in [structured(id, more), binary(id, content_type, body)] {
+            assert_eq!((again.status, &again.json["duplicate"]), (200, &json!(true)), "{id}: {again:?}");
+            assert_eq!(again.id(), first.id());
+        }
+        let other = binary(id, content_type, other);
+        assert_eq!((other.status, other.code()), (422, "dedup_mismatch"), "{id}: {other:?}");
+        // The other way round.
+        let id = format!("{id} again");
+        assert_eq!(binary(&id, content_type, body).status, 202);
+        assert_eq!(structured(&id, more).status, 200, "{id}");
+    }
+    for source in [":a", "http://a:b/", "/ä", "a[b]"] {
+        let text = format!(r#"{{"specversion":"1.0","type":"a.b","source":"{source}","id":"7"}}"#);
+        let refused = org.request(Method::POST, "/api/events", &[STRUCTURED], text);
+        assert_eq!((refused.status, &refused.json["errors"][0]["pointer"]), (422, &json!("/source")), "{refused:?}");
+    }
+}
+
+#[test]
 fn types_of_any_kind_are_posted_and_subscribed_to_below_their_words() {
     let dir = tempfile::tempdir().unwrap();
     let server = Process::start(&dir.path().join("data"));

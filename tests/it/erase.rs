@@ -282,3 +282,28 @@ fn an_event_whose_deliveries_nobody_saw_in_time_is_erased_with_all_of_them() {
     let (code, text) = command(&data, &["verify"]);
     assert!(code == Some(0), "{text}");
 }
+
+/// What waits for an endpoint that was deleted is canceled by the scheduler, which may come late, or not run at all.
+#[test]
+fn an_event_that_waits_for_an_endpoint_deleted_long_ago_is_erased() {
+    // More than are looked at when the change is made.
+    const DELETED_SINCE: usize = 260;
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let without_sending = ["sh", "-c", "exec \"$0\" \"$@\" --no-deliver"];
+    let server = Process::try_start(&data, "", &without_sending).unwrap_or_else(|it| panic!("{it:?}"));
+    let org = server.org("Acme");
+    let make = || org.post("/api/endpoints", &json!({"url": "http://127.0.0.1:1/"})).id();
+    let delete = |id: String| assert_eq!(org.delete(&format!("/api/endpoints/{id}")).status, 204);
+    let first = make();
+    let waits = org.send("a.b", &json!("canary")).id();
+    let deliveries = || org.get(&format!("/api/deliveries?event_id={waits}")).json["data"].as_array().unwrap().len();
+    until(|| (deliveries() == 1).then_some(()));
+    delete(first);
+    (0..DELETED_SINCE).for_each(|_| delete(make()));
+    let erased = org.delete(&path(&waits));
+    assert_eq!((erased.status, &erased.json["id"]), (200, &json!(waits)), "{erased:?}");
+    assert_eq!(server.stop().0, Some(0));
+    let (code, text) = command(&data, &["verify"]);
+    assert!(code == Some(0), "{text}");
+}

@@ -303,7 +303,7 @@ impl Client {
             let page = self.get(&path);
             assert_eq!(page.status, 200, "{page:?}");
             events.extend(page.json["data"].as_array().unwrap().iter().cloned());
-            match page.json["next_cursor"].as_str() {
+            match page.json["next_cursor"].as_str().filter(|_| page.json["has_more"] == json!(true)) {
                 Some(cursor) => path = format!("/api/inbox?limit=500&cursor={cursor}"),
                 None => return events,
             }

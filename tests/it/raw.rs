@@ -12,7 +12,7 @@ use crate::harness::{PATIENCE, Process};
 /// A connection as a client makes it that may not behave.
 pub(crate) struct Raw {
     pub(crate) stream: TcpStream,
-    read: Vec<u8>,
+    pub(crate) read: Vec<u8>,
 }
 
 impl Raw {

@@ -202,7 +202,7 @@ fn push(org: &Client, event_type: &str, count: usize) -> Vec<Value> {
         let page = org.get(&format!("/api/deliveries?event_id={event}&limit=500{cursor}")).json;
         let ids = page["data"].as_array().unwrap().iter().map(|delivery| delivery["id"].as_str().unwrap().to_owned());
         found.extend(ids.map(|id| org.get(&format!("/api/deliveries/{id}")).json));
-        match page["next_cursor"].as_str() {
+        match page["next_cursor"].as_str().filter(|_| page["has_more"] == json!(true)) {
             Some(next) => cursor = format!("&cursor={next}"),
             None => break,
         }

@@ -192,8 +192,8 @@ fn a_replay_is_its_organizations_alone_and_everything_wrong_with_one_is_named() 
     };
     assert_eq!((ids(&[&first, &rest]), ids(&[&whole]).len()), (ids(&[&whole]), 10));
     assert_eq!(
-        (&rest["data"][0]["id"], &rest["next_cursor"]),
-        (&json!(replay), &Value::Null),
+        (&rest["data"][0]["id"], rest["next_cursor"].is_string()),
+        (&json!(replay), true),
         "the oldest is the last"
     );
     assert_eq!(org.get("/api/replays?cursor=x").status, 400);

@@ -14,7 +14,8 @@ use crate::receiver::Receiver;
 #[derive(Deserialize)]
 struct Page {
     data: Vec<Item>,
-    next_cursor: Option<String>,
+    has_more: bool,
+    next_cursor: String,
 }
 
 /// An event as the inbox shows it.
@@ -38,10 +39,10 @@ pub(crate) fn inbox(org: &Client) -> Vec<Item> {
         assert_eq!(answer.status, 200, "the inbox cannot be read: {answer:?}");
         let page: Page = serde_json::from_str(&answer.text).unwrap();
         items.extend(page.data);
-        match page.next_cursor {
-            Some(cursor) => path = format!("/api/inbox?limit=500&cursor={cursor}"),
-            None => return items,
+        if !page.has_more {
+            return items;
         }
+        path = format!("/api/inbox?limit=500&cursor={}", page.next_cursor);
     }
 }
 

@@ -90,7 +90,7 @@ fn listed(org: &Client, list: &str) -> Vec<Value> {
         let page = org.get(&path);
         assert_eq!(page.status, 200, "{page:?}");
         items.extend(page.json["data"].as_array().unwrap().iter().cloned());
-        match page.json["next_cursor"].as_str() {
+        match page.json["next_cursor"].as_str().filter(|_| page.json["has_more"] == true) {
             Some(cursor) => path = format!("{list}&cursor={cursor}"),
             None => return items,
         }

@@ -116,7 +116,7 @@ fn read_pages(org: &Client, ids: &[String]) -> Option<u16> {
         let events = page.json["data"].as_array().unwrap();
         seen.extend(events.iter().map(|event| event["id"].as_str().unwrap().to_owned()));
         assert!(ids.starts_with(&seen), "a damaged inbox was shown as if it were whole");
-        match page.json["next_cursor"].as_str() {
+        match page.json["next_cursor"].as_str().filter(|_| page.json["has_more"] == true) {
             Some(cursor) => path = format!("/api/inbox?limit=100&cursor={cursor}"),
             None => break,
         }
