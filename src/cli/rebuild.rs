@@ -154,7 +154,7 @@ impl Rebuild {
         let known = Known { numbers, applied: before.map_or(0, Store::applied) };
         let lost: Vec<Lost> = audit.damages().cloned().collect();
         let skipped = skipped_orgs(&lost, &audit.numbering, &known, self.assume_no_organization_lost)?;
-        let notes = notes(&lost, (&skipped, &audit.unmade_keys), audit.end())?;
+        let notes = notes(&lost, &skipped, &audit.unmade_keys, audit.end())?;
         let aside = free_name(dir.path());
         let salvage = Salvage { dir: &dir.journal(), files: Arc::new(OsFiles), aside: &aside, notes: &notes };
         let files = salvage.run(audit.missing_beginning.as_ref(), &audit.segments);

@@ -79,8 +79,7 @@ fn a_note_fits_where_the_makings_were_that_it_names() {
     let many: Vec<_> = (0..50).map(|id| (Position(9_000), KeyId(u128::MAX - id))).collect();
     for keys in 1..=many.len() {
         let bytes = ORG_FRAME_BYTES_MIN * keys as u64;
-        let noted =
-            notes(&[lost(500, 500 + bytes)], (&[(Position(500), u32::MAX)], &many), Position(u64::MAX)).unwrap();
+        let noted = notes(&[lost(500, 500 + bytes)], &[(Position(500), u32::MAX)], &many, Position(u64::MAX)).unwrap();
         let Ok(Command::SkipOrgs(skip)) = read_body(noted[0].kind, noted[0].version, &noted[0].body) else { panic!() };
         // Behind a note there is a hole of a frame's header, or nothing.
         assert!(skip.lost_keys.len() >= keys && noted[0].body.len() as u64 + 2 * 18 <= bytes, "{keys}: {skip:?}");

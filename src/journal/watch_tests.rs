@@ -90,10 +90,9 @@ fn what_the_writer_does_is_never_taken_for_somebody_elses_doing() {
     for round in 0..4 {
         let (mut writer, reader) = journal(&dir);
         let maker = writer.spares();
-        let is_over = Arc::new(AtomicBool::new(false));
-        let watched = {
-            let (reader, is_over) = (reader.clone(), Arc::clone(&is_over));
-            std::thread::spawn(move || {
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let watched = scope.spawn(|| {
                 let (mut watch, mut looks) = (Watch::new(&reader), 0);
                 while !is_over.load(Ordering::SeqCst) {
                     let strayed = watch.look();
@@ -101,20 +100,20 @@ fn what_the_writer_does_is_never_taken_for_somebody_elses_doing() {
                     looks += 1;
                 }
                 looks
-            })
-        };
-        let mut kept = reader.end();
-        for step in 0..60 {
-            append(&mut writer, 10);
-            if step % 2 == 0 {
-                maker.make_asked();
+            });
+            let mut kept = reader.end();
+            for step in 0..60 {
+                append(&mut writer, 10);
+                if step % 2 == 0 {
+                    maker.make_asked();
+                }
+                if step % 10 == 9 {
+                    writer.remove_before(kept).unwrap();
+                    kept = reader.end();
+                }
             }
-            if step % 10 == 9 {
-                writer.remove_before(kept).unwrap();
-                kept = reader.end();
-            }
-        }
-        is_over.store(true, Ordering::SeqCst);
-        assert!(watched.join().unwrap() > 0, "round {round}");
+            is_over.store(true, Ordering::SeqCst);
+            assert!(watched.join().unwrap() > 0, "round {round}");
+        });
     }
 }

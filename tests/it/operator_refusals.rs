@@ -109,7 +109,7 @@ fn a_directory_in_use_is_said_to_be_whatever_happens_in_it() {
     // Files come and go in it; here one is in the way that the second server must not even look at.
     let odd = data.join("journal/odd");
     fs::write(&odd, "").unwrap();
-    fs::set_permissions(&odd, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&odd, fs::Permissions::from_mode(0o000)).unwrap();
     let (code, text) = run(&data, &["serve"], &AS_NOBODY);
     assert!(code == Some(4) && text.contains("in use by another triggerd"), "{code:?}: {text}");
     fs::remove_file(&odd).unwrap();

@@ -81,7 +81,8 @@ pub(super) fn skipped_orgs(
 /// What is written where something was lost: how many organizations, and which keys.
 pub(super) fn notes(
     lost: &[Lost],
-    (skipped, unmade): (&[(Position, u32)], &[(Position, KeyId)]),
+    skipped: &[(Position, u32)],
+    unmade: &[(Position, KeyId)],
     end: Position,
 ) -> Result<Vec<Note>, Failure> {
     let mut unmade = unmade.iter().peekable();
