@@ -234,7 +234,7 @@ impl Audit<'_> {
             let of = || org_text(state, org);
             self.known(row.org.id, row.org.id.0)?;
             self.require(org.0 < next_org, || {
-                format!("{} is number {}, which is not below the next one, {next_org}", row.org.id, org.0)
+                format!("{} has the number {}, which is not below the next number, {next_org}", row.org.id, org.0)
             });
             for key in &row.keys {
                 let own = state.keys.get(*key)?.is_some_and(|row| row.org == org);

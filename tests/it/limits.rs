@@ -47,7 +47,7 @@ const HARMS: [(&str, Harm, &str); 10] = [
         },
         "Nothing is lost",
     ),
-    ("last-cut", |data| set_len(segments(data).last().unwrap(), 0), "0 bytes long, but was made"),
+    ("last-cut", |data| set_len(segments(data).last().unwrap(), 0), "bytes long, but was made"),
     ("first-cut", |data| set_len(&segments(data)[0], 1_000), "1000 bytes long, but was made"),
     ("last-gone", |data| fs::remove_file(segments(data).last().unwrap()).unwrap(), "lost but for a backup"),
     ("first-gone", |data| fs::remove_file(&segments(data)[0]).unwrap(), "lost but for a backup"),

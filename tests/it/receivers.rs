@@ -57,8 +57,8 @@ impl Evil {
         (Self::DrippingBody, 40, 20_000, "http_status"),
         (Self::DrippingHead, 40, 2_000, "timeout"),
         (Self::LongestHead, 60, 3_000, "timeout"),
-        (Self::LongHead, 160, 10_000, "protocol"),
-        (Self::ManyHeaders, 40, 60_000, "protocol"),
+        (Self::LongHead, 160, 10_000, "http_status"),
+        (Self::ManyHeaders, 40, 60_000, "http_status"),
         (Self::EarlyHints, 10, 60_000, "protocol"),
         (Self::Garbage, 20, 60_000, "protocol"),
         (Self::Reset, 20, 60_000, "protocol"),
@@ -101,11 +101,11 @@ impl Evil {
                 until_closed(&mut stream, drip);
             }
             Self::LongHead => {
-                say(&mut stream, format!("HTTP/1.1 200 OK\r\nX-Long: {}", "x".repeat(LONG_HEAD_BYTES)).as_bytes());
+                say(&mut stream, format!("HTTP/1.1 500 X\r\nX-Long: {}", "x".repeat(LONG_HEAD_BYTES)).as_bytes());
                 until_closed(&mut stream, |_| {});
             }
             Self::ManyHeaders => {
-                say(&mut stream, b"HTTP/1.1 200 OK\r\n");
+                say(&mut stream, b"HTTP/1.1 500 X\r\n");
                 say_on(&mut stream, "X-Many: 1\r\n".repeat(1_000).as_bytes());
             }
             Self::EarlyHints => {
