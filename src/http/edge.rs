@@ -128,7 +128,8 @@ pub(super) async fn serve(
     {
         connection.is_last();
     }
-    let answer = answer.and_then(|response| call.api.answers.admit(call.payer(), response));
+    let has_committed = call.has_committed.get();
+    let answer = answer.and_then(|response| call.api.answers.admit(call.payer(), response, has_committed));
     let (mut response, problem) = match answer {
         Ok(response) => (response, None),
         Err(problem) => (problem.render(&request_id), Some(problem)),
