@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::harness::{Client, PATIENCE, Process, settings, until};
 use crate::raw::{Raw, get, memory_kib, post, processor, sockets};
 
-fn server(more: &str) -> (Process, tempfile::TempDir) {
+pub(crate) fn server(more: &str) -> (Process, tempfile::TempDir) {
     broken_server(more, "")
 }
 
@@ -31,7 +31,7 @@ fn broken_server(more: &str, sabotage: &str) -> (Process, tempfile::TempDir) {
 }
 
 /// Listens and never takes a connection.
-fn silence() -> (TcpListener, String) {
+pub(crate) fn silence() -> (TcpListener, String) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
     (listener, url)
@@ -213,14 +213,14 @@ fn waiting_requests_are_answered_early_when_connections_run_out() {
 }
 
 /// Fills an inbox with large events.
-fn fill(org: &Client, events: usize, bytes: usize) {
+pub(crate) fn fill(org: &Client, events: usize, bytes: usize) {
     for _ in 0..events {
         assert_eq!(org.send("a.b", &json!("x".repeat(bytes))).status, 202);
     }
 }
 
 /// Requests whose answers nobody reads.
-fn unread(server: &Process, count: usize, text: &str) -> Vec<Raw> {
+pub(crate) fn unread(server: &Process, count: usize, text: &str) -> Vec<Raw> {
     let ask = |_| {
         let mut raw = Raw::connect(server);
         set_socket_recv_buffer_size(&raw.stream, 4 << 10).unwrap();
