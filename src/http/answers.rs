@@ -86,7 +86,7 @@ impl Answers {
 }
 
 /// The answer as actix sends it, piece by piece. What it holds is given back when the connection has all of it.
-pub(super) fn sent_in_pieces(mut response: HttpResponse, in_hand: Option<InHand>) -> HttpResponse {
+pub(super) fn sent_in_pieces(mut response: HttpResponse, in_hand: InHand) -> HttpResponse {
     let part = response.extensions_mut().remove::<Part>();
     response
         .map_body(|_, body| {
@@ -107,7 +107,7 @@ enum Content {
 struct Outgoing {
     content: Content,
     _part: Option<Part>,
-    _in_hand: Option<InHand>,
+    _in_hand: InHand,
 }
 
 impl MessageBody for Outgoing {

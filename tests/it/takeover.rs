@@ -52,6 +52,15 @@ fn requests_may_come_in_any_pieces_and_behind_each_other() {
         assert_eq!(raw.answer().0, 202, "cut at {cut}");
         sent += 1;
     }
+    // Two behind each other, with empty lines before each: the rest of the second one comes when the first one was answered.
+    let one = format!("\r\n\r\n{whole}");
+    for cut in 0..one.len() {
+        raw.say(&format!("{one}{}", &one[..cut]));
+        assert_eq!(raw.answer().0, 202, "cut at {cut} of the second one");
+        raw.say(&one[cut..]);
+        assert_eq!(raw.answer().0, 202, "cut at {cut}");
+        sent += 2;
+    }
     let chunked = format!(
         "POST /api/events HTTP/1.1\r\nHost: x\r\nX-API-Key: {}\r\nContent-Type: application/json\r\n\
          Transfer-Encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n",
