@@ -78,6 +78,13 @@ impl<K: Copy + Eq + Hash> Shares<K> {
         Ok(Share { shares: Arc::clone(self), user, amount })
     }
 
+    /// Takes `amount` however little is left, for what is there already and cannot be refused any more. Others get less until it
+    /// is given back.
+    pub fn take_anyway(self: &Arc<Self>, user: K, amount: u64) -> Share<K> {
+        self.lock().add(user, amount);
+        Share { shares: Arc::clone(self), user, amount }
+    }
+
     /// How much is held, all users together.
     pub fn held(&self) -> u64 {
         self.lock().in_all
@@ -218,5 +225,10 @@ mod tests {
         assert_eq!(bytes.take(2, 61).unwrap_err(), Exhausted::InAll);
         assert_eq!(bytes.take_up_to(2, 100, 1).unwrap().amount(), 29, "half of what is left");
         assert_eq!(bytes.take_up_to(2, 100, 60).unwrap_err(), Exhausted::OfOne);
+        let more = bytes.take_anyway(2, 1_000);
+        assert_eq!((more.amount(), bytes.held()), (1_000, 1_040));
+        assert_eq!(bytes.take(3, 1).unwrap_err(), Exhausted::InAll);
+        drop(more);
+        assert_eq!(bytes.held(), 40);
     }
 }

@@ -34,7 +34,7 @@ pub struct Server {
     /// How long an idle connection is kept.
     #[serde(rename = "keep_alive_seconds", serialize_with = "seconds")]
     pub keep_alive: Duration,
-    /// How long an answer may wait for its reader without progress.
+    /// How long an answer may wait for its reader, taking less than 1 KiB a second.
     #[serde(rename = "write_timeout_seconds", serialize_with = "seconds")]
     pub write_timeout: Duration,
     /// Most bytes of answers that wait for their readers.

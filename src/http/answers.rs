@@ -5,9 +5,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
 
 use actix_web::HttpResponse;
 use actix_web::body::{BodySize, BoxBody, MessageBody};
@@ -22,8 +20,6 @@ use crate::base::shares::{Exhausted, Share, Shares};
 const FREE_BYTES_MAX: u64 = 4 << 10;
 /// Bytes handed to the connection at a time.
 const PIECE_BYTES: usize = 16 << 10;
-/// For so long after a refusal there is too little room.
-const SHORT_FOR: Duration = Duration::from_secs(1);
 /// When there may be room again, in seconds.
 const RETRY_AFTER_S: u64 = 1;
 
@@ -34,16 +30,14 @@ pub(super) type Part = Share<Payer>;
 #[derive(Debug)]
 pub(super) struct Answers {
     bytes: Arc<Shares<Payer>>,
-    began: Instant,
-    /// Milliseconds after `began` until which there is too little room.
-    short_until_ms: AtomicU64,
+    bytes_max: u64,
 }
 
 impl Answers {
     /// At most so many bytes.
     pub(super) fn new(bytes_max: usize) -> Self {
         let bytes_max = bytes_max as u64;
-        Self { bytes: Shares::new(bytes_max, bytes_max), began: Instant::now(), short_until_ms: AtomicU64::new(0) }
+        Self { bytes: Shares::new(bytes_max, bytes_max), bytes_max }
     }
 
     /// Room for an answer of at most `wanted` bytes, which can be shorter, but not than `at_least`.
@@ -52,8 +46,6 @@ impl Answers {
     /// When too many bytes are on their way already.
     pub(super) fn take(&self, payer: Payer, wanted: usize, at_least: usize) -> Result<Part, Problem> {
         self.bytes.take_up_to(payer, wanted as u64, at_least as u64).map_err(|exhausted| {
-            let until = self.began.elapsed() + SHORT_FOR;
-            self.short_until_ms.store(u64::try_from(until.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
             let detail = match exhausted {
                 Exhausted::OfOne => "too many bytes of answers are on their way to this organization; read them first",
                 Exhausted::InAll => "too many bytes of answers are on their way",
@@ -62,20 +54,31 @@ impl Answers {
         })
     }
 
-    /// Whether somebody was refused a moment ago: answers that nobody takes are ended sooner then.
+    /// Whether more than half of the bound is taken: answers that nobody takes are ended sooner then. One organization alone
+    /// cannot bring that about, since it is given no more than it leaves.
     pub(super) fn is_short(&self) -> bool {
-        self.began.elapsed().as_millis() < u128::from(self.short_until_ms.load(Ordering::Relaxed))
+        self.bytes.held().saturating_mul(2) > self.bytes_max
     }
 
-    /// Gives a finished answer its part, unless it has one or is small.
+    /// Gives a finished answer its part, unless it has one or is small. The answer to a change that was made goes out however
+    /// little room there is: a refusal would be untrue, and what only the answer tells, such as a new secret, would be lost.
     ///
     /// # Errors
     /// When too many bytes are on their way already; then the answer is dropped.
-    pub(super) fn admit(&self, payer: Payer, mut response: HttpResponse) -> Result<HttpResponse, Problem> {
+    pub(super) fn admit(
+        &self,
+        payer: Payer,
+        mut response: HttpResponse,
+        has_committed: bool,
+    ) -> Result<HttpResponse, Problem> {
         let BodySize::Sized(bytes) = response.body().size() else { return Ok(response) };
         if bytes > FREE_BYTES_MAX && response.extensions().get::<Part>().is_none() {
-            let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
-            let part = self.take(payer, bytes, bytes)?;
+            let part = if has_committed {
+                self.bytes.take_anyway(payer, bytes)
+            } else {
+                let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+                self.take(payer, bytes, bytes)?
+            };
             response.extensions_mut().insert(part);
         }
         Ok(response)
@@ -83,7 +86,7 @@ impl Answers {
 }
 
 /// The answer as actix sends it, piece by piece. What it holds is given back when the connection has all of it.
-pub(super) fn sent_in_pieces(mut response: HttpResponse, in_hand: Option<InHand>) -> HttpResponse {
+pub(super) fn sent_in_pieces(mut response: HttpResponse, in_hand: InHand) -> HttpResponse {
     let part = response.extensions_mut().remove::<Part>();
     response
         .map_body(|_, body| {
@@ -104,7 +107,7 @@ enum Content {
 struct Outgoing {
     content: Content,
     _part: Option<Part>,
-    _in_hand: Option<InHand>,
+    _in_hand: InHand,
 }
 
 impl MessageBody for Outgoing {
@@ -123,5 +126,25 @@ impl MessageBody for Outgoing {
             Content::Whole(bytes) => Poll::Ready(Some(Ok(bytes.split_to(bytes.len().min(PIECE_BYTES))))),
             Content::Stream(body) => Pin::new(body).poll_next(cx),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::id::OrgNo;
+
+    #[test]
+    fn one_organization_that_takes_all_it_can_does_not_shorten_the_patience_with_others() {
+        let answers = Answers::new(1 << 20);
+        let all_of =
+            |org| std::iter::from_fn(|| answers.take(Payer::Org(OrgNo(org)), 4_096, 1).ok()).collect::<Vec<_>>();
+        let first = all_of(1);
+        assert!(answers.bytes.held() > 500 << 10, "{} bytes", answers.bytes.held());
+        assert!(answers.take(Payer::Org(OrgNo(1)), 4_096, 1).is_err() && !answers.is_short());
+        let second = all_of(2);
+        assert!(answers.is_short());
+        drop((first, second));
+        assert!(!answers.is_short());
     }
 }

@@ -139,7 +139,9 @@ pub(super) async fn read(
     let late = |_elapsed| {
         Problem::new(Code::RequestTimeout, format!("the body was not there after {} s", limit.within.as_secs()))
     };
-    let body = timeout_at(deadline, collect(payload, announced, wire_bytes_max, room)).await.map_err(late)?;
+    let body = timeout_at(deadline, collect(payload, announced, (wire_bytes_max, limit.bytes_max), room))
+        .await
+        .map_err(late)?;
     match coding {
         Coding::Identity => body,
         Coding::Gzip => gzip::inflate(body?, limit.bytes_max, |bytes| room.need(bytes)).await,
@@ -150,10 +152,11 @@ pub(super) fn content_length(headers: &HeaderMap) -> Option<usize> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
+/// At most `wire_bytes_max` of it; who sends more is told the bound of what they mean, `bytes_max`.
 async fn collect(
     payload: &mut dev::Payload,
     announced: Option<usize>,
-    bytes_max: usize,
+    (wire_bytes_max, bytes_max): (usize, usize),
     room: &mut Room,
 ) -> Result<web::Bytes, Problem> {
     let broken = |error| {
@@ -172,10 +175,10 @@ async fn collect(
     if announced == Some(first.len()) {
         return Ok(first);
     }
-    let mut body = web::BytesMut::with_capacity(announced.unwrap_or(first.len()).min(bytes_max));
+    let mut body = web::BytesMut::with_capacity(announced.unwrap_or(first.len()).min(wire_bytes_max));
     let mut piece = Some(first);
     while let Some(bytes) = piece {
-        if body.len() + bytes.len() > bytes_max {
+        if body.len() + bytes.len() > wire_bytes_max {
             return Err(too_large(bytes_max));
         }
         if announced.is_none() {

@@ -56,8 +56,8 @@ pub(super) struct Call {
     pub(super) room: Option<Room>,
     /// Whether a change that it asks for was decided on: then that was judged when it was made.
     pub(super) has_committed: Cell<bool>,
-    /// The connection it came by; none in tests.
-    pub(super) connection: Option<Handle>,
+    /// The connection it came by.
+    pub(super) connection: Handle,
 }
 
 impl Call {
@@ -123,7 +123,7 @@ impl Call {
     pub(super) async fn body(&mut self, bytes_max: usize) -> Result<web::Bytes, Problem> {
         let limit = BodyLimit { bytes_max, within: self.api.config.server.body_timeout };
         let room = self.room.insert(Room::of(&self.api.bodies, self.payer()));
-        let is_malformed = || self.connection.as_ref().is_some_and(Handle::is_malformed);
+        let is_malformed = || self.connection.is_malformed();
         let body = body::read(&self.request, &mut self.payload, limit, room).await.map_err(|problem| {
             if problem.code() == Code::InvalidRequest && is_malformed() {
                 Problem::new(Code::InvalidRequest, "the body broke off: its chunks cannot be read (RFC 9112, 7.1)")
@@ -131,25 +131,18 @@ impl Call {
                 problem
             }
         })?;
-        if let Some(connection) = &self.connection {
-            connection.body_is_read();
-        }
+        self.connection.body_is_read();
         Ok(body)
     }
 
     /// The call does nothing but wait from now on, and can be ended early: when the caller has left, or for others.
     pub(super) fn waits(&self) {
-        if let Some(connection) = &self.connection {
-            connection.waits();
-        }
+        self.connection.waits();
     }
 
     /// Completes when nothing should wait for the caller any more.
     pub(super) async fn left(&self) {
-        match &self.connection {
-            Some(connection) => connection.left().await,
-            None => std::future::pending().await,
-        }
+        self.connection.left().await;
     }
 
     /// Where the request comes from: the client's address, also behind a proxy that is trusted.

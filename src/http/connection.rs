@@ -7,7 +7,8 @@
 //!
 //! What arrives early is held back here, a few kilobytes of it, so that it is noticed when the peer closes. A peer that is gone for
 //! good (reset) ends the call at once. One that has only finished sending (as `nc -N` does) gets its answer, but nothing waits
-//! for it any more: who waits asks [`Handle::left`].
+//! for it any more: who waits asks [`Handle::left`]. Nor does anything wait for one that sends further ahead than is held back:
+//! nothing more is read of it, so that it could be gone without being noticed.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -194,6 +195,9 @@ impl Connection {
             }
             held.extend_from_slice(piece.filled());
         }
+        if held.len() >= HELD_BYTES_MAX {
+            shared.left.notify_one();
+        }
         Poll::Pending
     }
 }
@@ -238,7 +242,7 @@ impl AsyncWrite for Connection {
         if shared.is_over.get() {
             return Poll::Ready(Ok(bytes.len()));
         }
-        if this.instead.is_none() && matches!(shared.phase.get(), Phase::Head | Phase::Rest) {
+        if this.instead.is_none() && !shared.writes_ours.get() {
             this.instead = own_answers::instead_of(bytes).map(|answer| (answer, 0));
         }
         let written = match &mut this.instead {
@@ -281,6 +285,9 @@ impl AsyncWrite for Connection {
         let this = self.get_mut();
         if this.shared.fate.get() == Fate::Ended {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
+        if matches!(this.shared.phase.get(), Phase::Head | Phase::Rest) {
+            this.shared.writes_ours.set(false);
         }
         if this.shared.is_stalled.replace(false) {
             this.shared.flushed.set(Instant::now());
@@ -367,7 +374,8 @@ impl Handle {
 
     /// Completes when nothing should wait for this peer any more.
     pub(super) async fn left(&self) {
-        while !(self.0.eof.get() || self.0.leaving.get() || self.0.fate.get() != Fate::Open) {
+        let is_far_ahead = || self.0.held.borrow().len() >= HELD_BYTES_MAX;
+        while !(self.0.eof.get() || is_far_ahead() || self.0.leaving.get() || self.0.fate.get() != Fate::Open) {
             self.0.left.notified().await;
         }
     }

@@ -89,6 +89,9 @@ pub(super) struct Shared {
     pub(super) stall: Cell<Option<Stall>>,
     pub(super) is_stalled: Cell<bool>,
     pub(super) flushed: Cell<Instant>,
+    /// A request began since everything that there was to write was taken: what is written is an answer of ours, whatever it
+    /// looks like. Otherwise actix answers by itself.
+    pub(super) writes_ours: Cell<bool>,
     /// The peer has finished sending.
     pub(super) eof: Cell<bool>,
     pub(super) held: RefCell<BytesMut>,
@@ -129,6 +132,7 @@ impl Shared {
             stall: Cell::new(None),
             is_stalled: Cell::new(false),
             flushed: Cell::new(now),
+            writes_ours: Cell::new(false),
             eof: Cell::new(false),
             held: RefCell::default(),
             head: RefCell::default(),
@@ -143,8 +147,11 @@ impl Shared {
         }
     }
 
-    /// Decides what becomes of it; what was decided before stays unless it was less.
+    /// Decides what becomes of it, whatever was decided before; but what has ended does not go on.
     pub(super) fn doom(&self, fate: Fate, now: Instant) {
+        if self.fate.get() == Fate::Ended {
+            return;
+        }
         self.fate.set(fate);
         self.fate_since.set(now);
         self.left.notify_one();
@@ -267,9 +274,9 @@ impl Shared {
         self.head_bytes.set(after);
         self.heads.set(self.heads.get() + large(after) - large(before));
         if after > HEAD_BYTES_MAX {
-            self.fate.set(Fate::Refused(Code::HeadTooLarge));
+            self.doom(Fate::Refused(Code::HeadTooLarge), Instant::now());
         } else if large(after) > 0 && self.heads.get() > HEADS_BYTES_MAX {
-            self.fate.set(Fate::Refused(Code::Overloaded));
+            self.doom(Fate::Refused(Code::Overloaded), Instant::now());
         }
     }
 
@@ -282,6 +289,7 @@ impl Shared {
     /// A request is in hand, with a body of this shape.
     pub(super) fn begin(&self, body: Phase) {
         self.head_is_over();
+        self.writes_ours.set(true);
         let beyond = self.beyond.replace(0);
         self.phase.set(match body {
             Phase::Body(length) if length > beyond => Phase::Body(length - beyond),

@@ -63,6 +63,9 @@ fn nothing_is_passed_on_behind_a_body_in_chunks_or_behind_what_is_none() {
     let shared = chunked();
     assert_eq!(passed(&shared, "2\r\n\n\n\r\n0\r\n\r\n{}"), ["2\r\n\n\n\r\n0\r\n\r\n"]);
     assert_eq!(shared.phase.get(), Phase::Answer);
+    // Empty lines in it are data like any other: they go on together.
+    let body = format!("400000\r\n{}\r\n0\r\n\r\n", "\n".repeat(4 << 20));
+    assert!(passed(&chunked(), &body) == [body]);
     let shared = chunked();
     assert_eq!(shared.portion(b"2\r\nabc"), Portion::of(5));
     assert!(shared.is_malformed.get() && shared.fate.get() == Fate::Closing);

@@ -23,10 +23,12 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 const END_WITHIN: Duration = Duration::from_secs(5);
 /// For so long what is left of a body that was answered already is read away, so that the peer gets the answer.
 const REST_MAX: Duration = Duration::from_secs(2);
-/// Bytes a second of an answer that a peer must take to keep it.
+/// Bytes a second of an answer that a peer must take to keep it. The kernel says that some were taken only when that is about half
+/// of what it buffers, 64 KiB: who is given less time than for those must take them faster.
 const TAKE_BYTES_PER_SECOND_MIN: usize = 1 << 10;
-/// For so long an answer may wait to be taken when there is no room for the answers of others.
-const STALL_MAX_UNDER_PRESSURE: Duration = Duration::from_secs(5);
+/// For so long an answer may wait to be taken when there is little room for the answers of others: with what the kernel buffers,
+/// those go on that take 4 KiB a second.
+const STALL_MAX_UNDER_PRESSURE: Duration = Duration::from_secs(20);
 /// For so long a connection is left alone for its first request, or the next one: that may have come already.
 const GRACE: Duration = Duration::from_millis(250);
 /// Those that could make room are looked for once for so many who need it.
@@ -41,7 +43,7 @@ pub(super) struct Patience {
     pub(super) head: Duration,
     /// Without a request.
     pub(super) idle: Duration,
-    /// For taking an answer, without progress.
+    /// For taking an answer, with less progress than is asked for.
     pub(super) stall: Duration,
 }
 
@@ -209,5 +211,39 @@ async fn watch(connections: Weak<Connections>) {
         if !sabotage::is_on(Switch::ConnectionsUnwatched) {
             connections.look(Instant::now());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::limit::Payer;
+    use crate::model::id::OrgNo;
+
+    #[test]
+    fn an_answer_may_wait_as_long_as_the_kernel_needs_to_say_that_some_was_taken() {
+        let patience = Patience {
+            connections_max: 10,
+            head: Duration::from_mins(1),
+            idle: Duration::from_mins(1),
+            stall: Duration::from_mins(1),
+        };
+        let answers = std::sync::Arc::new(Answers::new(1 << 20));
+        let connections = Connections::new(patience, std::sync::Arc::clone(&answers));
+        let began = Instant::now();
+        let fate_after = |seconds| {
+            let shared = Rc::new(Shared::new(began, Rc::default()));
+            shared.measure_stall_from(began);
+            shared.is_stalled.set(true);
+            connections.open.borrow_mut().insert(0, Rc::clone(&shared));
+            connections.look(began + Duration::from_secs(seconds));
+            shared.fate.get()
+        };
+        assert_eq!([59, 60].map(fate_after), [Fate::Open, Fate::Ended]);
+        let all_of = |org| std::iter::from_fn(move || Some(org)).map_while(|org| answers.take(org, 4_096, 1).ok());
+        let _first: Vec<_> = all_of(Payer::Org(OrgNo(1))).collect();
+        assert_eq!([59, 60].map(fate_after), [Fate::Open, Fate::Ended], "one organization shortens nothing");
+        let _second: Vec<_> = all_of(Payer::Org(OrgNo(2))).collect();
+        assert_eq!([19, 20].map(fate_after), [Fate::Open, Fate::Ended]);
     }
 }

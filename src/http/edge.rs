@@ -90,8 +90,10 @@ pub(super) async fn serve(
     let began = Instant::now();
     let request_id = api.request_ids.of(request.headers());
     let now = api.now();
-    let connection = request.conn_data::<Handle>().cloned();
-    let in_hand = connection.as_ref().map(|connection| connection.begin(&request));
+    let Some(connection) = request.conn_data::<Handle>().cloned() else {
+        return Problem::internal(&"the request came by no connection of ours").render(&request_id);
+    };
+    let in_hand = connection.begin(&request);
     let budget = match &target {
         Target::Route(_, route) if route.takes_events() => Budget::Events,
         Target::Route(..) | Target::WrongMethod(_) | Target::Unknown => Budget::Requests,
@@ -123,18 +125,19 @@ pub(super) async fn serve(
     if !matches!(&answer, Err(problem) if problem.code() == Code::RequestTimeout) {
         body::drain(&call.request, &mut call.payload).await;
     }
-    if let (Err(problem), Some(connection)) = (&answer, &call.connection)
+    if let Err(problem) = &answer
         && lacks_its_body(&call.request, problem)
     {
-        connection.is_last();
+        call.connection.is_last();
     }
-    let answer = answer.and_then(|response| call.api.answers.admit(call.payer(), response));
+    let has_committed = call.has_committed.get();
+    let answer = answer.and_then(|response| call.api.answers.admit(call.payer(), response, has_committed));
     let (mut response, problem) = match answer {
         Ok(response) => (response, None),
         Err(problem) => (problem.render(&request_id), Some(problem)),
     };
     decorate(&call, &request_id, response.headers_mut());
-    if call.connection.as_ref().is_some_and(Handle::is_leaving) {
+    if call.connection.is_leaving() {
         response.head_mut().set_connection_type(ConnectionType::Close);
     }
     note(&call, &target, problem.as_ref());

@@ -341,7 +341,7 @@ pub(super) async fn test(call: &mut Call) -> Answer {
     let outcome: AttemptOutcome = tokio::select! {
         outcome = call.while_allowed(sender.send(request)) => outcome?,
         () = call.left() => {
-            let detail = "the caller finished sending or left before the endpoint answered";
+            let detail = "the caller left, finished sending or sent further requests before the endpoint answered";
             return Err(Problem::new(Code::InvalidRequest, detail));
         }
     };

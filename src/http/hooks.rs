@@ -126,18 +126,16 @@ fn read_samples(
         let page = api.store.events(org, &wanted)?;
         let kept = page.items.iter().filter(|item| item.erased_at.is_none());
         for item in kept {
-            if bodies.len() >= wanted.limit {
-                break;
-            }
-            let SubmitEvent { id, received_at, event, .. } = stored(api, (item.id, item.position))?;
-            if event.event_type.is_own() && !takes_own {
-                continue;
-            }
-            bytes += u64::from(item.payload_len);
-            if bytes > bytes_max && !bodies.is_empty() {
+            let is_too_much = bytes + u64::from(item.bytes) > bytes_max && !bodies.is_empty();
+            if is_too_much || bodies.len() >= wanted.limit {
                 return Ok(as_list(&bodies));
             }
-            bodies.push(Body::of(BodyForm::Envelope, id, received_at, event).bytes);
+            let SubmitEvent { id, received_at, event, .. } = stored(api, (item.id, item.position))?;
+            if takes_own || !event.event_type.is_own() {
+                let body = Body::of(BodyForm::Envelope, id, received_at, event).bytes;
+                bytes += body.len() as u64;
+                bodies.push(body);
+            }
         }
         wanted.before = page.next;
         if bodies.len() >= wanted.limit || wanted.before.is_none() {

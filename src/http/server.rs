@@ -79,6 +79,7 @@ pub fn server(api: web::Data<Api>, listener: TcpListener) -> io::Result<actix_we
                 .h1_write_buffer_size(WRITE_BUFFER_BYTES)
                 .local_addr(address)
                 .on_connect_ext(|connection: &Connection, known| {
+                    // Every request needs it.
                     known.insert(connection.handle());
                 })
                 .finish(app);

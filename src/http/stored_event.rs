@@ -21,7 +21,7 @@ use crate::model::journal_codec;
 use crate::model::time::Timestamp;
 use crate::store::{EventItem, EventPage};
 
-/// What an item needs besides its payload, most of the time.
+/// What an item needs besides its payload, labels and attributes, most of the time.
 const ITEM_BYTES: usize = 320;
 
 /// A page as it is written.
@@ -68,17 +68,17 @@ impl Page {
 /// The page with what the journal has of each event. It ends early when there is little room for answers.
 pub(super) fn read_page(api: &Api, payer: Payer, found: &EventPage) -> Result<Page, Problem> {
     let mut page = Page { next: found.next, seen: found.seen, ..Page::default() };
-    let bytes_of = |item: &EventItem| ITEM_BYTES + item.payload_len as usize;
+    let bytes_of = |item: &EventItem| ITEM_BYTES + item.bytes as usize;
     let Some(first) = found.items.first() else { return Ok(page) };
     let wanted = found.items.iter().map(bytes_of).sum::<usize>().min(PAGE_BYTES_MAX).max(bytes_of(first));
     let part = api.answers.take(payer, wanted, bytes_of(first))?;
     let bytes_max = part.amount();
     page.part = Some(part);
     let mut last: Option<EventId> = None;
-    let mut bytes = 0;
     for item in &found.items {
-        bytes += bytes_of(item) as u64;
-        if let (Some(last), true) = (last, bytes > bytes_max) {
+        // What is written counts as it is: characters that JSON escapes make it longer than was expected.
+        let is_too_much = (page.items.len() + bytes_of(item)) as u64 > bytes_max;
+        if let (Some(last), true) = (last, is_too_much) {
             page.next = Some(last);
             break;
         }
@@ -94,7 +94,7 @@ pub(super) fn read_page(api: &Api, payer: Payer, found: &EventPage) -> Result<Pa
         if last.is_some() {
             page.items.push(b',');
         }
-        page.items.reserve(ITEM_BYTES + event.event.payload.len());
+        page.items.reserve(bytes_of(item));
         write_item((item.status, item.erased_at), &event, &mut page.items)
             .map_err(|error| Problem::internal(&error))?;
         last = Some(item.id);

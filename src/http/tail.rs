@@ -79,19 +79,11 @@ pub(super) fn tail(call: &mut Call) -> Answer {
         return Ok(response.finish());
     }
     let listener = call.api.feed.listen(org).map_err(too_many)?;
-    let mut tail = Tail::new(web::Data::clone(&call.api), listener, (org, id), wanted);
-    tail.connection.clone_from(&call.connection);
+    let tail = Tail::new(call, listener, (org, id), wanted);
     Ok(response.streaming(stream::unfold(tail, |mut tail| async move {
         let written = tail.next().await?;
         Some((Ok::<_, Infallible>(written), tail))
     })))
-}
-
-async fn left(connection: Option<&Handle>) {
-    match connection {
-        Some(connection) => connection.left().await,
-        None => std::future::pending().await,
-    }
 }
 
 fn too_many(why: Exhausted) -> Problem {
@@ -108,7 +100,7 @@ struct Tail {
     key: KeyId,
     wanted: Wanted,
     state: State,
-    connection: Option<Handle>,
+    connection: Handle,
     look_at: Instant,
     comment_at: Instant,
     /// Nothing more is written before.
@@ -123,10 +115,10 @@ enum State {
 }
 
 impl Tail {
-    fn new(api: web::Data<Api>, listener: FeedListener, (org, key): (OrgNo, KeyId), wanted: Wanted) -> Self {
-        let now = Instant::now();
+    fn new(call: &Call, listener: FeedListener, (org, key): (OrgNo, KeyId), wanted: Wanted) -> Self {
+        let (api, connection, now) = (web::Data::clone(&call.api), call.connection.clone(), Instant::now());
         let (look_at, comment_at, pause_until) = (now + LOOK_EVERY, now + COMMENT_AFTER, now);
-        Self { api, listener, org, key, wanted, state: State::New, connection: None, look_at, comment_at, pause_until }
+        Self { api, listener, org, key, wanted, state: State::New, connection, look_at, comment_at, pause_until }
     }
 
     /// What is to be written next; none when that was all.
@@ -153,7 +145,7 @@ impl Tail {
                 () = tokio::time::sleep_until(self.pause_until), if pauses => {}
                 () = self.api.stop.stopped() => {}
                 // Whoever finished sending does not watch any more.
-                () = left(self.connection.as_ref()) => return None,
+                () = self.connection.left() => return None,
                 () = tokio::time::sleep_until(self.look_at) => {
                     self.look_at = Instant::now() + LOOK_EVERY;
                     if Instant::now() >= self.comment_at {

@@ -61,8 +61,8 @@ pub struct EventItem {
     pub id: EventId,
     /// Journal position of the frame that holds it.
     pub position: u64,
-    /// Bytes of its payload.
-    pub payload_len: u32,
+    /// Bytes of its payload, labels and attributes.
+    pub bytes: u32,
     /// Where it stands.
     pub status: EventStatus,
     /// When its payload was erased.
@@ -72,8 +72,8 @@ pub struct EventItem {
 impl EventItem {
     /// What a block has of the event.
     pub(super) fn of(entry: &EventEntry) -> Self {
-        let EventEntry { id, position, payload_len, status, erased_at, .. } = *entry;
-        Self { id, position, payload_len, status, erased_at }
+        let EventEntry { id, position, bytes, status, erased_at, .. } = *entry;
+        Self { id, position, bytes, status, erased_at }
     }
 }
 

@@ -6,6 +6,7 @@
 // Always true here; it tells clippy that helpers are tests too.
 #![cfg(test)]
 
+mod answers;
 mod authority;
 mod cloudevents;
 mod commands;

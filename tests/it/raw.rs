@@ -49,7 +49,7 @@ impl Raw {
         Some((status, body))
     }
 
-    fn read_until(&mut self, found: impl Fn(&[u8]) -> Option<usize>) -> Option<usize> {
+    pub(crate) fn read_until(&mut self, found: impl Fn(&[u8]) -> Option<usize>) -> Option<usize> {
         let mut piece = [0; 16 << 10];
         loop {
             if let Some(end) = found(&self.read) {
@@ -75,7 +75,7 @@ impl Raw {
     }
 }
 
-fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
+pub(crate) fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
     bytes.windows(wanted.len()).position(|window| window == wanted)
 }
 

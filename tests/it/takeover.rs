@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::harness::{Client, PATIENCE, Process, settings, until};
 use crate::raw::{Raw, get, memory_kib, post, processor, sockets};
 
-fn server(more: &str) -> (Process, tempfile::TempDir) {
+pub(crate) fn server(more: &str) -> (Process, tempfile::TempDir) {
     broken_server(more, "")
 }
 
@@ -31,7 +31,7 @@ fn broken_server(more: &str, sabotage: &str) -> (Process, tempfile::TempDir) {
 }
 
 /// Listens and never takes a connection.
-fn silence() -> (TcpListener, String) {
+pub(crate) fn silence() -> (TcpListener, String) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
     (listener, url)
@@ -51,6 +51,15 @@ fn requests_may_come_in_any_pieces_and_behind_each_other() {
         raw.say(&whole[cut..]);
         assert_eq!(raw.answer().0, 202, "cut at {cut}");
         sent += 1;
+    }
+    // Two behind each other, with empty lines before each: the rest of the second one comes when the first one was answered.
+    let one = format!("\r\n\r\n{whole}");
+    for cut in 0..one.len() {
+        raw.say(&format!("{one}{}", &one[..cut]));
+        assert_eq!(raw.answer().0, 202, "cut at {cut} of the second one");
+        raw.say(&one[cut..]);
+        assert_eq!(raw.answer().0, 202, "cut at {cut}");
+        sent += 2;
     }
     let chunked = format!(
         "POST /api/events HTTP/1.1\r\nHost: x\r\nX-API-Key: {}\r\nContent-Type: application/json\r\n\
@@ -213,14 +222,14 @@ fn waiting_requests_are_answered_early_when_connections_run_out() {
 }
 
 /// Fills an inbox with large events.
-fn fill(org: &Client, events: usize, bytes: usize) {
+pub(crate) fn fill(org: &Client, events: usize, bytes: usize) {
     for _ in 0..events {
         assert_eq!(org.send("a.b", &json!("x".repeat(bytes))).status, 202);
     }
 }
 
 /// Requests whose answers nobody reads.
-fn unread(server: &Process, count: usize, text: &str) -> Vec<Raw> {
+pub(crate) fn unread(server: &Process, count: usize, text: &str) -> Vec<Raw> {
     let ask = |_| {
         let mut raw = Raw::connect(server);
         set_socket_recv_buffer_size(&raw.stream, 4 << 10).unwrap();

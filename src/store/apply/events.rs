@@ -68,7 +68,7 @@ impl Change<'_> {
         block.events.push(EventEntry {
             id: command.id,
             position: self.position,
-            payload_len: u32::try_from(command.event.payload.len()).unwrap_or(u32::MAX),
+            bytes: u32::try_from(command.event.bytes_len()).unwrap_or(u32::MAX),
             type_no: u8::try_from(type_no).unwrap_or(u8::MAX),
             received_at: command.received_at,
             status: EventStatus::Accepted,
