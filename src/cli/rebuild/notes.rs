@@ -78,10 +78,13 @@ pub(super) fn skipped_orgs(
     }
 }
 
+/// Something, and where in the journal it is.
+type At<T> = (Position, T);
+
 /// What is written where something was lost: how many organizations, and which keys.
 pub(super) fn notes(
     lost: &[Lost],
-    (skipped, unmade): (&[(Position, u32)], &[(Position, KeyId)]),
+    (skipped, unmade): (&[At<u32>], &[At<KeyId>]),
     end: Position,
 ) -> Result<Vec<Note>, Failure> {
     let mut unmade = unmade.iter().peekable();
@@ -102,10 +105,7 @@ pub(super) fn notes(
 /// The keys that the note in this hole names: as many as it has room for of those that are named behind it, the first
 /// first. Where keys were made there is room for them, and one that was made in a later hole is named behind that; so each
 /// has its place before it is needed.
-pub(super) fn lost_keys<'a>(
-    hole: &Lost,
-    unmade: &mut Peekable<impl Iterator<Item = &'a (Position, KeyId)>>,
-) -> Vec<KeyId> {
+pub(super) fn lost_keys<'a>(hole: &Lost, unmade: &mut Peekable<impl Iterator<Item = &'a At<KeyId>>>) -> Vec<KeyId> {
     // What stands before the hole is known to be refused, or was lost and noted before.
     while unmade.next_if(|(asked, _)| *asked < hole.from).is_some() {}
     let room = hole.to.0.saturating_sub(hole.from.0).saturating_sub(NOTE_BYTES) / NOTE_BYTES_PER_KEY;

@@ -47,7 +47,9 @@ impl<A: Attempts> Scheduler<A> {
     pub(super) fn ask_attempts(&mut self, after: u64) -> Option<u64> {
         let some = self.under_way.range(after.saturating_add(1)..).take(ASKED_AT_ONCE);
         let some: Vec<u64> = some.map(|(number, _)| *number).collect();
-        some.iter().for_each(|number| self.take_in(*number));
+        for number in &some {
+            self.take_in(*number);
+        }
         some.last().copied().filter(|_| some.len() == ASKED_AT_ONCE)
     }
 
