@@ -54,7 +54,7 @@ impl Answers {
         })
     }
 
-    /// Whether more than half of the bound is taken: answers that nobody takes are ended sooner then. One organization alone
+    /// Whether more than half of the bound is taken: answers that nobody takes are ended sooner then. What one organization reads
     /// cannot bring that about, since it is given no more than it leaves.
     pub(super) fn is_short(&self) -> bool {
         self.bytes.held().saturating_mul(2) > self.bytes_max

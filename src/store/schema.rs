@@ -319,7 +319,6 @@ pub(super) struct EventEntry {
     pub(super) id: EventId,
     /// Of the frame that holds it.
     pub(super) position: u64,
-    /// Of its payload, labels and attributes.
     pub(super) bytes: u32,
     /// Place of its type in the block's list.
     pub(super) type_no: u8,
