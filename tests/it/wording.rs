@@ -50,7 +50,7 @@ fn what_a_library_refuses_is_said_in_our_words() {
         assert!(code != Some(0) && said.contains(part) && is_ours(&said), "{url}: {said}");
     }
     let json = [("Content-Type", "application/json")];
-    for (body, part) in [("", "there is nothing"), ("{\"type\":\n tru}", "line 2, column"), ("{", "ends before")] {
+    for (body, part) in [("", "has no body"), ("{\"type\":\n tru}", "line 2, column"), ("{", "ends before")] {
         let answer = org.request(Method::POST, "/api/events", &json, body);
         assert_eq!((answer.status, answer.code()), (400, "malformed_json"));
         assert!(answer.text.contains(part) && is_ours(&answer.text), "{body}: {answer:?}");
