@@ -232,7 +232,7 @@ impl App {
     /// Stops in reverse order. What was acknowledged is stored, what is not delivered is delivered after the next start.
     pub fn stop(self) -> ExitCode {
         let deadline = Instant::now() + self.config.server.shutdown;
-        tracing::info!("stopping: no new connections, requests in hand are finished");
+        tracing::info!("stopping: no new connections are accepted, requests under way finish");
         self.health.set_stopping();
         self.stop.set();
         // For a moment the door stays open, so that probes and balancers see that we leave.
@@ -243,7 +243,7 @@ impl App {
         self.bell.stop();
         self.sweeper.wake.notify();
         self.replayer.wake.notify();
-        tracing::info!("stopping: deliveries on their way");
+        tracing::info!("stopping: attempts under way finish");
         if let Some(scheduler) = self.scheduler {
             in_order &= scheduler.join_until(deadline);
         }
@@ -262,18 +262,21 @@ impl App {
         let written_back = flusher.join_until(deadline + COMMITTER_EXTRA);
         self.runtime.shutdown_background();
         if !committed || !written_back {
-            tracing::error!("what writes did not end in time; the next start recovers from the journal");
+            tracing::error!("the writer threads did not stop in time; the next start recovers from the journal");
             return ExitCode::Fatal;
         }
         watched.state.busy();
         if self.store.is_broken() {
             self.store.condemn();
-            tracing::error!("a row of the state could not be read; the next start makes it anew");
+            tracing::error!("a row of the state could not be read; the next start computes the state from the journal");
         } else if self.space.is_short_for(self.store.fresh()) {
-            tracing::warn!("the disk is full: the state is left as a crash leaves it; the next start brings it up");
+            tracing::warn!(
+                "the disk is full: the state is left as after a crash; the next start applies the rest \
+                 of the journal"
+            );
         } else if let Err(error) = self.store.close() {
             self.store.condemn();
-            tracing::error!(%error, "the state was not closed; the next start makes it anew");
+            tracing::error!(%error, "the state could not be closed; the next start computes it from the journal");
         }
         watched.state.idle();
         watched.stop.set();
@@ -485,7 +488,7 @@ fn start_http(api: actix_web::web::Data<http::Api>, listener: TcpListener) -> st
             if let Some(server) = server
                 && let Err(error) = server.await
             {
-                tracing::error!(%error, "the HTTP server ended");
+                tracing::error!(%error, "the HTTP server failed");
             }
         });
     })?;

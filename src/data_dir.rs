@@ -132,22 +132,27 @@ impl fmt::Display for DataDirError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::InUse(path) => {
-                write!(f, "the data directory {} is in use by another triggerd; stop that one first", path.display())
+                write!(
+                    f,
+                    "the data directory {} is in use by another triggerd; stop that process first",
+                    path.display()
+                )
             }
             Self::Missing(path) => write!(
                 f,
-                "there is no data directory {}; [storage] data_dir names it, and --config the file that says so",
+                "there is no data directory {}; check [storage] data_dir, or name another configuration \
+                 with --config",
                 path.display()
             ),
             Self::NoDirectory(path) => {
-                write!(f, "{} is not a directory; [storage] data_dir must name one", path.display())
+                write!(f, "{} is not a directory; [storage] data_dir must name a directory", path.display())
             }
             Self::Foreign { path, found, more } => {
                 let (path, found) = (path.display(), found.join(", "));
                 let more = if *more > 0 { format!(" and {more} more") } else { String::new() };
                 write!(
                     f,
-                    "{path} is no data directory of triggerd, and it is not empty: it holds {found}{more}. Nothing was changed in \
+                    "{path} is not a data directory of triggerd, and it is not empty: it holds {found}{more}. Nothing was changed in \
                      it; [storage] data_dir must name a directory that is empty, or that does not exist yet"
                 )
             }
@@ -331,7 +336,7 @@ impl DataDir {
 impl Drop for DataDir {
     fn drop(&mut self) {
         if let Err(error) = self.give_to_owner() {
-            tracing::warn!(%error, "what root has made stays root's");
+            tracing::warn!(%error, "files that root created could not be given to the owner of the data directory");
         }
     }
 }
@@ -367,9 +372,8 @@ fn secret_text(path: &Path, place: Place) -> Result<Option<String>, DataDirError
     let mode = file.metadata().map_err(io_at(path))?.mode();
     if place == Place::DataDir && mode & OTHERS_MODE != 0 {
         let mode = mode & 0o7777;
-        let what = format!(
-            "others than its owner can read it (mode {mode:04o}); take that away with chmod 600, or replace it"
-        );
+        let what =
+            format!("other users can read this file (mode {mode:04o}); make it private with chmod 600, or replace it");
         return Err(DataDirError::Secret { path: path.to_owned(), what, code: ExitCode::Usage });
     }
     let mut text = String::new();
@@ -393,7 +397,7 @@ pub enum Place {
 pub fn read_secrets_key(dir: &Path, place: Place) -> Result<Option<[u8; 32]>, DataDirError> {
     let path = dir.join(SECRETS_KEY_FILE);
     let Some(text) = secret_text(&path, place)? else { return Ok(None) };
-    let what = "this is no key, which is 64 hexadecimal digits; take it from a backup";
+    let what = "the file holds no key of 64 hexadecimal digits; take the key from a backup";
     unhex(&text).map(Some).ok_or_else(|| DataDirError::Secret { path, what: what.to_owned(), code: ExitCode::Damaged })
 }
 
@@ -428,7 +432,8 @@ fn admin_token_in(dir: &Path, place: Place) -> Result<Option<String>, DataDirErr
         return Ok(Some(token));
     }
     let what = format!(
-        "this is no admin token, which has at least {ADMIN_TOKEN_CHARS_MIN} visible ASCII characters; without the file one is made"
+        "the file holds no admin token of at least {ADMIN_TOKEN_CHARS_MIN} visible ASCII characters; \
+         remove the file, and the next start creates a token"
     );
     Err(DataDirError::Secret { path, what, code: ExitCode::Usage })
 }

@@ -58,7 +58,7 @@ impl std::fmt::Display for LoggingError {
             Self::Directory { path, cause } => {
                 write!(f, "log directory {}: {cause}{}", path.display(), ownership::denied(path, cause))
             }
-            Self::AlreadyStarted => f.write_str("logging was started before"),
+            Self::AlreadyStarted => f.write_str("logging was already started"),
         }
     }
 }
@@ -121,7 +121,7 @@ pub fn start(log: &Log) -> Result<LoggingGuard, LoggingError> {
 /// Logs from now on what this text says, which is one of a checked configuration.
 pub fn set_level(level: &str) {
     if let Some(Err(error)) = LEVEL.get().map(|handle| handle.reload(filter(level))) {
-        tracing::error!(%error, "the level of the log stays as it was");
+        tracing::error!(%error, "the log level could not be changed");
     }
 }
 

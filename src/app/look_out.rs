@@ -115,7 +115,7 @@ impl LookOut {
     fn end(&self, loss: &Loss) -> ! {
         self.health.set_data_lost();
         self.intake.close();
-        tracing::error!(lost = loss.path(), "{}; nothing is taken any more", loss.summary());
+        tracing::error!(lost = loss.path(), "{}; requests are no longer accepted", loss.summary());
         Signal::new().wait(LAST_WORDS);
         // What is removed goes piece by piece: by now it is known how much of it.
         let more = self.places.iter().find_map(Place::loss);

@@ -63,7 +63,7 @@ impl Loss {
             Change::Length { is, was } => {
                 Fate::Changed(format!("it is {is} bytes long, but was made {was} bytes long"))
             }
-            Change::Overwritten => Fate::Changed("what was written last is not in it".to_owned()),
+            Change::Overwritten => Fate::Changed("the frames that were written last are not in it".to_owned()),
             Change::Denied(error) => Fate::Denied(error),
         };
         Self { path, what: What::Segment, fate }
@@ -77,7 +77,7 @@ impl Loss {
     /// What happened, in short.
     pub(super) fn summary(&self) -> &'static str {
         match (self.what, &self.fate) {
-            (_, Fate::Denied(_)) => "the data directory may not be opened any more",
+            (_, Fate::Denied(_)) => "the server is no longer allowed to open the data directory",
             (What::Segment, _) => "a part of the journal was removed, renamed or changed while the server runs",
             (What::DataDir | What::Journal | What::Lock, _) => {
                 "the data directory was removed, renamed or replaced while the server runs"
@@ -95,10 +95,10 @@ impl fmt::Display for Loss {
                 write!(f, "{shown} was renamed under the running server and is {} now. ", now.display())?;
                 match what {
                     What::DataDir => f.write_str(
-                        "Nothing is lost: give it its old name back before the next start, which would else make an empty data \
-                         directory or take what has that name now",
+                        "Nothing is lost: rename it back before the next start, which would otherwise make an empty data \
+                         directory or use the directory that now has this name",
                     ),
-                    What::Journal | What::Segment => f.write_str("Nothing is lost: give it its old name back before the next start"),
+                    What::Journal | What::Segment => f.write_str("Nothing is lost: rename it back before the next start"),
                     What::Lock => f.write_str("Nothing is lost"),
                 }
             }
@@ -106,12 +106,12 @@ impl fmt::Display for Loss {
                 write!(f, "{shown} was removed under the running server, or replaced. ")?;
                 match what {
                     What::DataDir => f.write_str(
-                        "Everything in it is lost but for a backup: put that in its place before the next start, which would else \
-                         make an empty data directory",
+                        "Everything in it is lost but for a backup: restore the backup before the next start, which would \
+                         otherwise make an empty data directory",
                     ),
                     What::Journal => f.write_str(
-                        "The events are lost but for a backup: the state beside it does not hold them, and no start goes on without \
-                         the journal",
+                        "The events are lost but for a backup: the state does not hold them, and no start succeeds without the \
+                         journal",
                     ),
                     What::Segment => f.write_str(ADVICE),
                     What::Lock => f.write_str("Nothing is lost"),
@@ -120,7 +120,8 @@ impl fmt::Display for Loss {
             Fate::Changed(how) => write!(f, "{shown} was changed under the running server: {how}. {ADVICE}"),
             Fate::Denied(error) => write!(
                 f,
-                "{shown}: {error}{}. The mode or the owner was changed under the running server. Nothing is lost: change them back",
+                "{shown}: {error}{}. The mode or the owner was changed under the running server. Nothing \
+                 is lost: restore the mode and the owner",
                 ownership::denied(path, error)
             ),
         }
@@ -128,8 +129,8 @@ impl fmt::Display for Loss {
 }
 
 /// For a part of the journal.
-const ADVICE: &str = "The events in it are lost but for a backup, from which this file can be put back; else `triggerd rebuild \
-                      --skip-damaged` saves what is whole, and says what is lost";
+const ADVICE: &str = "The events in it are lost but for a backup: restore this file from the backup. Without a backup, \
+                      `triggerd rebuild --skip-damaged` saves every whole frame and lists the losses";
 
 #[cfg(test)]
 mod tests {
@@ -156,7 +157,7 @@ mod tests {
             assert!(said.contains("lost but for a backup") && !said.contains("Nothing is lost"), "{said}");
         }
         assert!(said(What::DataDir).contains("make an empty data directory"));
-        assert!(said(What::Journal).contains("no start goes on"));
+        assert!(said(What::Journal).contains("no start succeeds"));
         let strayed = |change| Strayed { path: here.clone(), file: held.try_clone().unwrap(), change };
         let said = Loss::segment(strayed(Change::Length { is: 0, was: 64 })).to_string();
         assert!(said.contains("0 bytes long, but was made 64") && said.contains("rebuild"), "{said}");

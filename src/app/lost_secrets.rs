@@ -39,12 +39,13 @@ pub(super) fn forget(shared: &Shared, lost: &[Arc<Endpoint>]) -> Result<(), Star
             tracing::warn!(
                 target: crate::logging::AUDIT,
                 organization, endpoint = %endpoint.id, url, headers,
-                "the endpoint's secret and the values of its headers are lost; it is disabled until its owner rotates the secret, sets the headers again and enables it"
+                "the endpoint's secret and the values of its headers are lost; it is disabled until its \
+                 owner rotates the secret, sets the headers again and enables it"
             );
             commands.push(Command::PutEndpoint(PutEndpoint { org, endpoint, sets_enabled: true }));
         }
         if !shared.intake.push_and_wait(commands) {
-            return Err(StartError::ForgetSecrets("the journal takes no changes; the log says why"));
+            return Err(StartError::ForgetSecrets("the journal accepts no changes; the log has the cause"));
         }
     }
     Ok(())
@@ -52,7 +53,7 @@ pub(super) fn forget(shared: &Shared, lost: &[Arc<Endpoint>]) -> Result<(), Star
 
 fn renewed(vault: &Vault, endpoint: &Endpoint, now: Timestamp) -> Result<Endpoint, StartError> {
     let sealed = secrets::seal(vault, endpoint.id, &Secret::new(random::bytes()));
-    let secret = sealed.ok_or(StartError::ForgetSecrets("a new secret could not be sealed"))?;
+    let secret = sealed.ok_or(StartError::ForgetSecrets("a new secret could not be encrypted"))?;
     let mut endpoint = Endpoint { secret, updated_at: now, ..endpoint.clone() };
     endpoint.retiring.clear();
     endpoint.settings.headers.clear();

@@ -62,14 +62,15 @@ pub(super) fn tell_copy(data_dir: &DataDir, store: &Store, delivers: bool) {
     if delivers {
         tracing::warn!(
             waiting,
-            "the data directory is a copy, and deliveries that wait in it are made from here: if the original still runs, \
-             endpoints get them from both. To look at a copy without delivering, start it with --no-deliver"
+            "the data directory is a copy, and this server sends the deliveries that wait in it: if the original server \
+             still runs, endpoints get these deliveries twice. To look at a copy without delivering, start it with \
+             --no-deliver"
         );
     } else {
         tracing::info!(
             waiting,
-            "the data directory is a copy; nothing is delivered from here. It will deliver as soon as it is started without \
-             --no-deliver"
+            "the data directory is a copy; this server delivers nothing. A start without --no-deliver \
+             delivers"
         );
     }
 }
@@ -150,7 +151,7 @@ fn open_journal(config: &Config, data_dir: &DataDir) -> Result<(journal::Writer,
             offset = cut.offset,
             bytes = cut.bytes,
             cause,
-            "cut what was never acknowledged from the journal's end"
+            "bytes that were never acknowledged were cut from the end of the journal"
         );
     }
     Ok((writer, reader, report.is_copy))
@@ -169,7 +170,10 @@ fn open_state(
         Err(StartError::State(_) | StartError::Recovery(RecoveryError::State(_)))
             if space.is_short_for(FreshSize::default()) =>
         {
-            tracing::warn!(free = space.free(), "the disk has no room for the state: it is made once more, in memory");
+            tracing::warn!(
+                free = space.free(),
+                "the disk has no room for the state; the state is computed again, in memory"
+            );
             space.note_overrun();
             give_back(&data_dir.state(), space);
             open()
@@ -183,7 +187,7 @@ fn give_back(state: &Path, space: &Space) {
     const AT_MOST: Duration = Duration::from_secs(2);
     const LOOK_EVERY: Duration = Duration::from_millis(20);
     if let Err(error) = remove_all(state) {
-        tracing::warn!(%error, "the state that did not fit is still there");
+        tracing::warn!(%error, "the state that did not fit could not be deleted");
     }
     let began = Instant::now();
     while space.free().is_some_and(|free| free < SEGMENT_BYTES as u64) && began.elapsed() < AT_MOST {
@@ -201,22 +205,22 @@ fn try_to_open_state(
     let end = journal.end().0;
     let store = Store::open(&data_dir.state(), config.storage.state_cache_bytes, end).map_err(StartError::State)?;
     if let Some(Reason::AheadOfJournal { applied }) = store.rebuild_reason() {
-        return Err(StartError::Missing(format!("it ends at position {end}, but what is stored goes to {applied}")));
+        return Err(StartError::Missing(format!("it ends at position {end}, but the stored state goes to {applied}")));
     }
     if let Some(reason) = store.rebuild_reason() {
-        tracing::info!(%reason, "making the state anew from the journal");
+        tracing::info!(%reason, "computing the state from the journal");
         metrics.state_rebuilds.inc();
     }
-    let progress = Progress::of("bringing the state up to the journal");
+    let progress = Progress::of("applying the journal to the state");
     // sled 0.34.7 panics on some kinds of damage.
     let tell = |done, all| progress.tell(done, all);
     let recovered = catch_unwind(AssertUnwindSafe(|| recover_telling(&store, journal, space, &tell)));
     if matches!(recovered, Err(_) | Ok(Err(RecoveryError::State(_)))) {
         store.condemn();
-        tracing::error!("the state is broken; it is to be made anew from the journal");
+        tracing::error!("the state is broken; the next start computes it from the journal");
     }
     let recovered = recovered.unwrap_or_else(|panic| resume_unwind(panic)).map_err(StartError::Recovery)?;
     let took_ms = u64::try_from(recovered.took.as_millis()).unwrap_or(u64::MAX);
-    tracing::info!(commands = recovered.commands, took_ms, "state is up to the journal");
+    tracing::info!(commands = recovered.commands, took_ms, "the state is up to date with the journal");
     Ok(store)
 }

@@ -127,8 +127,8 @@ impl fmt::Display for StartError {
                 _,
             ) => Ok(()),
             (_, ExitCode::Damaged) => f.write_str(
-                ". `triggerd verify` lists all damage; `triggerd rebuild --skip-damaged` saves what is whole, keeps the \
-                 damaged files and says what is lost. If there is a backup, look there first",
+                ". `triggerd verify` lists all damage; `triggerd rebuild --skip-damaged` saves every whole frame, keeps \
+                 the damaged files and lists the losses. If there is a backup, look there first",
             ),
             _ => Ok(()),
         }
@@ -143,48 +143,51 @@ impl StartError {
             Self::Missing(what) => write!(f, "the journal is damaged: {what}"),
             Self::SecretsKey { endpoint, of } => write!(
                 f,
-                "the secret of {endpoint} (there are {of} endpoints) was sealed with another key: secrets.key in the data \
-                 directory, or systemd's credential of that name, is not the one it was; take it from a backup. If there is none, \
-                 `triggerd serve --forget-secrets` goes on without the secrets that do not open, and says which"
+                "the secret of {endpoint} (there are {of} endpoints) was encrypted with another key: secrets.key in the data \
+                 directory, or systemd's credential of that name, is not the key that encrypted it; take the right key from \
+                 a backup. Without a backup, `triggerd serve --forget-secrets` starts without the secrets that cannot be \
+                 decrypted, and logs each of them"
             ),
             Self::SecretsKeyLost { of } => write!(
                 f,
                 "secrets.key is not in the data directory, and there is no systemd credential of that name, but the secrets of {of} \
-                 endpoints were sealed with it; nothing was made in its place. Take it from a backup. If there is none, `triggerd \
-                 serve --forget-secrets` goes on without those secrets, and says which"
+                 endpoints are encrypted with it; no new key was created. Take secrets.key from a backup. Without a backup, `triggerd \
+                 serve --forget-secrets` starts without those secrets, and logs each of them"
             ),
             Self::State(error) => error.fmt(f),
             Self::Recovery(error) => write!(f, "the journal cannot be applied: {error}"),
             Self::Listen { address, cause } if cause.kind() == std::io::ErrorKind::PermissionDenied => write!(
                 f,
-                "cannot listen on {address}: {cause}; ports below 1024 are for root alone, choose another one in [server] listen"
+                "cannot listen on {address}: {cause}; ports below 1024 need root; choose another port in \
+                 [server] listen"
             ),
             Self::Listen { address, cause } if cause.kind() == std::io::ErrorKind::AddrInUse => write!(
                 f,
-                "cannot listen on {address}: {cause}. Another process listens there (`ss -ltnp` shows which); stop it, or \
+                "cannot listen on {address}: {cause}. Another process listens on it (`ss -ltnp` shows which); stop that process, or \
                  choose another address in [server] listen"
             ),
             Self::Listen { address, cause } if cause.kind() == std::io::ErrorKind::AddrNotAvailable => write!(
                 f,
-                "cannot listen on {address}: {cause}. This machine does not have that address now; [server] listen names it"
+                "cannot listen on {address}: {cause}. This machine does not have this address now; \
+                 choose another address in [server] listen"
             ),
             Self::Listen { address, cause } => write!(f, "cannot listen on {address}: {cause}"),
             Self::NoSpace { dir, free, cause } => write!(
                 f,
-                "{cause}. The disk of {} has {free} bytes free; with {FREE_BYTES_MIN} a start succeeds. Free some and start \
-                 again: nothing is lost",
+                "{cause}. The disk of {} has {free} bytes free; with {FREE_BYTES_MIN} a start succeeds. Free disk space and \
+                 start again: nothing is lost",
                 dir.display()
             ),
             Self::TooFewFiles { open_files_max, least, workers } => write!(
                 f,
                 "at most {open_files_max} files may be open, but {workers} threads that serve requests need {least}: raise the \
-                 limit with LimitNOFILE= in the systemd unit, or `ulimit -n`, or set [server] workers lower"
+                 limit with LimitNOFILE= in the systemd unit, or `ulimit -n`, or lower [server] workers"
             ),
             Self::Sender(error) => error.fmt(f),
             Self::Metrics(error) => error.fmt(f),
             Self::Threads(error) => write!(f, "threads cannot be started: {error}"),
             Self::ForgetSecrets(why) => {
-                write!(f, "the endpoints whose secrets are lost cannot be given new ones: {why}; start again")
+                write!(f, "endpoints whose secrets are lost could not get new secrets: {why}; start the server again")
             }
         }
     }
@@ -198,7 +201,7 @@ mod tests {
 
     #[test]
     fn what_keeps_lost_secrets_from_being_replaced_is_no_damage_of_the_journal() {
-        let error = StartError::ForgetSecrets("the journal takes no changes; the log says why");
+        let error = StartError::ForgetSecrets("the journal accepts no changes; the log has the cause");
         assert_eq!(error.exit_code(), ExitCode::Fatal);
         let text = error.to_string();
         assert!(text.contains("secrets are lost") && !text.contains("--skip-damaged"), "{text}");

@@ -21,7 +21,7 @@ pub fn ready(status: &str) {
 pub fn reloading() {
     match NotifyState::monotonic_usec_now() {
         Ok(now) => tell(&[NotifyState::Reloading, now]),
-        Err(error) => tracing::debug!(%error, "systemd is not told of the reload"),
+        Err(error) => tracing::debug!(%error, "systemd could not be notified of the reload"),
     }
 }
 
@@ -42,7 +42,7 @@ pub(super) fn extend(status: &str) {
 
 fn tell(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
-        tracing::debug!(%error, "systemd was not told");
+        tracing::debug!(%error, "systemd could not be notified");
     }
 }
 

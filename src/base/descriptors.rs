@@ -43,7 +43,7 @@ pub fn raise() -> Option<Limit> {
     match setrlimit(Resource::Nofile, wanted) {
         Ok(()) => Some(Limit(hard)),
         Err(error) => {
-            tracing::debug!(%error, soft, hard, "the limit of open files stays as it is");
+            tracing::debug!(%error, soft, hard, "the limit of open files could not be raised");
             Some(Limit(soft))
         }
     }

@@ -38,14 +38,15 @@ impl From<ExitCode> for std::process::ExitCode {
 pub fn fatal(reason: &str) -> ! {
     tracing::error!(
         reason,
-        "fatal; exiting with code 70. The next start goes on with what the journal holds, and says it if a part of that is missing"
+        "fatal error: the server exits with code 70. The next start continues with the journal, and says \
+         so if a part of it is missing"
     );
     exit()
 }
 
 /// The same when the journal itself may be gone; `reason` says what is to be done.
 pub fn fatal_loss(reason: &str) -> ! {
-    tracing::error!(reason, "fatal; exiting with code 70");
+    tracing::error!(reason, "fatal error: the server exits with code 70");
     exit()
 }
 

@@ -13,12 +13,16 @@ const JSON: [(&str, &str); 18] = [
     ("expected `\"`", "a string in double quotes is missing"),
     ("expected value", "there is no JSON value; a string needs double quotes"),
     ("expected ident", "there is no JSON value; only true, false and null stand without quotes"),
-    ("trailing comma", "a comma has nothing behind it"),
-    ("trailing characters", "there is more text behind the value"),
+    ("trailing comma", "a comma has nothing after it"),
+    ("trailing characters", "more text follows the value"),
     ("key must be a string", "a member's name must be in double quotes"),
     ("control character", "a control character in a string must be written as an escape, such as \\n"),
-    ("invalid escape", "there is a backslash with no escape of JSON behind it"),
-    ("invalid number", "there is no number as JSON writes it: no zero or plus before it, and digits around a point"),
+    ("invalid escape", "a backslash is not followed by an escape of JSON"),
+    (
+        "invalid number",
+        "the number is not a JSON number: it must not begin with a zero or a plus, and needs digits \
+         around the point",
+    ),
     ("number out of range", "a number is too large"),
     ("recursion limit", "arrays and objects are nested too deep: at most 128 levels"),
     ("invalid unicode", "an escape \\u names no character"),
@@ -31,33 +35,35 @@ pub fn json_fault(error: &serde_json::Error) -> String {
     let message = error.to_string();
     let (line, column) = (error.line(), error.column());
     if message.starts_with("EOF") && (line, column) == (1, 0) {
-        return "there is nothing".to_owned();
+        return "the text is empty".to_owned();
     }
     let known = JSON.iter().find(|(beginning, _)| message.starts_with(beginning));
-    let meaning = known.map_or("this cannot be read", |(_, meaning)| meaning);
+    let meaning = known.map_or("the text cannot be read", |(_, meaning)| meaning);
     format!("{meaning} (line {line}, column {column})")
 }
 
 /// Why a text is no URL.
 pub fn url_fault(error: ParseError) -> &'static str {
     match error {
-        ParseError::RelativeUrlWithoutBase => "it does not begin with a scheme, such as https://",
+        ParseError::RelativeUrlWithoutBase => "the URL does not begin with a scheme, such as https://",
         ParseError::EmptyHost => "the host is missing",
-        ParseError::IdnaError | ParseError::InvalidDomainCharacter => "the host has characters that no host's name has",
+        ParseError::IdnaError | ParseError::InvalidDomainCharacter => {
+            "the host has characters that a host name cannot have"
+        }
         ParseError::InvalidPort => "the port must be a number from 1 to 65535",
-        ParseError::InvalidIpv4Address => "the host ends in a number and is no IPv4 address",
-        ParseError::InvalidIpv6Address => "the host is no IPv6 address in brackets, such as [2001:db8::1]",
-        ParseError::Overflow => "it is too long",
-        _ => "it cannot be read",
+        ParseError::InvalidIpv4Address => "the host ends in a number and is not an IPv4 address",
+        ParseError::InvalidIpv6Address => "the host is not an IPv6 address in brackets, such as [2001:db8::1]",
+        ParseError::Overflow => "the URL is too long",
+        _ => "the URL cannot be read",
     }
 }
 
 /// Why something compressed cannot be read.
 pub fn compression_fault(error: &std::io::Error) -> &'static str {
     match error.kind() {
-        ErrorKind::UnexpectedEof => "it ends too early",
-        ErrorKind::InvalidInput | ErrorKind::InvalidData => "its header, its blocks or its checksum are wrong",
-        _ => "it cannot be read",
+        ErrorKind::UnexpectedEof => "the data ends too early",
+        ErrorKind::InvalidInput | ErrorKind::InvalidData => "the header, the blocks or the checksum are wrong",
+        _ => "the data cannot be read",
     }
 }
 
@@ -65,21 +71,21 @@ pub fn compression_fault(error: &std::io::Error) -> &'static str {
 pub fn tls_fault(message: &str) -> Option<&'static str> {
     let has = |part: &str| message.contains(part);
     if has("InvalidContentType") || has("corrupt message") {
-        Some("it does not speak TLS there")
+        Some("the server does not speak TLS at this address")
     } else if !has("ertificate") {
         None
     } else if has("UnknownIssuer") {
-        Some("its certificate is not signed by anybody whom this machine trusts")
+        Some("this machine does not trust the issuer of the server's certificate")
     } else if has("NotValidForName") || has("not valid for name") {
-        Some("its certificate is for another name")
+        Some("the server's certificate is for another name")
     } else if has("NotValidYet") || has("not valid yet") {
-        Some("its certificate is not valid yet; is the clock of this machine right?")
+        Some("the server's certificate is not valid yet; check the clock of this machine")
     } else if has("xpired") {
-        Some("its certificate has expired; or the clock of this machine is wrong")
+        Some("the server's certificate has expired, or the clock of this machine is wrong")
     } else if has("Revoked") || has("revoked") {
-        Some("its certificate is revoked")
+        Some("the server's certificate is revoked")
     } else {
-        has("invalid peer certificate").then_some("its certificate cannot be verified")
+        has("invalid peer certificate").then_some("the server's certificate cannot be verified")
     }
 }
 
@@ -97,7 +103,7 @@ mod tests {
     fn what_is_wrong_with_json_is_said_in_our_words() {
         let deep = "[".repeat(200);
         for (text, part) in [
-            ("", "there is nothing"),
+            ("", "the text is empty"),
             ("{", "ends before"),
             ("[1", "ends before"),
             ("\"a", "ends before"),
@@ -107,8 +113,8 @@ mod tests {
             ("[1 2]", "comma or the closing ]"),
             ("{\"a\":1 \"b\":2}", "comma or the closing }"),
             ("{a:1}", "name must be in double quotes"),
-            ("[1,]", "comma has nothing behind it"),
-            ("1 2", "more text behind"),
+            ("[1,]", "comma has nothing after it"),
+            ("1 2", "more text follows"),
             ("\"a\nb\"", "control character"),
             ("\"\\x\"", "backslash"),
             ("01", "number"),
@@ -139,8 +145,8 @@ mod tests {
             ("/hook", "begin with a scheme"),
             ("https://", "host is missing"),
             ("https://a:99999/", "1 to 65535"),
-            ("https://1.2.3.4.5/", "no IPv4"),
-            ("https://[::1/", "no IPv6"),
+            ("https://1.2.3.4.5/", "not an IPv4"),
+            ("https://[::1/", "not an IPv6"),
             ("https://a b/", "characters"),
         ] {
             let fault = url_fault(url::Url::parse(text).unwrap_err());

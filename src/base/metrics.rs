@@ -270,12 +270,13 @@ impl Metrics {
         make.0.register(Box::new(ProcessCollector::for_self()))?;
         make.build_info()?;
         let disk = |name: &str, help: &str| make.histogram(name, help, &DISK_SECONDS);
-        let attempts = make.counters("delivery_attempts_total", "Attempts, by how they ended.", &["result"])?;
+        let attempts = make.counters("delivery_attempts_total", "Attempts, by result.", &["result"])?;
         let failed = error_codes.iter().map(|code| attempts.get_metric_with_label_values(&[*code]));
         let routes = make.counters("http_requests_total", "HTTP requests.", &["route", "method", "status"])?;
         let metrics = Self {
-            events_accepted: make.counter("events_accepted_total", "Events that were new, and stored.")?,
-            events_duplicate: make.counter("events_duplicate_total", "Events known by their dedup_id.")?,
+            events_accepted: make.counter("events_accepted_total", "New events that were stored.")?,
+            events_duplicate: make
+                .counter("events_duplicate_total", "Posted events whose dedup_id was known already.")?,
             events_rejected: make.counter_per("events_rejected_total", "Events refused, by reason.", "reason")?,
             events_erased: make.counter("events_erased_total", "Events whose payload was erased.")?,
             commit_group_commands: make.histogram(
@@ -283,41 +284,41 @@ impl Metrics {
                 "Commands written with one sync.",
                 &GROUP_COMMANDS,
             )?,
-            commit_sync_seconds: disk("commit_sync_duration_seconds", "One sync of the journal.")?,
+            commit_sync_seconds: disk("commit_sync_duration_seconds", "Duration of one sync of the journal.")?,
             commands_applied: make.counter("commands_applied_total", "Commands applied to the state.")?,
-            queue_depth: make.gauge_per("queue_depth", "What waits in each queue in memory.", "queue")?,
-            write_back_seconds: disk("write_back_duration_seconds", "Writing back changed rows.")?,
+            queue_depth: make.gauge_per("queue_depth", "Items that wait in each queue in memory.", "queue")?,
+            write_back_seconds: disk("write_back_duration_seconds", "Duration of writing changed rows to disk.")?,
             write_back_rows: make.counter("write_back_rows_total", "Rows written back to the state on disk.")?,
             oldest_undelivered_age_seconds: make.undelivered_age()?,
             delivery_overdue_seconds: make.overdue()?,
-            deliveries: make.counter_per(
-                "deliveries_total",
-                "Deliveries, by what an attempt made of them.",
-                "outcome",
-            )?,
+            deliveries: make.counter_per("deliveries_total", "Deliveries, by outcome of an attempt.", "outcome")?,
             attempts_ok: attempts.get_metric_with_label_values(&["ok"])?,
             attempts_failed: failed.collect::<Result<_, _>>()?,
             attempts_other: Counter::new("spare", "not shown")?,
             attempt_seconds: make.histogram(
                 "delivery_attempt_duration_seconds",
-                "Time of one attempt.",
+                "Duration of one attempt.",
                 &REQUEST_SECONDS,
             )?,
             deliveries_in_flight: make.gauge("deliveries_in_flight", "Attempts under way.")?,
-            breakers_open: make.gauge("breakers_open", "Endpoints left alone for a while after failures.")?,
-            replays_running: make.gauge("replays_running", "Replays that run, those that wait among them.")?,
+            breakers_open: make.gauge("breakers_open", "Endpoints whose circuit breaker is open.")?,
+            replays_running: make.gauge("replays_running", "Running replays, including replays that wait.")?,
             replay_deliveries: make.counter("replay_deliveries_total", "Deliveries made because of replays.")?,
             operational_events: make.counter_per("operational_events_total", "Operational events stored.", "kind")?,
-            inbox_open_events: make.gauge("inbox_open_events", "Events that nobody has confirmed.")?,
+            inbox_open_events: make.gauge("inbox_open_events", "Events in inboxes, which nobody acknowledged yet.")?,
             events_stored: make.gauge("events_stored", "Events in the store.")?,
             state_rebuilds: make.counter("state_rebuilds_total", "Rebuilds of the state from the journal.")?,
             journal_disk_bytes: make.gauge("journal_disk_bytes", "Size of the journal's files.")?,
             journal_damaged: make.gauge("journal_damaged", "1 if the journal was found damaged since the start.")?,
             disk_free_bytes: make.gauge("disk_free_bytes", "Free space on the disk of the data directory.")?,
-            disk_free_files: make.gauge("disk_free_files", "Files that can still be made there; -1: any number.")?,
-            log_lines_left_out: make.counter("log_lines_left_out_total", "Log lines left out: too many of a kind.")?,
-            http_malformed: make.counter("http_malformed_total", "Times that what came in was no HTTP request.")?,
-            key_verifications: make.counter_per("key_verifications_total", "API keys judged, by result.", "result")?,
+            disk_free_files: make.gauge(
+                "disk_free_files",
+                "Free inodes on the disk of the data directory; -1 without a fixed number.",
+            )?,
+            log_lines_left_out: make
+                .counter("log_lines_left_out_total", "Log lines left out, because they repeated.")?,
+            http_malformed: make.counter("http_malformed_total", "Inputs that were not HTTP.")?,
+            key_verifications: make.counter_per("key_verifications_total", "API key checks, by result.", "result")?,
             key_hashes: make.counter("key_hashes_total", "Runs of the slow hash (argon2id) of API keys.")?,
             http_seconds: make.route_seconds()?,
             http_requests: routes,
@@ -398,13 +399,16 @@ impl Maker {
     }
 
     fn undelivered_age(&self) -> Result<FloatGauge, MetricsError> {
-        self.float_gauge("oldest_undelivered_age_seconds", "Age of the oldest event that an endpoint still has to get.")
+        self.float_gauge(
+            "oldest_undelivered_age_seconds",
+            "Age of the oldest event that is not delivered to all its endpoints.",
+        )
     }
 
     fn overdue(&self) -> Result<FloatGauge, MetricsError> {
         self.float_gauge(
             "delivery_overdue_seconds",
-            "How long an overdue delivery was seen not to begin, though nothing keeps it; beyond 60 something is wrong.",
+            "Longest wait of an overdue delivery that nothing holds back; above 60 the server is at fault.",
         )
     }
 
@@ -417,7 +421,7 @@ impl Maker {
     }
 
     fn route_seconds(&self) -> Result<HistogramVec, MetricsError> {
-        let opts = opts("http_request_duration_seconds", "Time from a request's head to its answer.");
+        let opts = opts("http_request_duration_seconds", "Duration from the head of a request to its answer.");
         self.register(HistogramVec::new(HistogramOpts::from(opts).buckets(REQUEST_SECONDS.to_vec()), &["route"])?)
     }
 

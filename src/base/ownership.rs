@@ -112,7 +112,7 @@ fn foreign_owner(dir: &Path) -> io::Result<Option<(u32, u32)>> {
 /// that was not followed, what to do about it. Else nothing.
 pub fn denied(path: &Path, cause: &io::Error) -> String {
     if Errno::from_io_error(cause) == Some(Errno::LOOP) {
-        return "; no symbolic link is followed here: remove it, and put the file itself in its place".to_owned();
+        return "; symbolic links are not followed here: replace the link by the file itself".to_owned();
     }
     if cause.kind() != io::ErrorKind::PermissionDenied {
         return String::new();

@@ -36,7 +36,7 @@ impl Thread {
         let pause = Signal::new();
         while !self.handle.is_finished() {
             if Instant::now() >= deadline {
-                tracing::warn!(thread = self.name, "did not end in time; left behind");
+                tracing::warn!(thread = self.name, "the thread did not end in time");
                 return false;
             }
             pause.wait(Duration::from_millis(2));
@@ -113,7 +113,7 @@ impl Stop {
     pub async fn stopped(&self) {
         // The sender lives as long as `self`, so waiting cannot fail.
         if self.0.subscribe().wait_for(|set| *set).await.is_err() {
-            tracing::debug!("stop signal closed");
+            tracing::debug!("the stop signal is closed");
         }
     }
 }

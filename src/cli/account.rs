@@ -14,12 +14,13 @@ use crate::model::org::Tier;
 
 #[derive(Subcommand)]
 pub(super) enum KeyCommand {
-    /// Make an organization and its first key, which is shown this once; needs the admin token
+    /// Create an organization and its first key, which is shown only once; needs the admin token
     Create {
-        /// The new organization's name, which no other has; or the id (org_…) of one that exists, for another key of it
+        /// Unique name of the new organization; or the id (org_…) of an existing organization, which
+        /// gets another key
         #[arg(long)]
         org: String,
-        /// What it may use: free, pro or enterprise [default: free]
+        /// Tier of the new organization: free, pro or enterprise [default: free]
         #[arg(long)]
         tier: Option<Tier>,
         #[command(flatten)]
@@ -52,7 +53,7 @@ pub(super) fn run(command: KeyCommand, settings: &Settings) -> Result<ExitCode, 
             format!("key id        {key_id}"),
             format!("key           {key}"),
             String::new(),
-            "The key is shown this once. Keep it where your other secrets are.".to_owned(),
+            "The key is shown only once. Keep it with your other secrets.".to_owned(),
         ]
     };
     match print_secret(&lines) {
@@ -67,11 +68,11 @@ fn taken_back(client: &Client, made: &Value) -> String {
     let end = |own: Client| own.delete(&format!("/api/keys/{key_id}"));
     match client.with_key(key, "the new key").and_then(end) {
         Ok(()) => format!(
-            "So the new key {key_id} was ended again. The organization {organization_id} is there; `triggerd key create \
-             --org {organization_id}` makes a key for it."
+            "Therefore the new key {key_id} was revoked. The organization {organization_id} exists; `triggerd key \
+             create --org {organization_id}` makes a key for it."
         ),
         Err(failure) => format!(
-            "The new key {key_id} of {organization_id} was shown to nobody and could not be ended: {}",
+            "The new key {key_id} of {organization_id} was not shown and could not be revoked: {}",
             failure.message
         ),
     }

@@ -96,7 +96,7 @@ impl Search {
         let what = match read_token(file) {
             Ok(Some(text)) => return Some(Credential { text, origin: format!("the file {}", file.display()) }),
             Ok(None) => "empty".to_owned(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => "not there".to_owned(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => "does not exist".to_owned(),
             Err(error) => {
                 self.is_forbidden |= error.kind() == io::ErrorKind::PermissionDenied;
                 format!("{error}{}", ownership::denied(file, &error))
@@ -108,16 +108,16 @@ impl Search {
 
     fn failure(self, source: &Source) -> Failure {
         let (code, help) = if self.is_forbidden || !source.skipped.is_empty() {
-            let help = "Run it as root or as the server's user, such as `sudo triggerd key create …`, or name a file with \
-                        the token that you may read with --admin-token-file.";
+            let help = "Run the command as root or as the server's user, such as `sudo triggerd key create …`, or \
+                        name a token file that you may read with --admin-token-file.";
             (ExitCode::NotPermitted, help)
         } else {
-            let help = "A server makes the file when it starts with this configuration for the first time. If it runs with \
-                        another one, name that with --config; if its token is kept elsewhere, name it with \
-                        --admin-token-file.";
+            let help = "A server creates the file when it starts with this configuration for the first time. If the \
+                        server uses another configuration, name its file with --config; if its token is kept \
+                        elsewhere, name the token file with --admin-token-file.";
             (ExitCode::Failed, help)
         };
         let looked = self.looked.join("\n  ");
-        Failure::new(code, format!("no admin token was found. Looked at:\n  {looked}\n{help}"))
+        Failure::new(code, format!("no admin token was found. Places searched:\n  {looked}\n{help}"))
     }
 }

@@ -197,7 +197,7 @@ impl Scratch {
             Some(given) => vec![given.to_path_buf()],
             None => beside.into_iter().chain([std::env::temp_dir()]).collect(),
         };
-        let mut refused = String::from("there is no place for a scratch state");
+        let mut refused = String::from("there is no directory for the temporary state");
         for place in places {
             let dir = place.join(&name);
             match std::fs::DirBuilder::new().mode(0o700).create(&dir) {
@@ -219,15 +219,16 @@ impl Scratch {
 
     pub(super) fn too_small(&self, error: &str) -> Failure {
         let (dir, free) = (self.0.display(), free_bytes(&self.0).unwrap_or_default());
-        let message = format!("{error}. There are only {free} bytes free for a scratch state, in {dir}; make room, or");
-        Failure::new(ExitCode::Failed, format!("{message} name another place with `verify --scratch`"))
+        let message =
+            format!("{error}. Only {free} bytes are free for the temporary state in {dir}; free some space, or");
+        Failure::new(ExitCode::Failed, format!("{message} name another directory with `verify --scratch`"))
     }
 }
 
 impl Drop for Scratch {
     fn drop(&mut self) {
         if let Err(error) = std::fs::remove_dir_all(&self.0) {
-            tracing::warn!(%error, dir = %self.0.display(), "left behind");
+            tracing::warn!(%error, dir = %self.0.display(), "the temporary state could not be deleted");
         }
     }
 }
@@ -238,6 +239,7 @@ pub(super) fn bring_up(store: &Store, journal: &Reader) -> Result<u64, String> {
     bar.tick();
     let recovered = catch_unwind(AssertUnwindSafe(|| recover(store, journal, &Space::default())));
     bar.finish_and_clear();
-    let recovered = recovered.map_err(|_panic| "applying the journal to it panicked".to_owned())?;
+    let recovered =
+        recovered.map_err(|_panic| "the state's store panicked while the journal was applied".to_owned())?;
     recovered.map(|recovered| recovered.commands).map_err(|error| error.to_string())
 }

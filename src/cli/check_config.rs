@@ -9,7 +9,7 @@ use crate::config::{Config, Source};
 
 #[derive(Args)]
 pub(super) struct CheckConfig {
-    /// Print nothing when all is well, for scripts and `systemctl reload`
+    /// Print nothing when the configuration is valid, for scripts and `systemctl reload`
     #[arg(long)]
     quiet: bool,
 }

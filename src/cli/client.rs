@@ -37,7 +37,7 @@ const NO_CONTENT: u16 = 204;
 /// The path that events are posted to.
 const EVENTS_PATH: &str = "/api/events";
 /// What to look at when another program answers.
-const IS_IT_OURS: &str = "Is it the URL of triggerd itself, with the prefix if a proxy has one?";
+const IS_IT_OURS: &str = "Check that this is the URL of triggerd, with the prefix if a proxy adds a prefix.";
 /// The header of the key.
 const KEY_HEADER: &str = "X-API-Key";
 
@@ -70,16 +70,17 @@ impl Client {
         let Target { mut url, origin: url_origin } = target;
         let Credential { text, origin: key_origin } = credential;
         let mut key = HeaderValue::from_str(&text).ok().filter(|_| text.is_ascii()).ok_or_else(|| {
-            Failure::new(ExitCode::Usage, format!("the key ({key_origin}) has characters that are in no key"))
+            Failure::new(ExitCode::Usage, format!("the key ({key_origin}) has characters that a key cannot have"))
         })?;
         key.set_sensitive(true);
         let failed = |error: &dyn std::fmt::Display| Failure::new(ExitCode::Failed, error);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(|error| failed(&format_args!("no runtime for HTTP can be made: {error}")))?;
+        let runtime =
+            runtime.map_err(|error| failed(&format_args!("the runtime for HTTP cannot be created: {error}")))?;
         crate::delivery::sender::install_crypto();
         let http = builder()
             .build()
-            .map_err(|error| failed(&format_args!("no HTTP client can be made: {}", cause(&error))))?;
+            .map_err(|error| failed(&format_args!("the HTTP client cannot be created: {}", cause(&error))))?;
         let whole = url.as_str().trim_end_matches('/').to_owned();
         // Only a URL without a host cannot have a password taken off.
         let _is_shown_bare = url.set_password(None).and_then(|()| url.set_username(""));
@@ -153,7 +154,7 @@ impl Client {
                 Some(error) => self.no_answer(&error, doubt),
                 None => Failure::new(
                     ExitCode::Failed,
-                    format!("the answer of {} is over {ANSWER_BYTES_MAX} bytes", self.shown),
+                    format!("the answer of {} is larger than {ANSWER_BYTES_MAX} bytes", self.shown),
                 ),
             })?;
             if head.is_success() { Ok((head, text)) } else { Err(self.refusal(&head, &text)) }
@@ -177,7 +178,7 @@ impl Client {
         let _in_runtime = self.runtime.enter();
         signal(SignalKind::interrupt())
             .map(Interrupts)
-            .map_err(|error| Failure::new(ExitCode::Failed, format!("Ctrl-C cannot be waited for: {error}")))
+            .map_err(|error| Failure::new(ExitCode::Failed, format!("the signal of Ctrl-C cannot be caught: {error}")))
     }
 
     /// Waits so long, or until Ctrl-C; says whether it was not that.
@@ -214,7 +215,7 @@ impl Client {
         };
         let http = match builder().read_timeout(SILENCE_MAX).build() {
             Ok(http) => http,
-            Err(error) => return lost(&format_args!("no HTTP client can be made: {}", cause(&error))),
+            Err(error) => return lost(&format_args!("the HTTP client cannot be created: {}", cause(&error))),
         };
         let request = http.get(format!("{}{path}", self.url)).header(KEY_HEADER, &self.key);
         let mut answer = match request.send().await {
@@ -238,7 +239,7 @@ impl Client {
         loop {
             match answer.chunk().await {
                 Ok(Some(chunk)) => unread.extend_from_slice(&chunk),
-                Ok(None) => return lost(&"the server ended the connection"),
+                Ok(None) => return lost(&"the server closed the connection"),
                 Err(error) => return lost(&self.words(&error, &cause(&error)).0),
             }
             while let Some(end) = unread.iter().position(|byte| *byte == b'\n') {
@@ -246,7 +247,7 @@ impl Client {
                 take(String::from_utf8_lossy(&line).trim_end_matches(['\r', '\n']))?;
             }
             if unread.len() > LINE_BYTES_MAX {
-                return lost(&"what the server says is not understood");
+                return lost(&"the answer is not valid: a line is too long");
             }
         }
     }
@@ -302,9 +303,10 @@ impl Client {
         let help = help.unwrap_or(match doubt {
             Doubt::None => "Try again.",
             Doubt::Event => {
-                "So it is not known whether the event was taken in. With --dedup-id it is safe to send it again."
+                "So it is unknown whether the event was accepted. With --dedup-id it is safe to send the \
+                 event again."
             }
-            Doubt::Change => "So it is not known whether this was done. Look before you do it again.",
+            Doubt::Change => "So it is unknown whether the change was made. Check before you repeat the command.",
         });
         let Self { shown, url_origin, .. } = self;
         Failure::new(ExitCode::Failed, format!("no answer from {shown} ({url_origin}): {}. {help}", visible(&what)))
@@ -316,29 +318,29 @@ impl Client {
         let said = system_words(cause).to_owned();
         if error.is_timeout() {
             let within = if error.is_connect() { CONNECT_TIMEOUT } else { self.patience }.as_secs();
-            let what = if error.is_connect() { "no connection" } else { "none came" };
-            (format!("{what} within {within} s"), Some("Is it the right address, and is the server well?"))
+            let what = if error.is_connect() { "no connection" } else { "no answer" };
+            (format!("{what} within {within} s"), Some("Check the address and the health of the server."))
         } else if has("onnection refused") {
-            let help = "Nothing listens there. Start the server (`triggerd serve`), or say where it is with --url or TRIGGERD_URL.";
+            let help = "No server listens at this address. Start the server (`triggerd serve`), or give its address with --url or TRIGGERD_URL.";
             (said, Some(help))
         } else if has("lookup") || has("not known") || has("resolve") {
-            (format!("the name of the host cannot be resolved ({said})"), Some("Is it spelled right?"))
+            (format!("the name of the host cannot be resolved ({said})"), Some("Check its spelling."))
         } else if let Some(fault) = tls_fault(cause) {
             let is_plain = fault.contains("does not speak");
             (
                 fault.to_owned(),
-                Some(if is_plain { "Try http:// instead of https://." } else { "Is it the right host?" }),
+                Some(if is_plain { "Try http:// instead of https://." } else { "Check the host in the URL." }),
             )
         } else if has("ertificate") {
-            (format!("its certificate is not accepted ({said})"), Some("Is it the right host?"))
+            (format!("the server's certificate is not accepted ({said})"), Some("Check the host in the URL."))
         } else if error.is_connect() {
-            (format!("no connection could be made ({said})"), Some("Is it the right address?"))
+            (format!("the connection could not be established ({said})"), Some("Check the address."))
         } else if has("invalid HTTP") {
-            ("what answers there does not speak HTTP".to_owned(), Some("If it is TLS, try https://."))
+            ("the server does not speak HTTP at this address".to_owned(), Some("If it speaks TLS, try https://."))
         } else if has("message completed") || has("unexpected end") {
-            ("the connection was closed before the answer was whole".to_owned(), None)
+            ("the connection was closed before the answer was complete".to_owned(), None)
         } else {
-            (format!("the connection broke ({said})"), None)
+            (format!("the connection was lost ({said})"), None)
         }
     }
 
@@ -359,7 +361,7 @@ impl Client {
         }
         let Self { shown, key_origin, url_origin, .. } = self;
         if head.status == 401 {
-            message = format!("{shown} ({url_origin}) does not accept the key of {key_origin}: {message}");
+            message = format!("{shown} ({url_origin}) does not accept the key from {key_origin}: {message}");
         }
         let request = member("request_id").unwrap_or("unknown".into());
         Failure::new(ExitCode::Failed, format!("{message} ({} {code}, request {request})", head.status))
@@ -373,21 +375,31 @@ impl Client {
         let said = if said.is_empty() { String::new() } else { format!(", saying: {said}") };
         let what = if content_type.is_empty() { String::new() } else { format!(" with {}", visible(content_type)) };
         let help = if (300..400).contains(status) && !location.is_empty() {
-            format!("It redirects to {}, which is not followed with a key; give the right URL.", visible(location))
+            format!(
+                "The server redirects to {}. A redirect is not followed, because the key would go with \
+                 it; give the right URL.",
+                visible(location)
+            )
         } else if challenge.to_ascii_lowercase().starts_with("basic") {
-            "A proxy asks for a password: a URL like https://user:password@host gives it.".to_owned()
+            "A proxy asks for a password; put the password into the URL: https://user:password@host.\
+             A proxy asks for a password; put the password into the URL: https://user:password@host."
+                .to_owned()
         } else if *status >= 500 {
-            "A proxy may stand before triggerd and not reach it.".to_owned()
+            "A proxy in front of triggerd may be unable to reach the server.".to_owned()
         } else {
             match status {
-                413 => "A proxy before triggerd may take no body as large as this one.",
-                429 => "A proxy before triggerd may limit the rate; try again later.",
-                401 | 403 => "A proxy before triggerd may refuse this; or it is another program's URL.",
+                413 => "A proxy in front of triggerd may limit the size of a body.",
+                429 => "A proxy in front of triggerd may limit the rate; try again later.",
+                401 | 403 => {
+                    "A proxy in front of triggerd may refuse the request, or the URL belongs to another \
+                     program."
+                }
                 _ => IS_IT_OURS,
             }
             .to_owned()
         };
-        let message = format!("{shown} ({url_origin}) answers {status}{what}, and not as triggerd does{said}\n{help}");
+        let message =
+            format!("{shown} ({url_origin}) answers {status}{what}, which is not an answer of triggerd{said}\n{help}");
         Failure::new(ExitCode::Failed, message)
     }
 }

@@ -28,19 +28,21 @@ pub(super) fn run() -> Result<ExitCode, Failure> {
     let dir = std::env::temp_dir().join(format!("triggerd-demo-{}", u32::from_be_bytes(random::bytes())));
     let shown = show(&dir);
     if let Err(error) = std::fs::remove_dir_all(&dir) {
-        tracing::debug!(%error, "the demo's directory is left behind");
+        tracing::debug!(%error, "the directory of the demo could not be deleted");
     }
     shown?;
     print_text(&format!(
-        "\nThat was all of it, in {:.1} s; the directory is removed again. To run it for good:\n",
+        "\nThe demo took {:.1} s; its directory is deleted. To run a server of your own:\n",
         began.elapsed().as_secs_f64()
     ))?;
     print_text(
-        "  triggerd serve                              # keeps everything under ./data, listens on 127.0.0.1:8080",
+        "  triggerd serve                              # keeps everything under ./data, listens on \
+         127.0.0.1:8080",
     )?;
     print_text("  triggerd key create --org \"My company\"      # in another terminal: an organization and its key\n")?;
     print_text(
-        "As a service: the unit is systemd/triggerd.service, the settings are config/triggerd.toml, and docs/operations.md has the rest.",
+        "To run a service: the unit is systemd/triggerd.service, the configuration is \
+         config/triggerd.toml, and docs/operations.md explains both.",
     )?;
     Ok(ExitCode::Clean)
 }
@@ -56,13 +58,13 @@ fn show(dir: &std::path::Path) -> Result<(), Failure> {
          reserve_bytes = 0\n[egress]\nallow_networks = [\"127.0.0.0/8\"]\n"
     ));
     let app = App::start(config.map_err(failed)?, Clock::system()).map_err(failed)?;
-    let receiver =
-        Receiver::start().map_err(|error| failed(format_args!("the demo's receiver cannot be started: {error}")))?;
+    let receiver = Receiver::start()
+        .map_err(|error| failed(format_args!("the receiver of the demo cannot be started: {error}")))?;
     let url = format!("http://{}", app.address());
     let begin = [
-        "triggerd demo: one event, all the way.\n".to_owned(),
-        format!("1. A server on {url}, its data in {}", dir.display()),
-        format!("   A receiver, as a consumer would have one, on {}", receiver.url()),
+        "triggerd demo: an event on its way from producer to consumer.\n".to_owned(),
+        format!("1. A server listens on {url}, with its data in {}", dir.display()),
+        format!("   A receiver, such as a consumer runs, listens on {}", receiver.url()),
     ];
     let walk = Walk { url, admin_token: app.admin_token().to_owned(), receiver };
     let walked = begin.iter().try_for_each(|text| print_text(text)).and_then(|()| walk.all());
@@ -109,7 +111,8 @@ impl Walk {
 
     fn key(&self, number: u8, organization: &str) -> Result<String, Failure> {
         let title = format!(
-            "{number}. An organization, {organization:?}, and its first key (with the admin token of the data directory)"
+            "{number}. An organization, {organization:?}, and its first key (with the admin token of the \
+             data directory)"
         );
         let body = json!({ "organization": organization, "tier": "free" });
         let made = self.step(&title, &self.admin_token, (Method::POST, "/api/keys/generate"), Some(&body))?;
@@ -118,23 +121,23 @@ impl Walk {
 
     fn endpoint(&self, key: &str) -> Result<String, Failure> {
         let body = json!({ "url": self.receiver.url() });
-        let title = "3. The URL that its events are pushed to";
+        let title = "3. An endpoint: the URL that events of the organization are pushed to";
         let made = self.step(title, key, (Method::POST, "/api/webhook/config"), Some(&body))?;
         text(&made, "secret")
     }
 
     fn push(&self, key: &str, secret: &str) -> Result<(), Failure> {
         let body = json!({ "type": "order.created", "payload": { "order": 1017, "total": "45.47" }, "dedup_id": "order-1017" });
-        let title = "4. An event: on stored disk before the answer, then pushed";
+        let title = "4. An event: on stable storage before the answer, then pushed";
         let sent = self.step(title, key, (Method::POST, "/api/events"), Some(&body))?;
         let id = text(&sent, "id")?;
         let received = self.receiver.wait_for(1, PATIENCE);
-        let request = received.first().ok_or_else(|| failed("nothing arrived at the receiver"))?;
+        let request = received.first().ok_or_else(|| failed("no request arrived at the receiver"))?;
         let bytes = secret.strip_prefix("whsec_").map(|text| base64::engine::general_purpose::STANDARD.decode(text));
         let bytes = bytes.and_then(Result::ok).ok_or_else(|| failed("the secret is not whsec_ and base64"))?;
         request.verify(&bytes, Clock::system().now_ms() / 1_000).map_err(|error| failed(format!("{error:?}")))?;
         if request.id != id {
-            return Err(failed("the webhook-id is another event's"));
+            return Err(failed("the webhook-id names another event"));
         }
         print_text(&format!("   The receiver got it, attempt {}:", request.attempt))?;
         print_text(&format!("     webhook-id: {}\n     webhook-timestamp: {}", request.id, request.timestamp))?;
@@ -150,7 +153,7 @@ impl Walk {
         loop {
             let inbox = client.call(Method::GET, "/api/inbox", None, &["data"])?;
             if inbox.get("data").and_then(Value::as_array).is_some_and(Vec::is_empty) {
-                print_text("   It was accepted by every endpoint that wanted it, so it has left the inbox:")?;
+                print_text("   Every endpoint that matched accepted the event, so it has left the inbox:")?;
                 print_text(&format!(
                     "   $ curl -s {}/api/inbox -H 'X-API-Key: {key}'\n   {}",
                     self.url,
@@ -168,18 +171,18 @@ impl Walk {
     fn pull(&self, key: &str) -> Result<(), Failure> {
         let body = json!({ "type": "invoice.paid", "payload": { "invoice": 7 } });
         let sent = self.step(
-            "6. An event of an organization without an endpoint: it waits",
+            "6. An event of an organization without an endpoint waits in the inbox",
             key,
             (Method::POST, "/api/events"),
             Some(&body),
         )?;
         let id = text(&sent, "id")?;
-        let inbox = self.step("7. The consumer pulls it", key, (Method::GET, "/api/inbox"), None)?;
+        let inbox = self.step("7. The consumer pulls the event", key, (Method::GET, "/api/inbox"), None)?;
         let first = inbox.get("data").and_then(|data| data.get(0)).ok_or_else(|| failed("the inbox is empty"))?;
         if text(first, "id")? != id {
             return Err(failed("the inbox shows another event"));
         }
-        self.step("8. … and acknowledges it", key, (Method::POST, &format!("/api/ack/{id}")), None)?;
+        self.step("8. … and acknowledges the event", key, (Method::POST, &format!("/api/ack/{id}")), None)?;
         self.step("9. The inbox is empty again", key, (Method::GET, "/api/inbox"), None)?;
         Ok(())
     }

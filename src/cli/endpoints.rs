@@ -20,37 +20,37 @@ type Words<'a> = &'a dyn Fn(&Value) -> Vec<String>;
 /// What is to be done.
 #[derive(Subcommand)]
 pub(super) enum EndpointCommand {
-    /// Make an endpoint and print its secret, this once
+    /// Create an endpoint and print its secret, which is shown only once
     Create(Create),
-    /// List them
+    /// List the endpoints
     List(With),
-    /// Show one
+    /// Show an endpoint
     Show(One),
-    /// Push to it again, whatever disabled it
+    /// Enable an endpoint, whatever disabled it
     Enable(One),
-    /// Push nothing to it until it is enabled; what waits goes on waiting
+    /// Disable an endpoint: nothing is pushed to it until it is enabled, and deliveries keep waiting
     Disable(One),
-    /// Push a test event to it now and say what came of it
+    /// Push a test event to an endpoint now and show the result
     Test(One),
-    /// Say how its deliveries go
+    /// Show the delivery statistics of an endpoint
     Stats(One),
-    /// Give it a new secret, beside which the old one signs for a while
+    /// Give an endpoint a new secret; the old secret keeps signing for a while
     RotateSecret(Rotate),
-    /// Delete it; deliveries that wait for it are canceled
+    /// Delete an endpoint; deliveries that wait for it are canceled
     Delete(One),
 }
 
 #[derive(Args)]
 pub(super) struct Create {
-    /// Where events are posted to
+    /// URL that events are posted to
     target: String,
-    /// An event type, or all below one (order.*); may be given more than once [default: everything]
+    /// Event type, or all types below it (order.*); may be given more than once [default: every type]
     #[arg(long = "type", value_name = "TYPE")]
     event_types: Vec<String>,
-    /// The body of the requests: envelope, payload or cloudevents
+    /// Form of the request bodies: envelope, payload or cloudevents
     #[arg(long, value_name = "FORM")]
     body: Option<String>,
-    /// For people
+    /// Description of the endpoint
     #[arg(long, value_name = "TEXT")]
     description: Option<String>,
     #[command(flatten)]
@@ -59,7 +59,7 @@ pub(super) struct Create {
 
 #[derive(Args)]
 pub(super) struct One {
-    /// Its id (ep_…)
+    /// Id of the endpoint (ep_…)
     id: String,
     #[command(flatten)]
     with: With,
@@ -69,7 +69,7 @@ pub(super) struct One {
 pub(super) struct Rotate {
     #[command(flatten)]
     one: One,
-    /// Seconds that the old secret goes on signing (0 to 604800)
+    /// Seconds that the old secret keeps signing (0 to 604800)
     #[arg(long, value_name = "SECONDS", default_value_t = 86_400)]
     overlap: u32,
 }
@@ -105,9 +105,10 @@ impl Create {
         print_secret(&lines(&self.with.server, &made, &with_secret)).map_err(|unwritten| {
             let id = text(&made, "id");
             let taken_back = match client.delete(&format!("/api/endpoints/{id}")) {
-                Ok(()) => format!("So the new endpoint {id}, whose secret nobody saw, was deleted again."),
+                Ok(()) => format!("Therefore the new endpoint {id}, whose secret was not shown, was deleted again."),
                 Err(failure) => format!(
-                    "Nobody saw the secret of the new endpoint {id}, which could not be deleted again: {}",
+                    "The secret of the new endpoint {id} was not shown, and the endpoint could not be \
+                     deleted again: {}",
                     failure.message
                 ),
             };
@@ -127,8 +128,8 @@ impl Rotate {
         print_secret(&lines(&one.with.server, &answer, &with_secret)).map_err(|unwritten| {
             let id = &one.id;
             let message = format!(
-                "{unwritten}. Nobody saw the new secret of {id}, and it is in use: the old one signs beside it for \
-                 {overlap} seconds. `triggerd endpoint rotate-secret {id}` makes another one."
+                "{unwritten}. The new secret of {id} was not shown, and it is in use: the old secret also signs for \
+                 {overlap} seconds. `triggerd endpoint rotate-secret {id}` makes another secret."
             );
             Failure::new(ExitCode::Failed, message)
         })?;
@@ -186,7 +187,7 @@ fn list(with: &With, settings: &Settings) -> Result<ExitCode, Failure> {
     if endpoints.is_empty() {
         print("There are no endpoints.")?;
     } else if page.get("has_more") == Some(&Value::Bool(true)) {
-        print("There are more than these 500; `--json` and the API have the cursor.")?;
+        print("There are more than these 500 endpoints; `--json` and the API give the cursor of the next page.")?;
     }
     Ok(ExitCode::Clean)
 }
@@ -214,10 +215,10 @@ fn with_secret(endpoint: &Value) -> Vec<String> {
 fn tested(outcome: &Value) -> Vec<String> {
     let took = outcome.get("duration_ms").and_then(Value::as_u64).unwrap_or_default();
     let Some(error) = outcome.get("error").filter(|error| !error.is_null()) else {
-        return vec![format!("{} was accepted in {took} ms", text(outcome, "event_id"))];
+        return vec![format!("the test event {} was accepted in {took} ms", text(outcome, "event_id"))];
     };
     let (detail, code) = (text(error, "detail"), text(error, "code"));
-    let mut lines = vec![format!("not accepted after {took} ms: {detail} ({code})")];
+    let mut lines = vec![format!("the test event was not accepted after {took} ms: {detail} ({code})")];
     lines.extend(text(outcome, "body").lines().map(str::to_owned));
     lines
 }

@@ -16,12 +16,12 @@ use crate::base::library_errors::json_fault;
 /// Posts an event.
 #[derive(Args)]
 pub(super) struct Send {
-    /// The type, such as order.created
+    /// Event type, such as order.created
     event_type: String,
-    /// The payload, any JSON; `-` reads it from standard input
+    /// Payload, any JSON; `-` reads the payload from standard input
     #[arg(allow_hyphen_values = true)]
     payload: String,
-    /// The same id again is the same event
+    /// Deduplication id: the same id again is the same event
     #[arg(long, value_name = "ID")]
     dedup_id: Option<String>,
     #[command(flatten)]
@@ -31,13 +31,14 @@ pub(super) struct Send {
 /// Shows the inbox.
 #[derive(Args)]
 pub(super) struct Inbox {
-    /// At most so many events (1 to 500)
+    /// Maximum number of events (1 to 500)
     #[arg(long, default_value_t = 50)]
     limit: u16,
-    /// Wait so many seconds for one if there is none (0 to 30)
+    /// Maximum seconds to wait for an event while the inbox is empty (0 to 30)
     #[arg(long, default_value_t = 0, value_name = "SECONDS")]
     wait: u16,
-    /// Only events of these types, separated by commas: order.created, order.*, *.created, or !order.test for all but that
+    /// Only events of these types, separated by commas: order.created, order.*, *.created, or
+    /// !order.test for every type but order.test
     #[arg(long = "type", value_name = "TYPES")]
     types: Option<String>,
     #[command(flatten)]
@@ -65,7 +66,7 @@ struct Event<'a> {
 /// Acknowledges events.
 #[derive(Args)]
 pub(super) struct Ack {
-    /// Their ids (evt_…)
+    /// Ids of the events (evt_…)
     #[arg(required = true, value_name = "EVENT")]
     ids: Vec<String>,
     #[command(flatten)]
@@ -98,12 +99,12 @@ impl Send {
         if payload == "-" {
             payload.clear();
             let read = std::io::stdin().lock().read_to_string(&mut payload);
-            read.map_err(|error| Failure::new(ExitCode::Failed, format!("standard input: {error}")))?;
+            read.map_err(|error| Failure::new(ExitCode::Failed, format!("standard input cannot be read: {error}")))?;
         }
         let payload: Box<RawValue> = serde_json::from_str(payload.trim()).map_err(|error| {
             Failure::new(
                 ExitCode::Usage,
-                format!("the payload is not JSON: {} (a text needs quotes: '\"text\"')", json_fault(&error)),
+                format!("the payload is not JSON: {} (a string needs quotes: '\"text\"')", json_fault(&error)),
             )
         })?;
         let dedup_id = self.dedup_id.map(|id| format!(",\"dedup_id\":{}", json!(id))).unwrap_or_default();
@@ -111,7 +112,7 @@ impl Send {
         let client = self.with.client(settings)?;
         let sent = client.call(Method::POST, "/api/events", Some(body), &["id", "received_at"])?;
         let duplicate = sent.get("duplicate") == Some(&Value::Bool(true));
-        let word = if duplicate { "already there since" } else { "accepted" };
+        let word = if duplicate { "was already accepted at" } else { "accepted" };
         let told = format!("{} {word} {}", text(&sent, "id"), text(&sent, "received_at"));
         let line = if self.with.server.json { one_line(sent.as_text()) } else { told.clone() };
         print_done(&line, &format!("{told}."))?;
@@ -134,7 +135,7 @@ impl Inbox {
             return Ok(ExitCode::Clean);
         }
         let page: Page<'_> = serde_json::from_str(answer.as_text()).map_err(|error| {
-            Failure::new(ExitCode::Failed, format!("the answer is not understood: {}", json_fault(&error)))
+            Failure::new(ExitCode::Failed, format!("the answer is not valid: {}", json_fault(&error)))
         })?;
         let events = &page.data;
         for event in events {
@@ -144,9 +145,9 @@ impl Inbox {
         match (events.is_empty(), page.has_more) {
             (true, _) if self.types.is_none() => print("The inbox is empty.")?,
             (true, false) => print("The inbox has no event of these types.")?,
-            (true, true) => print("There is none of these types among the oldest events of the inbox.")?,
+            (true, true) => print("The oldest events of the inbox have none of these types.")?,
             (false, true) => {
-                print("There is more behind these; acknowledge them or ask for more with --limit.")?;
+                print("The inbox has more events; acknowledge these events, or raise --limit.")?;
             }
             (false, false) => {}
         }
@@ -167,7 +168,7 @@ impl Ack {
             let answer = answer.map_err(|failure| left_out(&self.ids, place, &failure))?;
             let told = format!("{id} acknowledged {}", text(&answer, "acknowledged_at"));
             let line = if self.with.server.json { one_line(answer.as_text()) } else { told };
-            unwritten = unwritten.and_then(|()| print_done(&line, "All of them are acknowledged."));
+            unwritten = unwritten.and_then(|()| print_done(&line, "All these events are acknowledged."));
         }
         unwritten.map(|()| ExitCode::Clean)
     }
@@ -178,8 +179,8 @@ fn left_out(ids: &[String], place: usize, failure: &Failure) -> Failure {
     let id = ids.get(place).map(String::as_str).unwrap_or_default();
     let behind = match ids.len().saturating_sub(place + 1) {
         0 => String::new(),
-        1 => "\nThe one behind it was not tried.".to_owned(),
-        more => format!("\nThe {more} behind it were not tried."),
+        1 => "\nThe event after it was not tried.".to_owned(),
+        more => format!("\nThe {more} events after it were not tried."),
     };
     Failure::new(failure.code, format!("{id} was not acknowledged: {}{behind}", failure.message))
 }

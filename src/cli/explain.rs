@@ -13,7 +13,7 @@ use crate::base::exit_code::ExitCode;
 /// Says what became of an event.
 #[derive(Args)]
 pub(super) struct Explain {
-    /// Its id (evt_…)
+    /// Id of the event (evt_…)
     #[arg(value_name = "EVENT")]
     id: String,
     #[command(flatten)]
@@ -47,7 +47,7 @@ fn last_attempt(delivery: &Value, details: &dyn Fn(&str) -> Option<Value>) -> Ve
         return Vec::new();
     };
     let said = text(attempt, "response_body").trim();
-    let said = if said.is_empty() { String::new() } else { format!("; it said: {said}") };
+    let said = if said.is_empty() { String::new() } else { format!("; the receiver said: {said}") };
     let at = text(attempt, "started_at");
     let mut lines = vec![format!("  The last attempt, at {at}: {}{said}", text(error, "detail"))];
     lines.extend(journey(attempt));
@@ -62,14 +62,14 @@ fn journey(attempt: &Value) -> Option<String> {
     let spent: Vec<String> = steps.into_iter().filter_map(spent).collect();
     let spent = if spent.is_empty() { String::new() } else { format!(" ({})", spent.join(", ")) };
     let why = match text(attempt, "trigger") {
-        "retry" => ", because somebody asked for it",
+        "retry" => ", because a retry was requested",
         "replay" => ", because of a replay",
         _ => "",
     };
     let named = |name| Some((name, attempt.get("response_headers")?.get(name)?.as_str()?));
     let named = ["x-request-id", "request-id", "x-correlation-id", "cf-ray"].into_iter().find_map(named);
     let named = named.map_or_else(String::new, |(name, value)| format!("; the receiver's {name}: {value}"));
-    Some(format!("  It went to {address}{spent}{why}{named}"))
+    Some(format!("  The request went to {address}{spent}{why}{named}"))
 }
 
 fn sentences(event: &Value, details: &dyn Fn(&str) -> Option<Value>) -> Vec<String> {
@@ -78,12 +78,12 @@ fn sentences(event: &Value, details: &dyn Fn(&str) -> Option<Value>) -> Vec<Stri
     let status = if erased_at.is_empty() {
         standing(event).to_owned()
     } else {
-        format!("Its payload was erased at {erased_at}: it is shown nowhere and sent nowhere any more.")
+        format!("Its payload was erased at {erased_at} and is no longer shown or sent.")
     };
-    let mut said = vec![format!("{id} is of the type {kind} and was taken in at {at}."), status];
+    let mut said = vec![format!("{id} has the type {kind} and was accepted at {at}."), status];
     let endpoints = items(event, "endpoints");
     if endpoints.is_empty() {
-        said.push("There are no endpoints that it could be pushed to.".to_owned());
+        said.push("There are no endpoints that the event could be pushed to.".to_owned());
     }
     for endpoint in endpoints {
         let (id, url) = (text(endpoint, "endpoint_id"), text(endpoint, "url"));
@@ -95,7 +95,10 @@ fn sentences(event: &Value, details: &dyn Fn(&str) -> Option<Value>) -> Vec<Stri
         said.extend(endpoint.get("delivery").into_iter().flat_map(|delivery| last_attempt(delivery, details)));
         if text(endpoint, "breaker") == "open" {
             let until = text(endpoint, "breaker_until");
-            said.push(format!("  It failed too often or asked for a pause, so it is left alone until {until}."));
+            said.push(format!(
+                "  Its circuit breaker is open until {until}, because it failed too often or asked for a \
+                 pause."
+            ));
         }
     }
     let named = |delivery: &&Value| {
@@ -110,19 +113,22 @@ fn sentences(event: &Value, details: &dyn Fn(&str) -> Option<Value>) -> Vec<Stri
 /// How it stands, and whether it is in the inbox: what is delivered once more does not come back there.
 fn standing(event: &Value) -> &'static str {
     match (text(event, "status"), event.get("in_inbox") == Some(&Value::Bool(true))) {
-        ("acknowledged", _) => "A consumer has acknowledged it.",
-        ("delivered", false) => "Every endpoint that matched it has accepted it.",
+        ("acknowledged", _) => "A consumer acknowledged the event.",
+        ("delivered", false) => "Every endpoint that matched accepted the event.",
         ("delivered", true) => {
-            "Every endpoint that matched it has accepted it. It is in the inbox, until it is acknowledged."
+            "Every endpoint that matched accepted the event. It is in the inbox until it is acknowledged."
         }
         ("dead", false) => {
-            "Nothing is on its way any more, and not every endpoint has accepted it. It has left the inbox before."
+            "No delivery is under way, and not every endpoint accepted the event. It has left the inbox."
         }
         ("dead", true) => {
-            "Nothing is on its way any more, and not every endpoint has accepted it. It is still in the inbox."
+            "No delivery is under way, and not every endpoint accepted the event. It is still in the inbox."
         }
-        (_, false) => "It has left the inbox before.",
-        (_, true) => "It is in the inbox, until it is acknowledged or every endpoint that matched it has accepted it.",
+        (_, false) => "The event has left the inbox.",
+        (_, true) => {
+            "The event is in the inbox until it is acknowledged, or until every endpoint that matches \
+             accepts it."
+        }
     }
 }
 
@@ -149,21 +155,27 @@ fn fate(delivery: &Value) -> String {
 /// Why there will be no other attempt.
 pub(super) fn why_given_up(reason: &str) -> &'static str {
     match reason {
-        "gone" => "the receiver said that it is gone for good",
-        _ => "its schedule has no attempt left",
+        "gone" => "the receiver answered 410 Gone",
+        _ => "the retry schedule has no attempt left",
     }
 }
 
 /// Why there is no delivery.
 fn why_not(reason: &str) -> String {
     let sentence = match reason {
-        "made_later" => "did not get it, because it was made after the event came.",
-        "type_not_wanted" => "did not get it, because it does not want this type.",
-        "disabled" => "did not get it, because it is disabled.",
+        "made_later" => "did not get the event, because the endpoint was created after the event arrived.",
+        "type_not_wanted" => "did not get the event, because the endpoint does not want this type.",
+        "disabled" => "did not get the event, because the endpoint is disabled.",
         "not_routed_yet" => "matches; the event is about to be routed.",
-        "erased" => "did not get it: the payload was erased before, or it was disabled or wanted other types then.",
-        "routing_failed" => "did not get it, because routing the event failed.",
-        _ => "did not get it, because it was disabled or wanted other types when the event was routed.",
+        "erased" => {
+            "did not get the event: the payload was erased first, or the endpoint was disabled or wanted \
+             other types."
+        }
+        "routing_failed" => "did not get the event, because routing the event failed.",
+        _ => {
+            "did not get the event, because the endpoint was disabled or wanted other types when the \
+             event was routed."
+        }
     };
     sentence.to_owned()
 }
@@ -185,16 +197,16 @@ mod tests {
         ], "deliveries": [dead, canceled]});
         let erased = json!({"id": "evt_1", "type": "a", "received_at": "R", "status": "accepted", "erased_at": "E"});
         let said = sentences(&erased, &|_| None);
-        assert_eq!(said[1], "Its payload was erased at E: it is shown nowhere and sent nowhere any more.");
+        assert_eq!(said[1], "Its payload was erased at E and is no longer shown or sent.");
         let attempts = json!({"attempts": [{"started_at": "S", "error": {"detail": "it answered 500"},
             "response_body": " do\u{1b}wn\n", "trigger": "retry", "address": "1.2.3.4:443",
             "timing": {"dns_ms": null, "connect_ms": 2, "tls_ms": 3, "first_byte_ms": 40},
             "response_headers": {"server": "x", "x-request-id": "r-1"}}]});
         let with_details = sentences(&event, &|id| Some(attempts.clone()).filter(|_| id == "dlv_1"));
-        assert_eq!(with_details[3], "  The last attempt, at S: it answered 500; it said: do\u{1b}wn");
+        assert_eq!(with_details[3], "  The last attempt, at S: it answered 500; the receiver said: do\u{1b}wn");
         assert_eq!(
             with_details[4],
-            "  It went to 1.2.3.4:443 (connection 2 ms, TLS 3 ms, answer 40 ms), because somebody asked for it; \
+            "  The request went to 1.2.3.4:443 (connection 2 ms, TLS 3 ms, answer 40 ms), because a retry was requested; \
              the receiver's x-request-id: r-1"
         );
         let with = |status: &str, in_inbox: bool| json!({"status": status, "in_inbox": in_inbox});
@@ -204,11 +216,8 @@ mod tests {
         }
         let said = sentences(&event, &|_| None);
         assert_eq!((said.len(), with_details.len()), (5, 7), "{said:?}");
-        assert_eq!(
-            said[2],
-            "ep_1 (u): given up at T after 1 attempt: the receiver said that it is gone for good. (dlv_1)"
-        );
-        assert_eq!(said[3], "ep_2 (v): did not get it, because it does not want this type.");
+        assert_eq!(said[2], "ep_1 (u): given up at T after 1 attempt: the receiver answered 410 Gone. (dlv_1)");
+        assert_eq!(said[3], "ep_2 (v): did not get the event, because the endpoint does not want this type.");
         assert_eq!(said[4], "ep_3 (deleted since): canceled after 2 attempts. (dlv_3)");
     }
 }

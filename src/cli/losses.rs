@@ -81,7 +81,7 @@ impl Losses {
         let counts: Vec<_> = self.counts.iter().map(|(kind, count)| format!("{count} {kind}(s)")).collect();
         let (counts, path) = (counts.join(", "), self.path.display());
         lines.push(match file {
-            Ok(_) => format!("list      {counts}: all of them are listed in {path}"),
+            Ok(_) => format!("list      {counts}; the complete list is in {path}"),
             Err(error) => format!("list      {counts}; the list {path} cannot be written: {error}"),
         });
         lines
@@ -137,7 +137,7 @@ mod tests {
     fn a_list_is_a_new_file_that_only_its_owner_reads_and_takes_the_place_of_none() {
         let dir = tempfile::tempdir().unwrap();
         let (new, there, link) = (dir.path().join("new"), dir.path().join("there"), dir.path().join("link"));
-        assert!(listed(&new).ends_with(&format!("listed in {}", new.display())));
+        assert!(listed(&new).ends_with(&format!("list is in {}", new.display())));
         assert_eq!(new.metadata().unwrap().permissions().mode() & 0o777, 0o600);
         std::fs::write(&there, "precious").unwrap();
         symlink(&there, &link).unwrap();

@@ -32,16 +32,18 @@ use crate::logging;
 
 /// What counts when something is given in several ways.
 const PRECEDENCE: &str = "\
-Commands that talk to a server need no configuration file. What counts, first to last:
-  the server   --url, TRIGGERD_URL, [server] listen of the configuration (else http://127.0.0.1:8080)
+Commands that talk to a server need no configuration file. The first source that is set counts:
+  the server   --url, TRIGGERD_URL, [server] listen of the configuration
+               (else http://127.0.0.1:8080)
   the key      --key, TRIGGERD_API_KEY
   the admin token, for `key create`
-               --admin-token-file, TRIGGERD_ADMIN_TOKEN_FILE, [keys] admin_token of the configuration,
-               the systemd credential admin.token, <data_dir>/admin.token
-They pass over a configuration file in a default place that they may not read; one that --config names must be right.
+               --admin-token-file, TRIGGERD_ADMIN_TOKEN_FILE, [keys] admin_token of the
+               configuration, the systemd credential admin.token, <data_dir>/admin.token
+An unreadable configuration file in a default place is ignored; a file that --config names must be
+valid.
 
-Exit codes: 0 done, 1 refused or no answer, 2 bad usage or configuration, 3 data directory damaged or of a newer version,
-4 data directory in use, 5 not permitted, 70 fatal at run time.";
+Exit codes: 0 done, 1 refused or no answer, 2 wrong usage or configuration, 3 data directory damaged
+or of a newer version, 4 data directory in use, 5 not permitted, 70 fatal error at run time.";
 
 /// Event appliance: post an event, pull it from an inbox or have it pushed as a signed webhook.
 #[derive(Parser)]
@@ -58,15 +60,17 @@ struct Cli {
 enum Command {
     /// Run the server until SIGTERM or Ctrl-C
     Serve(serve::Serve),
-    /// Show the main job on a temporary directory: an event sent, delivered, verified, pulled, acknowledged
+    /// Run the main job once in a temporary directory: send, deliver, verify, pull and acknowledge
+    /// an event
     Demo,
     /// Check the configuration and print what is in effect
     CheckConfig(check_config::CheckConfig),
     #[command(flatten)]
     OfClient(ClientCommand),
-    /// Check a stopped server's data directory: the whole journal, and that the state is what the journal gives
+    /// Verify the data directory of a stopped server: the whole journal, and that the state matches
+    /// the journal
     Verify(verify::Verify),
-    /// Make a stopped server's state anew from its journal
+    /// Rebuild the state of a stopped server from its journal
     Rebuild(rebuild::Rebuild),
     /// Print the version
     Version,
@@ -75,26 +79,26 @@ enum Command {
 /// Commands that talk to a server.
 #[derive(Subcommand)]
 enum ClientCommand {
-    /// API keys
+    /// Create organizations and API keys
     #[command(subcommand)]
     Key(account::KeyCommand),
     /// Post an event
     Send(events::Send),
-    /// Show the events nobody has acknowledged, oldest first
+    /// Show the events that are not acknowledged, oldest first
     Inbox(events::Inbox),
     /// Acknowledge events
     Ack(events::Ack),
-    /// Say what became of an event, and why each endpoint got it or did not
+    /// Explain the state of an event, and why each endpoint received the event or did not
     Explain(explain::Explain),
     /// Show events and attempts as they happen
     Tail(tail::Tail),
-    /// Endpoints that events are pushed to
+    /// Manage the endpoints that events are pushed to
     #[command(subcommand)]
     Endpoint(endpoints::EndpointCommand),
-    /// Past events delivered once more
+    /// Deliver past events again
     #[command(subcommand)]
     Replay(replays::ReplayCommand),
-    /// Measure what this machine takes in, how long that takes and what it costs
+    /// Measure the throughput, latency and cost of a server on this machine
     Bench(bench::Bench),
 }
 

@@ -59,7 +59,7 @@ pub(super) fn require_a_reader() -> Result<(), Failure> {
     });
     let access = fcntl_getfl(&stdout).map(|flags| flags & OFlags::RWMODE);
     if is_null && access == Ok(OFlags::RDWR) {
-        let message = "standard output is closed, so nobody would see the secret; nothing was made";
+        let message = "standard output is closed, so the secret cannot be shown; nothing was created";
         return Err(Failure::new(ExitCode::Failed, message));
     }
     Ok(())

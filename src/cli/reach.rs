@@ -15,8 +15,8 @@ use crate::config::{ClientVariable, Config, Source, client_variable};
 /// How to reach the server, for the commands that talk to one.
 #[derive(Args)]
 pub(super) struct Server {
-    /// The server: http://HOST:PORT, HOST:PORT, or https://HOST/PREFIX behind a proxy [default: the environment
-    /// variable TRIGGERD_URL, else where the configuration says that the server listens]
+    /// URL of the server: http://HOST:PORT, HOST:PORT, or https://HOST/PREFIX behind a proxy
+    /// [default: the environment variable TRIGGERD_URL, else the listen address of the configuration]
     #[arg(long, value_name = "URL")]
     url: Option<String>,
     /// Print JSON, one document on a line, for programs
@@ -27,7 +27,8 @@ pub(super) struct Server {
 /// The caller's key.
 #[derive(Args)]
 pub(super) struct Key {
-    /// API key [default: the environment variable TRIGGERD_API_KEY, which keeps it out of the process list]
+    /// API key [default: the environment variable TRIGGERD_API_KEY, which hides the key from the
+    /// process list]
     #[arg(long, value_name = "KEY")]
     key: Option<String>,
 }
@@ -67,7 +68,11 @@ impl Settings {
     /// The configuration. A file in one of the default places that may not be read is passed over; a named one is not.
     pub(super) fn load(&self) -> Result<(Config, Source), Failure> {
         Config::load_for_client(self.named.as_deref()).map_err(|error| {
-            let help = if self.named.is_some() { "" } else { "\n--url (or TRIGGERD_URL) does without a configuration" };
+            let help = if self.named.is_some() {
+                ""
+            } else {
+                "\nWith --url (or TRIGGERD_URL) the command needs no configuration"
+            };
             Failure::new(error.exit_code(), format!("{error}{help}"))
         })
     }
@@ -101,7 +106,8 @@ impl Key {
             None => (variable(ClientVariable::ApiKey)?, ClientVariable::ApiKey.name()),
         };
         let text = given.filter(|key| !key.is_empty()).ok_or_else(|| {
-            let message = "no API key: give --key or set TRIGGERD_API_KEY. `triggerd key create --org NAME` makes one";
+            let message = "no API key is set: give --key or set TRIGGERD_API_KEY. `triggerd key create --org NAME` \
+                 makes a key";
             Failure::new(ExitCode::Usage, message)
         })?;
         Ok(Credential { text, origin: origin.to_owned() })
@@ -121,10 +127,13 @@ impl Target {
     pub(super) fn parse(text: &str, origin: &str) -> Result<Self, Failure> {
         let text = text.trim();
         let refused = |why: &dyn std::fmt::Display| {
-            let example = "must be like http://127.0.0.1:8080, localhost:8080 or https://events.example.com/prefix";
+            let example = "http://127.0.0.1:8080, localhost:8080 or https://events.example.com/prefix";
             Failure::new(
                 ExitCode::Usage,
-                format!("{origin}: {:?} is no server's URL: {why}; it {example}", without_password(text)),
+                format!(
+                    "{origin}: {:?} is not the URL of a server: {why}; write a URL such as {example}",
+                    without_password(text)
+                ),
             )
         };
         let lower = text.to_ascii_lowercase();
@@ -132,24 +141,24 @@ impl Target {
             return Err(refused(&"the host is missing before the port"));
         }
         if !text.contains("://") && (lower.starts_with("http:") || lower.starts_with("https:")) {
-            return Err(refused(&"`//` is missing behind the scheme"));
+            return Err(refused(&"`//` is missing after the scheme"));
         }
         let whole = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
         let mut url = url::Url::parse(&whole).map_err(|error| refused(&url_fault(error)))?;
         if addresses::has_octal_host(&whole) {
             let host = url.host_str().unwrap_or_default();
             return Err(refused(&format_args!(
-                "its address has zeros before its numbers; write {host} if that is meant"
+                "the numbers of the address begin with zeros; write {host} if this address is meant"
             )));
         }
         if !matches!(url.scheme(), "http" | "https") {
             return Err(refused(&"the scheme is neither http nor https"));
         }
         if url.host_str().is_none_or(str::is_empty) || url.port() == Some(0) {
-            return Err(refused(&"there is no host and port to connect to"));
+            return Err(refused(&"the host or the port is missing"));
         }
         if url.query().is_some() || url.fragment().is_some() {
-            return Err(refused(&"it has a query or a fragment"));
+            return Err(refused(&"a query or a fragment is not allowed"));
         }
         let prefix = url.path().trim_end_matches('/').to_owned();
         url.set_path(&prefix);
@@ -216,8 +225,8 @@ mod tests {
             ("http://host/?a=b", "query"),
             ("http://host/#top", "fragment"),
             ("http://010.0.0.1:80", "write 8.0.0.1"),
-            ("010.0.0.1", "zeros before its numbers"),
-            ("http://[::1", "no IPv6 address"),
+            ("010.0.0.1", "begin with zeros"),
+            ("http://[::1", "not an IPv6 address"),
             ("8080", "host is missing"),
             (":8080", "host is missing"),
         ] {

@@ -35,16 +35,17 @@ const NAMED_MAX: usize = 20;
 #[derive(Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own on the command line")]
 pub(super) struct Rebuild {
-    /// Save what is whole of a damaged journal; the damaged files are set aside, and what is lost is told
+    /// Keep every whole frame of a damaged journal, set the damaged files aside and list the losses
     #[arg(long)]
     skip_damaged: bool,
-    /// With --skip-damaged, where nothing can tell: the damage held no making of an organization
+    /// With --skip-damaged: assert that the damage held no creation of an organization, where nothing
+    /// else can tell
     #[arg(long, requires = "skip_damaged")]
     assume_no_organization_lost: bool,
     /// Print JSON, for programs
     #[arg(long)]
     json: bool,
-    /// Also print rows as they lie in the state
+    /// Also print rows as they are stored
     #[arg(long)]
     verbose: bool,
 }
@@ -87,13 +88,13 @@ impl Rebuild {
             return Err(Failure::new(ExitCode::Damaged, newer));
         }
         if audit.survey.is_empty() {
-            let message = format!("{} has no journal to make a state from", path.display());
+            let message = format!("{} has no journal to compute a state from", path.display());
             return Err(Failure::new(ExitCode::Damaged, message));
         }
         let scratch = Scratch::make(None, path)?;
         let (before, is_believed) = state_before(&dir, &scratch, config.storage.state_cache_bytes);
         if before.is_none() && scratch.is_short() {
-            return Err(scratch.too_small("the state as it was cannot be looked at"));
+            return Err(scratch.too_small("the previous state cannot be read"));
         }
         let applied = before.as_ref().filter(|_| is_believed).map(Store::applied);
         let end_missing = applied.filter(|applied| *applied > audit.end().0).map(|applied| (audit.end(), applied));
@@ -138,7 +139,7 @@ impl Rebuild {
             let lines = found.map(|(salvaged, consequences)| salvaged.lines(consequences, self.verbose));
             lines.iter().flatten().try_for_each(|line| print(line))?;
             let (frames, events) = (audit.frames(), counts.events);
-            print(&format!("the state is made anew: {frames} frames applied, {events} events ({took_ms} ms)"))?;
+            print(&format!("the state is rebuilt: {frames} frames applied, {events} events ({took_ms} ms)"))?;
         }
         Ok(ExitCode::Clean)
     }
@@ -167,7 +168,8 @@ impl Rebuild {
 fn unfinished(Failure { code, message }: Failure, lost: &[Lost], end_missing: Option<(Position, u64)>) -> Failure {
     let lost: Vec<String> = lost.iter().map(told).chain(end_missing.map(end_told)).collect();
     let message = format!(
-        "{message}\nThis is not finished; run it again, and keep this list: the next run names only what is still damaged then. Lost:\n{}",
+        "{message}\nThe rebuild is not finished; run it again, and keep this list: the next run lists \
+         only the remaining damage. Lost:\n{}",
         lost.join("\n")
     );
     Failure::new(code, message)
@@ -180,12 +182,12 @@ fn failed(error: StateError) -> Failure {
 fn refusal(audit: &JournalAudit, end_missing: Option<(Position, u64)>) -> Failure {
     let mut lines: Vec<String> = audit.damages().map(told).collect();
     lines.extend(end_missing.map(end_told));
-    lines.push("`triggerd rebuild --skip-damaged` saves what is whole; the damaged files are kept".into());
+    lines.push("`triggerd rebuild --skip-damaged` saves every whole frame and keeps the damaged files".into());
     Failure::new(ExitCode::Damaged, format!("the journal is damaged:\n{}", lines.join("\n")))
 }
 
 fn end_told((end, applied): (Position, u64)) -> String {
-    format!("the journal ends at position {end}, but what was stored went to {applied}")
+    format!("the journal ends at position {end}, but the stored state goes to {applied}")
 }
 
 /// The state as it was, in a copy, if it can be read at all; and whether a start would have gone on with it.
@@ -270,9 +272,9 @@ fn consequences(
 fn revived(before: &Key, now: &Key) -> Option<&'static str> {
     match (before.has_ended(), before.is_leaving()) {
         _ if now.has_ended() => None,
-        (true, _) => Some("had been ended and works again: end it again"),
+        (true, _) => Some("was no longer valid and works again: revoke it"),
         (false, true) if !now.is_leaving() => {
-            Some("had been replaced and was to end after its grace; nothing ends it now: end it again")
+            Some("was rotated, and its grace period is lost, so that it works on: revoke it")
         }
         (false, _) => None,
     }
@@ -282,7 +284,7 @@ fn revived(before: &Key, now: &Key) -> Option<&'static str> {
 fn change(named: &Named) -> String {
     match (&named.here, &named.other) {
         (_, None) => format!("LOST      {named}"),
-        (None, Some(now)) => format!("BACK      {named}: it was gone, and is there again ({now})"),
+        (None, Some(now)) => format!("BACK      {named}: it was deleted and exists again ({now})"),
         (Some(was), Some(now)) => format!("CHANGED   {named}: was {was}; is {now}"),
     }
 }
@@ -351,11 +353,11 @@ impl Salvaged {
         lines.extend(self.end_missing.map(|end| format!("LOST      {}", end_told(end))));
         for ((org, kind), count) in &consequences.orphans {
             let of = consequences.org(*org);
-            lines.push(format!("orphans   {count} {kind} of {of} speak of what is not there"));
+            lines.push(format!("orphans   {count} {kind} of {of} refer to something that was lost"));
         }
         match &consequences.differences {
             None => {
-                lines.push("unknown   the state as it was cannot be read, so nothing more is known of the loss".into());
+                lines.push("unknown   the previous state cannot be read, so nothing more is known of the loss".into());
             }
             Some(found) if verbose => lines.extend(raw_lines(found)),
             Some(_) => {}
@@ -368,9 +370,9 @@ impl Salvaged {
             lines.push(format!("ERASED    {event} is shown again: erase it again"));
         }
         for replay in &consequences.running_again {
-            lines.push(format!("REPLAY    {replay} goes on: cancel it if it should not"));
+            lines.push(format!("REPLAY    {replay} runs again: cancel it if it should not"));
         }
-        lines.push(format!("aside     {} files as they were are in {}", self.files.len(), self.aside.display()));
+        lines.push(format!("aside     {} files were kept as they were in {}", self.files.len(), self.aside.display()));
         lines
     }
 
@@ -398,7 +400,7 @@ impl Salvaged {
 /// Rows as they lie in the state.
 fn raw_lines(found: &Differences) -> Vec<String> {
     let rows: Vec<_> = found.rows.iter().map(|(table, count)| format!("{count} of {table}")).collect();
-    let mut lines = vec![format!("rows      {} differ from the state as it was", rows.join(", "))];
+    let mut lines = vec![format!("rows      {} differ from the previous state", rows.join(", "))];
     for difference in &found.first {
         let side = |side: &Option<String>| side.clone().unwrap_or_else(|| "no such row".into());
         let (was, is) = (side(&difference.here), side(&difference.other));

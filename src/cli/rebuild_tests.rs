@@ -47,7 +47,11 @@ fn without_proof_nobody_gets_a_number_unless_it_is_said() {
     assert!(refused.contains("--assume-no-organization-lost") && refused.contains(&OrgId(12).to_string()), "{refused}");
     assert_eq!(counts(skipped_orgs(&holes, &numbering, &known(&[]), true)), Ok(vec![]));
     let foreign = known(&[(12, 0)]);
-    assert!(counts(skipped_orgs(&holes, &numbering, &foreign, true)).unwrap_err().contains("do not belong together"));
+    assert!(
+        counts(skipped_orgs(&holes, &numbering, &foreign, true))
+            .unwrap_err()
+            .contains("does not belong to this journal")
+    );
 }
 
 #[test]
@@ -99,9 +103,9 @@ fn a_key_that_works_longer_than_it_did_is_told_of_and_a_grace_is_no_end() {
         ended_at,
     };
     let [works, leaves, ended] = [key(None), key(Some(Timestamp(9))), key(Some(Timestamp(0)))];
-    assert!(revived(&ended, &works).is_some_and(|told| told.contains("had been ended")));
-    assert!(revived(&ended, &leaves).is_some_and(|told| told.contains("had been ended")), "for its grace");
-    assert!(revived(&leaves, &works).is_some_and(|told| told.contains("replaced")));
+    assert!(revived(&ended, &works).is_some_and(|told| told.contains("was no longer valid")));
+    assert!(revived(&ended, &leaves).is_some_and(|told| told.contains("was no longer valid")), "for its grace");
+    assert!(revived(&leaves, &works).is_some_and(|told| told.contains("was rotated")));
     for (before, now) in [(&works, &works), (&works, &ended), (&leaves, &leaves), (&leaves, &ended), (&ended, &ended)] {
         assert_eq!(revived(before, now), None);
     }

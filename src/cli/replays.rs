@@ -24,34 +24,36 @@ const WHOLE: u32 = 1_000;
 /// What is to be done.
 #[derive(Subcommand)]
 pub(super) enum ReplayCommand {
-    /// Have past events delivered again, and watch it; Ctrl-C ends the watching alone
+    /// Start a replay and show its progress; Ctrl-C stops only the display
     Start(Start),
-    /// List the last ones
+    /// List the latest replays
     List(With),
-    /// Show one
+    /// Show a replay
     Show(One),
-    /// Go no further with one; what waits because of it goes on waiting
+    /// Cancel a replay; deliveries that wait because of it keep waiting
     Cancel(One),
 }
 
 #[derive(Args)]
 pub(super) struct Start {
-    /// failed: dead letters; missing: what an endpoint wants and never had a delivery of; all: everything it wants
+    /// failed: dead letters; missing: events that an endpoint wants and never had a delivery of; all:
+    /// every event that an endpoint wants
     #[arg(long, value_parser = ["failed", "missing", "all"])]
     only: String,
-    /// Only to this endpoint (ep_…) [default: to all of them]
+    /// Replay to this endpoint only (ep_…) [default: to every endpoint]
     #[arg(long, value_name = "ID")]
     endpoint: Option<String>,
-    /// Only events of this time or later: RFC 3339, or back from now, such as 90m, 12h or 1d12h (s, m, h, d, w)
+    /// Only events from this time on: RFC 3339, or a duration back from now, such as 90m, 12h or
+    /// 1d12h (s, m, h, d, w)
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
-    /// Only events before this time, in the same forms [default: now]
+    /// Only events before this time, in the same form as --since [default: now]
     #[arg(long, value_name = "TIME")]
     until: Option<String>,
-    /// Only events of this type, or all below one (order.*); may be given more than once
+    /// Only events of this type, or of all types below it (order.*); may be given more than once
     #[arg(long = "type", value_name = "TYPE")]
     event_types: Vec<String>,
-    /// Start it and do not wait for its end
+    /// Start the replay and do not wait for its end
     #[arg(long)]
     no_wait: bool,
     #[command(flatten)]
@@ -60,7 +62,7 @@ pub(super) struct Start {
 
 #[derive(Args)]
 pub(super) struct One {
-    /// Its id (rpl_…)
+    /// Id of the replay (rpl_…)
     id: String,
     #[command(flatten)]
     with: With,
@@ -128,7 +130,7 @@ fn watch(client: &Client, interrupts: &mut Interrupts, mut replay: Answer) -> Re
 }
 
 fn goes_on(replay: &Value) -> String {
-    format!("The replay goes on. `triggerd replay show {}` says how far it is.", text(replay, "id"))
+    format!("The replay goes on. `triggerd replay show {}` shows its progress.", text(replay, "id"))
 }
 
 impl One {
@@ -176,10 +178,10 @@ fn counts(replay: &Value) -> String {
     let number = |name: &str| replay.get(name).and_then(Value::as_u64).unwrap_or_default();
     let waits = match text(replay, "waits_for") {
         "endpoint_disabled" => ", waits for an endpoint that is disabled",
-        "endpoint_busy" => ", waits for what is on its way",
+        "endpoint_busy" => ", waits for deliveries under way",
         "routing" => ", waits for an event that was not routed yet",
         "disk_full" => ", waits for free space on the server's disk",
         _ => "",
     };
-    format!("{} looked at, {} queued{waits}", number("examined"), number("queued"))
+    format!("{} examined, {} queued{waits}", number("examined"), number("queued"))
 }

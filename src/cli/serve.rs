@@ -17,11 +17,12 @@ use crate::logging;
 
 #[derive(Args)]
 pub(super) struct Serve {
-    /// Deliver nothing: to look at a copy or a restored backup while the original runs. Trying an endpoint out still sends
+    /// Deliver nothing: for looking at a copy or a restored backup while the original runs. Tests of
+    /// endpoints still send
     #[arg(long)]
     no_deliver: bool,
-    /// Start without the key that sealed endpoints' secrets (secrets.key is lost): endpoints whose secrets cannot be opened
-    /// are disabled until their owners have given them new ones
+    /// Start although secrets.key, which encrypts the endpoints' secrets, is lost: an endpoint whose
+    /// secret cannot be decrypted is disabled until its owner sets a new secret
     #[arg(long)]
     forget_secrets: bool,
 }
@@ -75,8 +76,8 @@ impl Serve {
             sabotage::arm(&names).map_err(|error| Failure::new(ExitCode::Usage, error))?;
         }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime =
-            runtime.map_err(|error| Failure::new(ExitCode::Fatal, format!("no runtime can be made: {error}")))?;
+        let runtime = runtime
+            .map_err(|error| Failure::new(ExitCode::Fatal, format!("the runtime cannot be created: {error}")))?;
         // Signals are caught before the start, so that one that comes meanwhile is not lost.
         let _in_runtime = runtime.enter();
         let mut signals = Signals::listen()?;
@@ -92,11 +93,13 @@ impl Serve {
         // One that became ready in the same moment is stopped in order; another one as by a crash, which loses nothing.
         let Some(started) = started else {
             starting.close();
-            tracing::info!("stopped before it was ready; the next start goes on from there");
+            tracing::info!("the server was stopped before it was ready; the next start continues from here");
             return Ok(starting.try_recv().ok().and_then(Result::ok).map_or(ExitCode::Clean, App::stop));
         };
-        let started = started.unwrap_or_else(|_gone| Err(Failure::new(ExitCode::Fatal, "the start broke off")));
-        let mut app = started.inspect_err(|failure| tracing::error!(error = failure.message, "not started"))?;
+        let started =
+            started.unwrap_or_else(|_gone| Err(Failure::new(ExitCode::Fatal, "the start ended without a result")));
+        let mut app =
+            started.inspect_err(|failure| tracing::error!(error = failure.message, "the server did not start"))?;
         let status = format!("listening on {}", app.address());
         systemd::ready(&status);
         runtime.block_on(async {
@@ -132,20 +135,17 @@ fn reload(app: &mut App, file: Option<&Path>, status: &str) {
     match reloaded {
         Ok(Reloaded { changed, needs_restart }) => {
             if changed.is_empty() {
-                tracing::info!("reload: nothing has changed that a running server can take over");
+                tracing::info!("reload: no key has changed that a running server can take over");
             } else {
                 tracing::info!(changed = listed(&changed), "reload: the configuration has changed");
             }
             if !needs_restart.is_empty() {
-                tracing::warn!(
-                    changed = listed(&needs_restart),
-                    "reload: what else has changed counts after a restart"
-                );
+                tracing::warn!(changed = listed(&needs_restart), "reload: these changes need a restart");
             }
             systemd::ready(status);
         }
         Err(error) => {
-            tracing::error!(error, "reload refused: the configuration stays as it was");
+            tracing::error!(error, "reload refused: the configuration is unchanged");
             let first = error.lines().next().unwrap_or_default();
             systemd::ready(&format!("{status}; the last reload was refused: {first}"));
         }

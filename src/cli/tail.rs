@@ -21,7 +21,8 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// Shows events and attempts as they happen, until Ctrl-C.
 #[derive(Args)]
 pub(super) struct Tail {
-    /// Only events of these types, separated by commas (order.created, order.*, *.created, !order.test), and attempts to push them
+    /// Only events of these types, separated by commas (order.created, order.*, *.created,
+    /// !order.test), and the attempts to push these events
     #[arg(long = "type", value_name = "TYPES")]
     event_type: Option<String>,
     /// Only attempts to this endpoint (ep_…)
@@ -97,7 +98,7 @@ impl Screen {
         let data = &lenient_text(text_of_data).unwrap_or_default();
         match name {
             "start" => self.started(data),
-            "end" => eprint(&format!("triggerd: the server ended this: {}", text(data, "reason"))),
+            "end" => eprint(&format!("triggerd: the server ended the stream: {}", text(data, "reason"))),
             _ => {}
         }
         let written = match sentence(name, data) {
@@ -112,9 +113,9 @@ impl Screen {
     fn started(&mut self, data: &Value) {
         let what = if data.get("attempts") == Some(&Value::Bool(true)) { "events and attempts" } else { "events" };
         eprint(&if self.was_connected {
-            format!("triggerd: watching {what} again; what happened meanwhile is not shown")
+            format!("triggerd: watching {what} again; {what} during the interruption are not shown")
         } else {
-            format!("triggerd: watching {what}; Ctrl-C ends it")
+            format!("triggerd: watching {what}; press Ctrl-C to stop")
         });
         (self.was_connected, self.is_connected) = (true, true);
     }
@@ -128,7 +129,10 @@ fn sentence(name: &str, data: &Value) -> Option<String> {
             Some(format!("{at}  accepted   {kind}  {id}"))
         }
         "attempt" => Some(attempt(data)),
-        "missed" => Some(format!("(more happens than can be shown: {} not shown)", number(data, "count"))),
+        "missed" => Some(format!(
+            "({} items were missed, because the stream is faster than this connection)",
+            number(data, "count")
+        )),
         _ => None,
     }
 }
@@ -154,7 +158,7 @@ fn attempt(data: &Value) -> String {
     let then = match text(data, "state") {
         "retrying" => format!("; next at {}", text(data, "next_attempt_at")),
         "dead" => format!("; {}", why_given_up(text(data, "reason"))),
-        "canceled" => "; it is not tried again".to_owned(),
+        "canceled" => "; the delivery is not retried".to_owned(),
         _ => String::new(),
     };
     let disabled = match text(data, "endpoint_disabled_reason") {
@@ -183,10 +187,10 @@ mod tests {
         assert_eq!(line(&data), format!("T  failed   {failed}next at N"));
         (data["state"], data["reason"]) = (json!("dead"), json!("attempts_exhausted"));
         data["endpoint_disabled_reason"] = json!("failing");
-        let why = "its schedule has no attempt left; the endpoint is disabled now (failing)";
+        let why = "the retry schedule has no attempt left; the endpoint is disabled now (failing)";
         assert_eq!(line(&data), format!("T  given up {failed}{why}"));
         (data["state"], data["endpoint_disabled_reason"]) = (json!("canceled"), Value::Null);
-        assert_eq!(line(&data), format!("T  canceled {failed}it is not tried again"));
+        assert_eq!(line(&data), format!("T  canceled {failed}the delivery is not retried"));
         assert!(sentence("missed", &json!({"count": 7})).unwrap().contains('7'));
         assert_eq!(sentence("start", &json!({"attempts": true})), None);
     }

@@ -27,13 +27,14 @@ pub(super) struct Verify {
     /// Print JSON, for programs
     #[arg(long)]
     json: bool,
-    /// Where the scratch state is made [default: beside the data directory]
+    /// Directory for the temporary state that is computed from the journal [default: beside the data
+    /// directory]
     #[arg(long, value_name = "DIR")]
     scratch: Option<PathBuf>,
-    /// File for the list of what differs [default: a new one where temporary files go]
+    /// File for the list of differences [default: a new file in the directory for temporary files]
     #[arg(long, value_name = "FILE")]
     list: Option<PathBuf>,
-    /// Also print rows as they lie in the state
+    /// Also print rows as they are stored
     #[arg(long)]
     verbose: bool,
 }
@@ -76,7 +77,11 @@ impl Verify {
             return Err(Failure::new(ExitCode::Damaged, newer));
         }
         if audit.survey.is_empty() {
-            let but = if looked_at.is_new() { "nothing of triggerd is in it" } else { "but events were stored here" };
+            let but = if looked_at.is_new() {
+                "the directory holds no data of triggerd"
+            } else {
+                "the journal is lost, because events were stored here"
+            };
             return Err(Failure::new(ExitCode::Damaged, format!("{} has no journal: {but}", dir.display())));
         }
         let new_list =
@@ -85,7 +90,7 @@ impl Verify {
             list: self.list.clone().unwrap_or_else(new_list),
             verbose: self.verbose,
             audit,
-            state: Judgement::NotCompared("the journal is damaged, so there is nothing to compare it with".into()),
+            state: Judgement::NotCompared("the journal is damaged".into()),
             contradictions: Vec::new(),
             counts: Counts::default(),
             orgs: 0,
@@ -124,9 +129,9 @@ impl Report {
         self.orgs = replayed.org_numbers().map_err(failed)?.len();
         self.contradictions = replayed.contradictions(NAMED_MAX).map_err(failed)?;
         self.state = match Standing::of(state).map_err(failed)? {
-            Standing::Absent => Judgement::NotCompared("there is none; the next start makes it".into()),
+            Standing::Absent => Judgement::NotCompared("there is no state; the next start computes it".into()),
             Standing::Unbelieved(reason, _) => {
-                Judgement::NotCompared(format!("the next start makes it anew, because {reason}"))
+                Judgement::NotCompared(format!("the next start computes it from the journal, because {reason}"))
             }
             Standing::Believed(generation) => match Store::open_copy(&generation, &scratch.path("copy"), cache_bytes) {
                 Err(error) => Judgement::Unreadable(error.to_string()),
@@ -183,19 +188,25 @@ impl Report {
         )];
         lines.extend(audit.commands.iter().map(|(kind, count)| format!("            {count:>10}  {kind}")));
         for (from, to) in audit.segments.iter().flat_map(|found| &found.holes) {
-            lines.push(format!("salvaged  positions {from} to {} were given up before", to.0.saturating_sub(1)));
+            lines.push(format!(
+                "salvaged  positions {from} to {} were lost in an earlier rebuild",
+                to.0.saturating_sub(1)
+            ));
         }
         for tail in audit.segments.iter().filter_map(|found| found.tail.as_ref()) {
             let (file, offset, bytes) = (tail.file.display(), tail.offset, tail.bytes);
             lines.push(format!(
-                "tail      {file} offset {offset}: {bytes} bytes that were never acknowledged; the next start cuts them"
+                "tail      {file} offset {offset}: {bytes} bytes were never acknowledged; the next start \
+                 removes them"
             ));
         }
         lines.extend(audit.damages().map(|lost| format!("DAMAGED   {}", told(lost))));
         lines.push(self.state_text());
         lines.extend(differing);
         lines.extend(
-            self.contradictions.iter().map(|found| format!("CONTRADICTION in what the journal gives: {found}")),
+            self.contradictions
+                .iter()
+                .map(|found| format!("CONTRADICTION in the state that the journal gives: {found}")),
         );
         if !audit.is_damaged() {
             lines.push(format!(
@@ -204,38 +215,41 @@ impl Report {
             ));
         }
         let seconds = format!("{}.{:03} s", took_ms / 1_000, took_ms % 1_000);
-        lines.push(if self.is_well() { format!("all is well ({seconds})") } else { self.advice(&seconds) });
+        lines.push(if self.is_well() { format!("no damage was found ({seconds})") } else { self.advice(&seconds) });
         lines.join("\n")
     }
 
     fn state_text(&self) -> String {
         match &self.state {
             Judgement::NotCompared(why) => format!("state     not compared: {why}"),
-            Judgement::Equal { behind: 0 } => "state     equals what the journal gives, row by row".into(),
+            Judgement::Equal { behind: 0 } => "state     matches the journal, row by row".into(),
             Judgement::Equal { behind } => format!(
-                "state     is {behind} bytes of journal behind, as after a crash; brought up, it equals what the journal gives"
+                "state     is {behind} bytes behind the journal, as after a crash; brought up to its \
+                 end, it matches the journal"
             ),
             Judgement::Ahead { applied } => {
                 format!(
-                    "DAMAGED   the journal ends at {}, but the state goes to {applied}: its end is missing",
+                    "DAMAGED   the journal ends at {}, but the state goes to {applied}: the end of the \
+                     journal is missing",
                     self.audit.end()
                 )
             }
             Judgement::Unreadable(why) => format!("DAMAGED   the state cannot be read: {why}"),
             Judgement::Different(found, _) => {
                 let rows: u64 = found.rows.values().sum();
-                format!("DAMAGED   the state differs from what the journal gives, in {rows} rows")
+                format!("DAMAGED   the state differs from the journal in {rows} rows")
             }
         }
     }
 
     fn advice(&self, seconds: &str) -> String {
         let what = if self.audit.is_damaged() || matches!(self.state, Judgement::Ahead { .. }) {
-            "`triggerd rebuild --skip-damaged` saves what is whole, and says what is lost; a backup may have more"
+            "`triggerd rebuild --skip-damaged` saves every whole frame and lists the losses; a backup \
+             may have more"
         } else {
-            "`triggerd rebuild` makes the state anew from the journal; nothing is lost"
+            "`triggerd rebuild` computes the state from the journal; nothing is lost"
         };
-        format!("NOT WELL ({seconds}): {what}")
+        format!("DAMAGE WAS FOUND ({seconds}): {what}")
     }
 
     fn json(&self) -> Value {
@@ -280,11 +294,11 @@ impl Report {
 /// In what the state differs from the journal, for people.
 fn differing(named: &Named) -> String {
     match (&named.here, &named.other) {
-        (None, Some(given)) => format!("MISSING   {named}: the journal gives it ({given}), the state does not have it"),
-        (Some(held), None) => format!("FOREIGN   {named}: the state has it ({held}), the journal does not give it"),
+        (None, Some(given)) => format!("MISSING   {named}: only the journal has it ({given})"),
+        (Some(held), None) => format!("EXTRA     {named}: only the state has it ({held})"),
         (held, given) => {
             let (held, given) = (held.as_deref().unwrap_or_default(), given.as_deref().unwrap_or_default());
-            format!("DIFFERENT {named}: the state says {held}; the journal gives {given}")
+            format!("DIFFERENT {named}: the state has {held}; the journal has {given}")
         }
     }
 }
@@ -292,5 +306,5 @@ fn differing(named: &Named) -> String {
 fn difference_text(difference: &Difference) -> String {
     let Difference { row, here, other } = difference;
     let side = |side: &Option<String>| side.clone().unwrap_or_else(|| "no such row".into());
-    format!("          {row}: the state has {}, the journal gives {}", side(here), side(other))
+    format!("          {row}: the state has {}, the journal has {}", side(here), side(other))
 }

@@ -136,7 +136,7 @@ impl InboxBell {
         let news = match store.inbox_news(org, seen) {
             Ok(news) => news,
             Err(error) => {
-                tracing::error!(org = org.0, %error, "it was not found out who waits for what came");
+                tracing::error!(org = org.0, %error, "waiting requests could not be woken");
                 return;
             }
         };

@@ -42,7 +42,7 @@ pub enum Refused {
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Overloaded => "too much is waiting to be stored",
+            Self::Overloaded => "too many changes wait to be stored",
             Self::DiskFull(shortage) => shortage.explanation(),
             Self::ShuttingDown => "the server is stopping",
         })
@@ -165,7 +165,7 @@ impl IntakeState {
         let told = self.refusals.lock().unwrap_or_else(PoisonError::into_inner).tell(Instant::now());
         if let Some(refused) = told {
             let waited_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
-            tracing::warn!(refused, under_way, bytes = all_bytes, waited_ms, "overload: events are refused");
+            tracing::warn!(refused, under_way, bytes = all_bytes, waited_ms, "overload: new events are refused");
         }
         Err(Refused::Overloaded)
     }
@@ -272,7 +272,7 @@ impl Intake {
             // Wakes the committer if it sleeps; if the queue is full it does not.
             let place = self.state.place(&[], self.state.elapsed_us());
             let woken = self.queue.try_send(Submission { commands: Vec::new(), reply: None, place });
-            tracing::debug!(woken = woken.is_ok(), "intake closed");
+            tracing::debug!(woken = woken.is_ok(), "the intake is closed");
         }
     }
 
@@ -289,7 +289,7 @@ impl Intake {
                 let cause = shortage.explanation();
                 tracing::error!(free, cause, "new events are refused with 507");
             }
-            (Some(_), None) => tracing::info!(free, "there is disk space again: events are taken"),
+            (Some(_), None) => tracing::info!(free, "there is free disk space again: new events are accepted"),
             (None, None) | (_, Some(_)) => {}
         }
     }

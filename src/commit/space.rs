@@ -50,12 +50,12 @@ impl Shortage {
     /// What it means, and what helps.
     pub fn explanation(self) -> &'static str {
         match self {
-            Self::Bytes => "less of the disk is free than [storage] reserve_bytes",
+            Self::Bytes => "the disk has less free space than [storage] reserve_bytes",
             Self::Files => {
-                "the disk has fewer inodes left than [storage] reserve_files, though there may be bytes; remove files that are not \
+                "the disk has fewer free inodes than [storage] reserve_files, although it may have free bytes; remove files that are not \
                  needed, or move the data to a filesystem with more inodes"
             }
-            Self::Quota => "the disk quota of the server's user is used up, though the disk may have room",
+            Self::Quota => "the disk quota of the server's user is used up, although the disk may have room",
         }
     }
 

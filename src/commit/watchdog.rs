@@ -43,7 +43,7 @@ pub fn watch(threads: &[(&str, Arc<Progress>)], stop: &Stop, alive: impl Fn()) {
         let slept = Instant::now();
         pause.wait(Duration::from_secs(1));
         if sabotage::is_on(Switch::WatchdogByTime) && slept.elapsed() > Duration::from_secs(2) {
-            fatal("the committer was not seen for 2 s");
+            fatal("the committer did not respond for 2 s");
         }
         let mut all_alive = true;
         for ((name, progress), judge) in threads.iter().zip(&mut judges) {

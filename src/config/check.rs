@@ -120,7 +120,7 @@ fn is_origin(text: &str) -> bool {
 
 fn storage(checks: &mut Checks, raw: &RawStorage) -> Storage {
     if raw.data_dir.trim().is_empty() {
-        checks.fault("storage.data_dir", "must name a directory, not nothing".to_owned());
+        checks.fault("storage.data_dir", "must name a directory".to_owned());
     }
     if let Some(fault) = texts::path_fault(&raw.data_dir) {
         checks.fault("storage.data_dir", fault);

@@ -63,7 +63,7 @@ impl fmt::Display for Fault {
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Missing { path } => write!(f, "configuration file {} is not there", path.display()),
+            Self::Missing { path } => write!(f, "configuration file {} does not exist", path.display()),
             Self::Unreadable { path, cause } => {
                 write!(f, "configuration file {}: {cause}{}", path.display(), ownership::denied(path, cause))
             }

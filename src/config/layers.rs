@@ -79,7 +79,7 @@ impl Layers {
                 }
                 kind if self.known.contains_key(&key) && is_name => self.set(key, kind, origin),
                 _ if !is_name => {
-                    let detail = "unknown key; in quotes, the dot is a part of its name: write it without quotes";
+                    let detail = "unknown key; in quotes, the dot is a part of the name; write the key without quotes";
                     self.fault(&key, origin, detail.to_owned());
                 }
                 ValueKind::Table(_) => self.fault(&key, origin, suggest::unknown_section(&key, &self.names())),
@@ -111,7 +111,7 @@ impl Layers {
                 self.set(key, kind, &origin);
                 used.push(origin);
             } else if self.is_section(&key) {
-                self.fault(&key, &origin, "is a section; name a key in it".into());
+                self.fault(&key, &origin, "is a section; name a key of the section".into());
             } else {
                 self.unknown(&key, &origin);
             }
@@ -177,10 +177,10 @@ impl Layers {
         };
         let near = || suggest::nearest(&wanted, self.known.keys().map(String::as_str)).map(variable_of);
         let detail = match of_keys.map(variable_of).or_else(near).or_else(of_commands) {
-            Some(meant) => format!("the environment variable {name} means nothing; did you mean {meant}?"),
-            None => format!(
-                "the environment variable {name} means nothing; keys are {PREFIX}{SEPARATOR}SECTION{SEPARATOR}KEY"
-            ),
+            Some(meant) => format!("the environment variable {name} is unknown; did you mean {meant}?"),
+            None => {
+                format!("the environment variable {name} is unknown; keys are {PREFIX}{SEPARATOR}SECTION{SEPARATOR}KEY")
+            }
         };
         self.fault(name, name, detail);
     }

@@ -43,7 +43,7 @@ pub(super) fn misfit(known: &ValueKind, given: &ValueKind) -> Option<&'static st
         | (ValueKind::String(_), ValueKind::String(_)) => None,
         (ValueKind::I64(_), _) => Some("a whole number, 0 or more"),
         (ValueKind::Float(_), _) => Some("a number"),
-        (ValueKind::String(_), _) => Some("text in quotes"),
+        (ValueKind::String(_), _) => Some("a string in quotes"),
         (ValueKind::Array(known), ValueKind::Array(given)) => {
             let numbers = are_numbers(known);
             let fits = |item: &Value| match &item.kind {
@@ -63,7 +63,7 @@ fn are_numbers(items: &[Value]) -> bool {
 }
 
 fn list_shape(numbers: bool) -> &'static str {
-    if numbers { "a list of whole numbers, 0 or more" } else { "a list of texts" }
+    if numbers { "a list of whole numbers, 0 or more" } else { "a list of strings" }
 }
 
 /// How a value of the wrong shape would be written right, if that can be told.

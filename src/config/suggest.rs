@@ -28,7 +28,7 @@ const UNITS: [&str; 20] = [
     "size",
 ];
 /// Where all keys are.
-const ALL_KEYS: &str = "config/triggerd.toml lists all that there are";
+const ALL_KEYS: &str = "config/triggerd.toml lists all of them";
 
 /// The nearest of the names, if one is near: so few edits away that it may be a typo, or the same without its ending.
 pub(super) fn nearest<'a>(given: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
@@ -95,7 +95,7 @@ pub(super) fn unknown_section(section: &str, known: &[&str]) -> String {
         .collect();
     match beside.split_last() {
         Some((end, rest)) if !rest.is_empty() => {
-            format!("unknown section; there are {} and {end}, and no others can be added", rest.join(", "))
+            format!("unknown section; the sections are {} and {end}, and others cannot be added", rest.join(", "))
         }
         _ if sections.contains(parent) => format!("unknown section; [{parent}] has keys and no sections"),
         _ => match known.iter().find(|name| split(name).1 == last) {

@@ -35,18 +35,18 @@ const PORT: u16 = 8080;
 /// What is wrong with a path, if anything is. No shell reads it: what a shell would replace is a directory called so.
 pub(super) fn path_fault(text: &str) -> Option<String> {
     if text.contains('\0') {
-        return Some(format!("must not have a NUL character in it, as no file name can: {text:?}"));
+        return Some(format!("must not contain a NUL character: {text:?}"));
     }
     let parts = || text.split('/');
     if parts().next().is_some_and(|first| first.starts_with('~')) {
-        return Some(format!("~ is not expanded; write the path of that home directory instead, not {text:?}"));
+        return Some(format!("~ is not expanded; write the path of the home directory, not {text:?}"));
     }
     let is_variable = |part: &str| {
         let name = part.split_once('$').map(|(_, name)| name.trim_start_matches('{'));
         name.is_some_and(|name| name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_'))
     };
     let variable = parts().find(|part| is_variable(part));
-    variable.map(|variable| format!("{variable} is not expanded; write the whole path instead, not {text:?}"))
+    variable.map(|variable| format!("{variable} is not expanded; write the whole path, not {text:?}"))
 }
 
 /// An address to listen on.
@@ -61,7 +61,10 @@ pub(super) fn listen_address(text: &str) -> Result<SocketAddr, String> {
     if plain_host.is_some() || addresses::decimal(port) != port {
         let meant = format!("{}:{}", plain_host.as_deref().unwrap_or(host), addresses::decimal(port));
         if meant.parse::<SocketAddr>().is_ok() {
-            return Err(format!("must not have zeros before its numbers, which some read as octal; write {meant}"));
+            return Err(format!(
+                "must not have numbers that begin with zeros, which some programs read as octal; write \
+                 {meant}"
+            ));
         }
     }
     if let Ok(address) = text.parse() {
@@ -74,7 +77,7 @@ pub(super) fn listen_address(text: &str) -> Result<SocketAddr, String> {
         ("localhost", Ok(port)) => write(&SocketAddr::from((Ipv4Addr::LOCALHOST, port))),
         ("" | "*", Ok(port)) => {
             let (all, here) = (SocketAddr::from(([0; 4], port)), SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
-            write(&format_args!("{all} for every address of this machine, or {here} for itself alone"))
+            write(&format_args!("{all} for every address of this machine, or {here} for this machine only"))
         }
         _ => Err(format!("{RULE}, not {text:?}")),
     }
@@ -88,7 +91,10 @@ pub(super) fn listen_address(text: &str) -> Result<SocketAddr, String> {
 pub(super) fn network(text: &str) -> Result<IpNet, String> {
     if let Some(meant) = addresses::without_leading_zeros(text).and_then(|plain| plain.parse::<IpNet>().ok()) {
         let meant = right(meant);
-        return Err(format!("{text} must not have zeros before its numbers, which some read as octal; write {meant}"));
+        return Err(format!(
+            "{text} must not have numbers that begin with zeros, which some programs read as octal; \
+             write {meant}"
+        ));
     }
     let Ok(network) = text.parse::<IpNet>() else {
         let alone = text.parse::<IpAddr>().map(|address| format!("; write {}", right(address.into())));
@@ -97,13 +103,13 @@ pub(super) fn network(text: &str) -> Result<IpNet, String> {
     };
     if network.trunc() != network {
         // A host's address with a prefix: was the host meant, or its network? Not for us to guess.
-        return Err(format!("must be networks; {text} is an address in {}", network.trunc()));
+        return Err(format!("must be networks; {text} is an address in the network {}", network.trunc()));
     }
     let meant = right(network);
     if meant == network {
         return Ok(network);
     }
-    Err(format!("{text} matches nothing, because IPv4 addresses are compared as such; write {meant}"))
+    Err(format!("{text} matches no address, because an IPv4 address is always compared as IPv4; write {meant}"))
 }
 
 /// The network as it has to be written.
@@ -139,7 +145,8 @@ fn carried(network: Ipv6Net) -> Option<Ipv4Net> {
 
 /// What is wrong with the text of `log.level`, if anything is.
 pub(super) fn level_fault(text: &str) -> Option<String> {
-    const RULE: &str = "must be error, warn, info, debug or trace, or such as info,triggerd::delivery=debug";
+    const RULE: &str =
+        "must be off, error, warn, info, debug or trace, or a list such as info,triggerd::delivery=debug";
     let mut everything = None;
     for directive in text.split(',').map(str::trim) {
         let (target, level) = match directive.split_once('=') {
@@ -148,7 +155,7 @@ pub(super) fn level_fault(text: &str) -> Option<String> {
             None => (Some(directive), None),
         };
         if let Some(level) = level.filter(|level| !is_level(level)) {
-            return Some(format!("{RULE}; {level:?} is no level{}", suggestion(level, &LEVELS)));
+            return Some(format!("{RULE}; {level:?} is not a level{}", suggestion(level, &LEVELS)));
         }
         match target {
             Some(target) => {
@@ -158,7 +165,7 @@ pub(super) fn level_fault(text: &str) -> Option<String> {
             }
             None => {
                 if let Some(first) = everything.replace(directive) {
-                    return Some(format!("{RULE}; there are two levels for everything, {first} and {directive}"));
+                    return Some(format!("{RULE}; two levels are set for all modules, {first} and {directive}"));
                 }
             }
         }
@@ -245,7 +252,7 @@ mod tests {
             ("::1", "write [::1]:8080"),
             ("localhost:80", "write 127.0.0.1:80"),
             (":80", "write 0.0.0.0:80 for every address"),
-            ("*:80", "or 127.0.0.1:80 for itself"),
+            ("*:80", "or 127.0.0.1:80 for this machine"),
             ("80", "must be an address and a port"),
             ("http://127.0.0.1:80", "must be an address and a port"),
             ("127.0.0.1:65536", "must be an address and a port"),
@@ -291,7 +298,7 @@ mod tests {
             ("info,", "neither"),
             ("", "neither"),
             ("verbose", "neither"),
-            ("a=b=c", "no level"),
+            ("a=b=c", "not a level"),
             ("info,[span]=debug", "nothing is logged"),
         ] {
             let fault = level_fault(text).unwrap_or_else(|| panic!("{text} is taken"));

@@ -56,7 +56,7 @@ fn of_directory(dir: &Path, lock: fn(&File) -> Result<(), TryLockError>) -> Resu
         Ok(()) => Ok(Some(directory)),
         Err(TryLockError::WouldBlock) => Err(DataDirError::InUse(dir.to_owned())),
         Err(TryLockError::Error(error)) => {
-            tracing::debug!(%error, "this filesystem locks no directories; the file LOCK has to do");
+            tracing::debug!(%error, "this filesystem cannot lock directories; the file LOCK alone protects the data directory");
             Ok(None)
         }
     }

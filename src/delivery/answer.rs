@@ -66,10 +66,10 @@ pub(super) enum Broken {
 impl fmt::Display for Broken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Io(_) => "the connection broke off",
+            Self::Io(_) => "the connection was lost",
             Self::Closed => "the connection was closed before an answer came",
-            Self::TooLong => "its first line is too long",
-            Self::OnlyInterim => "there is nothing but 1xx",
+            Self::TooLong => "the first line of the answer is too long",
+            Self::OnlyInterim => "the receiver sent only interim answers (1xx)",
             Self::Malformed(why) => why,
         })
     }
@@ -123,10 +123,11 @@ impl Head {
     fn parse(bytes: &[u8]) -> Result<Self, Broken> {
         let mut lines = bytes.split_inclusive(|byte| *byte == b'\n').filter_map(|line| line.strip_suffix(b"\n"));
         let first = lines.next().unwrap_or_default();
-        let (is_new, status) = status_of(first).ok_or(Broken::Malformed("it does not begin with an HTTP status"))?;
+        let (is_new, status) =
+            status_of(first).ok_or(Broken::Malformed("the answer does not begin with an HTTP status"))?;
         let mut head = Self { status, headers: Vec::new(), is_plain: is_new && first.ends_with(b"\r"), is_cut: false };
         if first.contains(&0) {
-            return Err(Broken::Malformed("there is a zero byte in its head"));
+            return Err(Broken::Malformed("the head of the answer contains a zero byte"));
         }
         // Whether the line before this one was a header, and whether it was kept.
         let mut last_kept = None;
@@ -139,7 +140,7 @@ impl Head {
 
     fn take_line(&mut self, line: &[u8], last_kept: Option<bool>) -> Result<bool, Broken> {
         if line.contains(&0) {
-            return Err(Broken::Malformed("there is a zero byte in its head"));
+            return Err(Broken::Malformed("the head of the answer contains a zero byte"));
         }
         let is_folded = line.first().is_some_and(|byte| matches!(byte, b' ' | b'\t'));
         if let (true, Some(is_kept)) = (is_folded, last_kept) {
@@ -151,7 +152,7 @@ impl Head {
             return Ok(is_kept);
         }
         let colon = line.iter().position(|byte| *byte == b':').filter(|_| !is_folded);
-        let colon = colon.ok_or(Broken::Malformed("a line of its head has no colon"))?;
+        let colon = colon.ok_or(Broken::Malformed("a line of the answer's head has no colon"))?;
         let (name, value) = line.split_at(colon);
         self.is_plain &= !name.is_empty() && name.iter().all(u8::is_ascii_graphic);
         let name = name.trim_ascii();
@@ -265,7 +266,7 @@ impl HeadReader {
     fn end_of_head(&mut self) -> Result<Option<usize>, Broken> {
         let beginning = self.bytes.iter().zip(BEGINNING);
         if beginning.into_iter().any(|(byte, wanted)| !byte.eq_ignore_ascii_case(wanted)) {
-            return Err(Broken::Malformed("it does not begin with an HTTP status"));
+            return Err(Broken::Malformed("the answer does not begin with an HTTP status"));
         }
         while let Some(line) = self.bytes.get(self.line_at..)
             && let Some(length) = line.iter().position(|byte| *byte == b'\n')

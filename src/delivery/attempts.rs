@@ -85,7 +85,7 @@ impl AttempterPorts {
         let settings = self.settings.get();
         let body = self.body(&delivery)?;
         let Some(outcome) = self.send(&settings.sender, &delivery, (number, body)).await else {
-            tracing::error!(endpoint = %delivery.endpoint.id, "its secret was sealed with another key than the server has");
+            tracing::error!(endpoint = %delivery.endpoint.id, "the secret of the endpoint was encrypted with another key");
             return None;
         };
         let now = Timestamp(self.clock.now_ms());
@@ -126,11 +126,11 @@ impl AttempterPorts {
                 Some(Body::of(form, delivery.event, delivery.received_at, submit.event))
             }
             Ok(None) => {
-                tracing::error!(event = %delivery.event, "its place in the journal holds something else");
+                tracing::error!(event = %delivery.event, "the journal holds another frame at the position of the event");
                 None
             }
             Err(error) => {
-                tracing::error!(event = %delivery.event, error, "its payload cannot be read from the journal");
+                tracing::error!(event = %delivery.event, error, "the payload of the event cannot be read from the journal");
                 None
             }
         }
@@ -177,12 +177,12 @@ impl AttempterPorts {
         }
         if let Some(reason) = settle.disables {
             let reason = reason.name();
-            tracing::warn!(%endpoint, reason, "the endpoint gets nothing more until it is enabled again");
+            tracing::warn!(%endpoint, reason, "the endpoint is disabled");
         }
         self.count_told(became);
         let detail = settle.outcome.error.as_ref().map_or("", |error| error.detail.as_str());
         if matches!(became, Outcome::Canceled(_)) {
-            tracing::info!(%event, %endpoint, attempt = number, detail, "the delivery was canceled while it was attempted");
+            tracing::info!(%event, %endpoint, attempt = number, detail, "the delivery was canceled during the attempt");
             return;
         }
         self.metrics.deliveries.of(outcome_of(verdict)).inc();
@@ -190,10 +190,10 @@ impl AttempterPorts {
             Verdict::Delivered => tracing::debug!(%event, %endpoint, attempt = number, "delivered"),
             Verdict::RetryAt(at) => {
                 let at = Timestamp(self.clock.wall_ms_of(at.0));
-                tracing::info!(%event, %endpoint, attempt = number, next_attempt = %at, detail, "delivery failed; it is tried again");
+                tracing::info!(%event, %endpoint, attempt = number, next_attempt = %at, detail, "the attempt failed; the delivery is retried");
             }
             Verdict::Dead(reason) => {
-                tracing::warn!(%event, %endpoint, attempt = number, reason = reason.name(), detail, "delivery given up");
+                tracing::warn!(%event, %endpoint, attempt = number, reason = reason.name(), detail, "the attempt failed; the delivery is a dead letter");
             }
         }
     }
@@ -202,7 +202,7 @@ impl AttempterPorts {
         for told in outcome.told() {
             self.metrics.operational_events.of(series_of(told.kind)).inc();
             let event_type = told.kind.event_type();
-            tracing::info!(event = %told.id, %event_type, "its organization is told");
+            tracing::info!(event = %told.id, %event_type, "an operational event was stored");
         }
     }
 

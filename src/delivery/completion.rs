@@ -104,7 +104,7 @@ impl Completion {
     fn report(&self) {
         // The channel holds two for each attempt there can be, so it is full for nobody but a scheduler that is gone.
         if self.reports.try_send(self.attempt.number).is_err() {
-            tracing::debug!("a report found no room; the scheduler's scan finds what it says");
+            tracing::debug!("the queue of reports is full; the scheduler's scan finds the delivery");
         }
     }
 }

@@ -26,10 +26,10 @@ pub(super) fn explain(error: &(dyn Error + 'static), step: Step, place: &str) ->
     if let Some(tls) = links.iter().find_map(|link| link.downcast_ref::<rustls::Error>()) {
         let said = tls.to_string();
         let words = tls_fault(&said).unwrap_or(&said);
-        return named(ErrorCode::Tls, format!("no secure connection to {place}: {words}"));
+        return named(ErrorCode::Tls, format!("the TLS handshake with {place} failed: {words}"));
     }
     if let Some(cut) = links.iter().find_map(|link| link.downcast_ref::<TooLong>()) {
-        return named(ErrorCode::Tls, format!("no secure connection to {place}: a handshake of {cut}"));
+        return named(ErrorCode::Tls, format!("the TLS handshake with {place} failed: the receiver sent {cut}"));
     }
     match links.iter().find_map(|link| link.downcast_ref::<Broken>()) {
         Some(Broken::TooLong) => {
@@ -39,7 +39,7 @@ pub(super) fn explain(error: &(dyn Error + 'static), step: Step, place: &str) ->
         }
         Some(Broken::OnlyInterim) => {
             let kib = INTERIM_BYTES_MAX >> 10;
-            let detail = format!("no answer from {place} but ones that announce it (1xx), more than {kib} KiB of them");
+            let detail = format!("{place} sent no final answer, only more than {kib} KiB of interim answers (1xx)");
             return named(ErrorCode::Protocol, detail);
         }
         Some(Broken::Io(_) | Broken::Closed | Broken::Malformed(_)) | None => {}
@@ -49,9 +49,9 @@ pub(super) fn explain(error: &(dyn Error + 'static), step: Step, place: &str) ->
     match step {
         Step::Use => named(ErrorCode::Protocol, format!("no valid HTTP answer from {place}: {words}")),
         Step::Secure if kinds.contains(&io::ErrorKind::UnexpectedEof) => {
-            named(ErrorCode::Tls, format!("no secure connection to {place}: closed during the handshake"))
+            named(ErrorCode::Tls, format!("the TLS handshake with {place} failed: the connection was closed"))
         }
-        Step::Secure => named(ErrorCode::Tls, format!("no secure connection to {place}: {words}")),
+        Step::Secure => named(ErrorCode::Tls, format!("the TLS handshake with {place} failed: {words}")),
         Step::Connect if kinds.contains(&io::ErrorKind::ConnectionRefused) => {
             named(ErrorCode::Connect, format!("connection refused by {place}"))
         }
@@ -68,9 +68,11 @@ pub(super) fn is_late(error: &(dyn Error + 'static)) -> bool {
 pub(super) fn explain_late(step: Step, within: Duration, place: &str) -> AttemptError {
     let within = span(within);
     let (code, detail) = match step {
-        Step::Resolve => (ErrorCode::Dns, format!("no address of {place} within {within}")),
+        Step::Resolve => (ErrorCode::Dns, format!("the name of {place} was not resolved within {within}")),
         Step::Connect => (ErrorCode::Connect, format!("no connection to {place} within {within}")),
-        Step::Secure | Step::Use => (ErrorCode::Tls, format!("no secure connection to {place} within {within}")),
+        Step::Secure | Step::Use => {
+            (ErrorCode::Tls, format!("the TLS handshake with {place} did not finish within {within}"))
+        }
     };
     AttemptError { code, detail }
 }
@@ -78,9 +80,9 @@ pub(super) fn explain_late(step: Step, within: Duration, place: &str) -> Attempt
 /// Why the attempt's time was over.
 pub(super) fn explain_timeout(step: Step, within: Duration, place: &str) -> AttemptError {
     let still = match step {
-        Step::Resolve => "; its name was still being looked up",
-        Step::Connect => "; it had not taken the connection",
-        Step::Secure => "; it had not finished the TLS handshake",
+        Step::Resolve => "; the name was not yet resolved",
+        Step::Connect => "; the connection was not yet established",
+        Step::Secure => "; the TLS handshake was not finished",
         Step::Use => "",
     };
     let detail = format!("no answer from {place} within {}{still}", span(within));

@@ -72,7 +72,10 @@ fn judge_all(
         }
     }
     if judged.is_empty() {
-        return Err(ResolveError::NoAddress { name: name.to_owned(), reason: "the answer is empty".to_owned() });
+        return Err(ResolveError::NoAddress {
+            name: name.to_owned(),
+            reason: "the name server returned no address".to_owned(),
+        });
     }
     Ok(judged)
 }

@@ -197,7 +197,7 @@ impl<A: Attempts> Scheduler<A> {
         self.ports.hints.scheduler_missed.store(true, Ordering::SeqCst);
         while !stop.is_set() {
             if let Err(error) = self.turn() {
-                tracing::error!(%error, "scheduling failed; it is tried again");
+                tracing::error!(%error, "scheduling failed; it is retried");
                 self.wait(NAP);
                 self.ports.hints.scheduler_missed.store(true, Ordering::SeqCst);
             }
@@ -212,7 +212,7 @@ impl<A: Attempts> Scheduler<A> {
         if self.turns.unsettled() > 0 {
             tracing::info!(
                 attempts = self.turns.unsettled(),
-                "attempts were not over in time; they are made again after the next start"
+                "attempts did not finish in time; they are repeated after the next start"
             );
         }
     }

@@ -98,7 +98,7 @@ pub fn install_crypto() {
     if rustls::crypto::CryptoProvider::get_default().is_none()
         && rustls::crypto::ring::default_provider().install_default().is_err()
     {
-        tracing::debug!("another thread was faster to choose the TLS provider");
+        tracing::debug!("another thread chose the TLS provider first");
     }
 }
 
@@ -155,7 +155,7 @@ impl Sender {
 
     fn with_tls(config: SenderConfig, tls: rustls::ClientConfig) -> Result<Self, SenderError> {
         if !is_header_value(&config.user_agent) {
-            return Err(SenderError("its User-Agent is no value of a header".to_owned()));
+            return Err(SenderError("the User-Agent is not a valid header value".to_owned()));
         }
         let rules = Arc::clone(&config.egress);
         let (tls, timeout) = (Arc::new(tls).into(), config.connect_timeout);
@@ -242,7 +242,9 @@ impl Sender {
             match link.exchange(request, &mut reader).await {
                 Ok(head) => return Ok(Answered::new(place, link, head, reader)),
                 Err(broken) if reader.has_heard() => return Err(broken.into()),
-                Err(broken) => tracing::debug!(%target, %broken, "a connection that was kept had ended; sent again"),
+                Err(broken) => {
+                    tracing::debug!(%target, %broken, "an idle connection had been closed; the request is sent again")
+                }
             }
             *journey = Journey::default();
         }
@@ -263,7 +265,7 @@ impl Sender {
             let within = deadline.min(tokio::time::Instant::now() + REFUSAL_WITHIN);
             let read = tokio::time::timeout_at(within, link.read(&mut body, Body::is_kept)).await;
             if read.is_err() {
-                tracing::debug!(status = head.status, "the refusal's body takes long");
+                tracing::debug!(status = head.status, "the body of the refusal arrives slowly");
             }
         }
         let kept = body.take_kept();
@@ -282,7 +284,7 @@ impl Sender {
         head.push_str(" HTTP/1.1\r\n");
         let mut add = |name: &str, value: &str| {
             if !is_header_value(value) {
-                return Err("a value of a header has characters that it must not have");
+                return Err("a header value has characters that HTTP forbids");
             }
             head.extend([name, ": ", value, "\r\n"]);
             Ok(())
@@ -317,7 +319,7 @@ fn is_header_value(text: &str) -> bool {
 
 /// The URL may be reached, but HTTP cannot ask for it.
 fn unaskable(target: &Target, rule: &str) -> AttemptError {
-    AttemptError { code: ErrorCode::Protocol, detail: format!("no valid HTTP request to {target}: {rule}") }
+    AttemptError { code: ErrorCode::Protocol, detail: format!("the request to {target} is not valid HTTP: {rule}") }
 }
 
 fn whole_ms(time: Duration) -> u32 {

@@ -102,9 +102,9 @@ async fn a_head_that_does_not_end_is_given_up_at_16_kib() {
         let outcome = send(&sender(), &receiver.url).await;
         let place = &receiver.place;
         let sentence = match endless {
-            "\r\n" => format!("no valid HTTP answer from {place}: it does not begin with an HTTP status"),
+            "\r\n" => format!("no valid HTTP answer from {place}: the answer does not begin with an HTTP status"),
             _ if endless.starts_with("HTTP") => {
-                format!("no answer from {place} but ones that announce it (1xx), more than 64 KiB of them")
+                format!("{place} sent no final answer, only more than 64 KiB of interim answers (1xx)")
             }
             _ => String::new(),
         };

@@ -360,12 +360,12 @@ async fn how_far_an_attempt_came_is_said_when_its_time_is_over() {
     let place = silent.local_addr().unwrap();
     let url = format!("https://{place}/");
     let outcome = send(&stall(short, long), &url).await;
-    let sentence = format!("no secure connection to {place} within 1 s");
+    let sentence = format!("the TLS handshake with {place} did not finish within 1 s");
     assert_eq!(error(&outcome), (ErrorCode::Tls, sentence.as_str()));
     assert_eq!(outcome.address, Some(place));
     assert!(outcome.timing.connect_ms.is_some() && outcome.timing.tls_ms.is_none(), "{:?}", outcome.timing);
     let outcome = send(&stall(long, short), &url).await;
-    let sentence = format!("no answer from {place} within 1 s; it had not finished the TLS handshake");
+    let sentence = format!("no answer from {place} within 1 s; the TLS handshake was not finished");
     assert_eq!(error(&outcome), (ErrorCode::Timeout, sentence.as_str()));
 
     let (full, filling) = super::super::connector::tests::full_backlog();
@@ -375,7 +375,7 @@ async fn how_far_an_attempt_came_is_said_when_its_time_is_over() {
     let sentence = format!("no connection to {place} within 1 s");
     assert_eq!(error(&outcome), (ErrorCode::Connect, sentence.as_str()));
     let outcome = send(&stall(long, short), &url).await;
-    let sentence = format!("no answer from {place} within 1 s; it had not taken the connection");
+    let sentence = format!("no answer from {place} within 1 s; the connection was not yet established");
     assert_eq!(error(&outcome), (ErrorCode::Timeout, sentence.as_str()));
     assert_eq!((outcome.address, outcome.timing), (Some(place), Timing::default()));
     drop(filling);

@@ -47,8 +47,8 @@ impl Answers {
     pub(super) fn take(&self, payer: Payer, wanted: usize, at_least: usize) -> Result<Part, Problem> {
         self.bytes.take_up_to(payer, wanted as u64, at_least as u64).map_err(|exhausted| {
             let detail = match exhausted {
-                Exhausted::OfOne => "too many bytes of answers are on their way to this organization; read them first",
-                Exhausted::InAll => "too many bytes of answers are on their way",
+                Exhausted::OfOne => "too many bytes of answers to this organization are unread; read them first",
+                Exhausted::InAll => "too many bytes of answers are unread; try again later",
             };
             Problem::new(Code::Overloaded, detail).retry_after(RETRY_AFTER_S)
         })

@@ -30,7 +30,7 @@ fn organization(call: &Call) -> Option<String> {
 /// An organization was made.
 pub(super) fn organization_made(call: &Call, organization: OrgId, name: &str) {
     let (by, address) = (by(call), address(call));
-    tracing::info!(target: AUDIT, %organization, name, by, address, "an organization was made");
+    tracing::info!(target: AUDIT, %organization, name, by, address, "an organization was created");
 }
 
 /// What was done to a key.

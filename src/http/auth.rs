@@ -73,7 +73,7 @@ pub(super) fn shown(headers: &HeaderMap) -> impl Iterator<Item = &str> {
 }
 
 fn unauthorized() -> Problem {
-    Problem::new(Code::Unauthorized, "a valid key is needed, in X-API-Key or as Authorization: Bearer")
+    Problem::new(Code::Unauthorized, "send a valid key in X-API-Key or as Authorization: Bearer")
 }
 
 impl Authenticator {
@@ -112,7 +112,7 @@ impl Authenticator {
             if found.as_ref().is_some_and(|(other, _)| *other != text) {
                 return Err(Problem::new(
                     Code::InvalidRequest,
-                    "there are two different keys in the request's headers",
+                    "the headers contain two different keys; send only one key",
                 ));
             }
             found = Some((text, credential));
@@ -186,7 +186,7 @@ impl Authenticator {
         let command = Command::ExpireKeys(ExpireKeys { keys: vec![key.id], at: now });
         match self.intake.submit(vec![command]) {
             Ok(reply) => drop(reply.outcomes().await),
-            Err(refused) => tracing::debug!(%refused, key = %key.id, "the key's end is written down later"),
+            Err(refused) => tracing::debug!(%refused, key = %key.id, "the expiry of the key will be stored later"),
         }
     }
 
@@ -208,9 +208,7 @@ impl Authenticator {
     fn not_judged(&self, error: NotJudged) -> Problem {
         self.metrics.key_verifications.of(KeyVerification::Overloaded).inc();
         match error {
-            NotJudged::Overloaded => {
-                Problem::new(Code::Overloaded, "more keys wait to be checked or made than the queue holds")
-            }
+            NotJudged::Overloaded => Problem::new(Code::Overloaded, "the queue for checking keys is full"),
             NotJudged::Failed => Problem::internal(&"a key could not be hashed or checked"),
         }
     }
@@ -249,7 +247,7 @@ fn passes(text: &KeyText, key: &Key) -> bool {
 
 /// What a key is told that does not have the scope any more.
 pub(super) fn forbidden() -> Problem {
-    Problem::new(Code::Forbidden, "the key may not do this")
+    Problem::new(Code::Forbidden, "the key no longer allows this request")
 }
 
 #[cfg(test)]

@@ -66,8 +66,8 @@ impl Room {
             },
         };
         taken.map_err(|exhausted| {
-            let of_one = "too many bytes of request bodies are on their way for this organization; nothing was stored";
-            let in_all = "too many bytes of request bodies are on their way; nothing was stored";
+            let of_one = "too many bytes of request bodies are arriving for this organization; nothing was stored";
+            let in_all = "too many bytes of request bodies are arriving; nothing was stored";
             Problem::exhausted(exhausted, of_one, in_all).retry_after(ROOM_RETRY_AFTER_S)
         })
     }
@@ -137,7 +137,7 @@ pub(super) async fn read(
     }
     let deadline = Instant::now() + limit.within;
     let late = |_elapsed| {
-        Problem::new(Code::RequestTimeout, format!("the body was not there after {} s", limit.within.as_secs()))
+        Problem::new(Code::RequestTimeout, format!("the body did not arrive within {} s", limit.within.as_secs()))
     };
     let body = timeout_at(deadline, collect(payload, announced, (wire_bytes_max, limit.bytes_max), room))
         .await
@@ -161,13 +161,13 @@ async fn collect(
 ) -> Result<web::Bytes, Problem> {
     let broken = |error| {
         let why = match error {
-            PayloadError::Incomplete(_) | PayloadError::Io(_) => "the connection ended before it",
-            PayloadError::EncodingCorrupted => "its chunks cannot be read (RFC 9112, 7.1)",
-            PayloadError::Overflow => "it is too long",
-            PayloadError::UnknownLength => "its length is not known",
-            _ => "it cannot be read",
+            PayloadError::Incomplete(_) | PayloadError::Io(_) => "the connection ended early",
+            PayloadError::EncodingCorrupted => "the chunks cannot be read (RFC 9112, 7.1)",
+            PayloadError::Overflow => "the body is too long",
+            PayloadError::UnknownLength => "the length is not known",
+            _ => "the body cannot be read",
         };
-        Problem::new(Code::InvalidRequest, format!("the body broke off: {why}"))
+        Problem::new(Code::InvalidRequest, format!("the body is incomplete: {why}"))
     };
     let Some(first) = payload.next().await else { return Ok(web::Bytes::new()) };
     let first = first.map_err(broken)?;

@@ -66,7 +66,7 @@ impl Call {
         match &self.caller {
             Caller::Key(key) => Ok(key),
             Caller::Admin | Caller::Anyone => {
-                Err(Problem::new(Code::Forbidden, "this is for the key of an organization"))
+                Err(Problem::new(Code::Forbidden, "this route needs the key of an organization"))
             }
         }
     }
@@ -111,8 +111,8 @@ impl Call {
             Decision::Admitted => Ok(()),
             Decision::Refused { retry_after_s } => {
                 let detail = match self.budget {
-                    Budget::Events => "the organization's tier allows no more events now; nothing was stored",
-                    Budget::Requests => "the organization's tier allows no more requests now; nothing was done",
+                    Budget::Events => "the event budget of the organization's tier is used up; nothing was stored",
+                    Budget::Requests => "the request budget of the organization's tier is used up; nothing was done",
                 };
                 Err(Problem::new(Code::RateLimited, detail).retry_after(retry_after_s))
             }
@@ -126,7 +126,7 @@ impl Call {
         let is_malformed = || self.connection.is_malformed();
         let body = body::read(&self.request, &mut self.payload, limit, room).await.map_err(|problem| {
             if problem.code() == Code::InvalidRequest && is_malformed() {
-                Problem::new(Code::InvalidRequest, "the body broke off: its chunks cannot be read (RFC 9112, 7.1)")
+                Problem::new(Code::InvalidRequest, "the body is incomplete: the chunks cannot be read (RFC 9112, 7.1)")
             } else {
                 problem
             }
@@ -194,7 +194,7 @@ impl Call {
     /// Makes one change durable and gives what became of it.
     pub(super) async fn commit(&self, command: Command) -> Result<Outcome, Problem> {
         let outcomes = self.commit_all(vec![command]).await?;
-        outcomes.into_iter().next().ok_or_else(|| Problem::internal(&"a command without outcome"))
+        outcomes.into_iter().next().ok_or_else(|| Problem::internal(&"a command without an outcome"))
     }
 
     /// Makes changes durable, all together, and gives what became of each.
@@ -208,15 +208,17 @@ impl Call {
         let key = match &self.caller {
             Caller::Key(key) => Some(key.key().id),
             Caller::Admin => None,
-            Caller::Anyone => return Err(Problem::internal(&"a change that nobody asks for")),
+            Caller::Anyone => return Err(Problem::internal(&"a change without a caller")),
         };
         // The committer says when.
         let authority = Authority { key, needs: self.needs(), at: Timestamp(0) };
         let commands = commands.into_iter().map(|command| command.requested(authority)).collect();
         let _place = self.api.submissions.take(self.payer(), 1).map_err(|exhausted| {
             let detail = match exhausted {
-                Exhausted::OfOne => "too much of this organization is waiting to be stored; nothing was stored",
-                Exhausted::InAll => "too much is waiting to be stored; nothing was stored",
+                Exhausted::OfOne => {
+                    "too many changes of this organization wait to be stored; this change was not stored"
+                }
+                Exhausted::InAll => "too many changes wait to be stored; this change was not stored",
             };
             Problem::new(Code::Overloaded, detail).retry_after(PLACE_RETRY_AFTER_S)
         })?;

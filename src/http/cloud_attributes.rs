@@ -30,10 +30,10 @@ pub(super) fn of_json(name: &str, value: &RawValue) -> Result<AttributeValue, Ru
         Some(b't') => Ok(AttributeValue::Boolean(true)),
         Some(b'f') => Ok(AttributeValue::Boolean(false)),
         Some(b'-' | b'0'..=b'9') => {
-            let number = text.parse().map_err(|_not_whole| "must be a whole number of 32 bits")?;
+            let number = text.parse().map_err(|_not_whole| "must be a 32-bit integer")?;
             Ok(AttributeValue::Integer(number))
         }
-        _ => Err("must be a string, a whole number of 32 bits, true or false".into()),
+        _ => Err("must be a string, a 32-bit integer, true or false".into()),
     }
 }
 
@@ -43,14 +43,14 @@ pub(super) fn of_text(name: &str, text: &str) -> Result<String, Rule> {
         return Err(format!("must be at most {ATTRIBUTE_BYTES_MAX} bytes").into());
     }
     if text.chars().any(is_control) {
-        return Err("must not have control characters or what is no character in Unicode".into());
+        return Err("must not have control characters or code points that are no Unicode characters".into());
     }
     if OF_THE_CORE.contains(&name) && text.is_empty() {
         return Err("must not be empty".into());
     }
     let is_right = match name {
         "specversion" if text != crate::model::cloudevent::SPECVERSION => Err("must be 1.0"),
-        "source" if !is_uri_reference(text) => Err("must be a URI or a reference to one (RFC 3986)"),
+        "source" if !is_uri_reference(text) => Err("must be a URI reference (RFC 3986)"),
         "dataschema" if !is_absolute_uri(text) => Err("must be an absolute URI (RFC 3986)"),
         "datacontenttype" if !is_media_type(text) => Err("must be a media type such as application/json (RFC 2046)"),
         "time" if !is_time(text) => Err("must be an RFC 3339 time such as 2026-01-31T10:00:00Z"),

@@ -59,7 +59,7 @@ impl Reading {
 
     fn attribute(&mut self, name: &str, value: Result<AttributeValue, Cow<'static, str>>, at: String) {
         if !is_name(name) {
-            self.faults.add(at, "is not an attribute's name: lower-case letters and digits only");
+            self.faults.add(at, "is not a valid attribute name; use lower-case letters and digits only");
             return;
         }
         match value {
@@ -124,7 +124,7 @@ pub(super) fn structured(rules: &Rules, text: &str) -> Result<NewEvent, Problem>
     }
     let (payload, kind) = match (data, encoded) {
         (Some(_), Some(_)) => {
-            reading.faults.add("/data_base64", "means the same as data, which is there too");
+            reading.faults.add("/data_base64", "repeats `data`; send only one of them");
             (None, DataKind::Base64)
         }
         (Some(data), None) => {
@@ -133,7 +133,7 @@ pub(super) fn structured(rules: &Rules, text: &str) -> Result<NewEvent, Problem>
         }
         (None, Some(encoded)) => {
             if !is_base64(encoded) {
-                reading.faults.add("/data_base64", "must be a string in base64");
+                reading.faults.add("/data_base64", "must be a base64 string");
             }
             (Some(wrapped(encoded.get())), DataKind::Base64)
         }
@@ -222,10 +222,10 @@ fn read_headers(headers: &HeaderMap, reading: &mut Reading) {
     for (name, value) in found {
         let at = format!("{HEADER_PREFIX}{name}");
         if name == "datacontenttype" {
-            reading.faults.add(at, "is said by Content-Type");
+            reading.faults.add(at, "must not be sent; Content-Type carries this attribute");
         } else if reading.is_first(name, &at) {
             let text = str::from_utf8(value.as_bytes()).ok().and_then(header_text);
-            let text = text.ok_or(Cow::Borrowed("must be text in UTF-8, percent-encoded"));
+            let text = text.ok_or(Cow::Borrowed("must be UTF-8 text, percent-encoded"));
             reading.attribute(name, text.and_then(|text| of_text(name, &text)).map(AttributeValue::Text), at);
         }
     }

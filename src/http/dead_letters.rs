@@ -67,7 +67,7 @@ impl Which {
         let (since, until) = fields.times(call.now, &mut faults);
         fields.finish(&mut faults);
         match (has_ids, has_filter) {
-            (true, true) => faults.add("/ids", "cannot stand beside endpoint_id, since or until"),
+            (true, true) => faults.add("/ids", "cannot be combined with endpoint_id, since or until"),
             (false, false) if faults.is_empty() => faults.add("", "must have ids, or endpoint_id, since or until"),
             _ => {}
         }

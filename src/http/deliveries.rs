@@ -232,9 +232,10 @@ fn settled(api: &Api, position: u64, delivery: &Delivery) -> Result<SettleAttemp
         Command::SettleAttempt(settled) if (settled.event, settled.endpoint) == (delivery.event, delivery.endpoint) => {
             Ok(*settled)
         }
-        other => {
-            Err(format!("the frame at {position} is none of its attempts but a {}", journal_codec::kind(&other).name()))
-        }
+        other => Err(format!(
+            "the frame at {position} is not an attempt of this delivery but a {}",
+            journal_codec::kind(&other).name()
+        )),
     }
 }
 
@@ -243,7 +244,7 @@ fn settled(api: &Api, position: u64, delivery: &Delivery) -> Result<SettleAttemp
 pub(super) async fn retry(call: &mut Call) -> Answer {
     let (org, found) = named(call)?;
     if found.endpoint.is_none() {
-        return Err(Problem::new(Code::ValidationFailed, "its endpoint was deleted"));
+        return Err(Problem::new(Code::ValidationFailed, "the endpoint of this delivery was deleted"));
     }
     let Delivery { endpoint, event, .. } = found.delivery;
     let (at, trigger) = (call.api.steady(), Trigger::Retry);
@@ -251,7 +252,10 @@ pub(super) async fn retry(call: &mut Call) -> Answer {
     match call.commit(Command::RetryDelivery(retry)).await? {
         Outcome::Done => {}
         Outcome::Erased { at } => {
-            return Err(Problem::new(Code::EventErased, format!("its event's payload was erased at {at}")));
+            return Err(Problem::new(
+                Code::EventErased,
+                format!("the payload of this delivery's event was erased at {at}"),
+            ));
         }
         Outcome::NotFound => return Err(absent()),
         other => return Err(unexpected(&other)),

@@ -91,7 +91,7 @@ pub(super) async fn serve(
     let request_id = api.request_ids.of(request.headers());
     let now = api.now();
     let Some(connection) = request.conn_data::<Handle>().cloned() else {
-        return Problem::internal(&"the request came by no connection of ours").render(&request_id);
+        return Problem::internal(&"the request arrived on an unknown connection").render(&request_id);
     };
     let in_hand = connection.begin(&request);
     let budget = match &target {
@@ -194,9 +194,11 @@ fn permit(who: Who, caller: &Caller) -> Result<(), Problem> {
             forbidden(format!("the key does not have the scope {}", scope.name()))
         }
         (Who::Scope(_) | Who::AnyKey, Caller::Admin) => {
-            forbidden("this is for the key of an organization, not for the admin token".to_owned())
+            forbidden("this route needs the key of an organization, not the admin token".to_owned())
         }
-        (Who::Scope(_) | Who::AnyKey | Who::AdminOr(_), Caller::Anyone) => forbidden("a key is needed".to_owned()),
+        (Who::Scope(_) | Who::AnyKey | Who::AdminOr(_), Caller::Anyone) => {
+            forbidden("this route needs a key".to_owned())
+        }
     }
 }
 

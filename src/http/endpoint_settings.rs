@@ -127,13 +127,13 @@ impl<'a> Reading<'a> {
                 } else if self.dropped.iter().any(|dropped| named(&dropped)) {
                     continue;
                 } else {
-                    let detail = format!("{MASK:?} stands for a value that is there already, and there is none");
+                    let detail = format!("{MASK:?} keeps an existing value, but this header has none");
                     self.faults.add(pointer(&field.pointer(), &name), detail);
                     continue;
                 };
                 match sealed {
                     Some(sealed) => settings.headers.push((name, sealed)),
-                    None => self.faults.add(field.pointer(), "cannot be sealed"),
+                    None => self.faults.add(field.pointer(), "cannot be encrypted"),
                 }
             }
         }
@@ -167,8 +167,7 @@ impl<'a> Reading<'a> {
                 (now, Ok(given)) => *now == given,
             };
             if !is_same {
-                self.faults
-                    .add(field.pointer(), format!("cannot be set here; it is {now} now, leave it out or as it is"));
+                self.faults.add(field.pointer(), format!("cannot be changed here; its value is {now}"));
             }
         }
         Ok(())
@@ -224,20 +223,20 @@ fn headers(field: &Field<'_>, faults: &mut Faults) -> Vec<(String, String)> {
     texts(field, HEADERS_MAX, faults, |name, value| {
         let name = name.to_ascii_lowercase();
         if HeaderName::from_bytes(name.as_bytes()).is_err() {
-            return Err("is not a header's name (RFC 9110, 5.1)".into());
+            return Err("is not a valid header name (RFC 9110, 5.1)".into());
         }
         if name.len() > HEADER_NAME_BYTES_MAX {
             return Err(format!("the name must be at most {HEADER_NAME_BYTES_MAX} bytes").into());
         }
         if RESERVED_HEADERS.contains(&name.as_str()) || RESERVED_PREFIXES.iter().any(|it| name.starts_with(it)) {
-            return Err("is a header that belongs to the connection or the signature".into());
+            return Err("is reserved for the connection or the signature".into());
         }
         if value.len() > HEADER_VALUE_BYTES_MAX {
             return Err(format!("must be at most {HEADER_VALUE_BYTES_MAX} bytes").into());
         }
         let is_visible = |byte: u8| byte == b' ' || byte.is_ascii_graphic();
         if !value.bytes().all(is_visible) || value.trim() != value {
-            return Err("must be visible ASCII, without spaces around it".into());
+            return Err("must be printable ASCII without spaces at its ends".into());
         }
         Ok(name)
     })
@@ -277,7 +276,7 @@ fn texts(
         };
         match check(&name, &value) {
             Err(rule) => faults.add(at, rule),
-            Ok(name) if kept.iter().any(|(other, _)| *other == name) => faults.add(at, "stands there twice"),
+            Ok(name) if kept.iter().any(|(other, _)| *other == name) => faults.add(at, "appears more than once"),
             Ok(name) => kept.push((name, value.into_owned())),
         }
     }

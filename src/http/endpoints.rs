@@ -131,7 +131,7 @@ pub(super) async fn put(call: &Call, org: OrgNo, endpoint: &Endpoint, sets_enabl
         Outcome::NotFound => Err(absent()),
         Outcome::LimitReached => {
             let detail =
-                format!("an organization can have at most {ENDPOINTS_PER_ORG_MAX} endpoints; delete one first");
+                format!("an organization can have at most {ENDPOINTS_PER_ORG_MAX} endpoints; delete an endpoint first");
             Err(Problem::new(Code::LimitReached, detail))
         }
         other => Err(unexpected(&other)),
@@ -142,7 +142,7 @@ pub(super) async fn put(call: &Call, org: OrgNo, endpoint: &Endpoint, sets_enabl
 fn new_secret(call: &Call, id: EndpointId) -> Result<(SealedSecret, String), Problem> {
     let secret = Secret::new(random::bytes());
     let sealed = secrets::seal(&call.api.vault, id, &secret);
-    let sealed = sealed.ok_or_else(|| Problem::internal(&"a secret could not be sealed"))?;
+    let sealed = sealed.ok_or_else(|| Problem::internal(&"a secret could not be encrypted"))?;
     Ok((sealed, secret.reveal()))
 }
 
@@ -166,7 +166,7 @@ pub(super) async fn create(call: &mut Call) -> Answer {
     reading.details(&mut endpoint, &call.api.vault);
     reading.finish(&endpoint.settings)?;
     put(call, org, &endpoint, true).await?;
-    audit::endpoint(call, &endpoint, "made");
+    audit::endpoint(call, &endpoint, "created");
     json(StatusCode::CREATED, &Shown::of(&endpoint, Some(secret)))
 }
 
@@ -306,8 +306,8 @@ struct Tested {
 pub(super) async fn test(call: &mut Call) -> Answer {
     let (org, endpoint, _) = named(call)?;
     let _one_of_few = call.api.tests.take(org, 1).map_err(|exhausted| {
-        let of_one = "the organization tries out as many endpoints at once as it may";
-        Problem::exhausted(exhausted, of_one, "too many endpoints are being tried out").retry_after(1)
+        let of_one = "too many tests of this organization's endpoints are running; wait for one to finish";
+        Problem::exhausted(exhausted, of_one, "too many tests of endpoints are running; try again later").retry_after(1)
     })?;
     let event_id = EventId(call.api.new_id());
     let event = NewEvent {
@@ -322,9 +322,9 @@ pub(super) async fn test(call: &mut Call) -> Answer {
     let settings = &endpoint.settings;
     let body = Body::of(settings.body, event_id, call.now, event);
     let secrets = secrets::open(&call.api.vault, &endpoint, call.now);
-    let secrets = secrets.ok_or_else(|| Problem::internal(&"the secret was sealed with another key"))?;
+    let secrets = secrets.ok_or_else(|| Problem::internal(&"the secret was encrypted with another key"))?;
     let headers = secrets::open_headers(&call.api.vault, &endpoint);
-    let headers = headers.ok_or_else(|| Problem::internal(&"the headers were sealed with another key"))?;
+    let headers = headers.ok_or_else(|| Problem::internal(&"the headers were encrypted with another key"))?;
     let request = Request {
         url: &settings.url,
         event_id,
@@ -341,7 +341,7 @@ pub(super) async fn test(call: &mut Call) -> Answer {
     let outcome: AttemptOutcome = tokio::select! {
         outcome = call.while_allowed(sender.send(request)) => outcome?,
         () = call.left() => {
-            let detail = "the caller left, finished sending or sent further requests before the endpoint answered";
+            let detail = "the caller closed its side of the connection or sent further requests before the endpoint answered";
             return Err(Problem::new(Code::InvalidRequest, detail));
         }
     };

@@ -84,50 +84,46 @@ impl Code {
         match self {
             Self::MalformedJson => ("malformed_json", StatusCode::BAD_REQUEST, "The body is not JSON"),
             Self::ConflictingDedupId => {
-                ("conflicting_dedup_id", StatusCode::BAD_REQUEST, "Two different deduplication ids")
+                ("conflicting_dedup_id", StatusCode::BAD_REQUEST, "The request has two different deduplication ids")
             }
-            Self::InvalidRequest => ("invalid_request", StatusCode::BAD_REQUEST, "The request is not understood"),
-            Self::Unauthorized => ("unauthorized", StatusCode::UNAUTHORIZED, "No valid key"),
-            Self::Forbidden => ("forbidden", StatusCode::FORBIDDEN, "The key does not allow this"),
-            Self::NotFound => ("not_found", StatusCode::NOT_FOUND, "There is no such thing"),
+            Self::InvalidRequest => ("invalid_request", StatusCode::BAD_REQUEST, "The request cannot be understood"),
+            Self::Unauthorized => ("unauthorized", StatusCode::UNAUTHORIZED, "The API key is missing or not valid"),
+            Self::Forbidden => ("forbidden", StatusCode::FORBIDDEN, "The key does not allow this request"),
+            Self::NotFound => ("not_found", StatusCode::NOT_FOUND, "Not found"),
             Self::MethodNotAllowed => {
-                ("method_not_allowed", StatusCode::METHOD_NOT_ALLOWED, "The route has no such method")
+                ("method_not_allowed", StatusCode::METHOD_NOT_ALLOWED, "The route does not have this method")
             }
-            Self::RequestTimeout => {
-                ("request_timeout", StatusCode::REQUEST_TIMEOUT, "The request took too long to arrive")
-            }
+            Self::RequestTimeout => ("request_timeout", StatusCode::REQUEST_TIMEOUT, "The request arrived too slowly"),
             Self::EventErased => ("event_erased", StatusCode::CONFLICT, "The event's payload was erased"),
             Self::OrganizationExists => {
-                ("organization_exists", StatusCode::CONFLICT, "An organization has this name already")
+                ("organization_exists", StatusCode::CONFLICT, "An organization with this name exists")
             }
-            Self::PayloadTooLarge => ("payload_too_large", StatusCode::PAYLOAD_TOO_LARGE, "Over a size limit"),
+            Self::PayloadTooLarge => {
+                ("payload_too_large", StatusCode::PAYLOAD_TOO_LARGE, "The payload or the body is too large")
+            }
             Self::UnsupportedMediaType => {
-                ("unsupported_media_type", StatusCode::UNSUPPORTED_MEDIA_TYPE, "Not a content type that is understood")
+                ("unsupported_media_type", StatusCode::UNSUPPORTED_MEDIA_TYPE, "Unsupported content type or encoding")
             }
             Self::ValidationFailed => {
-                ("validation_failed", StatusCode::UNPROCESSABLE_ENTITY, "Something in the request is missing or wrong")
+                ("validation_failed", StatusCode::UNPROCESSABLE_ENTITY, "The request has missing or wrong members")
             }
             Self::DedupMismatch => (
                 "dedup_mismatch",
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "The deduplication id was used for another type or payload",
             ),
-            Self::EgressBlocked => {
-                ("egress_blocked", StatusCode::UNPROCESSABLE_ENTITY, "The URL must not be reached from here")
-            }
+            Self::EgressBlocked => ("egress_blocked", StatusCode::UNPROCESSABLE_ENTITY, "The URL is forbidden"),
             Self::LimitReached => {
                 ("limit_reached", StatusCode::UNPROCESSABLE_ENTITY, "A limit of the organization is reached")
             }
-            Self::RateLimited => ("rate_limited", StatusCode::TOO_MANY_REQUESTS, "Over the rate that is allowed"),
+            Self::RateLimited => ("rate_limited", StatusCode::TOO_MANY_REQUESTS, "The rate limit is exceeded"),
             Self::HeadTooLarge => {
                 ("head_too_large", StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "The head of the request is too large")
             }
-            Self::Internal => ("internal", StatusCode::INTERNAL_SERVER_ERROR, "Something is wrong with the server"),
-            Self::Overloaded => {
-                ("overloaded", StatusCode::SERVICE_UNAVAILABLE, "The server has more to do than it can")
-            }
+            Self::Internal => ("internal", StatusCode::INTERNAL_SERVER_ERROR, "Internal server error"),
+            Self::Overloaded => ("overloaded", StatusCode::SERVICE_UNAVAILABLE, "The server is overloaded"),
             Self::ShuttingDown => ("shutting_down", StatusCode::SERVICE_UNAVAILABLE, "The server is stopping"),
-            Self::DiskFull => ("disk_full", StatusCode::INSUFFICIENT_STORAGE, "The disk reserve is reached"),
+            Self::DiskFull => ("disk_full", StatusCode::INSUFFICIENT_STORAGE, "Not enough free disk space"),
         }
     }
 
@@ -243,15 +239,14 @@ impl Problem {
 
     /// Something of ours failed; the cause goes to the log only.
     pub(super) fn internal(cause: &dyn fmt::Display) -> Self {
-        let mut problem = Self::new(Code::Internal, "the request failed; the server's log says why");
+        let mut problem = Self::new(Code::Internal, "the request failed; the server's log has the cause");
         problem.0.cause = Some(cause.to_string());
         problem
     }
 
     /// The journal cannot give an event's payload. Whoever stands before it in an inbox can pass.
     pub(super) fn unreadable(event: EventId, cause: &dyn fmt::Display) -> Self {
-        let detail =
-            format!("the payload of {event} cannot be read; acknowledging it lets what comes behind it through");
+        let detail = format!("the payload of {event} cannot be read; acknowledge the event to go on to the next");
         let mut problem = Self::new(Code::Internal, detail);
         problem.0.cause = Some(cause.to_string());
         problem
@@ -263,8 +258,10 @@ impl Problem {
         let mut problem = match named.as_slice() {
             [only] if more == 0 && only.pointer.is_empty() => Self::new(code, only.detail.clone()),
             [only] if more == 0 => Self::new(code, format!("{}: {}", only.pointer, only.detail)),
-            _ if more > 0 => Self::new(code, format!("{total} things are wrong, the first {FAULTS_MAX} are named")),
-            _ => Self::new(code, format!("{total} things are wrong")),
+            _ if more > 0 => {
+                Self::new(code, format!("the request has {total} faults; `errors` lists the first {FAULTS_MAX}"))
+            }
+            _ => Self::new(code, format!("the request has {total} faults; `errors` lists them")),
         };
         problem.0.errors = named;
         problem
@@ -283,21 +280,23 @@ impl Problem {
 
     /// `allow` lists the methods there are, as the header does.
     pub(super) fn method_not_allowed(allow: &str) -> Self {
-        let mut problem = Self::new(Code::MethodNotAllowed, format!("this route has {allow}"));
+        let mut problem = Self::new(Code::MethodNotAllowed, format!("this route allows {allow}"));
         problem.0.allow = Some(allow.to_owned());
         problem
     }
 
     /// The body's coding is not understood; the answer names the one that is (RFC 9110, 15.5.16).
     pub(super) fn unsupported_coding() -> Self {
-        let mut problem = Self::new(Code::UnsupportedMediaType, "the content encoding must be gzip, or none");
+        let mut problem =
+            Self::new(Code::UnsupportedMediaType, "the content encoding is not supported; send gzip, or no encoding");
         problem.0.names_coding = true;
         problem
     }
 
     pub(super) fn dedup_mismatch(first: EventId) -> Self {
         let detail = format!(
-            "the dedup_id was used for {first}, which has another type or payload, or as a CloudEvent another attribute"
+            "the dedup_id belongs to {first}, whose type, payload or CloudEvents attributes differ; send \
+             a new dedup_id for a new event"
         );
         let mut problem = Self::new(Code::DedupMismatch, detail);
         problem.0.event_id = Some(first);
@@ -305,7 +304,7 @@ impl Problem {
     }
 
     pub(super) fn organization_exists(existing: OrgId) -> Self {
-        let detail = format!("{existing} has this name; to make another key for it, name it by its id");
+        let detail = format!("{existing} has this name; to make another key for it, send its id instead of its name");
         let mut problem = Self::new(Code::OrganizationExists, detail);
         problem.0.organization_id = Some(existing);
         problem
@@ -387,12 +386,12 @@ impl From<Refused> for Problem {
     fn from(refused: Refused) -> Self {
         match refused {
             Refused::Overloaded => {
-                Self::new(Code::Overloaded, "too much is waiting to be stored; nothing of this was stored")
+                Self::new(Code::Overloaded, "too many changes wait to be stored; this change was not stored")
             }
             Refused::DiskFull(shortage) => {
                 Self::new(Code::DiskFull, format!("nothing was stored: {}", shortage.explanation()))
             }
-            Refused::ShuttingDown => Self::new(Code::ShuttingDown, "the server is stopping; send it again"),
+            Refused::ShuttingDown => Self::new(Code::ShuttingDown, "the server is stopping; send the request again"),
         }
     }
 }
@@ -439,8 +438,8 @@ mod tests {
         assert_eq!(
             body(&problem),
             serde_json::json!({
-                "type": "/docs/problems#internal", "title": "Something is wrong with the server", "status": 500,
-                "detail": "the request failed; the server's log says why", "code": "internal", "request_id": "r-1",
+                "type": "/docs/problems#internal", "title": "Internal server error", "status": 500,
+                "detail": "the request failed; the server's log has the cause", "code": "internal", "request_id": "r-1",
             })
         );
         assert_eq!(problem.cause(), Some("canary: the disk is gone"));
@@ -456,7 +455,7 @@ mod tests {
         }
         let body = body(&faults.into_result().unwrap_err());
         assert_eq!(body["errors"].as_array().unwrap().len(), FAULTS_MAX);
-        assert_eq!(body["detail"], "107 things are wrong, the first 100 are named");
+        assert_eq!(body["detail"], "the request has 107 faults; `errors` lists the first 100");
         assert_eq!(pointer("/labels", "a/b~c"), "/labels/a~1b~0c");
     }
 

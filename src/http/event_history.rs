@@ -183,7 +183,7 @@ pub(super) async fn erase(call: &mut Call) -> Answer {
             other => return Err(unexpected(&other)),
         }
     }
-    let detail = "the organization's endpoints are being deleted too quickly; nothing was erased";
+    let detail = "endpoints of the organization are being deleted too quickly; nothing was erased; try again";
     Err(Problem::new(Code::Overloaded, detail))
 }
 

@@ -90,7 +90,7 @@ fn form(call: &Call) -> Result<Form, Problem> {
     match Media::of(headers) {
         Some(Media::CloudEvent) => Ok(Form::CloudEvent),
         Some(Media::CloudEventBatch) => {
-            Err(Problem::new(Code::UnsupportedMediaType, "batches go to /api/events/batch"))
+            Err(Problem::new(Code::UnsupportedMediaType, "send a batch to /api/events/batch"))
         }
         Some(Media::Json) | None if headers.contains_key(cloudevents::SPECVERSION_HEADER) => Ok(Form::Binary),
         Some(Media::Json) => Ok(Form::Own),
@@ -113,7 +113,7 @@ fn idempotency_key(call: &Call) -> Result<Option<String>, Problem> {
     let mut given = call.request.headers().get_all(IDEMPOTENCY_KEY);
     let Some(value) = given.next() else { return Ok(None) };
     if given.next().is_some() {
-        return Err(Problem::new(Code::InvalidRequest, "the header Idempotency-Key stands there twice"));
+        return Err(Problem::new(Code::InvalidRequest, "the header Idempotency-Key appears more than once"));
     }
     let text = str::from_utf8(value.as_bytes());
     let text =
@@ -139,7 +139,7 @@ pub(super) async fn post_batch(call: &mut Call) -> Answer {
         }
     };
     if call.request.headers().contains_key(IDEMPOTENCY_KEY) {
-        let detail = "Idempotency-Key is for single events; give each item of a batch its dedup_id";
+        let detail = "Idempotency-Key is for single events; give each item of a batch its own dedup_id";
         return Err(Problem::new(Code::InvalidRequest, detail));
     }
     let intake = &call.api.config.intake;

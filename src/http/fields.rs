@@ -30,15 +30,18 @@ pub(super) fn text_of(body: &[u8]) -> Result<&str, Problem> {
         return Err(no_body());
     }
     let text = str::from_utf8(body).map_err(|error| {
-        Problem::new(Code::MalformedJson, format!("the body is not UTF-8 from byte {} on", error.valid_up_to()))
+        Problem::new(
+            Code::MalformedJson,
+            format!("the body is not UTF-8; the first wrong byte is at offset {}", error.valid_up_to()),
+        )
     })?;
     Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
 }
 
 /// What is said where a body is needed and there is none.
 pub(super) fn no_body() -> Problem {
-    let detail = "the request has no body, and this route needs one in JSON; a body is announced by Content-Length or by \
-                  Transfer-Encoding: chunked";
+    let detail = "the request has no body, and this route needs a JSON body; announce it with \
+                  Content-Length or Transfer-Encoding: chunked";
     Problem::new(Code::MalformedJson, detail)
 }
 
@@ -143,7 +146,7 @@ impl<'a> Fields<'a> {
         });
         let field = Field { value, parent: String::new(), name: own_name };
         if twice {
-            faults.add(field.pointer(), "stands there twice");
+            faults.add(field.pointer(), "appears more than once");
             return None;
         }
         Some(field)
@@ -183,7 +186,7 @@ impl<'a> Fields<'a> {
     /// Names everything that nobody took as unknown.
     pub(super) fn finish(self, faults: &mut Faults) {
         for (name, _) in self.members {
-            faults.add(pointer("", &name), "is not a member that is known here");
+            faults.add(pointer("", &name), "unknown member");
         }
     }
 }

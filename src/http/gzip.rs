@@ -100,7 +100,7 @@ fn step(member: &mut GzDecoder<impl BufRead>, bytes: &mut Vec<u8>, bytes_max: us
 }
 
 fn not_gzip(why: &dyn fmt::Display) -> Problem {
-    Problem::new(Code::InvalidRequest, format!("the body is not whole gzip data: {why}"))
+    Problem::new(Code::InvalidRequest, format!("the body is not complete and valid gzip data: {why}"))
 }
 
 #[cfg(test)]

@@ -64,7 +64,7 @@ pub(super) async fn subscribe(call: &mut Call) -> Answer {
     "REST hook".clone_into(&mut endpoint.settings.description);
     endpoint.settings.metadata = vec![(MADE_BY.0.to_owned(), MADE_BY.1.to_owned())];
     put(call, org, &endpoint, true).await?;
-    audit::endpoint(call, &endpoint, "made");
+    audit::endpoint(call, &endpoint, "created");
     let event = endpoint.settings.event_types.first().map(TypePattern::as_str);
     json(StatusCode::CREATED, &Subscribed { id: endpoint.id, target_url: &endpoint.settings.url, event })
 }

@@ -58,7 +58,7 @@ pub(super) async fn generate(call: &mut Call) -> Answer {
     match call.caller.clone() {
         Caller::Key(maker) => generate_by_key(call, &maker, text).await,
         Caller::Admin => generate_by_admin(call, text).await,
-        Caller::Anyone => Err(Problem::new(Code::Forbidden, "a key is needed")),
+        Caller::Anyone => Err(Problem::new(Code::Forbidden, "this route needs a key")),
     }
 }
 
@@ -72,18 +72,18 @@ async fn generate_by_key(call: &Call, maker: &Authenticated, text: &str) -> Answ
     }
     for name in ["organization", "tier"] {
         if fields.take(name, &mut faults).is_some() {
-            faults.add(format!("/{name}"), "is for the admin token; a key makes keys of its own organization");
+            faults.add(format!("/{name}"), "is for the admin token only; a key makes keys of its own organization");
         }
     }
     let mut wish = wish(&mut fields, call.now, &mut faults);
     fields.finish(&mut faults);
     faults.into_result()?;
     if !maker.key().scopes.covers(wish.scopes) {
-        return Err(Problem::new(Code::Forbidden, "a key can't make one with scopes it does not have itself"));
+        return Err(Problem::new(Code::Forbidden, "a key cannot make a key with scopes that it lacks itself"));
     }
     if let Some(end) = maker.key().ends_at() {
         if wish.expires_at.is_some_and(|wished| wished > end) {
-            return Err(Problem::new(Code::Forbidden, "a key can't make one that outlives it"));
+            return Err(Problem::new(Code::Forbidden, "the new key must not outlive the key that makes it"));
         }
         wish.expires_at.get_or_insert(end);
     }
@@ -97,14 +97,14 @@ async fn generate_by_admin(call: &Call, text: &str) -> Answer {
         .require("organization", &mut faults)
         .and_then(|field| field.printable(NAME_CHARS_MAX, &mut faults).map(|name| name.trim().to_owned()));
     if organization.as_deref() == Some("") {
-        faults.add("/organization", "must have a character that is no space");
+        faults.add("/organization", "must not be blank");
     }
     let tier: Option<Tier> = fields.take("tier", &mut faults).and_then(|field| field.parse(&mut faults));
     let wish = wish(&mut fields, call.now, &mut faults);
     fields.finish(&mut faults);
     let existing = organization.as_deref().filter(|text| looks_like_id(text));
     if existing.is_some() && tier.is_some() {
-        faults.add("/tier", "is set when an organization is made; this one exists");
+        faults.add("/tier", "cannot be set for an existing organization");
     }
     faults.into_result()?;
     if let Some(text) = existing {
@@ -130,7 +130,7 @@ async fn generate_by_admin(call: &Call, text: &str) -> Answer {
     match call.commit(Command::CreateOrg(CreateOrg { org, key: key.clone() })).await? {
         Outcome::OrgCreated(_) => {
             audit::organization_made(call, organization, &name);
-            audit::key(call, organization, key.id, "made");
+            audit::key(call, organization, key.id, "created");
             reveal(call, organization, &text, key)
         }
         Outcome::OrgExists(existing) => Err(Problem::organization_exists(existing)),
@@ -166,7 +166,7 @@ fn wish(fields: &mut Fields<'_>, now: Timestamp, faults: &mut Faults) -> Wish {
 async fn add(call: &Call, org: OrgNo, organization: OrgId, wish: Wish) -> Answer {
     let (text, key) = make(call, wish).await?;
     stored(&call.commit(Command::CreateKey(CreateKey { org, key: key.clone() })).await?)?;
-    audit::key(call, organization, key.id, "made");
+    audit::key(call, organization, key.id, "created");
     reveal(call, organization, &text, key)
 }
 
@@ -174,10 +174,10 @@ fn stored(outcome: &Outcome) -> Result<(), Problem> {
     match outcome {
         Outcome::Done => Ok(()),
         Outcome::LimitReached => {
-            let detail = format!("an organization can have at most {KEYS_PER_ORG_MAX} keys; end one first");
+            let detail = format!("an organization can have at most {KEYS_PER_ORG_MAX} keys; revoke a key first");
             Err(Problem::new(Code::LimitReached, detail))
         }
-        Outcome::NotFound => Err(Problem::not_found("there is no such organization or key any more")),
+        Outcome::NotFound => Err(Problem::not_found("the organization or the key no longer exists")),
         other => Err(unexpected(other)),
     }
 }
@@ -236,7 +236,7 @@ pub(super) async fn rotate(call: &mut Call) -> Answer {
     let rotated = RotateKey { org: old.org_no(), old: id, old_ends_at, new: new.clone() };
     stored(&call.commit(Command::RotateKey(rotated)).await?)?;
     audit::key(call, old.org().id, id, "rotated");
-    audit::key(call, old.org().id, new.id, "made by rotation");
+    audit::key(call, old.org().id, new.id, "created by rotation");
     reveal(call, old.org().id, &text, new)
 }
 
@@ -305,12 +305,15 @@ pub(super) async fn end(call: &mut Call) -> Answer {
             return Err(absent());
         }
         if !by.key().scopes.covers(found.key().scopes) {
-            return Err(Problem::new(Code::Forbidden, "a key can't end one that has scopes it does not have itself"));
+            return Err(Problem::new(
+                Code::Forbidden,
+                "a key cannot revoke a key that has scopes which it lacks itself",
+            ));
         }
     }
     match call.commit(Command::EndKey(EndKey { org, key, at: call.now })).await? {
         Outcome::Done => {
-            audit::key(call, found.org().id, key, "ended");
+            audit::key(call, found.org().id, key, "revoked");
             Ok(HttpResponse::NoContent().finish())
         }
         Outcome::NotFound => Err(absent()),

@@ -26,11 +26,11 @@ pub(super) fn instead_of(bytes: &[u8]) -> Option<Vec<u8>> {
 /// An answer as it is written, behind which the connection is closed.
 pub(super) fn refusal(code: Code) -> Vec<u8> {
     let detail = match code {
-        Code::RequestTimeout => "the head of the request took too long to arrive",
-        Code::HeadTooLarge => "the head of the request is larger than the 64 KiB that are taken",
-        Code::Overloaded => "too many large heads of requests are arriving",
-        Code::Internal => "the request could not be answered",
-        _ => "the head of the request is not HTTP/1.1 as this server reads it",
+        Code::RequestTimeout => "the head of the request arrived too slowly",
+        Code::HeadTooLarge => "the head of the request is larger than the limit of 64 KiB",
+        Code::Overloaded => "too many requests with large heads are arriving",
+        Code::Internal => "the request could not be answered; the server's log has the cause",
+        _ => "the head of the request is not valid HTTP/1.1",
     };
     let request_id = format!("{:016x}-0", u64::from_be_bytes(random::bytes()));
     let problem = Problem::new(code, detail);

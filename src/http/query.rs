@@ -32,7 +32,7 @@ impl<'a> Query<'a> {
         let mut all = form_urlencoded::parse(text.as_bytes());
         let parameters = all.by_ref().take(PARAMETERS_MAX).collect();
         if all.next().is_some() {
-            faults.add("?", format!("must have at most {PARAMETERS_MAX} parameters"));
+            faults.add("?", format!("the query must have at most {PARAMETERS_MAX} parameters"));
         }
         Self { parameters, faults }
     }
@@ -84,7 +84,7 @@ impl<'a> Query<'a> {
         let text = self.text("cursor")?;
         let after = decode(&text);
         if after.is_none() {
-            self.fault("cursor", "is not a cursor of this server");
+            self.fault("cursor", "is not a valid cursor; send the next_cursor of the page before");
         }
         after
     }
@@ -95,7 +95,7 @@ impl<'a> Query<'a> {
         let (_, value) = self.parameters.remove(place);
         if self.parameters.iter().any(|(other, _)| other == name) {
             self.parameters.retain(|(other, _)| other != name);
-            self.fault(name, "stands there twice");
+            self.fault(name, "appears more than once");
             return None;
         }
         Some(value)
@@ -108,7 +108,7 @@ impl<'a> Query<'a> {
     /// Whether all was right, and all was known.
     pub(super) fn finish(mut self) -> Result<(), Problem> {
         for (name, _) in std::mem::take(&mut self.parameters) {
-            self.fault(&name, "is not a parameter that is known here");
+            self.fault(&name, "unknown parameter");
         }
         if self.faults.is_empty() { Ok(()) } else { Err(Problem::faults(Code::InvalidRequest, self.faults)) }
     }

@@ -89,7 +89,7 @@ impl Receiver {
                 if started.send(Ok(server.handle())).is_ok()
                     && let Err(error) = server.await
                 {
-                    tracing::error!(%error, "the receiver ended");
+                    tracing::error!(%error, "the receiver failed");
                 }
             });
         })?;

@@ -125,7 +125,7 @@ fn read(body: &[u8], store: &Store, org: OrgNo, now: Timestamp) -> Result<Replay
     let event_types = event_types.and_then(|field| field.list::<TypePattern>(PATTERNS_MAX, &mut faults));
     fields.finish(&mut faults);
     faults.into_result()?;
-    let only = only.ok_or_else(|| Problem::internal(&"a replay of nothing, and no fault"))?;
+    let only = only.ok_or_else(|| Problem::internal(&"a replay without `only` passed the checks"))?;
     let mut seen = BTreeSet::new();
     let mut event_types = event_types.unwrap_or_default();
     event_types.retain(|pattern| seen.insert(pattern.as_str().to_owned()));
@@ -143,7 +143,7 @@ pub(super) async fn start(call: &mut Call) -> Answer {
     let replay = ReplayId(call.api.new_id());
     let start = StartReplay { org, replay, request, at: call.now };
     match call.commit(Command::StartReplay(start)).await? {
-        Outcome::Done => audit::replay(call, replay, "begun"),
+        Outcome::Done => audit::replay(call, replay, "started"),
         // Deleted meanwhile.
         Outcome::NotFound => {
             let mut faults = Faults::default();
@@ -151,8 +151,10 @@ pub(super) async fn start(call: &mut Call) -> Answer {
             faults.into_result()?;
         }
         Outcome::LimitReached => {
-            let detail =
-                format!("an organization can have at most {REPLAYS_RUNNING_MAX} replays running; wait or cancel one");
+            let detail = format!(
+                "an organization can have at most {REPLAYS_RUNNING_MAX} running replays; wait until a \
+                 replay ends, or cancel a replay"
+            );
             return Err(Problem::new(Code::LimitReached, detail));
         }
         other => return Err(unexpected(&other)),

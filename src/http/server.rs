@@ -101,6 +101,6 @@ fn prepare(stream: &TcpStream) {
     let set = stream.set_nodelay(true);
     let set = set.and_then(|()| Ok(rustix::net::sockopt::set_socket_send_buffer_size(stream, SEND_BUFFER_BYTES)?));
     if let Err(error) = set {
-        tracing::debug!(%error, "a connection was not prepared");
+        tracing::debug!(%error, "a connection could not be prepared");
     }
 }

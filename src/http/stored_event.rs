@@ -109,7 +109,7 @@ pub(super) fn stored(api: &Api, (id, position): (EventId, u64)) -> Result<Submit
     let command = journal_codec::read_body(frame.kind, frame.version, &frame.body);
     let command = command.map_err(|error| Problem::internal(&error))?;
     let kind = journal_codec::kind(&command).name();
-    let other = || Problem::internal(&format_args!("the frame at {position} is not that of {id} but a {kind}"));
+    let other = || Problem::internal(&format_args!("the frame at {position} does not hold {id} but a {kind}"));
     command.into_event(id).ok_or_else(other)
 }
 

@@ -87,7 +87,7 @@ pub(super) fn tail(call: &mut Call) -> Answer {
 }
 
 fn too_many(why: Exhausted) -> Problem {
-    let of_one = "the organization has too many open streams; close one first";
+    let of_one = "the organization has too many open streams; close a stream first";
     Problem::exhausted(why, of_one, "too many streams are open on this server; try again later")
         .retry_after(RETRY_AFTER_S)
 }

@@ -218,7 +218,7 @@ impl Work {
     fn make(&self, new: NewKey) {
         self.metrics.key_hashes.inc();
         if new.reply.send(hash(&new.text)).is_err() {
-            tracing::debug!("nobody waits for the new key any more");
+            tracing::debug!("no request waits for the new key any longer");
         }
     }
 }

@@ -49,7 +49,7 @@ pub(super) async fn set(call: &mut Call) -> Answer {
     if before.is_none_or(|before| *before != endpoint) {
         endpoint.updated_at = call.now;
         put(call, org, &endpoint, true).await?;
-        audit::endpoint(call, &endpoint, if secret.is_some() { "made" } else { "changed" });
+        audit::endpoint(call, &endpoint, if secret.is_some() { "created" } else { "changed" });
     }
     let status = if secret.is_some() { StatusCode::CREATED } else { StatusCode::OK };
     json(status, &Shown::of(&endpoint, secret).without(headers_dropped))

@@ -84,7 +84,7 @@ impl FromStr for PostedType {
 /// The rule that it breaks.
 pub(super) fn posted(event_type: EventType) -> Result<EventType, &'static str> {
     if event_type.is_own() {
-        Err("must not begin with `triggerd.`, `triggerd/` or `triggerd:`: only the server gives such")
+        Err("must not begin with `triggerd.`, `triggerd/` or `triggerd:`, which are reserved")
     } else {
         Ok(event_type)
     }
@@ -110,7 +110,7 @@ impl Rules {
             deliver_after: fields.take("deliver_after", &mut faults).and_then(|field| {
                 let time = field.time(&mut faults)?;
                 if time > self.now.plus_ms(DELIVER_AFTER_MS_MAX) {
-                    faults.add(field.pointer(), "must be at most 90 days ahead");
+                    faults.add(field.pointer(), "must be at most 90 days in the future");
                 }
                 Some(time)
             }),
@@ -126,7 +126,7 @@ impl Rules {
         let dedup_id = self.dedup_id(draft.dedup_id, &mut faults);
         faults.into_result()?;
         let (Some(event_type), Some(payload)) = (draft.event_type, draft.payload) else {
-            return Err(Problem::internal(&"an event without type or payload was not noticed"));
+            return Err(Problem::internal(&"an event without a type or a payload passed the checks"));
         };
         let Draft { labels, occurred_at, deliver_after, cloudevent, data_bytes, .. } = draft;
         let cloudevent = cloudevent.map(Box::new);
@@ -146,7 +146,7 @@ impl Rules {
         }
         match id {
             Some(id) if id != *header => {
-                let detail = "the header Idempotency-Key and the body's deduplication id are different";
+                let detail = "the header Idempotency-Key and the body's deduplication id differ; send only one of them";
                 Err(Problem::new(Code::ConflictingDedupId, detail))
             }
             Some(id) => Ok(Some(id)),
@@ -168,13 +168,13 @@ impl Rules {
 }
 
 pub(super) fn too_large(bytes_max: usize) -> Problem {
-    Problem::new(Code::PayloadTooLarge, format!("more than the {bytes_max} bytes that are allowed"))
+    Problem::new(Code::PayloadTooLarge, format!("the size is over the limit of {bytes_max} bytes"))
 }
 
 /// The bytes of a payload, or why it is refused.
 pub(super) fn payload(value: &RawValue) -> Result<Box<[u8]>, &'static str> {
     if is_too_deep(value.get()) {
-        return Err("is nested too deep; 128 levels are possible");
+        return Err("is nested too deep; the limit is 128 levels");
     }
     Ok(value.get().as_bytes().into())
 }
@@ -193,7 +193,7 @@ fn event_type(fields: &mut Fields<'_>, faults: &mut Faults) -> Option<EventType>
         None => fields.require("type", faults)?,
         Some(alias) => {
             if fields.take("type", faults).is_some() {
-                faults.add(alias.pointer(), "means the same as type, which is there too");
+                faults.add(alias.pointer(), "repeats `type`; send only one of them");
                 return None;
             }
             alias
@@ -214,7 +214,7 @@ fn labels(fields: &mut Fields<'_>, faults: &mut Faults) -> Vec<(String, String)>
     for (name, value) in members {
         let at = pointer(&parent, &name);
         if labels.iter().any(|(other, _)| *other == name) {
-            faults.add(at, "stands there twice");
+            faults.add(at, "appears more than once");
             continue;
         }
         match string(value) {

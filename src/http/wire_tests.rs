@@ -108,7 +108,7 @@ fn each_member_has_its_rule() {
     }
     assert_eq!(rules().event(&labels(32)).unwrap().labels.len(), 32);
     let deep = format!(r#"{{"type":"a","payload":{}{}}}"#, "[".repeat(128), "]".repeat(128));
-    assert!(rules().event(&deep).is_ok(), "128 levels are possible");
+    assert!(rules().event(&deep).is_ok(), "the limit is 128 levels");
     let text = format!(r#"{{"type":"a","payload":"{}\"["}}"#, "[".repeat(200));
     assert!(rules().event(&text).is_ok(), "brackets in a text are text");
 }

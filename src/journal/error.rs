@@ -61,7 +61,7 @@ impl JournalError {
     pub(super) fn reading(path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| {
             if is_unreadable(&source) {
-                let reason = format!("the disk cannot read it from here or further on ({source})");
+                let reason = format!("the disk cannot read the file at or after this offset ({source})");
                 return Self::Damage(Damage::new(path, 0, reason));
             }
             Self::Io { path: path.to_path_buf(), source }
@@ -134,8 +134,8 @@ impl ReadError {
 impl fmt::Display for ReadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotWritten(position) => write!(f, "nothing is written at position {position}"),
-            Self::Removed(position) => write!(f, "what was at position {position} is removed"),
+            Self::NotWritten(position) => write!(f, "position {position} is not written yet"),
+            Self::Removed(position) => write!(f, "position {position} was removed"),
             Self::Damage(damage) => damage.fmt(f),
             Self::Io { path, source } => write!(f, "{}: {source}", path.display()),
         }

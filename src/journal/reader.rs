@@ -96,7 +96,7 @@ impl Reader {
             Ok(_) | Err(ReadError::NotWritten(_) | ReadError::Removed(_)) => {}
             Err(error @ (ReadError::Damage(_) | ReadError::Io { .. })) => {
                 let advice = "stop the server and run `triggerd verify`; see docs/operations.md, exit code 3";
-                tracing::error!(%error, position = position.0, advice, "the journal cannot be read here");
+                tracing::error!(%error, position = position.0, advice, "the journal cannot be read at this position");
                 self.shared.damaged.store(true, Ordering::SeqCst);
             }
         }

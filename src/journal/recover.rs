@@ -168,7 +168,7 @@ fn check_chain(files: &Arc<dyn Files>, segments: &[Arc<Segment>]) -> Result<bool
         let (header, len) = read_header(files.as_ref(), segment)?;
         is_copy = match header {
             Header::Whole { copy } => copy,
-            Header::Unreadable => return Err(damage(segment, 0, "the segment's header is not whole")),
+            Header::Unreadable => return Err(damage(segment, 0, "the segment's header is incomplete")),
             Header::Foreign(reason) => return Err(damage(segment, 0, reason)),
         };
         let end = segment.offset_of(next.first);
@@ -179,7 +179,7 @@ fn check_chain(files: &Arc<dyn Files>, segments: &[Arc<Segment>]) -> Result<bool
         // A crash can come between the last group and the cut of the unused space.
         let mut window = Window::new(Arc::clone(files), Arc::clone(segment), len);
         if window.end_of_content(end).map_err(JournalError::reading(&segment.path))?.is_some() {
-            let reason = format!("there is more behind the next segment's first position {}", next.first);
+            let reason = format!("the segment goes on after the first position of the next segment, {}", next.first);
             return Err(damage(segment, end, reason));
         }
     }
@@ -232,7 +232,7 @@ fn recover_last(files: &Arc<dyn Files>, segment: &Arc<Segment>) -> Result<Last, 
             // the crash came before that and the segment is made anew.
             return match window.end_of_content(SEGMENT_HEADER_BYTES).map_err(JournalError::reading(&segment.path))? {
                 None => Ok(Last { end: segment.first, ..Last::none() }),
-                Some(_) => Err(damage(segment, 0, "the header is not whole, but something lies behind it")),
+                Some(_) => Err(damage(segment, 0, "the header is incomplete, but data follows it")),
             };
         }
     };

@@ -111,7 +111,8 @@ impl Salvage<'_> {
         match all.checked_sub(note) {
             Some(bytes) if bytes == 0 || bytes >= FRAME_HEADER_BYTES as u64 => Ok(bytes),
             _ => {
-                let reason = format!("{all} bytes are lost there, too few to be bridged; {}", lost.damage.reason);
+                let reason =
+                    format!("{all} bytes are lost there, too few for a frame in their place; {}", lost.damage.reason);
                 Err(JournalError::Damage(Damage { reason, ..lost.damage.clone() }))
             }
         }

@@ -33,7 +33,7 @@ const FORMAT: u32 = 1;
 const SUFFIX: &str = ".seg";
 
 /// What is said of a header of another format.
-pub(super) const UNKNOWN_FORMAT: &str = "the segment's format is not known to this version";
+pub(super) const UNKNOWN_FORMAT: &str = "this version does not know the segment's format";
 
 /// A segment, for those who only look.
 #[derive(Debug, Clone, PartialEq, Eq)]

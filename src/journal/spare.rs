@@ -95,9 +95,9 @@ impl SpareMaker {
         let made = made.inspect_err(|error| match error.kind() {
             // What open(2) says of O_TMPFILE on filesystems that do not have it: it will say so every time.
             io::ErrorKind::Unsupported | io::ErrorKind::IsADirectory => {
-                tracing::debug!(%error, "this filesystem makes no file ready for the journal's next segment");
+                tracing::debug!(%error, "this filesystem cannot prepare a spare segment");
             }
-            _ => tracing::warn!(%error, "no file could be made ready for the journal's next segment"),
+            _ => tracing::warn!(%error, "the spare segment could not be created"),
         });
         // There is room for the answer to the one request that may be open, unless the writer is gone.
         drop(self.ready.try_send((len, made.ok())));

@@ -191,7 +191,7 @@ impl Walk<'_> {
             Header::Unreadable if self.is_last() && self.window.end_of_content(SEGMENT_HEADER_BYTES)?.is_none() => {
                 return Ok(());
             }
-            Header::Unreadable => "the segment's header is not whole, or cannot be read",
+            Header::Unreadable => "the segment's header is incomplete, or cannot be read",
         };
         let first = self.found.first;
         let damage = Damage::new(&self.found.path, 0, reason);
@@ -276,7 +276,7 @@ impl Walk<'_> {
 
     fn reason(&self, offset: u64, behind: u64, reason: &str) -> String {
         if let Some(page) = self.window.unreadable_in(offset..behind) {
-            return format!("the disk cannot read what is at offset {page}");
+            return format!("the disk cannot read the file at offset {page}");
         }
         if offset < self.part.len {
             return reason.to_owned();
@@ -300,7 +300,7 @@ impl Walk<'_> {
             let damage = Damage::new(
                 &self.found.path,
                 self.limit,
-                format!("there is more behind the next segment's first position {next}"),
+                format!("the segment goes on after the first position of the next segment, {next}"),
             );
             self.found.damages.push(Lost { damage, bytes: content_end - self.limit, from: next, to: next });
         }

@@ -146,7 +146,7 @@ impl Writer {
         segment.length_is(len);
         segment.mark_sealed();
         self.drop_cache_behind();
-        tracing::debug!(segment = %segment.path.display(), end = %self.end, "segment sealed");
+        tracing::debug!(segment = %segment.path.display(), end = %self.end, "the segment is complete");
         Ok(())
     }
 
@@ -156,7 +156,7 @@ impl Writer {
         let segments = self.shared.segments();
         let Some(behind) = segments.len().checked_sub(2).and_then(|place| segments.get(place)) else { return };
         if let Err(error) = self.shared.files.drop_cache(&behind.file) {
-            tracing::debug!(%error, segment = %behind.path.display(), "the kernel keeps a segment in memory");
+            tracing::debug!(%error, segment = %behind.path.display(), "the kernel keeps the segment in memory");
         }
     }
 
@@ -202,7 +202,7 @@ impl Writer {
         self.write_header(spare)?;
         let files = Arc::clone(&self.shared.files);
         if let Err(error) = files.name(spare, path) {
-            tracing::warn!(%error, "the file made ready for the journal's next segment cannot be named");
+            tracing::warn!(%error, "the spare segment cannot be renamed");
             return Ok(None);
         }
         self.or_fail(files.sync_dir(&self.shared.dir))?;

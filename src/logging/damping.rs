@@ -129,13 +129,13 @@ impl Damping {
 fn tell(metadata: &Metadata<'_>, count: u64, sample: &str) {
     let of = metadata.target();
     if is_of_http_library(metadata) {
-        tracing::warn!(target: OWN, count, sample, "bytes came in that are no HTTP request");
+        tracing::warn!(target: OWN, count, sample, "input arrived that is not HTTP");
     } else if *metadata.level() == Level::ERROR {
-        tracing::error!(target: OWN, count, of, sample, "lines were left out that came too often; the first of them is shown");
+        tracing::error!(target: OWN, count, of, sample, "repeated lines were left out; the first of them is shown");
     } else if *metadata.level() == Level::WARN {
-        tracing::warn!(target: OWN, count, of, sample, "lines were left out that came too often; the first of them is shown");
+        tracing::warn!(target: OWN, count, of, sample, "repeated lines were left out; the first of them is shown");
     } else {
-        tracing::info!(target: OWN, count, of, sample, "lines were left out that came too often; the first of them is shown");
+        tracing::info!(target: OWN, count, of, sample, "repeated lines were left out; the first of them is shown");
     }
 }
 

@@ -36,7 +36,8 @@ impl fmt::Display for BadMoment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{}; or how long ago: whole weeks, days, hours, minutes and seconds, such as 2w, 1d12h, 90m or 30s",
+            "{}; or a duration back from now in whole weeks, days, hours, minutes and seconds, such as \
+             2w, 1d12h, 90m or 30s",
             self.0
         )
     }
@@ -113,7 +114,7 @@ mod tests {
             &format!("{number}w"),
         ] {
             let refused = bad.parse::<Moment>().expect_err(bad).to_string();
-            assert!(refused.contains("RFC 3339") && refused.contains("how long ago"), "{refused}");
+            assert!(refused.contains("RFC 3339") && refused.contains("a duration back from now"), "{refused}");
         }
     }
 }

@@ -48,7 +48,7 @@ impl Replayer {
         let mut rounds = 0usize;
         while !stop.is_set() {
             let pause = self.round(stop, rounds).unwrap_or_else(|error| {
-                tracing::error!(%error, "replays do not go on");
+                tracing::error!(%error, "replays failed; they are retried");
                 AT_LAST
             });
             rounds = rounds.wrapping_add(1);
@@ -119,7 +119,7 @@ impl Replayer {
                 self.tell_end(end);
             }
         } else {
-            tracing::warn!(steps = count, "steps of replays could not be stored; they are tried again");
+            tracing::warn!(steps = count, "steps of replays could not be stored; they are retried");
         }
         stored
     }
@@ -127,7 +127,7 @@ impl Replayer {
     fn tell_end(&self, EndReplay { org, replay, end, at }: &EndReplay) {
         let queued = self.store.replay(*org, *replay, *at).ok().flatten().map(|replay| replay.queued);
         let organization = self.store.org_id(*org).ok().flatten().map(|id| id.to_string());
-        tracing::info!(organization, %replay, why = end.name(), queued, "a replay is over");
+        tracing::info!(organization, %replay, why = end.name(), queued, "a replay ended");
     }
 }
 

@@ -84,11 +84,11 @@ impl Sweeper {
         self.hints.unrouted_missed.store(true, Ordering::SeqCst);
         while !stop.is_set() {
             if let Err(error) = self.tick(&mut rounds) {
-                tracing::error!(%error, "housekeeping failed");
+                tracing::error!(%error, "a task of the sweeper failed; it is retried");
             }
             if self.store.is_broken() {
                 self.store.condemn();
-                fatal("a row of the state cannot be read; the next start makes the state anew from the journal");
+                fatal("a row of the state cannot be read; the next start computes the state from the journal");
             }
             wake.wait(if sabotage::is_on(Switch::SweeperHurries) { TICK / 1_000 } else { TICK });
         }
@@ -126,7 +126,7 @@ impl Sweeper {
         let now = Timestamp(self.clock.now_ms());
         let orgs = self.store.orgs_asking_for(&NoticeKind::DiskLow.event_type(), TOLD_OF_DISK_MAX)?;
         if watch.is_new() {
-            tracing::warn!(free, reserve, "the disk gets full: below the reserve new events are refused");
+            tracing::warn!(free, reserve, "the disk is getting full: below the reserve, new events are refused");
         }
         if orgs.is_empty() {
             return Ok(());

@@ -84,7 +84,7 @@ impl Worker {
         let missed = match self.ports.store.unrouted_after(after, AT_ONCE) {
             Ok(missed) => missed,
             Err(error) => {
-                tracing::error!(%error, "events that wait for routing cannot be listed; the sweeper has it tried again");
+                tracing::error!(%error, "events that wait for routing cannot be listed; the sweeper starts another try");
                 return None;
             }
         };
@@ -108,7 +108,7 @@ impl Worker {
             }
         }
         if !self.ports.intake.push(commands) {
-            tracing::warn!("the committer is gone; events will be routed after a restart");
+            tracing::warn!("the committer has stopped; events will be routed after a restart");
         }
     }
 
@@ -120,11 +120,11 @@ impl Worker {
         match routed {
             Ok(Ok(command)) => command.map(Command::RouteEvent),
             Ok(Err(error)) => {
-                tracing::error!(%event, %error, "event not routed; it will be tried again");
+                tracing::error!(%event, %error, "the event could not be routed; routing is retried");
                 None
             }
             Err(_panic) => {
-                tracing::error!(%event, "routing this event crashed; it is parked after 3 times");
+                tracing::error!(%event, "routing this event crashed; routing is given up after 3 crashes");
                 Some(Command::NoteRouteCrash(NoteRouteCrash { org, event }))
             }
         }

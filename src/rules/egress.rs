@@ -167,18 +167,18 @@ impl fmt::Display for EgressError {
         match self {
             Self::NotAUrl(reason) => {
                 let reason = library_errors::url_fault(*reason);
-                write!(f, "not a URL such as https://example.com/hook: {reason}")
+                write!(f, "must be a URL such as https://example.com/hook: {reason}")
             }
-            Self::Scheme(scheme) => write!(f, "the scheme is {scheme}; only http and https are possible"),
-            Self::UserInfo => f.write_str("a user name or password in the URL is not possible"),
+            Self::Scheme(scheme) => write!(f, "the scheme is {scheme}; only http and https are allowed"),
+            Self::UserInfo => f.write_str("the URL must not contain a user name or password"),
             Self::NoHost => f.write_str("the URL has no host"),
             Self::LeadingZeros(host) => write!(
                 f,
-                "the address of the host has zeros before its numbers, which some read as octal and others do not; \
-                 write {host} if that is meant"
+                "the numbers of the host's address begin with zeros, which some programs read as octal; \
+                 write {host} if this address is meant"
             ),
             Self::PortZero => f.write_str("port 0 cannot be reached"),
-            Self::LocalName(name, blocked) => write!(f, "{name} is this machine: {blocked}"),
+            Self::LocalName(name, blocked) => write!(f, "{name} names this machine: {blocked}"),
             Self::Blocked(blocked) => blocked.fmt(f),
         }
     }

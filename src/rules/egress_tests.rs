@@ -197,21 +197,21 @@ fn urls_forbidden_by_their_form_are_refused_with_the_reason() {
         ("http://8.8.8.8:00/", "port 0"),
         ("https://./", "host"),
         ("https://../", "host"),
-        ("https://", "not a URL"),
-        ("https:///", "not a URL"),
-        ("https://:443/", "not a URL"),
-        ("https://example.com:65536/", "not a URL"),
-        ("https://1.2.3.4.5/", "not a URL"),
-        ("https://256.0.0.1/", "not a URL"),
-        ("https://0x100000000/", "not a URL"),
-        ("https://127.0.0.09/", "not a URL"),
-        ("https://[::1/", "not a URL"),
-        ("https://[fe80::1%25eth0]/", "not a URL"),
-        ("https://exa mple.com/", "not a URL"),
-        ("https://example.com\0.evil/", "not a URL"),
-        ("example.com/hook", "not a URL"),
-        ("//example.com", "not a URL"),
-        ("", "not a URL"),
+        ("https://", "must be a URL"),
+        ("https:///", "must be a URL"),
+        ("https://:443/", "must be a URL"),
+        ("https://example.com:65536/", "must be a URL"),
+        ("https://1.2.3.4.5/", "must be a URL"),
+        ("https://256.0.0.1/", "must be a URL"),
+        ("https://0x100000000/", "must be a URL"),
+        ("https://127.0.0.09/", "must be a URL"),
+        ("https://[::1/", "must be a URL"),
+        ("https://[fe80::1%25eth0]/", "must be a URL"),
+        ("https://exa mple.com/", "must be a URL"),
+        ("https://example.com\0.evil/", "must be a URL"),
+        ("example.com/hook", "must be a URL"),
+        ("//example.com", "must be a URL"),
+        ("", "must be a URL"),
     ] {
         let refusal = judge(&["0.0.0.0/0", "::/0"], url).expect_err(url).to_string();
         assert!(refusal.contains(word), "{url:?}: {refusal}");
@@ -232,7 +232,8 @@ fn a_refusal_names_address_and_rule() {
     );
     assert_eq!(
         judge(&[], "http://api.localhost/").unwrap_err().to_string(),
-        "api.localhost is this machine: 127.0.0.1 is in 127.0.0.0/8 (loopback); allow it with [egress] allow_networks"
+        "api.localhost names this machine: 127.0.0.1 is in 127.0.0.0/8 (loopback); allow it with \
+         [egress] allow_networks"
     );
 }
 

@@ -57,7 +57,7 @@ impl FromStr for Term {
         term.ok_or_else(|| {
             format!(
                 "must be event types separated by commas, such as `order.created`, `order.*`, `*.created`, `*` or \
-                 `!order.test`; {text:?} is none"
+                 `!order.test`; {text:?} is not a type filter"
             )
         })
     }
@@ -148,7 +148,7 @@ mod tests {
             ("a.*.b", "a.*.b"),
         ] {
             let rule = filter.parse::<TypeFilter>().unwrap_err();
-            assert!(rule.ends_with(&format!("{named:?} is none")), "{filter}: {rule}");
+            assert!(rule.ends_with(&format!("{named:?} is not a type filter")), "{filter}: {rule}");
         }
         for filter in ["*.", "**", "a*", "*.*", "a b"] {
             assert!(filter.parse::<TypeFilter>().is_err(), "{filter}");

@@ -59,7 +59,7 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Missing => f.write_str("there is no state yet"),
-            Self::OtherBoot => f.write_str("the machine was started again without a clean stop"),
+            Self::OtherBoot => f.write_str("the machine was restarted without a clean stop of the server"),
             Self::Copied => f.write_str("the data directory is a copy"),
             Self::Unusable(why) => write!(f, "the state cannot be used: {why}"),
             Self::AheadOfJournal { applied } => write!(f, "the state is ahead of the journal, at {applied}"),
@@ -138,7 +138,7 @@ impl Store {
     /// Says that this directory must not be believed again: the next start makes the state anew.
     pub fn condemn(&self) {
         if let Err(error) = remove_mark(&self.generation.dir, RUNNING) {
-            tracing::warn!(%error, "the broken state could not be marked");
+            tracing::warn!(%error, "the broken state could not be marked as broken");
         }
     }
 
@@ -198,11 +198,11 @@ pub(super) fn judge_mark(dir: &Path) -> Result<(), Reason> {
     let running = fs::read_to_string(dir.join(RUNNING));
     let clean = running.is_err();
     let mark = running.or_else(|_gone| fs::read_to_string(dir.join(CLEAN)));
-    let mark = mark.map_err(|error| unusable(&format!("its mark is missing ({error})")))?;
-    let found = Mark::parse(&mark).ok_or_else(|| unusable(&"its mark cannot be read"))?;
+    let mark = mark.map_err(|error| unusable(&format!("its marker file is missing ({error})")))?;
+    let found = Mark::parse(&mark).ok_or_else(|| unusable(&"its marker file cannot be read"))?;
     let now = Mark::of(dir).map_err(|error| unusable(&error))?;
     if found.format != now.format {
-        return Err(unusable(&format!("it is of format {}, this is {}", found.format, now.format)));
+        return Err(unusable(&format!("its format is {}, this version uses {}", found.format, now.format)));
     }
     if (found.device, found.inode) != (now.device, now.inode) {
         return Err(Reason::Copied);

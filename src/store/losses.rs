@@ -70,7 +70,7 @@ impl fmt::Display for Named {
         match org {
             Some((org, name)) if *kind != NamedKind::Organization => write!(f, " of {org} ({name})")?,
             Some(_) => {}
-            None => f.write_str(" of an organization that is not known")?,
+            None => f.write_str(" of an unknown organization")?,
         }
         write!(f, ", {} {at}", if *kind == NamedKind::Event { "received" } else { "made" })
     }
@@ -146,7 +146,7 @@ impl Judge<'_> {
             let word = match &row.key {
                 key if key.has_ended() => "ended",
                 key if key.is_leaving() => "leaving",
-                _ => "works",
+                _ => "valid",
             };
             format!("{word}, scopes {}", row.key.scopes.names().join(" "))
         };

@@ -238,15 +238,17 @@ impl Audit<'_> {
             });
             for key in &row.keys {
                 let own = state.keys.get(*key)?.is_some_and(|row| row.org == org);
-                self.require(own, || format!("{key} of {} is not there, or another's", of()));
+                self.require(own, || format!("{key} of {} does not exist or is of another organization", of()));
             }
             for endpoint in &row.endpoints {
                 let own = state.endpoints.get(*endpoint)?.filter(|row| row.org == org);
-                self.require(own.is_some(), || format!("{endpoint} of {} is not there, or another's", of()));
+                self.require(own.is_some(), || {
+                    format!("{endpoint} of {} does not exist or is of another organization", of())
+                });
                 let number = own.map_or(0, |row| row.number);
                 let named = number != 0 && state.numbers.get((org, number))?.is_some_and(|row| row.0 == *endpoint);
                 let given = named && number < row.next_endpoint;
-                self.require(given, || format!("{endpoint} of {} has the number {number}, which is not its own", of()));
+                self.require(given, || format!("{endpoint} of {} is listed with a wrong number, {number}", of()));
             }
         }
         for row in state.ended.all() {
@@ -254,13 +256,13 @@ impl Audit<'_> {
             let of = || org_text(state, org);
             let former = state.former.get(row.0)?;
             let is_former = former.is_some_and(|it| (it.org, it.ended, it.number) == (org, position, number));
-            self.require(is_former, || format!("{} of {} is not known to have ended at {position}", row.0, of()));
+            self.require(is_former, || format!("{} of {} is not listed as deleted at {position}", row.0, of()));
         }
         for row in state.former.all() {
             let (endpoint, FormerRow { org, number, ended }) = row.map(|(endpoint, row)| (endpoint, *row))?;
             let of = || org_text(state, org);
             let listed = state.ended.get((org, ended, number))?.is_some_and(|row| row.0 == endpoint);
-            self.require(listed, || format!("{endpoint} of {} ended at {ended} and is not listed there", of()));
+            self.require(listed, || format!("{endpoint} of {} was deleted at {ended} and is not listed there", of()));
         }
         for row in state.keys.all() {
             let (key, row) = row?;
@@ -308,7 +310,7 @@ impl Audit<'_> {
             let ((org, first), bits) = row?;
             let of = || org_text(state, org);
             let blocked = bits.0 != 0 && state.events.get((org, first))?.is_some();
-            self.require(blocked, || format!("the open events of {} from {first} on are none, or of no block", of()));
+            self.require(blocked, || format!("the open events of {} from {first} on have no bits or no block", of()));
         }
         for row in state.inboxes.all() {
             let (org, row) = row?;
@@ -355,7 +357,7 @@ impl Audit<'_> {
                 self.require(left == (0, 0, false), || {
                     let (waiting, dead, unrouted) = left;
                     let of = entry.id;
-                    format!("{of} is erased, and left of it is {waiting} waiting and {dead} dead deliveries, unrouted: {unrouted}")
+                    format!("{of} is erased, and parts of it remain: {waiting} waiting and {dead} dead deliveries, unrouted: {unrouted}")
                 });
             }
             self.require(block.event_type(entry).is_some(), || format!("{} has no type", entry.id));
@@ -388,7 +390,7 @@ impl Audit<'_> {
                     sums.dead += 1;
                     sums.of.entry(endpoint).or_default().1 += 1;
                     let listed = state.dead.get((row.org, at, event, endpoint))?.is_some();
-                    self.require(listed, || format!("{event} is dead for {endpoint} and no dead letter"));
+                    self.require(listed, || format!("{event} is dead for {endpoint} and has no dead letter"));
                 }
                 DeliveryState::Canceled => {}
             }
@@ -397,7 +399,9 @@ impl Audit<'_> {
             let ((endpoint, first), row) = row?;
             let block = state.events.get((row.org, first))?.map_or(0, |block| block.events.len());
             let within = row.bits != 0 && (block >= BLOCK_EVENTS || row.bits >> block == 0);
-            self.require(within, || format!("what waits for {endpoint} of the block {first} is nothing, or beyond it"));
+            self.require(within, || {
+                format!("the waiting deliveries to {endpoint} exceed the block {first}, or are none")
+            });
             sums.waiting += u64::from(row.bits.count_ones());
             sums.pending += u64::from(row.bits.count_ones());
             sums.of.entry(endpoint).or_default().0 += u64::from(row.bits.count_ones());
@@ -406,7 +410,7 @@ impl Audit<'_> {
             let ((endpoint, first), block) = row?;
             sums.accepted += block.entries.len() as u64;
             let sorted = block.entries.is_sorted_by(|a, b| a.place < b.place);
-            self.require(sorted, || format!("what {endpoint} accepted of {first} is not in order"));
+            self.require(sorted, || format!("deliveries to {endpoint} in the block {first} are not in order"));
         }
         for row in state.health.all() {
             let (endpoint, health) = row?;
@@ -435,7 +439,7 @@ impl Audit<'_> {
             self.known(key.1, key.1.0)?;
             let has_org = state.orgs.get(key.0)?.is_some();
             self.require(has_org, || format!("{} is a replay of no organization", key.1));
-            self.require(is_shaped(&row), || format!("{} has lanes that cannot be", key.1));
+            self.require(is_shaped(&row), || format!("{} has impossible positions", key.1));
             let (known, running) = of.entry(key.0).or_default();
             (*known, *running) = (*known + 1, *running + usize::from(runs));
         }
@@ -446,14 +450,14 @@ impl Audit<'_> {
         }
         for row in state.running.all() {
             let (key, _) = row?;
-            self.require(state.replays.get(key)?.is_some(), || format!("{} runs and does not exist", key.1));
+            self.require(state.replays.get(key)?.is_some(), || format!("the replay {} runs and does not exist", key.1));
         }
         Ok(())
     }
 
     fn waiting(&mut self, endpoint: EndpointId, event: EventId, is_due: bool, waiting: Option<u16>) {
-        self.require(is_due, || format!("{event} waits for {endpoint} and is never due"));
-        self.require(waiting != Some(0), || format!("{event} waits for {endpoint} and does not know it"));
+        self.require(is_due, || format!("the delivery of {event} to {endpoint} waits and is never due"));
+        self.require(waiting != Some(0), || format!("{event} does not list its waiting delivery to {endpoint}"));
     }
 
     fn totals(&mut self, events: &EventSums, deliveries: &DeliverySums) -> Result<(), StateError> {
@@ -478,7 +482,7 @@ impl Audit<'_> {
 /// An organization as its users know it.
 fn org_text(state: &State, org: OrgNo) -> String {
     let known = state.orgs.get(org).ok().flatten();
-    known.map_or_else(|| format!("an organization that is not known (number {})", org.0), |row| row.org.id.to_string())
+    known.map_or_else(|| format!("an unknown organization (number {})", org.0), |row| row.org.id.to_string())
 }
 
 /// Whether the lanes of a replay are what steps can make of them; where each is, is the step's word alone.

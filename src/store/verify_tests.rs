@@ -102,7 +102,7 @@ fn rows_that_contradict_each_other_are_found() {
             let former = FormerRow { org: OrgNo(0), number: 2, ended: 5 };
             put(store, EndpointId(49), Some(&former));
         }),
-        ("is erased, and left of it is", |store| {
+        ("is erased, and parts of it remain:", |store| {
             // It has a delivery that waits.
             let rows: Vec<_> = store.read().events.all().map(Result::unwrap).collect();
             let (key, block) = rows.iter().find(|(_, block)| block.events.iter().any(|it| it.waiting > 0)).unwrap();
@@ -115,7 +115,7 @@ fn rows_that_contradict_each_other_are_found() {
             put(store, (), Some(&meta));
         }),
         ("a replay of no organization", |store| replay(store, (9, 1), |_| ())),
-        ("lanes that cannot be", |store| {
+        ("impossible positions", |store| {
             let lane = |number| ReplayLane { number, from: EventId(1) };
             replay(store, (0, 1), |row| row.lanes = vec![lane(2), lane(1)]);
         }),
@@ -144,7 +144,7 @@ fn rows_that_contradict_each_other_are_found() {
             let (key, _) = store.read().dead.all().next().unwrap().unwrap();
             put::<DeadRow>(store, key, None);
         }),
-        ("next number", |store| {
+        ("below the next number", |store| {
             let meta = Meta { next_org: 0, ..(*store.read().meta.get(()).unwrap().unwrap()).clone() };
             put(store, (), Some(&meta));
         }),

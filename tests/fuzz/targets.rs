@@ -80,7 +80,7 @@ fn salvage(dir: &Path, aside: &Path, found: &[SegmentFound]) {
     let kept: u64 = found.iter().map(|segment| segment.frames).sum();
     if let Err(error) = (Salvage { dir, files: Arc::new(OsFiles), aside, notes: &[] }).run(None, found) {
         // Fewer bytes are missing than a hole needs: no frame of ours is so short.
-        assert!(error.to_string().contains("too few to be bridged"), "{error}");
+        assert!(error.to_string().contains("too few for a frame in their place"), "{error}");
         return;
     }
     let (_, again) = look(dir);

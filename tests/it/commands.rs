@@ -182,13 +182,13 @@ fn an_error_says_what_is_wrong_and_where_and_what_to_do() {
     let (garbage, _asked) = says("SSH-2.0-OpenSSH_9.2\r\n");
     let tls = world.server.url.replace("http://", "https://");
     let cases = [
-        (closed.as_str(), vec!["Connection refused", "Nothing listens there", "--url"]),
+        (closed.as_str(), vec!["Connection refused", "No server listens", "--url"]),
         ("no-such-host.invalid:80", vec!["no-such-host.invalid", "cannot be resolved"]),
-        (&proxy, vec!["502", "text/html", "not as triggerd does", "502 Bad\\u001b[2J Gateway", "proxy"]),
-        (&page, vec!["200", "text/html", "not as triggerd does", "Is it the URL of triggerd"]),
-        (&other, vec!["200", "application/json", "not as triggerd does", "Is it the URL of triggerd"]),
-        (&limited, vec!["429", "not as triggerd does", "limit the rate"]),
-        (&format!("{}/api", world.server.url), vec!["no such route", "Is it the URL of triggerd"]),
+        (&proxy, vec!["502", "text/html", "not an answer of triggerd", "502 Bad\\u001b[2J Gateway", "proxy"]),
+        (&page, vec!["200", "text/html", "not an answer of triggerd", "the URL of triggerd"]),
+        (&other, vec!["200", "application/json", "not an answer of triggerd", "the URL of triggerd"]),
+        (&limited, vec!["429", "not an answer of triggerd", "limit the rate"]),
+        (&format!("{}/api", world.server.url), vec!["no such route", "the URL of triggerd"]),
         (&basic, vec!["401", "https://user:password@host"]),
         (&moved, vec!["308", &elsewhere, "not followed"]),
         (&garbage, vec!["no answer", "HTTP"]),
@@ -216,7 +216,7 @@ fn an_error_says_what_is_wrong_and_where_and_what_to_do() {
     }
     assert!(other_asked.try_recv().is_err(), "the key went to where it was redirected");
     let wrong = run_with(&dir, &[("TRIGGERD_API_KEY", "trg_live_x")], &["inbox", "--url", &world.server.url]);
-    let told = ["does not accept the key of TRIGGERD_API_KEY", "unauthorized", &world.server.url];
+    let told = ["does not accept the key from TRIGGERD_API_KEY", "unauthorized", &world.server.url];
     assert!(wrong.code == Some(1) && told.iter().all(|part| wrong.err.contains(part)), "{wrong:?}");
 }
 
@@ -234,7 +234,7 @@ fn an_event_that_is_not_acknowledged_is_named_and_so_are_those_behind_it() {
     let world = World::new();
     let [first, last] = [1, 2].map(|n| world.org.send("a.b", &json!(n)).id());
     let ran = world.run(&["ack", &first, "evt_01m8ecr7hzekcv2mzb94ek0000", &last]);
-    let told = ["evt_01m8ecr7hzekcv2mzb94ek0000 was not acknowledged", "not_found", "The one behind it was not tried"];
+    let told = ["evt_01m8ecr7hzekcv2mzb94ek0000 was not acknowledged", "not_found", "The event after it was not tried"];
     assert!(ran.code == Some(1) && told.iter().all(|part| ran.err.contains(part)), "{ran:?}");
     assert!(ran.out.starts_with(&first) && world.org.inbox().len() == 1, "{ran:?}");
 }
@@ -246,7 +246,8 @@ fn key_create_says_where_it_looked_for_the_token() {
     let create = ["key", "create", "--json", "--url", url, "--org"];
     let ran = run(&dir, &[&create[..], &["A"]].concat());
     let expected = dir.canonicalize().unwrap().join("data/admin.token");
-    let told = ["built-in defaults", &format!("{}: not there", expected.display()), "--admin-token-file", "--config"];
+    let told =
+        ["built-in defaults", &format!("{}: does not exist", expected.display()), "--admin-token-file", "--config"];
     assert!(ran.code == Some(1) && told.iter().all(|part| ran.err.contains(part)), "{ran:?}");
     let made = run(&dir, &[&create[..], &["A", "--admin-token-file", &file]].concat());
     assert!(made.code == Some(0) && made.json()["key"].as_str().unwrap().starts_with("trg_"), "{made:?}");
@@ -258,7 +259,7 @@ fn key_create_says_where_it_looked_for_the_token() {
     assert!(absent.code == Some(2) && absent.err.contains("/nowhere/token"), "{absent:?}");
     std::fs::write(dir.join("other.token"), "trgadm_of_another_server\n").unwrap();
     let foreign = run(&dir, &[&create[..], &["E", "--admin-token-file", "other.token"]].concat());
-    let told = ["does not accept the key of the file other.token", "unauthorized"];
+    let told = ["does not accept the key from the file other.token", "unauthorized"];
     assert!(foreign.code == Some(1) && told.iter().all(|part| foreign.err.contains(part)), "{foreign:?}");
 }
 
@@ -382,7 +383,7 @@ fn each_payload_that_the_server_took_is_understood_by_each_command() {
         let ran = world.run(&["inbox", "--json"]);
         assert!(ran.code == Some(0) && ran.out.contains(payload), "{payload}: {ran:?}");
         let ran = world.run(&["explain", &id]);
-        let told = ["is of the type a.b", "It is in the inbox", "127.0.0.1:1"];
+        let told = ["has the type a.b", "is in the inbox", "127.0.0.1:1"];
         assert!(ran.code == Some(0) && told.iter().all(|part| ran.out.contains(part)), "{payload}: {ran:?}");
         let ran = world.run(&["explain", &id, "--json"]);
         assert!(ran.code == Some(0) && ran.out.contains(payload), "{payload}: {ran:?}");
@@ -433,5 +434,5 @@ fn a_duration_back_from_now_is_a_time() {
     let ran = world.run(&["replay", "start", "--only", "all", "--since", "1h", "--until", "0s", "--json"]);
     assert!(ran.code == Some(0) && ran.json()["state"] == "finished", "{ran:?}");
     let ran = world.run(&["replay", "start", "--only", "all", "--since", "soon"]);
-    assert!(ran.code == Some(1) && ran.err.contains("/since") && ran.err.contains("how long ago"), "{ran:?}");
+    assert!(ran.code == Some(1) && ran.err.contains("/since") && ran.err.contains("duration back from now"), "{ran:?}");
 }

@@ -21,7 +21,10 @@ fn a_key_that_nobody_saw_is_ended_again() {
         let words = ["key", "create", "--org", name, "--json"];
         let mut command = world.admin(&words[..if json { 5 } else { 4 }]);
         let ran = Ran::of(command.stdout(output).output().unwrap());
-        assert!(ran.code == Some(1) && ran.err.contains("standard output") && ran.err.contains("was ended"), "{ran:?}");
+        assert!(
+            ran.code == Some(1) && ran.err.contains("standard output") && ran.err.contains("was revoked"),
+            "{ran:?}"
+        );
         let org = ran.err.split_whitespace().find(|word| word.starts_with("org_")).expect("the organization is named");
         let made = admin.post("/api/keys/generate", &json!({"organization": org}));
         assert_eq!(made.status, 201, "{made:?}");
@@ -34,7 +37,7 @@ fn a_key_that_nobody_saw_is_ended_again() {
     let mut shell = Command::new("sh");
     shell.args(["-c", script]).arg(binary()).args(["key", "create", "--org", "Closed", "--url", url]);
     let ran = Ran::of(shell.args(["--admin-token-file", &file]).output().unwrap());
-    assert!(ran.code == Some(1) && ran.err.contains("nothing was made"), "{ran:?}");
+    assert!(ran.code == Some(1) && ran.err.contains("nothing was created"), "{ran:?}");
     assert_eq!(admin.post("/api/keys/generate", &json!({"organization": "Closed"})).status, 201);
 }
 
@@ -53,7 +56,7 @@ fn an_endpoint_whose_secret_nobody_saw_is_deleted_and_a_lost_secret_is_said() {
     assert_eq!(world.org.get("/api/endpoints").json["data"], json!([]));
     let id = world.org.post("/api/endpoints", &json!({"url": "http://127.0.0.1:1/", "enabled": false})).id();
     let ran = with(&["endpoint", "rotate-secret", &id], full());
-    let told = [id.as_str(), "old one signs", "86400 seconds", "makes another one"];
+    let told = [id.as_str(), "old secret also signs", "86400 seconds", "makes another secret"];
     assert!(ran.code == Some(1) && told.iter().all(|part| ran.err.contains(part)), "{ran:?}");
 }
 

@@ -117,6 +117,7 @@ fn a_wrong_event_is_told_all_that_is_wrong_with_it_and_nothing_is_stored() {
     for malformed in ["", "{", "{\"type\":\"a\",}", "\u{0}", &"[".repeat(100_000)] {
         let answer = org.post_text("/api/events", malformed);
         assert_eq!((answer.status, answer.code()), (400, "malformed_json"), "{malformed:.20}");
+        assert_eq!(answer.text.contains("the request has no body"), malformed.is_empty(), "{answer:?}");
     }
     let text = org.request(Method::POST, "/api/events", &[("Content-Type", "text/plain")], "{}");
     assert_eq!(text.status, 415);

@@ -87,7 +87,7 @@ fn verify_finds_nothing_in_a_good_directory_and_changes_nothing_there() {
     assert_eq!((&report["events"], &report["organizations"]), (&json!(80), &json!(2)), "{text}");
     assert_eq!(report["journal"]["commands"]["submit_event"], json!(80), "{text}");
     let (code, text) = command(&data, &["verify"]);
-    assert!(code == Some(0) && text.contains("all is well") && text.contains("submit_event"), "{text}");
+    assert!(code == Some(0) && text.contains("no damage was found") && text.contains("submit_event"), "{text}");
     assert!(everything(&data) == before, "looking changed something");
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "nothing is left beside it");
     // A state that is gone or behind is no damage; a running server is not looked at.
@@ -136,7 +136,7 @@ fn a_row_changed_behind_the_servers_back_is_named_and_a_rebuild_mends_it() {
     fs::remove_file(differences["list"].as_str().unwrap()).unwrap();
     let list = dir.path().join("list.txt");
     let (_, text) = command(&data, &["verify", "--list", list.to_str().unwrap()]);
-    let told = ["DIFFERENT event", &waiting[0], "(Pulls)", "`triggerd rebuild` makes the state anew", "list.txt"];
+    let told = ["DIFFERENT event", &waiting[0], "(Pulls)", "`triggerd rebuild` computes the state", "list.txt"];
     assert!(told.iter().all(|part| text.contains(part)) && !text.contains("OrgNo("), "{text}");
     let (_, text) = command(&data, &["verify", "--list", list.to_str().unwrap()]);
     assert!(text.contains("cannot be written") && text.contains("File exists"), "nothing is written over: {text}");
@@ -144,7 +144,7 @@ fn a_row_changed_behind_the_servers_back_is_named_and_a_rebuild_mends_it() {
     let (_, text) = command(&data, &["verify", "--verbose", "--list", list.to_str().unwrap()]);
     assert!(text.contains("events (OrgNo(0)") && fs::read_to_string(list).unwrap().contains(&waiting[0]), "{text}");
     let (code, text) = command(&data, &["rebuild"]);
-    assert!(code == Some(0) && text.contains("made anew"), "{text}");
+    assert!(code == Some(0) && text.contains("the state is rebuilt"), "{text}");
     assert_eq!(verify(&data).0, Some(0));
     let server = Process::start(&data);
     assert_eq!(Client::new(&server.url, &key).inbox_ids(), waiting);
@@ -264,7 +264,7 @@ fn what_comes_back_because_its_end_is_lost_is_named() {
     assert_eq!(code, Some(0), "{text}");
     let told: Vec<_> = text.lines().filter(|line| line.starts_with("ERASED") || line.starts_with("REPLAY")).collect();
     let erased = format!("ERASED    {} is shown again: erase it again", ids[1]);
-    let replay = format!("REPLAY    {} goes on: cancel it if it should not", replays[1]);
+    let replay = format!("REPLAY    {} runs again: cancel it if it should not", replays[1]);
     assert_eq!(told, [erased, replay], "those alone: {text}");
     let server = Process::start(&data);
     let org = Client::new(&server.url, &org.key);
@@ -292,7 +292,7 @@ fn an_organization_whose_making_is_lost_leaves_the_others_their_own_events() {
     assert!(code == Some(3) && text.contains("--assume-no-organization-lost"), "nothing can tell: {text}");
     fs::rename(&kept, &state).unwrap();
     let (code, text) = command(&data, &["rebuild", "--skip-damaged"]);
-    assert!(code == Some(0) && text.contains("(Pulls) speak of what is not there"), "{text}");
+    assert!(code == Some(0) && text.contains("(Pulls) refer to something that was lost"), "{text}");
     let told = ["LOST      organization org_", "LOST      key key_", "LOST      event evt_", "and ", "event(s)"];
     assert!(told.iter().all(|part| text.contains(part)) && !text.contains("OrgNo("), "{text}");
     assert_eq!(verify(&data).0, Some(0));
@@ -319,7 +319,7 @@ fn a_missing_middle_and_a_missing_end_are_told_and_the_rest_is_saved() {
     let cut = fs::metadata(last).unwrap().len() - 64;
     fs::write(last, [&fs::read(last).unwrap()[..64], &vec![0; usize::try_from(cut).unwrap()]].concat()).unwrap();
     let (code, text) = command(&data, &["rebuild", "--skip-damaged"]);
-    assert!(code == Some(0) && text.contains("are missing") && text.contains("but what was stored went to"), "{text}");
+    assert!(code == Some(0) && text.contains("are missing") && text.contains("but the stored state goes to"), "{text}");
     assert_eq!(verify(&data).0, Some(0));
     let server = Process::start(&data);
     let left = Client::new(&server.url, &org.key).inbox_ids();

@@ -275,7 +275,10 @@ fn an_event_says_what_became_of_it_and_why_an_endpoint_matched_or_did_not() {
     let (code, said) = crate::harness::command(&dir.path().join("data"), &words);
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains(&format!("{good} ({url}): accepted after 1 attempt.")), "{said}");
-    assert!(said.contains(&format!("{late} ({url}): did not get it, because it was made after")), "{said}");
+    assert!(
+        said.contains(&format!("{late} ({url}): did not get the event, because the endpoint was created after")),
+        "{said}"
+    );
 
     let ids = |path: &str| data(&org, path).iter().map(|item| text(item, "id").to_owned()).collect::<Vec<_>>();
     assert_eq!(ids("/api/events"), [second.clone(), event.clone()], "newest first");

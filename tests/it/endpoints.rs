@@ -335,6 +335,6 @@ fn an_event_says_when_its_endpoint_is_left_alone() {
     let event = org.get(&format!("/api/events/{}", ids[9])).json;
     assert!(event["endpoints"][0]["breaker_until"].is_string(), "{event}");
     let (code, text) = command(&data, &["explain", &ids[9], "--key", &org.key, "--url", &server.url]);
-    assert!(code == Some(0) && text.contains("left alone until"), "{text}");
+    assert!(code == Some(0) && text.contains("circuit breaker is open until"), "{text}");
     receiver.stop();
 }

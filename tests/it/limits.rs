@@ -35,9 +35,9 @@ fn set_len(path: &Path, len: u64) {
 
 /// What is done, and what the last words say of it.
 const HARMS: [(&str, Harm, &str); 10] = [
-    ("removed", |data| fs::remove_dir_all(data).unwrap(), "would else make an empty data directory"),
+    ("removed", |data| fs::remove_dir_all(data).unwrap(), "would otherwise make an empty data directory"),
     ("renamed", |data| fs::rename(data, data.with_extension("elsewhere")).unwrap(), "Nothing is lost"),
-    ("no-journal", |data| fs::remove_dir_all(data.join("journal")).unwrap(), "no start goes on without the journal"),
+    ("no-journal", |data| fs::remove_dir_all(data.join("journal")).unwrap(), "no start succeeds without the journal"),
     ("journal", |data| fs::rename(data.join("journal"), data.join("elsewhere")).unwrap(), "Nothing is lost"),
     (
         "replaced",
@@ -82,7 +82,7 @@ fn last_words(data: &Path, mut server: Served, org: &Client, harm: Harm) -> Stri
     let text = server.text();
     assert_eq!(said, (true, true), "clients and probes are told: {text}");
     assert_eq!(server.child.wait().unwrap().code(), Some(70), "{text}");
-    assert!(!text.contains("goes on with what the journal holds"), "{text}");
+    assert!(!text.contains("continues with the journal"), "{text}");
     server.lines("\"fatal").pop().unwrap()["reason"].as_str().unwrap().to_owned()
 }
 
@@ -141,7 +141,7 @@ fn a_directory_that_somebody_else_uses_is_refused_and_stays_as_it_was() {
     for name in [".bashrc", "Letters", "Music", "notes.txt", "photo.jpg", "thesis.pdf", "todo.txt"] {
         fs::write(home.join(name), "").unwrap();
     }
-    let says = format!("{} is no data directory of triggerd", home.display());
+    let says = format!("{} is not a data directory of triggerd", home.display());
     let (serve, rebuild) = (refused(Start::on(&home), &says), command(&home, &["rebuild"]));
     for (code, text) in [serve, rebuild] {
         assert_eq!(code, Some(2), "{text}");
@@ -172,7 +172,7 @@ fn the_log_has_numbers_for_figures_words_for_words_and_no_path_of_a_build() {
         receiver.answer_next([410]);
         org.push_to(&receiver.url());
         org.send("a.b", &json!(1));
-        until(|| server.text().contains("delivery given up").then_some(()));
+        until(|| server.text().contains("the delivery is a dead letter").then_some(()));
         let (code, text) = server.stop();
         assert_eq!(code, Some(0));
         lines.extend(text.lines().map(|line| serde_json::from_str::<Map<String, Value>>(line).unwrap()));
@@ -323,12 +323,12 @@ fn what_is_no_http_is_a_line_a_second_at_most_and_counted() {
         garbage(&address(&server), b"GET / HTTP/9.9\r\n\r\n");
     }
     until(|| (org.metric("triggerd_http_malformed_total") >= 400.0).then_some(()));
-    until(|| server.text().contains("no HTTP request").then_some(()));
+    until(|| server.text().contains("input arrived that is not HTTP").then_some(()));
     let lines: Vec<_> = server.text().lines().skip(before).map(str::to_owned).collect();
     let most = usize::try_from(began.elapsed().as_secs()).unwrap() * 3 + 6;
     assert!(lines.len() <= most, "{} lines:\n{}", lines.len(), lines.join("\n"));
     assert!(lines.iter().all(|line| !line.contains("\"ERROR\"")), "{}", lines.join("\n"));
-    let told = server.lines("no HTTP request").pop().unwrap();
+    let told = server.lines("input arrived that is not HTTP").pop().unwrap();
     assert!(told["count"].as_u64().unwrap() >= 1 && told["sample"].as_str().unwrap().contains("127.0.0.1"), "{told}");
 }
 
@@ -378,16 +378,16 @@ fn who_made_and_ended_what_is_in_the_log_by_the_ids_that_users_know() {
     assert_eq!(admin.with_key(&wrong).get("/api/inbox").status, 401);
     let text = server.text();
     for (part, ids) in [
-        ("an organization was made", vec![org_id, "admin"]),
-        ("a key was made", vec![org_id, key_id, "admin"]),
-        ("a key was made", vec![org_id, second_id, key_id]),
-        ("a key was ended", vec![org_id, second_id, key_id]),
-        ("an endpoint was made", vec![org_id, &endpoint, key_id]),
+        ("an organization was created", vec![org_id, "admin"]),
+        ("a key was created", vec![org_id, key_id, "admin"]),
+        ("a key was created", vec![org_id, second_id, key_id]),
+        ("a key was revoked", vec![org_id, second_id, key_id]),
+        ("an endpoint was created", vec![org_id, &endpoint, key_id]),
         ("an endpoint was deleted", vec![org_id, &endpoint, key_id]),
         ("payload was erased", vec![org_id, &event, key_id]),
-        ("a replay was begun", vec![org_id, &replay, key_id]),
+        ("a replay was started", vec![org_id, &replay, key_id]),
         ("a key was rotated", vec![org_id, key_id]),
-        ("a key was made by rotation", vec![org_id, rotated_id]),
+        ("a key was created by rotation", vec![org_id, rotated_id]),
     ] {
         let found = text.lines().any(|line| {
             let all = ids.iter().all(|id| line.contains(&format!("{id}\"")));

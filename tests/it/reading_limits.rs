@@ -141,7 +141,7 @@ fn what_else_is_asked_for_has_a_bound_of_its_own() {
     let made = server.admin().post("/api/keys/generate", &json!({"organization": "Pro", "tier": "pro"}));
     let org = server.admin().with_key(made.json["key"].as_str().unwrap());
     let refused = until(|| Some(org.get("/api/events?limit=1")).filter(|answer| answer.status == 429));
-    assert!(refused.text.contains("no more requests"), "{refused:?}");
+    assert!(refused.text.contains("request budget"), "{refused:?}");
     assert!(refused.header("ratelimit").starts_with("\"pro-requests\";r=0"), "{refused:?}");
     assert_eq!(org.send("a", &json!(1)).status, 202, "posting goes on");
 }

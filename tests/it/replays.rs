@@ -251,7 +251,7 @@ fn the_command_starts_a_replay_waits_for_it_lists_it_and_cancels_it() {
     let run = |words: &[&str]| run(&data, &[&["replay"], words, &["--url", &org.url, "--key", &org.key]].concat());
     let missing = ["start", "--only", "missing"];
     let (code, said) = run(&[missing.as_slice(), &["--type", "a.*", "--endpoint", &to]].concat());
-    assert!(code == Some(0) && said.contains("finished  3 looked at, 2 queued"), "{said}");
+    assert!(code == Some(0) && said.contains("finished  3 examined, 2 queued"), "{said}");
     assert_eq!(sorted(came(&receiver, 2)), events[..2]);
     let (_, listed) = run(&["list"]);
     assert_eq!(listed, said);

@@ -273,7 +273,7 @@ fn the_command_shows_a_line_each_connects_again_and_ends_clean_with_ctrl_c() {
     next("connecting again");
     let same_port = org.url.strip_prefix("http://").unwrap();
     let server = Process::start_on(&data, &settings(&data, "").replace("127.0.0.1:0", same_port));
-    next("again; what happened meanwhile is not shown");
+    next("again; events and attempts during the interruption are not shown");
     shown(&Client::new(&server.url, &org.key));
 
     kill_process(Pid::from_child(&tail), Signal::INT).unwrap();

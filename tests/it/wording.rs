@@ -29,10 +29,10 @@ fn what_a_library_refuses_is_said_in_our_words() {
     let org = server.org("Acme");
     let with_key = |words: &[&'static str]| [words, &["--key", &org.key, "--url", &server.url]].concat();
     for (words, part) in [
-        (&["endpoint", "create", "nonsense"][..], "it does not begin with a scheme, such as https://"),
+        (&["endpoint", "create", "nonsense"][..], "the URL does not begin with a scheme, such as https://"),
         (&["endpoint", "create", "https://"], "the host is missing"),
         (&["endpoint", "create", "https://example.com:99999/"], "the port must be a number"),
-        (&["endpoint", "create", "http://010.8.8.8/"], "write 8.8.8.8 if that is meant"),
+        (&["endpoint", "create", "http://010.8.8.8/"], "write 8.8.8.8 if this address is meant"),
         (&["send", "a.b", "nonsense"], "the payload is not JSON: there is no JSON value"),
         (&["send", "a.b", "{\"a\":"], "the text ends before the value does"),
     ] {
@@ -40,24 +40,25 @@ fn what_a_library_refuses_is_said_in_our_words() {
         assert!(code != Some(0) && said.contains(part) && is_ours(&said), "{words:?}: {said}");
     }
     for (url, part) in [
-        ("http://[::1", "no IPv6 address"),
-        ("https://127.0.0.1:1", "Nothing listens there"),
+        ("http://[::1", "not an IPv6 address"),
+        ("https://127.0.0.1:1", "No server listens"),
         (&server.url.replace("http://", "https://"), "does not speak TLS"),
-        ("http://010.0.0.1:80", "write 8.0.0.1 if that is meant"),
+        ("http://010.0.0.1:80", "write 8.0.0.1 if this address is meant"),
         ("http://no-such-host.invalid", "the name of the host cannot be resolved"),
     ] {
         let (code, said) = command(&data, &["inbox", "--key", &org.key, "--url", url]);
         assert!(code != Some(0) && said.contains(part) && is_ours(&said), "{url}: {said}");
     }
     let json = [("Content-Type", "application/json")];
-    for (body, part) in [("", "has no body"), ("{\"type\":\n tru}", "line 2, column"), ("{", "ends before")] {
+    for (body, part) in [("", "the request has no body"), ("{\"type\":\n tru}", "line 2, column"), ("{", "ends before")]
+    {
         let answer = org.request(Method::POST, "/api/events", &json, body);
         assert_eq!((answer.status, answer.code()), (400, "malformed_json"));
         assert!(answer.text.contains(part) && is_ours(&answer.text), "{body}: {answer:?}");
     }
     let gzip = [json[0], ("Content-Encoding", "gzip")];
     let answer = org.request(Method::POST, "/api/events", &gzip, "this is no gzip at all");
-    assert!(answer.text.contains("header, its blocks or its checksum") && is_ours(&answer.text), "{answer:?}");
+    assert!(answer.text.contains("header, the blocks or the checksum") && is_ours(&answer.text), "{answer:?}");
 }
 
 #[test]
@@ -72,7 +73,7 @@ fn a_configuration_that_is_wrong_names_file_line_key_and_what_is_right_and_makes
         let (code, said) = command(&data, words);
         assert_eq!(code, Some(2), "{said}");
         for (line, key, right) in [
-            (3, "server.foo", "config/triggerd.toml lists all that there are"),
+            (3, "server.foo", "config/triggerd.toml lists all of them"),
             (5, "storage.data_dir", "~ is not expanded"),
             (7, "log.directory", "$HOME is not expanded"),
             (9, "egress.allow_networks", "write 10.0.0.0/8"),

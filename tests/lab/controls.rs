@@ -60,7 +60,7 @@ const CONTROLS: &[Control] = &[
         scenario: "kill",
         rounds: 20,
         catch: Certain,
-        reasons: &["is lost", "but what is stored goes to position", "the inbox cannot be read"],
+        reasons: &["is lost", "but the stored state goes to", "the inbox cannot be read"],
     },
     Control { switch: "skip_sync", scenario: "power", rounds: 4, catch: Chance { runs: 4 }, reasons: &["is lost"] },
     Control {

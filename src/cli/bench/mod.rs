@@ -51,14 +51,14 @@ const DELIVERED_WITHIN: Duration = Duration::from_secs(10);
 /// Measures.
 #[derive(Args)]
 pub(super) struct Bench {
-    /// Measure this server, which runs already, instead of starting one; needs a key
+    /// Measure a running server instead of starting a server; needs a key
     #[arg(long, value_name = "URL", conflicts_with = "dir")]
     url: Option<String>,
     /// API key of the organization to post for, with --url [default: the environment variable TRIGGERD_API_KEY]
     #[arg(long, value_name = "KEY", requires = "url")]
     key: Option<String>,
-    /// Connections to try, separated by commas [default: 20,64,256; with --overload 64,1024, of
-    /// which the last is the crowd]
+    /// Numbers of connections to try, separated by commas [default: 20,64,256; with --overload
+    /// 64,1024, where the last number is used for the overload]
     #[arg(long, value_name = "N,…", value_delimiter = ',', value_parser = count(1..=20_000))]
     connections: Option<Vec<u32>>,
     /// Seconds of each run
@@ -70,19 +70,20 @@ pub(super) struct Bench {
     /// Events in each request
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = count(1..=10_000))]
     batch: u32,
-    /// Open loop only, with so many requests a second [default: closed loop, then 50 % and 80 % of what it gave]
+    /// Run only an open loop with this number of requests a second [default: closed loops, then open
+    /// loops with 50 % and 80 % of their best rate]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     rate: Option<u64>,
-    /// Also deliver to an endpoint on this machine meanwhile
+    /// Also deliver the events to an endpoint on this machine
     #[arg(long, conflicts_with = "overload")]
     deliver: bool,
-    /// Put 1, 3 and 10 times the load on it that it can take; exit code 1 if a promise is not kept
+    /// Send 1, 3 and 10 times the load that the server can accept; exit code 1 if a promise is broken
     #[arg(long, conflicts_with = "rate")]
     overload: bool,
-    /// How often that is done, in turns with what it can take; the median counts
+    /// Rounds of the overload, each beside a run at the peak rate; the median counts
     #[arg(long, value_name = "N", requires = "overload", default_value_t = 3, value_parser = count(1..=99))]
     rounds: u32,
-    /// Directory to make the temporary data directory in, as its disk is what is measured [default: where data_dir is]
+    /// Directory for the temporary data directory, whose disk is measured [default: beside data_dir]
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
     /// Print JSON, for programs
@@ -178,7 +179,8 @@ impl Bench {
             return if self.overload { machine::apart(start) } else { start() };
         };
         let key = self.key.clone().map_or_else(|| variable(ClientVariable::ApiKey), |key| Ok(Some(key)))?;
-        let key = key.ok_or_else(|| Failure::new(ExitCode::Usage, "no API key: give --key or set TRIGGERD_API_KEY"))?;
+        let key =
+            key.ok_or_else(|| Failure::new(ExitCode::Usage, "no API key is set: give --key or set TRIGGERD_API_KEY"))?;
         Subject::reach(Running { url, key }, payload_bytes, self.batch)
     }
 
@@ -244,7 +246,7 @@ fn beside(data_dir: &Path) -> PathBuf {
 fn raise_file_limit() {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
-        tracing::debug!(%error, "the limit of open files stays as it is");
+        tracing::debug!(%error, "the limit of open files could not be raised");
     }
 }
 
@@ -260,7 +262,7 @@ fn disk(stage: &mut Stage, payload_bytes: u32) -> Result<Option<Disk>, Failure> 
     let accepted = stage.subject.look()?.scrape.grown(&scrape::Scrape::default(), "triggerd_events_accepted_total");
     let Some(server) = &mut stage.subject.server else { return Ok(None) };
     if !server.stop() {
-        return Err(failed("the server did not stop in order"));
+        return Err(failed("the server did not stop cleanly"));
     }
     Ok(Disk::of(server.disk_bytes(), accepted * f64::from(payload_bytes)))
 }

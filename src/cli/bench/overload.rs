@@ -142,7 +142,7 @@ impl Verdict {
         let mut broken = Vec::new();
         // At capacity exactly there is no peak to fall from: what is due is what can be taken in.
         if self.share_of_peak < GOODPUT_SHARE {
-            broken.push(format!("took in {:.0} % of the peak", self.share_of_peak * 100.0));
+            broken.push(format!("accepted {:.0} % of the peak", self.share_of_peak * 100.0));
         }
         if self.refused_p99_ms > REFUSED_WITHIN_MS {
             broken.push(format!("refused after {:.0} ms", self.refused_p99_ms));
@@ -157,7 +157,7 @@ impl Verdict {
             broken.push(format!("{} MiB more memory", grown >> 20));
         }
         if self.recovered_share < RECOVERED_SHARE {
-            broken.push(format!("took in {:.1} % right after", self.recovered_share * 100.0));
+            broken.push(format!("accepted {:.1} % right after", self.recovered_share * 100.0));
         }
         broken
     }
@@ -212,7 +212,7 @@ mod tests {
     fn each_promise_that_is_not_kept_is_named() {
         let fine = || tally(50, 0, 0);
         let broken = |it: Tally, after: Tally| verdict(it, after).broken_promises.join("; ");
-        assert_eq!(broken(tally(80, 0, 0), fine()), "took in 80 % of the peak");
+        assert_eq!(broken(tally(80, 0, 0), fine()), "accepted 80 % of the peak");
         assert!(broken(tally(95, 100, 400), fine()).starts_with("refused after 40"));
         let mut silent = tally(95, 100, 10);
         silent.without_retry_after = 7;
@@ -220,7 +220,7 @@ mod tests {
         let mut cut = tally(95, 100, 10);
         cut.broken = 3;
         assert_eq!(broken(cut, fine()), "3 wrong or missing answers");
-        assert_eq!(broken(tally(95, 0, 0), tally(40, 10, 1)), "took in 80.0 % right after");
+        assert_eq!(broken(tally(95, 0, 0), tally(40, 10, 1)), "accepted 80.0 % right after");
     }
 
     #[test]
@@ -230,7 +230,7 @@ mod tests {
         assert_eq!((once_slow.broken_promises.len(), once_slow.rounds), (0, 3), "{once_slow:?}");
         assert!((once_slow.share_of_peak - 0.94).abs() < 1e-9);
         let twice_slow = Verdict::of(3, &[round(96), round(40), round(41)]);
-        assert_eq!(twice_slow.broken_promises, ["took in 41 % of the peak"]);
+        assert_eq!(twice_slow.broken_promises, ["accepted 41 % of the peak"]);
         let mut cut = round(96);
         cut.tally.broken = 1;
         assert_eq!(Verdict::of(3, &[round(96), cut, round(96)]).broken_promises, ["1 wrong or missing answers"]);

@@ -65,7 +65,8 @@ impl Report {
         if let Some(SyncFloor { syncs, p50_ms, p99_ms, .. }) = self.sync_floor {
             let filesystem = &machine.filesystem;
             lines.push(format!(
-                "disk: {filesystem}; 4 KiB and fdatasync, {syncs} times: p50 {p50_ms:.2} ms, p99 {p99_ms:.2} ms"
+                "disk: {filesystem}; 4 KiB and fdatasync, {syncs} times: p50 {p50_ms:.2} ms, p99 \
+                 {p99_ms:.2} ms"
             ));
         }
         let batch = if settings.batch > 1 { format!(", {} events a request", settings.batch) } else { String::new() };
@@ -73,12 +74,14 @@ impl Report {
             format!("load: payloads of {} bytes{batch}, {:.0} s a run", settings.payload_bytes, settings.seconds);
         lines.push(match &settings.url {
             Some(url) => format!("{what}, on {url}"),
-            None if settings.load_apart => format!("{what}; one processor is the load's, the others the server's"),
+            None if settings.load_apart => format!("{what}; the load runs on one processor, the server on the others"),
             None => format!("{what}; server and load share this machine"),
         });
         if machine.has_no_disk() && self.sync_floor.is_some() {
             lines.push(
-                "WARNING: the directory is in memory, where syncs cost nothing; name one on the disk with --dir".into(),
+                "WARNING: the directory is in memory, where syncs cost nothing; name a directory on the \
+                 disk with --dir"
+                    .into(),
             );
         }
         if !self.optimized {
@@ -140,15 +143,15 @@ impl Report {
             "times peak",
             "due/s",
             "sent/s",
-            "taken in/s",
+            "accepted/s",
             "of peak",
             "of best",
             "refused/s",
             "refused p50 ms",
             "p99 ms",
             "max ms",
-            "taken in p99 ms",
-            "CPU µs/taken in",
+            "accepted p99 ms",
+            "CPU µs/accepted",
             "RSS + MiB",
             "verdict",
         ];
@@ -179,10 +182,10 @@ impl Report {
         let best = self.runs.iter().max_by(|one, other| one.events_per_second.total_cmp(&other.events_per_second));
         if let Some(best) = best {
             let conns = best.load.connections;
-            lines.push(format!("takes in at most   {:.0} events/s ({conns} connections)", best.events_per_second));
+            lines.push(format!("peak               {:.0} events/s ({conns} connections)", best.events_per_second));
             if let Some(cpu) = best.cpu_us_per_event {
                 lines.push(format!(
-                    "processor          {cpu:.0} µs an event: one core carries {:.0} events/s",
+                    "processor          {cpu:.0} µs for each event: one core handles {:.0} events/s",
                     1e6 / cpu
                 ));
             }
@@ -204,12 +207,14 @@ impl Report {
             let million = disk.bytes_per_payload_byte * payload * 1e6 / GIB;
             let ratio = disk.bytes_per_payload_byte;
             lines.push(format!(
-                "disk               {million:.2} GiB a million events ({ratio:.2} bytes a payload byte)"
+                "disk               {million:.2} GiB for a million events ({ratio:.2} bytes for each \
+                 payload byte)"
             ));
         }
         if let Some(it) = self.delivery {
             lines.push(format!(
-                "delivery           {:.0}/s to one endpoint ({:.0}/s while events came in; {:.1} s behind at the end); {} of {:.0}",
+                "delivery           {:.0}/s to one endpoint ({:.0}/s while events arrived; {:.1} s \
+                 behind at the end); {} of {:.0} delivered",
                 it.per_second, it.per_second_meanwhile, it.seconds_behind, it.arrived, it.events
             ));
         }

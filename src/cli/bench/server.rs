@@ -88,7 +88,7 @@ impl Server {
     pub(super) fn admin_token(&self) -> Result<String, Failure> {
         let token = read_admin_token(&self.config.storage.data_dir);
         let token = token.map_err(|error| Failure::new(ExitCode::Failed, error))?;
-        token.ok_or_else(|| Failure::new(ExitCode::Failed, "the server made no admin token"))
+        token.ok_or_else(|| Failure::new(ExitCode::Failed, "the server created no admin token"))
     }
 
     /// Processor time and memory so far; none if the system does not say.
@@ -127,7 +127,7 @@ impl Drop for Server {
             drop(self.child.wait());
         }
         if let Err(error) = fs::remove_dir_all(&self.dir) {
-            tracing::debug!(%error, "the directory is left behind");
+            tracing::debug!(%error, "the temporary directory could not be deleted");
         }
     }
 }
@@ -200,8 +200,8 @@ mod tests {
 
     #[test]
     fn the_child_gets_the_settings_but_not_the_place_and_the_limits() {
-        let text =
-            "[server]\nlisten = \"0.0.0.0:80\"\n[intake]\nqueue = 77\n[keys]\nadmin_token = \"sixteen-characters\"\n";
+        let text = "[server]\nlisten = \"0.0.0.0:80\"\n[intake]\nqueue = 77\n[keys]\nadmin_token = \
+             \"sixteen-characters\"\n";
         let config = settings(Config::from_toml(text).unwrap(), Path::new("/somewhere/below"));
         let effective = config.effective();
         assert_eq!(Config::from_toml(&effective).unwrap(), config, "{effective}");

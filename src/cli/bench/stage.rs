@@ -58,7 +58,10 @@ impl Stage {
         let tally = self.drive(async move { load.closed(16, window).await })?;
         if tally.good.is_empty() {
             let statuses = tally.statuses;
-            return Err(failed(format!("no event was taken in: {statuses:?} and {} without an answer", tally.broken)));
+            return Err(failed(format!(
+                "no event was accepted: the answers were {statuses:?}, and {} requests had no answer",
+                tally.broken
+            )));
         }
         Ok(())
     }
@@ -93,7 +96,7 @@ impl Stage {
 
     /// A closed loop, with an endpoint that everything is delivered to.
     pub(super) fn deliver(&mut self, connections: usize) -> Result<(Run, Delivered), Failure> {
-        self.bar.set_message("taking in and delivering");
+        self.bar.set_message("accepting and delivering");
         let sink = self.drive(Sink::start())?;
         self.subject.push_to(&sink.url())?;
         let (load, window) = (self.subject.load.clone(), self.window);

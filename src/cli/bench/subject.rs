@@ -60,7 +60,7 @@ impl Subject {
         let parsed = Target::parse(&url, "--url")?.url;
         let plain = parsed.scheme() == "http" && parsed.path() == "/";
         let (Some(host), true) = (parsed.host_str(), plain) else {
-            return Err(usage(&"must be http://HOST:PORT: what is measured is the server, without a proxy or TLS"));
+            return Err(usage(&"must be http://HOST:PORT, because bench measures the server without a proxy or TLS"));
         };
         let port = parsed.port_or_known_default().unwrap_or(80);
         let bare = host.trim_start_matches('[').trim_end_matches(']');

@@ -116,12 +116,12 @@ pub(super) fn lost_keys<'a>(
 
 fn unnumbered(id: OrgId) -> String {
     format!(
-        "the damage may have held the making of an organization, and the state, which could tell, is gone: then {id} and \
-         all that were made later would get the events of others. If no organization was made then, say \
-         --assume-no-organization-lost"
+        "the damage may have held the creation of an organization, and the state that could tell is gone: in that case \
+         {id} and all organizations that were created later would get the events of others. If no organization was \
+         created at that time, add --assume-no-organization-lost"
     )
 }
 
 fn foreign(id: OrgId) -> String {
-    format!("the state knows {id} by a number that the journal contradicts; they do not belong together")
+    format!("the state and the journal give {id} different numbers; the state does not belong to this journal")
 }

@@ -89,8 +89,10 @@ impl<A: Attempts> Scheduler<A> {
         let open = self.ports.breakers.set(endpoint, view);
         self.ports.metrics.breakers_open.set(i64::try_from(open).unwrap_or(i64::MAX));
         match view {
-            BreakerView::Open(until) => tracing::info!(%endpoint, %until, "the endpoint is left alone for a while"),
-            BreakerView::Closed => tracing::info!(%endpoint, "the endpoint is no longer left alone"),
+            BreakerView::Open(until) => {
+                tracing::info!(%endpoint, %until, "the circuit breaker of the endpoint is open")
+            }
+            BreakerView::Closed => tracing::info!(%endpoint, "the circuit breaker of the endpoint is closed"),
             BreakerView::HalfOpen => {}
         }
     }

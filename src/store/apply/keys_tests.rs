@@ -252,6 +252,6 @@ fn two_states_differ_by_name_in_whether_a_key_works_is_leaving_or_has_ended() {
     };
     let words = |word: &str| format!("{word}, scopes inbox:read");
     let [working, leaving, ended] = &states;
-    assert_eq!(said(leaving, working), [words("leaving"), words("works")]);
+    assert_eq!(said(leaving, working), [words("leaving"), words("valid")]);
     assert_eq!(said(leaving, ended), [words("leaving"), words("ended")]);
 }
