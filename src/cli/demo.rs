@@ -139,7 +139,7 @@ impl Walk {
         if request.id != id {
             return Err(failed("the webhook-id names another event"));
         }
-        print_text(&format!("   The receiver got it, attempt {}:", request.attempt))?;
+        print_text(&format!("   The receiver got the event, attempt {}:", request.attempt))?;
         print_text(&format!("     webhook-id: {}\n     webhook-timestamp: {}", request.id, request.timestamp))?;
         print_text(&format!("     webhook-signature: {}   (verified)", request.signature))?;
         print_text(&format!("     {}", String::from_utf8_lossy(&request.body)))?;

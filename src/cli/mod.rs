@@ -63,7 +63,7 @@ enum Command {
     /// Run the main job once in a temporary directory: send, deliver, verify, pull and acknowledge
     /// an event
     Demo,
-    /// Check the configuration and print what is in effect
+    /// Check the configuration and print the values in effect
     CheckConfig(check_config::CheckConfig),
     #[command(flatten)]
     OfClient(ClientCommand),

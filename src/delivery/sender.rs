@@ -243,7 +243,7 @@ impl Sender {
                 Ok(head) => return Ok(Answered::new(place, link, head, reader)),
                 Err(broken) if reader.has_heard() => return Err(broken.into()),
                 Err(broken) => {
-                    tracing::debug!(%target, %broken, "an idle connection had been closed; the request is sent again")
+                    tracing::debug!(%target, %broken, "an idle connection had been closed; the request is sent again");
                 }
             }
             *journey = Journey::default();

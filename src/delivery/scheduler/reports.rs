@@ -90,7 +90,7 @@ impl<A: Attempts> Scheduler<A> {
         self.ports.metrics.breakers_open.set(i64::try_from(open).unwrap_or(i64::MAX));
         match view {
             BreakerView::Open(until) => {
-                tracing::info!(%endpoint, %until, "the circuit breaker of the endpoint is open")
+                tracing::info!(%endpoint, %until, "the circuit breaker of the endpoint is open");
             }
             BreakerView::Closed => tracing::info!(%endpoint, "the circuit breaker of the endpoint is closed"),
             BreakerView::HalfOpen => {}
