@@ -5,9 +5,10 @@
 //! for one who has nothing yet. What is much at a time (more than a 64th) must leave so much that small needs are still met,
 //! also those of the same user. If nobody holds anything, any need is met: what is larger than the rule allows must not be refused for ever.
 
-use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use foldhash::HashMap;
 
 use crate::base::sabotage::{self, Switch};
 
@@ -48,7 +49,7 @@ pub struct Share<K: Copy + Eq + Hash> {
 impl<K: Copy + Eq + Hash> Shares<K> {
     /// `all` of it, of which nobody holds more than `each`.
     pub fn new(all: u64, each: u64) -> Arc<Self> {
-        let held = Held { in_all: 0, by_user: HashMap::new() };
+        let held = Held { in_all: 0, by_user: HashMap::default() };
         Arc::new(Self { all, each: each.min(all), held: Mutex::new(held) })
     }
 

@@ -3,10 +3,11 @@
 //! right one. The record is looked up at every request, and again after every wait, so what was rotated, ended or moved to
 //! another tier is seen by the next one.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use actix_web::http::header::{AUTHORIZATION, HeaderMap, HeaderName};
+use foldhash::HashMap;
+use foldhash::fast::RandomState;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use moka::sync::Cache;
 use sha2::{Digest as _, Sha256};
@@ -47,7 +48,7 @@ pub(super) struct Authenticator {
     /// Of this process only, so that what is in memory is of no use elsewhere.
     mac: Hmac<Sha256>,
     /// Texts that were right, by key id.
-    right: Cache<KeyId, Tag>,
+    right: Cache<KeyId, Tag, RandomState>,
     used: Mutex<HashMap<KeyId, Timestamp>>,
     verifier: Verifier,
     /// Where it is written down that a key's time has come.
@@ -89,7 +90,10 @@ impl Authenticator {
         Ok(Self {
             admin_digest: Sha256::digest(admin_token).into(),
             mac,
-            right: Cache::builder().max_capacity(settings.cache_entries).time_to_idle(settings.cache).build(),
+            right: Cache::builder()
+                .max_capacity(settings.cache_entries)
+                .time_to_idle(settings.cache)
+                .build_with_hasher(RandomState::default()),
             used: Mutex::default(),
             verifier: Verifier::start(settings.verify_threads, settings.verify_queue, &metrics)?,
             intake,

@@ -1,12 +1,12 @@
 //! The rates of each organization: two token buckets by its tier, one for the events it posts, one for everything else it asks
 //! for. Kept in memory only; a restart begins with full buckets.
 
-use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use actix_web::http::header::HeaderValue;
+use foldhash::HashMap;
 
 use crate::config::{TierLimit, Tiers};
 use crate::model::id::OrgNo;
