@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use triggerd::base::clock::Clock;
+use triggerd::commands::{self, Command};
 use triggerd::commit::{Committer, Intake};
 use triggerd::journal::{Options, OsFiles, open};
-use triggerd::model::command::Command;
 use triggerd::model::endpoint::{Endpoint, EndpointSettings, SealedSecret};
 use triggerd::model::event::Dedup;
 use triggerd::model::id::EndpointId;
@@ -38,7 +38,7 @@ fn events(from: u128) -> Vec<Command> {
 fn apply(c: &mut Criterion) {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path(), 32 << 20, u64::MAX).unwrap();
-    store.apply(std::iter::once((1, &create_org())), 2, &mut Vec::new()).unwrap();
+    commands::apply(&store, std::iter::once((1, &create_org())), 2, &mut Vec::new()).unwrap();
     let mut next = 1;
     let mut group = c.benchmark_group("apply");
     group.throughput(Throughput::Elements(GROUP as u64));
@@ -48,7 +48,7 @@ fn apply(c: &mut Criterion) {
             events(next)
         };
         let apply = |commands: Vec<Command>| {
-            store.apply(commands.iter().map(|command| (3, command)), 4, &mut Vec::new()).unwrap();
+            commands::apply(&store, commands.iter().map(|command| (3, command)), 4, &mut Vec::new()).unwrap();
             if store.layer_rows() > 4_096 {
                 store.write_back().unwrap();
             }

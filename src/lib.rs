@@ -3,7 +3,7 @@
 //!
 //! # The one idea
 //!
-//! The journal is the truth, the state is computed from it. Every durable change is a [`model::command::Command`]. The
+//! The journal is the truth, the state is computed from it. Every durable change is a [`commands::Command`]. The
 //! committer appends it, syncs once for all commands that wait, applies it to the state, and only then answers. The
 //! state (rows in memory over sled) reaches the disk a moment later and may be lost at any time: a start applies the part
 //! of the journal that the state lacks, or all of it. Channels between threads carry hints; the state knows what is to be
@@ -43,12 +43,10 @@
 //! - `model/mod.rs`: the words of the product as types
 //! - `model/authority.rs`: what a change stands on when a request asks for it
 //! - `model/cloudevent.rs`: what an event that came as a CloudEvent has beside its payload
-//! - `model/command.rs`: every durable change
 //! - `model/delivery.rs`: attempts and what becomes of a delivery
 //! - `model/endpoint.rs`: where events are pushed, and the secret that signs
 //! - `model/event.rs`: an event and its type
 //! - `model/id.rs`: ids: TypeIDs outside, UUIDv7 inside
-//! - `model/journal_codec.rs`: commands as the journal's frames
 //! - `model/key.rs`: API keys
 //! - `model/moment.rs`: a time, or how long before now
 //! - `model/notice.rs`: operational events: what the server itself tells
@@ -109,15 +107,11 @@
 //! The state that comes of it; the only importer of sled:
 //!
 //! - `store/mod.rs`: the state and its verbs
-//! - `store/apply/mod.rs`: the only writer: a command in, rows changed, an outcome out
-//! - `store/apply/accounts.rs`: organizations and endpoints
-//! - `store/apply/deliveries.rs`: routed, attempted, settled
-//! - `store/apply/erase.rs`: payloads that nobody sees any more
-//! - `store/apply/events.rs`: coming in and being confirmed; deduplication
-//! - `store/apply/keys.rs`: keys made, rotated, ended; whether what a command stands on holds
-//! - `store/apply/notices.rs`: operational events that an attempt causes
-//! - `store/apply/repeats.rs`: tried again, or dropped, because somebody said so
-//! - `store/apply/replays.rs`: replays: begun, a step further, over
+//! - `store/change/mod.rs`: a change: the rows, and what several commands do with them
+//! - `store/change/again.rs`: deliveries that are made again
+//! - `store/change/deliveries.rs`: deliveries that wait, are called off, are dropped
+//! - `store/change/events.rs`: events stored in blocks and inboxes
+//! - `store/change/keys.rs`: keys added and ended; whether the one that a command stands on is valid
 //! - `store/dead_letters.rs`: what was given up
 //! - `store/dedup.rs`: which dedup ids are known
 //! - `store/deliveries.rs`: what is due
@@ -135,6 +129,13 @@
 //! - `store/table.rs`: a table with a layer of fresh rows above it
 //! - `store/verify.rs`: whether a state is what it should be
 //! - `store/write_back.rs`: fresh rows into sled, with their journal position
+//!
+//! Every durable change, a file for each: its fields, its number and version in the journal, the scope or role that may
+//! ask for it, its effect on the state:
+//!
+//! - `commands/mod.rs`: the registry of commands
+//! - `commands/codec.rs`: commands as the journal's frames
+//! - `commands/*.rs`: the command of that name
 //!
 //! Where changes become durable:
 //!
@@ -279,6 +280,7 @@ extern crate self as triggerd;
 pub mod app;
 pub mod base;
 pub mod cli;
+pub mod commands;
 pub mod commit;
 pub mod config;
 pub mod data_dir;

@@ -13,12 +13,11 @@ use serde_json::{Value, json};
 use super::Failure;
 use crate::base::exit_code::ExitCode;
 use crate::base::random;
+use crate::commands::{Command, UnknownFrame};
 use crate::commit::{Space, recover};
 use crate::data_dir::{DataDirError, free_bytes};
 use crate::journal::{Frame, JournalError, Lost, Position, Reader, SegmentFound, Survey};
-use crate::model::command::Command;
 use crate::model::id::{KeyId, OrgId};
-use crate::model::journal_codec::{UnknownFrame, kind, read_body};
 use crate::store::{SEGMENT_BYTES, Store};
 
 /// What a stopped server's journal holds.
@@ -58,25 +57,20 @@ struct Seen {
 
 impl Seen {
     fn judge(&mut self, frame: &Frame<'_>) -> Result<(), String> {
-        let command = read_body(frame.kind, frame.version, frame.body).map_err(|unknown| {
+        let command = Command::read(frame.kind, frame.version, frame.body).map_err(|unknown| {
             if let UnknownFrame::Newer { .. } = unknown {
                 self.newer = Some(format!("position {} holds {unknown}", frame.position));
             }
             unknown.to_string()
         })?;
-        *self.commands.entry(kind(command.action()).name().to_owned()).or_default() += 1;
+        *self.commands.entry(command.action().kind().name.to_owned()).or_default() += 1;
         let numbered = match command.action() {
             Command::CreateOrg(made) => Some(Numbered::Org(made.org.id)),
             Command::SkipOrgs(skipped) => Some(Numbered::Skipped(skipped.count)),
             _ => None,
         };
         self.numbering.extend(numbered.map(|numbered| (frame.position, numbered)));
-        self.made.extend(match command.action() {
-            Command::CreateOrg(made) => Some(made.key.id),
-            Command::CreateKey(made) => Some(made.key.id),
-            Command::RotateKey(rotated) => Some(rotated.new.id),
-            _ => None,
-        });
+        self.made.extend(command.made_key());
         if let Some(by) = command.asker() {
             self.asked.entry(by).or_insert(frame.position);
         }

@@ -17,12 +17,11 @@ use super::audit::{JournalAudit, Scratch, as_json, bring_up, dir_failure, journa
 use super::losses::Losses;
 use super::output::print;
 use crate::base::exit_code::ExitCode;
+use crate::commands::Command;
 use crate::config::Config;
 use crate::data_dir::DataDir;
 use crate::journal::{Lost, OsFiles, Position, Reader, Salvage};
-use crate::model::command::Command;
 use crate::model::id::{EventId, KeyId, OrgNo, ReplayId};
-use crate::model::journal_codec::{kind, read_body};
 use crate::model::key::Key;
 use crate::model::time::Timestamp;
 use crate::store::{Differences, Named, Standing, StateError, Store, condemn_last};
@@ -308,33 +307,18 @@ fn orphans(store: &Store, journal: &Reader) -> Result<(Orphans, BTreeSet<(OrgNo,
     let (mut found, mut events) = (BTreeMap::new(), BTreeSet::new());
     let Ok(mut scan) = journal.scan(Position::FIRST, None) else { return Ok((found, events)) };
     while let Some(Ok(frame)) = scan.next_frame() {
-        let Ok(command) = read_body(frame.kind, frame.version, frame.body) else { continue };
-        let Some((org, event)) = speaks_of(&command) else { continue };
+        let Ok(command) = Command::read(frame.kind, frame.version, frame.body) else { continue };
+        let (Some(org), event) = (command.org(), command.event()) else { continue };
         let is_there = match event {
             Some(event) => store.event(org, event)?.is_some(),
             None => store.org_summary(org)?.is_some(),
         };
         if !is_there {
-            *found.entry((org.0, kind(command.action()).name().to_owned())).or_default() += 1;
+            *found.entry((org.0, command.action().kind().name.to_owned())).or_default() += 1;
             events.extend(event.map(|event| (org, event)));
         }
     }
     Ok((found, events))
-}
-
-/// The organization, and the event if it is about one that is to be there already.
-fn speaks_of(command: &Command) -> Option<(OrgNo, Option<EventId>)> {
-    let event = match command.action() {
-        Command::AckEvent(command) => Some(command.event),
-        Command::RouteEvent(command) => Some(command.event),
-        Command::NoteRouteCrash(command) => Some(command.event),
-        Command::SettleAttempt(command) => Some(command.event),
-        Command::RetryDelivery(command) => Some(command.event),
-        Command::DropDead(command) => Some(command.event),
-        Command::EraseEvent(command) => Some(command.event),
-        _ => None,
-    };
-    command.org().map(|org| (org, event))
 }
 
 fn texts(ids: &[impl ToString]) -> Vec<String> {

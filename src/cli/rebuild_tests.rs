@@ -84,7 +84,9 @@ fn a_note_fits_where_the_makings_were_that_it_names() {
     for keys in 1..=many.len() {
         let bytes = ORG_FRAME_BYTES_MIN * keys as u64;
         let noted = notes(&[lost(500, 500 + bytes)], &[(Position(500), u32::MAX)], &many, Position(u64::MAX)).unwrap();
-        let Ok(Command::SkipOrgs(skip)) = read_body(noted[0].kind, noted[0].version, &noted[0].body) else { panic!() };
+        let Ok(Command::SkipOrgs(skip)) = Command::read(noted[0].kind, noted[0].version, &noted[0].body) else {
+            panic!()
+        };
         // Behind a note there is a hole of a frame's header, or nothing.
         assert!(skip.lost_keys.len() >= keys && noted[0].body.len() as u64 + 2 * 18 <= bytes, "{keys}: {skip:?}");
     }

@@ -3,7 +3,7 @@
 use std::future::Future as _;
 
 use super::*;
-use crate::model::command::Command;
+use crate::commands::Command;
 
 #[path = "../../tests/shared/system.rs"]
 #[expect(dead_code, reason = "the committer in it is for other tests")]
@@ -30,7 +30,8 @@ impl State {
     fn apply(&mut self, command: &Command) {
         let position = self.position;
         self.position += 100;
-        self.store.apply(std::iter::once((position, command)), self.position, &mut Vec::new()).unwrap();
+        crate::commands::apply(&self.store, std::iter::once((position, command)), self.position, &mut Vec::new())
+            .unwrap();
     }
 
     fn event(&mut self, id: u128) {

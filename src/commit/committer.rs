@@ -19,10 +19,9 @@ use crate::base::exit_code::fatal;
 use crate::base::metrics::Metrics;
 use crate::base::random;
 use crate::base::threads::Signal;
+use crate::commands::{self, Command, KindInfo, SubmitEvent};
 use crate::journal::{AppendError, FrameRefused, Group, Writer};
-use crate::model::command::Command;
 use crate::model::id::{EndpointId, EventId, IdSource, OrgNo};
-use crate::model::journal_codec::{self, VERSION};
 use crate::model::time::Timestamp;
 use crate::store::{Effects, Outcome, Store};
 
@@ -178,7 +177,7 @@ impl Committer {
         for submission in std::iter::once(first).chain(self.queue.try_iter()) {
             commands += submission.commands.len();
             weight += submission.commands.iter().map(Command::weight).sum::<usize>();
-            bytes += submission.commands.iter().map(payload_bytes).sum::<usize>();
+            bytes += submission.commands.iter().map(Command::payload_bytes).sum::<usize>();
             let outcomes = vec![None; submission.commands.len()];
             if !outcomes.is_empty() {
                 entries.push(Entry { submission, outcomes });
@@ -232,7 +231,7 @@ impl Committer {
     fn apply(&self, commands: &[Placed<'_>], end: u64, outcomes: &mut Vec<Outcome>) -> Vec<Effects> {
         let (store, mut all) = (&self.ports.store, Vec::new());
         for (portion, end) in portions(commands, end) {
-            match store.apply(portion.iter().copied(), end, outcomes) {
+            match commands::apply(store, portion.iter().copied(), end, outcomes) {
                 Ok(effects) => all.push(effects),
                 Err(error) => self.give_up(&error),
             }
@@ -247,7 +246,7 @@ impl Committer {
     /// What the state knows as a duplicate costs no frame.
     fn answer_known_duplicates(&self, entries: &mut [Entry]) {
         let events = entries.iter().flat_map(|entry| &entry.submission.commands).map(|command| match command {
-            Command::SubmitEvent(submit) => Some(submit.as_ref()),
+            Command::SubmitEvent(submit) => Some((submit.by, submit.event.dedup.as_ref()?)),
             _ => None,
         });
         let now = Timestamp(self.ports.clock.now_ms());
@@ -256,7 +255,7 @@ impl Committer {
             Err(error) => self.give_up(&error),
         };
         for (slot, known) in entries.iter_mut().flat_map(|entry| &mut entry.outcomes).zip(known) {
-            *slot = known;
+            *slot = known.as_ref().map(SubmitEvent::known);
         }
     }
 
@@ -291,9 +290,9 @@ impl Committer {
     fn encode(&mut self, entries: &[Entry]) {
         self.group.clear();
         for command in entries.iter().flat_map(Entry::open) {
-            let kind = journal_codec::kind(command) as u8;
-            let body = |buffer: &mut Vec<u8>| Ok(journal_codec::write_body(command, buffer)?);
-            if let Err(Unwritable(reason)) = self.group.try_push(kind, VERSION, body) {
+            let KindInfo { number, version, .. } = command.kind();
+            let body = |buffer: &mut Vec<u8>| Ok(command.write(buffer)?);
+            if let Err(Unwritable(reason)) = self.group.try_push(number, version, body) {
                 // Requests are bounded far below a frame's limits, so this is a mistake of ours.
                 fatal(&format!("a command cannot be written: {reason}"));
             }
@@ -340,13 +339,6 @@ fn new_events(outcome: &Outcome) -> usize {
     match outcome {
         Outcome::Accepted { .. } => 1,
         other => other.told().len(),
-    }
-}
-
-fn payload_bytes(command: &Command) -> usize {
-    match command {
-        Command::SubmitEvent(submit) => submit.event.bytes_len(),
-        _ => 0,
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::broadcast::{self, error::RecvError, error::TryRecvError};
 
 use crate::base::shares::{Exhausted, Share, Shares};
-use crate::model::command::{Command, SettleAttempt};
+use crate::commands::{Command, SettleAttempt};
 use crate::model::delivery::{AttemptError, Verdict};
 use crate::model::endpoint::DisabledReason;
 use crate::model::event::EventType;

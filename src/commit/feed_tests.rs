@@ -1,7 +1,7 @@
 //! That who listens hears all of its own and nothing else, and that nobody waits for who is slow.
 
 use super::*;
-use crate::model::command::{NoteRouteCrash, SubmitEvent};
+use crate::commands::{NoteRouteCrash, SubmitEvent};
 use crate::model::delivery::{AttemptOutcome, ErrorCode, Trigger};
 use crate::model::event::NewEvent;
 

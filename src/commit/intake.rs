@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 
 use super::space::Shortage;
 use crate::base::sabotage::{self, Switch};
-use crate::model::command::Command;
+use crate::commands::Command;
 use crate::store::Outcome;
 
 /// What a command takes in memory beside its payload, in bytes: nearly.
@@ -185,11 +185,7 @@ impl Refusals {
 
 /// What commands take in memory, nearly.
 fn bytes(commands: &[Command]) -> usize {
-    let payload = |command: &Command| match command {
-        Command::SubmitEvent(submit) => submit.event.bytes_len(),
-        _ => 0,
-    };
-    commands.iter().map(|command| COMMAND_BYTES + payload(command)).sum()
+    commands.iter().map(|command| COMMAND_BYTES + command.payload_bytes()).sum()
 }
 
 impl Intake {
@@ -321,7 +317,7 @@ mod tests {
     use crossbeam_channel::Receiver;
 
     use super::*;
-    use crate::model::command::{NoteRouteCrash, SubmitEvent};
+    use crate::commands::{NoteRouteCrash, SubmitEvent};
     use crate::model::event::NewEvent;
     use crate::model::id::{EventId, OrgNo};
     use crate::model::time::Timestamp;

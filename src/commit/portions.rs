@@ -1,7 +1,7 @@
 //! Commands in portions of bounded cost. Most change a few rows; one that speaks of many endpoints or events changes that
 //! many. The state is locked for a portion at a time, so that nobody waits for long, and rows can go to sled in between.
 
-use crate::model::command::Command;
+use crate::commands::Command;
 
 /// Rows that are changed at a time, nearly; a command that changes more is a portion of its own.
 const WEIGHT_MAX: usize = 2_048;
@@ -28,7 +28,7 @@ pub(super) fn portions<'a>(commands: &'a [Placed<'a>], end: u64) -> impl Iterato
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::command::{CancelDeliveries, ExpireDedup};
+    use crate::commands::{CancelDeliveries, ExpireDedup};
     use crate::model::id::{EndpointId, EventId, OrgNo};
     use crate::model::time::Timestamp;
 

@@ -8,9 +8,8 @@ use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 use super::portions::portions;
 use super::space::Space;
 use crate::base::sabotage::{self, Switch};
+use crate::commands::{self, Command, UnknownFrame};
 use crate::journal::{OwnedFrame, Position, ReadError, Reader};
-use crate::model::command::Command;
-use crate::model::journal_codec::{UnknownFrame, read_body};
 use crate::store::{StateError, Store};
 
 /// Frames are decoded side by side in portions of so many bytes.
@@ -113,7 +112,7 @@ pub fn recover_telling(
         commands += decoded.len() as u64;
         let in_order: Vec<_> = decoded.iter().map(|(position, command)| (*position, command)).collect();
         for (portion, end) in portions(&in_order, scan.position().0) {
-            store.apply(portion.iter().copied(), end, &mut Vec::new())?;
+            commands::apply(store, portion.iter().copied(), end, &mut Vec::new())?;
             if store.layer_rows() >= DIRTY_ROWS_MAX {
                 write_back(store, space)?;
             }
@@ -136,6 +135,6 @@ fn write_back(store: &Store, space: &Space) -> Result<(), StateError> {
 
 fn decode(frame: &OwnedFrame) -> Result<(u64, Command), RecoveryError> {
     let position = frame.position;
-    let command = read_body(frame.kind, frame.version, &frame.body);
+    let command = Command::read(frame.kind, frame.version, &frame.body);
     command.map(|command| (position.0, command)).map_err(|frame| RecoveryError::Unknown { position, frame })
 }

@@ -17,11 +17,10 @@ use crate::base::live::Live;
 use crate::base::metrics::{DeliveryOutcome, Metrics, OperationalEvent};
 use crate::base::random;
 use crate::base::vault::Vault;
+use crate::commands::{Command, SettleAttempt};
 use crate::commit::{Intake, Refused};
 use crate::journal::{Position, Reader};
-use crate::model::command::{Command, SettleAttempt};
 use crate::model::delivery::{AttemptOutcome, Verdict};
-use crate::model::journal_codec::read_body;
 use crate::model::notice::NoticeKind;
 use crate::model::time::Timestamp;
 use crate::rules::breaker::Answer;
@@ -119,7 +118,7 @@ impl AttempterPorts {
     fn body(&self, delivery: &DueDelivery) -> Option<Body> {
         let frame = self.journal.read(Position(delivery.position)).map_err(|error| error.to_string());
         let command = frame
-            .and_then(|frame| read_body(frame.kind, frame.version, &frame.body).map_err(|error| error.to_string()));
+            .and_then(|frame| Command::read(frame.kind, frame.version, &frame.body).map_err(|error| error.to_string()));
         match command.map(|command| command.into_event(delivery.event)) {
             Ok(Some(submit)) => {
                 let form = delivery.endpoint.settings.body;

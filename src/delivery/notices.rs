@@ -5,7 +5,7 @@
 
 use serde::Serialize;
 
-use crate::model::command::SettleAttempt;
+use crate::commands::SettleAttempt;
 use crate::model::delivery::{AttemptError, DeadReason, Verdict};
 use crate::model::endpoint::DisabledReason;
 use crate::model::id::{DeliveryId, EndpointId, EventId};

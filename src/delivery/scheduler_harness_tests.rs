@@ -6,8 +6,8 @@ use std::sync::{Mutex, PoisonError};
 use super::unreliable::Unreliable;
 use super::*;
 use crate::base::threads::Signal;
+use crate::commands::{Command, CreateOrg, PutEndpoint, RouteEvent, SettleAttempt, SubmitEvent};
 use crate::commit::InboxBell;
-use crate::model::command::{Command, CreateOrg, PutEndpoint, RouteEvent, SettleAttempt, SubmitEvent};
 use crate::model::delivery::{AttemptError, AttemptOutcome, ErrorCode};
 use crate::model::endpoint::{self, DisabledReason, Endpoint, EndpointSettings, SealedSecret};
 use crate::model::event::NewEvent;
@@ -155,7 +155,7 @@ impl World {
         let (mut outcomes, position) = (Vec::new(), self.position);
         self.position += 100;
         let commands = std::iter::once((position, command));
-        let effects = self.store.apply(commands, self.position, &mut outcomes).unwrap();
+        let effects = crate::commands::apply(&self.store, commands, self.position, &mut outcomes).unwrap();
         let due = effects.due.into_iter().map(|(endpoint, at, event)| SchedulerHint::Due(endpoint, at, event));
         self.hint(due.chain(effects.endpoints_changed.into_iter().map(SchedulerHint::Changed)));
         outcomes.remove(0)

@@ -2,7 +2,7 @@
 
 use super::unreliable::Unreliable;
 use super::*;
-use crate::model::command::RetryDelivery;
+use crate::commands::RetryDelivery;
 use crate::model::delivery::Trigger;
 use crate::store::Outcome;
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::unreliable::{Dice, Unreliable};
 use super::*;
-use crate::model::command::RetryDelivery;
+use crate::commands::RetryDelivery;
 use crate::model::delivery::Trigger;
 
 /// A delivery that waits, as the test knows it.

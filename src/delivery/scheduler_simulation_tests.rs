@@ -10,9 +10,9 @@ use super::harness::{create_org, hints, put_endpoint, scheduler, settings, submi
 pub(super) use super::plan::{DAY, HOUR, Hearing, Kind, MINUTE, Plan, Request, Rest, SECOND, START, Seen, TIMEOUT};
 use super::unreliable::Unreliable;
 use super::*;
+use crate::commands::{Command, RouteEvent, SettleAttempt};
 use crate::commit::{Committer, CommitterLimits, Feed, Flush, Ports, Progress, Space, recover};
 use crate::journal::{self, OsFiles};
-use crate::model::command::{Command, RouteEvent, SettleAttempt};
 use crate::model::delivery::{AttemptError, AttemptOutcome, ErrorCode};
 use crate::rules::retry::{disables, verdict};
 use crate::store::Outcome;

@@ -1,7 +1,7 @@
 //! What is sent when, with attempts that are only noted down: no network, no threads, no time but the test's.
 
 use super::*;
-use crate::model::command::{Command, DeleteEndpoint};
+use crate::commands::{Command, DeleteEndpoint};
 use crate::model::delivery::{DeadReason, Verdict};
 use crate::model::endpoint::{DisabledReason, EndpointSettings};
 use crate::model::id::OrgNo;

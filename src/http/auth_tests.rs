@@ -2,8 +2,8 @@ use actix_web::http::header::HeaderValue;
 
 use super::*;
 use crate::base::metrics::Metrics;
+use crate::commands::{Command, CreateOrg};
 use crate::config::Config;
-use crate::model::command::{Command, CreateOrg};
 use crate::model::id::OrgId;
 use crate::model::key::{Key, Scopes};
 use crate::model::org::{InboxMode, Org, Tier};
@@ -39,7 +39,7 @@ impl Fixture {
         let (scopes, ended_at) = (Scopes::all(), None);
         let key = Key { id: KeyId(2), name, hash, check, scopes, created_at, expires_at, ended_at };
         let command = Command::CreateOrg(CreateOrg { org, key });
-        store.apply(std::iter::once((1, &command)), 2, &mut Vec::new()).unwrap();
+        crate::commands::apply(&store, std::iter::once((1, &command)), 2, &mut Vec::new()).unwrap();
         Self { auth, store, text, _dir: dir }
     }
 

@@ -12,7 +12,7 @@ use super::deliveries::{List, Shown};
 use super::error::{Faults, Problem};
 use super::fields::{Fields, text_of};
 use super::query::Query;
-use crate::model::command::{Command, DropDead, RetryDelivery};
+use crate::commands::{Command, DropDead, RetryDelivery};
 use crate::model::delivery::Trigger;
 use crate::model::id::{DeliveryId, EndpointId, EventId, OrgNo};
 use crate::model::time::Timestamp;

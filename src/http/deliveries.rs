@@ -12,12 +12,11 @@ use super::cursor;
 use super::error::{Code, Problem};
 use super::query::Query;
 use crate::base::clock::Clock;
+use crate::commands::{Command, RetryDelivery, SettleAttempt};
 use crate::journal::Position;
-use crate::model::command::{Command, RetryDelivery, SettleAttempt};
 use crate::model::delivery::{AttemptError, AttemptOutcome, DeadReason, Timing, Trigger};
 use crate::model::endpoint::DisabledReason;
 use crate::model::id::{AttemptId, DeliveryId, EndpointId, EventId, OrgNo};
-use crate::model::journal_codec;
 use crate::model::time::Timestamp;
 use crate::store::{Delivery, DeliveryDetails, DeliveryQuery, DeliveryStanding, Outcome};
 
@@ -226,15 +225,14 @@ fn attempts(api: &Api, delivery: &Delivery, is_erased: bool) -> Result<Vec<Attem
 
 fn settled(api: &Api, position: u64, delivery: &Delivery) -> Result<SettleAttempt, String> {
     let frame = api.journal.read(Position(position)).map_err(|error| error.to_string())?;
-    let command =
-        journal_codec::read_body(frame.kind, frame.version, &frame.body).map_err(|error| error.to_string())?;
+    let command = Command::read(frame.kind, frame.version, &frame.body).map_err(|error| error.to_string())?;
     match command {
         Command::SettleAttempt(settled) if (settled.event, settled.endpoint) == (delivery.event, delivery.endpoint) => {
             Ok(*settled)
         }
         other => Err(format!(
             "the frame at {position} is not an attempt of this delivery but a {}",
-            journal_codec::kind(&other).name()
+            other.kind().name
         )),
     }
 }

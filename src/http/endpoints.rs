@@ -16,10 +16,10 @@ use super::error::{Code, Faults, Problem};
 use super::fields::{CHAR_BYTES_MAX, Fields, text_of};
 use super::query::Query;
 use crate::base::random;
+use crate::commands::{Command, DeleteEndpoint, ENDPOINTS_PER_ORG_MAX, PutEndpoint};
 use crate::delivery::envelope::Body;
 use crate::delivery::secrets;
 use crate::delivery::sender::Request;
-use crate::model::command::{Command, DeleteEndpoint, PutEndpoint};
 use crate::model::delivery::{AttemptOutcome, Trigger};
 use crate::model::endpoint::{
     DESCRIPTION_CHARS_MAX, Endpoint, EndpointSettings, HEADER_NAME_BYTES_MAX, HEADER_VALUE_BYTES_MAX, HEADERS_MAX,
@@ -29,7 +29,7 @@ use crate::model::endpoint::{
 use crate::model::event::NewEvent;
 use crate::model::id::{EndpointId, EventId, OrgNo};
 use crate::model::time::Timestamp;
-use crate::store::{ENDPOINTS_PER_ORG_MAX, EndpointHealth, Outcome};
+use crate::store::{EndpointHealth, Outcome};
 
 /// What all members at their limits take, every character escaped (of ASCII in six bytes), and room for their names and spaces.
 pub(super) const BODY_BYTES_MAX: usize = 6

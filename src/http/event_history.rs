@@ -17,7 +17,7 @@ use super::error::{Code, Problem};
 use super::query::Query;
 use super::stored_event::{read_page, stored, write_item};
 use crate::base::sabotage::{self, Switch};
-use crate::model::command::{Command, EraseEvent};
+use crate::commands::{Command, EraseEvent};
 use crate::model::endpoint::Endpoint;
 use crate::model::event::EventStatus;
 use crate::model::id::{EndpointId, EventId, OrgNo};

@@ -12,7 +12,7 @@ use super::edge::rejection;
 use super::error::{Code, Faults, Problem};
 use super::fields::{Fields, array, text_of};
 use super::wire::{Rules, cloud_event_body_bytes_max, event_body_bytes_max};
-use crate::model::command::{Command, SubmitEvent};
+use crate::commands::{Command, SubmitEvent};
 use crate::model::event::NewEvent;
 use crate::model::id::{EventId, OrgNo};
 use crate::model::time::Timestamp;

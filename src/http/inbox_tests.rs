@@ -1,10 +1,10 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::commands::SubmitEvent;
 use crate::http::cursor;
 use crate::http::stored_event::write_item;
 use crate::model::cloudevent::{AttributeValue, CloudEvent, DataKind};
-use crate::model::command::SubmitEvent;
 use crate::model::event::{Dedup, NewEvent};
 
 fn event(payload: &str, dedup_id: Option<&str>) -> SubmitEvent {

@@ -16,7 +16,7 @@ use super::fields::{Fields, text_of};
 use super::query::Query;
 use super::verify::Hashed;
 use crate::base::random;
-use crate::model::command::{Command, CreateKey, CreateOrg, EndKey, RotateKey};
+use crate::commands::{Command, CreateKey, CreateOrg, EndKey, RotateKey};
 use crate::model::id::{EventId, KeyId, OrgId, OrgNo};
 use crate::model::key::{Key, KeyText, Scope, Scopes};
 use crate::model::org::{InboxMode, NAME_CHARS_MAX, Org, Tier, looks_like_id};

@@ -14,7 +14,7 @@ use super::cursor;
 use super::error::{Code, Faults, Problem};
 use super::fields::{CHAR_BYTES_MAX, Fields, text_of};
 use super::query::Query;
-use crate::model::command::{Command, EndReplay, StartReplay};
+use crate::commands::{Command, EndReplay, StartReplay};
 use crate::model::endpoint::{PATTERN_CHARS_MAX, PATTERNS_MAX, TypePattern};
 use crate::model::id::{EndpointId, EventId, OrgNo, ReplayId};
 use crate::model::replay::{REPLAYS_RUNNING_MAX, ReplayEnd, ReplayRequest, ReplayWait};

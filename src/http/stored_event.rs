@@ -12,12 +12,11 @@ use super::call::{PAGE_BYTES_MAX, json_bytes};
 use super::cursor;
 use super::error::Problem;
 use super::limit::Payer;
+use crate::commands::{Command, SubmitEvent};
 use crate::journal::Position;
 use crate::model::cloudevent::{Context, DataKind};
-use crate::model::command::SubmitEvent;
 use crate::model::event::EventStatus;
 use crate::model::id::EventId;
-use crate::model::journal_codec;
 use crate::model::time::Timestamp;
 use crate::store::{EventItem, EventPage};
 
@@ -106,9 +105,9 @@ pub(super) fn read_page(api: &Api, payer: Payer, found: &EventPage) -> Result<Pa
 /// The event as its frame in the journal has it.
 pub(super) fn stored(api: &Api, (id, position): (EventId, u64)) -> Result<SubmitEvent, Problem> {
     let frame = api.journal.read(Position(position)).map_err(|error| Problem::unreadable(id, &error))?;
-    let command = journal_codec::read_body(frame.kind, frame.version, &frame.body);
+    let command = Command::read(frame.kind, frame.version, &frame.body);
     let command = command.map_err(|error| Problem::internal(&error))?;
-    let kind = journal_codec::kind(&command).name();
+    let kind = command.kind().name;
     let other = || Problem::internal(&format_args!("the frame at {position} does not hold {id} but a {kind}"));
     command.into_event(id).ok_or_else(other)
 }

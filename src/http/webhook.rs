@@ -10,7 +10,7 @@ use super::endpoint_settings::Reading;
 use super::endpoints::{BODY_BYTES_MAX, Shown, blank, put};
 use super::error::Problem;
 use super::fields::text_of;
-use crate::model::command::{Command, DeleteEndpoint};
+use crate::commands::{Command, DeleteEndpoint};
 use crate::model::endpoint::Endpoint;
 use crate::store::Outcome;
 

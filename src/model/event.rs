@@ -105,7 +105,7 @@ fn is_invisible(c: char) -> bool {
 }
 
 /// How a producer says "this is the same event again": the id, what it is compared by, and since when the window runs.
-/// The digests are made where the request is read; deciding is `store::apply`'s.
+/// The digests are made where the request is read; it is decided when the event is stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dedup {
     /// What the producer sent.

@@ -1,13 +1,9 @@
 //! Operational events: what the server itself tells an organization of its endpoints and deliveries. They are events like
 //! any other, of types that only the server can give.
-//!
-//! What an attempt causes stands in the frame that settles it ([`SettleAttempt::notices`]), not in one of its own: then a
-//! crash leaves both or neither, and whether it is true is decided where the attempt is settled, in journal order.
 
 use serde::{Deserialize, Serialize};
 
-use super::command::{Command, SettleAttempt, SubmitEvent};
-use super::event::{EventType, NewEvent};
+use super::event::EventType;
 use super::id::EventId;
 use super::time::Timestamp;
 
@@ -56,36 +52,6 @@ pub struct Notice {
     pub received_at: Timestamp,
     /// Its payload: JSON.
     pub payload: Box<[u8]>,
-}
-
-impl SettleAttempt {
-    /// One of its notices as the event that it is.
-    pub fn event_of(&self, notice: &Notice) -> SubmitEvent {
-        let event = NewEvent {
-            event_type: notice.kind.event_type(),
-            dedup: None,
-            labels: Vec::new(),
-            occurred_at: Some(self.outcome.started_at.plus_ms(u64::from(self.outcome.duration_ms))),
-            deliver_after: None,
-            payload: notice.payload.clone(),
-            cloudevent: None,
-        };
-        SubmitEvent { org: self.org, by: None, id: notice.id, received_at: notice.received_at, event }
-    }
-}
-
-impl Command {
-    /// The event of this id, if it is one that the command can store.
-    pub fn into_event(self, id: EventId) -> Option<SubmitEvent> {
-        match self {
-            Self::SubmitEvent(event) => Some(*event).filter(|event| event.id == id),
-            Self::SettleAttempt(settle) => {
-                let notice = settle.notices.iter().find(|notice| notice.id == id)?;
-                Some(settle.event_of(notice))
-            }
-            _ => None,
-        }
-    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
-use crate::model::command::{Command, SubmitEvent};
+use crate::commands::{Command, SubmitEvent};
 use crate::model::event::{Dedup, NewEvent};
 use crate::model::id::{EventId, OrgNo};
 use crate::model::notice::NoticeKind;

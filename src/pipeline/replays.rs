@@ -10,8 +10,8 @@ use crate::base::clock::Clock;
 use crate::base::metrics::Metrics;
 use crate::base::sabotage::{self, Switch};
 use crate::base::threads::{Signal, Stop};
+use crate::commands::{Command, EndReplay, command_of_turn};
 use crate::commit::Intake;
-use crate::model::command::{Command, EndReplay};
 use crate::model::id::EndpointId;
 use crate::model::replay::ReplayWait;
 use crate::model::time::Timestamp;
@@ -80,13 +80,15 @@ impl Replayer {
             if stop.is_set() {
                 return Ok(Duration::ZERO);
             }
-            match self.store.replay_turn(replay, Timestamp(self.clock.steady_ms()), &taken)? {
-                ReplayTurn::Do(mut command) => {
-                    if let Command::EndReplay(end) = &mut *command {
-                        end.at = Timestamp(self.clock.now_ms()); // which people see
-                    }
-                    taken.extend(added_to(&command));
-                    steps.push(sabotaged(*command));
+            let steady = Timestamp(self.clock.steady_ms());
+            match self.store.replay_turn(replay, steady, &taken)? {
+                turn @ (ReplayTurn::Step(_) | ReplayTurn::End(_)) => {
+                    // Deliveries are due by the steady time; people see when it ended.
+                    let is_end = matches!(turn, ReplayTurn::End(_));
+                    let at = if is_end { Timestamp(self.clock.now_ms()) } else { steady };
+                    let command = command_of_turn(replay, turn, at);
+                    taken.extend(command.as_ref().and_then(added_to));
+                    steps.extend(command.map(sabotaged));
                 }
                 ReplayTurn::Wait(ReplayWait::EndpointDisabled | ReplayWait::DiskFull) | ReplayTurn::Over => {}
                 ReplayTurn::Wait(ReplayWait::EndpointBusy | ReplayWait::Routing) => {

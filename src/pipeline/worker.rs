@@ -12,8 +12,8 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use crate::base::clock::Clock;
 use crate::base::threads::Stop;
+use crate::commands::{Command, NoteRouteCrash, RouteEvent};
 use crate::commit::{Hints, Intake};
-use crate::model::command::{Command, NoteRouteCrash, RouteEvent};
 use crate::model::id::{EventId, OrgNo};
 use crate::rules::fan_out;
 use crate::store::{StateError, Store, Unrouted};

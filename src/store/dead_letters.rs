@@ -102,10 +102,10 @@ fn bounds(query: &DeadQuery, behind: Option<DeadPlace>) -> Option<(DeadPlace, De
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::command::{Command, DeleteEndpoint};
+    use crate::commands::tests::{AT_ONCE, Fixture, ORG, create_org, put_endpoint, route, settle, submit};
+    use crate::commands::{Command, DeleteEndpoint};
     use crate::model::delivery::{DeadReason, Verdict};
     use crate::model::org::InboxMode;
-    use crate::store::apply::tests::{AT_ONCE, Fixture, ORG, create_org, put_endpoint, route, settle, submit};
 
     #[test]
     fn dead_letters_are_listed_by_when_they_died_page_by_page() {

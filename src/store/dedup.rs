@@ -4,13 +4,12 @@
 //! costs nothing else. What finds an entry is an index in memory, eight bytes for each, made from the blocks at start: a
 //! new id is known to be new without a look at sled.
 
-use super::apply::Outcome;
 use super::schema::{DedupBlock, DedupEntry, Meta};
 use super::table::{State, Table};
 use super::{StateError, Store};
 use crate::base::sabotage::{self, Switch};
-use crate::model::command::SubmitEvent;
 use crate::model::event::Dedup;
+use crate::model::id::{EventId, KeyId};
 use crate::model::time::Timestamp;
 
 /// Buckets of the index, chosen by the first two bytes of a digest.
@@ -22,7 +21,7 @@ const BLOCK_MASK: u64 = (1 << BLOCK_BITS) - 1;
 /// Where the entries with a digest may lie. An entry that has only the digest's beginning in common is found as well:
 /// the block decides.
 #[derive(Debug)]
-pub(super) struct DedupIndex {
+pub(crate) struct DedupIndex {
     /// In each: 40 bits of the digest, then the low bits of the block's number.
     buckets: Vec<Vec<u64>>,
 }
@@ -52,7 +51,7 @@ impl DedupIndex {
         block.entries.iter().for_each(|entry| self.insert(entry.digest, number));
     }
 
-    pub(super) fn insert(&mut self, digest: [u8; 14], block: u32) {
+    pub(crate) fn insert(&mut self, digest: [u8; 14], block: u32) {
         let (bucket, word) = place(digest, block);
         if let Some(words) = self.buckets.get_mut(bucket) {
             if words.len() == words.capacity() {
@@ -63,7 +62,7 @@ impl DedupIndex {
         }
     }
 
-    pub(super) fn remove(&mut self, digest: [u8; 14], block: u32) {
+    pub(crate) fn remove(&mut self, digest: [u8; 14], block: u32) {
         let (bucket, word) = place(digest, block);
         if let Some(words) = self.buckets.get_mut(bucket)
             && let Some(at) = words.iter().position(|known| *known == word)
@@ -90,9 +89,20 @@ fn place(digest: [u8; 14], block: u32) -> (usize, u64) {
     (usize::from(u16::from_be_bytes([b0, b1])), tag << BLOCK_BITS | u64::from(block) & BLOCK_MASK)
 }
 
-/// The entry that makes an event with this dedup id no new one. There can be two after the clock was set back; then it is
-/// that of the later event, however the index is ordered.
-pub(super) fn earlier(state: &State, dedup: &Dedup) -> Result<Option<DedupEntry>, StateError> {
+/// The event that makes another one with the same dedup id no new one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Earlier {
+    /// Its id.
+    pub id: EventId,
+    /// The time at which it was taken in.
+    pub received_at: Timestamp,
+    /// Whether both have the same type and payload.
+    pub is_same: bool,
+}
+
+/// The earlier event with this dedup id. There can be two after the clock was set back; then it is the later of them,
+/// however the index is ordered.
+pub(super) fn earlier(state: &State, dedup: &Dedup) -> Result<Option<Earlier>, StateError> {
     if sabotage::is_on(Switch::DedupOff) {
         return Ok(None);
     }
@@ -106,40 +116,34 @@ pub(super) fn earlier(state: &State, dedup: &Dedup) -> Result<Option<DedupEntry>
             latest = found.cloned();
         }
     }
-    Ok(latest)
-}
-
-/// What a submission with this dedup id comes to if there is an earlier one.
-pub(super) fn outcome(entry: &DedupEntry, dedup: &Dedup) -> Outcome {
-    if entry.fingerprint == dedup.fingerprint {
-        Outcome::Duplicate { id: entry.event, received_at: entry.received_at }
-    } else {
-        Outcome::Mismatch { id: entry.event }
-    }
+    Ok(latest.map(|entry| Earlier {
+        id: entry.event,
+        received_at: entry.received_at,
+        is_same: entry.fingerprint == dedup.fingerprint,
+    }))
 }
 
 impl Store {
-    /// What submissions with these dedup ids would come to, where the state can say so already.
+    /// The earlier events that make events with these dedup ids no new ones, as far as the state knows. Each comes with the
+    /// key that posts it, if a key does.
     ///
     /// # Errors
     /// When rows cannot be read.
     pub fn known_duplicates<'a>(
         &self,
-        events: impl Iterator<Item = Option<&'a SubmitEvent>>,
+        events: impl Iterator<Item = Option<(Option<KeyId>, &'a Dedup)>>,
         now: Timestamp,
-    ) -> Result<Vec<Option<Outcome>>, StateError> {
+    ) -> Result<Vec<Option<Earlier>>, StateError> {
         let state = self.read();
         let known = events.map(|event| {
-            let Some((event, dedup)) = event.and_then(|event| Some((event, event.event.dedup.as_ref()?))) else {
-                return Ok(None);
-            };
-            // To one whose key has ended nothing is told: `apply` refuses it.
-            if let Some(by) = event.by
+            let Some((by, dedup)) = event else { return Ok(None) };
+            // Nothing is told to one whose key has ended: the command is refused when it is applied.
+            if let Some(by) = by
                 && !state.keys.get(by)?.is_some_and(|row| row.key.is_valid(now))
             {
                 return Ok(None);
             }
-            Ok(earlier(&state, dedup)?.map(|entry| outcome(&entry, dedup)))
+            earlier(&state, dedup)
         });
         known.collect()
     }

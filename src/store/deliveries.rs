@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::apply::block_of;
+use super::change::block_of;
 use super::schema::DeliveryState;
 use super::table::State;
 use super::{StateError, Store};

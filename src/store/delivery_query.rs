@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::apply::block_of;
+use super::change::block_of;
 use super::event_page::{Received, ids_ahead_ms};
 use super::schema::{DeliveredEntry, DeliveryRow, DeliveryState, EndedRow};
 use super::table::State;

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::command::{CancelDeliveries, Command, DeleteEndpoint};
+use crate::commands::tests::{AT_ONCE, Fixture, LATER, ORG, create_org, put_endpoint, route, settle, submit};
+use crate::commands::{CancelDeliveries, Command, DeleteEndpoint};
 use crate::model::delivery::Verdict;
 use crate::model::org::InboxMode;
-use crate::store::apply::tests::{AT_ONCE, Fixture, LATER, ORG, create_org, put_endpoint, route, settle, submit};
 
 const EVENTS: u128 = 400;
 

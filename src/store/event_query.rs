@@ -67,8 +67,8 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::commands::tests::{Fixture, ORG, ack, create_org, submit};
     use crate::model::org::InboxMode;
-    use crate::store::apply::tests::{Fixture, ORG, ack, create_org, submit};
 
     #[test]
     fn events_are_listed_newest_first_page_by_page() {

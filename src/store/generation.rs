@@ -96,7 +96,7 @@ impl Store {
         let fresh = dir.join((number + 1).to_string());
         make_dir(&fresh)?;
         let store = Self::open_generation(&fresh, cache_bytes, Some(reason))?;
-        store.apply(std::iter::empty(), 0, &mut Vec::new())?;
+        store.begin().finish(0)?;
         Ok(store)
     }
 

@@ -1,12 +1,12 @@
 //! The state: what comes of applying the journal's commands in order, kept in sled and in a layer of fresh rows above it.
 //!
-//! The only importer of sled. Its verbs are the product's; nobody outside sees a table or a row key. `apply` is the only
-//! writer and is deterministic; the rows it changed reach sled some hundred milliseconds later, in one atomic batch with
-//! the position they stand for ([`Store::write_back`]), because the journal has made them durable already.
+//! The only importer of sled. Its verbs are the product's; only commands see tables and rows, while they apply themselves in
+//! a [`Change`]. The rows that they changed reach sled some hundred milliseconds later, in one atomic batch with the
+//! position they stand for ([`Store::write_back`]), because the journal has made them durable already.
 //!
 //! It must not know where commands come from, what the time is, or that the journal is a file.
 
-mod apply;
+pub(crate) mod change;
 mod dead_letters;
 mod dedup;
 mod deliveries;
@@ -20,7 +20,7 @@ mod keys;
 mod losses;
 mod query;
 mod replays;
-mod schema;
+pub(crate) mod schema;
 mod table;
 mod verify;
 mod write_back;
@@ -29,8 +29,9 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-pub use apply::{ENDPOINTS_PER_ORG_MAX, Effects, KEYS_PER_ORG_MAX, Outcome, Told};
+pub use change::{Batch, Change, Effects, KEYS_PER_ORG_MAX, Outcome, Told};
 pub use dead_letters::{DeadPage, DeadPlace, DeadQuery};
+pub use dedup::Earlier;
 pub use deliveries::{DueDelivery, InOrder, Lane, Then};
 pub use delivery_query::{
     AttemptTarget, Delivery, DeliveryDetails, DeliveryPage, DeliveryPlace, DeliveryQuery, DeliveryStanding,
@@ -42,7 +43,7 @@ pub use inbox::{InboxNews, InboxQuery};
 pub use keys::Authenticated;
 pub use losses::{Named, NamedKind};
 pub use query::{Counts, EndpointHealth, EventSummary, OrgSummary, Unrouted};
-pub use replays::{REPLAY_WAITING_MAX, Replay, ReplayTurn};
+pub use replays::{REPLAY_WAITING_MAX, Replay, ReplayStep, ReplayTurn};
 pub use verify::{Difference, Differences, Standing};
 pub use write_back::FreshSize;
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::apply::block_of;
+use super::change::block_of;
 pub use super::schema::HealthRow as EndpointHealth;
 use super::{StateError, Store};
 use crate::model::endpoint::Endpoint;
@@ -200,11 +200,11 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::command::Command;
+    use crate::commands::Command;
+    use crate::commands::tests::{Fixture, create_org, put_endpoint};
     use crate::model::endpoint::DisabledReason;
     use crate::model::notice::NoticeKind;
     use crate::model::org::InboxMode;
-    use crate::store::apply::tests::{Fixture, create_org, put_endpoint};
 
     #[test]
     fn organizations_ask_for_a_type_by_a_pattern_of_an_enabled_endpoint() {

@@ -4,12 +4,11 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::apply::block_of;
+use super::change::block_of;
 use super::event_page::Received;
 use super::schema::{BLOCK_EVENTS, DeliveryState, EventBlock, ReplayRow};
 use super::table::State;
 use super::{StateError, Store};
-use crate::model::command::{Command, EndReplay, StepReplay};
 use crate::model::endpoint::Endpoint;
 use crate::model::event::EventType;
 use crate::model::id::{EndpointId, EventId, OrgNo, ReplayId};
@@ -55,12 +54,29 @@ pub struct Replay {
 /// What is to be done next for a replay.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReplayTurn {
-    /// This, and then more.
-    Do(Box<Command>),
+    /// This step, and then more.
+    Step(ReplayStep),
+    /// It is to be ended.
+    End(ReplayEnd),
     /// Nothing, for this reason.
     Wait(ReplayWait),
     /// It is over.
     Over,
+}
+
+/// A step of a replay with one of its endpoints.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReplayStep {
+    /// The lane as it is before the step.
+    pub lane: ReplayLane,
+    /// The endpoint.
+    pub endpoint: EndpointId,
+    /// The events that are to be delivered again.
+    pub events: Vec<EventId>,
+    /// The number of events looked at.
+    pub examined: u32,
+    /// The first event that was not looked at; none when the endpoint is done.
+    pub reached: Option<EventId>,
 }
 
 /// What comes next for a replay that runs.
@@ -140,8 +156,7 @@ impl Store {
             (row, next)
         };
         let step = |lane, endpoint, Found { events, examined, reached }| {
-            let step = StepReplay { org, replay, lane, endpoint, events, examined, reached, at };
-            ReplayTurn::Do(Box::new(Command::StepReplay(step)))
+            ReplayTurn::Step(ReplayStep { lane, endpoint, events, examined, reached })
         };
         Ok(match next {
             Next::Gone(lane) => step(lane, EndpointId(0), Found { reached: None, ..Found::begin(lane) }),
@@ -151,7 +166,7 @@ impl Store {
                 None => ReplayTurn::Wait(ReplayWait::Routing),
             },
             Next::Wait(wait) => ReplayTurn::Wait(wait),
-            Next::End(end) => ReplayTurn::Do(Box::new(Command::EndReplay(EndReplay { org, replay, end, at }))),
+            Next::End(end) => ReplayTurn::End(end),
         })
     }
 

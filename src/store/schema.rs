@@ -43,15 +43,14 @@ use crate::model::replay::{ReplayEnd, ReplayLane, ReplayRequest};
 use crate::model::time::Timestamp;
 
 /// The format of all rows together.
-pub(super) const FORMAT: u32 = 13;
+pub(crate) const FORMAT: u32 = 13;
 /// Events in a block; the bits of an `open` row.
-pub(super) const BLOCK_EVENTS: usize = 64;
+pub(crate) const BLOCK_EVENTS: usize = 64;
 /// Dedup ids in a block: a row stays below the size that sled would put in a file of its own.
-pub(super) const DEDUP_BLOCK_ENTRIES: usize = 128;
+pub(crate) const DEDUP_BLOCK_ENTRIES: usize = 128;
 
 /// A row: which table it is in and what its key is.
-pub(super) trait Row: Serialize + DeserializeOwned + Clone + PartialEq + std::fmt::Debug + 'static {
-    /// The key's parts.
+pub(crate) trait Row: Serialize + DeserializeOwned + Clone + PartialEq + std::fmt::Debug + 'static {
     type Key: RowKey;
     /// The table's name, in drawings and dumps.
     const NAME: &'static str;
@@ -66,8 +65,7 @@ pub(super) trait Row: Serialize + DeserializeOwned + Clone + PartialEq + std::fm
 }
 
 /// A key: parts that sort like their bytes.
-pub(super) trait RowKey: Copy + Ord + std::fmt::Debug {
-    /// Its bytes.
+pub(crate) trait RowKey: Copy + Ord + std::fmt::Debug {
     type Bytes: AsRef<[u8]>;
     /// The bytes of the parts.
     fn bytes(self) -> Self::Bytes;
@@ -191,92 +189,92 @@ macro_rules! row {
 
 /// How far the journal is applied, and what is counted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Meta {
+pub(crate) struct Meta {
     /// Journal position of the first frame that is not applied.
-    pub(super) applied: u64,
+    pub(crate) applied: u64,
     /// The number the next organization gets.
-    pub(super) next_org: u32,
+    pub(crate) next_org: u32,
     /// The largest id handed out.
-    pub(super) last_id: u128,
-    pub(super) events: u64, // stored, erased ones too
+    pub(crate) last_id: u128,
+    pub(crate) events: u64, // stored, erased ones too
     /// Events in inboxes.
-    pub(super) open: u64,
+    pub(crate) open: u64,
     /// Deliveries waiting for an attempt.
-    pub(super) waiting: u64,
+    pub(crate) waiting: u64,
     /// Deliveries given up.
-    pub(super) dead: u64,
+    pub(crate) dead: u64,
     /// The oldest block of dedup ids.
-    pub(super) dedup_first: u32,
+    pub(crate) dedup_first: u32,
     /// The block that new dedup ids go into.
-    pub(super) dedup_tail: u32,
+    pub(crate) dedup_tail: u32,
     /// Commands below this journal position were judged before damage took a part of the journal. 0: none was ever lost.
-    pub(super) judged_before: u64,
+    pub(crate) judged_before: u64,
     /// Keys that such commands stand on and whose making was lost, sorted.
-    pub(super) lost_keys: Vec<KeyId>,
+    pub(crate) lost_keys: Vec<KeyId>,
 }
 row!(Meta, 1, "meta", (), resident);
 
 /// An organization.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct OrgRow {
-    pub(super) org: Org,
-    pub(super) keys: Vec<KeyId>,
-    pub(super) endpoints: Vec<EndpointId>,
+pub(crate) struct OrgRow {
+    pub(crate) org: Org,
+    pub(crate) keys: Vec<KeyId>,
+    pub(crate) endpoints: Vec<EndpointId>,
     /// The number that its next endpoint gets, from 1 on.
-    pub(super) next_endpoint: u32,
+    pub(crate) next_endpoint: u32,
 }
 row!(OrgRow, 2, "orgs", OrgNo, resident);
 
 /// What changes with every event of an organization; apart from [`OrgRow`], which requests hold on to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct InboxRow {
+pub(crate) struct InboxRow {
     /// First id of the block that new events go into.
-    pub(super) tail: Option<EventId>,
-    pub(super) open: u64, // events in its inbox
+    pub(crate) tail: Option<EventId>,
+    pub(crate) open: u64, // events in its inbox
     /// How far the time in an id was ahead of when its event was received, at most.
-    pub(super) ids_ahead_ms: u64,
+    pub(crate) ids_ahead_ms: u64,
 }
 row!(InboxRow, 13, "inboxes", OrgNo, resident);
 
 /// A key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct KeyRow {
-    pub(super) org: OrgNo,
-    pub(super) key: Key,
-    pub(super) last_used_at: Option<Timestamp>,
+pub(crate) struct KeyRow {
+    pub(crate) org: OrgNo,
+    pub(crate) key: Key,
+    pub(crate) last_used_at: Option<Timestamp>,
 }
 row!(KeyRow, 3, "keys", KeyId, resident);
 
 /// An endpoint.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct EndpointRow {
-    pub(super) org: OrgNo,
+pub(crate) struct EndpointRow {
+    pub(crate) org: OrgNo,
     /// Its number in the organization, which stands for it in the ids of deliveries.
-    pub(super) number: u32,
+    pub(crate) number: u32,
     /// Shared, because attempts hold on to it.
-    pub(super) endpoint: Arc<Endpoint>,
+    pub(crate) endpoint: Arc<Endpoint>,
 }
 row!(EndpointRow, 4, "endpoints", EndpointId, resident);
 
 /// Which endpoint a number stands for. Stays when that is deleted, because its deliveries do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct NumberRow(pub(super) EndpointId);
+pub(crate) struct NumberRow(pub(crate) EndpointId);
 row!(NumberRow, 16, "numbers", (OrgNo, u32));
 
 /// An endpoint that was deleted. It does not come again: ids are not given twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct FormerRow {
-    pub(super) org: OrgNo,
-    pub(super) number: u32,
+pub(crate) struct FormerRow {
+    pub(crate) org: OrgNo,
+    pub(crate) number: u32,
     /// Journal position of the command that ended it.
-    pub(super) ended: u64,
+    pub(crate) ended: u64,
 }
 row!(FormerRow, 17, "former", EndpointId);
 
 /// An endpoint that was deleted, by when: deliveries are made for endpoints that are there, so one that ended before an
 /// event came has none of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct EndedRow(pub(super) EndpointId);
+pub(crate) struct EndedRow(pub(crate) EndpointId);
 row!(EndedRow, 20, "ended", (OrgNo, u64, u32));
 
 /// How the deliveries to an endpoint go: what changes with every attempt; apart from the endpoint itself.
@@ -303,10 +301,10 @@ row!(HealthRow, 15, "health", EndpointId, resident);
 
 /// Up to [`BLOCK_EVENTS`] events of an organization, in acceptance order.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct EventBlock {
+pub(crate) struct EventBlock {
     /// The types that occur, each once.
-    pub(super) types: Vec<EventType>,
-    pub(super) events: Vec<EventEntry>,
+    pub(crate) types: Vec<EventType>,
+    pub(crate) events: Vec<EventEntry>,
 }
 row!(EventBlock, 5, "events", (OrgNo, EventId), |row| {
     let types: usize = row.types.iter().map(|known| size_of::<u64>() + known.as_str().len()).sum();
@@ -315,123 +313,123 @@ row!(EventBlock, 5, "events", (OrgNo, EventId), |row| {
 
 /// One event: where its payload is, and where it stands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct EventEntry {
-    pub(super) id: EventId,
+pub(crate) struct EventEntry {
+    pub(crate) id: EventId,
     /// Of the frame that holds it.
-    pub(super) position: u64,
-    pub(super) bytes: u32,
+    pub(crate) position: u64,
+    pub(crate) bytes: u32,
     /// Place of its type in the block's list.
-    pub(super) type_no: u8,
-    pub(super) received_at: Timestamp,
-    pub(super) status: EventStatus,
+    pub(crate) type_no: u8,
+    pub(crate) received_at: Timestamp,
+    pub(crate) status: EventStatus,
     /// Deliveries that wait for an attempt.
-    pub(super) waiting: u16,
+    pub(crate) waiting: u16,
     /// Deliveries that were accepted.
-    pub(super) accepted: u16,
+    pub(crate) accepted: u16,
     /// Deliveries that were given up.
-    pub(super) dead: u16,
-    pub(super) acknowledged_at: Option<Timestamp>,
+    pub(crate) dead: u16,
+    pub(crate) acknowledged_at: Option<Timestamp>,
     /// Since when nobody sees its payload.
-    pub(super) erased_at: Option<Timestamp>,
+    pub(crate) erased_at: Option<Timestamp>,
 }
 
 impl EventBlock {
     /// The event and its place in the block.
-    pub(super) fn find(&self, id: EventId) -> Option<(usize, &EventEntry)> {
+    pub(crate) fn find(&self, id: EventId) -> Option<(usize, &EventEntry)> {
         let place = self.events.binary_search_by_key(&id, |entry| entry.id).ok()?;
         Some((place, self.events.get(place)?))
     }
 
     /// The type of one of its events.
-    pub(super) fn event_type(&self, entry: &EventEntry) -> Option<&EventType> {
+    pub(crate) fn event_type(&self, entry: &EventEntry) -> Option<&EventType> {
         self.types.get(usize::from(entry.type_no))
     }
 }
 
 /// A bit for each event of a block that is in the inbox; the first event is the lowest bit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct OpenBits(pub(super) u64);
+pub(crate) struct OpenBits(pub(crate) u64);
 row!(OpenBits, 6, "open", (OrgNo, EventId));
 
 /// Up to [`DEDUP_BLOCK_ENTRIES`] dedup ids, in the order they came.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct DedupBlock {
-    pub(super) entries: Vec<DedupEntry>,
+pub(crate) struct DedupBlock {
+    pub(crate) entries: Vec<DedupEntry>,
 }
 row!(DedupBlock, 7, "dedup", u32, |row| size_of_val(row.entries.as_slice()));
 
 impl DedupBlock {
     /// Whether all of it was received before this.
-    pub(super) fn is_older_than(&self, before: Timestamp) -> bool {
+    pub(crate) fn is_older_than(&self, before: Timestamp) -> bool {
         self.entries.iter().all(|entry| entry.received_at < before)
     }
 }
 
 /// One dedup id and the event it stands for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct DedupEntry {
-    pub(super) digest: [u8; 14],
-    pub(super) fingerprint: [u8; 8],
-    pub(super) event: EventId,
-    pub(super) received_at: Timestamp,
+pub(crate) struct DedupEntry {
+    pub(crate) digest: [u8; 14],
+    pub(crate) fingerprint: [u8; 8],
+    pub(crate) event: EventId,
+    pub(crate) received_at: Timestamp,
 }
 
 /// An event that no worker has routed yet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct UnroutedRow {
-    pub(super) deliver_after: Option<Timestamp>,
+pub(crate) struct UnroutedRow {
+    pub(crate) deliver_after: Option<Timestamp>,
     /// How often routing it crashed.
-    pub(super) crashes: u8,
+    pub(crate) crashes: u8,
 }
 row!(UnroutedRow, 8, "unrouted", (OrgNo, EventId));
 
 /// What an endpoint accepted of a block of events.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct DeliveredBlock {
+pub(crate) struct DeliveredBlock {
     /// Sorted by place.
-    pub(super) entries: Vec<DeliveredEntry>,
+    pub(crate) entries: Vec<DeliveredEntry>,
 }
 row!(DeliveredBlock, 9, "delivered", (EndpointId, EventId), |row| size_of_val(row.entries.as_slice()));
 
 /// One accepted delivery.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct DeliveredEntry {
+pub(crate) struct DeliveredEntry {
     /// Of the event in its block.
-    pub(super) place: u8,
-    pub(super) attempts: u32,
-    pub(super) status: u16,
-    pub(super) duration_ms: u32,
+    pub(crate) place: u8,
+    pub(crate) attempts: u32,
+    pub(crate) status: u16,
+    pub(crate) duration_ms: u32,
     /// Journal position of the attempt that was accepted.
-    pub(super) attempt: u64,
+    pub(crate) attempt: u64,
 }
 
 /// A bit for each event of a block that the endpoint is to get at once and that was not attempted yet. Such a delivery has
 /// no row of its own: most succeed at the first attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct PendingBits {
-    pub(super) org: OrgNo,
-    pub(super) bits: u64,
+pub(crate) struct PendingBits {
+    pub(crate) org: OrgNo,
+    pub(crate) bits: u64,
 }
 row!(PendingBits, 14, "pending", (EndpointId, EventId));
 
 /// A delivery that waits for a later time, or was given up.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct DeliveryRow {
-    pub(super) org: OrgNo,
-    pub(super) state: DeliveryState,
-    pub(super) attempts: u32,
+pub(crate) struct DeliveryRow {
+    pub(crate) org: OrgNo,
+    pub(crate) state: DeliveryState,
+    pub(crate) attempts: u32,
     /// Those of them that were made before its schedule began anew.
-    pub(super) base: u32,
+    pub(crate) base: u32,
     /// Journal position of the last attempt.
-    pub(super) last_attempt: Option<u64>,
+    pub(crate) last_attempt: Option<u64>,
     /// Why the next one is made.
-    pub(super) trigger: Trigger,
+    pub(crate) trigger: Trigger,
 }
 row!(DeliveryRow, 10, "deliveries", (EndpointId, EventId));
 
 /// Where such a delivery stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum DeliveryState {
+pub(crate) enum DeliveryState {
     /// For its first or next attempt, at this time.
     Waiting(Timestamp),
     /// Given up, then.
@@ -442,49 +440,49 @@ pub(super) enum DeliveryState {
 
 /// Marks a due time; the key says it all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct DueRow;
+pub(crate) struct DueRow;
 row!(DueRow, 11, "due", (EndpointId, Timestamp, EventId));
 
 /// A dead letter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct DeadRow(pub(super) DeadReason);
+pub(crate) struct DeadRow(pub(crate) DeadReason);
 row!(DeadRow, 12, "dead", (OrgNo, Timestamp, EventId, EndpointId));
 
 /// A replay.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct ReplayRow {
-    pub(super) request: ReplayRequest,
-    pub(super) created_at: Timestamp,
+pub(crate) struct ReplayRow {
+    pub(crate) request: ReplayRequest,
+    pub(crate) created_at: Timestamp,
     /// The first event that it can be about,
-    pub(super) first: EventId,
+    pub(crate) first: EventId,
     /// and the last.
-    pub(super) last: EventId,
+    pub(crate) last: EventId,
     /// The endpoints whose numbers are from this one on have not begun,
-    pub(super) next: u32,
+    pub(crate) next: u32,
     /// and it is about those below this one.
-    pub(super) end: u32,
+    pub(crate) end: u32,
     /// Those that have begun and are not done, by number.
-    pub(super) lanes: Vec<ReplayLane>,
+    pub(crate) lanes: Vec<ReplayLane>,
     /// How many are done, also because they were deleted.
-    pub(super) done: u32,
+    pub(crate) done: u32,
     /// Events or dead letters that were looked at.
-    pub(super) examined: u64,
+    pub(crate) examined: u64,
     /// Deliveries that wait again, or for the first time, because of it.
-    pub(super) queued: u64,
+    pub(crate) queued: u64,
     /// Why and since when it is over; none: it runs.
-    pub(super) ended: Option<(ReplayEnd, Timestamp)>,
+    pub(crate) ended: Option<(ReplayEnd, Timestamp)>,
 }
 row!(ReplayRow, 18, "replays", (OrgNo, ReplayId));
 
 impl ReplayRow {
     /// Whether a step that begins there is the next one.
-    pub(super) fn is_at(&self, lane: ReplayLane) -> bool {
+    pub(crate) fn is_at(&self, lane: ReplayLane) -> bool {
         let begins = (self.next..self.end).contains(&lane.number) && lane.from == self.first;
         self.ended.is_none() && (begins || self.lanes.contains(&lane))
     }
 
     /// The endpoint is there now; none: it is done.
-    pub(super) fn advance(&mut self, number: u32, reached: Option<EventId>) {
+    pub(crate) fn advance(&mut self, number: u32, reached: Option<EventId>) {
         self.next = self.next.max(number.saturating_add(1));
         self.lanes.retain(|lane| lane.number != number);
         self.done += u32::from(reached.is_none());
@@ -495,7 +493,7 @@ impl ReplayRow {
 
 /// Marks a replay that runs; the key says it all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct RunningRow;
+pub(crate) struct RunningRow;
 row!(RunningRow, 19, "running", (OrgNo, ReplayId), resident);
 
 #[cfg(test)]

@@ -21,34 +21,34 @@ const ROW_VERSION: u8 = 1;
 
 /// All tables.
 #[derive(Debug)]
-pub(super) struct State {
-    pub(super) meta: Table<Meta>,
-    pub(super) orgs: Table<OrgRow>,
-    pub(super) inboxes: Table<InboxRow>,
-    pub(super) keys: Table<KeyRow>,
-    pub(super) endpoints: Table<EndpointRow>,
-    pub(super) numbers: Table<NumberRow>,
-    pub(super) former: Table<FormerRow>,
-    pub(super) ended: Table<EndedRow>,
-    pub(super) health: Table<HealthRow>,
-    pub(super) events: Table<EventBlock>,
-    pub(super) open: Table<OpenBits>,
-    pub(super) dedup: Table<DedupBlock>,
-    pub(super) unrouted: Table<UnroutedRow>,
-    pub(super) delivered: Table<DeliveredBlock>,
-    pub(super) pending: Table<PendingBits>,
-    pub(super) deliveries: Table<DeliveryRow>,
-    pub(super) due: Table<DueRow>,
-    pub(super) dead: Table<DeadRow>,
-    pub(super) replays: Table<ReplayRow>,
-    pub(super) running: Table<RunningRow>,
-    pub(super) dedup_index: DedupIndex,
+pub(crate) struct State {
+    pub(crate) meta: Table<Meta>,
+    pub(crate) orgs: Table<OrgRow>,
+    pub(crate) inboxes: Table<InboxRow>,
+    pub(crate) keys: Table<KeyRow>,
+    pub(crate) endpoints: Table<EndpointRow>,
+    pub(crate) numbers: Table<NumberRow>,
+    pub(crate) former: Table<FormerRow>,
+    pub(crate) ended: Table<EndedRow>,
+    pub(crate) health: Table<HealthRow>,
+    pub(crate) events: Table<EventBlock>,
+    pub(crate) open: Table<OpenBits>,
+    pub(crate) dedup: Table<DedupBlock>,
+    pub(crate) unrouted: Table<UnroutedRow>,
+    pub(crate) delivered: Table<DeliveredBlock>,
+    pub(crate) pending: Table<PendingBits>,
+    pub(crate) deliveries: Table<DeliveryRow>,
+    pub(crate) due: Table<DueRow>,
+    pub(crate) dead: Table<DeadRow>,
+    pub(crate) replays: Table<ReplayRow>,
+    pub(crate) running: Table<RunningRow>,
+    pub(crate) dedup_index: DedupIndex,
     /// Which organization has a name; made from the rows.
-    pub(super) org_names: BTreeMap<String, OrgId>,
+    pub(crate) org_names: BTreeMap<String, OrgId>,
 }
 
 impl State {
-    pub(super) fn open(db: &sled::Db, broken: &Arc<AtomicBool>) -> Result<Self, StateError> {
+    pub(crate) fn open(db: &sled::Db, broken: &Arc<AtomicBool>) -> Result<Self, StateError> {
         let dedup = Table::open(db, broken)?;
         let meta: Table<Meta> = Table::open(db, broken)?;
         let dedup_index = DedupIndex::of(&dedup, meta.get(())?.as_deref())?;
@@ -81,7 +81,7 @@ impl State {
     }
 
     /// What they have in common, for write-back.
-    pub(super) fn tables(&self) -> [&dyn AnyTable; 20] {
+    pub(crate) fn tables(&self) -> [&dyn AnyTable; 20] {
         [
             &self.meta,
             &self.orgs,
@@ -106,7 +106,7 @@ impl State {
         ]
     }
 
-    pub(super) fn tables_mut(&mut self) -> [&mut dyn AnyTable; 20] {
+    pub(crate) fn tables_mut(&mut self) -> [&mut dyn AnyTable; 20] {
         [
             &mut self.meta,
             &mut self.orgs,
@@ -133,7 +133,7 @@ impl State {
 }
 
 /// A table whatever its rows are.
-pub(super) trait AnyTable {
+pub(crate) trait AnyTable {
     fn name(&self) -> &'static str;
     /// Rows that a write-back takes out of memory, or at least writes.
     fn layer_rows(&self) -> usize;
@@ -152,7 +152,7 @@ pub(super) trait AnyTable {
 }
 
 /// Rows of one table on their way to sled.
-pub(super) trait Fresh {
+pub(crate) trait Fresh {
     /// Puts them into the batch; says how many.
     fn encode(&self, batch: &mut sled::Batch) -> Result<usize, StateError>;
 }
@@ -174,7 +174,7 @@ impl<R: Row> Fresh for FreshRows<R> {
 
 /// One table and the fresh rows above it.
 #[derive(Debug)]
-pub(super) struct Table<R: Row> {
+pub(crate) struct Table<R: Row> {
     tree: sled::Tree,
     layer: BTreeMap<R::Key, Slot<R>>,
     dirty: usize,
@@ -205,7 +205,7 @@ impl<R: Row> Table<R> {
     }
 
     /// The row, if there is one.
-    pub(super) fn get(&self, key: R::Key) -> Result<Option<Arc<R>>, StateError> {
+    pub(crate) fn get(&self, key: R::Key) -> Result<Option<Arc<R>>, StateError> {
         match self.layer.get(&key) {
             Some(slot) => Ok(slot.row.clone()),
             None if R::RESIDENT => Ok(None),
@@ -214,24 +214,24 @@ impl<R: Row> Table<R> {
     }
 
     /// The row that another row promises.
-    pub(super) fn promised(&self, key: R::Key) -> Result<Arc<R>, StateError> {
+    pub(crate) fn promised(&self, key: R::Key) -> Result<Arc<R>, StateError> {
         let row = self.get(key)?;
         self.noted(|| row.ok_or_else(|| StateError(format!("the row {key:?} of {} is missing", R::NAME))))
     }
 
     /// The row if the layer has it.
-    pub(super) fn fresh_at_or_before(&self, lowest: R::Key, key: R::Key) -> Option<(R::Key, Arc<R>)> {
+    pub(crate) fn fresh_at_or_before(&self, lowest: R::Key, key: R::Key) -> Option<(R::Key, Arc<R>)> {
         let (key, slot) = self.layer.range(lowest..=key).next_back()?;
         Some((*key, slot.row.clone()?))
     }
 
     /// All rows of a resident table.
-    pub(super) fn resident(&self) -> impl Iterator<Item = (R::Key, &Arc<R>)> {
+    pub(crate) fn resident(&self) -> impl Iterator<Item = (R::Key, &Arc<R>)> {
         self.layer.iter().filter_map(|(key, slot)| Some((*key, slot.row.as_ref()?)))
     }
 
     /// The row, kept in the layer until the next write-back, because it is about to be changed.
-    pub(super) fn load(&mut self, key: R::Key) -> Result<Option<&R>, StateError> {
+    pub(crate) fn load(&mut self, key: R::Key) -> Result<Option<&R>, StateError> {
         if !self.layer.contains_key(&key) {
             let Some(row) = self.get_from_tree(key)? else { return Ok(None) };
             self.layer.insert(key, Slot { row: Some(row), dirty: false, in_tree: true });
@@ -240,7 +240,7 @@ impl<R: Row> Table<R> {
     }
 
     /// The row, to be changed. It counts as changed.
-    pub(super) fn edit(&mut self, key: R::Key) -> Result<Option<&mut R>, StateError> {
+    pub(crate) fn edit(&mut self, key: R::Key) -> Result<Option<&mut R>, StateError> {
         if self.load(key)?.is_none() {
             return Ok(None);
         }
@@ -251,7 +251,7 @@ impl<R: Row> Table<R> {
     }
 
     /// The row, made if it is not there, to be changed.
-    pub(super) fn edit_or_insert(&mut self, key: R::Key, new: impl FnOnce() -> R) -> Result<&mut R, StateError> {
+    pub(crate) fn edit_or_insert(&mut self, key: R::Key, new: impl FnOnce() -> R) -> Result<&mut R, StateError> {
         if self.edit(key)?.is_none() {
             let in_tree = self.layer.get(&key).is_some_and(|slot| slot.in_tree);
             self.set(key, Slot { row: Some(Arc::new(new())), dirty: true, in_tree });
@@ -260,7 +260,7 @@ impl<R: Row> Table<R> {
     }
 
     /// Like [`Table::edit_or_insert`], for a row that cannot be in sled unless `known`: then sled is not asked.
-    pub(super) fn edit_or_insert_beside(
+    pub(crate) fn edit_or_insert_beside(
         &mut self,
         known: bool,
         key: R::Key,
@@ -274,23 +274,23 @@ impl<R: Row> Table<R> {
     }
 
     /// Whether sled may have a row under this key.
-    pub(super) fn may_be_in_tree(&self, key: R::Key) -> bool {
+    pub(crate) fn may_be_in_tree(&self, key: R::Key) -> bool {
         self.layer.get(&key).is_none_or(|slot| slot.in_tree)
     }
 
     /// Puts a row under a key that no row has had before: when it is removed again soon, sled never hears of it.
-    pub(super) fn insert_new(&mut self, key: R::Key, row: R) {
+    pub(crate) fn insert_new(&mut self, key: R::Key, row: R) {
         let in_tree = self.layer.get(&key).is_some_and(|slot| slot.in_tree);
         self.set(key, Slot { row: Some(Arc::new(row)), dirty: true, in_tree });
     }
 
     /// Puts a row, whatever was there.
-    pub(super) fn put(&mut self, key: R::Key, row: R) {
+    pub(crate) fn put(&mut self, key: R::Key, row: R) {
         self.set(key, Slot { row: Some(Arc::new(row)), dirty: true, in_tree: true });
     }
 
     /// Removes a row; nothing happens if there is none.
-    pub(super) fn remove(&mut self, key: R::Key) {
+    pub(crate) fn remove(&mut self, key: R::Key) {
         let in_tree = self.layer.get(&key).is_none_or(|slot| slot.in_tree);
         self.set(key, Slot { row: None, dirty: true, in_tree });
         if !in_tree {
@@ -305,12 +305,12 @@ impl<R: Row> Table<R> {
     }
 
     /// The rows of the range in order, `limit` at most.
-    pub(super) fn range(&self, keys: RangeInclusive<R::Key>, limit: usize) -> Result<Vec<KeyedRow<R>>, StateError> {
+    pub(crate) fn range(&self, keys: RangeInclusive<R::Key>, limit: usize) -> Result<Vec<KeyedRow<R>>, StateError> {
         self.noted(|| self.merge(keys, false).take(limit).collect())
     }
 
     /// The same from the end of the range.
-    pub(super) fn range_back(
+    pub(crate) fn range_back(
         &self,
         keys: RangeInclusive<R::Key>,
         limit: usize,
@@ -319,12 +319,12 @@ impl<R: Row> Table<R> {
     }
 
     /// The last row of the range.
-    pub(super) fn last(&self, keys: RangeInclusive<R::Key>) -> Result<Option<KeyedRow<R>>, StateError> {
+    pub(crate) fn last(&self, keys: RangeInclusive<R::Key>) -> Result<Option<KeyedRow<R>>, StateError> {
         self.noted(|| self.merge(keys, true).next().transpose())
     }
 
     /// All rows in order. Not for a running server.
-    pub(super) fn all(&self) -> impl Iterator<Item = Pair<R>> + '_ {
+    pub(crate) fn all(&self) -> impl Iterator<Item = Pair<R>> + '_ {
         let filled_with = |byte| R::Key::parse(&vec![byte; size_of::<<R::Key as RowKey>::Bytes>()]);
         let bounds = filled_with(0).zip(filled_with(u8::MAX));
         bounds.map(|(first, last)| self.merge(first..=last, false)).into_iter().flatten()
@@ -394,8 +394,8 @@ impl<R: Row> Table<R> {
     }
 }
 
-pub(super) type KeyedRow<R> = (<R as Row>::Key, Arc<R>);
-pub(super) type Pair<R> = Result<KeyedRow<R>, StateError>;
+pub(crate) type KeyedRow<R> = (<R as Row>::Key, Arc<R>);
+pub(crate) type Pair<R> = Result<KeyedRow<R>, StateError>;
 
 impl<R: Row> AnyTable for Table<R> {
     fn name(&self) -> &'static str {

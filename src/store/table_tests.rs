@@ -1,6 +1,6 @@
 //! That a row that cannot be read is an error and breaks the state, whoever reads it.
 
-use crate::model::command::Command;
+use crate::commands::Command;
 use crate::model::id::{EventId, OrgNo};
 use crate::model::time::Timestamp;
 use crate::rules::type_filter::TypeFilter;
@@ -12,7 +12,7 @@ use super::*;
 /// A state with a bit of everything, all of it in sled; see `apply_tests`.
 fn filled(dir: &std::path::Path) -> Store {
     let store = Store::open(dir, 8 << 20, u64::MAX).unwrap();
-    crate::store::apply::tests::fill(&store);
+    crate::commands::tests::fill(&store);
     store.write_back().unwrap();
     store
 }
@@ -71,12 +71,10 @@ fn a_dedup_id_whose_block_is_missing_is_no_new_one() {
     let dir = tempfile::tempdir().unwrap();
     let store = filled(dir.path());
     let entry = store.read().dedup.get(0).unwrap().unwrap().entries[0].clone();
-    let Command::SubmitEvent(mut event) = crate::store::apply::tests::submit(9, 1, Some(("x", 1))) else {
-        unreachable!()
-    };
+    let Command::SubmitEvent(mut event) = crate::commands::tests::submit(9, 1, Some(("x", 1))) else { unreachable!() };
     let dedup = event.event.dedup.as_mut().unwrap();
     (dedup.digest, dedup.fingerprint, dedup.window_start) = (entry.digest, entry.fingerprint, Timestamp(0));
-    let known = || store.known_duplicates([Some(event.as_ref())].into_iter(), Timestamp(1));
+    let known = || store.known_duplicates([Some((None, &*dedup))].into_iter(), Timestamp(1));
     assert!(known().unwrap()[0].is_some());
     let blocks = store.db().scan_prefix([DedupBlock::PREFIX]).keys().map(Result::unwrap);
     blocks.for_each(|key| drop(store.db().remove(key).unwrap()));

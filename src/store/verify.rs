@@ -369,7 +369,7 @@ impl Audit<'_> {
 
     /// Deliveries waiting for the event, if it exists.
     fn entry(&self, org: OrgNo, event: EventId) -> Result<Option<u16>, StateError> {
-        let block = super::apply::block_of(self.state, org, event)?;
+        let block = super::change::block_of(self.state, org, event)?;
         Ok(block.as_ref().and_then(|(_, block)| block.find(event)).map(|(_, entry)| entry.waiting))
     }
 

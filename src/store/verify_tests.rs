@@ -24,7 +24,7 @@ fn put<R: Row>(store: &Store, key: R::Key, row: Option<&R>) {
 /// A closed state with a bit of everything; see `apply_tests`.
 fn filled(dir: &Path) {
     let store = Store::open(dir, CACHE, u64::MAX).unwrap();
-    crate::store::apply::tests::fill(&store);
+    crate::commands::tests::fill(&store);
     assert_eq!(store.contradictions(9).unwrap(), Vec::<String>::new());
     store.close().unwrap();
 }

@@ -6,10 +6,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use triggerd::commands::Command;
 use triggerd::config::Config;
 use triggerd::http::read_event_for_fuzzing;
 use triggerd::journal::{Options, OsFiles, Position, Reader, Salvage, SegmentFound, Survey};
-use triggerd::model::journal_codec::{VERSION, kind, read_body, write_body};
 use triggerd::rules::egress::EgressRules;
 
 /// A target by its name; its corpus is the directory of that name.
@@ -92,11 +92,11 @@ fn salvage(dir: &Path, aside: &Path, found: &[SegmentFound]) {
 /// A frame's kind, version and body: a command that is written as it was read, or an error.
 pub(crate) fn command(bytes: &[u8]) {
     let [number, version, body @ ..] = bytes else { return };
-    let Ok(command) = read_body(*number, *version, body) else { return };
+    let Ok(command) = Command::read(*number, *version, body) else { return };
     let mut written = Vec::new();
-    write_body(&command, &mut written).unwrap();
-    assert_eq!((kind(&command) as u8, VERSION), (*number, *version));
-    let again = read_body(*number, *version, &written).unwrap();
+    command.write(&mut written).unwrap();
+    assert_eq!((command.kind().number, command.kind().version), (*number, *version));
+    let again = Command::read(*number, *version, &written).unwrap();
     assert_eq!(again, command);
     assert_eq!(written, body, "one form for each command");
 }

@@ -113,14 +113,15 @@ fn a_row_changed_behind_the_servers_back_is_named_and_a_rebuild_mends_it() {
     let data = dir.path().join("data");
     let (key, waiting) = filled(&data);
     let store = triggerd::store::Store::open(&data.join("sled"), 8 << 20, u64::MAX).unwrap();
-    let ack = triggerd::model::command::AckEvent {
+    let ack = triggerd::commands::AckEvent {
         org: triggerd::model::id::OrgNo(0),
         event: waiting[0].parse().unwrap(),
         at: triggerd::model::time::Timestamp(1),
     };
     let applied = store.applied();
-    let command_of_nobody = triggerd::model::command::Command::AckEvent(ack);
-    store.apply(std::iter::once((applied, &command_of_nobody)), applied, &mut Vec::new()).unwrap();
+    let command_of_nobody = triggerd::commands::Command::AckEvent(ack);
+    triggerd::commands::apply(&store, std::iter::once((applied, &command_of_nobody)), applied, &mut Vec::new())
+        .unwrap();
     store.close().unwrap();
     drop(store);
     let (code, report, text) = verify(&data);

@@ -11,11 +11,10 @@ use std::sync::Arc;
 use triggerd::base::clock::Clock;
 use triggerd::base::sabotage;
 use triggerd::base::threads::spawn_critical;
+use triggerd::commands::Command;
 use triggerd::commit::{Committer, Intake, Refused, Space, recover};
 use triggerd::journal::faults::{Fault, FaultyFiles};
 use triggerd::journal::{self, Files, Options, OsFiles, Position};
-use triggerd::model::command::Command;
-use triggerd::model::journal_codec::read_body;
 use triggerd::store::{Outcome, Store};
 
 use crate::scenario::{Plan, Told};
@@ -104,7 +103,7 @@ fn check_stored(plan: &Plan, ran: &Ran, n: u64, fault: &str) {
 fn events(dir: &Path) -> BTreeSet<String> {
     let (_writer, reader, _) = journal::open(dir, Arc::new(OsFiles), &OPTIONS).unwrap();
     let frames = reader.scan(Position::FIRST, None).unwrap().map(Result::unwrap);
-    let commands = frames.map(|frame| read_body(frame.kind, frame.version, &frame.body).unwrap());
+    let commands = frames.map(|frame| Command::read(frame.kind, frame.version, &frame.body).unwrap());
     let ids = commands.filter_map(|command| match command {
         Command::SubmitEvent(submit) => Some(submit.id.to_string()),
         _ => None,

@@ -1,10 +1,10 @@
 //! What is compared between the system and the naive model.
 
+use triggerd::commands::Command;
 use triggerd::journal::{Position, Reader};
 use triggerd::model::delivery::DeliveryStatus;
 use triggerd::model::endpoint::Endpoint;
 use triggerd::model::id::{EndpointId, EventId, OrgNo};
-use triggerd::model::journal_codec::read_body;
 use triggerd::model::time::Timestamp;
 use triggerd::rules::type_filter::TypeFilter;
 use triggerd::store::{DeadQuery, Delivery, DeliveryQuery, DeliveryStanding, InboxQuery, Store};
@@ -245,7 +245,7 @@ pub(crate) fn check_payloads(naive: &NaiveOrg, org: OrgNo, store: &Store, journa
         let found = store.event(org, *id).map_err(|error| error.to_string())?;
         let position = Position(found.map_or(0, |found| found.position));
         let frame = journal.read(position).map_err(|error| format!("after: {error}"))?;
-        let command = read_body(frame.kind, frame.version, &frame.body).map_err(|error| error.to_string())?;
+        let command = Command::read(frame.kind, frame.version, &frame.body).map_err(|error| error.to_string())?;
         let Some(submit) = command.into_event(*id) else { return Err(format!("after: no event at {position}")) };
         same("after: its place in the journal", &(submit.id, &submit.event.payload), &(*id, &event.event.payload))?;
     }

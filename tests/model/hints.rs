@@ -12,13 +12,13 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use triggerd::base::clock::Clock;
 use triggerd::base::metrics::Metrics;
 use triggerd::base::threads::{Signal, Stop};
+use triggerd::commands::{
+    Command, DeleteEndpoint, PutEndpoint, RetryDelivery, SettleAttempt, StartReplay, SubmitEvent,
+};
 use triggerd::commit::{Committer, Flusher, Hints, InboxBell, Intake, Ports};
 use triggerd::delivery::completion::Completion;
 use triggerd::delivery::scheduler::{Attempts, Scheduler, SchedulerLimits, SchedulerPorts};
 use triggerd::journal::Reader;
-use triggerd::model::command::{
-    Command, DeleteEndpoint, PutEndpoint, RetryDelivery, SettleAttempt, StartReplay, SubmitEvent,
-};
 use triggerd::model::delivery::{AttemptError, AttemptOutcome, DeadReason, ErrorCode, Trigger, Verdict};
 use triggerd::model::endpoint::{Endpoint, EndpointSettings, Ordering, SealedSecret};
 use triggerd::model::event::{Dedup, NewEvent};

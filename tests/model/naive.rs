@@ -2,9 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use triggerd::model::command::{
-    AckEvent, CancelDeliveries, Command, DropDead, RetryDelivery, SettleAttempt, SubmitEvent,
-};
+use triggerd::commands::{AckEvent, CancelDeliveries, Command, DropDead, RetryDelivery, SettleAttempt, SubmitEvent};
 use triggerd::model::delivery::{Trigger, Verdict};
 use triggerd::model::endpoint::{Endpoint, TypePattern};
 use triggerd::model::event::{EventStatus, NewEvent};

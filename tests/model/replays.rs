@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use triggerd::model::command::{Command, StartReplay, StepReplay};
+use triggerd::commands::{Command, StartReplay, StepReplay};
 use triggerd::model::delivery::Trigger;
 use triggerd::model::id::{EndpointId, EventId, OrgNo, ReplayId};
 use triggerd::model::replay::{ReplayEnd, ReplayOnly, ReplayRequest};

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 
 use triggerd::base::clock::Clock;
-use triggerd::model::authority::Authority;
-use triggerd::model::command::{
+use triggerd::commands::{
     AckEvent, CancelDeliveries, Command, CreateKey, CreateOrg, DeleteEndpoint, DropDead, EndKey, EndReplay, EraseEvent,
     ExpireDedup, ExpireKeys, NoteKeysUsed, NoteRouteCrash, PutEndpoint, RetryDelivery, RotateKey, RouteEvent,
-    SettleAttempt, StartReplay, StepReplay, SubmitEvent,
+    SettleAttempt, StartReplay, StepReplay, SubmitEvent, command_of_turn,
 };
+use triggerd::model::authority::Authority;
 use triggerd::model::delivery::{AttemptError, AttemptOutcome, DeadReason, ErrorCode, Trigger, Verdict};
 use triggerd::model::endpoint::{DisabledReason, Endpoint, EndpointSettings, SealedSecret};
 use triggerd::model::event::{Dedup, NewEvent};
@@ -461,19 +461,20 @@ impl World {
     /// So many steps at most; whether it is over.
     fn go_on(&mut self, org: OrgNo, replay: ReplayId, turns: u64) -> Result<bool, String> {
         for _ in 0..turns {
+            let at = self.now();
             let turn = self
                 .system
                 .store()
-                .replay_turn((org, replay), self.now(), &BTreeSet::new())
+                .replay_turn((org, replay), at, &BTreeSet::new())
                 .map_err(|error| error.to_string())?;
             match turn {
                 ReplayTurn::Over => return Ok(true),
                 ReplayTurn::Wait(_) => return Ok(false),
-                ReplayTurn::Do(command) => {
+                turn @ (ReplayTurn::Step(_) | ReplayTurn::End(_)) => {
                     if self.random.one_in(60) {
                         self.system.restart_after_kill();
                     }
-                    let mut commands = vec![*command];
+                    let mut commands: Vec<_> = command_of_turn((org, replay), turn, at).into_iter().collect();
                     if self.random.one_in(4) {
                         commands.extend(commands.clone()); // asked for twice, once too often
                     }

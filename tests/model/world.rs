@@ -6,11 +6,10 @@ use std::sync::Arc;
 
 use tempfile::TempDir;
 use triggerd::base::clock::Clock;
+use triggerd::commands::{Command, KindInfo};
 use triggerd::commit::{Committer, Intake, Space, recover};
 use triggerd::journal::faults::{Fault, FaultyFiles, Unsynced};
 use triggerd::journal::{AppendError, Files, Group, Options, Reader, Writer};
-use triggerd::model::command::Command;
-use triggerd::model::journal_codec::{VERSION, kind, write_body};
 use triggerd::store::{Outcome, Store, condemn_last};
 
 use crate::random::Random;
@@ -167,7 +166,8 @@ impl System {
         if !unanswered.is_empty() {
             let mut group = Group::new();
             for command in unanswered {
-                group.push(kind(command) as u8, VERSION, |body| write_body(command, body).unwrap()).unwrap();
+                let KindInfo { number, version, .. } = command.kind();
+                group.push(number, version, |body| command.write(body).unwrap()).unwrap();
             }
             // The write or its sync; or the making of the next segment, if that is due.
             let fault = if random.one_in(2) { Fault::Io } else { Fault::ShortWrite };

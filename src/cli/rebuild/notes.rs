@@ -7,10 +7,9 @@ use std::iter::Peekable;
 use crate::base::exit_code::ExitCode;
 use crate::cli::Failure;
 use crate::cli::audit::Numbered;
+use crate::commands::{Command, KindInfo, SkipOrgs};
 use crate::journal::{Lost, Note, Position};
-use crate::model::command::{Command, SkipOrgs};
 use crate::model::id::{KeyId, OrgId, OrgNo};
-use crate::model::journal_codec::{VERSION, kind, write_body};
 
 /// The frame of a new organization is never shorter, in bytes.
 pub(super) const ORG_FRAME_BYTES_MIN: u64 = 100;
@@ -92,10 +91,11 @@ pub(super) fn notes(
         let at = hole.from;
         let count = skipped.iter().find(|(hole, _)| *hole == at).map_or(0, |(_, count)| *count);
         let lost_keys = lost_keys(hole, &mut unmade);
-        let command = Command::SkipOrgs(SkipOrgs { count, judged_before: end.0, lost_keys });
+        let command = Command::from(SkipOrgs { count, judged_before: end.0, lost_keys });
+        let KindInfo { number, version, .. } = command.kind();
         let mut body = Vec::new();
-        write_body(&command, &mut body).map_err(|error| Failure::new(ExitCode::Failed, error))?;
-        Ok(Note { at, kind: kind(&command) as u8, version: VERSION, body })
+        command.write(&mut body).map_err(|error| Failure::new(ExitCode::Failed, error))?;
+        Ok(Note { at, kind: number, version, body })
     };
     holes.map(note).collect()
 }

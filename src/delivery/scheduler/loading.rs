@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::{Attempts, ROUTING_POLL, Scheduler, Target};
 use crate::base::sabotage::{self, Switch};
-use crate::model::command::{CancelDeliveries, Command};
+use crate::commands::{CancelDeliveries, Command};
 use crate::model::id::{EndpointId, EventId};
 use crate::model::time::Timestamp;
 use crate::rules::breaker::Permit;

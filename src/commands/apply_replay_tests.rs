@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::model::command::{EndReplay, StartReplay};
 use crate::model::id::ReplayId;
 use crate::model::replay::{REPLAYS_REMEMBERED, REPLAYS_RUNNING_MAX, ReplayEnd, ReplayOnly, ReplayRequest, ReplayWait};
 use crate::store::{REPLAY_WAITING_MAX, Replay, ReplayTurn};
@@ -40,8 +39,9 @@ fn go_on(state: &mut Fixture, replay: u128) -> Option<ReplayWait> {
         match state.store.replay_turn((ORG, ReplayId(replay)), NOW, &BTreeSet::new()).unwrap() {
             ReplayTurn::Wait(wait) => return Some(wait),
             ReplayTurn::Over => return None,
-            ReplayTurn::Do(command) => {
-                let stays = match &*command {
+            turn => {
+                let command = command_of_turn((ORG, ReplayId(replay)), turn, NOW).unwrap();
+                let stays = match &command {
                     Command::StepReplay(step) => step.reached == Some(step.lane.from),
                     _ => true,
                 };
@@ -211,7 +211,7 @@ fn what_is_tried_again_hours_later_does_not_hold_up_a_replay_and_what_is_due_doe
     let begun = |state: &mut Fixture, replay, at, taken: &[u128]| {
         let taken = taken.iter().copied().map(EndpointId).collect();
         let turn = |state: &Fixture| state.store.replay_turn((ORG, ReplayId(replay)), at, &taken).unwrap();
-        let ReplayTurn::Do(begin) = turn(state) else { panic!() };
+        let begin = command_of_turn((ORG, ReplayId(replay)), turn(state), at).unwrap();
         state.apply(&begin);
         turn(state)
     };
@@ -257,7 +257,8 @@ fn a_replay_ends_with_its_endpoint_or_when_its_owner_says_so() {
     assert_eq!(seen(&state, 8).ended, Some((ReplayEnd::EndpointDeleted, NOW)));
     assert_eq!(state.apply(&end(8)), Outcome::Done);
     assert_eq!(seen(&state, 8).ended, Some((ReplayEnd::EndpointDeleted, NOW)), "it stays as it ended");
-    let Ok(ReplayTurn::Do(step)) = state.store.replay_turn((ORG, ReplayId(9)), NOW, &BTreeSet::new()) else { panic!() };
+    let turn = state.store.replay_turn((ORG, ReplayId(9)), NOW, &BTreeSet::new()).unwrap();
+    let step = command_of_turn((ORG, ReplayId(9)), turn, NOW).unwrap();
     assert_eq!(state.apply(&end(9)), Outcome::Done);
     assert_eq!(state.apply(&step), Outcome::NotFound, "no step of what is over");
     assert_eq!(state.apply(&end(10)), Outcome::NotFound);
@@ -275,7 +276,7 @@ fn progress_never_goes_back_whatever_is_deleted_meanwhile() {
     // The first is done and then deleted, the second is deleted when it has begun, the third before that.
     for number in 0.. {
         let turn = state.store.replay_turn((ORG, ReplayId(9)), NOW, &BTreeSet::new()).unwrap();
-        let ReplayTurn::Do(step) = turn else { break };
+        let Some(step) = command_of_turn((ORG, ReplayId(9)), turn, NOW) else { break };
         state.apply(&step);
         shown.push(seen(&state, 9).progress);
         let endpoint = [None, Some(50), Some(51), Some(52)].get(number).copied().flatten();

@@ -49,9 +49,9 @@ fn any_command() -> impl Strategy<Value = Command> {
 }
 
 /// Where seeds that found something are kept.
-const KEPT: &str = "proptest-regressions/store/apply_random_tests.txt";
+const KEPT: &str = "proptest-regressions/commands/apply_random_tests.txt";
 
-/// The compiler knows this file as `src/store/apply/../…`, and what proptest makes of that is not found in a fresh clone.
+/// Named here, so that it is found in a fresh clone wherever the tests run.
 fn config(cases: u32) -> ProptestConfig {
     let default = ProptestConfig::with_cases(cases);
     let kept = default.failure_persistence.as_ref().map(|_| Box::new(FileFailurePersistence::Direct(KEPT)) as _);
@@ -109,7 +109,7 @@ proptest! {
             });
             let applied: Vec<_> = commands.iter().map(|command| {
                 let mut outcomes = Vec::new();
-                let applied = store.apply(std::iter::once((position, command)), position + 100, &mut outcomes);
+                let applied = crate::commands::apply(store, std::iter::once((position, command)), position + 100, &mut outcomes);
                 position += 100;
                 applied.map(|_effects| outcomes)
             }).collect();

@@ -1,10 +1,9 @@
 //! What keys may ask for, and until when.
 
-use super::super::tests::{Fixture, ORG, create_org, put_endpoint, submit};
 use super::*;
-use crate::model::command::{Command, SkipOrgs};
-use crate::model::key::{Scope, Scopes};
-use crate::model::org::InboxMode;
+use crate::model::authority::Authority;
+use crate::model::key::Scope;
+use crate::store::KEYS_PER_ORG_MAX;
 
 /// The first key of [`create_org`].
 const FIRST: KeyId = KeyId(101);

@@ -1,29 +1,27 @@
-//! The only writer of the state: a command in, rows changed, an outcome out.
+//! A change to the state: the rows of all tables, and the operations on them that several commands share. Each command
+//! applies itself (`commands/`), in a [`Change`]; nothing else changes rows.
 //!
 //! Deterministic: no clock, no randomness, no configuration, no I/O but reading rows. The same journal gives the same
 //! rows, byte for byte, however often it is applied; so anything that varies (ids, times, windows) stands in the command.
 
-mod accounts;
+mod again;
 mod deliveries;
-mod erase;
 mod events;
 mod keys;
-mod notices;
-mod repeats;
-mod replays;
 
-pub use accounts::ENDPOINTS_PER_ORG_MAX;
+use std::sync::{Arc, RwLockWriteGuard};
+
+pub(crate) use again::Again;
+pub(crate) use events::Arrival;
 pub use keys::KEYS_PER_ORG_MAX;
 
-use std::sync::Arc;
-
-use super::schema::{BLOCK_EVENTS, EventBlock, FORMAT, KeyRow, Meta};
+use super::schema::{BLOCK_EVENTS, EventBlock, EventEntry, FORMAT, KeyRow, Meta};
 use super::table::State;
 use super::{StateError, Store};
-use crate::model::command::Command;
 use crate::model::event::EventStatus;
 use crate::model::id::{EndpointId, EventId, OrgId, OrgNo};
 use crate::model::notice::NoticeKind;
+use crate::model::org::InboxMode;
 use crate::model::time::Timestamp;
 
 const _: () = assert!(FORMAT > 0 && BLOCK_EVENTS <= u64::BITS as usize);
@@ -124,91 +122,86 @@ pub struct Effects {
 }
 
 impl Store {
-    /// Applies commands that are on stable storage, in journal order. `commands` gives each with the position of its
-    /// frame; `applied` is the position behind the last of them.
+    /// Locks the state for a batch of changes.
+    pub fn begin(&self) -> Batch<'_> {
+        Batch { state: self.write(), effects: Effects::default() }
+    }
+}
+
+/// The locked state while commands are applied to it.
+#[derive(Debug)]
+pub struct Batch<'a> {
+    state: RwLockWriteGuard<'a, State>,
+    effects: Effects,
+}
+
+impl Batch<'_> {
+    /// The change for the command whose frame is at `position` in the journal.
+    pub fn change(&mut self, position: u64) -> Change<'_> {
+        Change { state: &mut self.state, effects: &mut self.effects, position, asker: None }
+    }
+
+    /// Ends the batch; `applied` is the journal position behind the last command.
     ///
     /// # Errors
     /// When rows cannot be read. The state must not be used any more then; a restart rebuilds it.
-    pub fn apply<'a>(
-        &self,
-        commands: impl Iterator<Item = (u64, &'a Command)>,
-        applied: u64,
-        outcomes: &mut Vec<Outcome>,
-    ) -> Result<Effects, StateError> {
-        let mut state = self.write();
-        let mut effects = Effects::default();
-        for (position, command) in commands {
-            outcomes.push(Change { state: &mut state, effects: &mut effects, position, asker: None }.apply(command)?);
-        }
-        meta(&mut state)?.applied = applied;
-        Ok(effects)
+    pub fn finish(mut self, applied: u64) -> Result<Effects, StateError> {
+        meta(&mut self.state)?.applied = applied;
+        Ok(self.effects)
     }
 }
 
-/// The key of an event's block, and its place there.
-type Place = (EventId, usize);
+/// An event's place: the key of its block, and its index there.
+pub(crate) type Place = (EventId, usize);
 
-/// One command being applied.
-struct Change<'a> {
-    state: &'a mut State,
-    effects: &'a mut Effects,
-    /// Of the command's frame.
-    position: u64,
-    /// The key that asks for it; none: the operator, or the server itself.
-    asker: Option<Arc<KeyRow>>,
+/// The state while one command is applied to it.
+#[derive(Debug)]
+pub struct Change<'a> {
+    pub(crate) state: &'a mut State,
+    pub(crate) effects: &'a mut Effects,
+    /// The position of the command's frame.
+    pub(crate) position: u64,
+    /// The key that asks for the change; none: the operator, or the server itself.
+    pub(crate) asker: Option<Arc<KeyRow>>,
 }
 
 impl Change<'_> {
-    fn apply(&mut self, command: &Command) -> Result<Outcome, StateError> {
-        match command {
-            Command::CreateOrg(command) => self.create_org(command),
-            Command::CreateKey(command) => self.create_key(command),
-            Command::RotateKey(command) => self.rotate_key(command),
-            Command::EndKey(command) => self.end_key(command),
-            Command::NoteKeysUsed(command) => self.note_keys_used(command),
-            Command::PutEndpoint(command) => self.put_endpoint(command),
-            Command::DeleteEndpoint(command) => self.delete_endpoint(command),
-            Command::SubmitEvent(command) => self.submit_event(command),
-            Command::AckEvent(command) => self.ack_event(command),
-            Command::RouteEvent(command) => self.route_event(command),
-            Command::NoteRouteCrash(command) => self.note_route_crash(command),
-            Command::SettleAttempt(command) => self.settle_attempt(command),
-            Command::CancelDeliveries(command) => self.cancel_deliveries(command),
-            Command::RetryDelivery(command) => self.retry_delivery(command),
-            Command::DropDead(command) => self.drop_dead(command),
-            Command::EraseEvent(command) => self.erase_event(command),
-            Command::ExpireDedup(command) => self.expire_dedup(command),
-            Command::SkipOrgs(command) => self.skip_orgs(command),
-            Command::StartReplay(command) => self.start_replay(command),
-            Command::StepReplay(command) => self.step_replay(command),
-            Command::EndReplay(command) => self.end_replay(command),
-            Command::ExpireKeys(command) => self.expire_keys(command),
-            Command::Requested(command) => self.requested(command),
-        }
+    /// The one row of counters.
+    pub(crate) fn meta(&mut self) -> Result<&mut Meta, StateError> {
+        meta(self.state)
     }
 
     /// Remembers the largest id, so that the next start goes on after it.
-    fn note_id(&mut self, id: u128) -> Result<(), StateError> {
-        let meta = meta(self.state)?;
+    pub(crate) fn note_id(&mut self, id: u128) -> Result<(), StateError> {
+        let meta = self.meta()?;
         meta.last_id = meta.last_id.max(id);
         Ok(())
     }
 
-    /// The key of the block that holds the event, and the event's place in it.
-    fn locate(&self, org: OrgNo, event: EventId) -> Result<Option<(EventId, usize)>, StateError> {
+    /// The event's place, if there is such an event.
+    pub(crate) fn locate(&self, org: OrgNo, event: EventId) -> Result<Option<Place>, StateError> {
         let Some((first, block)) = block_of(self.state, org, event)? else { return Ok(None) };
         Ok(block.find(event).map(|(place, _)| (first, place)))
     }
 
+    /// Reads something of an event's entry.
+    pub(crate) fn read_event<T>(
+        &self,
+        org: OrgNo,
+        (first, place): Place,
+        read: impl FnOnce(&EventEntry) -> T,
+    ) -> Result<Option<T>, StateError> {
+        Ok(self.state.events.get((org, first))?.and_then(|block| block.events.get(place).map(read)))
+    }
+
     /// Changes an event's entry, then settles what follows for its status and the inbox.
-    fn edit_event(
+    pub(crate) fn edit_event(
         &mut self,
         org: OrgNo,
-        (first, place): (EventId, usize),
-        change: impl FnOnce(&mut super::schema::EventEntry),
+        (first, place): Place,
+        change: impl FnOnce(&mut EventEntry),
     ) -> Result<(), StateError> {
-        let stays_open =
-            self.state.orgs.get(org)?.is_some_and(|row| row.org.inbox_mode == crate::model::org::InboxMode::AckOnly);
+        let stays_open = self.state.orgs.get(org)?.is_some_and(|row| row.org.inbox_mode == InboxMode::AckOnly);
         let block = self.state.events.edit((org, first))?;
         let Some(entry) = block.and_then(|block| block.events.get_mut(place)) else { return Ok(()) };
         change(entry);
@@ -240,7 +233,7 @@ impl Change<'_> {
         if open.0 == 0 {
             self.state.open.remove((org, first));
         }
-        meta(self.state)?.open -= 1;
+        self.meta()?.open -= 1;
         if let Some(inbox) = self.state.inboxes.edit(org)? {
             inbox.open = inbox.open.saturating_sub(1);
         }
@@ -258,7 +251,7 @@ pub(super) fn block_of(
     state: &State,
     org: OrgNo,
     event: EventId,
-) -> Result<Option<(EventId, std::sync::Arc<EventBlock>)>, StateError> {
+) -> Result<Option<(EventId, Arc<EventBlock>)>, StateError> {
     let (lowest, key) = ((org, EventId(0)), (org, event));
     if let Some(((_, first), block)) = state.events.fresh_at_or_before(lowest, key)
         && block.find(event).is_some()
@@ -267,7 +260,3 @@ pub(super) fn block_of(
     }
     Ok(state.events.last(lowest..=key)?.map(|((_, first), block)| (first, block)))
 }
-
-#[cfg(test)]
-#[path = "../apply_tests.rs"]
-pub(super) mod tests;

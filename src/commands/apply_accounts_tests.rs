@@ -71,7 +71,8 @@ fn endpoints_have_numbers_of_their_own_that_are_given_again_only_when_they_are_u
     let mut state = Fixture::new();
     state.apply(&create_org(InboxMode::Auto, 100));
     let number = |state: &Fixture, id: u128| {
-        state.store.read().endpoints.get(EndpointId(id)).unwrap().map_or(0, |row| row.number)
+        let mut batch = state.store.begin();
+        batch.change(0).state.endpoints.get(EndpointId(id)).unwrap().map_or(0, |row| row.number)
     };
     let delete = |id| Command::DeleteEndpoint(DeleteEndpoint { org: ORG, endpoint: EndpointId(id) });
     for (id, expected) in [(50, 1), (51, 2), (50, 1)] {
@@ -82,7 +83,9 @@ fn endpoints_have_numbers_of_their_own_that_are_given_again_only_when_they_are_u
     assert_eq!(state.apply(&put_endpoint(50)), Outcome::NotFound, "one that has ended stays ended");
     state.apply(&put_endpoint(52));
     assert_eq!(number(&state, 52), 3, "not the one that was given before");
-    state.store.write().orgs.edit(ORG).unwrap().unwrap().next_endpoint = ENDPOINT_NUMBER_MAX;
+    let mut batch = state.store.begin();
+    batch.change(0).state.orgs.edit(ORG).unwrap().unwrap().next_endpoint = ENDPOINT_NUMBER_MAX;
+    drop(batch);
     for (id, expected) in [(53, ENDPOINT_NUMBER_MAX), (54, 1), (55, 4)] {
         assert_eq!(state.apply(&put_endpoint(id)), Outcome::Done);
         assert_eq!(number(&state, id), expected, "{id}");

@@ -36,13 +36,13 @@ fn dedup_ids_are_known_over_many_blocks_and_a_reopening_until_their_block_is_old
     let known = |state: &mut Fixture| -> Vec<bool> {
         let submits: Vec<_> = (0..IDS).map(|n| of(n + 1, 9_000)).collect();
         let events = submits.iter().map(|command| match command {
-            Command::SubmitEvent(submit) => Some(submit.as_ref()),
+            Command::SubmitEvent(submit) => Some((submit.by, submit.event.dedup.as_ref()?)),
             _ => None,
         });
         let outcomes = state.store.known_duplicates(events, Timestamp(0)).unwrap();
         for (n, outcome) in outcomes.iter().enumerate().filter_map(|(n, outcome)| Some((n, outcome.as_ref()?))) {
             let received_at = Timestamp(n as u64);
-            assert_eq!(*outcome, Outcome::Duplicate { id: EventId(n as u128 + 1), received_at });
+            assert_eq!(*outcome, Earlier { id: EventId(n as u128 + 1), received_at, is_same: true });
         }
         outcomes.iter().map(Option::is_some).collect()
     };

@@ -3,19 +3,20 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::cloudevent::{AttributeValue, DataKind};
-use crate::model::command::{
-    AckEvent, CancelDeliveries, CreateKey, CreateOrg, DeleteEndpoint, DropDead, EndKey, EndReplay, EraseEvent,
-    ExpireDedup, ExpireKeys, NoteKeysUsed, NoteRouteCrash, PutEndpoint, RetryDelivery, RotateKey, RouteEvent,
-    SettleAttempt, SkipOrgs, StartReplay, StepReplay,
-};
+use crate::commands::*;
+use crate::model::authority::Authority;
+use crate::model::cloudevent::{AttributeValue, CloudEvent, DataKind};
 use crate::model::delivery::{AttemptError, AttemptOutcome, DeadReason, ErrorCode, Timing, Trigger, Verdict};
 use crate::model::endpoint::{BodyForm, DisabledReason, Endpoint, EndpointSettings, Ordering, SealedSecret};
-use crate::model::id::{EndpointId, KeyId, OrgId, ReplayId};
+use crate::model::event::{Dedup, NewEvent};
+use crate::model::id::{EndpointId, EventId, KeyId, OrgId, OrgNo, ReplayId};
 use crate::model::key::{Key, Scopes};
 use crate::model::notice::{Notice, NoticeKind};
 use crate::model::org::{InboxMode, Org, Tier};
 use crate::model::replay::{ReplayEnd, ReplayLane, ReplayOnly, ReplayRequest};
+use crate::model::time::Timestamp;
+
+const VERSION: u8 = 1;
 
 const ORG: OrgNo = OrgNo(0x0102_0304);
 const EVENT: EventId = EventId(5);
@@ -159,17 +160,20 @@ fn one_of_each() -> Vec<Command> {
 
 fn body(command: &Command) -> Vec<u8> {
     let mut out = Vec::new();
-    write_body(command, &mut out).unwrap();
+    command.write(&mut out).unwrap();
     out
 }
 
 #[test]
 fn every_kind_has_its_number_and_reads_back() {
+    let known: std::collections::BTreeSet<u8> = KINDS.iter().map(|kind| kind.number).collect();
+    assert_eq!((known.len(), one_of_each().len()), (KINDS.len(), KINDS.len()), "each number is given once");
     for (number, command) in (1..).zip(&one_of_each()) {
-        assert_eq!(kind(command) as u8, number, "{command:?}");
-        assert_eq!(read_body(kind(command) as u8, VERSION, &body(command)).unwrap(), *command);
+        let kind = command.kind();
+        assert_eq!(kind.number, number, "{command:?}");
+        assert!(KINDS.contains(&kind));
+        assert_eq!(Command::read(number, kind.version, &body(command)).unwrap(), *command);
     }
-    assert_eq!(one_of_each().len(), Kind::ALL.len());
 }
 
 #[test]
@@ -269,35 +273,35 @@ fn a_cloud_event_stands_between_head_and_payload() {
     .concat();
     let command = Command::SubmitEvent(command);
     assert_eq!(body(&command), expected);
-    assert_eq!(read_body(Kind::SubmitEvent as u8, VERSION, &expected).unwrap(), command);
+    assert_eq!(Command::read(SubmitEvent::NUMBER, VERSION, &expected).unwrap(), command);
 }
 
 #[test]
 fn a_request_is_for_one_thing_and_for_no_event() {
     let requested = body(one_of_each().last().unwrap());
     let authority = requested.len() - 1 - 28;
-    for number in [Kind::Requested, Kind::SubmitEvent] {
-        let inner = [&requested[..authority], &[number as u8], &requested].concat();
-        assert!(matches!(read_body(Kind::Requested as u8, VERSION, &inner), Err(UnknownFrame::Malformed(_))));
+    for number in [Requested::NUMBER, SubmitEvent::NUMBER] {
+        let inner = [&requested[..authority], &[number], &requested].concat();
+        assert!(matches!(Command::read(Requested::NUMBER, VERSION, &inner), Err(UnknownFrame::Malformed(_))));
     }
     let short = &requested[..authority];
-    assert!(matches!(read_body(Kind::Requested as u8, VERSION, short), Err(UnknownFrame::Malformed(_))));
+    assert!(matches!(Command::read(Requested::NUMBER, VERSION, short), Err(UnknownFrame::Malformed(_))));
     let later = [short, &[99]].concat();
-    assert!(matches!(read_body(Kind::Requested as u8, VERSION, &later), Err(UnknownFrame::Newer { kind: 99, .. })));
+    assert!(matches!(Command::read(Requested::NUMBER, VERSION, &later), Err(UnknownFrame::Newer { kind: 99, .. })));
 }
 
 #[test]
 fn a_newer_kind_or_version_is_told_apart_from_damage() {
     let bytes = body(&submit());
-    assert!(matches!(read_body(99, VERSION, &bytes), Err(UnknownFrame::Newer { kind: 99, .. })));
-    assert!(matches!(read_body(Kind::SubmitEvent as u8, 2, &bytes), Err(UnknownFrame::Newer { version: 2, .. })));
-    assert!(matches!(read_body(Kind::AckEvent as u8, VERSION, &bytes), Err(UnknownFrame::Malformed(_))));
+    assert!(matches!(Command::read(99, VERSION, &bytes), Err(UnknownFrame::Newer { kind: 99, .. })));
+    assert!(matches!(Command::read(SubmitEvent::NUMBER, 2, &bytes), Err(UnknownFrame::Newer { version: 2, .. })));
+    assert!(matches!(Command::read(AckEvent::NUMBER, VERSION, &bytes), Err(UnknownFrame::Malformed(_))));
 }
 
 proptest! {
     #[test]
     fn no_bytes_panic(kind in 0u8..24, version in 0u8..3, bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-        drop(read_body(kind, version, &bytes));
+        drop(Command::read(kind, version, &bytes));
     }
 
     #[test]
@@ -305,7 +309,7 @@ proptest! {
         for command in one_of_each() {
             let bytes = body(&command);
             let short = &bytes[..bytes.len().saturating_sub(cut)];
-            if let Ok(read) = read_body(kind(&command) as u8, VERSION, short) {
+            if let Ok(read) = Command::read(command.kind().number, VERSION, short) {
                 prop_assert!(matches!(read, Command::SubmitEvent(_)) && cut <= 3, "{read:?}");
             }
         }

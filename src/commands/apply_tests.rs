@@ -1,41 +1,39 @@
 //! What commands do to the state.
 
-use super::erase::ENDED_LOOKED_AT;
+use super::erase_event::ENDED_LOOKED_AT;
 use super::*;
-use crate::model::command::{
-    AckEvent, CancelDeliveries, CreateOrg, DeleteEndpoint, DropDead, EraseEvent, ExpireDedup, PutEndpoint,
-    RetryDelivery, RouteEvent, SettleAttempt, SkipOrgs, SubmitEvent,
-};
 use crate::model::delivery::{AttemptError, AttemptOutcome, DeadReason, DeliveryStatus, ErrorCode, Trigger, Verdict};
 use crate::model::endpoint::{DisabledReason, Endpoint, EndpointSettings, SealedSecret};
-use crate::model::event::{Dedup, NewEvent};
-use crate::model::id::{ENDPOINT_NUMBER_MAX, KeyId, OrgId};
+use crate::model::event::{Dedup, EventStatus, NewEvent};
+use crate::model::id::{ENDPOINT_NUMBER_MAX, EndpointId, EventId, KeyId, OrgId, OrgNo};
 use crate::model::key::{Key, Scopes};
-use crate::model::notice::Notice;
+use crate::model::notice::{Notice, NoticeKind};
 use crate::model::org::{InboxMode, Org, Tier};
+use crate::model::time::Timestamp;
 use crate::rules::type_filter::TypeFilter;
-use crate::store::InboxQuery;
+use crate::store::{Earlier, InboxQuery, Outcome, Store};
 
 const NO_CACHE: u64 = 8 << 20;
 
-pub(in crate::store) struct Fixture {
-    pub(in crate::store) store: Store,
+pub(crate) struct Fixture {
+    pub(crate) store: Store,
     dir: tempfile::TempDir,
     position: u64,
 }
 
 impl Fixture {
-    pub(in crate::store) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path(), NO_CACHE, u64::MAX).unwrap();
         Self { store, dir, position: 1 }
     }
 
-    pub(in crate::store) fn apply(&mut self, command: &Command) -> Outcome {
+    pub(crate) fn apply(&mut self, command: &Command) -> Outcome {
         let mut outcomes = Vec::new();
         let position = self.position;
         self.position += 100;
-        self.store.apply(std::iter::once((position, command)), self.position, &mut outcomes).unwrap();
+        crate::commands::apply(&self.store, std::iter::once((position, command)), self.position, &mut outcomes)
+            .unwrap();
         outcomes.remove(0)
     }
 
@@ -57,9 +55,9 @@ impl Fixture {
     }
 }
 
-pub(in crate::store) const ORG: OrgNo = OrgNo(0);
+pub(crate) const ORG: OrgNo = OrgNo(0);
 
-pub(in crate::store) fn create_org(mode: InboxMode, id: u128) -> Command {
+pub(crate) fn create_org(mode: InboxMode, id: u128) -> Command {
     let (created_at, name) = (Timestamp(1), format!("Acme {id}"));
     let key = Key {
         id: KeyId(id + 1),
@@ -77,7 +75,7 @@ pub(in crate::store) fn create_org(mode: InboxMode, id: u128) -> Command {
     })
 }
 
-pub(in crate::store) fn submit(id: u128, at: u64, dedup: Option<(&str, u8)>) -> Command {
+pub(crate) fn submit(id: u128, at: u64, dedup: Option<(&str, u8)>) -> Command {
     let dedup = dedup.map(|(text, fingerprint)| Dedup {
         id: text.to_owned(),
         digest: std::array::from_fn(|at| text.as_bytes()[at % text.len()]),
@@ -102,22 +100,22 @@ pub(in crate::store) fn submit(id: u128, at: u64, dedup: Option<(&str, u8)>) -> 
     }))
 }
 
-pub(in crate::store) fn put_endpoint(id: u128) -> Command {
+pub(crate) fn put_endpoint(id: u128) -> Command {
     let settings = EndpointSettings { url: "https://example.com/".into(), ..EndpointSettings::default() };
     let endpoint = Endpoint::new(EndpointId(id), settings, SealedSecret::new(vec![7; 72]), Timestamp(1));
     Command::PutEndpoint(PutEndpoint { org: ORG, endpoint, sets_enabled: true })
 }
 
 /// Events in these tests are taken in at 1 or 2: what is due later has a row of its own from the beginning.
-pub(in crate::store) const AT_ONCE: u64 = 1;
-pub(in crate::store) const LATER: u64 = 10;
+pub(crate) const AT_ONCE: u64 = 1;
+pub(crate) const LATER: u64 = 10;
 
-pub(in crate::store) fn route(event: u128, endpoints: &[u128], due_at: u64) -> Command {
+pub(crate) fn route(event: u128, endpoints: &[u128], due_at: u64) -> Command {
     let endpoints = endpoints.iter().map(|id| EndpointId(*id)).collect();
     Command::RouteEvent(RouteEvent { org: ORG, event: EventId(event), endpoints, due_at: Timestamp(due_at) })
 }
 
-pub(in crate::store) fn settle(event: u128, endpoint: u128, number: u32, verdict: Verdict) -> Command {
+pub(crate) fn settle(event: u128, endpoint: u128, number: u32, verdict: Verdict) -> Command {
     let outcome = AttemptOutcome { status: Some(200), ..AttemptOutcome::new(Timestamp(20), 5) };
     Command::SettleAttempt(Box::new(SettleAttempt {
         org: ORG,
@@ -133,7 +131,7 @@ pub(in crate::store) fn settle(event: u128, endpoint: u128, number: u32, verdict
     }))
 }
 
-pub(in crate::store) fn ack(event: u128) -> Command {
+pub(crate) fn ack(event: u128) -> Command {
     Command::AckEvent(AckEvent { org: ORG, event: EventId(event), at: Timestamp(30) })
 }
 
@@ -169,18 +167,18 @@ fn a_waiting_delivery_knows_why_it_is_tried_next_and_forgets_it_with_the_attempt
     assert_eq!(trigger(&state, 1), Some(replay));
 }
 
-pub(in crate::store) fn erase(event: u128, endpoints: &[u128]) -> Command {
+pub(crate) fn erase(event: u128, endpoints: &[u128]) -> Command {
     let endpoints = endpoints.iter().map(|id| EndpointId(*id)).collect();
     Command::EraseEvent(EraseEvent { org: ORG, event: EventId(event), endpoints, at: Timestamp(50) })
 }
 
-pub(in crate::store) fn retry(event: u128, endpoint: u128, only_dead: bool) -> Command {
+pub(crate) fn retry(event: u128, endpoint: u128, only_dead: bool) -> Command {
     let (endpoint, event, at) = (EndpointId(endpoint), EventId(event), Timestamp(40));
     Command::RetryDelivery(RetryDelivery { org: ORG, endpoint, event, at, only_dead, trigger: Trigger::Retry })
 }
 
 /// Some of everything: two endpoints, one that accepts and one that does not answer, events in each state.
-pub(in crate::store) fn fill(store: &Store) {
+pub(crate) fn fill(store: &Store) {
     let mut commands = vec![create_org(InboxMode::Auto, 1_000_000), put_endpoint(50), put_endpoint(51)];
     for id in 1..=100 {
         let dedup_id = u8::try_from(id).ok().filter(|id| *id < 26).map(|id| char::from(b'a' + id).to_string());
@@ -197,7 +195,7 @@ pub(in crate::store) fn fill(store: &Store) {
         }
     }
     let positions = (1..).step_by(100);
-    store.apply(positions.zip(&commands), 100_000, &mut Vec::new()).unwrap();
+    super::apply(store, positions.zip(&commands), 100_000, &mut Vec::new()).unwrap();
     store.write_back().unwrap();
 }
 
@@ -298,7 +296,7 @@ fn a_routing_that_crashes_three_times_parks_the_event() {
     state.apply(&create_org(InboxMode::Auto, 100));
     state.apply(&put_endpoint(50));
     state.apply(&submit(1, 1, None));
-    let crash = Command::NoteRouteCrash(crate::model::command::NoteRouteCrash { org: ORG, event: EventId(1) });
+    let crash = Command::NoteRouteCrash(NoteRouteCrash { org: ORG, event: EventId(1) });
     state.apply(&crash);
     state.apply(&crash);
     assert!(state.store.unrouted(ORG, EventId(1)).unwrap().is_some());
@@ -339,6 +337,8 @@ mod accounts;
 mod dedup;
 #[path = "apply_erase_tests.rs"]
 mod erase;
+#[path = "keys_tests.rs"]
+mod keys;
 #[path = "apply_notices_tests.rs"]
 mod notices;
 #[path = "apply_random_tests.rs"]

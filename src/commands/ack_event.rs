@@ -1,0 +1,45 @@
+//! A consumer confirms an event: it leaves the inbox.
+
+use serde::{Deserialize, Serialize};
+
+use super::{AskedBy, Kind, plain_body};
+use crate::model::id::{EventId, OrgNo};
+use crate::model::key::Scope;
+use crate::model::time::Timestamp;
+use crate::store::{Change, Outcome, StateError};
+
+/// A consumer confirms an event. It has been confirmed once for all: a second confirmation changes nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AckEvent {
+    /// The organization.
+    pub org: OrgNo,
+    /// The event.
+    pub event: EventId,
+    /// The time of the confirmation.
+    pub at: Timestamp,
+}
+
+impl Kind for AckEvent {
+    const NUMBER: u8 = 8;
+    const VERSION: u8 = 1;
+    const ASKED_BY: AskedBy = AskedBy::Key(Scope::InboxWrite);
+
+    plain_body!();
+
+    fn org(&self) -> Option<OrgNo> {
+        Some(self.org)
+    }
+
+    fn event(&self) -> Option<EventId> {
+        Some(self.event)
+    }
+
+    fn apply(&self, change: &mut Change<'_>) -> Result<Outcome, StateError> {
+        let Some(place) = change.locate(self.org, self.event)? else { return Ok(Outcome::NotFound) };
+        if let Some(since) = change.read_event(self.org, place, |entry| entry.acknowledged_at)?.flatten() {
+            return Ok(Outcome::Acknowledged { at: since });
+        }
+        change.edit_event(self.org, place, |entry| entry.acknowledged_at = Some(self.at))?;
+        Ok(Outcome::Acknowledged { at: self.at })
+    }
+}

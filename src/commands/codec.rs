@@ -1,0 +1,78 @@
+//! Commands as the bodies of journal frames: a kind, a version, and bytes.
+//!
+//! Most bodies are the bincode form of the command's struct, see [`plain_body`]. A producer's payload stands raw at the end
+//! of its frame, so that it is kept byte for byte and can be read without decoding.
+
+use super::Kind;
+use crate::base::codec::CodecError;
+
+/// A frame that holds no command this version knows.
+#[derive(Debug)]
+pub enum UnknownFrame {
+    /// A kind or version of a newer triggerd.
+    Newer {
+        /// Its kind.
+        kind: u8,
+        /// Its version.
+        version: u8,
+    },
+    /// A known kind whose bytes are not what they should be.
+    Malformed(CodecError),
+}
+
+impl std::fmt::Display for UnknownFrame {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Newer { kind, version } => {
+                write!(f, "a record of kind {kind} version {version}, written by a newer version of triggerd")
+            }
+            Self::Malformed(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for UnknownFrame {}
+
+impl From<CodecError> for UnknownFrame {
+    fn from(error: CodecError) -> Self {
+        Self::Malformed(error)
+    }
+}
+
+/// Reads a frame as one of this kind.
+pub(super) fn read_as<K: Kind>(version: u8, body: &[u8]) -> Result<K, UnknownFrame> {
+    if version > K::VERSION {
+        return Err(UnknownFrame::Newer { kind: K::NUMBER, version });
+    }
+    K::read(version, body)
+}
+
+/// Refuses every version but the one that is written: for kinds whose older versions were never released.
+pub(super) fn only_current<K: Kind>(version: u8) -> Result<(), UnknownFrame> {
+    if version == K::VERSION {
+        return Ok(());
+    }
+    Err(CodecError::new("its version is of before the first release").into())
+}
+
+/// [`Kind::write`] and [`Kind::read`] of a command whose body is the bincode form of its struct. The order of the fields is
+/// the format. Nothing was released yet: until then a struct may change, and the format of
+/// the data directory rises with it, so that a journal of another build is refused before a frame of it is read. From the
+/// first release on, a struct that has to change leaves its old shape in its file, to be read for ever.
+macro_rules! plain_body {
+    () => {
+        fn write(&self, out: &mut Vec<u8>) -> Result<(), $crate::base::codec::CodecError> {
+            $crate::base::codec::encode_into(self, out)
+        }
+
+        fn read(version: u8, body: &[u8]) -> Result<Self, $crate::commands::UnknownFrame> {
+            $crate::commands::codec::only_current::<Self>(version)?;
+            Ok($crate::base::codec::decode(body)?)
+        }
+    };
+}
+pub(crate) use plain_body;
+
+#[cfg(test)]
+#[path = "codec_tests.rs"]
+mod tests;

@@ -1,0 +1,44 @@
+//! Another key of an organization.
+
+use serde::{Deserialize, Serialize};
+
+use super::{AskedBy, Kind, plain_body};
+use crate::model::id::{KeyId, OrgNo};
+use crate::model::key::{Key, Scope};
+use crate::store::{Change, Outcome, StateError};
+
+/// Makes another key of an organization. A key makes none that may more, or for longer, than itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CreateKey {
+    /// The organization.
+    pub org: OrgNo,
+    /// The key.
+    pub key: Key,
+}
+
+impl Kind for CreateKey {
+    const NUMBER: u8 = 2;
+    const VERSION: u8 = 1;
+    const ASKED_BY: AskedBy = AskedBy::OperatorOr(Scope::KeysWrite);
+
+    plain_body!();
+
+    fn org(&self) -> Option<OrgNo> {
+        Some(self.org)
+    }
+
+    fn made_key(&self) -> Option<KeyId> {
+        Some(self.key.id)
+    }
+
+    fn apply(&self, change: &mut Change<'_>) -> Result<Outcome, StateError> {
+        let mut key = self.key.clone();
+        if let Some(asker) = &change.asker {
+            if !asker.key.scopes.covers(key.scopes) {
+                return Ok(Outcome::Forbidden);
+            }
+            key.expires_at = [key.expires_at, asker.key.ends_at()].into_iter().flatten().min();
+        }
+        change.add_key(self.org, &key, None)
+    }
+}

@@ -1,0 +1,52 @@
+//! A new organization and its first key.
+
+use serde::{Deserialize, Serialize};
+
+use super::{AskedBy, Kind, plain_body};
+use crate::model::id::{KeyId, OrgNo};
+use crate::model::key::Key;
+use crate::model::org::Org;
+use crate::store::schema::OrgRow;
+use crate::store::{Change, Outcome, StateError};
+
+/// Makes an organization and its first key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CreateOrg {
+    /// The organization; its number is the next free one.
+    pub org: Org,
+    /// Its first key.
+    pub key: Key,
+}
+
+impl Kind for CreateOrg {
+    const NUMBER: u8 = 1;
+    const VERSION: u8 = 1;
+    const ASKED_BY: AskedBy = AskedBy::Operator;
+
+    plain_body!();
+
+    fn org(&self) -> Option<OrgNo> {
+        None
+    }
+
+    fn made_key(&self) -> Option<KeyId> {
+        Some(self.key.id)
+    }
+
+    fn apply(&self, change: &mut Change<'_>) -> Result<Outcome, StateError> {
+        // Also one that is refused uses up a number: an organization's number is its place among all that were to be made,
+        // whatever else a damaged journal has lost.
+        let meta = change.meta()?;
+        let number = OrgNo(meta.next_org);
+        meta.next_org += 1;
+        if let Some(existing) = change.state.org_names.get(&self.org.name) {
+            return Ok(Outcome::OrgExists(*existing));
+        }
+        change.state.org_names.insert(self.org.name.clone(), self.org.id);
+        let row = OrgRow { org: self.org.clone(), keys: Vec::new(), endpoints: Vec::new(), next_endpoint: 1 };
+        change.state.orgs.put(number, row);
+        change.note_id(self.org.id.0)?;
+        change.add_key(number, &self.key, None)?;
+        Ok(Outcome::OrgCreated(number))
+    }
+}

@@ -1,0 +1,50 @@
+//! An endpoint that is deleted.
+
+use serde::{Deserialize, Serialize};
+
+use super::{AskedBy, Kind, plain_body};
+use crate::model::id::{EndpointId, OrgNo};
+use crate::model::key::Scope;
+use crate::store::schema::{EndedRow, FormerRow};
+use crate::store::{Change, Outcome, StateError};
+
+/// Deletes an endpoint. Its past deliveries stay; those that wait are called off later, see [`super::CancelDeliveries`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeleteEndpoint {
+    /// The organization.
+    pub org: OrgNo,
+    /// The endpoint.
+    pub endpoint: EndpointId,
+}
+
+impl Kind for DeleteEndpoint {
+    const NUMBER: u8 = 6;
+    const VERSION: u8 = 1;
+    const ASKED_BY: AskedBy = AskedBy::Key(Scope::EndpointsWrite);
+
+    plain_body!();
+
+    fn org(&self) -> Option<OrgNo> {
+        Some(self.org)
+    }
+
+    fn apply(&self, change: &mut Change<'_>) -> Result<Outcome, StateError> {
+        let (org, endpoint) = (self.org, self.endpoint);
+        let Some(row) = change.state.orgs.edit(org)? else { return Ok(Outcome::NotFound) };
+        let before = row.endpoints.len();
+        row.endpoints.retain(|id| *id != endpoint);
+        if row.endpoints.len() == before {
+            return Ok(Outcome::NotFound);
+        }
+        let position = change.position;
+        if let Some(ended) = change.state.endpoints.get(endpoint)? {
+            let former = FormerRow { org, number: ended.number, ended: position };
+            change.state.former.insert_new(endpoint, former);
+            change.state.ended.insert_new((org, position, ended.number), EndedRow(endpoint));
+        }
+        change.state.endpoints.remove(endpoint);
+        change.state.health.remove(endpoint);
+        change.effects.endpoints_changed.push(endpoint);
+        Ok(Outcome::Done)
+    }
+}

@@ -1,0 +1,40 @@
+//! A dead letter that is not to be tried any more.
+
+use serde::{Deserialize, Serialize};
+
+use super::{AskedBy, Kind, plain_body};
+use crate::model::id::{EndpointId, EventId, OrgNo};
+use crate::model::key::Scope;
+use crate::store::{Change, Outcome, StateError};
+
+/// Drops a dead letter: it is one no more, and is not sent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DropDead {
+    /// The organization.
+    pub org: OrgNo,
+    /// The endpoint.
+    pub endpoint: EndpointId,
+    /// The event.
+    pub event: EventId,
+}
+
+impl Kind for DropDead {
+    const NUMBER: u8 = 17;
+    const VERSION: u8 = 1;
+    const ASKED_BY: AskedBy = AskedBy::Key(Scope::DeliveriesWrite);
+
+    plain_body!();
+
+    fn org(&self) -> Option<OrgNo> {
+        Some(self.org)
+    }
+
+    fn event(&self) -> Option<EventId> {
+        Some(self.event)
+    }
+
+    fn apply(&self, change: &mut Change<'_>) -> Result<Outcome, StateError> {
+        let was_dead = change.drop_dead(self.org, self.endpoint, self.event)?;
+        Ok(if was_dead { Outcome::Done } else { Outcome::NotFound })
+    }
+}

@@ -1,0 +1,46 @@
+//! A key that ends.
+
+use serde::{Deserialize, Serialize};
+
+use super::{AskedBy, Kind, plain_body};
+use crate::model::id::{KeyId, OrgNo};
+use crate::model::key::Scope;
+use crate::model::time::Timestamp;
+use crate::store::{Change, Outcome, StateError};
+
+/// Ends a key, for good. Nobody ends a key that may more than they may.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndKey {
+    /// The organization.
+    pub org: OrgNo,
+    /// The key.
+    pub key: KeyId,
+    /// The time at which it ends.
+    pub at: Timestamp,
+}
+
+impl Kind for EndKey {
+    const NUMBER: u8 = 14;
+    const VERSION: u8 = 1;
+    const ASKED_BY: AskedBy = AskedBy::OperatorOr(Scope::KeysWrite);
+
+    plain_body!();
+
+    fn org(&self) -> Option<OrgNo> {
+        Some(self.org)
+    }
+
+    fn apply(&self, change: &mut Change<'_>) -> Result<Outcome, StateError> {
+        let known = change.state.keys.get(self.key)?;
+        if known.is_none() && change.is_lost(self.key)? {
+            change.change_lost(Some(self.key), None)?;
+        }
+        let Some(row) = known.filter(|row| row.org == self.org) else { return Ok(Outcome::NotFound) };
+        let is_valid = row.key.is_valid(self.at);
+        if is_valid && change.asker.as_ref().is_some_and(|by| !by.key.scopes.covers(row.key.scopes)) {
+            return Ok(Outcome::Forbidden);
+        }
+        change.end_for_good(self.key)?;
+        Ok(if is_valid { Outcome::Done } else { Outcome::NotFound })
+    }
+}

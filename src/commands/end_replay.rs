@@ -1,0 +1,47 @@
+//! A replay that is over.
+
+use serde::{Deserialize, Serialize};
+
+use super::{AskedBy, Kind, plain_body};
+use crate::model::id::{OrgNo, ReplayId};
+use crate::model::key::Scope;
+use crate::model::replay::ReplayEnd;
+use crate::model::time::Timestamp;
+use crate::store::{Change, Outcome, StateError};
+
+/// Ends a replay. One that has ended stays as it ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndReplay {
+    /// The organization.
+    pub org: OrgNo,
+    /// The replay.
+    pub replay: ReplayId,
+    /// The reason.
+    pub end: ReplayEnd,
+    /// The time of the end.
+    pub at: Timestamp,
+}
+
+impl Kind for EndReplay {
+    const NUMBER: u8 = 20;
+    const VERSION: u8 = 1;
+    const ASKED_BY: AskedBy = AskedBy::Key(Scope::DeliveriesWrite);
+
+    plain_body!();
+
+    fn org(&self) -> Option<OrgNo> {
+        Some(self.org)
+    }
+
+    fn apply(&self, change: &mut Change<'_>) -> Result<Outcome, StateError> {
+        let key = (self.org, self.replay);
+        let Some(row) = change.state.replays.load(key)? else { return Ok(Outcome::NotFound) };
+        if row.ended.is_none()
+            && let Some(row) = change.state.replays.edit(key)?
+        {
+            row.ended = Some((self.end, self.at));
+            change.state.running.remove(key);
+        }
+        Ok(Outcome::Done)
+    }
+}

@@ -1,0 +1,112 @@
+//! An event whose payload nobody is to see any more.
+
+use serde::{Deserialize, Serialize};
+
+use super::{AskedBy, Kind, plain_body};
+use crate::model::id::{EndpointId, EventId, OrgNo};
+use crate::model::key::Scope;
+use crate::model::time::Timestamp;
+use crate::store::change::Place;
+use crate::store::schema::DeliveryState;
+use crate::store::{Change, Outcome, StateError};
+
+/// Erases an event's payload. From then on it is shown nowhere and sent nowhere; its frame stays in the journal until its
+/// segment goes. It is all of it or nothing, judged by the state as it is when the command is applied.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EraseEvent {
+    /// The organization.
+    pub org: OrgNo,
+    /// The event.
+    pub event: EventId,
+    /// The endpoints that it was on its way to or was given up for, also those that were deleted. A hint: those that live,
+    /// and the last that were deleted, are looked at anyway.
+    pub endpoints: Vec<EndpointId>,
+    /// The time of the erasure.
+    pub at: Timestamp,
+}
+
+/// So many of the endpoints that were deleted last are looked at, beside those that live and those that the command names.
+/// Whoever made the command may have looked a moment before they were deleted.
+pub(super) const ENDED_LOOKED_AT: usize = 256;
+
+impl Kind for EraseEvent {
+    const NUMBER: u8 = 21;
+    const VERSION: u8 = 1;
+    const ASKED_BY: AskedBy = AskedBy::Key(Scope::EventsWrite);
+
+    plain_body!();
+
+    fn org(&self) -> Option<OrgNo> {
+        Some(self.org)
+    }
+
+    fn event(&self) -> Option<EventId> {
+        Some(self.event)
+    }
+
+    fn weight(&self) -> usize {
+        self.endpoints.len()
+    }
+
+    fn apply(&self, change: &mut Change<'_>) -> Result<Outcome, StateError> {
+        let Self { org, event, at: now, .. } = *self;
+        let Some(at) = change.locate(org, event)? else { return Ok(Outcome::NotFound) };
+        if let Some(since) = change.erased_at(org, at)? {
+            return Ok(Outcome::Erased { at: since });
+        }
+        let Some(endpoints) = self.under_way_to(change, at)? else { return Ok(Outcome::Incomplete) };
+        change.state.unrouted.remove((org, event));
+        change.edit_event(org, at, |entry| entry.erased_at = Some(now))?;
+        for endpoint in endpoints {
+            if change.cancel(org, endpoint, event)? {
+                // What it held back may go now.
+                change.effects.endpoints_changed.push(endpoint);
+            }
+            change.drop_dead(org, endpoint, event)?;
+        }
+        Ok(Outcome::Erased { at: now })
+    }
+}
+
+impl EraseEvent {
+    /// The endpoints that a delivery of the event waits for or is dead for. None: some of them were not found where they
+    /// are looked for, so the command comes from before too much that has happened since.
+    fn under_way_to(&self, change: &mut Change<'_>, at: Place) -> Result<Option<Vec<EndpointId>>, StateError> {
+        let Self { org, event, .. } = *self;
+        let entry =
+            change.read_event(org, at, |entry| (u32::from(entry.waiting) + u32::from(entry.dead), entry.position))?;
+        let (mut left, came) = entry.unwrap_or((0, 0));
+        let living = change.state.orgs.get(org)?.map(|row| row.endpoints.clone()).unwrap_or_default();
+        // A delivery is made for an endpoint that is there, so one that ended before the event came has none.
+        let ended = (org, came, 0)..=(org, u64::MAX, u32::MAX);
+        let ended = if left > 0 { change.state.ended.range_back(ended, ENDED_LOOKED_AT)? } else { Vec::new() };
+        let ended = ended.into_iter().map(|(_, row)| row.0);
+        let mut found = Vec::new();
+        for endpoint in self.endpoints.iter().copied().chain(living).chain(ended) {
+            if left == 0 {
+                break;
+            }
+            if !found.contains(&endpoint) && is_under_way(change, (endpoint, event), at)? {
+                found.push(endpoint);
+                left -= 1;
+            }
+        }
+        Ok((left == 0).then_some(found))
+    }
+}
+
+/// Whether the delivery waits or is dead.
+fn is_under_way(
+    change: &mut Change<'_>,
+    (endpoint, event): (EndpointId, EventId),
+    at: Place,
+) -> Result<bool, StateError> {
+    if change.is_pending(endpoint, at)? {
+        return Ok(true);
+    }
+    let row = change.state.deliveries.get((endpoint, event))?;
+    Ok(row.is_some_and(|row| match row.state {
+        DeliveryState::Waiting(_) | DeliveryState::Dead(..) => true,
+        DeliveryState::Canceled => false,
+    }))
+}

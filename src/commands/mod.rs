@@ -1,0 +1,308 @@
+//! Commands: every durable change there is. The journal is a list of them, and the state comes of applying them in order.
+//!
+//! Each command has a file here, which holds all that is known of it: its fields, its number and version in the journal,
+//! the organization and event it is about, the scope or role that may ask for it, and its effect on the state. A line in
+//! the registry below makes it one of the [`Command`]s; nothing else lists commands.
+
+mod ack_event;
+mod cancel_deliveries;
+mod codec;
+mod create_key;
+mod create_org;
+mod delete_endpoint;
+mod drop_dead;
+mod end_key;
+mod end_replay;
+mod erase_event;
+mod expire_dedup;
+mod expire_keys;
+mod note_keys_used;
+mod note_route_crash;
+mod put_endpoint;
+mod requested;
+mod retry_delivery;
+mod rotate_key;
+mod route_event;
+mod settle_attempt;
+mod skip_orgs;
+mod start_replay;
+mod step_replay;
+mod submit_event;
+
+pub use codec::UnknownFrame;
+pub use put_endpoint::ENDPOINTS_PER_ORG_MAX;
+pub use step_replay::command_of_turn;
+
+pub(crate) use codec::plain_body;
+
+use codec::read_as;
+
+use crate::base::codec::CodecError;
+use crate::model::id::{EventId, KeyId, OrgNo};
+use crate::model::key::Scope;
+use crate::store::{Change, Effects, Outcome, StateError, Store};
+
+/// A kind of command. Ids and times are in a command, so that applying it twice, or years later, gives the same state.
+pub trait Kind: Sized {
+    /// The number of its frames in the journal. Numbers are for ever; a kind that goes leaves its number unused.
+    const NUMBER: u8;
+    /// The version of its frames that is written. When the fields change, it is raised, and [`Kind::read`] goes on reading
+    /// the older ones.
+    const VERSION: u8;
+    /// The scope or role that may ask for it.
+    const ASKED_BY: AskedBy;
+
+    /// The organization it is about, if it is about one.
+    fn org(&self) -> Option<OrgNo>;
+
+    /// The stored event it is about, if it is about one.
+    fn event(&self) -> Option<EventId> {
+        None
+    }
+
+    /// The number of rows that it can change, nearly: how many endpoints or events it is about.
+    fn weight(&self) -> usize {
+        1
+    }
+
+    /// The size of the event that it brings in, in bytes.
+    fn payload_bytes(&self) -> usize {
+        0
+    }
+
+    /// The key that it makes, if it makes one.
+    fn made_key(&self) -> Option<KeyId> {
+        None
+    }
+
+    /// The key that it stands on, if it was asked for with one.
+    fn asker(&self) -> Option<KeyId> {
+        None
+    }
+
+    /// The event of this id, if the command can store it.
+    fn into_event(self, _id: EventId) -> Option<SubmitEvent> {
+        None
+    }
+
+    /// Appends the body of its frame to `out`.
+    ///
+    /// # Errors
+    /// When it is over the record limit.
+    fn write(&self, out: &mut Vec<u8>) -> Result<(), CodecError>;
+
+    /// Reads the body of a frame of this kind; `version` is [`Kind::VERSION`] or lower.
+    ///
+    /// # Errors
+    /// When the bytes are not such a body.
+    fn read(version: u8, body: &[u8]) -> Result<Self, UnknownFrame>;
+
+    /// Makes the change.
+    ///
+    /// # Errors
+    /// When rows cannot be read.
+    fn apply(&self, change: &mut Change<'_>) -> Result<Outcome, StateError>;
+}
+
+/// The scope or role that may ask for a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AskedBy {
+    /// The server itself, and no request.
+    Server,
+    /// A key of the organization with this scope.
+    Key(Scope),
+    /// The operator.
+    Operator,
+    /// The operator, or a key of the organization with this scope.
+    OperatorOr(Scope),
+    /// Whoever may ask for the command inside.
+    Inner,
+}
+
+/// A kind of command, as the registry knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KindInfo {
+    /// [`Kind::NUMBER`].
+    pub number: u8,
+    /// [`Kind::VERSION`].
+    pub version: u8,
+    /// The word for it, in the output of `verify` and `rebuild`: the name of its file.
+    pub name: &'static str,
+    /// [`Kind::ASKED_BY`].
+    pub asked_by: AskedBy,
+}
+
+/// The type that a variant of [`Command`] holds.
+macro_rules! held {
+    ($name:ident) => { $name };
+    ($name:ident, $holder:ident) => { $holder<$name> };
+}
+
+macro_rules! registry {
+    ($($module:ident::$name:ident $(in $holder:ident)?,)*) => {
+        $(pub use $module::$name;)*
+
+        /// One durable change: any of the commands.
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub enum Command {
+            $(
+                #[doc = concat!("See [`", stringify!($name), "`].")]
+                $name(held!($name $(, $holder)?)),
+            )*
+        }
+
+        $(
+            impl From<$name> for Command {
+                fn from(command: $name) -> Self {
+                    Self::$name(command.into())
+                }
+            }
+        )*
+
+        /// All kinds of commands.
+        pub const KINDS: &[KindInfo] = &[$(KindInfo {
+            number: <$name as Kind>::NUMBER,
+            version: <$name as Kind>::VERSION,
+            name: stringify!($module),
+            asked_by: <$name as Kind>::ASKED_BY,
+        }),*];
+
+        impl Command {
+            /// What is known of its kind.
+            pub fn kind(&self) -> KindInfo {
+                match self {
+                    $(Self::$name(_) => KindInfo {
+                        number: <$name as Kind>::NUMBER,
+                        version: <$name as Kind>::VERSION,
+                        name: stringify!($module),
+                        asked_by: <$name as Kind>::ASKED_BY,
+                    },)*
+                }
+            }
+
+            /// See [`Kind::org`].
+            pub fn org(&self) -> Option<OrgNo> {
+                match self {
+                    $(Self::$name(command) => command.org(),)*
+                }
+            }
+
+            /// See [`Kind::event`].
+            pub fn event(&self) -> Option<EventId> {
+                match self {
+                    $(Self::$name(command) => command.event(),)*
+                }
+            }
+
+            /// See [`Kind::weight`]; at least 1.
+            pub fn weight(&self) -> usize {
+                match self {
+                    $(Self::$name(command) => command.weight().max(1),)*
+                }
+            }
+
+            /// See [`Kind::payload_bytes`].
+            pub fn payload_bytes(&self) -> usize {
+                match self {
+                    $(Self::$name(command) => command.payload_bytes(),)*
+                }
+            }
+
+            /// See [`Kind::made_key`].
+            pub fn made_key(&self) -> Option<KeyId> {
+                match self {
+                    $(Self::$name(command) => command.made_key(),)*
+                }
+            }
+
+            /// See [`Kind::asker`].
+            pub fn asker(&self) -> Option<KeyId> {
+                match self {
+                    $(Self::$name(command) => command.asker(),)*
+                }
+            }
+
+            /// See [`Kind::into_event`].
+            pub fn into_event(self, id: EventId) -> Option<SubmitEvent> {
+                match self {
+                    $(Self::$name(command) => command.into_event(id),)*
+                }
+            }
+
+            /// Appends the body of its frame to `out`.
+            ///
+            /// # Errors
+            /// When it is over the record limit.
+            pub fn write(&self, out: &mut Vec<u8>) -> Result<(), CodecError> {
+                match self {
+                    $(Self::$name(command) => command.write(out),)*
+                }
+            }
+
+            /// The command of a frame.
+            ///
+            /// # Errors
+            /// When the frame is of a newer version or malformed.
+            pub fn read(number: u8, version: u8, body: &[u8]) -> Result<Self, UnknownFrame> {
+                match number {
+                    $(<$name as Kind>::NUMBER => read_as::<$name>(version, body).map(Self::from),)*
+                    kind => Err(UnknownFrame::Newer { kind, version }),
+                }
+            }
+
+            fn apply(&self, change: &mut Change<'_>) -> Result<Outcome, StateError> {
+                match self {
+                    $(Self::$name(command) => command.apply(change),)*
+                }
+            }
+        }
+    };
+}
+
+registry! {
+    create_org::CreateOrg,
+    create_key::CreateKey,
+    rotate_key::RotateKey,
+    note_keys_used::NoteKeysUsed,
+    put_endpoint::PutEndpoint,
+    delete_endpoint::DeleteEndpoint,
+    submit_event::SubmitEvent in Box, // the most frequent command, and the largest
+    ack_event::AckEvent,
+    route_event::RouteEvent,
+    note_route_crash::NoteRouteCrash,
+    settle_attempt::SettleAttempt in Box,
+    cancel_deliveries::CancelDeliveries,
+    expire_dedup::ExpireDedup,
+    end_key::EndKey,
+    skip_orgs::SkipOrgs,
+    retry_delivery::RetryDelivery,
+    drop_dead::DropDead,
+    start_replay::StartReplay,
+    step_replay::StepReplay,
+    end_replay::EndReplay,
+    erase_event::EraseEvent,
+    expire_keys::ExpireKeys,
+    requested::Requested in Box,
+}
+
+/// Applies commands that are on stable storage, in journal order. `commands` gives each with the position of its frame;
+/// `applied` is the position behind the last of them.
+///
+/// # Errors
+/// When rows cannot be read. The state must not be used any more then; a restart rebuilds it.
+pub fn apply<'a>(
+    store: &Store,
+    commands: impl Iterator<Item = (u64, &'a Command)>,
+    applied: u64,
+    outcomes: &mut Vec<Outcome>,
+) -> Result<Effects, StateError> {
+    let mut batch = store.begin();
+    for (position, command) in commands {
+        outcomes.push(command.apply(&mut batch.change(position))?);
+    }
+    batch.finish(applied)
+}
+
+#[cfg(test)]
+#[path = "apply_tests.rs"]
+pub(crate) mod tests;

@@ -1,0 +1,50 @@
+//! Routing an event crashed.
+
+use serde::{Deserialize, Serialize};
+
+use super::{AskedBy, Kind, plain_body};
+use crate::model::event::EventStatus;
+use crate::model::id::{EventId, OrgNo};
+use crate::store::{Change, Outcome, StateError};
+
+/// Notes that the worker crashed while it routed an event. An event that makes it crash again and again is given up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NoteRouteCrash {
+    /// The organization.
+    pub org: OrgNo,
+    /// The event.
+    pub event: EventId,
+}
+
+/// The number of crashes after which an event is given up.
+const CRASHES_MAX: u8 = 3;
+
+impl Kind for NoteRouteCrash {
+    const NUMBER: u8 = 10;
+    const VERSION: u8 = 1;
+    const ASKED_BY: AskedBy = AskedBy::Server;
+
+    plain_body!();
+
+    fn org(&self) -> Option<OrgNo> {
+        Some(self.org)
+    }
+
+    fn event(&self) -> Option<EventId> {
+        Some(self.event)
+    }
+
+    fn apply(&self, change: &mut Change<'_>) -> Result<Outcome, StateError> {
+        let key = (self.org, self.event);
+        let Some(row) = change.state.unrouted.edit(key)? else { return Ok(Outcome::Done) };
+        row.crashes += 1;
+        if row.crashes < CRASHES_MAX {
+            return Ok(Outcome::Done);
+        }
+        change.state.unrouted.remove(key);
+        if let Some(place) = change.locate(self.org, self.event)? {
+            change.edit_event(self.org, place, |entry| entry.status = EventStatus::Dead)?;
+        }
+        Ok(Outcome::Done)
+    }
+}

@@ -1,0 +1,91 @@
+//! An endpoint that is made or changed.
+
+use serde::{Deserialize, Serialize};
+
+use super::{AskedBy, Kind, plain_body};
+use crate::model::endpoint::Endpoint;
+use crate::model::id::{ENDPOINT_NUMBER_MAX, EndpointId, OrgNo};
+use crate::model::key::Scope;
+use crate::store::schema::{EndpointRow, HealthRow, NumberRow, OrgRow};
+use crate::store::{Change, Outcome, StateError};
+use std::sync::Arc;
+
+/// Makes or changes an endpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PutEndpoint {
+    /// The organization.
+    pub org: OrgNo,
+    /// The endpoint as it is from now on.
+    pub endpoint: Endpoint,
+    /// Whether it is enabled becomes as `endpoint` says; else that stays as it is by then, because a receiver may have
+    /// disabled it meanwhile.
+    pub sets_enabled: bool,
+}
+
+/// The most endpoints of an organization.
+pub const ENDPOINTS_PER_ORG_MAX: usize = 1_000;
+
+impl Kind for PutEndpoint {
+    const NUMBER: u8 = 5;
+    const VERSION: u8 = 1;
+    const ASKED_BY: AskedBy = AskedBy::Key(Scope::EndpointsWrite);
+
+    plain_body!();
+
+    fn org(&self) -> Option<OrgNo> {
+        Some(self.org)
+    }
+
+    fn apply(&self, change: &mut Change<'_>) -> Result<Outcome, StateError> {
+        let Some(org) = change.state.orgs.get(self.org)? else { return Ok(Outcome::NotFound) };
+        let mut endpoint = self.endpoint.clone();
+        let known = change.state.endpoints.get(endpoint.id)?;
+        let was = known.as_ref().and_then(|known| known.endpoint.disabled);
+        let number = match known {
+            Some(known) if known.org == self.org => known.number,
+            Some(_) => return Ok(Outcome::NotFound),
+            // One that has ended stays ended, whoever was about to change it.
+            None if change.state.former.get(endpoint.id)?.is_some() => return Ok(Outcome::NotFound),
+            None if org.endpoints.len() >= ENDPOINTS_PER_ORG_MAX => return Ok(Outcome::LimitReached),
+            None => give_number(change, self.org, &org, endpoint.id)?,
+        };
+        let is_new = change.state.health.get(endpoint.id)?.is_none();
+        if !self.sets_enabled && !is_new {
+            endpoint.disabled = was;
+        }
+        let health = change.state.health.edit_or_insert(endpoint.id, HealthRow::default)?;
+        if was.is_some() && endpoint.is_enabled() {
+            health.failing_since = None; // what it is judged by begins anew
+        }
+        let id = endpoint.id;
+        change.state.endpoints.put(id, EndpointRow { org: self.org, number, endpoint: Arc::new(endpoint) });
+        change.effects.endpoints_changed.push(id);
+        change.note_id(id.0)?;
+        Ok(Outcome::Done)
+    }
+}
+
+/// Takes a new endpoint into the organization's list, under a number that no living one has: the next one, or, when they
+/// are used up, the first that is free again.
+fn give_number(change: &mut Change<'_>, org: OrgNo, row: &OrgRow, endpoint: EndpointId) -> Result<u32, StateError> {
+    let mut number = row.next_endpoint;
+    if number > ENDPOINT_NUMBER_MAX {
+        let mut taken = Vec::with_capacity(row.endpoints.len());
+        for id in &row.endpoints {
+            taken.extend(change.state.endpoints.get(*id)?.map(|row| row.number));
+        }
+        number = (1..=ENDPOINT_NUMBER_MAX).find(|number| !taken.contains(number)).unwrap_or(ENDPOINT_NUMBER_MAX);
+        if let Some(before) = change.state.numbers.get((org, number))? {
+            if let Some(former) = change.state.former.get(before.0)? {
+                change.state.ended.remove((org, former.ended, number));
+            }
+            change.state.former.remove(before.0);
+        }
+    }
+    if let Some(row) = change.state.orgs.edit(org)? {
+        row.next_endpoint = row.next_endpoint.max(number.saturating_add(1));
+        row.endpoints.push(endpoint);
+    }
+    change.state.numbers.put((org, number), NumberRow(endpoint));
+    Ok(number)
+}

@@ -1,0 +1,91 @@
+//! A command that a request asks for.
+
+use super::codec::only_current;
+use super::{AskedBy, Command, Kind, SubmitEvent, UnknownFrame};
+use crate::base::codec::{CodecError, decode_prefix, encode_into};
+use crate::model::authority::Authority;
+use crate::model::id::{EventId, KeyId, OrgNo};
+use crate::store::{Change, Outcome, StateError};
+
+/// A command that a request asks for: it has an effect only if the request's key may ask for it when it is applied. An
+/// event needs none around it, because it names its key itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Requested {
+    /// The key that asks, and the scopes that it needs.
+    pub authority: Authority,
+    /// The command; neither an event nor another request.
+    pub command: Command,
+}
+
+impl Command {
+    /// The same, asked for by a request.
+    #[must_use]
+    pub fn requested(self, authority: Authority) -> Self {
+        match self {
+            Self::SubmitEvent(mut submit) => {
+                submit.by = authority.key;
+                Self::SubmitEvent(submit)
+            }
+            command => Requested { authority, command }.into(),
+        }
+    }
+
+    /// The change itself, whoever asks for it.
+    pub fn action(&self) -> &Self {
+        match self {
+            Self::Requested(requested) => &requested.command,
+            command => command,
+        }
+    }
+}
+
+impl Kind for Requested {
+    const NUMBER: u8 = 23;
+    const VERSION: u8 = 1;
+    const ASKED_BY: AskedBy = AskedBy::Inner;
+
+    fn org(&self) -> Option<OrgNo> {
+        self.command.org()
+    }
+
+    fn made_key(&self) -> Option<KeyId> {
+        self.command.made_key()
+    }
+
+    fn asker(&self) -> Option<KeyId> {
+        self.authority.key
+    }
+
+    fn event(&self) -> Option<EventId> {
+        self.command.event()
+    }
+
+    fn weight(&self) -> usize {
+        self.command.weight()
+    }
+
+    /// The authority, then the kind and the body of the command.
+    fn write(&self, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        encode_into(&self.authority, out)?;
+        out.push(self.command.kind().number);
+        self.command.write(out)
+    }
+
+    fn read(version: u8, body: &[u8]) -> Result<Self, UnknownFrame> {
+        only_current::<Self>(version)?;
+        let (authority, authority_len): (Authority, usize) = decode_prefix(body)?;
+        match body.get(authority_len..).and_then(<[u8]>::split_first) {
+            Some((number, body)) if ![Self::NUMBER, SubmitEvent::NUMBER].contains(number) => {
+                Ok(Self { authority, command: Command::read(*number, Self::VERSION, body)? })
+            }
+            _ => Err(CodecError::new("a request for nothing that can be asked for so").into()),
+        }
+    }
+
+    fn apply(&self, change: &mut Change<'_>) -> Result<Outcome, StateError> {
+        match change.judge(self.authority, self.command.org())? {
+            Some(refused) => Ok(refused),
+            None => self.command.apply(change),
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! A delivery that is to be tried now.
+
+use serde::{Deserialize, Serialize};
+
+use super::{AskedBy, Kind, plain_body};
+use crate::model::delivery::Trigger;
+use crate::model::id::{EndpointId, EventId, OrgNo};
+use crate::model::key::Scope;
+use crate::model::time::Timestamp;
+use crate::store::change::Again;
+use crate::store::schema::{DeliveryState, DueRow};
+use crate::store::{Change, Outcome, StateError};
+
+/// Has a delivery tried now. If it waits, it is due now, and goes on with its schedule. If it was given up, canceled or
+/// accepted, it waits again, and its schedule begins anew.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RetryDelivery {
+    /// The organization.
+    pub org: OrgNo,
+    /// The endpoint.
+    pub endpoint: EndpointId,
+    /// The event.
+    pub event: EventId,
+    /// The time from which it is due: a steady time, as all due times are.
+    pub at: Timestamp,
+    /// Nothing happens to any but a dead letter.
+    pub only_dead: bool,
+    /// The reason of the next attempt, if this makes it come.
+    pub trigger: Trigger,
+}
+
+impl Kind for RetryDelivery {
+    const NUMBER: u8 = 16;
+    const VERSION: u8 = 1;
+    const ASKED_BY: AskedBy = AskedBy::Key(Scope::DeliveriesWrite);
+
+    plain_body!();
+
+    fn org(&self) -> Option<OrgNo> {
+        Some(self.org)
+    }
+
+    fn event(&self) -> Option<EventId> {
+        Some(self.event)
+    }
+
+    fn apply(&self, change: &mut Change<'_>) -> Result<Outcome, StateError> {
+        let Self { org, endpoint, event, at: now, only_dead, trigger } = *self;
+        let again = Again { org, endpoint, event, at: now, trigger };
+        let lives = change.state.endpoints.get(endpoint)?.is_some_and(|row| row.org == org);
+        let Some(at) = change.locate(org, event)?.filter(|_| lives) else { return Ok(Outcome::NotFound) };
+        if let Some(since) = change.erased_at(org, at)? {
+            return Ok(Outcome::Erased { at: since });
+        }
+        if let Some(row) = change.state.deliveries.get((endpoint, event))? {
+            match row.state {
+                DeliveryState::Waiting(_) | DeliveryState::Canceled if only_dead => return Ok(Outcome::NotFound),
+                DeliveryState::Waiting(due_at) => hurry(change, again, due_at)?,
+                DeliveryState::Dead(_, dead_at) => change.repeat_dead(again, at, &row, dead_at)?,
+                DeliveryState::Canceled => change.wait_again(again, at, &row)?,
+            }
+        } else if only_dead {
+            return Ok(Outcome::NotFound);
+        } else if change.is_pending(endpoint, at)? {
+            change.effects.due.push((endpoint, Timestamp(0), event));
+        } else if !change.repeat_accepted(again, at)? {
+            return Ok(Outcome::NotFound);
+        }
+        Ok(Outcome::Done)
+    }
+}
+
+/// Makes a delivery that waits due now at the latest. One that was due by itself is not made because of the command.
+fn hurry(change: &mut Change<'_>, again: Again, due_at: Timestamp) -> Result<(), StateError> {
+    let Again { endpoint, event, at: now, trigger, .. } = again;
+    if now < due_at {
+        change.state.due.remove((endpoint, due_at, event));
+        change.state.due.put((endpoint, now, event), DueRow);
+        if let Some(row) = change.state.deliveries.edit((endpoint, event))? {
+            (row.state, row.trigger) = (DeliveryState::Waiting(now), trigger);
+        }
+    }
+    change.effects.due.push((endpoint, due_at.min(now), event));
+    Ok(())
+}

@@ -1,0 +1,81 @@
+//! The endpoints that an event goes to.
+
+use serde::{Deserialize, Serialize};
+
+use super::{AskedBy, Kind, plain_body};
+use crate::model::delivery::Trigger;
+use crate::model::id::{EndpointId, EventId, OrgNo};
+use crate::model::time::Timestamp;
+use crate::store::schema::{DeliveryRow, DeliveryState, DueRow, PendingBits};
+use crate::store::{Change, Outcome, StateError};
+
+/// Makes the deliveries of an event, to the endpoints that a worker has found for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteEvent {
+    /// The organization.
+    pub org: OrgNo,
+    /// The event.
+    pub event: EventId,
+    /// The endpoints.
+    pub endpoints: Vec<EndpointId>,
+    /// The time before which it is not sent.
+    pub due_at: Timestamp,
+}
+
+impl Kind for RouteEvent {
+    const NUMBER: u8 = 9;
+    const VERSION: u8 = 1;
+    const ASKED_BY: AskedBy = AskedBy::Server;
+
+    plain_body!();
+
+    fn org(&self) -> Option<OrgNo> {
+        Some(self.org)
+    }
+
+    fn event(&self) -> Option<EventId> {
+        Some(self.event)
+    }
+
+    fn weight(&self) -> usize {
+        self.endpoints.len()
+    }
+
+    fn apply(&self, change: &mut Change<'_>) -> Result<Outcome, StateError> {
+        let Self { org, event, endpoints, due_at } = self;
+        if change.state.unrouted.get((*org, *event))?.is_none() {
+            return Ok(Outcome::Done); // routed before
+        }
+        change.state.unrouted.remove((*org, *event));
+        let Some(at) = change.locate(*org, *event)? else { return Ok(Outcome::NotFound) };
+        let received_at = change.read_event(*org, at, |entry| entry.received_at)?;
+        let at_once = received_at.is_some_and(|received_at| *due_at <= received_at);
+        let mut made = 0u16;
+        for endpoint in endpoints {
+            // One that was deleted since the worker looked gets nothing.
+            if change.state.endpoints.get(*endpoint)?.is_none() {
+                continue;
+            }
+            if at_once {
+                let none = || PendingBits { org: *org, bits: 0 };
+                let known = change.state.events.may_be_in_tree((*org, at.0));
+                change.state.pending.edit_or_insert_beside(known, (*endpoint, at.0), none)?.bits |= 1 << at.1;
+                change.effects.due.push((*endpoint, Timestamp(0), *event));
+            } else {
+                let state = DeliveryState::Waiting(*due_at);
+                let trigger = Trigger::Schedule;
+                let row = DeliveryRow { org: *org, state, attempts: 0, base: 0, last_attempt: None, trigger };
+                change.state.deliveries.insert_new((*endpoint, *event), row);
+                change.state.due.insert_new((*endpoint, *due_at, *event), DueRow);
+                change.effects.due.push((*endpoint, *due_at, *event));
+            }
+            change.edit_health(*endpoint, |health| health.waiting += 1)?;
+            made += 1;
+        }
+        change.meta()?.waiting += u64::from(made);
+        if made > 0 {
+            change.edit_event(*org, at, |entry| entry.waiting += made)?;
+        }
+        Ok(Outcome::Done)
+    }
+}

@@ -1,0 +1,277 @@
+//! An attempt is over: its result, and the state of its delivery from then on.
+//!
+//! Operational events that an attempt causes stand in the command that settles it ([`SettleAttempt::notices`]), not in one
+//! of their own: then a crash leaves both or neither, and whether they are true is decided in journal order.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::{AskedBy, Kind, SubmitEvent, plain_body};
+use crate::model::delivery::{AttemptOutcome, DeadReason, Trigger, Verdict};
+use crate::model::endpoint::DisabledReason;
+use crate::model::event::NewEvent;
+use crate::model::id::{EndpointId, EventId, OrgNo};
+use crate::model::notice::{Notice, NoticeKind};
+use crate::model::time::Timestamp;
+use crate::store::change::{Arrival, Place};
+use crate::store::schema::{DeadRow, DeliveredBlock, DeliveredEntry, DeliveryRow, DeliveryState, DueRow};
+use crate::store::{Change, Outcome, StateError, Told};
+
+/// Settles an attempt: its result, and the state of its delivery from then on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SettleAttempt {
+    /// The organization.
+    pub org: OrgNo,
+    /// The endpoint.
+    pub endpoint: EndpointId,
+    /// The event.
+    pub event: EventId,
+    /// The attempt's number; the first is 1.
+    pub number: u32,
+    /// The reason that it was made for.
+    pub trigger: Trigger,
+    /// Its result.
+    pub outcome: AttemptOutcome,
+    /// The decision about the delivery.
+    pub verdict: Verdict,
+    /// The reason why the endpoint gets nothing from now on, if so.
+    pub disables: Option<DisabledReason>,
+    /// Journal position of the attempt before this one: the attempts of a delivery are a list through the journal.
+    pub previous: Option<u64>,
+    /// Operational events that it causes.
+    pub notices: Vec<Notice>,
+}
+
+/// The state of an endpoint before an attempt to it was settled.
+#[derive(Clone, Copy, Debug)]
+struct Before {
+    is_enabled: bool,
+    failing_since: Option<Timestamp>,
+}
+
+impl Before {
+    fn of(change: &Change<'_>, endpoint: EndpointId) -> Result<Self, StateError> {
+        let is_enabled = change.state.endpoints.get(endpoint)?.is_some_and(|row| row.endpoint.is_enabled());
+        let failing_since = change.state.health.get(endpoint)?.and_then(|health| health.failing_since);
+        Ok(Self { is_enabled, failing_since })
+    }
+}
+
+impl Kind for SettleAttempt {
+    const NUMBER: u8 = 11;
+    const VERSION: u8 = 1;
+    const ASKED_BY: AskedBy = AskedBy::Server;
+
+    plain_body!();
+
+    fn org(&self) -> Option<OrgNo> {
+        Some(self.org)
+    }
+
+    fn event(&self) -> Option<EventId> {
+        Some(self.event)
+    }
+
+    fn into_event(self, id: EventId) -> Option<SubmitEvent> {
+        let notice = self.notices.iter().find(|notice| notice.id == id)?;
+        let event = self.notice_event(notice);
+        Some(SubmitEvent { org: self.org, by: None, id: notice.id, received_at: notice.received_at, event })
+    }
+
+    fn apply(&self, change: &mut Change<'_>) -> Result<Outcome, StateError> {
+        let Self { org, endpoint, event, .. } = *self;
+        let Some(at) = change.locate(org, event)? else { return Ok(Outcome::Moot) };
+        let before = if self.notices.is_empty() { None } else { Some(Before::of(change, endpoint)?) };
+        let mut base = 0;
+        if !change.take_pending(endpoint, at)? {
+            let Some(row) = change.state.deliveries.get((endpoint, event))? else { return Ok(Outcome::Moot) };
+            base = row.base;
+            if row.attempts >= self.number {
+                return Ok(Outcome::Moot); // settled before
+            }
+            let due_at = match row.state {
+                DeliveryState::Waiting(due_at) => due_at,
+                DeliveryState::Canceled => return self.settle_canceled(change, before),
+                DeliveryState::Dead(..) => return Ok(Outcome::Moot),
+            };
+            change.state.due.remove((endpoint, due_at, event));
+            change.state.deliveries.remove((endpoint, event));
+        }
+        match self.verdict {
+            Verdict::Delivered => self.delivered(change, at),
+            Verdict::RetryAt(due_at) => {
+                self.keep(change, DeliveryState::Waiting(due_at), base);
+                change.state.due.insert_new((endpoint, due_at, event), DueRow);
+                Ok(())
+            }
+            Verdict::Dead(reason) => {
+                self.keep(change, DeliveryState::Dead(reason, self.ended_at()), base);
+                self.given_up(change, reason, at)
+            }
+        }?;
+        self.note_attempt(change)?;
+        self.note_verdict(change)?;
+        let told = self.tell(change, before, false)?;
+        Ok(if told.is_empty() { Outcome::Done } else { Outcome::Told(told) })
+    }
+}
+
+impl SettleAttempt {
+    /// The end of the attempt.
+    fn ended_at(&self) -> Timestamp {
+        self.outcome.started_at.plus_ms(u64::from(self.outcome.duration_ms))
+    }
+
+    /// One of its notices as the event that it is.
+    fn notice_event(&self, notice: &Notice) -> NewEvent {
+        NewEvent {
+            event_type: notice.kind.event_type(),
+            dedup: None,
+            labels: Vec::new(),
+            occurred_at: Some(self.ended_at()),
+            deliver_after: None,
+            payload: notice.payload.clone(),
+            cloudevent: None,
+        }
+    }
+
+    /// The delivery was canceled too late for this attempt: it is shown all the same, and counts for its endpoint.
+    fn settle_canceled(&self, change: &mut Change<'_>, before: Option<Before>) -> Result<Outcome, StateError> {
+        if let Some(row) = change.state.deliveries.edit((self.endpoint, self.event))? {
+            (row.attempts, row.last_attempt) = (self.number, Some(change.position));
+        }
+        self.note_attempt(change)?;
+        Ok(Outcome::Canceled(self.tell(change, before, true)?))
+    }
+
+    /// Counts the attempt for its endpoint, and disables that if the attempt says so.
+    fn note_attempt(&self, change: &mut Change<'_>) -> Result<(), StateError> {
+        let at = self.ended_at();
+        change.edit_health(self.endpoint, |health| {
+            if self.outcome.error.is_none() {
+                health.accepted += 1;
+                health.accepted_at = Some(at);
+                health.failing_since = None;
+            } else {
+                health.failed += 1;
+                health.failed_at = Some(at);
+                health.failing_since.get_or_insert(self.outcome.started_at);
+            }
+        })?;
+        self.disables.map_or(Ok(()), |reason| disable(change, self.endpoint, reason, at))
+    }
+
+    /// Counts the delivery's end, if it has come.
+    fn note_verdict(&self, change: &mut Change<'_>) -> Result<(), StateError> {
+        let is_dead = match self.verdict {
+            Verdict::RetryAt(_) => return Ok(()),
+            Verdict::Delivered => false,
+            Verdict::Dead(_) => true,
+        };
+        change.meta()?.waiting -= 1;
+        change.edit_health(self.endpoint, |health| {
+            health.waiting = health.waiting.saturating_sub(1);
+            health.dead += u64::from(is_dead);
+        })
+    }
+
+    /// A row for a delivery that was attempted and goes on to be one.
+    fn keep(&self, change: &mut Change<'_>, state: DeliveryState, base: u32) {
+        let (org, attempts, last_attempt) = (self.org, self.number, Some(change.position));
+        let row = DeliveryRow { org, state, attempts, base, last_attempt, trigger: Trigger::Schedule };
+        change.state.deliveries.insert_new((self.endpoint, self.event), row);
+    }
+
+    fn delivered(&self, change: &mut Change<'_>, at: Place) -> Result<(), StateError> {
+        let (first, place) = at;
+        let entry = DeliveredEntry {
+            place: u8::try_from(place).unwrap_or(u8::MAX),
+            attempts: self.number,
+            status: self.outcome.status.unwrap_or(0),
+            duration_ms: self.outcome.duration_ms,
+            attempt: change.position,
+        };
+        let known = change.state.events.may_be_in_tree((self.org, first));
+        let key = (self.endpoint, first);
+        let accepted = change.state.delivered.edit_or_insert_beside(known, key, DeliveredBlock::default)?;
+        if let Err(place) = accepted.entries.binary_search_by_key(&entry.place, |entry| entry.place) {
+            accepted.entries.insert(place, entry);
+        }
+        change.edit_event(self.org, at, |entry| {
+            entry.waiting = entry.waiting.saturating_sub(1);
+            entry.accepted += 1;
+        })
+    }
+
+    fn given_up(&self, change: &mut Change<'_>, reason: DeadReason, at: Place) -> Result<(), StateError> {
+        let Self { org, endpoint, event, .. } = *self;
+        change.state.dead.insert_new((org, self.ended_at(), event, endpoint), DeadRow(reason));
+        change.meta()?.dead += 1;
+        change.edit_event(org, at, |entry| {
+            entry.waiting = entry.waiting.saturating_sub(1);
+            entry.dead += 1;
+        })
+    }
+
+    /// Stores its notices, as far as they are true. The attempt was judged by the state of a while ago, and others may have
+    /// been judged at the same time: only what this settling changed is told. A delivery that was canceled is not dead.
+    fn tell(
+        &self,
+        change: &mut Change<'_>,
+        before: Option<Before>,
+        was_canceled: bool,
+    ) -> Result<Vec<Told>, StateError> {
+        let mut told = Vec::new();
+        let Some(before) = before else { return Ok(told) };
+        for notice in &self.notices {
+            change.note_id(notice.id.0)?;
+            let is_possible = !(was_canceled && notice.kind == NoticeKind::DeliveryDead);
+            if is_possible && self.is_true(change, notice, before)? {
+                let (id, received_at) = (notice.id, notice.received_at);
+                change.take_in(Arrival { org: self.org, id, received_at, event: &self.notice_event(notice) })?;
+                told.push(Told { kind: notice.kind, id, received_at });
+            }
+        }
+        Ok(told)
+    }
+
+    fn is_true(&self, change: &mut Change<'_>, notice: &Notice, before: Before) -> Result<bool, StateError> {
+        match notice.kind {
+            NoticeKind::DeliveryDead => Ok(matches!(self.verdict, Verdict::Dead(_))),
+            NoticeKind::EndpointDisabled => Ok(before.is_enabled && self.disables.is_some()),
+            NoticeKind::EndpointFailing => {
+                let since = notice.failing_since;
+                let fails = self.outcome.error.is_some();
+                let goes_on = fails && since.is_some() && since == before.failing_since;
+                let Some(health) = change.state.health.edit(self.endpoint)?.filter(|_| goes_on) else {
+                    return Ok(false);
+                };
+                Ok(std::mem::replace(&mut health.failing_told, since) != since)
+            }
+            NoticeKind::EndpointRecovered => {
+                let accepted = self.outcome.error.is_none();
+                let health = change.state.health.edit(self.endpoint)?.filter(|_| accepted);
+                Ok(health.is_some_and(|health| health.failing_told.take().is_some()))
+            }
+            // No attempt causes it.
+            NoticeKind::DiskLow => Ok(false),
+        }
+    }
+}
+
+/// Disables the endpoint: nothing more goes there, until its owner enables it again.
+fn disable(
+    change: &mut Change<'_>,
+    endpoint: EndpointId,
+    reason: DisabledReason,
+    at: Timestamp,
+) -> Result<(), StateError> {
+    if let Some(row) = change.state.endpoints.edit(endpoint)? {
+        let endpoint = Arc::make_mut(&mut row.endpoint);
+        endpoint.disabled.get_or_insert(reason);
+        endpoint.updated_at = at;
+    }
+    change.effects.endpoints_changed.push(endpoint);
+    Ok(())
+}

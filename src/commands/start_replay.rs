@@ -1,0 +1,91 @@
+//! A replay that begins.
+
+use serde::{Deserialize, Serialize};
+
+use super::{AskedBy, Kind, plain_body};
+use crate::model::id::{EventId, OrgNo, ReplayId};
+use crate::model::key::Scope;
+use crate::model::replay::{REPLAYS_REMEMBERED, REPLAYS_RUNNING_MAX, ReplayRequest};
+use crate::model::time::Timestamp;
+use crate::store::schema::{ReplayRow, RunningRow};
+use crate::store::{Change, Outcome, StateError};
+
+/// Begins a replay. Its steps are [`super::StepReplay`]s.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartReplay {
+    /// The organization.
+    pub org: OrgNo,
+    /// The replay's id.
+    pub replay: ReplayId,
+    /// The events and endpoints that it is about.
+    pub request: ReplayRequest,
+    /// The time at which it begins.
+    pub at: Timestamp,
+}
+
+impl Kind for StartReplay {
+    const NUMBER: u8 = 18;
+    const VERSION: u8 = 1;
+    const ASKED_BY: AskedBy = AskedBy::Key(Scope::DeliveriesWrite);
+
+    plain_body!();
+
+    fn org(&self) -> Option<OrgNo> {
+        Some(self.org)
+    }
+
+    fn apply(&self, change: &mut Change<'_>) -> Result<Outcome, StateError> {
+        let Self { org, replay, request, at } = self;
+        let Some(row) = change.state.orgs.get(*org)? else { return Ok(Outcome::NotFound) };
+        let (next, end) = match request.endpoint {
+            None => (1, row.next_endpoint),
+            Some(endpoint) => match change.state.endpoints.get(endpoint)?.filter(|row| row.org == *org) {
+                None => return Ok(Outcome::NotFound),
+                Some(row) => (row.number, row.number.saturating_add(1)),
+            },
+        };
+        let all = (*org, ReplayId(0))..=(*org, ReplayId(u128::MAX));
+        if change.state.running.range(all.clone(), REPLAYS_RUNNING_MAX)?.len() >= REPLAYS_RUNNING_MAX {
+            return Ok(Outcome::LimitReached);
+        }
+        let known = change.state.replays.range(all, REPLAYS_REMEMBERED)?;
+        let oldest = known.iter().find(|(_, row)| row.ended.is_some()).filter(|_| known.len() >= REPLAYS_REMEMBERED);
+        if let Some((oldest, _)) = oldest {
+            change.state.replays.remove(*oldest);
+        }
+        let (first, last) = self.events(change)?;
+        let row = ReplayRow {
+            request: request.clone(),
+            created_at: *at,
+            first,
+            last,
+            next,
+            end,
+            lanes: Vec::new(),
+            done: 0,
+            examined: 0,
+            queued: 0,
+            ended: None,
+        };
+        change.state.replays.insert_new((*org, *replay), row);
+        change.state.running.insert_new((*org, *replay), RunningRow);
+        change.effects.replays_began = true;
+        change.note_id(replay.0)?;
+        Ok(Outcome::Done)
+    }
+}
+
+impl StartReplay {
+    /// The first and the last event that it can be about. An event that comes later is no part of it, so that it ends; the
+    /// first one is known, so that the progress can be told.
+    fn events(&self, change: &Change<'_>) -> Result<(EventId, EventId), StateError> {
+        let Self { org, request, .. } = self;
+        let first = change.state.events.range((*org, EventId(0))..=(*org, EventId(u128::MAX)), 1)?;
+        let first = first.first().map_or(EventId(1), |((_, first), _)| *first);
+        let tail = change.state.inboxes.get(*org)?.and_then(|row| row.tail);
+        let tail = tail.map(|tail| change.state.events.promised((*org, tail))).transpose()?;
+        let last = tail.and_then(|block| block.events.last().map(|entry| entry.id)).unwrap_or(EventId(0));
+        let (since, until) = change.ids_received(*org, request.since, request.until)?;
+        Ok((first.max(since), last.min(EventId(until.0.saturating_sub(1)))))
+    }
+}

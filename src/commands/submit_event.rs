@@ -1,0 +1,175 @@
+//! A producer's event comes in.
+
+use serde::{Deserialize, Serialize};
+
+use super::codec::only_current;
+use super::{AskedBy, Kind, UnknownFrame};
+use crate::base::codec::{CodecError, decode_prefix, encode_into};
+use crate::model::authority::Authority;
+use crate::model::cloudevent::CloudEvent;
+use crate::model::event::{Dedup, EventType, NewEvent};
+use crate::model::id::{EventId, KeyId, OrgNo};
+use crate::model::key::Scope;
+use crate::model::time::Timestamp;
+use crate::store::change::Arrival;
+use crate::store::schema::{DEDUP_BLOCK_ENTRIES, DedupBlock, DedupEntry};
+use crate::store::{Change, Earlier, Outcome, StateError};
+
+/// Stores an event, unless an event with the same dedup id was stored before and within the window.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SubmitEvent {
+    /// The organization.
+    pub org: OrgNo,
+    /// The key that posted it, which must be valid at `received_at` and may write events; none: the server itself.
+    pub by: Option<KeyId>,
+    /// Its id. Given by the committer, in journal order; 0 until then.
+    pub id: EventId,
+    /// The time at which it was taken in. Given by the committer.
+    pub received_at: Timestamp,
+    /// The event as it was posted.
+    pub event: NewEvent,
+}
+
+impl SubmitEvent {
+    /// The outcome when there is an earlier event with its dedup id.
+    pub(crate) fn known(earlier: &Earlier) -> Outcome {
+        if earlier.is_same {
+            Outcome::Duplicate { id: earlier.id, received_at: earlier.received_at }
+        } else {
+            Outcome::Mismatch { id: earlier.id }
+        }
+    }
+}
+
+impl Kind for SubmitEvent {
+    const NUMBER: u8 = 7;
+    const VERSION: u8 = 1;
+    const ASKED_BY: AskedBy = AskedBy::Key(Scope::EventsWrite);
+
+    fn org(&self) -> Option<OrgNo> {
+        Some(self.org)
+    }
+
+    fn asker(&self) -> Option<KeyId> {
+        self.by
+    }
+
+    fn payload_bytes(&self) -> usize {
+        self.event.bytes_len()
+    }
+
+    fn into_event(self, id: EventId) -> Option<SubmitEvent> {
+        Some(self).filter(|event| event.id == id)
+    }
+
+    /// The head, then the payload as it came.
+    fn write(&self, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        encode_into(&HeadRef::of(self), out)?;
+        out.extend_from_slice(&self.event.payload);
+        Ok(())
+    }
+
+    fn read(version: u8, body: &[u8]) -> Result<Self, UnknownFrame> {
+        only_current::<Self>(version)?;
+        let (head, head_len): (Head, usize) = decode_prefix(body)?;
+        let event = NewEvent {
+            event_type: head.event_type,
+            dedup: head.dedup,
+            labels: head.labels,
+            occurred_at: head.occurred_at,
+            deliver_after: head.deliver_after,
+            payload: body.get(head_len..).unwrap_or_default().into(),
+            cloudevent: head.cloudevent,
+        };
+        Ok(Self { org: head.org, by: head.by, id: head.id, received_at: head.received_at, event })
+    }
+
+    fn apply(&self, change: &mut Change<'_>) -> Result<Outcome, StateError> {
+        let Self { org, id, received_at, ref event, .. } = *self;
+        if change.state.orgs.get(org)?.is_none() {
+            return Ok(Outcome::NotFound);
+        }
+        change.note_id(id.0)?;
+        let authority = Authority { key: self.by, needs: Scope::EventsWrite.into(), at: received_at };
+        if let Some(refused) = change.judge(authority, Some(org))? {
+            return Ok(refused);
+        }
+        if let Some(dedup) = &event.dedup {
+            if let Some(earlier) = change.earlier(dedup)? {
+                return Ok(Self::known(&earlier));
+            }
+            self.remember(dedup, change)?;
+        }
+        change.take_in(Arrival { org, id, received_at, event })?;
+        Ok(Outcome::Accepted { id, received_at })
+    }
+}
+
+impl SubmitEvent {
+    /// Notes the dedup id for this event.
+    fn remember(&self, dedup: &Dedup, change: &mut Change<'_>) -> Result<(), StateError> {
+        let mut tail = change.meta()?.dedup_tail;
+        let is_full = |block: &DedupBlock| block.entries.len() >= DEDUP_BLOCK_ENTRIES;
+        if change.state.dedup.load(tail)?.is_some_and(is_full) {
+            tail = tail.wrapping_add(1);
+            change.meta()?.dedup_tail = tail;
+            change.state.dedup.insert_new(tail, DedupBlock::default());
+        }
+        let block = change.state.dedup.edit_or_insert(tail, DedupBlock::default)?;
+        block.entries.push(DedupEntry {
+            digest: dedup.digest,
+            fingerprint: dedup.fingerprint,
+            event: self.id,
+            received_at: self.received_at,
+        });
+        change.state.dedup_index.insert(dedup.digest, tail);
+        Ok(())
+    }
+}
+
+/// The part of its frame before the payload.
+#[derive(Serialize, Deserialize)]
+struct Head {
+    org: OrgNo,
+    by: Option<KeyId>,
+    id: EventId,
+    received_at: Timestamp,
+    event_type: EventType,
+    dedup: Option<Dedup>,
+    labels: Vec<(String, String)>,
+    occurred_at: Option<Timestamp>,
+    deliver_after: Option<Timestamp>,
+    cloudevent: Option<Box<CloudEvent>>,
+}
+
+/// The same, borrowed, for writing: the field order is the format.
+#[derive(Serialize)]
+struct HeadRef<'a> {
+    org: OrgNo,
+    by: Option<KeyId>,
+    id: EventId,
+    received_at: Timestamp,
+    event_type: &'a EventType,
+    dedup: Option<&'a Dedup>,
+    labels: &'a [(String, String)],
+    occurred_at: Option<Timestamp>,
+    deliver_after: Option<Timestamp>,
+    cloudevent: Option<&'a CloudEvent>,
+}
+
+impl<'a> HeadRef<'a> {
+    fn of(command: &'a SubmitEvent) -> Self {
+        Self {
+            org: command.org,
+            by: command.by,
+            id: command.id,
+            received_at: command.received_at,
+            event_type: &command.event.event_type,
+            dedup: command.event.dedup.as_ref(),
+            labels: &command.event.labels,
+            occurred_at: command.event.occurred_at,
+            deliver_after: command.event.deliver_after,
+            cloudevent: command.event.cloudevent.as_deref(),
+        }
+    }
+}

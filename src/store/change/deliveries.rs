@@ -1,0 +1,84 @@
+//! Deliveries: waiting for their first attempt, called off; how their endpoints and events count them.
+
+use super::{Change, Place};
+use crate::model::delivery::Trigger;
+use crate::model::event::EventStatus;
+use crate::model::id::{EndpointId, EventId, OrgNo};
+use crate::store::StateError;
+use crate::store::schema::{DeliveryRow, DeliveryState, HealthRow};
+
+impl Change<'_> {
+    /// Nothing happens if the endpoint is gone.
+    pub(crate) fn edit_health(
+        &mut self,
+        endpoint: EndpointId,
+        change: impl FnOnce(&mut HealthRow),
+    ) -> Result<(), StateError> {
+        if let Some(health) = self.state.health.edit(endpoint)? {
+            change(health);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn is_pending(&mut self, endpoint: EndpointId, (first, place): Place) -> Result<bool, StateError> {
+        Ok(self.state.pending.get((endpoint, first))?.is_some_and(|row| row.bits & 1 << place != 0))
+    }
+
+    /// Whether the event waited for its first attempt at once; it does no more.
+    pub(crate) fn take_pending(&mut self, endpoint: EndpointId, (first, place): Place) -> Result<bool, StateError> {
+        let key = (endpoint, first);
+        let Some(row) = self.state.pending.load(key)? else { return Ok(false) };
+        let (bit, left) = (row.bits & 1 << place, row.bits & !(1 << place));
+        if bit == 0 {
+            return Ok(false);
+        }
+        if left == 0 {
+            self.state.pending.remove(key);
+        } else if let Some(row) = self.state.pending.edit(key)? {
+            row.bits = left;
+        }
+        Ok(true)
+    }
+
+    /// A delivery that waits does so no more. Says whether it did.
+    pub(crate) fn cancel(&mut self, org: OrgNo, endpoint: EndpointId, event: EventId) -> Result<bool, StateError> {
+        let Some(at) = self.locate(org, event)? else { return Ok(false) };
+        let (key, state) = ((endpoint, event), DeliveryState::Canceled);
+        let trigger = Trigger::Schedule;
+        let mut row = DeliveryRow { org, state, attempts: 0, base: 0, last_attempt: None, trigger };
+        if !self.take_pending(endpoint, at)? {
+            let Some(known) = self.state.deliveries.get(key)? else { return Ok(false) };
+            let DeliveryState::Waiting(due_at) = known.state else { return Ok(false) };
+            self.state.due.remove((endpoint, due_at, event));
+            row = DeliveryRow { state, ..DeliveryRow::clone(&known) };
+        }
+        self.state.deliveries.put(key, row);
+        self.meta()?.waiting -= 1;
+        self.edit_health(endpoint, |health| health.waiting = health.waiting.saturating_sub(1))?;
+        self.edit_event(org, at, |entry| entry.waiting = entry.waiting.saturating_sub(1))?;
+        Ok(true)
+    }
+
+    /// A dead letter is one no more, and is not sent. Says whether there was one.
+    pub(crate) fn drop_dead(&mut self, org: OrgNo, endpoint: EndpointId, event: EventId) -> Result<bool, StateError> {
+        let Some(at) = self.locate(org, event)? else { return Ok(false) };
+        let Some(row) = self.state.deliveries.get((endpoint, event))? else { return Ok(false) };
+        let DeliveryState::Dead(_, dead_at) = row.state else { return Ok(false) };
+        self.state.dead.remove((org, dead_at, event, endpoint));
+        if let Some(row) = self.state.deliveries.edit((endpoint, event))? {
+            row.state = DeliveryState::Canceled;
+        }
+        self.count_dead_less(org, endpoint, at)?;
+        Ok(true)
+    }
+
+    pub(crate) fn count_dead_less(&mut self, org: OrgNo, endpoint: EndpointId, at: Place) -> Result<(), StateError> {
+        self.meta()?.dead -= 1;
+        self.edit_health(endpoint, |health| health.dead = health.dead.saturating_sub(1))?;
+        self.edit_event(org, at, |entry| {
+            entry.dead = entry.dead.saturating_sub(1);
+            // Dead for this reason alone: one that could not be routed has no deliveries.
+            entry.status = EventStatus::Accepted;
+        })
+    }
+}

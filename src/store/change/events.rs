@@ -1,0 +1,103 @@
+//! Events: stored in their organization's blocks and inbox; which ids they can have; which dedup ids are known.
+
+use super::{Change, Place};
+use crate::model::event::{Dedup, EventStatus, NewEvent};
+use crate::model::id::{EventId, OrgNo};
+use crate::model::time::Timestamp;
+use crate::store::StateError;
+use crate::store::dedup::{self, Earlier};
+use crate::store::event_page::{Received, ids_ahead_ms};
+use crate::store::schema::{BLOCK_EVENTS, EventBlock, EventEntry, InboxRow, OpenBits, UnroutedRow};
+
+/// An event that comes in, from a producer or from the server itself.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Arrival<'a> {
+    pub(crate) org: OrgNo,
+    pub(crate) id: EventId,
+    pub(crate) received_at: Timestamp,
+    pub(crate) event: &'a NewEvent,
+}
+
+impl Change<'_> {
+    /// Stores a new event; it waits for a worker if there is an endpoint that it could go to.
+    pub(crate) fn take_in(&mut self, arrival: Arrival<'_>) -> Result<(), StateError> {
+        let Arrival { org, id, event, .. } = arrival;
+        self.store_event(arrival)?;
+        if self.state.orgs.get(org)?.is_some_and(|org| !org.endpoints.is_empty()) {
+            let row = UnroutedRow { deliver_after: event.deliver_after, crashes: 0 };
+            self.state.unrouted.insert_new((org, id), row);
+            self.effects.unrouted.push((org, id));
+        }
+        Ok(())
+    }
+
+    /// Puts the event into the organization's block that is being filled, or begins a new one.
+    fn store_event(&mut self, Arrival { org, id, received_at, event }: Arrival<'_>) -> Result<(), StateError> {
+        let tail = self.state.inboxes.get(org)?.and_then(|row| row.tail);
+        let tail_len = match tail {
+            Some(first) => self.state.events.promised((org, first))?.events.len(),
+            None => BLOCK_EVENTS,
+        };
+        let begins = tail_len >= BLOCK_EVENTS;
+        let first = tail.filter(|_| !begins).unwrap_or(id);
+        if begins {
+            self.state.events.insert_new((org, first), EventBlock::default());
+        }
+        let Some(block) = self.state.events.edit((org, first))? else { return Ok(()) };
+        let known = block.types.iter().position(|known| *known == event.event_type);
+        let type_no = known.unwrap_or_else(|| {
+            block.types.push(event.event_type.clone());
+            block.types.len() - 1
+        });
+        let place = block.events.len();
+        block.events.push(EventEntry {
+            id,
+            position: self.position,
+            bytes: u32::try_from(event.bytes_len()).unwrap_or(u32::MAX),
+            type_no: u8::try_from(type_no).unwrap_or(u8::MAX),
+            received_at,
+            status: EventStatus::Accepted,
+            waiting: 0,
+            accepted: 0,
+            dead: 0,
+            acknowledged_at: None,
+            erased_at: None,
+        });
+        self.meta()?.events += 1;
+        let inbox = self.state.inboxes.edit_or_insert(org, InboxRow::default)?;
+        inbox.tail = Some(first);
+        inbox.ids_ahead_ms = inbox.ids_ahead_ms.max(id.unix_ms().saturating_sub(received_at.0));
+        // Operational events are for those who ask for them: whoever works off the inbox did not.
+        if event.event_type.is_own() { Ok(()) } else { self.enter_inbox(org, (first, place)) }
+    }
+
+    fn enter_inbox(&mut self, org: OrgNo, (first, place): Place) -> Result<(), StateError> {
+        let known = self.state.events.may_be_in_tree((org, first));
+        self.state.open.edit_or_insert_beside(known, (org, first), OpenBits::default)?.0 |= 1 << place;
+        self.meta()?.open += 1;
+        self.state.inboxes.edit_or_insert(org, InboxRow::default)?.open += 1;
+        self.effects.inbox_grew.push(org);
+        Ok(())
+    }
+
+    /// The time at which an event's payload was erased; none: it was not. For everything that would send it again.
+    pub(crate) fn erased_at(&self, org: OrgNo, at: Place) -> Result<Option<Timestamp>, StateError> {
+        Ok(self.read_event(org, at, |entry| entry.erased_at)?.flatten())
+    }
+
+    /// The earlier event with the same dedup id, if one lies within the window.
+    pub(crate) fn earlier(&self, dedup: &Dedup) -> Result<Option<Earlier>, StateError> {
+        dedup::earlier(self.state, dedup)
+    }
+
+    /// The ids that events can have that were received from `since` on and before `until`: from the first up to, and
+    /// without, the second.
+    pub(crate) fn ids_received(
+        &self,
+        org: OrgNo,
+        since: Option<Timestamp>,
+        until: Option<Timestamp>,
+    ) -> Result<(EventId, EventId), StateError> {
+        Ok(Received { since, until }.ids(ids_ahead_ms(self.state, org)?))
+    }
+}
