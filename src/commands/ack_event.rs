@@ -6,7 +6,7 @@ use super::{AskedBy, Kind, plain_body};
 use crate::model::id::{EventId, OrgNo};
 use crate::model::key::Scope;
 use crate::model::time::Timestamp;
-use crate::store::{Change, Outcome, StateError};
+use crate::store::{Change, Unapplied};
 
 /// A consumer confirms an event. It has been confirmed once for all: a second confirmation changes nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,10 +19,24 @@ pub struct AckEvent {
     pub at: Timestamp,
 }
 
+/// The outcome of [`AckEvent`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AckOutcome {
+    /// The event is confirmed.
+    Acknowledged {
+        /// The time of the first confirmation.
+        at: Timestamp,
+    },
+    /// There is no such event.
+    NotFound,
+}
+
 impl Kind for AckEvent {
     const NUMBER: u8 = 8;
     const VERSION: u8 = 1;
     const ASKED_BY: AskedBy = AskedBy::Key(Scope::InboxWrite);
+
+    type Outcome = AckOutcome;
 
     plain_body!();
 
@@ -34,12 +48,12 @@ impl Kind for AckEvent {
         Some(self.event)
     }
 
-    fn apply(&self, change: &mut Change<'_>) -> Result<Outcome, StateError> {
-        let Some(place) = change.locate(self.org, self.event)? else { return Ok(Outcome::NotFound) };
+    fn apply(&self, change: &mut Change<'_>) -> Result<AckOutcome, Unapplied> {
+        let Some(place) = change.locate(self.org, self.event)? else { return Ok(AckOutcome::NotFound) };
         if let Some(since) = change.read_event(self.org, place, |entry| entry.acknowledged_at)?.flatten() {
-            return Ok(Outcome::Acknowledged { at: since });
+            return Ok(AckOutcome::Acknowledged { at: since });
         }
         change.edit_event(self.org, place, |entry| entry.acknowledged_at = Some(self.at))?;
-        Ok(Outcome::Acknowledged { at: self.at })
+        Ok(AckOutcome::Acknowledged { at: self.at })
     }
 }

@@ -5,24 +5,28 @@ use super::*;
 #[test]
 fn the_numbers_of_lost_organizations_are_given_to_nobody() {
     let mut state = Fixture::new();
-    assert_eq!(state.apply(&create_org(InboxMode::Auto, 100)), Outcome::OrgCreated(OrgNo(0)));
+    assert_eq!(state.apply(&create_org(InboxMode::Auto, 100)), Applied::CreateOrg(CreateOrgOutcome::Created(OrgNo(0))));
     let skip = SkipOrgs { count: 2, judged_before: 0, lost_keys: vec![] };
-    assert_eq!(state.apply(&Command::SkipOrgs(skip)), Outcome::Done);
-    assert_eq!(state.apply(&create_org(InboxMode::Auto, 200)), Outcome::OrgCreated(OrgNo(3)));
+    assert_eq!(state.apply(&Command::SkipOrgs(skip)), Applied::SkipOrgs(()));
+    assert_eq!(state.apply(&create_org(InboxMode::Auto, 200)), Applied::CreateOrg(CreateOrgOutcome::Created(OrgNo(3))));
     assert_eq!(state.store.contradictions(9).unwrap(), Vec::<String>::new());
 }
 
 #[test]
 fn a_name_is_one_organizations_alone_also_over_a_restart() {
     let mut state = Fixture::new();
-    assert_eq!(state.apply(&create_org(InboxMode::Auto, 100)), Outcome::OrgCreated(OrgNo(0)));
+    assert_eq!(state.apply(&create_org(InboxMode::Auto, 100)), Applied::CreateOrg(CreateOrgOutcome::Created(OrgNo(0))));
     let named = |name: &str, id| {
         let Command::CreateOrg(mut make) = create_org(InboxMode::Auto, id) else { unreachable!() };
         make.org.name = name.to_owned();
         Command::CreateOrg(make)
     };
-    assert_eq!(state.apply(&named("Acme 100", 200)), Outcome::OrgExists(OrgId(100)));
-    assert_eq!(state.apply(&named("acme 100", 300)), Outcome::OrgCreated(OrgNo(2)), "who was refused took a number");
+    assert_eq!(state.apply(&named("Acme 100", 200)), Applied::CreateOrg(CreateOrgOutcome::NameTaken(OrgId(100))));
+    assert_eq!(
+        state.apply(&named("acme 100", 300)),
+        Applied::CreateOrg(CreateOrgOutcome::Created(OrgNo(2))),
+        "who was refused took a number"
+    );
     assert_eq!(state.store.key(KeyId(201)).unwrap().map(|_| ()), None, "and has no key");
     assert_eq!((state.store.org_named("Acme 100"), state.store.org_named("other")), (Some(OrgId(100)), None));
     assert_eq!(state.store.contradictions(9).unwrap(), Vec::<String>::new());
@@ -76,18 +80,22 @@ fn endpoints_have_numbers_of_their_own_that_are_given_again_only_when_they_are_u
     };
     let delete = |id| Command::DeleteEndpoint(DeleteEndpoint { org: ORG, endpoint: EndpointId(id) });
     for (id, expected) in [(50, 1), (51, 2), (50, 1)] {
-        assert_eq!(state.apply(&put_endpoint(id)), Outcome::Done);
+        assert_eq!(state.apply(&put_endpoint(id)), Applied::PutEndpoint(PutEndpointOutcome::Put));
         assert_eq!(number(&state, id), expected, "{id}");
     }
     state.apply(&delete(50));
-    assert_eq!(state.apply(&put_endpoint(50)), Outcome::NotFound, "one that has ended stays ended");
+    assert_eq!(
+        state.apply(&put_endpoint(50)),
+        Applied::PutEndpoint(PutEndpointOutcome::NotFound),
+        "one that has ended stays ended"
+    );
     state.apply(&put_endpoint(52));
     assert_eq!(number(&state, 52), 3, "not the one that was given before");
     let mut batch = state.store.begin();
     batch.change(0).state.orgs.edit(ORG).unwrap().unwrap().next_endpoint = ENDPOINT_NUMBER_MAX;
     drop(batch);
     for (id, expected) in [(53, ENDPOINT_NUMBER_MAX), (54, 1), (55, 4)] {
-        assert_eq!(state.apply(&put_endpoint(id)), Outcome::Done);
+        assert_eq!(state.apply(&put_endpoint(id)), Applied::PutEndpoint(PutEndpointOutcome::Put));
         assert_eq!(number(&state, id), expected, "{id}");
     }
     assert_eq!(state.store.contradictions(5).unwrap(), Vec::<String>::new());

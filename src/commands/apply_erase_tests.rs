@@ -3,6 +3,8 @@
 use super::notices::{failed, with_notices};
 use super::*;
 
+const ERASED: Applied = Applied::EraseEvent(EraseOutcome::Erased { at: Timestamp(50) });
+
 #[test]
 fn an_erased_event_leaves_the_inbox_and_nothing_of_it_is_under_way_any_more() {
     let mut state = Fixture::new();
@@ -23,9 +25,9 @@ fn an_erased_event_leaves_the_inbox_and_nothing_of_it_is_under_way_any_more() {
     state.store.write_back().unwrap();
     // Those that live are looked at in any case.
     for (event, endpoints) in [(1, [51, 52].as_slice()), (2, &[52, 7]), (3, &[])] {
-        assert_eq!(state.apply(&erase(event, endpoints)), Outcome::Erased { at: Timestamp(50) });
+        assert_eq!(state.apply(&erase(event, endpoints)), ERASED);
     }
-    assert_eq!(state.apply(&erase(9, &[50])), Outcome::NotFound);
+    assert_eq!(state.apply(&erase(9, &[50])), Applied::EraseEvent(EraseOutcome::NotFound));
     assert_eq!(state.inbox(ORG), []);
     let counts = state.store.counts().unwrap();
     assert_eq!((counts.waiting, counts.dead, counts.open), (0, 0, 0));
@@ -38,33 +40,40 @@ fn an_erased_event_leaves_the_inbox_and_nothing_of_it_is_under_way_any_more() {
     assert_eq!(all, [DeliveryStatus::Delivered, canceled, canceled, canceled], "what was accepted stays so");
     for endpoint in [50, 51, 53] {
         assert_eq!(state.store.due_delivery(EndpointId(endpoint), EventId(1)).unwrap().map(|due| due.event), None);
-        assert_eq!(state.apply(&retry(1, endpoint, false)), Outcome::Erased { at: Timestamp(50) });
+        let erased = RetryOutcome::Erased { at: Timestamp(50) };
+        assert_eq!(state.apply(&retry(1, endpoint, false)), Applied::RetryDelivery(erased));
     }
     // An attempt that was on its way is kept, and disables, but its delivery stays canceled; nothing is routed any more.
     let gone = failed(settle(1, 53, 1, Verdict::Dead(DeadReason::Gone)), 20);
     let disabled = vec![NoticeKind::EndpointDisabled];
-    let kinds = |outcome: Outcome| outcome.told().iter().map(|told| told.kind).collect::<Vec<_>>();
+    let kinds = |became: Applied| {
+        let Applied::SettleAttempt(settled) = became else { panic!("{became:?}") };
+        settled.told().iter().map(|told| told.kind).collect::<Vec<_>>()
+    };
     assert_eq!(kinds(state.apply(&with_notices(gone.clone(), 1_000, None))), disabled);
-    assert_eq!(state.apply(&with_notices(gone, 2_000, None)), Outcome::Moot, "settled before");
-    assert_eq!(state.apply(&settle(2, 53, 1, Verdict::Delivered)), Outcome::Canceled(Vec::new()));
-    assert_eq!(state.apply(&settle(1, 50, 1, Verdict::Delivered)), Outcome::Moot, "it is accepted");
-    assert_eq!(state.apply(&settle(9, 50, 1, Verdict::Delivered)), Outcome::Moot, "there is no such event");
+    let moot = Applied::SettleAttempt(SettleOutcome::Moot);
+    assert_eq!(state.apply(&with_notices(gone, 2_000, None)), moot, "settled before");
+    let canceled_before = Applied::SettleAttempt(SettleOutcome::Canceled(Vec::new()));
+    assert_eq!(state.apply(&settle(2, 53, 1, Verdict::Delivered)), canceled_before);
+    assert_eq!(state.apply(&settle(1, 50, 1, Verdict::Delivered)), moot, "it is accepted");
+    assert_eq!(state.apply(&settle(9, 50, 1, Verdict::Delivered)), moot, "there is no such event");
     let found = state.store.delivery(ORG, EventId(1), 4).unwrap().unwrap();
     assert_eq!((found.delivery.attempts, found.delivery.last_attempt.is_some()), (1, true), "it was sent");
     assert_eq!(found.endpoint.unwrap().disabled, Some(DisabledReason::Gone));
     let (_, health) = state.store.endpoint_of(ORG, EndpointId(53)).unwrap().unwrap();
     assert_eq!((health.accepted, health.failed, health.waiting, health.dead), (1, 1, 0, 0));
-    assert_eq!(state.apply(&route(3, &[50], AT_ONCE)), Outcome::Done);
+    assert_eq!(state.apply(&route(3, &[50], AT_ONCE)), Applied::RouteEvent(()));
     let counts = state.store.counts().unwrap();
     assert_eq!((standing(&state, 4), counts.waiting, counts.dead), (canceled, 0, 0));
     // Its dedup id stands for it, and it can be confirmed.
-    let first = Outcome::Duplicate { id: EventId(1), received_at: Timestamp(1) };
+    let first = Applied::SubmitEvent(SubmitOutcome::Duplicate { id: EventId(1), received_at: Timestamp(1) });
     assert_eq!(state.apply(&submit(4_000, 2, Some(("a", 1)))), first);
-    assert_eq!(state.apply(&submit(4_000, 2, Some(("a", 2)))), Outcome::Mismatch { id: EventId(1) });
-    assert_eq!(state.apply(&ack(1)), Outcome::Acknowledged { at: Timestamp(30) });
+    let other = Applied::SubmitEvent(SubmitOutcome::Mismatch { id: EventId(1) });
+    assert_eq!(state.apply(&submit(4_000, 2, Some(("a", 2)))), other);
+    assert_eq!(state.apply(&ack(1)), Applied::AckEvent(AckOutcome::Acknowledged { at: Timestamp(30) }));
     let (event, endpoints) = (EventId(1), vec![EndpointId(50)]);
     let later = Command::EraseEvent(EraseEvent { org: ORG, event, endpoints, at: Timestamp(99) });
-    assert_eq!(state.apply(&later), Outcome::Erased { at: Timestamp(50) }, "again: the same answer");
+    assert_eq!(state.apply(&later), ERASED, "again: the same answer");
     assert_eq!(state.store.event(ORG, EventId(1)).unwrap().unwrap().erased_at, Some(Timestamp(50)));
     assert_eq!(state.store.contradictions(9).unwrap(), Vec::<String>::new());
 }
@@ -95,7 +104,7 @@ fn erased_beside(ended_since: usize) -> Fixture {
 fn what_is_erased_follows_from_the_state_and_not_from_the_endpoints_that_somebody_saw() {
     // Nobody saw that it was on its way, and both endpoints were deleted since.
     let mut state = erased_beside(ENDED_LOOKED_AT - 2);
-    assert_eq!(state.apply(&erase(1, &[])), Outcome::Erased { at: Timestamp(50) });
+    assert_eq!(state.apply(&erase(1, &[])), ERASED);
     let counts = state.store.counts().unwrap();
     assert_eq!((counts.waiting, counts.dead), (2, 0), "what waits is of the other event");
     assert_eq!(state.store.contradictions(9).unwrap(), Vec::<String>::new());
@@ -103,10 +112,10 @@ fn what_is_erased_follows_from_the_state_and_not_from_the_endpoints_that_somebod
     // With more deleted since, it is all or nothing, and whoever looks again has it.
     let mut state = erased_beside(ENDED_LOOKED_AT - 1);
     let before = state.store.dump().unwrap();
-    assert_eq!(state.apply(&erase(1, &[])), Outcome::Incomplete);
+    assert_eq!(state.apply(&erase(1, &[])), Applied::EraseEvent(EraseOutcome::Incomplete));
     let rows =
         |dump: String| dump.lines().filter(|row| !row.starts_with("meta ")).map(str::to_owned).collect::<Vec<_>>();
     assert_eq!(rows(state.store.dump().unwrap()), rows(before), "nothing changed");
-    assert_eq!(state.apply(&erase(1, &[50])), Outcome::Erased { at: Timestamp(50) });
+    assert_eq!(state.apply(&erase(1, &[50])), ERASED);
     assert_eq!(state.store.contradictions(9).unwrap(), Vec::<String>::new());
 }

@@ -39,14 +39,9 @@ fn of_what_an_attempt_would_tell_only_what_its_settling_made_true_is_stored_and_
     let mut next = 1_000;
     let mut tell = |state: &mut Fixture, command: Command, since: Option<u64>| -> Vec<NoticeKind> {
         next += 10;
-        match state.apply(&with_notices(command, next, since)) {
-            Outcome::Told(told) => told.into_iter().map(|told| told.kind).collect(),
-            Outcome::Canceled(told) => told.into_iter().map(|told| told.kind).collect(),
-            outcome => {
-                assert!(matches!(outcome, Outcome::Done | Outcome::Moot), "{outcome:?}");
-                Vec::new()
-            }
-        }
+        let became = state.apply(&with_notices(command, next, since));
+        let Applied::SettleAttempt(settled) = became else { panic!("{became:?}") };
+        settled.told().iter().map(|told| told.kind).collect()
     };
     let again = Verdict::RetryAt(Timestamp(900));
     let none: [NoticeKind; 0] = [];

@@ -115,7 +115,7 @@ proptest! {
             }).collect();
             drop(ends);
             for (applied, command) in applied.into_iter().zip(&commands) {
-                assert_eq!(applied.unwrap(), [never.apply(command)]);
+                assert_eq!(applied.unwrap(), [never.became(command)]);
             }
         });
         prop_assert_eq!(often.store.dump().unwrap(), never.store.dump().unwrap());

@@ -24,12 +24,12 @@ fn what_is_tried_again_is_due_now_and_what_was_over_begins_its_schedule_anew() {
     state.apply(&settle(3, 50, 1, Verdict::Delivered));
     assert_eq!(state.status(3), EventStatus::Delivered);
     for id in [1, 3, 4] {
-        assert_eq!(state.apply(&retry(id, 50, true)), Outcome::NotFound, "no dead letter");
+        assert_eq!(state.apply(&retry(id, 50, true)), Applied::RetryDelivery(RetryOutcome::NotFound), "no dead letter");
     }
-    assert_eq!(state.apply(&retry(9, 50, false)), Outcome::NotFound);
+    assert_eq!(state.apply(&retry(9, 50, false)), Applied::RetryDelivery(RetryOutcome::NotFound));
     for _twice in 0..2 {
         for id in 1..=4 {
-            assert_eq!(state.apply(&retry(id, 50, false)), Outcome::Done);
+            assert_eq!(state.apply(&retry(id, 50, false)), Applied::RetryDelivery(RetryOutcome::Queued));
         }
         assert_eq!(stands(&state, 1), (DeliveryStatus::Retrying, 1, Some(0)), "goes on with its schedule");
         assert_eq!(stands(&state, 2), (DeliveryStatus::Retrying, 1, Some(1)));
@@ -48,7 +48,10 @@ fn what_is_tried_again_is_due_now_and_what_was_over_begins_its_schedule_anew() {
     state.apply(&settle(2, 50, 2, DEAD));
     assert_eq!(stands(&state, 2), (DeliveryStatus::Dead, 2, None));
     let drop = Command::DropDead(DropDead { org: ORG, endpoint: EndpointId(50), event: EventId(2) });
-    assert_eq!((state.apply(&drop), state.apply(&drop)), (Outcome::Done, Outcome::NotFound));
+    assert_eq!(
+        (state.apply(&drop), state.apply(&drop)),
+        (Applied::DropDead(DropOutcome::Dropped), Applied::DropDead(DropOutcome::NotFound))
+    );
     assert_eq!((stands(&state, 2).0, state.status(2)), (DeliveryStatus::Canceled, EventStatus::Accepted));
     state.apply(&retry(2, 50, false));
     state.apply(&settle(2, 50, 3, Verdict::Delivered));
@@ -57,5 +60,9 @@ fn what_is_tried_again_is_due_now_and_what_was_over_begins_its_schedule_anew() {
     assert_eq!(stands(&state, 3), (DeliveryStatus::Retrying, 2, Some(1)), "the base stays");
     assert_eq!(state.store.contradictions(5).unwrap(), Vec::<String>::new());
     state.apply(&Command::DeleteEndpoint(DeleteEndpoint { org: ORG, endpoint: EndpointId(50) }));
-    assert_eq!(state.apply(&retry(1, 50, false)), Outcome::NotFound, "its endpoint is no more");
+    assert_eq!(
+        state.apply(&retry(1, 50, false)),
+        Applied::RetryDelivery(RetryOutcome::NotFound),
+        "its endpoint is no more"
+    );
 }

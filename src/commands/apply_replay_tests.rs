@@ -45,9 +45,11 @@ fn go_on(state: &mut Fixture, replay: u128) -> Option<ReplayWait> {
                     Command::StepReplay(step) => step.reached == Some(step.lane.from),
                     _ => true,
                 };
-                assert_eq!(state.apply(&command), Outcome::Done);
+                let done = state.apply(&command);
+                let ended = Applied::EndReplay(EndReplayOutcome::Ended);
+                assert!(done == Applied::StepReplay(StepReplayOutcome::Stepped) || done == ended, "{done:?}");
                 let before = rows(state);
-                let again = if stays { Outcome::Done } else { Outcome::NotFound };
+                let again = if stays { done } else { Applied::StepReplay(StepReplayOutcome::NotFound) };
                 assert_eq!(state.apply(&command), again, "{command:?}");
                 assert!(rows(state) == before, "a second time it does nothing");
             }
@@ -142,7 +144,7 @@ fn time_type_and_endpoint_narrow_a_replay_and_what_comes_later_is_no_part_of_it(
     assert_eq!(go_on(&mut state, 9), None);
     assert_eq!((waiting(&state, 50), waiting(&state, 51)), (vec![2, 3, 6, 7], vec![1, 2, 3, 4, 5, 6, 7]));
     let unknown = ReplayRequest { endpoint: Some(EndpointId(99)), ..request(ReplayOnly::All) };
-    assert_eq!(state.apply(&start(10, unknown)), Outcome::NotFound);
+    assert_eq!(state.apply(&start(10, unknown)), Applied::StartReplay(StartReplayOutcome::NotFound));
     let newest: Vec<_> = state.store.replays(ORG, NOW).unwrap().into_iter().map(|replay| replay.id.0).collect();
     assert_eq!(newest, [9, 8, 7]);
 }
@@ -255,13 +257,13 @@ fn a_replay_ends_with_its_endpoint_or_when_its_owner_says_so() {
     state.apply(&Command::DeleteEndpoint(DeleteEndpoint { org: ORG, endpoint: EndpointId(51) }));
     assert_eq!(go_on(&mut state, 8), None);
     assert_eq!(seen(&state, 8).ended, Some((ReplayEnd::EndpointDeleted, NOW)));
-    assert_eq!(state.apply(&end(8)), Outcome::Done);
+    assert_eq!(state.apply(&end(8)), Applied::EndReplay(EndReplayOutcome::Ended));
     assert_eq!(seen(&state, 8).ended, Some((ReplayEnd::EndpointDeleted, NOW)), "it stays as it ended");
     let turn = state.store.replay_turn((ORG, ReplayId(9)), NOW, &BTreeSet::new()).unwrap();
     let step = command_of_turn((ORG, ReplayId(9)), turn, NOW).unwrap();
-    assert_eq!(state.apply(&end(9)), Outcome::Done);
-    assert_eq!(state.apply(&step), Outcome::NotFound, "no step of what is over");
-    assert_eq!(state.apply(&end(10)), Outcome::NotFound);
+    assert_eq!(state.apply(&end(9)), Applied::EndReplay(EndReplayOutcome::Ended));
+    assert_eq!(state.apply(&step), Applied::StepReplay(StepReplayOutcome::NotFound), "no step of what is over");
+    assert_eq!(state.apply(&end(10)), Applied::EndReplay(EndReplayOutcome::NotFound));
     assert_eq!((seen(&state, 9).ended, seen(&state, 9).queued), (Some((ReplayEnd::Requested, NOW)), 0));
     assert_eq!(state.store.running_replays(), []);
 }
@@ -295,14 +297,23 @@ fn so_many_replays_run_and_so_many_are_remembered() {
     let mut state = history();
     let running = REPLAYS_RUNNING_MAX as u128;
     for replay in 1..=running {
-        assert_eq!(state.apply(&start(replay, request(ReplayOnly::All))), Outcome::Done);
+        assert_eq!(
+            state.apply(&start(replay, request(ReplayOnly::All))),
+            Applied::StartReplay(StartReplayOutcome::Started)
+        );
     }
-    assert_eq!(state.apply(&start(99, request(ReplayOnly::All))), Outcome::LimitReached);
+    assert_eq!(
+        state.apply(&start(99, request(ReplayOnly::All))),
+        Applied::StartReplay(StartReplayOutcome::LimitReached)
+    );
     for replay in 2..=running {
         state.apply(&end(replay));
     }
     for replay in 1_000..1_000 + REPLAYS_REMEMBERED as u128 {
-        assert_eq!(state.apply(&start(replay, request(ReplayOnly::All))), Outcome::Done);
+        assert_eq!(
+            state.apply(&start(replay, request(ReplayOnly::All))),
+            Applied::StartReplay(StartReplayOutcome::Started)
+        );
         state.apply(&end(replay));
     }
     let known: Vec<_> = state.store.replays(ORG, NOW).unwrap().into_iter().map(|replay| replay.id.0).collect();

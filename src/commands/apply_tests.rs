@@ -11,7 +11,7 @@ use crate::model::notice::{Notice, NoticeKind};
 use crate::model::org::{InboxMode, Org, Tier};
 use crate::model::time::Timestamp;
 use crate::rules::type_filter::TypeFilter;
-use crate::store::{Earlier, InboxQuery, Outcome, Store};
+use crate::store::{Earlier, InboxQuery, KeyAdded, Refusal, Store};
 
 const NO_CACHE: u64 = 8 << 20;
 
@@ -28,7 +28,12 @@ impl Fixture {
         Self { store, dir, position: 1 }
     }
 
-    pub(crate) fn apply(&mut self, command: &Command) -> Outcome {
+    /// Applies a command that no key stands in the way of.
+    pub(crate) fn apply(&mut self, command: &Command) -> Applied {
+        self.became(command).unwrap()
+    }
+
+    pub(crate) fn became(&mut self, command: &Command) -> Became {
         let mut outcomes = Vec::new();
         let position = self.position;
         self.position += 100;
@@ -205,12 +210,12 @@ fn an_event_leaves_the_inbox_when_acknowledged_and_stays_acknowledged_since_then
     state.apply(&create_org(InboxMode::Auto, 100));
     state.apply(&submit(1, 1, None));
     assert_eq!(state.inbox(ORG), [(EventId(1), EventStatus::Accepted)]);
-    assert_eq!(state.apply(&ack(1)), Outcome::Acknowledged { at: Timestamp(30) });
+    assert_eq!(state.apply(&ack(1)), Applied::AckEvent(AckOutcome::Acknowledged { at: Timestamp(30) }));
     assert_eq!(state.inbox(ORG), []);
-    assert_eq!(state.apply(&ack(1)), Outcome::Acknowledged { at: Timestamp(30) });
-    assert_eq!(state.apply(&ack(9)), Outcome::NotFound);
+    assert_eq!(state.apply(&ack(1)), Applied::AckEvent(AckOutcome::Acknowledged { at: Timestamp(30) }));
+    assert_eq!(state.apply(&ack(9)), Applied::AckEvent(AckOutcome::NotFound));
     let foreign = AckEvent { org: OrgNo(5), event: EventId(1), at: Timestamp(1) };
-    assert_eq!(state.apply(&Command::AckEvent(foreign)), Outcome::NotFound);
+    assert_eq!(state.apply(&Command::AckEvent(foreign)), Applied::AckEvent(AckOutcome::NotFound));
     assert_eq!(state.store.counts().unwrap().open, 0);
 }
 

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{AskedBy, Kind, plain_body};
 use crate::model::id::{EndpointId, EventId, OrgNo};
-use crate::store::{Change, Outcome, StateError};
+use crate::store::{Change, Unapplied};
 
 /// Calls off deliveries that wait for an endpoint that was deleted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +22,8 @@ impl Kind for CancelDeliveries {
     const VERSION: u8 = 1;
     const ASKED_BY: AskedBy = AskedBy::Server;
 
+    type Outcome = ();
+
     plain_body!();
 
     fn org(&self) -> Option<OrgNo> {
@@ -32,10 +34,10 @@ impl Kind for CancelDeliveries {
         self.events.len()
     }
 
-    fn apply(&self, change: &mut Change<'_>) -> Result<Outcome, StateError> {
+    fn apply(&self, change: &mut Change<'_>) -> Result<(), Unapplied> {
         for event in &self.events {
             change.cancel(self.org, self.endpoint, *event)?;
         }
-        Ok(Outcome::Done)
+        Ok(())
     }
 }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{AskedBy, Kind, plain_body};
 use crate::model::id::{KeyId, OrgNo};
 use crate::model::key::{Key, Scope};
-use crate::store::{Change, Outcome, StateError};
+use crate::store::{Change, KeyAdded, Refusal, Unapplied};
 
 /// Makes another key of an organization. A key makes none that may more, or for longer, than itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +21,8 @@ impl Kind for CreateKey {
     const VERSION: u8 = 1;
     const ASKED_BY: AskedBy = AskedBy::OperatorOr(Scope::KeysWrite);
 
+    type Outcome = KeyAdded;
+
     plain_body!();
 
     fn org(&self) -> Option<OrgNo> {
@@ -31,14 +33,14 @@ impl Kind for CreateKey {
         Some(self.key.id)
     }
 
-    fn apply(&self, change: &mut Change<'_>) -> Result<Outcome, StateError> {
+    fn apply(&self, change: &mut Change<'_>) -> Result<KeyAdded, Unapplied> {
         let mut key = self.key.clone();
         if let Some(asker) = &change.asker {
             if !asker.key.scopes.covers(key.scopes) {
-                return Ok(Outcome::Forbidden);
+                return Err(Refusal::Forbidden.into());
             }
             key.expires_at = [key.expires_at, asker.key.ends_at()].into_iter().flatten().min();
         }
-        change.add_key(self.org, &key, None)
+        Ok(change.add_key(self.org, &key, None)?)
     }
 }

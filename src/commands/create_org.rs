@@ -3,11 +3,11 @@
 use serde::{Deserialize, Serialize};
 
 use super::{AskedBy, Kind, plain_body};
-use crate::model::id::{KeyId, OrgNo};
+use crate::model::id::{KeyId, OrgId, OrgNo};
 use crate::model::key::Key;
 use crate::model::org::Org;
 use crate::store::schema::OrgRow;
-use crate::store::{Change, Outcome, StateError};
+use crate::store::{Change, KeyAdded, StateError, Unapplied};
 
 /// Makes an organization and its first key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,10 +18,21 @@ pub struct CreateOrg {
     pub key: Key,
 }
 
+/// The outcome of [`CreateOrg`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CreateOrgOutcome {
+    /// The organization has this number.
+    Created(OrgNo),
+    /// Nothing was made: this organization has the name.
+    NameTaken(OrgId),
+}
+
 impl Kind for CreateOrg {
     const NUMBER: u8 = 1;
     const VERSION: u8 = 1;
     const ASKED_BY: AskedBy = AskedBy::Operator;
+
+    type Outcome = CreateOrgOutcome;
 
     plain_body!();
 
@@ -33,20 +44,22 @@ impl Kind for CreateOrg {
         Some(self.key.id)
     }
 
-    fn apply(&self, change: &mut Change<'_>) -> Result<Outcome, StateError> {
+    fn apply(&self, change: &mut Change<'_>) -> Result<CreateOrgOutcome, Unapplied> {
         // Also one that is refused uses up a number: an organization's number is its place among all that were to be made,
         // whatever else a damaged journal has lost.
         let meta = change.meta()?;
         let number = OrgNo(meta.next_org);
         meta.next_org += 1;
         if let Some(existing) = change.state.org_names.get(&self.org.name) {
-            return Ok(Outcome::OrgExists(*existing));
+            return Ok(CreateOrgOutcome::NameTaken(*existing));
         }
         change.state.org_names.insert(self.org.name.clone(), self.org.id);
         let row = OrgRow { org: self.org.clone(), keys: Vec::new(), endpoints: Vec::new(), next_endpoint: 1 };
         change.state.orgs.put(number, row);
         change.note_id(self.org.id.0)?;
-        change.add_key(number, &self.key, None)?;
-        Ok(Outcome::OrgCreated(number))
+        if change.add_key(number, &self.key, None)? != KeyAdded::Added {
+            return Err(StateError::Invariant("a new organization has room for its first key").into());
+        }
+        Ok(CreateOrgOutcome::Created(number))
     }
 }

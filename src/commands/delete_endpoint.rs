@@ -6,7 +6,7 @@ use super::{AskedBy, Kind, plain_body};
 use crate::model::id::{EndpointId, OrgNo};
 use crate::model::key::Scope;
 use crate::store::schema::{EndedRow, FormerRow};
-use crate::store::{Change, Outcome, StateError};
+use crate::store::{Change, Unapplied};
 
 /// Deletes an endpoint. Its past deliveries stay; those that wait are called off later, see [`super::CancelDeliveries`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,10 +17,21 @@ pub struct DeleteEndpoint {
     pub endpoint: EndpointId,
 }
 
+/// The outcome of [`DeleteEndpoint`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeleteEndpointOutcome {
+    /// The endpoint is deleted.
+    Deleted,
+    /// There is no such endpoint.
+    NotFound,
+}
+
 impl Kind for DeleteEndpoint {
     const NUMBER: u8 = 6;
     const VERSION: u8 = 1;
     const ASKED_BY: AskedBy = AskedBy::Key(Scope::EndpointsWrite);
+
+    type Outcome = DeleteEndpointOutcome;
 
     plain_body!();
 
@@ -28,13 +39,13 @@ impl Kind for DeleteEndpoint {
         Some(self.org)
     }
 
-    fn apply(&self, change: &mut Change<'_>) -> Result<Outcome, StateError> {
+    fn apply(&self, change: &mut Change<'_>) -> Result<DeleteEndpointOutcome, Unapplied> {
         let (org, endpoint) = (self.org, self.endpoint);
-        let Some(row) = change.state.orgs.edit(org)? else { return Ok(Outcome::NotFound) };
+        let Some(row) = change.state.orgs.edit(org)? else { return Ok(DeleteEndpointOutcome::NotFound) };
         let before = row.endpoints.len();
         row.endpoints.retain(|id| *id != endpoint);
         if row.endpoints.len() == before {
-            return Ok(Outcome::NotFound);
+            return Ok(DeleteEndpointOutcome::NotFound);
         }
         let position = change.position;
         if let Some(ended) = change.state.endpoints.get(endpoint)? {
@@ -45,6 +56,6 @@ impl Kind for DeleteEndpoint {
         change.state.endpoints.remove(endpoint);
         change.state.health.remove(endpoint);
         change.effects.endpoints_changed.push(endpoint);
-        Ok(Outcome::Done)
+        Ok(DeleteEndpointOutcome::Deleted)
     }
 }

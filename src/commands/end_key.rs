@@ -6,7 +6,7 @@ use super::{AskedBy, Kind, plain_body};
 use crate::model::id::{KeyId, OrgNo};
 use crate::model::key::Scope;
 use crate::model::time::Timestamp;
-use crate::store::{Change, Outcome, StateError};
+use crate::store::{Change, Refusal, Unapplied};
 
 /// Ends a key, for good. Nobody ends a key that may more than they may.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,10 +19,21 @@ pub struct EndKey {
     pub at: Timestamp,
 }
 
+/// The outcome of [`EndKey`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndKeyOutcome {
+    /// The key has ended.
+    Ended,
+    /// There is no such key, or it had ended before.
+    NotFound,
+}
+
 impl Kind for EndKey {
     const NUMBER: u8 = 14;
     const VERSION: u8 = 1;
     const ASKED_BY: AskedBy = AskedBy::OperatorOr(Scope::KeysWrite);
+
+    type Outcome = EndKeyOutcome;
 
     plain_body!();
 
@@ -30,17 +41,17 @@ impl Kind for EndKey {
         Some(self.org)
     }
 
-    fn apply(&self, change: &mut Change<'_>) -> Result<Outcome, StateError> {
+    fn apply(&self, change: &mut Change<'_>) -> Result<EndKeyOutcome, Unapplied> {
         let known = change.state.keys.get(self.key)?;
         if known.is_none() && change.is_lost(self.key)? {
             change.change_lost(Some(self.key), None)?;
         }
-        let Some(row) = known.filter(|row| row.org == self.org) else { return Ok(Outcome::NotFound) };
+        let Some(row) = known.filter(|row| row.org == self.org) else { return Ok(EndKeyOutcome::NotFound) };
         let is_valid = row.key.is_valid(self.at);
         if is_valid && change.asker.as_ref().is_some_and(|by| !by.key.scopes.covers(row.key.scopes)) {
-            return Ok(Outcome::Forbidden);
+            return Err(Refusal::Forbidden.into());
         }
         change.end_for_good(self.key)?;
-        Ok(if is_valid { Outcome::Done } else { Outcome::NotFound })
+        Ok(if is_valid { EndKeyOutcome::Ended } else { EndKeyOutcome::NotFound })
     }
 }

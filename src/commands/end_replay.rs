@@ -7,7 +7,7 @@ use crate::model::id::{OrgNo, ReplayId};
 use crate::model::key::Scope;
 use crate::model::replay::ReplayEnd;
 use crate::model::time::Timestamp;
-use crate::store::{Change, Outcome, StateError};
+use crate::store::{Change, Unapplied};
 
 /// Ends a replay. One that has ended stays as it ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,10 +22,21 @@ pub struct EndReplay {
     pub at: Timestamp,
 }
 
+/// The outcome of [`EndReplay`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndReplayOutcome {
+    /// The replay is over.
+    Ended,
+    /// There is no such replay.
+    NotFound,
+}
+
 impl Kind for EndReplay {
     const NUMBER: u8 = 20;
     const VERSION: u8 = 1;
     const ASKED_BY: AskedBy = AskedBy::Key(Scope::DeliveriesWrite);
+
+    type Outcome = EndReplayOutcome;
 
     plain_body!();
 
@@ -33,15 +44,15 @@ impl Kind for EndReplay {
         Some(self.org)
     }
 
-    fn apply(&self, change: &mut Change<'_>) -> Result<Outcome, StateError> {
+    fn apply(&self, change: &mut Change<'_>) -> Result<EndReplayOutcome, Unapplied> {
         let key = (self.org, self.replay);
-        let Some(row) = change.state.replays.load(key)? else { return Ok(Outcome::NotFound) };
+        let Some(row) = change.state.replays.load(key)? else { return Ok(EndReplayOutcome::NotFound) };
         if row.ended.is_none()
             && let Some(row) = change.state.replays.edit(key)?
         {
             row.ended = Some((self.end, self.at));
             change.state.running.remove(key);
         }
-        Ok(Outcome::Done)
+        Ok(EndReplayOutcome::Ended)
     }
 }

@@ -8,7 +8,7 @@ use crate::model::key::Scope;
 use crate::model::time::Timestamp;
 use crate::store::change::Place;
 use crate::store::schema::DeliveryState;
-use crate::store::{Change, Outcome, StateError};
+use crate::store::{Change, StateError, Unapplied};
 
 /// Erases an event's payload. From then on it is shown nowhere and sent nowhere; its frame stays in the journal until its
 /// segment goes. It is all of it or nothing, judged by the state as it is when the command is applied.
@@ -29,10 +29,26 @@ pub struct EraseEvent {
 /// Whoever made the command may have looked a moment before they were deleted.
 pub(super) const ENDED_LOOKED_AT: usize = 256;
 
+/// The outcome of [`EraseEvent`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EraseOutcome {
+    /// The event's payload is erased.
+    Erased {
+        /// The time at which it was erased first.
+        at: Timestamp,
+    },
+    /// There is no such event.
+    NotFound,
+    /// Nothing happened: the command left out endpoints that it would have to name. Made again, it is complete.
+    Incomplete,
+}
+
 impl Kind for EraseEvent {
     const NUMBER: u8 = 21;
     const VERSION: u8 = 1;
     const ASKED_BY: AskedBy = AskedBy::Key(Scope::EventsWrite);
+
+    type Outcome = EraseOutcome;
 
     plain_body!();
 
@@ -48,13 +64,13 @@ impl Kind for EraseEvent {
         self.endpoints.len()
     }
 
-    fn apply(&self, change: &mut Change<'_>) -> Result<Outcome, StateError> {
+    fn apply(&self, change: &mut Change<'_>) -> Result<EraseOutcome, Unapplied> {
         let Self { org, event, at: now, .. } = *self;
-        let Some(at) = change.locate(org, event)? else { return Ok(Outcome::NotFound) };
+        let Some(at) = change.locate(org, event)? else { return Ok(EraseOutcome::NotFound) };
         if let Some(since) = change.erased_at(org, at)? {
-            return Ok(Outcome::Erased { at: since });
+            return Ok(EraseOutcome::Erased { at: since });
         }
-        let Some(endpoints) = self.under_way_to(change, at)? else { return Ok(Outcome::Incomplete) };
+        let Some(endpoints) = self.under_way_to(change, at)? else { return Ok(EraseOutcome::Incomplete) };
         change.state.unrouted.remove((org, event));
         change.edit_event(org, at, |entry| entry.erased_at = Some(now))?;
         for endpoint in endpoints {
@@ -64,7 +80,7 @@ impl Kind for EraseEvent {
             }
             change.drop_dead(org, endpoint, event)?;
         }
-        Ok(Outcome::Erased { at: now })
+        Ok(EraseOutcome::Erased { at: now })
     }
 }
 

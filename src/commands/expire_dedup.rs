@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{AskedBy, Kind, plain_body};
 use crate::model::id::OrgNo;
 use crate::model::time::Timestamp;
-use crate::store::{Change, Outcome, StateError};
+use crate::store::{Change, Unapplied};
 
 /// Forgets the oldest dedup ids.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,13 +22,15 @@ impl Kind for ExpireDedup {
     const VERSION: u8 = 1;
     const ASKED_BY: AskedBy = AskedBy::Server;
 
+    type Outcome = ();
+
     plain_body!();
 
     fn org(&self) -> Option<OrgNo> {
         None
     }
 
-    fn apply(&self, change: &mut Change<'_>) -> Result<Outcome, StateError> {
+    fn apply(&self, change: &mut Change<'_>) -> Result<(), Unapplied> {
         for _ in 0..BLOCKS_MAX {
             let (first, tail) = (change.meta()?.dedup_first, change.meta()?.dedup_tail);
             let Some(block) = change.state.dedup.get(first)?.filter(|block| block.is_older_than(self.before)) else {
@@ -44,6 +46,6 @@ impl Kind for ExpireDedup {
                 meta.dedup_tail = meta.dedup_first;
             }
         }
-        Ok(Outcome::Done)
+        Ok(())
     }
 }

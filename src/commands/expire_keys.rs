@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{AskedBy, Kind, plain_body};
 use crate::model::id::{KeyId, OrgNo};
 use crate::model::time::Timestamp;
-use crate::store::{Change, Outcome, StateError};
+use crate::store::{Change, Unapplied};
 
 /// Ends keys whose end has come, for good: they stay ended also when the clock is set back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +21,8 @@ impl Kind for ExpireKeys {
     const VERSION: u8 = 1;
     const ASKED_BY: AskedBy = AskedBy::Server;
 
+    type Outcome = ();
+
     plain_body!();
 
     fn org(&self) -> Option<OrgNo> {
@@ -31,7 +33,7 @@ impl Kind for ExpireKeys {
         self.keys.len()
     }
 
-    fn apply(&self, change: &mut Change<'_>) -> Result<Outcome, StateError> {
+    fn apply(&self, change: &mut Change<'_>) -> Result<(), Unapplied> {
         for id in &self.keys {
             if change.is_lost(*id)? {
                 change.change_lost(Some(*id), None)?;
@@ -40,6 +42,6 @@ impl Kind for ExpireKeys {
                 change.end_for_good(*id)?;
             }
         }
-        Ok(Outcome::Done)
+        Ok(())
     }
 }

@@ -62,7 +62,7 @@ fn what_an_ended_key_asks_for_has_no_effect_whatever_it_is() {
     let before = fixture.store.dump().unwrap();
     for command in &asked {
         let unknown = by(KeyId(77), Scopes::none(), NOW, command.clone());
-        assert_eq!(fixture.apply(&unknown), Outcome::NotAuthorized, "{command:?}");
+        assert_eq!(fixture.became(&unknown), Err(Refusal::NotAuthorized), "{command:?}");
     }
     assert_ne!(fixture.store.dump().unwrap(), before, "the event's id is used up, and");
     let counts =
@@ -70,19 +70,19 @@ fn what_an_ended_key_asks_for_has_no_effect_whatever_it_is() {
     assert_eq!(counts(&fixture), (0, 2), "nothing else");
     for command in &asked {
         let late = by(KeyId(7), Scopes::none(), Timestamp(2_000), command.clone());
-        assert_eq!(fixture.apply(&late), Outcome::NotAuthorized, "{command:?}");
+        assert_eq!(fixture.became(&late), Err(Refusal::NotAuthorized), "{command:?}");
     }
     assert_eq!(counts(&fixture), (0, 2));
     assert!(!fixture.key(FIRST).has_ended());
     // Its end was seen; no clock brings it back.
     assert!(fixture.key(KeyId(7)).has_ended());
     let early = by(KeyId(7), Scope::EndpointsWrite, NOW, put_endpoint(50));
-    assert_eq!(fixture.apply(&early), Outcome::NotAuthorized);
+    assert_eq!(fixture.became(&early), Err(Refusal::NotAuthorized));
     let early = by(FIRST, Scope::EndpointsWrite, NOW, put_endpoint(50));
-    assert_eq!(fixture.apply(&early), Outcome::Done);
+    assert_eq!(fixture.became(&early), Ok(Applied::PutEndpoint(PutEndpointOutcome::Put)));
     assert_eq!(
-        fixture.apply(&by(FIRST, Scope::EventsWrite, NOW, submit(4, 1_000, None))),
-        Outcome::Accepted { id: crate::model::id::EventId(4), received_at: NOW }
+        fixture.became(&by(FIRST, Scope::EventsWrite, NOW, submit(4, 1_000, None))),
+        Ok(Applied::SubmitEvent(SubmitOutcome::Accepted { id: crate::model::id::EventId(4), received_at: NOW }))
     );
 }
 
@@ -92,9 +92,12 @@ fn what_a_key_asked_for_before_damage_took_its_making_is_not_lost_with_it() {
     fixture.apply(&lost(350, &[77]));
     // At the positions 201 and 301, and at 401.
     let asked = |event| by(KeyId(77), Scope::EventsWrite, NOW, submit(event, 1_000, None));
-    assert!(matches!(fixture.apply(&asked(3)), Outcome::Accepted { .. }));
-    assert_eq!(fixture.apply(&by(KeyId(77), Scope::EndpointsWrite, NOW, put_endpoint(50))), Outcome::Done);
-    assert_eq!(fixture.apply(&asked(4)), Outcome::NotAuthorized, "taken in after the salvage");
+    assert!(matches!(fixture.became(&asked(3)), Ok(Applied::SubmitEvent(SubmitOutcome::Accepted { .. }))));
+    assert_eq!(
+        fixture.became(&by(KeyId(77), Scope::EndpointsWrite, NOW, put_endpoint(50))),
+        Ok(Applied::PutEndpoint(PutEndpointOutcome::Put))
+    );
+    assert_eq!(fixture.became(&asked(4)), Err(Refusal::NotAuthorized), "taken in after the salvage");
     assert_eq!(fixture.store.counts().unwrap().events, 1);
 }
 
@@ -103,12 +106,12 @@ fn a_key_asks_for_its_own_organization_alone_and_for_what_its_scopes_say() {
     let mut fixture = fixture();
     fixture.apply(&create_org(InboxMode::Auto, 200));
     let foreign = by(KeyId(201), Scopes::none(), NOW, put_endpoint(50));
-    assert_eq!(fixture.apply(&foreign), Outcome::NotAuthorized);
+    assert_eq!(fixture.became(&foreign), Err(Refusal::NotAuthorized));
     let foreign = by(KeyId(201), Scopes::none(), NOW, submit(3, 1_000, None));
-    assert_eq!(fixture.apply(&foreign), Outcome::NotAuthorized);
+    assert_eq!(fixture.became(&foreign), Err(Refusal::NotAuthorized));
     fixture.apply(&create(7, Scope::InboxRead.into(), None));
-    assert_eq!(fixture.apply(&by(KeyId(7), Scope::EndpointsWrite, NOW, put_endpoint(50))), Outcome::Forbidden);
-    assert_eq!(fixture.apply(&by(KeyId(7), Scope::EventsWrite, NOW, submit(4, 1_000, None))), Outcome::Forbidden);
+    assert_eq!(fixture.became(&by(KeyId(7), Scope::EndpointsWrite, NOW, put_endpoint(50))), Err(Refusal::Forbidden));
+    assert_eq!(fixture.became(&by(KeyId(7), Scope::EventsWrite, NOW, submit(4, 1_000, None))), Err(Refusal::Forbidden));
     assert_eq!(fixture.store.counts().unwrap().events, 0);
 }
 
@@ -118,10 +121,10 @@ fn a_key_makes_none_that_may_more_or_for_longer() {
     let maker: Scopes = [Scope::KeysWrite, Scope::InboxRead].into_iter().collect();
     fixture.apply(&create(7, maker, Some(Timestamp(2_000))));
     let make = |scopes, expires_at| by(KeyId(7), Scope::KeysWrite, NOW, create(8, scopes, expires_at));
-    assert_eq!(fixture.apply(&make(Scopes::all(), None)), Outcome::Forbidden);
-    assert_eq!(fixture.apply(&make(Scope::InboxRead.into(), None)), Outcome::Done);
+    assert_eq!(fixture.became(&make(Scopes::all(), None)), Err(Refusal::Forbidden));
+    assert_eq!(fixture.became(&make(Scope::InboxRead.into(), None)), Ok(Applied::CreateKey(KeyAdded::Added)));
     assert_eq!(fixture.key(KeyId(8)).expires_at, Some(Timestamp(2_000)));
-    assert_eq!(fixture.apply(&make(maker, Some(Timestamp(1_500)))), Outcome::Done);
+    assert_eq!(fixture.became(&make(maker, Some(Timestamp(1_500)))), Ok(Applied::CreateKey(KeyAdded::Added)));
     assert_eq!(fixture.key(KeyId(8)).expires_at, Some(Timestamp(1_500)));
 }
 
@@ -130,12 +133,18 @@ fn nobody_ends_a_key_that_may_more_but_the_operator() {
     let mut fixture = fixture();
     fixture.apply(&create(7, Scope::KeysWrite.into(), None));
     fixture.apply(&create(8, Scope::KeysWrite.into(), None));
-    assert_eq!(fixture.apply(&by(KeyId(7), Scope::KeysWrite, NOW, end(FIRST))), Outcome::Forbidden);
+    assert_eq!(fixture.became(&by(KeyId(7), Scope::KeysWrite, NOW, end(FIRST))), Err(Refusal::Forbidden));
     assert!(!fixture.key(FIRST).has_ended());
-    assert_eq!(fixture.apply(&by(KeyId(7), Scope::KeysWrite, NOW, end(KeyId(8)))), Outcome::Done);
-    assert_eq!(fixture.apply(&by(KeyId(7), Scope::KeysWrite, NOW, end(KeyId(8)))), Outcome::NotFound);
+    assert_eq!(
+        fixture.became(&by(KeyId(7), Scope::KeysWrite, NOW, end(KeyId(8)))),
+        Ok(Applied::EndKey(EndKeyOutcome::Ended))
+    );
+    assert_eq!(
+        fixture.became(&by(KeyId(7), Scope::KeysWrite, NOW, end(KeyId(8)))),
+        Ok(Applied::EndKey(EndKeyOutcome::NotFound))
+    );
     let operator = Authority { key: None, needs: Scope::KeysWrite.into(), at: NOW };
-    assert_eq!(fixture.apply(&end(FIRST).requested(operator)), Outcome::Done);
+    assert_eq!(fixture.became(&end(FIRST).requested(operator)), Ok(Applied::EndKey(EndKeyOutcome::Ended)));
     assert!(fixture.key(FIRST).has_ended());
 }
 
@@ -143,18 +152,18 @@ fn nobody_ends_a_key_that_may_more_but_the_operator() {
 fn no_rotation_outlives_the_grace_or_the_end_of_the_first_key() {
     let mut fixture = fixture();
     fixture.apply(&create(7, Scope::InboxRead.into(), Some(Timestamp(5_000))));
-    assert_eq!(fixture.apply(&rotate(KeyId(7), 8, Timestamp(2_000))), Outcome::Done);
+    assert_eq!(fixture.became(&rotate(KeyId(7), 8, Timestamp(2_000))), Ok(Applied::RotateKey(KeyAdded::Added)));
     let made = fixture.key(KeyId(8));
     assert_eq!((made.scopes, made.ends_at()), (Scope::InboxRead.into(), Some(Timestamp(5_000))));
     for (old, new) in [(7, 9), (9, 10), (7, 11)] {
-        assert_eq!(fixture.apply(&rotate(KeyId(old), new, Timestamp(9_000))), Outcome::Done);
+        assert_eq!(fixture.became(&rotate(KeyId(old), new, Timestamp(9_000))), Ok(Applied::RotateKey(KeyAdded::Added)));
         assert_eq!(fixture.key(KeyId(new)).ends_at(), Some(Timestamp(2_000)), "from the grace of {old}");
         assert_eq!(fixture.key(KeyId(old)).ends_at(), Some(Timestamp(2_000)));
     }
     // No grace: it has ended, also for a clock that was set back.
-    assert_eq!(fixture.apply(&rotate(KeyId(8), 12, NOW)), Outcome::Done);
+    assert_eq!(fixture.became(&rotate(KeyId(8), 12, NOW)), Ok(Applied::RotateKey(KeyAdded::Added)));
     assert!(fixture.store.key(KeyId(8)).unwrap().is_none_or(|found| !found.key().is_valid(Timestamp(1))));
-    assert_eq!(fixture.apply(&rotate(KeyId(12), 13, Timestamp(0))), Outcome::Done);
+    assert_eq!(fixture.became(&rotate(KeyId(12), 13, Timestamp(0))), Ok(Applied::RotateKey(KeyAdded::Added)));
     assert!(fixture.store.key(KeyId(12)).unwrap().is_none_or(|found| !found.key().is_valid(Timestamp(1))));
 }
 
@@ -162,22 +171,28 @@ fn no_rotation_outlives_the_grace_or_the_end_of_the_first_key() {
 fn a_rotation_has_room_however_many_keys_there_are_and_those_in_their_grace_are_bounded() {
     let mut fixture = fixture();
     let mut made = 0;
-    while fixture.apply(&create(1_000 + made, Scopes::all(), None)) == Outcome::Done {
+    while fixture.became(&create(1_000 + made, Scopes::all(), None)) == Ok(Applied::CreateKey(KeyAdded::Added)) {
         made += 1;
     }
     assert_eq!(made + 1, KEYS_PER_ORG_MAX as u128, "with the first one");
     let mut current = FIRST;
     for turn in 0..250u64 {
         let new = 2_000 + u128::from(turn);
-        assert_eq!(fixture.apply(&rotate(current, new, Timestamp(100_000 + turn))), Outcome::Done);
+        assert_eq!(
+            fixture.became(&rotate(current, new, Timestamp(100_000 + turn))),
+            Ok(Applied::RotateKey(KeyAdded::Added))
+        );
         assert!(fixture.key(current).is_valid(NOW), "the one that was replaced has its grace");
         // One in its grace has a successor too.
-        assert_eq!(fixture.apply(&rotate(current, 5_000 + u128::from(turn), Timestamp(200_000))), Outcome::Done);
+        assert_eq!(
+            fixture.became(&rotate(current, 5_000 + u128::from(turn), Timestamp(200_000))),
+            Ok(Applied::RotateKey(KeyAdded::Added))
+        );
         current = KeyId(new);
         assert!(fixture.store.keys_of(ORG).unwrap().len() <= 2 * KEYS_PER_ORG_MAX);
     }
     assert!(fixture.key(current).is_valid(NOW) && !fixture.key(current).is_leaving());
-    assert_eq!(fixture.apply(&create(9, Scopes::all(), None)), Outcome::LimitReached);
+    assert_eq!(fixture.became(&create(9, Scopes::all(), None)), Ok(Applied::CreateKey(KeyAdded::LimitReached)));
     let staying = (0..made).filter(|n| fixture.store.key(KeyId(1_000 + n)).unwrap().is_some()).count();
     assert_eq!(staying as u128, made, "none of the others made room");
 }
@@ -211,7 +226,7 @@ fn a_key_that_was_dropped_is_none_whose_making_was_lost() {
     assert!(fixture.store.key(KeyId(7)).unwrap().is_none(), "it is dropped");
     fixture.apply(&lost(u64::MAX, &[77]));
     for command in [submit(3, 1_000, None), put_endpoint(50), create(9, Scopes::all(), None)] {
-        assert_eq!(fixture.apply(&by(KeyId(7), Scopes::none(), NOW, command)), Outcome::NotAuthorized);
+        assert_eq!(fixture.became(&by(KeyId(7), Scopes::none(), NOW, command)), Err(Refusal::NotAuthorized));
     }
 }
 
@@ -221,7 +236,7 @@ fn the_end_of_a_key_whose_making_was_lost_counts_and_the_key_that_took_its_place
     fixture.apply(&lost(u64::MAX, &[7, 17, 27, 37]));
     let mut takes = |id: u128| {
         let asked = by(KeyId(id), Scope::EndpointsWrite, NOW, put_endpoint(50 + id));
-        fixture.apply(&asked) == Outcome::Done
+        fixture.became(&asked) == Ok(Applied::PutEndpoint(PutEndpointOutcome::Put))
     };
     assert_eq!([7, 8, 17, 27, 28, 37, 47].map(&mut takes), [true, false, true, true, false, true, false]);
     fixture.apply(&rotate(KeyId(7), 8, Timestamp(9_000)));
@@ -230,7 +245,7 @@ fn the_end_of_a_key_whose_making_was_lost_counts_and_the_key_that_took_its_place
     fixture.apply(&Command::ExpireKeys(ExpireKeys { keys: vec![KeyId(37)], at: NOW }));
     let mut takes = |id: u128| {
         let asked = by(KeyId(id), Scope::EndpointsWrite, NOW, put_endpoint(50 + id));
-        fixture.apply(&asked) == Outcome::Done
+        fixture.became(&asked) == Ok(Applied::PutEndpoint(PutEndpointOutcome::Put))
     };
     assert_eq!([7, 8, 17, 18, 27, 37].map(&mut takes), [true, true, false, true, false, false]);
 }

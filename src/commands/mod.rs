@@ -29,18 +29,31 @@ mod start_replay;
 mod step_replay;
 mod submit_event;
 
+pub use ack_event::AckOutcome;
 pub use codec::UnknownFrame;
-pub use put_endpoint::ENDPOINTS_PER_ORG_MAX;
-pub use step_replay::command_of_turn;
+pub use create_org::CreateOrgOutcome;
+pub use delete_endpoint::DeleteEndpointOutcome;
+pub use drop_dead::DropOutcome;
+pub use end_key::EndKeyOutcome;
+pub use end_replay::EndReplayOutcome;
+pub use erase_event::EraseOutcome;
+pub use put_endpoint::{ENDPOINTS_PER_ORG_MAX, PutEndpointOutcome};
+pub use retry_delivery::RetryOutcome;
+pub use settle_attempt::SettleOutcome;
+pub use start_replay::StartReplayOutcome;
+pub use step_replay::{StepReplayOutcome, command_of_turn};
+pub use submit_event::SubmitOutcome;
 
 pub(crate) use codec::plain_body;
+
+use std::convert::Infallible;
 
 use codec::read_as;
 
 use crate::base::codec::CodecError;
 use crate::model::id::{EventId, KeyId, OrgNo};
 use crate::model::key::Scope;
-use crate::store::{Change, Effects, Outcome, StateError, Store};
+use crate::store::{Change, Effects, Refusal, StateError, Store, Unapplied};
 
 /// A kind of command. Ids and times are in a command, so that applying it twice, or years later, gives the same state.
 pub trait Kind: Sized {
@@ -51,6 +64,9 @@ pub trait Kind: Sized {
     const VERSION: u8;
     /// The scope or role that may ask for it.
     const ASKED_BY: AskedBy;
+
+    /// The answer to whoever submits it.
+    type Outcome;
 
     /// The organization it is about, if it is about one.
     fn org(&self) -> Option<OrgNo>;
@@ -100,8 +116,14 @@ pub trait Kind: Sized {
     /// Makes the change.
     ///
     /// # Errors
-    /// When rows cannot be read.
-    fn apply(&self, change: &mut Change<'_>) -> Result<Outcome, StateError>;
+    /// When a key may not ask for it, or rows cannot be read.
+    fn apply(&self, change: &mut Change<'_>) -> Result<Self::Outcome, Unapplied>;
+}
+
+/// A kind of command that can be submitted by itself: its outcome can be told from those of the others.
+pub trait Submitted: Kind + Into<Command> {
+    /// Its outcome, if that is one of this kind.
+    fn outcome(applied: Applied) -> Option<Self::Outcome>;
 }
 
 /// The scope or role that may ask for a command.
@@ -138,8 +160,41 @@ macro_rules! held {
     ($name:ident, $holder:ident) => { $holder<$name> };
 }
 
+/// An envelope has the outcome of the command inside, and none of its own.
+macro_rules! own_outcome {
+    ($name:ident) => {
+        <$name as Kind>::Outcome
+    };
+    ($name:ident, envelope) => {
+        Infallible
+    };
+}
+
+macro_rules! apply_one {
+    ($name:ident, $command:ident, $change:ident) => {
+        $command.apply($change).map(Applied::$name)
+    };
+    ($name:ident, $command:ident, $change:ident, envelope) => {
+        $command.apply($change)
+    };
+}
+
+macro_rules! submitted {
+    ($name:ident) => {
+        impl Submitted for $name {
+            fn outcome(applied: Applied) -> Option<Self::Outcome> {
+                match applied {
+                    Applied::$name(outcome) => Some(outcome),
+                    _ => None,
+                }
+            }
+        }
+    };
+    ($name:ident, envelope) => {};
+}
+
 macro_rules! registry {
-    ($($module:ident::$name:ident $(in $holder:ident)?,)*) => {
+    ($($module:ident::$name:ident $(in $holder:ident)? $(as $envelope:ident)?,)*) => {
         $(pub use $module::$name;)*
 
         /// One durable change: any of the commands.
@@ -150,6 +205,17 @@ macro_rules! registry {
                 $name(held!($name $(, $holder)?)),
             )*
         }
+
+        /// The outcome of one command, whichever it is.
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub enum Applied {
+            $(
+                #[doc = concat!("The outcome of [`", stringify!($name), "`].")]
+                $name(own_outcome!($name $(, $envelope)?)),
+            )*
+        }
+
+        $(submitted!($name $(, $envelope)?);)*
 
         $(
             impl From<$name> for Command {
@@ -250,9 +316,9 @@ macro_rules! registry {
                 }
             }
 
-            fn apply(&self, change: &mut Change<'_>) -> Result<Outcome, StateError> {
+            fn apply(&self, change: &mut Change<'_>) -> Result<Applied, Unapplied> {
                 match self {
-                    $(Self::$name(command) => command.apply(change),)*
+                    $(Self::$name(command) => apply_one!($name, command, change $(, $envelope)?),)*
                 }
             }
         }
@@ -282,8 +348,11 @@ registry! {
     end_replay::EndReplay,
     erase_event::EraseEvent,
     expire_keys::ExpireKeys,
-    requested::Requested in Box,
+    requested::Requested in Box as envelope,
 }
+
+/// The result of one applied command: its outcome, or the refusal of the key that asked for it.
+pub type Became = Result<Applied, Refusal>;
 
 /// Applies commands that are on stable storage, in journal order. `commands` gives each with the position of its frame;
 /// `applied` is the position behind the last of them.
@@ -294,11 +363,15 @@ pub fn apply<'a>(
     store: &Store,
     commands: impl Iterator<Item = (u64, &'a Command)>,
     applied: u64,
-    outcomes: &mut Vec<Outcome>,
+    outcomes: &mut Vec<Became>,
 ) -> Result<Effects, StateError> {
     let mut batch = store.begin();
     for (position, command) in commands {
-        outcomes.push(command.apply(&mut batch.change(position))?);
+        outcomes.push(match command.apply(&mut batch.change(position)) {
+            Ok(applied) => Ok(applied),
+            Err(Unapplied::Refused(refusal)) => Err(refusal),
+            Err(Unapplied::Broken(error)) => return Err(error),
+        });
     }
     batch.finish(applied)
 }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{AskedBy, Kind, plain_body};
 use crate::model::id::{KeyId, OrgNo};
 use crate::model::time::Timestamp;
-use crate::store::{Change, Outcome, StateError};
+use crate::store::{Change, Unapplied};
 
 /// Notes when keys were last used.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,6 +19,8 @@ impl Kind for NoteKeysUsed {
     const VERSION: u8 = 1;
     const ASKED_BY: AskedBy = AskedBy::Server;
 
+    type Outcome = ();
+
     plain_body!();
 
     fn org(&self) -> Option<OrgNo> {
@@ -29,12 +31,12 @@ impl Kind for NoteKeysUsed {
         self.used.len()
     }
 
-    fn apply(&self, change: &mut Change<'_>) -> Result<Outcome, StateError> {
+    fn apply(&self, change: &mut Change<'_>) -> Result<(), Unapplied> {
         for (key, at) in &self.used {
             if let Some(row) = change.state.keys.edit(*key)? {
                 row.last_used_at = row.last_used_at.max(Some(*at));
             }
         }
-        Ok(Outcome::Done)
+        Ok(())
     }
 }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{AskedBy, Kind, plain_body};
 use crate::model::event::EventStatus;
 use crate::model::id::{EventId, OrgNo};
-use crate::store::{Change, Outcome, StateError};
+use crate::store::{Change, Unapplied};
 
 /// Notes that the worker crashed while it routed an event. An event that makes it crash again and again is given up.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +24,8 @@ impl Kind for NoteRouteCrash {
     const VERSION: u8 = 1;
     const ASKED_BY: AskedBy = AskedBy::Server;
 
+    type Outcome = ();
+
     plain_body!();
 
     fn org(&self) -> Option<OrgNo> {
@@ -34,17 +36,17 @@ impl Kind for NoteRouteCrash {
         Some(self.event)
     }
 
-    fn apply(&self, change: &mut Change<'_>) -> Result<Outcome, StateError> {
+    fn apply(&self, change: &mut Change<'_>) -> Result<(), Unapplied> {
         let key = (self.org, self.event);
-        let Some(row) = change.state.unrouted.edit(key)? else { return Ok(Outcome::Done) };
+        let Some(row) = change.state.unrouted.edit(key)? else { return Ok(()) };
         row.crashes += 1;
         if row.crashes < CRASHES_MAX {
-            return Ok(Outcome::Done);
+            return Ok(());
         }
         change.state.unrouted.remove(key);
         if let Some(place) = change.locate(self.org, self.event)? {
             change.edit_event(self.org, place, |entry| entry.status = EventStatus::Dead)?;
         }
-        Ok(Outcome::Done)
+        Ok(())
     }
 }

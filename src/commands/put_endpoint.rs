@@ -7,7 +7,7 @@ use crate::model::endpoint::Endpoint;
 use crate::model::id::{ENDPOINT_NUMBER_MAX, EndpointId, OrgNo};
 use crate::model::key::Scope;
 use crate::store::schema::{EndpointRow, HealthRow, NumberRow, OrgRow};
-use crate::store::{Change, Outcome, StateError};
+use crate::store::{Change, StateError, Unapplied};
 use std::sync::Arc;
 
 /// Makes or changes an endpoint.
@@ -25,10 +25,23 @@ pub struct PutEndpoint {
 /// The most endpoints of an organization.
 pub const ENDPOINTS_PER_ORG_MAX: usize = 1_000;
 
+/// The outcome of [`PutEndpoint`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PutEndpointOutcome {
+    /// The endpoint is as the command says.
+    Put,
+    /// There is no such organization, or the endpoint was deleted, or is another organization's.
+    NotFound,
+    /// The organization has [`ENDPOINTS_PER_ORG_MAX`] endpoints.
+    LimitReached,
+}
+
 impl Kind for PutEndpoint {
     const NUMBER: u8 = 5;
     const VERSION: u8 = 1;
     const ASKED_BY: AskedBy = AskedBy::Key(Scope::EndpointsWrite);
+
+    type Outcome = PutEndpointOutcome;
 
     plain_body!();
 
@@ -36,17 +49,17 @@ impl Kind for PutEndpoint {
         Some(self.org)
     }
 
-    fn apply(&self, change: &mut Change<'_>) -> Result<Outcome, StateError> {
-        let Some(org) = change.state.orgs.get(self.org)? else { return Ok(Outcome::NotFound) };
+    fn apply(&self, change: &mut Change<'_>) -> Result<PutEndpointOutcome, Unapplied> {
+        let Some(org) = change.state.orgs.get(self.org)? else { return Ok(PutEndpointOutcome::NotFound) };
         let mut endpoint = self.endpoint.clone();
         let known = change.state.endpoints.get(endpoint.id)?;
         let was = known.as_ref().and_then(|known| known.endpoint.disabled);
         let number = match known {
             Some(known) if known.org == self.org => known.number,
-            Some(_) => return Ok(Outcome::NotFound),
+            Some(_) => return Ok(PutEndpointOutcome::NotFound),
             // One that has ended stays ended, whoever was about to change it.
-            None if change.state.former.get(endpoint.id)?.is_some() => return Ok(Outcome::NotFound),
-            None if org.endpoints.len() >= ENDPOINTS_PER_ORG_MAX => return Ok(Outcome::LimitReached),
+            None if change.state.former.get(endpoint.id)?.is_some() => return Ok(PutEndpointOutcome::NotFound),
+            None if org.endpoints.len() >= ENDPOINTS_PER_ORG_MAX => return Ok(PutEndpointOutcome::LimitReached),
             None => give_number(change, self.org, &org, endpoint.id)?,
         };
         let is_new = change.state.health.get(endpoint.id)?.is_none();
@@ -61,7 +74,7 @@ impl Kind for PutEndpoint {
         change.state.endpoints.put(id, EndpointRow { org: self.org, number, endpoint: Arc::new(endpoint) });
         change.effects.endpoints_changed.push(id);
         change.note_id(id.0)?;
-        Ok(Outcome::Done)
+        Ok(PutEndpointOutcome::Put)
     }
 }
 

@@ -1,11 +1,11 @@
 //! A command that a request asks for.
 
 use super::codec::only_current;
-use super::{AskedBy, Command, Kind, SubmitEvent, UnknownFrame};
+use super::{Applied, AskedBy, Command, Kind, SubmitEvent, UnknownFrame};
 use crate::base::codec::{CodecError, decode_prefix, encode_into};
 use crate::model::authority::Authority;
 use crate::model::id::{EventId, KeyId, OrgNo};
-use crate::store::{Change, Outcome, StateError};
+use crate::store::{Change, Unapplied};
 
 /// A command that a request asks for: it has an effect only if the request's key may ask for it when it is applied. An
 /// event needs none around it, because it names its key itself.
@@ -43,6 +43,8 @@ impl Kind for Requested {
     const NUMBER: u8 = 23;
     const VERSION: u8 = 1;
     const ASKED_BY: AskedBy = AskedBy::Inner;
+
+    type Outcome = Applied;
 
     fn org(&self) -> Option<OrgNo> {
         self.command.org()
@@ -82,10 +84,8 @@ impl Kind for Requested {
         }
     }
 
-    fn apply(&self, change: &mut Change<'_>) -> Result<Outcome, StateError> {
-        match change.judge(self.authority, self.command.org())? {
-            Some(refused) => Ok(refused),
-            None => self.command.apply(change),
-        }
+    fn apply(&self, change: &mut Change<'_>) -> Result<Applied, Unapplied> {
+        change.judge(self.authority, self.command.org())?;
+        self.command.apply(change)
     }
 }

@@ -9,7 +9,7 @@ use crate::model::key::Scope;
 use crate::model::time::Timestamp;
 use crate::store::change::Again;
 use crate::store::schema::{DeliveryState, DueRow};
-use crate::store::{Change, Outcome, StateError};
+use crate::store::{Change, StateError, Unapplied};
 
 /// Has a delivery tried now. If it waits, it is due now, and goes on with its schedule. If it was given up, canceled or
 /// accepted, it waits again, and its schedule begins anew.
@@ -29,10 +29,26 @@ pub struct RetryDelivery {
     pub trigger: Trigger,
 }
 
+/// The outcome of [`RetryDelivery`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RetryOutcome {
+    /// The delivery is due.
+    Queued,
+    /// The event's payload is erased.
+    Erased {
+        /// The time at which it was erased.
+        at: Timestamp,
+    },
+    /// There is no such delivery, or its endpoint is deleted, or it is no dead letter.
+    NotFound,
+}
+
 impl Kind for RetryDelivery {
     const NUMBER: u8 = 16;
     const VERSION: u8 = 1;
     const ASKED_BY: AskedBy = AskedBy::Key(Scope::DeliveriesWrite);
+
+    type Outcome = RetryOutcome;
 
     plain_body!();
 
@@ -44,29 +60,29 @@ impl Kind for RetryDelivery {
         Some(self.event)
     }
 
-    fn apply(&self, change: &mut Change<'_>) -> Result<Outcome, StateError> {
+    fn apply(&self, change: &mut Change<'_>) -> Result<RetryOutcome, Unapplied> {
         let Self { org, endpoint, event, at: now, only_dead, trigger } = *self;
         let again = Again { org, endpoint, event, at: now, trigger };
         let lives = change.state.endpoints.get(endpoint)?.is_some_and(|row| row.org == org);
-        let Some(at) = change.locate(org, event)?.filter(|_| lives) else { return Ok(Outcome::NotFound) };
+        let Some(at) = change.locate(org, event)?.filter(|_| lives) else { return Ok(RetryOutcome::NotFound) };
         if let Some(since) = change.erased_at(org, at)? {
-            return Ok(Outcome::Erased { at: since });
+            return Ok(RetryOutcome::Erased { at: since });
         }
         if let Some(row) = change.state.deliveries.get((endpoint, event))? {
             match row.state {
-                DeliveryState::Waiting(_) | DeliveryState::Canceled if only_dead => return Ok(Outcome::NotFound),
+                DeliveryState::Waiting(_) | DeliveryState::Canceled if only_dead => return Ok(RetryOutcome::NotFound),
                 DeliveryState::Waiting(due_at) => hurry(change, again, due_at)?,
                 DeliveryState::Dead(_, dead_at) => change.repeat_dead(again, at, &row, dead_at)?,
                 DeliveryState::Canceled => change.wait_again(again, at, &row)?,
             }
         } else if only_dead {
-            return Ok(Outcome::NotFound);
+            return Ok(RetryOutcome::NotFound);
         } else if change.is_pending(endpoint, at)? {
             change.effects.due.push((endpoint, Timestamp(0), event));
         } else if !change.repeat_accepted(again, at)? {
-            return Ok(Outcome::NotFound);
+            return Ok(RetryOutcome::NotFound);
         }
-        Ok(Outcome::Done)
+        Ok(RetryOutcome::Queued)
     }
 }
 

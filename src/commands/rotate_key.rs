@@ -6,7 +6,7 @@ use super::{AskedBy, Kind, plain_body};
 use crate::model::id::{KeyId, OrgNo};
 use crate::model::key::{Key, Scope};
 use crate::model::time::Timestamp;
-use crate::store::{Change, Outcome, StateError};
+use crate::store::{Change, KeyAdded, Unapplied};
 
 /// Makes a new key for an old one, which ends after a grace time. The new key may what the old one may, and no longer: not
 /// even when the old one is in its grace already.
@@ -28,6 +28,8 @@ impl Kind for RotateKey {
     const VERSION: u8 = 1;
     const ASKED_BY: AskedBy = AskedBy::OperatorOr(Scope::KeysWrite);
 
+    type Outcome = KeyAdded;
+
     plain_body!();
 
     fn org(&self) -> Option<OrgNo> {
@@ -38,7 +40,7 @@ impl Kind for RotateKey {
         Some(self.new.id)
     }
 
-    fn apply(&self, change: &mut Change<'_>) -> Result<Outcome, StateError> {
+    fn apply(&self, change: &mut Change<'_>) -> Result<KeyAdded, Unapplied> {
         let at = self.new.created_at;
         let known = change.state.keys.get(self.old)?;
         if known.is_none() && change.is_lost(self.old)? {
@@ -46,7 +48,7 @@ impl Kind for RotateKey {
             change.change_lost((self.old_ends_at <= at).then_some(self.old), Some(self.new.id))?;
         }
         let Some(old) = known.filter(|row| row.org == self.org && row.key.is_valid(at)) else {
-            return Ok(Outcome::NotFound);
+            return Ok(KeyAdded::NotFound);
         };
         let Key { scopes, expires_at, ended_at, .. } = old.key;
         let new = Key { scopes, expires_at, ended_at, ..self.new.clone() };
@@ -54,6 +56,6 @@ impl Kind for RotateKey {
             let end = ended_at.map_or(self.old_ends_at, |end| end.min(self.old_ends_at));
             row.key.ended_at = Some(if end <= at { Timestamp(0) } else { end });
         }
-        change.add_key(self.org, &new, Some(self.old))
+        Ok(change.add_key(self.org, &new, Some(self.old))?)
     }
 }

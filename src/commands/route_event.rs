@@ -7,7 +7,7 @@ use crate::model::delivery::Trigger;
 use crate::model::id::{EndpointId, EventId, OrgNo};
 use crate::model::time::Timestamp;
 use crate::store::schema::{DeliveryRow, DeliveryState, DueRow, PendingBits};
-use crate::store::{Change, Outcome, StateError};
+use crate::store::{Change, Unapplied};
 
 /// Makes the deliveries of an event, to the endpoints that a worker has found for it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +27,8 @@ impl Kind for RouteEvent {
     const VERSION: u8 = 1;
     const ASKED_BY: AskedBy = AskedBy::Server;
 
+    type Outcome = ();
+
     plain_body!();
 
     fn org(&self) -> Option<OrgNo> {
@@ -41,13 +43,13 @@ impl Kind for RouteEvent {
         self.endpoints.len()
     }
 
-    fn apply(&self, change: &mut Change<'_>) -> Result<Outcome, StateError> {
+    fn apply(&self, change: &mut Change<'_>) -> Result<(), Unapplied> {
         let Self { org, event, endpoints, due_at } = self;
         if change.state.unrouted.get((*org, *event))?.is_none() {
-            return Ok(Outcome::Done); // routed before
+            return Ok(()); // routed before
         }
         change.state.unrouted.remove((*org, *event));
-        let Some(at) = change.locate(*org, *event)? else { return Ok(Outcome::NotFound) };
+        let Some(at) = change.locate(*org, *event)? else { return Ok(()) };
         let received_at = change.read_event(*org, at, |entry| entry.received_at)?;
         let at_once = received_at.is_some_and(|received_at| *due_at <= received_at);
         let mut made = 0u16;
@@ -76,6 +78,6 @@ impl Kind for RouteEvent {
         if made > 0 {
             change.edit_event(*org, at, |entry| entry.waiting += made)?;
         }
-        Ok(Outcome::Done)
+        Ok(())
     }
 }

@@ -16,7 +16,7 @@ use crate::model::notice::{Notice, NoticeKind};
 use crate::model::time::Timestamp;
 use crate::store::change::{Arrival, Place};
 use crate::store::schema::{DeadRow, DeliveredBlock, DeliveredEntry, DeliveryRow, DeliveryState, DueRow};
-use crate::store::{Change, Outcome, StateError, Told};
+use crate::store::{Change, StateError, Told, Unapplied};
 
 /// Settles an attempt: its result, and the state of its delivery from then on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,10 +58,34 @@ impl Before {
     }
 }
 
+/// The outcome of [`SettleAttempt`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SettleOutcome {
+    /// The attempt is settled, and these operational events were stored with it.
+    Settled(Vec<Told>),
+    /// The delivery had been canceled while the attempt was under way, and stays so. The attempt counts for its endpoint,
+    /// and these operational events were stored with it.
+    Canceled(Vec<Told>),
+    /// Nothing happened: the attempt was settled before, or its delivery is over or never was.
+    Moot,
+}
+
+impl SettleOutcome {
+    /// The operational events that were stored with it.
+    pub fn told(&self) -> &[Told] {
+        match self {
+            Self::Settled(told) | Self::Canceled(told) => told,
+            Self::Moot => &[],
+        }
+    }
+}
+
 impl Kind for SettleAttempt {
     const NUMBER: u8 = 11;
     const VERSION: u8 = 1;
     const ASKED_BY: AskedBy = AskedBy::Server;
+
+    type Outcome = SettleOutcome;
 
     plain_body!();
 
@@ -79,21 +103,21 @@ impl Kind for SettleAttempt {
         Some(SubmitEvent { org: self.org, by: None, id: notice.id, received_at: notice.received_at, event })
     }
 
-    fn apply(&self, change: &mut Change<'_>) -> Result<Outcome, StateError> {
+    fn apply(&self, change: &mut Change<'_>) -> Result<SettleOutcome, Unapplied> {
         let Self { org, endpoint, event, .. } = *self;
-        let Some(at) = change.locate(org, event)? else { return Ok(Outcome::Moot) };
+        let Some(at) = change.locate(org, event)? else { return Ok(SettleOutcome::Moot) };
         let before = if self.notices.is_empty() { None } else { Some(Before::of(change, endpoint)?) };
         let mut base = 0;
         if !change.take_pending(endpoint, at)? {
-            let Some(row) = change.state.deliveries.get((endpoint, event))? else { return Ok(Outcome::Moot) };
+            let Some(row) = change.state.deliveries.get((endpoint, event))? else { return Ok(SettleOutcome::Moot) };
             base = row.base;
             if row.attempts >= self.number {
-                return Ok(Outcome::Moot); // settled before
+                return Ok(SettleOutcome::Moot); // settled before
             }
             let due_at = match row.state {
                 DeliveryState::Waiting(due_at) => due_at,
-                DeliveryState::Canceled => return self.settle_canceled(change, before),
-                DeliveryState::Dead(..) => return Ok(Outcome::Moot),
+                DeliveryState::Canceled => return Ok(self.settle_canceled(change, before)?),
+                DeliveryState::Dead(..) => return Ok(SettleOutcome::Moot),
             };
             change.state.due.remove((endpoint, due_at, event));
             change.state.deliveries.remove((endpoint, event));
@@ -112,8 +136,7 @@ impl Kind for SettleAttempt {
         }?;
         self.note_attempt(change)?;
         self.note_verdict(change)?;
-        let told = self.tell(change, before, false)?;
-        Ok(if told.is_empty() { Outcome::Done } else { Outcome::Told(told) })
+        Ok(SettleOutcome::Settled(self.tell(change, before, false)?))
     }
 }
 
@@ -137,12 +160,12 @@ impl SettleAttempt {
     }
 
     /// The delivery was canceled too late for this attempt: it is shown all the same, and counts for its endpoint.
-    fn settle_canceled(&self, change: &mut Change<'_>, before: Option<Before>) -> Result<Outcome, StateError> {
+    fn settle_canceled(&self, change: &mut Change<'_>, before: Option<Before>) -> Result<SettleOutcome, StateError> {
         if let Some(row) = change.state.deliveries.edit((self.endpoint, self.event))? {
             (row.attempts, row.last_attempt) = (self.number, Some(change.position));
         }
         self.note_attempt(change)?;
-        Ok(Outcome::Canceled(self.tell(change, before, true)?))
+        Ok(SettleOutcome::Canceled(self.tell(change, before, true)?))
     }
 
     /// Counts the attempt for its endpoint, and disables that if the attempt says so.
@@ -186,7 +209,7 @@ impl SettleAttempt {
     fn delivered(&self, change: &mut Change<'_>, at: Place) -> Result<(), StateError> {
         let (first, place) = at;
         let entry = DeliveredEntry {
-            place: u8::try_from(place).unwrap_or(u8::MAX),
+            place: u8::try_from(place).map_err(|_too_many| StateError::Invariant("a block has 64 events at most"))?,
             attempts: self.number,
             status: self.outcome.status.unwrap_or(0),
             duration_ms: self.outcome.duration_ms,

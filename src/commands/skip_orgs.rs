@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{AskedBy, Kind, plain_body};
 use crate::model::id::{KeyId, OrgNo};
-use crate::store::{Change, Outcome, StateError};
+use crate::store::{Change, Unapplied};
 
 /// Leaves out numbers of organizations. Written only when a damaged journal is salvaged: an organization's number is its
 /// place among all that were made, so those behind a lost one would get the number, and with it the events, of another.
@@ -24,19 +24,21 @@ impl Kind for SkipOrgs {
     const VERSION: u8 = 1;
     const ASKED_BY: AskedBy = AskedBy::Server;
 
+    type Outcome = ();
+
     plain_body!();
 
     fn org(&self) -> Option<OrgNo> {
         None
     }
 
-    fn apply(&self, change: &mut Change<'_>) -> Result<Outcome, StateError> {
+    fn apply(&self, change: &mut Change<'_>) -> Result<(), Unapplied> {
         let meta = change.meta()?;
         meta.next_org = meta.next_org.saturating_add(self.count);
         meta.judged_before = meta.judged_before.max(self.judged_before);
         meta.lost_keys.extend(&self.lost_keys);
         meta.lost_keys.sort_unstable();
         meta.lost_keys.dedup();
-        Ok(Outcome::Done)
+        Ok(())
     }
 }

@@ -8,7 +8,7 @@ use crate::model::key::Scope;
 use crate::model::replay::{REPLAYS_REMEMBERED, REPLAYS_RUNNING_MAX, ReplayRequest};
 use crate::model::time::Timestamp;
 use crate::store::schema::{ReplayRow, RunningRow};
-use crate::store::{Change, Outcome, StateError};
+use crate::store::{Change, StateError, Unapplied};
 
 /// Begins a replay. Its steps are [`super::StepReplay`]s.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,10 +23,23 @@ pub struct StartReplay {
     pub at: Timestamp,
 }
 
+/// The outcome of [`StartReplay`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartReplayOutcome {
+    /// The replay has begun.
+    Started,
+    /// There is no such organization or endpoint.
+    NotFound,
+    /// The organization has [`REPLAYS_RUNNING_MAX`] replays that run.
+    LimitReached,
+}
+
 impl Kind for StartReplay {
     const NUMBER: u8 = 18;
     const VERSION: u8 = 1;
     const ASKED_BY: AskedBy = AskedBy::Key(Scope::DeliveriesWrite);
+
+    type Outcome = StartReplayOutcome;
 
     plain_body!();
 
@@ -34,19 +47,19 @@ impl Kind for StartReplay {
         Some(self.org)
     }
 
-    fn apply(&self, change: &mut Change<'_>) -> Result<Outcome, StateError> {
+    fn apply(&self, change: &mut Change<'_>) -> Result<StartReplayOutcome, Unapplied> {
         let Self { org, replay, request, at } = self;
-        let Some(row) = change.state.orgs.get(*org)? else { return Ok(Outcome::NotFound) };
+        let Some(row) = change.state.orgs.get(*org)? else { return Ok(StartReplayOutcome::NotFound) };
         let (next, end) = match request.endpoint {
             None => (1, row.next_endpoint),
             Some(endpoint) => match change.state.endpoints.get(endpoint)?.filter(|row| row.org == *org) {
-                None => return Ok(Outcome::NotFound),
+                None => return Ok(StartReplayOutcome::NotFound),
                 Some(row) => (row.number, row.number.saturating_add(1)),
             },
         };
         let all = (*org, ReplayId(0))..=(*org, ReplayId(u128::MAX));
         if change.state.running.range(all.clone(), REPLAYS_RUNNING_MAX)?.len() >= REPLAYS_RUNNING_MAX {
-            return Ok(Outcome::LimitReached);
+            return Ok(StartReplayOutcome::LimitReached);
         }
         let known = change.state.replays.range(all, REPLAYS_REMEMBERED)?;
         let oldest = known.iter().find(|(_, row)| row.ended.is_some()).filter(|_| known.len() >= REPLAYS_REMEMBERED);
@@ -71,7 +84,7 @@ impl Kind for StartReplay {
         change.state.running.insert_new((*org, *replay), RunningRow);
         change.effects.replays_began = true;
         change.note_id(replay.0)?;
-        Ok(Outcome::Done)
+        Ok(StartReplayOutcome::Started)
     }
 }
 

@@ -10,7 +10,7 @@ use crate::model::replay::{ReplayLane, ReplayOnly};
 use crate::model::time::Timestamp;
 use crate::store::change::{Again, Place};
 use crate::store::schema::{DeliveryRow, DeliveryState};
-use crate::store::{Change, Outcome, StateError};
+use crate::store::{Change, StateError, Unapplied};
 use crate::store::{ReplayStep, ReplayTurn};
 
 /// Takes a replay a step further. Deliveries and progress are one change: a crash neither loses nor repeats any. Nothing
@@ -46,10 +46,21 @@ pub fn command_of_turn((org, replay): (OrgNo, ReplayId), turn: ReplayTurn, at: T
     }
 }
 
+/// The outcome of [`StepReplay`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StepReplayOutcome {
+    /// The replay is a step further.
+    Stepped,
+    /// Nothing happened: there is no such replay, or it is not where the step begins.
+    NotFound,
+}
+
 impl Kind for StepReplay {
     const NUMBER: u8 = 19;
     const VERSION: u8 = 1;
     const ASKED_BY: AskedBy = AskedBy::Server;
+
+    type Outcome = StepReplayOutcome;
 
     plain_body!();
 
@@ -61,10 +72,10 @@ impl Kind for StepReplay {
         self.events.len()
     }
 
-    fn apply(&self, change: &mut Change<'_>) -> Result<Outcome, StateError> {
+    fn apply(&self, change: &mut Change<'_>) -> Result<StepReplayOutcome, Unapplied> {
         let Self { org, replay, lane, endpoint, at, .. } = *self;
         let Some(row) = change.state.replays.get((org, replay))?.filter(|row| row.is_at(lane)) else {
-            return Ok(Outcome::NotFound);
+            return Ok(StepReplayOutcome::NotFound);
         };
         let (mut queued, trigger) = (0, Trigger::Replay);
         // An endpoint that was deleted meanwhile gets nothing.
@@ -80,7 +91,7 @@ impl Kind for StepReplay {
             row.queued += queued;
         }
         change.effects.replayed += queued;
-        Ok(Outcome::Done)
+        Ok(StepReplayOutcome::Stepped)
     }
 }
 

@@ -13,7 +13,7 @@ use crate::model::key::Scope;
 use crate::model::time::Timestamp;
 use crate::store::change::Arrival;
 use crate::store::schema::{DEDUP_BLOCK_ENTRIES, DedupBlock, DedupEntry};
-use crate::store::{Change, Earlier, Outcome, StateError};
+use crate::store::{Change, Earlier, StateError, Unapplied};
 
 /// Stores an event, unless an event with the same dedup id was stored before and within the window.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,19 +32,47 @@ pub struct SubmitEvent {
 
 impl SubmitEvent {
     /// The outcome when there is an earlier event with its dedup id.
-    pub(crate) fn known(earlier: &Earlier) -> Outcome {
+    pub(crate) fn known(earlier: &Earlier) -> SubmitOutcome {
         if earlier.is_same {
-            Outcome::Duplicate { id: earlier.id, received_at: earlier.received_at }
+            SubmitOutcome::Duplicate { id: earlier.id, received_at: earlier.received_at }
         } else {
-            Outcome::Mismatch { id: earlier.id }
+            SubmitOutcome::Mismatch { id: earlier.id }
         }
     }
+}
+
+/// The outcome of [`SubmitEvent`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SubmitOutcome {
+    /// The event is stored.
+    Accepted {
+        /// Its id.
+        id: EventId,
+        /// The time at which it was taken in.
+        received_at: Timestamp,
+    },
+    /// An event with the same dedup id, type and payload was stored before.
+    Duplicate {
+        /// The first one's id.
+        id: EventId,
+        /// The time at which the first one was taken in.
+        received_at: Timestamp,
+    },
+    /// An event with the same dedup id but another type or payload was stored before.
+    Mismatch {
+        /// The first one's id.
+        id: EventId,
+    },
+    /// There is no such organization.
+    NotFound,
 }
 
 impl Kind for SubmitEvent {
     const NUMBER: u8 = 7;
     const VERSION: u8 = 1;
     const ASKED_BY: AskedBy = AskedBy::Key(Scope::EventsWrite);
+
+    type Outcome = SubmitOutcome;
 
     fn org(&self) -> Option<OrgNo> {
         Some(self.org)
@@ -84,16 +112,14 @@ impl Kind for SubmitEvent {
         Ok(Self { org: head.org, by: head.by, id: head.id, received_at: head.received_at, event })
     }
 
-    fn apply(&self, change: &mut Change<'_>) -> Result<Outcome, StateError> {
+    fn apply(&self, change: &mut Change<'_>) -> Result<SubmitOutcome, Unapplied> {
         let Self { org, id, received_at, ref event, .. } = *self;
         if change.state.orgs.get(org)?.is_none() {
-            return Ok(Outcome::NotFound);
+            return Ok(SubmitOutcome::NotFound);
         }
         change.note_id(id.0)?;
         let authority = Authority { key: self.by, needs: Scope::EventsWrite.into(), at: received_at };
-        if let Some(refused) = change.judge(authority, Some(org))? {
-            return Ok(refused);
-        }
+        change.judge(authority, Some(org))?;
         if let Some(dedup) = &event.dedup {
             if let Some(earlier) = change.earlier(dedup)? {
                 return Ok(Self::known(&earlier));
@@ -101,7 +127,7 @@ impl Kind for SubmitEvent {
             self.remember(dedup, change)?;
         }
         change.take_in(Arrival { org, id, received_at, event })?;
-        Ok(Outcome::Accepted { id, received_at })
+        Ok(SubmitOutcome::Accepted { id, received_at })
     }
 }
 

@@ -19,11 +19,11 @@ use crate::base::exit_code::fatal;
 use crate::base::metrics::Metrics;
 use crate::base::random;
 use crate::base::threads::Signal;
-use crate::commands::{self, Command, KindInfo, SubmitEvent};
+use crate::commands::{self, Applied, Became, Command, KindInfo, SubmitEvent, SubmitOutcome};
 use crate::journal::{AppendError, FrameRefused, Group, Writer};
 use crate::model::id::{EndpointId, EventId, IdSource, OrgNo};
 use crate::model::time::Timestamp;
-use crate::store::{Effects, Outcome, Store};
+use crate::store::{Effects, StateError, Store};
 
 /// A group ends when it changes so many rows, nearly: those who wait for the next one do not wait for long.
 const WEIGHT_MAX: usize = 8_192;
@@ -129,7 +129,7 @@ pub struct Committer {
 /// A submission on its way: what is known of its commands' outcomes already.
 struct Entry {
     submission: Submission,
-    outcomes: Vec<Option<Outcome>>,
+    outcomes: Vec<Option<Became>>,
 }
 
 impl Committer {
@@ -228,7 +228,7 @@ impl Committer {
     }
 
     /// In portions; waits for sled when too many rows wait.
-    fn apply(&self, commands: &[Placed<'_>], end: u64, outcomes: &mut Vec<Outcome>) -> Vec<Effects> {
+    fn apply(&self, commands: &[Placed<'_>], end: u64, outcomes: &mut Vec<Became>) -> Vec<Effects> {
         let (store, mut all) = (&self.ports.store, Vec::new());
         for (portion, end) in portions(commands, end) {
             match commands::apply(store, portion.iter().copied(), end, outcomes) {
@@ -255,7 +255,7 @@ impl Committer {
             Err(error) => self.give_up(&error),
         };
         for (slot, known) in entries.iter_mut().flat_map(|entry| &mut entry.outcomes).zip(known) {
-            *slot = known.as_ref().map(SubmitEvent::known);
+            *slot = known.as_ref().map(|earlier| Ok(Applied::SubmitEvent(SubmitEvent::known(earlier))));
         }
     }
 
@@ -301,13 +301,14 @@ impl Committer {
 
     /// Fills in the outcomes that were open and tells those who wait. One that left needs no answer, but counts; each is
     /// counted before it is told, so that nobody who has an answer sees figures without it.
-    fn answer(&self, entries: &mut Vec<Entry>, outcomes: Vec<Outcome>) {
+    fn answer(&self, entries: &mut Vec<Entry>, outcomes: Vec<Became>) {
         let mut outcomes = outcomes.into_iter();
         for entry in entries.drain(..) {
             let complete = entry.outcomes.into_iter().map(|known| known.or_else(|| outcomes.next()));
-            let complete: Vec<Outcome> = complete.map(|outcome| outcome.unwrap_or(Outcome::NotFound)).collect();
+            let missing = || self.give_up(&StateError::Invariant("each applied command has a result"));
+            let complete: Vec<Became> = complete.map(|outcome| outcome.unwrap_or_else(missing)).collect();
             let accepted: usize = complete.iter().map(new_events).sum();
-            let duplicates = complete.iter().filter(|outcome| matches!(outcome, Outcome::Duplicate { .. })).count();
+            let duplicates = complete.iter().filter(|became| is_duplicate(became)).count();
             self.ports.metrics.events_accepted.inc_by(accepted as u64);
             self.ports.metrics.events_duplicate.inc_by(duplicates as u64);
             if let Some(reply) = entry.submission.reply {
@@ -328,18 +329,23 @@ impl Committer {
     }
 
     /// The state is broken, the journal is not: the next start makes the state anew.
-    fn give_up(&self, error: &crate::store::StateError) -> ! {
+    fn give_up(&self, error: &StateError) -> ! {
         self.ports.store.condemn();
         fatal(&error.to_string())
     }
 }
 
 /// How many events were stored with it.
-fn new_events(outcome: &Outcome) -> usize {
-    match outcome {
-        Outcome::Accepted { .. } => 1,
-        other => other.told().len(),
+fn new_events(became: &Became) -> usize {
+    match became {
+        Ok(Applied::SubmitEvent(SubmitOutcome::Accepted { .. })) => 1,
+        Ok(Applied::SettleAttempt(settled)) => settled.told().len(),
+        _ => 0,
     }
+}
+
+fn is_duplicate(became: &Became) -> bool {
+    matches!(became, Ok(Applied::SubmitEvent(SubmitOutcome::Duplicate { .. })))
 }
 
 /// Why a command cannot be a frame.

@@ -9,13 +9,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::broadcast::{self, error::RecvError, error::TryRecvError};
 
 use crate::base::shares::{Exhausted, Share, Shares};
-use crate::commands::{Command, SettleAttempt};
+use crate::commands::{Applied, Became, Command, SettleAttempt, SettleOutcome, SubmitOutcome};
 use crate::model::delivery::{AttemptError, Verdict};
 use crate::model::endpoint::DisabledReason;
 use crate::model::event::EventType;
 use crate::model::id::{EndpointId, EventId, OrgNo};
 use crate::model::time::Timestamp;
-use crate::store::Outcome;
 
 /// Happenings that a listener may be behind: a power of two.
 const BEHIND_MAX: usize = 1_024;
@@ -64,7 +63,7 @@ pub struct Attempted {
 }
 
 impl Attempted {
-    fn of(settle: &SettleAttempt, outcome: &Outcome) -> Self {
+    fn of(settle: &SettleAttempt, outcome: &SettleOutcome) -> Self {
         Self {
             event: settle.event,
             endpoint: settle.endpoint,
@@ -73,7 +72,7 @@ impl Attempted {
             duration_ms: settle.outcome.duration_ms,
             status: settle.outcome.status,
             error: settle.outcome.error.clone().map(|error| error.without_receivers_words(settle.outcome.status)),
-            verdict: Some(settle.verdict).filter(|_| !matches!(outcome, Outcome::Canceled(_))),
+            verdict: Some(settle.verdict).filter(|_| !matches!(outcome, SettleOutcome::Canceled(_))),
             disables: settle.disables,
         }
     }
@@ -141,14 +140,14 @@ impl Feed {
     }
 
     /// Tells what became of commands that are applied. Never waits for a listener.
-    pub(super) fn tell<'a>(&self, applied: impl Iterator<Item = (&'a Command, &'a Outcome)>) {
+    pub(super) fn tell<'a>(&self, applied: impl Iterator<Item = (&'a Command, &'a Became)>) {
         if self.0.listeners.load(Ordering::SeqCst) == 0 {
             return;
         }
         let channels = self.0.channels.lock().unwrap_or_else(PoisonError::into_inner);
-        for (command, outcome) in applied {
-            let Some(channel) = org_of(command, outcome).and_then(|org| channels.get(&org)) else { continue };
-            for happening in happenings(command, outcome) {
+        for (command, became) in applied {
+            let Some(channel) = command.org().and_then(|org| channels.get(&org)) else { continue };
+            for happening in happenings(command, became) {
                 // Nobody but a listener that is about to leave can have gone meanwhile.
                 drop(channel.sender.send(Arc::new(happening)));
             }
@@ -190,25 +189,15 @@ impl Drop for FeedListener {
     }
 }
 
-/// Whose a command is that something happened by.
-fn org_of(command: &Command, outcome: &Outcome) -> Option<OrgNo> {
-    match (command, outcome) {
-        (Command::SubmitEvent(submit), Outcome::Accepted { .. }) => Some(submit.org),
-        (Command::SettleAttempt(settle), _) => Some(settle.org),
-        _ => None,
-    }
-}
-
-/// An event, or an attempt and the events that it caused.
-fn happenings(command: &Command, outcome: &Outcome) -> Vec<Happening> {
-    match (command, outcome) {
-        (Command::SubmitEvent(submit), Outcome::Accepted { id, received_at }) => vec![Happening::Accepted {
-            event: *id,
-            event_type: submit.event.event_type.clone(),
-            received_at: *received_at,
-        }],
-        (Command::SettleAttempt(_), Outcome::Moot) => Vec::new(),
-        (Command::SettleAttempt(settle), outcome) => {
+/// The happenings of an applied command: an event, or an attempt and the events that it caused.
+fn happenings(command: &Command, became: &Became) -> Vec<Happening> {
+    match (command, became) {
+        (Command::SubmitEvent(submit), Ok(Applied::SubmitEvent(SubmitOutcome::Accepted { id, received_at }))) => {
+            let event_type = submit.event.event_type.clone();
+            let accepted = Happening::Accepted { event: *id, event_type, received_at: *received_at };
+            vec![accepted]
+        }
+        (Command::SettleAttempt(settle), Ok(Applied::SettleAttempt(outcome))) if *outcome != SettleOutcome::Moot => {
             let attempted = Happening::Attempted(Attempted::of(settle, outcome));
             let told = outcome.told().iter().map(|told| Happening::Accepted {
                 event: told.id,

@@ -47,10 +47,15 @@ fn accepted(id: u128) -> Heard {
 }
 
 fn tell_accepted(feed: &Feed, org: OrgNo, ids: std::ops::RangeInclusive<u128>) {
-    let outcomes: Vec<_> = ids.map(|id| Outcome::Accepted { id: EventId(id), received_at: AT }).collect();
+    let outcomes: Vec<_> =
+        ids.map(|id| Ok(Applied::SubmitEvent(SubmitOutcome::Accepted { id: EventId(id), received_at: AT }))).collect();
     let command = submit(org);
     feed.tell(outcomes.iter().map(|outcome| (&command, outcome)));
 }
+
+const SETTLED: Became = Ok(Applied::SettleAttempt(SettleOutcome::Settled(Vec::new())));
+const MOOT: Became = Ok(Applied::SettleAttempt(SettleOutcome::Moot));
+const CANCELED: Became = Ok(Applied::SettleAttempt(SettleOutcome::Canceled(Vec::new())));
 
 #[tokio::test]
 async fn a_listener_hears_of_its_organization_alone_what_is_new() {
@@ -58,9 +63,11 @@ async fn a_listener_hears_of_its_organization_alone_what_is_new() {
     tell_accepted(&feed, ONE, 1..=1);
     let (mut one, mut two) = (feed.listen(ONE).unwrap(), feed.listen(TWO).unwrap());
     tell_accepted(&feed, ONE, 2..=3);
-    let duplicate = Outcome::Duplicate { id: EventId(2), received_at: AT };
+    let duplicate = Ok(Applied::SubmitEvent(SubmitOutcome::Duplicate { id: EventId(2), received_at: AT }));
     let crash = Command::NoteRouteCrash(NoteRouteCrash { org: ONE, event: EventId(3) });
-    feed.tell([(&submit(ONE), &duplicate), (&crash, &Outcome::Done), (&settle(ONE), &Outcome::Done)].into_iter());
+    feed.tell(
+        [(&submit(ONE), &duplicate), (&crash, &Ok(Applied::NoteRouteCrash(()))), (&settle(ONE), &SETTLED)].into_iter(),
+    );
     assert_eq!(one.next().await, accepted(2), "what was before nobody listened is gone");
     assert_eq!(one.try_next(), Some(accepted(3)));
     let Heard::Happening(attempted) = one.next().await else { panic!("nothing was missed") };
@@ -70,7 +77,7 @@ async fn a_listener_hears_of_its_organization_alone_what_is_new() {
     assert_eq!(attempted.error.as_ref().map(|error| error.code), Some(ErrorCode::HttpStatus));
     assert_eq!((one.try_next(), two.try_next()), (None, None));
     // One whose delivery was canceled meanwhile says so; one that was settled before is not told again.
-    feed.tell([(&settle(ONE), &Outcome::Moot), (&settle(ONE), &Outcome::Canceled(Vec::new()))].into_iter());
+    feed.tell([(&settle(ONE), &MOOT), (&settle(ONE), &CANCELED)].into_iter());
     let Some(Heard::Happening(canceled)) = one.try_next() else { panic!("nothing was missed") };
     let expected = Attempted { verdict: None, ..attempted.clone() };
     assert_eq!((canceled.as_ref(), one.try_next()), (&Happening::Attempted(expected), None));
@@ -85,7 +92,7 @@ async fn nobody_hears_where_a_receiver_redirects_to() {
     let detail = "the receiver answered 302, a redirect to /its-words; redirects are not followed".into();
     settle.outcome.error = Some(AttemptError { code: ErrorCode::Redirect, detail });
     settle.outcome.status = Some(302);
-    feed.tell([(&command, &Outcome::Done)].into_iter());
+    feed.tell([(&command, &SETTLED)].into_iter());
     let heard = format!("{:?}", listener.next().await);
     assert!(heard.contains("answered 302, a redirect;") && !heard.contains("its-words"), "{heard}");
 }
@@ -130,6 +137,6 @@ fn listeners_are_bounded_and_what_nobody_listens_to_is_gone() {
     drop(all);
     assert_eq!((feed.0.channels.lock().unwrap().len(), feed.0.listeners.load(Ordering::SeqCst)), (0, 0));
     // Telling would find no channel, and does not look for one.
-    let never = std::iter::from_fn(|| -> Option<(&Command, &Outcome)> { panic!("nobody listens") });
+    let never = std::iter::from_fn(|| -> Option<(&Command, &Became)> { panic!("nobody listens") });
     feed.tell(never);
 }

@@ -18,10 +18,11 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Sender, TrySendError};
 use tokio::sync::oneshot;
 
+use super::reply::{Pending, Reply};
 use super::space::Shortage;
 use crate::base::sabotage::{self, Switch};
-use crate::commands::Command;
-use crate::store::Outcome;
+use crate::commands::{Became, Command, Submitted};
+use crate::model::authority::Authority;
 
 /// What a command takes in memory beside its payload, in bytes: nearly.
 const COMMAND_BYTES: usize = 256;
@@ -55,31 +56,9 @@ impl std::error::Error for Refused {}
 #[derive(Debug)]
 pub(super) struct Submission {
     pub(super) commands: Vec<Command>,
-    pub(super) reply: Option<oneshot::Sender<Result<Vec<Outcome>, Refused>>>,
+    pub(super) reply: Option<oneshot::Sender<Result<Vec<Became>, Refused>>>,
     /// Given back when the submission is done with, whatever became of it.
     place: Place,
-}
-
-/// What becomes of submitted commands, once they are on stable storage: an outcome for each, in order.
-#[derive(Debug)]
-pub struct Reply(oneshot::Receiver<Result<Vec<Outcome>, Refused>>);
-
-impl Reply {
-    /// Waits on a runtime.
-    ///
-    /// # Errors
-    /// When the commands were refused after all.
-    pub async fn outcomes(self) -> Result<Vec<Outcome>, Refused> {
-        self.0.await.unwrap_or(Err(Refused::ShuttingDown))
-    }
-
-    /// Waits on a thread of its own; never on one that serves a runtime.
-    ///
-    /// # Errors
-    /// When the commands were refused after all.
-    pub fn wait(self) -> Result<Vec<Outcome>, Refused> {
-        self.0.blocking_recv().unwrap_or(Err(Refused::ShuttingDown))
-    }
 }
 
 /// Takes commands. Cheap to clone.
@@ -213,13 +192,35 @@ impl Intake {
         self.state.welcomes_events(0, self.state.elapsed_us())
     }
 
-    /// Hands over commands, never waiting. They are stored all together or, after a crash, a first part of them.
+    /// Hands over a command, never waiting, and gives its outcome once it is stored.
+    ///
+    /// # Errors
+    /// See [`Intake::submit_commands`].
+    pub fn submit<K: Submitted>(&self, command: K) -> Result<Pending<K>, Refused> {
+        self.submit_commands(vec![command.into()]).map(Pending::new)
+    }
+
+    /// Hands over commands of one kind that a request asks for, never waiting. They are stored all together or, after a
+    /// crash, a first part of them.
+    ///
+    /// # Errors
+    /// See [`Intake::submit_commands`].
+    pub fn submit_requested<K: Submitted>(
+        &self,
+        commands: impl IntoIterator<Item = K>,
+        authority: Authority,
+    ) -> Result<Pending<K>, Refused> {
+        let commands = commands.into_iter().map(|command| command.into().requested(authority)).collect();
+        self.submit_commands(commands).map(Pending::new)
+    }
+
+    /// Hands over any commands, never waiting. They are stored all together or, after a crash, a first part of them.
     ///
     /// # Errors
     /// [`Refused::Overloaded`] when the queue is full, for events also when what waits has waited for too long or is too
     /// much; [`Refused::ShuttingDown`] after [`Intake::close`]; [`Refused::DiskFull`] for events while the disk is low
     /// (everything else goes on, since it makes room).
-    pub fn submit(&self, commands: Vec<Command>) -> Result<Reply, Refused> {
+    pub fn submit_commands(&self, commands: Vec<Command>) -> Result<Reply, Refused> {
         if self.is_closed() {
             return Err(Refused::ShuttingDown);
         }
@@ -241,25 +242,32 @@ impl Intake {
 
     /// Hands over commands nobody waits for, waiting for room in the queue: for our own threads, whose work must not be
     /// refused because producers are many. Says whether there is still a committer.
-    pub fn push(&self, commands: Vec<Command>) -> bool {
+    pub fn push<C: Into<Command>>(&self, commands: impl IntoIterator<Item = C>) -> bool {
+        let commands: Vec<Command> = commands.into_iter().map(Into::into).collect();
         let place = self.state.place(&commands, self.state.elapsed_us());
         commands.is_empty() || self.queue.send(Submission { commands, reply: None, place }).is_ok()
     }
 
-    /// Like [`Intake::push`], and waits until it is stored. Says whether it was.
-    pub fn push_and_wait(&self, commands: Vec<Command>) -> bool {
-        self.push_for_outcomes(commands).is_some()
+    /// Like [`Intake::push`], and waits until the commands are stored. Says whether they were.
+    pub fn push_and_wait<C: Into<Command>>(&self, commands: impl IntoIterator<Item = C>) -> bool {
+        let commands: Vec<Command> = commands.into_iter().map(Into::into).collect();
+        commands.is_empty() || self.push_for_reply(commands).is_some_and(|reply| reply.wait().is_ok())
     }
 
-    /// The same, and what became of each; none if it was not stored.
-    pub fn push_for_outcomes(&self, commands: Vec<Command>) -> Option<Vec<Outcome>> {
+    /// Like [`Intake::push_and_wait`], for commands of one kind: the outcome of each; none if they were not stored.
+    pub fn push_for_outcomes<K: Submitted>(&self, commands: impl IntoIterator<Item = K>) -> Option<Vec<K::Outcome>> {
+        let commands: Vec<Command> = commands.into_iter().map(Into::into).collect();
         if commands.is_empty() {
             return Some(Vec::new());
         }
-        let (reply, outcomes) = oneshot::channel();
+        self.push_for_reply(commands).and_then(|reply| Pending::<K>::new(reply).wait().ok())
+    }
+
+    fn push_for_reply(&self, commands: Vec<Command>) -> Option<Reply> {
+        let (reply, results) = oneshot::channel();
         let place = self.state.place(&commands, self.state.elapsed_us());
         self.queue.send(Submission { commands, reply: Some(reply), place }).ok()?;
-        Reply(outcomes).wait().ok()
+        Some(Reply(results))
     }
 
     /// From now on nothing more is taken; the committer ends when it has done what waits.
@@ -373,37 +381,37 @@ mod tests {
     fn what_is_no_event_is_taken_while_events_are_refused() {
         let (sender, _queue) = crossbeam_channel::bounded(100);
         let intake = Intake::new(sender, Duration::ZERO, BYTES_MAX);
-        let _waiting = intake.submit(event(1)).unwrap();
+        let _waiting = intake.submit_commands(event(1)).unwrap();
         let began = intake.state.elapsed_us();
         while intake.state.elapsed_us() == began {
             std::hint::spin_loop();
         }
         assert_eq!(intake.welcomes_events(), Err(Refused::Overloaded));
-        assert_eq!(intake.submit(event(1)).unwrap_err(), Refused::Overloaded);
-        assert!(intake.submit(no_event()).is_ok());
+        assert_eq!(intake.submit_commands(event(1)).unwrap_err(), Refused::Overloaded);
+        assert!(intake.submit_commands(no_event()).is_ok());
     }
 
     #[test]
     fn bytes_are_bounded_until_they_are_stored_and_one_submission_always_fits() {
         let (intake, queue) = door(100);
-        let _large = intake.submit(event(BYTES_MAX * 3)).unwrap();
-        assert_eq!(intake.submit(event(1)).unwrap_err(), Refused::Overloaded);
+        let _large = intake.submit_commands(event(BYTES_MAX * 3)).unwrap();
+        assert_eq!(intake.submit_commands(event(1)).unwrap_err(), Refused::Overloaded);
         let taken = queue.recv().unwrap();
-        assert_eq!(intake.submit(event(1)).unwrap_err(), Refused::Overloaded, "taken is not stored");
+        assert_eq!(intake.submit_commands(event(1)).unwrap_err(), Refused::Overloaded, "taken is not stored");
         drop(taken);
         let half = BYTES_MAX / 2 - COMMAND_BYTES;
-        let _both = [intake.submit(event(half)).unwrap(), intake.submit(event(half)).unwrap()];
-        assert_eq!(intake.submit(event(1)).unwrap_err(), Refused::Overloaded);
+        let _both = [intake.submit_commands(event(half)).unwrap(), intake.submit_commands(event(half)).unwrap()];
+        assert_eq!(intake.submit_commands(event(1)).unwrap_err(), Refused::Overloaded);
         assert_eq!(intake.state.bytes.load(Ordering::SeqCst), BYTES_MAX);
     }
 
     #[test]
     fn a_full_queue_refuses_everything_and_keeps_no_account_of_it() {
         let (intake, queue) = door(1);
-        let _only = intake.submit(event(1)).unwrap();
+        let _only = intake.submit_commands(event(1)).unwrap();
         for _ in 0..3 {
-            assert_eq!(intake.submit(event(1)).unwrap_err(), Refused::Overloaded);
-            assert_eq!(intake.submit(no_event()).unwrap_err(), Refused::Overloaded);
+            assert_eq!(intake.submit_commands(event(1)).unwrap_err(), Refused::Overloaded);
+            assert_eq!(intake.submit_commands(no_event()).unwrap_err(), Refused::Overloaded);
         }
         assert_eq!(intake.state.under_way.load(Ordering::SeqCst), 1, "the one that waits");
         drop(queue.recv().unwrap());

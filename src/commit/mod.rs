@@ -33,6 +33,7 @@ mod flusher;
 mod intake;
 mod portions;
 mod recovery;
+mod reply;
 mod space;
 mod watchdog;
 
@@ -40,7 +41,8 @@ pub use bell::{InboxBell, InboxListener, WantsType};
 pub use committer::{Committer, CommitterLimits, Hints, Ports, SchedulerHint};
 pub use feed::{Attempted, Feed, FeedListener, Happening, Heard};
 pub use flusher::{Flush, Flusher, WRITE_BACK_AFTER};
-pub use intake::{Intake, Refused, Reply};
+pub use intake::{Intake, Refused};
 pub use recovery::{Recovered, RecoveryError, recover, recover_telling};
+pub use reply::{CommitError, Pending, Reply};
 pub use space::{DiskFree, Shortage, Space};
 pub use watchdog::{Progress, watch};

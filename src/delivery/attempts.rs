@@ -17,15 +17,15 @@ use crate::base::live::Live;
 use crate::base::metrics::{DeliveryOutcome, Metrics, OperationalEvent};
 use crate::base::random;
 use crate::base::vault::Vault;
-use crate::commands::{Command, SettleAttempt};
-use crate::commit::{Intake, Refused};
+use crate::commands::{Command, SettleAttempt, SettleOutcome};
+use crate::commit::{CommitError, Intake, Refused};
 use crate::journal::{Position, Reader};
 use crate::model::delivery::{AttemptOutcome, Verdict};
 use crate::model::notice::NoticeKind;
 use crate::model::time::Timestamp;
 use crate::rules::breaker::Answer;
 use crate::rules::retry::{RetryPolicy, disables, verdict};
-use crate::store::{DueDelivery, Outcome};
+use crate::store::DueDelivery;
 
 /// How long to wait when the intake is full or the disk is.
 const AGAIN: Duration = Duration::from_millis(50);
@@ -112,7 +112,7 @@ impl AttempterPorts {
         let became = self.settle(&settle, completion).await?;
         self.note(&settle, &became);
         // What the state has of the delivery was not decided here, so it is looked at again.
-        Some(verdict).filter(|_| became != Outcome::Moot)
+        Some(verdict).filter(|_| became != SettleOutcome::Moot)
     }
 
     fn body(&self, delivery: &DueDelivery) -> Option<Body> {
@@ -168,9 +168,9 @@ impl AttempterPorts {
     }
 
     /// What became of the delivery and of its endpoint, when that is known.
-    fn note(&self, settle: &SettleAttempt, became: &Outcome) {
+    fn note(&self, settle: &SettleAttempt, became: &SettleOutcome) {
         let SettleAttempt { event, endpoint, number, verdict, .. } = *settle;
-        if *became == Outcome::Moot {
+        if *became == SettleOutcome::Moot {
             tracing::debug!(%event, %endpoint, attempt = number, "the attempt was settled before");
             return;
         }
@@ -180,7 +180,7 @@ impl AttempterPorts {
         }
         self.count_told(became);
         let detail = settle.outcome.error.as_ref().map_or("", |error| error.detail.as_str());
-        if matches!(became, Outcome::Canceled(_)) {
+        if matches!(became, SettleOutcome::Canceled(_)) {
             tracing::info!(%event, %endpoint, attempt = number, detail, "the delivery was canceled during the attempt");
             return;
         }
@@ -197,7 +197,7 @@ impl AttempterPorts {
         }
     }
 
-    fn count_told(&self, outcome: &Outcome) {
+    fn count_told(&self, outcome: &SettleOutcome) {
         for told in outcome.told() {
             self.metrics.operational_events.of(series_of(told.kind)).inc();
             let event_type = told.kind.event_type();
@@ -206,19 +206,21 @@ impl AttempterPorts {
     }
 
     /// What became of it; none if it cannot be stored.
-    async fn settle(&self, settle: &SettleAttempt, completion: &mut Completion) -> Option<Outcome> {
+    async fn settle(&self, settle: &SettleAttempt, completion: &mut Completion) -> Option<SettleOutcome> {
         loop {
-            let stored = match self.intake.submit(vec![Command::SettleAttempt(Box::new(settle.clone()))]) {
-                Ok(reply) => {
+            let stored = match self.intake.submit(settle.clone()) {
+                Ok(pending) => {
                     completion.over();
-                    reply.outcomes().await
+                    pending.outcome().await
                 }
-                Err(refused) => Err(refused),
+                Err(refused) => Err(refused.into()),
             };
             match stored {
-                Ok(outcomes) => return outcomes.into_iter().next(),
-                Err(Refused::ShuttingDown) => return None,
-                Err(Refused::Overloaded | Refused::DiskFull(_)) => tokio::time::sleep(AGAIN).await,
+                Ok(outcome) => return Some(outcome),
+                Err(CommitError::Refused(Refused::ShuttingDown) | CommitError::NotAllowed(_)) => return None,
+                Err(CommitError::Refused(Refused::Overloaded | Refused::DiskFull(_))) => {
+                    tokio::time::sleep(AGAIN).await;
+                }
             }
         }
     }

@@ -6,7 +6,10 @@ use std::sync::{Mutex, PoisonError};
 use super::unreliable::Unreliable;
 use super::*;
 use crate::base::threads::Signal;
-use crate::commands::{Command, CreateOrg, PutEndpoint, RouteEvent, SettleAttempt, SubmitEvent};
+use crate::commands::{
+    Applied, Command, CreateOrg, CreateOrgOutcome, PutEndpoint, PutEndpointOutcome, RouteEvent, SettleAttempt,
+    SubmitEvent, SubmitOutcome,
+};
 use crate::commit::InboxBell;
 use crate::model::delivery::{AttemptError, AttemptOutcome, ErrorCode};
 use crate::model::endpoint::{self, DisabledReason, Endpoint, EndpointSettings, SealedSecret};
@@ -14,7 +17,6 @@ use crate::model::event::NewEvent;
 use crate::model::id::{KeyId, OrgId};
 use crate::model::key::{Key, Scopes};
 use crate::model::org::{InboxMode, Org, Tier};
-use crate::store::Outcome;
 
 pub(super) const START: u64 = 1_000_000;
 pub(super) const LIMITS: SchedulerLimits = SchedulerLimits {
@@ -151,14 +153,14 @@ impl World {
     }
 
     /// Applies a command and lets the scheduler hear of it.
-    pub(super) fn apply(&mut self, command: &Command) -> Outcome {
+    pub(super) fn apply(&mut self, command: &Command) -> Applied {
         let (mut outcomes, position) = (Vec::new(), self.position);
         self.position += 100;
         let commands = std::iter::once((position, command));
         let effects = crate::commands::apply(&self.store, commands, self.position, &mut outcomes).unwrap();
         let due = effects.due.into_iter().map(|(endpoint, at, event)| SchedulerHint::Due(endpoint, at, event));
         self.hint(due.chain(effects.endpoints_changed.into_iter().map(SchedulerHint::Changed)));
-        outcomes.remove(0)
+        outcomes.remove(0).unwrap()
     }
 
     /// The scheduler hears of this.
@@ -186,19 +188,19 @@ impl World {
 
     pub(super) fn org(&mut self) -> OrgNo {
         match self.apply(&create_org(self.position.into())) {
-            Outcome::OrgCreated(org) => org,
+            Applied::CreateOrg(CreateOrgOutcome::Created(org)) => org,
             other => panic!("{other:?}"),
         }
     }
 
     pub(super) fn endpoint(&mut self, org: OrgNo, id: u128, settings: EndpointSettings) {
         let put = put_endpoint(org, id, settings, self.now());
-        assert_eq!(self.apply(&put), Outcome::Done);
+        assert_eq!(self.apply(&put), Applied::PutEndpoint(PutEndpointOutcome::Put));
     }
 
     pub(super) fn submit(&mut self, org: OrgNo, id: u128) {
         let outcome = self.apply(&submit_event(org, id, self.now()));
-        assert!(matches!(outcome, Outcome::Accepted { .. }), "{outcome:?}");
+        assert!(matches!(outcome, Applied::SubmitEvent(SubmitOutcome::Accepted { .. })), "{outcome:?}");
     }
 
     pub(super) fn route(&mut self, org: OrgNo, event: u128, endpoints: &[u128], due_at: Timestamp) {

@@ -2,9 +2,8 @@
 
 use super::unreliable::Unreliable;
 use super::*;
-use crate::commands::RetryDelivery;
+use crate::commands::{Applied, RetryDelivery, RetryOutcome};
 use crate::model::delivery::Trigger;
-use crate::store::Outcome;
 
 const DEAD: Verdict = Verdict::Dead(DeadReason::AttemptsExhausted);
 /// In which everything is found that got lost.
@@ -53,7 +52,7 @@ fn what_is_retried_before_the_scheduler_hears_that_it_is_over_is_attempted() {
             world.over((1, event), Answer::Failed);
             world.store_settled((1, event), Answer::Failed, DEAD, None);
             let again = retry(org, (1, event), world.now());
-            assert_eq!(world.apply(&again), Outcome::Done);
+            assert_eq!(world.apply(&again), Applied::RetryDelivery(RetryOutcome::Queued));
             world.tell_settled((1, event), DEAD);
             let next = world.events_begun();
             assert!(next.contains(&event), "{event} is not in {next:?}");

@@ -10,12 +10,13 @@ use super::harness::{create_org, hints, put_endpoint, scheduler, settings, submi
 pub(super) use super::plan::{DAY, HOUR, Hearing, Kind, MINUTE, Plan, Request, Rest, SECOND, START, Seen, TIMEOUT};
 use super::unreliable::Unreliable;
 use super::*;
-use crate::commands::{Command, RouteEvent, SettleAttempt};
+use crate::commands::{
+    Applied, Became, Command, CreateOrgOutcome, PutEndpointOutcome, RouteEvent, SettleAttempt, SubmitOutcome,
+};
 use crate::commit::{Committer, CommitterLimits, Feed, Flush, Ports, Progress, Space, recover};
 use crate::journal::{self, OsFiles};
 use crate::model::delivery::{AttemptError, AttemptOutcome, ErrorCode};
 use crate::rules::retry::{disables, verdict};
-use crate::store::Outcome;
 
 const ENDPOINTS_PER_ORG: u32 = 500;
 /// When each endpoint gets an event, since the beginning.
@@ -168,13 +169,13 @@ impl Simulation {
         self.now().0 - START.0
     }
 
-    fn submit(&mut self, commands: &[Command]) -> Vec<Outcome> {
+    fn submit(&mut self, commands: &[Command]) -> Vec<Became> {
         let intake = self.running().intake.clone();
         let replies: Vec<_> =
-            commands.chunks(COMMANDS_AT_ONCE).map(|some| intake.submit(some.to_vec()).unwrap()).collect();
+            commands.chunks(COMMANDS_AT_ONCE).map(|some| intake.submit_commands(some.to_vec()).unwrap()).collect();
         let outcomes = replies.into_iter().flat_map(|reply| reply.wait().unwrap()).collect();
         // Hints come after the answers, and before anything else is taken.
-        drop(intake.submit(Vec::new()).unwrap().wait());
+        drop(intake.submit_commands(Vec::new()).unwrap().wait());
         outcomes
     }
 
@@ -188,14 +189,16 @@ impl Simulation {
         let orgs = self.plan.endpoints.div_ceil(ENDPOINTS_PER_ORG);
         let creations: Vec<_> = (1..=orgs).map(|org| create_org(org.into())).collect();
         for outcome in self.submit(&creations) {
-            let Outcome::OrgCreated(org) = outcome else { panic!("{outcome:?}") };
+            let Ok(Applied::CreateOrg(CreateOrgOutcome::Created(org))) = outcome else { panic!("{outcome:?}") };
             self.orgs.push(org);
         }
         for org_at in 0..self.orgs.len() {
             let (org, now) = (self.orgs[org_at], self.now());
             let puts = self.numbers_of(org_at).map(|number| put_endpoint(org, number.into(), settings(), now));
             let puts: Vec<_> = puts.collect();
-            assert!(self.submit(&puts).iter().all(|outcome| *outcome == Outcome::Done));
+            assert!(
+                self.submit(&puts).iter().all(|outcome| *outcome == Ok(Applied::PutEndpoint(PutEndpointOutcome::Put)))
+            );
         }
     }
 
@@ -206,7 +209,8 @@ impl Simulation {
             return;
         }
         let now = self.now();
-        let Some(Outcome::Accepted { id, .. }) = self.submit(&[submit_event(org, 0, now)]).pop() else {
+        let sent = self.submit(&[submit_event(org, 0, now)]).pop();
+        let Some(Ok(Applied::SubmitEvent(SubmitOutcome::Accepted { id, .. }))) = sent else {
             panic!("an event is accepted")
         };
         for endpoint in &endpoints {
@@ -361,11 +365,7 @@ impl Simulation {
         }
         self.hear_reports();
         let commands: Vec<_> = settles.iter().map(|(.., command)| command.clone()).collect();
-        assert!(
-            self.submit(&commands)
-                .iter()
-                .all(|outcome| { matches!(outcome, Outcome::Done | Outcome::Canceled(_) | Outcome::Moot) })
-        );
+        assert!(self.submit(&commands).iter().all(|outcome| { matches!(outcome, Ok(Applied::SettleAttempt(_))) }));
         let has_settled = !settles.is_empty();
         for (completion, verdict, _) in settles {
             completion.end(Some(verdict));

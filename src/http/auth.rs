@@ -18,7 +18,7 @@ use super::verify::{Hashed, NotJudged, Tag, Verifier, check_value};
 use crate::base::metrics::{KeyVerification, Metrics};
 use crate::base::random;
 use crate::base::sabotage::{self, Switch};
-use crate::commands::{Command, ExpireKeys};
+use crate::commands::ExpireKeys;
 use crate::commit::Intake;
 use crate::config::Keys;
 use crate::model::id::{KeyId, OrgNo};
@@ -187,9 +187,8 @@ impl Authenticator {
         if key.has_ended() {
             return;
         }
-        let command = Command::ExpireKeys(ExpireKeys { keys: vec![key.id], at: now });
-        match self.intake.submit(vec![command]) {
-            Ok(reply) => drop(reply.outcomes().await),
+        match self.intake.submit(ExpireKeys { keys: vec![key.id], at: now }) {
+            Ok(pending) => drop(pending.outcome().await),
             Err(refused) => tracing::debug!(%refused, key = %key.id, "the expiry of the key will be stored later"),
         }
     }

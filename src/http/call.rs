@@ -18,14 +18,15 @@ use super::error::{Code, Problem};
 use super::limit::{Budget, Payer};
 use super::routes::Who;
 use crate::base::shares::Exhausted;
-use crate::commands::Command;
+use crate::commands::Submitted;
+use crate::commit::{CommitError, Pending};
 use crate::model::authority::Authority;
 use crate::model::id::OrgNo;
 use crate::model::key::Scopes;
 use crate::model::org::Tier;
 use crate::model::time::Timestamp;
 use crate::rules::token_bucket::{Admission, Decision};
-use crate::store::{Authenticated, Outcome};
+use crate::store::{Authenticated, Refusal};
 
 /// How often a request that waits is judged again: what ends a key ends it within a second.
 const JUDGE_EVERY: Duration = Duration::from_secs(1);
@@ -191,20 +192,30 @@ impl Call {
         }
     }
 
-    /// Makes one change durable and gives what became of it.
-    pub(super) async fn commit(&self, command: Command) -> Result<Outcome, Problem> {
-        let outcomes = self.commit_all(vec![command]).await?;
-        outcomes.into_iter().next().ok_or_else(|| Problem::internal(&"a command without an outcome"))
+    /// Makes one change durable and gives its outcome.
+    ///
+    /// # Errors
+    /// When it was refused, or the caller may not make it any more by then.
+    pub(super) async fn commit<K: Submitted>(&self, command: K) -> Result<K::Outcome, Problem> {
+        self.committed([command], Pending::outcome).await
     }
 
-    /// Makes changes durable, all together, and gives what became of each.
+    /// Makes changes of one kind durable, all together, and gives the outcome of each.
     ///
     /// # Errors
     /// When they were refused, or the caller may not make them any more by then: then there was none of them.
-    pub(super) async fn commit_all(&self, commands: Vec<Command>) -> Result<Vec<Outcome>, Problem> {
+    pub(super) async fn commit_all<K: Submitted>(&self, commands: Vec<K>) -> Result<Vec<K::Outcome>, Problem> {
         if commands.is_empty() {
             return Ok(Vec::new());
         }
+        self.committed(commands, Pending::outcomes).await
+    }
+
+    async fn committed<K: Submitted, T, F: Future<Output = Result<T, CommitError>>>(
+        &self,
+        commands: impl IntoIterator<Item = K>,
+        wait: impl FnOnce(Pending<K>) -> F,
+    ) -> Result<T, Problem> {
         let key = match &self.caller {
             Caller::Key(key) => Some(key.key().id),
             Caller::Admin => None,
@@ -212,7 +223,6 @@ impl Call {
         };
         // The committer says when.
         let authority = Authority { key, needs: self.needs(), at: Timestamp(0) };
-        let commands = commands.into_iter().map(|command| command.requested(authority)).collect();
         let _place = self.api.submissions.take(self.payer(), 1).map_err(|exhausted| {
             let detail = match exhausted {
                 Exhausted::OfOne => {
@@ -222,14 +232,12 @@ impl Call {
             };
             Problem::new(Code::Overloaded, detail).retry_after(PLACE_RETRY_AFTER_S)
         })?;
-        let outcomes = self.api.intake.submit(commands)?.outcomes().await?;
-        for outcome in &outcomes {
-            match outcome {
-                Outcome::NotAuthorized => return Err(self.api.auth.refused()),
-                Outcome::Forbidden => return Err(forbidden()),
-                _ => {}
-            }
-        }
+        let pending = self.api.intake.submit_requested(commands, authority)?;
+        let outcomes = wait(pending).await.map_err(|error| match error {
+            CommitError::Refused(refused) => refused.into(),
+            CommitError::NotAllowed(Refusal::NotAuthorized) => self.api.auth.refused(),
+            CommitError::NotAllowed(Refusal::Forbidden) => forbidden(),
+        })?;
         self.has_committed.set(true);
         Ok(outcomes)
     }
@@ -278,9 +286,4 @@ pub(super) fn page<T: Serialize>(
 /// A JSON answer that is written already.
 pub(super) fn json_bytes(status: StatusCode, bytes: Vec<u8>) -> HttpResponse {
     HttpResponse::build(status).content_type("application/json").body(bytes)
-}
-
-/// An outcome that its command cannot have.
-pub(super) fn unexpected(outcome: &Outcome) -> Problem {
-    Problem::internal(&format_args!("unexpected outcome {outcome:?}"))
 }

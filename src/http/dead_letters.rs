@@ -12,11 +12,11 @@ use super::deliveries::{List, Shown};
 use super::error::{Faults, Problem};
 use super::fields::{Fields, text_of};
 use super::query::Query;
-use crate::commands::{Command, DropDead, RetryDelivery};
+use crate::commands::{DropDead, DropOutcome, RetryDelivery, RetryOutcome, Submitted};
 use crate::model::delivery::Trigger;
 use crate::model::id::{DeliveryId, EndpointId, EventId, OrgNo};
 use crate::model::time::Timestamp;
-use crate::store::{DeadQuery, DeliveryStanding, Outcome};
+use crate::store::{DeadQuery, DeliveryStanding};
 
 /// Most ids in one request.
 const IDS_MAX: usize = 500;
@@ -100,11 +100,12 @@ fn choose(api: &Api, org: OrgNo, which: Which) -> Result<Chosen, Problem> {
     }
 }
 
-/// Makes a command of each; how many of them took effect, and when those that are left died first.
-async fn each(
+/// Makes a command of each; gives how many had the outcome `wanted`, and when those that are left died first.
+async fn each<K: Submitted<Outcome: PartialEq>>(
     call: &mut Call,
     also_of_deleted: bool,
-    command: impl Fn(EndpointId, EventId) -> Command,
+    command: impl Fn(EndpointId, EventId) -> K,
+    wanted: K::Outcome,
 ) -> Result<(usize, Option<Timestamp>), Problem> {
     let org = call.org()?;
     let mut which = Which::read(call).await?;
@@ -113,9 +114,9 @@ async fn each(
     }
     let api = web::Data::clone(&call.api);
     let chosen = call.api.blocking.run(call.payer(), move || choose(&api, org, which)).await?;
-    let commands: Vec<Command> = chosen.deliveries.iter().map(|(endpoint, event)| command(*endpoint, *event)).collect();
+    let commands: Vec<K> = chosen.deliveries.iter().map(|(endpoint, event)| command(*endpoint, *event)).collect();
     let outcomes = call.commit_all(commands).await?;
-    Ok((outcomes.iter().filter(|outcome| **outcome == Outcome::Done).count(), chosen.next_since))
+    Ok((outcomes.iter().filter(|outcome| **outcome == wanted).count(), chosen.next_since))
 }
 
 #[derive(Serialize)]
@@ -130,9 +131,8 @@ struct ReplayAnswer {
 pub(super) async fn replay(call: &mut Call) -> Answer {
     let (org, at) = (call.org()?, call.api.steady());
     let trigger = Trigger::Replay;
-    let retry =
-        |endpoint, event| Command::RetryDelivery(RetryDelivery { org, endpoint, event, at, only_dead: true, trigger });
-    let (replayed, next_since) = each(call, false, retry).await?;
+    let retry = |endpoint, event| RetryDelivery { org, endpoint, event, at, only_dead: true, trigger };
+    let (replayed, next_since) = each(call, false, retry, RetryOutcome::Queued).await?;
     json(StatusCode::OK, &ReplayAnswer { replayed, has_more: next_since.is_some(), next_since })
 }
 
@@ -146,7 +146,7 @@ struct DropAnswer {
 /// `DELETE`: they are canceled.
 pub(super) async fn discard(call: &mut Call) -> Answer {
     let org = call.org()?;
-    let drop = |endpoint, event| Command::DropDead(DropDead { org, endpoint, event });
-    let (dropped, next_since) = each(call, true, drop).await?;
+    let drop = |endpoint, event| DropDead { org, endpoint, event };
+    let (dropped, next_since) = each(call, true, drop, DropOutcome::Dropped).await?;
     json(StatusCode::OK, &DropAnswer { dropped, has_more: next_since.is_some(), next_since })
 }

@@ -7,18 +7,18 @@ use actix_web::web;
 use serde::{Serialize, Serializer};
 
 use super::Api;
-use super::call::{Answer, Call, json, unexpected};
+use super::call::{Answer, Call, json};
 use super::cursor;
 use super::error::{Code, Problem};
 use super::query::Query;
 use crate::base::clock::Clock;
-use crate::commands::{Command, RetryDelivery, SettleAttempt};
+use crate::commands::{Command, RetryDelivery, RetryOutcome, SettleAttempt};
 use crate::journal::Position;
 use crate::model::delivery::{AttemptError, AttemptOutcome, DeadReason, Timing, Trigger};
 use crate::model::endpoint::DisabledReason;
 use crate::model::id::{AttemptId, DeliveryId, EndpointId, EventId, OrgNo};
 use crate::model::time::Timestamp;
-use crate::store::{Delivery, DeliveryDetails, DeliveryQuery, DeliveryStanding, Outcome};
+use crate::store::{Delivery, DeliveryDetails, DeliveryQuery, DeliveryStanding};
 
 /// Attempts shown of a delivery, the newest.
 const ATTEMPTS_MAX: usize = 100;
@@ -230,10 +230,7 @@ fn settled(api: &Api, position: u64, delivery: &Delivery) -> Result<SettleAttemp
         Command::SettleAttempt(settled) if (settled.event, settled.endpoint) == (delivery.event, delivery.endpoint) => {
             Ok(*settled)
         }
-        other => Err(format!(
-            "the frame at {position} is not an attempt of this delivery but a {}",
-            other.kind().name
-        )),
+        other => Err(format!("the frame at {position} is not an attempt of this delivery but a {}", other.kind().name)),
     }
 }
 
@@ -247,16 +244,15 @@ pub(super) async fn retry(call: &mut Call) -> Answer {
     let Delivery { endpoint, event, .. } = found.delivery;
     let (at, trigger) = (call.api.steady(), Trigger::Retry);
     let retry = RetryDelivery { org, endpoint, event, at, only_dead: false, trigger };
-    match call.commit(Command::RetryDelivery(retry)).await? {
-        Outcome::Done => {}
-        Outcome::Erased { at } => {
+    match call.commit(retry).await? {
+        RetryOutcome::Queued => {}
+        RetryOutcome::Erased { at } => {
             return Err(Problem::new(
                 Code::EventErased,
                 format!("the payload of this delivery's event was erased at {at}"),
             ));
         }
-        Outcome::NotFound => return Err(absent()),
-        other => return Err(unexpected(&other)),
+        RetryOutcome::NotFound => return Err(absent()),
     }
     let (_, found) = named(call)?;
     let api = web::Data::clone(&call.api);

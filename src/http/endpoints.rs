@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer};
 
 use super::audit;
 use super::body::Media;
-use super::call::{Answer, Call, json, page, unexpected};
+use super::call::{Answer, Call, json, page};
 use super::cursor;
 use super::deliveries::Told;
 use super::endpoint_settings::{MASK, Reading, Said};
@@ -16,7 +16,7 @@ use super::error::{Code, Faults, Problem};
 use super::fields::{CHAR_BYTES_MAX, Fields, text_of};
 use super::query::Query;
 use crate::base::random;
-use crate::commands::{Command, DeleteEndpoint, ENDPOINTS_PER_ORG_MAX, PutEndpoint};
+use crate::commands::{DeleteEndpoint, DeleteEndpointOutcome, ENDPOINTS_PER_ORG_MAX, PutEndpoint, PutEndpointOutcome};
 use crate::delivery::envelope::Body;
 use crate::delivery::secrets;
 use crate::delivery::sender::Request;
@@ -29,7 +29,7 @@ use crate::model::endpoint::{
 use crate::model::event::NewEvent;
 use crate::model::id::{EndpointId, EventId, OrgNo};
 use crate::model::time::Timestamp;
-use crate::store::{EndpointHealth, Outcome};
+use crate::store::EndpointHealth;
 
 /// What all members at their limits take, every character escaped (of ASCII in six bytes), and room for their names and spaces.
 pub(super) const BODY_BYTES_MAX: usize = 6
@@ -125,16 +125,15 @@ fn named(call: &Call) -> Result<(OrgNo, Arc<Endpoint>, EndpointHealth), Problem>
 /// Stores the endpoint as it is to be; whether it is enabled only if `sets_enabled`.
 pub(super) async fn put(call: &Call, org: OrgNo, endpoint: &Endpoint, sets_enabled: bool) -> Result<(), Problem> {
     let command = PutEndpoint { org, endpoint: endpoint.clone(), sets_enabled };
-    match call.commit(Command::PutEndpoint(command)).await? {
-        Outcome::Done => Ok(()),
+    match call.commit(command).await? {
+        PutEndpointOutcome::Put => Ok(()),
         // Deleted meanwhile.
-        Outcome::NotFound => Err(absent()),
-        Outcome::LimitReached => {
+        PutEndpointOutcome::NotFound => Err(absent()),
+        PutEndpointOutcome::LimitReached => {
             let detail =
                 format!("an organization can have at most {ENDPOINTS_PER_ORG_MAX} endpoints; delete an endpoint first");
             Err(Problem::new(Code::LimitReached, detail))
         }
-        other => Err(unexpected(&other)),
     }
 }
 
@@ -217,13 +216,12 @@ pub(super) async fn change(call: &mut Call) -> Answer {
 pub(super) async fn delete(call: &mut Call) -> Answer {
     let _apart = call.api.settings_lock(call.org()?).await;
     let (org, endpoint, _) = named(call)?;
-    match call.commit(Command::DeleteEndpoint(DeleteEndpoint { org, endpoint: endpoint.id })).await? {
-        Outcome::Done => {
+    match call.commit(DeleteEndpoint { org, endpoint: endpoint.id }).await? {
+        DeleteEndpointOutcome::Deleted => {
             audit::endpoint_deleted(call, endpoint.id);
             Ok(HttpResponse::NoContent().finish())
         }
-        Outcome::NotFound => Err(absent()),
-        other => Err(unexpected(&other)),
+        DeleteEndpointOutcome::NotFound => Err(absent()),
     }
 }
 

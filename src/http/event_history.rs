@@ -10,21 +10,21 @@ use serde::Serialize;
 
 use super::Api;
 use super::audit;
-use super::call::{Answer, Call, json, json_bytes, unexpected};
+use super::call::{Answer, Call, json, json_bytes};
 use super::cursor;
 use super::deliveries::Shown;
 use super::error::{Code, Problem};
 use super::query::Query;
 use super::stored_event::{read_page, stored, write_item};
 use crate::base::sabotage::{self, Switch};
-use crate::commands::{Command, EraseEvent};
+use crate::commands::{EraseEvent, EraseOutcome};
 use crate::model::endpoint::Endpoint;
 use crate::model::event::EventStatus;
 use crate::model::id::{EndpointId, EventId, OrgNo};
 use crate::model::time::Timestamp;
 use crate::rules::breaker::BreakerView;
 use crate::rules::filter;
-use crate::store::{Delivery, DeliveryQuery, DeliveryStanding, EventQuery, EventSummary, Outcome};
+use crate::store::{Delivery, DeliveryQuery, DeliveryStanding, EventQuery, EventSummary};
 
 /// Portions of an event's deliveries that are looked at. Each goes over a thousand of the endpoints that were there since
 /// the event came, or, when very many were, of those that ever were: then there may be more.
@@ -171,16 +171,15 @@ pub(super) async fn erase(call: &mut Call) -> Answer {
     for look in 0..LOOKS_MAX {
         let api = web::Data::clone(&call.api);
         let endpoints = call.api.blocking.run(call.payer(), move || under_way(&api, org, event, look)).await?;
-        match call.commit(Command::EraseEvent(EraseEvent { org, event, endpoints, at: call.now })).await? {
-            Outcome::Erased { at } => {
+        match call.commit(EraseEvent { org, event, endpoints, at: call.now }).await? {
+            EraseOutcome::Erased { at } => {
                 call.api.metrics.events_erased.inc();
                 audit::event_erased(call, event);
                 return answer(at);
             }
-            Outcome::NotFound => return Err(absent()),
+            EraseOutcome::NotFound => return Err(absent()),
             // Many endpoints were deleted since somebody looked.
-            Outcome::Incomplete => {}
-            other => return Err(unexpected(&other)),
+            EraseOutcome::Incomplete => {}
         }
     }
     let detail = "endpoints of the organization are being deleted too quickly; nothing was erased; try again";

@@ -6,17 +6,16 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
 use super::body::{Media, content_length, unsupported};
-use super::call::{Answer, Call, json, unexpected};
+use super::call::{Answer, Call, json};
 use super::cloudevents;
 use super::edge::rejection;
 use super::error::{Code, Faults, Problem};
 use super::fields::{Fields, array, text_of};
 use super::wire::{Rules, cloud_event_body_bytes_max, event_body_bytes_max};
-use crate::commands::{Command, SubmitEvent};
+use crate::commands::{SubmitEvent, SubmitOutcome};
 use crate::model::event::NewEvent;
 use crate::model::id::{EventId, OrgNo};
 use crate::model::time::Timestamp;
-use crate::store::Outcome;
 
 /// Bodies larger than this are read on a thread that may block.
 const INLINE_BYTES_MAX: usize = 64 << 10;
@@ -66,15 +65,19 @@ pub(super) async fn post(call: &mut Call) -> Answer {
     };
     let outcome = call.commit(submit(org, event)).await?;
     match outcome {
-        Outcome::Accepted { id, received_at } => {
+        SubmitOutcome::Accepted { id, received_at } => {
             json(StatusCode::ACCEPTED, &Receipt { id, status: "accepted", duplicate: false, received_at })
         }
-        Outcome::Duplicate { id, received_at } => {
+        SubmitOutcome::Duplicate { id, received_at } => {
             json(StatusCode::OK, &Receipt { id, status: "accepted", duplicate: true, received_at })
         }
-        Outcome::Mismatch { id } => Err(Problem::dedup_mismatch(id)),
-        other => Err(unexpected(&other)),
+        SubmitOutcome::Mismatch { id } => Err(Problem::dedup_mismatch(id)),
+        SubmitOutcome::NotFound => Err(no_organization()),
     }
+}
+
+fn no_organization() -> Problem {
+    Problem::not_found("there is no such organization any more")
 }
 
 fn read_event(rules: &Rules, form: Form, headers: &HeaderMap, body: &[u8]) -> Result<NewEvent, Problem> {
@@ -124,8 +127,8 @@ fn idempotency_key(call: &Call) -> Result<Option<String>, Problem> {
 }
 
 /// Id and time are the committer's to give; who posted it is told when it is committed.
-fn submit(org: OrgNo, event: NewEvent) -> Command {
-    Command::SubmitEvent(Box::new(SubmitEvent { org, by: None, id: EventId(0), received_at: Timestamp(0), event }))
+fn submit(org: OrgNo, event: NewEvent) -> SubmitEvent {
+    SubmitEvent { org, by: None, id: EventId(0), received_at: Timestamp(0), event }
 }
 
 /// `POST /api/events/batch`: each item stands alone.
@@ -228,7 +231,7 @@ async fn store_batch(call: &Call, org: OrgNo, items: Vec<Result<NewEvent, Proble
     for (index, result) in results.into_iter().enumerate() {
         let item = match result {
             Some(item) => item,
-            None => Item::of(outcomes.next().unwrap_or(Outcome::NotFound))?,
+            None => Item::of(outcomes.next().ok_or_else(|| Problem::internal(&"an event without an outcome"))?)?,
         };
         item.count(call);
         told.push(Told { index, item });
@@ -244,12 +247,12 @@ enum Item {
 }
 
 impl Item {
-    fn of(outcome: Outcome) -> Result<Self, Problem> {
+    fn of(outcome: SubmitOutcome) -> Result<Self, Problem> {
         match outcome {
-            Outcome::Accepted { id, received_at } => Ok(Self::Accepted(id, received_at)),
-            Outcome::Duplicate { id, received_at } => Ok(Self::Duplicate(id, received_at)),
-            Outcome::Mismatch { id } => Ok(Self::Rejected(Problem::dedup_mismatch(id))),
-            other => Err(unexpected(&other)),
+            SubmitOutcome::Accepted { id, received_at } => Ok(Self::Accepted(id, received_at)),
+            SubmitOutcome::Duplicate { id, received_at } => Ok(Self::Duplicate(id, received_at)),
+            SubmitOutcome::Mismatch { id } => Ok(Self::Rejected(Problem::dedup_mismatch(id))),
+            SubmitOutcome::NotFound => Err(no_organization()),
         }
     }
 

@@ -8,19 +8,19 @@ use serde::Serialize;
 use super::Api;
 use super::audit;
 use super::body::Media;
-use super::call::{Answer, Call, PAGE_BYTES_MAX, json, json_bytes, unexpected};
+use super::call::{Answer, Call, PAGE_BYTES_MAX, json, json_bytes};
 use super::endpoint_settings::Reading;
 use super::endpoints::{BODY_BYTES_MAX, blank, put};
 use super::error::Problem;
 use super::fields::text_of;
 use super::query::Query;
 use super::stored_event::stored;
-use crate::commands::{Command, DeleteEndpoint, SubmitEvent};
+use crate::commands::{DeleteEndpoint, DeleteEndpointOutcome, SubmitEvent};
 use crate::delivery::envelope::Body;
 use crate::model::endpoint::{BodyForm, Endpoint, TypePattern};
 use crate::model::id::{EndpointId, OrgNo};
 use crate::rules::type_filter::TypeFilter;
-use crate::store::{EventQuery, Outcome};
+use crate::store::EventQuery;
 
 /// What tells a subscription from endpoints that were made otherwise: a member of its metadata.
 const MADE_BY: (&str, &str) = ("made_by", "rest_hook");
@@ -80,13 +80,12 @@ pub(super) async fn unsubscribe(call: &mut Call) -> Answer {
     };
     let found = call.api.store.endpoint_of(org, id)?.filter(|(endpoint, _)| is_hook(endpoint));
     found.ok_or_else(absent)?;
-    match call.commit(Command::DeleteEndpoint(DeleteEndpoint { org, endpoint: id })).await? {
-        Outcome::Done => {
+    match call.commit(DeleteEndpoint { org, endpoint: id }).await? {
+        DeleteEndpointOutcome::Deleted => {
             audit::endpoint_deleted(call, id);
             Ok(HttpResponse::NoContent().finish())
         }
-        Outcome::NotFound => Err(absent()),
-        other => Err(unexpected(&other)),
+        DeleteEndpointOutcome::NotFound => Err(absent()),
     }
 }
 

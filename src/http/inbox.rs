@@ -8,17 +8,17 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::Api;
-use super::call::{Answer, Call, json, unexpected};
+use super::call::{Answer, Call, json};
 use super::error::Problem;
 use super::query::Query;
 use super::stored_event::{Page, read_page};
 use crate::base::sabotage::{self, Switch};
-use crate::commands::{AckEvent, Command};
+use crate::commands::{AckEvent, AckOutcome};
 use crate::commit::InboxListener;
 use crate::model::event::{EventStatus, EventType};
 use crate::model::id::{EventId, OrgNo};
 use crate::model::time::Timestamp;
-use crate::store::{EventPage, InboxQuery, Outcome};
+use crate::store::{EventPage, InboxQuery};
 
 /// Longest `wait` a caller can ask for, in seconds.
 const WAIT_S_MAX: u64 = 30;
@@ -134,10 +134,9 @@ pub(super) async fn acknowledge(call: &mut Call) -> Answer {
     let known = call.api.store.event(org, event)?.ok_or_else(absent)?;
     let at = match known.acknowledged_at {
         Some(at) => at,
-        None => match call.commit(Command::AckEvent(AckEvent { org, event, at: call.now })).await? {
-            Outcome::Acknowledged { at } => at,
-            Outcome::NotFound => return Err(absent()),
-            other => return Err(unexpected(&other)),
+        None => match call.commit(AckEvent { org, event, at: call.now }).await? {
+            AckOutcome::Acknowledged { at } => at,
+            AckOutcome::NotFound => return Err(absent()),
         },
     };
     json(StatusCode::OK, &Confirmation { id: event, status: EventStatus::Acknowledged.name(), acknowledged_at: at })

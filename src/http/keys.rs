@@ -9,19 +9,19 @@ use serde::Serialize;
 use super::audit;
 use super::auth::Caller;
 use super::body::Media;
-use super::call::{Answer, Call, json, unexpected};
+use super::call::{Answer, Call, json};
 use super::cursor;
 use super::error::{Code, Faults, Problem};
 use super::fields::{Fields, text_of};
 use super::query::Query;
 use super::verify::Hashed;
 use crate::base::random;
-use crate::commands::{Command, CreateKey, CreateOrg, EndKey, RotateKey};
+use crate::commands::{CreateKey, CreateOrg, CreateOrgOutcome, EndKey, EndKeyOutcome, RotateKey};
 use crate::model::id::{EventId, KeyId, OrgId, OrgNo};
 use crate::model::key::{Key, KeyText, Scope, Scopes};
 use crate::model::org::{InboxMode, NAME_CHARS_MAX, Org, Tier, looks_like_id};
 use crate::model::time::Timestamp;
-use crate::store::{Authenticated, KEYS_PER_ORG_MAX, Outcome};
+use crate::store::{Authenticated, KEYS_PER_ORG_MAX, KeyAdded};
 
 const BODY_BYTES_MAX: usize = 16 << 10;
 /// Longest time an old key works beside its new one, in seconds: a week.
@@ -127,14 +127,13 @@ async fn generate_by_admin(call: &Call, text: &str) -> Answer {
     };
     let (text, key) = make(call, wish).await?;
     let (organization, name) = (org.id, org.name.clone());
-    match call.commit(Command::CreateOrg(CreateOrg { org, key: key.clone() })).await? {
-        Outcome::OrgCreated(_) => {
+    match call.commit(CreateOrg { org, key: key.clone() }).await? {
+        CreateOrgOutcome::Created(_) => {
             audit::organization_made(call, organization, &name);
             audit::key(call, organization, key.id, "created");
             reveal(call, organization, &text, key)
         }
-        Outcome::OrgExists(existing) => Err(Problem::organization_exists(existing)),
-        other => Err(unexpected(&other)),
+        CreateOrgOutcome::NameTaken(existing) => Err(Problem::organization_exists(existing)),
     }
 }
 
@@ -165,20 +164,19 @@ fn wish(fields: &mut Fields<'_>, now: Timestamp, faults: &mut Faults) -> Wish {
 /// Another key of an organization that exists.
 async fn add(call: &Call, org: OrgNo, organization: OrgId, wish: Wish) -> Answer {
     let (text, key) = make(call, wish).await?;
-    stored(&call.commit(Command::CreateKey(CreateKey { org, key: key.clone() })).await?)?;
+    stored(call.commit(CreateKey { org, key: key.clone() }).await?)?;
     audit::key(call, organization, key.id, "created");
     reveal(call, organization, &text, key)
 }
 
-fn stored(outcome: &Outcome) -> Result<(), Problem> {
-    match outcome {
-        Outcome::Done => Ok(()),
-        Outcome::LimitReached => {
+fn stored(added: KeyAdded) -> Result<(), Problem> {
+    match added {
+        KeyAdded::Added => Ok(()),
+        KeyAdded::LimitReached => {
             let detail = format!("an organization can have at most {KEYS_PER_ORG_MAX} keys; revoke a key first");
             Err(Problem::new(Code::LimitReached, detail))
         }
-        Outcome::NotFound => Err(Problem::not_found("the organization or the key no longer exists")),
-        other => Err(unexpected(other)),
+        KeyAdded::NotFound => Err(Problem::not_found("the organization or the key no longer exists")),
     }
 }
 
@@ -234,7 +232,7 @@ pub(super) async fn rotate(call: &mut Call) -> Answer {
     // Without a grace it has ended whatever the clock does.
     let old_ends_at = if grace_s == 0 { Timestamp(0) } else { call.now.plus_ms(grace_s * 1_000) };
     let rotated = RotateKey { org: old.org_no(), old: id, old_ends_at, new: new.clone() };
-    stored(&call.commit(Command::RotateKey(rotated)).await?)?;
+    stored(call.commit(rotated).await?)?;
     audit::key(call, old.org().id, id, "rotated");
     audit::key(call, old.org().id, new.id, "created by rotation");
     reveal(call, old.org().id, &text, new)
@@ -311,12 +309,11 @@ pub(super) async fn end(call: &mut Call) -> Answer {
             ));
         }
     }
-    match call.commit(Command::EndKey(EndKey { org, key, at: call.now })).await? {
-        Outcome::Done => {
+    match call.commit(EndKey { org, key, at: call.now }).await? {
+        EndKeyOutcome::Ended => {
             audit::key(call, found.org().id, key, "revoked");
             Ok(HttpResponse::NoContent().finish())
         }
-        Outcome::NotFound => Err(absent()),
-        other => Err(unexpected(&other)),
+        EndKeyOutcome::NotFound => Err(absent()),
     }
 }

@@ -9,17 +9,17 @@ use serde::Serialize;
 use super::Api;
 use super::audit;
 use super::body::Media;
-use super::call::{Answer, Call, json, page, unexpected};
+use super::call::{Answer, Call, json, page};
 use super::cursor;
 use super::error::{Code, Faults, Problem};
 use super::fields::{CHAR_BYTES_MAX, Fields, text_of};
 use super::query::Query;
-use crate::commands::{Command, EndReplay, StartReplay};
+use crate::commands::{EndReplay, EndReplayOutcome, StartReplay, StartReplayOutcome};
 use crate::model::endpoint::{PATTERN_CHARS_MAX, PATTERNS_MAX, TypePattern};
 use crate::model::id::{EndpointId, EventId, OrgNo, ReplayId};
 use crate::model::replay::{REPLAYS_RUNNING_MAX, ReplayEnd, ReplayRequest, ReplayWait};
 use crate::model::time::Timestamp;
-use crate::store::{Outcome, Replay, Store};
+use crate::store::{Replay, Store};
 
 /// A hundred patterns, every character escaped, and then some.
 const BODY_BYTES_MAX: usize = CHAR_BYTES_MAX * PATTERNS_MAX * PATTERN_CHARS_MAX + (4 << 10);
@@ -142,22 +142,21 @@ pub(super) async fn start(call: &mut Call) -> Answer {
     let request = read(&body, &call.api.store, org, call.now)?;
     let replay = ReplayId(call.api.new_id());
     let start = StartReplay { org, replay, request, at: call.now };
-    match call.commit(Command::StartReplay(start)).await? {
-        Outcome::Done => audit::replay(call, replay, "started"),
+    match call.commit(start).await? {
+        StartReplayOutcome::Started => audit::replay(call, replay, "started"),
         // Deleted meanwhile.
-        Outcome::NotFound => {
+        StartReplayOutcome::NotFound => {
             let mut faults = Faults::default();
             faults.add("/endpoint_id", NO_ENDPOINT);
             faults.into_result()?;
         }
-        Outcome::LimitReached => {
+        StartReplayOutcome::LimitReached => {
             let detail = format!(
                 "an organization can have at most {REPLAYS_RUNNING_MAX} running replays; wait until a \
                  replay ends, or cancel a replay"
             );
             return Err(Problem::new(Code::LimitReached, detail));
         }
-        other => return Err(unexpected(&other)),
     }
     let started = call.api.store.replay(org, replay, call.api.steady())?.ok_or_else(absent)?;
     json(StatusCode::ACCEPTED, &Shown::of(&started, &call.api))
@@ -168,10 +167,9 @@ pub(super) async fn cancel(call: &mut Call) -> Answer {
     let (org, replay) = named(call)?;
     if replay.ended.is_none() {
         let end = EndReplay { org, replay: replay.id, end: ReplayEnd::Requested, at: call.now };
-        match call.commit(Command::EndReplay(end)).await? {
-            Outcome::Done => audit::replay(call, replay.id, "canceled"),
-            Outcome::NotFound => return Err(absent()),
-            other => return Err(unexpected(&other)),
+        match call.commit(end).await? {
+            EndReplayOutcome::Ended => audit::replay(call, replay.id, "canceled"),
+            EndReplayOutcome::NotFound => return Err(absent()),
         }
     }
     show(call)

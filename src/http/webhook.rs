@@ -5,14 +5,13 @@ use actix_web::http::StatusCode;
 
 use super::audit;
 use super::body::Media;
-use super::call::{Answer, Call, json, unexpected};
+use super::call::{Answer, Call, json};
 use super::endpoint_settings::Reading;
 use super::endpoints::{BODY_BYTES_MAX, Shown, blank, put};
 use super::error::Problem;
 use super::fields::text_of;
-use crate::commands::{Command, DeleteEndpoint};
+use crate::commands::{DeleteEndpoint, DeleteEndpointOutcome};
 use crate::model::endpoint::Endpoint;
-use crate::store::Outcome;
 
 fn absent() -> Problem {
     Problem::not_found("no URL is set")
@@ -60,12 +59,11 @@ pub(super) async fn delete(call: &mut Call) -> Answer {
     let org = call.org()?;
     let _apart = call.api.settings_lock(org).await;
     let endpoint = call.api.store.default_endpoint(org)?.ok_or_else(absent)?.id;
-    match call.commit(Command::DeleteEndpoint(DeleteEndpoint { org, endpoint })).await? {
-        Outcome::Done => {
+    match call.commit(DeleteEndpoint { org, endpoint }).await? {
+        DeleteEndpointOutcome::Deleted => {
             audit::endpoint_deleted(call, endpoint);
             Ok(HttpResponse::NoContent().finish())
         }
-        Outcome::NotFound => Err(absent()),
-        other => Err(unexpected(&other)),
+        DeleteEndpointOutcome::NotFound => Err(absent()),
     }
 }

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
-use crate::commands::{Command, SubmitEvent};
+use crate::commands::SubmitEvent;
 use crate::model::event::{Dedup, NewEvent};
 use crate::model::id::{EventId, OrgNo};
 use crate::model::notice::NoticeKind;
@@ -53,7 +53,7 @@ struct Payload {
 }
 
 /// The event for one organization.
-pub(super) fn disk_low(org: OrgNo, (free_bytes, reserve_bytes): (u64, u64), now: Timestamp) -> Command {
+pub(super) fn disk_low(org: OrgNo, (free_bytes, reserve_bytes): (u64, u64), now: Timestamp) -> SubmitEvent {
     let event_type = NoticeKind::DiskLow.event_type();
     let id = event_type.as_str().to_owned();
     let digest = Sha256::new().chain_update(org.0.to_be_bytes()).chain_update(DEDUP_DOMAIN).chain_update(&id);
@@ -70,7 +70,7 @@ pub(super) fn disk_low(org: OrgNo, (free_bytes, reserve_bytes): (u64, u64), now:
         payload: payload.into(),
         cloudevent: None,
     };
-    Command::SubmitEvent(Box::new(SubmitEvent { org, by: None, id: EventId(0), received_at: Timestamp(0), event }))
+    SubmitEvent { org, by: None, id: EventId(0), received_at: Timestamp(0), event }
 }
 
 #[cfg(test)]
@@ -96,10 +96,7 @@ mod tests {
 
     #[test]
     fn each_organization_has_a_dedup_id_that_producers_cannot_send() {
-        let of = |org| match disk_low(OrgNo(org), (7, 9), Timestamp(ONCE_IN_MS + 5)) {
-            Command::SubmitEvent(submit) => submit.event,
-            other => panic!("{other:?}"),
-        };
+        let of = |org| disk_low(OrgNo(org), (7, 9), Timestamp(ONCE_IN_MS + 5)).event;
         let (one, other) = (of(1), of(2));
         let dedup = one.dedup.unwrap();
         assert_eq!(&*one.payload, br#"{"free_bytes":7,"reserve_bytes":9}"#);

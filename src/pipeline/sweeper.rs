@@ -12,13 +12,13 @@ use crate::base::exit_code::fatal;
 use crate::base::metrics::{Metrics, OperationalEvent, Queue};
 use crate::base::sabotage::{self, Switch};
 use crate::base::threads::{Signal, Stop};
-use crate::commands::{Command, ExpireDedup, ExpireKeys, NoteKeysUsed};
+use crate::commands::{ExpireDedup, ExpireKeys, NoteKeysUsed, SubmitOutcome};
 use crate::commit::{Hints, Intake, Shortage, Space};
 use crate::journal::Reader;
 use crate::model::id::{EventId, KeyId, OrgNo};
 use crate::model::notice::NoticeKind;
 use crate::model::time::Timestamp;
-use crate::store::{Outcome, StateError, Store};
+use crate::store::{StateError, Store};
 
 const TICK: Duration = Duration::from_secs(1);
 /// Whatever waits for routing is offered this often, in milliseconds.
@@ -131,10 +131,10 @@ impl Sweeper {
         if orgs.is_empty() {
             return Ok(());
         }
-        let commands = orgs.iter().map(|org| disk_low(*org, (free, reserve), now)).collect();
-        let Some(outcomes) = self.intake.push_for_outcomes(commands) else { return Ok(()) };
+        let events = orgs.iter().map(|org| disk_low(*org, (free, reserve), now));
+        let Some(outcomes) = self.intake.push_for_outcomes(events) else { return Ok(()) };
         watch.told();
-        let told = outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Accepted { .. })).count();
+        let told = outcomes.iter().filter(|outcome| matches!(outcome, SubmitOutcome::Accepted { .. })).count();
         self.metrics.operational_events.of(OperationalEvent::DiskLow).inc_by(told as u64);
         Ok(())
     }
@@ -158,7 +158,7 @@ impl Sweeper {
     fn expire_dedup(&self) -> Result<(), StateError> {
         let before = Timestamp(self.clock.now_ms()).minus_ms(self.settings.dedup_window_ms);
         if self.store.has_expired_dedup(before)? {
-            self.intake.push(vec![Command::ExpireDedup(ExpireDedup { before })]);
+            self.intake.push([ExpireDedup { before }]);
         }
         Ok(())
     }
@@ -169,7 +169,7 @@ impl Sweeper {
         let (keys, next) = self.store.keys_past_end(at, rounds.key, KEYS_LOOKED_AT)?;
         rounds.key = next;
         if !keys.is_empty() {
-            self.intake.push(vec![Command::ExpireKeys(ExpireKeys { keys, at })]);
+            self.intake.push([ExpireKeys { keys, at }]);
         }
         Ok(())
     }
@@ -177,7 +177,7 @@ impl Sweeper {
     fn note_keys_used(&self) {
         let used = (self.settings.keys_used)();
         if !used.is_empty() || sabotage::is_on(Switch::SweeperWrites) {
-            self.intake.push(vec![Command::NoteKeysUsed(NoteKeysUsed { used })]);
+            self.intake.push([NoteKeysUsed { used }]);
         }
     }
 

@@ -89,7 +89,7 @@ impl Worker {
             }
         };
         let last = *missed.last()?;
-        let commands = missed.iter().filter_map(|event| self.route_one(*event)).collect();
+        let commands = missed.iter().filter_map(|event| self.route_one(*event));
         self.ports.intake.push_and_wait(commands).then_some(last)
     }
 
@@ -103,7 +103,7 @@ impl Worker {
                 weight <= WEIGHT_MAX
             });
             let count = count.count().max(1);
-            if !self.ports.intake.push_and_wait(commands.drain(..count).collect()) {
+            if !self.ports.intake.push_and_wait(commands.drain(..count)) {
                 break;
             }
         }

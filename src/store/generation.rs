@@ -154,7 +154,7 @@ impl Store {
     /// When something cannot be written; then the next start makes the state anew.
     pub fn close(&self) -> Result<(), StateError> {
         if self.is_broken() {
-            return Err(StateError("a row of the state could not be read".to_owned()));
+            return Err(StateError::Rows("a row of the state could not be read".to_owned()));
         }
         self.write_back()?;
         let Generation { db, dir, .. } = &self.generation;
@@ -321,7 +321,7 @@ fn number_of(path: &Path) -> Option<u64> {
 
 #[expect(clippy::needless_pass_by_value, reason = "given to map_err")]
 pub(super) fn io_error(error: io::Error) -> StateError {
-    StateError(error.to_string())
+    StateError::Rows(error.to_string())
 }
 
 #[cfg(test)]

@@ -29,7 +29,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-pub use change::{Batch, Change, Effects, KEYS_PER_ORG_MAX, Outcome, Told};
+pub use change::{Batch, Change, Effects, KEYS_PER_ORG_MAX, KeyAdded, Refusal, Told, Unapplied};
 pub use dead_letters::{DeadPage, DeadPlace, DeadQuery};
 pub use dedup::Earlier;
 pub use deliveries::{DueDelivery, InOrder, Lane, Then};
@@ -57,13 +57,21 @@ pub struct Store {
     writing: Mutex<()>,
 }
 
-/// The state cannot be read or written. The journal is unharmed: a restart rebuilds the state from it.
+/// The state cannot be read, written or changed. The journal is unharmed: a restart rebuilds the state from it.
 #[derive(Debug)]
-pub struct StateError(String);
+pub enum StateError {
+    /// Rows cannot be read or written.
+    Rows(String),
+    /// The code expects of itself what does not hold: a mistake in it, which must not become a wrong answer or row.
+    Invariant(&'static str),
+}
 
 impl fmt::Display for StateError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the state is broken: {}", self.0)
+        match self {
+            Self::Rows(reason) => write!(f, "the state is broken: {reason}"),
+            Self::Invariant(rule) => write!(f, "a mistake in triggerd, please report it: {rule}"),
+        }
     }
 }
 
@@ -71,13 +79,13 @@ impl std::error::Error for StateError {}
 
 impl From<sled::Error> for StateError {
     fn from(error: sled::Error) -> Self {
-        Self(error.to_string())
+        Self::Rows(error.to_string())
     }
 }
 
 impl From<crate::base::codec::CodecError> for StateError {
     fn from(error: crate::base::codec::CodecError) -> Self {
-        Self(error.to_string())
+        Self::Rows(error.to_string())
     }
 }
 

@@ -216,7 +216,7 @@ impl<R: Row> Table<R> {
     /// The row that another row promises.
     pub(crate) fn promised(&self, key: R::Key) -> Result<Arc<R>, StateError> {
         let row = self.get(key)?;
-        self.noted(|| row.ok_or_else(|| StateError(format!("the row {key:?} of {} is missing", R::NAME))))
+        self.noted(|| row.ok_or_else(|| StateError::Rows(format!("the row {key:?} of {} is missing", R::NAME))))
     }
 
     /// The row if the layer has it.
@@ -256,7 +256,7 @@ impl<R: Row> Table<R> {
             let in_tree = self.layer.get(&key).is_some_and(|slot| slot.in_tree);
             self.set(key, Slot { row: Some(Arc::new(new())), dirty: true, in_tree });
         }
-        self.edit(key)?.ok_or_else(|| StateError(format!("a row of {} vanished", R::NAME)))
+        self.edit(key)?.ok_or_else(|| StateError::Rows(format!("a row of {} vanished", R::NAME)))
     }
 
     /// Like [`Table::edit_or_insert`], for a row that cannot be in sled unless `known`: then sled is not asked.
@@ -268,7 +268,7 @@ impl<R: Row> Table<R> {
     ) -> Result<&mut R, StateError> {
         if !known && !self.layer.contains_key(&key) {
             self.insert_new(key, new());
-            return self.edit(key)?.ok_or_else(|| StateError(format!("a row of {} vanished", R::NAME)));
+            return self.edit(key)?.ok_or_else(|| StateError::Rows(format!("a row of {} vanished", R::NAME)));
         }
         self.edit_or_insert(key, new)
     }
@@ -389,7 +389,7 @@ impl<R: Row> Table<R> {
     fn noted<T>(&self, read: impl FnOnce() -> Result<T, StateError>) -> Result<T, StateError> {
         // sled 0.34.7 panics on some kinds of damage.
         let result = catch_unwind(AssertUnwindSafe(read));
-        let result = result.unwrap_or_else(|_panic| Err(StateError(format!("reading {} panicked", R::NAME))));
+        let result = result.unwrap_or_else(|_panic| Err(StateError::Rows(format!("reading {} panicked", R::NAME))));
         result.inspect_err(|_| self.broken.store(!sabotage::is_on(Switch::RotIgnored), Ordering::SeqCst))
     }
 }
@@ -468,7 +468,8 @@ fn parse_key<R: Row>(bytes: &[u8]) -> Option<R::Key> {
 
 fn read_pair<R: Row>(pair: sled::Result<(sled::IVec, sled::IVec)>) -> Result<(R::Key, R), StateError> {
     let (key, value) = pair?;
-    let key = parse_key::<R>(&key).ok_or_else(|| StateError(format!("a key of {} has the wrong length", R::NAME)))?;
+    let key =
+        parse_key::<R>(&key).ok_or_else(|| StateError::Rows(format!("a key of {} has the wrong length", R::NAME)))?;
     Ok((key, read_row(&value)?))
 }
 
@@ -479,7 +480,7 @@ fn read_pair_shared<R: Row>(pair: sled::Result<(sled::IVec, sled::IVec)>) -> Pai
 fn read_row<R: Row>(bytes: &[u8]) -> Result<R, StateError> {
     match bytes.split_first() {
         Some((&ROW_VERSION, row)) => Ok(codec::decode(row)?),
-        _ => Err(StateError(format!("a row of {} is of another version", R::NAME))),
+        _ => Err(StateError::Rows(format!("a row of {} is of another version", R::NAME))),
     }
 }
 

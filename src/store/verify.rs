@@ -76,7 +76,7 @@ impl Store {
         copy_dir(generation, copy)?;
         // sled 0.34.7 panics on some kinds of damage.
         let opened = catch_unwind(|| Self::open_generation(copy, cache_bytes, None));
-        opened.map_err(|_panic| StateError("opening it panicked".into()))?
+        opened.map_err(|_panic| StateError::Rows("opening it panicked".into()))?
     }
 
     /// The number of each organization. For verify and rebuild: it reads everything.

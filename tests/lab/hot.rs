@@ -13,7 +13,10 @@ use triggerd::base::clock::Clock;
 use triggerd::base::metrics::Metrics;
 use triggerd::base::sabotage;
 use triggerd::base::threads::{Stop, Thread, spawn_critical};
-use triggerd::commands::{AckEvent, Command, ExpireDedup, NoteKeysUsed, PutEndpoint, RouteEvent, SettleAttempt};
+use triggerd::commands::{
+    AckEvent, Applied, Became, Command, ExpireDedup, NoteKeysUsed, PutEndpoint, RouteEvent, SettleAttempt,
+    SubmitOutcome,
+};
 use triggerd::commit::{Committer, Flusher, Intake, Progress, Space, WRITE_BACK_AFTER, recover, watch};
 use triggerd::data_dir::DataDir;
 use triggerd::journal::{self, Options, OsFiles};
@@ -23,7 +26,7 @@ use triggerd::model::event::Dedup;
 use triggerd::model::id::{EndpointId, EventId, KeyId, OrgNo};
 use triggerd::model::time::Timestamp;
 use triggerd::rules::type_filter::TypeFilter;
-use triggerd::store::{InboxQuery, Outcome, Store};
+use triggerd::store::{InboxQuery, Store};
 
 use crate::harness::{PATIENCE, command, settings};
 use crate::scenario::{Plan, Told};
@@ -150,8 +153,8 @@ impl System {
         system
     }
 
-    fn submit(&self, commands: Vec<Command>) -> Vec<Outcome> {
-        self.intake.submit(commands).unwrap().wait().unwrap()
+    fn submit(&self, commands: Vec<Command>) -> Vec<Became> {
+        self.intake.submit_commands(commands).unwrap().wait().unwrap()
     }
 
     /// A few events on their whole way: every table is changed, most of them in rows that were changed a moment ago.
@@ -162,7 +165,7 @@ impl System {
         let ids: Vec<EventId> = accepted
             .iter()
             .map(|outcome| match outcome {
-                Outcome::Accepted { id, .. } => *id,
+                Ok(Applied::SubmitEvent(SubmitOutcome::Accepted { id, .. })) => *id,
                 other => panic!("{other:?}"),
             })
             .collect();

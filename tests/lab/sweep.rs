@@ -11,11 +11,11 @@ use std::sync::Arc;
 use triggerd::base::clock::Clock;
 use triggerd::base::sabotage;
 use triggerd::base::threads::spawn_critical;
-use triggerd::commands::Command;
+use triggerd::commands::{Applied, Command, SubmitOutcome};
 use triggerd::commit::{Committer, Intake, Refused, Space, recover};
 use triggerd::journal::faults::{Fault, FaultyFiles};
 use triggerd::journal::{self, Files, Options, OsFiles, Position};
-use triggerd::store::{Outcome, Store};
+use triggerd::store::Store;
 
 use crate::scenario::{Plan, Told};
 use crate::system::{LIMITS, create_org, ports, submit};
@@ -141,13 +141,13 @@ fn submit_all(intake: &Intake, files: &FaultyFiles) {
         let outcomes = loop {
             // The disk has room again at once.
             intake.set_shortage(None, None);
-            match intake.submit(vec![command.clone()]).and_then(triggerd::commit::Reply::wait) {
+            match intake.submit_commands(vec![command.clone()]).and_then(triggerd::commit::Reply::wait) {
                 Err(Refused::DiskFull(_)) => {}
                 other => break other,
             }
         };
         match outcomes.as_deref() {
-            Ok([Outcome::Accepted { id, .. }]) => {
+            Ok([Ok(Applied::SubmitEvent(SubmitOutcome::Accepted { id, .. }))]) => {
                 println!("stored {id} {}", if files.is_armed() { "before" } else { "after" });
             }
             Ok(_) => {}

@@ -13,7 +13,8 @@ use triggerd::base::clock::Clock;
 use triggerd::base::metrics::Metrics;
 use triggerd::base::threads::{Signal, Stop};
 use triggerd::commands::{
-    Command, DeleteEndpoint, PutEndpoint, RetryDelivery, SettleAttempt, StartReplay, SubmitEvent,
+    Command, CreateOrgOutcome, DeleteEndpoint, PutEndpoint, PutEndpointOutcome, RetryDelivery, SettleAttempt,
+    StartReplay, StartReplayOutcome, SubmitEvent, SubmitOutcome, Submitted,
 };
 use triggerd::commit::{Committer, Flusher, Hints, InboxBell, Intake, Ports};
 use triggerd::delivery::completion::Completion;
@@ -27,7 +28,7 @@ use triggerd::model::replay::{ReplayOnly, ReplayRequest};
 use triggerd::model::time::Timestamp;
 use triggerd::pipeline::{Replayer, Sweeper, SweeperSettings, Worker, WorkerPorts};
 use triggerd::rules::breaker::{Answer, BreakerPolicy};
-use triggerd::store::{DueDelivery, Outcome, Store};
+use triggerd::store::{DueDelivery, Store};
 
 use crate::random::Random;
 use crate::system::{LIMITS, create_org, ports};
@@ -112,7 +113,7 @@ fn receive(requests: &Receiver<(DueDelivery, Completion)>, intake: &Intake, cloc
             previous: delivery.last_attempt,
             notices: Vec::new(),
         };
-        let stored = intake.push_for_outcomes(vec![Command::SettleAttempt(Box::new(settle))]);
+        let stored = intake.push_for_outcomes([settle]);
         if stored.is_some() && !failed {
             accepted.lock().unwrap().insert(key);
         }
@@ -282,8 +283,8 @@ impl World {
         self.threads.push(std::thread::spawn(move || receive(&received, &intake, &clock, &accepted)));
     }
 
-    fn submit(&self, command: Command) -> Outcome {
-        self.intake.submit(vec![command]).unwrap().wait().unwrap().remove(0)
+    fn submit<K: Submitted>(&self, command: K) -> K::Outcome {
+        self.intake.submit(command).unwrap().wait().unwrap().remove(0)
     }
 
     fn event(&mut self, number: usize) {
@@ -303,8 +304,7 @@ impl World {
             ..event_without_anything()
         };
         let (org, id, received_at) = (self.org, EventId(0), Timestamp(0));
-        let Outcome::Accepted { id, .. } =
-            self.submit(Command::SubmitEvent(Box::new(SubmitEvent { org, by: None, id, received_at, event })))
+        let SubmitOutcome::Accepted { id, .. } = self.submit(SubmitEvent { org, by: None, id, received_at, event })
         else {
             panic!("an event is taken")
         };
@@ -324,7 +324,8 @@ impl World {
 
     /// Everything happens: events, an endpoint that is deleted, a clock that is set back.
     fn play(&mut self) {
-        let Outcome::OrgCreated(org) = self.submit(create_org()) else { panic!("an organization is made") };
+        let Command::CreateOrg(made) = create_org() else { unreachable!() };
+        let CreateOrgOutcome::Created(org) = self.submit(made) else { panic!("an organization is made") };
         self.org = org;
         for id in 1..=ENDPOINTS {
             let ordering = if EndpointId(id) == STRICT { Ordering::Strict } else { Ordering::default() };
@@ -332,15 +333,13 @@ impl World {
                 EndpointSettings { url: "https://example.com/".into(), ordering, ..EndpointSettings::default() };
             let now = Timestamp(self.clock.now_ms());
             let endpoint = Endpoint::new(EndpointId(id), settings, SealedSecret::new(vec![7; 72]), now);
-            assert_eq!(
-                self.submit(Command::PutEndpoint(PutEndpoint { org, endpoint, sets_enabled: true })),
-                Outcome::Done
-            );
+            let put = PutEndpoint { org, endpoint, sets_enabled: true };
+            assert_eq!(self.submit(put), PutEndpointOutcome::Put);
         }
         for number in 0..EVENTS {
             self.event(number);
             if number == EVENTS / 2 {
-                self.submit(Command::DeleteEndpoint(DeleteEndpoint { org, endpoint: DELETED }));
+                self.submit(DeleteEndpoint { org, endpoint: DELETED });
                 self.clock.set_ms(START_MS - 86_400_000);
             }
         }
@@ -357,11 +356,11 @@ impl World {
             only: ReplayOnly::Failed,
         };
         let replay = ReplayId(u128::from(self.clock.steady_ms()) << 80);
-        assert_eq!(self.submit(Command::StartReplay(StartReplay { org, replay, request, at })), Outcome::Done);
+        assert_eq!(self.submit(StartReplay { org, replay, request, at }), StartReplayOutcome::Started);
         let (endpoint, only_dead, trigger) = (EndpointId(2), true, Trigger::Retry);
         for (_, event) in self.expected.iter().filter(|(to, _)| *to == endpoint) {
             let event = *event;
-            self.submit(Command::RetryDelivery(RetryDelivery { org, endpoint, event, at, only_dead, trigger }));
+            self.submit(RetryDelivery { org, endpoint, event, at, only_dead, trigger });
         }
     }
 

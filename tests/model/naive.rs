@@ -2,7 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use triggerd::commands::{AckEvent, CancelDeliveries, Command, DropDead, RetryDelivery, SettleAttempt, SubmitEvent};
+use triggerd::commands::{
+    AckEvent, AckOutcome, Applied, Became, CancelDeliveries, Command, CreateOrgOutcome, DeleteEndpointOutcome,
+    DropDead, DropOutcome, EndKeyOutcome, EndReplayOutcome, EraseOutcome, PutEndpointOutcome, RetryDelivery,
+    RetryOutcome, SettleAttempt, SettleOutcome, StartReplayOutcome, StepReplayOutcome, SubmitEvent, SubmitOutcome,
+};
 use triggerd::model::delivery::{Trigger, Verdict};
 use triggerd::model::endpoint::{Endpoint, TypePattern};
 use triggerd::model::event::{EventStatus, NewEvent};
@@ -11,7 +15,7 @@ use triggerd::model::key::{Key, Scope, Scopes};
 use triggerd::model::notice::NoticeKind;
 use triggerd::model::org::{InboxMode, Org};
 use triggerd::model::time::Timestamp;
-use triggerd::store::{Outcome, Told};
+use triggerd::store::{KeyAdded, Refusal, Told};
 
 use crate::replays::NaiveReplay;
 
@@ -91,10 +95,10 @@ pub(crate) enum Stands {
 /// What may come of a command.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Expected {
-    Exactly(Outcome),
+    Exactly(Became),
     /// A new event.
     Accepted,
-    /// These operational events, in this order; none: nothing but that it took effect.
+    /// The attempt is settled, and these operational events are stored, in this order.
     Told(Vec<NoticeKind>),
     /// The same of an attempt whose delivery had been canceled.
     Canceled(Vec<NoticeKind>),
@@ -103,20 +107,21 @@ pub(crate) enum Expected {
 }
 
 impl Expected {
-    pub(crate) fn allows(&self, outcome: &Outcome) -> bool {
+    pub(crate) fn allows(&self, outcome: &Became) -> bool {
         match (self, outcome) {
             (Self::Exactly(expected), outcome) => expected == outcome,
-            (Self::Told(kinds), Outcome::Done) => kinds.is_empty(),
-            (Self::Told(kinds), Outcome::Told(told)) => {
-                !kinds.is_empty() && told.iter().map(|told| told.kind).eq(kinds.iter().copied())
-            }
-            (Self::Canceled(kinds), Outcome::Canceled(told)) => {
+            (Self::Told(kinds), Ok(Applied::SettleAttempt(SettleOutcome::Settled(told))))
+            | (Self::Canceled(kinds), Ok(Applied::SettleAttempt(SettleOutcome::Canceled(told)))) => {
                 told.iter().map(|told| told.kind).eq(kinds.iter().copied())
             }
-            (Self::Accepted, outcome) => matches!(outcome, Outcome::Accepted { .. }),
-            (Self::Known(known), Outcome::Duplicate { id, received_at }) => known.contains(&(*id, *received_at, true)),
-            (Self::Known(known), Outcome::Mismatch { id }) => known.iter().any(|(known, _, same)| known == id && !same),
-            (Self::Told(_) | Self::Canceled(_) | Self::Known(_), _) => false,
+            (Self::Accepted, Ok(Applied::SubmitEvent(outcome))) => matches!(outcome, SubmitOutcome::Accepted { .. }),
+            (Self::Known(known), Ok(Applied::SubmitEvent(SubmitOutcome::Duplicate { id, received_at }))) => {
+                known.contains(&(*id, *received_at, true))
+            }
+            (Self::Known(known), Ok(Applied::SubmitEvent(SubmitOutcome::Mismatch { id }))) => {
+                known.iter().any(|(known, _, same)| known == id && !same)
+            }
+            (Self::Told(_) | Self::Canceled(_) | Self::Accepted | Self::Known(_), _) => false,
         }
     }
 }
@@ -153,7 +158,7 @@ impl NaiveOrg {
             let Stands::Waiting(at) = delivery.stands else { continue };
             let at_once = delivery.attempts == 0 && delivery.at_once;
             any_at_once |= at_once;
-            waits.push((if at_once { event.received_at.min(now) } else { at }, *id));
+            waits.push((if at_once { Timestamp(id.unix_ms()).min(now) } else { at }, *id));
         }
         waits.sort_unstable();
         (waits, any_at_once)
@@ -208,6 +213,31 @@ fn ended_at(settle: &SettleAttempt) -> Timestamp {
     settle.outcome.started_at.plus_ms(settle.outcome.duration_ms.into())
 }
 
+fn added_if(holds: bool) -> KeyAdded {
+    if holds { KeyAdded::Added } else { KeyAdded::NotFound }
+}
+
+/// Whether a command that has no more to say than that has changed anything.
+fn took_effect(applied: &Applied) -> bool {
+    match applied {
+        Applied::CreateKey(added) | Applied::RotateKey(added) => *added == KeyAdded::Added,
+        Applied::EndKey(outcome) => *outcome == EndKeyOutcome::Ended,
+        Applied::PutEndpoint(outcome) => *outcome == PutEndpointOutcome::Put,
+        Applied::DeleteEndpoint(outcome) => *outcome == DeleteEndpointOutcome::Deleted,
+        Applied::RetryDelivery(outcome) => *outcome == RetryOutcome::Queued,
+        Applied::DropDead(outcome) => *outcome == DropOutcome::Dropped,
+        Applied::StartReplay(outcome) => *outcome == StartReplayOutcome::Started,
+        Applied::StepReplay(outcome) => *outcome == StepReplayOutcome::Stepped,
+        Applied::EndReplay(outcome) => *outcome == EndReplayOutcome::Ended,
+        Applied::CreateOrg(_)
+        | Applied::SubmitEvent(_)
+        | Applied::AckEvent(_)
+        | Applied::SettleAttempt(_)
+        | Applied::EraseEvent(_) => false,
+        _ => true,
+    }
+}
+
 fn valid(key: &Key, at: Timestamp) -> bool {
     key.expires_at.is_none_or(|end| at < end) && key.ended_at.is_none_or(|end| at < end)
 }
@@ -227,60 +257,91 @@ impl Naive {
 
     /// What must come of the command now.
     pub(crate) fn expected(&self, command: &Command) -> Expected {
-        let done_if = |holds: bool| Expected::Exactly(if holds { Outcome::Done } else { Outcome::NotFound });
+        let exactly = |applied: Applied| Expected::Exactly(Ok(applied));
         let has_key = |org: OrgNo, key: KeyId, at: Timestamp| {
             self.org(org).is_some_and(|org| org.keys.iter().any(|known| known.id == key && valid(known, at)))
         };
         if let Some(refused) = self.refused(command) {
-            return Expected::Exactly(refused);
+            return Expected::Exactly(Err(refused));
         }
         match command.action() {
             Command::CreateOrg(_) => {
-                Expected::Exactly(Outcome::OrgCreated(OrgNo(u32::try_from(self.orgs.len()).unwrap())))
+                let number = OrgNo(u32::try_from(self.orgs.len()).unwrap());
+                exactly(Applied::CreateOrg(CreateOrgOutcome::Created(number)))
             }
-            Command::CreateKey(make) => done_if(self.org(make.org).is_some()),
-            Command::RotateKey(rotate) => done_if(has_key(rotate.org, rotate.old, rotate.new.created_at)),
-            Command::EndKey(end) => done_if(has_key(end.org, end.key, end.at)),
-            Command::PutEndpoint(put) => done_if(self.org(put.org).is_some()),
+            Command::CreateKey(make) => exactly(Applied::CreateKey(added_if(self.org(make.org).is_some()))),
+            Command::RotateKey(rotate) => {
+                let is_valid = has_key(rotate.org, rotate.old, rotate.new.created_at);
+                exactly(Applied::RotateKey(added_if(is_valid)))
+            }
+            Command::EndKey(end) => {
+                let is_valid = has_key(end.org, end.key, end.at);
+                exactly(Applied::EndKey(if is_valid { EndKeyOutcome::Ended } else { EndKeyOutcome::NotFound }))
+            }
+            Command::PutEndpoint(put) => {
+                let is_there = self.org(put.org).is_some();
+                exactly(Applied::PutEndpoint(if is_there {
+                    PutEndpointOutcome::Put
+                } else {
+                    PutEndpointOutcome::NotFound
+                }))
+            }
             Command::DeleteEndpoint(gone) => {
-                done_if(self.org(gone.org).is_some_and(|org| org.endpoint(gone.endpoint).is_some()))
-            }
-            Command::RetryDelivery(retry) => match self.erased(retry.org, retry.event) {
-                Some(at) if self.org(retry.org).is_some_and(|org| org.endpoint(retry.endpoint).is_some()) => {
-                    Expected::Exactly(Outcome::Erased { at })
-                }
-                _ => done_if(self.can_retry(retry)),
-            },
-            Command::EraseEvent(erase) => match self.org(erase.org).and_then(|org| org.events.get(&erase.event)) {
-                None => Expected::Exactly(Outcome::NotFound),
-                Some(event) => Expected::Exactly(Outcome::Erased { at: event.erased_at.unwrap_or(erase.at) }),
-            },
-            Command::DropDead(drop) => {
-                let event = self.org(drop.org).and_then(|org| org.events.get(&drop.event));
-                let delivery = event.and_then(|event| event.deliveries.get(&drop.endpoint));
-                done_if(delivery.is_some_and(|delivery| matches!(delivery.stands, Stands::Dead(_))))
+                let is_there = self.org(gone.org).is_some_and(|org| org.endpoint(gone.endpoint).is_some());
+                let (deleted, not_found) = (DeleteEndpointOutcome::Deleted, DeleteEndpointOutcome::NotFound);
+                exactly(Applied::DeleteEndpoint(if is_there { deleted } else { not_found }))
             }
             Command::StartReplay(_) | Command::StepReplay(_) | Command::EndReplay(_) => {
-                Expected::Exactly(self.expected_of_replay(command))
+                exactly(self.expected_of_replay(command))
             }
+            Command::NoteKeysUsed(_) => exactly(Applied::NoteKeysUsed(())),
+            Command::ExpireDedup(_) => exactly(Applied::ExpireDedup(())),
+            Command::ExpireKeys(_) => exactly(Applied::ExpireKeys(())),
+            Command::SkipOrgs(_) => exactly(Applied::SkipOrgs(())),
+            of_event => self.expected_of_event(of_event),
+        }
+    }
+
+    fn expected_of_event(&self, action: &Command) -> Expected {
+        let exactly = |applied: Applied| Expected::Exactly(Ok(applied));
+        match action {
             Command::SubmitEvent(submit) => self.expected_of(submit),
             Command::AckEvent(ack) => match self.org(ack.org).and_then(|org| org.events.get(&ack.event)) {
-                None => Expected::Exactly(Outcome::NotFound),
-                Some(event) => Expected::Exactly(Outcome::Acknowledged { at: event.acknowledged_at.unwrap_or(ack.at) }),
+                None => exactly(Applied::AckEvent(AckOutcome::NotFound)),
+                Some(event) => {
+                    exactly(Applied::AckEvent(AckOutcome::Acknowledged { at: event.acknowledged_at.unwrap_or(ack.at) }))
+                }
             },
             Command::SettleAttempt(settle) => match self.settles(settle) {
                 Some(Stands::Waiting(_)) => Expected::Told(self.told_by(settle)),
                 Some(Stands::Canceled) => Expected::Canceled(self.told_by(settle)),
-                _ => Expected::Exactly(Outcome::Moot),
+                _ => exactly(Applied::SettleAttempt(SettleOutcome::Moot)),
             },
-            Command::NoteKeysUsed(_)
-            | Command::RouteEvent(_)
-            | Command::NoteRouteCrash(_)
-            | Command::CancelDeliveries(_)
-            | Command::ExpireDedup(_)
-            | Command::ExpireKeys(_)
-            | Command::Requested(_)
-            | Command::SkipOrgs(_) => Expected::Exactly(Outcome::Done),
+            Command::RetryDelivery(retry) => match self.erased(retry.org, retry.event) {
+                Some(at) if self.org(retry.org).is_some_and(|org| org.endpoint(retry.endpoint).is_some()) => {
+                    exactly(Applied::RetryDelivery(RetryOutcome::Erased { at }))
+                }
+                _ => {
+                    let can = self.can_retry(retry);
+                    exactly(Applied::RetryDelivery(if can { RetryOutcome::Queued } else { RetryOutcome::NotFound }))
+                }
+            },
+            Command::EraseEvent(erase) => match self.org(erase.org).and_then(|org| org.events.get(&erase.event)) {
+                None => exactly(Applied::EraseEvent(EraseOutcome::NotFound)),
+                Some(event) => {
+                    exactly(Applied::EraseEvent(EraseOutcome::Erased { at: event.erased_at.unwrap_or(erase.at) }))
+                }
+            },
+            Command::DropDead(drop) => {
+                let event = self.org(drop.org).and_then(|org| org.events.get(&drop.event));
+                let delivery = event.and_then(|event| event.deliveries.get(&drop.endpoint));
+                let is_dead = delivery.is_some_and(|delivery| matches!(delivery.stands, Stands::Dead(_)));
+                exactly(Applied::DropDead(if is_dead { DropOutcome::Dropped } else { DropOutcome::NotFound }))
+            }
+            Command::RouteEvent(_) => exactly(Applied::RouteEvent(())),
+            Command::NoteRouteCrash(_) => exactly(Applied::NoteRouteCrash(())),
+            Command::CancelDeliveries(_) => exactly(Applied::CancelDeliveries(())),
+            other => panic!("{other:?} is about no event"),
         }
     }
 
@@ -297,12 +358,12 @@ impl Naive {
     }
 
     /// What becomes of a command instead, because of the key that it stands on.
-    fn refused(&self, command: &Command) -> Option<Outcome> {
+    fn refused(&self, command: &Command) -> Option<Refusal> {
         let (key, at, needs) = Self::authority(command)?;
         let known = self.org(command.org()?)?.keys.iter().find(|known| known.id == key);
         match known.filter(|known| valid(known, at)) {
-            None => Some(Outcome::NotAuthorized),
-            Some(known) if !known.scopes.covers(needs) => Some(Outcome::Forbidden),
+            None => Some(Refusal::NotAuthorized),
+            Some(known) if !known.scopes.covers(needs) => Some(Refusal::Forbidden),
             Some(_) => None,
         }
     }
@@ -361,7 +422,9 @@ impl Naive {
     }
 
     fn expected_of(&self, submit: &SubmitEvent) -> Expected {
-        let Some(org) = self.org(submit.org) else { return Expected::Exactly(Outcome::NotFound) };
+        let Some(org) = self.org(submit.org) else {
+            return Expected::Exactly(Ok(Applied::SubmitEvent(SubmitOutcome::NotFound)));
+        };
         let Some(dedup) = &submit.event.dedup else { return Expected::Accepted };
         let same_id = org.events.iter().filter(|(_, event)| {
             event.event.dedup.as_ref().is_some_and(|known| known.id == dedup.id)
@@ -374,15 +437,15 @@ impl Naive {
     }
 
     /// Takes over what the command did, given the outcome that was allowed.
-    pub(crate) fn take_over(&mut self, command: &Command, outcome: &Outcome) {
+    pub(crate) fn take_over(&mut self, command: &Command, outcome: &Became) {
         if let Some((key, at, _)) = Self::authority(command) {
             self.end_if_over(command.org(), key, at);
         }
-        if let (Command::EndKey(end), Outcome::NotFound) = (command.action(), outcome) {
+        if let (Command::EndKey(end), Ok(Applied::EndKey(EndKeyOutcome::NotFound))) = (command.action(), outcome) {
             self.end_if_over(Some(end.org), end.key, end.at);
         }
         match (command.action(), outcome) {
-            (Command::CreateKey(make), Outcome::Done) => {
+            (Command::CreateKey(make), Ok(Applied::CreateKey(KeyAdded::Added))) => {
                 // It ends with its maker at the latest.
                 let maker = Self::authority(command).map(|(maker, ..)| maker);
                 let keys = self.org(make.org).into_iter().flat_map(|org| &org.keys);
@@ -390,13 +453,14 @@ impl Naive {
                 let expires_at = [make.key.expires_at, maker_ends].into_iter().flatten().min();
                 self.add_key(make.org, &Key { expires_at, ..make.key.clone() });
             }
-            (action, outcome) => self.take_over_action(action, outcome),
+            (action, Ok(applied)) => self.take_over_action(action, applied),
+            (_, Err(_)) => {}
         }
     }
 
-    fn take_over_action(&mut self, command: &Command, outcome: &Outcome) {
+    fn take_over_action(&mut self, command: &Command, outcome: &Applied) {
         match (command, outcome) {
-            (Command::CreateOrg(make), Outcome::OrgCreated(_)) => self.orgs.push(NaiveOrg {
+            (Command::CreateOrg(make), Applied::CreateOrg(CreateOrgOutcome::Created(_))) => self.orgs.push(NaiveOrg {
                 org: make.org.clone(),
                 keys: vec![make.key.clone()],
                 used: BTreeMap::new(),
@@ -407,7 +471,7 @@ impl Naive {
                 failing: BTreeMap::new(),
                 failing_told: BTreeMap::new(),
             }),
-            (Command::SubmitEvent(submit), Outcome::Accepted { id, received_at }) => {
+            (Command::SubmitEvent(submit), Applied::SubmitEvent(SubmitOutcome::Accepted { id, received_at })) => {
                 self.last_event = Some(*id);
                 let Some(org) = self.org_mut(submit.org) else { return };
                 let event = NaiveEvent {
@@ -422,18 +486,18 @@ impl Naive {
                 };
                 org.events.insert(*id, event);
             }
-            (Command::AckEvent(ack), Outcome::Acknowledged { at }) => {
+            (Command::AckEvent(ack), Applied::AckEvent(AckOutcome::Acknowledged { at })) => {
                 if let Some(event) = self.event_mut(ack.org, ack.event) {
                     event.acknowledged_at = Some(*at);
                 }
             }
-            (Command::SettleAttempt(settle), Outcome::Told(told) | Outcome::Canceled(told)) => {
-                for told in told {
+            (Command::SettleAttempt(settle), Applied::SettleAttempt(settled)) if *settled != SettleOutcome::Moot => {
+                for told in settled.told() {
                     self.note_told(settle, told);
                 }
                 self.done(command);
             }
-            (Command::EraseEvent(erase), Outcome::Erased { at }) => {
+            (Command::EraseEvent(erase), Applied::EraseEvent(EraseOutcome::Erased { at })) => {
                 let living: BTreeSet<_> = self
                     .org(erase.org)
                     .map_or_else(BTreeSet::new, |org| org.endpoints.iter().map(|endpoint| endpoint.id).collect());
@@ -448,7 +512,7 @@ impl Naive {
                     }
                 }
             }
-            (command, Outcome::Done) => self.done(command),
+            (command, applied) if took_effect(applied) => self.done(command),
             _ => {}
         }
         // By other commands none leaves.

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use triggerd::commands::{Command, StartReplay, StepReplay};
+use triggerd::commands::{
+    Applied, Command, EndReplayOutcome, StartReplay, StartReplayOutcome, StepReplay, StepReplayOutcome,
+};
 use triggerd::model::delivery::Trigger;
 use triggerd::model::id::{EndpointId, EventId, OrgNo, ReplayId};
 use triggerd::model::replay::{ReplayEnd, ReplayOnly, ReplayRequest};
 use triggerd::model::time::Timestamp;
-use triggerd::store::{Outcome, Store};
+use triggerd::store::Store;
 
 use crate::naive::{Naive, NaiveDelivery, NaiveOrg, Stands, endpoint_wants, is_wanted};
 
@@ -90,24 +92,26 @@ impl NaiveOrg {
 }
 
 impl Naive {
-    pub(crate) fn expected_of_replay(&self, command: &Command) -> Outcome {
-        let done_if = |holds: bool| if holds { Outcome::Done } else { Outcome::NotFound };
+    pub(crate) fn expected_of_replay(&self, command: &Command) -> Applied {
         match command {
             Command::StartReplay(start) => {
-                let Some(org) = self.org(start.org) else { return Outcome::NotFound };
+                let Some(org) = self.org(start.org) else { return Applied::StartReplay(StartReplayOutcome::NotFound) };
                 let running = org.replays.values().filter(|replay| replay.ended.is_none()).count();
-                match start.request.endpoint {
-                    Some(endpoint) if org.endpoint(endpoint).is_none() => Outcome::NotFound,
-                    _ if running >= 10 => Outcome::LimitReached,
-                    _ => Outcome::Done,
-                }
+                Applied::StartReplay(match start.request.endpoint {
+                    Some(endpoint) if org.endpoint(endpoint).is_none() => StartReplayOutcome::NotFound,
+                    _ if running >= 10 => StartReplayOutcome::LimitReached,
+                    _ => StartReplayOutcome::Started,
+                })
             }
             Command::StepReplay(step) => {
                 let replay = self.org(step.org).and_then(|org| org.replays.get(&step.replay));
-                done_if(replay.is_some_and(|replay| replay.is_at(step.lane.number, step.lane.from)))
+                let is_there = replay.is_some_and(|replay| replay.is_at(step.lane.number, step.lane.from));
+                let (stepped, not_found) = (StepReplayOutcome::Stepped, StepReplayOutcome::NotFound);
+                Applied::StepReplay(if is_there { stepped } else { not_found })
             }
             Command::EndReplay(end) => {
-                done_if(self.org(end.org).is_some_and(|org| org.replays.contains_key(&end.replay)))
+                let is_there = self.org(end.org).is_some_and(|org| org.replays.contains_key(&end.replay));
+                Applied::EndReplay(if is_there { EndReplayOutcome::Ended } else { EndReplayOutcome::NotFound })
             }
             _ => unreachable!("no replay: {command:?}"),
         }

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use triggerd::base::clock::Clock;
 use triggerd::commands::{
-    AckEvent, CancelDeliveries, Command, CreateKey, CreateOrg, DeleteEndpoint, DropDead, EndKey, EndReplay, EraseEvent,
-    ExpireDedup, ExpireKeys, NoteKeysUsed, NoteRouteCrash, PutEndpoint, RetryDelivery, RotateKey, RouteEvent,
-    SettleAttempt, StartReplay, StepReplay, SubmitEvent, command_of_turn,
+    AckEvent, Applied, Became, CancelDeliveries, Command, CreateKey, CreateOrg, DeleteEndpoint, DropDead, EndKey,
+    EndReplay, EraseEvent, ExpireDedup, ExpireKeys, NoteKeysUsed, NoteRouteCrash, PutEndpoint, RetryDelivery,
+    RotateKey, RouteEvent, SettleAttempt, StartReplay, StepReplay, SubmitEvent, SubmitOutcome, command_of_turn,
 };
 use triggerd::model::authority::Authority;
 use triggerd::model::delivery::{AttemptError, AttemptOutcome, DeadReason, ErrorCode, Trigger, Verdict};
@@ -18,7 +18,7 @@ use triggerd::model::notice::{Notice, NoticeKind};
 use triggerd::model::org::{InboxMode, Org, Tier};
 use triggerd::model::replay::{ReplayEnd, ReplayLane, ReplayOnly, ReplayRequest};
 use triggerd::model::time::Timestamp;
-use triggerd::store::{Outcome, ReplayTurn, Store};
+use triggerd::store::{ReplayTurn, Store};
 
 use crate::checks::{
     check_accounts, check_all, check_counts, check_dead_letters, check_due, check_event, check_inbox, check_org,
@@ -184,14 +184,15 @@ impl World {
         if asked == answered { Ok(()) } else { Err(format!("{asked} commands, {answered} outcomes")) }
     }
 
-    fn take_over(&mut self, command: &Command, outcome: &Outcome) -> Result<(), String> {
+    fn take_over(&mut self, command: &Command, outcome: &Became) -> Result<(), String> {
         let expected = self.naive.expected(command);
         if !expected.allows(outcome) {
             return Err(format!("outcome {outcome:?}, expected {expected:?} of {command:?}"));
         }
         let new: Vec<EventId> = match outcome {
-            Outcome::Accepted { id, .. } => vec![*id],
-            other => other.told().iter().map(|told| told.id).collect(),
+            Ok(Applied::SubmitEvent(SubmitOutcome::Accepted { id, .. })) => vec![*id],
+            Ok(Applied::SettleAttempt(settled)) => settled.told().iter().map(|told| told.id).collect(),
+            _ => Vec::new(),
         };
         if !self.naive.last_event.iter().chain(&new).is_sorted_by(|before, id| before < id) {
             return Err(format!("outcome {outcome:?} goes back behind {:?}", self.naive.last_event));
@@ -600,7 +601,8 @@ impl World {
             }
             before_is_there = found.is_some();
             if before_is_there {
-                self.take_over(command, &Outcome::Accepted { id: submit.id, received_at: submit.received_at })?;
+                let accepted = SubmitOutcome::Accepted { id: submit.id, received_at: submit.received_at };
+                self.take_over(command, &Ok(Applied::SubmitEvent(accepted)))?;
             }
         }
         Ok(())

@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use tempfile::TempDir;
 use triggerd::base::clock::Clock;
-use triggerd::commands::{Command, KindInfo};
+use triggerd::commands::{AckOutcome, Applied, Became, Command, KindInfo};
 use triggerd::commit::{Committer, Intake, Space, recover};
 use triggerd::journal::faults::{Fault, FaultyFiles, Unsynced};
 use triggerd::journal::{AppendError, Files, Group, Options, Reader, Writer};
-use triggerd::store::{Outcome, Store, condemn_last};
+use triggerd::store::{Store, condemn_last};
 
 use crate::random::Random;
 use crate::system::{LIMITS, ports};
@@ -99,14 +99,14 @@ impl System {
     }
 
     /// Hands over several submissions at once and waits for all; their outcomes, in order.
-    pub(crate) fn submit(&mut self, submissions: Vec<Vec<Command>>) -> Vec<Vec<Outcome>> {
+    pub(crate) fn submit(&mut self, submissions: Vec<Vec<Command>>) -> Vec<Vec<Became>> {
         if self.broken == Break::ForgetsAcks
             && let [submission] = submissions.as_slice()
             && let [Command::AckEvent(ack)] = submission.as_slice()
         {
             self.acks += 1;
             if self.acks.is_multiple_of(5) && self.store().event(ack.org, ack.event).unwrap().is_some() {
-                return vec![vec![Outcome::Acknowledged { at: ack.at }]];
+                return vec![vec![Ok(Applied::AckEvent(AckOutcome::Acknowledged { at: ack.at }))]];
             }
         }
         let replies: Vec<_> = submissions
@@ -115,7 +115,7 @@ impl System {
                 if self.broken == Break::KnowsNoDuplicates {
                     commands.iter_mut().for_each(forget_dedup_id);
                 }
-                self.running().intake.submit(commands).unwrap()
+                self.running().intake.submit_commands(commands).unwrap()
             })
             .collect();
         self.submissions += 1;

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::{Attempts, ROUTING_POLL, Scheduler, Target};
 use crate::base::sabotage::{self, Switch};
-use crate::commands::{CancelDeliveries, Command};
+use crate::commands::CancelDeliveries;
 use crate::model::id::{EndpointId, EventId};
 use crate::model::time::Timestamp;
 use crate::rules::breaker::Permit;
@@ -178,8 +178,7 @@ impl<A: Attempts> Scheduler<A> {
             return Ok(());
         };
         if let Some(org) = self.ports.store.delivery_org(endpoint, *first)? {
-            let command = Command::CancelDeliveries(CancelDeliveries { org, endpoint, events });
-            self.ports.intake.push(vec![command]);
+            self.ports.intake.push([CancelDeliveries { org, endpoint, events }]);
         }
         let soon = self.now().plus_ms(100);
         self.looks.set(endpoint, soon);

@@ -43,7 +43,8 @@ impl Change<'_> {
         if begins {
             self.state.events.insert_new((org, first), EventBlock::default());
         }
-        let Some(block) = self.state.events.edit((org, first))? else { return Ok(()) };
+        let block = self.state.events.edit((org, first))?;
+        let block = block.ok_or(StateError::Invariant("an organization's last block of events is there"))?;
         let known = block.types.iter().position(|known| *known == event.event_type);
         let type_no = known.unwrap_or_else(|| {
             block.types.push(event.event_type.clone());
@@ -54,7 +55,8 @@ impl Change<'_> {
             id,
             position: self.position,
             bytes: u32::try_from(event.bytes_len()).unwrap_or(u32::MAX),
-            type_no: u8::try_from(type_no).unwrap_or(u8::MAX),
+            type_no: u8::try_from(type_no)
+                .map_err(|_too_many| StateError::Invariant("a block has 64 types at most"))?,
             received_at,
             status: EventStatus::Accepted,
             waiting: 0,

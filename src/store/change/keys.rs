@@ -1,6 +1,6 @@
 //! Keys: added to an organization, ended; and whether the one that a command stands on is valid.
 
-use super::{Change, Outcome};
+use super::{Change, Refusal, Unapplied};
 use crate::base::sabotage::{self, Switch};
 use crate::model::authority::Authority;
 use crate::model::id::{KeyId, OrgNo};
@@ -12,25 +12,38 @@ use crate::store::schema::KeyRow;
 /// Most valid keys of an organization.
 pub const KEYS_PER_ORG_MAX: usize = 100;
 
+/// The outcome of adding a key to an organization.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyAdded {
+    /// The organization has the key.
+    Added,
+    /// The organization has [`KEYS_PER_ORG_MAX`] keys.
+    LimitReached,
+    /// There is no such organization, or no such key to replace.
+    NotFound,
+}
+
 impl Change<'_> {
-    /// Whether the key that a change stands on is valid, of this organization and may do it: then it is who asks from here
-    /// on. Else what becomes of the change. A key whose end has come has ended for good.
-    pub(crate) fn judge(&mut self, authority: Authority, org: Option<OrgNo>) -> Result<Option<Outcome>, StateError> {
-        let Some(id) = authority.key.filter(|_| !sabotage::is_on(Switch::JudgedOnce)) else { return Ok(None) };
+    /// Refuses the change unless the key that it stands on is valid, of this organization and may do it: then that key is the
+    /// asker from here on. A key whose end has come has ended for good.
+    pub(crate) fn judge(&mut self, authority: Authority, org: Option<OrgNo>) -> Result<(), Unapplied> {
+        let Some(id) = authority.key.filter(|_| !sabotage::is_on(Switch::JudgedOnce)) else { return Ok(()) };
         let known = self.state.keys.get(id)?;
         if known.is_none() && self.is_lost(id)? {
-            return Ok(None); // what it asked for was judged before its making was lost
+            return Ok(()); // what it asked for was judged before its making was lost
         }
-        let Some(row) = known.filter(|row| Some(row.org) == org) else { return Ok(Some(Outcome::NotAuthorized)) };
+        let Some(row) = known.filter(|row| Some(row.org) == org) else {
+            return Err(Refusal::NotAuthorized.into());
+        };
         if !row.key.is_valid(authority.at) {
             self.end_for_good(id)?;
-            return Ok(Some(Outcome::NotAuthorized));
+            return Err(Refusal::NotAuthorized.into());
         }
         if !row.key.scopes.covers(authority.needs) {
-            return Ok(Some(Outcome::Forbidden));
+            return Err(Refusal::Forbidden.into());
         }
         self.asker = Some(row);
-        Ok(None)
+        Ok(())
     }
 
     /// Whether the making of this key was lost to damage, and this command was judged before that.
@@ -64,8 +77,8 @@ impl Change<'_> {
 
     /// Adds a key to an organization. Of the keys that stay there are [`KEYS_PER_ORG_MAX`] at most, and as many of those that
     /// work only until their grace is over; of these the one that would end first makes room. `replaces` is not asked to.
-    pub(crate) fn add_key(&mut self, org: OrgNo, key: &Key, replaces: Option<KeyId>) -> Result<Outcome, StateError> {
-        let Some(row) = self.state.orgs.edit(org)? else { return Ok(Outcome::NotFound) };
+    pub(crate) fn add_key(&mut self, org: OrgNo, key: &Key, replaces: Option<KeyId>) -> Result<KeyAdded, StateError> {
+        let Some(row) = self.state.orgs.edit(org)? else { return Ok(KeyAdded::NotFound) };
         // Keys that had ended when this one was made are dropped first, so the limit is one of living keys.
         let mut living = Vec::with_capacity(row.keys.len() + 1);
         let mut leaving = Vec::new();
@@ -93,6 +106,6 @@ impl Change<'_> {
             row.keys = living;
         }
         self.note_id(key.id.0)?;
-        Ok(if full { Outcome::LimitReached } else { Outcome::Done })
+        Ok(if full { KeyAdded::LimitReached } else { KeyAdded::Added })
     }
 }

@@ -13,83 +13,46 @@ use std::sync::{Arc, RwLockWriteGuard};
 
 pub(crate) use again::Again;
 pub(crate) use events::Arrival;
-pub use keys::KEYS_PER_ORG_MAX;
+pub use keys::{KEYS_PER_ORG_MAX, KeyAdded};
 
 use super::schema::{BLOCK_EVENTS, EventBlock, EventEntry, FORMAT, KeyRow, Meta};
 use super::table::State;
 use super::{StateError, Store};
 use crate::model::event::EventStatus;
-use crate::model::id::{EndpointId, EventId, OrgId, OrgNo};
+use crate::model::id::{EndpointId, EventId, OrgNo};
 use crate::model::notice::NoticeKind;
 use crate::model::org::InboxMode;
 use crate::model::time::Timestamp;
 
 const _: () = assert!(FORMAT > 0 && BLOCK_EVENTS <= u64::BITS as usize);
 
-/// What became of a command.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// It took effect (or had done so before).
-    Done,
-    /// The organization has this number.
-    OrgCreated(OrgNo),
-    /// There is no new organization, because this one has the name.
-    OrgExists(OrgId),
-    /// The event is stored.
-    Accepted {
-        /// Its id.
-        id: EventId,
-        /// When it was taken in.
-        received_at: Timestamp,
-    },
-    /// An event with the same dedup id, type and payload was stored before.
-    Duplicate {
-        /// The first one's id.
-        id: EventId,
-        /// When the first one was taken in.
-        received_at: Timestamp,
-    },
-    /// An event with the same dedup id but another type or payload was stored before.
-    Mismatch {
-        /// The first one's id.
-        id: EventId,
-    },
-    /// The event is confirmed.
-    Acknowledged {
-        /// Since when.
-        at: Timestamp,
-    },
-    /// The event's payload is erased.
-    Erased {
-        /// Since when.
-        at: Timestamp,
-    },
-    /// It took effect, and these operational events were stored with it.
-    Told(Vec<Told>),
-    /// The delivery had been canceled while the attempt was under way, and stays so. The attempt counts for its endpoint,
-    /// and these operational events were stored with it.
-    Canceled(Vec<Told>),
-    /// Nothing happened: the attempt was settled before, or its delivery is over or never was.
-    Moot,
-    /// What it speaks of does not exist.
-    NotFound,
-    /// The organization has as many of these as it may have.
-    LimitReached,
-    /// Nothing happened: the command left out a part of what it would have to change. Looked up again, it is complete.
-    Incomplete,
-    /// Nothing happened: the key that it stands on has ended by then.
+/// A request's key may not ask for its command: nothing of it is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The key has ended by then, or is not the organization's.
     NotAuthorized,
-    /// Nothing happened: the key that it stands on may not do this.
+    /// The key may not do this.
     Forbidden,
 }
 
-impl Outcome {
-    /// The operational events that were stored with it.
-    pub fn told(&self) -> &[Told] {
-        match self {
-            Self::Told(told) | Self::Canceled(told) => told,
-            _ => &[],
-        }
+/// The reason why a command has no effect and no outcome.
+#[derive(Debug)]
+pub enum Unapplied {
+    /// It is refused.
+    Refused(Refusal),
+    /// The state is broken.
+    Broken(StateError),
+}
+
+impl From<Refusal> for Unapplied {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<StateError> for Unapplied {
+    fn from(error: StateError) -> Self {
+        Self::Broken(error)
     }
 }
 
