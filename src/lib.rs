@@ -147,6 +147,7 @@
 //! - `commit/intake.rs`: the bounded door to the committer
 //! - `commit/portions.rs`: commands in portions of bounded cost
 //! - `commit/recovery.rs`: brings the state up to the journal
+//! - `commit/reply.rs`: the answer to submitted commands, an outcome of its own type for each
 //! - `commit/space.rs`: whether the disk has room
 //! - `commit/watchdog.rs`: looks whether the committer still gets on
 //!
