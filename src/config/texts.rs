@@ -11,8 +11,8 @@ use crate::base::addresses;
 /// Levels of a log, as the configuration names them.
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 /// What log lines can come from: our modules,
-const MODULES: [&str; 15] = [
-    "app", "audit", "base", "cli", "commit", "config", "data_dir", "delivery", "http", "journal", "logging", "model",
+const MODULES: [&str; 16] = [
+    "app", "audit", "base", "cli", "commands", "commit", "config", "data_dir", "delivery", "http", "journal", "logging", "model",
     "pipeline", "rules", "store",
 ];
 /// and libraries that log something.
