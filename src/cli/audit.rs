@@ -17,7 +17,7 @@ use crate::commands::{Command, UnknownFrame};
 use crate::commit::{Space, recover};
 use crate::data_dir::{DataDirError, free_bytes};
 use crate::journal::{Frame, JournalError, Lost, Position, Reader, SegmentFound, Survey};
-use crate::model::id::{KeyId, OrgId};
+use crate::model::id::KeyId;
 use crate::store::{SEGMENT_BYTES, Store};
 
 /// What a stopped server's journal holds.
@@ -27,27 +27,18 @@ pub(super) struct JournalAudit {
     pub(super) missing_beginning: Option<Lost>,
     /// How many commands of each kind.
     pub(super) commands: BTreeMap<String, u64>,
-    /// What gives organizations their numbers, in order.
-    pub(super) numbering: Vec<(Position, Numbered)>,
+    /// The number above every organization's number that a command names.
+    pub(super) next_org: u32,
     /// Keys that commands stand on and that nothing in the journal makes, in the order in which they are first named.
     pub(super) unmade_keys: Vec<(Position, KeyId)>,
     /// A frame of a newer version.
     pub(super) newer: Option<String>,
 }
 
-/// What takes numbers for organizations.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Numbered {
-    /// This one.
-    Org(OrgId),
-    /// So many that were lost.
-    Skipped(u32),
-}
-
 #[derive(Default)]
 struct Seen {
     commands: BTreeMap<String, u64>,
-    numbering: Vec<(Position, Numbered)>,
+    next_org: u32,
     /// Keys that are made, or would be if nothing was against it,
     made: BTreeSet<KeyId>,
     /// and keys that commands stand on, with where the first does.
@@ -64,12 +55,8 @@ impl Seen {
             unknown.to_string()
         })?;
         *self.commands.entry(command.action().kind().name.to_owned()).or_default() += 1;
-        let numbered = match command.action() {
-            Command::CreateOrg(made) => Some(Numbered::Org(made.org.id)),
-            Command::SkipOrgs(skipped) => Some(Numbered::Skipped(skipped.count)),
-            _ => None,
-        };
-        self.numbering.extend(numbered.map(|numbered| (frame.position, numbered)));
+        let named = command.org().max(command.made_org());
+        self.next_org = self.next_org.max(named.map_or(0, |org| org.0.saturating_add(1)));
         self.made.extend(command.made_key());
         if let Some(by) = command.asker() {
             self.asked.entry(by).or_insert(frame.position);
@@ -82,7 +69,7 @@ impl Seen {
         for (kind, count) in next.commands {
             *self.commands.entry(kind).or_default() += count;
         }
-        self.numbering.extend(next.numbering);
+        self.next_org = self.next_org.max(next.next_org);
         self.made.extend(next.made);
         for (key, at) in next.asked {
             self.asked.entry(key).or_insert(at);
@@ -116,12 +103,12 @@ impl JournalAudit {
         for segment in seen {
             all.add(segment);
         }
-        let Seen { commands, numbering, made, asked, newer } = all;
+        let Seen { commands, next_org, made, asked, newer } = all;
         let unmade = asked.into_iter().filter(|(key, _)| !made.contains(key)).map(|(key, at)| (at, key));
         let mut unmade_keys: Vec<_> = unmade.collect();
         unmade_keys.sort_unstable();
         let missing_beginning = survey.missing_beginning();
-        Ok(Self { survey, segments, missing_beginning, commands, numbering, unmade_keys, newer })
+        Ok(Self { survey, segments, missing_beginning, commands, next_org, unmade_keys, newer })
     }
 
     /// Everything that is damaged, in order.

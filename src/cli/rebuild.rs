@@ -11,7 +11,7 @@ use std::time::Instant;
 use clap::Args;
 use serde_json::json;
 
-use self::notes::{Known, notes, skipped_orgs};
+use self::notes::notes;
 use super::Failure;
 use super::audit::{JournalAudit, Scratch, as_json, bring_up, dir_failure, journal_failure, told};
 use super::losses::Losses;
@@ -32,15 +32,11 @@ const LIST: &str = "lost.txt";
 const NAMED_MAX: usize = 20;
 
 #[derive(Args)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own on the command line")]
 pub(super) struct Rebuild {
     /// Keep every whole frame of a damaged journal, set the damaged files aside and list the losses
     #[arg(long)]
     skip_damaged: bool,
     /// With --skip-damaged: assert that the damage held no creation of an organization, where nothing
-    /// else can tell
-    #[arg(long, requires = "skip_damaged")]
-    assume_no_organization_lost: bool,
     /// Print JSON, for programs
     #[arg(long)]
     json: bool,
@@ -104,7 +100,7 @@ impl Rebuild {
             }
             // First of all: whatever ends this before it is done, no start goes on with a state of what is lost by then.
             condemn_last(&dir.state()).map_err(failed)?;
-            let done = self.salvage(&audit, end_missing, &dir, before.as_ref())?;
+            let done = Self::salvage(&audit, end_missing, &dir)?;
             audit =
                 JournalAudit::read(&dir.journal()).map_err(|failure| unfinished(failure, &done.lost, end_missing))?;
             salvaged = Some(done);
@@ -143,18 +139,9 @@ impl Rebuild {
         Ok(ExitCode::Clean)
     }
 
-    fn salvage(
-        &self,
-        audit: &JournalAudit,
-        end_missing: Option<(Position, u64)>,
-        dir: &DataDir,
-        before: Option<&Store>,
-    ) -> Result<Salvaged, Failure> {
-        let numbers = before.map(Store::org_numbers).and_then(Result::ok).unwrap_or_default();
-        let known = Known { numbers, applied: before.map_or(0, Store::applied) };
+    fn salvage(audit: &JournalAudit, end_missing: Option<(Position, u64)>, dir: &DataDir) -> Result<Salvaged, Failure> {
         let lost: Vec<Lost> = audit.damages().cloned().collect();
-        let skipped = skipped_orgs(&lost, &audit.numbering, &known, self.assume_no_organization_lost)?;
-        let notes = notes(&lost, &skipped, &audit.unmade_keys, audit.end())?;
+        let notes = notes(&lost, audit.next_org, &audit.unmade_keys, audit.end())?;
         let aside = free_name(dir.path());
         let salvage = Salvage { dir: &dir.journal(), files: Arc::new(OsFiles), aside: &aside, notes: &notes };
         let files = salvage.run(audit.missing_beginning.as_ref(), &audit.segments);

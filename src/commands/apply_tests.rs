@@ -33,11 +33,16 @@ impl Fixture {
         self.became(command).unwrap()
     }
 
+    /// Organizations get the next number, as from the committer.
     pub(crate) fn became(&mut self, command: &Command) -> Became {
+        let mut command = command.clone();
+        if let Command::CreateOrg(create) = &mut command {
+            create.number = self.store.next_org();
+        }
         let mut outcomes = Vec::new();
         let position = self.position;
         self.position += 100;
-        crate::commands::apply(&self.store, std::iter::once((position, command)), self.position, &mut outcomes)
+        crate::commands::apply(&self.store, std::iter::once((position, &command)), self.position, &mut outcomes)
             .unwrap();
         outcomes.remove(0)
     }
@@ -75,6 +80,7 @@ pub(crate) fn create_org(mode: InboxMode, id: u128) -> Command {
         ended_at: None,
     };
     Command::CreateOrg(CreateOrg {
+        number: OrgNo(0),
         org: Org { id: OrgId(id), name, tier: Tier::Free, inbox_mode: mode, created_at },
         key,
     })

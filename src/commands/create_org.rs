@@ -12,7 +12,9 @@ use crate::store::{Change, KeyAdded, StateError, Unapplied};
 /// Makes an organization and its first key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CreateOrg {
-    /// The organization; its number is the next free one.
+    /// Its number, which nothing in the journal names yet. Given by the committer. Numbers may have gaps.
+    pub number: OrgNo,
+    /// The organization.
     pub org: Org,
     /// Its first key.
     pub key: Key,
@@ -29,7 +31,7 @@ pub enum CreateOrgOutcome {
 
 impl Kind for CreateOrg {
     const NUMBER: u8 = 1;
-    const VERSION: u8 = 1;
+    const VERSION: u8 = 2;
     const ASKED_BY: AskedBy = AskedBy::Operator;
 
     type Outcome = CreateOrgOutcome;
@@ -40,18 +42,23 @@ impl Kind for CreateOrg {
         None
     }
 
+    fn made_org(&self) -> Option<OrgNo> {
+        Some(self.number)
+    }
+
     fn made_key(&self) -> Option<KeyId> {
         Some(self.key.id)
     }
 
     fn apply(&self, change: &mut Change<'_>) -> Result<CreateOrgOutcome, Unapplied> {
-        // Also one that is refused uses up a number: an organization's number is its place among all that were to be made,
-        // whatever else a damaged journal has lost.
+        let number = self.number;
         let meta = change.meta()?;
-        let number = OrgNo(meta.next_org);
-        meta.next_org += 1;
+        meta.next_org = meta.next_org.max(number.0.saturating_add(1));
         if let Some(existing) = change.state.org_names.get(&self.org.name) {
             return Ok(CreateOrgOutcome::NameTaken(*existing));
+        }
+        if change.state.orgs.get(number)?.is_some() {
+            return Err(StateError::Invariant("the number of an organization is given once").into());
         }
         change.state.org_names.insert(self.org.name.clone(), self.org.id);
         let row = OrgRow { org: self.org.clone(), keys: Vec::new(), endpoints: Vec::new(), next_endpoint: 1 };

@@ -39,7 +39,7 @@ fn by(key: KeyId, needs: impl Into<Scopes>, at: Timestamp, command: Command) -> 
 /// The note of a salvage that lost the making of these keys.
 fn lost(judged_before: u64, keys: &[u128]) -> Command {
     let lost_keys = keys.iter().copied().map(KeyId).collect();
-    Command::SkipOrgs(SkipOrgs { count: 0, judged_before, lost_keys })
+    Command::NoteLoss(NoteLoss { next_org: 0, judged_before, lost_keys })
 }
 
 impl Fixture {

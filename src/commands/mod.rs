@@ -17,6 +17,7 @@ mod erase_event;
 mod expire_dedup;
 mod expire_keys;
 mod note_keys_used;
+mod note_loss;
 mod note_route_crash;
 mod put_endpoint;
 mod requested;
@@ -24,7 +25,6 @@ mod retry_delivery;
 mod rotate_key;
 mod route_event;
 mod settle_attempt;
-mod skip_orgs;
 mod start_replay;
 mod step_replay;
 mod submit_event;
@@ -70,6 +70,11 @@ pub trait Kind: Sized {
 
     /// The organization it is about, if it is about one.
     fn org(&self) -> Option<OrgNo>;
+
+    /// The number that it gives to a new organization, if it gives one.
+    fn made_org(&self) -> Option<OrgNo> {
+        None
+    }
 
     /// The stored event it is about, if it is about one.
     fn event(&self) -> Option<EventId> {
@@ -253,6 +258,13 @@ macro_rules! registry {
                 }
             }
 
+            /// See [`Kind::made_org`].
+            pub fn made_org(&self) -> Option<OrgNo> {
+                match self {
+                    $(Self::$name(command) => command.made_org(),)*
+                }
+            }
+
             /// See [`Kind::event`].
             pub fn event(&self) -> Option<EventId> {
                 match self {
@@ -340,7 +352,6 @@ registry! {
     cancel_deliveries::CancelDeliveries,
     expire_dedup::ExpireDedup,
     end_key::EndKey,
-    skip_orgs::SkipOrgs,
     retry_delivery::RetryDelivery,
     drop_dead::DropDead,
     start_replay::StartReplay,
@@ -349,6 +360,7 @@ registry! {
     erase_event::EraseEvent,
     expire_keys::ExpireKeys,
     requested::Requested in Box as envelope,
+    note_loss::NoteLoss,
 }
 
 /// The result of one applied command: its outcome, or the refusal of the key that asked for it.

@@ -1,7 +1,7 @@
 //! A command that a request asks for.
 
 use super::codec::only_current;
-use super::{Applied, AskedBy, Command, Kind, SubmitEvent, UnknownFrame};
+use super::{Applied, AskedBy, Command, Kind, KindInfo, SubmitEvent, UnknownFrame};
 use crate::base::codec::{CodecError, decode_prefix, encode_into};
 use crate::model::authority::Authority;
 use crate::model::id::{EventId, KeyId, OrgNo};
@@ -41,13 +41,17 @@ impl Command {
 
 impl Kind for Requested {
     const NUMBER: u8 = 23;
-    const VERSION: u8 = 1;
+    const VERSION: u8 = 2;
     const ASKED_BY: AskedBy = AskedBy::Inner;
 
     type Outcome = Applied;
 
     fn org(&self) -> Option<OrgNo> {
         self.command.org()
+    }
+
+    fn made_org(&self) -> Option<OrgNo> {
+        self.command.made_org()
     }
 
     fn made_key(&self) -> Option<KeyId> {
@@ -66,19 +70,20 @@ impl Kind for Requested {
         self.command.weight()
     }
 
-    /// The authority, then the kind and the body of the command.
+    /// The authority, then the kind, the version and the body of the command.
     fn write(&self, out: &mut Vec<u8>) -> Result<(), CodecError> {
         encode_into(&self.authority, out)?;
-        out.push(self.command.kind().number);
+        let KindInfo { number, version, .. } = self.command.kind();
+        out.extend_from_slice(&[number, version]);
         self.command.write(out)
     }
 
     fn read(version: u8, body: &[u8]) -> Result<Self, UnknownFrame> {
         only_current::<Self>(version)?;
         let (authority, authority_len): (Authority, usize) = decode_prefix(body)?;
-        match body.get(authority_len..).and_then(<[u8]>::split_first) {
-            Some((number, body)) if ![Self::NUMBER, SubmitEvent::NUMBER].contains(number) => {
-                Ok(Self { authority, command: Command::read(*number, Self::VERSION, body)? })
+        match body.get(authority_len..).and_then(<[u8]>::split_first_chunk) {
+            Some(([number, version], body)) if ![Self::NUMBER, SubmitEvent::NUMBER].contains(number) => {
+                Ok(Self { authority, command: Command::read(*number, *version, body)? })
             }
             _ => Err(CodecError::new("a request for nothing that can be asked for so").into()),
         }

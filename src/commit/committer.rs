@@ -120,6 +120,8 @@ pub struct Committer {
     writer: Writer,
     ports: Ports,
     ids: IdSource,
+    /// The number of the next organization.
+    next_org: u32,
     group: Group,
     randomness: Vec<u8>,
     /// Bytes appended since the disk was looked at.
@@ -133,8 +135,9 @@ struct Entry {
 }
 
 impl Committer {
-    /// A committer and the door to it. `last_id` is the largest id in the state.
+    /// A committer and the door to it, for a state that is up to the journal. `last_id` is the largest id in the state.
     pub fn new(limits: CommitterLimits, writer: Writer, ports: Ports, last_id: u128) -> (Self, Intake) {
+        let OrgNo(next_org) = ports.store.next_org();
         // Due times of an earlier run may be ahead of a clock that was set back; ids were not behind them.
         ports.clock.not_before(EventId(last_id).unix_ms());
         let (sender, queue) = crossbeam_channel::bounded(limits.queue);
@@ -146,6 +149,7 @@ impl Committer {
             writer,
             ports,
             ids: IdSource::after(last_id),
+            next_org,
             group: Group::new(),
             randomness: Vec::new(),
             unlooked_bytes: 0,
@@ -281,7 +285,17 @@ impl Committer {
                         notice.received_at = Timestamp(now_ms);
                     }
                 }
-                Command::Requested(requested) => requested.authority.at = Timestamp(now_ms),
+                Command::Requested(requested) => {
+                    requested.authority.at = Timestamp(now_ms);
+                    if let Command::CreateOrg(create) = &mut requested.command {
+                        create.number = OrgNo(self.next_org);
+                        self.next_org = self.next_org.saturating_add(1);
+                    }
+                }
+                Command::CreateOrg(create) => {
+                    create.number = OrgNo(self.next_org);
+                    self.next_org = self.next_org.saturating_add(1);
+                }
                 _ => {}
             }
         }

@@ -13,8 +13,9 @@ use crate::model::time::Timestamp;
 
 /// The format of everything in it. It rises whenever files or frames change so that an earlier build cannot read what this
 /// one writes, or the other way round: until the first release without a way from one to the next, so that a directory of
-/// another build is refused by name and never taken for a damaged one. 2: commands name the keys that they stand on.
-pub(super) const FORMAT_VERSION: u32 = 2;
+/// another build is refused by name and never taken for a damaged one. 3: an organization's number is in
+/// the command that creates it.
+pub(super) const FORMAT_VERSION: u32 = 3;
 
 /// What the file says, and whether it is where it says.
 #[derive(Clone, Debug)]

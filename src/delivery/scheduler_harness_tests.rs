@@ -107,7 +107,7 @@ pub(super) fn create_org(id: u128) -> Command {
     let key = Key { id: KeyId(id), name, hash: "$".into(), check: [0; 8], scopes, created_at, expires_at, ended_at };
     let (name, tier) = (format!("Acme {id}"), Tier::Free);
     let org = Org { id: OrgId(id), name, tier, inbox_mode: InboxMode::Auto, created_at };
-    Command::CreateOrg(CreateOrg { org, key })
+    Command::CreateOrg(CreateOrg { number: OrgNo(0), org, key })
 }
 
 pub(super) fn put_endpoint(org: OrgNo, id: u128, settings: EndpointSettings, now: Timestamp) -> Command {
@@ -156,7 +156,11 @@ impl World {
     pub(super) fn apply(&mut self, command: &Command) -> Applied {
         let (mut outcomes, position) = (Vec::new(), self.position);
         self.position += 100;
-        let commands = std::iter::once((position, command));
+        let mut command = command.clone();
+        if let Command::CreateOrg(create) = &mut command {
+            create.number = self.store.next_org();
+        }
+        let commands = std::iter::once((position, &command));
         let effects = crate::commands::apply(&self.store, commands, self.position, &mut outcomes).unwrap();
         let due = effects.due.into_iter().map(|(endpoint, at, event)| SchedulerHint::Due(endpoint, at, event));
         self.hint(due.chain(effects.endpoints_changed.into_iter().map(SchedulerHint::Changed)));

@@ -38,7 +38,7 @@ impl Fixture {
         let org = Org { id: OrgId(1), name: name.clone(), tier: Tier::Free, inbox_mode: InboxMode::Auto, created_at };
         let (scopes, ended_at) = (Scopes::all(), None);
         let key = Key { id: KeyId(2), name, hash, check, scopes, created_at, expires_at, ended_at };
-        let command = Command::CreateOrg(CreateOrg { org, key });
+        let command = Command::CreateOrg(CreateOrg { number: OrgNo(0), org, key });
         crate::commands::apply(&store, std::iter::once((1, &command)), 2, &mut Vec::new()).unwrap();
         Self { auth, store, text, _dir: dir }
     }

@@ -127,7 +127,7 @@ async fn generate_by_admin(call: &Call, text: &str) -> Answer {
     };
     let (text, key) = make(call, wish).await?;
     let (organization, name) = (org.id, org.name.clone());
-    match call.commit(CreateOrg { org, key: key.clone() }).await? {
+    match call.commit(CreateOrg { number: OrgNo(0), org, key: key.clone() }).await? {
         CreateOrgOutcome::Created(_) => {
             audit::organization_made(call, organization, &name);
             audit::key(call, organization, key.id, "created");

@@ -39,6 +39,11 @@ impl Authenticated {
 }
 
 impl Store {
+    /// The number that the next organization gets.
+    pub fn next_org(&self) -> OrgNo {
+        OrgNo(self.read().meta.resident().next().map_or(0, |((), meta)| meta.next_org))
+    }
+
     /// The record behind a key id; none if there is none.
     ///
     /// # Errors

@@ -297,7 +297,7 @@ impl Naive {
             Command::NoteKeysUsed(_) => exactly(Applied::NoteKeysUsed(())),
             Command::ExpireDedup(_) => exactly(Applied::ExpireDedup(())),
             Command::ExpireKeys(_) => exactly(Applied::ExpireKeys(())),
-            Command::SkipOrgs(_) => exactly(Applied::SkipOrgs(())),
+            Command::NoteLoss(_) => exactly(Applied::NoteLoss(())),
             of_event => self.expected_of_event(of_event),
         }
     }

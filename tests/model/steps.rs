@@ -235,7 +235,7 @@ impl World {
         let inbox_mode = if self.random.one_in(4) { InboxMode::AckOnly } else { InboxMode::Auto };
         let (id, created_at) = (OrgId(self.id()), self.now());
         let org = Org { id, name: format!("Acme {id}"), tier: Tier::Free, inbox_mode, created_at };
-        Command::CreateOrg(CreateOrg { org, key: self.key() })
+        Command::CreateOrg(CreateOrg { number: OrgNo(0), org, key: self.key() })
     }
 
     fn submit_event(&mut self, org: OrgNo) -> Option<Command> {

@@ -67,7 +67,7 @@ pub(crate) fn create_org() -> Command {
         ended_at,
     };
     let org = Org { id: OrgId(1), name, tier: Tier::Pro, inbox_mode: InboxMode::Auto, created_at };
-    Command::CreateOrg(CreateOrg { org, key })
+    Command::CreateOrg(CreateOrg { number: OrgNo(0), org, key })
 }
 
 /// An event of the first organization. A committer gives it another id.

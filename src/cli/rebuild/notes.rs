@@ -1,15 +1,13 @@
-//! What stands in the place of lost frames, so that what comes behind them means what it meant: the numbers of
-//! organizations, and the keys that commands stand on. Called by `rebuild`.
+//! Notes in the place of lost frames, so that the commands behind them mean what they meant: no organization gets a number
+//! that they name, and the keys that they stand on are believed. Called by `rebuild`.
 
-use std::collections::BTreeMap;
 use std::iter::Peekable;
 
 use crate::base::exit_code::ExitCode;
 use crate::cli::Failure;
-use crate::cli::audit::Numbered;
-use crate::commands::{Command, KindInfo, SkipOrgs};
+use crate::commands::{Command, KindInfo, NoteLoss};
 use crate::journal::{Lost, Note, Position};
-use crate::model::id::{KeyId, OrgId, OrgNo};
+use crate::model::id::KeyId;
 
 /// The frame of a new organization is never shorter, in bytes.
 pub(super) const ORG_FRAME_BYTES_MIN: u64 = 100;
@@ -18,69 +16,10 @@ const NOTE_BYTES: u64 = 64;
 /// And for each key no more.
 const NOTE_BYTES_PER_KEY: u64 = 17;
 
-/// What the state as it was knows.
-pub(super) struct Known {
-    pub(super) numbers: BTreeMap<OrgId, OrgNo>,
-    /// How far the journal was applied to it.
-    pub(super) applied: u64,
-}
-
-/// What must stand in the place of lost frames so that every organization keeps its number: an organization's number is
-/// its place among all that were made, and `known` tells it where the old state could be read.
-pub(super) fn skipped_orgs(
-    lost: &[Lost],
-    numbering: &[(Position, Numbered)],
-    known: &Known,
-    assume_none: bool,
-) -> Result<Vec<(Position, u32)>, Failure> {
-    let mut holes = lost.iter().filter(|lost| lost.to.0.saturating_sub(lost.from.0) >= ORG_FRAME_BYTES_MIN).peekable();
-    let (mut skips, mut next, mut hole) = (Vec::new(), 0u32, None);
-    // Behind the hole: organizations that were refused, because another one had their name, and that took a number.
-    let mut refused: Option<(u32, OrgId)> = None;
-    for (position, numbered) in numbering {
-        while let Some(before) = holes.next_if(|hole| hole.from < *position) {
-            hole = hole.or(Some(before.from));
-        }
-        let id = match numbered {
-            Numbered::Skipped(count) => {
-                next = next.saturating_add(*count);
-                continue;
-            }
-            Numbered::Org(id) => id,
-        };
-        if let Some(at) = hole.take() {
-            let passed = refused.map_or(0, |(count, _)| count);
-            let number = match known.numbers.get(id) {
-                Some(OrgNo(number)) => *number,
-                None if assume_none => next.saturating_add(passed),
-                None if position.0 < known.applied => {
-                    (hole, refused) = (Some(at), Some((passed.saturating_add(1), *id)));
-                    continue;
-                }
-                None => return Err(Failure::new(ExitCode::Damaged, unnumbered(*id))),
-            };
-            refused = None;
-            let skipped = number
-                .checked_sub(next.saturating_add(passed))
-                .ok_or_else(|| Failure::new(ExitCode::Damaged, foreign(*id)))?;
-            if skipped > 0 {
-                skips.push((at, skipped));
-            }
-            next = number;
-        }
-        next = next.saturating_add(1);
-    }
-    match refused {
-        // Nothing behind them tells how many were lost.
-        Some((_, id)) => Err(Failure::new(ExitCode::Damaged, unnumbered(id))),
-        None => Ok(skips),
-    }
-}
-
-/// What is written where something was lost: how many organizations, and which keys.
+/// The notes in the place of what was lost: numbers that no organization gets any more, and the keys that were lost.
 pub(super) fn notes(
     lost: &[Lost],
-    skipped: &[(Position, u32)],
+    next_org: u32,
     unmade: &[(Position, KeyId)],
     end: Position,
 ) -> Result<Vec<Note>, Failure> {
@@ -89,9 +28,8 @@ pub(super) fn notes(
     let holes = lost.iter().filter(|lost| lost.to.0.saturating_sub(lost.from.0) >= ORG_FRAME_BYTES_MIN);
     let note = |hole: &Lost| {
         let at = hole.from;
-        let count = skipped.iter().find(|(hole, _)| *hole == at).map_or(0, |(_, count)| *count);
         let lost_keys = lost_keys(hole, &mut unmade);
-        let command = Command::from(SkipOrgs { count, judged_before: end.0, lost_keys });
+        let command = Command::from(NoteLoss { next_org, judged_before: end.0, lost_keys });
         let KindInfo { number, version, .. } = command.kind();
         let mut body = Vec::new();
         command.write(&mut body).map_err(|error| Failure::new(ExitCode::Failed, error))?;
@@ -112,16 +50,4 @@ pub(super) fn lost_keys<'a>(
     let room = hole.to.0.saturating_sub(hole.from.0).saturating_sub(NOTE_BYTES) / NOTE_BYTES_PER_KEY;
     let room = usize::try_from(room).unwrap_or(usize::MAX);
     unmade.by_ref().take(room).map(|(_, key)| *key).collect()
-}
-
-fn unnumbered(id: OrgId) -> String {
-    format!(
-        "the damage may have held the creation of an organization, and the state that could tell is gone: in that case \
-         {id} and all organizations that were created later would get the events of others. If no organization was \
-         created at that time, add --assume-no-organization-lost"
-    )
-}
-
-fn foreign(id: OrgId) -> String {
-    format!("the state and the journal give {id} different numbers; the state does not belong to this journal")
 }
