@@ -1,5 +1,6 @@
-//! The members of a JSON object, read one by one. All faults are named at once, and values are kept
-//! byte for byte. The text is read in one pass; only names and strings with escapes are copied.
+//! The members of a JSON object, read one after the other. All faults are named at once, and values
+//! are kept byte for byte. The text is read in one pass; only names and strings with escapes are
+//! copied.
 //!
 //! Every handler that reads a body calls this module, which knows no route.
 
@@ -17,7 +18,7 @@ use crate::base::library_errors::json_fault;
 use crate::model::moment::Moment;
 use crate::model::time::Timestamp;
 
-/// Maximum number of members that are read of an object.
+/// Maximum number of members read from an object.
 const MEMBERS_MAX: usize = 256;
 /// Maximum bytes of one character in JSON: two escapes, as in `\ud83d\ude00`.
 pub(super) const CHAR_BYTES_MAX: usize = 12;
@@ -45,7 +46,7 @@ pub(super) fn no_body() -> Problem {
     Problem::new(Code::MalformedJson, detail)
 }
 
-/// Makes the problem for text that is malformed JSON, or JSON of the wrong kind.
+/// Makes the problem for malformed JSON, or JSON of the wrong kind.
 fn refusal(error: &serde_json::Error, wanted: &'static str) -> Problem {
     if error.is_data() {
         Problem::fault(Code::ValidationFailed, "", wanted)
@@ -94,7 +95,7 @@ impl<'de> Visitor<'de> for Items {
 }
 
 /// The members of an object, in the order of the text. Each member can be taken once; members that
-/// are not taken are unknown.
+/// no caller takes are unknown.
 #[derive(Debug)]
 pub(super) struct Fields<'a> {
     members: Vec<(Cow<'a, str>, &'a RawValue)>,
@@ -181,12 +182,12 @@ impl<'a> Fields<'a> {
         self.members.iter().map(|(name, _)| &**name)
     }
 
-    /// Returns the members that are not taken yet.
+    /// Returns the members that were not taken.
     pub(super) fn rest(self) -> impl Iterator<Item = (Cow<'a, str>, &'a RawValue)> {
         self.members.into_iter()
     }
 
-    /// Reports each member that was not taken as unknown.
+    /// Reports each untaken member as unknown.
     pub(super) fn finish(self, faults: &mut Faults) {
         for (name, _) in self.members {
             faults.add(pointer("", &name), "unknown member");

@@ -3,7 +3,7 @@
 //! becomes a second answer to the same request. Source: RFC 9112, sections 2.2, 6.3 and 7.1. The
 //! connection calls this module, which does no I/O.
 
-/// Bytes that are kept of the beginning of a line: a header's name and a length.
+/// Bytes kept of the beginning of a line: a header's name and a length.
 const LINE_BYTES: usize = 48;
 
 /// The header line which says that a request has no body.
@@ -14,21 +14,21 @@ pub(super) const NO_BODY: &[u8] = b"content-length: 0\r\n";
 enum Said {
     Nothing,
     Length(u64),
-    /// `Transfer-Encoding`, or a `Content-Length` that is invalid or repeated.
+    /// `Transfer-Encoding`, or an invalid or repeated `Content-Length`.
     Other,
 }
 
 /// The head of a request, as far as the head has arrived.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Head {
-    /// The beginning of the line that is arriving; its first `kept` bytes are filled.
+    /// The beginning of the arriving line; its first `kept` bytes are filled.
     line: [u8; LINE_BYTES],
     kept: usize,
     /// True if the line so far has only carriage returns.
     is_blank: bool,
     /// The last eight bytes of the request line, without carriage returns.
     last: u64,
-    /// True if the request line is that of an HTTP/1.0 POST; `None` until the line is complete.
+    /// True for the request line of an HTTP/1.0 POST; `None` until the line is complete.
     is_old_post: Option<bool>,
     body: Said,
 }
@@ -155,7 +155,8 @@ impl Chunks {
     /// Takes the next bytes. Returns the number of bytes up to the end of the body, if `bytes`
     /// contains the end.
     ///
-    /// # Errors [`Malformed`], if a byte cannot be part of a chunked body.
+    /// # Errors
+    /// [`Malformed`], if a byte cannot be part of a chunked body.
     pub(super) fn take(&mut self, bytes: &[u8]) -> Result<Option<usize>, Malformed> {
         let mut at = 0;
         while let Some(byte) = bytes.get(at) {

@@ -28,7 +28,8 @@ pub(super) enum Coding {
 impl Coding {
     /// Reads `Content-Encoding` (RFC 9110, 8.4): gzip once, or nothing.
     ///
-    /// # Errors If the header names another coding, or gzip more than once.
+    /// # Errors
+    /// If the header names another coding, or gzip more than once.
     pub(super) fn of(headers: &HeaderMap) -> Result<Self, Problem> {
         let mut coding = Self::Identity;
         for value in headers.get_all(CONTENT_ENCODING) {
@@ -58,8 +59,8 @@ impl Coding {
 /// Inflates the body. Before the output grows, `room` is called with the bytes that input and
 /// output will take. Between steps, other tasks get their turn.
 ///
-/// # Errors If the body becomes too large, `room` refuses, or the body is not complete and valid
-/// gzip data.
+/// # Errors
+/// If the body becomes too large, `room` refuses, or the body is not complete and valid gzip data.
 pub(super) async fn inflate(
     body: web::Bytes,
     bytes_max: usize,

@@ -1,5 +1,4 @@
-//! The phase of the server. The code that starts and stops the server sets the phase; probes read
-//! it.
+//! The phase of the server, set by the code that starts and stops the server, and read by probes.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 

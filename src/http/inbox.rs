@@ -44,9 +44,9 @@ impl Wanted {
     }
 }
 
-/// `GET /api/inbox`: returns the events that are not acknowledged yet, oldest first. `wait` holds
-/// the request until there is an event, the server stops, or the caller has left. `lease_count` is
-/// 0, because no route hands out leases yet.
+/// `GET /api/inbox`: returns the events not acknowledged yet, oldest first. `wait` holds the
+/// request until there is an event, the server stops, or the caller has left. `lease_count` is 0,
+/// because no route hands out leases yet.
 pub(super) async fn list(call: &mut Call) -> Answer {
     let org = call.org()?;
     let wait_max = call.api.config.inbox.wait_max;
@@ -93,7 +93,7 @@ fn listen(call: &Call, org: OrgNo, query: &InboxQuery) -> Result<InboxListener, 
 }
 
 /// Reads one page of the inbox. The state knows without a search that an inbox is empty; otherwise
-/// a thread that may block reads the page.
+/// the page is read on the blocking pool.
 async fn look(call: &Call, org: OrgNo, query: &InboxQuery) -> Result<Page, Problem> {
     if call.api.store.org_summary(org)?.is_none_or(|summary| summary.open == 0) {
         return Ok(Page { seen: query.after.unwrap_or_default(), ..Page::default() });

@@ -295,8 +295,8 @@ pub(super) fn list(call: &Call) -> Answer {
     json(StatusCode::OK, &List { data: data.collect(), has_more, next_cursor })
 }
 
-/// `DELETE /api/keys/{key_id}`: revokes a key. A key cannot revoke a key with more scopes than its
-/// own; the operator can revoke any key.
+/// `DELETE /api/keys/{key_id}`: revokes a key. A key cannot revoke a key with scopes that it lacks
+/// itself; the operator can revoke any key.
 pub(super) async fn end(call: &mut Call) -> Answer {
     let absent = || Problem::not_found("there is no such key");
     let key: KeyId = call.path("key_id").parse().map_err(|_malformed| absent())?;

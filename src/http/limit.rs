@@ -1,5 +1,6 @@
-//! Rate limits. Each organization has two token buckets by its tier: one for posted events, another
-//! for all other requests. Buckets are kept in memory only; a restart begins with full buckets.
+//! Rate limits. Each organization has two token buckets, sized by its tier: one for posted events,
+//! another for all other requests. Buckets are kept in memory only; a restart begins with full
+//! buckets.
 
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -151,7 +152,7 @@ impl RateLimits {
         }
     }
 
-    /// Takes `cost` tokens. With 0, only checks that there is a token.
+    /// Takes `cost` tokens. With 0, only checks that a token is left.
     pub(super) fn admit(&self, payer: (Payer, Budget), plan: &Plan, cost: u64) -> Admission {
         self.buckets.ask(payer, plan, |bucket, now_us| bucket.admit(plan.rate, cost, now_us))
     }

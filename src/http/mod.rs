@@ -1,5 +1,5 @@
-//! The HTTP API: it turns requests into commands and queries, and their outcomes into answers. No
-//! other module knows HTTP.
+//! The HTTP API turns requests into commands and queries, and their outcomes into answers. No other
+//! module knows HTTP.
 //!
 //! `routes` is the table of routes. Every request goes through `edge`, which authenticates the
 //! caller, checks the permission, hands a `Call` to the handler, and adds headers to every answer.
@@ -97,7 +97,7 @@ use crate::store::Store;
 /// Maximum number of endpoint tests at a time, for all organizations: each test holds a request and
 /// a connection.
 const TESTS_MAX: u64 = 128;
-/// Maximum number of endpoint tests that one organization can run at a time.
+/// Maximum number of endpoint tests at a time for each organization.
 const TESTS_PER_ORG_MAX: u64 = 4;
 /// Maximum number of inbox filters in the `barren` cache.
 const BARREN_ENTRIES_MAX: u64 = 4_096;
@@ -105,7 +105,8 @@ const BARREN_ENTRIES_MAX: u64 = 4_096;
 /// Reads the body of a posted event, in triggerd's own form or as a structured CloudEvent. Fuzz
 /// tests call this function, because they have bytes and no request.
 ///
-/// # Errors The problem document that the caller would get.
+/// # Errors
+/// The problem document that the caller would get.
 #[doc(hidden)]
 pub fn read_event_for_fuzzing(body: &[u8], is_cloudevent: bool) -> Result<NewEvent, serde_json::Value> {
     let rules = wire::Rules {
@@ -133,24 +134,24 @@ pub struct ApiParts {
     pub journal: Reader,
     /// The queue of changes in front of the committer.
     pub intake: Intake,
-    /// The notifier that wakes requests which wait for an event.
+    /// The notifier of requests which wait for an event.
     pub bell: InboxBell,
     /// The activity stream behind `GET /api/tail`.
     pub feed: Feed,
     /// The counters behind `GET /metrics`.
     pub metrics: Arc<Metrics>,
-    /// The signal that ends waiting requests when the server stops.
+    /// The stop signal, which ends waiting requests.
     pub stop: Stop,
     /// The sender of webhooks, for tests of endpoints.
     pub sender: Sender,
-    /// The vault that seals and opens endpoints' secrets.
+    /// The vault, which seals and opens endpoints' secrets.
     pub vault: Arc<Vault>,
     /// The circuit breakers of all endpoints.
     pub breakers: Arc<Breakers>,
     /// The operator's admin token, in clear.
     pub admin_token: String,
-    /// The phase of the server for probes; the code that starts and stops the server sets the
-    /// phase.
+    /// The phase of the server, set by the code that starts and stops the server, and read by
+    /// probes.
     pub health: Arc<Health>,
 }
 
@@ -176,14 +177,14 @@ pub struct Api {
     /// Memory for answers that their readers have not taken yet.
     answers: Arc<Answers>,
     blocking: Blocking,
-    /// The event up to which an inbox has no event that passes a filter. New events enter an inbox
-    /// only behind this event, so the entry stays true.
+    /// The event up to which an inbox has no event for a filter. New events enter an inbox only
+    /// behind this event, so the entry stays true.
     barren: moka::sync::Cache<(OrgNo, TypeFilter), EventId>,
     /// Bytes of request bodies that are being read or wait to be stored.
     bodies: Arc<Shares<Payer>>,
     /// Requests whose changes wait to be stored or are being stored.
     submissions: Arc<Shares<Payer>>,
-    /// Endpoint tests that run at this moment.
+    /// Endpoint tests under way, by organization.
     tests: Arc<Shares<OrgNo>>,
     cors: Option<Cors>,
     /// Ids of organizations, keys and endpoints; the committer makes the ids of events.
@@ -200,7 +201,8 @@ pub struct Api {
 impl Api {
     /// Assembles the API and starts the threads that check keys.
     ///
-    /// # Errors If a thread cannot be started, or a metric cannot be registered.
+    /// # Errors
+    /// If a thread cannot be started, or a metric cannot be registered.
     pub fn new(parts: ApiParts) -> io::Result<Self> {
         let ApiParts { config, clock, store, journal, intake, bell, metrics, .. } = parts;
         let ApiParts { feed, stop, sender, vault, breakers, admin_token, health, .. } = parts;
@@ -240,7 +242,7 @@ impl Api {
         })
     }
 
-    /// Applies a new configuration. Tokens that are used in a rate limit stay used.
+    /// Applies a new configuration. Used tokens of a rate limit stay used.
     pub fn reload(&self, config: &Config, sender: Sender) {
         self.limits.set(self.limits.get().with(&config.tiers));
         self.egress.set(egress_rules(config));
@@ -248,8 +250,8 @@ impl Api {
         self.sender.set(sender);
     }
 
-    /// Returns the keys that were used since the last call, each with the time of its last use. The
-    /// caller stores these times.
+    /// Returns the keys used since the last call, each with the time of its last use. The caller
+    /// stores these times.
     pub fn take_keys_used(&self) -> Vec<(KeyId, Timestamp)> {
         self.auth.take_used()
     }

@@ -109,7 +109,8 @@ impl<'a> Query<'a> {
 
     /// Reports each parameter that was not taken as unknown.
     ///
-    /// # Errors All faults, if there are any.
+    /// # Errors
+    /// All faults, if there are any.
     pub(super) fn finish(mut self) -> Result<(), Problem> {
         for (name, _) in std::mem::take(&mut self.parameters) {
             self.fault(&name, "unknown parameter");

@@ -1,5 +1,6 @@
-//! A webhook receiver as a consumer would write it: takes posts, verifies their signatures, and
-//! keeps them. The demo and the tests use this receiver; the server itself never receives webhooks.
+//! A webhook receiver as a consumer would write it: takes posts and keeps them, so that their
+//! signatures can be verified. The demo and the tests use this receiver; the server itself never
+//! receives webhooks.
 
 use std::collections::VecDeque;
 use std::net::{SocketAddr, TcpListener};
@@ -40,7 +41,8 @@ impl Received {
 
     /// Verifies the signature as a consumer does, with the endpoint's key bytes.
     ///
-    /// # Errors The reason why the request must not be trusted.
+    /// # Errors
+    /// The reason why the request must not be trusted.
     pub fn verify(&self, key: &[u8], now_s: u64) -> Result<(), Untrusted> {
         let Self { id, timestamp, signature, body, .. } = self;
         verify(key, &Signed { id, timestamp, signature, body }, now_s, TOLERANCE_S)
@@ -66,7 +68,8 @@ pub struct Receiver {
 impl Receiver {
     /// Starts a receiver on a thread of its own.
     ///
-    /// # Errors If no port or thread is available.
+    /// # Errors
+    /// If no port or thread is available.
     pub fn start() -> std::io::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0))?;
         let address = listener.local_addr()?;

@@ -93,7 +93,7 @@ pub(super) fn show(call: &Call) -> Answer {
     json(StatusCode::OK, &Shown::of(&replay, &call.api))
 }
 
-/// `GET`: lists the replays that are remembered, newest first.
+/// `GET`: lists the remembered replays, newest first.
 pub(super) async fn list(call: &mut Call) -> Answer {
     let org = call.org()?;
     let mut query = Query::read(call.request.query_string());
@@ -163,8 +163,8 @@ pub(super) async fn start(call: &mut Call) -> Answer {
     json(StatusCode::ACCEPTED, &Shown::of(&started, &call.api))
 }
 
-/// `DELETE /{id}`: cancels a replay. The deliveries that it queued stay queued. A replay that has
-/// ended stays as it is.
+/// `DELETE /{id}`: cancels a replay. Queued deliveries stay queued. An ended replay does not
+/// change.
 pub(super) async fn cancel(call: &mut Call) -> Answer {
     let (org, replay) = named(call)?;
     if replay.ended.is_none() {

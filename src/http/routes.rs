@@ -1,4 +1,4 @@
-//! The table of routes, and the callers that may use each route. The registration, the header
+//! The table of routes, and the callers with access to each route. The registration, the header
 //! `Allow` and the series of the metrics are made from this table.
 
 use actix_web::http::Method;
@@ -51,10 +51,10 @@ impl Verb {
     }
 }
 
-/// The callers that may use a route.
+/// The callers with access to a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Who {
-    /// Anyone, without a key.
+    /// Anyone; the server reads no key.
     Public,
     /// Every key of an organization.
     AnyKey,
@@ -64,7 +64,7 @@ pub enum Who {
     AdminOr(Scope),
 }
 
-/// The tokens that the rate limit charges for a request.
+/// The rate limit's charge for a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cost {
     /// One token for each request.
@@ -82,7 +82,7 @@ pub struct Route {
     pub verb: Verb,
     /// The path, with parameters in braces.
     pub path: &'static str,
-    /// The callers that may use the route.
+    /// The callers with access to the route.
     pub who: Who,
     pub(super) cost: Cost,
     pub(super) handler: Handler,
@@ -190,7 +190,7 @@ pub(super) fn register(services: &mut web::ServiceConfig, api: &web::Data<Api>) 
     services.default_service(web::to(handler(api, Target::Unknown)));
 }
 
-/// Returns the function that actix calls for a target.
+/// Returns the function that actix calls.
 fn handler(
     api: &web::Data<Api>,
     target: Target,

@@ -39,7 +39,8 @@ pub fn workers(settings: &Settings) -> usize {
 
 /// Makes the server on this listener. The server runs when the result is awaited.
 ///
-/// # Errors If the listener cannot be used.
+/// # Errors
+/// If the listener cannot be used.
 pub fn server(api: web::Data<Api>, listener: TcpListener) -> io::Result<actix_web::dev::Server> {
     let settings = api.config.server.clone();
     let workers = workers(&settings);

@@ -33,11 +33,11 @@ use crate::rules::type_filter::TypeFilter;
 
 /// Interval at which the key is checked again: the stream ends within a second after its key.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// Time without an item after which a comment is written, so that no proxy takes the connection for
+/// Time without an item after which a comment is written, so no proxy takes the connection for
 /// dead.
 const COMMENT_AFTER: Duration = Duration::from_secs(15);
 /// Maximum number of items written at once, and the pause until the next items. This bounds the
-/// cost of a stream; a watcher that is behind misses items.
+/// cost of a stream; a slow watcher misses items.
 const ITEMS_AT_ONCE: usize = 256;
 const PAUSE: Duration = Duration::from_millis(100);
 /// Seconds after which a stream may be available again.
@@ -176,7 +176,7 @@ impl Tail {
         }
     }
 
-    /// Makes items of `first` and of all that is already there, as far as the filter allows.
+    /// Makes items of `first` and of all waiting activity that passes the filter.
     fn items(&mut self, first: Heard) -> Vec<Item> {
         self.pause_until = Instant::now() + PAUSE;
         let mut heard = vec![first];

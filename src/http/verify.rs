@@ -2,13 +2,13 @@
 //! are too much for the threads that serve requests. Simultaneous checks of the same text are done
 //! once.
 //!
-//! Wrong keys do not get this far: a short check value that is stored beside the hash refuses them
-//! for the price of one SHA-256. The secret has 256 random bits, so 64 bits of its hash do not help
-//! to find it, and guessing a check value takes 2^64 requests. So nearly every key that waits here
-//! is right, and comes once.
+//! Wrong keys do not get this far: a short check value beside the stored hash refuses them for the
+//! price of one SHA-256. The secret has 256 random bits, so 64 bits of its hash do not reveal the
+//! secret, and guessing a check value takes 2^64 requests. So nearly every key that waits here is
+//! right, and comes once.
 //!
-//! `auth` calls this module for keys that were not used lately, `keys` for new keys. The module
-//! knows no request.
+//! `auth` calls this module for keys not used lately, `keys` for new keys. The module knows no
+//! request.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -38,10 +38,10 @@ const SALT_BYTES: usize = 16;
 /// before new keys.
 const NEW_MAX: usize = 256;
 const NEW_PER_ORG_MAX: u64 = 16;
-/// Time that stopping waits for checks under way.
+/// Time for which stopping waits until the checks under way are done.
 const STOP_DEADLINE: Duration = Duration::from_secs(2);
 
-/// A keyed digest that stands for a key's text in memory.
+/// A keyed digest, kept in memory in place of the key's text.
 pub(super) type Tag = [u8; 32];
 
 /// The reason why a key was not judged.
@@ -53,12 +53,12 @@ pub(super) enum NotJudged {
     Failed,
 }
 
-/// The values that are stored for the text of a new key.
+/// The stored values for the text of a new key.
 #[derive(Debug)]
 pub(super) struct Hashed {
     /// The argon2id hash as a PHC string.
     pub(super) hash: String,
-    /// The value that [`check_value`] returned.
+    /// The result of [`check_value`] for the text.
     pub(super) check: [u8; 8],
 }
 
@@ -104,7 +104,8 @@ pub(super) struct Verifier {
 impl Verifier {
     /// Starts `threads` threads behind a queue of `queue` checks. `metrics` counts the hashes.
     ///
-    /// # Errors If a thread cannot be started.
+    /// # Errors
+    /// If a thread cannot be started.
     pub(super) fn start(threads: usize, queue: usize, metrics: &Arc<Metrics>) -> std::io::Result<Self> {
         let (checks, checks_receiver) = crossbeam_channel::bounded(queue);
         let (new, new_receiver) = crossbeam_channel::bounded(NEW_MAX);
@@ -125,7 +126,8 @@ impl Verifier {
 
     /// True if `hash` is the hash of the text.
     ///
-    /// # Errors If the text was not judged.
+    /// # Errors
+    /// If the text was not judged.
     pub(super) async fn verify(&self, (text, tag): (KeyText, Tag), hash: &str) -> Result<bool, NotJudged> {
         let mut verdict = self.join_flight((text, tag), hash)?;
         let judged = verdict.wait_for(Option::is_some).await.map_err(|_gone| NotJudged::Failed)?;
@@ -147,7 +149,8 @@ impl Verifier {
 
     /// Hashes a new key of this organization; `None` is the operator.
     ///
-    /// # Errors If the hash was not made.
+    /// # Errors
+    /// If the hash was not made.
     pub(super) async fn hash(&self, text: Arc<KeyText>, org: Option<OrgNo>) -> Result<Hashed, NotJudged> {
         let share = self.waiting.take(org, 1).map_err(|_exhausted| NotJudged::Overloaded)?;
         let (reply, hashed) = oneshot::channel();
@@ -178,7 +181,7 @@ impl Drop for Verifier {
     }
 }
 
-/// The parts that each thread works with.
+/// The parts of the verifier that each thread uses.
 struct Work {
     checks: Receiver<Check>,
     new: Receiver<NewKey>,
@@ -190,7 +193,7 @@ impl Work {
     /// Works until both queues are closed and empty; both are closed at the same time.
     fn run(self) {
         loop {
-            // Checks come first: callers that make keys must not delay callers that use keys.
+            // Checks come first: new keys must not delay the use of keys.
             match self.checks.try_recv() {
                 Ok(check) => self.check(check),
                 Err(TryRecvError::Empty | TryRecvError::Disconnected) => select! {
@@ -315,8 +318,7 @@ mod tests {
         assert!(ask(Some(OrgNo(2))) && ask(None));
         drop(new.try_recv().unwrap());
         assert!(ask(Some(OrgNo(1))), "its place is free again");
-        // However many organizations make keys, an organization that has no key waiting gets its
-        // turn.
+        // However many organizations make keys, an organization without waiting keys gets its turn.
         let crowd: usize = (10..27).map(|org| (0..100).take_while(|_| ask(Some(OrgNo(org)))).count()).sum();
         assert!(crowd < NEW_MAX - 1, "{crowd}");
         assert!(ask(Some(OrgNo(1_000))));

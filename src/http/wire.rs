@@ -83,7 +83,8 @@ impl FromStr for PostedType {
 
 /// Returns the type if producers may post it.
 ///
-/// # Errors The rule that the type breaks.
+/// # Errors
+/// The rule that the type breaks.
 pub(super) fn posted(event_type: EventType) -> Result<EventType, &'static str> {
     if event_type.is_own() {
         Err("must not begin with `triggerd.`, `triggerd/` or `triggerd:`, which are reserved")
