@@ -1,7 +1,8 @@
-//! The members of a JSON object, read one by one, so that everything that is wrong can be named at once and what is kept
-//! is kept byte for byte. One pass over the text, nothing copied but names and texts with escapes in them.
+//! The members of a JSON object, read one after the other. All faults are named at once, and values
+//! are kept byte for byte. The text is read in one pass; only names and strings with escapes are
+//! copied.
 //!
-//! Called by whatever reads a body. Knows no route.
+//! Every handler that reads a body calls this module, which knows no route.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -17,14 +18,14 @@ use crate::base::library_errors::json_fault;
 use crate::model::moment::Moment;
 use crate::model::time::Timestamp;
 
-/// Most members of an object that are looked at.
+/// Maximum number of members read from an object.
 const MEMBERS_MAX: usize = 256;
-/// Most bytes that a character of a text takes in JSON: two escapes, as in `\ud83d\ude00`.
+/// Maximum bytes of one character in JSON: two escapes, as in `\ud83d\ude00`.
 pub(super) const CHAR_BYTES_MAX: usize = 12;
-/// How deep values may be nested: what JSON parsers commonly take (serde_json's own limit).
+/// Maximum depth of nested values, as in most JSON parsers (serde_json has the same limit).
 const DEPTH_MAX: usize = 128;
 
-/// The body as text, without the byte order mark that some put before it (RFC 8259, 8.1).
+/// Returns the body as text, without a byte order mark at its beginning (RFC 8259, 8.1).
 pub(super) fn text_of(body: &[u8]) -> Result<&str, Problem> {
     if body.trim_ascii().is_empty() {
         return Err(no_body());
@@ -38,14 +39,14 @@ pub(super) fn text_of(body: &[u8]) -> Result<&str, Problem> {
     Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
 }
 
-/// What is said where a body is needed and there is none.
+/// Makes the problem for a missing body.
 pub(super) fn no_body() -> Problem {
     let detail = "the request has no body, and this route needs a JSON body; announce it with \
                   Content-Length or Transfer-Encoding: chunked";
     Problem::new(Code::MalformedJson, detail)
 }
 
-/// Why text is refused as JSON.
+/// Makes the problem for malformed JSON, or JSON of the wrong kind.
 fn refusal(error: &serde_json::Error, wanted: &'static str) -> Problem {
     if error.is_data() {
         Problem::fault(Code::ValidationFailed, "", wanted)
@@ -54,18 +55,19 @@ fn refusal(error: &serde_json::Error, wanted: &'static str) -> Problem {
     }
 }
 
-/// A single JSON value, whatever it is.
+/// Reads the text as a single JSON value of any kind.
 pub(super) fn value(text: &str) -> Result<&RawValue, Problem> {
     serde_json::from_str(text).map_err(|error| refusal(&error, "must be a JSON value"))
 }
 
-/// The items of an array, `most` and one more at most, so that too many are noticed.
+/// Returns the items of an array, at most `most + 1`. The extra item shows the caller that the
+/// array is too long.
 pub(super) fn array(text: &str, most: usize) -> Result<Vec<&RawValue>, Problem> {
     let mut reader = serde_json::Deserializer::from_str(text);
     let read = reader.deserialize_seq(Items(most.saturating_add(1))).and_then(|items| reader.end().map(|()| items));
     read.or_else(|error| {
         if error.is_data() {
-            // Not JSON at all comes before the wrong kind of JSON; only the whole text tells.
+            // Malformed JSON is reported before JSON of the wrong kind, so the whole text is read.
             value(text)?;
         }
         Err(refusal(&error, "must be an array"))
@@ -92,14 +94,15 @@ impl<'de> Visitor<'de> for Items {
     }
 }
 
-/// An object's members in the order they came; each is taken once, what is left over is unknown.
+/// The members of an object, in the order of the text. Each member can be taken once; members that
+/// no caller takes are unknown.
 #[derive(Debug)]
 pub(super) struct Fields<'a> {
     members: Vec<(Cow<'a, str>, &'a RawValue)>,
 }
 
 impl<'a> Fields<'a> {
-    /// Reads the body's text as an object.
+    /// Reads the text of a body as an object.
     pub(super) fn read(text: &'a str) -> Result<Self, Problem> {
         let read = serde_json::from_str::<Members<'a>>(text);
         match read {
@@ -108,7 +111,7 @@ impl<'a> Fields<'a> {
                 let detail = format!("must have at most {MEMBERS_MAX} members");
                 Err(Problem::fault(Code::ValidationFailed, "", detail))
             }
-            // A wrong kind of JSON, or no JSON at all: reading it to its end tells.
+            // Reading the whole text tells malformed JSON from JSON of the wrong kind.
             Err(error) if error.is_data() => {
                 value(text)?;
                 Err(Problem::fault(Code::ValidationFailed, "", "must be a JSON object"))
@@ -117,12 +120,13 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Takes the member; `null` is the same as its absence, and one that is there twice is a fault.
+    /// Takes the member. `null` counts as absent, and a name that appears more than once is a
+    /// fault.
     pub(super) fn take(&mut self, name: &str, faults: &mut Faults) -> Option<Field<'a>> {
         self.take_value(name, faults).filter(|field| !field.is_null())
     }
 
-    /// Takes `since` and `until`: from the one on, up to and without the other.
+    /// Takes `since` (inclusive) and `until` (exclusive).
     pub(super) fn times(&mut self, now: Timestamp, faults: &mut Faults) -> (Option<Timestamp>, Option<Timestamp>) {
         let mut time = |name| self.take(name, faults)?.moment(now, faults);
         let (since, until) = (time("since"), time("until"));
@@ -152,12 +156,12 @@ impl<'a> Fields<'a> {
         Some(field)
     }
 
-    /// Whether the member is there, and not `null`.
+    /// True if the member is present and not `null`.
     pub(super) fn has(&self, name: &str) -> bool {
         self.members.iter().any(|(other, value)| other == name && value.get() != "null")
     }
 
-    /// Takes a member that has to be there.
+    /// Takes a required member; absence and `null` are faults.
     pub(super) fn require(&mut self, name: &str, faults: &mut Faults) -> Option<Field<'a>> {
         if !self.has(name) {
             faults.add(pointer("", name), "is required");
@@ -165,7 +169,7 @@ impl<'a> Fields<'a> {
         self.take(name, faults)
     }
 
-    /// Takes a member that has to be there and may be `null`.
+    /// Takes a required member that may be `null`; only absence is a fault.
     pub(super) fn require_value(&mut self, name: &str, faults: &mut Faults) -> Option<Field<'a>> {
         if !self.names().any(|other| other == name) {
             faults.add(pointer("", name), "is required");
@@ -173,17 +177,17 @@ impl<'a> Fields<'a> {
         self.take_value(name, faults)
     }
 
-    /// The names of the members that nobody took yet.
+    /// Returns the names of the members that are not taken yet.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.members.iter().map(|(name, _)| &**name)
     }
 
-    /// The members nobody took.
+    /// Returns the members that were not taken.
     pub(super) fn rest(self) -> impl Iterator<Item = (Cow<'a, str>, &'a RawValue)> {
         self.members.into_iter()
     }
 
-    /// Names everything that nobody took as unknown.
+    /// Reports each untaken member as unknown.
     pub(super) fn finish(self, faults: &mut Faults) {
         for (name, _) in self.members {
             faults.add(pointer("", &name), "unknown member");
@@ -191,22 +195,22 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// One member's value and where it stands.
+/// The value of a member or an item, and its place in the body.
 #[derive(Debug)]
 pub(super) struct Field<'a> {
     pub(super) value: &'a RawValue,
-    /// JSON Pointer of the object or list that it stands in.
+    /// JSON Pointer of the object or array that contains the value.
     parent: String,
     name: Cow<'a, str>,
 }
 
 impl<'a> Field<'a> {
-    /// Where it stands (RFC 6901). Made when something is wrong with it.
+    /// Returns the JSON Pointer of the value (RFC 6901).
     pub(super) fn pointer(&self) -> String {
         pointer(&self.parent, &self.name)
     }
 
-    /// A text.
+    /// Reads a string and resolves its escapes.
     pub(super) fn text(&self, faults: &mut Faults) -> Option<Cow<'a, str>> {
         let text = string(self.value);
         if text.is_none() {
@@ -215,13 +219,13 @@ impl<'a> Field<'a> {
         text
     }
 
-    /// A text that parses to something.
+    /// Reads a string and parses the text as a `T`.
     pub(super) fn parse<T: std::str::FromStr<Err: fmt::Display>>(&self, faults: &mut Faults) -> Option<T> {
         let parsed = self.text(faults)?.parse::<T>();
         parsed.map_err(|error| faults.add(self.pointer(), error.to_string())).ok()
     }
 
-    /// A text that says what it is to be: between so many characters, none of them a control character.
+    /// Reads a string of 1 to `characters_max` characters without control characters.
     pub(super) fn printable(&self, characters_max: usize, faults: &mut Faults) -> Option<Cow<'a, str>> {
         let text = self.text(faults)?;
         if is_printable(&text, characters_max) {
@@ -231,17 +235,17 @@ impl<'a> Field<'a> {
         None
     }
 
-    /// A time.
+    /// Reads a date and time of RFC 3339.
     pub(super) fn time(&self, faults: &mut Faults) -> Option<Timestamp> {
         self.parse(faults)
     }
 
-    /// A time, or a duration back from now.
+    /// Reads a time, or a duration before `now`.
     pub(super) fn moment(&self, now: Timestamp, faults: &mut Faults) -> Option<Timestamp> {
         self.parse::<Moment>(faults).map(|moment| moment.from(now))
     }
 
-    /// `true` or `false`.
+    /// Reads `true` or `false`.
     pub(super) fn flag(&self, faults: &mut Faults) -> Option<bool> {
         match self.value.get() {
             "true" => Some(true),
@@ -253,12 +257,12 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// Whether it is `null`.
+    /// True if the value is `null`.
     pub(super) fn is_null(&self) -> bool {
         self.value.get() == "null"
     }
 
-    /// A whole number in a range.
+    /// Reads a whole number in `range`.
     pub(super) fn number_in(&self, range: RangeInclusive<u64>, faults: &mut Faults) -> Option<u64> {
         let number = self.value.get().parse::<u64>().ok().filter(|number| range.contains(number));
         if number.is_none() {
@@ -267,7 +271,7 @@ impl<'a> Field<'a> {
         number
     }
 
-    /// A list of whole numbers in a range, or `null`, which is an empty one.
+    /// Reads an array of whole numbers in `range`. `null` is read as an empty array.
     pub(super) fn numbers<T: TryFrom<u64>>(
         &self,
         most: usize,
@@ -279,12 +283,12 @@ impl<'a> Field<'a> {
         }
         let items = self.items(most, "must be an array of whole numbers", faults)?;
         let numbers = items.iter().map(|item| item.number_in(range.clone(), faults)?.try_into().ok());
-        // All of them are looked at, so that every fault is named.
+        // All items are read, so that every fault is named.
         let numbers: Vec<Option<T>> = numbers.collect();
         numbers.into_iter().collect()
     }
 
-    /// A list of texts, each of which parses to something.
+    /// Reads an array of strings and parses each string as a `T`.
     pub(super) fn list<T: std::str::FromStr<Err: fmt::Display>>(
         &self,
         most: usize,
@@ -295,7 +299,7 @@ impl<'a> Field<'a> {
         (parsed.len() == items.len()).then_some(parsed)
     }
 
-    /// The items of a list.
+    /// Reads an array with at most `most` items; `rule` is the fault of any other value.
     fn items(&self, most: usize, rule: &'static str, faults: &mut Faults) -> Option<Vec<Field<'a>>> {
         let Ok(items) = array(self.value.get(), most) else {
             faults.add(self.pointer(), rule);
@@ -314,7 +318,7 @@ impl<'a> Field<'a> {
         Some(items.into_iter().enumerate().map(item).collect())
     }
 
-    /// The members of an object.
+    /// Returns the members of an object, repeated names included.
     pub(super) fn members(&self, faults: &mut Faults) -> Option<Vec<(Cow<'a, str>, &'a RawValue)>> {
         if let Ok(Members(members)) = serde_json::from_str::<Members<'a>>(self.value.get()) {
             return Some(members);
@@ -324,7 +328,7 @@ impl<'a> Field<'a> {
     }
 }
 
-/// Whether the text has 1 to `characters_max` characters and none is a control character.
+/// True if the text has 1 to `characters_max` characters and no control character.
 pub(super) fn is_printable(text: &str, characters_max: usize) -> bool {
     !text.is_empty() && text.chars().count() <= characters_max && !text.chars().any(char::is_control)
 }
@@ -333,7 +337,7 @@ pub(super) fn printable_rule(characters_max: usize) -> String {
     format!("must be 1 to {characters_max} printable characters")
 }
 
-/// The text of a JSON string, borrowed if nothing in it is escaped.
+/// Returns the text of a JSON string, borrowed if the string has no escapes.
 pub(super) fn string(value: &RawValue) -> Option<Cow<'_, str>> {
     let text = value.get().strip_prefix('"')?.strip_suffix('"')?;
     if text.contains('\\') {
@@ -343,10 +347,10 @@ pub(super) fn string(value: &RawValue) -> Option<Cow<'_, str>> {
     }
 }
 
-/// Whether a JSON text is nested deeper than parsers take.
+/// True if the JSON text is nested deeper than `DEPTH_MAX` levels.
 pub(super) fn is_too_deep(json: &str) -> bool {
-    // Counting all of them is quick, and seldom are there so many. A byte counts as far as a portion is long: so many are
-    // counted at once.
+    // Counting all opening brackets is quick, and few texts have more than `DEPTH_MAX`. The count
+    // of a chunk fits into one byte, so that the processor counts many bytes at once.
     let is_opening = |byte: &u8| u8::from(byte | 0x20 == b'{'); // `[` is `{` but for this bit
     let portions = json.as_bytes().chunks(u8::MAX.into());
     let opening: usize = portions.map(|portion| usize::from(portion.iter().map(is_opening).sum::<u8>())).sum();
@@ -373,7 +377,7 @@ pub(super) fn is_too_deep(json: &str) -> bool {
     false
 }
 
-/// An object's members, each value left as it came. More than is looked at are counted, one too many is kept.
+/// The members of an object, each value unparsed. The first `MEMBERS_MAX + 1` members are kept.
 struct Members<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
@@ -401,7 +405,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
     }
 }
 
-/// A member's name, borrowed if nothing in it is escaped.
+/// The name of a member, borrowed if the name has no escapes.
 struct Name<'a>(Cow<'a, str>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Name<'a> {

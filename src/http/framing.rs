@@ -1,33 +1,34 @@
-//! Where requests end in the bytes that a connection reads, so that actix is handed one request at a time and nothing behind it:
-//! whatever it answers by itself is then an answer of its own, never a second one to the same request. Source: RFC 9112,
-//! sections 2.2, 6.3 and 7.1. The connection asks; nothing here reads or writes.
+//! Finds the end of each request in the bytes that a connection reads. actix then gets one request
+//! at a time and nothing after the request, so that an answer which actix makes by itself never
+//! becomes a second answer to the same request. Source: RFC 9112, sections 2.2, 6.3 and 7.1. The
+//! connection calls this module, which does no I/O.
 
-/// Bytes at the beginning of a line that are kept: a header's name and a length.
+/// Bytes kept of the beginning of a line: a header's name and a length.
 const LINE_BYTES: usize = 48;
 
-/// The line that says that a request has no body.
+/// The header line which says that a request has no body.
 pub(super) const NO_BODY: &[u8] = b"content-length: 0\r\n";
 
-/// What a head says of the body behind it.
+/// The framing of the body, as the head announces it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Said {
     Nothing,
     Length(u64),
-    /// That it comes in chunks, or what is no length.
+    /// `Transfer-Encoding`, or an invalid or repeated `Content-Length`.
     Other,
 }
 
-/// A head as far as it has arrived.
+/// The head of a request, as far as the head has arrived.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Head {
-    /// The beginning of the line that arrives,
+    /// The beginning of the arriving line; its first `kept` bytes are filled.
     line: [u8; LINE_BYTES],
     kept: usize,
-    /// and whether nothing but carriage returns came of it.
+    /// True if the line so far has only carriage returns.
     is_blank: bool,
-    /// The last bytes of the request line.
+    /// The last eight bytes of the request line, without carriage returns.
     last: u64,
-    /// Whether that is one of an HTTP/1.0 POST, once it was here.
+    /// True for the request line of an HTTP/1.0 POST; `None` until the line is complete.
     is_old_post: Option<bool>,
     body: Said,
 }
@@ -39,8 +40,8 @@ impl Default for Head {
 }
 
 impl Head {
-    /// Takes the next bytes. The bounds of the blank line that ends the head, if it is among them: blank lines before the
-    /// request line end nothing.
+    /// Takes the next bytes. Returns the bounds of the blank line that ends the head, if `bytes`
+    /// contains this line. Blank lines before the request line do not end the head.
     pub(super) fn take(&mut self, bytes: &[u8]) -> Option<(usize, usize)> {
         let mut begins = 0;
         for end in memchr::memchr_iter(b'\n', bytes) {
@@ -53,23 +54,23 @@ impl Head {
         None
     }
 
-    /// Bytes of the body that a head announces which is here as a whole; 0 for one in chunks.
+    /// Returns the `Content-Length` of a complete head; 0 for a chunked body.
     pub(super) fn body_len(&self) -> u64 {
         if let Said::Length(length) = self.body { length } else { 0 }
     }
 
-    /// Whether it is the head of an HTTP/1.0 POST that says nothing of a body so far. Such a request has none (RFC 9112, 6.3), but
-    /// actix refuses it.
+    /// True if this is the head of an HTTP/1.0 POST that announces no body so far. Such a request
+    /// has no body (RFC 9112, 6.3), but actix refuses the request.
     pub(super) fn lacks_length(&self) -> bool {
         self.is_old_post == Some(true) && self.body == Said::Nothing
     }
 
-    /// Whether the line that arrives may be the last one.
+    /// True if the arriving line may be the last line of the head.
     pub(super) fn is_at_blank_line(&self) -> bool {
         self.is_old_post.is_some() && self.is_blank
     }
 
-    /// A part of a line.
+    /// Takes a part of a line, without the end of the line.
     fn grow(&mut self, piece: &[u8]) {
         let room = self.line.iter_mut().skip(self.kept);
         self.kept += room.zip(piece).map(|(place, byte)| *place = *byte).count();
@@ -77,7 +78,7 @@ impl Head {
         self.see_end(piece);
     }
 
-    /// The last part of a line; whether the head ends with it.
+    /// Takes the last part of a line. Returns true if the head ends with this line.
     fn line(&mut self, piece: &[u8]) -> bool {
         if self.kept == 0 {
             self.see_end(piece);
@@ -98,7 +99,8 @@ impl Head {
         }
     }
 
-    /// Of a long line only the beginning may be there.
+    /// Takes a complete line, or only the beginning of a long line. Returns true if the head ends
+    /// with this line.
     fn whole_line(&mut self, line: &[u8], is_blank: bool) -> bool {
         if is_blank {
             return self.is_old_post.is_some();
@@ -123,10 +125,11 @@ fn is_blank(piece: &[u8]) -> bool {
     piece.iter().all(|byte| *byte == b'\r')
 }
 
-/// A body in chunks as far as it has arrived. Nothing is taken that actix would refuse.
+/// The state of a chunked body, as far as the body has arrived. Bytes that actix would refuse are
+/// refused here.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) enum Chunks {
-    /// A chunk's size begins.
+    /// The size of a chunk begins.
     #[default]
     Begin,
     Size(u64),
@@ -144,15 +147,16 @@ pub(super) enum Chunks {
     Over,
 }
 
-/// Bytes that cannot stand where they do; how many before them were right.
+/// A byte is not valid in its place; the number counts the valid bytes before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Malformed(pub(super) usize);
 
 impl Chunks {
-    /// Takes the next bytes. Where the body ends, if it does among them.
+    /// Takes the next bytes. Returns the number of bytes up to the end of the body, if `bytes`
+    /// contains the end.
     ///
     /// # Errors
-    /// See [`Malformed`].
+    /// [`Malformed`], if a byte cannot be part of a chunked body.
     pub(super) fn take(&mut self, bytes: &[u8]) -> Result<Option<usize>, Malformed> {
         let mut at = 0;
         while let Some(byte) = bytes.get(at) {
@@ -175,7 +179,7 @@ impl Chunks {
         Ok(None)
     }
 
-    /// None if this byte cannot come next.
+    /// Returns the next state, or `None` if `byte` is not valid in this state.
     fn next(self, byte: u8) -> Option<Self> {
         let digit = char::from(byte).to_digit(16).map(u64::from);
         Some(match (self, byte) {

@@ -1,5 +1,5 @@
-//! Request bodies in gzip (RFC 1952), bounded while they are inflated: what would become more than is allowed ends there.
-//! Called by `body`, when the whole body is there.
+//! Request bodies in gzip (RFC 1952). Inflating stops at a limit, so that a small body cannot fill
+//! the memory. `body` calls this module when the whole body has arrived.
 
 use std::fmt;
 use std::io::{BufRead, Read as _};
@@ -12,12 +12,13 @@ use super::error::{Code, Problem};
 use super::wire::too_large;
 use crate::base::library_errors::compression_fault;
 
-/// What is inflated between two looks at others: some tenths of a millisecond of a worker's time.
+/// Bytes inflated before other tasks get their turn: some tenths of a millisecond of a worker's
+/// time.
 const STEP_BYTES: usize = 64 << 10;
-/// Most members (RFC 1952, 2.2) of a body: each costs something however little is in it.
+/// Maximum number of members (RFC 1952, 2.2) of a body; even an empty member takes time.
 const MEMBERS_MAX: usize = 1_000;
 
-/// How a body is encoded.
+/// The encoding of a request body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Coding {
     Identity,
@@ -25,10 +26,10 @@ pub(super) enum Coding {
 }
 
 impl Coding {
-    /// What `Content-Encoding` says (RFC 9110, 8.4): gzip once, or nothing.
+    /// Reads `Content-Encoding` (RFC 9110, 8.4): gzip once, or nothing.
     ///
     /// # Errors
-    /// When it is another coding, or more than one.
+    /// If the header names another coding, or gzip more than once.
     pub(super) fn of(headers: &HeaderMap) -> Result<Self, Problem> {
         let mut coding = Self::Identity;
         for value in headers.get_all(CONTENT_ENCODING) {
@@ -44,8 +45,9 @@ impl Coding {
         Ok(coding)
     }
 
-    /// Most bytes that a body of this coding can have on the wire, if it may be so large: what cannot be compressed is
-    /// stored in blocks with some bytes of their own, and the header may have a file's name.
+    /// Returns the maximum number of bytes on the wire for a body of `bytes_max` bytes. Data that
+    /// cannot be compressed is stored in blocks with some bytes of their own, and the header may
+    /// contain a file name.
     pub(super) fn wire_bytes_max(self, bytes_max: usize) -> usize {
         match self {
             Self::Identity => bytes_max,
@@ -54,11 +56,11 @@ impl Coding {
     }
 }
 
-/// The body as it was before it was compressed. `room` is asked, with the bytes it takes by then, before it becomes larger;
-/// in between, others get their turn.
+/// Inflates the body. Before the output grows, `room` is called with the bytes that input and
+/// output will take. Between steps, other tasks get their turn.
 ///
 /// # Errors
-/// When it becomes too large, there is no room, or it is not whole gzip data and nothing else.
+/// If the body becomes too large, `room` refuses, or the body is not complete and valid gzip data.
 pub(super) async fn inflate(
     body: web::Bytes,
     bytes_max: usize,
@@ -88,9 +90,9 @@ pub(super) async fn inflate(
     Err(not_gzip(&format_args!("it has more than {MEMBERS_MAX} members")))
 }
 
-/// Inflates a little more of a member; whether that was all of it.
+/// Inflates the next part of a member. Returns true when the member is complete.
 fn step(member: &mut GzDecoder<impl BufRead>, bytes: &mut Vec<u8>, bytes_max: usize) -> Result<bool, Problem> {
-    // One byte too many is enough to know.
+    // A single byte above the limit shows that the body is too large.
     let most = STEP_BYTES.min(bytes_max.saturating_sub(bytes.len()) + 1);
     let read = member.take(most as u64).read_to_end(bytes).map_err(|error| not_gzip(&compression_fault(&error)))?;
     if bytes.len() > bytes_max {
@@ -128,7 +130,7 @@ mod tests {
         inflated(body, bytes_max).unwrap_err().code()
     }
 
-    /// Bytes that do not compress.
+    /// Returns bytes that do not compress.
     fn noise(len: usize) -> Vec<u8> {
         let mut state = 1u64;
         let mut next = || {
@@ -155,7 +157,7 @@ mod tests {
         assert!(zeros.len() < 8 << 10);
         assert_eq!(code(&zeros, (4 << 20) - 1), Code::PayloadTooLarge);
         assert_eq!(inflated(&zeros, 4 << 20).unwrap().len(), 4 << 20);
-        // What does not compress fits on the wire as well.
+        // Bytes that do not compress stay within the limit for the wire, too.
         for len in [0, 1, 1 << 10, 256 << 10, 1 << 20] {
             for level in [0, 1, 6, 9] {
                 let wire = gzip(&noise(len), level).len();

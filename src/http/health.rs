@@ -1,4 +1,4 @@
-//! How the server is: set by whoever starts and stops it, told to probes.
+//! The phase of the server, set by the code that starts and stops the server, and read by probes.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
@@ -6,14 +6,14 @@ const STARTING: u8 = 0;
 const READY: u8 = 1;
 const STOPPING: u8 = 2;
 
-/// Where the server is between start and stop.
+/// The phase of the server, and the loss of its data directory.
 #[derive(Debug, Default)]
 pub struct Health {
     phase: AtomicU8,
     data_lost: AtomicBool,
 }
 
-/// See [`Health::phase`].
+/// A phase of the server. Phases only move forward.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     Starting,
@@ -32,7 +32,7 @@ impl Phase {
 }
 
 impl Health {
-    /// From now on requests are welcome.
+    /// Enters the ready phase, unless the server is stopping already.
     pub fn set_ready(&self) {
         let was_starting = self.phase.compare_exchange(STARTING, READY, Ordering::SeqCst, Ordering::SeqCst).is_ok();
         if !was_starting {
@@ -40,12 +40,12 @@ impl Health {
         }
     }
 
-    /// From now on requests should go elsewhere.
+    /// Enters the stopping phase: requests should go to other servers.
     pub fn set_stopping(&self) {
         self.phase.store(STOPPING, Ordering::SeqCst);
     }
 
-    /// The data directory is not where it was.
+    /// Records that the data directory is no longer in its place, and enters the stopping phase.
     pub fn set_data_lost(&self) {
         self.data_lost.store(true, Ordering::SeqCst);
         self.set_stopping();

@@ -1,5 +1,6 @@
-//! `/api/hooks`: Zapier's REST hooks. A subscription is an endpoint like any other, made and ended by the other side's
-//! words for it (Zapier's documentation: subscribe answers 201 with an id, unsubscribe is `DELETE` on it).
+//! `/api/hooks`: Zapier's REST hooks. A subscription is an ordinary endpoint, created and deleted
+//! through the routes of Zapier's documentation: subscribing answers 201 with an id, unsubscribing
+//! is `DELETE` on this id.
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, web};
@@ -22,14 +23,14 @@ use crate::model::id::{EndpointId, OrgNo};
 use crate::rules::type_filter::TypeFilter;
 use crate::store::EventQuery;
 
-/// What tells a subscription from endpoints that were made otherwise: a member of its metadata.
+/// The member of the metadata that marks an endpoint as a subscription.
 const MADE_BY: (&str, &str) = ("made_by", "rest_hook");
-/// The URL's names, as subscribers write them.
+/// The names that subscribers use for the member with the URL.
 const URL_NAMES: [&str; 2] = ["target_url", "hookUrl"];
 
-/// How many samples there are unless the caller says so.
+/// Number of samples when the caller gives no `limit`.
 const SAMPLES: u64 = 3;
-/// Pages of events that are looked at for them: those that are erased are passed over.
+/// Maximum number of pages that are searched for samples, because erased events are skipped.
 const SAMPLE_PAGES_MAX: usize = 64;
 
 #[derive(Serialize)]
@@ -39,7 +40,8 @@ struct Subscribed<'a> {
     event: Option<&'a str>,
 }
 
-/// `POST`: subscribes a URL to a type, or to all below one (`order.*`); without `event` to everything.
+/// `POST`: subscribes a URL to an event type, or to all types below a prefix (`order.*`); without
+/// `event` to all types.
 pub(super) async fn subscribe(call: &mut Call) -> Answer {
     let org = call.org()?;
     Media::require_json(call.request.headers())?;
@@ -50,7 +52,7 @@ pub(super) async fn subscribe(call: &mut Call) -> Answer {
     let name = URL_NAMES.into_iter().find(|name| reading.fields.has(name)).unwrap_or(URL_NAMES[0]);
     reading.url(name, true, &mut endpoint.settings);
     for other in URL_NAMES {
-        // One that is null is as good as not there.
+        // A member that is `null` counts as absent.
         if !reading.fields.has(other) {
             reading.fields.take(other, &mut reading.faults);
         }
@@ -69,7 +71,7 @@ pub(super) async fn subscribe(call: &mut Call) -> Answer {
     json(StatusCode::CREATED, &Subscribed { id: endpoint.id, target_url: &endpoint.settings.url, event })
 }
 
-/// `DELETE /{id}`: ends a subscription.
+/// `DELETE /{id}`: deletes the endpoint of a subscription.
 pub(super) async fn unsubscribe(call: &mut Call) -> Answer {
     let absent = || Problem::not_found("there is no such subscription");
     let org = call.org()?;
@@ -89,14 +91,15 @@ pub(super) async fn unsubscribe(call: &mut Call) -> Answer {
     }
 }
 
-/// `GET /samples`: what would be pushed for the newest events of the type, the newest first; a list even if there is none.
+/// `GET /samples`: returns the bodies that would be pushed for the newest events of the type,
+/// newest first. The answer is an array even if there are no events.
 pub(super) async fn samples(call: &mut Call) -> Answer {
     let org = call.org()?;
     let mut query = Query::read(call.request.query_string());
     let (event_type, limit) = (query.take::<TypePattern>("event"), query.number("limit", 1..=100, SAMPLES));
     query.finish()?;
     let limit = usize::try_from(limit).unwrap_or(1);
-    // What the server tells of itself goes only to those that ask for it.
+    // Operational events go only to callers that ask for their type.
     let takes_own = event_type.is_some();
     let types = event_type.map_or_else(TypeFilter::default, TypeFilter::from);
     let wanted = EventQuery { before: None, limit, types, status: None, since: None, until: None };
@@ -112,7 +115,8 @@ pub(super) async fn samples(call: &mut Call) -> Answer {
     Ok(response)
 }
 
-/// As many as were asked for, but for those that would make it more than so many bytes. There is always one, if there is any.
+/// Reads as many samples as the caller asked for, or fewer if more would exceed `bytes_max`. The
+/// first sample is always included.
 fn read_samples(
     api: &Api,
     org: OrgNo,

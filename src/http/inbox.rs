@@ -1,4 +1,4 @@
-//! `GET /api/inbox` and `POST /api/ack/{event_id}`: consuming by pull.
+//! `GET /api/inbox` and `POST /api/ack/{event_id}`: consumers pull events and acknowledge them.
 
 use std::time::Duration;
 
@@ -20,13 +20,13 @@ use crate::model::id::{EventId, OrgNo};
 use crate::model::time::Timestamp;
 use crate::store::{EventPage, InboxQuery};
 
-/// Longest `wait` a caller can ask for, in seconds.
+/// Maximum `wait` that a caller can ask for, in seconds.
 const WAIT_S_MAX: u64 = 30;
 
-/// Filters of more terms are not remembered: they take much memory.
+/// Maximum number of terms in a remembered filter: longer filters take much memory.
 const REMEMBERED_TERMS_MAX: usize = 4;
 
-/// What a caller asks for.
+/// The parameters of `GET /api/inbox`.
 struct Wanted {
     query: InboxQuery,
     wait: Duration,
@@ -44,8 +44,9 @@ impl Wanted {
     }
 }
 
-/// `GET /api/inbox`: events that nobody has confirmed, oldest first. `wait` holds the request until there is one, or
-/// the server stops, or the caller has left. `lease_count` is 0 as long as there is no route that hands out leases.
+/// `GET /api/inbox`: returns the events not acknowledged yet, oldest first. `wait` holds the
+/// request until there is an event, the server stops, or the caller has left. `lease_count` is 0,
+/// because no route hands out leases yet.
 pub(super) async fn list(call: &mut Call) -> Answer {
     let org = call.org()?;
     let wait_max = call.api.config.inbox.wait_max;
@@ -55,7 +56,7 @@ pub(super) async fn list(call: &mut Call) -> Answer {
         return Ok(look(call, org, &query).await?.answer(begins));
     }
     let deadline = Instant::now() + wait;
-    // Listening comes first, so that what comes while looking is heard.
+    // Listening begins before the first look, so that no event between the two is missed.
     let mut listener = listen(call, org, &query)?;
     call.waits();
     loop {
@@ -63,7 +64,7 @@ pub(super) async fn list(call: &mut Call) -> Answer {
         if page.has_items() || call.api.stop.is_set() || Instant::now() >= deadline {
             return Ok(page.answer(begins));
         }
-        // It is never looked twice through what there was.
+        // The next look begins where this look ended.
         if !sabotage::is_on(Switch::WaitersWokenByAll) {
             query.after = Some(query.after.map_or(page.seen, |after| after.max(page.seen)));
         }
@@ -84,14 +85,15 @@ pub(super) async fn list(call: &mut Call) -> Answer {
     }
 }
 
-/// Has the call woken when something comes that it asks for.
+/// Begins to listen for events that pass the filter of the query.
 fn listen(call: &Call, org: OrgNo, query: &InboxQuery) -> Result<InboxListener, Problem> {
     let wanted = query.types.clone();
     let wants = move |event_type: &EventType| wanted.matches(event_type);
     Ok(call.api.bell.listen(org, call.api.store.newest_event(org)?, Box::new(wants)))
 }
 
-/// One look into the inbox. An empty one is known without reading anything; else a thread that may block reads.
+/// Reads one page of the inbox. The state knows without a search that an inbox is empty; otherwise
+/// the page is read on the blocking pool.
 async fn look(call: &Call, org: OrgNo, query: &InboxQuery) -> Result<Page, Problem> {
     if call.api.store.org_summary(org)?.is_none_or(|summary| summary.open == 0) {
         return Ok(Page { seen: query.after.unwrap_or_default(), ..Page::default() });
@@ -100,8 +102,8 @@ async fn look(call: &Call, org: OrgNo, query: &InboxQuery) -> Result<Page, Probl
     call.api.blocking.answer(payer, move || read_page(&api, payer, &search(&api, org, query.clone())?)).await
 }
 
-/// A page of the inbox. It is not looked through twice for what it does not hold: nothing comes into an inbox but behind all
-/// that was there, and nothing comes back.
+/// Searches one page of the inbox. Events enter an inbox only at its end, and no event comes back,
+/// so the part without matching events is not searched again.
 fn search(api: &Api, org: OrgNo, mut query: InboxQuery) -> Result<EventPage, Problem> {
     let is_remembered = query.since.is_none() && (1..=REMEMBERED_TERMS_MAX).contains(&query.types.terms());
     if !is_remembered || sabotage::is_on(Switch::WaitersWokenByAll) {
@@ -126,7 +128,7 @@ struct Confirmation {
     acknowledged_at: Timestamp,
 }
 
-/// `POST /api/ack/{event_id}`: confirms an event, once; again gives the same answer.
+/// `POST /api/ack/{event_id}`: acknowledges an event. A repeated request gets the same answer.
 pub(super) async fn acknowledge(call: &mut Call) -> Answer {
     let org = call.org()?;
     let absent = || Problem::not_found("there is no such event");

@@ -1,4 +1,5 @@
-//! `/api/keys`: making, listing, rotating and ending keys; the operator's way to a new organization.
+//! `/api/keys`: creates, lists, rotates and revokes keys. The operator also creates organizations
+//! here.
 
 use std::sync::Arc;
 
@@ -24,20 +25,20 @@ use crate::model::time::Timestamp;
 use crate::store::{Authenticated, KEYS_PER_ORG_MAX, KeyAdded};
 
 const BODY_BYTES_MAX: usize = 16 << 10;
-/// Longest time an old key works beside its new one, in seconds: a week.
+/// Maximum grace period of a rotated key, in seconds: a week.
 const GRACE_S_MAX: u64 = 604_800;
 const GRACE_S_DEFAULT: u64 = 86_400;
-/// The name of a key that was given none.
+/// The name of a key that was created without a name.
 const NAME_DEFAULT: &str = "default";
 
-/// What a key is to be.
+/// The requested properties of a new key.
 struct Wish {
     name: String,
     scopes: Scopes,
     expires_at: Option<Timestamp>,
 }
 
-/// A new key, the only time its text is shown.
+/// The answer with a new key; no other answer shows the key's text.
 #[derive(Serialize)]
 struct Generated<'a> {
     organization_id: OrgId,
@@ -49,8 +50,9 @@ struct Generated<'a> {
     expires_at: Option<Timestamp>,
 }
 
-/// `POST /api/keys/generate`: by the operator, an organization and its first key, or another key of one that exists
-/// (`organization` is its id); by a key, another one of its organization with no more scopes and no later end.
+/// `POST /api/keys/generate`. The operator creates an organization with its first key, or another
+/// key of an existing organization (then `organization` is an id). A key creates another key of its
+/// organization, with no more scopes and no later end.
 pub(super) async fn generate(call: &mut Call) -> Answer {
     Media::require_json(call.request.headers())?;
     let body = call.body(BODY_BYTES_MAX).await?;
@@ -114,7 +116,7 @@ async fn generate_by_admin(call: &Call, text: &str) -> Answer {
         })?;
         return add(call, number, org.id, wish).await;
     }
-    // Judged once more when it is made; this spares the hashing of a key.
+    // The name is checked again when the command is applied; this check saves the hashing of a key.
     if let Some(existing) = organization.as_deref().and_then(|name| call.api.store.org_named(name)) {
         return Err(Problem::organization_exists(existing));
     }
@@ -137,7 +139,7 @@ async fn generate_by_admin(call: &Call, text: &str) -> Answer {
     }
 }
 
-/// What both ways of making a key have in common.
+/// Reads the members that both ways of creating a key share.
 fn wish(fields: &mut Fields<'_>, now: Timestamp, faults: &mut Faults) -> Wish {
     let name = fields.take("name", faults).and_then(|field| field.printable(NAME_CHARS_MAX, faults).map(String::from));
     let scopes = fields.take("scopes", faults).and_then(|field| {
@@ -161,7 +163,7 @@ fn wish(fields: &mut Fields<'_>, now: Timestamp, faults: &mut Faults) -> Wish {
     }
 }
 
-/// Another key of an organization that exists.
+/// Adds another key to an existing organization.
 async fn add(call: &Call, org: OrgNo, organization: OrgId, wish: Wish) -> Answer {
     let (text, key) = make(call, wish).await?;
     stored(call.commit(CreateKey { org, key: key.clone() }).await?)?;
@@ -180,7 +182,7 @@ fn stored(added: KeyAdded) -> Result<(), Problem> {
     }
 }
 
-/// A key's text and what is kept of it.
+/// Makes a new key: its text, and the key as the state stores it.
 async fn make(call: &Call, wish: Wish) -> Result<(Arc<KeyText>, Key), Problem> {
     let id = KeyId(call.api.new_id());
     let text = Arc::new(KeyText::generate(id, || u8::from_be_bytes(random::bytes())));
@@ -190,7 +192,8 @@ async fn make(call: &Call, wish: Wish) -> Result<(Arc<KeyText>, Key), Problem> {
     Ok((text, Key { id, name, hash, check, scopes, created_at: call.now, expires_at, ended_at: None }))
 }
 
-/// The answer with the key in clear, this once, and with the scopes and the end that it has got.
+/// Makes the only answer that shows the key in clear. The scopes and the end are those of the
+/// stored key.
 fn reveal(call: &Call, organization_id: OrgId, text: &KeyText, made: Key) -> Answer {
     call.api.auth.remember(text);
     let stored = call.api.store.key(made.id)?;
@@ -209,9 +212,10 @@ fn reveal(call: &Call, organization_id: OrgId, text: &KeyText, made: Key) -> Ans
     )
 }
 
-/// `POST /api/keys/rotate`: a key of the same name, scopes and end for the calling one, which works until the grace is
-/// over. A key in its grace can be rotated again; what comes of it ends with that grace. It takes the old one's place, so
-/// there is always room for it.
+/// `POST /api/keys/rotate`: creates a key with the name, scopes and end of the calling key, which
+/// works until the grace period is over. A key in its grace period can be rotated again; the new
+/// key then ends with this grace period. The new key takes the place of the old key, so the limit
+/// of keys cannot refuse it.
 pub(super) async fn rotate(call: &mut Call) -> Answer {
     let old = call.key()?.clone();
     let body = call.body(BODY_BYTES_MAX).await?;
@@ -229,7 +233,7 @@ pub(super) async fn rotate(call: &mut Call) -> Answer {
     };
     let Key { id, name, scopes, expires_at, .. } = old.key().clone();
     let (text, new) = make(call, Wish { name, scopes, expires_at }).await?;
-    // Without a grace it has ended whatever the clock does.
+    // Without a grace period, the old key ends whatever the clock says.
     let old_ends_at = if grace_s == 0 { Timestamp(0) } else { call.now.plus_ms(grace_s * 1_000) };
     let rotated = RotateKey { org: old.org_no(), old: id, old_ends_at, new: new.clone() };
     stored(call.commit(rotated).await?)?;
@@ -238,7 +242,7 @@ pub(super) async fn rotate(call: &mut Call) -> Answer {
     reveal(call, old.org().id, &text, new)
 }
 
-/// A key as it is listed: never its secret.
+/// A key in the list, without its secret.
 #[derive(Serialize)]
 struct Listed {
     id: KeyId,
@@ -248,7 +252,7 @@ struct Listed {
     created_at: Timestamp,
     expires_at: Option<Timestamp>,
     last_used_at: Option<Timestamp>,
-    /// Whether it is the calling one.
+    /// True for the key that made the request.
     current: bool,
 }
 
@@ -259,8 +263,8 @@ struct List {
     next_cursor: String,
 }
 
-/// `GET /api/keys`: the organization's keys that open something now, in the order they were made; there are at most a
-/// hundred.
+/// `GET /api/keys`: lists the organization's valid keys in the order of their creation; there are
+/// at most a hundred.
 pub(super) fn list(call: &Call) -> Answer {
     let caller = call.key()?;
     let current = caller.key().id;
@@ -291,8 +295,8 @@ pub(super) fn list(call: &Call) -> Answer {
     json(StatusCode::OK, &List { data: data.collect(), has_more, next_cursor })
 }
 
-/// `DELETE /api/keys/{key_id}`: the key opens nothing from now on. A key ends none that may more than itself; the operator
-/// ends any.
+/// `DELETE /api/keys/{key_id}`: revokes a key. A key cannot revoke a key with scopes that it lacks
+/// itself; the operator can revoke any key.
 pub(super) async fn end(call: &mut Call) -> Answer {
     let absent = || Problem::not_found("there is no such key");
     let key: KeyId = call.path("key_id").parse().map_err(|_malformed| absent())?;

@@ -1,5 +1,6 @@
-//! The rates of each organization: two token buckets by its tier, one for the events it posts, one for everything else it asks
-//! for. Kept in memory only; a restart begins with full buckets.
+//! Rate limits. Each organization has two token buckets, sized by its tier: one for posted events,
+//! another for all other requests. Buckets are kept in memory only; a restart begins with full
+//! buckets.
 
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,14 +14,15 @@ use crate::model::id::OrgNo;
 use crate::model::org::Tier;
 use crate::rules::token_bucket::{Admission, Bucket, Rate};
 
-/// Locks, so that workers seldom wait for each other.
+/// Number of locks, so that workers seldom wait for each other.
 const SHARDS: usize = 16;
-/// From so many buckets in a shard on, full ones (which say nothing) are dropped before one is added.
+/// Number of buckets in a shard from which full buckets are dropped before a bucket is added. A
+/// full bucket holds no information.
 const SHARD_SWEEP_FROM: usize = 1_024;
-/// What the operator may ask for: enough for any script, and an end for one that runs wild.
+/// The operator's rate: enough for any script, and a bound for a script that runs wild.
 const ADMIN_RATE: Rate = Rate { per_second: 1_000, burst: 2_000 };
 
-/// Who pays.
+/// The party whose rate limits and shares a request uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Payer {
     Anyone,
@@ -28,21 +30,21 @@ pub(super) enum Payer {
     Org(OrgNo),
 }
 
-/// What is charged to.
+/// The budget that a request is charged to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Budget {
-    /// One for each event that is posted.
+    /// Each posted event takes one token.
     Events,
-    /// One for each other request.
+    /// Each other request takes one token.
     Requests,
 }
 
-/// What a payer may, and how the headers say it.
+/// The rate of a payer, and the headers that announce the rate.
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
     name: String,
     rate: Rate,
-    /// `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers).
+    /// Value of the header `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers).
     pub(super) policy: HeaderValue,
 }
 
@@ -53,21 +55,22 @@ impl Plan {
         Self { name, rate, policy: HeaderValue::try_from(policy).unwrap_or(HeaderValue::from_static("")) }
     }
 
-    /// `RateLimit` of the same draft: what is left, and when all of it is there again.
+    /// Returns the value of the header `RateLimit` (same draft): tokens left, and seconds until the
+    /// bucket is full.
     pub(super) fn standing(&self, admission: &Admission) -> Option<HeaderValue> {
         let text = format!("\"{}\";r={};t={}", self.name, admission.remaining, admission.reset_s);
         HeaderValue::try_from(text).ok()
     }
 }
 
-/// A bucket and the rate it was last used with.
+/// A bucket and the rate of its last use.
 #[derive(Debug)]
 struct Account {
     bucket: Bucket,
     rate: Rate,
 }
 
-/// What a tier may.
+/// The rates of a tier, by budget.
 #[derive(Debug)]
 struct Plans {
     events: Plan,
@@ -94,7 +97,7 @@ impl Plans {
     }
 }
 
-/// What each tier may, and everyone's buckets.
+/// The rates of all tiers, and the buckets of all payers.
 #[derive(Debug)]
 pub(super) struct RateLimits {
     admin: Plan,
@@ -104,7 +107,7 @@ pub(super) struct RateLimits {
     buckets: Arc<Buckets>,
 }
 
-/// Everyone's buckets.
+/// The buckets of all payers, in shards.
 #[derive(Debug)]
 struct Buckets {
     began: Instant,
@@ -114,7 +117,7 @@ struct Buckets {
 #[derive(Debug, Default)]
 struct Shard {
     accounts: HashMap<(Payer, Budget), Account>,
-    /// The number of buckets at which full ones are dropped next.
+    /// Number of buckets at which the next sweep drops full buckets.
     sweep_at: usize,
 }
 
@@ -123,7 +126,7 @@ impl RateLimits {
         Self::of(tiers, Arc::new(Buckets { began: Instant::now(), shards: Default::default() }))
     }
 
-    /// The same buckets for other tiers: what is used of them stays used.
+    /// Returns the rates of other tiers over the same buckets. Used tokens stay used.
     pub(super) fn with(&self, tiers: &Tiers) -> Self {
         Self::of(tiers, Arc::clone(&self.buckets))
     }
@@ -139,7 +142,7 @@ impl RateLimits {
         }
     }
 
-    /// What an organization of the tier may; none: what the operator may.
+    /// Returns the plan of a tier; `None` is the operator's plan.
     pub(super) fn plan(&self, tier: Option<Tier>, budget: Budget) -> &Plan {
         match tier {
             None => &self.admin,
@@ -149,12 +152,12 @@ impl RateLimits {
         }
     }
 
-    /// Asks for `cost` tokens; 0 asks only whether there is one.
+    /// Takes `cost` tokens. With 0, only checks that a token is left.
     pub(super) fn admit(&self, payer: (Payer, Budget), plan: &Plan, cost: u64) -> Admission {
         self.buckets.ask(payer, plan, |bucket, now_us| bucket.admit(plan.rate, cost, now_us))
     }
 
-    /// Charges `cost` tokens more for something that was admitted before its whole cost was known.
+    /// Charges `cost` more tokens for a request that was admitted before its whole cost was known.
     pub(super) fn owe(&self, payer: (Payer, Budget), plan: &Plan, cost: u64) -> Admission {
         self.buckets.ask(payer, plan, |bucket, now_us| bucket.owe(plan.rate, cost, now_us))
     }
@@ -185,7 +188,7 @@ impl Buckets {
 }
 
 impl Shard {
-    /// Drops full buckets when there are many: a new one is full too.
+    /// Drops full buckets when there are many, because a new bucket is full too.
     fn sweep(&mut self, now_us: u64) {
         if self.accounts.len() < self.sweep_at.max(SHARD_SWEEP_FROM) {
             return;

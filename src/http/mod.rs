@@ -1,12 +1,15 @@
-//! The API: requests in, commands and questions out, answers back. The only room that knows HTTP.
+//! The HTTP API turns requests into commands and queries, and their outcomes into answers. No other
+//! module knows HTTP.
 //!
-//! `routes` is the table of what there is; every request goes through `edge`, which finds out who is calling and whether
-//! they may, hands a `Call` to the handler, and gives every answer its headers. Handlers (`events`, `inbox`, `endpoints`,
-//! `webhook`, `hooks`, `deliveries`, `dead_letters`, `event_history`, `tail`, `keys`, `ops`) never block a worker: argon2id has
-//! threads of its own (`verify`), what reads the journal or much text goes to actix's blocking pool, and changes go through
-//! the committer's door.
+//! `routes` is the table of routes. Every request goes through `edge`, which authenticates the
+//! caller, checks the permission, hands a `Call` to the handler, and adds headers to every answer.
+//! Handlers (`events`, `inbox`, `endpoints`, `webhook`, `hooks`, `deliveries`, `dead_letters`,
+//! `event_history`, `tail`, `keys`, `ops`) never block a worker: argon2id has its own threads
+//! (`verify`), reads of the journal and of large texts run on actix's blocking pool, and changes go
+//! through the committer's intake.
 //!
-//! It must not know how things are stored or delivered; what tries an endpoint out it hands to the sender.
+//! This module must not know how events are stored or delivered; a test of an endpoint goes to the
+//! sender.
 
 mod answers;
 mod audit;
@@ -91,15 +94,16 @@ use crate::rules::egress::EgressRules;
 use crate::rules::type_filter::TypeFilter;
 use crate::store::Store;
 
-/// Endpoints that can be tried out at a time, all organizations together: each holds a request and a connection.
+/// Maximum number of endpoint tests at a time, for all organizations: each test holds a request and
+/// a connection.
 const TESTS_MAX: u64 = 128;
-/// Of one organization.
+/// Maximum number of endpoint tests at a time for each organization.
 const TESTS_PER_ORG_MAX: u64 = 4;
-/// Filters of inboxes of which it is remembered up to where nothing passes them.
+/// Maximum number of inbox filters in the `barren` cache.
 const BARREN_ENTRIES_MAX: u64 = 4_096;
 
-/// Reads the body of a posted event, in our own form or as a structured CloudEvent: a door for fuzzing, which has bytes
-/// and no request.
+/// Reads the body of a posted event, in triggerd's own form or as a structured CloudEvent. Fuzz
+/// tests call this function, because they have bytes and no request.
 ///
 /// # Errors
 /// The problem document that the caller would get.
@@ -118,35 +122,36 @@ pub fn read_event_for_fuzzing(body: &[u8], is_cloudevent: bool) -> Result<NewEve
         .map_err(|problem| serde_json::to_value(problem.document(None)).unwrap_or(serde_json::Value::Null))
 }
 
-/// What the API works with.
+/// The parts of the server that the API uses.
 pub struct ApiParts {
-    /// Settings.
+    /// The configuration that the server started with.
     pub config: Arc<Config>,
-    /// The time.
+    /// The clock of the server.
     pub clock: Clock,
-    /// The state.
+    /// The state, which handlers only read.
     pub store: Arc<Store>,
-    /// Where payloads are.
+    /// The reader of payloads in the journal.
     pub journal: Reader,
-    /// Where changes go.
+    /// The queue of changes in front of the committer.
     pub intake: Intake,
-    /// Rings when an event comes.
+    /// The notifier of requests which wait for an event.
     pub bell: InboxBell,
-    /// What happens, for those who watch.
+    /// The activity stream behind `GET /api/tail`.
     pub feed: Feed,
-    /// What is counted.
+    /// The counters behind `GET /metrics`.
     pub metrics: Arc<Metrics>,
-    /// Ends requests that wait.
+    /// The stop signal, which ends waiting requests.
     pub stop: Stop,
-    /// Who sends, to try endpoints out.
+    /// The sender of webhooks, for tests of endpoints.
     pub sender: Sender,
-    /// What seals and opens endpoints' secrets.
+    /// The vault, which seals and opens endpoints' secrets.
     pub vault: Arc<Vault>,
-    /// Which endpoints are left alone for a while.
+    /// The circuit breakers of all endpoints.
     pub breakers: Arc<Breakers>,
-    /// The operator's token.
+    /// The operator's admin token, in clear.
     pub admin_token: String,
-    /// What probes are told; set by whoever starts and stops the server.
+    /// The phase of the server, set by the code that starts and stops the server, and read by
+    /// probes.
     pub health: Arc<Health>,
 }
 
@@ -169,34 +174,35 @@ pub struct Api {
     sender: Live<Sender>,
     vault: Arc<Vault>,
     breakers: Arc<Breakers>,
-    /// Bytes of answers on their way.
+    /// Memory for answers that their readers have not taken yet.
     answers: Arc<Answers>,
     blocking: Blocking,
-    /// Up to which event an inbox has nothing that passes a filter: what is not there does not come there any more.
+    /// The event up to which an inbox has no event for a filter. New events enter an inbox only
+    /// behind this event, so the entry stays true.
     barren: moka::sync::Cache<(OrgNo, TypeFilter), EventId>,
-    /// Bytes of request bodies that are read or wait to be stored.
+    /// Bytes of request bodies that are being read or wait to be stored.
     bodies: Arc<Shares<Payer>>,
     /// Requests whose changes wait to be stored or are being stored.
     submissions: Arc<Shares<Payer>>,
-    /// Endpoints that can be tried out at a time.
+    /// Endpoint tests under way, by organization.
     tests: Arc<Shares<OrgNo>>,
     cors: Option<Cors>,
-    /// Of organizations, keys and endpoints; events get theirs from the committer.
+    /// Ids of organizations, keys and endpoints; the committer makes the ids of events.
     ids: Mutex<IdSource>,
     request_ids: RequestIds,
-    /// Keep changes of one organization's settings apart.
+    /// Locks that keep changes of one organization's settings apart.
     settings_locks: Keyed<OrgNo, tokio::sync::Mutex<()>>,
-    /// In the order of the routes.
+    /// Metrics of each route, in the order of the routes.
     metered: Vec<HttpRoute>,
     unmatched: HttpRoute,
     began: Instant,
 }
 
 impl Api {
-    /// Puts it together and starts the threads that check keys.
+    /// Assembles the API and starts the threads that check keys.
     ///
     /// # Errors
-    /// When the system has no threads to give, or a series cannot be made.
+    /// If a thread cannot be started, or a metric cannot be registered.
     pub fn new(parts: ApiParts) -> io::Result<Self> {
         let ApiParts { config, clock, store, journal, intake, bell, metrics, .. } = parts;
         let ApiParts { feed, stop, sender, vault, breakers, admin_token, health, .. } = parts;
@@ -236,7 +242,7 @@ impl Api {
         })
     }
 
-    /// From now on as this configuration says. What is used of a rate stays used.
+    /// Applies a new configuration. Used tokens of a rate limit stay used.
     pub fn reload(&self, config: &Config, sender: Sender) {
         self.limits.set(self.limits.get().with(&config.tiers));
         self.egress.set(egress_rules(config));
@@ -244,7 +250,8 @@ impl Api {
         self.sender.set(sender);
     }
 
-    /// Keys that were used since the last call, and when last: for whoever notes it down.
+    /// Returns the keys used since the last call, each with the time of its last use. The caller
+    /// stores these times.
     pub fn take_keys_used(&self) -> Vec<(KeyId, Timestamp)> {
         self.auth.take_used()
     }
@@ -253,23 +260,26 @@ impl Api {
         Timestamp(self.clock.now_ms())
     }
 
-    /// What due times are compared with: it does not go back when the wall clock is set back.
+    /// Returns the time that due times are compared with. This time never goes back, also when the
+    /// wall clock is set back.
     fn steady(&self) -> Timestamp {
         Timestamp(self.clock.steady_ms())
     }
 
-    /// A number for a new organization, key or endpoint.
+    /// Returns the number of a new organization, key or endpoint.
     fn new_id(&self) -> u128 {
         self.ids.lock().unwrap_or_else(PoisonError::into_inner).next(self.clock.now_ms(), random::bytes())
     }
 
-    /// Keeps others from changing the organization's settings between looking and changing. No other organization waits.
+    /// Locks the organization's settings, so that no other request changes them between a check and
+    /// the change. Other organizations do not wait.
     async fn settings_lock(&self, org: OrgNo) -> tokio::sync::OwnedMutexGuard<()> {
         self.settings_locks.of(org, tokio::sync::Mutex::default).lock_owned().await
     }
 }
 
-/// As many as can wait in the queue and be in a group that is being stored.
+/// Returns shares for as many changes as fit into the queue and into the commit group that is being
+/// stored.
 fn submissions(config: &Config) -> Arc<Shares<Payer>> {
     let places = config.intake.queue.saturating_add(config.intake.group_commands) as u64;
     Shares::new(places, places)
@@ -279,7 +289,7 @@ fn egress_rules(config: &Config) -> EgressRules {
     EgressRules { allow: config.egress.allow_networks.clone() }
 }
 
-/// Registers every route, and what answers where there is none.
+/// Registers all routes, and the answers to unknown paths.
 pub fn configure(services: &mut web::ServiceConfig, api: &web::Data<Api>) {
     routes::register(services, api);
 }

@@ -18,20 +18,20 @@ struct Healthy {
     checks: Checks,
 }
 
-/// A word for each part; `ok` is all right.
+/// A word for each part of the server; `ok` means healthy.
 #[derive(Serialize)]
 struct Checks {
-    /// Whether requests are welcome.
+    /// The phase of the server, if the server is not ready.
     server: &'static str,
-    /// Whether the data directory is where it was.
+    /// `lost` if the data directory is no longer in its place.
     data_dir: &'static str,
-    /// Whether there is room for events.
+    /// The kind of shortage, if there is no room for events.
     disk: &'static str,
-    /// Whether the state can be read.
+    /// `unreadable` if the state cannot be read.
     state: &'static str,
-    /// Whether what was read of the journal was what had been written.
+    /// `damaged` if bytes read from the journal differed from the bytes written.
     journal: &'static str,
-    /// Whether there is room in the queue of changes.
+    /// `full` if the queue of changes has no room.
     intake: &'static str,
 }
 
@@ -56,7 +56,7 @@ impl Checks {
     }
 }
 
-/// `GET /health`: 200, or 503 with what is wrong.
+/// `GET /health`: answers 200, or 503 if a check fails.
 pub(super) fn health(call: &Call) -> Answer {
     let checks = Checks::of(call);
     let healthy = checks.all_ok();
@@ -74,12 +74,12 @@ struct Word {
     status: &'static str,
 }
 
-/// `GET /health/live`: whether the process answers at all.
+/// `GET /health/live`: answers 200 as long as the process runs.
 pub(super) fn live() -> Answer {
     status(true, &Word { status: "live" })
 }
 
-/// `GET /health/ready`: whether requests are welcome; not while starting or stopping.
+/// `GET /health/ready`: answers 200, or 503 while the server starts or stops.
 pub(super) fn ready(call: &Call) -> Answer {
     let phase = call.api.health.phase();
     status(phase == Phase::Ready, &Word { status: phase.name() })
@@ -94,7 +94,7 @@ fn status(good: bool, body: &impl Serialize) -> Answer {
     Ok(answer)
 }
 
-/// `GET /metrics`: Prometheus text, version 0.0.4.
+/// `GET /metrics`: returns Prometheus text, version 0.0.4.
 pub(super) fn metrics(call: &Call) -> Answer {
     let text = call.api.metrics.render().map_err(|error| Problem::internal(&error))?;
     Ok(HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(text))

@@ -1,13 +1,15 @@
-//! Answers to what no route ever sees: heads that cannot be read, are too large, or take too long. actix makes those by itself,
-//! without a body; callers get problem documents like all others, with a request id.
+//! Answers to heads that no route sees, because they cannot be read, are too large, or take too
+//! long. actix answers such heads by itself, without a body. Callers get problem documents instead,
+//! with a request id as always.
 
 use super::error::{Code, Problem};
 use crate::base::random;
 
-/// Each of our own answers has it in its head.
+/// The header that marks an answer as ours: each of our answers has this header in its head.
 const REQUEST_ID: &str = "x-request-id: ";
 
-/// What is written instead of these bytes, if an answer that actix made by itself begins with them.
+/// Returns the bytes to write instead of `bytes`, if `bytes` begins an answer that actix made by
+/// itself.
 pub(super) fn instead_of(bytes: &[u8]) -> Option<Vec<u8>> {
     let status = bytes.strip_prefix(b"HTTP/1.").and_then(|rest| rest.get(2..5))?;
     let code = match status {
@@ -23,7 +25,7 @@ pub(super) fn instead_of(bytes: &[u8]) -> Option<Vec<u8>> {
     (!is_ours).then(|| refusal(code))
 }
 
-/// An answer as it is written, behind which the connection is closed.
+/// Makes a complete answer, after which the connection is closed.
 pub(super) fn refusal(code: Code) -> Vec<u8> {
     let detail = match code {
         Code::RequestTimeout => "the head of the request arrived too slowly",

@@ -1,4 +1,5 @@
-//! Query strings: each parameter once, none that is unknown, everything wrong named at once.
+//! Query strings. Each parameter may appear once, unknown parameters are refused, and all faults
+//! are named at once.
 
 use std::borrow::Cow;
 use std::fmt::Display;
@@ -13,14 +14,14 @@ use crate::model::id::EventId;
 use crate::model::moment::Moment;
 use crate::model::time::Timestamp;
 
-/// Most items of a page,
+/// Maximum number of items on a page.
 const LIMIT_MAX: u64 = 500;
-/// and how many there are unless the caller says so.
+/// Number of items on a page when the caller gives no `limit`.
 const LIMIT_DEFAULT: u64 = 50;
-/// Most parameters that are looked at.
+/// Maximum number of parameters in a query string.
 const PARAMETERS_MAX: usize = 32;
 
-/// A query string's parameters.
+/// The parameters of a query string, and the faults found so far.
 pub(super) struct Query<'a> {
     parameters: Vec<(Cow<'a, str>, Cow<'a, str>)>,
     faults: Faults,
@@ -37,13 +38,14 @@ impl<'a> Query<'a> {
         Self { parameters, faults }
     }
 
-    /// Takes a parameter that parses to something; none if it is not there, or wrong.
+    /// Takes a parameter and parses the text as a `T`. Returns `None` if the parameter is absent or
+    /// wrong.
     pub(super) fn take<T: FromStr<Err: Display>>(&mut self, name: &str) -> Option<T> {
         let parsed = self.text(name)?.parse::<T>();
         parsed.map_err(|error| self.fault(name, error.to_string())).ok()
     }
 
-    /// Takes a whole number in a range, or gives `default`.
+    /// Takes a whole number in `range`. Returns `default` if the parameter is absent or wrong.
     pub(super) fn number(&mut self, name: &str, range: RangeInclusive<u64>, default: u64) -> u64 {
         let Some(text) = self.text(name) else { return default };
         if let Some(number) = text.parse().ok().filter(|number| range.contains(number)) {
@@ -53,17 +55,17 @@ impl<'a> Query<'a> {
         default
     }
 
-    /// Takes `limit`: how many items a page has at most.
+    /// Takes `limit`, the maximum number of items on a page.
     pub(super) fn limit(&mut self) -> usize {
         usize::try_from(self.number("limit", 1..=LIMIT_MAX, LIMIT_DEFAULT)).unwrap_or(1)
     }
 
-    /// Takes a time, or a duration back from now.
+    /// Takes a time, or a duration before `now`.
     pub(super) fn moment(&mut self, name: &str, now: Timestamp) -> Option<Timestamp> {
         self.take::<Moment>(name).map(|moment| moment.from(now))
     }
 
-    /// Takes `since` and `until`: from the one on, up to and without the other.
+    /// Takes `since` (inclusive) and `until` (exclusive).
     pub(super) fn times(&mut self, now: Timestamp) -> (Option<Timestamp>, Option<Timestamp>) {
         let (since, until) = (self.moment("since", now), self.moment("until", now));
         if let (Some(since), Some(until)) = (since, until)
@@ -74,12 +76,12 @@ impl<'a> Query<'a> {
         (since, until)
     }
 
-    /// Takes `cursor`: what the last item of the page before was.
+    /// Takes `cursor`, which names the last item of the page before.
     pub(super) fn cursor(&mut self) -> Option<EventId> {
         self.cursor_by(cursor::decode)
     }
 
-    /// Takes `cursor` of another kind.
+    /// Takes `cursor` and decodes the text with `decode`.
     pub(super) fn cursor_by<T>(&mut self, decode: fn(&str) -> Option<T>) -> Option<T> {
         let text = self.text("cursor")?;
         let after = decode(&text);
@@ -89,7 +91,7 @@ impl<'a> Query<'a> {
         after
     }
 
-    /// Takes a parameter as it is.
+    /// Takes the text of a parameter, without parsing.
     pub(super) fn text(&mut self, name: &str) -> Option<Cow<'a, str>> {
         let place = self.parameters.iter().position(|(other, _)| other == name)?;
         let (_, value) = self.parameters.remove(place);
@@ -105,7 +107,10 @@ impl<'a> Query<'a> {
         self.faults.add(format!("?{name}"), detail);
     }
 
-    /// Whether all was right, and all was known.
+    /// Reports each parameter that was not taken as unknown.
+    ///
+    /// # Errors
+    /// All faults, if there are any.
     pub(super) fn finish(mut self) -> Result<(), Problem> {
         for (name, _) in std::mem::take(&mut self.parameters) {
             self.fault(&name, "unknown parameter");

@@ -1,5 +1,6 @@
-//! A webhook receiver as a consumer would write one: takes posts, verifies their signatures, keeps what came. For the
-//! demo and the tests; the server itself never receives webhooks.
+//! A webhook receiver as a consumer would write it: takes posts and keeps them, so that their
+//! signatures can be verified. The demo and the tests use this receiver; the server itself never
+//! receives webhooks.
 
 use std::collections::VecDeque;
 use std::net::{SocketAddr, TcpListener};
@@ -12,36 +13,36 @@ use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use crate::base::threads::{Signal, Thread, spawn_critical};
 use crate::rules::signature::{Signed, Untrusted, verify};
 
-/// How old a signed timestamp may be, in seconds (Standard Webhooks: five minutes).
+/// Maximum age of a signed timestamp, in seconds (Standard Webhooks: five minutes).
 pub const TOLERANCE_S: u64 = 300;
 
-/// A request that came.
+/// A request that the receiver got.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Received {
-    /// `webhook-id`.
+    /// Value of the header `webhook-id`.
     pub id: String,
-    /// `webhook-timestamp`, seconds since 1970.
+    /// Value of the header `webhook-timestamp`, in seconds since 1970.
     pub timestamp: String,
-    /// `webhook-signature`.
+    /// Value of the header `webhook-signature`.
     pub signature: String,
-    /// `Triggerd-Attempt`.
+    /// Value of the header `Triggerd-Attempt`.
     pub attempt: String,
-    /// All headers, names in lower case.
+    /// All headers; names are in lower case.
     pub headers: Vec<(String, String)>,
-    /// The body.
+    /// The body, byte for byte.
     pub body: Vec<u8>,
 }
 
 impl Received {
-    /// The first header of this name, in lower case.
+    /// Returns the first header with this name; `name` is in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
-    /// Checks the signature as a consumer does, with the endpoint's key bytes.
+    /// Verifies the signature as a consumer does, with the endpoint's key bytes.
     ///
     /// # Errors
-    /// Why it must not be trusted.
+    /// The reason why the request must not be trusted.
     pub fn verify(&self, key: &[u8], now_s: u64) -> Result<(), Untrusted> {
         let Self { id, timestamp, signature, body, .. } = self;
         verify(key, &Signed { id, timestamp, signature, body }, now_s, TOLERANCE_S)
@@ -50,13 +51,13 @@ impl Received {
 
 #[derive(Default)]
 struct Inner {
-    /// Statuses for the next requests; then 200.
+    /// Statuses of the next answers; later answers are 200.
     answers: Mutex<VecDeque<u16>>,
     received: Mutex<Vec<Received>>,
     came: Signal,
 }
 
-/// A receiver on a port of its own on the loopback address.
+/// A receiver on its own port of the loopback address.
 pub struct Receiver {
     address: SocketAddr,
     inner: Arc<Inner>,
@@ -65,10 +66,10 @@ pub struct Receiver {
 }
 
 impl Receiver {
-    /// Starts one.
+    /// Starts a receiver on a thread of its own.
     ///
     /// # Errors
-    /// When there is no port or thread to be had.
+    /// If no port or thread is available.
     pub fn start() -> std::io::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0))?;
         let address = listener.local_addr()?;
@@ -97,7 +98,7 @@ impl Receiver {
         Ok(Self { address, inner, handle, thread })
     }
 
-    /// Where events are to be posted.
+    /// Returns the URL to which events are posted.
     pub fn url(&self) -> String {
         format!("http://{}/hook", self.address)
     }
@@ -107,12 +108,12 @@ impl Receiver {
         self.inner.answers.lock().unwrap_or_else(PoisonError::into_inner).extend(statuses);
     }
 
-    /// All that came so far.
+    /// Returns all requests that came so far.
     pub fn received(&self) -> Vec<Received> {
         self.inner.received.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Waits until so many requests came, at most so long, and gives them.
+    /// Waits until `count` requests came, or `at_most` is over, and returns all requests so far.
     pub fn wait_for(&self, count: usize, at_most: Duration) -> Vec<Received> {
         let deadline = Instant::now() + at_most;
         loop {
@@ -125,9 +126,9 @@ impl Receiver {
         }
     }
 
-    /// Ends it.
+    /// Stops the receiver and waits for its thread.
     pub fn stop(self) {
-        // Asking is enough: the future only waits for it.
+        // The call alone stops the server; the future only waits for the end.
         drop(self.handle.stop(false));
         self.thread.join_until(Instant::now() + Duration::from_secs(5));
     }

@@ -1,4 +1,4 @@
-//! `/api/replays`: past events on their way to endpoints once more, in the background.
+//! `/api/replays`: past events are delivered again, in the background.
 
 use std::collections::BTreeSet;
 
@@ -21,17 +21,18 @@ use crate::model::replay::{REPLAYS_RUNNING_MAX, ReplayEnd, ReplayRequest, Replay
 use crate::model::time::Timestamp;
 use crate::store::{Replay, Store};
 
-/// A hundred patterns, every character escaped, and then some.
+/// Maximum size of a body, in bytes: a hundred patterns with every character escaped, and some room
+/// for the rest.
 const BODY_BYTES_MAX: usize = CHAR_BYTES_MAX * PATTERNS_MAX * PATTERN_CHARS_MAX + (4 << 10);
 
-/// A replay as it is shown.
+/// A replay as the API shows it.
 #[derive(Serialize)]
 struct Shown<'a> {
     id: ReplayId,
     state: &'static str,
     endpoint_id: Option<EndpointId>,
     since: Option<Timestamp>,
-    /// Unless another was asked for, the moment it was created.
+    /// The requested end, or the time of creation if the request had none.
     until: Timestamp,
     event_types: Vec<&'a str>,
     only: &'static str,
@@ -41,7 +42,7 @@ struct Shown<'a> {
     waits_for: Option<&'static str>,
     created_at: Timestamp,
     finished_at: Option<Timestamp>,
-    /// Why it was canceled.
+    /// The reason why the replay was canceled.
     reason: Option<&'static str>,
 }
 
@@ -79,20 +80,20 @@ fn absent() -> Problem {
     Problem::not_found("there is no such replay")
 }
 
-/// The replay that the path names.
+/// Returns the replay that the path names.
 fn named(call: &Call) -> Result<(OrgNo, Replay), Problem> {
     let org = call.org()?;
     let id: ReplayId = call.path("replay_id").parse().map_err(|_malformed| absent())?;
     Ok((org, call.api.store.replay(org, id, call.api.steady())?.ok_or_else(absent)?))
 }
 
-/// `GET /{id}`.
+/// `GET /{id}`: shows a replay.
 pub(super) fn show(call: &Call) -> Answer {
     let (_, replay) = named(call)?;
     json(StatusCode::OK, &Shown::of(&replay, &call.api))
 }
 
-/// `GET`: those that are remembered, the newest first.
+/// `GET`: lists the remembered replays, newest first.
 pub(super) async fn list(call: &mut Call) -> Answer {
     let org = call.org()?;
     let mut query = Query::read(call.request.query_string());
@@ -134,7 +135,7 @@ fn read(body: &[u8], store: &Store, org: OrgNo, now: Timestamp) -> Result<Replay
 
 const NO_ENDPOINT: &str = "there is no such endpoint";
 
-/// `POST`: 202, and what is asked for goes on in the background.
+/// `POST`: starts a replay. The answer is 202, and the replay goes on in the background.
 pub(super) async fn start(call: &mut Call) -> Answer {
     let org = call.org()?;
     Media::require_json(call.request.headers())?;
@@ -144,7 +145,7 @@ pub(super) async fn start(call: &mut Call) -> Answer {
     let start = StartReplay { org, replay, request, at: call.now };
     match call.commit(start).await? {
         StartReplayOutcome::Started => audit::replay(call, replay, "started"),
-        // Deleted meanwhile.
+        // The endpoint was deleted in the meantime.
         StartReplayOutcome::NotFound => {
             let mut faults = Faults::default();
             faults.add("/endpoint_id", NO_ENDPOINT);
@@ -162,7 +163,8 @@ pub(super) async fn start(call: &mut Call) -> Answer {
     json(StatusCode::ACCEPTED, &Shown::of(&started, &call.api))
 }
 
-/// `DELETE /{id}`: it goes no further; what waits because of it goes on waiting. One that is over stays as it is.
+/// `DELETE /{id}`: cancels a replay. Queued deliveries stay queued. An ended replay does not
+/// change.
 pub(super) async fn cancel(call: &mut Call) -> Answer {
     let (org, replay) = named(call)?;
     if replay.ended.is_none() {

@@ -1,5 +1,5 @@
-//! The table of routes: what there is, and who may. Everything else is made from it: what is registered, `Allow`, the
-//! series of the metrics.
+//! The table of routes, and the callers with access to each route. The registration, the header
+//! `Allow` and the series of the metrics are made from this table.
 
 use actix_web::http::Method;
 use actix_web::{HttpRequest, web};
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::model::key::Scope;
 
-/// A method. `GET` answers `HEAD` too.
+/// A method of HTTP. `GET` answers `HEAD` too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each is the method of the same name")]
 pub enum Verb {
@@ -24,7 +24,7 @@ pub enum Verb {
 }
 
 impl Verb {
-    /// Its name in HTTP.
+    /// Returns the method's name in HTTP.
     pub fn name(self) -> &'static str {
         match self {
             Self::Get => "GET",
@@ -51,10 +51,10 @@ impl Verb {
     }
 }
 
-/// Who may.
+/// The callers with access to a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Who {
-    /// Anyone; no key is looked at.
+    /// Anyone; the server reads no key.
     Public,
     /// Every key of an organization.
     AnyKey,
@@ -64,25 +64,25 @@ pub enum Who {
     AdminOr(Scope),
 }
 
-/// What the rate limit charges.
+/// The rate limit's charge for a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cost {
-    /// One.
+    /// One token for each request.
     One,
-    /// What the handler charges when it knows how much came.
+    /// Tokens that the handler charges when the number of events is known.
     ByHandler,
 }
 
 type Handler = for<'a> fn(&'a mut Call) -> LocalBoxFuture<'a, Answer>;
 
-/// One route.
+/// A route: method, path, permission and handler.
 #[derive(Debug)]
 pub struct Route {
-    /// The method.
+    /// The HTTP method of the route.
     pub verb: Verb,
-    /// The path, parameters in braces.
+    /// The path, with parameters in braces.
     pub path: &'static str,
-    /// Who may.
+    /// The callers with access to the route.
     pub who: Who,
     pub(super) cost: Cost,
     pub(super) handler: Handler,
@@ -98,7 +98,7 @@ impl Route {
         self
     }
 
-    /// Whether events come in here.
+    /// True if producers post events to this route.
     pub(super) fn takes_events(&self) -> bool {
         self.verb == Verb::Post && self.who == Who::Scope(Scope::EventsWrite)
     }
@@ -156,12 +156,13 @@ static ROUTES: [Route; 41] = [
     Route::new(Get,    "/metrics",            Public,                |call| Box::pin(async move { ops::metrics(call) })),
 ];
 
-/// All routes.
+/// Returns the table of all routes.
 pub fn routes() -> &'static [Route] {
     &ROUTES
 }
 
-/// Registers a resource for each path, with what answers a wrong method, and what answers an unknown path.
+/// Registers a resource for each path, with its answer to a wrong method, and the answer to unknown
+/// paths.
 pub(super) fn register(services: &mut web::ServiceConfig, api: &web::Data<Api>) {
     let mut paths: Vec<&str> = Vec::new();
     for route in &ROUTES {
@@ -169,7 +170,8 @@ pub(super) fn register(services: &mut web::ServiceConfig, api: &web::Data<Api>) 
             paths.push(route.path);
         }
     }
-    // With a slash at the end a path is the same. These come last, so that nobody else's path is compared with them.
+    // A path with a slash at its end means the same path. These patterns come last, so that no
+    // other path is compared with them.
     let with_slash = paths.iter().map(|path| (*path, format!("{path}/")));
     let all: Vec<_> = paths.iter().map(|path| (*path, (*path).to_owned())).chain(with_slash).collect();
     for (path, pattern) in all {
@@ -188,7 +190,7 @@ pub(super) fn register(services: &mut web::ServiceConfig, api: &web::Data<Api>) 
     services.default_service(web::to(handler(api, Target::Unknown)));
 }
 
-/// What actix calls for a target.
+/// Returns the function that actix calls.
 fn handler(
     api: &web::Data<Api>,
     target: Target,

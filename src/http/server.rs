@@ -1,4 +1,4 @@
-//! The server: actix's workers behind one listener, each with the connections that it watches itself.
+//! The server: actix's workers behind one listener. Each worker watches its own connections.
 
 use std::io;
 use std::net::TcpListener;
@@ -16,19 +16,20 @@ use super::connections::{Connections, Patience};
 use super::{Api, configure};
 use crate::config::Server as Settings;
 
-/// Threads of each worker for what blocks: reading the journal, reading large bodies.
+/// Blocking threads of each worker, for reading the journal and large bodies.
 pub(super) const BLOCKING_THREADS_PER_WORKER: usize = 8;
-/// How long a connection that is to be closed may take to take leave.
+/// Maximum time for closing a connection.
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// Of a worker's connections so many, an eighth at most, are there to accept newcomers for whom others go.
+/// Maximum number of a worker's connections that are spare, at most an eighth of all. A newcomer is
+/// accepted on a spare connection, and another connection is closed instead.
 const SPARE_CONNECTIONS_MAX: usize = 32;
-/// Bytes that the kernel holds of what a peer has not taken yet; it takes twice the memory for them. By itself it would take
-/// megabytes, which no bound of ours sees.
+/// Bytes that the kernel buffers until the peer reads them; the kernel takes twice this memory. By
+/// default the kernel would take megabytes, which no limit of triggerd counts.
 const SEND_BUFFER_BYTES: usize = 128 << 10;
-/// Bytes of answers that a connection holds before it writes them.
+/// Bytes of answers that a connection buffers before writing.
 const WRITE_BUFFER_BYTES: usize = 16 << 10;
 
-/// Threads that serve requests.
+/// Returns the number of threads that serve requests.
 pub fn workers(settings: &Settings) -> usize {
     match settings.workers {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
@@ -36,10 +37,10 @@ pub fn workers(settings: &Settings) -> usize {
     }
 }
 
-/// The server on this listener; it runs when it is awaited.
+/// Makes the server on this listener. The server runs when the result is awaited.
 ///
 /// # Errors
-/// When the listener cannot be used.
+/// If the listener cannot be used.
 pub fn server(api: web::Data<Api>, listener: TcpListener) -> io::Result<actix_web::dev::Server> {
     let settings = api.config.server.clone();
     let workers = workers(&settings);
@@ -61,7 +62,7 @@ pub fn server(api: web::Data<Api>, listener: TcpListener) -> io::Result<actix_we
         .disable_signals()
         .shutdown_timeout(settings.shutdown.as_secs())
         .listen("api", listener, move || {
-            // Once for each worker, on its thread.
+            // This runs once for each worker, on the worker's thread.
             let connections = Connections::new(patience, Arc::clone(&api.answers));
             let api = web::Data::clone(&api);
             let app = App::new().configure(move |services| configure(services, &api));
@@ -72,14 +73,15 @@ pub fn server(api: web::Data<Api>, listener: TcpListener) -> io::Result<actix_we
                     let stopping = stopping.clone();
                     async move { stopping.notified().await }
                 })
-                // Ours: actix measures the first head only, and no idle time once a byte has come.
+                // `Connections` has its own timeouts: actix times only the first head, and no idle
+                // time after the first byte.
                 .keep_alive(KeepAlive::Os)
                 .client_request_timeout(Duration::ZERO)
                 .client_disconnect_timeout(DISCONNECT_TIMEOUT)
                 .h1_write_buffer_size(WRITE_BUFFER_BYTES)
                 .local_addr(address)
                 .on_connect_ext(|connection: &Connection, known| {
-                    // Every request needs it.
+                    // Every request needs the handle of its connection.
                     known.insert(connection.handle());
                 })
                 .finish(app);
@@ -96,7 +98,7 @@ pub fn server(api: web::Data<Api>, listener: TcpListener) -> io::Result<actix_we
     Ok(server.run())
 }
 
-/// Sets what a connection needs, unless it has ended already.
+/// Sets the socket options of a connection, unless the connection has ended already.
 fn prepare(stream: &TcpStream) {
     let set = stream.set_nodelay(true);
     let set = set.and_then(|()| Ok(rustix::net::sockopt::set_socket_send_buffer_size(stream, SEND_BUFFER_BYTES)?));

@@ -1,5 +1,5 @@
-//! Stored events as they are shown: the members that the journal keeps, the payload as it came, and where they stand. For
-//! every list of events.
+//! Stored events as the API shows them: the members that the journal keeps, the payload byte for
+//! byte, and the status. Every list of events uses this module.
 
 use std::io::Write as _;
 
@@ -20,21 +20,21 @@ use crate::model::id::EventId;
 use crate::model::time::Timestamp;
 use crate::store::{EventItem, EventPage};
 
-/// What an item needs besides its payload, labels and attributes, most of the time.
+/// Bytes of most items without payload, labels and attributes.
 const ITEM_BYTES: usize = 320;
 
-/// A page as it is written.
+/// A page of events, already written as JSON.
 #[derive(Debug, Default)]
 pub(super) struct Page {
     /// The items, with commas between them.
     pub(super) items: Vec<u8>,
-    /// Where the next page begins, if there may be more,
+    /// The event behind which the next page begins, if there may be a next page.
     pub(super) next: Option<EventId>,
-    /// and the last item.
+    /// The last event of this page.
     pub(super) last: Option<EventId>,
-    /// Of an inbox without items: nothing up to this event is asked for.
+    /// For a page of the inbox without items: no event up to this event passes the filter.
     pub(super) seen: EventId,
-    /// Its part of what answers may take.
+    /// The page's part of the memory for answers.
     pub(super) part: Option<Part>,
 }
 
@@ -43,7 +43,7 @@ impl Page {
         !self.items.is_empty()
     }
 
-    /// `begins`: behind which event the page begins.
+    /// Makes the answer. The page begins behind the event `begins`.
     pub(super) fn answer(self, begins: EventId) -> actix_web::HttpResponse {
         let mut body = Vec::with_capacity(self.items.len() + 96);
         body.extend_from_slice(b"{\"data\":[");
@@ -64,7 +64,8 @@ impl Page {
     }
 }
 
-/// The page with what the journal has of each event. It ends early when there is little room for answers.
+/// Reads the events of a page from the journal. The page ends early when there is little room for
+/// answers.
 pub(super) fn read_page(api: &Api, payer: Payer, found: &EventPage) -> Result<Page, Problem> {
     let mut page = Page { next: found.next, seen: found.seen, ..Page::default() };
     let bytes_of = |item: &EventItem| ITEM_BYTES + item.bytes as usize;
@@ -75,7 +76,8 @@ pub(super) fn read_page(api: &Api, payer: Payer, found: &EventPage) -> Result<Pa
     page.part = Some(part);
     let mut last: Option<EventId> = None;
     for item in &found.items {
-        // What is written counts as it is: characters that JSON escapes make it longer than was expected.
+        // The bytes written so far count exactly, because characters that JSON escapes make an item
+        // longer than expected.
         let is_too_much = (page.items.len() + bytes_of(item)) as u64 > bytes_max;
         if let (Some(last), true) = (last, is_too_much) {
             page.next = Some(last);
@@ -83,7 +85,7 @@ pub(super) fn read_page(api: &Api, payer: Payer, found: &EventPage) -> Result<Pa
         }
         let event = match stored(api, (item.id, item.position)) {
             Ok(event) => event,
-            // What comes before it is handed out first.
+            // The events before an unreadable event are returned first.
             Err(_unreadable) if last.is_some() => {
                 page.next = last;
                 break;
@@ -102,7 +104,7 @@ pub(super) fn read_page(api: &Api, payer: Payer, found: &EventPage) -> Result<Pa
     Ok(page)
 }
 
-/// The event as its frame in the journal has it.
+/// Reads an event from its frame in the journal.
 pub(super) fn stored(api: &Api, (id, position): (EventId, u64)) -> Result<SubmitEvent, Problem> {
     let frame = api.journal.read(Position(position)).map_err(|error| Problem::unreadable(id, &error))?;
     let command = Command::read(frame.kind, frame.version, &frame.body);
@@ -112,7 +114,7 @@ pub(super) fn stored(api: &Api, (id, position): (EventId, u64)) -> Result<Submit
     command.into_event(id).ok_or_else(other)
 }
 
-/// The members around a payload, which is written as it came.
+/// The members before the payload, which is written byte for byte.
 #[derive(Serialize)]
 struct Head<'a> {
     id: EventId,
@@ -130,10 +132,10 @@ struct Tail<'a> {
     lease_count: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     erased_at: Option<Timestamp>,
-    /// Only of what came as a CloudEvent: what the payload is of its data,
+    /// The part of the CloudEvent's data that the payload holds; absent for other events.
     #[serde(skip_serializing_if = "Option::is_none")]
     payload_kind: Option<&'static str>,
-    /// and everything else of it, as it came.
+    /// The attributes of the CloudEvent, unchanged; absent for other events.
     #[serde(skip_serializing_if = "Option::is_none")]
     cloudevent: Option<Context<'a>>,
 }
@@ -142,7 +144,7 @@ fn as_map<S: serde::Serializer>(labels: &&[(String, String)], serializer: S) -> 
     serializer.collect_map(labels.iter().map(|(name, value)| (name, value)))
 }
 
-/// Writes the event's object. Of one that is erased its payload is not in it.
+/// Writes the event as a JSON object. The payload of an erased event is `null`.
 pub(super) fn write_item(
     (status, erased_at): (EventStatus, Option<Timestamp>),
     event: &SubmitEvent,
@@ -150,7 +152,8 @@ pub(super) fn write_item(
 ) -> Result<(), serde_json::Error> {
     let SubmitEvent { id, received_at, event, .. } = event;
     serde_json::to_writer(&mut *out, &Head { id: *id, r#type: event.event_type.as_str() })?;
-    // The head's closing brace makes room for the payload, the tail's opening one for a comma.
+    // The payload replaces the closing brace of the head, and a comma the opening brace of the
+    // tail.
     out.pop();
     out.extend_from_slice(b",\"payload\":");
     let payload = if erased_at.is_some() { b"null" } else { &*event.payload };

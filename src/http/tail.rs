@@ -1,7 +1,9 @@
-//! `GET /api/tail`: what happens in the organization while it is watched, as server-sent events (the HTML standard, 9.2).
-//! Those and not lines of JSON, because proxies know not to hold them back and a comment keeps the connection alive.
+//! `GET /api/tail`: the activity stream of an organization, as server-sent events (the HTML
+//! standard, 9.2). Proxies know not to hold server-sent events back, unlike lines of JSON, and a
+//! comment keeps the connection alive.
 //!
-//! The items are `start`, `event`, `attempt`, `missed` and `end`. None has a payload or what a receiver said.
+//! The items are `start`, `event`, `attempt`, `missed` and `end`. No item contains a payload or a
+//! receiver's answer.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -29,36 +31,39 @@ use crate::model::key::{Scope, Scopes};
 use crate::model::time::Timestamp;
 use crate::rules::type_filter::TypeFilter;
 
-/// How often it is looked whether the key still opens this: what ends a key ends it within a second.
+/// Interval at which the key is checked again: the stream ends within a second after its key.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// After so long without an item comes a comment, so that nobody in between takes the connection for dead.
+/// Time without an item after which a comment is written, so no proxy takes the connection for
+/// dead.
 const COMMENT_AFTER: Duration = Duration::from_secs(15);
-/// Most items written at once, and the time until more are: what a stream may cost. Whoever is behind misses some.
+/// Maximum number of items written at once, and the pause until the next items. This bounds the
+/// cost of a stream; a slow watcher misses items.
 const ITEMS_AT_ONCE: usize = 256;
 const PAUSE: Duration = Duration::from_millis(100);
-/// When a place may be free again, in seconds.
+/// Seconds after which a stream may be available again.
 const RETRY_AFTER_S: u64 = 30;
-/// nginx holds back what it does not know to be a stream.
+/// The header that keeps nginx from holding the stream back.
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
-/// What is to be seen.
+/// The activity that a watcher wants to see and may see.
 struct Wanted {
     types: TypeFilter,
-    /// Only attempts to this one.
+    /// If set, only attempts to this endpoint are shown.
     endpoint: Option<EndpointId>,
-    /// Whether the key may see attempts.
+    /// True if the key may see attempts.
     attempts: bool,
 }
 
 impl Wanted {
-    /// What the key must be allowed to do as long as this is shown.
+    /// Returns the scopes that the key needs as long as the stream is open.
     fn needs(&self) -> Scopes {
         let attempts = self.attempts.then_some(Scope::DeliveriesRead);
         attempts.into_iter().chain([Scope::EventsRead]).collect()
     }
 }
 
-/// `GET`: events with `events:read`, attempts only if the key has `deliveries:read` too.
+/// `GET`: streams events with the scope `events:read`, and attempts only if the key has
+/// `deliveries:read` too.
 pub(super) fn tail(call: &mut Call) -> Answer {
     let key = call.key()?;
     let (org, id, attempts) = (key.org_no(), key.key().id, key.key().scopes.allows(Scope::DeliveriesRead));
@@ -92,7 +97,7 @@ fn too_many(why: Exhausted) -> Problem {
         .retry_after(RETRY_AFTER_S)
 }
 
-/// One stream on its way.
+/// An open stream of one watcher.
 struct Tail {
     api: web::Data<Api>,
     listener: FeedListener,
@@ -103,7 +108,7 @@ struct Tail {
     connection: Handle,
     look_at: Instant,
     comment_at: Instant,
-    /// Nothing more is written before.
+    /// No item is written before this time.
     pause_until: Instant,
 }
 
@@ -121,14 +126,15 @@ impl Tail {
         Self { api, listener, org, key, wanted, state: State::New, connection, look_at, comment_at, pause_until }
     }
 
-    /// What is to be written next; none when that was all.
+    /// Returns the bytes to write next, or `None` when the stream is over.
     async fn next(&mut self) -> Option<Bytes> {
         if self.state == State::New {
             self.state = State::Running;
             return Some(self.written(&[&Item::Start(Start { attempts: self.wanted.attempts })]));
         }
         while self.state == State::Running {
-            // First: a reader that was away for long gets nothing that its key does not open any more.
+            // The key is checked first: a reader that was away for long gets nothing that its key
+            // no longer opens.
             if let Some(reason) = self.end() {
                 self.state = State::Ended;
                 return Some(self.written(&[&Item::End(End { reason })]));
@@ -137,14 +143,14 @@ impl Tail {
             tokio::select! {
                 heard = self.listener.next(), if !pauses => {
                     let items = self.items(heard);
-                    // It may have ended while nothing happened.
+                    // The key may have ended while nothing happened.
                     if !items.is_empty() && self.end().is_none() {
                         return Some(self.written(&items.iter().collect::<Vec<_>>()));
                     }
                 }
                 () = tokio::time::sleep_until(self.pause_until), if pauses => {}
                 () = self.api.stop.stopped() => {}
-                // Whoever finished sending does not watch any more.
+                // A client that has finished sending does not watch any more.
                 () = self.connection.left() => return None,
                 () = tokio::time::sleep_until(self.look_at) => {
                     self.look_at = Instant::now() + LOOK_EVERY;
@@ -157,7 +163,7 @@ impl Tail {
         None
     }
 
-    /// Why it is over.
+    /// Returns the reason for the end of the stream, or `None` if the stream goes on.
     fn end(&self) -> Option<&'static str> {
         if self.api.stop.is_set() {
             return Some("shutting_down");
@@ -170,7 +176,7 @@ impl Tail {
         }
     }
 
-    /// This and what else has happened already, as far as it is wanted.
+    /// Makes items of `first` and of all waiting activity that passes the filter.
     fn items(&mut self, first: Heard) -> Vec<Item> {
         self.pause_until = Instant::now() + PAUSE;
         let mut heard = vec![first];
@@ -203,14 +209,14 @@ impl Tail {
                 let target = found.ok().flatten().filter(|target| is_wanted(&target.event_type))?;
                 let delivery = DeliveryId::of(attempted.event, target.endpoint_number);
                 let mut shown = Attempt::of(attempted, delivery, target.event_type, target.endpoint_lives);
-                // It is due at a steady time, and is shown in that of the wall clock.
+                // The due time is a steady time, and is shown as a wall-clock time.
                 shown.next_attempt_at = shown.next_attempt_at.map(|at| Timestamp(self.api.clock.wall_ms_of(at.0)));
                 Some(Item::Attempt(shown))
             }
         }
     }
 
-    /// The bytes of items; without any, a comment.
+    /// Returns the bytes of the items, or a comment if there are none.
     fn written(&mut self, items: &[&Item]) -> Bytes {
         self.comment_at = Instant::now() + COMMENT_AFTER;
         if items.is_empty() {
@@ -219,7 +225,7 @@ impl Tail {
         let mut out = Vec::new();
         for item in items {
             let (name, data) = item.parts();
-            // Ids, words and numbers: it cannot fail.
+            // Ids, words and numbers: serializing cannot fail.
             let data = data.unwrap_or_default();
             out.extend_from_slice(format!("event: {name}\ndata: {data}\n\n").as_bytes());
         }
@@ -236,7 +242,7 @@ enum Item {
 }
 
 impl Item {
-    /// Its name, and its JSON.
+    /// Returns the name of the item and its JSON.
     fn parts(&self) -> (&'static str, serde_json::Result<String>) {
         match self {
             Self::Start(data) => ("start", serde_json::to_string(data)),
@@ -248,10 +254,10 @@ impl Item {
     }
 }
 
-/// From here on all is shown.
+/// The first item of each stream: all later activity is shown.
 #[derive(Serialize)]
 struct Start {
-    /// Whether attempts are.
+    /// True if the stream shows attempts.
     attempts: bool,
 }
 
@@ -273,12 +279,12 @@ struct Attempt {
     duration_ms: u32,
     status: Option<u16>,
     error: Option<AttemptError>,
-    /// Of the delivery, after the attempt.
+    /// The state of the delivery after the attempt.
     state: &'static str,
     next_attempt_at: Option<Timestamp>,
-    /// Why it was given up.
+    /// The reason why the delivery was given up.
     reason: Option<&'static str>,
-    /// Why the endpoint gets nothing from now on.
+    /// The reason why the endpoint is disabled from now on.
     endpoint_disabled_reason: Option<&'static str>,
 }
 

@@ -1,11 +1,14 @@
-//! argon2id on a few threads of its own, behind bounded queues: 19 MiB and some 20 ms for each key are not for the
-//! threads that serve requests. Checks of the same text at the same time are done once.
+//! argon2id on a few threads of its own, behind bounded queues: 19 MiB and some 20 ms for each key
+//! are too much for the threads that serve requests. Simultaneous checks of the same text are done
+//! once.
 //!
-//! Wrong keys never come so far: a short check value that is stored beside the hash refuses them for the price of one
-//! SHA-256. The secret has 256 random bits, so 64 bits of a hash of it help nobody to find it, and whoever wants to get past
-//! them by guessing needs 2^64 requests. So what waits here is right, nearly always, and comes once for each key.
+//! Wrong keys do not get this far: a short check value beside the stored hash refuses them for the
+//! price of one SHA-256. The secret has 256 random bits, so 64 bits of its hash do not reveal the
+//! secret, and guessing a check value takes 2^64 requests. So nearly every key that waits here is
+//! right, and comes once.
 //!
-//! Called by `auth` for keys not seen lately and by `keys` for new ones. Knows no request.
+//! `auth` calls this module for keys not used lately, `keys` for new keys. The module knows no
+//! request.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -31,35 +34,37 @@ const MEMORY_KIB: u32 = 19_456;
 const PASSES: u32 = 2;
 const LANES: u32 = 1;
 const SALT_BYTES: usize = 16;
-/// New keys whose hash may wait to be made, all together and for one organization. Checks go first.
+/// Maximum number of new keys that wait for their hash, in all and for one organization. Checks go
+/// before new keys.
 const NEW_MAX: usize = 256;
 const NEW_PER_ORG_MAX: u64 = 16;
-/// How long stopping waits for a check under way.
+/// Time for which stopping waits until the checks under way are done.
 const STOP_DEADLINE: Duration = Duration::from_secs(2);
 
-/// What stands for a key's text in memory: a keyed digest.
+/// A keyed digest, kept in memory in place of the key's text.
 pub(super) type Tag = [u8; 32];
 
-/// Nothing was judged.
+/// The reason why a key was not judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NotJudged {
-    /// Too many wait.
+    /// Too many keys wait in the queue.
     Overloaded,
-    /// The hash cannot be used: a mistake of ours.
+    /// The hash cannot be made or used: a bug.
     Failed,
 }
 
-/// What is kept of a new key's text.
+/// The stored values for the text of a new key.
 #[derive(Debug)]
 pub(super) struct Hashed {
-    /// A PHC string.
+    /// The argon2id hash as a PHC string.
     pub(super) hash: String,
-    /// See [`check_value`].
+    /// The result of [`check_value`] for the text.
     pub(super) check: [u8; 8],
 }
 
-/// The first 64 bits of an HMAC of the text. It is keyed with the slow hash that it stands beside, which has a random salt:
-/// so two keys have nothing in common, and whoever has the record can judge it, also in a copy of the data directory.
+/// Returns the first 64 bits of an HMAC of the text. The HMAC is keyed with the slow hash, which
+/// has a random salt. So the check values of two keys have nothing in common, and the record alone
+/// is enough to check a key, also in a copy of the data directory.
 pub(super) fn check_value(text: &KeyText, hash: &str) -> Option<[u8; 8]> {
     let mac = Hmac::<Sha256>::new_from_slice(hash.as_bytes()).ok()?;
     mac.chain_update(text.reveal()).finalize().into_bytes().first_chunk().copied()
@@ -78,7 +83,7 @@ struct NewKey {
     _share: Share<Option<OrgNo>>,
 }
 
-/// Checks under way, by the tag of what is checked.
+/// Checks under way, by the tag of the text.
 type Flights = Mutex<HashMap<Tag, watch::Receiver<Option<bool>>>>;
 #[derive(Debug)]
 struct Queues {
@@ -86,21 +91,21 @@ struct Queues {
     new: Sender<NewKey>,
 }
 
-/// The threads and their queues.
+/// The threads that hash keys, and their queues.
 #[derive(Debug)]
 pub(super) struct Verifier {
     queues: Option<Queues>,
     flights: Arc<Flights>,
-    /// New keys that wait, by organization; the operator counts as one, too.
+    /// New keys that wait, by organization; `None` is the operator.
     waiting: Arc<Shares<Option<OrgNo>>>,
     threads: Vec<Thread>,
 }
 
 impl Verifier {
-    /// `threads` threads behind a queue of `queue` checks. What they do is counted.
+    /// Starts `threads` threads behind a queue of `queue` checks. `metrics` counts the hashes.
     ///
     /// # Errors
-    /// When the system has no thread to give.
+    /// If a thread cannot be started.
     pub(super) fn start(threads: usize, queue: usize, metrics: &Arc<Metrics>) -> std::io::Result<Self> {
         let (checks, checks_receiver) = crossbeam_channel::bounded(queue);
         let (new, new_receiver) = crossbeam_channel::bounded(NEW_MAX);
@@ -119,17 +124,18 @@ impl Verifier {
         Ok(Self { queues: Some(Queues { checks, new }), flights, waiting, threads })
     }
 
-    /// Whether the text is what was hashed.
+    /// True if `hash` is the hash of the text.
     ///
     /// # Errors
-    /// When it was not judged.
+    /// If the text was not judged.
     pub(super) async fn verify(&self, (text, tag): (KeyText, Tag), hash: &str) -> Result<bool, NotJudged> {
         let mut verdict = self.join_flight((text, tag), hash)?;
         let judged = verdict.wait_for(Option::is_some).await.map_err(|_gone| NotJudged::Failed)?;
         (*judged).ok_or(NotJudged::Failed)
     }
 
-    /// The verdict to come of a check of this very text: the one under way, or a new one.
+    /// Returns the channel of the verdict on this text: from the check under way, or from a new
+    /// check.
     fn join_flight(&self, (text, tag): (KeyText, Tag), hash: &str) -> Result<watch::Receiver<Option<bool>>, NotJudged> {
         let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(verdict) = flights.get(&tag) {
@@ -141,10 +147,10 @@ impl Verifier {
         Ok(verdict)
     }
 
-    /// What is to be kept of a new key, for this organization; none: for the operator.
+    /// Hashes a new key of this organization; `None` is the operator.
     ///
     /// # Errors
-    /// When it was not made.
+    /// If the hash was not made.
     pub(super) async fn hash(&self, text: Arc<KeyText>, org: Option<OrgNo>) -> Result<Hashed, NotJudged> {
         let share = self.waiting.take(org, 1).map_err(|_exhausted| NotJudged::Overloaded)?;
         let (reply, hashed) = oneshot::channel();
@@ -175,7 +181,7 @@ impl Drop for Verifier {
     }
 }
 
-/// What each thread works with.
+/// The parts of the verifier that each thread uses.
 struct Work {
     checks: Receiver<Check>,
     new: Receiver<NewKey>,
@@ -184,10 +190,10 @@ struct Work {
 }
 
 impl Work {
-    /// Until both queues are closed and empty, which happens at once.
+    /// Works until both queues are closed and empty; both are closed at the same time.
     fn run(self) {
         loop {
-            // Checks first: whoever makes keys must not keep others from using theirs.
+            // Checks come first: new keys must not delay the use of keys.
             match self.checks.try_recv() {
                 Ok(check) => self.check(check),
                 Err(TryRecvError::Empty | TryRecvError::Disconnected) => select! {
@@ -208,7 +214,7 @@ impl Work {
         let Check { text, tag, hash, verdict } = check;
         self.metrics.key_hashes.inc();
         let judged = matches(&text, &hash);
-        // Those who wait have their verdict; who comes from here on begins a new check.
+        // The requests that wait have their verdict; a later request begins a new check.
         self.flights.lock().unwrap_or_else(PoisonError::into_inner).remove(&tag);
         if let Some(judged) = judged {
             verdict.send_replace(Some(judged));
@@ -236,10 +242,10 @@ fn hash(text: &KeyText) -> Option<Hashed> {
     Some(Hashed { hash, check })
 }
 
-/// None: the hash is not one.
+/// Returns `None` if `hash` is not a PHC string.
 fn matches(text: &KeyText, hash: &str) -> Option<bool> {
     let parsed = PasswordHash::new(hash).ok()?;
-    // The parameters are those of the hash, so keys of other times verify too.
+    // The parameters come from the hash, so keys with older parameters verify too.
     Some(argon2()?.verify_password(text.reveal().as_bytes(), &parsed).is_ok())
 }
 
@@ -276,7 +282,7 @@ mod tests {
         assert_eq!(metrics.key_hashes.get(), 5);
     }
 
-    /// One whose threads do nothing: what is taken stays in the queues.
+    /// Returns a verifier without threads: jobs stay in the queues.
     fn idle(queue: usize) -> (Verifier, (Receiver<Check>, Receiver<NewKey>)) {
         let (checks, checks_receiver) = crossbeam_channel::bounded(queue);
         let (new, new_receiver) = crossbeam_channel::bounded(NEW_MAX);
@@ -312,7 +318,7 @@ mod tests {
         assert!(ask(Some(OrgNo(2))) && ask(None));
         drop(new.try_recv().unwrap());
         assert!(ask(Some(OrgNo(1))), "its place is free again");
-        // However many organizations do so, one that has nothing yet gets its turn.
+        // However many organizations make keys, an organization without waiting keys gets its turn.
         let crowd: usize = (10..27).map(|org| (0..100).take_while(|_| ask(Some(OrgNo(org)))).count()).sum();
         assert!(crowd < NEW_MAX - 1, "{crowd}");
         assert!(ask(Some(OrgNo(1_000))));

@@ -17,14 +17,15 @@ fn absent() -> Problem {
     Problem::not_found("no URL is set")
 }
 
-/// `GET`: the endpoint.
+/// `GET`: shows the default endpoint.
 pub(super) fn show(call: &Call) -> Answer {
     let endpoint = call.api.store.default_endpoint(call.org()?)?.ok_or_else(absent)?;
     json(StatusCode::OK, &Shown::of(&endpoint, None))
 }
 
-/// `POST`: sets the endpoint: 201 with its secret when there was none, else 200. What is left out gets its default: all
-/// types, enabled. What only `/api/endpoints` can set stays, but for headers' values when the URL goes to another origin.
+/// `POST`: sets the default endpoint. The answer is 201 with the secret if there was no endpoint,
+/// else 200. Members that are left out get their defaults: all types, enabled. Settings of
+/// `/api/endpoints` stay, except for the values of headers when the URL moves to another origin.
 pub(super) async fn set(call: &mut Call) -> Answer {
     let org = call.org()?;
     Media::require_json(call.request.headers())?;
@@ -54,7 +55,7 @@ pub(super) async fn set(call: &mut Call) -> Answer {
     json(status, &Shown::of(&endpoint, secret).without(headers_dropped))
 }
 
-/// `DELETE`: nothing is pushed any more.
+/// `DELETE`: deletes the default endpoint.
 pub(super) async fn delete(call: &mut Call) -> Answer {
     let org = call.org()?;
     let _apart = call.api.settings_lock(org).await;

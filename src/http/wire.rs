@@ -1,5 +1,6 @@
-//! An event as it is posted, checked: everything that is wrong with it is named at once, and the payload's bytes are
-//! kept as they came. Called by `events`, for single posts and for each item of a batch; `cloudevents` ends here too.
+//! Reads and checks a posted event. All faults are named at once, and the payload is kept byte for
+//! byte. `events` calls this module for single posts and for each item of a batch; `cloudevents`
+//! ends here too.
 
 use std::str::FromStr;
 
@@ -17,43 +18,45 @@ use crate::model::event::{
 use crate::model::id::OrgNo;
 use crate::model::time::Timestamp;
 
-/// How far ahead `deliver_after` may lie: 90 days, the longest deduplication window.
+/// Maximum delay of `deliver_after`, in milliseconds: 90 days, the longest deduplication window.
 const DELIVER_AFTER_MS_MAX: u64 = 90 * 86_400_000;
 
-/// Room for the members' names, the times, and spaces.
+/// Bytes for the members' names, the times, and spaces.
 const NAMES_BYTES: usize = 4 << 10;
-/// What the members beside the payload take at most: all of them at their limits, every character escaped.
+/// Maximum bytes of the members beside the payload: each member at its limit, with every character
+/// escaped.
 const OTHER_MEMBERS_BYTES: usize =
     CHAR_BYTES_MAX * (TYPE_CHARS_MAX + DEDUP_ID_CHARS_MAX + LABELS_MAX * 2 * LABEL_CHARS_MAX) + NAMES_BYTES;
-/// The same of a CloudEvent's attributes, `type` and `specversion` among them. An escape takes three times the bytes of what
-/// it stands for.
+/// Maximum bytes of a CloudEvent's attributes, with `type` and `specversion`. An escape takes three
+/// times the bytes of a two-byte character.
 const ATTRIBUTES_BYTES: usize =
     (ATTRIBUTES_MAX + 2) * (3 * ATTRIBUTE_BYTES_MAX + ATTRIBUTE_NAME_CHARS_MAX) + NAMES_BYTES;
 
-/// Most bytes of a body that holds one event: the payload's bound is the payload's alone.
+/// Returns the maximum size of a body with one event, in bytes. `payload_bytes_max` limits the
+/// payload alone.
 pub(super) fn event_body_bytes_max(payload_bytes_max: usize) -> usize {
     payload_bytes_max.saturating_add(OTHER_MEMBERS_BYTES)
 }
 
-/// The same of a structured CloudEvent, where data can be written in base64.
+/// Returns the maximum size of a structured CloudEvent, in bytes. Data can be written in base64.
 pub(super) fn cloud_event_body_bytes_max(payload_bytes_max: usize) -> usize {
     (payload_bytes_max.div_ceil(3) * 4).saturating_add(ATTRIBUTES_BYTES)
 }
 
-/// What an event is checked against.
+/// The rules that an event is checked against.
 #[derive(Clone, Debug)]
 pub(super) struct Rules {
     pub(super) org: OrgNo,
     pub(super) now: Timestamp,
-    /// How long a dedup id counts.
+    /// Length of the deduplication window, in milliseconds.
     pub(super) dedup_window_ms: u64,
-    /// Most bytes of a payload.
+    /// Maximum size of a payload, in bytes.
     pub(super) payload_bytes_max: usize,
-    /// What the header `Idempotency-Key` says; not for batches.
+    /// Value of the header `Idempotency-Key`; `None` for batches.
     pub(super) idempotency_key: Option<String>,
 }
 
-/// An event whose parts were read, not yet all there.
+/// The parts of an event that were read; some may be missing.
 #[derive(Debug, Default)]
 pub(super) struct Draft {
     pub(super) event_type: Option<EventType>,
@@ -63,7 +66,7 @@ pub(super) struct Draft {
     pub(super) occurred_at: Option<Timestamp>,
     pub(super) deliver_after: Option<Timestamp>,
     pub(super) cloudevent: Option<CloudEvent>,
-    /// How many bytes of data the producer sent, where the payload does not tell.
+    /// Bytes of data that the producer sent, if the payload does not tell.
     pub(super) data_bytes: Option<usize>,
 }
 
@@ -78,10 +81,10 @@ impl FromStr for PostedType {
     }
 }
 
-/// The type of a posted event.
+/// Returns the type if producers may post it.
 ///
 /// # Errors
-/// The rule that it breaks.
+/// The rule that the type breaks.
 pub(super) fn posted(event_type: EventType) -> Result<EventType, &'static str> {
     if event_type.is_own() {
         Err("must not begin with `triggerd.`, `triggerd/` or `triggerd:`, which are reserved")
@@ -91,7 +94,7 @@ pub(super) fn posted(event_type: EventType) -> Result<EventType, &'static str> {
 }
 
 impl Rules {
-    /// Reads one event of our own form.
+    /// Reads an event in triggerd's own form.
     pub(super) fn event(&self, text: &str) -> Result<NewEvent, Problem> {
         let mut fields = Fields::read(text)?;
         let mut faults = Faults::default();
@@ -121,7 +124,7 @@ impl Rules {
         self.finish(draft, faults)
     }
 
-    /// The event, if nothing is wrong with it.
+    /// Returns the event, if there are no faults.
     pub(super) fn finish(&self, draft: Draft, mut faults: Faults) -> Result<NewEvent, Problem> {
         let dedup_id = self.dedup_id(draft.dedup_id, &mut faults);
         faults.into_result()?;
@@ -138,7 +141,7 @@ impl Rules {
         Ok(event)
     }
 
-    /// The one dedup id of body and header.
+    /// Returns the deduplication id of body and header, which must be the same.
     fn dedup_id(&self, id: Option<String>, faults: &mut Faults) -> Result<Option<String>, Problem> {
         let Some(header) = &self.idempotency_key else { return Ok(id) };
         if !is_printable(header, DEDUP_ID_CHARS_MAX) {
@@ -156,7 +159,7 @@ impl Rules {
 
     fn dedup(&self, id: String, event: &NewEvent) -> Dedup {
         let digest = Sha256::new().chain_update(self.org.0.to_be_bytes()).chain_update(id.as_bytes()).finalize();
-        // It only has to tell an organization's own events apart, so it may be quick.
+        // The fingerprint only tells an organization's own events apart, so a quick hash is enough.
         let mut fingerprint = XxHash3_64::oneshot(event.event_type.as_str().as_bytes());
         fingerprint = match &event.cloudevent {
             Some(cloudevent) => cloud_identity::fingerprint(cloudevent, &event.payload, fingerprint),
@@ -171,7 +174,7 @@ pub(super) fn too_large(bytes_max: usize) -> Problem {
     Problem::new(Code::PayloadTooLarge, format!("the size is over the limit of {bytes_max} bytes"))
 }
 
-/// The bytes of a payload, or why it is refused.
+/// Returns the bytes of a payload, or the rule that the payload breaks.
 pub(super) fn payload(value: &RawValue) -> Result<Box<[u8]>, &'static str> {
     if is_too_deep(value.get()) {
         return Err("is nested too deep; the limit is 128 levels");
@@ -179,12 +182,12 @@ pub(super) fn payload(value: &RawValue) -> Result<Box<[u8]>, &'static str> {
     Ok(value.get().as_bytes().into())
 }
 
-/// The first bytes of a digest.
+/// Returns the first `N` bytes of a digest.
 fn first<const N: usize>(digest: &[u8]) -> [u8; N] {
     digest.first_chunk::<N>().copied().unwrap_or([0; N])
 }
 
-/// `type`, or `event_type`, which means the same.
+/// Takes `type`, or its alias `event_type`.
 fn event_type(fields: &mut Fields<'_>, faults: &mut Faults) -> Option<EventType> {
     let has_alias = fields.has("event_type");
     let alias = fields.take("event_type", faults);
@@ -225,7 +228,7 @@ fn labels(fields: &mut Fields<'_>, faults: &mut Faults) -> Vec<(String, String)>
     labels
 }
 
-/// Keeps a label if name and value are as they may be.
+/// Keeps a label if its name and value are valid.
 fn add_label(labels: &mut Vec<(String, String)>, (name, text): (&str, &str), faults: &mut Faults, at: String) {
     if !is_printable(name, LABEL_CHARS_MAX) {
         faults.add(at, format!("the name {}", printable_rule(LABEL_CHARS_MAX)));

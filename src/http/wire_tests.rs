@@ -17,7 +17,7 @@ fn document(problem: &Problem) -> Value {
     serde_json::to_value(problem.document(None)).unwrap()
 }
 
-/// The code, and where something is wrong.
+/// Returns the error code, and the pointers of all faults.
 fn faults(text: &str) -> (String, Vec<String>) {
     let body = document(&rules().event(text).unwrap_err());
     let errors = body["errors"].as_array().cloned().unwrap_or_default();
