@@ -1,4 +1,5 @@
-//! When organizations are told that the disk gets full, and what. Called by the sweeper; pure.
+//! Decides when organizations are told about a disk that gets full, and builds the operational
+//! event. Called by the sweeper; pure.
 
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
@@ -9,16 +10,19 @@ use crate::model::id::{EventId, OrgNo};
 use crate::model::notice::NoticeKind;
 use crate::model::time::Timestamp;
 
-/// Told when less than so many times the reserve is free: before events are refused,
+/// Organizations are told when free space is below this multiple of the reserve, which is before
+/// events are refused.
 const LOW_RESERVES: u64 = 2;
-/// and again only after there was so much of it.
+/// Free space must reach this multiple of the reserve before organizations are told again.
 const PLENTY_RESERVES: u64 = 3;
-/// However often that happens, and however often the server starts: once in so long, 6 h.
+/// The window of the event's `dedup_id`, 6 h: an organization gets at most one event within it,
+/// across restarts too.
 const ONCE_IN_MS: u64 = 6 * 3_600_000;
-/// Of no other event: what producers send has no such byte in it, as it is text.
+/// Separates the digest from those of producers: their `dedup_id` is text, and text has no such
+/// byte.
 const DEDUP_DOMAIN: &[u8] = &[0xff];
 
-/// Whether it was told.
+/// Remembers the events and log lines of the current shortage, so that each is written once.
 #[derive(Debug, Default)]
 pub(super) struct DiskWatch {
     is_told: bool,
@@ -26,7 +30,8 @@ pub(super) struct DiskWatch {
 }
 
 impl DiskWatch {
-    /// Whether it is to be told now that so much is free.
+    /// True if organizations should be told now. Free space above the plenty mark ends the
+    /// shortage.
     pub(super) fn is_due(&mut self, free: u64, reserve: u64) -> bool {
         if free >= reserve.saturating_mul(PLENTY_RESERVES) {
             (self.is_told, self.is_logged) = (false, false);
@@ -34,12 +39,12 @@ impl DiskWatch {
         !self.is_told && free < reserve.saturating_mul(LOW_RESERVES)
     }
 
-    /// It was.
+    /// Records the event as sent for this shortage.
     pub(super) fn told(&mut self) {
         self.is_told = true;
     }
 
-    /// Whether the log does not say so yet.
+    /// True at the first call in this shortage; the caller then writes the log line.
     pub(super) fn is_new(&mut self) -> bool {
         !std::mem::replace(&mut self.is_logged, true)
     }
@@ -48,18 +53,18 @@ impl DiskWatch {
 #[derive(Serialize)]
 struct Payload {
     free_bytes: u64,
-    /// Below this no events are taken in.
+    /// Events are refused while less than this is free.
     reserve_bytes: u64,
 }
 
-/// The event for one organization.
+/// Makes the event for one organization. The committer sets its id and time.
 pub(super) fn disk_low(org: OrgNo, (free_bytes, reserve_bytes): (u64, u64), now: Timestamp) -> SubmitEvent {
     let event_type = NoticeKind::DiskLow.event_type();
     let id = event_type.as_str().to_owned();
     let digest = Sha256::new().chain_update(org.0.to_be_bytes()).chain_update(DEDUP_DOMAIN).chain_update(&id);
     let digest = digest.finalize().first_chunk().copied().unwrap_or_default();
     let dedup = Dedup { id, digest, fingerprint: [0; 8], window_start: now.minus_ms(ONCE_IN_MS) };
-    // Numbers only: it cannot fail.
+    // Numbers always serialize.
     let payload = serde_json::to_vec(&Payload { free_bytes, reserve_bytes }).unwrap_or_else(|_| b"null".to_vec());
     let event = NewEvent {
         event_type,

@@ -1,5 +1,6 @@
-//! From events to deliveries: the workers find out where an event goes, the replayer has past ones delivered again, the
-//! sweeper sees to what was missed and to housekeeping. None of them knows how anything is sent.
+//! From events to deliveries: the workers find the endpoints of an event, the replayer delivers
+//! past events again, and the sweeper finds lost work and does the housekeeping. None of them knows
+//! how a webhook is sent.
 
 mod disk_watch;
 mod replays;

@@ -1,6 +1,6 @@
-//! The thread that takes replays further, step by step, each stored before the next is looked for. It knows nothing that
-//! the state does not: what a crash interrupts goes on after the next start. Without a replay it sleeps,
-//! and looks every few seconds whether there is one that nobody told it of.
+//! The thread that advances replays, step by step. Each step is stored before the next is computed,
+//! and the state holds the whole progress, so a replay continues after a crash. Without a replay
+//! the thread sleeps, and polls every few seconds in case a wakeup was lost.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -17,33 +17,35 @@ use crate::model::replay::ReplayWait;
 use crate::model::time::Timestamp;
 use crate::store::{ReplayTurn, StateError, Store};
 
-/// Steps that are stored together.
+/// Maximum number of steps in one batch of commands.
 const STEPS_AT_ONCE: usize = 32;
-/// When it is looked again whether an endpoint that was busy is so no more; later if there are many replays to look at,
+/// The pause before busy endpoints are looked at again. The pause grows by the same amount for
+/// every [`MANY`] running replays.
 const WHILE_BUSY: Duration = Duration::from_millis(20);
-/// that is, more than so many,
+/// Number of running replays after which the pause becomes longer.
 const MANY: usize = 32;
-/// and whether there is one at all, if nobody says so,
+/// How often the thread looks for a replay when no wakeup comes.
 const NAP: Duration = Duration::from_secs(5);
-/// and when at last, and after something went wrong.
+/// The longest pause while replays run, and the pause after a failure.
 const AT_LAST: Duration = Duration::from_secs(1);
 
-/// What takes replays further.
+/// Advances the running replays of all organizations.
 pub struct Replayer {
-    /// The state.
+    /// The state, which computes the next step of a replay.
     pub store: Arc<Store>,
-    /// Where commands go.
+    /// Where the steps go as commands.
     pub intake: Intake,
-    /// The time.
+    /// The steady time for due times, the wall time for the end of a replay.
     pub clock: Clock,
-    /// How many run.
+    /// Holds the gauge of running replays.
     pub metrics: Arc<Metrics>,
-    /// Given when there is something to do.
+    /// Set when a replay begins or can continue.
     pub wake: Signal,
 }
 
 impl Replayer {
-    /// Works until it is asked to stop. Whoever asks gives the signal too.
+    /// Works until `stop` is set. The caller also sets `wake`, so that the thread does not sleep
+    /// on.
     pub fn run(self, stop: &Stop) {
         let mut rounds = 0usize;
         while !stop.is_set() {
@@ -58,8 +60,9 @@ impl Replayer {
         }
     }
 
-    /// A step of each replay that can go on; how long to wait for the next round. Each endpoint is added to by one step
-    /// alone: what the next may add is known when that is stored.
+    /// Takes a step of each replay that can continue; returns the wait before the next round.
+    /// An endpoint gets at most one step in a batch, because the room for the next step is known
+    /// only when this step is stored.
     fn round(&self, stop: &Stop, rounds: usize) -> Result<Duration, StateError> {
         let mut running = self.store.running_replays();
         self.metrics.replays_running.set(i64::try_from(running.len()).unwrap_or(i64::MAX));
@@ -67,10 +70,10 @@ impl Replayer {
             return Ok(if sabotage::is_on(Switch::ScanOff) { Duration::MAX } else { NAP });
         }
         if self.intake.is_disk_low() {
-            // What a replay makes is as large as it likes; what is left is for acks.
+            // Steps of a replay are large; the remaining space is for acknowledgements.
             return Ok(AT_LAST);
         }
-        // Another one is the first each time, so that none is always too late.
+        // Each round begins with another replay, so that no replay always comes last.
         let first = rounds % running.len();
         running.rotate_left(first);
         let while_busy = WHILE_BUSY.saturating_mul(u32::try_from(1 + running.len() / MANY).unwrap_or(u32::MAX));
@@ -83,7 +86,8 @@ impl Replayer {
             let steady = Timestamp(self.clock.steady_ms());
             match self.store.replay_turn(replay, steady, &taken)? {
                 turn @ (ReplayTurn::Step(_) | ReplayTurn::End(_)) => {
-                    // Deliveries are due by the steady time; people see when it ended.
+                    // Deliveries are due by the steady time; users see the end of a replay as a
+                    // wall time.
                     let is_end = matches!(turn, ReplayTurn::End(_));
                     let at = if is_end { Timestamp(self.clock.now_ms()) } else { steady };
                     let command = command_of_turn(replay, turn, at);
@@ -111,7 +115,7 @@ impl Replayer {
         })
     }
 
-    /// Says whether they were stored; if not, what they found is looked for again.
+    /// Returns true if the steps were stored; otherwise the next round computes them again.
     fn store_steps(&self, steps: Vec<Command>) -> bool {
         let count = steps.len();
         let ends: Vec<EndReplay> = steps.iter().filter_map(end_of).collect();
@@ -133,7 +137,7 @@ impl Replayer {
     }
 }
 
-/// The endpoint that a step has something delivered to.
+/// The endpoint to which a step adds deliveries, if any.
 fn added_to(command: &Command) -> Option<EndpointId> {
     match command {
         Command::StepReplay(step) if !step.events.is_empty() => Some(step.endpoint),
@@ -148,7 +152,8 @@ fn end_of(command: &Command) -> Option<EndReplay> {
     }
 }
 
-/// The step as it is, unless a test must see that deliveries get lost.
+/// Returns the command, without the last event of a step if the failpoint is on: a test must notice
+/// the lost delivery.
 fn sabotaged(mut command: Command) -> Command {
     if let Command::StepReplay(step) = &mut command
         && sabotage::is_on(Switch::ReplaySkips)

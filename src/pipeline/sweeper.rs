@@ -1,6 +1,6 @@
-//! Housekeeping, once a second and in bounded steps: offers again what was missed, watches the disk (and tells those who
-//! asked for it when it gets full), forgets dedup ids whose window has passed, notes when keys were used and which have
-//! ended, keeps the gauges true.
+//! Housekeeping, once a second and in bounded steps. The sweeper offers lost work again, watches
+//! the disk and tells organizations when space gets low, removes dedup ids whose window has passed,
+//! records when keys were used and which have expired, and sets the gauges.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -21,57 +21,59 @@ use crate::model::time::Timestamp;
 use crate::store::{StateError, Store};
 
 const TICK: Duration = Duration::from_secs(1);
-/// Whatever waits for routing is offered this often, in milliseconds.
+/// How often all unrouted events are offered again, in milliseconds.
 const OFFERED_EVERY_MS: u64 = 20_000;
-/// Last uses of keys are written down this often.
+/// How often the last uses of keys are recorded.
 const KEYS_USED_EVERY: Duration = Duration::from_secs(10);
-/// Keys whose end is looked at in one round.
+/// Maximum number of keys whose expiry is checked in one round.
 const KEYS_LOOKED_AT: usize = 4_096;
-/// Most organizations that are told of a disk that gets full: each event takes some of what is left.
+/// Maximum number of organizations that are told about low disk space: each event takes some of the
+/// rest.
 const TOLD_OF_DISK_MAX: usize = 1_000;
 
-/// Settings of the sweeper.
+/// Settings and sources of the sweeper.
 pub struct SweeperSettings {
-    /// A dedup id counts so long, in milliseconds.
+    /// The deduplication window, in milliseconds.
     pub dedup_window_ms: u64,
-    /// The disk that the data is on.
+    /// The free space of the disk that holds the data directory.
     pub space: Arc<Space>,
-    /// Keys that were used since the last call.
+    /// Returns the keys used since the last call, with the time of their last use.
     pub keys_used: Box<dyn Fn() -> Vec<(KeyId, Timestamp)> + Send>,
 }
 
-/// The housekeeper.
+/// The housekeeping thread and its connections.
 pub struct Sweeper {
-    /// The state.
+    /// The state, which lists expired and unrouted rows.
     pub store: Arc<Store>,
-    /// The journal, for its size.
+    /// The journal; the gauges show its size and damage.
     pub journal: Reader,
-    /// Where commands go.
+    /// Where the commands of the housekeeping go.
     pub intake: Intake,
-    /// Where missed work is offered.
+    /// Workers learn here about missed events.
     pub hints: Arc<Hints>,
-    /// The time.
+    /// The wall time for expiry, the steady time for intervals.
     pub clock: Clock,
-    /// The gauges.
+    /// Holds the gauges of disk, queues and rows.
     pub metrics: Arc<Metrics>,
-    /// What to do.
+    /// The deduplication window, the disk, and the used keys.
     pub settings: SweeperSettings,
 }
 
-/// Where the rounds are.
+/// Progress of the tasks, kept between rounds.
 struct Rounds {
-    /// The first unrouted event at the last look: if it is still there, its hint got lost.
+    /// The first unrouted event of the last round. If the same event is still first, its hint was
+    /// lost.
     stuck: Option<(OrgNo, EventId)>,
-    /// When all of them were offered.
+    /// Steady time at which all unrouted events were last offered, in milliseconds.
     offered_ms: u64,
     keys_noted: Instant,
-    /// The last key whose end was looked at; the next round goes on behind it.
+    /// The last key whose expiry was checked; the next round continues after it.
     key: Option<KeyId>,
     disk: DiskWatch,
 }
 
 impl Sweeper {
-    /// Works until it is asked to stop.
+    /// Works until `stop` is set; `wake` ends the pause early.
     pub fn run(self, stop: &Stop, wake: &Signal) {
         let mut rounds = Rounds {
             stuck: None,
@@ -80,7 +82,7 @@ impl Sweeper {
             key: None,
             disk: DiskWatch::default(),
         };
-        // What a crash left unrouted is found at once.
+        // The workers find at once the events that a crash left unrouted.
         self.hints.unrouted_missed.store(true, Ordering::SeqCst);
         while !stop.is_set() {
             if let Err(error) = self.tick(&mut rounds) {
@@ -120,8 +122,8 @@ impl Sweeper {
         Ok(())
     }
 
-    /// Only those who ask for it, not everybody; as long as nobody does, whoever does later. What cannot be stored is tried
-    /// again.
+    /// Tells only the organizations with an endpoint for this event type. While no organization has
+    /// such an endpoint, the event stays due. A failed batch is tried again in the next round.
     fn tell_disk_low(&self, watch: &mut DiskWatch, (free, reserve): (u64, u64)) -> Result<(), StateError> {
         let now = Timestamp(self.clock.now_ms());
         let orgs = self.store.orgs_asking_for(&NoticeKind::DiskLow.event_type(), TOLD_OF_DISK_MAX)?;
@@ -139,8 +141,9 @@ impl Sweeper {
         Ok(())
     }
 
-    /// An event whose hint got lost is found soon when it is the first that waits. Under a load that always leaves others
-    /// before it, it is found because from time to time everything that waits is gone through.
+    /// Offers unrouted events whose hints were lost. A lost event that is first in line is noticed
+    /// in the next round. Under load other events always come before it, so all unrouted events are
+    /// also offered at a fixed interval.
     fn offer_missed(&self, rounds: &mut Rounds) -> Result<(), StateError> {
         let first = self.store.unrouted_after((OrgNo(0), EventId(0)), 1)?.first().copied();
         let now_ms = self.clock.steady_ms();
@@ -163,7 +166,7 @@ impl Sweeper {
         Ok(())
     }
 
-    /// A key whose time has come stays ended, also when the clock is set back: so it is written down.
+    /// Records expired keys, so that a key stays expired even if the clock is set back.
     fn expire_keys(&self, rounds: &mut Rounds) -> Result<(), StateError> {
         let at = Timestamp(self.clock.now_ms());
         let (keys, next) = self.store.keys_past_end(at, rounds.key, KEYS_LOOKED_AT)?;

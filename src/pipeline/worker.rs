@@ -1,7 +1,7 @@
-//! One of a fixed pool of threads that route events: event and endpoints in, a command out.
+//! A worker of a fixed pool that routes events: event and endpoints in, a command out.
 //!
-//! What waits in the channel is a hint. A worker that is told twice, or crashes half way, does no harm: the state knows
-//! which events are routed.
+//! An entry in the channel is only a hint. A repeated hint or a crash halfway does no harm, because
+//! the state knows which events are routed.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -18,32 +18,32 @@ use crate::model::id::{EventId, OrgNo};
 use crate::rules::fan_out;
 use crate::store::{StateError, Store, Unrouted};
 
-/// Events routed in one go.
+/// Maximum number of events that are routed together.
 const AT_ONCE: usize = 64;
-/// Deliveries that are made in one go, if one event has not more.
+/// Maximum weight of a batch of commands; a single event may exceed it.
 const WEIGHT_MAX: usize = 2_048;
-/// How long a worker sleeps before it looks whether it should stop.
+/// How long a worker sleeps before it checks the stop flag.
 const NAP: Duration = Duration::from_secs(1);
 
-/// What a worker works with.
+/// The connections of a worker to the rest of the process.
 #[derive(Clone, Debug)]
 pub struct WorkerPorts {
-    /// The state.
+    /// The state, which holds unrouted events and endpoints.
     pub store: Arc<Store>,
-    /// Where commands go.
+    /// Where the routes go as commands.
     pub intake: Intake,
-    /// Whether hints were missed.
+    /// Says if hints were missed.
     pub hints: Arc<Hints>,
-    /// The time.
+    /// Converts a producer's `deliver_after` to steady time.
     pub clock: Clock,
-    /// The hints.
+    /// Hints: ids of events to route.
     pub queue: Receiver<(OrgNo, EventId)>,
 }
 
-/// Finds out where an event goes: the endpoints of its organization that want it.
+/// Finds the endpoints of an event among those of its organization.
 type Route = fn(&WorkerPorts, &Unrouted) -> Result<RouteEvent, StateError>;
 
-/// A worker.
+/// A worker thread and its routing function.
 #[derive(Debug)]
 pub struct Worker {
     ports: WorkerPorts,
@@ -51,15 +51,16 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// A worker that routes by the endpoints' type patterns.
+    /// A worker that routes by the type patterns of the endpoints.
     pub fn new(ports: WorkerPorts) -> Self {
         Self { ports, route }
     }
 
-    /// Works until it is asked to stop. What is left then is found again at the next start.
+    /// Works until `stop` is set. The next start finds the events that remain.
     pub fn run(self, stop: &Stop) {
-        // How far this worker is with the events whose hints were lost, if it looks for them. They take turns with the
-        // queue: under a load that leaves it never empty they would wait for ever.
+        // The position in the pass over events with lost hints; `None` without a pass. The pass
+        // takes turns with the queue, because under load the queue is never empty and the pass
+        // would wait for ever.
         let mut missed: Option<(OrgNo, EventId)> = None;
         while !stop.is_set() {
             match self.ports.queue.recv_timeout(if missed.is_some() { Duration::ZERO } else { NAP }) {
@@ -78,8 +79,8 @@ impl Worker {
         }
     }
 
-    /// The next events whose hints were lost, in the order of the state, stored before more are listed. Gives the last of
-    /// them; none: that were all.
+    /// Routes the next events with lost hints in the order of the state, and waits until their
+    /// routes are stored. Returns the last of these events, or `None` at the end of the pass.
     fn route_missed(&self, after: (OrgNo, EventId)) -> Option<(OrgNo, EventId)> {
         let missed = match self.ports.store.unrouted_after(after, AT_ONCE) {
             Ok(missed) => missed,
@@ -95,7 +96,8 @@ impl Worker {
 
     fn route_all(&self, events: &[(OrgNo, EventId)]) {
         let mut commands: Vec<Command> = events.iter().filter_map(|event| self.route_one(*event)).collect();
-        // What goes to many endpoints is stored bit by bit, so that no queue is full of it and nobody waits for all of it.
+        // A large fan-out is stored in batches, so that it fills no queue and holds up no other
+        // command for long.
         while commands.iter().map(Command::weight).sum::<usize>() > WEIGHT_MAX {
             let mut weight = 0;
             let count = commands.iter().take_while(|command| {
@@ -133,7 +135,7 @@ impl Worker {
 
 fn route(ports: &WorkerPorts, unrouted: &Unrouted) -> Result<RouteEvent, StateError> {
     let endpoints = ports.store.endpoints_of(unrouted.org)?;
-    // What its producer asked for is a time of the wall clock, and what is due is so by the steady time.
+    // The producer gave a wall time, and due times are steady times.
     let later = unrouted.deliver_after.filter(|after| *after > unrouted.received_at);
     let due_at = later.map_or(unrouted.received_at, |after| after.plus_ms(ports.clock.ahead_ms()));
     Ok(RouteEvent {

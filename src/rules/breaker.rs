@@ -1,13 +1,14 @@
-//! Whether an endpoint may be asked again, after what it answered. Called by the scheduler, for each endpoint; `now`, jitter
-//! and the figures are handed in.
+//! The circuit breaker of an endpoint, which decides when the next attempt may begin. Called by the
+//! scheduler for each endpoint; `now`, jitter and the policy are arguments.
 //!
-//! After some failures in a row, or when too large a share of the last answers were failures, nothing is sent for a while
-//! (it is open); then one attempt probes, and its answer decides: accepted closes it, anything else opens it again for
-//! twice as long. An endpoint that says how long it wants to be left alone is left alone; one that only says that it is
-//! busy gets half as many attempts at a time.
+//! The breaker opens after some failures in a row, or when too large a share of the last answers
+//! were failures. No attempt begins while the breaker is open. Then one attempt probes: if
+//! accepted, the breaker closes; otherwise it opens for twice as long. A busy endpoint with
+//! `Retry-After` gets a pause of at least this length; without `Retry-After`, half as many attempts
+//! at a time.
 //!
-//! The share is that of a count-based sliding window, as Resilience4j has it, with as many calls at least as the window
-//! holds: of fewer answers nothing is concluded but by failures in a row. Closing it begins a new window.
+//! The share is computed over a count-based sliding window, as in Resilience4j. The window must be
+//! full: with fewer answers only failures in a row count. A closing breaker starts a new window.
 
 use super::retry::{GONE, RETRY_AFTER_MS_MAX, jittered};
 use crate::model::delivery::AttemptOutcome;
@@ -17,59 +18,61 @@ use crate::model::time::Timestamp;
 #[path = "breaker_tests.rs"]
 mod tests;
 
-/// Each pause is lengthened or shortened by up to this share.
+/// Maximum jitter of a pause, as a share of the pause in both directions.
 pub const JITTER_SHARE: f64 = 0.2;
-/// Answers that a window can hold.
+/// Maximum number of answers in a window.
 pub const WINDOW_MAX: u32 = u64::BITS;
 
-/// When an endpoint is left alone, and for how long.
+/// When the breaker opens, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BreakerPolicy {
-    /// Failures in a row after which nothing is sent.
+    /// Number of failures in a row that opens the breaker.
     pub failures_in_a_row: u32,
-    /// The last answers that are looked at, [`WINDOW_MAX`] at most; 0: only failures in a row count.
+    /// Number of last answers in the window, at most [`WINDOW_MAX`]; with 0, only failures in a row
+    /// count.
     pub window: u32,
-    /// Share of failures among them, above 0 and up to 1, from which on nothing is sent.
+    /// Failure rate in the window that opens the breaker, above 0 and up to 1.
     pub failure_share: f64,
     /// The first pause, in milliseconds.
     pub pause_ms: u64,
-    /// The longest; each is twice the one before.
+    /// The longest pause, in milliseconds; each pause is twice the previous pause.
     pub pause_ms_max: u64,
 }
 
 impl Default for BreakerPolicy {
-    /// Five in a row, or half of the last forty; 5 s to 5 minutes.
+    /// Five failures in a row, or half of the last forty; pauses of 5 s to 5 minutes.
     fn default() -> Self {
         Self { failures_in_a_row: 5, window: 40, failure_share: 0.5, pause_ms: 5_000, pause_ms_max: 300_000 }
     }
 }
 
-/// What an endpoint is judged by.
+/// The policy and the limit of one endpoint.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Terms {
-    /// When it is left alone.
+    /// When the breaker opens, and for how long.
     pub policy: BreakerPolicy,
-    /// Attempts that it may have on their way.
+    /// Maximum number of attempts in flight to the endpoint.
     pub in_flight_max: usize,
 }
 
-/// What an attempt says about its endpoint.
+/// The outcome of an attempt, as the breaker sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// It works.
+    /// The receiver accepted the request.
     Accepted,
-    /// It does not.
+    /// The attempt failed in any other way.
     Failed,
-    /// It never will again (410): the attempt's settling disables it.
+    /// The receiver answered 410 Gone. Settling the attempt disables the endpoint.
     Gone,
-    /// It has too much to do (429, 502, 503, 504); when it wants to be asked again, in milliseconds, if it says so.
+    /// The receiver is busy (429, 502, 503, 504); holds its `Retry-After` in milliseconds, if
+    /// present and above 0.
     Busy(Option<u64>),
-    /// Nothing: no request was made.
+    /// No request was made, so the attempt says nothing about the endpoint.
     Nothing,
 }
 
 impl Answer {
-    /// What this outcome says.
+    /// Classifies the outcome of an attempt.
     pub fn of(outcome: &AttemptOutcome) -> Self {
         match outcome.status {
             _ if outcome.error.is_none() => Self::Accepted,
@@ -80,54 +83,54 @@ impl Answer {
     }
 }
 
-/// When something happened, and chance.
+/// The time of an answer and the jitter for its pause.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Moment {
-    /// The time.
+    /// When the answer came, in steady time.
     pub now: Timestamp,
-    /// From 0 up to 1.
+    /// Random number from 0 up to 1.
     pub jitter: f64,
 }
 
-/// The breaker as others see it.
+/// The public state of a breaker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum BreakerView {
     /// Attempts begin when they are due.
     #[default]
     Closed,
-    /// None begins before this time; then one is made to see whether the endpoint works again.
+    /// No attempt begins before this time; then one attempt probes.
     Open(Timestamp),
-    /// That one is on its way.
+    /// The probe is in flight, and no other attempt begins.
     HalfOpen,
 }
 
-/// Whether an attempt may begin.
+/// Permission of the breaker to begin an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Permit {
-    /// It may.
+    /// The attempt may begin.
     Free,
-    /// It may, and decides what comes after it.
+    /// The attempt may begin, and its outcome closes or opens the breaker.
     Probe,
-    /// Not before this time.
+    /// No attempt may begin before this time.
     NotUntil(Timestamp),
-    /// Not before the one that probes is over.
+    /// No attempt may begin before the probe ends.
     No,
 }
 
-/// What is known of one endpoint. A new one is closed.
+/// The circuit breaker of an endpoint. A new breaker is closed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Breaker {
     view: BreakerView,
-    /// Since it last accepted something.
+    /// Failures since the last accepted attempt.
     failures: u32,
-    /// Pauses since then.
+    /// Pauses since the last accepted attempt.
     pauses: u32,
-    /// Attempts at a time, while it is slowed down.
+    /// Maximum number of attempts in flight while the endpoint is busy.
     limit: Option<usize>,
     answers: Answers,
 }
 
-/// The last answers, the newest in the lowest bit: 1 is a failure.
+/// The last answers as bits, the newest in the lowest bit; a failure is 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Answers {
     bits: u64,
@@ -148,23 +151,24 @@ impl Answers {
 }
 
 impl Breaker {
-    /// As others see it.
+    /// Returns the public state of the breaker.
     pub fn view(&self) -> BreakerView {
         self.view
     }
 
-    /// Whether it may as well be forgotten: it remembers nothing but what was accepted.
+    /// True if the breaker may be forgotten: all answers in memory were accepted.
     pub fn is_at_rest(&self) -> bool {
         let answers = Answers { bits: 0, ..self.answers };
         *self == Self { answers, ..Self::default() }
     }
 
-    /// Attempts on their way at a time, `most` at most.
+    /// Maximum number of attempts in flight: `most`, or fewer while the endpoint is busy; at least
+    /// 1.
     pub fn limit(&self, most: usize) -> usize {
         self.limit.map_or(most, |limit| limit.min(most)).max(1)
     }
 
-    /// Whether an attempt may begin.
+    /// Decides if an attempt may begin at `now`.
     pub fn permit(&self, now: Timestamp) -> Permit {
         match self.view {
             BreakerView::Closed => Permit::Free,
@@ -174,7 +178,7 @@ impl Breaker {
         }
     }
 
-    /// An attempt begins; says whether it is the one that probes.
+    /// Records the beginning of an attempt; returns true if the attempt is the probe.
     pub fn begin(&mut self, now: Timestamp) -> bool {
         let probes = self.permit(now) == Permit::Probe;
         if probes {
@@ -183,9 +187,10 @@ impl Breaker {
         probes
     }
 
-    /// What an attempt brought.
+    /// Records the outcome of an attempt.
     ///
-    /// While it is open only the attempt that `probes` decides; those that began before can but ask for a longer pause.
+    /// While the breaker is not closed, only the probe decides; earlier attempts can only lengthen
+    /// the pause by their `Retry-After`.
     pub fn learn(&mut self, answer: Answer, probes: bool, terms: Terms, moment: Moment) {
         let (now, most) = (moment.now, terms.in_flight_max);
         if !probes && self.view != BreakerView::Closed {
@@ -209,14 +214,14 @@ impl Breaker {
                     BreakerView::Closed | BreakerView::HalfOpen => BreakerView::Open(until),
                 };
             }
-            // The probe found nothing out: the next attempt is one.
+            // The probe had no outcome, so the next attempt probes.
             Answer::Nothing if probes => self.view = BreakerView::Open(now),
             Answer::Nothing => {}
         }
     }
 
-    /// One success ends what failures in a row began; it does not end what the share of failures says, because one that
-    /// fails every second time would never be left alone.
+    /// A success ends failures in a row, but not the failure rate: otherwise an endpoint that fails
+    /// every second time would never have a pause.
     fn accepted(&mut self, probes: bool, terms: Terms, moment: Moment) {
         let limit = self.limit.map(|limit| limit.saturating_add(1)).filter(|limit| *limit < terms.in_flight_max);
         if probes {
@@ -225,7 +230,7 @@ impl Breaker {
         }
         (self.limit, self.failures, self.pauses) = (limit, 0, 0);
         self.answers.note(false, &terms.policy);
-        // A window that becomes full may do so with a success.
+        // A success can fill the window, so the failure rate is checked here too.
         if self.answers.too_many_failed(&terms.policy) {
             self.open(terms.policy, moment);
         }

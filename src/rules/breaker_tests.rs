@@ -4,7 +4,7 @@ use super::*;
 use crate::model::delivery::{AttemptError, ErrorCode};
 
 const MOST: usize = 16;
-/// No jitter: neither longer nor shorter.
+/// The jitter that leaves a pause unchanged.
 const MIDDLE: f64 = 0.5;
 
 fn at(ms: u64) -> Timestamp {
@@ -15,7 +15,7 @@ fn terms() -> Terms {
     Terms { policy: BreakerPolicy::default(), in_flight_max: MOST }
 }
 
-/// Those answers are all that counts.
+/// Terms by which only the failure rate opens the breaker.
 fn by_share(window: u32, failure_share: f64) -> Terms {
     let policy = BreakerPolicy { failures_in_a_row: u32::MAX, window, failure_share, ..BreakerPolicy::default() };
     Terms { policy, in_flight_max: MOST }
@@ -146,7 +146,8 @@ fn what_an_outcome_says() {
     }
 }
 
-/// Lets it hear these answers, accepted or not, until it opens; gives how many that took, if it does.
+/// Feeds answers, accepted or not, until the breaker opens; returns their number, or `None` if the
+/// breaker stays closed.
 fn answers_until_open(breaker: &mut Breaker, terms: Terms, accepts: impl IntoIterator<Item = bool>) -> Option<usize> {
     for (number, accepts) in accepts.into_iter().enumerate() {
         let answer = if accepts { Answer::Accepted } else { Answer::Failed };

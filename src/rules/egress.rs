@@ -1,9 +1,10 @@
-//! Which addresses a webhook may reach. Called when an endpoint is set, before every attempt, and by the resolver for
-//! every address a name has. Judges values only; resolving names is not its business.
+//! Decides which addresses a webhook may reach. Called when an endpoint is set, before every
+//! attempt, and by the resolver for every address of a name. Judges values only and resolves no
+//! names.
 //!
-//! Refused is everything in the IANA special-purpose registries (RFC 6890 and successors), multicast, and IPv6 outside of
-//! the global unicast space 2000::/3. An IPv6 address that only carries an IPv4 address is judged as that one. What an
-//! operator allows by CIDR wins.
+//! All blocks of the IANA special-purpose registries (RFC 6890 and successors), multicast, and IPv6
+//! outside of the global unicast space 2000::/3 are refused. An IPv6 address with an embedded IPv4
+//! address is judged as the IPv4 address. The operator's allowed networks take precedence.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -17,16 +18,16 @@ use crate::base::{addresses, library_errors};
 #[path = "egress_tests.rs"]
 mod tests;
 
-/// The IPv4 blocks that are refused, the narrower before the wider. Source: IANA IPv4 Special-Purpose Address Registry and
-/// IPv4 Multicast Address Space; the last column is what an operator reads.
+/// The refused IPv4 blocks, narrower before wider. Source: IANA IPv4 Special-Purpose Address
+/// Registry and IPv4 Multicast Address Space. Operators read the name in the last column.
 const SPECIAL_V4: [(Ipv4Net, &str); 20] = [
     (v4(0, 0, 0, 0, 8), "this network"),
     (v4(10, 0, 0, 0, 8), "private network"),
     (v4(100, 64, 0, 0, 10), "carrier-grade NAT"),
     (v4(127, 0, 0, 0, 8), "loopback"),
-    // The metadata services of cloud providers live here.
+    // The address of most cloud providers' metadata services.
     (v4(169, 254, 0, 0, 16), "link-local, cloud metadata"),
-    // Azure's is the one that has a public address.
+    // Azure's metadata service has a public address.
     (v4(168, 63, 129, 16, 32), "cloud metadata"),
     (v4(172, 16, 0, 0, 12), "private network"),
     (v4(192, 0, 0, 0, 24), "IETF protocol assignments"),
@@ -44,12 +45,13 @@ const SPECIAL_V4: [(Ipv4Net, &str); 20] = [
     (v4(240, 0, 0, 0, 4), "reserved"),
 ];
 
-/// The IPv6 blocks that are refused, the narrower before the wider. Source: IANA IPv6 Special-Purpose Address Registry and
-/// RFC 4291. What carries an IPv4 address (IPv4-mapped and -compatible, 64:ff9b::/96, 6to4) is judged as that one instead.
+/// The refused IPv6 blocks, narrower before wider. Source: IANA IPv6 Special-Purpose Address
+/// Registry and RFC 4291. Addresses with an embedded IPv4 address (IPv4-mapped and -compatible,
+/// 64:ff9b::/96, 6to4) are judged as IPv4 instead.
 const SPECIAL_V6: [(Ipv6Net, &str); 15] = [
     (v6([0; 8], 128), "unspecified"),
     (v6([0, 0, 0, 0, 0, 0, 0, 1], 128), "loopback"),
-    // Where in it the IPv4 address stands is up to the local network, so it cannot be judged by that.
+    // The local network chooses where the IPv4 address is embedded, so it cannot be extracted.
     (v6([0x64, 0xff9b, 1, 0, 0, 0, 0, 0], 48), "local NAT64"),
     (v6([0x100, 0, 0, 0, 0, 0, 0, 0], 64), "discard-only"),
     (v6([0x100, 0, 0, 1, 0, 0, 0, 0], 64), "dummy prefix"),
@@ -65,7 +67,7 @@ const SPECIAL_V6: [(Ipv6Net, &str); 15] = [
     (v6([0xff00, 0, 0, 0, 0, 0, 0, 0], 8), "multicast"),
 ];
 
-/// Whatever else is outside of [`GLOBAL_UNICAST_V6`]: nothing there is assigned to anyone.
+/// Everything else outside of [`GLOBAL_UNICAST_V6`], which is unassigned.
 const ELSEWHERE_V6: (Ipv6Net, &str) = (v6([0; 8], 0), "outside of 2000::/3");
 const GLOBAL_UNICAST_V6: Ipv6Net = v6([0x2000, 0, 0, 0, 0, 0, 0, 0], 3);
 const COMPATIBLE: Ipv6Net = v6([0; 8], 96);
@@ -81,31 +83,31 @@ const fn v6(segments: [u16; 8], prefix_len: u8) -> Ipv6Net {
     Ipv6Net::new_assert(Ipv6Addr::from_segments(segments), prefix_len)
 }
 
-/// What this server's webhooks may reach.
+/// The operator's egress settings.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EgressRules {
-    /// Networks that may be reached although they are special. An IPv6 address that carries an IPv4 address is looked up
-    /// here as the IPv4 address.
+    /// Networks that may be reached although they are special. An IPv6 address with an embedded
+    /// IPv4 address is looked up here as the IPv4 address.
     pub allow: Vec<IpNet>,
 }
 
-/// An address that must not be reached, and the rule that says so.
+/// A forbidden address, and the rule that forbids it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Blocked {
-    /// The address as it was given.
+    /// The address as given.
     pub address: IpAddr,
-    /// The address that was judged: the IPv4 address inside, if there is one.
+    /// The address that was judged: the embedded IPv4 address, if present.
     pub judged: IpAddr,
-    /// The block it is in.
+    /// The block that contains the judged address.
     pub rule: Rule,
 }
 
-/// A block of addresses that is refused.
+/// A refused block of addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rule {
-    /// The block.
+    /// The addresses of the block, as CIDR.
     pub network: IpNet,
-    /// What it is for.
+    /// The purpose of the block, as shown to operators.
     pub name: &'static str,
 }
 
@@ -121,14 +123,14 @@ impl fmt::Display for Blocked {
 
 impl std::error::Error for Blocked {}
 
-/// Where a URL leads, as far as it says so itself.
+/// Host and port of a URL, before the name is resolved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     /// The name or address, without the brackets of IPv6.
     pub host: String,
-    /// The port; the scheme's, if the URL names none.
+    /// The port of the URL, or the default port of the scheme.
     pub port: u16,
-    /// The address, if the URL has one instead of a name.
+    /// The address, if the URL has a literal address instead of a name.
     pub address: Option<IpAddr>,
 }
 
@@ -141,24 +143,25 @@ impl fmt::Display for Target {
     }
 }
 
-/// Why a URL is forbidden as it is written.
+/// Why a URL is forbidden as written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EgressError {
-    /// No URL at all; the parser's reason.
+    /// The text is not a URL; holds the parser's reason.
     NotAUrl(url::ParseError),
-    /// Neither http nor https.
+    /// The scheme is neither http nor https; holds the scheme.
     Scheme(String),
     /// A user name or password before the host.
     UserInfo,
-    /// No host.
+    /// The URL has no host.
     NoHost,
-    /// An IPv4 address with a zero before one of its numbers; what we read it as.
+    /// An IPv4 address with a leading zero in a number; holds the address as parsed.
     LeadingZeros(String),
-    /// Port 0, which nothing can listen on.
+    /// Port 0, on which no server can listen.
     PortZero,
-    /// A name that always means this machine (RFC 6761, 6.3).
+    /// A name that always means this machine (RFC 6761, 6.3); holds the name and the blocked
+    /// loopback address.
     LocalName(String, Blocked),
-    /// An address that must not be reached.
+    /// A literal address that must not be reached.
     Blocked(Blocked),
 }
 
@@ -193,10 +196,10 @@ impl From<Blocked> for EgressError {
 }
 
 impl EgressRules {
-    /// Whether this address may be reached.
+    /// Judges an address by the allowed networks and the special blocks.
     ///
     /// # Errors
-    /// The rule that forbids it.
+    /// The rule that forbids the address.
     pub fn judge_address(&self, address: IpAddr) -> Result<(), Blocked> {
         let judged = unwrap(address);
         if self.allow.iter().any(|network| network.contains(&judged)) {
@@ -211,7 +214,7 @@ impl EgressRules {
     /// Parses a URL and judges it like [`Self::judge_url`].
     ///
     /// # Errors
-    /// Why it is forbidden as written.
+    /// Why the URL is forbidden as written.
     pub fn judge_text(&self, text: &str) -> Result<(Url, Target), EgressError> {
         let url = Url::parse(text).map_err(EgressError::NotAUrl)?;
         let target = self.judge_url(&url)?;
@@ -221,12 +224,12 @@ impl EgressRules {
         Ok((url, target))
     }
 
-    /// Judges what a URL says by itself: scheme, port and a literal address. The `url` crate has made one spelling of
-    /// every way to write an address by then (decimal, octal, hexadecimal, full-width digits, trailing dot). A name is
-    /// judged when it is resolved, except for those that always mean this machine.
+    /// Judges scheme, port and literal address of a URL. The `url` crate has already normalized all
+    /// spellings of an address (decimal, octal, hexadecimal, full-width digits, trailing dot). A
+    /// name is judged when it is resolved, except for names that always mean this machine.
     ///
     /// # Errors
-    /// Why it is forbidden as written.
+    /// Why the URL is forbidden as written.
     pub fn judge_url(&self, url: &Url) -> Result<Target, EgressError> {
         if !matches!(url.scheme(), "http" | "https") {
             return Err(EgressError::Scheme(url.scheme().to_owned()));
@@ -258,10 +261,11 @@ impl EgressRules {
         Ok(Target { host, port, address })
     }
 
-    /// What a name of this machine resolves to: those of its two loopback addresses that are allowed.
+    /// Returns the addresses of a name of this machine: the allowed ones of the two loopback
+    /// addresses.
     ///
     /// # Errors
-    /// When neither is.
+    /// Neither loopback address is allowed.
     pub fn local_addresses(&self) -> Result<Vec<IpAddr>, Blocked> {
         let loopback: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
         let allowed: Vec<IpAddr> =
@@ -273,14 +277,15 @@ impl EgressRules {
     }
 }
 
-/// Whether the name always means this machine: `localhost` and everything below it (RFC 6761, 6.3).
+/// True if the name always means this machine: `localhost` and all names below it (RFC 6761, 6.3).
 pub fn is_local_name(name: &str) -> bool {
     let name = name.trim_end_matches('.').to_ascii_lowercase();
     name == "localhost" || name.ends_with(".localhost")
 }
 
-/// The IPv4 address that an IPv6 address carries, or the address itself: IPv4-mapped and IPv4-compatible (RFC 4291,
-/// 2.5.5), NAT64 (RFC 6052, 2.1), 6to4 (RFC 3056, 2). `::` and `::1` are themselves.
+/// Returns the embedded IPv4 address of an IPv6 address, or the address itself: IPv4-mapped and
+/// IPv4-compatible (RFC 4291, 2.5.5), NAT64 (RFC 6052, 2.1), 6to4 (RFC 3056, 2). `::` and `::1` are
+/// themselves.
 fn unwrap(address: IpAddr) -> IpAddr {
     let IpAddr::V6(v6) = address else {
         return address;
@@ -301,7 +306,7 @@ fn embedded(high: u16, low: u16) -> IpAddr {
     Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)).into()
 }
 
-/// The first rule that forbids the address.
+/// Returns the first rule that forbids the address.
 fn rule_for(address: IpAddr) -> Option<Rule> {
     match address {
         IpAddr::V4(v4) => SPECIAL_V4

@@ -10,9 +10,9 @@ fn judge(allow: &[&str], text: &str) -> Result<Target, EgressError> {
     rules(allow).judge_text(text).map(|(_, target)| target)
 }
 
-/// Spellings of hosts that must be refused, and a word of the rule that must be named.
+/// Spellings of hosts to refuse, each with a word from the name of its rule.
 const FORBIDDEN: &[(&str, &str)] = &[
-    // Loopback, however it is written.
+    // Loopback in all its spellings.
     ("127.0.0.1", "loopback"),
     ("127.1", "loopback"),
     ("127.0.1", "loopback"),
@@ -122,7 +122,7 @@ const FORBIDDEN: &[(&str, &str)] = &[
     ("[5f00::1]", "segment routing"),
     ("[ff02::1]", "multicast"),
     ("[ff0e::1]", "multicast"),
-    // Assigned to nobody.
+    // Addresses outside of every assigned block.
     ("[::ffff:0:127.0.0.1]", "outside"),
     ("[64:ff9b:0:1::1]", "outside"),
     ("[200::1]", "outside"),
@@ -266,7 +266,7 @@ fn every_rule_is_reached_by_the_first_address_of_its_block() {
     }
 }
 
-/// Any address in any special block.
+/// A random address in a random special block.
 fn special_v4() -> impl Strategy<Value = Ipv4Addr> {
     (0..SPECIAL_V4.len(), any::<u32>()).prop_map(|(place, random)| {
         let network = SPECIAL_V4[place].0;

@@ -1,12 +1,13 @@
-//! Where an event goes. Called by the pipeline's workers; the answer stands in `Command::RouteEvent`.
+//! Finds the endpoints of an event. Called by the workers; the result is stored in
+//! `Command::RouteEvent`.
 
 use super::filter;
 use crate::model::endpoint::Endpoint;
 use crate::model::event::EventType;
 use crate::model::id::EndpointId;
 
-/// The enabled endpoints that want this type: each once, in id order whatever the order they come in, so that routing
-/// twice gives the same command.
+/// Returns the enabled endpoints that want this type. Each endpoint is listed once and in id order,
+/// whatever the input order, so routing an event twice gives the same command.
 pub fn targets<I>(endpoints: I, event_type: &EventType) -> Vec<EndpointId>
 where
     I: IntoIterator,

@@ -1,12 +1,12 @@
-//! Which event types an endpoint wants. Called by [`super::fan_out`] and by whoever explains why an endpoint matched or
-//! did not.
+//! Matches event types with the type patterns of an endpoint. Called by [`super::fan_out`] and by
+//! the explanation of a match in the API.
 
 use crate::model::endpoint::TypePattern;
 use crate::model::event::EventType;
 
-/// Whether one pattern matches: `order.created` that type exactly; `order.*` everything below `order` at any depth and
-/// whatever separates the words (`order.created`, `order.item.added`, `order/created`, `order:created`), but neither
-/// `order` itself nor `orders.created`. Case matters.
+/// True if the pattern matches. `order.created` matches this type only. `order.*` matches every
+/// type below `order` at any depth and with any separator (`order.created`, `order.item.added`,
+/// `order/created`, `order:created`), but neither `order` nor `orders.created`. Case matters.
 pub fn matches(pattern: &TypePattern, event_type: &EventType) -> bool {
     match pattern.words() {
         Some(words) => event_type.is_below(words),
@@ -14,8 +14,9 @@ pub fn matches(pattern: &TypePattern, event_type: &EventType) -> bool {
     }
 }
 
-/// Whether any pattern of the list matches; an empty list wants everything that producers post. What the server itself has
-/// to say must be asked for: whoever takes in events of any kind did not ask for it.
+/// True if any pattern of the list matches. An empty list matches all events of producers, but no
+/// operational events: these need a pattern, because an endpoint without patterns did not ask for
+/// them.
 pub fn wants(patterns: &[TypePattern], event_type: &EventType) -> bool {
     (patterns.is_empty() && !event_type.is_own()) || patterns.iter().any(|pattern| matches(pattern, event_type))
 }

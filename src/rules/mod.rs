@@ -1,6 +1,6 @@
-//! The product's decisions as pure functions: `now`, jitter and policy are arguments. Used by pipeline, delivery and
-//! http. No clock, no randomness, no I/O and no knowledge of where things are stored, so that each rule can be tested
-//! exactly.
+//! The product's decisions as pure functions: `now`, jitter and policy are arguments. Used by
+//! pipeline, delivery and http. The rules have no clock, no randomness, no I/O and no knowledge of
+//! storage, so each rule can be tested exactly.
 
 pub mod breaker;
 pub mod egress;

@@ -1,5 +1,5 @@
-//! What becomes of a delivery after an attempt. Called by the scheduler when an attempt ends; knows neither clock nor
-//! randomness: `now` and `jitter` are handed in, so that a schedule of days is tested exactly.
+//! Decides the fate of a delivery after an attempt. Called when an attempt ends; `now` and `jitter`
+//! are arguments, so a schedule of days is tested exactly.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::model::time::Timestamp;
 #[path = "retry_tests.rs"]
 mod tests;
 
-/// However long a receiver asks us to wait, it is not more than this: 24 h.
+/// The longest `Retry-After` that is honored: 24 h.
 pub const RETRY_AFTER_MS_MAX: u64 = 24 * HOUR_MS;
 
 const HOUR_MS: u64 = 60 * MINUTE_MS;
@@ -20,13 +20,14 @@ const TOO_MANY_REQUESTS: u16 = 429;
 const SERVICE_UNAVAILABLE: u16 = 503;
 pub(super) const GONE: u16 = 410;
 
-/// How often and how far apart a delivery is tried.
+/// The retry schedule of a delivery.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RetryPolicy {
-    /// The waits before the second attempt, the third and so on, in milliseconds. One attempt more than there are waits.
+    /// The waits before the second attempt, the third and so on, in milliseconds. There is one
+    /// attempt more than waits.
     pub schedule_ms: Vec<u64>,
-    /// Each wait is lengthened or shortened by up to this share of itself: 0.2 is ±20 %. Outside of 0 to 1 it counts as
-    /// the nearer end.
+    /// Maximum jitter of a wait, as a share of the wait in both directions: 0.2 is ±20 %. Values
+    /// are clamped to 0 to 1.
     pub jitter_share: f64,
 }
 
@@ -51,17 +52,18 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// How many attempts there are in all, the first one included.
+    /// Maximum number of attempts, the first included.
     pub fn attempts(&self) -> usize {
         self.schedule_ms.len().saturating_add(1)
     }
 }
 
-/// What follows from this attempt; the first attempt has number 1, `jitter` goes from 0 up to 1.
+/// Decides what follows from this attempt. The first attempt has number 1; `jitter` is from 0 up to
+/// 1.
 ///
-/// Accepted is delivered. 410 is given up: the receiver says that nobody will ever be there (RFC 9110, 15.5.11).
-/// Anything else is tried again by the schedule until that is used up. `Retry-After` counts with 429 and 503 only, and
-/// only lengthens the wait.
+/// An accepted attempt is delivered. After 410 the delivery is dead: the receiver is permanently
+/// gone (RFC 9110, 15.5.11). Any other failure is retried until the schedule is used up.
+/// `Retry-After` counts with 429 and 503 only, and only lengthens the wait.
 pub fn verdict(
     policy: &RetryPolicy,
     attempt_number: u32,
@@ -85,8 +87,9 @@ pub fn verdict(
     }
 }
 
-/// Whether the endpoint gets nothing from now on: the receiver said that nobody will ever be there, or attempts have done
-/// nothing but fail since `failing_since`, for `disable_after_ms` or longer (0: never).
+/// Returns why the attempt disables its endpoint, if it does: the receiver answered 410, or all
+/// attempts since `failing_since` failed for `disable_after_ms` or longer. With 0, failures never
+/// disable.
 pub fn disables(
     disable_after_ms: u64,
     failing_since: Option<Timestamp>,
@@ -101,7 +104,7 @@ pub fn disables(
     (failing && disable_after_ms > 0).then_some(DisabledReason::Failing)
 }
 
-/// The wait the receiver asks for, as far as it is heard; 0 if it is not.
+/// Returns the `Retry-After` of the outcome, if honored, in milliseconds; otherwise 0.
 fn asked_wait_ms(outcome: &AttemptOutcome) -> u64 {
     match (outcome.status, outcome.retry_after_ms) {
         (Some(TOO_MANY_REQUESTS | SERVICE_UNAVAILABLE), Some(asked_ms)) => asked_ms.min(RETRY_AFTER_MS_MAX),
@@ -109,11 +112,11 @@ fn asked_wait_ms(outcome: &AttemptOutcome) -> u64 {
     }
 }
 
-/// The wait, lengthened or shortened by up to `share` of itself; `jitter` goes from 0 up to 1.
+/// Lengthens or shortens the wait by up to `share` of itself; `jitter` is from 0 up to 1.
 pub(super) fn jittered(wait_ms: u64, share: f64, jitter: f64) -> u64 {
     let share = if share.is_finite() { share.clamp(0.0, 1.0) } else { 0.0 };
     let jitter = if jitter.is_finite() { jitter.clamp(0.0, 1.0) } else { 0.5 };
-    // Between 0 and 2, so that `mul_f64` cannot leave the range of a Duration.
+    // The factor is between 0 and 2, so `mul_f64` stays within the range of a Duration.
     let factor = 1.0 + share * (2.0 * jitter - 1.0);
     u64::try_from(Duration::from_millis(wait_ms).mul_f64(factor).as_millis()).unwrap_or(u64::MAX)
 }

@@ -1,5 +1,5 @@
-//! Standard Webhooks signatures, symmetric (`v1`): <https://www.standardwebhooks.com>, "Signature scheme". `sign` is
-//! called by the sender; `verify` is the receiving side, for the demo receiver and for tests.
+//! Standard Webhooks signatures, symmetric (`v1`): <https://www.standardwebhooks.com>, "Signature
+//! scheme". The sender calls `sign`; the demo receiver and tests call `verify`.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -11,40 +11,42 @@ use subtle::ConstantTimeEq as _;
 #[path = "signature_tests.rs"]
 mod tests;
 
-/// How far the sender's clock may be from the receiver's, in seconds: what the reference libraries take.
+/// Maximum difference between the sender's and the receiver's clock, in seconds; the reference
+/// libraries have the same limit.
 pub const TOLERANCE_S: u64 = 5 * 60;
 
-/// The value of `webhook-signature`: `v1,<base64 of HMAC-SHA256 over "{id}.{timestamp}.{body}">` for each key, separated
-/// by spaces. Two keys while a secret is being rotated.
+/// Returns the value of `webhook-signature`: `v1,<base64 of HMAC-SHA256 over
+/// "{id}.{timestamp}.{body}">` for each key, separated by spaces. There are two keys while a secret
+/// is rotated.
 pub fn sign(keys: &[&[u8]], id: &str, timestamp_s: u64, body: &[u8]) -> String {
     let timestamp = timestamp_s.to_string();
     let signatures: Vec<String> = keys.iter().map(|key| sign_one(key, id, &timestamp, body)).collect();
     signatures.join(" ")
 }
 
-/// A request as a receiver sees it: three header values and the body, all exactly as they came.
+/// A request as received: three header values and the body, byte for byte.
 #[derive(Clone, Copy, Debug)]
 pub struct Signed<'a> {
-    /// `webhook-id`.
+    /// The value of the `webhook-id` header.
     pub id: &'a str,
-    /// `webhook-timestamp`: seconds since 1970.
+    /// The value of `webhook-timestamp`: seconds since 1970.
     pub timestamp: &'a str,
-    /// `webhook-signature`.
+    /// The value of the `webhook-signature` header.
     pub signature: &'a str,
-    /// The body.
+    /// The body, as received.
     pub body: &'a [u8],
 }
 
-/// Why a request is not believed.
+/// Why a request is not authentic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Untrusted {
     /// The timestamp is not a number of seconds.
     BadTimestamp,
-    /// Signed too long ago: perhaps recorded and sent again.
+    /// The timestamp is too old; the request may be a recorded copy.
     TooOld,
-    /// Signed too far in the future.
+    /// The timestamp is too far in the future.
     TooNew,
-    /// No signature is the one this key gives.
+    /// No signature of the request belongs to this key.
     NoMatch,
 }
 
@@ -61,13 +63,14 @@ impl std::fmt::Display for Untrusted {
 
 impl std::error::Error for Untrusted {}
 
-/// Believes a request if one of its `v1` signatures is the one this key gives and its timestamp is at most `tolerance_s`
-/// away from `now_s`. How long it takes does not depend on how much of a signature is right.
+/// Accepts a request if one of its `v1` signatures belongs to this key and its timestamp is at most
+/// `tolerance_s` away from `now_s`. The comparison takes the same time for all signatures of a
+/// length.
 ///
 /// # Errors
-/// Why it is not believed.
+/// Why the request is not authentic.
 pub fn verify(key: &[u8], signed: &Signed<'_>, now_s: u64, tolerance_s: u64) -> Result<(), Untrusted> {
-    // `parse` alone would take a leading `+`.
+    // `parse` alone would accept a leading `+`.
     let digits = signed.timestamp.bytes().all(|c| c.is_ascii_digit());
     let timestamp_s: u64 = signed.timestamp.parse().map_err(|_not_a_number| Untrusted::BadTimestamp)?;
     if !digits {

@@ -2,8 +2,8 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// The example of the Standard Webhooks libraries' own tests; the signature was computed with PyPI `standardwebhooks`
-/// and with Python's `hmac`.
+/// The example of the Standard Webhooks libraries' own tests. The signature was computed with PyPI
+/// `standardwebhooks` and with Python's `hmac`.
 const EXAMPLE_KEY: &str = "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 const EXAMPLE_ID: &str = "msg_p5jXN8AQM9LWM0D4loKWxJek";
 const EXAMPLE_TIME_S: u64 = 1_614_265_330;
@@ -26,7 +26,7 @@ fn judge(signed: &Signed<'_>) -> Result<(), Untrusted> {
 fn the_signature_is_the_one_other_libraries_make() {
     assert_eq!(sign(&[&example_key()], EXAMPLE_ID, EXAMPLE_TIME_S, EXAMPLE_BODY), EXAMPLE_SIGNATURE);
     assert_eq!(judge(&example()), Ok(()));
-    // A key of 32 bytes, by PyPI `standardwebhooks`.
+    // The signature for a key of 32 bytes, computed with PyPI `standardwebhooks`.
     let key: Vec<u8> = (0..32).collect();
     let id = "evt_01h2xcejqtf2nbrexx3vqjhp41";
     assert_eq!(
@@ -57,7 +57,7 @@ fn every_truncation_is_refused() {
     }
 }
 
-/// The text with the byte at `place` replaced, if that is still text.
+/// Replaces the byte at `place`; `None` if nothing changes or the result is not text.
 fn changed(text: &str, place: usize, byte: u8) -> Option<String> {
     let mut bytes = text.as_bytes().to_vec();
     if bytes[place] == byte {

@@ -1,45 +1,47 @@
-//! A token bucket: so many a second on average, so many at once. Called by the HTTP front for each organization before
-//! anything is stored, and by the scheduler for endpoints that have a rate; time is handed in.
+//! A token bucket: a rate per second on average, and a burst. Called by the HTTP front for each
+//! organization before anything is stored, and by the scheduler for endpoints with a rate; time is
+//! an argument.
 
-/// A millionth of a token: what one token a second gains in a microsecond, so that no rate loses a fraction.
+/// Parts of a token. A rate of 1 per second gains one part in a microsecond, so no rate loses a
+/// fraction.
 const PARTS: u64 = 1_000_000;
 
-/// How much is allowed. A zero counts as one.
+/// A rate and its burst. A zero counts as 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
-    /// Tokens that come back each second.
+    /// Tokens gained per second.
     pub per_second: u64,
-    /// Tokens there are at most.
+    /// Maximum number of tokens in the bucket.
     pub burst: u64,
 }
 
-/// How much of a rate is used. A new bucket is full.
+/// The tokens taken from a bucket. A new bucket is full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Bucket {
-    /// Millionths of a token that are missing; more than the burst holds is debt.
+    /// Missing tokens, in millionths; more than the burst is debt.
     missing: u64,
-    /// Microseconds on the caller's monotonic clock.
+    /// The latest time seen, in microseconds on the caller's monotonic clock.
     seen_us: u64,
 }
 
-/// Whether a request may go on.
+/// The answer to a request for tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// It may, and was charged.
+    /// The request is admitted, and its cost was charged.
     Admitted,
-    /// It may not, and was not charged.
+    /// The request is refused, and nothing was charged.
     Refused {
-        /// Whole seconds after which a token is there; at least 1.
+        /// Whole seconds until a token is available; at least 1.
         retry_after_s: u64,
     },
 }
 
-/// The decision and what the rate limit headers say.
+/// The decision, and the values of the rate limit headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Admission {
-    /// Whether the request may go on.
+    /// Says if the request is admitted or refused.
     pub decision: Decision,
-    /// The most tokens there can be.
+    /// Maximum number of tokens: the burst.
     pub limit: u64,
     /// Whole tokens left after this request; 0 in debt.
     pub remaining: u64,
@@ -48,16 +50,17 @@ pub struct Admission {
 }
 
 impl Admission {
-    /// Whether the request may go on.
+    /// True if the request is admitted.
     pub fn is_admitted(&self) -> bool {
         self.decision == Decision::Admitted
     }
 }
 
 impl Bucket {
-    /// Asks for `cost` tokens at `now_us`, microseconds on a monotonic clock. One whole token is enough to be admitted,
-    /// then the whole cost is charged, into debt if need be: a batch larger than the burst gets through, and those after
-    /// it pay, so that the average holds. A clock that goes backwards gives no tokens.
+    /// Asks for `cost` tokens at `now_us`, microseconds on a monotonic clock. One whole token is
+    /// enough to be admitted; then the whole cost is charged, if necessary into debt. So a batch
+    /// larger than the burst is admitted, later requests wait for the debt, and the average holds.
+    /// A clock that goes backwards gives no tokens.
     pub fn admit(&mut self, rate: Rate, cost: u64, now_us: u64) -> Admission {
         let per_second = rate.per_second.max(1);
         let limit = rate.burst.max(1);
@@ -66,7 +69,7 @@ impl Bucket {
         self.seen_us = self.seen_us.max(now_us);
 
         let full = limit.saturating_mul(PARTS);
-        // What must come back before one whole token is there.
+        // Missing parts before a whole token is available.
         let short = self.missing.saturating_add(PARTS).saturating_sub(full);
         let per_second_parts = per_second.saturating_mul(PARTS);
         let decision = if short == 0 {
@@ -78,7 +81,8 @@ impl Bucket {
         self.standing(rate, decision)
     }
 
-    /// Charges `cost` tokens more for something that was admitted before its whole cost was known, into debt if need be.
+    /// Charges `cost` more tokens, if necessary into debt, for a request that was admitted before
+    /// its whole cost was known.
     pub fn owe(&mut self, rate: Rate, cost: u64, now_us: u64) -> Admission {
         self.admit(rate, 0, now_us);
         self.missing = self.missing.saturating_add(cost.saturating_mul(PARTS));
@@ -95,13 +99,14 @@ impl Bucket {
         }
     }
 
-    /// When the next whole token is there, if none is taken; on the same clock.
+    /// Returns when the next whole token is available if none is taken, in microseconds on the same
+    /// clock.
     pub fn next_token_us(&self, rate: Rate) -> u64 {
         let short = self.missing.saturating_add(PARTS).saturating_sub(rate.burst.max(1).saturating_mul(PARTS));
         self.seen_us.saturating_add(short.div_ceil(rate.per_second.max(1)))
     }
 
-    /// When it is full again, and so like a new one.
+    /// Returns when the bucket is full again, and so equal to a new bucket.
     pub fn full_us(&self, rate: Rate) -> u64 {
         self.seen_us.saturating_add(self.missing.div_ceil(rate.per_second.max(1)))
     }
@@ -151,7 +156,7 @@ mod tests {
         let batch = bucket.admit(rate, 1_000, 0);
         assert!(batch.is_admitted());
         assert_eq!((batch.remaining, batch.reset_s), (0, 20));
-        // 900 in debt, and one token must be there: 901 / 50 = 18.02 s.
+        // With a debt of 900 a token takes 901 / 50 = 18.02 s.
         assert_eq!(bucket.admit(rate, 1, 0).decision, Decision::Refused { retry_after_s: 19 });
         assert!(!bucket.admit(rate, 1, 18 * SECOND + 19_999).is_admitted());
         assert!(bucket.admit(rate, 1, 18 * SECOND + 20_000).is_admitted());
@@ -163,7 +168,7 @@ mod tests {
             let rate = Rate { per_second, burst: 1 };
             let mut exact = Bucket::default();
             assert!(exact.admit(rate, per_second, 0).is_admitted());
-            // Asking all the time, at odd moments, must not slow down what comes back.
+            // Frequent requests at odd times must not slow down the gain.
             for now_us in (0..SECOND).step_by(61) {
                 assert!(!exact.admit(rate, 0, now_us).is_admitted(), "{per_second} at {now_us}");
             }

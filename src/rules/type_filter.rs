@@ -1,5 +1,6 @@
-//! Which event types a list shows: the parameter `type` of everything that lists events or watches them. Endpoints have
-//! lists of their own ([`super::filter::wants`]), because what the server itself tells must be asked for there.
+//! The parameter `type` of lists and watches: selects the event types to show. Endpoints have
+//! patterns of their own ([`super::filter::wants`]), because operational events need a pattern
+//! there.
 
 use std::str::FromStr;
 
@@ -7,22 +8,22 @@ use super::filter;
 use crate::model::endpoint::{PATTERNS_MAX, TypePattern};
 use crate::model::event::{EventType, SEPARATORS};
 
-/// Comma-separated terms. A type passes when one of the terms matches it (or all terms are exclusions) and no exclusion
-/// does. Without any term every type passes.
+/// Comma-separated terms. A type passes when one of the terms matches it (or all terms are
+/// exclusions) and no exclusion matches. Without any term every type passes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct TypeFilter {
     wanted: Vec<Term>,
     unwanted: Vec<Term>,
 }
 
-/// One term, without the `!` that makes it an exclusion.
+/// A term, without the `!` that makes it an exclusion.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Term {
-    /// `*`.
+    /// The term `*`, which matches every type.
     Any,
-    /// `*.created`: every type that ends in this, behind any separator.
+    /// A term such as `*.created`: every type with this ending, after any separator.
     Ending(Box<str>),
-    /// `order.created` or `order.*`.
+    /// A pattern such as `order.created` or `order.*`.
     Pattern(TypePattern),
 }
 
@@ -30,7 +31,7 @@ impl Term {
     fn matches(&self, event_type: &EventType) -> bool {
         match self {
             Self::Any => true,
-            // Something stands before the separator, as something stands behind it for `order.*`.
+            // A word must precede the separator, as a word must follow it for `order.*`.
             Self::Ending(ending) => {
                 let before = event_type.as_str().strip_suffix(&**ending);
                 before.and_then(|before| before.strip_suffix(SEPARATORS)).is_some_and(|words| !words.is_empty())
@@ -64,12 +65,12 @@ impl FromStr for Term {
 }
 
 impl TypeFilter {
-    /// How many terms there are.
+    /// Number of terms, exclusions included.
     pub fn terms(&self) -> usize {
         self.wanted.len() + self.unwanted.len()
     }
 
-    /// Whether a list with this filter shows events of the type.
+    /// True if a list with this filter shows events of the type.
     pub fn matches(&self, event_type: &EventType) -> bool {
         let any = |terms: &[Term]| terms.iter().any(|term| term.matches(event_type));
         (self.wanted.is_empty() || any(&self.wanted)) && !any(&self.unwanted)
