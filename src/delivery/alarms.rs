@@ -1,11 +1,12 @@
-//! When to look at which endpoint again: one time for each. Used by the scheduler.
+//! The timer queue: when to look at which endpoint again, with one time for each. Used by the
+//! scheduler.
 
 use std::collections::{BTreeSet, HashMap};
 
 use crate::model::id::EndpointId;
 use crate::model::time::Timestamp;
 
-/// Alarms, the earliest first.
+/// One timer for each endpoint, in order of time.
 #[derive(Debug, Default)]
 pub(super) struct Alarms {
     by_time: BTreeSet<(Timestamp, EndpointId)>,
@@ -13,7 +14,7 @@ pub(super) struct Alarms {
 }
 
 impl Alarms {
-    /// At this time, or earlier if that was planned.
+    /// Sets the timer of the endpoint, unless it has an earlier time.
     pub(super) fn set(&mut self, endpoint: EndpointId, at: Timestamp) {
         if self.by_endpoint.get(&endpoint).is_some_and(|planned| *planned <= at) {
             return;
@@ -24,22 +25,22 @@ impl Alarms {
         self.by_time.insert((at, endpoint));
     }
 
-    /// Whether one is planned for this endpoint.
+    /// True if the endpoint has a timer.
     pub(super) fn has(&self, endpoint: EndpointId) -> bool {
         self.by_endpoint.contains_key(&endpoint)
     }
 
-    /// When the one of this endpoint is due.
+    /// The time of the endpoint's timer, if set.
     pub(super) fn at(&self, endpoint: EndpointId) -> Option<Timestamp> {
         self.by_endpoint.get(&endpoint).copied()
     }
 
-    /// When the first one is due.
+    /// The earliest time of all timers.
     pub(super) fn first(&self) -> Option<Timestamp> {
         self.by_time.first().map(|(at, _)| *at)
     }
 
-    /// Takes out one that is due.
+    /// Removes a due timer and returns its endpoint.
     pub(super) fn take(&mut self, now: Timestamp) -> Option<EndpointId> {
         if self.first()? > now {
             return None;

@@ -1,11 +1,12 @@
-//! A receiver's answer as bytes: its head, read as curl reads it, and where its body ends. Called by the exchange; knows
-//! nothing of connections.
+//! A receiver's answer as bytes: parses its head as curl does, and finds the end of its body.
+//! Called by the exchange; knows nothing of connections.
 //!
-//! Receivers are of every age, and what they answer is made by scripts too. A line that is no header (`PHP Warning: …`), a
-//! folded one, a space before a colon, a control character, a line that ends without a carriage return: none of it makes a
-//! 200 less of one. A head that is longer than what is read of it says enough with its first line. As with curl, a head has no
-//! meaning if it does not begin with `HTTP/`, if a line of it has no colon or
-//! if there is a zero byte in it. How the body is framed plays no part in it: the receiver has spoken when its head is here.
+//! Receivers are of every age, and scripts write answers too. A line without a header name (`PHP
+//! Warning: …`), a folded line, a space before a colon, a control character, a line without a
+//! carriage return: a 200 stays a 200. Of a head above the limit, the first line is enough. As with
+//! curl, a head is invalid if it does not begin with `HTTP/`, if a line has no colon, or if there
+//! is a zero byte. The framing of the body does not matter for the verdict: the receiver has
+//! answered with its head.
 
 use std::error::Error;
 use std::fmt;
@@ -17,12 +18,14 @@ use crate::model::delivery::KEPT_HEADERS_MAX;
 #[path = "answer_tests.rs"]
 mod tests;
 
-/// Most that is read of a head, in bytes. Of a longer one, the status counts, and the headers that are whole by then.
+/// Maximum that is read of a head, in bytes. Of a longer head, the status and the complete headers
+/// count.
 pub(super) const HEAD_BYTES_MAX: usize = 16 << 10;
-/// Most bytes of heads of 1xx, which announce an answer, before it. They are not kept.
+/// Maximum size of all interim heads (1xx) before the answer, in bytes. They are not kept.
 pub(super) const INTERIM_BYTES_MAX: usize = 64 << 10;
 
-/// Headers of a refusal that are kept: what helps to find it in the receiver's logs, and nothing that is a secret.
+/// Headers of a refusal that are kept. They help to find the request in the receiver's logs, and
+/// contain no secrets.
 pub(super) const KEPT_HEADERS: [&str; KEPT_HEADERS_MAX] = [
     "allow",
     "cf-ray",
@@ -41,25 +44,25 @@ pub(super) const KEPT_HEADERS: [&str; KEPT_HEADERS_MAX] = [
     "x-correlation-id",
     "x-request-id",
 ];
-/// What else is read: how the body ends, and what becomes of the connection then.
+/// Headers that are also read: for the end of the body, and for the reuse of the connection.
 const CONNECTION: &str = "connection";
 const CONTENT_LENGTH: &str = "content-length";
 const TRANSFER_ENCODING: &str = "transfer-encoding";
 
 const BEGINNING: &[u8] = b"HTTP/";
 
-/// Why a connection that stood gave no answer.
+/// Why an established connection gave no answer.
 #[derive(Debug)]
 pub(super) enum Broken {
     /// Writing or reading failed.
     Io(io::Error),
-    /// It was closed before there was an answer.
+    /// The connection was closed before an answer.
     Closed,
-    /// Not even its first line ended where it should have.
+    /// The first line did not end within the limit.
     TooLong,
-    /// Nothing but heads of 1xx.
+    /// Only interim heads (1xx) arrived within the limit.
     OnlyInterim,
-    /// What came is no HTTP.
+    /// The answer is not HTTP; holds the reason.
     Malformed(&'static str),
 }
 
@@ -84,21 +87,21 @@ impl Error for Broken {
     }
 }
 
-/// The head of an answer.
+/// The head of an answer, parsed.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Head {
-    /// 100 to 999.
+    /// The status code, from 100 to 999.
     pub(super) status: u16,
-    /// Those that somebody asks for, in the order they came, by their names in lower case.
+    /// Known headers in the order of arrival, with names in lower case.
     headers: Vec<(&'static str, Vec<u8>)>,
-    /// HTTP/1.1 or newer, and nothing in it was out of the ordinary.
+    /// True for HTTP/1.1 without any irregularity in the head.
     is_plain: bool,
-    /// It goes on behind what was read of it.
+    /// True if the head was longer than the limit.
     is_cut: bool,
 }
 
 impl Head {
-    /// The first header of the name.
+    /// Returns the first header with this name.
     pub(super) fn header<'a>(&'a self, name: &'a str) -> Option<&'a [u8]> {
         self.values(name).next()
     }
@@ -107,19 +110,18 @@ impl Head {
         self.headers.iter().filter(move |(other, _)| *other == name).map(|(_, value)| value.as_slice())
     }
 
-    /// Whether another answer can come over the connection behind this one's body. Only if there is no doubt about where
-    /// that ends.
+    /// True if another answer can follow this one's body. The end of the body must be beyond doubt.
     fn keeps_connection(&self) -> bool {
         let mut options = self.values(CONNECTION).flat_map(|value| value.split(|byte| *byte == b','));
         self.is_plain && !options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"))
     }
 
-    /// No other answer can come over the connection.
+    /// Marks the connection as not reusable.
     pub(super) fn ends_connection(&mut self) {
         self.is_plain = false;
     }
 
-    /// Reads the whole lines of a head.
+    /// Parses the complete lines of a head.
     fn parse(bytes: &[u8]) -> Result<Self, Broken> {
         let mut lines = bytes.split_inclusive(|byte| *byte == b'\n').filter_map(|line| line.strip_suffix(b"\n"));
         let first = lines.next().unwrap_or_default();
@@ -129,7 +131,7 @@ impl Head {
         if first.contains(&0) {
             return Err(Broken::Malformed("the head of the answer contains a zero byte"));
         }
-        // Whether the line before this one was a header, and whether it was kept.
+        // `None` before the first header; then true if the previous header was kept.
         let mut last_kept = None;
         for line in lines.take_while(|line| !ends_head(line)) {
             head.is_plain &= line.ends_with(b"\r");
@@ -164,12 +166,12 @@ impl Head {
     }
 }
 
-/// Whether the line is the empty one behind a head.
+/// True for the empty line after a head.
 fn ends_head(line: &[u8]) -> bool {
     line.is_empty() || line.starts_with(b"\r")
 }
 
-/// The status of a status line, and whether its version is one in which connections are kept.
+/// Parses a status line; returns true for HTTP/1.1, which keeps connections open, and the status.
 fn status_of(line: &[u8]) -> Option<(bool, u16)> {
     let (beginning, rest) = line.split_at_checked(BEGINNING.len())?;
     if !beginning.eq_ignore_ascii_case(BEGINNING) {
@@ -185,40 +187,40 @@ fn status_of(line: &[u8]) -> Option<(bool, u16)> {
     (digits == 3 && status >= 100).then_some((is_new, status))
 }
 
-/// Reads heads until there is one that is final.
+/// Reads heads until a final head is complete.
 #[derive(Debug)]
 pub(super) struct HeadReader {
     bytes: Vec<u8>,
     bytes_max: usize,
-    /// Where the line begins that is not whole yet.
+    /// Offset of the first incomplete line.
     line_at: usize,
-    /// Bytes of interim heads, which are not kept.
+    /// Size of the interim heads so far, in bytes.
     interim_bytes: usize,
     has_heard: bool,
 }
 
 impl HeadReader {
-    /// For heads of at most so many bytes.
+    /// Makes a reader for heads of at most `bytes_max` bytes.
     pub(super) fn new(bytes_max: usize) -> Self {
         Self { bytes: Vec::new(), bytes_max, line_at: 0, interim_bytes: 0, has_heard: false }
     }
 
-    /// Whether anything came, readable or not.
+    /// True if any byte arrived, valid or not.
     pub(super) fn has_heard(&self) -> bool {
         self.has_heard
     }
 
-    /// How much can be fed.
+    /// Maximum number of bytes for the next `feed`.
     pub(super) fn room(&self) -> usize {
         self.bytes_max.saturating_sub(self.bytes.len())
     }
 
-    /// What came behind the head.
+    /// Returns the bytes after the head.
     pub(super) fn into_rest(self) -> Vec<u8> {
         self.bytes
     }
 
-    /// Takes what came; gives the head when it is whole.
+    /// Adds bytes; returns the head when complete.
     pub(super) fn feed(&mut self, bytes: &[u8]) -> Result<Option<Head>, Broken> {
         self.has_heard |= !bytes.is_empty();
         self.bytes.extend_from_slice(bytes);
@@ -238,7 +240,7 @@ impl HeadReader {
         if self.room() == 0 { self.cut().map(Some) } else { Ok(None) }
     }
 
-    /// The head as far as it was read. Nothing is known of what comes behind: whatever does is not read.
+    /// Parses a head at its limit, without its incomplete line. The bytes after it are not read.
     fn cut(&mut self) -> Result<Head, Broken> {
         if self.line_at == 0 {
             return Err(Broken::TooLong);
@@ -253,7 +255,8 @@ impl HeadReader {
         }
     }
 
-    /// Nothing more comes. As with curl, a status line is enough then: the head was cut, but the receiver has spoken.
+    /// Parses the head when the connection ended. As with curl, a status line is enough: the head
+    /// was cut, but the receiver has answered.
     pub(super) fn end(&mut self) -> Result<Head, Broken> {
         if self.line_at == 0 {
             return Err(Broken::Closed);
@@ -262,7 +265,7 @@ impl HeadReader {
         if is_interim(head.status) { Err(Broken::Closed) } else { Ok(Head { is_plain: false, ..head }) }
     }
 
-    /// Where the head ends, if it does.
+    /// Finds the end of the head, if complete.
     fn end_of_head(&mut self) -> Result<Option<usize>, Broken> {
         let beginning = self.bytes.iter().zip(BEGINNING);
         if beginning.into_iter().any(|(byte, wanted)| !byte.eq_ignore_ascii_case(wanted)) {
@@ -281,32 +284,32 @@ impl HeadReader {
     }
 }
 
-/// 101 is final: nobody asked for another protocol.
+/// True for interim statuses. 101 is final, because the request did not ask for another protocol.
 fn is_interim(status: u16) -> bool {
     (100..200).contains(&status) && status != 101
 }
 
-/// Where in a body its reader is.
+/// Position of the reader within a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Part {
-    /// So many bytes are to come, and then it is over.
+    /// Number of bytes left of a body with known length.
     Length(u64),
-    /// Until the connection is closed.
+    /// The body lasts until the connection is closed.
     UntilClosed,
-    /// The size of a chunk, as far as it is known.
+    /// Within the size of a chunk; holds the digits so far.
     Size(Option<u64>),
-    /// What stands behind the size.
+    /// Between the size and its line end; holds the size.
     Extension(u64),
-    /// So many bytes of a chunk are to come,
+    /// Number of bytes left of a chunk.
     Chunk(u64),
-    /// and the end of its line.
+    /// Before the line end after a chunk.
     ChunkEnd,
-    /// Lines behind the last chunk.
+    /// Within the lines after the last chunk; `is_empty` at the start of a line.
     Trailer {
         is_empty: bool,
     },
     Over,
-    /// It ended too soon or too late, or is no such body.
+    /// The body ended too soon or too late, or its framing is invalid.
     Broken,
 }
 
@@ -320,7 +323,7 @@ impl Part {
         }
         if let Some(encoding) = head.header(TRANSFER_ENCODING) {
             let is_chunked = encoding.eq_ignore_ascii_case(b"chunked") && head.values(TRANSFER_ENCODING).count() == 1;
-            // Both together: whoever is in between may have read it otherwise.
+            // With both headers the length is in doubt: a proxy may have read it otherwise.
             let is_clear = is_chunked && head.header(CONTENT_LENGTH).is_none();
             return if is_clear { Self::Size(None) } else { Self::UntilClosed };
         }
@@ -337,7 +340,7 @@ impl Part {
         if self == Self::Length(0) { Self::Over } else { self }
     }
 
-    /// Behind this byte, which is no data.
+    /// Returns the position after this byte of framing.
     fn after(self, byte: u8) -> Self {
         match (self, byte) {
             (Self::Size(known), _) if byte.is_ascii_hexdigit() => {
@@ -357,7 +360,7 @@ impl Part {
         }
     }
 
-    /// Behind so many bytes of data.
+    /// Returns the position after `taken` bytes of data.
     fn less(self, taken: u64) -> Self {
         match self {
             Self::Length(left) => Self::Length(left.saturating_sub(taken)).or_over(),
@@ -368,63 +371,63 @@ impl Part {
     }
 }
 
-/// The body of an answer as it comes.
+/// Reads the body of an answer as it arrives.
 #[derive(Debug)]
 pub(super) struct Body {
     part: Part,
     keeps_connection: bool,
     kept: Vec<u8>,
     kept_max: usize,
-    /// How much more is read of it.
+    /// Maximum number of bytes still to read.
     room: usize,
 }
 
 impl Body {
-    /// Of which at most `read_max` bytes are read and the first `kept_max` kept.
+    /// Makes a body of which at most `read_max` bytes are read and the first `kept_max` kept.
     pub(super) fn of(head: &Head, read_max: usize, kept_max: usize) -> Self {
         let (part, keeps_connection) = (Part::of(head), head.keeps_connection());
         Self { part, keeps_connection, kept: Vec::new(), kept_max, room: read_max }
     }
 
-    /// How much can be fed.
+    /// Maximum number of bytes for the next `feed`.
     pub(super) fn room(&self) -> usize {
         self.room
     }
 
-    /// Whether nothing more is to be read: it is over, or as much was read as may be.
+    /// True if the body is complete, broken, or at its limit.
     pub(super) fn is_read(&self) -> bool {
         self.room == 0 || matches!(self.part, Part::Over | Part::Broken)
     }
 
-    /// Whether as much is kept as is to be.
+    /// True if the kept part is complete.
     pub(super) fn is_kept(&self) -> bool {
         self.is_read() || self.kept.len() >= self.kept_max
     }
 
-    /// Whether another request can be sent behind it.
+    /// True if the connection can take another request.
     pub(super) fn frees_connection(&self) -> bool {
         self.part == Part::Over && self.keeps_connection
     }
 
-    /// What is kept of it.
+    /// Takes the kept part of the body; later bytes are not kept.
     pub(super) fn take_kept(&mut self) -> Vec<u8> {
         self.kept_max = 0;
         std::mem::take(&mut self.kept)
     }
 
-    /// Nothing more comes.
+    /// Records the end of the connection.
     pub(super) fn end(&mut self) {
         self.part = Part::Broken;
     }
 
-    /// Takes what came.
+    /// Adds bytes of the body.
     pub(super) fn feed(&mut self, mut bytes: &[u8]) {
         self.room = self.room.saturating_sub(bytes.len());
         while let Some((first, rest)) = bytes.split_first() {
             let data = match self.part {
                 Part::UntilClosed => bytes.len(),
                 Part::Length(left) | Part::Chunk(left) => usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len()),
-                // More than there should be: what it belongs to is unknown.
+                // Bytes after the end belong to no known answer.
                 Part::Over | Part::Broken => return self.end(),
                 Part::Size(_) | Part::Extension(_) | Part::ChunkEnd | Part::Trailer { .. } => {
                     (self.part, bytes) = (self.part.after(*first), rest);

@@ -1,4 +1,5 @@
-//! One attempt from start to end: the event out of the journal, the request, the verdict, and its settling.
+//! One attempt from beginning to end: the event from the journal, the request, the verdict, and the
+//! settling.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -27,43 +28,44 @@ use crate::rules::breaker::Answer;
 use crate::rules::retry::{RetryPolicy, disables, verdict};
 use crate::store::DueDelivery;
 
-/// How long to wait when the intake is full or the disk is.
+/// The pause before another try when the intake or the disk is full.
 const AGAIN: Duration = Duration::from_millis(50);
 
-/// Makes attempts on a runtime.
+/// Makes attempts as tasks of a runtime.
 #[derive(Clone)]
 pub struct Attempter {
-    /// Where they run.
+    /// The runtime of the sending threads.
     pub runtime: Handle,
-    /// What they share.
+    /// The connections shared by all attempts.
     pub shared: Arc<AttempterPorts>,
 }
 
-/// What the configuration says of attempts.
+/// Settings of attempts from the configuration.
 pub struct AttemptSettings {
-    /// Who sends.
+    /// Sends the requests, and holds idle connections.
     pub sender: Sender,
-    /// When to try again, unless the endpoint has a schedule of its own.
+    /// The retry schedule of endpoints without their own.
     pub policy: RetryPolicy,
-    /// An endpoint that did nothing but fail for so long gets nothing more, in milliseconds; 0: it always does.
+    /// An endpoint that only failed for this long is disabled, in milliseconds; 0 means never.
     pub disable_after_ms: u64,
-    /// The organization of one that did nothing but fail for so long is told, in milliseconds; 0: it is not.
+    /// The organization is told about an endpoint that only failed for this long, in milliseconds;
+    /// 0 means never.
     pub failing_after_ms: u64,
 }
 
-/// What attempts work with.
+/// The connections of attempts to the rest of the process.
 pub struct AttempterPorts {
-    /// The payloads.
+    /// The journal, which holds the payloads.
     pub journal: Reader,
-    /// Where outcomes go.
+    /// Where the settling goes as a command.
     pub intake: Intake,
-    /// How; an attempt keeps to what it was when it began.
+    /// The current settings; an attempt keeps the settings of its beginning.
     pub settings: Arc<Live<AttemptSettings>>,
-    /// What opens endpoints' secrets.
+    /// Opens the secrets and headers of endpoints.
     pub vault: Arc<Vault>,
-    /// The time.
+    /// Wall time for records, steady time for retries.
     pub clock: Clock,
-    /// What is counted.
+    /// Counts attempts, deliveries and operational events.
     pub metrics: Arc<Metrics>,
 }
 
@@ -78,7 +80,7 @@ impl Attempts for Attempter {
 }
 
 impl AttempterPorts {
-    /// Makes an attempt and settles it; none if it cannot be settled.
+    /// Makes an attempt and settles it; `None` if the attempt cannot be settled.
     async fn attempt(&self, delivery: DueDelivery, completion: &mut Completion) -> Option<Verdict> {
         let number = delivery.attempts + 1;
         let settings = self.settings.get();
@@ -88,9 +90,9 @@ impl AttempterPorts {
             return None;
         };
         let now = Timestamp(self.clock.now_ms());
-        // A schedule that began anew does not know what was before.
+        // A restarted schedule does not count the attempts before.
         let in_schedule = number.saturating_sub(delivery.base);
-        // Due times are steady times, so that no clock that is set back holds up a retry.
+        // Due times are steady times, so a clock set back delays no retry.
         let steady = Timestamp(self.clock.steady_ms());
         completion.answered(Answer::of(&outcome), steady);
         let verdict = verdict(&policy_of(&settings.policy, &delivery), in_schedule, &outcome, steady, random::unit());
@@ -111,7 +113,7 @@ impl AttempterPorts {
         settle.notices = notices::caused_by(&delivery, &settle, now, settings.failing_after_ms);
         let became = self.settle(&settle, completion).await?;
         self.note(&settle, &became);
-        // What the state has of the delivery was not decided here, so it is looked at again.
+        // The settling had no effect, so the scheduler must read the delivery from the state.
         Some(verdict).filter(|_| became != SettleOutcome::Moot)
     }
 
@@ -167,7 +169,7 @@ impl AttempterPorts {
         self.metrics.attempt_seconds.observe(Duration::from_millis(outcome.duration_ms.into()).as_secs_f64());
     }
 
-    /// What became of the delivery and of its endpoint, when that is known.
+    /// Logs and counts the settled attempt.
     fn note(&self, settle: &SettleAttempt, became: &SettleOutcome) {
         let SettleAttempt { event, endpoint, number, verdict, .. } = *settle;
         if *became == SettleOutcome::Moot {
@@ -205,7 +207,8 @@ impl AttempterPorts {
         }
     }
 
-    /// What became of it; none if it cannot be stored.
+    /// Settles the attempt, and waits while intake or disk is full; `None` if the attempt cannot be
+    /// stored.
     async fn settle(&self, settle: &SettleAttempt, completion: &mut Completion) -> Option<SettleOutcome> {
         loop {
             let stored = match self.intake.submit(settle.clone()) {
@@ -232,7 +235,7 @@ fn policy_of<'a>(policy: &'a RetryPolicy, delivery: &DueDelivery) -> Cow<'a, Ret
     Cow::Owned(RetryPolicy { schedule_ms, jitter_share: policy.jitter_share })
 }
 
-/// The series that counts operational events of a kind.
+/// Returns the metric series for operational events of a kind.
 fn series_of(kind: NoticeKind) -> OperationalEvent {
     match kind {
         NoticeKind::EndpointFailing => OperationalEvent::EndpointFailing,

@@ -1,4 +1,4 @@
-//! The endpoints that are left alone for a while, for those who want to say why. Written by the scheduler.
+//! The circuit breakers as the API shows them. Written by the scheduler.
 
 use std::collections::HashMap;
 use std::sync::{PoisonError, RwLock};
@@ -6,17 +6,18 @@ use std::sync::{PoisonError, RwLock};
 use crate::model::id::EndpointId;
 use crate::rules::breaker::BreakerView;
 
-/// Breakers that are not closed. They live in memory: after a restart all are closed.
+/// Circuit breakers that are open or half-open. They live in memory: after a restart all are
+/// closed.
 #[derive(Debug, Default)]
 pub struct Breakers(RwLock<HashMap<EndpointId, BreakerView>>);
 
 impl Breakers {
-    /// The breaker of this endpoint.
+    /// Returns the breaker of the endpoint.
     pub fn of(&self, endpoint: EndpointId) -> BreakerView {
         self.0.read().unwrap_or_else(PoisonError::into_inner).get(&endpoint).copied().unwrap_or_default()
     }
 
-    /// Says how it is now; gives how many are not closed.
+    /// Sets the breaker of the endpoint; returns the number of open and half-open breakers.
     pub(super) fn set(&self, endpoint: EndpointId, view: BreakerView) -> usize {
         let mut open = self.0.write().unwrap_or_else(PoisonError::into_inner);
         match view {

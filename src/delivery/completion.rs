@@ -1,8 +1,9 @@
-//! What becomes of an attempt, told whatever happens to it. Made by the scheduler, held by whoever makes the attempt.
+//! The completion guard: reports the end of an attempt, whatever happens to it. Made by the
+//! scheduler, held by the attempt.
 //!
-//! What becomes of it stands in a ledger that the scheduler and the attempt share. The attempt's number in the scheduler's
-//! channel is a hint like all others: there is something new in the ledger. The scheduler's scan looks there as well, so
-//! a report that is lost, late or told twice costs time, and never a slot.
+//! The scheduler and the attempt share a ledger with the outcome. The attempt's number in the
+//! scheduler's channel is only a hint for news in the ledger. The scheduler's scan also reads the
+//! ledger, so a lost, late or repeated report costs time, but never a slot.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,39 +16,40 @@ use crate::model::id::{EndpointId, EventId, OrgNo};
 use crate::model::time::Timestamp;
 use crate::rules::breaker::Answer;
 
-/// Which attempt.
+/// Identifies an attempt and its delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Attempt {
-    /// No other attempt of this process has it.
+    /// Unique among the attempts of this process.
     pub number: u64,
-    /// Whose.
+    /// The organization of the event.
     pub org: OrgNo,
-    /// Where to.
+    /// The endpoint that receives the request.
     pub endpoint: EndpointId,
-    /// Of which event.
+    /// The event to deliver.
     pub event: EventId,
-    /// What was known of the endpoint when it began.
+    /// The health of the endpoint at the beginning of the attempt.
     pub(super) standing: Standing,
 }
 
-/// What was told of an attempt so far.
+/// The reported progress of an attempt.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Told {
-    /// What its request brought and when, when that is over: another one may be made, while this one is on its way to the
-    /// journal. A pause begins with the answer, however late the scheduler hears of it.
+    /// The answer and its time, once the request is over: from then on another attempt may begin
+    /// while this outcome goes to the journal. A pause begins with the answer, however late the
+    /// report arrives.
     pub(super) answer: Option<(Answer, Timestamp)>,
-    /// Whether it is settled, or could not be. Its request is over then.
+    /// Set when the attempt is settled or cannot be settled. The request is over then.
     pub(super) is_settled: bool,
-    /// What became of it; none when it could not be settled, so that it is made again later.
+    /// The verdict; `None` if the attempt could not be settled and is repeated later.
     pub(super) verdict: Option<Verdict>,
 }
 
-/// Where it is told: shared by the attempt and the scheduler.
+/// The progress of an attempt, shared by attempt and scheduler.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Ledger(Arc<Mutex<Told>>);
 
 impl Ledger {
-    /// What was told so far.
+    /// Returns the progress reported so far.
     pub(super) fn told(&self) -> Told {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -57,8 +59,8 @@ impl Ledger {
     }
 }
 
-/// Tells the scheduler what becomes of an attempt, whatever does: one that panicked, or whose runtime went away, counts as
-/// not settled, and is made again.
+/// Reports an attempt to the scheduler. A panic or the end of the runtime drops the guard: the
+/// attempt counts as not settled and is repeated.
 #[derive(Debug)]
 pub struct Completion {
     reports: Sender<u64>,
@@ -77,17 +79,17 @@ impl Completion {
         Self { reports, ledger, clock, attempt, answer, answered_at, verdict, is_over: false }
     }
 
-    /// The request brought this at this steady time. Say so before [`Completion::over`].
+    /// Sets the answer and its steady time. Must be called before [`Completion::over`].
     pub fn answered(&mut self, answer: Answer, at: Timestamp) {
         (self.answer, self.answered_at) = (answer, Some(at));
     }
 
-    /// The attempt that it is about.
+    /// The attempt of this guard.
     pub fn attempt(&self) -> Attempt {
         self.attempt
     }
 
-    /// The request is over.
+    /// Reports the end of the request, once.
     pub fn over(&mut self) {
         if !std::mem::replace(&mut self.is_over, true) {
             let at = self.answered_at.unwrap_or_else(|| Timestamp(self.clock.steady_ms()));
@@ -96,13 +98,14 @@ impl Completion {
         }
     }
 
-    /// It is settled, and this became of it; none: it could not be.
+    /// Reports the settling with its verdict; `None` if the attempt could not be settled.
     pub fn end(mut self, verdict: Option<Verdict>) {
         self.verdict = verdict;
     }
 
     fn report(&self) {
-        // The channel holds two for each attempt there can be, so it is full for nobody but a scheduler that is gone.
+        // The channel has room for two reports of each attempt, so only a stopped scheduler leaves
+        // it full.
         if self.reports.try_send(self.attempt.number).is_err() {
             tracing::debug!("the queue of reports is full; the scheduler's scan finds the delivery");
         }

@@ -1,5 +1,6 @@
-//! Connections to receivers: the name is looked up and every address judged, then TCP, then TLS. Called by the sender when
-//! it has no connection to use again. Nothing is connected to that was not judged here. Knows nothing of requests.
+//! Connections to receivers: looks up the name, judges every address, then connects TCP and TLS.
+//! Called by the sender when the pool has no connection. Every address is judged here before a
+//! connection is made. Knows nothing of requests.
 
 use std::error::Error;
 use std::fmt;
@@ -27,18 +28,20 @@ use crate::rules::egress::{EgressRules, Target};
 #[path = "connector_tests.rs"]
 pub(super) mod tests;
 
-/// How long one address is tried alone before the next is tried beside it (RFC 8305, 5).
+/// How long an address is tried alone before the next address is tried in parallel (RFC 8305, 5).
 const HEAD_START: Duration = Duration::from_millis(250);
-/// Addresses of one name that are tried.
+/// Maximum number of addresses tried for a name.
 const TRIED_MAX: usize = 16;
-/// Receivers whose TLS sessions are kept to be resumed. A hostile one can make each of its eight tickets 64 KiB long.
+/// Maximum number of receivers whose TLS sessions are kept for resumption. A hostile receiver can
+/// make each of its eight tickets 64 KiB long.
 const SESSIONS_KEPT: usize = 32;
-/// Most that is read of a TLS handshake before we have something to say: several times a long chain of certificates.
+/// Maximum size of a flight of the TLS handshake, in bytes: several times a long chain of
+/// certificates.
 const HANDSHAKE_BYTES_MAX: usize = 32 << 10;
-/// TLS as webhooks are sent with it: the system's CA store, and HTTP/1.1 in it.
+/// Makes the TLS configuration of webhooks: the system's CA store, and HTTP/1.1 over it.
 ///
 /// # Errors
-/// When there is no CA store.
+/// The system has no CA store.
 pub(super) fn tls() -> Result<rustls::ClientConfig, rustls::Error> {
     let mut tls = rustls::ClientConfig::builder().with_platform_verifier()?.with_no_client_auth();
     tls.alpn_protocols = vec![b"http/1.1".to_vec()];
@@ -46,18 +49,18 @@ pub(super) fn tls() -> Result<rustls::ClientConfig, rustls::Error> {
     Ok(tls)
 }
 
-/// Makes connections.
+/// Establishes connections to receivers.
 #[derive(Clone)]
 pub(super) struct Connector {
-    /// What may be reached.
+    /// The addresses that may be reached.
     pub(super) rules: Arc<EgressRules>,
-    /// How it is secured.
+    /// The TLS configuration, with its resumable sessions.
     pub(super) tls: TlsConnector,
-    /// Longest time for the lookup, TCP and TLS together.
+    /// Maximum time for lookup, TCP and TLS together.
     pub(super) timeout: Duration,
 }
 
-/// There was no connection in time.
+/// The error for a connection that took too long.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TooLate;
 
@@ -69,7 +72,7 @@ impl fmt::Display for TooLate {
 
 impl Error for TooLate {}
 
-/// More than so many bytes came, and they were no whole TLS handshake.
+/// The error for a TLS flight above the limit; holds the limit in bytes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TooLong(pub(super) usize);
 
@@ -84,7 +87,7 @@ impl Error for TooLong {}
 pub(super) type Failure = Box<dyn Error + Send + Sync>;
 
 impl Connector {
-    /// A connection to the target; what becomes known of it on the way is in `steps`, also when it does not come about.
+    /// Connects to the target. `steps` shows the progress, also after a failure.
     pub(super) async fn connect(
         &self,
         target: &Target,
@@ -118,7 +121,7 @@ impl Connector {
         Ok(stream)
     }
 
-    /// TLS.
+    /// Makes the TLS handshake over a TCP connection.
     async fn secure(&self, host: &str, tcp: TcpStream, steps: &mut Steps) -> Result<Box<dyn Stream>, Failure> {
         let begun = Instant::now();
         let name = ServerName::try_from(host.to_owned())?;
@@ -126,14 +129,14 @@ impl Connector {
         let mut secured = self.tls.connect(name, bounded).await?;
         steps.tls = Some(begun.elapsed());
         steps.step = Step::Use;
-        // From here on what comes out of it is bounded by whoever reads it.
+        // After the handshake the callers limit their own reads.
         secured.get_mut().0.read_bytes_max = usize::MAX;
         Ok(Box::new(secured))
     }
 }
 
-/// The first of the addresses that takes a connection. They are tried one after the other, each with a head start; one
-/// that is refused passes the turn on at once.
+/// Returns the first address that accepts a connection. Each address has a head start before the
+/// next; after a refusal the next is tried at once.
 async fn first_to_answer(addresses: &[SocketAddr]) -> io::Result<(SocketAddr, TcpStream)> {
     let connect = async |address| Ok((address, TcpStream::connect(address).await?));
     let mut waiting = by_turns(addresses).into_iter().take(TRIED_MAX);
@@ -150,7 +153,8 @@ async fn first_to_answer(addresses: &[SocketAddr]) -> io::Result<(SocketAddr, Tc
     }
 }
 
-/// IPv4 and IPv6 by turns, beginning with what the system puts first (RFC 8305, 4).
+/// Alternates between IPv4 and IPv6, beginning with the family of the system's first address (RFC
+/// 8305, 4).
 fn by_turns(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
     let is_v6_first = addresses.first().is_some_and(SocketAddr::is_ipv6);
     let (first, second): (Vec<SocketAddr>, Vec<SocketAddr>) =
@@ -164,48 +168,48 @@ fn by_turns(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
     turns
 }
 
-/// How far a connection came.
+/// The stage of a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Step {
-    /// The name is looked up.
+    /// The name lookup is in progress.
     #[default]
     Resolve,
-    /// TCP.
+    /// The TCP connection is in progress.
     Connect,
-    /// TLS.
+    /// The TLS handshake is in progress.
     Secure,
-    /// It stands.
+    /// The connection is established.
     Use,
 }
 
-/// What is known of a connection.
+/// The trace of a connection.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Steps {
-    /// What was begun last.
+    /// The stage begun last.
     pub(super) step: Step,
-    /// All addresses there were.
+    /// All addresses of the target.
     pub(super) addresses: Vec<SocketAddr>,
-    /// The one that is connected to; until there is one, the first that is tried.
+    /// The connected address; before a connection, the first address to try.
     pub(super) address: Option<SocketAddr>,
-    /// How long the lookup took; none for a URL with an address.
+    /// Duration of the lookup; `None` for a URL with an address.
     pub(super) dns: Option<Duration>,
-    /// How long TCP took.
+    /// Duration of the TCP connection, once established.
     pub(super) connect: Option<Duration>,
-    /// How long TLS took.
+    /// Duration of the TLS handshake, once finished.
     pub(super) tls: Option<Duration>,
-    /// Since when it stands.
+    /// When the connection was established.
     pub(super) ready_at: Option<Instant>,
 }
 
-/// TCP, or TLS over it.
+/// A TCP connection, or TLS over TCP.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
-/// A connection of which no more is read than a TLS handshake may have.
+/// A TCP connection that limits each flight of a TLS handshake.
 struct Wire<S> {
     stream: S,
-    /// Read since something was written last: of one flight.
+    /// Bytes read since the last write, which is one flight.
     read_bytes: usize,
     read_bytes_max: usize,
 }

@@ -1,5 +1,5 @@
-//! The body that is pushed, in the form that the endpoint wants. Called when an attempt is prepared; knows nothing of where
-//! the parts come from.
+//! The body of a request, in the form set for the endpoint. Called when an attempt is prepared;
+//! knows nothing of the source of its parts.
 
 use serde::{Serialize, Serializer};
 
@@ -9,20 +9,20 @@ use crate::model::event::NewEvent;
 use crate::model::id::EventId;
 use crate::model::time::Timestamp;
 
-/// CloudEvents 1.0.2 core, 3.1: where an event comes from that did not say so itself.
+/// The `source` of events that did not arrive as a CloudEvent (CloudEvents 1.0.2 core, 3.1).
 const SOURCE: &str = "urn:triggerd";
 
-/// A body and its content type.
+/// The body of a request and its content type.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Body {
-    /// What `Content-Type` says.
+    /// The value of `Content-Type`.
     pub content_type: &'static str,
-    /// The bytes; the payload in it is as the producer sent it.
+    /// The bytes of the body. The payload inside is as the producer sent it.
     pub bytes: Vec<u8>,
 }
 
 impl Body {
-    /// The event in this form. The same at every attempt.
+    /// Makes the body of an event in this form. The body is the same at every attempt.
     pub fn of(form: BodyForm, id: EventId, received_at: Timestamp, event: NewEvent) -> Self {
         let json = "application/json";
         match form {
@@ -43,12 +43,12 @@ impl Body {
     }
 }
 
-/// What stands before the data in the default form.
+/// The members before `data` in the default form.
 #[derive(Serialize)]
 struct Envelope<'a> {
     id: EventId,
     r#type: &'a str,
-    /// When it happened, else when it was taken in.
+    /// When the event occurred, or when it was received if the producer gave no time.
     timestamp: Timestamp,
     #[serde(serialize_with = "as_map", skip_serializing_if = "<[_]>::is_empty")]
     labels: &'a [(String, String)],
@@ -58,7 +58,7 @@ fn as_map<S: Serializer>(labels: &&[(String, String)], serializer: S) -> Result<
     serializer.collect_map(labels.iter().map(|(name, value)| (name, value)))
 }
 
-/// What stands before the data of an event that did not come as a CloudEvent.
+/// The attributes of an event that did not arrive as a CloudEvent.
 #[derive(Serialize)]
 struct OwnContext<'a> {
     specversion: &'static str,
@@ -69,7 +69,8 @@ struct OwnContext<'a> {
     datacontenttype: &'static str,
 }
 
-/// One that came as a CloudEvent goes out as it came: nothing is put in the place of what it has, and nothing is added.
+/// Makes a CloudEvent. An event that arrived as a CloudEvent keeps its attributes, without changes
+/// or additions.
 fn cloud_event(id: EventId, received_at: Timestamp, event: &NewEvent) -> Vec<u8> {
     let event_type = &event.event_type;
     let Some(own) = &event.cloudevent else {
@@ -86,7 +87,7 @@ fn cloud_event(id: EventId, received_at: Timestamp, event: &NewEvent) -> Vec<u8>
     let context = Context { event_type, event: own };
     match own.data {
         DataKind::Json => wrap(&context, b",\"data\":", &event.payload),
-        // The payload is an object with this one member.
+        // The payload is an object with the single member `data_base64`.
         DataKind::Base64 => {
             let member = event.payload.strip_prefix(b"{").and_then(|rest| rest.strip_suffix(b"}"));
             wrap(&context, b",", member.unwrap_or_default())
@@ -95,10 +96,10 @@ fn cloud_event(id: EventId, received_at: Timestamp, event: &NewEvent) -> Vec<u8>
     }
 }
 
-/// The members of an object and, before its closing brace, what else is in it.
+/// Appends more members to an object, before its closing brace.
 fn wrap(head: &impl Serialize, between: &[u8], payload: &[u8]) -> Vec<u8> {
     let mut body = Vec::with_capacity(256 + payload.len());
-    // Texts, numbers and ids: it cannot fail.
+    // Texts, numbers and ids always serialize.
     let written = serde_json::to_writer(&mut body, head);
     debug_assert!(written.is_ok());
     body.pop();

@@ -1,4 +1,5 @@
-//! A request and its answer over one connection. Called by the sender; knows nothing of what is in either.
+//! A request and its answer over one connection. Called by the sender; knows nothing of their
+//! contents.
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
@@ -10,23 +11,23 @@ use tokio::io::ReadBuf;
 use super::answer::{Body, Broken, Head, HeadReader};
 use super::connector::{Steps, Stream};
 
-/// Most that is read at once, in bytes.
+/// Maximum number of bytes in one read.
 const READ_BYTES: usize = 4 << 10;
 
-/// A connection that stands.
+/// An established connection.
 pub(super) struct Link {
     pub(super) stream: Box<dyn Stream>,
-    /// How it came about.
+    /// The trace of the connection.
     pub(super) steps: Steps,
 }
 
 impl Link {
-    /// Sends the request, of which head and body are given, and reads until there is an answer's head. Both at once: who
-    /// refuses a long request need not read all of it. Whatever a receiver answered counts, also if it did not take
-    /// everything.
+    /// Sends head and body of the request, and reads the head of the answer. Both happen at once,
+    /// because a receiver may refuse a long request before its end. An answer counts even if the
+    /// receiver did not read the whole request.
     ///
     /// # Errors
-    /// When there is no answer; `reader` tells whether anything of one came.
+    /// No answer came; `reader` says if any byte came.
     pub(super) async fn exchange(&mut self, request: (&[u8], &[u8]), reader: &mut HeadReader) -> Result<Head, Broken> {
         let stream = &mut *self.stream;
         let mut exchange = Exchange { stream, head: request.0, body: request.1, is_flushed: false, refusal: None };
@@ -37,7 +38,7 @@ impl Link {
         Ok(head)
     }
 
-    /// Reads on in a body until there is nothing more to be read of it, or `is_enough` says so.
+    /// Reads a body until it is complete or `is_enough` returns true.
     pub(super) async fn read(&mut self, body: &mut Body, is_enough: fn(&Body) -> bool) {
         let stream = &mut *self.stream;
         poll_fn(|cx| {
@@ -45,7 +46,7 @@ impl Link {
                 let room = body.room();
                 match ready!(poll_some(stream, cx, room, |bytes| body.feed(bytes))) {
                     Ok(true) => {}
-                    // The status is known, so a body that breaks off changes nothing.
+                    // The status is known, so a broken body changes nothing.
                     Ok(false) | Err(_) => body.end(),
                 }
             }
@@ -54,7 +55,7 @@ impl Link {
         .await;
     }
 
-    /// Whether nothing came over it since its last answer, not even its end.
+    /// True if no byte arrived since the last answer, and the connection is not closed.
     pub(super) fn is_quiet(&mut self) -> bool {
         let mut cx = Context::from_waker(std::task::Waker::noop());
         poll_some(&mut *self.stream, &mut cx, 1, |_| {}).is_pending()
@@ -63,12 +64,12 @@ impl Link {
 
 struct Exchange<'a> {
     stream: &'a mut dyn Stream,
-    /// What is left to be sent,
+    /// The unsent part of the request's head.
     head: &'a [u8],
-    /// and behind it.
+    /// The unsent part of the request's body.
     body: &'a [u8],
     is_flushed: bool,
-    /// Why nothing more could be sent. The answer may be here all the same.
+    /// The error that ended sending. The answer may have arrived nevertheless.
     refusal: Option<io::Error>,
 }
 
@@ -111,7 +112,7 @@ impl Exchange<'_> {
     }
 }
 
-/// Reads at most `room` bytes; false: nothing more comes.
+/// Reads at most `room` bytes; returns false at the end of the stream.
 fn poll_some(
     stream: &mut dyn Stream,
     cx: &mut Context<'_>,
@@ -126,7 +127,7 @@ fn poll_some(
             take(read.filled());
             Poll::Ready(Ok(true))
         }
-        // TLS without a farewell.
+        // A TLS connection that ended without `close_notify`.
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(false)),
         Err(error) => Poll::Ready(Err(error)),
     }

@@ -1,6 +1,6 @@
-//! Why a request got no answer, from the chain of errors an HTTP client gives, in a sentence that helps at three in the
-//! morning. Called by the sender; knows the errors of the standard library, rustls, the connector, the resolver and of
-//! answers.
+//! Explains why a request got no answer: from the chain of errors to a sentence that helps at three
+//! in the morning. Called by the sender; knows the errors of the standard library, rustls, the
+//! connector, the resolver and of answers.
 
 use std::error::Error;
 use std::io;
@@ -12,7 +12,8 @@ use super::resolver::ResolveError;
 use crate::base::library_errors::{system_words, tls_fault};
 use crate::model::delivery::{AttemptError, ErrorCode};
 
-/// Why there is no answer: the word and the sentence; `place` is who was to be reached, `step` how far it came.
+/// Returns code and sentence for an error. `place` is the target, `step` the stage of the
+/// connection.
 pub(super) fn explain(error: &(dyn Error + 'static), step: Step, place: &str) -> AttemptError {
     let named = |code, detail| AttemptError { code, detail };
     let links = chain(error);
@@ -59,12 +60,12 @@ pub(super) fn explain(error: &(dyn Error + 'static), step: Step, place: &str) ->
     }
 }
 
-/// Whether there was no connection within the time for one.
+/// True if the time to connect was over.
 pub(super) fn is_late(error: &(dyn Error + 'static)) -> bool {
     chain(error).into_iter().any(<dyn Error>::is::<TooLate>)
 }
 
-/// Why there was no connection within the time for one.
+/// Explains a connection that took too long.
 pub(super) fn explain_late(step: Step, within: Duration, place: &str) -> AttemptError {
     let within = span(within);
     let (code, detail) = match step {
@@ -77,7 +78,7 @@ pub(super) fn explain_late(step: Step, within: Duration, place: &str) -> Attempt
     AttemptError { code, detail }
 }
 
-/// Why the attempt's time was over.
+/// Explains an attempt that took too long.
 pub(super) fn explain_timeout(step: Step, within: Duration, place: &str) -> AttemptError {
     let still = match step {
         Step::Resolve => "; the name was not yet resolved",
@@ -89,24 +90,24 @@ pub(super) fn explain_timeout(step: Step, within: Duration, place: &str) -> Atte
     AttemptError { code: ErrorCode::Timeout, detail }
 }
 
-/// What the innermost error says.
+/// The words of the innermost error.
 fn root_words(error: &(dyn Error + 'static)) -> String {
     let words = chain(error).last().map_or_else(String::new, ToString::to_string);
     tls_fault(&words).unwrap_or_else(|| system_words(&words)).to_owned()
 }
 
-/// A time as people write it: `15 s`, `250 ms`.
+/// A duration as people write it: `15 s`, `250 ms`.
 pub(super) fn span(time: Duration) -> String {
     if time.subsec_millis() == 0 { format!("{} s", time.as_secs()) } else { format!("{} ms", time.as_millis()) }
 }
 
-/// The error and what it came from, outermost first. Bounded, so that an error that names itself as its source cannot
-/// hold us.
+/// The error and its sources, outermost first. Bounded, because an error could name itself as its
+/// source.
 fn chain<'a>(error: &'a (dyn Error + 'static)) -> Vec<&'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |outer| inside(*outer)).take(32).collect()
 }
 
-/// The error inside of an error. An `io::Error` does not give its own as its source.
+/// The source of an error. An `io::Error` does not return the error inside as its source.
 fn inside<'a>(outer: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
     match outer.downcast_ref::<io::Error>() {
         Some(hiding) => hiding.get_ref().map(|inner| -> &'a (dyn Error + 'static) { inner }),

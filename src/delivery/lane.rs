@@ -1,5 +1,5 @@
-//! One endpoint's lane: what is ready to be sent there, what is on its way, and whether more may be sent now. Used by the
-//! scheduler.
+//! The endpoint queue: ready deliveries of one endpoint, attempts in flight, limits and circuit
+//! breaker. Used by the scheduler.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -11,78 +11,81 @@ use crate::model::time::Timestamp;
 use crate::rules::breaker::{Answer, Breaker, BreakerPolicy, BreakerView, Moment, Permit, Terms};
 use crate::rules::token_bucket::{Bucket, Rate};
 
-/// How long it is remembered how an endpoint answered, after the last answer or pause, if nothing is to be sent there.
+/// How long the health of an endpoint without deliveries is kept after the last answer or pause.
 const REMEMBERED_MS: u64 = 600_000;
-/// An endpoint with a rate may be sent a twentieth of a second's worth at once, because threads do not wake more precisely.
+/// The burst of an endpoint's rate is the share of a twentieth of a second, because threads do not
+/// wake more precisely.
 const BURSTS_PER_SECOND: u64 = 20;
 
-/// Whether an attempt may begin.
+/// Permission of an endpoint queue to begin an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Gate {
-    /// It may.
+    /// An attempt may begin.
     Open,
-    /// Not before this time.
+    /// No attempt may begin before this time.
     NotUntil(Timestamp),
-    /// Not before something is heard of the lane.
+    /// No attempt may begin before a hint or a report arrives.
     Shut,
 }
 
-/// The endpoint of a lane, as it was when somebody last looked.
+/// The endpoint of a queue, as read at the last look.
 #[derive(Clone, Debug)]
 pub(super) struct Target {
     pub(super) org: OrgNo,
     pub(super) endpoint: Arc<Endpoint>,
 }
 
-/// How an event is held.
+/// The state of an event in the endpoint queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Claim {
-    /// It is in the queue.
+    /// The event is in the queue.
     Queued,
-    /// It is on its way, or not settled. `again`: it was heard of meanwhile, so that it may wait again when it is settled.
+    /// The attempt is unsettled. `again` is set by a later hint: the delivery may wait again after
+    /// the settling.
     UnderWay { again: bool },
 }
 
-/// A lane. A new one knows nothing and sends nothing.
+/// An endpoint queue. A new queue has no target and sends nothing.
 #[derive(Debug, Default)]
 pub(super) struct Lane {
     target: Option<Target>,
     queue: VecDeque<EventId>,
-    /// In the queue, on their way, or not settled.
+    /// Events in the queue, and events with an unsettled attempt.
     claimed: HashMap<EventId, Claim>,
     in_flight: usize,
-    /// The attempt that probes.
+    /// The event whose attempt probes.
     probe: Option<EventId>,
     breaker: Breaker,
     bucket: Bucket,
     answered_at: Timestamp,
-    /// Answered that nobody will ever be there again, and not settled.
+    /// Events with the answer 410 and an unsettled attempt.
     gone: Vec<EventId>,
-    /// Such an answer came since somebody last looked: nothing is sent before the endpoint is known as its settling left it.
+    /// Set by a 410 since the last look: nothing is sent before the endpoint is read again after
+    /// the settling.
     stale: bool,
-    /// Whether it accepted what it answered last.
+    /// True if the endpoint accepted the last answered request; `None` before any answer.
     accepted: Option<bool>,
-    /// The turn it waits for.
+    /// The number of the turn for which the endpoint waits.
     pub(super) turn: Option<u64>,
-    /// The state may have more that is due than the queue holds.
+    /// Set if the state may have more due deliveries than the queue.
     pub(super) more: bool,
-    /// Before this event nothing waits that must keep its place; none: that is not known.
+    /// Every waiting event that must keep its order is at or after this event; `None` if unknown.
     pub(super) mark: Option<EventId>,
 }
 
 impl Lane {
-    /// Whose it is.
+    /// The endpoint and its organization; `None` before the first look.
     pub(super) fn target(&self) -> Option<&Target> {
         self.target.as_ref()
     }
 
-    /// Whether this is the endpoint that the lane knows.
+    /// True if the queue knows this version of the endpoint.
     pub(super) fn knows(&self, endpoint: &Arc<Endpoint>) -> bool {
         let known = self.target.as_ref().map(|target| &target.endpoint);
         known.is_some_and(|known| Arc::ptr_eq(known, endpoint) || known == endpoint)
     }
 
-    /// The endpoint as it is now. One that was changed is judged anew.
+    /// Sets the endpoint as read now. A change resets breaker, rate and health.
     pub(super) fn aim(&mut self, target: Target) {
         if self.target.is_some() && !self.knows(&target.endpoint) {
             self.breaker = Breaker::default();
@@ -93,22 +96,22 @@ impl Lane {
         self.target = Some(target);
     }
 
-    /// Whether anything is to be sent there.
+    /// True if the endpoint is known and enabled.
     pub(super) fn is_enabled(&self) -> bool {
         self.target.as_ref().is_some_and(|target| target.endpoint.is_enabled())
     }
 
-    /// Whether nothing is sent until the endpoint was looked at again.
+    /// True if nothing is sent until the endpoint is read again.
     pub(super) fn is_stale(&self) -> bool {
         self.stale
     }
 
-    /// Whether it keeps the order of events.
+    /// True if the endpoint keeps the order of events.
     pub(super) fn is_strict(&self) -> bool {
         self.target.as_ref().is_some_and(|target| target.endpoint.settings.ordering == Ordering::Strict)
     }
 
-    /// Attempts on their way at a time as its owner wants it, `most` at most.
+    /// Maximum number of attempts in flight: the owner's limit, at most `most`.
     fn in_flight_max(&self, most: usize) -> usize {
         let wanted = self.target.as_ref().and_then(|target| target.endpoint.settings.max_in_flight);
         wanted.map_or(most, |wanted| usize::from(wanted).min(most))
@@ -119,17 +122,17 @@ impl Lane {
         Some(Rate { per_second, burst: per_second.div_ceil(BURSTS_PER_SECOND) })
     }
 
-    /// Ids in the queue.
+    /// Number of events in the queue.
     pub(super) fn waiting(&self) -> usize {
         self.queue.len()
     }
 
-    /// Ids in the queue, on their way, or not settled.
+    /// Number of events in the queue or with an unsettled attempt.
     pub(super) fn claimed(&self) -> usize {
         self.claimed.len()
     }
 
-    /// Begun and not settled.
+    /// Number of attempts begun and not settled.
     pub(super) fn unsettled(&self) -> usize {
         self.claimed.len().saturating_sub(self.queue.len())
     }
@@ -139,7 +142,7 @@ impl Lane {
         self.queue.back().copied()
     }
 
-    /// Takes an event in; says whether it is new here.
+    /// Adds an event to the queue; returns false if the event is already claimed.
     pub(super) fn push(&mut self, event: EventId) -> bool {
         if self.claimed.contains_key(&event) {
             return false;
@@ -149,20 +152,22 @@ impl Lane {
         true
     }
 
-    /// Whether it is on its way, or not settled.
+    /// True if the event has an unsettled attempt.
     pub(super) fn is_under_way(&self, event: EventId) -> bool {
         matches!(self.claimed.get(&event), Some(Claim::UnderWay { .. }))
     }
 
-    /// Somebody says that this event is due. One that is under way is remembered until it is settled: it may have been
-    /// retried in the state already, and nothing but this tells of it. Says whether it is one of those.
+    /// Records a hint about an event. If its attempt is unsettled, the hint is kept until the
+    /// settling, because the state may already hold a retry and no other hint follows. Returns true
+    /// in this case.
     pub(super) fn heard_of(&mut self, event: EventId) -> bool {
         let Some(Claim::UnderWay { again }) = self.claimed.get_mut(&event) else { return false };
         *again = true;
         true
     }
 
-    /// Nobody knows what was said meanwhile: what is under way is looked for again when it is settled.
+    /// Hints were missed: all events with unsettled attempts are looked for again after their
+    /// settling.
     pub(super) fn heard_of_all(&mut self) {
         for claim in self.claimed.values_mut() {
             if let Claim::UnderWay { again } = claim {
@@ -171,14 +176,14 @@ impl Lane {
         }
     }
 
-    /// The next event out of the queue.
+    /// Takes the next event out of the queue.
     pub(super) fn pop(&mut self) -> Option<EventId> {
         let event = self.queue.pop_front()?;
         self.claimed.remove(&event);
         Some(event)
     }
 
-    /// Leaves what is in the queue to the state; says how many that were.
+    /// Empties the queue, whose events stay in the state; returns their number.
     pub(super) fn drop_queue(&mut self) -> usize {
         let dropped = self.queue.len();
         for event in self.queue.drain(..) {
@@ -188,12 +193,12 @@ impl Lane {
         dropped
     }
 
-    /// Whether an attempt may begin now.
+    /// Decides if an attempt may begin now.
     pub(super) fn gate(&mut self, now: Timestamp, in_flight_most: usize) -> Gate {
         if self.queue.is_empty() { Gate::Shut } else { self.gate_of_endpoint(now, in_flight_most) }
     }
 
-    /// The same, if there is something to send.
+    /// Decides if an attempt may begin now, regardless of queued events.
     pub(super) fn gate_of_endpoint(&mut self, now: Timestamp, in_flight_most: usize) -> Gate {
         let most = self.breaker.limit(self.in_flight_max(in_flight_most));
         if !self.is_enabled() || self.stale || self.in_flight >= most || (self.is_strict() && self.unsettled() > 0) {
@@ -215,17 +220,17 @@ impl Lane {
         Gate::NotUntil(Timestamp(self.bucket.next_token_us(rate).div_ceil(1_000)))
     }
 
-    /// Whether the queue may be filled now, as far as the breaker is concerned.
+    /// Permission of the breaker alone.
     pub(super) fn permit(&self, now: Timestamp) -> Permit {
         self.breaker.permit(now)
     }
 
-    /// How the breaker is.
+    /// Public state of the breaker.
     pub(super) fn view(&self) -> BreakerView {
         self.breaker.view()
     }
 
-    /// An attempt of this event begins.
+    /// Records the beginning of an attempt.
     pub(super) fn begin(&mut self, event: EventId, now: Timestamp) {
         self.claimed.insert(event, Claim::UnderWay { again: false });
         self.in_flight += 1;
@@ -237,7 +242,7 @@ impl Lane {
         }
     }
 
-    /// The request of this event is over. `most` and `policy` are the configuration's.
+    /// Records the end of a request. `most` and `policy` come from the configuration.
     pub(super) fn over(
         &mut self,
         event: EventId,
@@ -262,18 +267,18 @@ impl Lane {
         }
     }
 
-    /// What is known of the endpoint.
+    /// The health of the endpoint, for its turns.
     pub(super) fn standing(&self) -> Standing {
         if self.accepted.unwrap_or(self.in_flight == 0) { Standing::Works } else { Standing::InDoubt }
     }
 
-    /// It is settled; says whether it was heard of meanwhile.
+    /// Records the settling of an attempt; returns true if a hint arrived since its beginning.
     pub(super) fn settled(&mut self, event: EventId) -> bool {
         self.gone.retain(|gone| *gone != event);
         self.claimed.remove(&event) == Some(Claim::UnderWay { again: true })
     }
 
-    /// Until when it matters what the lane knows of its endpoint, if nothing is to be sent there.
+    /// Returns the time until which the breaker and the rate matter, if nothing is to be sent.
     pub(super) fn matters_until(&self) -> Timestamp {
         let answered = match self.breaker.view() {
             _ if self.breaker.is_at_rest() => Timestamp(0),

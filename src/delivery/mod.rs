@@ -1,5 +1,5 @@
-//! A delivery on its way: who is due, the request, and what came of it. Started by the application; uses the rules, and
-//! knows neither the HTTP front nor the command line.
+//! Deliveries from due to settled: the scheduler, the request, and the settling. Started by the
+//! application; uses the rules, and knows neither the HTTP front nor the command line.
 
 mod alarms;
 mod answer;

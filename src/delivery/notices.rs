@@ -1,7 +1,9 @@
-//! Which operational events an attempt causes, and what stands in them. Called when an attempt is over; pure.
+//! Decides which operational events an attempt causes, and writes their payloads. Called at the end
+//! of an attempt; pure.
 //!
-//! Whether they are true is decided when the attempt is settled, in journal order: here is only known what its beginning
-//! saw. They go to inboxes and to other endpoints, so nothing stands in them that may be a credential.
+//! The attempt knows only the state at its beginning, so the settling decides in journal order if
+//! the events are true. The events go to inboxes and other endpoints, so a payload contains no
+//! credential.
 
 use serde::Serialize;
 
@@ -13,8 +15,9 @@ use crate::model::notice::{Notice, NoticeKind};
 use crate::model::time::Timestamp;
 use crate::store::DueDelivery;
 
-/// What the attempt causes; nothing if it was about an operational event, so that these never cause more of themselves.
-/// `failing_after_ms`: after so long of nothing but failures an endpoint counts as failing; 0: never.
+/// Returns the operational events of the attempt. An attempt of an operational event causes none,
+/// so these events never multiply. `failing_after_ms` is the time of nothing but failures after
+/// which an endpoint counts as failing; 0 means never.
 pub(super) fn caused_by(
     delivery: &DueDelivery,
     settle: &SettleAttempt,
@@ -47,27 +50,27 @@ fn is_failing(since: Option<Timestamp>, now: Timestamp, failing_after_ms: u64) -
 
 fn notice(kind: NoticeKind, delivery: &DueDelivery, settle: &SettleAttempt) -> Notice {
     let payload = Payload::of(kind, delivery, settle);
-    // Texts, ids and numbers only: it cannot fail.
+    // Texts, ids and numbers always serialize.
     let payload = serde_json::to_vec(&payload).unwrap_or_else(|_| b"null".to_vec());
     let failing_since = delivery.failing_since;
     Notice { kind, failing_since, id: EventId(0), received_at: Timestamp(0), payload: payload.into() }
 }
 
-/// The members are named as in the API.
+/// The payload; its members have the same names as in the API.
 #[derive(Serialize)]
 struct Payload<'a> {
     endpoint_id: EndpointId,
-    /// Without its query.
+    /// The endpoint's URL without its query.
     url: &'a str,
-    /// Why it is disabled, or dead.
+    /// Why the endpoint is disabled or the delivery dead.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'static str>,
     failing_since: Option<Timestamp>,
-    /// The delivery whose attempt showed it,
+    /// The delivery whose attempt caused the event.
     delivery_id: DeliveryId,
     event_id: EventId,
     event_type: &'a str,
-    /// and how many there were.
+    /// Number of attempts of this delivery so far.
     attempts: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<AttemptError>,
@@ -96,7 +99,8 @@ impl<'a> Payload<'a> {
     }
 }
 
-/// Queries often hold tokens. A URL with a user or a password is no endpoint's.
+/// Removes the query, which often holds tokens. The URL of an endpoint never has a user or a
+/// password.
 fn without_query(url: &str) -> &str {
     url.split(['?', '#']).next().unwrap_or_default()
 }

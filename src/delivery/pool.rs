@@ -1,5 +1,5 @@
-//! Connections that wait to be used again, by where they lead; and those whose answer's body is still being read beside
-//! the attempts. Called by the sender; knows nothing of requests.
+//! Idle connections by destination, and connections whose answer is still being read beside the
+//! attempts. Called by the sender; knows nothing of requests.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -8,21 +8,22 @@ use std::time::{Duration, Instant};
 use super::answer::Body;
 use super::exchange::Link;
 
-/// How long a connection is kept while nothing is sent over it.
+/// How long an idle connection is kept.
 const IDLE_KEPT: Duration = Duration::from_secs(30);
-/// How often those that are too old or were closed are looked for.
+/// How often old and closed connections are removed.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// Connections kept in all; beyond, the one goes that waited longest.
+/// Maximum number of idle connections. Beyond the limit, the longest idle connection is closed.
 const IDLE_MAX: usize = 1_024;
-/// How long the rest of a body may take whose verdict is made. Some receivers end their own work when nobody listens any
-/// more, so they are listened to for a while.
+/// Maximum time to read the rest of a body after the verdict. Some receivers stop their work when
+/// the connection closes, so it stays open for a while.
 const REST_WITHIN: Duration = Duration::from_secs(5);
-/// Bodies whose rest is read at a time: from one place,
+/// Maximum number of rests read at a time from one destination. Beyond the limit, the connection is
+/// closed.
 const RESTS_PER_PLACE_MAX: usize = 16;
-/// and in all. Beyond, the connection is closed.
+/// Maximum number of rests read at a time. Beyond the limit, the connection is closed.
 const RESTS_MAX: usize = 512;
 
-/// Where a connection leads.
+/// The destination of a connection.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Place {
     pub(super) is_secure: bool,
@@ -30,7 +31,7 @@ pub(super) struct Place {
     pub(super) port: u16,
 }
 
-/// Connections that are not in use.
+/// Connections that are not used by an attempt.
 #[derive(Clone)]
 pub(super) struct Pool(Arc<Shared>);
 
@@ -41,12 +42,12 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    /// The longest idle first. No list is empty.
+    /// Idle connections, the longest idle first. No list is empty.
     idle: HashMap<Place, VecDeque<Idle>>,
     idle_count: usize,
     rests: HashMap<Place, usize>,
     rest_count: usize,
-    /// Whether somebody looks for old ones.
+    /// Set while a task removes old connections.
     is_looked_after: bool,
 }
 
@@ -56,12 +57,13 @@ struct Idle {
 }
 
 impl Pool {
-    /// One that keeps at most so many connections to one place.
+    /// Makes a pool with at most `idle_per_place` idle connections to a destination.
     pub(super) fn new(idle_per_place: usize) -> Self {
         Self(Arc::new(Shared { state: Mutex::default(), idle_per_place }))
     }
 
-    /// The connection to the place that was used last, if there is one that still stands as far as is known.
+    /// Returns the idle connection to the destination that was used last, unless it is too old or
+    /// closed.
     pub(super) fn take(&self, place: &Place) -> Option<Link> {
         loop {
             let mut idle = self.0.state().take_last(place)?;
@@ -71,7 +73,8 @@ impl Pool {
         }
     }
 
-    /// Takes a connection back behind an answer's head: at once if its body is over, else when the rest of it was read.
+    /// Takes a connection after the head of an answer: at once if the body is complete, otherwise
+    /// after its rest.
     pub(super) fn take_back(&self, place: Place, mut link: Link, mut body: Body) {
         if body.is_read() {
             return self.keep(&place, link, &body);
@@ -96,7 +99,7 @@ impl Pool {
         idle.push_back(Idle { link, since: Instant::now() });
         let is_over = idle.len() > self.0.idle_per_place;
         state.idle_count += 1;
-        // They are closed when nobody is held up by it.
+        // Closed after the lock is released, so that no other attempt waits.
         let mut closed = Vec::new();
         if is_over {
             closed.extend(state.take_first(place));
@@ -141,13 +144,13 @@ impl State {
         Some(taken)
     }
 
-    /// The place whose first connection waits longest.
+    /// The destination with the longest idle connection.
     fn longest_idle(&self) -> Option<Place> {
         let firsts = self.idle.iter().filter_map(|(place, idle)| Some((idle.front()?.since, place)));
         firsts.min_by_key(|(since, _)| *since).map(|(_, place)| place.clone())
     }
 
-    /// Takes out what is too old or was closed.
+    /// Removes old and closed connections.
     fn take_dead(&mut self) -> Vec<Idle> {
         let mut dead = Vec::new();
         for idle in self.idle.values_mut() {
@@ -166,7 +169,8 @@ impl State {
     }
 }
 
-/// Looks for connections that are too old as long as there are any. When its runtime ends, another one may go on.
+/// The task that removes old connections while there are any. If its runtime ends, another task can
+/// start.
 struct Looking(Weak<Shared>);
 
 impl Looking {
@@ -178,7 +182,7 @@ impl Looking {
             let dead = state.take_dead();
             let is_over = state.idle_count == 0;
             if is_over {
-                // Told under the lock, so that whoever keeps the next one begins anew.
+                // Reset under the lock, so that the next kept connection starts a new task.
                 state.is_looked_after = false;
             }
             drop(state);
@@ -194,20 +198,20 @@ impl Drop for Looking {
     fn drop(&mut self) {
         if let Some(shared) = self.0.upgrade() {
             let mut state = shared.state();
-            // If it was over, somebody else may have begun meanwhile; a second one does no harm.
+            // After the end of the task another may already run; two tasks do no harm.
             state.is_looked_after = false;
         }
     }
 }
 
-/// A body whose rest is read.
+/// A slot for reading the rest of a body.
 struct Rest {
     shared: Arc<Shared>,
     place: Place,
 }
 
 impl Rest {
-    /// None if there are as many as there may be.
+    /// Takes a slot; `None` if a limit is reached.
     fn begin(shared: &Arc<Shared>, place: &Place) -> Option<Self> {
         let mut state = shared.state();
         let of_place = state.rests.get(place).copied().unwrap_or(0);

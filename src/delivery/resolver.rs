@@ -1,5 +1,5 @@
-//! Names to addresses, each judged before anyone connects to it. Called by the connector when it opens a connection, so
-//! that what was judged is what is connected to. Knows nothing of HTTP.
+//! Resolves names and judges every address. Called by the connector for each connection, so that
+//! only judged addresses are connected to. Knows nothing of HTTP.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -7,21 +7,21 @@ use std::net::{IpAddr, SocketAddr};
 use crate::base::library_errors::system_words;
 use crate::rules::egress::{Blocked, EgressRules, is_local_name};
 
-/// Why a name leads nowhere.
+/// Why a name cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ResolveError {
-    /// The system's resolver has no address for the name, and says why.
+    /// The system's resolver found no address.
     NoAddress {
-        /// The name.
+        /// The name of the host.
         name: String,
-        /// The system's words.
+        /// The reason, in the system's words.
         reason: String,
     },
-    /// One of its addresses must not be reached; that refuses the name, whatever its other addresses are.
+    /// An address of the name is forbidden. The other addresses of the name do not matter.
     Blocked {
-        /// The name.
+        /// The name of the host.
         name: String,
-        /// The address and the rule.
+        /// The forbidden address and the rule.
         blocked: Blocked,
     },
 }
@@ -37,12 +37,12 @@ impl fmt::Display for ResolveError {
 
 impl std::error::Error for ResolveError {}
 
-/// All addresses of a name, or the address that stands in its place, for this port. The system's resolver is asked
-/// (`getaddrinfo`, on a thread for blocking work), except for names of this machine: those are its loopback addresses, as
-/// far as they are allowed (RFC 6761, 6.3).
+/// Returns all addresses of a name, or the literal address in its place, with this port. Names are
+/// resolved by the system (`getaddrinfo`, on a blocking thread). A name of this machine gets its
+/// allowed loopback addresses instead (RFC 6761, 6.3).
 ///
 /// # Errors
-/// When there is no address, or one that must not be reached.
+/// There is no address, or an address is forbidden.
 pub async fn resolve(rules: &EgressRules, name: &str, port: u16) -> Result<Vec<SocketAddr>, ResolveError> {
     let judged = if let Ok(address) = name.parse::<IpAddr>() {
         judge_all(rules, name, std::iter::once(address))
@@ -57,8 +57,8 @@ pub async fn resolve(rules: &EgressRules, name: &str, port: u16) -> Result<Vec<S
     Ok(judged?.into_iter().map(|address| SocketAddr::new(address, port)).collect())
 }
 
-/// Lets the addresses of a name through if each of them may be reached. One that may not refuses them all: a name that
-/// has a public and a private address is an attack or a mistake.
+/// Returns the addresses of a name if all are allowed. A single forbidden address refuses the name:
+/// a name with a public and a private address is an attack or a mistake.
 fn judge_all(
     rules: &EgressRules,
     name: &str,
@@ -80,7 +80,7 @@ fn judge_all(
     Ok(judged)
 }
 
-/// What the system says.
+/// Returns the reason in the system's words.
 fn words_of(error: &std::io::Error) -> String {
     system_words(&error.to_string()).to_owned()
 }

@@ -1,10 +1,12 @@
 //! The thread that decides what is sent when.
 //!
-//! Each endpoint has a lane: a short queue of deliveries that are due, how many of them are on their way, and whether it may
-//! get more now. Organizations take turns, and their lanes do. Memory holds a bounded number of ids; the rest waits in the
-//! state's due index, which also is all that a restart needs.
+//! Each endpoint has an endpoint queue (`Lane`): deliveries that are due, the number in flight, and
+//! the permission to send more. Organizations take turns, and within an organization its endpoint
+//! queues do. Memory holds a bounded number of ids; all others wait in the due index of the state,
+//! which is also all a restart needs.
 //!
-//! It must not know how anything is sent or stored: it starts attempts and hears that they are settled.
+//! The scheduler does not know how a webhook is sent or stored: it starts attempts, and their
+//! reports say when they are settled.
 
 mod loading;
 mod reports;
@@ -39,37 +41,40 @@ use scan::Scan;
 #[path = "scheduler_tests.rs"]
 mod tests;
 
-/// The longest sleep: then it looks whether it should stop.
+/// The longest sleep, after which the stop flag is checked.
 const NAP: Duration = Duration::from_secs(1);
-/// How soon to look again at endpoints that keep the order of events while an earlier one is being routed.
+/// Interval for endpoints in strict order that wait until an earlier event is routed.
 const ROUTING_POLL: Duration = Duration::from_millis(5);
-/// Hints and reports taken in one go.
+/// Maximum number of hints, and of reports, taken in together.
 const TAKEN_AT_ONCE: usize = 1_024;
-/// For each attempt that may be on its way, so many may have been started and not be settled yet. After a crash they are
-/// made again.
+/// Maximum number of unsettled attempts for each attempt that may be in flight. After a crash the
+/// unsettled attempts are repeated.
 const UNSETTLED_PER_IN_FLIGHT: usize = 4;
-/// The same within an organization, whose share is small beside what the journal takes in with one sync.
+/// The same factor within an organization. It is larger because an organization's share is small
+/// beside the attempts that one sync of the journal settles.
 const UNSETTLED_PER_IN_FLIGHT_OF_ORG: usize = 16;
-/// So many times the attempts on their way that were allowed at the start can be allowed while it runs: there is room for
-/// what they report.
+/// The limit in flight can be raised at runtime to at most this multiple of its start value: the
+/// channel of reports has room for it.
 pub const RAISED_TIMES: usize = 4;
-/// Lanes of endpoints that nothing is to be sent to are kept for what is known of the endpoint; not beyond so many lanes.
+/// Endpoint queues without deliveries are kept for the health of their endpoints, but only while
+/// memory holds at most this many endpoint queues.
 const LANES_REMEMBERED: usize = 20_000;
 
-/// Bounds of the scheduler.
+/// Limits of the scheduler.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SchedulerLimits {
-    /// Attempts on their way, all together.
+    /// Maximum number of attempts in flight.
     pub in_flight: usize,
-    /// Attempts on their way to the endpoints of one organization.
+    /// Maximum number of attempts in flight to the endpoints of one organization.
     pub in_flight_per_org: usize,
-    /// Attempts on their way to one endpoint.
+    /// Maximum number of attempts in flight to one endpoint.
     pub in_flight_per_endpoint: usize,
-    /// Deliveries of one endpoint kept in memory.
+    /// Maximum number of deliveries in memory for one endpoint.
     pub queue_per_endpoint: usize,
-    /// Deliveries kept in memory, all together. Beyond it a lane gets one when it has none.
+    /// Maximum number of deliveries in memory. Beyond the limit, only an empty endpoint queue gets
+    /// a delivery.
     pub queued: usize,
-    /// When an endpoint is left alone.
+    /// When the circuit breaker of an endpoint opens.
     pub breaker: BreakerPolicy,
 }
 
@@ -88,80 +93,83 @@ impl SchedulerLimits {
         Room { in_flight, unsettled }
     }
 
-    /// Reports that can wait for the scheduler: two for each attempt, however far the limits are raised.
+    /// Capacity of the channel of reports: two for each attempt, with the limits raised as far as
+    /// possible.
     fn reports(&self) -> usize {
         self.room().unsettled.saturating_mul(2 * RAISED_TIMES)
     }
 }
 
-/// Starts attempts somewhere else.
+/// Starts attempts outside of the scheduler's thread.
 pub trait Attempts: Send {
-    /// Starts one; `completion` tells the scheduler what becomes of it.
+    /// Starts an attempt; `completion` reports its end to the scheduler.
     fn start(&self, delivery: DueDelivery, completion: Completion);
 }
 
-/// What the scheduler works with.
+/// The connections of the scheduler to the rest of the process.
 pub struct SchedulerPorts {
-    /// The state.
+    /// The state, which holds due deliveries and endpoints.
     pub store: Arc<Store>,
-    /// Where cancellations go.
+    /// Where cancellations go as commands.
     pub intake: Intake,
-    /// Whether hints were missed.
+    /// Says if hints were missed.
     pub hints: Arc<Hints>,
-    /// New deliveries and changed endpoints.
+    /// Hints about new deliveries and changed endpoints.
     pub queue: Receiver<SchedulerHint>,
-    /// The time.
+    /// The steady clock of due times and pauses.
     pub clock: Clock,
-    /// Chance, from 0 up to 1.
+    /// Returns a random number from 0 up to 1, for the pauses of breakers.
     pub jitter: fn() -> f64,
-    /// Where others see which endpoints are left alone.
+    /// Where the scheduler publishes the circuit breakers.
     pub breakers: Arc<Breakers>,
-    /// What is counted.
+    /// Holds the gauges of attempts and breakers.
     pub metrics: Arc<Metrics>,
 }
 
-/// The scheduler.
+/// Decides which attempts begin, and starts them with `A`.
 pub struct Scheduler<A> {
     ports: SchedulerPorts,
     limits: SchedulerLimits,
-    /// Where the limits are replaced while it runs.
+    /// Replaces `limits` at runtime, if present.
     live_limits: Option<Arc<Live<SchedulerLimits>>>,
     attempts: A,
-    /// Attempts, by number, in whose ledger there is something new. Holds [`SchedulerLimits::reports`], so telling never waits.
+    /// Numbers of attempts with news in their ledgers. Has a capacity of
+    /// [`SchedulerLimits::reports`], so reporting never blocks.
     reports: (Sender<u64>, Receiver<u64>),
-    /// Attempts that are not settled, by number, and where it is told what becomes of them.
+    /// Unsettled attempts with their ledgers, by attempt number.
     under_way: BTreeMap<u64, UnderWay>,
-    /// The number of the last attempt.
+    /// The number of the last attempt begun.
     last_attempt: u64,
     lanes: HashMap<EndpointId, Lane>,
     turns: Turns,
-    /// When to look into the state for a lane.
+    /// When to look in the state for deliveries of an endpoint.
     looks: Alarms,
-    /// When a lane that has something to send may send it.
+    /// When an endpoint with queued ids may send again.
     wakes: Alarms,
-    /// Ids in the queues of all lanes.
+    /// Number of queued ids in all endpoint queues.
     queued: usize,
-    /// How far the look at all lanes has come that is made after hints were missed, while there is one.
+    /// The last endpoint seen by the pass over all endpoints after missed hints; `None` without a
+    /// pass.
     survey: Option<EndpointId>,
-    /// The look at everything that goes on all the time.
+    /// The slow scan of everything, always running.
     scan: Scan,
-    /// Lanes that keep the order of events and wait until an earlier one is routed.
+    /// Endpoints in strict order that wait until an earlier event is routed.
     behind_routing: HashSet<EndpointId>,
-    /// When they were last looked at.
+    /// When the endpoints behind routing were last looked at.
     routing_polled: Instant,
 }
 
-/// An attempt that is not settled.
+/// An attempt from its start until it is settled.
 #[derive(Debug)]
 struct UnderWay {
     attempt: Attempt,
     ledger: Ledger,
-    /// Whether the scheduler knows that its request is over.
+    /// Set when the scheduler has processed the end of the request.
     is_over: bool,
 }
 
 impl<A: Attempts> Scheduler<A> {
-    /// A scheduler that knows nothing yet; running it begins with a look into the state.
+    /// Makes a scheduler with empty memory. [`Self::run`] begins with a pass over the state.
     pub fn new(ports: SchedulerPorts, limits: SchedulerLimits, attempts: A) -> Self {
         let scan = Scan::new(Timestamp(ports.clock.steady_ms()));
         Self {
@@ -184,15 +192,15 @@ impl<A: Attempts> Scheduler<A> {
         }
     }
 
-    /// The same, whose limits are at every turn what they are there.
+    /// Makes the scheduler read its limits from `limits` at every turn.
     #[must_use]
     pub fn with_live_limits(mut self, limits: Arc<Live<SchedulerLimits>>) -> Self {
         self.live_limits = Some(limits);
         self
     }
 
-    /// Works until it is asked to stop, then waits until what is on its way is settled, at most so long. What is not
-    /// settled then is made again at the next start.
+    /// Works until `stop` is set, then waits up to `drain` until all attempts are settled. The next
+    /// start repeats unsettled attempts.
     pub fn run(mut self, stop: &Stop, drain: Duration) {
         self.ports.hints.scheduler_missed.store(true, Ordering::SeqCst);
         while !stop.is_set() {
@@ -223,7 +231,8 @@ impl<A: Attempts> Scheduler<A> {
             self.limits = limits;
             self.turns.set_rooms(limits.room(), limits.room_per_org());
         }
-        // One that is under way goes on to its end first, so that it has one however often hints are missed.
+        // A running pass ends before the next begins, so that each pass ends even if hints are
+        // missed all the time.
         if self.survey.is_none() && self.ports.hints.scheduler_missed.swap(false, Ordering::SeqCst) {
             self.survey = Some(EndpointId(0));
         }
@@ -241,7 +250,7 @@ impl<A: Attempts> Scheduler<A> {
         Ok(())
     }
 
-    /// The steady time: nothing here waits for a clock that was set back.
+    /// The steady time, so that a clock set back delays nothing.
     fn now(&self) -> Timestamp {
         Timestamp(self.ports.clock.steady_ms())
     }
@@ -255,7 +264,7 @@ impl<A: Attempts> Scheduler<A> {
         alarm.map_or(longest, |at| self.ports.clock.until(at.0).min(longest))
     }
 
-    /// Sleeps until something is heard, then takes in what there is.
+    /// Sleeps until a hint or a report arrives, then takes in a bounded number of both.
     fn wait(&mut self, at_most: Duration) {
         let (hints, reports) = (self.ports.queue.clone(), self.reports.1.clone());
         crossbeam_channel::select! {
@@ -275,7 +284,7 @@ impl<A: Attempts> Scheduler<A> {
         }
     }
 
-    /// A delivery that is due now.
+    /// Takes in a hint about a delivery that is due now.
     fn offer(&mut self, endpoint: EndpointId, event: EventId) {
         let lane = self.lanes.entry(endpoint).or_default();
         if lane.target().is_none() {
@@ -290,7 +299,7 @@ impl<A: Attempts> Scheduler<A> {
             return;
         }
         if lane.heard_of(event) {
-            // Its settling brings another look.
+            // The settling of the current attempt causes another look.
             lane.mark = lane.mark.min(Some(event));
             return;
         }
@@ -345,7 +354,7 @@ impl<A: Attempts> Scheduler<A> {
         }
     }
 
-    /// A lane has its turn: begins its next attempt, if it still may.
+    /// Begins the next attempt of the endpoint, if the endpoint still may send.
     fn start_next(&mut self, endpoint: EndpointId) -> Result<(), StateError> {
         let now = self.now();
         let Some(lane) = self.lanes.get_mut(&endpoint) else { return Ok(()) };
@@ -356,7 +365,7 @@ impl<A: Attempts> Scheduler<A> {
             self.queued -= 1;
             match self.ports.store.due_delivery(endpoint, event)? {
                 Some(delivery) if !lane.knows(&delivery.endpoint) => {
-                    // What its owner has changed counts from now on.
+                    // The owner's change of the endpoint applies from now on.
                     self.queued -= lane.drop_queue();
                     lane.more = true;
                     self.looks.set(endpoint, Timestamp(0));
@@ -395,7 +404,8 @@ impl<A: Attempts> Scheduler<A> {
         }
     }
 
-    /// Memory is for endpoints that have something to do; and, for a while, for what is known of the others.
+    /// Frees the memory of an endpoint without work, or keeps its health for a while if there is
+    /// room.
     fn forget(&mut self, endpoint: EndpointId) {
         let Some(lane) = self.lanes.get(&endpoint) else { return };
         let until = lane.matters_until();

@@ -1,5 +1,6 @@
-//! Endpoints' secrets and the values of their own headers: sealed where they are kept, open only while a request is made or
-//! their owner looks. Called when one is made, when an attempt is, and when headers are shown.
+//! Secrets and header values of endpoints: sealed in storage, open only during a request or when
+//! shown to their owner. Called when a secret is made, for each attempt, and when headers are
+//! shown.
 
 use zeroize::Zeroizing;
 
@@ -8,12 +9,13 @@ use crate::model::endpoint::{Endpoint, SealedSecret, Secret};
 use crate::model::id::EndpointId;
 use crate::model::time::Timestamp;
 
-/// Seals the secret of an endpoint; it opens for that endpoint alone.
+/// Seals the secret of an endpoint. It opens for this endpoint only.
 pub fn seal(vault: &Vault, endpoint: EndpointId, secret: &Secret) -> Option<SealedSecret> {
     vault.seal(secret.bytes(), &endpoint.to_bytes()).map(SealedSecret::new)
 }
 
-/// The secrets that sign now, the newest first; none if they were sealed with another key.
+/// Opens the current signing secrets, the newest first; `None` if they were sealed with another
+/// key.
 pub fn open(vault: &Vault, endpoint: &Endpoint, now: Timestamp) -> Option<Vec<Secret>> {
     let whose = endpoint.id.to_bytes();
     let open = |sealed: &SealedSecret| {
@@ -23,17 +25,18 @@ pub fn open(vault: &Vault, endpoint: &Endpoint, now: Timestamp) -> Option<Vec<Se
     endpoint.secrets(now).map(open).collect()
 }
 
-/// What a header's value is sealed for: it opens under this name at this endpoint alone, and not as a secret that signs.
+/// The context of a sealed header value: the value opens only for this endpoint and name, and never
+/// as a signing secret.
 fn header_of(endpoint: EndpointId, name: &str) -> Vec<u8> {
     [endpoint.to_bytes().as_slice(), b"header ", name.as_bytes()].concat()
 }
 
-/// Seals the value of a header of an endpoint's own.
+/// Seals the value of an endpoint's own header.
 pub fn seal_header(vault: &Vault, endpoint: EndpointId, (name, value): (&str, &str)) -> Option<SealedSecret> {
     vault.seal(value.as_bytes(), &header_of(endpoint, name)).map(SealedSecret::new)
 }
 
-/// The headers of an endpoint's own; none if they were sealed with another key.
+/// Opens the endpoint's own headers; `None` if they were sealed with another key.
 pub fn open_headers(vault: &Vault, endpoint: &Endpoint) -> Option<Vec<(String, String)>> {
     let open = |(name, sealed): &(String, SealedSecret)| {
         let value = vault.open(sealed.bytes(), &header_of(endpoint.id, name))?;

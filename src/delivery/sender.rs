@@ -1,18 +1,20 @@
-//! One attempt: sign, send, and say what came of it. Called by the scheduler on the sending runtime; knows nothing of
-//! schedules or storage.
+//! One attempt: sign, send, and report the outcome. Called for each attempt on the sending runtime;
+//! knows nothing of schedules or storage.
 //!
-//! The head of the answer decides. With that of an acceptance the attempt is over. A refusal is over when what is kept of its
-//! body is here, a second after its head at the latest: its slot is held for so long, and its retry counts from then. The
-//! rest of any body is read beside the attempts, only so that the connection can be used again.
+//! The head of the answer decides. An accepted attempt ends with the head. A refused attempt ends
+//! when the kept part of its body is here, at most a second after the head: its slot is held until
+//! then, and its retry counts from then. The rest of any body is read beside the attempts, only to
+//! reuse the connection.
 //!
-//! A receiver may close a connection that is kept at any time, without a word. So a request that went over one, and got
-//! nothing at all, was no attempt: it is sent once more at once, over a new connection. HTTP forbids that for a `POST`
-//! unless it is known to do no harm (RFC 9110, 9.2.2); here it does none, as delivery is at least once anyway, and whoever
-//! got it twice knows it by its `webhook-id`.
+//! A receiver may close an idle connection at any time without notice. So a request over a reused
+//! connection that gets no byte of an answer is no attempt: it is sent again at once, over a new
+//! connection and only once. HTTP forbids this for a `POST` unless it is known to be harmless (RFC
+//! 9110, 9.2.2). Here it is: delivery is at least once anyway, and a receiver recognizes the
+//! duplicate by its `webhook-id`.
 //!
-//! A hostile receiver can neither lead the request elsewhere (every address is judged, redirects are not followed, no
-//! proxy is used) nor hold on to it (one deadline over everything, at most 16 KiB of the answer's head and of its body are
-//! read; more is not even taken off the connection).
+//! A hostile receiver cannot redirect the request (every address is judged, redirects are not
+//! followed, no proxy is used) and cannot hold it (one deadline covers everything, and at most 16
+//! KiB of the head and of the body are read; the rest stays in the socket).
 
 use std::error::Error as StdError;
 use std::sync::Arc;
@@ -41,34 +43,35 @@ use crate::rules::signature;
 #[path = "sender_tests.rs"]
 mod tests;
 
-/// How much of an answer is read, in bytes, unless configured otherwise.
+/// Default maximum that is read of an answer's body, in bytes.
 pub const BODY_READ_BYTES_MAX: usize = 16 << 10;
 
-/// How long the body of a refusal is waited for, behind its head.
+/// Maximum wait for the body of a refusal, after its head.
 const REFUSAL_WITHIN: Duration = Duration::from_secs(1);
-/// What a sabotaged sender keeps of a head.
+/// Maximum size of a head when the failpoint removes the limit, in bytes.
 const UNBOUNDED_HEAD_BYTES: usize = 512 << 10;
 
-/// What the sender is to keep to.
+/// Limits and identity of the sender.
 #[derive(Clone, Debug)]
 pub struct SenderConfig {
-    /// Longest time until a connection stands, name lookup and TLS included.
+    /// Maximum time to establish a connection, name lookup and TLS included.
     pub connect_timeout: Duration,
-    /// Longest time for an attempt in all.
+    /// Maximum time of a whole attempt.
     pub timeout: Duration,
-    /// The `User-Agent`.
+    /// The value of the `User-Agent` header.
     pub user_agent: String,
-    /// Most that is read of an answer's body, in bytes.
+    /// Maximum that is read of an answer's body, in bytes.
     pub body_read_bytes_max: usize,
-    /// Connections kept open to one host while nothing is sent there. With fewer than attempts on their way, most of them
-    /// would make a connection of their own.
+    /// Maximum number of idle connections to one host. If this is below the number of attempts in
+    /// flight, most attempts make a new connection.
     pub idle_connections_per_host: usize,
-    /// What may be reached.
+    /// The addresses that may be reached.
     pub egress: Arc<EgressRules>,
 }
 
 impl SenderConfig {
-    /// The contract's figures: 5 s to connect, 15 s in all, 16 KiB of answer; 16 idle connections to a host.
+    /// The documented defaults: 5 s to connect, 15 s in all, 16 KiB of an answer's body, 16 idle
+    /// connections to a host.
     pub fn new(egress: Arc<EgressRules>) -> Self {
         Self {
             connect_timeout: Duration::from_secs(5),
@@ -81,7 +84,7 @@ impl SenderConfig {
     }
 }
 
-/// Why there is no sender: no CA certificates on this machine, or a `User-Agent` that is no header value.
+/// Why the sender cannot start: no CA certificates on this machine, or an invalid `User-Agent`.
 #[derive(Debug)]
 pub struct SenderError(String);
 
@@ -93,7 +96,7 @@ impl std::fmt::Display for SenderError {
 
 impl StdError for SenderError {}
 
-/// Chooses the TLS provider for the process, once.
+/// Chooses the TLS provider of the process; later calls do nothing.
 pub fn install_crypto() {
     if rustls::crypto::CryptoProvider::get_default().is_none()
         && rustls::crypto::ring::default_provider().install_default().is_err()
@@ -102,30 +105,30 @@ pub fn install_crypto() {
     }
 }
 
-/// One attempt to be made.
+/// The request of one attempt.
 #[derive(Clone, Debug)]
 pub struct Request<'a> {
-    /// Where to.
+    /// The URL of the endpoint.
     pub url: &'a str,
-    /// What: `webhook-id`, the same at every attempt.
+    /// The event, sent as `webhook-id`; the same at every attempt.
     pub event_id: EventId,
-    /// The first attempt is 1.
+    /// Number of the attempt; the first is 1.
     pub attempt: u32,
-    /// The body, and its content type.
+    /// The body, in the form of the endpoint.
     pub body: Bytes,
-    /// See `body`.
+    /// The content type of `body`.
     pub content_type: &'static str,
-    /// More headers, checked when they were set.
+    /// The endpoint's own headers, checked when they were set.
     pub headers: &'a [(String, String)],
-    /// What signs it; more than one while a secret is being rotated.
+    /// The signing secrets; more than one while a secret is rotated.
     pub secrets: &'a [Secret],
-    /// Longest time for the attempt in all; none: as configured.
+    /// Maximum time of the attempt; `None` for the configured time.
     pub timeout: Option<Duration>,
-    /// The time now: `webhook-timestamp`.
+    /// The current wall time, sent as `webhook-timestamp`.
     pub now: Timestamp,
 }
 
-/// Sends webhooks. Cheap to clone; clones share their connections.
+/// Sends webhooks. Clones are cheap and share their connections.
 #[derive(Clone)]
 pub struct Sender {
     connector: Connector,
@@ -140,10 +143,11 @@ impl std::fmt::Debug for Sender {
 }
 
 impl Sender {
-    /// A sender that keeps to these limits.
+    /// Makes a sender with these limits.
     ///
     /// # Errors
-    /// When TLS cannot be set up (no CA store: the package ca-certificates), or the `User-Agent` is no header value.
+    /// TLS cannot be set up (no CA store: the package ca-certificates), or the `User-Agent` is not
+    /// a valid header value.
     pub fn new(config: SenderConfig) -> Result<Self, SenderError> {
         install_crypto();
         let tls = connector::tls().map_err(|error| match error {
@@ -163,8 +167,9 @@ impl Sender {
         Ok(Self { connector, pool, config: Arc::new(config) })
     }
 
-    /// Makes the attempt. That it failed is an outcome like another. A 2xx counts as soon as its head is here: the
-    /// receiver has accepted, and sending again because of a slow or broken body would only make a duplicate.
+    /// Makes the attempt; a failure is an outcome too. A 2xx counts as soon as its head is here:
+    /// the receiver has accepted, and another request because of a slow or broken body would only
+    /// make a duplicate.
     pub async fn send(&self, request: Request<'_>) -> AttemptOutcome {
         let begun = Instant::now();
         let mut journey = Journey::default();
@@ -226,7 +231,8 @@ impl Sender {
         }
     }
 
-    /// The head of the answer, over a connection that was there or a new one.
+    /// Sends the request over an idle connection or a new connection, and reads the head of the
+    /// answer.
     async fn ask(
         &self,
         url: &Url,
@@ -255,8 +261,8 @@ impl Sender {
         Ok(Answered::new(place, link, head, reader))
     }
 
-    /// What is wanted of the answer. Nothing of an acceptance, which is over with its head; of a refusal what it says, as
-    /// far as that comes soon.
+    /// Reads the body of a refusal as far as it arrives soon; an acceptance needs no body. The
+    /// connection goes back to the pool.
     async fn answer(&self, answered: Answered, deadline: tokio::time::Instant) -> Answer {
         let Answered { place, mut link, head, rest, here_at } = answered;
         let mut body = Body::of(&head, self.config.body_read_bytes_max, KEPT_BODY_BYTES_MAX);
@@ -273,7 +279,7 @@ impl Sender {
         Answer { head, here_at, body: kept }
     }
 
-    /// The head of the request, signed.
+    /// Builds the head of the request, with its signature.
     fn signed(&self, request: &Request<'_>, url: &Url) -> Result<Vec<u8>, &'static str> {
         let id = request.event_id.to_string();
         let timestamp_s = request.now.unix_seconds();
@@ -312,12 +318,12 @@ impl Sender {
     }
 }
 
-/// RFC 9110, 5.5; what is not ASCII is let through as UTF-8.
+/// Allows the characters of RFC 9110, 5.5, and all non-ASCII characters as UTF-8.
 fn is_header_value(text: &str) -> bool {
     text.bytes().all(|byte| byte == b'\t' || !byte.is_ascii_control())
 }
 
-/// The URL may be reached, but HTTP cannot ask for it.
+/// The error for an allowed URL that cannot be written as an HTTP request.
 fn unaskable(target: &Target, rule: &str) -> AttemptError {
     AttemptError { code: ErrorCode::Protocol, detail: format!("the request to {target} is not valid HTTP: {rule}") }
 }
@@ -326,20 +332,20 @@ fn whole_ms(time: Duration) -> u32 {
     u32::try_from(time.as_millis()).unwrap_or(u32::MAX)
 }
 
-/// The connection of an attempt.
+/// The connection of an attempt, for its outcome.
 #[derive(Default)]
 struct Journey {
     steps: Steps,
-    /// It was there before.
+    /// True if the connection came from the pool.
     is_reused: bool,
 }
 
-/// An answer of which the head is here, and the connection it came over.
+/// The head of an answer and its connection.
 struct Answered {
     place: Place,
     link: Link,
     head: Head,
-    /// What came of its body with it.
+    /// Bytes of the body that arrived with the head.
     rest: Vec<u8>,
     here_at: Instant,
 }
@@ -350,10 +356,10 @@ impl Answered {
     }
 }
 
-/// What a receiver answered.
+/// The answer of a receiver, as far as kept.
 struct Answer {
     head: Head,
-    /// When its head was.
+    /// When the head was complete.
     here_at: Instant,
     body: Vec<u8>,
 }
@@ -371,7 +377,7 @@ fn kept_headers(head: &Head) -> Vec<(String, String)> {
     .collect()
 }
 
-/// Nothing for 2xx, else the word and the sentence.
+/// `None` for 2xx, otherwise the error code and its sentence.
 fn error_of(head: &Head) -> Option<AttemptError> {
     if is_success(head.status) {
         return None;
@@ -394,11 +400,12 @@ fn error_of(head: &Head) -> Option<AttemptError> {
     Some(AttemptError { code: ErrorCode::Redirect, detail })
 }
 
-/// `Retry-After` as milliseconds from the answer: seconds, or a date (RFC 9110, 10.2.3). A date that has passed is 0.
+/// `Retry-After` in milliseconds from the answer: seconds, or a date (RFC 9110, 10.2.3). A past
+/// date is 0.
 fn retry_after_ms(text: &str, answered_at: Timestamp) -> Option<u64> {
     let text = text.trim();
     if !text.is_empty() && text.bytes().all(|c| c.is_ascii_digit()) {
-        // Too many digits for a number are a very long time.
+        // Too many digits for a number count as the longest time.
         return Some(text.parse::<u64>().map_or(u64::MAX, |seconds| seconds.saturating_mul(1_000)));
     }
     let date = httpdate::parse_http_date(text).ok()?;
@@ -406,7 +413,7 @@ fn retry_after_ms(text: &str, answered_at: Timestamp) -> Option<u64> {
     Some(date_ms.saturating_sub(answered_at.0))
 }
 
-/// Who was to be reached: as the URL says, and the addresses of a name.
+/// The target for messages: host and port of the URL, and up to four addresses of a name.
 fn shown(target: &Target, journey: &Journey) -> String {
     let shown: Vec<String> = journey.steps.addresses.iter().take(4).map(|address| address.ip().to_string()).collect();
     if shown.is_empty() || target.address.is_some() {

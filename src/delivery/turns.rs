@@ -1,24 +1,26 @@
-//! Whose turn it is: organizations take turns, and within one its endpoints do. Used by the scheduler.
+//! Decides whose turn it is: organizations take turns, and the endpoints of each take turns within.
+//! Used by the scheduler.
 //!
-//! An organization has a share of its own in what may be on its way. So its endpoints, however many hang, never take what
-//! the others need; and one with a thousand endpoints does not come a thousand times before the next. Within it a quarter
-//! of the share is kept for endpoints that work, so that those that hang leave them something. Every step costs the same,
-//! however many there are.
+//! Each organization has a share of the attempts in flight. So endpoints that hang never exhaust
+//! the share of another organization, and an organization with a thousand endpoints gets no more
+//! turns than any other. A quarter of the share is kept for healthy endpoints, so that hanging
+//! endpoints of an organization leave them some room. Every step takes the same time for any number
+//! of endpoints.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use crate::model::id::{EndpointId, OrgNo};
 
-/// Bounds of what was begun.
+/// Limits for attempts, of an organization or of all.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Room {
-    /// On their way.
+    /// Maximum number of attempts in flight.
     pub(super) in_flight: usize,
-    /// Begun and not settled, whether on their way or not.
+    /// Maximum number of unsettled attempts, in flight or not.
     pub(super) unsettled: usize,
 }
 
-/// What was begun.
+/// Attempts begun and not ended, of an organization or of all.
 #[derive(Clone, Copy, Debug, Default)]
 struct Begun {
     in_flight: usize,
@@ -36,33 +38,34 @@ impl Begun {
     }
 }
 
-/// What is known of an endpoint.
+/// The health of an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Standing {
-    /// It accepted what it was last sent, or nothing is known and nothing on its way to it.
+    /// The endpoint accepted the last request; or its health is unknown, with no attempt in flight.
     Works,
-    /// Anything else.
+    /// The endpoint did not accept the last request; or its health is unknown, with an attempt in
+    /// flight.
     InDoubt,
 }
 
-/// Lanes that ask, each with its number in the order of asking.
+/// Endpoints that wait for a turn, by turn number.
 type Ready = BTreeMap<u64, EndpointId>;
 
 #[derive(Debug, Default)]
 struct Org {
     begun: Begun,
-    /// On their way to endpoints that were in doubt then.
+    /// Attempts in flight to endpoints that were in doubt at the start of the attempt.
     in_doubt: usize,
-    /// Lanes that have something to send and may send it: of endpoints that work,
+    /// Healthy endpoints that wait for a turn.
     ready: Ready,
-    /// and of the others.
+    /// Endpoints in doubt that wait for a turn.
     ready_in_doubt: Ready,
-    /// Whether it stands in the line.
+    /// Set while the organization stands in the line.
     in_line: bool,
 }
 
 impl Org {
-    /// Where the lane stands whose turn it is, if there is one and room.
+    /// The set with the endpoint that is next, if an endpoint waits and the limits have room.
     fn next_ready(&mut self, room: Room) -> Option<&mut Ready> {
         let doubt_fits = self.in_doubt < (room.in_flight - room.in_flight / 4).max(1);
         let in_doubt = self.ready_in_doubt.keys().next().copied().filter(|_| doubt_fits);
@@ -82,7 +85,7 @@ impl Org {
     }
 }
 
-/// The order of turns, and the bounds over all lanes and over those of one organization.
+/// The order of turns, and the limits over all organizations and within each.
 #[derive(Debug)]
 pub(super) struct Turns {
     room: Room,
@@ -90,7 +93,7 @@ pub(super) struct Turns {
     begun: Begun,
     orgs: HashMap<OrgNo, Org>,
     line: VecDeque<OrgNo>,
-    /// How often a turn was asked for.
+    /// The number of the last turn asked for.
     asked: u64,
 }
 
@@ -99,8 +102,8 @@ impl Turns {
         Self { room, room_per_org, begun: Begun::default(), orgs: HashMap::new(), line: VecDeque::new(), asked: 0 }
     }
 
-    /// Other bounds from now on. What was begun beyond them goes on to its end. Who stood aside for want of room is in line
-    /// again when something is over or settled.
+    /// Replaces the limits. Attempts beyond them continue, and organizations that now have room
+    /// return to the line.
     pub(super) fn set_rooms(&mut self, room: Room, room_per_org: Room) {
         (self.room, self.room_per_org) = (room, room_per_org);
         let orgs: Vec<OrgNo> = self.orgs.keys().copied().collect();
@@ -109,17 +112,17 @@ impl Turns {
         }
     }
 
-    /// Attempts on their way.
+    /// Number of attempts in flight.
     pub(super) fn in_flight(&self) -> usize {
         self.begun.in_flight
     }
 
-    /// Attempts that are begun and not settled.
+    /// Number of attempts begun and not settled.
     pub(super) fn unsettled(&self) -> usize {
         self.begun.unsettled
     }
 
-    /// This lane is to have a turn. Only once until it has had it; gives the number of the turn.
+    /// Asks for a turn and returns its number. An endpoint must not ask again before its turn.
     pub(super) fn ask(&mut self, org_no: OrgNo, endpoint: EndpointId, standing: Standing) -> u64 {
         self.asked += 1;
         let org = self.orgs.entry(org_no).or_default();
@@ -129,7 +132,7 @@ impl Turns {
         self.asked
     }
 
-    /// The endpoint with this turn works, as was found out meanwhile.
+    /// Moves a waiting endpoint to the healthy endpoints, with the same turn number.
     pub(super) fn works(&mut self, org_no: OrgNo, turn: u64) {
         let Some(org) = self.orgs.get_mut(&org_no) else { return };
         if let Some(endpoint) = org.ready_in_doubt.remove(&turn) {
@@ -138,13 +141,14 @@ impl Turns {
         }
     }
 
-    /// Whose turn it is now; none if nobody asks, or those who do have as much on its way as they may.
+    /// Returns the endpoint whose turn it is; `None` if no endpoint waits, or the limits have no
+    /// room.
     pub(super) fn next(&mut self) -> Option<EndpointId> {
         while self.begun.fits(self.room) {
             let org_no = self.line.pop_front()?;
             let Some(org) = self.orgs.get_mut(&org_no) else { continue };
             org.in_line = false;
-            // One without room comes back when it has some.
+            // An organization without room returns to the line when an attempt ends.
             let next = org.next_ready(self.room_per_org).and_then(Ready::pop_first);
             self.line_up(org_no);
             if let Some((_, endpoint)) = next {
@@ -154,7 +158,7 @@ impl Turns {
         None
     }
 
-    /// An attempt was begun.
+    /// Records the beginning of an attempt.
     pub(super) fn began(&mut self, org: OrgNo, standing: Standing) {
         self.begun.begin();
         let org = self.orgs.entry(org).or_default();
@@ -162,7 +166,7 @@ impl Turns {
         org.in_doubt += usize::from(standing == Standing::InDoubt);
     }
 
-    /// Its request is over; `standing` is what it was begun with.
+    /// Records the end of a request; `standing` is the health at the beginning of its attempt.
     pub(super) fn over(&mut self, org_no: OrgNo, standing: Standing) {
         self.begun.in_flight = self.begun.in_flight.saturating_sub(1);
         if let Some(org) = self.orgs.get_mut(&org_no) {
@@ -172,7 +176,7 @@ impl Turns {
         self.line_up(org_no);
     }
 
-    /// It is settled.
+    /// Records the settling of an attempt.
     pub(super) fn settled(&mut self, org_no: OrgNo) {
         self.begun.unsettled = self.begun.unsettled.saturating_sub(1);
         if let Some(org) = self.orgs.get_mut(&org_no) {
@@ -181,7 +185,8 @@ impl Turns {
         self.line_up(org_no);
     }
 
-    /// Puts an organization into the line if it asks and has room; forgets one that has nothing.
+    /// Puts an organization in the line if an endpoint waits and there is room; forgets an
+    /// organization without work.
     fn line_up(&mut self, org_no: OrgNo) {
         let Some(org) = self.orgs.get_mut(&org_no) else { return };
         if org.is_idle() {

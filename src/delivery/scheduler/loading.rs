@@ -1,4 +1,4 @@
-//! How lanes get what they send: looks into the state, a bounded number of rows and of ids at a time.
+//! Fills the endpoint queues from the state, with a bounded number of rows and ids at a time.
 
 use std::time::Instant;
 
@@ -10,17 +10,18 @@ use crate::model::time::Timestamp;
 use crate::rules::breaker::Permit;
 use crate::store::{StateError, Then};
 
-/// Lanes looked at before attempts are started and reports heard again.
+/// Maximum number of endpoints looked at before attempts start and reports are read again.
 const LOOKS_AT_ONCE: usize = 64;
-/// The same when all are gone through.
+/// Maximum number of endpoints visited in one step of the pass over all endpoints.
 const SURVEYED_AT_ONCE: usize = 256;
-/// What is kept for each lane when that is to be noticed.
+/// Memory leaked for each endpoint by the failpoint, in bytes.
 const HOARD_BYTES: usize = 2 << 20;
-/// Deliveries of a deleted endpoint that are canceled in one command.
+/// Maximum number of deliveries of a deleted endpoint in one cancellation.
 const CANCELED_AT_ONCE: usize = 500;
 
 impl<A: Attempts> Scheduler<A> {
-    /// Every endpoint that something waits for, some at a time: at the start, and when hints were missed.
+    /// Takes a step of the pass over all endpoints with waiting deliveries. A pass runs at the
+    /// start and after missed hints.
     pub(super) fn survey(&mut self) -> Result<(), StateError> {
         let Some(mut after) = self.survey.take() else { return Ok(()) };
         for _ in 0..SURVEYED_AT_ONCE {
@@ -30,7 +31,8 @@ impl<A: Attempts> Scheduler<A> {
             }
             self.looks.set(found.endpoint, found.next_due);
             if let Some(lane) = self.lanes.get_mut(&found.endpoint) {
-                // A queue that holds something does not see what came behind it, or before it.
+                // The queue was filled without the missed deliveries, which may belong before or
+                // after it.
                 lane.more |= lane.waiting() > 0;
                 lane.mark = None;
                 lane.heard_of_all();
@@ -41,7 +43,8 @@ impl<A: Attempts> Scheduler<A> {
         Ok(())
     }
 
-    /// Looks into the state for lanes whose time has come, some at a time.
+    /// Looks in the state for deliveries of endpoints whose time has come, a bounded number of
+    /// endpoints.
     pub(super) fn look_where_due(&mut self) -> Result<(), StateError> {
         if self.routing_polled.elapsed() >= ROUTING_POLL {
             self.routing_polled = Instant::now();
@@ -67,11 +70,11 @@ impl<A: Attempts> Scheduler<A> {
         let view = lane.view();
         let permit = lane.permit(now);
         if !is_enabled {
-            // What waits goes on waiting; enabling it is a change that is heard.
+            // The deliveries wait in the state; enabling the endpoint sends a hint.
             self.queued -= lane.drop_queue();
             lane.more = false;
         } else if lane.is_stale() {
-            // Its settling brings another look.
+            // The settling of the current attempt causes another look.
             lane.more = true;
         } else if let Permit::NotUntil(until) = permit {
             lane.more = true;
@@ -91,8 +94,8 @@ impl<A: Attempts> Scheduler<A> {
         Ok(())
     }
 
-    /// How many ids the lane may take in. When memory is full, one if it has none, so that nobody waits for the backlog of
-    /// others; also one if that is to probe.
+    /// Number of ids the endpoint queue may take in. If memory is full, an empty queue gets one id,
+    /// so that no endpoint waits for the backlog of others. A probe also needs only one id.
     fn room(&self, endpoint: EndpointId, now: Timestamp) -> usize {
         let Some(lane) = self.lanes.get(&endpoint) else { return 0 };
         let least = usize::from(lane.waiting() == 0);
@@ -103,7 +106,7 @@ impl<A: Attempts> Scheduler<A> {
         own.min(self.limits.queued.saturating_sub(self.queued)).max(least)
     }
 
-    /// Fills the lane's queue from the state with what is due.
+    /// Fills the queue from the state with due deliveries.
     fn load(&mut self, endpoint: EndpointId, now: Timestamp) -> Result<(), StateError> {
         let room = self.room(endpoint, now);
         let Some(lane) = self.lanes.get_mut(&endpoint) else { return Ok(()) };
@@ -120,7 +123,7 @@ impl<A: Attempts> Scheduler<A> {
                 break;
             }
             if taken == room {
-                // Or it is claimed already: then the next look finds nothing.
+                // This delivery may already be claimed; then the next look finds nothing.
                 lane.more = true;
                 break;
             }
@@ -130,8 +133,8 @@ impl<A: Attempts> Scheduler<A> {
         Ok(())
     }
 
-    /// The same for an endpoint that keeps the order of events: nothing while an attempt is not settled, since nobody knows
-    /// before whether it has to be made again.
+    /// Fills the queue of an endpoint in strict order. The queue stays empty while an attempt is
+    /// unsettled, because the attempt may have to be repeated first.
     fn load_in_order(&mut self, endpoint: EndpointId, now: Timestamp) -> Result<(), StateError> {
         if let Some(lane) = self.lanes.get_mut(&endpoint) {
             self.queued -= lane.drop_queue();
@@ -165,7 +168,7 @@ impl<A: Attempts> Scheduler<A> {
         Ok(())
     }
 
-    /// The endpoint is no more: what waits for it is canceled, a bounded number at a time.
+    /// Cancels the deliveries of a deleted endpoint, a bounded number at a time.
     fn cancel_all(&mut self, endpoint: EndpointId) -> Result<(), StateError> {
         if let Some(lane) = self.lanes.get_mut(&endpoint) {
             self.queued -= lane.drop_queue();

@@ -1,4 +1,4 @@
-//! Attempts begin, and what becomes of them is taken in: once, however often it is told.
+//! Begins attempts and takes in their reports. Each report counts once, however often it arrives.
 
 use super::{Attempts, Scheduler, UnderWay};
 use crate::delivery::completion::{Attempt, Completion, Ledger};
@@ -9,13 +9,13 @@ use crate::model::time::Timestamp;
 use crate::rules::breaker::{Answer, BreakerView, Moment};
 use crate::store::DueDelivery;
 
-/// How soon an attempt is made again that could not be settled.
+/// Milliseconds until an attempt that could not be settled is repeated.
 const UNSETTLED_AGAIN_MS: u64 = 1_000;
-/// Attempts that are asked what they have told, in one step of the scan.
+/// Maximum number of ledgers read in one step of the scan.
 const ASKED_AT_ONCE: usize = 512;
 
 impl<A: Attempts> Scheduler<A> {
-    /// The lane has begun with it.
+    /// Starts the attempt of a delivery; the endpoint queue has already counted it.
     pub(super) fn begin(&mut self, delivery: DueDelivery, standing: Standing) {
         self.last_attempt += 1;
         let (org, endpoint, event) = (delivery.org, delivery.endpoint.id, delivery.event);
@@ -27,7 +27,7 @@ impl<A: Attempts> Scheduler<A> {
         self.attempts.start(delivery, completion);
     }
 
-    /// What the ledger of an attempt has by now. What is told a second time is nothing new.
+    /// Takes in the news from the ledger of an attempt. A repeated report changes nothing.
     pub(super) fn take_in(&mut self, number: u64) {
         let Some(known) = self.under_way.get_mut(&number) else { return };
         let (attempt, told) = (known.attempt, known.ledger.told());
@@ -42,8 +42,8 @@ impl<A: Attempts> Scheduler<A> {
         }
     }
 
-    /// Looks what some of the attempts behind this one have told, in case that nobody heard it; gives the last of them, or
-    /// none at the end.
+    /// Reads the ledgers of some attempts after this number, in case their reports were lost.
+    /// Returns the last number read, or `None` at the end.
     pub(super) fn ask_attempts(&mut self, after: u64) -> Option<u64> {
         let some = self.under_way.range(after.saturating_add(1)..).take(ASKED_AT_ONCE);
         let some: Vec<u64> = some.map(|(number, _)| *number).collect();
@@ -72,7 +72,7 @@ impl<A: Attempts> Scheduler<A> {
             self.note_breaker(endpoint, view);
             let next = if let BreakerView::Open(until) = view { until } else { Timestamp(0) };
             if let Some(lane) = self.lanes.get_mut(&endpoint) {
-                // Memory is for what can be sent.
+                // Ids of an endpoint in a pause would waste memory.
                 self.queued -= if next > now { lane.drop_queue() } else { 0 };
             }
             self.looks.set(endpoint, next);
@@ -80,7 +80,7 @@ impl<A: Attempts> Scheduler<A> {
         self.give_turn(endpoint);
     }
 
-    /// The scheduler's times are steady ones, and what others see is not.
+    /// Publishes a breaker. The scheduler's times are steady, and others see wall times.
     pub(super) fn note_breaker(&self, endpoint: EndpointId, view: BreakerView) {
         let view = match view {
             BreakerView::Open(until) => BreakerView::Open(until.minus_ms(self.ports.clock.ahead_ms())),
@@ -110,7 +110,7 @@ impl<A: Attempts> Scheduler<A> {
         };
         if let Some(at) = again_at {
             if lane.is_strict() {
-                // Those behind it wait for it.
+                // Later events wait for the retry of this event.
                 self.queued -= lane.drop_queue();
             }
             self.looks.set(endpoint, at);

@@ -1,9 +1,10 @@
-//! The look at everything: slow, bounded and always under way. Hints and reports make the scheduler quick; this makes it
-//! right. Whatever it believes and whatever it was not told, anything overdue in the state is found within a minute, and so
-//! is what an attempt has told and nobody has heard.
+//! The scan: slow, bounded and always running. Hints and reports make the scheduler fast; the scan
+//! makes it correct. It finds overdue deliveries in the state, and reports nobody received, within
+//! a minute, whatever the scheduler's memory holds.
 //!
-//! A pass goes over the endpoints that something waits for, a step at a time, and begins every twenty seconds. With nothing
-//! waiting it costs a look into an empty table; an endpoint that waits for a later time costs two.
+//! A pass visits the endpoints with waiting deliveries, step by step, and begins every twenty
+//! seconds. A pass without waiting deliveries costs one read of an empty table; an endpoint whose
+//! deliveries are due later costs two reads.
 
 use std::collections::HashMap;
 
@@ -14,43 +15,43 @@ use crate::model::id::{EndpointId, EventId};
 use crate::model::time::Timestamp;
 use crate::store::{Lane as WaitingLane, StateError};
 
-/// A pass begins so long after the one before, unless that is not over.
+/// Milliseconds from the beginning of a pass to the next, unless the pass takes longer.
 const PASS_MS: u64 = 20_000;
-/// And is to be over after about so long, in steps,
+/// Planned duration of a pass, in milliseconds.
 const PASS_TAKES_MS: u64 = 15_000;
-/// of which one is made every so often.
+/// Milliseconds between two steps of a pass.
 const STEP_MS: u64 = 250;
-/// Endpoints in a step: so many at least, and at most, however many there are. A pass goes at a pace that was right for the one
-/// before; one that is not over in time goes on as fast as it may, so that also the first one over 250,000 endpoints takes
-/// less than a minute.
+/// Minimum and maximum number of endpoints in a step. The pace of a pass comes from the size of the
+/// previous pass; a pass over its planned duration goes on at full pace. So the first pass over
+/// 250,000 endpoints also takes less than a minute.
 const LANES_PER_STEP: usize = 64;
 const LANES_PER_STEP_MAX: usize = 2_048;
 
-/// How far it is.
+/// Progress of the current pass, and findings.
 #[derive(Debug)]
 pub(super) struct Scan {
     /// When the next step is due.
     next_at: Timestamp,
-    /// When this pass began.
+    /// When the current or last pass began.
     began_at: Timestamp,
-    /// Whether there is one under way.
+    /// Set while a pass is running.
     is_under_way: bool,
-    /// The endpoint that was looked at last.
+    /// The endpoint visited last; `None` at the beginning.
     after: Option<EndpointId>,
-    /// Whether all were.
+    /// Set when all endpoints were visited.
     lanes_are_over: bool,
-    /// The attempt that was asked last; none: all were.
+    /// The attempt whose ledger was read last; `None` when all ledgers were read.
     asked: Option<u64>,
-    /// Endpoints looked at in this pass,
+    /// Number of endpoints visited in this pass.
     lanes: usize,
-    /// and in each step of it.
+    /// Number of endpoints visited in each step of this pass.
     per_step: usize,
-    /// By endpoint the first delivery that this pass has found overdue although nothing keeps it from being attempted, and
-    /// since when passes have found the same one there,
+    /// Overdue deliveries found in this pass although nothing holds them back: the first of each
+    /// endpoint, and the time at which passes began to find the same delivery.
     stuck: HashMap<EndpointId, (EventId, Timestamp)>,
-    /// and those of the pass before.
+    /// The overdue deliveries found in the previous pass.
     stuck_before: HashMap<EndpointId, (EventId, Timestamp)>,
-    /// Whether it only looks: a promise that is broken on purpose.
+    /// A failpoint: the scan finds overdue deliveries but does not act.
     pub(super) is_off: bool,
 }
 
@@ -71,7 +72,7 @@ impl Scan {
         }
     }
 
-    /// When the next step is due.
+    /// Returns when the next step is due.
     pub(super) fn next_at(&self) -> Timestamp {
         self.next_at
     }
@@ -83,12 +84,12 @@ impl Scan {
         self.stuck_before = std::mem::take(&mut self.stuck);
     }
 
-    /// Endpoints in this step.
+    /// Maximum number of endpoints in this step.
     fn lanes_in_step(&self, now: Timestamp) -> usize {
         if now >= self.began_at.plus_ms(PASS_TAKES_MS) { LANES_PER_STEP_MAX } else { self.per_step }
     }
 
-    /// It is one that should have been begun: the next pass looks whether it was.
+    /// Records an overdue delivery; the next pass checks if its attempt has begun.
     fn found_stuck(&mut self, endpoint: EndpointId, event: EventId, now: Timestamp) {
         let before = self.stuck_before.get(&endpoint).filter(|(known, _)| *known == event);
         self.stuck.insert(endpoint, before.copied().unwrap_or((event, now)));
@@ -103,7 +104,7 @@ impl Scan {
 }
 
 impl<A: Attempts> Scheduler<A> {
-    /// A step, if one is due.
+    /// Takes a step of the scan, if due.
     pub(super) fn scan(&mut self) -> Result<(), StateError> {
         let now = self.now();
         if now < self.scan.next_at {
@@ -136,7 +137,8 @@ impl<A: Attempts> Scheduler<A> {
         Ok(())
     }
 
-    /// What is overdue there is looked at, and so is what waits for an endpoint that is no more.
+    /// Schedules a look at the endpoint if its deliveries are due, are due soon, or belong to a
+    /// deleted endpoint.
     fn scan_lane(&mut self, WaitingLane { endpoint, next_due }: WaitingLane, now: Timestamp) -> Result<(), StateError> {
         let is_due = next_due <= now;
         if is_due && let Some(event) = self.free_and_overdue(endpoint, now)? {
@@ -153,8 +155,9 @@ impl<A: Attempts> Scheduler<A> {
         Ok(())
     }
 
-    /// The first delivery that is overdue although nothing keeps it from being attempted: its endpoint is enabled and not in
-    /// a pause, its rate and its order allow it, and there is room for it. That may be so for a moment.
+    /// Returns the first overdue delivery that nothing holds back: the endpoint is enabled, and its
+    /// breaker, rate, order and limits allow an attempt. Such a delivery may exist for a moment
+    /// without a fault.
     fn free_and_overdue(&mut self, endpoint: EndpointId, now: Timestamp) -> Result<Option<EventId>, StateError> {
         let store = &self.ports.store;
         let Some((org, _)) = store.target(endpoint)?.filter(|(_, target)| target.is_enabled()) else { return Ok(None) };
@@ -181,7 +184,7 @@ impl<A: Attempts> Scheduler<A> {
         first_due(lane.unsettled(), &|event| lane.is_under_way(event))
     }
 
-    /// The longest that one has been found there again and again.
+    /// Shows for how long passes have found the same delivery overdue; the longest counts.
     fn show_overdue(&self, now: Timestamp) {
         let oldest = self.scan.stuck.values().map(|(_, since)| *since).min();
         let overdue_ms = oldest.map_or(0, |since| now.0.saturating_sub(since.0));
