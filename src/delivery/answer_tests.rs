@@ -8,7 +8,7 @@ use super::*;
 const ACCEPTED: Option<u16> = Some(200);
 const REST: &str = "Content-Length: 2\r\n\r\nok";
 
-/// What may stand in the head of a 200.
+/// Lines allowed in the head of a 200.
 const ODD_LINES: [&str; 17] = [
     "",
     "X-A: b\r\n  c\r\n",
@@ -29,7 +29,7 @@ const ODD_LINES: [&str; 17] = [
     "X: a\r\n\rfoo: b\r\n",
 ];
 
-/// First lines, and the status that is read out of each.
+/// First lines of answers, with the parsed status of each.
 const FIRST_LINES: [(&str, Option<u16>); 25] = [
     ("HTTP/1.1 200", ACCEPTED),
     ("HTTP/1.1 200 ", ACCEPTED),
@@ -58,7 +58,7 @@ const FIRST_LINES: [(&str, Option<u16>); 25] = [
     ("\u{feff}HTTP/1.1 200 OK", None),
 ];
 
-/// Whole answers.
+/// Whole answers, with the parsed status of each.
 const WHOLE: [(&str, Option<u16>); 23] = [
     ("HTTP/1.1 200 OK\nX: y\n\nok", ACCEPTED),
     ("HTTP/1.1 204 No Content\r\n\r\n", Some(204)),
@@ -68,7 +68,7 @@ const WHOLE: [(&str, Option<u16>); 23] = [
     ("HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", ACCEPTED),
     ("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n\r\nok", ACCEPTED),
     ("HTTP/1.1 102 X\r\n\r\nHTTP/1.1 103 X\r\nLink: a\r\n\r\nHTTP/1.1 204 X\r\n\r\n", Some(204)),
-    // The head is cut, but who has sent the status has taken the request.
+    // The head is cut, but a receiver with a status has taken the request.
     ("HTTP/1.1 200 OK\r\n", ACCEPTED),
     ("HTTP/1.1 200 OK\r\nX: a\r\nCont", ACCEPTED),
     ("HTTP/1.1 200 OK\r\nX: a\r\n\r", ACCEPTED),
@@ -86,7 +86,7 @@ const WHOLE: [(&str, Option<u16>); 23] = [
     ("", None),
 ];
 
-/// What is said of how long a body is, as far as curl gives up there. It has no part in the verdict.
+/// Framings of a body at which curl fails. They do not change our verdict.
 const FRAMINGS: [&str; 6] = [
     "Content-Length: 20",
     "Content-Length: 1\r\nContent-Length: 2",
@@ -96,8 +96,8 @@ const FRAMINGS: [&str; 6] = [
     "Transfer-Encoding: chunked",
 ];
 
-/// Whole answers, after which the connection is closed, and the status that is read out of each, none if it means nothing.
-/// curl says the same.
+/// Whole answers, each followed by the end of the connection, with the parsed status; `None` for an
+/// invalid answer. curl agrees with all of them.
 fn answers() -> Vec<(Vec<u8>, Option<u16>)> {
     let odd = ODD_LINES.map(|line| (format!("HTTP/1.1 200 OK\r\n{line}{REST}").into_bytes(), ACCEPTED));
     let first = FIRST_LINES.map(|(line, status)| (format!("{line}\r\n{REST}").into_bytes(), status));
@@ -106,15 +106,16 @@ fn answers() -> Vec<(Vec<u8>, Option<u16>)> {
     odd.into_iter().chain(first).chain(whole).chain([(latin, ACCEPTED)]).collect()
 }
 
-/// Where curl says something else.
+/// Answers on which curl disagrees.
 fn others() -> Vec<(Vec<u8>, Option<u16>)> {
     let framings = FRAMINGS.map(|framing| (format!("HTTP/1.1 200 OK\r\n{framing}\r\n\r\nok").into_bytes(), ACCEPTED));
-    // Nobody asked for another protocol, so this is a refusal. curl waits for what comes in the other one.
+    // The request did not ask for another protocol, so 101 is a refusal. curl waits for an answer
+    // in the other protocol.
     let switching = (b"HTTP/1.1 101 Switching Protocols\r\n\r\n".to_vec(), Some(101));
     framings.into_iter().chain([switching]).collect()
 }
 
-/// What we read out of an answer that comes in portions of this size.
+/// Parses an answer fed in chunks of this size.
 fn read(answer: &[u8], portion: usize) -> Option<u16> {
     let mut reader = HeadReader::new(HEAD_BYTES_MAX);
     for bytes in answer.chunks(portion) {
@@ -127,7 +128,7 @@ fn read(answer: &[u8], portion: usize) -> Option<u16> {
     reader.end().ok().map(|head| head.status)
 }
 
-/// What curl does: its exit code and the status that it prints.
+/// Feeds the answer to curl; returns its exit code and the status.
 fn ask_curl(answer: &[u8]) -> (Option<i32>, u16) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
@@ -141,7 +142,7 @@ fn ask_curl(answer: &[u8]) -> (Option<i32>, u16) {
         assert!(count > 0, "curl sends its request");
         request.extend_from_slice(&chunk[..count]);
     }
-    // It may have seen enough before the end.
+    // curl may close the connection before the end of the answer.
     drop(stream.write_all(answer));
     drop(stream);
     let said = curl.wait_with_output().unwrap();
@@ -214,7 +215,8 @@ fn of_a_head_that_is_too_long_the_status_counts_and_what_is_whole_of_it() {
     assert!(matches!(fed, Err(Broken::Malformed(_))), "what is no HTTP does not become some by its length");
 }
 
-/// The body behind this head, fed in portions of this size: what is kept, and whether the connection is free.
+/// Reads a body after this head, fed in chunks of this size; returns the kept part, and true if the
+/// connection is reusable.
 fn body(head: &str, bytes: &[u8], portion: usize) -> (Vec<u8>, bool) {
     let head = HeadReader::new(HEAD_BYTES_MAX).feed(head.as_bytes()).unwrap().unwrap();
     let mut body = Body::of(&head, 1_000, 8);

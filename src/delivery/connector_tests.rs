@@ -6,7 +6,7 @@ fn address(text: &str) -> SocketAddr {
     text.parse().unwrap()
 }
 
-/// An address that nobody listens on.
+/// An address without a listener.
 fn closed() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
@@ -46,10 +46,10 @@ async fn an_address_that_does_not_answer_does_not_hold_up_the_next() {
     drop(filling);
 }
 
-/// A listener that takes no more connections, and those that fill it.
+/// A listener with a full queue, and the connections in the queue.
 pub(in crate::delivery) fn full_backlog() -> (TcpListener, Vec<std::net::TcpStream>) {
     let full = TcpListener::bind("127.0.0.1:0").unwrap();
-    // Listening again makes the queue shorter: one connection fits.
+    // A second `listen` makes the queue shorter: one connection fits.
     rustix::net::listen(&full, 0).unwrap();
     let address = full.local_addr().unwrap();
     let wait = Duration::from_millis(200);

@@ -14,7 +14,7 @@ use super::connector::{Steps, Stream};
 /// Maximum number of bytes in one read.
 const READ_BYTES: usize = 4 << 10;
 
-/// An established connection.
+/// An established connection to a receiver.
 pub(super) struct Link {
     pub(super) stream: Box<dyn Stream>,
     /// The trace of the connection.

@@ -1,4 +1,4 @@
-//! What real receivers do with connections and bodies, through the sender and raw sockets.
+//! Connections and bodies as real receivers treat them, through the sender and raw sockets.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -17,7 +17,7 @@ use crate::rules::egress::EgressRules;
 
 const BODY: &[u8] = b"{\"the\": \"end\"}";
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
-/// Longer than any test waits for what it should not have to wait for.
+/// Longer than any wait of a correct sender.
 const LONG: Duration = Duration::from_mins(2);
 
 fn sender() -> Sender {
@@ -45,7 +45,7 @@ async fn send(sender: &Sender, url: &str) -> AttemptOutcome {
     send_body(sender, url, BODY).await
 }
 
-/// What becomes of a receiver's thread. A test that fails does not wait for it.
+/// The result of a receiver's thread. A failed test does not wait for it.
 type Served<T> = tokio::sync::oneshot::Receiver<T>;
 
 fn in_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Served<T> {
@@ -55,20 +55,20 @@ fn in_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Se
     served
 }
 
-/// What a receiver does with one request.
+/// The reaction of a receiver to a request.
 #[derive(Clone, Copy, Debug)]
 enum Then {
     Say(&'static str),
-    /// Closes without a word,
+    /// Closes the connection without an answer.
     Close,
-    /// or so that the other side gets an error.
+    /// Resets the connection, so the sender gets an error.
     Reset,
-    /// Says so much and closes.
+    /// Sends this text and closes the connection.
     SayAndClose(&'static str),
 }
 
-/// A receiver of several connections, one after the other, each with what becomes of its requests; behind the last of them
-/// the connection stays open. Gives how many requests each got.
+/// A receiver with a script for each of its connections, one connection after the other. After its
+/// script a connection stays open. Returns the number of requests on each connection.
 fn receiver(connections: Vec<Vec<Then>>) -> (String, Served<Vec<usize>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/hook", listener.local_addr().unwrap());
@@ -88,7 +88,7 @@ fn receiver(connections: Vec<Vec<Then>>) -> (String, Served<Vec<usize>>) {
                     Then::Say(text) => stream.write_all(text.as_bytes()).unwrap(),
                     Then::Close => stream.shutdown(std::net::Shutdown::Both).unwrap(),
                     Then::Reset => {
-                        // Closing resets it.
+                        // Dropping the stream now resets the connection.
                         set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
                         counts.push(count);
                         continue 'next;
@@ -107,7 +107,7 @@ fn receiver(connections: Vec<Vec<Then>>) -> (String, Served<Vec<usize>>) {
     (url, served)
 }
 
-/// Whether a whole request came.
+/// Reads until a request is complete; false if the connection ends before.
 fn read_request(stream: &mut TcpStream) -> bool {
     let (mut request, mut chunk) = (Vec::new(), [0; 4096]);
     while !request.ends_with(BODY) {
@@ -191,7 +191,8 @@ async fn a_connection_that_was_closed_or_said_more_meanwhile_is_not_used_again()
     }
 }
 
-/// A receiver that says this and then waits for the other side to close the connection; whether it has.
+/// A receiver that sends these words and waits for the sender to close the connection; the flag is
+/// set then.
 fn waiting(words: &'static str) -> (String, Arc<AtomicBool>, Served<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/hook", listener.local_addr().unwrap());
@@ -222,7 +223,7 @@ async fn an_acceptance_counts_at_its_head_whatever_becomes_of_its_body() {
         assert!(u128::from(outcome.duration_ms) < LONG.as_millis(), "{words:?}: not held until the timeout");
         assert!(!closed.load(Ordering::SeqCst), "{words:?}: its rest is still listened to");
         if words.starts_with("HTTP/1.0") {
-            // But not for ever.
+            // The sender closes the connection in the end.
             served.await.unwrap();
         }
     }
@@ -289,7 +290,7 @@ async fn what_scripts_and_old_servers_put_into_a_head_makes_an_acceptance_no_les
     }
 }
 
-/// A receiver of one request that says this and closes the connection.
+/// A receiver of a single request that sends these words and closes the connection.
 fn odd_receiver(words: String) -> (String, Served<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/hook", listener.local_addr().unwrap());
@@ -302,7 +303,8 @@ fn odd_receiver(words: String) -> (String, Served<()>) {
     (url, served)
 }
 
-/// Sends over this many connections at a time to a receiver that keeps them, and gives how many of them are still open then.
+/// Sends over this many connections at a time to a receiver with keep-alive; returns the number of
+/// connections still open afterwards.
 async fn left_open(at_a_time: usize, idle_connections_per_host: usize) -> usize {
     let egress = EgressRules { allow: vec!["127.0.0.0/8".parse().unwrap()] };
     let config = SenderConfig { timeout: LONG, idle_connections_per_host, ..SenderConfig::new(Arc::new(egress)) };

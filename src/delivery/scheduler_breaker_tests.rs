@@ -1,4 +1,4 @@
-//! Endpoints that answer badly: pauses, probes, 410, `Retry-After`.
+//! Endpoints with bad answers: pauses, probes, 410, `Retry-After`.
 
 use super::*;
 
@@ -48,7 +48,7 @@ fn a_hint_that_comes_late_begins_nothing_before_its_time() {
     world.event(org, 1, &[1]);
     assert_eq!(world.events_begun(), [1]);
     world.fail((1, 1), 5_000);
-    // What a look at the state has found already is also in the queue of hints.
+    // A delivery found by a look may also have a hint in the queue.
     world.scheduler.hear(SchedulerHint::Due(EndpointId(1), Timestamp(0), EventId(1)));
     assert_eq!(world.events_begun(), [] as [u128; 0]);
     world.pass(4_999);
@@ -76,7 +76,8 @@ fn one_that_fails_every_second_time_is_left_alone_when_forty_answers_are_known()
     assert_eq!((world.events_begun(), world.view(1)), (vec![42], BreakerView::Closed));
 }
 
-/// Of an endpoint with one at a time the first of several answers 410; gives what is begun before that is settled.
+/// The endpoint has a limit of 1, and the first of three deliveries ends with this answer. Returns
+/// the events begun before the first is settled.
 fn begun_before_it_is_settled(world: &mut World, org: OrgNo, answer: Answer) -> Vec<u128> {
     world.endpoint(org, 1, EndpointSettings { max_in_flight: Some(1), ..settings() });
     for event in 1..=3 {

@@ -1,6 +1,6 @@
-//! Six days and more of ten thousand endpoints: schedules are kept to, jitter is spread, whoever is hopeless is left alone,
-//! and everything comes to its end. Each rule is a judge of what a simulation saw; each judge is seen to find a simulation
-//! guilty in which the one thing is broken that it looks at.
+//! More than six days of ten thousand endpoints: schedules are kept, jitter is spread, hopeless
+//! endpoints get few requests, and every delivery ends. Each rule is a judge of the simulated
+//! requests. A control breaks one thing in a small simulation, and the judge must notice.
 
 use std::collections::BTreeMap;
 
@@ -13,16 +13,16 @@ use super::*;
 use crate::model::endpoint::DisabledReason;
 use crate::rules::retry::RetryPolicy;
 
-/// Also in a build without optimization: they take some 15 s.
+/// Takes some 15 s, also in a build without optimization.
 const ENDPOINTS: u32 = 10_000;
-/// What is broken shows in fewer.
+/// Enough endpoints to show the broken thing.
 const ENDPOINTS_OF_A_CONTROL: u32 = 500;
 const SEED: u64 = 20_260_131;
-/// The contract's waits.
+/// The documented waits of the retry schedule.
 const WAITS: [u64; 9] =
     [5 * SECOND, 5 * MINUTE, 30 * MINUTE, 2 * HOUR, 5 * HOUR, 10 * HOUR, 14 * HOUR, 20 * HOUR, 24 * HOUR];
 const DISABLED_AFTER: u64 = 5 * DAY;
-/// A pause of the breaker at its longest.
+/// The longest pause of a breaker, with jitter.
 const LONGEST_PAUSE: u64 = 360 * SECOND;
 
 fn plan(endpoints: u32) -> Plan {
@@ -49,7 +49,7 @@ fn plan(endpoints: u32) -> Plan {
     }
 }
 
-/// What the rules are: a name and a judge, which says what it found.
+/// A rule: its name, and a judge that returns the violations.
 type Rule = (&'static str, fn(&Plan, &Seen) -> Vec<String>);
 
 const RULES: [Rule; 9] = [
@@ -64,7 +64,7 @@ const RULES: [Rule; 9] = [
     ("bounds and restarts hold", bounds_and_restarts_hold),
 ];
 
-/// The names of the rules that were broken; prints what was found.
+/// Returns the names of the violated rules, and prints the violations.
 fn broken_rules(plan: &Plan, seen: &Seen) -> Vec<&'static str> {
     let mut broken = Vec::new();
     for (name, judge) in RULES {
@@ -77,31 +77,31 @@ fn broken_rules(plan: &Plan, seen: &Seen) -> Vec<&'static str> {
     broken
 }
 
-/// All requests, with the kind of their receiver.
+/// All requests, with the kind of their endpoint.
 fn requests(seen: &Seen) -> impl Iterator<Item = (Kind, EndpointId, &Request)> {
     seen.requests.iter().flat_map(|((endpoint, _), requests)| {
         requests.iter().map(move |request| (Kind::of(number(*endpoint)), *endpoint, request))
     })
 }
 
-/// Two requests of a delivery, one after the other.
+/// Two successive requests of a delivery.
 struct Pair {
     kind: Kind,
     endpoint: EndpointId,
-    /// Whether nothing was sent to the endpoint but this delivery.
+    /// True for the endpoint's first delivery; during its short waits the endpoint has no other.
     is_alone: bool,
-    /// The wait between them, as the schedule has it.
+    /// The wait of the schedule, without jitter.
     wait: u64,
-    /// The wait between them, as it was.
+    /// The time between the requests.
     waited: u64,
-    /// What the first one's answer asked for.
+    /// The `Retry-After` of the first answer.
     asked: u64,
-    /// How long after its due time the second began.
+    /// Delay of the second request after its due time.
     late: u64,
     second_at: u64,
 }
 
-/// All pairs but those with a request of which a restart left nothing.
+/// All pairs whose first request has ended.
 fn pairs(seen: &Seen) -> impl Iterator<Item = Pair> {
     let mut before = None;
     seen.requests.iter().flat_map(move |((endpoint, _), requests)| {
@@ -126,8 +126,8 @@ fn nothing_is_early(_: &Plan, seen: &Seen) -> Vec<String> {
     early.map(|(kind, endpoint, request)| format!("{kind:?} {endpoint:?}: {request:?}")).collect()
 }
 
-/// Each wait is that of the default schedule, 20 % more or less, and no request is later than what the endpoints of its
-/// organization that hang take from it; or than a pause of the breaker, once an endpoint has failed five times.
+/// Each wait is within 20 % of the default schedule. A request is late only by the room that
+/// hanging endpoints of the organization take; after five failures, also by a pause of the breaker.
 fn the_schedule_is_kept_to(_: &Plan, seen: &Seen) -> Vec<String> {
     let mut faults = Vec::new();
     for pair in pairs(seen).filter(|pair| pair.kind != Kind::Hopeless) {
@@ -143,7 +143,7 @@ fn the_schedule_is_kept_to(_: &Plan, seen: &Seen) -> Vec<String> {
     if attempts_max != Some(WAITS.len() + 1) {
         faults.push(format!("{attempts_max:?} attempts at most"));
     }
-    // The first attempts.
+    // First attempts of healthy endpoints.
     for (kind, endpoint, first) in requests(seen).filter(|(kind, ..)| *kind == Kind::Accepts) {
         let late = first.began_at.0.saturating_sub(first.due_at.0);
         if late > 2 * TIMEOUT {
@@ -153,8 +153,9 @@ fn the_schedule_is_kept_to(_: &Plan, seen: &Seen) -> Vec<String> {
     faults
 }
 
-/// Waits of hours, of which a step of the clock is a small part, lie evenly in their range: a chi-square of ten buckets
-/// (nine degrees of freedom) beyond 40 has a chance of one in 100,000.
+/// Long waits are spread evenly over their range; the steps of the clock are small beside them. A
+/// chi-square of ten buckets (nine degrees of freedom) beyond 40 has a probability of one in
+/// 100,000.
 fn jitter_is_spread(_: &Plan, seen: &Seen) -> Vec<String> {
     const BUCKETS: u64 = 10;
     let mut buckets = [0_u32; 10];
@@ -171,7 +172,8 @@ fn jitter_is_spread(_: &Plan, seen: &Seen) -> Vec<String> {
     if enough { Vec::new() } else { vec![format!("{buckets:?}: {chi_square}")] }
 }
 
-/// It only lengthens, and it is seen to: of the two kinds one asks for more than the first waits, the other for less.
+/// `Retry-After` only lengthens a wait. Both cases must occur: one kind of endpoint asks for more
+/// than the first waits, another for less.
 fn retry_after_is_kept_to(_: &Plan, seen: &Seen) -> Vec<String> {
     let asking: Vec<_> = pairs(seen).filter(|pair| pair.asked > 0).collect();
     let short = asking.iter().filter(|pair| pair.waited < pair.asked || pair.waited < pair.wait * 4 / 5);
@@ -199,8 +201,9 @@ fn gone_is_the_last_request(_: &Plan, seen: &Seen) -> Vec<String> {
     faults
 }
 
-/// However much waits for it: in the first hour those that were on their way when it was found out and one for each pause;
-/// later one for each of the longest pauses, 20 % shorter, and as many as find it out again after a restart.
+/// The number of requests does not depend on the backlog. In the first hour: the requests in flight
+/// when the breaker opens, and one for each pause. Later: one for each longest pause shortened by
+/// 20 %, and those of finding the failure again after a restart.
 fn the_hopeless_are_left_alone(plan: &Plan, seen: &Seen) -> Vec<String> {
     let found_out = u64::try_from(plan.limits.in_flight_per_endpoint).unwrap() + 5;
     let by_pauses = |ms: u64| ms / (240 * SECOND) + 8;
@@ -224,7 +227,7 @@ fn the_hopeless_are_left_alone(plan: &Plan, seen: &Seen) -> Vec<String> {
     faults
 }
 
-/// Not sooner, and then hardly one more request: those on their way.
+/// Failing endpoints are disabled after five days, not sooner; only requests in flight may follow.
 fn five_days_of_failure_disable(_: &Plan, seen: &Seen) -> Vec<String> {
     let mut after: BTreeMap<EndpointId, u32> = BTreeMap::new();
     for (_, endpoint, request) in requests(seen) {
@@ -250,7 +253,7 @@ fn five_days_of_failure_disable(_: &Plan, seen: &Seen) -> Vec<String> {
     faults
 }
 
-/// Delivered, dead, or waiting at an endpoint that is disabled.
+/// Every delivery is delivered, dead, or waits for a disabled endpoint.
 fn everything_comes_to_its_end(_: &Plan, seen: &Seen) -> Vec<String> {
     let mut faults = Vec::new();
     if seen.ended_at < START.plus_ms(6 * DAY) {
@@ -275,10 +278,10 @@ fn everything_comes_to_its_end(_: &Plan, seen: &Seen) -> Vec<String> {
 
 fn bounds_and_restarts_hold(plan: &Plan, seen: &Seen) -> Vec<String> {
     let Seen { queued_most, queued_in_lane_most, in_flight_most, in_flight_of_org_most, restarts, .. } = seen;
-    // One id for each lane beyond it.
+    // Beyond the limit each endpoint queue may hold one id.
     let queued_max = plan.limits.queued + usize::try_from(plan.endpoints).unwrap();
     let found = [*queued_most, *queued_in_lane_most, *in_flight_most, *in_flight_of_org_most];
-    // As the plan of the test has it, whatever this one's is.
+    // The limits of the unbroken plan: a control may have others.
     let limits = self::plan(plan.endpoints).limits;
     let allowed = [queued_max, limits.queue_per_endpoint, limits.in_flight, limits.in_flight_per_org];
     let mut faults = Vec::new();
@@ -310,7 +313,7 @@ fn ten_thousand_endpoints_of_all_kinds_over_more_than_six_days() {
     assert_eq!(broken_rules(&plan, &seen), [] as [&str; 0]);
 }
 
-/// Simulates what is broken, and looks whether the judges find that, and what follows from it.
+/// Simulates a broken plan and checks that the expected rule is violated.
 fn breaks(change: impl FnOnce(&mut Plan), expected: &str) {
     let mut plan = plan(ENDPOINTS_OF_A_CONTROL);
     change(&mut plan);
@@ -383,7 +386,8 @@ fn a_restart_that_forgets_is_noticed() {
     breaks(|plan| plan.forgetful = true, "bounds and restarts hold");
 }
 
-/// What the scan promises: what may be sent is, a minute after it was due at the latest, whatever the scheduler was told.
+/// The promise of the scan: a delivery begins within a minute of its due time if nothing holds it
+/// back, whatever hints and reports are lost.
 fn nothing_waits_for_more_than_a_minute(seen: &Seen) -> Vec<String> {
     let late_max = |kind: Kind, at: u64| {
         let pause = if kind == Kind::Accepts { 0 } else { LONGEST_PAUSE };
@@ -405,7 +409,8 @@ fn nothing_waits_for_more_than_a_minute(seen: &Seen) -> Vec<String> {
     faults
 }
 
-/// Hours in which three of ten hints and reports are lost, and others come twice, late or in another order.
+/// Eight hours in which three of ten hints and reports are lost, and others arrive twice, late or
+/// in another order.
 fn unreliable_plan() -> Plan {
     Plan { hearing: Hearing::Bad, ends_at: 8 * HOUR, restarts_at: Vec::new(), ..plan(ENDPOINTS_OF_A_CONTROL) }
 }

@@ -1,5 +1,5 @@
-//! What the scheduler's tests have in common: a state that commands are applied to, a clock that stands still, and a
-//! scheduler whose attempts are only noted down.
+//! Shared by the tests of the scheduler: a state with commands applied directly, a manual clock,
+//! and a scheduler whose attempts are only recorded.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -34,7 +34,7 @@ pub(super) const LIMITS: SchedulerLimits = SchedulerLimits {
     },
 };
 
-/// Attempts that were started, and what tells of them.
+/// Attempts started, and their completion guards by number.
 #[derive(Clone, Default)]
 pub(super) struct Noted(
     pub(super) Arc<Mutex<Vec<(DueDelivery, Attempt)>>>,
@@ -49,7 +49,7 @@ impl Attempts for Noted {
     }
 }
 
-/// A state, a clock, and the scheduler over them.
+/// A state, a clock, and a scheduler over both.
 pub(super) struct World {
     pub(super) dir: tempfile::TempDir,
     pub(super) store: Arc<Store>,
@@ -58,11 +58,11 @@ pub(super) struct World {
     pub(super) limits: SchedulerLimits,
     pub(super) noted: Noted,
     pub(super) scheduler: Scheduler<Noted>,
-    /// What hints and reports go through, if that is to be a bad way.
+    /// Loses and reorders hints and reports, if present.
     pub(super) unreliable: Option<Unreliable>,
 }
 
-/// A scheduler over this state. It hears what its doors bring, and nothing else.
+/// Makes a scheduler over this state, connected only to these doors.
 pub(super) fn scheduler<A: Attempts>(
     store: &Arc<Store>,
     clock: &Clock,
@@ -83,10 +83,10 @@ pub(super) fn scheduler<A: Attempts>(
     Scheduler::new(ports, limits, attempts)
 }
 
-/// Where a scheduler's cancellations go, whether it missed hints, and where those come from.
+/// The intake, the flags of missed hints, and the queue of hints.
 pub(super) type Doors = (Intake, Arc<Hints>, Receiver<SchedulerHint>);
 
-/// Hints that are heard, and that were missed at first.
+/// Makes a queue of hints; the flag of missed hints is set.
 pub(super) fn hints(capacity: usize) -> (Arc<Hints>, Receiver<SchedulerHint>) {
     let (unrouted, _) = crossbeam_channel::bounded(1);
     let (scheduler, queue) = crossbeam_channel::bounded(capacity);
@@ -94,13 +94,13 @@ pub(super) fn hints(capacity: usize) -> (Arc<Hints>, Receiver<SchedulerHint>) {
     (Arc::new(Hints { unrouted, unrouted_missed, scheduler, scheduler_missed, bell, replays: Signal::new() }), queue)
 }
 
-/// Nobody hears of anything but by [`World::apply`].
+/// Doors without senders: hints arrive only through [`World::apply`].
 fn closed_doors() -> Doors {
     let (hints, queue) = hints(1);
     (Intake::unheard(), hints, queue)
 }
 
-/// An organization with its first key.
+/// The command that makes an organization with its first key.
 pub(super) fn create_org(id: u128) -> Command {
     let (name, created_at) = ("first".to_owned(), Timestamp(1));
     let (scopes, expires_at, ended_at) = (Scopes::all(), None, None);
@@ -137,7 +137,7 @@ impl World {
         Self { dir, store, clock, position: 1, limits, noted, scheduler, unreliable: None }
     }
 
-    /// What memory knew is gone.
+    /// Replaces the scheduler, which loses its memory.
     pub(super) fn restart(&mut self) {
         assert!(self.dir.path().exists());
         self.noted = Noted::default();
@@ -152,7 +152,7 @@ impl World {
         self.clock.advance_ms(ms);
     }
 
-    /// Applies a command and lets the scheduler hear of it.
+    /// Applies a command and passes its hints to the scheduler.
     pub(super) fn apply(&mut self, command: &Command) -> Applied {
         let (mut outcomes, position) = (Vec::new(), self.position);
         self.position += 100;
@@ -167,7 +167,7 @@ impl World {
         outcomes.remove(0).unwrap()
     }
 
-    /// The scheduler hears of this.
+    /// Passes hints to the scheduler, through `unreliable` if present.
     pub(super) fn hint(&mut self, hints: impl Iterator<Item = SchedulerHint>) {
         let hints = match &mut self.unreliable {
             Some(unreliable) => unreliable.hints(hints),
@@ -178,7 +178,7 @@ impl World {
         }
     }
 
-    /// The scheduler hears what attempts have told.
+    /// Passes reports of attempts to the scheduler.
     pub(super) fn hear_reports(&mut self) {
         let told: Vec<_> = self.scheduler.reports.1.try_iter().collect();
         let told = match &mut self.unreliable {
@@ -217,7 +217,8 @@ impl World {
         self.route(org, id, endpoints, Timestamp(0));
     }
 
-    /// Lets it work until there is nothing to do at this time; gives what was begun, as endpoint and event.
+    /// Runs the scheduler until there is nothing to do at this time; returns endpoint and event of
+    /// the attempts begun.
     pub(super) fn begun(&mut self) -> Vec<(u128, u128)> {
         let before = self.noted.0.lock().unwrap().len();
         self.hint(std::iter::empty());
@@ -245,12 +246,12 @@ impl World {
         noted.iter().rfind(|(_, it)| it.endpoint == endpoint && it.event == event).unwrap().clone()
     }
 
-    /// Its request is over.
+    /// Ends the request of this delivery now.
     pub(super) fn over(&mut self, delivery: (u128, u128), answer: Answer) {
         self.over_since(delivery, answer, self.scheduler.now());
     }
 
-    /// It has been over since then, and this is heard only now.
+    /// Ends the request at an earlier time; the report arrives only now.
     pub(super) fn over_since(&mut self, delivery: (u128, u128), answer: Answer, at: Timestamp) {
         let (_, attempt) = self.attempt(delivery);
         if let Some(completion) = self.noted.1.lock().unwrap().get_mut(&attempt.number) {
@@ -260,7 +261,7 @@ impl World {
         self.hear_reports();
     }
 
-    /// It is settled.
+    /// Settles the delivery in the state and reports the settling.
     pub(super) fn settle(
         &mut self,
         delivery: (u128, u128),
@@ -272,7 +273,7 @@ impl World {
         self.tell_settled(delivery, verdict);
     }
 
-    /// The scheduler hears that it is.
+    /// Reports the settling of the delivery to the scheduler.
     pub(super) fn tell_settled(&mut self, delivery: (u128, u128), verdict: Verdict) {
         let (_, attempt) = self.attempt(delivery);
         let completion = self.noted.1.lock().unwrap().remove(&attempt.number);
@@ -280,7 +281,7 @@ impl World {
         self.hear_reports();
     }
 
-    /// The state knows it, and the scheduler does not yet.
+    /// Settles the delivery in the state only, without a report.
     pub(super) fn store_settled(
         &mut self,
         delivery: (u128, u128),
@@ -309,7 +310,7 @@ impl World {
         self.apply(&Command::SettleAttempt(Box::new(settle)));
     }
 
-    /// The last attempt of this delivery ends.
+    /// Ends and settles the last attempt of this delivery.
     pub(super) fn end(&mut self, delivery: (u128, u128), answer: Answer, verdict: Verdict) {
         self.over(delivery, answer);
         self.settle(delivery, answer, verdict, None);
@@ -319,7 +320,7 @@ impl World {
         self.end(delivery, Answer::Accepted, Verdict::Delivered);
     }
 
-    /// It fails and is to be tried again after so long.
+    /// Fails the delivery, with a retry after this many milliseconds.
     pub(super) fn fail(&mut self, delivery: (u128, u128), again_ms: u64) {
         let at = self.now().plus_ms(again_ms);
         self.end(delivery, Answer::Failed, Verdict::RetryAt(at));

@@ -1,4 +1,4 @@
-//! What the scheduler is told too early, twice, or not at all; and a clock that is set back.
+//! Hints and reports that arrive too early, twice, or never; and a clock that is set back.
 
 use super::unreliable::Unreliable;
 use super::*;
@@ -6,7 +6,7 @@ use crate::commands::{Applied, RetryDelivery, RetryOutcome};
 use crate::model::delivery::Trigger;
 
 const DEAD: Verdict = Verdict::Dead(DeadReason::AttemptsExhausted);
-/// In which everything is found that got lost.
+/// Seconds in which the scan finds all lost work.
 const A_MINUTE: u64 = 60;
 
 fn retry(org: OrgNo, (endpoint, event): (u128, u128), at: Timestamp) -> Command {
@@ -14,7 +14,7 @@ fn retry(org: OrgNo, (endpoint, event): (u128, u128), at: Timestamp) -> Command 
     Command::RetryDelivery(RetryDelivery { org, endpoint, event, at, only_dead: false, trigger })
 }
 
-/// A world with an endpoint and an organization.
+/// A world with an organization and an endpoint.
 fn world(settings: EndpointSettings) -> (World, OrgNo) {
     let mut world = World::new(LIMITS);
     let org = world.org();
@@ -22,7 +22,7 @@ fn world(settings: EndpointSettings) -> (World, OrgNo) {
     (world, org)
 }
 
-/// Events that are begun while so many seconds pass, one by one.
+/// Returns the events begun in this many seconds, in steps of a second.
 fn begun_within(world: &mut World, seconds: u64) -> Vec<u128> {
     let mut begun = Vec::new();
     for _ in 0..seconds {
@@ -33,7 +33,7 @@ fn begun_within(world: &mut World, seconds: u64) -> Vec<u128> {
     begun
 }
 
-/// What is lost, because nobody hears it.
+/// Makes a change whose hints and reports are all lost.
 fn unheard(world: &mut World, change: impl FnOnce(&mut World)) {
     world.unreliable = Some(Unreliable::deaf());
     change(world);
@@ -75,7 +75,7 @@ fn also_behind_a_queue_that_is_full_and_while_hints_are_missed() {
     world.store_settled((1, 1), Answer::Accepted, DEAD, None);
     world.apply(&retry(org, (1, 1), Timestamp(START)));
     let mut begun = world.events_begun();
-    // All others go on; the first one is the last whose settling is heard.
+    // All other attempts end; the settling of the first is reported last.
     let mut again = 0;
     while let Some(event) = begun.pop() {
         if event == 1 {
@@ -118,7 +118,7 @@ fn a_report_that_nobody_hears_gives_the_slot_back_within_a_minute() {
     unheard(&mut world, |world| world.accept((1, 1)));
     assert_eq!(world.events_begun(), [] as [u128; 0]);
     assert_eq!(begun_within(&mut world, A_MINUTE), [2]);
-    // An attempt that ended without a word, as by a panic.
+    // An attempt that ended without a report, for example by a panic.
     let (_, attempt) = world.attempt((1, 2));
     let completion = world.noted.1.lock().unwrap().remove(&attempt.number);
     unheard(&mut world, |world| {
@@ -149,7 +149,7 @@ fn a_hint_that_nobody_hears_costs_a_minute_at_most_and_the_figure_for_it_stays_b
 fn what_something_keeps_from_being_sent_is_not_overdue() {
     let hold: [fn(&mut World, OrgNo); 4] = [
         |world, org| {
-            // A pause of its breaker, for minutes.
+            // A pause of the breaker, for minutes.
             for event in 1..=5 {
                 world.event(org, event, &[1]);
             }
@@ -162,13 +162,13 @@ fn what_something_keeps_from_being_sent_is_not_overdue() {
             world.event(org, 6, &[1]);
         },
         |world, org| {
-            // One that hangs, and a bound.
+            // An attempt that hangs, with a limit of 1.
             world.endpoint(org, 1, EndpointSettings { max_in_flight: Some(1), ..settings() });
             world.event(org, 1, &[1]);
             world.event(org, 2, &[1]);
         },
         |world, org| {
-            // The order of events: the first is to be retried in an hour.
+            // Strict order: the first event is retried in an hour.
             world.endpoint(org, 1, strict());
             world.event(org, 1, &[1]);
             world.event(org, 2, &[1]);
@@ -176,7 +176,7 @@ fn what_something_keeps_from_being_sent_is_not_overdue() {
             world.fail((1, 1), 3_600_000);
         },
         |world, org| {
-            // Its owner has disabled it.
+            // The owner has disabled the endpoint.
             let Command::PutEndpoint(mut put) = harness::put_endpoint(org, 1, settings(), world.now()) else { return };
             put.endpoint.disabled = Some(DisabledReason::ByOwner);
             world.apply(&Command::PutEndpoint(put));
@@ -223,7 +223,7 @@ fn what_was_taken_in_since_a_clock_was_set_back_an_hour_is_no_older_for_it() {
         world.clock.set_ms(2 * HOUR);
         world.begun();
         let id = |world: &World, number: u128| u128::from(world.now().0) << 80 | number;
-        // An id has the steady time, and `received_at` the wall clock's.
+        // An id contains the steady time, and `received_at` is a wall time.
         let taken_in = |world: &mut World, event: u128| {
             unheard(world, |world| {
                 world.apply(&harness::submit_event(org, event, Timestamp(world.clock.now_ms())));
@@ -242,7 +242,7 @@ fn what_was_taken_in_since_a_clock_was_set_back_an_hour_is_no_older_for_it() {
         world.accept((1, first));
         assert_eq!(world.events_begun(), [later]);
         world.accept((1, later));
-        // Nobody hears of the next one.
+        // The hints of the next event are lost.
         let last = id(&world, 3);
         taken_in(&mut world, last);
         let (mut begun, mut most) = (Vec::new(), 0.0_f64);
@@ -271,7 +271,7 @@ fn a_report_that_nobody_hears_is_found_behind_however_many_attempts_that_hang() 
     for event in &events {
         world.event(org, *event, &[1]);
     }
-    // As many as endpoints in doubt may have.
+    // As many attempts as the share for endpoints in doubt allows.
     let begun = world.events_begun();
     let (hang, told) = begun.split_at(600);
     assert!(!told.is_empty());

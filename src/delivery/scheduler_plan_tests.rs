@@ -1,4 +1,4 @@
-//! What a simulation is given and what it shows: receivers and how they answer, the plan, what was seen.
+//! Input and output of a simulation: the kinds of receivers, the plan, and the recorded requests.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -10,31 +10,33 @@ pub(super) const SECOND: u64 = 1_000;
 pub(super) const MINUTE: u64 = 60 * SECOND;
 pub(super) const HOUR: u64 = 60 * MINUTE;
 pub(super) const DAY: u64 = 24 * HOUR;
-/// When it begins.
+/// Wall time at which a simulation begins.
 pub(super) const START: Timestamp = Timestamp(1_800_000_000_000);
-/// An attempt that hangs ends after this.
+/// Duration of an attempt to a receiver that hangs.
 pub(super) const TIMEOUT: u64 = 15 * SECOND;
 
-/// How an endpoint answers.
+/// How the receiver of an endpoint answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
     Accepts,
-    /// 500 for the first hours.
+    /// Answers 500 for the first hours, then 200.
     Recovers,
-    /// 500 for ever.
+    /// Answers 500 at all times.
     Fails,
-    /// The same, with many events that wait for it.
+    /// Answers 500 at all times, and gets many events at once.
     Hopeless,
-    /// 503 with `Retry-After` for the first hours: longer than the first waits, or shorter than all.
+    /// Answers 503 with this `Retry-After` in milliseconds for the first hours: longer than the
+    /// first waits, or shorter than all waits.
     AsksFor(u64),
     Gone,
     Hangs,
-    /// 503 without a word for the first hours.
+    /// Answers 503 without `Retry-After` for the first hours.
     Busy,
 }
 
 impl Kind {
-    /// Of the endpoint with this number: the kinds take turns. One in a thousand is beyond hope, and there is always one.
+    /// The kind of the endpoint with this number: kinds alternate. One of a thousand endpoints is
+    /// hopeless, with number 7 as the first.
     pub(super) fn of(number: u32) -> Self {
         match number % 20 {
             _ if number % 1_000 == 7 => Self::Hopeless,
@@ -49,12 +51,12 @@ impl Kind {
         }
     }
 
-    /// Never accepts anything.
+    /// True if the endpoint never accepts a request.
     pub(super) fn is_hopeless(self) -> bool {
         matches!(self, Self::Fails | Self::Hopeless | Self::Hangs)
     }
 
-    /// The status and `Retry-After` of its answer, if it answers.
+    /// The status and `Retry-After` of the answer; `None` if the receiver hangs.
     pub(super) fn answer(self, since_start: u64) -> Option<(u16, Option<u64>)> {
         let early = since_start < 6 * HOUR;
         match self {
@@ -69,17 +71,17 @@ impl Kind {
     }
 }
 
-/// What becomes of hints and reports.
+/// How reliably hints and reports arrive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Hearing {
     Good,
-    /// They get lost, come twice, late, or in another order.
+    /// Hints and reports are lost, repeated, late, or reordered.
     Bad,
-    /// And nothing else tells the scheduler what there is to do.
+    /// As `Bad`, with the scan switched off.
     BadWithoutScan,
 }
 
-/// What is simulated, and what is broken in it on purpose.
+/// The input of a simulation, with the things broken on purpose.
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
     pub(super) endpoints: u32,
@@ -87,57 +89,59 @@ pub(super) struct Plan {
     pub(super) policy: RetryPolicy,
     pub(super) limits: SchedulerLimits,
     pub(super) disable_after_ms: u64,
-    /// When it ends, if it does not come to rest before.
+    /// When the simulation ends, in milliseconds, unless all work ends before.
     pub(super) ends_at: u64,
-    /// When everything is dropped and opened again from the directory.
+    /// When the process restarts from its directory, in milliseconds.
     pub(super) restarts_at: Vec<u64>,
-    /// The scheduler's clock is fast by so much.
+    /// How far the scheduler's clock is fast, in milliseconds.
     pub(super) fast_by_ms: u64,
-    /// Nobody hears what `Retry-After` asks for.
+    /// Set if `Retry-After` is ignored.
     pub(super) deaf: bool,
-    /// A 410 disables nothing.
+    /// Set if a 410 does not disable the endpoint.
     pub(super) stubborn: bool,
-    /// The state is opened as it was last brought to sled, without what the journal holds behind that.
+    /// Set if a restart loses the part of the journal after the last write-back.
     pub(super) forgetful: bool,
     pub(super) hearing: Hearing,
 }
 
-/// A request to a receiver.
+/// A request to a receiver, as recorded.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Request {
-    /// When it was due.
+    /// When the delivery was due.
     pub(super) due_at: Timestamp,
     pub(super) began_at: Timestamp,
-    /// None: nobody knows, because a restart came.
+    /// When the request ended; `None` while in flight.
     pub(super) ended_at: Option<Timestamp>,
-    /// What its answer asked for.
+    /// The `Retry-After` of the answer, in milliseconds.
     pub(super) asked_ms: u64,
 }
 
-/// What is left of an endpoint at the end.
+/// An endpoint and its health at the end.
 pub(super) struct Rest {
     pub(super) endpoint: Arc<crate::model::endpoint::Endpoint>,
     pub(super) health: EndpointHealth,
 }
 
-/// What was seen.
+/// The output of a simulation.
 #[derive(Default)]
 pub(super) struct Seen {
-    /// Requests by endpoint and event.
+    /// All requests, by endpoint and event.
     pub(super) requests: BTreeMap<(EndpointId, EventId), Vec<Request>>,
-    /// Deliveries made, by endpoint.
+    /// Number of deliveries made, by endpoint.
     pub(super) deliveries: HashMap<EndpointId, u64>,
     pub(super) rest: BTreeMap<EndpointId, Rest>,
-    /// Most ids in memory, most of them in one lane, most lanes, most requests at once: of all, of an organization.
+    /// Highest numbers seen: ids in memory, ids in one endpoint queue, requests at once in all, and
+    /// requests at once of one organization.
     pub(super) queued_most: usize,
     pub(super) queued_in_lane_most: usize,
     pub(super) in_flight_most: usize,
     pub(super) in_flight_of_org_most: usize,
-    /// For each restart: requests that were cut off; and whether all due times were the same before and after.
+    /// For each restart: the number of requests cut off, and true if all due times were the same
+    /// before and after.
     pub(super) restarts: Vec<(usize, bool)>,
-    /// Deliveries that no attempt was begun of since they were due: where to, and when that was.
+    /// Endpoint and due time of each delivery without an attempt since its due time.
     pub(super) waiting: Vec<(EndpointId, Timestamp)>,
-    /// Steps of the clock, and how far it went.
+    /// Number of steps of the clock.
     pub(super) steps: u64,
     pub(super) ended_at: Timestamp,
 }

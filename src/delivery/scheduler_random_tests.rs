@@ -1,4 +1,4 @@
-//! Whatever happens, in whatever order: every delivery comes to its end, and strict order is kept.
+//! Random sequences of everything: every delivery ends, and strict order is kept.
 
 use std::collections::BTreeMap;
 
@@ -7,13 +7,13 @@ use super::*;
 use crate::commands::RetryDelivery;
 use crate::model::delivery::Trigger;
 
-/// A delivery that waits, as the test knows it.
+/// A waiting delivery, as expected by the test.
 #[derive(Clone, Copy, Debug)]
 struct Waiting {
     due_at: Timestamp,
     attempted: bool,
     on_its_way: bool,
-    /// Somebody wanted it to be made again. When the scheduler does not hear of that, later ones may go first.
+    /// Set by a retry through the API. If its hint is lost, later events may begin before.
     repeated: bool,
 }
 
@@ -21,16 +21,16 @@ struct Game {
     world: World,
     org: OrgNo,
     waiting: BTreeMap<(u128, u128), Waiting>,
-    /// Accepted and not routed yet.
+    /// Events accepted and not yet routed.
     unrouted: Vec<u128>,
     last_event: u128,
-    /// Over, so that they can be made again.
+    /// Ended deliveries, which can be retried.
     over: Vec<(u128, u128)>,
 }
 
-/// Nothing that is due and may be sent waits for longer.
+/// Maximum delay of a due delivery that nothing holds back, in milliseconds.
 const LATE_MAX_MS: u64 = 60_000;
-/// And this is enough for all, with every pause of every breaker.
+/// Enough time for all deliveries with all pauses of all breakers, in milliseconds.
 const ALL_MAX_MS: u64 = 3_600_000;
 
 const STRICT: u128 = 1;
@@ -54,7 +54,7 @@ impl Game {
         self.unrouted.push(self.last_event);
     }
 
-    /// Two workers route: not always in order.
+    /// Routes a random one of the oldest two events, as two workers may.
     fn route(&mut self, dice: &mut Dice) {
         if self.unrouted.is_empty() {
             return;
@@ -117,7 +117,7 @@ impl Game {
         }
     }
 
-    /// Somebody wants one that is over to be made again, often before the scheduler has heard that it is.
+    /// Retries an ended delivery, often before the scheduler knows its end.
     fn repeat(&mut self) {
         let Some((endpoint, event)) = self.over.pop() else { return };
         let (org, at) = (self.org, self.world.now());
@@ -129,7 +129,7 @@ impl Game {
         self.waiting.insert((endpoint, event), again);
     }
 
-    /// Whether nothing is on its way and no endpoint is in a pause, as far as the scheduler can know.
+    /// True if no attempt is in flight and no breaker is open, as far as the scheduler can know.
     fn is_quiet(&self) -> bool {
         let is_open = |endpoint: u128| self.world.view(endpoint) != BreakerView::Closed;
         !self.waiting.values().any(|it| it.on_its_way) && !ENDPOINTS.into_iter().any(is_open)
@@ -141,7 +141,7 @@ impl Game {
     }
 }
 
-/// Plays one; whether everything came to its end, and within a minute of when it might have.
+/// Plays a game; fails unless every delivery ends, within a minute of its earliest time.
 fn play(seed: u64, is_unreliable: bool, scan_is_off: bool) -> Result<(), String> {
     let (mut game, mut dice) = (Game::new(), Dice(seed));
     game.world.unreliable = is_unreliable.then(|| Unreliable::new(seed));
@@ -154,7 +154,7 @@ fn play(seed: u64, is_unreliable: bool, scan_is_off: bool) -> Result<(), String>
             9 => game.world.pass(dice.roll(3_000)),
             10 if dice.roll(10) == 0 => game.restart(),
             10 if dice.roll(5) == 0 => {
-                // Hints were missed.
+                // Some hints were missed.
                 game.world.scheduler.ports.hints.scheduler_missed.store(true, Ordering::SeqCst);
             }
             11 => game.repeat(),

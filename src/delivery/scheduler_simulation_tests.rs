@@ -1,6 +1,6 @@
-//! Days of delivery in seconds: the real journal, committer, state and scheduler on a directory, receivers that are only
-//! simulated, and a clock that jumps from one alarm to the next. Everything that was asked of a receiver is written down,
-//! for others to judge.
+//! Days of delivery in seconds: the real journal, committer, state and scheduler on a directory,
+//! simulated receivers, and a clock that jumps from one timer to the next. All requests to
+//! receivers are recorded for the judges.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -19,22 +19,22 @@ use crate::model::delivery::{AttemptError, AttemptOutcome, ErrorCode};
 use crate::rules::retry::{disables, verdict};
 
 const ENDPOINTS_PER_ORG: u32 = 500;
-/// When each endpoint gets an event, since the beginning.
+/// When each endpoint gets an event, in milliseconds since the beginning.
 const EVENTS_AT: [u64; 4] = [0, 2 * DAY, 4 * DAY, 6 * DAY];
-/// When the endpoints that are beyond hope get many at once,
+/// When the hopeless endpoints get many events at once.
 pub(super) const FLOOD_AT: u64 = HOUR;
-/// and how many.
+/// Number of these events for each hopeless endpoint.
 const FLOOD: u32 = 150;
-/// Commands in one submission.
+/// Maximum number of commands in one submission.
 const COMMANDS_AT_ONCE: usize = 512;
-/// Rows are brought to sled after so many steps of the clock.
+/// Number of steps of the clock between two write-backs to sled.
 const WRITE_BACK_AFTER: u64 = 200;
 
-/// Numbers that look random and are the same each time.
+/// A generator of pseudorandom numbers with a fixed seed.
 struct Dice(u64);
 
 impl Dice {
-    /// From 0 up to 1.
+    /// Returns a number from 0 up to 1.
     fn unit(&mut self) -> f64 {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         f64::from(u32::try_from(self.0 >> 32).unwrap()) / (f64::from(u32::MAX) + 1.0)
@@ -50,7 +50,7 @@ impl Attempts for Noted {
     }
 }
 
-/// What runs until it is dropped.
+/// The parts of the process that a restart replaces.
 struct Running {
     store: Arc<Store>,
     intake: Intake,
@@ -59,7 +59,7 @@ struct Running {
     noted: Noted,
 }
 
-/// In memory if there is such a place: what is shown here needs no disk.
+/// Makes a directory in memory if possible: the simulation needs no disk.
 fn make_dir() -> tempfile::TempDir {
     let memory = Path::new("/dev/shm");
     let made = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
@@ -70,22 +70,22 @@ pub(super) struct Simulation {
     plan: Plan,
     dir: tempfile::TempDir,
     clock: Clock,
-    /// The scheduler's.
+    /// The scheduler's clock, which may be fast.
     fast_clock: Clock,
     dice: Dice,
     running: Option<Running>,
     orgs: Vec<OrgNo>,
-    /// Requests on their way, by when they end.
+    /// Requests in flight, by the time of their end.
     on_their_way: BTreeMap<(Timestamp, u64), (DueDelivery, Completion)>,
     unreliable: Option<Unreliable>,
     begun: u64,
     in_flight_of_org: HashMap<OrgNo, usize>,
-    /// When each delivery is due next.
+    /// The next due time of each delivery.
     due: HashMap<(EndpointId, EventId), Timestamp>,
     seen: Seen,
 }
 
-/// Simulates it to its end.
+/// Runs a plan to its end and returns the recorded requests.
 pub(super) fn simulate(plan: Plan) -> Seen {
     let clock = Clock::manual(START.0);
     let mut simulation = Simulation {
@@ -149,7 +149,7 @@ impl Simulation {
         self.running = Some(Running { store, intake, committer, scheduler, noted });
     }
 
-    /// What was not brought to sled is lost, as by kill -9.
+    /// Stops without a write-back, as `kill -9` does.
     fn stop(&mut self) {
         let Running { intake, committer, scheduler, store, .. } = self.running.take().unwrap();
         intake.close();
@@ -174,12 +174,12 @@ impl Simulation {
         let replies: Vec<_> =
             commands.chunks(COMMANDS_AT_ONCE).map(|some| intake.submit_commands(some.to_vec()).unwrap()).collect();
         let outcomes = replies.into_iter().flat_map(|reply| reply.wait().unwrap()).collect();
-        // Hints come after the answers, and before anything else is taken.
+        // Hints come after the answers and before the next group of commands.
         drop(intake.submit_commands(Vec::new()).unwrap().wait());
         outcomes
     }
 
-    /// The endpoints of each organization, the n-th of all with the number n.
+    /// The numbers of an organization's endpoints, counted over all organizations.
     fn numbers_of(&self, org_at: usize) -> std::ops::Range<u32> {
         let first = u32::try_from(org_at).unwrap() * ENDPOINTS_PER_ORG;
         first..self.plan.endpoints.min(first + ENDPOINTS_PER_ORG)
@@ -202,7 +202,7 @@ impl Simulation {
         }
     }
 
-    /// One event to each of these endpoints of an organization.
+    /// Sends an event to each of these endpoints of an organization.
     fn send(&mut self, org: OrgNo, numbers: impl Iterator<Item = u32>) {
         let endpoints: Vec<EndpointId> = numbers.map(|number| EndpointId(number.into())).collect();
         if endpoints.is_empty() {
@@ -238,7 +238,7 @@ impl Simulation {
         loop {
             while self.work() {}
             let Some(next) = self.next_alarm() else { break };
-            // On to where several are due.
+            // Rounds the time up, so that a step serves several timers.
             let grain = grain(self.since_start());
             let (before, next) = (self.since_start(), next.0.max(self.now().0 + 1).div_ceil(grain) * grain);
             self.clock.set_ms(next);
@@ -263,19 +263,20 @@ impl Simulation {
         self.seen.ended_at = self.now();
     }
 
-    /// When the next thing is to happen.
+    /// Returns the time of the next timer, end of a request, or planned event.
     fn next_alarm(&mut self) -> Option<Timestamp> {
         let planned = EVENTS_AT.into_iter().chain([FLOOD_AT]).filter(|at| *at > self.since_start()).min();
         let ends = self.on_their_way.keys().next().map(|(at, _)| *at);
         let is_unreliable = self.plan.hearing != Hearing::Good;
         let Running { scheduler, .. } = self.running();
-        // What is due is known to the alarms, unless something got lost.
+        // The timers cover all due deliveries, unless a hint was lost.
         let scan = is_unreliable.then(|| scheduler.scan.next_at());
         let own = [scheduler.looks.first(), scheduler.wakes.first(), scan].into_iter().flatten().min();
         [own, ends, planned.map(|at| START.plus_ms(at))].into_iter().flatten().min()
     }
 
-    /// A turn of the scheduler, and what comes of it; says whether there may be more to do at this time.
+    /// Runs a turn of the scheduler and its consequences; returns true if there may be more to do
+    /// at this time.
     fn work(&mut self) -> bool {
         let queue = self.running().scheduler.ports.queue.clone();
         let heard = match &mut self.unreliable {
@@ -309,7 +310,7 @@ impl Simulation {
         has_heard || has_more || has_begun || has_ended
     }
 
-    /// The receiver gets a request.
+    /// Records a request and schedules its end.
     fn begin(&mut self, delivery: DueDelivery, completion: Completion) {
         let attempt = completion.attempt();
         let (now, key) = (self.now(), (attempt.endpoint, attempt.event));
@@ -325,7 +326,8 @@ impl Simulation {
         self.seen.in_flight_of_org_most = self.seen.in_flight_of_org_most.max(*of_org);
     }
 
-    /// As an attempt does it: told to be over, settled by the rules, told to be settled.
+    /// Ends requests as an attempt does: reports the end, settles by the rules, reports the
+    /// settling.
     fn end_what_is_over(&mut self) -> bool {
         let now = self.now();
         let later = self.on_their_way.split_off(&(now.plus_ms(1), 0));
@@ -374,7 +376,7 @@ impl Simulation {
         has_settled
     }
 
-    /// The scheduler hears what attempts have told.
+    /// Passes reports of attempts to the scheduler.
     fn hear_reports(&mut self) {
         let reports = self.running().scheduler.reports.1.clone();
         let told = match &mut self.unreliable {
@@ -400,7 +402,7 @@ impl Simulation {
         }
     }
 
-    /// What waits for each endpoint, and when it is due, as the state has it.
+    /// The waiting deliveries of each endpoint in the state, with their due times.
     fn due_times(&mut self) -> Vec<(EndpointId, Vec<(Timestamp, EventId)>)> {
         let (now, endpoints) = (self.now(), self.plan.endpoints);
         let store = &self.running().store;
@@ -413,7 +415,7 @@ impl Simulation {
         self.stop();
         let cut_off = std::mem::take(&mut self.on_their_way);
         for (_, completion) in cut_off.values() {
-            // It is due as it was, and is made again.
+            // The delivery keeps its due time, and the request is repeated.
             let attempt = completion.attempt();
             let key = (attempt.endpoint, attempt.event);
             let due_at = self.seen.requests.get_mut(&key).and_then(Vec::pop).unwrap().due_at;
@@ -445,7 +447,7 @@ impl Simulation {
     }
 }
 
-/// How precisely the clock goes: finely while waits are short.
+/// The precision of the clock: finer while the waits are short.
 pub(super) fn grain(since_start: u64) -> u64 {
     if since_start < 15 * MINUTE { SECOND } else { 30 * SECOND }
 }

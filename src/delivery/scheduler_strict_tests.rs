@@ -1,4 +1,4 @@
-//! Endpoints that want their events in order.
+//! Endpoints with strict order of events.
 
 use super::*;
 

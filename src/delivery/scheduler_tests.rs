@@ -1,4 +1,5 @@
-//! What is sent when, with attempts that are only noted down: no network, no threads, no time but the test's.
+//! Order and limits of attempts, with attempts that are only recorded: no network, no threads, and
+//! a manual clock.
 
 use super::*;
 use crate::commands::{Command, DeleteEndpoint};
@@ -28,7 +29,8 @@ mod unreliable;
 
 use harness::{LIMITS, START, World, settings, strict};
 
-/// An organization with 50 endpoints that never answer, and many waiting for each; then one delivery of another.
+/// An organization with 50 endpoints that never answer, and a backlog for each; then a delivery of
+/// another organization. Returns the deliveries begun in its turn.
 fn beside_hanging_endpoints(limits: SchedulerLimits) -> Vec<(u128, u128)> {
     let mut world = World::new(limits);
     let (slow, other) = (world.org(), world.org());
@@ -42,7 +44,7 @@ fn beside_hanging_endpoints(limits: SchedulerLimits) -> Vec<(u128, u128)> {
     }
     assert_eq!(world.begun().len(), limits.in_flight_per_org, "as many as it may");
     world.event(other, 1_000, &[100]);
-    // One turn, not until it comes to rest.
+    // A single turn must be enough.
     let before = world.noted.0.lock().unwrap().len();
     world.scheduler.turn().unwrap();
     let noted = world.noted.0.lock().unwrap();

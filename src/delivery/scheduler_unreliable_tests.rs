@@ -1,8 +1,8 @@
-//! Hints and reports that get lost, come twice, late, or before those that were given earlier.
+//! Loses, repeats, delays and reorders hints and reports.
 
 use super::*;
 
-/// Numbers that look random and are the same each time.
+/// A generator of pseudorandom numbers with a fixed seed.
 pub(super) struct Dice(pub(super) u64);
 
 impl Dice {
@@ -12,7 +12,7 @@ impl Dice {
     }
 }
 
-/// What becomes of messages of one kind on their way.
+/// An unreliable channel for messages of one kind.
 pub(super) struct Channel<T> {
     dice: Dice,
     late: Vec<T>,
@@ -23,7 +23,7 @@ impl<T: Copy> Channel<T> {
         Self { dice: Dice(seed), late: Vec::new() }
     }
 
-    /// What arrives now, if these were given.
+    /// Returns the messages that arrive now, given these and the late ones.
     fn pass(&mut self, given: impl Iterator<Item = T>) -> Vec<T> {
         let mut arrives = Vec::new();
         for message in std::mem::take(&mut self.late).into_iter().chain(given) {
@@ -45,7 +45,7 @@ impl<T: Copy> Channel<T> {
     }
 }
 
-/// Both kinds that the scheduler hears.
+/// Channels for the hints and reports of a scheduler.
 pub(super) struct Unreliable {
     is_deaf: bool,
     hints: Channel<SchedulerHint>,
@@ -57,7 +57,7 @@ impl Unreliable {
         Self { is_deaf: false, hints: Channel::new(seed), reports: Channel::new(!seed) }
     }
 
-    /// Nothing arrives.
+    /// Channels in which every message is lost.
     pub(super) fn deaf() -> Self {
         Self { is_deaf: true, ..Self::new(0) }
     }

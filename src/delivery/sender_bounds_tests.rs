@@ -1,4 +1,4 @@
-//! What a receiver can make us read, and how long it can take.
+//! Limits on the bytes and the time of a hostile receiver.
 
 use super::*;
 
@@ -8,7 +8,7 @@ async fn an_endless_body_is_cut_and_the_connection_closed() {
         let receiver = Receiver::start(move |stream| {
             write!(stream, "HTTP/1.1 {status}\r\nTransfer-Encoding: chunked\r\n\r\n").unwrap();
             let chunk = format!("1000\r\n{}\r\n", "x".repeat(0x1000));
-            // Ends when the other side has closed the connection and not before.
+            // Ends only when the sender has closed the connection.
             while stream.write_all(chunk.as_bytes()).is_ok() {}
         });
         let outcome = send(&sender(), &receiver.url).await;
@@ -21,7 +21,8 @@ async fn an_endless_body_is_cut_and_the_connection_closed() {
 
 #[tokio::test]
 async fn no_more_than_the_limit_is_read_of_a_body() {
-    // As much as fits is sent at once; only what was really read may be waited for.
+    // The receiver sends exactly the limit and then waits, so a sender that wants more would wait
+    // too.
     let receiver = Receiver::start(|stream| {
         let body = "x".repeat(BODY_READ_BYTES_MAX);
         write!(stream, "HTTP/1.1 500 X\r\nContent-Length: 1000000\r\n\r\n{body}").unwrap();
@@ -50,7 +51,7 @@ async fn a_head_that_trickles_is_a_timeout_and_a_refusals_body_that_trickles_is_
         Receiver::start(move |stream| {
             stream.write_all(head.as_bytes()).unwrap();
             stream.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
-            // One byte at a time until the other side hangs up.
+            // Sends byte after byte until the sender closes the connection.
             while stream.write_all(b"x").is_ok() {
                 if matches!(stream.read(&mut [0; 16]), Ok(0)) {
                     break;

@@ -15,7 +15,7 @@ const NOW: Timestamp = Timestamp(1_769_853_600_999);
 const EVENT: EventId = EventId(0x0188_bac7_4afa_78aa_bc3b_bd1e_ef28_d881);
 const BODY: &[u8] = br#"{"id":"evt_01h2xcejqtf2nbrexx3vqjhp41"}"#;
 
-/// A sender that may reach this machine, with a second for everything.
+/// A sender that may reach this machine, with a timeout longer than any test.
 fn sender() -> Sender {
     sender_with(&["127.0.0.0/8"], Duration::from_mins(2))
 }
@@ -48,7 +48,8 @@ fn error(outcome: &AttemptOutcome) -> (ErrorCode, &str) {
     (error.code, &error.detail)
 }
 
-/// A receiver for one connection: reads the request, then does as told. Gives what it read and what `then` gave.
+/// A receiver for one connection: reads the request, then calls `then`. Returns the request and the
+/// result of `then`.
 struct Receiver<T> {
     url: String,
     place: String,
@@ -72,7 +73,7 @@ impl<T: Send + 'static> Receiver<T> {
         Self { url: format!("http://{place}/hook?a=b"), place, thread }
     }
 
-    /// Waits for its end without holding up the runtime, which has to close the connection.
+    /// Waits for the thread without blocking the runtime, which must close the connection.
     async fn answer(self) -> (String, T) {
         tokio::task::spawn_blocking(|| self.thread.join()).await.unwrap().unwrap()
     }
@@ -95,7 +96,7 @@ fn read_request(stream: &mut TcpStream) -> String {
     String::from_utf8_lossy(&request).into_owned()
 }
 
-/// Waits until the other side has closed or reset the connection.
+/// Waits until the sender has closed or reset the connection.
 fn until_closed(stream: &mut TcpStream) {
     let mut rest = [0; 1024];
     while stream.read(&mut rest).is_ok_and(|count| count > 0) {}
@@ -223,7 +224,7 @@ async fn an_answer_that_is_not_http_is_a_protocol_failure() {
         receiver.answer().await;
     }
     let receiver = Receiver::start(move |stream| {
-        // Broken off by the other side at some point.
+        // The sender closes the connection before the end.
         drop(write!(stream, "HTTP/1.1 200 {}\r\n\r\n", "x".repeat(100_000)));
     });
     let outcome = send(&sender(), &receiver.url).await;
@@ -243,7 +244,7 @@ async fn an_answer_with_a_long_head_is_one() {
     ] {
         let head =
             format!("HTTP/1.1 {status} X\r\nRetry-After: 9\r\nContent-Length: 2\r\n{}\r\nok", header.repeat(times));
-        // Broken off by the other side at some point.
+        // The sender closes the connection before the end.
         let receiver = Receiver::start(move |stream| drop(stream.write_all(head.as_bytes())));
         let outcome = send(&sender(), &receiver.url).await;
         assert_eq!((outcome.status, outcome.error.is_none()), (Some(status), status < 300), "{:?}", outcome.error);
@@ -281,7 +282,7 @@ async fn nothing_is_sent_to_an_address_that_is_not_allowed() {
 
 #[tokio::test]
 async fn a_name_refused_by_the_resolver_is_an_egress_failure() {
-    // What the error looks like when the refusal comes from inside of it, not from the look at the URL.
+    // The refusal comes from the resolver inside the error, not from the check of the URL.
     let connector = sender_with(&[], Duration::from_secs(20)).connector;
     for host in ["hooks.localhost", "127.0.0.1", "::1"] {
         let target = Target { host: host.to_owned(), port: 9, address: host.parse().ok() };
@@ -355,7 +356,7 @@ async fn how_far_an_attempt_came_is_said_when_its_time_is_over() {
         Sender::new(SenderConfig { connect_timeout, timeout, ..SenderConfig::new(egress) }).unwrap()
     };
     let (short, long) = (Duration::from_secs(1), Duration::from_mins(2));
-    // The kernel takes the connection; nobody says a word.
+    // The kernel accepts the connection, and no answer follows.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let place = silent.local_addr().unwrap();
     let url = format!("https://{place}/");

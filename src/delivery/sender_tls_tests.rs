@@ -1,4 +1,4 @@
-//! Receivers that speak TLS, or do not.
+//! Receivers with TLS, and receivers that fail at TLS.
 
 use super::*;
 
@@ -24,7 +24,8 @@ async fn a_receiver_that_speaks_no_tls_is_a_tls_failure() {
 const CERTIFICATE: &[u8] = include_bytes!("../../tests/shared/tls/localhost.cert.der");
 const KEY: &[u8] = include_bytes!("../../tests/shared/tls/localhost.key.der");
 
-/// A receiver that speaks TLS, and would speak HTTP/2 in it; takes one connection and gives how many requests came.
+/// A receiver that offers TLS with HTTP/2 inside. Accepts one connection and returns the number of
+/// requests.
 async fn secure_receiver() -> (SocketAddr, tokio::task::JoinHandle<usize>) {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     install_crypto();
@@ -38,7 +39,7 @@ async fn secure_receiver() -> (SocketAddr, tokio::task::JoinHandle<usize>) {
         let (tcp, _) = listener.accept().await.unwrap();
         let Ok(mut stream) = tokio_rustls::TlsAcceptor::from(Arc::new(tls)).accept(tcp).await else { return 0 };
         let (mut count, mut heard) = (0, Vec::new());
-        // The tests' body is the end of a request.
+        // Each request ends with the body of the tests.
         while let Ok(1..) = stream.read_buf(&mut heard).await {
             if heard.ends_with(BODY) {
                 assert!(heard.starts_with(b"POST / HTTP/1.1\r\n"), "{}", String::from_utf8_lossy(&heard));

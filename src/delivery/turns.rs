@@ -241,7 +241,7 @@ mod tests {
         turns.began(OrgNo(1), Works);
         turns.over(OrgNo(1), Works);
         turns.over(OrgNo(1), Works);
-        turns.began(OrgNo(1), Works); // as if one had begun meanwhile: four are not settled
+        turns.began(OrgNo(1), Works); // Another attempt began meanwhile: four are unsettled.
         assert_eq!(turns.next(), None, "too many are not settled");
         turns.settled(OrgNo(1));
         assert_eq!(turns.next(), Some(EndpointId(4)));

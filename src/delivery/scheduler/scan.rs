@@ -162,7 +162,7 @@ impl<A: Attempts> Scheduler<A> {
         let store = &self.ports.store;
         let Some((org, _)) = store.target(endpoint)?.filter(|(_, target)| target.is_enabled()) else { return Ok(None) };
         if self.looks.at(endpoint).is_some_and(|at| at <= now) {
-            return Ok(None); // it is about to be looked at
+            return Ok(None); // The look is already due.
         }
         let first_due =
             |under_way: usize, is_under_way: &dyn Fn(EventId) -> bool| -> Result<Option<EventId>, StateError> {
