@@ -1,12 +1,12 @@
 //! A receiver's answer as bytes: parses its head as curl does, and finds the end of its body.
 //! Called by the exchange; knows nothing of connections.
 //!
-//! Receivers are of every age, and scripts write answers too. A line without a header name (`PHP
-//! Warning: …`), a folded line, a space before a colon, a control character, a line without a
-//! carriage return: a 200 stays a 200. Of a head above the limit, the first line is enough. As with
-//! curl, a head is invalid if it does not begin with `HTTP/`, if a line has no colon, or if there
-//! is a zero byte. The framing of the body does not matter for the verdict: the receiver has
-//! answered with its head.
+//! Receivers are of every age, and scripts write answers too. None of these changes a 200: a line
+//! with an invalid header name (`PHP Warning: …`), a folded line, a space before a colon, a control
+//! character, a line without a carriage return. Of a head above the limit, the first line is
+//! enough. As with curl, a head is invalid if it does not begin with `HTTP/`, if a line has no
+//! colon, or if there is a zero byte. The framing of the body does not matter for the verdict: the
+//! receiver has answered with its head.
 
 use std::error::Error;
 use std::fmt;

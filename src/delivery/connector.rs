@@ -38,7 +38,8 @@ const SESSIONS_KEPT: usize = 32;
 /// Maximum size of a flight of the TLS handshake, in bytes: several times a long chain of
 /// certificates.
 const HANDSHAKE_BYTES_MAX: usize = 32 << 10;
-/// Makes the TLS configuration of webhooks: the system's CA store, and HTTP/1.1 over it.
+/// Makes the TLS configuration of webhooks: the system's CA store, and HTTP/1.1 as the only
+/// protocol.
 ///
 /// # Errors
 /// The system has no CA store.

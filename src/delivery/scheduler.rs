@@ -43,7 +43,7 @@ mod tests;
 
 /// The longest sleep, after which the stop flag is checked.
 const NAP: Duration = Duration::from_secs(1);
-/// Interval for endpoints in strict order that wait until an earlier event is routed.
+/// How soon endpoints in strict order are looked at again while an earlier event is being routed.
 const ROUTING_POLL: Duration = Duration::from_millis(5);
 /// Maximum number of hints, and of reports, taken in together.
 const TAKEN_AT_ONCE: usize = 1_024;

@@ -7,10 +7,10 @@
 //! reuse the connection.
 //!
 //! A receiver may close an idle connection at any time without notice. So a request over a reused
-//! connection without a byte of an answer is no attempt: it is sent again at once, over a new
+//! connection without a byte of an answer is no attempt: the sender repeats it at once, over a new
 //! connection and only once. HTTP forbids this for a `POST` unless it is known to be harmless (RFC
-//! 9110, 9.2.2). Here it is: delivery is at least once anyway, and a receiver recognizes the
-//! duplicate by its `webhook-id`.
+//! 9110, 9.2.2). A repeated webhook is harmless: delivery is at least once anyway, and a receiver
+//! recognizes the duplicate by its `webhook-id`.
 //!
 //! A hostile receiver cannot redirect the request (every address is judged, redirects are not
 //! followed, no proxy is used) and cannot hold it (one deadline covers everything, and at most 16
