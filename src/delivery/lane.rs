@@ -13,8 +13,8 @@ use crate::rules::token_bucket::{Bucket, Rate};
 
 /// How long the health of an endpoint without deliveries is kept after the last answer or pause.
 const REMEMBERED_MS: u64 = 600_000;
-/// The burst of an endpoint's rate is the share of a twentieth of a second, because threads do not
-/// wake more precisely.
+/// An endpoint's rate divided by this number is its burst: an endpoint may get a twentieth of a
+/// second's worth at once, because threads do not wake more precisely.
 const BURSTS_PER_SECOND: u64 = 20;
 
 /// Permission of an endpoint queue to begin an attempt.
