@@ -1,7 +1,9 @@
-//! Answers on their way out: how many bytes of them there may be, in all and for one organization, and the body that actix sends.
+//! Answers on their way out. This module bounds the bytes of unread answers, in all and for each
+//! organization, and makes the body for actix.
 //!
-//! An answer is in memory until its reader has taken it, which a reader may never do. What is large has its part of the bound before
-//! it is built, and lists make shorter pages when little is left; anything else is measured before it is sent.
+//! An answer stays in memory until the client has read all of it, and a client may never do so. A
+//! large answer takes its share of the bound before the server builds the answer, and a list makes
+//! shorter pages when little is left. Any other answer is measured before sending.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,17 +18,17 @@ use super::error::{Code, Problem};
 use super::limit::Payer;
 use crate::base::shares::{Exhausted, Share, Shares};
 
-/// Answers up to this size take no part of the bound: the connection's own buffers are larger.
+/// Answers up to this size take no share of the bound: the connection's own buffers are larger.
 const FREE_BYTES_MAX: u64 = 4 << 10;
 /// Bytes handed to the connection at a time.
 const PIECE_BYTES: usize = 16 << 10;
-/// When there may be room again, in seconds.
+/// Seconds until a refused client should try again.
 const RETRY_AFTER_S: u64 = 1;
 
-/// An answer's part of the bound, held until it is sent.
+/// An answer's share of the bound, held until the answer is sent.
 pub(super) type Part = Share<Payer>;
 
-/// The bound.
+/// The bound on the bytes of unread answers.
 #[derive(Debug)]
 pub(super) struct Answers {
     bytes: Arc<Shares<Payer>>,
@@ -34,16 +36,17 @@ pub(super) struct Answers {
 }
 
 impl Answers {
-    /// At most so many bytes.
+    /// Creates the bound: at most `bytes_max` bytes for all organizations together.
     pub(super) fn new(bytes_max: usize) -> Self {
         let bytes_max = bytes_max as u64;
         Self { bytes: Shares::new(bytes_max, bytes_max), bytes_max }
     }
 
-    /// Room for an answer of at most `wanted` bytes, which can be shorter, but not than `at_least`.
+    /// Takes a share for an answer of at most `wanted` bytes. When little is left, the share is
+    /// smaller, but never below `at_least`.
     ///
     /// # Errors
-    /// When too many bytes are on their way already.
+    /// Fails when too many bytes of answers are unread.
     pub(super) fn take(&self, payer: Payer, wanted: usize, at_least: usize) -> Result<Part, Problem> {
         self.bytes.take_up_to(payer, wanted as u64, at_least as u64).map_err(|exhausted| {
             let detail = match exhausted {
@@ -54,17 +57,19 @@ impl Answers {
         })
     }
 
-    /// Whether more than half of the bound is taken: answers that nobody takes are ended sooner then. What one organization reads
-    /// cannot bring that about, since it is given no more than it leaves.
+    /// True if more than half of the bound is taken. Unread answers are then ended sooner. A single
+    /// organization cannot cause this, because no organization gets more than remains for all
+    /// others.
     pub(super) fn is_short(&self) -> bool {
         self.bytes.held().saturating_mul(2) > self.bytes_max
     }
 
-    /// Gives a finished answer its part, unless it has one or is small. The answer to a change that was made goes out however
-    /// little room there is: a refusal would be untrue, and what only the answer tells, such as a new secret, would be lost.
+    /// Gives a finished answer its share, unless the answer is small or has a share already. The
+    /// answer to a committed change always gets a share: a refusal would be untrue, and a new
+    /// secret, shown only in this answer, would be lost.
     ///
     /// # Errors
-    /// When too many bytes are on their way already; then the answer is dropped.
+    /// Fails when too many bytes of answers are unread; the answer is then dropped.
     pub(super) fn admit(
         &self,
         payer: Payer,
@@ -85,7 +90,8 @@ impl Answers {
     }
 }
 
-/// The answer as actix sends it, piece by piece. What it holds is given back when the connection has all of it.
+/// Makes the answer's body for actix, which sends it in pieces. The share and the guard of the
+/// request are dropped when the connection has taken the whole body.
 pub(super) fn sent_in_pieces(mut response: HttpResponse, in_hand: InHand) -> HttpResponse {
     let part = response.extensions_mut().remove::<Part>();
     response

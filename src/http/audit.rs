@@ -1,5 +1,6 @@
-//! Who changed what, and who was refused: lines in the log that an operator can rely on. They name things by the ids that
-//! users know, who did it (`admin`, or the id of a key), and the address that it came from.
+//! The audit log: lines about changes and refused logins, on which an operator can rely. A line
+//! names things by their public ids, the actor (`admin`, or the id of a key), and the client's
+//! address.
 
 use super::auth::{Caller, shown};
 use super::call::Call;
@@ -8,7 +9,7 @@ use crate::model::endpoint::Endpoint;
 use crate::model::id::{EndpointId, EventId, KeyId, OrgId, ReplayId};
 use crate::model::key::KeyText;
 
-/// Who asks.
+/// Returns the actor as text: `admin`, `anyone`, or the id of a key.
 fn by(call: &Call) -> String {
     match &call.caller {
         Caller::Admin => "admin".to_owned(),
@@ -17,54 +18,55 @@ fn by(call: &Call) -> String {
     }
 }
 
-/// From where, as text; none if that is not known.
+/// Returns the client's address as text, or `None` if the address is unknown.
 fn address(call: &Call) -> Option<String> {
     call.client_address().map(|address| address.to_string())
 }
 
-/// Whose, if a key asks.
+/// Returns the id of the calling key's organization, or `None` without a key.
 fn organization(call: &Call) -> Option<String> {
     call.key().ok().map(|key| key.org().id.to_string())
 }
 
-/// An organization was made.
+/// Records the creation of an organization.
 pub(super) fn organization_made(call: &Call, organization: OrgId, name: &str) {
     let (by, address) = (by(call), address(call));
     tracing::info!(target: AUDIT, %organization, name, by, address, "an organization was created");
 }
 
-/// What was done to a key.
+/// Records a change to a key; `what` is a past participle, such as `revoked`.
 pub(super) fn key(call: &Call, organization: OrgId, key: KeyId, what: &'static str) {
     let (by, address) = (by(call), address(call));
     tracing::info!(target: AUDIT, %organization, %key, by, address, "a key was {what}");
 }
 
-/// What was done to an endpoint. Its URL is told without its query, which may hold a token.
+/// Records a change to an endpoint. The URL is logged without its query, which may hold a token.
 pub(super) fn endpoint(call: &Call, endpoint: &Endpoint, what: &'static str) {
     let (by, address, organization) = (by(call), address(call), organization(call));
     let url = endpoint.settings.url.split(['?', '#']).next().unwrap_or_default();
     tracing::info!(target: AUDIT, organization, endpoint = %endpoint.id, url, by, address, "an endpoint was {what}");
 }
 
-/// An endpoint was deleted.
+/// Records the deletion of an endpoint.
 pub(super) fn endpoint_deleted(call: &Call, endpoint: EndpointId) {
     let (by, address, organization) = (by(call), address(call), organization(call));
     tracing::info!(target: AUDIT, organization, %endpoint, by, address, "an endpoint was deleted");
 }
 
-/// An event's payload was erased.
+/// Records the erasing of an event's payload.
 pub(super) fn event_erased(call: &Call, event: EventId) {
     let (by, address, organization) = (by(call), address(call), organization(call));
     tracing::info!(target: AUDIT, organization, %event, by, address, "an event's payload was erased");
 }
 
-/// What was done to a replay.
+/// Records a change to a replay; `what` is a past participle, such as `started`.
 pub(super) fn replay(call: &Call, replay: ReplayId, what: &'static str) {
     let (by, address, organization) = (by(call), address(call), organization(call));
     tracing::info!(target: AUDIT, organization, %replay, by, address, "a replay was {what}");
 }
 
-/// No valid key. Which one was shown is told by its public id, if it is one of ours at all.
+/// Records a request without a valid key. If the request shows a well-formed key, the line has the
+/// key's public id.
 pub(super) fn not_authenticated(call: &Call, route: &str, request_id: &str) {
     let headers = call.request.headers();
     let has_key = shown(headers).next().is_some();

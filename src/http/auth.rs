@@ -1,7 +1,9 @@
-//! Who is calling. The key id finds the record; a short check value refuses wrong secrets at once; what passes that is
-//! compared with the argon2id hash once, and then a keyed digest of the text, in memory only, says that this text was the
-//! right one. The record is looked up at every request, and again after every wait, so what was rotated, ended or moved to
-//! another tier is seen by the next one.
+//! Authentication: finds the caller of a request by the key in its headers.
+//!
+//! The key's id finds the record. A short check value rejects wrong secrets at once. A text with
+//! the right check value is compared with the argon2id hash once; afterwards a keyed digest, in
+//! memory only, recognizes the text. The record is read on every request, and again after every
+//! wait, so a rotation, a revocation or a change of tier counts from the next request.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -27,43 +29,46 @@ use crate::model::time::Timestamp;
 use crate::store::{Authenticated, Store};
 
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
-/// Keys whose last use waits to be noted; more are noted at their next use.
+/// Maximum number of keys whose last use waits to be recorded. The use of any other key is recorded
+/// next time.
 const USED_MAX: usize = 100_000;
 
-/// Who is calling.
+/// The caller of a request.
 #[derive(Clone, Debug)]
 pub(super) enum Caller {
-    /// Nobody was asked.
+    /// No caller is known: the route is public, or no valid key was found.
     Anyone,
-    /// The operator.
+    /// The operator, by the admin token.
     Admin,
-    /// An organization, by one of its keys.
+    /// An organization, by a key of its own.
     Key(Authenticated),
 }
 
-/// Judges keys.
+/// Finds the callers of requests, and judges their keys.
 #[derive(Debug)]
 pub(super) struct Authenticator {
     admin_digest: [u8; 32],
-    /// Of this process only, so that what is in memory is of no use elsewhere.
+    /// Computes the digests in `right`. Its key exists in this process only, so a digest is of no
+    /// use elsewhere.
     mac: Hmac<Sha256>,
-    /// Texts that were right, by key id.
+    /// Digests of texts which matched the hash, by key id.
     right: Cache<KeyId, Tag, RandomState>,
     used: Mutex<HashMap<KeyId, Timestamp>>,
     verifier: Verifier,
-    /// Where it is written down that a key's time has come.
+    /// Takes the commands by which expired keys are recorded.
     intake: Intake,
     metrics: Arc<Metrics>,
 }
 
-/// A credential of ours, as a request shows it: a text that can be a key, or the admin token.
+/// A credential of triggerd as a request shows it: a well-formed key, or the admin token.
 enum Credential {
     Admin,
     Key(KeyText),
 }
 
-/// What stands where a key of ours can stand: in `X-API-Key`, or behind `Authorization: Bearer` (RFC 6750, 2.1). Other
-/// schemes are for others, such as the proxy in front.
+/// Returns the values in which a key can appear: `X-API-Key`, and `Authorization: Bearer` (RFC
+/// 6750, 2.1). Other schemes are ignored, because they belong to others, such as the proxy in
+/// front.
 pub(super) fn shown(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     let bearer = headers.get_all(AUTHORIZATION).filter_map(|value| {
         let (scheme, key) = value.to_str().ok()?.trim().split_once([' ', '\t'])?;
@@ -78,8 +83,10 @@ fn unauthorized() -> Problem {
 }
 
 impl Authenticator {
+    /// Creates the authenticator and starts the threads of its verifier.
+    ///
     /// # Errors
-    /// When the system has no threads to give.
+    /// Fails when the system cannot start a thread.
     pub(super) fn new(
         settings: &Keys,
         admin_token: &str,
@@ -101,10 +108,11 @@ impl Authenticator {
         })
     }
 
-    /// The credential of ours in a request; none if there is none. What is not ours counts for nothing.
+    /// Returns the credential in a request, or `None` without a credential. Values of any other
+    /// form are ignored.
     ///
     /// # Errors
-    /// When there are two different ones.
+    /// Fails when the headers contain two different credentials.
     fn credential(&self, headers: &HeaderMap) -> Result<Option<Credential>, Problem> {
         let mut found: Option<(&str, Credential)> = None;
         for text in shown(headers) {
@@ -124,10 +132,11 @@ impl Authenticator {
         Ok(found.map(|(_, credential)| credential))
     }
 
-    /// Who sends these headers. The time is asked again after each wait.
+    /// Returns the caller who sends these headers. The function asks for the time again after each
+    /// wait.
     ///
     /// # Errors
-    /// When there is no credential in them that opens anything now, without saying why.
+    /// Fails when no credential in the headers is valid now. The problem does not say why.
     pub(super) async fn caller(
         &self,
         headers: &HeaderMap,
@@ -161,17 +170,17 @@ impl Authenticator {
         }
         self.metrics.key_verifications.of(KeyVerification::Verified).inc();
         self.right.insert(id, tag);
-        // That took a while: it may have ended meanwhile.
+        // The hash took a while: the key may have ended meanwhile.
         let now = time();
         let found = store.key(id)?.filter(|found| found.key().is_valid(now)).ok_or_else(|| self.refused())?;
         self.note_used(id, now);
         Ok(Caller::Key(found))
     }
 
-    /// Whether the key is valid and may all this, now.
+    /// Requires the key to be valid now and to have the scopes `needs`.
     ///
     /// # Errors
-    /// When it has ended, or may not.
+    /// Fails when the key has ended or lacks a scope.
     pub(super) fn judge(&self, key: KeyId, needs: Scopes, store: &Store, now: Timestamp) -> Result<(), Problem> {
         if sabotage::is_on(Switch::JudgedOnce) {
             return Ok(());
@@ -181,8 +190,9 @@ impl Authenticator {
         if found.key().scopes.covers(needs) { Ok(()) } else { Err(forbidden()) }
     }
 
-    /// A key whose time has come stays ended whatever the clock does: that is written down before the request that found it is
-    /// refused. Requests that find it while they wait are refused at once, and the sweeper writes it down a moment later.
+    /// Records the expiry of a key before the request with this key is refused. The key then stays
+    /// ended even if the clock is set back. A waiting request whose key expires is refused at once,
+    /// and the sweeper records the expiry a moment later.
     async fn note_end(&self, key: &Key, now: Timestamp) {
         if key.has_ended() {
             return;
@@ -198,7 +208,7 @@ impl Authenticator {
         digest.ct_eq(&self.admin_digest).into()
     }
 
-    /// What one is told who has no key that opens anything.
+    /// Counts a refusal and returns its problem, which is the same for every reason.
     pub(super) fn refused(&self) -> Problem {
         self.metrics.key_verifications.of(KeyVerification::Refused).inc();
         unauthorized()
@@ -216,15 +226,16 @@ impl Authenticator {
         }
     }
 
-    /// What is to be kept of a new key's text; `org`: who asks for it, if it is not the operator.
+    /// Hashes the text of a new key. `org` is the organization of the request, or `None` for the
+    /// operator.
     ///
     /// # Errors
-    /// When it was not made: too many wait.
+    /// Fails when too many keys wait in the queue, or when hashing fails.
     pub(super) async fn hash(&self, text: &Arc<KeyText>, org: Option<OrgNo>) -> Result<Hashed, Problem> {
         self.verifier.hash(Arc::clone(text), org).await.map_err(|error| self.not_judged(error))
     }
 
-    /// Remembers the text of a key that was just made as right.
+    /// Remembers the text of a new key as correct, so its first use needs no hash.
     pub(super) fn remember(&self, text: &KeyText) {
         self.right.insert(text.id(), self.tag(text));
     }
@@ -236,19 +247,20 @@ impl Authenticator {
         }
     }
 
-    /// Keys that were used since the last call, and when last.
+    /// Takes the keys used since the last call, each with the time of its last use.
     pub(super) fn take_used(&self) -> Vec<(KeyId, Timestamp)> {
         let mut used = std::mem::take(&mut *self.used.lock().unwrap_or_else(PoisonError::into_inner));
         used.drain().collect()
     }
 }
 
-/// Whether the text can be the key's: next to certain if it is so, and certain if it is not.
+/// True if the check value of the text matches the key's. A mismatch proves the text wrong; a match
+/// makes the text right almost for certain.
 fn passes(text: &KeyText, key: &Key) -> bool {
     check_value(text, &key.hash).is_some_and(|value| value.ct_eq(&key.check).into())
 }
 
-/// What a key is told that does not have the scope any more.
+/// The problem for a key which no longer has the required scope.
 pub(super) fn forbidden() -> Problem {
     Problem::new(Code::Forbidden, "the key no longer allows this request")
 }

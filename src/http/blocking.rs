@@ -1,5 +1,6 @@
-//! What may block (reading the journal, searching rows, reading large bodies) on actix's blocking threads, of which each
-//! organization has a share: whoever asks for much waits for their own turn, not others for theirs.
+//! Jobs which may block (reading the journal, searching rows, reading large bodies) run on actix's
+//! blocking threads. Each organization has a share of these threads, so an organization with many
+//! jobs waits for its own turn and delays no others.
 
 use std::sync::Arc;
 use std::thread::{self, ThreadId};
@@ -13,21 +14,22 @@ use super::limit::Payer;
 use super::server::BLOCKING_THREADS_PER_WORKER;
 use crate::base::keyed::Keyed;
 
-/// So many of a worker's threads a payer may have at a time: a quarter.
+/// Maximum number of a worker's threads which a payer can use at a time: a quarter.
 const EACH: usize = BLOCKING_THREADS_PER_WORKER / 4;
-/// An answer for which there is no room is tried again so often,
+/// Maximum number of tries for an answer without room.
 const TRIES: usize = 4;
-/// after this time.
+/// The wait between two tries.
 const TRY_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
-/// The blocking threads. Each worker has its own, so turns are counted for each worker, which is known by its thread.
+/// The turns on the blocking threads. Each worker has its own threads, so turns are counted for
+/// each worker, identified by its thread.
 #[derive(Debug, Default)]
 pub(super) struct Blocking {
     turns: Keyed<(ThreadId, Payer), Semaphore>,
 }
 
 impl Blocking {
-    /// Runs something that may block.
+    /// Runs a job which may block, as soon as the payer has a turn.
     pub(super) async fn run<T: Send + 'static>(
         &self,
         payer: Payer,
@@ -35,7 +37,7 @@ impl Blocking {
     ) -> Result<T, Problem> {
         let turn = self.turn(payer).await;
         let job = move || {
-            // The turn lasts as long as the job, also when nobody waits for it any more.
+            // The turn lasts as long as the job, even if the request has ended.
             let done = job();
             drop(turn);
             done
@@ -43,7 +45,8 @@ impl Blocking {
         web::block(job).await.map_err(|error| Problem::internal(&error))?
     }
 
-    /// The same for what builds a large answer: if there is no room for it, it is tried again for a moment.
+    /// Runs a job which builds a large answer. Without room for the answer, the job is tried again
+    /// for a moment.
     pub(super) async fn answer<T: Send + 'static>(
         &self,
         payer: Payer,
@@ -85,7 +88,7 @@ mod tests {
         let own = taken();
         assert_eq!(own.len(), BLOCKING_THREADS_PER_WORKER / 4);
         assert!(turn(&blocking, Payer::Anyone).is_some());
-        // Another worker has other threads, however many workers there are.
+        // Another worker has other threads, for any number of workers.
         for _ in 0..8 {
             let there = thread::scope(|scope| {
                 let worker = thread::Builder::new().spawn_scoped(scope, || taken().len()).unwrap();

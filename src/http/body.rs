@@ -1,4 +1,4 @@
-//! Request bodies: bounded in size and time, of a content type that is understood.
+//! Request bodies: bounded in size and time, with a supported content type.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,26 +16,26 @@ use super::limit::Payer;
 use super::wire::too_large;
 use crate::base::shares::{Share, Shares};
 
-/// What nobody read of a body is read away up to this size, so that the connection can go on,
+/// An unread body up to this size is read and discarded, so the connection can be kept.
 const DRAIN_BYTES_MAX: usize = 64 << 10;
-/// within this time.
+/// Maximum time to read and discard an unread body.
 const DRAIN_WITHIN: Duration = Duration::from_secs(1);
 
-/// How much is read, and for how long.
+/// The maximum size of a body, and the time within which the whole body must arrive.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct BodyLimit {
     pub(super) bytes_max: usize,
     pub(super) within: Duration,
 }
 
-/// A body whose length is not announced takes room in steps of so many bytes.
+/// A body of unannounced length takes room in steps of this size, in bytes.
 const ROOM_STEP: usize = 64 << 10;
-/// Bodies up to this size take no part of the bound: the connection's own buffers are larger.
+/// Bodies up to this size take no room: the connection's own buffers are larger.
 const FREE_BYTES_MAX: usize = 4 << 10;
-/// When there may be room again, in seconds.
+/// Seconds until a client refused for lack of room should try again.
 const ROOM_RETRY_AFTER_S: u64 = 1;
 
-/// What a body takes of the memory that all bodies may take together, until the call is over.
+/// The room of a body: its share of the memory for all bodies, held until the call is over.
 #[derive(Debug)]
 pub(super) struct Room {
     shares: Arc<Shares<Payer>>,
@@ -44,15 +44,16 @@ pub(super) struct Room {
 }
 
 impl Room {
-    /// Nothing yet.
+    /// Creates an empty room, which [`Room::need`] enlarges.
     pub(super) fn of(shares: &Arc<Shares<Payer>>, payer: Payer) -> Self {
         Self { shares: Arc::clone(shares), payer, share: None }
     }
 
-    /// Makes sure that there is room for so many bytes in all. Whoever makes a body longer, such as by decoding it, asks again.
+    /// Enlarges the room to at least `bytes` bytes. A caller that lengthens the body, such as a
+    /// decoder, calls this again.
     ///
     /// # Errors
-    /// When too many bytes are on their way already.
+    /// Fails when too many bytes of bodies are arriving.
     pub(super) fn need(&mut self, bytes: usize) -> Result<(), Problem> {
         if bytes <= FREE_BYTES_MAX {
             return Ok(());
@@ -73,26 +74,27 @@ impl Room {
     }
 }
 
-/// A content type that a body of ours can have.
+/// A content type which the API accepts for a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Media {
-    /// `application/json`.
+    /// A body in triggerd's own form: `application/json`.
     Json,
-    /// `application/cloudevents+json`.
+    /// A CloudEvent in structured mode: `application/cloudevents+json`.
     CloudEvent,
-    /// `application/cloudevents-batch+json`.
+    /// A batch of CloudEvents: `application/cloudevents-batch+json`.
     CloudEventBatch,
 }
 
 impl Media {
-    /// The body's content type; none if it is another one. Parameters mean nothing, `charset` neither (RFC 8259, 11): JSON is
-    /// UTF-8, and a body that is not is refused when it is read.
+    /// Returns the body's content type, or `None` for any other. Parameters are ignored, including
+    /// `charset` (RFC 8259, 11): JSON is UTF-8, and a body in another encoding is refused when
+    /// parsed.
     pub(super) fn of(headers: &HeaderMap) -> Option<Self> {
         let text = headers.get(CONTENT_TYPE)?.as_bytes();
         essence(str::from_utf8(text.split(|byte| *byte == b';').next()?).ok()?.trim())
     }
 
-    /// Requires `application/json`.
+    /// Refuses a request whose content type is not `application/json`.
     pub(super) fn require_json(headers: &HeaderMap) -> Result<(), Problem> {
         if Self::of(headers) == Some(Self::Json) { Ok(()) } else { Err(unsupported(headers, "application/json")) }
     }
@@ -107,7 +109,7 @@ fn essence(text: &str) -> Option<Media> {
     all.into_iter().find(|(name, _)| text.eq_ignore_ascii_case(name)).map(|(_, media)| media)
 }
 
-/// Why a body is not taken that does not have the wanted content type; if there is a body.
+/// The problem for a body of an unwanted content type, or for a request without a body.
 pub(super) fn unsupported(headers: &HeaderMap, wanted: &'static str) -> Problem {
     if !headers.contains_key(TRANSFER_ENCODING) && content_length(headers).unwrap_or(0) == 0 {
         return no_body();
@@ -115,10 +117,11 @@ pub(super) fn unsupported(headers: &HeaderMap, wanted: &'static str) -> Problem 
     Problem::new(Code::UnsupportedMediaType, format!("the content type must be {wanted}"))
 }
 
-/// Reads the whole body. What is announced has its room before any of it is read; what is not takes room as it grows.
+/// Reads the whole body. A body of announced length takes all its room before reading begins; any
+/// other body takes room as it grows.
 ///
 /// # Errors
-/// Over a limit, broken off, encoded in a way that is not understood, or without room.
+/// Fails when the body exceeds a limit, ends early, has an unsupported encoding, or has no room.
 pub(super) async fn read(
     request: &HttpRequest,
     payload: &mut dev::Payload,
@@ -152,7 +155,8 @@ pub(super) fn content_length(headers: &HeaderMap) -> Option<usize> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-/// At most `wire_bytes_max` of it; who sends more is told the bound of what they mean, `bytes_max`.
+/// Reads at most `wire_bytes_max` bytes. The problem for a longer body names `bytes_max`, the limit
+/// on the decoded body.
 async fn collect(
     payload: &mut dev::Payload,
     announced: Option<usize>,
@@ -171,7 +175,7 @@ async fn collect(
     };
     let Some(first) = payload.next().await else { return Ok(web::Bytes::new()) };
     let first = first.map_err(broken)?;
-    // Most bodies come in one piece, which needs no copy.
+    // Most bodies come in a single piece, which needs no copy.
     if announced == Some(first.len()) {
         return Ok(first);
     }
@@ -190,7 +194,7 @@ async fn collect(
     Ok(body.freeze())
 }
 
-/// Reads a small body away that nobody wanted.
+/// Reads and discards a small body which no handler has read.
 pub(super) async fn drain(request: &HttpRequest, payload: &mut dev::Payload) {
     let may_be_small = match content_length(request.headers()) {
         Some(length) => (1..=DRAIN_BYTES_MAX).contains(&length),
@@ -205,7 +209,7 @@ pub(super) async fn drain(request: &HttpRequest, payload: &mut dev::Payload) {
                 left -= piece.len();
             }
         };
-        // Whatever becomes of it: what is left makes the connection close.
+        // The result is ignored: if bytes remain unread, the connection closes.
         drop(timeout_at(Instant::now() + DRAIN_WITHIN, read_away).await);
     }
 }

@@ -1,4 +1,4 @@
-//! One request on its way through the room: who is calling, and what the handlers ask of it.
+//! A request under way: its caller, its budget, and the functions which handlers need.
 
 use std::cell::Cell;
 use std::net::IpAddr;
@@ -28,41 +28,43 @@ use crate::model::time::Timestamp;
 use crate::rules::token_bucket::{Admission, Decision};
 use crate::store::{Authenticated, Refusal};
 
-/// How often a request that waits is judged again: what ends a key ends it within a second.
+/// How often a waiting request is judged again: after the end of its key, the request ends within a
+/// second.
 const JUDGE_EVERY: Duration = Duration::from_secs(1);
-/// A page of a list ends early when it has so many bytes.
+/// Size in bytes at which a page of a list ends early.
 pub(super) const PAGE_BYTES_MAX: usize = 4 << 20;
 
-/// When there may be a place among what waits to be stored again, in seconds.
+/// Seconds until a change refused for a full queue should be sent again.
 const PLACE_RETRY_AFTER_S: u64 = 1;
 
-/// What becomes of a request.
+/// The result of a request: an answer or a problem.
 pub(super) type Answer = Result<HttpResponse, Problem>;
 
-/// A request.
+/// A request under way, with everything a handler needs.
 pub(super) struct Call {
     pub(super) api: web::Data<Api>,
     pub(super) request: HttpRequest,
     pub(super) payload: dev::Payload,
-    /// Who may, as the table of routes says.
+    /// The permission required by the table of routes.
     pub(super) who: Who,
     pub(super) caller: Caller,
-    /// When it came.
+    /// The time at which the request came.
     pub(super) now: Timestamp,
-    /// What the request is charged to.
+    /// The budget to which the request is charged.
     pub(super) budget: Budget,
-    /// What the caller's rate limit said last.
+    /// The last decision of the caller's rate limit, shown in the answer's headers.
     pub(super) admission: Option<Admission>,
-    /// The body's part of what all bodies may take in memory, held until the call is over.
+    /// The body's share of the memory for all bodies, held until the call is over.
     pub(super) room: Option<Room>,
-    /// Whether a change that it asks for was decided on: then that was judged when it was made.
+    /// Set when a change of this request is committed. The committer judged the key then, so the
+    /// key is not judged again.
     pub(super) has_committed: Cell<bool>,
-    /// The connection it came by.
+    /// The connection by which the request came.
     pub(super) connection: Handle,
 }
 
 impl Call {
-    /// The calling organization's key.
+    /// Returns the calling organization's key. Any other caller is refused.
     pub(super) fn key(&self) -> Result<&Authenticated, Problem> {
         match &self.caller {
             Caller::Key(key) => Ok(key),
@@ -72,12 +74,12 @@ impl Call {
         }
     }
 
-    /// The calling organization.
+    /// Returns the calling organization. Any other caller is refused.
     pub(super) fn org(&self) -> Result<OrgNo, Problem> {
         self.key().map(Authenticated::org_no)
     }
 
-    /// Whose share of the server this call uses.
+    /// Returns the payer whose share of the server this call uses.
     pub(super) fn payer(&self) -> Payer {
         match &self.caller {
             Caller::Anyone => Payer::Anyone,
@@ -93,13 +95,13 @@ impl Call {
         }
     }
 
-    /// Charges what a call that was admitted costs beyond what it was charged when it began.
+    /// Charges the rest of a cost which was not known at admission.
     pub(super) fn charge_rest(&mut self, cost: u64) {
         let limits = self.api.limits.get();
         self.admission = Some(limits.owe((self.payer(), self.budget), limits.plan(self.tier(), self.budget), cost));
     }
 
-    /// Charges the caller; see [`super::limit::RateLimits::admit`].
+    /// Charges `cost` tokens to the caller; see [`super::limit::RateLimits::admit`].
     pub(super) fn charge(&mut self, cost: u64) -> Result<(), Problem> {
         let payer = self.payer();
         if payer == Payer::Anyone {
@@ -120,7 +122,7 @@ impl Call {
         }
     }
 
-    /// The body, whole.
+    /// Reads the whole body, of at most `bytes_max` decoded bytes.
     pub(super) async fn body(&mut self, bytes_max: usize) -> Result<web::Bytes, Problem> {
         let limit = BodyLimit { bytes_max, within: self.api.config.server.body_timeout };
         let room = self.room.insert(Room::of(&self.api.bodies, self.payer()));
@@ -136,7 +138,8 @@ impl Call {
         Ok(body)
     }
 
-    /// The call does nothing but wait from now on, and can be ended early: when the caller has left, or for others.
+    /// Declares that the call only waits from now on. The call can then be ended early: when the
+    /// caller has left, or to make room for others.
     pub(super) fn waits(&self) {
         self.connection.waits();
     }
@@ -146,18 +149,18 @@ impl Call {
         self.connection.left().await;
     }
 
-    /// Where the request comes from: the client's address, also behind a proxy that is trusted.
+    /// Returns the client's address, also from behind a trusted proxy.
     pub(super) fn client_address(&self) -> Option<IpAddr> {
         let peer = self.request.peer_addr()?.ip();
         Some(client_address(peer, self.request.headers(), &self.api.trusted_proxies.get()))
     }
 
-    /// A path parameter.
+    /// Returns a path parameter, or an empty text if the route has no such parameter.
     pub(super) fn path(&self, name: &str) -> &str {
         self.request.match_info().get(name).unwrap_or_default()
     }
 
-    /// What the caller's key must be allowed to do.
+    /// Returns the scopes which the caller's key needs.
     fn needs(&self) -> Scopes {
         match self.who {
             Who::Scope(scope) | Who::AdminOr(scope) => scope.into(),
@@ -165,11 +168,11 @@ impl Call {
         }
     }
 
-    /// Whether the caller still may: for everything that waits, before it goes on. What a request reads is judged once more
-    /// when its answer is ready, and what it changes when the change is made.
+    /// Judges the caller's key again. Every call does so after a wait: a read when its answer is
+    /// ready, a change when the committer makes the change.
     ///
     /// # Errors
-    /// When the key has ended meanwhile, or has lost the scope.
+    /// Fails when the key has ended or lost the scope meanwhile.
     pub(super) fn judge_again(&self) -> Result<(), Problem> {
         match &self.caller {
             Caller::Key(key) => self.api.auth.judge(key.key().id, self.needs(), &self.api.store, self.api.now()),
@@ -177,10 +180,10 @@ impl Call {
         }
     }
 
-    /// Waits as long as the caller may.
+    /// Awaits a future while the caller is allowed to wait.
     ///
     /// # Errors
-    /// See [`Call::judge_again`]; within a second after it is so.
+    /// Fails like [`Call::judge_again`], within a second after the end of the key.
     pub(super) async fn while_allowed<T>(&self, waiting: impl Future<Output = T>) -> Result<T, Problem> {
         let mut waiting = pin!(waiting);
         loop {
@@ -192,18 +195,19 @@ impl Call {
         }
     }
 
-    /// Makes one change durable and gives its outcome.
+    /// Commits a single change and returns its outcome.
     ///
     /// # Errors
-    /// When it was refused, or the caller may not make it any more by then.
+    /// Fails when the change was refused, or when the caller was no longer allowed to make the
+    /// change.
     pub(super) async fn commit<K: Submitted>(&self, command: K) -> Result<K::Outcome, Problem> {
         self.committed([command], Pending::outcome).await
     }
 
-    /// Makes changes of one kind durable, all together, and gives the outcome of each.
+    /// Commits changes of the same kind together, and returns the outcome of each.
     ///
     /// # Errors
-    /// When they were refused, or the caller may not make them any more by then: then there was none of them.
+    /// Fails like [`Call::commit`]; then none of the changes was made.
     pub(super) async fn commit_all<K: Submitted>(&self, commands: Vec<K>) -> Result<Vec<K::Outcome>, Problem> {
         if commands.is_empty() {
             return Ok(Vec::new());
@@ -221,7 +225,7 @@ impl Call {
             Caller::Admin => None,
             Caller::Anyone => return Err(Problem::internal(&"a change without a caller")),
         };
-        // The committer says when.
+        // The committer sets the time.
         let authority = Authority { key, needs: self.needs(), at: Timestamp(0) };
         let _place = self.api.submissions.take(self.payer(), 1).map_err(|exhausted| {
             let detail = match exhausted {
@@ -242,7 +246,7 @@ impl Call {
         Ok(outcomes)
     }
 
-    /// How long a dedup id counts.
+    /// Returns the deduplication window in milliseconds.
     pub(super) fn dedup_window_ms(&self) -> u64 {
         milliseconds(self.api.config.dedup.window)
     }
@@ -252,14 +256,15 @@ pub(super) fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// A JSON answer.
+/// Builds an answer with a JSON body.
 pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Answer {
     let bytes = serde_json::to_vec(body).map_err(|error| Problem::internal(&error))?;
     Ok(json_bytes(status, bytes))
 }
 
-/// A page of a list: as many of these as there may be, each with the cursor behind it; `begins` is the cursor before all of them. It
-/// ends early when it gets large.
+/// Builds a page of a list from items, each with the cursor behind the item. The page has at most
+/// `limit` items and ends early when it becomes large. `begins` is the cursor before the first
+/// item.
 pub(super) fn page<T: Serialize>(
     (limit, begins): (usize, String),
     mut items: impl Iterator<Item = (String, T)>,
@@ -283,7 +288,7 @@ pub(super) fn page<T: Serialize>(
     Ok(json_bytes(StatusCode::OK, body))
 }
 
-/// A JSON answer that is written already.
+/// Builds an answer from a body already in JSON.
 pub(super) fn json_bytes(status: StatusCode, bytes: Vec<u8>) -> HttpResponse {
     HttpResponse::build(status).content_type("application/json").body(bytes)
 }

@@ -1,9 +1,10 @@
-//! Where a request comes from, also through proxies. A proxy is believed what it says of who called it if the operator
-//! trusts it (`[server] trusted_proxies`): so the list of hops is read from its end, as far as the proxies in it are trusted,
-//! and what a client has written before is never reached.
+//! Finds the client's address, also behind proxies. The operator names the trusted proxies
+//! (`[server] trusted_proxies`). The list of hops is read from its end, and only as far as the
+//! proxies in it are trusted, so entries forged by a client are never reached.
 //!
-//! Understood are `Forwarded` (RFC 7239) and `X-Forwarded-For`. A proxy sets one of them and most often lets the other pass
-//! as the client sent it, and which it is nobody can tell from a request: where both stand and disagree, neither is believed.
+//! Two headers are understood: `Forwarded` (RFC 7239) and `X-Forwarded-For`. A proxy sets only a
+//! single header and usually lets the other pass as the client sent it. A request does not show
+//! which header the proxy has set, so neither is believed if both are present and disagree.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -11,10 +12,11 @@ use actix_web::http::header::{FORWARDED, HeaderMap, HeaderName};
 use ipnet::IpNet;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-/// Hops that are looked at.
+/// Maximum number of hops which are read.
 const HOPS_MAX: usize = 32;
 
-/// The client's address: that of the connection, unless it is a trusted proxy's which says whose it is.
+/// Returns the client's address: the address of the peer, or the address which a trusted proxy
+/// reports.
 pub(super) fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
     let peer = peer.to_canonical();
     let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.contains(&address));
@@ -25,7 +27,8 @@ pub(super) fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet
         headers.contains_key(name).then(|| {
             let mut client = peer;
             for hop in hops(headers, name).take(HOPS_MAX) {
-                // Hidden, unknown or malformed: what stands before it came from nobody knows whom.
+                // The hop is hidden, unknown or malformed: entries before such a hop have no
+                // trusted source.
                 let Some(address) = hop.and_then(address_of) else { break };
                 client = address;
                 if !is_trusted(client) {
@@ -41,7 +44,8 @@ pub(super) fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet
     }
 }
 
-/// The elements of a list header, the last one first; none: a line that is no text.
+/// Returns the elements of a list header, the last first. `None` stands for a line which is not
+/// text.
 fn hops<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = Option<&'a str>> {
     let lines: Vec<_> = headers.get_all(name).collect();
     lines.into_iter().rev().flat_map(|line| {
@@ -51,8 +55,8 @@ fn hops<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = O
     })
 }
 
-/// Splits at commas outside of quotes, from the end: so a quote that a client left open hides nothing that a proxy added.
-/// Empty elements do not count (RFC 9110, 5.6.1).
+/// Splits a line at commas outside of quotes, from the end, so a quote left open by the client
+/// hides nothing added by a proxy. Empty elements do not count (RFC 9110, 5.6.1).
 fn elements_from_end(line: &str) -> impl Iterator<Item = &str> {
     let mut rest = Some(line);
     std::iter::from_fn(move || {
@@ -72,7 +76,7 @@ fn elements_from_end(line: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Where the last such byte stands that is not in a quoted string, seen from the end.
+/// Returns the index of the last byte `wanted` outside of quoted strings, read from the end.
 fn last_outside_quotes(text: &str, wanted: u8) -> Option<usize> {
     let bytes = text.as_bytes();
     let is_escaped = |at: usize| bytes.iter().take(at).rev().take_while(|byte| **byte == b'\\').count() % 2 == 1;
@@ -87,7 +91,8 @@ fn last_outside_quotes(text: &str, wanted: u8) -> Option<usize> {
     })
 }
 
-/// The address behind `for=` of one element of `Forwarded`; none if it says none, or says it twice.
+/// Returns the address of `for=` in an element of `Forwarded`, or `None` if `for` is absent,
+/// malformed or repeated.
 fn forwarded_for(element: &str) -> Option<IpAddr> {
     let mut found = None;
     let mut rest = Some(element);
@@ -109,8 +114,8 @@ fn forwarded_for(element: &str) -> Option<IpAddr> {
     found
 }
 
-/// The address of a node: IPv4 or IPv6, the latter in brackets or not, with a port or without (RFC 7239, 6; some proxies
-/// write the port in `X-Forwarded-For` too).
+/// Parses the address of a node: IPv4, or IPv6 with or without brackets, either with or without a
+/// port (RFC 7239, 6). Some proxies write the port in `X-Forwarded-For` too.
 fn node(text: &str) -> Option<IpAddr> {
     let in_brackets = || text.strip_prefix('[')?.strip_suffix(']')?.parse::<std::net::Ipv6Addr>().ok();
     let address = text.parse::<IpAddr>().ok();
@@ -127,7 +132,7 @@ mod tests {
 
     const PROXY: &str = "10.0.0.1";
 
-    /// The client's address as this server sees it, for a connection from [`PROXY`].
+    /// Returns the client's address for a connection from [`PROXY`].
     fn seen(lines: &[(&str, &str)]) -> String {
         seen_from(PROXY, lines)
     }

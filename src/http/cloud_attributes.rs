@@ -1,5 +1,5 @@
-//! What an attribute of a CloudEvent may be. Sources: CloudEvents 1.0.2 core (Type System and each attribute), JSON format
-//! 2.2, RFC 3339, RFC 3986, RFC 2046.
+//! The rules for the attributes of a CloudEvent. Sources: CloudEvents 1.0.2 core (Type System and
+//! each attribute), JSON format 2.2, RFC 3339, RFC 3986, RFC 2046.
 
 use std::borrow::Cow;
 
@@ -10,14 +10,14 @@ use crate::model::cloudevent::{ATTRIBUTE_BYTES_MAX, ATTRIBUTE_NAME_CHARS_MAX, At
 use crate::model::event::is_control;
 use crate::model::time::{BadTimestamp, Timestamp};
 
-/// Those of the core, which are texts and not empty.
+/// The attributes of the core specification, all of which are nonempty texts.
 const OF_THE_CORE: [&str; 8] =
     ["specversion", "id", "source", "type", "time", "subject", "dataschema", "datacontenttype"];
 
-/// A rule that is broken.
+/// The broken rule, as text for the client.
 type Rule = Cow<'static, str>;
 
-/// The value of an attribute in JSON.
+/// Reads the value of an attribute from JSON.
 pub(super) fn of_json(name: &str, value: &RawValue) -> Result<AttributeValue, Rule> {
     let text = value.get();
     let is_core = OF_THE_CORE.contains(&name);
@@ -37,7 +37,7 @@ pub(super) fn of_json(name: &str, value: &RawValue) -> Result<AttributeValue, Ru
     }
 }
 
-/// The value of an attribute that is a text, checked.
+/// Checks the value of a text attribute, and returns a copy.
 pub(super) fn of_text(name: &str, text: &str) -> Result<String, Rule> {
     if text.len() > ATTRIBUTE_BYTES_MAX {
         return Err(format!("must be at most {ATTRIBUTE_BYTES_MAX} bytes").into());
@@ -59,13 +59,13 @@ pub(super) fn of_text(name: &str, text: &str) -> Result<String, Rule> {
     is_right.map(|()| text.to_owned()).map_err(Cow::Borrowed)
 }
 
-/// Core, Naming Conventions: lower-case letters and digits.
+/// True for a name of lower-case letters and digits (core, Naming Conventions), except `data`.
 pub(super) fn is_name(name: &str) -> bool {
     let is_right = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     (1..=ATTRIBUTE_NAME_CHARS_MAX).contains(&name.len()) && name.bytes().all(is_right) && name != "data"
 }
 
-/// RFC 3986, 4.1.
+/// True for a URI or a relative reference (RFC 3986, 4.1).
 fn is_uri_reference(text: &str) -> bool {
     let (text, fragment) = text.split_once('#').unwrap_or((text, ""));
     let (text, query) = text.split_once('?').unwrap_or((text, ""));
@@ -84,13 +84,13 @@ fn is_uri_reference(text: &str) -> bool {
     is_authority(authority) && is_made_of(path, b":@/") && is_query(query) && is_query(fragment)
 }
 
-/// RFC 3986, 3.1.
+/// True for the scheme of a URI (RFC 3986, 3.1).
 fn is_scheme(text: &str) -> bool {
     let is_right = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
     text.bytes().next().is_some_and(|byte| byte.is_ascii_alphabetic()) && text.bytes().all(is_right)
 }
 
-/// RFC 3986, 3.2.
+/// True for an authority: user, host and port (RFC 3986, 3.2).
 fn is_authority(text: &str) -> bool {
     let (user, rest) = text.split_once('@').unwrap_or(("", text));
     let (is_host, port) = if let Some((address, rest)) = rest.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
@@ -102,7 +102,7 @@ fn is_authority(text: &str) -> bool {
     is_made_of(user, b":") && is_host && port.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// RFC 3986, 3.2.2: what stands in brackets.
+/// True for the text inside the brackets of an IP literal (RFC 3986, 3.2.2).
 fn is_ip_literal(text: &str) -> bool {
     let Some(future) = text.strip_prefix(['v', 'V']) else { return text.parse::<std::net::Ipv6Addr>().is_ok() };
     future.split_once('.').is_some_and(|(version, address)| {
@@ -111,7 +111,8 @@ fn is_ip_literal(text: &str) -> bool {
     })
 }
 
-/// Unreserved characters, sub-delimiters, percent-encoded bytes (RFC 3986, 2) and these.
+/// True if the text has only unreserved characters, sub-delimiters, percent-encoded bytes (RFC
+/// 3986, 2) and bytes of `more`.
 fn is_made_of(text: &str, more: &[u8]) -> bool {
     let is_right =
         |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%".contains(&byte) || more.contains(&byte);
@@ -120,12 +121,14 @@ fn is_made_of(text: &str, more: &[u8]) -> bool {
     text.bytes().all(is_right) && escapes.all(|digits| digits == 2)
 }
 
-/// RFC 3986, 4.3; a fragment is let through, as schemas are often named by one.
+/// True for an absolute URI (RFC 3986, 4.3). A fragment is allowed too, because schemas are often
+/// named by fragments.
 fn is_absolute_uri(text: &str) -> bool {
     text.split_once(':').is_some_and(|(scheme, rest)| is_scheme(scheme) && !rest.is_empty()) && is_uri_reference(text)
 }
 
-/// RFC 2046: type and subtype are tokens (RFC 9110, 5.6.2); parameters are left to whoever reads the data.
+/// True for a media type (RFC 2046) whose type and subtype are tokens (RFC 9110, 5.6.2). Parameters
+/// are left to the reader of the data.
 fn is_media_type(text: &str) -> bool {
     let is_token = |text: &str| {
         let is_right = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
@@ -135,7 +138,7 @@ fn is_media_type(text: &str) -> bool {
     essence.split_once('/').is_some_and(|(kind, subtype)| is_token(kind) && is_token(subtype))
 }
 
-/// A time of any year, also before 1970.
+/// True for an RFC 3339 time of any year, also before 1970.
 fn is_time(text: &str) -> bool {
     text.parse::<Timestamp>() != Err(BadTimestamp::NotRfc3339)
 }

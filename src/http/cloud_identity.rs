@@ -1,6 +1,7 @@
-//! When two CloudEvents of one `source` and `id` are the same event. Those two say which event it is (CloudEvents 1.0.2 core, `id`);
-//! type, attributes and data are compared so that a producer who uses an id twice is told. How an event was written does not
-//! count: its mode, the order of its attributes, and of its data the spaces, the escapes and the order of members.
+//! Decides if two CloudEvents are the same event. `source` and `id` identify an event (CloudEvents
+//! 1.0.2 core, `id`). Type, attributes and data are compared too, so a producer learns of an id
+//! used twice. The form does not count: the event's mode, the order of its attributes, and the
+//! spaces, escapes and member order of its data.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -9,24 +10,26 @@ use twox_hash::XxHash3_64;
 use super::cloudevents::{essence, is_json};
 use crate::model::cloudevent::{AttributeValue, CloudEvent, DataKind};
 
-/// Seeds of the hashes, so that values of different kinds differ.
+/// Seed for an event without data. Each kind of value has its own seed, so values of different
+/// kinds have different hashes.
 const NO_DATA: u64 = 1;
 const BYTES: u64 = 2;
 const OBJECT: u64 = 3;
 const ARRAY: u64 = 4;
 const STRING: u64 = 5;
 const OTHER: u64 = 6;
-/// Deeper values are taken as the text they are; none is taken in that is.
+/// Values nested deeper are hashed as text. Only JSON inside base64 can be nested so deeply.
 const DEPTH_MAX: usize = 256;
 
-/// What tells an event from another one of the same `source`, `id` and type.
+/// Hashes the parts which can differ between two events of the same `source`, `id` and type.
 pub(super) fn fingerprint(event: &CloudEvent, payload: &[u8], seed: u64) -> u64 {
     let seed = XxHash3_64::oneshot_with_seed(seed, attributes(event).as_bytes());
     combine(seed, data(event, payload))
 }
 
-/// The attributes but for `source` and `id`, and those that say how the event was sent (the extension for distributed tracing).
-/// Data is JSON unless something else is said (JSON format 3.1.1).
+/// Returns the attributes to compare, sorted. `source` and `id` are left out, and so is the
+/// distributed tracing extension, which describes the sending. The content type `application/json`
+/// is left out as the default (JSON format 3.1.1).
 fn attributes(event: &CloudEvent) -> String {
     const OF_THE_SENDING: [&str; 4] = ["id", "source", "traceparent", "tracestate"];
     let counts = |(name, value): &&(String, AttributeValue)| {
@@ -39,7 +42,8 @@ fn attributes(event: &CloudEvent) -> String {
     lines.concat()
 }
 
-/// The data: a JSON value if its content type is JSON, else bytes, whether they came as a body, a string or in base64.
+/// Hashes the data: as a JSON value if the content type is JSON, otherwise as bytes. A body, a
+/// string and base64 with the same bytes have the same hash.
 fn data(event: &CloudEvent, payload: &[u8]) -> u64 {
     let content_type = event.attribute("datacontenttype").map(AttributeValue::text);
     let is_json = content_type.is_none_or(|content_type| is_json(&content_type));
@@ -72,7 +76,7 @@ fn combine(one: u64, other: u64) -> u64 {
     XxHash3_64::oneshot_with_seed(one, &other.to_be_bytes())
 }
 
-/// A hash of a JSON value, which is valid JSON.
+/// Hashes a JSON value. The text must be valid JSON.
 fn value(json: &[u8]) -> u64 {
     Json { rest: json }.value(0)
 }
@@ -94,7 +98,7 @@ impl<'a> Json<'a> {
         }
     }
 
-    /// Members count in whatever order they are, so they are added up.
+    /// Hashes an object. The order of members does not count, so their hashes are added up.
     fn object(&mut self, depth: usize) -> u64 {
         let mut sum = 0_u64;
         loop {
@@ -141,13 +145,13 @@ impl<'a> Json<'a> {
         let hash = |text: &[u8]| XxHash3_64::oneshot_with_seed(STRING, text);
         match quoted.contains(&b'\\').then(|| serde_json::from_slice::<String>(quoted)) {
             Some(Ok(plain)) => hash(plain.as_bytes()),
-            // A lone surrogate stands for no text.
+            // A lone surrogate is not text, so its escape is hashed.
             Some(Err(_)) => hash(quoted),
             None => hash(quoted.get(1..quoted.len().saturating_sub(1)).unwrap_or_default()),
         }
     }
 
-    /// The next byte that is no space, which stays.
+    /// Skips spaces, and returns the next byte without taking the byte.
     fn next(&mut self) -> Option<u8> {
         self.rest = self.rest.trim_ascii_start();
         self.rest.first().copied()

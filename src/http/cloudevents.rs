@@ -1,10 +1,11 @@
-//! CloudEvents 1.0 as events: structured (one JSON object), binary (attributes in `ce-` headers, data in the body), and
-//! the items of batches. Sources: CloudEvents 1.0.2 core, JSON format, HTTP protocol binding.
+//! CloudEvents 1.0 as events: structured mode (a JSON object), binary mode (attributes in `ce-`
+//! headers, data in the body), and the items of batches. Sources: CloudEvents 1.0.2 core, JSON
+//! format, HTTP protocol binding.
 //!
-//! `type` is the type, `time` is `occurred_at` (if it is between 1970 and 9999), `data` is the payload (none: `null`), and
-//! all attributes are kept as they came. `source` and `id`, as the JSON array of both, are the dedup id, or their SHA-256
-//! if that is too long or not printable. Data that is not JSON becomes a JSON string if it is text, else
-//! `{"data_base64": "…"}`.
+//! `type` is the event type, `time` is `occurred_at` (if between 1970 and 9999), `data` is the
+//! payload (`null` without data), and all attributes are kept as sent. The dedup id is the JSON
+//! array of `source` and `id`, or its SHA-256 if the array is too long or not printable. Data other
+//! than JSON becomes a JSON string if the data is text, otherwise `{"data_base64": "…"}`.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -23,21 +24,22 @@ use super::wire::{Draft, Rules, payload, posted};
 use crate::model::cloudevent::{ATTRIBUTES_MAX, AttributeValue, CloudEvent, DataKind};
 use crate::model::event::{DEDUP_ID_CHARS_MAX, EventType, NewEvent};
 
-/// The header that says a request is a CloudEvent in binary mode.
+/// The header which marks a request as a CloudEvent in binary mode.
 pub(super) const SPECVERSION_HEADER: &str = "ce-specversion";
 const HEADER_PREFIX: &str = "ce-";
-/// What every event has.
+/// The attributes which every CloudEvent must have.
 const REQUIRED: [&str; 4] = ["specversion", "id", "source", "type"];
 
-/// What an event is read into.
+/// A CloudEvent while it is read, with the faults found so far.
 struct Reading {
     attributes: Vec<(String, AttributeValue)>,
     faults: Faults,
-    /// What stands before the name of an attribute where it is looked for.
+    /// The text before an attribute's name in the pointer of a fault: `/` for JSON, `ce-` for
+    /// headers.
     prefix: &'static str,
-    /// Names that were there, also of what is wrong.
+    /// The names seen so far, including names of invalid attributes.
     named: Vec<String>,
-    /// How many bytes of data came, where the payload does not tell.
+    /// Length of the received data in bytes. `None` means the length of the payload.
     data_bytes: Option<usize>,
 }
 
@@ -46,7 +48,7 @@ impl Reading {
         Self { attributes: Vec::new(), faults: Faults::default(), prefix, named: Vec::new(), data_bytes: None }
     }
 
-    /// Notes that there is something of the name; whether it is the first.
+    /// Records a name. Returns true for its first appearance, and otherwise adds a fault.
     fn is_first(&mut self, name: &str, at: &str) -> bool {
         let is_first = !self.named.iter().any(|other| other == name);
         if is_first {
@@ -68,7 +70,7 @@ impl Reading {
         }
     }
 
-    /// The event, if nothing is wrong with it.
+    /// Builds the event, or returns a problem with all faults.
     fn finish(mut self, rules: &Rules, payload: Option<Box<[u8]>>, data: DataKind) -> Result<NewEvent, Problem> {
         for name in REQUIRED.into_iter().filter(|name| !self.named.iter().any(|other| other == name)) {
             self.faults.add(format!("{}{name}", self.prefix), "is required");
@@ -105,8 +107,8 @@ impl Reading {
     }
 }
 
-/// Reads an event in structured mode, or an item of a batch. An attribute that is `null` is like one that is not there
-/// (JSON format 2.2); data that is `null` is there (3.1.1).
+/// Reads an event in structured mode, or an item of a batch. An attribute with the value `null`
+/// counts as absent (JSON format 2.2); `data` with the value `null` counts as present (3.1.1).
 pub(super) fn structured(rules: &Rules, text: &str) -> Result<NewEvent, Problem> {
     let mut reading = Reading::new("/");
     let (mut data, mut encoded) = (None, None);
@@ -169,8 +171,9 @@ pub(super) fn binary(rules: &Rules, headers: &HeaderMap, body: &[u8]) -> Result<
     reading.finish(rules, Some(payload), kind)
 }
 
-/// Text as JSON: a string, whose quotes and escapes are not the producer's and do not count, as long as it is not longer than
-/// a payload may be, or than base64 is, which bounds what is stored. Else base64.
+/// Encodes text as a JSON string, or as base64 if the string exceeds both the payload limit and the
+/// length of base64. So quotes and escapes do not count against the producer, and the stored size
+/// stays bounded.
 fn written(text: &str, payload_bytes_max: usize) -> Result<(Box<[u8]>, DataKind), Problem> {
     let string = serde_json::to_vec(text).map_err(|error| Problem::internal(&error))?;
     let bytes_max = payload_bytes_max.max(text.len().div_ceil(3) * 4);
@@ -181,28 +184,28 @@ fn written(text: &str, payload_bytes_max: usize) -> Result<(Box<[u8]>, DataKind)
     })
 }
 
-/// Bytes as JSON.
+/// Encodes bytes in base64 and wraps the result.
 fn encoded(bytes: &[u8]) -> Box<[u8]> {
     wrapped(&format!("\"{}\"", STANDARD.encode(bytes)))
 }
 
-/// Bytes that are no text, as JSON; `encoded` is a JSON string.
+/// Wraps base64 in an object with the member `data_base64`. `encoded` is a JSON string.
 fn wrapped(encoded: &str) -> Box<[u8]> {
     format!("{{\"data_base64\":{encoded}}}").into_bytes().into()
 }
 
-/// The media type without its parameters.
+/// Returns the media type in lower case, without parameters.
 pub(super) fn essence(content_type: &str) -> String {
     content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
-/// JSON format 3.1: the subtype is `json` or ends in `+json`.
+/// True for a media type of JSON: the subtype is `json` or ends in `+json` (JSON format 3.1).
 pub(super) fn is_json(content_type: &str) -> bool {
     let essence = essence(content_type);
     essence.ends_with("/json") || essence.ends_with("+json")
 }
 
-/// Text in UTF-8, as far as its type says.
+/// True for a media type of text or XML, if its `charset` is absent, UTF-8 or US-ASCII.
 fn is_text(content_type: &str) -> bool {
     let essence = essence(content_type);
     let mut parameters = content_type.split(';').skip(1).filter_map(|parameter| parameter.split_once('='));
@@ -212,7 +215,8 @@ fn is_text(content_type: &str) -> bool {
     is_utf_8 && (essence.starts_with("text/") || essence.ends_with("/xml") || essence.ends_with("+xml"))
 }
 
-/// The attributes of binary mode (HTTP binding 3.1.3), in the order of their names, as headers have none.
+/// Reads the attributes of binary mode (HTTP binding 3.1.3) in the order of their names, because
+/// headers have no order.
 fn read_headers(headers: &HeaderMap, reading: &mut Reading) {
     let mut found: Vec<_> = headers
         .iter()
@@ -231,7 +235,8 @@ fn read_headers(headers: &HeaderMap, reading: &mut Reading) {
     }
 }
 
-/// A header's value decoded: quotes and their escapes first, then percent signs (HTTP binding 3.1.3.2).
+/// Decodes a header's value: first quotes and their escapes, then percent signs (HTTP binding
+/// 3.1.3.2).
 fn header_text(value: &str) -> Option<Cow<'_, str>> {
     let quoted = value.strip_prefix('"').and_then(|value| value.strip_suffix('"'));
     let Some(quoted) = quoted else { return percent_decode_str(value).decode_utf8().ok() };
@@ -243,8 +248,8 @@ fn header_text(value: &str) -> Option<Cow<'_, str>> {
     percent_decode_str(&plain).decode_utf8().ok().map(|text| Cow::Owned(text.into_owned()))
 }
 
-/// A JSON array, because nothing can stand in either that would make two pairs one, and producers of other events hardly
-/// choose such ids.
+/// Returns the dedup id of an event. A JSON array keeps different pairs of `source` and `id`
+/// distinct, and producers of other events hardly choose such an id.
 fn dedup_id(source: &str, id: &str) -> String {
     let joined = serde_json::json!([source, id]).to_string();
     if is_printable(&joined, DEDUP_ID_CHARS_MAX) {

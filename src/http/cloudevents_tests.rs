@@ -41,7 +41,7 @@ fn text(text: &str) -> AttributeValue {
     AttributeValue::Text(text.to_owned())
 }
 
-/// What an endpoint of body `cloudevents` gets.
+/// Returns the body for an endpoint whose body form is `cloudevents`.
 fn pushed(event: NewEvent) -> Value {
     let body = Body::of(BodyForm::CloudEvents, EventId(1 << 80), Timestamp(1), event);
     serde_json::from_slice(&body.bytes).unwrap()
@@ -50,7 +50,7 @@ fn pushed(event: NewEvent) -> Value {
 const REQUIRED: [(&str, &str); 4] =
     [("ce-specversion", "1.0"), ("ce-type", "com.example.created"), ("ce-source", "/orders"), ("ce-id", "A-1")];
 
-/// The least that an event has, and these members.
+/// Returns an event with the required attributes and the members of `more`.
 fn least_and(more: &Value) -> Value {
     let mut event =
         json!({"specversion": "1.0", "id": "A-1", "type": "com.example.created", "source": "https://example.com"});
@@ -71,7 +71,7 @@ fn the_servers_own_types_are_refused_in_both_modes() {
     assert!(binary(&rules(), &headers(&REQUIRED), b"").is_ok());
 }
 
-/// The kinds of events that cloudevents/conformance has as valid ones, and more of each.
+/// The valid kinds of events in cloudevents/conformance, with more examples of each.
 #[test]
 fn what_is_valid_comes_out_as_it_came_in() {
     for more in [
@@ -111,7 +111,7 @@ fn what_is_valid_comes_out_as_it_came_in() {
     assert_eq!(pushed(structured(&rules(), &nulls.to_string()).unwrap()), least_and(&json!({})), "null is absence");
 }
 
-/// The kinds of events that cloudevents/conformance has as invalid ones, and more of each.
+/// The invalid kinds of events in cloudevents/conformance, with more examples of each.
 #[test]
 fn what_is_invalid_is_refused_and_the_attribute_named() {
     for name in ["specversion", "id", "type", "source"] {
@@ -312,7 +312,7 @@ fn the_same_event_again_is_known_by_everything_that_matters() {
     assert_ne!(none.fingerprint, null.fingerprint, "no data is not null");
 }
 
-/// The value of an attribute as it may come.
+/// Generates valid attribute values of each JSON type.
 fn any_value() -> impl Strategy<Value = Value> {
     prop_oneof![
         "[^\\p{Cc}\\p{Cn}]{1,40}".prop_map(Value::from),
