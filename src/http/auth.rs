@@ -51,7 +51,7 @@ pub(super) struct Authenticator {
     /// Computes the digests in `right`. Its key exists in this process only, so a digest is of no
     /// use elsewhere.
     mac: Hmac<Sha256>,
-    /// Digests of texts which matched the hash, by key id.
+    /// Digests of texts that matched the hash, by key id.
     right: Cache<KeyId, Tag, RandomState>,
     used: Mutex<HashMap<KeyId, Timestamp>>,
     verifier: Verifier,
@@ -260,7 +260,7 @@ fn passes(text: &KeyText, key: &Key) -> bool {
     check_value(text, &key.hash).is_some_and(|value| value.ct_eq(&key.check).into())
 }
 
-/// The problem for a key which no longer has the required scope.
+/// The problem for a key that no longer has the required scope.
 pub(super) fn forbidden() -> Problem {
     Problem::new(Code::Forbidden, "the key no longer allows this request")
 }

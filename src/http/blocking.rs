@@ -1,4 +1,4 @@
-//! Jobs which may block (reading the journal, searching rows, reading large bodies) run on actix's
+//! Jobs that may block (reading the journal, searching rows, reading large bodies) run on actix's
 //! blocking threads. Each organization has a share of these threads, so an organization with many
 //! jobs waits for its own turn and delays no others.
 
@@ -14,7 +14,7 @@ use super::limit::Payer;
 use super::server::BLOCKING_THREADS_PER_WORKER;
 use crate::base::keyed::Keyed;
 
-/// Maximum number of a worker's threads which a payer can use at a time: a quarter.
+/// Maximum number of a worker's threads that a payer can use at a time: a quarter.
 const EACH: usize = BLOCKING_THREADS_PER_WORKER / 4;
 /// Maximum number of tries for an answer without room.
 const TRIES: usize = 4;
@@ -29,7 +29,7 @@ pub(super) struct Blocking {
 }
 
 impl Blocking {
-    /// Runs a job which may block, as soon as the payer has a turn.
+    /// Runs a job that may block, as soon as the payer has a turn.
     pub(super) async fn run<T: Send + 'static>(
         &self,
         payer: Payer,
@@ -45,7 +45,7 @@ impl Blocking {
         web::block(job).await.map_err(|error| Problem::internal(&error))?
     }
 
-    /// Runs a job which builds a large answer. Without room for the answer, the job is tried again
+    /// Runs a job that builds a large answer. Without room for the answer, the job is tried again
     /// for a moment.
     pub(super) async fn answer<T: Send + 'static>(
         &self,

@@ -74,7 +74,7 @@ impl Room {
     }
 }
 
-/// A content type which the API accepts for a body.
+/// A content type that the API accepts for a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Media {
     /// A body in triggerd's own form: `application/json`.
@@ -194,7 +194,7 @@ async fn collect(
     Ok(body.freeze())
 }
 
-/// Reads and discards a small body which no handler has read.
+/// Reads and discards a small body that no handler has read.
 pub(super) async fn drain(request: &HttpRequest, payload: &mut dev::Payload) {
     let may_be_small = match content_length(request.headers()) {
         Some(length) => (1..=DRAIN_BYTES_MAX).contains(&length),

@@ -1,4 +1,4 @@
-//! A request under way: its caller, its budget, and the functions which handlers need.
+//! A request under way: its caller, its budget, and the functions that handlers need.
 
 use std::cell::Cell;
 use std::net::IpAddr;
@@ -95,7 +95,7 @@ impl Call {
         }
     }
 
-    /// Charges the rest of a cost which was not known at admission.
+    /// Charges the rest of a cost that was not known at admission.
     pub(super) fn charge_rest(&mut self, cost: u64) {
         let limits = self.api.limits.get();
         self.admission = Some(limits.owe((self.payer(), self.budget), limits.plan(self.tier(), self.budget), cost));
@@ -160,7 +160,7 @@ impl Call {
         self.request.match_info().get(name).unwrap_or_default()
     }
 
-    /// Returns the scopes which the caller's key needs.
+    /// Returns the scopes that the caller's key needs.
     fn needs(&self) -> Scopes {
         match self.who {
             Who::Scope(scope) | Who::AdminOr(scope) => scope.into(),

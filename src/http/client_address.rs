@@ -4,7 +4,7 @@
 //!
 //! Two headers are understood: `Forwarded` (RFC 7239) and `X-Forwarded-For`. A proxy sets only a
 //! single header and usually lets the other pass as the client sent it. A request does not show
-//! which header the proxy has set, so neither is believed if both are present and disagree.
+//! that header the proxy has set, so neither is believed if both are present and disagree.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -12,10 +12,10 @@ use actix_web::http::header::{FORWARDED, HeaderMap, HeaderName};
 use ipnet::IpNet;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-/// Maximum number of hops which are read.
+/// Maximum number of hops that are read.
 const HOPS_MAX: usize = 32;
 
-/// Returns the client's address: the address of the peer, or the address which a trusted proxy
+/// Returns the client's address: the address of the peer, or the address that a trusted proxy
 /// reports.
 pub(super) fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
     let peer = peer.to_canonical();
@@ -44,7 +44,7 @@ pub(super) fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet
     }
 }
 
-/// Returns the elements of a list header, the last first. `None` stands for a line which is not
+/// Returns the elements of a list header, the last first. `None` stands for a line that is not
 /// text.
 fn hops<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = Option<&'a str>> {
     let lines: Vec<_> = headers.get_all(name).collect();

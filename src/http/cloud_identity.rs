@@ -21,7 +21,7 @@ const OTHER: u64 = 6;
 /// Values nested deeper are hashed as text. Only JSON inside base64 can be nested so deeply.
 const DEPTH_MAX: usize = 256;
 
-/// Hashes the parts which can differ between two events of the same `source`, `id` and type.
+/// Hashes the parts that can differ between two events of the same `source`, `id` and type.
 pub(super) fn fingerprint(event: &CloudEvent, payload: &[u8], seed: u64) -> u64 {
     let seed = XxHash3_64::oneshot_with_seed(seed, attributes(event).as_bytes());
     combine(seed, data(event, payload))

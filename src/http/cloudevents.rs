@@ -24,10 +24,10 @@ use super::wire::{Draft, Rules, payload, posted};
 use crate::model::cloudevent::{ATTRIBUTES_MAX, AttributeValue, CloudEvent, DataKind};
 use crate::model::event::{DEDUP_ID_CHARS_MAX, EventType, NewEvent};
 
-/// The header which marks a request as a CloudEvent in binary mode.
+/// The header that marks a request as a CloudEvent in binary mode.
 pub(super) const SPECVERSION_HEADER: &str = "ce-specversion";
 const HEADER_PREFIX: &str = "ce-";
-/// The attributes which every CloudEvent must have.
+/// The attributes that every CloudEvent must have.
 const REQUIRED: [&str; 4] = ["specversion", "id", "source", "type"];
 
 /// A CloudEvent while it is read, with the faults found so far.

@@ -1,14 +1,15 @@
-//! One accepted connection as actix reads and writes it, and what is known of it meanwhile.
+//! An accepted connection, between the socket and actix.
 //!
-//! actix bounds only the time of a connection's first head. Everything else that a peer may do or leave undone is watched here and in
-//! `connections`: each head has the same deadline; nothing is read of a next request before the answer to the one before it is
-//! taken, so that nobody makes the server work ahead for them; an answer that is not taken ends the connection; and a
-//! peer that is gone ends the call that it made.
+//! actix limits only the time of a connection's first head. This module and `connections` watch
+//! everything else. Every head has the same deadline. Nothing of the next request is read before
+//! the peer has taken the previous answer, so a peer cannot make the server work ahead. A peer that
+//! does not take its answer loses the connection. A peer that is gone ends its call.
 //!
-//! What arrives early is held back here, a few kilobytes of it, so that it is noticed when the peer closes. A peer that is gone for
-//! good (reset) ends the call at once. One that has only finished sending (as `nc -N` does) gets its answer, but nothing waits
-//! for it any more: who waits asks [`Handle::left`]. Nor does anything wait for one that sends further ahead than is held back:
-//! nothing more is read of it, so that it could be gone without being noticed.
+//! Early bytes, sent before the server wants any, are held back up to 4 KiB, so the server notices
+//! when the peer closes. A reset ends the call at once. A peer that has only finished sending (as
+//! `nc -N` does) gets its answer, but no call waits for such a peer: a waiting call uses
+//! [`Handle::left`]. No call waits for a peer with more early bytes either: the server stops
+//! reading from this peer, and could no longer notice its end.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -32,19 +33,21 @@ use super::own_answers;
 use crate::base::peer;
 use crate::base::sabotage::{self, Switch};
 
-/// Most bytes that are held back of what comes before it is wanted.
+/// Maximum number of early bytes held back.
 const HELD_BYTES_MAX: usize = 4 << 10;
-/// An answer that waits again so soon after some of it was taken has waited all the time.
+/// A stall that begins within this time after the previous stall ended counts as the same stall, in
+/// milliseconds.
 const SAME_STALL_MS: u128 = 1_000;
 
-/// The connection's end that actix has.
+/// The connection as actix sees it, with the socket inside.
 #[derive(Debug)]
 pub(super) struct Connection {
     stream: TcpStream,
     peer: Option<SocketAddr>,
-    /// What is written instead of an answer that actix makes by itself, and how much of it was taken.
+    /// The answer written in place of an answer by actix itself, and the number of bytes already
+    /// taken.
     instead: Option<(Vec<u8>, usize)>,
-    /// What is to be passed on as it is, because it was amended.
+    /// The end of an amended head, passed on without further inspection.
     amended: BytesMut,
     shared: Rc<Shared>,
     number: u64,
@@ -61,24 +64,25 @@ impl Connection {
         &self.shared
     }
 
-    /// Whose it is.
+    /// Returns the peer's address, or `None` if unknown.
     pub(super) fn peer(&self) -> Option<SocketAddr> {
         self.peer
     }
 
-    /// What requests on it know of it.
+    /// Returns the handle by which requests use this connection.
     pub(super) fn handle(&self) -> Handle {
         Handle(Rc::clone(&self.shared))
     }
 
-    /// What was decided about it, done: its end as the reader sees it.
+    /// Carries out the connection's fate. Returns the result for the reader, or `None` while the
+    /// connection goes on.
     fn meet(&mut self, cx: &mut Context<'_>) -> Option<io::Result<()>> {
         match self.shared.fate.get() {
             Fate::Open => None,
             Fate::Refused(code) => {
                 self.shared.fate.set(Fate::Closing);
                 let answer = own_answers::refusal(code);
-                // What does not go out at once does not go out: nobody waits for a peer that is too slow.
+                // This is tried only once, because the server does not wait for a slow peer.
                 drop(Pin::new(&mut self.stream).poll_write(cx, &answer));
                 self.shared.is_over.set(true);
                 Some(Ok(()))
@@ -88,7 +92,7 @@ impl Connection {
         }
     }
 
-    /// Passes on what is wanted; what is not is held back.
+    /// Passes bytes on as far as wanted, and holds the rest back.
     fn pass_on(&mut self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let shared = Rc::clone(&self.shared);
         loop {
@@ -99,7 +103,7 @@ impl Connection {
                 if self.pass_on_held(out) {
                     return Poll::Ready(Ok(()));
                 }
-                // Only the beginning of a line that must not be torn apart is there.
+                // Only a part of the blank line is here, and actix must get the line whole.
                 let before = shared.held.borrow().len();
                 if let Poll::Ready(failed) = self.hold_back(cx) {
                     return Poll::Ready(failed);
@@ -135,7 +139,7 @@ impl Connection {
         }
     }
 
-    /// Passes on what is wanted of what was held back; says whether that is anything.
+    /// Passes held bytes on as far as wanted. Returns true if there were any.
     fn pass_on_held(&mut self, out: &mut ReadBuf<'_>) -> bool {
         let shared = Rc::clone(&self.shared);
         let mut held = shared.held.borrow_mut();
@@ -154,7 +158,7 @@ impl Connection {
         portion.bytes > 0
     }
 
-    /// Puts the line before this that says that there is no body.
+    /// Inserts the header `content-length: 0` before the end of a head.
     fn amend(&mut self, end_of_head: &[u8]) {
         self.amended.extend_from_slice(NO_BODY);
         self.amended.extend_from_slice(end_of_head);
@@ -165,7 +169,7 @@ impl Connection {
         out.put_slice(&self.amended.split_to(portion));
     }
 
-    /// Reads away what comes behind the last answer.
+    /// Reads and discards the bytes after the last answer.
     fn read_away(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut piece = [0; HELD_BYTES_MAX];
         while !self.shared.eof.get() {
@@ -178,12 +182,13 @@ impl Connection {
         Poll::Ready(Ok(()))
     }
 
-    /// Reads what comes too early, as far as it is kept, to notice that the peer is gone.
+    /// Reads early bytes into the held bytes, to notice when the peer is gone.
     fn hold_back(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let shared = &*self.shared;
         let mut held = shared.held.borrow_mut();
         while !shared.eof.get() && held.len() < HELD_BYTES_MAX {
-            // It is asked after every head, and there is rarely anything: so the buffer is not cleared first.
+            // This runs after every head and rarely finds bytes, so the buffer is not cleared
+            // first.
             let mut piece = [const { MaybeUninit::uninit() }; HELD_BYTES_MAX];
             let room = HELD_BYTES_MAX - held.len();
             let mut piece = ReadBuf::uninit(piece.get_mut(..room).unwrap_or_default());
@@ -205,7 +210,7 @@ impl Connection {
 impl AsyncRead for Connection {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        // Whatever actix logs of what it reads is about this peer.
+        // Log lines of actix about these bytes name this peer.
         peer::set(this.peer);
         this.shared.keep(cx.waker());
         if let Some(end) = this.meet(cx) {
@@ -223,7 +228,7 @@ impl AsyncRead for Connection {
             return this.pass_on(cx, out);
         }
         let held = this.hold_back(cx);
-        // After a head actix looks at it first, and then asks again.
+        // actix handles the head first; the wake makes actix read again afterwards.
         if held.is_pending() && was_gated && this.shared.has_more() {
             cx.waker().wake_by_ref();
         }
@@ -280,7 +285,7 @@ impl AsyncWrite for Connection {
         written
     }
 
-    /// actix asks for it when all there was to write was taken.
+    /// Called by actix when the socket has taken all bytes.
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.shared.fate.get() == Fate::Ended {
@@ -304,10 +309,10 @@ impl AsyncWrite for Connection {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
-        // To close while something is unread would take the answer from the peer.
+        // Closing with unread bytes would take the answer from the peer.
         if this.shared.phase.get() == Phase::Rest && this.shared.fate.get() == Fate::Open {
             this.shared.keep(cx.waker());
-            // A peer that is gone is none to wait for.
+            // An error means that the peer is gone, so nothing is left to wait for.
             drop(ready!(this.read_away(cx)));
         }
         Poll::Ready(Ok(()))
@@ -322,12 +327,12 @@ impl Drop for Connection {
     }
 }
 
-/// What a request knows of its connection.
+/// The handle by which a request uses its connection.
 #[derive(Clone, Debug)]
 pub(super) struct Handle(Rc<Shared>);
 
 impl Handle {
-    /// The request is in hand until the guard is dropped.
+    /// Begins a request, which stays in hand until the guard is dropped.
     pub(super) fn begin(&self, request: &HttpRequest) -> InHand {
         let headers = request.headers();
         let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
@@ -337,7 +342,7 @@ impl Handle {
             Some(length) => Phase::Body(length),
             None => Phase::Answer,
         };
-        // What comes behind these is no HTTP to actix.
+        // After such a request, actix does not read HTTP any more.
         let is_tunnel = request.method() == Method::CONNECT
             || (body != Phase::Chunked && text(UPGRADE).is_some_and(|to| to.eq_ignore_ascii_case("websocket")));
         self.0.is_last.set(is_tunnel);
@@ -345,34 +350,35 @@ impl Handle {
         InHand(Rc::clone(&self.0))
     }
 
-    /// The whole body was read.
+    /// Records the end of a chunked body.
     pub(super) fn body_is_read(&self) {
         if self.0.phase.get() == Phase::Chunked {
             self.0.phase.set(Phase::Answer);
         }
     }
 
-    /// Whether the connection ends with this answer.
+    /// True if the connection closes after this answer.
     pub(super) fn is_leaving(&self) -> bool {
         self.0.leaving.get() || self.0.is_cut_short()
     }
 
-    /// Nothing that comes behind the request in hand is one.
+    /// Declares the request in hand to be the last of its connection.
     pub(super) fn is_last(&self) {
         self.0.is_last.set(true);
     }
 
-    /// Whether the body in chunks is malformed.
+    /// True if the chunked body is malformed.
     pub(super) fn is_malformed(&self) -> bool {
         self.0.is_malformed.get()
     }
 
-    /// The request does nothing but wait from now on: it can be answered early to make room for others.
+    /// Declares that the request only waits from now on, so an early answer can make room for
+    /// others.
     pub(super) fn waits(&self) {
         self.0.waits.set(true);
     }
 
-    /// Completes when nothing should wait for this peer any more.
+    /// Completes when no request should wait for this peer any more.
     pub(super) async fn left(&self) {
         let is_far_ahead = || self.0.held.borrow().len() >= HELD_BYTES_MAX;
         while !(self.0.eof.get() || is_far_ahead() || self.0.leaving.get() || self.0.fate.get() != Fate::Open) {
@@ -381,7 +387,7 @@ impl Handle {
     }
 }
 
-/// A request is in hand as long as this is there.
+/// The guard of a request in hand: dropping the guard ends the request.
 #[derive(Debug)]
 pub(super) struct InHand(Rc<Shared>);
 

@@ -1,5 +1,5 @@
-//! What is known of a connection, and what is passed on of what arrives on it: the part of `connection` that reads and writes
-//! nothing.
+//! The state of a connection, and the rules by which arriving bytes are passed on. This is the part
+//! of `connection` without I/O.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -13,47 +13,49 @@ use super::error::Code;
 use super::framing::{Chunks, Head, Malformed};
 use crate::base::sabotage::{self, Switch};
 
-/// Bytes of a head that are taken.
+/// Maximum size of a head in bytes.
 const HEAD_BYTES_MAX: usize = 64 << 10;
-/// Heads up to this size count for nothing: the connection's buffer is as large.
+/// Heads up to this size are not counted: the connection's buffer is as large.
 const HEAD_BYTES_FREE: usize = 8 << 10;
-/// Bytes of larger heads that may have arrived in part, all connections of a worker together.
+/// Maximum bytes of arriving heads beyond `HEAD_BYTES_FREE`, for all connections of a worker
+/// together.
 const HEADS_BYTES_MAX: usize = 16 << 20;
 
-/// What is to become of a connection.
+/// The decision about the connection's future.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
-    /// It goes on.
+    /// The connection goes on.
     Open,
-    /// It is refused with this, and closed.
+    /// The connection is refused with this code, then closed.
     Refused(Code),
-    /// It is closed as if the peer had done so.
+    /// The connection closes as if the peer had closed.
     Closing,
-    /// It ends now, with whatever is in hand.
+    /// The connection ends now, even with a request in hand.
     Ended,
 }
 
-/// What a connection is at.
+/// The connection's place in the cycle of requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// No request is in hand: a head is waited for or arrives.
+    /// No request is in hand: the next head is awaited or arrives.
     Head,
-    /// So many bytes of the body of the request in hand have still to come.
+    /// A body arrives, with this number of bytes still to come.
     Body(u64),
-    /// A body of unknown length arrives.
+    /// A body of unknown length arrives in chunks.
     Chunked,
-    /// The request in hand is there as a whole and is answered.
+    /// The request in hand has arrived completely, and the server works on the answer.
     Answer,
-    /// The request was answered before all of its body came: that is read away for a moment, and the connection closed.
+    /// The request was answered before all of its body came. The rest is read and discarded for a
+    /// moment, then the connection closes.
     Rest,
 }
 
-/// What is passed on of some bytes.
+/// The part of some bytes that is passed on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Portion {
-    /// So many of them; the others wait.
+    /// Number of bytes passed on; the others wait.
     pub(super) bytes: usize,
-    /// Where a line is put in that says that there is no body.
+    /// Index at which the header `content-length: 0` is inserted, if the head needs a length.
     pub(super) amend_at: Option<usize>,
 }
 
@@ -67,51 +69,52 @@ impl Portion {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Stall {
     pub(super) since: Instant,
-    /// Bytes taken since then.
+    /// Number of bytes taken since then.
     pub(super) taken: usize,
 }
 
-/// What is known of a connection.
+/// The state of a connection, shared by its reader, its requests and the task that watches
+/// connections.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) fate: Cell<Fate>,
-    /// Since when it is so.
+    /// The time at which the fate was set.
     pub(super) fate_since: Cell<Instant>,
     pub(super) phase: Cell<Phase>,
-    /// When the request in hand began, or the one before it was answered.
+    /// When the request in hand began, or when the previous request was answered.
     pub(super) since: Cell<Instant>,
-    /// When the head that arrives began.
+    /// When the arriving head began; `None` while no head arrives.
     pub(super) head_began: Cell<Option<Instant>>,
-    /// Whether the request in hand does nothing but wait, and can be answered early.
+    /// Set while the request in hand only waits and can be answered early.
     pub(super) waits: Cell<bool>,
-    /// Whether the connection is to be closed after the request in hand.
+    /// Set when the connection is to close after the request in hand.
     pub(super) leaving: Cell<bool>,
     pub(super) stall: Cell<Option<Stall>>,
     pub(super) is_stalled: Cell<bool>,
     pub(super) flushed: Cell<Instant>,
-    /// A request began since everything that there was to write was taken: what is written is an answer of ours, whatever it
-    /// looks like. Otherwise actix answers by itself.
+    /// Set when a request has begun since the socket last took all bytes: the bytes written are
+    /// then triggerd's answer. Otherwise actix answers by itself.
     pub(super) writes_ours: Cell<bool>,
-    /// The peer has finished sending.
+    /// Set when the peer has finished sending.
     pub(super) eof: Cell<bool>,
     pub(super) held: RefCell<BytesMut>,
-    /// The head that arrives,
+    /// The parser of the arriving head.
     head: RefCell<Head>,
-    /// the body in chunks that arrives,
+    /// The parser of the arriving chunked body.
     chunks: Cell<Chunks>,
-    /// and whether that is none.
+    /// Set when the chunked body is malformed.
     pub(super) is_malformed: Cell<bool>,
-    /// No request can come behind the one in hand.
+    /// Set when no request can follow the request in hand.
     pub(super) is_last: Cell<bool>,
-    /// The last answer was written: nothing is written any more.
+    /// Set after the last answer: nothing more is written.
     pub(super) is_over: Cell<bool>,
-    /// Bytes of the head that arrives,
+    /// Bytes of the arriving head so far.
     head_bytes: Cell<usize>,
-    /// and of all large ones that arrive at this worker.
+    /// Bytes of large heads arriving at this worker, shared by its connections.
     heads: Rc<Cell<usize>>,
     /// Bytes passed on behind the end of the last head.
     beyond: Cell<u64>,
-    /// A head was passed on: nothing more is until it was looked at.
+    /// Set when a head was passed on: nothing more is passed on until actix has seen the head.
     pub(super) gate: Cell<bool>,
     waker: RefCell<Option<Waker>>,
     pub(super) left: Notify,
@@ -147,7 +150,7 @@ impl Shared {
         }
     }
 
-    /// Decides what becomes of it, whatever was decided before; but what has ended does not go on.
+    /// Sets the fate and wakes the connection. A connection that has ended stays ended.
     pub(super) fn doom(&self, fate: Fate, now: Instant) {
         if self.fate.get() == Fate::Ended {
             return;
@@ -158,18 +161,18 @@ impl Shared {
         self.wake();
     }
 
-    /// Asks the request in hand, which does nothing but wait, to end early.
+    /// Asks the request in hand, which only waits, to end early.
     pub(super) fn ask_to_leave(&self) {
         self.leaving.set(true);
         self.left.notify_one();
     }
 
-    /// The answer that is not taken, if there is one.
+    /// Returns the stall, if an answer is not being taken now.
     pub(super) fn stall(&self) -> Option<Stall> {
         self.stall.get().filter(|_| self.is_stalled.get())
     }
 
-    /// From now on it is measured anew.
+    /// Restarts the measurement of the stall.
     pub(super) fn measure_stall_from(&self, now: Instant) {
         self.stall.set(Some(Stall { since: now, taken: 0 }));
     }
@@ -188,7 +191,7 @@ impl Shared {
         }
     }
 
-    /// Whether there is something to pass on that was not wanted before.
+    /// True if held bytes, or the peer's end, can be passed on now.
     pub(super) fn has_more(&self) -> bool {
         self.eof.get() || !self.held.borrow().is_empty()
     }
@@ -200,13 +203,14 @@ impl Shared {
         !self.is_stalled.get() && self.phase.get() != Phase::Answer
     }
 
-    /// The peer has finished sending.
+    /// Records that the peer has finished sending, and wakes the waiting request.
     pub(super) fn ended_sending(&self) {
         self.eof.set(true);
         self.left.notify_one();
     }
 
-    /// What of these bytes is passed on now: never more than the request in hand, or the head of the next one, has.
+    /// Returns the part of these bytes to pass on now: at most the rest of the request in hand, or
+    /// the next head with its body.
     pub(super) fn portion(&self, bytes: &[u8]) -> Portion {
         match self.phase.get() {
             Phase::Answer | Phase::Rest => Portion::of(bytes.len()),
@@ -223,7 +227,8 @@ impl Shared {
         }
     }
 
-    /// How many of these bytes belong to a body in chunks. One that is malformed breaks off where it is.
+    /// Returns how many of these bytes belong to a chunked body. A malformed body is cut before the
+    /// fault, and the connection closes.
     fn chunks_of(&self, bytes: &[u8]) -> usize {
         let mut chunks = self.chunks.get();
         let taken = chunks.take(bytes);
@@ -242,14 +247,14 @@ impl Shared {
         }
     }
 
-    /// What of these bytes belongs to a head, and to the body behind it as far as that came along.
+    /// Returns the part of these bytes that belongs to a head, or to the body behind the head.
     fn head_of(&self, bytes: &[u8]) -> Portion {
         if self.head_began.get().is_none() {
             self.head_began.set(Some(Instant::now()));
         }
         let mut head = self.head.borrow_mut();
         let end = head.take(bytes);
-        // A line is put in before the blank one, so that one must not be torn apart.
+        // A line may be inserted before the blank line, so the blank line must stay whole.
         let is_torn = end.is_none() && bytes.ends_with(b"\r") && head.lacks_length() && head.is_at_blank_line();
         let portion = end.map_or(bytes.len() - usize::from(is_torn), |(_, end)| end);
         self.head_grows(portion);
@@ -266,7 +271,7 @@ impl Shared {
         Portion { bytes: end + body, amend_at }
     }
 
-    /// So many bytes more of a head are here; it is refused when those are too many.
+    /// Counts further bytes of a head, and refuses the connection when there are too many.
     fn head_grows(&self, bytes: usize) {
         let large = |bytes: usize| bytes.saturating_sub(HEAD_BYTES_FREE);
         let before = self.head_bytes.get();
@@ -280,13 +285,13 @@ impl Shared {
         }
     }
 
-    /// The head is here, or will never be.
+    /// Stops counting a head, because the head is complete or the connection is gone.
     fn head_is_over(&self) {
         let bytes = self.head_bytes.take();
         self.heads.set(self.heads.get() - bytes.saturating_sub(HEAD_BYTES_FREE));
     }
 
-    /// A request is in hand, with a body of this shape.
+    /// Begins a request; `body` is the phase for a body of this shape.
     pub(super) fn begin(&self, body: Phase) {
         self.head_is_over();
         self.writes_ours.set(true);
@@ -301,12 +306,13 @@ impl Shared {
         self.head_began.set(None);
     }
 
-    /// Whether the request in hand is the last one, because nobody can say where the next one begins.
+    /// True if the request in hand must be the last, because the start of a next request is
+    /// unknown.
     pub(super) fn is_cut_short(&self) -> bool {
         self.is_last.get() || matches!(self.phase.get(), Phase::Body(_) | Phase::Chunked | Phase::Rest)
     }
 
-    /// The request in hand was answered, or nobody answers it any more.
+    /// Ends the request in hand, whether answered or abandoned.
     pub(super) fn end(&self) {
         let now = Instant::now();
         self.since.set(now);
@@ -317,7 +323,7 @@ impl Shared {
         } else {
             self.phase.set(Phase::Head);
         }
-        // What came of the next head meanwhile waited for us.
+        // Bytes of the next head, if already here, had to wait for the server.
         let came = !self.held.borrow().is_empty();
         self.head_began.set(came.then_some(now));
         if self.leaving.get() {

@@ -1,8 +1,8 @@
-//! What is passed on of what arrives, in which state.
+//! Tests of the bytes that each phase passes on.
 
 use super::*;
 
-/// What is passed on of these bytes, again and again, until nothing more is.
+/// Passes bytes on, again and again, until nothing more is wanted. Returns the parts.
 fn passed(shared: &Shared, text: &str) -> Vec<String> {
     let (mut rest, mut portions) = (text, Vec::new());
     while !rest.is_empty() && shared.passes_on() {
@@ -44,7 +44,7 @@ fn a_second_head_waits_for_the_answer_to_the_first_one() {
     assert!(!shared.passes_on());
     shared.end();
     assert!(shared.passes_on() && shared.head_began.get().is_none());
-    // A part of it that came along waits too, and is a head that began.
+    // A part of the next head came along: the part waits too, and its head has begun.
     assert_eq!(passed(&shared, "GET / HTTP/1.1\n\nGET"), ["GET / HTTP/1.1\n\n"]);
     shared.begin(Phase::Answer);
     shared.held.borrow_mut().extend_from_slice(b"GET");
@@ -63,7 +63,7 @@ fn nothing_is_passed_on_behind_a_body_in_chunks_or_behind_what_is_none() {
     let shared = chunked();
     assert_eq!(passed(&shared, "2\r\n\n\n\r\n0\r\n\r\n{}"), ["2\r\n\n\n\r\n0\r\n\r\n"]);
     assert_eq!(shared.phase.get(), Phase::Answer);
-    // Empty lines in it are data like any other: they go on together.
+    // Empty lines in the body are ordinary data and do not split the body.
     let body = format!("400000\r\n{}\r\n0\r\n\r\n", "\n".repeat(4 << 20));
     assert!(passed(&chunked(), &body) == [body]);
     let shared = chunked();
@@ -128,7 +128,7 @@ fn heads_are_bounded_each_and_together() {
     assert!(heads.get() < HEADS_BYTES_MAX + many.len() * piece.len());
     let refused = many.iter().filter(|one| one.fate.get() == Fate::Refused(Code::Overloaded)).count();
     assert!((900..1_000).contains(&refused), "{refused}");
-    // One that is small goes on, and what is over gives its part back.
+    // A small head goes on, and a finished head gives its bytes back.
     let small = arriving();
     passed(&small, "GET / HTTP/1.1\r\n\r\n");
     assert_eq!(small.fate.get(), Fate::Open);

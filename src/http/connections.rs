@@ -1,8 +1,10 @@
-//! The connections of one worker: how many there are, which of them take too long, and which make room for others.
+//! The connections of a worker: their number, their deadlines, and the order in which they make
+//! room.
 //!
-//! A task looks at all of them a few times a second. When there are more than there may be, those go first that have been without
-//! a request for the longest; then those that only wait for an event are answered early; then those whose body or
-//! whose taking of an answer does not get on. A request that we work on is never ended for others.
+//! A task looks at all connections a few times a second. When there are too many, connections
+//! without a request go first, the longest idle before the others. Next, requests that only wait
+//! for an event are answered early. Last go connections whose body or answer makes no progress. A
+//! request under work is never ended for others.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -17,33 +19,36 @@ use super::connection_state::{Fate, Phase, Shared};
 use super::error::Code;
 use crate::base::sabotage::{self, Switch};
 
-/// How often all of them are looked at.
+/// How often the task looks at all connections.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// How long the end of a connection that was decided on may take.
+/// Maximum time between the decision to close a connection and its end.
 const END_WITHIN: Duration = Duration::from_secs(5);
-/// For so long what is left of a body that was answered already is read away, so that the peer gets the answer.
+/// Maximum time to read and discard the rest of a body after the answer, so the peer gets the
+/// answer.
 const REST_MAX: Duration = Duration::from_secs(2);
-/// Bytes a second of an answer that a peer must take to keep it. The kernel says that some were taken only when that is about half
-/// of what it buffers, 64 KiB: who is given less time than for those must take them faster.
+/// Minimum rate at which a peer must take its answer, in bytes a second. The kernel reports
+/// progress only when about half of its buffer, 64 KiB, is taken: a peer with less time than needed
+/// for 64 KiB at this rate must be faster.
 const TAKE_BYTES_PER_SECOND_MIN: usize = 1 << 10;
-/// For so long an answer may wait to be taken when there is little room for the answers of others: with what the kernel buffers,
-/// those go on that take 4 KiB a second.
+/// Maximum time for an untaken answer when little room is left for other answers. With the kernel's
+/// buffer, a peer that takes 4 KiB a second stays connected.
 const STALL_MAX_UNDER_PRESSURE: Duration = Duration::from_secs(20);
-/// For so long a connection is left alone for its first request, or the next one: that may have come already.
+/// Time for which a connection without a request is spared, because a request may already be here.
 const GRACE: Duration = Duration::from_millis(250);
-/// Those that could make room are looked for once for so many who need it.
+/// Maximum number of candidates found by a single search.
 const CANDIDATES: usize = 64;
 
-/// How long a connection may take for what.
+/// The limits on a worker's connections.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Patience {
-    /// Connections that there may be.
+    /// Maximum number of connections of a worker.
     pub(super) connections_max: usize,
-    /// For a head, from its first byte on; for the first one, from the beginning of the connection.
+    /// Maximum time for a head, from its first byte on; for the first head, from the beginning of
+    /// the connection.
     pub(super) head: Duration,
-    /// Without a request.
+    /// Maximum time without a request.
     pub(super) idle: Duration,
-    /// For taking an answer, with less progress than is asked for.
+    /// Maximum time for an untaken answer with too little progress.
     pub(super) stall: Duration,
 }
 
@@ -54,10 +59,11 @@ pub(super) struct Connections {
     answers: std::sync::Arc<Answers>,
     next: Cell<u64>,
     open: RefCell<BTreeMap<u64, Rc<Shared>>>,
-    /// Those that go next, the first one last, and since when they were as they were found.
+    /// The next connections to go, the first at the end, each with its `since` at the time of the
+    /// search.
     candidates: RefCell<Vec<(u64, Instant)>>,
     is_watched: Cell<bool>,
-    /// Bytes of large heads that arrive.
+    /// Bytes of large heads arriving at this worker.
     heads: Rc<Cell<usize>>,
 }
 
@@ -74,7 +80,7 @@ impl Connections {
         })
     }
 
-    /// A new connection; another one goes if there are too many.
+    /// Adds a new connection. If there are too many, another connection goes.
     pub(super) fn accept(self: &Rc<Self>, stream: TcpStream) -> Connection {
         if !self.is_watched.replace(true) {
             actix_web::rt::spawn(watch(Rc::downgrade(self)));
@@ -93,7 +99,7 @@ impl Connections {
         self.open.borrow_mut().remove(&number);
     }
 
-    /// Ends what takes too long.
+    /// Ends connections that take too long, and makes room if there are too many.
     fn look(&self, now: Instant) {
         let open = self.open.borrow();
         let stall_max = if self.answers.is_short() {
@@ -114,7 +120,7 @@ impl Connections {
         }
     }
 
-    /// What has to become of a connection.
+    /// Returns the new fate of a connection that takes too long, or `None` for any other.
     fn overdue(&self, shared: &Shared, now: Instant, stall_max: Duration) -> Option<Fate> {
         let since = |then: Instant| now.saturating_duration_since(then);
         match shared.fate.get() {
@@ -146,7 +152,7 @@ impl Connections {
         }
     }
 
-    /// Has one connection go, if one can.
+    /// Makes a single connection go, if any can.
     fn make_room(&self, now: Instant) {
         if sabotage::is_on(Switch::ConnectionsUnwatched) {
             return;
@@ -176,7 +182,7 @@ impl Connections {
         }
     }
 
-    /// Whether it may go to make room, and which go first.
+    /// Returns the rank of a connection that can make room, or `None` if the connection must stay.
     fn rank(&self, shared: &Shared, now: Instant) -> Option<Rank> {
         if shared.fate.get() != Fate::Open || shared.leaving.get() {
             return None;
@@ -195,7 +201,7 @@ impl Connections {
     }
 }
 
-/// Which connections go first.
+/// The order in which connections make room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Rank {
     WithoutRequest,
@@ -203,7 +209,7 @@ enum Rank {
     Slow,
 }
 
-/// Looks again and again, as long as the worker is there.
+/// Looks at the connections at intervals, as long as the worker exists.
 async fn watch(connections: Weak<Connections>) {
     loop {
         actix_web::rt::time::sleep(LOOK_EVERY).await;

@@ -1,4 +1,5 @@
-//! Which web pages may call the API (Fetch standard, CORS protocol). Without configured origins there is none of it.
+//! The web pages that may call the API (Fetch standard, CORS protocol). Without configured origins,
+//! no answer has CORS headers.
 
 use actix_web::HttpResponse;
 use actix_web::http::Method;
@@ -15,15 +16,15 @@ const REQUEST_HEADERS: HeaderValue = HeaderValue::from_static(
 const ANSWER_HEADERS: HeaderValue = HeaderValue::from_static(
     "X-Request-Id, Retry-After, RateLimit, RateLimit-Policy, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset",
 );
-/// How long a browser may remember an answer to a preflight.
+/// How long a browser may remember the answer to a preflight, in seconds.
 const MAX_AGE_S: HeaderValue = HeaderValue::from_static("600");
 
-/// The pages that may call.
+/// The web pages that may call the API.
 #[derive(Debug)]
 pub(super) enum Cors {
-    /// Every page.
+    /// Pages of every origin may call.
     Any,
-    /// Pages of these origins.
+    /// Pages of these origins may call.
     Origins(Vec<String>),
 }
 
@@ -36,7 +37,8 @@ impl Cors {
         }
     }
 
-    /// The answer to a browser that asks before it calls; none if this is no such question.
+    /// Returns the answer to a preflight request, or `None` for any other request and for other
+    /// origins.
     pub(super) fn preflight(&self, method: &Method, headers: &HeaderMap, allow: &str) -> Option<HttpResponse> {
         let asks = *method == Method::OPTIONS && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD);
         if !asks || !self.allows(headers.get(ORIGIN)?) {
@@ -49,7 +51,7 @@ impl Cors {
         Some(answer.finish())
     }
 
-    /// Marks an answer as readable for the page that asked, if it may.
+    /// Marks an answer as readable for the calling page, if its origin is allowed.
     pub(super) fn mark(&self, asked: &HeaderMap, answer: &mut HeaderMap) {
         let allowed = match self {
             Self::Any => HeaderValue::from_static("*"),

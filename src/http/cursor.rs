@@ -1,5 +1,6 @@
-//! Where the next page of a list begins, as a text that means nothing to the caller: base64url of a version byte and the
-//! last id of this page. It holds nothing that a restart or retention could take away.
+//! A cursor marks the beginning of a list's next page. Its text means nothing to the caller:
+//! base64url of a version byte and the last id of the page. Neither a restart nor retention can
+//! invalidate a cursor.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -9,35 +10,36 @@ use crate::model::time::Timestamp;
 use crate::store::DeadPlace;
 
 const VERSION: u8 = 1;
-/// One that stands behind a dead letter.
+/// The version byte of a cursor behind a dead letter.
 const DEAD_VERSION: u8 = 2;
 
-/// Before the first item of a list that begins with the newest; one that begins with the oldest begins behind `EventId(0)`.
+/// The beginning of a list with the newest event first. A list with the oldest event first begins
+/// behind `EventId(0)`.
 pub(super) const NEWEST: EventId = EventId(u128::MAX);
-/// The same of dead letters.
+/// The beginning of a list of dead letters, the newest first.
 pub(super) const NEWEST_DEAD: DeadPlace = (Timestamp(u64::MAX), NEWEST, EndpointId(u128::MAX));
 
-/// The cursor behind an event.
+/// Encodes the cursor behind an event.
 pub(super) fn encode(last: EventId) -> String {
     let mut bytes = [0; 17];
     bytes.iter_mut().zip(std::iter::once(VERSION).chain(last.to_bytes())).for_each(|(place, byte)| *place = byte);
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-/// The event that a cursor stands behind; none if it is not one of ours.
+/// Decodes the cursor behind an event, or returns `None` for any other text.
 pub(super) fn decode(text: &str) -> Option<EventId> {
     let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
     let (&VERSION, id) = bytes.split_first()? else { return None };
     Some(EventId::from_bytes(id.try_into().ok()?))
 }
 
-/// The cursor behind a dead letter.
+/// Encodes the cursor behind a dead letter.
 pub(super) fn encode_dead((at, event, endpoint): DeadPlace) -> String {
     let parts = [[DEAD_VERSION].as_slice(), &at.0.to_be_bytes(), &event.to_bytes(), &endpoint.to_bytes()];
     URL_SAFE_NO_PAD.encode(parts.concat())
 }
 
-/// The dead letter that a cursor stands behind; none if it is not one of ours.
+/// Decodes the cursor behind a dead letter, or returns `None` for any other text.
 pub(super) fn decode_dead(text: &str) -> Option<DeadPlace> {
     let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
     let (&DEAD_VERSION, rest) = bytes.split_first()? else { return None };

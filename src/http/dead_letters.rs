@@ -1,4 +1,4 @@
-//! `/api/dead-letters`: deliveries that were given up; having them tried again, or dropped.
+//! `/api/dead-letters`: lists dead letters, retries them, or drops them.
 
 use actix_web::http::StatusCode;
 use actix_web::web;
@@ -18,14 +18,14 @@ use crate::model::id::{DeliveryId, EndpointId, EventId, OrgNo};
 use crate::model::time::Timestamp;
 use crate::store::{DeadQuery, DeliveryStanding};
 
-/// Most ids in one request.
+/// Maximum number of ids in a request.
 const IDS_MAX: usize = 500;
-/// Most dead letters that one request with a filter is about.
+/// Maximum number of dead letters selected by a request with a filter.
 const CHOSEN_MAX: usize = 1_000;
-/// So many ids, and then some.
+/// Maximum size of a body in bytes: enough for `IDS_MAX` ids.
 const BODY_BYTES_MAX: usize = 64 << 10;
 
-/// `GET`: the last that was given up first.
+/// `GET`: lists dead letters, the latest first.
 pub(super) async fn list(call: &mut Call) -> Answer {
     let org = call.org()?;
     let mut query = Query::read(call.request.query_string());
@@ -48,7 +48,7 @@ pub(super) async fn list(call: &mut Call) -> Answer {
     json(StatusCode::OK, &List { data, has_more: page.next.is_some(), next_cursor })
 }
 
-/// Which of them a request is about.
+/// The dead letters that a request selects.
 enum Which {
     Ids(Vec<DeliveryId>),
     Filter(DeadQuery),
@@ -78,7 +78,8 @@ impl Which {
     }
 }
 
-/// What was chosen, and when those that are left died first.
+/// The selected deliveries, and the `since` for the next request: no remaining dead letter is
+/// older.
 struct Chosen {
     deliveries: Vec<(EndpointId, EventId)>,
     next_since: Option<Timestamp>,
@@ -100,7 +101,8 @@ fn choose(api: &Api, org: OrgNo, which: Which) -> Result<Chosen, Problem> {
     }
 }
 
-/// Makes a command of each; gives how many had the outcome `wanted`, and when those that are left died first.
+/// Commits a command for each selected delivery. Returns how many had the outcome `wanted`, and the
+/// `since` for the next request.
 async fn each<K: Submitted<Outcome: PartialEq>>(
     call: &mut Call,
     also_of_deleted: bool,
@@ -126,8 +128,8 @@ struct ReplayAnswer {
     next_since: Option<Timestamp>,
 }
 
-/// `POST /replay`: tries them again now, each with its schedule from the beginning. What is no dead letter (any more), or
-/// whose endpoint was deleted, is not counted.
+/// `POST /replay`: retries the selected dead letters now, each with its schedule from the
+/// beginning. A delivery is not counted if the dead letter is gone, or if its endpoint was deleted.
 pub(super) async fn replay(call: &mut Call) -> Answer {
     let (org, at) = (call.org()?, call.api.steady());
     let trigger = Trigger::Replay;
@@ -143,7 +145,7 @@ struct DropAnswer {
     next_since: Option<Timestamp>,
 }
 
-/// `DELETE`: they are canceled.
+/// `DELETE`: cancels the selected dead letters.
 pub(super) async fn discard(call: &mut Call) -> Answer {
     let org = call.org()?;
     let drop = |endpoint, event| DropDead { org, endpoint, event };

@@ -1,4 +1,4 @@
-//! `/api/deliveries`: events on their way to endpoints, and what each attempt brought.
+//! `/api/deliveries`: events on their way to endpoints, with the result of each attempt.
 
 use std::net::SocketAddr;
 
@@ -20,12 +20,12 @@ use crate::model::id::{AttemptId, DeliveryId, EndpointId, EventId, OrgNo};
 use crate::model::time::Timestamp;
 use crate::store::{Delivery, DeliveryDetails, DeliveryQuery, DeliveryStanding};
 
-/// Attempts shown of a delivery, the newest.
+/// Maximum number of attempts shown with a delivery: the newest.
 const ATTEMPTS_MAX: usize = 100;
-/// Why an endpoint gets nothing that is not there any more.
+/// The `endpoint_disabled_reason` of an endpoint that does not exist any more.
 const DELETED: &str = "deleted";
 
-/// A delivery as it is shown in lists.
+/// A delivery as shown in lists.
 #[derive(Debug, Serialize)]
 pub(super) struct Shown {
     pub(super) id: DeliveryId,
@@ -34,13 +34,14 @@ pub(super) struct Shown {
     state: &'static str,
     attempt_count: u32,
     next_attempt_at: Option<Timestamp>,
-    /// When and why it was given up.
+    /// When the delivery became a dead letter; absent for any other state.
     dead_at: Option<Timestamp>,
     reason: Option<&'static str>,
 }
 
 impl Shown {
-    /// Due times are steady ones; what is shown is the wall clock's.
+    /// Builds the item for a list. Due times are steady times, and the item shows them by the wall
+    /// clock.
     pub(super) fn of(delivery: &Delivery, clock: &Clock) -> Self {
         let next_attempt_at = delivery.standing.next_attempt_at();
         let dead = match delivery.standing {
@@ -63,7 +64,7 @@ impl Shown {
     }
 }
 
-/// A page of a list.
+/// A page of a list of deliveries.
 #[derive(Serialize)]
 pub(super) struct List {
     pub(super) data: Vec<Shown>,
@@ -71,7 +72,8 @@ pub(super) struct List {
     pub(super) next_cursor: String,
 }
 
-/// `GET`: by endpoint in the order those were made, the newest event first.
+/// `GET`: lists deliveries by endpoint, in the order of the endpoints' creation, the newest event
+/// first.
 pub(super) async fn list(call: &mut Call) -> Answer {
     let org = call.org()?;
     let wanted = wanted(call.request.query_string(), call.now)?;
@@ -99,7 +101,7 @@ pub(super) fn absent() -> Problem {
     Problem::not_found("there is no such delivery")
 }
 
-/// The delivery that the path names.
+/// Returns the delivery named in the path.
 fn named(call: &Call) -> Result<(OrgNo, DeliveryDetails), Problem> {
     let org = call.org()?;
     let id: DeliveryId = call.path("delivery_id").parse().map_err(|_malformed| absent())?;
@@ -112,10 +114,10 @@ fn named(call: &Call) -> Result<(OrgNo, DeliveryDetails), Problem> {
 struct Details {
     #[serde(flatten)]
     delivery: Shown,
-    /// What waits for an endpoint that is not enabled waits until it is.
+    /// A delivery to a disabled endpoint waits until the endpoint is enabled.
     endpoint_enabled: bool,
     endpoint_disabled_reason: Option<&'static str>,
-    /// The newest first.
+    /// The newest `ATTEMPTS_MAX` attempts, the newest first.
     attempts: Vec<Attempt>,
 }
 
@@ -125,14 +127,15 @@ struct Attempt {
     number: u32,
     #[serde(flatten)]
     told: Told,
-    /// What the receiver asked for.
+    /// The wait demanded by the receiver, in milliseconds.
     retry_after_ms: Option<u64>,
     /// The beginning of a refusal's body, unless the event is erased.
     response_body: Option<String>,
 }
 
 impl Attempt {
-    /// A receiver's answer may repeat what it was sent, so it is hidden where that is.
+    /// Builds an attempt for the answer. A receiver may repeat the payload in its answer, so the
+    /// receiver's words are hidden if the event is erased.
     fn of(position: u64, settled: SettleAttempt, is_erased: bool) -> Self {
         let SettleAttempt { number, trigger, outcome, .. } = settled;
         let outcome = if is_erased { outcome.without_receivers_words() } else { outcome };
@@ -147,14 +150,14 @@ impl Attempt {
     }
 }
 
-/// What every attempt tells, also one that tries an endpoint out.
+/// The members common to every attempt, including the test of an endpoint.
 #[derive(Serialize)]
 pub(super) struct Told {
     trigger: &'static str,
     started_at: Timestamp,
     duration_ms: u32,
     timing: Timing,
-    /// Whom it reached, or tried to.
+    /// The address that the attempt reached, or tried to reach.
     address: Option<SocketAddr>,
     status: Option<u16>,
     error: Option<AttemptError>,
@@ -181,7 +184,7 @@ fn as_object<S: Serializer>(headers: &[(String, String)], serializer: S) -> Resu
     serializer.collect_map(headers.iter().map(|(name, value)| (name, value)))
 }
 
-/// `GET /{id}`.
+/// `GET /{id}`: returns a delivery with its attempts.
 pub(super) async fn show(call: &mut Call) -> Answer {
     let (org, found) = named(call)?;
     let api = web::Data::clone(&call.api);
@@ -200,8 +203,8 @@ fn details(api: &Api, org: OrgNo, found: &DeliveryDetails) -> Result<Details, Pr
     Ok(Details { delivery, endpoint_enabled, endpoint_disabled_reason, attempts })
 }
 
-/// Back through the journal from the last one. One that was lost to damage ends the list; the count says that there was
-/// more.
+/// Reads the attempts from the journal, from the last to the first. An attempt lost to damage ends
+/// the list, and `attempt_count` shows the loss. If the last attempt is lost, the request fails.
 fn attempts(api: &Api, delivery: &Delivery, is_erased: bool) -> Result<Vec<Attempt>, Problem> {
     let mut attempts = Vec::new();
     let mut next = delivery.last_attempt;
@@ -216,7 +219,7 @@ fn attempts(api: &Api, delivery: &Delivery, is_erased: bool) -> Result<Vec<Attem
                 break;
             }
         };
-        // Only ever back, whatever stands there.
+        // Only earlier positions are read, so a damaged chain cannot loop.
         next = settled.previous.filter(|previous| *previous < position);
         attempts.push(Attempt::of(position, settled, is_erased));
     }
@@ -234,8 +237,9 @@ fn settled(api: &Api, position: u64, delivery: &Delivery) -> Result<SettleAttemp
     }
 }
 
-/// `POST /{id}/retry`: what waits is due now; what was over waits again, due now, with its schedule from the beginning.
-/// 202 with the delivery; for an endpoint that is disabled it waits until that is enabled.
+/// `POST /{id}/retry`: makes a waiting delivery due now. A finished delivery starts again now, with
+/// its schedule from the beginning. The answer is 202 with the delivery. A delivery to a disabled
+/// endpoint waits until the endpoint is enabled.
 pub(super) async fn retry(call: &mut Call) -> Answer {
     let (org, found) = named(call)?;
     if found.endpoint.is_none() {

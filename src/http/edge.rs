@@ -1,5 +1,5 @@
-//! What every request goes through and every answer carries: request id, who is calling, the rate limit, security and
-//! CORS headers, metrics, one line in the log.
+//! The steps common to all requests and answers: request id, authentication, rate limit, security
+//! and CORS headers, metrics, and a line in the log.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -28,9 +28,10 @@ use crate::base::random;
 use crate::logging::FLOODS;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// Longest request id of a caller that is kept.
+/// Maximum length of a caller's request id, in bytes.
 const REQUEST_ID_BYTES_MAX: usize = 128;
-/// W3C Trace Context, version 00: 55 characters; later versions may be longer.
+/// Maximum length of a `traceparent` in the log, in bytes. W3C Trace Context, version 00, has 55
+/// characters; later versions may be longer.
 const TRACEPARENT_BYTES_MAX: usize = 128;
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
@@ -38,18 +39,18 @@ const X_LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
 const X_REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
 const X_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
 
-/// What a request was found to be for.
+/// The result of matching a request against the table of routes.
 #[derive(Clone)]
 pub(super) enum Target {
-    /// A route, and its place in the table.
+    /// A known route, with its index in the table.
     Route(usize, &'static Route),
-    /// A path that has other methods: these.
+    /// A known path without this method; the text lists the allowed methods.
     WrongMethod(Arc<str>),
-    /// No path of ours.
+    /// A path that is not in the table.
     Unknown,
 }
 
-/// Makes ids for requests that bring none: unique in this process, and most likely beyond it.
+/// Makes ids for requests without an id: unique in this process, and most likely beyond.
 #[derive(Debug)]
 pub(super) struct RequestIds {
     process: u64,
@@ -63,7 +64,7 @@ impl Default for RequestIds {
 }
 
 impl RequestIds {
-    /// The caller's id if it is sane, else a new one.
+    /// Returns the caller's id if well-formed, otherwise a new id.
     fn of(&self, headers: &HeaderMap) -> String {
         match headers.get(REQUEST_ID).and_then(|value| sane(value, REQUEST_ID_BYTES_MAX)) {
             Some(given) => given.to_owned(),
@@ -72,7 +73,7 @@ impl RequestIds {
     }
 }
 
-/// The text of a header that may be shown again: short, and nothing in it that means something elsewhere.
+/// Returns the text of a header if safe to show again: short, and without special characters.
 fn sane(value: &HeaderValue, bytes_max: usize) -> Option<&str> {
     let sane = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'_' | b'-');
     let bytes = value.as_bytes();
@@ -80,7 +81,7 @@ fn sane(value: &HeaderValue, bytes_max: usize) -> Option<&str> {
     value.to_str().ok().filter(|_| is_sane)
 }
 
-/// Answers a request.
+/// Handles a request and returns the complete answer.
 pub(super) async fn serve(
     api: web::Data<Api>,
     target: Target,
@@ -121,7 +122,7 @@ pub(super) async fn serve(
         Target::WrongMethod(allow) => wrong_method(&call, allow),
         Target::Unknown => Err(Problem::not_found("there is no such route")),
     };
-    // What was too slow once is not waited for again.
+    // A body that was too slow is not awaited again.
     if !matches!(&answer, Err(problem) if problem.code() == Code::RequestTimeout) {
         body::drain(&call.request, &mut call.payload).await;
     }
@@ -145,7 +146,8 @@ pub(super) async fn serve(
     sent_in_pieces(response, in_hand)
 }
 
-/// Whether a request that was refused for good seems to have a body that it did not announce: what comes next is no request then.
+/// True if a request, refused for good, seems to have an unannounced body. The bytes behind its
+/// head are then not a request.
 fn lacks_its_body(request: &HttpRequest, problem: &Problem) -> bool {
     let (headers, status) = (request.headers(), problem.code().status());
     let is_refused = (400..500).contains(&status) && problem.code() != Code::RateLimited;
@@ -163,7 +165,7 @@ fn wrong_method(call: &Call, allow: &str) -> Answer {
 
 async fn handle(route: &Route, call: &mut Call) -> Answer {
     if route.takes_events() {
-        // Before anything is done for it: what is refused must cost little, or there is nothing left for the others.
+        // This check comes first: a refusal must cost little, or nothing is left for the others.
         call.api.intake.welcomes_events()?;
     }
     if route.who != Who::Public {
@@ -175,14 +177,15 @@ async fn handle(route: &Route, call: &mut Call) -> Answer {
         permit(route.who, &call.caller)?;
     }
     let answer = (route.handler)(call).await?;
-    // It may have waited for a body, a lock, a thread, an event. A change was judged when it was made, and is told.
+    // The handler may have waited for a body, a lock, a thread or an event. A committed change was
+    // judged by the committer, so its outcome is answered.
     if !call.has_committed.get() {
         call.judge_again()?;
     }
     Ok(answer)
 }
 
-/// Whether this caller may.
+/// Checks the caller's permission to use a route.
 fn permit(who: Who, caller: &Caller) -> Result<(), Problem> {
     let forbidden = |detail: String| Err(Problem::new(Code::Forbidden, detail));
     match (who, caller) {
@@ -202,7 +205,7 @@ fn permit(who: Who, caller: &Caller) -> Result<(), Problem> {
     }
 }
 
-/// The headers of every answer.
+/// Adds the headers common to all answers.
 fn decorate(call: &Call, request_id: &str, headers: &mut HeaderMap) {
     if let Ok(value) = HeaderValue::from_str(request_id) {
         headers.insert(REQUEST_ID, value);
@@ -228,7 +231,7 @@ fn decorate(call: &Call, request_id: &str, headers: &mut HeaderMap) {
     headers.insert(X_RESET, admission.reset_s.into());
 }
 
-/// Counts what was refused at the routes where events come in.
+/// Counts refused requests to the routes that take events.
 fn note(call: &Call, target: &Target, problem: Option<&Problem>) {
     if let (Target::Route(_, route), Some(problem)) = (target, problem)
         && route.takes_events()
@@ -238,7 +241,8 @@ fn note(call: &Call, target: &Target, problem: Option<&Problem>) {
     }
 }
 
-/// The series that counts events refused for this; none for what is no refusal of an event.
+/// Returns the series that counts events refused with this code, or `None` if the code does not
+/// refuse an event.
 pub(super) fn rejection(code: Code) -> Option<Rejection> {
     match code {
         Code::MalformedJson => Some(Rejection::Malformed),
@@ -263,7 +267,7 @@ pub(super) fn rejection(code: Code) -> Option<Rejection> {
     }
 }
 
-/// The metrics of the route and the one line in the log.
+/// Updates the metrics of the route and logs the request.
 fn log(call: &Call, target: &Target, (request_id, status, took): (&str, u16, Duration), problem: Option<&Problem>) {
     let (series, route) = match target {
         Target::Route(number, route) => (call.api.metered.get(*number), route.path),
@@ -278,7 +282,7 @@ fn log(call: &Call, target: &Target, (request_id, status, took): (&str, u16, Dur
     };
     let client = || call.client_address().map(tracing::field::display);
     match problem {
-        // There may be thousands of them a second, of which one is told.
+        // A flood can bring thousands of refusals a second; `FLOODS` logs a single line of them.
         Some(problem) if status >= 500 => {
             let (code, cause, traceparent, client) = (problem.code().word(), problem.cause(), traceparent(), client());
             if cause.is_some() {
@@ -300,7 +304,7 @@ fn log(call: &Call, target: &Target, (request_id, status, took): (&str, u16, Dur
         }
         Some(problem) if problem.code() == Code::Unauthorized => audit::not_authenticated(call, route, request_id),
         Some(_) | None => {
-            // Nothing is looked up for a line that nobody wants.
+            // The fields are computed only if the level is enabled.
             tracing::debug!(
                 request_id,
                 traceparent = traceparent(),

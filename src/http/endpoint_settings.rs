@@ -1,6 +1,7 @@
-//! What the owner of an endpoint can set, as it is written: read over what is set already, everything that is wrong named
-//! at once. `null` is the same as not mentioned, but for the four settings that are shown as `null` when they are as configured:
-//! there it says that they are to be as configured again. Called by `endpoints`, `webhook` and `hooks`.
+//! Reads the settings of an endpoint from a body, over the existing settings, and reports all
+//! faults at once. `null` means the same as an absent member, except for four settings whose unset
+//! value is shown as `null`: for these, `null` returns to the configured value. Used by
+//! `endpoints`, `webhook` and `hooks`.
 
 use std::borrow::Cow;
 use std::ops::RangeInclusive;
@@ -21,8 +22,8 @@ use crate::model::endpoint::{
 use crate::model::time::Timestamp;
 use crate::rules::egress::{EgressError, EgressRules};
 
-/// Headers that an endpoint cannot have of its own: what we say ourselves, and what belongs to the connection
-/// (RFC 9110, 7.6.1).
+/// Headers that an endpoint cannot set: triggerd's own, and the headers of the connection (RFC
+/// 9110, 7.6.1).
 const RESERVED_HEADERS: [&str; 17] = [
     "accept-encoding",
     "connection",
@@ -42,27 +43,28 @@ const RESERVED_HEADERS: [&str; 17] = [
     "upgrade",
     "user-agent",
 ];
-/// What stands for the value of a header: it is written and never shown, since any of them may be a credential.
+/// Shown in place of a header's value. Values are never shown, because any value may be a
+/// credential.
 pub(super) const MASK: &str = "(set)";
 const RESERVED_PREFIXES: [&str; 3] = ["webhook-", "svix-", "triggerd-"];
 
-/// Reads what a body says of an endpoint over what it was; what is not mentioned stays.
+/// Reads a body over the existing settings of an endpoint. Absent members keep their values.
 pub(super) struct Reading<'a> {
     pub(super) fields: Fields<'a>,
     pub(super) faults: Faults,
     pub(super) egress: &'a EgressRules,
     refused: Option<EgressError>,
-    /// Headers whose values went because the URL goes to another origin now.
+    /// Headers removed because the URL has a new origin.
     dropped: Vec<(String, SealedSecret)>,
-    /// Whether it says whether the endpoint is enabled.
+    /// Set if the body has the member `enabled`.
     names_enabled: bool,
 }
 
-/// What a body said, beside the settings themselves.
+/// The result of reading a body, apart from the settings.
 pub(super) struct Said {
-    /// Whether the endpoint is enabled.
+    /// Set if the body has the member `enabled`, so the command must set the state of the endpoint.
     pub(super) sets_enabled: bool,
-    /// The headers that the endpoint does not have any more, because their values were meant for another origin.
+    /// Names of headers removed because their values were meant for another origin.
     pub(super) headers_dropped: Vec<String>,
 }
 
@@ -72,7 +74,8 @@ impl<'a> Reading<'a> {
         Ok(Self { fields, faults, egress, refused: None, dropped, names_enabled: false })
     }
 
-    /// The URL: `name` is the member that holds it. What was told to one origin in its headers is not told to another.
+    /// Reads the URL from the member `name`. A new origin removes all headers, because their values
+    /// were meant for the former origin.
     pub(super) fn url(&mut self, name: &str, is_required: bool, settings: &mut EndpointSettings) {
         let field = if is_required { self.fields.require(name, &mut self.faults) } else { self.take(name) };
         let Some(url) = field.as_ref().and_then(|field| url_text(field, &mut self.faults)) else { return };
@@ -90,7 +93,7 @@ impl<'a> Reading<'a> {
         }
     }
 
-    /// `event_types` and `enabled`, which the short way knows too.
+    /// Reads `event_types` and `enabled`, which `/api/webhook/config` accepts too.
     pub(super) fn basics(&mut self, endpoint: &mut Endpoint) {
         if let Some(field) = self.take("event_types")
             && let Some(patterns) = field.list(PATTERNS_MAX, &mut self.faults)
@@ -106,7 +109,7 @@ impl<'a> Reading<'a> {
         }
     }
 
-    /// All other members.
+    /// Reads all other settings from the body.
     pub(super) fn details(&mut self, endpoint: &mut Endpoint, vault: &Vault) {
         let id = endpoint.id;
         let settings = &mut endpoint.settings;
@@ -123,7 +126,7 @@ impl<'a> Reading<'a> {
                 let sealed = if value != MASK {
                     secrets::seal_header(vault, id, (&name, &value))
                 } else if let Some((_, known)) = before.iter().find(named) {
-                    Some(known.clone()) // it was shown like this: it stays what it is
+                    Some(known.clone()) // the mask keeps the existing value
                 } else if self.dropped.iter().any(|dropped| named(&dropped)) {
                     continue;
                 } else {
@@ -155,7 +158,8 @@ impl<'a> Reading<'a> {
         self.limit("rate_per_second", 1..=RATE_PER_SECOND_MAX, &mut settings.rate_per_second);
     }
 
-    /// Takes the members that cannot be set here and say what they are now: what was shown can be sent back.
+    /// Accepts read-only members with their current value, so an answer can be sent back. Any other
+    /// value is a fault.
     pub(super) fn unchanged(&mut self, shown: &impl Serialize) -> Result<(), Problem> {
         let shown = serde_json::to_value(shown).map_err(|error| Problem::internal(&error))?;
         let Some(shown) = shown.as_object() else { return Ok(()) };
@@ -173,7 +177,7 @@ impl<'a> Reading<'a> {
         Ok(())
     }
 
-    /// Says what was wrong; or, when nothing was, what the body said beside the settings, which are these now.
+    /// Returns the result, or a problem with all faults. `settings` are the settings as read.
     pub(super) fn finish(mut self, settings: &EndpointSettings) -> Result<Said, Problem> {
         self.fields.finish(&mut self.faults);
         if let Some(error) = self.refused {
@@ -192,7 +196,7 @@ impl<'a> Reading<'a> {
         self.fields.take(name, &mut self.faults)
     }
 
-    /// A number, or `null` for what is configured.
+    /// Reads a number. `null` returns to the configured value.
     fn limit<T: TryFrom<u64>>(&mut self, name: &str, range: RangeInclusive<u64>, limit: &mut Option<T>) {
         let Some(field) = self.fields.take_value(name, &mut self.faults) else { return };
         let number = if field.is_null() { None } else { field.number_in(range, &mut self.faults) };
@@ -200,12 +204,13 @@ impl<'a> Reading<'a> {
     }
 }
 
-/// Whether two texts are one time.
+/// True if two texts denote the same time.
 fn is_same_time(one: &str, other: &str) -> bool {
     matches!((one.parse::<Timestamp>(), other.parse::<Timestamp>()), (Ok(one), Ok(other)) if one == other)
 }
 
-/// The text of a URL. The parser forgives spaces and control characters; what is stored has none.
+/// Reads the text of a URL. The URL parser ignores spaces and control characters, so such
+/// characters are refused here.
 fn url_text(field: &Field<'_>, faults: &mut Faults) -> Option<String> {
     let text = field.text(faults)?;
     if text.len() > URL_BYTES_MAX {
@@ -254,7 +259,7 @@ fn metadata(field: &Field<'_>, faults: &mut Faults) -> Vec<(String, String)> {
     })
 }
 
-/// The members of an object whose values are texts. `check` gives the name to keep, or the rule that is broken.
+/// Reads an object whose values are texts. `check` returns the name to keep, or the broken rule.
 fn texts(
     field: &Field<'_>,
     most: usize,
@@ -406,7 +411,7 @@ mod tests {
             let mut it = set("https://a.example/");
             assert_eq!(read(&mut it, &json!({"url": other})).unwrap(), ["authorization", "x-team"], "{other}");
             assert_eq!(names(&it), [] as [&str; 0], "{other}");
-            // Back again is another origin, too: what went has gone.
+            // Going back is a change of origin, too: removed headers stay removed.
             assert_eq!(read(&mut it, &json!({"url": "https://a.example/"})).unwrap(), [] as [&str; 0]);
             assert_eq!(names(&it), [] as [&str; 0], "{other}");
             let mut it = set("https://a.example/");

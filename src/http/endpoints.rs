@@ -1,4 +1,4 @@
-//! `/api/endpoints`: where an organization's events are pushed to.
+//! `/api/endpoints`: the URLs to which an organization's events are pushed.
 
 use std::sync::Arc;
 
@@ -31,19 +31,20 @@ use crate::model::id::{EndpointId, EventId, OrgNo};
 use crate::model::time::Timestamp;
 use crate::store::EndpointHealth;
 
-/// What all members at their limits take, every character escaped (of ASCII in six bytes), and room for their names and spaces.
+/// Maximum size of a body in bytes: all members at their limits with every character escaped (six
+/// bytes for ASCII), and room for names and spaces.
 pub(super) const BODY_BYTES_MAX: usize = 6
     * (URL_BYTES_MAX + HEADERS_MAX * (HEADER_NAME_BYTES_MAX + HEADER_VALUE_BYTES_MAX))
     + CHAR_BYTES_MAX
         * (DESCRIPTION_CHARS_MAX + PATTERNS_MAX * PATTERN_CHARS_MAX + METADATA_MAX * 2 * METADATA_CHARS_MAX)
     + (8 << 10);
-/// Longest time an old secret signs beside its successor, in seconds: a week.
+/// Maximum time for which an old secret signs beside its successor, in seconds: a week.
 const OVERLAP_S_MAX: u64 = 604_800;
 const OVERLAP_S_DEFAULT: u64 = 86_400;
-/// The type of events that are pushed to try an endpoint out.
+/// The type of the event that tests an endpoint.
 const TEST_TYPE: &str = "triggerd.test";
 
-/// An endpoint as it is shown; the secret only when it is new.
+/// An endpoint as shown in answers. The secret is present only when new.
 #[derive(Serialize)]
 pub(super) struct Shown<'a> {
     id: EndpointId,
@@ -52,7 +53,7 @@ pub(super) struct Shown<'a> {
     event_types: Vec<&'a str>,
     #[serde(serialize_with = "as_map")]
     headers: Vec<(&'a str, &'static str)>,
-    /// Names of those that it had, whose values were meant for the origin that its URL had before.
+    /// Names of headers removed because their values were meant for the former origin of the URL.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     headers_dropped: Vec<String>,
     body: &'static str,
@@ -114,7 +115,7 @@ fn absent() -> Problem {
     Problem::not_found("there is no such endpoint")
 }
 
-/// The endpoint that the path names.
+/// Returns the endpoint named in the path.
 fn named(call: &Call) -> Result<(OrgNo, Arc<Endpoint>, EndpointHealth), Problem> {
     let org = call.org()?;
     let id: EndpointId = call.path("endpoint_id").parse().map_err(|_malformed| absent())?;
@@ -122,12 +123,12 @@ fn named(call: &Call) -> Result<(OrgNo, Arc<Endpoint>, EndpointHealth), Problem>
     Ok((org, endpoint, health))
 }
 
-/// Stores the endpoint as it is to be; whether it is enabled only if `sets_enabled`.
+/// Stores the endpoint. `sets_enabled` says if `enabled` is stored, too.
 pub(super) async fn put(call: &Call, org: OrgNo, endpoint: &Endpoint, sets_enabled: bool) -> Result<(), Problem> {
     let command = PutEndpoint { org, endpoint: endpoint.clone(), sets_enabled };
     match call.commit(command).await? {
         PutEndpointOutcome::Put => Ok(()),
-        // Deleted meanwhile.
+        // The endpoint was deleted meanwhile.
         PutEndpointOutcome::NotFound => Err(absent()),
         PutEndpointOutcome::LimitReached => {
             let detail =
@@ -137,7 +138,8 @@ pub(super) async fn put(call: &Call, org: OrgNo, endpoint: &Endpoint, sets_enabl
     }
 }
 
-/// A new secret for an endpoint, as it is kept and as its owner sees it, once.
+/// Makes a secret. Returns the sealed secret to store, and the text that is shown to the owner
+/// once.
 fn new_secret(call: &Call, id: EndpointId) -> Result<(SealedSecret, String), Problem> {
     let secret = Secret::new(random::bytes());
     let sealed = secrets::seal(&call.api.vault, id, &secret);
@@ -145,14 +147,14 @@ fn new_secret(call: &Call, id: EndpointId) -> Result<(SealedSecret, String), Pro
     Ok((sealed, secret.reveal()))
 }
 
-/// A new endpoint with nothing set, and its secret.
+/// Makes an endpoint without settings. Returns the endpoint and its secret.
 pub(super) fn blank(call: &Call) -> Result<(Endpoint, String), Problem> {
     let id = EndpointId(call.api.new_id());
     let (sealed, secret) = new_secret(call, id)?;
     Ok((Endpoint::new(id, EndpointSettings::default(), sealed, call.now), secret))
 }
 
-/// `POST`: 201 with the secret, this once.
+/// `POST`: creates an endpoint. The answer is 201 with the secret, which is not shown again.
 pub(super) async fn create(call: &mut Call) -> Answer {
     let org = call.org()?;
     Media::require_json(call.request.headers())?;
@@ -169,7 +171,7 @@ pub(super) async fn create(call: &mut Call) -> Answer {
     json(StatusCode::CREATED, &Shown::of(&endpoint, Some(secret)))
 }
 
-/// `GET`: in the order they were made.
+/// `GET`: lists endpoints in the order of their creation.
 pub(super) fn list(call: &Call) -> Answer {
     let org = call.org()?;
     let mut query = Query::read(call.request.query_string());
@@ -183,13 +185,13 @@ pub(super) fn list(call: &Call) -> Answer {
     page((limit, cursor::encode(EventId(after.0))), shown)
 }
 
-/// `GET /{id}`.
+/// `GET /{id}`: returns the settings of an endpoint.
 pub(super) fn show(call: &Call) -> Answer {
     json(StatusCode::OK, &Shown::of(&named(call)?.1, None))
 }
 
-/// `PATCH /{id}`: what is not mentioned stays. What was shown can be sent back. Counts from the next attempt. A URL of another
-/// origin takes no header's value along.
+/// `PATCH /{id}`: changes settings from the next attempt on. Absent members keep their values, and
+/// an earlier answer can be sent back. A URL of another origin does not keep the values of headers.
 pub(super) async fn change(call: &mut Call) -> Answer {
     let org = call.org()?;
     Media::require_json(call.request.headers())?;
@@ -212,7 +214,8 @@ pub(super) async fn change(call: &mut Call) -> Answer {
     json(StatusCode::OK, &Shown::of(&endpoint, None).without(headers_dropped))
 }
 
-/// `DELETE /{id}`: nothing more is pushed there, what waits is canceled.
+/// `DELETE /{id}`: deletes an endpoint. Nothing more is pushed there, and waiting deliveries are
+/// canceled.
 pub(super) async fn delete(call: &mut Call) -> Answer {
     let _apart = call.api.settings_lock(call.org()?).await;
     let (org, endpoint, _) = named(call)?;
@@ -225,7 +228,8 @@ pub(super) async fn delete(call: &mut Call) -> Answer {
     }
 }
 
-/// `POST /{id}/enable`: whatever disabled it. What waits goes on.
+/// `POST /{id}/enable`: enables an endpoint, for whatever reason it was disabled. Waiting
+/// deliveries go on.
 pub(super) async fn enable(call: &mut Call) -> Answer {
     let _apart = call.api.settings_lock(call.org()?).await;
     let (org, endpoint, _) = named(call)?;
@@ -238,7 +242,8 @@ pub(super) async fn enable(call: &mut Call) -> Answer {
     json(StatusCode::OK, &Shown::of(&endpoint, None))
 }
 
-/// `POST /{id}/secret/rotate`: a new secret, this once; the one before signs beside it while they overlap.
+/// `POST /{id}/secret/rotate`: makes a new secret, shown only in this answer. The old secret signs
+/// beside the new secret until the overlap ends.
 pub(super) async fn rotate_secret(call: &mut Call) -> Answer {
     let body = call.body(BODY_BYTES_MAX).await?;
     let mut overlap_s = OVERLAP_S_DEFAULT;
@@ -273,7 +278,7 @@ struct Stats {
     last_failed_at: Option<Timestamp>,
 }
 
-/// `GET /{id}/stats`: how its deliveries go.
+/// `GET /{id}/stats`: returns counters of the endpoint's deliveries and attempts.
 pub(super) fn stats(call: &Call) -> Answer {
     let (_, endpoint, health) = named(call)?;
     let stats = Stats {
@@ -289,7 +294,7 @@ pub(super) fn stats(call: &Call) -> Answer {
     json(StatusCode::OK, &stats)
 }
 
-/// What an attempt to try an endpoint out brought.
+/// The result of testing an endpoint.
 #[derive(Serialize)]
 struct Tested {
     delivered: bool,
@@ -299,8 +304,8 @@ struct Tested {
     body: String,
 }
 
-/// `POST /{id}/test`: pushes an event of the type `triggerd.test` now, once, and says what came of it. Nothing is stored,
-/// and it also goes to an endpoint that is disabled.
+/// `POST /{id}/test`: pushes an event of the type `triggerd.test` once, and returns the result.
+/// Nothing is stored, and a disabled endpoint is tested too.
 pub(super) async fn test(call: &mut Call) -> Answer {
     let (org, endpoint, _) = named(call)?;
     let _one_of_few = call.api.tests.take(org, 1).map_err(|exhausted| {
@@ -335,7 +340,7 @@ pub(super) async fn test(call: &mut Call) -> Answer {
         now: call.now,
     };
     let sender = call.api.sender.get();
-    // Whoever has left frees the place at once, though the endpoint may take minutes.
+    // A caller who has left frees the slot at once, though the endpoint may take minutes.
     let outcome: AttemptOutcome = tokio::select! {
         outcome = call.while_allowed(sender.send(request)) => outcome?,
         () = call.left() => {

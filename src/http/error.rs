@@ -1,6 +1,6 @@
-//! Refusals as problem documents (RFC 9457), and the one table of their codes.
+//! Refusals as problem documents (RFC 9457), and the table of their codes.
 //!
-//! What a client is told and what the log is told are two things: [`Problem::internal`] keeps its cause for the log.
+//! The client and the log get different texts: [`Problem::internal`] keeps its cause for the log.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -17,14 +17,15 @@ use crate::commit::Refused;
 use crate::commit::Shortage;
 use crate::model::id::{EventId, OrgId};
 
-/// The media type of RFC 9457.
+/// The media type of problem documents (RFC 9457).
 pub(super) const PROBLEM_JSON: &str = "application/problem+json";
-/// Most faults named in one answer; behind them only their number is told.
+/// Maximum number of faults named in an answer. The answer gives only the number of all others.
 const FAULTS_MAX: usize = 100;
-/// Of what the caller wrote, and of what is said about it, so many bytes are shown: an answer must not grow with a request.
+/// Maximum length of a fault's pointer or detail in bytes: an answer must not grow with its
+/// request.
 const SHOWN_BYTES_MAX: usize = 512;
 
-/// What a request can be refused for. The word of each is part of the contract.
+/// The reasons for refusing a request. The word of each is part of the API's contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the table in `row` says what each is")]
 pub enum Code {
@@ -53,7 +54,7 @@ pub enum Code {
 }
 
 impl Code {
-    /// All of them, by status.
+    /// All codes, ordered by the class of their status.
     pub const ALL: [Self; 22] = [
         Self::MalformedJson,
         Self::ConflictingDedupId,
@@ -79,7 +80,7 @@ impl Code {
         Self::DiskFull,
     ];
 
-    /// The table: word, status, title.
+    /// The table of codes: word, status, title.
     const fn row(self) -> (&'static str, StatusCode, &'static str) {
         match self {
             Self::MalformedJson => ("malformed_json", StatusCode::BAD_REQUEST, "The body is not JSON"),
@@ -127,31 +128,32 @@ impl Code {
         }
     }
 
-    /// The word for it in the API.
+    /// Returns the word for the code in the API.
     pub const fn word(self) -> &'static str {
         self.row().0
     }
 
-    /// The HTTP status it goes with.
+    /// Returns the HTTP status of the code.
     pub fn status(self) -> u16 {
         self.row().1.as_u16()
     }
 
-    /// What it is, in a few words.
+    /// Returns a description in a few words.
     pub const fn title(self) -> &'static str {
         self.row().2
     }
 }
 
-/// One thing that is wrong: where, and what.
+/// A fault of a request: its location, and the broken rule.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Fault {
-    /// A JSON pointer into the body (RFC 6901); `?name` for a query parameter, the name of a header for a header.
+    /// A JSON pointer into the body (RFC 6901), `?name` for a query parameter, or the name of a
+    /// header.
     pub(super) pointer: String,
     pub(super) detail: Cow<'static, str>,
 }
 
-/// Everything that is wrong, as far as it is found.
+/// The faults found in a request. Beyond `FAULTS_MAX`, only their number is kept.
 #[derive(Debug, Default)]
 pub(super) struct Faults {
     named: Vec<Fault>,
@@ -178,24 +180,24 @@ impl Faults {
         self.named.is_empty()
     }
 
-    /// A refusal if there is a fault.
+    /// Returns a problem if there is any fault.
     pub(super) fn into_result(self) -> Result<(), Problem> {
         if self.is_empty() { Ok(()) } else { Err(Problem::faults(Code::ValidationFailed, self)) }
     }
 }
 
-/// Cuts a text that is too long to be shown.
+/// Cuts a text to `SHOWN_BYTES_MAX` bytes and adds an ellipsis.
 fn shorten(text: &mut String) {
     text.truncate(text.floor_char_boundary(SHOWN_BYTES_MAX));
     text.push('\u{2026}');
 }
 
-/// A JSON pointer to a member of the member that `parent` points to (RFC 6901, section 3).
+/// Returns the JSON pointer to the member `name` of `parent` (RFC 6901, section 3).
 pub(super) fn pointer(parent: &str, name: &str) -> String {
     format!("{parent}/{}", name.replace('~', "~0").replace('/', "~1"))
 }
 
-/// A refusal: what the client is told, and what the log is told.
+/// A refusal: the text for the client, and the cause for the log.
 #[derive(Debug)]
 pub(super) struct Problem(Box<Parts>);
 
@@ -208,7 +210,7 @@ struct Parts {
     organization_id: Option<OrgId>,
     retry_after_s: Option<u64>,
     allow: Option<String>,
-    /// Whether a coding that is understood is to be named.
+    /// Set if the answer names the supported content coding.
     names_coding: bool,
     cause: Option<String>,
 }
@@ -229,7 +231,8 @@ impl Problem {
         }))
     }
 
-    /// There is no more of what is shared: the one detail if the caller has as much as one may have, the other if all is taken.
+    /// Creates the problem for an exhausted resource: `of_one` if the caller holds its whole share,
+    /// `in_all` if everything is taken.
     pub(super) fn exhausted(why: Exhausted, of_one: &'static str, in_all: &'static str) -> Self {
         match why {
             Exhausted::OfOne => Self::new(Code::RateLimited, of_one),
@@ -237,14 +240,15 @@ impl Problem {
         }
     }
 
-    /// Something of ours failed; the cause goes to the log only.
+    /// Creates the problem for a failure of the server. The cause goes to the log only.
     pub(super) fn internal(cause: &dyn fmt::Display) -> Self {
         let mut problem = Self::new(Code::Internal, "the request failed; the server's log has the cause");
         problem.0.cause = Some(cause.to_string());
         problem
     }
 
-    /// The journal cannot give an event's payload. Whoever stands before it in an inbox can pass.
+    /// Creates the problem for a payload that the journal cannot read. The detail says how a
+    /// consumer can go on in the inbox.
     pub(super) fn unreadable(event: EventId, cause: &dyn fmt::Display) -> Self {
         let detail = format!("the payload of {event} cannot be read; acknowledge the event to go on to the next");
         let mut problem = Self::new(Code::Internal, detail);
@@ -267,7 +271,7 @@ impl Problem {
         problem
     }
 
-    /// One fault at one place.
+    /// Creates a problem with a single fault.
     pub(super) fn fault(code: Code, pointer: impl Into<String>, detail: impl Into<Cow<'static, str>>) -> Self {
         let mut faults = Faults::default();
         faults.add(pointer, detail);
@@ -278,14 +282,16 @@ impl Problem {
         Self::new(Code::NotFound, what)
     }
 
-    /// `allow` lists the methods there are, as the header does.
+    /// Creates the problem for a wrong method. `allow` lists the methods of the route, as in the
+    /// header `Allow`.
     pub(super) fn method_not_allowed(allow: &str) -> Self {
         let mut problem = Self::new(Code::MethodNotAllowed, format!("this route allows {allow}"));
         problem.0.allow = Some(allow.to_owned());
         problem
     }
 
-    /// The body's coding is not understood; the answer names the one that is (RFC 9110, 15.5.16).
+    /// Creates the problem for an unsupported content coding. The answer names the supported coding
+    /// (RFC 9110, 15.5.16).
     pub(super) fn unsupported_coding() -> Self {
         let mut problem =
             Self::new(Code::UnsupportedMediaType, "the content encoding is not supported; send gzip, or no encoding");
@@ -310,7 +316,7 @@ impl Problem {
         problem
     }
 
-    /// When it may work, in whole seconds.
+    /// Sets the wait before the next try, in whole seconds, at least 1.
     pub(super) fn retry_after(mut self, seconds: u64) -> Self {
         self.0.retry_after_s = Some(seconds.max(1));
         self
@@ -320,12 +326,12 @@ impl Problem {
         self.0.code
     }
 
-    /// What the log is told and the client is not.
+    /// Returns the cause, which is for the log only.
     pub(super) fn cause(&self) -> Option<&str> {
         self.0.cause.as_deref()
     }
 
-    /// The members, with `request_id` if it is a whole answer; an item of a batch has none of its own.
+    /// Returns the document. A whole answer has a `request_id`; an item of a batch has none.
     pub(super) fn document<'a>(&'a self, request_id: Option<&'a str>) -> Document<'a> {
         Document { parts: &self.0, request_id }
     }
@@ -346,12 +352,12 @@ impl Problem {
         if self.0.code == Code::Unauthorized {
             response.insert_header((WWW_AUTHENTICATE, "Bearer realm=\"triggerd\""));
         }
-        // Texts and ids only: it cannot fail.
+        // The document has only texts and ids, so writing cannot fail.
         response.body(serde_json::to_vec(&self.document(Some(request_id))).unwrap_or_default())
     }
 }
 
-/// A problem as it is written.
+/// A problem in the form of its JSON document.
 pub(super) struct Document<'a> {
     parts: &'a Parts,
     request_id: Option<&'a str>,

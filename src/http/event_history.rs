@@ -1,5 +1,5 @@
-//! `GET /api/events`, `GET` and `DELETE /api/events/{event_id}`: events, confirmed or not, what became of them, and the end
-//! of their payloads.
+//! `GET /api/events`, `GET` and `DELETE /api/events/{event_id}`: lists events, acknowledged or not,
+//! shows an event with its deliveries, and erases a payload.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -26,16 +26,17 @@ use crate::rules::breaker::BreakerView;
 use crate::rules::filter;
 use crate::store::{Delivery, DeliveryQuery, DeliveryStanding, EventQuery, EventSummary};
 
-/// Portions of an event's deliveries that are looked at. Each goes over a thousand of the endpoints that were there since
-/// the event came, or, when very many were, of those that ever were: then there may be more.
+/// Maximum number of portions in which an event's deliveries are searched. Each portion covers a
+/// thousand of the endpoints existing since the event came. If there are very many, each covers a
+/// thousand of all endpoints ever, and deliveries may be left out.
 const PORTIONS_MAX: usize = 64;
 const PORTION: usize = 1_000;
-/// How often it is looked up where an event that is erased was on its way to.
+/// Maximum number of searches for the deliveries of an event to erase.
 const LOOKS_MAX: usize = 5;
-/// Deliveries shown with an event.
+/// Maximum number of deliveries shown with an event.
 const DELIVERIES_MAX: usize = 5_000;
 
-/// `GET`: the newest first.
+/// `GET`: lists events, the newest first.
 pub(super) async fn list(call: &mut Call) -> Answer {
     let org = call.org()?;
     let mut query = Query::read(call.request.query_string());
@@ -50,31 +51,31 @@ pub(super) async fn list(call: &mut Call) -> Answer {
     Ok(page.answer(before.unwrap_or(cursor::NEWEST)))
 }
 
-/// What became of an event, beside itself.
+/// The history of an event, shown behind its own members.
 #[derive(Serialize)]
 struct History {
     in_inbox: bool,
-    /// Where it was pushed to, also to endpoints that were deleted.
+    /// Deliveries of the event, including deliveries to deleted endpoints.
     deliveries: Vec<Shown>,
-    /// Whether that is all of it.
+    /// False if deliveries may be left out.
     deliveries_complete: bool,
-    /// Every endpoint there is.
+    /// All existing endpoints of the organization.
     endpoints: Vec<Match>,
 }
 
-/// Whether an event goes to an endpoint, and why not.
+/// An endpoint, and the result of matching the event.
 #[derive(Serialize)]
 struct Match {
     endpoint_id: EndpointId,
     url: String,
     matched: bool,
-    /// Why not.
+    /// The reason why the event did not match.
     reason: Option<&'static str>,
-    /// Whether attempts to it begin now,
+    /// State of the circuit breaker: `closed`, `open` or `half_open`.
     breaker: &'static str,
-    /// or when the next one may.
+    /// When the next attempt may begin, if the breaker is open.
     breaker_until: Option<Timestamp>,
-    /// How that stands.
+    /// The delivery to this endpoint; absent if the event did not match.
     #[serde(flatten)]
     delivery: Option<MatchedDelivery>,
 }
@@ -84,7 +85,8 @@ struct MatchedDelivery {
     delivery: Shown,
 }
 
-/// `GET /{id}`: the event as lists have it, its deliveries, and for each endpoint why it matched or did not.
+/// `GET /{id}`: returns the event as in lists, its deliveries, and for each endpoint the reason if
+/// the event did not match.
 pub(super) async fn show(call: &mut Call) -> Answer {
     let org = call.org()?;
     let absent = || Problem::not_found("there is no such event");
@@ -140,7 +142,7 @@ fn write(api: &Api, (org, id): (OrgNo, EventId), known: EventSummary) -> Result<
     let mut out = Vec::new();
     let failed = |error: serde_json::Error| Problem::internal(&error);
     write_item((known.status, known.erased_at), &event, &mut out).map_err(failed)?;
-    // The event's closing brace makes room for more members, the history's opening one for a comma.
+    // The event loses its closing brace, and the history's opening brace becomes a comma.
     out.pop();
     let history_at = out.len();
     serde_json::to_writer(&mut out, &history).map_err(failed)?;
@@ -156,8 +158,8 @@ struct Erased {
     erased_at: Timestamp,
 }
 
-/// `DELETE /{id}`: from the answer on its payload is shown nowhere, and no attempt begins that would send it. Again: the same
-/// answer.
+/// `DELETE /{id}`: erases the payload. After the answer the payload is shown nowhere, and no new
+/// attempt sends it. A repeated request has the same answer.
 pub(super) async fn erase(call: &mut Call) -> Answer {
     let org = call.org()?;
     let absent = || Problem::not_found("there is no such event");
@@ -166,7 +168,8 @@ pub(super) async fn erase(call: &mut Call) -> Answer {
     if let Some(at) = call.api.store.event(org, event)?.ok_or_else(absent)?.erased_at {
         return answer(at);
     }
-    // One at a time of an organization: each may have a thousand deliveries to cancel.
+    // An organization erases a single event at a time, because each can have a thousand deliveries
+    // to cancel.
     let _apart = call.api.settings_lock(org).await;
     for look in 0..LOOKS_MAX {
         let api = web::Data::clone(&call.api);
@@ -178,7 +181,7 @@ pub(super) async fn erase(call: &mut Call) -> Answer {
                 return answer(at);
             }
             EraseOutcome::NotFound => return Err(absent()),
-            // Many endpoints were deleted since somebody looked.
+            // Many endpoints were deleted since the search.
             EraseOutcome::Incomplete => {}
         }
     }
@@ -186,21 +189,23 @@ pub(super) async fn erase(call: &mut Call) -> Answer {
     Err(Problem::new(Code::Overloaded, detail))
 }
 
-/// Where the event is on its way to, or was given up. Few, however many endpoints there were: it is looked for to the end.
+/// Returns the endpoints to which the event is under way, or for which its delivery is a dead
+/// letter. There are few, however many endpoints existed, so the search has no limit.
 fn under_way(api: &Api, org: OrgNo, event: EventId, look: usize) -> Result<Vec<EndpointId>, Problem> {
     let mut endpoints = Vec::new();
     if look == 0 && sabotage::is_on(Switch::EraseLooksTooEarly) {
         return Ok(endpoints);
     }
     each_portion(api, (org, event), usize::MAX, |portion| {
-        // Of an endpoint that was deleted, what waits is shown as canceled before the scheduler has canceled it.
+        // A waiting delivery to a deleted endpoint is shown as canceled before the scheduler
+        // cancels it.
         let is_under_way = |found: &&Delivery| found.standing != DeliveryStanding::Delivered;
         endpoints.extend(portion.iter().filter(is_under_way).map(|found| found.endpoint));
     })?;
     Ok(endpoints)
 }
 
-/// Where the event was pushed to, and whether that is all of it.
+/// Returns the deliveries of the event, and true if they are complete.
 fn deliveries(api: &Api, org: OrgNo, event: EventId) -> Result<(Vec<Delivery>, bool), Problem> {
     let mut found = Vec::new();
     let is_all = each_portion(api, (org, event), PORTIONS_MAX, |portion| found.extend(portion))?;
@@ -209,7 +214,7 @@ fn deliveries(api: &Api, org: OrgNo, event: EventId) -> Result<(Vec<Delivery>, b
     Ok((found, is_all))
 }
 
-/// The event's deliveries in at most so many portions; says whether those were all.
+/// Reads the event's deliveries in at most `portions_max` portions. Returns true if these were all.
 fn each_portion(
     api: &Api,
     (org, event): (OrgNo, EventId),

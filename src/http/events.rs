@@ -1,4 +1,4 @@
-//! `POST /api/events` and `POST /api/events/batch`: events coming in.
+//! `POST /api/events` and `POST /api/events/batch`: takes events from producers.
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::HeaderMap;
@@ -17,27 +17,27 @@ use crate::model::event::NewEvent;
 use crate::model::id::{EventId, OrgNo};
 use crate::model::time::Timestamp;
 
-/// Bodies larger than this are read on a thread that may block.
+/// Larger bodies are parsed on a blocking thread.
 const INLINE_BYTES_MAX: usize = 64 << 10;
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
-/// How an event is written.
+/// The form of a single event.
 #[derive(Clone, Copy)]
 enum Form {
     Own,
     CloudEvent,
-    /// CloudEvents with the attributes in headers.
+    /// A CloudEvent with the attributes in headers.
     Binary,
 }
 
-/// How many events are written.
+/// The form of the events in a batch.
 #[derive(Clone, Copy)]
 enum BatchForm {
     Own,
     CloudEvents,
 }
 
-/// What a producer is told.
+/// The answer to a producer whose event is stored.
 #[derive(Serialize)]
 struct Receipt {
     id: EventId,
@@ -46,7 +46,7 @@ struct Receipt {
     received_at: Timestamp,
 }
 
-/// `POST /api/events`.
+/// `POST /api/events`: takes a single event.
 pub(super) async fn post(call: &mut Call) -> Answer {
     let form = form(call)?;
     let payload_bytes_max = call.api.config.intake.event_bytes_max;
@@ -111,7 +111,8 @@ fn rules(call: &Call) -> Result<Rules, Problem> {
     })
 }
 
-/// The header's value, also if it is written as a structured field's string (draft-ietf-httpapi-idempotency-key-header).
+/// Returns the value of `Idempotency-Key`, which may be written as a structured field's string
+/// (draft-ietf-httpapi-idempotency-key-header).
 fn idempotency_key(call: &Call) -> Result<Option<String>, Problem> {
     let mut given = call.request.headers().get_all(IDEMPOTENCY_KEY);
     let Some(value) = given.next() else { return Ok(None) };
@@ -126,12 +127,13 @@ fn idempotency_key(call: &Call) -> Result<Option<String>, Problem> {
     Ok(Some(plain.unwrap_or(text).to_owned()))
 }
 
-/// Id and time are the committer's to give; who posted it is told when it is committed.
+/// Makes the command for an event. The committer sets its id and its time, and the intake sets the
+/// key of the producer.
 fn submit(org: OrgNo, event: NewEvent) -> SubmitEvent {
     SubmitEvent { org, by: None, id: EventId(0), received_at: Timestamp(0), event }
 }
 
-/// `POST /api/events/batch`: each item stands alone.
+/// `POST /api/events/batch`: takes several events, each stored or refused by itself.
 pub(super) async fn post_batch(call: &mut Call) -> Answer {
     let form = match Media::of(call.request.headers()) {
         Some(Media::Json) => BatchForm::Own,
@@ -162,8 +164,9 @@ pub(super) async fn post_batch(call: &mut Call) -> Answer {
     store_batch(call, org, items).await
 }
 
-/// How many events a batch of the announced length holds at least, each as large as it may be: charged before any of it is
-/// read, so that it costs something to make the server read.
+/// Returns the minimum number of events in a batch of the announced length, if each has maximum
+/// size. This number is charged before the body is read, so that reading has a price for the
+/// caller.
 fn least_events(call: &Call, form: BatchForm) -> u64 {
     let length = content_length(call.request.headers()).unwrap_or(0);
     let payload_bytes_max = call.api.config.intake.event_bytes_max;
@@ -174,7 +177,7 @@ fn least_events(call: &Call, form: BatchForm) -> u64 {
     (length / largest.max(1)).max(1) as u64
 }
 
-/// The items of a batch, each checked by itself.
+/// Reads the items of a batch, each checked by itself.
 fn read_batch(
     rules: &Rules,
     form: BatchForm,
@@ -212,10 +215,10 @@ fn read_batch(
     Ok(items.into_iter().map(read).collect())
 }
 
-/// Stores the good items all at once and tells what became of each.
+/// Stores all valid items together, and answers with the outcome of each item.
 async fn store_batch(call: &Call, org: OrgNo, items: Vec<Result<NewEvent, Problem>>) -> Answer {
     let mut commands = Vec::with_capacity(items.len());
-    // Good items leave an empty place, to be filled with their outcome.
+    // A valid item leaves a `None`, which its outcome replaces.
     let mut results = Vec::with_capacity(items.len());
     for item in items {
         results.push(match item {
@@ -239,7 +242,7 @@ async fn store_batch(call: &Call, org: OrgNo, items: Vec<Result<NewEvent, Proble
     json(StatusCode::OK, &Results { results: told })
 }
 
-/// What became of an item.
+/// The outcome of an item of a batch.
 enum Item {
     Accepted(EventId, Timestamp),
     Duplicate(EventId, Timestamp),
@@ -256,7 +259,7 @@ impl Item {
         }
     }
 
-    /// What is stored was counted when it was stored.
+    /// Counts a rejected item. Other items are counted when stored.
     fn count(&self, call: &Call) {
         if let Self::Rejected(problem) = self
             && let Some(reason) = rejection(problem.code())
