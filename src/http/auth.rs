@@ -67,8 +67,7 @@ enum Credential {
 }
 
 /// Returns the values in which a key can appear: `X-API-Key`, and `Authorization: Bearer` (RFC
-/// 6750, 2.1). Other schemes are ignored, because they belong to others, such as the proxy in
-/// front.
+/// 6750, 2.1). Other schemes are for others, such as the proxy in front.
 pub(super) fn shown(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     let bearer = headers.get_all(AUTHORIZATION).filter_map(|value| {
         let (scheme, key) = value.to_str().ok()?.trim().split_once([' ', '\t'])?;
@@ -132,8 +131,7 @@ impl Authenticator {
         Ok(found.map(|(_, credential)| credential))
     }
 
-    /// Returns the caller who sends these headers. The function asks for the time again after each
-    /// wait.
+    /// Returns the sender of these headers. `time` is asked again after each wait.
     ///
     /// # Errors
     /// Fails when no credential in the headers is valid now. The problem does not say why.
@@ -190,9 +188,9 @@ impl Authenticator {
         if found.key().scopes.covers(needs) { Ok(()) } else { Err(forbidden()) }
     }
 
-    /// Records the expiry of a key before the request with this key is refused. The key then stays
-    /// ended even if the clock is set back. A waiting request whose key expires is refused at once,
-    /// and the sweeper records the expiry a moment later.
+    /// Records the expiry of a key before refusing the request, so the key stays ended even if the
+    /// clock is set back. A waiting request is refused at once, and the sweeper records the expiry
+    /// a moment later.
     async fn note_end(&self, key: &Key, now: Timestamp) {
         if key.has_ended() {
             return;
@@ -254,8 +252,8 @@ impl Authenticator {
     }
 }
 
-/// True if the check value of the text matches the key's. A mismatch proves the text wrong; a match
-/// makes the text right almost for certain.
+/// True if the check values match: the text is then almost certainly right, and otherwise certainly
+/// wrong.
 fn passes(text: &KeyText, key: &Key) -> bool {
     check_value(text, &key.hash).is_some_and(|value| value.ct_eq(&key.check).into())
 }

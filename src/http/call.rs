@@ -56,8 +56,8 @@ pub(super) struct Call {
     pub(super) admission: Option<Admission>,
     /// The body's share of the memory for all bodies, held until the call is over.
     pub(super) room: Option<Room>,
-    /// Set when a change of this request is committed. The committer judged the key then, so the
-    /// key is not judged again.
+    /// Set when a change of this request is committed: the committer has judged the key, so the key
+    /// is not judged again.
     pub(super) has_committed: Cell<bool>,
     /// The connection by which the request came.
     pub(super) connection: Handle,
@@ -138,8 +138,8 @@ impl Call {
         Ok(body)
     }
 
-    /// Declares that the call only waits from now on. The call can then be ended early: when the
-    /// caller has left, or to make room for others.
+    /// Declares that the call only waits from now on, and can be ended early: when the caller has
+    /// left, or to make room for others.
     pub(super) fn waits(&self) {
         self.connection.waits();
     }
@@ -168,8 +168,8 @@ impl Call {
         }
     }
 
-    /// Judges the caller's key again. Every call does so after a wait: a read when its answer is
-    /// ready, a change when the committer makes the change.
+    /// Judges the caller's key again, as every call does after a wait: a read when its answer is
+    /// ready, a change when committed.
     ///
     /// # Errors
     /// Fails when the key has ended or lost the scope meanwhile.
@@ -198,8 +198,7 @@ impl Call {
     /// Commits a single change and returns its outcome.
     ///
     /// # Errors
-    /// Fails when the change was refused, or when the caller was no longer allowed to make the
-    /// change.
+    /// Fails when the change was refused, or when the caller's key was no longer allowed.
     pub(super) async fn commit<K: Submitted>(&self, command: K) -> Result<K::Outcome, Problem> {
         self.committed([command], Pending::outcome).await
     }
@@ -262,9 +261,8 @@ pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Answer {
     Ok(json_bytes(status, bytes))
 }
 
-/// Builds a page of a list from items, each with the cursor behind the item. The page has at most
-/// `limit` items and ends early when it becomes large. `begins` is the cursor before the first
-/// item.
+/// Builds a page of at most `limit` items, each with the cursor behind the item. The page ends
+/// early when large. `begins` is the cursor before the first item.
 pub(super) fn page<T: Serialize>(
     (limit, begins): (usize, String),
     mut items: impl Iterator<Item = (String, T)>,

@@ -92,8 +92,8 @@ pub(super) struct Shared {
     pub(super) stall: Cell<Option<Stall>>,
     pub(super) is_stalled: Cell<bool>,
     pub(super) flushed: Cell<Instant>,
-    /// Set when a request has begun since the socket last took all bytes: the bytes written are
-    /// then triggerd's answer. Otherwise actix answers by itself.
+    /// Set when a request has begun since the socket last took all bytes: the next bytes are then
+    /// triggerd's answer, and otherwise actix's own.
     pub(super) writes_ours: Cell<bool>,
     /// Set when the peer has finished sending.
     pub(super) eof: Cell<bool>,

@@ -40,8 +40,7 @@ pub(super) struct Shown {
 }
 
 impl Shown {
-    /// Builds the item for a list. Due times are steady times, and the item shows them by the wall
-    /// clock.
+    /// Builds the item for a list. Due times are steady times, shown by the wall clock.
     pub(super) fn of(delivery: &Delivery, clock: &Clock) -> Self {
         let next_attempt_at = delivery.standing.next_attempt_at();
         let dead = match delivery.standing {
@@ -134,8 +133,8 @@ struct Attempt {
 }
 
 impl Attempt {
-    /// Builds an attempt for the answer. A receiver may repeat the payload in its answer, so the
-    /// receiver's words are hidden if the event is erased.
+    /// Builds an attempt for the answer. An erased event hides the receiver's words, as they may
+    /// repeat the payload.
     fn of(position: u64, settled: SettleAttempt, is_erased: bool) -> Self {
         let SettleAttempt { number, trigger, outcome, .. } = settled;
         let outcome = if is_erased { outcome.without_receivers_words() } else { outcome };
@@ -203,8 +202,8 @@ fn details(api: &Api, org: OrgNo, found: &DeliveryDetails) -> Result<Details, Pr
     Ok(Details { delivery, endpoint_enabled, endpoint_disabled_reason, attempts })
 }
 
-/// Reads the attempts from the journal, from the last to the first. An attempt lost to damage ends
-/// the list, and `attempt_count` shows the loss. If the last attempt is lost, the request fails.
+/// Reads the attempts from the journal, the newest first. An attempt lost to damage ends the list,
+/// which `attempt_count` shows. If the newest is lost, the request fails.
 fn attempts(api: &Api, delivery: &Delivery, is_erased: bool) -> Result<Vec<Attempt>, Problem> {
     let mut attempts = Vec::new();
     let mut next = delivery.last_attempt;

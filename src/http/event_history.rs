@@ -26,9 +26,9 @@ use crate::rules::breaker::BreakerView;
 use crate::rules::filter;
 use crate::store::{Delivery, DeliveryQuery, DeliveryStanding, EventQuery, EventSummary};
 
-/// Maximum number of portions in which an event's deliveries are searched. Each portion covers a
-/// thousand of the endpoints existing since the event came. If there are very many, each covers a
-/// thousand of all endpoints ever, and deliveries may be left out.
+/// Maximum number of portions in which an event's deliveries are searched. Each covers a thousand
+/// of the endpoints existing since the event came or, if those are very many, of all endpoints
+/// ever: then deliveries may be left out.
 const PORTIONS_MAX: usize = 64;
 const PORTION: usize = 1_000;
 /// Maximum number of searches for the deliveries of an event to erase.
