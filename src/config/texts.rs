@@ -12,8 +12,8 @@ use crate::base::addresses;
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 /// What log lines can come from: our modules,
 const MODULES: [&str; 16] = [
-    "app", "audit", "base", "cli", "commands", "commit", "config", "data_dir", "delivery", "http", "journal", "logging", "model",
-    "pipeline", "rules", "store",
+    "app", "audit", "base", "cli", "commands", "commit", "config", "data_dir", "delivery", "http", "journal",
+    "logging", "model", "pipeline", "rules", "store",
 ];
 /// and libraries that log something.
 pub const LIBRARIES: [&str; 11] = [
