@@ -1,5 +1,5 @@
-//! What a change stands on when a request asks for it. It is judged when the change is made, not when the request began:
-//! a key may end while a body is on its way or while something is waited for.
+//! The authority of a change that a request asks for. It is judged when the change is made, not
+//! when the request begins: a key may end while the server reads a body or a request waits.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,13 +7,15 @@ use super::id::KeyId;
 use super::key::Scopes;
 use super::time::Timestamp;
 
-/// Who asks for a change, what they must be allowed to do for it, and by which time that is judged.
+/// The key that asks for a change, the scopes that the change needs, and the time at which both are
+/// judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Authority {
-    /// The key. None: the operator, whose token stays the same as long as the server runs.
+    /// The key that asks. `None` is the operator, whose token stays the same while the server runs.
     pub key: Option<KeyId>,
     /// The scopes that the key must have.
     pub needs: Scopes,
-    /// The time that the key is judged by. Given by the committer, in journal order; 0 until then.
+    /// The time by which the key is judged. The committer sets it, in journal order; until then it
+    /// is 0.
     pub at: Timestamp,
 }

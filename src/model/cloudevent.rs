@@ -1,42 +1,44 @@
-//! What an event that came as a CloudEvent has beside its type and payload: kept so that it goes out as it came.
+//! The part of a CloudEvent beside its type and payload, kept so that the event leaves the server
+//! as it came.
 
 use serde::ser::{SerializeMap as _, Serializer};
 use serde::{Deserialize, Serialize};
 
 use super::event::EventType;
 
-/// Most attributes of an event beside `specversion` and `type`,
+/// Maximum number of attributes of an event beside `specversion` and `type`.
 pub const ATTRIBUTES_MAX: usize = 64;
-/// and the longest value of one, in bytes.
+/// Maximum length of an attribute's value, in bytes.
 pub const ATTRIBUTE_BYTES_MAX: usize = 4 << 10;
-/// Longest name of one, in characters.
+/// Maximum length of an attribute's name, in characters.
 pub const ATTRIBUTE_NAME_CHARS_MAX: usize = 255;
 
-/// The version of the specification that is understood.
+/// The only version of the CloudEvents specification that the server accepts.
 pub const SPECVERSION: &str = "1.0";
 
 /// A CloudEvent without its data. Source: CloudEvents 1.0.2 core.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CloudEvent {
-    /// Its attributes but for `specversion` and `type`, in the order they came.
+    /// The attributes without `specversion` and `type`, in the order in which they came.
     pub attributes: Vec<(String, AttributeValue)>,
-    /// What its data is; the event's payload has it.
+    /// The kind of the data. The data itself is the payload of the event.
     pub data: DataKind,
 }
 
-/// The value of an attribute by its type in JSON (JSON format 2.2). A time, a URI or bytes are the text they came as.
+/// The value of an attribute by its type in JSON (JSON format 2.2). A time, a URI and bytes stay
+/// text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AttributeValue {
-    /// A text.
+    /// A JSON string, kept as it came.
     Text(String),
-    /// A number.
+    /// A JSON number, a 32-bit integer.
     Integer(i32),
-    /// `true` or `false`.
+    /// A JSON `true` or `false`.
     Boolean(bool),
 }
 
 impl AttributeValue {
-    /// Its string form (core, Type System).
+    /// Returns the string form of the value (core, Type System).
     pub fn text(&self) -> String {
         match self {
             Self::Text(text) => text.clone(),
@@ -53,19 +55,19 @@ impl AttributeValue {
     }
 }
 
-/// What the data of a CloudEvent is. The word for it is part of the contract.
+/// The kind of a CloudEvent's data. The API uses its name, so the name never changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DataKind {
-    /// A JSON value, which is the payload; text is a string.
+    /// A JSON value, which is the payload. Text becomes a JSON string.
     Json,
     /// Bytes: the payload is an object with the one member `data_base64`.
     Base64,
-    /// There is none: the payload is `null`.
+    /// No data: the payload is `null`.
     None,
 }
 
 impl DataKind {
-    /// The word for it in the API.
+    /// The name of the kind in the API.
     pub fn name(self) -> &'static str {
         match self {
             Self::Json => "json",
@@ -76,23 +78,23 @@ impl DataKind {
 }
 
 impl CloudEvent {
-    /// The value of an attribute.
+    /// Returns the value of the attribute with this name.
     pub fn attribute(&self, name: &str) -> Option<&AttributeValue> {
         self.attributes.iter().find(|(other, _)| other == name).map(|(_, value)| value)
     }
 
-    /// How many bytes it takes, roughly.
+    /// Returns roughly how many bytes the attributes take.
     pub fn bytes_len(&self) -> usize {
         self.attributes.iter().map(|(name, value)| name.len().saturating_add(value.bytes_len())).sum()
     }
 }
 
-/// The members of a CloudEvent in the JSON format (3) but for its data.
+/// The members of a CloudEvent in the JSON format (section 3), without the data.
 #[derive(Clone, Copy, Debug)]
 pub struct Context<'a> {
-    /// Its type.
+    /// The type of the event.
     pub event_type: &'a EventType,
-    /// The rest.
+    /// The other attributes of the event.
     pub event: &'a CloudEvent,
 }
 

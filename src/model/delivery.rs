@@ -7,39 +7,39 @@ use serde::{Deserialize, Serialize};
 
 use super::time::Timestamp;
 
-/// How much of a receiver's answer is kept, in bytes.
+/// Maximum number of bytes that are kept of a receiver's answer.
 pub const KEPT_BODY_BYTES_MAX: usize = 4 << 10;
-/// How many of the headers of a receiver's answer are kept,
+/// Maximum number of headers that are kept of a receiver's answer.
 pub const KEPT_HEADERS_MAX: usize = 16;
-/// and how many characters of each.
+/// Maximum number of characters that are kept of each header.
 pub const KEPT_HEADER_CHARS_MAX: usize = 256;
 
-/// Why an attempt failed; the word is part of the contract.
+/// The kind of an attempt's failure. The API shows its name, so the name never changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorCode {
-    /// No complete answer in time.
+    /// No complete answer came in time.
     Timeout,
-    /// No connection.
+    /// The server could not connect to the receiver.
     Connect,
-    /// No secure connection.
+    /// The TLS handshake failed.
     Tls,
-    /// The name has no address.
+    /// The host name has no address.
     Dns,
-    /// The address must not be reached from here.
+    /// The rules for outgoing requests forbid the address.
     EgressBlocked,
-    /// An answer that is not 2xx.
+    /// The status of the answer is not 2xx.
     HttpStatus,
-    /// A 3xx answer; redirects are never followed.
+    /// The receiver answered 3xx. Redirects are never followed.
     Redirect,
-    /// Not HTTP, or broken off.
+    /// The answer is not HTTP, or it broke off.
     Protocol,
-    /// The endpoint is gone, or the server stopped meanwhile.
+    /// The endpoint was deleted or the server stopped during the attempt.
     Canceled,
 }
 
 impl ErrorCode {
-    /// All of them.
+    /// Every code, in the order of the enum.
     pub const ALL: [Self; 9] = [
         Self::Timeout,
         Self::Connect,
@@ -52,7 +52,7 @@ impl ErrorCode {
         Self::Canceled,
     ];
 
-    /// The word for it in the API, in metrics and logs.
+    /// The name of the code in the API, in metrics and in logs.
     pub fn name(self) -> &'static str {
         match self {
             Self::Timeout => "timeout",
@@ -68,17 +68,18 @@ impl ErrorCode {
     }
 }
 
-/// Why an attempt failed, in one word and in a sentence.
+/// The reason why an attempt failed, as a code and as a sentence.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AttemptError {
-    /// The word.
+    /// The kind of the failure.
     pub code: ErrorCode,
-    /// The sentence: names the address, status or rule.
+    /// The sentence for people. It names the address, the status or the rule.
     pub detail: String,
 }
 
 impl AttemptError {
-    /// Without what the receiver had the choice of words for: where it redirects to. `status` is that of its answer.
+    /// Returns the error without any text that the receiver chose: the target of a redirect.
+    /// `status` is the status of the answer.
     #[must_use]
     pub fn without_receivers_words(self, status: Option<u16>) -> Self {
         if self.code != ErrorCode::Redirect {
@@ -89,31 +90,35 @@ impl AttemptError {
     }
 }
 
-/// What one attempt brought. Data, never an `Err`: that it failed is an outcome like another.
+/// The outcome of one attempt. A failed attempt is an outcome too, never an `Err`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AttemptOutcome {
-    /// When the request began.
+    /// The time at which the request began.
     pub started_at: Timestamp,
-    /// How long it took: to the head of an acceptance, to what was kept of a refusal, or to the failure.
+    /// The time the attempt took, in milliseconds: up to the head of an acceptance, to the kept
+    /// part of a refusal, or to the failure.
     pub duration_ms: u32,
-    /// The HTTP status, if there was an answer.
+    /// The HTTP status. Absent if no answer came.
     pub status: Option<u16>,
-    /// None: accepted (2xx).
+    /// The failure. Absent if the receiver accepted the event (2xx).
     pub error: Option<AttemptError>,
-    /// What the receiver's `Retry-After` asks for, in milliseconds from the answer.
+    /// The wait of the receiver's `Retry-After`, in milliseconds from the answer.
     pub retry_after_ms: Option<u64>,
-    /// The first 4 KiB of the answer's body, as far as they came within a second of its head, if the attempt failed.
+    /// The first 4 KiB of the answer's body, as far as they came within a second of the head. Only
+    /// of a failed attempt.
     pub body: Vec<u8>,
-    /// A few headers of the answer by their names in lower case, cut short, if the attempt failed.
+    /// The first headers of the answer, with names in lower case and values cut short. Only of a
+    /// failed attempt.
     pub headers: Vec<(String, String)>,
-    /// The address that was connected to, or tried in vain; none if there was none.
+    /// The address of the connection, or the last address that was tried. Absent if there was no
+    /// address.
     pub address: Option<SocketAddr>,
-    /// Where the time went.
+    /// The durations of the attempt's parts.
     pub timing: Timing,
 }
 
 impl AttemptOutcome {
-    /// Of an attempt of which nothing is known but its time.
+    /// Returns an outcome of which only the time is known.
     pub fn new(started_at: Timestamp, duration_ms: u32) -> Self {
         Self {
             started_at,
@@ -128,7 +133,8 @@ impl AttemptOutcome {
         }
     }
 
-    /// Without what the receiver had the choice of words for: it may have repeated what it was sent.
+    /// Returns the outcome without any text that the receiver chose. A receiver may repeat the
+    /// request in its answer.
     #[must_use]
     pub fn without_receivers_words(self) -> Self {
         let error = self.error.map(|error| error.without_receivers_words(self.status));
@@ -136,35 +142,35 @@ impl AttemptOutcome {
     }
 }
 
-/// Where an attempt's time went, in milliseconds. None: that did not happen, or did not end; a connection that was used
-/// again took none of the first three.
+/// The durations of an attempt's parts, in milliseconds. A part is absent if it did not happen or
+/// did not end: an attempt over a kept connection has none of the first three.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Timing {
-    /// Looking up the name.
+    /// The lookup of the host name.
     pub dns_ms: Option<u32>,
-    /// The TCP connection.
+    /// The opening of the TCP connection.
     pub connect_ms: Option<u32>,
-    /// The TLS handshake.
+    /// The duration of the TLS handshake.
     pub tls_ms: Option<u32>,
-    /// From the connection's being there to the head of the answer.
+    /// The wait for the head of the answer, from the moment at which the connection is there.
     pub first_byte_ms: Option<u32>,
 }
 
-/// Why an attempt is made; the word is part of the contract.
+/// The cause of an attempt. The API shows its name, so the name never changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Trigger {
-    /// It was due, by the schedule or because the event came.
+    /// The attempt was due: by the retry schedule, or because the event came.
     Schedule,
-    /// Somebody asked for this delivery to be tried again, or sooner.
+    /// A user asked to retry this delivery, or to retry it sooner.
     Retry,
-    /// Somebody asked for many.
+    /// A user asked for a replay of many events.
     Replay,
-    /// Somebody tried the endpoint out.
+    /// A user sent a test event to the endpoint.
     Test,
 }
 
 impl Trigger {
-    /// The word for it in the API.
+    /// The name of the trigger in the API.
     pub fn name(self) -> &'static str {
         match self {
             Self::Schedule => "schedule",
@@ -175,7 +181,7 @@ impl Trigger {
     }
 }
 
-/// Why a delivery was given up.
+/// The reason why a delivery became a dead letter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DeadReason {
@@ -186,7 +192,7 @@ pub enum DeadReason {
 }
 
 impl DeadReason {
-    /// The word for it in the API.
+    /// The name of the reason in the API.
     pub fn name(self) -> &'static str {
         match self {
             Self::AttemptsExhausted => "attempts_exhausted",
@@ -195,26 +201,26 @@ impl DeadReason {
     }
 }
 
-/// Where a delivery stands; the word is part of the contract.
+/// The status of a delivery. The API shows its name, so the name never changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DeliveryStatus {
-    /// No attempt yet.
+    /// No attempt has ended yet.
     Pending,
-    /// At least one failed, and there will be another.
+    /// At least one attempt failed, and another will follow.
     Retrying,
-    /// Accepted.
+    /// The receiver accepted the event.
     Delivered,
-    /// Given up.
+    /// The delivery was given up: it is a dead letter.
     Dead,
-    /// Not to be tried any more.
+    /// No further attempt will be made.
     Canceled,
 }
 
 impl DeliveryStatus {
-    /// All of them.
+    /// Every status, in the order of the enum.
     pub const ALL: [Self; 5] = [Self::Pending, Self::Retrying, Self::Delivered, Self::Dead, Self::Canceled];
 
-    /// The word for it in the API.
+    /// The name of the status in the API.
     pub fn name(self) -> &'static str {
         match self {
             Self::Pending => "pending",
@@ -235,13 +241,13 @@ impl FromStr for DeliveryStatus {
     }
 }
 
-/// What becomes of a delivery after an attempt.
+/// The consequence of an attempt for its delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Verdict {
-    /// The endpoint accepted it.
+    /// The receiver accepted the event.
     Delivered,
-    /// Try again at this time.
+    /// The next attempt is due at this time.
     RetryAt(Timestamp),
-    /// Give it up.
+    /// The delivery becomes a dead letter.
     Dead(DeadReason),
 }

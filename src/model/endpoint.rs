@@ -1,4 +1,4 @@
-//! An endpoint: a URL of an organization that events are pushed to.
+//! An endpoint: a URL to which the events of an organization are pushed.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,49 +12,52 @@ use super::event::{OF_PATTERNS, SEPARATORS, TYPE_CHARS_MAX, is_visible};
 use super::id::EndpointId;
 use super::time::Timestamp;
 
-/// Longest URL, in bytes.
+/// Maximum length of a URL, in bytes.
 pub const URL_BYTES_MAX: usize = 2_048;
-/// Longest description, in characters.
+/// Maximum length of a description, in characters.
 pub const DESCRIPTION_CHARS_MAX: usize = 500;
-/// Most headers of an endpoint's own.
+/// Maximum number of headers that an endpoint adds to its requests.
 pub const HEADERS_MAX: usize = 20;
-/// Longest name of one, in bytes.
+/// Maximum length of a header's name, in bytes.
 pub const HEADER_NAME_BYTES_MAX: usize = 128;
-/// Longest value of one, in bytes.
+/// Maximum length of a header's value, in bytes.
 pub const HEADER_VALUE_BYTES_MAX: usize = 1_024;
-/// Most waits of an endpoint's own schedule,
+/// Maximum number of waits in an endpoint's own retry schedule.
 pub const RETRIES_MAX: usize = 30;
-/// and the longest of them: 30 days.
+/// Maximum wait in a retry schedule: 30 days, in seconds.
 pub const RETRY_WAIT_S_MAX: u64 = 2_592_000;
-/// Longest time an attempt may take, in milliseconds.
+/// Maximum timeout of an attempt, in milliseconds.
 pub const TIMEOUT_MS_MAX: u64 = 300_000;
-/// Most attempts on their way at a time that an endpoint can ask for; the configuration bounds them too.
+/// Maximum number of concurrent attempts that an endpoint can ask for. The configuration limits
+/// them too.
 pub const MAX_IN_FLIGHT_MAX: u64 = 1_000;
-/// Most attempts begun in a second that an endpoint can ask for.
+/// Maximum number of attempts per second that an endpoint can ask for.
 pub const RATE_PER_SECOND_MAX: u64 = 10_000;
-/// Most members of an endpoint's metadata,
+/// Maximum number of members in an endpoint's metadata.
 pub const METADATA_MAX: usize = 20;
-/// and the longest name or value of one, in characters.
+/// Maximum length of a metadata name or value, in characters.
 pub const METADATA_CHARS_MAX: usize = 500;
-/// Earlier secrets that can sign at the same time.
+/// Maximum number of earlier secrets that sign beside the current secret.
 const RETIRING_MAX: usize = 4;
-/// Most type patterns on one endpoint.
+/// Maximum number of type patterns of one endpoint.
 pub const PATTERNS_MAX: usize = 100;
-/// Longest type pattern, in characters: a type, and `.*`.
+/// Maximum length of a type pattern, in characters: the longest type and `.*`.
 pub const PATTERN_CHARS_MAX: usize = TYPE_CHARS_MAX + 2;
 
-/// Which event types an endpoint wants: `order.created` exactly, or `order.*` for all below `order`, whatever separates
-/// the words: `order.created`, `order/created`, `order:created`.
+/// A pattern of the event types that an endpoint gets: `order.created` matches exactly, and
+/// `order.*` matches every type below `order`, with any separator (`order.created`,
+/// `order/created`, `order:created`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]
 pub struct TypePattern(String);
 
 impl TypePattern {
-    /// The text.
+    /// Returns the text of the pattern.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The words that every type begins with that it wants; none if it wants one type exactly.
+    /// Returns the words with which every matching type begins. `None` if the pattern is one exact
+    /// type.
     pub fn words(&self) -> Option<&str> {
         self.0.strip_suffix('*')?.strip_suffix(SEPARATORS)
     }
@@ -76,38 +79,40 @@ impl FromStr for TypePattern {
     }
 }
 
-/// What signs the requests: 32 random bytes, `whsec_` and base64 at the edges (Standard Webhooks).
+/// A signing secret: 32 random bytes. The API shows them as `whsec_` and base64 (Standard
+/// Webhooks).
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret([u8; 32]);
 
-/// A [`Secret`], or another text that may be one, as it is kept: neither the journal nor the state tells it to whoever does not have the key.
+/// A [`Secret`] or the value of a header, sealed. Without the vault's key, the journal and the
+/// state do not reveal the text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SealedSecret(Vec<u8>);
 
 impl SealedSecret {
-    /// What a vault made of a secret.
+    /// Wraps the bytes that a vault sealed.
     pub fn new(sealed: Vec<u8>) -> Self {
         Self(sealed)
     }
 
-    /// The same again.
+    /// Returns the sealed bytes.
     pub fn bytes(&self) -> &[u8] {
         &self.0
     }
 }
 
 impl Secret {
-    /// A secret of these random bytes.
+    /// Makes a secret of random bytes.
     pub fn new(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
-    /// The key of the HMAC.
+    /// Returns the key of the HMAC.
     pub fn bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// The form a consumer gets, once.
+    /// Returns the text form, which the API shows only once.
     pub fn reveal(&self) -> String {
         format!("whsec_{}", STANDARD.encode(self.0))
     }
@@ -125,10 +130,10 @@ impl Drop for Secret {
     }
 }
 
-/// The body of the requests.
+/// The form of the body of an endpoint's requests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum BodyForm {
-    /// `{"id", "type", "timestamp", "data"}`.
+    /// An object: `{"id", "type", "timestamp", "data"}`.
     #[default]
     Envelope,
     /// The payload as the producer sent it.
@@ -138,10 +143,10 @@ pub enum BodyForm {
 }
 
 impl BodyForm {
-    /// All of them.
+    /// Every form, in the order of the enum.
     pub const ALL: [Self; 3] = [Self::Envelope, Self::Payload, Self::CloudEvents];
 
-    /// The word for it in the API.
+    /// The name of the form in the API.
     pub fn name(self) -> &'static str {
         match self {
             Self::Envelope => "envelope",
@@ -160,21 +165,22 @@ impl FromStr for BodyForm {
     }
 }
 
-/// In which order an endpoint gets its events.
+/// The order in which an endpoint gets its events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Ordering {
-    /// As they are due; one that fails holds back nothing.
+    /// Events are sent as they are due. A failed delivery holds back no other.
     #[default]
     None,
-    /// As they were taken in, one at a time; one that fails holds back all behind it.
+    /// Events are sent one at a time, in the order in which the server accepted them. A failed
+    /// delivery holds back all later events.
     Strict,
 }
 
 impl Ordering {
-    /// All of them.
+    /// Every order, in the order of the enum.
     pub const ALL: [Self; 2] = [Self::None, Self::Strict];
 
-    /// The word for it in the API.
+    /// The name of the order in the API.
     pub fn name(self) -> &'static str {
         match self {
             Self::None => "none",
@@ -191,21 +197,21 @@ impl FromStr for Ordering {
     }
 }
 
-/// Why an endpoint gets nothing.
+/// The reason why an endpoint is disabled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DisabledReason {
-    /// Its owner said so.
+    /// The organization disabled the endpoint.
     ByOwner,
     /// The receiver answered 410.
     Gone,
-    /// Nothing but failures for days.
+    /// Every attempt failed for days.
     Failing,
-    /// The key that sealed its secret is lost, so that nothing can be signed with it.
+    /// The key that sealed the secret is lost, so the server cannot sign requests.
     SecretLost,
 }
 
 impl DisabledReason {
-    /// The word for it in the API.
+    /// The name of the reason in the API.
     pub fn name(self) -> &'static str {
         match self {
             Self::ByOwner => "by_owner",
@@ -216,65 +222,66 @@ impl DisabledReason {
     }
 }
 
-/// What the owner of an endpoint can set.
+/// The settings of an endpoint that its organization can change.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndpointSettings {
-    /// Where to.
+    /// The URL of the receiver.
     pub url: String,
-    /// For people.
+    /// A description for people. The server does not read it.
     pub description: String,
-    /// What for; empty: everything that producers post.
+    /// The event types that the endpoint gets. Empty: every event that producers post.
     pub event_types: Vec<TypePattern>,
-    /// More headers of the requests, names in lower case; any value may be a credential.
+    /// Additional headers of the requests, with names in lower case. A value may be a credential,
+    /// so all are sealed.
     pub headers: Vec<(String, SealedSecret)>,
-    /// The body of the requests.
+    /// The form of the request body.
     pub body: BodyForm,
-    /// Waits between attempts, in seconds; none: the configured ones.
+    /// The waits between attempts, in seconds. Absent: the configured schedule.
     pub retry_schedule_s: Option<Vec<u32>>,
-    /// How long an attempt may take; none: as configured.
+    /// The timeout of an attempt, in milliseconds. Absent: the configured timeout.
     pub timeout_ms: Option<u32>,
-    /// Attempts on their way at a time; none: as configured.
+    /// Maximum number of concurrent attempts. Absent: the configured number.
     pub max_in_flight: Option<u16>,
-    /// Attempts begun in a second; none: as many as there are.
+    /// Maximum number of attempts per second. Absent: no limit.
     pub rate_per_second: Option<u16>,
-    /// The order of events.
+    /// The order in which events are sent.
     pub ordering: Ordering,
-    /// For the owner's programs.
+    /// Names and values for the organization's own programs. The server does not read them.
     pub metadata: Vec<(String, String)>,
 }
 
-/// A secret whose successor is there already; it signs beside it until its time has come.
+/// A secret that was rotated. It signs beside its successor until it ends.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RetiringSecret {
-    /// The secret.
+    /// The earlier secret, sealed.
     pub secret: SealedSecret,
-    /// When it ends.
+    /// The time at which the secret stops signing.
     pub until: Timestamp,
 }
 
-/// An endpoint as it was last set.
+/// An endpoint with its current settings.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Endpoint {
-    /// Its public id.
+    /// The public id of the endpoint.
     pub id: EndpointId,
-    /// What its owner has set.
+    /// The settings that the organization chose.
     pub settings: EndpointSettings,
-    /// Why nothing is pushed to it; none: it is enabled.
+    /// The reason why the endpoint is disabled. Absent if the endpoint is enabled.
     pub disabled: Option<DisabledReason>,
-    /// Whether it is the one behind `/api/webhook/config`.
+    /// Set for the endpoint behind `/api/webhook/config`.
     pub is_default: bool,
-    /// What signs the requests.
+    /// The secret that signs the requests.
     pub secret: SealedSecret,
-    /// Earlier secrets that still do, the newest first.
+    /// Rotated secrets that still sign, the newest first.
     pub retiring: Vec<RetiringSecret>,
-    /// When it was made.
+    /// The time at which the endpoint was created.
     pub created_at: Timestamp,
-    /// When it was last changed.
+    /// The time of the last change.
     pub updated_at: Timestamp,
 }
 
 impl Endpoint {
-    /// A new one, enabled.
+    /// Creates an enabled endpoint.
     pub fn new(id: EndpointId, settings: EndpointSettings, secret: SealedSecret, now: Timestamp) -> Self {
         Self {
             id,
@@ -288,19 +295,19 @@ impl Endpoint {
         }
     }
 
-    /// Whether events are pushed to it.
+    /// Returns true if events are pushed to the endpoint.
     pub fn is_enabled(&self) -> bool {
         self.disabled.is_none()
     }
 
-    /// The secrets that sign now, the newest first.
+    /// Returns the secrets that sign at `now`, the newest first.
     pub fn secrets(&self, now: Timestamp) -> impl Iterator<Item = &SealedSecret> {
         let retiring =
             self.retiring.iter().filter(move |retiring| retiring.until > now).map(|retiring| &retiring.secret);
         std::iter::once(&self.secret).chain(retiring)
     }
 
-    /// Puts a new secret in the place of this one, which signs beside it until `until`.
+    /// Replaces the secret by a new secret. The old secret signs too until `until`.
     pub fn rotate(&mut self, secret: SealedSecret, now: Timestamp, until: Timestamp) {
         let secret = std::mem::replace(&mut self.secret, secret);
         self.retiring.retain(|retiring| retiring.until > now);

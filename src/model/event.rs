@@ -8,45 +8,46 @@ use serde::{Deserialize, Serialize};
 use super::cloudevent::{CloudEvent, DataKind};
 use super::time::Timestamp;
 
-/// Longest event type, in characters.
+/// Maximum length of an event type, in characters.
 pub const TYPE_CHARS_MAX: usize = 255;
-/// Longest deduplication id, in characters.
+/// Maximum length of a deduplication id, in characters.
 pub const DEDUP_ID_CHARS_MAX: usize = 255;
-/// Most labels on an event.
+/// Maximum number of labels on an event.
 pub const LABELS_MAX: usize = 32;
-/// Longest label name or value, in characters.
+/// Maximum length of a label's name or value, in characters.
 pub const LABEL_CHARS_MAX: usize = 255;
 
-/// What stands between the words of a type: `order.created`, `orders/create`, `repo:push`.
+/// The separators between the words of a type: `order.created`, `orders/create`, `repo:push`.
 pub const SEPARATORS: [char; 3] = ['.', '/', ':'];
-/// The first word of the server's own types. Producers cannot post such, so that consumers can trust them.
+/// The first word of the server's own types. Producers cannot post such types, so consumers can
+/// trust them.
 const OWN_WORD: &str = "triggerd";
-/// What patterns and lists of them are made of.
+/// The characters with a meaning in type patterns and in lists of patterns.
 pub const OF_PATTERNS: [char; 4] = ['*', '!', ',', ' '];
 
-/// `order.created`: 1 to 255 visible characters. One that came with a CloudEvent may have any of them; else those that
-/// patterns are made of are left out.
+/// An event type such as `order.created`: 1 to 255 visible characters. Only the type of a
+/// CloudEvent may contain the characters of type patterns.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct EventType(Box<str>);
 
 impl EventType {
-    /// The text.
+    /// Returns the text of the type.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Whether it is one that only the server gives.
+    /// Returns true if only the server can give this type.
     pub fn is_own(&self) -> bool {
         self.0.strip_prefix(OWN_WORD).is_some_and(|rest| rest.starts_with(SEPARATORS))
     }
 
-    /// Whether it begins with these words and goes on behind a separator.
+    /// Returns true if the type begins with these words and continues after a separator.
     pub fn is_below(&self, words: &str) -> bool {
         let behind = self.0.strip_prefix(words).and_then(|rest| rest.strip_prefix(SEPARATORS));
         behind.is_some_and(|behind| !behind.is_empty())
     }
 
-    /// The type of a CloudEvent.
+    /// Reads the type of a CloudEvent.
     ///
     /// # Errors
     /// The rule that the text breaks.
@@ -54,7 +55,7 @@ impl EventType {
         if is_visible(text) { Ok(Self(text.into())) } else { Err("must be 1 to 255 visible characters") }
     }
 
-    /// One of the server's own.
+    /// Returns an operational event's type.
     pub(super) fn own(text: &'static str) -> Self {
         Self(text.into())
     }
@@ -78,7 +79,8 @@ impl FromStr for EventType {
     }
 }
 
-/// Whether a text can be an event type: it can be seen where it begins and ends, and what it is.
+/// Returns true if a text can be an event type: a reader sees every character, and where the text
+/// begins and ends.
 pub fn is_visible(text: &str) -> bool {
     let is_right = |c: char| match c {
         ' ' => true,
@@ -91,63 +93,66 @@ pub fn is_visible(text: &str) -> bool {
         && !text.ends_with(' ')
 }
 
-/// Control characters, and code points that are none (CloudEvents 1.0.2 core, Type System: String).
+/// Returns true for control characters and for code points that are not characters (CloudEvents
+/// 1.0.2 core, Type System: String).
 pub fn is_control(c: char) -> bool {
     let low = u32::from(c) & 0xffff;
     c.is_control() || matches!(c, '\u{fdd0}'..='\u{fdef}') || low >= 0xfffe
 }
 
-/// Characters without a shape of their own that change how others look, or hide (Unicode: Cf, Zl and Zp).
+/// Returns true for characters without a shape that hide or change their neighbors (Unicode: Cf, Zl
+/// and Zp).
 fn is_invisible(c: char) -> bool {
     matches!(c,
         '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
             | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
-/// How a producer says "this is the same event again": the id, what it is compared by, and since when the window runs.
-/// The digests are made where the request is read; it is decided when the event is stored.
+/// The data by which a repeated event is recognized. HTTP computes the digests when it reads the
+/// request; the decision is made when the event is stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dedup {
-    /// What the producer sent.
+    /// The id that the producer sent.
     pub id: String,
-    /// Digest of organization and id.
+    /// A digest of the organization and the id.
     pub digest: [u8; 14],
-    /// XXH3 of type, payload and what a CloudEvent has beside them: the same id with another one is a mistake of the
-    /// producer. It tells only an organization's own events apart, so nothing is gained by whoever makes two payloads with
-    /// one.
+    /// XXH3 of the type, the payload and the other CloudEvent attributes. The same id with another
+    /// fingerprint is a mistake of the producer. The fingerprint compares only events of one
+    /// organization, so nobody gains from two payloads with the same fingerprint.
     pub fingerprint: [u8; 8],
-    /// An earlier event counts only if it was received at or after this.
+    /// The start of the deduplication window. Only events received at or after this time count.
     pub window_start: Timestamp,
 }
 
-/// What a producer posted, checked.
+/// An event as a producer posted it, validated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewEvent {
-    /// Its type.
+    /// The type of the event.
     pub event_type: EventType,
-    /// Its dedup id, if it has one.
+    /// The data for deduplication. Absent if the event has no dedup id.
     pub dedup: Option<Dedup>,
-    /// Names and values the producer attached, in the order they came.
+    /// Names and values that the producer attached, in the order in which they came.
     pub labels: Vec<(String, String)>,
-    /// When it happened, as the producer says.
+    /// The time at which the fact happened, as the producer says.
     pub occurred_at: Option<Timestamp>,
-    /// Not pushed before this.
+    /// The time before which the event is not pushed.
     pub deliver_after: Option<Timestamp>,
-    /// The JSON value, byte for byte as it came.
+    /// The JSON value, byte for byte as the producer sent it.
     pub payload: Box<[u8]>,
-    /// What it has beside that if it came as a CloudEvent.
+    /// The other attributes. Absent if the event did not come as a CloudEvent.
     pub cloudevent: Option<Box<CloudEvent>>,
 }
 
 impl NewEvent {
-    /// How many bytes it takes, roughly.
+    /// Returns roughly how many bytes the event takes.
     pub fn bytes_len(&self) -> usize {
         let labels: usize = self.labels.iter().map(|(name, value)| name.len().saturating_add(value.len())).sum();
         let attributes = self.cloudevent.as_ref().map_or(0, |event| event.bytes_len());
         self.payload.len().saturating_add(labels).saturating_add(attributes)
     }
 
-    /// How many bytes of data the producer sent: bytes are a third longer as text.
+    /// Returns the number of data bytes that the producer sent. Base64 text counts as the bytes
+    /// behind it, which are a quarter fewer.
     pub fn data_len(&self) -> usize {
         const AROUND: usize = r#"{"data_base64":""}"#.len();
         let is_base64 = self.cloudevent.as_ref().is_some_and(|event| event.data == DataKind::Base64);
@@ -159,25 +164,26 @@ impl NewEvent {
     }
 }
 
-/// Where an event stands.
+/// The status of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EventStatus {
-    /// Stored; waits to be pulled, or is on its way.
+    /// The event is stored and waits in the inbox, or a delivery is on its way.
     Accepted,
-    /// Every endpoint that matched it accepted it.
+    /// Every endpoint that matched the event accepted it.
     Delivered,
-    /// A consumer confirmed it.
+    /// A consumer acknowledged the event.
     Acknowledged,
-    /// Nothing is on its way any more and at least one endpoint never accepted it. Still in the inbox.
+    /// No delivery is on its way, and at least one endpoint never accepted the event. The event is
+    /// still in the inbox.
     Dead,
 }
 
 impl EventStatus {
-    /// All of them.
+    /// Every status, in the order of the enum.
     pub const ALL: [Self; 4] = [Self::Accepted, Self::Delivered, Self::Acknowledged, Self::Dead];
 
-    /// The word for it in the API.
+    /// The name of the status in the API.
     pub fn name(self) -> &'static str {
         match self {
             Self::Accepted => "accepted",

@@ -1,8 +1,8 @@
-//! Ids: TypeIDs at the edges (a prefix, `_`, a UUIDv7 in 26 Crockford base32 characters; TypeID spec 0.3), 128-bit
-//! numbers inside. [`IdSource`] hands them out in strictly increasing order.
+//! Ids: TypeIDs in the API (a prefix, `_` and a UUIDv7 in 26 Crockford base32 characters; TypeID
+//! spec 0.3), 128-bit numbers inside. [`IdSource`] generates them in strictly increasing order.
 //!
-//! The low 20 bits of an id that is handed out are zero. An endpoint's number in its organization takes their place in the
-//! id of a delivery, which so names event and endpoint without a row that says which.
+//! The low 20 bits of a generated id are zero. In the id of a delivery, these bits are the
+//! endpoint's number in its organization, so the id names the event and the endpoint without a row.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,17 +12,17 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use super::time::Timestamp;
 
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
-/// Characters of the base32 part.
+/// Number of characters of the base32 part.
 pub const SUFFIX_LEN: usize = 26;
-/// Characters of the longest prefix, with its `_`.
+/// Maximum number of characters of a prefix, with its `_`.
 const PREFIX_LEN_MAX: usize = 4;
-/// The bits that are zero in ids that are handed out.
+/// Number of low bits that are zero in generated ids.
 const NUMBER_BITS: u32 = 20;
-/// The largest number of an endpoint in its organization; the smallest is 1.
+/// Maximum number of an endpoint in its organization. The smallest number is 1.
 pub const ENDPOINT_NUMBER_MAX: u32 = (1 << NUMBER_BITS) - 1;
 const NUMBER_MASK: u128 = ENDPOINT_NUMBER_MAX as u128;
 
-/// A text that is not the id it should be.
+/// The error for a text that is not an id of the expected kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BadId {
     prefix: &'static str,
@@ -36,7 +36,7 @@ impl fmt::Display for BadId {
 
 impl std::error::Error for BadId {}
 
-/// The value of each byte that is one of the alphabet's.
+/// The value of each byte of the alphabet. `None` for all other bytes.
 const VALUES: [Option<u8>; 256] = {
     let mut values = [None; 256];
     let mut value = 0;
@@ -54,7 +54,7 @@ const VALUES: [Option<u8>; 256] = {
     values
 };
 
-/// The 26 base32 characters of a 128-bit number.
+/// Returns the 26 base32 characters of a 128-bit number.
 pub fn encode_base32(number: u128) -> [u8; SUFFIX_LEN] {
     let mut text = [0; SUFFIX_LEN];
     for (place, character) in text.iter_mut().rev().enumerate() {
@@ -64,7 +64,8 @@ pub fn encode_base32(number: u128) -> [u8; SUFFIX_LEN] {
     text
 }
 
-/// The number behind 26 base32 characters; none if there is another character, length, or more than 128 bits.
+/// Returns the number behind 26 base32 characters. `None` for another length, another character, or
+/// more than 128 bits.
 pub fn decode_base32(text: &str) -> Option<u128> {
     let bytes = text.as_bytes();
     if bytes.len() != SUFFIX_LEN || *bytes.first()? > b'7' {
@@ -76,14 +77,14 @@ pub fn decode_base32(text: &str) -> Option<u128> {
     })
 }
 
-/// An id as text, on the stack: one stands in every answer.
+/// The text of an id, kept on the stack because every answer contains an id.
 struct IdText {
     bytes: [u8; PREFIX_LEN_MAX + SUFFIX_LEN],
     len: usize,
 }
 
 impl IdText {
-    /// `prefix` ends with the `_`.
+    /// Writes the text. `prefix` ends with the `_`.
     fn new(prefix: &str, number: u128) -> Self {
         let mut bytes = [0; PREFIX_LEN_MAX + SUFFIX_LEN];
         let text = prefix.bytes().chain(encode_base32(number));
@@ -103,23 +104,23 @@ macro_rules! id {
         pub struct $name(pub u128);
 
         impl $name {
-            /// What stands before the `_`.
+            /// The prefix of the text form, without the `_`.
             pub const PREFIX: &'static str = {
                 assert!($prefix.len() < PREFIX_LEN_MAX);
                 $prefix
             };
 
-            /// Sixteen bytes that sort like the id.
+            /// Returns sixteen bytes that sort like the id.
             pub fn to_bytes(self) -> [u8; 16] {
                 self.0.to_be_bytes()
             }
 
-            /// The id from [`Self::to_bytes`].
+            /// Makes an id of the bytes from [`Self::to_bytes`].
             pub fn from_bytes(bytes: [u8; 16]) -> Self {
                 Self(u128::from_be_bytes(bytes))
             }
 
-            /// The milliseconds since 1970 that a UUIDv7 carries (RFC 9562, 5.7).
+            /// Returns the time of the UUIDv7 (RFC 9562, 5.7), in milliseconds since 1970.
             pub fn unix_ms(self) -> u64 {
                 u64::try_from(self.0 >> 80).unwrap_or(0)
             }
@@ -131,7 +132,7 @@ macro_rules! id {
             }
         }
 
-        /// As users know it, also where a whole row is shown.
+        /// Shows the id as users know it, also inside a whole row.
         impl fmt::Debug for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 fmt::Display::fmt(self, f)
@@ -170,43 +171,43 @@ macro_rules! id {
 }
 
 id!(
-    /// An organization.
+    /// The id of an organization.
     OrgId, "org"
 );
 id!(
-    /// An API key; the public part of it.
+    /// The id of an API key, which is the public part of the key.
     KeyId, "key"
 );
 id!(
-    /// An event. Sorts in acceptance order.
+    /// The id of an event. Ids sort in the order of acceptance.
     EventId, "evt"
 );
 id!(
-    /// An endpoint.
+    /// The id of an endpoint.
     EndpointId, "ep"
 );
 
 id!(
-    /// A delivery: an event's id, with the number of an endpoint in its low bits.
+    /// The id of a delivery: the event's id with the endpoint's number in the low bits.
     DeliveryId, "dlv"
 );
 id!(
-    /// An attempt: when it began, and where in the journal it is.
+    /// The id of an attempt: its start time and its position in the journal.
     AttemptId, "atm"
 );
 
 id!(
-    /// A replay.
+    /// The id of a replay.
     ReplayId, "rpl"
 );
 
 impl EventId {
-    /// The smallest id of this time.
+    /// Returns the smallest id of this time.
     pub fn first_of(at: Timestamp) -> Self {
         Self(u128::from(at.0) << 80)
     }
 
-    /// The id behind this one.
+    /// Returns the next larger id.
     #[must_use]
     pub fn next(self) -> Self {
         Self(self.0.saturating_add(1))
@@ -214,25 +215,26 @@ impl EventId {
 }
 
 impl DeliveryId {
-    /// The delivery of this event to the endpoint with this number.
+    /// Returns the id of the event's delivery to the endpoint with this number.
     pub fn of(event: EventId, endpoint_number: u32) -> Self {
         Self((event.0 & !NUMBER_MASK) | (u128::from(endpoint_number) & NUMBER_MASK))
     }
 
-    /// Which event.
+    /// Returns the id of the delivered event.
     pub fn event(self) -> EventId {
         EventId(self.0 & !NUMBER_MASK)
     }
 
-    /// The number of the endpoint in its organization.
+    /// Returns the endpoint's number in its organization.
     pub fn endpoint_number(self) -> u32 {
         u32::try_from(self.0 & NUMBER_MASK).unwrap_or(0)
     }
 }
 
 impl AttemptId {
-    /// The attempt that began then and whose frame stands at this journal position: no other stands there. Has the shape of
-    /// a UUIDv7, the position in the place of chance.
+    /// Returns the id of the attempt with this start time and this position of its frame in the
+    /// journal. The position makes the id unique. The id has the shape of a UUIDv7, with the
+    /// position in place of the random bits.
     pub fn of(started_at: Timestamp, position: u64) -> Self {
         let mut bytes = [0; 10];
         bytes.iter_mut().skip(2).zip(position.to_be_bytes()).for_each(|(place, byte)| *place = byte);
@@ -240,24 +242,26 @@ impl AttemptId {
     }
 }
 
-/// The number that stands for an organization in the rows: small, given at creation, never used again.
+/// The number of an organization in the rows of the state: small, given at creation, never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct OrgNo(pub u32);
 
-/// Hands out UUIDv7 numbers that only ever grow, whatever the clock does, and whose low 20 bits are zero.
+/// A generator of UUIDv7 numbers that always increase, whatever the clock does. Their low 20 bits
+/// are zero.
 #[derive(Debug)]
 pub struct IdSource {
     last: u128,
 }
 
 impl IdSource {
-    /// Goes on after the largest number handed out so far (0 for none).
+    /// Continues after the largest number that was generated so far (0 for none).
     pub fn after(last: u128) -> Self {
         Self { last }
     }
 
-    /// The next number: a UUIDv7 of `now_ms` and `random`, or, when that would not be larger than the last one (the
-    /// same millisecond, or the clock was set back), the last one plus a random step (RFC 9562, 6.2, method 2).
+    /// Returns the next number: a UUIDv7 of `now_ms` and `random`. If this number is not larger
+    /// than the last (in the same millisecond, or after the clock was set back), it is the last
+    /// number plus a random step (RFC 9562, 6.2, method 2).
     pub fn next(&mut self, now_ms: u64, random: [u8; 10]) -> u128 {
         let fresh = Self::of(now_ms, random);
         self.last = if fresh > self.last { fresh } else { self.step(random) };
@@ -265,7 +269,7 @@ impl IdSource {
     }
 
     fn step(&self, random: [u8; 10]) -> u128 {
-        const VARIABLE: u128 = (1 << 62) - 1; // rand_b: what follows the variant bits
+        const VARIABLE: u128 = (1 << 62) - 1; // rand_b: the bits after the variant
         // Steps of up to 2^24 leave room for some 200,000 ids in a millisecond.
         let [a, b, c, ..] = random;
         let steps = 1 + u128::from(u32::from_be_bytes([0, a, b, c]));
@@ -273,7 +277,7 @@ impl IdSource {
         if low <= VARIABLE {
             return (self.last & !VARIABLE) | low;
         }
-        // rand_b is used up: the next millisecond has room again.
+        // rand_b is used up. The next millisecond has room again.
         Self::of(u64::try_from(self.last >> 80).unwrap_or(0) + 1, random)
     }
 
@@ -290,7 +294,7 @@ mod tests {
 
     #[test]
     fn the_text_form_is_the_one_of_the_typeid_specification() {
-        // From the TypeID specification's valid examples.
+        // These values are from the TypeID specification's valid examples.
         let valid = [
             (0, "00000000000000000000000000"),
             (1, "00000000000000000000000001"),

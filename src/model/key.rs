@@ -1,8 +1,9 @@
-//! API keys: the text a caller sends, what is kept of it, and what it allows.
+//! API keys: the text that a caller sends, the record that is kept, and the scopes.
 //!
-//! `trg_<live|test>_<26 characters of key id>_<43 characters of secret><6 characters of CRC32>`. The id finds the record
-//! without hashing anything, the CRC refuses typos and guesses for the price of a checksum, and only then is the secret
-//! compared: with a short keyed hash, which costs next to nothing, and what passes that with its argon2id hash.
+//! `trg_<live|test>_<26 characters of key id>_<43 characters of secret><6 characters of CRC32>`.
+//! The id finds the record without a hash, and the CRC refuses typos and guesses for the price of a
+//! checksum. Only then is the secret compared: first with a short keyed hash, which costs next to
+//! nothing, then with the argon2id hash.
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,40 +15,40 @@ use super::id::{KeyId, SUFFIX_LEN, decode_base32, encode_base32};
 use super::time::Timestamp;
 
 const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-/// 43 base62 characters hold 256 bits.
+/// Number of base62 characters of the secret: 43 hold 256 bits.
 const SECRET_LEN: usize = 43;
 const CRC_LEN: usize = 6;
 const MODE_LIVE: &str = "trg_live_";
 const MODE_TEST: &str = "trg_test_";
 
-/// One thing a key may do.
+/// A scope: one thing that a key may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u16)]
 pub enum Scope {
-    /// Post events.
+    /// The key may post events.
     EventsWrite = 1,
-    /// Read the inbox.
+    /// The key may read the inbox.
     InboxRead = 2,
-    /// Acknowledge.
+    /// The key may acknowledge events.
     InboxWrite = 4,
-    /// See endpoints.
+    /// The key may read endpoints.
     EndpointsRead = 8,
-    /// Set and delete endpoints.
+    /// The key may create, change and delete endpoints.
     EndpointsWrite = 16,
-    /// See the organization's keys.
+    /// The key may read the organization's keys.
     KeysRead = 32,
-    /// Make, rotate and end keys.
+    /// The key may create, rotate and revoke keys.
     KeysWrite = 64,
-    /// See events, confirmed or not.
+    /// The key may read events, acknowledged or not.
     EventsRead = 128,
-    /// See deliveries and dead letters.
+    /// The key may read deliveries and dead letters.
     DeliveriesRead = 256,
-    /// Have deliveries made again, and drop dead letters.
+    /// The key may retry and replay deliveries, and drop dead letters.
     DeliveriesWrite = 512,
 }
 
 impl Scope {
-    /// All of them.
+    /// Every scope, in the order of the bits.
     pub const ALL: [Self; 10] = [
         Self::EventsWrite,
         Self::InboxRead,
@@ -61,7 +62,7 @@ impl Scope {
         Self::DeliveriesWrite,
     ];
 
-    /// The word for it in the API.
+    /// The name of the scope in the API.
     pub fn name(self) -> &'static str {
         match self {
             Self::EventsWrite => "events:write",
@@ -89,32 +90,32 @@ impl FromStr for Scope {
     }
 }
 
-/// A set of scopes, a bit each.
+/// A set of scopes, one bit for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Scopes(u16);
 
 impl Scopes {
-    /// Nothing at all.
+    /// Returns the empty set.
     pub fn none() -> Self {
         Self(0)
     }
 
-    /// Everything there is.
+    /// Returns the set of all scopes.
     pub fn all() -> Self {
         Scope::ALL.into_iter().collect()
     }
 
-    /// Whether the scope is among them.
+    /// Returns true if the set contains the scope.
     pub fn allows(self, scope: Scope) -> bool {
         self.0 & scope as u16 != 0
     }
 
-    /// Whether all of `other` are among them.
+    /// Returns true if the set contains every scope of `other`.
     pub fn covers(self, other: Self) -> bool {
         self.0 & other.0 == other.0
     }
 
-    /// The words, in a fixed order.
+    /// Returns the names of the scopes, in a fixed order.
     pub fn names(self) -> Vec<&'static str> {
         Scope::ALL.into_iter().filter(|scope| self.allows(*scope)).map(Scope::name).collect()
     }
@@ -132,56 +133,59 @@ impl FromIterator<Scope> for Scopes {
     }
 }
 
-/// What is kept of a key.
+/// The record of a key. It does not contain the secret.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Key {
-    /// Its public id.
+    /// The public id of the key.
     pub id: KeyId,
-    /// What people call it.
+    /// The name that people gave the key.
     pub name: String,
-    /// argon2id hash of the whole key text, as a PHC string.
+    /// The argon2id hash of the whole key text, as a PHC string.
     pub hash: String,
-    /// The first 64 bits of an HMAC of the text: refuses a wrong text at once, before the slow hash is asked.
+    /// The first 64 bits of an HMAC of the text. They refuse a wrong text at once, before the slow
+    /// hash is computed.
     pub check: [u8; 8],
-    /// What it may do.
+    /// The scopes of the key.
     pub scopes: Scopes,
-    /// When it was made.
+    /// The time at which the key was created.
     pub created_at: Timestamp,
-    /// Not valid from this moment on, as was wished when it was made.
+    /// The time from which the key is not valid, as its creator chose.
     pub expires_at: Option<Timestamp>,
-    /// Not valid from this moment on, because it was rotated or ended. 0: it has ended, and no clock brings it back.
+    /// The time from which the key is not valid because it was rotated or revoked. 0: the key has
+    /// ended for good, whatever the clock says.
     pub ended_at: Option<Timestamp>,
 }
 
 impl Key {
-    /// Whether it opens anything at this moment.
+    /// Returns true if the key is valid at `now`.
     pub fn is_valid(&self, now: Timestamp) -> bool {
         self.ends_at().is_none_or(|end| now < end)
     }
 
-    /// Whether it has ended for good, whatever the clock does.
+    /// Returns true if the key has ended for good, whatever the clock does.
     pub fn has_ended(&self) -> bool {
         self.ended_at == Some(Timestamp(0))
     }
 
-    /// Whether another key took its place, or its maker's place, and it works only until the grace is over.
+    /// Returns true if the key, or the key that created it, was rotated or revoked: this key works
+    /// only until the grace period ends.
     pub fn is_leaving(&self) -> bool {
         self.ended_at.is_some()
     }
 
-    /// When it stops or stopped to be valid.
+    /// Returns the time at which the key stops or stopped being valid.
     pub fn ends_at(&self) -> Option<Timestamp> {
         [self.expires_at, self.ended_at].into_iter().flatten().min()
     }
 
-    /// What people see of the key text: everything before the secret.
+    /// Returns the part of the key text that people may see: everything before the secret.
     pub fn prefix(&self) -> String {
         let id = encode_base32(self.id.0);
         format!("{MODE_LIVE}{}", str::from_utf8(&id).unwrap_or_default())
     }
 }
 
-/// The text of a key, in clear. Wiped from memory when dropped; never printed.
+/// The text of a key in the clear. It is wiped from memory when dropped, and never printed.
 pub struct KeyText {
     text: Zeroizing<String>,
     id: KeyId,
@@ -194,7 +198,8 @@ impl fmt::Debug for KeyText {
 }
 
 impl KeyText {
-    /// A new key text for this id; `random` gives bytes nobody can guess, as many as are asked of it.
+    /// Generates the text of the key with this id. `random` returns one unpredictable byte at each
+    /// call.
     pub fn generate(id: KeyId, mut random: impl FnMut() -> u8) -> Self {
         let suffix = encode_base32(id.0);
         let mut text = Zeroizing::new(String::with_capacity(128));
@@ -203,7 +208,8 @@ impl KeyText {
         text.push('_');
         let secret_end = text.len() + SECRET_LEN;
         while text.len() < secret_end {
-            // 248 is the largest multiple of 62 in a byte: above it, some characters would come more often.
+            // 248 is the largest multiple of 62 in a byte. Larger bytes would make some characters
+            // more frequent.
             let byte = random();
             if byte < 248 {
                 text.push(base62_digit(u32::from(byte) % 62));
@@ -214,18 +220,18 @@ impl KeyText {
         Self { text, id }
     }
 
-    /// The text itself, to be shown once or compared.
+    /// Returns the text, to show it once or to compare it.
     pub fn reveal(&self) -> &str {
         &self.text
     }
 
-    /// Which record it claims to belong to.
+    /// Returns the id of the record to which the text claims to belong.
     pub fn id(&self) -> KeyId {
         self.id
     }
 }
 
-/// A text that cannot be a key: wrong shape or checksum.
+/// The error for a text that cannot be a key: its shape or its checksum is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotAKey;
 
@@ -252,7 +258,7 @@ fn base62_digit(digit: u32) -> char {
     char::from(BASE62.get(place).copied().unwrap_or(b'0'))
 }
 
-/// CRC32 (IEEE) of the text as six base62 characters, most significant first.
+/// Returns the CRC32 (IEEE) of the text as six base62 characters, the most significant first.
 fn crc_characters(text: &str) -> String {
     let crc = crc32fast::hash(text.as_bytes());
     (0..6).rev().map(|place| base62_digit(crc / 62u32.pow(place) % 62)).collect()

@@ -1,5 +1,6 @@
-//! The words of the product as types: pure data, no I/O, no clock, no locks. Commands are made of them and stand in the
-//! journal, so the serde shape of these types is a disk format, frozen by golden bytes in `commands/codec_tests.rs`.
+//! The words of the product as types: pure data, no I/O, no clock, no locks. Commands contain these
+//! types and are written to the journal, so the serde shape of each type is a disk format. Golden
+//! bytes in `commands/codec_tests.rs` freeze it.
 
 pub mod authority;
 pub mod cloudevent;

@@ -1,25 +1,25 @@
-//! A point in time as a caller names it in a filter: a time, or how long before now.
+//! A point in time in a filter: an absolute time, or a duration before now.
 
 use std::fmt;
 use std::str::FromStr;
 
 use super::time::{BadTimestamp, Timestamp};
 
-/// Units of a duration with their milliseconds, the longest first.
+/// The units of a duration with their milliseconds, the longest first.
 const UNITS: [(u8, u64); 5] =
     [(b'w', 604_800_000), (b'd', 86_400_000), (b'h', 3_600_000), (b'm', 60_000), (b's', 1_000)];
 
-/// A time, or how long before now.
+/// An absolute time or a duration before now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moment {
-    /// An RFC 3339 time.
+    /// A time in RFC 3339 form.
     At(Timestamp),
-    /// So many milliseconds ago.
+    /// A number of milliseconds before now.
     Ago(u64),
 }
 
 impl Moment {
-    /// The point in time that is meant, when it is `now`; at the earliest 1970.
+    /// Returns the point in time when the clock says `now`; at the earliest 1970.
     pub fn from(self, now: Timestamp) -> Timestamp {
         match self {
             Self::At(time) => time,
@@ -28,7 +28,7 @@ impl Moment {
     }
 }
 
-/// A text that is neither.
+/// The error for a text that is neither a time nor a duration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BadMoment(BadTimestamp);
 
@@ -56,7 +56,8 @@ impl FromStr for Moment {
     }
 }
 
-/// The milliseconds of a duration such as `1d12h`: each unit once at most, longer ones before shorter ones.
+/// Returns the milliseconds of a duration such as `1d12h`. Each unit appears at most once, longer
+/// units before shorter ones.
 fn ago(text: &str) -> Option<u64> {
     let mut units = UNITS.iter();
     let (mut ms, mut number) = (0u64, None);

@@ -1,5 +1,5 @@
-//! Operational events: what the server itself tells an organization of its endpoints and deliveries. They are events like
-//! any other, of types that only the server can give.
+//! Operational events: the server's own events about an organization's endpoints and deliveries.
+//! They are ordinary events whose types only the server can give.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,27 +7,27 @@ use super::event::EventType;
 use super::id::EventId;
 use super::time::Timestamp;
 
-/// What an operational event says; the type of each is part of the contract.
+/// The kind of an operational event. Each kind has a type in the API, which never changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum NoticeKind {
-    /// An endpoint has done nothing but fail for a while.
+    /// Every attempt to an endpoint has failed for a while.
     EndpointFailing,
-    /// An endpoint gets nothing more until it is enabled again.
+    /// An endpoint gets no events until it is enabled again.
     EndpointDisabled,
-    /// An endpoint that was told to be failing has accepted something again.
+    /// An endpoint that was reported as failing has accepted a delivery again.
     EndpointRecovered,
-    /// A delivery was given up.
+    /// A delivery became a dead letter.
     DeliveryDead,
-    /// Little disk space is free.
+    /// The free disk space is low.
     DiskLow,
 }
 
 impl NoticeKind {
-    /// All of them.
+    /// Every kind, in the order of the enum.
     pub const ALL: [Self; 5] =
         [Self::EndpointFailing, Self::EndpointDisabled, Self::EndpointRecovered, Self::DeliveryDead, Self::DiskLow];
 
-    /// The type of its events.
+    /// Returns the event type of this kind.
     pub fn event_type(self) -> EventType {
         EventType::own(match self {
             Self::EndpointFailing => "triggerd.endpoint.failing",
@@ -39,18 +39,20 @@ impl NoticeKind {
     }
 }
 
-/// An operational event that an attempt causes, if it is true when that is settled.
+/// An operational event that an attempt causes. It is stored only if it is still true when the
+/// attempt is settled.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Notice {
-    /// What it says.
+    /// The kind of the event.
     pub kind: NoticeKind,
-    /// Since when the endpoint has done nothing but fail, as it was known when the attempt was judged.
+    /// The time since which every attempt to the endpoint has failed, as known when the attempt was
+    /// judged.
     pub failing_since: Option<Timestamp>,
-    /// Its id. Given by the committer, in journal order; 0 until then.
+    /// The id of the event. The committer sets it, in journal order; until then it is 0.
     pub id: EventId,
-    /// When it was taken in. Given by the committer.
+    /// The time of acceptance. The committer sets it.
     pub received_at: Timestamp,
-    /// Its payload: JSON.
+    /// The payload of the event, in JSON.
     pub payload: Box<[u8]>,
 }
 

@@ -1,4 +1,4 @@
-//! An organization: a tenant.
+//! An organization, which is a tenant.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,31 +8,32 @@ use serde::{Deserialize, Serialize};
 use super::id::OrgId;
 use super::time::Timestamp;
 
-/// Longest name of an organization or key, in characters.
+/// Maximum length of an organization's or a key's name, in characters.
 pub const NAME_CHARS_MAX: usize = 200;
 
-/// Whether a text is meant as an organization's id, right or not: then it is no name.
+/// Returns true if a text begins like an organization's id, correct or not. Such a text cannot be a
+/// name.
 pub fn looks_like_id(text: &str) -> bool {
     text.split_once('_').is_some_and(|(prefix, _)| prefix.eq_ignore_ascii_case(OrgId::PREFIX))
 }
 
-/// What an organization may use; the figures of each tier are configuration.
+/// The tier of an organization. The configuration has the limits of each tier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Tier {
-    /// For trying it out.
+    /// The tier for trying the server out.
     Free,
-    /// For ordinary use.
+    /// The tier for ordinary use.
     Pro,
-    /// For much.
+    /// The tier for heavy use.
     Enterprise,
 }
 
 impl Tier {
-    /// All of them, smallest first.
+    /// Every tier, the smallest first.
     pub const ALL: [Self; 3] = [Self::Free, Self::Pro, Self::Enterprise];
 
-    /// The word for it in the API and in the configuration.
+    /// The name of the tier in the API and in the configuration.
     pub fn name(self) -> &'static str {
         match self {
             Self::Free => "free",
@@ -56,18 +57,19 @@ impl FromStr for Tier {
     }
 }
 
-/// When an event leaves the inbox by itself.
+/// The rule by which an event leaves the inbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum InboxMode {
-    /// When it is acknowledged, or when every endpoint that matched it accepted it and at least one did.
+    /// An event leaves when it is acknowledged, or when every endpoint that matched it has accepted
+    /// it (at least one endpoint).
     Auto,
-    /// Only when it is acknowledged.
+    /// An event leaves only when it is acknowledged.
     AckOnly,
 }
 
 impl InboxMode {
-    /// The word for it.
+    /// The name of the mode in the API.
     pub fn name(self) -> &'static str {
         match self {
             Self::Auto => "auto",
@@ -76,18 +78,19 @@ impl InboxMode {
     }
 }
 
-/// An organization as it was made.
+/// An organization as it was created.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Org {
-    /// Its public id.
+    /// The public id of the organization.
     pub id: OrgId,
-    /// What people call it. No other has exactly this name; upper and lower case are different.
+    /// The name that people gave the organization. It is unique; upper and lower case are
+    /// different.
     pub name: String,
-    /// What it may use.
+    /// The tier of the organization.
     pub tier: Tier,
-    /// When its events leave the inbox.
+    /// The rule by which events leave the inbox.
     pub inbox_mode: InboxMode,
-    /// When it was made.
+    /// The time at which the organization was created.
     pub created_at: Timestamp,
 }
 

@@ -1,4 +1,4 @@
-//! A replay: events of the past on their way to endpoints once more, as a job that goes on in the background.
+//! A replay: past events delivered to endpoints again, as a job in the background.
 
 use std::str::FromStr;
 
@@ -8,27 +8,28 @@ use super::endpoint::TypePattern;
 use super::id::{EndpointId, EventId};
 use super::time::Timestamp;
 
-/// Most replays of an organization that run at a time.
+/// Maximum number of replays of an organization that run at the same time.
 pub const REPLAYS_RUNNING_MAX: usize = 10;
-/// Replays of an organization that are remembered, those that run among them.
+/// Number of replays of an organization that are remembered, including the running replays.
 pub const REPLAYS_REMEMBERED: usize = 100;
 
-/// Which deliveries are made again; the word is part of the contract.
+/// The deliveries that a replay repeats. The API uses the name, so the name never changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ReplayOnly {
-    /// Dead letters.
+    /// Deliveries that are dead letters.
     Failed,
-    /// Events that the endpoint never had a delivery of, although it wants them now.
+    /// Events that match the endpoint now and never had a delivery to it.
     Missing,
-    /// Everything that it wants now, also what it accepted or what was canceled; not what waits already.
+    /// Every event that matches the endpoint now, also if it was accepted or canceled. A delivery
+    /// that still waits is not repeated.
     All,
 }
 
 impl ReplayOnly {
-    /// All of them.
+    /// Every choice, in the order of the enum.
     pub const ALL: [Self; 3] = [Self::Failed, Self::Missing, Self::All];
 
-    /// The word for it in the API.
+    /// The name of the choice in the API.
     pub fn name(self) -> &'static str {
         match self {
             Self::Failed => "failed",
@@ -47,48 +48,49 @@ impl FromStr for ReplayOnly {
     }
 }
 
-/// What is asked for.
+/// The request for a replay.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReplayRequest {
-    /// Where to; none: every endpoint that the organization has when the replay begins.
+    /// The endpoint. Absent: every endpoint that the organization has when the replay begins.
     pub endpoint: Option<EndpointId>,
-    /// Only events received at this time or later,
+    /// Only events received at or after this time are replayed.
     pub since: Option<Timestamp>,
-    /// and before this one.
+    /// Only events received before this time are replayed.
     pub until: Option<Timestamp>,
-    /// Only events of these types; empty: of all.
+    /// Only events of these types are replayed. Empty: events of all types.
     pub event_types: Vec<TypePattern>,
-    /// Which deliveries.
+    /// The deliveries that are repeated.
     pub only: ReplayOnly,
 }
 
-/// How far a replay is with one endpoint. Endpoints go on beside each other, so that none waits behind another.
+/// The progress of a replay for one endpoint. Endpoints progress independently, so no endpoint
+/// waits for another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReplayLane {
     /// The endpoint's number in its organization.
     pub number: u32,
-    /// The first event that was not looked at.
+    /// The first event that the replay has not looked at.
     pub from: EventId,
 }
 
-/// Why a replay is over.
+/// The reason why a replay ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ReplayEnd {
-    /// Everything was looked at.
+    /// The replay has looked at every event.
     Finished,
-    /// Its owner wanted no more of it.
+    /// A user canceled the replay.
     Requested,
-    /// The endpoint that it was for was deleted.
+    /// The replay's only endpoint was deleted.
     EndpointDeleted,
 }
 
 impl ReplayEnd {
-    /// The word for it, in the log.
+    /// The name of the reason in the log.
     pub fn name(self) -> &'static str {
         self.cancel_reason().unwrap_or("finished")
     }
 
-    /// The word for why it was canceled; none if it was not.
+    /// Returns the API's name for the reason of a cancellation. `None` if the replay finished.
     pub fn cancel_reason(self) -> Option<&'static str> {
         match self {
             Self::Finished => None,
@@ -98,21 +100,22 @@ impl ReplayEnd {
     }
 }
 
-/// Why nothing goes on for the time being; the word is part of the contract.
+/// The reason why a replay makes no progress at the moment. The API shows its name, so the name
+/// never changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReplayWait {
     /// The endpoint is disabled.
     EndpointDisabled,
-    /// Enough waits for the endpoint already.
+    /// Enough deliveries wait for the endpoint already.
     EndpointBusy,
-    /// The next event was not routed yet.
+    /// The next event is not routed yet.
     Routing,
-    /// The disk reserve is reached: what is left is for those who make room.
+    /// The disk reserve is reached. The remaining space is for requests that free space.
     DiskFull,
 }
 
 impl ReplayWait {
-    /// The word for it in the API.
+    /// The name of the reason in the API.
     pub fn name(self) -> &'static str {
         match self {
             Self::EndpointDisabled => "endpoint_disabled",

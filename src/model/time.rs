@@ -1,5 +1,5 @@
-//! A moment: milliseconds since 1970 inside, RFC 3339 UTC with milliseconds at the edges. Everything that reads a time
-//! reads it here.
+//! A moment: milliseconds since 1970 inside, RFC 3339 UTC with milliseconds in texts. Every time
+//! that the server reads is parsed here.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,21 +13,21 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(pub u64);
 
-/// Characters of the text form.
+/// Number of characters of the text form.
 const TEXT_LEN: usize = 24;
-/// 9999-12-31T23:59:59.999Z, the last moment that RFC 3339 can write.
+/// 9999-12-31T23:59:59.999Z, the last moment that RFC 3339 can express.
 const LAST_MS: u64 = 253_402_300_799_999;
 const DAY_MS: u64 = 86_400_000;
 const EPOCH: DateTime = datetime(1970, 1, 1, 0, 0, 0, 0);
 
 impl Timestamp {
-    /// This moment and so many milliseconds.
+    /// Returns the moment `ms` milliseconds later.
     #[must_use]
     pub fn plus_ms(self, ms: u64) -> Self {
         Self(self.0.saturating_add(ms))
     }
 
-    /// So many milliseconds before this moment, but not before 1970.
+    /// Returns the moment `ms` milliseconds earlier, but not before 1970.
     #[must_use]
     pub fn minus_ms(self, ms: u64) -> Self {
         Self(self.0.saturating_sub(ms))
@@ -42,13 +42,13 @@ impl Timestamp {
         text
     }
 
-    /// Date and time of day in UTC.
+    /// Returns the date and the time of day in UTC.
     fn in_utc(self) -> DateTime {
         let ms = i64::try_from(self.0.min(LAST_MS)).unwrap_or(0);
         EPOCH.checked_add(SignedDuration::from_millis(ms)).unwrap_or(EPOCH)
     }
 
-    /// Whole seconds since 1970.
+    /// Returns the whole seconds since 1970.
     pub fn unix_seconds(self) -> u64 {
         self.0 / 1_000
     }
@@ -60,12 +60,12 @@ impl fmt::Display for Timestamp {
     }
 }
 
-/// Why a text is no time.
+/// The reason why a text is not a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BadTimestamp {
-    /// It is not what RFC 3339, section 5.6, calls a date-time.
+    /// The text is not a date-time of RFC 3339, section 5.6.
     NotRfc3339,
-    /// It is one before 1970, or after 9999 in UTC.
+    /// The time is before 1970, or after 9999 in UTC.
     OutOfRange,
 }
 
@@ -86,11 +86,13 @@ impl std::error::Error for BadTimestamp {}
 impl FromStr for Timestamp {
     type Err = BadTimestamp;
 
-    /// Reads what RFC 3339, section 5.6, calls a date-time, and nothing else: `T` and `Z` in either case, no space for the
-    /// `T`. Digits behind milliseconds are cut off. `-00:00` is UTC (section 4.3).
+    /// Reads a date-time of RFC 3339, section 5.6, and nothing else: `T` and `Z` in either case, no
+    /// space in place of the `T`. Digits after the milliseconds are cut off. `-00:00` is UTC
+    /// (section 4.3).
     ///
-    /// A leap second (`:60`) is taken where there can be one, at the end of a month in UTC (section 5.7), whether or not
-    /// there was: as the last millisecond of its day, because Unix time has no such second.
+    /// A leap second (`:60`) is accepted wherever there can be a leap second, at the end of a month
+    /// in UTC (section 5.7). It becomes the last millisecond of its day, because Unix time has no
+    /// such second.
     fn from_str(text: &str) -> Result<Self, BadTimestamp> {
         let read = DateTimeText::read(text).ok_or(BadTimestamp::NotRfc3339)?;
         let local = read.local.duration_since(EPOCH).as_millis();
@@ -108,10 +110,10 @@ impl FromStr for Timestamp {
 
 /// The parts of a `date-time` (RFC 3339, section 5.6).
 struct DateTimeText {
-    /// Of a leap second, the second before it.
+    /// The local time. For a leap second, the second before.
     local: DateTime,
     is_leap_second: bool,
-    /// How far the local time is ahead of UTC.
+    /// Minutes by which the local time is ahead of UTC.
     offset_minutes: i16,
 }
 
@@ -136,11 +138,11 @@ impl DateTimeText {
     }
 }
 
-/// What is not read yet.
+/// The bytes that are not parsed yet.
 struct Rest<'a>(&'a [u8]);
 
 impl Rest<'_> {
-    /// One of these bytes.
+    /// Reads one byte if it is one of these.
     fn one_of(&mut self, bytes: &[u8]) -> Option<u8> {
         let (first, rest) = self.0.split_first()?;
         self.0 = rest;
@@ -152,13 +154,13 @@ impl Rest<'_> {
         i8::try_from(digit - b'0').ok()
     }
 
-    /// Two digits.
+    /// Reads two digits if their number is in the range.
     fn number(&mut self, range: std::ops::RangeInclusive<i8>) -> Option<i8> {
         let number = self.digit()? * 10 + self.digit()?;
         range.contains(&number).then_some(number)
     }
 
-    /// A point and digits, if they are there; what is more than milliseconds is cut off.
+    /// Reads a point and digits, if there are any. Digits after the milliseconds are cut off.
     fn fraction_ms(&mut self) -> Option<i32> {
         let Some(behind) = self.0.strip_prefix(b".") else { return Some(0) };
         let digits = behind.iter().take_while(|byte| byte.is_ascii_digit()).count();
@@ -168,7 +170,7 @@ impl Rest<'_> {
         Some(ms)
     }
 
-    /// `Z`, or sign, hours and minutes.
+    /// Reads `Z`, or sign, hours and minutes.
     fn offset_minutes(&mut self) -> Option<i16> {
         let sign = match self.one_of(b"Zz+-")? {
             b'+' => 1,

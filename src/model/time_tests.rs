@@ -85,8 +85,8 @@ fn nothing_else_is_read() {
     }
 }
 
-/// What RFC 3339 says, from its grammar and its appendix, without any library: the parts by their fixed places, days
-/// counted one year and one month at a time.
+/// Reads a time as the grammar and the appendix of RFC 3339 define it, without any library: the
+/// parts by their fixed offsets, the days counted one year and one month at a time.
 fn oracle(text: &str) -> Option<i64> {
     let text = text.to_uppercase();
     let (base, tail) = text.split_at_checked(19)?;
@@ -139,7 +139,7 @@ fn oracle(text: &str) -> Option<i64> {
     if second < 60 {
         return Some(minutes * 60_000 + second * 1_000 + ms);
     }
-    // The minute ends a month of UTC: the next one is the first of a day whose date is the first.
+    // The minute ends a month of UTC: the next minute begins the first day of a month.
     let mut left = (minutes + 1).checked_div_euclid(1_440).filter(|_| (minutes + 1) % 1_440 == 0)?;
     let (mut year, mut month) = (1970, 1);
     while left > 0 {
@@ -149,7 +149,7 @@ fn oracle(text: &str) -> Option<i64> {
     (left == 0).then_some(minutes * 60_000 + 59_999)
 }
 
-/// Times, most of them of the right form, with parts at and beyond their bounds.
+/// Generates times. Most have the right form, with parts at and beyond their bounds.
 fn nearly_a_time() -> impl Strategy<Value = String> {
     let year = prop_oneof![4 => 1960u32..2_110, 1 => Just(0), 1 => Just(9_999), 1 => 0u32..10_000];
     let date = (year, 0u32..14, prop_oneof![0u32..33, 28u32..32]);
@@ -185,7 +185,7 @@ proptest! {
             Some(_) => Err(BadTimestamp::OutOfRange),
         };
         let read = text.parse::<Timestamp>();
-        // A leap second out of range is both.
+        // A leap second out of range breaks both rules.
         if oracle(&text.replacen(":60", ":59", 3)).is_some_and(|ms| !(0..=last).contains(&ms)) {
             prop_assert!(read.is_err(), "{}", text);
         } else {
