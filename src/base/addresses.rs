@@ -1,10 +1,12 @@
-//! Addresses as people write them: which spellings mean one address to some programs and another one to others.
+//! Spellings of addresses that mean different addresses to different programs. Called by every
+//! reader of a written address.
 //!
-//! A number with a zero before it is octal to the C library, to browsers and to the `url` crate, decimal to others, and an
-//! error to the rest (RFC 6943, 3.1.1). Called by whatever reads an address that somebody wrote.
+//! A number with a leading zero is octal to the C library, to browsers and to the `url` crate,
+//! decimal to others, and an error to the rest (RFC 6943, 3.1.1).
 
-/// The text of an address or a network without zeros before its decimal numbers (the octets of IPv4, the length of a prefix);
-/// none if there are none. Groups of IPv6 are hexadecimal: zeros before them are usual and mean nothing.
+/// Returns an address or a network without leading zeros in its decimal numbers (the octets of
+/// IPv4, the length of a prefix). `None` if there are no such zeros. The groups of IPv6 are
+/// hexadecimal: leading zeros are usual there and mean nothing.
 pub fn without_leading_zeros(text: &str) -> Option<String> {
     let (address, prefix) = text.split_once('/').map_or((text, None), |(address, prefix)| (address, Some(prefix)));
     let octets_begin = address.rfind(':').map_or(0, |colon| colon + 1);
@@ -19,7 +21,7 @@ pub fn without_leading_zeros(text: &str) -> Option<String> {
     (plain != text).then_some(plain)
 }
 
-/// A decimal number without zeros before it; anything else as it is.
+/// Returns a decimal number without leading zeros, and any other text unchanged.
 pub fn decimal(text: &str) -> &str {
     if text.len() < 2 || !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return text;
@@ -30,7 +32,7 @@ pub fn decimal(text: &str) -> &str {
     }
 }
 
-/// Whether the host of this URL is an IPv4 address with a zero before one of its numbers.
+/// Returns true if the host of the URL is an IPv4 address with a leading zero in a number.
 pub fn has_octal_host(url: &str) -> bool {
     let behind_scheme = url.split_once(':').map_or("", |(_, rest)| rest).trim_start_matches(['/', '\\']);
     let authority = behind_scheme.split(['/', '\\', '?', '#']).next().unwrap_or_default();

@@ -1,16 +1,21 @@
-//! The time. The only place that reads the machine's clocks; everything else is handed a [`Clock`] or a `now`.
+//! The time. Only this module reads the machine's clocks; every other module gets a [`Clock`] or a
+//! `now`.
 //!
-//! There are two readings. The wall clock ([`Clock::now_ms`]) is what people see: when an event was received, when a key
-//! ends, what a signature says. It can be set back. The steady time ([`Clock::steady_ms`]) is what the process waits by: it
-//! is the wall clock as long as that only goes forward; when the wall clock is set back, the steady time goes on from where
-//! it was, by the monotonic clock, until the wall clock has caught up. So a clock that is set back by hours holds up no
-//! retry, rate or pause. It follows the wall clock forward, because that is how a machine that slept, or that started with
-//! a wrong time, finds out how late it is; an attempt that is then made too early does less harm than one that never is.
+//! There are two readings. The wall clock ([`Clock::now_ms`]) is for people: the time of an event,
+//! the end of a key, the time in a signature. The wall clock can be set back. The steady time
+//! ([`Clock::steady_ms`]) is for waiting. It follows the wall clock forward. When the wall clock is
+//! set back, the steady time continues by the monotonic clock until the wall clock has caught up.
+//! So a clock that is set back by hours delays no retry, rate or pause. The steady time follows the
+//! wall clock forward because a machine that slept, or started with a wrong time, has no other way
+//! to learn how late the time is; an attempt that comes too early does less harm than an attempt
+//! that never comes.
 //!
-//! Due times of deliveries are steady times. They are stored, and a restart must not fall behind them, so the steady time
-//! begins no earlier than the last id that was given ([`Clock::not_before`]): ids are made of steady times too.
+//! Due times of deliveries are steady times. They are stored, and a restart must not fall behind
+//! them. So the steady time begins no earlier than the last id ([`Clock::not_before`]): ids contain
+//! steady times too.
 //!
-//! A manual clock stands still until a test moves it, so schedules of days are tested in milliseconds and exactly.
+//! A manual clock stands still until a test moves it, so tests check schedules of days exactly, in
+//! milliseconds.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,21 +24,21 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 /// Milliseconds since the Unix epoch, UTC.
 pub type UnixMs = u64;
 
-/// Where the time comes from. Clones share it.
+/// The source of the time. Clones share the same state.
 #[derive(Clone, Debug, Default)]
 pub struct Clock {
     manual: Option<Arc<Manual>>,
     anchor: Arc<Mutex<Option<Anchor>>>,
 }
 
-/// What a test has set.
+/// The readings that a test has set.
 #[derive(Debug)]
 struct Manual {
     wall_ms: AtomicU64,
     monotonic_ms: AtomicU64,
 }
 
-/// Where the steady time was at a reading of the monotonic clock.
+/// The steady time at one reading of the monotonic clock.
 #[derive(Clone, Copy, Debug)]
 struct Anchor {
     steady_ms: UnixMs,
@@ -59,22 +64,23 @@ impl Monotonic {
     }
 }
 
-/// How often those who sleep look at a manual clock.
+/// The interval at which sleepers look at a manual clock.
 const MANUAL_POLL: Duration = Duration::from_millis(5);
 
 impl Clock {
-    /// The machine's clock.
+    /// Returns the machine's clock.
     pub fn system() -> Self {
         Self::default()
     }
 
-    /// A clock that stands at `start_ms` until [`Clock::set_ms`] or [`Clock::advance_ms`] moves it.
+    /// Returns a clock that stands at `start_ms` until [`Clock::set_ms`] or [`Clock::advance_ms`]
+    /// moves it.
     pub fn manual(start_ms: UnixMs) -> Self {
         let manual = Manual { wall_ms: start_ms.into(), monotonic_ms: 0.into() };
         Self { manual: Some(Arc::new(manual)), anchor: Arc::default() }
     }
 
-    /// Milliseconds since 1970 by the wall clock. A machine clock before 1970 reads as 0.
+    /// Returns the wall clock in milliseconds since 1970. A machine clock before 1970 reads as 0.
     pub fn now_ms(&self) -> UnixMs {
         if let Some(manual) = &self.manual {
             return manual.wall_ms.load(Ordering::SeqCst);
@@ -85,23 +91,25 @@ impl Clock {
         u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// The time that the process waits by: never goes back, and is never behind the wall clock.
+    /// Returns the time for waiting. It never goes back and is never behind the wall clock.
     pub fn steady_ms(&self) -> UnixMs {
         self.read_steady(0)
     }
 
-    /// How far the steady time is ahead of the wall clock: 0 unless that was set back.
+    /// Returns the milliseconds by which the steady time is ahead: 0 unless the wall clock was set
+    /// back.
     pub fn ahead_ms(&self) -> u64 {
         self.steady_ms().saturating_sub(self.now_ms())
     }
 
-    /// The wall clock's time for what is due at this steady time: for people. What is overdue is due now, or since then.
+    /// Returns the wall-clock time of a due steady time, to show to people. An overdue time becomes
+    /// now or an earlier time.
     pub fn wall_ms_of(&self, due_ms: UnixMs) -> UnixMs {
         let (steady_ms, now_ms) = (self.steady_ms(), self.now_ms());
         if due_ms <= now_ms { due_ms } else { now_ms.saturating_add(due_ms.saturating_sub(steady_ms)) }
     }
 
-    /// From now on the steady time is this one at least.
+    /// Raises the steady time to at least this value.
     pub fn not_before(&self, at_least_ms: UnixMs) {
         self.read_steady(at_least_ms);
     }
@@ -110,7 +118,8 @@ impl Clock {
         let mut anchor = self.anchor.lock().unwrap_or_else(PoisonError::into_inner);
         let (wall_ms, at) = (self.now_ms().max(at_least_ms), self.monotonic());
         let expected_ms = anchor.map_or(0, |known| known.steady_ms.saturating_add(at.since_ms(known.at)));
-        // Anchored anew only when the wall clock is ahead, so that no fraction of a millisecond is lost or won twice.
+        // The anchor moves only when the wall clock is ahead, so no fraction of a millisecond is
+        // lost or counted twice.
         if wall_ms > expected_ms || anchor.is_none() {
             *anchor = Some(Anchor { steady_ms: wall_ms, at });
         }
@@ -124,23 +133,24 @@ impl Clock {
         }
     }
 
-    /// How long a thread may sleep until `due_ms`, a steady time. With a manual clock a few milliseconds at most, since
-    /// nobody knows when it will be moved.
+    /// Returns how long a thread may sleep until `due_ms`, a steady time. With a manual clock this
+    /// is at most a few milliseconds, because a test may move the clock at any time.
     pub fn until(&self, due_ms: UnixMs) -> Duration {
         let wait = Duration::from_millis(due_ms.saturating_sub(self.steady_ms()));
         if self.manual.is_some() { wait.min(MANUAL_POLL) } else { wait }
     }
 
-    /// Sets a manual wall clock, forwards or backwards, as an operator does: no time passes. Nothing on the machine's clock.
+    /// Sets a manual wall clock, forward or back, as an operator does: no time passes. No effect on
+    /// the machine's clock.
     pub fn set_ms(&self, now_ms: UnixMs) {
         if let Some(manual) = &self.manual {
-            // What was before counts, also if nobody has looked since.
+            // The time before counts too, even if nobody has read the clock since.
             self.steady_ms();
             manual.wall_ms.store(now_ms, Ordering::SeqCst);
         }
     }
 
-    /// Lets time pass on a manual clock. Nothing on the machine's clock.
+    /// Lets time pass on a manual clock. No effect on the machine's clock.
     pub fn advance_ms(&self, by_ms: u64) {
         if let Some(manual) = &self.manual {
             self.steady_ms();
@@ -191,7 +201,7 @@ mod tests {
     fn the_machines_steady_time_is_its_wall_clock() {
         let clock = Clock::system();
         let (before, steady, after) = (clock.now_ms(), clock.steady_ms(), clock.now_ms());
-        // Unless somebody sets this machine's clock in this moment.
+        // This holds unless somebody sets the machine's clock at this moment.
         assert!(before <= steady && steady <= after.max(before), "{before} {steady} {after}");
     }
 

@@ -1,12 +1,13 @@
-//! bincode, behind two functions: fixed-width integers, a size limit, whole input or error.
+//! bincode behind a few functions: fixed-width integers, a size limit, and the whole input or an
+//! error.
 //!
-//! The only importer of bincode, so that the day it has to go is a change in one file. What is written with it carries
-//! a version of its own (journal frames, state rows).
+//! The only importer of bincode, so replacing bincode changes one file. Every format on top
+//! (journal frames, state rows) has a version of its own.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// No record is larger: 16 MiB.
+/// Maximum size of a record: 16 MiB.
 const RECORD_BYTES_MAX: usize = 16 << 20;
 
 const CONFIG: bincode::config::Configuration<
@@ -15,12 +16,12 @@ const CONFIG: bincode::config::Configuration<
     bincode::config::Limit<RECORD_BYTES_MAX>,
 > = bincode::config::legacy().with_limit::<RECORD_BYTES_MAX>();
 
-/// Bytes that are not the record they should be.
+/// The error for bytes that are not a valid record.
 #[derive(Debug)]
 pub struct CodecError(String);
 
 impl CodecError {
-    /// For what a record's own rules refuse.
+    /// Makes the error for a record that breaks a rule of its own.
     pub fn new(rule: &str) -> Self {
         Self(rule.to_owned())
     }
@@ -37,16 +38,16 @@ impl std::error::Error for CodecError {}
 /// Appends the record to `out`.
 ///
 /// # Errors
-/// When the record is over the size limit.
+/// The record is over the size limit.
 pub fn encode_into<T: Serialize>(record: &T, out: &mut Vec<u8>) -> Result<(), CodecError> {
     bincode::serde::encode_into_std_write(record, out, CONFIG).map_err(|error| CodecError(error.to_string()))?;
     Ok(())
 }
 
-/// Decodes one record from the start of `bytes`; gives it and how many bytes it took.
+/// Decodes one record from the start of `bytes`. Returns the record and its length in bytes.
 ///
 /// # Errors
-/// When the bytes are no such record.
+/// The bytes are not such a record.
 pub fn decode_prefix<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, usize), CodecError> {
     bincode::serde::decode_from_slice(bytes, CONFIG).map_err(|error| CodecError(error.to_string()))
 }
@@ -54,7 +55,7 @@ pub fn decode_prefix<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, usize), Co
 /// Decodes one record that takes all of `bytes`.
 ///
 /// # Errors
-/// When the bytes are no such record, or more than one.
+/// The bytes are not such a record, or more bytes follow.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
     let (record, used) = decode_prefix(bytes)?;
     if used == bytes.len() { Ok(record) } else { Err(CodecError(format!("{} bytes left over", bytes.len() - used))) }

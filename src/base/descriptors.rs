@@ -1,40 +1,44 @@
-//! How many files and connections may be open: the soft limit is raised to the hard one, and what the journal and the state
-//! need is set apart from what connections may take. Called once, at the start.
+//! The limit of open files and connections. The soft limit is raised to the hard limit, and files
+//! for the journal and the state are reserved before connections get the rest. Called once, at the
+//! start.
 
 use std::fs;
 
 use rustix::process::{Resource, Rlimit, setrlimit};
 
-/// For the journal and the state as they grow, log files, the directories that are synced, and name look-ups.
+/// Files reserved for the journal and the state as they grow, log files, synced directories and
+/// name lookups.
 const OWN: u64 = 192;
-/// The same, for a limit that has hardly room for that: at most three of so many parts.
+/// Divisor for small limits: the reserve takes at most three of this many parts of the limit.
 const OWN_SHARE: u64 = 4;
-/// What is open before there is any connection, beside what each thread has.
+/// Files that are open before any connection, beside the files of each thread.
 const OWN_MIN: u64 = 32;
-/// Nothing useful runs with fewer connections.
+/// Minimum number of connections with which a server is useful.
 const CONNECTIONS_MIN: u64 = 16;
 
-/// What may be open, in all.
+/// The maximum number of open files, connections included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limit(pub u64);
 
-/// What connections may take.
+/// The maximum numbers of connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shares {
-    /// Connections that others made to us.
+    /// Connections from clients to this server.
     pub incoming: usize,
-    /// Connections that we make.
+    /// Connections from this server to others.
     pub outgoing: usize,
 }
 
-/// The least limit with which anything runs, when threads have so many files open.
+/// Returns the smallest limit with which the server runs when its threads have `files` files open.
 pub fn least(files: usize) -> u64 {
     OWN_MIN + CONNECTIONS_MIN + files as u64
 }
 
-/// Raises the soft limit to the hard one; gives what holds then, or none if it cannot be said.
+/// Raises the soft limit to the hard limit. Returns the limit that holds then, or `None` if the
+/// limit is unknown.
 pub fn raise() -> Option<Limit> {
-    // Read from here, not by a system call: a service's sandbox forbids that one together with the raising.
+    // The limit is read from a file, not by a system call: a service's sandbox forbids the call
+    // that reads, because the same call raises.
     let (soft, hard) = limits(&fs::read_to_string("/proc/self/limits").ok()?)?;
     if soft >= hard {
         return Some(Limit(soft));
@@ -49,7 +53,7 @@ pub fn raise() -> Option<Limit> {
     }
 }
 
-/// Soft and hard limit of open files.
+/// Reads the soft and the hard limit of open files.
 fn limits(text: &str) -> Option<(u64, u64)> {
     let line = text.lines().find_map(|line| line.strip_prefix("Max open files"))?;
     let mut words = line.split_whitespace().map(|word| if word == "unlimited" { Ok(u64::MAX) } else { word.parse() });
@@ -57,7 +61,8 @@ fn limits(text: &str) -> Option<(u64, u64)> {
 }
 
 impl Limit {
-    /// What connections may take of it when so many are wanted and `files` are open already or soon.
+    /// Returns the connections that fit in the limit, given the wanted numbers and `files` open
+    /// files.
     pub fn shares(self, wanted: Shares, files: usize) -> Shares {
         let files = files as u64;
         let own = (OWN + files).min((self.0 / OWN_SHARE * 3).max(files + OWN_MIN));
@@ -66,7 +71,8 @@ impl Limit {
         if own + incoming + outgoing <= self.0 {
             return wanted;
         }
-        // What we make is bounded by a quarter first, so that the others keep most.
+        // Outgoing connections get at most a quarter, so that incoming connections keep most of the
+        // room.
         let outgoing = outgoing.min((room / 4).max(1));
         let incoming = incoming.min(room.saturating_sub(outgoing).max(CONNECTIONS_MIN));
         let count = |share: u64| usize::try_from(share).unwrap_or(usize::MAX);

@@ -1,28 +1,30 @@
-//! How the process ends, and what each number tells systemd and scripts.
+//! The exit codes of the process, and their meaning for systemd and scripts.
 
 /// Exit codes of the `triggerd` command; `docs/operations.md` lists them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum ExitCode {
-    /// Done, or stopped in good order.
+    /// The command is done, or the server stopped in good order.
     Clean = 0,
     /// A command that talks to a server was refused or got no answer.
     Failed = 1,
-    /// Bad command line or bad configuration.
+    /// The command line or the configuration is wrong.
     Usage = 2,
     /// The data directory is damaged, or was written by a newer version.
     Damaged = 3,
     /// The data directory is in use by another process.
     InUse = 4,
-    /// The operating system forbids it: files of another user, a port for root alone.
+    /// The operating system forbids an operation: the files are another user's, or the port is for
+    /// root only.
     NotPermitted = 5,
-    /// Something broke that a restart mends (a failed sync, a dead thread), or that keeps the server from starting (no
-    /// space, no address to listen on).
+    /// Either a failure that a restart repairs (a failed sync, a dead thread), or an obstacle to
+    /// the start (no space, no address to listen on).
     Fatal = 70,
 }
 
 impl ExitCode {
-    /// The code for a failed operation of the operating system: [`ExitCode::NotPermitted`], or else this one.
+    /// Returns the code for a failed operation of the operating system: [`ExitCode::NotPermitted`]
+    /// if permission was denied, else `otherwise`.
     pub fn of_io(error: &std::io::Error, otherwise: Self) -> Self {
         if error.kind() == std::io::ErrorKind::PermissionDenied { Self::NotPermitted } else { otherwise }
     }
@@ -34,7 +36,8 @@ impl From<ExitCode> for std::process::ExitCode {
     }
 }
 
-/// Ends the process now with [`ExitCode::Fatal`]. What was acknowledged is in the journal; the next start goes on from there.
+/// Ends the process now with [`ExitCode::Fatal`]. Everything that was acknowledged is in the
+/// journal, and the next start continues from there.
 pub fn fatal(reason: &str) -> ! {
     tracing::error!(
         reason,
@@ -44,7 +47,8 @@ pub fn fatal(reason: &str) -> ! {
     exit()
 }
 
-/// The same when the journal itself may be gone; `reason` says what is to be done.
+/// Ends the process like [`fatal`], when the journal itself may be gone. `reason` says what the
+/// operator has to do.
 pub fn fatal_loss(reason: &str) -> ! {
     tracing::error!(reason, "fatal error: the server exits with code 70");
     exit()

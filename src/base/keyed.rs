@@ -1,21 +1,21 @@
-//! A value for each key, such as a lock, for as long as somebody has it: whoever asks for a key's value shares it with all
-//! others who have it now, and nothing is kept for nobody.
+//! A value for each key, such as a lock, that exists only while a caller holds it. All callers that
+//! hold the same key share one value.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-/// From so many keys on, those whose values nobody has are forgotten before one is added.
+/// Number of keys from which on unused values are removed before a key is added.
 const SWEEP_FROM: usize = 256;
 
-/// The values.
+/// The shared values by key.
 #[derive(Debug)]
 pub struct Keyed<K, T>(Mutex<Values<K, T>>);
 
 #[derive(Debug)]
 struct Values<K, T> {
     by_key: HashMap<K, Weak<T>>,
-    /// The number of keys at which is swept next.
+    /// The number of keys at which the next sweep happens.
     sweep_at: usize,
 }
 
@@ -26,7 +26,7 @@ impl<K, T> Default for Keyed<K, T> {
 }
 
 impl<K: Eq + Hash, T> Keyed<K, T> {
-    /// The key's value; made if nobody has it.
+    /// Returns the value of the key. `make` creates the value if no caller holds it.
     pub fn of(&self, key: K, make: impl FnOnce() -> T) -> Arc<T> {
         let mut values = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(there) = values.by_key.get(&key).and_then(Weak::upgrade) {

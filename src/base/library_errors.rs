@@ -1,10 +1,12 @@
-//! Errors of libraries in words that a user understands: their own are written for programmers, and change with versions.
+//! Errors of libraries in words for users. The libraries' own texts are for programmers, and change
+//! with versions.
 
 use std::io::ErrorKind;
 
 use url::ParseError;
 
-/// How serde_json's messages begin, and what each means. The longer beginnings come before the shorter ones.
+/// The beginnings of serde_json's messages and their meanings. Longer beginnings come before
+/// shorter beginnings.
 const JSON: [(&str, &str); 18] = [
     ("EOF", "the text ends before the value does"),
     ("expected `:`", "a colon is missing between a member's name and its value"),
@@ -30,7 +32,7 @@ const JSON: [(&str, &str); 18] = [
     ("lone leading", "an escape \\u is half of a pair, and the other half is missing"),
 ];
 
-/// Why a text is no JSON, and where.
+/// Returns the reason why a text is not JSON, with line and column.
 pub fn json_fault(error: &serde_json::Error) -> String {
     let message = error.to_string();
     let (line, column) = (error.line(), error.column());
@@ -42,7 +44,7 @@ pub fn json_fault(error: &serde_json::Error) -> String {
     format!("{meaning} (line {line}, column {column})")
 }
 
-/// Why a text is no URL.
+/// Returns the reason why a text is not a URL.
 pub fn url_fault(error: ParseError) -> &'static str {
     match error {
         ParseError::RelativeUrlWithoutBase => "the URL does not begin with a scheme, such as https://",
@@ -58,7 +60,7 @@ pub fn url_fault(error: ParseError) -> &'static str {
     }
 }
 
-/// Why something compressed cannot be read.
+/// Returns the reason why compressed data cannot be read.
 pub fn compression_fault(error: &std::io::Error) -> &'static str {
     match error.kind() {
         ErrorKind::UnexpectedEof => "the data ends too early",
@@ -67,7 +69,8 @@ pub fn compression_fault(error: &std::io::Error) -> &'static str {
     }
 }
 
-/// Why there is no secure connection, by what rustls says; none for what it says seldom.
+/// Returns the reason why a TLS handshake failed, from the message of rustls. `None` for rare
+/// messages.
 pub fn tls_fault(message: &str) -> Option<&'static str> {
     let has = |part: &str| message.contains(part);
     if has("InvalidContentType") || has("corrupt message") {
@@ -89,7 +92,8 @@ pub fn tls_fault(message: &str) -> Option<&'static str> {
     }
 }
 
-/// What the system says, without the number of the error, and without what the standard library puts before it.
+/// Returns the system's error text, without the error number and without the standard library's
+/// prefix.
 pub fn system_words(message: &str) -> &str {
     let words = message.strip_prefix("failed to lookup address information: ").unwrap_or(message);
     words.rsplit_once(" (os error ").map_or(words, |(words, _)| words)

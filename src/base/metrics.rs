@@ -1,8 +1,10 @@
-//! Figures for Prometheus: every series of the server in one struct, each there at zero from the first scrape.
+//! Metrics for Prometheus: every series of the server in one struct, each present at zero from the
+//! first scrape.
 //!
-//! Every room holds handles from here; `http` renders them. The only importer of the prometheus crate. No organization,
-//! endpoint or key is ever a label: that would be a series for each. Handles are looked up once, at the start: counting
-//! is an atomic addition. Knows nothing of the product: words of the model come in as arguments.
+//! Every module takes handles from here; `http` renders them. The only importer of the prometheus
+//! crate. An organization, endpoint or key is never a label, because each value would be a series.
+//! Handles are looked up once, at the start, so counting is an atomic addition. This module knows
+//! nothing of the product: names from the model come in as arguments.
 
 use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
@@ -13,21 +15,22 @@ use std::time::Duration;
 
 pub use prometheus::{Gauge as FloatGauge, Histogram, IntCounter as Counter, IntGauge as Gauge};
 
-/// Upper bounds for local work on disk and in memory, in seconds: 100 µs to 10 s.
+/// Bucket bounds for local work on disk and in memory, in seconds: 100 µs to 10 s.
 const DISK_SECONDS: [f64; 12] = [0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 10.0];
-/// Upper bounds for requests, ours and to others, in seconds: 1 ms to 60 s (a held inbox request takes up to 30).
+/// Bucket bounds for incoming and outgoing requests, in seconds: 1 ms to 60 s (a long poll takes up
+/// to 30).
 const REQUEST_SECONDS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0];
-/// Upper bounds for commands in one group.
+/// Bucket bounds for the number of commands in one commit group.
 const GROUP_COMMANDS: [f64; 11] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
 
-/// The route label of requests that no route matches.
+/// The route label of requests that match no route.
 pub const UNMATCHED_ROUTE: &str = "unmatched";
 
 /// A closed set of label values.
 pub trait Label: Copy {
-    /// The values, in the order of [`Label::index`].
+    /// The label values, in the order of [`Label::index`].
     const NAMES: &'static [&'static str];
-    /// Which of them this is.
+    /// Returns the index of this value in [`Label::NAMES`].
     fn index(self) -> usize;
 }
 
@@ -47,19 +50,19 @@ macro_rules! labels {
 }
 
 labels! {
-    /// Why an event was not accepted.
+    /// The reason why an event was refused.
     Rejection {
         /// A member is missing, unknown or wrong.
         Validation = "validation",
-        /// Not JSON.
+        /// The body is not JSON.
         Malformed = "malformed",
         /// The `dedup_id` was used for another event.
         Mismatch = "mismatch",
-        /// Over a size limit.
+        /// The event exceeds a size limit.
         TooLarge = "too_large",
-        /// Not a content type that is understood.
+        /// The server does not accept the content type.
         UnsupportedMediaType = "unsupported_media_type",
-        /// Over the rate of the organization's tier.
+        /// The organization exceeds the rate of its tier.
         RateLimited = "rate_limited",
         /// The intake queue is full.
         Overloaded = "overloaded",
@@ -67,7 +70,7 @@ labels! {
         DiskFull = "disk_full",
         /// The server is stopping.
         ShuttingDown = "shutting_down",
-        /// No valid key, or one without the scope.
+        /// The key is missing, not valid, or lacks the scope.
         Unauthorized = "unauthorized",
     }
 }
@@ -75,7 +78,7 @@ labels! {
 labels! {
     /// A bounded queue in memory.
     Queue {
-        /// Commands that wait to be written.
+        /// Commands that wait for the committer.
         Intake = "intake",
         /// Events that wait for a worker.
         Routing = "routing",
@@ -85,43 +88,43 @@ labels! {
 }
 
 labels! {
-    /// What became of a delivery after an attempt.
+    /// The outcome of an attempt for its delivery.
     DeliveryOutcome {
-        /// Accepted by the endpoint.
+        /// The endpoint accepted the event.
         Delivered = "delivered",
-        /// To be attempted again.
+        /// Another attempt will follow.
         Retried = "retried",
-        /// Given up.
+        /// The delivery became a dead letter.
         Dead = "dead",
     }
 }
 
 labels! {
-    /// What an operational event says.
+    /// The kind of an operational event.
     OperationalEvent {
-        /// An endpoint has done nothing but fail for a while.
+        /// Every attempt to an endpoint has failed for a while.
         EndpointFailing = "endpoint_failing",
-        /// An endpoint gets nothing more.
+        /// An endpoint was disabled.
         EndpointDisabled = "endpoint_disabled",
-        /// An endpoint accepts again.
+        /// A failing endpoint accepts deliveries again.
         EndpointRecovered = "endpoint_recovered",
-        /// A delivery was given up.
+        /// A delivery became a dead letter.
         DeliveryDead = "delivery_dead",
-        /// Little disk space is free.
+        /// The free disk space is low.
         DiskLow = "disk_low",
     }
 }
 
 labels! {
-    /// How a key was judged.
+    /// The result of checking a key.
     KeyVerification {
-        /// Known from a check not long ago.
+        /// The key was verified not long ago.
         Cached = "cached",
-        /// Checked in full, and right.
+        /// The key was verified with the slow hash.
         Verified = "verified",
-        /// Wrong, unknown, revoked or expired.
+        /// The key is wrong, unknown, revoked or expired.
         Refused = "refused",
-        /// Not judged: too many wait.
+        /// The key was not checked, because too many checks wait.
         Overloaded = "overloaded",
     }
 }
@@ -129,15 +132,15 @@ labels! {
 labels! {
     /// The first digit of an HTTP status.
     StatusClass {
-        /// 1xx
+        /// Statuses from 100 to 199.
         Informational = "1xx",
-        /// 2xx
+        /// Statuses from 200 to 299.
         Success = "2xx",
-        /// 3xx
+        /// Statuses from 300 to 399.
         Redirection = "3xx",
-        /// 4xx
+        /// Statuses from 400 to 499.
         ClientError = "4xx",
-        /// 5xx
+        /// All other statuses, such as 500 to 599.
         ServerError = "5xx",
     }
 }
@@ -154,23 +157,24 @@ impl StatusClass {
     }
 }
 
-/// One handle for each value of a label.
+/// One metric handle for each value of a label.
 #[derive(Debug)]
 pub struct PerLabel<L, M> {
     handles: Vec<M>,
-    /// Counts what has no series, and is not shown; no label of type `L` comes here.
+    /// The handle for a value without a series. It is not shown, and no label of type `L` reaches
+    /// it.
     spare: M,
     label: PhantomData<fn(L)>,
 }
 
 impl<L: Label, M> PerLabel<L, M> {
-    /// The handle for one value.
+    /// Returns the handle for one value.
     pub fn of(&self, label: L) -> &M {
         self.handles.get(label.index()).unwrap_or(&self.spare)
     }
 }
 
-/// Figures that could not be made or written out.
+/// The error when metrics cannot be created or rendered.
 #[derive(Debug)]
 pub struct MetricsError(prometheus::Error);
 
@@ -188,83 +192,85 @@ impl From<prometheus::Error> for MetricsError {
     }
 }
 
-/// All figures of the server.
+/// All metrics of the server.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    /// Events that are new and on stable storage.
+    /// Number of new events that are on stable storage.
     pub events_accepted: Counter,
-    /// Events that were known by their `dedup_id`.
+    /// Number of posted events whose `dedup_id` was known.
     pub events_duplicate: Counter,
-    /// Events that were refused.
+    /// Number of refused events, by reason.
     pub events_rejected: PerLabel<Rejection, Counter>,
-    /// Events whose payload was erased.
+    /// Number of events whose payload was erased.
     pub events_erased: Counter,
-    /// Commands written with one sync.
+    /// Number of commands written with one sync.
     pub commit_group_commands: Histogram,
-    /// Seconds of one sync.
+    /// Duration of one sync, in seconds.
     pub commit_sync_seconds: Histogram,
-    /// Commands applied to the state.
+    /// Number of commands applied to the state.
     pub commands_applied: Counter,
-    /// What waits in each queue.
+    /// Number of items that wait in each queue.
     pub queue_depth: PerLabel<Queue, Gauge>,
-    /// Seconds of one write-back of rows to the state on disk.
+    /// Duration of one write-back of rows to sled, in seconds.
     pub write_back_seconds: Histogram,
-    /// Rows written back.
+    /// Number of rows written back to sled.
     pub write_back_rows: Counter,
-    /// Age in seconds of the oldest event that an endpoint still has to get; 0: none.
+    /// Age of the oldest event that an endpoint still has to get, in seconds. 0 if there is no such
+    /// event.
     pub oldest_undelivered_age_seconds: FloatGauge,
-    /// Age in seconds of the longest overdue delivery that nothing keeps from being attempted; 0: none.
+    /// Longest delay of an overdue delivery that nothing holds back, in seconds. 0 if there is no
+    /// such delivery.
     pub delivery_overdue_seconds: FloatGauge,
-    /// Deliveries, by what became of them after an attempt.
+    /// Number of deliveries, by the outcome of an attempt.
     pub deliveries: PerLabel<DeliveryOutcome, Counter>,
     attempts_ok: Counter,
     attempts_failed: Vec<Counter>,
     attempts_other: Counter,
-    /// Seconds of one attempt.
+    /// Duration of one attempt, in seconds.
     pub attempt_seconds: Histogram,
-    /// Attempts under way.
+    /// Number of attempts under way.
     pub deliveries_in_flight: Gauge,
-    /// Endpoints that are left alone for a while.
+    /// Number of endpoints whose circuit breaker is open.
     pub breakers_open: Gauge,
-    /// Replays that run.
+    /// Number of replays that run.
     pub replays_running: Gauge,
-    /// Deliveries made because of replays.
+    /// Number of deliveries made because of replays.
     pub replay_deliveries: Counter,
-    /// Operational events stored.
+    /// Number of stored operational events, by kind.
     pub operational_events: PerLabel<OperationalEvent, Counter>,
-    /// Events that nobody has confirmed.
+    /// Number of events that nobody has acknowledged.
     pub inbox_open_events: Gauge,
-    /// Events in the store.
+    /// Number of events in the store.
     pub events_stored: Gauge,
-    /// Rebuilds of the state from the journal.
+    /// Number of rebuilds of the state from the journal.
     pub state_rebuilds: Counter,
-    /// Bytes of the journal's files.
+    /// Size of the journal's files, in bytes.
     pub journal_disk_bytes: Gauge,
-    /// 1 when a frame of the journal was found damaged since the start.
+    /// 1 if a frame of the journal was found damaged since the start, else 0.
     pub journal_damaged: Gauge,
-    /// Bytes free on the disk of the data directory.
+    /// Free space on the disk of the data directory, in bytes.
     pub disk_free_bytes: Gauge,
-    /// Files that can still be made there; -1: it has no fixed number of them.
+    /// Free inodes on the disk of the data directory. -1 if the filesystem has no fixed number.
     pub disk_free_files: Gauge,
-    /// Lines left out of the log because they came too often.
+    /// Number of log lines left out because they came too often.
     pub log_lines_left_out: Counter,
-    /// Connections on which came what is no HTTP request.
+    /// Number of connections that sent something other than HTTP.
     pub http_malformed: Counter,
-    /// Keys that were judged.
+    /// Number of checked keys, by result.
     pub key_verifications: PerLabel<KeyVerification, Counter>,
-    /// Runs of the slow hash of API keys.
+    /// Number of runs of the slow hash of API keys.
     pub key_hashes: Counter,
     http_requests: IntCounterVec,
     http_seconds: HistogramVec,
 }
 
 impl Metrics {
-    /// All series at zero. `error_codes`: the words for why an attempt failed, in the order of the indexes given to
-    /// [`Metrics::attempt_failed`].
+    /// Creates all series at zero. `error_codes` are the names of the failure codes, in the order
+    /// of the indexes that [`Metrics::attempt_failed`] gets.
     ///
     /// # Errors
-    /// When a series can't be registered.
+    /// A series cannot be registered.
     pub fn new(error_codes: &[&str]) -> Result<Self, MetricsError> {
         let make = Maker(Registry::new());
         make.0.register(Box::new(ProcessCollector::for_self()))?;
@@ -333,14 +339,14 @@ impl Metrics {
         self.attempts_ok.inc();
     }
 
-    /// Counts an attempt that failed, by its index in the `error_codes` given to [`Metrics::new`].
+    /// Counts a failed attempt, by its index in the `error_codes` of [`Metrics::new`].
     pub fn attempt_failed(&self, error_code: usize) {
         self.attempts_failed.get(error_code).unwrap_or(&self.attempts_other).inc();
     }
 
-    /// The series of one route, made at zero. Ask once at the start and keep the answer. `route` is the pattern, such as
-    /// `/api/ack/{event_id}`, never the path of a request; or [`UNMATCHED_ROUTE`], whose method is empty, because callers
-    /// may send any.
+    /// Creates the series of one route at zero. Callers ask once at the start and keep the handle.
+    /// `route` is the pattern, such as `/api/ack/{event_id}`, never the path of a request. For
+    /// [`UNMATCHED_ROUTE`] the method is empty, because callers may send any method.
     ///
     /// # Errors
     /// Never with the labels that this function sets.
@@ -357,10 +363,10 @@ impl Metrics {
         })
     }
 
-    /// All series in Prometheus's text format, version 0.0.4.
+    /// Renders all series in the text format of Prometheus, version 0.0.4.
     ///
     /// # Errors
-    /// When a series has no values, which none of ours is without.
+    /// A series has no values. Every series of the server has values.
     pub fn render(&self) -> Result<String, MetricsError> {
         Ok(TextEncoder::new().encode_to_string(&self.registry.gather())?)
     }
@@ -374,14 +380,14 @@ pub struct HttpRoute {
 }
 
 impl HttpRoute {
-    /// Counts one request that was answered.
+    /// Counts one answered request with its status and duration.
     pub fn answered(&self, status: u16, took: Duration) {
         self.requests.of(StatusClass::of(status)).inc();
         self.seconds.observe(took.as_secs_f64());
     }
 }
 
-/// Makes series and registers them; names get their `triggerd_` here.
+/// Creates and registers series, and puts `triggerd_` before their names.
 struct Maker(Registry);
 
 impl Maker {

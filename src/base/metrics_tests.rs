@@ -3,7 +3,7 @@ use std::process::{Command, Stdio};
 
 use super::*;
 
-/// Every series of ours with its label values, as a scraper sees them.
+/// Every series of the server with its label values, as a scraper sees them.
 const SERIES: &[(&str, &[&str])] = &[
     ("triggerd_build_info", &[]),
     ("triggerd_events_accepted_total", &[]),
@@ -76,7 +76,7 @@ fn metrics() -> Metrics {
     Metrics::new(&["timeout", "dns"]).unwrap()
 }
 
-/// The value of the one series of this name with this label.
+/// Returns the value of the only series with this name and label.
 fn value(text: &str, name: &str, label: &str) -> f64 {
     let mut lines = text.lines().filter(|line| {
         let series = line.rsplit_once(' ').map_or("", |(series, _)| series);

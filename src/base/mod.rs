@@ -1,5 +1,6 @@
-//! What every room may use and nothing of the product: clock, threads, metrics, codec, randomness, exit codes, spellings of
-//! addresses, errors of libraries in our words, sabotage for tests.
+//! Tools for every module, without knowledge of the product: clock, threads, metrics, codec,
+//! randomness, exit codes, spellings of addresses, errors of libraries in words for users,
+//! failpoints for tests.
 
 pub mod addresses;
 pub mod clock;

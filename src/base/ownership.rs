@@ -1,5 +1,6 @@
-//! Whose files are. What root makes in somebody else's directory is given to that one, so that the service can go on with
-//! it; and who may not open a file is told whose it is. Called by whoever makes files, and by errors that name one.
+//! The owners of files. A file that root makes in another user's directory is given to the
+//! directory's owner, so that the service can use it. An error about a file without permission
+//! names the file's owner. Called by every maker of files, and by errors that name a file.
 
 use std::ffi::CString;
 use std::fs::{self, File, OpenOptions};
@@ -14,11 +15,12 @@ use rustix::fs::{AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, Stat, Uid, chow
 use rustix::io::Errno;
 use rustix::process::{geteuid, getuid};
 
-/// Gives an open file that root has made in a directory to the directory's owner. Nothing for anybody else, and nothing that
-/// may be another file of root's: the directory's owner can put any name there.
+/// Gives an open file that root made in `dir` to the owner of `dir`. Does nothing for other users,
+/// and nothing to a file that may be another file of root's: the owner of `dir` can give any file a
+/// name there.
 ///
 /// # Errors
-/// When the directory cannot be looked at, or the filesystem knows no owners.
+/// `dir` cannot be inspected, or the filesystem has no owners.
 pub fn give_to_owner_of(dir: &Path, file: &File) -> io::Result<()> {
     match foreign_owner(dir)? {
         Some(owner) => give(file, &fstat(file)?, owner),
@@ -26,28 +28,28 @@ pub fn give_to_owner_of(dir: &Path, file: &File) -> io::Result<()> {
     }
 }
 
-/// The same for a directory that was just made in `dir`.
+/// Gives a directory that was just made in `dir` to the owner of `dir`.
 ///
 /// # Errors
-/// As [`give_to_owner_of`].
+/// See [`give_to_owner_of`].
 pub fn give_path_to_owner_of(dir: &Path, made: &Path) -> io::Result<()> {
     let Some(owner) = foreign_owner(dir)? else { return Ok(()) };
     let made = openat(CWD, made, UNFOLLOWED | OFlags::DIRECTORY, Mode::empty())?;
     give(&made, &fstat(&made)?, owner)
 }
 
-/// Gives what is root's of a file, or of a directory and everything below it, to the owner of `dir`, in which it is. Symbolic
-/// links are left alone, and so are files that have another name elsewhere. Nothing is opened by its path, of which the owner
-/// can replace each part at any moment.
+/// Gives root's files at `made`, and everything below, to the owner of the surrounding `dir`.
+/// Symbolic links and files with a second name are left alone. Nothing is opened by its full path,
+/// because the owner can replace any part of the path at any moment.
 ///
 /// # Errors
-/// At the first file that cannot be given away.
+/// A file cannot be given away; the files after it keep their owner.
 pub fn give_tree_to_owner_of(dir: &Path, made: &Path) -> io::Result<()> {
     let (Some(owner), Some(name)) = (foreign_owner(dir)?, made.file_name()) else { return Ok(()) };
     let dir = openat(CWD, or_here(dir), UNFOLLOWED.difference(OFlags::NOFOLLOW) | OFlags::DIRECTORY, Mode::empty())?;
     let mut waiting = vec![(Rc::new(dir), CString::new(name.as_bytes())?)];
     while let Some((parent, name)) = waiting.pop() {
-        // It may be gone by now: somebody may write here.
+        // The file may be gone by now: the owner may write here.
         let Ok(found) = openat(&*parent, &name, UNFOLLOWED, Mode::empty()) else { continue };
         let facts = fstat(&found)?;
         give(&found, &facts, owner)?;
@@ -59,10 +61,10 @@ pub fn give_tree_to_owner_of(dir: &Path, made: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// To look at what has a name, be it a symbolic link: nothing can be read or written by it.
+/// Flags to inspect a name without following a symbolic link, and without reading or writing.
 const UNFOLLOWED: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-/// A directory and the names in it.
+/// Returns an open directory and the names in it.
 fn opened(directory: &OwnedFd) -> io::Result<(Rc<OwnedFd>, Vec<CString>)> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let directory = openat(directory, c".", flags, Mode::empty())?;
@@ -76,7 +78,8 @@ fn opened(directory: &OwnedFd) -> io::Result<(Rc<OwnedFd>, Vec<CString>)> {
     Ok((Rc::new(directory), names))
 }
 
-/// Gives it away if it is root's, and a directory or a file that has no second name.
+/// Gives the file away if root owns it and it is a directory, or a regular file without a second
+/// name.
 fn give(found: &impl AsFd, facts: &Stat, (user, group): (u32, u32)) -> io::Result<()> {
     let may_be_given = match FileType::from_raw_mode(facts.st_mode) {
         FileType::Directory => true,
@@ -89,8 +92,8 @@ fn give(found: &impl AsFd, facts: &Stat, (user, group): (u32, u32)) -> io::Resul
     Ok(())
 }
 
-/// Has a file opened only if its name is not a symbolic link. The owner of a directory can put one in any place in it, and
-/// root would write to the file that it leads to.
+/// Makes an open fail if the name is a symbolic link. The owner of a directory can put a link
+/// anywhere in it, and root would write to the target.
 pub fn unfollowed(options: &mut OpenOptions) -> &mut OpenOptions {
     options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
 }
@@ -99,7 +102,8 @@ fn or_here(dir: &Path) -> &Path {
     if dir.as_os_str().is_empty() { Path::new(".") } else { dir }
 }
 
-/// The owner and group of a directory, if this process is root's and the directory is not.
+/// Returns the user and group of a directory, if this process runs as root and root does not own
+/// the directory.
 fn foreign_owner(dir: &Path) -> io::Result<Option<(u32, u32)>> {
     if !geteuid().is_root() {
         return Ok(None);
@@ -108,8 +112,9 @@ fn foreign_owner(dir: &Path) -> io::Result<Option<(u32, u32)>> {
     Ok((facts.uid() != 0).then(|| (facts.uid(), facts.gid())))
 }
 
-/// What to add to an error about this path when it was a lack of permission: whose it is and who we are. For a symbolic link
-/// that was not followed, what to do about it. Else nothing.
+/// Returns a suffix for an error about this path. If permission was denied, the suffix names the
+/// file's owner and this process's user. If a symbolic link was not followed, the suffix says what
+/// to do. Otherwise it is empty.
 pub fn denied(path: &Path, cause: &io::Error) -> String {
     if Errno::from_io_error(cause) == Some(Errno::LOOP) {
         return "; symbolic links are not followed here: replace the link by the file itself".to_owned();
@@ -117,7 +122,7 @@ pub fn denied(path: &Path, cause: &io::Error) -> String {
     if cause.kind() != io::ErrorKind::PermissionDenied {
         return String::new();
     }
-    // What is not there, or below a directory that is closed to us, is spoken of by what is above it.
+    // If the path is absent or below a closed directory, the nearest visible parent is named.
     let found = path.ancestors().find_map(|path| Some((path, fs::symlink_metadata(path).ok()?)));
     let us = format!("this process runs as {}", user(getuid().as_raw()));
     match found {
@@ -129,7 +134,7 @@ pub fn denied(path: &Path, cause: &io::Error) -> String {
     }
 }
 
-/// A user by name and number.
+/// Returns the name and number of a user.
 fn user(number: u32) -> String {
     let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
     let name = users.lines().find_map(|line| {
@@ -163,7 +168,7 @@ mod tests {
     #[test]
     fn what_root_makes_in_anothers_directory_is_given_to_them() {
         if !geteuid().is_root() {
-            return; // nobody else can give files away
+            return; // only root can give files away
         }
         let directory = tempfile::tempdir().unwrap();
         let (dir, below) = (directory.path(), directory.path().join("a/b"));

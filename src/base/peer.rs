@@ -1,5 +1,5 @@
-//! Whose connection this thread is working on, for log lines of libraries that do not know it. Set by whoever reads from a
-//! connection, right before it does; read by the log.
+//! The peer of the connection that this thread works on, for log lines of libraries that do not
+//! know the peer. Each reader of a connection sets the peer before it reads; the log uses it.
 
 use std::cell::Cell;
 use std::net::SocketAddr;
@@ -8,12 +8,12 @@ thread_local! {
     static PEER: Cell<Option<SocketAddr>> = const { Cell::new(None) };
 }
 
-/// From now on this thread works for this one.
+/// Sets the peer for which this thread works.
 pub fn set(peer: Option<SocketAddr>) {
     PEER.set(peer);
 }
 
-/// For whom this thread works, as far as it was said.
+/// Returns the peer for which this thread works, if it is known.
 pub fn current() -> Option<SocketAddr> {
     PEER.get()
 }

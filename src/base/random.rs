@@ -1,17 +1,17 @@
 //! Random bytes from the operating system, for secrets, ids and jitter.
 
-/// `N` bytes nobody can guess.
+/// Returns `N` unpredictable bytes.
 ///
 /// # Panics
-/// When the operating system has no randomness to give: there is no safe way on, and it does not happen on a running
-/// Linux.
+/// The operating system has no randomness to give. There is no safe way to continue, and this does
+/// not happen on a running Linux.
 pub fn bytes<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     fill(&mut bytes);
     bytes
 }
 
-/// Fills the buffer with bytes nobody can guess.
+/// Fills the buffer with unpredictable bytes.
 ///
 /// # Panics
 /// See [`bytes()`].
@@ -20,7 +20,7 @@ pub fn fill(buffer: &mut [u8]) {
     getrandom::fill(buffer).expect("the operating system gives random bytes");
 }
 
-/// A number from 0 up to, not including, 1; for jitter.
+/// Returns a number from 0 up to, but not including, 1. Used for jitter.
 pub fn unit() -> f64 {
     let [a, b, c, d] = bytes::<4>();
     f64::from(u32::from_be_bytes([a, b, c, d])) / (f64::from(u32::MAX) + 1.0)

@@ -1,12 +1,14 @@
-//! Promises broken on purpose: the negative controls of the crash lab (`tests/lab`). A proof that cannot fail proves
-//! nothing, so the lab runs each scenario once more with the one thing switched off that it is there to catch.
+//! Failpoints: promises broken on purpose, as the negative controls of the crash lab (`tests/lab`).
+//! A proof that cannot fail proves nothing, so the lab runs each scenario again with the protection
+//! under test switched off.
 //!
-//! Only in builds with debug assertions; elsewhere [`is_on`] is a constant and nothing can be armed. `serve` and the lab
-//! arm it from the environment, the rooms ask in one line each where they would otherwise keep the promise.
+//! Failpoints exist only in builds with debug assertions. In other builds [`is_on`] is a constant,
+//! and nothing can be armed. `serve` and the lab arm failpoints from the environment; the code asks
+//! in one line where it would otherwise keep the promise.
 
 use std::fmt;
 
-/// What can be broken.
+/// A failpoint, named by the broken promise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Switch {
@@ -16,62 +18,63 @@ pub enum Switch {
     SkipDirSync,
     /// A group is acknowledged long before its sync.
     AcknowledgeBeforeSync,
-    /// A group is acknowledged before it is written: it is when several others came after it.
+    /// A group is acknowledged before it is written. It is written after several later groups.
     AcknowledgeBeforeWrite,
-    /// A failed write or sync of a group is taken for a success.
+    /// A failed write or sync of a group counts as a success.
     IgnoreFailedSync,
-    /// What a crash left behind the journal's end is not overwritten with zeros.
+    /// Bytes that a crash left after the journal's end are not overwritten with zeros.
     TailRepairOff,
     /// Checksums of frames are not compared.
     ChecksumOff,
-    /// No event is taken for one that came before.
+    /// No event counts as a duplicate.
     DedupOff,
-    /// A state that is made anew is left empty.
+    /// A state that is computed anew stays empty.
     RebuildOff,
     /// A disk below the reserve is not noticed.
     ReserveOff,
-    /// sled is given rows to write on a full disk.
+    /// The write-back gives sled rows on a full disk.
     HoldOff,
-    /// The first try to make the state believes that there is room for all of it.
+    /// The first attempt to compute the state assumes that all of it fits on the disk.
     RoomMisjudged,
-    /// A row of the state that cannot be read is told to nobody but who asked for it.
+    /// An unreadable row of the state is reported only to the caller that asked for the row.
     RotIgnored,
     /// The watchdog counts the seconds of a suspended process.
     WatchdogByTime,
-    /// Rows that changed while rows were brought to sled are forgotten.
+    /// Rows that changed during a write-back are forgotten.
     ForgetFreshRows,
-    /// Bringing rows to sled never ends, in a server that is up.
+    /// The write-back never ends in a running server.
     WriteBackHangs,
-    /// The sweeper looks a thousand times a second.
+    /// The sweeper runs a thousand times a second.
     SweeperHurries,
-    /// The sweeper writes down that no key was used.
+    /// The sweeper also writes a command when no key was used.
     SweeperWrites,
     /// Half a mebibyte of the head of a receiver's answer is kept.
     HeadUnbounded,
-    /// A replay goes on behind deliveries that it did not have made.
+    /// A replay continues behind deliveries that it did not make.
     ReplaySkips,
-    /// An organization may have as many attempts on their way as all together.
+    /// An organization may use all attempts of the server.
     ShareOff,
-    /// The look at all lanes keeps some memory for each of them.
+    /// The scan of all endpoint queues leaks some memory for each.
     SurveyHoards,
-    /// One user may take all of what many share: slots, bytes of bodies and of answers.
+    /// One user may take everything that many share: slots, bytes of bodies and of answers.
     SharesOff,
-    /// Connections are kept whatever they do or do not do, and read from whatever they take.
+    /// Connections are kept and read, whatever their peers do.
     ConnectionsUnwatched,
-    /// An event wakes everybody who waits in its organization, and each begins to look from the start.
+    /// An event wakes every waiter of its organization, and each waiter begins to look from the
+    /// start.
     WaitersWokenByAll,
-    /// Each sync takes much longer than any disk needs, so that load is too much on every machine.
+    /// Each sync takes much longer than any disk needs, so that every machine is overloaded.
     SyncsSlowly,
-    /// The endpoints that an erased event is on its way to are looked up before any of its deliveries is there.
+    /// The endpoints of an erased event are looked up before any of its deliveries exists.
     EraseLooksTooEarly,
     /// Nothing looks for work whose hint was lost.
     ScanOff,
-    /// Whether a caller may is judged when a request begins, and never again.
+    /// The permission of a caller is judged only when a request begins.
     JudgedOnce,
 }
 
 impl Switch {
-    /// All of them with the names they are armed by.
+    /// Every failpoint with the name that arms it.
     pub const ALL: [(Self, &'static str); 29] = [
         (Self::SkipSync, "skip_sync"),
         (Self::SkipDirSync, "skip_dir_sync"),
@@ -105,7 +108,7 @@ impl Switch {
     ];
 }
 
-/// No switch has this name.
+/// The error for a name without a failpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnknownSwitch(pub String);
 
@@ -132,15 +135,16 @@ mod imp {
     use super::{Switch, UnknownSwitch};
     use crate::base::threads::{Signal, spawn_critical};
 
-    /// How late a sync is that comes after its acknowledgement: no machine is so busy that the answer comes later still.
+    /// Delay of a sync that comes after its acknowledgement. The answer comes before it on any
+    /// machine, however busy.
     const LATE: Duration = Duration::from_secs(5);
-    /// What a slow sync takes.
+    /// Additional duration of a slow sync.
     const SLOW: Duration = Duration::from_millis(20);
-    /// So many groups are acknowledged and not written. More than one, so that what the server itself has to write down
-    /// does not bring the last one that somebody heard of to the disk.
+    /// Number of groups that are acknowledged and not written. More than one, so that the server's
+    /// own commands do not push the last acknowledged group to the disk.
     const HELD_MAX: usize = 8;
 
-    /// A bit for each switch.
+    /// One bit for each armed failpoint.
     static ARMED: AtomicU32 = AtomicU32::new(0);
     /// Groups that are not written yet, the oldest first.
     static HELD: Mutex<VecDeque<Held>> = Mutex::new(VecDeque::new());
@@ -153,7 +157,7 @@ mod imp {
     }
 
     impl Held {
-        /// Puts what a buffer that was read at `offset` would have of it into that.
+        /// Copies the held bytes into a buffer that was read at `offset`, where the two overlap.
         fn overlay(&self, buffer: &mut [u8], offset: u64) {
             let skipped = usize::try_from(offset.saturating_sub(self.offset)).unwrap_or(usize::MAX);
             let before = usize::try_from(self.offset.saturating_sub(offset)).unwrap_or(usize::MAX);
@@ -164,15 +168,16 @@ mod imp {
         }
     }
 
-    /// Whether a promise is to be broken.
+    /// Returns true if the failpoint is armed.
     pub fn is_on(switch: Switch) -> bool {
         ARMED.load(Ordering::Relaxed) & (1 << switch as u8) != 0
     }
 
-    /// Breaks the promises of these names, separated by commas, until the process ends, and says so in the log.
+    /// Arms the failpoints of these names, separated by commas, until the process ends, and logs
+    /// each.
     ///
     /// # Errors
-    /// When a name is unknown.
+    /// A name is unknown.
     pub fn arm(names: &str) -> Result<(), UnknownSwitch> {
         for name in names.split(',').map(str::trim).filter(|name| !name.is_empty()) {
             let found = Switch::ALL.into_iter().find(|(_, known)| *known == name);
@@ -186,7 +191,8 @@ mod imp {
         Ok(())
     }
 
-    /// What is done instead of syncing a group, if anything.
+    /// Returns the result of a failpoint in place of the sync of a group. `None`: the sync is done
+    /// as usual.
     pub fn sync(file: &File) -> Option<io::Result<()>> {
         if is_on(Switch::AcknowledgeBeforeSync) {
             return Some(sync_late(file));
@@ -206,7 +212,8 @@ mod imp {
         spawn_critical("late-sync", late).map(drop)
     }
 
-    /// What is done instead of writing a group, if anything: an older one is written.
+    /// Returns the result of a failpoint in place of the write of a group: an older group is
+    /// written. `None`: the write is done as usual.
     pub fn write(file: &File, bytes: &[u8], offset: u64) -> Option<io::Result<()>> {
         is_on(Switch::AcknowledgeBeforeWrite).then(|| {
             let held = Held { file: file.try_clone()?, inode: file.metadata()?.ino(), offset, bytes: bytes.to_vec() };
@@ -217,10 +224,11 @@ mod imp {
         })
     }
 
-    /// Puts what is held of a file into what was read there: the process itself sees what it has acknowledged.
+    /// Copies the held bytes of a file into a buffer that was read from it, so that the process
+    /// sees the groups that it acknowledged.
     ///
     /// # Errors
-    /// When nothing can be found out about the file.
+    /// The file's metadata cannot be read.
     pub fn overlay(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         if is_on(Switch::AcknowledgeBeforeWrite) {
             let inode = file.metadata()?.ino();
@@ -238,12 +246,12 @@ mod imp {
 
     use super::{Switch, UnknownSwitch};
 
-    /// Never.
+    /// Returns false in release builds.
     pub const fn is_on(_: Switch) -> bool {
         false
     }
 
-    /// Does nothing.
+    /// Does nothing in release builds.
     ///
     /// # Errors
     /// None.
@@ -251,17 +259,17 @@ mod imp {
         Ok(())
     }
 
-    /// Nothing.
+    /// Returns `None` in release builds.
     pub const fn sync(_: &File) -> Option<io::Result<()>> {
         None
     }
 
-    /// Nothing.
+    /// Returns `None` in release builds.
     pub const fn write(_: &File, _: &[u8], _: u64) -> Option<io::Result<()>> {
         None
     }
 
-    /// Nothing.
+    /// Does nothing in release builds.
     ///
     /// # Errors
     /// None.

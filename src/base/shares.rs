@@ -1,9 +1,11 @@
-//! A bounded amount of something (slots, bytes) that many users share, so that a few of them cannot take all of it.
+//! A bounded amount (of slots, of bytes) that many users share, so that a few users cannot take all
+//! of it.
 //!
-//! The rule: nobody holds more than `each`, and nobody is given more when they would then hold more than what would be
-//! left for everybody else. So the first user can have half of it, the second half of the rest, and there is always something left
-//! for one who has nothing yet. What is much at a time (more than a 64th) must leave so much that small needs are still met,
-//! also those of the same user. If nobody holds anything, any need is met: what is larger than the rule allows must not be refused for ever.
+//! The rule: no user holds more than `each`, and no user gets more if the user would then hold more
+//! than is left for all others. So the first user can have half, the second user half of the rest,
+//! and something is always left for a user who has nothing. A large need (more than a 64th) must
+//! leave room for small needs, also of the same user. If nobody holds anything, any need is met: a
+//! need larger than the rule allows must not be refused forever.
 
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,19 +14,19 @@ use foldhash::HashMap;
 
 use crate::base::sabotage::{self, Switch};
 
-/// From which part of all on a need is much at a time.
+/// A need is large if it is more than this part of the whole amount.
 const LARGE_PART: u64 = 64;
 
-/// Why nothing was given.
+/// The reason why a need was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exhausted {
-    /// The user holds as much as one may hold now.
+    /// The user holds the maximum for one user at the moment.
     OfOne,
-    /// All of it is taken.
+    /// The whole amount is taken.
     InAll,
 }
 
-/// What is shared, and who holds how much of it.
+/// The shared amount, and the holdings of each user.
 #[derive(Debug)]
 pub struct Shares<K> {
     all: u64,
@@ -38,7 +40,7 @@ struct Held<K> {
     by_user: HashMap<K, u64>,
 }
 
-/// A part that is held until it is dropped.
+/// A part of the amount, held until it is dropped.
 #[derive(Debug)]
 pub struct Share<K: Copy + Eq + Hash> {
     shares: Arc<Shares<K>>,
@@ -47,7 +49,7 @@ pub struct Share<K: Copy + Eq + Hash> {
 }
 
 impl<K: Copy + Eq + Hash> Shares<K> {
-    /// `all` of it, of which nobody holds more than `each`.
+    /// Shares the amount `all`, of which each user holds at most `each`.
     pub fn new(all: u64, each: u64) -> Arc<Self> {
         let held = Held { in_all: 0, by_user: HashMap::default() };
         Arc::new(Self { all, each: each.min(all), held: Mutex::new(held) })
@@ -56,7 +58,7 @@ impl<K: Copy + Eq + Hash> Shares<K> {
     /// Takes `amount` for a user.
     ///
     /// # Errors
-    /// When the user or all together would hold too much.
+    /// The user or all users together would hold too much.
     pub fn take(self: &Arc<Self>, user: K, amount: u64) -> Result<Share<K>, Exhausted> {
         self.add(user, amount)?;
         Ok(Share { shares: Arc::clone(self), user, amount })
@@ -65,7 +67,7 @@ impl<K: Copy + Eq + Hash> Shares<K> {
     /// Takes as much as the user may have now, at most `wanted`.
     ///
     /// # Errors
-    /// When that is less than `at_least`.
+    /// The user may have less than `at_least`.
     pub fn take_up_to(self: &Arc<Self>, user: K, wanted: u64, at_least: u64) -> Result<Share<K>, Exhausted> {
         let mut held = self.lock();
         let own = held.of(user);
@@ -79,14 +81,14 @@ impl<K: Copy + Eq + Hash> Shares<K> {
         Ok(Share { shares: Arc::clone(self), user, amount })
     }
 
-    /// Takes `amount` however little is left, for what is there already and cannot be refused any more. Others get less until it
-    /// is given back.
+    /// Takes `amount` however little is left, for something that exists already and cannot be
+    /// refused. Other users get less until it is given back.
     pub fn take_anyway(self: &Arc<Self>, user: K, amount: u64) -> Share<K> {
         self.lock().add(user, amount);
         Share { shares: Arc::clone(self), user, amount }
     }
 
-    /// How much is held, all users together.
+    /// Returns the amount that all users together hold.
     pub fn held(&self) -> u64 {
         self.lock().in_all
     }
@@ -107,7 +109,7 @@ impl<K: Copy + Eq + Hash> Shares<K> {
             return Err(Exhausted::InAll);
         }
         let small = self.all / LARGE_PART;
-        // After a large one, a small one still has to fit.
+        // After a large need, a small need must still fit.
         let would_hold = if amount > small { amount.saturating_mul(2).saturating_add(small) } else { amount };
         if own.saturating_add(would_hold) > left || own.saturating_add(amount) > self.each {
             return Err(Exhausted::OfOne);
@@ -132,22 +134,22 @@ impl<K: Copy + Eq + Hash> Held<K> {
 }
 
 impl<K: Copy + Eq + Hash> Share<K> {
-    /// How much it is.
+    /// Returns the amount of this share.
     pub fn amount(&self) -> u64 {
         self.amount
     }
 
-    /// Takes `more` as well.
+    /// Takes `more` for the same user.
     ///
     /// # Errors
-    /// When the user or all together would hold too much; what is held stays held.
+    /// The user or all users together would hold too much. The share keeps its amount.
     pub fn grow(&mut self, more: u64) -> Result<(), Exhausted> {
         self.shares.add(self.user, more)?;
         self.amount += more;
         Ok(())
     }
 
-    /// Gives back what is more than `amount`.
+    /// Gives back everything above `amount`.
     pub fn shrink_to(&mut self, amount: u64) {
         let back = self.amount.saturating_sub(amount);
         self.give_back(back);
@@ -176,7 +178,8 @@ impl<K: Copy + Eq + Hash> Drop for Share<K> {
 mod tests {
     use super::*;
 
-    /// Users take one each time, in turn after each other has all they can get; how many users get any.
+    /// Lets one user after another take single units until the rule refuses. Returns the number of
+    /// users that got any.
     fn users_until_exhausted(shares: &Arc<Shares<u32>>) -> usize {
         let mut kept = Vec::new();
         for user in 0.. {

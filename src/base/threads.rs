@@ -1,4 +1,5 @@
-//! Threads with a name and an end: started here only, joined by whoever started them, fatal when one that must not die does.
+//! Threads with a name and an end. All threads start here, and each is joined by its starter. The
+//! process ends if a critical thread dies.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -9,10 +10,10 @@ use tokio::sync::watch;
 
 use super::exit_code::fatal;
 
-/// Starts a thread that the process cannot do without: if it panics, the process ends with exit code 70.
+/// Starts a critical thread: if it panics, the process ends with exit code 70.
 ///
 /// # Errors
-/// When the system has no thread to give.
+/// The system cannot start another thread.
 pub fn spawn_critical(name: &str, body: impl FnOnce() + Send + 'static) -> std::io::Result<Thread> {
     let owned = name.to_owned();
     let handle = std::thread::Builder::new().name(owned.clone()).spawn(move || {
@@ -23,7 +24,7 @@ pub fn spawn_critical(name: &str, body: impl FnOnce() + Send + 'static) -> std::
     Ok(Thread { name: name.to_owned(), handle })
 }
 
-/// A running thread.
+/// A running thread with its name.
 #[derive(Debug)]
 pub struct Thread {
     name: String,
@@ -31,7 +32,8 @@ pub struct Thread {
 }
 
 impl Thread {
-    /// Waits until the thread ended, at most until `deadline`; says whether it did.
+    /// Waits until the thread has ended, at most until `deadline`. Returns true if the thread ended
+    /// without a panic.
     pub fn join_until(self, deadline: Instant) -> bool {
         let pause = Signal::new();
         while !self.handle.is_finished() {
@@ -45,12 +47,12 @@ impl Thread {
     }
 }
 
-/// A flag that a sleeping thread waits for: `notify` before `wait` is not lost.
+/// A flag on which a sleeping thread waits. A `notify` before the `wait` is not lost.
 #[derive(Clone, Debug, Default)]
 pub struct Signal(Arc<(Mutex<bool>, Condvar)>);
 
 impl Signal {
-    /// A signal nobody has given yet.
+    /// Creates a signal without a notification.
     pub fn new() -> Self {
         Self::default()
     }
@@ -62,7 +64,8 @@ impl Signal {
         changed.notify_all();
     }
 
-    /// Waits for a notification, at most `at_most` (`Duration::MAX`: without limit). Says whether there was one.
+    /// Waits for a notification, at most `at_most` (`Duration::MAX`: without limit). Returns true
+    /// if a notification came.
     pub fn wait(&self, at_most: Duration) -> bool {
         let (flag, changed) = &*self.0;
         let mut given = flag.lock().unwrap_or_else(PoisonError::into_inner);
@@ -83,7 +86,7 @@ impl Signal {
     }
 }
 
-/// "Please stop", said once and heard by threads and futures alike.
+/// A request to stop, given once and seen by threads and futures.
 #[derive(Clone, Debug)]
 pub struct Stop(Arc<watch::Sender<bool>>);
 
@@ -94,22 +97,22 @@ impl Default for Stop {
 }
 
 impl Stop {
-    /// Nobody has asked to stop yet.
+    /// Creates a signal before any request to stop.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Asks everyone to stop.
+    /// Asks all holders to stop.
     pub fn set(&self) {
         self.0.send_replace(true);
     }
 
-    /// Whether stopping was asked for.
+    /// Returns true if a stop was requested.
     pub fn is_set(&self) -> bool {
         *self.0.borrow()
     }
 
-    /// Completes when stopping was asked for.
+    /// Completes when a stop is requested.
     pub async fn stopped(&self) {
         // The sender lives as long as `self`, so waiting cannot fail.
         if self.0.subscribe().wait_for(|set| *set).await.is_err() {

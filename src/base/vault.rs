@@ -1,5 +1,6 @@
-//! Keeps small secrets so that whoever has the files alone has nothing: XChaCha20-Poly1305 (RFC 8439 with the extended
-//! nonce of draft-irtf-cfrg-xchacha), a random nonce before each.
+//! Seals small secrets, so that the files without the key reveal nothing: XChaCha20-Poly1305 (RFC
+//! 8439 with the extended nonce of draft-irtf-cfrg-xchacha), with a random nonce before each
+//! secret.
 
 use std::fmt;
 
@@ -10,7 +11,7 @@ use super::random;
 
 const NONCE_BYTES: usize = 24;
 
-/// The key and what is done with it.
+/// The cipher with its key.
 pub struct Vault(XChaCha20Poly1305);
 
 impl fmt::Debug for Vault {
@@ -20,19 +21,21 @@ impl fmt::Debug for Vault {
 }
 
 impl Vault {
-    /// One with this key.
+    /// Creates a vault with this key.
     pub fn new(key: &[u8; 32]) -> Self {
         Self(XChaCha20Poly1305::new(key.into()))
     }
 
-    /// Seals a secret; `whose` is not kept, and has to be the same at opening. None: longer than any secret (256 GiB).
+    /// Seals a secret. `whose` is not stored and must be the same at opening. `None` if the secret
+    /// is longer than 256 GiB.
     pub fn seal(&self, secret: &[u8], whose: &[u8]) -> Option<Vec<u8>> {
         let nonce = random::bytes::<NONCE_BYTES>();
         let sealed = self.0.encrypt(&XNonce::from(nonce), Payload { msg: secret, aad: whose }).ok()?;
         Some([nonce.as_slice(), &sealed].concat())
     }
 
-    /// What was sealed with this key for the same one; none if it was not, or has changed.
+    /// Opens a secret that was sealed with this key and the same `whose`. `None` if key or `whose`
+    /// differ, or the bytes have changed.
     pub fn open(&self, sealed: &[u8], whose: &[u8]) -> Option<Vec<u8>> {
         let (nonce, sealed) = sealed.split_first_chunk::<NONCE_BYTES>()?;
         self.0.decrypt(&XNonce::from(*nonce), Payload { msg: sealed, aad: whose }).ok()

@@ -1,14 +1,16 @@
-//! What became of the name of an open file.
+//! The current name of an open file.
 
 use std::fs::{self, File};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
-/// The name that an open file or directory has now; none if it was removed, or that cannot be said.
+/// Returns the current name of an open file or directory. `None` if the file was removed, or the
+/// name is unknown.
 pub fn name_now(file: &File) -> Option<PathBuf> {
     let held = file.metadata().ok()?;
-    // proc(5): of one that was removed, it is the name it had and a word more, which nothing or something else has.
+    // proc(5): the link of a removed file is its old name with a suffix, a name that no file or
+    // another file has.
     let path = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).ok()?;
     let named = fs::metadata(&path).ok()?;
     ((named.dev(), named.ino()) == (held.dev(), held.ino())).then_some(path)
