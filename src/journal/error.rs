@@ -1,5 +1,5 @@
-//! What can go wrong in the journal. Each error names the file, so that an
-//! operator can look at it; none knows how the server answers to it.
+//! The errors of the journal. Each error names the file, so that an operator can inspect it. The
+//! server decides elsewhere how to respond.
 
 use std::error::Error;
 use std::fmt;
@@ -10,14 +10,14 @@ use super::files::is_unreadable;
 use super::frame::Position;
 use crate::base::ownership;
 
-/// Bytes that are not what was once written and synced there.
+/// Damaged bytes: they differ from the bytes that were written and synced.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Damage {
-    /// The segment file.
+    /// The path of the segment file.
     pub file: PathBuf,
-    /// Where in the file the damage begins, in bytes.
+    /// The offset in the file at which the damage begins, in bytes.
     pub offset: u64,
-    /// What is wrong there, for a person.
+    /// The reason, in words for an operator.
     pub reason: String,
 }
 
@@ -37,27 +37,28 @@ impl fmt::Display for Damage {
 
 impl Error for Damage {}
 
-/// Why a journal could not be opened.
+/// The reason why a journal could not be opened.
 #[derive(Debug)]
 pub enum JournalError {
-    /// It holds something that no crash and no copy explains.
+    /// The journal is damaged: neither a crash nor a copy explains its content.
     Damage(Damage),
-    /// The operating system refused.
+    /// The operating system refused an operation.
     Io {
-        /// The file or directory it was about.
+        /// The file or directory of the operation.
         path: PathBuf,
-        /// What it said.
+        /// The error of the operating system.
         source: io::Error,
     },
 }
 
 impl JournalError {
-    /// For `map_err`: an I/O error with the path it was about.
+    /// Returns a function for `map_err` that adds the path to an I/O error.
     pub(super) fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io { path: path.to_path_buf(), source }
     }
 
-    /// The same for reading: what the disk cannot give is damage. Not so for writing and syncing, which a restart may mend.
+    /// Returns a function for `map_err` after reads: bytes that the disk cannot read are damage.
+    /// For writes and syncs use [`Self::io`], because a restart may repair them.
     pub(super) fn reading(path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| {
             if is_unreadable(&source) {
@@ -82,15 +83,14 @@ impl fmt::Display for JournalError {
 
 impl Error for JournalError {}
 
-/// Why a group was not appended.
+/// The reason why a group was not appended.
 #[derive(Debug)]
 pub enum AppendError {
-    /// There was no space for the next segment: the disk is full, or the user's
-    /// quota used up. Nothing was written, and the same group can be appended
-    /// when there is.
+    /// There is no space for the next segment: the disk is full, or the user's quota is used up.
+    /// Nothing was written, and the same group can be appended when there is space.
     NoSpace(io::ErrorKind),
-    /// A write or a sync failed, so it is unknown what is on disk. The writer
-    /// accepts nothing any more; the process should end and open it again.
+    /// A write or a sync failed, so the content of the disk is unknown. The writer refuses all
+    /// further groups; the process should end and open the journal again.
     Fatal(io::Error),
 }
 
@@ -105,27 +105,26 @@ impl fmt::Display for AppendError {
 
 impl Error for AppendError {}
 
-/// Why a frame could not be read.
+/// The reason why a frame could not be read.
 #[derive(Debug)]
 pub enum ReadError {
-    /// The position is at or behind the end of what was synced.
+    /// The position is at or after the end of the synced frames.
     NotWritten(Position),
-    /// The position lies before the oldest segment that is kept, or in a part that
-    /// was damaged and salvaged around.
+    /// The position lies before the oldest segment, or in a damaged part that was salvaged around.
     Removed(Position),
     /// There is no whole frame at the position.
     Damage(Damage),
-    /// The operating system refused.
+    /// The operating system refused the read.
     Io {
-        /// The segment file.
+        /// The path of the segment file.
         path: PathBuf,
-        /// What it said.
+        /// The error of the operating system.
         source: io::Error,
     },
 }
 
 impl ReadError {
-    /// For `map_err`: an I/O error with the path it was about.
+    /// Returns a function for `map_err` that adds the path to an I/O error.
     pub(super) fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io { path: path.to_path_buf(), source }
     }

@@ -9,8 +9,8 @@ use super::{AppendError, Group, JournalError};
 
 const APPENDS: usize = 30;
 
-/// Opens, appends, opens again and scans, until something fails for good. Returns
-/// what was acknowledged.
+/// Opens, appends, opens again and scans, until an operation fails for good. Returns the
+/// acknowledged frames.
 fn workload(dir: &Path, files: &Arc<FaultyFiles>) -> Vec<Written> {
     let mut acknowledged = Vec::new();
     for round in 0..2 {
@@ -28,7 +28,7 @@ fn workload(dir: &Path, files: &Arc<FaultyFiles>) -> Vec<Written> {
             }
             spares.make_asked();
         }
-        // What was acknowledged is shown, also by a journal that failed.
+        // Every acknowledged frame can be read, also from a journal that failed.
         match all(&reader) {
             Ok(frames) => assert!(acknowledged.iter().all(|frame| frames.contains(frame))),
             Err(error) => assert!(!files.is_armed(), "{error}"),
@@ -67,14 +67,14 @@ fn any_single_failed_operation_loses_nothing_that_was_acknowledged() {
     }
 }
 
-/// Runs the workload with a fault at operation `n`, if any, cuts the power, and
-/// says how many acknowledged frames are missing, and whether all of it was run.
+/// Runs the workload, with a fault at operation `n` if there is any, and cuts the power. Returns
+/// the number of acknowledged frames that are missing, and true if the workload ran to its end.
 fn lost_by_power_cut(n: u64, unsynced: Unsynced, skip_syncs: bool) -> (usize, bool) {
     let parent = tempfile::tempdir().unwrap();
     let dir = parent.path().join("journal");
     let files = Arc::new(FaultyFiles::new());
     files.skip_syncs(skip_syncs);
-    // The fault is the moment of the cut: nothing is written after it.
+    // The fault is the moment of the cut. Nothing is written after it.
     files.fail_at(n, Fault::ShortWrite);
     let mut acknowledged = Vec::new();
     if let Ok((mut writer, _, _)) = open_faulty(&dir, &files) {
@@ -84,7 +84,7 @@ fn lost_by_power_cut(n: u64, unsynced: Unsynced, skip_syncs: bool) -> (usize, bo
                 Ok(frames) => acknowledged.extend(frames),
                 Err(_) => break,
             }
-            // At every other one, so that segments come from spares and without.
+            // Only for every other `n`, so that some segments come from spares and some do not.
             if n % 2 == 0 {
                 spares.make_asked();
             }
@@ -144,7 +144,7 @@ fn a_group_whose_sync_failed_is_not_shown() {
 fn a_half_made_segment_is_taken_away_when_there_is_no_space() {
     let dir = tempfile::tempdir().unwrap();
     let files = Arc::new(FaultyFiles::new());
-    // List, sync of the parent, sync of the directory, create, then the space.
+    // List, sync of the parent, sync of the directory, create, then the allocation.
     files.fail_at(5, Fault::NoSpace);
     let (_, _, report) = open_faulty(dir.path(), &files).unwrap();
     assert!(report.no_space, "{report:?}");
@@ -200,7 +200,7 @@ fn what_a_start_shows_survives_a_power_cut() {
     let files = Arc::new(FaultyFiles::new());
     let (mut writer, _, _) = open_faulty(dir.path(), &files).unwrap();
     let mut written = append(&mut writer, &[body(1, 10)]).unwrap();
-    // Written but not synced: the process is killed in between.
+    // The group is written but not synced, as if the process was killed in between.
     files.fail_at(2, Fault::Io);
     assert!(append(&mut writer, &[body(2, 10)]).is_err());
     written.push((writer.end(), body(2, 10)));

@@ -1,14 +1,14 @@
-//! Files that fail when a test says so, and forget when the power is cut.
+//! Files that fail when a test asks for it, and forget unsynced content when the power is cut.
 //!
-//! Wraps [`OsFiles`], counts every operation, and can
+//! [`FaultyFiles`] wraps [`OsFiles`], counts every operation, and can
 //!
-//! * fail the n-th one ([`FaultyFiles::fail_at`]),
+//! * fail the n-th operation ([`FaultyFiles::fail_at`]),
 //! * have bad sectors ([`FaultyFiles::make_unreadable`]),
-//! * answer syncs without doing them ([`FaultyFiles::skip_syncs`]): the negative
-//!   control of every test that claims to notice a lost sync,
-//! * put the files back to what was synced ([`FaultyFiles::cut_power`]).
+//! * acknowledge syncs without doing them ([`FaultyFiles::skip_syncs`]): the negative control of
+//!   every test that claims to notice a lost sync,
+//! * restore the files to their synced content ([`FaultyFiles::cut_power`]).
 //!
-//! For tests, here and in `tests/`; the server never makes one.
+//! For tests, here and in `tests/`. The server never creates these files.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,27 +23,28 @@ use rustix::io::Errno;
 
 use super::files::{FileFacts, Files, OsFiles};
 
-/// How an operation fails.
+/// The way in which an operation fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// `EIO`, nothing done.
+    /// Nothing is done, and the error is `EIO`.
     Io,
-    /// `ENOSPC`, nothing done.
+    /// Nothing is done, and the error is `ENOSPC`.
     NoSpace,
-    /// A write of the first half of the bytes, then `EIO`; other operations: `EIO`.
+    /// A write writes the first half of its bytes and fails with `EIO`. Other operations fail as
+    /// with [`Fault::Io`].
     ShortWrite,
 }
 
-/// What survives of unsynced content when the power is cut.
+/// The part of the unsynced content that survives a power cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unsynced {
-    /// Nothing.
+    /// No unsynced content survives.
     Lost,
-    /// Any of its pages, chosen by this seed.
+    /// Any of the unsynced pages survive, chosen by this seed.
     SomePages(u64),
 }
 
-/// See the module.
+/// The file operations with faults; see the module.
 #[derive(Default)]
 pub struct FaultyFiles {
     state: Mutex<State>,
@@ -55,57 +56,57 @@ struct State {
     syncs: u64,
     fault: Option<(u64, Fault)>,
     skip_syncs: bool,
-    /// Inodes and bytes of bad sectors.
+    /// Bad sectors, as inodes and byte ranges.
     unreadable: Vec<(u64, Range<u64>)>,
-    /// Path of every open file, by inode.
+    /// The path of every open file, by inode.
     paths: BTreeMap<u64, PathBuf>,
-    /// Content at the last sync, by inode, of files changed since.
+    /// The content at the last sync, by inode, of files that changed since.
     synced: BTreeMap<u64, Vec<u8>>,
-    /// Names whose making was not synced.
+    /// Names that were created and not synced.
     unsynced_names: BTreeSet<PathBuf>,
 }
 
 impl FaultyFiles {
-    /// Files without a fault.
+    /// Creates files without a fault.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Lets the `n`-th operation from now on fail, counted from 1.
+    /// Makes the `n`-th operation from now on fail, counted from 1.
     pub fn fail_at(&self, n: u64, fault: Fault) {
         let mut state = self.state();
         state.fault = Some((state.operations + n, fault));
     }
 
-    /// Whether a fault is set and has not come yet.
+    /// Returns true if a fault is set and has not occurred yet.
     pub fn is_armed(&self) -> bool {
         self.state().fault.is_some()
     }
 
-    /// How many operations there were.
+    /// Returns the number of operations so far.
     pub fn operations(&self) -> u64 {
         self.state().operations
     }
 
-    /// How many syncs of files and directories were asked for.
+    /// Returns the number of requested syncs of files and directories.
     pub fn syncs(&self) -> u64 {
         self.state().syncs
     }
 
-    /// Whether syncs are answered without being done from now on.
+    /// Sets if syncs are acknowledged without being done from now on.
     pub fn skip_syncs(&self, skip: bool) {
         self.state().skip_syncs = skip;
     }
 
-    /// Lets reads of these bytes of a file fail from now on.
+    /// Makes reads of these bytes of a file fail from now on.
     pub fn make_unreadable(&self, path: &Path, bytes: Range<u64>) -> io::Result<()> {
         let inode = fs::metadata(path)?.ino();
         self.state().unreadable.push((inode, bytes));
         Ok(())
     }
 
-    /// Leaves on disk what a power cut would: names and content that were synced,
-    /// and what the drive happened to write of the rest. Removals are kept.
+    /// Leaves on disk the result of a power cut: synced names and content, and the unsynced pages
+    /// that `unsynced` chooses. Removals are kept.
     pub fn cut_power(&self, unsynced: Unsynced) -> io::Result<()> {
         let mut state = self.state();
         for path in std::mem::take(&mut state.unsynced_names) {
@@ -131,7 +132,7 @@ impl FaultyFiles {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts an operation; says whether and how it is to fail.
+    /// Counts an operation. Returns the fault if the operation has to fail.
     fn count(&self) -> Option<Fault> {
         let mut state = self.state();
         state.operations += 1;
@@ -180,14 +181,15 @@ fn error_of(fault: Fault) -> io::Error {
     }
 }
 
-/// Unsynced changes reach the disk by the page, in any order, and lengths too.
+/// Mixes the synced and the current content. Unsynced changes reach the disk page by page, in any
+/// order, and so do lengths.
 fn mix(synced: Vec<u8>, now: &[u8], unsynced: Unsynced) -> Vec<u8> {
     const PAGE_BYTES: usize = 512;
     let Unsynced::SomePages(mut seed) = unsynced else { return synced };
     let mut mixed = synced;
     mixed.resize(mixed.len().max(now.len()), 0);
     for (page, new) in mixed.chunks_mut(PAGE_BYTES).zip(now.chunks(PAGE_BYTES)) {
-        // Knuth's MMIX generator; its high bits are the good ones.
+        // Knuth's MMIX generator. Its high bits are the good bits.
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         if seed >> 63 == 1 {
             page.iter_mut().zip(new).for_each(|(old, new)| *old = *new);
@@ -214,7 +216,7 @@ impl Files for FaultyFiles {
         let file = OsFiles.create_new(path)?;
         self.opened(path, &file)?;
         let mut state = self.state();
-        // Not by `before_change`: the inode may be that of a file removed before.
+        // `before_change` cannot be used: the inode may be the inode of a removed file.
         state.synced.insert(file.metadata()?.ino(), Vec::new());
         state.unsynced_names.insert(path.to_path_buf());
         drop(state);
@@ -332,7 +334,7 @@ impl Files for FaultyFiles {
         OsFiles.metadata(file)
     }
 
-    /// Not counted: it is advice, and nothing hangs on whether the kernel takes it.
+    /// Not counted: the call is advice, and nothing depends on it.
     fn drop_cache(&self, _: &File) -> io::Result<()> {
         Ok(())
     }

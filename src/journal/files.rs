@@ -1,5 +1,5 @@
-//! The file operations of the journal, behind a small trait so that a test can
-//! fail each of them. Called by the rest of the journal; knows no format.
+//! The file operations of the journal, behind a small trait so that a test can fail each operation.
+//! Called by the rest of the journal. Knows no format.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
@@ -13,66 +13,68 @@ use rustix::io::Errno;
 use crate::base::ownership;
 use crate::base::sabotage::{self, Switch};
 
-/// What `fstat` says of an open file.
+/// Facts about an open file, as `fstat` returns them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileFacts {
-    /// Length in bytes.
+    /// The length of the file, in bytes.
     pub len: u64,
-    /// Device number.
+    /// The number of the file's device.
     pub device: u64,
-    /// Inode number.
+    /// The inode number of the file.
     pub inode: u64,
 }
 
 /// The file operations that the journal needs.
 pub trait Files: Send + Sync {
-    /// Makes a directory that only its owner can use (0700).
+    /// Creates a directory that only its owner can use (0700).
     fn create_dir(&self, dir: &Path) -> io::Result<()>;
-    /// The paths of all entries of a directory, in any order.
+    /// Returns the paths of all entries of a directory, in any order.
     fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>>;
-    /// Makes a file that does not exist yet (0600), for reading and writing.
+    /// Creates a file that does not exist yet (0600), for reading and writing.
     fn create_new(&self, path: &Path) -> io::Result<File>;
-    /// Makes a file without a name in a directory (0600), for reading and writing: it is gone when it is closed.
+    /// Creates a file without a name in a directory (0600), for reading and writing. The file is
+    /// gone when it is closed.
     fn create_unnamed(&self, dir: &Path) -> io::Result<File>;
-    /// Opens a file that exists, for reading and writing.
+    /// Opens an existing file for reading and writing.
     fn open(&self, path: &Path) -> io::Result<File>;
-    /// Opens a file that exists, for reading.
+    /// Opens an existing file for reading.
     fn open_to_read(&self, path: &Path) -> io::Result<File>;
-    /// Reads until the buffer is full or the file ends; says how many bytes.
+    /// Reads until the buffer is full or the file ends. Returns the number of bytes.
     fn read_at(&self, file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
     /// Writes all bytes, or fails having written any number of them.
     fn write_all_at(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()>;
-    /// `fdatasync`: the content, and the length if it changed.
+    /// `fdatasync`: syncs the content, and the length if it changed.
     fn sync_data(&self, file: &File) -> io::Result<()>;
-    /// `fsync`: content and metadata.
+    /// `fsync`: syncs the content and the metadata.
     fn sync_all(&self, file: &File) -> io::Result<()>;
-    /// `ftruncate`: what is behind `len` bytes is gone, what is missing is zeros.
+    /// `ftruncate`: cuts the file at `len` bytes, or extends the file with zeros.
     fn set_len(&self, file: &File, len: u64) -> io::Result<()>;
-    /// Reserves disk space for the first `len` bytes; new ones are zeros.
+    /// Reserves disk space for the first `len` bytes. New bytes are zeros.
     fn allocate(&self, file: &File, len: u64) -> io::Result<()>;
-    /// Gives a file without a name this one, which nothing has.
+    /// Gives this name to a file without a name. No file may have the name already.
     fn name(&self, file: &File, path: &Path) -> io::Result<()>;
-    /// Gives a file another name. What had that name before is gone.
+    /// Renames a file. A file that had the new name before is gone.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
-    /// Gives a file a second name, which nothing has.
+    /// Gives a file a second name. No file may have the name already.
     fn link(&self, from: &Path, to: &Path) -> io::Result<()>;
-    /// Removes a file.
+    /// Removes the file at this path.
     fn remove(&self, path: &Path) -> io::Result<()>;
-    /// `fsync` of a directory: the names in it.
+    /// `fsync` of a directory: syncs the names in it.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
-    /// Length, device and inode.
+    /// Returns the length, the device and the inode of a file.
     fn metadata(&self, file: &File) -> io::Result<FileFacts>;
-    /// Asks that the next reads come from the disk and not from memory.
+    /// Asks the kernel to read the file from the disk next time, not from memory.
     fn drop_cache(&self, file: &File) -> io::Result<()>;
 }
 
-/// Whether the disk cannot give what lies there: a bad sector, or content that the filesystem knows to be damaged.
+/// Returns true if the disk cannot read the bytes: a bad sector, or content that the filesystem
+/// knows to be damaged.
 pub fn is_unreadable(error: &io::Error) -> bool {
     let errno = error.raw_os_error().map(Errno::from_raw_os_error);
     matches!(errno, Some(Errno::IO | Errno::BADMSG | Errno::UCLEAN))
 }
 
-/// The operating system's files.
+/// The file operations of the operating system.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct OsFiles;
 
@@ -148,7 +150,7 @@ impl Files for OsFiles {
     }
 
     fn name(&self, file: &File, path: &Path) -> io::Result<()> {
-        // open(2), O_TMPFILE: the way that needs no capability.
+        // open(2), O_TMPFILE: this way of naming a file needs no capability.
         let unnamed = format!("/proc/self/fd/{}", file.as_raw_fd());
         Ok(rustix::fs::linkat(CWD, unnamed, CWD, path, AtFlags::SYMLINK_FOLLOW)?)
     }
@@ -180,12 +182,12 @@ impl Files for OsFiles {
     }
 }
 
-/// The directory that a path is in.
+/// Returns the directory of a path.
 fn parent_of(path: &Path) -> &Path {
     path.parent().unwrap_or(Path::new("."))
 }
 
-/// For filesystems without `fallocate`: writes the zeros behind the file's end.
+/// Writes zeros from the file's end to `len`, for filesystems without `fallocate`.
 fn fill_with_zeros(file: &File, len: u64) -> io::Result<()> {
     let zeros = vec![0; 1 << 20];
     let mut at = file.metadata()?.len();

@@ -1,22 +1,22 @@
-//! One frame as bytes, and a group of them being built. Used by the writer, the
-//! reader and recovery; knows no files.
+//! The bytes of one frame, and the building of a group of frames. Used by the writer, the reader
+//! and recovery. Knows no files.
 
 use std::error::Error;
 use std::fmt;
 
 use crate::base::sabotage::{self, Switch};
 
-/// Longest body of a frame, in bytes.
+/// Maximum length of a frame's body, in bytes.
 pub const MAX_BODY_BYTES: usize = 16 << 20;
 
-/// Bytes of a frame before its body.
+/// Number of header bytes before a frame's body.
 pub(super) const FRAME_HEADER_BYTES: usize = 18;
 
-/// Longest frame with its header, in bytes.
+/// Maximum length of a frame with its header, in bytes.
 pub(super) const FRAME_BYTES_MAX: u64 = (FRAME_HEADER_BYTES + MAX_BODY_BYTES) as u64;
 
-/// The kind of a hole: zeros where damaged bytes were before they were salvaged
-/// around. It keeps every later position in its place; readers pass over it.
+/// The kind of a hole: zeros in place of damaged bytes that were salvaged around. A hole keeps
+/// every later position unchanged; readers skip it.
 pub(super) const HOLE: u8 = 0;
 
 /// The bit of the kind byte that marks the first frame of a group.
@@ -27,15 +27,15 @@ const GROUP_FIRST: u8 = 0x80;
 pub struct Position(pub u64);
 
 impl Position {
-    /// Where every log begins. Nothing has the position 0.
+    /// The position at which every log begins. No frame has the position 0.
     pub const FIRST: Self = Self(1);
 
-    /// The position `bytes` further on.
+    /// Returns the position `bytes` later.
     pub(super) fn plus(self, bytes: u64) -> Self {
         Self(self.0.saturating_add(bytes))
     }
 
-    /// How many bytes further on than `earlier` this is.
+    /// Returns the number of bytes from `earlier` to this position.
     pub(super) fn since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
     }
@@ -50,20 +50,20 @@ impl fmt::Display for Position {
 /// A whole, checked frame, borrowed from a read buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Frame<'a> {
-    /// Where it lies.
+    /// The position at which the frame begins.
     pub position: Position,
-    /// What it is; 1 to 127; the caller's to define.
+    /// The kind, from 1 to 127, which the caller defines.
     pub kind: u8,
-    /// Version of the body's encoding; the caller's to define.
+    /// The version of the body's encoding, which the caller defines.
     pub version: u8,
-    /// Whether it is the first of the group it was appended with.
+    /// Set if the frame is the first of its group.
     pub group_first: bool,
-    /// The content.
+    /// The content of the frame.
     pub body: &'a [u8],
 }
 
 impl Frame<'_> {
-    /// Where the next frame begins.
+    /// Returns the position at which the next frame begins.
     pub fn end(&self) -> Position {
         self.position.plus(self.total_bytes())
     }
@@ -76,15 +76,15 @@ impl Frame<'_> {
 /// A frame that owns its body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OwnedFrame {
-    /// Where it lies.
+    /// The position at which the frame begins.
     pub position: Position,
-    /// What it is; 1 to 127; the caller's to define.
+    /// The kind, from 1 to 127, which the caller defines.
     pub kind: u8,
-    /// Version of the body's encoding; the caller's to define.
+    /// The version of the body's encoding, which the caller defines.
     pub version: u8,
-    /// Whether it is the first of the group it was appended with.
+    /// Set if the frame is the first of its group.
     pub group_first: bool,
-    /// The content.
+    /// The content of the frame.
     pub body: Vec<u8>,
 }
 
@@ -95,15 +95,14 @@ impl From<Frame<'_>> for OwnedFrame {
     }
 }
 
-/// Why a frame cannot be part of a group.
+/// The reason why a frame cannot be added to a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FrameRefused {
     /// The kind is 0 or above 127.
     Kind,
     /// The body is longer than [`MAX_BODY_BYTES`].
     TooLong,
-    /// The body's writer took away bytes that were not its own. The group is
-    /// empty now.
+    /// The body's writer removed bytes that it did not write. The group is empty now.
     Shrunk,
 }
 
@@ -119,21 +118,21 @@ impl fmt::Display for FrameRefused {
 
 impl Error for FrameRefused {}
 
-/// Frames to be appended together, in a buffer that is used again.
+/// Frames to append together, in a buffer that is reused.
 #[derive(Debug, Default)]
 pub struct Group {
     bytes: Vec<u8>,
-    /// Length of each frame with its header.
+    /// The length of each frame with its header, in bytes.
     lens: Vec<usize>,
 }
 
 impl Group {
-    /// An empty group.
+    /// Creates an empty group.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds a frame; `write` appends the body to the buffer it is given.
+    /// Adds a frame. `write` appends the body to the given buffer.
     pub fn push(&mut self, kind: u8, version: u8, write: impl FnOnce(&mut Vec<u8>)) -> Result<(), FrameRefused> {
         self.try_push(kind, version, |buffer| {
             write(buffer);
@@ -141,8 +140,7 @@ impl Group {
         })
     }
 
-    /// Like [`Group::push`] for a writer that can fail: then the group is as it
-    /// was before.
+    /// Like [`Group::push`], for a writer that can fail. On failure the group stays as before.
     pub fn try_push<E: From<FrameRefused>>(
         &mut self,
         kind: u8,
@@ -155,7 +153,7 @@ impl Group {
         self.add(kind, version, write)
     }
 
-    /// Adds a hole with a body of so many zeros.
+    /// Adds a hole with a body of `body_bytes` zeros.
     pub(super) fn push_hole(&mut self, body_bytes: usize) -> Result<(), FrameRefused> {
         self.add(HOLE, 0, |buffer| {
             buffer.resize(buffer.len() + body_bytes, 0);
@@ -194,29 +192,29 @@ impl Group {
         Ok(())
     }
 
-    /// How many frames it has.
+    /// Returns the number of frames.
     pub fn len(&self) -> usize {
         self.lens.len()
     }
 
-    /// Whether it has none.
+    /// Returns true if the group has no frames.
     pub fn is_empty(&self) -> bool {
         self.lens.is_empty()
     }
 
-    /// How many bytes it takes in the log.
+    /// Returns the size of the group in the log, in bytes.
     pub fn bytes(&self) -> usize {
         self.bytes.len()
     }
 
-    /// Takes all frames out and keeps the memory.
+    /// Removes all frames and keeps the memory.
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.lens.clear();
     }
 
-    /// Writes positions and checksums into the frames as they will lie from
-    /// `start` on, lists the positions, and returns what is to be written.
+    /// Writes positions and checksums into the frames, for a group that begins at `start`. Adds the
+    /// positions to the list and returns the bytes to write.
     pub(super) fn stamp(&mut self, start: Position, positions: &mut Vec<Position>) -> &[u8] {
         let mut rest = self.bytes.as_mut_slice();
         let mut position = start;
@@ -242,15 +240,15 @@ fn stamp_frame(frame: &mut [u8], position: Position, flag: u8) {
     }
 }
 
-/// CRC-32C of the whole frame without the checksum's own four bytes.
+/// Returns the CRC-32C of the whole frame without the four bytes of the checksum.
 fn checksum(header: &[u8; FRAME_HEADER_BYTES], body: &[u8]) -> u32 {
     let crc = crc32c::crc32c(&header[..4]);
     let crc = crc32c::crc32c_append(crc, &header[8..]);
     crc32c::crc32c_append(crc, body)
 }
 
-/// What the first bytes of a frame say of its length, once they can be that of
-/// a frame at `position`; else what is wrong with them.
+/// Returns the length that the first bytes of a frame claim, if they can begin a frame at
+/// `position`. Otherwise returns the reason.
 pub(super) fn claimed_bytes(bytes: &[u8], position: Position) -> Result<usize, &'static str> {
     let Some(header) = bytes.first_chunk::<FRAME_HEADER_BYTES>() else {
         return Err("the frame's header is cut short");
@@ -266,12 +264,12 @@ pub(super) fn claimed_bytes(bytes: &[u8], position: Position) -> Result<usize, &
     Ok(FRAME_HEADER_BYTES + len)
 }
 
-/// Whether the first bytes of a frame say that it is a hole.
+/// Returns true if the first bytes of a frame claim to be a hole.
 pub(super) fn claims_hole(bytes: &[u8]) -> bool {
     bytes.first_chunk::<FRAME_HEADER_BYTES>().is_some_and(|header| header[16] & !GROUP_FIRST == HOLE)
 }
 
-/// The whole frame at the start of `bytes`, or what is wrong with it.
+/// Returns the whole frame at the start of `bytes`, or the reason why there is none.
 pub(super) fn parse(bytes: &[u8], position: Position) -> Result<Frame<'_>, &'static str> {
     let total = claimed_bytes(bytes, position)?;
     let whole = bytes.get(..total).ok_or("the frame is cut short")?;

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// A group of two frames as it lies at position 1000.
+/// Returns the bytes of a group of two frames at position 1000.
 fn stamped() -> (Vec<u8>, Vec<Position>) {
     let mut group = Group::new();
     group.push(3, 1, |body| body.extend_from_slice(b"abc")).unwrap();
@@ -25,7 +25,7 @@ fn frame_bytes_are_the_format() {
 
 #[test]
 fn the_checksum_is_the_one_of_the_standard() {
-    // RFC 3720, B.4: 32 bytes of zeros.
+    // The example of RFC 3720, B.4: 32 bytes of zeros.
     assert_eq!(crc32c::crc32c(&[0; 32]), 0x8a91_36aa);
 }
 

@@ -1,42 +1,39 @@
-//! The journal: an append-only log of opaque frames, and the only thing in the
-//! data directory whose loss would lose anything.
+//! The journal: an append-only log of opaque frames. Only the loss of the journal loses data; the
+//! rest of the data directory can be computed from it.
 //!
-//! The committer appends to it through [`Writer`], one group of frames for one
-//! `fdatasync`; everybody else reads it through [`Reader`]. It must not know
-//! what a frame means (a kind, a version and bytes are all it sees), nor any
-//! other room of this crate but `base`.
+//! The committer appends through [`Writer`], one group of frames for each `fdatasync`. All others
+//! read through [`Reader`]. The journal does not know the meaning of a frame: a kind, a version and
+//! bytes are all it sees. It uses no other module of this crate but `base`.
 //!
 //! ```text
 //! journal/00000000000000000001.seg      named by the first position in it
-//! journal/00000000000000065793.seg      = where the one before it ends
+//! journal/00000000000000065793.seg      = the end of the segment before
 //!
 //! segment  ┌ header 64 ┬ frame ┬ frame ┬ … ┬ zeros: preallocated, not yet written ┐
 //!          0           64
-//! header   "TRGJ" 4 │ format u32 │ first position u64 │ device u64 │ inode u64 │ zeros 28 │ crc32c u32
+//! header   "TRGJ" │ format u32 │ first position u64 │ device u64 │ inode u64 │ zeros 28 │ crc32c u32
 //! frame    len u32 │ crc32c u32 │ position u64 │ kind u8 │ version u8 │ body (len bytes)
 //! ```
 //!
-//! All numbers are big-endian. A [`Position`] is a byte address in the whole
-//! log, which begins at 1: a frame lies at `64 + (position - first)` of its
-//! segment, so finding it needs no index. A frame's checksum covers all of the
-//! frame but itself. The high bit of `kind` marks the first frame of a group.
+//! All numbers are big-endian. A [`Position`] is a byte address in the whole log, which begins at
+//! 1. A frame lies at the offset `64 + (position - first)` of its segment, so a reader needs no
+//! index. The checksum covers the whole frame except its own bytes. The high bit of `kind` marks
+//! the first frame of a group.
 //!
-//! What recovery builds on:
+//! Recovery relies on these rules:
 //!
-//! * A group is one write and one sync, lies in one segment, and is written only
-//!   after the group before it was synced. So a bad frame that has a later
-//!   group behind it was once whole on disk: that is damage. One that has none
-//!   behind it may be the torn last group, of which nobody was told: it is cut.
-//! * The unwritten rest of a segment is zeros, also after a cut, so that what a
-//!   crash left behind can never be taken for a frame of a later group.
-//! * A header holds the device and inode of its own file. In a file that has
-//!   others, a copy, a page may be older than the page behind it, because it was
-//!   copied while frames were appended; such a hole is cut as well.
-//! * Sealed segments never change; a segment is sealed before the next one is
-//!   made.
-//! * Only salvaging a damaged journal writes a segment anew: frames stay where
-//!   they are, and what is lost becomes a hole, a frame of kind 0 with a body of
-//!   zeros, so that no position moves. Readers pass over holes.
+//! * A group is one write and one sync, lies in one segment, and is written only after the group
+//!   before was synced. So a bad frame with a later group behind it was once whole on disk: this is
+//!   damage. A bad frame without a later group may be the torn last group, which was never
+//!   acknowledged: it is cut.
+//! * The unwritten rest of a segment is zeros, also after a cut. So leftovers of a crash never look
+//!   like a frame of a later group.
+//! * A header holds the device and inode of its own file. If they differ, the file is a copy. In a
+//!   copy, a page may be older than the page behind it, because frames were appended during the
+//!   copying. Such a hole is cut as well.
+//! * Sealed segments never change. A segment is sealed before the next segment is created.
+//! * Only salvaging a damaged journal rewrites a segment. Whole frames keep their positions, and a
+//!   lost range becomes a hole: a frame of kind 0 with a body of zeros. Readers skip holes.
 
 mod error;
 pub mod faults;

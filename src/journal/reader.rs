@@ -1,6 +1,5 @@
-//! Reading the journal: one frame by its position, or many in order. Used by
-//! whoever answers with a payload, and by rebuild and verify. Sees only what
-//! was synced, also while the writer appends.
+//! Reading the journal: one frame by its position, or many in order. Used to show payloads, and by
+//! rebuild and verify. A reader sees only synced frames, also while the writer appends.
 
 use std::collections::VecDeque;
 use std::io;
@@ -13,20 +12,21 @@ use super::files::Files;
 use super::frame::{self, FRAME_HEADER_BYTES, Frame, HOLE, OwnedFrame, Position};
 use super::segment::{Segment, SegmentInfo, Window};
 
-/// How much a read by position takes at first, in bytes: most frames are shorter.
+/// Number of bytes that a read by position fetches at first. Most frames are shorter.
 const GUESS_BYTES: usize = 4096;
 
-/// What the writer and all readers share.
+/// The state that the writer and all readers share.
 pub(super) struct Shared {
     pub(super) dir: PathBuf,
     pub(super) files: Arc<dyn Files>,
-    /// In order, without gaps.
+    /// The segments, in order and without gaps.
     segments: RwLock<Vec<Arc<Segment>>>,
-    /// The end of what is synced.
+    /// The end of the synced frames.
     end: AtomicU64,
-    /// Where the last group begins that was appended since the journal was opened; zero if there was none.
+    /// The position of the last group that was appended since the journal was opened. Zero if there
+    /// was no group.
     last_group: AtomicU64,
-    /// What was read was not what was written there.
+    /// Set when a read found bytes that differ from the written bytes.
     damaged: AtomicBool,
 }
 
@@ -40,7 +40,7 @@ impl Shared {
         Position(self.end.load(Ordering::Acquire))
     }
 
-    /// Lets the readers see the group that begins at `from` and ends at `end`, which must be synced.
+    /// Shows the readers the group from `from` to `end`, which must be synced.
     pub(super) fn publish(&self, from: Position, end: Position) {
         self.last_group.store(from.0, Ordering::Release);
         self.end.store(end.0, Ordering::Release);
@@ -58,10 +58,10 @@ impl Shared {
         self.segments.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Every segment with where it ends.
+    /// Returns every segment with its end.
     pub(super) fn extents(&self) -> VecDeque<(Arc<Segment>, Position)> {
-        // No segment is added while the list is held, so the end, read later, lies
-        // in the last one.
+        // No segment is added while the list is locked, so the end, which is read later, lies in
+        // the last segment.
         let segments = self.segments();
         let ends = segments.iter().skip(1).map(|next| next.first);
         segments.iter().cloned().zip(ends.chain([self.end()])).collect()
@@ -83,13 +83,13 @@ impl Reader {
         Arc::clone(&self.shared)
     }
 
-    /// The end of what is synced: the position that the next group will have.
+    /// Returns the end of the synced frames, which is the position of the next group.
     pub fn end(&self) -> Position {
         self.shared.end()
     }
 
-    /// The frame at a position that [`Writer::append`](super::Writer::append) or
-    /// a scan gave. Its position and checksum are checked.
+    /// Reads the frame at a position that [`Writer::append`](super::Writer::append) or a scan
+    /// returned. The position and the checksum are checked.
     pub fn read(&self, position: Position) -> Result<OwnedFrame, ReadError> {
         let read = self.try_read(position);
         match &read {
@@ -103,7 +103,8 @@ impl Reader {
         read
     }
 
-    /// Whether a frame was found that is not what was once written there. Stays so.
+    /// Returns true if a damaged frame was found. The result stays true until the journal is opened
+    /// again.
     pub fn is_damaged(&self) -> bool {
         self.shared.damaged.load(Ordering::SeqCst)
     }
@@ -138,8 +139,8 @@ impl Reader {
         Ok(OwnedFrame { position, kind, version, group_first, body: bytes })
     }
 
-    /// The frames from `from`, which must be where one begins, up to `to` or to
-    /// what is synced now.
+    /// Returns the frames from `from`, which must be the beginning of a frame, up to `to` or to the
+    /// current end of the synced frames.
     pub fn scan(&self, from: Position, to: Option<Position>) -> Result<Scan, ReadError> {
         let mut segments = self.shared.extents();
         let end = segments.back().map_or(Position::FIRST, |&(_, end)| end);
@@ -157,8 +158,8 @@ impl Reader {
         Ok(Scan { files, segments, window: None, next: from, to, failed: false })
     }
 
-    /// The frames of the segment that begins at `first`, so that segments can be
-    /// read side by side.
+    /// Returns the frames of the segment that begins at `first`, so that segments can be read in
+    /// parallel.
     pub fn scan_segment(&self, first: Position) -> Result<Scan, ReadError> {
         let segments = self.shared.extents();
         let found = segments.iter().find(|(segment, _)| segment.first == first);
@@ -166,8 +167,8 @@ impl Reader {
         self.scan(first, Some(*end))
     }
 
-    /// The next position behind `from` where a whole frame begins, whatever lies
-    /// between: the way to go on behind damage. Looks at every byte up to there.
+    /// Returns the next position after `from` at which a whole frame begins, whatever lies between.
+    /// Used to continue after damage. Looks at every byte up to the frame.
     pub fn find_frame_behind(&self, from: Position) -> Result<Option<Position>, ReadError> {
         for (segment, end) in self.shared.extents() {
             if end <= from {
@@ -184,7 +185,7 @@ impl Reader {
         Ok(None)
     }
 
-    /// All segments, oldest first.
+    /// Returns all segments, the oldest first.
     pub fn segments(&self) -> Vec<SegmentInfo> {
         let info = |(segment, end): (Arc<Segment>, Position)| SegmentInfo {
             first: segment.first,
@@ -195,7 +196,7 @@ impl Reader {
         self.shared.extents().into_iter().map(info).collect()
     }
 
-    /// The length of all segment files, in bytes, with what is preallocated.
+    /// Returns the length of all segment files, in bytes, with preallocated space.
     pub fn bytes_on_disk(&self) -> io::Result<u64> {
         let segments = self.shared.segments().clone();
         segments.iter().try_fold(0, |sum, segment| Ok(sum + self.shared.files.metadata(&segment.file)?.len))
@@ -213,11 +214,11 @@ impl Reader {
     }
 }
 
-/// Frames in order. Ends after the first error; see
-/// [`Reader::find_frame_behind`] for how to go on.
+/// Frames in order. The scan ends after the first error; [`Reader::find_frame_behind`] finds the
+/// position to continue from.
 pub struct Scan {
     files: Arc<dyn Files>,
-    /// The segment of `next` and those behind it, with their ends.
+    /// The segment of `next` and all later segments, with their ends.
     segments: VecDeque<(Arc<Segment>, Position)>,
     window: Option<Window>,
     next: Position,
@@ -226,12 +227,12 @@ pub struct Scan {
 }
 
 impl Scan {
-    /// Where the next frame is expected, or where reading failed.
+    /// Returns the position at which the next frame is expected, or at which reading failed.
     pub fn position(&self) -> Position {
         self.next
     }
 
-    /// The next frame, without copying its body.
+    /// Returns the next frame, without copying its body.
     pub fn next_frame(&mut self) -> Option<Result<Frame<'_>, ReadError>> {
         while !self.failed && self.next < self.to && self.pass_hole() {}
         if self.failed || self.next >= self.to {
@@ -253,7 +254,8 @@ impl Scan {
         Some(Err(error))
     }
 
-    /// Goes on behind the next frame if that is a whole hole. Whatever is wrong with one is told by who reads it.
+    /// Skips the next frame if it is a whole hole. A broken hole is reported by the read that
+    /// follows.
     fn pass_hole(&mut self) -> bool {
         self.enter_segment();
         let Some(window) = &mut self.window else { return false };
@@ -266,7 +268,7 @@ impl Scan {
         true
     }
 
-    /// Puts the window on the segment that holds the next frame.
+    /// Moves the window to the segment of the next frame.
     fn enter_segment(&mut self) {
         while self.segments.front().is_some_and(|&(_, end)| end <= self.next) {
             self.segments.pop_front();

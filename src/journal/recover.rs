@@ -1,6 +1,6 @@
-//! Opening a journal: finds out what a crash, a copy or rot left, cuts what was
-//! never acknowledged, and refuses what cannot be explained. Called at start,
-//! by rebuild and by verify. Changes nothing before everything is checked.
+//! Opening a journal: finds the traces of a crash, a copy or bit rot, cuts frames that were never
+//! acknowledged, and refuses unexplained content. Called at the start, by rebuild and by verify.
+//! Changes nothing before everything is checked.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,15 +14,14 @@ use super::segment::{self, Header, SEGMENT_HEADER_BYTES, SEGMENT_HEADER_LEN, Seg
 use super::writer::{Active, Writer, is_no_space};
 use crate::base::sabotage::{self, Switch};
 
-/// How a journal is opened.
+/// The settings for opening a journal.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Size of a segment in bytes without its header. A larger group gets a
-    /// segment of its own.
+    /// The size of a segment without its header, in bytes. A larger group gets its own segment.
     pub segment_bytes: u64,
-    /// Every segment with frames at or behind this position is read whole and
-    /// checked. The last segment always is; of the others, else, only header,
-    /// size and what follows the last frame.
+    /// Every segment with frames at or after this position is read whole and checked. The last
+    /// segment is always read whole. Of the others, only the header, the size and the bytes after
+    /// the last frame are checked.
     pub scan_from: Option<Position>,
 }
 
@@ -32,52 +31,52 @@ impl Default for Options {
     }
 }
 
-/// What was found at opening; for the log.
+/// The findings at opening, for the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpenReport {
-    /// How many segments there are now.
+    /// The number of segments now.
     pub segments: usize,
-    /// The oldest position that is kept.
+    /// The oldest position in the journal.
     pub first: Position,
-    /// Where the next group will begin.
+    /// The position at which the next group will begin.
     pub end: Position,
-    /// What was cut from the last segment.
+    /// The bytes that were cut from the last segment.
     pub cut: Option<CutTail>,
-    /// Whether the last segment was a copy of the file it was written as.
+    /// Set if the last segment is a copy of its original file.
     pub is_copy: bool,
-    /// A segment file without frames that was made anew, because a crash or a
-    /// copy caught it while it was made, or because it was a copy.
+    /// A segment file without frames that was created again, because a crash or a copy interrupted
+    /// its creation, or because it was a copy.
     pub remade: Option<PathBuf>,
-    /// Whether there is no space for the segment to append to. The journal can
-    /// be read, and appending tries again.
+    /// Set if there is no space for the next segment. The journal can be read, and each append
+    /// tries again.
     pub no_space: bool,
 }
 
-/// Bytes that were cut from the end of the last segment.
+/// The bytes that were cut from the end of the last segment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CutTail {
-    /// The segment file.
+    /// The path of the segment file.
     pub file: PathBuf,
-    /// Where the cut was made, in bytes.
+    /// The offset of the cut in the file, in bytes.
     pub offset: u64,
-    /// How many written bytes were behind it.
+    /// The number of written bytes after the cut.
     pub bytes: u64,
-    /// Why they were there.
+    /// The reason why the segment had a bad end.
     pub cause: CutCause,
 }
 
-/// Why the last segment had a bad end.
+/// The reason why the last segment had a bad end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CutCause {
-    /// A crash came before the last group was synced: nobody was told of it.
+    /// A crash came before the last group was synced. The group was never acknowledged.
     TornGroup,
-    /// The file was copied while it was appended to: what is behind the hole is
-    /// younger than the copy's begin.
+    /// The file was copied while frames were appended. The content after the hole is younger than
+    /// the beginning of the copying.
     CopyHole,
 }
 
 impl CutCause {
-    /// In words, for the log.
+    /// The name of the cause in the log.
     pub fn name(self) -> &'static str {
         match self {
             Self::TornGroup => "torn_group",
@@ -86,7 +85,7 @@ impl CutCause {
     }
 }
 
-/// Opens the journal in `dir`, which is made if it is missing.
+/// Opens the journal in `dir`. Creates `dir` if it is missing.
 pub fn open(
     dir: &Path,
     files: Arc<dyn Files>,
@@ -101,7 +100,7 @@ pub fn open(
     };
     let is_copy = last.is_copy.unwrap_or(chain_is_copy);
     if is_copy {
-        // Whoever copied it may not have synced it.
+        // The copy may not be synced yet.
         for segment in &segments {
             files.sync_all(&segment.file).map_err(JournalError::io(&segment.path))?;
         }
@@ -130,7 +129,7 @@ pub fn open(
     Ok((writer, Reader::new(shared), report))
 }
 
-/// Whether there was space for it.
+/// Creates the segment for the next group. Returns true if there was space.
 fn make_first_active(writer: &mut Writer, dir: &Path) -> Result<bool, JournalError> {
     match writer.make_active(0) {
         Ok(_) => Ok(true),
@@ -139,7 +138,7 @@ fn make_first_active(writer: &mut Writer, dir: &Path) -> Result<bool, JournalErr
     }
 }
 
-/// Opens all segment files of the directory, oldest first.
+/// Opens all segment files of the directory, the oldest first.
 fn open_segments(dir: &Path, files: &dyn Files) -> Result<Vec<Arc<Segment>>, JournalError> {
     let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let paths = match files.list(dir) {
@@ -147,7 +146,8 @@ fn open_segments(dir: &Path, files: &dyn Files) -> Result<Vec<Arc<Segment>>, Jou
         other => other,
     };
     let paths = paths.map_err(JournalError::io(dir))?;
-    // Also if it was there: the crash may have come between making and syncing it.
+    // The parent is synced even if the directory exists: a crash may have come between its creation
+    // and its sync.
     files.sync_dir(parent).map_err(JournalError::io(parent))?;
     let mut found: Vec<_> =
         paths.into_iter().filter_map(|path| Some((segment::first_from_path(&path)?, path))).collect();
@@ -159,9 +159,8 @@ fn open_segments(dir: &Path, files: &dyn Files) -> Result<Vec<Arc<Segment>>, Jou
     found.into_iter().map(open).collect()
 }
 
-/// Checks that every segment but the last has a header, is long enough to reach
-/// to the next one, and has nothing behind. Says whether the last of these is a
-/// copy.
+/// Checks that every segment but the last has a header, reaches the next segment, and has nothing
+/// after that. Returns true if the last of the checked segments is a copy.
 fn check_chain(files: &Arc<dyn Files>, segments: &[Arc<Segment>]) -> Result<bool, JournalError> {
     let mut is_copy = false;
     for (segment, next) in segments.iter().zip(segments.iter().skip(1)) {
@@ -186,7 +185,7 @@ fn check_chain(files: &Arc<dyn Files>, segments: &[Arc<Segment>]) -> Result<bool
     Ok(is_copy)
 }
 
-/// Checks all frames of the sealed segments that reach behind `from`.
+/// Checks all frames of the sealed segments that reach beyond `from`.
 fn check_frames(files: &Arc<dyn Files>, segments: &[Arc<Segment>], from: Option<Position>) -> Result<(), JournalError> {
     let Some(from) = from else { return Ok(()) };
     for (segment, next) in segments.iter().zip(segments.iter().skip(1)) {
@@ -202,13 +201,13 @@ fn check_frames(files: &Arc<dyn Files>, segments: &[Arc<Segment>], from: Option<
     Ok(())
 }
 
-/// What the last segment turned out to be.
+/// The findings about the last segment.
 struct Last {
     end: Position,
-    /// Where its preallocated space ends, if it can be appended to.
+    /// The end of the preallocated space. Absent if frames cannot be appended.
     room_end: Option<Position>,
     cut: Option<CutTail>,
-    /// Unknown if its header is not readable.
+    /// Set for a copy. Unknown if the header is not readable.
     is_copy: Option<bool>,
 }
 
@@ -218,8 +217,8 @@ impl Last {
     }
 }
 
-/// Finds the end of the last segment, cuts what lies behind, and seals it if it
-/// is not to be appended to.
+/// Finds the end of the last segment, cuts the bytes after the end, and seals a segment to which
+/// nothing can be appended.
 fn recover_last(files: &Arc<dyn Files>, segment: &Arc<Segment>) -> Result<Last, JournalError> {
     let (header, len) = read_header(files.as_ref(), segment)?;
     let mut window = Window::new(Arc::clone(files), Arc::clone(segment), len);
@@ -228,23 +227,23 @@ fn recover_last(files: &Arc<dyn Files>, segment: &Arc<Segment>) -> Result<Last, 
         Header::Whole { copy } => copy,
         Header::Foreign(reason) => return Err(damage(segment, 0, reason)),
         Header::Unreadable => {
-            // Nothing is appended before the header is synced, so without frames
-            // the crash came before that and the segment is made anew.
+            // Nothing is appended before the header is synced. Without frames, the crash came
+            // before this sync, and the segment is created again.
             return match window.end_of_content(SEGMENT_HEADER_BYTES).map_err(JournalError::reading(&segment.path))? {
                 None => Ok(Last { end: segment.first, ..Last::none() }),
                 Some(_) => Err(damage(segment, 0, "the header is incomplete, but data follows it")),
             };
         }
     };
-    // What a killed process wrote may only be in memory; and after a failed sync
-    // memory may hold what the disk does not. So: sync, then read from the disk.
+    // The frames of a killed process may be only in memory, and after a failed sync the memory may
+    // differ from the disk. So the file is synced and then read from the disk.
     files.sync_all(&segment.file).map_err(in_file())?;
     files.drop_cache(&segment.file).map_err(in_file())?;
     let (offset, cut) = find_end(&mut window, copy)?;
     let end = segment.position_at(offset);
     let mut last = Last { end, room_end: None, cut, is_copy: Some(copy) };
     if copy {
-        // The next segment is an original again. One without frames is made anew.
+        // The next segment is an original again. A segment without frames is created again.
         cut_at(files.as_ref(), segment, offset, offset).map_err(in_file())?;
     } else if last.cut.is_none() {
         last.room_end = Some(segment.position_at(len)).filter(|&room_end| room_end > end);
@@ -254,8 +253,8 @@ fn recover_last(files: &Arc<dyn Files>, segment: &Arc<Segment>) -> Result<Last, 
     Ok(last)
 }
 
-/// Makes everything behind `offset` zeros up to `len`, so that no stale frame can
-/// ever follow a new one. Says whether there was space for the zeros.
+/// Overwrites the bytes from `offset` to `len` with zeros, so that no stale frame can follow a new
+/// frame. Returns true if there was space for the zeros.
 fn cut_at(files: &dyn Files, segment: &Segment, offset: u64, len: u64) -> io::Result<bool> {
     if sabotage::is_on(Switch::TailRepairOff) {
         return Ok(true);
@@ -272,7 +271,7 @@ fn cut_at(files: &dyn Files, segment: &Segment, offset: u64, len: u64) -> io::Re
     Ok(has_space)
 }
 
-/// The offset behind the last frame that is kept, and what is to be cut there.
+/// Returns the offset after the last kept frame, and the cut to make there.
 fn find_end(window: &mut Window, copy: bool) -> Result<(u64, Option<CutTail>), JournalError> {
     let path = window.segment().path.clone();
     let in_file = || JournalError::reading(&path);
@@ -290,13 +289,13 @@ fn find_end(window: &mut Window, copy: bool) -> Result<(u64, Option<CutTail>), J
     Ok((offset, Some(cut)))
 }
 
-/// What a frame of the last segment that is not whole turns out to be.
+/// The verdict on a bad frame of the last segment.
 pub(super) enum BadEnd {
-    /// Nothing was written there yet.
+    /// Nothing was written at the offset yet.
     Unwritten,
-    /// What was never acknowledged, up to this offset.
+    /// The bytes up to this offset were never acknowledged.
     Cut(CutCause, u64),
-    /// It was whole once, because a later group begins at this offset.
+    /// The frame was whole once, because a later group begins at this offset.
     Damage(u64),
 }
 
@@ -310,8 +309,8 @@ pub(super) fn judge_end(window: &mut Window, offset: u64, copy: bool) -> io::Res
     })
 }
 
-/// Goes through the frames to the end of the window or the first bad one; says
-/// where that is and what is wrong there.
+/// Walks through the frames to the end of the window or to the first bad frame. Returns the offset,
+/// and the fault if there is one.
 fn walk(window: &mut Window) -> io::Result<(u64, Option<&'static str>)> {
     let mut offset = SEGMENT_HEADER_BYTES;
     while offset < window.limit() {
@@ -323,12 +322,12 @@ fn walk(window: &mut Window) -> io::Result<(u64, Option<&'static str>)> {
     Ok((offset, None))
 }
 
-/// Whether the bad frame at `offset` looks like pages that were copied before
-/// they were written: its header is zeros, or one of its pages ends in zeros.
+/// Returns true if the bad frame at `offset` looks like pages that were copied before they were
+/// written: its header is zeros, or one of its pages ends in zeros.
 fn is_copy_hole(window: &mut Window, offset: u64) -> io::Result<bool> {
-    /// The kernel copies and writes page by page.
+    /// The unit in which the kernel copies and writes.
     const PAGE_BYTES: u64 = 4096;
-    /// Fewer than this at the end of a page may be the frame's own.
+    /// Minimum number of zeros at the end of a page. Fewer zeros may belong to the frame.
     const ZEROS_MIN: usize = 16;
 
     let position = window.segment().position_at(offset);
@@ -345,7 +344,7 @@ fn is_copy_hole(window: &mut Window, offset: u64) -> io::Result<bool> {
         let page = seen.get(..want).unwrap_or(seen);
         let zeros = page.iter().rev().take_while(|&&b| b == 0).count();
         let zeros_from = at + (page.len() - zeros) as u64;
-        // The first bytes of a header are often zeros anyway: the length's.
+        // The first bytes of a header are often zeros, because they are the length.
         let all = zeros == page.len() && zeros > 3;
         if (all || zeros >= ZEROS_MIN) && zeros_from < end {
             return Ok(true);
@@ -355,7 +354,7 @@ fn is_copy_hole(window: &mut Window, offset: u64) -> io::Result<bool> {
     Ok(false)
 }
 
-/// The header of a segment, and the length of its file in bytes.
+/// Returns the header of a segment, and the length of its file in bytes.
 pub(super) fn read_header(files: &dyn Files, segment: &Segment) -> Result<(Header, u64), JournalError> {
     let mut bytes = [0; SEGMENT_HEADER_LEN];
     let facts = files.metadata(&segment.file).map_err(JournalError::io(&segment.path))?;

@@ -1,4 +1,4 @@
-//! Tests of opening after a crash, after rot, and of a copy.
+//! Tests of opening after a crash, after bit rot, and of a copy.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -7,7 +7,7 @@ use super::*;
 use crate::journal::tests::{SMALL, Written, all, append, body, group_of, open_quick, open_small, segment_files};
 use crate::journal::{AppendError, OsFiles, ReadError};
 
-/// Overwrites a file in place, so that it stays an original.
+/// Overwrites a file in place, so that the file stays an original.
 fn overwrite(path: &Path, bytes: &[u8]) {
     use std::os::unix::fs::FileExt;
     let file = fs::OpenOptions::new().write(true).open(path).unwrap();
@@ -15,7 +15,7 @@ fn overwrite(path: &Path, bytes: &[u8]) {
     file.write_all_at(bytes, 0).unwrap();
 }
 
-/// A file with the same content and another inode.
+/// Replaces a file by a copy with the same content and another inode.
 fn replace_by_copy(path: &Path, bytes: &[u8]) {
     let other = path.with_extension("copy");
     fs::write(&other, bytes).unwrap();
@@ -28,7 +28,7 @@ fn flip(path: &Path, offset: usize) {
     overwrite(path, &bytes);
 }
 
-/// A journal of these groups, each frame body `len` bytes long.
+/// Creates a journal of these groups. Each frame body is `len` bytes long.
 fn journal_of(dir: &Path, groups: &[usize], len: usize) -> Vec<Vec<Written>> {
     let (mut writer, _, _) = open_small(dir).unwrap();
     let mut n = 0;
@@ -52,7 +52,7 @@ fn offset_in_first_segment(frame: &Written) -> u64 {
     SEGMENT_HEADER_BYTES + frame.0.0 - 1
 }
 
-/// Opens, appends one more, opens again: whatever recovery did, it lasts.
+/// Opens, appends one frame and opens again: the result of a recovery lasts.
 fn assert_goes_on(dir: &Path, expected: &[Written]) {
     let (mut writer, reader, _) = open_small(dir).unwrap();
     assert_eq!(all(&reader).unwrap(), expected);
@@ -77,7 +77,7 @@ fn every_flipped_byte_gives_an_exact_prefix_or_damage_by_file_and_offset() {
         for offset in 0..whole.len() {
             let mut bytes = whole.clone();
             bytes[offset] ^= 0x10;
-            // Opening may cut, so each has its own start; the inode stays.
+            // Opening may cut the file, so each round restores the content. The inode stays.
             overwrite(file, &bytes);
             match open_quick(origin.path()).map(|(_, reader, _)| all(&reader)) {
                 Ok(Ok(frames)) => {
@@ -123,7 +123,7 @@ fn torn_tail_is_cut_at_every_length() {
             assert_eq!(cause, is_torn.then_some(CutCause::TornGroup), "{cut}");
             if let Some(cut) = report.cut {
                 assert_eq!((cut.file.as_path(), cut.offset), (file.as_path(), (start + whole_frames * 88) as u64));
-                // What is behind is zeros again, up to the full length.
+                // The bytes after the cut are zeros again, up to the full length.
                 let now = fs::read(file).unwrap();
                 assert_eq!(now.len(), bytes.len());
                 assert!(now[start + whole_frames * 88..].iter().all(|&b| b == 0));
@@ -136,7 +136,7 @@ fn torn_tail_is_cut_at_every_length() {
     }
 }
 
-/// A segment that ends exactly at its file's end got a next one.
+/// A segment that ended exactly at its file's end was followed by a new segment.
 fn remove_but_first(dir: &Path) {
     for file in &segment_files(dir)[1..] {
         fs::remove_file(file).unwrap();
@@ -177,7 +177,7 @@ fn a_bad_frame_with_a_later_group_is_damage_and_nothing_is_cut() {
             assert_eq!(fs::read(file).unwrap(), damaged);
             overwrite(file, &whole);
         }
-        // Nor is a zeroed frame in an original taken for the hole of a copy.
+        // A zeroed frame in an original does not count as the hole of a copy either.
         let mut bytes = whole.clone();
         bytes[usize::try_from(offset).unwrap()..][..88].fill(0);
         overwrite(file, &bytes);
@@ -192,11 +192,11 @@ fn stale_frames_behind_a_cut_never_come_back() {
     let dir = tempfile::tempdir().unwrap();
     let groups = journal_of(dir.path(), &[1, 5], 70);
     let file = &segment_files(dir.path())[0];
-    // The group's first frame is torn; frames 2 to 5 lie whole behind it.
+    // The group's first frame is torn. The frames 2 to 5 lie whole behind it.
     flip(file, usize::try_from(offset_in_first_segment(&groups[1][0])).unwrap() + 40);
     let (mut writer, reader, report) = open_small(dir.path()).unwrap();
     assert_eq!(report.cut.unwrap().bytes, 5 * 88);
-    // A frame of the same length ends exactly where a stale one would begin.
+    // A frame of the same length ends exactly where a stale frame would begin.
     let new = append(&mut writer, &[body(99, 70)]).unwrap();
     assert_eq!(new[0].0, groups[1][0].0);
     let expected = [groups[0].clone(), new].concat();
@@ -254,7 +254,7 @@ fn sealed_frames_are_checked_from_the_position_asked_for() {
 fn a_segment_caught_while_it_was_made_is_made_anew() {
     let headers: [&[u8]; 4] = [&[], &[0; 40], &[0; 64 + 4096], b"TRGJ\0\0\0\x01torn"];
     for bytes in headers {
-        // As the only segment, also one that does not begin the log, and as the next one.
+        // As the only segment, also of a log that begins later, and as the next segment.
         let dir = tempfile::tempdir().unwrap();
         let alone = segment::path_of(dir.path(), Position(5000));
         fs::write(&alone, bytes).unwrap();
@@ -324,11 +324,11 @@ fn copies_of_copies_without_frames_do_not_pile_up() {
     assert_goes_on(dir.path(), &[]);
 }
 
-/// Bytes of a page as the kernel has them.
+/// The size of a page in the kernel, in bytes.
 const PAGE: usize = 4096;
 
-/// What a copy of a file sees that goes page by page from the older to the
-/// newer of two states: each page is that of one of the states in between.
+/// Returns a copy of a file that is read page by page while the file changes from the oldest to the
+/// newest state. Each page is taken from one of the states.
 fn live_copy(states: &[Vec<u8>], page_state: impl Fn(usize) -> usize) -> Vec<u8> {
     let newest = states.last().unwrap();
     let pages = newest.len().div_ceil(PAGE);
@@ -378,7 +378,7 @@ fn a_live_copy_holds_everything_up_to_its_begin() {
             }
         }
     }
-    // The test met each of them.
+    // The test met each of the causes.
     assert_eq!(causes.len(), 3, "{causes:?}");
 }
 
@@ -430,7 +430,7 @@ fn other_files_in_the_directory_are_left_alone() {
 
 #[test]
 fn a_writer_after_recovery_refuses_nothing() {
-    // A cut journal takes groups up to the size that the segment had.
+    // A journal after a cut accepts groups up to the former size of the segment.
     let dir = tempfile::tempdir().unwrap();
     let groups = journal_of(dir.path(), &[1, 1], 70);
     flip(&segment_files(dir.path())[0], usize::try_from(offset_in_first_segment(&groups[1][0])).unwrap() + 30);

@@ -1,11 +1,10 @@
-//! Making a damaged journal whole again: everything that is not damaged stays
-//! at its position, and what is lost becomes a hole, a frame of its own kind that
-//! readers pass over. Called by rebuild while no server runs, with what
-//! [`Survey`](super::Survey) found.
+//! Repairing a damaged journal. Whole frames keep their positions, and a lost range becomes a hole,
+//! a frame of its own kind that readers skip. Called by rebuild while no server runs, with the
+//! findings of [`Survey`](super::Survey).
 //!
-//! A segment is written anew beside the damaged file, synced, and takes its place
-//! in one step; the damaged file goes into a directory of its own before that. So
-//! a crash at any instant leaves a journal that can be salvaged again.
+//! A segment is rewritten beside the damaged file, synced, and takes its place in one step. Before
+//! this step the damaged file goes into a directory for damaged files. So a crash at any instant
+//! leaves a journal that can be salvaged again.
 
 use std::fs::File;
 use std::io;
@@ -18,37 +17,37 @@ use super::frame::{FRAME_BYTES_MAX, FRAME_HEADER_BYTES, Group, Position};
 use super::segment::{self, SEGMENT_HEADER_BYTES, Segment, Window};
 use super::survey::{Lost, SegmentFound};
 
-/// How much is copied at a time, in bytes.
+/// Number of bytes that are copied at a time.
 const PORTION_BYTES: usize = 1 << 20;
 
-/// A frame that takes the place of lost ones: what is to be known of them.
+/// A frame that describes a lost range and stands at its beginning.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Note {
-    /// Where the lost range begins, at the front of which it goes.
+    /// The position at which the lost range begins.
     pub at: Position,
-    /// Its kind.
+    /// The kind of the frame.
     pub kind: u8,
-    /// Version of the body's encoding.
+    /// The version of the body's encoding.
     pub version: u8,
-    /// The content.
+    /// The content of the frame.
     pub body: Vec<u8>,
 }
 
-/// What is to be made of a journal.
+/// The plan for salvaging a journal.
 pub struct Salvage<'a> {
-    /// The journal's directory.
+    /// The directory of the journal.
     pub dir: &'a Path,
-    /// Through what it is read and written.
+    /// The file operations for reading and writing.
     pub files: Arc<dyn Files>,
-    /// Where the damaged files go. It must not exist yet, on the same filesystem.
+    /// The directory for damaged files. It must not exist yet and must be on the same filesystem.
     pub aside: &'a Path,
-    /// What takes the place of what.
+    /// The notes for the lost ranges.
     pub notes: &'a [Note],
 }
 
 impl Salvage<'_> {
-    /// Writes anew what is damaged or has a torn end, and the beginning if that is missing. Returns the files that were
-    /// set aside.
+    /// Rewrites every segment that is damaged or has a torn end, and writes the beginning if it is
+    /// missing. Returns the files that were set aside.
     pub fn run(&self, beginning: Option<&Lost>, segments: &[SegmentFound]) -> Result<Vec<PathBuf>, JournalError> {
         let damaged = segments.iter().filter(|found| !found.damages.is_empty() || found.tail.is_some());
         let damaged: Vec<&SegmentFound> = damaged.collect();
@@ -103,7 +102,7 @@ impl Salvage<'_> {
         self.notes.iter().find(|note| note.at == position)
     }
 
-    /// How many bytes a hole must bridge, behind the note if there is one.
+    /// Returns the number of bytes that a hole must bridge, after the note if there is one.
     fn hole_bytes(&self, lost: &Lost) -> Result<u64, JournalError> {
         let note = self.note_at(lost.from).filter(|_| lost.to > lost.from);
         let note = note.map_or(0, |note| (FRAME_HEADER_BYTES + note.body.len()) as u64);
@@ -127,7 +126,7 @@ impl Salvage<'_> {
             pushed.map_err(|refused| JournalError::io(path)(io::Error::other(refused)))?;
         }
         while left > 0 || !group.is_empty() {
-            // What remains must have room for a header.
+            // The remaining bytes must have room for a header.
             let take = if left <= FRAME_BYTES_MAX { left } else { FRAME_BYTES_MAX - FRAME_HEADER_BYTES as u64 };
             if let Some(body) = usize::try_from(take).ok().and_then(|take| take.checked_sub(FRAME_HEADER_BYTES)) {
                 group.push_hole(body).map_err(|refused| JournalError::io(path)(io::Error::other(refused)))?;
@@ -142,7 +141,7 @@ impl Salvage<'_> {
         Ok(())
     }
 
-    /// A file with a segment's header. One that an earlier salvage left is made anew.
+    /// Creates a file with a segment's header. A leftover of an earlier salvage is replaced.
     fn begin(&self, draft: &Path, first: Position) -> Result<File, JournalError> {
         let made = match self.files.remove(draft) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -156,8 +155,8 @@ impl Salvage<'_> {
         made.map_err(JournalError::io(draft))
     }
 
-    /// Copies the bytes of these positions of the segment that begins at `first`
-    /// to where they were. An error names the file that it is about.
+    /// Copies these positions of the segment that begins at `first` to the same offsets. An error
+    /// names the file that caused it.
     fn copy(
         &self,
         (from, from_path): (&File, &Path),
@@ -180,7 +179,7 @@ impl Salvage<'_> {
         Ok(())
     }
 
-    /// Copies the damaged file, but for what the disk cannot read of it.
+    /// Copies the damaged file, except for bytes that the disk cannot read.
     fn copy_aside(&self, found: &SegmentFound, damaged: File, aside: &Path) -> io::Result<()> {
         let segment = Arc::new(Segment::new(found.first, found.path.clone(), damaged));
         let mut window = Window::patient(Arc::clone(&self.files), segment, found.bytes);
@@ -198,7 +197,7 @@ impl Salvage<'_> {
     }
 }
 
-/// The name under which a segment is written: not one of a segment.
+/// Returns the name under which a segment is rewritten. It is not the name of a segment.
 fn draft_of(path: &Path) -> PathBuf {
     path.with_extension("seg.new")
 }

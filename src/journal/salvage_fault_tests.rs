@@ -1,5 +1,5 @@
-//! Salvaging on a disk that fails: pages that cannot be read are damage and no reason to stop, and an operation that
-//! fails leaves a journal that the next try makes whole.
+//! Salvaging on a failing disk: unreadable pages are damage and no reason to stop, and after a
+//! failed operation the next salvage completes the repair.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use crate::journal::{JournalError, Options, open};
 
 const PAGE: u64 = 4096;
 
-/// Looks and salvages; what is lost is told before anything is written.
+/// Scans and salvages. Losses are added to `told` before anything is written.
 fn try_salvage(dir: &Path, aside: &str, files: &Arc<FaultyFiles>, told: &mut Vec<Lost>) -> Result<(), JournalError> {
     let files: Arc<dyn Files> = Arc::<FaultyFiles>::clone(files);
     let survey = Survey::open_with(dir, Arc::clone(&files))?;
@@ -20,7 +20,8 @@ fn try_salvage(dir: &Path, aside: &str, files: &Arc<FaultyFiles>, told: &mut Vec
     Salvage { dir, files, aside: &aside, notes: &[] }.run(beginning.as_ref(), &found).map(drop)
 }
 
-/// A journal of three segments, the last one with room, of frames that are shorter and longer than a page.
+/// Creates a journal of three segments with frames shorter and longer than a page. The last segment
+/// has room.
 fn paged(dir: &Path, files: &Arc<FaultyFiles>) -> Vec<Written> {
     let options = Options { segment_bytes: 32 << 10, scan_from: None };
     let shared: Arc<dyn Files> = Arc::<FaultyFiles>::clone(files);
@@ -29,7 +30,7 @@ fn paged(dir: &Path, files: &Arc<FaultyFiles>) -> Vec<Written> {
     (0..28).flat_map(|n| append(&mut writer, &bodies(n)).unwrap()).collect()
 }
 
-/// Lets a sector at the beginning of a page be bad, and salvages.
+/// Makes the sector at the beginning of a page bad, and salvages.
 fn lose_page(segment: usize, page: u64) {
     let dir = tempfile::tempdir().unwrap();
     let files = Arc::new(FaultyFiles::new());
@@ -50,7 +51,7 @@ fn lose_page(segment: usize, page: u64) {
     assert!(lost.iter().any(is_named), "{lost:?}");
     assert!(lost.iter().all(|lost| lost.damage.reason.contains("read")), "{lost:?}");
     assert_eq!(losses(dir.path()), [], "whole afterwards");
-    // Frames that do not touch the page are kept.
+    // Frames outside the page are kept.
     let touches = |(position, body): &Written| {
         let start = 64 + position.0.saturating_sub(first.0);
         let is_here = *position >= first && next.is_none_or(|next| *position < next);
@@ -72,7 +73,7 @@ fn each_page_that_cannot_be_read_is_named_as_damage_and_costs_the_frames_that_to
     assert!(pages.map(|(segment, page)| lose_page(segment, page)).count() >= 24);
 }
 
-/// Two damaged segments, one missing at the beginning, and a torn end.
+/// Creates a journal with two damaged segments, a missing segment at the beginning, and a torn end.
 fn damaged(dir: &Path) -> Vec<Written> {
     let mut written = written(dir, 36);
     let files = segment_files(dir);
@@ -91,7 +92,8 @@ fn damaged(dir: &Path) -> Vec<Written> {
     written
 }
 
-/// Every segment is as it was, or is new and the old one is kept; but for the header, which knows its own file.
+/// Asserts that every segment is unchanged, or is rewritten with the old file kept. The header
+/// differs, because it names its own file.
 fn assert_old_or_new(before: &Path, after: &Path, salvaged: &Path) {
     for file in segment_files(after).iter().filter(|file| segment::first_from_path(file).is_some()) {
         let name = file.file_name().unwrap();

@@ -1,4 +1,5 @@
-//! Tests of looking at a damaged journal and of salvaging it: whatever is not damaged is found and kept in its place.
+//! Tests of scanning and salvaging a damaged journal: every undamaged frame is found and keeps its
+//! position.
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +10,7 @@ use crate::journal::{CutCause, OsFiles, Survey};
 
 const SHAPES: [usize; 7] = [300, 20, 1, 900, 64, 0, 2_000];
 
-/// A journal of several segments with groups of two frames.
+/// Creates a journal of several segments with groups of two frames.
 fn written(dir: &Path, groups: usize) -> Vec<Written> {
     let (mut writer, _, _) = open_small(dir).unwrap();
     let bodies = |n: usize| [body(n, SHAPES[n % SHAPES.len()]), body(n + 1_000, 40)];
@@ -27,7 +28,7 @@ fn losses(dir: &Path) -> Vec<Lost> {
     beginning.into_iter().chain(found.into_iter().flat_map(|found| found.damages)).collect()
 }
 
-/// Salvages and gives what the journal shows afterwards.
+/// Salvages, and returns the frames that the journal shows afterwards.
 fn salvage(dir: &Path, notes: &[Note]) -> Vec<Written> {
     let (beginning, found) = look(dir);
     let aside = dir.join("aside");
@@ -46,7 +47,7 @@ fn copy_of(dir: &Path) -> tempfile::TempDir {
     copy
 }
 
-/// Every frame outside of what is said to be lost is there, and none inside.
+/// Asserts that every frame outside the lost ranges is there, and no frame inside.
 fn assert_kept(written: &[Written], kept: &[Written], lost: &[Lost]) {
     let is_lost = |position: Position| lost.iter().any(|lost| lost.from <= position && position < lost.to);
     let expected: Vec<_> = written.iter().filter(|(position, _)| !is_lost(*position)).cloned().collect();
@@ -87,7 +88,7 @@ fn damage_across_frames_costs_those_it_touches_and_the_old_file_is_kept() {
     let mut bytes = fs::read(&file).unwrap();
     bytes[500..1_500].fill(0xa5);
     fs::write(&file, &bytes).unwrap();
-    // What a salvage that was killed left behind is in nobody's way.
+    // The leftover of a killed salvage does no harm.
     fs::write(draft_of(&file), b"half").unwrap();
     let lost = losses(dir.path());
     assert_eq!(lost.len(), 1);
@@ -132,7 +133,7 @@ fn the_last_segment_is_judged_as_at_a_start() {
     let first = segment::first_from_path(&file).unwrap();
     let whole = fs::read(&file).unwrap();
     let inside = |n: usize| usize::try_from(written[n].0.since(first)).unwrap() + 64 + 19;
-    // The last frame's group has none behind it: torn, cut, and no damage.
+    // No group follows the last frame's group: it is torn and cut, and not damaged.
     let mut bytes = whole.clone();
     bytes[inside(written.len() - 1)] ^= 1;
     fs::write(&file, &bytes).unwrap();
@@ -140,7 +141,7 @@ fn the_last_segment_is_judged_as_at_a_start() {
     let torn = found.last().unwrap();
     assert_eq!(torn.tail.as_ref().map(|tail| tail.cause), Some(CutCause::TornGroup));
     assert_eq!((torn.damages.as_slice(), torn.end), ([].as_slice(), written[written.len() - 1].0));
-    // One with a group behind it was whole once: damage.
+    // A frame with a later group behind it was whole once: it is damaged.
     bytes = whole;
     bytes[inside(written.len() - 3)] ^= 1;
     fs::write(&file, &bytes).unwrap();
@@ -148,7 +149,7 @@ fn the_last_segment_is_judged_as_at_a_start() {
     assert_eq!(lost.len(), 1);
     let kept = salvage(dir.path(), &[]);
     assert_kept(&written, &kept, &lost);
-    // And the journal goes on behind it.
+    // Appending after the hole works.
     let (mut writer, reader, _) = open_small(dir.path()).unwrap();
     let more = append(&mut writer, &[body(7, 70)]).unwrap();
     assert_eq!(all(&reader).unwrap(), [kept, more].concat());
@@ -185,7 +186,7 @@ fn a_frame_that_its_reader_refuses_is_lost_like_a_damaged_one_and_a_note_takes_i
 fn a_hole_longer_than_a_frame_can_be_is_several_and_looking_changes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let written = written(dir.path(), 3);
-    // The journal goes on behind 40 MiB that are gone.
+    // The journal continues after a gap of 40 MiB.
     let far = Position(written.last().unwrap().0.0 + (40 << 20));
     let path = segment::path_of(dir.path(), far);
     let file = OsFiles.create_new(&path).unwrap();

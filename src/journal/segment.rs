@@ -1,5 +1,5 @@
-//! A segment file: its name, its header, and a window that reads its frames in
-//! large pieces. Used by the reader, the writer and recovery.
+//! A segment file: its name, its header, and a window that reads its frames in large pieces. Used
+//! by the reader, the writer and recovery.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -12,39 +12,39 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use super::files::{FileFacts, Files, is_unreadable};
 use super::frame::{self, FRAME_HEADER_BYTES, Frame, Position};
 
-/// Bytes of a segment file before its first frame.
+/// Number of bytes before the first frame of a segment file.
 pub(super) const SEGMENT_HEADER_LEN: usize = 64;
 
-/// The same, for sums with offsets.
+/// [`SEGMENT_HEADER_LEN`] as `u64`, for sums with offsets.
 pub(super) const SEGMENT_HEADER_BYTES: u64 = SEGMENT_HEADER_LEN as u64;
 
-/// How much a scan reads at a time, in bytes.
+/// Number of bytes that a scan reads at a time.
 const CHUNK_BYTES: usize = 1 << 20;
 
-/// What a disk gives or does not give, in bytes.
+/// The unit in which a disk reads or fails to read, in bytes.
 const PAGE_BYTES: u64 = 4096;
 
-/// What stands for bytes that cannot be read: no frame begins with it, and it is not zeros, which mean that nothing was
-/// written.
+/// The substitute for unreadable bytes. No frame begins with this byte, and it is not zero, because
+/// zeros mean unwritten space.
 const UNREAD: u8 = 0xff;
 
 const MAGIC: [u8; 4] = *b"TRGJ";
 const FORMAT: u32 = 1;
 const SUFFIX: &str = ".seg";
 
-/// What is said of a header of another format.
+/// The reason for refusing a header of another format.
 pub(super) const UNKNOWN_FORMAT: &str = "this version does not know the segment's format";
 
-/// A segment, for those who only look.
+/// A description of a segment for readers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SegmentInfo {
-    /// The first position in it.
+    /// The first position in the segment.
     pub first: Position,
-    /// Where its synced frames end: the first position of the next one.
+    /// The end of the synced frames, which is the first position of the next segment.
     pub end: Position,
-    /// Its file.
+    /// The path of the segment's file.
     pub path: PathBuf,
-    /// Whether it is finished and will never change.
+    /// Set if the segment is complete and never changes again.
     pub sealed: bool,
 }
 
@@ -55,7 +55,7 @@ pub(super) struct Segment {
     pub(super) path: PathBuf,
     pub(super) file: File,
     sealed: AtomicBool,
-    /// The length that its file was given, in bytes; zero while that changes.
+    /// The length that the writer gave the file, in bytes. Zero while the writer changes it.
     length: AtomicU64,
 }
 
@@ -64,17 +64,17 @@ impl Segment {
         Self { first, path, file, sealed: AtomicBool::new(false), length: AtomicU64::new(0) }
     }
 
-    /// The length that its file has, unless somebody else changes it; none while the writer is at it.
+    /// Returns the length that the file must have. `None` while the writer changes the length.
     pub(super) fn length(&self) -> Option<u64> {
         Some(self.length.load(Ordering::SeqCst)).filter(|length| *length > 0)
     }
 
-    /// To be said before the writer changes its file's length, or removes it.
+    /// Called before the writer changes the length of the file, or removes the file.
     pub(super) fn length_changes(&self) {
         self.length.store(0, Ordering::SeqCst);
     }
 
-    /// And behind that.
+    /// Called after the writer changed the length of the file.
     pub(super) fn length_is(&self, bytes: u64) {
         self.length.store(bytes, Ordering::SeqCst);
     }
@@ -87,23 +87,23 @@ impl Segment {
         self.sealed.load(Ordering::Relaxed)
     }
 
-    /// Where in the file a position lies, in bytes.
+    /// Returns the file offset of a position, in bytes.
     pub(super) fn offset_of(&self, position: Position) -> u64 {
         SEGMENT_HEADER_BYTES + position.since(self.first)
     }
 
-    /// Which position lies at an offset of the file behind the header.
+    /// Returns the position at a file offset behind the header.
     pub(super) fn position_at(&self, offset: u64) -> Position {
         self.first.plus(offset.saturating_sub(SEGMENT_HEADER_BYTES))
     }
 }
 
-/// The file of the segment that begins at `first`.
+/// Returns the path of the segment that begins at `first`.
 pub(super) fn path_of(dir: &Path, first: Position) -> PathBuf {
     dir.join(format!("{first:020}{SUFFIX}", first = first.0))
 }
 
-/// The first position that a file's name says, if it is a segment's name.
+/// Returns the first position from a file's name. `None` if the name is not a segment's name.
 pub(super) fn first_from_path(path: &Path) -> Option<Position> {
     let digits = path.file_name()?.to_str()?.strip_suffix(SUFFIX)?;
     if digits.len() != 20 || !digits.bytes().all(|b| b.is_ascii_digit()) {
@@ -112,7 +112,7 @@ pub(super) fn first_from_path(path: &Path) -> Option<Position> {
     digits.parse().ok().filter(|&first| first > 0).map(Position)
 }
 
-/// The header of a segment file with these facts.
+/// Returns the header of a segment whose file has these facts.
 pub(super) fn encode_header(first: Position, facts: FileFacts) -> [u8; SEGMENT_HEADER_LEN] {
     let mut header = [0; SEGMENT_HEADER_LEN];
     header[..4].copy_from_slice(&MAGIC);
@@ -125,23 +125,21 @@ pub(super) fn encode_header(first: Position, facts: FileFacts) -> [u8; SEGMENT_H
     header
 }
 
-/// What the first bytes of a segment file are.
+/// The verdict on the first bytes of a segment file.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Header {
-    /// A whole header of this segment, in the file that it was written to or in
-    /// a copy of that file.
+    /// A whole header of this segment, in its original file or in a copy.
     Whole {
-        /// Whether device or inode are not those of the file.
+        /// Set if the device or the inode differs from the file's own.
         copy: bool,
     },
-    /// Too short, zeros, or torn: no header was ever synced here, or it rotted.
+    /// Too short, zeros or torn: no header was ever synced here, or the header rotted.
     Unreadable,
-    /// Whole, but not of this segment or this format.
+    /// A whole header, but of another segment or another format.
     Foreign(&'static str),
 }
 
-/// Reads the header of the segment that begins at `first` from the start of its
-/// file.
+/// Reads the header of the segment that begins at `first` from the start of its file.
 pub(super) fn decode_header(bytes: &[u8], first: Position, facts: FileFacts) -> Header {
     let Some(header) = bytes.first_chunk::<SEGMENT_HEADER_LEN>() else {
         return Header::Unreadable;
@@ -164,28 +162,28 @@ pub(super) fn decode_header(bytes: &[u8], first: Position, facts: FileFacts) -> 
 pub(super) struct Window {
     files: Arc<dyn Files>,
     segment: Arc<Segment>,
-    /// Offset behind which nothing is looked at, in bytes.
+    /// The offset at which the window ends, in bytes.
     limit: u64,
     buffer: Vec<u8>,
-    /// What part of the file the buffer holds.
+    /// The file offset of the buffer's first byte.
     start: u64,
     filled: usize,
-    /// Offsets of the pages that cannot be read; none if such a page is an error.
+    /// The offsets of unreadable pages. `None` if an unreadable page is an error.
     unreadable: Option<BTreeSet<u64>>,
 }
 
 impl Window {
-    /// A window on the first `limit` bytes of the file.
+    /// Creates a window on the first `limit` bytes of the file.
     pub(super) fn new(files: Arc<dyn Files>, segment: Arc<Segment>, limit: u64) -> Self {
         Self { files, segment, limit, buffer: Vec::new(), start: 0, filled: 0, unreadable: None }
     }
 
-    /// The same, that goes on where the disk cannot be read: [`UNREAD`] stands there.
+    /// Creates a window that continues after unreadable pages and fills them with [`UNREAD`].
     pub(super) fn patient(files: Arc<dyn Files>, segment: Arc<Segment>, limit: u64) -> Self {
         Self { unreadable: Some(BTreeSet::new()), ..Self::new(files, segment, limit) }
     }
 
-    /// The offset of the first page that was found unreadable among those that hold these bytes.
+    /// Returns the offset of the first page with these bytes that was found unreadable.
     pub(super) fn unreadable_in(&self, bytes: Range<u64>) -> Option<u64> {
         let first = bytes.start - bytes.start % PAGE_BYTES;
         self.unreadable.as_ref()?.range(first..bytes.end.max(first)).next().copied()
@@ -199,8 +197,8 @@ impl Window {
         self.limit
     }
 
-    /// The bytes from `offset` on: at least `want` of them, fewer only if the
-    /// file or the window ends.
+    /// Returns the bytes from `offset` on: at least `want` bytes, fewer only if the file or the
+    /// window ends.
     pub(super) fn view(&mut self, offset: u64, want: usize) -> io::Result<&[u8]> {
         let held = offset.checked_sub(self.start).and_then(|n| usize::try_from(n).ok());
         let skip = match held {
@@ -229,7 +227,7 @@ impl Window {
         Ok(())
     }
 
-    /// What lies beside a page that cannot be read may be whole.
+    /// Fills the buffer page by page, because the pages beside an unreadable page may be whole.
     fn fill_by_page(&mut self, size: usize, offset: u64) -> io::Result<usize> {
         let mut filled = 0;
         while filled < size {
@@ -251,7 +249,7 @@ impl Window {
         Ok(filled)
     }
 
-    /// The frame that should lie at `offset`, or what is wrong with it.
+    /// Returns the frame at `offset`, or the reason why there is none.
     pub(super) fn frame_at(&mut self, offset: u64) -> io::Result<Result<Frame<'_>, &'static str>> {
         let position = self.segment.position_at(offset);
         let total = match frame::claimed_bytes(self.view(offset, FRAME_HEADER_BYTES)?, position) {
@@ -261,8 +259,8 @@ impl Window {
         Ok(frame::parse(self.view(offset, total)?, position))
     }
 
-    /// The offset of the first whole frame at or behind `from` that begins a
-    /// group, or of any if `any` is set. Looks at every byte.
+    /// Returns the offset of the first whole frame at or after `from` that begins a group, or of
+    /// any whole frame if `any` is set. Looks at every byte.
     pub(super) fn find_frame(&mut self, from: u64, any: bool) -> io::Result<Option<u64>> {
         let mut at = from;
         while let Some(offset) = self.find_claim(at)? {
@@ -274,7 +272,7 @@ impl Window {
         Ok(None)
     }
 
-    /// The first offset at or behind `from` whose bytes could be a frame header.
+    /// Returns the first offset at or after `from` whose bytes could be a frame header.
     fn find_claim(&mut self, from: u64) -> io::Result<Option<u64>> {
         let mut at = from;
         loop {
@@ -294,7 +292,7 @@ impl Window {
         }
     }
 
-    /// The offset behind the last byte at or behind `from` that is not zero.
+    /// Returns the offset after the last byte at or after `from` that is not zero.
     pub(super) fn end_of_content(&mut self, from: u64) -> io::Result<Option<u64>> {
         let mut found = None;
         let mut at = from;
@@ -311,8 +309,8 @@ impl Window {
     }
 }
 
-/// Index of the last byte that is not zero. Compares whole pages first, because
-/// the rest of a segment is megabytes of zeros at every start.
+/// Returns the index of the last byte that is not zero. Compares whole pages first, because the
+/// rest of a segment is megabytes of zeros at every start.
 fn last_set_byte(bytes: &[u8]) -> Option<usize> {
     const ZEROS: [u8; 4096] = [0; 4096];
     let mut pages = bytes.chunks(ZEROS.len()).enumerate();

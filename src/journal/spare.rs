@@ -1,12 +1,14 @@
-//! The next segment's file, made before the writer needs it, by a thread that has the time.
+//! The next segment's file, created by its own thread before the writer needs it.
 //!
-//! It has no name until it is a segment: a crash leaves nothing of it, and whoever copies the directory meanwhile never
-//! finds a name that is gone a moment later (`cp -a` fails then, although it copied everything that counts).
+//! The file has no name until it becomes a segment. A crash leaves no trace of it, and a copy of
+//! the live directory never meets a name that disappears (`cp -a` fails then, although it copied
+//! every needed file).
 //!
-//! It is full of zeros that were written and synced: a sync of frames that are written over them has nothing but the
-//! frames to bring to the disk, where space that was only reserved needs the filesystem's own journal each time (half
-//! the time of a sync on ext4). Making a spare takes long, so it is asked for when the active segment is mostly full;
-//! a writer that does not get one in time goes on without.
+//! The file is full of zeros that are written and synced. A sync of frames over written zeros
+//! brings only the frames to the disk, while space that was only reserved needs the filesystem's
+//! own journal each time (half the time of a sync on ext4). Making a spare takes long, so the
+//! writer asks for a spare when the active segment is mostly full. A writer without a spare
+//! continues without.
 
 use std::fs::File;
 use std::io;
@@ -17,28 +19,29 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::files::Files;
 
-/// How much is written at once, in bytes.
+/// Number of bytes that are written at once.
 const PIECE_BYTES: usize = 1 << 20;
-/// Written bytes between syncs: what waits to be written delays the syncs of frames.
+/// Number of written pieces between syncs. Unsynced pieces delay the syncs of frames.
 const PIECES_PER_SYNC: usize = 4;
 
-/// The writer's side.
+/// The writer's end of the exchange of spares.
 pub(super) struct Spares {
     requests: Sender<u64>,
     ready: Receiver<(u64, Option<File>)>,
     asked: bool,
 }
 
-/// Makes spares: for a thread of its own.
+/// The maker of spares, for a thread of its own.
 pub struct SpareMaker {
     dir: PathBuf,
     files: Arc<dyn Files>,
     requests: Receiver<u64>,
-    /// Nothing, when it could not be made: then it may be asked for again.
+    /// The finished spares with their lengths. A spare is absent if it could not be made; the
+    /// writer may ask again.
     ready: Sender<(u64, Option<File>)>,
 }
 
-/// Both sides.
+/// Creates both ends of the exchange.
 pub(super) fn pair(dir: PathBuf, files: Arc<dyn Files>) -> (Spares, SpareMaker) {
     let (requests, asked) = bounded(1);
     let (made, ready) = bounded(1);
@@ -46,14 +49,14 @@ pub(super) fn pair(dir: PathBuf, files: Arc<dyn Files>) -> (Spares, SpareMaker) 
 }
 
 impl Spares {
-    /// Asks for a file of so many bytes, once.
+    /// Asks for a file of `len` bytes, unless a request is open.
     pub(super) fn ask(&mut self, len: u64) {
         if !self.asked {
             self.asked = self.requests.try_send(len).is_ok();
         }
     }
 
-    /// The file that was asked for, if it is ready and of this length.
+    /// Returns the requested file, if it is ready and has this length.
     pub(super) fn take(&mut self, len: u64) -> Option<File> {
         let (made_len, file) = self.ready.try_recv().ok()?;
         self.asked = false;
@@ -62,26 +65,26 @@ impl Spares {
 }
 
 impl SpareMaker {
-    /// Makes what is asked for until the writer is gone.
+    /// Makes the requested spares until the writer is gone.
     pub fn run(self) {
         while let Ok(len) = self.requests.recv() {
             self.make(len);
         }
     }
 
-    /// Makes what is asked for now.
+    /// Makes the spares that are requested now.
     #[cfg(test)]
     pub(super) fn make_asked(&self) {
         self.requests.try_iter().for_each(|len| self.make(len));
     }
 
-    /// Whether the writer waits for one.
+    /// Returns true if a request waits.
     #[cfg(test)]
     pub(super) fn is_asked(&self) -> bool {
         !self.requests.is_empty()
     }
 
-    /// Whether one waits for the writer.
+    /// Returns true if a spare is ready.
     #[cfg(test)]
     pub(super) fn is_ready(&self) -> bool {
         self.ready.is_full()
@@ -93,18 +96,19 @@ impl SpareMaker {
             Ok(file)
         });
         let made = made.inspect_err(|error| match error.kind() {
-            // What open(2) says of O_TMPFILE on filesystems that do not have it: it will say so every time.
+            // The error of open(2) for O_TMPFILE on filesystems without support. It will come every
+            // time.
             io::ErrorKind::Unsupported | io::ErrorKind::IsADirectory => {
                 tracing::debug!(%error, "this filesystem cannot prepare a spare segment");
             }
             _ => tracing::warn!(%error, "the spare segment could not be created"),
         });
-        // There is room for the answer to the one request that may be open, unless the writer is gone.
+        // There is room for the answer to the only open request, unless the writer is gone.
         drop(self.ready.try_send((len, made.ok())));
     }
 }
 
-/// Reserves the file's first `len` bytes, writes zeros over them and syncs them.
+/// Reserves the file's first `len` bytes, overwrites them with zeros and syncs.
 pub(super) fn fill(files: &dyn Files, file: &File, len: u64) -> io::Result<()> {
     files.allocate(file, len)?;
     let zeros = vec![0; PIECE_BYTES];

@@ -1,7 +1,6 @@
-//! Looking at a whole journal without touching it: every frame is checked, and
-//! every damage is named with what lies behind it. What the disk cannot give is
-//! damage like any other. Called by verify and rebuild while no server runs.
-//! Opens files for reading only.
+//! The scan of a whole journal without changing it. Every frame is checked, and every damage is
+//! reported with its extent. Unreadable bytes are damage too. Called by verify and rebuild while no
+//! server runs. Opens files for reading only.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,50 +13,50 @@ use super::reader::{Reader, Shared};
 use super::recover::{BadEnd, CutTail, judge_end};
 use super::segment::{self, Header, SEGMENT_HEADER_BYTES, SEGMENT_HEADER_LEN, Segment, UNKNOWN_FORMAT, Window};
 
-/// Bytes that are damaged or missing, and what was in them.
+/// A lost range: bytes that are damaged or missing, and the positions in them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lost {
-    /// Where, and what is wrong there.
+    /// The place and the kind of the damage.
     pub damage: Damage,
-    /// How many bytes of the file.
+    /// The number of damaged bytes in the file.
     pub bytes: u64,
-    /// The first position that is lost.
+    /// The first lost position.
     pub from: Position,
-    /// The first position behind them; the same as `from` if no frame is lost.
+    /// The first position after the lost range. Equal to `from` if no frame is lost.
     pub to: Position,
 }
 
 impl Lost {
-    /// How many frames can have been in it at most.
+    /// Returns the maximum number of frames in the lost range.
     pub fn frames_max(&self) -> u64 {
         self.to.since(self.from) / FRAME_HEADER_BYTES as u64
     }
 }
 
-/// What was found in a segment.
+/// The findings about a segment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SegmentFound {
-    /// Its first position.
+    /// The first position of the segment.
     pub first: Position,
-    /// Where what is kept of it ends: the next one's first position.
+    /// The end of the kept positions, which is the first position of the next segment.
     pub end: Position,
-    /// Its file.
+    /// The path of the segment's file.
     pub path: PathBuf,
-    /// The file's length.
+    /// The length of the file, in bytes.
     pub bytes: u64,
-    /// Whole frames, without holes.
+    /// The number of whole frames, without holes.
     pub frames: u64,
-    /// Positions that an earlier salvage gave up.
+    /// The ranges of positions that an earlier salvage gave up.
     pub holes: Vec<(Position, Position)>,
-    /// What is damaged, in order.
+    /// The damaged ranges, in order.
     pub damages: Vec<Lost>,
-    /// What the next start cuts from the last segment: never acknowledged.
+    /// The end of the last segment that the next start cuts, because it was never acknowledged.
     pub tail: Option<CutTail>,
-    /// Whether it was written by a version with another segment format.
+    /// Set if the segment has a format that this version does not know.
     pub unknown_format: bool,
 }
 
-/// A journal's files, opened for reading.
+/// The files of a journal, opened for reading.
 pub struct Survey {
     dir: PathBuf,
     files: Arc<dyn Files>,
@@ -68,18 +67,17 @@ struct Part {
     segment: Arc<Segment>,
     header: Header,
     len: u64,
-    /// The next one's first position; none for the last.
+    /// The first position of the next segment. Absent for the last segment.
     next: Option<Position>,
 }
 
 impl Survey {
-    /// Opens all segment files of `dir` for reading. One that does not exist is a
-    /// journal without segments.
+    /// Opens all segment files of `dir` for reading. A missing `dir` is a journal without segments.
     pub fn open(dir: &Path) -> Result<Self, JournalError> {
         Self::open_with(dir, Arc::new(OsFiles))
     }
 
-    /// The same, through other files than the operating system's.
+    /// Opens the journal through the given file operations.
     pub fn open_with(dir: &Path, files: Arc<dyn Files>) -> Result<Self, JournalError> {
         let paths = match files.list(dir) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
@@ -99,22 +97,22 @@ impl Survey {
         Ok(Self { dir: dir.to_path_buf(), files, parts })
     }
 
-    /// How many segments there are.
+    /// Returns the number of segments.
     pub fn len(&self) -> usize {
         self.parts.len()
     }
 
-    /// Whether there are none.
+    /// Returns true if there are no segments.
     pub fn is_empty(&self) -> bool {
         self.parts.is_empty()
     }
 
-    /// The length of all files, in bytes.
+    /// Returns the length of all files, in bytes.
     pub fn bytes(&self) -> u64 {
         self.parts.iter().map(|part| part.len).sum()
     }
 
-    /// What is missing before the first segment.
+    /// Returns the range that is missing before the first segment.
     pub fn missing_beginning(&self) -> Option<Lost> {
         let first = self.parts.first()?.segment.first;
         let reason = format!("the positions {} to {} are missing", Position::FIRST, first.0.saturating_sub(1));
@@ -123,8 +121,8 @@ impl Survey {
         (first > Position::FIRST).then_some(lost)
     }
 
-    /// Reads a segment whole, in the order of their number from 0. `judge` sees
-    /// every whole frame, and may call one damaged, for a reason that it gives.
+    /// Reads a whole segment; segments are numbered from 0. `judge` sees every whole frame, and may
+    /// report a frame as damaged with a reason.
     pub fn look(
         &self,
         number: usize,
@@ -154,14 +152,14 @@ impl Survey {
         Ok(walk.found)
     }
 
-    /// A reader of the whole frames up to `end`; for a journal without damage.
+    /// Returns a reader of the whole frames up to `end`, for a journal without damage.
     pub fn reader(&self, end: Position) -> Reader {
         let segments = self.parts.iter().map(|part| Arc::clone(&part.segment)).collect();
         Reader::new(Arc::new(Shared::new(self.dir.clone(), Arc::clone(&self.files), segments, end)))
     }
 }
 
-/// The header of a segment, and the length of its file in bytes.
+/// Returns the header of a segment, and the length of its file in bytes.
 fn look_at_header(files: &Arc<dyn Files>, segment: &Arc<Segment>) -> io::Result<(Header, u64)> {
     let facts = files.metadata(&segment.file)?;
     let mut window = Window::patient(Arc::clone(files), Arc::clone(segment), SEGMENT_HEADER_BYTES);
@@ -173,11 +171,11 @@ fn no_such_segment(dir: &Path) -> JournalError {
     JournalError::Io { path: dir.to_path_buf(), source: io::ErrorKind::NotFound.into() }
 }
 
-/// One segment being read.
+/// The state of reading one segment.
 struct Walk<'a> {
     part: &'a Part,
     window: Window,
-    /// Offset behind which no frame of this segment lies.
+    /// The offset at which the frames of this segment end.
     limit: u64,
     found: SegmentFound,
 }
@@ -187,7 +185,7 @@ impl Walk<'_> {
         let reason = match self.part.header {
             Header::Whole { .. } => return Ok(()),
             Header::Foreign(reason) => reason,
-            // A crash came while the last segment was made: the next start makes it anew.
+            // A crash came while the last segment was created. The next start creates it again.
             Header::Unreadable if self.is_last() && self.window.end_of_content(SEGMENT_HEADER_BYTES)?.is_none() => {
                 return Ok(());
             }
@@ -236,13 +234,13 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Whether the bad frame at `offset` is where the log ends.
+    /// Returns true if the log ends at the bad frame at `offset`.
     fn ends_at(&mut self, offset: u64) -> io::Result<bool> {
         let copy = self.part.header == Header::Whole { copy: true };
         Ok(match judge_end(&mut self.window, offset, copy)? {
             BadEnd::Unwritten => true,
             BadEnd::Damage(_) => false,
-            // Who knows what was there.
+            // The unreadable bytes may have held a whole frame.
             BadEnd::Cut(_, content_end) if self.window.unreadable_in(offset..content_end).is_some() => false,
             BadEnd::Cut(cause, content_end) => {
                 let file = self.found.path.clone();
@@ -252,9 +250,10 @@ impl Walk<'_> {
         })
     }
 
-    /// Where the next whole frame behind the bad one at `offset` begins; if there is none, the end of the segment, or of
-    /// what was written to the last one. Where the bad one itself says that it ends is
-    /// tried first, so that nothing inside of a payload is taken for a frame.
+    /// Returns the offset of the next whole frame after the bad frame at `offset`. Without such a
+    /// frame, returns the end of the segment, or of the written bytes in the last segment. The end
+    /// that the bad frame claims is tried first, so that nothing inside a payload counts as a
+    /// frame.
     fn next_whole(&mut self, offset: u64) -> io::Result<u64> {
         let position = self.part.segment.position_at(offset);
         let header = self.window.view(offset, FRAME_HEADER_BYTES)?;
@@ -292,7 +291,7 @@ impl Walk<'_> {
         self.found.damages.push(lost);
     }
 
-    /// What lies behind the next segment's first position, where nothing should.
+    /// Reports bytes after the next segment's first position, where nothing should be.
     fn behind(&mut self, files: &Arc<dyn Files>) -> io::Result<()> {
         let Some(next) = self.part.next else { return Ok(()) };
         let mut rest = Window::patient(Arc::clone(files), Arc::clone(&self.part.segment), self.part.len);

@@ -1,4 +1,4 @@
-//! Tests of appending, rolling and reading, and what the other tests share.
+//! Tests of appending, rolling and reading, and helpers for the other tests.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -24,12 +24,13 @@ pub(super) fn open_faulty(dir: &Path, files: &Arc<FaultyFiles>) -> Result<(Write
     open(dir, files, &SMALL)
 }
 
-/// For tests that open thousands of times: no sync is really made.
+/// Opens a journal without real syncs, for tests that open a journal thousands of times.
 pub(super) fn open_quick(dir: &Path) -> Result<(Writer, Reader, OpenReport), JournalError> {
     open_faulty(dir, &Arc::new(FaultyFiles::new()))
 }
 
-/// The `n`-th body of a test: `len` bytes that no other body has, none zero.
+/// Returns the `n`-th body of a test: `len` bytes, none of them zero, different from all other
+/// bodies.
 pub(super) fn body(n: usize, len: usize) -> Vec<u8> {
     let mut state = (n as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let mut next = || {
@@ -47,14 +48,14 @@ pub(super) fn group_of(bodies: &[Vec<u8>]) -> Group {
     group
 }
 
-/// Appends one group; its frames with their positions.
+/// Appends one group. Returns its frames with their positions.
 pub(super) fn append(writer: &mut Writer, bodies: &[Vec<u8>]) -> Result<Vec<Written>, AppendError> {
     let mut group = group_of(bodies);
     let positions = writer.append(&mut group)?.to_vec();
     Ok(positions.into_iter().zip(bodies.iter().cloned()).collect())
 }
 
-/// All frames that the journal shows, or the first error.
+/// Returns all frames of the journal, or the first error.
 pub(super) fn all(reader: &Reader) -> Result<Vec<Written>, ReadError> {
     let first = reader.segments().first().map_or(Position::FIRST, |segment| segment.first);
     let frames = reader.scan(first, None)?;
@@ -97,7 +98,7 @@ fn appending_goes_on_where_it_ended() {
         written.extend(append(&mut writer, &[body(n, 250), body(n + 50, 3)]).unwrap());
         assert_eq!(all(&reader).unwrap(), written);
     }
-    // Reopening makes no segments of its own.
+    // Reopening creates no further segments.
     assert_eq!(segment_files(dir.path()).len(), 3);
 }
 
@@ -120,7 +121,7 @@ fn segments_follow_each_other_without_a_gap() {
     assert_eq!(fs::metadata(&last.path).unwrap().len(), 64 + 4096);
     let lens = segment_files(dir.path()).iter().map(|path| fs::metadata(path).unwrap().len()).sum::<u64>();
     assert_eq!(reader.bytes_on_disk().unwrap(), lens);
-    // Segment by segment is the same as all at once.
+    // Reading segment by segment gives the same frames as reading all at once.
     let by_segment: Vec<_> =
         segments.iter().flat_map(|segment| reader.scan_segment(segment.first).unwrap()).map(Result::unwrap).collect();
     let at_once: Vec<_> = reader.scan(Position::FIRST, None).unwrap().map(Result::unwrap).collect();
@@ -133,7 +134,7 @@ fn segments_follow_each_other_without_a_gap() {
 fn a_huge_group_gets_a_segment_of_its_own() {
     let dir = tempfile::tempdir().unwrap();
     let (mut writer, _, _) = open_small(dir.path()).unwrap();
-    // First into a segment without frames, then behind one that has some.
+    // The first goes into a segment without frames, the second behind a segment with frames.
     let mut written = append(&mut writer, &[body(1, 9000), body(2, 9000)]).unwrap();
     written.extend(append(&mut writer, &[body(3, 10)]).unwrap());
     written.extend(append(&mut writer, &[body(4, 30_000)]).unwrap());
@@ -182,7 +183,7 @@ fn an_empty_group_costs_nothing() {
     let before = files.operations();
     assert!(writer.append(&mut Group::new()).unwrap().is_empty());
     assert_eq!(files.operations(), before);
-    // And a full one a write and a sync.
+    // A full group costs a write and a sync.
     append(&mut writer, &[body(1, 10), body(2, 10)]).unwrap();
     assert_eq!(files.operations(), before + 2);
 }
@@ -224,7 +225,7 @@ fn no_space_for_a_segment_is_survived() {
     let files = Arc::new(FaultyFiles::new());
     let (mut writer, reader, _) = open_faulty(dir.path(), &files).unwrap();
     let mut written = append(&mut writer, &[body(1, 3000)]).unwrap();
-    // Sealing is two operations; then come create, allocate, metadata, header.
+    // Sealing takes two operations. Then come create, allocate, metadata and header.
     for n in [3, 2, 4] {
         files.fail_at(n, Fault::NoSpace);
         assert!(matches!(append(&mut writer, &[body(2, 3000)]), Err(AppendError::NoSpace(_))), "operation {n}");
@@ -232,7 +233,7 @@ fn no_space_for_a_segment_is_survived() {
         assert_eq!(all(&reader).unwrap(), written);
         assert!(reader.segments()[0].sealed);
     }
-    // A start without space reads, and appends when there is some.
+    // A start without space can read, and appends when there is space.
     drop(writer);
     let (_, _, report) = {
         files.fail_at(10, Fault::NoSpace);
@@ -252,7 +253,7 @@ fn no_space_to_enlarge_a_segment_without_frames_is_survived() {
     let (mut writer, _, _) = open_faulty(dir.path(), &files).unwrap();
     files.fail_at(2, Fault::NoSpace);
     assert!(matches!(append(&mut writer, &[body(1, 5000)]), Err(AppendError::NoSpace(_))));
-    // Either the same writer goes on, or the next start.
+    // Either the same writer continues, or the next start.
     let written = append(&mut writer, &[body(1, 5000)]).unwrap();
     let (_, reader, _) = open_small(dir.path()).unwrap();
     assert_eq!(all(&reader).unwrap(), written);

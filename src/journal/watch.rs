@@ -1,10 +1,11 @@
-//! Whether the segments' files are still what the writer made of them. A process that has a file open goes on with it
-//! whatever is done to its name, and with what is left of it whatever is cut off; it finds out at its next start. Called a
-//! few times a second by whoever can end the server; looks, and changes nothing.
+//! A watch over the segments' files. A process with an open file does not notice when the file is
+//! renamed, replaced or cut; it finds out at its next start. The watch is called a few times a
+//! second by a thread that can end the server. It changes nothing.
 //!
-//! What counts: the name leads to the open file, the file has the length that it was given, and the last group lies where it
-//! was written. While the writer itself changes a file's length or removes it, the file is not judged. Reading (`cp`, `tar`)
-//! changes nothing of this.
+//! A file is right if its name leads to the open file, if it has the length that the writer gave
+//! it, and if the last group lies where it was written. While the writer itself changes a file's
+//! length or removes it, the file is not judged. Readers such as `cp` and `tar` change nothing of
+//! this.
 
 use std::fs::{self, File};
 use std::io;
@@ -18,56 +19,57 @@ use super::frame::{self, FRAME_HEADER_BYTES};
 use super::reader::{Reader, Shared};
 use super::segment::Segment;
 
-/// Older segments that are looked at in one go. The last two always are.
+/// Number of older segments that one call looks at. The last two are always looked at.
 const OLDER_AT_ONCE: usize = 256;
 
-/// Looks at all segments, some at a time.
+/// The watch over all segments, which looks at some in each call.
 pub struct Watch {
     shared: Arc<Shared>,
-    /// Which of the older ones is next.
+    /// The index of the older segment that is next.
     next: usize,
 }
 
-/// A segment that is not what it was.
+/// A segment whose file has changed.
 #[derive(Debug)]
 pub struct Strayed {
-    /// Its name.
+    /// The name of the segment.
     pub path: PathBuf,
-    /// The file that had it, as long as this process has it open.
+    /// The original file, which this process still has open.
     pub file: File,
-    /// What happened to it.
+    /// The change that was found.
     pub change: Change,
 }
 
-/// What happened to a segment's file.
+/// A change of a segment's file.
 #[derive(Debug)]
 pub enum Change {
-    /// Nothing has its name.
+    /// No file has the name.
     Gone,
-    /// Another file has its name.
+    /// Another file has the name.
     Replaced,
-    /// It is shorter or longer, in bytes.
+    /// The file is shorter or longer, in bytes.
     Length {
-        /// Now.
+        /// The length of the file now.
         is: u64,
-        /// As it was made.
+        /// The length that the writer gave the file.
         was: u64,
     },
-    /// What was written last is not there.
+    /// The last written group is not there.
     Overwritten,
-    /// This process may not open it any more.
+    /// This process may no longer open the file.
     Denied(io::Error),
 }
 
 impl Watch {
-    /// Of the segments that this reader reads.
+    /// Creates a watch over the segments of this reader.
     pub fn new(reader: &Reader) -> Self {
         Self { shared: reader.shared(), next: 0 }
     }
 
-    /// The first that is not what it was. All of the older ones are looked at within a few calls.
+    /// Returns the first segment whose file has changed. A few calls cover all older segments.
     pub fn look(&mut self) -> Option<Strayed> {
-        // Looked at twice: the writer may have been at it between two questions.
+        // The segment is judged twice, because the writer may have changed the file between two
+        // calls of the system.
         let is_odd = |segment: &Arc<Segment>| judge(segment).is_some();
         let segment = self.some().into_iter().find(is_odd);
         if let Some((segment, change)) = segment.and_then(|segment| judge(&segment).map(|change| (segment, change))) {
@@ -86,7 +88,8 @@ impl Watch {
         chosen
     }
 
-    /// The segment of the last group, if the group is not there. What cannot be read is told by whoever reads it.
+    /// Returns the segment of the last group, if the group is not there. An unreadable group is
+    /// reported by its readers.
     fn without_last_group(&self) -> Option<Arc<Segment>> {
         let position = self.shared.last_group()?;
         let segment = self.shared.segments().iter().rfind(|segment| segment.first <= position).cloned()?;
@@ -98,7 +101,7 @@ impl Watch {
 }
 
 fn strayed(segment: &Segment, change: Change) -> Option<Strayed> {
-    // Without a descriptor to spare there is nothing to tell it by; the next look is soon.
+    // Without a free descriptor nothing can be reported. The next look is soon.
     let file = segment.file.try_clone().ok()?;
     Some(Strayed { path: segment.path.clone(), file, change })
 }

@@ -19,7 +19,7 @@ fn append(writer: &mut Writer, count: usize) {
     (0..count).try_for_each(|number| append_group(writer, &[body(number, 1_000)]).map(drop)).unwrap();
 }
 
-/// What is said of it.
+/// Returns the change that the watch reports.
 fn said(reader: &Reader) -> Option<String> {
     let mut watch = Watch::new(reader);
     watch.look().map(|strayed| format!("{:?}", strayed.change))
@@ -83,7 +83,7 @@ fn what_was_cut_off_is_not_sealed_as_if_it_were_whole() {
     assert!(said.contains(path.to_str().unwrap()) && said.contains("bytes long"), "{said}");
 }
 
-/// Sets it when it goes, also when a test fails.
+/// Sets the flag when it is dropped, also when a test fails.
 struct Over<'a>(&'a AtomicBool);
 
 impl Drop for Over<'_> {
@@ -92,7 +92,7 @@ impl Drop for Over<'_> {
     }
 }
 
-/// Everything that the writer does itself, watched all the time.
+/// Watches every operation of the writer.
 #[test]
 fn what_the_writer_does_is_never_taken_for_somebody_elses_doing() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,5 +1,5 @@
-//! Appending to the journal. Used by the committer alone: one writer, one
-//! thread, one sync per group.
+//! Appending to the journal. Used only by the committer: one writer, one thread, one sync per
+//! group.
 
 use std::fs::File;
 use std::io;
@@ -13,32 +13,32 @@ use super::segment::{self, SEGMENT_HEADER_BYTES, Segment, SegmentInfo};
 use super::spare::{self, SpareMaker, Spares};
 use crate::base::sabotage::{self, Switch};
 
-/// Groups of so many bytes in the mean need no segment of zeros: with batches of 100 events of 1 KiB the thread that made
-/// them took a fifth of the processor.
+/// Groups of this average size need no segment of zeros: with batches of 100 events of 1 KiB, the
+/// thread that makes spares took a fifth of the processor.
 const LARGE_GROUP_BYTES: u64 = 64 << 10;
 
 /// Appends groups of frames.
 pub struct Writer {
     shared: Arc<Shared>,
-    /// Frame bytes that a new segment has room for.
+    /// Room for frames in a new segment, in bytes.
     segment_bytes: u64,
-    /// The segment being written; none if the last one is sealed and the next
-    /// could not be made yet.
+    /// The segment that is being written. Absent if the last segment is sealed and the next could
+    /// not be created yet.
     active: Option<Active>,
-    /// Where the next segment's file may come from.
+    /// The source of ready files for the next segments.
     spares: Option<Spares>,
     end: Position,
-    /// Groups that went to the active segment, and their bytes.
+    /// The number of groups in the active segment, and their bytes.
     groups: (u64, u64),
-    /// Why nothing is accepted any more.
+    /// The reason why the writer refuses further groups.
     failed: Option<String>,
     positions: Vec<Position>,
 }
 
-/// The segment being written.
+/// The segment that is being written.
 pub(super) struct Active {
     pub(super) segment: Arc<Segment>,
-    /// Where its preallocated space ends.
+    /// The position at which the preallocated space ends.
     pub(super) room_end: Position,
 }
 
@@ -48,21 +48,21 @@ impl Writer {
         Self { shared, segment_bytes, active, spares: None, end, groups: (0, 0), failed: None, positions: Vec::new() }
     }
 
-    /// Where the next group will begin.
+    /// Returns the position at which the next group will begin.
     pub fn end(&self) -> Position {
         self.end
     }
 
-    /// Lets the next segments' files be made ahead of time, by what is returned.
+    /// Lets the returned maker prepare the next segments' files ahead of time.
     pub fn spares(&mut self) -> SpareMaker {
         let (spares, maker) = spare::pair(self.shared.dir.clone(), Arc::clone(&self.shared.files));
         self.spares = Some(spares);
         maker
     }
 
-    /// Writes a group and syncs it. When this returns the positions of its
-    /// frames, they are on stable storage. The group stays filled, so that it can
-    /// be appended again after [`AppendError::NoSpace`].
+    /// Writes a group and syncs it. When this function returns the positions of the frames, the
+    /// frames are on stable storage. The group stays filled, so that the caller can append it again
+    /// after [`AppendError::NoSpace`].
     pub fn append(&mut self, group: &mut Group) -> Result<&[Position], AppendError> {
         self.refuse_after_failure()?;
         self.positions.clear();
@@ -86,8 +86,8 @@ impl Writer {
         Ok(&self.positions)
     }
 
-    /// When three quarters of the active segment are used, and not by large groups:
-    /// what their syncs save is less than what writing all the zeros costs.
+    /// Asks for a spare when three quarters of the active segment are used. Large groups need no
+    /// spare: the zeros cost more than their syncs save.
     fn ask_for_spare(&mut self) {
         let (Some(active), Some(spares)) = (&self.active, &mut self.spares) else { return };
         let (groups, bytes) = self.groups;
@@ -96,14 +96,14 @@ impl Writer {
         }
     }
 
-    /// Deletes the oldest segments that end at or before `position`, never the
-    /// last one, and returns them.
+    /// Deletes the oldest segments that end at or before `position`, never the last segment.
+    /// Returns the deleted segments.
     pub fn remove_before(&mut self, position: Position) -> Result<Vec<SegmentInfo>, AppendError> {
         self.refuse_after_failure()?;
         let mut removed = Vec::new();
         while let Some((segment, end)) = self.oldest_ending_by(position) {
             segment.length_changes();
-            // One by one and each synced, so that a crash leaves no gap.
+            // Each removal is synced before the next, so that a crash leaves no gap.
             let gone = self.shared.files.remove(&segment.path);
             let gone = gone.and_then(|()| self.shared.files.sync_dir(&self.shared.dir));
             self.or_fail(gone)?;
@@ -120,7 +120,7 @@ impl Writer {
         (next.first <= position).then(|| (Arc::clone(oldest), next.first))
     }
 
-    /// The active segment, if `bytes` fit into the rest of it; else a new one.
+    /// Returns the active segment if `bytes` fit into it, otherwise a new segment.
     fn segment_with_room(&mut self, bytes: u64) -> Result<Arc<Segment>, AppendError> {
         if let Some(active) = &self.active
             && self.end.plus(bytes) <= active.room_end
@@ -131,8 +131,8 @@ impl Writer {
         self.make_active(bytes)
     }
 
-    /// Gives back the unused space of the active segment and syncs it. One
-    /// without frames is left as it is, to be made anew.
+    /// Gives back the unused space of the active segment and syncs the segment. A segment without
+    /// frames is left as it is, because it will be created again.
     fn seal_active(&mut self) -> Result<(), AppendError> {
         let Some(Active { segment, .. }) = self.active.take() else { return Ok(()) };
         if segment.first == self.end {
@@ -150,8 +150,9 @@ impl Writer {
         Ok(())
     }
 
-    /// Has the kernel forget all but the two last segments: what is delivered soon is read from those, and the
-    /// next segments' pages take the place of these instead of that of something else.
+    /// Drops all but the last two segments from the page cache. Events that are delivered soon are
+    /// read from the last two, and the pages of the next segment replace the dropped pages instead
+    /// of others.
     fn drop_cache_behind(&self) {
         let segments = self.shared.segments();
         let Some(behind) = segments.len().checked_sub(2).and_then(|place| segments.get(place)) else { return };
@@ -160,8 +161,7 @@ impl Writer {
         }
     }
 
-    /// Makes the segment that begins at the end of the log, with room for at
-    /// least `bytes`.
+    /// Creates the segment that begins at the end of the log, with room for at least `bytes`.
     pub(super) fn make_active(&mut self, bytes: u64) -> Result<Arc<Segment>, AppendError> {
         let last = self.shared.segments().last().cloned();
         let room = self.segment_bytes.max(bytes);
@@ -195,9 +195,10 @@ impl Writer {
         Ok(segment)
     }
 
-    /// Makes a segment of a file of zeros. It gets its name last: what has the name has a header.
-    /// It is opened anew, because /proc shows a file made without a name as deleted for ever. None if it cannot be named:
-    /// the directory is full, or /proc is not there.
+    /// Turns a file of zeros into a segment. The name comes last, so that every file with a
+    /// segment's name has a header. The file is opened again, because /proc shows a file without a
+    /// name as deleted forever. `None` if the file cannot be named: the directory is full, or /proc
+    /// is missing.
     fn name_spare(&mut self, spare: &File, path: &Path) -> Result<Option<File>, AppendError> {
         self.write_header(spare)?;
         let files = Arc::clone(&self.shared.files);
@@ -219,7 +220,7 @@ impl Writer {
         Ok(file)
     }
 
-    /// Takes away a file for which there was no space.
+    /// Removes a file for which there was no space.
     fn unmake(&mut self, path: &Path, kind: io::ErrorKind) -> Result<(), AppendError> {
         let gone = self.shared.files.remove(path);
         let gone = gone.and_then(|()| self.shared.files.sync_dir(&self.shared.dir));
@@ -227,8 +228,8 @@ impl Writer {
         Err(AppendError::NoSpace(kind))
     }
 
-    /// Makes a segment without frames anew in its own file, so that its name, which
-    /// alone may say where the log goes on, is there at any time.
+    /// Creates a segment without frames again in the same file. Its name, which may be the only
+    /// record of the log's end, exists at all times.
     fn remake(&mut self, empty: &Segment, room: u64) -> Result<(), AppendError> {
         empty.length_changes();
         let emptied = self.shared.files.set_len(&empty.file, 0);
@@ -236,10 +237,10 @@ impl Writer {
         self.prepare(&empty.file, room)
     }
 
-    /// Brings an empty file and its name to stable storage as a segment with
-    /// zeros for frames, so that syncing a group never has a length to write. The
-    /// first one of all is filled, which takes a moment at the first start; later
-    /// ones come here only if no spare is ready, when somebody waits.
+    /// Brings an empty file and its name to stable storage as a segment full of zeros, so that the
+    /// sync of a group never has to write a length. The first segment of a log is filled, which
+    /// takes a moment at the first start. Later segments come here only if no spare is ready, and
+    /// then a caller waits.
     fn prepare(&mut self, file: &File, room: u64) -> Result<(), AppendError> {
         let files = Arc::clone(&self.shared.files);
         let len = SEGMENT_HEADER_BYTES + room;
@@ -266,9 +267,9 @@ impl Writer {
         }
     }
 
-    /// Passes a success on. Any error is the last thing this writer does: after a
-    /// failed sync the kernel may have dropped what it could not write, and a
-    /// second sync would succeed without it.
+    /// Returns a success unchanged. After any error this writer refuses everything: after a failed
+    /// sync the kernel may have dropped unwritten pages, and a second sync would succeed without
+    /// them.
     fn or_fail<T>(&mut self, result: io::Result<T>) -> Result<T, AppendError> {
         result.map_err(|e| {
             self.failed = Some(e.to_string());
@@ -276,7 +277,7 @@ impl Writer {
         })
     }
 
-    /// Like [`Self::or_fail`], where a full disk can be survived.
+    /// Like [`Self::or_fail`], for operations after which a full disk is no failure.
     fn or_no_space<T>(&mut self, result: io::Result<T>) -> Result<T, AppendError> {
         match result {
             Err(e) if is_no_space(&e) => Err(AppendError::NoSpace(e.kind())),
@@ -285,7 +286,8 @@ impl Writer {
     }
 }
 
-/// Whether the file is as long as it was made. If somebody cut it off, sealing would hide that: what was lost would be zeros.
+/// Checks that the file has the length that the writer gave it. If somebody cut the file, sealing
+/// would turn the lost bytes into zeros and hide the loss.
 fn whole(segment: &Segment) -> io::Result<()> {
     let (is, path) = (segment.file.metadata()?.len(), segment.path.display());
     match segment.length().filter(|was| *was != is) {
