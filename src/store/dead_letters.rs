@@ -1,57 +1,59 @@
-//! Dead letters: deliveries that were given up, in the order of when they were.
+//! Dead letters: deliveries that were given up, in the order of their death.
 
 use super::delivery_query::{Delivery, Target};
 use super::{StateError, Store};
 use crate::model::id::{EndpointId, EventId, OrgNo};
 use crate::model::time::Timestamp;
 
-/// Rows looked at in one go,
+/// Number of rows that are read under one lock.
 const ROWS_AT_ONCE: usize = 500;
-/// and for one page: with a filter that matches little it may be short and go on at its cursor.
+/// Number of rows that are read for one page. With a filter that matches little, a page may be
+/// short and continue at its cursor.
 const ROWS_PER_PAGE_MAX: usize = 10_000;
 
-/// A place in the list: when it died, of which event, where to.
+/// A place in the list: the time of death, the event and the endpoint.
 pub type DeadPlace = (Timestamp, EventId, EndpointId);
 
-/// What is asked for.
+/// The filters and the bounds of a page.
 #[derive(Clone, Copy, Debug)]
 pub struct DeadQuery {
-    /// Only to this endpoint.
+    /// Only deliveries to this endpoint.
     pub endpoint: Option<EndpointId>,
-    /// Only given up at this time or later,
+    /// Only deliveries given up at or after this time.
     pub since: Option<Timestamp>,
-    /// and before this one.
+    /// Only deliveries given up before this time.
     pub until: Option<Timestamp>,
-    /// Only behind this place.
+    /// Only dead letters after this place.
     pub after: Option<DeadPlace>,
-    /// At most so many.
+    /// Maximum number of dead letters in the page.
     pub limit: usize,
-    /// The oldest first; else the newest.
+    /// Set for the oldest first. Otherwise the newest come first.
     pub oldest_first: bool,
-    /// Also those whose endpoint was deleted.
+    /// Set to include dead letters of deleted endpoints.
     pub with_deleted: bool,
 }
 
 /// A page of dead letters.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeadPage {
-    /// The dead letters.
+    /// The dead letters, in the requested order.
     pub items: Vec<Delivery>,
-    /// Where the next page begins, if there may be more: behind this place.
+    /// The place after which the next page begins. Absent at the end of the list.
     pub next: Option<DeadPlace>,
 }
 
 impl Store {
-    /// A page of the organization's dead letters. Costs a bounded number of rows, however deep it lies.
+    /// Returns a page of the organization's dead letters. Reads a bounded number of rows, however
+    /// deep the page lies.
     ///
     /// # Errors
-    /// When rows cannot be read.
+    /// Rows cannot be read.
     pub fn dead_letters(&self, org: OrgNo, query: &DeadQuery) -> Result<DeadPage, StateError> {
         let mut page = DeadPage::default();
         let mut last: Option<DeadPlace> = None;
         let mut behind = query.after;
         for _ in 0..ROWS_PER_PAGE_MAX / ROWS_AT_ONCE {
-            // A lock for each portion: a long search holds up nobody.
+            // Each portion takes its own lock, so a long search blocks nobody.
             let state = self.read();
             let Some((first, end)) = bounds(query, behind) else { return Ok(page) };
             let key = |(at, event, endpoint): DeadPlace| (org, at, event, endpoint);
@@ -83,7 +85,7 @@ impl Store {
     }
 }
 
-/// The first and the last place that can be wanted; none if there is none.
+/// Returns the first and the last matching place. `None` if no place matches.
 fn bounds(query: &DeadQuery, behind: Option<DeadPlace>) -> Option<(DeadPlace, DeadPlace)> {
     let (no_event, every_event) = ((EventId(0), EndpointId(0)), (EventId(u128::MAX), EndpointId(u128::MAX)));
     let since = query.since.unwrap_or(Timestamp(0));

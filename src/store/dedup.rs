@@ -1,8 +1,9 @@
-//! Which dedup ids are known.
+//! The known dedup ids.
 //!
-//! Entries lie in blocks in the order they came, so that writing one costs a part of a row and forgetting the oldest
-//! costs nothing else. What finds an entry is an index in memory, eight bytes for each, made from the blocks at start: a
-//! new id is known to be new without a look at sled.
+//! Entries lie in blocks in the order of their arrival, so writing an entry costs a part of a row,
+//! and forgetting the oldest entries costs only the removal of rows. An index in memory finds an
+//! entry. It takes eight bytes for each entry and is computed from the blocks at the start, so a
+//! new id is known to be new without reading sled.
 
 use super::schema::{DedupBlock, DedupEntry, Meta};
 use super::table::{State, Table};
@@ -12,17 +13,17 @@ use crate::model::event::Dedup;
 use crate::model::id::{EventId, KeyId};
 use crate::model::time::Timestamp;
 
-/// Buckets of the index, chosen by the first two bytes of a digest.
+/// Number of buckets of the index. The first two bytes of a digest choose the bucket.
 const BUCKETS: usize = 1 << 16;
-/// Bits of an index entry that say which block it lies in; the others are bits of the digest.
+/// Bits of an index entry with the number of the block. The other bits are from the digest.
 const BLOCK_BITS: u32 = 24;
 const BLOCK_MASK: u64 = (1 << BLOCK_BITS) - 1;
 
-/// Where the entries with a digest may lie. An entry that has only the digest's beginning in common is found as well:
-/// the block decides.
+/// The blocks that may hold the entry of a digest. An entry with only the same beginning of the
+/// digest is found as well; the block decides.
 #[derive(Debug)]
 pub(crate) struct DedupIndex {
-    /// In each: 40 bits of the digest, then the low bits of the block's number.
+    /// Each word holds 40 bits of the digest, then the low bits of the block's number.
     buckets: Vec<Vec<u64>>,
 }
 
@@ -33,14 +34,15 @@ impl Default for DedupIndex {
 }
 
 impl DedupIndex {
-    /// The index of the blocks that there are. One after the other: a scan of sled 0.34.7 keeps what it has read in memory.
+    /// Builds the index from the existing blocks. Blocks are read by key, because a scan of sled
+    /// 0.34.7 keeps everything it has read in memory.
     pub(super) fn of(table: &Table<DedupBlock>, meta: Option<&Meta>) -> Result<Self, StateError> {
         let mut index = Self::default();
         let (first, tail) = meta.map_or((0, 0), |meta| (meta.dedup_first, meta.dedup_tail));
         for number in (0..tail.wrapping_sub(first)).map(|place| first.wrapping_add(place)) {
             index.insert_all(&*table.promised(number)?, number);
         }
-        // The last one is made with its first entry.
+        // The last block exists only when it has an entry.
         if let Some(block) = table.get(tail)? {
             index.insert_all(&block, tail);
         }
@@ -55,7 +57,7 @@ impl DedupIndex {
         let (bucket, word) = place(digest, block);
         if let Some(words) = self.buckets.get_mut(bucket) {
             if words.len() == words.capacity() {
-                // All buckets fill alike: doubling would double all of it at once.
+                // All buckets grow alike: doubling would double the whole index at once.
                 words.reserve_exact(words.len() / 4 + 4);
             }
             words.push(word);
@@ -71,7 +73,7 @@ impl DedupIndex {
         }
     }
 
-    /// The blocks that may hold the digest, as numbers from `first` on.
+    /// Returns the blocks that may hold the digest, as numbers from `first` on.
     fn candidates(&self, digest: [u8; 14], first: u32) -> impl Iterator<Item = u32> + '_ {
         let (bucket, wanted) = place(digest, 0);
         let words = self.buckets.get(bucket).map_or(&[][..], Vec::as_slice);
@@ -82,26 +84,26 @@ impl DedupIndex {
     }
 }
 
-/// The bucket and the word of an entry.
+/// Returns the bucket and the word of an entry.
 fn place(digest: [u8; 14], block: u32) -> (usize, u64) {
     let [b0, b1, t0, t1, t2, t3, t4, ..] = digest;
     let tag = u64::from_be_bytes([0, 0, 0, t0, t1, t2, t3, t4]);
     (usize::from(u16::from_be_bytes([b0, b1])), tag << BLOCK_BITS | u64::from(block) & BLOCK_MASK)
 }
 
-/// The event that makes another one with the same dedup id no new one.
+/// The earlier event that makes an event with the same dedup id a duplicate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Earlier {
-    /// Its id.
+    /// The id of the earlier event.
     pub id: EventId,
-    /// The time at which it was taken in.
+    /// The time at which the earlier event was accepted.
     pub received_at: Timestamp,
-    /// Whether both have the same type and payload.
+    /// Set if both events have the same type and payload.
     pub is_same: bool,
 }
 
-/// The earlier event with this dedup id. There can be two after the clock was set back; then it is the later of them,
-/// however the index is ordered.
+/// Returns the earlier event with this dedup id. After the clock was set back there can be two such
+/// events; the later event is returned.
 pub(super) fn earlier(state: &State, dedup: &Dedup) -> Result<Option<Earlier>, StateError> {
     if sabotage::is_on(Switch::DedupOff) {
         return Ok(None);
@@ -124,11 +126,11 @@ pub(super) fn earlier(state: &State, dedup: &Dedup) -> Result<Option<Earlier>, S
 }
 
 impl Store {
-    /// The earlier events that make events with these dedup ids no new ones, as far as the state knows. Each comes with the
-    /// key that posts it, if a key does.
+    /// Returns the earlier events that make events with these dedup ids duplicates, as far as the
+    /// state knows. Each dedup id comes with the key that posts the event, if there is a key.
     ///
     /// # Errors
-    /// When rows cannot be read.
+    /// Rows cannot be read.
     pub fn known_duplicates<'a>(
         &self,
         events: impl Iterator<Item = Option<(Option<KeyId>, &'a Dedup)>>,
@@ -137,7 +139,7 @@ impl Store {
         let state = self.read();
         let known = events.map(|event| {
             let Some((by, dedup)) = event else { return Ok(None) };
-            // Nothing is told to one whose key has ended: the command is refused when it is applied.
+            // An ended key learns nothing: its command is refused when it is applied.
             if let Some(by) = by
                 && !state.keys.get(by)?.is_some_and(|row| row.key.is_valid(now))
             {
@@ -148,10 +150,10 @@ impl Store {
         known.collect()
     }
 
-    /// Whether the oldest dedup ids were all received before this.
+    /// Returns true if every id in the oldest block was received before this time.
     ///
     /// # Errors
-    /// When rows cannot be read.
+    /// Rows cannot be read.
     pub fn has_expired_dedup(&self, before: Timestamp) -> Result<bool, StateError> {
         let state = self.read();
         let Some(meta) = state.meta.get(())? else { return Ok(false) };

@@ -1,4 +1,4 @@
-//! What is due: the questions of the scheduler.
+//! Due deliveries: the queries of the scheduler.
 
 use std::sync::Arc;
 
@@ -12,87 +12,89 @@ use crate::model::event::EventType;
 use crate::model::id::{EndpointId, EventId, OrgNo};
 use crate::model::time::Timestamp;
 
-/// Rows of waiting events that are looked at in one go.
+/// Number of rows of pending events that are read at once.
 const PENDING_ROWS_AT_ONCE: usize = 16;
 
-/// An endpoint that something waits for.
+/// An endpoint with waiting deliveries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lane {
-    /// Which.
+    /// The id of the endpoint.
     pub endpoint: EndpointId,
-    /// When the first of its deliveries is due.
+    /// The due time of the endpoint's first delivery.
     pub next_due: Timestamp,
 }
 
-/// All that is needed to make the next attempt.
+/// The data for the next attempt of a delivery.
 #[derive(Clone, Debug)]
 pub struct DueDelivery {
-    /// Whose.
+    /// The organization of the event.
     pub org: OrgNo,
-    /// Where to, as it is now.
+    /// The endpoint with its current settings.
     pub endpoint: Arc<Endpoint>,
     /// The endpoint's number in its organization.
     pub endpoint_number: u32,
-    /// Which.
+    /// The id of the event.
     pub event: EventId,
-    /// Its type.
+    /// The type of the event.
     pub event_type: EventType,
-    /// When it was taken in.
+    /// The time at which the event was accepted.
     pub received_at: Timestamp,
-    /// When it is due.
+    /// The due time of the attempt.
     pub due_at: Timestamp,
-    /// Journal position of the frame that holds it.
+    /// The journal position of the event's frame.
     pub position: u64,
-    /// Since when attempts to the endpoint have done nothing but fail.
+    /// The time since which every attempt to the endpoint has failed.
     pub failing_since: Option<Timestamp>,
-    /// What that was when its organization was told that the endpoint fails; none if it was not, or of the recovery since.
+    /// The value of `failing_since` that was reported to the organization. Absent if no failure was
+    /// reported, or if the recovery was reported since.
     pub failing_told: Option<Timestamp>,
-    /// Attempts made so far.
+    /// The number of attempts so far.
     pub attempts: u32,
-    /// Those of them that were made before its schedule began anew.
+    /// The number of attempts before the schedule began again.
     pub base: u32,
-    /// Journal position of the last one.
+    /// The journal position of the last attempt.
     pub last_attempt: Option<u64>,
-    /// Why the next one is made.
+    /// The cause of the next attempt.
     pub trigger: Trigger,
 }
 
-/// Rows that are looked at in one go, in search of the next event in order.
+/// Number of rows that are read at once to find the next event in order.
 const ORDERED_ROWS_AT_ONCE: usize = 1_024;
-/// Deliveries due by now that are looked at in search of the first of them.
+/// Number of due deliveries that are read to find the first event among them.
 const DUE_ROWS_AT_ONCE: usize = 64;
 
-/// The next deliveries of an endpoint that keeps the order of events.
+/// The next deliveries of an endpoint with strict ordering.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InOrder {
-    /// To be sent one after the other.
+    /// The events to send, one after the other.
     pub events: Vec<EventId>,
-    /// Why there are no more.
+    /// The reason why the list of events ends.
     pub then: Then,
-    /// Nothing before this event has to be looked at next time.
+    /// The event at which the next search begins.
     pub mark: EventId,
-    /// When the first is due that waits for a time its producer asked for.
+    /// The due time of the first delivery whose producer asked for a later time.
     pub later: Option<Timestamp>,
 }
 
-/// What is behind the deliveries that can be sent in order.
+/// The state of the deliveries after the events that can be sent in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Then {
-    /// Nothing.
+    /// No delivery waits after the events.
     End,
-    /// More, perhaps.
+    /// More deliveries may wait.
     More,
-    /// One that failed and is due at this time; those behind it wait.
+    /// A delivery that failed is due at this time. Later events wait for it.
     Retry(Timestamp),
-    /// An event that was taken in before them and not routed yet, so that nobody knows whether it comes first.
+    /// An earlier event is not routed yet and may have to come first.
     Unrouted,
 }
 
 impl Store {
-    /// The first endpoint behind `after` that something waits for (`None`: from the beginning).
+    /// Returns the first endpoint after `after` with waiting deliveries (`None`: from the
+    /// beginning).
     ///
     /// # Errors
-    /// When rows cannot be read.
+    /// Rows cannot be read.
     pub fn next_lane(&self, after: Option<EndpointId>) -> Result<Option<Lane>, StateError> {
         let state = self.read();
         let from = EndpointId(after.map_or(0, |id| id.0.saturating_add(1)));
@@ -107,12 +109,13 @@ impl Store {
         Ok(first.map(|(endpoint, next_due)| Lane { endpoint, next_due }))
     }
 
-    /// The endpoint's waiting deliveries and when they are due, first due first, `limit` at most; also those that are due
-    /// after `now`. Those that were to be sent at once have been due since their events were taken in, as a steady time,
-    /// which is what ids are made of: due times are steady times, and the wall clock may have been set back.
+    /// Returns at most `limit` waiting deliveries of the endpoint with their due times, also times
+    /// after `now`. The first due comes first. A delivery without a due time is due since its event
+    /// was accepted, by the time in the event's id. Ids and due times are steady times, so a wall
+    /// clock that is set back changes nothing.
     ///
     /// # Errors
-    /// When rows cannot be read.
+    /// Rows cannot be read.
     pub fn waiting_for(
         &self,
         endpoint: EndpointId,
@@ -131,12 +134,13 @@ impl Store {
         Ok(waiting)
     }
 
-    /// The endpoint's deliveries in the order their events were taken in, from `mark` on, `limit` at most: those that are
-    /// due, up to one that failed before and is due later. One whose producer asked for a later time has its place when
-    /// that has come. Looks at a bounded number of rows.
+    /// Returns at most `limit` due deliveries of the endpoint from `mark` on, in the order in which
+    /// their events were accepted. Stops at a delivery that failed and is due later. A delivery
+    /// whose producer asked for a later time takes its place when this time has come. Reads a
+    /// bounded number of rows.
     ///
     /// # Errors
-    /// When rows cannot be read.
+    /// Rows cannot be read.
     pub fn waiting_in_order(
         &self,
         (org, endpoint): (OrgNo, EndpointId),
@@ -148,11 +152,11 @@ impl Store {
         let unrouted = state.unrouted.range((org, EventId(0))..=(org, EventId(u128::MAX)), 1)?;
         let unrouted = unrouted.first().map_or(EventId(u128::MAX), |((_, event), _)| *event);
         let (mark, later) = look_at_due(&state, endpoint, mark, now)?;
-        // Also what nobody was told of comes in its place.
+        // Events whose hint was lost take their place too.
         let mark = pending_first(&state, endpoint)?.map_or(mark, |first| first.min(mark));
         let first = pending_from(&state, endpoint, mark, limit)?;
         let tried = state.deliveries.range((endpoint, mark)..=(endpoint, EventId(u128::MAX)), ORDERED_ROWS_AT_ONCE)?;
-        // What lies behind the last that was looked at is not known.
+        // Events after the last row that was read are unknown.
         let seen = |all: bool, last: Option<EventId>| last.filter(|_| !all).unwrap_or(EventId(u128::MAX));
         let last = seen(first.len() < limit, first.last().copied())
             .min(seen(tried.len() < ORDERED_ROWS_AT_ONCE, tried.last().map(|((_, event), _)| *event)));
@@ -184,10 +188,11 @@ impl Store {
         Ok(found)
     }
 
-    /// What the next attempt needs; none if the delivery does not wait any more, or its endpoint is gone.
+    /// Returns the data for the next attempt. `None` if the delivery does not wait any more, or the
+    /// endpoint is deleted.
     ///
     /// # Errors
-    /// When rows cannot be read.
+    /// Rows cannot be read.
     pub fn due_delivery(&self, endpoint: EndpointId, event: EventId) -> Result<Option<DueDelivery>, StateError> {
         let state = self.read();
         let Some(target) = state.endpoints.get(endpoint)? else { return Ok(None) };
@@ -195,7 +200,7 @@ impl Store {
         let Some((place, entry)) = block.find(event) else { return Ok(None) };
         let Some(event_type) = block.event_type(entry) else { return Ok(None) };
         let is_pending = state.pending.get((endpoint, first))?.is_some_and(|row| row.bits & 1 << place != 0);
-        // A first attempt has no row: sled is not asked for one.
+        // A first attempt has no row, so sled is not asked.
         let row = if is_pending { None } else { state.deliveries.get((endpoint, event))? };
         let (due_at, attempts, base, last_attempt, trigger) = match row {
             None if is_pending => (Timestamp(0), 0, 0, None, Trigger::Schedule),
@@ -224,18 +229,18 @@ impl Store {
         }))
     }
 
-    /// The endpoint as it is now, and whose it is.
+    /// Returns the endpoint with its current settings, and its organization.
     ///
     /// # Errors
-    /// When rows cannot be read.
+    /// Rows cannot be read.
     pub fn target(&self, id: EndpointId) -> Result<Option<(OrgNo, Arc<Endpoint>)>, StateError> {
         Ok(self.read().endpoints.get(id)?.map(|row| (row.org, Arc::clone(&row.endpoint))))
     }
 
-    /// Whose deliveries to a deleted endpoint these are: the organization of one of them.
+    /// Returns the organization of a delivery to a deleted endpoint.
     ///
     /// # Errors
-    /// When rows cannot be read.
+    /// Rows cannot be read.
     pub fn delivery_org(&self, endpoint: EndpointId, event: EventId) -> Result<Option<OrgNo>, StateError> {
         let state = self.read();
         if let Some(row) = state.deliveries.get((endpoint, event))? {
@@ -244,12 +249,13 @@ impl Store {
         Ok(state.pending.last((endpoint, EventId(0))..=(endpoint, event))?.map(|(_, row)| row.org))
     }
 
-    /// When the oldest event was taken in that an enabled endpoint should have got by now, as a steady time, which is what
-    /// ids are made of (a clock that was set back makes nothing older or younger); none if there is none. Looks at
-    /// a bounded number of endpoints and rows, so with very many dead letters on an endpoint it can say a later time.
+    /// Returns the steady time at which the oldest undelivered event of an enabled endpoint was
+    /// accepted. `None` if there is no such event. The time comes from the event's id, so a clock
+    /// that is set back does not change the age. Reads a bounded number of endpoints and rows; with
+    /// very many dead letters on an endpoint, the returned time can be too late.
     ///
     /// # Errors
-    /// When rows cannot be read.
+    /// Rows cannot be read.
     pub fn oldest_waiting(&self, now: Timestamp) -> Result<Option<Timestamp>, StateError> {
         const LANES_MAX: usize = 256;
         const ROWS_MAX: usize = 64;
@@ -275,8 +281,8 @@ impl Store {
     }
 }
 
-/// From which event on to look for the first in order, since one before `mark` may have become due; and when the next one
-/// that its producer wants later is due.
+/// Returns the event at which the search in order begins, because an event before `mark` may have
+/// become due. Also returns the due time of the next delivery that its producer asked for later.
 fn look_at_due(
     state: &State,
     endpoint: EndpointId,
@@ -295,7 +301,7 @@ fn look_at_due(
     Ok((mark, later.first().map(|((_, at, _), _)| *at)))
 }
 
-/// The first event that waits for its first attempt.
+/// Returns the first event that waits for its first attempt.
 fn pending_first(state: &State, endpoint: EndpointId) -> Result<Option<EventId>, StateError> {
     let rows = state.pending.range((endpoint, EventId(0))..=(endpoint, EventId(u128::MAX)), 1)?;
     let Some(((_, first), row)) = rows.first() else { return Ok(None) };
@@ -304,15 +310,16 @@ fn pending_first(state: &State, endpoint: EndpointId) -> Result<Option<EventId>,
     Ok(waits.next().map(|(_, entry)| entry.id))
 }
 
-/// Events that wait for their first attempt, in order; at least `limit` if there are so many.
+/// Returns events that wait for their first attempt, in order: at least `limit` events if there are
+/// so many.
 fn pending(state: &State, endpoint: EndpointId, limit: usize) -> Result<Vec<EventId>, StateError> {
     pending_from(state, endpoint, EventId(0), limit)
 }
 
-/// The same, from this event on.
+/// Like [`pending`], from the event `mark` on.
 fn pending_from(state: &State, endpoint: EndpointId, mark: EventId, limit: usize) -> Result<Vec<EventId>, StateError> {
     let mut events = Vec::new();
-    // Its block begins before it.
+    // The block of an event begins before the event.
     let block = state.pending.last((endpoint, EventId(0))..=(endpoint, mark))?;
     let mut from = block.map_or(mark, |((_, first), _)| first);
     while events.len() < limit {

@@ -1,5 +1,5 @@
-//! Deliveries as their owner sees them: one, those of an event, of an endpoint or of the whole organization, the newest
-//! event first. A page costs a bounded number of rows, however deep it lies.
+//! Deliveries as users see them: one, all of an event, of an endpoint or of the organization, the
+//! newest event first. A page reads a bounded number of rows, however deep it lies.
 
 use std::sync::Arc;
 
@@ -14,41 +14,41 @@ use crate::model::event::EventType;
 use crate::model::id::{EndpointId, EventId, OrgNo};
 use crate::model::time::Timestamp;
 
-/// Rows of single deliveries looked at in one go,
+/// Number of delivery rows that are read at once.
 const ROWS_AT_ONCE: usize = 128;
-/// blocks of them,
+/// Number of block rows that are read at once.
 const BLOCKS_AT_ONCE: usize = 16;
-/// endpoints,
+/// Number of endpoints that are read at once.
 const ENDPOINTS_AT_ONCE: usize = 64;
-/// and endpoints that ended, by when they did.
+/// Number of deleted endpoints that are read at once.
 const ENDED_AT_ONCE: usize = 512;
-/// When more endpoints than that ended since an event came, its deliveries are looked for at all that ever were, page by
-/// page.
+/// If more endpoints were deleted since an event came, the search goes through all endpoints that
+/// ever existed, page by page.
 const ENDED_MAX: usize = 8_192;
-/// What a page may cost: a look at one delivery is 1, at a portion of an endpoint's [`PORTION_COST`]. A page whose search
-/// ends with that goes on at its cursor.
+/// Maximum cost of a page: a lookup of one delivery costs 1, a portion of an endpoint's deliveries
+/// [`PORTION_COST`]. A page that reaches the maximum continues at its cursor.
 const PAGE_COST_MAX: u32 = 1_024;
 const PORTION_COST: u32 = 8;
-/// Behind every event.
+/// The end of all event ids.
 const NEWEST: EventId = EventId(u128::MAX);
 
-/// Where a delivery stands, and since or until when.
+/// The status of a delivery with its time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeliveryStanding {
-    /// Not tried yet (or not since its schedule began anew, if there was nothing before); due at this time.
+    /// No attempt was made yet. The first attempt is due at this time.
     Pending(Timestamp),
-    /// Tried and failed; due again at this time.
+    /// At least one attempt failed. The next attempt is due at this time.
     Retrying(Timestamp),
-    /// Accepted.
+    /// The receiver accepted the event.
     Delivered,
-    /// Given up, why and when.
+    /// The delivery was given up for this reason at this time.
     Dead(DeadReason, Timestamp),
-    /// Not to be tried any more: its endpoint was deleted, or its owner dropped it.
+    /// No further attempt is made: the endpoint was deleted, or a user dropped the dead letter.
     Canceled,
 }
 
 impl DeliveryStanding {
-    /// Without the time.
+    /// Returns the status without the time.
     pub fn status(self) -> DeliveryStatus {
         match self {
             Self::Pending(_) => DeliveryStatus::Pending,
@@ -59,7 +59,7 @@ impl DeliveryStanding {
         }
     }
 
-    /// When it is tried next, if it waits.
+    /// Returns the due time of the next attempt, if the delivery waits.
     pub fn next_attempt_at(self) -> Option<Timestamp> {
         match self {
             Self::Pending(at) | Self::Retrying(at) => Some(at),
@@ -68,77 +68,77 @@ impl DeliveryStanding {
     }
 }
 
-/// A delivery.
+/// A delivery as the state knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Delivery {
-    /// Which event.
+    /// The id of the event.
     pub event: EventId,
-    /// Where to.
+    /// The id of the endpoint.
     pub endpoint: EndpointId,
     /// The endpoint's number in its organization.
     pub endpoint_number: u32,
-    /// Where it stands.
+    /// The status of the delivery.
     pub standing: DeliveryStanding,
-    /// Attempts made so far.
+    /// The number of attempts so far.
     pub attempts: u32,
-    /// Journal position of the last one.
+    /// The journal position of the last attempt.
     pub last_attempt: Option<u64>,
 }
 
 /// A delivery and its endpoint.
 #[derive(Clone, Debug)]
 pub struct DeliveryDetails {
-    /// The delivery.
+    /// The delivery of the event.
     pub delivery: Delivery,
-    /// The endpoint as it is now; none if it was deleted.
+    /// The endpoint with its current settings. Absent if it was deleted.
     pub endpoint: Option<Arc<Endpoint>>,
 }
 
-/// A place in a list of deliveries, which are sorted by their endpoints' numbers, then the newest event first: behind this
-/// event of this endpoint.
+/// A place in a list of deliveries: the endpoint's number and the event. Lists are sorted by the
+/// endpoints' numbers, then the newest event comes first.
 pub type DeliveryPlace = (u32, EventId);
 
-/// What is asked for.
+/// The filters and the bounds of a page.
 #[derive(Clone, Copy, Debug)]
 pub struct DeliveryQuery {
-    /// Only in this state.
+    /// Only deliveries with this status.
     pub status: Option<DeliveryStatus>,
-    /// Only to this endpoint.
+    /// Only deliveries to this endpoint.
     pub endpoint: Option<EndpointId>,
-    /// Only of this event.
+    /// Only deliveries of this event.
     pub event: Option<EventId>,
-    /// Only of events received at this time or later,
+    /// Only events received at or after this time.
     pub since: Option<Timestamp>,
-    /// and before this one.
+    /// Only events received before this time.
     pub until: Option<Timestamp>,
-    /// Only behind this place.
+    /// Only deliveries after this place.
     pub after: Option<DeliveryPlace>,
-    /// At most so many.
+    /// Maximum number of deliveries in the page.
     pub limit: usize,
 }
 
 /// A page of deliveries.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeliveryPage {
-    /// The deliveries.
+    /// The deliveries, in the order of the list.
     pub items: Vec<Delivery>,
-    /// Where the next page begins, if there may be more.
+    /// The place after which the next page begins. Absent at the end of the list.
     pub next: Option<DeliveryPlace>,
 }
 
-/// An endpoint, also one that was deleted: its deliveries are still there.
+/// An endpoint, deleted or not. The deliveries of a deleted endpoint still exist.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Target {
     pub(super) org: OrgNo,
     pub(super) endpoint: EndpointId,
     pub(super) number: u32,
-    /// Whether it is still there. What waits for one that is not is as good as canceled, though the scheduler has not said
-    /// so yet.
+    /// Set if the endpoint exists. If not, its waiting deliveries count as canceled, even before
+    /// the scheduler has canceled them.
     pub(super) lives: bool,
 }
 
 impl Target {
-    /// The organization's endpoint of this id.
+    /// Returns the organization's endpoint with this id.
     pub(super) fn of(state: &State, org: OrgNo, endpoint: EndpointId) -> Result<Option<Self>, StateError> {
         let living = state.endpoints.get(endpoint)?;
         let lives = living.is_some();
@@ -149,7 +149,7 @@ impl Target {
         Ok(number.filter(|(owner, _)| *owner == org).map(|(_, number)| Self { org, endpoint, number, lives }))
     }
 
-    /// Waits for its first attempt, since the event came or until `due_at`.
+    /// Returns a delivery that waits for its first attempt.
     fn pending(&self, event: EventId, due_at: Timestamp) -> Delivery {
         self.delivery(event, if self.lives { DeliveryStanding::Pending(due_at) } else { DeliveryStanding::Canceled })
     }
@@ -184,11 +184,11 @@ impl Target {
 }
 
 impl Store {
-    /// A page of the organization's deliveries. Costs a bounded number of rows, however deep it lies; it may be short and
-    /// go on.
+    /// Returns a page of the organization's deliveries. Reads a bounded number of rows, however
+    /// deep the page lies, so a page may be short.
     ///
     /// # Errors
-    /// When rows cannot be read.
+    /// Rows cannot be read.
     pub fn deliveries(&self, org: OrgNo, query: &DeliveryQuery) -> Result<DeliveryPage, StateError> {
         let mut search = Search::new(self, org, query)?;
         match query.endpoint {
@@ -206,11 +206,11 @@ impl Store {
         Ok(search.page)
     }
 
-    /// One delivery, by its event and its endpoint's number; none if the
-    /// organization has no such delivery.
+    /// Returns one delivery by its event and its endpoint's number. `None` if the organization has
+    /// no such delivery.
     ///
     /// # Errors
-    /// When rows cannot be read.
+    /// Rows cannot be read.
     pub fn delivery(
         &self,
         org: OrgNo,
@@ -226,22 +226,23 @@ impl Store {
     }
 }
 
-/// What an attempt was made of.
+/// The endpoint and the event type of an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AttemptTarget {
     /// The endpoint's number in its organization.
     pub endpoint_number: u32,
-    /// Whether it is still there.
+    /// Set if the endpoint still exists.
     pub endpoint_lives: bool,
-    /// Of the event.
+    /// The type of the event.
     pub event_type: EventType,
 }
 
 impl Store {
-    /// What an attempt was made of; none if nothing is known of the endpoint or the event any more.
+    /// Returns the endpoint and the event type of an attempt. `None` if the endpoint or the event
+    /// is unknown.
     ///
     /// # Errors
-    /// When rows cannot be read.
+    /// Rows cannot be read.
     pub fn attempt_target(
         &self,
         org: OrgNo,
@@ -258,24 +259,24 @@ impl Store {
     }
 }
 
-/// A page being filled.
+/// The state of filling a page.
 struct Search<'a> {
     store: &'a Store,
     query: &'a DeliveryQuery,
     page: DeliveryPage,
     cost_left: u32,
     org: OrgNo,
-    /// When its events were received,
+    /// The filter on the time of receipt.
     received: Received,
-    /// how far the times in their ids are ahead of that, at most,
+    /// The maximum by which the times in ids are ahead of the times of receipt.
     ids_ahead_ms: u64,
-    /// and so the first id that one of them can have, and the first behind them.
+    /// The first id that can match the filter, and the end of these ids.
     ids: (EventId, EventId),
 }
 
 impl Store {
-    /// The endpoints that can have a delivery of the event, in the order of their numbers: those that are there, and those
-    /// that ended since it came. None: too many ended since.
+    /// Returns the endpoints that can have a delivery of the event, sorted by number: the existing
+    /// endpoints, and the endpoints deleted since the event came. `None` if too many were deleted.
     fn candidates(&self, org: OrgNo, event: EventId) -> Result<Option<Vec<Target>>, StateError> {
         let mut found = Vec::new();
         let came = {
@@ -289,11 +290,11 @@ impl Store {
             }
             entry.position
         };
-        // One that ends meanwhile is there twice rather than not at all.
+        // An endpoint that is deleted meanwhile is found twice, not missed.
         let living = found.len();
         let mut from = (org, came, u32::MAX);
         loop {
-            // A lock for each portion: a long search holds up nobody.
+            // Each portion takes its own lock, so a long search blocks nobody.
             let rows = self.read().ended.range(from..=(org, u64::MAX, u32::MAX), ENDED_AT_ONCE)?;
             let target = |((_, _, number), row): &((OrgNo, u64, u32), Arc<EndedRow>)| Target {
                 org,
@@ -322,7 +323,7 @@ impl<'a> Search<'a> {
         Ok(Self { store, query, page, cost_left, org, received, ids_ahead_ms, ids })
     }
 
-    /// These, in their order.
+    /// Searches these endpoints, in their order.
     fn these(&mut self, targets: Vec<Target>) -> Result<(), StateError> {
         let (from, begin) = self.query.after.unwrap_or((0, NEWEST));
         for target in targets.into_iter().filter(|target| target.number >= from) {
@@ -334,7 +335,7 @@ impl<'a> Search<'a> {
         Ok(())
     }
 
-    /// In the order of their numbers.
+    /// Searches all endpoints, in the order of their numbers.
     fn all_endpoints(&mut self, org: OrgNo) -> Result<(), StateError> {
         let (mut from, begin) = self.query.after.unwrap_or((0, NEWEST));
         let begins_with = from;
@@ -354,7 +355,7 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Takes what the endpoint has before an event; false when the page ends with that.
+    /// Takes the endpoint's deliveries before an event. Returns false if the page is complete.
     fn endpoint(&mut self, target: Target, before: EventId) -> Result<bool, StateError> {
         let mut before = before.min(self.ids.1);
         if let Some(event) = self.query.event {
@@ -371,7 +372,7 @@ impl<'a> Search<'a> {
             if !self.pay(PORTION_COST, (target.number, before)) {
                 return Ok(false);
             }
-            // A lock for each portion: a long search holds up nobody.
+            // Each portion takes its own lock, so a long search blocks nobody.
             let portion = portion(&self.store.read(), target, before, self.query.status)?;
             for delivery in portion.deliveries {
                 if !self.take(delivery)? {
@@ -385,7 +386,7 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Whether there is so much left to spend; else the page ends and the next one begins here.
+    /// Pays the cost and returns true. If too little is left, ends the page here and returns false.
     fn pay(&mut self, cost: u32, here: DeliveryPlace) -> bool {
         match self.cost_left.checked_sub(cost) {
             Some(left) => self.cost_left = left,
@@ -394,7 +395,7 @@ impl<'a> Search<'a> {
         self.page.next.is_none()
     }
 
-    /// Takes a delivery if it is wanted; false when there is no room for it.
+    /// Takes a delivery if it matches. Returns false if the page is full.
     fn take(&mut self, delivery: Delivery) -> Result<bool, StateError> {
         if !self.wants(&delivery)? {
             return Ok(true);
@@ -420,16 +421,15 @@ impl<'a> Search<'a> {
     }
 }
 
-/// A part of an endpoint's deliveries, newest event first.
+/// A part of an endpoint's deliveries, the newest event first.
 struct Portion {
     deliveries: Vec<Delivery>,
-    /// All of this event and later are among them; none: that was all there is.
+    /// The portion is complete down to this event. `None`: down to the oldest delivery.
     down_to: Option<EventId>,
 }
 
-/// The newest of the endpoint's deliveries before an event. The three tables that know them are looked at together, each
-/// as far as it can say anything about `status`; what lies deeper in one than the others were looked at is left for the
-/// next portion.
+/// Returns the newest of the endpoint's deliveries before an event. The three tables that can know
+/// `status` are read together. A row below the reach of another table is left for the next portion.
 fn portion(
     state: &State,
     target: Target,
@@ -472,7 +472,7 @@ fn portion(
     Ok(portion)
 }
 
-/// The delivery of this event to the endpoint.
+/// Returns the delivery of this event to the endpoint.
 pub(super) fn find(state: &State, target: Target, event: EventId) -> Result<Option<Delivery>, StateError> {
     let Target { org, endpoint, .. } = target;
     let Some((first, block)) = block_of(state, org, event)? else { return Ok(None) };

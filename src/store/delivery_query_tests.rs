@@ -1,4 +1,4 @@
-//! That lists of deliveries are what asking for each gives, in order, page by page.
+//! Tests that a list of deliveries equals the single lookups, in order, page by page.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,8 @@ use crate::model::org::InboxMode;
 
 const EVENTS: u128 = 400;
 
-/// Three endpoints: one that accepts, one with deliveries in every state, one that was deleted.
+/// Creates three endpoints: the first accepts, the second has deliveries in every state, the third
+/// was deleted.
 fn filled() -> Fixture {
     let mut state = Fixture::new();
     state.apply(&create_org(InboxMode::Auto, 1_000_000));
@@ -45,7 +46,7 @@ fn query(limit: usize) -> DeliveryQuery {
     DeliveryQuery { status: None, endpoint: None, event: None, since: None, until: None, after: None, limit }
 }
 
-/// All of it, page by page, and how many pages that took.
+/// Returns all deliveries, page by page, and the number of pages.
 fn all(store: &Store, mut query: DeliveryQuery) -> (Vec<Delivery>, usize) {
     let (mut found, mut pages) = (Vec::new(), 0);
     loop {
@@ -95,7 +96,7 @@ fn times_are_those_in_the_ids_of_events() {
     state.apply(&put_endpoint(50));
     let id = |ms: u128| (ms << 80) + 5;
     for ms in 1..=200 {
-        // The clock was set back after the first half: ids go on.
+        // The clock was set back after the first half. Ids continue to grow.
         let received_at = u64::try_from(if ms <= 100 { ms } else { ms - 50 }).unwrap();
         state.apply(&submit(id(ms), received_at, None));
         state.apply(&route(id(ms), &[50], if ms % 3 == 0 { LATER } else { AT_ONCE }));
@@ -133,8 +134,8 @@ fn of_event(id: u128, limit: usize) -> DeliveryQuery {
     DeliveryQuery { event: Some(EventId(id)), ..query(limit) }
 }
 
-/// An event for two endpoints, then so many that are made and deleted again, then another event for the two and one that is
-/// deleted after it.
+/// Creates an event for two endpoints, then many endpoints that are deleted again, then another
+/// event for the two endpoints and an endpoint that is deleted after the event.
 fn after_many_ended(ended: u128) -> Fixture {
     let mut state = Fixture::new();
     state.apply(&create_org(InboxMode::Auto, 1_000_000));
@@ -163,7 +164,7 @@ fn a_page_of_a_recent_events_deliveries_is_complete_at_once_however_many_endpoin
     let pending = DeliveryStatus::Pending;
     assert_eq!(found, [(1, pending), (2, pending), (5_003, DeliveryStatus::Canceled)]);
     assert_eq!(page.next, None);
-    // The one before that had them all while it was there.
+    // The endpoint before existed while the deleted endpoints did.
     let (found, pages) = all(&state.store, of_event(1, 10));
     assert_eq!((found.len(), pages), (2, 5), "1,024 endpoints a page");
 }
@@ -209,16 +210,16 @@ fn what_waits_for_a_deleted_endpoint_is_canceled_at_once_in_every_list() {
     }
 }
 
-/// Something that happens in a small world.
+/// A step of the random test.
 #[derive(Clone, Debug)]
 enum Step {
     Make,
-    /// The n-th that was made.
+    /// Deletes the n-th created endpoint.
     Delete(usize),
-    /// An event for those whose bits are set, at once or later.
+    /// Posts an event for the endpoints of the set bits, at once or later.
     Event(u16, bool),
     Settle(usize, usize, Verdict),
-    /// What the scheduler does for a deleted endpoint.
+    /// Cancels a delivery, as the scheduler does for a deleted endpoint.
     Cancel(usize),
 }
 
@@ -237,10 +238,10 @@ fn any_step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// The same world, as simple as can be: where each delivery stands, by its endpoint's number and its event.
+/// A simple model: the status of each delivery, by its endpoint's number and its event.
 #[derive(Default)]
 struct Plain {
-    /// Whether each that was made is still there.
+    /// For each created endpoint, true if it still exists.
     endpoints: Vec<bool>,
     events: usize,
     deliveries: BTreeMap<(usize, usize), (DeliveryStatus, u32)>,
@@ -249,7 +250,7 @@ struct Plain {
 const FIRST_ENDPOINT: u128 = 50;
 
 impl Plain {
-    /// Does it in both worlds.
+    /// Applies a step to the model and to the state.
     fn apply(&mut self, state: &mut Fixture, step: &Step) {
         let id = |endpoint: usize| FIRST_ENDPOINT + endpoint as u128;
         let waits = |standing: DeliveryStatus| matches!(standing, DeliveryStatus::Pending | DeliveryStatus::Retrying);
@@ -301,7 +302,7 @@ impl Plain {
         }
     }
 
-    /// What a list should show.
+    /// Returns the deliveries that a list should show.
     fn list(&self, event: Option<usize>, status: Option<DeliveryStatus>) -> Vec<(usize, usize, DeliveryStatus, u32)> {
         let mut all: Vec<_> = self.deliveries.iter().collect();
         all.sort_by_key(|((endpoint, event), _)| (*endpoint, std::cmp::Reverse(*event)));

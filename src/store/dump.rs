@@ -1,12 +1,13 @@
-//! Every row as text: what two states are compared by. Secrets print as `…`, key hashes as they are.
+//! Every row as text, to compare two states. Secrets print as `…`, key hashes as they are.
 
 use super::{StateError, Store};
 
 impl Store {
-    /// All rows of all tables, a line each, in key order. Not for a running server: it reads everything.
+    /// Returns all rows of all tables, a line for each, in key order. Not for a running server,
+    /// because it reads everything.
     ///
     /// # Errors
-    /// When rows cannot be read.
+    /// Rows cannot be read.
     pub fn dump(&self) -> Result<String, StateError> {
         let state = self.read();
         let mut text = String::new();

@@ -1,4 +1,4 @@
-//! A page of events, as every list of them gives it.
+//! A page of events, for every list of events.
 
 use super::StateError;
 use super::schema::{EventBlock, EventEntry};
@@ -8,15 +8,15 @@ use crate::model::id::{EventId, OrgNo};
 use crate::model::time::Timestamp;
 use crate::rules::type_filter::TypeFilter;
 
-/// The last time that an id can carry: 48 bits of milliseconds.
+/// The last time that an id can hold: 48 bits of milliseconds.
 const LAST_OF_IDS: Timestamp = Timestamp((1 << 48) - 1);
 
-/// When something was received: events are asked for by that, and lie in the order of their ids.
+/// A filter on the time of receipt. Events are sorted by their ids, and the filter finds the ids.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Received {
-    /// At this time or later,
+    /// Only events received at or after this time.
     pub(super) since: Option<Timestamp>,
-    /// and before this one.
+    /// Only events received before this time.
     pub(super) until: Option<Timestamp>,
 }
 
@@ -25,15 +25,15 @@ impl Received {
         self.since.is_none_or(|since| received_at >= since) && self.until.is_none_or(|until| received_at < until)
     }
 
-    /// The ids that such events can have: from the first up to, and without, the second. An id's time is never before the
-    /// time its event was received, and ahead of it by `ids_ahead_ms` at most.
+    /// Returns the range of ids that such events can have, without the second id. The time in an id
+    /// is never before the time of receipt, and at most `ids_ahead_ms` after it.
     pub(super) fn ids(self, ids_ahead_ms: u64) -> (EventId, EventId) {
         let end = |until: Timestamp| EventId::first_of(until.plus_ms(ids_ahead_ms).min(LAST_OF_IDS));
         let first = self.since.map_or(EventId(0), EventId::first_of);
         (first, self.until.map_or(EventId(u128::MAX), end))
     }
 
-    /// Whether an event was received then, as far as its id tells.
+    /// Returns true or false if the id alone decides, otherwise `None`.
     pub(super) fn of_id(self, event: EventId, ids_ahead_ms: u64) -> Option<bool> {
         let latest = Timestamp(event.unix_ms());
         let earliest = latest.minus_ms(ids_ahead_ms);
@@ -44,40 +44,42 @@ impl Received {
     }
 }
 
-/// How far the times in an organization's event ids are ahead of when those were received, at most.
+/// Returns the maximum by which the times in an organization's event ids are ahead of the times of
+/// receipt.
 pub(super) fn ids_ahead_ms(state: &State, org: OrgNo) -> Result<u64, StateError> {
     Ok(state.inboxes.get(org)?.map_or(0, |row| row.ids_ahead_ms))
 }
 
-/// Blocks looked at for one page: with a filter that matches little, a page may be short and go on at its cursor.
+/// Maximum number of blocks that are read for one page. With a filter that matches little, a page
+/// may be short and continue at its cursor.
 pub(super) const BLOCKS_PER_PAGE_MAX: usize = 2_000;
-/// Blocks fetched at a time.
+/// Number of blocks that are read at once.
 pub(super) const BLOCKS_AT_ONCE: usize = 16;
 
-/// One event of a page; its payload and the rest are in the journal at `position`.
+/// One event of a page. Its payload and labels are in the journal at `position`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventItem {
-    /// Its id.
+    /// The id of the event.
     pub id: EventId,
-    /// Journal position of the frame that holds it.
+    /// The journal position of the event's frame.
     pub position: u64,
-    /// Bytes of its payload, labels and attributes.
+    /// The size of payload, labels and attributes, in bytes.
     pub bytes: u32,
-    /// Where it stands.
+    /// The status of the event.
     pub status: EventStatus,
-    /// When its payload was erased.
+    /// The time at which the payload was erased.
     pub erased_at: Option<Timestamp>,
 }
 
 impl EventItem {
-    /// What a block has of the event.
+    /// Copies the item from the entry of a block.
     pub(super) fn of(entry: &EventEntry) -> Self {
         let EventEntry { id, position, bytes, status, erased_at, .. } = *entry;
         Self { id, position, bytes, status, erased_at }
     }
 }
 
-/// Which of a block's events have a type that passes the filter.
+/// For each type of a block, true if the filter matches.
 pub(super) struct Passing(Vec<bool>);
 
 impl Passing {
@@ -90,13 +92,14 @@ impl Passing {
     }
 }
 
-/// A page of events.
+/// A page of a list of events.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EventPage {
     /// The events, in the order of the list.
     pub items: Vec<EventItem>,
-    /// Where the next page begins, if there may be more: behind this event.
+    /// The event after which the next page begins. Absent at the end of the list.
     pub next: Option<EventId>,
-    /// Of an inbox whose page is empty: nothing up to this event is asked for, and nothing that comes later is before it.
+    /// Only for an empty page of an inbox: no event up to this id matches, and every later event
+    /// has a larger id.
     pub seen: EventId,
 }

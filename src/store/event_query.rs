@@ -1,4 +1,4 @@
-//! All of an organization's events, confirmed or not, the newest first.
+//! All events of an organization, acknowledged or not, the newest first.
 
 use super::event_page::{BLOCKS_AT_ONCE, BLOCKS_PER_PAGE_MAX, EventItem, EventPage, Passing, Received, ids_ahead_ms};
 use super::{StateError, Store};
@@ -7,28 +7,29 @@ use crate::model::id::{EventId, OrgNo};
 use crate::model::time::Timestamp;
 use crate::rules::type_filter::TypeFilter;
 
-/// What is asked for.
+/// The filters and the bounds of a page.
 #[derive(Clone, Debug)]
 pub struct EventQuery {
-    /// Only before this event.
+    /// Only events before this event.
     pub before: Option<EventId>,
-    /// At most so many.
+    /// Maximum number of events in the page.
     pub limit: usize,
-    /// Only of these types.
+    /// Only events of these types.
     pub types: TypeFilter,
-    /// Only in this state.
+    /// Only events with this status.
     pub status: Option<EventStatus>,
-    /// Only received at this time or later,
+    /// Only events received at or after this time.
     pub since: Option<Timestamp>,
-    /// and before this one.
+    /// Only events received before this time.
     pub until: Option<Timestamp>,
 }
 
 impl Store {
-    /// A page of events, newest first. Costs what it looks at, however deep it lies.
+    /// Returns a page of events, the newest first. The cost does not depend on how deep the page
+    /// lies.
     ///
     /// # Errors
-    /// When rows cannot be read.
+    /// Rows cannot be read.
     pub fn events(&self, org: OrgNo, query: &EventQuery) -> Result<EventPage, StateError> {
         let received = Received { since: query.since, until: query.until };
         let (first, end) = received.ids(ids_ahead_ms(&self.read(), org)?);
@@ -36,7 +37,7 @@ impl Store {
         let mut page = EventPage::default();
         for _ in 0..BLOCKS_PER_PAGE_MAX / BLOCKS_AT_ONCE {
             let Some(last) = before.0.checked_sub(1).filter(|_| before > first) else { return Ok(page) };
-            // A lock for each portion: a long search holds up nobody.
+            // Each portion takes its own lock, so a long search blocks nobody.
             let blocks = self.read().events.range_back((org, EventId(0))..=(org, EventId(last)), BLOCKS_AT_ONCE)?;
             for (_, block) in &blocks {
                 let passing = Passing::of(block, &query.types);
@@ -114,7 +115,7 @@ mod tests {
         assert_eq!(all(EventQuery { types: "other".parse().unwrap(), ..query(9) }), Vec::<u128>::new());
     }
 
-    /// The clock goes on, back and on again; an id's time does not go back.
+    /// The clock goes forward, back and forward again. The time in an id never goes back.
     #[test]
     fn a_time_is_when_an_event_was_received_wherever_the_clock_has_been() {
         let received = (0..400_u64).chain(100..300).chain(1_000..1_200).chain(50..60).chain(2_000..2_010);

@@ -1,11 +1,13 @@
-//! Which sled directory holds the state, and whether it can be believed.
+//! The sled directory that holds the state, and the decision if the directory is valid.
 //!
-//! `sled/<generation>/` holds a `db` file and a mark: `RUNNING` while a process has it open, `CLEAN` after a stop in good
-//! order. Both name the boot and the device and inode of the `db` file. Only the process that crashed on this very file
-//! in this very boot, or stopped cleanly on it, left a directory to go on with: the page cache outlives a process, but
-//! not a power cut, and a copied directory was not copied at one instant. Anything else is removed, before
-//! the next generation is made (the disk may not have room for both), and the state is made anew from the journal. Only a
-//! state that is ahead of the journal stays as it is: it is a witness that the journal has lost something.
+//! `sled/<generation>/` holds a `db` file and a mark: `RUNNING` while a process has the directory
+//! open, `CLEAN` after a stop in good order. Both marks name the boot, and the device and inode of
+//! the `db` file. A directory is valid only if a process stopped cleanly on this very file, or
+//! crashed on it in this very boot: the page cache outlives a process but not a power cut, and a
+//! directory is not copied at one instant. An invalid directory is removed before the next
+//! generation is created (the disk may not have room for both), and the state is computed from the
+//! journal. Only a state that is ahead of the journal stays: it proves that the journal has lost
+//! something.
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
@@ -25,8 +27,8 @@ use crate::base::threads::Signal;
 const RUNNING: &str = "RUNNING";
 const CLEAN: &str = "CLEAN";
 const DATABASE: &str = "db";
-/// Large segments and few writes keep sled 0.34.7 away from its deadlock (a hot row rewritten at full speed). Not larger:
-/// sled holds three of them in memory while it writes.
+/// Large segments and few writes keep sled 0.34.7 away from its deadlock (a hot row rewritten at
+/// full speed). They are not larger because sled holds three segments in memory while it writes.
 pub const SEGMENT_BYTES: usize = 8 << 20;
 
 /// An opened sled directory.
@@ -37,20 +39,21 @@ pub struct Generation {
     reason: Option<Reason>,
 }
 
-/// Why the state is made anew.
+/// The reason why the state is computed anew.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reason {
-    /// There is none yet.
+    /// There is no state yet.
     Missing,
-    /// The machine was started again since without a clean stop.
+    /// The machine was restarted without a clean stop of the server.
     OtherBoot,
     /// The directory is a copy.
     Copied,
-    /// The mark or the rows are of another format, or cannot be read.
+    /// The mark or the rows have another format, or cannot be read.
     Unusable(String),
-    /// It is ahead of the journal, up to this position: the journal has lost something. The directory is left as it is.
+    /// The state is ahead of the journal: the journal has lost something. The directory stays as it
+    /// is.
     AheadOfJournal {
-        /// Journal position of the first frame that is not applied.
+        /// The journal position of the first frame that is not applied.
         applied: u64,
     },
 }
@@ -68,11 +71,12 @@ impl fmt::Display for Reason {
 }
 
 impl Store {
-    /// Opens the state under `dir`: the last generation if it can be believed, else an empty next one (then
-    /// [`Store::rebuild_reason`] says why). `cache_bytes` bounds sled's page cache.
+    /// Opens the state under `dir`: the last generation if it is valid, otherwise an empty next
+    /// generation (then [`Store::rebuild_reason`] has the reason). `cache_bytes` bounds sled's page
+    /// cache.
     ///
     /// # Errors
-    /// When a directory cannot be made or a fresh one cannot be opened.
+    /// A directory cannot be created, or a fresh generation cannot be opened.
     pub fn open(dir: &Path, cache_bytes: u64, journal_end: u64) -> Result<Self, StateError> {
         make_dir(dir)?;
         let last = generations(dir)?.into_iter().max();
@@ -91,7 +95,7 @@ impl Store {
                 Err(reason) => reason,
             },
         };
-        // Before the next one is made: the disk may not have room for both.
+        // Before the next generation is created, because the disk may not have room for both.
         remove_generations_before(dir, number + 1)?;
         let fresh = dir.join((number + 1).to_string());
         make_dir(&fresh)?;
@@ -116,8 +120,8 @@ impl Store {
             .flush_every_ms(None)
             .mode(sled::Mode::HighThroughput);
         let db = open_unlocked(&settings)?;
-        // From here on a crash of the process leaves RUNNING; while the mark is exchanged it may leave both, which reads
-        // as RUNNING, or none, which reads as unusable.
+        // From here on a crash of the process leaves RUNNING. While the mark is exchanged, a crash
+        // may leave both, which reads as RUNNING, or none, which reads as unusable.
         write_mark(dir, RUNNING)?;
         remove_mark(dir, CLEAN)?;
         let broken = Arc::default();
@@ -130,20 +134,20 @@ impl Store {
         })
     }
 
-    /// Why the state was begun empty; none if it was there.
+    /// Returns the reason why the state began empty. `None` if a valid state was there.
     pub fn rebuild_reason(&self) -> Option<&Reason> {
         self.generation.reason.as_ref()
     }
 
-    /// Says that this directory must not be believed again: the next start makes the state anew.
+    /// Invalidates this directory: the next start computes the state from the journal.
     pub fn condemn(&self) {
         if let Err(error) = remove_mark(&self.generation.dir, RUNNING) {
             tracing::warn!(%error, "the broken state could not be marked as broken");
         }
     }
 
-    /// For a thread that uses the state: if it panics, the directory is not believed again, because what made it panic
-    /// might do so at the next start too.
+    /// Returns a guard for a thread that uses the state. If the thread panics, the directory is
+    /// invalidated, because the cause might make the next start panic too.
     pub fn condemn_on_panic(self: &Arc<Self>) -> CondemnOnPanic {
         CondemnOnPanic(Arc::clone(self))
     }
@@ -151,7 +155,7 @@ impl Store {
     /// Writes everything back and marks the directory clean. Nothing may be applied afterwards.
     ///
     /// # Errors
-    /// When something cannot be written; then the next start makes the state anew.
+    /// A file cannot be written. Then the next start computes the state from the journal.
     pub fn close(&self) -> Result<(), StateError> {
         if self.is_broken() {
             return Err(StateError::Rows("a row of the state could not be read".to_owned()));
@@ -174,8 +178,8 @@ impl Store {
     }
 }
 
-/// sled 0.34.7 lets its file lock go a moment after it was dropped: whoever opens the same state again waits for that. No
-/// other process has it, because the data directory has a lock of its own.
+/// Opens sled, and waits while its file lock is still held: sled 0.34.7 releases the lock a moment
+/// after it was dropped. No other process has it, because the data directory has a lock of its own.
 fn open_unlocked(settings: &sled::Config) -> Result<sled::Db, sled::Error> {
     const AT_MOST: Duration = Duration::from_secs(2);
     const LOOK_EVERY: Duration = Duration::from_millis(5);
@@ -192,7 +196,8 @@ fn open_unlocked(settings: &sled::Config) -> Result<sled::Db, sled::Error> {
     }
 }
 
-/// Whether what lies in a generation's directory can be believed. Opens nothing.
+/// Checks the mark of a generation's directory. Returns the reason if the directory is not valid.
+/// Opens nothing.
 pub(super) fn judge_mark(dir: &Path) -> Result<(), Reason> {
     let unusable = |error: &dyn fmt::Display| Reason::Unusable(error.to_string());
     let running = fs::read_to_string(dir.join(RUNNING));
@@ -213,10 +218,11 @@ pub(super) fn judge_mark(dir: &Path) -> Result<(), Reason> {
     Ok(())
 }
 
-/// Takes the marks away from the last generation under `dir`: the next opening makes the state anew.
+/// Removes the marks of the last generation under `dir`, so that the next start computes the state
+/// from the journal.
 ///
 /// # Errors
-/// When a mark cannot be removed.
+/// A mark cannot be removed.
 pub fn condemn_last(dir: &Path) -> Result<(), StateError> {
     let Some(last) = last_generation(dir)? else { return Ok(()) };
     remove_mark(&last, RUNNING)?;
@@ -226,18 +232,18 @@ pub fn condemn_last(dir: &Path) -> Result<(), StateError> {
 /// Removes every generation under `dir`.
 ///
 /// # Errors
-/// When one cannot be removed.
+/// A generation cannot be removed.
 pub fn remove_all(dir: &Path) -> Result<(), StateError> {
     remove_generations_before(dir, u64::MAX)
 }
 
-/// The directory of the last generation under `dir`.
+/// Returns the directory of the last generation under `dir`.
 pub(super) fn last_generation(dir: &Path) -> Result<Option<PathBuf>, StateError> {
     let last = if dir.exists() { generations(dir)?.into_iter().max() } else { None };
     Ok(last.map(|number| dir.join(number.to_string())))
 }
 
-/// See [`Store::condemn_on_panic`].
+/// The guard of [`Store::condemn_on_panic`].
 #[derive(Debug)]
 pub struct CondemnOnPanic(Arc<Store>);
 
@@ -249,7 +255,7 @@ impl Drop for CondemnOnPanic {
     }
 }
 
-/// What a mark says.
+/// The content of a mark.
 #[derive(Debug, PartialEq, Eq)]
 struct Mark {
     format: u32,
@@ -306,12 +312,12 @@ fn generations(dir: &Path) -> Result<Vec<u64>, StateError> {
     Ok(entries.filter_map(|entry| number_of(&entry.ok()?.path())).collect())
 }
 
-/// Removes the generations before this one: none of them will be believed again.
+/// Removes the generations before this number, which are never valid again.
 fn remove_generations_before(dir: &Path, number: u64) -> Result<(), StateError> {
     for older in generations(dir)?.into_iter().filter(|older| *older < number) {
         fs::remove_dir_all(dir.join(older.to_string())).map_err(io_error)?;
     }
-    // Some filesystems give the space out again only then.
+    // Some filesystems free the space only after a sync.
     File::open(dir).and_then(|dir| dir.sync_all()).map_err(io_error)
 }
 

@@ -1,4 +1,4 @@
-//! Which directories are believed.
+//! Tests of valid and invalid directories.
 
 use super::*;
 use crate::store::StateError;
@@ -9,7 +9,7 @@ fn open(dir: &Path, journal_end: u64) -> Result<Store, StateError> {
     Store::open(dir, CACHE, journal_end)
 }
 
-/// A directory as a stop in good order leaves it, with the journal applied up to 100.
+/// Creates a directory as after a clean stop, with the journal applied up to 100.
 fn closed(dir: &Path) {
     let store = open(dir, 100).unwrap();
     assert_eq!(store.rebuild_reason(), Some(&Reason::Missing));
@@ -94,7 +94,8 @@ fn a_garbled_or_truncated_database_is_made_anew_or_found_broken() {
         damage(&mut bytes);
         fs::write(&path, &bytes).unwrap();
         let store = open(dir.path(), 100).unwrap();
-        // sled may find nothing in it and begin anew by itself: then it says so by its position.
+        // sled may find nothing in the directory and begin anew by itself. The applied position
+        // shows this.
         assert!(store.rebuild_reason().is_some() || store.applied() == 0, "{:?}", store.rebuild_reason());
     }
 }

@@ -1,4 +1,4 @@
-//! The inbox: an organization's events that nobody has confirmed, oldest first.
+//! The inbox: an organization's events that nobody has acknowledged, the oldest first.
 
 use super::event_page::{BLOCKS_AT_ONCE, BLOCKS_PER_PAGE_MAX, EventItem, EventPage, Passing};
 use super::table::State;
@@ -8,48 +8,48 @@ use crate::model::id::{EventId, OrgNo};
 use crate::model::time::Timestamp;
 use crate::rules::type_filter::TypeFilter;
 
-/// What is asked for.
+/// The filters and the bounds of a page.
 #[derive(Clone, Debug)]
 pub struct InboxQuery {
-    /// Only behind this event.
+    /// Only events after this event.
     pub after: Option<EventId>,
-    /// At most so many.
+    /// Maximum number of events in the page.
     pub limit: usize,
-    /// Only of these types.
+    /// Only events of these types.
     pub types: TypeFilter,
-    /// Only taken in at or after this.
+    /// Only events received at or after this time.
     pub since: Option<Timestamp>,
 }
 
-/// What came into an inbox.
+/// The new events of an inbox.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct InboxNews {
-    /// The types of what came, each once.
+    /// The types of the new events, each once.
     pub types: Vec<EventType>,
-    /// The newest event there is.
+    /// The newest event of the organization.
     pub seen: EventId,
-    /// Whether all that came was looked at.
+    /// Set if all new events were looked at.
     pub is_complete: bool,
 }
 
-/// Portions looked through to fill a page that has something.
+/// Number of portions that are read to fill a page that has an event.
 const PORTIONS_FOR_MORE_MAX: usize = 8;
-/// Blocks looked at to find out what came; more is not looked through.
+/// Maximum number of blocks that are read to find the new events.
 const NEWS_BLOCKS_MAX: usize = 64;
 
 impl Store {
-    /// The newest event of an organization; the smallest id if it has none.
+    /// Returns the newest event of an organization. The smallest id if there is no event.
     ///
     /// # Errors
-    /// When rows cannot be read.
+    /// Rows cannot be read.
     pub fn newest_event(&self, org: OrgNo) -> Result<EventId, StateError> {
         newest(&self.read(), org)
     }
 
-    /// What came into an inbox behind an event and is still there.
+    /// Returns the events that came into the inbox after an event and are still there.
     ///
     /// # Errors
-    /// When rows cannot be read.
+    /// Rows cannot be read.
     pub fn inbox_news(&self, org: OrgNo, after: EventId) -> Result<InboxNews, StateError> {
         let state = self.read();
         let mut news = InboxNews { seen: newest(&state, org)?, ..InboxNews::default() };
@@ -71,30 +71,31 @@ impl Store {
         Ok(news)
     }
 
-    /// A page of the inbox. Costs what the page holds, however deep it lies.
+    /// Returns a page of the inbox. The cost does not depend on how deep the page lies.
     ///
     /// # Errors
-    /// When rows cannot be read.
+    /// Rows cannot be read.
     pub fn inbox(&self, org: OrgNo, query: &InboxQuery) -> Result<EventPage, StateError> {
-        // An id's time is never before the time its event was taken in (ids do not go back with the clock), so nothing
-        // taken in since then has a smaller id.
+        // The time in an id is never before the time of receipt, because ids do not go back with
+        // the clock. So no event received since then has a smaller id.
         let since = query.since.map_or(0, |since| EventId::first_of(since).0.saturating_sub(1));
         let mut after = EventId(query.after.map_or(0, |id| id.0).max(since));
         let last = (org, EventId(u128::MAX));
         let begins = self.read().open.last((org, EventId(0))..=(org, after))?;
         let mut from = begins.map_or((org, after), |(key, _)| key);
-        // Whatever comes later has a larger id.
+        // Every later event has a larger id.
         let mut page = EventPage { seen: newest(&self.read(), org)?.max(after), ..EventPage::default() };
         let mut portions_since_found = 0;
         for _ in 0..BLOCKS_PER_PAGE_MAX / BLOCKS_AT_ONCE {
-            // Whoever has something need not wait until much is looked through that may hold nothing more.
+            // A page with an event is returned soon, before many blocks are read that may hold
+            // nothing more.
             if !page.items.is_empty() {
                 portions_since_found += 1;
                 if portions_since_found > PORTIONS_FOR_MORE_MAX {
                     break;
                 }
             }
-            // A lock for each portion: a long search holds up nobody.
+            // Each portion takes its own lock, so a long search blocks nobody.
             let state = self.read();
             let blocks = state.open.range(from..=last, BLOCKS_AT_ONCE)?;
             let Some(((_, last_first), _)) = blocks.last() else { return Ok(page) };

@@ -1,4 +1,4 @@
-//! Who is calling: organizations and keys, read at every request and therefore always in memory.
+//! Organizations and keys. They are read at every request, so all rows are always in memory.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::model::key::Key;
 use crate::model::org::Org;
 use crate::model::time::Timestamp;
 
-/// A key's record and its organization, as they are now.
+/// A key and its organization, with their current rows.
 #[derive(Clone, Debug)]
 pub struct Authenticated {
     key: Arc<KeyRow>,
@@ -17,48 +17,48 @@ pub struct Authenticated {
 }
 
 impl Authenticated {
-    /// The organization's number.
+    /// Returns the number of the organization.
     pub fn org_no(&self) -> OrgNo {
         self.key.org
     }
 
-    /// The organization.
+    /// Returns the key's organization.
     pub fn org(&self) -> &Org {
         &self.org.org
     }
 
-    /// The key.
+    /// Returns the record of the key.
     pub fn key(&self) -> &Key {
         &self.key.key
     }
 
-    /// When it was last used, as far as it was noted.
+    /// Returns the time of the last use, as far as it was recorded.
     pub fn last_used_at(&self) -> Option<Timestamp> {
         self.key.last_used_at
     }
 }
 
 impl Store {
-    /// The number that the next organization gets.
+    /// Returns the number for the next organization.
     pub fn next_org(&self) -> OrgNo {
         OrgNo(self.read().meta.resident().next().map_or(0, |((), meta)| meta.next_org))
     }
 
-    /// The record behind a key id; none if there is none.
+    /// Returns the record with this key id. `None` if there is no such key.
     ///
     /// # Errors
-    /// When rows cannot be read.
+    /// Rows cannot be read.
     pub fn key(&self, id: KeyId) -> Result<Option<Authenticated>, StateError> {
         let state = self.read();
         let Some(key) = state.keys.get(id)? else { return Ok(None) };
         Ok(state.orgs.get(key.org)?.map(|org| Authenticated { key, org }))
     }
 
-    /// Keys whose end has come by now and is not written down yet, among the next `limit` behind `after`; and where to go on,
-    /// if there are more.
+    /// Returns the keys, among the next `limit` after `after`, whose end has come and is not
+    /// recorded yet. Also returns the key after which to continue, if there may be more.
     ///
     /// # Errors
-    /// When rows cannot be read.
+    /// Rows cannot be read.
     pub fn keys_past_end(
         &self,
         now: Timestamp,
@@ -72,10 +72,10 @@ impl Store {
         Ok((due, looked_at.last().filter(|_| looked_at.len() == limit).map(|(id, _)| *id)))
     }
 
-    /// The organization's keys, in the order they were made.
+    /// Returns the organization's keys, in the order of creation.
     ///
     /// # Errors
-    /// When rows cannot be read.
+    /// Rows cannot be read.
     pub fn keys_of(&self, org: OrgNo) -> Result<Vec<Authenticated>, StateError> {
         let state = self.read();
         let Some(row) = state.orgs.get(org)? else { return Ok(Vec::new()) };
@@ -83,23 +83,23 @@ impl Store {
         keys.map(|key| Ok(Authenticated { key: key?, org: Arc::clone(&row) })).collect()
     }
 
-    /// The organization of this name.
+    /// Returns the organization with this name.
     pub fn org_named(&self, name: &str) -> Option<OrgId> {
         self.read().org_names.get(name).copied()
     }
 
-    /// The organization with this public id.
+    /// Returns the public id of the organization with this number.
     ///
     /// # Errors
-    /// When rows cannot be read.
+    /// Rows cannot be read.
     pub fn org_id(&self, org: OrgNo) -> Result<Option<OrgId>, StateError> {
         Ok(self.read().orgs.get(org)?.map(|row| row.org.id))
     }
 
-    /// An organization by its public id.
+    /// Returns the organization with this public id, and its number.
     ///
     /// # Errors
-    /// When rows cannot be read.
+    /// Rows cannot be read.
     pub fn org_by_id(&self, id: OrgId) -> Result<Option<(OrgNo, Org)>, StateError> {
         let state = self.read();
         Ok(state.orgs.resident().find(|(_, row)| row.org.id == id).map(|(number, row)| (number, row.org.clone())))

@@ -1,5 +1,6 @@
-//! In what two states differ, in the words of those who use them: which event, of which type and organization, came when.
-//! For verify and rebuild. Events are compared one by one, whatever blocks they lie in.
+//! The differences between two states in the words of their users: the event with its type,
+//! organization and time. For verify and rebuild. Events are compared one by one, whatever blocks
+//! they lie in.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -12,42 +13,42 @@ use crate::model::event::{EventStatus, EventType};
 use crate::model::id::{EventId, OrgId, OrgNo};
 use crate::model::time::Timestamp;
 
-/// Something in which two states differ.
+/// An object that differs between two states.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Named {
-    /// Of which kind it is.
+    /// The kind of the object.
     pub kind: NamedKind,
-    /// Its id.
+    /// The public id of the object.
     pub id: String,
-    /// An event's type; a name or URL of something else.
+    /// The type of an event, the name or URL of another object.
     pub label: String,
-    /// The organization, with its name; none if neither state knows it.
+    /// The organization's id and name. Absent if neither state knows it.
     pub org: Option<(OrgId, String)>,
-    /// When it was taken in, or made.
+    /// The time of receipt or of creation.
     pub at: Timestamp,
-    /// What this state says of it; none: it is not there.
+    /// The description in this state. Absent if the object does not exist here.
     pub here: Option<String>,
-    /// What the other one says.
+    /// The description in the other state. Absent if the object does not exist there.
     pub other: Option<String>,
 }
 
-/// What has an id of its own.
+/// The kinds of objects with a public id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum NamedKind {
-    /// An organization.
+    /// An organization, which is a tenant.
     Organization,
-    /// A key.
+    /// An API key of an organization.
     Key,
-    /// An endpoint.
+    /// An endpoint of an organization.
     Endpoint,
-    /// An event.
+    /// An event of an organization.
     Event,
-    /// A replay.
+    /// A replay of an organization.
     Replay,
 }
 
 impl NamedKind {
-    /// The word for it.
+    /// The name of the kind in reports.
     pub fn word(self) -> &'static str {
         match self {
             Self::Organization => "organization",
@@ -60,7 +61,7 @@ impl NamedKind {
 }
 
 impl fmt::Display for Named {
-    /// What it is, and of whom; what becomes of it is not said here.
+    /// Names the object and its organization, without the difference.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { kind, id, label, org, at, .. } = self;
         write!(f, "{} {id}", kind.word())?;
@@ -76,7 +77,7 @@ impl fmt::Display for Named {
     }
 }
 
-/// One event as a state has it.
+/// One event as a state describes it.
 #[derive(Clone, PartialEq, Eq)]
 struct Seen {
     event_type: Option<EventType>,
@@ -87,7 +88,7 @@ struct Seen {
     is_open: bool,
 }
 
-/// Who is told of each difference.
+/// The two states, and the function that gets each difference.
 struct Judge<'a> {
     here: &'a State,
     other: &'a State,
@@ -95,12 +96,12 @@ struct Judge<'a> {
 }
 
 impl Store {
-    /// Tells what has an id and is said to be otherwise in the other state. What is said: the tier and the inbox's mode of an
-    /// organization, whether a key works and its scopes, all of an endpoint, how an event stands, whether a replay runs.
-    /// Reads everything.
+    /// Reports each object with an id whose description differs in the other state. The description
+    /// has the tier and the inbox mode of an organization, the validity and the scopes of a key,
+    /// all of an endpoint, the status of an event, and if a replay runs. Reads everything.
     ///
     /// # Errors
-    /// When rows cannot be read.
+    /// Rows cannot be read.
     pub fn name_differences(&self, other: &Self, each: &mut dyn FnMut(Named)) -> Result<(), StateError> {
         let (here, other) = (self.read(), other.read());
         let mut judge = Judge { here: &here, other: &other, each };
@@ -109,10 +110,10 @@ impl Store {
         judge.replays()
     }
 
-    /// The id and the name of the organization with this number.
+    /// Returns the id and the name of the organization with this number.
     ///
     /// # Errors
-    /// When rows cannot be read.
+    /// Rows cannot be read.
     pub fn org_called(&self, number: OrgNo) -> Result<Option<(OrgId, String)>, StateError> {
         Ok(self.read().orgs.get(number)?.map(|row| (row.org.id, row.org.name.clone())))
     }
@@ -208,7 +209,7 @@ impl Seen {
     }
 }
 
-/// Every event, by organization and in its order.
+/// Returns every event, by organization and in the order of ids.
 fn each_event(state: &State) -> impl Iterator<Item = Result<((OrgNo, EventId), Arc<Seen>), StateError>> + '_ {
     state.events.all().flat_map(move |row| match row.and_then(|row| seen_of(state, &row)) {
         Ok(events) => events,
@@ -234,7 +235,7 @@ fn seen_of(state: &State, (key, block): &KeyedRow<EventBlock>) -> Result<SeenEve
     Ok(block.events.iter().enumerate().map(seen).collect())
 }
 
-/// Goes through two sorted lists and shows what has the same key beside each other.
+/// Walks through two sorted lists and shows the rows with the same key together.
 fn pairs<K: Ord + Copy, R>(
     mut ours: impl Iterator<Item = Result<(K, Arc<R>), StateError>>,
     mut theirs: impl Iterator<Item = Result<(K, Arc<R>), StateError>>,

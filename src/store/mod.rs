@@ -1,10 +1,13 @@
-//! The state: what comes of applying the journal's commands in order, kept in sled and in a layer of fresh rows above it.
+//! The state: the result of applying the journal's commands in order, kept in sled and in a layer
+//! of fresh rows above it.
 //!
-//! The only importer of sled. Its verbs are the product's; only commands see tables and rows, while they apply themselves in
-//! a [`Change`]. The rows that they changed reach sled some hundred milliseconds later, in one atomic batch with the
-//! position they stand for ([`Store::write_back`]), because the journal has made them durable already.
+//! The only importer of sled. Its functions are named after the product; only commands see tables
+//! and rows, while they apply themselves in a [`Change`]. Changed rows reach sled some hundred
+//! milliseconds later, in one atomic batch with their journal position ([`Store::write_back`]),
+//! because the journal has made them durable already.
 //!
-//! It must not know where commands come from, what the time is, or that the journal is a file.
+//! The state does not know where commands come from, the current time, or that the journal is a
+//! file.
 
 pub(crate) mod change;
 mod dead_letters;
@@ -53,16 +56,18 @@ pub struct Store {
     generation: Generation,
     broken: Arc<AtomicBool>,
     state: RwLock<table::State>,
-    /// Held while rows are brought to sled.
+    /// Locked during a write-back of rows to sled.
     writing: Mutex<()>,
 }
 
-/// The state cannot be read, written or changed. The journal is unharmed: a restart rebuilds the state from it.
+/// The state cannot be read, written or changed. The journal is unharmed: a restart rebuilds the
+/// state from it.
 #[derive(Debug)]
 pub enum StateError {
     /// Rows cannot be read or written.
     Rows(String),
-    /// The code expects of itself what does not hold: a mistake in it, which must not become a wrong answer or row.
+    /// An assumption of the code does not hold. This bug must not become a wrong answer or a wrong
+    /// row.
     Invariant(&'static str),
 }
 
@@ -90,8 +95,8 @@ impl From<crate::base::codec::CodecError> for StateError {
 }
 
 impl Store {
-    /// Whether a row could not be read. Then the state is to be condemned and the process to end: the next start makes
-    /// the state anew.
+    /// Returns true if a row could not be read. The caller then invalidates the state and ends the
+    /// process; the next start computes the state from the journal.
     pub fn is_broken(&self) -> bool {
         self.broken.load(Ordering::SeqCst)
     }

@@ -1,4 +1,4 @@
-//! Questions about endpoints, events that wait for routing, and counters.
+//! Queries about endpoints, unrouted events, and counters.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -12,67 +12,67 @@ use crate::model::id::{EndpointId, EventId, OrgNo};
 use crate::model::time::Timestamp;
 use crate::rules::filter;
 
-/// Figures for health and metrics.
+/// Counters for health and metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Events stored.
+    /// The number of stored events.
     pub events: u64,
-    /// Events in inboxes.
+    /// The number of events in inboxes.
     pub open: u64,
-    /// Deliveries that wait for an attempt.
+    /// The number of deliveries that wait for an attempt.
     pub waiting: u64,
-    /// Deliveries given up.
+    /// The number of dead letters.
     pub dead: u64,
-    /// The largest id handed out.
+    /// The largest id that was generated.
     pub last_id: u128,
 }
 
-/// An organization with its number and endpoints.
+/// The endpoints and the inbox of an organization.
 #[derive(Clone, Debug)]
 pub struct OrgSummary {
-    /// Its endpoints, in the order they were made.
+    /// The endpoints, in the order of creation.
     pub endpoints: Vec<EndpointId>,
-    /// Events in its inbox.
+    /// The number of events in the inbox.
     pub open: u64,
 }
 
 /// An event that waits for a worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unrouted {
-    /// Whose.
+    /// The organization of the event.
     pub org: OrgNo,
-    /// Which.
+    /// The id of the event.
     pub event: EventId,
-    /// Its type.
+    /// The type of the event.
     pub event_type: EventType,
-    /// When it was taken in.
+    /// The time at which the event was accepted.
     pub received_at: Timestamp,
-    /// Not pushed before this.
+    /// The time before which the event is not pushed.
     pub deliver_after: Option<Timestamp>,
 }
 
-/// Where an event stands.
+/// The status and the times of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EventSummary {
-    /// Its state.
+    /// The status of the event.
     pub status: EventStatus,
-    /// Journal position of the frame that holds it.
+    /// The journal position of the event's frame.
     pub position: u64,
-    /// When it was taken in.
+    /// The time at which the event was accepted.
     pub received_at: Timestamp,
-    /// When it was confirmed.
+    /// The time at which the event was acknowledged.
     pub acknowledged_at: Option<Timestamp>,
-    /// When its payload was erased.
+    /// The time at which the payload was erased.
     pub erased_at: Option<Timestamp>,
-    /// Whether it is in the inbox; what has left it does not come back.
+    /// Set if the event is in the inbox. An event that has left never comes back.
     pub in_inbox: bool,
 }
 
 impl Store {
-    /// Figures as they are now.
+    /// Returns the current counters.
     ///
     /// # Errors
-    /// When rows cannot be read.
+    /// Rows cannot be read.
     pub fn counts(&self) -> Result<Counts, StateError> {
         let meta = self.read().meta.get(())?;
         Ok(meta.map_or_else(Counts::default, |meta| Counts {
@@ -84,10 +84,10 @@ impl Store {
         }))
     }
 
-    /// An organization's endpoints and inbox depth.
+    /// Returns an organization's endpoints and the number of events in its inbox.
     ///
     /// # Errors
-    /// When rows cannot be read.
+    /// Rows cannot be read.
     pub fn org_summary(&self, org: OrgNo) -> Result<Option<OrgSummary>, StateError> {
         let state = self.read();
         let Some(row) = state.orgs.get(org)? else { return Ok(None) };
@@ -95,10 +95,10 @@ impl Store {
         Ok(Some(OrgSummary { endpoints: row.endpoints.clone(), open }))
     }
 
-    /// The organization's endpoints as they are now, in the order they were made.
+    /// Returns the organization's endpoints with their current settings, in the order of creation.
     ///
     /// # Errors
-    /// When rows cannot be read.
+    /// Rows cannot be read.
     pub fn endpoints_of(&self, org: OrgNo) -> Result<Vec<Arc<Endpoint>>, StateError> {
         let state = self.read();
         let Some(row) = state.orgs.get(org)? else { return Ok(Vec::new()) };
@@ -106,18 +106,19 @@ impl Store {
         rows.map(|row| Ok(Arc::clone(&row?.endpoint))).collect()
     }
 
-    /// Every endpoint there is.
+    /// Returns every endpoint of every organization.
     ///
     /// # Errors
-    /// When rows cannot be read.
+    /// Rows cannot be read.
     pub fn all_endpoints(&self) -> Result<Vec<Arc<Endpoint>>, StateError> {
         Ok(self.read().endpoints.resident().map(|(_, row)| Arc::clone(&row.endpoint)).collect())
     }
 
-    /// Organizations that have an enabled endpoint which wants this type, the oldest first, `limit` at most.
+    /// Returns at most `limit` organizations with an enabled endpoint for this type, the oldest
+    /// first.
     ///
     /// # Errors
-    /// When rows cannot be read.
+    /// Rows cannot be read.
     pub fn orgs_asking_for(&self, event_type: &EventType, limit: usize) -> Result<Vec<OrgNo>, StateError> {
         let state = self.read();
         let asking = state.endpoints.resident().filter(|(_, row)| {
@@ -127,18 +128,19 @@ impl Store {
         Ok(orgs.into_iter().take(limit).collect())
     }
 
-    /// The endpoint behind `/api/webhook/config`, if the organization has set one.
+    /// Returns the endpoint behind `/api/webhook/config`, if the organization has set an endpoint
+    /// there.
     ///
     /// # Errors
-    /// When rows cannot be read.
+    /// Rows cannot be read.
     pub fn default_endpoint(&self, org: OrgNo) -> Result<Option<Arc<Endpoint>>, StateError> {
         Ok(self.endpoints_of(org)?.into_iter().find(|endpoint| endpoint.is_default))
     }
 
-    /// Where an event stands; none if the organization has no such event.
+    /// Returns the status of an event. `None` if the organization has no such event.
     ///
     /// # Errors
-    /// When rows cannot be read.
+    /// Rows cannot be read.
     pub fn event(&self, org: OrgNo, event: EventId) -> Result<Option<EventSummary>, StateError> {
         let state = self.read();
         let Some((first, block)) = block_of(&state, org, event)? else { return Ok(None) };
@@ -153,10 +155,10 @@ impl Store {
         }))
     }
 
-    /// What a worker needs to route the event; none if it is routed, or there is no such event.
+    /// Returns the data for routing the event. `None` if the event is routed, or does not exist.
     ///
     /// # Errors
-    /// When rows cannot be read.
+    /// Rows cannot be read.
     pub fn unrouted(&self, org: OrgNo, event: EventId) -> Result<Option<Unrouted>, StateError> {
         let state = self.read();
         let Some(row) = state.unrouted.get((org, event))? else { return Ok(None) };
@@ -171,20 +173,20 @@ impl Store {
         }))
     }
 
-    /// Events that wait for a worker, from behind `after` on, `limit` at most.
+    /// Returns at most `limit` unrouted events after `after`.
     ///
     /// # Errors
-    /// When rows cannot be read.
+    /// Rows cannot be read.
     pub fn unrouted_after(&self, after: (OrgNo, EventId), limit: usize) -> Result<Vec<(OrgNo, EventId)>, StateError> {
         let from = (after.0, EventId(after.1.0.saturating_add(1)));
         let rows = self.read().unrouted.range(from..=(OrgNo(u32::MAX), EventId(u128::MAX)), limit)?;
         Ok(rows.into_iter().map(|(key, _)| key).collect())
     }
 
-    /// One endpoint of the organization, and how its deliveries go.
+    /// Returns an endpoint of the organization and its health.
     ///
     /// # Errors
-    /// When rows cannot be read.
+    /// Rows cannot be read.
     pub fn endpoint_of(
         &self,
         org: OrgNo,

@@ -1,5 +1,6 @@
-//! Replays as their owners see them, and what is to be done next for each. What is looked at is bounded, and so is what
-//! may wait for an endpoint because of a replay: what comes meanwhile never stands behind a whole history.
+//! Replays as users see them, and the next step of each replay. A step reads a bounded number of
+//! rows, and the deliveries that wait because of a replay are bounded too, so new events never wait
+//! behind a whole history.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -16,85 +17,88 @@ use crate::model::replay::{REPLAYS_REMEMBERED, ReplayEnd, ReplayLane, ReplayOnly
 use crate::model::time::Timestamp;
 use crate::rules::filter;
 
-/// A replay adds to what waits for an endpoint only while less than that is due. What is to be tried again later does not
-/// count: else an endpoint that works again, with a long past of failures, could get nothing for hours.
+/// A replay adds deliveries for an endpoint only while fewer than this number are due. Retries at a
+/// later time do not count: otherwise an endpoint that has recovered, with a long past of failures,
+/// could get nothing for hours.
 pub const REPLAY_WAITING_MAX: usize = 200;
-/// Deliveries made by one step.
+/// Maximum number of deliveries of one step.
 const STEP_EVENTS_MAX: usize = 128;
-/// Endpoints that a replay has begun with and is not done with: its row stays small. More begin when one is done.
+/// Maximum number of endpoints that a replay works on at the same time, which keeps its row small.
+/// The next endpoint begins when another is finished.
 pub(super) const LANES_MAX: usize = 256;
-/// Blocks of events looked at in one go,
+/// Number of blocks of events that are read at once.
 const BLOCKS_AT_ONCE: usize = 16;
-/// rows of deliveries,
+/// Number of delivery rows that are read at once.
 const ROWS_AT_ONCE: usize = 512;
-/// and how often at most for one step, if it finds little.
+/// Maximum number of portions that are read for one step.
 const PORTIONS_MAX: usize = 16;
 
-/// A replay as its owner sees it.
+/// A replay as users see it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Replay {
-    /// Its id.
+    /// The id of the replay.
     pub id: ReplayId,
-    /// What was asked for.
+    /// The request that created the replay.
     pub request: ReplayRequest,
-    /// When it began.
+    /// The time at which the replay was created.
     pub created_at: Timestamp,
-    /// Events, or dead letters, looked at so far, for each endpoint.
+    /// The number of events, or dead letters, that were looked at, summed over all endpoints.
     pub examined: u64,
-    /// Deliveries that it had made again so far.
+    /// The number of deliveries that the replay has made so far.
     pub queued: u64,
-    /// How far it is, from 0 to 1, by the time of the events; 1 only when it is finished.
+    /// The progress from 0 to 1, by the times of the events. 1 only when the replay is finished.
     pub progress: f64,
-    /// Why and since when it is over.
+    /// The reason and the time of the end. Absent while the replay runs.
     pub ended: Option<(ReplayEnd, Timestamp)>,
-    /// Why nothing goes on, if nothing does; of the disk the state knows nothing.
+    /// The reason why the replay makes no progress. Never the full disk, which the state does not
+    /// know.
     pub waits_for: Option<ReplayWait>,
 }
 
-/// What is to be done next for a replay.
+/// The next action for a replay.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReplayTurn {
-    /// This step, and then more.
+    /// Apply this step, and then ask again.
     Step(ReplayStep),
-    /// It is to be ended.
+    /// End the replay for this reason.
     End(ReplayEnd),
-    /// Nothing, for this reason.
+    /// Wait, for this reason.
     Wait(ReplayWait),
-    /// It is over.
+    /// The replay has ended.
     Over,
 }
 
-/// A step of a replay with one of its endpoints.
+/// A step of a replay for one of its endpoints.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReplayStep {
-    /// The lane as it is before the step.
+    /// The progress of the endpoint before the step.
     pub lane: ReplayLane,
-    /// The endpoint.
+    /// The id of the endpoint.
     pub endpoint: EndpointId,
-    /// The events that are to be delivered again.
+    /// The events to deliver again.
     pub events: Vec<EventId>,
-    /// The number of events looked at.
+    /// The number of events that were looked at.
     pub examined: u32,
-    /// The first event that was not looked at; none when the endpoint is done.
+    /// The first event that was not looked at. Absent when the endpoint is finished.
     pub reached: Option<EventId>,
 }
 
-/// What comes next for a replay that runs.
+/// The next action for a running replay.
 enum Next {
-    /// An endpoint that it has begun with was deleted: no more of that.
+    /// An endpoint in progress was deleted.
     Gone(ReplayLane),
-    /// It goes on with this one,
+    /// The replay continues with this endpoint.
     GoOn(ReplayLane, Arc<Endpoint>),
-    /// or begins with it, also when it cannot go on with it now.
+    /// The replay begins with this endpoint, even if the endpoint must wait then.
     Begin(ReplayLane, EndpointId),
     Wait(ReplayWait),
     End(ReplayEnd),
 }
 
-/// The endpoints that a replay is about and that are still there, by number.
+/// The existing endpoints of a replay, by number.
 type Targets = Vec<(u32, Arc<Endpoint>)>;
 
-/// What a step found.
+/// The findings of a step.
 struct Found {
     events: Vec<EventId>,
     examined: u32,
@@ -108,38 +112,38 @@ impl Found {
 }
 
 impl Store {
-    /// The replays that run.
+    /// Returns the replays that run.
     pub fn running_replays(&self) -> Vec<(OrgNo, ReplayId)> {
         self.read().running.resident().map(|(key, _)| key).collect()
     }
 
-    /// The organization's replay as it is at this steady time, if it is remembered.
+    /// Returns the organization's replay at the steady time `at`, if it is remembered.
     ///
     /// # Errors
-    /// When rows cannot be read.
+    /// Rows cannot be read.
     pub fn replay(&self, org: OrgNo, id: ReplayId, at: Timestamp) -> Result<Option<Replay>, StateError> {
         let state = self.read();
         let row = state.replays.get((org, id))?;
         row.map(|row| seen(&state, (org, id), &row, at)).transpose()
     }
 
-    /// The organization's replays as they are at this steady time, the newest first.
+    /// Returns the organization's replays at the steady time `at`, the newest first.
     ///
     /// # Errors
-    /// When rows cannot be read.
+    /// Rows cannot be read.
     pub fn replays(&self, org: OrgNo, at: Timestamp) -> Result<Vec<Replay>, StateError> {
         let all = (org, ReplayId(0))..=(org, ReplayId(u128::MAX));
         let rows = self.read().replays.range_back(all, REPLAYS_REMEMBERED)?;
-        // A lock for each: many replays to many endpoints hold up nobody.
+        // Each replay takes its own lock, so many replays to many endpoints block nobody.
         rows.iter().map(|(key, row)| seen(&self.read(), *key, row, at)).collect()
     }
 
-    /// What is to be done next for a replay: a bounded step with one of its endpoints, of those that can go on the first.
-    /// None of those `taken`: to them a step that is not stored yet adds already, and is not counted. `at` is a steady time,
-    /// as due times are.
+    /// Returns the next action for a replay: a bounded step for the first endpoint that can
+    /// continue. Skips the endpoints in `taken`, which get deliveries from a step that is not
+    /// stored yet. `at` is a steady time, like due times.
     ///
     /// # Errors
-    /// When rows cannot be read.
+    /// Rows cannot be read.
     pub fn replay_turn(
         &self,
         (org, replay): (OrgNo, ReplayId),
@@ -170,7 +174,7 @@ impl Store {
         })
     }
 
-    /// What comes next for an endpoint; nothing if that is not known yet.
+    /// Returns the next events for an endpoint. `None` if the next event is not routed yet.
     fn look(
         &self,
         org: OrgNo,
@@ -181,7 +185,7 @@ impl Store {
         let mut found = Found::begin(lane);
         for _ in 0..PORTIONS_MAX {
             let Some(from) = found.reached else { break };
-            // A lock for each portion: a long search holds up nobody.
+            // Each portion takes its own lock, so a long search blocks nobody.
             let state = self.read();
             let goes_on = if from > row.last {
                 found.reached = None;
@@ -199,7 +203,8 @@ impl Store {
     }
 }
 
-/// Looks at the next deliveries of an endpoint, for dead letters. Says whether there is more to look at now.
+/// Looks for dead letters in the endpoint's next deliveries. Returns true if there is more to look
+/// at now.
 fn dead_letters(
     state: &State,
     (org, endpoint): (OrgNo, EndpointId),
@@ -230,7 +235,8 @@ fn dead_letters(
     Ok(!all)
 }
 
-/// The block of an event and its place there, if it was received when the replay asks for.
+/// Returns the block of an event and its place there, if the event was received in the requested
+/// time.
 fn received_then(
     state: &State,
     org: OrgNo,
@@ -243,12 +249,12 @@ fn received_then(
     Ok(place.map(|place| (block, place)))
 }
 
-/// When the events of a replay were received.
+/// Returns the replay's filter on the time of receipt.
 fn received(request: &ReplayRequest) -> Received {
     Received { since: request.since, until: request.until }
 }
 
-/// Looks at the next events, for those that an endpoint is to get. Says whether there is more to look at now.
+/// Looks for events that the endpoint should get. Returns true if there is more to look at now.
 fn history(
     state: &State,
     (org, endpoint): (OrgNo, &Endpoint),
@@ -257,7 +263,7 @@ fn history(
 ) -> Result<bool, StateError> {
     let Some(from) = found.reached else { return Ok(false) };
     let unrouted = state.unrouted.range((org, from)..=(org, row.last), 1)?.first().map(|((_, event), _)| *event);
-    // Its block begins before it.
+    // The block of an event begins before the event.
     let block = state.events.last((org, EventId(0))..=(org, from))?;
     let start = block.map_or(from, |((_, first), _)| first);
     let blocks = state.events.range((org, start)..=(org, row.last), BLOCKS_AT_ONCE)?;
@@ -288,7 +294,7 @@ fn history(
     Ok(!all)
 }
 
-/// Which events of a block an endpoint has a delivery of, a bit for each.
+/// The events of a block with a delivery to the endpoint, one bit for each.
 struct Had {
     any: u64,
     waiting: u64,
@@ -312,7 +318,7 @@ impl Had {
         Ok(had)
     }
 
-    /// Whether the event at this place can be one that is to be delivered.
+    /// Returns true if the existing deliveries allow a new delivery of the event at this place.
     fn lets(&self, only: ReplayOnly, place: usize) -> bool {
         let in_the_way = match only {
             ReplayOnly::Missing => self.any,
@@ -336,7 +342,7 @@ fn targets(state: &State, org: OrgNo, row: &ReplayRow) -> Result<Targets, StateE
     Ok(targets)
 }
 
-/// The one judge of how a replay goes on, for those who take it further and for those who look.
+/// Decides how a replay continues, both for the next step and for users who look.
 fn next(
     state: &State,
     (org, row): (OrgNo, &ReplayRow),
@@ -358,7 +364,7 @@ fn next(
         };
         match (wait, waits_for) {
             (None, _) => return Ok(Next::GoOn(lane, Arc::clone(endpoint))),
-            // Of several reasons one that passes by itself.
+            // A reason that passes by itself is preferred.
             (Some(_), None | Some(ReplayWait::EndpointDisabled)) => waits_for = wait,
             (Some(_), Some(ReplayWait::EndpointBusy | ReplayWait::Routing | ReplayWait::DiskFull)) => {}
         }
@@ -371,7 +377,7 @@ fn next(
     })
 }
 
-/// Why nothing may be added to what waits for an endpoint, or what would be is not known.
+/// Returns the reason why nothing may be added for the endpoint, or why the next event is unknown.
 fn wait_of(
     state: &State,
     (org, row): (OrgNo, &ReplayRow),
@@ -388,7 +394,7 @@ fn wait_of(
     Ok((looks && state.unrouted.get((org, lane.from))?.is_some()).then_some(ReplayWait::Routing))
 }
 
-/// Whether enough is due to the endpoint.
+/// Returns true if enough deliveries are due to the endpoint.
 fn is_busy(state: &State, endpoint: EndpointId, at: Timestamp) -> Result<bool, StateError> {
     let waiting = state.health.get(endpoint)?.map_or(0, |health| health.waiting);
     if waiting < REPLAY_WAITING_MAX as u64 {
@@ -422,7 +428,7 @@ fn seen(state: &State, (org, id): (OrgNo, ReplayId), row: &ReplayRow, at: Timest
     Ok(Replay { id, request, created_at, examined, queued, progress, ended, waits_for })
 }
 
-/// As it is in a moment, when it has begun with all of its endpoints.
+/// Returns the row as it will be when all endpoints have begun.
 fn all_begun(row: &ReplayRow, targets: &Targets) -> ReplayRow {
     let mut row = row.clone();
     let left = targets.iter().filter(|(number, _)| *number >= row.next);
@@ -431,8 +437,9 @@ fn all_begun(row: &ReplayRow, targets: &Targets) -> ReplayRow {
     row
 }
 
-/// The share that is done, of all endpoints together, in thousandths that are never all of it. One that was deleted counts
-/// as done if it had begun, and else no more: so it never goes back.
+/// Returns the finished share of all endpoints together, in thousandths and always below 1. A
+/// deleted endpoint counts as finished if it had begun, otherwise it does not count, so the
+/// progress never goes back.
 fn progress(row: &ReplayRow, targets: &Targets) -> f64 {
     const WHOLE: u64 = 1_000;
     let (first, end) = (row.first.unix_ms(), row.last.unix_ms().saturating_add(1));

@@ -1,32 +1,32 @@
-//! The rows and their keys. Keys are big-endian, fixed width first, so that they sort as their parts do; before them
-//! stands one byte that tells the table. Values are one version byte and the bincode form of the row.
+//! The rows and their keys. A key is one byte for the table, then big-endian parts of fixed width,
+//! so that keys sort like their parts. A value is one version byte and the bincode form of the row.
 //!
 //! ```text
-//! table        key                                    row
-//! meta         (nothing)                              Meta: how far the journal is applied, counters
-//! orgs         org 4                                  OrgRow: the organization, its keys and endpoints
-//! inboxes      org 4                                  InboxRow: the block being filled, how many events are open
-//! keys         key id 16                              KeyRow: whose, the key, when last used
-//! endpoints    endpoint 16                            EndpointRow: whose, the endpoint and its number
-//! numbers      org 4 · endpoint's number 4            NumberRow: which endpoint that is, or was
-//! former       endpoint 16                            FormerRow: whose a deleted endpoint was, and its number
-//! ended        org 4 · position 8 · number 4          EndedRow: which endpoint ended there in the journal
-//! health       endpoint 16                            HealthRow: how its deliveries go
-//! events       org 4 · first event id 16              EventBlock: up to 64 events
-//! open         org 4 · first event id 16              OpenBits: which of the block are not confirmed; no row when none is
-//! dedup        block 4                                DedupBlock: up to 128 entries, in the order they came
-//! unrouted     org 4 · event 16                       UnroutedRow: not yet known where to
-//! delivered    endpoint 16 · first event id 16        DeliveredBlock: what the endpoint accepted of the block
-//! pending      endpoint 16 · first event id 16        PendingBits: which of the block wait for their first attempt at once
-//! deliveries   endpoint 16 · event 16                 DeliveryRow: waiting for a later time, or given up
-//! due          endpoint 16 · due_at 8 · event 16      DueRow: nothing; the key says it all
-//! dead         org 4 · dead_at 8 · event 16 · endpoint 16   DeadRow: why
-//! replays      org 4 · replay 16                      ReplayRow: what is replayed, and how far it is
-//! running      org 4 · replay 16                      RunningRow: nothing; which of them run
+//! table        key                                row
+//! meta         (empty)                            Meta: the applied journal position, counters
+//! orgs         org 4                              OrgRow: the organization, its keys and endpoints
+//! inboxes      org 4                              InboxRow: the block being filled, open events
+//! keys         key id 16                          KeyRow: the key, its organization and last use
+//! endpoints    endpoint 16                        EndpointRow: the endpoint and its number
+//! numbers      org 4 · endpoint's number 4        NumberRow: the endpoint, deleted or not
+//! former       endpoint 16                        FormerRow: a deleted endpoint and its number
+//! ended        org 4 · position 8 · number 4      EndedRow: the endpoint deleted by this command
+//! health       endpoint 16                        HealthRow: counters and times of its attempts
+//! events       org 4 · first event id 16          EventBlock: up to 64 events
+//! open         org 4 · first event id 16          OpenBits: events in the inbox; no row if none
+//! dedup        block 4                            DedupBlock: up to 128 ids in order of arrival
+//! unrouted     org 4 · event 16                   UnroutedRow: an event without known endpoints
+//! delivered    endpoint 16 · first event id 16    DeliveredBlock: accepted events of the block
+//! pending      endpoint 16 · first event id 16    PendingBits: first attempts that are due at once
+//! deliveries   endpoint 16 · event 16             DeliveryRow: waiting for later, dead or canceled
+//! due          endpoint 16 · due_at 8 · event 16  DueRow: empty; the key is the content
+//! dead         org 4 · dead_at 8 · event 16 · endpoint 16  DeadRow: the reason
+//! replays      org 4 · replay 16                  ReplayRow: the request and the progress
+//! running      org 4 · replay 16                  RunningRow: empty; the replay runs
 //! ```
 //!
-//! `due` is grouped by endpoint, so that no endpoint stands before another. The state is rebuilt from the journal when
-//! [`FORMAT`] differs, so rows may change shape freely: change `FORMAT` with them.
+//! `due` is grouped by endpoint, so that no endpoint comes before another. If [`FORMAT`] differs,
+//! the state is computed from the journal. So rows may change freely if `FORMAT` changes too.
 
 use std::sync::Arc;
 
@@ -44,36 +44,38 @@ use crate::model::time::Timestamp;
 
 /// The format of all rows together.
 pub(crate) const FORMAT: u32 = 13;
-/// Events in a block; the bits of an `open` row.
+/// Maximum number of events in a block, which is the number of bits in an `open` row.
 pub(crate) const BLOCK_EVENTS: usize = 64;
-/// Dedup ids in a block: a row stays below the size that sled would put in a file of its own.
+/// Maximum number of dedup ids in a block. A row stays below the size that sled puts in its own
+/// file.
 pub(crate) const DEDUP_BLOCK_ENTRIES: usize = 128;
 
-/// A row: which table it is in and what its key is.
+/// A row with its table and the type of its key.
 pub(crate) trait Row: Serialize + DeserializeOwned + Clone + PartialEq + std::fmt::Debug + 'static {
     type Key: RowKey;
-    /// The table's name, in drawings and dumps.
+    /// The name of the table in dumps.
     const NAME: &'static str;
-    /// The first byte of its keys: all tables lie in one tree, so that one batch is one atomic change of all of them.
+    /// The first byte of the keys. All tables share one tree, so a batch changes all of them
+    /// atomically.
     const PREFIX: u8;
-    /// Whether all rows stay in memory: few, and read at every request.
+    /// Set if all rows stay in memory, because they are few and read at every request.
     const RESIDENT: bool = false;
-    /// What a row that can be large takes beside its struct, in bytes: nearly.
+    /// Returns roughly how many bytes a large row takes beside its struct.
     fn heap_bytes(&self) -> usize {
         0
     }
 }
 
-/// A key: parts that sort like their bytes.
+/// A key whose parts sort like its bytes.
 pub(crate) trait RowKey: Copy + Ord + std::fmt::Debug {
     type Bytes: AsRef<[u8]>;
-    /// The bytes of the parts.
+    /// Returns the bytes of the parts.
     fn bytes(self) -> Self::Bytes;
-    /// The parts of the bytes; none if they have another length.
+    /// Returns the parts of the bytes. `None` if the length is wrong.
     fn parse(bytes: &[u8]) -> Option<Self>;
 }
 
-/// Joins arrays into one.
+/// Joins several byte arrays into one.
 fn join<const N: usize>(parts: &[&[u8]]) -> [u8; N] {
     let mut joined = [0; N];
     for (place, byte) in joined.iter_mut().zip(parts.iter().copied().flatten()) {
@@ -82,7 +84,7 @@ fn join<const N: usize>(parts: &[&[u8]]) -> [u8; N] {
     joined
 }
 
-/// Takes the next `N` bytes off the front.
+/// Takes the next `N` bytes from the front.
 fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
     let (first, rest) = bytes.split_first_chunk::<N>()?;
     *bytes = rest;
@@ -187,56 +189,54 @@ macro_rules! row {
     };
 }
 
-/// How far the journal is applied, and what is counted.
+/// The applied position of the journal, and counters.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Meta {
-    /// Journal position of the first frame that is not applied.
+    /// The journal position of the first frame that is not applied.
     pub(crate) applied: u64,
-    /// The number the next organization gets.
+    /// The number for the next organization.
     pub(crate) next_org: u32,
-    /// The largest id handed out.
+    /// The largest id that was generated.
     pub(crate) last_id: u128,
-    pub(crate) events: u64, // stored, erased ones too
-    /// Events in inboxes.
+    pub(crate) events: u64, // stored, including erased events
+    /// The number of events in inboxes.
     pub(crate) open: u64,
-    /// Deliveries waiting for an attempt.
+    /// The number of deliveries that wait for an attempt.
     pub(crate) waiting: u64,
-    /// Deliveries given up.
+    /// The number of dead letters.
     pub(crate) dead: u64,
     /// The oldest block of dedup ids.
     pub(crate) dedup_first: u32,
-    /// The block that new dedup ids go into.
+    /// The block for new dedup ids.
     pub(crate) dedup_tail: u32,
-    /// Commands below this journal position were judged before damage took a part of the journal. 0: none was ever lost.
+    /// Commands below this position were judged before a part of the journal was lost. 0: no loss.
     pub(crate) judged_before: u64,
-    /// Keys that such commands stand on and whose making was lost, sorted.
+    /// The keys of such commands whose creation was lost, sorted.
     pub(crate) lost_keys: Vec<KeyId>,
 }
 row!(Meta, 1, "meta", (), resident);
 
-/// An organization.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct OrgRow {
     pub(crate) org: Org,
     pub(crate) keys: Vec<KeyId>,
     pub(crate) endpoints: Vec<EndpointId>,
-    /// The number that its next endpoint gets, from 1 on.
+    /// The number for the next endpoint, from 1 on.
     pub(crate) next_endpoint: u32,
 }
 row!(OrgRow, 2, "orgs", OrgNo, resident);
 
-/// What changes with every event of an organization; apart from [`OrgRow`], which requests hold on to.
+/// The part that changes with every event, apart from [`OrgRow`], which requests hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct InboxRow {
-    /// First id of the block that new events go into.
+    /// The first id of the block for new events.
     pub(crate) tail: Option<EventId>,
-    pub(crate) open: u64, // events in its inbox
-    /// How far the time in an id was ahead of when its event was received, at most.
+    pub(crate) open: u64, // events in the inbox
+    /// Maximum by which the time in an id was ahead of the time of receipt.
     pub(crate) ids_ahead_ms: u64,
 }
 row!(InboxRow, 13, "inboxes", OrgNo, resident);
 
-/// A key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct KeyRow {
     pub(crate) org: OrgNo,
@@ -245,56 +245,54 @@ pub(crate) struct KeyRow {
 }
 row!(KeyRow, 3, "keys", KeyId, resident);
 
-/// An endpoint.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct EndpointRow {
     pub(crate) org: OrgNo,
-    /// Its number in the organization, which stands for it in the ids of deliveries.
+    /// The number in the organization, which is part of the ids of deliveries.
     pub(crate) number: u32,
-    /// Shared, because attempts hold on to it.
+    /// Shared, because attempts hold the endpoint.
     pub(crate) endpoint: Arc<Endpoint>,
 }
 row!(EndpointRow, 4, "endpoints", EndpointId, resident);
 
-/// Which endpoint a number stands for. Stays when that is deleted, because its deliveries do.
+/// The endpoint with a number. Stays after a deletion, because the deliveries stay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct NumberRow(pub(crate) EndpointId);
 row!(NumberRow, 16, "numbers", (OrgNo, u32));
 
-/// An endpoint that was deleted. It does not come again: ids are not given twice.
+/// A deleted endpoint. It never comes back, because ids are never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct FormerRow {
     pub(crate) org: OrgNo,
     pub(crate) number: u32,
-    /// Journal position of the command that ended it.
+    /// The journal position of the command that deleted the endpoint.
     pub(crate) ended: u64,
 }
 row!(FormerRow, 17, "former", EndpointId);
 
-/// An endpoint that was deleted, by when: deliveries are made for endpoints that are there, so one that ended before an
-/// event came has none of it.
+/// A deleted endpoint by the time of deletion: it has no delivery of any later event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct EndedRow(pub(crate) EndpointId);
 row!(EndedRow, 20, "ended", (OrgNo, u64, u32));
 
-/// How the deliveries to an endpoint go: what changes with every attempt; apart from the endpoint itself.
+/// The health of an endpoint: the part that changes with every attempt.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HealthRow {
-    /// Deliveries that wait for an attempt.
+    /// The number of deliveries that wait for an attempt.
     pub waiting: u64,
-    /// Dead letters.
+    /// The number of dead letters.
     pub dead: u64,
-    /// Attempts that were accepted,
+    /// The number of accepted attempts.
     pub accepted: u64,
-    /// and that failed.
+    /// The number of failed attempts.
     pub failed: u64,
-    /// When the first of the failures began that no success came after.
+    /// The start of the first failure after the last success.
     pub failing_since: Option<Timestamp>,
-    /// When an attempt was accepted last,
+    /// The time of the last accepted attempt.
     pub accepted_at: Option<Timestamp>,
-    /// and when one failed last.
+    /// The time of the last failed attempt.
     pub failed_at: Option<Timestamp>,
-    /// What `failing_since` was when its organization was told of it; none when it was told of the recovery since.
+    /// The `failing_since` that was reported. Absent if the recovery was reported since.
     pub failing_told: Option<Timestamp>,
 }
 row!(HealthRow, 15, "health", EndpointId, resident);
@@ -302,7 +300,7 @@ row!(HealthRow, 15, "health", EndpointId, resident);
 /// Up to [`BLOCK_EVENTS`] events of an organization, in acceptance order.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct EventBlock {
-    /// The types that occur, each once.
+    /// The types of the events, each once.
     pub(crate) types: Vec<EventType>,
     pub(crate) events: Vec<EventEntry>,
 }
@@ -311,47 +309,47 @@ row!(EventBlock, 5, "events", (OrgNo, EventId), |row| {
     types + size_of_val(row.events.as_slice())
 });
 
-/// One event: where its payload is, and where it stands.
+/// One event with its journal position and its status.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct EventEntry {
     pub(crate) id: EventId,
-    /// Of the frame that holds it.
+    /// The journal position of the event's frame.
     pub(crate) position: u64,
     pub(crate) bytes: u32,
-    /// Place of its type in the block's list.
+    /// The index of the type in the block's list.
     pub(crate) type_no: u8,
     pub(crate) received_at: Timestamp,
     pub(crate) status: EventStatus,
-    /// Deliveries that wait for an attempt.
+    /// The number of deliveries that wait for an attempt.
     pub(crate) waiting: u16,
-    /// Deliveries that were accepted.
+    /// The number of accepted deliveries.
     pub(crate) accepted: u16,
-    /// Deliveries that were given up.
+    /// The number of dead letters.
     pub(crate) dead: u16,
     pub(crate) acknowledged_at: Option<Timestamp>,
-    /// Since when nobody sees its payload.
+    /// The time since which nobody sees the payload.
     pub(crate) erased_at: Option<Timestamp>,
 }
 
 impl EventBlock {
-    /// The event and its place in the block.
+    /// Returns the event and its place in the block.
     pub(crate) fn find(&self, id: EventId) -> Option<(usize, &EventEntry)> {
         let place = self.events.binary_search_by_key(&id, |entry| entry.id).ok()?;
         Some((place, self.events.get(place)?))
     }
 
-    /// The type of one of its events.
+    /// Returns the type of an event of the block.
     pub(crate) fn event_type(&self, entry: &EventEntry) -> Option<&EventType> {
         self.types.get(usize::from(entry.type_no))
     }
 }
 
-/// A bit for each event of a block that is in the inbox; the first event is the lowest bit.
+/// A bit for each event of a block that is in the inbox. The first event is the lowest bit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct OpenBits(pub(crate) u64);
 row!(OpenBits, 6, "open", (OrgNo, EventId));
 
-/// Up to [`DEDUP_BLOCK_ENTRIES`] dedup ids, in the order they came.
+/// Up to [`DEDUP_BLOCK_ENTRIES`] dedup ids, in the order of arrival.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct DedupBlock {
     pub(crate) entries: Vec<DedupEntry>,
@@ -359,13 +357,13 @@ pub(crate) struct DedupBlock {
 row!(DedupBlock, 7, "dedup", u32, |row| size_of_val(row.entries.as_slice()));
 
 impl DedupBlock {
-    /// Whether all of it was received before this.
+    /// Returns true if every entry was received before this time.
     pub(crate) fn is_older_than(&self, before: Timestamp) -> bool {
         self.entries.iter().all(|entry| entry.received_at < before)
     }
 }
 
-/// One dedup id and the event it stands for.
+/// One dedup id with its event.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct DedupEntry {
     pub(crate) digest: [u8; 14],
@@ -378,33 +376,33 @@ pub(crate) struct DedupEntry {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct UnroutedRow {
     pub(crate) deliver_after: Option<Timestamp>,
-    /// How often routing it crashed.
+    /// The number of crashes while routing the event.
     pub(crate) crashes: u8,
 }
 row!(UnroutedRow, 8, "unrouted", (OrgNo, EventId));
 
-/// What an endpoint accepted of a block of events.
+/// The events of a block that an endpoint accepted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct DeliveredBlock {
-    /// Sorted by place.
+    /// The accepted deliveries, sorted by place.
     pub(crate) entries: Vec<DeliveredEntry>,
 }
 row!(DeliveredBlock, 9, "delivered", (EndpointId, EventId), |row| size_of_val(row.entries.as_slice()));
 
-/// One accepted delivery.
+/// One accepted delivery of a block.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct DeliveredEntry {
-    /// Of the event in its block.
+    /// The place of the event in its block.
     pub(crate) place: u8,
     pub(crate) attempts: u32,
     pub(crate) status: u16,
     pub(crate) duration_ms: u32,
-    /// Journal position of the attempt that was accepted.
+    /// The journal position of the accepted attempt.
     pub(crate) attempt: u64,
 }
 
-/// A bit for each event of a block that the endpoint is to get at once and that was not attempted yet. Such a delivery has
-/// no row of its own: most succeed at the first attempt.
+/// A bit for each event of a block whose first attempt is due at once and was not made. Such a
+/// delivery has no row, because most deliveries succeed at the first attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct PendingBits {
     pub(crate) org: OrgNo,
@@ -412,76 +410,74 @@ pub(crate) struct PendingBits {
 }
 row!(PendingBits, 14, "pending", (EndpointId, EventId));
 
-/// A delivery that waits for a later time, or was given up.
+/// A delivery that waits for a later time, was given up, or was canceled.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct DeliveryRow {
     pub(crate) org: OrgNo,
     pub(crate) state: DeliveryState,
     pub(crate) attempts: u32,
-    /// Those of them that were made before its schedule began anew.
+    /// The number of attempts before the schedule began again.
     pub(crate) base: u32,
-    /// Journal position of the last attempt.
+    /// The journal position of the last attempt.
     pub(crate) last_attempt: Option<u64>,
-    /// Why the next one is made.
+    /// The cause of the next attempt.
     pub(crate) trigger: Trigger,
 }
 row!(DeliveryRow, 10, "deliveries", (EndpointId, EventId));
 
-/// Where such a delivery stands.
+/// The status of such a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum DeliveryState {
-    /// For its first or next attempt, at this time.
+    /// The first or next attempt is due at this time.
     Waiting(Timestamp),
-    /// Given up, then.
+    /// The delivery was given up at this time.
     Dead(DeadReason, Timestamp),
-    /// Its endpoint is no more, or its owner dropped it.
+    /// The endpoint was deleted, or a user dropped the dead letter.
     Canceled,
 }
 
-/// Marks a due time; the key says it all.
+/// Marks a due time. The key is the content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct DueRow;
 row!(DueRow, 11, "due", (EndpointId, Timestamp, EventId));
 
-/// A dead letter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct DeadRow(pub(crate) DeadReason);
 row!(DeadRow, 12, "dead", (OrgNo, Timestamp, EventId, EndpointId));
 
-/// A replay.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ReplayRow {
     pub(crate) request: ReplayRequest,
     pub(crate) created_at: Timestamp,
-    /// The first event that it can be about,
+    /// The first event of the replay.
     pub(crate) first: EventId,
-    /// and the last.
+    /// The last event of the replay.
     pub(crate) last: EventId,
-    /// The endpoints whose numbers are from this one on have not begun,
+    /// Endpoints with this number or a larger number have not begun.
     pub(crate) next: u32,
-    /// and it is about those below this one.
+    /// Only endpoints below this number belong to the replay.
     pub(crate) end: u32,
-    /// Those that have begun and are not done, by number.
+    /// The endpoints that have begun and are not finished, by number.
     pub(crate) lanes: Vec<ReplayLane>,
-    /// How many are done, also because they were deleted.
+    /// The number of finished endpoints, including deleted endpoints.
     pub(crate) done: u32,
-    /// Events or dead letters that were looked at.
+    /// The number of events or dead letters that were looked at.
     pub(crate) examined: u64,
-    /// Deliveries that wait again, or for the first time, because of it.
+    /// The number of deliveries that the replay has made.
     pub(crate) queued: u64,
-    /// Why and since when it is over; none: it runs.
+    /// The reason and the time of the end. Absent while the replay runs.
     pub(crate) ended: Option<(ReplayEnd, Timestamp)>,
 }
 row!(ReplayRow, 18, "replays", (OrgNo, ReplayId));
 
 impl ReplayRow {
-    /// Whether a step that begins there is the next one.
+    /// Returns true if the next step can begin at `lane`.
     pub(crate) fn is_at(&self, lane: ReplayLane) -> bool {
         let begins = (self.next..self.end).contains(&lane.number) && lane.from == self.first;
         self.ended.is_none() && (begins || self.lanes.contains(&lane))
     }
 
-    /// The endpoint is there now; none: it is done.
+    /// Moves the endpoint to `reached`. `None`: the endpoint is finished.
     pub(crate) fn advance(&mut self, number: u32, reached: Option<EventId>) {
         self.next = self.next.max(number.saturating_add(1));
         self.lanes.retain(|lane| lane.number != number);
@@ -491,7 +487,7 @@ impl ReplayRow {
     }
 }
 
-/// Marks a replay that runs; the key says it all.
+/// Marks a running replay. The key is the content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct RunningRow;
 row!(RunningRow, 19, "running", (OrgNo, ReplayId), resident);

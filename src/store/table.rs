@@ -1,5 +1,5 @@
-//! A table: its part of the tree, and a layer of fresh rows above it. Reads look in the layer first; writes go there
-//! only, until write-back.
+//! A table: its part of the sled tree, and a layer of fresh rows above. Reads look in the layer
+//! first. Writes go only to the layer, until the write-back.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -19,7 +19,7 @@ use crate::model::id::OrgId;
 
 const ROW_VERSION: u8 = 1;
 
-/// All tables.
+/// All tables, and the indexes in memory.
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) meta: Table<Meta>,
@@ -43,7 +43,7 @@ pub(crate) struct State {
     pub(crate) replays: Table<ReplayRow>,
     pub(crate) running: Table<RunningRow>,
     pub(crate) dedup_index: DedupIndex,
-    /// Which organization has a name; made from the rows.
+    /// The organization with each name, computed from the rows.
     pub(crate) org_names: BTreeMap<String, OrgId>,
 }
 
@@ -80,7 +80,7 @@ impl State {
         })
     }
 
-    /// What they have in common, for write-back.
+    /// Returns the tables without their row types, for the write-back.
     pub(crate) fn tables(&self) -> [&dyn AnyTable; 20] {
         [
             &self.meta,
@@ -132,32 +132,34 @@ impl State {
     }
 }
 
-/// A table whatever its rows are.
+/// A table of any row type.
 pub(crate) trait AnyTable {
     fn name(&self) -> &'static str;
-    /// Rows that a write-back takes out of memory, or at least writes.
+    /// Returns the number of rows that a write-back removes from memory, or writes if all rows
+    /// stay.
     fn layer_rows(&self) -> usize;
-    /// Rows that sled does not have yet,
+    /// Returns the number of rows that sled does not have yet.
     fn fresh_rows(&self) -> usize;
-    /// and what they take, in bytes: nearly. Looks at each.
+    /// Returns roughly the bytes of the fresh rows. Looks at each of them.
     fn fresh_bytes(&self) -> usize;
-    /// The same rows, to be written: from now on they count as changed only when they change again.
+    /// Takes the fresh rows for writing. They count as changed again only after another change.
     fn take_fresh(&mut self) -> Box<dyn Fresh>;
-    /// Sled has those now; memory keeps what has changed since.
+    /// Removes the written rows from the layer, except rows that changed meanwhile.
     fn written_back(&mut self);
-    /// A row of sled as text: its table and key, and what it holds; none if it is another table's.
+    /// Describes a row of sled: its table and key, and its content. `None` if it is another
+    /// table's.
     fn describe(&self, key: &[u8], value: &[u8]) -> Option<(String, String)>;
-    /// Every row, as text, in key order.
+    /// Passes every row to `line`, as text, in key order.
     fn dump(&self, line: &mut dyn FnMut(String)) -> Result<(), StateError>;
 }
 
-/// Rows of one table on their way to sled.
+/// The rows of one table on their way to sled.
 pub(crate) trait Fresh {
-    /// Puts them into the batch; says how many.
+    /// Adds the rows to the batch. Returns their number.
     fn encode(&self, batch: &mut sled::Batch) -> Result<usize, StateError>;
 }
 
-/// Keys and rows; no row: it is to be removed.
+/// Keys and rows. An absent row is to be removed.
 struct FreshRows<R: Row>(Vec<(R::Key, Option<Arc<R>>)>);
 
 impl<R: Row> Fresh for FreshRows<R> {
@@ -178,16 +180,16 @@ pub(crate) struct Table<R: Row> {
     tree: sled::Tree,
     layer: BTreeMap<R::Key, Slot<R>>,
     dirty: usize,
-    /// Set when a row cannot be read: see [`super::Store::is_broken`].
+    /// Set when a row cannot be read; see [`super::Store::is_broken`].
     broken: Arc<AtomicBool>,
 }
 
 #[derive(Debug)]
 struct Slot<R> {
-    /// None: removed.
+    /// The row. Absent if it was removed.
     row: Option<Arc<R>>,
     dirty: bool,
-    /// Whether sled may have a row under this key.
+    /// Set if sled may have a row with this key.
     in_tree: bool,
 }
 
@@ -204,7 +206,7 @@ impl<R: Row> Table<R> {
         Ok(table)
     }
 
-    /// The row, if there is one.
+    /// Returns the row, if there is a row with this key.
     pub(crate) fn get(&self, key: R::Key) -> Result<Option<Arc<R>>, StateError> {
         match self.layer.get(&key) {
             Some(slot) => Ok(slot.row.clone()),
@@ -213,24 +215,24 @@ impl<R: Row> Table<R> {
         }
     }
 
-    /// The row that another row promises.
+    /// Returns the row that another row refers to.
     pub(crate) fn promised(&self, key: R::Key) -> Result<Arc<R>, StateError> {
         let row = self.get(key)?;
         self.noted(|| row.ok_or_else(|| StateError::Rows(format!("the row {key:?} of {} is missing", R::NAME))))
     }
 
-    /// The row if the layer has it.
+    /// Returns the last row from `lowest` to `key` in the layer. Does not ask sled.
     pub(crate) fn fresh_at_or_before(&self, lowest: R::Key, key: R::Key) -> Option<(R::Key, Arc<R>)> {
         let (key, slot) = self.layer.range(lowest..=key).next_back()?;
         Some((*key, slot.row.clone()?))
     }
 
-    /// All rows of a resident table.
+    /// Returns all rows of a resident table.
     pub(crate) fn resident(&self) -> impl Iterator<Item = (R::Key, &Arc<R>)> {
         self.layer.iter().filter_map(|(key, slot)| Some((*key, slot.row.as_ref()?)))
     }
 
-    /// The row, kept in the layer until the next write-back, because it is about to be changed.
+    /// Returns a row that will be changed, and keeps it in the layer until the next write-back.
     pub(crate) fn load(&mut self, key: R::Key) -> Result<Option<&R>, StateError> {
         if !self.layer.contains_key(&key) {
             let Some(row) = self.get_from_tree(key)? else { return Ok(None) };
@@ -239,7 +241,7 @@ impl<R: Row> Table<R> {
         Ok(self.layer.get(&key).and_then(|slot| slot.row.as_deref()))
     }
 
-    /// The row, to be changed. It counts as changed.
+    /// Returns the row to change it, and marks it as changed.
     pub(crate) fn edit(&mut self, key: R::Key) -> Result<Option<&mut R>, StateError> {
         if self.load(key)?.is_none() {
             return Ok(None);
@@ -250,7 +252,7 @@ impl<R: Row> Table<R> {
         Ok(Some(Arc::make_mut(row)))
     }
 
-    /// The row, made if it is not there, to be changed.
+    /// Returns the row to change it. Creates the row if it is missing.
     pub(crate) fn edit_or_insert(&mut self, key: R::Key, new: impl FnOnce() -> R) -> Result<&mut R, StateError> {
         if self.edit(key)?.is_none() {
             let in_tree = self.layer.get(&key).is_some_and(|slot| slot.in_tree);
@@ -259,7 +261,7 @@ impl<R: Row> Table<R> {
         self.edit(key)?.ok_or_else(|| StateError::Rows(format!("a row of {} vanished", R::NAME)))
     }
 
-    /// Like [`Table::edit_or_insert`], for a row that cannot be in sled unless `known`: then sled is not asked.
+    /// Like [`Table::edit_or_insert`]. Does not ask sled unless the row is `known` to be there.
     pub(crate) fn edit_or_insert_beside(
         &mut self,
         known: bool,
@@ -273,23 +275,23 @@ impl<R: Row> Table<R> {
         self.edit_or_insert(key, new)
     }
 
-    /// Whether sled may have a row under this key.
+    /// Returns true if sled may have a row with this key.
     pub(crate) fn may_be_in_tree(&self, key: R::Key) -> bool {
         self.layer.get(&key).is_none_or(|slot| slot.in_tree)
     }
 
-    /// Puts a row under a key that no row has had before: when it is removed again soon, sled never hears of it.
+    /// Inserts a row with a key that was never used. If it is removed soon, sled never gets it.
     pub(crate) fn insert_new(&mut self, key: R::Key, row: R) {
         let in_tree = self.layer.get(&key).is_some_and(|slot| slot.in_tree);
         self.set(key, Slot { row: Some(Arc::new(row)), dirty: true, in_tree });
     }
 
-    /// Puts a row, whatever was there.
+    /// Inserts or replaces a row.
     pub(crate) fn put(&mut self, key: R::Key, row: R) {
         self.set(key, Slot { row: Some(Arc::new(row)), dirty: true, in_tree: true });
     }
 
-    /// Removes a row; nothing happens if there is none.
+    /// Removes a row. Does nothing if there is no row.
     pub(crate) fn remove(&mut self, key: R::Key) {
         let in_tree = self.layer.get(&key).is_none_or(|slot| slot.in_tree);
         self.set(key, Slot { row: None, dirty: true, in_tree });
@@ -304,12 +306,12 @@ impl<R: Row> Table<R> {
         self.dirty += usize::from(!before.is_some_and(|slot| slot.dirty));
     }
 
-    /// The rows of the range in order, `limit` at most.
+    /// Returns at most `limit` rows of the range, in order.
     pub(crate) fn range(&self, keys: RangeInclusive<R::Key>, limit: usize) -> Result<Vec<KeyedRow<R>>, StateError> {
         self.noted(|| self.merge(keys, false).take(limit).collect())
     }
 
-    /// The same from the end of the range.
+    /// Returns at most `limit` rows of the range, from the end.
     pub(crate) fn range_back(
         &self,
         keys: RangeInclusive<R::Key>,
@@ -318,12 +320,12 @@ impl<R: Row> Table<R> {
         self.noted(|| self.merge(keys, true).take(limit).collect())
     }
 
-    /// The last row of the range.
+    /// Returns the last row of the range.
     pub(crate) fn last(&self, keys: RangeInclusive<R::Key>) -> Result<Option<KeyedRow<R>>, StateError> {
         self.noted(|| self.merge(keys, true).next().transpose())
     }
 
-    /// All rows in order. Not for a running server.
+    /// Returns all rows in order. Not for a running server.
     pub(crate) fn all(&self) -> impl Iterator<Item = Pair<R>> + '_ {
         let filled_with = |byte| R::Key::parse(&vec![byte; size_of::<<R::Key as RowKey>::Bytes>()]);
         let bounds = filled_with(0).zip(filled_with(u8::MAX));
@@ -366,7 +368,7 @@ impl<R: Row> Table<R> {
                     }
                     (tree_key, Some((key, slot))) => {
                         if tree_key == Some(*key) {
-                            from_tree = next_in_tree(); // the layer's row is the newer one
+                            from_tree = next_in_tree(); // the layer's row is newer
                         }
                         from_layer = next_in_layer();
                         if let Some(row) = &slot.row {
@@ -385,7 +387,7 @@ impl<R: Row> Table<R> {
         })
     }
 
-    /// What a read gives. If it fails, whoever asked is told, and everybody else that the state is broken.
+    /// Returns the result of a read. A failed read also marks the state as broken.
     fn noted<T>(&self, read: impl FnOnce() -> Result<T, StateError>) -> Result<T, StateError> {
         // sled 0.34.7 panics on some kinds of damage.
         let result = catch_unwind(AssertUnwindSafe(read));
@@ -419,7 +421,7 @@ impl<R: Row> AnyTable for Table<R> {
         let mut rows = Vec::with_capacity(self.dirty);
         for (key, slot) in self.layer.iter_mut().filter(|(_, slot)| slot.dirty) {
             rows.push((*key, slot.row.clone()));
-            // From now on sled may have it at any time.
+            // From now on sled may have the row at any time.
             (slot.dirty, slot.in_tree) = (false, true);
         }
         self.dirty = 0;
@@ -452,7 +454,7 @@ impl<R: Row> AnyTable for Table<R> {
     }
 }
 
-/// The key with the table's byte before it.
+/// Returns the key with the table's byte before it.
 fn tree_key<R: Row>(key: R::Key) -> Vec<u8> {
     let bytes = key.bytes();
     let mut prefixed = Vec::with_capacity(1 + bytes.as_ref().len());
@@ -461,7 +463,7 @@ fn tree_key<R: Row>(key: R::Key) -> Vec<u8> {
     prefixed
 }
 
-/// The key behind the table's byte.
+/// Returns the key after the table's byte.
 fn parse_key<R: Row>(bytes: &[u8]) -> Option<R::Key> {
     bytes.split_first().filter(|(prefix, _)| **prefix == R::PREFIX).and_then(|(_, key)| R::Key::parse(key))
 }

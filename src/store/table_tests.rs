@@ -1,4 +1,4 @@
-//! That a row that cannot be read is an error and breaks the state, whoever reads it.
+//! Tests that an unreadable row is an error and breaks the state, whichever query reads it.
 
 use crate::commands::Command;
 use crate::model::id::{EventId, OrgNo};
@@ -9,7 +9,7 @@ use crate::store::{InboxQuery, Store};
 
 use super::*;
 
-/// A state with a bit of everything, all of it in sled; see `apply_tests`.
+/// Creates a state with rows in every table, all in sled; see `apply_tests`.
 fn filled(dir: &std::path::Path) -> Store {
     let store = Store::open(dir, 8 << 20, u64::MAX).unwrap();
     crate::commands::tests::fill(&store);
@@ -17,7 +17,7 @@ fn filled(dir: &std::path::Path) -> Store {
     store
 }
 
-/// Every inbox.
+/// Reads every inbox. Returns the number of events.
 fn inboxes(store: &Store) -> Result<usize, StateError> {
     let query = InboxQuery { after: None, limit: 500, types: TypeFilter::default(), since: None };
     let orgs = store.org_numbers()?;
@@ -39,7 +39,7 @@ fn every_row_that_cannot_be_read_is_an_error_and_breaks_the_state() {
         {
             store.db().insert(key, garbage).unwrap();
             let read = store.dump();
-            // Resident rows are in memory, where nothing happened to them.
+            // Resident rows are in memory, where nothing was changed.
             assert_eq!(read.is_err(), store.is_broken(), "{key:?}");
             assert!(read.is_err() || read.unwrap() == whole, "{key:?} with {garbage:?} reads as something else");
             if store.broken.swap(false, Ordering::SeqCst) {

@@ -1,7 +1,6 @@
-//! Whether a state is what it should be: judged without touching its directory, compared with another row by row, and
-//! checked against itself. For verify and rebuild, which run without a server, and for tests.
-//!
-//! The typed checks know what the tables promise each other, not how `apply` keeps it.
+//! Checks of a state: its directory is judged without a change, its rows are compared with another
+//! state, and its tables with each other. For verify and rebuild, which run without a server, and
+//! for tests. The checks know the rules between tables, not how `apply` keeps them.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -20,22 +19,22 @@ use crate::model::id::{EndpointId, EventId, OrgId, OrgNo};
 use crate::model::org::InboxMode;
 use crate::model::replay::{REPLAYS_REMEMBERED, REPLAYS_RUNNING_MAX};
 
-/// What a start would make of the state's directory.
+/// The use that a start would make of the state's directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// There is no state; it would be made.
+    /// There is no state. A start would compute it.
     Absent,
-    /// It would be made anew, for this reason; if there is one to look at, it is here.
+    /// The directory is invalid for this reason. A start would compute the state anew.
     Unbelieved(Reason, PathBuf),
-    /// It would be gone on with.
+    /// A start would continue with this directory.
     Believed(PathBuf),
 }
 
 impl Standing {
-    /// Judges what lies under `dir`, touching nothing.
+    /// Judges the directories under `dir` without a change.
     ///
     /// # Errors
-    /// When the directory cannot be read.
+    /// The directory cannot be read.
     pub fn of(dir: &Path) -> Result<Self, StateError> {
         let Some(last) = last_generation(dir)? else { return Ok(Self::Absent) };
         Ok(match judge_mark(&last) {
@@ -45,33 +44,33 @@ impl Standing {
     }
 }
 
-/// Rows in which two states differ.
+/// The rows that differ between two states.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Differences {
-    /// How many there are, and of which table.
+    /// The number of differing rows in each table.
     pub rows: BTreeMap<String, u64>,
-    /// The first of them.
+    /// The first differences, in key order.
     pub first: Vec<Difference>,
 }
 
-/// A row in which two states differ.
+/// A row that differs between two states.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
-    /// Its table and key.
+    /// The table and the key of the row.
     pub row: String,
-    /// What differs of it in the one; none: there is no such row.
+    /// The first differing line in this state. Absent if the row does not exist here.
     pub here: Option<String>,
-    /// And in the other.
+    /// The first differing line in the other state.
     pub other: Option<String>,
 }
 
 type RawRow = (sled::IVec, sled::IVec);
 
 impl Store {
-    /// Opens a copy of a generation's directory, made at `copy`, whatever its marks say. The original is only read.
+    /// Opens a copy of a generation's directory, made at `copy`. Ignores the marks.
     ///
     /// # Errors
-    /// When it cannot be copied, or sled or a row cannot be read.
+    /// The copy fails, or sled or a row cannot be read.
     pub fn open_copy(generation: &Path, copy: &Path, cache_bytes: u64) -> Result<Self, StateError> {
         copy_dir(generation, copy)?;
         // sled 0.34.7 panics on some kinds of damage.
@@ -79,18 +78,18 @@ impl Store {
         opened.map_err(|_panic| StateError::Rows("opening it panicked".into()))?
     }
 
-    /// The number of each organization. For verify and rebuild: it reads everything.
+    /// Returns the number of each organization. For verify and rebuild: it reads everything.
     ///
     /// # Errors
-    /// When rows cannot be read.
+    /// Rows cannot be read.
     pub fn org_numbers(&self) -> Result<BTreeMap<OrgId, OrgNo>, StateError> {
         self.read().orgs.all().map(|row| row.map(|(number, row)| (row.org.id, number))).collect()
     }
 
-    /// The events that are erased. For rebuild: it reads everything.
+    /// Returns the erased events. For rebuild: it reads everything.
     ///
     /// # Errors
-    /// When rows cannot be read.
+    /// Rows cannot be read.
     pub fn erased_events(&self) -> Result<Vec<(OrgNo, EventId)>, StateError> {
         let state = self.read();
         let mut erased = Vec::new();
@@ -102,10 +101,10 @@ impl Store {
         Ok(erased)
     }
 
-    /// Compares every row with the other state's. Both are written back for that. The first `most` are named.
+    /// Compares every row, after a write-back of both states. Names the first `most` rows.
     ///
     /// # Errors
-    /// When rows cannot be read or written back.
+    /// Rows cannot be read or written back.
     pub fn differences(&self, other: &Self, most: usize) -> Result<Differences, StateError> {
         self.write_back()?;
         other.write_back()?;
@@ -139,10 +138,10 @@ impl Store {
         }
     }
 
-    /// What the rows contradict each other in, the first `most`; none when all is well. Reads everything.
+    /// Returns the first `most` contradictions between rows. Reads everything.
     ///
     /// # Errors
-    /// When rows cannot be read.
+    /// Rows cannot be read.
     pub fn contradictions(&self, most: usize) -> Result<Vec<String>, StateError> {
         let state = self.read();
         let mut audit = Audit { state: &state, most, found: Vec::new() };
@@ -155,7 +154,7 @@ impl Store {
     }
 }
 
-/// Which of two sorted lists comes first; none at the end of both.
+/// Returns the order of two next rows. `None` at the end of both lists.
 fn first_of(this: Option<&RawRow>, that: Option<&RawRow>) -> Option<std::cmp::Ordering> {
     match (this, that) {
         (None, None) => None,
@@ -165,7 +164,7 @@ fn first_of(this: Option<&RawRow>, that: Option<&RawRow>) -> Option<std::cmp::Or
     }
 }
 
-/// Of two rows the first line in which they differ; of one alone its name.
+/// Returns the first line that differs between two rows. A row without a partner gives its name.
 fn first_lines(here: Option<String>, other: Option<String>) -> (Option<String>, Option<String>) {
     let (Some(a), Some(b)) = (&here, &other) else {
         let name = |row: String| row.lines().next().unwrap_or_default().trim_end_matches([' ', '{', '(']).to_owned();
@@ -190,7 +189,7 @@ fn copy_dir(from: &Path, to: &Path) -> Result<(), StateError> {
     Ok(())
 }
 
-/// Looks for contradictions.
+/// The search for contradictions.
 struct Audit<'a> {
     state: &'a State,
     most: usize,
@@ -209,13 +208,13 @@ struct EventSums {
 #[derive(Default)]
 struct DeliverySums {
     waiting: u64,
-    /// Of those, the ones without a row of their own.
+    /// The waiting deliveries without a row of their own.
     pending: u64,
     accepted: u64,
     dead: u64,
     due: u64,
     dead_letters: u64,
-    /// Of each endpoint: what waits, and what is dead.
+    /// For each endpoint, its waiting and its dead deliveries.
     of: BTreeMap<EndpointId, (u64, u64)>,
 }
 
@@ -279,7 +278,7 @@ impl Audit<'_> {
         Ok(())
     }
 
-    /// The next start gives ids that are larger than the largest there was.
+    /// Requires an id to be at most the last id, because the next start generates larger ids.
     fn known(&mut self, id: impl Display, number: u128) -> Result<(), StateError> {
         let last = self.state.meta.get(())?.map_or(0, |meta| meta.last_id);
         self.require(number <= last, || format!("{id} is above the last id that was given"));
@@ -343,7 +342,7 @@ impl Audit<'_> {
             let (may_be, must_be) = match entry.status {
                 _ if entry.erased_at.is_some() => (false, false),
                 _ if block.event_type(entry).is_some_and(EventType::is_own) => (false, false),
-                // One that was delivered before has left.
+                // An event that was delivered before has left the inbox.
                 EventStatus::Accepted | EventStatus::Dead => (true, stays),
                 EventStatus::Delivered => (stays, stays),
                 EventStatus::Acknowledged => (false, false),
@@ -367,7 +366,7 @@ impl Audit<'_> {
         Ok(())
     }
 
-    /// Deliveries waiting for the event, if it exists.
+    /// Returns the number of the event's waiting deliveries, if the event exists.
     fn entry(&self, org: OrgNo, event: EventId) -> Result<Option<u16>, StateError> {
         let block = super::change::block_of(self.state, org, event)?;
         Ok(block.as_ref().and_then(|(_, block)| block.find(event)).map(|(_, entry)| entry.waiting))
@@ -479,13 +478,13 @@ impl Audit<'_> {
     }
 }
 
-/// An organization as its users know it.
+/// Returns the organization's name for users.
 fn org_text(state: &State, org: OrgNo) -> String {
     let known = state.orgs.get(org).ok().flatten();
     known.map_or_else(|| format!("an unknown organization (number {})", org.0), |row| row.org.id.to_string())
 }
 
-/// Whether the lanes of a replay are what steps can make of them; where each is, is the step's word alone.
+/// Returns true if steps can lead to these lanes. The position of each lane is not checked.
 fn is_shaped(row: &ReplayRow) -> bool {
     let sorted = row.lanes.is_sorted_by(|a, b| a.number < b.number);
     let begun = row.lanes.iter().all(|lane| lane.number < row.next);

@@ -1,4 +1,5 @@
-//! That each contradiction and each difference is found: a whole state, and then one row changed behind its back.
+//! Tests that each contradiction and each difference is found: a whole state in which one row is
+//! changed directly.
 
 use super::*;
 use crate::base::codec;
@@ -21,7 +22,7 @@ fn put<R: Row>(store: &Store, key: R::Key, row: Option<&R>) {
     }
 }
 
-/// A closed state with a bit of everything; see `apply_tests`.
+/// Creates a closed state with rows in every table; see `apply_tests`.
 fn filled(dir: &Path) {
     let store = Store::open(dir, CACHE, u64::MAX).unwrap();
     crate::commands::tests::fill(&store);
@@ -60,7 +61,7 @@ fn a_copy_equals_its_original_and_each_changed_row_is_named() {
 
 type Change = fn(&Store);
 
-/// A replay that runs, as it would be but for the change.
+/// Inserts a running replay with the given change.
 fn replay(store: &Store, (org, id): (u32, u128), change: impl Fn(&mut ReplayRow)) {
     let (endpoint, since, until, event_types) = (None, None, None, Vec::new());
     let mut row = ReplayRow {
@@ -103,7 +104,7 @@ fn rows_that_contradict_each_other_are_found() {
             put(store, EndpointId(49), Some(&former));
         }),
         ("is erased, and parts of it remain:", |store| {
-            // It has a delivery that waits.
+            // The event has a waiting delivery.
             let rows: Vec<_> = store.read().events.all().map(Result::unwrap).collect();
             let (key, block) = rows.iter().find(|(_, block)| block.events.iter().any(|it| it.waiting > 0)).unwrap();
             let mut block = EventBlock::clone(block);

@@ -1,35 +1,35 @@
-//! Fresh rows into sled: all of them, with the journal position they stand for, in one atomic batch.
+//! The write-back: all fresh rows go to sled with their journal position, in one atomic batch.
 //!
-//! All tables lie in one tree because sled's batch is atomic for a tree, and does not read the rows it replaces, as a
-//! transaction over several trees does. Rows go on changing meanwhile: what is written is the state of one moment, and
-//! what changed since waits for the next time.
+//! All tables lie in one tree, because sled's batch is atomic for a tree and does not read the rows
+//! that it replaces, as a transaction over several trees does. Rows change during a write-back: the
+//! batch has the rows of one moment, and later changes wait for the next write-back.
 
 use std::sync::PoisonError;
 
 use super::table::AnyTable;
 use super::{StateError, Store};
 
-/// How much waits for the next write-back.
+/// The size of the next write-back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FreshSize {
-    /// Changed rows.
+    /// The number of changed rows.
     pub rows: usize,
-    /// Their bytes, nearly.
+    /// The approximate size of the rows, in bytes.
     pub bytes: usize,
 }
 
 impl Store {
-    /// How many rows are in memory: changed ones, and ones that were looked at to be changed.
+    /// Returns the number of rows in memory: changed rows, and rows that were loaded to be changed.
     pub fn layer_rows(&self) -> usize {
         self.read().tables().iter().map(|table| table.layer_rows()).sum()
     }
 
-    /// How many changed rows wait for the next write-back.
+    /// Returns the number of changed rows that wait for the next write-back.
     pub fn fresh_rows(&self) -> usize {
         self.read().tables().iter().map(|table| table.fresh_rows()).sum()
     }
 
-    /// The same, and how many bytes they take, nearly. Looks at each of them.
+    /// Returns the number and the approximate size of the changed rows. Looks at each row.
     pub fn fresh(&self) -> FreshSize {
         let state = self.read();
         let tables = state.tables();
@@ -39,18 +39,18 @@ impl Store {
         }
     }
 
-    /// Journal position of the first frame that is not applied.
+    /// Returns the journal position of the first frame that is not applied.
     pub fn applied(&self) -> u64 {
         self.read().meta.get(()).ok().flatten().map_or(0, |meta| meta.applied)
     }
 
-    /// Brings every changed row to sled; says how many. One thread at a time, others wait.
+    /// Writes every changed row to sled. Returns their number. Other threads wait.
     ///
     /// # Errors
-    /// When sled fails. The state must not be used any more then.
+    /// sled fails. The state must not be used any more then.
     pub fn write_back(&self) -> Result<usize, StateError> {
         let _alone = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        // Between two calls of `apply`, so that rows and `applied` are of one moment.
+        // Taken between two calls of `apply`, so that rows and `applied` are of one moment.
         let fresh = self.write().tables_mut().map(AnyTable::take_fresh);
         let mut batch = sled::Batch::default();
         let mut rows = 0;
@@ -58,7 +58,7 @@ impl Store {
             rows += table.encode(&mut batch)?;
         }
         if rows > 0 {
-            // Readers find the rows in the layer meanwhile. sled holds back those who read its tree.
+            // Readers find the rows in the layer meanwhile. sled delays readers of its tree.
             self.db().apply_batch(batch)?;
             self.db().flush()?;
             clear_away(rows);
@@ -70,11 +70,11 @@ impl Store {
     }
 }
 
-/// Has sled's garbage freed: what a batch replaced. Each time that somebody looks into sled a little of it is freed, and we
-/// look seldom and write much: a million rows left 3.5 GB of it, which went over minutes. sled keeps it where everybody's
-/// is kept, in the default collector of crossbeam-epoch.
+/// Frees sled's garbage: the rows that a batch replaced. Each access to sled frees a little, and
+/// the server reads seldom and writes much: a million rows left 3.5 GB of garbage, which
+/// disappeared over minutes. The garbage is in the default collector of crossbeam-epoch.
 fn clear_away(rows: usize) {
-    /// So many pieces are freed by each step, if nobody looks into sled meanwhile.
+    /// Number of pieces that each step frees, if nobody else accesses sled.
     const FREED_AT_ONCE: usize = 64;
     for _ in 0..=rows / FREED_AT_ONCE {
         crossbeam_epoch::pin().flush();
