@@ -31,7 +31,7 @@ pub struct Clock {
     anchor: Arc<Mutex<Option<Anchor>>>,
 }
 
-/// The readings that a test has set.
+/// The readings of a manual clock.
 #[derive(Debug)]
 struct Manual {
     wall_ms: AtomicU64,
@@ -73,8 +73,7 @@ impl Clock {
         Self::default()
     }
 
-    /// Returns a clock that stands at `start_ms` until [`Clock::set_ms`] or [`Clock::advance_ms`]
-    /// moves it.
+    /// Returns a clock that stands at `start_ms` until [`Clock::set_ms`] or [`Clock::advance_ms`].
     pub fn manual(start_ms: UnixMs) -> Self {
         let manual = Manual { wall_ms: start_ms.into(), monotonic_ms: 0.into() };
         Self { manual: Some(Arc::new(manual)), anchor: Arc::default() }

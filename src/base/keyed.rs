@@ -1,5 +1,5 @@
-//! A value for each key, such as a lock, that exists only while a caller holds it. All callers that
-//! hold the same key share one value.
+//! A value for each key, such as a lock, which exists only while a caller holds the value. All
+//! holders of a key share its value.
 
 use std::collections::HashMap;
 use std::hash::Hash;

@@ -1,9 +1,9 @@
-//! A value that can be replaced while others use it, for example when the configuration is
-//! reloaded. A holder keeps the value it got; later callers get the new value.
+//! A value that can be replaced during use, for example when the configuration is reloaded. A
+//! holder keeps the old value; later callers get the new value.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-/// A replaceable value that threads share.
+/// A replaceable value, shared by threads.
 #[derive(Debug, Default)]
 pub struct Live<T>(RwLock<Arc<T>>);
 

@@ -78,11 +78,11 @@ labels! {
 labels! {
     /// A bounded queue in memory.
     Queue {
-        /// Commands that wait for the committer.
+        /// Commands in front of the committer.
         Intake = "intake",
-        /// Events that wait for a worker.
+        /// Events in front of the workers.
         Routing = "routing",
-        /// Deliveries that wait for their attempt.
+        /// Deliveries before their next attempt.
         Scheduler = "scheduler",
     }
 }
@@ -161,14 +161,14 @@ impl StatusClass {
 #[derive(Debug)]
 pub struct PerLabel<L, M> {
     handles: Vec<M>,
-    /// The handle for a value without a series. It is not shown, and no label of type `L` reaches
-    /// it.
+    /// The handle for a value without a series. No label of type `L` reaches this handle, and its
+    /// count is not shown.
     spare: M,
     label: PhantomData<fn(L)>,
 }
 
 impl<L: Label, M> PerLabel<L, M> {
-    /// Returns the handle for one value.
+    /// Returns the handle for `label`.
     pub fn of(&self, label: L) -> &M {
         self.handles.get(label.index()).unwrap_or(&self.spare)
     }
@@ -204,13 +204,13 @@ pub struct Metrics {
     pub events_rejected: PerLabel<Rejection, Counter>,
     /// Number of events whose payload was erased.
     pub events_erased: Counter,
-    /// Number of commands written with one sync.
+    /// Number of commands in one commit group.
     pub commit_group_commands: Histogram,
     /// Duration of one sync, in seconds.
     pub commit_sync_seconds: Histogram,
     /// Number of commands applied to the state.
     pub commands_applied: Counter,
-    /// Number of items that wait in each queue.
+    /// Number of items in each queue.
     pub queue_depth: PerLabel<Queue, Gauge>,
     /// Duration of one write-back of rows to sled, in seconds.
     pub write_back_seconds: Histogram,
@@ -233,13 +233,13 @@ pub struct Metrics {
     pub deliveries_in_flight: Gauge,
     /// Number of endpoints whose circuit breaker is open.
     pub breakers_open: Gauge,
-    /// Number of replays that run.
+    /// Number of running replays.
     pub replays_running: Gauge,
     /// Number of deliveries made because of replays.
     pub replay_deliveries: Counter,
     /// Number of stored operational events, by kind.
     pub operational_events: PerLabel<OperationalEvent, Counter>,
-    /// Number of events that nobody has acknowledged.
+    /// Number of events in inboxes, which nobody has acknowledged.
     pub inbox_open_events: Gauge,
     /// Number of events in the store.
     pub events_stored: Gauge,
@@ -334,7 +334,7 @@ impl Metrics {
         Ok(metrics)
     }
 
-    /// Counts an attempt that the endpoint accepted.
+    /// Counts an accepted attempt.
     pub fn attempt_ok(&self) {
         self.attempts_ok.inc();
     }

@@ -1,6 +1,6 @@
-//! The owners of files. A file that root makes in another user's directory is given to the
-//! directory's owner, so that the service can use it. An error about a file without permission
-//! names the file's owner. Called by every maker of files, and by errors that name a file.
+//! The owners of files. A file of root's in another user's directory is given to the directory's
+//! owner, so that the service can use the file. An error about a file without permission names the
+//! file's owner. Called by every maker of files, and by errors about files.
 
 use std::ffi::CString;
 use std::fs::{self, File, OpenOptions};
@@ -15,8 +15,8 @@ use rustix::fs::{AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, Stat, Uid, chow
 use rustix::io::Errno;
 use rustix::process::{geteuid, getuid};
 
-/// Gives an open file that root made in `dir` to the owner of `dir`. Does nothing for other users,
-/// and nothing to a file that may be another file of root's: the owner of `dir` can give any file a
+/// Gives an open file of root's in `dir` to the owner of `dir`. Does nothing for other users, and
+/// nothing to a file that may be another file of root's: the owner of `dir` can give any file a
 /// name there.
 ///
 /// # Errors
@@ -78,8 +78,7 @@ fn opened(directory: &OwnedFd) -> io::Result<(Rc<OwnedFd>, Vec<CString>)> {
     Ok((Rc::new(directory), names))
 }
 
-/// Gives the file away if root owns it and it is a directory, or a regular file without a second
-/// name.
+/// Gives a file of root's away if it is a directory, or a regular file without a second name.
 fn give(found: &impl AsFd, facts: &Stat, (user, group): (u32, u32)) -> io::Result<()> {
     let may_be_given = match FileType::from_raw_mode(facts.st_mode) {
         FileType::Directory => true,
@@ -113,8 +112,8 @@ fn foreign_owner(dir: &Path) -> io::Result<Option<(u32, u32)>> {
 }
 
 /// Returns a suffix for an error about this path. If permission was denied, the suffix names the
-/// file's owner and this process's user. If a symbolic link was not followed, the suffix says what
-/// to do. Otherwise it is empty.
+/// file's owner and this process's user. For a symbolic link, the suffix tells the operator to
+/// replace the link. Otherwise the suffix is empty.
 pub fn denied(path: &Path, cause: &io::Error) -> String {
     if Errno::from_io_error(cause) == Some(Errno::LOOP) {
         return "; symbolic links are not followed here: replace the link by the file itself".to_owned();

@@ -1,5 +1,5 @@
-//! The peer of the connection that this thread works on, for log lines of libraries that do not
-//! know the peer. Each reader of a connection sets the peer before it reads; the log uses it.
+//! The peer of this thread's connection, for log lines of libraries without knowledge of the peer.
+//! Each reader of a connection sets the peer before reading; the log uses it.
 
 use std::cell::Cell;
 use std::net::SocketAddr;

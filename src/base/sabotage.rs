@@ -18,7 +18,7 @@ pub enum Switch {
     SkipDirSync,
     /// A group is acknowledged long before its sync.
     AcknowledgeBeforeSync,
-    /// A group is acknowledged before it is written. It is written after several later groups.
+    /// A group is acknowledged before its write, which follows after several later groups.
     AcknowledgeBeforeWrite,
     /// A failed write or sync of a group counts as a success.
     IgnoreFailedSync,
@@ -34,7 +34,7 @@ pub enum Switch {
     ReserveOff,
     /// The write-back gives sled rows on a full disk.
     HoldOff,
-    /// The first attempt to compute the state assumes that all of it fits on the disk.
+    /// The first attempt to compute the state assumes enough space on the disk.
     RoomMisjudged,
     /// An unreadable row of the state is reported only to the caller that asked for the row.
     RotIgnored,
@@ -50,13 +50,13 @@ pub enum Switch {
     SweeperWrites,
     /// Half a mebibyte of the head of a receiver's answer is kept.
     HeadUnbounded,
-    /// A replay continues behind deliveries that it did not make.
+    /// A replay continues behind deliveries without making them.
     ReplaySkips,
     /// An organization may use all attempts of the server.
     ShareOff,
     /// The scan of all endpoint queues leaks some memory for each.
     SurveyHoards,
-    /// One user may take everything that many share: slots, bytes of bodies and of answers.
+    /// A user may take all of a shared resource: slots, bytes of bodies and of answers.
     SharesOff,
     /// Connections are kept and read, whatever their peers do.
     ConnectionsUnwatched,
@@ -74,7 +74,7 @@ pub enum Switch {
 }
 
 impl Switch {
-    /// Every failpoint with the name that arms it.
+    /// Every failpoint with its name for arming.
     pub const ALL: [(Self, &'static str); 29] = [
         (Self::SkipSync, "skip_sync"),
         (Self::SkipDirSync, "skip_dir_sync"),
@@ -135,16 +135,16 @@ mod imp {
     use super::{Switch, UnknownSwitch};
     use crate::base::threads::{Signal, spawn_critical};
 
-    /// Delay of a sync that comes after its acknowledgement. The answer comes before it on any
-    /// machine, however busy.
+    /// Delay of a sync after its acknowledgement. The answer comes earlier on any machine, however
+    /// busy.
     const LATE: Duration = Duration::from_secs(5);
     /// Additional duration of a slow sync.
     const SLOW: Duration = Duration::from_millis(20);
-    /// Number of groups that are acknowledged and not written. More than one, so that the server's
-    /// own commands do not push the last acknowledged group to the disk.
+    /// Number of groups that are acknowledged and not written. There are several, so that the
+    /// server's own commands do not push the last acknowledged group to the disk.
     const HELD_MAX: usize = 8;
 
-    /// One bit for each armed failpoint.
+    /// A bit for each armed failpoint.
     static ARMED: AtomicU32 = AtomicU32::new(0);
     /// Groups that are not written yet, the oldest first.
     static HELD: Mutex<VecDeque<Held>> = Mutex::new(VecDeque::new());
@@ -224,8 +224,8 @@ mod imp {
         })
     }
 
-    /// Copies the held bytes of a file into a buffer that was read from it, so that the process
-    /// sees the groups that it acknowledged.
+    /// Copies the held bytes of a file into a buffer from the same file, so that the process sees
+    /// its acknowledged groups.
     ///
     /// # Errors
     /// The file's metadata cannot be read.

@@ -81,14 +81,14 @@ impl<K: Copy + Eq + Hash> Shares<K> {
         Ok(Share { shares: Arc::clone(self), user, amount })
     }
 
-    /// Takes `amount` however little is left, for something that exists already and cannot be
-    /// refused. Other users get less until it is given back.
+    /// Takes `amount` however little is left, for a use that cannot be refused any more. Other
+    /// users get less until the share is given back.
     pub fn take_anyway(self: &Arc<Self>, user: K, amount: u64) -> Share<K> {
         self.lock().add(user, amount);
         Share { shares: Arc::clone(self), user, amount }
     }
 
-    /// Returns the amount that all users together hold.
+    /// Returns the amount that all users hold together.
     pub fn held(&self) -> u64 {
         self.lock().in_all
     }
@@ -178,8 +178,8 @@ impl<K: Copy + Eq + Hash> Drop for Share<K> {
 mod tests {
     use super::*;
 
-    /// Lets one user after another take single units until the rule refuses. Returns the number of
-    /// users that got any.
+    /// Lets each user take single units until the rule refuses. Returns the number of users with a
+    /// share.
     fn users_until_exhausted(shares: &Arc<Shares<u32>>) -> usize {
         let mut kept = Vec::new();
         for user in 0.. {

@@ -10,7 +10,7 @@ use super::files::is_unreadable;
 use super::frame::Position;
 use crate::base::ownership;
 
-/// Damaged bytes: they differ from the bytes that were written and synced.
+/// Damaged bytes, which differ from the written and synced bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Damage {
     /// The path of the segment file.

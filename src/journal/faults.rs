@@ -62,7 +62,7 @@ struct State {
     paths: BTreeMap<u64, PathBuf>,
     /// The content at the last sync, by inode, of files that changed since.
     synced: BTreeMap<u64, Vec<u8>>,
-    /// Names that were created and not synced.
+    /// Created names whose directory was not synced.
     unsynced_names: BTreeSet<PathBuf>,
 }
 
@@ -93,7 +93,7 @@ impl FaultyFiles {
         self.state().syncs
     }
 
-    /// Sets if syncs are acknowledged without being done from now on.
+    /// If `skip` is set, syncs are acknowledged without being done from now on.
     pub fn skip_syncs(&self, skip: bool) {
         self.state().skip_syncs = skip;
     }

@@ -24,7 +24,7 @@ pub struct FileFacts {
     pub inode: u64,
 }
 
-/// The file operations that the journal needs.
+/// The file operations for the journal.
 pub trait Files: Send + Sync {
     /// Creates a directory that only its owner can use (0700).
     fn create_dir(&self, dir: &Path) -> io::Result<()>;

@@ -73,7 +73,7 @@ impl Frame<'_> {
     }
 }
 
-/// A frame that owns its body.
+/// A frame with its own copy of the body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OwnedFrame {
     /// The position at which the frame begins.
@@ -102,7 +102,7 @@ pub enum FrameRefused {
     Kind,
     /// The body is longer than [`MAX_BODY_BYTES`].
     TooLong,
-    /// The body's writer removed bytes that it did not write. The group is empty now.
+    /// The body's writer removed bytes of the group. The group is empty now.
     Shrunk,
 }
 

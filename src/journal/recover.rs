@@ -44,8 +44,8 @@ pub struct OpenReport {
     pub cut: Option<CutTail>,
     /// Set if the last segment is a copy of its original file.
     pub is_copy: bool,
-    /// A segment file without frames that was created again, because a crash or a copy interrupted
-    /// its creation, or because it was a copy.
+    /// A segment file without frames that was created again, either because a crash or a copy
+    /// interrupted its creation, or because the file was a copy.
     pub remade: Option<PathBuf>,
     /// Set if there is no space for the next segment. The journal can be read, and each append
     /// tries again.
@@ -322,8 +322,8 @@ fn walk(window: &mut Window) -> io::Result<(u64, Option<&'static str>)> {
     Ok((offset, None))
 }
 
-/// Returns true if the bad frame at `offset` looks like pages that were copied before they were
-/// written: its header is zeros, or one of its pages ends in zeros.
+/// Returns true if the bad frame at `offset` looks like pages from before the write: its header is
+/// zeros, or a page of the frame ends in zeros.
 fn is_copy_hole(window: &mut Window, offset: u64) -> io::Result<bool> {
     /// The unit in which the kernel copies and writes.
     const PAGE_BYTES: u64 = 4096;

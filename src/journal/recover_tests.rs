@@ -327,8 +327,8 @@ fn copies_of_copies_without_frames_do_not_pile_up() {
 /// The size of a page in the kernel, in bytes.
 const PAGE: usize = 4096;
 
-/// Returns a copy of a file that is read page by page while the file changes from the oldest to the
-/// newest state. Each page is taken from one of the states.
+/// Returns a copy that is read page by page while the file changes from the oldest to the newest
+/// state. Each page comes from any of the states.
 fn live_copy(states: &[Vec<u8>], page_state: impl Fn(usize) -> usize) -> Vec<u8> {
     let newest = states.last().unwrap();
     let pages = newest.len().div_ceil(PAGE);

@@ -55,7 +55,7 @@ pub(super) struct Segment {
     pub(super) path: PathBuf,
     pub(super) file: File,
     sealed: AtomicBool,
-    /// The length that the writer gave the file, in bytes. Zero while the writer changes it.
+    /// The length of the file as set by the writer, in bytes. Zero during a change.
     length: AtomicU64,
 }
 

@@ -1,11 +1,11 @@
-//! A watch over the segments' files. A process with an open file does not notice when the file is
-//! renamed, replaced or cut; it finds out at its next start. The watch is called a few times a
-//! second by a thread that can end the server. It changes nothing.
+//! A watch over the segments' files. A process with an open file does not notice a rename, a
+//! replacement or a cut of the file before its next start. The watch is called a few times a second
+//! by a thread that can end the server. It changes nothing.
 //!
-//! A file is right if its name leads to the open file, if it has the length that the writer gave
-//! it, and if the last group lies where it was written. While the writer itself changes a file's
-//! length or removes it, the file is not judged. Readers such as `cp` and `tar` change nothing of
-//! this.
+//! A file is right if its name leads to the open file, if its length is the length that the writer
+//! gave it, and if the last group is still there. While the writer itself changes a file's length
+//! or removes the file, the watch does not judge the file. Readers such as `cp` and `tar` do not
+//! disturb the watch.
 
 use std::fs::{self, File};
 use std::io;
@@ -19,7 +19,7 @@ use super::frame::{self, FRAME_HEADER_BYTES};
 use super::reader::{Reader, Shared};
 use super::segment::Segment;
 
-/// Number of older segments that one call looks at. The last two are always looked at.
+/// Number of older segments per call. The last two are always looked at.
 const OLDER_AT_ONCE: usize = 256;
 
 /// The watch over all segments, which looks at some in each call.
@@ -36,7 +36,7 @@ pub struct Strayed {
     pub path: PathBuf,
     /// The original file, which this process still has open.
     pub file: File,
-    /// The change that was found.
+    /// The change of the file.
     pub change: Change,
 }
 

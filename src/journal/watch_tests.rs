@@ -19,7 +19,7 @@ fn append(writer: &mut Writer, count: usize) {
     (0..count).try_for_each(|number| append_group(writer, &[body(number, 1_000)]).map(drop)).unwrap();
 }
 
-/// Returns the change that the watch reports.
+/// Returns the change reported by the watch.
 fn said(reader: &Reader) -> Option<String> {
     let mut watch = Watch::new(reader);
     watch.look().map(|strayed| format!("{:?}", strayed.change))

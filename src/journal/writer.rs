@@ -35,7 +35,7 @@ pub struct Writer {
     positions: Vec<Position>,
 }
 
-/// The segment that is being written.
+/// The segment under construction.
 pub(super) struct Active {
     pub(super) segment: Arc<Segment>,
     /// The position at which the preallocated space ends.

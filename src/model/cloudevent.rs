@@ -1,5 +1,5 @@
 //! The part of a CloudEvent beside its type and payload, kept so that the event leaves the server
-//! as it came.
+//! unchanged.
 
 use serde::ser::{SerializeMap as _, Serializer};
 use serde::{Deserialize, Serialize};
@@ -29,7 +29,7 @@ pub struct CloudEvent {
 /// text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AttributeValue {
-    /// A JSON string, kept as it came.
+    /// A JSON string, kept unchanged.
     Text(String),
     /// A JSON number, a 32-bit integer.
     Integer(i32),

@@ -1,4 +1,4 @@
-//! A delivery: one event on its way to one endpoint, attempt by attempt.
+//! A delivery: an event on its way to an endpoint, attempt by attempt.
 
 use std::net::SocketAddr;
 use std::str::FromStr;
@@ -107,18 +107,18 @@ pub struct AttemptOutcome {
     /// The first 4 KiB of the answer's body, as far as they came within a second of the head. Only
     /// of a failed attempt.
     pub body: Vec<u8>,
-    /// The first headers of the answer, with names in lower case and values cut short. Only of a
-    /// failed attempt.
+    /// The answer's headers of a fixed list, with names in lower case and values cut short. Only of
+    /// a failed attempt.
     pub headers: Vec<(String, String)>,
-    /// The address of the connection, or the last address that was tried. Absent if there was no
-    /// address.
+    /// The connected address. Without a connection, the first address to try; absent if there was
+    /// none.
     pub address: Option<SocketAddr>,
     /// The durations of the attempt's parts.
     pub timing: Timing,
 }
 
 impl AttemptOutcome {
-    /// Returns an outcome of which only the time is known.
+    /// Returns an outcome with nothing but the time.
     pub fn new(started_at: Timestamp, duration_ms: u32) -> Self {
         Self {
             started_at,

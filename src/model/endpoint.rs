@@ -39,7 +39,7 @@ pub const METADATA_MAX: usize = 20;
 pub const METADATA_CHARS_MAX: usize = 500;
 /// Maximum number of earlier secrets that sign beside the current secret.
 const RETIRING_MAX: usize = 4;
-/// Maximum number of type patterns of one endpoint.
+/// Maximum number of an endpoint's type patterns.
 pub const PATTERNS_MAX: usize = 100;
 /// Maximum length of a type pattern, in characters: the longest type and `.*`.
 pub const PATTERN_CHARS_MAX: usize = TYPE_CHARS_MAX + 2;
@@ -90,7 +90,7 @@ pub struct Secret([u8; 32]);
 pub struct SealedSecret(Vec<u8>);
 
 impl SealedSecret {
-    /// Wraps the bytes that a vault sealed.
+    /// Wraps the sealed bytes of a vault.
     pub fn new(sealed: Vec<u8>) -> Self {
         Self(sealed)
     }
@@ -136,7 +136,7 @@ pub enum BodyForm {
     /// An object: `{"id", "type", "timestamp", "data"}`.
     #[default]
     Envelope,
-    /// The payload as the producer sent it.
+    /// The payload, byte for byte as the producer sent it.
     Payload,
     /// A CloudEvent 1.0 in structured mode.
     CloudEvents,
@@ -229,7 +229,7 @@ pub struct EndpointSettings {
     pub url: String,
     /// A description for people. The server does not read it.
     pub description: String,
-    /// The event types that the endpoint gets. Empty: every event that producers post.
+    /// The event types for the endpoint. Empty: all events of producers.
     pub event_types: Vec<TypePattern>,
     /// Additional headers of the requests, with names in lower case. A value may be a credential,
     /// so all are sealed.
@@ -250,7 +250,7 @@ pub struct EndpointSettings {
     pub metadata: Vec<(String, String)>,
 }
 
-/// A secret that was rotated. It signs beside its successor until it ends.
+/// A rotated secret. It signs beside its successor until `until`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RetiringSecret {
     /// The earlier secret, sealed.
@@ -264,15 +264,15 @@ pub struct RetiringSecret {
 pub struct Endpoint {
     /// The public id of the endpoint.
     pub id: EndpointId,
-    /// The settings that the organization chose.
+    /// The current settings of the endpoint.
     pub settings: EndpointSettings,
     /// The reason why the endpoint is disabled. Absent if the endpoint is enabled.
     pub disabled: Option<DisabledReason>,
     /// Set for the endpoint behind `/api/webhook/config`.
     pub is_default: bool,
-    /// The secret that signs the requests.
+    /// The signing secret of the requests.
     pub secret: SealedSecret,
-    /// Rotated secrets that still sign, the newest first.
+    /// Rotated secrets, which may still sign, the newest first.
     pub retiring: Vec<RetiringSecret>,
     /// The time at which the endpoint was created.
     pub created_at: Timestamp,

@@ -112,7 +112,7 @@ fn is_invisible(c: char) -> bool {
 /// request; the decision is made when the event is stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dedup {
-    /// The id that the producer sent.
+    /// The id from the producer.
     pub id: String,
     /// A digest of the organization and the id.
     pub digest: [u8; 14],
@@ -124,14 +124,14 @@ pub struct Dedup {
     pub window_start: Timestamp,
 }
 
-/// An event as a producer posted it, validated.
+/// A validated event of a producer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewEvent {
     /// The type of the event.
     pub event_type: EventType,
     /// The data for deduplication. Absent if the event has no dedup id.
     pub dedup: Option<Dedup>,
-    /// Names and values that the producer attached, in the order in which they came.
+    /// Names and values from the producer, in the order in which they came.
     pub labels: Vec<(String, String)>,
     /// The time at which the fact happened, as the producer says.
     pub occurred_at: Option<Timestamp>,
@@ -151,8 +151,8 @@ impl NewEvent {
         self.payload.len().saturating_add(labels).saturating_add(attributes)
     }
 
-    /// Returns the number of data bytes that the producer sent. Base64 text counts as the bytes
-    /// behind it, which are a quarter fewer.
+    /// Returns the size of the producer's data, in bytes. Base64 text counts as the bytes behind
+    /// the text, which are a quarter fewer.
     pub fn data_len(&self) -> usize {
         const AROUND: usize = r#"{"data_base64":""}"#.len();
         let is_base64 = self.cloudevent.as_ref().is_some_and(|event| event.data == DataKind::Base64);
@@ -170,7 +170,7 @@ impl NewEvent {
 pub enum EventStatus {
     /// The event is stored and waits in the inbox, or a delivery is on its way.
     Accepted,
-    /// Every endpoint that matched the event accepted it.
+    /// Every matching endpoint accepted the event.
     Delivered,
     /// A consumer acknowledged the event.
     Acknowledged,

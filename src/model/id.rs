@@ -110,7 +110,7 @@ macro_rules! id {
                 $prefix
             };
 
-            /// Returns sixteen bytes that sort like the id.
+            /// Returns sixteen bytes with the sort order of the id.
             pub fn to_bytes(self) -> [u8; 16] {
                 self.0.to_be_bytes()
             }

@@ -21,7 +21,7 @@ const CRC_LEN: usize = 6;
 const MODE_LIVE: &str = "trg_live_";
 const MODE_TEST: &str = "trg_test_";
 
-/// A scope: one thing that a key may do.
+/// A scope of a key: the permission for one kind of request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u16)]
 pub enum Scope {
@@ -90,7 +90,7 @@ impl FromStr for Scope {
     }
 }
 
-/// A set of scopes, one bit for each.
+/// A set of scopes, a bit for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Scopes(u16);
 
@@ -138,7 +138,7 @@ impl FromIterator<Scope> for Scopes {
 pub struct Key {
     /// The public id of the key.
     pub id: KeyId,
-    /// The name that people gave the key.
+    /// The name of the key, for people.
     pub name: String,
     /// The argon2id hash of the whole key text, as a PHC string.
     pub hash: String,
@@ -167,8 +167,8 @@ impl Key {
         self.ended_at == Some(Timestamp(0))
     }
 
-    /// Returns true if the key, or the key that created it, was rotated or revoked: this key works
-    /// only until the grace period ends.
+    /// Returns true if the key or its creator was rotated or revoked: the key works only until the
+    /// grace period ends.
     pub fn is_leaving(&self) -> bool {
         self.ended_at.is_some()
     }
@@ -220,7 +220,7 @@ impl KeyText {
         Self { text, id }
     }
 
-    /// Returns the text, to show it once or to compare it.
+    /// Returns the text, for showing once or for comparing.
     pub fn reveal(&self) -> &str {
         &self.text
     }

@@ -39,7 +39,7 @@ impl NoticeKind {
     }
 }
 
-/// An operational event that an attempt causes. It is stored only if it is still true when the
+/// An operational event of an attempt. It is stored only if the statement is still true when the
 /// attempt is settled.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Notice {
@@ -48,9 +48,9 @@ pub struct Notice {
     /// The time since which every attempt to the endpoint has failed, as known when the attempt was
     /// judged.
     pub failing_since: Option<Timestamp>,
-    /// The id of the event. The committer sets it, in journal order; until then it is 0.
+    /// The id of the event. The committer sets the id, in journal order; before, the field is 0.
     pub id: EventId,
-    /// The time of acceptance. The committer sets it.
+    /// The time of acceptance, set by the committer.
     pub received_at: Timestamp,
     /// The payload of the event, in JSON.
     pub payload: Box<[u8]>,

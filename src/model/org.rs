@@ -61,10 +61,10 @@ impl FromStr for Tier {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum InboxMode {
-    /// An event leaves when it is acknowledged, or when every endpoint that matched it has accepted
-    /// it (at least one endpoint).
+    /// An event leaves at its acknowledgement, or when every matching endpoint (at least one) has
+    /// accepted the event.
     Auto,
-    /// An event leaves only when it is acknowledged.
+    /// An event leaves only at its acknowledgement.
     AckOnly,
 }
 
@@ -78,13 +78,12 @@ impl InboxMode {
     }
 }
 
-/// An organization as it was created.
+/// An organization with the settings from its creation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Org {
     /// The public id of the organization.
     pub id: OrgId,
-    /// The name that people gave the organization. It is unique; upper and lower case are
-    /// different.
+    /// The name for people. The name is unique; upper and lower case are different.
     pub name: String,
     /// The tier of the organization.
     pub tier: Tier,

@@ -18,10 +18,10 @@ pub const REPLAYS_REMEMBERED: usize = 100;
 pub enum ReplayOnly {
     /// Deliveries that are dead letters.
     Failed,
-    /// Events that match the endpoint now and never had a delivery to it.
+    /// Events without a delivery to the endpoint that match its types now.
     Missing,
-    /// Every event that matches the endpoint now, also if it was accepted or canceled. A delivery
-    /// that still waits is not repeated.
+    /// Every event that matches the endpoint's types now, even if its delivery was accepted or
+    /// canceled. Waiting deliveries are not repeated.
     All,
 }
 

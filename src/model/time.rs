@@ -138,11 +138,11 @@ impl DateTimeText {
     }
 }
 
-/// The bytes that are not parsed yet.
+/// The unparsed rest of the bytes.
 struct Rest<'a>(&'a [u8]);
 
 impl Rest<'_> {
-    /// Reads one byte if it is one of these.
+    /// Reads a byte, which must be in `bytes`.
     fn one_of(&mut self, bytes: &[u8]) -> Option<u8> {
         let (first, rest) = self.0.split_first()?;
         self.0 = rest;

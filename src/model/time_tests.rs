@@ -85,8 +85,8 @@ fn nothing_else_is_read() {
     }
 }
 
-/// Reads a time as the grammar and the appendix of RFC 3339 define it, without any library: the
-/// parts by their fixed offsets, the days counted one year and one month at a time.
+/// Reads a time by the grammar and the appendix of RFC 3339, without any library: the parts by
+/// their fixed offsets, the days counted by years and months.
 fn oracle(text: &str) -> Option<i64> {
     let text = text.to_uppercase();
     let (base, tail) = text.split_at_checked(19)?;

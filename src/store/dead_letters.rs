@@ -5,7 +5,7 @@ use super::{StateError, Store};
 use crate::model::id::{EndpointId, EventId, OrgNo};
 use crate::model::time::Timestamp;
 
-/// Number of rows that are read under one lock.
+/// Number of rows that are read at once.
 const ROWS_AT_ONCE: usize = 500;
 /// Number of rows that are read for one page. With a filter that matches little, a page may be
 /// short and continue at its cursor.

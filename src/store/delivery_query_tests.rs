@@ -164,7 +164,7 @@ fn a_page_of_a_recent_events_deliveries_is_complete_at_once_however_many_endpoin
     let pending = DeliveryStatus::Pending;
     assert_eq!(found, [(1, pending), (2, pending), (5_003, DeliveryStatus::Canceled)]);
     assert_eq!(page.next, None);
-    // The endpoint before existed while the deleted endpoints did.
+    // All deleted endpoints are candidates for the earlier event.
     let (found, pages) = all(&state.store, of_event(1, 10));
     assert_eq!((found.len(), pages), (2, 5), "1,024 endpoints a page");
 }

@@ -1,13 +1,12 @@
 //! The state: the result of applying the journal's commands in order, kept in sled and in a layer
 //! of fresh rows above it.
 //!
-//! The only importer of sled. Its functions are named after the product; only commands see tables
-//! and rows, while they apply themselves in a [`Change`]. Changed rows reach sled some hundred
-//! milliseconds later, in one atomic batch with their journal position ([`Store::write_back`]),
-//! because the journal has made them durable already.
+//! The only importer of sled. Its functions are named in the words of the product; only commands
+//! see tables and rows, while they apply themselves in a [`Change`]. Changed rows reach sled some
+//! hundred milliseconds later, in one atomic batch with their journal position
+//! ([`Store::write_back`]), because the journal has made them durable already.
 //!
-//! The state does not know where commands come from, the current time, or that the journal is a
-//! file.
+//! The state does not know the origin of commands, the current time, or the files of the journal.
 
 pub(crate) mod change;
 mod dead_letters;

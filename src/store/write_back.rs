@@ -50,7 +50,8 @@ impl Store {
     /// sled fails. The state must not be used any more then.
     pub fn write_back(&self) -> Result<usize, StateError> {
         let _alone = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        // Taken between two calls of `apply`, so that rows and `applied` are of one moment.
+        // Fresh rows are taken between two calls of `apply`, so that rows and `applied` are of the
+        // same moment.
         let fresh = self.write().tables_mut().map(AnyTable::take_fresh);
         let mut batch = sled::Batch::default();
         let mut rows = 0;
