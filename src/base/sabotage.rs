@@ -50,7 +50,7 @@ pub enum Switch {
     SweeperWrites,
     /// Half a mebibyte of the head of a receiver's answer is kept.
     HeadUnbounded,
-    /// A replay continues behind deliveries without making them.
+    /// Each step of a replay leaves out its last delivery.
     ReplaySkips,
     /// An organization may use all attempts of the server.
     ShareOff,

@@ -1,5 +1,5 @@
-//! The journal: an append-only log of opaque frames. Only the loss of the journal loses data; the
-//! rest of the data directory can be computed from it.
+//! The journal: an append-only log of opaque frames. The state can be computed from the journal; a
+//! lost journal is lost data.
 //!
 //! The committer appends through [`Writer`], one group of frames for each `fdatasync`. All others
 //! read through [`Reader`]. The journal does not know the meaning of a frame: a kind, a version and
@@ -15,10 +15,10 @@
 //! frame    len u32 │ crc32c u32 │ position u64 │ kind u8 │ version u8 │ body (len bytes)
 //! ```
 //!
-//! All numbers are big-endian. A [`Position`] is a byte address in the whole log, which begins at
-//! 1. A frame lies at the offset `64 + (position - first)` of its segment, so a reader needs no
-//! index. The checksum covers the whole frame except its own bytes. The high bit of `kind` marks
-//! the first frame of a group.
+//! All numbers are big-endian. A [`Position`] is a byte address in the whole log, and the first
+//! position is 1. A frame lies at the offset `64 + (position - first)` of its segment, so a reader
+//! needs no index. The checksum covers the whole frame except its own bytes. The high bit of `kind`
+//! marks the first frame of a group.
 //!
 //! Recovery relies on these rules:
 //!

@@ -27,7 +27,7 @@ pub struct DeadQuery {
     pub after: Option<DeadPlace>,
     /// Maximum number of dead letters in the page.
     pub limit: usize,
-    /// Set for the oldest first. Otherwise the newest come first.
+    /// Set to list the oldest first. Otherwise the newest come first.
     pub oldest_first: bool,
     /// Set to include dead letters of deleted endpoints.
     pub with_deleted: bool,

@@ -1,4 +1,4 @@
-//! The sled directory that holds the state, and the decision if the directory is valid.
+//! The sled directory of the state, and the check of its validity.
 //!
 //! `sled/<generation>/` holds a `db` file and a mark: `RUNNING` while a process has the directory
 //! open, `CLEAN` after a stop in good order. Both marks name the boot, and the device and inode of

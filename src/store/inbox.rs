@@ -32,7 +32,7 @@ pub struct InboxNews {
     pub is_complete: bool,
 }
 
-/// Number of portions that are read to fill a page that has an event.
+/// Maximum number of portions that are read to fill a page with at least one event.
 const PORTIONS_FOR_MORE_MAX: usize = 8;
 /// Maximum number of blocks that are read to find the new events.
 const NEWS_BLOCKS_MAX: usize = 64;
