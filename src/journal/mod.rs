@@ -11,7 +11,7 @@
 //!
 //! segment  ┌ header 64 ┬ frame ┬ frame ┬ … ┬ zeros: preallocated, not yet written ┐
 //!          0           64
-//! header   "TRGJ" │ format u32 │ first position u64 │ device u64 │ inode u64 │ zeros 28 │ crc32c u32
+//! header   "TRGJ" │ format u32 │ first u64 │ device u64 │ inode u64 │ zeros 28 │ crc32c u32
 //! frame    len u32 │ crc32c u32 │ position u64 │ kind u8 │ version u8 │ body (len bytes)
 //! ```
 //!
