@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! data/
-//!   FORMAT        one line: format version, creation time, the instance's id, its own device and inode
+//!   FORMAT        one line: format version, creation time, instance id, its own device and inode
 //!   LOCK          locked while a server runs, like the directory itself
 //!   admin.token   admin token, mode 0600
 //!   secrets.key   key that seals endpoints' secrets, mode 0600
