@@ -15,7 +15,7 @@ const DIGITS: u8 = 3;
 /// Counts and latencies of one run.
 #[derive(Debug)]
 pub(super) struct Tally {
-    /// Begin and end of the time in which throughput is counted.
+    /// Start and end of the time in which throughput is counted.
     pub(super) began: Instant,
     pub(super) ends: Instant,
     /// Number of requests sent.
