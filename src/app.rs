@@ -1,7 +1,7 @@
-//! The server as a whole: starts its parts in order, stops them in reverse, each with a deadline and a line in the log.
+//! The server as a whole: starts its parts in order and stops them in reverse. Each has a deadline.
 //!
-//! The order is the recovery: lock, journal, state, what the journal holds behind the state, then the threads, the
-//! doors last. [`App::start`] is what `triggerd serve`, the demo and the tests call.
+//! The order is the recovery: the lock, the journal, the state, the rest of the journal, then the
+//! threads, and the HTTP server last. `triggerd serve`, the demo and the tests call [`App::start`].
 
 mod limits;
 mod listening;
@@ -46,19 +46,21 @@ pub use start_error::StartError;
 use look_out::LookOut;
 use opening::Opened;
 
-/// What the committer, the last to stop, is given beyond the deadline of the others.
+/// Time that the committer, which stops last, has beyond the deadline of the other threads.
 const COMMITTER_EXTRA: Duration = Duration::from_millis(500);
-/// How long requests are still taken while `/health/ready` says 503 already.
+/// Time during which requests are still accepted while `/health/ready` already answers 503.
 const LINGER: Duration = Duration::from_millis(300);
-/// Hints for the scheduler that may wait; more are found in the state.
+/// Maximum number of hints that wait for the scheduler. The scheduler finds further work in the
+/// state.
 const SCHEDULER_HINTS: usize = 10_000;
 
-/// How a server is started beside what the configuration says.
+/// Options of one start, beside the configuration.
 #[derive(Clone, Copy, Debug)]
 pub struct StartOptions {
-    /// Whether deliveries are made. If not, all else goes on, and they wait.
+    /// If false, deliveries wait, and everything else runs.
     pub deliver: bool,
-    /// Endpoints whose secrets cannot be opened are disabled, instead of keeping the server from starting.
+    /// If true, endpoints whose secrets cannot be opened are disabled; if false, they prevent the
+    /// start.
     pub forget_secrets: bool,
 }
 
@@ -68,9 +70,9 @@ impl Default for StartOptions {
     }
 }
 
-/// A running server.
+/// A running server and its threads.
 pub struct App {
-    /// As it was given, or as a reload has made it.
+    /// The configuration as given, or as the last reload changed it.
     config: Arc<Config>,
     descriptors: Option<descriptors::Limit>,
     address: SocketAddr,
@@ -79,13 +81,13 @@ pub struct App {
     store: Arc<Store>,
     intake: Intake,
     bell: InboxBell,
-    /// Ends the inner threads.
+    /// Stops the threads, but not the watchdog.
     stop: Stop,
     http: HttpThread,
     api: actix_web::web::Data<http::Api>,
-    /// None: nothing is delivered.
+    /// Absent if the server was started without deliveries.
     scheduler: Option<Thread>,
-    /// What a reload replaces of deliveries.
+    /// Settings of deliveries that a reload replaces.
     sending: sending::LiveSending,
     workers: Vec<Thread>,
     sweeper: Woken,
@@ -94,11 +96,11 @@ pub struct App {
     writing: Writing,
     runtime: Runtime,
     space: Arc<Space>,
-    /// Last: its lock is let go when everything else has ended.
+    /// Last, because the lock is released after everything else.
     _data_dir: DataDir,
 }
 
-/// The threads that make changes durable, and the one that looks after them.
+/// The threads that make changes durable, and the watchdog over them.
 struct Writing {
     committer: Thread,
     segments: Thread,
@@ -106,7 +108,7 @@ struct Writing {
     watched: Watched,
 }
 
-/// A thread that sleeps until somebody wakes it.
+/// A thread that sleeps between wakeups.
 struct Woken {
     thread: Thread,
     wake: Signal,
@@ -117,7 +119,7 @@ struct HttpThread {
     handle: actix_web::dev::ServerHandle,
 }
 
-/// What the parts share.
+/// Handles of several parts, for the functions below.
 struct Shared {
     config: Arc<Config>,
     clock: Clock,
@@ -134,18 +136,18 @@ struct Shared {
 }
 
 impl App {
-    /// Starts everything; when it returns, requests are answered.
+    /// Starts everything, until requests are answered.
     ///
     /// # Errors
-    /// See [`StartError`]. What was started is stopped again by the end of the process.
+    /// See [`StartError`]. The end of the process stops the parts already started.
     pub fn start(config: Config, clock: Clock) -> Result<Self, StartError> {
         Self::start_with(config, clock, StartOptions::default())
     }
 
-    /// The same, with options.
+    /// Starts everything with these options.
     ///
     /// # Errors
-    /// As [`App::start`].
+    /// The same as [`App::start`].
     pub fn start_with(given: Config, clock: Clock, options: StartOptions) -> Result<Self, StartError> {
         let descriptors = limits::enough(&given, descriptors::raise())?;
         let config = Arc::new(limits::fitted(&given, descriptors));
@@ -154,7 +156,7 @@ impl App {
         let opened = opening::open(&config, &clock, (&metrics, &space), options.forget_secrets);
         let opened = opened.map_err(|cause| cause.on_disk(&config.storage.data_dir, space.free()))?;
         let Opened { mut data_dir, admin_token, vault, writer, journal, store, lost } = opened;
-        // Listening comes after recovery: an open port means a server that answers.
+        // Listening comes after recovery: an open port means a server ready to answer.
         let address = config.server.listen;
         let listener = listening::listen(address, config.server.bind)?;
         let address = listener.local_addr().map_err(|cause| StartError::Listen { address, cause })?;
@@ -214,7 +216,7 @@ impl App {
         })
     }
 
-    /// Where it listens.
+    /// The address on which the server listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -224,18 +226,19 @@ impl App {
         &self.admin_token
     }
 
-    /// The state, to look at.
+    /// The state, for reading.
     pub fn store(&self) -> &Store {
         &self.store
     }
 
-    /// Stops in reverse order. What was acknowledged is stored, what is not delivered is delivered after the next start.
+    /// Stops in reverse order. Acknowledged events are stored, and the next start makes the
+    /// remaining deliveries.
     pub fn stop(self) -> ExitCode {
         let deadline = Instant::now() + self.config.server.shutdown;
         tracing::info!("stopping: no new connections are accepted, requests under way finish");
         self.health.set_stopping();
         self.stop.set();
-        // For a moment the door stays open, so that probes and balancers see that we leave.
+        // The port stays open for a moment, so that probes and load balancers see the server leave.
         Signal::new().wait(LINGER);
         let HttpThread { thread, handle } = self.http;
         self.runtime.spawn(handle.stop(true));
@@ -290,7 +293,7 @@ fn make_metrics() -> Result<Arc<Metrics>, StartError> {
     Metrics::new(&codes).map(Arc::new).map_err(StartError::Metrics)
 }
 
-/// The channels that the committer gives hints through.
+/// Both ends of the channels through which the committer sends hints.
 struct Queues {
     hints: Arc<Hints>,
     unrouted: crossbeam_channel::Receiver<(OrgNo, EventId)>,
@@ -313,7 +316,7 @@ impl Queues {
     }
 }
 
-/// The filesystem that holds the data.
+/// The free space and the free files of the filesystem that holds the data.
 fn disk_space(config: &Config) -> Space {
     let (bytes_of, files_of) = (config.storage.data_dir.clone(), config.storage.data_dir.clone());
     let space = Space::new(Box::new(move || free_bytes(&bytes_of)), config.storage.reserve_bytes);
@@ -329,7 +332,7 @@ fn start_writing(
     let (store, flush, space) = (Arc::clone(&ports.store), ports.flush.clone(), Arc::clone(&ports.space));
     let (metrics, committing, flushing) = (Arc::clone(&ports.metrics), Arc::clone(&ports.progress), Arc::default());
     let spares = writer.spares();
-    // Ends with the committer, which has the writer.
+    // This thread ends when the committer, which owns the writer, ends.
     let segments = spawn_critical("segments", move || spares.run()).map_err(StartError::Threads)?;
     let (committer, intake) = start_committer(config, writer, ports)?;
     let progress = Arc::clone(&flushing);
@@ -381,18 +384,18 @@ fn make_api(
 
 fn start_flusher(flusher: Flusher, stop: Stop) -> std::io::Result<(Flush, Thread)> {
     let flush = flusher.flush.clone();
-    // A start on a full disk left rows in memory.
+    // A start on a full disk left rows in memory, so the flusher begins at once.
     flush.wake();
     Ok((flush, spawn_critical("flusher", move || flusher.run(&stop))?))
 }
 
-/// What the watchdog looks at until the state is closed.
+/// The watchdog's handle on the closing of the state.
 struct Watched {
     state: Arc<Progress>,
     stop: Stop,
 }
 
-/// On a thread of its own, which no hanging disk can stop.
+/// Starts the watchdog on a thread of its own, which no hanging disk can stop.
 fn start_watchdog(committing: Arc<Progress>, flushing: Arc<Progress>) -> std::io::Result<Watched> {
     let watched = Watched { state: Arc::clone(&flushing), stop: Stop::new() };
     let (threads, stop) = ([("committer", committing), ("flusher", flushing)], watched.stop.clone());
@@ -469,7 +472,7 @@ fn start_replayer(shared: &Shared) -> std::io::Result<Woken> {
     Ok(Woken { thread, wake })
 }
 
-/// actix runs on a thread of its own, so that the caller's is free.
+/// Runs actix on a thread of its own, so that the caller's thread stays free.
 fn start_http(api: actix_web::web::Data<http::Api>, listener: TcpListener) -> std::io::Result<HttpThread> {
     let (started, handle) = std::sync::mpsc::sync_channel(1);
     let thread = spawn_critical("http", move || {

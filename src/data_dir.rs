@@ -1,13 +1,13 @@
-//! The data directory: made, locked and identified before anything in it is opened.
+//! The data directory: created, locked and identified before anything inside is opened.
 //!
 //! ```text
 //! data/
-//!   FORMAT        one line: format version, when it was made, the instance's id, where it is at home
-//!   LOCK          locked while a server runs, as is the directory
-//!   admin.token   the admin token, mode 0600
-//!   secrets.key   what seals endpoints' secrets, mode 0600
+//!   FORMAT        one line: format version, creation time, instance id, its own device and inode
+//!   LOCK          locked while a server runs, like the directory itself
+//!   admin.token   admin token, mode 0600
+//!   secrets.key   key that seals endpoints' secrets, mode 0600
 //!   journal/      the truth
-//!   sled/         the state computed from it
+//!   sled/         the state computed from the journal
 //! ```
 
 mod contents;
@@ -30,35 +30,35 @@ use format::{FORMAT_VERSION, Format};
 use locks::Locks;
 
 const FORMAT_FILE: &str = "FORMAT";
-/// The admin token's file: in the data directory, and among systemd's credentials.
+/// Name of the admin token's file, in the data directory and among systemd's credentials.
 pub const ADMIN_TOKEN_FILE: &str = "admin.token";
 const LOCK_FILE: &str = "LOCK";
 const JOURNAL_DIR: &str = "journal";
 const STATE_DIR: &str = "sled";
-/// The key that seals endpoints' secrets.
+/// Name of the file with the key that seals endpoints' secrets.
 const SECRETS_KEY_FILE: &str = "secrets.key";
-/// What is set aside of a damaged journal begins with this.
+/// Prefix of the directory that keeps the files of a damaged journal.
 pub const DAMAGED_PREFIX: &str = "journal-damaged";
-/// Everything else here that is ours.
+/// Every other name that triggerd uses in the data directory.
 const OWN_FILES: [&str; 6] = [FORMAT_FILE, LOCK_FILE, ADMIN_TOKEN_FILE, SECRETS_KEY_FILE, JOURNAL_DIR, STATE_DIR];
-/// What a file's name ends in until it is whole.
+/// Suffix of a file's name until the file is complete.
 const DRAFT_SUFFIX: &str = ".new";
 const ADMIN_TOKEN_PREFIX: &str = "trgadm_";
-/// Fewer characters can be guessed.
+/// Minimum length of an admin token; a shorter token could be guessed.
 const ADMIN_TOKEN_CHARS_MIN: usize = 16;
-/// Mode bits by which others than the owner can read or write a file.
+/// Mode bits with which other users can read or write a file.
 const OTHERS_MODE: u32 = 0o077;
 
 /// A data directory that this process has locked.
 #[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,
-    /// None: nothing was ever stored here.
+    /// Absent if nothing was ever stored here.
     format: Option<Format>,
     locks: Locks,
 }
 
-/// A data directory that is looked at and not changed. No server starts on it meanwhile.
+/// A data directory open for reading only. No server starts on it meanwhile.
 #[derive(Debug)]
 pub struct LookedAt {
     is_new: bool,
@@ -66,57 +66,57 @@ pub struct LookedAt {
 }
 
 impl LookedAt {
-    /// Whether nothing was ever stored here.
+    /// True if nothing was ever stored here.
     pub fn is_new(&self) -> bool {
         self.is_new
     }
 }
 
-/// Why it cannot be used.
+/// The reason why a data directory cannot be used.
 #[derive(Debug)]
 pub enum DataDirError {
-    /// Another process uses it.
+    /// Another process uses this directory.
     InUse(PathBuf),
-    /// It was written by another version, or is not a data directory.
+    /// Another version wrote the directory, or it is not a data directory.
     Format {
-        /// The file that says so.
+        /// The path of the `FORMAT` file.
         file: PathBuf,
-        /// What it says.
+        /// The content of the `FORMAT` file.
         found: String,
     },
-    /// A secret that others can read, or one that is none.
+    /// Other users can read a secret, or the file does not hold a valid secret.
     Secret {
-        /// The file it is in.
+        /// The file with the secret.
         path: PathBuf,
-        /// What is wrong with it, and what to do.
+        /// The fault, and how to repair it.
         what: String,
-        /// The exit code that tells it.
+        /// The exit code for this fault.
         code: ExitCode,
     },
-    /// It is not there, and nothing is to be made in its place.
+    /// The directory does not exist, and the command creates none.
     Missing(PathBuf),
-    /// Something else is in its place.
+    /// The path exists but is not a directory.
     NoDirectory(PathBuf),
-    /// Somebody else uses it.
+    /// The directory is not empty, and its files are not triggerd's.
     Foreign {
-        /// The directory.
+        /// The directory with the foreign files.
         path: PathBuf,
-        /// The first names in it that are not ours.
+        /// The first of the foreign names.
         found: Vec<String>,
-        /// How many more there are.
+        /// Number of further foreign names.
         more: usize,
     },
-    /// The operating system refused.
+    /// The operating system returned an error.
     Io {
-        /// The file or directory it was about.
+        /// The file or directory with the error.
         path: PathBuf,
-        /// What it said.
+        /// The error of the operating system.
         cause: io::Error,
     },
 }
 
 impl DataDirError {
-    /// The exit code that tells it; `otherwise` for what a restart may mend.
+    /// The exit code for this error. `otherwise` is the code of an error that a restart may repair.
     pub fn exit_code(&self, otherwise: ExitCode) -> ExitCode {
         match self {
             Self::InUse(_) => ExitCode::InUse,
@@ -184,7 +184,7 @@ fn io_at(path: &Path) -> impl FnOnce(io::Error) -> DataDirError {
     move |cause| DataDirError::Io { path: path.to_owned(), cause }
 }
 
-/// What is wrong with the directory itself.
+/// Maps an I/O error of the data directory itself.
 fn of_directory(path: &Path) -> impl FnOnce(io::Error) -> DataDirError {
     move |cause| match cause.kind() {
         io::ErrorKind::NotFound => DataDirError::Missing(path.to_owned()),
@@ -194,7 +194,7 @@ fn of_directory(path: &Path) -> impl FnOnce(io::Error) -> DataDirError {
 }
 
 impl DataDir {
-    /// Makes the directory if it is missing, locks it, checks its format.
+    /// Creates the directory if it is missing, locks it and checks its format.
     ///
     /// # Errors
     /// See [`DataDirError`].
@@ -202,7 +202,7 @@ impl DataDir {
         Self::open_beside(path, &[])
     }
 
-    /// The same, where these paths of ours may lie in it.
+    /// Opens a directory like [`DataDir::open`]; these paths of triggerd may lie inside.
     ///
     /// # Errors
     /// See [`DataDirError`].
@@ -213,12 +213,13 @@ impl DataDir {
         }
         accessible(path, true)?;
         let locks = Locks::alone(path)?;
-        // Not before: files come and go under a server that runs.
+        // The check needs the lock: files come and go under a running server.
         check_access(path)?;
         Ok(Self { path: path.to_owned(), format: Format::read(path)?, locks })
     }
 
-    /// Keeps servers away from a directory that exists, and checks its format. Several may look at the same time.
+    /// Locks an existing directory against servers, and checks its format. Several processes may
+    /// look at the same time.
     ///
     /// # Errors
     /// See [`DataDirError`].
@@ -228,20 +229,20 @@ impl DataDir {
         Ok(LookedAt { is_new: Format::read(path)?.is_none(), _locks: locks })
     }
 
-    /// Whether nothing was ever stored here.
+    /// True if nothing was ever stored here.
     pub fn is_new(&self) -> bool {
         self.format.is_none()
     }
 
-    /// Whether it is a copy of another one, and nothing was ever delivered from here.
+    /// True if the directory is a copy of another one and has never delivered.
     pub fn is_copy(&self) -> bool {
         self.format.as_ref().is_some_and(|format| !format.is_home)
     }
 
-    /// Says that there is a journal now. From then on its absence is damage.
+    /// Records that the journal exists. From then on, a missing journal is damage.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// If `FORMAT` cannot be written.
     pub fn complete(&mut self, now: Timestamp) -> Result<(), DataDirError> {
         if self.format.is_some() {
             return Ok(());
@@ -249,10 +250,10 @@ impl DataDir {
         self.write(Format::new(now))
     }
 
-    /// Says whether it is a copy, if it says something else.
+    /// Records in `FORMAT` if the directory is a copy, unless `FORMAT` already says so.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// If `FORMAT` cannot be written.
     pub fn note_copy(&mut self, is_copy: bool) -> Result<(), DataDirError> {
         match &self.format {
             Some(format) if format.is_home == is_copy => self.write(format.with_home(!is_copy)),
@@ -266,15 +267,17 @@ impl DataDir {
         Ok(())
     }
 
-    /// The file that must stay where it is while a server runs; none if the directory itself is locked.
+    /// The lock file, which must stay in place while a server runs; none if the directory itself is
+    /// locked.
     pub fn lock_file(&self) -> Option<PathBuf> {
         Some(self.path.join(LOCK_FILE)).filter(|_| !self.locks.holds_directory())
     }
 
-    /// Gives what root has made in it to its owner: a service that runs as that one goes on with it.
+    /// Gives files created by root to the owner of the directory, so that a service of this user
+    /// can continue.
     ///
     /// # Errors
-    /// When something cannot be given away.
+    /// If the owner of a file cannot be changed.
     pub fn give_to_owner(&self) -> Result<(), DataDirError> {
         let entries = fs::read_dir(&self.path).map_err(io_at(&self.path))?;
         for made in entries.filter_map(|entry| Some(entry.ok()?.path())) {
@@ -286,25 +289,25 @@ impl DataDir {
         Ok(())
     }
 
-    /// Where the journal is.
+    /// The directory of the journal.
     pub fn journal(&self) -> PathBuf {
         self.path.join(JOURNAL_DIR)
     }
 
-    /// Where the state is.
+    /// The directory of the state.
     pub fn state(&self) -> PathBuf {
         self.path.join(STATE_DIR)
     }
 
-    /// The directory itself.
+    /// The data directory itself.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The admin token of the file; made at the first start.
+    /// The admin token of the file. The first start creates the token.
     ///
     /// # Errors
-    /// When it cannot be read or written.
+    /// If the file cannot be read or written, or holds no valid token.
     pub fn admin_token(&self) -> Result<String, DataDirError> {
         if let Some(token) = read_admin_token(&self.path)? {
             return Ok(token);
@@ -314,18 +317,18 @@ impl DataDir {
         Ok(token)
     }
 
-    /// The key that seals endpoints' secrets, if there is one.
+    /// The key that seals endpoints' secrets, if the file exists.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// If the file cannot be read, or holds no valid key.
     pub fn secrets_key(&self) -> Result<Option<[u8; 32]>, DataDirError> {
         read_secrets_key(&self.path, Place::DataDir)
     }
 
-    /// Makes a key that seals endpoints' secrets, where there was none.
+    /// Creates the key that seals endpoints' secrets. Call this only where there is none.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// If the file cannot be written.
     pub fn make_secrets_key(&self) -> Result<[u8; 32], DataDirError> {
         let key = random::bytes();
         write_whole(&self.path, SECRETS_KEY_FILE, |_| format!("{}\n", hex(&key)))?;
@@ -341,7 +344,8 @@ impl Drop for DataDir {
     }
 }
 
-/// Whether all there is of ours can be read and written, so that what cannot is named before anything has begun.
+/// Checks that triggerd's files can be read and written, so that a file without access is named
+/// before anything has begun.
 fn check_access(dir: &Path) -> Result<(), DataDirError> {
     let mut paths: Vec<PathBuf> = OWN_FILES.iter().map(|name| dir.join(name)).collect();
     while let Some(path) = paths.pop() {
@@ -363,7 +367,8 @@ fn accessible(path: &Path, is_dir: bool) -> Result<(), DataDirError> {
 /// The text of a file with a secret; none if there is no such file.
 ///
 /// # Errors
-/// When it cannot be read, or others can read it as well. What systemd keeps is guarded by systemd, whatever its mode.
+/// If the file cannot be read, or other users can read it as well. systemd guards its credentials
+/// itself, whatever their mode.
 fn secret_text(path: &Path, place: Place) -> Result<Option<String>, DataDirError> {
     let mut file = match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -381,19 +386,19 @@ fn secret_text(path: &Path, place: Place) -> Result<Option<String>, DataDirError
     Ok(Some(text.trim().to_owned()))
 }
 
-/// Where a secret is kept.
+/// The place where a secret is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// In the data directory.
+    /// The data directory of the server.
     DataDir,
-    /// Where systemd puts a service's credentials.
+    /// The directory of systemd's credentials for a service.
     Credentials,
 }
 
-/// The key in this directory that seals endpoints' secrets; none if there is none.
+/// The key in this directory that seals endpoints' secrets; none if there is no file.
 ///
 /// # Errors
-/// When it cannot be read, others can read it, or it is no key.
+/// If the file cannot be read, other users can read it, or it holds no key.
 pub fn read_secrets_key(dir: &Path, place: Place) -> Result<Option<[u8; 32]>, DataDirError> {
     let path = dir.join(SECRETS_KEY_FILE);
     let Some(text) = secret_text(&path, place)? else { return Ok(None) };
@@ -407,18 +412,19 @@ fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
     bytes.collect::<Option<Vec<u8>>>().filter(|_| rest.is_empty())?.try_into().ok()
 }
 
-/// The admin token in a directory, also in a data directory that a running server has locked; none before the first start.
+/// The admin token in a data directory, which a running server may have locked; none before the
+/// first start.
 ///
 /// # Errors
-/// When there is a file that cannot be read, that others can read, or that holds no token.
+/// If the file cannot be read, other users can read it, or it holds no token.
 pub fn read_admin_token(dir: &Path) -> Result<Option<String>, DataDirError> {
     admin_token_in(dir, Place::DataDir)
 }
 
-/// The same of the directory where systemd keeps a service's credentials.
+/// The admin token in the directory of systemd's credentials for a service.
 ///
 /// # Errors
-/// As [`read_admin_token`]; also when the credential is empty.
+/// As [`read_admin_token`]; also if the credential is empty.
 pub fn credential_admin_token(dir: &Path) -> Result<Option<String>, DataDirError> {
     admin_token_in(dir, Place::Credentials)
 }
@@ -438,11 +444,12 @@ fn admin_token_in(dir: &Path, place: Place) -> Result<Option<String>, DataDirErr
     Err(DataDirError::Secret { path, what, code: ExitCode::Usage })
 }
 
-/// Writes a file that is there whole or not at all, also after a power cut. What it says may name the file itself.
+/// Writes a file completely or not at all, also through a power cut. The text may depend on the
+/// metadata of the file itself.
 fn write_whole(dir: &Path, name: &str, text: impl Fn(&Metadata) -> String) -> Result<(), DataDirError> {
     let (path, draft) = (dir.join(name), dir.join(format!("{name}{DRAFT_SUFFIX}")));
     let write = || {
-        // One is left if the last attempt broke off; what is there may also be a link to somewhere else.
+        // An interrupted write left this file, or somebody placed a link to another file here.
         if let Err(error) = fs::remove_file(&draft)
             && error.kind() != io::ErrorKind::NotFound
         {
@@ -463,24 +470,25 @@ fn hex(bytes: &[u8]) -> String {
     digits.filter_map(|digit| char::from_digit(digit.into(), 16)).collect()
 }
 
-/// How many files a journal consists of; none: there is none that can be read.
+/// Number of files of a journal; 0 if there is no readable journal.
 pub fn journal_files(data_dir: &Path) -> usize {
     fs::read_dir(data_dir.join(JOURNAL_DIR)).map_or(0, Iterator::count)
 }
 
-/// Free bytes of the filesystem, as an unprivileged process may use them.
+/// Free bytes of the filesystem for an unprivileged process.
 pub fn free_bytes(path: &Path) -> Option<u64> {
     let facts = rustix::fs::statvfs(path).ok()?;
     Some(facts.f_bavail.saturating_mul(facts.f_frsize))
 }
 
-/// Files that can still be made on the filesystem; none if it has no fixed number of them, or it cannot be said.
+/// Number of files that can still be created on the filesystem; none if the filesystem has no fixed
+/// number or does not report it.
 pub fn free_files(path: &Path) -> Option<u64> {
     let facts = rustix::fs::statvfs(path).ok()?;
     (facts.f_files > 0).then_some(facts.f_favail)
 }
 
-/// The size of the filesystem, in bytes.
+/// The size of the filesystem in bytes.
 pub fn filesystem_bytes(path: &Path) -> Option<u64> {
     let facts = rustix::fs::statvfs(path).ok()?;
     Some(facts.f_blocks.saturating_mul(facts.f_frsize))

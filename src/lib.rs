@@ -1,261 +1,264 @@
-//! triggerd: the event appliance. One process, one data directory: events come in over HTTP, are on stable storage
-//! before they are acknowledged, wait in an inbox and are pushed, signed, to endpoints.
+//! triggerd: the event appliance, one process with one data directory. Events arrive over HTTP, are
+//! on stable storage before they are acknowledged, wait in an inbox, and are pushed, signed, to
+//! endpoints.
 //!
 //! # The one idea
 //!
-//! The journal is the truth, the state is computed from it. Every durable change is a [`commands::Command`]. The
-//! committer appends it, syncs once for all commands that wait, applies it to the state, and only then answers. The
-//! state (rows in memory over sled) reaches the disk a moment later and may be lost at any time: a start applies the part
-//! of the journal that the state lacks, or all of it. Channels between threads carry hints; the state knows what is to be
-//! done.
+//! The journal is the truth, and the state is computed from it. Every durable change is a
+//! [`commands::Command`]. The committer appends the waiting commands, syncs once for all of them,
+//! applies them to the state, and only then answers. The state (rows in memory over sled) reaches
+//! the disk a moment later and may be lost at any time: a start applies the part of the journal
+//! that the state lacks, or all of it. Channels between threads carry hints; the state knows the
+//! work.
 //!
-//! `docs/design.md` has the decisions, each with its situation and its consequence, and the invariants.
-//! `docs/contributing.md` says where to add a route, a configuration key, a metric or a command of the command line.
+//! `docs/design.md` has the decisions, each with its situation and its consequence, and the
+//! invariants. `docs/contributing.md` says where to add a route, a configuration key, a metric or a
+//! command of the command line.
 //!
 //! # Codemap
 //!
-//! A room uses only rooms above it in this list, and never its neighbours on the same floor, but for the few exceptions
-//! that `tests/it/tidy.rs` names; it also checks that every file is here.
+//! A module uses only modules above it in this list, and none of its own layer, except for the few
+//! that `tests/it/tidy.rs` names. The same test checks that every file is here.
 //!
-//! Knows nothing of the product:
+//! Code that knows nothing of the product:
 //!
-//! - `base/mod.rs`: what every room may use
-//! - `base/addresses.rs`: spellings of addresses that programs read differently
-//! - `base/clock.rs`: the wall clock, or one that tests move
+//! - `base/mod.rs`: code that every other module may use
+//! - `base/addresses.rs`: spellings of IP addresses that programs read differently
+//! - `base/clock.rs`: the wall clock, or a clock for tests to move
 //! - `base/codec.rs`: bincode behind two functions
-//! - `base/descriptors.rs`: how many files and connections may be open
-//! - `base/exit_code.rs`: how the process ends
-//! - `base/keyed.rs`: a value for each key, for as long as somebody has it
-//! - `base/library_errors.rs`: errors of libraries in our words
-//! - `base/live.rs`: a value that can be replaced while it is used
-//! - `base/metrics.rs`: every figure for Prometheus, at zero from the start
-//! - `base/ownership.rs`: whose files are, and what is said when they are somebody else's
-//! - `base/peer.rs`: whose connection a thread is working on
+//! - `base/descriptors.rs`: the limit of open files, and its shares for connections
+//! - `base/exit_code.rs`: exit codes, and the fatal end of the process
+//! - `base/keyed.rs`: a shared value for each key, kept while somebody uses the value
+//! - `base/library_errors.rs`: errors of libraries in triggerd's words
+//! - `base/live.rs`: a value that can be replaced while in use
+//! - `base/metrics.rs`: every metric for Prometheus, at zero from the start
+//! - `base/ownership.rs`: the owner of files, and the advice when another user owns them
+//! - `base/peer.rs`: the client address of the connection that a thread works on
 //! - `base/random.rs`: random bytes of the operating system
-//! - `base/sabotage.rs`: promises broken on purpose, for tests that must notice
-//! - `base/shares.rs`: a bounded amount of which nobody can take all
-//! - `base/threads.rs`: named threads, signals, stopping
-//! - `base/vault.rs`: small secrets, sealed
-//! - `base/whereabouts.rs`: what became of the name of an open file
+//! - `base/sabotage.rs`: failpoints: promises broken on purpose, for tests
+//! - `base/shares.rs`: a bounded resource that no user can take completely
+//! - `base/threads.rs`: named threads, signals between them, stopping
+//! - `base/vault.rs`: seals and opens small secrets
+//! - `base/whereabouts.rs`: the present name of an open file
 //!
 //! Pure data:
 //!
-//! - `model/mod.rs`: the words of the product as types
-//! - `model/authority.rs`: what a change stands on when a request asks for it
-//! - `model/cloudevent.rs`: what an event that came as a CloudEvent has beside its payload
-//! - `model/delivery.rs`: attempts and what becomes of a delivery
-//! - `model/endpoint.rs`: where events are pushed, and the secret that signs
-//! - `model/event.rs`: an event and its type
+//! - `model/mod.rs`: the terms of the product as types
+//! - `model/authority.rs`: the key or token that authorizes a change
+//! - `model/cloudevent.rs`: a CloudEvent's attributes, beside its payload
+//! - `model/delivery.rs`: attempts and states of a delivery
+//! - `model/endpoint.rs`: endpoints and their signing secrets
+//! - `model/event.rs`: events and event types
 //! - `model/id.rs`: ids: TypeIDs outside, UUIDv7 inside
-//! - `model/key.rs`: API keys
-//! - `model/moment.rs`: a time, or how long before now
-//! - `model/notice.rs`: operational events: what the server itself tells
-//! - `model/org.rs`: tenants and tiers
-//! - `model/replay.rs`: what is replayed, and how that goes
-//! - `model/time.rs`: points in time
+//! - `model/key.rs`: API keys and scopes
+//! - `model/moment.rs`: a time, or a duration before now
+//! - `model/notice.rs`: operational events: events of triggerd itself
+//! - `model/org.rs`: organizations and tiers
+//! - `model/replay.rs`: replays and their progress
+//! - `model/time.rs`: points in time, in Unix milliseconds
 //!
 //! Pure functions that take `now`:
 //!
 //! - `rules/mod.rs`: decisions without clock, chance or I/O
-//! - `rules/breaker.rs`: whether an endpoint may be asked again
-//! - `rules/egress.rs`: which addresses a webhook may reach
-//! - `rules/fan_out.rs`: which endpoints an event goes to
-//! - `rules/filter.rs`: which types an endpoint wants
-//! - `rules/retry.rs`: what becomes of a delivery after an attempt
+//! - `rules/breaker.rs`: the circuit breaker of an endpoint
+//! - `rules/egress.rs`: the addresses that a webhook may reach
+//! - `rules/fan_out.rs`: the endpoints that an event goes to
+//! - `rules/filter.rs`: the event types that an endpoint wants
+//! - `rules/retry.rs`: the state of a delivery after an attempt
 //! - `rules/signature.rs`: Standard Webhooks signatures
-//! - `rules/token_bucket.rs`: rates
-//! - `rules/type_filter.rs`: which event types a list shows
+//! - `rules/token_bucket.rs`: rate limits
+//! - `rules/type_filter.rs`: the event types that a list shows
 //!
 //! Settings, logs and the directory:
 //!
 //! - `config/mod.rs`: defaults, file and environment to one checked `Config`
-//! - `config/changes.rs`: what differs between two configurations, and what of it a running server takes over
-//! - `config/check.rs`: what each value may be, and which contradict each other
+//! - `config/changes.rs`: differences between two configurations, and those that a reload applies
+//! - `config/check.rs`: the range of each value, and the rules between values
 //! - `config/environment.rs`: the only reader of the environment
-//! - `config/fault.rs`: what can be wrong, in words
-//! - `config/layers.rs`: which keys were given, in which shape, from where
-//! - `config/parts.rs`: one small struct a section
+//! - `config/fault.rs`: faults of a configuration, in words
+//! - `config/layers.rs`: the given keys, their shapes and their sources
+//! - `config/parts.rs`: one small struct for each section
 //! - `config/raw.rs`: the shape of the TOML
-//! - `config/shape.rs`: the shape of a value, and how it would be written right
-//! - `config/suggest.rs`: which name was meant by one that there is not
-//! - `config/texts.rs`: paths, networks and what is logged, judged as what they stand for
+//! - `config/shape.rs`: the shape of a value, and its correct spelling
+//! - `config/suggest.rs`: the known name nearest to an unknown name
+//! - `config/texts.rs`: checks of paths, networks and log levels
 //! - `logging.rs`: JSON or text lines, on standard output and in files
-//! - `logging/damping.rs`: what repeats is told once a second
+//! - `logging/damping.rs`: repeated lines, summarized once a second
 //! - `logging/files.rs`: log files, bounded in size and number
 //! - `logging/lines.rs`: a line, and its priority for systemd's journal
-//! - `data_dir.rs`: the data directory: what is where in it, and the secrets
-//! - `data_dir/contents.rs`: whether somebody else uses the directory
-//! - `data_dir/format.rs`: the format file, which tells a copy until it delivers
+//! - `data_dir.rs`: the data directory and its secrets
+//! - `data_dir/contents.rs`: refuses a directory that holds foreign files
+//! - `data_dir/format.rs`: the format file, which tells a copy from an original
 //! - `data_dir/locks.rs`: one process at a time
 //!
-//! Bytes on disk: the truth:
+//! Bytes on disk, which are the truth:
 //!
 //! - `journal/mod.rs`: an append-only log of opaque frames
-//! - `journal/error.rs`: what can go wrong, naming the file
+//! - `journal/error.rs`: errors, each with the file's name
 //! - `journal/faults.rs`: files that fail when a test says so
 //! - `journal/files.rs`: the file operations, behind a trait
-//! - `journal/frame.rs`: one frame as bytes, and a group being built
-//! - `journal/reader.rs`: one frame by position, or many in order
-//! - `journal/recover.rs`: opening: what a crash, a copy or rot left
-//! - `journal/salvage.rs`: making a damaged journal whole again around what is lost
+//! - `journal/frame.rs`: one frame as bytes, and a commit group in the making
+//! - `journal/reader.rs`: reads one frame by position, or many in order
+//! - `journal/recover.rs`: opens a journal after a crash, a copy or rot
+//! - `journal/salvage.rs`: repairs a damaged journal around its losses
 //! - `journal/segment.rs`: a segment file
-//! - `journal/spare.rs`: the next segment's file, made ahead of time
-//! - `journal/survey.rs`: looking at every frame, touching nothing
-//! - `journal/watch.rs`: whether the segments' files are still what they were
-//! - `journal/writer.rs`: appending, one sync for each group
+//! - `journal/spare.rs`: the spare segment, made ahead of time
+//! - `journal/survey.rs`: scans every frame and changes nothing
+//! - `journal/watch.rs`: checks that the segments' files are unchanged
+//! - `journal/writer.rs`: appends, with one sync for each commit group
 //!
-//! The state that comes of it; the only importer of sled:
+//! The state computed from the journal; the only importer of sled:
 //!
-//! - `store/mod.rs`: the state and its verbs
-//! - `store/change/mod.rs`: a change: the rows, and what several commands do with them
+//! - `store/mod.rs`: the state and its operations
+//! - `store/change/mod.rs`: a change: the rows, and operations that several commands share
 //! - `store/change/again.rs`: deliveries that are made again
-//! - `store/change/deliveries.rs`: deliveries that wait, are called off, are dropped
-//! - `store/change/events.rs`: events stored in blocks and inboxes
-//! - `store/change/keys.rs`: keys added and ended; whether the one that a command stands on is valid
-//! - `store/dead_letters.rs`: what was given up
-//! - `store/dedup.rs`: which dedup ids are known
-//! - `store/deliveries.rs`: what is due
+//! - `store/change/deliveries.rs`: deliveries: waiting, canceled and dropped
+//! - `store/change/events.rs`: events, stored in blocks and inboxes
+//! - `store/change/keys.rs`: keys: added and ended, and the check of a command's key
+//! - `store/dead_letters.rs`: deliveries that were given up
+//! - `store/dedup.rs`: the known dedup ids
+//! - `store/deliveries.rs`: deliveries that are due
 //! - `store/delivery_query.rs`: deliveries as their owner sees them
 //! - `store/dump.rs`: every row as text, to compare states
-//! - `store/event_page.rs`: a page of events, whatever list it is of
+//! - `store/event_page.rs`: a page of events, for every list of events
 //! - `store/event_query.rs`: all events, newest first
-//! - `store/generation.rs`: which sled directory holds the state, and whether it is believed
-//! - `store/inbox.rs`: events that nobody has confirmed
-//! - `store/keys.rs`: who is calling
-//! - `store/losses.rs`: in what two states differ, in their users' words
+//! - `store/generation.rs`: the generations of the state, and the valid one
+//! - `store/inbox.rs`: events that nobody acknowledged yet
+//! - `store/keys.rs`: looks up the key of a caller
+//! - `store/losses.rs`: the differences between two states, in users' words
 //! - `store/query.rs`: endpoints, unrouted events, counters
-//! - `store/replays.rs`: replays, and what is to be done next for each
+//! - `store/replays.rs`: replays, and the next step of each
 //! - `store/schema.rs`: rows and their keys, drawn
 //! - `store/table.rs`: a table with a layer of fresh rows above it
-//! - `store/verify.rs`: whether a state is what it should be
-//! - `store/write_back.rs`: fresh rows into sled, with their journal position
+//! - `store/verify.rs`: checks the consistency of a state
+//! - `store/write_back.rs`: writes fresh rows to sled, with their journal position
 //!
-//! Every durable change, a file for each: its fields, its number and version in the journal, the scope or role that may
-//! ask for it, its effect on the state:
+//! Every durable change, with a file for each: the fields, the number and version in the journal,
+//! the scope or role that may ask for the change, and its effect on the state:
 //!
 //! - `commands/mod.rs`: the registry of commands
-//! - `commands/codec.rs`: commands as the journal's frames
+//! - `commands/codec.rs`: commands as frames of the journal
 //! - `commands/*.rs`: the command of that name
 //!
 //! Where changes become durable:
 //!
-//! - `commit/mod.rs`: the only room that appends to the journal
-//! - `commit/bell.rs`: tells waiting requests that an event came
-//! - `commit/committer.rs`: takes what waits, appends, syncs once, applies, answers
-//! - `commit/feed.rs`: tells those who watch what just happened
-//! - `commit/flusher.rs`: brings fresh rows to sled while nobody waits
-//! - `commit/intake.rs`: the bounded door to the committer
-//! - `commit/portions.rs`: commands in portions of bounded cost
+//! - `commit/mod.rs`: the only module that appends to the journal
+//! - `commit/bell.rs`: the notifier: wakes requests that wait for an event
+//! - `commit/committer.rs`: takes waiting commands, appends, syncs once, applies, answers
+//! - `commit/feed.rs`: the activity stream for `/api/tail`
+//! - `commit/flusher.rs`: writes fresh rows to sled in the background
+//! - `commit/intake.rs`: the bounded queue in front of the committer
+//! - `commit/portions.rs`: splits commands into batches of bounded cost
 //! - `commit/recovery.rs`: brings the state up to the journal
-//! - `commit/reply.rs`: the answer to submitted commands, an outcome of its own type for each
-//! - `commit/space.rs`: whether the disk has room
-//! - `commit/watchdog.rs`: looks whether the committer still gets on
+//! - `commit/reply.rs`: the answer to submitted commands: an outcome of its own type for each
+//! - `commit/space.rs`: free space and free files of the disk
+//! - `commit/watchdog.rs`: checks that the committer makes progress
 //!
 //! From events to deliveries to attempts:
 //!
 //! - `pipeline/mod.rs`: routing, replays and housekeeping
-//! - `pipeline/replays.rs`: takes replays further
-//! - `pipeline/disk_watch.rs`: when it is told that the disk gets full
-//! - `pipeline/sweeper.rs`: what was missed, disk, dedup ids, key uses, gauges
+//! - `pipeline/replays.rs`: advances replays step by step
+//! - `pipeline/disk_watch.rs`: decides when to report that the disk is nearly full
+//! - `pipeline/sweeper.rs`: missed work, disk, dedup ids, key uses, gauges
 //! - `pipeline/worker.rs`: routes events to endpoints
-//! - `delivery/mod.rs`: a delivery on its way
-//! - `delivery/alarms.rs`: when to look at which endpoint again
-//! - `delivery/answer.rs`: a receiver's answer as bytes: its head, and where its body ends
+//! - `delivery/mod.rs`: deliveries: scheduling, sending and settling
+//! - `delivery/alarms.rs`: the timer queue: when to look at which endpoint again
+//! - `delivery/answer.rs`: a receiver's answer as bytes: its head, and the end of its body
 //! - `delivery/attempts.rs`: one attempt from start to end
-//! - `delivery/breakers.rs`: the endpoints that are left alone, for others to see
-//! - `delivery/completion.rs`: what becomes of an attempt, told whatever happens to it
-//! - `delivery/connector.rs`: connections to receivers, judged, bounded and timed
+//! - `delivery/breakers.rs`: the open circuit breakers, for other modules to read
+//! - `delivery/completion.rs`: reports an attempt whatever happens to it
+//! - `delivery/connector.rs`: connections to receivers, checked, bounded and timed
 //! - `delivery/envelope.rs`: the body that is pushed, in each form
 //! - `delivery/exchange.rs`: a request and its answer over one connection
-//! - `delivery/failure.rs`: why a request got no answer, in a sentence
-//! - `delivery/lane.rs`: one endpoint's queue, limits and breaker
-//! - `delivery/notices.rs`: which operational events an attempt causes
-//! - `delivery/pool.rs`: connections that wait to be used again
-//! - `delivery/resolver.rs`: names to addresses, each judged
-//! - `delivery/scheduler.rs`: what is sent when
-//! - `delivery/scheduler/loading.rs`: how lanes get what they send
-//! - `delivery/scheduler/reports.rs`: attempts begin, and what becomes of them is taken in
-//! - `delivery/scheduler/scan.rs`: the slow look at everything, which finds what no hint told
+//! - `delivery/failure.rs`: the reason why a request got no answer, in a sentence
+//! - `delivery/lane.rs`: the queue, limits and breaker of one endpoint
+//! - `delivery/notices.rs`: the operational events that an attempt causes
+//! - `delivery/pool.rs`: idle connections for reuse
+//! - `delivery/resolver.rs`: resolves names to addresses, and checks each
+//! - `delivery/scheduler.rs`: decides what is sent when
+//! - `delivery/scheduler/loading.rs`: loads deliveries into the endpoint queues
+//! - `delivery/scheduler/reports.rs`: begins attempts, and takes in their outcomes
+//! - `delivery/scheduler/scan.rs`: the slow scan that finds work without a hint
 //! - `delivery/secrets.rs`: endpoints' secrets, sealed and open
 //! - `delivery/sender.rs`: signs and sends
-//! - `delivery/turns.rs`: whose turn it is
+//! - `delivery/turns.rs`: the fair queue of organizations and endpoints
 //!
-//! Doors and the whole:
+//! Entry points, and the server as a whole:
 //!
-//! - `http/mod.rs`: the API and its server; the only room that knows HTTP
+//! - `http/mod.rs`: the API and its server; the only module that knows HTTP
 //! - `http/answers.rs`: answers on their way out, bounded in bytes
-//! - `http/audit.rs`: who changed what, and who was refused, for the log
-//! - `http/auth.rs`: who is calling
-//! - `http/blocking.rs`: what may block, each organization with a share of the threads
+//! - `http/audit.rs`: log lines about changes and refused callers
+//! - `http/auth.rs`: authentication of the caller
+//! - `http/blocking.rs`: blocking work, with a share of the threads for each organization
 //! - `http/body.rs`: request bodies, bounded in size and time
-//! - `http/call.rs`: one request on its way through the room
-//! - `http/client_address.rs`: where a request comes from, also through proxies
-//! - `http/cloud_attributes.rs`: what an attribute of a CloudEvent may be
+//! - `http/call.rs`: one request, with its caller and its limits
+//! - `http/client_address.rs`: the client's address, also behind proxies
+//! - `http/cloud_attributes.rs`: the allowed attributes of a CloudEvent
 //! - `http/cloud_identity.rs`: when two CloudEvents are the same event
 //! - `http/cloudevents.rs`: CloudEvents 1.0 as events
-//! - `http/connection.rs`: one connection, and what is known of it
-//! - `http/connection_state.rs`: what is known of a connection, and what is passed on
-//! - `http/connections.rs`: which connections take too long, and which make room
-//! - `http/cors.rs`: which web pages may call
-//! - `http/cursor.rs`: where the next page of a list begins
+//! - `http/connection.rs`: one connection and its state
+//! - `http/connection_state.rs`: parses the bytes of a connection, and decides which to pass on
+//! - `http/connections.rs`: ends connections that take too long, or to make room
+//! - `http/cors.rs`: the web pages that may call
+//! - `http/cursor.rs`: the beginning of a list's next page
 //! - `http/dead_letters.rs`: `/api/dead-letters`
 //! - `http/deliveries.rs`: `/api/deliveries`
-//! - `http/edge.rs`: what every request goes through and every answer carries
-//! - `http/endpoint_settings.rs`: what the owner of an endpoint can set
+//! - `http/edge.rs`: steps of every request, and headers of every answer
+//! - `http/endpoint_settings.rs`: the settings that an endpoint's owner can change
 //! - `http/endpoints.rs`: `/api/endpoints`
 //! - `http/error.rs`: problem documents and the table of their codes
-//! - `http/event_history.rs`: `GET /api/events`: what came, and what became of it
+//! - `http/event_history.rs`: `GET /api/events`: events and their deliveries
 //! - `http/events.rs`: `POST /api/events`
-//! - `http/fields.rs`: the members of a JSON object, read one by one
-//! - `http/framing.rs`: where requests end in the bytes of a connection
+//! - `http/fields.rs`: reads the members of a JSON object one by one
+//! - `http/framing.rs`: finds the end of each request in the bytes of a connection
 //! - `http/gzip.rs`: request bodies in gzip, inflated up to a bound
-//! - `http/health.rs`: how the server is
+//! - `http/health.rs`: the health of the server
 //! - `http/hooks.rs`: `/api/hooks`: subscriptions as Zapier makes them
 //! - `http/inbox.rs`: `/api/inbox`, `/api/ack`
 //! - `http/keys.rs`: `/api/keys`
-//! - `http/limit.rs`: the rate of each organization
+//! - `http/limit.rs`: the rate limit of each organization
 //! - `http/ops.rs`: `/health`, `/metrics`
-//! - `http/own_answers.rs`: answers to what no route ever sees
+//! - `http/own_answers.rs`: answers to requests that no route sees
 //! - `http/query.rs`: query strings
 //! - `http/receiver.rs`: a consumer's receiver, for the demo and the tests
 //! - `http/replays.rs`: `/api/replays`
 //! - `http/routes.rs`: the table of routes
 //! - `http/server.rs`: actix's workers and their connections
-//! - `http/stored_event.rs`: stored events as they are shown
+//! - `http/stored_event.rs`: the JSON form of a stored event
 //! - `http/tail.rs`: `GET /api/tail`: events and attempts as they happen
 //! - `http/verify.rs`: argon2id on threads of its own
 //! - `http/webhook.rs`: `/api/webhook/config`
-//! - `http/wire.rs`: an event as it is posted
+//! - `http/wire.rs`: an event in a request
 //! - `app.rs`: starts the parts in order, stops them in reverse
-//! - `app/limits.rs`: as many connections as the limit of open files has room for
-//! - `app/listening.rs`: the address, waited for while another has it
-//! - `app/look_out.rs`: whether the data directory is still there, and all of the journal
-//! - `app/loss.rs`: what was lost under the running server, and what is to be done
-//! - `app/lost_secrets.rs`: going on without the key that sealed secrets
-//! - `app/opening.rs`: what is on disk, opened in the order that recovery needs
-//! - `app/reload.rs`: what a running server takes over of a new configuration
-//! - `app/sending.rs`: what pushes events, put together
-//! - `app/start_error.rs`: why it does not start
-//! - `app/systemd.rs`: what systemd is told
+//! - `app/limits.rs`: fits the number of connections to the limit of open files
+//! - `app/listening.rs`: listens on the address, and waits while another process uses it
+//! - `app/look_out.rs`: checks that the data directory and the journal are still in place
+//! - `app/loss.rs`: losses under the running server, with advice
+//! - `app/lost_secrets.rs`: starts without the key that sealed secrets
+//! - `app/opening.rs`: opens everything on disk in the order of recovery
+//! - `app/reload.rs`: applies a new configuration to a running server
+//! - `app/sending.rs`: puts together the parts that push events
+//! - `app/start_error.rs`: the reasons why the server does not start
+//! - `app/systemd.rs`: messages to systemd
 //! - `cli/mod.rs`: the command line
 //! - `cli/account.rs`: `key`
-//! - `cli/admin.rs`: where the admin token is looked for
-//! - `cli/answer.rs`: a server's answer, whatever its payloads say
-//! - `cli/audit.rs`: reading a whole journal, for `verify` and `rebuild`
-//! - `cli/bench/mod.rs`: `bench`: what is measured in which order
+//! - `cli/admin.rs`: finds the admin token
+//! - `cli/answer.rs`: a server's answer, with any payload
+//! - `cli/audit.rs`: reads a whole journal, for `verify` and `rebuild`
+//! - `cli/bench/mod.rs`: `bench`: the measurements and their order
 //! - `cli/bench/connection.rs`: HTTP on a raw socket
 //! - `cli/bench/load.rs`: closed and open loops
-//! - `cli/bench/machine.rs`: the hardware, and what its disk can do
-//! - `cli/bench/overload.rs`: promises under overload, and whether they were kept
+//! - `cli/bench/machine.rs`: the hardware, and the best speed of its disk
+//! - `cli/bench/overload.rs`: promises under overload, and the verdict
 //! - `cli/bench/report.rs`: the tables
-//! - `cli/bench/request.rs`: the request that is sent again and again
+//! - `cli/bench/request.rs`: the repeated request
 //! - `cli/bench/run.rs`: one run and its figures
-//! - `cli/bench/schedule.rs`: when each request of an open loop is due
+//! - `cli/bench/schedule.rs`: the due time of each request in an open loop
 //! - `cli/bench/scrape.rs`: `/metrics` before and after
 //! - `cli/bench/server.rs`: the server as a child process
-//! - `cli/bench/sink.rs`: an endpoint to deliver to
+//! - `cli/bench/sink.rs`: an endpoint for deliveries
 //! - `cli/bench/stage.rs`: the runtime and the progress bar of the runs
-//! - `cli/bench/subject.rs`: the server that is measured, ours or not
+//! - `cli/bench/subject.rs`: the server under measurement, started or already running
 //! - `cli/bench/tally.rs`: counts and latencies
 //! - `cli/check_config.rs`: `check-config`
 //! - `cli/client.rs`: the HTTP client of the commands
@@ -263,18 +266,18 @@
 //! - `cli/endpoints.rs`: `endpoint`
 //! - `cli/events.rs`: `send`, `inbox`, `ack`
 //! - `cli/explain.rs`: `explain`
-//! - `cli/losses.rs`: what was lost or differs, as a list
-//! - `cli/output.rs`: what is printed, made visible; what cannot be written is an error
-//! - `cli/reach.rs`: which server, with which key
+//! - `cli/losses.rs`: losses and differences, as a list
+//! - `cli/output.rs`: prints visible text, and reports failed writes
+//! - `cli/reach.rs`: the server and the key of a command
 //! - `cli/rebuild.rs`: `rebuild`
-//! - `cli/rebuild/notes.rs`: what stands in the place of what was lost
+//! - `cli/rebuild/notes.rs`: frames in the place of lost frames
 //! - `cli/replays.rs`: `replay`
 //! - `cli/serve.rs`: `serve`
 //! - `cli/tail.rs`: `tail`
 //! - `cli/verify.rs`: `verify`
 //! - `main.rs`: the binary: parse, match, exit code
 
-/// What tests of ours share with those outside names the crate as they do.
+/// Code shared by unit and integration tests names the crate in this way.
 #[cfg(test)]
 extern crate self as triggerd;
 

@@ -1,8 +1,10 @@
-//! Logs: one line an event on standard output, JSON or text, and files of bounded size if asked for.
+//! Logs: each event is one line of JSON or text on standard output, and in files of bounded size if
+//! the configuration names a directory.
 //!
-//! Called once, by commands that run long, and at a reload. What is logged is up to each room; none may log keys, tokens,
-//! secrets or payloads. Times are RFC 3339 in UTC. What repeats is told once a second with its count (`damping`); when
-//! systemd's journal reads, each line begins with its priority (`lines`).
+//! Called once by long-running commands, and at each reload. Each module decides what it logs; none
+//! may log keys, tokens, secrets or payloads. Times are RFC 3339 in UTC. Repeated lines appear once
+//! a second with their count (`damping`). For systemd's journal, each line begins with its priority
+//! (`lines`).
 
 mod damping;
 mod files;
@@ -31,21 +33,21 @@ use damping::Damping;
 use files::Files;
 use lines::Lines;
 
-/// Lines that may wait for a slow disk; more are dropped, and counted by the writer. Log files never hold up an event;
-/// standard output does if its reader stands still.
+/// Maximum number of lines waiting for a slow disk. Further lines are dropped and counted by the
+/// writer. Log files never delay an event; standard output does if its reader stops reading.
 const WAITING_LINES_MAX: usize = 64 << 10;
 
-/// What changes the level of the running process.
+/// The handle to change the level of the running process.
 static LEVEL: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
 
-/// Why there are no logs.
+/// The reason why logging cannot start.
 #[derive(Debug)]
 pub enum LoggingError {
-    /// The log directory can't be made or written.
+    /// The log directory cannot be created or written.
     Directory {
-        /// The directory or file.
+        /// The directory or a file in the directory.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         cause: io::Error,
     },
     /// Logging was started before in this process.
@@ -64,7 +66,7 @@ impl std::fmt::Display for LoggingError {
 }
 
 impl LoggingError {
-    /// The exit code that tells it.
+    /// The exit code for this error.
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Directory { cause, .. } => ExitCode::of_io(cause, ExitCode::Usage),
@@ -82,13 +84,14 @@ impl std::error::Error for LoggingError {
     }
 }
 
-/// Keep it until the process ends: dropping it writes out the lines that still wait for the log file.
+/// Keeps the log file open. Dropping the guard writes the remaining lines to the log file, so keep
+/// it until the process ends.
 #[derive(Debug)]
 #[must_use = "dropping the guard ends the log file"]
 pub struct LoggingGuard(Option<WorkerGuard>);
 
 impl LoggingGuard {
-    /// Whether log files are written beside standard output.
+    /// True if log files are written beside standard output.
     pub fn writes_files(&self) -> bool {
         self.0.is_some()
     }
@@ -97,7 +100,7 @@ impl LoggingGuard {
 /// Starts logging for the whole process.
 ///
 /// # Errors
-/// When the log directory can't be used, or logging was started before.
+/// If the log directory cannot be used, or logging was started before.
 pub fn start(log: &Log) -> Result<LoggingGuard, LoggingError> {
     let (files, guard) = match files(log)? {
         Some((writer, guard)) => (Some(layer(form_of(log.format, false), false, writer)), Some(guard)),
@@ -118,14 +121,14 @@ pub fn start(log: &Log) -> Result<LoggingGuard, LoggingError> {
     Ok(LoggingGuard(guard))
 }
 
-/// Logs from now on what this text says, which is one of a checked configuration.
+/// Changes the log level of the running process. `level` comes from a checked configuration.
 pub fn set_level(level: &str) {
     if let Some(Err(error)) = LEVEL.get().map(|handle| handle.reload(filter(level))) {
         tracing::error!(%error, "the log level could not be changed");
     }
 }
 
-/// Whether systemd's journal reads what is written there; systemd.exec(5), `JOURNAL_STREAM`.
+/// True if systemd's journal reads this stream; systemd.exec(5), `JOURNAL_STREAM`.
 pub fn is_read_by_journal(stream: &impl std::os::fd::AsFd) -> bool {
     let Some(expected) = journal_stream() else { return false };
     let file = stream.as_fd().try_clone_to_owned().map(std::fs::File::from);
@@ -133,16 +136,16 @@ pub fn is_read_by_journal(stream: &impl std::os::fd::AsFd) -> bool {
     facts.is_ok_and(|facts| expected == format!("{}:{}", facts.dev(), facts.ino()))
 }
 
-/// The filter of a checked level. What no directive is about is logged from info on; libraries from warn on, unless the
-/// level for everything is finer.
+/// The filter of a checked level. Without a directive, modules log from info on, and libraries from
+/// warn on unless the level for everything is finer.
 fn filter(level: &str) -> EnvFilter {
     let everything = level.split(',').map(str::trim).find(|directive| is_level(directive)).unwrap_or("info");
     let is_fine = ["debug", "trace"].iter().any(|fine| everything.eq_ignore_ascii_case(fine));
     let is_coarse = ["off", "error"].iter().any(|coarse| everything.eq_ignore_ascii_case(coarse));
-    // The last directive for a target counts, so what was asked for stands behind what goes without saying.
+    // The last directive for a target counts, so the given level comes after the defaults.
     let mut directives = vec![everything.to_owned()];
     if !(is_fine || is_coarse) {
-        // What libraries have to say is of no use to an operator, unless asked for: only what goes wrong.
+        // Lines of libraries are of no use to an operator unless something goes wrong.
         directives.extend(LIBRARIES.map(|library| format!("{library}=warn")));
     }
     directives.push(level.to_owned());

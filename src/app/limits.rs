@@ -1,5 +1,5 @@
-//! The configuration as far as the operating system lets this process have it: connections share the files that may be
-//! open with the journal and the state, which go first.
+//! Fits the configuration to the limit of open files. Connections share this limit with the journal
+//! and the state, which have priority.
 
 use super::StartError;
 use crate::base::descriptors::{self, Limit, Shares};
@@ -7,13 +7,13 @@ use crate::config::{self, Config};
 use crate::data_dir::journal_files;
 use crate::http;
 
-/// Files that a thread which serves requests has open without any request: what it waits with, and what wakes it.
+/// Files that each HTTP worker thread has open without any request: its poll and its wakeup.
 const FILES_PER_WORKER: usize = 4;
 
-/// The limit, if the server can run with it.
+/// Returns the limit if the server can run with it.
 ///
 /// # Errors
-/// When not even the threads could start.
+/// [`StartError::TooFewFiles`] if the limit is too low to start the HTTP worker threads.
 pub(super) fn enough(config: &Config, limit: Option<Limit>) -> Result<Option<Limit>, StartError> {
     let least = descriptors::least(worker_files(&config.server));
     match limit {
@@ -28,7 +28,7 @@ fn worker_files(server: &config::Server) -> usize {
     http::workers(server) * FILES_PER_WORKER
 }
 
-/// The same configuration with no more connections than there may be.
+/// Returns the configuration with no more connections than the limit of open files allows.
 pub(super) fn fitted(config: &Config, limit: Option<Limit>) -> Config {
     let mut config = config.clone();
     let Some(limit) = limit else { return config };

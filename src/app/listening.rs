@@ -1,4 +1,4 @@
-//! The address that the server listens on, waited for as long as somebody else has it.
+//! Opens the server's address, and waits while another process uses it.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -7,13 +7,15 @@ use std::time::{Duration, Instant};
 use super::{StartError, systemd};
 use crate::base::threads::Signal;
 
-/// Connections that may wait to be accepted, as far as `net.core.somaxconn` allows. The standard library's 128 are used up
-/// by a crowd that connects at once; whoever comes then is not heard and tries again a second later.
+/// Maximum number of connections waiting to be accepted; `net.core.somaxconn` may lower this
+/// number. A burst of connections exceeds the standard library's 128: the kernel then drops
+/// connections, and their clients try again a second later.
 const BACKLOG: i32 = 4_096;
-/// How often it is tried again.
+/// Time between two tries to listen.
 const TRY_EVERY: Duration = Duration::from_millis(100);
 
-/// Listens, at most so long after others who do so there. The log says once that it waits.
+/// Listens on the address. While another process uses the address, tries again for at most `within`
+/// and logs the wait once.
 pub(super) fn listen(address: SocketAddr, within: Duration) -> Result<TcpListener, StartError> {
     let deadline = Instant::now() + within;
     let mut is_told = false;
@@ -36,7 +38,7 @@ pub(super) fn listen(address: SocketAddr, within: Duration) -> Result<TcpListene
 
 fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let listener = TcpListener::bind(address)?;
-    // It listens already; again means with another length of the queue.
+    // The socket listens already; a second `listen` changes the length of its queue.
     rustix::net::listen(&listener, BACKLOG)?;
     Ok(listener)
 }
@@ -54,7 +56,7 @@ mod tests {
         }
         let listener = listen(SocketAddr::from(([127, 0, 0, 1], 0)), Duration::ZERO).unwrap();
         let address = listener.local_addr().unwrap();
-        // Nobody accepts meanwhile: the kernel's queue holds them all.
+        // Nobody accepts connections meanwhile, so the kernel's queue holds all of them.
         let connect = |_| std::net::TcpStream::connect_timeout(&address, Duration::from_secs(1));
         let crowd: Vec<_> = (0..400).map(connect).collect::<Result<_, _>>().unwrap();
         assert_eq!(crowd.len(), 400);

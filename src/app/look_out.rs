@@ -1,9 +1,10 @@
-//! Looks whether the data directory is still where it was, and the journal in it what it was. A process goes on writing to files
-//! that were removed, renamed or cut off under it, and what it acknowledges then is lost with them: so it stops taking
-//! anything, says so, and ends.
+//! Checks that the data directory is still in its place and its journal unchanged. A process can go
+//! on writing to files after they were removed, renamed or truncated, and everything acknowledged
+//! from then on is lost with them. So on a loss the look-out closes the intake, logs the loss, and
+//! ends the process.
 //!
-//! A thread of its own, since a disk that hangs must hold up nobody who could notice. It also has the log tell, once a
-//! second, what was left out of it.
+//! The look-out has a thread of its own, so a hanging disk delays no other check. Once a second,
+//! the thread also logs how many lines the log left out.
 
 use std::fs::{self, File};
 use std::io;
@@ -22,14 +23,14 @@ use crate::http::Health;
 use crate::journal::{Reader, Watch};
 use crate::logging::{self, LeftOut};
 
-/// How often it looks.
+/// Time between two checks.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
-/// How often the log tells what was left out.
+/// Time between two reports of lines that the log left out.
 const TELL_EVERY: Duration = Duration::from_secs(1);
-/// How long clients and probes are told so before the end.
+/// Time during which clients and probes are told of the loss before the process ends.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// What is looked at, and who is told.
+/// The files to check, and the parts that hear of a loss.
 pub(super) struct LookOut {
     places: Vec<Place>,
     journal: Watch,
@@ -39,7 +40,8 @@ pub(super) struct LookOut {
     left_out: LeftOut,
 }
 
-/// A name and the file that has to have it, which is held open: so it is known what becomes of it.
+/// A path and the file expected there. The file is held open, so its new name can be found after a
+/// rename.
 struct Place {
     what: What,
     path: PathBuf,
@@ -52,7 +54,8 @@ impl Place {
         Ok(Self { what, path, held })
     }
 
-    /// Whether nothing or something else has the name now. What cannot be said is not held against it.
+    /// Returns a loss if the path now names no file or another file. An error that proves nothing
+    /// is not a loss.
     fn loss(&self) -> Option<Loss> {
         match (fs::metadata(&self.path), self.held.metadata()) {
             (Ok(named), Ok(held)) if (named.dev(), named.ino()) == (held.dev(), held.ino()) => None,
@@ -70,8 +73,10 @@ impl Place {
 }
 
 impl LookOut {
+    /// Opens the files to check.
+    ///
     /// # Errors
-    /// When the data directory cannot be looked at now.
+    /// The I/O error if a path of the data directory cannot be opened now.
     pub(super) fn new(
         data_dir: &DataDir,
         journal: &Reader,
@@ -85,7 +90,7 @@ impl LookOut {
         Ok(Self { places, journal, intake, health, metrics, left_out: LeftOut::default() })
     }
 
-    /// Works until it is asked to stop.
+    /// Checks until the server stops.
     pub(super) fn run(mut self, stop: &Stop) {
         let pause = Signal::new();
         let mut told = Instant::now();
@@ -102,12 +107,13 @@ impl LookOut {
         self.tell_left_out();
     }
 
-    /// What is not where or what it was.
+    /// Returns the first loss found.
     fn lost(&mut self) -> Option<Loss> {
         let place = self.places.iter().find_map(Place::loss);
         place.or_else(|| {
             let segment = Loss::segment(self.journal.look()?);
-            // A segment goes with the directory that it is in, and that may have gone a moment ago.
+            // A segment disappears with its directory, and the directory may be gone since the
+            // check before: name the directory then.
             Some(self.places.iter().find_map(Place::loss).unwrap_or(segment))
         })
     }
@@ -117,7 +123,7 @@ impl LookOut {
         self.intake.close();
         tracing::error!(lost = loss.path(), "{}; requests are no longer accepted", loss.summary());
         Signal::new().wait(LAST_WORDS);
-        // What is removed goes piece by piece: by now it is known how much of it.
+        // A removal goes on file by file: after this time more of it is visible.
         let more = self.places.iter().find_map(Place::loss);
         fatal_loss(&more.as_ref().unwrap_or(loss).to_string())
     }

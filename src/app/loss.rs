@@ -1,5 +1,5 @@
-//! What was lost under the running server, in a sentence that says what happened to it, what of the events is gone, and what
-//! is to be done. Used by the look-out, which finds it.
+//! Losses under the running server, in sentences: how the file was lost, which events are gone, and
+//! how to recover. The look-out finds the losses.
 
 use std::fmt;
 use std::fs::File;
@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use crate::base::{ownership, whereabouts};
 use crate::journal::{Change, Strayed};
 
-/// Something of the data directory that is not where or what it was.
+/// A file or directory of the data directory that was moved, removed or changed.
 #[derive(Debug)]
 pub(super) struct Loss {
     path: PathBuf,
@@ -17,45 +17,45 @@ pub(super) struct Loss {
     fate: Fate,
 }
 
-/// What is lost.
+/// The part of the data directory that is lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum What {
-    /// All of it.
+    /// The whole data directory.
     DataDir,
-    /// All that was ever acknowledged.
+    /// The directory of the journal: every acknowledged event.
     Journal,
-    /// A part of that.
+    /// One segment of the journal.
     Segment,
-    /// Nothing but what keeps a second server away.
+    /// The lock file, which holds no data and keeps a second server out.
     Lock,
 }
 
-/// What happened to it.
+/// How the file was lost.
 #[derive(Debug)]
 enum Fate {
-    /// It has this name now.
+    /// The file has this path now.
     Renamed(PathBuf),
-    /// It is nowhere any more.
+    /// The file has no path any more.
     Removed,
-    /// It does not hold what was written to it.
+    /// The content differs from the bytes that were written; the text says how.
     Changed(String),
-    /// It may not be opened any more.
+    /// The file may no longer be opened.
     Denied(io::Error),
 }
 
 impl Loss {
-    /// Of a file or directory that is held open.
+    /// The loss of a file or directory held open, so its new name can be found.
     pub(super) fn of(what: What, path: PathBuf, held: &File) -> Self {
         let fate = whereabouts::name_now(held).map_or(Fate::Removed, Fate::Renamed);
         Self { path, what, fate }
     }
 
-    /// Of one that may not be opened any more.
+    /// The loss of access to a file or directory.
     pub(super) fn denied(what: What, path: PathBuf, error: io::Error) -> Self {
         Self { path, what, fate: Fate::Denied(error) }
     }
 
-    /// Of a segment.
+    /// The loss of a segment, as the journal's watch found it.
     pub(super) fn segment(strayed: Strayed) -> Self {
         let Strayed { path, file, change } = strayed;
         let fate = match change {
@@ -69,12 +69,12 @@ impl Loss {
         Self { path, what: What::Segment, fate }
     }
 
-    /// What it was about.
+    /// The path at which the file was, for the log.
     pub(super) fn path(&self) -> String {
         self.path.display().to_string()
     }
 
-    /// What happened, in short.
+    /// A clause for the log: how the file was lost.
     pub(super) fn summary(&self) -> &'static str {
         match (self.what, &self.fate) {
             (_, Fate::Denied(_)) => "the server is no longer allowed to open the data directory",
@@ -128,7 +128,7 @@ impl fmt::Display for Loss {
     }
 }
 
-/// For a part of the journal.
+/// The advice after the loss of a part of the journal.
 const ADVICE: &str = "The events in it are lost but for a backup: restore this file from the backup. Without a backup, \
                       `triggerd rebuild --skip-damaged` saves every whole frame and lists the losses";
 

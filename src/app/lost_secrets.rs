@@ -1,5 +1,6 @@
-//! Going on without the key that sealed endpoints' secrets, when the operator says so: what cannot be opened any more is
-//! gone, and its endpoints wait until their owners have given them new secrets.
+//! Starts without the key of the endpoints' secrets, if the operator asks for this. Secrets sealed
+//! with the lost key are gone, and their endpoints stay disabled until their owners set new
+//! secrets.
 
 use std::sync::Arc;
 
@@ -12,10 +13,10 @@ use crate::model::endpoint::{DisabledReason, Endpoint, Secret};
 use crate::model::time::Timestamp;
 use crate::store::{StateError, Store};
 
-/// Endpoints that are told at a time.
+/// Number of endpoints changed in one submission.
 const AT_ONCE: usize = 500;
 
-/// Endpoints of which something does not open with this key.
+/// Returns the endpoints with a secret or a header that this key does not open.
 pub(super) fn unopened(vault: &Vault, store: &Store, now: Timestamp) -> Result<Vec<Arc<Endpoint>>, StateError> {
     let mut endpoints = store.all_endpoints()?;
     endpoints.retain(|endpoint| {
@@ -24,9 +25,10 @@ pub(super) fn unopened(vault: &Vault, store: &Store, now: Timestamp) -> Result<V
     Ok(endpoints)
 }
 
-/// Puts new secrets in the place of those that are lost, forgets the values of headers, and disables the endpoints, so that
-/// nothing goes out with a signature that its receiver does not know. An endpoint that its owner had disabled keeps that
-/// reason. Whoever enables an endpoint without rotating its secret sends with one that nobody knows.
+/// Gives these endpoints new secrets, removes the values of their headers and disables them, so
+/// that no request goes out with a signature unknown to its receiver. An endpoint already disabled
+/// by its owner keeps this reason. An owner must rotate the secret before enabling the endpoint,
+/// because nobody knows the new secret.
 pub(super) fn forget(shared: &Shared, lost: &[Arc<Endpoint>]) -> Result<(), StartError> {
     let now = Timestamp(shared.clock.now_ms());
     for endpoints in lost.chunks(AT_ONCE) {

@@ -1,5 +1,6 @@
-//! What is on disk, opened in the order that recovery needs: lock, journal, state, what the journal holds behind the state.
-//! Called by [`super::App::start`]; knows no thread and no door.
+//! Opens everything on disk in the order of recovery: the lock, the journal, the state, then the
+//! rest of the journal. [`super::App::start`] calls this module, which starts no thread and opens
+//! no port.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
@@ -31,7 +32,7 @@ pub(super) struct Opened {
     pub(super) lost: Vec<Arc<Endpoint>>,
 }
 
-/// Everything on disk, in the order that recovery needs.
+/// Opens everything on disk, in the order of recovery.
 pub(super) fn open(
     config: &Config,
     clock: &Clock,
@@ -43,7 +44,7 @@ pub(super) fn open(
     let admin_token = admin_token(config, &data_dir).map_err(StartError::DataDir)?;
     let (writer, journal, is_copied) = open_journal(config, &data_dir)?;
     data_dir.complete(Timestamp(clock.now_ms())).map_err(StartError::DataDir)?;
-    // The journal is an original again now.
+    // Opening the journal has made it an original again.
     let is_copy = is_copied || data_dir.is_copy();
     data_dir.note_copy(is_copy).map_err(StartError::DataDir)?;
     let store = Arc::new(open_state(config, &data_dir, &journal, metrics, space)?);
@@ -53,7 +54,8 @@ pub(super) fn open(
     Ok(Opened { data_dir, admin_token, vault, writer, journal, store, lost })
 }
 
-/// A copy that delivers what the original delivers as well doubles everything, and neither of the two can know.
+/// Warns that the data directory is a copy. If a copy and its original both deliver, every delivery
+/// is doubled, and neither server can notice.
 pub(super) fn tell_copy(data_dir: &DataDir, store: &Store, delivers: bool) {
     if !data_dir.is_copy() {
         return;
@@ -75,15 +77,17 @@ pub(super) fn tell_copy(data_dir: &DataDir, store: &Store, delivers: bool) {
     }
 }
 
-/// A copy that has delivered is an original. If that cannot be written down, the next start warns once more.
+/// Records that a copy which delivers is an original from now on. If this cannot be recorded, the
+/// next start warns once more.
 pub(super) fn settle(data_dir: &mut DataDir, delivers: bool) {
     if delivers && let Err(error) = data_dir.note_copy(false) {
         tracing::warn!(%error, "the next start will say once more that the data directory is a copy");
     }
 }
 
-/// With systemd's credential or the data directory's key; every endpoint's secrets must open with it, unless those that do
-/// not are to be forgotten. A key is made only where nothing is sealed.
+/// Opens the vault with the key from systemd's credential or from the data directory. Every
+/// endpoint's secrets must open with this key, unless `forget` is set. A new key is made only if
+/// there are no endpoints or `forget` is set.
 fn open_vault(
     data_dir: &DataDir,
     store: &Store,
@@ -109,7 +113,8 @@ fn open_vault(
     }
 }
 
-/// The configured one, systemd's credential, or the data directory's.
+/// The admin token: the configured token, else systemd's credential, else the token of the data
+/// directory.
 fn admin_token(config: &Config, data_dir: &DataDir) -> Result<String, DataDirError> {
     if let Some(token) = &config.keys.admin_token {
         return Ok(token.reveal().to_owned());
@@ -118,11 +123,12 @@ fn admin_token(config: &Config, data_dir: &DataDir) -> Result<String, DataDirErr
     credential.map_or_else(|| data_dir.admin_token(), Ok)
 }
 
-/// A segment takes at most this share of a filesystem, so that a small one still holds several.
+/// Maximum share of the filesystem for one segment (one sixteenth), so that a small filesystem
+/// still holds several segments.
 const SEGMENT_SHARE: u64 = 16;
 const SEGMENT_BYTES_MIN: u64 = 64 << 10;
 
-/// Also whether it is a copy.
+/// Opens the journal. The flag is true if the journal is a copy.
 fn open_journal(config: &Config, data_dir: &DataDir) -> Result<(journal::Writer, Reader, bool), StartError> {
     let dir = data_dir.journal();
     let has_segments = || std::fs::read_dir(&dir).is_ok_and(|mut entries| entries.next().is_some());
@@ -157,7 +163,8 @@ fn open_journal(config: &Config, data_dir: &DataDir) -> Result<(journal::Writer,
     Ok((writer, reader, report.is_copy))
 }
 
-/// The state, up to the journal. If the disk had no room for it, it is made once more, in memory.
+/// Opens the state and brings it up to the journal. If the disk has no room for the state, computes
+/// the state again in memory.
 fn open_state(
     config: &Config,
     data_dir: &DataDir,
@@ -182,7 +189,8 @@ fn open_state(
     }
 }
 
-/// Removes the state that did not fit, and waits for its space: sled 0.34.7 lets its file go a moment after it was dropped.
+/// Removes the state that did not fit, and waits for its space: sled 0.34.7 closes its file a
+/// moment after the drop.
 fn give_back(state: &Path, space: &Space) {
     const AT_MOST: Duration = Duration::from_secs(2);
     const LOOK_EVERY: Duration = Duration::from_millis(20);

@@ -1,28 +1,29 @@
-//! A reload: what a running server can take over of a new configuration, and what it cannot.
+//! A reload: applies a new configuration to a running server, as far as this is possible without a
+//! restart.
 
 use super::App;
 use crate::config::{Change, Config};
 use crate::delivery::sender::SenderError;
 use crate::logging;
 
-/// What came of a reload.
+/// The result of a reload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reloaded {
-    /// What counts from now on.
+    /// Changes in effect from now on.
     pub changed: Vec<Change>,
-    /// What counts after a restart only.
+    /// Changes waiting for a restart.
     pub needs_restart: Vec<Change>,
 }
 
 impl App {
-    /// Takes over what it can: tiers, limits of deliveries, networks, the level of the log. Requests and attempts that are
-    /// under way go on as they began.
+    /// Applies the changes possible in a running server: tiers, limits of deliveries, networks, the
+    /// level of the log. Requests and attempts under way finish by the old configuration.
     ///
     /// # Errors
-    /// When webhooks could not be sent with it. Then nothing has changed.
+    /// If no sender can be made from the new configuration. Then nothing has changed.
     pub fn reload(&mut self, new: &Config) -> Result<Reloaded, SenderError> {
         let mut taken = self.config.reloaded(new);
-        // What waits for the scheduler has the room that it was given at the start.
+        // The scheduler's queue has kept its size since the start, which bounds `max_in_flight`.
         taken.delivery.max_in_flight = taken.delivery.max_in_flight.min(self.sending.in_flight_max());
         let per_org = &mut taken.delivery.max_in_flight_per_org;
         *per_org = (*per_org).min(taken.delivery.max_in_flight);

@@ -1,5 +1,5 @@
-//! The parts that push events: the runtime, the sender, the scheduler. Called by [`super::App::start`], and by a reload,
-//! which replaces what the configuration says of them.
+//! The parts that push events: the runtime, the sender, the scheduler. [`super::App::start`] starts
+//! them, and a reload replaces their settings.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,16 +19,17 @@ use crate::rules::breaker::BreakerPolicy;
 use crate::rules::egress::EgressRules;
 use crate::rules::retry::RetryPolicy;
 
-/// Deliveries kept ready in memory, all endpoints together, unless one endpoint alone may have more.
+/// Maximum number of deliveries ready in memory, for all endpoints together. If one endpoint's own
+/// limit is higher, the higher limit counts.
 const QUEUED_MAX: usize = 65_536;
 
-/// What requests are sent on.
+/// The runtime for requests to receivers.
 pub(super) fn runtime() -> std::io::Result<Runtime> {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("sender").enable_all().build()
 }
 
-/// Sends what tries an endpoint out, from the threads of the API: connections are not kept, because they belong to the
-/// thread that made them.
+/// The sender of test events, for the threads of the API. Connections are not kept, because each
+/// belongs to the thread that opened it.
 pub(super) fn tester(config: &Config) -> Result<Sender, SenderError> {
     sender(config, 0)
 }
@@ -76,7 +77,7 @@ fn limits(config: &Config) -> SchedulerLimits {
     }
 }
 
-/// What a reload replaces.
+/// Settings of deliveries, replaced by a reload.
 pub(super) struct LiveSending {
     attempts: Arc<Live<AttemptSettings>>,
     limits: Arc<Live<SchedulerLimits>>,
@@ -84,16 +85,16 @@ pub(super) struct LiveSending {
 }
 
 impl LiveSending {
-    /// The most attempts on their way that a reload can allow.
+    /// Maximum number of attempts under way after any reload.
     pub(super) fn in_flight_max(&self) -> usize {
         self.in_flight_max
     }
 
-    /// From now on as this configuration says: attempts that begin later, turns that are taken later. Connections that were
-    /// kept are not used again, since they may lead to where nothing may go any more.
+    /// Replaces the settings for later attempts and turns. Kept connections are not used again,
+    /// because their networks may no longer be allowed.
     ///
     /// # Errors
-    /// When there is no sender for it. Then all is as it was.
+    /// If no sender can be made from this configuration. Then nothing has changed.
     pub(super) fn reload(&self, config: &Config) -> Result<(), SenderError> {
         self.attempts.set(attempt_settings(config)?);
         self.limits.set(limits(config));
@@ -101,7 +102,7 @@ impl LiveSending {
     }
 }
 
-/// The thread is there only if deliveries are made.
+/// Starts the scheduler's thread, if the server delivers.
 pub(super) fn start_scheduler(
     shared: &Shared,
     runtime: &Runtime,

@@ -1,4 +1,4 @@
-//! Why the server does not start, and the exit code that tells it.
+//! The reasons why the server does not start, and their exit codes.
 
 use std::fmt::{self, Display as _};
 use std::net::SocketAddr;
@@ -13,71 +13,73 @@ use crate::journal::{JournalError, ReadError, is_unreadable};
 use crate::model::id::EndpointId;
 use crate::store::StateError;
 
-/// Why the server does not start.
+/// The reason why the server does not start.
 #[derive(Debug)]
 pub enum StartError {
-    /// The data directory.
+    /// The data directory cannot be opened or used.
     DataDir(DataDirError),
-    /// The journal.
+    /// The journal cannot be opened.
     Journal(JournalError),
-    /// A part of the journal that must be there is not.
+    /// A part of the journal is missing; the text says which part.
     Missing(String),
-    /// The state, even a new one.
+    /// The state cannot be opened, or not even computed again.
     State(StateError),
-    /// Bringing the state up to the journal.
+    /// The journal cannot be applied to the state.
     Recovery(RecoveryError),
-    /// Endpoints' secrets were sealed with another key than there is.
+    /// The endpoints' secrets were sealed with another key than the key at hand.
     SecretsKey {
-        /// One of those.
+        /// An endpoint whose secret does not open.
         endpoint: EndpointId,
-        /// How many endpoints there are.
+        /// Number of all endpoints, whichever key sealed their secrets.
         of: usize,
     },
-    /// The key that sealed endpoints' secrets is gone.
+    /// The key that sealed the endpoints' secrets is gone.
     SecretsKeyLost {
-        /// How many endpoints there are.
+        /// Number of endpoints with a sealed secret.
         of: usize,
     },
-    /// The address to listen on.
+    /// The server cannot listen on its address.
     Listen {
-        /// Which.
+        /// The configured address, or the default.
         address: SocketAddr,
-        /// What the operating system said.
+        /// The error of the operating system.
         cause: std::io::Error,
     },
-    /// Very little of the disk is free, which is the likely cause.
+    /// The start failed with very little free space on the disk, which is the likely cause.
     NoSpace {
-        /// What is on the disk.
+        /// The data directory on this disk.
         dir: PathBuf,
-        /// Free bytes.
+        /// Free space in bytes.
         free: u64,
-        /// What failed.
+        /// The error with which the start failed.
         cause: Box<StartError>,
     },
     /// The operating system lets this process open too few files.
     TooFewFiles {
-        /// How many it may open.
+        /// Maximum number of files that the process may open.
         open_files_max: u64,
-        /// How many it must be.
+        /// Minimum number for this server.
         least: u64,
-        /// For so many threads that serve requests.
+        /// Number of HTTP worker threads, for which the minimum was computed.
         workers: usize,
     },
-    /// The HTTP client for webhooks.
+    /// The HTTP client for webhooks cannot be made.
     Sender(SenderError),
-    /// The metrics.
+    /// The metrics cannot be registered.
     Metrics(MetricsError),
-    /// Threads.
+    /// A thread cannot be started.
     Threads(std::io::Error),
-    /// Going on without lost secrets, for this reason.
+    /// The endpoints whose secrets are lost could not get new secrets; the text says why.
     ForgetSecrets(&'static str),
 }
 
-/// With this much free a start succeeds, mostly with less: a state that does not fit is made anew, as far as there is room.
+/// Free bytes with which a start succeeds. Most starts need less: a state that does not fit is
+/// computed again in memory.
 const FREE_BYTES_MIN: u64 = 1 << 20;
 
 impl StartError {
-    /// The same, with what to do about it if so little of the data directory's disk is free.
+    /// Turns a fatal error into [`StartError::NoSpace`] if the disk of the data directory has too
+    /// little free space.
     pub(super) fn on_disk(self, dir: &Path, free: Option<u64>) -> Self {
         match free.filter(|free| *free < FREE_BYTES_MIN && self.exit_code() == ExitCode::Fatal) {
             Some(free) => Self::NoSpace { dir: dir.to_owned(), free, cause: Box::new(self) },
@@ -85,7 +87,7 @@ impl StartError {
         }
     }
 
-    /// The exit code that tells it.
+    /// The exit code for this error.
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::DataDir(error) => error.exit_code(ExitCode::Fatal),
@@ -118,7 +120,7 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.cause(f)?;
         match (self, self.exit_code()) {
-            // Of another version: nothing is wrong with it.
+            // The messages of these errors have their own advice, and the journal may be undamaged.
             (
                 Self::DataDir(_)
                 | Self::SecretsKey { .. }

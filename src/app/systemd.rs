@@ -1,23 +1,24 @@
-//! What systemd is told, where it is asked for; sd_notify(3). Nothing depends on its being heard.
+//! Messages to systemd, sent only if systemd asked for them; sd_notify(3). The server runs the same
+//! when nobody receives them.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;
 
-/// How long systemd is to wait for the next word while something takes longer than it should.
+/// Time that systemd waits for the next message during a long start, in microseconds.
 const EXTENSION_US: u32 = 120_000_000;
-/// How often it is told that something goes on.
+/// Time between two messages to systemd on the progress of a start.
 const TELL_EVERY: Duration = Duration::from_secs(1);
-/// How often the log is.
+/// Time between two lines in the log on the same progress.
 const LOG_EVERY: Duration = Duration::from_secs(10);
 
-/// It serves.
+/// Tells systemd: the server is ready.
 pub fn ready(status: &str) {
     tell(&[NotifyState::Ready, NotifyState::Status(status)]);
 }
 
-/// It takes another configuration.
+/// Tells systemd: the server reloads its configuration.
 pub fn reloading() {
     match NotifyState::monotonic_usec_now() {
         Ok(now) => tell(&[NotifyState::Reloading, now]),
@@ -25,17 +26,17 @@ pub fn reloading() {
     }
 }
 
-/// It stops.
+/// Tells systemd: the server stops.
 pub fn stopping() {
     tell(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
 }
 
-/// It gets on.
+/// Tells systemd's watchdog: the server is alive.
 pub(super) fn alive() {
     tell(&[NotifyState::Watchdog]);
 }
 
-/// The start takes longer: not to be given up.
+/// Asks systemd for more time while a start takes long.
 pub(super) fn extend(status: &str) {
     tell(&[NotifyState::ExtendTimeoutUsec(EXTENSION_US), NotifyState::Status(status)]);
 }
@@ -46,7 +47,7 @@ fn tell(states: &[NotifyState<'_>]) {
     }
 }
 
-/// Tells how far a long step of the start has come, now and then.
+/// Reports how far a long step of the start has come, at most once a second.
 #[derive(Debug)]
 pub(super) struct Progress {
     what: &'static str,
@@ -59,7 +60,7 @@ impl Progress {
         Self { what, told: Cell::new(None), logged: Cell::new(Instant::now()) }
     }
 
-    /// So much of all is done.
+    /// Reports progress: `done` of `all`, in any unit.
     pub(super) fn tell(&self, done: u64, all: u64) {
         let now = Instant::now();
         let is_over = |since: Instant, every| now.saturating_duration_since(since) >= every;

@@ -1,4 +1,4 @@
-//! `triggerd key …`: organizations' API keys.
+//! `triggerd key …`: the API keys of organizations.
 
 use clap::Subcommand;
 use serde_json::{Value, json};
@@ -62,7 +62,7 @@ pub(super) fn run(command: KeyCommand, settings: &Settings) -> Result<ExitCode, 
     }
 }
 
-/// Ends the key that nobody saw, by itself, and says what is left.
+/// Revokes a key that could not be shown, by means of this key itself, and reports what remains.
 fn taken_back(client: &Client, made: &Value) -> String {
     let (organization_id, key_id, key) = (text(made, "organization_id"), text(made, "key_id"), text(made, "key"));
     let end = |own: Client| own.delete(&format!("/api/keys/{key_id}"));

@@ -1,4 +1,5 @@
-//! The admin token of the commands that need it: where it was looked for, and what was found there, is what the error says.
+//! The admin token for the commands with admin rights. If there is no token, the error lists the
+//! places searched and the result of each.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,10 +14,11 @@ use crate::base::ownership;
 use crate::config::{ClientVariable, Config, Source, credentials_directory};
 use crate::data_dir::ADMIN_TOKEN_FILE;
 
-/// Where systemd puts the credentials of the service that the package installs, for root to read.
+/// The directory in which systemd puts the credentials of the packaged service. Only root can read
+/// it.
 const SERVICE_CREDENTIALS: &str = "/run/credentials/triggerd.service";
 
-/// Where the admin token is.
+/// The place of the admin token, as an option.
 #[derive(Args)]
 pub(super) struct Admin {
     /// File that holds the admin token [default: the environment variable TRIGGERD_ADMIN_TOKEN_FILE; else keys.admin_token
@@ -25,7 +27,7 @@ pub(super) struct Admin {
     admin_token_file: Option<PathBuf>,
 }
 
-/// The places that were looked at, and what was there.
+/// The places searched so far, and the result of each.
 #[derive(Default)]
 struct Search {
     looked: Vec<String>,
@@ -33,7 +35,7 @@ struct Search {
 }
 
 impl Admin {
-    /// A client with the admin token.
+    /// Makes a client that sends the admin token.
     pub(super) fn client(&self, server: &Server, settings: &Settings) -> Result<Client, Failure> {
         let target = server.target(settings)?;
         Client::new(target, self.token(settings)?)
@@ -78,7 +80,7 @@ fn of_named_file(file: &Path, option: &str) -> Result<Credential, Failure> {
     }
 }
 
-/// Where a server with this configuration, or the package's service, has its token.
+/// The token files of a server with this configuration, and of the packaged service.
 fn places(config: &Config) -> Vec<PathBuf> {
     let data_dir = &config.storage.data_dir;
     let data_dir = std::path::absolute(data_dir).unwrap_or_else(|_| data_dir.clone());

@@ -1,5 +1,6 @@
-//! A server's answer. Its text is kept as it came: JSON can say what no [`Value`] holds (`1e400`, long integers, lone
-//! surrogates, a payload of 128 levels inside an envelope), and a command must not fail at a payload that the server took.
+//! A server's answer, with its text kept as received. JSON can hold values that no [`Value`] can
+//! (`1e400`, long integers, lone surrogates, a payload of 128 levels inside an envelope), and a
+//! command must not fail at a payload that the server accepted.
 
 use std::fmt;
 use std::ops::Deref;
@@ -9,20 +10,20 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-/// How deep an answer is looked into around a value that no [`Value`] holds; below that it stays a text.
+/// Number of levels of an answer that are parsed around such a value. Deeper levels stay text.
 const DEPTH_MAX: usize = 8;
 
-/// An answer: what of it a command can look at, and its text.
+/// An answer: the parsed value for the command, and the text.
 pub(super) struct Answer {
     text: String,
     value: Value,
 }
 
 impl Answer {
-    /// Reads a JSON text.
+    /// Parses a JSON text.
     ///
     /// # Errors
-    /// When it is no JSON: the text.
+    /// The text itself, if it is not JSON.
     pub(super) fn read(text: String) -> Result<Self, String> {
         match lenient_text(&text) {
             Some(value) => Ok(Self { text, value }),
@@ -30,7 +31,7 @@ impl Answer {
         }
     }
 
-    /// The text as it came.
+    /// The text as it was received.
     pub(super) fn as_text(&self) -> &str {
         &self.text
     }
@@ -44,7 +45,8 @@ impl Deref for Answer {
     }
 }
 
-/// The value of a JSON text: where there is something in it that no [`Value`] holds, that alone is its text instead.
+/// Parses a JSON text. A part that no [`Value`] can hold becomes a string with the text of this
+/// part.
 pub(super) fn lenient_text(text: &str) -> Option<Value> {
     serde_json::from_str(text).ok().map(|raw| lenient(raw, 0))
 }
@@ -67,7 +69,8 @@ fn lenient(raw: &RawValue, depth: usize) -> Value {
     whole.unwrap_or_else(|| Value::String(text.to_owned()))
 }
 
-/// A string in which a lone surrogate, which no Rust string can hold, is a replacement character.
+/// A string whose lone surrogates, impossible in a Rust string, are replaced by replacement
+/// characters.
 struct LossyText(String);
 
 impl<'de> Deserialize<'de> for LossyText {

@@ -1,4 +1,4 @@
-//! `triggerd check-config`: what is in effect, and where it came from.
+//! `triggerd check-config`: the configuration in effect, and its sources.
 
 use clap::Args;
 

@@ -1,4 +1,4 @@
-//! The HTTP client of the commands.
+//! The HTTP client of the commands that talk to a server.
 
 use std::future::Future;
 use std::ops::ControlFlow;
@@ -17,55 +17,57 @@ use crate::base::exit_code::ExitCode;
 use crate::base::library_errors::{system_words, tls_fault};
 use crate::model::endpoint::TIMEOUT_MS_MAX;
 
-/// Longer than the server may take for anything but a test of an endpoint: an event can wait a minute to be written, and
-/// a consumer half a minute for one.
+/// Time limit for an answer. It is longer than the server needs for any request but the test of an
+/// endpoint: an event can wait a minute to be written, and a consumer half a minute for an event.
 const PATIENCE: Duration = Duration::from_mins(2);
-/// Longer than the longest timeout that an endpoint can have, by which a test of it ends.
+/// Time limit for the test of an endpoint, longer than the longest timeout of an endpoint.
 const TEST_PATIENCE: Duration = Duration::from_millis(TIMEOUT_MS_MAX + 60_000);
-/// For a connection alone.
+/// Time limit for the connection alone.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
-/// A stream that is silent for so long is dead: longer than two of the comments that keep it alive.
+/// A stream that is silent for this long is dead. The server sends a comment more than twice in
+/// this time.
 const SILENCE_MAX: Duration = Duration::from_secs(40);
-/// Longest line of a stream, in bytes.
+/// Maximum length of a line in a stream, in bytes.
 const LINE_BYTES_MAX: usize = 64 << 10;
-/// Longest answer, in bytes: more than a page of 500 events, each as large as it may be and escaped once more.
+/// Maximum size of an answer, in bytes: more than a page of 500 events of maximum size, with all
+/// characters escaped once more.
 const ANSWER_BYTES_MAX: usize = 1 << 30;
-/// Of what is not triggerd's, so many characters are shown.
+/// Number of characters shown of an answer that is not triggerd's.
 const EXCERPT_CHARS: usize = 200;
-/// The status of an answer that has no body on purpose.
+/// The status of an answer without a body.
 const NO_CONTENT: u16 = 204;
-/// The path that events are posted to.
+/// The path for posting an event.
 const EVENTS_PATH: &str = "/api/events";
-/// What to look at when another program answers.
+/// Advice for an answer of another program.
 const IS_IT_OURS: &str = "Check that this is the URL of triggerd, with the prefix if a proxy adds a prefix.";
-/// The header of the key.
+/// The header that carries the key.
 const KEY_HEADER: &str = "X-API-Key";
 
-/// A connection to a server, with a key or the admin token.
+/// An HTTP client for one server, with a key or the admin token.
 pub(super) struct Client {
     http: reqwest::Client,
     runtime: tokio::runtime::Runtime,
-    /// Without a `/` at its end.
+    /// The server's URL, without a `/` at the end.
     url: String,
-    /// The same, as it is shown: without a password.
+    /// The same URL without user and password, for messages.
     shown: String,
     url_origin: String,
     key: HeaderValue,
     key_origin: String,
-    /// How long an answer may take.
+    /// Time limit for an answer.
     patience: Duration,
 }
 
-/// Why a stream is over.
+/// The reason for the end of a stream.
 pub(super) enum Broken {
-    /// The server does not give it, and would not give it a moment later.
+    /// The server refuses the stream, and would refuse it again.
     Refused(Failure),
-    /// The server is not there, has no room now, or ended it.
+    /// The server is unreachable, has no room, or ended the stream. A new connection may succeed.
     Lost(Failure),
 }
 
 impl Client {
-    /// A client of this server with this key.
+    /// Makes a client for this server with this key.
     pub(super) fn new(target: Target, credential: Credential) -> Result<Self, Failure> {
         let Target { mut url, origin: url_origin } = target;
         let Credential { text, origin: key_origin } = credential;
@@ -82,31 +84,32 @@ impl Client {
             .build()
             .map_err(|error| failed(&format_args!("the HTTP client cannot be created: {}", cause(&error))))?;
         let whole = url.as_str().trim_end_matches('/').to_owned();
-        // Only a URL without a host cannot have a password taken off.
+        // This fails only for a URL without a host.
         let _is_shown_bare = url.set_password(None).and_then(|()| url.set_username(""));
         let shown = url.as_str().trim_end_matches('/').to_owned();
         Ok(Self { http, runtime, url: whole, shown, url_origin, key, key_origin, patience: PATIENCE })
     }
 
-    /// A client of a server of our own.
+    /// Makes a client for a server that this process started.
     pub(super) fn to(url: &str, key: &str) -> Result<Self, Failure> {
         let credential = Credential { text: key.to_owned(), origin: "its own".to_owned() };
         Self::new(Target::parse(url, "its own address")?, credential)
     }
 
-    /// The same, but waits as long as a test of an endpoint may take.
+    /// Returns the client with the time limit for the test of an endpoint.
     pub(super) fn patient(self) -> Self {
         Self { patience: TEST_PATIENCE, ..self }
     }
 
-    /// The same server with another key.
+    /// Makes a client for the same server with another key.
     pub(super) fn with_key(&self, key: &str, origin: &str) -> Result<Self, Failure> {
         let credential = Credential { text: key.to_owned(), origin: origin.to_owned() };
         Self::new(Target::parse(&self.url, &self.url_origin)?, credential)
     }
 
-    /// Sends a request and gives the answer's JSON; anything but 2xx is a failure that says what the server said. So is an
-    /// answer without one of these members: another program can answer 200 with JSON, too.
+    /// Sends a request and parses the answer. Any status but 2xx is a failure with the server's
+    /// message. An answer without one of `members` is a failure too, because another program can
+    /// also answer 200 with JSON.
     pub(super) fn call(
         &self,
         method: Method,
@@ -122,12 +125,12 @@ impl Client {
         Err(self.foreign(&head, answer.as_text()))
     }
 
-    /// Sends a GET request and gives the answer as it came.
+    /// Sends a GET request and returns the text of the answer.
     pub(super) fn text(&self, path: &str) -> Result<String, Failure> {
         self.exchange(Method::GET, path, None).map(|(_, text)| text)
     }
 
-    /// Sends a DELETE request whose answer has no content.
+    /// Sends a DELETE request, whose answer has no content.
     pub(super) fn delete(&self, path: &str) -> Result<(), Failure> {
         let (head, text) = self.exchange(Method::DELETE, path, None)?;
         if head.status == NO_CONTENT { Ok(()) } else { Err(self.foreign(&head, &text)) }
@@ -144,7 +147,8 @@ impl Client {
             let request = request.timeout(self.patience);
             let request = match body {
                 Some(body) => request.header("Content-Type", "application/json").body(body),
-                // Proxies that speak HTTP/1.0 to the server pass this on; a POST without it would be refused there.
+                // Proxies speaking HTTP/1.0 to the server pass the header on. Without it, the
+                // server would refuse a POST.
                 None if doubt != Doubt::None => request.header("Content-Length", "0"),
                 None => request,
             };
@@ -161,7 +165,7 @@ impl Client {
         })
     }
 
-    /// The body as text; no error in the error: it is too long.
+    /// Reads the body as text. The error is absent if the body is too long.
     async fn body(&self, mut answer: reqwest::Response) -> Result<String, Option<reqwest::Error>> {
         let mut bytes = Vec::new();
         while let Some(chunk) = answer.chunk().await? {
@@ -173,7 +177,7 @@ impl Client {
         Ok(String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
     }
 
-    /// From now on Ctrl-C does not end the process, but is heard by [`Self::pause`].
+    /// From now on, Ctrl-C no longer ends the process; [`Self::pause`] returns instead.
     pub(super) fn hear_interrupts(&self) -> Result<Interrupts, Failure> {
         let _in_runtime = self.runtime.enter();
         signal(SignalKind::interrupt())
@@ -181,7 +185,7 @@ impl Client {
             .map_err(|error| Failure::new(ExitCode::Failed, format!("the signal of Ctrl-C cannot be caught: {error}")))
     }
 
-    /// Waits so long, or until Ctrl-C; says whether it was not that.
+    /// Waits for this duration. Returns false if Ctrl-C came first.
     pub(super) fn pause(&self, interrupts: &mut Interrupts, duration: Duration) -> bool {
         self.runtime.block_on(async {
             tokio::select! {
@@ -193,7 +197,7 @@ impl Client {
 }
 
 impl Client {
-    /// Runs it until it is done, or until Ctrl-C: then there is nothing.
+    /// Runs the work to its end. Returns none if Ctrl-C came first.
     pub(super) fn until_interrupted<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         self.runtime.block_on(async {
             tokio::select! {
@@ -203,7 +207,7 @@ impl Client {
         })
     }
 
-    /// Hands each line of a stream to `take` until that breaks, or until the stream does.
+    /// Passes each line of a stream to `take`, until `take` breaks or the stream ends.
     pub(super) async fn stream(
         &self,
         path: &str,
@@ -253,21 +257,21 @@ impl Client {
     }
 }
 
-/// Hears Ctrl-C, also while nobody waits for it.
+/// Receives Ctrl-C, also between two waits.
 pub(super) struct Interrupts(Signal);
 
-/// What may have been done although there is no answer.
+/// The change that the server may have made although no answer came.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Doubt {
-    /// Nothing: the request only reads.
+    /// The request only reads.
     None,
-    /// An event may have been taken in.
+    /// The event may have been accepted.
     Event,
-    /// Something else may have been changed.
+    /// Another change may have been made.
     Change,
 }
 
-/// What stands before an answer's body.
+/// Status and headers of an answer.
 #[derive(Default)]
 struct Head {
     status: u16,
@@ -295,7 +299,7 @@ impl Head {
     }
 }
 
-/// Why there is no answer, or not the one that was asked for: what is wrong, where, and what to do.
+/// Failures without a valid answer: each message says the fault, the place and the remedy.
 impl Client {
     fn no_answer(&self, error: &reqwest::Error, doubt: Doubt) -> Failure {
         let cause = cause(error);
@@ -312,7 +316,8 @@ impl Client {
         Failure::new(ExitCode::Failed, format!("no answer from {shown} ({url_origin}): {}. {help}", visible(&what)))
     }
 
-    /// Why there is no answer, and what to do; that depends on what was asked if the connection had been made.
+    /// The cause of a missing answer, and advice. Without advice, the caller's depends on the
+    /// request.
     fn words(&self, error: &reqwest::Error, cause: &str) -> (String, Option<&'static str>) {
         let has = |word: &str| cause.contains(word);
         let said = system_words(cause).to_owned();
@@ -344,7 +349,7 @@ impl Client {
         }
     }
 
-    /// What a problem document says, with every fault it names.
+    /// The message of a problem document, with all its faults.
     fn refusal(&self, head: &Head, text: &str) -> Failure {
         let problem = lenient_text(text).unwrap_or_default();
         let member = |name: &str| problem.get(name).and_then(Value::as_str).map(visible);
@@ -354,7 +359,7 @@ impl Client {
             message = format!("{} ({}): {message}. {IS_IT_OURS}", self.shown, self.url_origin);
         }
         let faults = problem.get("errors").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-        // A single fault is the detail already.
+        // A single fault is already in the detail.
         for fault in faults.iter().filter(|_| faults.len() > 1) {
             let part = |name: &str| visible(fault.get(name).and_then(Value::as_str).unwrap_or_default());
             message = format!("{message}\n  {}: {}", part("pointer"), part("detail"));
@@ -367,7 +372,7 @@ impl Client {
         Failure::new(ExitCode::Failed, format!("{message} ({} {code}, request {request})", head.status))
     }
 
-    /// Something answered that is not triggerd.
+    /// The failure for an answer of another program.
     fn foreign(&self, head: &Head, text: &str) -> Failure {
         let Self { shown, url_origin, .. } = self;
         let Head { status, content_type, location, challenge } = head;
@@ -404,12 +409,13 @@ impl Client {
     }
 }
 
-/// What all requests have in common. A redirect is not followed: the key would go with it to whoever is named there.
+/// The settings common to all requests. Redirects are not followed, because the key would go to the
+/// other server too.
 fn builder() -> reqwest::ClientBuilder {
     reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).connect_timeout(CONNECT_TIMEOUT)
 }
 
-/// The innermost reason, which is the one that helps ("connection refused").
+/// The innermost cause, which helps most ("connection refused").
 fn cause(error: &reqwest::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(inner) = cause.source() {

@@ -1,5 +1,5 @@
-//! `triggerd demo`: the main job, on the real server, in a directory that is gone afterwards. Each step prints the curl
-//! line that does the same.
+//! `triggerd demo`: sends, delivers and pulls events on a real server, in a directory that is
+//! removed afterwards. Each step prints the equivalent curl line.
 
 use std::time::{Duration, Instant};
 
@@ -18,9 +18,10 @@ use crate::base::threads::Signal;
 use crate::config::Config;
 use crate::http::receiver::Receiver;
 
-/// How long a step may take.
+/// Time limit for a step.
 const PATIENCE: Duration = Duration::from_secs(15);
-/// The free tier takes 50 requests a second: looking as fast as it goes would use them up.
+/// Time between two looks. The free tier takes 50 requests a second, which looks without a pause
+/// would use up.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 pub(super) fn run() -> Result<ExitCode, Failure> {
@@ -88,7 +89,7 @@ impl Walk {
         self.pull(&pulled)
     }
 
-    /// Prints what is done and the curl line for it, does it, and prints the answer.
+    /// Prints the step and its curl line, sends the request, and prints the answer.
     fn step(
         &self,
         title: &str,
@@ -146,7 +147,8 @@ impl Walk {
         self.empty_inbox(key)
     }
 
-    /// A delivered event leaves the inbox as soon as its delivery is settled.
+    /// Waits until the delivered event has left the inbox, which happens when its delivery is
+    /// settled.
     fn empty_inbox(&self, key: &str) -> Result<(), Failure> {
         let client = Client::to(&self.url, key)?;
         let deadline = Instant::now() + PATIENCE;

@@ -1,4 +1,4 @@
-//! `triggerd endpoint`: where an organization's events are pushed to.
+//! `triggerd endpoint`: the endpoints that an organization's events are pushed to.
 
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
@@ -11,13 +11,13 @@ use super::output::{one_line, print, print_done, print_json, print_secret, requi
 use super::reach::{Server, Settings, With};
 use crate::base::exit_code::ExitCode;
 
-/// Below an endpoint: where it is tried out.
+/// Path below an endpoint for sending a test event.
 const TEST: &str = "/test";
 
-/// What is said of an answer, a line each.
+/// Formats an answer as lines of text.
 type Words<'a> = &'a dyn Fn(&Value) -> Vec<String>;
 
-/// What is to be done.
+/// The subcommands of `triggerd endpoint`.
 #[derive(Subcommand)]
 pub(super) enum EndpointCommand {
     /// Create an endpoint and print its secret, which is shown only once
@@ -155,7 +155,7 @@ impl One {
         let member = if below == TEST { "delivered" } else { "id" };
         let answer = client.call(method, &path, body.map(|body| body.to_string()), &[member])?;
         lines(&self.with.server, &answer, words).iter().try_for_each(|line| print(line))?;
-        // A test that was not delivered is a test that failed.
+        // The exit code says that the test event was not delivered.
         let failed = answer.get("delivered") == Some(&Value::Bool(false));
         Ok(if failed { ExitCode::Failed } else { ExitCode::Clean })
     }
@@ -192,7 +192,7 @@ fn list(with: &With, settings: &Settings) -> Result<ExitCode, Failure> {
     Ok(ExitCode::Clean)
 }
 
-/// One line for an endpoint.
+/// Formats an endpoint as one line.
 fn shown(endpoint: &Value) -> String {
     let types = endpoint.get("event_types").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     let types: Vec<&str> = types.iter().filter_map(Value::as_str).collect();
@@ -223,7 +223,7 @@ fn tested(outcome: &Value) -> Vec<String> {
     lines
 }
 
-/// A line for each member.
+/// Formats each member as one line.
 fn members(stats: &Value) -> Vec<String> {
     let members = stats.as_object().into_iter().flatten();
     let line = |(name, value): (&String, &Value)| match value {

@@ -1,4 +1,4 @@
-//! `triggerd send`, `inbox`, `ack`: what a producer and a consumer do.
+//! `triggerd send`, `inbox` and `ack`: the commands of a producer and of a consumer.
 
 use std::io::Read as _;
 
@@ -45,7 +45,8 @@ pub(super) struct Inbox {
     with: With,
 }
 
-/// A page of the inbox. Payloads stay as they came: not everything that JSON can say fits into a Rust string.
+/// A page of the inbox. Payloads stay in their JSON spelling, because a Rust string cannot hold
+/// every JSON string.
 #[derive(serde::Deserialize)]
 struct Page<'a> {
     #[serde(borrow)]
@@ -73,19 +74,20 @@ pub(super) struct Ack {
     with: With,
 }
 
-/// What an event's id is called.
+/// The name of an event id in errors.
 pub(super) const EVENT_ID: &str = "an event id (evt_…)";
 
 pub(super) fn text<'a>(value: &'a Value, name: &str) -> &'a str {
     value.get(name).and_then(Value::as_str).unwrap_or_default()
 }
 
-/// The items of a member that is a list.
+/// The items of a list member; empty if the member is missing.
 pub(super) fn items<'a>(value: &'a Value, name: &str) -> &'a [Value] {
     value.get(name).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
 }
 
-/// An id is letters, digits and `_`; anything else would change the path.
+/// Checks that an id has only letters, digits and `_`, because any other character would change the
+/// path.
 pub(super) fn checked_id<'a>(id: &'a str, what: &str) -> Result<&'a str, Failure> {
     if id.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_') {
         return Ok(id);
@@ -161,7 +163,7 @@ impl Ack {
             checked_id(id, EVENT_ID)?;
         }
         let client = self.with.client(settings)?;
-        // All of them are acknowledged, also when nothing can be written any more.
+        // Every event is acknowledged, even if the output cannot be written.
         let mut unwritten = Ok(());
         for (place, id) in self.ids.iter().enumerate() {
             let answer = client.call(Method::POST, &format!("/api/ack/{id}"), None, &["acknowledged_at"]);
@@ -174,7 +176,7 @@ impl Ack {
     }
 }
 
-/// Says which event was not acknowledged, and how many behind it were not tried.
+/// The failure that names the event not acknowledged, and counts the events not tried.
 fn left_out(ids: &[String], place: usize, failure: &Failure) -> Failure {
     let id = ids.get(place).map(String::as_str).unwrap_or_default();
     let behind = match ids.len().saturating_sub(place + 1) {

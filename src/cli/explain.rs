@@ -1,4 +1,4 @@
-//! `triggerd explain`: what became of an event, in sentences.
+//! `triggerd explain`: the state of an event, in sentences.
 
 use clap::Args;
 use serde_json::Value;
@@ -38,7 +38,8 @@ impl Explain {
     }
 }
 
-/// What the last attempt of a delivery that was not accepted brought; `details` looks the delivery up, if the key may.
+/// The last attempt of an open delivery, as sentences. `details` reads the delivery, if the key
+/// may.
 fn last_attempt(delivery: &Value, details: &dyn Fn(&str) -> Option<Value>) -> Vec<String> {
     let is_open = matches!(text(delivery, "state"), "retrying" | "dead");
     let found = Some(text(delivery, "id")).filter(|_| is_open).and_then(details);
@@ -54,7 +55,8 @@ fn last_attempt(delivery: &Value, details: &dyn Fn(&str) -> Option<Value>) -> Ve
     lines
 }
 
-/// Where an attempt went, what its time was spent on, why it was made, and by what name the receiver knows it.
+/// The connection trace of an attempt: address, timing, trigger, and the request id of the
+/// receiver.
 fn journey(attempt: &Value) -> Option<String> {
     let address = attempt.get("address")?.as_str()?;
     let spent = |(figure, word)| Some(format!("{word} {} ms", attempt.get("timing")?.get(figure)?.as_u64()?));
@@ -110,7 +112,8 @@ fn sentences(event: &Value, details: &dyn Fn(&str) -> Option<Value>) -> Vec<Stri
     said
 }
 
-/// How it stands, and whether it is in the inbox: what is delivered once more does not come back there.
+/// The status of the event and its place in the inbox. An event that left the inbox does not return
+/// when it is delivered again.
 fn standing(event: &Value) -> &'static str {
     match (text(event, "status"), event.get("in_inbox") == Some(&Value::Bool(true))) {
         ("acknowledged", _) => "A consumer acknowledged the event.",
@@ -132,7 +135,7 @@ fn standing(event: &Value) -> &'static str {
     }
 }
 
-/// What became of a delivery.
+/// The state of a delivery, as a sentence.
 fn fate(delivery: &Value) -> String {
     let attempts = match delivery.get("attempt_count").and_then(Value::as_u64).unwrap_or(0) {
         1 => "1 attempt".to_owned(),
@@ -152,7 +155,7 @@ fn fate(delivery: &Value) -> String {
     format!("{state} ({id})")
 }
 
-/// Why there will be no other attempt.
+/// The reason why there will be no further attempt.
 pub(super) fn why_given_up(reason: &str) -> &'static str {
     match reason {
         "gone" => "the receiver answered 410 Gone",
@@ -160,7 +163,7 @@ pub(super) fn why_given_up(reason: &str) -> &'static str {
     }
 }
 
-/// Why there is no delivery.
+/// The reason why there is no delivery.
 fn why_not(reason: &str) -> String {
     let sentence = match reason {
         "made_later" => "did not get the event, because the endpoint was created after the event arrived.",

@@ -1,4 +1,5 @@
-//! What two states differ in, as a list for people: the first of it is shown, all of it stands in a file.
+//! The differences between two states, as a list for people: the first entries are shown, and a
+//! file has all of them.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -12,14 +13,14 @@ use super::output::visible;
 use crate::base::ownership;
 use crate::store::{Named, StateError, Store};
 
-/// So many are shown.
+/// Maximum number of entries shown.
 const SHOWN_MAX: usize = 20;
 
-/// Everything that differs.
+/// The list of differences and its file.
 pub(super) struct Losses {
     path: PathBuf,
     file: Option<io::Result<BufWriter<File>>>,
-    /// How many of each kind.
+    /// Number of entries of each kind.
     counts: BTreeMap<&'static str, u64>,
     total: u64,
     first: Vec<String>,
@@ -27,13 +28,13 @@ pub(super) struct Losses {
 }
 
 impl Losses {
-    /// An empty list, whose file is to be there. It is made with the first entry.
+    /// Makes an empty list for this file, which the first entry creates.
     pub(super) fn new(path: PathBuf) -> Self {
         let (counts, first, first_named) = (BTreeMap::new(), Vec::new(), Vec::new());
         Self { path, file: None, counts, total: 0, first, first_named }
     }
 
-    /// Adds what differs, each in these words.
+    /// Adds the differences between two states, each in these words.
     pub(super) fn compare(
         &mut self,
         here: &Store,
@@ -45,7 +46,7 @@ impl Losses {
         })
     }
 
-    /// Adds one entry; what programs are told of it is asked for only if it is shown.
+    /// Adds one entry. The JSON form is computed only if the entry is shown.
     pub(super) fn add(&mut self, kind: &'static str, line: String, entry: impl FnOnce() -> Value) {
         self.total += 1;
         *self.counts.entry(kind).or_default() += 1;
@@ -61,7 +62,7 @@ impl Losses {
         }
     }
 
-    /// Writes what is left to the file.
+    /// Writes the buffered lines to the file.
     pub(super) fn finish(&mut self) {
         if let Some(Ok(file)) = &mut self.file
             && let Err(error) = file.flush()
@@ -70,7 +71,7 @@ impl Losses {
         }
     }
 
-    /// What is said of it.
+    /// The first entries and the counts, for people.
     pub(super) fn lines(&self) -> Vec<String> {
         let Some(file) = &self.file else { return Vec::new() };
         let mut lines = self.first.clone();
@@ -87,7 +88,7 @@ impl Losses {
         lines
     }
 
-    /// The same for programs.
+    /// The same for programs, as JSON.
     pub(super) fn json(&self) -> Value {
         let path = self.path.display().to_string();
         let (list, error) = match &self.file {
@@ -108,8 +109,8 @@ fn entry_of(named: &Named) -> Value {
     })
 }
 
-/// Types and names are nobody else's business, and what is there already stays as it is: the default place is one where
-/// everybody can put files and links.
+/// Creates the file, private because types and names are confidential. An existing file is not
+/// replaced, because everybody can put files and links into the default directory.
 fn made(path: &Path) -> io::Result<BufWriter<File>> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     parent.map_or(Ok(()), std::fs::create_dir_all)?;

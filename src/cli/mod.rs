@@ -1,4 +1,5 @@
-//! The command line: one file a subcommand. Those that work with a server talk to it over HTTP, like anybody else.
+//! The command line, with one file for each subcommand. Commands that work with a server use its
+//! HTTP API like any other client.
 
 mod account;
 mod admin;
@@ -30,7 +31,7 @@ use crate::base::exit_code::ExitCode;
 use crate::config::{Config, Source};
 use crate::logging;
 
-/// What counts when something is given in several ways.
+/// The order of the sources of a setting, for `--help`.
 const PRECEDENCE: &str = "\
 Commands that talk to a server need no configuration file. The first source that is set counts:
   the server   --url, TRIGGERD_URL, [server] listen of the configuration
@@ -102,7 +103,8 @@ enum ClientCommand {
     Bench(bench::Bench),
 }
 
-/// Why a command ends without having done its work. Without a message it ends in silence.
+/// The reason why a command failed, with its exit code. If the message is empty, nothing is
+/// printed.
 #[derive(Debug)]
 struct Failure {
     code: ExitCode,
@@ -115,12 +117,12 @@ impl Failure {
     }
 }
 
-/// Runs the command of this process's arguments.
+/// Runs the command that this process's arguments name.
 pub fn run() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // Help and version are no mistakes; clap prints each where it belongs.
+            // Help and version are not errors; clap prints each to the right stream.
             let code = if error.use_stderr() { ExitCode::Usage } else { ExitCode::Clean };
             return match error.print() {
                 Ok(()) => code,
@@ -135,7 +137,7 @@ pub fn run() -> ExitCode {
         Ok(code) => code,
         Err(Failure { code, message }) => {
             if !message.is_empty() {
-                // Where systemd's journal reads, each line says how bad it is; sd-daemon(3).
+                // For systemd's journal, each line begins with its priority; sd-daemon(3).
                 let priority = if logging::is_read_by_journal(&std::io::stderr()) { "<3>" } else { "" };
                 let message = format!("triggerd: {message}");
                 message.lines().for_each(|line| eprint(&format!("{priority}{line}")));
@@ -147,7 +149,8 @@ pub fn run() -> ExitCode {
 
 fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
     let file = cli.config.as_deref();
-    // Servers and what works on their directories need the configuration; commands that talk to a server may not.
+    // Servers and commands on a data directory need the configuration; commands that talk to a
+    // server may do without.
     match cli.command {
         Command::Version => print(&format!("triggerd {}", env!("CARGO_PKG_VERSION"))).map(|()| ExitCode::Clean),
         Command::Demo => demo::run(),

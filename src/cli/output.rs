@@ -1,5 +1,6 @@
-//! What the commands print. Everything goes through here: what cannot be written is an error, and text of others
-//! (payloads, types, names, receivers' words, a server's answer) is made visible, never interpreted by the terminal.
+//! Output of the commands. Every command prints through this module: an output that cannot be
+//! written is an error, and foreign text (payloads, types, names, a receiver's or server's answer)
+//! is made visible, so that the terminal does not interpret it.
 
 use std::borrow::Cow;
 use std::io::{ErrorKind, Write as _};
@@ -9,13 +10,14 @@ use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat};
 use super::Failure;
 use crate::base::exit_code::ExitCode;
 
-/// Linux's number of `/dev/null`: its major and its minor one.
+/// Major and minor device number of `/dev/null` on Linux.
 const NULL_DEVICE: (u32, u32) = (1, 3);
 
-/// Prints one line. Nothing in it ends the line or is obeyed by a terminal.
+/// Prints one line. No character of it ends the line or controls the terminal.
 ///
 /// # Errors
-/// When it cannot be written. A reader that left (`| head`) ends the command in silence and as if it were done.
+/// If the line cannot be written. If the reader has closed the pipe (`| head`), the command ends
+/// silently with exit code 0.
 pub(super) fn print(line: &str) -> Result<(), Failure> {
     write_line(line).map_err(|error| match error.kind() {
         ErrorKind::BrokenPipe => Failure::new(ExitCode::Clean, ""),
@@ -23,7 +25,7 @@ pub(super) fn print(line: &str) -> Result<(), Failure> {
     })
 }
 
-/// Prints text of our own that has several lines.
+/// Prints triggerd's own text, which may have several lines.
 pub(super) fn print_text(text: &str) -> Result<(), Failure> {
     text.split('\n').try_for_each(print)
 }
@@ -33,7 +35,8 @@ pub(super) fn print_json(text: &str) -> Result<(), Failure> {
     print(&one_line(text))
 }
 
-/// Prints what happened by the command, which stays so when it cannot be written: then the error says it.
+/// Prints the result of a change. The change remains if the line cannot be written: then the error
+/// reports the change.
 pub(super) fn print_done(line: &str, done: &str) -> Result<(), Failure> {
     print(line).map_err(|failure| match failure.code {
         ExitCode::Clean => failure,
@@ -41,16 +44,17 @@ pub(super) fn print_done(line: &str, done: &str) -> Result<(), Failure> {
     })
 }
 
-/// Prints what is shown this once.
+/// Prints a secret that is shown only once.
 ///
 /// # Errors
-/// What the system said, also when the reader has left: then nobody has it.
+/// The error of the operating system, also if the reader has closed the pipe: then nobody has the
+/// secret.
 pub(super) fn print_secret(lines: &[String]) -> Result<(), String> {
     lines.iter().try_for_each(|line| write_line(line)).map_err(|error| unwritten(&error))
 }
 
-/// Refuses to make what is shown once where nobody could see it. A standard output that is closed is opened as
-/// `/dev/null` for reading and writing when a Rust program starts, so that writing to it succeeds.
+/// Refuses to create a secret that nobody could see. If standard output is closed, a Rust program
+/// opens `/dev/null` for reading and writing in its place at the start, and a write succeeds.
 pub(super) fn require_a_reader() -> Result<(), Failure> {
     let stdout = std::io::stdout();
     let is_null = fstat(&stdout).is_ok_and(|facts| {
@@ -65,7 +69,8 @@ pub(super) fn require_a_reader() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Prints a message on standard error, a line for each of its lines. There is nowhere to say that it cannot be written.
+/// Prints each line of a message on standard error. A write error is ignored, because it could not
+/// be reported.
 pub(super) fn eprint(message: &str) {
     for line in message.lines() {
         drop(writeln!(std::io::stderr().lock(), "{}", visible(line)));
@@ -82,13 +87,14 @@ fn unwritten(error: &std::io::Error) -> String {
     format!("standard output cannot be written: {error}")
 }
 
-/// A JSON text without line breaks: raw ones can only stand between its tokens.
+/// Returns a JSON text without line breaks. Raw line breaks can only be between tokens.
 pub(super) fn one_line(json: &str) -> String {
     json.trim().replace(['\n', '\r', '\t'], " ")
 }
 
-/// The text with everything in it that a terminal obeys, or that nobody sees, in the form `\u001b`. In a JSON text, such
-/// characters stand in strings only (but for line breaks: see [`one_line`]), so it stays the same JSON.
+/// Returns the text with every control or invisible character in the form `\u001b`. In a JSON text
+/// such characters are only in strings (except line breaks, see [`one_line`]), so the result is the
+/// same JSON.
 pub(super) fn visible(text: &str) -> Cow<'_, str> {
     if !text.contains(is_hidden) {
         return Cow::Borrowed(text);
@@ -112,8 +118,9 @@ pub(super) fn visible(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// Control characters (C0, DEL, C1), line and paragraph separators, and what Unicode calls format characters or has no
-/// glyph by default: bidirectional overrides and isolates, joiners, zero-width spaces, fillers, variation selectors, tags.
+/// True for control characters (C0, DEL, C1), line and paragraph separators, and Unicode's format
+/// and default-ignorable characters: bidirectional overrides and isolates, joiners, zero-width
+/// spaces, fillers, variation selectors, tags.
 fn is_hidden(c: char) -> bool {
     c.is_control()
         || matches!(c,

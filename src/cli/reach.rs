@@ -1,5 +1,5 @@
-//! Which server a command talks to, and with which key: options first, then the environment, then, for the address alone,
-//! the configuration. A command that has both does without a configuration.
+//! The server and the key of a command: from options first, then from the environment, then, for
+//! the address alone, from the configuration. With both given, a command needs no configuration.
 
 use std::path::PathBuf;
 
@@ -12,7 +12,7 @@ use crate::base::exit_code::ExitCode;
 use crate::base::library_errors::url_fault;
 use crate::config::{ClientVariable, Config, Source, client_variable};
 
-/// How to reach the server, for the commands that talk to one.
+/// Options of every command that talks to a server.
 #[derive(Args)]
 pub(super) struct Server {
     /// URL of the server: http://HOST:PORT, HOST:PORT, or https://HOST/PREFIX behind a proxy
@@ -24,7 +24,7 @@ pub(super) struct Server {
     pub(super) json: bool,
 }
 
-/// The caller's key.
+/// The option for the caller's key.
 #[derive(Args)]
 pub(super) struct Key {
     /// API key [default: the environment variable TRIGGERD_API_KEY, which hides the key from the
@@ -33,7 +33,7 @@ pub(super) struct Key {
     key: Option<String>,
 }
 
-/// Who is asking, and whom.
+/// The options for the key and the server.
 #[derive(Args)]
 pub(super) struct With {
     #[command(flatten)]
@@ -42,30 +42,31 @@ pub(super) struct With {
     pub(super) server: Server,
 }
 
-/// Where the configuration is, for commands that may not need it.
+/// The place of the configuration, for commands that may not need it.
 pub(super) struct Settings {
     named: Option<PathBuf>,
 }
 
-/// A server's address, and who gave it.
+/// A server's address and the source of the address.
 pub(super) struct Target {
     pub(super) url: url::Url,
     pub(super) origin: String,
 }
 
-/// What opens it, and who gave that.
+/// A key or token and the source of it.
 pub(super) struct Credential {
     pub(super) text: String,
     pub(super) origin: String,
 }
 
 impl Settings {
-    /// With the file that `--config` names, if it does.
+    /// Remembers the file that `--config` names, if any.
     pub(super) fn new(named: Option<PathBuf>) -> Self {
         Self { named }
     }
 
-    /// The configuration. A file in one of the default places that may not be read is passed over; a named one is not.
+    /// Loads the configuration. An unreadable file in a default place is skipped; a named file must
+    /// be readable.
     pub(super) fn load(&self) -> Result<(Config, Source), Failure> {
         Config::load_for_client(self.named.as_deref()).map_err(|error| {
             let help = if self.named.is_some() {
@@ -77,14 +78,14 @@ impl Settings {
         })
     }
 
-    /// A file that was named has to be right, needed or not.
+    /// A named file must be valid, even if the command does not need it.
     fn check_named(&self) -> Result<(), Failure> {
         if self.named.is_some() { self.load().map(drop) } else { Ok(()) }
     }
 }
 
 impl Server {
-    /// The server that is meant.
+    /// The address of the server, from the first source that is set.
     pub(super) fn target(&self, settings: &Settings) -> Result<Target, Failure> {
         settings.check_named()?;
         if let Some(url) = &self.url {
@@ -99,7 +100,7 @@ impl Server {
 }
 
 impl Key {
-    /// The key itself.
+    /// The key, from the first source that is set.
     fn credential(&self) -> Result<Credential, Failure> {
         let (given, origin) = match &self.key {
             Some(key) => (Some(key.trim().to_owned()), "--key"),
@@ -115,7 +116,7 @@ impl Key {
 }
 
 impl With {
-    /// A client for them.
+    /// Makes a client for this server with this key.
     pub(super) fn client(&self, settings: &Settings) -> Result<Client, Failure> {
         let key = self.key.credential()?;
         Client::new(self.server.target(settings)?, key)
@@ -123,7 +124,7 @@ impl With {
 }
 
 impl Target {
-    /// Reads an address. Without a scheme it is HTTP; a path is a prefix that a proxy takes off.
+    /// Parses an address. Without a scheme it is HTTP; the path is the prefix that a proxy removes.
     pub(super) fn parse(text: &str, origin: &str) -> Result<Self, Failure> {
         let text = text.trim();
         let refused = |why: &dyn std::fmt::Display| {
@@ -166,17 +167,18 @@ impl Target {
     }
 }
 
-/// What stands before an `@` may be a password.
+/// Cuts the text before an `@`, which may hold a password.
 fn without_password(text: &str) -> &str {
     text.rsplit_once('@').map_or(text, |(_, rest)| rest)
 }
 
-/// A variable of the environment.
+/// Reads a variable of the environment; an error is a wrong usage.
 pub(super) fn variable(which: ClientVariable) -> Result<Option<String>, Failure> {
     client_variable(which).map_err(|error| Failure::new(ExitCode::Usage, error))
 }
 
-/// An address that a wildcard listener can be reached at.
+/// The address at which the configured server can be reached: for a wildcard address, the loopback
+/// address.
 fn reachable(config: &Config) -> std::net::SocketAddr {
     let mut address = config.server.listen;
     match address.ip() {

@@ -1,4 +1,4 @@
-//! `triggerd replay`: past events delivered once more.
+//! `triggerd replay`: past events delivered again.
 
 use std::time::Duration;
 
@@ -14,14 +14,14 @@ use super::output::{eprint, one_line, print, print_done, print_json};
 use super::reach::{Server, Settings, With};
 use crate::base::exit_code::ExitCode;
 
-/// How often it is asked how far it is.
+/// Time between two looks at the progress of a replay.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// So often in a row the server may not answer, or be busy, as while it is started again.
+/// Number of failed looks in a row before giving up; enough for a restart of the server.
 const FAILURES_MAX: u32 = 60;
-/// The bar counts the thousandths that the server tells.
+/// Length of the bar: the progress in thousandths.
 const WHOLE: u32 = 1_000;
 
-/// What is to be done.
+/// The subcommands of `triggerd replay`.
 #[derive(Subcommand)]
 pub(super) enum ReplayCommand {
     /// Start a replay and show its progress; Ctrl-C stops only the display
@@ -98,9 +98,9 @@ impl Start {
     }
 }
 
-/// Shows how far it is until it is over, or until Ctrl-C; gives how it was at last.
+/// Shows the progress of a replay until its end or Ctrl-C, and returns the last answer.
 fn watch(client: &Client, interrupts: &mut Interrupts, mut replay: Answer) -> Result<Answer, Failure> {
-    // It hides itself where there is no terminal.
+    // The bar hides itself without a terminal.
     let bar = ProgressBar::new(WHOLE.into());
     let style = ProgressStyle::with_template("{bar:30} {percent:>3} %  {msg}");
     bar.set_style(style.map_err(|error| Failure::new(ExitCode::Failed, error))?);
@@ -160,7 +160,7 @@ fn show(server: &Server, replay: &Answer) -> Result<(), Failure> {
     print_done(&line, &format!("The replay is {} ({}).", text(replay, "id"), text(replay, "state")))
 }
 
-/// One line for a replay.
+/// Formats a replay as one line.
 fn shown(replay: &Value) -> String {
     let to = match text(replay, "endpoint_id") {
         "" => "all endpoints",

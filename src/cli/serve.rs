@@ -1,4 +1,4 @@
-//! `triggerd serve`: the server, from start to signal to stop.
+//! `triggerd serve`: runs the server from its start until a signal stops it.
 
 use std::path::Path;
 
@@ -27,14 +27,14 @@ pub(super) struct Serve {
     forget_secrets: bool,
 }
 
-/// The signals that a server minds.
+/// The signals that the server handles.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
 }
 
-/// What a signal asks for.
+/// The request of a signal.
 enum Heard {
     Stop,
     Reload,
@@ -59,7 +59,8 @@ impl Signals {
         }
     }
 
-    /// Completes when it is asked to stop. What was to be reloaded meanwhile was read at the start, or is read after it.
+    /// Waits for a signal to stop. A reload needs no handling during the start: the configuration
+    /// was read before it.
     async fn stop(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
@@ -78,7 +79,7 @@ impl Serve {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime
             .map_err(|error| Failure::new(ExitCode::Fatal, format!("the runtime cannot be created: {error}")))?;
-        // Signals are caught before the start, so that one that comes meanwhile is not lost.
+        // Signals are caught before the start, so that a signal during the start is not lost.
         let _in_runtime = runtime.enter();
         let mut signals = Signals::listen()?;
         let options = StartOptions { deliver: !self.no_deliver, forget_secrets: self.forget_secrets };
@@ -90,7 +91,8 @@ impl Serve {
                 () = signals.stop() => None,
             }
         });
-        // One that became ready in the same moment is stopped in order; another one as by a crash, which loses nothing.
+        // A server that became ready at the same moment is stopped in order. Otherwise the process
+        // ends as in a crash, which loses nothing.
         let Some(started) = started else {
             starting.close();
             tracing::info!("the server was stopped before it was ready; the next start continues from here");
@@ -117,7 +119,8 @@ impl Serve {
     }
 }
 
-/// Starts on a thread of its own: a start can take minutes, and a signal to stop must not have to wait for it.
+/// Starts the server on a thread of its own: a start can take minutes, and a signal to stop must
+/// not wait for it.
 fn start(config: Config, options: StartOptions) -> Result<oneshot::Receiver<Result<App, Failure>>, Failure> {
     let (sender, started) = oneshot::channel();
     let failed = |error: StartError| Failure::new(error.exit_code(), error);
@@ -127,7 +130,7 @@ fn start(config: Config, options: StartOptions) -> Result<oneshot::Receiver<Resu
     Ok(started)
 }
 
-/// SIGHUP: reads the configuration again and says what came of it.
+/// Handles SIGHUP: loads the configuration again and logs the result.
 fn reload(app: &mut App, file: Option<&Path>, status: &str) {
     systemd::reloading();
     let reloaded = Config::load(file).map_err(|error| error.to_string());

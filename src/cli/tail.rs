@@ -1,4 +1,4 @@
-//! `triggerd tail`: events and attempts as they happen, a line each.
+//! `triggerd tail`: prints events and attempts as they happen, one a line.
 
 use std::ops::ControlFlow;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use super::output::{eprint, print, print_json};
 use super::reach::{Settings, With};
 use crate::base::exit_code::ExitCode;
 
-/// Between attempts to connect again.
+/// Time between two tries to connect.
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// Shows events and attempts as they happen, until Ctrl-C.
@@ -47,7 +47,7 @@ impl Tail {
     }
 }
 
-/// Watches, and connects again when the server was away; until nobody reads any more.
+/// Prints the stream, and connects again after an interruption, until nobody reads the output.
 async fn follow(client: &Client, path: &str, screen: &mut Screen) -> Result<(), Failure> {
     loop {
         let broken = match client.stream(path, &mut |line| screen.line(line)).await {
@@ -67,21 +67,21 @@ async fn follow(client: &Client, path: &str, screen: &mut Screen) -> Result<(), 
     }
 }
 
-/// What the stream's lines become.
+/// Turns the lines of the stream into output.
 #[derive(Default)]
 struct Screen {
     json: bool,
     was_connected: bool,
     is_connected: bool,
-    /// Why nothing can be written any more.
+    /// The error that ended the output.
     unwritten: Option<Failure>,
-    /// The item that is coming in.
+    /// Name and data of the item that is being read.
     name: String,
     data: String,
 }
 
 impl Screen {
-    /// The stream's next line. Breaks when nobody reads what is written.
+    /// Handles the stream's next line. Breaks when the output cannot be written.
     fn line(&mut self, line: &str) -> ControlFlow<()> {
         if let Some(name) = line.strip_prefix("event: ") {
             name.clone_into(&mut self.name);
@@ -121,7 +121,7 @@ impl Screen {
     }
 }
 
-/// An item as a line: when, what, where, why.
+/// Formats an item as one line with its time, subject, place and reason.
 fn sentence(name: &str, data: &Value) -> Option<String> {
     match name {
         "event" => {

@@ -1,7 +1,7 @@
-//! `triggerd verify`: whether a stopped server's directory is what it should be. Changes nothing in it.
+//! `triggerd verify`: checks the data directory of a stopped server, and changes nothing in it.
 //!
-//! Reads every frame of the journal, then makes the state anew in a scratch directory and compares it, row by row, with
-//! a copy of the one that is there.
+//! Reads every frame of the journal, computes the state from the journal in a scratch directory,
+//! and compares the result row by row with a copy of the stored state.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -19,7 +19,7 @@ use crate::config::Config;
 use crate::data_dir::DataDir;
 use crate::store::{Counts, Difference, Differences, Named, Standing, StateError, Store};
 
-/// Differences and contradictions that are named.
+/// Maximum number of differences and contradictions that are named.
 const NAMED_MAX: usize = 20;
 
 #[derive(Args)]
@@ -39,19 +39,19 @@ pub(super) struct Verify {
     verbose: bool,
 }
 
-/// What is said of the state.
+/// The result of the check of the state.
 enum Judgement {
-    /// Not compared, and that is no damage.
+    /// The state was not compared, and this is no damage.
     NotCompared(String),
-    /// It is what the journal gives; behind it by so many bytes of journal.
+    /// The state matches the journal, up to this number of bytes before its end.
     Equal {
         behind: u64,
     },
-    /// The journal ends before what it stands for.
+    /// The state has applied a position after the end of the journal.
     Ahead {
         applied: u64,
     },
-    /// It cannot be opened or brought up to the journal.
+    /// The state cannot be opened or brought up to the journal.
     Unreadable(String),
     Different(Differences, Losses),
 }
@@ -99,7 +99,7 @@ impl Verify {
         if !report.audit.is_damaged() {
             let scratch = Scratch::make(self.scratch.as_deref(), dir)?;
             let checked = report.check_state(&dir.join("sled"), &scratch, config.storage.state_cache_bytes);
-            // sled cannot say that it was only the scratch that had no room.
+            // sled cannot tell that only the scratch directory was full.
             let failed = checked.err().or_else(|| match &report.state {
                 Judgement::Unreadable(why) => Some(why.clone()).filter(|_| scratch.is_short()),
                 _ => None,
@@ -291,7 +291,7 @@ impl Report {
     }
 }
 
-/// In what the state differs from the journal, for people.
+/// A difference between the state and the journal, for people.
 fn differing(named: &Named) -> String {
     match (&named.here, &named.other) {
         (None, Some(given)) => format!("MISSING   {named}: only the journal has it ({given})"),

@@ -1,4 +1,5 @@
-//! What differs between two configurations, key by key, and which of it a running server can take over.
+//! The differences between two configurations, key by key, and which of them a running server can
+//! apply.
 
 use std::collections::BTreeMap;
 
@@ -6,14 +7,14 @@ use toml::{Table, Value};
 
 use super::Config;
 
-/// A key with another value than before.
+/// A key whose value has changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
     /// The key, such as `tiers.free.burst`.
     pub key: String,
-    /// Its value before, as TOML; of a secret only whether there was one.
+    /// The value before, as TOML. The value of a secret is masked.
     pub was: String,
-    /// Its value now.
+    /// The value now, in the same form.
     pub is: String,
 }
 
@@ -25,7 +26,8 @@ impl std::fmt::Display for Change {
 }
 
 impl Config {
-    /// This one with everything of `new` that a running server takes over; the rest needs a restart.
+    /// Returns this configuration with all values of `new` that a running server applies; the
+    /// others need a restart.
     #[must_use]
     pub fn reloaded(&self, new: &Self) -> Self {
         let mut config = self.clone();
@@ -37,7 +39,7 @@ impl Config {
         config
     }
 
-    /// What is otherwise in `new`, sorted by key; the admin token comes last.
+    /// Returns the keys with another value in `new`, sorted; the admin token comes last.
     pub fn changes(&self, new: &Self) -> Vec<Change> {
         let (before, now) = (self.flat(), new.flat());
         let mut changes: Vec<Change> = now
@@ -47,7 +49,7 @@ impl Config {
                 (was != is).then_some(Change { key, was, is })
             })
             .collect();
-        // Masked it may look the same.
+        // The masked value is the same for two different tokens.
         if self.keys.admin_token != new.keys.admin_token {
             changes.retain(|change| change.key != "keys.admin_token");
             let (key, was) = ("keys.admin_token".to_owned(), String::new());
@@ -56,7 +58,7 @@ impl Config {
         changes
     }
 
-    /// Every key and its value as TOML.
+    /// Every key with its value as TOML.
     fn flat(&self) -> BTreeMap<String, String> {
         let mut flat = BTreeMap::new();
         if let Ok(table) = Table::try_from(self) {

@@ -1,4 +1,5 @@
-//! What each value may be, and which may not stand together. Raw settings in, a [`Config`] out, or every fault.
+//! The range of each value, and the rules between values. Takes raw settings; returns a [`Config`]
+//! or every fault.
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -23,32 +24,32 @@ use crate::model::endpoint::TIMEOUT_MS_MAX;
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
-/// Longest that an event may have waited to be written, in milliseconds.
+/// Upper bound of `intake.wait_ms_max`, in milliseconds.
 pub const INTAKE_WAIT_MS_MAX: u64 = 60_000;
-/// Longest that a consumer may wait for an event, in seconds.
+/// Upper bound of `inbox.wait_seconds_max`, in seconds.
 pub const INBOX_WAIT_SECONDS_MAX: u64 = 30;
 const DAY_SECONDS: u64 = 86_400;
-/// Most threads that serve requests: actix-server panics above.
+/// Maximum number of HTTP worker threads; actix-server panics above it.
 const SERVER_WORKERS_MAX: u64 = 512;
-/// Most answers in a breaker's window.
+/// Maximum number of answers in a breaker's window.
 const BREAKER_WINDOW_MAX: u64 = 64;
-/// Most waits in a retry schedule.
+/// Maximum number of waits in a retry schedule.
 const RETRIES_MAX: usize = 30;
-/// Most events a second, or at once, that a tier can have,
+/// Maximum rate and burst of a tier, in events.
 const TIER_EVENTS_MAX: u32 = 100_000_000;
-/// and most other requests.
+/// Maximum rate and burst of a tier, in other requests.
 const TIER_REQUESTS_MAX: u64 = 1_000_000_000;
-/// How many other requests there may be for each event, unless the configuration says so.
+/// Number of other requests allowed for each event, unless the configuration sets a limit.
 const TIER_REQUESTS_FOR_EVENT: u64 = 10;
-/// Length of an admin token, in characters.
+/// Allowed lengths of an admin token, in characters.
 const ADMIN_TOKEN_CHARS: RangeInclusive<usize> = 16..=255;
 
-/// Whether a key's value must not be shown.
+/// True if the key's value must not be shown.
 pub(super) fn is_secret(key: &str) -> bool {
     key == "keys.admin_token"
 }
 
-/// Checks everything.
+/// Checks all values and all rules between them.
 pub(super) fn validated(given: Given) -> Result<Config, ConfigError> {
     let Given { raw, origins, faults, .. } = given;
     let mut checks = Checks { faults };
@@ -112,7 +113,7 @@ fn server(checks: &mut Checks, raw: RawServer) -> Server {
     }
 }
 
-/// The serialization of an origin, as browsers send it (RFC 6454, section 6.2).
+/// True for the serialization of an origin as browsers send it (RFC 6454, section 6.2).
 fn is_origin(text: &str) -> bool {
     Url::parse(text)
         .is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.origin().ascii_serialization() == text)
@@ -225,14 +226,15 @@ fn delivery(checks: &mut Checks, raw: &RawDelivery) -> Delivery {
     delivery
 }
 
-/// What the figures of the breaker must be together.
+/// Checks the rules between the values of the circuit breaker.
 fn breaker(checks: &mut Checks, raw: &RawDelivery) {
     let share = raw.breaker_failure_share;
     if !(share > 0.0 && share <= 1.0) {
         checks.fault("delivery.breaker_failure_share", format!("must be above 0.0 and up to 1.0, not {share}"));
     }
     if raw.breaker_window > 0 {
-        // So many failures in a row would be too large a share before.
+        // With more failures in a row than the window holds, the failure rate would always open the
+        // breaker first.
         let (row, window) = ("delivery.breaker_failures_in_a_row", "delivery.breaker_window");
         checks.at_most(row, raw.breaker_failures_in_a_row, window, raw.breaker_window);
     }
@@ -252,7 +254,7 @@ fn egress(checks: &mut Checks, raw: &RawEgress) -> Egress {
     Egress { allow_networks: networks(checks, "egress.allow_networks", &raw.allow_networks) }
 }
 
-/// A list of networks, each of which some address can be in.
+/// Parses a list of networks. Each must be able to match an address.
 fn networks(checks: &mut Checks, key: &str, list: &[String]) -> Vec<IpNet> {
     let network = |text: &String| texts::network(text).map_err(|detail| checks.fault(key, detail)).ok();
     list.iter().filter_map(network).collect()
@@ -279,7 +281,7 @@ fn log(checks: &mut Checks, raw: RawLog) -> Log {
     }
 }
 
-/// Collects what is wrong; gives the value back either way, so that checking goes on.
+/// Collects faults. Each method returns its value also after a fault, so that checking goes on.
 struct Checks {
     faults: Vec<Fault>,
 }

@@ -1,32 +1,34 @@
-//! The process's environment: the only place that reads it.
+//! The only reader of the process's environment.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-/// What every variable of ours begins with: `TRIGGERD__SECTION__KEY`.
+/// Prefix of every variable that sets a key: `TRIGGERD__SECTION__KEY`.
 pub(super) const PREFIX: &str = "TRIGGERD";
-/// What stands between prefix, section and key.
+/// Separator between prefix, section and key.
 pub(super) const SEPARATOR: &str = "__";
-/// Variables that begin like those of the configuration and are none, beside those of [`ClientVariable`]: what the negative
-/// controls arm,
+/// The variable that arms failpoints. Despite its prefix it sets no key of the configuration, like
+/// those of [`ClientVariable`] and the following lists.
 const SABOTAGE: &str = "TRIGGERD_SABOTAGE";
-/// what tests and benchmarks read,
+/// Prefixes of the variables for tests and benchmarks.
 const TESTS: [&str; 5] = ["TRIGGERD_BIN", "TRIGGERD_FUZZ_", "TRIGGERD_LAB_", "TRIGGERD_MODEL_", "TRIGGERD_TEST_"];
-/// and what Kubernetes and Docker tell every container of a service called triggerd.
+/// Prefixes of the variables that Kubernetes and Docker set in every container beside a service
+/// called triggerd.
 const SERVICE_LINKS: [&str; 3] = ["TRIGGERD_SERVICE_HOST", "TRIGGERD_SERVICE_PORT", "TRIGGERD_PORT"];
 
-/// The variables that configure the server. Tests make their own instead of changing the process's.
+/// The variables that configure the server. Tests pass their own instead of changing the process's
+/// environment.
 #[derive(Clone, Debug, Default)]
 pub struct Environment {
     pub(super) variables: BTreeMap<String, String>,
-    /// Names of those whose value is not UTF-8.
+    /// Names of variables whose value is not UTF-8.
     pub(super) not_text: Vec<String>,
-    /// Names that begin like ours and mean nothing: somebody believes that they do.
+    /// Names with triggerd's prefix but no meaning; somebody expects an effect of them.
     pub(super) strangers: Vec<String>,
 }
 
 impl Environment {
-    /// The `TRIGGERD__…` variables of this process.
+    /// Reads the `TRIGGERD__…` variables of this process.
     pub fn of_process() -> Self {
         let mut environment = Self::default();
         for (name, value) in std::env::vars_os() {
@@ -47,13 +49,13 @@ impl Environment {
     }
 }
 
-/// What a variable is to us.
+/// The meaning of a variable for triggerd.
 enum Kind {
-    /// It sets a key of the configuration.
+    /// The variable sets a key of the configuration.
     Key,
-    /// It begins like ours and is not known.
+    /// The variable has the prefix, but is unknown.
     Stranger,
-    /// It is none of ours, or a command's.
+    /// The variable belongs to a command or to another program.
     Foreign,
 }
 
@@ -78,7 +80,8 @@ fn is_of_commands(name: &str) -> bool {
     name == SABOTAGE || ClientVariable::ALL.iter().any(|variable| variable.name() == name)
 }
 
-/// Such as `TRIGGERD_SERVICE_PORT_HTTP` and `TRIGGERD_PORT_8080_TCP_ADDR`; `TRIGGERD_PORT` is one only as a URL.
+/// True for variables such as `TRIGGERD_SERVICE_PORT_HTTP` and `TRIGGERD_PORT_8080_TCP_ADDR`, and
+/// for `TRIGGERD_PORT` if its value is a URL.
 fn is_service_link(name: &str, value: Option<&str>) -> bool {
     let is_link = SERVICE_LINKS
         .iter()
@@ -96,37 +99,40 @@ impl<const N: usize> From<[(&str, &str); N]> for Environment {
     }
 }
 
-/// Which file systemd's journal reads what the process writes through, as `device:inode`; systemd.exec(5).
+/// The stream through which systemd's journal reads the process's output, as `device:inode`;
+/// systemd.exec(5).
 pub fn journal_stream() -> Option<String> {
     std::env::var_os("JOURNAL_STREAM")?.into_string().ok()
 }
 
-/// Where systemd puts the service's credentials (`LoadCredential=admin.token:…`), if it does; systemd.exec(5).
+/// The directory of the service's credentials (`LoadCredential=admin.token:…`), if systemd passes
+/// credentials; systemd.exec(5).
 pub fn credentials_directory() -> Option<PathBuf> {
     std::env::var_os("CREDENTIALS_DIRECTORY").filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 
-/// What a test wants broken, if anything: `TRIGGERD_SABOTAGE`, names separated by commas. Builds for use don't look.
+/// The failpoints that a test arms with `TRIGGERD_SABOTAGE`, separated by commas. Release builds
+/// ignore the variable.
 pub fn sabotage_from_environment() -> Option<String> {
     if cfg!(debug_assertions) { std::env::var_os(SABOTAGE)?.into_string().ok() } else { None }
 }
 
-/// What the environment can tell a command that talks to a server. These are no part of the configuration.
+/// Variables for the commands of a client, which are no part of the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientVariable {
-    /// Where the server is.
+    /// The URL of the server.
     Url,
-    /// The caller's API key, so that it need not stand in the process list.
+    /// The caller's API key, kept out of the process list in this way.
     ApiKey,
-    /// The file with the admin token.
+    /// Path of the file with the admin token.
     AdminTokenFile,
 }
 
 impl ClientVariable {
-    /// All of them.
+    /// All variables of this kind.
     pub const ALL: [Self; 3] = [Self::Url, Self::ApiKey, Self::AdminTokenFile];
 
-    /// The variable's name.
+    /// The name of the variable.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Url => "TRIGGERD_URL",
@@ -136,10 +142,10 @@ impl ClientVariable {
     }
 }
 
-/// What the variable says, without spaces around it; none if it is not set, or set to nothing.
+/// The value of the variable, trimmed; none if the variable is unset or empty.
 ///
 /// # Errors
-/// When its value is not UTF-8.
+/// If the value is not UTF-8.
 pub fn client_variable(variable: ClientVariable) -> Result<Option<String>, String> {
     let Some(value) = std::env::var_os(variable.name()) else { return Ok(None) };
     let text = value.into_string().map_err(|_not_text| format!("{} must be UTF-8 text", variable.name()))?;

@@ -1,4 +1,4 @@
-//! What can be wrong with a configuration, in words that say how to mend it.
+//! Faults of a configuration, in words that say how to correct them.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -6,34 +6,34 @@ use std::path::PathBuf;
 use crate::base::exit_code::ExitCode;
 use crate::base::ownership;
 
-/// Why there is no configuration.
+/// The reason why a configuration cannot be loaded.
 #[derive(Debug)]
 pub enum ConfigError {
-    /// The file named on the command line is not there.
+    /// The file named on the command line does not exist.
     Missing {
-        /// The file.
+        /// The path of this file.
         path: PathBuf,
     },
-    /// The file is there but can't be read.
+    /// The file exists but cannot be read.
     Unreadable {
-        /// The file.
+        /// The path of this file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         cause: std::io::Error,
     },
     /// The file is not TOML.
     Syntax {
-        /// The file.
+        /// The path of this file.
         path: PathBuf,
-        /// Line, column and what was expected there.
+        /// The line, the column, and the expected syntax.
         detail: String,
     },
-    /// Keys that are unknown or values that are wrong: all of them.
+    /// All unknown keys and wrong values.
     Faults(Vec<Fault>),
 }
 
 impl ConfigError {
-    /// The exit code that tells it.
+    /// The exit code for this error.
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Unreadable { cause, .. } => ExitCode::of_io(cause, ExitCode::Usage),
@@ -42,14 +42,14 @@ impl ConfigError {
     }
 }
 
-/// One thing that is wrong.
+/// One fault of one key or section.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// The key, such as `server.listen`.
     pub key: String,
-    /// Where it was set: a file, an environment variable, or empty for the defaults.
+    /// The place where the key was set: a file, an environment variable, or empty for the defaults.
     pub origin: String,
-    /// What was given, and what is allowed.
+    /// The given value and the allowed values.
     pub detail: String,
 }
 

@@ -1,5 +1,6 @@
-//! Which keys were given, in which shape, and from where. The defaults name every key and show its shape; whatever is
-//! given beside them is checked against them here, before serde sees it, so that all faults are found and not the first.
+//! Lays the file and the environment over the defaults. The defaults name every key and show its
+//! shape; given values are checked against them here, before serde sees them, so that all faults
+//! are found and not only the first.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,25 +12,25 @@ use super::fault::{ConfigError, Fault};
 use super::raw::Raw;
 use super::{DEFAULTS, check, shape, suggest};
 
-/// All layers on top of each other.
+/// All layers merged.
 pub(super) struct Given {
-    /// What counts.
+    /// The merged values, not yet checked.
     pub(super) raw: Raw,
-    /// Who set it, by key; what is not here is from the defaults.
+    /// The source of each key that the defaults do not set.
     pub(super) origins: BTreeMap<String, String>,
-    /// What was wrong so far. Those keys count as not given.
+    /// The faults so far. Their keys count as not given.
     pub(super) faults: Vec<Fault>,
     variables: Vec<String>,
 }
 
 impl Given {
-    /// The environment variables that set something.
+    /// Names of the environment variables that set a key.
     pub(super) fn variables(&self) -> Vec<String> {
         self.variables.clone()
     }
 }
 
-/// Lays file (with its text) and environment over the defaults.
+/// Lays the file (with its text) and the environment over the defaults.
 pub(super) fn collect(file: Option<(&Path, &str)>, environment: &Environment) -> Result<Given, ConfigError> {
     let defaults = parse(Path::new("(defaults)"), DEFAULTS)?;
     let mut layers = Layers {
@@ -48,7 +49,7 @@ pub(super) fn collect(file: Option<(&Path, &str)>, environment: &Environment) ->
     }
     let variables = layers.add_environment(environment);
     let raw = layers.merged().map_err(|error| {
-        // Shapes were checked key by key, so this is a key that `Raw` knows and the defaults don't, or the reverse.
+        // Shapes were checked key by key, so `Raw` and the defaults disagree about a key.
         ConfigError::Faults(vec![Fault { key: String::new(), origin: String::new(), detail: error.to_string() }])
     })?;
     Ok(Given { raw, origins: layers.origins, faults: layers.faults, variables })
@@ -58,7 +59,7 @@ struct Layers {
     known: BTreeMap<String, Value>,
     values: BTreeMap<String, Value>,
     origins: BTreeMap<String, String>,
-    /// The line of each key and section of the file that is read.
+    /// The line of each key and section in the file that is read.
     lines: BTreeMap<String, usize>,
     faults: Vec<Fault>,
 }
@@ -88,7 +89,7 @@ impl Layers {
         }
     }
 
-    /// Gives the names of the variables that set something.
+    /// Adds the environment, and returns the names of the variables that set a key.
     fn add_environment(&mut self, environment: &Environment) -> Vec<String> {
         for name in &environment.not_text {
             self.fault(&key_of(name), name, "must be UTF-8 text".into());
@@ -101,7 +102,7 @@ impl Layers {
             .prefix_separator(SEPARATOR)
             .separator(SEPARATOR)
             .source(Some(environment.variables.clone().into_iter().collect()));
-        // Fails on text that is not Unicode only, and a map of strings has none.
+        // This fails only on text that is not Unicode, and a map of strings has none.
         let table = source.collect().unwrap_or_default();
         let mut used = Vec::new();
         for (key, value) in table.into_iter().collect::<BTreeMap<_, _>>() {
@@ -120,7 +121,8 @@ impl Layers {
         used
     }
 
-    /// A variable's text in the shape that its key has in the defaults; as it is when it doesn't fit.
+    /// Converts a variable's text to the shape of the key's default; returns the text unchanged if
+    /// it does not fit.
     fn shaped(&self, key: &str, kind: ValueKind) -> ValueKind {
         let ValueKind::String(text) = &kind else { return kind };
         let text = text.trim();
@@ -164,7 +166,7 @@ impl Layers {
         self.known.keys().map(String::as_str).collect()
     }
 
-    /// A variable that begins like ours and is none.
+    /// Adds the fault of a variable with triggerd's prefix and an unknown name.
     fn stranger(&mut self, name: &str) {
         let wanted = suggest::plain(name.get(PREFIX.len()..).unwrap_or_default());
         let of_keys = self.known.keys().find(|known| suggest::plain(known) == wanted);
@@ -214,7 +216,8 @@ fn parse(path: &Path, text: &str) -> Result<Map<String, Value>, ConfigError> {
         .map_err(|error| ConfigError::Syntax { path: path.to_owned(), detail: without_excerpt(&error.to_string()) })
 }
 
-/// The parser's message without the line of the file it quotes: that line may hold the admin token.
+/// Removes the quoted line of the file from the parser's message, because the line may hold the
+/// admin token.
 fn without_excerpt(message: &str) -> String {
     let is_excerpt = |line: &str| {
         line.split_once('|').is_some_and(|(margin, _)| margin.trim().bytes().all(|byte| byte.is_ascii_digit()))
@@ -261,12 +264,13 @@ fn join(section: &str, name: &str) -> String {
     if section.is_empty() { name.to_owned() } else { format!("{section}.{name}") }
 }
 
-/// `server.listen` → `TRIGGERD__SERVER__LISTEN`.
+/// The variable of a key: `server.listen` → `TRIGGERD__SERVER__LISTEN`.
 fn variable_of(key: &str) -> String {
     format!("{PREFIX}{SEPARATOR}{}", key.to_uppercase().replace('.', SEPARATOR))
 }
 
-/// `TRIGGERD__SERVER__LISTEN` → `server.listen`, as the config crate has it.
+/// The key of a variable: `TRIGGERD__SERVER__LISTEN` → `server.listen`, as the config crate
+/// converts it.
 fn key_of(variable: &str) -> String {
     let lower = variable.to_lowercase();
     let prefix = format!("{PREFIX}{SEPARATOR}").to_lowercase();

@@ -1,9 +1,10 @@
-//! What is said of a configuration that is written wrong: which key, where, what is wrong and what would be right.
+//! Tests of the faults in a misspelled configuration: which key, where, the fault and the
+//! correction.
 
 use super::tests::{from_env, the_fault};
 use super::*;
 
-/// The only fault of a text; it says where it is.
+/// The only fault of a text, after a check that it names its line.
 fn fault_of(text: &str) -> Fault {
     let fault = the_fault(Config::from_toml(text));
     assert!(fault.origin.starts_with("(text), line "), "{fault}");

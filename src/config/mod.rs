@@ -1,10 +1,12 @@
-//! Configuration: defaults, file and environment in, one validated [`Config`] out, or every fault at once.
+//! The configuration: reads defaults, file and environment, and returns one validated [`Config`] or
+//! every fault at once.
 //!
-//! `config/triggerd.toml` is the defaults. Called once, by `app` and by the commands that need to know where the data
-//! is. The only reader of the environment. Knows nothing of what the rooms do with the figures.
+//! `config/triggerd.toml` holds the defaults. `app` calls this module once, and so do the commands
+//! that need the data directory. No other module reads the environment. This module does not know
+//! how the values are used.
 //!
-//! The way of a value: `layers` (which keys, which shape, from where) → `raw` (what TOML can say) → `check` (what
-//! is allowed) → `parts` (what the rooms are given).
+//! The path of a value: `layers` (keys, shapes and sources) → `raw` (the shape of the TOML) →
+//! `check` (the ranges) → `parts` (the types for the modules).
 
 mod changes;
 mod check;
@@ -42,51 +44,51 @@ pub use parts::{
 };
 pub use texts::{LIBRARIES, is_level};
 
-/// The commented file that is the defaults.
+/// The commented file with the defaults.
 pub const DEFAULTS: &str = include_str!("../../config/triggerd.toml");
 
-/// Where a configuration file is looked for when none is named, first match wins.
+/// The default places of a configuration file; the first existing file counts.
 const SEARCH: [&str; 2] = ["./config/triggerd.toml", "/etc/triggerd/triggerd.toml"];
 
-/// A configuration that was checked: every value is in its range and none contradicts another.
+/// A checked configuration: every value is in its range, and no value contradicts another.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Config {
-    /// The HTTP server.
+    /// Settings of the HTTP server.
     pub server: Server,
-    /// The data directory.
+    /// Settings of the data directory.
     pub storage: Storage,
-    /// Accepting events.
+    /// Settings of the intake of events.
     pub intake: Intake,
-    /// Deduplication.
+    /// Settings of the deduplication of events.
     pub dedup: Dedup,
-    /// The inbox.
+    /// Settings of the inbox.
     pub inbox: Inbox,
-    /// API keys and the admin token.
+    /// Settings of API keys and the admin token.
     pub keys: Keys,
-    /// Rate limits by tier.
+    /// Rate limits of each tier.
     pub tiers: Tiers,
-    /// The workers that route events to endpoints.
+    /// Settings of the workers that route events to endpoints.
     pub workers: Workers,
-    /// Attempts and their schedule.
+    /// Settings of attempts, retries and circuit breakers.
     pub delivery: Delivery,
-    /// Where webhooks may go.
+    /// Settings of the networks that webhooks may reach.
     pub egress: Egress,
-    /// Logs.
+    /// Settings of the logs.
     pub log: Log,
 }
 
-/// Where a configuration came from.
+/// The sources of a configuration, for logs and errors.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Source {
     /// The file, if there was one.
     pub file: Option<PathBuf>,
-    /// The environment variables that set something, sorted.
+    /// The environment variables that set a key, sorted.
     pub variables: Vec<String>,
-    /// The files in the default places that may not be read, and why: they were passed over.
+    /// The unreadable files in default places, each with the reason. They were skipped.
     pub skipped: Vec<String>,
 }
 
-/// Whether a file in a default place that cannot be read is passed over.
+/// The treatment of an unreadable file in a default place.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Unreadable {
     Refused,
@@ -94,26 +96,27 @@ enum Unreadable {
 }
 
 impl Config {
-    /// Loads the configuration: defaults, then `file` (none named: the first of `./config/triggerd.toml` and
-    /// `/etc/triggerd/triggerd.toml` that is there), then the process's environment.
+    /// Loads the configuration: the defaults, then `file` (if absent, the first existing file of
+    /// `./config/triggerd.toml` and `/etc/triggerd/triggerd.toml`), then the process's environment.
     ///
     /// # Errors
-    /// When a named file is missing, a file can't be read or is not TOML, or anything in it or in the environment is
-    /// unknown, wrong or contradictory; all such faults are in the one error.
+    /// If a named file is missing, a file cannot be read or is not TOML, or a key or value in the
+    /// file or the environment is unknown, wrong or contradictory. One error holds all faults.
     pub fn load(file: Option<&Path>) -> Result<(Self, Source), ConfigError> {
         Self::load_from(file, &SEARCH.map(Path::new), &Environment::of_process())
     }
 
-    /// Like [`Config::load`], for a command that only talks to a server: its user may not be allowed to read the server's
-    /// file, so one in a default place that cannot be read is passed over, and [`Source::skipped`] says so.
+    /// Loads the configuration like [`Config::load`], for a command that only talks to a server.
+    /// Its user may not be allowed to read the server's file, so an unreadable file in a default
+    /// place is skipped and added to [`Source::skipped`].
     ///
     /// # Errors
-    /// As [`Config::load`], but for that.
+    /// As [`Config::load`], except for skipped files.
     pub fn load_for_client(file: Option<&Path>) -> Result<(Self, Source), ConfigError> {
         Self::load_with(file, &SEARCH.map(Path::new), &Environment::of_process(), Unreadable::Skipped)
     }
 
-    /// Like [`Config::load`], with the places to look and the environment given.
+    /// Loads the configuration like [`Config::load`], from these places and this environment.
     ///
     /// # Errors
     /// As [`Config::load`].
@@ -142,7 +145,7 @@ impl Config {
         Ok((check::validated(given)?, Source { file, variables, skipped }))
     }
 
-    /// The defaults with `text` (TOML) over them, and no environment: for tests and tools.
+    /// Loads the defaults with `text` (TOML) over them and no environment, for tests and tools.
     ///
     /// # Errors
     /// As [`Config::load`].
@@ -150,9 +153,9 @@ impl Config {
         check::validated(layers::collect(Some((Path::new("(text)"), text)), &Environment::default())?)
     }
 
-    /// What is in effect, as TOML with every key; the admin token is masked.
+    /// The values in effect, as TOML with every key; the admin token is masked.
     pub fn effective(&self) -> String {
-        // Plain tables of numbers, texts and lists: TOML can say all of it.
+        // The tables hold only numbers, texts and lists, and TOML can express all of them.
         toml::to_string(self).unwrap_or_else(|error| format!("# {error}\n"))
     }
 }
@@ -173,7 +176,7 @@ impl fmt::Display for Source {
     }
 }
 
-/// The first file of the default places that there is, with its text.
+/// Returns the first existing file of the default places, with its text.
 fn find(
     search: &[&Path],
     unreadable: Unreadable,

@@ -1,5 +1,6 @@
-//! What the rooms are given: one small struct a section, in types that cannot be misread. Their serialized form is the
-//! TOML that `check-config` prints, so names and units there are those of `config/triggerd.toml`.
+//! The checked configuration as the modules receive it: one small struct for each section, with
+//! typed values. The serialized form is the TOML of `check-config`, so its names and units are
+//! those of `config/triggerd.toml`.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -13,123 +14,124 @@ use zeroize::Zeroize;
 
 use crate::model::org::Tier;
 
-/// The HTTP server.
+/// Settings of the HTTP server.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Server {
-    /// Address and port to listen on; port 0: any free one.
+    /// Address and port to listen on; port 0 stands for any free port.
     pub listen: SocketAddr,
-    /// How long a start waits for an address that somebody else listens on.
+    /// Time that a start waits for an address in use by another process.
     #[serde(rename = "bind_seconds", serialize_with = "seconds")]
     pub bind: Duration,
-    /// Threads that serve requests; 0: one for each core.
+    /// Number of HTTP worker threads; 0 stands for one for each core.
     pub workers: usize,
-    /// Connections open at a time, all workers together.
+    /// Maximum number of open connections, for all workers together.
     pub max_connections: usize,
-    /// How long a client may take for the head of a request.
+    /// Time limit for the head of a request.
     #[serde(rename = "client_timeout_seconds", serialize_with = "seconds")]
     pub client_timeout: Duration,
-    /// How long a client may take for the body of a request.
+    /// Time limit for the body of a request.
     #[serde(rename = "body_timeout_seconds", serialize_with = "seconds")]
     pub body_timeout: Duration,
-    /// How long an idle connection is kept.
+    /// Time after which an idle connection is closed.
     #[serde(rename = "keep_alive_seconds", serialize_with = "seconds")]
     pub keep_alive: Duration,
-    /// How long an answer may wait for its reader, taking less than 1 KiB a second.
+    /// Time that an answer waits for a reader that takes less than 1 KiB a second.
     #[serde(rename = "write_timeout_seconds", serialize_with = "seconds")]
     pub write_timeout: Duration,
-    /// Most bytes of answers that wait for their readers.
+    /// Maximum number of bytes in answers waiting for their readers.
     pub answer_bytes_max: usize,
-    /// How long what is in hand may take at a stop.
+    /// Time limit for requests and attempts under way when the server stops.
     #[serde(rename = "shutdown_seconds", serialize_with = "seconds")]
     pub shutdown: Duration,
-    /// Origins whose pages may call the API, such as `https://app.example.com`; or only `*`.
+    /// Origins whose web pages may call the API, such as `https://app.example.com`; or `*` alone.
     pub cors_origins: Vec<String>,
-    /// Proxies that are believed whom they speak for.
+    /// Proxies whose statement about the client's address is trusted.
     #[serde(serialize_with = "networks")]
     pub trusted_proxies: Vec<IpNet>,
 }
 
-/// The data directory.
+/// Settings of the data directory.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Storage {
-    /// Where everything is kept.
+    /// Path of the data directory.
     pub data_dir: PathBuf,
-    /// Bytes of a journal segment.
+    /// Size of a journal segment, in bytes.
     pub segment_bytes: u64,
-    /// Bytes of free disk below which new events are refused.
+    /// Free bytes on the disk below which new events are refused.
     pub reserve_bytes: u64,
-    /// Files that can still be made on the filesystem below which new events are refused.
+    /// Number of files that can still be created on the filesystem, below which new events are
+    /// refused.
     pub reserve_files: u64,
-    /// Bytes of memory to cache the state in.
+    /// Size of the memory cache of the state, in bytes.
     pub state_cache_bytes: u64,
 }
 
-/// Accepting events.
+/// Settings of the intake of events.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Intake {
-    /// Commands that may wait to be written.
+    /// Maximum number of commands waiting to be written.
     pub queue: usize,
-    /// How long the oldest may have waited before events are refused.
+    /// Time that the oldest waiting command may wait before events are refused.
     #[serde(rename = "wait_ms_max", serialize_with = "milliseconds")]
     pub wait_max: Duration,
-    /// Bytes of events that may wait or be on their way to the disk.
+    /// Maximum number of bytes of events waiting to be written or being written.
     pub queue_bytes: usize,
-    /// Most commands written with one sync.
+    /// Maximum number of commands in a commit group.
     pub group_commands: usize,
-    /// Most bytes written with one sync.
+    /// Maximum number of bytes in a commit group.
     pub group_bytes: usize,
-    /// Most bytes of one event's payload.
+    /// Maximum size of an event's payload, in bytes.
     pub event_bytes_max: usize,
-    /// Most bytes of one batch's request body.
+    /// Maximum size of a batch's request body, in bytes.
     pub batch_bytes_max: usize,
-    /// Most events in one batch.
+    /// Maximum number of events in a batch.
     pub batch_events_max: usize,
 }
 
-/// Deduplication.
+/// Settings of the deduplication of events.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Dedup {
-    /// How long a `dedup_id` names the event it came with.
+    /// Deduplication window: how long a `dedup_id` stands for the same event.
     #[serde(rename = "window_seconds", serialize_with = "seconds")]
     pub window: Duration,
 }
 
-/// The inbox.
+/// Settings of the inbox.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Inbox {
-    /// How long a consumer may wait for an event.
+    /// Maximum duration of a long poll.
     #[serde(rename = "wait_seconds_max", serialize_with = "seconds")]
     pub wait_max: Duration,
 }
 
-/// API keys and the admin token.
+/// Settings of API keys and the admin token.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Keys {
-    /// The operator's token; none: it is in a credential or a file.
+    /// The admin token; absent if it comes from a credential or a file.
     #[serde(serialize_with = "masked")]
     pub admin_token: Option<AdminToken>,
-    /// Threads that check keys not seen lately.
+    /// Number of threads that verify keys missing from the cache.
     pub verify_threads: usize,
-    /// Checks that may wait.
+    /// Maximum number of verifications waiting.
     pub verify_queue: usize,
-    /// Verified keys remembered.
+    /// Maximum number of verified keys in the cache.
     pub cache_entries: u64,
-    /// How long a verified key is remembered.
+    /// Time that a verified key stays in the cache.
     #[serde(rename = "cache_seconds", serialize_with = "seconds")]
     pub cache: Duration,
 }
 
-/// The operator's token. Shown by nothing but [`AdminToken::reveal`], wiped when dropped.
+/// The operator's token. Only [`AdminToken::reveal`] shows the text, which is wiped on drop.
 #[derive(Clone, PartialEq, Eq)]
 pub struct AdminToken(String);
 
 impl AdminToken {
-    /// A token of this text, judged by the caller.
+    /// Makes a token of this text, which the caller has checked.
     pub fn new(token: String) -> Self {
         Self(token)
     }
 
-    /// The token in clear, to compare in constant time.
+    /// The token in clear, for a comparison in constant time.
     pub fn reveal(&self) -> &str {
         &self.0
     }
@@ -147,19 +149,19 @@ impl Drop for AdminToken {
     }
 }
 
-/// Rate limits by tier.
+/// Rate limits of each tier.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Tiers {
-    /// For trying it out.
+    /// The limit for trying triggerd.
     pub free: TierLimit,
-    /// For ordinary use.
+    /// The limit for ordinary use.
     pub pro: TierLimit,
-    /// For much.
+    /// The limit for heavy use.
     pub enterprise: TierLimit,
 }
 
 impl Tiers {
-    /// The limit of a tier.
+    /// The limit of this tier.
     pub fn of(&self, tier: Tier) -> TierLimit {
         match tier {
             Tier::Free => self.free,
@@ -169,91 +171,94 @@ impl Tiers {
     }
 }
 
-/// What an organization of a tier may post and ask for.
+/// Rate limits of an organization of one tier.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct TierLimit {
     /// Events a second, over time.
     pub events_per_second: NonZeroU32,
-    /// Events at once, after a quiet while.
+    /// Events at once, after a quiet period.
     pub burst: NonZeroU32,
     /// Other requests a second, over time.
     pub requests_per_second: NonZeroU32,
-    /// Other requests at once, after a quiet while.
+    /// Other requests at once, after a quiet period.
     pub request_burst: NonZeroU32,
 }
 
-/// The workers that route events to endpoints.
+/// Settings of the workers that route events to endpoints.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Workers {
-    /// How many threads.
+    /// Number of worker threads.
     pub threads: usize,
-    /// Events that may wait for them in memory.
+    /// Maximum number of events waiting for the workers in memory.
     pub queue: usize,
 }
 
-/// Attempts and their schedule.
+/// Settings of attempts, retries and circuit breakers.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Delivery {
-    /// How long an attempt may take in all.
+    /// Time limit for a whole attempt.
     #[serde(rename = "timeout_ms", serialize_with = "milliseconds")]
     pub timeout: Duration,
-    /// How long connecting may take; at most `timeout`.
+    /// Time limit for connecting; at most `timeout`.
     #[serde(rename = "connect_timeout_ms", serialize_with = "milliseconds")]
     pub connect_timeout: Duration,
-    /// Attempts under way at a time, all endpoints together.
+    /// Maximum number of attempts under way, for all endpoints together.
     pub max_in_flight: usize,
-    /// Attempts under way at a time for the endpoints of one organization; at most `max_in_flight`.
+    /// Maximum number of attempts under way for the endpoints of one organization; at most
+    /// `max_in_flight`.
     pub max_in_flight_per_org: usize,
-    /// Attempts under way at a time for one endpoint; at most `max_in_flight_per_org`.
+    /// Maximum number of attempts under way for one endpoint; at most `max_in_flight_per_org`.
     pub max_in_flight_per_endpoint: usize,
-    /// Deliveries of one endpoint kept ready in memory.
+    /// Maximum number of deliveries of one endpoint ready in memory.
     pub queue_per_endpoint: usize,
     /// Waits before the second attempt, the third, and so on.
     #[serde(rename = "retry_schedule_seconds", serialize_with = "seconds_list")]
     pub retry_schedule: Vec<Duration>,
-    /// How far each wait is moved at random either way, as a share of it, 0.0 to 1.0.
+    /// Jitter: the random share by which each wait is made longer or shorter, 0.0 to 1.0.
     pub jitter_share: f64,
-    /// The organization of an endpoint that did nothing but fail for so long is told; zero: it is not.
+    /// Time of failures alone after which the organization of an endpoint is notified; zero stands
+    /// for never.
     #[serde(rename = "failing_after_seconds", serialize_with = "seconds")]
     pub failing_after: Duration,
-    /// Failures in a row after which an endpoint is left alone for a while.
+    /// Number of failures in a row at which the circuit breaker opens.
     pub breaker_failures_in_a_row: u32,
-    /// Answers of an endpoint among which the share of failures is looked at; 0: none.
+    /// Number of latest answers in which the failure rate is measured; 0 turns this off.
     pub breaker_window: u32,
-    /// The share from which on it is left alone as well, above 0.0 and up to 1.0.
+    /// Failure rate at which the circuit breaker opens, above 0.0 and up to 1.0.
     pub breaker_failure_share: f64,
-    /// How long it is left alone at first.
+    /// First pause of an open circuit breaker.
     #[serde(rename = "breaker_pause_seconds", serialize_with = "seconds")]
     pub breaker_pause: Duration,
-    /// How long at most; at least `breaker_pause`.
+    /// Maximum pause of an open circuit breaker; at least `breaker_pause`.
     #[serde(rename = "breaker_pause_seconds_max", serialize_with = "seconds")]
     pub breaker_pause_max: Duration,
-    /// An endpoint that did nothing but fail for so long gets nothing more; zero: it always does.
+    /// Time of failures alone after which an endpoint is disabled; zero stands for never.
     #[serde(rename = "disable_after_seconds", serialize_with = "seconds")]
     pub disable_after: Duration,
 }
 
-/// Where webhooks may go.
+/// Settings of the networks that webhooks may reach.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Egress {
-    /// Networks that may be reached although they are special.
+    /// Special networks that webhooks may reach nevertheless.
     #[serde(serialize_with = "networks")]
     pub allow_networks: Vec<IpNet>,
 }
 
-/// Logs.
+/// Settings of the logs.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Log {
-    /// What is logged, in the syntax of `tracing_subscriber::EnvFilter`; it parses, and names nothing that there is not.
+    /// Log level, in the syntax of `tracing_subscriber::EnvFilter`. It is valid, and every module
+    /// in it exists.
     pub level: String,
-    /// In which form.
+    /// The form of the lines.
     pub format: LogFormat,
-    /// Where log files go; none: standard output only.
+    /// Directory of the log files; absent if there is only standard output.
     #[serde(serialize_with = "path_or_empty")]
     pub directory: Option<PathBuf>,
-    /// Bytes of a log file at most.
+    /// Maximum size of a log file, in bytes.
     pub file_bytes_max: u64,
-    /// Log files kept.
+    /// Maximum number of log files.
     pub files_max: usize,
 }
 
@@ -263,14 +268,14 @@ pub struct Log {
 pub enum LogFormat {
     /// Text on a terminal, JSON anywhere else.
     Auto,
-    /// One JSON object a line.
+    /// One JSON object for each line.
     Json,
-    /// For a terminal.
+    /// Text for people to read.
     Text,
 }
 
 impl LogFormat {
-    /// The one that the configuration calls so.
+    /// Returns the format with this name in the configuration.
     pub fn named(name: &str) -> Option<Self> {
         match name {
             "auto" => Some(Self::Auto),
@@ -302,7 +307,8 @@ fn path_or_empty<S: Serializer>(value: &Option<PathBuf>, serializer: S) -> Resul
     serializer.serialize_str(&value.as_ref().map_or_else(String::new, |path| path.display().to_string()))
 }
 
-/// Too short to be taken for a token, should someone load what was printed.
+/// Masks the token. The mask is too short for a token, so a printed configuration cannot be loaded
+/// again with the mask.
 #[expect(clippy::ref_option, reason = "serde hands over the field as it is")]
 fn masked<S: Serializer>(value: &Option<AdminToken>, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(if value.is_some() { "(set)" } else { "" })

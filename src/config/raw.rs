@@ -1,5 +1,5 @@
-//! The configuration as TOML says it: the shape of `config/triggerd.toml`, nothing judged yet. Units are in the names.
-//! No `Debug`: the admin token is here in clear.
+//! The configuration in the shape of `config/triggerd.toml`, not yet checked. Units are in the
+//! names. There is no `Debug`, because the admin token is here in clear.
 
 use serde::Deserialize;
 

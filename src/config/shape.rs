@@ -1,8 +1,8 @@
-//! The shape of a value: what kind of TOML it is, what kind it should be, and how it would be written right.
+//! The shape of a value: the type that was given, the expected type, and the correct spelling.
 
 use config::{Value, ValueKind};
 
-/// Units of time in milliseconds,
+/// Units of time, in milliseconds.
 const TIMES: [(&str, u64); 14] = [
     ("ms", 1),
     ("s", 1_000),
@@ -19,7 +19,7 @@ const TIMES: [(&str, u64); 14] = [
     ("day", 86_400_000),
     ("days", 86_400_000),
 ];
-/// and of sizes in bytes.
+/// Units of size, in bytes.
 const SIZES: [(&str, u64); 12] = [
     ("b", 1),
     ("k", 1 << 10),
@@ -35,7 +35,7 @@ const SIZES: [(&str, u64); 12] = [
     ("tib", 1 << 40),
 ];
 
-/// What the shape should be, if it is another than that of the default.
+/// Returns the expected shape, if the given shape differs from the default's.
 pub(super) fn misfit(known: &ValueKind, given: &ValueKind) -> Option<&'static str> {
     match (known, given) {
         (ValueKind::I64(_), ValueKind::I64(number)) if *number >= 0 => None,
@@ -66,7 +66,7 @@ fn list_shape(numbers: bool) -> &'static str {
     if numbers { "a list of whole numbers, 0 or more" } else { "a list of strings" }
 }
 
-/// How a value of the wrong shape would be written right, if that can be told.
+/// Returns the correct spelling of a value with a wrong shape, if it can be derived.
 pub(super) fn respelled(key: &str, known: &ValueKind, given: &ValueKind) -> Option<String> {
     match (known, given) {
         (ValueKind::I64(_), given) => number(key, given),
@@ -86,11 +86,11 @@ pub(super) fn respelled(key: &str, known: &ValueKind, given: &ValueKind) -> Opti
     }
 }
 
-/// The whole number that is meant, in the unit of the key.
+/// Returns the whole number that is meant, in the unit of the key.
 fn number(key: &str, given: &ValueKind) -> Option<String> {
     match given {
         ValueKind::I64(number) if *number >= 0 => Some(number.to_string()),
-        // Above, floats do not have every whole number.
+        // Above this bound, floats cannot represent every whole number.
         ValueKind::Float(number) if number.fract() == 0.0 && (0.0..9e15).contains(number) => {
             Some(format!("{number:.0}"))
         }
@@ -121,7 +121,7 @@ fn in_unit_of(key: &str, number: u64, unit: &str) -> Option<String> {
     all.is_multiple_of(each).then(|| (all / each).to_string())
 }
 
-/// A value as it was given.
+/// The value as it was given, for an error.
 pub(super) fn shown(kind: &ValueKind) -> String {
     match kind {
         ValueKind::String(text) => format!("{text:?}"),

@@ -1,8 +1,9 @@
-//! Which name was meant by one that there is not. Only what is near is proposed: a wrong proposal costs more than none.
+//! Proposes the known name that an unknown name may stand for. Only near names are proposed,
+//! because a wrong proposal costs more than none.
 
 use std::collections::BTreeSet;
 
-/// So many edits make another name of any.
+/// Maximum number of edits between a typo and its name; more edits turn any name into any other.
 const EDITS_MAX: usize = 3;
 /// Words of a key that are units: `window` and `window_minutes` mean `window_seconds`.
 const UNITS: [&str; 20] = [
@@ -27,10 +28,11 @@ const UNITS: [&str; 20] = [
     "gib",
     "size",
 ];
-/// Where all keys are.
+/// The end of an error that has no proposal.
 const ALL_KEYS: &str = "config/triggerd.toml lists all of them";
 
-/// The nearest of the names, if one is near: so few edits away that it may be a typo, or the same without its ending.
+/// Returns the nearest name within the allowed number of edits, or a name that differs only in a
+/// missing or added ending.
 pub(super) fn nearest<'a>(given: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let given = plain(given);
     let edits_max = (given.chars().count() / 3).clamp(1, EDITS_MAX);
@@ -43,12 +45,12 @@ pub(super) fn nearest<'a>(given: &str, names: impl Iterator<Item = &'a str>) -> 
     names.filter_map(distance).min_by_key(|(edits, _)| *edits).map(|(_, name)| name)
 }
 
-/// Letters and digits alone: how words are put together is no difference.
+/// Reduces a name to its letters and digits, because separators between words make no difference.
 pub(super) fn plain(text: &str) -> String {
     text.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_lowercase()
 }
 
-/// What is said of a key that there is not.
+/// The fault of an unknown key, with a proposal if one is near.
 pub(super) fn unknown_key(key: &str, known: &[&str]) -> String {
     let (section, last) = split(key);
     let sections = sections(known);
@@ -65,7 +67,7 @@ pub(super) fn unknown_key(key: &str, known: &[&str]) -> String {
     if let Some(name) = section_meant.and_then(of_section) {
         return meant(&name);
     }
-    // The right key in the wrong section.
+    // The key may be right and the section wrong.
     let elsewhere: Vec<String> =
         known.iter().filter(|name| split(name).1 == last).map(|name| format!("`{name}`")).collect();
     if !elsewhere.is_empty() {
@@ -81,7 +83,7 @@ pub(super) fn unknown_key(key: &str, known: &[&str]) -> String {
     }
 }
 
-/// What is said of a section that there is not.
+/// The fault of an unknown section, with a proposal if one is near.
 pub(super) fn unknown_section(section: &str, known: &[&str]) -> String {
     let sections = sections(known);
     if let Some(meant) = near_section(section, &sections) {
@@ -105,7 +107,7 @@ pub(super) fn unknown_section(section: &str, known: &[&str]) -> String {
     }
 }
 
-/// The nearest section that is in the same one.
+/// The nearest section with the same parent.
 fn near_section<'a>(section: &str, sections: &BTreeSet<&'a str>) -> Option<&'a str> {
     let (parent, last) = split(section);
     let beside = || sections.iter().copied().filter(|other| split(other).0 == parent);
@@ -113,7 +115,7 @@ fn near_section<'a>(section: &str, sections: &BTreeSet<&'a str>) -> Option<&'a s
     beside().find(|other| split(other).1 == found)
 }
 
-/// Every section that keys are in, or sections.
+/// Every section, also those that hold only sections.
 fn sections<'a>(known: &[&'a str]) -> BTreeSet<&'a str> {
     let ends = |name: &'a str| name.match_indices('.').filter_map(move |(end, _)| name.get(..end));
     known.iter().flat_map(|name| ends(name)).collect()

@@ -107,7 +107,8 @@ fn a_variable_that_begins_like_ours_and_is_none_is_a_fault_that_says_what_was_me
         let fault = the_fault(from_env([(name, "127.0.0.1:1")]));
         assert!(fault.key == name && fault.detail.contains(meant), "{fault}");
     }
-    // A client's, a test's, those of a container beside a service called triggerd, and those of other programs.
+    // Variables of a client, of a test, of a container beside a service called triggerd, and of
+    // other programs.
     from_env([
         ("TRIGGERD_URL", "x"),
         ("TRIGGERD_API_KEY", "x"),

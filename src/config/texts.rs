@@ -1,5 +1,5 @@
-//! Values that are text: paths, networks and what is logged. Each is judged here as what it stands for, because a value
-//! that parses and then does nothing is worse than one that is refused.
+//! Checks of text values: paths, networks and log levels. A value that parses and then has no
+//! effect is refused, because this is worse than an error.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -10,12 +10,12 @@ use crate::base::addresses;
 
 /// Levels of a log, as the configuration names them.
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
-/// What log lines can come from: our modules,
+/// The modules of triggerd that can be named as the source of a log line.
 const MODULES: [&str; 16] = [
     "app", "audit", "base", "cli", "commands", "commit", "config", "data_dir", "delivery", "http", "journal",
     "logging", "model", "pipeline", "rules", "store",
 ];
-/// and libraries that log something.
+/// The libraries that write log lines.
 pub const LIBRARIES: [&str; 11] = [
     "actix_http",
     "actix_rt",
@@ -29,10 +29,11 @@ pub const LIBRARIES: [&str; 11] = [
     "sled",
     "tokio",
 ];
-/// The port in what is proposed instead of an address without one.
+/// The port in a proposal for an address without a port.
 const PORT: u16 = 8080;
 
-/// What is wrong with a path, if anything is. No shell reads it: what a shell would replace is a directory called so.
+/// The fault of a path, if there is one. No shell reads the path, so `~` and `$NAME` would become
+/// names of directories.
 pub(super) fn path_fault(text: &str) -> Option<String> {
     if text.contains('\0') {
         return Some(format!("must not contain a NUL character: {text:?}"));
@@ -49,10 +50,10 @@ pub(super) fn path_fault(text: &str) -> Option<String> {
     variable.map(|variable| format!("{variable} is not expanded; write the whole path, not {text:?}"))
 }
 
-/// An address to listen on.
+/// Parses an address to listen on.
 ///
 /// # Errors
-/// What is wrong with the text, and what may be meant.
+/// The fault of the text, with a correction if one is near.
 pub(super) fn listen_address(text: &str) -> Result<SocketAddr, String> {
     const RULE: &str = "must be an address and a port such as 127.0.0.1:8080";
     let write = |meant: &dyn std::fmt::Display| Err(format!("{RULE}, not {text:?}; write {meant}"));
@@ -83,11 +84,11 @@ pub(super) fn listen_address(text: &str) -> Result<SocketAddr, String> {
     }
 }
 
-/// A network to compare addresses with.
+/// Parses a network to compare addresses with.
 ///
 /// # Errors
-/// What is wrong with the text, also when no address could ever be in the network: addresses of IPv4 are always compared
-/// as such, however they are written.
+/// The fault of the text. A network that no address can be in is a fault too: IPv4 addresses are
+/// always compared as IPv4, however they are written.
 pub(super) fn network(text: &str) -> Result<IpNet, String> {
     if let Some(meant) = addresses::without_leading_zeros(text).and_then(|plain| plain.parse::<IpNet>().ok()) {
         let meant = right(meant);
@@ -102,7 +103,8 @@ pub(super) fn network(text: &str) -> Result<IpNet, String> {
         return Err(format!("must be networks such as 10.1.0.0/16 or fd00::/8, not {text:?}{alone}"));
     };
     if network.trunc() != network {
-        // A host's address with a prefix: was the host meant, or its network? Not for us to guess.
+        // The text is an address of a host with a prefix: either the host or its network may be
+        // meant.
         return Err(format!("must be networks; {text} is an address in the network {}", network.trunc()));
     }
     let meant = right(network);
@@ -112,7 +114,7 @@ pub(super) fn network(text: &str) -> Result<IpNet, String> {
     Err(format!("{text} matches no address, because an IPv4 address is always compared as IPv4; write {meant}"))
 }
 
-/// The network as it has to be written.
+/// The network in the spelling that matches addresses.
 fn right(network: IpNet) -> IpNet {
     match network.trunc() {
         IpNet::V6(v6) => carried(v6).map_or(IpNet::V6(v6), IpNet::V4),
@@ -120,8 +122,9 @@ fn right(network: IpNet) -> IpNet {
     }
 }
 
-/// The IPv4 network that is meant, if all addresses of this one only carry IPv4 addresses: IPv4-mapped and -compatible
-/// ones (RFC 4291, 2.5.5), NAT64 (RFC 6052, 2.1) and 6to4 (RFC 3056, 2).
+/// The IPv4 network that is meant, if all addresses of this network embed IPv4 addresses:
+/// IPv4-mapped and IPv4-compatible addresses (RFC 4291, 2.5.5), NAT64 (RFC 6052, 2.1) and 6to4 (RFC
+/// 3056, 2).
 fn carried(network: Ipv6Net) -> Option<Ipv4Net> {
     let address = network.addr();
     let [_, high, low, .., last_high, last_low] = address.segments();
@@ -143,7 +146,7 @@ fn carried(network: Ipv6Net) -> Option<Ipv4Net> {
     None
 }
 
-/// What is wrong with the text of `log.level`, if anything is.
+/// The fault of the text of `log.level`, if there is one.
 pub(super) fn level_fault(text: &str) -> Option<String> {
     const RULE: &str =
         "must be off, error, warn, info, debug or trace, or a list such as info,triggerd::delivery=debug";
@@ -173,7 +176,7 @@ pub(super) fn level_fault(text: &str) -> Option<String> {
     None
 }
 
-/// Whether this is a level, and no name of what logs.
+/// True if this is a level, not the name of a module.
 pub fn is_level(text: &str) -> bool {
     LEVELS.iter().any(|level| text.eq_ignore_ascii_case(level))
 }
@@ -190,7 +193,7 @@ fn target_fault(target: &str, has_level: bool) -> Option<String> {
     }
 }
 
-/// What to add to a fault when one of these words is near.
+/// The proposal that is appended to a fault if one of these words is near.
 pub(super) fn suggestion(text: &str, known: &[&str]) -> String {
     let near = suggest::nearest(text, known.iter().copied());
     near.map_or_else(String::new, |known| format!("; did you mean {known}?"))
@@ -315,7 +318,7 @@ mod tests {
     fn the_modules_that_can_be_named_are_those_that_there_are() {
         let there =
             include_str!("../lib.rs").lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'));
-        // What was done by whom is logged under a name of its own.
+        // Audit lines have a target of their own.
         let mut there: Vec<_> = there.chain(["audit"]).collect();
         there.sort_unstable();
         assert_eq!(there, MODULES);

@@ -1,5 +1,6 @@
-//! Whether a directory without the file `FORMAT` may become a data directory. One that somebody else uses is named by a
-//! slip in the configuration, and files of ours in the middle of `/etc` or of a home directory help nobody.
+//! Decides if a directory without the file `FORMAT` may become a data directory. A directory with
+//! foreign files was named by mistake, and triggerd's files in the middle of `/etc` or of a home
+//! directory help nobody.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -7,24 +8,26 @@ use std::path::{Path, PathBuf};
 
 use super::{DAMAGED_PREFIX, DRAFT_SUFFIX, FORMAT_FILE, JOURNAL_DIR, OWN_FILES};
 
-/// How many foreign names are told.
+/// Maximum number of foreign names in the error.
 const NAMED_MAX: usize = 5;
-/// What lies in a directory that is empty for its user: of filesystems, snapshots and version control.
+/// Names in a directory that its user regards as empty; filesystems, snapshots and version control
+/// make them.
 const UNUSED: [&str; 7] = ["lost+found", ".snapshot", ".snapshots", ".gitkeep", ".gitignore", ".keep", ".DS_Store"];
-/// What an NFS client keeps of a removed file that is open.
+/// Prefix of a removed file that is still open on an NFS client.
 const NFS_REMOVED: &str = ".nfs";
-/// A configuration may lie beside the data that it is for.
+/// Extension of a configuration file, which may lie beside its data.
 const CONFIGURATION: &str = "toml";
 
-/// The names of what is in the directory and not ours: the first few, and how many more there are. None if the directory
-/// is ours, or free to become so. `beside` are paths of ours that may lie in it, such as that of the logs.
+/// Returns the names of foreign files: the first few, and the number of the others. None if the
+/// directory is triggerd's, or free to become a data directory. `beside` are paths of triggerd that
+/// may lie inside, such as the log directory.
 pub(super) fn foreign(dir: &Path, beside: &[PathBuf]) -> Option<(Vec<String>, usize)> {
     if dir.join(FORMAT_FILE).exists() || has_segments(&dir.join(JOURNAL_DIR)) {
         return None;
     }
     let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let (whole, beside) = (real(dir), beside.iter().map(|path| real(path)).collect::<Vec<_>>());
-    // A directory that cannot be read is named by whoever needs it next.
+    // If the directory cannot be read, the next step reports the error.
     let entries = fs::read_dir(dir).ok()?.filter_map(|entry| Some(entry.ok()?.file_name()));
     let is_beside = |name: &OsStr| beside.iter().any(|path| path.starts_with(whole.join(name)));
     let names = entries.filter(|name| !is_free(name) && !is_beside(name));
@@ -35,7 +38,7 @@ pub(super) fn foreign(dir: &Path, beside: &[PathBuf]) -> Option<(Vec<String>, us
     Some((names, more)).filter(|(names, _)| !names.is_empty())
 }
 
-/// Whether a file of this name is ours, or nobody's.
+/// True if triggerd or nobody uses a file of this name.
 fn is_free(name: &OsStr) -> bool {
     let Some(text) = name.to_str() else { return false };
     let whole = text.strip_suffix(DRAFT_SUFFIX).unwrap_or(text);

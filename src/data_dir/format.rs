@@ -1,6 +1,7 @@
-//! The file `FORMAT`: one line with the version of the format, when the directory was made, the instance's id, and where it
-//! is at home, by device and inode of this very file. In a copy those are others, and they stay so until the copy delivers:
-//! whoever starts one for a look does not make an original of it.
+//! The file `FORMAT`: one line with the format version, the creation time, the instance's id, and
+//! the device and inode of this very file. In a copy, device and inode differ, and this stays so
+//! until the copy delivers. So an operator can start a copy for a look without making it an
+//! original.
 
 use std::fs::{self, Metadata};
 use std::io;
@@ -11,36 +12,36 @@ use super::{DataDirError, FORMAT_FILE, hex, io_at, write_whole};
 use crate::base::random;
 use crate::model::time::Timestamp;
 
-/// The format of everything in it. It rises whenever files or frames change so that an earlier build cannot read what this
-/// one writes, or the other way round: until the first release without a way from one to the next, so that a directory of
-/// another build is refused by name and never taken for a damaged one. 3: an organization's number is in
-/// the command that creates it.
+/// The format version of the whole data directory. It rises whenever files or frames change in a
+/// way that an earlier build cannot read, or the other way round. Until the first release there is
+/// no migration: a directory of another build is refused by its version instead of being taken for
+/// damaged. Version 3: the command that creates an organization holds its number.
 pub(super) const FORMAT_VERSION: u32 = 3;
 
-/// What the file says, and whether it is where it says.
+/// The content of the file, and whether the file is an original.
 #[derive(Clone, Debug)]
 pub(super) struct Format {
-    /// When the directory was made, and which instance it is.
+    /// The creation time and the instance's id, as written in the file.
     identity: String,
-    /// Whether the file is the one that was written here, and not a copy of it.
+    /// True if this very file was written here, so that the directory is no copy.
     pub(super) is_home: bool,
 }
 
 impl Format {
-    /// Of an instance that is made now.
+    /// The format of an instance created now.
     pub(super) fn new(now: Timestamp) -> Self {
         Self { identity: format!("{now} {}", hex(&random::bytes::<16>())), is_home: true }
     }
 
-    /// The same, at home or not.
+    /// The same identity, as an original or as a copy.
     pub(super) fn with_home(&self, is_home: bool) -> Self {
         Self { is_home, ..self.clone() }
     }
 
-    /// None if there is no such file yet.
+    /// Reads the file; none if there is no such file yet.
     ///
     /// # Errors
-    /// When it cannot be read, or says another version.
+    /// If the file cannot be read, or has another version.
     pub(super) fn read(dir: &Path) -> Result<Option<Self>, DataDirError> {
         let file = dir.join(FORMAT_FILE);
         let text = match fs::read_to_string(&file) {
@@ -59,10 +60,11 @@ impl Format {
         Ok(Some(Self { identity: identity.join(" "), is_home: home.join(" ") == here }))
     }
 
-    /// Writes it into the directory; at home there, or not.
+    /// Writes the file into the directory, with its device and inode if the directory is an
+    /// original.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// If the file cannot be written.
     pub(super) fn write(&self, dir: &Path) -> Result<(), DataDirError> {
         let Self { identity, is_home } = self;
         let text = |facts: &Metadata| match is_home {

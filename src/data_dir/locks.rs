@@ -1,6 +1,6 @@
-//! The locks of a data directory: on the file `LOCK`, and on the directory itself, because a file can be removed under the
-//! process that has locked it, and the next one would make another of that name. Where a directory cannot be locked (NFS),
-//! the file has to do.
+//! The locks of a data directory: on the file `LOCK`, and on the directory itself, because a file
+//! can be removed under the process that locked it, and the next process would make another file of
+//! that name. Where a directory cannot be locked (NFS), the file alone is locked.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
@@ -10,16 +10,16 @@ use std::path::{Path, PathBuf};
 use super::{DataDirError, LOCK_FILE, io_at};
 use crate::base::ownership;
 
-/// Held as long as this lives.
+/// The locks, released on drop.
 #[derive(Debug)]
 pub(super) struct Locks {
     directory: Option<File>,
-    /// None where no server ever was.
+    /// Absent if no server has run on this directory.
     _file: Option<File>,
 }
 
 impl Locks {
-    /// Keeps everybody else away.
+    /// Takes both locks exclusively.
     pub(super) fn alone(dir: &Path) -> Result<Self, DataDirError> {
         let directory = of_directory(dir, File::try_lock)?;
         let path = dir.join(LOCK_FILE);
@@ -31,7 +31,7 @@ impl Locks {
         Ok(Self { directory, _file: Some(file) })
     }
 
-    /// Keeps servers away, and makes nothing.
+    /// Takes both locks shared, so that no server starts. Creates no file.
     pub(super) fn beside_others(dir: &Path) -> Result<Self, DataDirError> {
         let directory = of_directory(dir, File::try_lock_shared)?;
         let path = dir.join(LOCK_FILE);
@@ -43,13 +43,14 @@ impl Locks {
         Ok(Self { directory, _file: file })
     }
 
-    /// Whether the file may go without anybody else getting in.
+    /// True if the directory itself is locked, so that the file `LOCK` may be removed without
+    /// letting another process in.
     pub(super) fn holds_directory(&self) -> bool {
         self.directory.is_some()
     }
 }
 
-/// None if this filesystem locks no directories.
+/// Locks the directory; none if this filesystem cannot lock directories.
 fn of_directory(dir: &Path, lock: fn(&File) -> Result<(), TryLockError>) -> Result<Option<File>, DataDirError> {
     let directory = File::open(dir).map_err(io_at(dir))?;
     match lock(&directory) {

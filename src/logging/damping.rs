@@ -1,10 +1,12 @@
-//! What repeats is told once a second, with its count: neither a client nor a fault of ours can fill a disk with log lines.
+//! Repeated lines appear once a second with their count, so that neither a client nor a fault of
+//! triggerd can fill a disk with log lines.
 //!
-//! Each place in the code that logs may do so a few times a second. What comes beyond that is counted, and at the next
-//! [`tick`] one line tells how many there were and what the first of them said. The lines that the HTTP library writes
-//! about bytes that are no request are only ever told so, because everybody can make as many as they like, and they are
-//! told with the address that they came from. What an operator must be able to rely on (who made and ended what) is
-//! never left out, and neither is what somebody asked for at debug or trace.
+//! Each place in the code may log a few lines a second. Further lines are counted, and at the next
+//! [`tick`] a summary line shows their number and the first of them. Errors of the HTTP library
+//! about malformed requests appear only in summaries, with the client's address, because every
+//! client can cause any number of them. Audit lines are never left out, because an operator must be
+//! able to rely on them. Lines at debug or trace are never left out either, because an operator
+//! asked for them.
 
 use std::collections::HashMap;
 use std::fmt::{self, Write as _};
@@ -20,31 +22,32 @@ use tracing_subscriber::layer::Context;
 
 use crate::base::peer;
 
-/// The target of lines about who changed what.
+/// The target of audit lines: every change with its author.
 pub const AUDIT: &str = "triggerd::audit";
-/// The target of lines that any client can cause as often as it likes: one of a kind a second.
+/// The target of lines that any client can cause at any rate; each place logs at most one of these
+/// lines a second.
 pub const FLOODS: &str = "triggerd::http::flood";
 
-/// Where lines about left out lines come from.
+/// The target of the summary lines.
 const OWN: &str = "triggerd::logging";
-/// What the HTTP library logs under.
+/// The prefix of the HTTP library's targets.
 const HTTP_LIBRARY: &str = "actix_http";
-/// Lines of one place in a second, in general.
+/// Maximum number of lines of one place in a second, in general.
 const LINES_A_SECOND: u32 = 10;
 const SECOND: Duration = Duration::from_secs(1);
-/// Longest text that is told of a line that was left out, in bytes.
+/// Maximum length of the first left-out line, as the summary shows it, in bytes.
 const SAMPLE_BYTES_MAX: usize = 400;
 
-/// What was left out since the process began.
+/// Numbers of left-out lines since the process began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LeftOut {
-    /// Lines.
+    /// All left-out lines, whatever wrote them.
     pub lines: u64,
-    /// Those among them that the HTTP library wrote: requests that are none.
+    /// Left-out lines of the HTTP library, each about a malformed request.
     pub http: u64,
 }
 
-/// Decides for each event whether it becomes a line.
+/// Decides for each event whether to log a line.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Damping(Arc<Shared>);
 
@@ -62,13 +65,14 @@ struct Place {
     since: Instant,
     told: u32,
     left_out: u64,
-    /// The first line that was left out.
+    /// The first left-out line.
     sample: String,
 }
 
 static OF_PROCESS: OnceLock<Damping> = OnceLock::new();
 
-/// Tells what was left out lately; to be called once a second. Gives what was left out in all.
+/// Logs the summaries that are due; to be called once a second. Returns the total numbers of
+/// left-out lines.
 pub fn tick() -> LeftOut {
     OF_PROCESS.get().map_or_else(LeftOut::default, |damping| damping.tick(Instant::now()))
 }
@@ -78,7 +82,7 @@ impl Damping {
         OF_PROCESS.get_or_init(Self::default).clone()
     }
 
-    /// Whether this event becomes a line now.
+    /// True if this event is logged now.
     fn admits(&self, event: &Event<'_>, now: Instant) -> bool {
         let metadata = event.metadata();
         let Some(most) = lines_a_second(metadata) else { return true };
@@ -108,12 +112,13 @@ impl Damping {
         let due = {
             let mut places = self.0.places.lock().unwrap_or_else(PoisonError::into_inner);
             let waits = |place: &&mut Place| {
-                // What the library says is only ever told here, and the first of it should not have to wait.
+                // Lines of the HTTP library appear only in summaries, and the first summary should
+                // not wait.
                 let is_over = now.saturating_duration_since(place.since) >= SECOND || place.told == 0;
                 place.left_out > 0 && is_over
             };
             let tell = |place: &mut Place| {
-                // Its line for the second that begins is the one that is about to be written.
+                // At a limit of one line, the summary itself is the line of the new second.
                 (place.since, place.told) = (now, u32::from(lines_a_second(place.metadata) == Some(1)));
                 (place.metadata, std::mem::take(&mut place.left_out), std::mem::take(&mut place.sample))
             };
@@ -139,7 +144,7 @@ fn tell(metadata: &Metadata<'_>, count: u64, sample: &str) {
     }
 }
 
-/// How many lines of this place there may be in a second; none: as many as there are.
+/// Maximum number of lines of this place in a second; none if there is no limit.
 fn lines_a_second(metadata: &Metadata<'_>) -> Option<u32> {
     let is_asked_for = *metadata.level() > Level::INFO;
     match metadata.target() {
@@ -155,7 +160,7 @@ fn is_of_http_library(metadata: &Metadata<'_>) -> bool {
     *metadata.level() <= Level::WARN && metadata.target().starts_with(HTTP_LIBRARY)
 }
 
-/// What a line says, in short.
+/// The message and the fields of an event, shortened.
 fn sample(event: &Event<'_>) -> String {
     let mut text = Text(String::new());
     event.record(&mut text);
@@ -202,7 +207,7 @@ mod tests {
 
     use super::*;
 
-    /// What stays in the log of what `work` logs.
+    /// Returns the lines that remain in the log from `work`.
     fn logged(damping: &Damping, work: impl FnOnce()) -> String {
         #[derive(Clone, Default)]
         struct Kept(Arc<Mutex<Vec<u8>>>);

@@ -1,7 +1,7 @@
-//! Log files: a new one each day (UTC) and when one is full, the oldest removed. So they never take more of the disk than
-//! `[log] file_bytes_max` times `files_max`.
+//! Log files: a new file begins each day (UTC) and when a file is full, and the oldest file is
+//! removed. So log files never use more disk than `[log] file_bytes_max` times `files_max`.
 //!
-//! `triggerd.2026-11-27.log` is the first of a day, `triggerd.2026-11-27.1.log` the second.
+//! `triggerd.2026-11-27.log` is the first file of a day, `triggerd.2026-11-27.1.log` the second.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -14,7 +14,7 @@ use crate::base::ownership;
 const PREFIX: &str = "triggerd.";
 const SUFFIX: &str = ".log";
 
-/// Writes lines to files.
+/// Writes lines to files of bounded size and number.
 #[derive(Debug)]
 pub(super) struct Files {
     directory: PathBuf,
@@ -24,7 +24,7 @@ pub(super) struct Files {
     current: Current,
 }
 
-/// The file that is written to.
+/// The file that lines are written to.
 #[derive(Debug)]
 struct Current {
     name: Name,
@@ -32,7 +32,7 @@ struct Current {
     bytes: u64,
 }
 
-/// Which file: the day, and which of that day.
+/// The name of a file: its day, and its number within the day.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Name {
     day: String,
@@ -58,10 +58,10 @@ impl Name {
 }
 
 impl Files {
-    /// Goes on with the last file of today, if there is one.
+    /// Continues the last file of today, or begins the first.
     ///
     /// # Errors
-    /// The path that cannot be used, and why.
+    /// The path that cannot be used, and the cause.
     pub(super) fn open(directory: &Path, file_bytes_max: u64, files_max: usize) -> Result<Self, (PathBuf, io::Error)> {
         Self::open_at(directory, (file_bytes_max, files_max), Clock::system())
     }
@@ -78,8 +78,8 @@ impl Files {
         Ok(files)
     }
 
-    /// Goes on to another file if it is another day, or if so much more does not fit. The day may be one that was before: a
-    /// clock can be set back.
+    /// Changes to another file on a new day, or if this number of bytes does not fit. The day may
+    /// be an earlier day, because a clock can be set back.
     fn make_room(&mut self, bytes: u64) -> io::Result<()> {
         let day = today(&self.clock);
         if day == self.current.name.day && self.has_room(bytes) {
@@ -95,13 +95,15 @@ impl Files {
         Ok(())
     }
 
-    /// A line is never cut: one that is longer than a file may be has a file of its own.
+    /// True if the file can take this number of bytes. A line is never cut: a line longer than the
+    /// maximum gets a file of its own.
     fn has_room(&self, bytes: u64) -> bool {
         let written = self.current.bytes;
         written == 0 || written.saturating_add(bytes) <= self.file_bytes_max
     }
 
-    /// Beside the current file, whatever its day. What cannot be removed is tried again with the next file.
+    /// Removes the oldest files beside the current file, whatever its day. If a file cannot be
+    /// removed, the next change of files tries again.
     fn remove_oldest(&self) {
         let mut names = names(&self.directory).unwrap_or_default();
         names.retain(|name| *name != self.current.name);
@@ -126,7 +128,7 @@ impl Write for Files {
     }
 }
 
-/// The last file of this day.
+/// Opens the last file of this day, or the first if there is none.
 fn open_last(directory: &Path, day: String) -> Result<Current, (PathBuf, io::Error)> {
     let names = names(directory).map_err(|cause| (directory.to_owned(), cause))?;
     let last = names.into_iter().filter(|name| name.day == day).max();

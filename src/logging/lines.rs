@@ -1,4 +1,4 @@
-//! One line an event, and in front of it, for systemd's journal, its priority; sd-daemon(3).
+//! Each event is one line. For systemd's journal, the line begins with its priority; sd-daemon(3).
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,12 +11,14 @@ use tracing_subscriber::registry::LookupSpan;
 
 use super::damping::AUDIT;
 
-/// The target of what libraries say through the crate `log`, before it is that of the library.
+/// The target of lines logged through the crate `log`, until it is replaced by the library's own
+/// target.
 const OF_LOG: &str = "log";
-/// What they add to it begins so. It says where the library was built; the text form leaves it out as well.
+/// Prefix of the members added by the crate `log`, which name the paths of the library's build. The
+/// text form leaves them out as well.
 const BY_LOG: &str = "log.";
 
-/// Writes events as `F` does.
+/// Writes events in the format `F`.
 pub(super) struct Lines<F> {
     format: F,
     with_priority: bool,
@@ -28,7 +30,7 @@ impl<F> Lines<F> {
     }
 }
 
-/// The line without what the crate `log` adds; none if it is no JSON.
+/// Returns the line without the members of the crate `log`; none if the line is not JSON.
 fn without_build_paths(line: &str) -> Option<String> {
     let mut members: BTreeMap<String, &RawValue> = serde_json::from_str(line).ok()?;
     members.retain(|name, _| !name.starts_with(BY_LOG));
@@ -57,7 +59,8 @@ where
     }
 }
 
-/// `LOG_ERR` to `LOG_DEBUG` of syslog(3). Who changed what is `LOG_NOTICE`, so that it can be asked for.
+/// `LOG_ERR` to `LOG_DEBUG` of syslog(3). Audit lines are `LOG_NOTICE`, so that an operator can
+/// select them.
 fn priority(level: Level, target: &str) -> u8 {
     match level {
         Level::ERROR => 3,

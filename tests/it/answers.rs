@@ -1,5 +1,6 @@
-//! Answers say what is true, whatever stands in them and however little room there is for them; and nobody is waited for who
-//! cannot be seen leaving. Through raw sockets at the real binary.
+//! Answers of the real binary over raw sockets: an answer is correct whatever text it holds and
+//! however little room there is for answers, and no request waits for a client that cannot be seen
+//! leaving.
 
 use std::io::Write as _;
 use std::net::TcpStream;
@@ -11,7 +12,7 @@ use crate::harness::{Client, until};
 use crate::raw::{Raw, find, get, post};
 use crate::takeover::{fill, server, silence, unread};
 
-/// Bytes of an answer that are written at a time.
+/// Number of bytes that actix writes of an answer at a time.
 const PIECE_BYTES: usize = 16 << 10;
 
 #[test]
@@ -24,7 +25,7 @@ fn text_in_an_answer_that_looks_like_a_refusal_stays_what_it_is() {
     for status in [400, 408, 413, 431, 500, 503] {
         let line = format!("HTTP/1.1 {status} Refused ");
         for pieces in 1..4 {
-            // It stands where each piece of the answer begins, also the last one, with which the answer is over.
+            // The line is at the start of each piece of the answer, also of the last piece.
             let mut payload = "x".repeat(PIECE_BYTES - begins);
             for piece in 0..pieces {
                 payload.push_str(&line);
@@ -71,7 +72,7 @@ fn a_page_of_events_with_large_attributes_or_labels_is_bounded_too() {
     assert!(samples.text.len() < 5 << 20, "{} bytes of samples", samples.text.len());
 }
 
-/// Has the organization hold as many bytes of answers as it may, until the guard is dropped.
+/// Fills the organization's share of answer bytes, until the guard is dropped.
 fn without_room(server: &crate::harness::Process, org: &Client) -> Vec<Raw> {
     let mut kept = Vec::new();
     while org.get("/api/inbox?limit=500").status != 503 {
@@ -85,7 +86,7 @@ fn without_room(server: &crate::harness::Process, org: &Client) -> Vec<Raw> {
 fn a_change_that_was_made_is_answered_however_little_room_there_is_for_answers() {
     let (server, _dir) = server("answer_bytes_max = 1048576\nwrite_timeout_seconds = 300");
     let org = server.org("Acme");
-    // Two of them are half of the bound, less than what any answer here takes.
+    // Two of these events are half of the bound, which is less than any answer here needs.
     fill(&org, 3, 257_500);
     let made = org.post("/api/endpoints", &endpoint()).id();
     let events: Vec<_> = (0..1_000).map(|n| json!({"type": "a.b", "payload": n})).collect();
@@ -103,13 +104,13 @@ fn a_change_that_was_made_is_answered_however_little_room_there_is_for_answers()
         }
         assert!(answer.text.len() > 16 << 10, "{path}: {} bytes are small", answer.text.len());
     }
-    // What only asks is refused, until there is room again.
+    // A request that only reads is refused until there is room again.
     assert_eq!(org.get(&format!("/api/endpoints/{made}")).status, 503);
     drop(kept);
     until(|| (org.get(&format!("/api/endpoints/{made}")).status == 200).then_some(()));
 }
 
-/// Settings whose answer is large.
+/// Settings of an endpoint whose answer is large.
 fn endpoint() -> Value {
     let types: Vec<_> = (0..100).map(|place| format!("t{place}.{}", "y".repeat(110))).collect();
     let metadata: Value = (0..20).map(|place| (format!("name {place}"), json!("z".repeat(400)))).collect();
@@ -123,19 +124,19 @@ fn nothing_waits_for_who_sends_further_ahead_than_is_read() {
     let org = server.org("Acme");
     let made = org.post("/api/endpoints", &json!({"url": url, "timeout_ms": 300_000})).id();
     let ahead = get("/health/live", "").repeat(500);
-    // The test of an endpoint would take five minutes.
+    // The test of this endpoint would take five minutes.
     let mut raw = Raw::connect(&server);
     raw.say(&post(&format!("/api/endpoints/{made}/test"), &org.key, ""));
     let _attempt: TcpStream = silent.accept().unwrap().0;
     raw.say(&ahead);
     assert_eq!(raw.answer().0, 400);
     assert_eq!(raw.answer().0, 200, "what was sent ahead is answered behind it");
-    // A stream would go on for ever.
+    // A stream would never end by itself.
     let mut raw = Raw::connect(&server);
     raw.say(&format!("{}{ahead}", get("/api/tail", &org.key)));
     let answers = |read: &[u8]| find(read, b"\r\n0\r\n\r\nHTTP/1.1 200");
     assert!(raw.read_until(answers).is_some(), "the stream is over and the next request is answered");
-    // Whoever sends a little ahead is waited for.
+    // A client that sends a little ahead is still served.
     let mut raw = Raw::connect(&server);
     raw.say(&format!("{}{}", get("/api/inbox?wait=30", &org.key), get("/health/live", "").repeat(20)));
     assert_eq!(org.send("a.b", &json!(1)).status, 202);
@@ -154,7 +155,7 @@ fn a_compressed_body_that_is_too_large_is_told_the_same_bound_whether_its_length
     );
     let details = ["Content-Length: 10000000\r\n\r\n".to_owned(), chunked(4 << 20)].map(|rest| {
         let mut raw = Raw::connect(&server);
-        // It may be answered before all of it is taken.
+        // The answer may come before the server has read everything.
         drop(raw.stream.write_all(format!("{head}{rest}").as_bytes()));
         let (status, problem) = raw.answer();
         assert_eq!(status, 413, "{problem}");
@@ -163,7 +164,7 @@ fn a_compressed_body_that_is_too_large_is_told_the_same_bound_whether_its_length
     assert_eq!(details[0], details[1]);
 }
 
-/// The rest of a head, and one chunk.
+/// The rest of a head, and one chunk of this size.
 fn chunked(bytes: usize) -> String {
     format!("Transfer-Encoding: chunked\r\n\r\n{bytes:x}\r\n{}", "x".repeat(bytes))
 }

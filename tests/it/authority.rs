@@ -1,5 +1,6 @@
-//! Who may, and for how long, through the real binary: a key that ends while a request waits ends what it waits for, and
-//! what it asks for does not happen. The routes come from the table, so that one that is new is in it too.
+//! Authorization and its duration, with the real binary: when a key ends while a request with it
+//! waits, the request ends too and has no effect. The routes come from the table, so that new
+//! routes are tested too.
 
 use std::collections::HashMap;
 use std::io::{Read as _, Write as _};
@@ -20,7 +21,7 @@ fn server() -> (Process, tempfile::TempDir) {
     (Process::start(&dir.path().join("data")), dir)
 }
 
-/// A key of the organization: its id, and a client with it.
+/// Creates a key of the organization; returns its id and a client with it.
 fn key(org: &Client, wish: &Value) -> (String, Client) {
     let made = org.post("/api/keys/generate", wish);
     assert_eq!(made.status, 201, "{made:?}");
@@ -31,7 +32,7 @@ fn all_scopes(org: &Client) -> Value {
     org.get("/api/keys").json["data"][0]["scopes"].clone()
 }
 
-/// Another key that may everything.
+/// Creates another key with all scopes.
 fn twin(org: &Client) -> (String, Client) {
     key(org, &json!({"name": "twin", "scopes": all_scopes(org)}))
 }
@@ -41,7 +42,7 @@ fn end(org: &Client, id: &str) {
     assert_eq!(ended.status, 204, "{ended:?}");
 }
 
-/// A request whose last byte is held back.
+/// A request whose last byte is not yet sent.
 struct Held {
     connection: TcpStream,
     last: u8,
@@ -62,9 +63,9 @@ impl Held {
         Self { connection, last: *last }
     }
 
-    /// The status of the answer, and its body.
+    /// Sends the last byte; returns the status and the body of the answer.
     fn finish(mut self) -> (u16, String) {
-        // It may be refused already.
+        // The request may be refused already.
         drop(self.connection.write_all(&[self.last]));
         let mut answer = String::new();
         self.connection.read_to_string(&mut answer).unwrap();
@@ -73,7 +74,7 @@ impl Held {
     }
 }
 
-/// A body that the route would take.
+/// A request body that the route accepts.
 fn body(path: &str, ids: &Ids) -> Value {
     match path {
         "/api/events" => json!({"type": "a.b", "payload": 1, "dedup_id": "held"}),
@@ -90,7 +91,7 @@ fn body(path: &str, ids: &Ids) -> Value {
     }
 }
 
-/// What an organization has, for the parameters of paths.
+/// Ids of an organization's objects, for the parameters of paths.
 struct Ids {
     event: String,
     endpoint: String,
@@ -103,7 +104,7 @@ struct Ids {
 impl Ids {
     const ABSENT: &str = "01h2xcejqtf2nbrexx3vqjhp41";
 
-    /// An event, a dead letter at an endpoint that refuses, and so on.
+    /// Creates an event, a dead letter at an endpoint that refuses, and the other objects.
     fn make(org: &Client) -> Self {
         let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let url = format!("http://{closed}/");
@@ -162,7 +163,7 @@ fn what_a_key_asks_for_that_ended_while_the_body_was_on_its_way_does_not_happen(
         let before = world();
         end(&org, &id);
         let (status, text) = held.finish();
-        // A route that takes no body may have answered before.
+        // A route without a body may have answered before.
         let takes_none = ["enable", "/test", "ack/", "/retry"].iter().any(|word| route.path.contains(word));
         if takes_none && status != 401 {
             continue;
@@ -179,7 +180,7 @@ fn what_a_key_asks_for_that_ended_while_the_body_was_on_its_way_does_not_happen(
     assert!(!keys.contains("\"held\""), "{keys}");
 }
 
-/// Whether it expires or is ended meanwhile: what waits ends with 401, and nothing is handed out.
+/// If the key expires or is revoked meanwhile, the long poll ends with 401 and returns no events.
 #[test]
 fn a_long_poll_ends_with_its_key() {
     let (server, _dir) = server();
@@ -209,7 +210,8 @@ fn a_long_poll_ends_with_its_key() {
     assert_eq!(waiting.join().unwrap().json["data"][0]["id"], json!(id));
 }
 
-/// The negative control: where a caller is judged once, what was held back happens, and who waits is handed events.
+/// Negative control: with a check only at the start, the held request takes effect and the long
+/// poll returns events.
 #[test]
 #[cfg(debug_assertions)]
 fn a_caller_that_is_judged_once_is_noticed() {
@@ -227,7 +229,7 @@ fn a_caller_that_is_judged_once_is_noticed() {
         let caller = caller.with_key(&caller.key);
         std::thread::spawn(move || caller.get("/api/inbox?wait=30"))
     };
-    // Both requests were judged; nothing judges them again.
+    // Both requests were authorized; no later check follows.
     until(|| (judged() >= before + 2.0).then_some(()));
     end(&org, &id);
     assert_eq!(held.finish().0, 201);
@@ -235,7 +237,7 @@ fn a_caller_that_is_judged_once_is_noticed() {
     assert_eq!(waiting.join().unwrap().status, 200);
 }
 
-/// A receiver that takes requests and never answers.
+/// A receiver that accepts connections and never answers.
 fn silence() -> (String, TcpListener) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     (format!("http://{}/", listener.local_addr().unwrap()), listener)
@@ -253,7 +255,7 @@ fn trying_an_endpoint_out_ends_with_the_key() {
     end(&org, &id);
     let answer = tried.join().unwrap();
     assert_eq!((answer.status, answer.code()), (401, "unauthorized"));
-    // And the attempt ends with it.
+    // The attempt of the test ends too.
     connection.set_read_timeout(Some(PATIENCE)).unwrap();
     connection.read_to_end(&mut Vec::new()).unwrap();
 }
@@ -294,7 +296,8 @@ fn a_rotation_has_room_among_a_hundred_keys() {
     assert_eq!((more.status, more.code()), (422, "limit_reached"), "{more:?}");
 }
 
-/// Ended, rotated without grace, and expired: no clock brings any of them back, also over a restart.
+/// Revoked, rotated without grace or expired: a key that ended stays ended at every time of the
+/// clock, also after a restart.
 #[test]
 fn a_clock_that_is_set_back_revives_no_key() {
     const START_MS: u64 = 1_800_000_000_000;
@@ -320,7 +323,7 @@ fn a_clock_that_is_set_back_revives_no_key() {
     assert_eq!([&asks, &never_asks, &later, &in_grace].map(|key| key.get("/api/keys").status), [200; 4]);
     clock.set_ms(START_MS + 2 * HOUR_MS);
     assert_eq!((asks.get("/api/keys").status, in_grace.get("/api/keys").status), (401, 401));
-    // The sweeper sees it within a second or so, though nobody asks.
+    // The sweeper ends the key within about a second, without any request.
     let nobodys = nobodys.parse().unwrap();
     let stored = || app.store().key(nobodys).unwrap().expect("it is there until another key is made");
     until(|| stored().key().has_ended().then_some(()));
@@ -359,12 +362,12 @@ fn a_proxys_own_credentials_stand_beside_a_key_of_ours() {
     assert_eq!((both.status, both.code()), (400, "invalid_request"));
 }
 
-/// Correctness, without a clock: the slow hash does not run for wrong keys, so they keep nobody out. How fast that is, is
-/// measured by a gate.
+/// Tests correctness without a clock: wrong keys cause no slow hash, so they keep nobody out. A
+/// gate measures the speed.
 #[test]
 fn wrong_keys_cost_no_slow_hash_and_keep_nobody_out() {
     let dir = tempfile::tempdir().unwrap();
-    // One thread, and room for one: were wrong keys checked slowly, the owner would hear 503.
+    // One thread and a queue of one: if wrong keys were hashed, the owner would get 503.
     let server = Process::start_with(&dir.path().join("data"), "[keys]\nverify_threads = 1\nverify_queue = 1\n");
     let (org, other) = (server.org("Acme"), server.org("Other"));
     let (server, data) = {
@@ -375,7 +378,7 @@ fn wrong_keys_cost_no_slow_hash_and_keep_nobody_out() {
     };
     drop(data);
     let hashes = || Client::new(&server.url, "").metric("triggerd_key_hashes_total");
-    // Texts that are keys as far as anyone can tell: the owner's id, another secret, the right checksum.
+    // Well-formed keys with the owner's id, another secret and the right checksum.
     let wrong: Vec<String> = (0..400).map(|seed| wrong_key(&org.key, seed)).collect();
     std::thread::scope(|scope| {
         for part in wrong.chunks(100) {
@@ -396,7 +399,7 @@ fn wrong_keys_cost_no_slow_hash_and_keep_nobody_out() {
     }
 }
 
-/// A key of this one's id with another secret.
+/// A key with the id of this key and another secret.
 fn wrong_key(key: &str, seed: u32) -> String {
     let id: triggerd::model::key::KeyText = key.parse().unwrap();
     let mut next = seed;
@@ -408,8 +411,9 @@ fn wrong_key(key: &str, seed: u32) -> String {
     made.reveal().to_owned()
 }
 
-/// Every route for everybody: no key, a malformed one, an ended and an expired one, one of another organization, one without
-/// the scope, the right one and the operator; for what is there, what is another organization's and what is not there.
+/// Every route for every caller: without a key; with a malformed, an ended or an expired key, a key
+/// of another organization or without the scope; with the right key; and the operator. The objects
+/// exist, belong to another organization, or do not exist.
 #[test]
 fn every_route_lets_in_who_may_and_a_foreign_id_is_like_an_absent_one() {
     let (server, _dir) = server();
@@ -431,7 +435,7 @@ fn every_route_lets_in_who_may_and_a_foreign_id_is_like_an_absent_one() {
             let headers = [("Content-Type", "application/json"), ("X-Request-Id", "same")];
             let text = if changes(route) { body(route.path, ids).to_string() } else { String::new() };
             if route.path == "/api/tail" {
-                // It has no end.
+                // The stream has no end.
                 return client.request(Method::HEAD, route.path, &headers, "");
             }
             client.request(method, &ids.path(route), &headers, text)

@@ -1,5 +1,5 @@
-//! CloudEvents through the real binary: as they came, they stand in the inbox and go to endpoints of body `cloudevents`, in
-//! every mode; and the SDK for JavaScript, which is not ours, reads what goes out.
+//! CloudEvents with the real binary: events appear in the inbox, and reach endpoints with body
+//! `cloudevents`, exactly as posted, in every mode. CloudEvents' JavaScript SDK reads the requests.
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
@@ -14,7 +14,7 @@ use crate::npm::installed;
 const STRUCTURED: (&str, &str) = ("Content-Type", "application/cloudevents+json; charset=utf-8");
 const BATCHED: (&str, &str) = ("Content-Type", "application/cloudevents-batch+json");
 
-/// Events of every kind, each with an id of its own.
+/// Events of every kind, each with its own id.
 fn events() -> Vec<Value> {
     let kinds = [
         json!({"type": "io.cloudevents.test"}),
@@ -36,7 +36,7 @@ fn events() -> Vec<Value> {
     kinds.into_iter().enumerate().map(with_id).collect()
 }
 
-/// The event without its data, and its data as the inbox has it.
+/// The event without its data, and the data as the inbox shows it.
 fn shown(event: &Value) -> (Value, Value, &'static str) {
     let mut context = event.clone();
     let members = context.as_object_mut().unwrap();
@@ -47,7 +47,7 @@ fn shown(event: &Value) -> (Value, Value, &'static str) {
     }
 }
 
-/// An endpoint of body `cloudevents`; what it gets.
+/// Creates an endpoint with body `cloudevents` at this receiver.
 fn endpoint(org: &Client, receiver: &Receiver) {
     let settings = json!({"url": receiver.url(), "body": "cloudevents", "ordering": "strict"});
     assert_eq!(org.post("/api/endpoints", &settings).status, 201);
@@ -180,7 +180,7 @@ fn an_event_is_the_same_in_whatever_mode_and_however_its_data_is_written() {
         }
         let other = binary(id, content_type, other);
         assert_eq!((other.status, other.code()), (422, "dedup_mismatch"), "{id}: {other:?}");
-        // The other way round.
+        // The same in the other order.
         let id = format!("{id} again");
         assert_eq!(binary(&id, content_type, body).status, 202);
         assert_eq!(structured(&id, more).status, 200, "{id}");
@@ -246,8 +246,8 @@ fn the_sdk_for_javascript_reads_what_is_pushed() {
     let said = node.wait_with_output().unwrap();
     assert!(said.status.success(), "{said:?}");
     let mut read: Vec<Value> = serde_json::from_slice(&said.stdout).unwrap();
-    // It writes times in a form of its own, and the time of reading where there is none; and it does not tell data that is
-    // null from none.
+    // The SDK changes the form of times, adds the current time to events without a time, and treats
+    // null data as no data.
     for event in events.iter_mut().chain(&mut read) {
         event.as_object_mut().unwrap().retain(|name, value| name != "time" && !value.is_null());
     }

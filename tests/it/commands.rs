@@ -1,5 +1,6 @@
-//! The commands that talk to a server, as their users meet them: no configuration, other users, answers of others, outputs
-//! that cannot be written, text that means harm, payloads that few programs can hold.
+//! The commands for a server, from the user's view: without a configuration, as another user, with
+//! answers of other programs, outputs that cannot be written, hostile text, and payloads that few
+//! programs can hold.
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
@@ -15,7 +16,7 @@ use crate::harness::{Client, Process, binary};
 #[path = "commands_output.rs"]
 mod output;
 
-/// How a command ended.
+/// The result of a command: exit code and outputs.
 #[derive(Debug)]
 struct Ran {
     code: Option<i32>,
@@ -34,7 +35,7 @@ impl Ran {
     }
 }
 
-/// A command in a directory and an environment that hold nothing of triggerd's.
+/// A command in a directory and an environment without anything of triggerd.
 fn command(dir: &Path, words: &[&str]) -> Command {
     let mut command = Command::new(binary());
     command.args(words).current_dir(dir).env_clear().stdin(Stdio::null());
@@ -49,7 +50,7 @@ fn run_with(dir: &Path, variables: &[(&str, &str)], words: &[&str]) -> Ran {
     Ran::of(command(dir, words).envs(variables.iter().copied()).output().unwrap())
 }
 
-/// A server, an organization of it, and an empty directory.
+/// A server, one of its organizations, and an empty directory.
 struct World {
     server: Process,
     org: Client,
@@ -73,19 +74,19 @@ impl World {
         self.server.data_dir.join("admin.token").display().to_string()
     }
 
-    /// With address and key.
+    /// Runs a command with address and key.
     fn run(&self, words: &[&str]) -> Ran {
         run(&self.empty(), &[words, &["--url", &self.server.url, "--key", &self.org.key]].concat())
     }
 
-    /// With address and admin token.
+    /// Makes a command with address and admin token.
     fn admin(&self, words: &[&str]) -> Command {
         let file = self.token_file();
         command(&self.empty(), &[words, &["--url", &self.server.url, "--admin-token-file", &file]].concat())
     }
 }
 
-/// Says this to everybody who asks, and hands over what they asked.
+/// Starts a server that gives this answer to every request, and returns the requests.
 fn says(answer: impl Into<Vec<u8>>) -> (String, std::sync::mpsc::Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let (url, answer) = (format!("http://{}", listener.local_addr().unwrap()), answer.into());
@@ -117,7 +118,8 @@ fn a_client_command_needs_no_configuration() {
         let ran = run(&dir, &["inbox", "--url", &format!("{url}{more}"), "--key", key]);
         assert!(ran.code == Some(0) && ran.out == "The inbox is empty.\n", "{url}{more}: {ran:?}");
     }
-    // Options before the environment before a configuration; what is not needed is not read, however wrong it is.
+    // Options count before the environment, and the environment before the configuration. A source
+    // that is not needed is not read, even if it is invalid.
     assert_eq!(run_with(&dir, &by_variables, &["inbox"]).code, Some(0));
     let wrong = [("TRIGGERD_URL", "localhost:1"), ("TRIGGERD_API_KEY", "wrong")];
     assert_eq!(run_with(&dir, &wrong, &["inbox", "--url", url, "--key", key]).code, Some(0));
@@ -129,7 +131,7 @@ fn a_client_command_needs_no_configuration() {
     assert!(ran.code == Some(2) && ran.err.contains("is not TOML") && ran.err.contains("--url"), "{ran:?}");
     std::fs::write(&file, format!("[server]\nlisten = \"{bare}\"\n")).unwrap();
     assert_eq!(run(&dir, &["inbox", "--key", key]).code, Some(0), "it says where the server listens");
-    // A file that is named must be right although it is not needed; a default one that cannot be read is passed over.
+    // A named file must be valid even if it is not needed; an unreadable default file is skipped.
     let named = dir.join("mine.toml");
     let words = ["inbox", "--config", named.to_str().unwrap()];
     assert_eq!(run_with(&dir, &by_variables, &words).code, Some(2), "not there");
@@ -220,7 +222,7 @@ fn an_error_says_what_is_wrong_and_where_and_what_to_do() {
     assert!(wrong.code == Some(1) && told.iter().all(|part| wrong.err.contains(part)), "{wrong:?}");
 }
 
-/// A proxy that speaks HTTP/1.0 to the server (nginx does unless it is told otherwise) passes the length on.
+/// A proxy that speaks HTTP/1.0 to the server (nginx's default) passes the length on.
 #[test]
 fn a_request_without_a_body_says_that_it_has_none() {
     let (dir, (url, asked)) = (tempfile::tempdir().unwrap(), says(answer("200 OK", "{}")));
@@ -263,7 +265,7 @@ fn key_create_says_where_it_looked_for_the_token() {
     assert!(foreign.code == Some(1) && told.iter().all(|part| foreign.err.contains(part)), "{foreign:?}");
 }
 
-/// A directory that everybody may enter, with the binary in it.
+/// A directory open to every user, with the binary inside.
 fn public_dir() -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let open = |path: &Path| std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
@@ -305,7 +307,7 @@ fn another_user_can_use_the_commands_and_is_told_what_it_may_not() {
     let ran = as_nobody(&create);
     let told = ["config/triggerd.toml (Permission denied", "user 65534", "sudo"];
     assert!(ran.code == Some(5) && told.iter().all(|part| ran.err.contains(part)), "{ran:?}");
-    // It may read the configuration, and not the data directory.
+    // The user may read the configuration, but not the data directory.
     std::fs::set_permissions(&config, std::fs::Permissions::from_mode(0o644)).unwrap();
     let ran = as_nobody(&create);
     let token = format!("{}: Permission denied (os error 13); ", world.token_file());
@@ -331,7 +333,8 @@ fn a_name_in_use_is_said_with_its_id_and_an_id_is_no_name() {
         let ran = create(absent);
         assert!(ran.code == Some(1) && ran.err.contains("not_found"), "{absent}: {ran:?}");
     }
-    // The server judges, and the change itself does: of many at one time, one is made.
+    // The server checks the name, and so does the change itself: of many concurrent requests, one
+    // creates the organization.
     let admin = world.server.admin();
     let refused = admin.post("/api/keys/generate", &json!({"organization": "My company"}));
     assert_eq!(
@@ -349,7 +352,7 @@ fn a_name_in_use_is_said_with_its_id_and_an_id_is_no_name() {
     let answers: Vec<_> = racing.collect::<Vec<_>>().into_iter().map(|it| it.join().unwrap()).collect();
     let made: Vec<_> = answers.iter().filter(|it| it.status == 201).collect();
     assert!(made.len() == 1 && answers.iter().all(|it| it.json["organization_id"] == made[0].json["organization_id"]));
-    // Also after a restart, from the journal alone.
+    // The rule also holds after a restart, from the journal alone.
     let data = world.server.data_dir.clone();
     let World { server, dir, .. } = world;
     assert_eq!(server.stop().0, Some(0));

@@ -1,8 +1,8 @@
-//! What commands print: secrets that nobody saw, what cannot be written, text of others.
+//! Output of the commands: secrets that nobody saw, failed writes, and foreign text.
 
 use super::*;
 
-/// What a command's standard output is, where nothing can be written.
+/// Standard outputs on which every write fails.
 fn full() -> Stdio {
     File::options().write(true).open("/dev/full").unwrap().into()
 }
@@ -31,7 +31,7 @@ fn a_key_that_nobody_saw_is_ended_again() {
         let keys = admin.with_key(made.json["key"].as_str().unwrap()).get("/api/keys").json;
         assert_eq!(keys["data"].as_array().unwrap().len(), 1, "the first one has ended: {keys}");
     }
-    // A closed standard output: then nothing is made at all.
+    // With a closed standard output, nothing is created.
     let script = "exec \"$0\" \"$@\" >&-";
     let (url, file) = (world.server.url.as_str(), world.token_file());
     let mut shell = Command::new("sh");
@@ -88,7 +88,7 @@ fn what_cannot_be_written_is_an_error_and_a_reader_that_left_is_none() {
         let mut command = command(&world.empty(), &words);
         let mut child = command.stdout(full()).stderr(Stdio::piped()).spawn().unwrap();
         if words[0] == "tail" {
-            // It writes when something happens.
+            // The command writes when something happens.
             let mut stderr = std::io::BufReader::new(child.stderr.take().unwrap());
             let mut line = String::new();
             std::io::BufRead::read_line(&mut stderr, &mut line).unwrap();
@@ -116,7 +116,8 @@ fn what_cannot_be_written_is_an_error_and_a_reader_that_left_is_none() {
 fn text_of_others_is_made_visible_and_json_stays_the_same_json() {
     let world = World::new();
     let evil = "a\u{1b}[2J\u{1b}]0;title\u{7}b\u{9b}1mc\u{202e}d\u{2066}e\u{200b}f\u{e0041}g\u{7f}h\u{2028}i";
-    // Raw where JSON allows it, escaped where it does not; line breaks between the tokens.
+    // The text is raw where JSON allows this, and escaped elsewhere; line breaks are between the
+    // tokens.
     let payload = format!("{{\r\n\t\"text\":\n{},\"x\u{202e}y\": \"\u{9b}\u{2066}\u{7f}\"\r}}", json!(evil));
     let sent = world.org.post_text("/api/events", &format!("{{\"type\":\"a.b\",\"payload\":{payload}}}"));
     assert_eq!(sent.status, 202, "{sent:?}");
@@ -145,7 +146,7 @@ fn text_of_others_is_made_visible_and_json_stays_the_same_json() {
         let ran = world.run(words);
         assert!(ran.code == Some(0) && is_harmless(&ran.out), "{ran:?}");
     }
-    // A server's refusal is text of others too.
+    // A server's refusal is foreign text too.
     let problem =
         json!({"code": "x\u{1b}[1m", "detail": "y\n\u{202e}z", "errors": [{"pointer": "\u{9b}", "detail": "\r"}, {}]});
     let (hostile, _asked) = says(answer("400 Bad\r\ncontent-type: application/problem+json", &problem.to_string()));

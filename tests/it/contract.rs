@@ -14,7 +14,7 @@ fn server() -> (Process, tempfile::TempDir) {
 fn an_event_is_accepted_waits_in_the_inbox_and_is_gone_when_acknowledged() {
     let (server, _dir) = server();
     let org = server.org("Acme");
-    // Numbers, key order, spaces and escapes of the payload are the producer's.
+    // The payload keeps its numbers, key order, spaces and escapes.
     let payload = r#"{ "z":1.10, "a" : 12345678901234567890123, "e":1e400, "u":"\u00e9" }"#;
     let body = format!(
         r#"{{"type":"order.created","payload":{payload},"dedup_id":"o-1","labels":{{"region":"eu"}},"occurred_at":"2026-01-31T11:00:00+01:00"}}"#
@@ -249,7 +249,7 @@ fn the_tier_bounds_the_rate_and_says_so_at_every_answer() {
     let mut answers: Vec<_> = (0..3).map(|n| org.send("a", &json!(n))).collect();
     let statuses: Vec<_> = answers.iter().map(|answer| answer.status).collect();
     assert_eq!(statuses, [202, 202, 202]);
-    // At once, unless the machine takes a second for a request.
+    // The refusal comes at once, unless the machine takes a second for a request.
     answers.push(until(|| Some(org.send("a", &json!(3))).filter(|answer| answer.status != 202)));
     let refused = answers.iter().find(|answer| answer.status == 429).expect("over the burst");
     assert_eq!(refused.code(), "rate_limited");
@@ -259,7 +259,7 @@ fn the_tier_bounds_the_rate_and_says_so_at_every_answer() {
         assert!(answer.header("ratelimit").starts_with("\"pro-events\";r="), "{answer:?}");
         assert_eq!(answer.header("ratelimit-policy"), "\"pro-events\";q=3;w=3", "{answer:?}");
     }
-    // Ten times as much for everything else: whoever works off what came is not held up by who posts it.
+    // Other requests have ten times the limit, so that producers do not delay consumers.
     for id in org.inbox_ids() {
         let acked = org.ack(&id);
         assert_eq!((acked.status, acked.header("x-ratelimit-limit")), (200, "30"), "{acked:?}");
@@ -283,7 +283,7 @@ fn a_request_that_waits_gets_the_event_that_comes_and_ends_when_the_server_stops
     let waits = Client::new(&org.url, &org.key);
     let waiting = std::thread::spawn(move || waits.try_request(Method::GET, "/api/inbox?wait=30", &[], ""));
     assert_eq!(server.stop().0, Some(0));
-    // One that held up the stop would be cut off at its end. It may have come too late for the server to take it.
+    // A long poll that delayed the stop would be cut off. The request may also have come too late.
     match waiting.join().unwrap() {
         Ok(page) => assert_eq!((page.status, &page.json["data"]), (200, &json!([])), "{page:?}"),
         Err(error) => assert!(error.is_connect(), "{error:?}"),
@@ -420,7 +420,7 @@ fn the_commands_do_what_curl_does_with_any_payload() {
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
         (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
     };
-    // A lone surrogate is JSON, and not text.
+    // A lone surrogate is valid JSON, but no valid text.
     assert_eq!(org.post_text("/api/events", r#"{"type":"a","payload":"\ud800"}"#).status, 202);
     let (code, sent, _) = run(&["send", "order.created", "{ \"n\": 1.0 }", "--dedup-id", "x"]);
     assert_eq!(code, 0);

@@ -1,5 +1,5 @@
-//! A data directory that is in use, damaged or incomplete is told by exit code. Crashes, power cuts and rot are in the
-//! crash lab, `tests/lab`.
+//! Exit codes for a data directory that is in use, damaged or incomplete. Crashes, power cuts and
+//! rot are in the crash lab, `tests/lab`.
 
 use serde_json::json;
 

@@ -1,11 +1,12 @@
-//! Cursors through the real binary: each page of each list has one, also the last, and what comes later is behind it.
+//! Cursors with the real binary: each page of each list has a cursor, also the last page, and later
+//! items come after it.
 
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::harness::{Client, Process, until};
 
-/// Every list that has pages.
+/// Every list with pages.
 const LISTS: [&str; 7] = [
     "/api/inbox",
     "/api/events",
@@ -30,7 +31,7 @@ fn cursor(page: &Value) -> String {
     page["next_cursor"].as_str().unwrap_or_else(|| panic!("no cursor: {page}")).to_owned()
 }
 
-/// All pages of a list, so many items each; and the last cursor.
+/// All ids of a list, read with pages of this size, and the last cursor.
 fn all(org: &Client, list: &str, limit: usize) -> (Vec<String>, String) {
     let (mut found, mut path) = (Vec::new(), format!("{list}?limit={limit}"));
     loop {
@@ -83,7 +84,8 @@ fn every_page_of_every_list_has_a_cursor() {
         let behind = page(&org, &format!("{list}?cursor={last}"));
         assert_eq!((&behind["data"], &behind["has_more"]), (&json!([]), &json!(false)), "{list}");
         assert_eq!(cursor(&behind), last, "{list}");
-        // The cursor of an empty list stands before all that comes; of keys there was one.
+        // The cursor of an empty list begins before all later items. The list of keys was not
+        // empty: it had one.
         let from_it = ids(&page(&org, &format!("{list}?limit=500&cursor={begins}")));
         assert_eq!(from_it, whole[usize::from(list == "/api/keys")..], "{list}");
     }

@@ -1,5 +1,5 @@
-//! `triggerd verify` and `triggerd rebuild` over the real binary: what is damaged is found and named, what is whole is
-//! saved, nothing is changed by looking.
+//! `triggerd verify` and `triggerd rebuild` with the real binary: damage is found and named, whole
+//! frames are saved, and `verify` changes nothing.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,7 +16,7 @@ fn verify(data: &Path) -> (Option<i32>, Value, String) {
     (code, serde_json::from_str(&text).unwrap_or_default(), text)
 }
 
-/// Every file below a directory with its content and the time of its last change.
+/// Every file below a directory, with its content and modification time.
 fn everything(dir: &Path) -> BTreeMap<PathBuf, (Vec<u8>, std::time::SystemTime)> {
     let mut found = BTreeMap::new();
     let mut directories = vec![dir.to_owned()];
@@ -34,7 +34,8 @@ fn everything(dir: &Path) -> BTreeMap<PathBuf, (Vec<u8>, std::time::SystemTime)>
     found
 }
 
-/// A stopped server with two organizations, deliveries and acknowledgements; the pulling one's key and the ids of its events.
+/// Fills a data directory with two organizations, deliveries and acknowledgements, and stops the
+/// server. Returns the key of the pulling organization and the ids of its events.
 fn filled(data: &Path) -> (String, Vec<String>) {
     let server = Process::start(data);
     let (pulls, pushes) = (server.org("Pulls"), server.org("Pushes"));
@@ -56,10 +57,10 @@ fn first_segment(data: &Path) -> PathBuf {
     data.join("journal/00000000000000000001.seg")
 }
 
-/// Where the event's frame begins in the first segment.
+/// The offset of the event's frame in the first segment.
 fn frame_of(data: &Path, id: &str) -> usize {
     let bytes = fs::read(first_segment(data)).unwrap();
-    // Numbers in a body are little-endian.
+    // Numbers in the body of a frame are little-endian.
     let mut id = id.parse::<EventId>().unwrap().to_bytes();
     id.reverse();
     let at = bytes.windows(16).position(|window| window == id).expect("the event's frame is there");
@@ -90,7 +91,7 @@ fn verify_finds_nothing_in_a_good_directory_and_changes_nothing_there() {
     assert!(code == Some(0) && text.contains("no damage was found") && text.contains("submit_event"), "{text}");
     assert!(everything(&data) == before, "looking changed something");
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "nothing is left beside it");
-    // A state that is gone or behind is no damage; a running server is not looked at.
+    // A state that is missing or behind is no damage; `verify` refuses a running server.
     let server = Process::start(&data);
     let (code, _, text) = verify(&data);
     assert!(code == Some(4) && text.contains("in use"), "{text}");
@@ -188,7 +189,7 @@ fn a_damaged_journal_is_salvaged_around_the_frame_that_is_lost() {
     assert!(aside.contains("journal-damaged-1") && fs::read(aside).unwrap() == damaged, "kept as it was");
     let (code, report, text) = verify(&data);
     assert_eq!((code, &report["journal"]["given_up_before"].as_array().map(Vec::len)), (Some(0), &Some(1)), "{text}");
-    // Everything else is there, in order; the next start and a rebuild from nothing agree.
+    // Everything else exists, in order; the next start and a rebuild from nothing agree.
     let server = Process::start(&data);
     let client = Client::new(&server.url, &key);
     let expected: Vec<_> = waiting.iter().filter(|id| *id != lost).cloned().collect();
@@ -229,7 +230,7 @@ fn what_a_key_posted_is_saved_although_the_making_of_the_key_is_lost() {
     assert_eq!(lost.send("a.b", &json!(5)).status, 401, "the key itself is lost");
 }
 
-/// Where these bytes, the other way round, lie in the first segment.
+/// The offsets of these bytes, in reverse order, in the first segment.
 fn places(data: &Path, mut id: [u8; 16]) -> Vec<usize> {
     id.reverse();
     let bytes = fs::read(first_segment(data)).unwrap();
@@ -247,7 +248,7 @@ fn what_comes_back_because_its_end_is_lost_is_named() {
     let ids: Vec<_> = (0..3).map(|n| org.send("a.b", &json!(n)).id()).collect();
     let replays = [0, 1].map(|_| org.post("/api/replays", &json!({"only": "all"})).id());
     let id_of = |replay: &String| replay.parse::<ReplayId>().unwrap().to_bytes();
-    // Each has begun with the endpoint: its end is the last that is said of it.
+    // Each replay has begun with the endpoint, so its end is its last mention.
     crate::harness::until(|| replays.iter().all(|it| places(&data, id_of(it)).len() == 2).then_some(()));
     for path in replays.iter().map(|id| format!("/api/replays/{id}")) {
         assert_eq!(org.delete(&path).json["state"], "canceled");
@@ -277,7 +278,7 @@ fn what_comes_back_because_its_end_is_lost_is_named() {
 
 #[test]
 fn an_organization_whose_making_is_lost_leaves_the_others_their_own_events_and_later_ones_too() {
-    // Without the state as it was there is less to tell, and as much is saved.
+    // Without the old state, the rebuild reports less but saves the same.
     for has_state in [true, false] {
         let dir = tempfile::tempdir().unwrap();
         let data = dir.path().join("data");
@@ -286,7 +287,7 @@ fn an_organization_whose_making_is_lost_leaves_the_others_their_own_events_and_l
         let third = server.org("Third");
         let own = third.send("a", &json!("third's own")).id();
         assert_eq!(server.stop().0, Some(0));
-        // The first frame of all makes the first organization.
+        // The first frame creates the first organization.
         flip(&first_segment(&data), 64 + 30);
         if !has_state {
             fs::remove_dir_all(data.join("sled")).unwrap();
@@ -324,7 +325,7 @@ fn a_missing_middle_and_a_missing_end_are_told_and_the_rest_is_saved() {
     segments.retain(|path| path.extension().is_some_and(|extension| extension == "seg"));
     segments.sort();
     fs::remove_file(&segments[1]).unwrap();
-    // Zeros at the end look like nothing was written there; only the state knows better.
+    // Zeros look like an unwritten end of the journal; only the state shows the loss.
     let last = segments.last().unwrap();
     let cut = fs::metadata(last).unwrap().len() - 64;
     fs::write(last, [&fs::read(last).unwrap()[..64], &vec![0; usize::try_from(cut).unwrap()]].concat()).unwrap();
@@ -337,7 +338,8 @@ fn a_missing_middle_and_a_missing_end_are_told_and_the_rest_is_saved() {
     assert_eq!(Client::new(&server.url, &org.key).send("a", &payload).status, 202);
 }
 
-/// An organization's key and events, in several segments; the first segment's second event has a byte that rotted.
+/// Writes an organization's events into several segments and flips a byte of the second event in
+/// the first segment. Returns the key and the ids.
 fn rotten(data: &Path) -> (String, Vec<String>) {
     let server = Process::start(data);
     let org = server.org("Pulls");
@@ -378,7 +380,8 @@ fn a_salvage_that_does_not_come_to_its_end_leaves_no_state_to_be_believed() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
     rotten(&data);
-    // Where the mended segment is to be written lies something that cannot be removed like a file.
+    // A directory, which cannot be removed like a file, has the name of the repaired segment's
+    // draft.
     let draft = first_segment(&data).with_extension("seg.new");
     fs::create_dir(&draft).unwrap();
     let (code, text) = command(&data, &["rebuild", "--skip-damaged"]);

@@ -1,5 +1,5 @@
-//! `/api/deliveries`, `/api/dead-letters` and `/api/events` through the real binary: what became of what was sent, and
-//! having it sent again.
+//! `/api/deliveries`, `/api/dead-letters` and `/api/events` with the real binary: the state of
+//! deliveries, and retries by request.
 
 use serde_json::{Value, json};
 use triggerd::app::App;
@@ -9,7 +9,7 @@ use triggerd::http::receiver::Receiver;
 
 use crate::harness::{Client, PATIENCE, Process, command, settings, until};
 
-/// A new endpoint of the receiver; its id.
+/// Creates an endpoint and returns its id.
 fn endpoint(org: &Client, settings: &Value) -> String {
     let made = org.post("/api/endpoints", settings);
     assert_eq!(made.status, 201, "{made:?}");
@@ -22,7 +22,7 @@ fn data(org: &Client, path: &str) -> Vec<Value> {
     page.json["data"].as_array().unwrap().clone()
 }
 
-/// The one delivery of the event to the endpoint, once it is in this state.
+/// Waits for the delivery of the event to the endpoint in this state.
 fn delivery(org: &Client, event: &str, endpoint: &str, state: &str) -> Value {
     let path = format!("/api/deliveries?event_id={event}&endpoint_id={endpoint}&state={state}");
     until(|| data(org, &path).first().cloned())
@@ -93,7 +93,7 @@ fn deliveries_are_listed_page_by_page_and_by_state() {
     assert_eq!(data(&org, "/api/deliveries?until=2020-01-01T00:00:00Z"), Vec::<Value>::new());
     assert_eq!(data(&org, "/api/deliveries?since=2020-01-01T00:00:00Z").len(), 7);
 
-    // A deleted endpoint's deliveries are still there.
+    // A deleted endpoint's deliveries are still listed.
     assert_eq!(org.delete(&format!("/api/endpoints/{bad}")).status, 204);
     let canceled = delivery(&org, &failing, &bad, "canceled");
     let details = org.get(&format!("/api/deliveries/{}", text(&canceled, "id"))).json;
@@ -126,7 +126,7 @@ fn a_delivery_is_tried_again_when_somebody_says_so() {
     assert_eq!((&dead["attempt_count"], &dead["reason"]), (&json!(2), &json!("attempts_exhausted")), "{dead}");
     assert!(dead["dead_at"].is_string(), "{dead}");
 
-    // The third attempt is the first of a new schedule: it fails, and there is another one.
+    // The third attempt is the first of a new schedule: it fails, and a further attempt is due.
     assert_eq!(retry().status, 202);
     let retrying = until(|| Some(delivery(&org, &event, &to, "retrying")).filter(|it| it["attempt_count"] == json!(3)));
     assert!(retrying["next_attempt_at"].is_string(), "{retrying}");
@@ -150,7 +150,7 @@ fn a_delivery_is_tried_again_when_somebody_says_so() {
         "it was told"
     );
 
-    // An endpoint that is disabled gets it when it is enabled.
+    // A disabled endpoint gets the delivery when it is enabled.
     org.patch(&format!("/api/endpoints/{to}"), &json!({"enabled": false}));
     let again = retry();
     assert_eq!((again.status, &again.json["state"]), (202, &json!("retrying")), "{again:?}");
@@ -234,7 +234,7 @@ fn an_event_says_what_became_of_it_and_why_an_endpoint_matched_or_did_not() {
     let event = org.post_text("/api/events", &body).id();
     delivery(&org, &event, &good, "delivered");
     let second = org.send("user", &json!(2)).id();
-    // Made in a later millisecond than the event was taken in.
+    // The endpoint must be created in a later millisecond than the event was accepted.
     let began = std::time::Instant::now();
     until(|| (began.elapsed().as_millis() >= 2).then_some(()));
     let late = endpoint(&org, &json!({ "url": url }));
@@ -304,7 +304,7 @@ fn what_waits_for_a_deleted_endpoint_is_canceled_from_that_moment_on() {
     let event = org.send("a.b", &json!(1)).id();
     let waits = delivery(&org, &event, &to, "retrying");
     assert_eq!(org.delete(&format!("/api/endpoints/{to}")).status, 204);
-    // Whoever cancels it need not have been here.
+    // The delivery is canceled even if the scheduler did not see the deletion.
     let canceled = data(&org, &format!("/api/deliveries?event_id={event}&state=canceled"));
     assert_eq!((canceled.len(), &canceled[0]["id"]), (1, &waits["id"]), "{canceled:?}");
     assert_eq!((&canceled[0]["next_attempt_at"], &canceled[0]["attempt_count"]), (&Value::Null, &json!(1)));
@@ -335,7 +335,7 @@ fn what_is_retried_after_a_clock_was_set_back_comes_after_what_was_due_before() 
     delivery(&org, &second, &to, "retrying");
     enable(false);
     clock.set_ms(START_MS - 3_600_000);
-    // The second one's retry is due from now on.
+    // The retry of the second event is due from now on.
     clock.advance_ms(60_000);
     let path = format!("/api/deliveries/{}/retry", text(&delivered, "id"));
     assert_eq!(org.post(&path, &json!({})).status, 202);

@@ -1,5 +1,5 @@
-//! The documentation keeps up with the program: every code, route, configuration key and metric has its place, every
-//! link leads somewhere, and the README stays short.
+//! The documentation matches the program: every code, route, configuration key and metric is
+//! documented, every link has a target, and the README stays short.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 
 use crate::harness::Process;
 
-/// More than this is for `docs/`.
+/// Longer texts belong in `docs/`.
 const README_LINES_MAX: usize = 130;
 
-/// A section of the configuration, a key, and its default as TOML.
+/// A section of the configuration, a key, and the default as TOML.
 type Setting<'a> = (&'a str, &'a str, &'a str);
 
 #[test]
@@ -114,7 +114,7 @@ fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap()
 }
 
-/// The README and everything in `docs/`.
+/// The README and every page in `docs/`.
 fn pages() -> Vec<PathBuf> {
     let docs = fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().path());
     docs.filter(|path| path.extension().is_some_and(|it| it == "md")).chain([root().join("README.md")]).collect()

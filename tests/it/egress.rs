@@ -1,6 +1,6 @@
-//! No request reaches an address that it must not, however it is written: hundreds of spellings of addresses that are
-//! special, at create, at update, when an endpoint is tried out, and at every attempt. A listener on the loopback address
-//! is the canary: nothing may ever connect to it.
+//! No request reaches a forbidden address in any spelling: hundreds of spellings of special
+//! addresses are tried when an endpoint is created, changed and tested, and at every attempt. A
+//! listener on the loopback address is the canary, to which nothing may connect.
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
@@ -11,7 +11,8 @@ use triggerd::rules::egress::EgressRules;
 
 use crate::harness::{Client, Process, settings, until};
 
-/// Addresses of the special blocks (IANA registries): loopback, private, link-local and metadata, carrier-grade, and so on.
+/// Addresses of the special blocks (IANA registries): loopback, private, link-local and metadata,
+/// carrier-grade, and so on.
 const SPECIAL: [[u8; 4]; 16] = [
     [127, 0, 0, 1],
     [127, 255, 0, 7],
@@ -31,7 +32,7 @@ const SPECIAL: [[u8; 4]; 16] = [
     [255, 255, 255, 255],
 ];
 
-/// An address in every way that URL parsers, resolvers and operating systems are known to read.
+/// An address in every spelling known from URL parsers, resolvers and operating systems.
 fn spellings([a, b, c, d]: [u8; 4]) -> Vec<String> {
     let number = u32::from_be_bytes([a, b, c, d]);
     let (high, low) = (number >> 16, number & 0xffff);
@@ -70,7 +71,7 @@ fn spellings([a, b, c, d]: [u8; 4]) -> Vec<String> {
         format!("[64:ff9b::{high:x}:{low:x}]"),
         format!("[2002:{high:x}:{low:x}::1]"),
         carried(v6("2002::"), 80),
-        // Teredo holds the client's address with its bits turned over.
+        // Teredo holds the client's address with all bits inverted.
         format!("[{}]", Ipv6Addr::from(v6("2001:0:808:808::").to_bits() | u128::from(!number))),
         carried(v6("fe80::"), 0),
         carried(v6("fd00:ec2::"), 0),
@@ -82,7 +83,7 @@ fn all_spellings() -> BTreeSet<String> {
     SPECIAL.into_iter().flat_map(spellings).collect()
 }
 
-/// A listener that nothing must connect to.
+/// A listener to which nothing may connect.
 struct Canary(TcpListener);
 
 impl Canary {
@@ -101,7 +102,7 @@ impl Canary {
     }
 }
 
-/// A server that may reach these networks and no others.
+/// A server that may reach only these networks.
 fn server(data: &Path, allow: &[&str]) -> Process {
     let before = "allow_networks = [\"127.0.0.0/8\"]";
     let config = settings(data, "");
@@ -110,7 +111,7 @@ fn server(data: &Path, allow: &[&str]) -> Process {
 }
 
 fn url(host: &str, port: u16) -> String {
-    // What stands before the host in userinfo keeps its place.
+    // Userinfo before the host is kept.
     format!("http://{host}:{port}/hook")
 }
 
@@ -143,7 +144,8 @@ fn hundreds_of_spellings_of_special_addresses_are_refused_wherever_a_url_can_be_
     assert_eq!(server.stop().0, Some(0));
 }
 
-/// The endpoints were set while their addresses were allowed: names and literals are judged again at every attempt.
+/// The endpoints were created while their addresses were allowed; names and literals are checked
+/// again at every attempt.
 fn attempts_after_a_change_of_rules(then_allowed: &[&str], timeout_ms: u32) -> (Vec<Value>, Canary) {
     let (dir, canary) = (tempfile::tempdir().unwrap(), Canary::start());
     let data = dir.path().join("data");

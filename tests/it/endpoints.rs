@@ -1,4 +1,4 @@
-//! `/api/endpoints` through the real binary: what is set is what the next attempt does.
+//! `/api/endpoints` with the real binary: the next attempt follows every setting.
 
 use std::os::unix::fs::PermissionsExt as _;
 
@@ -79,7 +79,7 @@ fn the_next_request_is_as_the_endpoint_was_set() {
     let id = post("a.b");
     let got = receiver.wait_for(1, PATIENCE)[0].clone();
     assert_eq!((got.id.as_str(), String::from_utf8_lossy(&got.body).as_ref()), (id.as_str(), payload));
-    // As n8n's and Make's webhooks take it: any JSON that is posted.
+    // n8n's and Make's webhooks accept this form: any JSON that is posted.
     assert_eq!((got.header("x-team"), got.header("content-type")), (Some("blue"), Some("application/json")));
 
     let rotated = org.post(&format!("{path}/secret/rotate"), &json!({"overlap_seconds": 3600}));
@@ -144,7 +144,7 @@ fn an_endpoint_can_be_tried_out_and_its_figures_read() {
     receiver.stop();
 }
 
-/// Everything that lies in a directory, in one piece.
+/// The content of all files below a directory.
 fn all_bytes(dir: &std::path::Path) -> Vec<u8> {
     let entries = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
     entries.flat_map(|path| if path.is_dir() { all_bytes(&path) } else { std::fs::read(path).unwrap() }).collect()
@@ -166,7 +166,8 @@ fn secrets_lie_sealed_on_the_disk_and_nothing_starts_with_another_key() {
         "retry_schedule": [1]});
     let (path, first) = create(&org, &settings);
     let second = secret(&org.post(&format!("{path}/secret/rotate"), &json!({})).json);
-    // No value is shown, by any route; what was shown masked stays; an error names no value.
+    // No route shows a value, a masked value leaves the stored value unchanged, and no error shows
+    // a value.
     let shown = json!({"authorization": "(set)", "x-plain": "(set)"});
     assert_eq!(org.get(&path).json["headers"], shown);
     let masked = json!({"headers": {"authorization": "(set)", "x-plain": "sealed-canary-3"}});
@@ -226,7 +227,7 @@ fn what_was_sent_to_one_origin_in_a_header_is_not_sent_to_another() {
     let server = Process::start(&dir.path().join("data"));
     let (org, one, other) = (server.org("Acme"), Receiver::start().unwrap(), Receiver::start().unwrap());
     let headers = json!({"Authorization": "Bearer canary", "X-Signature": "canary"});
-    // As it was made, and as the short way knows it.
+    // The endpoint is seen as created, and through the short route.
     let (path, _) = create(&org, &json!({"url": one.url(), "event_types": ["a.b"], "headers": headers}));
     org.push_to(&one.url());
     let short = org.get("/api/webhook/config");

@@ -1,4 +1,5 @@
-//! Erasing an event's payload through the real binary: from the answer on nobody sees it and nothing sends it.
+//! Erasing an event's payload with the real binary: after the answer, nothing shows or sends the
+//! payload.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -15,7 +16,7 @@ fn path(id: &str) -> String {
     format!("/api/events/{id}")
 }
 
-/// Everything that shows events, and what it shows.
+/// Every answer that shows the event.
 fn shown(org: &Client, id: &str) -> Vec<String> {
     let pages = ["/api/events?limit=500", "/api/inbox?limit=500", "/api/hooks/samples?limit=100", &path(id)];
     pages
@@ -100,7 +101,8 @@ fn an_erased_payload_is_shown_nowhere_and_sent_nowhere_also_after_a_restart_with
     let server = Process::start(&data);
     let org = Client::new(&server.url, &org.key);
     look(&org);
-    // The receivers work again; a retry of the other event goes to both, so what would come of the erased one came before.
+    // The receivers work again. A retry of the other event goes to both receivers, so a delivery of
+    // the erased event would have come before.
     for delivery in org.get(&format!("/api/deliveries?event_id={kept}")).json["data"].as_array().unwrap() {
         let id = delivery["id"].as_str().unwrap();
         assert_eq!(org.post(&format!("/api/deliveries/{id}/retry"), &json!({})).status, 202);
@@ -116,7 +118,7 @@ fn an_erased_payload_is_shown_nowhere_and_sent_nowhere_also_after_a_restart_with
     assert!(code == Some(0), "{text}");
 }
 
-/// A request whose body is a JSON object, or what came of it.
+/// Reads a request whose body is a JSON object, or the part before the connection ended.
 fn read_request(connection: &mut TcpStream) -> Vec<u8> {
     let mut request = Vec::new();
     while !request.ends_with(b"}") {
@@ -130,7 +132,7 @@ fn read_request(connection: &mut TcpStream) -> Vec<u8> {
     request
 }
 
-/// Answers every request with what it was sent: 500 and the same body, or 302 to there.
+/// Answers every request with its own body: status 500 and the body, or status 302 and a location.
 fn echo(redirects: bool) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
@@ -182,7 +184,7 @@ fn a_receivers_answer_that_repeats_the_payload_is_not_shown_either() {
     assert_eq!(codes, ["http_status", "redirect"], "what came of it is shown");
 }
 
-/// Takes requests, says so, and answers each with 410 when it is told to.
+/// Reports each request, and answers 410 when the test says so.
 fn gone_when_told() -> (String, mpsc::Receiver<()>, mpsc::Sender<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
@@ -222,12 +224,12 @@ fn an_attempt_under_way_while_its_event_is_erased_is_seen_and_disables_but_is_no
     assert_eq!(org.get("/api/inbox").json["data"], json!([]));
     let told = org.get("/api/events?type=!a").json["data"].clone();
     assert_eq!((told.as_array().unwrap().len(), &told[0]["type"]), (1, &json!("triggerd.endpoint.disabled")));
-    // The metrics follow the answer to the settling.
+    // The metrics change after the answer to the settling.
     let told = "triggerd_operational_events_total{kind=\"endpoint_disabled\"}";
     until(|| (org.metric(told) > 0.0).then_some(()));
     assert_eq!(org.metric("triggerd_deliveries_total{outcome=\"dead\"}"), 0.0);
     assert_eq!(org.metric("triggerd_deliveries_total{outcome=\"retried\"}"), 0.0);
-    // It gets nothing more.
+    // The endpoint gets no further events.
     org.send("a", &json!({"name": "other"}));
     assert_eq!(server.stop().0, Some(0));
     assert!(has_come.try_recv().is_err());
@@ -253,10 +255,11 @@ fn explain_says_that_a_payload_is_erased_and_erasing_needs_the_scope() {
     assert_eq!(org.metric("triggerd_events_rejected_total{reason=\"unauthorized\"}"), 0.0, "no event was refused");
 }
 
-/// Between the look at an event's deliveries and the change itself, the event may be routed and its endpoints deleted.
+/// Between the look at an event's deliveries and the change itself, the event may be routed and its
+/// endpoints deleted.
 #[test]
 fn an_event_whose_deliveries_nobody_saw_in_time_is_erased_with_all_of_them() {
-    // More than are looked at when the change is made.
+    // More endpoints than the change itself examines.
     const DELETED_SINCE: usize = 260;
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
@@ -276,17 +279,17 @@ fn an_event_whose_deliveries_nobody_saw_in_time_is_erased_with_all_of_them() {
     assert_eq!(org.get("/api/dead-letters").json["data"], json!([]));
     receiver.stop();
     server.kill();
-    // The wrapper's settings are without the switch.
+    // This start has no failpoint.
     let server = Process::start(&data);
     assert_eq!(server.stop().0, Some(0));
     let (code, text) = command(&data, &["verify"]);
     assert!(code == Some(0), "{text}");
 }
 
-/// What waits for an endpoint that was deleted is canceled by the scheduler, which may come late, or not run at all.
+/// The scheduler cancels deliveries to a deleted endpoint, but it may come late or not run at all.
 #[test]
 fn an_event_that_waits_for_an_endpoint_deleted_long_ago_is_erased() {
-    // More than are looked at when the change is made.
+    // More endpoints than the change itself examines.
     const DELETED_SINCE: usize = 260;
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");

@@ -1,12 +1,13 @@
-//! Where a request ends, through raw sockets at the real binary: each request has at most one answer, each answer that refuses is a
-//! problem document with a request id, and a request that says nothing of a body has none (RFC 9112, 6.3).
+//! The end of a request, over raw sockets with the real binary: each request has at most one
+//! answer, each refusal is a problem document with a request id, and a request without a length has
+//! no body (RFC 9112, 6.3).
 
 use serde_json::{Value, json};
 
 use crate::harness::Process;
 use crate::raw::Raw;
 
-/// An answer: its status, its head, its body.
+/// An answer: its status, head and body.
 type Answer = (u16, String, Value);
 
 fn server(more: &str) -> (Process, tempfile::TempDir) {
@@ -17,7 +18,7 @@ fn server(more: &str) -> (Process, tempfile::TempDir) {
     (server, dir)
 }
 
-/// Everything that comes until the connection ends, as answers.
+/// All answers until the connection ends.
 fn answers(raw: &mut Raw) -> Vec<Answer> {
     assert!(raw.is_closed());
     let (mut rest, mut answers) = (std::mem::take(&mut raw.read), Vec::new());
@@ -67,10 +68,11 @@ fn what_comes_behind_a_request_is_answered_after_it_and_with_a_problem_too() {
     let live = "GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n";
     let none = "/api/ack/evt_01h2xcejqtf2nbrexx3vqjhp41";
     for (text, expected) in [
-        // Without a length there is no body, and what comes is a request of its own, and none that can be read.
+        // Without a length there is no body, so the following bytes are a request of their own,
+        // which cannot be parsed.
         (format!("POST {none} HTTP/1.1\r\nHost: x\r\nX-API-Key: {key}\r\n\r\n{body}"), &[404, 400][..]),
         (format!("{live}POST {none} HTTP/1.1\r\nHost: x\r\nX-API-Key: {key}\r\n\r\n{body}{live}"), &[200, 404, 400]),
-        // Unless it was refused, and seems to have one all the same: then nothing more is answered.
+        // After a refusal of a request that seems to have a body, nothing more is answered.
         (head("/api/events", "") + body, &[400]),
         (head("/api/nothing", "") + body + live, &[404]),
         (head(none, "") + body, &[404]),
@@ -82,12 +84,13 @@ fn what_comes_behind_a_request_is_answered_after_it_and_with_a_problem_too() {
         (head("/api/events", chunked) + &chunks + live + &chunks, &[202, 200, 400]),
         (head(none, chunked) + "0\r\n\r\n" + live, &[404, 200]),
         (head(none, chunked) + &chunks + &head(none, &length) + body + live, &[404, 404, 200]),
-        // A body that breaks off is answered once, whoever refuses it.
+        // An incomplete body gets a single answer, whichever part of the server refuses the
+        // request.
         (head("/api/events", chunked) + "x\r\n\r\n", &[400]),
         (head("/api/events", chunked) + "2\r\n{}x\r\n0\r\n\r\n" + live, &[400]),
         (head("/api/nothing", chunked) + "2\r\n{}x\r\n0\r\n\r\n" + live, &[404]),
         (head(none, chunked) + "zz" + live, &[404]),
-        // Heads that actix answers by itself, many of them.
+        // Several heads that actix itself answers.
         ("{}\r\n\r\n".repeat(3), &[400]),
         (live.to_owned() + &"{}\r\n\r\n".repeat(3), &[200, 400]),
         (format!("{live}GET / HTTP/1.1\r\n\r\n{live}"), &[200, 400]),
@@ -172,7 +175,8 @@ fn an_old_post_without_a_body_may_come_in_any_pieces_and_between_others() {
         format!("POST {path} HTTP/1.0\r\nX-API-Key: {}\r\nConnection: keep-alive\r\n{more}\r\n", org.key)
     };
     let whole = old(&format!("/api/ack/{event}"), "");
-    // In any pieces, and the connection goes on if it is asked to.
+    // The request may come in any pieces, and the connection stays open if the request asks for
+    // this.
     let mut raw = Raw::connect(&server);
     for cut in 1..whole.len() {
         raw.say(&whole[..cut]);
@@ -180,7 +184,7 @@ fn an_old_post_without_a_body_may_come_in_any_pieces_and_between_others() {
         raw.say(&whole[cut..]);
         assert_eq!(raw.answer().0, 200, "cut at {cut}");
     }
-    // Many at once, with other requests between them.
+    // Several requests at once, with other requests between.
     let with_body = "GET /api/inbox HTTP/1.0\r\nConnection: keep-alive\r\nContent-Length: 2\r\nX-API-Key: ".to_owned()
         + &org.key
         + "\r\n\r\n{}";
@@ -188,7 +192,7 @@ fn an_old_post_without_a_body_may_come_in_any_pieces_and_between_others() {
     for _ in 0..5 {
         assert_eq!(raw.answer().0, 200);
     }
-    // One that says that it has a body is not told that it has none.
+    // A request that announces a body is not refused for a missing body.
     raw.say(&(old("/api/events", "Content-Type: application/json\r\nContent-Length: 2\r\n") + "{}"));
     raw.stream.shutdown(std::net::Shutdown::Write).unwrap();
     let answers = answers(&mut raw);
@@ -221,7 +225,7 @@ fn a_refused_body_that_dribbles_on_has_one_answer() {
     ];
     let mut all: Vec<_> =
         refused.into_iter().map(|(path, key, more, status)| (head(path, key, more), more == chunked, status)).collect();
-    // What comes behind these heads is no HTTP either.
+    // The bytes after these heads are not HTTP either.
     all.push(("CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(), false, 404));
     all.push(("GET /health/live HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n\r\n".to_owned(), false, 200));
     for (text, is_chunked, status) in all {

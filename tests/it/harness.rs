@@ -1,5 +1,6 @@
-//! What the tests have in common: the real binary as a child process, the same server inside the test with a manual
-//! clock, a client with the verbs of a producer and a consumer, and the receiver.
+//! The common parts of the tests: the real binary as a child process, the same server inside the
+//! test with a manual clock, a client with the verbs of a producer and a consumer, and the
+//! receiver.
 
 use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader};
@@ -12,16 +13,17 @@ use reqwest::Method;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-/// How long anything may take before a test gives up, on however busy a machine. Never what a test measures.
+/// Time limit for any step, enough for a busy machine. No test measures it.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(3);
 
-/// How long to wait for what must come: as long as anything may take; in a negative control, where it may never come, this
-/// long.
+/// Time limit for an expected result. In a negative control, where the result may never come, the
+/// limit is `in_a_control`.
 pub(crate) fn patience(in_a_control: Duration) -> Duration {
     if std::env::var_os("TRIGGERD_SABOTAGE").is_some() { in_a_control } else { PATIENCE }
 }
 
-/// Settings of a test's server, over the defaults: small files, no limits, webhooks to this machine.
+/// Settings of a test's server, over the defaults: small files, no limits, webhooks to this
+/// machine.
 pub(crate) fn settings(data_dir: &Path, more: &str) -> String {
     format!(
         "[server]\nlisten = \"127.0.0.1:0\"\n[storage]\ndata_dir = {:?}\nsegment_bytes = 1048576\nreserve_bytes = 0\n\
@@ -36,21 +38,22 @@ pub(crate) fn secret_bytes(text: &str) -> Vec<u8> {
     base64::engine::general_purpose::STANDARD.decode(text.strip_prefix("whsec_").unwrap()).unwrap()
 }
 
-/// The real binary, serving.
+/// The real binary, running `serve`.
 pub(crate) struct Process {
     pub(crate) child: Child,
-    /// Empty until it is ready.
+    /// Empty until the server is ready.
     pub(crate) url: String,
     pub(crate) data_dir: PathBuf,
     log: mpsc::Receiver<String>,
 }
 
-/// Cargo's, unless `TRIGGERD_TEST_BINARY` names another, such as one built for use.
+/// The binary built by Cargo, or the binary that `TRIGGERD_TEST_BINARY` names, such as a release
+/// build.
 pub(crate) fn binary() -> PathBuf {
     std::env::var_os("TRIGGERD_TEST_BINARY").map_or_else(|| env!("CARGO_BIN_EXE_triggerd").into(), PathBuf::from)
 }
 
-/// Runs another of its commands on the directory of a stopped server that has its settings beside it.
+/// Runs another command on the data directory of a stopped server, with the settings beside it.
 pub(crate) fn command(data: &Path, words: &[&str]) -> (Option<i32>, String) {
     let output = Command::new(binary()).args(words).arg("--config").arg(data.with_extension("toml")).output().unwrap();
     let text = [output.stdout, output.stderr].concat();
@@ -58,7 +61,7 @@ pub(crate) fn command(data: &Path, words: &[&str]) -> (Option<i32>, String) {
 }
 
 impl Process {
-    /// Starts it on a data directory and waits until it is ready.
+    /// Starts the server on a data directory and waits until it is ready.
     pub(crate) fn start(data_dir: &Path) -> Self {
         Self::start_with(data_dir, "")
     }
@@ -67,21 +70,21 @@ impl Process {
         Self::start_on(data_dir, &settings(data_dir, more))
     }
 
-    /// With a whole configuration.
+    /// Starts the server with a whole configuration.
     pub(crate) fn start_on(data_dir: &Path, config: &str) -> Self {
         let ready = Self::spawn(data_dir, config, &[]).ready();
         ready.unwrap_or_else(|(status, log)| panic!("not ready: {status}\n{log}"))
     }
 
-    /// `wrapper` is a command to run it under, such as strace.
+    /// Starts the server under the command `wrapper`, such as strace.
     pub(crate) fn try_start(data_dir: &Path, more: &str, wrapper: &[&str]) -> Result<Self, (ExitStatus, String)> {
         Self::spawn(data_dir, &settings(data_dir, more), wrapper).ready()
     }
 
-    /// Starts it and does not wait.
+    /// Starts the server without waiting.
     pub(crate) fn spawn(data_dir: &Path, text: &str, wrapper: &[&str]) -> Self {
         let config = data_dir.with_extension("toml");
-        // The disk may be full.
+        // The file is written only if it changes, because the disk may be full.
         if std::fs::read_to_string(&config).ok().as_deref() != Some(text) {
             std::fs::write(&config, text).unwrap();
         }
@@ -92,12 +95,12 @@ impl Process {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let (sender, log) = mpsc::channel();
-        // Read to its end, so that the server never waits for us to.
+        // The output is read to its end, so that the server never waits for the test.
         std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| drop(sender.send(line))));
         Self { child, url: String::new(), data_dir: data_dir.to_owned(), log }
     }
 
-    /// Waits until it is ready; or gives how it ended, and its log.
+    /// Waits until the server is ready. The error is its exit status and its log.
     pub(crate) fn ready(mut self) -> Result<Self, (ExitStatus, String)> {
         let mut before = String::new();
         loop {
@@ -114,13 +117,13 @@ impl Process {
         }
     }
 
-    /// kill -9, and waits until it is gone.
+    /// Kills the server with SIGKILL and waits for its end.
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    /// SIGTERM; gives the exit code and how long it took.
+    /// Stops the server with SIGTERM; returns the exit code and the duration.
     pub(crate) fn stop(mut self) -> (Option<i32>, Duration) {
         let began = Instant::now();
         let pid = Pid::from_child(&self.child);
@@ -129,13 +132,13 @@ impl Process {
         (code, began.elapsed())
     }
 
-    /// The admin's client.
+    /// A client with the admin token.
     pub(crate) fn admin(&self) -> Client {
         let token = std::fs::read_to_string(self.data_dir.join("admin.token")).unwrap();
         Client::new(&self.url, token.trim())
     }
 
-    /// A new organization's client.
+    /// A client of a new organization.
     pub(crate) fn org(&self, name: &str) -> Client {
         self.admin().new_org(name)
     }
@@ -143,7 +146,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Only ours, and only if a test gave up on it.
+        // Kills the server if the test failed before stopping it.
         if matches!(self.child.try_wait(), Ok(None)) {
             drop(self.child.kill());
             drop(self.child.wait());
@@ -151,7 +154,7 @@ impl Drop for Process {
     }
 }
 
-/// A caller with a key.
+/// An HTTP client with an API key.
 pub(crate) struct Client {
     http: reqwest::Client,
     runtime: tokio::runtime::Runtime,
@@ -159,7 +162,7 @@ pub(crate) struct Client {
     pub(crate) key: String,
 }
 
-/// An answer.
+/// An answer and its parsed body.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -187,7 +190,8 @@ impl Client {
         if rustls::crypto::CryptoProvider::get_default().is_none() {
             drop(rustls::crypto::ring::default_provider().install_default());
         }
-        // A connection that the server may be about to close is not used again: nothing here hears of that in time.
+        // A connection that the server may be closing is not used again, because this client would
+        // notice too late.
         let builder = reqwest::Client::builder().no_proxy().pool_idle_timeout(Duration::from_millis(500));
         let http = builder.timeout(patience(Duration::from_secs(30))).build().unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -198,7 +202,7 @@ impl Client {
         Self::new(&self.url, key)
     }
 
-    /// Any request; fails the test if there is no answer.
+    /// Sends any request; fails the test if there is no answer.
     pub(crate) fn request(
         &self,
         method: Method,
@@ -219,7 +223,7 @@ impl Client {
         self.try_request_bytes(method, path, headers, body.into().into_bytes())
     }
 
-    /// A request whose body need not be text.
+    /// Sends a request whose body need not be text.
     pub(crate) fn try_request_bytes(
         &self,
         method: Method,
@@ -265,7 +269,7 @@ impl Client {
 
     pub(crate) fn new_org(&self, name: &str) -> Self {
         let ask = |name: &str| self.post("/api/keys/generate", &json!({ "organization": name, "tier": "free" }));
-        // Names are unique; a test that does not care for them may use one twice.
+        // Names are unique; a test that does not care about names may use a name twice.
         let mut made = ask(name);
         for number in 2.. {
             if made.code() != "organization_exists" {
@@ -289,14 +293,14 @@ impl Client {
         self.post_text(&format!("/api/ack/{id}"), "")
     }
 
-    /// Sets the default endpoint and gives the key bytes of its secret.
+    /// Sets the default endpoint; returns the key bytes of its secret.
     pub(crate) fn push_to(&self, url: &str) -> Vec<u8> {
         let set = self.post("/api/webhook/config", &json!({ "url": url }));
         assert!(set.status == 200 || set.status == 201, "{set:?}");
         secret_bytes(set.json["secret"].as_str().unwrap())
     }
 
-    /// The whole inbox, page by page.
+    /// Reads the whole inbox, page by page.
     pub(crate) fn inbox(&self) -> Vec<Value> {
         let (mut events, mut path) = (Vec::new(), "/api/inbox?limit=500".to_owned());
         loop {
@@ -314,12 +318,12 @@ impl Client {
         self.inbox().iter().map(|event| event["id"].as_str().unwrap().to_owned()).collect()
     }
 
-    /// Looks at the inbox until it is as wanted.
+    /// Reads the inbox until it is as wanted.
     pub(crate) fn inbox_until(&self, wanted: impl Fn(&[Value]) -> bool) -> Vec<Value> {
         until(|| Some(self.inbox()).filter(|inbox| wanted(inbox)))
     }
 
-    /// The value of a series of /metrics.
+    /// The value of a series of `/metrics`.
     pub(crate) fn metric(&self, series: &str) -> f64 {
         let text = self.get("/metrics").text;
         let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
@@ -327,7 +331,7 @@ impl Client {
     }
 }
 
-/// Asks again and again until there is an answer.
+/// Calls `ask` repeatedly until there is a result.
 pub(crate) fn until<T>(ask: impl Fn() -> Option<T>) -> T {
     let began = Instant::now();
     loop {
@@ -335,7 +339,7 @@ pub(crate) fn until<T>(ask: impl Fn() -> Option<T>) -> T {
             return answer;
         }
         assert!(began.elapsed() < PATIENCE, "waited in vain");
-        // The server needs the processor more.
+        // The pause leaves the processor to the server.
         std::thread::park_timeout(Duration::from_millis(1));
     }
 }

@@ -1,4 +1,5 @@
-//! Endpoints that cost others nothing: those that never answer, and those that keep their events in order.
+//! Endpoints that must not delay others: endpoints that never answer, and endpoints with strict
+//! ordering.
 
 use std::io::Read as _;
 use std::net::{TcpListener, TcpStream};
@@ -10,7 +11,7 @@ use triggerd::http::receiver::Receiver;
 
 use crate::harness::{PATIENCE, Process, until};
 
-/// Accepts connections, reads what comes, and never says a word.
+/// A receiver that accepts connections, reads requests, and never answers.
 struct Silence {
     url: String,
     connections: Arc<Mutex<Vec<TcpStream>>>,
@@ -36,8 +37,8 @@ impl Silence {
     }
 }
 
-/// Fifty endpoints that never answer have as many attempts as they can get; then another organization's event is sent.
-/// Gives whether it arrived within `patience`.
+/// Fifty endpoints that never answer take as many attempts as they can; then another organization's
+/// event is sent. Returns true if this event arrived within `patience`.
 fn arrives_beside_fifty_silent_endpoints(limits: &str, in_flight: usize, patience: Duration) -> bool {
     let dir = tempfile::tempdir().unwrap();
     let config = format!("[delivery]\ntimeout_ms = 300000\n{limits}");
@@ -88,7 +89,7 @@ fn events_arrive_in_order_where_that_is_asked_for_also_after_failures_and_a_kill
         let arrived: Vec<String> = receiver.received().into_iter().map(|request| request.id).collect();
         (arrived.last() == ids.last()).then_some(arrived)
     });
-    // What failed came again; what was not settled at the kill as well.
+    // Failed attempts were repeated, and so were attempts not settled before the kill.
     arrived.dedup();
     assert_eq!(arrived, ids);
     receiver.stop();

@@ -1,4 +1,4 @@
-//! Nobody can take the server from the others: descriptors, inodes, the data directory itself, the log.
+//! No client can exhaust the server: descriptors, inodes, the data directory itself, the log.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -13,12 +13,12 @@ use triggerd::http::receiver::Receiver;
 use crate::harness::{Client, PATIENCE, binary, command, settings, until};
 use crate::operator::{Served, Start, is_root};
 
-/// The address behind a server's URL.
+/// The address in a server's URL.
 fn address(server: &Served) -> String {
     server.url().strip_prefix("http://").unwrap().to_owned()
 }
 
-/// What is done to a data directory.
+/// Damages a data directory.
 type Harm = fn(&Path);
 
 /// The journal's segments, oldest first.
@@ -33,7 +33,7 @@ fn set_len(path: &Path, len: u64) {
     fs::OpenOptions::new().write(true).open(path).unwrap().set_len(len).unwrap();
 }
 
-/// What is done, and what the last words say of it.
+/// Name of the damage, the damage, and a part of the last error.
 const HARMS: [(&str, Harm, &str); 10] = [
     ("removed", |data| fs::remove_dir_all(data).unwrap(), "would otherwise make an empty data directory"),
     ("renamed", |data| fs::rename(data, data.with_extension("elsewhere")).unwrap(), "Nothing is lost"),
@@ -62,7 +62,7 @@ const HARMS: [(&str, Harm, &str); 10] = [
     ),
 ];
 
-/// Harms it, and gives the last words.
+/// Damages the data directory; returns the last error in the log.
 fn last_words(data: &Path, mut server: Served, org: &Client, harm: Harm) -> String {
     harm(data);
     let mut said = (false, false);
@@ -97,7 +97,7 @@ fn a_data_directory_that_goes_or_is_changed_is_noticed_said_and_the_end() {
         let payload = json!("x".repeat(10_000));
         (0..20).for_each(|_| assert_eq!(org.send("a.b", &payload).status, 202));
         assert_eq!(org.get("/health").json["checks"]["data_dir"], "ok");
-        // Who only reads it does no harm.
+        // A reader of the directory causes no loss.
         let copy = dir.path().join(format!("{name}.copy"));
         assert!(Command::new("cp").arg("-a").arg(&data).arg(&copy).status().unwrap().success());
         let reason = last_words(&data, server, &org, harm);
@@ -105,7 +105,7 @@ fn a_data_directory_that_goes_or_is_changed_is_noticed_said_and_the_end() {
     }
 }
 
-/// A start that says this and ends: how, and all it said.
+/// Starts a server that logs this text and ends; returns its exit code and its log.
 fn refused(start: Start<'_>, says: &str) -> (Option<i32>, String) {
     let mut served = start.spawn();
     until(|| (served.text().contains(says) || served.text().contains("triggerd is ready")).then_some(()));
@@ -148,14 +148,14 @@ fn a_directory_that_somebody_else_uses_is_refused_and_stays_as_it_was() {
         assert!(text.contains(&says) && text.contains(".bashrc, Letters, Music") && text.contains("2 more"), "{text}");
     }
     assert_eq!(fs::read_dir(&home).unwrap().count(), 7, "something was made in it");
-    // A fresh filesystem is nobody's, and logs may lie beside the data.
+    // A fresh filesystem is free to use, and logs may be beside the data.
     let fresh = dir.path().join("fresh");
     fs::create_dir_all(fresh.join("lost+found")).unwrap();
     let config = format!("[log]\ndirectory = {:?}\n", fresh.join("logs").display().to_string());
     for _ in 0..2 {
         assert_eq!(Start::on(&fresh).config(&config).ready().stop().0, Some(0));
     }
-    // What is ours already may have anything in it.
+    // An existing data directory may hold any other files.
     fs::write(fresh.join("notes.txt"), "").unwrap();
     assert_eq!(Start::on(&fresh).config(&config).ready().stop().0, Some(0));
 }
@@ -194,7 +194,7 @@ fn the_log_has_numbers_for_figures_words_for_words_and_no_path_of_a_build() {
     assert!(lines.iter().any(|line| line.contains_key("took_ms")));
 }
 
-/// A filesystem in memory with few files, unmounted when dropped.
+/// A filesystem in memory with few inodes, unmounted on drop.
 struct Small(PathBuf);
 
 impl Small {
@@ -237,7 +237,7 @@ fn when_inodes_run_out_events_are_refused_for_that_reason_and_the_rest_goes_on()
     assert_eq!(org.get("/health").json["checks"]["disk"], "too_few_files");
     let said = server.lines("new events are refused").pop().unwrap();
     assert!(said["cause"].as_str().unwrap().contains("inodes"), "{said}");
-    // What makes room goes on.
+    // Requests that free space still work.
     for id in &ids {
         assert_eq!(org.ack(id).status, 200);
     }
@@ -260,13 +260,13 @@ fn connections_never_take_the_descriptors_that_the_journal_needs() {
         let said = server.text().contains("LimitNOFILE=");
         assert_eq!(said, !raised, "{name}: {}", server.text());
         let org = server.admin().new_org("Acme");
-        // Idle ones, more than there may be; the kernel keeps those that are not accepted.
+        // More idle connections than the server accepts; the kernel keeps the others.
         let idle: Vec<_> = (0..400).filter_map(|_| TcpStream::connect(address(&server)).ok()).collect();
         assert_eq!(idle.len(), 400);
         let payload = json!("x".repeat(40_000));
         drop(idle.into_iter().skip(100).collect::<Vec<_>>());
         for _ in 0..20 {
-            // Each one or two need a segment of their own.
+            // One or two of these events fill a segment.
             let sent = until(|| {
                 let body = json!({"type": "a.b", "payload": payload}).to_string();
                 let headers = [("Content-Type", "application/json")];
@@ -298,7 +298,7 @@ fn a_limit_of_descriptors_that_the_threads_do_not_fit_in_is_refused_and_named() 
     }
 }
 
-/// What is no HTTP, on a connection of its own.
+/// Sends bytes that are not HTTP on a connection of their own.
 fn garbage(address: &str, bytes: &[u8]) {
     let Ok(mut stream) = TcpStream::connect(address) else { return };
     drop(stream.set_read_timeout(Some(Duration::from_secs(1))));
@@ -315,7 +315,7 @@ fn what_is_no_http_is_a_line_a_second_at_most_and_counted() {
     let org = server.admin().new_org("Acme");
     let before = server.text().lines().count();
     let began = std::time::Instant::now();
-    // A hello of TLS, bytes that are nothing, a request that is none.
+    // A TLS hello, random bytes, and an invalid request.
     let hello = [&[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3][..], &[7; 300]].concat();
     for _ in 0..200 {
         garbage(&address(&server), &hello);
@@ -410,7 +410,7 @@ fn what_failed_to_authenticate_is_told_as_it_was_read() {
     assert_eq!(org.delete(&format!("/api/keys/{id}")).status, 204);
     let bearer = format!("bearer\t{key}");
     for (own, name, value, has_key, told) in [
-        // The proxy's own is no key of ours.
+        // The proxy's own credential is no API key.
         ("", "Authorization", "Basic dHJpZ2dlcjpk", false, None),
         ("nonsense", "X-API-Key", key, true, Some(id)),
         ("", "Authorization", &bearer, true, Some(id)),
@@ -438,7 +438,8 @@ fn who_is_refused_because_the_server_is_busy_is_in_the_log() {
     let payload = json!("x".repeat(10_000));
     let large = std::cell::RefCell::new(Vec::new());
     let refused = until(|| {
-        // One body takes all there is room for, unless another one has just some of it: then the next one does.
+        // A single body takes all remaining room. If another body has just taken a part, the next
+        // body does.
         let mut stream = TcpStream::connect(address(&server)).unwrap();
         stream.write_all(head.as_bytes()).unwrap();
         large.borrow_mut().push(stream);
@@ -450,7 +451,7 @@ fn who_is_refused_because_the_server_is_busy_is_in_the_log() {
     assert!(line["message"] == "request refused" && line["request_id"].is_string(), "{line}");
 }
 
-/// Threads of a process that do what may block, for those that serve requests.
+/// Number of the process's threads for blocking work.
 fn blocking_threads(server: &Served) -> usize {
     let tasks = fs::read_dir(format!("/proc/{}/task", server.child.id())).unwrap();
     let name = |task: &fs::DirEntry| fs::read_to_string(task.path().join("comm")).unwrap_or_default();

@@ -1,9 +1,9 @@
-//! The integration tests: one binary, one module for each part of the promise.
+//! The integration tests: one binary, with one module for each part of the promise.
 
 #![expect(clippy::disallowed_methods, reason = "tests race, wait and read the environment where the server must not")]
 #![expect(clippy::similar_names, reason = "a receiver has received, a pushing organization is pushed to")]
 #![expect(clippy::float_cmp, reason = "counters are whole numbers")]
-// Always true here; it tells clippy that helpers are tests too.
+// Always true here; this tells clippy that helpers are tests too.
 #![cfg(test)]
 
 mod answers;

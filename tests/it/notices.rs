@@ -1,4 +1,5 @@
-//! Operational events through the real binary: what the server itself tells of endpoints, deliveries and the disk.
+//! Operational events with the real binary: events of triggerd itself about endpoints, deliveries
+//! and the disk.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
@@ -16,14 +17,14 @@ const RECOVERED: &str = "triggerd.endpoint.recovered";
 const DISABLED: &str = "triggerd.endpoint.disabled";
 const DISK_LOW: &str = "triggerd.disk.low";
 
-/// An endpoint's path and the key bytes of its secret.
+/// Creates an endpoint; returns its path and the key bytes of its secret.
 fn endpoint(org: &Client, settings: &Value) -> (String, Vec<u8>) {
     let made = org.post("/api/endpoints", settings);
     assert_eq!(made.status, 201, "{made:?}");
     (format!("/api/endpoints/{}", made.id()), secret_bytes(made.json["secret"].as_str().unwrap()))
 }
 
-/// All events of the type, or below it, the newest first.
+/// All events of this type or below it, newest first.
 fn events(org: &Client, event_type: &str) -> Vec<Value> {
     let page = org.get(&format!("/api/events?limit=500&type={event_type}"));
     assert_eq!(page.status, 200, "{page:?}");
@@ -38,7 +39,7 @@ fn body(request: &Received) -> Value {
     serde_json::from_slice(&request.body).unwrap()
 }
 
-/// Why an event did not go to the endpoint of this path, once it is routed.
+/// The reason why an event did not go to the endpoint of this path, once the event is routed.
 fn why_not(org: &Client, event: &str, path: &str) -> Value {
     let id = path.rsplit('/').next().unwrap();
     until(|| {
@@ -74,7 +75,7 @@ fn a_delivery_that_is_given_up_is_told_to_those_who_ask_and_never_enters_the_inb
     assert_eq!(why_not(&org, &request.id, &plain_path), "type_not_wanted", "an empty list did not ask for it");
     assert_eq!(body["data"], events(&org, "triggerd.*")[0]["payload"], "the same by pull");
 
-    // Without a subscriber it can be read, but whoever works off the inbox does not meet it.
+    // Without a subscriber the event can be read, but is not in the inbox.
     let sent = quiet.send("order.created", &json!(1)).id();
     let found = until(|| events(&quiet, "triggerd.*").pop());
     assert_eq!((&found["payload"]["event_id"], &found["status"]), (&json!(sent), &json!("accepted")));
@@ -84,9 +85,9 @@ fn a_delivery_that_is_given_up_is_told_to_those_who_ask_and_never_enters_the_inb
     assert_eq!(quiet.get("/api/inbox?type=triggerd.*").json["data"], json!([]));
     assert!(org.inbox().iter().all(|event| event["type"] == "order.created"), "also with subscribers");
     assert!(!quiet.get("/api/events").text.contains("canary"), "tokens in URLs are not told");
-    // What never was in the inbox can be acknowledged all the same, and stays out of it.
+    // An event outside the inbox can be acknowledged too, and stays outside.
     assert_eq!(quiet.ack(found["id"].as_str().unwrap()).status, 200);
-    // One of each organization.
+    // Each organization has one.
     until(|| (quiet.metric("triggerd_inbox_open_events") == 2.0).then_some(()));
     assert_eq!((told(&org, "delivery_dead"), events(&org, "triggerd.*").len()), (2.0, 1));
     for receiver in [bad, watcher, plain] {
@@ -94,7 +95,8 @@ fn a_delivery_that_is_given_up_is_told_to_those_who_ask_and_never_enters_the_inb
     }
 }
 
-/// An endpoint fails three times, the server is killed, it fails once more and accepts. Gives what was told of it.
+/// An endpoint fails three times, the server is killed, the endpoint fails once more and then
+/// accepts. Returns the operational events about the endpoint.
 fn fails_and_recovers(failing_after_s: u64) -> Vec<Value> {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
@@ -139,7 +141,7 @@ fn an_endpoint_that_accepts_before_the_time_is_not_told() {
     assert_eq!(fails_and_recovers(0), [] as [Value; 0], "0: never");
 }
 
-/// Answers 410 to so many requests as soon as all of them are there.
+/// Answers 410 to this number of requests as soon as all have arrived.
 fn gone_together(requests: usize) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
@@ -190,23 +192,24 @@ fn operational_events_cause_no_more_of_themselves_whatever_becomes_of_them() {
     let (org, receiver) = (server.org("Acme"), Receiver::start().unwrap());
     let watches = json!({"url": receiver.url(), "event_types": ["triggerd.*", "b"], "retry_schedule": [2]});
     let (path, _) = endpoint(&org, &watches);
-    // One for each event, so that none of them fails for long.
+    // One endpoint for each event, so that no endpoint fails for long.
     for wanted in ["a", "c"] {
         endpoint(&org, &json!({"url": "http://127.0.0.1:1/", "event_types": [wanted], "retry_schedule": []}));
     }
     let dead = || org.metric("triggerd_deliveries_total{outcome=\"dead\"}");
-    // The watcher fails twice, more than a second apart, and what it was to get is given up: dead, and failing by then.
+    // The watcher fails twice, more than a second apart, and its delivery is given up: this
+    // delivery is dead, and the watcher has been failing long enough.
     receiver.answer_next([500, 500, 410]);
     org.send("a", &json!(1));
     until(|| (dead() == 2.0).then_some(()));
     assert_eq!(events(&org, "triggerd.*").len(), 1, "of the ordinary one");
-    // Then it is gone, by its answer to the next one.
+    // The watcher answers 410 to the next event.
     org.send("c", &json!(2));
     until(|| (dead() == 4.0).then_some(()));
     assert_eq!(org.get(&path).json["disabled_reason"], "gone");
     let all = events(&org, "triggerd.*");
     assert!(all.len() == 2 && all.iter().all(|event| event["type"] == DEAD), "{all:?}");
-    // Of the same endpoint an ordinary event's end is told.
+    // An ordinary event disables the same endpoint, and this is reported.
     assert_eq!(org.post(&format!("{path}/enable"), &json!({})).status, 200);
     receiver.answer_next([410]);
     org.send("b", &json!(3));
@@ -239,7 +242,7 @@ fn producers_cannot_post_the_servers_own_types() {
 
 #[test]
 fn a_disk_that_gets_full_is_told_once_to_organizations_that_ask_for_it() {
-    /// The largest reserve there can be.
+    /// The maximum reserve that the configuration allows.
     const RESERVE_MAX: u64 = 1 << 40;
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
@@ -275,7 +278,7 @@ fn a_disk_that_gets_full_is_told_once_to_organizations_that_ask_for_it() {
     assert_eq!(asks.send("a", &json!(1)).status, 202, "events are taken still");
     server.kill();
     let (server, [asks, ..]) = start();
-    // Told as a duplicate, which is counted.
+    // The second report is a duplicate, which the metric counts.
     until(|| (asks.metric("triggerd_events_duplicate_total") == 1.0).then_some(()));
     assert_eq!((told(&asks, "disk_low"), events(&asks, DISK_LOW).len()), (0.0, 1));
     assert_eq!(server.stop().0, Some(0));

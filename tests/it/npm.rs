@@ -1,13 +1,13 @@
-//! Client libraries that npm has, in directories of their own. Needs npm and its registry.
+//! Client libraries from npm, each in its own directory. Needs npm and its registry.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-/// What npm says when there is something wrong with what it was given.
+/// Errors of npm about its input.
 const MISTAKES: [&str; 6] = ["EUSAGE", "EINTEGRITY", "ERESOLVE", "EJSONPARSE", "ETARGET", "ELIFECYCLE"];
 
-/// The program of this name in `tests/clients` with the packages it names; why there is none, where npm or its registry is
-/// out of reach.
+/// Installs the program of this name in `tests/clients` with its packages. The error says why npm
+/// or its registry is out of reach.
 pub(crate) fn installed(name: &str) -> Result<PathBuf, String> {
     if Command::new("npm").arg("--version").output().is_err() {
         assert!(std::env::var_os("CI").is_none(), "there is no npm");
@@ -25,7 +25,7 @@ pub(crate) fn installed(name: &str) -> Result<PathBuf, String> {
     Err(format!("npm's registry cannot be reached: {said}"))
 }
 
-/// All it said.
+/// Both outputs of the program.
 pub(crate) fn text(output: &Output) -> String {
     [output.stdout.as_slice(), &output.stderr].map(String::from_utf8_lossy).concat()
 }
@@ -34,7 +34,7 @@ fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
         let to = to.join(entry.file_name());
-        // What an installation by hand left there is not part of it.
+        // The modules of a manual installation are not copied.
         if entry.file_name() == "node_modules" {
             continue;
         }

@@ -1,5 +1,6 @@
-//! What an operator meets: a reload, a lost key, a port that is taken, a copy beside the original, files of another user,
-//! systemd on the other side. The real binary, its log in a file as a service's is in the journal.
+//! An operator's situations: a reload, a lost key, an address in use, a copy beside the original,
+//! files of another user, systemd. The real binary logs to a file, as a service logs to systemd's
+//! journal.
 
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
@@ -17,10 +18,10 @@ use crate::harness::{Client, PATIENCE, settings, until};
 #[path = "operator_refusals.rs"]
 mod refusals;
 
-/// A user that is not root, wherever there is a root.
+/// A user other than root.
 const NOBODY: u32 = 65_534;
 
-/// A server whose output goes to a file.
+/// A server that writes its output to a file.
 pub(crate) struct Served {
     pub(crate) child: Child,
     pub(crate) data: PathBuf,
@@ -78,7 +79,7 @@ impl<'a> Start<'a> {
         served
     }
 
-    /// For one that does not start: its exit code and all it said.
+    /// Runs a server that does not start; returns its exit code and its output.
     pub(crate) fn ended(self) -> (Option<i32>, String) {
         let mut served = self.spawn();
         let code = served.child.wait().unwrap().code();
@@ -129,7 +130,7 @@ impl Served {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
-    /// Reloads with this configuration and waits for what it says of it.
+    /// Reloads with this configuration and waits for a line with `says`.
     pub(crate) fn reload(&mut self, config: &str, says: &str) -> String {
         let said = self.text().matches(says).count();
         fs::write(self.data.with_extension("toml"), config).unwrap();
@@ -153,7 +154,7 @@ impl Drop for Served {
     }
 }
 
-/// Runs another command on the data directory, as `user` if one is given.
+/// Runs another command on the data directory, under `wrapper`.
 fn run(data: &Path, words: &[&str], wrapper: &[&str]) -> (Option<i32>, String) {
     let all: Vec<_> = wrapper.iter().copied().chain([env!("CARGO_BIN_EXE_triggerd")]).collect();
     let output = Command::new(all[0])
@@ -177,7 +178,7 @@ pub(crate) fn is_root() -> bool {
 
 const AS_NOBODY: [&str; 4] = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
 
-/// Everything below a directory belongs to this user.
+/// Gives everything below a directory to this user.
 fn give(dir: &Path, user: u32) {
     chown(dir, Some(user), Some(user)).unwrap();
     for entry in fs::read_dir(dir).unwrap() {
@@ -222,7 +223,7 @@ fn a_reload_takes_over_what_it_can_names_the_rest_and_refuses_what_is_broken() {
     assert!(text.contains("tiers.free.burst"), "{text}");
     assert_eq!(limit(&org), "70", "as it was");
     server.reload("no = toml = at all", "reload refused");
-    // A level counts at once.
+    // A new log level takes effect at once.
     let narrow = format!("{wider}[log]\nlevel = \"debug\"\n");
     server.reload(&narrow, "log.level");
     org.get("/api/endpoints");
@@ -262,7 +263,7 @@ fn attempts_that_begin_after_a_reload_keep_to_it() {
     server.reload(&quick, "the configuration has changed");
     org.send("a.b", &json!(2));
     receiver.wait_for(3, PATIENCE);
-    // Networks that are not allowed any more are not reached by what was set before, either.
+    // Networks that are no longer allowed are not reached by existing endpoints either.
     server.reload(&quick.replace("127.0.0.0/8", "192.168.0.0/16"), "the configuration has changed");
     org.send("a.b", &json!(3));
     until(|| {
@@ -273,7 +274,7 @@ fn attempts_that_begin_after_a_reload_keep_to_it() {
     receiver.stop();
 }
 
-/// Reads what systemd would be told.
+/// Opens the socket for messages to systemd.
 fn notify_socket(dir: &Path) -> (UnixDatagram, String) {
     let path = dir.join("notify");
     let socket = UnixDatagram::bind(&path).unwrap();
@@ -335,7 +336,7 @@ fn lines_for_the_journal_begin_with_their_priority_and_nothing_of_a_library_is_a
     assert_eq!(code, Some(2));
     let last = text.lines().last().unwrap();
     assert!(last.starts_with("<3>") && last.contains("did you mean info?"), "{last}");
-    // On a terminal it is text. The address is taken, so that it ends.
+    // On a terminal the log is text. The address is in use, so the server ends.
     let (terminal, config) = (dir.path().join("terminal"), data.with_extension("toml"));
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let listen = format!("{}\"\nbind_seconds = 0", taken.local_addr().unwrap());
@@ -347,7 +348,7 @@ fn lines_for_the_journal_begin_with_their_priority_and_nothing_of_a_library_is_a
         let text = fs::read_to_string(&terminal).unwrap();
         assert!(text.contains("INFO triggerd::") && !text.contains("{\"timestamp\""), "{text}");
     }
-    // Another file is no journal.
+    // Another file is not systemd's journal.
     let server = Start::on(&data).variable("JOURNAL_STREAM", "1:1").ready();
     assert!(server.text().lines().last().unwrap().starts_with('{'));
 }
@@ -366,7 +367,7 @@ fn an_address_that_is_taken_is_waited_for_and_said_once() {
     assert!(code == Some(70) && text.contains("cannot listen on"), "{text}");
     let mut waits = on("").spawn();
     waits.wait_for("in use by another process");
-    // It can be stopped while it waits.
+    // A waiting server can be stopped.
     assert_eq!(waits.stop().0, Some(0));
     let mut waits = on("").spawn();
     waits.wait_for("in use by another process");
@@ -405,7 +406,7 @@ fn a_lost_secrets_key_is_named_nothing_is_made_and_the_operator_can_go_on_withou
     let (code, text) = Start::on(&data).ended();
     assert!(code == Some(3) && text.contains("--forget-secrets") && text.contains("1 endpoints"), "{text}");
     assert!(!key.exists(), "nothing was made in its place");
-    // Another key is no better, and the right one is as good as ever.
+    // A wrong key is refused too, and the right key still works.
     fs::write(&key, "00".repeat(32)).unwrap();
     fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
     assert_eq!(Start::on(&data).ended().0, Some(3));
@@ -421,7 +422,7 @@ fn a_lost_secrets_key_is_named_nothing_is_made_and_the_operator_can_go_on_withou
     let shown = enabled(&server);
     assert_eq!((&shown["enabled"], &shown["disabled_reason"]), (&json!(false), &json!("secret_lost")), "{shown}");
     assert_eq!(shown["headers"], json!({}), "{shown}");
-    // Its owner gives it a new secret and goes on.
+    // The owner sets a new secret and enables the endpoint.
     let org = server.client(&org.key);
     let event = org.send("a.b", &json!(1)).id();
     assert_eq!(org.post(&format!("/api/endpoints/{id}/secret/rotate"), &json!({"overlap_seconds": 0})).status, 200);
@@ -464,7 +465,8 @@ fn a_copy_says_that_it_will_deliver_and_does_not_if_told_so() {
         (waiting == 2).then_some(())
     });
     assert_eq!(quiet.stop().0, Some(0));
-    // It stays a copy however often it is looked at, or a start fails, and until it has delivered.
+    // The directory stays a copy, however often a server looks at it or a start fails, until a
+    // server has delivered from it.
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let config = settings(&copy, "").replace("127.0.0.1:0", &taken.local_addr().unwrap().to_string());
     let config = config.replace("[storage]", "bind_seconds = 0\n[storage]");

@@ -1,4 +1,4 @@
-//! What is refused at a start or by a command, and what is said then.
+//! Refusals of a start or of a command, and their messages.
 
 use super::*;
 
@@ -14,7 +14,7 @@ fn what_root_rebuilds_belongs_to_the_service_and_what_it_may_not_read_is_named()
     let key = server.admin().new_org("Acme").key;
     server.client(&key).send("a.b", &json!(1));
     assert_eq!(server.stop().0, Some(0));
-    // As a service's directory is: another user's, and everything in it.
+    // The directory belongs to another user, like that of a service.
     give(&data, NOBODY);
     let service = || Start::on(&data).under(&AS_NOBODY);
     fs::remove_file(data.with_extension("log")).unwrap();
@@ -29,14 +29,15 @@ fn what_root_rebuilds_belongs_to_the_service_and_what_it_may_not_read_is_named()
     let server = service().ready();
     assert_eq!(server.client(&key).inbox().len(), 1);
     assert_eq!(server.stop().0, Some(0));
-    // A start as root, and whatever it makes, as well.
+    // A start as root creates files of this user, too.
     let server = Start::on(&data).ready();
     let big = json!("x".repeat(200_000));
     (0..12).for_each(|_| assert_eq!(server.client(&key).send("a.b", &big).status, 202));
     assert_eq!(server.stop().0, Some(0));
     let roots: Vec<_> = all(&data).into_iter().filter(|(_, owner)| *owner != NOBODY).collect();
     assert!(roots.is_empty(), "root's: {roots:?}");
-    // What is root's all the same is named, with whose it is and who asked.
+    // A file that belongs to root nevertheless is named, with its owner and the user of the
+    // process.
     for odd in ["journal/00000000000000000001.seg", "FORMAT", "LOCK", "sled", "secrets.key"] {
         let path = data.join(odd);
         let mode = fs::metadata(&path).unwrap().mode();
@@ -70,7 +71,7 @@ fn who_owns_the_data_directory_gets_no_other_file_of_roots() {
         (facts.uid(), facts.mode() & 0o777, fs::read_to_string(&other).unwrap())
             == (0, 0o600, "root's alone".to_owned())
     };
-    // A start of root's makes everything, in a directory of the service's.
+    // A start as root creates everything in a directory of the service.
     fs::create_dir(&data).unwrap();
     chown(&data, Some(NOBODY), Some(NOBODY)).unwrap();
     for name in ["FORMAT.new", "admin.token.new", "secrets.key.new"] {
@@ -91,7 +92,7 @@ fn who_owns_the_data_directory_gets_no_other_file_of_roots() {
         assert!(intact(), "{name}");
         fs::rename(&kept, &path).unwrap();
     }
-    // What has a second name may be anybody's.
+    // A file with a second name may belong to anybody.
     fs::hard_link(&other, data.join("sled/second")).unwrap();
     assert_eq!(run(&data, &["rebuild"], &[]).0, Some(0));
     assert!(intact(), "a second name");
@@ -106,7 +107,7 @@ fn a_directory_in_use_is_said_to_be_whatever_happens_in_it() {
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).unwrap();
     let data = dir.path().join("data");
     let server = Start::on(&data).under(&AS_NOBODY).ready();
-    // Files come and go in it; here one is in the way that the second server must not even look at.
+    // Files come and go in the directory; the second server must not even look at this one.
     let odd = data.join("journal/odd");
     fs::write(&odd, "").unwrap();
     fs::set_permissions(&odd, fs::Permissions::from_mode(0o000)).unwrap();
@@ -126,7 +127,8 @@ fn other_things_that_are_not_permitted_are_named_too() {
     let closed = dir.path().join("closed");
     fs::create_dir(&closed).unwrap();
     fs::set_permissions(&closed, fs::Permissions::from_mode(0o700)).unwrap();
-    // A directory that cannot be made, one that cannot be entered, a log file, a configuration.
+    // A directory that cannot be created, a directory that cannot be entered, a log file, and a
+    // configuration.
     let inside = closed.join("data");
     fs::write(closed.with_extension("log"), "").unwrap();
     let data = dir.path().join("data");

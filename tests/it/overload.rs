@@ -1,5 +1,5 @@
-//! `triggerd bench` through the real binary, and what a server does that is asked for more than it can. Only what is right on
-//! every machine, however slow and busy: how much is taken in and how quickly is judged by the gates.
+//! `triggerd bench` with the real binary, and a server under more load than it can accept. These
+//! tests hold on every machine, however slow and busy; gates judge throughput and latency.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Answer, Client, Process, until};
 
-/// Runs `triggerd bench` in this directory, with this configuration.
+/// Runs `triggerd bench` in this directory with this configuration.
 fn bench(dir: &Path, config: &str, arguments: &[&str]) -> Output {
     let file = dir.join("bench.toml");
     std::fs::write(&file, config).unwrap();
@@ -40,7 +40,8 @@ fn number(value: &Value, pointer: &str) -> f64 {
 fn bench_measures_a_server_of_its_own_and_leaves_nothing_behind() {
     let dir = tempfile::tempdir().unwrap();
     let arguments = ["--seconds", "1", "--connections", "4,8", "--payload-bytes", "512", "--deliver", "--json"];
-    // A disk that is busy with something else for half a second would have events refused.
+    // With the default limit, events would be refused when other work occupies the disk for half a
+    // second.
     let output = bench(dir.path(), "[intake]\nwait_ms_max = 60000\n", &arguments);
     let report = report(&output);
     assert_eq!(output.status.code(), Some(0), "{}", text_of(&output.stderr));
@@ -52,7 +53,7 @@ fn bench_measures_a_server_of_its_own_and_leaves_nothing_behind() {
         let statuses = run["statuses"].as_object().unwrap();
         assert!(statuses.keys().all(|status| status == "202"), "nothing but 202: {run:#}");
         let answered = statuses.get("202").map_or(0.0, |count| count.as_f64().unwrap());
-        // The server counted the same events, and wrote them in the groups it says.
+        // The server counted the same events, and wrote them in the reported groups.
         assert_eq!(number(run, "/events_accepted"), answered, "{run:#}");
         events += answered;
         let latency = &run["latency_ms"];
@@ -66,7 +67,7 @@ fn bench_measures_a_server_of_its_own_and_leaves_nothing_behind() {
         let connections = number(run, "/load/connections");
         assert!(run["load"]["kind"] == "open" || answered >= connections, "{run:#}");
     }
-    // Open loop: as many as were due, no more; 50 % and 80 % of the best closed loop.
+    // Open loop: exactly the requests due, at 50 % and 80 % of the best closed loop.
     let best = number(&runs[0], "/requests_per_second").max(number(&runs[1], "/requests_per_second"));
     for (run, share) in [(&runs[2], 0.5), (&runs[3], 0.8)] {
         let due = number(run, "/load/requests_per_second");
@@ -75,7 +76,7 @@ fn bench_measures_a_server_of_its_own_and_leaves_nothing_behind() {
     }
     let delivery = &report["delivery"];
     assert_eq!(number(delivery, "/arrived"), number(&runs[4], "/events_accepted"), "{delivery:#}");
-    // With the event of the knock and those of the warm-up there are more.
+    // The first event and the warm-up add to these events.
     assert!(number(&report, "/disk/payload_bytes") > events * 512.0);
     assert!(number(&report, "/disk/bytes_per_payload_byte") > 1.0, "payloads are on the disk");
     assert!(number(&report, "/sync_floor/p50_ms") > 0.0 && number(&report, "/machine/cores") >= 1.0);
@@ -102,11 +103,11 @@ fn bench_measures_a_server_that_runs_already_and_says_when_it_is_refused() {
     assert_eq!(proxied.status.code(), Some(2), "{}", text_of(&proxied.stderr));
 }
 
-/// Settings of servers that load is too much for on every machine: each group is one command, and its sync takes longer than
-/// anything may wait.
+/// The failpoint for servers that are overloaded on every machine: each group has one command, and
+/// its sync takes longer than any event may wait.
 const SLOW: [&str; 2] = ["env", "TRIGGERD_SABOTAGE=syncs_slowly"];
 
-/// A server with these settings whose syncs are slow, and an organization.
+/// A server with these settings and slow syncs, and an organization.
 fn slow_server(dir: &Path, intake: &str) -> (Process, Client) {
     let server = Process::try_start(&dir.join("data"), &format!("[intake]\ngroup_commands = 1\n{intake}"), &SLOW);
     let server = server.unwrap_or_else(|(status, log)| panic!("not ready: {status}\n{log}"));
@@ -130,7 +131,7 @@ fn far_more_load_than_it_can_take_is_refused_with_retry_after_and_the_server_goe
     }
     let refused: f64 = verdicts.iter().map(|it| number(it, "/refused_per_second")).sum();
     assert!(refused > 0.0, "it was too much: {report:#}");
-    // The exit code is the verdict.
+    // The exit code matches the verdict.
     let kept = verdicts.iter().all(|it| it["broken_promises"].as_array().unwrap().is_empty());
     assert_eq!(output.status.code(), Some(i32::from(!kept)));
     until(|| (org.send("a.b", &json!(1)).status == 202).then_some(()));
@@ -144,7 +145,7 @@ fn bench_that_is_told_to_stop_takes_its_server_with_it() {
     command.args(["bench", "--seconds", "60", "--connections", "2", "--dir"]).arg(dir.path());
     let mut bench = command.stderr(std::process::Stdio::piped()).spawn().unwrap();
     let inside = || std::fs::read_dir(dir.path()).unwrap().filter_map(Result::ok).map(|entry| entry.path());
-    // Load is on it when it has taken in more than the one event that bench begins with.
+    // The load has begun when the server has accepted more than bench's first event.
     until(|| {
         let log = inside().find_map(|path| std::fs::read_to_string(path.join("server.log")).ok())?;
         let ready = log.lines().find(|line| line.contains("triggerd is ready"))?;
@@ -161,10 +162,11 @@ fn bench_that_is_told_to_stop_takes_its_server_with_it() {
     assert_eq!(inside().count(), 0, "nothing is left behind");
 }
 
-/// Posts from many connections at once until enough were refused; gives the refusals and the ids that were taken.
+/// Posts on many connections until `enough` posts were refused; returns the refusals and the
+/// accepted ids.
 fn post_until_refused(url: &str, key: &str, body: &str, enough: usize) -> (Vec<Answer>, Vec<String>) {
     const POSTERS: usize = 24;
-    // Of each; with slow syncs that is ten seconds where nothing is refused.
+    // Maximum number of posts of each connection; with slow syncs, ten seconds without a refusal.
     const POSTS_MAX: usize = 20;
     let (refused, taken) = (Mutex::new(Vec::new()), Mutex::new(Vec::new()));
     let count = AtomicUsize::new(0);
@@ -190,11 +192,11 @@ fn post_until_refused(url: &str, key: &str, body: &str, enough: usize) -> (Vec<A
     (refused.into_inner().unwrap(), taken.into_inner().unwrap())
 }
 
-/// Asks for more than a server with these settings can, and looks at what it refuses and how it is right after.
+/// Puts more load on a server than it can accept; checks the refusals, and the server right after.
 fn refuses_and_is_well_right_after(intake: &str) {
     let dir = tempfile::tempdir().unwrap();
     let (server, org) = slow_server(dir.path(), intake);
-    // One at a time is no overload.
+    // One request at a time is no overload.
     until(|| (org.send("a.b", &json!(1)).status == 202).then_some(()));
     let before = org.metric("triggerd_events_rejected_total{reason=\"overloaded\"}");
     let body = json!({"type": "a.b", "payload": 2}).to_string();
@@ -207,7 +209,8 @@ fn refuses_and_is_well_right_after(intake: &str) {
     }
     let rejected = org.metric("triggerd_events_rejected_total{reason=\"overloaded\"}") - before;
     assert_eq!(rejected, f64::from(u32::try_from(refused.len()).unwrap()));
-    // When what waited is stored, events are welcome again. And exactly what was acknowledged is there.
+    // When the waiting events are stored, the server accepts events again. Exactly the acknowledged
+    // events exist.
     until(|| (org.send("a.b", &json!(3)).status == 202).then_some(()));
     assert_eq!(org.inbox().len(), taken.len() + 2);
     assert_eq!(server.stop().0, Some(0));

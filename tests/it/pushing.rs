@@ -1,4 +1,5 @@
-//! Events on their way to endpoints: the real binary and, where days have to pass, the same server with a manual clock.
+//! Delivery of events to endpoints: with the real binary, and where days must pass, with the same
+//! server and a manual clock.
 
 use std::time::Duration;
 
@@ -68,7 +69,8 @@ fn what_was_not_delivered_is_delivered_after_a_kill() {
     let data = dir.path().join("data");
     let server = Process::start(&data);
     let (org, receiver) = (server.org("Acme"), Receiver::start().unwrap());
-    // 500 for the first attempt: then the next one is 5 s away, and the process is gone by then.
+    // The first attempt fails with 500, so the next is due after 5 s, and the process is killed
+    // before.
     receiver.answer_next([500]);
     org.push_to(&receiver.url());
     let id = org.send("a", &json!(1)).id();
@@ -82,7 +84,7 @@ fn what_was_not_delivered_is_delivered_after_a_kill() {
     receiver.stop();
 }
 
-/// A server inside the test, with a clock that the test moves.
+/// A server inside the test, with a manual clock.
 struct Timed {
     app: App,
     clock: Clock,
@@ -110,7 +112,7 @@ impl Timed {
         assert_eq!(self.app.stop(), triggerd::base::exit_code::ExitCode::Clean);
     }
 
-    /// Waits until what the last attempt brought is stored.
+    /// Waits until the outcome of the last attempt is stored.
     fn settled(&self, attempts: u32) -> Vec<Received> {
         let received = self.receiver.wait_for(attempts as usize, PATIENCE);
         assert_eq!(received.len(), attempts as usize);

@@ -1,4 +1,4 @@
-//! HTTP by hand on a socket, for clients that do not behave, and what they take of the server.
+//! HTTP on a raw socket, for clients that misbehave, and the server's resources for them.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::harness::{PATIENCE, Process};
 
-/// A connection as a client makes it that may not behave.
+/// A connection of a client that may misbehave.
 pub(crate) struct Raw {
     pub(crate) stream: TcpStream,
     pub(crate) read: Vec<u8>,
@@ -36,7 +36,7 @@ impl Raw {
         self.try_answer().expect("there is an answer")
     }
 
-    /// None if the connection ended instead.
+    /// The next answer; none if the connection ended.
     pub(crate) fn try_answer(&mut self) -> Option<(u16, Value)> {
         let head_end = self.read_until(|read| find(read, b"\r\n\r\n").map(|at| at + 4))?;
         let head = String::from_utf8(self.read[..head_end].to_vec()).unwrap();
@@ -69,7 +69,7 @@ impl Raw {
         self.read_until(|_| None).is_none()
     }
 
-    /// Leaves without a word more: the other side is told that it is over.
+    /// Resets the connection: the server learns that the client has left.
     pub(crate) fn reset(self) {
         set_socket_linger(&self.stream, Some(Duration::ZERO)).unwrap();
     }
@@ -97,7 +97,7 @@ pub(crate) fn memory_kib(server: &Process) -> u64 {
     line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
-/// Descriptors that are sockets.
+/// Number of the server's open sockets.
 pub(crate) fn sockets(server: &Process) -> usize {
     let fds = std::fs::read_dir(format!("/proc/{}/fd", server.child.id())).unwrap();
     let is_socket = |fd: &std::fs::DirEntry| {
@@ -106,7 +106,7 @@ pub(crate) fn sockets(server: &Process) -> usize {
     fds.filter_map(Result::ok).filter(is_socket).count()
 }
 
-/// Processor time that the server has used, in clock ticks.
+/// Processor time used by the server, in clock ticks.
 pub(crate) fn processor(server: &Process) -> u64 {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", server.child.id())).unwrap();
     let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();

@@ -1,4 +1,4 @@
-//! What requests may look like: what is read, what is refused, and what a rate is charged for.
+//! The forms of requests: accepted forms, refused forms, and the rate that each is charged for.
 
 use std::io::Write as _;
 
@@ -14,7 +14,7 @@ mod limits;
 const JSON: (&str, &str) = ("Content-Type", "application/json");
 const CLOUD_EVENT: (&str, &str) = ("Content-Type", "application/cloudevents+json");
 const CLOUD_EVENTS: (&str, &str) = ("Content-Type", "application/cloudevents-batch+json");
-/// Most bytes of a payload.
+/// Maximum size of a payload, in bytes.
 const PAYLOAD_BYTES: usize = 262_144;
 
 fn server() -> (Process, tempfile::TempDir) {
@@ -26,7 +26,7 @@ fn post(org: &Client, path: &str, headers: &[(&str, &str)], body: impl AsRef<[u8
     org.try_request_bytes(Method::POST, path, headers, body.as_ref().to_vec()).unwrap()
 }
 
-/// What became of the one item of a batch.
+/// The status of the single item of a batch.
 fn of_batch(answer: &Answer) -> Value {
     assert_eq!(answer.status, 200, "{answer:?}");
     answer.json["results"][0]["status"].clone()
@@ -76,7 +76,7 @@ fn times_are_what_rfc_3339_says_wherever_one_is_read() {
         "2026-01-31T10:00:00",
         "1969-12-31T23:59:59Z",
     ] {
-        // What a CloudEvent says of its time is kept as a text, also from before 1970.
+        // The time of a CloudEvent is kept as text, also before 1970.
         let is_kept = |place: &str| place == "CloudEvent" && bad.starts_with("1969");
         for (place, status) in places(bad).into_iter().filter(|(place, _)| !is_kept(place)) {
             assert!(matches!(status, 400 | 422), "{bad} as {place}: {status}");
@@ -156,7 +156,8 @@ fn null_is_the_same_as_absence_wherever_a_member_is_optional() {
         let refused = org.post("/api/events", &missing);
         assert_eq!((refused.status, &refused.json["errors"][0]["pointer"]), (422, &json!(pointer)), "{refused:?}");
     }
-    // The names in a map are the producer's own: there null is a value, and none that a label can have.
+    // Names in a map belong to the producer: there, null is a value, and no label can have this
+    // value.
     let label = org.post("/api/events", &json!({"type": "a", "payload": 1, "labels": {"x": null}}));
     assert_eq!((label.status, &label.json["errors"][0]["pointer"]), (422, &json!("/labels/x")), "{label:?}");
     let twice = org.post_text("/api/events", r#"{"type":"a","payload":1,"dedup_id":null,"dedup_id":"x"}"#);
@@ -209,7 +210,7 @@ fn what_get_gave_can_be_sent_back_and_changes_nothing() {
         let patched = org.patch(&path, &before.json);
         assert_eq!((patched.status, &patched.json), (200, &before.json), "{patched:?}");
         assert_eq!(org.get(&path).text, before.text);
-        // What differs is named, all of it.
+        // The error names every member that differs.
         let mut changed = before.json.clone();
         (changed["id"], changed["created_at"]) = (json!("ep_1"), json!("2026-01-31T10:00:00Z"));
         (changed["updated_at"], changed["disabled_reason"]) = (json!(1), json!("gone"));
@@ -299,10 +300,10 @@ fn one_slash_at_the_end_is_the_same_path_on_every_route() {
     let endpoint = org.post("/api/endpoints", &json!({"url": "http://127.0.0.1:1/"})).id();
     for route in triggerd::http::routes() {
         let path = route.path.replace("{event_id}", &event).replace("{endpoint_id}", &endpoint);
-        // Others name what is not there.
+        // The other ids do not exist.
         let path = path.replace(['{', '}'], "");
         let method = match route.verb {
-            // A stream does not end.
+            // The stream has no end.
             Verb::Get if path == "/api/tail" => Method::HEAD,
             Verb::Get => Method::GET,
             Verb::Post => Method::POST,
@@ -357,7 +358,7 @@ fn types_of_every_list_are_lists_and_patterns() {
         assert_eq!((wrong.status, wrong.code()), (400, "invalid_request"), "{path}");
         assert!(wrong.text.contains("?type"), "{wrong:?}");
     }
-    // Whoever waits for a type is not woken to an answer by another one.
+    // A long poll for a type does not end at an event of another type.
     let waiting = org.get("/api/inbox?type=never.*,nor.this&wait=1");
     assert_eq!((waiting.status, &waiting.json["data"]), (200, &json!([])));
 }

@@ -1,4 +1,4 @@
-//! Limits are reached and not passed.
+//! Limits of requests: a value at the limit is accepted, a value above it is refused.
 
 use super::*;
 
@@ -6,7 +6,7 @@ use super::*;
 fn every_limit_is_reached_and_not_passed() {
     let (server, _dir) = server();
     let org = server.org("Acme");
-    // Four bytes each, and twelve where they are escaped.
+    // Each character has four bytes, or twelve if escaped.
     let text = |characters: usize| "\u{1f600}".repeat(characters);
     let escaped = |characters: usize| "\\ud83d\\ude00".repeat(characters);
     let quoted = |bytes: usize| format!("\"{}\"", "x".repeat(bytes - 2));
@@ -24,7 +24,7 @@ fn every_limit_is_reached_and_not_passed() {
     };
     let (taken, again) = ((202, "duplicate".to_owned()), (202, "accepted".to_owned()));
     let refused = |status: u16| (status, "rejected".to_owned());
-    // All of them at once, also where every character is escaped.
+    // All limits at once, also with every character escaped.
     let payload = quoted(PAYLOAD_BYTES);
     assert_eq!(both(&event(&payload, &text(255), &labels(32, 255, &text))), taken);
     assert_eq!(both(&event(&payload, &escaped(254), &labels(32, 255, &escaped))), taken);
@@ -61,7 +61,7 @@ fn every_limit_is_reached_and_not_passed() {
     assert_eq!(cloud(&encoded(PAYLOAD_BYTES), "3"), taken);
     assert_eq!(cloud(&encoded(PAYLOAD_BYTES + 1), "4"), refused(413));
 
-    // A batch: its events, and its bytes.
+    // A batch has limits for its events and its bytes.
     let of = |count: usize| json!({"events": vec![json!({"type": "a", "payload": 1}); count]});
     assert_eq!(org.post("/api/events/batch", &of(1_000)).json["results"].as_array().unwrap().len(), 1_000);
     assert_eq!(org.post("/api/events/batch", &of(1_001)).status, 422);
@@ -88,7 +88,7 @@ fn an_endpoint_can_have_all_that_its_limits_allow() {
         |count: usize| -> Value { (0..count).map(|n| json!(format!("{n:03}{}.*", "x".repeat(125)))).collect() };
     let all = json!({"url": url(2_048), "description": text(500), "headers": headers(20, 128, 1_024),
         "metadata": metadata(20, 500, 500), "event_types": patterns(100)});
-    // As serde_json writes it, and with every character escaped that is not ASCII.
+    // The body as serde_json writes it, and with every non-ASCII character escaped.
     let made = org.post("/api/endpoints", &all);
     assert_eq!(made.status, 201, "{made:?}");
     let escaped = all.to_string().replace('\u{1f600}', "\\ud83d\\ude00");

@@ -1,5 +1,6 @@
-//! What hostile receivers can do to the server: hold an attempt until its time is over, and no more. Hundreds of attempts
-//! at once of every kind of them; each ends with its word, and the server takes at most 32 MiB for all of them together.
+//! Hostile receivers: all they can do is hold an attempt until its time limit. Hundreds of attempts
+//! of every kind run at once; each ends with its expected error, and the server takes at most 32
+//! MiB for all of them together.
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -12,46 +13,47 @@ use serde_json::{Value, json};
 
 use crate::harness::{Client, Process, settings, until};
 
-/// What the server may take for all attempts together, in KiB.
+/// Maximum memory of the server for all attempts together, in KiB.
 const GROWTH_KIB_MAX: u64 = 32 << 10;
-/// Below what a sabotaged server keeps of a head, so that it goes on waiting for the rest.
+/// Less than a server with the failpoint keeps of a head, so that it waits for more.
 const LONG_HEAD_BYTES: usize = 390 << 10;
-/// What may be on its way to the server when it closes a connection, in the kernel's buffers on both sides.
+/// Maximum number of bytes on their way when the server closes a connection, in the kernel's
+/// buffers on both sides.
 const IN_BUFFERS_MAX: usize = 32 << 20;
 
-/// The most that a connection took of what does not end, in bytes.
+/// Maximum number of bytes that a connection took of an endless answer.
 static MOST_TAKEN: AtomicUsize = AtomicUsize::new(0);
 
-/// How a receiver is hostile.
+/// The kinds of hostile receivers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Evil {
-    /// A refusal whose body does not end,
+    /// A refusal with an endless body.
     EndlessBody,
-    /// or comes a byte at a time.
+    /// A refusal whose body comes one byte at a time.
     DrippingBody,
-    /// A head that comes a byte at a time,
+    /// A head that comes one byte at a time.
     DrippingHead,
-    /// does so when it is as long as it may be,
+    /// A head of maximum length that goes on one byte at a time.
     LongestHead,
-    /// is far too long, and does not end then,
+    /// A head far above the maximum length, without an end.
     LongHead,
-    /// has headers without end,
+    /// A head with endless headers.
     ManyHeaders,
-    /// or comes after heads without end that announce it.
+    /// Endless informational heads before the final head.
     EarlyHints,
     Garbage,
     Reset,
-    /// Takes the connection and does not answer to TLS,
+    /// A connection on which TLS gets no answer.
     SilentTls,
-    /// or answers at great length and does not end.
+    /// A long TLS answer without an end.
     LongTls,
-    /// Does not take the connection.
+    /// A connection that is never accepted.
     NeverAccepts,
 }
 
 impl Evil {
-    /// Each with the number of endpoints that are so, how long their attempts may take, in milliseconds, and the word for
-    /// what becomes of them. What ends by itself may take longer than it will.
+    /// Each kind with its number of endpoints, the time limit of their attempts in milliseconds,
+    /// and the expected error code. The time limit is generous for attempts that end by themselves.
     const ALL: [(Self, usize, u64, &'static str); 12] = [
         (Self::EndlessBody, 40, 60_000, "http_status"),
         (Self::DrippingBody, 40, 20_000, "http_status"),
@@ -67,13 +69,13 @@ impl Evil {
         (Self::NeverAccepts, 20, 60_000, "connect"),
     ];
 
-    /// Serves one connection until the other side has closed it.
+    /// Serves one connection until the other side closes it.
     fn serve(self, mut stream: TcpStream) {
         if self == Self::SilentTls {
             return until_closed(&mut stream, |_| {});
         }
         if self == Self::LongTls {
-            // Records of the first message of a server, which says that it has 64 KiB.
+            // Records of a server's first message, which announces a length of 64 KiB.
             let mut record = [0x16, 0x03, 0x03, 0x10, 0x00].to_vec();
             record.extend(b"\x02\x00\xff\xff\x03\x03".iter().chain([0; 0x1000 - 6].iter()));
             drop(stream.read(&mut [0; 4096]));
@@ -130,18 +132,18 @@ fn read_head(stream: &mut TcpStream) {
     }
 }
 
-/// The other side may have closed it.
+/// Writes the bytes; the other side may have closed the connection.
 fn say(stream: &mut TcpStream, bytes: &[u8]) {
     drop(stream.write_all(bytes));
 }
 
-/// Says it again and again until the other side has closed the connection.
+/// Writes the bytes repeatedly until the other side closes the connection.
 fn say_on(stream: &mut TcpStream, bytes: &[u8]) {
     let taken = std::iter::from_fn(|| stream.write(bytes).ok()).sum();
     MOST_TAKEN.fetch_max(taken, Ordering::Relaxed);
 }
 
-/// Does it ten times a second until the other side has closed the connection.
+/// Calls `again` ten times a second until the other side closes the connection.
 fn until_closed(stream: &mut TcpStream, again: impl Fn(&mut TcpStream)) {
     stream.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
     loop {
@@ -154,10 +156,10 @@ fn until_closed(stream: &mut TcpStream, again: impl Fn(&mut TcpStream)) {
     }
 }
 
-/// Receivers of one kind, as many as come.
+/// Receivers of one kind, for any number of connections.
 struct Receivers {
     url: String,
-    /// What fills the queue of one that does not accept, beside the queue itself.
+    /// A listener that does not accept, and the connections that fill its queue.
     full: Option<(TcpListener, Vec<TcpStream>)>,
 }
 
@@ -191,7 +193,8 @@ fn memory_kib(server: &Process, figure: &str) -> u64 {
     line.trim().strip_suffix(" kB").unwrap().parse().unwrap()
 }
 
-/// Has an event of this type sent and waits until `count` deliveries are given up; gives what became of each.
+/// Sends an event of this type and waits until `count` deliveries are given up; returns these
+/// deliveries.
 fn push(org: &Client, event_type: &str, count: usize) -> Vec<Value> {
     let dead = || org.metric("triggerd_deliveries_total{outcome=\"dead\"}");
     let (before, count_f) = (dead(), f64::from(u32::try_from(count).unwrap()));
@@ -211,9 +214,10 @@ fn push(org: &Client, event_type: &str, count: usize) -> Vec<Value> {
     found
 }
 
-/// How much more memory the server had at its peak than before it pushed to all of them, in KiB; and what became of that.
+/// Pushes an event to all endpoints; returns the growth of the server's peak memory in KiB, and the
+/// deliveries.
 fn flood(server: &Process, org: &Client, count: usize) -> (u64, Vec<Value>) {
-    // What is done for the first time takes memory that is not these attempts'.
+    // The first attempts of all take memory that is not counted.
     push(org, "test.warm", Evil::ALL.len());
     std::fs::write(format!("/proc/{}/clear_refs", server.child.id()), "5").unwrap();
     let before = memory_kib(server, "VmRSS");
@@ -255,7 +259,8 @@ fn hundreds_of_hostile_receivers_cost_their_attempts_and_little_memory() {
     assert!(grown_kib <= GROWTH_KIB_MAX, "{grown_kib} KiB for {} attempts", endpoints.len());
     assert_eq!(server.stop().0, Some(0));
 
-    // A server that lets heads grow must be found out. Only a build with debug assertions can be one.
+    // The test must notice a server with unbounded heads. Only a build with debug assertions has
+    // this failpoint.
     if cfg!(debug_assertions) && std::env::var_os("TRIGGERD_TEST_BINARY").is_none() {
         let sabotage = ["env", "TRIGGERD_SABOTAGE=head_unbounded"];
         let server =
@@ -266,7 +271,8 @@ fn hundreds_of_hostile_receivers_cost_their_attempts_and_little_memory() {
     }
 }
 
-/// A receiver that accepts each event and goes on talking for ever; how many it accepted.
+/// A receiver that accepts each event and sends an endless body; returns the number of accepted
+/// events.
 fn talkative() -> (String, &'static AtomicUsize) {
     static ACCEPTED: AtomicUsize = AtomicUsize::new(0);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -287,7 +293,8 @@ fn talkative() -> (String, &'static AtomicUsize) {
 
 #[test]
 fn an_acceptance_whose_body_does_not_end_holds_up_no_event_behind_it() {
-    // More than the connections that are listened to beside the attempts, and each could last longer than the test.
+    // More events than connections that may stay open beside the attempts; each connection could
+    // outlast the test.
     const EVENTS: usize = 40;
     let dir = tempfile::tempdir().unwrap();
     let server = Process::start(&dir.path().join("data"));

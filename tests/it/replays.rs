@@ -1,4 +1,4 @@
-//! `/api/replays` and `triggerd replay` through the real binary: past events delivered again.
+//! `/api/replays` and `triggerd replay` with the real binary: past events are delivered again.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -32,12 +32,12 @@ fn show(org: &Client, replay: &str) -> Value {
     shown.json
 }
 
-/// As it is when it is over.
+/// Waits for the end of a replay.
 fn over(org: &Client, replay: &str) -> Value {
     until(|| Some(show(org, replay)).filter(|it| it["state"] != "running"))
 }
 
-/// Runs it to its end; how many were looked at and queued.
+/// Runs a replay to its end; returns the numbers of examined and queued events.
 fn counts(org: &Client, request: &Value) -> (u64, u64) {
     let replay = over(org, &start(org, request));
     assert_eq!((&replay["state"], &replay["progress"]), (&json!("finished"), &json!(1.0)), "{replay}");
@@ -49,7 +49,7 @@ fn queued(org: &Client, request: &Value) -> u64 {
     counts(org, request).1
 }
 
-/// What is in the inbox and was posted: what the server tells of dead letters is there too.
+/// The posted events in the inbox, without operational events about dead letters.
 fn posted_in_inbox(org: &Client) -> Vec<String> {
     let is_posted = |event: &Value| !event["type"].as_str().unwrap().starts_with("triggerd.");
     org.inbox().iter().filter(|event| is_posted(event)).map(|event| event["id"].as_str().unwrap().to_owned()).collect()
@@ -59,14 +59,14 @@ fn waiting(org: &Client, endpoint: &str) -> Value {
     org.get(&format!("/api/endpoints/{endpoint}/stats")).json["waiting"].clone()
 }
 
-/// Ids of the events that came, in the order they came, once there are so many.
+/// Waits for `count` events; returns their ids in the order of arrival.
 fn came(receiver: &Receiver, count: usize) -> Vec<String> {
     let came: Vec<_> = receiver.wait_for(count, PATIENCE).into_iter().map(|request| request.id).collect();
     assert_eq!(came.len(), count, "{came:?}");
     came
 }
 
-/// Sends events of these types, each in a millisecond of its own; their ids.
+/// Sends events of these types, each in its own millisecond; returns their ids.
 fn send(org: &Client, types: &[&str]) -> Vec<String> {
     let began = std::time::Instant::now();
     let send = |(number, event_type): (usize, &&str)| {
@@ -110,7 +110,7 @@ fn dead_letters_what_is_missing_or_everything_is_delivered_again() {
     until(|| (waiting(&org, &to) == 0 && posted_in_inbox(&org).is_empty()).then_some(()));
     assert_eq!(counts(&org, &json!({"only": "failed"})), (0, 0));
 
-    // One that is made later gets what it wants of the past, and only that.
+    // An endpoint created later gets the past events that it wants, and no others.
     let late = endpoint(&org, &json!({"url": second.url(), "event_types": ["order.*"]}));
     assert_eq!(queued(&org, &json!({"only": "missing", "event_types": ["order.item.*"]})), 1);
     assert_eq!(came(&second, 1), events[4..]);
@@ -229,7 +229,7 @@ fn a_replay_waits_for_its_endpoint_through_a_kill_and_ends_with_it_or_when_it_is
     let org = Client::new(&server.url, &org.key);
     assert_eq!(show(&org, &orphaned), shown, "as it was");
     assert_eq!(show(&org, &waits)["waits_for"], json!("endpoint_disabled"));
-    // What comes now is no part of it.
+    // A later event is no part of the replay.
     send(&org, &["a"]);
     set_enabled(&org, &off, true);
     let (one, all) = (over(&org, &waits), over(&org, &everywhere));
@@ -275,7 +275,8 @@ fn the_command_starts_a_replay_waits_for_it_lists_it_and_cancels_it() {
     receiver.stop();
 }
 
-/// Begins to watch a replay that does not get on, and presses Ctrl-C: how that ends, what is said of it, and its id.
+/// Starts watching a replay that makes no progress, and sends Ctrl-C; returns the exit code, the
+/// output and the id of the replay.
 fn interrupted(data: &Path, org: &Client, words: &[&str]) -> (Option<i32>, String, String) {
     let known = |org: &Client| org.get("/api/replays").json["data"].as_array().unwrap().clone();
     let before = known(org).len();
@@ -293,8 +294,9 @@ fn run(data: &Path, words: &[&str]) -> (Option<i32>, String) {
     command(data, words)
 }
 
-/// Replays of dead letters, one after the other and many at once, to endpoints that go on to fail: often a delivery is made
-/// again before the scheduler has heard that it is over. Without the scan, so that it is the hint that must not be lost.
+/// Replays of dead letters, single and concurrent, to endpoints that still fail: often a delivery
+/// is repeated before the scheduler has seen its end. Without the scan, this test depends on the
+/// hint.
 #[test]
 fn what_is_replayed_just_when_it_fails_for_the_last_time_is_attempted() {
     const ENDPOINTS: usize = 10;

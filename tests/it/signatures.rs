@@ -1,5 +1,5 @@
-//! Signatures as the library of the Standard Webhooks specification judges them: one that is not ours, against the real
-//! binary.
+//! Signatures of the real binary, verified by a foreign library of the Standard Webhooks
+//! specification.
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
@@ -12,21 +12,21 @@ use triggerd::http::receiver::{Received, Receiver};
 use crate::harness::{PATIENCE, Process};
 use crate::npm::installed;
 
-/// A request as it came, for a judge who knows this secret.
+/// A received request and the secret, as input of the verifier.
 fn case(secret: &str, request: &Received) -> Value {
     let headers: serde_json::Map<_, _> =
         request.headers.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
     json!({"secret": secret, "headers": headers, "body": STANDARD.encode(&request.body)})
 }
 
-/// The same with another body or header.
+/// A copy of the case with a change.
 fn with(case: &Value, change: impl Fn(&mut Value)) -> Value {
     let mut case = case.clone();
     change(&mut case);
     case
 }
 
-/// Every body that is cut short or has one bit changed, and every signature that is cut short.
+/// Every truncated body, every body with one changed bit, and every truncated signature.
 fn forgeries(genuine: &Value, request: &Received) -> Vec<Value> {
     let body = |bytes: &[u8]| with(genuine, |case| case["body"] = json!(STANDARD.encode(bytes)));
     let cut = (0..request.body.len()).map(|len| body(&request.body[..len]));

@@ -1,5 +1,5 @@
-//! `GET /api/tail` and `triggerd tail` through the real binary: what happens is seen while it does, by its organization
-//! alone, as long as the key lasts.
+//! `GET /api/tail` and `triggerd tail` with the real binary: the stream shows events and attempts
+//! of its own organization as they happen, until its key ends.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
@@ -12,11 +12,11 @@ use triggerd::http::receiver::Receiver;
 
 use crate::harness::{Answer, Client, PATIENCE, Process, settings};
 
-/// Somebody who watches; every item with its name, a comment as `comment`.
+/// A watcher of the stream; each item has its name, and a comment is named `comment`.
 struct Watch(mpsc::Receiver<(String, Value)>);
 
 impl Watch {
-    /// Begins; from then on all is seen.
+    /// Starts watching; every later item is seen.
     fn start(org: &Client, query: &str) -> Self {
         let watch = Self::connect(org, query);
         assert_eq!(watch.next().0, "start");
@@ -51,14 +51,14 @@ impl Watch {
         self.0.recv_timeout(PATIENCE).expect("there is another item")
     }
 
-    /// The next one, of this name.
+    /// Returns the next item, which must have this name.
     fn expect(&self, name: &str) -> Value {
         let (got, data) = self.next();
         assert_eq!(got, name, "{data}");
         data
     }
 
-    /// Nothing comes any more.
+    /// Waits for the end of the stream.
     fn is_over(&self) -> bool {
         self.0.recv_timeout(PATIENCE) == Err(mpsc::RecvTimeoutError::Disconnected)
     }
@@ -77,14 +77,14 @@ fn server() -> (Process, tempfile::TempDir) {
     (Process::start(&dir.path().join("data")), dir)
 }
 
-/// A new endpoint that is tried again after these seconds; its id.
+/// Creates an endpoint with this retry schedule in seconds; returns its id.
 fn endpoint(org: &Client, receiver: &Receiver, retry_schedule: &[u32]) -> String {
     let made = org.post("/api/endpoints", &json!({"url": receiver.url(), "retry_schedule": retry_schedule}));
     assert_eq!(made.status, 201, "{made:?}");
     made.id()
 }
 
-/// A key of the same organization with these scopes, and its id.
+/// Creates a key of the same organization with these scopes; returns a client and the id.
 fn key(org: &Client, scopes: &[&str]) -> (Client, String) {
     let made = org.post("/api/keys/generate", &json!({"name": "k", "scopes": scopes}));
     assert_eq!(made.status, 201, "{made:?}");
@@ -172,7 +172,7 @@ fn what_is_seen_can_be_narrowed_and_is_bounded_by_the_scopes() {
     let head = org.request(reqwest::Method::HEAD, "/api/tail", &[], "");
     assert_eq!((head.status, head.header("content-type")), (200, "text/event-stream"));
 
-    // Three watch already.
+    // Three watchers are connected already.
     let _more: Vec<_> = (0..5).map(|_| Watch::start(&org, "")).collect();
     let full = refused(&org, "", 429, "rate_limited");
     assert!(full.header("retry-after").parse::<u32>().unwrap() >= 1, "{full:?}");
@@ -196,7 +196,7 @@ fn who_is_too_slow_is_told_how_many_it_missed() {
                 assert_eq!(client.post("/api/events/batch", &batch).status, 200);
                 batches += 1;
             }
-            // Nothing comes behind it, so it cannot be missed.
+            // No item follows this one, so this item cannot be missed.
             client.send("last", &json!(1));
             batches * 1_000
         });

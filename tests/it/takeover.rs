@@ -1,5 +1,6 @@
-//! What one client or one organization can do to take the server from the others: hold connections, not read answers, send
-//! bodies without end, wait in crowds. Through raw sockets at the real binary; memory and counts only, no times.
+//! Attempts of one client or organization to exhaust the server: idle connections, unread answers,
+//! endless bodies, crowds that wait. Over raw sockets with the real binary; the tests measure
+//! memory and counts, but no times.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -15,12 +16,12 @@ pub(crate) fn server(more: &str) -> (Process, tempfile::TempDir) {
     broken_server(more, "")
 }
 
-/// With promises broken on purpose.
+/// A server with failpoints armed.
 fn broken_server(more: &str, sabotage: &str) -> (Process, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
     let base = settings(&data, "");
-    // Tokens come back slowly, so that what was charged is seen.
+    // Tokens return slowly, so that a charge is visible.
     let base = base.replace("events_per_second = 1000000", "events_per_second = 1");
     let (before, behind) = base.split_once("[storage]").unwrap();
     let text = format!("{before}{more}\n[storage]{behind}");
@@ -30,7 +31,7 @@ fn broken_server(more: &str, sabotage: &str) -> (Process, tempfile::TempDir) {
     (server.unwrap_or_else(|(status, log)| panic!("not ready: {status}\n{log}")), dir)
 }
 
-/// Listens and never takes a connection.
+/// Listens and never accepts a connection.
 pub(crate) fn silence() -> (TcpListener, String) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
@@ -42,7 +43,7 @@ fn requests_may_come_in_any_pieces_and_behind_each_other() {
     let (server, _dir) = server("workers = 1");
     let org = server.org("Acme");
     let mut raw = Raw::connect(&server);
-    // Its payload looks like the end of a head.
+    // The payload looks like the end of a head.
     let body = r#"{"type":"a.b","payload":"x"}"#.replace(',', "\r\n\r\n,\n\n");
     let whole = post("/api/events", &org.key, &body);
     let mut sent = 0;
@@ -52,7 +53,8 @@ fn requests_may_come_in_any_pieces_and_behind_each_other() {
         assert_eq!(raw.answer().0, 202, "cut at {cut}");
         sent += 1;
     }
-    // Two behind each other, with empty lines before each: the rest of the second one comes when the first one was answered.
+    // Two requests in a row, with empty lines before each: the rest of the second request comes
+    // after the first answer.
     let one = format!("\r\n\r\n{whole}");
     for cut in 0..one.len() {
         raw.say(&format!("{one}{}", &one[..cut]));
@@ -80,7 +82,7 @@ fn requests_may_come_in_any_pieces_and_behind_each_other() {
         sent += 5;
     }
     assert_eq!(org.inbox().len(), sent);
-    // Who has finished sending still gets the answer.
+    // A client that has finished sending still gets the answer.
     raw.say(&whole);
     raw.stream.shutdown(Shutdown::Write).unwrap();
     assert_eq!(raw.answer().0, 202);
@@ -89,7 +91,8 @@ fn requests_may_come_in_any_pieces_and_behind_each_other() {
 
 #[test]
 fn every_head_has_a_deadline_not_only_a_connections_first() {
-    // What is whole has to be there in time on a slow machine too; all of them wait beside each other.
+    // A complete request must arrive in time on a slow machine too; all connections wait
+    // concurrently.
     let (server, _dir) = server("client_timeout_seconds = 5");
     let mut waiting = Vec::new();
     for begun in ["", "G", "GET / HTTP/1.1\r\nHost: x\r\n"] {
@@ -100,7 +103,7 @@ fn every_head_has_a_deadline_not_only_a_connections_first() {
                 assert_eq!(raw.answer().0, 200);
             }
             raw.say(begun);
-            // One that is idle may be so for longer.
+            // An idle connection may stay open for longer.
             if !begun.is_empty() || answered == 0 {
                 waiting.push((raw, format!("{begun:?} after {answered}")));
             }
@@ -111,7 +114,7 @@ fn every_head_has_a_deadline_not_only_a_connections_first() {
         assert_eq!((status, problem["code"].as_str()), (408, Some("request_timeout")), "{told}");
         assert!(raw.is_closed());
     }
-    // A head that drips on is no other.
+    // The deadline also applies to a head that comes slowly.
     let mut raw = Raw::connect(&server);
     raw.get("/health/live", "");
     assert_eq!(raw.answer().0, 200);
@@ -144,7 +147,7 @@ fn heads_that_no_route_sees_are_answered_with_a_problem_too() {
                 raw.get("/health/live", "");
                 assert_eq!(raw.answer().0, 200);
             }
-            // What is too large may not be taken to its end.
+            // The server may not read a request to its end if it is too large.
             drop(raw.stream.write_all(text.as_bytes()));
             let (got, problem) = raw.answer();
             assert_eq!((got, problem["code"].as_str()), (status, Some(code)), "{text:.20}");
@@ -163,7 +166,7 @@ fn an_idle_connection_ends_also_when_it_was_used_before() {
     assert!(raw.is_closed());
 }
 
-/// Connections that send one whole request and a part of a second one.
+/// Connections that send one whole request and a part of another.
 fn dribblers(server: &Process, count: usize) -> Vec<Raw> {
     let dribble = |_| {
         let mut raw = Raw::connect(server);
@@ -183,7 +186,7 @@ fn when_connections_run_out_the_longest_idle_go_and_nobody_who_has_a_request_in_
     in_hand.say(&post(&format!("/api/endpoints/{}/test", made.id()), &org.key, ""));
     let (held, _) = silent.accept().unwrap();
     let mut crowd = dribblers(&server, 400);
-    // Each newcomer gets in although nobody has left.
+    // Each newcomer is accepted although nobody has left.
     for _ in 0..5 {
         let newcomer = Client::new(&server.url, &org.key);
         assert_eq!(newcomer.send("a.b", &json!(1)).status, 202);
@@ -228,7 +231,7 @@ pub(crate) fn fill(org: &Client, events: usize, bytes: usize) {
     }
 }
 
-/// Requests whose answers nobody reads.
+/// Connections whose answers nobody reads.
 pub(crate) fn unread(server: &Process, count: usize, text: &str) -> Vec<Raw> {
     let ask = |_| {
         let mut raw = Raw::connect(server);
@@ -239,7 +242,7 @@ pub(crate) fn unread(server: &Process, count: usize, text: &str) -> Vec<Raw> {
     (0..count).map(ask).collect()
 }
 
-/// What the server takes for requests of these paths when nobody reads their answers.
+/// The growth of the server's memory in KiB, for unread answers to requests of these paths.
 fn growth_kib(server: &Process, org: &Client, paths: &[&str]) -> u64 {
     const EACH: usize = 30;
     let before = memory_kib(server);
@@ -271,13 +274,13 @@ fn answers_that_nobody_reads_are_bounded_and_given_up_and_others_have_theirs() {
     let grown = growth_kib(&server, &org, &paths);
     let kept = unread(&server, 40, &get("/api/inbox?limit=500", &org.key));
     assert_eq!(other.get("/api/inbox").status, 200, "another organization's share is there");
-    // They are ended, and then there is room again.
+    // The server ends these connections, and then there is room again.
     until(|| (sockets(&server) < 40).then_some(()));
     let again = || Some(org.with_key(&org.key).get("/api/inbox?limit=5")).filter(|page| page.status == 200);
     until(again);
     drop(kept);
 
-    // None is given up while its memory is looked at, however slow the machine is.
+    // No connection is closed during the measurement, however slow the machine is.
     let more = format!("{more}\nwrite_timeout_seconds = 300");
     let (server, _dir) = broken_server(&more, "shares_off,connections_unwatched");
     let org = server.org("Acme");
@@ -308,7 +311,7 @@ fn a_page_is_bounded_in_bytes_and_the_next_one_goes_on_behind_it() {
         assert_eq!((ids.len(), pages > 1), (33, true), "{list}");
     }
     assert!(org.get("/api/hooks/samples?limit=100").text.len() < 5 << 20);
-    // What endpoints are set to can be long too.
+    // Settings of endpoints can be long too.
     let long = |n: usize| {
         json!({"url": format!("https://example.com/{n}/{}", "x".repeat(1_900)),
         "event_types": (0..100).map(|place| format!("t{place}.{}", "y".repeat(110))).collect::<Vec<_>>()})
@@ -324,7 +327,7 @@ fn a_page_is_bounded_in_bytes_and_the_next_one_goes_on_behind_it() {
     assert_eq!(count(&page.json) + count(&rest.json), 400);
 }
 
-/// How much of requests without end the server takes, up to a bound, when their answers are not read.
+/// Number of request bytes that the server takes, up to a bound, while its answers are not read.
 fn taken_without_reading(server: &Process, request: &str, stall: Duration) -> usize {
     let mut raw = Raw::connect(server);
     set_socket_recv_buffer_size(&raw.stream, 4 << 10).unwrap();
@@ -351,13 +354,13 @@ fn who_sends_requests_and_takes_no_answers_is_not_read_from_any_more() {
     let measure = |sabotage, stall| {
         let (server, _dir) = broken_server("", sabotage);
         let org = server.org("Acme");
-        // The answer has no body, of which actix would only keep so much.
+        // The answer has no body, and actix would limit only a body.
         let pad = "x".repeat(4_000);
         let request = format!("HEAD /api/tail HTTP/1.1\r\nHost: x\r\nX-API-Key: {}\r\nX-Pad: {pad}\r\n\r\n", org.key);
         let taken = taken_without_reading(&server, &request, stall);
         let before = memory_kib(&server);
         let crowd = unread(&server, 200, &"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n".repeat(900));
-        // Whoever is behind them in each worker's queue is answered after them.
+        // Requests behind the crowd in each worker's queue are answered after it.
         for _ in 0..20 {
             assert_eq!(Client::new(&server.url, "").get("/health/live").status, 200);
         }
@@ -389,7 +392,7 @@ fn bodies_on_their_way_have_a_bound_and_cost_tokens_from_their_beginning() {
     let tokens = || org.send("a.b", &json!(1)).header("x-ratelimit-remaining").parse::<u64>().unwrap();
     let before = tokens();
     let crowd: Vec<Raw> = (0..40).map(begin).collect();
-    // Most are refused at once; those that are not wait for the rest of their body.
+    // Most are refused at once; the others wait for the rest of their body.
     for raw in &crowd {
         raw.stream.set_nonblocking(true).unwrap();
     }
@@ -403,7 +406,7 @@ fn bodies_on_their_way_have_a_bound_and_cost_tokens_from_their_beginning() {
     let mut batch = Raw::connect(&server);
     batch.say(&post("/api/events/batch", &other.key, &json!({"events": [{"type": "a.b", "payload": 1}]}).to_string()));
     assert_eq!(batch.answer().0, 200);
-    // What is given up leaves its room.
+    // An abandoned request releases its room.
     drop(crowd);
     let events: Vec<_> = (0..40).map(|_| json!({"type": "a.b", "payload": "x".repeat(200_000)})).collect();
     let text = json!({ "events": events }).to_string();
@@ -421,7 +424,7 @@ fn one_organization_cannot_have_all_tests_of_endpoints_and_who_leaves_frees_them
     };
     let (org, other) = (server.org("Acme"), server.org("Other"));
     let (path, others_path) = (endpoint(&org), endpoint(&other));
-    // Each is under way when it has connected.
+    // Each test is under way when its attempt has connected.
     let begin = |key: &str, path: &str| {
         let mut raw = Raw::connect(&server);
         raw.say(&post(path, key, ""));
@@ -443,19 +446,20 @@ fn one_organization_cannot_have_all_tests_of_endpoints_and_who_leaves_frees_them
         assert_eq!((refused.status, refused.code()), (429, "rate_limited"));
         let (others, _attempt) = begin(&other.key, &others_path);
         drop(others);
-        // Each would have taken five minutes.
+        // Each test would have taken five minutes.
         for (raw, attempt) in crowd {
             leave(raw);
             assert!(is_over(attempt));
         }
     }
-    // Who has finished sending is told so instead of waiting.
+    // A client that has finished sending gets an error instead of waiting.
     let (mut half, _attempt) = begin(&other.key, &others_path);
     half.stream.shutdown(Shutdown::Write).unwrap();
     assert_eq!(half.answer().0, 400);
 }
 
-/// What a crowd costs that waits for a type which never comes, while other events do.
+/// The processor time for a crowd that waits for a type which never comes, while other events
+/// arrive.
 fn cost_of_a_crowd(sabotage: &str) -> u64 {
     const EVENTS: usize = 4_000;
     let (server, _dir) = broken_server("", sabotage);
@@ -471,7 +475,7 @@ fn cost_of_a_crowd(sabotage: &str) -> u64 {
     };
     let mut crowd: Vec<Raw> = (0..100).map(|_| wait("/api/inbox?type=never.comes,the.end&wait=30")).collect();
     let mut last = wait("/api/inbox?type=the.last&wait=30");
-    // Its first look is behind those of the crowd.
+    // This request is examined after those of the crowd.
     let before = processor(&server);
     for n in 0..20 {
         assert_eq!(org.send("a.b", &json!(n)).status, 202);
@@ -479,7 +483,7 @@ fn cost_of_a_crowd(sabotage: &str) -> u64 {
     assert_eq!(org.send("the.last", &json!(1)).status, 202);
     assert_eq!(last.answer().1["data"].as_array().unwrap().len(), 1);
     let used = processor(&server) - before;
-    // They still wait, and are woken by what they wait for.
+    // The crowd still waits, and an event of its type wakes it.
     assert_eq!(org.send("the.end", &json!(1)).status, 202);
     for raw in &mut crowd {
         assert_eq!(raw.answer().1["data"].as_array().unwrap().len(), 1);

@@ -1,12 +1,13 @@
-//! The rules of the house as tests over the source text: which room may use which, who alone may import what, how long
-//! a file may be, and that the codemap in `src/lib.rs` is true. Rules are the tables at the top; each check is a function
-//! of a path and a text, and has a test with a bad text that it must find.
+//! The rules of the source tree as tests over its text: which module may use which, the single
+//! importer of a library, the maximum length of files, and the codemap in `src/lib.rs`. The tables
+//! at the top are the rules. Each check is a function of a path and a text, and a test gives it a
+//! bad text to find.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-/// Rooms and their floor. A room may use rooms on lower floors.
+/// Modules and their layers. A module may use modules of lower layers.
 const FLOORS: &[(&str, u8)] = &[
     ("base", 0),
     ("model", 1),
@@ -22,20 +23,20 @@ const FLOORS: &[(&str, u8)] = &[
     ("delivery", 6),
     ("http", 7),
     ("app", 8),
-    // Above the app, because `serve` and `demo` start it.
+    // Above `app`, because `serve` and `demo` start it.
     ("cli", 9),
     ("main", 10),
 ];
 
-/// What a room may use on its own floor all the same.
+/// Modules and the items that they may use within their own layer.
 const SAME_FLOOR: &[(&str, &str)] = &[
-    // The state says up to where in the journal it goes.
+    // The state records the position that it has applied.
     ("store", "journal::Position"),
-    // What to log and where to is a part of the configuration.
+    // Level and directory of the logs are a part of the configuration.
     ("logging", "config"),
 ];
 
-/// What only some files may name.
+/// Paths that only some files may name.
 struct Sole {
     /// Beginnings of paths in code.
     needles: &'static [&'static str],
@@ -59,9 +60,9 @@ const SOLE_IMPORTERS: &[Sole] = &[
     Sole { needles: &["env::var", "env::set_var", "env::remove_var"], homes: &["config.rs", "config/"] },
 ];
 
-/// Not in code, comments or documentation outside of tests.
+/// Words forbidden in code, comments and documentation outside of tests.
 const UNFINISHED: &[&str] = &["TODO", "FIXME", "XXX"];
-/// Not in code outside of tests.
+/// Calls forbidden in code outside of tests.
 const PANICS: &[&str] = &[".unwrap()"];
 
 const FILE_LINES_MAX: usize = 500;
@@ -108,7 +109,7 @@ fn assert_none(faults: &[String]) {
     assert!(faults.is_empty(), "\n{}", faults.join("\n"));
 }
 
-/// Every Rust file below `src/` by its path from there, and its text.
+/// Every Rust file below `src/`: its path from there, and its text.
 fn sources() -> Vec<(String, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut found = Vec::new();
@@ -133,7 +134,7 @@ fn is_test_file(path: &str) -> bool {
     path.ends_with("_tests.rs") || path == "tests.rs" || path.ends_with("/tests.rs")
 }
 
-// ---- checks -------------------------------------------------------------------------------------------------------
+// ---- checks -----------------------------------------------------------------------------------
 
 fn upward_uses(path: &str, text: &str) -> Vec<String> {
     let Some(room) = room_of(path) else { return vec![] };
@@ -144,7 +145,7 @@ fn upward_uses(path: &str, text: &str) -> Vec<String> {
         let same_floor = SAME_FLOOR.iter().any(|(from, to)| {
             *from == room && used.strip_prefix(to).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
         });
-        // What is no room is a macro or an item of the crate's root.
+        // Any other name is a macro or an item of the crate's root.
         floor_of(used_room).is_some_and(|below| used_room != room && below >= floor && !same_floor)
     });
     forbidden.map(|used| format!("{path}: {room} must not use crate::{used}")).collect()
@@ -170,7 +171,7 @@ fn unfinished(path: &str, text: &str) -> Vec<String> {
     words.chain(panics).map(|found| format!("{path}: {found}")).collect()
 }
 
-/// `?value` in a line of the log shows the code's own words and quotes.
+/// Finds `?value` in log lines, because its output has the quotes and names of Rust's `Debug`.
 fn debug_in_logs(path: &str, text: &str) -> Vec<String> {
     let code = code_of(text);
     let calls = code.match_indices("tracing::").filter_map(|(at, _)| {
@@ -193,8 +194,8 @@ fn too_long(path: &str, text: &str) -> Vec<String> {
     if lines > most { vec![format!("{path}: {lines} lines without its tests, at most {most}")] } else { vec![] }
 }
 
-/// The codemap is the lines of the form ``//! - `room/file.rs`: what it is``; `room/*.rs` stands for the other files of a
-/// room whose files are all of one kind.
+/// Compares the codemap with the files. Its lines have the form ``//! - `module/file.rs`: its
+/// role``; `module/*.rs` stands for the other files of a module, which are all of one kind.
 fn codemap_faults(lib: &str, paths: &[&str]) -> Vec<String> {
     let mapped = lib.lines().filter_map(|line| line.strip_prefix("//! - `")?.split_once("`: "));
     let mapped: BTreeSet<_> =
@@ -214,9 +215,9 @@ fn codemap_faults(lib: &str, paths: &[&str]) -> Vec<String> {
     missing.chain(stale).collect()
 }
 
-// ---- reading source text ------------------------------------------------------------------------------------------
+// ---- reading source text ----------------------------------------------------------------------
 
-/// `http/inbox.rs` → `http`, `app.rs` → `app`; the crate's root is no room.
+/// The module of a path: `http/inbox.rs` → `http`, `app.rs` → `app`; none for the crate's root.
 fn room_of(path: &str) -> Option<&str> {
     let room = path.split('/').next()?;
     let room = room.strip_suffix(".rs").unwrap_or(room);
@@ -227,7 +228,8 @@ fn floor_of(room: &str) -> Option<u8> {
     FLOORS.iter().find(|(name, _)| *name == room).map(|(_, floor)| *floor)
 }
 
-/// Paths that code names from the crate's root, by `crate::`, from the binary by `triggerd::`, or by enough `super::`.
+/// The paths in code from the crate's root: through `crate::`, in the binary through `triggerd::`,
+/// or through enough `super::`.
 fn crate_paths(path: &str, code: &str) -> Vec<String> {
     let depth = path.matches('/').count() + usize::from(!path.ends_with("mod.rs"));
     let roots = ["crate::".to_owned(), "triggerd::".to_owned(), "super::".repeat(depth)];
@@ -243,7 +245,7 @@ fn crate_paths(path: &str, code: &str) -> Vec<String> {
     found
 }
 
-/// Expands a use tree such as `a::{b, c::d}` to `a::b`, `a::c::d`; gives how many bytes of the text it took.
+/// Expands a use tree such as `a::{b, c::d}` to `a::b`, `a::c::d`; returns its length in bytes.
 fn expand(prefix: &str, text: &str, found: &mut Vec<String>) -> usize {
     let start = text.len() - text.trim_start().len();
     let rest = &text[start..];
@@ -254,7 +256,7 @@ fn expand(prefix: &str, text: &str, found: &mut Vec<String>) -> usize {
                 return next + 1;
             }
             let used = expand(prefix, &text[next..], found);
-            // `as name` and the like: on to the next comma or brace.
+            // Skips `as name` and the like, up to the next comma or brace.
             let ends = text[next + used..].find([',', '}']).unwrap_or(text.len() - next - used);
             at = next + used + ends;
         }
@@ -270,14 +272,14 @@ fn expand(prefix: &str, text: &str, found: &mut Vec<String>) -> usize {
     start + length
 }
 
-/// Whether code names this path: as a whole word at its beginning, and going on with `::` or ending there.
+/// True if code names this path: as a whole word at its start, followed by `::` or the end.
 fn names(code: &str, needle: &str) -> bool {
     code.match_indices(needle).any(|(at, _)| {
         let before = code[..at].chars().next_back();
         let after = &code[at + needle.len()..];
         let is_path = needle.contains("::");
         let in_use = code[..at].trim_end().ends_with("use") || after.starts_with("::");
-        // `env::var` also stands for `env::vars_os`; a crate's name must end where it ends.
+        // `env::var` also stands for `env::vars_os`; the name of a crate must match completely.
         let ends = is_path || !after.starts_with(is_identifier);
         let qualified = !is_path && before == Some(':') && !code[..at].ends_with("{::") && !code[..at].ends_with(" ::");
         !before.is_some_and(is_identifier) && !qualified && ends && (is_path || in_use)
@@ -295,7 +297,7 @@ fn is_identifier(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
 }
 
-/// Code alone: comments, texts and test items are blank.
+/// Blanks comments, texts and test items, so that only code remains.
 fn code_of(text: &str) -> String {
     let blank = blanked(text);
     without_tests(&blank, text)
@@ -312,7 +314,7 @@ fn without_tests(text: &str, original: &str) -> String {
     kept + &text[from..]
 }
 
-/// Where items under `#[cfg(test)]` begin and end, in blanked text.
+/// Start and end of the items under `#[cfg(test)]`, in blanked text.
 fn test_items(code: &str) -> Vec<(usize, usize)> {
     let mut items: Vec<(usize, usize)> = Vec::new();
     for (start, attribute) in code.match_indices("#[cfg(test)]") {
@@ -333,7 +335,8 @@ fn test_items(code: &str) -> Vec<(usize, usize)> {
     items
 }
 
-/// The text with comments and the insides of texts and characters overwritten by spaces: same length, same lines.
+/// Overwrites comments and the contents of texts and characters with spaces; length and lines stay
+/// the same.
 fn blanked(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -350,7 +353,7 @@ fn blanked(text: &str) -> String {
     out
 }
 
-/// How long the comment, text or character is that begins here, if one does.
+/// The length of the comment, text or character that begins here, if any.
 fn literal_length(rest: &str, before: Option<char>) -> Option<usize> {
     let upto = |end: &str, from: usize| rest[from..].find(end).map_or(rest.len(), |at| from + at + end.len());
     if rest.starts_with("//") {
@@ -365,7 +368,7 @@ fn literal_length(rest: &str, before: Option<char>) -> Option<usize> {
     if rest.starts_with('\'') {
         let mut chars = rest.chars().skip(1);
         let (first, second) = (chars.next(), chars.next());
-        // Else it is a lifetime.
+        // Otherwise it is a lifetime.
         return (first == Some('\\') || second == Some('\'')).then(|| quoted_length(rest, '\''));
     }
     let hashes = rest.strip_prefix('r')?.chars().take_while(|c| *c == '#').count();
@@ -383,7 +386,7 @@ fn quoted_length(rest: &str, quote: char) -> usize {
     end.map_or(rest.len(), |(at, c)| at + c.len_utf8())
 }
 
-// ---- every check finds what it is for -----------------------------------------------------------------------------
+// ---- every check finds its faults -------------------------------------------------------------
 
 #[test]
 fn a_use_of_a_room_above_is_found_however_it_is_written() {

@@ -1,11 +1,11 @@
-//! Errors that begin in a library, as users read them: through the real binary, in our words, with what to do.
+//! Errors of libraries as users read them, with the real binary: in triggerd's words, with advice.
 
 use reqwest::Method;
 use serde_json::json;
 
 use crate::harness::{Process, command};
 
-/// What libraries say to programmers.
+/// Words of libraries that only programmers understand.
 const FOREIGN: [&str; 8] = [
     "relative URL",
     "without a base",
@@ -107,7 +107,7 @@ fn null_leaves_a_member_as_it_is_and_sets_what_is_shown_as_null_back_to_what_is_
     let nulls = |of: &serde_json::Value| {
         of.as_object().unwrap().keys().map(|name| (name.clone(), json!(null))).collect::<serde_json::Map<_, _>>()
     };
-    // In a new endpoint null is as good as nothing.
+    // In a new endpoint, null is the same as an absent member.
     let mut bare = json!({"url": "https://example.com/b"});
     let with_nothing = org.post("/api/endpoints", &bare);
     for members in [&limits, &others] {

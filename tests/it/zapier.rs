@@ -1,5 +1,5 @@
-//! REST hooks as Zapier's own library uses them: the app in `tests/clients/zapier`, with the packages it names, against the
-//! real binary.
+//! REST hooks with Zapier's own library: runs the app in `tests/clients/zapier` with its packages
+//! against the real binary.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -26,7 +26,7 @@ fn zapiers_own_library_sets_up_a_zap_turns_it_on_runs_it_and_turns_it_off() {
     };
     let done = run_tests(&app, |settings| settings);
     assert!(done.status.success() && text(&done).contains("pass 3"), "{}", text(&done));
-    // A server that reaches no target is found out.
+    // A server that reaches no target must be noticed.
     let none = run_tests(&app, |settings| settings.replace("[\"127.0.0.0/8\"]", "[]"));
     assert!(!none.status.success() && text(&none).contains("egress_blocked"), "{}", text(&none));
 }

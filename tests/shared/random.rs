@@ -1,4 +1,4 @@
-//! Chance from a seed (splitmix64): the same seed, the same run.
+//! Random numbers from a seed (splitmix64): the same seed gives the same run.
 
 pub(crate) struct Random(u64);
 
@@ -7,7 +7,7 @@ impl Random {
         Self(seed)
     }
 
-    /// Of a seed and a text: the same for the same.
+    /// A generator from a seed and a text; equal input gives equal numbers.
     pub(crate) fn of(seed: u64, text: &str) -> Self {
         Self(text.bytes().fold(seed, |sum, byte| sum.wrapping_mul(0x0000_0100_0000_01b3) ^ u64::from(byte)))
     }
@@ -19,12 +19,12 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// From 0 up to and without `bound`; 0 of 0.
+    /// A number from 0 up to but not including `bound`; 0 if `bound` is 0.
     pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound.max(1)
     }
 
-    /// An index into something of this length.
+    /// An index into a list of this length.
     pub(crate) fn index(&mut self, len: usize) -> usize {
         usize::try_from(self.below(len as u64)).unwrap()
     }
@@ -33,7 +33,7 @@ impl Random {
         self.below(n) == 0
     }
 
-    /// One of these; none of none.
+    /// A random item; none if the list is empty.
     pub(crate) fn pick<T: Copy>(&mut self, from: &[T]) -> Option<T> {
         let at = self.index(from.len());
         from.get(at).copied()
@@ -46,7 +46,7 @@ impl Random {
     }
 }
 
-/// A seed that nobody had: a process id comes again, in a container every time.
+/// A new seed. A process id would repeat, in a container every time.
 pub(crate) fn fresh_seed() -> u64 {
     use std::hash::{BuildHasher as _, RandomState};
     RandomState::new().hash_one(std::process::id()) >> 1

@@ -1,5 +1,5 @@
-//! The parts below the doors, put together for tests and benches: a committer whose hints nobody hears and that is short
-//! of nothing, and the commands to give it.
+//! The parts below the HTTP server, for tests and benches: a committer whose hints nobody receives
+//! and whose disk is never full, and commands for it.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -24,7 +24,7 @@ pub(crate) const LIMITS: CommitterLimits = CommitterLimits {
     group_bytes: 8 << 20,
 };
 
-/// What a committer works with; nobody brings rows to sled unless `flush` is given to a flusher.
+/// The parts that a committer needs. Nobody writes rows to sled unless a flusher gets `flush`.
 pub(crate) fn ports(store: &Arc<Store>, clock: Clock) -> Ports {
     let hints = Hints {
         unrouted: crossbeam_channel::bounded(1).0,
@@ -46,13 +46,13 @@ pub(crate) fn ports(store: &Arc<Store>, clock: Clock) -> Ports {
     }
 }
 
-/// One for the whole process: making them takes longer than a world of the model test.
+/// Metrics shared by the whole process: making them takes longer than a world of the model test.
 fn metrics() -> Arc<Metrics> {
     static METRICS: OnceLock<Arc<Metrics>> = OnceLock::new();
     Arc::clone(METRICS.get_or_init(|| Arc::new(Metrics::new(&[]).unwrap())))
 }
 
-/// The first organization, [`OrgNo`] 0, and its key, 2.
+/// Creates the first organization, [`OrgNo`] 0, and its key, 2.
 pub(crate) fn create_org() -> Command {
     let (name, created_at) = ("Acme".to_owned(), Timestamp(1));
     let (scopes, expires_at, ended_at) = (Scopes::all(), None, None);
@@ -70,7 +70,7 @@ pub(crate) fn create_org() -> Command {
     Command::CreateOrg(CreateOrg { number: OrgNo(0), org, key })
 }
 
-/// An event of the first organization. A committer gives it another id.
+/// An event of the first organization; a committer replaces its id.
 pub(crate) fn submit(id: u128, dedup: Option<Dedup>, payload: Vec<u8>) -> Command {
     let event_type = "order.created".parse().unwrap();
     let payload = payload.into();

@@ -1,5 +1,5 @@
-//! HTTP/1.1 on a raw socket: bytes out, status in. An HTTP client of the usual kind would take more of the machine than
-//! the server that is measured on it.
+//! HTTP/1.1 on a raw socket: writes bytes, reads a status. A usual HTTP client would take more of
+//! the machine than the measured server.
 
 use std::io;
 use std::net::SocketAddr;
@@ -8,23 +8,23 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 const HEADERS_MAX: usize = 64;
-/// The longest head of a message that is read, in bytes.
+/// Maximum length of a message's head, in bytes.
 const HEAD_BYTES_MAX: usize = 64 << 10;
 
-/// One connection; requests follow each other on it.
+/// One connection with one request at a time.
 #[derive(Debug)]
 pub(super) struct Connection {
     stream: TcpStream,
     buffer: Vec<u8>,
 }
 
-/// What is looked at of an answer.
+/// The parts of an answer that the benchmark reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Answer {
     pub(super) status: u16,
-    /// Whether there was a `Retry-After`.
+    /// True if the answer had a `Retry-After`.
     pub(super) retry_after: bool,
-    /// Whether the other side closes the connection now.
+    /// True if the server closes the connection after this answer.
     pub(super) closes: bool,
 }
 
@@ -35,7 +35,7 @@ impl Connection {
         Ok(Self { stream, buffer: Vec::with_capacity(2 << 10) })
     }
 
-    /// Sends a request and reads the whole answer.
+    /// Sends a request and reads the complete answer.
     pub(super) async fn exchange(&mut self, request: &[u8]) -> io::Result<Answer> {
         self.stream.write_all(request).await?;
         self.buffer.clear();
@@ -54,7 +54,7 @@ impl Connection {
     }
 }
 
-/// The answer and its whole length, once its head is there.
+/// Returns the answer and its total length; none while its head is incomplete.
 fn parse_answer(bytes: &[u8]) -> io::Result<Option<(Answer, usize)>> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut response = httparse::Response::new(&mut headers);
@@ -69,7 +69,7 @@ fn parse_answer(bytes: &[u8]) -> io::Result<Option<(Answer, usize)>> {
     Ok(Some((Answer { status, retry_after, closes }, head + length)))
 }
 
-/// The length of a whole request, once its head is there.
+/// Returns the total length of a request; none while its head is incomplete.
 pub(super) fn parse_request(bytes: &[u8]) -> io::Result<Option<usize>> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut request = httparse::Request::new(&mut headers);

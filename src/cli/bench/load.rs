@@ -1,8 +1,9 @@
-//! The two ways to make load. Closed loop: each connection posts, waits for the answer, posts again; it finds out how much
-//! the server takes. Open loop: requests come on a schedule, whatever became of those before them, as they do from
-//! producers that know nothing of each other; it finds out how long they take.
+//! The two ways to make load. In a closed loop, each connection posts, waits for the answer, and
+//! posts again; this measures how much the server accepts. In an open loop, requests are sent on a
+//! schedule, independent of earlier requests, as from producers that know nothing of each other;
+//! this measures the latency.
 //!
-//! Everything runs on one thread, because the server that is measured needs the others.
+//! Everything runs on one thread, because the measured server needs the others.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -17,24 +18,24 @@ use super::request::{Request, Shape};
 use super::schedule::{Schedule, Ticker};
 use super::tally::{Tally, Times};
 
-/// How long answers are waited for when the time is up.
+/// Time limit for answers after the end of the run.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Between two tries to connect.
+/// Time between two tries to connect.
 const RECONNECT: Duration = Duration::from_millis(10);
 
-/// Load on one server; its requests never repeat a number.
+/// Load on one server. Event numbers never repeat.
 #[derive(Clone, Debug)]
 pub(super) struct Load {
     shape: Rc<Shape>,
     next: Rc<Cell<u64>>,
 }
 
-/// What becomes of requests that are still to be sent when the time is up.
+/// The treatment of due requests that are not yet sent at the end of the run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rest {
-    /// They are sent, and their latency counts.
+    /// The requests are sent, and their latency counts.
     Send,
-    /// They are counted as unsent.
+    /// The requests are counted as unsent.
     Leave,
 }
 
@@ -47,7 +48,7 @@ impl Load {
         &self.shape
     }
 
-    /// As many posts as this number of connections can make, one after the other on each.
+    /// Posts as fast as this number of connections can, one request at a time on each.
     pub(super) async fn closed(&self, connections: usize, window: Duration) -> io::Result<Tally> {
         let clients = self.connect(connections).await?;
         let tally = Rc::new(RefCell::new(Tally::new(Instant::now(), window).map_err(io::Error::other)?));
@@ -65,7 +66,7 @@ impl Load {
         finished(&tally)
     }
 
-    /// So many requests a second, on any of the connections that has nothing to do.
+    /// Posts at this rate, each request on any idle connection.
     pub(super) async fn open(
         &self,
         connections: usize,
@@ -107,7 +108,7 @@ impl Load {
     }
 }
 
-/// Requests that are due, first come, first served.
+/// The requests of a schedule, handed to the clients in order.
 struct Tickets {
     due: Semaphore,
     taken: Cell<u64>,
@@ -115,9 +116,9 @@ struct Tickets {
 }
 
 impl Tickets {
-    /// Waits for a request to be due and to be ours; none when there are no more.
+    /// Waits for the next due request and returns its time; none after the last request.
     async fn take(&self) -> Option<Instant> {
-        // Closed means that no more are wanted.
+        // The semaphore is closed when no more requests are wanted.
         self.due.acquire().await.ok()?.forget();
         let number = self.taken.get();
         self.taken.set(number + 1);
@@ -135,13 +136,13 @@ impl Tickets {
             self.due.add_permits(usize::try_from(due - handed_out).unwrap_or(usize::MAX));
             handed_out = due;
         }
-        // A tick that came late must not make the schedule shorter.
+        // A late tick must not shorten the schedule.
         self.due.add_permits(usize::try_from(self.schedule.total - handed_out).unwrap_or(usize::MAX));
         Ok(())
     }
 }
 
-/// One connection and what is sent on it.
+/// One connection and its request.
 struct Client {
     load: Load,
     request: Request,
@@ -149,7 +150,7 @@ struct Client {
 }
 
 impl Client {
-    /// Posts once and counts what comes of it. `due`: when it should have been sent; none: now.
+    /// Posts once and counts the result. Without `due`, the request is due now.
     async fn post(&mut self, tally: &RefCell<Tally>, due: Option<Instant>) {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
@@ -179,7 +180,7 @@ impl Client {
     }
 }
 
-/// Waits for all, but not for ever.
+/// Waits for all tasks until the deadline, and then stops the rest.
 async fn join(mut tasks: JoinSet<()>, deadline: Instant) {
     let all = async { while tasks.join_next().await.is_some() {} };
     if tokio::time::timeout_at(deadline.into(), all).await.is_err() {
@@ -187,7 +188,7 @@ async fn join(mut tasks: JoinSet<()>, deadline: Instant) {
     }
 }
 
-/// What was sent and never answered broke, too.
+/// Requests that were sent and never answered count as broken.
 fn finished(tally: &Rc<RefCell<Tally>>) -> io::Result<Tally> {
     let empty = Tally::new(Instant::now(), Duration::ZERO).map_err(io::Error::other)?;
     let mut tally = tally.replace(empty);

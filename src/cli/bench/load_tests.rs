@@ -1,4 +1,4 @@
-//! The load against a server that stalls when it is told to.
+//! Tests of the load against a server that stalls at a given time.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use super::*;
 
 const STALL: Duration = Duration::from_millis(300);
 
-/// Answers at once, but for everything that comes in a while after `stalls_at`: that waits for its end.
+/// Starts a server that answers at once. Requests during the stall are answered at its end.
 async fn fake_server(stalls_at: Instant, stall: Duration) -> Shape {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -55,10 +55,10 @@ fn a_stall_shows_in_an_open_loop_and_hides_in_a_closed_one() {
     let open = on_local_set(measure(true));
     assert_eq!((open.sent, open.unsent, open.broken), (500, 0, 0), "every request of the schedule was sent");
     assert_eq!(open.statuses.get(&202), Some(&500));
-    // 150 of the 500 were due during the stall, and waited half of it in the middle.
+    // 150 of the 500 requests were due during the stall, and waited for half of it on average.
     assert!(quantile_ms(&open.good, 0.85) > stall_ms * 0.3, "{}", quantile_ms(&open.good, 0.85));
     assert!(quantile_ms(&open.good, 0.99) > stall_ms * 0.8, "{}", quantile_ms(&open.good, 0.99));
-    // Negative control: a closed loop has two requests in the stall, and all the others around it.
+    // Negative control: a closed loop has two requests in the stall, and all others outside.
     let closed = on_local_set(measure(false));
     assert!(max_ms(&closed.good) > stall_ms * 0.8, "the stall was there");
     assert!(quantile_ms(&closed.good, 0.85) < stall_ms * 0.3, "{}", quantile_ms(&closed.good, 0.85));
@@ -67,7 +67,7 @@ fn a_stall_shows_in_an_open_loop_and_hides_in_a_closed_one() {
 #[test]
 fn what_is_due_beyond_the_connections_is_left_when_nobody_wants_it() {
     let tally = on_local_set(async {
-        // Long, so that it is over only after the run also where the machine is busy.
+        // The stall is long, so that it ends after the run even on a busy machine.
         let load = Load::new(fake_server(Instant::now(), STALL * 10).await);
         load.open(3, 1_000, STALL / 2, Rest::Leave).await.unwrap()
     });

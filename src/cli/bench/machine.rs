@@ -1,4 +1,4 @@
-//! The machine that is measured on, and what its disk can do at best.
+//! The machine under measurement, and the best speed of its disk.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -12,24 +12,25 @@ use serde::Serialize;
 
 use super::tally::{max_ms, micros, quantile_ms};
 
-/// Syncs that are timed at most,
+/// Maximum number of timed syncs.
 const SYNCS: u64 = 500;
-/// and for how long.
+/// Maximum time for all syncs.
 const SYNCS_WITHIN: Duration = Duration::from_secs(2);
 const BLOCK: [u8; 4096] = [0x5a; 4096];
 
-/// What it is.
+/// The machine's hardware and kernel.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Machine {
     pub(super) cpu: String,
     pub(super) cores: usize,
     pub(super) memory_bytes: u64,
     pub(super) kernel: String,
-    /// Of the directory that is measured.
+    /// The type of the filesystem with the measured directory.
     pub(super) filesystem: String,
 }
 
-/// What a sync of the disk takes at the least: 4 KiB appended to a file, then fdatasync, with nothing else going on.
+/// The minimum duration of a sync on this disk: 4 KiB appended to a file, then fdatasync, without
+/// other load.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(super) struct SyncFloor {
     pub(super) syncs: u64,
@@ -39,7 +40,7 @@ pub(super) struct SyncFloor {
 }
 
 impl Machine {
-    /// What the system says; what it does not say is "unknown" or 0.
+    /// Reads the machine's figures; a missing figure is "unknown" or 0.
     pub(super) fn of(dir: &Path) -> Self {
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
         let unknown = || "unknown".to_owned();
@@ -52,14 +53,15 @@ impl Machine {
         }
     }
 
-    /// Whether what is "on disk" here is in memory.
+    /// True if the directory is on a filesystem in memory.
     pub(super) fn has_no_disk(&self) -> bool {
         ["tmpfs", "ramfs"].contains(&self.filesystem.as_str())
     }
 }
 
-/// Has `start`, and the processes that it starts, run on all processors but the last; this thread goes on on the last one,
-/// so that what it does takes nothing from them. With one processor only, both share it.
+/// Runs `start`, and the processes started by it, on all processors but the last. This thread then
+/// continues on the last processor, where the load takes nothing from the server. With a single
+/// processor, both share it.
 pub(super) fn apart<T>(start: impl FnOnce() -> T) -> T {
     let Some((theirs, ours)) = sched_getaffinity(None).ok().and_then(divided) else { return start() };
     let go_on_with = |processors: &CpuSet| {
@@ -73,7 +75,7 @@ pub(super) fn apart<T>(start: impl FnOnce() -> T) -> T {
     started
 }
 
-/// All but the last, and the last; none if there are not two.
+/// Splits off the last processor; none if there is only one.
 fn divided(all: CpuSet) -> Option<(CpuSet, CpuSet)> {
     let last = (0..CpuSet::MAX_CPU).rev().find(|processor| all.is_set(*processor))?;
     let (mut first, mut only) = (all, CpuSet::new());
@@ -82,18 +84,19 @@ fn divided(all: CpuSet) -> Option<(CpuSet, CpuSet)> {
     (first.count() > 0).then_some((first, only))
 }
 
-/// The value of a line such as `name : value`.
+/// The value in a line of the form `name : value`.
 pub(super) fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     let value = |line: &'a str| line.strip_prefix(name)?.trim_start().strip_prefix(':').map(str::trim);
     text.lines().find_map(value)
 }
 
-/// `123 kB` as bytes.
+/// Converts a text such as `123 kB` to bytes.
 pub(super) fn kibibytes(text: &str) -> Option<u64> {
     text.strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kibibytes| kibibytes * 1024)
 }
 
-/// The type of the filesystem that is mounted nearest above the directory; proc_pid_mountinfo(5).
+/// The type of the filesystem with the nearest mount point above the directory;
+/// proc_pid_mountinfo(5).
 fn filesystem(mounts: &str, dir: &Path) -> Option<String> {
     let dir = dir.canonicalize().ok()?;
     let mount = |line: &str| {
@@ -101,12 +104,12 @@ fn filesystem(mounts: &str, dir: &Path) -> Option<String> {
         let place = place.split(' ').nth(4)?.replace("\\040", " ");
         dir.starts_with(&place).then(|| (place.len(), kind.split(' ').next().unwrap_or_default().to_owned()))
     };
-    // Of two at the same place the later one hides the other.
+    // Of two mounts at the same path, the later hides the earlier.
     mounts.lines().filter_map(mount).max_by_key(|(length, _)| *length).map(|(_, kind)| kind)
 }
 
 impl SyncFloor {
-    /// Measures it in this directory, for at most two seconds.
+    /// Measures syncs in this directory, for at most two seconds.
     pub(super) fn measure(dir: &Path) -> io::Result<Self> {
         let path = dir.join("sync-floor");
         let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;

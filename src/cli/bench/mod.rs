@@ -1,7 +1,8 @@
-//! `triggerd bench`: how much this machine takes in, how long that takes, and what it costs, so that an operator knows
-//! which machine to get. Starts a server of its own on a temporary directory, or measures one that runs already.
+//! `triggerd bench`: measures how many events this machine accepts, with which latency and at which
+//! cost, so that an operator can choose a machine. Starts a server on a temporary directory, or
+//! measures a running server.
 //!
-//! It knows the server from outside only: HTTP, `/metrics`, and what the system tells of a process.
+//! The benchmark uses only HTTP, `/metrics` and the operating system's figures of the process.
 
 mod connection;
 mod load;
@@ -37,18 +38,20 @@ use server::Server;
 use stage::Stage;
 use subject::{Running, Subject};
 
-/// What a closed loop is tried with, unless other numbers are given,
+/// Default numbers of connections of the closed loops.
 const CONNECTIONS: [usize; 3] = [20, 64, 256];
-/// and what there is under overload: many more clients than are needed to keep the server busy.
+/// Default numbers of connections with `--overload`; the last is many more clients than needed to
+/// keep the server busy.
 const CONNECTIONS_OVERLOAD: [usize; 2] = [64, 1024];
-/// What an open loop gets of what a closed one gave, in percent.
+/// Rates of the open loops, in percent of the best closed loop.
 const OPEN_PERCENT: [u64; 2] = [50, 80];
-/// Before anything is measured: caches, pools and the processor's clock find their pace.
+/// Duration of the load before the first run, in which caches, pools and the processor's clock
+/// settle.
 const WARM_UP: Duration = Duration::from_secs(1);
-/// Deliveries that no other followed for so long are the last.
+/// Time without a delivery after which deliveries count as finished.
 const DELIVERED_WITHIN: Duration = Duration::from_secs(10);
 
-/// Measures.
+/// Options of the benchmark.
 #[derive(Args)]
 pub(super) struct Bench {
     /// Measure a running server instead of starting a server; needs a key
@@ -101,7 +104,7 @@ impl Bench {
         raise_file_limit();
         let dir = self.dir.clone().unwrap_or_else(|| beside(&config.storage.data_dir));
         let sync_floor = if self.url.is_none() { Some(SyncFloor::measure(&dir).map_err(failed)?) } else { None };
-        // Before the load keeps to one of its processors.
+        // The machine is read before the load moves to a single processor.
         let machine = Machine::of(&dir);
         let subject = self.subject(config, &dir)?;
         let mut report = Report {
@@ -153,7 +156,8 @@ impl Bench {
         Ok(())
     }
 
-    /// In turns: the peak, then its multiples from as many connections, and the peak once more at the end.
+    /// Takes turns: measures the peak, then its multiples from as many connections, and the peak
+    /// again at the end of each round.
     fn overload(&self, stage: &mut Stage, report: &mut Report, connections: &[usize]) -> Result<(), Failure> {
         let most = connections.last().copied().unwrap_or(1);
         let mut seen = MULTIPLES.map(|multiple| (multiple, Vec::new()));
@@ -190,7 +194,7 @@ impl Bench {
         given.unwrap_or_else(|| if self.overload { CONNECTIONS_OVERLOAD.into() } else { CONNECTIONS.into() })
     }
 
-    /// How many runs there will be.
+    /// Number of runs, for the progress bar.
     fn planned(&self) -> usize {
         let closed = self.connections().len();
         let runs = match (self.overload, self.rate) {
@@ -217,7 +221,8 @@ impl Bench {
     }
 }
 
-/// What closed loops give now; the last one has as many connections as there are under overload.
+/// Measures the peak with closed loops. The last closed loop has as many connections as the
+/// overload.
 fn peak(stage: &mut Stage, report: &mut Report, connections: &[usize]) -> Result<Peak, Failure> {
     let closed = connections.iter().map(|connections| stage.closed(*connections));
     let closed = closed.collect::<Result<Vec<_>, _>>()?;
@@ -227,7 +232,7 @@ fn peak(stage: &mut Stage, report: &mut Report, connections: &[usize]) -> Result
     Ok(peak)
 }
 
-/// What the best of them took in, in requests a second.
+/// The highest rate among the runs, in requests a second.
 fn best(runs: &[Run]) -> f64 {
     runs.iter().map(|run| run.requests_per_second).fold(0.0, f64::max)
 }
@@ -236,13 +241,14 @@ fn failed(error: impl std::fmt::Display) -> Failure {
     Failure::new(ExitCode::Failed, error)
 }
 
-/// Where the data directory is, or will be: the disk that the server will use.
+/// The parent of the data directory, which is on the disk that the server will use.
 fn beside(data_dir: &Path) -> PathBuf {
     let parent = data_dir.parent().filter(|parent| parent.is_dir());
     parent.map_or_else(|| PathBuf::from("."), Path::to_owned)
 }
 
-/// Each connection is a file, here and in the server, which inherits the limit.
+/// Raises the limit of open files. Each connection is a file, here and in the server, which
+/// inherits the limit.
 fn raise_file_limit() {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
@@ -250,14 +256,14 @@ fn raise_file_limit() {
     }
 }
 
-/// A rate without its fraction.
+/// The whole part of a rate.
 fn whole(rate: f64) -> u64 {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate is small and not negative")]
     let whole = rate as u64;
     whole
 }
 
-/// What the stopped server left on the disk; none if it is not ours.
+/// Stops the server and measures its data on disk; none if the server ran already.
 fn disk(stage: &mut Stage, payload_bytes: u32) -> Result<Option<Disk>, Failure> {
     let accepted = stage.subject.look()?.scrape.grown(&scrape::Scrape::default(), "triggerd_events_accepted_total");
     let Some(server) = &mut stage.subject.server else { return Ok(None) };

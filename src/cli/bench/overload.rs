@@ -1,11 +1,14 @@
-//! What becomes of a server that is asked for more than it can: it goes on taking in what it can, refuses the rest quickly
-//! and says when to come again, needs no more memory, and is well as soon as the load is gone.
+//! Judges a server under more load than it can accept. The server should accept as much as before,
+//! refuse the rest quickly with a `Retry-After`, use no more memory, and recover as soon as the
+//! load ends.
 //!
-//! What is compared: the load runs on a processor of its own where there are two, so that more of it takes nothing from
-//! the server. The peak is what a closed loop gives with as many connections as there are under overload: a crowd costs
-//! more for each request than a few clients do, however slowly it asks, and that is no overload (`share_of_best` shows
-//! it). Peak and overload take turns, so that a machine whose pace changes does so for both; the share of each round is of
-//! the mean of the peaks before and after it, because a server slows down as its data grows; the median is judged.
+//! The comparison is fair in three respects. If there are two processors, the load has one for
+//! itself, so that more load takes nothing from the server. The peak is the rate of a closed loop
+//! with as many connections as the overload. A crowd costs more for each request than a few clients
+//! do, however slowly the crowd asks; this is no overload, and `share_of_best` shows the cost. Peak
+//! and overload take turns, so that a change of the machine's speed affects both. The share of each
+//! round is relative to the mean of the peaks before and after, because a server slows down as its
+//! data grows. The verdict uses the median of the rounds.
 
 use serde::Serialize;
 
@@ -13,83 +16,86 @@ use super::subject::Moment;
 use super::tally::{self, Tally, float, max_ms, quantile_ms};
 use super::whole;
 
-/// Load, as multiples of the peak.
+/// Loads, as multiples of the peak.
 pub(super) const MULTIPLES: [u32; 3] = [1, 3, 10];
-/// Of the peak, what is still taken in.
+/// Minimum share of the peak accepted under overload.
 const GOODPUT_SHARE: f64 = 0.9;
-/// How quickly a refusal comes: all but one in a hundred: with one processor the load shares it.
+/// Maximum latency of 99 of 100 refusals, in milliseconds. With one processor, the load shares it.
 const REFUSED_WITHIN_MS: f64 = 50.0;
-/// How much more memory it may take, in bytes.
+/// Maximum growth of the server's memory, in bytes.
 const RSS_GROWTH_BYTES: u64 = 128 << 20;
-/// Of what is due when it is over, what is taken in at once.
+/// Minimum share of requests accepted right after the overload.
 const RECOVERED_SHARE: f64 = 0.98;
 
-/// What was seen at one multiple.
+/// The figures at one multiple of the peak, over all rounds.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Verdict {
     pub(super) multiple: u32,
     pub(super) rounds: usize,
-    /// Requests a second that were due,
+    /// Requests a second due by the schedule.
     pub(super) due_per_second: u64,
-    /// that could be sent: a connection sends nothing while it waits for an answer,
+    /// Requests a second sent; a connection sends nothing while waiting for an answer.
     pub(super) sent_per_second: f64,
-    /// that were answered with 2xx,
+    /// Requests a second answered with 2xx.
     pub(super) good_per_second: f64,
-    /// and that were refused with 429 or 503.
+    /// Requests a second refused with 429 or 503.
     pub(super) refused_per_second: f64,
-    /// Of what closed loops with as many connections gave before and after,
+    /// Share of the peak of closed loops with as many connections, measured before and after.
     pub(super) share_of_peak: f64,
-    /// and of the best of them, however many connections it had.
+    /// Share of the best peak, with any number of connections.
     pub(super) share_of_best: f64,
-    /// From when it was sent.
+    /// Latency of a refusal, from the sending of the request.
     pub(super) refused_p50_ms: f64,
     pub(super) refused_p99_ms: f64,
     pub(super) refused_max_ms: f64,
-    /// From when it was sent; what was due is more than there are connections for.
+    /// Latency of a 2xx answer, from the sending of the request. The time since the request was due
+    /// would say nothing: more requests are due than there are connections.
     pub(super) good_p99_ms: f64,
-    /// Processor time of the server for each that was taken in, with what the refusals cost; none if it is not ours.
+    /// Processor time of the server for each accepted request, including the cost of refusals; none
+    /// if the server ran already.
     pub(super) cpu_us_per_request: Option<f64>,
     /// Answers that are neither 2xx nor a refusal, and requests without an answer.
     pub(super) wrong: u64,
     pub(super) refused_without_retry_after: u64,
     pub(super) rss_grown_bytes: Option<u64>,
-    /// Of half the capacity, what was taken in right after.
+    /// Share of requests accepted right after the overload, at half the peak.
     pub(super) recovered_share: f64,
-    /// What was not kept, in words.
+    /// Broken promises, each in words.
     pub(super) broken_promises: Vec<String>,
 }
 
-/// What closed loops gave, in requests a second.
+/// Rates of closed loops, in requests a second.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Peak {
-    /// The one with as many connections as there are under overload.
+    /// The rate with as many connections as under overload.
     pub(super) same: f64,
-    /// The best of them.
+    /// The best rate with any number of connections.
     pub(super) best: f64,
 }
 
 impl Peak {
-    /// A server slows down as its data grows, so what lies between two peaks is measured by both.
+    /// The mean of two peaks, as the measure for the load between them: a server slows down as its
+    /// data grows.
     pub(super) fn mean(self, other: Self) -> Self {
         Self { same: self.same.midpoint(other.same), best: self.best.midpoint(other.best) }
     }
 }
 
-/// What is known about the load at one multiple, in one round.
+/// The measurements at one multiple, in one round.
 #[derive(Debug)]
 pub(super) struct Seen {
     pub(super) due_per_second: u64,
     pub(super) peak: Peak,
     pub(super) tally: Tally,
-    /// The run right after, at half the capacity.
+    /// The run right after the overload, at half the peak.
     pub(super) after: Tally,
-    /// Of the server, for each request that was taken in.
+    /// Processor time of the server for each accepted request, in microseconds.
     pub(super) cpu_us: Option<f64>,
     pub(super) rss_grown_bytes: Option<u64>,
 }
 
 impl Seen {
-    /// What became of the server between two moments.
+    /// Adds the processor time and the memory that the server used between these moments.
     pub(super) fn used(mut self, before: &Moment, overloaded: &Moment, later: &Moment) -> Self {
         let cpu = before.usage.zip(overloaded.usage).map(|(before, after)| after.cpu.saturating_sub(before.cpu));
         let good = float(self.tally.good.len()).max(1.0);
@@ -105,8 +111,9 @@ impl Seen {
 }
 
 impl Verdict {
-    /// Rates, processor time and how long taking in took are the medians of the rounds; of refusals and memory the worst
-    /// round counts, and wrong answers add up. `rounds` has at least one.
+    /// Judges the rounds of one multiple; `rounds` has at least one. Rates, processor time and
+    /// latencies of accepted requests are the medians; for refusals and memory the worst round
+    /// counts; wrong answers are added up.
     pub(super) fn of(multiple: u32, rounds: &[Seen]) -> Self {
         let median = |figure: &dyn Fn(&Seen) -> f64| tally::median(rounds.iter().map(figure).collect());
         let sum = |figure: &dyn Fn(&Seen) -> u64| rounds.iter().map(figure).sum::<u64>();
@@ -140,7 +147,7 @@ impl Verdict {
 
     fn judge(&self) -> Vec<String> {
         let mut broken = Vec::new();
-        // At capacity exactly there is no peak to fall from: what is due is what can be taken in.
+        // At exactly the peak there is no fall to measure: all due requests can be accepted.
         if self.share_of_peak < GOODPUT_SHARE {
             broken.push(format!("accepted {:.0} % of the peak", self.share_of_peak * 100.0));
         }
@@ -171,7 +178,7 @@ mod tests {
     use super::super::tally::Times;
     use super::*;
 
-    /// A second of so many good and refused answers, the refusals after so many milliseconds.
+    /// A second with this many accepted and refused requests; the refusals take `after_ms`.
     fn tally(good: u32, refused: u32, after_ms: u64) -> Tally {
         let began = Instant::now();
         let mut tally = Tally::new(began, Duration::from_secs(1)).unwrap();

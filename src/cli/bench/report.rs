@@ -1,4 +1,4 @@
-//! Everything that was found out, as an operator reads it.
+//! The report of all runs, for operators.
 
 use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
@@ -11,15 +11,16 @@ use super::tally::float;
 const MIB: f64 = 1_048_576.0;
 const GIB: f64 = 1_073_741_824.0;
 
-/// The whole of it; its JSON is what `--json` prints.
+/// The whole report; `--json` prints its JSON.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
     pub(super) version: &'static str,
-    /// Whether this binary was built with optimization; figures of one that was not mean little.
+    /// True if this binary was built with optimization. Without optimization, the figures mean
+    /// little.
     pub(super) optimized: bool,
     pub(super) settings: Settings,
     pub(super) machine: Machine,
-    /// None if the server is not ours.
+    /// Absent if the server ran already.
     pub(super) sync_floor: Option<SyncFloor>,
     pub(super) runs: Vec<Run>,
     pub(super) delivery: Option<Delivered>,
@@ -28,15 +29,16 @@ pub(super) struct Report {
     pub(super) overload: Vec<Verdict>,
 }
 
-/// What was asked for, and the server's settings that matter here (none if it is not ours).
+/// The options of the benchmark, and the settings of the server that matter here (absent if the
+/// server ran already).
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Settings {
     pub(super) seconds: f64,
     pub(super) payload_bytes: usize,
     pub(super) batch: u32,
-    /// The server that was measured, if it ran already.
+    /// The measured server's URL, if it ran already.
     pub(super) url: Option<String>,
-    /// The load has one processor for itself, the server the others.
+    /// True if the load has a processor for itself and the server has the others.
     pub(super) load_apart: bool,
     pub(super) group_commands: Option<usize>,
     pub(super) group_bytes: Option<usize>,
@@ -45,7 +47,7 @@ pub(super) struct Settings {
 }
 
 impl Report {
-    /// For a terminal.
+    /// Formats the report as tables for a terminal.
     pub(super) fn text(&self) -> String {
         let parts = [Some(self.heading()), Some(self.table()), self.overload_table(), Some(self.sizing())];
         parts.into_iter().flatten().collect::<Vec<_>>().join("\n\n")
@@ -176,7 +178,7 @@ impl Report {
         Some(table(&heads, rows))
     }
 
-    /// What it means for the size of a machine.
+    /// The figures that decide the size of a machine.
     fn sizing(&self) -> String {
         let mut lines = Vec::new();
         let best = self.runs.iter().max_by(|one, other| one.events_per_second.total_cmp(&other.events_per_second));

@@ -1,39 +1,39 @@
-//! The request that is sent again and again: made once, only the numbers in it change, so that making load costs next to
-//! nothing beside taking it in.
+//! The repeated request. Its bytes are made once, and only the event numbers change, so that the
+//! load costs almost nothing compared with accepting it.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 
-/// Characters of an event's number.
+/// Number of characters of an event's number.
 const NUMBER: usize = 16;
-/// What a payload has around its filling.
+/// Number of characters of a payload around its filling.
 const PAYLOAD_FRAME: usize = "{\"note\":\"\"}".len();
 
-/// A request of one event, or of a batch.
+/// A request with one event, or with a batch.
 #[derive(Clone, Debug)]
 pub(super) struct Request {
     bytes: Vec<u8>,
-    /// Where the numbers are.
+    /// Offsets of the event numbers in the bytes.
     places: Vec<usize>,
 }
 
-/// What the requests of a run have in common.
+/// The common properties of a run's requests.
 #[derive(Clone, Debug)]
 pub(super) struct Shape {
     pub(super) address: SocketAddr,
-    /// The `Host` header.
+    /// The value of the `Host` header.
     pub(super) host: String,
     pub(super) key: String,
-    /// Bytes of each payload; at least those of an object with an empty text.
+    /// Size of each payload in bytes; at least that of an object with an empty text.
     pub(super) payload_bytes: usize,
-    /// Events in one request; 1: not a batch.
+    /// Number of events in a request; 1 stands for no batch.
     pub(super) batch: u32,
-    /// Keeps the `dedup_id`s of this run apart from those of any other.
+    /// Distinguishes the `dedup_id`s of this run from those of other runs.
     pub(super) run: u64,
 }
 
 impl Shape {
-    /// The request with all numbers at zero.
+    /// Makes the request with all numbers at zero.
     pub(super) fn request(&self) -> Request {
         let payload = payload(self.payload_bytes);
         let (mut body, mut places) = (String::new(), Vec::new());
@@ -65,7 +65,7 @@ impl Shape {
     }
 }
 
-/// A JSON object of exactly so many bytes.
+/// A JSON object of exactly this many bytes.
 fn payload(bytes: usize) -> String {
     const WORDS: &str = "lorem ipsum dolor sit amet ";
     let filling = bytes.saturating_sub(PAYLOAD_FRAME);
@@ -74,7 +74,7 @@ fn payload(bytes: usize) -> String {
 }
 
 impl Request {
-    /// Writes the next numbers into it; gives the bytes to send.
+    /// Writes the next numbers into the request, and returns its bytes.
     pub(super) fn numbered(&mut self, next: &mut u64) -> &[u8] {
         for place in &self.places {
             let digits = format!("{next:0NUMBER$x}");

@@ -1,4 +1,4 @@
-//! One run and its figures, as they are printed and as JSON.
+//! One run and its figures, for the table and as JSON.
 
 use std::collections::BTreeMap;
 
@@ -8,55 +8,57 @@ use super::scrape::Spread;
 use super::subject::Moment;
 use super::tally::{Tally, float, max_ms, quantile_ms};
 
-/// How load is made.
+/// The way in which load is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Kind {
-    /// Each connection waits for its answer before it posts again.
+    /// Each connection waits for the answer before it posts again.
     Closed,
-    /// Requests come on a schedule.
+    /// Requests are sent on a schedule.
     Open,
 }
 
-/// What was put on the server.
+/// The load that was put on the server.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(super) struct Given {
     pub(super) kind: Kind,
     pub(super) connections: usize,
-    /// Open loop: requests a second that were due.
+    /// Open loop: requests a second in the schedule.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) requests_per_second: Option<u64>,
-    /// Events in each request.
+    /// Number of events in each request.
     pub(super) batch: u32,
 }
 
-/// What came of it.
+/// The load of a run and its results.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Run {
     pub(super) load: Given,
     pub(super) seconds: f64,
-    /// Requests answered with 2xx in time, a second.
+    /// Requests answered with 2xx in time, per second.
     pub(super) requests_per_second: f64,
-    /// Their events.
+    /// Events of these requests, per second.
     pub(super) events_per_second: f64,
-    /// From when a request was due to its 2xx; closed loop: from when it was sent.
+    /// Latency of 2xx answers, from the time the request was due; in a closed loop, from the time
+    /// it was sent.
     pub(super) latency_ms: Latency,
-    /// Answers by status.
+    /// Number of answers of each status.
     pub(super) statuses: BTreeMap<u16, u64>,
-    /// Requests without an answer.
+    /// Number of requests without an answer.
     pub(super) broken: u64,
-    /// Open loop: requests that were due and could not be sent, because all connections waited.
+    /// Open loop: number of requests that were due and not sent, because all connections were
+    /// waiting.
     pub(super) unsent: u64,
-    /// New events that the server counted; those of others too, if it has others.
+    /// Number of new events that the server counted, including those of its other clients.
     pub(super) events_accepted: f64,
-    /// Commands written with one sync.
+    /// Number of commands in a commit group.
     pub(super) commit_group: Option<Spread>,
     pub(super) sync_ms: Option<Spread>,
-    /// Processor time of the server; none if it is not ours.
+    /// Processor time of the server; absent if the server ran already.
     pub(super) cpu_us_per_event: Option<f64>,
-    /// Processors that the server kept busy.
+    /// Number of processors that the server kept busy.
     pub(super) server_cores: Option<f64>,
-    /// Processors that making load and being delivered to kept busy.
+    /// Number of processors that the load and the sink kept busy.
     pub(super) load_cores: Option<f64>,
     /// Memory of the server at the end.
     pub(super) rss_bytes: Option<u64>,
@@ -72,7 +74,7 @@ pub(super) struct Latency {
 }
 
 impl Run {
-    /// The figures of what lies between two moments.
+    /// Computes the figures of the time between two moments.
     pub(super) fn of(load: Given, tally: &Tally, before: &Moment, after: &Moment) -> Self {
         let seconds = (tally.ends - tally.began).as_secs_f64();
         let grown = |name: &str| after.scrape.grown(&before.scrape, name);
@@ -106,7 +108,7 @@ impl Run {
         }
     }
 
-    /// What went wrong, in a word or a few: statuses and their counts.
+    /// The errors in a few words: statuses and their counts.
     pub(super) fn errors(&self) -> String {
         let bad = self.statuses.iter().filter(|(status, _)| !(200..300).contains(*status));
         let mut words: Vec<String> = bad.map(|(status, count)| format!("{count} × {status}")).collect();
@@ -119,21 +121,21 @@ impl Run {
     }
 }
 
-/// How delivering kept up with taking in.
+/// Delivery during and after a closed loop.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(super) struct Delivered {
-    /// Events that were to be delivered.
+    /// Number of events to be delivered.
     pub(super) events: f64,
     pub(super) arrived: u64,
     /// Deliveries a second, from the first post to the last delivery.
     pub(super) per_second: f64,
-    /// Deliveries a second while events were coming in.
+    /// Deliveries a second while events were arriving.
     pub(super) per_second_meanwhile: f64,
-    /// From the end of the load to the last delivery.
+    /// Seconds from the end of the load to the last delivery.
     pub(super) seconds_behind: f64,
 }
 
-/// What the data takes.
+/// The size of the data on disk.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(super) struct Disk {
     pub(super) bytes: u64,
@@ -142,7 +144,7 @@ pub(super) struct Disk {
 }
 
 impl Disk {
-    /// None while there is nothing.
+    /// Computes the ratio; none if there are no payloads.
     pub(super) fn of(bytes: u64, payload_bytes: f64) -> Option<Self> {
         (payload_bytes > 0.0).then(|| Self {
             bytes,

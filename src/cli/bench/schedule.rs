@@ -1,4 +1,4 @@
-//! Open-loop load: when each request is due, whatever became of those before it.
+//! Open-loop load: the time at which each request is due, independent of earlier requests.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -10,17 +10,17 @@ use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe;
 
 const NANOS_PER_SECOND: u128 = 1_000_000_000;
-/// Requests that are due within this time start together. tokio's own timers tick once a millisecond, which would
-/// show in every latency.
+/// Requests due within this time start together. tokio's own timers tick once a millisecond, which
+/// would show in every latency.
 const TICK: Duration = Duration::from_micros(250);
 
-/// Requests at even distances.
+/// Requests at even intervals.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Schedule {
     pub(super) began: Instant,
     /// Requests a second; at least 1.
     pub(super) per_second: u64,
-    /// How many there are.
+    /// Total number of requests.
     pub(super) total: u64,
 }
 
@@ -30,13 +30,13 @@ impl Schedule {
         Self { began, per_second: per_second.max(1), total: narrow(total) }
     }
 
-    /// When the request of this number (from 0) is due.
+    /// The time at which the request of this number (from 0) is due.
     pub(super) fn due(&self, number: u64) -> Instant {
         let nanos = u128::from(number) * NANOS_PER_SECOND / u128::from(self.per_second);
         self.began + Duration::from_nanos(narrow(nanos))
     }
 
-    /// How many are due by now.
+    /// Number of requests due by now.
     pub(super) fn due_by(&self, now: Instant) -> u64 {
         let Some(since) = now.checked_duration_since(self.began) else { return 0 };
         let passed = since.as_nanos() * u128::from(self.per_second) / NANOS_PER_SECOND;
@@ -48,12 +48,12 @@ fn narrow(number: u128) -> u64 {
     u64::try_from(number).unwrap_or(u64::MAX)
 }
 
-/// A timer of the kernel. Its file is read as that of a pipe is, and tokio has a type for those.
+/// A timer of the kernel. Its file is read like a pipe, for which tokio has a type.
 #[derive(Debug)]
 pub(super) struct Ticker(pipe::Receiver);
 
 impl Ticker {
-    /// Ticks as often as requests are due, but no more often than it pays.
+    /// Starts a timer that ticks as often as requests are due, but at most every [`TICK`].
     pub(super) fn start(schedule: &Schedule) -> io::Result<Self> {
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
         let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
@@ -63,9 +63,9 @@ impl Ticker {
         Ok(Self(pipe::Receiver::from_owned_fd_unchecked(timer)?))
     }
 
-    /// Waits for the next tick; several that were missed are one.
+    /// Waits for the next tick; missed ticks count as one.
     pub(super) async fn tick(&mut self) -> io::Result<()> {
-        // How many ticks there were since the last read, which the clock says better.
+        // The read returns the number of ticks since the last read; the clock is more precise.
         self.0.read_u64_le().await.map(drop)
     }
 }

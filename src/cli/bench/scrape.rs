@@ -1,26 +1,27 @@
-//! The server's own figures: `/metrics` before and after, and what lies between.
+//! The server's own figures: `/metrics` before and after, and the difference.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-/// All series of one moment, by their name and labels as they are written.
+/// All series at one moment, by their name with labels.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Scrape(BTreeMap<String, f64>);
 
-/// A histogram between two moments. Its buckets are coarse: a percentile is the upper bound of the bucket that it is in.
+/// The observations of a histogram between two moments. Buckets are coarse: a percentile is the
+/// upper bound of its bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub(super) struct Spread {
     pub(super) count: f64,
     pub(super) mean: f64,
-    /// At most this, half of the time; none: above the last bound.
+    /// Upper bound of the median; none if above the last bucket.
     pub(super) p50_at_most: Option<f64>,
-    /// At most this, 99 of 100 times.
+    /// Upper bound of the 99th percentile; none if above the last bucket.
     pub(super) p99_at_most: Option<f64>,
 }
 
 impl Spread {
-    /// In another unit.
+    /// Converts the figures to another unit.
     pub(super) fn scaled(self, factor: f64) -> Self {
         let times = |bound: Option<f64>| bound.map(|bound| bound * factor);
         let Self { count, mean, p50_at_most, p99_at_most } = self;
@@ -29,7 +30,7 @@ impl Spread {
 }
 
 impl Scrape {
-    /// Reads Prometheus's text format; what is no sample is passed over.
+    /// Parses Prometheus's text format; lines without a sample are skipped.
     pub(super) fn read(text: &str) -> Self {
         let sample = |line: &str| {
             let (series, value) = line.rsplit_once(' ')?;
@@ -38,13 +39,13 @@ impl Scrape {
         Self(text.lines().filter(|line| !line.starts_with('#')).filter_map(sample).collect())
     }
 
-    /// How much a counter grew since then.
+    /// The growth of a counter since `before`.
     pub(super) fn grown(&self, before: &Self, series: &str) -> f64 {
         let at = |scrape: &Self| scrape.0.get(series).copied().unwrap_or_default();
         at(self) - at(before)
     }
 
-    /// What a histogram without labels observed since then; none if nothing.
+    /// The observations of a histogram without labels since `before`; none if there are none.
     pub(super) fn spread(&self, before: &Self, name: &str) -> Option<Spread> {
         let count = self.grown(before, &format!("{name}_count"));
         if count <= 0.0 {
@@ -78,7 +79,7 @@ mod tests {
 
     #[test]
     fn a_spread_is_of_what_came_in_between() {
-        // Before: a thousand small ones, which must not count.
+        // The thousand small observations before must not count.
         let before = scrape([1_000, 1_000, 1_000, 1_000], 1_000, 5);
         let after = scrape([1_010, 1_060, 1_100, 1_100], 3_000, 12);
         assert!((after.grown(&before, "x_events") - 7.0).abs() < 1e-9);

@@ -1,4 +1,5 @@
-//! The server that is measured: a child process of this binary on a temporary directory, which is gone afterwards.
+//! The measured server: a child process of this binary on a temporary directory, which is removed
+//! afterwards.
 
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt as _;
@@ -18,23 +19,23 @@ use crate::config::{Config, LogFormat};
 use crate::data_dir::read_admin_token;
 use crate::model::org::Tier;
 
-/// How long it may take to start, and to stop.
+/// Time limit for the start, and for the stop.
 const PATIENCE: Duration = Duration::from_secs(30);
 const LOOK_EVERY: Duration = Duration::from_millis(10);
-/// A rate that no load reaches: it is the server that is measured, not its limits.
+/// A rate that no load reaches, because the server is measured and not its rate limits.
 const UNLIMITED: u32 = 100_000_000;
 
-/// A running child.
+/// A running child process and its temporary directory.
 #[derive(Debug)]
 pub(super) struct Server {
     child: Child,
     dir: PathBuf,
-    /// Its settings.
+    /// The settings of the server.
     pub(super) config: Config,
     pub(super) url: String,
 }
 
-/// What it has used so far.
+/// Processor time and memory of the server so far.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Usage {
     pub(super) cpu: Duration,
@@ -42,8 +43,8 @@ pub(super) struct Usage {
 }
 
 impl Server {
-    /// Starts one with these settings, but for where it listens, where its data is and what is limited, in a new
-    /// directory below `dir`.
+    /// Starts a server with these settings in a new directory below `dir`. Address, data directory
+    /// and rate limits are replaced.
     pub(super) fn start(config: Config, dir: &Path) -> Result<Self, Failure> {
         let failed =
             |what: &str, error: &dyn std::fmt::Display| Failure::new(ExitCode::Failed, format!("{what}: {error}"));
@@ -54,7 +55,7 @@ impl Server {
         let spawn = || {
             let (file, log) = (dir.join("triggerd.toml"), File::create(dir.join("server.log"))?);
             fs::write(&file, config.effective())?;
-            // Its environment is empty: the settings are what the file says.
+            // The environment is empty, so that only the file configures the server.
             let mut command = Command::new(std::env::current_exe()?);
             command.env_clear().arg("--config").arg(file).arg("serve");
             command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()
@@ -84,26 +85,26 @@ impl Server {
         Err(Failure::new(ExitCode::Failed, "the server did not start in time"))
     }
 
-    /// What opens it for its operator.
+    /// The admin token that the server created.
     pub(super) fn admin_token(&self) -> Result<String, Failure> {
         let token = read_admin_token(&self.config.storage.data_dir);
         let token = token.map_err(|error| Failure::new(ExitCode::Failed, error))?;
         token.ok_or_else(|| Failure::new(ExitCode::Failed, "the server created no admin token"))
     }
 
-    /// Processor time and memory so far; none if the system does not say.
+    /// Processor time and memory so far; none if the operating system does not report them.
     pub(super) fn usage(&self) -> Option<Usage> {
         let read = |name: &str| fs::read_to_string(format!("/proc/{}/{name}", self.child.id())).ok();
         let rss_bytes = field(&read("status")?, "VmRSS").and_then(kibibytes)?;
         Some(Usage { cpu: cpu_time(&read("stat")?)?, rss_bytes })
     }
 
-    /// What its data takes on the disk, in bytes: whole blocks, as du(1) counts.
+    /// Size of the data on disk in bytes, in whole blocks as du(1) counts.
     pub(super) fn disk_bytes(&self) -> u64 {
         blocks_below(&self.config.storage.data_dir) * 512
     }
 
-    /// Stops it in good order; says whether it did.
+    /// Stops the server with SIGTERM. Returns true if the server stopped cleanly.
     pub(super) fn stop(&mut self) -> bool {
         if kill_process(Pid::from_child(&self.child), Signal::TERM).is_err() {
             return false;
@@ -122,7 +123,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         if matches!(self.child.try_wait(), Ok(None)) {
-            // It has nothing that anybody will want.
+            // The server's data is temporary, so a kill loses nothing.
             drop(self.child.kill());
             drop(self.child.wait());
         }
@@ -152,10 +153,10 @@ fn settings(mut config: Config, dir: &Path) -> Config {
     config
 }
 
-/// The tier of the organization that events are posted for.
+/// The tier of the organization that posts the events.
 pub(super) const TIER: Tier = Tier::Enterprise;
 
-/// The address in the line of the log that says so.
+/// The address, if this log line says that the server is ready.
 fn ready_on(line: &str) -> Option<String> {
     let line: Value = serde_json::from_str(line).ok()?;
     let text = |name: &str| line.get(name).and_then(Value::as_str);
@@ -164,7 +165,7 @@ fn ready_on(line: &str) -> Option<String> {
 
 /// User and system time of a process; proc_pid_stat(5), fields 14 and 15.
 pub(super) fn cpu_time(stat: &str) -> Option<Duration> {
-    // The name in field 2 can hold anything, also spaces and parentheses.
+    // The name in field 2 can contain any character, also spaces and parentheses.
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
     let ticks: u64 = fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?;
     let per_second = rustix::param::clock_ticks_per_second();

@@ -1,5 +1,6 @@
-//! Where events are delivered to while the server is measured: answers 200 to everything and counts. Runs beside the load
-//! on its thread, and does as little as there is to do, because it shares the machine with the server.
+//! The endpoint for deliveries during a measurement: answers 200 to every request and counts. Runs
+//! on the thread of the load and does as little as possible, because it shares the machine with the
+//! server.
 
 use std::cell::Cell;
 use std::io;
@@ -14,10 +15,10 @@ use tokio::task::{JoinHandle, spawn_local};
 use super::connection::parse_request;
 
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
-/// The longest request that is read, in bytes: an event of the largest kind with everything around it.
+/// Maximum size of a request, in bytes: an event of maximum size with its envelope.
 const REQUEST_BYTES_MAX: usize = 10 << 20;
 
-/// A webhook endpoint on a port of its own on the loopback address.
+/// A webhook endpoint on a free port of the loopback address.
 #[derive(Debug)]
 pub(super) struct Sink {
     address: SocketAddr,
@@ -44,12 +45,12 @@ impl Sink {
         format!("http://{}/", self.address)
     }
 
-    /// Requests so far.
+    /// Number of requests so far.
     pub(super) fn count(&self) -> u64 {
         self.seen.count.get()
     }
 
-    /// When the last one came.
+    /// The time of the last request.
     pub(super) fn last(&self) -> Option<Instant> {
         self.seen.last.get()
     }
@@ -70,7 +71,8 @@ async fn accept(listener: TcpListener, seen: Rc<Seen>) {
     }
 }
 
-/// Answers the requests of one connection. Whatever breaks it ends it; the server tries again.
+/// Answers the requests of one connection. On any error the connection ends, and the server tries
+/// again.
 async fn answer(mut stream: TcpStream, seen: Rc<Seen>) {
     let mut buffer = Vec::with_capacity(4 << 10);
     loop {

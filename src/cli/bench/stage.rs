@@ -1,4 +1,4 @@
-//! Where the runs take place, one after the other: a runtime of one thread, and a bar that shows how far it is.
+//! Runs the measurements one after the other on a runtime of one thread, with a progress bar.
 
 use std::future::Future;
 use std::io;
@@ -22,12 +22,12 @@ use crate::cli::Failure;
 const BAR_EVERY: Duration = Duration::from_millis(200);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// The subject and what is needed to put load on it.
+/// The measured server and the means to put load on it.
 pub(super) struct Stage {
     runtime: Runtime,
     tasks: LocalSet,
     bar: ProgressBar,
-    /// Ctrl-C, and SIGTERM: the server that was started must not stay behind.
+    /// Ctrl-C and SIGTERM are caught, so that the started server does not stay behind.
     interrupt: Signal,
     terminate: Signal,
     window: Duration,
@@ -35,7 +35,7 @@ pub(super) struct Stage {
 }
 
 impl Stage {
-    /// For so many runs of this length.
+    /// Makes a stage for this number of runs of this length.
     pub(super) fn new(subject: Subject, window: Duration, runs: usize) -> Result<Self, Failure> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
         let listen = |kind| {
@@ -43,7 +43,7 @@ impl Stage {
             signal(kind).map_err(failed)
         };
         let (interrupt, terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
-        // It hides itself where there is no terminal.
+        // The bar hides itself without a terminal.
         let length = window.as_millis().saturating_mul(runs.try_into().unwrap_or(u128::MAX));
         let bar = ProgressBar::new(u64::try_from(length).unwrap_or(u64::MAX));
         let style = ProgressStyle::with_template("{bar:30} {percent:>3} %  {msg}").map_err(failed)?;
@@ -51,7 +51,7 @@ impl Stage {
         Ok(Self { runtime, tasks, bar, interrupt, terminate, window, subject })
     }
 
-    /// Load that is not measured.
+    /// Puts load on the server without measuring.
     pub(super) fn warm_up(&mut self, window: Duration) -> Result<(), Failure> {
         self.bar.set_message("warming up");
         let load = self.subject.load.clone();
@@ -82,7 +82,7 @@ impl Stage {
         Ok(Run::of(given, &tally, &before, &self.subject.look()?))
     }
 
-    /// More than it can, then half of what it can.
+    /// Runs a multiple of the peak, then half the peak.
     pub(super) fn overload(&mut self, connections: usize, peak: Peak, multiple: u32) -> Result<Seen, Failure> {
         let due_per_second = whole(peak.same) * u64::from(multiple);
         let before = self.subject.look()?;
@@ -94,7 +94,7 @@ impl Stage {
         Ok(seen.used(&before, &overloaded, &later))
     }
 
-    /// A closed loop, with an endpoint that everything is delivered to.
+    /// Runs a closed loop while every event is delivered to an endpoint.
     pub(super) fn deliver(&mut self, connections: usize) -> Result<(Run, Delivered), Failure> {
         self.bar.set_message("accepting and delivering");
         let sink = self.drive(Sink::start())?;
@@ -130,7 +130,7 @@ impl Stage {
         Ok((run, delivered))
     }
 
-    /// Takes the bar away.
+    /// Removes the progress bar.
     pub(super) fn finish(&self) {
         self.bar.finish_and_clear();
     }
@@ -145,7 +145,7 @@ impl Stage {
         self.drive(async move { load.open(connections, rate, window, rest).await })
     }
 
-    /// Runs it until it is done, or until a signal asks to stop.
+    /// Runs the work until its end, or until a signal to stop.
     fn drive<T>(&mut self, work: impl Future<Output = io::Result<T>>) -> Result<T, Failure> {
         let (bar, position, began) = (&self.bar, self.bar.position(), Instant::now());
         let (interrupt, terminate) = (&mut self.interrupt, &mut self.terminate);

@@ -1,4 +1,4 @@
-//! What is measured: a server that was started for it, or one that runs somewhere.
+//! The server under measurement: started for the benchmark, or already running.
 
 use std::io;
 use std::net::ToSocketAddrs as _;
@@ -19,21 +19,21 @@ use crate::cli::client::{Client, Method};
 use crate::cli::reach::Target;
 use crate::config::Config;
 
-/// How to get at a server that runs already.
+/// URL and key of a server that runs already.
 pub(super) struct Running {
     pub(super) url: String,
     pub(super) key: String,
 }
 
-/// A server, an organization's key, and the load that can be put on it.
+/// A server, an organization's key, and the load for them.
 pub(super) struct Subject {
     client: Client,
     pub(super) load: Load,
-    /// None: it runs somewhere, and only its own figures tell how it is.
+    /// Absent if the server ran already; then only `/metrics` describes it.
     pub(super) server: Option<Server>,
 }
 
-/// Everything that can be looked at, at one moment.
+/// All measurable figures at one moment.
 pub(super) struct Moment {
     pub(super) scrape: Scrape,
     pub(super) usage: Option<Usage>,
@@ -41,7 +41,7 @@ pub(super) struct Moment {
 }
 
 impl Subject {
-    /// Starts a server with these settings below `dir`, and makes an organization.
+    /// Starts a server with these settings below `dir`, and creates an organization.
     pub(super) fn start(config: &Config, dir: &Path, payload_bytes: usize, batch: u32) -> Result<Self, Failure> {
         let server = Server::start(config.clone(), dir)?;
         let admin = Client::to(&server.url, &server.admin_token()?)?;
@@ -53,7 +53,7 @@ impl Subject {
         Ok(Self { server: Some(server), ..subject })
     }
 
-    /// A server that runs already.
+    /// Connects to a server that runs already.
     pub(super) fn reach(running: Running, payload_bytes: usize, batch: u32) -> Result<Self, Failure> {
         let Running { url, key } = running;
         let usage = |error: &dyn std::fmt::Display| Failure::new(ExitCode::Usage, format!("{url}: {error}"));
@@ -76,20 +76,20 @@ impl Subject {
         Ok(Self { client, load, server: None })
     }
 
-    /// Posts one event: finds out whether the key is right, and makes the server remember it.
+    /// Posts one event, which checks the key and fills the server's key cache.
     pub(super) fn knock(&self) -> Result<(), Failure> {
         let body = json!({ "type": "bench.hello", "payload": {} }).to_string();
         self.client.call(Method::POST, "/api/events", Some(body), &["id"]).map(drop)
     }
 
-    /// Has the organization's events pushed there.
+    /// Creates an endpoint with this URL for the organization's events.
     pub(super) fn push_to(&self, url: &str) -> Result<(), Failure> {
         self.client
             .call(Method::POST, "/api/webhook/config", Some(json!({ "url": url }).to_string()), &["id"])
             .map(drop)
     }
 
-    /// Has them pushed nowhere any more.
+    /// Deletes the endpoint of [`Self::push_to`].
     pub(super) fn push_nowhere(&self) -> Result<(), Failure> {
         self.client.delete("/api/webhook/config")
     }

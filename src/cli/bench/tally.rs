@@ -1,4 +1,4 @@
-//! What came of the requests of one run: how many, how long they took, what went wrong.
+//! The results of the requests of one run: counts, latencies and errors.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -7,37 +7,38 @@ use hdrhistogram::{CreationError, Histogram};
 
 use super::connection::Answer;
 
-/// Longest latency that is told apart from longer ones, in µs: an hour.
+/// Maximum latency that is recorded exactly, in microseconds: an hour.
 const LATENCY_US_MAX: u64 = 3_600_000_000;
-/// Digits of a latency that count.
+/// Significant digits of a recorded latency.
 const DIGITS: u8 = 3;
 
-/// Counts of one run.
+/// Counts and latencies of one run.
 #[derive(Debug)]
 pub(super) struct Tally {
-    /// When counting for throughput begins and ends.
+    /// Start and end of the time in which throughput is counted.
     pub(super) began: Instant,
     pub(super) ends: Instant,
-    /// Requests that were sent.
+    /// Number of requests sent.
     pub(super) sent: u64,
-    /// Requests that got no whole answer.
+    /// Number of requests without a complete answer.
     pub(super) broken: u64,
-    /// Requests that were due and never sent: every connection was still waiting for an answer.
+    /// Number of requests that were due and never sent, because every connection was waiting for an
+    /// answer.
     pub(super) unsent: u64,
     pub(super) statuses: BTreeMap<u16, u64>,
-    /// 2xx answers that came before the end.
+    /// Number of 2xx answers before the end.
     pub(super) good_in_time: u64,
-    /// Of 2xx: from when the request was due to its answer. In µs.
+    /// Latencies of 2xx answers since the request was due, in microseconds.
     pub(super) good: Histogram<u64>,
-    /// Of 2xx: from when the request was sent. In µs.
+    /// Latencies of 2xx answers since the request was sent, in microseconds.
     pub(super) good_since_sent: Histogram<u64>,
-    /// Of everything else: from when it was sent to its answer. In µs.
+    /// Latencies of all other answers since the request was sent, in microseconds.
     pub(super) refused: Histogram<u64>,
-    /// 429 and 503 without `Retry-After`.
+    /// Number of answers 429 and 503 without `Retry-After`.
     pub(super) without_retry_after: u64,
 }
 
-/// When a request was due, sent and answered.
+/// The times at which a request was due, sent and answered.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Times {
     pub(super) due: Instant,
@@ -63,7 +64,7 @@ impl Tally {
         })
     }
 
-    /// Counts an answer. A request that was sent late, because others before it took long, took as long as it was late.
+    /// Counts an answer. The delay of a late request counts as latency.
     pub(super) fn answered(&mut self, answer: Answer, times: Times) {
         *self.statuses.entry(answer.status).or_default() += 1;
         let since_sent = micros(times.answered.saturating_duration_since(times.sent));
@@ -79,18 +80,18 @@ impl Tally {
         }
     }
 
-    /// Answers of a status that is neither success nor "come again later".
+    /// Number of answers whose status is neither success nor a refusal.
     pub(super) fn wrong(&self) -> u64 {
         let wrong = |status: u16| !(200..300).contains(&status) && !is_refusal(status);
         self.statuses.iter().filter(|(status, _)| wrong(**status)).map(|(_, count)| count).sum()
     }
 
-    /// Answers that say "come again later".
+    /// Number of refusals: 429 and 503.
     pub(super) fn refusals(&self) -> u64 {
         self.statuses.iter().filter(|(status, _)| is_refusal(**status)).map(|(_, count)| count).sum()
     }
 
-    /// 2xx answers a second, of those that came in time.
+    /// Rate of 2xx answers before the end, per second.
     pub(super) fn good_per_second(&self) -> f64 {
         float(self.good_in_time) / (self.ends - self.began).as_secs_f64()
     }
@@ -100,7 +101,7 @@ fn is_refusal(status: u16) -> bool {
     status == 429 || status == 503
 }
 
-/// A latency in milliseconds; `quantile` is a share, such as 0.99.
+/// The latency at a quantile, in milliseconds; `quantile` is a share, such as 0.99.
 pub(super) fn quantile_ms(histogram: &Histogram<u64>, quantile: f64) -> f64 {
     float(histogram.value_at_quantile(quantile)) / 1e3
 }
@@ -113,13 +114,13 @@ pub(super) fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// The figure in the middle, the lower one of two; 0 of none.
+/// The median, which is the lower of two middle figures; 0 if there are none.
 pub(super) fn median(mut figures: Vec<f64>) -> f64 {
     figures.sort_unstable_by(f64::total_cmp);
     figures.get(figures.len().saturating_sub(1) / 2).copied().unwrap_or_default()
 }
 
-/// A count as a figure to read and to divide.
+/// Converts a count, for division and output.
 #[expect(clippy::cast_precision_loss, reason = "no count here comes near 2^53")]
 pub(super) fn float(count: u64) -> f64 {
     count as f64
@@ -131,7 +132,8 @@ mod tests {
 
     const GOOD: Answer = Answer { status: 202, retry_after: false, closes: false };
 
-    /// A server that answers in 1 ms but once takes a second, asked by one client every 10 ms over 10 seconds.
+    /// The tally of a server that answers in 1 ms and once takes a second, asked by one client
+    /// every 10 ms for 10 seconds.
     fn with_a_stall(sent_when_due: bool) -> Tally {
         let began = Instant::now();
         let ms = Duration::from_millis;
@@ -150,12 +152,14 @@ mod tests {
 
     #[test]
     fn a_stall_shows_in_the_percentiles_of_what_was_due_meanwhile() {
-        // 100 of 1,000 requests were due during the stall, so the 95th percentile is about the middle of it.
+        // 100 of 1,000 requests were due during the stall, so the 95th percentile is about half the
+        // stall.
         let open = with_a_stall(true);
         let p95 = quantile_ms(&open.good, 0.95);
         assert!((400.0..600.0).contains(&p95), "{p95}");
         assert!(quantile_ms(&open.good, 0.99) > 850.0);
-        // Negative control: counted from when it was sent, the same stall is one request in a thousand.
+        // Negative control: measured from the sending, the same stall is a single request of a
+        // thousand.
         let closed = with_a_stall(false);
         assert!(quantile_ms(&closed.good, 0.99) < 2.0, "{}", quantile_ms(&closed.good, 0.99));
         assert!(max_ms(&closed.good) > 990.0);
