@@ -54,7 +54,7 @@ const LINGER: Duration = Duration::from_millis(300);
 /// state.
 const SCHEDULER_HINTS: usize = 10_000;
 
-/// Options of one start, beside the configuration.
+/// Options of a start, beside the configuration.
 #[derive(Clone, Copy, Debug)]
 pub struct StartOptions {
     /// If false, deliveries wait, and everything else runs.
@@ -81,13 +81,13 @@ pub struct App {
     store: Arc<Store>,
     intake: Intake,
     bell: InboxBell,
-    /// Stops the threads, but not the watchdog.
+    /// Tells the inner threads to stop.
     stop: Stop,
     http: HttpThread,
     api: actix_web::web::Data<http::Api>,
     /// Absent if the server was started without deliveries.
     scheduler: Option<Thread>,
-    /// Settings of deliveries that a reload replaces.
+    /// Settings of deliveries, replaced by a reload.
     sending: sending::LiveSending,
     workers: Vec<Thread>,
     sweeper: Woken,
@@ -108,7 +108,7 @@ struct Writing {
     watched: Watched,
 }
 
-/// A thread that sleeps between wakeups.
+/// A sleeping thread and its wakeup.
 struct Woken {
     thread: Thread,
     wake: Signal,
@@ -422,7 +422,7 @@ fn start_workers(
     (1..=shared.config.workers.threads).map(start).chain(notifier).collect()
 }
 
-/// Wakes requests that wait for an event.
+/// Starts the thread for the wakeups of long polls.
 fn start_notifier(shared: &Shared) -> std::io::Result<Thread> {
     let (bell, store, stop) = (shared.hints.bell.clone(), Arc::clone(&shared.store), shared.stop.clone());
     spawn_critical("notifier", move || bell.run(&store, &stop))

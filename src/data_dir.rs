@@ -49,7 +49,7 @@ const ADMIN_TOKEN_CHARS_MIN: usize = 16;
 /// Mode bits with which other users can read or write a file.
 const OTHERS_MODE: u32 = 0o077;
 
-/// A data directory that this process has locked.
+/// A data directory locked by this process.
 #[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,
@@ -398,7 +398,7 @@ pub enum Place {
 /// The key in this directory that seals endpoints' secrets; none if there is no file.
 ///
 /// # Errors
-/// If the file cannot be read, other users can read it, or it holds no key.
+/// If the file cannot be read, other users can read it, or the text is no key.
 pub fn read_secrets_key(dir: &Path, place: Place) -> Result<Option<[u8; 32]>, DataDirError> {
     let path = dir.join(SECRETS_KEY_FILE);
     let Some(text) = secret_text(&path, place)? else { return Ok(None) };
@@ -412,11 +412,11 @@ fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
     bytes.collect::<Option<Vec<u8>>>().filter(|_| rest.is_empty())?.try_into().ok()
 }
 
-/// The admin token in a data directory, which a running server may have locked; none before the
-/// first start.
+/// The admin token in a data directory, possibly locked by a running server; none before the first
+/// start.
 ///
 /// # Errors
-/// If the file cannot be read, other users can read it, or it holds no token.
+/// If the file cannot be read, other users can read it, or the text is no token.
 pub fn read_admin_token(dir: &Path) -> Result<Option<String>, DataDirError> {
     admin_token_in(dir, Place::DataDir)
 }
@@ -482,7 +482,7 @@ pub fn free_bytes(path: &Path) -> Option<u64> {
 }
 
 /// Number of files that can still be created on the filesystem; none if the filesystem has no fixed
-/// number or does not report it.
+/// number or does not report this number.
 pub fn free_files(path: &Path) -> Option<u64> {
     let facts = rustix::fs::statvfs(path).ok()?;
     (facts.f_files > 0).then_some(facts.f_favail)

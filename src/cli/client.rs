@@ -24,8 +24,7 @@ const PATIENCE: Duration = Duration::from_mins(2);
 const TEST_PATIENCE: Duration = Duration::from_millis(TIMEOUT_MS_MAX + 60_000);
 /// Time limit for the connection alone.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
-/// A stream that is silent for this long is dead. The server sends a comment more than twice in
-/// this time.
+/// Time after which a silent stream is dead. Two of the server's comments fit in this time.
 const SILENCE_MAX: Duration = Duration::from_secs(40);
 /// Maximum length of a line in a stream, in bytes.
 const LINE_BYTES_MAX: usize = 64 << 10;
@@ -316,8 +315,8 @@ impl Client {
         Failure::new(ExitCode::Failed, format!("no answer from {shown} ({url_origin}): {}. {help}", visible(&what)))
     }
 
-    /// The cause of a missing answer, and advice. Without advice, the caller's depends on the
-    /// request.
+    /// The cause of a missing answer, and advice. Advice that depends on the request is left to the
+    /// caller.
     fn words(&self, error: &reqwest::Error, cause: &str) -> (String, Option<&'static str>) {
         let has = |word: &str| cause.contains(word);
         let said = system_words(cause).to_owned();

@@ -38,8 +38,8 @@ impl Explain {
     }
 }
 
-/// The last attempt of an open delivery, as sentences. `details` reads the delivery, if the key
-/// may.
+/// The last attempt of a delivery in the state `retrying` or `dead`, as sentences. `details` reads
+/// the delivery, if the key may.
 fn last_attempt(delivery: &Value, details: &dyn Fn(&str) -> Option<Value>) -> Vec<String> {
     let is_open = matches!(text(delivery, "state"), "retrying" | "dead");
     let found = Some(text(delivery, "id")).filter(|_| is_open).and_then(details);

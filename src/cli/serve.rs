@@ -59,8 +59,7 @@ impl Signals {
         }
     }
 
-    /// Waits for a signal to stop. A reload needs no handling during the start: the configuration
-    /// was read before it.
+    /// Waits for a signal to stop. A SIGHUP during the start is handled after the start.
     async fn stop(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}

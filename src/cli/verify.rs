@@ -43,7 +43,8 @@ pub(super) struct Verify {
 enum Judgement {
     /// The state was not compared, and this is no damage.
     NotCompared(String),
-    /// The state matches the journal, up to this number of bytes before its end.
+    /// The state matches the journal. Before the comparison, the state was behind by this number of
+    /// bytes.
     Equal {
         behind: u64,
     },

@@ -12,7 +12,7 @@ use super::fault::{ConfigError, Fault};
 use super::raw::Raw;
 use super::{DEFAULTS, check, shape, suggest};
 
-/// All layers merged.
+/// All layers, merged into one.
 pub(super) struct Given {
     /// The merged values, not yet checked.
     pub(super) raw: Raw,

@@ -87,7 +87,7 @@ fn a_delivery_that_is_given_up_is_told_to_those_who_ask_and_never_enters_the_inb
     assert!(!quiet.get("/api/events").text.contains("canary"), "tokens in URLs are not told");
     // An event outside the inbox can be acknowledged too, and stays outside.
     assert_eq!(quiet.ack(found["id"].as_str().unwrap()).status, 200);
-    // Each organization has one.
+    // Each organization has one event in its inbox.
     until(|| (quiet.metric("triggerd_inbox_open_events") == 2.0).then_some(()));
     assert_eq!((told(&org, "delivery_dead"), events(&org, "triggerd.*").len()), (2.0, 1));
     for receiver in [bad, watcher, plain] {

@@ -15,7 +15,7 @@ use crate::harness::{Client, Process, settings, until};
 
 /// Maximum memory of the server for all attempts together, in KiB.
 const GROWTH_KIB_MAX: u64 = 32 << 10;
-/// Less than a server with the failpoint keeps of a head, so that it waits for more.
+/// Less than a server with the failpoint keeps of a head, so that the server waits for more.
 const LONG_HEAD_BYTES: usize = 390 << 10;
 /// Maximum number of bytes on their way when the server closes a connection, in the kernel's
 /// buffers on both sides.
@@ -29,11 +29,11 @@ static MOST_TAKEN: AtomicUsize = AtomicUsize::new(0);
 enum Evil {
     /// A refusal with an endless body.
     EndlessBody,
-    /// A refusal whose body comes one byte at a time.
+    /// A refusal whose body comes in single bytes with pauses.
     DrippingBody,
-    /// A head that comes one byte at a time.
+    /// A head whose bytes come singly, with pauses.
     DrippingHead,
-    /// A head of maximum length that goes on one byte at a time.
+    /// A head of maximum length, followed by single bytes with pauses.
     LongestHead,
     /// A head far above the maximum length, without an end.
     LongHead,

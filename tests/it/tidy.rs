@@ -28,9 +28,9 @@ const FLOORS: &[(&str, u8)] = &[
     ("main", 10),
 ];
 
-/// Modules and the items that they may use within their own layer.
+/// Modules and their permitted uses within their own layer.
 const SAME_FLOOR: &[(&str, &str)] = &[
-    // The state records the position that it has applied.
+    // The state records its position in the journal.
     ("store", "journal::Position"),
     // Level and directory of the logs are a part of the configuration.
     ("logging", "config"),
