@@ -1,5 +1,5 @@
-//! Compares what the ledger says with what the server and the receiver have. Each fault is a sentence of its own, so that
-//! the negative controls can ask for the right one.
+//! Compares the ledger with the server and the receiver. Each fault has a sentence of its own, for
+//! which the negative controls ask.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -31,7 +31,7 @@ struct Payload<'a> {
     tag: &'a str,
 }
 
-/// The whole inbox, payloads as they came.
+/// Returns the whole inbox, with payloads byte for byte.
 pub(crate) fn inbox(org: &Client) -> Vec<Item> {
     let (mut items, mut path) = (Vec::new(), "/api/inbox?limit=500".to_owned());
     loop {
@@ -46,7 +46,7 @@ pub(crate) fn inbox(org: &Client) -> Vec<Item> {
     }
 }
 
-/// An inbox against the ledger: gives the id of each tag in it.
+/// Checks an inbox against the ledger. Returns the event id of each tag.
 fn check_inbox(items: &[Item], history: &History) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     let mut last = "";
@@ -65,8 +65,8 @@ fn check_inbox(items: &[Item], history: &History) -> BTreeMap<String, String> {
     found
 }
 
-/// The organization that pulls: everything acknowledged is there with its own bytes, once, unless it was confirmed; what
-/// was confirmed stays away. Gives how many events there are.
+/// Checks the organization of pulled events. Each acknowledged event is in the inbox once, with its
+/// own bytes, unless it was confirmed; confirmed events stay away. Returns the number of events.
 pub(crate) fn check_pulls(org: &Client, history: &History) -> usize {
     let found = check_inbox(&inbox(org), history);
     for (tag, id) in history.stored.iter().filter(|(tag, _)| tag.starts_with(PULLS)) {
@@ -82,9 +82,10 @@ pub(crate) fn check_pulls(org: &Client, history: &History) -> usize {
     found.len()
 }
 
-/// The organization that pushes: everything acknowledged was delivered or is still in the inbox to be delivered.
+/// Checks the organization of pushed events. Each acknowledged event was delivered or is still in
+/// the inbox.
 pub(crate) fn check_pushes(org: &Client, history: &History, receiver: &Receiver) {
-    // In this order: what leaves the inbox was delivered before.
+    // The inbox is read first: events leave the inbox only after their delivery.
     let found = check_inbox(&inbox(org), history);
     let log = receiver.log();
     for (tag, id) in history.stored.iter().filter(|(tag, _)| tag.starts_with(PUSHES)) {
@@ -93,7 +94,8 @@ pub(crate) fn check_pushes(org: &Client, history: &History, receiver: &Receiver)
     }
 }
 
-/// What was delivered was sent, and has its own bytes. For a ledger that nothing is added to meanwhile.
+/// Checks that each delivered event was sent and has its own bytes. The ledger must not grow
+/// meanwhile.
 pub(crate) fn check_received(history: &History, receiver: &Receiver) {
     for (id, got) in &receiver.log() {
         assert!(!got.changed, "the payload bytes of {id} differ between attempts");
@@ -107,8 +109,8 @@ pub(crate) fn check_received(history: &History, receiver: &Receiver) {
     }
 }
 
-/// Waits until everything acknowledged was delivered; gives how many events were, and how many requests that took beyond
-/// one each. There may be no more of those than attempts were under way at the crashes.
+/// Waits until each acknowledged event was delivered. Returns the number of events and of repeated
+/// requests. No more repeats are allowed than attempts were in flight at the crashes.
 pub(crate) fn check_delivered(
     org: &Client,
     history: &History,
@@ -130,7 +132,7 @@ pub(crate) fn check_delivered(
     (log.len(), duplicates)
 }
 
-/// Keys that were handed out work, and the endpoint is the one that was set.
+/// Checks that all keys handed out still work, and that the endpoint has its last URL.
 pub(crate) fn check_accounts(url: &str, pushes_key: &str, history: &History) {
     for key in &history.keys {
         let answer = Client::new(url, key).get("/api/inbox?limit=1");

@@ -1,5 +1,5 @@
-//! The load: several clients that post single events and batches, send some of them twice, and confirm some, until they
-//! are told to stop or the server is gone.
+//! The load: several clients post single events and batches, send some of them twice, and confirm
+//! some, until stopped or until the server is gone.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -11,31 +11,32 @@ use crate::harness::{Answer, Client};
 use crate::ledger::{Ledger, Sent};
 use crate::random::Random;
 
-/// The organization whose events are pulled, and the one whose events are pushed.
+/// The organization whose events are pulled; the events of [`PUSHES`] are pushed.
 pub(crate) const PULLS: &str = "pulls";
 pub(crate) const PUSHES: &str = "pushes";
 
-/// Payload bytes as they come in the field: many small, few near the limit.
+/// Payload sizes as in the field: many small, few near the limit. Each has its cumulative
+/// percentage.
 const MIXED: &[(u64, usize)] = &[(50, 256), (75, 2 << 10), (90, 8 << 10), (98, 64 << 10), (100, 255 << 10)];
 
-/// Who posts what, where, how fast.
+/// The load on one server, and the counts of failed requests.
 pub(crate) struct Load<'a> {
     pub(crate) url: &'a str,
-    /// Names and keys.
+    /// Names of the organizations, with their keys.
     pub(crate) orgs: &'a [(&'static str, String)],
     pub(crate) ledger: &'a Ledger,
-    /// Makes the tags of this load its own.
+    /// Part of each tag, so that no two loads share a tag.
     pub(crate) round: u64,
     pub(crate) seed: u64,
     pub(crate) clients: u64,
-    /// Bytes of every payload; none: mixed.
+    /// Bytes of every payload; mixed sizes if `None`.
     pub(crate) bytes: Option<usize>,
-    /// What the load before this one got no answer to.
+    /// Events of the previous load without an answer.
     pub(crate) again: Mutex<Vec<Sent>>,
     pub(crate) stop: AtomicBool,
-    /// Answers that were neither 2xx nor none at all.
+    /// Number of answers other than 2xx.
     pub(crate) refused: AtomicU64,
-    /// Requests without an answer.
+    /// Number of clients ended by a request without an answer.
     pub(crate) unanswered: AtomicU64,
 }
 
@@ -56,13 +57,14 @@ impl<'a> Load<'a> {
         }
     }
 
-    /// Runs `meanwhile` under load, then stops the load. Anything but an answer ends a client.
+    /// Runs `meanwhile` under load, then stops the load. A client ends when a request gets no
+    /// answer.
     pub(crate) fn during<T>(&self, meanwhile: impl FnOnce() -> T) -> T {
         std::thread::scope(|scope| {
             for number in 0..self.clients {
                 scope.spawn(move || OneClient::new(self, number).run());
             }
-            // Also when `meanwhile` fails: else the clients would never end.
+            // The load also stops when `meanwhile` fails: else the clients would never end.
             let _at_end = StopAtEnd(&self.stop);
             meanwhile()
         })

@@ -1,5 +1,6 @@
-//! The machine's clock steps: an hour or a day either way, back to 1970, and home again, with a restart at each step.
-//! Nothing is lost, dedup ids count, what is due is delivered, and nobody waits for a time that does not come.
+//! The clock steps by an hour or a day either way, back to 1970, and home again, with a restart at
+//! every second step. Nothing is lost, dedup ids count, due deliveries are made, and nobody waits
+//! in vain.
 
 use std::path::Path;
 
@@ -17,7 +18,7 @@ use crate::server::config;
 const HOME_MS: u64 = 1_800_000_000_000;
 const HOUR_MS: u64 = 3_600_000;
 const DAY_MS: u64 = 24 * HOUR_MS;
-/// Where the clock goes, one after the other.
+/// The steps of the clock, in order.
 const WALK: [(&str, u64); 8] = [
     ("an hour on", HOME_MS + HOUR_MS),
     ("an hour back", HOME_MS),
@@ -52,7 +53,7 @@ impl Walker {
         Self { app, clock, ..self }
     }
 
-    /// An event is pushed at once, whatever the time is.
+    /// Posts an event and waits for its push, which comes at once, whatever the time is.
     fn push(&self, receiver: &Receiver, number: usize) -> String {
         let id = Client::new(&self.url(), &self.pushing).send("clock.event", &json!({ "n": number })).id();
         until(|| (receiver.missing(std::iter::once(&id)) == 0).then_some(()));
@@ -87,7 +88,7 @@ fn walk_once(data: &Path, receiver: &Receiver) -> usize {
         }
         let new = walker.org().send_once(step, &json!(step));
         assert_eq!(new.status, 202, "after {step}: {new:?}");
-        // What came in 1970 is out of any window at home; until then all of it is in.
+        // At home, 1970 is outside of any deduplication window; all other steps are inside.
         for (dedup_id, id) in known.iter().filter(|(dedup_id, _)| dedup_id != "1970") {
             let again = walker.org().send_once(dedup_id, &json!(dedup_id));
             assert_eq!((again.status, again.id()), (200, id.clone()), "after {step}, {dedup_id} is stored twice");

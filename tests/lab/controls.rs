@@ -1,32 +1,32 @@
-//! The negative controls: each scenario runs once more with the one thing broken that it is there to catch, and must fail
-//! for that reason. A proof that cannot fail proves nothing.
+//! The negative controls: each scenario runs again with its one promise broken, and must fail for
+//! this reason. A proof that cannot fail proves nothing.
 //!
-//! Most are caught whenever they are run: the fault is there in every run, or it holds its window open. Where luck decides,
-//! the scenario runs again with another seed until it catches, and only so many misses in a row that they cannot be bad
-//! luck (one in a million) are a broken harness.
+//! Most faults are caught in each run: the fault is always there, or holds its window open. Where
+//! chance decides, the scenario runs again with another seed. The harness is broken after too many
+//! misses in a row to be bad luck (1 in 1,000,000).
 
 use std::process::Command;
 
 use crate::scenario::{Plan, Told};
 
 struct Control {
-    /// What is broken; see `base/sabotage.rs`.
+    /// Name of the promise to break; see `base/sabotage.rs`.
     switch: &'static str,
     scenario: &'static str,
     rounds: u64,
     catch: Catch,
-    /// One of these must be said.
+    /// The output must contain one of these texts.
     reasons: &'static [&'static str],
 }
 
-/// How surely the scenario notices.
+/// How surely the scenario catches the fault.
 #[derive(Clone, Copy)]
 enum Catch {
-    /// In every run.
+    /// The fault is caught in every run.
     Certain,
-    /// In every run that judges times and rates, which the gates do.
+    /// The fault is caught in every run with `--judge-time`, as in the gates.
     CertainByTime,
-    /// In most runs; after so many without, the harness is broken.
+    /// The fault is caught in most runs. The harness is broken if all `runs` miss it.
     Chance { runs: u64 },
 }
 
@@ -54,7 +54,8 @@ const CONTROLS: &[Control] = &[
         catch: Certain,
         reasons: &["no finished sync covers"],
     },
-    // The state may know more than the journal: then it is the server that misses it, or cannot read it.
+    // The state may know more than the journal: then the server notices first, or cannot read an
+    // event.
     Control {
         switch: "acknowledge_before_write",
         scenario: "kill",
@@ -99,7 +100,7 @@ const CONTROLS: &[Control] = &[
         catch: Certain,
         reasons: &["were left when events were refused", "never refused"],
     },
-    // Now and then sled finds room for all of it; and at times it ends the server before that is killed.
+    // Sometimes sled finds room for everything, and sometimes it ends the server before the kill.
     Control {
         switch: "hold_off",
         scenario: "full",
@@ -165,7 +166,7 @@ const CONTROLS: &[Control] = &[
         catch: Certain,
         reasons: &["bytes of memory more than an empty start"],
     },
-    // Verify misses the rows that were forgotten; or whoever was about to change them does.
+    // Either `verify` misses the forgotten rows, or a command to change them does.
     Control {
         switch: "forget_fresh_rows",
         scenario: "hot",
@@ -188,7 +189,7 @@ impl Control {
     }
 }
 
-/// The controls' names, for `--only`.
+/// Returns the names of all controls, for `--only`.
 pub(crate) fn names() -> Vec<String> {
     CONTROLS.iter().map(Control::name).collect()
 }
@@ -204,7 +205,7 @@ pub(crate) fn run(plan: &Plan) -> Told {
         let (waiting, working): (Vec<_>, Vec<_>) =
             CONTROLS.iter().filter(wanted).partition(|control| control.scenario == "idle");
         let results = std::thread::scope(|scope| {
-            // Beside the others, because these do nothing but wait.
+            // The controls of `idle` only wait, and so run beside the others.
             let waiting = scope.spawn(|| run_each(&waiting, seed));
             let worked = run_each(&working, seed);
             [worked, waiting.join().unwrap()].concat()
@@ -237,15 +238,18 @@ fn run_each(controls: &[&Control], seed: u64) -> Vec<(String, Result<u64, String
     controls.iter().map(|control| (control.name(), run_until_caught(control, seed))).collect()
 }
 
-/// Runs a scenario that must fail, again with another seed if that is a matter of chance; says how many runs it took, or
-/// why it was skipped.
+/// Runs a scenario that must fail, with other seeds where chance decides. Returns the number of
+/// runs.
+///
+/// # Errors
+/// The reason why the scenario was skipped.
 fn run_until_caught(control: &Control, seed: u64) -> Result<u64, String> {
     let runs = match control.catch {
         Certain | CertainByTime => 1,
         Chance { runs } => runs,
     };
     for run in 0..runs {
-        // Far from the seeds of the other rounds.
+        // The seeds stay away from those of the other rounds.
         if run_one(control, seed.wrapping_add(run << 32), run + 1 == runs)? {
             return Ok(run + 1);
         }
@@ -253,13 +257,16 @@ fn run_until_caught(control: &Control, seed: u64) -> Result<u64, String> {
     Err("it was never run".to_owned())
 }
 
-/// Runs a scenario; says whether it failed as it must, or why it was skipped.
+/// Runs a scenario once. Returns true if it failed for the right reason.
+///
+/// # Errors
+/// The reason why the scenario was skipped.
 fn run_one(control: &Control, seed: u64, must_fail: bool) -> Result<bool, String> {
     let Control { switch, scenario, rounds, catch, reasons } = control;
     let mut lab = Command::new(std::env::current_exe().unwrap());
     lab.args(["--exact", scenario, "--rounds", &rounds.to_string(), "--seed", &seed.to_string()])
         .env("TRIGGERD_SABOTAGE", switch)
-        // Only a build with debug assertions can be sabotaged, such as cargo's own.
+        // Promises can be broken only in a build with debug assertions, such as cargo's own.
         .env_remove("TRIGGERD_TEST_BINARY")
         .env_remove("TRIGGERD_LAB_KEEP")
         .env_remove("TRIGGERD_LAB_SKIP");

@@ -1,5 +1,5 @@
-//! `cp -a` of the live directory, once in a quiet moment and then under load: each copy starts and has everything that
-//! was acknowledged before it began, keys and endpoints too.
+//! `cp -a` of the live directory, first in a quiet moment and then under load. Each copy starts,
+//! and has all events, keys and endpoints acknowledged before the copying began.
 
 use std::path::Path;
 use std::process::Command;
@@ -32,7 +32,8 @@ pub(crate) fn run(plan: &Plan) -> Told {
             (number > 0).then(copy_now)
         });
         let before = under_load.unwrap_or_else(|| {
-            // The first one in a quiet moment: nothing that comes later pushes the last acknowledged group to the disk.
+            // The first copy is made in a quiet moment: no later group pushes the last acknowledged
+            // group to the disk.
             Client::new(&server.url, &orgs[1].1).inbox_until(<[_]>::is_empty);
             ledger.key(&server.org("quiet").key);
             copy_now()
@@ -51,7 +52,7 @@ pub(crate) fn run(plan: &Plan) -> Told {
 
 fn check_copy(copy: &Path, before: History, ledger: &Ledger, orgs: &[(&'static str, String)], receiver: &Receiver) {
     let (server, _) = Process::boot(copy);
-    // What came while it was copied may be in it.
+    // The copy may have events from the time of the copying.
     let after = ledger.read();
     let history = History { sent: after.sent, confirming: after.confirming, ..before };
     let [pulls, pushes] = [0, 1].map(|place| Client::new(&server.url, &orgs[place].1));

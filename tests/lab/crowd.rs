@@ -1,8 +1,9 @@
-//! A crowd that waits for what never comes, and another one that holds connections, cost nobody else a time that could be
-//! noticed.
+//! Requests that wait in vain, and connections that are only held, cost other organizations no
+//! noticeable time.
 //!
-//! Thousands of requests of one organization wait for a type that never comes, while other events come for it and its inbox is
-//! full of them. Quiet turns and noisy ones follow each other on one server, so that whatever else the machine does hits both.
+//! Thousands of requests of one organization wait for an event type that never comes. Meanwhile
+//! other events arrive, and the inbox is full of them. Quiet and noisy turns alternate on one
+//! server, and other load on the machine hits both.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -15,15 +16,15 @@ use serde_json::json;
 use crate::harness::{Client, PATIENCE, Process, settings};
 use crate::scenario::{Plan, Told, keep};
 
-/// Events a second for the organization that waits.
+/// Events a second for the waiting organization.
 const EVENTS_PER_SECOND: u64 = 50;
-/// Pairs of a quiet turn and a noisy one,
+/// Number of pairs of a quiet and a noisy turn.
 const TURNS: usize = 4;
-/// of so many requests each.
+/// Requests in each quiet or noisy turn.
 const REQUESTS_OF_A_TURN: usize = 300;
-/// The promise, for 99 of 100,
+/// Largest ratio of the noisy to the quiet 99th percentile.
 const TIMES_QUIET_MAX: f64 = 1.5;
-/// and what a shared machine adds to times of less than a millisecond.
+/// Time added by a shared machine to latencies of less than a millisecond.
 const NOISE_OF_MACHINE: Duration = Duration::from_millis(1);
 
 pub(crate) fn run(plan: &Plan) -> Told {
@@ -49,7 +50,8 @@ pub(crate) fn run(plan: &Plan) -> Told {
     if plan.judges_time {
         assert!(beside <= allowed, "{beside:?} beside {waiters} who wait, {alone:?} without them");
     }
-    // Twice as many connections as there may be, none of which ends its second request: whoever comes gets in.
+    // Twice as many connections as waiters, and none ends its second request: new clients still get
+    // in.
     let holders: Vec<_> =
         (0..2 * waiters).map(|_| say(&server, "GET /health/live HTTP/1.1\r\nHost: x\r\n\r\nG")).collect();
     for _ in 0..20 {
@@ -65,7 +67,7 @@ pub(crate) fn run(plan: &Plan) -> Told {
     ))
 }
 
-/// One event of somebody else; how long it took.
+/// Posts one event of another organization. Returns the time of the answer.
 fn ask(org: &Client) -> Duration {
     let began = Instant::now();
     let answer = org.send("a.b", &json!(1));
@@ -73,12 +75,12 @@ fn ask(org: &Client) -> Duration {
     began.elapsed()
 }
 
-/// Does something while a crowd waits and events come for it.
+/// Runs `work` while the crowd waits and its events come.
 fn beside_a_crowd(server: &Process, crowd: &Client, waiters: usize, work: impl FnOnce()) {
     let request = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: x\r\nX-API-Key: {}\r\n\r\n", crowd.key);
     let waiting = request("/api/inbox?type=never.comes&wait=30");
     let kept: Vec<_> = (0..waiters).map(|_| say(server, &waiting)).collect();
-    // Each of them is behind its first look when one that came last is.
+    // When the last request has its answer, all others are behind their first look.
     let mut last = say(server, &request("/api/inbox?limit=1&type=never.comes&wait=1"));
     last.set_read_timeout(Some(PATIENCE)).unwrap();
     assert!(last.read(&mut [0; 64]).unwrap() > 0);
@@ -97,7 +99,7 @@ fn beside_a_crowd(server: &Process, crowd: &Client, waiters: usize, work: impl F
     drop(kept);
 }
 
-/// Ends the events also when the work fails; else the scope would wait for them for ever.
+/// Ends the events also when the work fails: else the scope would wait for ever.
 struct Ends<'a>(&'a AtomicBool);
 
 impl Drop for Ends<'_> {
@@ -117,7 +119,7 @@ fn p99_of(mut times: Vec<Duration>) -> Duration {
     times[(times.len() * 99).div_ceil(100) - 1]
 }
 
-/// The server's are raised by itself, from what it inherits.
+/// Raises the limit of this process. The server raises its own, up to the inherited maximum.
 fn raise_descriptors(wanted: u64) {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current.is_some_and(|current| current < wanted) {

@@ -1,5 +1,5 @@
-//! 200 posts race with one dedup id, then the server is restarted and they race again, then it is killed, and again: one
-//! event, and every answer names it.
+//! 200 posts race with the same dedup id, and again after a restart, a kill, and a kill with loss
+//! of the state. All answers name the same event.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -43,7 +43,8 @@ fn remove_state(data: &Path) {
     std::fs::remove_dir_all(data.join("sled")).unwrap();
 }
 
-/// All at once, each on a connection of its own. So many of them must be the first. Gives the id that all answers name.
+/// Posts all at once, each on a connection of its own. Exactly `firsts` of the answers must be 202.
+/// Returns the event id that all answers name.
 fn race(url: &str, key: &str, dedup_id: &str, firsts: usize) -> String {
     drop(rustls::crypto::ring::default_provider().install_default());
     let http = Http::builder().no_proxy().build().unwrap();

@@ -1,4 +1,4 @@
-//! A filesystem of its own: ext4 in a file on a loop device, that can be cut off as a power cut would.
+//! A separate filesystem: ext4 in a file on a loop device, which can be cut off as by a power cut.
 
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -6,16 +6,17 @@ use std::process::{Command, Stdio};
 
 use crate::harness::until;
 
-/// A mounted filesystem; unmounted when dropped.
+/// A mounted filesystem, unmounted when dropped.
 pub(crate) struct Disk {
     image: PathBuf,
     pub(crate) mount: PathBuf,
     mounted: bool,
 }
 
-/// `EXT4_IOC_SHUTDOWN` (`_IOR('X', 125, __u32)`) with `EXT4_GOING_FLAGS_NOLOGFLUSH`: from now on nothing reaches the disk,
-/// also nothing of ext4's own journal that is still in memory.
-/// Waits for a line, so that the cut comes when it is asked for and not after an interpreter has started.
+/// Cuts the power by `EXT4_IOC_SHUTDOWN` (`_IOR('X', 125, __u32)`) with
+/// `EXT4_GOING_FLAGS_NOLOGFLUSH`: from then on nothing reaches the disk, not even the rest of
+/// ext4's own journal in memory. The script waits for a line, because an interpreter takes a while
+/// to start.
 const SHUTDOWN: &str = "import fcntl, os, struct, sys
 mount, flags = os.open(sys.argv[1], os.O_RDONLY), struct.pack('I', 2)
 print('ready', flush=True)
@@ -29,12 +30,12 @@ fn run(command: &mut Command) -> Result<(), String> {
 }
 
 impl Disk {
-    /// Makes one of so many MiB below `dir`.
+    /// Makes a filesystem of `mebibytes` MiB below `dir`.
     ///
     /// # Errors
-    /// Why this machine does not let us.
+    /// The failed command and its message.
     pub(crate) fn make(dir: &Path, name: &str, mebibytes: u64) -> Result<Self, String> {
-        // What cuts the power.
+        // Python will cut the power.
         run(Command::new("python3").args(["-c", "import fcntl"]))?;
         let (image, mount) = (dir.join(format!("{name}.img")), dir.join(name));
         std::fs::create_dir_all(&mount).unwrap();
@@ -45,14 +46,16 @@ impl Disk {
         Ok(disk)
     }
 
-    /// Mounts it, which replays ext4's journal. `commit=300`: ext4 writes nothing of its own accord for five minutes.
+    /// Mounts the image, which replays ext4's journal. With `commit=300`, ext4 writes nothing by
+    /// itself for five minutes.
     fn attach(&mut self) -> Result<(), String> {
         run(Command::new("mount").args(["-o", "loop,commit=300"]).arg(&self.image).arg(&self.mount))?;
         self.mounted = true;
         Ok(())
     }
 
-    /// Cuts the power, right after `before`. Processes that use the filesystem live on and get errors, mostly.
+    /// Cuts the power right after `before`. Processes on the filesystem live on; most of their
+    /// calls fail.
     pub(crate) fn cut_power(&self, before: impl FnOnce()) {
         let mut python = Command::new("python3");
         python.args(["-c", SHUTDOWN]).arg(&self.mount).stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -64,11 +67,12 @@ impl Disk {
         assert!(python.wait().unwrap().success(), "the power could not be cut");
     }
 
-    /// What the disk holds after the cut, mounted afresh.
+    /// Mounts the image again, to see the disk as after the cut.
     pub(crate) fn remount(&mut self) {
         run(Command::new("umount").arg(&self.mount)).unwrap();
         self.mounted = false;
-        // The old mount is gone when its loop device is: mounting earlier would show its memory, not the disk.
+        // The old mount is gone when its loop device is gone. An earlier mount would show its
+        // memory instead of the disk.
         until(|| {
             let attached = Command::new("losetup").arg("-j").arg(&self.image).output().unwrap();
             attached.stdout.is_empty().then_some(())
@@ -76,7 +80,6 @@ impl Disk {
         self.attach().unwrap();
     }
 
-    /// Bytes that are free.
     pub(crate) fn free_bytes(&self) -> u64 {
         triggerd::data_dir::free_bytes(&self.mount).unwrap()
     }
@@ -84,7 +87,7 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        // Lazily: a server that a failed scenario left behind may be on its way out.
+        // The unmount is lazy: a server that a failed scenario left behind may still be stopping.
         if self.mounted
             && let Err(error) = run(Command::new("umount").arg("-l").arg(&self.mount))
         {

@@ -1,5 +1,6 @@
-//! Every byte of a small journal is flipped in turn: opening it gives an exact prefix of what was written, or damage that
-//! names file and offset. Some of the same under the real binary, which ends with 3 or has everything.
+//! Each byte of a small journal is flipped in turn. Opening the journal returns an exact prefix of
+//! the frames, or damage with file and offset. Some flips are repeated under the real binary, which
+//! ends with exit code 3 or has all events.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,13 +25,13 @@ pub(crate) fn run(plan: &Plan) -> Told {
     ))
 }
 
-/// In memory if there is such a filesystem: each flip is an opening with its syncs.
+/// Returns a directory in memory if possible: each flip opens the journal, which syncs.
 fn quick_dir() -> tempfile::TempDir {
     let memory = Path::new("/dev/shm");
     if memory.is_dir() { tempfile::tempdir_in(memory).unwrap() } else { tempfile::tempdir().unwrap() }
 }
 
-/// Three segments of some groups each.
+/// Writes three segments of some groups each.
 fn small_journal(dir: &Path) -> Frames {
     let (mut writer, reader, _) = journal::open(dir, Arc::new(OsFiles), &OPTIONS).unwrap();
     for n in 0..24_u8 {
@@ -60,7 +61,7 @@ fn flip_every_byte() -> (usize, usize, usize) {
         for at in 0..bytes.len() {
             let mut flipped = bytes.clone();
             flipped[at] ^= 1 << (at % 8);
-            // In place: a journal knows its own files.
+            // The file is changed in place: a segment knows its own inode.
             std::fs::write(file, flipped).unwrap();
             flips += 1;
             match opened(&dir) {
@@ -85,7 +86,7 @@ fn flip_every_byte() -> (usize, usize, usize) {
     (flips, prefixes, damages)
 }
 
-/// The frames, or the file and offset of the damage.
+/// Returns the frames, or the file and offset of the damage.
 fn opened(dir: &Path) -> Result<Frames, (PathBuf, u64)> {
     match journal::open(dir, Arc::new(OsFiles), &OPTIONS) {
         Ok((_writer, reader, _)) => match read_all(&reader) {
@@ -104,7 +105,7 @@ fn segments(dir: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// Opening may have cut, filled or made files.
+/// Restores all files: opening may have cut, filled or made some.
 fn restore(dir: &Path, whole: &[(Vec<u8>, PathBuf)]) {
     for file in segments(dir) {
         match whole.iter().find(|(_, known)| *known == file) {
@@ -115,8 +116,9 @@ fn restore(dir: &Path, whole: &[(Vec<u8>, PathBuf)]) {
     }
 }
 
-/// Flips bytes where frames lie, under the real binary; says how many starts ended with 3. The state is a witness of what
-/// was there, so the end of the journal cannot go missing either.
+/// Flips written bytes under the real binary. Returns the number of starts that ended with exit
+/// code 3. The state is a witness of how far the journal reached, so its end cannot go missing
+/// either.
 fn flip_under_the_binary(plan: &Plan) -> usize {
     let data = plan.dir.join("data");
     let (server, _) = Process::boot(&data);
@@ -138,7 +140,8 @@ fn flip_under_the_binary(plan: &Plan) -> usize {
             Ok(server) => {
                 assert_eq!(Client::new(&server.url, &key).inbox_ids(), ids, "byte {at} flipped: events differ");
                 assert_eq!(server.stop().0, Some(0));
-                // It has appended when the key was used; the flip was in unused bytes.
+                // The flip was in unused bytes. The use of the key was appended, so the file stays
+                // as it is.
             }
             Err((status, log)) => {
                 assert_eq!(status.code(), Some(3), "byte {at} flipped: {log}");

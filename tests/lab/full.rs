@@ -1,6 +1,7 @@
-//! A full disk is a state, not a crash: at the reserve new events are refused with 507 while reading, confirming and
-//! delivering go on; with space again they are taken within seconds. Also when something else takes the last byte, and
-//! when the server is killed then and started again.
+//! A full disk is a state, not a crash. At the reserve, new events are refused with 507, while
+//! reading, confirming and delivering go on; with space again, events are accepted within seconds.
+//! This holds also when another program takes the last byte, and when the server is then killed and
+//! started again.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -21,10 +22,11 @@ use crate::server::{IN_FLIGHT, config};
 const DISK_MEBIBYTES: u64 = 64;
 const RESERVE: u64 = 12 << 20;
 const BALLAST: u64 = 16 << 20;
-/// Free bytes that do for the journal and not for sled, which fills a segment of 8 MiB when it is opened after a crash.
+/// Free bytes that are enough for the journal but not for sled, which fills a segment of 8 MiB when
+/// opened after a crash.
 const LITTLE: u64 = 2 << 20;
 const PAYLOAD: usize = 200 << 10;
-/// How soon events must be taken again, where that is judged.
+/// Longest time until events are accepted again, where times are judged.
 const RECOVERY: Duration = Duration::from_secs(5);
 
 struct Full {
@@ -32,7 +34,7 @@ struct Full {
     server: Process,
     ledger: Ledger,
     receiver: Receiver,
-    /// The organization that pulls, and the one that pushes.
+    /// Clients of the pulling and the pushing organization.
     clients: [Client; 2],
     count: u64,
     recovers_within: Duration,
@@ -75,7 +77,7 @@ fn fill_twice(disk: Disk, dir: &Path, recovers_within: Duration) -> String {
     full.goes_on();
     let first = full.recovers_without(&ballast);
 
-    // Something else than us takes what is left, to the last byte.
+    // Another program takes the rest of the space, to the last byte.
     take_space(&ballast, u64::MAX);
     full.fill();
     full.lives_without_a_byte();
@@ -86,7 +88,7 @@ fn fill_twice(disk: Disk, dir: &Path, recovers_within: Duration) -> String {
     full.give_back();
     full.starts_again(false);
     full.starts_again(true);
-    // Also if what was thought to be room was none (in builds whose promises can be broken).
+    // The start also copes with a wrong estimate of the room (in builds with failpoints).
     full.starts_again_under(&["env", "TRIGGERD_SABOTAGE=room_misjudged"]);
     full.goes_on();
     let second = full.recovers_without(&ballast);
@@ -104,7 +106,7 @@ fn fill_twice(disk: Disk, dir: &Path, recovers_within: Duration) -> String {
     )
 }
 
-/// A state of several MiB: events whose types are long and their own.
+/// Makes a state of several MiB from events with long and distinct types.
 fn fill_state(bulk: &Client) {
     for batch in 0..160 {
         let item = |n: u64| json!({"type": format!("{}.b{batch}.n{n}", "long".repeat(28)), "payload": n});
@@ -113,7 +115,7 @@ fn fill_state(bulk: &Client) {
     }
 }
 
-/// Writes a file of so many bytes, or until nothing more fits.
+/// Writes a file of `bytes` bytes, or until the disk is full.
 fn take_space(path: &Path, bytes: u64) {
     let mut file = File::create(path).unwrap();
     for chunk in [1 << 20, 1 << 12] {
@@ -126,7 +128,7 @@ fn take_space(path: &Path, bytes: u64) {
     }
 }
 
-/// Another boot's mark, in place: there is no space for another file.
+/// Changes the boot id in the mark in place: there is no space for another file.
 fn forget_boot(sled: &Path) {
     for generation in std::fs::read_dir(sled).unwrap() {
         let mark = generation.unwrap().path().join("RUNNING");
@@ -138,7 +140,7 @@ fn forget_boot(sled: &Path) {
 }
 
 impl Full {
-    /// Posts one event of the organization that pulls; gives the status.
+    /// Posts one event of the pulling organization. Returns the status.
     fn post_event(&mut self) -> u16 {
         self.count += 1;
         self.post(&self.clients[0], &Sent { tag: format!("pulls-full-{}", self.count), bytes: PAYLOAD })
@@ -156,7 +158,7 @@ impl Full {
         answer.status
     }
 
-    /// Until events are refused. Some deliveries wait meanwhile.
+    /// Posts until events are refused. Some deliveries wait meanwhile.
     fn fill(&mut self) {
         self.receiver.refuse(true);
         for _ in 0..5 {
@@ -172,7 +174,7 @@ impl Full {
         panic!("events are never refused: the reserve is not kept");
     }
 
-    /// Reading, confirming and delivering, with the disk at the reserve.
+    /// Reads, confirms and delivers with the disk at the reserve.
     fn goes_on(&mut self) {
         let [pulls, pushes] = &self.clients;
         let ids = pulls.inbox_ids();
@@ -190,7 +192,8 @@ impl Full {
         assert!(self.server.ended().is_none(), "a full disk ended the server");
     }
 
-    /// Reading goes on; confirming does as long as the last segment has room. For longer than rows wait in memory for sled.
+    /// Reads go on, and confirmations do as long as the last segment has room. This lasts longer
+    /// than rows wait in memory for sled.
     fn lives_without_a_byte(&mut self) {
         let began = Instant::now();
         for id in self.clients[0].inbox_ids() {
@@ -210,13 +213,13 @@ impl Full {
         assert!(self.server.ended().is_none(), "a full disk ended the server");
     }
 
-    /// Killed and started again on the disk as it is, as after a restart of the machine if `other_boot`: nothing is missing,
-    /// and events are refused.
+    /// Kills the server and starts it on the disk as it is, with `other_boot` as after a reboot.
+    /// Nothing is missing, and events are refused.
     fn starts_again(&mut self, other_boot: bool) {
         self.start_again(other_boot, &[]);
     }
 
-    /// The same after a restart of the machine, run by another command.
+    /// Does the same as after a reboot, with the server run by a wrapper.
     fn starts_again_under(&mut self, wrapper: &[&str]) {
         self.start_again(true, wrapper);
     }
@@ -235,16 +238,16 @@ impl Full {
         assert!(before == self.clients[0].inbox_ids(), "the inbox differs after a start on a full disk");
         let health = self.clients[0].get("/health");
         assert_eq!(health.status, 503, "{health:?}");
-        // For longer than rows wait in memory for sled.
+        // This lasts longer than rows wait in memory for sled.
         self.lives_without_a_byte();
     }
 
-    /// ext4 gives freed blocks out with its next commit, which this mount puts off for minutes.
+    /// Syncs: ext4 frees blocks with its next commit, which this mount puts off for minutes.
     fn give_back(&self) {
         File::open(&self.disk.mount).unwrap().sync_all().unwrap();
     }
 
-    /// Gives space back; says how long it took until events were taken.
+    /// Gives space back. Returns the time until an event was accepted.
     fn recovers_without(&mut self, ballast: &Path) -> Duration {
         std::fs::remove_file(ballast).unwrap();
         self.give_back();

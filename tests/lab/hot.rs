@@ -1,7 +1,9 @@
-//! A few hot rows, rewritten at full speed for as long as one likes: sled 0.34.7 can deadlock then, and triggerd's way of
-//! using it must not let it. Once as the server brings rows to sled, and once with no pause between two write-backs.
+//! A few hot rows are rewritten at full speed, for as long as wanted. sled 0.34.7 can deadlock
+//! then; the way in which triggerd uses it must prevent that. The rows are written back once at the
+//! server's pace, and once without a pause.
 //!
-//! The lab runs itself with `hot-child PAUSE_MS SECONDS DIR`, because the watchdog ends the process that hangs.
+//! The lab runs itself with `hot-child PAUSE_MS SECONDS DIR`, because the watchdog ends a process
+//! that hangs.
 
 use std::path::Path;
 use std::process::{Command as Program, ExitCode};
@@ -34,13 +36,13 @@ use crate::system::{LIMITS, create_org, ports, submit};
 
 const ORG: OrgNo = OrgNo(0);
 const ENDPOINT: EndpointId = EndpointId(50);
-/// So many write at a time; a sync serves all of them.
+/// Number of concurrent writers; one sync serves all of them.
 const WRITERS: u64 = 8;
-/// Events of one turn of a writer: few, so that most turns change rows that the turn before changed.
+/// Events in one turn of a writer: few, for most turns to change rows of the turn before.
 const EVENTS: u64 = 4;
-/// A dedup id counts so long.
+/// Deduplication window in milliseconds.
 const WINDOW_MS: u64 = 1_000;
-/// The state is small; so is what sled may keep of it in memory, as in a server that has much more.
+/// Small, as the state is: on a real server, too, the cache holds only a part of the state.
 const CACHE_BYTES: u64 = 8 << 20;
 
 pub(crate) fn run(plan: &Plan) -> Told {
@@ -53,7 +55,7 @@ pub(crate) fn run(plan: &Plan) -> Told {
     Told::Passed(format!("as the server does: {rhythm}; without a pause: {rush}; verified"))
 }
 
-/// Runs a child; what it did.
+/// Runs a child. Returns the last line of its output.
 fn run_child(data: &Path, pause: Duration, seconds: u64) -> String {
     let output = Program::new(std::env::current_exe().unwrap())
         .args(["hot-child", &pause.as_millis().to_string(), &seconds.to_string(), data.to_str().unwrap()])
@@ -66,7 +68,7 @@ fn run_child(data: &Path, pause: Duration, seconds: u64) -> String {
     said.lines().last().unwrap_or_default().to_owned()
 }
 
-/// `hot-child PAUSE_MS SECONDS DIR`: the parts of the server below its doors, under as much load as they take.
+/// `hot-child PAUSE_MS SECONDS DIR`: runs the parts of the server below HTTP under full load.
 pub(crate) fn child(arguments: &[String]) -> ExitCode {
     let [pause, seconds, dir] = arguments else { return ExitCode::from(2) };
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
@@ -106,7 +108,7 @@ pub(crate) fn child(arguments: &[String]) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// What runs.
+/// The running parts of a server.
 struct System {
     store: Arc<Store>,
     intake: Intake,
@@ -144,7 +146,7 @@ impl System {
             spawn_critical("flusher", move || flusher.run(&stopped)).unwrap(),
         ];
         let watched = [("committer", committing), ("flusher", flushing)];
-        // To the end of the process: it also ends a stop that hangs.
+        // The watchdog runs until the process ends, to end also a stop that hangs.
         spawn_critical("watchdog", move || watch(&watched, &Stop::new(), || {})).unwrap();
         let system = Self { store, intake, metrics, flush, stop, threads, _data_dir: data_dir };
         if system.store.key(KeyId(2)).unwrap().is_none() {
@@ -157,7 +159,8 @@ impl System {
         self.intake.submit_commands(commands).unwrap().wait().unwrap()
     }
 
-    /// A few events on their whole way: every table is changed, most of them in rows that were changed a moment ago.
+    /// Takes a few events through their whole life. Each table is changed, mostly in rows changed a
+    /// moment ago.
     fn turn(&self, number: u64) {
         let now = Timestamp(Clock::system().now_ms());
         let events = (0..EVENTS).map(|place| submit(0, Some(dedup(number * EVENTS + place, now)), b"{}".to_vec()));
@@ -183,7 +186,7 @@ impl System {
         self.submit(last);
     }
 
-    /// What readers do meanwhile.
+    /// Reads as requests and workers do meanwhile.
     fn look(&self) {
         let query = InboxQuery { after: None, limit: 10, types: TypeFilter::default(), since: None };
         self.store.inbox(ORG, &query).unwrap();
@@ -239,7 +242,7 @@ fn settle(event: EventId, number: u32, verdict: Verdict) -> Command {
     Command::SettleAttempt(Box::new(settle))
 }
 
-/// The first event of a turn is accepted at once, the others wait.
+/// The first event of a turn is accepted at once; the others wait for a retry.
 fn first_verdict(place: usize, now: Timestamp) -> Verdict {
     if place == 0 { Verdict::Delivered } else { Verdict::RetryAt(now.plus_ms(1_000)) }
 }

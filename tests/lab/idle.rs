@@ -1,4 +1,4 @@
-//! A server that nobody calls writes nothing and, judged by the gates, hardly wakes.
+//! A server without requests writes nothing and, where times are judged, hardly wakes.
 
 use std::time::{Duration, Instant};
 
@@ -9,20 +9,20 @@ use crate::ledger::Ledger;
 use crate::receiver::Receiver;
 use crate::scenario::{Plan, Told, keep};
 
-/// Longer than anything that is written down a while after a call, such as when keys were used.
+/// Longer than any delayed write after a request, such as the time at which keys were used.
 const SILENCE: Duration = Duration::from_secs(11);
-/// How long one must go on writing until it is said to.
+/// Longest time for which a server in a negative control may go on writing.
 const GOES_ON: Duration = Duration::from_secs(30);
-/// Each thread that looks about does so once a second, seven of sled's among them; actix's clocks do twice. As much again
-/// for the odd timer.
+/// Threads that poll do so once a second, seven of sled's among them; actix's clocks poll twice. As
+/// much again is allowed for rare timers.
 const WAKEUPS_PER_SECOND: u64 = 50;
-/// Of 10 ms: 0.2 % of a core,
+/// Ticks of 10 ms in ten seconds: 0.2 % of a core.
 const TICKS_PER_TEN_SECONDS: u64 = 2;
-/// and so many whatever the time, because a short one is counted in few ticks, and a build for tests is slow.
+/// Ticks always allowed: a short run counts few ticks, and a build for tests is slow.
 const TICKS_MORE: u64 = 3;
 
-/// What actix's clocks wake their threads with, twice a second, is a write too: of a number into an `eventfd`, which is
-/// nothing but memory. No line of a log or frame of the journal is as short.
+/// actix's clocks wake their threads twice a second by writing a number into an `eventfd`, which is
+/// only memory. No log line or journal frame is as short.
 const WAKE_BYTES: u64 = 8;
 
 pub(crate) fn run(plan: &Plan) -> Told {
@@ -47,7 +47,7 @@ pub(crate) fn run(plan: &Plan) -> Told {
     Told::Passed(format!("nothing written, {wakeups} wakeups and {ticks} ticks of 10 ms in {seconds} s"))
 }
 
-/// An organization that pulls and one that pushes, with a few events; nothing is left to do.
+/// Makes a pulling and a pushing organization with a few events. No work is left.
 fn fill(server: &Process, ledger: &Ledger) {
     let receiver = Receiver::start();
     let [(_, pulls), (_, pushes)] = server.orgs(ledger, &receiver);
@@ -82,12 +82,13 @@ fn pause(server: &mut Process, long: Duration) {
     }
 }
 
-/// What the kernel says of a process: proc_pid_io(5), proc_pid_stat(5), proc_pid_status(5).
+/// The kernel's figures of a process: proc_pid_io(5), proc_pid_stat(5), proc_pid_status(5).
 struct Figures {
-    /// Bytes given to `write` and the like beyond [`WAKE_BYTES`] each time, and bytes for the disk.
+    /// Bytes given to `write` and the like, less [`WAKE_BYTES`] for each call, and bytes for the
+    /// disk.
     written: [u64; 2],
     ticks: u64,
-    /// Of all threads.
+    /// Voluntary context switches of all threads.
     wakeups: u64,
 }
 
@@ -111,7 +112,7 @@ impl Figures {
     }
 }
 
-/// The number behind a name at the beginning of a line; 0 if the process is gone.
+/// Returns the number after a name at the beginning of a line; 0 if the process is gone.
 fn field(text: &str, name: &str) -> u64 {
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
     line.map_or(0, |value| value.trim().parse().unwrap())

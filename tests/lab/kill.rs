@@ -1,5 +1,6 @@
-//! kill -9 at any instant: under load, while a segment is sealed, while the server starts, while it makes its state anew,
-//! and twice in a row. What was acknowledged is there, once, and gets delivered.
+//! kill -9 at any instant: under load, while a segment is sealed, while the server starts, while
+//! the server computes the state from the journal, and twice in a row. Each acknowledged event is
+//! stored once and gets delivered.
 
 use std::path::Path;
 use std::time::Duration;
@@ -13,15 +14,15 @@ use crate::receiver::Receiver;
 use crate::scenario::{Plan, Told, keep};
 use crate::server::{IN_FLIGHT, confirm_all_but, wait_for_acknowledgements};
 
-/// Kills on one data directory; then a new one, so that checking does not take ever longer.
+/// Kills on one data directory. Then a new directory is used, or checking would take ever longer.
 const ERA: u64 = 20;
 /// Events left in the inbox from round to round.
 const LEFT: usize = 50;
 
-/// How soon a server must be ready again, where that is judged.
+/// Longest start of a server, where times are judged.
 const READY_WITHIN: Duration = Duration::from_secs(2);
 
-/// What the kill hits.
+/// The moment at which the server is killed.
 #[derive(Clone, Copy, Debug)]
 enum Hit {
     Load,
@@ -106,7 +107,7 @@ fn era(dir: &Path, rounds: std::ops::Range<u64>, random: &mut Random, totals: &m
     totals.duplicates += duplicates;
 }
 
-/// More kills before the start that counts; says how many.
+/// Kills the server again before the start under test. Returns the number of kills.
 fn hit_again(hit: Hit, data: &Path, random: &mut Random) -> u64 {
     let mut soon = |milliseconds: u64| Duration::from_micros(random.below(milliseconds * 1_000));
     match hit {
@@ -129,7 +130,7 @@ fn hit_again(hit: Hit, data: &Path, random: &mut Random) -> u64 {
     }
 }
 
-/// Waits until a segment is being made, which is when the one before it is sealed.
+/// Waits until a segment is made, which happens when the segment before it is sealed.
 fn wait_for_a_new_segment(data: &Path) {
     let count = || std::fs::read_dir(data.join("journal")).unwrap().count();
     let (before, began) = (count(), std::time::Instant::now());

@@ -1,5 +1,5 @@
-//! What the load client knows: a file with a line for each event before it is sent, and one for each acknowledgement after
-//! its whole answer was read. The checker reads the file and nothing else.
+//! The knowledge of the load client: a file with a line for each event before it is sent, and a
+//! line for each acknowledgement after its whole answer was read. The checker reads only this file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::random::Random;
 
-/// See the module.
+/// Writes the file, shared by all clients of a load.
 pub(crate) struct Ledger {
     path: PathBuf,
     file: Mutex<File>,
@@ -18,12 +18,13 @@ pub(crate) struct Ledger {
     acknowledgements: AtomicU64,
 }
 
-/// An event as it is sent. Its payload follows from these two.
+/// An event to send. The tag and the size determine the payload.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Sent {
-    /// Names the event for us; begins with the organization. One that ends in `d` is its own dedup id as well.
+    /// Names the event for the lab; begins with the organization. A tag that ends in `d` is also
+    /// the dedup id.
     pub(crate) tag: String,
-    /// Bytes of its payload.
+    /// Size of the payload in bytes.
     pub(crate) bytes: usize,
 }
 
@@ -32,7 +33,7 @@ impl Sent {
         self.tag.ends_with('d').then_some(&self.tag)
     }
 
-    /// JSON of exactly so many bytes, different for every tag. At least `{"tag":…}` itself.
+    /// Returns JSON of `bytes` bytes, but at least the bare members. Each tag has another payload.
     pub(crate) fn payload(&self) -> String {
         let mut random = Random::of(7, &self.tag);
         let block: String = (0..61).map(|_| char::from(b'a' + u8::try_from(random.below(26)).unwrap())).collect();
@@ -44,20 +45,20 @@ impl Sent {
     }
 }
 
-/// The file as the checker sees it.
+/// The content of the file, as the checker sees it.
 #[derive(Debug, Default)]
 pub(crate) struct History {
-    /// Bytes by tag of all that was ever sent.
+    /// Payload size by tag, of all events ever sent.
     pub(crate) sent: BTreeMap<String, usize>,
-    /// Event id by tag of what was acknowledged.
+    /// Event id by tag, of all acknowledged events.
     pub(crate) stored: BTreeMap<String, String>,
-    /// Events that somebody began to confirm.
+    /// Events of which a confirmation was sent.
     pub(crate) confirming: BTreeSet<String>,
     /// Events whose confirmation was acknowledged.
     pub(crate) confirmed: BTreeSet<String>,
-    /// Keys that were handed out.
+    /// All keys handed out so far.
     pub(crate) keys: BTreeSet<String>,
-    /// The last URL that was set as endpoint.
+    /// The last URL that was set for the endpoint.
     pub(crate) endpoint: Option<String>,
 }
 
@@ -68,13 +69,13 @@ impl Ledger {
     }
 
     fn note(&self, line: &str) {
-        // One write a line: whoever reads sees whole lines.
+        // Each line is a single write: readers see whole lines.
         self.file.lock().unwrap().write_all(format!("{line}\n").as_bytes()).unwrap();
     }
 
-    /// Set while the power is off. What a server says in the dark nobody hears, so it is no acknowledgement: a cut
-    /// filesystem lets a sync succeed that wrote nothing (ext4 forgets that an extent could not be marked as written), and
-    /// a machine without power gives no answer.
+    /// Set while the power is off. An answer in the dark is no acknowledgement: on a cut filesystem
+    /// a sync can succeed and write nothing (ext4 forgets that an extent could not be marked as
+    /// written), and a machine without power answers nobody.
     pub(crate) fn dark(&self) -> &Arc<AtomicBool> {
         &self.dark
     }
@@ -86,7 +87,7 @@ impl Ledger {
         }
     }
 
-    /// How many acknowledgements there are.
+    /// Returns the number of acknowledgements.
     pub(crate) fn acknowledgements(&self) -> u64 {
         self.acknowledgements.load(Ordering::SeqCst)
     }
@@ -137,7 +138,8 @@ impl Ledger {
 }
 
 impl History {
-    /// What was sent with a dedup id and not acknowledged: to be sent again, as a producer does.
+    /// Returns the unacknowledged events with a dedup id, for the next load to send again, as a
+    /// producer does.
     pub(crate) fn unanswered(&self) -> Vec<Sent> {
         let unanswered = self.sent.iter().filter(|(tag, _)| !self.stored.contains_key(*tag));
         let sent = unanswered.map(|(tag, bytes)| Sent { tag: tag.clone(), bytes: *bytes });

@@ -1,24 +1,26 @@
-//! The crash lab: the real binary under every fault that one machine can be given, and a checker that compares what was
-//! acknowledged with what is there.
+//! The crash lab: the real binary meets every fault of a single machine, and a checker compares the
+//! acknowledgements with the stored events.
 //!
 //! ```text
-//! cargo test --test lab                                    every scenario at the size of the commit gate, then the controls
-//! cargo test --test lab -- --list                          what there is
+//! cargo test --test lab                       all scenarios at the commit gate's size, then controls
+//! cargo test --test lab -- --list             lists the scenarios
 //! cargo test --test lab -- --exact kill --rounds 500 --seed 7
-//! cargo test --test lab -- --exact neighbours --judge-time           judges how long things take, too
-//! cargo test --test lab -- --exact controls --only skip_sync-by-power   one control; --list-controls shows all
+//! cargo test --test lab -- --exact neighbours --judge-time              also judges times and rates
+//! cargo test --test lab -- --exact controls --only skip_sync-by-power   runs one control
+//! cargo test --test lab -- --list-controls                              lists the controls
 //! TRIGGERD_TEST_BINARY=target/release/triggerd cargo test --test lab -- --exact power --rounds 100
 //! ```
 //!
-//! Times and rates are told and not judged, unless `--judge-time` is given, as the gates do: what passes on one machine must
-//! pass on every other, however busy it is.
+//! Times and rates are printed, and judged only with `--judge-time`, as in the gates: a test must
+//! pass on every machine, however busy.
 //!
-//! Words are filters as cargo's own tests have them; `--exact` makes one that names nothing an error. A scenario that
-//! needs root, a mount or strace says that it was skipped and why; with `TRIGGERD_LAB_SKIP=never` that is a failure.
-//! With `TRIGGERD_LAB_KEEP=DIR` the last data directory of each scenario is left there.
+//! Words filter scenarios, as with cargo's own tests; with `--exact` an unknown word is an error. A
+//! scenario without root, a mount or strace prints why it was skipped; with
+//! `TRIGGERD_LAB_SKIP=never` a skip is a failure. With `TRIGGERD_LAB_KEEP=DIR` the last data
+//! directory of each scenario is kept there.
 
 #![expect(clippy::disallowed_methods, reason = "tests wait and read the environment where the server must not")]
-// Always true here; it tells clippy that helpers are tests too.
+// Always true here. Clippy then takes helpers for tests too.
 #![cfg(test)]
 
 mod checker;

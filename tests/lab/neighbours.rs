@@ -1,12 +1,13 @@
-//! Fifty endpoints of an organization that never answer, and thousands of deliveries that wait for them, cost another
-//! organization nothing that it could notice; nor does a restart with all of those due.
+//! Fifty endpoints of one organization never answer, and thousands of deliveries wait for them.
+//! Other organizations do not notice, not even after a restart with all deliveries due.
 //!
-//! How long its events take is judged by the gates; that they come, how many requests hang at a time and how much memory a
-//! restart takes always is.
+//! The gates judge latencies. The arrival of events, the number of hanging requests and the memory
+//! of a restart are always judged.
 //!
-//! Two servers: one has nothing to do but the other organization's events, the other one has the noise too. They take
-//! turns, each suspended while the other one is measured, so that whatever else the machine does hits both. What is
-//! compared is the time from posting an event to its arrival, one event at a time.
+//! There are two servers: the quiet server has only the events of the other organization, and the
+//! noisy server has both. Each is suspended while the other is measured, by turns, and other load
+//! on the machine hits both. The measure is the time from posting an event to its arrival, event by
+//! event.
 
 use std::io::{ErrorKind, Read as _};
 use std::net::{TcpListener, TcpStream};
@@ -23,24 +24,25 @@ use crate::receiver::Receiver;
 use crate::scenario::{Plan, Told, keep};
 
 const ENDPOINTS: u64 = 50;
-/// Of one organization: the configuration's default.
+/// Limit for one organization: the default of the configuration.
 const IN_FLIGHT_MAX: usize = 64;
-/// So many of them at least hang while it is measured: what endpoints in doubt may have, less those that are just over.
+/// Least number of hanging requests during a measurement: the limit for endpoints not known to be
+/// healthy, less requests that have just ended.
 const IN_FLIGHT_LEAST: usize = 40;
-/// Without a share for each organization those that hang would have all of these. No endpoint is left alone, so that the
-/// noise goes on; and attempts end soon, so that there are many.
+/// Without a share for each organization, hanging requests would fill `max_in_flight`. The circuit
+/// breaker never opens, and the noise goes on. Attempts time out soon, and there are many.
 const DELIVERY: &str = "[delivery]\nmax_in_flight = 128\ntimeout_ms = 5000\nbreaker_window = 0\n\
                         breaker_failures_in_a_row = 1000\n";
-/// A request is counted if it is still there after this: one that timed out is over a moment before its connection is.
+/// Age at which a request is counted: a timed-out attempt ends a moment before its connection.
 const COUNTED_AFTER: Duration = Duration::from_millis(200);
 const EVENTS_AT_ONCE: u64 = 1_000;
-/// Events posted to one server before it is the other one's turn.
+/// Events posted to one server before the other has its turn.
 const EVENTS_OF_A_TURN: u64 = 20;
-/// Where there are fewer samples a 99th percentile is one or two odd ones, and the 90th is taken.
+/// With fewer samples, a 99th percentile is an outlier or two, and the 90th is used.
 const SAMPLES_FOR_P99: usize = 1_000;
-/// The promise,
+/// Largest ratio of the noisy to the quiet percentile.
 const TIMES_QUIET_MAX: f64 = 1.5;
-/// and what a shared machine may add to times of a few milliseconds.
+/// Time added by a shared machine to latencies of a few milliseconds.
 const NOISE_OF_MACHINE: Duration = Duration::from_millis(5);
 const LATENCY_MAX: Duration = Duration::from_secs(1);
 const MEMORY_MORE_MAX: u64 = 64 << 20;
@@ -106,7 +108,7 @@ pub(crate) fn run(plan: &Plan) -> Told {
     ))
 }
 
-/// A server, and an organization whose events are measured.
+/// A server, and an organization whose latencies are measured.
 struct Side {
     server: Process,
     org: Client,
@@ -120,15 +122,15 @@ impl Side {
         Self { server, org }
     }
 
-    /// To a server that was suspended what waited meanwhile has waited for too long, so that it refuses events at first.
-    /// Gives how long the first that it took was on its way.
+    /// Posts until an event is accepted: after a suspension, requests have waited too long, and the
+    /// server refuses events at first. Returns the latency of the accepted event.
     fn wake_up(&self, receiver: &Receiver) -> Duration {
         let sent = until(|| Some(self.org.send("a.b", &json!("hello"))).filter(|sent| sent.status == 202));
         let taken = Instant::now();
         receiver.arrival_of(&sent.id()).saturating_duration_since(taken)
     }
 
-    /// From posting an event to its arrival.
+    /// Returns the time from posting an event to its arrival.
     fn latency(&self, receiver: &Receiver) -> Duration {
         let began = Instant::now();
         let sent = self.org.send("a.b", &json!("quick"));
@@ -137,7 +139,7 @@ impl Side {
     }
 }
 
-/// What was seen of a server that was killed and started again with everything due.
+/// Measurements of a killed server after its restart with all deliveries due.
 struct Restarted {
     most: usize,
     memory: u64,
@@ -155,7 +157,7 @@ fn restart(noisy: Side, silence: &Silence, receiver: &Receiver) -> Restarted {
     let side = Side { server, org };
     silence.holds(IN_FLIGHT_LEAST);
     let latency = (0..EVENTS_OF_A_TURN).map(|_| side.latency(receiver)).max().unwrap_or_default();
-    // Long enough for those that hang to be over, and the next to begin.
+    // Hanging requests time out in this time, and the next begin.
     let over = Instant::now() + Duration::from_secs(6);
     while Instant::now() < over {
         std::thread::park_timeout(Duration::from_millis(50));
@@ -165,7 +167,7 @@ fn restart(noisy: Side, silence: &Silence, receiver: &Receiver) -> Restarted {
     Restarted { most, memory, latency }
 }
 
-/// Fifty endpoints that never answer, and so many deliveries to them.
+/// Makes fifty endpoints that never answer, and `deliveries` deliveries to them.
 fn make_noise(slow: &Client, silence: &Silence, deliveries: u64) {
     let endpoints: Vec<String> =
         (0..ENDPOINTS).map(|_| slow.post("/api/endpoints", &json!({ "url": silence.url })).id()).collect();
@@ -180,12 +182,12 @@ fn make_noise(slow: &Client, silence: &Silence, deliveries: u64) {
     until(|| (endpoints.iter().map(waiting).sum::<u64>() >= deliveries).then_some(()));
 }
 
-/// Accepts connections, reads what comes, and never says a word.
+/// A receiver that accepts connections, reads requests, and never answers.
 struct Silence {
     url: String,
-    /// Requests that are there now.
+    /// Number of requests hanging now.
     held: Arc<AtomicUsize>,
-    /// And that were there at once at most.
+    /// Highest number of requests hanging at once.
     most: Arc<AtomicUsize>,
 }
 
@@ -213,7 +215,7 @@ impl Silence {
     }
 }
 
-/// Until the other side has had enough.
+/// Reads until the other side closes the connection.
 fn hold(mut connection: TcpStream, held: &AtomicUsize, most: &AtomicUsize) {
     let (accepted, mut buffer) = (Instant::now(), [0; 4_096]);
     connection.set_read_timeout(Some(COUNTED_AFTER)).unwrap();
@@ -237,13 +239,13 @@ fn hold(mut connection: TcpStream, held: &AtomicUsize, most: &AtomicUsize) {
     }
 }
 
-/// What so many of a hundred are not above.
+/// Returns the time not exceeded by `percent` of 100 samples.
 fn percentile_of(mut times: Vec<Duration>, percent: usize) -> Duration {
     times.sort_unstable();
     times[(times.len() * percent).div_ceil(100) - 1]
 }
 
-/// Most memory that the process had, in bytes: proc_pid_status(5).
+/// Returns the peak memory of the process in bytes: proc_pid_status(5).
 fn high_water(server: &Process) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", server.child.id())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();

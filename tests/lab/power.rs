@@ -1,4 +1,4 @@
-//! Power cuts on a real ext4: what was not synced is gone, what was acknowledged is there.
+//! Power cuts on a real ext4: unsynced data is gone, and acknowledged events are there.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,9 +15,9 @@ use crate::receiver::Receiver;
 use crate::scenario::{Plan, Told, keep};
 use crate::server::{confirm_all_but, wait_for_acknowledgements};
 
-/// Payload bytes, each with the most acknowledgements before a cut.
+/// Payload sizes in bytes, each with the most acknowledgements before a cut.
 const SIZES: [(usize, u64); 4] = [(256, 300), (8 << 10, 200), (64 << 10, 80), (255 << 10, 30)];
-/// Cuts on one filesystem; then a new one, with a new data directory.
+/// Cuts on the same filesystem and data directory, before new ones are made.
 const ERA: u64 = 10;
 const DISK_MEBIBYTES: u64 = 384;
 
@@ -38,7 +38,7 @@ pub(crate) fn run(plan: &Plan) -> Told {
                 Err(why) => return Told::Skipped(format!("no filesystem of its own: {why}")),
             };
             sum += cut(disk, &dir, size, rounds, &mut random);
-            // An image may be sparse; what was written to it is not.
+            // The image is sparse, but written blocks take space.
             std::fs::remove_dir_all(&dir).unwrap();
         }
         acknowledged.push(format!("{sum} at {} B", size.0));
@@ -69,7 +69,7 @@ fn cut(
         load.during(|| {
             wait_for_acknowledgements(&ledger, 1 + random.below(most));
             disk.cut_power(|| ledger.dark().store(true, Ordering::SeqCst));
-            // It finds out by its next sync; a cut ends the machine anyway.
+            // The server notices by its next sync; in reality a power cut ends the machine anyway.
             std::thread::park_timeout(Duration::from_millis(100));
             if let Some(status) = server.ended() {
                 assert_eq!(status.code(), Some(70), "a failed sync ends the server");
@@ -93,8 +93,8 @@ fn cut(
     ledger.acknowledgements()
 }
 
-/// A machine that lost its power boots anew, and the state's mark names another boot than the running one's. This machine
-/// did not, so the mark is made to.
+/// Changes the boot id in the state's mark: after a real power cut the boot id is new, and this
+/// machine lost no power.
 fn be_another_boot(data: &Path) {
     let Ok(generations) = std::fs::read_dir(data.join("sled")) else { return };
     for mark in generations.map(|generation| generation.unwrap().path().join("RUNNING")).filter(|mark| mark.exists()) {

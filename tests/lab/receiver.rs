@@ -1,4 +1,4 @@
-//! The consumer that events are pushed to: answers 200 and writes down which events it got, with which payload.
+//! The receiver of webhooks: answers 200 and records which events came, with which payload.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 
 use crate::harness::PATIENCE;
 
-/// Ends with the lab; its threads wait for connections until then.
+/// Listens until the lab ends, as do its threads.
 pub(crate) struct Receiver {
     address: SocketAddr,
     log: Arc<Log>,
@@ -22,25 +22,25 @@ pub(crate) struct Receiver {
 struct Log {
     by_id: Mutex<BTreeMap<String, Got>>,
     came: Condvar,
-    /// Answer 503 and write nothing down.
+    /// When set, requests are answered 503 and not recorded.
     refuses: AtomicBool,
-    /// Answer each of so many requests 500 and write nothing down; 0: none.
+    /// Each `refused_of`-th request is answered 500 and not recorded; 0 means none.
     refused_of: AtomicU64,
     requests: AtomicU64,
-    /// See [`crate::ledger::Ledger::dark`].
+    /// True while the power is off; see [`crate::ledger::Ledger::dark`].
     dark: Arc<AtomicBool>,
 }
 
-/// What came for one event id.
+/// All requests for one event id.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Got {
     pub(crate) requests: u64,
-    /// When the first one came.
+    /// The time of the first request.
     first_at: Option<Instant>,
-    /// The payload of the first request; of the others only that it was the same.
+    /// The payload of the first request. Later payloads are only compared.
     pub(crate) payload: String,
     pub(crate) changed: bool,
-    /// The first request came after the power was cut.
+    /// True if the first request came after the power was cut.
     pub(crate) in_the_dark: bool,
 }
 
@@ -55,7 +55,7 @@ impl Receiver {
         Self::start_with(Arc::default())
     }
 
-    /// One that knows when the power is off.
+    /// Starts a receiver that knows when the power is off.
     pub(crate) fn start_with(dark: Arc<AtomicBool>) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let address = listener.local_addr().unwrap();
@@ -64,7 +64,7 @@ impl Receiver {
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 let log = Arc::clone(&shared);
-                // The server is killed in mid-request all the time.
+                // The server is often killed in mid-request, so errors are no fault.
                 std::thread::spawn(move || drop(serve(stream, &log)));
             }
         });
@@ -75,22 +75,22 @@ impl Receiver {
         format!("http://{}/hook", self.address)
     }
 
-    /// Whether it answers 503 from now on.
+    /// Sets if requests are answered 503 from now on.
     pub(crate) fn refuse(&self, refuses: bool) {
         self.log.refuses.store(refuses, Ordering::SeqCst);
     }
 
-    /// From now on each `of`-th request is answered 500; 0: none.
+    /// From now on each `of`-th request is answered 500; 0 means none.
     pub(crate) fn refuse_each(&self, of: u64) {
         self.log.refused_of.store(of, Ordering::SeqCst);
     }
 
-    /// All that came, by event id.
+    /// Returns all recorded requests, by event id.
     pub(crate) fn log(&self) -> BTreeMap<String, Got> {
         self.log.by_id.lock().unwrap().clone()
     }
 
-    /// Waits until something came for this id; gives when.
+    /// Waits for the first request with this id. Returns its time.
     pub(crate) fn arrival_of(&self, id: &str) -> Instant {
         let arrival = |log: &BTreeMap<String, Got>| log.get(id).and_then(|got| got.first_at);
         let log = self.log.by_id.lock().unwrap();
@@ -98,7 +98,7 @@ impl Receiver {
         arrival(&log).expect("it comes some time")
     }
 
-    /// How many of these ids did not come yet.
+    /// Returns how many of the ids have no request yet.
     pub(crate) fn missing<'a>(&self, ids: impl Iterator<Item = &'a String>) -> usize {
         let log = self.log.by_id.lock().unwrap();
         ids.filter(|id| !log.contains_key(*id)).count()

@@ -1,5 +1,5 @@
-//! kill -9 while many dead letters are replayed: the replay goes on after each start, makes each of them again once and
-//! counts it once, and each arrives.
+//! kill -9 while many dead letters are replayed: the replay continues after each start, queues and
+//! counts each dead letter once, and each arrives.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -13,15 +13,15 @@ use crate::receiver::Receiver;
 use crate::scenario::{Plan, Told, keep};
 use crate::server::IN_FLIGHT;
 
-/// One of so many attempts is refused, so that the endpoint is not taken for one that is broken.
+/// The receiver refuses each third attempt: a higher share could open the circuit breaker.
 const REFUSED_OF: u64 = 3;
 const BATCH: u64 = 500;
 /// Longest time between a start and the next kill, in milliseconds.
 const LIFE_MS_MAX: u64 = 120;
-/// The server sends them at its own pace, which is bounded.
+/// Number of dead letters for each kill: the server sends at its own bounded pace.
 const DEAD_PER_KILL: u64 = 500;
 const KILLS_MIN: u64 = 4;
-/// What they take if nobody kills, at least, but for those that can wait all at a time.
+/// Least duration of the replay without kills in seconds, unless all deliveries can wait at once.
 const SECONDS: u64 = 5;
 const RATE_MIN: u64 = 200;
 
@@ -30,7 +30,7 @@ pub(crate) fn run(plan: &Plan) -> Told {
     let (server, _) = Process::boot(&data);
     let org = server.org("replays");
     let dead = die(&org, &receiver, plan.rounds);
-    // Slow enough to be killed meanwhile.
+    // The replay is slow enough to be killed before its end.
     let rate = json!({"rate_per_second": (plan.rounds / SECONDS).max(RATE_MIN)});
     assert_eq!(org.patch(&format!("/api/endpoints/{}", only_endpoint(&org)), &rate).status, 200);
     let asked = org.post("/api/replays", &json!({"only": "failed"}));
@@ -62,7 +62,7 @@ pub(crate) fn run(plan: &Plan) -> Told {
     ))
 }
 
-/// Makes so many dead letters; the ids of their events.
+/// Makes `count` dead letters. Returns the ids of their events.
 fn die(org: &Client, receiver: &Receiver, count: u64) -> BTreeSet<String> {
     let made = org.post("/api/endpoints", &json!({"url": receiver.url(), "retry_schedule": []}));
     assert_eq!(made.status, 201, "{made:?}");
@@ -72,7 +72,7 @@ fn die(org: &Client, receiver: &Receiver, count: u64) -> BTreeSet<String> {
         let events: Vec<Value> =
             (first..wanted.min(first + BATCH)).map(|n| json!({"type": "a.b", "payload": {"n": n}})).collect();
         assert_eq!(org.post("/api/events/batch", &json!({ "events": events })).status, 200);
-        // Few wait at a time, as it would be in the field.
+        // Few deliveries wait at a time, as in the field.
         wait_until(|| endpoint(org)["waiting"].as_u64().unwrap() < 2 * BATCH);
     }
     wait_until(|| endpoint(org)["waiting"] == 0);
@@ -83,7 +83,7 @@ fn die(org: &Client, receiver: &Receiver, count: u64) -> BTreeSet<String> {
     dead
 }
 
-/// Everything that a list has, page by page.
+/// Returns all items of a list, page by page.
 fn listed(org: &Client, list: &str) -> Vec<Value> {
     let (mut items, mut path) = (Vec::new(), list.to_owned());
     loop {
@@ -97,7 +97,7 @@ fn listed(org: &Client, list: &str) -> Vec<Value> {
     }
 }
 
-/// Looks less often than `until`, and leaves the processor to the server.
+/// Looks less often than `until`, to leave the processor to the server.
 fn wait_until(holds: impl Fn() -> bool) {
     let began = Instant::now();
     while !holds() {
@@ -114,7 +114,8 @@ fn only_endpoint(org: &Client) -> String {
     org.get("/api/endpoints").json["data"][0]["id"].as_str().unwrap().to_owned()
 }
 
-/// Kills at random moments; how often, and how often while the replay ran. What it says of itself never goes back.
+/// Kills the server at random moments. Returns the server, the number of kills, and how many of the
+/// kills hit a running replay. The progress of the replay never goes back.
 fn kill_until_finished(
     mut server: Process,
     org: &Client,
@@ -139,7 +140,8 @@ fn kill_until_finished(
         (queued, progress) = now;
         match replay["state"].as_str() {
             Some("running") => while_running += 1,
-            // What it had made again is still on its way, for as many kills as are left.
+            // The replay is over, but its deliveries are still on their way: the remaining kills
+            // hit those.
             other => assert_eq!(other, Some("finished"), "{replay}"),
         }
     }

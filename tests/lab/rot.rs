@@ -1,5 +1,6 @@
-//! The state rots or vanishes: the server starts all the same, and every row is as before. If it rots while the server
-//! runs, nobody is told anything wrong: a request fails, the server ends, and the next one has everything.
+//! The state rots or vanishes: the server starts all the same, with the same rows. After damage
+//! under a running server, no answer is wrong: a request fails, the server ends, and the next start
+//! has all events.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -13,9 +14,9 @@ use crate::receiver::Receiver;
 use crate::scenario::{Plan, Told, keep};
 use crate::server::config;
 
-/// Starts that a supervisor makes: the first may end with 70 when it meets the damage.
+/// Number of starts by a supervisor: the first may end with exit code 70 because of the damage.
 const STARTS: usize = 3;
-/// How long one must go on with a state that it cannot read until it is said to.
+/// Longest time for which a server in a negative control may go on with an unreadable state.
 const GOES_ON: Duration = Duration::from_secs(15);
 
 pub(crate) fn run(plan: &Plan) -> Told {
@@ -41,14 +42,15 @@ pub(crate) fn run(plan: &Plan) -> Told {
     ))
 }
 
-/// Damages under the running server; says how many it met.
+/// Damages the state under a running server. Returns how often a server met the damage.
 fn rot_live(plan: &Plan, random: &mut Random) -> u64 {
     let data = plan.dir.join("live");
     let (server, _) = Process::boot(&data);
     let key = server.org("Live").key;
     let org = Client::new(&server.url, &key);
     for batch in 0..20 {
-        // Types of their own make the rows long: many pages, of which the start reads a few.
+        // Distinct types make the rows long. The state has many pages, and a start reads few of
+        // them.
         let item = |n: usize| json!({"type": format!("{}.b{batch}.n{n}", "long".repeat(25)), "payload": n});
         let sent = org.post("/api/events/batch", &json!({"events": (0..100).map(item).collect::<Vec<_>>()}));
         assert!(sent.status < 300, "{sent:?}");
@@ -85,7 +87,7 @@ fn end_of(server: &mut Process) -> Option<i32> {
     }
 }
 
-/// The next server, or the one after it, has everything and stops in order.
+/// Starts until a server has all events and stops in order.
 fn restart_whole(data: &Path, key: &str, ids: &[String], what: &str) {
     for _ in 0..STARTS {
         let mut server = match Process::spawn(data, &config(data), &[]).ready() {
@@ -105,7 +107,8 @@ fn restart_whole(data: &Path, key: &str, ids: &[String], what: &str) {
     panic!("it does not get whole after {what}");
 }
 
-/// Reads the inbox page by page. Whatever is shown must be right; gives the status of what is not shown.
+/// Reads the inbox page by page. All shown events must be right. Returns the status of a failed
+/// page.
 fn read_pages(org: &Client, ids: &[String]) -> Option<u16> {
     let (mut path, mut seen) = ("/api/inbox?limit=100".to_owned(), Vec::new());
     loop {
@@ -125,7 +128,7 @@ fn read_pages(org: &Client, ids: &[String]) -> Option<u16> {
     None
 }
 
-/// Changes what sled's file holds, in place, while a server has it open; says how.
+/// Changes sled's file in place while a server has it open. Returns a description.
 fn damage_live(sled: &Path, round: u64, random: &mut Random) -> String {
     let files = files_below(sled);
     let file = files.iter().find(|file| file.ends_with("db")).unwrap();
@@ -144,7 +147,7 @@ fn damage_live(sled: &Path, round: u64, random: &mut Random) -> String {
     }
 }
 
-/// A stopped server with some of everything in it, and nothing that is still due.
+/// Fills all tables, leaves no delivery due, and stops the server.
 fn fill(data: &Path, dir: &Path) {
     let (ledger, receiver) = (Ledger::new(&dir.join("ledger")), Receiver::start());
     let (server, _) = Process::boot(data);
@@ -153,7 +156,7 @@ fn fill(data: &Path, dir: &Path) {
     let ids: Vec<_> = (0..150).map(|n| pulls.send_once(&format!("d-{n}"), &json!(n)).id()).collect();
     (0..70).for_each(|n| drop(pushes.send_once(&format!("d-{n}"), &json!("x".repeat(n * 50)))));
     ids.iter().take(70).for_each(|id| assert_eq!(pulls.ack(id).status, 200));
-    // So long that no server here writes down its end: it would add rows.
+    // The grace period is so long that no server records its end, which would add rows.
     assert_eq!(pulls.post("/api/keys/rotate", &json!({"grace_seconds": 86_400})).status, 201);
     pushes.inbox_until(<[_]>::is_empty);
     assert_eq!(server.stop().0, Some(0));
@@ -175,7 +178,7 @@ fn start_and_stop(data: &Path, what: &str) -> usize {
     panic!("it does not start after {what}");
 }
 
-/// Damages the state of a stopped server; says how.
+/// Damages the state of a stopped server. Returns a description.
 fn damage(sled: &Path, round: u64, random: &mut Random) -> String {
     let files = files_below(sled);
     let largest = files.iter().max_by_key(|file| file.metadata().unwrap().len()).unwrap();
@@ -208,7 +211,7 @@ fn truncate(file: &Path, len: u64) -> String {
     format!("truncating {} to {len} bytes", file.display())
 }
 
-/// Several bits of what is not zero.
+/// Flips 16 bits of bytes that are not zero.
 fn flip_bits(file: &Path, random: &mut Random) -> String {
     let mut bytes = std::fs::read(file).unwrap();
     let written: Vec<_> = (0..bytes.len()).filter(|&at| bytes[at] != 0).collect();
@@ -237,7 +240,7 @@ fn first_difference(before: &str, after: &str) -> String {
     format!("{} and {} rows; {}", lines.0, lines.1, shown.unwrap_or_default())
 }
 
-/// All rows of a stopped server's state, through the library.
+/// Returns all rows of a stopped server's state, read through the library.
 fn dump(data_dir: &Path) -> String {
     let sled = data_dir.join("sled");
     let newest = std::fs::read_dir(&sled).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());

@@ -1,4 +1,4 @@
-//! What a scenario is, which there are, and how they are asked for and told of.
+//! The scenarios, their command line, and their result lines.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -13,33 +13,34 @@ use crate::{
     torn, trace, wrong_keys,
 };
 
-/// A scenario: what it shows, how much of it the commit gate asks for, and the program. It panics where a promise is
-/// broken.
+/// A scenario: its promise, its size in the commit gate, and its function, which panics when the
+/// promise is broken.
 struct Scenario {
     name: &'static str,
     shows: &'static str,
-    /// What `--rounds` counts, and how many by default.
+    /// Default of `--rounds`, and its unit.
     rounds: (u64, &'static str),
     run: fn(&Plan) -> Told,
 }
 
-/// How much, and from which seed.
+/// Size, seed and options of a run.
 pub(crate) struct Plan {
     pub(crate) rounds: u64,
     pub(crate) seed: u64,
-    /// Where it works; removed at the end.
+    /// Working directory, removed at the end.
     pub(crate) dir: PathBuf,
-    /// Whether times and rates are judged, and not only told: for the gates, whose machine has nothing else to do.
+    /// True if times and rates are judged and not only printed. Set by the gates, whose machine is
+    /// idle otherwise.
     pub(crate) judges_time: bool,
-    /// The one control that is to be run; none: all of them.
+    /// The only control to run; all run if `None`.
     pub(crate) only: Option<String>,
 }
 
-/// What came of a scenario that broke no promise.
+/// The result of a scenario without a broken promise.
 pub(crate) enum Told {
-    /// The numbers of its result line.
+    /// The figures for the result line.
     Passed(String),
-    /// Why it could not run.
+    /// The reason why the scenario could not run.
     Skipped(String),
 }
 
@@ -145,7 +146,7 @@ const SCENARIOS: &[Scenario] = &[
     },
 ];
 
-/// The command line.
+/// The options of the command line.
 struct Wanted {
     words: Vec<String>,
     exact: bool,
@@ -174,7 +175,7 @@ impl Wanted {
                 "--only" => wanted.only = Some(arguments.next().ok_or("--only needs a control's name")?.clone()),
                 "--exact" => wanted.exact = true,
                 "--list" => wanted.list = true,
-                // What cargo's own tests take; here it means nothing.
+                // Flags of cargo's own tests are accepted and ignored.
                 "--nocapture" | "--no-capture" | "--quiet" | "-q" | "--include-ignored" | "--show-output" => {}
                 flag if flag.starts_with("--test-threads") => {}
                 flag if flag.starts_with('-') => return Err(format!("the lab has no {flag}")),
@@ -198,7 +199,7 @@ impl Wanted {
     }
 }
 
-/// Runs what the arguments ask for.
+/// Runs the scenarios chosen by the arguments.
 pub(crate) fn run_all(arguments: &[String]) -> ExitCode {
     match arguments.split_first().map(|(first, rest)| (first.as_str(), rest)) {
         Some(("sweep-child", rest)) => return sweep::child(rest),
@@ -234,7 +235,7 @@ pub(crate) fn run_all(arguments: &[String]) -> ExitCode {
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Runs one and prints its result line; says whether it kept what it shows.
+/// Runs a scenario and prints its result line. Returns true if the promise was kept.
 fn run_one(scenario: &Scenario, wanted: &Wanted) -> bool {
     let (name, seed) = (scenario.name, wanted.seed);
     let rounds = wanted.rounds.unwrap_or(scenario.rounds.0);
@@ -250,14 +251,15 @@ fn run_one(scenario: &Scenario, wanted: &Wanted) -> bool {
             let must = std::env::var("TRIGGERD_LAB_SKIP").is_ok_and(|value| value == "never");
             (if must { "FAILED, must not be skipped" } else { "skipped" }, why, !must)
         }
-        // What it said stands above.
+        // The message of the panic was printed above.
         Err(_panic) => ("FAILED", scenario.shows.to_owned(), false),
     };
     println!("lab {name}: {word}; {rounds} {}; {said}; seed {seed}; {seconds:.1} s", scenario.rounds.1);
     kept
 }
 
-/// Leaves a data directory of a stopped server behind for `triggerd verify`, if that was asked for.
+/// Copies the data directory of a stopped server for `triggerd verify`, if `TRIGGERD_LAB_KEEP` is
+/// set.
 pub(crate) fn keep(name: &str, data_dir: &Path) {
     let Some(kept) = std::env::var_os("TRIGGERD_LAB_KEEP").map(|dir| PathBuf::from(dir).join(name)) else { return };
     drop(std::fs::remove_dir_all(&kept));

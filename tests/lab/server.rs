@@ -1,4 +1,4 @@
-//! The server under test, beyond what all tests do with it: killed while it starts, suspended, watched to its end.
+//! More verbs for the server under test: kill during a start, suspend, watch the end.
 
 use std::path::Path;
 use std::process::ExitStatus;
@@ -12,24 +12,25 @@ use crate::harness::{Client, PATIENCE, Process, settings};
 use crate::ledger::Ledger;
 use crate::receiver::Receiver;
 
-/// Attempts under way at a time, so that one crash can double only so many deliveries.
+/// Concurrent attempts to one endpoint, which bounds the deliveries repeated by a crash.
 pub(crate) const IN_FLIGHT: u64 = 4;
 
-/// Settings of the lab's servers: small segments, so that they are sealed all the time, and few attempts at a time.
+/// Returns the lab's configuration: small segments, for many to be sealed, and few concurrent
+/// attempts.
 pub(crate) fn config(data_dir: &Path) -> String {
     let text = settings(data_dir, &format!("[delivery]\nmax_in_flight_per_endpoint = {IN_FLIGHT}\n"));
     text.replace("segment_bytes = 1048576", "segment_bytes = 262144")
 }
 
 impl Process {
-    /// Starts it with the lab's settings; gives how long that took.
+    /// Starts a server with the lab's configuration. Returns the time until it was ready.
     pub(crate) fn boot(data_dir: &Path) -> (Self, Duration) {
         let began = Instant::now();
         let process = Self::start_on(data_dir, &config(data_dir));
         (process, began.elapsed())
     }
 
-    /// Starts it and kills it before long, whether it is ready or not.
+    /// Starts a server and kills it `after` this time, ready or not.
     pub(crate) fn boot_and_kill(data_dir: &Path, after: Duration) {
         let process = Self::spawn(data_dir, &config(data_dir), &[]);
         std::thread::park_timeout(after);
@@ -40,12 +41,12 @@ impl Process {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
-    /// Whether it has ended of itself, and how.
+    /// Returns the exit status if the server has ended by itself.
     pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().unwrap()
     }
 
-    /// SIGTERM for the server under a wrapper, such as strace, which ends with it.
+    /// Sends SIGTERM to the server under a wrapper such as strace, which ends with it.
     pub(crate) fn stop_wrapped(mut self) {
         let pid = self.child.id();
         let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
@@ -54,7 +55,7 @@ impl Process {
         self.child.wait().unwrap();
     }
 
-    /// Makes the two organizations of every load. Their keys and the endpoint go into the ledger.
+    /// Makes the two organizations of every load. The ledger gets the keys and the endpoint.
     pub(crate) fn orgs(&self, ledger: &Ledger, receiver: &Receiver) -> [(&'static str, String); 2] {
         let orgs = [PULLS, PUSHES].map(|name| (name, self.org(name).key));
         let pushes = Client::new(&self.url, &orgs[1].1);
@@ -68,7 +69,7 @@ impl Process {
     }
 }
 
-/// Waits until there are so many more acknowledgements than now.
+/// Waits for `more` acknowledgements than there are now.
 pub(crate) fn wait_for_acknowledgements(ledger: &Ledger, more: u64) {
     let (began, wanted) = (Instant::now(), ledger.acknowledgements() + more);
     while ledger.acknowledgements() < wanted {
@@ -77,7 +78,7 @@ pub(crate) fn wait_for_acknowledgements(ledger: &Ledger, more: u64) {
     }
 }
 
-/// Confirms the oldest events of the inbox, through the ledger, so that the inbox stays short.
+/// Confirms the oldest events, through the ledger, to keep the inbox short.
 pub(crate) fn confirm_all_but(left: usize, pulls: &Client, ledger: &Ledger) {
     let ids = pulls.inbox_ids();
     for id in ids.iter().take(ids.len().saturating_sub(left)) {

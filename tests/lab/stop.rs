@@ -1,5 +1,5 @@
-//! SIGSTOP for a while under load, then SIGCONT: nothing is lost, and the watchdog takes a suspended process for what it
-//! is.
+//! SIGSTOP for a while under load, then SIGCONT: nothing is lost, and the watchdog does not take
+//! the suspended process for a hanging process.
 
 use std::time::{Duration, Instant};
 
@@ -26,10 +26,10 @@ pub(crate) fn run(plan: &Plan) -> Told {
         let before = ledger.acknowledgements();
         std::thread::park_timeout(Duration::from_secs(plan.rounds));
         let meanwhile = ledger.acknowledgements() - before;
-        // One answer of each client may have been on its way.
+        // One answer to each client may have been on its way.
         assert!(meanwhile <= 2 * load.clients, "{meanwhile} acknowledgements of a suspended server");
         server.signal(Signal::CONT);
-        // Long enough for the watchdog's next looks.
+        // The watchdog looks again in this time.
         std::thread::park_timeout(Duration::from_secs(3));
         let wanted = ledger.acknowledgements() + 50;
         let began = Instant::now();
@@ -44,12 +44,13 @@ pub(crate) fn run(plan: &Plan) -> Told {
     let [unanswered, refused] =
         [&load.unanswered, &load.refused].map(|count| count.load(std::sync::atomic::Ordering::SeqCst));
     assert_eq!(unanswered, 0, "requests without an answer");
-    // What waited since before the pause has waited for too long: events that come before it is stored are refused.
+    // Requests from before the pause have waited too long: events are refused until those are
+    // stored.
     assert!(!plan.judges_time || refused <= 10 * load.clients, "{refused} refused");
     let history = ledger.read();
     let [pulls, pushes] = [0, 1].map(|place| Client::new(&url, &orgs[place].1));
     check_pulls(&pulls, &history);
-    // An attempt whose answer came while nobody looked may be made again.
+    // An attempt may be repeated if its answer came during the suspension.
     let (delivered, duplicates) = check_delivered(&pushes, &history, &receiver, IN_FLIGHT);
     assert_eq!(server.stop().0, Some(0));
     keep("stop", &data);

@@ -1,7 +1,7 @@
-//! Every single file operation of the journal fails once, under the committer: nothing is acknowledged after a failed
-//! operation that it cannot survive, the process ends with 70, and what was acknowledged before is there.
+//! Each file operation of the journal fails once under the committer. After a fatal failure,
+//! nothing is acknowledged and the process ends with exit code 70; earlier acknowledgements hold.
 //!
-//! Each fault needs a process of its own, because it ends it: the lab runs itself with `sweep-child N FAULT DIR`.
+//! Each fault ends its process, so the lab runs itself with `sweep-child N FAULT DIR`.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -20,14 +20,14 @@ use triggerd::store::Store;
 use crate::scenario::{Plan, Told};
 use crate::system::{LIMITS, create_org, ports, submit};
 
-/// Several segments' worth.
+/// Number of events: enough for several segments.
 const EVENTS: usize = 40;
 const OPTIONS: Options = Options { segment_bytes: 2_048, scan_from: None };
 const FAULTS: [(&str, Fault); 3] = [("io", Fault::Io), ("space", Fault::NoSpace), ("short", Fault::ShortWrite)];
 
-/// What a child said and how it ended.
+/// The output and the exit code of a child.
 struct Ran {
-    /// Event ids, and whether the fault had come when they were acknowledged.
+    /// Event ids. True if the fault came before the acknowledgement.
     acknowledged: Vec<(String, bool)>,
     operations: u64,
     code: Option<i32>,
@@ -39,7 +39,7 @@ pub(crate) fn run(plan: &Plan) -> Told {
     assert_eq!((whole.acknowledged.len(), whole.code), (EVENTS, Some(0)), "{}", whole.text);
     let step = (whole.operations * 3).checked_div(plan.rounds).unwrap_or(1).max(1);
     let (mut runs, mut fatal, mut survived) = (0, 0, 0);
-    // One on, so that the last run meets no fault.
+    // The range is longer by one operation, and the last run meets no fault.
     for number in (plan.seed % step..(whole.operations + 1) * 3).step_by(usize::try_from(step).unwrap()) {
         let (n, (name, fault)) = (number / 3 + 1, FAULTS[usize::try_from(number % 3).unwrap()]);
         let ran = run_child(plan, n, name);
@@ -59,7 +59,8 @@ pub(crate) fn run(plan: &Plan) -> Told {
 fn judge(ran: &Ran, what: &str, fault: Fault) {
     let after = ran.acknowledged.iter().filter(|(_, after)| *after).count();
     match ran.code {
-        // It ends with 70, or the fault lay behind the end of the run. A full disk may only refuse some events.
+        // The process ends with 70 or never reaches the fault. On a full disk the process may
+        // refuse some events and go on.
         Some(0 | 70) => assert!(
             after == 0 || matches!(fault, Fault::NoSpace),
             "acknowledged after a failed operation: {what}\n{}",
@@ -70,7 +71,7 @@ fn judge(ran: &Ran, what: &str, fault: Fault) {
     }
 }
 
-/// Runs a child.
+/// Runs a child, and parses its output.
 fn run_child(plan: &Plan, n: u64, fault: &str) -> Ran {
     let dir = plan.dir.join(format!("{n}-{fault}"));
     std::fs::create_dir(&dir).unwrap();
@@ -90,7 +91,7 @@ fn run_child(plan: &Plan, n: u64, fault: &str) -> Ran {
     ran
 }
 
-/// Everything acknowledged is in the journal that a child left.
+/// Checks that each acknowledged event is in the journal of the child.
 fn check_stored(plan: &Plan, ran: &Ran, n: u64, fault: &str) {
     let dir = plan.dir.join(format!("{n}-{fault}"));
     let stored = events(&dir.join("journal"));
@@ -111,7 +112,7 @@ fn events(dir: &Path) -> BTreeSet<String> {
     ids.collect()
 }
 
-/// `sweep-child N FAULT DIR`: a journal, a state and a committer, whose N-th operation on the journal's files fails.
+/// `sweep-child N FAULT DIR`: runs a committer whose N-th operation on the journal's files fails.
 pub(crate) fn child(arguments: &[String]) -> ExitCode {
     let [n, fault, dir] = arguments else { return ExitCode::from(2) };
     sabotage::arm(&std::env::var("TRIGGERD_SABOTAGE").unwrap_or_default()).unwrap();
@@ -133,13 +134,13 @@ pub(crate) fn child(arguments: &[String]) -> ExitCode {
     if ended { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Submits one after the other and prints each acknowledgement.
+/// Submits the commands in turn, and prints each acknowledgement.
 fn submit_all(intake: &Intake, files: &FaultyFiles) {
     let mut commands = vec![create_org()];
     commands.extend((0..EVENTS).map(event));
     for command in commands {
         let outcomes = loop {
-            // The disk has room again at once.
+            // The simulated disk has room again at once.
             intake.set_shortage(None, None);
             match intake.submit_commands(vec![command.clone()]).and_then(triggerd::commit::Reply::wait) {
                 Err(Refused::DiskFull(_)) => {}

@@ -1,38 +1,39 @@
-//! A trace by `strace -f -y -xx` as a list of system calls: begun and finished apart, since threads run side by side.
+//! Parses a trace of `strace -f -y -xx` into system calls. Beginnings and ends are separate,
+//! because threads run side by side.
 
 use std::collections::HashMap;
 
-/// What happens at one point of the trace.
+/// The beginning or the end of a call.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Moment {
-    /// A call begins, with its number.
+    /// A call begins; the number is its index.
     Begins(usize),
-    /// A call has ended; negative results are errors.
+    /// A call ends; the number is its index.
     Ends(usize),
 }
 
-/// A system call.
+/// A system call with its arguments and result.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Syscall {
     pub(crate) name: String,
-    /// Its arguments as strace shows them.
+    /// The arguments as strace prints them.
     pub(crate) arguments: String,
-    /// What stands behind `=`, empty if it never ended.
+    /// The text after `=`; empty if the call never ended.
     pub(crate) result: String,
 }
 
 impl Syscall {
-    /// The path of the file behind its first argument.
+    /// Returns the path of the file in the first argument.
     pub(crate) fn path(&self) -> String {
         path_in(self.arguments.split(',').next().unwrap_or_default())
     }
 
-    /// The path of the file that it opened.
+    /// Returns the path of the file opened by the call.
     pub(crate) fn opened(&self) -> String {
         path_in(&self.result)
     }
 
-    /// The last text among its arguments: the path that `linkat` makes.
+    /// Returns the last text in the arguments: the path made by `linkat`.
     pub(crate) fn last_text(&self) -> String {
         unescaped(self.arguments.rsplit('"').nth(1).unwrap_or_default())
     }
@@ -41,14 +42,14 @@ impl Syscall {
         !self.result.is_empty() && !self.result.starts_with('-') && !self.result.starts_with('?')
     }
 
-    /// Its texts, in hexadecimal without anything between.
+    /// Returns the texts in the arguments, concatenated in hexadecimal.
     pub(crate) fn data(&self) -> String {
         let quoted: Vec<_> = self.arguments.split('"').skip(1).step_by(2).collect();
         quoted.concat().replace("\\x", "")
     }
 }
 
-/// The path between `<` and `>`; strace writes it in hexadecimal as well.
+/// Returns the path between `<` and `>`. strace prints paths in hexadecimal, too.
 fn path_in(text: &str) -> String {
     let path = text.split_once('<').and_then(|(_, rest)| rest.rsplit_once('>')).map_or("", |(path, _)| path);
     unescaped(path)
@@ -62,7 +63,7 @@ fn unescaped(text: &str) -> String {
     bytes.map(char::from).collect()
 }
 
-/// Reads a whole trace.
+/// Parses a whole trace. Returns the calls, and their beginnings and ends in order.
 pub(crate) fn read(trace: &str) -> (Vec<Syscall>, Vec<Moment>) {
     let (mut calls, mut moments) = (Vec::<Syscall>::new(), Vec::new());
     let mut unfinished: HashMap<&str, usize> = HashMap::new();

@@ -1,5 +1,5 @@
-//! A last group of which only a part reached the disk: it is cut at the start, and no frame of it comes back when the next
-//! group ends where it began.
+//! Only a part of the last group reached the disk. The start cuts the group, and no frame of the
+//! group comes back when the next group ends where a frame began.
 
 use std::path::{Path, PathBuf};
 
@@ -25,7 +25,8 @@ pub(crate) fn run(plan: &Plan) -> Told {
         let batch = Client::new(&server.url, &key).post("/api/events/batch", &json!({ "events": [one, two] }));
         assert_eq!(batch.status, 200, "{batch:?}");
         server.kill();
-        // As if the power had gone before the group was synced: nobody was told, and no state knows of it.
+        // As if the power had failed before the group was synced: no answer was sent, and no state
+        // has the group.
         let kept = tear(&data, &names, round, &mut random);
         std::fs::remove_dir_all(data.join("sled")).unwrap();
         server = Process::boot(&data).0;
@@ -33,7 +34,7 @@ pub(crate) fn run(plan: &Plan) -> Told {
             stored.push(one["payload"].clone());
         }
         assert_eq!(payloads(&server, &key), stored, "a torn group is cut");
-        // Exactly as long as the first frame of the torn group.
+        // The event is exactly as long as the first frame of the torn group.
         assert_eq!(Client::new(&server.url, &key).post("/api/events", &new).status, 202);
         stored.push(new["payload"].clone());
         server.kill();
@@ -53,7 +54,7 @@ fn payloads(server: &Process, key: &str) -> Vec<Value> {
     Client::new(&server.url, key).inbox().iter().map(|event| event["payload"].clone()).collect()
 }
 
-/// Takes a part of the last group away; says whether its first frame is whole.
+/// Zeroes a part of the last group. Returns true if the first frame of the group stays whole.
 fn tear(data: &Path, names: &[String; 3], round: u64, random: &mut Random) -> bool {
     let file = last_segment(data);
     let mut bytes = std::fs::read(&file).unwrap();

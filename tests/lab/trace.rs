@@ -1,7 +1,7 @@
-//! The syscall lint: several clients at once under strace; every 2xx must come after a finished sync that covers the write
-//! of what it acknowledges, in a segment whose name was synced.
+//! The syscall lint: several clients run at once under strace. Each 2xx must come after a finished
+//! sync covering the write of the acknowledged frame, in a segment whose name was synced.
 //!
-//! What an answer acknowledges is found by the ids in it: the same bytes stand in the frame that was written.
+//! The ids in an answer find the acknowledged frame: the frame contains the same bytes.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
@@ -16,7 +16,7 @@ use crate::server::config;
 use crate::syscalls::{Moment, Syscall, read};
 
 const CLIENTS: u64 = 4;
-/// `sync_file_range` is not in it: it makes nothing durable.
+/// `sync_file_range` is missing on purpose: the call makes nothing durable.
 const CALLS: &str = "trace=openat,linkat,pwrite64,pwritev,write,writev,sendto,sendmsg,fsync,fdatasync";
 
 pub(crate) fn run(plan: &Plan) -> Told {
@@ -27,7 +27,7 @@ pub(crate) fn run(plan: &Plan) -> Told {
     let mut wrapper = vec!["strace", "-f", "-y", "-xx", "-s", "70000", "--seccomp-bpf", "-e", CALLS];
     wrapper.extend(["-o", trace.to_str().unwrap()]);
     let data = plan.dir.join("data");
-    // The smallest segments there are, so that many are made.
+    // The smallest allowed segments, for many to be made.
     let config = config(&data).replace("segment_bytes = 262144", "segment_bytes = 65536");
     let server = Process::spawn(&data, &config, &wrapper).ready();
     let server = server.unwrap_or_else(|(status, log)| panic!("not ready: {status}\n{log}"));
@@ -49,7 +49,7 @@ pub(crate) fn run(plan: &Plan) -> Told {
     Told::Passed(format!("{answers} answers with {ids} ids, each after its sync; {segments} segments' names synced"))
 }
 
-/// Every kind of request that changes something.
+/// Sends every kind of request with a durable change.
 fn ask(org: &Client, admin: &Client, client: u64, rounds: u64) {
     for round in 0..rounds {
         let payload = json!("x".repeat(if round % 8 == 3 { 9_000 } else { 200 }));
@@ -63,7 +63,8 @@ fn ask(org: &Client, admin: &Client, client: u64, rounds: u64) {
                 assert_eq!(org.post("/api/events/batch", &json!({"events": [item(1), item(2), item(3)]})).status, 200);
             }
             _ => {
-                // Of an organization of its own: with an endpoint, events would be routed as well.
+                // A new organization gets the endpoint: otherwise the events would be routed as
+                // well.
                 let other = admin.new_org("another");
                 assert_eq!(other.post("/api/webhook/config", &json!({"url": "http://127.0.0.1:9/"})).status, 201);
             }
@@ -71,7 +72,7 @@ fn ask(org: &Client, admin: &Client, client: u64, rounds: u64) {
     }
 }
 
-/// What was found in order.
+/// Counts of answers, ids and segment names in order.
 #[derive(Debug, Default)]
 struct Judged {
     answers: usize,
@@ -79,16 +80,16 @@ struct Judged {
     segments: usize,
 }
 
-/// What is known at a point of the trace.
+/// The knowledge at a point of the trace.
 #[derive(Default)]
 struct Known {
-    /// Of each segment, the writes that are finished.
+    /// The finished writes of each segment.
     written: BTreeMap<String, BTreeSet<usize>>,
-    /// What a sync that has begun will cover.
+    /// The finished writes covered by each running sync.
     covers: BTreeMap<usize, BTreeSet<usize>>,
     synced: BTreeSet<usize>,
     unnamed: BTreeSet<String>,
-    /// Names made before a sync of their directory began.
+    /// Names made before a running sync of their directory began.
     names: BTreeMap<usize, BTreeSet<String>>,
     /// The writes to segments that hold an id, in order.
     holding: HashMap<[u8; 16], Vec<usize>>,
@@ -131,7 +132,7 @@ impl Known {
     fn note_ids(&mut self, write: usize, data: &str) {
         for window in bytes_of(data).windows(16) {
             let window: [u8; 16] = window.try_into().unwrap();
-            // Journal integers have their lowest byte first, texts and keys of rows do not.
+            // Journal integers are little-endian; texts and the keys of rows are not.
             let mut backwards = window;
             backwards.reverse();
             for id in [window, backwards].into_iter().filter(may_be_id) {
@@ -143,7 +144,7 @@ impl Known {
         }
     }
 
-    /// Says how many segments' names are synced by it.
+    /// Notes the end of a call. Returns the number of segment names synced.
     fn ends(&mut self, calls: &[Syscall], number: usize) -> usize {
         let call = &calls[number];
         if !call.succeeded() {
@@ -167,11 +168,11 @@ impl Known {
         0
     }
 
-    /// Whether everything that an answer names is on stable storage; gives how many ids it names.
+    /// Checks that each id in an answer is on stable storage. Returns the number of ids.
     fn check(&self, calls: &[Syscall], answer: &str) -> Result<usize, String> {
         let text: String = bytes_of(answer).into_iter().map(char::from).collect();
         let ids = ids_in(&text);
-        // A confirmation is the second frame with the event's id.
+        // A confirmation is the second frame with the id of the event.
         let which = usize::from(text.contains("acknowledged_at"));
         for (id, bytes) in &ids {
             let Some(write) = self.holding.get(bytes).and_then(|writes| writes.get(which)) else {
@@ -193,7 +194,7 @@ fn is_segment(path: &str) -> bool {
     Path::new(path).extension().is_some_and(|extension| extension == "seg")
 }
 
-/// Whether these bytes can be a UUIDv7 (RFC 9562, section 5.7: version and variant).
+/// Returns true if the bytes can be a UUIDv7 (RFC 9562, section 5.7: version and variant).
 fn may_be_id(bytes: &[u8; 16]) -> bool {
     bytes[6] >> 4 == 7 && bytes[8] >> 6 == 0b10
 }
@@ -204,7 +205,7 @@ fn bytes_of(hexadecimal: &str) -> Vec<u8> {
     pairs.filter_map(|pair| Some(digit(pair[0])? << 4 | digit(pair[1])?)).collect()
 }
 
-/// The ids in an answer, each with its bytes.
+/// Returns the ids in an answer, each with its bytes.
 fn ids_in(text: &str) -> Vec<(String, [u8; 16])> {
     let mut found = Vec::new();
     for prefix in ["\"id\":\"evt_", "\"key_id\":\"key_", "\"id\":\"ep_"] {

@@ -1,8 +1,9 @@
-//! Thousands of wrong keys a second, from one address and from many, keep no owner of a key out and cost nobody a time that
-//! could be noticed.
+//! Thousands of wrong keys a second, from one address and from many, keep no owner of a key out,
+//! and cost no noticeable time.
 //!
-//! The keys are wrong in their secrets alone: they have the id of the owner's key, which is no secret, and the right
-//! checksum. Quiet turns and noisy ones follow each other on one server, so that whatever else the machine does hits both.
+//! Only the secrets of the keys are wrong: the keys have the id of the owner's key, which is
+//! public, and the right checksum. Quiet and noisy turns alternate on one server, and other load on
+//! the machine hits both.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
@@ -16,19 +17,19 @@ use triggerd::model::key::KeyText;
 use crate::harness::{Client, PATIENCE, Process, settings};
 use crate::scenario::{Plan, Told, keep};
 
-/// Wrong keys a second, all together,
+/// Wrong keys a second, from all threads together.
 const RATE: u64 = 5_000;
-/// from so many threads.
+/// Number of threads to send wrong keys.
 const THREADS: u64 = 4;
-/// Addresses of this machine that they come from.
+/// Number of loopback addresses of the senders.
 const ADDRESSES: u64 = 1_600;
 /// Requests of the owner in a turn.
 const REQUESTS_OF_A_TURN: u64 = 50;
-/// The promise, for 99 of 100,
+/// Largest ratio of the noisy to the quiet 99th percentile.
 const TIMES_QUIET_MAX: f64 = 1.5;
-/// and what a shared machine adds to times of less than a millisecond.
+/// Time added by a shared machine to latencies of less than a millisecond.
 const NOISE_OF_MACHINE: Duration = Duration::from_millis(1);
-/// At least this share of the rate must have been made, or nothing was shown.
+/// Least share of the rate: with fewer wrong keys, the run shows nothing.
 const RATE_PERCENT_LEAST: u128 = 80;
 
 pub(crate) fn run(plan: &Plan) -> Told {
@@ -36,7 +37,7 @@ pub(crate) fn run(plan: &Plan) -> Told {
     let data = plan.dir.join("data");
     let server = Process::start_on(&data, &settings(&data, ""));
     let (org, other) = (server.org("Acme"), server.org("Other"));
-    // From here on no key is known to the server.
+    // After the restart the server has not yet verified any key.
     assert_eq!(server.stop().0, Some(0));
     let server = Process::start_on(&data, &settings(&data, ""));
     let owner = Client::new(&server.url, &org.key);
@@ -53,7 +54,7 @@ pub(crate) fn run(plan: &Plan) -> Told {
             });
             (sent, attack) = (sent + count, attack + took);
         }
-        // Neither the owner nor anybody else: one whose key is not known yet is let in beside them.
+        // A key not verified before is let in as well.
         if addresses > 1 {
             beside_wrong_keys(&server.url, &org.key, (addresses, plan.rounds), || {
                 ask(&Client::new(&server.url, &other.key));
@@ -77,7 +78,7 @@ pub(crate) fn run(plan: &Plan) -> Told {
     Told::Passed(told.join("; "))
 }
 
-/// One request of somebody who has a key; how long it took.
+/// Makes one request with the right key. Returns the time of the answer.
 fn ask(owner: &Client) -> Duration {
     let began = Instant::now();
     let answer = owner.get("/api/inbox");
@@ -85,7 +86,7 @@ fn ask(owner: &Client) -> Duration {
     began.elapsed()
 }
 
-/// Does something beside wrong keys; how many there were, in which time.
+/// Runs `work` beside wrong keys. Returns how many were sent meanwhile, and the time.
 fn beside_wrong_keys(url: &str, key: &str, (addresses, turn): (u64, u64), work: impl FnOnce()) -> (u64, Duration) {
     let server: SocketAddr = url.strip_prefix("http://").unwrap().parse().unwrap();
     let (stop, sent, began) = (AtomicBool::new(false), AtomicU64::new(0), Instant::now());
@@ -101,14 +102,14 @@ fn beside_wrong_keys(url: &str, key: &str, (addresses, turn): (u64, u64), work: 
                     guess(&mut callers[place], key, turn << 40 | number << 32 | count);
                     count += 1;
                     sent.fetch_add(1, Ordering::SeqCst);
-                    // An open loop: who is late catches up.
+                    // The loop is open: a late thread catches up.
                     let due = first + Duration::from_micros(count * 1_000_000 * THREADS / RATE);
                     std::thread::sleep(due.saturating_duration_since(Instant::now()));
                 }
             });
         }
         let _ends = Ends(&stop);
-        // They have begun, all of them.
+        // Wait until all threads have begun.
         while sent.load(Ordering::SeqCst) < THREADS * 4 && began.elapsed() < PATIENCE {
             std::thread::yield_now();
         }
@@ -118,7 +119,7 @@ fn beside_wrong_keys(url: &str, key: &str, (addresses, turn): (u64, u64), work: 
     })
 }
 
-/// Ends the noise also when the work fails; else the scope would wait for it for ever.
+/// Ends the noise also when the work fails: else the scope would wait for ever.
 struct Ends<'a>(&'a AtomicBool);
 
 impl Drop for Ends<'_> {
@@ -127,7 +128,7 @@ impl Drop for Ends<'_> {
     }
 }
 
-/// A connection from one of this machine's own addresses.
+/// Connects from a loopback address, `place` addresses after the first.
 fn connect(server: SocketAddr, place: u64) -> TcpStream {
     let [_, _, high, low] = u32::try_from(place + 1).unwrap().to_be_bytes();
     let from = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::new(127, 0, high, low), 0));
@@ -140,7 +141,7 @@ fn connect(server: SocketAddr, place: u64) -> TcpStream {
     stream
 }
 
-/// One wrong key, refused.
+/// Sends a wrong key, which must be refused.
 fn guess(caller: &mut TcpStream, key: &str, seed: u64) {
     let known: KeyText = key.parse().unwrap();
     let mut state = seed;
@@ -152,7 +153,7 @@ fn guess(caller: &mut TcpStream, key: &str, seed: u64) {
     caller.write_all(request.as_bytes()).unwrap();
     let mut answer = Vec::new();
     let mut piece = [0; 2_048];
-    // Its body is one JSON object without braces inside.
+    // The body is a JSON object without braces inside.
     while answer.last() != Some(&b'}') {
         let read = caller.read(&mut piece).unwrap();
         assert!(read > 0, "the server closed the connection");
@@ -166,7 +167,7 @@ fn p99_of(mut times: Vec<Duration>) -> Duration {
     times[(times.len() * 99).div_ceil(100) - 1]
 }
 
-/// A connection from each address is a descriptor here.
+/// Raises the limit of descriptors: each address has a connection.
 fn raise_descriptors() {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current.is_some_and(|current| current < 4 * ADDRESSES) {
