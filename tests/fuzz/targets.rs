@@ -135,7 +135,7 @@ pub(crate) fn config(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     match Config::from_toml(text) {
         Err(error) => assert!(!error.to_string().is_empty()),
-        Ok(config) if config.keys.admin_token.is_some() => drop(config.effective()), // it is masked there
+        Ok(config) if config.keys.admin_token.is_some() => drop(config.effective()), // masks the token
         Ok(config) => {
             let effective = config.effective();
             match Config::from_toml(&effective) {

@@ -2,12 +2,12 @@
 //! acknowledgements with the stored events.
 //!
 //! ```text
-//! cargo test --test lab                       all scenarios at the commit gate's size, then controls
-//! cargo test --test lab -- --list             lists the scenarios
+//! cargo test --test lab                   all scenarios at the commit gate's size, then controls
+//! cargo test --test lab -- --list         lists the scenarios
 //! cargo test --test lab -- --exact kill --rounds 500 --seed 7
-//! cargo test --test lab -- --exact neighbours --judge-time              also judges times and rates
-//! cargo test --test lab -- --exact controls --only skip_sync-by-power   runs one control
-//! cargo test --test lab -- --list-controls                              lists the controls
+//! cargo test --test lab -- --exact neighbours --judge-time          also judges times and rates
+//! cargo test --test lab -- --exact controls --only skip_sync-by-power  runs one control
+//! cargo test --test lab -- --list-controls         lists the controls
 //! TRIGGERD_TEST_BINARY=target/release/triggerd cargo test --test lab -- --exact power --rounds 100
 //! ```
 //!

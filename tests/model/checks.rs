@@ -1,4 +1,4 @@
-//! What is compared between the system and the naive model.
+//! The comparisons between the system and the naive model.
 
 use triggerd::commands::Command;
 use triggerd::journal::{Position, Reader};
@@ -93,7 +93,7 @@ pub(crate) fn check_inbox_of_one_type(naive: &NaiveOrg, org: OrgNo, store: &Stor
     same("inbox of one type", &found, &expected)
 }
 
-/// What was to be sent at once is due whatever the clock says.
+/// Compares the waiting deliveries. A first attempt at once is due whatever the clock says.
 pub(crate) fn check_due(naive: &NaiveOrg, store: &Store, now: Timestamp) -> Result<(), String> {
     for endpoint in naive.all_endpoints() {
         let (waiting, any_at_once) = naive.waiting(endpoint, now);
@@ -107,7 +107,7 @@ pub(crate) fn check_due(naive: &NaiveOrg, store: &Store, now: Timestamp) -> Resu
     Ok(())
 }
 
-/// Where the event and its deliveries stand; nothing if the organization has no such event.
+/// Compares the state of an event and its deliveries; both sides may lack the event.
 pub(crate) fn check_event(naive: &NaiveOrg, org: OrgNo, id: EventId, store: &Store) -> Result<(), String> {
     let found = store.event(org, id).map_err(|error| failed(&error))?;
     let found =
@@ -142,7 +142,7 @@ pub(crate) fn check_event(naive: &NaiveOrg, org: OrgNo, id: EventId, store: &Sto
     same("deliveries of an event", &listed(naive, org, store, (Some(id), 2))?, &expected)
 }
 
-/// Where a delivery stands and how often it was tried, as both say it.
+/// The state of a delivery and its attempts, in a form common to the system and the model.
 type Told = (EventId, DeliveryStatus, Option<Timestamp>, u32);
 
 fn told(event: EventId, known: &NaiveDelivery, endpoint_lives: bool) -> Told {
@@ -159,7 +159,8 @@ fn told(event: EventId, known: &NaiveDelivery, endpoint_lives: bool) -> Told {
 
 fn told_of(found: &Delivery, naive: &NaiveOrg) -> Told {
     let received_at = naive.events.get(&found.event).map(|event| event.received_at);
-    // What was to be sent when it came is due since then, whatever was said.
+    // The store has a first attempt at once as due from its event's arrival; the route may have
+    // named an earlier time.
     let at = found.standing.next_attempt_at();
     let known = naive.events.get(&found.event).and_then(|event| event.deliveries.get(&found.endpoint));
     let at_once = known.is_some_and(|known| known.at_once && known.attempts == 0);
@@ -170,7 +171,7 @@ fn told_of(found: &Delivery, naive: &NaiveOrg) -> Told {
     (found.event, found.standing.status(), at, found.attempts)
 }
 
-/// The organization's deliveries, or those of one event, page by page.
+/// Returns the deliveries of the organization, or of one event, page by page.
 fn listed(
     naive: &NaiveOrg,
     org: OrgNo,
@@ -189,7 +190,7 @@ fn listed(
     }
 }
 
-/// Deliveries are listed by their endpoints in the order those were made, newest event first.
+/// Compares the lists of deliveries: by endpoint, oldest endpoint first, then newest event first.
 pub(crate) fn check_deliveries(naive: &NaiveOrg, org: OrgNo, store: &Store, limit: usize) -> Result<(), String> {
     let found = listed(naive, org, store, (None, limit))?;
     let of_endpoint = |endpoint: &EndpointId| {
@@ -203,8 +204,8 @@ pub(crate) fn check_deliveries(naive: &NaiveOrg, org: OrgNo, store: &Store, limi
     same("deliveries", &found, &expected)
 }
 
-/// Dead letters are listed by when they were given up, then by event and endpoint: the newest first with those of deleted
-/// endpoints, the oldest first without.
+/// Compares the lists of dead letters, which are sorted by time of death, event and endpoint. The
+/// list with the newest first includes deleted endpoints; the list with the oldest first does not.
 pub(crate) fn check_dead_letters(naive: &NaiveOrg, org: OrgNo, store: &Store, limit: usize) -> Result<(), String> {
     for oldest_first in [true, false] {
         let (mut found, mut after) = (Vec::new(), None);
@@ -239,7 +240,7 @@ pub(crate) fn check_dead_letters(naive: &NaiveOrg, org: OrgNo, store: &Store, li
     Ok(())
 }
 
-/// The payload of every event is where the state says.
+/// Checks that the payload of each event is at its position in the journal.
 pub(crate) fn check_payloads(naive: &NaiveOrg, org: OrgNo, store: &Store, journal: &Reader) -> Result<(), String> {
     for (id, event) in &naive.events {
         let found = store.event(org, *id).map_err(|error| error.to_string())?;

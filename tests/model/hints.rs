@@ -1,7 +1,8 @@
-//! The pipeline as a whole, with hints that get lost, come twice, late, or in another order: the real committer, workers,
-//! replayer, sweeper, flusher and scheduler over a real journal and state; receivers that are only simulated; and a clock
-//! that runs fast. Whatever becomes of the hints, all work is done: a naive count of what should arrive is compared with
-//! what did. That nothing waits for more than a minute is shown by the scheduler's own simulation, whose clock is exact.
+//! The whole pipeline with hints that get lost, come twice, late, or in another order. The
+//! committer, workers, replayer, sweeper, flusher, scheduler, journal and state are real; the
+//! receivers are simulated, and the clock runs fast. All work must be done whatever happens to the
+//! hints: the accepted deliveries are compared with a naive count. The scheduler's own simulation,
+//! with its exact clock, shows the limit of a minute on all waits.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -35,20 +36,21 @@ use crate::system::{LIMITS, create_org, ports};
 use crate::world::{make_dir, open_journal};
 
 const START_MS: u64 = 1_800_000_000_000;
-/// The clock makes a step of this,
+/// Step of the clock in milliseconds.
 const STEP_MS: u64 = 500;
-/// each time so much has passed: so its minute takes six seconds, and each thread looks up several times in it.
+/// Real time between two steps. A minute of the clock takes six seconds, in which each thread polls
+/// several times.
 const STEP_EVERY: Duration = Duration::from_millis(50);
 const ENDPOINTS: u128 = 12;
 const EVENTS: usize = 60;
-/// One endpoint is deleted while much is on its way to it,
+/// An endpoint, deleted while its deliveries wait.
 const DELETED: EndpointId = EndpointId(ENDPOINTS);
-/// and one keeps the order of events.
+/// An endpoint with strict ordering.
 const STRICT: EndpointId = EndpointId(1);
 const DEDUP_WINDOW_MS: u64 = 3_600_000;
-/// Work that does not become less for so long is not done at all, on whatever machine.
+/// Work that makes no progress for so long is never done, on any machine.
 const PATIENCE: Duration = Duration::from_mins(3);
-/// Without the scan there is work that is never done: this much time without any progress is many passes of the scan.
+/// Longest time without progress when the scan is off, enough for many passes.
 const GIVEN_UP_AFTER: Duration = Duration::from_secs(20);
 const LIMITS_OF_SCHEDULER: SchedulerLimits = SchedulerLimits {
     in_flight: 64,
@@ -65,7 +67,7 @@ const LIMITS_OF_SCHEDULER: SchedulerLimits = SchedulerLimits {
     },
 };
 
-/// Attempts on their way to the receivers.
+/// Sends attempts to the simulated receivers.
 struct Sent(Sender<(DueDelivery, Completion)>);
 
 impl Attempts for Sent {
@@ -74,11 +76,11 @@ impl Attempts for Sent {
     }
 }
 
-/// What has accepted what.
+/// The accepted deliveries, by endpoint and event.
 type Accepted = Arc<Mutex<BTreeSet<(EndpointId, EventId)>>>;
 
-/// The receivers. Each delivery fails at first and is retried; one in three is given up then, and accepted when it is made
-/// again.
+/// Answers as the receivers. Half of the events fail at first and are retried. A third of these is
+/// given up at the second attempt, and accepted at the third.
 fn receive(requests: &Receiver<(DueDelivery, Completion)>, intake: &Intake, clock: &Clock, accepted: &Accepted) {
     let mut made: BTreeMap<(EndpointId, EventId), u32> = BTreeMap::new();
     for (delivery, mut completion) in requests {
@@ -121,7 +123,7 @@ fn receive(requests: &Receiver<(DueDelivery, Completion)>, intake: &Intake, cloc
     }
 }
 
-/// Carries hints from one end to the other, badly, until the first end is gone.
+/// Carries hints from end to end with faults, until the first end is gone.
 fn carry<T: Copy>(from: &Receiver<T>, to: &Sender<T>, mut random: Random) {
     let mut late: Vec<T> = Vec::new();
     while let Ok(first) = from.recv() {
@@ -140,7 +142,7 @@ fn carry<T: Copy>(from: &Receiver<T>, to: &Sender<T>, mut random: Random) {
         }
         while !arrives.is_empty() {
             let at = usize::try_from(random.below(arrives.len() as u64)).unwrap();
-            // Full is one more way to get lost.
+            // A hint for a full queue gets lost as well.
             to.try_send(arrives.swap_remove(at)).unwrap_or_default();
         }
     }
@@ -161,7 +163,7 @@ struct World {
     _dir: tempfile::TempDir,
 }
 
-/// Two ends of a way that hints take, with a bad carrier between them.
+/// Returns the two ends of a channel of hints with a bad carrier between them.
 fn bad_way<T: Copy + Send + 'static>(threads: &mut Vec<JoinHandle<()>>, random: Random) -> (Sender<T>, Receiver<T>) {
     let ((given, taken), (carried, heard)) = (bounded(4_096), bounded(256));
     threads.push(std::thread::spawn(move || carry(&taken, &carried, random)));
@@ -182,7 +184,7 @@ impl World {
             scheduler,
             scheduler_missed: false.into(),
             bell: InboxBell::default(),
-            // Nobody hears it.
+            // Nothing listens to this signal.
             replays: Signal::new(),
         });
         let ports = Ports { hints: Arc::clone(&hints), ..ports(&store, clock.clone()) };
@@ -228,7 +230,7 @@ impl World {
         world
     }
 
-    /// The sweeper and the replayer.
+    /// Starts the sweeper and the replayer.
     fn start_looking_on(
         &mut self,
         journal: Reader,
@@ -259,7 +261,7 @@ impl World {
         self.threads.push(std::thread::spawn(move || replayer.run(&stop)));
     }
 
-    /// The scheduler and the receivers.
+    /// Starts the scheduler and the receivers.
     fn start_sending(
         &mut self,
         hints: Arc<Hints>,
@@ -297,7 +299,8 @@ impl World {
         let event = NewEvent {
             event_type: "a.b".parse().unwrap(),
             dedup: Some(dedup),
-            // Only once the clock was set back: a time that was meant before is a day away afterwards, as it should be.
+            // Only after the clock was set back: an earlier `deliver_after` would be a day away
+            // then, rightly.
             deliver_after: (number > EVENTS / 2 && number.is_multiple_of(7))
                 .then(|| Timestamp(self.clock.now_ms() + 10_000)),
             payload: b"{}".as_slice().into(),
@@ -315,14 +318,14 @@ impl World {
         }
     }
 
-    /// Time passes.
+    /// Lets time pass by a step.
     fn pass(&self) {
         std::thread::sleep(STEP_EVERY);
         self.clock.advance_ms(STEP_MS);
         self.wakes[0].notify();
     }
 
-    /// Everything happens: events, an endpoint that is deleted, a clock that is set back.
+    /// Plays the story: events, the deletion of an endpoint, a clock set back.
     fn play(&mut self) {
         let Command::CreateOrg(made) = create_org() else { unreachable!() };
         let CreateOrgOutcome::Created(org) = self.submit(made) else { panic!("an organization is made") };
@@ -345,7 +348,7 @@ impl World {
         }
     }
 
-    /// What is given up is made again, by a replay and one by one.
+    /// Repeats dead letters, by a replay and by single retries.
     fn repeat(&self) {
         let (org, at) = (self.org, Timestamp(self.clock.now_ms()));
         let request = ReplayRequest {
@@ -364,7 +367,7 @@ impl World {
         }
     }
 
-    /// What is not done yet.
+    /// Returns a line for each kind of unfinished work.
     fn undone(&self) -> Vec<String> {
         let (counts, accepted) = (self.store.counts().unwrap(), self.accepted.lock().unwrap());
         let missing = self.expected.difference(&accepted).count();
@@ -384,7 +387,10 @@ impl World {
         .collect()
     }
 
-    /// Lets time pass until there is nothing left to do; what is left if it stays as it is for so long.
+    /// Lets time pass until no work is left.
+    ///
+    /// # Errors
+    /// The unfinished work, unchanged for as long as `patience`.
     fn finish(&self, patience: Duration) -> Result<(), Vec<String>> {
         let (mut before, mut since) = (Vec::new(), Instant::now());
         let mut has_repeated = false;
@@ -395,7 +401,7 @@ impl World {
             if undone != before {
                 (before, since) = (undone.clone(), Instant::now());
             }
-            // Nothing is left but what was given up.
+            // Only dead letters are left.
             if !has_repeated && counts.waiting == 0 && counts.dead > 0 && undone.iter().all(|it| !it.contains("routed"))
             {
                 self.repeat();
@@ -425,13 +431,16 @@ fn event_without_anything() -> NewEvent {
     submit.event
 }
 
-/// Plays a world to its end; what is left undone.
+/// Plays a world to its end. Returns the time taken.
+///
+/// # Errors
+/// The unfinished work.
 pub(crate) fn run(seed: u64) -> Result<Duration, Vec<String>> {
     let began = Instant::now();
     let mut world = World::new(seed);
     world.play();
     let finished = world.finish(PATIENCE);
-    // Dedup ids are forgotten by nobody's hint.
+    // Expired dedup ids are forgotten without a hint.
     world.clock.advance_ms(2 * DEDUP_WINDOW_MS);
     let before = Timestamp(world.clock.now_ms()).minus_ms(DEDUP_WINDOW_MS);
     while finished.is_ok() && world.store.has_expired_dedup(before).unwrap() {
@@ -442,7 +451,7 @@ pub(crate) fn run(seed: u64) -> Result<Duration, Vec<String>> {
     finished.map(|()| began.elapsed())
 }
 
-/// The same without anybody who looks for what got lost.
+/// Plays a world in which no thread looks for lost work.
 pub(crate) fn run_without_scan(seed: u64) -> Result<(), Vec<String>> {
     let mut world = World::new(seed);
     world.play();

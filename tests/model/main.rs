@@ -1,18 +1,21 @@
-//! The promise in one sentence: a random sequence of operations means the same to us and to a naive model, also when the
-//! process is killed, the power is cut, the state is lost or the directory is copied in between.
+//! A random sequence of operations has the same result in triggerd and in a naive model, also when
+//! the process is killed, the power is cut, the state is lost or the directory is copied in
+//! between.
 //!
-//! A world is a data directory with the real journal, state and committer. Sequences run in it one after another, each
-//! with organizations of its own; those of the sequences before are looked at again after every crash. After each step the
-//! answers are compared with [`naive`], which is written from the contract and knows nothing of the store's code.
+//! A world is a data directory with the real journal, state and committer. Sequences run in a world
+//! one after another, each in an organization of its own; each crash checks the organizations of
+//! all earlier sequences again. After each step the answers are compared with [`naive`], which is
+//! written from the contract without the store's code.
 //!
-//! `TRIGGERD_MODEL_SEQUENCES` says how many sequences (5,000 unless given), `TRIGGERD_MODEL_SEED` runs the one world that
-//! failed. Seeds that found something once are kept in `seeds.txt` and run first.
+//! `TRIGGERD_MODEL_SEQUENCES` sets the number of sequences (5,000 by default),
+//! `TRIGGERD_MODEL_SEED` runs a single world again. Seeds that failed once are kept in `seeds.txt`
+//! and run first.
 
 #![expect(
     clippy::disallowed_methods,
     reason = "tests read the environment and start threads where the server must not"
 )]
-// Always true here; it tells clippy that helpers are tests too.
+// Always true here. Clippy then takes helpers for tests too.
 #![cfg(test)]
 
 mod checks;
@@ -38,24 +41,24 @@ mod tests {
     use crate::steps::run_world;
     use crate::world::{Break, SEQUENCES_PER_WORLD};
 
-    /// Seeds of worlds that found something, or that reach far. New ones that find something are added.
+    /// The file of seeds that failed once or reach far. New failures are added.
     const KEPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/model/seeds.txt");
     const SEQUENCES: u64 = 5_000;
-    /// Worlds of a broken system in which the break must be noticed.
+    /// Number of worlds of a broken system. The break must be noticed at least once.
     const WORLDS_OF_A_BREAK: u64 = 12;
 
     fn number(name: &str) -> Option<u64> {
         std::env::var(name).ok()?.parse().ok()
     }
 
-    /// The seeds of a file: a number at the beginning of each line.
+    /// Returns the kept seeds: the number at the beginning of each line.
     fn kept() -> Vec<u64> {
         let text = std::fs::read_to_string(KEPT).unwrap();
         let seeds = text.lines().filter(|line| !line.starts_with('#'));
         seeds.map(|line| line.split(' ').next().unwrap().parse().unwrap()).collect()
     }
 
-    /// Adds those that are not there.
+    /// Adds the seeds of new failures to the file.
     fn keep(failures: &[(u64, String)]) {
         let mut file = std::fs::File::options().append(true).open(KEPT).unwrap();
         let known = kept();
@@ -64,7 +67,7 @@ mod tests {
         }
     }
 
-    /// Runs a world; what is wrong, if anything is.
+    /// Runs a world. Returns its first fault, also for a panic.
     fn judge(seed: u64, broken: Break) -> Result<(), String> {
         let ran = catch_unwind(AssertUnwindSafe(|| run_world(seed, broken)));
         ran.unwrap_or_else(|panic| {
@@ -76,7 +79,7 @@ mod tests {
         })
     }
 
-    /// Runs worlds on all cores; those that failed.
+    /// Runs worlds on all cores. Returns the seeds and faults of failed worlds.
     fn run_all(seeds: &[u64], broken: Break) -> Vec<(u64, String)> {
         let (next, failures) = (AtomicU64::new(0), Mutex::new(Vec::new()));
         let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
@@ -119,7 +122,7 @@ mod tests {
         assert!(told.is_empty(), "{}", told.join("\n"));
     }
 
-    /// The negative controls: a system that breaks its promise is noticed, for the right reason.
+    /// The negative controls: each broken system is noticed, for the right reason.
     #[test]
     fn a_broken_system_is_noticed() {
         for (broken, reason) in [
@@ -140,7 +143,7 @@ mod tests {
         }
     }
 
-    /// Also what nobody was told of is done. The control comes last: what it switches off stays off.
+    /// Lost hints leave no work undone. The control comes last: its failpoint stays armed.
     #[test]
     fn whatever_becomes_of_hints_all_work_is_done_and_without_the_scan_it_is_not() {
         let seed = number("TRIGGERD_MODEL_SEED").unwrap_or_else(fresh_seed);

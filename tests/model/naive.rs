@@ -1,4 +1,5 @@
-//! The model: what the contract says, in plain maps. Shares the model's types with the product, and none of its code.
+//! The model: the contract in plain maps. Shares the types of `model` with the product, but no
+//! code.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,7 +20,7 @@ use triggerd::store::{KeyAdded, Refusal, Told};
 
 use crate::replays::NaiveReplay;
 
-/// Everything there is.
+/// All organizations and their events.
 #[derive(Clone, Default)]
 pub(crate) struct Naive {
     pub(crate) orgs: Vec<NaiveOrg>,
@@ -32,13 +33,13 @@ pub(crate) struct NaiveOrg {
     pub(crate) keys: Vec<Key>,
     pub(crate) used: BTreeMap<KeyId, Timestamp>,
     pub(crate) endpoints: Vec<Endpoint>,
-    /// Every endpoint that ever was, in the order they were made.
+    /// All endpoints that ever existed, in the order of their creation.
     pub(crate) made: Vec<EndpointId>,
     pub(crate) events: BTreeMap<EventId, NaiveEvent>,
     pub(crate) replays: BTreeMap<ReplayId, NaiveReplay>,
-    /// Since when each endpoint did nothing but fail,
+    /// The beginning of the current streak of failures, by endpoint.
     pub(crate) failing: BTreeMap<EndpointId, Timestamp>,
-    /// and what that was when it was told, unless its recovery was told since.
+    /// The streak at the last `triggerd.endpoint.failing`, unless a recovery was reported since.
     pub(crate) failing_told: BTreeMap<EndpointId, Timestamp>,
 }
 
@@ -47,12 +48,12 @@ pub(crate) struct NaiveEvent {
     pub(crate) event: NewEvent,
     pub(crate) received_at: Timestamp,
     pub(crate) acknowledged_at: Option<Timestamp>,
-    /// Nobody sees its payload, and nothing sends it.
+    /// Set when the payload is hidden and no delivery is made any more.
     pub(crate) erased_at: Option<Timestamp>,
-    /// Waits for a worker.
+    /// True while the event waits for a worker.
     pub(crate) unrouted: bool,
     pub(crate) crashes: u8,
-    /// Has left the inbox, for good.
+    /// True once the event has left the inbox for good.
     pub(crate) left: bool,
     pub(crate) deliveries: BTreeMap<EndpointId, NaiveDelivery>,
 }
@@ -61,20 +62,20 @@ pub(crate) struct NaiveEvent {
 pub(crate) struct NaiveDelivery {
     pub(crate) stands: Stands,
     pub(crate) attempts: u32,
-    /// Those made before its schedule began anew.
+    /// Attempts before the current start of the retry schedule.
     pub(crate) base: u32,
-    /// Was to be sent when its event came, and nothing else was said since.
+    /// True if the first attempt is due with the event, and no later command changed the time.
     pub(crate) at_once: bool,
-    /// Why it is tried next.
+    /// The reason of the next attempt.
     pub(crate) trigger: Trigger,
 }
 
 impl NaiveDelivery {
     fn retry(&mut self, retry: &RetryDelivery) {
         match self.stands {
-            // It is to be sent at once as it is.
+            // The first attempt is due at once already.
             Stands::Waiting(_) if self.attempts == 0 && self.at_once => return,
-            // It was due by itself.
+            // The delivery was due without the retry.
             Stands::Waiting(at) if at <= retry.at => return,
             Stands::Waiting(_) => {}
             Stands::Accepted | Stands::Dead(_) | Stands::Canceled => (self.base, self.at_once) = (self.attempts, false),
@@ -87,22 +88,23 @@ impl NaiveDelivery {
 pub(crate) enum Stands {
     Waiting(Timestamp),
     Accepted,
-    /// Since then.
+    /// Given up at this time.
     Dead(Timestamp),
     Canceled,
 }
 
-/// What may come of a command.
+/// The outcomes of a command allowed by the contract.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Expected {
     Exactly(Became),
-    /// A new event.
+    /// The event is accepted as new.
     Accepted,
-    /// The attempt is settled, and these operational events are stored, in this order.
+    /// The attempt is settled, and operational events of these kinds are stored in this order.
     Told(Vec<NoticeKind>),
-    /// The same of an attempt whose delivery had been canceled.
+    /// Same as `Told`, for an already canceled delivery.
     Canceled(Vec<NoticeKind>),
-    /// One of these, told by its id, and whether it is the same event.
+    /// The event is a duplicate of one of these, or a mismatch. The flag is true for the same
+    /// content.
     Known(Vec<(EventId, Timestamp, bool)>),
 }
 
@@ -144,13 +146,13 @@ impl NaiveEvent {
 }
 
 impl NaiveOrg {
-    /// What is in the inbox, oldest first.
+    /// Returns the inbox, oldest event first.
     pub(crate) fn inbox(&self) -> Vec<(EventId, EventStatus)> {
         self.events.iter().filter(|(_, event)| !event.left).map(|(id, event)| (*id, event.status())).collect()
     }
 
-    /// What waits for the endpoint, first due first; and whether any of it was to be sent when it came and was not tried
-    /// yet: that is due now at the latest.
+    /// Returns the deliveries waiting for the endpoint, in the order of their due times. The flag
+    /// is true if a first attempt at once is among them, which is due now at the latest.
     pub(crate) fn waiting(&self, endpoint: EndpointId, now: Timestamp) -> (Vec<(Timestamp, EventId)>, bool) {
         let (mut waits, mut any_at_once) = (Vec::new(), false);
         for (id, event) in &self.events {
@@ -168,13 +170,13 @@ impl NaiveOrg {
         self.endpoints.iter().find(|endpoint| endpoint.id == id)
     }
 
-    /// Every endpoint that ever was.
+    /// Returns all existing endpoints, and all others with a delivery.
     pub(crate) fn all_endpoints(&self) -> BTreeSet<EndpointId> {
         let past = self.events.values().flat_map(|event| event.deliveries.keys().copied());
         self.endpoints.iter().map(|endpoint| endpoint.id).chain(past).collect()
     }
 
-    /// The endpoints that want this type, as the contract says: exactly, or below `x.*`; none named: all.
+    /// Returns the enabled endpoints for this type: by name, below `x.*`, or without any pattern.
     pub(crate) fn wanting(&self, event_type: &str) -> Vec<EndpointId> {
         let wants = |endpoint: &Endpoint| is_wanted(&endpoint.settings.event_types, event_type);
         let wanting = self.endpoints.iter().filter(|endpoint| endpoint.is_enabled() && wants(endpoint));
@@ -183,7 +185,7 @@ impl NaiveOrg {
     }
 }
 
-/// Whether an event that stands so leaves the inbox.
+/// Returns true if an event with this status leaves the inbox.
 fn leaves(mode: InboxMode, status: EventStatus) -> bool {
     match status {
         EventStatus::Accepted | EventStatus::Dead => false,
@@ -192,15 +194,16 @@ fn leaves(mode: InboxMode, status: EventStatus) -> bool {
     }
 }
 
-/// Whether an endpoint with these patterns wants this type: what the server tells of itself must be asked for.
+/// Returns true if an endpoint with these patterns wants this type. Operational events need a
+/// pattern.
 pub(crate) fn endpoint_wants(patterns: &[TypePattern], event_type: &str) -> bool {
     is_wanted(patterns, event_type) && !(patterns.is_empty() && event_type.starts_with("triggerd."))
 }
 
-/// Whether one of the patterns is this type, or `x.*` with it below; or there is none.
+/// Returns true if a pattern is this type or an `x.*` above it, or if there are no patterns.
 pub(crate) fn is_wanted(patterns: &[TypePattern], event_type: &str) -> bool {
     let matches = |pattern: &str| match pattern.strip_suffix("*") {
-        // Behind the words comes one of three separators, whichever the pattern has.
+        // After the words comes any of the three separators, whichever the pattern has.
         Some(prefix) => {
             ['.', '/', ':'].iter().any(|mark| event_type.starts_with(&format!("{}{mark}", &prefix[..prefix.len() - 1])))
         }
@@ -217,7 +220,7 @@ fn added_if(holds: bool) -> KeyAdded {
     if holds { KeyAdded::Added } else { KeyAdded::NotFound }
 }
 
-/// Whether a command that has no more to say than that has changed anything.
+/// Returns true if `Naive::done` must apply the command; some effects are applied elsewhere.
 fn took_effect(applied: &Applied) -> bool {
     match applied {
         Applied::CreateKey(added) | Applied::RotateKey(added) => *added == KeyAdded::Added,
@@ -255,7 +258,7 @@ impl Naive {
         self.org_mut(org)?.events.get_mut(&event)
     }
 
-    /// What must come of the command now.
+    /// Returns the outcomes allowed now.
     pub(crate) fn expected(&self, command: &Command) -> Expected {
         let exactly = |applied: Applied| Expected::Exactly(Ok(applied));
         let has_key = |org: OrgNo, key: KeyId, at: Timestamp| {
@@ -345,7 +348,7 @@ impl Naive {
         }
     }
 
-    /// The key that a command stands on, when it is to be valid, and what it must be allowed to do.
+    /// Returns the key behind a command, the time of its check, and the scopes needed.
     fn authority(command: &Command) -> Option<(KeyId, Timestamp, Scopes)> {
         match command {
             Command::Requested(requested) => {
@@ -357,7 +360,7 @@ impl Naive {
         }
     }
 
-    /// What becomes of a command instead, because of the key that it stands on.
+    /// Returns the refusal of a command whose key is not valid or lacks a scope.
     fn refused(&self, command: &Command) -> Option<Refusal> {
         let (key, at, needs) = Self::authority(command)?;
         let known = self.org(command.org()?)?.keys.iter().find(|known| known.id == key);
@@ -368,7 +371,7 @@ impl Naive {
         }
     }
 
-    /// A key that was seen after its end has ended for good.
+    /// Ends a key for good after a command met the key expired.
     fn end_if_over(&mut self, org: Option<OrgNo>, key: KeyId, at: Timestamp) {
         let keys = org.and_then(|org| self.org_mut(org)).map(|org| &mut org.keys);
         for known in keys.into_iter().flatten().filter(|known| known.id == key && !valid(known, at)) {
@@ -380,13 +383,13 @@ impl Naive {
         self.org(org)?.events.get(&event)?.erased_at
     }
 
-    /// How the delivery stands of which the attempt is a new one.
+    /// Returns the state of the delivery, if the attempt is new.
     fn settles(&self, settle: &SettleAttempt) -> Option<Stands> {
         let delivery = self.org(settle.org)?.events.get(&settle.event)?.deliveries.get(&settle.endpoint)?;
         (delivery.attempts < settle.number).then_some(delivery.stands)
     }
 
-    /// What a settling that is not moot makes true of what the attempt would tell, each once.
+    /// Returns the kinds of the settlement's true notices, each once.
     fn told_by(&self, settle: &SettleAttempt) -> Vec<NoticeKind> {
         let Some(org) = self.org(settle.org) else { return Vec::new() };
         let waits = matches!(self.settles(settle), Some(Stands::Waiting(_)));
@@ -413,7 +416,7 @@ impl Naive {
         kinds
     }
 
-    /// Whatever there is can be tried again, as long as its endpoint is there.
+    /// Any delivery can be retried while its endpoint exists; with `only_dead`, only a dead letter.
     fn can_retry(&self, retry: &RetryDelivery) -> bool {
         let Some(org) = self.org(retry.org) else { return false };
         let delivery = org.events.get(&retry.event).and_then(|event| event.deliveries.get(&retry.endpoint));
@@ -436,7 +439,7 @@ impl Naive {
         if known.is_empty() { Expected::Accepted } else { Expected::Known(known) }
     }
 
-    /// Takes over what the command did, given the outcome that was allowed.
+    /// Applies the command, given its allowed outcome.
     pub(crate) fn take_over(&mut self, command: &Command, outcome: &Became) {
         if let Some((key, at, _)) = Self::authority(command) {
             self.end_if_over(command.org(), key, at);
@@ -446,7 +449,7 @@ impl Naive {
         }
         match (command.action(), outcome) {
             (Command::CreateKey(make), Ok(Applied::CreateKey(KeyAdded::Added))) => {
-                // It ends with its maker at the latest.
+                // The key ends at the latest with its maker's key.
                 let maker = Self::authority(command).map(|(maker, ..)| maker);
                 let keys = self.org(make.org).into_iter().flat_map(|org| &org.keys);
                 let maker_ends = keys.filter(|key| Some(key.id) == maker).find_map(Key::ends_at);
@@ -515,7 +518,7 @@ impl Naive {
             (command, applied) if took_effect(applied) => self.done(command),
             _ => {}
         }
-        // By other commands none leaves.
+        // Apart from erasing, only these commands move events out of the inbox.
         let org = match command {
             Command::AckEvent(AckEvent { org, .. })
             | Command::CancelDeliveries(CancelDeliveries { org, .. })
@@ -530,7 +533,7 @@ impl Naive {
         }
     }
 
-    /// It is an event like any other, but for the inbox, which it never enters.
+    /// Adds an operational event: an event like any other, but never in the inbox.
     fn note_told(&mut self, settle: &SettleAttempt, told: &Told) {
         self.last_event = Some(told.id);
         let Some(org) = self.org_mut(settle.org) else { return };
@@ -579,7 +582,7 @@ impl Naive {
                 let at = rotate.new.created_at;
                 let keys = self.org_mut(rotate.org).map(|org| &mut org.keys);
                 let Some(old) = keys.into_iter().flatten().find(|key| key.id == rotate.old) else { return };
-                // The new one lives no longer than the old one would have.
+                // The new key ends no later than the old key would have.
                 let Key { scopes, expires_at, ended_at, .. } = *old;
                 let end = ended_at.map_or(rotate.old_ends_at, |end| end.min(rotate.old_ends_at));
                 old.ended_at = Some(if end <= at { Timestamp(0) } else { end });
@@ -698,7 +701,7 @@ impl Naive {
         }
     }
 
-    /// Keys that have ended when a new one is made are gone with that.
+    /// Adds a key, and removes all ended keys.
     fn add_key(&mut self, org: OrgNo, key: &Key) {
         if let Some(org) = self.org_mut(org) {
             org.keys.retain(|known| valid(known, key.created_at));

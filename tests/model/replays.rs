@@ -1,4 +1,4 @@
-//! Replays in the model: what each step must do, what a whole replay must come to, and what is compared.
+//! Replays in the model: the result of each step, the result of a whole replay, and the comparison.
 
 use std::collections::BTreeMap;
 
@@ -17,19 +17,19 @@ use crate::naive::{Naive, NaiveDelivery, NaiveOrg, Stands, endpoint_wants, is_wa
 pub(crate) struct NaiveReplay {
     pub(crate) request: ReplayRequest,
     created_at: Timestamp,
-    /// Events that were there when it began and are of the right time; of all types.
+    /// Events of the requested time, of all types, at the start of the replay.
     events: Vec<EventId>,
     first: EventId,
-    /// The endpoints that were there when it began, by their numbers.
+    /// The endpoints at the start of the replay, by number.
     endpoints: BTreeMap<u32, EndpointId>,
-    /// How far it is with each that has begun; none: done.
+    /// The position in each endpoint begun; `None` when the endpoint is done.
     reached: BTreeMap<u32, Option<EventId>>,
     examined: u64,
     queued: u64,
     pub(crate) ended: Option<(ReplayEnd, Timestamp)>,
 }
 
-/// What a whole replay does when nothing else happens meanwhile.
+/// The counts of a whole replay without other commands in between.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Whole {
     pub(crate) queued: u64,
@@ -53,7 +53,7 @@ impl NaiveOrg {
         Some(u32::try_from(place + 1).unwrap())
     }
 
-    /// What becomes of a delivery that a replay is about: how it stands then; nothing if it stays as it is.
+    /// Returns the state of a delivery after its replay; `None` if unchanged.
     fn replayed(&self, only: ReplayOnly, endpoint: EndpointId, event: EventId, at: Timestamp) -> Option<NaiveDelivery> {
         let event = self.events.get(&event).filter(|event| !event.unrouted && event.erased_at.is_none())?;
         let known = event.deliveries.get(&endpoint);
@@ -74,7 +74,7 @@ impl NaiveOrg {
         })
     }
 
-    /// What this replay must come to from here to its end; it has just begun.
+    /// Returns the final counts of a replay that has just begun.
     pub(crate) fn whole(&self, replay: &NaiveReplay) -> Whole {
         let mut whole = Whole { queued: 0, examined: 0 };
         let only = replay.request.only;
@@ -172,7 +172,7 @@ fn take_step(org: &mut NaiveOrg, step: &StepReplay) {
         let Some(delivery) = org.replayed(only, step.endpoint, *event, step.at) else { continue };
         let event = org.events.get_mut(event).unwrap();
         event.deliveries.insert(step.endpoint, delivery);
-        // It has somewhere to go now.
+        // The event has a delivery again.
         event.crashes = 0;
         queued += 1;
     }
@@ -182,7 +182,7 @@ fn take_step(org: &mut NaiveOrg, step: &StepReplay) {
     replay.queued += queued;
 }
 
-/// The organization's replays are listed newest first, with what is counted.
+/// Compares the lists of replays, newest first, with their counts.
 pub(crate) fn check_replays(naive: &NaiveOrg, org: OrgNo, store: &Store) -> Result<(), String> {
     let found = store.replays(org, Timestamp(0)).map_err(|error| error.to_string())?;
     let found: Vec<_> = found

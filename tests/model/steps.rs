@@ -1,4 +1,4 @@
-//! Random steps, and what is compared after each.
+//! Random steps, and the comparisons after each.
 
 use std::collections::BTreeSet;
 
@@ -28,12 +28,12 @@ use crate::random::Random;
 use crate::replays::{NaiveReplay, check_replays};
 use crate::world::{Break, SEQUENCES_PER_WORLD, System};
 
-/// How long a dedup id counts here.
+/// The deduplication window of these tests in milliseconds.
 const WINDOW_MS: u64 = 60_000;
 pub(crate) const TYPES: [&str; 5] = ["order.created", "order.paid", "order.item.added", "order/item:sent", "user"];
 const PATTERNS: [&str; 5] = ["order.*", "order.paid", "user", "order.item.*", "order/item:*"];
 
-/// Runs one directory through its sequences; the first thing that is wrong.
+/// Runs one directory through its sequences. Returns the first fault.
 pub(crate) fn run_world(seed: u64, broken: Break) -> Result<(), String> {
     let mut random = Random::new(seed);
     let clock = Clock::manual(1_800_000_000_000);
@@ -56,16 +56,16 @@ struct World {
     system: System,
     naive: Naive,
     ids: IdSource,
-    /// Dedup ids older than this may be forgotten.
+    /// Dedup ids from before this time may be forgotten.
     forgotten_before: Timestamp,
     clock: Clock,
     random: Random,
-    /// Events that the last step was about.
+    /// Events of the last step.
     touched: Vec<EventId>,
 }
 
 impl World {
-    /// A new organization and what happens to it.
+    /// Makes an organization and runs its steps.
     fn sequence(&mut self) -> Result<(), String> {
         let made = self.create_org();
         self.submit(&[vec![made]])?;
@@ -118,7 +118,7 @@ impl World {
         self.ids.next(self.clock.now_ms(), self.random.bytes())
     }
 
-    /// Forwards, mostly; at times the clock is set back, but never behind what is forgotten.
+    /// Moves the clock, mostly forwards; never back to the dedup ids in `ExpireDedup`.
     fn pass_time(&mut self) {
         let now = self.clock.now_ms();
         if self.random.one_in(5) {
@@ -129,7 +129,7 @@ impl World {
         }
     }
 
-    // ---- commands ----------------------------------------------------------------------------------------------------
+    // ---- commands -------------------------------------------------------------------------------
 
     fn submit_one(&mut self, org: OrgNo, make: impl FnOnce(&mut Self, OrgNo) -> Option<Command>) -> Result<(), String> {
         let Some(command) = make(self, org) else { return Ok(()) };
@@ -137,7 +137,7 @@ impl World {
         self.submit(&[vec![command]])
     }
 
-    /// The same, asked for by a key of the organization, if it is something that keys ask for. The key may have ended.
+    /// Puts a key of the organization, which may have ended, behind a command of the API.
     fn by_somebody(&mut self, org: OrgNo, command: Command) -> Command {
         let asks = matches!(
             command,
@@ -161,7 +161,8 @@ impl World {
         self.random.pick(&known).unwrap_or(KeyId(3))
     }
 
-    /// Several callers at once, some with several events: one dedup id may be among them more than once.
+    /// Submits for several callers at once, some with several events. A dedup id may come more than
+    /// once.
     fn submit_race(&mut self, org: OrgNo) -> Result<(), String> {
         let callers = 1 + self.random.below(4);
         let submissions = (0..callers).map(|_| {
@@ -266,8 +267,8 @@ impl World {
         Some(Command::SubmitEvent(Box::new(SubmitEvent { org, by, id, received_at, event })))
     }
 
-    /// Few ids, so that they meet; the digests of an organization's share beginnings, so that an index that looks at those
-    /// alone is caught.
+    /// Makes a dedup id from a few, for collisions. The digests of an organization share their
+    /// beginnings, to catch an index of beginnings alone.
     fn dedup(&mut self, org: OrgNo) -> Dedup {
         let number = u8::try_from(self.random.below(7)).unwrap();
         let mut digest = [7; 14];
@@ -277,7 +278,7 @@ impl World {
         Dedup { id: number.to_string(), digest, fingerprint: [0; 8], window_start: self.now().minus_ms(WINDOW_MS) }
     }
 
-    /// An event of the organization, seldom one that does not exist or is another's.
+    /// Returns an event of the organization; seldom an unknown event or another organization's.
     fn some_event(&mut self, org: OrgNo) -> Option<EventId> {
         if self.random.one_in(15) {
             let other = OrgNo(u32::try_from(self.random.below(self.naive.orgs.len() as u64)).unwrap());
@@ -299,7 +300,7 @@ impl World {
         let mut endpoints: Vec<_> = known.map_or(Vec::new(), |known| known.deliveries.keys().copied().collect());
         if self.random.one_in(4) {
             endpoints.truncate(1);
-            endpoints.push(EndpointId(5)); // one that never was
+            endpoints.push(EndpointId(5)); // an unknown endpoint
         }
         Some(Command::EraseEvent(EraseEvent { org, event, endpoints, at: self.now() }))
     }
@@ -313,7 +314,7 @@ impl World {
         let event_type = known.map_or(TYPES[0], |event| event.event.event_type.as_str());
         let mut endpoints = self.naive.org(org)?.wanting(event_type);
         if self.random.one_in(10) {
-            endpoints.push(EndpointId(5)); // deleted since the worker looked
+            endpoints.push(EndpointId(5)); // as if deleted since the fan-out
         }
         let due_at = match known {
             Some(known) if !self.random.one_in(4) => {
@@ -340,7 +341,7 @@ impl World {
             _ => Verdict::Dead(DeadReason::Gone),
         };
         let number = (delivery.attempts + u32::from(!self.random.one_in(6))).max(1);
-        // One that began later may be over earlier.
+        // An attempt that began later may end earlier.
         let duration_ms = u32::try_from(self.random.below(WINDOW_MS)).unwrap();
         let error = (verdict != Verdict::Delivered)
             .then(|| AttemptError { code: ErrorCode::HttpStatus, detail: String::new() });
@@ -360,7 +361,7 @@ impl World {
         Some(Command::SettleAttempt(Box::new(settle)))
     }
 
-    /// What the attempt would tell its organization, whether it is true or not.
+    /// Returns notices of an attempt, true and false ones.
     fn notices(&mut self, org: OrgNo, endpoint: EndpointId) -> Vec<Notice> {
         let known = self.naive.org(org).and_then(|org| org.failing.get(&endpoint)).copied();
         let failing_since = if self.random.one_in(4) { Some(self.now()) } else { known };
@@ -374,7 +375,7 @@ impl World {
         notices
     }
 
-    /// Any delivery is tried again, or a dead letter dropped.
+    /// Retries any delivery, or drops a dead letter.
     fn repeat(&mut self, org: OrgNo) -> Option<Command> {
         let events = &self.naive.org(org)?.events;
         let all = events.iter().flat_map(|(id, event)| event.deliveries.iter().map(move |(to, one)| (*id, *to, *one)));
@@ -393,9 +394,9 @@ impl World {
         })
     }
 
-    // ---- replays -----------------------------------------------------------------------------------------------------
+    // ---- replays --------------------------------------------------------------------------------
 
-    /// A replay begins, or one goes on or is ended, or a step comes that is not the next one.
+    /// Starts, continues or ends a replay, or takes a wrong step.
     fn replay(&mut self, org: OrgNo) -> Result<(), String> {
         let naive = self.naive.org(org).expect("it was made");
         let known: Vec<_> = naive.replays.iter().map(|(id, replay)| (*id, replay.ended.is_none())).collect();
@@ -429,8 +430,8 @@ impl World {
         Some(StartReplay { org, replay: ReplayId(self.id()), request, at: self.now() })
     }
 
-    /// One that begins and goes on as far as it can, through kills. If it gets to its end, nothing came in between, and it
-    /// did just what it should.
+    /// Starts a replay and continues it as far as possible, through kills. If the replay finishes,
+    /// no other command came in between, and its counts must be exact.
     fn whole_replay(&mut self, org: OrgNo) -> Result<(), String> {
         if self.random.one_in(2) {
             let events = self.naive.org(org).into_iter().flat_map(|org| &org.events);
@@ -459,7 +460,7 @@ impl World {
         Ok(())
     }
 
-    /// So many steps at most; whether it is over.
+    /// Takes at most `turns` steps. Returns true if the replay is over.
     fn go_on(&mut self, org: OrgNo, replay: ReplayId, turns: u64) -> Result<bool, String> {
         for _ in 0..turns {
             let at = self.now();
@@ -477,7 +478,7 @@ impl World {
                     }
                     let mut commands: Vec<_> = command_of_turn((org, replay), turn, at).into_iter().collect();
                     if self.random.one_in(4) {
-                        commands.extend(commands.clone()); // asked for twice, once too often
+                        commands.extend(commands.clone()); // a doubled command has no effect
                     }
                     self.submit(&[commands])?;
                     check_replays(self.naive.org(org).expect("it was made"), org, self.system.store())?;
@@ -487,7 +488,7 @@ impl World {
         Ok(false)
     }
 
-    /// Of a replay that is perhaps there, from a place where it perhaps is.
+    /// Makes a step of a possibly unknown replay, from a possibly wrong position.
     fn wrong_step(&mut self, org: OrgNo) -> Option<Command> {
         let known: Vec<_> = self.naive.org(org)?.replays.keys().copied().collect();
         let replay = self.random.pick(&known).unwrap_or(ReplayId(1));
@@ -528,7 +529,7 @@ impl World {
         Some(Command::DeleteEndpoint(DeleteEndpoint { org, endpoint }))
     }
 
-    /// Those of an endpoint that is no more.
+    /// Cancels deliveries of a deleted endpoint.
     fn cancel(&mut self, org: OrgNo) -> Option<Command> {
         let naive = self.naive.org(org)?;
         let gone: Vec<_> = naive.all_endpoints().into_iter().filter(|id| naive.endpoint(*id).is_none()).collect();
@@ -560,10 +561,11 @@ impl World {
         Command::ExpireDedup(ExpireDedup { before })
     }
 
-    // ---- accidents ---------------------------------------------------------------------------------------------------
+    // ---- accidents ------------------------------------------------------------------------------
 
     fn accident(&mut self, org: OrgNo) -> Result<(), String> {
-        // Opening a directory costs more than all the steps between two: most sequences have none.
+        // Opening a directory costs more than all steps between two accidents, so most sequences
+        // have none.
         let accident = self.random.below(40);
         match accident {
             0 => self.system.restart_after_kill(),
@@ -579,7 +581,7 @@ impl World {
         self.check_all().map_err(|fault| format!("after accident {accident}: {fault}"))
     }
 
-    /// What was not answered may be there or not, the first of it before the last.
+    /// Cuts the power. Of the unanswered commands, any number from the first on may be there.
     fn cut_power(&mut self, org: OrgNo) -> Result<(), String> {
         let count = self.random.below(4);
         let mut last = self.system.store().counts().map_err(|error| error.to_string())?.last_id;
@@ -608,9 +610,10 @@ impl World {
         Ok(())
     }
 
-    // ---- comparisons -------------------------------------------------------------------------------------------------
+    // ---- comparisons ----------------------------------------------------------------------------
 
-    /// After each step: the inbox, what is due, accounts, and the events that it was about. Now and then everything.
+    /// Compares the inbox, due deliveries, accounts and events of the last step; now and then
+    /// everything.
     fn check_org(&mut self, org: OrgNo) -> Result<(), String> {
         let limit = 1 + usize::try_from(self.random.below(40)).unwrap();
         let touched = std::mem::take(&mut self.touched);
@@ -637,7 +640,7 @@ impl World {
         check_all(&self.naive, (self.system.store(), self.system.journal()), self.now())
     }
 
-    /// At the end every row is what a rebuild gives, and none contradicts another.
+    /// Checks that a rebuild gives the same rows, without contradictions between rows.
     fn end(&mut self) -> Result<(), String> {
         self.check_all()?;
         let text = |store: &Store| store.dump().map_err(|error| error.to_string());
@@ -652,7 +655,7 @@ impl World {
     }
 }
 
-/// The digest of type and payload, as far as the model goes: both, folded.
+/// Sets the fingerprint: a hash of type and payload, good enough for the model.
 fn with_fingerprint(mut event: NewEvent) -> NewEvent {
     let text = [event.event_type.as_str().as_bytes(), &[0], &event.payload].concat();
     if let Some(dedup) = &mut event.dedup {

@@ -1,5 +1,5 @@
-//! The system under test: the real journal on files that can lose power, the real state, the real committer; and what can
-//! happen to them.
+//! The system under test: the real journal on files with power cuts, the real state and the real
+//! committer, with the accidents to survive.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,25 +15,25 @@ use triggerd::store::{Store, condemn_last};
 use crate::random::Random;
 use crate::system::{LIMITS, ports};
 
-/// Sequences that one directory lives through.
+/// Number of sequences in a directory.
 pub(crate) const SEQUENCES_PER_WORLD: u64 = 40;
 /// Small, so that a world has several segments.
 const SEGMENT_BYTES: u64 = 16 << 10;
 const CACHE_BYTES: u64 = 8 << 20;
 
-/// How a system is broken on purpose, to see that it is noticed.
+/// A promise to break on purpose, for the model to notice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Break {
     Nothing,
-    /// Answers an acknowledgement now and then without doing it.
+    /// Some acknowledgements are answered without being done.
     ForgetsAcks,
     KnowsNoDuplicates,
     SyncsNothing,
-    /// Does not apply the journal behind the state after a crash.
+    /// After a crash, the end of the journal is not applied to the state.
     ForgetsToRecover,
 }
 
-/// A running system.
+/// A system, with its files and counters.
 pub(crate) struct System {
     dir: TempDir,
     files: Arc<FaultyFiles>,
@@ -51,7 +51,7 @@ struct Running {
     committer: std::thread::JoinHandle<()>,
 }
 
-/// In memory if there is such a place: a world needs no disk, only the order of things.
+/// Makes a directory, in memory if possible: a world needs no disk, only the order of operations.
 pub(crate) fn make_dir() -> TempDir {
     let memory = Path::new("/dev/shm");
     let made = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
@@ -98,7 +98,7 @@ impl System {
         &self.running().journal
     }
 
-    /// Hands over several submissions at once and waits for all; their outcomes, in order.
+    /// Submits all at once and waits for all. Returns the outcomes in order.
     pub(crate) fn submit(&mut self, submissions: Vec<Vec<Command>>) -> Vec<Vec<Became>> {
         if self.broken == Break::ForgetsAcks
             && let [submission] = submissions.as_slice()
@@ -120,17 +120,17 @@ impl System {
             .collect();
         self.submissions += 1;
         if self.submissions.is_multiple_of(7) {
-            self.write_back(); // while they are being applied
+            self.write_back(); // while the commands are applied
         }
         replies.into_iter().map(|reply| reply.wait().unwrap()).collect()
     }
 
-    /// As the flusher does it, whenever it is time.
+    /// Writes rows back, as the flusher may do at any time.
     pub(crate) fn write_back(&self) {
         self.store().write_back().unwrap();
     }
 
-    /// Ends the committer; what it had not written back is lost, as by kill -9.
+    /// Ends the committer. Rows not written back are lost, as by kill -9.
     fn kill(&mut self) -> Option<Arc<Store>> {
         let Running { store, intake, committer, .. } = self.running.take()?;
         intake.close();
@@ -159,7 +159,7 @@ impl System {
         self.start();
     }
 
-    /// Cuts the power while a group is written that nobody has been told of.
+    /// Cuts the power while an unanswered group is written.
     pub(crate) fn restart_after_power_cut(&mut self, unanswered: &[Command], random: &mut Random) {
         drop(self.kill());
         let (mut writer, _) = open_journal(self.dir.path(), &self.files);
@@ -169,7 +169,7 @@ impl System {
                 let KindInfo { number, version, .. } = command.kind();
                 group.push(number, version, |body| command.write(body).unwrap()).unwrap();
             }
-            // The write or its sync; or the making of the next segment, if that is due.
+            // The write fails, or its sync; or the making of the next segment, if due.
             let fault = if random.one_in(2) { Fault::Io } else { Fault::ShortWrite };
             self.files.fail_at(1 + random.below(2), fault);
             assert!(matches!(writer.append(&mut group), Err(AppendError::Fatal(_))), "the fault was set");
@@ -177,12 +177,12 @@ impl System {
         drop(writer);
         let unsynced = if random.one_in(3) { Unsynced::Lost } else { Unsynced::SomePages(random.next()) };
         self.files.cut_power(unsynced).unwrap();
-        // The next boot does not believe a state that was not closed.
+        // The next boot does not trust a state that was not closed.
         condemn_last(&self.dir.path().join("sled")).unwrap();
         self.start();
     }
 
-    /// What a plain copy of the directory has, opened elsewhere.
+    /// Opens a plain copy of the directory elsewhere, for `look`.
     pub(crate) fn with_copy(&self, look: impl FnOnce(&Store, &Reader) -> Result<(), String>) -> Result<(), String> {
         let copy = make_dir();
         copy_dir(self.dir.path(), copy.path());
