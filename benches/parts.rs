@@ -1,5 +1,5 @@
-//! What the parts of an event's way cost: `cargo bench`. Compare figures of one run with each other; the machine's mood is
-//! in all of them.
+//! Measures the parts of an event's way: `cargo bench`. Compare figures only within a run: the load
+//! of the machine is in all of them.
 
 #![expect(clippy::unwrap_used, reason = "a bench that cannot run should say so at once")]
 
@@ -24,7 +24,7 @@ use system::{LIMITS, create_org, ports, submit};
 
 const GROUP: usize = 64;
 
-/// 1 KiB events with dedup ids that spread over the buckets.
+/// Makes events of 1 KiB with well-spread dedup ids.
 fn events(from: u128) -> Vec<Command> {
     let event = |number: u128| {
         let mixed = number.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835).to_be_bytes();
@@ -57,7 +57,7 @@ fn apply(c: &mut Criterion) {
     });
 }
 
-/// The committer on its thread, over a journal on disk.
+/// Starts the committer on its own thread, over a journal on disk.
 fn start_committer(dir: &std::path::Path) -> (Intake, triggerd::base::threads::Thread) {
     let (writer, _reader, _report) = open(&dir.join("journal"), Arc::new(OsFiles), &Options::default()).unwrap();
     let store = Arc::new(Store::open(&dir.join("sled"), 32 << 20, u64::MAX).unwrap());

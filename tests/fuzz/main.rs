@@ -1,11 +1,11 @@
-//! The fuzz targets, driven by mutations of a corpus that is kept: a short run in every `cargo test`.
+//! Drives the fuzz targets with mutations of a stored corpus: a short run in every `cargo test`.
 //!
-//! `TRIGGERD_FUZZ_CASES` makes it longer. With cargo-fuzz and a nightly toolchain the same targets run for as long as
-//! wanted: `cargo +nightly fuzz run --fuzz-dir tests/fuzz journal`. What either finds goes into the corpus; the short run
-//! puts it there.
+//! `TRIGGERD_FUZZ_CASES` makes the run longer. With cargo-fuzz and a nightly toolchain, the same
+//! targets run without a limit: `cargo +nightly fuzz run --fuzz-dir tests/fuzz journal`. Failing
+//! inputs belong in the corpus; the short run adds its own.
 
 #![expect(clippy::disallowed_methods, reason = "tests read the environment where the server must not")]
-// Always true here; it tells clippy that helpers are tests too.
+// Always true here. Clippy then takes helpers for tests too.
 #![cfg(test)]
 
 mod targets;
@@ -18,9 +18,9 @@ mod tests {
 
     use crate::targets::{TARGETS, Target};
 
-    /// For targets that touch no file; one that does gets a tenth.
+    /// Number of mutations for a target without files; the journal gets a tenth.
     const CASES: u32 = 3_000;
-    /// Words that the parsers know.
+    /// Words known to the parsers.
     const WORDS: [&str; 24] = [
         "\"type\":",
         "\"payload\":",
@@ -47,7 +47,7 @@ mod tests {
         "http://",
         "@",
     ];
-    /// Numbers at edges, as they stand in frames and rows.
+    /// Edge values of the integers in frames and rows.
     const NUMBERS: [u64; 8] = [0, 1, 18, 127, 128, 255, 1 << 24, u64::MAX];
 
     #[derive(Clone, Debug)]
@@ -120,10 +120,10 @@ mod tests {
         if name == "journal" { all / 10 } else { all }
     }
 
-    /// What a target failed on, as small as it was found, and why.
+    /// A failing input after shrinking, and the reason.
     type Found = (Vec<u8>, String);
 
-    /// Runs a target over its corpus, then over mutations of it.
+    /// Runs a target on its corpus, then on mutations of the corpus.
     fn drive(target: Target, corpus: &[Vec<u8>], cases: u32) -> Result<(), Found> {
         for bytes in corpus {
             target(bytes);
@@ -146,7 +146,7 @@ mod tests {
         })
     }
 
-    /// What was found is in the corpus from now on.
+    /// Adds a failing input to the corpus. Returns a message with its file.
     fn keep(name: &str, found: &Found) -> String {
         let (bytes, why) = found;
         let file = corpus_dir().join(name).join(format!("found-{:08x}", crc32fast::hash(bytes)));
@@ -166,7 +166,7 @@ mod tests {
         }
     }
 
-    /// The negative control: a fault behind two conditions is found.
+    /// The negative control: the fuzzer finds a fault behind two conditions.
     #[test]
     fn a_planted_fault_is_found() {
         fn planted(bytes: &[u8]) {

@@ -1,7 +1,7 @@
-//! What is fuzzed, as plain functions: bytes in, a panic if a promise is broken. Driven by `main.rs` in every test run, and
-//! by libFuzzer through the crate beside this file.
+//! The fuzz targets: functions that take bytes and panic if a promise is broken. `main.rs` runs the
+//! targets in every test run, and libFuzzer through the crate in this directory.
 //!
-//! Nothing here may need a server, a clock or chance: the same bytes, the same result.
+//! The result depends only on the bytes: no target needs a server, a clock or chance.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,17 +12,17 @@ use triggerd::http::read_event_for_fuzzing;
 use triggerd::journal::{Options, OsFiles, Position, Reader, Salvage, SegmentFound, Survey};
 use triggerd::rules::egress::EgressRules;
 
-/// A target by its name; its corpus is the directory of that name.
+/// A target; the directory of its name is its corpus.
 pub(crate) type Target = fn(&[u8]);
 
-/// All of them.
+/// All targets, by name.
 pub(crate) const TARGETS: [(&str, Target); 5] =
     [("journal", journal), ("command", command), ("event", event), ("config", config), ("url", url)];
 
 const OPTIONS: Options = Options { segment_bytes: 4096, scan_from: Some(Position::FIRST) };
 
-/// A segment file behind its header, and whether another segment follows it (the first byte): it opens, or says what is
-/// damaged; looking, opening and salvaging agree.
+/// A segment file behind its header; an odd first byte adds a next segment. The journal opens, or
+/// the damage is reported; scanning, opening and salvaging agree.
 pub(crate) fn journal(bytes: &[u8]) {
     let Some((flags, content)) = bytes.split_first() else { return };
     let parent = tempfile::tempdir().unwrap();
@@ -32,7 +32,7 @@ pub(crate) fn journal(bytes: &[u8]) {
     let header = std::fs::read(&first).unwrap()[..64].to_vec();
     std::fs::write(&first, [&header, content].concat()).unwrap();
     if flags & 1 == 1 {
-        // It has no header, as after a crash while it was made.
+        // The next segment has no header, as after a crash during its making.
         std::fs::write(dir.join(format!("{:020}.seg", content.len() + 1)), b"").unwrap();
     }
     let (survey, found) = look(&dir);
@@ -59,7 +59,7 @@ fn look(dir: &Path) -> (Survey, Vec<SegmentFound>) {
     (survey, found)
 }
 
-/// Where the frames are, in order; each is found by its position too.
+/// Returns the positions of the frames in order. Each frame is also found by its position.
 fn frames(reader: &Reader, whole: bool) -> Vec<Position> {
     let mut scan = reader.scan(Position::FIRST, None).unwrap();
     let mut positions = Vec::new();
@@ -79,7 +79,7 @@ fn frames(reader: &Reader, whole: bool) -> Vec<Position> {
 fn salvage(dir: &Path, aside: &Path, found: &[SegmentFound]) {
     let kept: u64 = found.iter().map(|segment| segment.frames).sum();
     if let Err(error) = (Salvage { dir, files: Arc::new(OsFiles), aside, notes: &[] }).run(None, found) {
-        // Fewer bytes are missing than a hole needs: no frame of ours is so short.
+        // A hole needs more bytes than are missing: no frame of triggerd is so short.
         assert!(error.to_string().contains("too few for a frame in their place"), "{error}");
         return;
     }
@@ -89,7 +89,7 @@ fn salvage(dir: &Path, aside: &Path, found: &[SegmentFound]) {
     assert_eq!(frames(&reader, true).len() as u64, kept);
 }
 
-/// A frame's kind, version and body: a command that is written as it was read, or an error.
+/// A frame's kind, version and body: an error, or a command that is written in the same bytes.
 pub(crate) fn command(bytes: &[u8]) {
     let [number, version, body @ ..] = bytes else { return };
     let Ok(command) = Command::read(*number, *version, body) else { return };
@@ -101,7 +101,8 @@ pub(crate) fn command(bytes: &[u8]) {
     assert_eq!(written, body, "one form for each command");
 }
 
-/// The body of a posted event, as a CloudEvent if the first byte is odd: an event within its limits, or a problem.
+/// The body of a posted event, a CloudEvent if the first byte is odd: an event within its limits,
+/// or a problem.
 pub(crate) fn event(bytes: &[u8]) {
     let Some((flags, body)) = bytes.split_first() else { return };
     let is_cloudevent = flags & 1 == 1;
@@ -126,11 +127,12 @@ pub(crate) fn event(bytes: &[u8]) {
 }
 
 fn is_dedup_id(id: &str, is_cloudevent: bool) -> bool {
-    // A CloudEvent's is made of two parts.
+    // The dedup id of a CloudEvent is made of two parts.
     !id.is_empty() && (is_cloudevent || id.chars().count() <= 255 && !id.chars().any(char::is_control))
 }
 
-/// A configuration file: refused with reasons, or in effect; and what is in effect is a configuration that says the same.
+/// A configuration file: refused with reasons, or in effect. The effective configuration, read
+/// again, says the same.
 pub(crate) fn config(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     match Config::from_toml(text) {
@@ -146,7 +148,7 @@ pub(crate) fn config(bytes: &[u8]) {
     }
 }
 
-/// A URL that somebody wants events pushed to: judged, and judged the same in the form it is kept in.
+/// The URL of an endpoint: the verdict stays the same for the stored form of the URL.
 pub(crate) fn url(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let rules = EgressRules { allow: Vec::new() };

@@ -1,5 +1,6 @@
-# What the gates have in common; sourced by them. A gate is a list of runs; every run is made, also after one has failed,
-# and the end prints each scenario's numbers, verifies the data directories that the crash lab left, and says what failed.
+# The common parts of the gates, which source this file. A gate is a list of runs. Each run is made,
+# also after a failure. The end prints the figures of each scenario, verifies the data directories
+# that the crash lab left, and names the failed runs.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
@@ -7,11 +8,11 @@ began=$SECONDS
 failed=()
 logs=$(mktemp -d)
 trap 'rm -rf "$logs"' EXIT
-# The last data directory of each scenario goes here.
+# The crash lab keeps the last data directory of each scenario here.
 export TRIGGERD_LAB_KEEP="$logs/kept"
 seed=${SEED:-$RANDOM}
 
-# run NAME COMMAND…
+# run NAME COMMAND…: runs the command, logs its output, and notes a failure.
 run() {
     local name=$1 start=$SECONDS
     shift
@@ -24,18 +25,18 @@ run() {
     fi
 }
 
-# lab SCENARIO ROUNDS: one scenario of the crash lab, which also judges times and rates: a gate's machine has nothing else to
-# do.
+# lab SCENARIO ROUNDS: runs a scenario of the crash lab. Times and rates are judged, because the
+# machine of a gate is idle otherwise.
 lab() {
     run "lab-$1" cargo test --locked --test lab -- --exact "$1" --rounds "$2" --seed "$seed" --judge-time
 }
 
-# overload BINARY ROUNDS: far more load than it can take, in turns with what it can; see `triggerd bench --help`.
+# overload BINARY ROUNDS: far too much load and bearable load in turns; see `triggerd bench --help`.
 overload() {
     run overload "$1" bench --overload --rounds "$2" --dir "$logs"
 }
 
-# finish BINARY: verifies what is left, prints the summary, ends the script.
+# finish BINARY: verifies the data directories, prints the summary, ends the script.
 finish() {
     local binary=$1 kept
     if "$binary" verify --help >/dev/null 2>&1; then
