@@ -1,5 +1,5 @@
-//! Compares the ledger with the server and the receiver. Each fault has a sentence of its own, for
-//! which the negative controls ask.
+//! Compares the ledger with the server and the receiver. Each fault has a message of its own, by
+//! which the negative controls recognize it.
 
 use std::collections::{BTreeMap, BTreeSet};
 

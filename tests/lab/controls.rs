@@ -2,8 +2,8 @@
 //! this reason. A proof that cannot fail proves nothing.
 //!
 //! Most faults are caught in each run: the fault is always there, or holds its window open. Where
-//! chance decides, the scenario runs again with another seed. The harness is broken after too many
-//! misses in a row to be bad luck (1 in 1,000,000).
+//! chance decides, the scenario runs again with another seed. The harness is broken if it misses so
+//! often in a row that bad luck has a chance of one in a million.
 
 use std::process::Command;
 
@@ -166,7 +166,8 @@ const CONTROLS: &[Control] = &[
         catch: Certain,
         reasons: &["bytes of memory more than an empty start"],
     },
-    // Either `verify` misses the forgotten rows, or a command to change them does.
+    // Either `verify` misses the forgotten rows, or the committer panics when a command changes
+    // them.
     Control {
         switch: "forget_fresh_rows",
         scenario: "hot",

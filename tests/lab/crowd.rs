@@ -3,7 +3,7 @@
 //!
 //! Thousands of requests of one organization wait for an event type that never comes. Meanwhile
 //! other events arrive, and the inbox is full of them. Quiet and noisy turns alternate on one
-//! server, and other load on the machine hits both.
+//! server, so that other load on the machine hits both.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;

@@ -43,8 +43,8 @@ fn remove_state(data: &Path) {
     std::fs::remove_dir_all(data.join("sled")).unwrap();
 }
 
-/// Posts all at once, each on a connection of its own. Exactly `firsts` of the answers must be 202.
-/// Returns the event id that all answers name.
+/// Sends all posts at once, each on a connection of its own. Exactly `firsts` of the answers must
+/// be 202. Returns the event id that all answers name.
 fn race(url: &str, key: &str, dedup_id: &str, firsts: usize) -> String {
     drop(rustls::crypto::ring::default_provider().install_default());
     let http = Http::builder().no_proxy().build().unwrap();

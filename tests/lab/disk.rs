@@ -35,7 +35,7 @@ impl Disk {
     /// # Errors
     /// The failed command and its message.
     pub(crate) fn make(dir: &Path, name: &str, mebibytes: u64) -> Result<Self, String> {
-        // Python will cut the power.
+        // Fails early if there is no Python, which cuts the power.
         run(Command::new("python3").args(["-c", "import fcntl"]))?;
         let (image, mount) = (dir.join(format!("{name}.img")), dir.join(name));
         std::fs::create_dir_all(&mount).unwrap();

@@ -146,7 +146,7 @@ impl System {
             spawn_critical("flusher", move || flusher.run(&stopped)).unwrap(),
         ];
         let watched = [("committer", committing), ("flusher", flushing)];
-        // The watchdog runs until the process ends, to end also a stop that hangs.
+        // The watchdog runs until the process ends, so that it also ends a stop that hangs.
         spawn_critical("watchdog", move || watch(&watched, &Stop::new(), || {})).unwrap();
         let system = Self { store, intake, metrics, flush, stop, threads, _data_dir: data_dir };
         if system.store.key(KeyId(2)).unwrap().is_none() {

@@ -5,9 +5,9 @@
 //! of a restart are always judged.
 //!
 //! There are two servers: the quiet server has only the events of the other organization, and the
-//! noisy server has both. Each is suspended while the other is measured, by turns, and other load
-//! on the machine hits both. The measure is the time from posting an event to its arrival, event by
-//! event.
+//! noisy server has both. The servers take turns, and each is suspended while the other is
+//! measured, so that other load on the machine hits both. The measure is the time from posting an
+//! event to its arrival, event by event.
 
 use std::io::{ErrorKind, Read as _};
 use std::net::{TcpListener, TcpStream};
@@ -38,7 +38,7 @@ const COUNTED_AFTER: Duration = Duration::from_millis(200);
 const EVENTS_AT_ONCE: u64 = 1_000;
 /// Events posted to one server before the other has its turn.
 const EVENTS_OF_A_TURN: u64 = 20;
-/// With fewer samples, a 99th percentile is an outlier or two, and the 90th is used.
+/// With fewer samples, a 99th percentile is decided by an outlier or two, so the 90th is used.
 const SAMPLES_FOR_P99: usize = 1_000;
 /// Largest ratio of the noisy to the quiet percentile.
 const TIMES_QUIET_MAX: f64 = 1.5;

@@ -75,7 +75,7 @@ impl Receiver {
         format!("http://{}/hook", self.address)
     }
 
-    /// Sets if requests are answered 503 from now on.
+    /// From now on requests are answered 503 if `refuses` is true.
     pub(crate) fn refuse(&self, refuses: bool) {
         self.log.refuses.store(refuses, Ordering::SeqCst);
     }

@@ -12,10 +12,10 @@ use crate::harness::{Client, PATIENCE, Process, settings};
 use crate::ledger::Ledger;
 use crate::receiver::Receiver;
 
-/// Concurrent attempts to one endpoint, which bounds the deliveries repeated by a crash.
+/// Concurrent attempts to one endpoint: a crash can repeat only so many deliveries.
 pub(crate) const IN_FLIGHT: u64 = 4;
 
-/// Returns the lab's configuration: small segments, for many to be sealed, and few concurrent
+/// Returns the lab's configuration: small segments, so that many are sealed, and few concurrent
 /// attempts.
 pub(crate) fn config(data_dir: &Path) -> String {
     let text = settings(data_dir, &format!("[delivery]\nmax_in_flight_per_endpoint = {IN_FLIGHT}\n"));

@@ -39,7 +39,7 @@ pub(crate) fn run(plan: &Plan) -> Told {
     assert_eq!((whole.acknowledged.len(), whole.code), (EVENTS, Some(0)), "{}", whole.text);
     let step = (whole.operations * 3).checked_div(plan.rounds).unwrap_or(1).max(1);
     let (mut runs, mut fatal, mut survived) = (0, 0, 0);
-    // The range is longer by one operation, and the last run meets no fault.
+    // The range is longer by an operation, so that the last run meets no fault.
     for number in (plan.seed % step..(whole.operations + 1) * 3).step_by(usize::try_from(step).unwrap()) {
         let (n, (name, fault)) = (number / 3 + 1, FAULTS[usize::try_from(number % 3).unwrap()]);
         let ran = run_child(plan, n, name);

@@ -27,7 +27,7 @@ pub(crate) fn run(plan: &Plan) -> Told {
     let mut wrapper = vec!["strace", "-f", "-y", "-xx", "-s", "70000", "--seccomp-bpf", "-e", CALLS];
     wrapper.extend(["-o", trace.to_str().unwrap()]);
     let data = plan.dir.join("data");
-    // The smallest allowed segments, for many to be made.
+    // The smallest allowed segments, so that many are made.
     let config = config(&data).replace("segment_bytes = 262144", "segment_bytes = 65536");
     let server = Process::spawn(&data, &config, &wrapper).ready();
     let server = server.unwrap_or_else(|(status, log)| panic!("not ready: {status}\n{log}"));
@@ -72,7 +72,7 @@ fn ask(org: &Client, admin: &Client, client: u64, rounds: u64) {
     }
 }
 
-/// Counts of answers, ids and segment names in order.
+/// Counts of the answers, ids and segment names that were in order.
 #[derive(Debug, Default)]
 struct Judged {
     answers: usize,

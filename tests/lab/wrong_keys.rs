@@ -2,8 +2,8 @@
 //! and cost no noticeable time.
 //!
 //! Only the secrets of the keys are wrong: the keys have the id of the owner's key, which is
-//! public, and the right checksum. Quiet and noisy turns alternate on one server, and other load on
-//! the machine hits both.
+//! public, and the right checksum. Quiet and noisy turns alternate on one server, so that other
+//! load on the machine hits both.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
@@ -19,9 +19,9 @@ use crate::scenario::{Plan, Told, keep};
 
 /// Wrong keys a second, from all threads together.
 const RATE: u64 = 5_000;
-/// Number of threads to send wrong keys.
+/// Number of threads that send wrong keys.
 const THREADS: u64 = 4;
-/// Number of loopback addresses of the senders.
+/// Number of loopback addresses that wrong keys come from.
 const ADDRESSES: u64 = 1_600;
 /// Requests of the owner in a turn.
 const REQUESTS_OF_A_TURN: u64 = 50;

@@ -2,7 +2,7 @@
 //! committer, workers, replayer, sweeper, flusher, scheduler, journal and state are real; the
 //! receivers are simulated, and the clock runs fast. All work must be done whatever happens to the
 //! hints: the accepted deliveries are compared with a naive count. The scheduler's own simulation,
-//! with its exact clock, shows the limit of a minute on all waits.
+//! with its exact clock, shows that nothing waits for more than a minute.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -43,9 +43,9 @@ const STEP_MS: u64 = 500;
 const STEP_EVERY: Duration = Duration::from_millis(50);
 const ENDPOINTS: u128 = 12;
 const EVENTS: usize = 60;
-/// An endpoint, deleted while its deliveries wait.
+/// The endpoint that is deleted while its deliveries wait.
 const DELETED: EndpointId = EndpointId(ENDPOINTS);
-/// An endpoint with strict ordering.
+/// The endpoint with strict ordering.
 const STRICT: EndpointId = EndpointId(1);
 const DEDUP_WINDOW_MS: u64 = 3_600_000;
 /// Work that makes no progress for so long is never done, on any machine.

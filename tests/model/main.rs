@@ -3,9 +3,9 @@
 //! between.
 //!
 //! A world is a data directory with the real journal, state and committer. Sequences run in a world
-//! one after another, each in an organization of its own; each crash checks the organizations of
-//! all earlier sequences again. After each step the answers are compared with [`naive`], which is
-//! written from the contract without the store's code.
+//! one after another, each in an organization of its own; after a crash, the organizations of all
+//! earlier sequences are checked again. After each step the answers are compared with [`naive`],
+//! which is written from the contract without the store's code.
 //!
 //! `TRIGGERD_MODEL_SEQUENCES` sets the number of sequences (5,000 by default),
 //! `TRIGGERD_MODEL_SEED` runs a single world again. Seeds that failed once are kept in `seeds.txt`

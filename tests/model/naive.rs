@@ -103,8 +103,8 @@ pub(crate) enum Expected {
     Told(Vec<NoticeKind>),
     /// Same as `Told`, for an already canceled delivery.
     Canceled(Vec<NoticeKind>),
-    /// The event is a duplicate of one of these, or a mismatch. The flag is true for the same
-    /// content.
+    /// The event is a duplicate of one of these (flag true), or has its dedup id with another
+    /// content (flag false).
     Known(Vec<(EventId, Timestamp, bool)>),
 }
 
@@ -170,7 +170,7 @@ impl NaiveOrg {
         self.endpoints.iter().find(|endpoint| endpoint.id == id)
     }
 
-    /// Returns all existing endpoints, and all others with a delivery.
+    /// Returns all endpoints that exist or ever had a delivery.
     pub(crate) fn all_endpoints(&self) -> BTreeSet<EndpointId> {
         let past = self.events.values().flat_map(|event| event.deliveries.keys().copied());
         self.endpoints.iter().map(|endpoint| endpoint.id).chain(past).collect()

@@ -22,7 +22,7 @@ pub(crate) struct NaiveReplay {
     first: EventId,
     /// The endpoints at the start of the replay, by number.
     endpoints: BTreeMap<u32, EndpointId>,
-    /// The position in each endpoint begun; `None` when the endpoint is done.
+    /// The position in each endpoint that has begun; `None` when the endpoint is done.
     reached: BTreeMap<u32, Option<EventId>>,
     examined: u64,
     queued: u64,

@@ -118,7 +118,7 @@ impl World {
         self.ids.next(self.clock.now_ms(), self.random.bytes())
     }
 
-    /// Moves the clock, mostly forwards; never back to the dedup ids in `ExpireDedup`.
+    /// Moves the clock, mostly forwards; never so far that a forgotten dedup id would count again.
     fn pass_time(&mut self) {
         let now = self.clock.now_ms();
         if self.random.one_in(5) {
@@ -137,7 +137,7 @@ impl World {
         self.submit(&[vec![command]])
     }
 
-    /// Puts a key of the organization, which may have ended, behind a command of the API.
+    /// Makes a command of the API come from a key of the organization, which may have ended.
     fn by_somebody(&mut self, org: OrgNo, command: Command) -> Command {
         let asks = matches!(
             command,
@@ -267,8 +267,8 @@ impl World {
         Some(Command::SubmitEvent(Box::new(SubmitEvent { org, by, id, received_at, event })))
     }
 
-    /// Makes a dedup id from a few, for collisions. The digests of an organization share their
-    /// beginnings, to catch an index of beginnings alone.
+    /// Makes one of few dedup ids, so that they meet. The digests of an organization share their
+    /// beginnings, to catch an index that compares only beginnings.
     fn dedup(&mut self, org: OrgNo) -> Dedup {
         let number = u8::try_from(self.random.below(7)).unwrap();
         let mut digest = [7; 14];

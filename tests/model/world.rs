@@ -1,5 +1,5 @@
-//! The system under test: the real journal on files with power cuts, the real state and the real
-//! committer, with the accidents to survive.
+//! The system under test: the real journal on files that can lose power, the real state and the
+//! real committer, with the accidents to survive.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,7 +21,7 @@ pub(crate) const SEQUENCES_PER_WORLD: u64 = 40;
 const SEGMENT_BYTES: u64 = 16 << 10;
 const CACHE_BYTES: u64 = 8 << 20;
 
-/// A promise to break on purpose, for the model to notice.
+/// A promise to break on purpose; the model must notice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Break {
     Nothing,
