@@ -189,8 +189,8 @@ fn is_wanted(news: &InboxNews, waiter: &Waiter) -> bool {
 }
 
 impl InboxListener {
-    /// Waits until a wanted event came. Returns at once if such an event came since this listener was made or
-    /// last waited.
+    /// Waits until a wanted event came. Returns at once if such an event came since this listener
+    /// was made or last waited.
     pub async fn rung(&mut self) {
         self.woken.notified().await;
     }

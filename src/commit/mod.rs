@@ -13,21 +13,21 @@
 //! hint                               found again by                            at the latest after
 //! event to route                     the sweeper: the oldest each second,      20 s and a nap
 //!   (channel, missed flag)           all of them every 20 s
-//! delivery due, endpoint changed     the scheduler's scan: overdue deliveries, a scan each 20 s; below
-//!   (channel, missed flag)           and those of deleted endpoints            60 s with 250,000
-//!                                                                              endpoints
+//! delivery due, endpoint changed     the scheduler's scan: overdue deliveries  a scan each 20 s:
+//!   (channel, missed flag)           and those of deleted endpoints            at most 60 s with
+//!                                                                              250,000 endpoints
 //! attempt over, attempt settled      the scan, in the ledger that the attempt  the same
 //!                                    shares
 //! replay began, endpoint enabled     the replayer, which looks for running     5 s
 //!   (signal)                         replays
 //! fresh rows (signal, asked flag)    the flusher, which looks for fresh rows   20 s
 //! event in the inbox (notifier)      the notifier, where requests wait;        5 s
-//!                                    the request, which looks again at the end `wait`
+//!                                    the request, which looks again at its end `wait`
 //! disk short, disk has room          the sweeper; the committer after each     1 s
 //!                                    megabyte
 //! old dedup ids, keys in use         no hint: the sweeper looks                1 s, 10 s
-//! keys that expire                   no hint: the sweeper looks at 4,096 keys  a round; keys are also
-//!                                    each second                               judged when used
+//! keys that expire                   no hint: the sweeper looks at 4,096 keys  a round; keys are
+//!                                    each second                               judged at use too
 //! event, attempt (activity stream)   nobody; watchers are told the number of
 //!                                    missed items
 //! ```

@@ -151,7 +151,7 @@ impl Space {
     }
 
     /// Notes that sled ran out of room although the estimate was enough. sled then gets nothing
-    /// until there is [`PLENTY`].
+    /// until there is plenty of room.
     pub fn note_overrun(&self) {
         self.overrun.store(true, Ordering::SeqCst);
     }
