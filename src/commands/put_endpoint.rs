@@ -69,7 +69,7 @@ impl Kind for PutEndpoint {
         }
         let health = change.state.health.edit_or_insert(endpoint.id, HealthRow::default)?;
         if was.is_some() && endpoint.is_enabled() {
-            health.failing_since = None; // what it is judged by begins anew
+            health.failing_since = None; // enabling starts a new period of judgement
         }
         let id = endpoint.id;
         change.state.endpoints.put(id, EndpointRow { org: self.org, number, endpoint: Arc::new(endpoint) });

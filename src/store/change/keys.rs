@@ -30,7 +30,7 @@ impl Change<'_> {
         let Some(id) = authority.key.filter(|_| !sabotage::is_on(Switch::JudgedOnce)) else { return Ok(()) };
         let known = self.state.keys.get(id)?;
         if known.is_none() && self.is_lost(id)? {
-            return Ok(()); // what it asked for was judged before its making was lost
+            return Ok(()); // judged before the creation of the key was lost
         }
         let Some(row) = known.filter(|row| Some(row.org) == org) else {
             return Err(Refusal::NotAuthorized.into());
