@@ -1,5 +1,5 @@
-//! What `verify` and `rebuild` have in common: reading a stopped server's whole journal, one segment a task, and making
-//! the state that it gives, in a directory that is gone afterwards.
+//! Common parts of `verify` and `rebuild`: reading the whole journal of a stopped server, a segment
+//! per task, and computing its state in a temporary directory.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::DirBuilderExt as _;
@@ -20,18 +20,19 @@ use crate::journal::{Frame, JournalError, Lost, Position, Reader, SegmentFound, 
 use crate::model::id::KeyId;
 use crate::store::{SEGMENT_BYTES, Store};
 
-/// What a stopped server's journal holds.
+/// The content of a stopped server's journal.
 pub(super) struct JournalAudit {
     pub(super) survey: Survey,
     pub(super) segments: Vec<SegmentFound>,
     pub(super) missing_beginning: Option<Lost>,
-    /// How many commands of each kind.
+    /// Number of commands of each kind.
     pub(super) commands: BTreeMap<String, u64>,
-    /// The number above every organization's number that a command names.
+    /// The lowest number above all organization numbers in commands.
     pub(super) next_org: u32,
-    /// Keys that commands stand on and that nothing in the journal makes, in the order in which they are first named.
+    /// Keys that asked for commands but are created nowhere in the journal, in the order of first
+    /// use.
     pub(super) unmade_keys: Vec<(Position, KeyId)>,
-    /// A frame of a newer version.
+    /// The description of a frame written by a newer version, if there is one.
     pub(super) newer: Option<String>,
 }
 
@@ -39,9 +40,9 @@ pub(super) struct JournalAudit {
 struct Seen {
     commands: BTreeMap<String, u64>,
     next_org: u32,
-    /// Keys that are made, or would be if nothing was against it,
+    /// Keys of all commands that create keys, even if such a command had no effect.
     made: BTreeSet<KeyId>,
-    /// and keys that commands stand on, with where the first does.
+    /// Keys that asked for commands, with the position of the first such command.
     asked: BTreeMap<KeyId, Position>,
     newer: Option<String>,
 }
@@ -64,7 +65,7 @@ impl Seen {
         Ok(())
     }
 
-    /// What the next segment holds.
+    /// Adds the findings of the next segment.
     fn add(&mut self, next: Self) {
         for (kind, count) in next.commands {
             *self.commands.entry(kind).or_default() += count;
@@ -111,7 +112,7 @@ impl JournalAudit {
         Ok(Self { survey, segments, missing_beginning, commands, next_org, unmade_keys, newer })
     }
 
-    /// Everything that is damaged, in order.
+    /// Returns all damage, in the order of the journal.
     pub(super) fn damages(&self) -> impl Iterator<Item = &Lost> {
         self.missing_beginning.iter().chain(self.segments.iter().flat_map(|found| &found.damages))
     }
@@ -120,7 +121,7 @@ impl JournalAudit {
         self.damages().next().is_some()
     }
 
-    /// Where the next group goes.
+    /// Returns the position of the next commit group.
     pub(super) fn end(&self) -> Position {
         self.segments.last().map_or(Position::FIRST, |found| found.end)
     }
@@ -146,7 +147,7 @@ pub(super) fn dir_failure(error: &DataDirError) -> Failure {
     Failure::new(error.exit_code(ExitCode::Failed), error)
 }
 
-/// A damage in words.
+/// Describes a damage in words.
 pub(super) fn told(lost: &Lost) -> String {
     let Lost { damage, bytes, from, to } = lost;
     let what = if to > from {
@@ -157,7 +158,7 @@ pub(super) fn told(lost: &Lost) -> String {
     format!("{} offset {}, {bytes} bytes: {}; {what}", damage.file.display(), damage.offset, damage.reason)
 }
 
-/// The same for programs.
+/// Describes a damage as JSON, for programs.
 pub(super) fn as_json(lost: &Lost) -> Value {
     let Lost { damage, bytes, from, to } = lost;
     json!({
@@ -166,11 +167,12 @@ pub(super) fn as_json(lost: &Lost) -> Value {
     })
 }
 
-/// A directory for scratch states, gone when this is dropped.
+/// A directory for temporary states, deleted when this value is dropped.
 pub(super) struct Scratch(PathBuf);
 
 impl Scratch {
-    /// In `given`; else beside the data directory, on its filesystem; else, if that is not allowed, where temporary files go.
+    /// Creates the directory in `given`. Without `given`, creates it beside the data directory, on
+    /// the same filesystem, or else in the system's temporary directory.
     pub(super) fn make(given: Option<&Path>, data_dir: &Path) -> Result<Self, Failure> {
         let name = format!("triggerd-scratch-{:08x}", u32::from_be_bytes(random::bytes()));
         let beside = std::fs::canonicalize(data_dir).ok().and_then(|dir| dir.parent().map(Path::to_path_buf));
@@ -193,7 +195,7 @@ impl Scratch {
         self.0.join(name)
     }
 
-    /// Whether there is so little room that what failed in it may have failed for that.
+    /// Returns true if the filesystem has so little space that a failure may be due to this.
     pub(super) fn is_short(&self) -> bool {
         free_bytes(&self.0).is_some_and(|free| free < 2 * SEGMENT_BYTES as u64)
     }
@@ -214,7 +216,7 @@ impl Drop for Scratch {
     }
 }
 
-/// Brings a state up to the journal. An error, or a panic of sled, as text.
+/// Applies the journal to a state. Returns an error, or a panic of sled, as text.
 pub(super) fn bring_up(store: &Store, journal: &Reader) -> Result<u64, String> {
     let bar = ProgressBar::new_spinner().with_message("applying the journal");
     bar.tick();

@@ -1,5 +1,5 @@
-//! The differences between two states, as a list for people: the first entries are shown, and a
-//! file has all of them.
+//! Differences between two states, as a list for people. The first entries are shown; a file holds
+//! all of them.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};

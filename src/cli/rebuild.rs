@@ -1,5 +1,6 @@
-//! `triggerd rebuild`: makes the state of a stopped server anew from its journal. With `--skip-damaged` a damaged journal
-//! is salvaged first: everything whole stays in its place, the damaged files are set aside, and what was lost is told.
+//! `triggerd rebuild`: computes the state of a stopped server from its journal. With
+//! `--skip-damaged` a damaged journal is salvaged first: whole frames stay in their place, the
+//! damaged files are set aside, and the losses are reported.
 
 mod notes;
 
@@ -26,9 +27,9 @@ use crate::model::key::Key;
 use crate::model::time::Timestamp;
 use crate::store::{Differences, Named, Standing, StateError, Store, condemn_last};
 
-/// The file of everything that was lost, beside the damaged files.
+/// The file with all losses, beside the damaged files.
 const LIST: &str = "lost.txt";
-/// Rows that are named.
+/// Maximum number of differing rows shown.
 const NAMED_MAX: usize = 20;
 
 #[derive(Args)]
@@ -36,7 +37,6 @@ pub(super) struct Rebuild {
     /// Keep every whole frame of a damaged journal, set the damaged files aside and list the losses
     #[arg(long)]
     skip_damaged: bool,
-    /// With --skip-damaged: assert that the damage held no creation of an organization, where nothing
     /// Print JSON, for programs
     #[arg(long)]
     json: bool,
@@ -45,30 +45,31 @@ pub(super) struct Rebuild {
     verbose: bool,
 }
 
-/// What was given up of a journal.
+/// The lost parts of a journal and its damaged files.
 struct Salvaged {
     lost: Vec<Lost>,
-    /// The journal ended before what the state stood for.
+    /// The end of the journal and the higher position that the state had reached, if the end is
+    /// missing.
     end_missing: Option<(Position, u64)>,
     aside: PathBuf,
     files: Vec<PathBuf>,
 }
 
-/// What else is known of a loss.
+/// The known consequences of a loss.
 struct Consequences {
-    /// What it is, as its users know it.
+    /// The losses in the terms of the API.
     losses: Losses,
-    /// Against the state as it was, if that could be read.
+    /// Differences from the previous state, if readable.
     differences: Option<Differences>,
-    /// Keys that had been ended or replaced and work again, and what is to be said of them.
+    /// Keys that had ended or been replaced and work again, each with a message for the operator.
     revived_keys: Vec<(KeyId, &'static str)>,
-    /// Events that had been erased and are shown again.
+    /// Erased events shown again.
     shown_again: Vec<EventId>,
-    /// Replays that were over and run again.
+    /// Finished replays running again.
     running_again: Vec<ReplayId>,
-    /// Commands that speak of what is not there: organization number and kind to how many.
+    /// Number of commands referring to missing things, by organization number and kind.
     orphans: Orphans,
-    /// What those organizations are called, as far as it is known.
+    /// Ids and names of these organizations, as far as known.
     called: BTreeMap<u32, String>,
 }
 
@@ -98,7 +99,8 @@ impl Rebuild {
             if !self.skip_damaged {
                 return Err(refusal(&audit, end_missing));
             }
-            // First of all: whatever ends this before it is done, no start goes on with a state of what is lost by then.
+            // Comes first: if the salvage is interrupted, no start may continue with a state that
+            // holds lost data.
             condemn_last(&dir.state()).map_err(failed)?;
             let done = Self::salvage(&audit, end_missing, &dir)?;
             audit =
@@ -150,7 +152,8 @@ impl Rebuild {
     }
 }
 
-/// What is lost, told now: the next try does not name what is whole by then.
+/// Reports the losses with the failure, because the next run no longer lists parts that are whole
+/// by then.
 fn unfinished(Failure { code, message }: Failure, lost: &[Lost], end_missing: Option<(Position, u64)>) -> Failure {
     let lost: Vec<String> = lost.iter().map(told).chain(end_missing.map(end_told)).collect();
     let message = format!(
@@ -176,7 +179,8 @@ fn end_told((end, applied): (Position, u64)) -> String {
     format!("the journal ends at position {end}, but the stored state goes to {applied}")
 }
 
-/// The state as it was, in a copy, if it can be read at all; and whether a start would have gone on with it.
+/// Copies the previous state, if it can be read. The flag is true if a start would have continued
+/// with that state.
 fn state_before(dir: &DataDir, scratch: &Scratch, cache_bytes: u64) -> (Option<Store>, bool) {
     let (generation, is_believed) = match Standing::of(&dir.state()) {
         Ok(Standing::Believed(generation)) => (generation, true),
@@ -186,7 +190,7 @@ fn state_before(dir: &DataDir, scratch: &Scratch, cache_bytes: u64) -> (Option<S
     (Store::open_copy(&generation, &scratch.path("before"), cache_bytes).ok(), is_believed)
 }
 
-/// The first name for damaged files that is free.
+/// Returns the first free name for the directory of damaged files.
 fn free_name(dir: &Path) -> PathBuf {
     let names = (1u32..).map(|number| dir.join(format!("journal-damaged-{number}")));
     names.into_iter().find(|name| !name.exists()).unwrap_or_else(|| dir.join("journal-damaged"))
@@ -199,7 +203,7 @@ fn make_state(dir: &Path, audit: &JournalAudit, cache_bytes: u64) -> Result<Stor
     Ok(store)
 }
 
-/// What the loss means, as far as it can be known.
+/// Finds the consequences of a loss, as far as possible.
 fn consequences(
     store: &Store,
     before: Option<&Store>,
@@ -217,7 +221,7 @@ fn consequences(
         orphans,
     };
     let Some(before) = before else {
-        // The events that something later speaks of are all that is known.
+        // Only the events referred to by later commands are known.
         for (org, event) in speaking {
             let of = found.org(org.0);
             let line = format!("LOST      event {event} of {of}, received about {}", Timestamp(event.unix_ms()));
@@ -227,7 +231,7 @@ fn consequences(
         found.losses.finish();
         return Ok(found);
     };
-    // What was not applied yet is not lost.
+    // Commands that the previous state had not applied yet are not lost.
     let is_up = before.applied() > journal.end().0 || bring_up(before, journal).is_ok();
     if is_up {
         found.differences = before.differences(store, NAMED_MAX).ok();
@@ -254,7 +258,7 @@ fn consequences(
     Ok(found)
 }
 
-/// What is to be said of a key that works longer than it did before something was lost.
+/// Returns a message about a key working longer than before the loss.
 fn revived(before: &Key, now: &Key) -> Option<&'static str> {
     match (before.has_ended(), before.is_leaving()) {
         _ if now.has_ended() => None,
@@ -266,7 +270,7 @@ fn revived(before: &Key, now: &Key) -> Option<&'static str> {
     }
 }
 
-/// What became of something, for people.
+/// Describes the change of a thing, for people.
 fn change(named: &Named) -> String {
     match (&named.here, &named.other) {
         (_, None) => format!("LOST      {named}"),
@@ -275,7 +279,7 @@ fn change(named: &Named) -> String {
     }
 }
 
-/// What the organizations are called that orphans speak of.
+/// Finds the ids and names of the organizations to which the orphans belong.
 fn called(orphans: &Orphans, store: &Store, before: Option<&Store>) -> Result<BTreeMap<u32, String>, StateError> {
     let mut called = BTreeMap::new();
     for (number, _) in orphans.keys() {
@@ -286,10 +290,10 @@ fn called(orphans: &Orphans, store: &Store, before: Option<&Store>) -> Result<BT
     Ok(called)
 }
 
-/// Commands that speak of what is not there: organization number and kind to how many.
+/// Number of commands referring to missing things, by organization number and kind.
 type Orphans = BTreeMap<(u32, String), u64>;
 
-/// Commands whose organization or event is not in the state, and the events they speak of.
+/// Finds commands whose organization or event is missing from the state, and these events.
 fn orphans(store: &Store, journal: &Reader) -> Result<(Orphans, BTreeSet<(OrgNo, EventId)>), StateError> {
     let (mut found, mut events) = (BTreeMap::new(), BTreeSet::new());
     let Ok(mut scan) = journal.scan(Position::FIRST, None) else { return Ok((found, events)) };
@@ -368,7 +372,7 @@ impl Salvaged {
     }
 }
 
-/// Rows as they lie in the state.
+/// Describes differing rows as they are stored.
 fn raw_lines(found: &Differences) -> Vec<String> {
     let rows: Vec<_> = found.rows.iter().map(|(table, count)| format!("{count} of {table}")).collect();
     let mut lines = vec![format!("rows      {} differ from the previous state", rows.join(", "))];

@@ -1,4 +1,4 @@
-//! The notes of a salvage, and the keys that work again after it.
+//! Tests of the notes of a salvage, and of keys that work again after the salvage.
 
 use super::notes::{ORG_FRAME_BYTES_MIN, lost_keys};
 use super::*;
@@ -14,7 +14,7 @@ fn each_lost_key_is_noted_before_it_is_needed_as_far_as_there_is_room() {
     let named: Vec<_> =
         [(100, 1), (600, 2), (950, 3), (2_000, 4), (9_000, 5)].map(|(at, id)| (Position(at), KeyId(id))).into();
     let mut unmade = named.iter().peekable();
-    // Room for two, for none, and for all.
+    // Room for two keys, for none, and for all.
     let holes = [lost(500, 600), lost(1_000, 1_070), lost(1_500, 1_900)];
     let noted = holes.map(|hole| lost_keys(&hole, &mut unmade));
     assert_eq!(noted, [vec![KeyId(2), KeyId(3)], vec![], vec![KeyId(4), KeyId(5)]]);
@@ -29,7 +29,7 @@ fn a_note_fits_where_the_makings_were_that_it_names() {
         let Ok(Command::NoteLoss(note)) = Command::read(noted[0].kind, noted[0].version, &noted[0].body) else {
             panic!()
         };
-        // Behind a note there is a hole of a frame's header, or nothing.
+        // The headers of the note and of the hole behind it need room too.
         assert!(note.lost_keys.len() >= keys && noted[0].body.len() as u64 + 2 * 18 <= bytes, "{keys}: {note:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! A consumer confirms an event: it leaves the inbox.
+//! Command: a consumer acknowledges an event, which leaves the inbox.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,26 +8,26 @@ use crate::model::key::Scope;
 use crate::model::time::Timestamp;
 use crate::store::{Change, Unapplied};
 
-/// A consumer confirms an event. It has been confirmed once for all: a second confirmation changes nothing.
+/// Acknowledges an event. A second acknowledgement changes nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AckEvent {
-    /// The organization.
+    /// The organization of the event.
     pub org: OrgNo,
-    /// The event.
+    /// The event to be acknowledged.
     pub event: EventId,
-    /// The time of the confirmation.
+    /// The time of the acknowledgement.
     pub at: Timestamp,
 }
 
 /// The outcome of [`AckEvent`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AckOutcome {
-    /// The event is confirmed.
+    /// The event is acknowledged.
     Acknowledged {
-        /// The time of the first confirmation.
+        /// The time of the first acknowledgement.
         at: Timestamp,
     },
-    /// There is no such event.
+    /// The organization has no such event.
     NotFound,
 }
 

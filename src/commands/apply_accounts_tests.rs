@@ -1,4 +1,4 @@
-//! Organizations and endpoints: names, numbers, what is enabled.
+//! Tests of organizations and endpoints: names, numbers, and the enabled state.
 
 use super::*;
 
@@ -46,7 +46,7 @@ fn only_a_change_that_says_so_enables_what_a_receiver_disabled_and_then_failures
     state.apply(&Command::SettleAttempt(gone));
     let Command::PutEndpoint(mut put) = put_endpoint(50) else { unreachable!() };
     put.sets_enabled = false;
-    // Made from what the endpoint was before.
+    // This command was made from an earlier state of the endpoint.
     state.apply(&Command::PutEndpoint(put));
     let (endpoint, health) = state.store.endpoint_of(ORG, EndpointId(50)).unwrap().unwrap();
     assert_eq!((endpoint.disabled, health.failing_since), (Some(DisabledReason::Gone), Some(Timestamp(20))));

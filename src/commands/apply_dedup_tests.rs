@@ -1,4 +1,4 @@
-//! Which dedup ids are known, and how long.
+//! Tests of known dedup ids and of their expiry.
 
 use super::*;
 
@@ -54,7 +54,7 @@ fn dedup_ids_are_known_over_many_blocks_and_a_reopening_until_their_block_is_old
     assert_eq!(known(&mut state), vec![true; 400], "the index is made anew");
     assert!(!state.store.has_expired_dedup(Timestamp(127)).unwrap());
     assert!(state.store.has_expired_dedup(Timestamp(128)).unwrap());
-    // The third block is not wholly old: it stays.
+    // The third block has entries within the window, so it stays.
     state.apply(&Command::ExpireDedup(ExpireDedup { before: Timestamp(300) }));
     let remembered: Vec<bool> = (0..IDS).map(|n| n >= 256).collect();
     assert_eq!(known(&mut state), remembered);

@@ -1,4 +1,4 @@
-//! Payloads that nobody sees any more.
+//! Tests of erased payloads.
 
 use super::notices::{failed, with_notices};
 use super::*;
@@ -20,10 +20,10 @@ fn an_erased_event_leaves_the_inbox_and_nothing_of_it_is_under_way_any_more() {
         state.apply(&settle(event, 52, 1, Verdict::Dead(DeadReason::AttemptsExhausted)));
     }
     state.apply(&submit(3, 1, None));
-    // Of a deleted endpoint too.
+    // Erasing includes deleted endpoints.
     state.apply(&Command::DeleteEndpoint(DeleteEndpoint { org: ORG, endpoint: EndpointId(52) }));
     state.store.write_back().unwrap();
-    // Those that live are looked at in any case.
+    // Living endpoints are examined even if the command does not name them.
     for (event, endpoints) in [(1, [51, 52].as_slice()), (2, &[52, 7]), (3, &[])] {
         assert_eq!(state.apply(&erase(event, endpoints)), ERASED);
     }
@@ -43,7 +43,8 @@ fn an_erased_event_leaves_the_inbox_and_nothing_of_it_is_under_way_any_more() {
         let erased = RetryOutcome::Erased { at: Timestamp(50) };
         assert_eq!(state.apply(&retry(1, endpoint, false)), Applied::RetryDelivery(erased));
     }
-    // An attempt that was on its way is kept, and disables, but its delivery stays canceled; nothing is routed any more.
+    // The outcome of an attempt under way is recorded and disables the endpoint, but the delivery
+    // stays canceled; and the event is not routed any more.
     let gone = failed(settle(1, 53, 1, Verdict::Dead(DeadReason::Gone)), 20);
     let disabled = vec![NoticeKind::EndpointDisabled];
     let kinds = |became: Applied| {
@@ -65,7 +66,7 @@ fn an_erased_event_leaves_the_inbox_and_nothing_of_it_is_under_way_any_more() {
     assert_eq!(state.apply(&route(3, &[50], AT_ONCE)), Applied::RouteEvent(()));
     let counts = state.store.counts().unwrap();
     assert_eq!((standing(&state, 4), counts.waiting, counts.dead), (canceled, 0, 0));
-    // Its dedup id stands for it, and it can be confirmed.
+    // The dedup id still finds the erased event, and the event can be acknowledged.
     let first = Applied::SubmitEvent(SubmitOutcome::Duplicate { id: EventId(1), received_at: Timestamp(1) });
     assert_eq!(state.apply(&submit(4_000, 2, Some(("a", 1)))), first);
     let other = Applied::SubmitEvent(SubmitOutcome::Mismatch { id: EventId(1) });
@@ -78,7 +79,8 @@ fn an_erased_event_leaves_the_inbox_and_nothing_of_it_is_under_way_any_more() {
     assert_eq!(state.store.contradictions(9).unwrap(), Vec::<String>::new());
 }
 
-/// An event on its way to an endpoint that is deleted, and so many endpoints that are made and deleted after that.
+/// An event with a delivery to a deleted endpoint, and `ended_since` endpoints created and deleted
+/// later.
 fn erased_beside(ended_since: usize) -> Fixture {
     let mut state = Fixture::new();
     state.apply(&create_org(InboxMode::Auto, 1_000_000));
@@ -102,14 +104,15 @@ fn erased_beside(ended_since: usize) -> Fixture {
 
 #[test]
 fn what_is_erased_follows_from_the_state_and_not_from_the_endpoints_that_somebody_saw() {
-    // Nobody saw that it was on its way, and both endpoints were deleted since.
+    // The command names neither endpoint, and both were deleted since.
     let mut state = erased_beside(ENDED_LOOKED_AT - 2);
     assert_eq!(state.apply(&erase(1, &[])), ERASED);
     let counts = state.store.counts().unwrap();
     assert_eq!((counts.waiting, counts.dead), (2, 0), "what waits is of the other event");
     assert_eq!(state.store.contradictions(9).unwrap(), Vec::<String>::new());
 
-    // With more deleted since, it is all or nothing, and whoever looks again has it.
+    // With more deleted endpoints the command changes nothing, and a new command that names them is
+    // complete.
     let mut state = erased_beside(ENDED_LOOKED_AT - 1);
     let before = state.store.dump().unwrap();
     assert_eq!(state.apply(&erase(1, &[])), Applied::EraseEvent(EraseOutcome::Incomplete));

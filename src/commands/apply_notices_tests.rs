@@ -1,8 +1,8 @@
-//! Operational events that an attempt causes.
+//! Tests of operational events caused by attempts.
 
 use super::*;
 
-/// What a settled attempt would tell, all of it.
+/// Adds all kinds of operational events to a command that settles an attempt.
 pub(super) fn with_notices(mut command: Command, first_id: u128, failing_since: Option<u64>) -> Command {
     let Command::SettleAttempt(settle) = &mut command else { unreachable!() };
     settle.notices = NoticeKind::ALL
@@ -57,7 +57,7 @@ fn of_what_an_attempt_would_tell_only_what_its_settling_made_true_is_stored_and_
     let gone = Verdict::Dead(DeadReason::Gone);
     assert_eq!(tell(&mut state, failed(settle(8, 50, 1, gone), 50), None), [EndpointDisabled, DeliveryDead]);
     assert_eq!(tell(&mut state, failed(settle(9, 50, 1, gone), 50), Some(50)), [EndpointFailing, DeliveryDead]);
-    // One that was canceled meanwhile is not dead, and its endpoint is disabled already.
+    // A delivery canceled meanwhile is not reported as dead, and its endpoint was already disabled.
     state.apply(&submit(5_000, 1, None));
     state.apply(&route(5_000, &[50], AT_ONCE));
     let (endpoint, events) = (EndpointId(50), vec![EventId(5_000)]);

@@ -1,4 +1,5 @@
-//! That any commands give the same rows whenever, and by whichever thread, they are written back.
+//! Property tests: random commands give the same rows, whenever and on whichever thread the rows
+//! are written back.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -7,7 +8,7 @@ use proptest::test_runner::FileFailurePersistence;
 
 use super::*;
 
-/// A command of a small world, so that commands meet each other.
+/// A command with few possible ids, so that commands concern the same things.
 fn any_command() -> impl Strategy<Value = Command> {
     let event = 1u128..40;
     let endpoint = prop_oneof![8 => 50u128..53, 1 => 53u128..60];
@@ -48,10 +49,10 @@ fn any_command() -> impl Strategy<Value = Command> {
     ]
 }
 
-/// Where seeds that found something are kept.
+/// The file of seeds that found a failure.
 const KEPT: &str = "proptest-regressions/commands/apply_random_tests.txt";
 
-/// Named here, so that it is found in a fresh clone wherever the tests run.
+/// Names the file of seeds, so that the tests find the file from any directory.
 fn config(cases: u32) -> ProptestConfig {
     let default = ProptestConfig::with_cases(cases);
     let kept = default.failure_persistence.as_ref().map(|_| Box::new(FileFailurePersistence::Direct(KEPT)) as _);
@@ -64,7 +65,7 @@ fn the_seeds_that_found_something_are_read() {
     assert!(kept.load_persisted_failures2(Some(file!())).len() >= 2);
 }
 
-/// Event ids are handed out in order, once: gives the submissions theirs.
+/// Gives submitted events unique ids in ascending order.
 fn with_ids(commands: Vec<Command>) -> Vec<Command> {
     let mut next = 0;
     let number = |mut command| {
@@ -77,7 +78,7 @@ fn with_ids(commands: Vec<Command>) -> Vec<Command> {
     commands.into_iter().map(number).collect()
 }
 
-/// Ends the other thread also when this one panics; the scope would wait for it for ever.
+/// Stops the other thread when this thread panics; otherwise the scope would wait for ever.
 struct Ends<'a>(&'a AtomicBool);
 
 impl Drop for Ends<'_> {
@@ -87,14 +88,14 @@ impl Drop for Ends<'_> {
 }
 
 proptest! {
-    // A race is not had again by the same commands, but nearly.
+    // Shrinking is of no use: the same commands rarely repeat a race.
     #![proptest_config(ProptestConfig { max_shrink_iters: 0, ..config(24) })]
 
     #[test]
     fn the_same_commands_give_the_same_rows_while_another_thread_writes_back_without_a_pause(
         commands in proptest::collection::vec(any_command(), 200..600)
     ) {
-        // For the negative control below.
+        // Arms failpoints for the negative control below.
         crate::base::sabotage::arm(&crate::config::sabotage_from_environment().unwrap_or_default()).unwrap();
         let commands = with_ids(commands);
         let (mut often, mut never) = (Fixture::new(), Fixture::new());
@@ -124,7 +125,7 @@ proptest! {
     }
 }
 
-/// In a process of its own, because what is armed stays so.
+/// Runs in a process of its own, because an armed failpoint stays armed.
 #[test]
 #[cfg(debug_assertions)]
 fn a_write_back_that_forgets_what_changed_meanwhile_is_noticed() {
@@ -133,12 +134,12 @@ fn a_write_back_that_forgets_what_changed_meanwhile_is_noticed() {
     let ran = std::process::Command::new(std::env::current_exe().unwrap())
         .args(["--exact", &format!("{path}::{race}")])
         .env("TRIGGERD_SABOTAGE", "forget_fresh_rows")
-        // It finds what is broken on purpose.
+        // The failure is caused on purpose, so its seed must not be kept.
         .env("PROPTEST_DISABLE_FAILURE_PERSISTENCE", "1")
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&ran.stdout);
-    // The rows differ, or one that another promises is gone.
+    // The rows differ, or a row promised by another is missing.
     let is_noticed = said.contains("left == right") || said.contains("StateError");
     assert!(is_noticed && said.contains("0 passed; 1 failed"), "{said}");
 }
@@ -168,7 +169,7 @@ proptest! {
         prop_assert_eq!(often.store.dump().unwrap(), never.store.dump().unwrap());
     }
 
-    /// What a salvaged journal looks like: commands speak of things whose making was lost.
+    /// Like a salvaged journal: commands refer to things whose creation was lost.
     #[test]
     fn commands_whose_prerequisites_were_lost_are_outcomes_and_contradict_nothing(
         commands in proptest::collection::vec((any_command(), any::<bool>()), 1..120), org_lost: bool
@@ -191,17 +192,17 @@ proptest! {
     }
 }
 
-/// Memory that this process has, in KiB.
+/// Returns the resident memory of this process, in KiB.
 fn memory_kib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
-/// Without clearing away it is 1.2 GiB.
+/// Without clearing, memory grows to 1.2 GiB.
 #[test]
 fn what_sled_replaced_does_not_pile_up_in_memory() {
-    // Other tests run in this process meanwhile.
+    // Other tests run in this process at the same time.
     const MEMORY_KIB_MAX: u64 = 900 << 10;
     let mut state = Fixture::new();
     state.apply(&create_org(InboxMode::Auto, 1_000_000));

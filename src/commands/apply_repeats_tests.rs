@@ -1,8 +1,8 @@
-//! Deliveries that are tried again because somebody said so.
+//! Tests of deliveries that are retried on request.
 
 use super::*;
 
-/// A delivery's status, attempts and those before its schedule began anew.
+/// Returns a delivery's status, its attempts, and the attempts before its schedule started over.
 fn stands(state: &Fixture, event: u128) -> (DeliveryStatus, u32, Option<u32>) {
     let found = state.store.delivery(ORG, EventId(event), 1).unwrap().unwrap().delivery;
     let due = state.store.due_delivery(EndpointId(50), EventId(event)).unwrap();

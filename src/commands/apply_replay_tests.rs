@@ -1,4 +1,4 @@
-//! What replays do to the state, step by step.
+//! Tests of replays, step by step.
 
 use std::collections::BTreeSet;
 
@@ -27,13 +27,14 @@ fn seen(state: &Fixture, replay: u128) -> Replay {
     state.store.replay(ORG, ReplayId(replay), NOW).unwrap().unwrap()
 }
 
-/// Every row but how far the journal is applied.
+/// Returns every row except the applied position of the journal.
 fn rows(state: &Fixture) -> Vec<String> {
     let text = state.store.dump().unwrap();
     text.lines().filter(|line| !line.contains("applied: ")).map(str::to_owned).collect()
 }
 
-/// Takes it as far as it goes, each step twice; why it goes no further, if it is not over.
+/// Runs a replay as far as possible, applying each step twice. Returns the reason for waiting, or
+/// `None` if the replay is over.
 fn go_on(state: &mut Fixture, replay: u128) -> Option<ReplayWait> {
     loop {
         match state.store.replay_turn((ORG, ReplayId(replay)), NOW, &BTreeSet::new()).unwrap() {
@@ -64,18 +65,18 @@ fn waiting(state: &Fixture, endpoint: u128) -> Vec<u128> {
     waiting
 }
 
-/// Events of milliseconds 1, 2, 3, …
+/// Returns the first event id of a millisecond.
 fn id(ms: u128) -> u128 {
     ms << 80
 }
 
-/// Endpoints 50 and 51. To 50 event 1 is delivered, 2 dead, 3 canceled, 4 retried later, 5 pending; 6 and 7 were never
-/// routed. To 51 nothing was.
+/// Endpoints 50 and 51. To endpoint 50, event 1 is delivered, 2 dead, 3 canceled, 4 waiting for a
+/// retry and 5 pending; events 6 and 7 were never routed. Endpoint 51 has no deliveries.
 fn history() -> Fixture {
     let mut state = Fixture::new();
     state.apply(&create_org(InboxMode::Auto, 100));
     for event in 6..=7 {
-        // Without an endpoint it goes nowhere.
+        // Without an endpoint the event is not routed.
         state.apply(&submit(id(event - 5), u64::try_from(event - 5).unwrap(), None));
     }
     state.apply(&put_endpoint(50));
@@ -176,7 +177,7 @@ fn a_replay_is_paced_by_each_endpoint_and_none_waits_behind_another() {
     let found = seen(&state, 9);
     assert!(found.progress > 0.2 && found.progress < 0.5, "{found:?}");
     assert_eq!(found.waits_for, Some(ReplayWait::EndpointBusy));
-    // What was reached stays when the rows are read anew, and goes on where it was.
+    // Progress survives a reopened state, and the replay continues from there.
     state.reopen();
     assert_eq!(seen(&state, 9), found);
     disabled(&mut state, None);
@@ -217,11 +218,11 @@ fn what_is_tried_again_hours_later_does_not_hold_up_a_replay_and_what_is_due_doe
         state.apply(&begin);
         turn(state)
     };
-    // A day later all of it is due.
+    // All deliveries are due a day later.
     assert_eq!(begun(&mut state, 9, later, &[]), ReplayTurn::Wait(ReplayWait::EndpointBusy));
     let shown = |at| state.store.replay(ORG, ReplayId(9), at).unwrap().unwrap().waits_for;
     assert_eq!((shown(later), shown(NOW)), (Some(ReplayWait::EndpointBusy), None));
-    // A step that is not stored yet is in the way, too.
+    // A step that is not stored yet also blocks the endpoint.
     assert_eq!(begun(&mut state, 8, NOW, &[50]), ReplayTurn::Wait(ReplayWait::EndpointBusy));
     assert_eq!(seen(&state, 8).waits_for, None);
     assert_eq!(go_on(&mut state, 8), None);
@@ -275,7 +276,8 @@ fn progress_never_goes_back_whatever_is_deleted_meanwhile() {
     state.apply(&start(9, request(ReplayOnly::Missing)));
     let mut shown = vec![0.0];
     let deleted = |endpoint| Command::DeleteEndpoint(DeleteEndpoint { org: ORG, endpoint: EndpointId(endpoint) });
-    // The first is done and then deleted, the second is deleted when it has begun, the third before that.
+    // The first endpoint is deleted when done, the second while under way, the third before its
+    // start.
     for number in 0.. {
         let turn = state.store.replay_turn((ORG, ReplayId(9)), NOW, &BTreeSet::new()).unwrap();
         let Some(step) = command_of_turn((ORG, ReplayId(9)), turn, NOW) else { break };

@@ -1,4 +1,4 @@
-//! What commands do to the state.
+//! Tests of the effects of commands on the state.
 
 use super::erase_event::ENDED_LOOKED_AT;
 use super::*;
@@ -28,12 +28,12 @@ impl Fixture {
         Self { store, dir, position: 1 }
     }
 
-    /// Applies a command that no key stands in the way of.
+    /// Applies a command that is not refused, and returns its outcome.
     pub(crate) fn apply(&mut self, command: &Command) -> Applied {
         self.became(command).unwrap()
     }
 
-    /// Organizations get the next number, as from the committer.
+    /// Applies a command. Organizations get the next number, as from the committer.
     pub(crate) fn became(&mut self, command: &Command) -> Became {
         let mut command = command.clone();
         if let Command::CreateOrg(create) = &mut command {
@@ -117,7 +117,8 @@ pub(crate) fn put_endpoint(id: u128) -> Command {
     Command::PutEndpoint(PutEndpoint { org: ORG, endpoint, sets_enabled: true })
 }
 
-/// Events in these tests are taken in at 1 or 2: what is due later has a row of its own from the beginning.
+/// Events in these tests are received at 1 or 2. A delivery due later has a row of its own from the
+/// start.
 pub(crate) const AT_ONCE: u64 = 1;
 pub(crate) const LATER: u64 = 10;
 
@@ -188,7 +189,8 @@ pub(crate) fn retry(event: u128, endpoint: u128, only_dead: bool) -> Command {
     Command::RetryDelivery(RetryDelivery { org: ORG, endpoint, event, at, only_dead, trigger: Trigger::Retry })
 }
 
-/// Some of everything: two endpoints, one that accepts and one that does not answer, events in each state.
+/// Fills a store with some of everything: two endpoints, one accepting and one failing, and events
+/// in each state.
 pub(crate) fn fill(store: &Store) {
     let mut commands = vec![create_org(InboxMode::Auto, 1_000_000), put_endpoint(50), put_endpoint(51)];
     for id in 1..=100 {
@@ -250,7 +252,8 @@ fn what_waits_is_listed_by_when_it_is_due_and_what_was_to_go_at_once_is_due_what
     state.apply(&put_endpoint(50));
     for id in 1..=EVENTS {
         state.apply(&submit(id.into(), 1_000 + id, None));
-        // Every tenth is to wait; the others have been due since the time in their ids, which is 1970 here.
+        // Every tenth delivery waits; the others are due since the time in their ids, which is 1970
+        // here.
         state.apply(&route(id.into(), &[50], if id % 10 == 0 { 5_000 + id } else { 1_000 + id }));
         if id % 50 == 7 {
             state.apply(&settle(id.into(), 50, 1, Verdict::RetryAt(Timestamp(4_000 + id))));

@@ -1,4 +1,4 @@
-//! Deliveries to an endpoint that is no more.
+//! Command: cancels deliveries to a deleted endpoint.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,14 +6,14 @@ use super::{AskedBy, Kind, plain_body};
 use crate::model::id::{EndpointId, EventId, OrgNo};
 use crate::store::{Change, Unapplied};
 
-/// Calls off deliveries that wait for an endpoint that was deleted.
+/// Cancels deliveries waiting for a deleted endpoint.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CancelDeliveries {
-    /// The organization.
+    /// The organization of the endpoint.
     pub org: OrgNo,
-    /// The endpoint.
+    /// The endpoint that was deleted.
     pub endpoint: EndpointId,
-    /// The events, a bounded number at a time.
+    /// The events of the deliveries, a bounded number per command.
     pub events: Vec<EventId>,
 }
 

@@ -1,22 +1,23 @@
 //! Commands as the bodies of journal frames: a kind, a version, and bytes.
 //!
-//! Most bodies are the bincode form of the command's struct, see [`plain_body`]. A producer's payload stands raw at the end
-//! of its frame, so that it is kept byte for byte and can be read without decoding.
+//! Most bodies are the bincode form of the command's struct, see [`plain_body`]. A producer's
+//! payload stands raw at the end of its frame: it is kept byte for byte and can be read without
+//! decoding.
 
 use super::Kind;
 use crate::base::codec::CodecError;
 
-/// A frame that holds no command this version knows.
+/// A frame without a command that this version knows.
 #[derive(Debug)]
 pub enum UnknownFrame {
-    /// A kind or version of a newer triggerd.
+    /// The kind or version belongs to a newer triggerd.
     Newer {
-        /// Its kind.
+        /// The kind number of the frame.
         kind: u8,
-        /// Its version.
+        /// The version of the frame.
         version: u8,
     },
-    /// A known kind whose bytes are not what they should be.
+    /// The kind is known, but the bytes are malformed.
     Malformed(CodecError),
 }
 
@@ -39,7 +40,7 @@ impl From<CodecError> for UnknownFrame {
     }
 }
 
-/// Reads a frame as one of this kind.
+/// Reads a frame as a command of the kind `K`.
 pub(super) fn read_as<K: Kind>(version: u8, body: &[u8]) -> Result<K, UnknownFrame> {
     if version > K::VERSION {
         return Err(UnknownFrame::Newer { kind: K::NUMBER, version });
@@ -47,7 +48,7 @@ pub(super) fn read_as<K: Kind>(version: u8, body: &[u8]) -> Result<K, UnknownFra
     K::read(version, body)
 }
 
-/// Refuses every version but the one that is written: for kinds whose older versions were never released.
+/// Refuses every version but the current one, for kinds whose older versions were never released.
 pub(super) fn only_current<K: Kind>(version: u8) -> Result<(), UnknownFrame> {
     if version == K::VERSION {
         return Ok(());
@@ -55,10 +56,11 @@ pub(super) fn only_current<K: Kind>(version: u8) -> Result<(), UnknownFrame> {
     Err(CodecError::new("its version is of before the first release").into())
 }
 
-/// [`Kind::write`] and [`Kind::read`] of a command whose body is the bincode form of its struct. The order of the fields is
-/// the format. Nothing was released yet: until then a struct may change, and the format of
-/// the data directory rises with it, so that a journal of another build is refused before a frame of it is read. From the
-/// first release on, a struct that has to change leaves its old shape in its file, to be read for ever.
+/// Implements [`Kind::write`] and [`Kind::read`] for a command whose body is the bincode form of
+/// its struct. The order of the fields is the format. Before the first release, a struct may
+/// change: the format of the data directory rises with each change, so a journal of another build
+/// is refused before its frames are read. After the first release, a struct that changes must keep
+/// its old shape in its file, to be read for ever.
 macro_rules! plain_body {
     () => {
         fn write(&self, out: &mut Vec<u8>) -> Result<(), $crate::base::codec::CodecError> {

@@ -1,4 +1,5 @@
-//! The bytes of the journal, frozen: a change here is a change of the disk format, and needs a new version.
+//! The frozen bytes of the journal. A change here changes the format on disk and needs a new
+//! version.
 
 use proptest::prelude::*;
 
@@ -110,7 +111,7 @@ fn settled() -> SettleAttempt {
     }
 }
 
-/// One of each kind, in the order of their numbers.
+/// Returns a command of each kind, in the order of the kind numbers.
 fn one_of_each() -> Vec<Command> {
     let org = Org { id: OrgId(8), name: "o".into(), tier: Tier::Pro, inbox_mode: InboxMode::AckOnly, created_at: AT };
     let settings = EndpointSettings {
@@ -172,7 +173,7 @@ fn body(command: &Command) -> Vec<u8> {
 fn every_kind_has_its_number_and_reads_back() {
     let known: std::collections::BTreeSet<u8> = KINDS.iter().map(|kind| kind.number).collect();
     assert_eq!((known.len(), one_of_each().len()), (KINDS.len(), KINDS.len()), "each number is given once");
-    // 15 was given up before the first release.
+    // Number 15 was given up before the first release.
     for (number, command) in (1..15).chain(16..).zip(&one_of_each()) {
         let kind = command.kind();
         assert_eq!(kind.number, number, "{command:?}");
@@ -193,7 +194,7 @@ fn the_bytes_of_each_kind_are_frozen() {
     assert_eq!(digests, FROZEN);
 }
 
-/// Length and CRC32 of each.
+/// Length and CRC32 of each command's body.
 const FROZEN: [&str; 23] = [
     "108:d3d27266",
     "67:f822631c",

@@ -1,4 +1,4 @@
-//! Another key of an organization.
+//! Command: adds a key to an organization.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,12 +7,13 @@ use crate::model::id::{KeyId, OrgNo};
 use crate::model::key::{Key, Scope};
 use crate::store::{Change, KeyAdded, Refusal, Unapplied};
 
-/// Makes another key of an organization. A key makes none that may more, or for longer, than itself.
+/// Creates a key for an organization. A key cannot create a key with more scopes, and the new key
+/// ends no later than its creator.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CreateKey {
-    /// The organization.
+    /// The organization of the key.
     pub org: OrgNo,
-    /// The key.
+    /// The key to be added.
     pub key: Key,
 }
 

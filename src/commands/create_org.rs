@@ -1,4 +1,4 @@
-//! A new organization and its first key.
+//! Command: creates an organization and its first key.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,23 +9,24 @@ use crate::model::org::Org;
 use crate::store::schema::OrgRow;
 use crate::store::{Change, KeyAdded, StateError, Unapplied};
 
-/// Makes an organization and its first key.
+/// Creates an organization and its first key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CreateOrg {
-    /// Its number, which nothing in the journal names yet. Given by the committer. Numbers may have gaps.
+    /// The number of the organization, given by the committer. No command in the journal names the
+    /// number before this one. Numbers may have gaps.
     pub number: OrgNo,
-    /// The organization.
+    /// The organization to be created.
     pub org: Org,
-    /// Its first key.
+    /// The organization's first key.
     pub key: Key,
 }
 
 /// The outcome of [`CreateOrg`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CreateOrgOutcome {
-    /// The organization has this number.
+    /// The organization was created with this number.
     Created(OrgNo),
-    /// Nothing was made: this organization has the name.
+    /// Nothing was created, because this organization has the name.
     NameTaken(OrgId),
 }
 

@@ -1,4 +1,4 @@
-//! An endpoint that is deleted.
+//! Command: deletes an endpoint.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,12 +8,13 @@ use crate::model::key::Scope;
 use crate::store::schema::{EndedRow, FormerRow};
 use crate::store::{Change, Unapplied};
 
-/// Deletes an endpoint. Its past deliveries stay; those that wait are called off later, see [`super::CancelDeliveries`].
+/// Deletes an endpoint. Past deliveries stay; waiting deliveries are canceled later, see
+/// [`super::CancelDeliveries`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeleteEndpoint {
-    /// The organization.
+    /// The organization of the endpoint.
     pub org: OrgNo,
-    /// The endpoint.
+    /// The endpoint to be deleted.
     pub endpoint: EndpointId,
 }
 
@@ -22,7 +23,7 @@ pub struct DeleteEndpoint {
 pub enum DeleteEndpointOutcome {
     /// The endpoint is deleted.
     Deleted,
-    /// There is no such endpoint.
+    /// The organization has no such endpoint.
     NotFound,
 }
 

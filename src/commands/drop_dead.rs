@@ -1,4 +1,4 @@
-//! A dead letter that is not to be tried any more.
+//! Command: drops a dead letter.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,23 +7,23 @@ use crate::model::id::{EndpointId, EventId, OrgNo};
 use crate::model::key::Scope;
 use crate::store::{Change, Unapplied};
 
-/// Drops a dead letter: it is one no more, and is not sent.
+/// Drops a dead letter: the delivery is canceled and will not be tried again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DropDead {
-    /// The organization.
+    /// The organization of the delivery.
     pub org: OrgNo,
-    /// The endpoint.
+    /// The endpoint of the delivery.
     pub endpoint: EndpointId,
-    /// The event.
+    /// The event of the delivery.
     pub event: EventId,
 }
 
 /// The outcome of [`DropDead`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DropOutcome {
-    /// The delivery is no dead letter any more.
+    /// The delivery is no longer a dead letter.
     Dropped,
-    /// There is no such dead letter.
+    /// The organization has no such dead letter.
     NotFound,
 }
 

@@ -1,4 +1,4 @@
-//! A key that ends.
+//! Command: revokes a key.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,23 +8,23 @@ use crate::model::key::Scope;
 use crate::model::time::Timestamp;
 use crate::store::{Change, Refusal, Unapplied};
 
-/// Ends a key, for good. Nobody ends a key that may more than they may.
+/// Revokes a key for good. A key cannot revoke a key with scopes beyond its own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndKey {
-    /// The organization.
+    /// The organization of the key.
     pub org: OrgNo,
-    /// The key.
+    /// The key to be revoked.
     pub key: KeyId,
-    /// The time at which it ends.
+    /// The time of the request, by which the key is judged.
     pub at: Timestamp,
 }
 
 /// The outcome of [`EndKey`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EndKeyOutcome {
-    /// The key has ended.
+    /// The key was valid and is revoked.
     Ended,
-    /// There is no such key, or it had ended before.
+    /// The organization has no such key, or the key had ended before.
     NotFound,
 }
 

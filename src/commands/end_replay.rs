@@ -1,4 +1,4 @@
-//! A replay that is over.
+//! Command: ends a replay.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,14 +9,14 @@ use crate::model::replay::ReplayEnd;
 use crate::model::time::Timestamp;
 use crate::store::{Change, Unapplied};
 
-/// Ends a replay. One that has ended stays as it ended.
+/// Ends a replay. A replay that has ended keeps its first reason and time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndReplay {
-    /// The organization.
+    /// The organization of the replay.
     pub org: OrgNo,
-    /// The replay.
+    /// The replay to be ended.
     pub replay: ReplayId,
-    /// The reason.
+    /// The reason for the end.
     pub end: ReplayEnd,
     /// The time of the end.
     pub at: Timestamp,
@@ -25,9 +25,9 @@ pub struct EndReplay {
 /// The outcome of [`EndReplay`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EndReplayOutcome {
-    /// The replay is over.
+    /// The replay has ended, now or before.
     Ended,
-    /// There is no such replay.
+    /// The organization has no such replay.
     NotFound,
 }
 

@@ -1,4 +1,4 @@
-//! An event whose payload nobody is to see any more.
+//! Command: erases the payload of an event.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,23 +10,24 @@ use crate::store::change::Place;
 use crate::store::schema::DeliveryState;
 use crate::store::{Change, StateError, Unapplied};
 
-/// Erases an event's payload. From then on it is shown nowhere and sent nowhere; its frame stays in the journal until its
-/// segment goes. It is all of it or nothing, judged by the state as it is when the command is applied.
+/// Erases an event's payload, which is then neither shown nor sent. The frame stays in the journal
+/// until its segment is deleted. The command applies as a whole or not at all, judged by the state
+/// at its turn.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EraseEvent {
-    /// The organization.
+    /// The organization of the event.
     pub org: OrgNo,
-    /// The event.
+    /// The event to be erased.
     pub event: EventId,
-    /// The endpoints that it was on its way to or was given up for, also those that were deleted. A hint: those that live,
-    /// and the last that were deleted, are looked at anyway.
+    /// Endpoints with a waiting or dead delivery of the event, deleted endpoints included. This is
+    /// a hint: the living and the last deleted endpoints are examined anyway.
     pub endpoints: Vec<EndpointId>,
     /// The time of the erasure.
     pub at: Timestamp,
 }
 
-/// So many of the endpoints that were deleted last are looked at, beside those that live and those that the command names.
-/// Whoever made the command may have looked a moment before they were deleted.
+/// Number of recently deleted endpoints that are examined besides the living and the named ones.
+/// They may have been deleted just after the request looked.
 pub(super) const ENDED_LOOKED_AT: usize = 256;
 
 /// The outcome of [`EraseEvent`].
@@ -34,12 +35,13 @@ pub(super) const ENDED_LOOKED_AT: usize = 256;
 pub enum EraseOutcome {
     /// The event's payload is erased.
     Erased {
-        /// The time at which it was erased first.
+        /// The time of the first erasure.
         at: Timestamp,
     },
-    /// There is no such event.
+    /// The organization has no such event.
     NotFound,
-    /// Nothing happened: the command left out endpoints that it would have to name. Made again, it is complete.
+    /// Nothing was changed, because the command did not name all endpoints. A new attempt finds
+    /// them.
     Incomplete,
 }
 
@@ -75,7 +77,7 @@ impl Kind for EraseEvent {
         change.edit_event(org, at, |entry| entry.erased_at = Some(now))?;
         for endpoint in endpoints {
             if change.cancel(org, endpoint, event)? {
-                // What it held back may go now.
+                // The canceled delivery may have held back others.
                 change.effects.endpoints_changed.push(endpoint);
             }
             change.drop_dead(org, endpoint, event)?;
@@ -85,15 +87,15 @@ impl Kind for EraseEvent {
 }
 
 impl EraseEvent {
-    /// The endpoints that a delivery of the event waits for or is dead for. None: some of them were not found where they
-    /// are looked for, so the command comes from before too much that has happened since.
+    /// Returns the endpoints with a waiting or dead delivery of the event. Returns `None` if some
+    /// of them were not found: too many endpoints were deleted since the command was made.
     fn under_way_to(&self, change: &mut Change<'_>, at: Place) -> Result<Option<Vec<EndpointId>>, StateError> {
         let Self { org, event, .. } = *self;
         let entry =
             change.read_event(org, at, |entry| (u32::from(entry.waiting) + u32::from(entry.dead), entry.position))?;
         let (mut left, came) = entry.unwrap_or((0, 0));
         let living = change.state.orgs.get(org)?.map(|row| row.endpoints.clone()).unwrap_or_default();
-        // A delivery is made for an endpoint that is there, so one that ended before the event came has none.
+        // An endpoint that was deleted before the event came has no delivery of it.
         let ended = (org, came, 0)..=(org, u64::MAX, u32::MAX);
         let ended = if left > 0 { change.state.ended.range_back(ended, ENDED_LOOKED_AT)? } else { Vec::new() };
         let ended = ended.into_iter().map(|(_, row)| row.0);
@@ -111,7 +113,7 @@ impl EraseEvent {
     }
 }
 
-/// Whether the delivery waits or is dead.
+/// Returns true if the delivery waits or is dead.
 fn is_under_way(
     change: &mut Change<'_>,
     (endpoint, event): (EndpointId, EventId),

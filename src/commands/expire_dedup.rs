@@ -1,4 +1,4 @@
-//! Dedup ids whose window has passed.
+//! Command: forgets dedup ids whose window has passed.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,11 +10,11 @@ use crate::store::{Change, Unapplied};
 /// Forgets the oldest dedup ids.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExpireDedup {
-    /// The oldest blocks are forgotten whose entries were all received before this, a bounded number at a time.
+    /// The oldest blocks are removed if all their entries were received before this time.
     pub before: Timestamp,
 }
 
-/// The most blocks of dedup ids that one command forgets.
+/// Maximum number of blocks that one command removes.
 const BLOCKS_MAX: usize = 256;
 
 impl Kind for ExpireDedup {

@@ -1,4 +1,4 @@
-//! Keys whose end has come.
+//! Command: ends keys that have expired.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,12 +7,12 @@ use crate::model::id::{KeyId, OrgNo};
 use crate::model::time::Timestamp;
 use crate::store::{Change, Unapplied};
 
-/// Ends keys whose end has come, for good: they stay ended also when the clock is set back.
+/// Ends expired keys for good, so that a clock set back does not revive them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExpireKeys {
-    /// The keys, a bounded number at a time; nothing happens to one whose end has not come.
+    /// The keys, a bounded number per command. A key that is still valid is left alone.
     pub keys: Vec<KeyId>,
-    /// The time that they are judged by.
+    /// The time by which the keys are judged.
     pub at: Timestamp,
 }
 

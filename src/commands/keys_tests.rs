@@ -1,11 +1,11 @@
-//! What keys may ask for, and until when.
+//! Tests of keys: allowed commands and expiry.
 
 use super::*;
 use crate::model::authority::Authority;
 use crate::model::key::Scope;
 use crate::store::KEYS_PER_ORG_MAX;
 
-/// The first key of [`create_org`].
+/// The first key, made by [`create_org`].
 const FIRST: KeyId = KeyId(101);
 const NOW: Timestamp = Timestamp(1_000);
 
@@ -36,7 +36,7 @@ fn by(key: KeyId, needs: impl Into<Scopes>, at: Timestamp, command: Command) -> 
     command.requested(Authority { key: Some(key), needs: needs.into(), at })
 }
 
-/// The note of a salvage that lost the making of these keys.
+/// The note of a salvage that lost the creation of these keys.
 fn lost(judged_before: u64, keys: &[u128]) -> Command {
     let lost_keys = keys.iter().copied().map(KeyId).collect();
     Command::NoteLoss(NoteLoss { next_org: 0, judged_before, lost_keys })
@@ -74,7 +74,7 @@ fn what_an_ended_key_asks_for_has_no_effect_whatever_it_is() {
     }
     assert_eq!(counts(&fixture), (0, 2));
     assert!(!fixture.key(FIRST).has_ended());
-    // Its end was seen; no clock brings it back.
+    // The end of the key was recorded, so no clock revives the key.
     assert!(fixture.key(KeyId(7)).has_ended());
     let early = by(KeyId(7), Scope::EndpointsWrite, NOW, put_endpoint(50));
     assert_eq!(fixture.became(&early), Err(Refusal::NotAuthorized));
@@ -90,7 +90,7 @@ fn what_an_ended_key_asks_for_has_no_effect_whatever_it_is() {
 fn what_a_key_asked_for_before_damage_took_its_making_is_not_lost_with_it() {
     let mut fixture = fixture();
     fixture.apply(&lost(350, &[77]));
-    // At the positions 201 and 301, and at 401.
+    // The commands are at the positions 201, 301 and 401.
     let asked = |event| by(KeyId(77), Scope::EventsWrite, NOW, submit(event, 1_000, None));
     assert!(matches!(fixture.became(&asked(3)), Ok(Applied::SubmitEvent(SubmitOutcome::Accepted { .. }))));
     assert_eq!(
@@ -160,7 +160,7 @@ fn no_rotation_outlives_the_grace_or_the_end_of_the_first_key() {
         assert_eq!(fixture.key(KeyId(new)).ends_at(), Some(Timestamp(2_000)), "from the grace of {old}");
         assert_eq!(fixture.key(KeyId(old)).ends_at(), Some(Timestamp(2_000)));
     }
-    // No grace: it has ended, also for a clock that was set back.
+    // Without a grace period the key ends at once, even if the clock is set back.
     assert_eq!(fixture.became(&rotate(KeyId(8), 12, NOW)), Ok(Applied::RotateKey(KeyAdded::Added)));
     assert!(fixture.store.key(KeyId(8)).unwrap().is_none_or(|found| !found.key().is_valid(Timestamp(1))));
     assert_eq!(fixture.became(&rotate(KeyId(12), 13, Timestamp(0))), Ok(Applied::RotateKey(KeyAdded::Added)));
@@ -183,7 +183,7 @@ fn a_rotation_has_room_however_many_keys_there_are_and_those_in_their_grace_are_
             Ok(Applied::RotateKey(KeyAdded::Added))
         );
         assert!(fixture.key(current).is_valid(NOW), "the one that was replaced has its grace");
-        // One in its grace has a successor too.
+        // A key in its grace period can be rotated too.
         assert_eq!(
             fixture.became(&rotate(current, 5_000 + u128::from(turn), Timestamp(200_000))),
             Ok(Applied::RotateKey(KeyAdded::Added))

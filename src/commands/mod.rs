@@ -1,8 +1,9 @@
-//! Commands: every durable change there is. The journal is a list of them, and the state comes of applying them in order.
+//! Commands are the durable changes. The journal is a list of commands, and the state results from
+//! applying them in order.
 //!
-//! Each command has a file here, which holds all that is known of it: its fields, its number and version in the journal,
-//! the organization and event it is about, the scope or role that may ask for it, and its effect on the state. A line in
-//! the registry below makes it one of the [`Command`]s; nothing else lists commands.
+//! Each command has a file here, with its fields, its number and version in the journal, its
+//! organization and event, the scope or role that may ask for it, and its effect on the state. A
+//! line in the registry below adds it to [`Command`]; commands are listed nowhere else.
 
 mod ack_event;
 mod cancel_deliveries;
@@ -55,117 +56,119 @@ use crate::model::id::{EventId, KeyId, OrgNo};
 use crate::model::key::Scope;
 use crate::store::{Change, Effects, Refusal, StateError, Store, Unapplied};
 
-/// A kind of command. Ids and times are in a command, so that applying it twice, or years later, gives the same state.
+/// A kind of command. Ids and times are part of a command, so that applying it again, even years
+/// later, gives the same state.
 pub trait Kind: Sized {
-    /// The number of its frames in the journal. Numbers are for ever; a kind that goes leaves its number unused.
+    /// The number of the kind's frames in the journal. Numbers are never reused.
     const NUMBER: u8;
-    /// The version of its frames that is written. When the fields change, it is raised, and [`Kind::read`] goes on reading
-    /// the older ones.
+    /// The version of written frames. It rises when the fields change; [`Kind::read`]
+    /// still reads older versions.
     const VERSION: u8;
-    /// The scope or role that may ask for it.
+    /// The scope or role that may ask for the command.
     const ASKED_BY: AskedBy;
 
-    /// The answer to whoever submits it.
+    /// The answer to the submitter of the command.
     type Outcome;
 
-    /// The organization it is about, if it is about one.
+    /// Returns the organization of the command, if there is one.
     fn org(&self) -> Option<OrgNo>;
 
-    /// The number that it gives to a new organization, if it gives one.
+    /// Returns the number given to a new organization, if the command creates one.
     fn made_org(&self) -> Option<OrgNo> {
         None
     }
 
-    /// The stored event it is about, if it is about one.
+    /// Returns the stored event of the command, if there is one.
     fn event(&self) -> Option<EventId> {
         None
     }
 
-    /// The number of rows that it can change, nearly: how many endpoints or events it is about.
+    /// Returns the approximate number of rows that can change: the number of endpoints or events in
+    /// the command.
     fn weight(&self) -> usize {
         1
     }
 
-    /// The size of the event that it brings in, in bytes.
+    /// Returns the size of the submitted event, in bytes.
     fn payload_bytes(&self) -> usize {
         0
     }
 
-    /// The key that it makes, if it makes one.
+    /// Returns the key created by the command, if any.
     fn made_key(&self) -> Option<KeyId> {
         None
     }
 
-    /// The key that it stands on, if it was asked for with one.
+    /// Returns the key that asked for the command, if any.
     fn asker(&self) -> Option<KeyId> {
         None
     }
 
-    /// The event of this id, if the command can store it.
+    /// Returns the event with this id, if the command can store it.
     fn into_event(self, _id: EventId) -> Option<SubmitEvent> {
         None
     }
 
-    /// Appends the body of its frame to `out`.
+    /// Appends the body of the command's frame to `out`.
     ///
     /// # Errors
-    /// When it is over the record limit.
+    /// When the body exceeds the record limit.
     fn write(&self, out: &mut Vec<u8>) -> Result<(), CodecError>;
 
     /// Reads the body of a frame of this kind; `version` is [`Kind::VERSION`] or lower.
     ///
     /// # Errors
-    /// When the bytes are not such a body.
+    /// When the bytes are no such body.
     fn read(version: u8, body: &[u8]) -> Result<Self, UnknownFrame>;
 
-    /// Makes the change.
+    /// Applies the command to the state.
     ///
     /// # Errors
-    /// When a key may not ask for it, or rows cannot be read.
+    /// When the key may not ask for the command, or rows cannot be read.
     fn apply(&self, change: &mut Change<'_>) -> Result<Self::Outcome, Unapplied>;
 }
 
-/// A kind of command that can be submitted by itself: its outcome can be told from those of the others.
+/// A kind of command that can be submitted by itself, because its outcome can be told from others.
 pub trait Submitted: Kind + Into<Command> {
-    /// Its outcome, if that is one of this kind.
+    /// Returns the outcome if it is of this kind.
     fn outcome(applied: Applied) -> Option<Self::Outcome>;
 }
 
 /// The scope or role that may ask for a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AskedBy {
-    /// The server itself, and no request.
+    /// Only the server itself; no request can ask.
     Server,
     /// A key of the organization with this scope.
     Key(Scope),
-    /// The operator.
+    /// The operator, with the admin token.
     Operator,
     /// The operator, or a key of the organization with this scope.
     OperatorOr(Scope),
-    /// Whoever may ask for the command inside.
+    /// The scope or role of the command inside.
     Inner,
 }
 
-/// A kind of command, as the registry knows it.
+/// The registry's description of a kind of command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KindInfo {
-    /// [`Kind::NUMBER`].
+    /// The value of [`Kind::NUMBER`].
     pub number: u8,
-    /// [`Kind::VERSION`].
+    /// The value of [`Kind::VERSION`].
     pub version: u8,
-    /// The word for it, in the output of `verify` and `rebuild`: the name of its file.
+    /// The name in the output of `verify` and `rebuild`: the name of the command's file.
     pub name: &'static str,
-    /// [`Kind::ASKED_BY`].
+    /// The value of [`Kind::ASKED_BY`].
     pub asked_by: AskedBy,
 }
 
-/// The type that a variant of [`Command`] holds.
+/// The type in a variant of [`Command`].
 macro_rules! held {
     ($name:ident) => { $name };
     ($name:ident, $holder:ident) => { $holder<$name> };
 }
 
-/// An envelope has the outcome of the command inside, and none of its own.
+/// The outcome type. An envelope has the outcome of the command inside, and none of its own.
 macro_rules! own_outcome {
     ($name:ident) => {
         <$name as Kind>::Outcome
@@ -202,7 +205,7 @@ macro_rules! registry {
     ($($module:ident::$name:ident $(in $holder:ident)? $(as $envelope:ident)?,)*) => {
         $(pub use $module::$name;)*
 
-        /// One durable change: any of the commands.
+        /// A durable change: any of the commands.
         #[derive(Clone, Debug, PartialEq, Eq)]
         pub enum Command {
             $(
@@ -211,7 +214,7 @@ macro_rules! registry {
             )*
         }
 
-        /// The outcome of one command, whichever it is.
+        /// The outcome of a command of any kind.
         #[derive(Clone, Debug, PartialEq, Eq)]
         pub enum Applied {
             $(
@@ -230,7 +233,7 @@ macro_rules! registry {
             }
         )*
 
-        /// All kinds of commands.
+        /// All kinds of commands, in the order of the registry.
         pub const KINDS: &[KindInfo] = &[$(KindInfo {
             number: <$name as Kind>::NUMBER,
             version: <$name as Kind>::VERSION,
@@ -239,7 +242,7 @@ macro_rules! registry {
         }),*];
 
         impl Command {
-            /// What is known of its kind.
+            /// Returns the registry's description of the kind.
             pub fn kind(&self) -> KindInfo {
                 match self {
                     $(Self::$name(_) => KindInfo {
@@ -251,73 +254,73 @@ macro_rules! registry {
                 }
             }
 
-            /// See [`Kind::org`].
+            /// Returns the organization, see [`Kind::org`].
             pub fn org(&self) -> Option<OrgNo> {
                 match self {
                     $(Self::$name(command) => command.org(),)*
                 }
             }
 
-            /// See [`Kind::made_org`].
+            /// Returns the new organization's number, see [`Kind::made_org`].
             pub fn made_org(&self) -> Option<OrgNo> {
                 match self {
                     $(Self::$name(command) => command.made_org(),)*
                 }
             }
 
-            /// See [`Kind::event`].
+            /// Returns the stored event, see [`Kind::event`].
             pub fn event(&self) -> Option<EventId> {
                 match self {
                     $(Self::$name(command) => command.event(),)*
                 }
             }
 
-            /// See [`Kind::weight`]; at least 1.
+            /// Returns the approximate number of rows, at least 1; see [`Kind::weight`].
             pub fn weight(&self) -> usize {
                 match self {
                     $(Self::$name(command) => command.weight().max(1),)*
                 }
             }
 
-            /// See [`Kind::payload_bytes`].
+            /// Returns the event's size in bytes, see [`Kind::payload_bytes`].
             pub fn payload_bytes(&self) -> usize {
                 match self {
                     $(Self::$name(command) => command.payload_bytes(),)*
                 }
             }
 
-            /// See [`Kind::made_key`].
+            /// Returns the created key, see [`Kind::made_key`].
             pub fn made_key(&self) -> Option<KeyId> {
                 match self {
                     $(Self::$name(command) => command.made_key(),)*
                 }
             }
 
-            /// See [`Kind::asker`].
+            /// Returns the asking key, see [`Kind::asker`].
             pub fn asker(&self) -> Option<KeyId> {
                 match self {
                     $(Self::$name(command) => command.asker(),)*
                 }
             }
 
-            /// See [`Kind::into_event`].
+            /// Returns the event with this id, see [`Kind::into_event`].
             pub fn into_event(self, id: EventId) -> Option<SubmitEvent> {
                 match self {
                     $(Self::$name(command) => command.into_event(id),)*
                 }
             }
 
-            /// Appends the body of its frame to `out`.
+            /// Appends the body of the command's frame to `out`.
             ///
             /// # Errors
-            /// When it is over the record limit.
+            /// When the body exceeds the record limit.
             pub fn write(&self, out: &mut Vec<u8>) -> Result<(), CodecError> {
                 match self {
                     $(Self::$name(command) => command.write(out),)*
                 }
             }
 
-            /// The command of a frame.
+            /// Reads the command of a frame.
             ///
             /// # Errors
             /// When the frame is of a newer version or malformed.
@@ -363,11 +366,11 @@ registry! {
     note_loss::NoteLoss,
 }
 
-/// The result of one applied command: its outcome, or the refusal of the key that asked for it.
+/// The result of an applied command: its outcome, or the refusal of the key that asked for it.
 pub type Became = Result<Applied, Refusal>;
 
-/// Applies commands that are on stable storage, in journal order. `commands` gives each with the position of its frame;
-/// `applied` is the position behind the last of them.
+/// Applies commands from stable storage, in journal order. Each item of `commands` has the position
+/// of its frame; `applied` is the position behind the last frame.
 ///
 /// # Errors
 /// When rows cannot be read. The state must not be used any more then; a restart rebuilds it.

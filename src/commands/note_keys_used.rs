@@ -1,4 +1,4 @@
-//! The times at which keys were last used.
+//! Command: notes when keys were last used.
 
 use serde::{Deserialize, Serialize};
 

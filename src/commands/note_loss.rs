@@ -1,4 +1,4 @@
-//! A part of the journal was lost to damage.
+//! Command: notes that a part of the journal was lost to damage.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,16 +6,18 @@ use super::{AskedBy, Kind, plain_body};
 use crate::model::id::{KeyId, OrgNo};
 use crate::store::{Change, Unapplied};
 
-/// Notes that a part of the journal was lost. Written only when a damaged journal is salvaged, in the place of lost frames.
+/// Notes that a part of the journal was lost. `rebuild` writes this command in the place of lost
+/// frames when it salvages a damaged journal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NoteLoss {
-    /// Numbers of organizations below this one are not given any more: commands that are still there name some of them, and
-    /// the creation of those organizations may be lost.
+    /// New organizations get numbers from here on. Remaining commands name lower numbers, and the
+    /// creation of those organizations may be lost.
     pub next_org: u32,
-    /// The end of the journal at that time: commands up to there were judged before the loss.
+    /// The end of the journal at that time: commands before this position were judged before the
+    /// loss.
     pub judged_before: u64,
-    /// Keys that some of those commands stand on and whose creation was lost: they are believed, as they were then. Any
-    /// other key that is not there had ended, or never was.
+    /// Keys that asked for remaining commands and whose creation was lost: their commands are
+    /// applied without judging the key again. Any other unknown key had ended or never existed.
     pub lost_keys: Vec<KeyId>,
 }
 

@@ -1,4 +1,4 @@
-//! Routing an event crashed.
+//! Command: notes that routing an event crashed.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,16 +7,16 @@ use crate::model::event::EventStatus;
 use crate::model::id::{EventId, OrgNo};
 use crate::store::{Change, Unapplied};
 
-/// Notes that the worker crashed while it routed an event. An event that makes it crash again and again is given up.
+/// Notes that the worker crashed while routing an event. After three crashes the event is given up.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NoteRouteCrash {
-    /// The organization.
+    /// The organization of the event.
     pub org: OrgNo,
-    /// The event.
+    /// The event that was being routed.
     pub event: EventId,
 }
 
-/// The number of crashes after which an event is given up.
+/// Number of crashes after which an event is given up.
 const CRASHES_MAX: u8 = 3;
 
 impl Kind for NoteRouteCrash {

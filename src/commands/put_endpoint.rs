@@ -1,4 +1,4 @@
-//! An endpoint that is made or changed.
+//! Command: creates or changes an endpoint.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,27 +10,28 @@ use crate::store::schema::{EndpointRow, HealthRow, NumberRow, OrgRow};
 use crate::store::{Change, StateError, Unapplied};
 use std::sync::Arc;
 
-/// Makes or changes an endpoint.
+/// Creates or changes an endpoint.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PutEndpoint {
-    /// The organization.
+    /// The organization of the endpoint.
     pub org: OrgNo,
-    /// The endpoint as it is from now on.
+    /// The new value of the endpoint.
     pub endpoint: Endpoint,
-    /// Whether it is enabled becomes as `endpoint` says; else that stays as it is by then, because a receiver may have
-    /// disabled it meanwhile.
+    /// Set when the command also enables or disables the endpoint. Otherwise the endpoint stays as
+    /// it is, because a receiver may have disabled it since the request read it.
     pub sets_enabled: bool,
 }
 
-/// The most endpoints of an organization.
+/// Maximum number of endpoints of an organization.
 pub const ENDPOINTS_PER_ORG_MAX: usize = 1_000;
 
 /// The outcome of [`PutEndpoint`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PutEndpointOutcome {
-    /// The endpoint is as the command says.
+    /// The endpoint has the new value.
     Put,
-    /// There is no such organization, or the endpoint was deleted, or is another organization's.
+    /// The organization does not exist, or the endpoint was deleted or belongs to another
+    /// organization.
     NotFound,
     /// The organization has [`ENDPOINTS_PER_ORG_MAX`] endpoints.
     LimitReached,
@@ -57,7 +58,7 @@ impl Kind for PutEndpoint {
         let number = match known {
             Some(known) if known.org == self.org => known.number,
             Some(_) => return Ok(PutEndpointOutcome::NotFound),
-            // One that has ended stays ended, whoever was about to change it.
+            // A deleted endpoint is not made again by a late change.
             None if change.state.former.get(endpoint.id)?.is_some() => return Ok(PutEndpointOutcome::NotFound),
             None if org.endpoints.len() >= ENDPOINTS_PER_ORG_MAX => return Ok(PutEndpointOutcome::LimitReached),
             None => give_number(change, self.org, &org, endpoint.id)?,
@@ -68,7 +69,7 @@ impl Kind for PutEndpoint {
         }
         let health = change.state.health.edit_or_insert(endpoint.id, HealthRow::default)?;
         if was.is_some() && endpoint.is_enabled() {
-            health.failing_since = None; // what it is judged by begins anew
+            health.failing_since = None; // enabling starts a new period of judgement
         }
         let id = endpoint.id;
         change.state.endpoints.put(id, EndpointRow { org: self.org, number, endpoint: Arc::new(endpoint) });
@@ -78,8 +79,8 @@ impl Kind for PutEndpoint {
     }
 }
 
-/// Takes a new endpoint into the organization's list, under a number that no living one has: the next one, or, when they
-/// are used up, the first that is free again.
+/// Adds a new endpoint to the organization's list, under a number that no living endpoint has: the
+/// next number, or, when they are used up, the lowest free one.
 fn give_number(change: &mut Change<'_>, org: OrgNo, row: &OrgRow, endpoint: EndpointId) -> Result<u32, StateError> {
     let mut number = row.next_endpoint;
     if number > ENDPOINT_NUMBER_MAX {

@@ -1,4 +1,4 @@
-//! A command that a request asks for.
+//! Envelope: a command asked for by a request.
 
 use super::codec::only_current;
 use super::{Applied, AskedBy, Command, Kind, KindInfo, SubmitEvent, UnknownFrame};
@@ -7,18 +7,18 @@ use crate::model::authority::Authority;
 use crate::model::id::{EventId, KeyId, OrgNo};
 use crate::store::{Change, Unapplied};
 
-/// A command that a request asks for: it has an effect only if the request's key may ask for it when it is applied. An
-/// event needs none around it, because it names its key itself.
+/// A command asked for by a request. It has an effect only if the request's key may ask for it when
+/// it is applied. Events need no envelope, because they name their key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Requested {
-    /// The key that asks, and the scopes that it needs.
+    /// The asking key and the scopes that the command needs.
     pub authority: Authority,
-    /// The command; neither an event nor another request.
+    /// The command; neither an event nor another envelope.
     pub command: Command,
 }
 
 impl Command {
-    /// The same, asked for by a request.
+    /// Returns the command as asked for by a request with this authority.
     #[must_use]
     pub fn requested(self, authority: Authority) -> Self {
         match self {
@@ -30,7 +30,7 @@ impl Command {
         }
     }
 
-    /// The change itself, whoever asks for it.
+    /// Returns the command without its envelope.
     pub fn action(&self) -> &Self {
         match self {
             Self::Requested(requested) => &requested.command,
@@ -70,7 +70,7 @@ impl Kind for Requested {
         self.command.weight()
     }
 
-    /// The authority, then the kind, the version and the body of the command.
+    /// Writes the authority, then the kind, the version and the body of the command.
     fn write(&self, out: &mut Vec<u8>) -> Result<(), CodecError> {
         encode_into(&self.authority, out)?;
         let KindInfo { number, version, .. } = self.command.kind();

@@ -1,4 +1,4 @@
-//! A delivery that is to be tried now.
+//! Command: tries a delivery now.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,35 +11,35 @@ use crate::store::change::Again;
 use crate::store::schema::{DeliveryState, DueRow};
 use crate::store::{Change, StateError, Unapplied};
 
-/// Has a delivery tried now. If it waits, it is due now, and goes on with its schedule. If it was given up, canceled or
-/// accepted, it waits again, and its schedule begins anew.
+/// Makes a delivery due now. A waiting delivery continues its retry schedule. A dead, canceled or
+/// accepted delivery waits again, and its schedule starts over.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RetryDelivery {
-    /// The organization.
+    /// The organization of the delivery.
     pub org: OrgNo,
-    /// The endpoint.
+    /// The endpoint of the delivery.
     pub endpoint: EndpointId,
-    /// The event.
+    /// The event of the delivery.
     pub event: EventId,
-    /// The time from which it is due: a steady time, as all due times are.
+    /// The time at which the delivery becomes due: a steady time, like all due times.
     pub at: Timestamp,
-    /// Nothing happens to any but a dead letter.
+    /// Set when the command must change nothing but a dead letter.
     pub only_dead: bool,
-    /// The reason of the next attempt, if this makes it come.
+    /// The trigger recorded for the next attempt, unless the delivery was due anyway.
     pub trigger: Trigger,
 }
 
 /// The outcome of [`RetryDelivery`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RetryOutcome {
-    /// The delivery is due.
+    /// The delivery is due now.
     Queued,
     /// The event's payload is erased.
     Erased {
-        /// The time at which it was erased.
+        /// The time of the erasure.
         at: Timestamp,
     },
-    /// There is no such delivery, or its endpoint is deleted, or it is no dead letter.
+    /// The delivery does not exist, its endpoint is deleted, or only a dead letter was wanted.
     NotFound,
 }
 
@@ -86,7 +86,8 @@ impl Kind for RetryDelivery {
     }
 }
 
-/// Makes a delivery that waits due now at the latest. One that was due by itself is not made because of the command.
+/// Makes a waiting delivery due now at the latest. A delivery that was due anyway keeps its
+/// trigger.
 fn hurry(change: &mut Change<'_>, again: Again, due_at: Timestamp) -> Result<(), StateError> {
     let Again { endpoint, event, at: now, trigger, .. } = again;
     if now < due_at {

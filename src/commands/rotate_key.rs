@@ -1,4 +1,4 @@
-//! A new key for an old one.
+//! Command: replaces a key by a new one.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,18 +8,18 @@ use crate::model::key::{Key, Scope};
 use crate::model::time::Timestamp;
 use crate::store::{Change, KeyAdded, Unapplied};
 
-/// Makes a new key for an old one, which ends after a grace time. The new key may what the old one may, and no longer: not
-/// even when the old one is in its grace already.
+/// Replaces a key by a new one; the old key ends after a grace period. The new key has the scopes
+/// and the end of the old one, even if the old key is in its grace period already.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RotateKey {
-    /// The organization.
+    /// The organization of the keys.
     pub org: OrgNo,
-    /// The key that ends.
+    /// The key to be replaced.
     pub old: KeyId,
-    /// The time at which it ends (or earlier, if it had an earlier end). 0, or a time that is over: at once, whatever the
-    /// clock does.
+    /// The end of the old key's grace period, unless the key ends earlier anyway. With 0 or a past
+    /// time the key ends at once, for good.
     pub old_ends_at: Timestamp,
-    /// The key that takes its place. Its scopes and its end are those that the old one has by then.
+    /// The new key. Its scopes and its end are taken from the old key when the command is applied.
     pub new: Key,
 }
 
@@ -44,7 +44,7 @@ impl Kind for RotateKey {
         let at = self.new.created_at;
         let known = change.state.keys.get(self.old)?;
         if known.is_none() && change.is_lost(self.old)? {
-            // Its scopes are not known, so there is no key that could be used from now on.
+            // The scopes of the old key are unknown, so the new key cannot be used either.
             change.change_lost((self.old_ends_at <= at).then_some(self.old), Some(self.new.id))?;
         }
         let Some(old) = known.filter(|row| row.org == self.org && row.key.is_valid(at)) else {

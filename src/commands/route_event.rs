@@ -1,4 +1,4 @@
-//! The endpoints that an event goes to.
+//! Command: creates the deliveries of an event.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,16 +9,16 @@ use crate::model::time::Timestamp;
 use crate::store::schema::{DeliveryRow, DeliveryState, DueRow, PendingBits};
 use crate::store::{Change, Unapplied};
 
-/// Makes the deliveries of an event, to the endpoints that a worker has found for it.
+/// Creates the deliveries of an event, to the endpoints that a worker has found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RouteEvent {
-    /// The organization.
+    /// The organization of the event.
     pub org: OrgNo,
-    /// The event.
+    /// The event to be delivered.
     pub event: EventId,
-    /// The endpoints.
+    /// The endpoints that receive the event.
     pub endpoints: Vec<EndpointId>,
-    /// The time before which it is not sent.
+    /// The earliest time of the first attempts.
     pub due_at: Timestamp,
 }
 
@@ -54,7 +54,7 @@ impl Kind for RouteEvent {
         let at_once = received_at.is_some_and(|received_at| *due_at <= received_at);
         let mut made = 0u16;
         for endpoint in endpoints {
-            // One that was deleted since the worker looked gets nothing.
+            // An endpoint deleted since the worker looked receives nothing.
             if change.state.endpoints.get(*endpoint)?.is_none() {
                 continue;
             }

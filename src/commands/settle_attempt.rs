@@ -1,7 +1,8 @@
-//! An attempt is over: its result, and the state of its delivery from then on.
+//! Command: settles an attempt, that is, records its outcome and the next state of its delivery.
 //!
-//! Operational events that an attempt causes stand in the command that settles it ([`SettleAttempt::notices`]), not in one
-//! of their own: then a crash leaves both or neither, and whether they are true is decided in journal order.
+//! Operational events caused by an attempt are part of the command ([`SettleAttempt::notices`]) and
+//! not commands of their own: a crash leaves both or neither, and journal order decides whether
+//! they are true.
 
 use std::sync::Arc;
 
@@ -18,28 +19,29 @@ use crate::store::change::{Arrival, Place};
 use crate::store::schema::{DeadRow, DeliveredBlock, DeliveredEntry, DeliveryRow, DeliveryState, DueRow};
 use crate::store::{Change, StateError, Told, Unapplied};
 
-/// Settles an attempt: its result, and the state of its delivery from then on.
+/// Settles an attempt: records its outcome and the next state of its delivery.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SettleAttempt {
-    /// The organization.
+    /// The organization of the delivery.
     pub org: OrgNo,
-    /// The endpoint.
+    /// The endpoint of the delivery.
     pub endpoint: EndpointId,
-    /// The event.
+    /// The event of the delivery.
     pub event: EventId,
-    /// The attempt's number; the first is 1.
+    /// Attempt number; the first attempt is 1.
     pub number: u32,
-    /// The reason that it was made for.
+    /// The reason for making the attempt.
     pub trigger: Trigger,
-    /// Its result.
+    /// The outcome of the attempt.
     pub outcome: AttemptOutcome,
     /// The decision about the delivery.
     pub verdict: Verdict,
-    /// The reason why the endpoint gets nothing from now on, if so.
+    /// The reason for disabling the endpoint, if the attempt disables it.
     pub disables: Option<DisabledReason>,
-    /// Journal position of the attempt before this one: the attempts of a delivery are a list through the journal.
+    /// Journal position of the previous attempt: the attempts of a delivery are a linked list
+    /// through the journal.
     pub previous: Option<u64>,
-    /// Operational events that it causes.
+    /// Operational events that the attempt causes.
     pub notices: Vec<Notice>,
 }
 
@@ -63,15 +65,16 @@ impl Before {
 pub enum SettleOutcome {
     /// The attempt is settled, and these operational events were stored with it.
     Settled(Vec<Told>),
-    /// The delivery had been canceled while the attempt was under way, and stays so. The attempt counts for its endpoint,
-    /// and these operational events were stored with it.
+    /// The delivery was canceled during the attempt, and stays canceled. The attempt counts for its
+    /// endpoint, and these operational events were stored with it.
     Canceled(Vec<Told>),
-    /// Nothing happened: the attempt was settled before, or its delivery is over or never was.
+    /// Nothing was changed: the attempt was settled before, or its delivery is over or never
+    /// existed.
     Moot,
 }
 
 impl SettleOutcome {
-    /// The operational events that were stored with it.
+    /// Returns the operational events stored with the command.
     pub fn told(&self) -> &[Told] {
         match self {
             Self::Settled(told) | Self::Canceled(told) => told,
@@ -141,12 +144,12 @@ impl Kind for SettleAttempt {
 }
 
 impl SettleAttempt {
-    /// The end of the attempt.
+    /// Returns the end of the attempt.
     fn ended_at(&self) -> Timestamp {
         self.outcome.started_at.plus_ms(u64::from(self.outcome.duration_ms))
     }
 
-    /// One of its notices as the event that it is.
+    /// Returns an operational event as a storable event.
     fn notice_event(&self, notice: &Notice) -> NewEvent {
         NewEvent {
             event_type: notice.kind.event_type(),
@@ -159,7 +162,8 @@ impl SettleAttempt {
         }
     }
 
-    /// The delivery was canceled too late for this attempt: it is shown all the same, and counts for its endpoint.
+    /// Records an attempt of a delivery that was canceled meanwhile. The attempt is shown all the
+    /// same, and counts for its endpoint.
     fn settle_canceled(&self, change: &mut Change<'_>, before: Option<Before>) -> Result<SettleOutcome, StateError> {
         if let Some(row) = change.state.deliveries.edit((self.endpoint, self.event))? {
             (row.attempts, row.last_attempt) = (self.number, Some(change.position));
@@ -168,7 +172,7 @@ impl SettleAttempt {
         Ok(SettleOutcome::Canceled(self.tell(change, before, true)?))
     }
 
-    /// Counts the attempt for its endpoint, and disables that if the attempt says so.
+    /// Counts the attempt for its endpoint, and disables the endpoint if the attempt says so.
     fn note_attempt(&self, change: &mut Change<'_>) -> Result<(), StateError> {
         let at = self.ended_at();
         change.edit_health(self.endpoint, |health| {
@@ -185,7 +189,7 @@ impl SettleAttempt {
         self.disables.map_or(Ok(()), |reason| disable(change, self.endpoint, reason, at))
     }
 
-    /// Counts the delivery's end, if it has come.
+    /// Counts the end of the delivery, if the verdict ends it.
     fn note_verdict(&self, change: &mut Change<'_>) -> Result<(), StateError> {
         let is_dead = match self.verdict {
             Verdict::RetryAt(_) => return Ok(()),
@@ -199,7 +203,7 @@ impl SettleAttempt {
         })
     }
 
-    /// A row for a delivery that was attempted and goes on to be one.
+    /// Stores the row of a delivery that waits for a retry or is dead.
     fn keep(&self, change: &mut Change<'_>, state: DeliveryState, base: u32) {
         let (org, attempts, last_attempt) = (self.org, self.number, Some(change.position));
         let row = DeliveryRow { org, state, attempts, base, last_attempt, trigger: Trigger::Schedule };
@@ -237,8 +241,9 @@ impl SettleAttempt {
         })
     }
 
-    /// Stores its notices, as far as they are true. The attempt was judged by the state of a while ago, and others may have
-    /// been judged at the same time: only what this settling changed is told. A delivery that was canceled is not dead.
+    /// Stores the operational events that are true. The attempt was judged by an earlier state, and
+    /// others may have been judged at the same time, so only changes made by this command are
+    /// reported. A canceled delivery is not reported as dead.
     fn tell(
         &self,
         change: &mut Change<'_>,
@@ -277,13 +282,13 @@ impl SettleAttempt {
                 let health = change.state.health.edit(self.endpoint)?.filter(|_| accepted);
                 Ok(health.is_some_and(|health| health.failing_told.take().is_some()))
             }
-            // No attempt causes it.
+            // No attempt causes this event.
             NoticeKind::DiskLow => Ok(false),
         }
     }
 }
 
-/// Disables the endpoint: nothing more goes there, until its owner enables it again.
+/// Disables the endpoint: nothing is sent there until its owner enables it again.
 fn disable(
     change: &mut Change<'_>,
     endpoint: EndpointId,

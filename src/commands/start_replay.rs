@@ -1,4 +1,4 @@
-//! A replay that begins.
+//! Command: starts a replay.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,27 +10,27 @@ use crate::model::time::Timestamp;
 use crate::store::schema::{ReplayRow, RunningRow};
 use crate::store::{Change, StateError, Unapplied};
 
-/// Begins a replay. Its steps are [`super::StepReplay`]s.
+/// Starts a replay. Its steps are [`super::StepReplay`] commands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StartReplay {
-    /// The organization.
+    /// The organization of the replay.
     pub org: OrgNo,
-    /// The replay's id.
+    /// The id of the new replay.
     pub replay: ReplayId,
-    /// The events and endpoints that it is about.
+    /// The events and endpoints to be replayed.
     pub request: ReplayRequest,
-    /// The time at which it begins.
+    /// The time of the start.
     pub at: Timestamp,
 }
 
 /// The outcome of [`StartReplay`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StartReplayOutcome {
-    /// The replay has begun.
+    /// The replay has started.
     Started,
-    /// There is no such organization or endpoint.
+    /// The organization or the endpoint does not exist.
     NotFound,
-    /// The organization has [`REPLAYS_RUNNING_MAX`] replays that run.
+    /// The organization has [`REPLAYS_RUNNING_MAX`] running replays.
     LimitReached,
 }
 
@@ -89,8 +89,8 @@ impl Kind for StartReplay {
 }
 
 impl StartReplay {
-    /// The first and the last event that it can be about. An event that comes later is no part of it, so that it ends; the
-    /// first one is known, so that the progress can be told.
+    /// Returns the first and the last event that can be replayed. Later events are excluded, so
+    /// that the replay ends; the first is known, so that progress can be shown.
     fn events(&self, change: &Change<'_>) -> Result<(EventId, EventId), StateError> {
         let Self { org, request, .. } = self;
         let first = change.state.events.range((*org, EventId(0))..=(*org, EventId(u128::MAX)), 1)?;

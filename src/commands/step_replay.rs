@@ -1,4 +1,4 @@
-//! A part of a replay.
+//! Command: continues a replay by a step.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,29 +13,30 @@ use crate::store::schema::{DeliveryRow, DeliveryState};
 use crate::store::{Change, StateError, Unapplied};
 use crate::store::{ReplayStep, ReplayTurn};
 
-/// Takes a replay a step further. Deliveries and progress are one change: a crash neither loses nor repeats any. Nothing
-/// happens unless the replay is just where this step begins.
+/// Continues a replay by a step. Deliveries and progress are one change, so a crash neither
+/// loses nor repeats a delivery. The step has no effect unless the replay is exactly where the step
+/// begins.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StepReplay {
-    /// The organization.
+    /// The organization of the replay.
     pub org: OrgNo,
-    /// The replay.
+    /// The replay to be continued.
     pub replay: ReplayId,
-    /// The lane as it is before the step.
+    /// The progress at the endpoint before the step.
     pub lane: ReplayLane,
-    /// The endpoint.
+    /// The endpoint of the deliveries.
     pub endpoint: EndpointId,
-    /// Events that are to be delivered again, a bounded number; whether each is depends on how it stands by then.
+    /// Candidates for delivery, a bounded number. The state at its turn decides about each.
     pub events: Vec<EventId>,
-    /// The number of events looked at.
+    /// The number of examined events.
     pub examined: u32,
-    /// The first event that was not looked at; none when the endpoint is done.
+    /// The first event that was not examined; `None` when the endpoint is done.
     pub reached: Option<EventId>,
-    /// The time of the step, as a steady time: from then on the deliveries are due.
+    /// The steady time of the step, at which the deliveries become due.
     pub at: Timestamp,
 }
 
-/// The command that takes a replay further by this turn; none: it waits, or is over.
+/// Returns the command for this turn of a replay, or `None` if the replay waits or is over.
 pub fn command_of_turn((org, replay): (OrgNo, ReplayId), turn: ReplayTurn, at: Timestamp) -> Option<Command> {
     match turn {
         ReplayTurn::Step(ReplayStep { lane, endpoint, events, examined, reached }) => {
@@ -49,9 +50,9 @@ pub fn command_of_turn((org, replay): (OrgNo, ReplayId), turn: ReplayTurn, at: T
 /// The outcome of [`StepReplay`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StepReplayOutcome {
-    /// The replay is a step further.
+    /// The replay has done this step.
     Stepped,
-    /// Nothing happened: there is no such replay, or it is not where the step begins.
+    /// Nothing was changed: the replay does not exist, or is not where the step begins.
     NotFound,
 }
 
@@ -78,7 +79,7 @@ impl Kind for StepReplay {
             return Ok(StepReplayOutcome::NotFound);
         };
         let (mut queued, trigger) = (0, Trigger::Replay);
-        // An endpoint that was deleted meanwhile gets nothing.
+        // An endpoint deleted meanwhile receives nothing.
         if change.state.endpoints.get(endpoint)?.is_some_and(|row| row.org == org && row.number == lane.number) {
             for event in &self.events {
                 let again = Again { org, endpoint, event: *event, at, trigger };
@@ -95,11 +96,12 @@ impl Kind for StepReplay {
     }
 }
 
-/// Has one delivery made again, if it is one that the replay is about as it stands now; says whether.
+/// Repeats a delivery if the replay covers it in its current state. Returns true if it was queued.
 fn replay_one(change: &mut Change<'_>, again: Again, only: ReplayOnly) -> Result<bool, StateError> {
     let Again { org, endpoint, event, .. } = again;
     let Some(at) = change.locate(org, event)? else { return Ok(false) };
-    // Where it goes is about to be found out; that would make the delivery a second time.
+    // An unrouted event will be routed soon, and a replay would deliver it twice. An erased event
+    // is not sent.
     if change.state.unrouted.get((org, event))?.is_some() || change.erased_at(org, at)?.is_some() {
         return Ok(false);
     }

@@ -1,4 +1,4 @@
-//! A producer's event comes in.
+//! Command: stores an event of a producer.
 
 use serde::{Deserialize, Serialize};
 
@@ -15,23 +15,24 @@ use crate::store::change::Arrival;
 use crate::store::schema::{DEDUP_BLOCK_ENTRIES, DedupBlock, DedupEntry};
 use crate::store::{Change, Earlier, StateError, Unapplied};
 
-/// Stores an event, unless an event with the same dedup id was stored before and within the window.
+/// Stores an event, unless an event with the same dedup id was stored within the window.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SubmitEvent {
-    /// The organization.
+    /// The organization of the event.
     pub org: OrgNo,
-    /// The key that posted it, which must be valid at `received_at` and may write events; none: the server itself.
+    /// The key that posted the event; it must be valid at `received_at` and have the scope to write
+    /// events. `None` stands for the server itself.
     pub by: Option<KeyId>,
-    /// Its id. Given by the committer, in journal order; 0 until then.
+    /// The id of the event, given by the committer in journal order; 0 until then.
     pub id: EventId,
-    /// The time at which it was taken in. Given by the committer.
+    /// The time at which the event was received, given by the committer.
     pub received_at: Timestamp,
-    /// The event as it was posted.
+    /// The event as the producer posted it.
     pub event: NewEvent,
 }
 
 impl SubmitEvent {
-    /// The outcome when there is an earlier event with its dedup id.
+    /// Returns the outcome for an event with the same dedup id as an earlier one.
     pub(crate) fn known(earlier: &Earlier) -> SubmitOutcome {
         if earlier.is_same {
             SubmitOutcome::Duplicate { id: earlier.id, received_at: earlier.received_at }
@@ -46,24 +47,24 @@ impl SubmitEvent {
 pub enum SubmitOutcome {
     /// The event is stored.
     Accepted {
-        /// Its id.
+        /// The id of the event.
         id: EventId,
-        /// The time at which it was taken in.
+        /// The time at which the event was received.
         received_at: Timestamp,
     },
     /// An event with the same dedup id, type and payload was stored before.
     Duplicate {
-        /// The first one's id.
+        /// The id of the earlier event.
         id: EventId,
-        /// The time at which the first one was taken in.
+        /// The time at which the earlier event was received.
         received_at: Timestamp,
     },
     /// An event with the same dedup id but another type or payload was stored before.
     Mismatch {
-        /// The first one's id.
+        /// The id of the earlier event.
         id: EventId,
     },
-    /// There is no such organization.
+    /// The organization does not exist.
     NotFound,
 }
 
@@ -90,7 +91,7 @@ impl Kind for SubmitEvent {
         Some(self).filter(|event| event.id == id)
     }
 
-    /// The head, then the payload as it came.
+    /// Writes the head, then the payload byte for byte.
     fn write(&self, out: &mut Vec<u8>) -> Result<(), CodecError> {
         encode_into(&HeadRef::of(self), out)?;
         out.extend_from_slice(&self.event.payload);
@@ -132,7 +133,7 @@ impl Kind for SubmitEvent {
 }
 
 impl SubmitEvent {
-    /// Notes the dedup id for this event.
+    /// Stores the dedup id of this event.
     fn remember(&self, dedup: &Dedup, change: &mut Change<'_>) -> Result<(), StateError> {
         let mut tail = change.meta()?.dedup_tail;
         let is_full = |block: &DedupBlock| block.entries.len() >= DEDUP_BLOCK_ENTRIES;
@@ -153,7 +154,7 @@ impl SubmitEvent {
     }
 }
 
-/// The part of its frame before the payload.
+/// The part of the frame before the payload.
 #[derive(Serialize, Deserialize)]
 struct Head {
     org: OrgNo,
@@ -168,7 +169,7 @@ struct Head {
     cloudevent: Option<Box<CloudEvent>>,
 }
 
-/// The same, borrowed, for writing: the field order is the format.
+/// A borrowed [`Head`] for writing. The field order is the format.
 #[derive(Serialize)]
 struct HeadRef<'a> {
     org: OrgNo,

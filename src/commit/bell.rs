@@ -1,9 +1,11 @@
-//! Wakes requests that wait for an event: those that wait for one of its type, and no others.
+//! Notifier: wakes the requests that wait for an event, but only when an event of a wanted type
+//! came.
 //!
-//! The committer only notes down which inboxes grew, and only while somebody waits. A thread of its own looks into the state for
-//! what came, once for an organization and not once for each that waits there, and wakes whom it concerns: a few of each
-//! organization at a time, so that a crowd that waits for the same does not come all at once. A note can be lost: every few
-//! seconds it looks at all organizations where somebody waits, from where it was.
+//! The committer only notes which inboxes grew, and only while a request waits. A thread of its own
+//! looks into the state for new events, once per organization and not once per request. The thread
+//! wakes a few requests of each organization at a time, so that a crowd does not come back all at
+//! once. Notes can be lost: every few seconds the thread looks at all organizations with waiting
+//! requests.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
@@ -19,26 +21,27 @@ use crate::model::event::EventType;
 use crate::model::id::{EventId, OrgNo};
 use crate::store::{InboxNews, Store};
 
-/// How often it is looked without a note.
+/// Interval at which inboxes are read even without a note.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// Of one organization so many are woken at a time,
+/// Maximum number of requests per organization woken before a [`PAUSE`].
 const WOKEN_AT_ONCE: usize = 8;
-/// and more after this pause.
+/// Pause between two rounds of waking.
 const PAUSE: Duration = Duration::from_millis(1);
-/// Waiting requests that are looked at while nobody else can begin or end to wait.
+/// Number of waiting requests checked under one lock. Requests cannot begin or end to wait
+/// meanwhile.
 const WAITERS_AT_ONCE: usize = 512;
 
-/// Which types a request waits for.
+/// Returns true for event types in which a request is interested.
 pub type WantsType = Box<dyn Fn(&EventType) -> bool + Send + Sync>;
 
-/// Who waits for events.
+/// All requests waiting for events. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct InboxBell(Arc<Inner>);
 
 #[derive(Default)]
 struct Inner {
     orgs: Mutex<HashMap<OrgNo, Waiters>>,
-    /// How many requests wait: none most of the time, and then ringing costs one load.
+    /// Number of waiting requests. Mostly 0, and then a note costs one load.
     count: AtomicUsize,
     grown: Mutex<HashSet<OrgNo>>,
     signal: Signal,
@@ -50,13 +53,13 @@ impl fmt::Debug for InboxBell {
     }
 }
 
-/// Those of one organization.
+/// The waiting requests of an organization.
 struct Waiters {
-    /// What came up to this event was looked at, or was there before anybody waited.
+    /// Events up to this id were looked at, or were there before the first request waited.
     seen: EventId,
     next: u64,
     by_number: BTreeMap<u64, Waiter>,
-    /// Those of them that are to be woken.
+    /// Numbers of the requests to be woken.
     due: BTreeSet<u64>,
 }
 
@@ -65,7 +68,7 @@ struct Waiter {
     woken: Arc<Notify>,
 }
 
-/// Somebody who waits.
+/// A waiting request. Dropping the listener ends the wait.
 #[derive(Debug)]
 pub struct InboxListener {
     bell: InboxBell,
@@ -75,8 +78,8 @@ pub struct InboxListener {
 }
 
 impl InboxBell {
-    /// Begins to wait for what is behind `newest`, the newest event there is. Listen first, then look into the inbox, then wait: so
-    /// nothing is missed in between.
+    /// Begins to wait for events after `newest`, the newest event there is. Listen first, then read
+    /// the inbox, then wait: in this order no event is missed.
     pub fn listen(&self, org: OrgNo, newest: EventId, wants: WantsType) -> InboxListener {
         let woken = Arc::new(Notify::new());
         let mut orgs = self.orgs();
@@ -86,13 +89,13 @@ impl InboxBell {
         waiters.next += 1;
         waiters.by_number.insert(number, Waiter { wants, woken: Arc::clone(&woken) });
         if self.0.count.fetch_add(1, Ordering::SeqCst) == 0 {
-            // The thread may sleep without an end.
+            // The thread may sleep without a deadline.
             self.0.signal.notify();
         }
         InboxListener { bell: self.clone(), org, number, woken }
     }
 
-    /// Notes down that events came for these organizations. Never waits.
+    /// Notes new events for these organizations. Never waits.
     pub fn ring(&self, orgs: &[OrgNo]) {
         if orgs.is_empty() || self.0.count.load(Ordering::SeqCst) == 0 {
             return;
@@ -101,16 +104,16 @@ impl InboxBell {
         self.0.signal.notify();
     }
 
-    /// Ends [`InboxBell::run`].
+    /// Wakes [`InboxBell::run`], which then sees `stop`.
     pub fn stop(&self) {
         self.0.signal.notify();
     }
 
-    /// Wakes who waits, until `stop`.
+    /// Wakes waiting requests until `stop` is set.
     pub fn run(&self, store: &Store, stop: &Stop) {
         let (mut looked, mut due) = (Instant::now(), HashSet::new());
         while !stop.is_set() {
-            // Without anybody who waits there is nothing to look for.
+            // Without waiting requests there is nothing to look for.
             let pause = match (due.is_empty(), self.0.count.load(Ordering::SeqCst)) {
                 (false, _) => PAUSE,
                 (true, 0) => Duration::MAX,
@@ -130,7 +133,7 @@ impl InboxBell {
         }
     }
 
-    /// Notes down who is to be woken in an organization for what came since the last time.
+    /// Reads an organization's new events and marks the requests that want one of them as due.
     fn find(&self, store: &Store, org: OrgNo) {
         let Some(seen) = self.orgs().get(&org).map(|waiters| waiters.seen) else { return };
         let news = match store.inbox_news(org, seen) {
@@ -161,7 +164,7 @@ impl InboxBell {
         }
     }
 
-    /// Wakes some of an organization; says whether there are more.
+    /// Wakes a few due requests of an organization. Returns true if more are due.
     fn wake(&self, org: OrgNo) -> bool {
         let mut orgs = self.orgs();
         let Some(waiters) = orgs.get_mut(&org) else { return false };
@@ -186,7 +189,8 @@ fn is_wanted(news: &InboxNews, waiter: &Waiter) -> bool {
 }
 
 impl InboxListener {
-    /// Waits until something came that is wanted; at once if it did since this listener was made or last waited.
+    /// Waits until a wanted event came. Returns at once if such an event came since this listener
+    /// was made or last waited.
     pub async fn rung(&mut self) {
         self.woken.notified().await;
     }

@@ -1,4 +1,4 @@
-//! Who is woken by what.
+//! Tests of the notifier: which events wake which requests.
 
 use std::future::Future as _;
 
@@ -45,12 +45,12 @@ fn is_woken(listener: &InboxListener) -> bool {
     woken.as_mut().poll(&mut context).is_ready()
 }
 
-/// How many are to be woken.
+/// Returns the number of requests to be woken.
 fn due(bell: &InboxBell) -> usize {
     bell.orgs().get(&ORG).map_or(0, |waiters| waiters.due.len())
 }
 
-/// Who is to be woken now, woken all at once.
+/// Looks for new events and wakes all due requests. Returns their number.
 fn wake_all(bell: &InboxBell, store: &Store) -> usize {
     bell.find(store, ORG);
     let found = due(bell);
@@ -96,12 +96,12 @@ fn a_crowd_is_woken_a_few_at_a_time_and_all_of_it() {
 fn a_note_that_was_lost_costs_time_only() {
     let mut state = State::new();
     let bell = InboxBell::default();
-    // Nobody rings.
+    // The committer notes nothing here.
     state.event(1 << 80);
     let stop = Stop::new();
     let is_heard = std::thread::scope(|scope| {
         scope.spawn(|| bell.run(&state.store, &stop));
-        // It fell asleep while nobody waited.
+        // By now the thread sleeps without a deadline, because no request waits.
         Signal::new().wait(Duration::from_millis(200));
         let listener = bell.listen(ORG, EventId(0), Box::new(|_| true));
         let deadline = Instant::now() + 12 * LOOK_EVERY;

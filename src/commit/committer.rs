@@ -1,4 +1,5 @@
-//! The thread that makes changes durable: takes what waits, appends it, syncs once, applies, answers.
+//! The committer thread, which makes changes durable: takes waiting submissions, appends them,
+//! syncs once, applies them and answers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,44 +26,46 @@ use crate::model::id::{EndpointId, EventId, IdSource, OrgNo};
 use crate::model::time::Timestamp;
 use crate::store::{Effects, StateError, Store};
 
-/// A group ends when it changes so many rows, nearly: those who wait for the next one do not wait for long.
+/// Approximate number of changed rows at which a group ends, so that later submissions wait only
+/// briefly.
 const WEIGHT_MAX: usize = 8_192;
-/// Free disk is looked at after so many bytes.
+/// Appended bytes after which the free disk space is checked.
 const DISK_LOOK_BYTES: u64 = 1 << 20;
 
-/// How much is taken at once.
+/// Limits of the queue and of one commit group.
 #[derive(Clone, Copy, Debug)]
 pub struct CommitterLimits {
-    /// Submissions that may wait.
+    /// Maximum number of waiting submissions.
     pub queue: usize,
-    /// How long the oldest of them may have waited before events are refused.
+    /// Age of the oldest submission at which events are refused.
     pub wait_max: Duration,
-    /// Bytes that may wait or be on their way before events are refused.
+    /// Bytes of unfinished submissions at which events are refused.
     pub queue_bytes: usize,
-    /// Commands in one group; a submission is not split.
+    /// Commands at which a group ends; a submission is not split.
     pub group_commands: usize,
-    /// Payload bytes in one group, likewise.
+    /// Payload bytes at which a group ends; a submission is not split.
     pub group_bytes: usize,
 }
 
-/// Where the committer tells what there is to do now. Lossy on purpose: the state knows it as well.
+/// Channels and signals for work following from commands. Hints may be lost, because the state
+/// holds the same facts.
 #[derive(Debug)]
 pub struct Hints {
-    /// Events that need routing.
+    /// Events to be routed to endpoints.
     pub unrouted: Sender<(OrgNo, EventId)>,
-    /// Set when `unrouted` was full: somebody has to look into the state.
+    /// Set when `unrouted` was full: the sweeper must look into the state.
     pub unrouted_missed: AtomicBool,
     /// New deliveries and changed endpoints, for the scheduler.
     pub scheduler: Sender<SchedulerHint>,
-    /// Set when `scheduler` was full.
+    /// Set when `scheduler` was full: the scheduler must look into the state.
     pub scheduler_missed: AtomicBool,
-    /// For requests that wait for an event.
+    /// Wakes requests waiting for an event.
     pub bell: InboxBell,
-    /// For the thread that takes replays further: one began, or an endpoint changed.
+    /// Wakes the replayer: a replay began, or an endpoint changed.
     pub replays: Signal,
 }
 
-/// What the scheduler hears.
+/// A hint for the scheduler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SchedulerHint {
     /// A delivery is due at this time.
@@ -92,27 +95,27 @@ impl Hints {
     }
 }
 
-/// What the committer works with.
+/// Everything the committer works with besides the journal.
 pub struct Ports {
-    /// The state.
+    /// The state to which commands are applied.
     pub store: Arc<Store>,
-    /// The time that events are stamped with.
+    /// The clock for ids and times.
     pub clock: Clock,
-    /// Who is told.
+    /// Channels to the workers, the scheduler and the replayer.
     pub hints: Arc<Hints>,
-    /// What is counted.
+    /// The counters of commits and events.
     pub metrics: Arc<Metrics>,
-    /// Who brings rows to sled.
+    /// Handle for asking the flusher for a write-back.
     pub flush: Flush,
-    /// What the watchdog looks at.
+    /// Progress for the watchdog.
     pub progress: Arc<Progress>,
-    /// The disk that the data is on.
+    /// Free space of the data's disk.
     pub space: Arc<Space>,
-    /// For those who watch.
+    /// Sends applied changes to the watchers of `/api/tail`.
     pub feed: Feed,
 }
 
-/// The only one that appends to the journal.
+/// The only writer of the journal.
 pub struct Committer {
     queue: Receiver<Submission>,
     intake: Intake,
@@ -120,25 +123,27 @@ pub struct Committer {
     writer: Writer,
     ports: Ports,
     ids: IdSource,
-    /// The number of the next organization.
+    /// Number for the next organization.
     next_org: u32,
     group: Group,
     randomness: Vec<u8>,
-    /// Bytes appended since the disk was looked at.
+    /// Bytes appended since the free disk space was last checked.
     unlooked_bytes: u64,
 }
 
-/// A submission on its way: what is known of its commands' outcomes already.
+/// A submission in a group, with the outcomes of its commands as far as known.
 struct Entry {
     submission: Submission,
     outcomes: Vec<Option<Became>>,
 }
 
 impl Committer {
-    /// A committer and the door to it, for a state that is up to the journal. `last_id` is the largest id in the state.
+    /// Creates a committer and its intake, for a state that is up to date with the journal.
+    /// `last_id` is the largest id in the state.
     pub fn new(limits: CommitterLimits, writer: Writer, ports: Ports, last_id: u128) -> (Self, Intake) {
         let OrgNo(next_org) = ports.store.next_org();
-        // Due times of an earlier run may be ahead of a clock that was set back; ids were not behind them.
+        // After the clock was set back, due times of an earlier run may lie ahead of it. The last
+        // id does not lie behind them.
         ports.clock.not_before(EventId(last_id).unix_ms());
         let (sender, queue) = crossbeam_channel::bounded(limits.queue);
         let intake = Intake::new(sender, limits.wait_max, limits.queue_bytes);
@@ -157,7 +162,7 @@ impl Committer {
         (committer, intake)
     }
 
-    /// Works until the intake is closed and nothing waits.
+    /// Works until the intake is closed and its queue is empty.
     pub fn run(mut self) {
         let _on_panic = self.ports.store.condemn_on_panic();
         let mut entries = Vec::new();
@@ -168,9 +173,10 @@ impl Committer {
         self.ports.progress.idle();
     }
 
-    /// Waits for a submission, then takes what else waits; false when there will be none.
+    /// Waits for a submission, then takes all others in the queue. Returns false when the intake is
+    /// closed and empty.
     fn take(&mut self, entries: &mut Vec<Entry>) -> bool {
-        // Here, and not only when somebody wakes us: the queue may have been too full for that.
+        // Checked on each turn, because the queue may have been too full for the wakeup of `close`.
         if self.intake.is_closed() && self.queue.is_empty() {
             return false;
         }
@@ -193,7 +199,7 @@ impl Committer {
         true
     }
 
-    /// One group: durable, applied, answered.
+    /// Makes one group durable, applies it and answers.
     fn commit(&mut self, entries: &mut Vec<Entry>) {
         self.answer_known_duplicates(entries);
         self.stamp(entries);
@@ -231,7 +237,7 @@ impl Committer {
         self.group.clear();
     }
 
-    /// In portions; waits for sled when too many rows wait.
+    /// Applies commands in chunks. Writes rows to sled itself when too many wait.
     fn apply(&self, commands: &[Placed<'_>], end: u64, outcomes: &mut Vec<Became>) -> Vec<Effects> {
         let (store, mut all) = (&self.ports.store, Vec::new());
         for (portion, end) in portions(commands, end) {
@@ -247,7 +253,7 @@ impl Committer {
         all
     }
 
-    /// What the state knows as a duplicate costs no frame.
+    /// Answers known duplicates; such an event needs no frame.
     fn answer_known_duplicates(&self, entries: &mut [Entry]) {
         let events = entries.iter().flat_map(|entry| &entry.submission.commands).map(|command| match command {
             Command::SubmitEvent(submit) => Some((submit.by, submit.event.dedup.as_ref()?)),
@@ -263,8 +269,9 @@ impl Committer {
         }
     }
 
-    /// Gives events their ids and times, and requests the time that they are judged by, in the order of the journal. An id
-    /// is made of the steady time, because ids never go back; when an event was received is what the wall clock says.
+    /// Gives events their ids and times, and requests the time they are judged by, in the order of
+    /// the journal. An id is made from the steady time, because ids never go back; `received_at` is
+    /// the wall clock's time.
     fn stamp(&mut self, entries: &mut [Entry]) {
         const BYTES_PER_ID: usize = 10;
         let (now_ms, steady_ms) = (self.ports.clock.now_ms(), self.ports.clock.steady_ms());
@@ -307,14 +314,14 @@ impl Committer {
             let KindInfo { number, version, .. } = command.kind();
             let body = |buffer: &mut Vec<u8>| Ok(command.write(buffer)?);
             if let Err(Unwritable(reason)) = self.group.try_push(number, version, body) {
-                // Requests are bounded far below a frame's limits, so this is a mistake of ours.
+                // Requests are bounded far below a frame's limits, so this is a bug.
                 fatal(&format!("a command cannot be written: {reason}"));
             }
         }
     }
 
-    /// Fills in the outcomes that were open and tells those who wait. One that left needs no answer, but counts; each is
-    /// counted before it is told, so that nobody who has an answer sees figures without it.
+    /// Fills in the open outcomes and sends them. Outcomes are counted even if nobody waits for
+    /// them, and before they are sent, so that a client with an answer finds it in the metrics.
     fn answer(&self, entries: &mut Vec<Entry>, outcomes: Vec<Became>) {
         let mut outcomes = outcomes.into_iter();
         for entry in entries.drain(..) {
@@ -331,7 +338,8 @@ impl Committer {
         }
     }
 
-    /// Once a second, as the sweeper looks, would be too late for a fast producer and a small disk.
+    /// Checks the free disk space after each megabyte: the sweeper's check once a second is too
+    /// late for a fast producer and a small disk.
     fn look_at_disk(&mut self) {
         self.unlooked_bytes += self.group.bytes() as u64;
         if self.unlooked_bytes >= DISK_LOOK_BYTES {
@@ -342,14 +350,15 @@ impl Committer {
         }
     }
 
-    /// The state is broken, the journal is not: the next start makes the state anew.
+    /// Ends the process. The state is broken but the journal is not, so the next start computes the
+    /// state anew.
     fn give_up(&self, error: &StateError) -> ! {
         self.ports.store.condemn();
         fatal(&error.to_string())
     }
 }
 
-/// How many events were stored with it.
+/// Returns the number of events stored by the command.
 fn new_events(became: &Became) -> usize {
     match became {
         Ok(Applied::SubmitEvent(SubmitOutcome::Accepted { .. })) => 1,
@@ -362,7 +371,7 @@ fn is_duplicate(became: &Became) -> bool {
     matches!(became, Ok(Applied::SubmitEvent(SubmitOutcome::Duplicate { .. })))
 }
 
-/// Why a command cannot be a frame.
+/// The reason why a command cannot become a frame.
 struct Unwritable(String);
 
 impl From<CodecError> for Unwritable {
@@ -378,7 +387,7 @@ impl From<FrameRefused> for Unwritable {
 }
 
 impl Entry {
-    /// The commands whose outcome is not known yet.
+    /// Returns the commands whose outcome is not known yet.
     fn open(&self) -> impl Iterator<Item = &Command> {
         self.submission.commands.iter().zip(&self.outcomes).filter(|(_, outcome)| outcome.is_none()).map(|(c, _)| c)
     }

@@ -1,6 +1,7 @@
-//! Tells those who watch what just happened: events that were accepted and attempts that were settled, after they are on
-//! stable storage. Nothing is kept for anybody who does not watch, and who watches too slowly misses some and is told how
-//! many. Each organization has a channel of its own, so that nobody misses anything, or learns anything, because of another.
+//! Activity stream: tells watchers about events that were accepted and attempts that were settled,
+//! after the sync. Nothing is kept without a watcher, and a watcher that is too slow is told how
+//! many items were missed. Each organization has its own channel, so that watchers neither miss nor
+//! learn anything because of another organization.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,49 +17,49 @@ use crate::model::event::EventType;
 use crate::model::id::{EndpointId, EventId, OrgNo};
 use crate::model::time::Timestamp;
 
-/// Happenings that a listener may be behind: a power of two.
+/// Number of items by which a listener may be behind; a power of two.
 const BEHIND_MAX: usize = 1_024;
-/// Listeners of one organization,
+/// Maximum number of listeners per organization.
 const LISTENERS_PER_ORG_MAX: u64 = 8;
-/// and of all together; how they are shared says [`Shares`].
+/// Maximum number of listeners of all organizations; [`Shares`] divides them.
 const LISTENERS_MAX: u64 = 256;
 
-/// Something that is done.
+/// An item of the activity stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Happening {
-    /// An event was taken in; not one that was known already.
+    /// An event was accepted. Duplicates are not reported.
     Accepted {
-        /// Which.
+        /// The id of the event.
         event: EventId,
-        /// Its type.
+        /// The type of the event.
         event_type: EventType,
-        /// When.
+        /// The time at which the event was received.
         received_at: Timestamp,
     },
     /// An attempt was settled.
     Attempted(Attempted),
 }
 
-/// What an attempt brought, without what the receiver said.
+/// The result of an attempt, without the receiver's own words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attempted {
-    /// Of which event.
+    /// The event of the delivery.
     pub event: EventId,
-    /// Where to.
+    /// The endpoint of the delivery.
     pub endpoint: EndpointId,
-    /// The first attempt is 1.
+    /// Attempt number; the first attempt is 1.
     pub number: u32,
-    /// When the request began,
+    /// The time at which the request began.
     pub started_at: Timestamp,
-    /// and how long it took.
+    /// Duration of the request in milliseconds.
     pub duration_ms: u32,
-    /// The HTTP status, if there was an answer.
+    /// HTTP status, if there was an answer.
     pub status: Option<u16>,
-    /// None: accepted.
+    /// The error; absent if the receiver accepted the event.
     pub error: Option<AttemptError>,
-    /// What follows from it; none: the delivery had been canceled meanwhile.
+    /// The consequence for the delivery; absent if the delivery was canceled meanwhile.
     pub verdict: Option<Verdict>,
-    /// Why the endpoint gets nothing from now on.
+    /// The reason for disabling the endpoint, if this attempt disables it.
     pub disables: Option<DisabledReason>,
 }
 
@@ -78,16 +79,16 @@ impl Attempted {
     }
 }
 
-/// What a listener hears.
+/// The next message for a listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Heard {
-    /// The next thing that happened.
+    /// The next item of the stream.
     Happening(Arc<Happening>),
-    /// It was too slow for so many.
+    /// Number of items missed by a listener that was too slow.
     Missed(u64),
 }
 
-/// Where it is told. Cheap to clone.
+/// Sender of the activity stream. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Feed(Arc<Inner>);
 
@@ -105,7 +106,7 @@ impl Default for Feed {
 struct Inner {
     places: Arc<Shares<OrgNo>>,
     channels: Mutex<HashMap<OrgNo, Channel>>,
-    /// Of all channels: nobody listens most of the time, and then telling costs one load.
+    /// Number of listeners of all channels. Mostly 0, and then sending costs one load.
     listeners: AtomicUsize,
 }
 
@@ -115,7 +116,7 @@ struct Channel {
     listeners: usize,
 }
 
-/// Hears what happens in one organization from its making on.
+/// Receives the activity of an organization, from the listener's creation on.
 #[derive(Debug)]
 pub struct FeedListener {
     feed: Feed,
@@ -125,10 +126,10 @@ pub struct FeedListener {
 }
 
 impl Feed {
-    /// Begins to listen.
+    /// Starts listening to an organization.
     ///
     /// # Errors
-    /// When too many do.
+    /// When the organization, or all together, have too many listeners.
     pub fn listen(&self, org: OrgNo) -> Result<FeedListener, Exhausted> {
         let place = self.0.places.take(org, 1)?;
         let mut channels = self.0.channels.lock().unwrap_or_else(PoisonError::into_inner);
@@ -139,7 +140,7 @@ impl Feed {
         Ok(FeedListener { feed: self.clone(), _place: place, org, receiver: channel.sender.subscribe() })
     }
 
-    /// Tells what became of commands that are applied. Never waits for a listener.
+    /// Sends the outcomes of applied commands to listeners. Never waits for a listener.
     pub(super) fn tell<'a>(&self, applied: impl Iterator<Item = (&'a Command, &'a Became)>) {
         if self.0.listeners.load(Ordering::SeqCst) == 0 {
             return;
@@ -148,7 +149,7 @@ impl Feed {
         for (command, became) in applied {
             let Some(channel) = command.org().and_then(|org| channels.get(&org)) else { continue };
             for happening in happenings(command, became) {
-                // Nobody but a listener that is about to leave can have gone meanwhile.
+                // Sending fails only if the last listener is leaving.
                 drop(channel.sender.send(Arc::new(happening)));
             }
         }
@@ -156,17 +157,17 @@ impl Feed {
 }
 
 impl FeedListener {
-    /// Waits for the next thing that happens.
+    /// Waits for the next item.
     pub async fn next(&mut self) -> Heard {
         match self.receiver.recv().await {
             Ok(happening) => Heard::Happening(happening),
             Err(RecvError::Lagged(missed)) => Heard::Missed(missed),
-            // The channel stays as long as it has a listener.
+            // The channel exists as long as its listeners, so this does not happen.
             Err(RecvError::Closed) => std::future::pending().await,
         }
     }
 
-    /// What has happened already; none if that was all.
+    /// Returns the next item, or `None` without waiting.
     pub fn try_next(&mut self) -> Option<Heard> {
         match self.receiver.try_recv() {
             Ok(happening) => Some(Heard::Happening(happening)),
@@ -189,7 +190,7 @@ impl Drop for FeedListener {
     }
 }
 
-/// The happenings of an applied command: an event, or an attempt and the events that it caused.
+/// Returns the items of an applied command: an event, or an attempt and its operational events.
 fn happenings(command: &Command, became: &Became) -> Vec<Happening> {
     match (command, became) {
         (Command::SubmitEvent(submit), Ok(Applied::SubmitEvent(SubmitOutcome::Accepted { id, received_at }))) => {

@@ -1,4 +1,5 @@
-//! That who listens hears all of its own and nothing else, and that nobody waits for who is slow.
+//! Tests of the activity stream: listeners hear all of their own organization and nothing else, and
+//! slow listeners delay nobody.
 
 use super::*;
 use crate::commands::{NoteRouteCrash, SubmitEvent};
@@ -40,7 +41,7 @@ fn settle(org: OrgNo) -> Command {
     }))
 }
 
-/// The happening of an event with this id.
+/// The item for an accepted event with this id.
 fn accepted(id: u128) -> Heard {
     let event_type = "a.b".parse().unwrap();
     Heard::Happening(Arc::new(Happening::Accepted { event: EventId(id), event_type, received_at: AT }))
@@ -76,7 +77,7 @@ async fn a_listener_hears_of_its_organization_alone_what_is_new() {
     assert_eq!((attempted.status, attempted.verdict), (Some(500), Some(Verdict::RetryAt(Timestamp(9)))));
     assert_eq!(attempted.error.as_ref().map(|error| error.code), Some(ErrorCode::HttpStatus));
     assert_eq!((one.try_next(), two.try_next()), (None, None));
-    // One whose delivery was canceled meanwhile says so; one that was settled before is not told again.
+    // An attempt on a canceled delivery is reported; an attempt that was settled before is not.
     feed.tell([(&settle(ONE), &MOOT), (&settle(ONE), &CANCELED)].into_iter());
     let Some(Heard::Happening(canceled)) = one.try_next() else { panic!("nothing was missed") };
     let expected = Attempted { verdict: None, ..attempted.clone() };
@@ -106,7 +107,7 @@ async fn who_is_too_slow_hears_how_many_it_missed_and_goes_on_and_another_one_mi
     for id in 1..=most {
         assert_eq!(quick.try_next(), Some(accepted(id)));
     }
-    // What happens elsewhere is none of its business.
+    // Items of another organization do not count.
     let _other = feed.listen(TWO).unwrap();
     tell_accepted(&feed, TWO, 1..=most);
     tell_accepted(&feed, ONE, most + 1..=most + 10);
@@ -125,7 +126,7 @@ fn listeners_are_bounded_and_what_nobody_listens_to_is_gone() {
     assert_eq!(feed.listen(ONE).unwrap_err(), Exhausted::OfOne);
     drop(all.pop());
     all.push(feed.listen(ONE).unwrap());
-    // A few organizations, each with as many as it gets, leave places for many others.
+    // A few organizations with all their listeners leave room for many others.
     let mut listen_all = |org| {
         let before = all.len();
         all.extend(std::iter::from_fn(|| feed.listen(OrgNo(org)).ok()));
@@ -136,7 +137,7 @@ fn listeners_are_bounded_and_what_nobody_listens_to_is_gone() {
     assert_eq!(feed.listen(OrgNo(10_000)).unwrap_err(), Exhausted::InAll);
     drop(all);
     assert_eq!((feed.0.channels.lock().unwrap().len(), feed.0.listeners.load(Ordering::SeqCst)), (0, 0));
-    // Telling would find no channel, and does not look for one.
+    // Without listeners, `tell` returns before it looks at the commands.
     let never = std::iter::from_fn(|| -> Option<(&Command, &Became)> { panic!("nobody listens") });
     feed.tell(never);
 }

@@ -1,7 +1,7 @@
-//! The thread that brings fresh rows to sled, so that nobody who waits for an answer waits for that, unless there are too
-//! many. The journal has made them durable already; sled only has to keep up.
+//! Flusher thread: writes fresh rows to sled, so that the committer waits for sled only when too
+//! many rows wait. The journal has made the changes durable already.
 //!
-//! Woken by the committer. Must not know what the rows are.
+//! The committer wakes this thread. This module must not know the meaning of the rows.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,16 +16,16 @@ use crate::base::sabotage::{self, Switch};
 use crate::base::threads::{Signal, Stop};
 use crate::store::Store;
 
-/// Changed rows of a server reach sled at the latest after this long,
+/// Delay after which a server writes changed rows to sled, at the latest.
 pub const WRITE_BACK_AFTER: Duration = Duration::from_millis(300);
-/// or when there are so many.
+/// Number of fresh rows at which a write-back starts at once.
 const ROWS: usize = 4_096;
-/// Rows are looked for this often, also when nobody says that there are some.
+/// Interval at which the thread looks for fresh rows without a wakeup.
 const NAP: Duration = Duration::from_secs(20);
-/// With so many rows in memory the committer waits until they are in sled.
+/// Number of fresh rows at which the committer writes to sled itself.
 const ROWS_MAX: usize = 4 * ROWS;
 
-/// What the committer and the thread share.
+/// Shared by the committer and the flusher. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Flush {
     wake: Signal,
@@ -33,8 +33,8 @@ pub struct Flush {
 }
 
 impl Flush {
-    /// Asks for a write-back soon, or at once if there are many rows. Says whether there are too many: then whoever
-    /// makes them has to wait, unless the disk is full.
+    /// Asks for a write-back: soon, or at once if there are many rows. Returns true if there are
+    /// too many rows: then the caller must write them itself, unless the disk is full.
     pub(super) fn ask(&self, rows: usize) -> bool {
         if !self.asked.swap(true, Ordering::SeqCst) || rows >= ROWS {
             self.wake.notify();
@@ -42,32 +42,33 @@ impl Flush {
         rows >= ROWS_MAX
     }
 
-    /// Wakes the thread, so that it sees that it should stop.
+    /// Wakes the thread, for example to see a request to stop.
     pub fn wake(&self) {
         self.wake.notify();
     }
 }
 
-/// The thread's work.
+/// Everything the flusher thread works with.
 pub struct Flusher {
-    /// The state.
+    /// The state whose rows are written.
     pub store: Arc<Store>,
-    /// Who asks.
+    /// Shared with the committer, which asks for write-backs.
     pub flush: Flush,
-    /// How long changed rows may wait.
+    /// Delay between the first changed row and its write-back.
     pub after: Duration,
-    /// The door for events, which is closed while the disk is full.
+    /// The intake, which refuses events while the disk is full.
     pub intake: Intake,
-    /// The disk that the rows go to.
+    /// Free space of the rows' disk.
     pub space: Arc<Space>,
-    /// What is counted.
+    /// The counters of write-backs.
     pub metrics: Arc<Metrics>,
-    /// What the watchdog looks at.
+    /// Progress for the watchdog.
     pub progress: Arc<Progress>,
 }
 
 impl Flusher {
-    /// Works until it is asked to stop. What is fresh then is left to [`Store::close`].
+    /// Works until it is asked to stop. The rows that are fresh by then are left to
+    /// [`Store::close`].
     pub fn run(self, stop: &Stop) {
         let _on_panic = self.store.condemn_on_panic();
         let nap = if sabotage::is_on(Switch::ScanOff) { Duration::MAX } else { NAP };
@@ -97,8 +98,8 @@ impl Flusher {
         }
     }
 
-    /// Whether there is no space to write. No events are taken then, and what else comes has no
-    /// more than what is left of the journal's space.
+    /// Returns true if the disk has no room for the fresh rows. Events are refused then; other
+    /// commands get only the space that the journal has left.
     fn is_held(&self) -> bool {
         let held = self.space.is_short_for(self.store.fresh());
         if held {
@@ -108,7 +109,8 @@ impl Flusher {
     }
 }
 
-/// Brings fresh rows to sled. The state is broken if that fails, the journal is not: the next start makes the state anew.
+/// Writes fresh rows to sled. A failure ends the process: the state is broken but the journal is
+/// not, so the next start computes the state anew.
 pub(super) fn write_back(store: &Store, metrics: &Metrics) {
     let began = Instant::now();
     if sabotage::is_on(Switch::WriteBackHangs) {

@@ -1,14 +1,19 @@
-//! The door to the committer: a bounded queue that refuses when it is full, so that overload is felt in milliseconds.
+//! The intake: a bounded queue in front of the committer. A full queue refuses at once, so that
+//! clients notice overload within milliseconds.
 //!
-//! Full has three measures. A number of submissions is what the queue can hold at all. Bytes bound the memory, since a
-//! submission may be an event or a batch of megabytes. And the time that the oldest has waited bounds how long anybody
-//! waits, however fast the disk is: when it is over, new events are refused, while those that wait are still stored, and
-//! everything that is no event (acknowledgements, keys, what becomes of deliveries) is still taken.
+//! Three limits apply:
 //!
-//! There is no measure for a processor that is short, and none is missing. A refusal costs the processor a third of what
-//! taking in does, and whoever was refused asks again. Refusing by how late the HTTP workers are was tried with 8,000
-//! connections on one core: at 50 ms it left 1 to 25 % of the peak, at 250 ms it changed nothing but that refusals came after
-//! 0.3 s. Without it each connection waits its turn, and their number bounds how long that takes.
+//! - The number of submissions is bounded by the queue.
+//! - Bytes bound the memory, since a submission may have megabytes.
+//! - The age of the oldest submission bounds how long a client waits, however slow the disk is.
+//!   Beyond the limit, new events are refused; waiting events are still stored, and other commands
+//!   (acknowledgements, keys, outcomes of attempts) are still accepted.
+//!
+//! A lack of processor time has no limit of its own, on purpose. A refusal costs a third of the
+//! processor time of an accepted event, and refused clients ask again. Refusing by the delay of the
+//! HTTP workers was tried with 8,000 connections on one core: at 50 ms it left 1 to 25 % of the
+//! peak rate; at 250 ms its only effect was that refusals came after 0.3 s. Without such a limit
+//! each connection waits its turn, and the number of connections bounds the wait.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
@@ -24,17 +29,17 @@ use crate::base::sabotage::{self, Switch};
 use crate::commands::{Became, Command, Submitted};
 use crate::model::authority::Authority;
 
-/// What a command takes in memory beside its payload, in bytes: nearly.
+/// Approximate memory of a command beside its payload, in bytes.
 const COMMAND_BYTES: usize = 256;
-/// How often the log says that events are refused, at most.
+/// Minimum time between two log lines about refused events.
 const TELL_EVERY: Duration = Duration::from_secs(1);
 
-/// Why commands were not taken. Nothing of them is stored.
+/// The reason why commands were refused. None of the commands is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
-    /// The queue is full, or what waits in it waits too long.
+    /// The queue is full, or its oldest submission has waited too long.
     Overloaded,
-    /// The disk has no more room than the reserve: of this.
+    /// The disk is short of this resource.
     DiskFull(Shortage),
     /// The server is stopping.
     ShuttingDown,
@@ -52,16 +57,16 @@ impl fmt::Display for Refused {
 
 impl std::error::Error for Refused {}
 
-/// Commands on their way, and who waits for what becomes of them.
+/// Commands on their way to the committer, and the channel for their outcomes.
 #[derive(Debug)]
 pub(super) struct Submission {
     pub(super) commands: Vec<Command>,
     pub(super) reply: Option<oneshot::Sender<Result<Vec<Became>, Refused>>>,
-    /// Given back when the submission is done with, whatever became of it.
+    /// Released when the submission is dropped, however it ended.
     place: Place,
 }
 
-/// Takes commands. Cheap to clone.
+/// Accepts commands for the committer. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Intake {
     queue: Sender<Submission>,
@@ -71,28 +76,28 @@ pub struct Intake {
 #[derive(Debug)]
 struct IntakeState {
     closed: AtomicBool,
-    /// The code of the [`Shortage`], 0: there is none.
+    /// The code of the [`Shortage`]; 0 if there is none.
     shortage: AtomicU8,
     wait_max: Duration,
     bytes_max: usize,
     began: Instant,
-    /// Submissions that wait or are being stored.
+    /// Number of submissions waiting or being stored.
     under_way: AtomicUsize,
-    /// Their bytes.
+    /// Bytes of the submissions under way.
     bytes: AtomicUsize,
-    /// When the oldest of them came, in microseconds since `began`.
+    /// Arrival of the oldest submission under way, in microseconds since `began`.
     oldest_us: AtomicU64,
     refusals: Mutex<Refusals>,
 }
 
-/// What the log has still to be told.
+/// Refusals not reported in the log yet.
 #[derive(Debug, Default)]
 struct Refusals {
     untold: u64,
     told: Option<Instant>,
 }
 
-/// A submission's share of what may be under way.
+/// A submission's share of the number and bytes under way.
 #[derive(Debug)]
 struct Place {
     state: Arc<IntakeState>,
@@ -108,7 +113,7 @@ impl Drop for Place {
 }
 
 impl Submission {
-    /// The committer takes this one, and what comes behind it is younger.
+    /// Notes that the committer takes this submission. Later submissions are younger.
     pub(super) fn is_oldest(&self) {
         self.place.state.oldest_us.store(self.place.since_us, Ordering::SeqCst);
     }
@@ -122,7 +127,8 @@ impl IntakeState {
     fn place(self: &Arc<Self>, commands: &[Command], now_us: u64) -> Place {
         let bytes = bytes(commands);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        // First the time: nobody must find one under way and the time of one that is long gone.
+        // The time is stored before the count, so that no reader combines a submission under way
+        // with the time of a finished one.
         if self.under_way.load(Ordering::SeqCst) == 0 {
             self.oldest_us.store(now_us, Ordering::SeqCst);
         }
@@ -130,11 +136,11 @@ impl IntakeState {
         Place { state: Arc::clone(self), bytes, since_us: now_us }
     }
 
-    /// Counts a refusal if events are not welcome now.
+    /// Refuses events while the intake is overloaded, and counts the refusal for the log.
     fn welcomes_events(&self, bytes: usize, now_us: u64) -> Result<(), Refused> {
         let under_way = self.under_way.load(Ordering::SeqCst);
         if under_way == 0 {
-            return Ok(()); // what is too large for the rest of the room may be right for all of it
+            return Ok(()); // a submission alone may be larger than the limit
         }
         let waited = Duration::from_micros(now_us.saturating_sub(self.oldest_us.load(Ordering::SeqCst)));
         let all_bytes = self.bytes.load(Ordering::Relaxed);
@@ -151,7 +157,7 @@ impl IntakeState {
 }
 
 impl Refusals {
-    /// One more. How many there were since the last time, when it is time to say so.
+    /// Counts a refusal. Returns the number of refusals since the last report when a report is due.
     fn tell(&mut self, now: Instant) -> Option<u64> {
         self.untold += 1;
         if self.told.is_some_and(|told| now.saturating_duration_since(told) < TELL_EVERY) {
@@ -162,13 +168,14 @@ impl Refusals {
     }
 }
 
-/// What commands take in memory, nearly.
+/// Returns the approximate memory of commands, in bytes.
 fn bytes(commands: &[Command]) -> usize {
     commands.iter().map(|command| COMMAND_BYTES + command.payload_bytes()).sum()
 }
 
 impl Intake {
-    /// `wait_max`: how long the oldest may have waited, `bytes_max`: how much may be under way, before events are refused.
+    /// Events are refused when the oldest submission has waited longer than `wait_max`, or when
+    /// more than `bytes_max` bytes would be under way.
     pub(super) fn new(queue: Sender<Submission>, wait_max: Duration, bytes_max: usize) -> Self {
         let state = IntakeState {
             closed: false.into(),
@@ -184,15 +191,17 @@ impl Intake {
         Self { queue, state: Arc::new(state) }
     }
 
-    /// Whether an event would be taken now, for those who want to know before they work on it.
+    /// Returns `Ok` if an event would be accepted now. Callers ask before costly work on an event.
     ///
     /// # Errors
-    /// [`Refused::Overloaded`] when what waits has waited for too long, or is too much.
+    /// [`Refused::Overloaded`] when the oldest submission has waited too long or too many bytes
+    /// wait.
     pub fn welcomes_events(&self) -> Result<(), Refused> {
         self.state.welcomes_events(0, self.state.elapsed_us())
     }
 
-    /// Hands over a command, never waiting, and gives its outcome once it is stored.
+    /// Hands over a command without waiting. The returned value gives its outcome once it is
+    /// stored.
     ///
     /// # Errors
     /// See [`Intake::submit_commands`].
@@ -200,8 +209,8 @@ impl Intake {
         self.submit_commands(vec![command.into()]).map(Pending::new)
     }
 
-    /// Hands over commands of one kind that a request asks for, never waiting. They are stored all together or, after a
-    /// crash, a first part of them.
+    /// Hands over commands of one kind that a request asks for, without waiting. After a crash
+    /// either all of them are stored or a first part of them.
     ///
     /// # Errors
     /// See [`Intake::submit_commands`].
@@ -214,12 +223,15 @@ impl Intake {
         self.submit_commands(commands).map(Pending::new)
     }
 
-    /// Hands over any commands, never waiting. They are stored all together or, after a crash, a first part of them.
+    /// Hands over any commands, without waiting. After a crash either all of them are stored or a
+    /// first part of them.
     ///
     /// # Errors
-    /// [`Refused::Overloaded`] when the queue is full, for events also when what waits has waited for too long or is too
-    /// much; [`Refused::ShuttingDown`] after [`Intake::close`]; [`Refused::DiskFull`] for events while the disk is low
-    /// (everything else goes on, since it makes room).
+    /// - [`Refused::Overloaded`] when the queue is full; for events also when the oldest submission
+    ///   has waited too long or too many bytes wait.
+    /// - [`Refused::ShuttingDown`] after [`Intake::close`].
+    /// - [`Refused::DiskFull`] for events while the disk is low. Other commands go on, because they
+    ///   make room.
     pub fn submit_commands(&self, commands: Vec<Command>) -> Result<Reply, Refused> {
         if self.is_closed() {
             return Err(Refused::ShuttingDown);
@@ -240,21 +252,24 @@ impl Intake {
         }
     }
 
-    /// Hands over commands nobody waits for, waiting for room in the queue: for our own threads, whose work must not be
-    /// refused because producers are many. Says whether there is still a committer.
+    /// Hands over commands without a reply and waits for room in the queue. This is for the
+    /// server's own threads, whose work must not be refused because producers are many. Returns
+    /// false if the committer has ended.
     pub fn push<C: Into<Command>>(&self, commands: impl IntoIterator<Item = C>) -> bool {
         let commands: Vec<Command> = commands.into_iter().map(Into::into).collect();
         let place = self.state.place(&commands, self.state.elapsed_us());
         commands.is_empty() || self.queue.send(Submission { commands, reply: None, place }).is_ok()
     }
 
-    /// Like [`Intake::push`], and waits until the commands are stored. Says whether they were.
+    /// Like [`Intake::push`], but waits until the commands are stored. Returns false if they were
+    /// not.
     pub fn push_and_wait<C: Into<Command>>(&self, commands: impl IntoIterator<Item = C>) -> bool {
         let commands: Vec<Command> = commands.into_iter().map(Into::into).collect();
         commands.is_empty() || self.push_for_reply(commands).is_some_and(|reply| reply.wait().is_ok())
     }
 
-    /// Like [`Intake::push_and_wait`], for commands of one kind: the outcome of each; none if they were not stored.
+    /// Like [`Intake::push_and_wait`], for commands of one kind. Returns the outcome of each
+    /// command, or `None` if the commands were not stored.
     pub fn push_for_outcomes<K: Submitted>(&self, commands: impl IntoIterator<Item = K>) -> Option<Vec<K::Outcome>> {
         let commands: Vec<Command> = commands.into_iter().map(Into::into).collect();
         if commands.is_empty() {
@@ -270,10 +285,11 @@ impl Intake {
         Some(Reply(results))
     }
 
-    /// From now on nothing more is taken; the committer ends when it has done what waits.
+    /// Refuses all further submissions. The committer ends after the waiting submissions.
     pub fn close(&self) {
         if !self.state.closed.swap(true, Ordering::SeqCst) {
-            // Wakes the committer if it sleeps; if the queue is full it does not.
+            // An empty submission wakes a sleeping committer. If the queue is full, the
+            // committer is awake.
             let place = self.state.place(&[], self.state.elapsed_us());
             let woken = self.queue.try_send(Submission { commands: Vec::new(), reply: None, place });
             tracing::debug!(woken = woken.is_ok(), "the intake is closed");
@@ -284,7 +300,8 @@ impl Intake {
         self.state.closed.load(Ordering::SeqCst)
     }
 
-    /// Says whether there is too little disk space for events, and of what; the log hears of a change, with the free bytes.
+    /// Sets or clears the shortage of disk space that refuses events. A change is logged with the
+    /// free bytes.
     pub fn set_shortage(&self, shortage: Option<Shortage>, free: Option<u64>) {
         let shortage = shortage.filter(|_| !sabotage::is_on(Switch::ReserveOff));
         let before = self.state.shortage.swap(shortage.map_or(0, |shortage| shortage as u8), Ordering::SeqCst);
@@ -298,23 +315,23 @@ impl Intake {
         }
     }
 
-    /// What there is too little of on the disk, so that events are refused.
+    /// The shortage of disk space for which events are refused, if any.
     pub fn shortage(&self) -> Option<Shortage> {
         Shortage::of_code(self.state.shortage.load(Ordering::SeqCst))
     }
 
-    /// Whether events are refused because the disk is low.
+    /// Returns true while events are refused because the disk is low.
     pub fn is_disk_low(&self) -> bool {
         self.shortage().is_some()
     }
 
-    /// One that nobody takes anything from.
+    /// An intake without a committer.
     #[cfg(test)]
     pub(crate) fn unheard() -> Self {
         Self::new(crossbeam_channel::bounded(1).0, Duration::ZERO, 0)
     }
 
-    /// How many submissions wait.
+    /// Returns the number of submissions in the queue.
     pub fn waiting(&self) -> usize {
         self.queue.len()
     }
@@ -365,7 +382,7 @@ mod tests {
         let (first, second, third) = (placed(1_000), placed(1_001), placed(1_450));
         assert_eq!(at(1_500), Ok(()));
         assert_eq!(at(1_501), Err(Refused::Overloaded));
-        // It is the time that what is left has waited that counts, not that of what is done.
+        // The oldest unfinished submission counts, not a finished one.
         drop((first, second));
         let submission = Submission { commands: vec![], reply: None, place: third };
         submission.is_oldest();

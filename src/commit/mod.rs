@@ -1,30 +1,39 @@
-//! Where changes become durable: the only room that appends to the journal.
+//! The commit layer, which makes changes durable. Only this layer appends to the journal.
 //!
-//! Everybody hands [`Intake`] their commands and waits for the outcome; one thread, the committer, takes what waits,
-//! appends it, syncs once for all of it, applies it, and answers. Another one, the flusher, brings the changed rows to sled.
+//! Everyone submits commands to [`Intake`] and waits for the outcome. One thread, the committer,
+//! takes the waiting commands, appends them, syncs once, applies them and answers. Another thread,
+//! the flusher, writes the changed rows to sled.
 //!
-//! # Hints, and what finds the work when one is lost
+//! # Hints, and how lost ones are made up for
 //!
-//! What the committer tells others, and what they tell each other, may be lost, doubled, late or out of order. The state
-//! knows what is to be done, and for each kind somebody looks there again by itself:
+//! Hints from the committer and between other threads may be lost, doubled, late or out of order.
+//! The state knows the work that is left, and for each kind of hint a thread looks there by itself:
 //!
 //! ```text
-//! hint                                    found again by                                              at the latest after
-//! event to route (channel, missed flag)   the sweeper: the first that waits, each second; all, every 20 s    20 s and a nap
-//! delivery due, endpoint changed          the scheduler's scan: overdue, and of deleted endpoints     a pass, one every 20 s: below
-//!   (channel, missed flag)                                                                            60 s with 250,000 endpoints
-//! attempt over, attempt settled           the scan, in the ledger that the attempt shares             the same
-//! replay began, endpoint enabled (signal) the replayer, which looks for running replays               5 s
-//! fresh rows (signal, asked flag)         the flusher, which looks for fresh rows                     20 s
-//! event in the inbox (bell)               the bell's thread, which looks where somebody waits;        5 s
-//!                                         the waiting request, which looks once more at its end       `wait`
-//! disk short, disk has room               the sweeper, and the committer after each megabyte          1 s
-//! dedup ids to forget, keys that were used  no hint: the sweeper looks                                1 s, 10 s
-//! keys whose time has come                no hint: the sweeper looks at 4,096 keys each second        a round; judged when used
-//! event, attempt (feed)                   nobody: who watches is told how many were missed
+//! hint                               found again by                            at the latest after
+//! event to route                     the sweeper: the oldest each second,      20 s and a nap
+//!   (channel, missed flag)           all of them every 20 s
+//! delivery due, endpoint changed     the scheduler's scan: overdue deliveries  a scan each 20 s:
+//!   (channel, missed flag)           and those of deleted endpoints            at most 60 s with
+//!                                                                              250,000 endpoints
+//! attempt over, attempt settled      the scan, in the ledger that the attempt  the same
+//!                                    shares
+//! replay began, endpoint enabled     the replayer, which looks for running     5 s
+//!   (signal)                         replays
+//! fresh rows (signal, asked flag)    the flusher, which looks for fresh rows   20 s
+//! event in the inbox (notifier)      the notifier, where requests wait;        5 s
+//!                                    the request, which looks again at its end `wait`
+//! disk short, disk has room          the sweeper; the committer after each     1 s
+//!                                    megabyte
+//! old dedup ids, keys in use         no hint: the sweeper looks                1 s, 10 s
+//! keys that expire                   no hint: the sweeper looks at 4,096 keys  a round; keys are
+//!                                    each second                               judged at use too
+//! event, attempt (activity stream)   nobody; watchers are told the number of
+//!                                    missed items
 //! ```
 //!
-//! Submitted commands, their replies and a request to stop are no hints: they are never dropped while both ends live.
+//! Submitted commands, their replies and requests to stop are not hints: they are never dropped
+//! while both ends live.
 
 mod bell;
 mod committer;

@@ -1,15 +1,18 @@
-//! Commands in portions of bounded cost. Most change a few rows; one that speaks of many endpoints or events changes that
-//! many. The state is locked for a portion at a time, so that nobody waits for long, and rows can go to sled in between.
+//! Splits commands into chunks of bounded cost. Most commands change a few rows, but a command
+//! about many endpoints or events changes as many. The state is locked for one chunk at a time, so
+//! that nobody waits long, and rows can go to sled between chunks.
 
 use crate::commands::Command;
 
-/// Rows that are changed at a time, nearly; a command that changes more is a portion of its own.
+/// Approximate number of rows that a chunk changes. A command that changes more is a chunk of its
+/// own.
 const WEIGHT_MAX: usize = 2_048;
 
-/// A command and where its frame begins.
+/// A command and the journal position of its frame.
 pub(super) type Placed<'a> = (u64, &'a Command);
 
-/// The commands in their order, and where each portion ends; `end` is where the last one does.
+/// Splits commands into chunks, in order, each with the journal position behind it. `end` is the
+/// position behind the last command.
 pub(super) fn portions<'a>(commands: &'a [Placed<'a>], end: u64) -> impl Iterator<Item = (&'a [Placed<'a>], u64)> {
     let mut rest = commands;
     std::iter::from_fn(move || {

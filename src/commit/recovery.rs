@@ -1,4 +1,5 @@
-//! Brings the state up to the journal: a second's worth after a crash, everything when the state is made anew.
+//! Recovery brings the state up to date with the journal: about a second of commands after a crash,
+//! all commands when the state is computed anew.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -12,35 +13,36 @@ use crate::commands::{self, Command, UnknownFrame};
 use crate::journal::{OwnedFrame, Position, ReadError, Reader};
 use crate::store::{StateError, Store};
 
-/// Frames are decoded side by side in portions of so many bytes.
+/// Bytes of frames decoded in parallel at a time.
 const PORTION_BYTES: usize = 8 << 20;
-/// Rows that may wait for sled meanwhile; the largest are blocks of events, 5 KiB each.
+/// Number of rows that may wait for sled during recovery. The largest rows are blocks of events,
+/// with 5 KiB each.
 const DIRTY_ROWS_MAX: usize = 4_096;
 
-/// What was done.
+/// The result of a recovery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Recovered {
-    /// Commands applied.
+    /// Number of applied commands.
     pub commands: u64,
-    /// How long it took.
+    /// Duration of the recovery.
     pub took: Duration,
 }
 
-/// Why the state cannot be brought up to the journal.
+/// The reason why the state cannot be brought up to date.
 #[derive(Debug)]
 pub enum RecoveryError {
     /// The journal cannot be read.
     Journal(ReadError),
-    /// It holds something this version does not know.
+    /// The journal holds a frame unknown to this version.
     Unknown {
-        /// Where.
+        /// The position of the frame.
         position: Position,
-        /// What.
+        /// The kind and version of the frame.
         frame: UnknownFrame,
     },
-    /// The state fails.
+    /// The state cannot be read or written.
     State(StateError),
-    /// No threads to decode with.
+    /// The threads for decoding frames cannot be started.
     Threads(rayon::ThreadPoolBuildError),
 }
 
@@ -69,8 +71,8 @@ impl From<StateError> for RecoveryError {
     }
 }
 
-/// Applies what the journal holds behind the state's position, and writes it back; as far as the disk has room, the rest
-/// stays in memory.
+/// Applies the part of the journal behind the state's position and writes the rows to sled. Rows
+/// for which the disk has no room stay in memory.
 ///
 /// # Errors
 /// When the journal or the state cannot be read.
@@ -78,7 +80,8 @@ pub fn recover(store: &Store, journal: &Reader, space: &Space) -> Result<Recover
     recover_telling(store, journal, space, &|_done, _all| ())
 }
 
-/// The same, telling after each portion how many bytes of the journal are applied, of how many.
+/// Like [`recover`], but calls `tell` after each chunk with the applied and the total number of
+/// bytes.
 ///
 /// # Errors
 /// As [`recover`].

@@ -1,4 +1,5 @@
-//! The answer to submitted commands: an outcome of its own type for each, or the reason why there is none.
+//! The answer to submitted commands: an outcome of its own type for each command, or the reason why
+//! there is none.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -10,12 +11,12 @@ use crate::base::exit_code::fatal;
 use crate::commands::{Became, Submitted};
 use crate::store::{Refusal, StateError};
 
-/// The reason why a submission has no outcome. Nothing of it has an effect.
+/// The reason why a submission has no outcome. The submission has no effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CommitError {
-    /// It was not stored.
+    /// The submission was not stored.
     Refused(Refused),
-    /// Its key may not ask for it.
+    /// The key behind the request may not ask for the command.
     NotAllowed(Refusal),
 }
 
@@ -37,12 +38,12 @@ impl From<Refused> for CommitError {
     }
 }
 
-/// The results of submitted commands, once they are on stable storage, in order.
+/// The results of submitted commands, in order, once they are on stable storage.
 #[derive(Debug)]
 pub struct Reply(pub(super) oneshot::Receiver<Result<Vec<Became>, Refused>>);
 
 impl Reply {
-    /// Waits on a runtime.
+    /// Waits for the results inside an async runtime.
     ///
     /// # Errors
     /// When the commands were refused after all.
@@ -50,7 +51,7 @@ impl Reply {
         self.0.await.unwrap_or(Err(Refused::ShuttingDown))
     }
 
-    /// Waits on a thread of its own; never on one that serves a runtime.
+    /// Waits for the results by blocking. Never call this on a thread that serves a runtime.
     ///
     /// # Errors
     /// When the commands were refused after all.
@@ -71,10 +72,10 @@ impl<K: Submitted> Pending<K> {
         Self { reply, kind: PhantomData }
     }
 
-    /// Waits for the outcome of the one command that was submitted.
+    /// Waits for the outcome of a single submitted command.
     ///
     /// # Errors
-    /// When it was refused.
+    /// When the command was refused.
     pub async fn outcome(self) -> Result<K::Outcome, CommitError> {
         let outcome = self.outcomes().await?.into_iter().next();
         Ok(outcome.unwrap_or_else(|| broken("each command has a result")))
@@ -83,27 +84,27 @@ impl<K: Submitted> Pending<K> {
     /// Waits for the outcome of each command, in order.
     ///
     /// # Errors
-    /// When one was refused; then all were.
+    /// When a command was refused; then all were.
     pub async fn outcomes(self) -> Result<Vec<K::Outcome>, CommitError> {
         open::<K>(self.reply.results().await?)
     }
 
-    /// Like [`Pending::outcomes`], on a thread of its own; never on one that serves a runtime.
+    /// Like [`Pending::outcomes`], but blocks. Never call this on a thread that serves a runtime.
     ///
     /// # Errors
-    /// When one was refused; then all were.
+    /// When a command was refused; then all were.
     pub fn wait(self) -> Result<Vec<K::Outcome>, CommitError> {
         open::<K>(self.reply.wait()?)
     }
 }
 
-/// The one place that tells outcomes from those of other kinds.
+/// Turns results into outcomes of the kind `K`. No other function does this.
 fn open<K: Submitted>(results: Vec<Became>) -> Result<Vec<K::Outcome>, CommitError> {
     let outcome = |applied| K::outcome(applied).unwrap_or_else(|| broken("a command has the outcome of its own kind"));
     results.into_iter().map(|result| result.map(outcome).map_err(CommitError::NotAllowed)).collect()
 }
 
-/// The committer's results are not those of the commands: nobody must be told one of them.
+/// Ends the process: the results do not match the commands, so no client may get one.
 fn broken(rule: &'static str) -> ! {
     fatal(&StateError::Invariant(rule).to_string())
 }

@@ -1,5 +1,5 @@
-//! Whether the disk has room: for events, and for what sled writes. Asked by the committer, the flusher, recovery and
-//! housekeeping; knows no row.
+//! Free space of the disk, for events and for sled's writes. The committer, the flusher, recovery
+//! and housekeeping ask here. This module knows no row.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,36 +9,39 @@ use std::time::{Duration, Instant};
 use crate::base::sabotage::{self, Switch};
 use crate::store::{FreshSize, SEGMENT_BYTES};
 
-/// sled does not survive a write for which there is no space: this share of the reserve is never for it,
+/// The share of the reserve that sled never gets: a quarter. sled does not survive a write without
+/// space.
 const RESERVE_SHARE: u64 = 4;
-/// at most so many bytes (a large reserve is there for other programs), and at least a segment of sled, which it fills to
-/// the end.
+/// Maximum number of bytes kept from sled, because a large reserve is meant for other programs. The
+/// minimum is one segment of sled, which sled fills to its end.
 const KEPT_BYTES_MAX: u64 = 64 << 20;
-/// What a row takes of sled's file beside its own bytes: a part of the page around it that is written anew.
+/// Bytes that a row takes in sled's file beside its own: its part of the page that is rewritten.
 const ROW_BYTES: u64 = 4 << 10;
-/// How often sled writes the bytes of a row while its page fills: 2.3 times, measured with blocks of 12 KiB, the largest.
+/// Upper bound on how many times sled writes the bytes of a row while its page fills. Measured: 2.3
+/// times, with blocks of 12 KiB, the largest rows.
 const TIMES_WRITTEN: u64 = 3;
 
-/// So long after the quota was found used up no events are taken; then it is tried again.
+/// Time for which events are refused after the disk quota was exceeded. Then the server tries
+/// again.
 const QUOTA_BELIEVED: Duration = Duration::from_secs(10);
 
-/// How many times more is enough for sure, after less was not.
+/// Factor by which the room must exceed the need after an estimate was too low.
 const PLENTY: u64 = 4;
 
-/// What there is too little of on the disk.
+/// The disk resource in short supply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Shortage {
-    /// Bytes.
+    /// Free bytes are below the reserve.
     Bytes = 1,
-    /// Files: all the inodes that the filesystem has are in use, or nearly.
+    /// Free inodes of the filesystem are below the reserve.
     Files = 2,
-    /// What the user may have: the disk has more.
+    /// The user's quota is exceeded, although the disk may have room.
     Quota = 3,
 }
 
 impl Shortage {
-    /// The word for it in `/health`.
+    /// Returns the word for the shortage in `/health`.
     pub fn word(self) -> &'static str {
         match self {
             Self::Bytes => "below_reserve",
@@ -47,7 +50,7 @@ impl Shortage {
         }
     }
 
-    /// What it means, and what helps.
+    /// Returns a sentence for the log and the API, with a remedy if any.
     pub fn explanation(self) -> &'static str {
         match self {
             Self::Bytes => "the disk has less free space than [storage] reserve_bytes",
@@ -64,34 +67,34 @@ impl Shortage {
     }
 }
 
-/// Free bytes or files of a filesystem; none if it cannot be said.
+/// Returns the free bytes or inodes of a filesystem; `None` if unknown.
 pub type DiskFree = Box<dyn Fn() -> Option<u64> + Send + Sync>;
 
-/// The filesystem that holds the data.
+/// The free space of the data's filesystem.
 pub struct Space {
-    /// Asks it.
+    /// Returns the number of free bytes.
     disk_free: DiskFree,
-    /// What is to stay free, in bytes.
+    /// Bytes to be kept free.
     reserve_bytes: u64,
-    /// Asks how many files can still be made.
+    /// Returns how many files can still be created.
     files_free: DiskFree,
-    /// How many of them are to stay.
+    /// Number of inodes to be kept free.
     reserve_files: u64,
-    /// When the quota was last found used up.
+    /// The time at which the quota was last exceeded.
     over_quota: Mutex<Option<Instant>>,
-    /// sled was given more than there was room for.
+    /// Set when sled ran out of room although the estimate was enough.
     overrun: AtomicBool,
 }
 
 impl Default for Space {
-    /// A disk of which nothing is known, and that is taken for large.
+    /// A disk of unknown size that is never short.
     fn default() -> Self {
         Self::new(Box::new(|| None), 0)
     }
 }
 
 impl Space {
-    /// A filesystem of which so many bytes are to stay free.
+    /// A filesystem of which `reserve_bytes` are to stay free.
     pub fn new(disk_free: DiskFree, reserve_bytes: u64) -> Self {
         Self {
             disk_free,
@@ -103,28 +106,28 @@ impl Space {
         }
     }
 
-    /// The same, of which so many files are to stay as well.
+    /// Also keeps `reserve_files` inodes free.
     #[must_use]
     pub fn with_files(self, files_free: DiskFree, reserve_files: u64) -> Self {
         Self { files_free, reserve_files, ..self }
     }
 
-    /// Files that can still be made; none if it cannot be said.
+    /// Returns how many files can still be created; `None` if unknown.
     pub fn free_files(&self) -> Option<u64> {
         (self.files_free)()
     }
 
-    /// Free bytes; none if it cannot be said.
+    /// Returns the number of free bytes; `None` if unknown.
     pub fn free(&self) -> Option<u64> {
         (self.disk_free)()
     }
 
-    /// What is to stay free, in bytes.
+    /// Returns the number of bytes to be kept free.
     pub fn reserve_bytes(&self) -> u64 {
         self.reserve_bytes
     }
 
-    /// What is below its reserve, if anything is: then no events are taken.
+    /// Returns the resource below its reserve, if any. Events are refused then.
     pub fn shortage(&self) -> Option<Shortage> {
         if self.free().is_some_and(|free| free < self.reserve_bytes) {
             return Some(Shortage::Bytes);
@@ -136,10 +139,10 @@ impl Space {
         over_quota.filter(|noted| noted.elapsed() < QUOTA_BELIEVED).map(|_| Shortage::Quota)
     }
 
-    /// What was too little when the operating system said that there was no space.
+    /// Returns the likely shortage after the operating system reported that there is no space.
     pub fn explain(&self, kind: io::ErrorKind) -> Shortage {
         if kind == io::ErrorKind::QuotaExceeded {
-            // Nothing tells when there is room again, so that is tried now and then.
+            // Nothing reports when the quota has room again, so the server tries now and then.
             *self.over_quota.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
             return Shortage::Quota;
         }
@@ -147,17 +150,19 @@ impl Space {
         self.shortage().unwrap_or(if has_files { Shortage::Bytes } else { Shortage::Files })
     }
 
-    /// sled ran out of room although there should have been enough: it gets nothing more until there is plenty.
+    /// Notes that sled ran out of room although the estimate was enough. sled then gets nothing
+    /// until there is plenty of room.
     pub fn note_overrun(&self) {
         self.overrun.store(true, Ordering::SeqCst);
     }
 
-    /// Whether that was so, and there was not plenty since.
+    /// Returns true after [`Space::note_overrun`], until there was plenty of room again.
     pub fn is_overrun(&self) -> bool {
         self.overrun.load(Ordering::SeqCst)
     }
 
-    /// Whether so much must not be written to sled: then it stays in memory, and the journal has it.
+    /// Returns true if the disk has no room for these rows in sled. The rows then stay in memory,
+    /// and the journal has them.
     pub fn is_short_for(&self, fresh: FreshSize) -> bool {
         let kept = (self.reserve_bytes / RESERVE_SHARE).clamp(SEGMENT_BYTES as u64, KEPT_BYTES_MAX);
         let rows = ROW_BYTES.saturating_mul(fresh.rows as u64);

@@ -1,5 +1,6 @@
-//! Looks whether the committer and the flusher still get on. sled 0.34.7 can deadlock, and a disk can hang: then a
-//! restart is better than a server that takes requests and answers none. A restart loses nothing.
+//! The watchdog checks that the committer and the flusher make progress. sled 0.34.7 can deadlock,
+//! and a disk can hang: then a restart is better than a server that accepts requests and answers
+//! none. A restart loses nothing.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -9,11 +10,11 @@ use crate::base::exit_code::fatal;
 use crate::base::sabotage::{self, Switch};
 use crate::base::threads::{Signal, Stop};
 
-/// One look a second; so many without progress are fatal. Looks are counted, not time: a process that was suspended
-/// did not hang.
+/// Number of looks, one a second, without progress after which the process ends. Looks are counted
+/// instead of time, because a suspended process did not hang.
 const LOOKS_MAX: u32 = 10;
 
-/// What a thread shows that must get on.
+/// Progress of a watched thread.
 #[derive(Debug, Default)]
 pub struct Progress {
     busy: AtomicBool,
@@ -21,21 +22,21 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Work begins.
+    /// Notes the beginning or an advance of work.
     pub fn busy(&self) {
         self.steps.fetch_add(1, Ordering::Relaxed);
         self.busy.store(true, Ordering::SeqCst);
     }
 
-    /// Work is done.
+    /// Notes the end of work.
     pub fn idle(&self) {
         self.steps.fetch_add(1, Ordering::Relaxed);
         self.busy.store(false, Ordering::SeqCst);
     }
 }
 
-/// Looks once a second until it is asked to stop; `alive` is called at each look that finds progress everywhere. Ends the
-/// process when a thread makes none.
+/// Looks once a second until `stop` is set, and calls `alive` at each look that finds progress in
+/// all threads. Ends the process when a thread makes none.
 pub fn watch(threads: &[(&str, Arc<Progress>)], stop: &Stop, alive: impl Fn()) {
     let mut judges: Vec<Judge> = threads.iter().map(|_| Judge::default()).collect();
     let pause = Signal::new();

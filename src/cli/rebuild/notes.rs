@@ -1,5 +1,5 @@
-//! Notes in the place of lost frames, so that the commands behind them mean what they meant: no organization gets a number
-//! that they name, and the keys that they stand on are believed. Called by `rebuild`.
+//! Notes in the place of lost frames, which keep the meaning of later commands: no new organization
+//! gets a number that they name, and their keys count as judged. Called by `rebuild`.
 
 use std::iter::Peekable;
 
@@ -9,14 +9,15 @@ use crate::commands::{Command, KindInfo, NoteLoss};
 use crate::journal::{Lost, Note, Position};
 use crate::model::id::KeyId;
 
-/// The frame of a new organization is never shorter, in bytes.
+/// Minimum size of a frame creating an organization, in bytes.
 pub(super) const ORG_FRAME_BYTES_MIN: u64 = 100;
-/// A note takes no more, without the keys that it names, and the bytes of a hole behind it.
+/// Maximum size of a note without its keys, with the bytes of the hole behind it.
 const NOTE_BYTES: u64 = 64;
-/// And for each key no more.
+/// Maximum size of each key in a note, in bytes.
 const NOTE_BYTES_PER_KEY: u64 = 17;
 
-/// The notes in the place of what was lost: numbers that no organization gets any more, and the keys that were lost.
+/// Returns the notes in the place of lost frames. They name the organization numbers that must not
+/// be given again, and the lost keys.
 pub(super) fn notes(
     lost: &[Lost],
     next_org: u32,
@@ -24,7 +25,7 @@ pub(super) fn notes(
     end: Position,
 ) -> Result<Vec<Note>, Failure> {
     let mut unmade = unmade.iter().peekable();
-    // The frame that makes a key is no shorter than that of an organization.
+    // A frame creating a key is at least as long as a frame creating an organization.
     let holes = lost.iter().filter(|lost| lost.to.0.saturating_sub(lost.from.0) >= ORG_FRAME_BYTES_MIN);
     let note = |hole: &Lost| {
         let at = hole.from;
@@ -38,14 +39,16 @@ pub(super) fn notes(
     holes.map(note).collect()
 }
 
-/// The keys that the note in this hole names: as many as it has room for of those that are named behind it, the first
-/// first. Where keys were made there is room for them, and one that was made in a later hole is named behind that; so each
-/// has its place before it is needed.
+/// Returns the keys for the note in this hole: of the lost keys used behind the hole, as
+/// many as fit, in the order of first use. A hole that held the creation of keys has room for them,
+/// and a key created in a later hole is used only behind that hole. So each key is noted before its
+/// first use.
 pub(super) fn lost_keys<'a>(
     hole: &Lost,
     unmade: &mut Peekable<impl Iterator<Item = &'a (Position, KeyId)>>,
 ) -> Vec<KeyId> {
-    // What stands before the hole is known to be refused, or was lost and noted before.
+    // Commands before the hole are known to be refused, or their keys were noted in an earlier
+    // hole.
     while unmade.next_if(|(asked, _)| *asked < hole.from).is_some() {}
     let room = hole.to.0.saturating_sub(hole.from.0).saturating_sub(NOTE_BYTES) / NOTE_BYTES_PER_KEY;
     let room = usize::try_from(room).unwrap_or(usize::MAX);

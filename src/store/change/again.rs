@@ -1,4 +1,4 @@
-//! Deliveries that are made again, because a request or a replay asks for it.
+//! Deliveries made again, on request or by a replay.
 
 use super::{Change, Place};
 use crate::model::delivery::Trigger;
@@ -7,21 +7,21 @@ use crate::model::time::Timestamp;
 use crate::store::StateError;
 use crate::store::schema::{DeliveredEntry, DeliveryRow, DeliveryState, DueRow};
 
-/// A delivery that is to be made again.
+/// A delivery to be made again.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Again {
     pub(crate) org: OrgNo,
     pub(crate) endpoint: EndpointId,
     pub(crate) event: EventId,
-    /// The time from which it is due.
+    /// The time at which the delivery becomes due.
     pub(crate) at: Timestamp,
-    /// The reason of its next attempt.
+    /// The trigger of the next attempt.
     pub(crate) trigger: Trigger,
 }
 
 impl Change<'_> {
-    /// A dead letter waits again. It does that before it is dead no more, or the event could be taken for one that every
-    /// endpoint has accepted.
+    /// Makes a dead letter wait again. The delivery waits before the dead letter is removed;
+    /// otherwise the event could count as accepted by all endpoints in between.
     pub(crate) fn repeat_dead(
         &mut self,
         again: Again,
@@ -35,7 +35,7 @@ impl Change<'_> {
         self.count_dead_less(org, endpoint, at)
     }
 
-    /// An accepted delivery waits again; says whether there is one.
+    /// Makes an accepted delivery wait again. Returns false if there is no accepted delivery.
     pub(crate) fn repeat_accepted(&mut self, again: Again, at: Place) -> Result<bool, StateError> {
         let Again { org, endpoint, .. } = again;
         let Some(accepted) = self.take_accepted(endpoint, at)? else { return Ok(false) };
@@ -47,7 +47,7 @@ impl Change<'_> {
         Ok(true)
     }
 
-    /// What was over waits again, due now, at the beginning of its schedule.
+    /// Makes a finished delivery wait again, due now, with a new retry schedule.
     pub(crate) fn wait_again(&mut self, again: Again, at: Place, row: &DeliveryRow) -> Result<(), StateError> {
         let Again { org, endpoint, event, at: now, trigger, .. } = again;
         let row = DeliveryRow { state: DeliveryState::Waiting(now), base: row.attempts, trigger, ..row.clone() };
@@ -59,7 +59,7 @@ impl Change<'_> {
         self.edit_event(org, at, |entry| entry.waiting += 1)
     }
 
-    /// Takes an accepted delivery out of its block.
+    /// Removes an accepted delivery from its block and returns its entry.
     fn take_accepted(
         &mut self,
         endpoint: EndpointId,

@@ -1,4 +1,5 @@
-//! Deliveries: waiting for their first attempt, called off; how their endpoints and events count them.
+//! Deliveries: waiting for the first attempt, canceling, dropping, and the counts of endpoints and
+//! events.
 
 use super::{Change, Place};
 use crate::model::delivery::Trigger;
@@ -8,7 +9,7 @@ use crate::store::StateError;
 use crate::store::schema::{DeliveryRow, DeliveryState, HealthRow};
 
 impl Change<'_> {
-    /// Nothing happens if the endpoint is gone.
+    /// Changes an endpoint's health row. Does nothing if the endpoint was deleted.
     pub(crate) fn edit_health(
         &mut self,
         endpoint: EndpointId,
@@ -24,7 +25,7 @@ impl Change<'_> {
         Ok(self.state.pending.get((endpoint, first))?.is_some_and(|row| row.bits & 1 << place != 0))
     }
 
-    /// Whether the event waited for its first attempt at once; it does no more.
+    /// Ends the wait for a first attempt that is due at once. Returns false if there was none.
     pub(crate) fn take_pending(&mut self, endpoint: EndpointId, (first, place): Place) -> Result<bool, StateError> {
         let key = (endpoint, first);
         let Some(row) = self.state.pending.load(key)? else { return Ok(false) };
@@ -40,7 +41,7 @@ impl Change<'_> {
         Ok(true)
     }
 
-    /// A delivery that waits does so no more. Says whether it did.
+    /// Cancels a waiting delivery. Returns false if the delivery does not wait.
     pub(crate) fn cancel(&mut self, org: OrgNo, endpoint: EndpointId, event: EventId) -> Result<bool, StateError> {
         let Some(at) = self.locate(org, event)? else { return Ok(false) };
         let (key, state) = ((endpoint, event), DeliveryState::Canceled);
@@ -59,7 +60,8 @@ impl Change<'_> {
         Ok(true)
     }
 
-    /// A dead letter is one no more, and is not sent. Says whether there was one.
+    /// Drops a dead letter: the delivery becomes canceled. Returns false if there is no dead
+    /// letter.
     pub(crate) fn drop_dead(&mut self, org: OrgNo, endpoint: EndpointId, event: EventId) -> Result<bool, StateError> {
         let Some(at) = self.locate(org, event)? else { return Ok(false) };
         let Some(row) = self.state.deliveries.get((endpoint, event))? else { return Ok(false) };
@@ -77,7 +79,8 @@ impl Change<'_> {
         self.edit_health(endpoint, |health| health.dead = health.dead.saturating_sub(1))?;
         self.edit_event(org, at, |entry| {
             entry.dead = entry.dead.saturating_sub(1);
-            // Dead for this reason alone: one that could not be routed has no deliveries.
+            // An event whose routing was given up is dead too, but has no deliveries and never
+            // comes here.
             entry.status = EventStatus::Accepted;
         })
     }

@@ -1,4 +1,4 @@
-//! Events: stored in their organization's blocks and inbox; which ids they can have; which dedup ids are known.
+//! Events: their storage in blocks and the inbox, their ranges of ids, and known dedup ids.
 
 use super::{Change, Place};
 use crate::model::event::{Dedup, EventStatus, NewEvent};
@@ -9,7 +9,7 @@ use crate::store::dedup::{self, Earlier};
 use crate::store::event_page::{Received, ids_ahead_ms};
 use crate::store::schema::{BLOCK_EVENTS, EventBlock, EventEntry, InboxRow, OpenBits, UnroutedRow};
 
-/// An event that comes in, from a producer or from the server itself.
+/// A new event, from a producer or from the server itself.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Arrival<'a> {
     pub(crate) org: OrgNo,
@@ -19,7 +19,7 @@ pub(crate) struct Arrival<'a> {
 }
 
 impl Change<'_> {
-    /// Stores a new event; it waits for a worker if there is an endpoint that it could go to.
+    /// Stores a new event. The event waits for a worker if its organization has an endpoint.
     pub(crate) fn take_in(&mut self, arrival: Arrival<'_>) -> Result<(), StateError> {
         let Arrival { org, id, event, .. } = arrival;
         self.store_event(arrival)?;
@@ -31,7 +31,7 @@ impl Change<'_> {
         Ok(())
     }
 
-    /// Puts the event into the organization's block that is being filled, or begins a new one.
+    /// Appends the event to the organization's last block, or begins a new block when it is full.
     fn store_event(&mut self, Arrival { org, id, received_at, event }: Arrival<'_>) -> Result<(), StateError> {
         let tail = self.state.inboxes.get(org)?.and_then(|row| row.tail);
         let tail_len = match tail {
@@ -69,7 +69,7 @@ impl Change<'_> {
         let inbox = self.state.inboxes.edit_or_insert(org, InboxRow::default)?;
         inbox.tail = Some(first);
         inbox.ids_ahead_ms = inbox.ids_ahead_ms.max(id.unix_ms().saturating_sub(received_at.0));
-        // Operational events are for those who ask for them: whoever works off the inbox did not.
+        // Operational events are for subscribers; consumers of the inbox did not ask for them.
         if event.event_type.is_own() { Ok(()) } else { self.enter_inbox(org, (first, place)) }
     }
 
@@ -82,18 +82,19 @@ impl Change<'_> {
         Ok(())
     }
 
-    /// The time at which an event's payload was erased; none: it was not. For everything that would send it again.
+    /// Returns the time at which the event's payload was erased, if it was. Everything that would
+    /// send the event again asks this.
     pub(crate) fn erased_at(&self, org: OrgNo, at: Place) -> Result<Option<Timestamp>, StateError> {
         Ok(self.read_event(org, at, |entry| entry.erased_at)?.flatten())
     }
 
-    /// The earlier event with the same dedup id, if one lies within the window.
+    /// Returns the earlier event with the same dedup id, if the window has one.
     pub(crate) fn earlier(&self, dedup: &Dedup) -> Result<Option<Earlier>, StateError> {
         dedup::earlier(self.state, dedup)
     }
 
-    /// The ids that events can have that were received from `since` on and before `until`: from the first up to, and
-    /// without, the second.
+    /// Returns the range of ids for events received from `since` on and before `until`. The second
+    /// id is excluded.
     pub(crate) fn ids_received(
         &self,
         org: OrgNo,

@@ -1,4 +1,4 @@
-//! Keys: added to an organization, ended; and whether the one that a command stands on is valid.
+//! Keys: adding, ending, and judging the key that asks for a command.
 
 use super::{Change, Refusal, Unapplied};
 use crate::base::sabotage::{self, Switch};
@@ -9,28 +9,28 @@ use crate::model::time::Timestamp;
 use crate::store::StateError;
 use crate::store::schema::KeyRow;
 
-/// Most valid keys of an organization.
+/// Maximum number of valid keys of an organization.
 pub const KEYS_PER_ORG_MAX: usize = 100;
 
 /// The outcome of adding a key to an organization.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyAdded {
-    /// The organization has the key.
+    /// The organization has the new key.
     Added,
     /// The organization has [`KEYS_PER_ORG_MAX`] keys.
     LimitReached,
-    /// There is no such organization, or no such key to replace.
+    /// The organization, or the key to be replaced, does not exist.
     NotFound,
 }
 
 impl Change<'_> {
-    /// Refuses the change unless the key that it stands on is valid, of this organization and may do it: then that key is the
-    /// asker from here on. A key whose end has come has ended for good.
+    /// Refuses the change unless its key is valid, belongs to the organization and has the needed
+    /// scopes. The key then becomes the asker of the change. A key found expired ends for good.
     pub(crate) fn judge(&mut self, authority: Authority, org: Option<OrgNo>) -> Result<(), Unapplied> {
         let Some(id) = authority.key.filter(|_| !sabotage::is_on(Switch::JudgedOnce)) else { return Ok(()) };
         let known = self.state.keys.get(id)?;
         if known.is_none() && self.is_lost(id)? {
-            return Ok(()); // what it asked for was judged before its making was lost
+            return Ok(()); // judged before the creation of the key was lost
         }
         let Some(row) = known.filter(|row| Some(row.org) == org) else {
             return Err(Refusal::NotAuthorized.into());
@@ -46,14 +46,16 @@ impl Change<'_> {
         Ok(())
     }
 
-    /// Whether the making of this key was lost to damage, and this command was judged before that.
+    /// Returns true if the key's creation was lost to damage and this command was judged before the
+    /// loss.
     pub(crate) fn is_lost(&mut self, id: KeyId) -> Result<bool, StateError> {
         let position = self.position;
         let meta = self.meta()?;
         Ok(position < meta.judged_before && meta.lost_keys.binary_search(&id).is_ok())
     }
 
-    /// A key whose making was lost has ended, or is followed by another one that nothing more is known of.
+    /// Updates the list of lost keys: `ended` leaves the list; `new`, a successor with unknown
+    /// scopes, joins the list.
     pub(crate) fn change_lost(&mut self, ended: Option<KeyId>, new: Option<KeyId>) -> Result<(), StateError> {
         let meta = self.meta()?;
         meta.lost_keys.retain(|id| Some(*id) != ended);
@@ -65,7 +67,7 @@ impl Change<'_> {
         Ok(())
     }
 
-    /// Ends a key, if it has not ended: whatever the clock does, it stays so.
+    /// Ends a key for good, whatever the clock says later.
     pub(crate) fn end_for_good(&mut self, id: KeyId) -> Result<(), StateError> {
         if self.state.keys.get(id)?.is_some_and(|row| !row.key.has_ended())
             && let Some(row) = self.state.keys.edit(id)?
@@ -75,11 +77,13 @@ impl Change<'_> {
         Ok(())
     }
 
-    /// Adds a key to an organization. Of the keys that stay there are [`KEYS_PER_ORG_MAX`] at most, and as many of those that
-    /// work only until their grace is over; of these the one that would end first makes room. `replaces` is not asked to.
+    /// Adds a key to an organization. The organization can have [`KEYS_PER_ORG_MAX`] lasting keys
+    /// and as many keys in their grace period. Beyond that, the grace key with the earliest end is
+    /// removed, but not `replaces`.
     pub(crate) fn add_key(&mut self, org: OrgNo, key: &Key, replaces: Option<KeyId>) -> Result<KeyAdded, StateError> {
         let Some(row) = self.state.orgs.edit(org)? else { return Ok(KeyAdded::NotFound) };
-        // Keys that had ended when this one was made are dropped first, so the limit is one of living keys.
+        // Keys that ended before this key was created are removed first, so the limit counts living
+        // keys.
         let mut living = Vec::with_capacity(row.keys.len() + 1);
         let mut leaving = Vec::new();
         for id in std::mem::take(&mut row.keys) {

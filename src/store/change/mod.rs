@@ -1,8 +1,9 @@
-//! A change to the state: the rows of all tables, and the operations on them that several commands share. Each command
-//! applies itself (`commands/`), in a [`Change`]; nothing else changes rows.
+//! A change to the state: the rows of all tables, and the operations shared by several commands.
+//! Each command applies itself (`commands/`) in a [`Change`]; nothing else changes rows.
 //!
-//! Deterministic: no clock, no randomness, no configuration, no I/O but reading rows. The same journal gives the same
-//! rows, byte for byte, however often it is applied; so anything that varies (ids, times, windows) stands in the command.
+//! Changes are deterministic: without clock, randomness, configuration, or I/O other than reading
+//! rows. The same journal gives the same rows, byte for byte, however often it is applied. So all
+//! varying values (ids, times, windows) are part of the command.
 
 mod again;
 mod deliveries;
@@ -26,19 +27,19 @@ use crate::model::time::Timestamp;
 
 const _: () = assert!(FORMAT > 0 && BLOCK_EVENTS <= u64::BITS as usize);
 
-/// A request's key may not ask for its command: nothing of it is done.
+/// The key of a request may not ask for the command, so nothing is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// The key has ended by then, or is not the organization's.
+    /// The key has ended, or belongs to another organization.
     NotAuthorized,
-    /// The key may not do this.
+    /// The key lacks a scope that the command needs.
     Forbidden,
 }
 
 /// The reason why a command has no effect and no outcome.
 #[derive(Debug)]
 pub enum Unapplied {
-    /// It is refused.
+    /// The asking key is refused.
     Refused(Refusal),
     /// The state is broken.
     Broken(StateError),
@@ -59,28 +60,28 @@ impl From<StateError> for Unapplied {
 /// An operational event that was stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Told {
-    /// What it says.
+    /// The kind of operational event.
     pub kind: NoticeKind,
-    /// Its id.
+    /// The id of the event.
     pub id: EventId,
-    /// When it was taken in.
+    /// The time at which the event was received.
     pub received_at: Timestamp,
 }
 
-/// What the applied commands give others to do. All of it is a hint: the rows know it as well.
+/// Work that follows from applied commands. Every item is a hint: the rows hold the same facts.
 #[derive(Debug, Default)]
 pub struct Effects {
-    /// Events that need routing.
+    /// Events to be routed to endpoints.
     pub unrouted: Vec<(OrgNo, EventId)>,
-    /// Deliveries that were made, and when they are due.
+    /// New deliveries with their due times.
     pub due: Vec<(EndpointId, Timestamp, EventId)>,
-    /// Endpoints that were made, changed or ended.
+    /// Endpoints that were created, changed or deleted.
     pub endpoints_changed: Vec<EndpointId>,
-    /// Organizations whose inbox grew.
+    /// Organizations with new events in the inbox.
     pub inbox_grew: Vec<OrgNo>,
-    /// Whether a replay began.
+    /// Set when a replay has started.
     pub replays_began: bool,
-    /// Deliveries that were made because of replays.
+    /// Number of deliveries queued by replays.
     pub replayed: u64,
 }
 
@@ -91,7 +92,7 @@ impl Store {
     }
 }
 
-/// The locked state while commands are applied to it.
+/// The locked state while commands are applied.
 #[derive(Debug)]
 pub struct Batch<'a> {
     state: RwLockWriteGuard<'a, State>,
@@ -99,7 +100,7 @@ pub struct Batch<'a> {
 }
 
 impl Batch<'_> {
-    /// The change for the command whose frame is at `position` in the journal.
+    /// Returns the change for the command whose frame is at `position` in the journal.
     pub fn change(&mut self, position: u64) -> Change<'_> {
         Change { state: &mut self.state, effects: &mut self.effects, position, asker: None }
     }
@@ -114,40 +115,40 @@ impl Batch<'_> {
     }
 }
 
-/// An event's place: the key of its block, and its index there.
+/// The address of an event: the key of its block, and its index in the block.
 pub(crate) type Place = (EventId, usize);
 
-/// The state while one command is applied to it.
+/// The state while a single command is applied.
 #[derive(Debug)]
 pub struct Change<'a> {
     pub(crate) state: &'a mut State,
     pub(crate) effects: &'a mut Effects,
-    /// The position of the command's frame.
+    /// The journal position of the command's frame.
     pub(crate) position: u64,
-    /// The key that asks for the change; none: the operator, or the server itself.
+    /// The key that asks for the change; `None` for the operator and the server itself.
     pub(crate) asker: Option<Arc<KeyRow>>,
 }
 
 impl Change<'_> {
-    /// The one row of counters.
+    /// Returns the row of counters for the whole state.
     pub(crate) fn meta(&mut self) -> Result<&mut Meta, StateError> {
         meta(self.state)
     }
 
-    /// Remembers the largest id, so that the next start goes on after it.
+    /// Remembers the largest id, so that ids continue after it at the next start.
     pub(crate) fn note_id(&mut self, id: u128) -> Result<(), StateError> {
         let meta = self.meta()?;
         meta.last_id = meta.last_id.max(id);
         Ok(())
     }
 
-    /// The event's place, if there is such an event.
+    /// Returns the address of an event, if the event exists.
     pub(crate) fn locate(&self, org: OrgNo, event: EventId) -> Result<Option<Place>, StateError> {
         let Some((first, block)) = block_of(self.state, org, event)? else { return Ok(None) };
         Ok(block.find(event).map(|(place, _)| (first, place)))
     }
 
-    /// Reads something of an event's entry.
+    /// Reads a part of an event's entry.
     pub(crate) fn read_event<T>(
         &self,
         org: OrgNo,
@@ -157,7 +158,7 @@ impl Change<'_> {
         Ok(self.state.events.get((org, first))?.and_then(|block| block.events.get(place).map(read)))
     }
 
-    /// Changes an event's entry, then settles what follows for its status and the inbox.
+    /// Changes an event's entry, then updates the event's status and the inbox.
     pub(crate) fn edit_event(
         &mut self,
         org: OrgNo,
@@ -184,8 +185,9 @@ impl Change<'_> {
         }
     }
 
-    /// For good: one that is delivered again, to whomever, does not come back, or whoever pulls would see everything anew
-    /// when somebody else has history replayed.
+    /// Removes an event from the inbox for good. A later replay or retry does not put the event
+    /// back; otherwise consumers would see old events again when history is replayed to an
+    /// endpoint.
     fn leave_inbox(&mut self, org: OrgNo, first: EventId, place: usize) -> Result<(), StateError> {
         let Some(open) = self.state.open.edit((org, first))? else { return Ok(()) };
         let bit = 1 << place;
@@ -204,12 +206,12 @@ impl Change<'_> {
     }
 }
 
-/// The one row of counters.
+/// Returns the row of counters for the whole state.
 pub(super) fn meta(state: &mut State) -> Result<&mut Meta, StateError> {
     state.meta.edit_or_insert((), Meta::default)
 }
 
-/// The block that holds the event if it exists.
+/// Returns the block that holds the event if the event exists.
 pub(super) fn block_of(
     state: &State,
     org: OrgNo,
