@@ -22,7 +22,7 @@ pub struct SubmitEvent {
     pub org: OrgNo,
     /// The key that posted it, which must be valid at `received_at` and may write events; none: the server itself.
     pub by: Option<KeyId>,
-    /// Its id. Given by the committer, in journal order; 0 until then.
+    /// Its id. Given by the committer, in the order of the journal.
     pub id: EventId,
     /// The time at which it was taken in. Given by the committer.
     pub received_at: Timestamp,

@@ -154,7 +154,7 @@ impl System {
     }
 
     fn submit(&self, commands: Vec<Command>) -> Vec<Became> {
-        self.intake.submit_commands(commands).unwrap().wait().unwrap()
+        self.intake.submit_all(commands).unwrap().wait().unwrap()
     }
 
     /// A few events on their whole way: every table is changed, most of them in rows that were changed a moment ago.
