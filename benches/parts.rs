@@ -68,7 +68,7 @@ fn start_committer(dir: &std::path::Path) -> (Intake, triggerd::base::threads::T
 fn ingest(c: &mut Criterion) {
     let dir = tempfile::tempdir().unwrap();
     let (intake, thread) = start_committer(dir.path());
-    intake.submit_commands(vec![create_org()]).unwrap().wait().unwrap();
+    intake.submit_all(vec![create_org()]).unwrap().wait().unwrap();
     let mut next = 1;
     let mut group = c.benchmark_group("ingest");
     for size in [1, GROUP] {
@@ -82,7 +82,7 @@ fn ingest(c: &mut Criterion) {
             };
             b.iter_batched(
                 commands,
-                |commands| intake.submit_commands(commands).unwrap().wait().unwrap(),
+                |commands| intake.submit_all(commands).unwrap().wait().unwrap(),
                 BatchSize::SmallInput,
             );
         });

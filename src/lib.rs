@@ -138,6 +138,7 @@
 //!
 //! - `commands/mod.rs`: the registry of commands
 //! - `commands/codec.rs`: commands as frames of the journal
+//! - `commands/draft.rs`: commands as submitted, without ids, numbers and times
 //! - `commands/*.rs`: the command of that name
 //!
 //! Where changes become durable:

@@ -11,6 +11,7 @@ mod codec;
 mod create_key;
 mod create_org;
 mod delete_endpoint;
+mod draft;
 mod drop_dead;
 mod end_key;
 mod end_replay;
@@ -34,6 +35,7 @@ pub use ack_event::AckOutcome;
 pub use codec::UnknownFrame;
 pub use create_org::CreateOrgOutcome;
 pub use delete_endpoint::DeleteEndpointOutcome;
+pub use draft::{Asker, Draft, Drafted, EventDraft, OrgDraft, Stamp};
 pub use drop_dead::DropOutcome;
 pub use end_key::EndKeyOutcome;
 pub use end_replay::EndReplayOutcome;
@@ -128,7 +130,7 @@ pub trait Kind: Sized {
     fn apply(&self, change: &mut Change<'_>) -> Result<Self::Outcome, Unapplied>;
 }
 
-/// A kind of command that can be submitted by itself, because its outcome can be told from others.
+/// A kind of command that a draft can become, because its outcome can be told from others.
 pub trait Submitted: Kind + Into<Command> {
     /// Returns the outcome if it is of this kind.
     fn outcome(applied: Applied) -> Option<Self::Outcome>;
@@ -170,7 +172,7 @@ macro_rules! held {
 
 /// The outcome type. An envelope has the outcome of the command inside, and none of its own.
 macro_rules! own_outcome {
-    ($name:ident) => {
+    ($name:ident $(, drafted)?) => {
         <$name as Kind>::Outcome
     };
     ($name:ident, envelope) => {
@@ -179,7 +181,7 @@ macro_rules! own_outcome {
 }
 
 macro_rules! apply_one {
-    ($name:ident, $command:ident, $change:ident) => {
+    ($name:ident, $command:ident, $change:ident $(, drafted)?) => {
         $command.apply($change).map(Applied::$name)
     };
     ($name:ident, $command:ident, $change:ident, envelope) => {
@@ -187,8 +189,22 @@ macro_rules! apply_one {
     };
 }
 
+/// Most kinds are their own draft; those that are marked have one in `draft.rs`.
 macro_rules! submitted {
     ($name:ident) => {
+        submitted!($name, drafted);
+
+        impl Drafted for $name {
+            type Kind = Self;
+        }
+
+        impl From<$name> for Draft {
+            fn from(command: $name) -> Self {
+                Command::from(command).into()
+            }
+        }
+    };
+    ($name:ident, drafted) => {
         impl Submitted for $name {
             fn outcome(applied: Applied) -> Option<Self::Outcome> {
                 match applied {
@@ -341,13 +357,13 @@ macro_rules! registry {
 }
 
 registry! {
-    create_org::CreateOrg,
+    create_org::CreateOrg as drafted,
     create_key::CreateKey,
     rotate_key::RotateKey,
     note_keys_used::NoteKeysUsed,
     put_endpoint::PutEndpoint,
     delete_endpoint::DeleteEndpoint,
-    submit_event::SubmitEvent in Box, // the most frequent command, and the largest
+    submit_event::SubmitEvent in Box as drafted, // the most frequent command, and the largest
     ack_event::AckEvent,
     route_event::RouteEvent,
     note_route_crash::NoteRouteCrash,

@@ -23,7 +23,7 @@ pub struct SubmitEvent {
     /// The key that posted the event; it must be valid at `received_at` and have the scope to write
     /// events. `None` stands for the server itself.
     pub by: Option<KeyId>,
-    /// The id of the event, given by the committer in journal order; 0 until then.
+    /// The id of the event, given by the committer in journal order.
     pub id: EventId,
     /// The time at which the event was received, given by the committer.
     pub received_at: Timestamp,

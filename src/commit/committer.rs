@@ -20,7 +20,7 @@ use crate::base::exit_code::fatal;
 use crate::base::metrics::Metrics;
 use crate::base::random;
 use crate::base::threads::Signal;
-use crate::commands::{self, Applied, Became, Command, KindInfo, SubmitEvent, SubmitOutcome};
+use crate::commands::{self, Applied, Became, Command, Draft, KindInfo, Stamp, SubmitEvent, SubmitOutcome};
 use crate::journal::{AppendError, FrameRefused, Group, Writer};
 use crate::model::id::{EndpointId, EventId, IdSource, OrgNo};
 use crate::model::time::Timestamp;
@@ -29,6 +29,8 @@ use crate::store::{Effects, StateError, Store};
 /// Approximate number of changed rows at which a group ends, so that later submissions wait only
 /// briefly.
 const WEIGHT_MAX: usize = 8_192;
+/// Number of random bytes in an id.
+const BYTES_PER_ID: usize = 10;
 /// Appended bytes after which the free disk space is checked.
 const DISK_LOOK_BYTES: u64 = 1 << 20;
 
@@ -185,10 +187,10 @@ impl Committer {
         first.is_oldest();
         let (mut commands, mut weight, mut bytes) = (0, 0, 0);
         for submission in std::iter::once(first).chain(self.queue.try_iter()) {
-            commands += submission.commands.len();
-            weight += submission.commands.iter().map(Command::weight).sum::<usize>();
-            bytes += submission.commands.iter().map(Command::payload_bytes).sum::<usize>();
-            let outcomes = vec![None; submission.commands.len()];
+            commands += submission.drafts.len();
+            weight += submission.drafts.iter().map(Draft::weight).sum::<usize>();
+            bytes += submission.drafts.iter().map(Draft::payload_bytes).sum::<usize>();
+            let outcomes = vec![None; submission.drafts.len()];
             if !outcomes.is_empty() {
                 entries.push(Entry { submission, outcomes });
             }
@@ -202,8 +204,8 @@ impl Committer {
     /// Makes one group durable, applies it and answers.
     fn commit(&mut self, entries: &mut Vec<Entry>) {
         self.answer_known_duplicates(entries);
-        self.stamp(entries);
-        self.encode(entries);
+        let commands = self.stamp(entries);
+        self.encode(&commands);
         let end = self.writer.end().0 + self.group.bytes() as u64;
         let began = Instant::now();
         let positions = match self.writer.append(&mut self.group) {
@@ -223,11 +225,10 @@ impl Committer {
             metrics.commit_sync_seconds.observe(began.elapsed().as_secs_f64());
             metrics.commands_applied.inc_by(frames.into());
         }
-        let open = entries.iter().flat_map(Entry::open);
-        let commands: Vec<_> = positions.iter().map(|position| position.0).zip(open).collect();
+        let placed: Vec<_> = positions.iter().map(|position| position.0).zip(&commands).collect();
         let mut outcomes = Vec::with_capacity(positions.len());
-        let effects = self.apply(&commands, end, &mut outcomes);
-        self.ports.feed.tell(entries.iter().flat_map(Entry::open).zip(&outcomes));
+        let effects = self.apply(&placed, end, &mut outcomes);
+        self.ports.feed.tell(commands.iter().zip(&outcomes));
         self.answer(entries, outcomes);
         for effects in &effects {
             self.ports.metrics.replay_deliveries.inc_by(effects.replayed);
@@ -255,10 +256,7 @@ impl Committer {
 
     /// Answers known duplicates; such an event needs no frame.
     fn answer_known_duplicates(&self, entries: &mut [Entry]) {
-        let events = entries.iter().flat_map(|entry| &entry.submission.commands).map(|command| match command {
-            Command::SubmitEvent(submit) => Some((submit.by, submit.event.dedup.as_ref()?)),
-            _ => None,
-        });
+        let events = entries.iter().flat_map(|entry| &entry.submission.drafts).map(Draft::dedup);
         let now = Timestamp(self.ports.clock.now_ms());
         let known = match self.ports.store.known_duplicates(events, now) {
             Ok(known) => known,
@@ -269,48 +267,26 @@ impl Committer {
         }
     }
 
-    /// Gives events their ids and times, and requests the time they are judged by, in the order of
-    /// the journal. An id is made from the steady time, because ids never go back; `received_at` is
-    /// the wall clock's time.
-    fn stamp(&mut self, entries: &mut [Entry]) {
-        const BYTES_PER_ID: usize = 10;
-        let (now_ms, steady_ms) = (self.ports.clock.now_ms(), self.ports.clock.steady_ms());
-        let commands: usize = entries.iter().map(|entry| entry.outcomes.len()).sum();
-        self.randomness.resize(commands * BYTES_PER_ID, 0);
+    /// Makes commands of the drafts whose outcome is not known yet, in journal order.
+    fn stamp(&mut self, entries: &mut [Entry]) -> Vec<Command> {
+        let count: usize = entries.iter().map(|entry| entry.outcomes.len()).sum();
+        self.randomness.resize(count * BYTES_PER_ID, 0);
         random::fill(&mut self.randomness);
-        let (random, _) = self.randomness.as_chunks::<BYTES_PER_ID>();
-        let commands = entries.iter_mut().flat_map(Entry::open_mut);
-        for (command, random) in commands.zip(random) {
-            match command {
-                Command::SubmitEvent(submit) => {
-                    submit.id = EventId(self.ids.next(steady_ms, *random));
-                    submit.received_at = Timestamp(now_ms);
-                }
-                Command::SettleAttempt(settle) => {
-                    for notice in &mut settle.notices {
-                        notice.id = EventId(self.ids.next(steady_ms, random::bytes()));
-                        notice.received_at = Timestamp(now_ms);
-                    }
-                }
-                Command::Requested(requested) => {
-                    requested.authority.at = Timestamp(now_ms);
-                    if let Command::CreateOrg(create) = &mut requested.command {
-                        create.number = OrgNo(self.next_org);
-                        self.next_org = self.next_org.saturating_add(1);
-                    }
-                }
-                Command::CreateOrg(create) => {
-                    create.number = OrgNo(self.next_org);
-                    self.next_org = self.next_org.saturating_add(1);
-                }
-                _ => {}
-            }
-        }
+        let mut stamp = Stamper {
+            now: Timestamp(self.ports.clock.now_ms()),
+            steady_ms: self.ports.clock.steady_ms(),
+            ids: &mut self.ids,
+            next_org: &mut self.next_org,
+            randomness: self.randomness.as_chunks().0.iter(),
+        };
+        let mut commands = Vec::with_capacity(count);
+        commands.extend(entries.iter_mut().flat_map(Entry::take_open).map(|draft| draft.stamped(&mut stamp)));
+        commands
     }
 
-    fn encode(&mut self, entries: &[Entry]) {
+    fn encode(&mut self, commands: &[Command]) {
         self.group.clear();
-        for command in entries.iter().flat_map(Entry::open) {
+        for command in commands {
             let KindInfo { number, version, .. } = command.kind();
             let body = |buffer: &mut Vec<u8>| Ok(command.write(buffer)?);
             if let Err(Unwritable(reason)) = self.group.try_push(number, version, body) {
@@ -387,13 +363,38 @@ impl From<FrameRefused> for Unwritable {
 }
 
 impl Entry {
-    /// Returns the commands whose outcome is not known yet.
-    fn open(&self) -> impl Iterator<Item = &Command> {
-        self.submission.commands.iter().zip(&self.outcomes).filter(|(_, outcome)| outcome.is_none()).map(|(c, _)| c)
+    /// Takes the drafts out whose outcome is not known yet.
+    fn take_open(&mut self) -> impl Iterator<Item = Draft> {
+        let drafts = std::mem::take(&mut self.submission.drafts);
+        drafts.into_iter().zip(&self.outcomes).filter(|(_, outcome)| outcome.is_none()).map(|(draft, _)| draft)
+    }
+}
+
+/// Gives ids, numbers and the time, in journal order. An id is made from the steady time, because
+/// ids never go back; the time at which an event was received is the wall clock's.
+struct Stamper<'a> {
+    now: Timestamp,
+    steady_ms: u64,
+    ids: &'a mut IdSource,
+    next_org: &'a mut u32,
+    /// Random bytes for one event of each draft.
+    randomness: std::slice::Iter<'a, [u8; BYTES_PER_ID]>,
+}
+
+impl Stamp for Stamper<'_> {
+    fn next_id(&mut self) -> EventId {
+        let randomness = self.randomness.next().copied().unwrap_or_else(random::bytes);
+        EventId(self.ids.next(self.steady_ms, randomness))
     }
 
-    fn open_mut(&mut self) -> impl Iterator<Item = &mut Command> {
-        self.submission.commands.iter_mut().zip(&self.outcomes).filter(|(_, outcome)| outcome.is_none()).map(|(c, _)| c)
+    fn next_org(&mut self) -> OrgNo {
+        let number = OrgNo(*self.next_org);
+        *self.next_org = self.next_org.saturating_add(1);
+        number
+    }
+
+    fn now(&self) -> Timestamp {
+        self.now
     }
 }
 

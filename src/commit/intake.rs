@@ -26,8 +26,7 @@ use tokio::sync::oneshot;
 use super::reply::{Pending, Reply};
 use super::space::Shortage;
 use crate::base::sabotage::{self, Switch};
-use crate::commands::{Became, Command, Submitted};
-use crate::model::authority::Authority;
+use crate::commands::{Asker, Became, Draft, Drafted, Kind};
 
 /// Approximate memory of a command beside its payload, in bytes.
 const COMMAND_BYTES: usize = 256;
@@ -60,7 +59,7 @@ impl std::error::Error for Refused {}
 /// Commands on their way to the committer, and the channel for their outcomes.
 #[derive(Debug)]
 pub(super) struct Submission {
-    pub(super) commands: Vec<Command>,
+    pub(super) drafts: Vec<Draft>,
     pub(super) reply: Option<oneshot::Sender<Result<Vec<Became>, Refused>>>,
     /// Released when the submission is dropped, however it ended.
     place: Place,
@@ -124,8 +123,8 @@ impl IntakeState {
         u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
-    fn place(self: &Arc<Self>, commands: &[Command], now_us: u64) -> Place {
-        let bytes = bytes(commands);
+    fn place(self: &Arc<Self>, drafts: &[Draft], now_us: u64) -> Place {
+        let bytes = bytes(drafts);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         // The time is stored before the count, so that no reader combines a submission under way
         // with the time of a finished one.
@@ -168,9 +167,9 @@ impl Refusals {
     }
 }
 
-/// Returns the approximate memory of commands, in bytes.
-fn bytes(commands: &[Command]) -> usize {
-    commands.iter().map(|command| COMMAND_BYTES + command.payload_bytes()).sum()
+/// Returns the approximate memory of drafts, in bytes.
+fn bytes(drafts: &[Draft]) -> usize {
+    drafts.iter().map(|draft| COMMAND_BYTES + draft.payload_bytes()).sum()
 }
 
 impl Intake {
@@ -204,23 +203,23 @@ impl Intake {
     /// stored.
     ///
     /// # Errors
-    /// See [`Intake::submit_commands`].
-    pub fn submit<K: Submitted>(&self, command: K) -> Result<Pending<K>, Refused> {
-        self.submit_commands(vec![command.into()]).map(Pending::new)
+    /// See [`Intake::submit_all`].
+    pub fn submit<D: Drafted>(&self, draft: D) -> Result<Pending<D::Kind>, Refused> {
+        self.submit_drafts(vec![draft.into()]).map(Pending::new)
     }
 
     /// Hands over commands of one kind that a request asks for, without waiting. After a crash
     /// either all of them are stored or a first part of them.
     ///
     /// # Errors
-    /// See [`Intake::submit_commands`].
-    pub fn submit_requested<K: Submitted>(
+    /// See [`Intake::submit_all`].
+    pub fn submit_requested<D: Drafted>(
         &self,
-        commands: impl IntoIterator<Item = K>,
-        authority: Authority,
-    ) -> Result<Pending<K>, Refused> {
-        let commands = commands.into_iter().map(|command| command.into().requested(authority)).collect();
-        self.submit_commands(commands).map(Pending::new)
+        drafts: impl IntoIterator<Item = D>,
+        asker: Asker,
+    ) -> Result<Pending<D::Kind>, Refused> {
+        let drafts = drafts.into_iter().map(|draft| draft.into().asked_by(asker)).collect();
+        self.submit_drafts(drafts).map(Pending::new)
     }
 
     /// Hands over any commands, without waiting. After a crash either all of them are stored or a
@@ -232,21 +231,25 @@ impl Intake {
     /// - [`Refused::ShuttingDown`] after [`Intake::close`].
     /// - [`Refused::DiskFull`] for events while the disk is low. Other commands go on, because they
     ///   make room.
-    pub fn submit_commands(&self, commands: Vec<Command>) -> Result<Reply, Refused> {
+    pub fn submit_all<D: Into<Draft>>(&self, drafts: impl IntoIterator<Item = D>) -> Result<Reply, Refused> {
+        self.submit_drafts(drafts.into_iter().map(Into::into).collect())
+    }
+
+    fn submit_drafts(&self, drafts: Vec<Draft>) -> Result<Reply, Refused> {
         if self.is_closed() {
             return Err(Refused::ShuttingDown);
         }
         let now_us = self.state.elapsed_us();
-        if commands.iter().any(|command| matches!(command, Command::SubmitEvent(_))) {
+        if drafts.iter().any(Draft::is_event) {
             if let Some(shortage) = self.shortage() {
                 return Err(Refused::DiskFull(shortage));
             }
-            self.state.welcomes_events(bytes(&commands), now_us)?;
+            self.state.welcomes_events(bytes(&drafts), now_us)?;
         }
-        let (reply, outcomes) = oneshot::channel();
-        let place = self.state.place(&commands, now_us);
-        match self.queue.try_send(Submission { commands, reply: Some(reply), place }) {
-            Ok(()) => Ok(Reply(outcomes)),
+        let (reply, results) = oneshot::channel();
+        let place = self.state.place(&drafts, now_us);
+        match self.queue.try_send(Submission { drafts, reply: Some(reply), place }) {
+            Ok(()) => Ok(Reply(results)),
             Err(TrySendError::Full(_)) => Err(Refused::Overloaded),
             Err(TrySendError::Disconnected(_)) => Err(Refused::ShuttingDown),
         }
@@ -255,33 +258,36 @@ impl Intake {
     /// Hands over commands without a reply and waits for room in the queue. This is for the
     /// server's own threads, whose work must not be refused because producers are many. Returns
     /// false if the committer has ended.
-    pub fn push<C: Into<Command>>(&self, commands: impl IntoIterator<Item = C>) -> bool {
-        let commands: Vec<Command> = commands.into_iter().map(Into::into).collect();
-        let place = self.state.place(&commands, self.state.elapsed_us());
-        commands.is_empty() || self.queue.send(Submission { commands, reply: None, place }).is_ok()
+    pub fn push<D: Into<Draft>>(&self, drafts: impl IntoIterator<Item = D>) -> bool {
+        let drafts: Vec<Draft> = drafts.into_iter().map(Into::into).collect();
+        let place = self.state.place(&drafts, self.state.elapsed_us());
+        drafts.is_empty() || self.queue.send(Submission { drafts, reply: None, place }).is_ok()
     }
 
     /// Like [`Intake::push`], but waits until the commands are stored. Returns false if they were
     /// not.
-    pub fn push_and_wait<C: Into<Command>>(&self, commands: impl IntoIterator<Item = C>) -> bool {
-        let commands: Vec<Command> = commands.into_iter().map(Into::into).collect();
-        commands.is_empty() || self.push_for_reply(commands).is_some_and(|reply| reply.wait().is_ok())
+    pub fn push_and_wait<D: Into<Draft>>(&self, drafts: impl IntoIterator<Item = D>) -> bool {
+        let drafts: Vec<Draft> = drafts.into_iter().map(Into::into).collect();
+        drafts.is_empty() || self.push_for_reply(drafts).is_some_and(|reply| reply.wait().is_ok())
     }
 
     /// Like [`Intake::push_and_wait`], for commands of one kind. Returns the outcome of each
     /// command, or `None` if the commands were not stored.
-    pub fn push_for_outcomes<K: Submitted>(&self, commands: impl IntoIterator<Item = K>) -> Option<Vec<K::Outcome>> {
-        let commands: Vec<Command> = commands.into_iter().map(Into::into).collect();
-        if commands.is_empty() {
+    pub fn push_for_outcomes<D: Drafted>(
+        &self,
+        drafts: impl IntoIterator<Item = D>,
+    ) -> Option<Vec<<D::Kind as Kind>::Outcome>> {
+        let drafts: Vec<Draft> = drafts.into_iter().map(Into::into).collect();
+        if drafts.is_empty() {
             return Some(Vec::new());
         }
-        self.push_for_reply(commands).and_then(|reply| Pending::<K>::new(reply).wait().ok())
+        self.push_for_reply(drafts).and_then(|reply| Pending::<D::Kind>::new(reply).wait().ok())
     }
 
-    fn push_for_reply(&self, commands: Vec<Command>) -> Option<Reply> {
+    fn push_for_reply(&self, drafts: Vec<Draft>) -> Option<Reply> {
         let (reply, results) = oneshot::channel();
-        let place = self.state.place(&commands, self.state.elapsed_us());
-        self.queue.send(Submission { commands, reply: Some(reply), place }).ok()?;
+        let place = self.state.place(&drafts, self.state.elapsed_us());
+        self.queue.send(Submission { drafts, reply: Some(reply), place }).ok()?;
         Some(Reply(results))
     }
 
@@ -291,7 +297,7 @@ impl Intake {
             // An empty submission wakes a sleeping committer. If the queue is full, the
             // committer is awake.
             let place = self.state.place(&[], self.state.elapsed_us());
-            let woken = self.queue.try_send(Submission { commands: Vec::new(), reply: None, place });
+            let woken = self.queue.try_send(Submission { drafts: Vec::new(), reply: None, place });
             tracing::debug!(woken = woken.is_ok(), "the intake is closed");
         }
     }
@@ -342,10 +348,9 @@ mod tests {
     use crossbeam_channel::Receiver;
 
     use super::*;
-    use crate::commands::{NoteRouteCrash, SubmitEvent};
+    use crate::commands::{EventDraft, NoteRouteCrash};
     use crate::model::event::NewEvent;
     use crate::model::id::{EventId, OrgNo};
-    use crate::model::time::Timestamp;
 
     const WAIT_MAX: Duration = Duration::from_millis(500);
     const BYTES_MAX: usize = 10_000;
@@ -355,7 +360,7 @@ mod tests {
         (Intake::new(sender, WAIT_MAX, BYTES_MAX), receiver)
     }
 
-    fn event(payload_bytes: usize) -> Vec<Command> {
+    fn event(payload_bytes: usize) -> Vec<Draft> {
         let event = NewEvent {
             event_type: "a.b".parse().unwrap(),
             dedup: None,
@@ -365,12 +370,11 @@ mod tests {
             payload: vec![b'1'; payload_bytes].into(),
             cloudevent: None,
         };
-        let (org, id, received_at) = (OrgNo(1), EventId(0), Timestamp(0));
-        vec![Command::SubmitEvent(Box::new(SubmitEvent { org, by: None, id, received_at, event }))]
+        vec![EventDraft::new(OrgNo(1), event).into()]
     }
 
-    fn no_event() -> Vec<Command> {
-        vec![Command::NoteRouteCrash(NoteRouteCrash { org: OrgNo(1), event: EventId(1) })]
+    fn no_event() -> Vec<Draft> {
+        vec![NoteRouteCrash { org: OrgNo(1), event: EventId(1) }.into()]
     }
 
     #[test]
@@ -384,7 +388,7 @@ mod tests {
         assert_eq!(at(1_501), Err(Refused::Overloaded));
         // The oldest unfinished submission counts, not a finished one.
         drop((first, second));
-        let submission = Submission { commands: vec![], reply: None, place: third };
+        let submission = Submission { drafts: vec![], reply: None, place: third };
         submission.is_oldest();
         assert_eq!(at(1_950), Ok(()));
         assert_eq!(at(1_951), Err(Refused::Overloaded));
@@ -398,37 +402,37 @@ mod tests {
     fn what_is_no_event_is_taken_while_events_are_refused() {
         let (sender, _queue) = crossbeam_channel::bounded(100);
         let intake = Intake::new(sender, Duration::ZERO, BYTES_MAX);
-        let _waiting = intake.submit_commands(event(1)).unwrap();
+        let _waiting = intake.submit_all(event(1)).unwrap();
         let began = intake.state.elapsed_us();
         while intake.state.elapsed_us() == began {
             std::hint::spin_loop();
         }
         assert_eq!(intake.welcomes_events(), Err(Refused::Overloaded));
-        assert_eq!(intake.submit_commands(event(1)).unwrap_err(), Refused::Overloaded);
-        assert!(intake.submit_commands(no_event()).is_ok());
+        assert_eq!(intake.submit_all(event(1)).unwrap_err(), Refused::Overloaded);
+        assert!(intake.submit_all(no_event()).is_ok());
     }
 
     #[test]
     fn bytes_are_bounded_until_they_are_stored_and_one_submission_always_fits() {
         let (intake, queue) = door(100);
-        let _large = intake.submit_commands(event(BYTES_MAX * 3)).unwrap();
-        assert_eq!(intake.submit_commands(event(1)).unwrap_err(), Refused::Overloaded);
+        let _large = intake.submit_all(event(BYTES_MAX * 3)).unwrap();
+        assert_eq!(intake.submit_all(event(1)).unwrap_err(), Refused::Overloaded);
         let taken = queue.recv().unwrap();
-        assert_eq!(intake.submit_commands(event(1)).unwrap_err(), Refused::Overloaded, "taken is not stored");
+        assert_eq!(intake.submit_all(event(1)).unwrap_err(), Refused::Overloaded, "taken is not stored");
         drop(taken);
         let half = BYTES_MAX / 2 - COMMAND_BYTES;
-        let _both = [intake.submit_commands(event(half)).unwrap(), intake.submit_commands(event(half)).unwrap()];
-        assert_eq!(intake.submit_commands(event(1)).unwrap_err(), Refused::Overloaded);
+        let _both = [intake.submit_all(event(half)).unwrap(), intake.submit_all(event(half)).unwrap()];
+        assert_eq!(intake.submit_all(event(1)).unwrap_err(), Refused::Overloaded);
         assert_eq!(intake.state.bytes.load(Ordering::SeqCst), BYTES_MAX);
     }
 
     #[test]
     fn a_full_queue_refuses_everything_and_keeps_no_account_of_it() {
         let (intake, queue) = door(1);
-        let _only = intake.submit_commands(event(1)).unwrap();
+        let _only = intake.submit_all(event(1)).unwrap();
         for _ in 0..3 {
-            assert_eq!(intake.submit_commands(event(1)).unwrap_err(), Refused::Overloaded);
-            assert_eq!(intake.submit_commands(no_event()).unwrap_err(), Refused::Overloaded);
+            assert_eq!(intake.submit_all(event(1)).unwrap_err(), Refused::Overloaded);
+            assert_eq!(intake.submit_all(no_event()).unwrap_err(), Refused::Overloaded);
         }
         assert_eq!(intake.state.under_way.load(Ordering::SeqCst), 1, "the one that waits");
         drop(queue.recv().unwrap());

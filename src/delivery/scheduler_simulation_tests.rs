@@ -172,10 +172,10 @@ impl Simulation {
     fn submit(&mut self, commands: &[Command]) -> Vec<Became> {
         let intake = self.running().intake.clone();
         let replies: Vec<_> =
-            commands.chunks(COMMANDS_AT_ONCE).map(|some| intake.submit_commands(some.to_vec()).unwrap()).collect();
+            commands.chunks(COMMANDS_AT_ONCE).map(|some| intake.submit_all(some.to_vec()).unwrap()).collect();
         let outcomes = replies.into_iter().flat_map(|reply| reply.wait().unwrap()).collect();
         // Hints come after the answers and before the next group of commands.
-        drop(intake.submit_commands(Vec::new()).unwrap().wait());
+        drop(intake.submit_all(Vec::<Command>::new()).unwrap().wait());
         outcomes
     }
 

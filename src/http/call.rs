@@ -18,9 +18,8 @@ use super::error::{Code, Problem};
 use super::limit::{Budget, Payer};
 use super::routes::Who;
 use crate::base::shares::Exhausted;
-use crate::commands::Submitted;
+use crate::commands::{Asker, Drafted, Kind};
 use crate::commit::{CommitError, Pending};
-use crate::model::authority::Authority;
 use crate::model::id::OrgNo;
 use crate::model::key::Scopes;
 use crate::model::org::Tier;
@@ -36,6 +35,9 @@ pub(super) const PAGE_BYTES_MAX: usize = 4 << 20;
 
 /// Seconds until a change refused for a full queue should be sent again.
 const PLACE_RETRY_AFTER_S: u64 = 1;
+
+/// The outcome of the command that a draft becomes.
+type OutcomeOf<D> = <<D as Drafted>::Kind as Kind>::Outcome;
 
 /// The result of a request: an answer or a problem.
 pub(super) type Answer = Result<HttpResponse, Problem>;
@@ -199,33 +201,32 @@ impl Call {
     ///
     /// # Errors
     /// Fails when the change was refused, or when the caller's key was no longer allowed.
-    pub(super) async fn commit<K: Submitted>(&self, command: K) -> Result<K::Outcome, Problem> {
-        self.committed([command], Pending::outcome).await
+    pub(super) async fn commit<D: Drafted>(&self, draft: D) -> Result<OutcomeOf<D>, Problem> {
+        self.committed([draft], Pending::outcome).await
     }
 
     /// Commits changes of the same kind together, and returns the outcome of each.
     ///
     /// # Errors
     /// Fails like [`Call::commit`]; then none of the changes was made.
-    pub(super) async fn commit_all<K: Submitted>(&self, commands: Vec<K>) -> Result<Vec<K::Outcome>, Problem> {
-        if commands.is_empty() {
+    pub(super) async fn commit_all<D: Drafted>(&self, drafts: Vec<D>) -> Result<Vec<OutcomeOf<D>>, Problem> {
+        if drafts.is_empty() {
             return Ok(Vec::new());
         }
-        self.committed(commands, Pending::outcomes).await
+        self.committed(drafts, Pending::outcomes).await
     }
 
-    async fn committed<K: Submitted, T, F: Future<Output = Result<T, CommitError>>>(
+    async fn committed<D: Drafted, T, F: Future<Output = Result<T, CommitError>>>(
         &self,
-        commands: impl IntoIterator<Item = K>,
-        wait: impl FnOnce(Pending<K>) -> F,
+        drafts: impl IntoIterator<Item = D>,
+        wait: impl FnOnce(Pending<D::Kind>) -> F,
     ) -> Result<T, Problem> {
         let key = match &self.caller {
             Caller::Key(key) => Some(key.key().id),
             Caller::Admin => None,
             Caller::Anyone => return Err(Problem::internal(&"a change without a caller")),
         };
-        // The committer sets the time.
-        let authority = Authority { key, needs: self.needs(), at: Timestamp(0) };
+        let asker = Asker { key, needs: self.needs() };
         let _place = self.api.submissions.take(self.payer(), 1).map_err(|exhausted| {
             let detail = match exhausted {
                 Exhausted::OfOne => {
@@ -235,7 +236,7 @@ impl Call {
             };
             Problem::new(Code::Overloaded, detail).retry_after(PLACE_RETRY_AFTER_S)
         })?;
-        let pending = self.api.intake.submit_requested(commands, authority)?;
+        let pending = self.api.intake.submit_requested(drafts, asker)?;
         let outcomes = wait(pending).await.map_err(|error| match error {
             CommitError::Refused(refused) => refused.into(),
             CommitError::NotAllowed(Refusal::NotAuthorized) => self.api.auth.refused(),

@@ -12,7 +12,7 @@ use super::deliveries::{List, Shown};
 use super::error::{Faults, Problem};
 use super::fields::{Fields, text_of};
 use super::query::Query;
-use crate::commands::{DropDead, DropOutcome, RetryDelivery, RetryOutcome, Submitted};
+use crate::commands::{Drafted, DropDead, DropOutcome, Kind, RetryDelivery, RetryOutcome, Submitted};
 use crate::model::delivery::Trigger;
 use crate::model::id::{DeliveryId, EndpointId, EventId, OrgNo};
 use crate::model::time::Timestamp;
@@ -103,11 +103,11 @@ fn choose(api: &Api, org: OrgNo, which: Which) -> Result<Chosen, Problem> {
 
 /// Commits a command for each selected delivery. Returns how many had the outcome `wanted`, and the
 /// `since` for the next request.
-async fn each<K: Submitted<Outcome: PartialEq>>(
+async fn each<D: Drafted<Kind: Submitted<Outcome: PartialEq>>>(
     call: &mut Call,
     also_of_deleted: bool,
-    command: impl Fn(EndpointId, EventId) -> K,
-    wanted: K::Outcome,
+    command: impl Fn(EndpointId, EventId) -> D,
+    wanted: <D::Kind as Kind>::Outcome,
 ) -> Result<(usize, Option<Timestamp>), Problem> {
     let org = call.org()?;
     let mut which = Which::read(call).await?;
@@ -116,7 +116,7 @@ async fn each<K: Submitted<Outcome: PartialEq>>(
     }
     let api = web::Data::clone(&call.api);
     let chosen = call.api.blocking.run(call.payer(), move || choose(&api, org, which)).await?;
-    let commands: Vec<K> = chosen.deliveries.iter().map(|(endpoint, event)| command(*endpoint, *event)).collect();
+    let commands: Vec<D> = chosen.deliveries.iter().map(|(endpoint, event)| command(*endpoint, *event)).collect();
     let outcomes = call.commit_all(commands).await?;
     Ok((outcomes.iter().filter(|outcome| **outcome == wanted).count(), chosen.next_since))
 }

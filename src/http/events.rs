@@ -12,7 +12,7 @@ use super::edge::rejection;
 use super::error::{Code, Faults, Problem};
 use super::fields::{Fields, array, text_of};
 use super::wire::{Rules, cloud_event_body_bytes_max, event_body_bytes_max};
-use crate::commands::{SubmitEvent, SubmitOutcome};
+use crate::commands::{EventDraft, SubmitOutcome};
 use crate::model::event::NewEvent;
 use crate::model::id::{EventId, OrgNo};
 use crate::model::time::Timestamp;
@@ -63,7 +63,7 @@ pub(super) async fn post(call: &mut Call) -> Answer {
         let headers = call.request.headers().clone();
         call.api.blocking.run(call.payer(), move || read_event(&rules, form, &headers, &body)).await?
     };
-    let outcome = call.commit(submit(org, event)).await?;
+    let outcome = call.commit(EventDraft::new(org, event)).await?;
     match outcome {
         SubmitOutcome::Accepted { id, received_at } => {
             json(StatusCode::ACCEPTED, &Receipt { id, status: "accepted", duplicate: false, received_at })
@@ -125,12 +125,6 @@ fn idempotency_key(call: &Call) -> Result<Option<String>, Problem> {
     let unquoted = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
     let plain = unquoted.filter(|text| !text.contains(['"', '\\']));
     Ok(Some(plain.unwrap_or(text).to_owned()))
-}
-
-/// Makes the command for an event. The committer sets its id and its time, and the intake sets the
-/// key of the producer.
-fn submit(org: OrgNo, event: NewEvent) -> SubmitEvent {
-    SubmitEvent { org, by: None, id: EventId(0), received_at: Timestamp(0), event }
 }
 
 /// `POST /api/events/batch`: takes several events, each stored or refused by itself.
@@ -217,19 +211,19 @@ fn read_batch(
 
 /// Stores all valid items together, and answers with the outcome of each item.
 async fn store_batch(call: &Call, org: OrgNo, items: Vec<Result<NewEvent, Problem>>) -> Answer {
-    let mut commands = Vec::with_capacity(items.len());
+    let mut drafts = Vec::with_capacity(items.len());
     // A valid item leaves a `None`, which its outcome replaces.
     let mut results = Vec::with_capacity(items.len());
     for item in items {
         results.push(match item {
             Ok(event) => {
-                commands.push(submit(org, event));
+                drafts.push(EventDraft::new(org, event));
                 None
             }
             Err(problem) => Some(Item::Rejected(problem)),
         });
     }
-    let mut outcomes = call.commit_all(commands).await?.into_iter();
+    let mut outcomes = call.commit_all(drafts).await?.into_iter();
     let mut told = Vec::with_capacity(results.len());
     for (index, result) in results.into_iter().enumerate() {
         let item = match result {

@@ -17,7 +17,7 @@ use super::fields::{Fields, text_of};
 use super::query::Query;
 use super::verify::Hashed;
 use crate::base::random;
-use crate::commands::{CreateKey, CreateOrg, CreateOrgOutcome, EndKey, EndKeyOutcome, RotateKey};
+use crate::commands::{CreateKey, CreateOrgOutcome, EndKey, EndKeyOutcome, OrgDraft, RotateKey};
 use crate::model::id::{EventId, KeyId, OrgId, OrgNo};
 use crate::model::key::{Key, KeyText, Scope, Scopes};
 use crate::model::org::{InboxMode, NAME_CHARS_MAX, Org, Tier, looks_like_id};
@@ -129,7 +129,7 @@ async fn generate_by_admin(call: &Call, text: &str) -> Answer {
     };
     let (text, key) = make(call, wish).await?;
     let (organization, name) = (org.id, org.name.clone());
-    match call.commit(CreateOrg { number: OrgNo(0), org, key: key.clone() }).await? {
+    match call.commit(OrgDraft::new(org, key.clone())).await? {
         CreateOrgOutcome::Created(_) => {
             audit::organization_made(call, organization, &name);
             audit::key(call, organization, key.id, "created");

@@ -14,7 +14,6 @@ pub struct Authority {
     pub key: Option<KeyId>,
     /// The scopes for the change. The key must have all of them.
     pub needs: Scopes,
-    /// The time by which the key is judged. The committer sets the time, in journal order; before,
-    /// the field is 0.
+    /// The time by which the key is judged. The committer sets the time, in journal order.
     pub at: Timestamp,
 }

@@ -4,9 +4,9 @@
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
-use crate::commands::SubmitEvent;
+use crate::commands::EventDraft;
 use crate::model::event::{Dedup, NewEvent};
-use crate::model::id::{EventId, OrgNo};
+use crate::model::id::OrgNo;
 use crate::model::notice::NoticeKind;
 use crate::model::time::Timestamp;
 
@@ -57,8 +57,8 @@ struct Payload {
     reserve_bytes: u64,
 }
 
-/// Makes the event for one organization. The committer sets its id and time.
-pub(super) fn disk_low(org: OrgNo, (free_bytes, reserve_bytes): (u64, u64), now: Timestamp) -> SubmitEvent {
+/// Makes the event for one organization.
+pub(super) fn disk_low(org: OrgNo, (free_bytes, reserve_bytes): (u64, u64), now: Timestamp) -> EventDraft {
     let event_type = NoticeKind::DiskLow.event_type();
     let id = event_type.as_str().to_owned();
     let digest = Sha256::new().chain_update(org.0.to_be_bytes()).chain_update(DEDUP_DOMAIN).chain_update(&id);
@@ -75,7 +75,7 @@ pub(super) fn disk_low(org: OrgNo, (free_bytes, reserve_bytes): (u64, u64), now:
         payload: payload.into(),
         cloudevent: None,
     };
-    SubmitEvent { org, by: None, id: EventId(0), received_at: Timestamp(0), event }
+    EventDraft::new(org, event)
 }
 
 #[cfg(test)]
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn each_organization_has_a_dedup_id_that_producers_cannot_send() {
-        let of = |org| disk_low(OrgNo(org), (7, 9), Timestamp(ONCE_IN_MS + 5)).event;
+        let of = |org| disk_low(OrgNo(org), (7, 9), Timestamp(ONCE_IN_MS + 5)).event().clone();
         let (one, other) = (of(1), of(2));
         let dedup = one.dedup.unwrap();
         assert_eq!(&*one.payload, br#"{"free_bytes":7,"reserve_bytes":9}"#);

@@ -156,7 +156,7 @@ impl System {
     }
 
     fn submit(&self, commands: Vec<Command>) -> Vec<Became> {
-        self.intake.submit_commands(commands).unwrap().wait().unwrap()
+        self.intake.submit_all(commands).unwrap().wait().unwrap()
     }
 
     /// Takes a few events through their whole life. Each table is changed, mostly in rows changed a

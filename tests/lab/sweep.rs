@@ -142,7 +142,7 @@ fn submit_all(intake: &Intake, files: &FaultyFiles) {
         let outcomes = loop {
             // The simulated disk has room again at once.
             intake.set_shortage(None, None);
-            match intake.submit_commands(vec![command.clone()]).and_then(triggerd::commit::Reply::wait) {
+            match intake.submit_all(vec![command.clone()]).and_then(triggerd::commit::Reply::wait) {
                 Err(Refused::DiskFull(_)) => {}
                 other => break other,
             }

@@ -14,8 +14,8 @@ use triggerd::base::clock::Clock;
 use triggerd::base::metrics::Metrics;
 use triggerd::base::threads::{Signal, Stop};
 use triggerd::commands::{
-    Command, CreateOrgOutcome, DeleteEndpoint, PutEndpoint, PutEndpointOutcome, RetryDelivery, SettleAttempt,
-    StartReplay, StartReplayOutcome, SubmitEvent, SubmitOutcome, Submitted,
+    Command, CreateOrgOutcome, DeleteEndpoint, Drafted, EventDraft, Kind, OrgDraft, PutEndpoint, PutEndpointOutcome,
+    RetryDelivery, SettleAttempt, StartReplay, StartReplayOutcome, SubmitOutcome,
 };
 use triggerd::commit::{Committer, Flusher, Hints, InboxBell, Intake, Ports};
 use triggerd::delivery::completion::Completion;
@@ -285,8 +285,8 @@ impl World {
         self.threads.push(std::thread::spawn(move || receive(&received, &intake, &clock, &accepted)));
     }
 
-    fn submit<K: Submitted>(&self, command: K) -> K::Outcome {
-        self.intake.submit(command).unwrap().wait().unwrap().remove(0)
+    fn submit<D: Drafted>(&self, draft: D) -> <D::Kind as Kind>::Outcome {
+        self.intake.submit(draft).unwrap().wait().unwrap().remove(0)
     }
 
     fn event(&mut self, number: usize) {
@@ -306,9 +306,7 @@ impl World {
             payload: b"{}".as_slice().into(),
             ..event_without_anything()
         };
-        let (org, id, received_at) = (self.org, EventId(0), Timestamp(0));
-        let SubmitOutcome::Accepted { id, .. } = self.submit(SubmitEvent { org, by: None, id, received_at, event })
-        else {
+        let SubmitOutcome::Accepted { id, .. } = self.submit(EventDraft::new(self.org, event)) else {
             panic!("an event is taken")
         };
         let living = (1..ENDPOINTS).map(EndpointId);
@@ -328,7 +326,9 @@ impl World {
     /// Plays the story: events, the deletion of an endpoint, a clock set back.
     fn play(&mut self) {
         let Command::CreateOrg(made) = create_org() else { unreachable!() };
-        let CreateOrgOutcome::Created(org) = self.submit(made) else { panic!("an organization is made") };
+        let CreateOrgOutcome::Created(org) = self.submit(OrgDraft::new(made.org, made.key)) else {
+            panic!("an organization is made")
+        };
         self.org = org;
         for id in 1..=ENDPOINTS {
             let ordering = if EndpointId(id) == STRICT { Ordering::Strict } else { Ordering::default() };

@@ -115,7 +115,7 @@ impl System {
                 if self.broken == Break::KnowsNoDuplicates {
                     commands.iter_mut().for_each(forget_dedup_id);
                 }
-                self.running().intake.submit_commands(commands).unwrap()
+                self.running().intake.submit_all(commands).unwrap()
             })
             .collect();
         self.submissions += 1;
