@@ -385,9 +385,7 @@ impl Client {
                 visible(location)
             )
         } else if challenge.to_ascii_lowercase().starts_with("basic") {
-            "A proxy asks for a password; put the password into the URL: https://user:password@host.\
-             A proxy asks for a password; put the password into the URL: https://user:password@host."
-                .to_owned()
+            "A proxy asks for a password; put the password into the URL: https://user:password@host.".to_owned()
         } else if *status >= 500 {
             "A proxy in front of triggerd may be unable to reach the server.".to_owned()
         } else {

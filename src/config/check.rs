@@ -93,7 +93,7 @@ fn server(checks: &mut Checks, raw: RawServer) -> Server {
     });
     for origin in &raw.cors_origins {
         if !(is_origin(origin) || origin == "*" && raw.cors_origins.len() == 1) {
-            let rule = "must be origins such as https://app.example.com (scheme, host and port only), or \"*\" alone";
+            let rule = "must be origins such as https://app.example.com (scheme, host and port only), or \"*\" as the only item";
             checks.fault("server.cors_origins", format!("{rule}, not {origin:?}"));
         }
     }

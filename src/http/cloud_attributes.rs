@@ -43,7 +43,7 @@ pub(super) fn of_text(name: &str, text: &str) -> Result<String, Rule> {
         return Err(format!("must be at most {ATTRIBUTE_BYTES_MAX} bytes").into());
     }
     if text.chars().any(is_control) {
-        return Err("must not have control characters or code points that are no Unicode characters".into());
+        return Err("must not have control characters or Unicode noncharacters such as U+FFFF".into());
     }
     if OF_THE_CORE.contains(&name) && text.is_empty() {
         return Err("must not be empty".into());

@@ -29,7 +29,7 @@ pub(super) fn instead_of(bytes: &[u8]) -> Option<Vec<u8>> {
 pub(super) fn refusal(code: Code) -> Vec<u8> {
     let detail = match code {
         Code::RequestTimeout => "the head of the request arrived too slowly",
-        Code::HeadTooLarge => "the head of the request is larger than the limit of 64 KiB",
+        Code::HeadTooLarge => "the head of the request has more than 64 KiB or more than 96 headers",
         Code::Overloaded => "too many requests with large heads are arriving",
         Code::Internal => "the request could not be answered; the server's log has the cause",
         _ => "the head of the request is not valid HTTP/1.1",
