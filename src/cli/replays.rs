@@ -18,6 +18,8 @@ use crate::base::exit_code::ExitCode;
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// Number of failed looks in a row before giving up; enough for a restart of the server.
 const FAILURES_MAX: u32 = 60;
+/// Number of skipped endpoints that are named in a line; `--json` names all of them.
+const SKIPPED_NAMED: usize = 3;
 /// Length of the bar: the progress in thousandths.
 const WHOLE: u32 = 1_000;
 
@@ -40,7 +42,7 @@ pub(super) struct Start {
     /// every event that an endpoint wants
     #[arg(long, value_parser = ["failed", "missing", "all"])]
     only: String,
-    /// Replay to this endpoint only (ep_…) [default: to every endpoint]
+    /// Replay to this endpoint only (ep_…) [default: to every enabled endpoint]
     #[arg(long, value_name = "ID")]
     endpoint: Option<String>,
     /// Only events from this time on: RFC 3339, or a duration back from now, such as 90m, 12h or
@@ -171,13 +173,24 @@ fn shown(replay: &Value) -> String {
         "" => String::new(),
         reason => format!(": {reason}"),
     };
-    format!("{id}  {only} to {to}  {state}{why}  {}", counts(replay))
+    format!("{id}  {only} to {to}  {state}{why}  {}{}", counts(replay), skipped(replay))
+}
+
+/// Names the endpoints that the replay passes over.
+fn skipped(replay: &Value) -> String {
+    let ids = replay.get("skipped_endpoint_ids").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let named: Vec<_> = ids.iter().take(SKIPPED_NAMED).filter_map(Value::as_str).collect();
+    match ids.len().saturating_sub(named.len()) {
+        _ if named.is_empty() => String::new(),
+        0 => format!(", skipped because disabled: {}", named.join(", ")),
+        more => format!(", skipped because disabled: {} and {more} more", named.join(", ")),
+    }
 }
 
 fn counts(replay: &Value) -> String {
     let number = |name: &str| replay.get(name).and_then(Value::as_u64).unwrap_or_default();
     let waits = match text(replay, "waits_for") {
-        "endpoint_disabled" => ", waits for an endpoint that is disabled",
+        "endpoint_disabled" => &format!(", waits until {} is enabled", text(replay, "endpoint_id")),
         "endpoint_busy" => ", waits for deliveries under way",
         "routing" => ", waits for an event that was not routed yet",
         "disk_full" => ", waits for free space on the server's disk",

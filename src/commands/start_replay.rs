@@ -76,6 +76,7 @@ impl Kind for StartReplay {
             end,
             lanes: Vec::new(),
             done: 0,
+            skipped: Vec::new(),
             examined: 0,
             queued: 0,
             ended: None,

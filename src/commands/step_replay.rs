@@ -15,7 +15,9 @@ use crate::store::{ReplayStep, ReplayTurn};
 
 /// Continues a replay by a step. Deliveries and progress are one change, so a crash neither
 /// loses nor repeats a delivery. The step has no effect unless the replay is exactly where the step
-/// begins.
+/// begins. A replay to all endpoints is done with an endpoint that is disabled at the turn of the
+/// step, whatever the step says: otherwise the replay would wait for as long as the endpoint is
+/// disabled.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StepReplay {
     /// The organization of the replay.
@@ -80,7 +82,16 @@ impl Kind for StepReplay {
         };
         let (mut queued, trigger) = (0, Trigger::Replay);
         // An endpoint deleted meanwhile receives nothing.
-        if change.state.endpoints.get(endpoint)?.is_some_and(|row| row.org == org && row.number == lane.number) {
+        let target = change.state.endpoints.get(endpoint)?;
+        let target = target.filter(|target| target.org == org && target.number == lane.number);
+        if row.request.endpoint.is_none() && target.as_ref().is_some_and(|target| !target.endpoint.is_enabled()) {
+            if let Some(row) = change.state.replays.edit((org, replay))? {
+                row.advance(lane.number, None);
+                row.skipped.push(lane.number);
+            }
+            return Ok(StepReplayOutcome::Stepped);
+        }
+        if target.is_some() {
             for event in &self.events {
                 let again = Again { org, endpoint, event: *event, at, trigger };
                 queued += u64::from(replay_one(change, again, row.request.only)?);

@@ -111,7 +111,7 @@ impl Head {
     }
 
     /// True if another answer can follow this one's body. The end of the body must be beyond doubt.
-    fn keeps_connection(&self) -> bool {
+    pub(super) fn keeps_connection(&self) -> bool {
         let mut options = self.values(CONNECTION).flat_map(|value| value.split(|byte| *byte == b','));
         self.is_plain && !options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"))
     }

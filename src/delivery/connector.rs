@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
 use rustls::client::Resumption;
 use rustls::pki_types::ServerName;
 use rustls_platform_verifier::BuilderVerifierExt as _;
@@ -20,6 +22,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use super::resolver;
 use crate::rules::egress::{EgressRules, Target};
@@ -203,9 +206,24 @@ pub(super) struct Steps {
 }
 
 /// A TCP connection, or TLS over TCP.
-pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {
+    /// Returns true if bytes, the end or an error of the TCP connection were not read yet. Asks the
+    /// system and not the runtime.
+    fn has_unread(&self) -> bool;
+}
 
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+impl Stream for TcpStream {
+    fn has_unread(&self) -> bool {
+        let found = recv(self, &mut [0; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT);
+        !matches!(found, Err(Errno::AGAIN))
+    }
+}
+
+impl<S: Stream> Stream for TlsStream<Wire<S>> {
+    fn has_unread(&self) -> bool {
+        self.get_ref().0.stream.has_unread()
+    }
+}
 
 /// A TCP connection that limits each flight of a TLS handshake.
 struct Wire<S> {

@@ -58,7 +58,9 @@ impl Link {
     /// True if no byte arrived since the last answer, and the connection is not closed.
     pub(super) fn is_quiet(&mut self) -> bool {
         let mut cx = Context::from_waker(std::task::Waker::noop());
-        poll_some(&mut *self.stream, &mut cx, 1, |_| {}).is_pending()
+        let is_pending = poll_some(&mut *self.stream, &mut cx, 1, |_| {}).is_pending();
+        // The runtime may not have noticed yet what the system has received.
+        is_pending && !self.stream.has_unread()
     }
 }
 

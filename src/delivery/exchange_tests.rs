@@ -2,12 +2,16 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::net::sockopt::set_socket_linger;
+use rustix::net::{RecvFlags, recv};
 
+use super::Link;
+use crate::delivery::connector::Steps;
 use crate::delivery::sender::{Request, Sender, SenderConfig};
 use crate::model::delivery::{AttemptOutcome, ErrorCode};
 use crate::model::endpoint::Secret;
@@ -157,6 +161,60 @@ async fn it_is_sent_again_once_and_only_if_not_a_byte_came() {
         let second = send(&client, &url).await;
         assert_eq!(second.error.unwrap().code, ErrorCode::Protocol, "{word:?}");
         assert_eq!(served.await.unwrap(), [2], "{word:?}: it has begun to answer");
+    }
+}
+
+#[tokio::test]
+async fn a_408_that_ends_a_kept_connection_is_no_attempt_and_any_other_408_is_a_failure() {
+    let bare = "HTTP/1.1 408 Request Timeout\r\n";
+    let ends = "HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+    let stays = "HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n";
+    let busy = "HTTP/1.1 503 Busy\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+    for (on_kept, on_new, status, requests) in [
+        (Then::SayAndClose(ends), OK, 200, vec![2, 1]),
+        (Then::Say(ends), OK, 200, vec![2, 1]),
+        (Then::SayAndClose(bare), OK, 200, vec![2, 1]),
+        // On the new connection the answer is final.
+        (Then::SayAndClose(ends), ends, 408, vec![2, 1]),
+        // A connection that stays open was not idle for too long, and other answers say nothing of that.
+        (Then::Say(stays), "", 408, vec![2]),
+        (Then::SayAndClose(busy), "", 503, vec![2]),
+    ] {
+        let on_new = requests.get(1).map(|_| vec![Then::Say(on_new)]);
+        let scripts = [vec![Then::Say(OK), on_kept]].into_iter().chain(on_new).collect();
+        let (url, served) = receiver(scripts);
+        let client = sender();
+        assert_eq!(send(&client, &url).await.error, None);
+        let second = send(&client, &url).await;
+        assert_eq!((second.status, second.error.is_none()), (Some(status), status == 200), "{on_kept:?}");
+        assert_eq!(second.timing.connect_ms.is_some(), requests.len() == 2, "{on_kept:?}");
+        assert_eq!(served.await.unwrap(), requests, "{on_kept:?}");
+    }
+    let (url, served) = receiver(vec![vec![Then::SayAndClose(ends)]]);
+    assert_eq!(send(&sender(), &url).await.status, Some(408));
+    assert_eq!(served.await.unwrap(), [1], "a first connection");
+}
+
+/// The runtime gets no chance to notice the bytes: the test does not wait for it in between.
+#[tokio::test]
+async fn bytes_that_lie_unread_in_an_idle_connection_are_seen_before_it_is_used_again() {
+    for says_more in [true, false] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut peer, _) = listener.accept().unwrap();
+        let socket = stream.as_fd().try_clone_to_owned().unwrap();
+        let mut link = Link { stream: Box::new(stream), steps: Steps::default() };
+        assert!(link.is_quiet());
+        if says_more {
+            peer.write_all(b"HTTP/1.1 408 Request Timeout\r\n").unwrap();
+        } else {
+            peer.shutdown(std::net::Shutdown::Both).unwrap();
+        }
+        let arrived = || recv(&socket, &mut [0; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT).is_ok();
+        while !arrived() {
+            std::thread::yield_now();
+        }
+        assert!(!link.is_quiet(), "{says_more}");
     }
 }
 

@@ -10,7 +10,9 @@
 //! connection without a byte of an answer is no attempt: the sender repeats it at once, over a new
 //! connection and only once. HTTP forbids this for a `POST` unless it is known to be harmless (RFC
 //! 9110, 9.2.2). A repeated webhook is harmless: delivery is at least once anyway, and a receiver
-//! recognizes the duplicate by its `webhook-id`.
+//! recognizes the duplicate by its `webhook-id`. The same holds for a 408 that closes a reused
+//! connection: servers end an idle connection with it, and HTTP allows the repetition (RFC 9110,
+//! 15.5.9).
 //!
 //! A hostile receiver cannot redirect the request (every address is judged, redirects are not
 //! followed, no proxy is used) and cannot hold it (one deadline covers everything, and at most 16
@@ -246,6 +248,9 @@ impl Sender {
             *journey = Journey { steps: link.steps.clone(), is_reused: true };
             let mut reader = HeadReader::new(head_bytes_max);
             match link.exchange(request, &mut reader).await {
+                Ok(head) if ends_idleness(&head) => {
+                    tracing::debug!(%target, "an idle connection had ended with a 408; the request is sent again");
+                }
                 Ok(head) => return Ok(Answered::new(place, link, head, reader)),
                 Err(broken) if reader.has_heard() => return Err(broken.into()),
                 Err(broken) => {
@@ -316,6 +321,12 @@ impl Sender {
         head.push_str("\r\n");
         Ok(head.into_bytes())
     }
+}
+
+/// Returns true if a receiver ends an idle connection with this answer. A 408 that leaves the
+/// connection open answers the request.
+fn ends_idleness(head: &Head) -> bool {
+    head.status == StatusCode::REQUEST_TIMEOUT.as_u16() && !head.keeps_connection()
 }
 
 /// Allows the characters of RFC 9110, 5.5, and all non-ASCII characters as UTF-8.

@@ -40,6 +40,8 @@ struct Shown<'a> {
     queued: u64,
     progress: f64,
     waits_for: Option<&'static str>,
+    /// Disabled endpoints that a replay to all endpoints passes over.
+    skipped_endpoint_ids: &'a [EndpointId],
     created_at: Timestamp,
     finished_at: Option<Timestamp>,
     /// The reason why the replay was canceled.
@@ -69,6 +71,7 @@ impl<'a> Shown<'a> {
             queued: replay.queued,
             progress: replay.progress,
             waits_for: waits_for.map(ReplayWait::name),
+            skipped_endpoint_ids: &replay.skipped,
             created_at: replay.created_at,
             finished_at: ended.map(|(_, at)| at),
             reason,

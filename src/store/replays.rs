@@ -53,6 +53,9 @@ pub struct Replay {
     /// The reason why the replay makes no progress. Never the full disk, which the state does not
     /// know.
     pub waits_for: Option<ReplayWait>,
+    /// The existing endpoints that a replay to all endpoints passed over, or will pass over, because
+    /// they are disabled.
+    pub skipped: Vec<EndpointId>,
 }
 
 /// The next action for a replay.
@@ -89,7 +92,8 @@ enum Next {
     Gone(ReplayLane),
     /// The replay continues with this endpoint.
     GoOn(ReplayLane, Arc<Endpoint>),
-    /// The replay begins with this endpoint, even if the endpoint must wait then.
+    /// The replay begins with this endpoint, even if the endpoint must wait then. If the endpoint is
+    /// disabled, a replay to all endpoints passes over it.
     Begin(ReplayLane, EndpointId),
     Wait(ReplayWait),
     End(ReplayEnd),
@@ -357,17 +361,18 @@ fn next(
         let Some((_, endpoint)) = targets.iter().find(|(number, _)| *number == lane.number) else {
             return Ok(Next::Gone(lane));
         };
+        if passes_over(row, endpoint) {
+            return Ok(Next::Begin(lane, endpoint.id));
+        }
         let wait = if taken.contains(&endpoint.id) {
             Some(ReplayWait::EndpointBusy)
         } else {
             wait_of(state, (org, row), (lane, endpoint), at)?
         };
-        match (wait, waits_for) {
-            (None, _) => return Ok(Next::GoOn(lane, Arc::clone(endpoint))),
-            // A reason that passes by itself is preferred.
-            (Some(_), None | Some(ReplayWait::EndpointDisabled)) => waits_for = wait,
-            (Some(_), Some(ReplayWait::EndpointBusy | ReplayWait::Routing | ReplayWait::DiskFull)) => {}
+        if wait.is_none() {
+            return Ok(Next::GoOn(lane, Arc::clone(endpoint)));
         }
+        waits_for = waits_for.or(wait);
     }
     let begins = targets.iter().find(|(number, _)| *number >= row.next).filter(|_| row.lanes.len() < LANES_MAX);
     Ok(match (begins, waits_for) {
@@ -375,6 +380,12 @@ fn next(
         (None, Some(wait)) => Next::Wait(wait),
         (None, None) => Next::End(ReplayEnd::Finished),
     })
+}
+
+/// Returns true if the replay delivers nothing more to the endpoint because it is disabled. A replay
+/// to this endpoint alone waits instead.
+fn passes_over(row: &ReplayRow, endpoint: &Endpoint) -> bool {
+    row.request.endpoint.is_none() && !endpoint.is_enabled()
 }
 
 /// Returns the reason why nothing may be added for the endpoint, or why the next event is unknown.
@@ -410,7 +421,8 @@ fn is_busy(state: &State, endpoint: EndpointId, at: Timestamp) -> Result<bool, S
 
 fn seen(state: &State, (org, id): (OrgNo, ReplayId), row: &ReplayRow, at: Timestamp) -> Result<Replay, StateError> {
     let is_finished = row.ended.is_some_and(|(end, _)| end == ReplayEnd::Finished);
-    let targets = if is_finished { Targets::default() } else { targets(state, org, row)? };
+    let is_told = is_finished && row.skipped.is_empty();
+    let targets = if is_told { Targets::default() } else { targets(state, org, row)? };
     let next = match row.ended {
         Some((end, _)) => Next::End(end),
         None => next(state, (org, &all_begun(row, &targets)), &targets, (at, &BTreeSet::new()))?,
@@ -424,8 +436,16 @@ fn seen(state: &State, (org, id): (OrgNo, ReplayId), row: &ReplayRow, at: Timest
         Some((ReplayEnd::Requested | ReplayEnd::EndpointDeleted, _)) | None => progress(row, &targets),
     };
     let (request, created_at, ended) = (row.request.clone(), row.created_at, row.ended);
-    let (examined, queued) = (row.examined, row.queued);
-    Ok(Replay { id, request, created_at, examined, queued, progress, ended, waits_for })
+    let (examined, queued, skipped) = (row.examined, row.queued, skipped(row, &targets));
+    Ok(Replay { id, request, created_at, examined, queued, progress, ended, waits_for, skipped })
+}
+
+/// Returns the endpoints that were passed over, and those that will be passed over at the next step.
+fn skipped(row: &ReplayRow, targets: &Targets) -> Vec<EndpointId> {
+    let is_open = |number: u32| number >= row.next || row.lanes.iter().any(|lane| lane.number == number);
+    let will_be = |number, endpoint| row.ended.is_none() && is_open(number) && passes_over(row, endpoint);
+    let its = targets.iter().filter(|(number, endpoint)| row.skipped.contains(number) || will_be(*number, endpoint));
+    its.map(|(_, endpoint)| endpoint.id).collect()
 }
 
 /// Returns the row as it will be when all endpoints have begun.

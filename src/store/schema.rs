@@ -43,7 +43,7 @@ use crate::model::replay::{ReplayEnd, ReplayLane, ReplayRequest};
 use crate::model::time::Timestamp;
 
 /// The format of all rows together.
-pub(crate) const FORMAT: u32 = 13;
+pub(crate) const FORMAT: u32 = 14;
 /// Maximum number of events in a block, which is the number of bits in an `open` row.
 pub(crate) const BLOCK_EVENTS: usize = 64;
 /// Maximum number of dedup ids in a block. A row stays below the size that sled puts in its own
@@ -461,6 +461,8 @@ pub(crate) struct ReplayRow {
     pub(crate) lanes: Vec<ReplayLane>,
     /// The number of finished endpoints, including deleted endpoints.
     pub(crate) done: u32,
+    /// The endpoints that were passed over because they were disabled; they are also in `done`.
+    pub(crate) skipped: Vec<u32>,
     /// The number of events or dead letters that were looked at.
     pub(crate) examined: u64,
     /// The number of deliveries that the replay has made.

@@ -486,8 +486,8 @@ fn org_text(state: &State, org: OrgNo) -> String {
 
 /// Returns true if steps can lead to these lanes. The position of each lane is not checked.
 fn is_shaped(row: &ReplayRow) -> bool {
-    let sorted = row.lanes.is_sorted_by(|a, b| a.number < b.number);
-    let begun = row.lanes.iter().all(|lane| lane.number < row.next);
+    let sorted = row.lanes.is_sorted_by(|a, b| a.number < b.number) && row.skipped.len() <= row.done as usize;
+    let begun = row.lanes.iter().map(|lane| &lane.number).chain(&row.skipped).all(|number| *number < row.next);
     sorted && begun && row.lanes.len() <= LANES_MAX && row.next <= row.end
 }
 

@@ -73,6 +73,7 @@ fn replay(store: &Store, (org, id): (u32, u128), change: impl Fn(&mut ReplayRow)
         end: 3,
         lanes: [1, 2].map(|number| ReplayLane { number, from: EventId(1) }).to_vec(),
         done: 0,
+        skipped: Vec::new(),
         examined: 0,
         queued: 0,
         ended: None,
@@ -119,6 +120,10 @@ fn rows_that_contradict_each_other_are_found() {
         ("impossible positions", |store| {
             let lane = |number| ReplayLane { number, from: EventId(1) };
             replay(store, (0, 1), |row| row.lanes = vec![lane(2), lane(1)]);
+        }),
+        ("impossible positions", |store| replay(store, (0, 1), |row| row.skipped = vec![1])),
+        ("impossible positions", |store| {
+            replay(store, (0, 1), |row| (row.skipped, row.done) = (vec![3], 1));
         }),
         ("too many", |store| (1..=11).for_each(|id| replay(store, (0, id), |_| ()))),
         ("runs: false", |store| {

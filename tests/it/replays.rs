@@ -175,7 +175,7 @@ fn a_replay_is_its_organizations_alone_and_everything_wrong_with_one_is_named() 
     }
     assert_eq!(org.get("/api/replays?colour=red").status, 400);
     for _ in 1..10 {
-        start(&org, &json!({"only": "missing"}));
+        start(&org, &json!({"only": "missing", "endpoint_id": to}));
     }
     let more = org.post("/api/replays", &json!({"only": "missing"}));
     assert_eq!((more.status, more.code()), (422, "limit_reached"));
@@ -209,8 +209,7 @@ fn a_replay_waits_for_its_endpoint_through_a_kill_and_ends_with_it_or_when_it_is
     let (off, gone) = (made(false), made(false));
     let missing = |to: &str| start(&org, &json!({"only": "missing", "endpoint_id": to}));
     let (waits, canceled, orphaned) = (missing(&off), missing(&off), missing(&gone));
-    let everywhere = start(&org, &json!({"only": "missing"}));
-    for replay in [&waits, &canceled, &orphaned, &everywhere] {
+    for replay in [&waits, &canceled, &orphaned] {
         let shown = show(&org, replay);
         assert_eq!((&shown["state"], &shown["waits_for"]), (&json!("running"), &json!("endpoint_disabled")), "{shown}");
         assert_eq!((&shown["queued"], &shown["only"]), (&json!(0), &json!("missing")), "{shown}");
@@ -232,11 +231,44 @@ fn a_replay_waits_for_its_endpoint_through_a_kill_and_ends_with_it_or_when_it_is
     // A later event is no part of the replay.
     send(&org, &["a"]);
     set_enabled(&org, &off, true);
-    let (one, all) = (over(&org, &waits), over(&org, &everywhere));
-    assert_eq!(one["queued"].as_u64().unwrap() + all["queued"].as_u64().unwrap(), 3, "each once: {one} {all}");
+    let one = over(&org, &waits);
+    assert_eq!((&one["queued"], &one["skipped_endpoint_ids"]), (&json!(3), &json!([])), "{one}");
     assert_eq!(sorted(came(&receiver, 3)), events);
     until(|| (waiting(&org, &off) == 0).then_some(()));
     assert_eq!(receiver.received().len(), 3);
+    receiver.stop();
+}
+
+#[test]
+fn a_replay_to_all_endpoints_passes_over_disabled_ones_names_them_and_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let server = Process::start(&data);
+    let (org, receiver) = (server.org("Acme"), Receiver::start().unwrap());
+    let off = endpoint(&org, &json!({"url": receiver.url(), "enabled": false, "event_types": ["zz.never"]}));
+    receiver.answer_next([500]);
+    let to = endpoint(&org, &json!({"url": receiver.url(), "retry_schedule": []}));
+    send(&org, &["a"]);
+    until(|| (posted_in_inbox(&org).len() == 1).then_some(()));
+    // More than can run at a time.
+    for only in ["failed", "missing", "all"].into_iter().cycle().take(12) {
+        let started = org.post("/api/replays", &json!({ "only": only }));
+        assert_eq!((started.status, &started.json["skipped_endpoint_ids"]), (202, &json!([off])), "{started:?}");
+        let ended = over(&org, &started.id());
+        assert_eq!((&ended["state"], &ended["progress"]), (&json!("finished"), &json!(1.0)), "{ended}");
+        assert_eq!((&ended["skipped_endpoint_ids"], &ended["waits_for"]), (&json!([off]), &Value::Null), "{ended}");
+    }
+    until(|| (waiting(&org, &to) == 0).then_some(()));
+    let (code, said) =
+        run(&data, &["replay", "start", "--only", "all", "--type", "b", "--url", &org.url, "--key", &org.key]);
+    assert!(code == Some(0) && said.contains(&format!("skipped because disabled: {off}")), "{said}");
+
+    // A replay that is over shows what it passed over, and not what is disabled now.
+    set_enabled(&org, &off, true);
+    set_enabled(&org, &to, false);
+    let listed = org.get("/api/replays").json["data"].clone();
+    assert!(listed.as_array().unwrap().iter().all(|it| it["skipped_endpoint_ids"] == json!([off])), "{listed}");
+    assert_eq!(counts(&org, &json!({"only": "all"})).1, 0, "the other one wants nothing of it");
     receiver.stop();
 }
 
@@ -257,12 +289,13 @@ fn the_command_starts_a_replay_waits_for_it_lists_it_and_cancels_it() {
     assert_eq!(listed, said);
 
     set_enabled(&org, &to, false);
+    let missing = [missing.as_slice(), &["--endpoint", &to]].concat();
     let (code, said) = run(&[missing.as_slice(), &["--no-wait", "--json"]].concat());
     let started: Value = serde_json::from_str(&said).unwrap();
     assert_eq!((code, &started["state"]), (Some(0), &json!("running")), "{said}");
     let id = started["id"].as_str().unwrap();
     let (_, said) = run(&["show", id]);
-    assert!(said.contains("waits for an endpoint that is disabled"), "{said}");
+    assert!(said.contains(&format!("waits until {to} is enabled")), "{said}");
     let (code, said) = run(&["cancel", id]);
     assert!(code == Some(0) && said.contains("canceled: requested"), "{said}");
     assert_eq!(run(&["show", "../keys"]).0, Some(2));

@@ -1,6 +1,6 @@
 //! Replays in the model: the result of each step, the result of a whole replay, and the comparison.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use triggerd::commands::{
     Applied, Command, EndReplayOutcome, StartReplay, StartReplayOutcome, StepReplay, StepReplayOutcome,
@@ -26,6 +26,8 @@ pub(crate) struct NaiveReplay {
     reached: BTreeMap<u32, Option<EventId>>,
     examined: u64,
     queued: u64,
+    /// The endpoints that were disabled at their turn.
+    skipped: BTreeSet<EndpointId>,
     pub(crate) ended: Option<(ReplayEnd, Timestamp)>,
 }
 
@@ -37,6 +39,15 @@ pub(crate) struct Whole {
 }
 
 impl NaiveReplay {
+    /// Returns the existing endpoints that were or will be passed over, by number.
+    fn skipped(&self, org: &NaiveOrg) -> Vec<EndpointId> {
+        let is_open = |number: &u32| self.ended.is_none() && self.reached.get(number) != Some(&None);
+        let is_off = |id: EndpointId| org.endpoint(id).is_some_and(|endpoint| !endpoint.is_enabled());
+        let will_be = |number, id| self.request.endpoint.is_none() && is_open(number) && is_off(id);
+        let its = self.endpoints.iter().filter(|(number, id)| self.skipped.contains(id) || will_be(number, **id));
+        its.map(|(_, id)| *id).filter(|id| org.endpoint(*id).is_some()).collect()
+    }
+
     fn is_at(&self, number: u32, from: EventId) -> bool {
         let last_begun = self.reached.keys().next_back().copied().unwrap_or(0);
         let at = match self.reached.get(&number) {
@@ -78,7 +89,9 @@ impl NaiveOrg {
     pub(crate) fn whole(&self, replay: &NaiveReplay) -> Whole {
         let mut whole = Whole { queued: 0, examined: 0 };
         let only = replay.request.only;
-        for endpoint in replay.endpoints.values().filter_map(|id| self.endpoint(*id)) {
+        let all = replay.request.endpoint.is_none();
+        let endpoints = replay.endpoints.values().filter_map(|id| self.endpoint(*id));
+        for endpoint in endpoints.filter(|endpoint| !all || endpoint.is_enabled()) {
             for event in &replay.events {
                 let event_type = self.events[event].event.event_type.as_str();
                 let would = self.replayed(only, endpoint.id, *event, Timestamp(0)).is_some();
@@ -159,6 +172,7 @@ fn begin(org: &NaiveOrg, start: &StartReplay) -> NaiveReplay {
         reached: BTreeMap::new(),
         examined: 0,
         queued: 0,
+        skipped: BTreeSet::new(),
         ended: None,
         request,
     }
@@ -167,6 +181,13 @@ fn begin(org: &NaiveOrg, start: &StartReplay) -> NaiveReplay {
 fn take_step(org: &mut NaiveOrg, step: &StepReplay) {
     let only = org.replays[&step.replay].request.only;
     let is_its = org.number(step.endpoint) == Some(step.lane.number);
+    let is_off = org.endpoint(step.endpoint).is_some_and(|endpoint| !endpoint.is_enabled());
+    if is_its && is_off && org.replays[&step.replay].request.endpoint.is_none() {
+        let replay = org.replays.get_mut(&step.replay).unwrap();
+        replay.reached.insert(step.lane.number, None);
+        replay.skipped.insert(step.endpoint);
+        return;
+    }
     let mut queued = 0;
     for event in step.events.iter().filter(|_| is_its) {
         let Some(delivery) = org.replayed(only, step.endpoint, *event, step.at) else { continue };
@@ -187,11 +208,14 @@ pub(crate) fn check_replays(naive: &NaiveOrg, org: OrgNo, store: &Store) -> Resu
     let found = store.replays(org, Timestamp(0)).map_err(|error| error.to_string())?;
     let found: Vec<_> = found
         .into_iter()
-        .map(|it| (it.id, it.request, it.created_at, (it.examined, it.queued), it.ended, it.progress >= 1.0))
+        .map(|it| {
+            (it.id, it.request, it.created_at, (it.examined, it.queued), it.ended, it.progress >= 1.0, it.skipped)
+        })
         .collect();
     let told = |(id, it): (&ReplayId, &NaiveReplay)| {
         let is_whole = matches!(it.ended, Some((ReplayEnd::Finished, _)));
-        (*id, it.request.clone(), it.created_at, (it.examined, it.queued), it.ended, is_whole)
+        let skipped = it.skipped(naive);
+        (*id, it.request.clone(), it.created_at, (it.examined, it.queued), it.ended, is_whole, skipped)
     };
     let expected: Vec<_> = naive.replays.iter().rev().map(told).collect();
     if found == expected { Ok(()) } else { Err(format!("replays: {found:?}, expected {expected:?}")) }
