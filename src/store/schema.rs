@@ -43,7 +43,7 @@ use crate::model::replay::{ReplayEnd, ReplayLane, ReplayRequest};
 use crate::model::time::Timestamp;
 
 /// The format of all rows together.
-pub(crate) const FORMAT: u32 = 13;
+pub(crate) const FORMAT: u32 = 14;
 /// Maximum number of events in a block, which is the number of bits in an `open` row.
 pub(crate) const BLOCK_EVENTS: usize = 64;
 /// Maximum number of dedup ids in a block. A row stays below the size that sled puts in its own
@@ -241,6 +241,8 @@ row!(InboxRow, 13, "inboxes", OrgNo, resident);
 pub(crate) struct KeyRow {
     pub(crate) org: OrgNo,
     pub(crate) key: Key,
+    /// The key from which rotations led to this key; the key itself if it came from no rotation.
+    pub(crate) line: KeyId,
     pub(crate) last_used_at: Option<Timestamp>,
 }
 row!(KeyRow, 3, "keys", KeyId, resident);
