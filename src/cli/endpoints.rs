@@ -201,7 +201,12 @@ fn shown(endpoint: &Value) -> String {
         None => "enabled".to_owned(),
         Some(reason) => format!("disabled: {reason}"),
     };
-    format!("{}  {}  {types}  {standing}", text(endpoint, "id"), text(endpoint, "url"))
+    let id = text(endpoint, "id");
+    // The settings are absent if the key may change endpoints but not read them.
+    match endpoint.get("url").and_then(Value::as_str) {
+        Some(url) => format!("{id}  {url}  {types}  {standing}"),
+        None => format!("{id}  {standing}"),
+    }
 }
 
 fn shown_alone(endpoint: &Value) -> Vec<String> {

@@ -74,6 +74,9 @@ fn journey(attempt: &Value) -> Option<String> {
     Some(format!("  The request went to {address}{spent}{why}{named}"))
 }
 
+/// Said of an endpoint whose delivery the server does not show.
+const MATCHED: &str = "the event matched. Only a key with the scope deliveries:read sees what became of the delivery.";
+
 fn sentences(event: &Value, details: &dyn Fn(&str) -> Option<Value>) -> Vec<String> {
     let (id, kind, at) = (text(event, "id"), text(event, "type"), text(event, "received_at"));
     let erased_at = text(event, "erased_at");
@@ -91,6 +94,7 @@ fn sentences(event: &Value, details: &dyn Fn(&str) -> Option<Value>) -> Vec<Stri
         let (id, url) = (text(endpoint, "endpoint_id"), text(endpoint, "url"));
         let fate = match endpoint.get("delivery") {
             Some(delivery) => fate(delivery),
+            None if endpoint.get("matched") == Some(&Value::Bool(true)) => MATCHED.to_owned(),
             None => why_not(text(endpoint, "reason")),
         };
         said.push(format!("{id} ({url}): {fate}"));
@@ -213,6 +217,9 @@ mod tests {
              the receiver's x-request-id: r-1"
         );
         let with = |status: &str, in_inbox: bool| json!({"status": status, "in_inbox": in_inbox});
+        let narrow = json!({"id": "evt_1", "type": "a", "received_at": "R", "status": "dead", "endpoints": [
+            {"endpoint_id": "ep_1", "url": "u", "matched": true, "reason": null}]});
+        assert_eq!(sentences(&narrow, &|_| None)[2], format!("ep_1 (u): {MATCHED}"));
         for status in ["accepted", "delivered", "dead"] {
             assert!(standing(&with(status, true)).contains("in the inbox"), "{status}");
             assert!(!standing(&with(status, false)).contains("in the inbox"), "{status}");

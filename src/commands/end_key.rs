@@ -8,7 +8,8 @@ use crate::model::key::Scope;
 use crate::model::time::Timestamp;
 use crate::store::{Change, Refusal, Unapplied};
 
-/// Revokes a key for good. A key cannot revoke a key with scopes beyond its own.
+/// Revokes a key for good. A key cannot revoke a key with more scopes or a later end than its own,
+/// and in its grace period none but itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndKey {
     /// The organization of the key.
@@ -48,7 +49,7 @@ impl Kind for EndKey {
         }
         let Some(row) = known.filter(|row| row.org == self.org) else { return Ok(EndKeyOutcome::NotFound) };
         let is_valid = row.key.is_valid(self.at);
-        if is_valid && change.asker.as_ref().is_some_and(|by| !by.key.scopes.covers(row.key.scopes)) {
+        if is_valid && change.asker.as_ref().is_some_and(|by| by.key.why_not_end(&row.key).is_some()) {
             return Err(Refusal::Forbidden.into());
         }
         change.end_for_good(self.key)?;

@@ -3,7 +3,7 @@
 use super::*;
 use crate::model::authority::Authority;
 use crate::model::key::Scope;
-use crate::store::KEYS_PER_ORG_MAX;
+use crate::store::{GRACE_KEYS_PER_LINE, KEYS_PER_ORG_MAX};
 
 /// The first key, made by [`create_org`].
 const FIRST: KeyId = KeyId(101);
@@ -149,6 +149,23 @@ fn nobody_ends_a_key_that_may_more_but_the_operator() {
 }
 
 #[test]
+fn a_key_ends_none_that_outlives_it() {
+    let mut fixture = fixture();
+    fixture.apply(&create(7, Scopes::all(), Some(Timestamp(5_000))));
+    fixture.apply(&create(8, Scopes::all(), Some(Timestamp(5_001))));
+    fixture.apply(&create(9, Scopes::all(), Some(Timestamp(5_000))));
+    fixture.apply(&create(10, Scopes::all(), Some(Timestamp(1_500))));
+    let mut ends = |by_key: u128, other: KeyId| fixture.became(&by(KeyId(by_key), Scope::KeysWrite, NOW, end(other)));
+    assert_eq!([ends(7, FIRST), ends(7, KeyId(8))], [const { Err(Refusal::Forbidden) }; 2]);
+    assert_eq!(ends(7, KeyId(9)), Ok(Applied::EndKey(EndKeyOutcome::Ended)));
+    // In its grace period a key ends itself alone, whenever the other key ends.
+    fixture.apply(&rotate(KeyId(7), 11, Timestamp(2_000)));
+    let mut ends = |by_key: u128, other: KeyId| fixture.became(&by(KeyId(by_key), Scope::KeysWrite, NOW, end(other)));
+    assert_eq!([FIRST, KeyId(11), KeyId(10)].map(|other| ends(7, other)), [const { Err(Refusal::Forbidden) }; 3]);
+    assert_eq!(ends(7, KeyId(7)), Ok(Applied::EndKey(EndKeyOutcome::Ended)));
+}
+
+#[test]
 fn no_rotation_outlives_the_grace_or_the_end_of_the_first_key() {
     let mut fixture = fixture();
     fixture.apply(&create(7, Scope::InboxRead.into(), Some(Timestamp(5_000))));
@@ -189,12 +206,50 @@ fn a_rotation_has_room_however_many_keys_there_are_and_those_in_their_grace_are_
             Ok(Applied::RotateKey(KeyAdded::Added))
         );
         current = KeyId(new);
-        assert!(fixture.store.keys_of(ORG).unwrap().len() <= 2 * KEYS_PER_ORG_MAX);
+        assert!(fixture.store.keys_of(ORG).unwrap().len() <= KEYS_PER_ORG_MAX + GRACE_KEYS_PER_LINE);
     }
     assert!(fixture.key(current).is_valid(NOW) && !fixture.key(current).is_leaving());
     assert_eq!(fixture.became(&create(9, Scopes::all(), None)), Ok(Applied::CreateKey(KeyAdded::LimitReached)));
     let staying = (0..made).filter(|n| fixture.store.key(KeyId(1_000 + n)).unwrap().is_some()).count();
     assert_eq!(staying as u128, made, "none of the others made room");
+}
+
+#[test]
+fn no_rotation_ends_a_key_that_does_not_come_from_the_same_key() {
+    let mut fixture = fixture();
+    fixture.apply(&create(7, Scope::EventsRead.into(), None));
+    fixture.apply(&rotate(FIRST, 8, Timestamp(9_000)));
+    let mut narrow = KeyId(7);
+    for turn in 0..300u64 {
+        let new = 1_000 + u128::from(turn);
+        assert_eq!(
+            fixture.became(&rotate(narrow, new, Timestamp(100_000 + turn))),
+            Ok(Applied::RotateKey(KeyAdded::Added))
+        );
+        narrow = KeyId(new);
+        assert!(fixture.store.key(FIRST).unwrap().is_some_and(|found| found.key().is_valid(NOW)), "at {turn}");
+    }
+    let kept = fixture.store.keys_of(ORG).unwrap();
+    assert_eq!(kept.len(), 2 + 1 + GRACE_KEYS_PER_LINE, "of two lines, one with a single rotation");
+    let oldest = KeyId(1_299 - GRACE_KEYS_PER_LINE as u128);
+    assert!(fixture.key(oldest).is_valid(NOW) && fixture.key(narrow).is_valid(NOW));
+}
+
+#[test]
+fn keys_whose_successors_are_revoked_stay_bounded() {
+    let mut fixture = fixture();
+    let mut made = 0u128;
+    for turn in 0..300 {
+        let (new, successor) = (1_000 + turn, 5_000 + turn);
+        if fixture.became(&create(new, Scopes::all(), None)) == Ok(Applied::CreateKey(KeyAdded::Added)) {
+            made += 1;
+            fixture.apply(&rotate(KeyId(new), successor, Timestamp(9_000)));
+            fixture.apply(&end(KeyId(successor)));
+        }
+    }
+    assert_eq!(made + 1, 2 * KEYS_PER_ORG_MAX as u128, "with the line of the first key");
+    fixture.apply(&end(KeyId(1_000)));
+    assert_eq!(fixture.became(&create(9, Scopes::all(), None)), Ok(Applied::CreateKey(KeyAdded::Added)));
 }
 
 #[test]

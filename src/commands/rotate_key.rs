@@ -56,6 +56,6 @@ impl Kind for RotateKey {
             let end = ended_at.map_or(self.old_ends_at, |end| end.min(self.old_ends_at));
             row.key.ended_at = Some(if end <= at { Timestamp(0) } else { end });
         }
-        Ok(change.add_key(self.org, &new, Some(self.old))?)
+        Ok(change.add_key(self.org, &new, Some(&old))?)
     }
 }

@@ -87,7 +87,7 @@ impl<'a> Payload<'a> {
         let began = outcome.error.as_ref().map(|_| outcome.started_at);
         Self {
             endpoint_id: delivery.endpoint.id,
-            url: without_query(&delivery.endpoint.settings.url),
+            url: delivery.endpoint.settings.url_without_query(),
             reason,
             failing_since: delivery.failing_since.or(delivery.failing_told).or(began),
             delivery_id: DeliveryId::of(delivery.event, delivery.endpoint_number),
@@ -97,12 +97,6 @@ impl<'a> Payload<'a> {
             error: outcome.error.clone().map(|error| error.without_receivers_words(outcome.status)),
         }
     }
-}
-
-/// Removes the query, which often holds tokens. The URL of an endpoint never has a user or a
-/// password.
-fn without_query(url: &str) -> &str {
-    url.split(['?', '#']).next().unwrap_or_default()
 }
 
 #[cfg(test)]

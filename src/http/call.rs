@@ -21,7 +21,7 @@ use crate::base::shares::Exhausted;
 use crate::commands::{Asker, Drafted, Kind};
 use crate::commit::{CommitError, Pending};
 use crate::model::id::OrgNo;
-use crate::model::key::Scopes;
+use crate::model::key::{Scope, Scopes};
 use crate::model::org::Tier;
 use crate::model::time::Timestamp;
 use crate::rules::token_bucket::{Admission, Decision};
@@ -79,6 +79,11 @@ impl Call {
     /// Returns the calling organization. Any other caller is refused.
     pub(super) fn org(&self) -> Result<OrgNo, Problem> {
         self.key().map(Authenticated::org_no)
+    }
+
+    /// Returns true if the caller's key has the scope.
+    pub(super) fn may(&self, scope: Scope) -> bool {
+        self.key().is_ok_and(|key| key.key().scopes.allows(scope))
     }
 
     /// Returns the payer whose share of the server this call uses.

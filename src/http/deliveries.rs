@@ -17,6 +17,7 @@ use crate::journal::Position;
 use crate::model::delivery::{AttemptError, AttemptOutcome, DeadReason, Timing, Trigger};
 use crate::model::endpoint::DisabledReason;
 use crate::model::id::{AttemptId, DeliveryId, EndpointId, EventId, OrgNo};
+use crate::model::key::Scope;
 use crate::model::time::Timestamp;
 use crate::store::{Delivery, DeliveryDetails, DeliveryQuery, DeliveryStanding};
 
@@ -237,8 +238,9 @@ fn settled(api: &Api, position: u64, delivery: &Delivery) -> Result<SettleAttemp
 }
 
 /// `POST /{id}/retry`: makes a waiting delivery due now. A finished delivery starts again now, with
-/// its schedule from the beginning. The answer is 202 with the delivery. A delivery to a disabled
-/// endpoint waits until the endpoint is enabled.
+/// its schedule from the beginning. The answer is 202 with the delivery, and with its attempts
+/// if the key may read deliveries. A delivery to a disabled endpoint waits until the endpoint is
+/// enabled.
 pub(super) async fn retry(call: &mut Call) -> Answer {
     let (org, found) = named(call)?;
     if found.endpoint.is_none() {
@@ -258,6 +260,9 @@ pub(super) async fn retry(call: &mut Call) -> Answer {
         RetryOutcome::NotFound => return Err(absent()),
     }
     let (_, found) = named(call)?;
+    if !call.may(Scope::DeliveriesRead) {
+        return json(StatusCode::ACCEPTED, &Shown::of(&found.delivery, &call.api.clock));
+    }
     let api = web::Data::clone(&call.api);
     let details = call.api.blocking.run(call.payer(), move || details(&api, org, &found)).await?;
     json(StatusCode::ACCEPTED, &details)

@@ -28,6 +28,7 @@ use crate::model::endpoint::{
 };
 use crate::model::event::NewEvent;
 use crate::model::id::{EndpointId, EventId, OrgNo};
+use crate::model::key::Scope;
 use crate::model::time::Timestamp;
 use crate::store::EndpointHealth;
 
@@ -70,6 +71,31 @@ pub(super) struct Shown<'a> {
     updated_at: Timestamp,
     #[serde(skip_serializing_if = "Option::is_none")]
     secret: Option<String>,
+}
+
+/// The answer to a change by a key that may not read endpoints: it repeats no setting that the key
+/// did not write.
+#[derive(Serialize)]
+struct Changed<'a> {
+    id: EndpointId,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    headers_dropped: &'a [String],
+    enabled: bool,
+    disabled_reason: Option<&'static str>,
+    updated_at: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    secret: Option<&'a str>,
+}
+
+/// Answers a change of an endpoint that existed before: with the whole endpoint if the key may read
+/// endpoints.
+pub(super) fn changed(call: &Call, shown: &Shown<'_>) -> Answer {
+    if call.may(Scope::EndpointsRead) {
+        return json(StatusCode::OK, shown);
+    }
+    let Shown { id, enabled, disabled_reason, updated_at, .. } = *shown;
+    let (headers_dropped, secret) = (shown.headers_dropped.as_slice(), shown.secret.as_deref());
+    json(StatusCode::OK, &Changed { id, headers_dropped, enabled, disabled_reason, updated_at, secret })
 }
 
 fn as_map<S: Serializer, V: Serialize>(members: &[(&str, V)], serializer: S) -> Result<S::Ok, S::Error> {
@@ -211,7 +237,7 @@ pub(super) async fn change(call: &mut Call) -> Answer {
         put(call, org, &endpoint, sets_enabled).await?;
         audit::endpoint(call, &endpoint, "changed");
     }
-    json(StatusCode::OK, &Shown::of(&endpoint, None).without(headers_dropped))
+    changed(call, &Shown::of(&endpoint, None).without(headers_dropped))
 }
 
 /// `DELETE /{id}`: deletes an endpoint. Nothing more is pushed there, and waiting deliveries are
@@ -239,7 +265,7 @@ pub(super) async fn enable(call: &mut Call) -> Answer {
         put(call, org, &endpoint, true).await?;
         audit::endpoint(call, &endpoint, "enabled");
     }
-    json(StatusCode::OK, &Shown::of(&endpoint, None))
+    changed(call, &Shown::of(&endpoint, None))
 }
 
 /// `POST /{id}/secret/rotate`: makes a new secret, shown only in this answer. The old secret signs
@@ -263,7 +289,7 @@ pub(super) async fn rotate_secret(call: &mut Call) -> Answer {
     endpoint.rotate(sealed, call.now, call.now.plus_ms(overlap_s * 1_000));
     put(call, org, &endpoint, false).await?;
     audit::endpoint(call, &endpoint, "given a new secret");
-    json(StatusCode::OK, &Shown::of(&endpoint, Some(secret)))
+    changed(call, &Shown::of(&endpoint, Some(secret)))
 }
 
 #[derive(Serialize)]

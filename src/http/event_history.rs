@@ -21,6 +21,7 @@ use crate::commands::{EraseEvent, EraseOutcome};
 use crate::model::endpoint::Endpoint;
 use crate::model::event::EventStatus;
 use crate::model::id::{EndpointId, EventId, OrgNo};
+use crate::model::key::Scope;
 use crate::model::time::Timestamp;
 use crate::rules::breaker::BreakerView;
 use crate::rules::filter;
@@ -51,33 +52,67 @@ pub(super) async fn list(call: &mut Call) -> Answer {
     Ok(page.answer(before.unwrap_or(cursor::NEWEST)))
 }
 
+/// The scopes of the key, beside `events:read`, on which the answer depends.
+#[derive(Clone, Copy)]
+struct May {
+    read_endpoints: bool,
+    read_deliveries: bool,
+}
+
 /// The history of an event, shown behind its own members.
 #[derive(Serialize)]
 struct History {
     in_inbox: bool,
+    /// Absent if the key may not read deliveries.
+    #[serde(flatten)]
+    deliveries: Option<Deliveries>,
+    /// All existing endpoints of the organization.
+    endpoints: Vec<Match>,
+}
+
+#[derive(Serialize)]
+struct Deliveries {
     /// Deliveries of the event, including deliveries to deleted endpoints.
     deliveries: Vec<Shown>,
     /// False if deliveries may be left out.
     deliveries_complete: bool,
-    /// All existing endpoints of the organization.
-    endpoints: Vec<Match>,
 }
 
 /// An endpoint, and the result of matching the event.
 #[derive(Serialize)]
 struct Match {
     endpoint_id: EndpointId,
+    /// Without its query if the key may not read endpoints.
     url: String,
     matched: bool,
     /// The reason why the event did not match.
     reason: Option<&'static str>,
+    /// Absent if the key may not read endpoints.
+    #[serde(flatten)]
+    breaker: Option<Breaker>,
+    /// The delivery to this endpoint; absent if the event did not match, or if the key may not read
+    /// deliveries.
+    #[serde(flatten)]
+    delivery: Option<MatchedDelivery>,
+}
+
+#[derive(Serialize)]
+struct Breaker {
     /// State of the circuit breaker: `closed`, `open` or `half_open`.
     breaker: &'static str,
     /// When the next attempt may begin, if the breaker is open.
     breaker_until: Option<Timestamp>,
-    /// The delivery to this endpoint; absent if the event did not match.
-    #[serde(flatten)]
-    delivery: Option<MatchedDelivery>,
+}
+
+impl Breaker {
+    fn of(api: &Api, endpoint: EndpointId) -> Self {
+        let (breaker, breaker_until) = match api.breakers.of(endpoint) {
+            BreakerView::Closed => ("closed", None),
+            BreakerView::Open(until) => ("open", Some(until)),
+            BreakerView::HalfOpen => ("half_open", None),
+        };
+        Self { breaker, breaker_until }
+    }
 }
 
 #[derive(Serialize)]
@@ -86,18 +121,20 @@ struct MatchedDelivery {
 }
 
 /// `GET /{id}`: returns the event as in lists, its deliveries, and for each endpoint the reason if
-/// the event did not match.
+/// the event did not match. Parts that need another scope than `events:read` are left out if the key
+/// lacks it.
 pub(super) async fn show(call: &mut Call) -> Answer {
     let org = call.org()?;
     let absent = || Problem::not_found("there is no such event");
     let event: EventId = call.path("event_id").parse().map_err(|_malformed| absent())?;
     let known = call.api.store.event(org, event)?.ok_or_else(absent)?;
     let api = web::Data::clone(&call.api);
-    let body = call.api.blocking.run(call.payer(), move || write(&api, (org, event), known)).await?;
+    let may = May { read_endpoints: call.may(Scope::EndpointsRead), read_deliveries: call.may(Scope::DeliveriesRead) };
+    let body = call.api.blocking.run(call.payer(), move || write(&api, (org, event), known, may)).await?;
     Ok(json_bytes(StatusCode::OK, body))
 }
 
-fn write(api: &Api, (org, id): (OrgNo, EventId), known: EventSummary) -> Result<Vec<u8>, Problem> {
+fn write(api: &Api, (org, id): (OrgNo, EventId), known: EventSummary, may: May) -> Result<Vec<u8>, Problem> {
     let event = stored(api, (id, known.position))?;
     let (deliveries, deliveries_complete) = deliveries(api, org, id)?;
     let by_endpoint: HashMap<EndpointId, &Delivery> = deliveries.iter().map(|found| (found.endpoint, found)).collect();
@@ -121,24 +158,24 @@ fn write(api: &Api, (org, id): (OrgNo, EventId), known: EventSummary) -> Result<
     };
     let judge = |endpoint: Arc<Endpoint>| {
         let delivery = by_endpoint.get(&endpoint.id);
-        let (breaker, breaker_until) = match api.breakers.of(endpoint.id) {
-            BreakerView::Closed => ("closed", None),
-            BreakerView::Open(until) => ("open", Some(until)),
-            BreakerView::HalfOpen => ("half_open", None),
-        };
+        let settings = &endpoint.settings;
+        let url = if may.read_endpoints { settings.url.as_str() } else { settings.url_without_query() };
+        let shown = delivery.filter(|_| may.read_deliveries);
         Match {
-            breaker,
-            breaker_until,
             endpoint_id: endpoint.id,
-            url: endpoint.settings.url.clone(),
+            url: url.to_owned(),
             matched: delivery.is_some(),
             reason: delivery.is_none().then(|| why_not(&endpoint)),
-            delivery: delivery.map(|found| MatchedDelivery { delivery: Shown::of(found, &api.clock) }),
+            breaker: may.read_endpoints.then(|| Breaker::of(api, endpoint.id)),
+            delivery: shown.map(|found| MatchedDelivery { delivery: Shown::of(found, &api.clock) }),
         }
     };
     let endpoints = api.store.endpoints_of(org)?.into_iter().map(judge).collect();
-    let shown = deliveries.iter().map(|found| Shown::of(found, &api.clock)).collect();
-    let history = History { in_inbox: known.in_inbox, deliveries: shown, deliveries_complete, endpoints };
+    let shown = may.read_deliveries.then(|| Deliveries {
+        deliveries: deliveries.iter().map(|found| Shown::of(found, &api.clock)).collect(),
+        deliveries_complete,
+    });
+    let history = History { in_inbox: known.in_inbox, deliveries: shown, endpoints };
     let mut out = Vec::new();
     let failed = |error: serde_json::Error| Problem::internal(&error);
     write_item((known.status, known.erased_at), &event, &mut out).map_err(failed)?;

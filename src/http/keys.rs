@@ -19,7 +19,7 @@ use super::verify::Hashed;
 use crate::base::random;
 use crate::commands::{CreateKey, CreateOrgOutcome, EndKey, EndKeyOutcome, OrgDraft, RotateKey};
 use crate::model::id::{EventId, KeyId, OrgId, OrgNo};
-use crate::model::key::{Key, KeyText, Scope, Scopes};
+use crate::model::key::{Key, KeyText, MayNotEnd, Scope, Scopes};
 use crate::model::org::{InboxMode, NAME_CHARS_MAX, Org, Tier, looks_like_id};
 use crate::model::time::Timestamp;
 use crate::store::{Authenticated, KEYS_PER_ORG_MAX, KeyAdded};
@@ -175,7 +175,9 @@ fn stored(added: KeyAdded) -> Result<(), Problem> {
     match added {
         KeyAdded::Added => Ok(()),
         KeyAdded::LimitReached => {
-            let detail = format!("an organization can have at most {KEYS_PER_ORG_MAX} keys; revoke a key first");
+            let detail = format!(
+                "the organization has {KEYS_PER_ORG_MAX} keys, or too many in their grace period; revoke a key first"
+            );
             Err(Problem::new(Code::LimitReached, detail))
         }
         KeyAdded::NotFound => Err(Problem::not_found("the organization or the key no longer exists")),
@@ -263,8 +265,7 @@ struct List {
     next_cursor: String,
 }
 
-/// `GET /api/keys`: lists the organization's valid keys in the order of their creation; there are
-/// at most a hundred.
+/// `GET /api/keys`: lists the organization's valid keys in the order of their creation.
 pub(super) fn list(call: &Call) -> Answer {
     let caller = call.key()?;
     let current = caller.key().id;
@@ -295,8 +296,20 @@ pub(super) fn list(call: &Call) -> Answer {
     json(StatusCode::OK, &List { data: data.collect(), has_more, next_cursor })
 }
 
-/// `DELETE /api/keys/{key_id}`: revokes a key. A key cannot revoke a key with scopes that it lacks
-/// itself; the operator can revoke any key.
+fn may_not_end(why: MayNotEnd) -> &'static str {
+    match why {
+        MayNotEnd::IsLeaving => {
+            "a key in its grace period can revoke no key but itself; use its successor or the admin token"
+        }
+        MayNotEnd::MoreScopes => "a key cannot revoke a key that has scopes which it lacks itself",
+        MayNotEnd::LaterEnd => {
+            "a key cannot revoke a key that outlives it; use a key with a later end, or the admin token"
+        }
+    }
+}
+
+/// `DELETE /api/keys/{key_id}`: revokes a key. A key cannot revoke a key with more scopes or a later
+/// end, and in its grace period none but itself; the operator can revoke any key.
 pub(super) async fn end(call: &mut Call) -> Answer {
     let absent = || Problem::not_found("there is no such key");
     let key: KeyId = call.path("key_id").parse().map_err(|_malformed| absent())?;
@@ -306,11 +319,8 @@ pub(super) async fn end(call: &mut Call) -> Answer {
         if by.org_no() != org {
             return Err(absent());
         }
-        if !by.key().scopes.covers(found.key().scopes) {
-            return Err(Problem::new(
-                Code::Forbidden,
-                "a key cannot revoke a key that has scopes which it lacks itself",
-            ));
+        if let Some(why) = by.key().why_not_end(found.key()) {
+            return Err(Problem::new(Code::Forbidden, may_not_end(why)));
         }
     }
     match call.commit(EndKey { org, key, at: call.now }).await? {

@@ -17,6 +17,7 @@ use super::query::Query;
 use crate::commands::{EndReplay, EndReplayOutcome, StartReplay, StartReplayOutcome};
 use crate::model::endpoint::{PATTERN_CHARS_MAX, PATTERNS_MAX, TypePattern};
 use crate::model::id::{EndpointId, EventId, OrgNo, ReplayId};
+use crate::model::key::Scope;
 use crate::model::replay::{REPLAYS_RUNNING_MAX, ReplayEnd, ReplayRequest, ReplayWait};
 use crate::model::time::Timestamp;
 use crate::store::{Replay, Store};
@@ -177,5 +178,19 @@ pub(super) async fn cancel(call: &mut Call) -> Answer {
             EndReplayOutcome::NotFound => return Err(absent()),
         }
     }
-    show(call)
+    if call.may(Scope::DeliveriesRead) {
+        return show(call);
+    }
+    let (_, replay) = named(call)?;
+    let Shown { id, state, finished_at, reason, .. } = Shown::of(&replay, &call.api);
+    json(StatusCode::OK, &Canceled { id, state, finished_at, reason })
+}
+
+/// The answer to a key that may not read replays.
+#[derive(Serialize)]
+struct Canceled {
+    id: ReplayId,
+    state: &'static str,
+    finished_at: Option<Timestamp>,
+    reason: Option<&'static str>,
 }

@@ -7,7 +7,7 @@ use super::audit;
 use super::body::Media;
 use super::call::{Answer, Call, json};
 use super::endpoint_settings::Reading;
-use super::endpoints::{BODY_BYTES_MAX, Shown, blank, put};
+use super::endpoints::{BODY_BYTES_MAX, Shown, blank, changed, put};
 use super::error::Problem;
 use super::fields::text_of;
 use crate::commands::{DeleteEndpoint, DeleteEndpointOutcome};
@@ -51,8 +51,9 @@ pub(super) async fn set(call: &mut Call) -> Answer {
         put(call, org, &endpoint, true).await?;
         audit::endpoint(call, &endpoint, if secret.is_some() { "created" } else { "changed" });
     }
-    let status = if secret.is_some() { StatusCode::CREATED } else { StatusCode::OK };
-    json(status, &Shown::of(&endpoint, secret).without(headers_dropped))
+    let is_new = secret.is_some();
+    let shown = Shown::of(&endpoint, secret).without(headers_dropped);
+    if is_new { json(StatusCode::CREATED, &shown) } else { changed(call, &shown) }
 }
 
 /// `DELETE`: deletes the default endpoint.

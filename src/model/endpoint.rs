@@ -250,6 +250,14 @@ pub struct EndpointSettings {
     pub metadata: Vec<(String, String)>,
 }
 
+impl EndpointSettings {
+    /// Returns the URL without its query, which often holds tokens. The URL of an endpoint never has
+    /// a user or a password.
+    pub fn url_without_query(&self) -> &str {
+        self.url.split(['?', '#']).next().unwrap_or_default()
+    }
+}
+
 /// A rotated secret. It signs beside its successor until `until`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RetiringSecret {

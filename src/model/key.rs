@@ -178,11 +178,38 @@ impl Key {
         [self.expires_at, self.ended_at].into_iter().flatten().min()
     }
 
+    /// Returns the reason why this key may not end the other key. A key may end itself. Any other
+    /// key must have no more scopes and no later end, and a key in its grace period ends no other.
+    pub fn why_not_end(&self, other: &Self) -> Option<MayNotEnd> {
+        if self.id == other.id {
+            return None;
+        }
+        let outlives = self.ends_at().is_some_and(|end| other.ends_at().is_none_or(|others| others > end));
+        if self.is_leaving() {
+            Some(MayNotEnd::IsLeaving)
+        } else if !self.scopes.covers(other.scopes) {
+            Some(MayNotEnd::MoreScopes)
+        } else {
+            outlives.then_some(MayNotEnd::LaterEnd)
+        }
+    }
+
     /// Returns the part of the key text that people may see: everything before the secret.
     pub fn prefix(&self) -> String {
         let id = encode_base32(self.id.0);
         format!("{MODE_LIVE}{}", str::from_utf8(&id).unwrap_or_default())
     }
+}
+
+/// The reason why a key may not end another key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MayNotEnd {
+    /// The key is in its grace period.
+    IsLeaving,
+    /// The other key has scopes that the key lacks.
+    MoreScopes,
+    /// The other key outlives the key.
+    LaterEnd,
 }
 
 /// The text of a key in the clear. It is wiped from memory when dropped, and never printed.

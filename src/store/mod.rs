@@ -31,7 +31,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-pub use change::{Batch, Change, Effects, KEYS_PER_ORG_MAX, KeyAdded, Refusal, Told, Unapplied};
+pub use change::{Batch, Change, Effects, GRACE_KEYS_PER_LINE, KEYS_PER_ORG_MAX, KeyAdded, Refusal, Told, Unapplied};
 pub use dead_letters::{DeadPage, DeadPlace, DeadQuery};
 pub use dedup::Earlier;
 pub use deliveries::{DueDelivery, InOrder, Lane, Then};

@@ -241,6 +241,8 @@ row!(InboxRow, 13, "inboxes", OrgNo, resident);
 pub(crate) struct KeyRow {
     pub(crate) org: OrgNo,
     pub(crate) key: Key,
+    /// The key from which rotations led to this key; the key itself if it came from no rotation.
+    pub(crate) line: KeyId,
     pub(crate) last_used_at: Option<Timestamp>,
 }
 row!(KeyRow, 3, "keys", KeyId, resident);

@@ -32,6 +32,7 @@ mod raw;
 mod reading;
 mod receivers;
 mod replays;
+mod scopes;
 mod signatures;
 mod tail;
 mod takeover;

@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use triggerd::commands::{
     AckEvent, AckOutcome, Applied, Became, CancelDeliveries, Command, CreateOrgOutcome, DeleteEndpointOutcome,
     DropDead, DropOutcome, EndKeyOutcome, EndReplayOutcome, EraseOutcome, PutEndpointOutcome, RetryDelivery,
-    RetryOutcome, SettleAttempt, SettleOutcome, StartReplayOutcome, StepReplayOutcome, SubmitEvent, SubmitOutcome,
+    RetryOutcome, RotateKey, SettleAttempt, SettleOutcome, StartReplayOutcome, StepReplayOutcome, SubmitEvent,
+    SubmitOutcome,
 };
 use triggerd::model::delivery::{Trigger, Verdict};
 use triggerd::model::endpoint::{Endpoint, TypePattern};
@@ -16,7 +17,7 @@ use triggerd::model::key::{Key, Scope, Scopes};
 use triggerd::model::notice::NoticeKind;
 use triggerd::model::org::{InboxMode, Org};
 use triggerd::model::time::Timestamp;
-use triggerd::store::{KeyAdded, Refusal, Told};
+use triggerd::store::{GRACE_KEYS_PER_LINE, KeyAdded, Refusal, Told};
 
 use crate::replays::NaiveReplay;
 
@@ -32,6 +33,8 @@ pub(crate) struct NaiveOrg {
     pub(crate) org: Org,
     pub(crate) keys: Vec<Key>,
     pub(crate) used: BTreeMap<KeyId, Timestamp>,
+    /// For each key that a rotation made: the first key of its line.
+    lines: BTreeMap<KeyId, KeyId>,
     pub(crate) endpoints: Vec<Endpoint>,
     /// All endpoints that ever existed, in the order of their creation.
     pub(crate) made: Vec<EndpointId>,
@@ -146,6 +149,24 @@ impl NaiveEvent {
 }
 
 impl NaiveOrg {
+    /// Records the line of the new key, and ends keys of the line that are too many in their grace.
+    fn bound_line(&mut self, rotate: &RotateKey) {
+        let line = self.lines.get(&rotate.old).copied().unwrap_or(rotate.old);
+        self.lines.insert(rotate.new.id, line);
+        loop {
+            let of_line = |key: &&Key| self.lines.get(&key.id).copied().unwrap_or(key.id) == line;
+            let leaving: Vec<_> = self.keys.iter().filter(of_line).filter(|key| key.ended_at.is_some()).collect();
+            let valid = leaving.iter().filter(|key| valid(key, rotate.new.created_at));
+            if valid.clone().count() <= GRACE_KEYS_PER_LINE {
+                return;
+            }
+            let others = valid.filter(|key| ![rotate.old, rotate.new.id].contains(&key.id));
+            let Some(first) = others.map(|key| (key.ended_at, key.id)).min() else { return };
+            self.keys.retain(|key| key.id != first.1);
+            self.used.remove(&first.1);
+        }
+    }
+
     /// Returns the inbox, oldest event first.
     pub(crate) fn inbox(&self) -> Vec<(EventId, EventStatus)> {
         self.events.iter().filter(|(_, event)| !event.left).map(|(id, event)| (*id, event.status())).collect()
@@ -279,6 +300,9 @@ impl Naive {
             }
             Command::EndKey(end) => {
                 let is_valid = has_key(end.org, end.key, end.at);
+                if is_valid && !self.may_end(command, end.key) {
+                    return Expected::Exactly(Err(Refusal::Forbidden));
+                }
                 exactly(Applied::EndKey(if is_valid { EndKeyOutcome::Ended } else { EndKeyOutcome::NotFound }))
             }
             Command::PutEndpoint(put) => {
@@ -369,6 +393,17 @@ impl Naive {
             Some(known) if !known.scopes.covers(needs) => Some(Refusal::Forbidden),
             Some(_) => None,
         }
+    }
+
+    /// Returns true unless the command's key is another key that is in its grace period or ends
+    /// before the key to be ended.
+    fn may_end(&self, command: &Command, other: KeyId) -> bool {
+        let by = Self::authority(command).map(|(by, ..)| by);
+        let keys = command.org().and_then(|org| self.org(org)).map_or(&[][..], |org| &org.keys);
+        let find = |id: KeyId| keys.iter().find(|key| key.id == id);
+        let end = |key: &Key| key.ends_at().unwrap_or(Timestamp(u64::MAX));
+        let (Some(by), Some(other)) = (by.and_then(find), find(other)) else { return true };
+        by.id == other.id || (by.ended_at.is_none() && end(other) <= end(by))
     }
 
     /// Ends a key for good after a command met the key expired.
@@ -467,6 +502,7 @@ impl Naive {
                 org: make.org.clone(),
                 keys: vec![make.key.clone()],
                 used: BTreeMap::new(),
+                lines: BTreeMap::new(),
                 endpoints: Vec::new(),
                 made: Vec::new(),
                 events: BTreeMap::new(),
@@ -587,6 +623,9 @@ impl Naive {
                 let end = ended_at.map_or(rotate.old_ends_at, |end| end.min(rotate.old_ends_at));
                 old.ended_at = Some(if end <= at { Timestamp(0) } else { end });
                 self.add_key(rotate.org, &Key { scopes, expires_at, ended_at, ..rotate.new.clone() });
+                if let Some(org) = self.org_mut(rotate.org) {
+                    org.bound_line(rotate);
+                }
             }
             Command::EndKey(end) => {
                 let keys = self.org_mut(end.org).map(|org| &mut org.keys);

@@ -1,5 +1,8 @@
 //! Keys: adding, ending, and judging the key that asks for a command.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use super::{Change, Refusal, Unapplied};
 use crate::base::sabotage::{self, Switch};
 use crate::model::authority::Authority;
@@ -9,15 +12,18 @@ use crate::model::time::Timestamp;
 use crate::store::StateError;
 use crate::store::schema::KeyRow;
 
-/// Maximum number of valid keys of an organization.
+/// Maximum number of lasting keys of an organization. Keys in their grace period are not counted.
 pub const KEYS_PER_ORG_MAX: usize = 100;
+
+/// Maximum number of keys in their grace period that come from the rotations of one key.
+pub const GRACE_KEYS_PER_LINE: usize = 4;
 
 /// The outcome of adding a key to an organization.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyAdded {
     /// The organization has the new key.
     Added,
-    /// The organization has [`KEYS_PER_ORG_MAX`] keys.
+    /// The organization has no room for another key.
     LimitReached,
     /// The organization, or the key to be replaced, does not exist.
     NotFound,
@@ -77,39 +83,57 @@ impl Change<'_> {
         Ok(())
     }
 
-    /// Adds a key to an organization. The organization can have [`KEYS_PER_ORG_MAX`] lasting keys
-    /// and as many keys in their grace period. Beyond that, the grace key with the earliest end is
-    /// removed, but not `replaces`.
-    pub(crate) fn add_key(&mut self, org: OrgNo, key: &Key, replaces: Option<KeyId>) -> Result<KeyAdded, StateError> {
+    /// Adds a key to an organization. A key that `replaces` another joins its line and is never
+    /// refused: beyond [`GRACE_KEYS_PER_LINE`] keys of this line in their grace period, the one that
+    /// ends first is removed, but not the replaced key. Keys of other lines are left alone.
+    ///
+    /// A key that replaces none begins a line. The organization can have [`KEYS_PER_ORG_MAX`]
+    /// lasting keys, and as many lines of which only keys in their grace period are left.
+    pub(crate) fn add_key(&mut self, org: OrgNo, key: &Key, replaces: Option<&KeyRow>) -> Result<KeyAdded, StateError> {
         let Some(row) = self.state.orgs.edit(org)? else { return Ok(KeyAdded::NotFound) };
         // Keys that ended before this key was created are removed first, so the limit counts living
         // keys.
         let mut living = Vec::with_capacity(row.keys.len() + 1);
-        let mut leaving = Vec::new();
         for id in std::mem::take(&mut row.keys) {
             match self.state.keys.get(id)?.filter(|other| other.key.is_valid(key.created_at)) {
-                Some(other) => {
-                    living.push(id);
-                    leaving.extend(other.key.ended_at.map(|end| (end, id)));
-                }
+                Some(other) => living.push(other),
                 None => self.state.keys.remove(id),
             }
         }
-        let full = !key.is_leaving() && living.len() - leaving.len() >= KEYS_PER_ORG_MAX;
-        if !full {
-            if leaving.len() + usize::from(key.is_leaving()) > KEYS_PER_ORG_MAX
-                && let Some((_, first)) = leaving.iter().filter(|(_, id)| Some(*id) != replaces).min()
-            {
-                self.state.keys.remove(*first);
-                living.retain(|id| id != first);
+        let is_full = replaces.is_none() && has_no_room(&living);
+        if !is_full {
+            let line = replaces.map_or(key.id, |old| old.line);
+            for first in beyond_grace(&living, key, replaces) {
+                self.state.keys.remove(first);
+                living.retain(|other| other.key.id != first);
             }
-            living.push(key.id);
-            self.state.keys.put(key.id, KeyRow { org, key: key.clone(), last_used_at: None });
+            let added = KeyRow { org, key: key.clone(), line, last_used_at: None };
+            living.push(Arc::new(added.clone()));
+            self.state.keys.put(key.id, added);
         }
         if let Some(row) = self.state.orgs.edit(org)? {
-            row.keys = living;
+            row.keys = living.iter().map(|other| other.key.id).collect();
         }
         self.note_id(key.id.0)?;
-        Ok(if full { KeyAdded::LimitReached } else { KeyAdded::Added })
+        Ok(if is_full { KeyAdded::LimitReached } else { KeyAdded::Added })
     }
+}
+
+/// Returns true if no line can begin beside these keys.
+fn has_no_room(living: &[Arc<KeyRow>]) -> bool {
+    let lasting = living.iter().filter(|row| !row.key.is_leaving()).count();
+    let lines: BTreeSet<KeyId> = living.iter().map(|row| row.line).collect();
+    lasting >= KEYS_PER_ORG_MAX || lines.len() >= 2 * KEYS_PER_ORG_MAX
+}
+
+/// Returns the keys of the replaced key's line that must end, so that the line has at most
+/// [`GRACE_KEYS_PER_LINE`] keys in their grace period when `new` joins.
+fn beyond_grace(living: &[Arc<KeyRow>], new: &Key, replaces: Option<&KeyRow>) -> Vec<KeyId> {
+    let Some(old) = replaces else { return Vec::new() };
+    let of_line = living.iter().filter(|row| row.line == old.line);
+    let leaving: Vec<_> = of_line.filter_map(|row| Some((row.key.ended_at?, row.key.id))).collect();
+    let excess = (leaving.len() + usize::from(new.is_leaving())).saturating_sub(GRACE_KEYS_PER_LINE);
+    let mut others: Vec<_> = leaving.into_iter().filter(|(_, id)| *id != old.key.id).collect();
+    others.sort_unstable();
+    others.into_iter().take(excess).map(|(_, id)| id).collect()
 }

@@ -14,7 +14,7 @@ use std::sync::{Arc, RwLockWriteGuard};
 
 pub(crate) use again::Again;
 pub(crate) use events::Arrival;
-pub use keys::{KEYS_PER_ORG_MAX, KeyAdded};
+pub use keys::{GRACE_KEYS_PER_LINE, KEYS_PER_ORG_MAX, KeyAdded};
 
 use super::schema::{BLOCK_EVENTS, EventBlock, EventEntry, FORMAT, KeyRow, Meta};
 use super::table::State;
