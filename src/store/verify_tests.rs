@@ -99,7 +99,7 @@ fn a_replay_like_those_of_the_next_test_contradicts_nothing() {
 fn rows_that_contradict_each_other_are_found() {
     let dir = tempfile::tempdir().unwrap();
     filled(dir.path());
-    let changes: [(&str, Change); 13] = [
+    let changes: [(&str, Change); 15] = [
         ("is not listed there", |store| {
             let former = FormerRow { org: OrgNo(0), number: 2, ended: 5 };
             put(store, EndpointId(49), Some(&former));
