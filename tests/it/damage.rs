@@ -244,9 +244,9 @@ fn what_comes_back_because_its_end_is_lost_is_named() {
     let server = Process::start(&data);
     let org = server.org("Pulls");
     let off = json!({"url": "http://127.0.0.1:1/", "enabled": false});
-    assert_eq!(org.post("/api/endpoints", &off).status, 201);
+    let off = org.post("/api/endpoints", &off).id();
     let ids: Vec<_> = (0..3).map(|n| org.send("a.b", &json!(n)).id()).collect();
-    let replays = [0, 1].map(|_| org.post("/api/replays", &json!({"only": "all"})).id());
+    let replays = [0, 1].map(|_| org.post("/api/replays", &json!({"only": "all", "endpoint_id": off})).id());
     let id_of = |replay: &String| replay.parse::<ReplayId>().unwrap().to_bytes();
     // Each replay has begun with the endpoint, so its end is its last mention.
     crate::harness::until(|| replays.iter().all(|it| places(&data, id_of(it)).len() == 2).then_some(()));
