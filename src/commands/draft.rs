@@ -1,5 +1,5 @@
-//! Drafts: commands as they are submitted. A draft has no id, no number and no time of its own; the committer gives those in
-//! the order of the journal, and makes a command of it.
+//! Drafts: commands as they are submitted. A draft has no id, no number and no time. The committer
+//! gives them in journal order and so makes a command of the draft.
 
 use super::{Command, CreateOrg, Requested, SubmitEvent, Submitted};
 use crate::model::authority::Authority;
@@ -24,18 +24,18 @@ enum Body {
     Whole(Command),
 }
 
-/// The key that asks for a command, and the scopes that it must have; no key: the operator.
+/// The key that asks for a command, and the scopes that the key must have.
 #[derive(Clone, Copy, Debug)]
 pub struct Asker {
-    /// The key.
+    /// The key; `None` stands for the operator.
     pub key: Option<KeyId>,
-    /// The scopes.
+    /// The scopes that the key must have.
     pub needs: Scopes,
 }
 
-/// A type whose values can be submitted, and which kind of command they become.
+/// A type whose values can be submitted. Its values become commands of one kind.
 pub trait Drafted: Into<Draft> {
-    /// The kind of command.
+    /// The kind of command that a draft becomes.
     type Kind: Submitted;
 }
 
@@ -45,21 +45,22 @@ pub trait Stamp {
     fn next_id(&mut self) -> EventId;
     /// The number of the next organization.
     fn next_org(&mut self) -> OrgNo;
-    /// The time.
+    /// The time of the commit.
     fn now(&self) -> Timestamp;
 }
 
-/// An event that is to be stored. It lies where the command will lie, so that each event is moved to the heap once.
+/// An event to be stored. The box of the draft becomes the box of the command, so that each event is
+/// moved to the heap once.
 #[derive(Clone, Debug)]
 pub struct EventDraft(Box<SubmitEvent>);
 
 impl EventDraft {
-    /// An event of this organization.
+    /// Creates a draft of an event of this organization.
     pub fn new(org: OrgNo, event: NewEvent) -> Self {
         Self(Box::new(SubmitEvent { org, by: None, id: EventId(0), received_at: Timestamp(0), event }))
     }
 
-    /// The event.
+    /// Returns the event to be stored.
     pub fn event(&self) -> &NewEvent {
         &self.0.event
     }
@@ -70,7 +71,7 @@ impl EventDraft {
 pub struct OrgDraft(CreateOrg);
 
 impl OrgDraft {
-    /// An organization and its first key.
+    /// Creates a draft of an organization and its first key.
     pub fn new(org: Org, key: Key) -> Self {
         Self(CreateOrg { number: OrgNo(0), org, key })
     }
@@ -96,7 +97,7 @@ impl From<OrgDraft> for Draft {
     }
 }
 
-/// A command as a draft: what the committer gives, it gives anew.
+/// Makes a draft of a command. The committer gives ids, number and time anew.
 impl From<Command> for Draft {
     fn from(command: Command) -> Self {
         match command {
@@ -115,18 +116,18 @@ impl From<Command> for Draft {
 }
 
 impl Draft {
-    /// The same, asked for by a request.
+    /// Names the key or operator that asks for the command.
     #[must_use]
     pub fn asked_by(self, asker: Asker) -> Self {
         Self { asker: Some(asker), ..self }
     }
 
-    /// Whether it brings in an event from outside or of the server itself.
+    /// Returns true if the draft stores an event, of a producer or of the server itself.
     pub fn is_event(&self) -> bool {
         matches!(self.body, Body::Event(_))
     }
 
-    /// The key that posts an event, and the event's dedup id, if it is one that has one.
+    /// Returns the producer's key and the dedup id of an event that has a dedup id.
     pub fn dedup(&self) -> Option<(Option<KeyId>, &Dedup)> {
         match &self.body {
             Body::Event(draft) => Some((self.asker.and_then(|asker| asker.key), draft.event().dedup.as_ref()?)),
@@ -150,7 +151,7 @@ impl Draft {
         }
     }
 
-    /// Makes the command, with the next ids and numbers and the time of now.
+    /// Makes the command, with the next ids, the next number and the time of the commit.
     #[must_use]
     pub fn stamped(self, stamp: &mut impl Stamp) -> Command {
         let command = match self.body {

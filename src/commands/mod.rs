@@ -145,6 +145,8 @@ pub enum AskedBy {
     Key(Scope),
     /// The operator, with the admin token.
     Operator,
+    /// Any key of the organization, for itself.
+    AnyKey,
     /// The operator, or a key of the organization with this scope.
     OperatorOr(Scope),
     /// The scope or role of the command inside.

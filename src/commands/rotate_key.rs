@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{AskedBy, Kind, plain_body};
 use crate::model::id::{KeyId, OrgNo};
-use crate::model::key::{Key, Scope};
+use crate::model::key::Key;
 use crate::model::time::Timestamp;
 use crate::store::{Change, KeyAdded, Unapplied};
 
@@ -26,7 +26,7 @@ pub struct RotateKey {
 impl Kind for RotateKey {
     const NUMBER: u8 = 3;
     const VERSION: u8 = 1;
-    const ASKED_BY: AskedBy = AskedBy::OperatorOr(Scope::KeysWrite);
+    const ASKED_BY: AskedBy = AskedBy::AnyKey;
 
     type Outcome = KeyAdded;
 
