@@ -29,7 +29,12 @@ fn events(from: u128) -> Vec<Command> {
     let event = |number: u128| {
         let mixed = number.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835).to_be_bytes();
         let digest = mixed.first_chunk().copied().unwrap_or_default();
-        let dedup = Dedup { id: number.to_string(), digest, fingerprint: [0; 8], window_start: Timestamp(0) };
+        let dedup = Dedup {
+            id: number.to_string(),
+            digest,
+            fingerprint: [0; 8],
+            window_start: Timestamp(0),
+        };
         submit(number, Some(dedup), vec![b' '; 1024])
     };
     (from..from + GROUP as u128).map(event).collect()
@@ -48,7 +53,13 @@ fn apply(c: &mut Criterion) {
             events(next)
         };
         let apply = |commands: Vec<Command>| {
-            commands::apply(&store, commands.iter().map(|command| (3, command)), 4, &mut Vec::new()).unwrap();
+            commands::apply(
+                &store,
+                commands.iter().map(|command| (3, command)),
+                4,
+                &mut Vec::new(),
+            )
+            .unwrap();
             if store.layer_rows() > 4_096 {
                 store.write_back().unwrap();
             }
@@ -59,7 +70,8 @@ fn apply(c: &mut Criterion) {
 
 /// Starts the committer on its own thread, over a journal on disk.
 fn start_committer(dir: &std::path::Path) -> (Intake, triggerd::base::threads::Thread) {
-    let (writer, _reader, _report) = open(&dir.join("journal"), Arc::new(OsFiles), &Options::default()).unwrap();
+    let (writer, _reader, _report) =
+        open(&dir.join("journal"), Arc::new(OsFiles), &Options::default()).unwrap();
     let store = Arc::new(Store::open(&dir.join("sled"), 32 << 20, u64::MAX).unwrap());
     let (committer, intake) = Committer::new(LIMITS, writer, ports(&store, Clock::system()), 0);
     (intake, triggerd::base::threads::spawn_critical("committer", || committer.run()).unwrap())
@@ -100,9 +112,13 @@ fn rules(c: &mut Criterion) {
     };
     let endpoints: Vec<_> = (0..100).map(endpoint).collect();
     let event_type = "order.created".parse().unwrap();
-    c.bench_function("fan-out to 100 endpoints", |b| b.iter(|| fan_out::targets(black_box(&endpoints), &event_type)));
+    c.bench_function("fan-out to 100 endpoints", |b| {
+        b.iter(|| fan_out::targets(black_box(&endpoints), &event_type));
+    });
     let body = vec![b' '; 1024];
-    c.bench_function("signature of 1 KiB", |b| b.iter(|| signature::sign(&[&[7; 32]], "evt_1", 1, black_box(&body))));
+    c.bench_function("signature of 1 KiB", |b| {
+        b.iter(|| signature::sign(&[&[7; 32]], "evt_1", 1, black_box(&body)));
+    });
 }
 
 criterion_group!(parts, rules, apply, ingest);

@@ -3,9 +3,9 @@
 //! The order is the recovery: the lock, the journal, the state, the rest of the journal, then the
 //! threads, and the HTTP server last. `triggerd serve`, the demo and the tests call [`App::start`].
 
+mod dir_watch;
 mod limits;
 mod listening;
-mod look_out;
 mod loss;
 mod lost_secrets;
 mod opening;
@@ -27,8 +27,8 @@ use crate::base::metrics::Metrics;
 use crate::base::threads::{Signal, Stop, Thread, spawn_critical};
 use crate::base::vault::Vault;
 use crate::commit::{
-    Committer, CommitterLimits, Feed, Flush, Flusher, Hints, InboxBell, Intake, Ports, Progress, SchedulerHint, Space,
-    WRITE_BACK_AFTER, watch,
+    ActivityStream, Committer, CommitterLimits, Flush, Flusher, Hints, InboxNotifier, Intake,
+    Ports, Progress, SchedulerHint, Space, WRITE_BACK_AFTER, watch,
 };
 use crate::config::Config;
 use crate::data_dir::{DataDir, free_bytes, free_files};
@@ -43,7 +43,7 @@ use crate::store::Store;
 pub use reload::Reloaded;
 pub use start_error::StartError;
 
-use look_out::LookOut;
+use dir_watch::DirWatch;
 use opening::Opened;
 
 /// Time that the committer, which stops last, has beyond the deadline of the other threads.
@@ -80,7 +80,7 @@ pub struct App {
     health: Arc<http::Health>,
     store: Arc<Store>,
     intake: Intake,
-    bell: InboxBell,
+    notifier: InboxNotifier,
     /// Tells the inner threads to stop.
     stop: Stop,
     http: HttpThread,
@@ -92,7 +92,7 @@ pub struct App {
     workers: Vec<Thread>,
     sweeper: Woken,
     replayer: Woken,
-    look_out: Thread,
+    dir_watch: Thread,
     writing: Writing,
     runtime: Runtime,
     space: Arc<Space>,
@@ -132,7 +132,7 @@ struct Shared {
     space: Arc<Space>,
     stop: Stop,
     breakers: Arc<Breakers>,
-    feed: Feed,
+    activity_stream: ActivityStream,
 }
 
 impl App {
@@ -148,20 +148,28 @@ impl App {
     ///
     /// # Errors
     /// The same as [`App::start`].
-    pub fn start_with(given: Config, clock: Clock, options: StartOptions) -> Result<Self, StartError> {
+    #[expect(clippy::too_many_lines, reason = "starts the parts one after the other")]
+    pub fn start_with(
+        given: Config,
+        clock: Clock,
+        options: StartOptions,
+    ) -> Result<Self, StartError> {
         let descriptors = limits::enough(&given, descriptors::raise())?;
         let config = Arc::new(limits::fitted(&given, descriptors));
         let metrics = make_metrics()?;
         let space = Arc::new(disk_space(&config));
         let opened = opening::open(&config, &clock, (&metrics, &space), options.forget_secrets);
-        let opened = opened.map_err(|cause| cause.on_disk(&config.storage.data_dir, space.free()))?;
+        let opened =
+            opened.map_err(|cause| cause.on_disk(&config.storage.data_dir, space.free()))?;
         let Opened { mut data_dir, admin_token, vault, writer, journal, store, lost } = opened;
         // Listening comes after recovery: an open port means a server ready to answer.
         let address = config.server.listen;
         let listener = listening::listen(address, config.server.bind)?;
-        let address = listener.local_addr().map_err(|cause| StartError::Listen { address, cause })?;
+        let address =
+            listener.local_addr().map_err(|cause| StartError::Listen { address, cause })?;
         let Queues { hints, unrouted, due } = Queues::new(&config);
-        let (stop, feed, breakers) = (Stop::new(), Feed::default(), Arc::default());
+        let (stop, activity_stream, breakers) =
+            (Stop::new(), ActivityStream::default(), Arc::default());
         let ports = Ports {
             store: Arc::clone(&store),
             clock: clock.clone(),
@@ -170,26 +178,42 @@ impl App {
             flush: Flush::default(),
             progress: Arc::default(),
             space: Arc::clone(&space),
-            feed: feed.clone(),
+            activity_stream: activity_stream.clone(),
         };
         let (writing, intake) = start_writing(&config, writer, ports, stop.clone())?;
         let runtime = sending::runtime().map_err(StartError::Threads)?;
-        let shared =
-            Shared { config, clock, metrics, store, vault, journal, intake, hints, space, stop, breakers, feed };
+        let shared = Shared {
+            config,
+            clock,
+            metrics,
+            store,
+            vault,
+            journal,
+            intake,
+            hints,
+            space,
+            stop,
+            breakers,
+            activity_stream,
+        };
         lost_secrets::forget(&shared, &lost)?;
         opening::tell_copy(&data_dir, &shared.store, options.deliver);
         let workers = start_workers(&shared, &unrouted).map_err(StartError::Threads)?;
-        let (scheduler, sending) = sending::start_scheduler(&shared, &runtime, (due, options.deliver))?;
+        let (scheduler, sending) =
+            sending::start_scheduler(&shared, &runtime, (due, options.deliver))?;
         opening::settle(&mut data_dir, options.deliver);
         let health = Arc::new(http::Health::default());
         let api = make_api(&shared, &admin_token, &health)?;
         let sweeper = start_sweeper(&shared, &api).map_err(StartError::Threads)?;
         let replayer = start_replayer(&shared).map_err(StartError::Threads)?;
-        let look_out = start_look_out(&shared, &data_dir, &health).map_err(StartError::Threads)?;
-        let http = start_http(actix_web::web::Data::clone(&api), listener).map_err(StartError::Threads)?;
+        let dir_watch =
+            start_dir_watch(&shared, &data_dir, &health).map_err(StartError::Threads)?;
+        let http =
+            start_http(actix_web::web::Data::clone(&api), listener).map_err(StartError::Threads)?;
         health.set_ready();
         let (version, delivers) = (env!("CARGO_PKG_VERSION"), options.deliver);
-        tracing::info!(%address, data_dir = %data_dir.path().display(), version, delivers, "triggerd is ready");
+        tracing::info!(%address, data_dir = %data_dir.path().display(), version, delivers,
+        "triggerd is ready");
         let Shared { store, intake, space, stop, hints, .. } = shared;
         Ok(Self {
             config: Arc::new(given),
@@ -199,7 +223,7 @@ impl App {
             health,
             store,
             intake,
-            bell: hints.bell.clone(),
+            notifier: hints.notifier.clone(),
             stop,
             http,
             api,
@@ -208,7 +232,7 @@ impl App {
             workers,
             sweeper,
             replayer,
-            look_out,
+            dir_watch,
             writing,
             runtime,
             space,
@@ -243,7 +267,7 @@ impl App {
         let HttpThread { thread, handle } = self.http;
         self.runtime.spawn(handle.stop(true));
         let mut in_order = thread.join_until(deadline);
-        self.bell.stop();
+        self.notifier.stop();
         self.sweeper.wake.notify();
         self.replayer.wake.notify();
         tracing::info!("stopping: attempts under way finish");
@@ -255,7 +279,7 @@ impl App {
         }
         in_order &= self.replayer.thread.join_until(deadline);
         in_order &= self.sweeper.thread.join_until(deadline);
-        in_order &= self.look_out.join_until(deadline);
+        in_order &= self.dir_watch.join_until(deadline);
         self.intake.close();
         let Writing { committer, segments, flusher, watched } = self.writing;
         let committed = committer.join_until(deadline + COMMITTER_EXTRA);
@@ -265,21 +289,28 @@ impl App {
         let written_back = flusher.join_until(deadline + COMMITTER_EXTRA);
         self.runtime.shutdown_background();
         if !committed || !written_back {
-            tracing::error!("the writer threads did not stop in time; the next start recovers from the journal");
+            tracing::error!(
+                "the writer threads did not stop in time; the next start recovers from the journal"
+            );
             return ExitCode::Fatal;
         }
         watched.state.busy();
         if self.store.is_broken() {
-            self.store.condemn();
-            tracing::error!("a row of the state could not be read; the next start computes the state from the journal");
+            self.store.invalidate();
+            tracing::error!(
+                "a row of the state could not be read; the next start computes the state from the \
+                 journal"
+            );
         } else if self.space.is_short_for(self.store.fresh()) {
             tracing::warn!(
-                "the disk is full: the state is left as after a crash; the next start applies the rest \
+                "the disk is full: the state is left as after a crash; the next start applies the \
+                 rest \
                  of the journal"
             );
         } else if let Err(error) = self.store.close() {
-            self.store.condemn();
-            tracing::error!(%error, "the state could not be closed; the next start computes it from the journal");
+            self.store.invalidate();
+            tracing::error!(%error, "the state could not be closed; the next start computes it \
+                from the journal");
         }
         watched.state.idle();
         watched.stop.set();
@@ -309,7 +340,7 @@ impl Queues {
             unrouted_missed: false.into(),
             scheduler: due_sender,
             scheduler_missed: false.into(),
-            bell: InboxBell::default(),
+            notifier: InboxNotifier::default(),
             replays: Signal::new(),
         });
         Self { hints, unrouted, due }
@@ -329,20 +360,34 @@ fn start_writing(
     ports: Ports,
     stop: Stop,
 ) -> Result<(Writing, Intake), StartError> {
-    let (store, flush, space) = (Arc::clone(&ports.store), ports.flush.clone(), Arc::clone(&ports.space));
-    let (metrics, committing, flushing) = (Arc::clone(&ports.metrics), Arc::clone(&ports.progress), Arc::default());
+    let (store, flush, space) =
+        (Arc::clone(&ports.store), ports.flush.clone(), Arc::clone(&ports.space));
+    let (metrics, committing, flushing) =
+        (Arc::clone(&ports.metrics), Arc::clone(&ports.progress), Arc::default());
     let spares = writer.spares();
     // This thread ends when the committer, which owns the writer, ends.
     let segments = spawn_critical("segments", move || spares.run()).map_err(StartError::Threads)?;
     let (committer, intake) = start_committer(config, writer, ports)?;
     let progress = Arc::clone(&flushing);
-    let flusher = Flusher { store, flush, after: WRITE_BACK_AFTER, intake: intake.clone(), space, metrics, progress };
+    let flusher = Flusher {
+        store,
+        flush,
+        after: WRITE_BACK_AFTER,
+        intake: intake.clone(),
+        space,
+        metrics,
+        progress,
+    };
     let flusher = start_flusher(flusher, stop).map_err(StartError::Threads)?;
     let watched = start_watchdog(committing, flushing).map_err(StartError::Threads)?;
     Ok((Writing { committer, segments, flusher, watched }, intake))
 }
 
-fn start_committer(config: &Config, writer: journal::Writer, ports: Ports) -> Result<(Thread, Intake), StartError> {
+fn start_committer(
+    config: &Config,
+    writer: journal::Writer,
+    ports: Ports,
+) -> Result<(Thread, Intake), StartError> {
     let limits = CommitterLimits {
         queue: config.intake.queue,
         wait_max: config.intake.wait_max,
@@ -369,8 +414,8 @@ fn make_api(
         store: Arc::clone(&shared.store),
         journal: shared.journal.clone(),
         intake: shared.intake.clone(),
-        bell: shared.hints.bell.clone(),
-        feed: shared.feed.clone(),
+        notifier: shared.hints.notifier.clone(),
+        activity_stream: shared.activity_stream.clone(),
         metrics: Arc::clone(&shared.metrics),
         stop: shared.stop.clone(),
         sender: sending::tester(&shared.config).map_err(StartError::Sender)?,
@@ -398,7 +443,8 @@ struct Watched {
 /// Starts the watchdog on a thread of its own, which no hanging disk can stop.
 fn start_watchdog(committing: Arc<Progress>, flushing: Arc<Progress>) -> std::io::Result<Watched> {
     let watched = Watched { state: Arc::clone(&flushing), stop: Stop::new() };
-    let (threads, stop) = ([("committer", committing), ("flusher", flushing)], watched.stop.clone());
+    let (threads, stop) =
+        ([("committer", committing), ("flusher", flushing)], watched.stop.clone());
     spawn_critical("watchdog", move || watch(&threads, &stop, systemd::alive))?;
     Ok(watched)
 }
@@ -424,8 +470,9 @@ fn start_workers(
 
 /// Starts the thread for the wakeups of long polls.
 fn start_notifier(shared: &Shared) -> std::io::Result<Thread> {
-    let (bell, store, stop) = (shared.hints.bell.clone(), Arc::clone(&shared.store), shared.stop.clone());
-    spawn_critical("notifier", move || bell.run(&store, &stop))
+    let (notifier, store, stop) =
+        (shared.hints.notifier.clone(), Arc::clone(&shared.store), shared.stop.clone());
+    spawn_critical("notifier", move || notifier.run(&store, &stop))
 }
 
 fn start_sweeper(shared: &Shared, api: &actix_web::web::Data<http::Api>) -> std::io::Result<Woken> {
@@ -451,11 +498,15 @@ fn start_sweeper(shared: &Shared, api: &actix_web::web::Data<http::Api>) -> std:
     Ok(Woken { thread, wake })
 }
 
-fn start_look_out(shared: &Shared, data_dir: &DataDir, health: &Arc<http::Health>) -> std::io::Result<Thread> {
+fn start_dir_watch(
+    shared: &Shared,
+    data_dir: &DataDir,
+    health: &Arc<http::Health>,
+) -> std::io::Result<Thread> {
     let told = (Arc::clone(health), Arc::clone(&shared.metrics));
-    let look_out = LookOut::new(data_dir, &shared.journal, shared.intake.clone(), told)?;
+    let dir_watch = DirWatch::new(data_dir, &shared.journal, shared.intake.clone(), told)?;
     let stop = shared.stop.clone();
-    spawn_critical("look-out", move || look_out.run(&stop))
+    spawn_critical("look-out", move || dir_watch.run(&stop))
 }
 
 fn start_replayer(shared: &Shared) -> std::io::Result<Woken> {
@@ -473,7 +524,10 @@ fn start_replayer(shared: &Shared) -> std::io::Result<Woken> {
 }
 
 /// Runs actix on a thread of its own, so that the caller's thread stays free.
-fn start_http(api: actix_web::web::Data<http::Api>, listener: TcpListener) -> std::io::Result<HttpThread> {
+fn start_http(
+    api: actix_web::web::Data<http::Api>,
+    listener: TcpListener,
+) -> std::io::Result<HttpThread> {
     let (started, handle) = std::sync::mpsc::sync_channel(1);
     let thread = spawn_critical("http", move || {
         actix_web::rt::System::new().block_on(async move {
@@ -495,6 +549,8 @@ fn start_http(api: actix_web::web::Data<http::Api>, listener: TcpListener) -> st
             }
         });
     })?;
-    let handle = handle.recv().map_err(|_gone| std::io::Error::other("the HTTP thread ended at its start"))??;
+    let handle = handle
+        .recv()
+        .map_err(|_gone| std::io::Error::other("the HTTP thread ended at its start"))??;
     Ok(HttpThread { thread, handle })
 }

@@ -40,7 +40,8 @@ const SECRETS_KEY_FILE: &str = "secrets.key";
 /// Prefix of the directory that keeps the files of a damaged journal.
 pub const DAMAGED_PREFIX: &str = "journal-damaged";
 /// Every other name that triggerd uses in the data directory.
-const OWN_FILES: [&str; 6] = [FORMAT_FILE, LOCK_FILE, ADMIN_TOKEN_FILE, SECRETS_KEY_FILE, JOURNAL_DIR, STATE_DIR];
+const OWN_FILES: [&str; 6] =
+    [FORMAT_FILE, LOCK_FILE, ADMIN_TOKEN_FILE, SECRETS_KEY_FILE, JOURNAL_DIR, STATE_DIR];
 /// Suffix of a file's name until the file is complete.
 const DRAFT_SUFFIX: &str = ".new";
 const ADMIN_TOKEN_PREFIX: &str = "trgadm_";
@@ -140,20 +141,27 @@ impl fmt::Display for DataDirError {
             }
             Self::Missing(path) => write!(
                 f,
-                "there is no data directory {}; check [storage] data_dir, or name another configuration \
+                "there is no data directory {}; check [storage] data_dir, or name another \
+                 configuration \
                  with --config",
                 path.display()
             ),
             Self::NoDirectory(path) => {
-                write!(f, "{} is not a directory; [storage] data_dir must name a directory", path.display())
+                write!(
+                    f,
+                    "{} is not a directory; [storage] data_dir must name a directory",
+                    path.display()
+                )
             }
             Self::Foreign { path, found, more } => {
                 let (path, found) = (path.display(), found.join(", "));
                 let more = if *more > 0 { format!(" and {more} more") } else { String::new() };
                 write!(
                     f,
-                    "{path} is not a data directory of triggerd, and it is not empty: it holds {found}{more}. Nothing was changed in \
-                     it; [storage] data_dir must name a directory that is empty, or that does not exist yet"
+                    "{path} is not a data directory of triggerd, and it is not empty: it holds \
+                     {found}{more}. Nothing was changed in \
+                     it; [storage] data_dir must name a directory that is empty, or that does not \
+                     exist yet"
                 )
             }
             Self::Format { file, found } => {
@@ -165,8 +173,10 @@ impl fmt::Display for DataDirError {
                 };
                 write!(
                     f,
-                    "the data directory was written by {writer}, in format {format}; this version reads format \
-                     {FORMAT_VERSION} only, so run the version that wrote it, or name another [storage] data_dir ({} says {found:?})",
+                    "the data directory was written by {writer}, in format {format}; this version \
+                     reads format \
+                     {FORMAT_VERSION} only, so run the version that wrote it, or name another \
+                     [storage] data_dir ({} says {found:?})",
                     file.display()
                 )
             }
@@ -188,7 +198,9 @@ fn io_at(path: &Path) -> impl FnOnce(io::Error) -> DataDirError {
 fn of_directory(path: &Path) -> impl FnOnce(io::Error) -> DataDirError {
     move |cause| match cause.kind() {
         io::ErrorKind::NotFound => DataDirError::Missing(path.to_owned()),
-        io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => DataDirError::NoDirectory(path.to_owned()),
+        io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => {
+            DataDirError::NoDirectory(path.to_owned())
+        }
         _ => DataDirError::Io { path: path.to_owned(), cause },
     }
 }
@@ -339,7 +351,8 @@ impl DataDir {
 impl Drop for DataDir {
     fn drop(&mut self) {
         if let Err(error) = self.give_to_owner() {
-            tracing::warn!(%error, "files that root created could not be given to the owner of the data directory");
+            tracing::warn!(%error, "files that root created could not be given to the owner of \
+                the data directory");
         }
     }
 }
@@ -360,7 +373,8 @@ fn check_access(dir: &Path) -> Result<(), DataDirError> {
 }
 
 fn accessible(path: &Path, is_dir: bool) -> Result<(), DataDirError> {
-    let wanted = Access::READ_OK | Access::WRITE_OK | if is_dir { Access::EXEC_OK } else { Access::empty() };
+    let wanted =
+        Access::READ_OK | Access::WRITE_OK | if is_dir { Access::EXEC_OK } else { Access::empty() };
     access(path, wanted).map_err(|errno| io_at(path)(errno.into()))
 }
 
@@ -377,8 +391,10 @@ fn secret_text(path: &Path, place: Place) -> Result<Option<String>, DataDirError
     let mode = file.metadata().map_err(io_at(path))?.mode();
     if place == Place::DataDir && mode & OTHERS_MODE != 0 {
         let mode = mode & 0o7777;
-        let what =
-            format!("other users can read this file (mode {mode:04o}); make it private with chmod 600, or replace it");
+        let what = format!(
+            "other users can read this file (mode {mode:04o}); make it private with chmod 600, or \
+             replace it"
+        );
         return Err(DataDirError::Secret { path: path.to_owned(), what, code: ExitCode::Usage });
     }
     let mut text = String::new();
@@ -403,7 +419,11 @@ pub fn read_secrets_key(dir: &Path, place: Place) -> Result<Option<[u8; 32]>, Da
     let path = dir.join(SECRETS_KEY_FILE);
     let Some(text) = secret_text(&path, place)? else { return Ok(None) };
     let what = "the file holds no key of 64 hexadecimal digits; take the key from a backup";
-    unhex(&text).map(Some).ok_or_else(|| DataDirError::Secret { path, what: what.to_owned(), code: ExitCode::Damaged })
+    unhex(&text).map(Some).ok_or_else(|| DataDirError::Secret {
+        path,
+        what: what.to_owned(),
+        code: ExitCode::Damaged,
+    })
 }
 
 fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
@@ -431,14 +451,17 @@ pub fn credential_admin_token(dir: &Path) -> Result<Option<String>, DataDirError
 
 fn admin_token_in(dir: &Path, place: Place) -> Result<Option<String>, DataDirError> {
     let path = dir.join(ADMIN_TOKEN_FILE);
-    let text = secret_text(&path, place)?.filter(|text| place == Place::Credentials || !text.is_empty());
+    let text =
+        secret_text(&path, place)?.filter(|text| place == Place::Credentials || !text.is_empty());
     let Some(token) = text else { return Ok(None) };
-    let is_token = token.len() >= ADMIN_TOKEN_CHARS_MIN && token.bytes().all(|byte| byte.is_ascii_graphic());
+    let is_token =
+        token.len() >= ADMIN_TOKEN_CHARS_MIN && token.bytes().all(|byte| byte.is_ascii_graphic());
     if is_token {
         return Ok(Some(token));
     }
     let what = format!(
-        "the file holds no admin token of at least {ADMIN_TOKEN_CHARS_MIN} visible ASCII characters; \
+        "the file holds no admin token of at least {ADMIN_TOKEN_CHARS_MIN} visible ASCII \
+         characters; \
          remove the file, and the next start creates a token"
     );
     Err(DataDirError::Secret { path, what, code: ExitCode::Usage })
@@ -446,7 +469,11 @@ fn admin_token_in(dir: &Path, place: Place) -> Result<Option<String>, DataDirErr
 
 /// Writes a file completely or not at all, also through a power cut. The text may depend on the
 /// metadata of the file itself.
-fn write_whole(dir: &Path, name: &str, text: impl Fn(&Metadata) -> String) -> Result<(), DataDirError> {
+fn write_whole(
+    dir: &Path,
+    name: &str,
+    text: impl Fn(&Metadata) -> String,
+) -> Result<(), DataDirError> {
     let (path, draft) = (dir.join(name), dir.join(format!("{name}{DRAFT_SUFFIX}")));
     let write = || {
         // An interrupted write left this file, or somebody placed a link to another file here.

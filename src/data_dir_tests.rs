@@ -45,7 +45,8 @@ fn a_secret_that_others_can_read_or_that_is_none_is_refused_by_name() {
     write("", 0o400);
     assert!(read(Place::Credentials).is_err(), "an empty credential is a mistake");
     fs::write(root.path().join("secrets.key"), "00".repeat(32)).unwrap();
-    fs::set_permissions(root.path().join("secrets.key"), fs::Permissions::from_mode(0o604)).unwrap();
+    fs::set_permissions(root.path().join("secrets.key"), fs::Permissions::from_mode(0o604))
+        .unwrap();
     assert!(read_secrets_key(root.path(), Place::DataDir).is_err());
 }
 
@@ -73,7 +74,10 @@ fn names_that_lead_elsewhere_are_not_written_to_and_nothing_of_roots_is_given_aw
     dir.make_secrets_key().unwrap();
     drop(dir);
     let after = fs::metadata(&other).unwrap();
-    assert_eq!((after.uid(), fs::read_to_string(&other).unwrap()), (before, "another file".to_owned()));
+    assert_eq!(
+        (after.uid(), fs::read_to_string(&other).unwrap()),
+        (before, "another file".to_owned())
+    );
     let owner = |name: &str| fs::metadata(path.join(name)).unwrap().uid();
     let expected = if is_root { 4_711 } else { before };
     assert_eq!([owner("LOCK"), owner("FORMAT"), owner("secrets.key")], [expected; 3]);

@@ -35,11 +35,11 @@
 //! - `base/ownership.rs`: the owner of files, and the advice when another user owns them
 //! - `base/peer.rs`: the client address of the connection that a thread works on
 //! - `base/random.rs`: random bytes of the operating system
-//! - `base/sabotage.rs`: failpoints: promises broken on purpose, for tests
+//! - `base/failpoint.rs`: failpoints: promises broken on purpose, for tests
 //! - `base/shares.rs`: a bounded resource that no user can take completely
 //! - `base/threads.rs`: named threads, signals between them, stopping
 //! - `base/vault.rs`: seals and opens small secrets
-//! - `base/whereabouts.rs`: the present name of an open file
+//! - `base/present_name.rs`: the present name of an open file
 //!
 //! Pure data:
 //!
@@ -52,7 +52,7 @@
 //! - `model/id.rs`: ids: TypeIDs outside, UUIDv7 inside
 //! - `model/key.rs`: API keys and scopes
 //! - `model/moment.rs`: a time, or a duration before now
-//! - `model/notice.rs`: operational events: events of triggerd itself
+//! - `model/operational_event.rs`: operational events: events of triggerd itself
 //! - `model/org.rs`: organizations and tiers
 //! - `model/replay.rs`: replays and their progress
 //! - `model/time.rs`: points in time, in Unix milliseconds
@@ -103,7 +103,7 @@
 //! - `journal/salvage.rs`: repairs a damaged journal around its losses
 //! - `journal/segment.rs`: a segment file
 //! - `journal/spare.rs`: the spare segment, made ahead of time
-//! - `journal/survey.rs`: scans every frame and changes nothing
+//! - `journal/scan.rs`: scans every frame and changes nothing
 //! - `journal/watch.rs`: checks that the segments' files are unchanged
 //! - `journal/writer.rs`: appends, with one sync for each commit group
 //!
@@ -144,9 +144,9 @@
 //! Where changes become durable:
 //!
 //! - `commit/mod.rs`: the only module that appends to the journal
-//! - `commit/bell.rs`: the notifier: wakes requests that wait for an event
+//! - `commit/notifier.rs`: the notifier: wakes requests that wait for an event
 //! - `commit/committer.rs`: takes waiting commands, appends, syncs once, applies, answers
-//! - `commit/feed.rs`: the activity stream for `/api/tail`
+//! - `commit/activity_stream.rs`: the activity stream for `/api/tail`
 //! - `commit/flusher.rs`: writes fresh rows to sled in the background
 //! - `commit/intake.rs`: the bounded queue in front of the committer
 //! - `commit/portions.rs`: splits commands into batches of bounded cost
@@ -163,7 +163,7 @@
 //! - `pipeline/sweeper.rs`: missed work, disk, dedup ids, key uses, gauges
 //! - `pipeline/worker.rs`: routes events to endpoints
 //! - `delivery/mod.rs`: deliveries: scheduling, sending and settling
-//! - `delivery/alarms.rs`: the timer queue: when to look at which endpoint again
+//! - `delivery/timer_queue.rs`: the timer queue: when to look at which endpoint again
 //! - `delivery/answer.rs`: a receiver's answer as bytes: its head, and the end of its body
 //! - `delivery/attempts.rs`: one attempt from start to end
 //! - `delivery/breakers.rs`: the open circuit breakers, for other modules to read
@@ -172,8 +172,8 @@
 //! - `delivery/envelope.rs`: the body that is pushed, in each form
 //! - `delivery/exchange.rs`: a request and its answer over one connection
 //! - `delivery/failure.rs`: the reason why a request got no answer, in a sentence
-//! - `delivery/lane.rs`: the queue, limits and breaker of one endpoint
-//! - `delivery/notices.rs`: the operational events that an attempt causes
+//! - `delivery/endpoint_queue.rs`: the queue, limits and breaker of one endpoint
+//! - `delivery/operational_events.rs`: the operational events that an attempt causes
 //! - `delivery/pool.rs`: idle connections for reuse
 //! - `delivery/resolver.rs`: resolves names to addresses, and checks each
 //! - `delivery/scheduler.rs`: decides what is sent when
@@ -182,7 +182,7 @@
 //! - `delivery/scheduler/scan.rs`: the slow scan that finds work without a hint
 //! - `delivery/secrets.rs`: endpoints' secrets, sealed and open
 //! - `delivery/sender.rs`: signs and sends
-//! - `delivery/turns.rs`: the fair queue of organizations and endpoints
+//! - `delivery/fair_queue.rs`: the fair queue of organizations and endpoints
 //!
 //! Entry points, and the server as a whole:
 //!
@@ -233,7 +233,7 @@
 //! - `app.rs`: starts the parts in order, stops them in reverse
 //! - `app/limits.rs`: fits the number of connections to the limit of open files
 //! - `app/listening.rs`: listens on the address, and waits while another process uses it
-//! - `app/look_out.rs`: checks that the data directory and the journal are still in place
+//! - `app/dir_watch.rs`: checks that the data directory and the journal are still in place
 //! - `app/loss.rs`: losses under the running server, with advice
 //! - `app/lost_secrets.rs`: starts without the key that sealed secrets
 //! - `app/opening.rs`: opens everything on disk in the order of recovery

@@ -58,7 +58,12 @@ impl std::fmt::Display for LoggingError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Directory { path, cause } => {
-                write!(f, "log directory {}: {cause}{}", path.display(), ownership::denied(path, cause))
+                write!(
+                    f,
+                    "log directory {}: {cause}{}",
+                    path.display(),
+                    ownership::denied(path, cause)
+                )
             }
             Self::AlreadyStarted => f.write_str("logging was already started"),
         }
@@ -103,7 +108,9 @@ impl LoggingGuard {
 /// If the log directory cannot be used, or logging was started before.
 pub fn start(log: &Log) -> Result<LoggingGuard, LoggingError> {
     let (files, guard) = match files(log)? {
-        Some((writer, guard)) => (Some(layer(form_of(log.format, false), false, writer)), Some(guard)),
+        Some((writer, guard)) => {
+            (Some(layer(form_of(log.format, false), false, writer)), Some(guard))
+        }
         None => (None, None),
     };
     let (filter, level) = reload::Layer::new(filter(&log.level));
@@ -139,7 +146,8 @@ pub fn is_read_by_journal(stream: &impl std::os::fd::AsFd) -> bool {
 /// The filter of a checked level. Without a directive, modules log from info on, and libraries from
 /// warn on unless the level for everything is finer.
 fn filter(level: &str) -> EnvFilter {
-    let everything = level.split(',').map(str::trim).find(|directive| is_level(directive)).unwrap_or("info");
+    let everything =
+        level.split(',').map(str::trim).find(|directive| is_level(directive)).unwrap_or("info");
     let is_fine = ["debug", "trace"].iter().any(|fine| everything.eq_ignore_ascii_case(fine));
     let is_coarse = ["off", "error"].iter().any(|coarse| everything.eq_ignore_ascii_case(coarse));
     // The last directive for a target counts, so the given level comes after the defaults.
@@ -168,7 +176,10 @@ where
     let lines = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(false);
     match form {
         LogFormat::Json | LogFormat::Auto => {
-            let format = tracing_subscriber::fmt::format().json().flatten_event(true).with_current_span(false);
+            let format = tracing_subscriber::fmt::format()
+                .json()
+                .flatten_event(true)
+                .with_current_span(false);
             let fields = tracing_subscriber::fmt::format::JsonFields::new();
             lines.event_format(Lines::new(format, with_priority)).fmt_fields(fields).boxed()
         }
@@ -185,7 +196,9 @@ fn files(log: &Log) -> Result<Option<Appender>, LoggingError> {
     let Some(directory) = &log.directory else { return Ok(None) };
     let files = Files::open(directory, log.file_bytes_max, log.files_max);
     let files = files.map_err(|(path, cause)| LoggingError::Directory { path, cause })?;
-    let writer = NonBlockingBuilder::default().buffered_lines_limit(WAITING_LINES_MAX).thread_name("log-writer");
+    let writer = NonBlockingBuilder::default()
+        .buffered_lines_limit(WAITING_LINES_MAX)
+        .thread_name("log-writer");
     Ok(Some(writer.finish(files)))
 }
 
@@ -194,15 +207,24 @@ mod tests {
     use super::*;
 
     fn log(format: LogFormat, directory: Option<PathBuf>) -> Log {
-        Log { level: "info,triggerd::store=error".to_owned(), format, directory, file_bytes_max: 1 << 20, files_max: 3 }
+        Log {
+            level: "info,triggerd::store=error".to_owned(),
+            format,
+            directory,
+            file_bytes_max: 1 << 20,
+            files_max: 3,
+        }
     }
 
     fn written(format: LogFormat, with_priority: bool) -> String {
         let directory = tempfile::tempdir().unwrap();
         let log = log(format, Some(directory.path().to_owned()));
         let (writer, guard) = files(&log).unwrap().unwrap();
-        let subscriber =
-            tracing_subscriber::registry().with(filter(&log.level)).with(layer(log.format, with_priority, writer));
+        let subscriber = tracing_subscriber::registry().with(filter(&log.level)).with(layer(
+            log.format,
+            with_priority,
+            writer,
+        ));
         tracing::subscriber::with_default(subscriber, || {
             tracing::info!(event = "evt_1", "accepted");
             tracing::debug!("too fine");
@@ -210,7 +232,10 @@ mod tests {
             tracing::info!(target: "actix_server::builder", "starting 2 workers");
         });
         drop(guard);
-        let files: Vec<_> = std::fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+        let files: Vec<_> = std::fs::read_dir(directory.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect();
         assert_eq!(files.len(), 1, "{files:?}");
         std::fs::read_to_string(&files[0]).unwrap()
     }
@@ -248,12 +273,22 @@ mod tests {
         let of = |level: &str| filter(level).to_string();
         assert!(of("info").contains("actix_server=warn"), "{}", of("info"));
         assert!(!of("debug").contains("actix_server"), "{}", of("debug"));
-        assert!(of("info,actix_server=info").contains("actix_server=info"), "{}", of("info,actix_server=info"));
+        assert!(
+            of("info,actix_server=info").contains("actix_server=info"),
+            "{}",
+            of("info,actix_server=info")
+        );
         let by_module = of("triggerd::http=debug");
-        assert!(by_module.contains("triggerd::http=debug") && by_module.contains("info"), "{by_module}");
+        assert!(
+            by_module.contains("triggerd::http=debug") && by_module.contains("info"),
+            "{by_module}"
+        );
         assert!(!of("off").contains("warn"), "{}", of("off"));
         let one_library = of("sled");
-        assert!(one_library.contains("info") && one_library.contains("actix_web=warn"), "{one_library}");
+        assert!(
+            one_library.contains("info") && one_library.contains("actix_web=warn"),
+            "{one_library}"
+        );
         for finer in ["sled,debug", "triggerd,debug", "sled, DEBUG"] {
             assert!(!of(finer).contains("=warn"), "{}", of(finer));
         }

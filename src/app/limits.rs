@@ -17,9 +17,11 @@ const FILES_PER_WORKER: usize = 4;
 pub(super) fn enough(config: &Config, limit: Option<Limit>) -> Result<Option<Limit>, StartError> {
     let least = descriptors::least(worker_files(&config.server));
     match limit {
-        Some(Limit(open_files_max)) if open_files_max < least => {
-            Err(StartError::TooFewFiles { open_files_max, least, workers: http::workers(&config.server) })
-        }
+        Some(Limit(open_files_max)) if open_files_max < least => Err(StartError::TooFewFiles {
+            open_files_max,
+            least,
+            workers: http::workers(&config.server),
+        }),
         limit => Ok(limit),
     }
 }
@@ -32,7 +34,8 @@ fn worker_files(server: &config::Server) -> usize {
 pub(super) fn fitted(config: &Config, limit: Option<Limit>) -> Config {
     let mut config = config.clone();
     let Some(limit) = limit else { return config };
-    let wanted = Shares { incoming: config.server.max_connections, outgoing: config.delivery.max_in_flight };
+    let wanted =
+        Shares { incoming: config.server.max_connections, outgoing: config.delivery.max_in_flight };
     let files = journal_files(&config.storage.data_dir) + worker_files(&config.server);
     let shares = limit.shares(wanted, files);
     if shares == wanted {
@@ -43,7 +46,8 @@ pub(super) fn fitted(config: &Config, limit: Option<Limit>) -> Config {
         open_files_max = limit.0,
         max_connections = incoming,
         max_in_flight = outgoing,
-        "the limit of open files is too low for [server] max_connections and [delivery] max_in_flight, so fewer are used; \
+        "the limit of open files is too low for [server] max_connections and [delivery] \
+         max_in_flight, so fewer are used; \
          raise the limit with LimitNOFILE= in the systemd unit, or `ulimit -n`"
     );
     config.server.max_connections = incoming;

@@ -29,9 +29,12 @@ pub(super) fn listen(address: SocketAddr, within: Duration) -> Result<TcpListene
         }
         if !std::mem::replace(&mut is_told, true) {
             let seconds = within.as_secs();
-            tracing::warn!(%address, seconds, "the address is in use by another process; waiting until it is free");
+            tracing::warn!(%address, seconds, "the address is in use by another process; waiting \
+                until it is free");
         }
-        systemd::extend(&format!("{address} is in use by another process; waiting until it is free"));
+        systemd::extend(&format!(
+            "{address} is in use by another process; waiting until it is free"
+        ));
         Signal::new().wait(TRY_EVERY);
     }
 }
@@ -51,7 +54,10 @@ mod tests {
     fn a_crowd_that_connects_at_once_is_not_turned_away() {
         let queue_max = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap_or_default();
         if queue_max.trim().parse().is_ok_and(|queue_max: u32| queue_max < 400) {
-            println!("skipped: the kernel's queue holds {} here (net.core.somaxconn)", queue_max.trim());
+            println!(
+                "skipped: the kernel's queue holds {} here (net.core.somaxconn)",
+                queue_max.trim()
+            );
             return;
         }
         let listener = listen(SocketAddr::from(([127, 0, 0, 1], 0)), Duration::ZERO).unwrap();
@@ -68,7 +74,9 @@ mod tests {
         let address = other.local_addr().unwrap();
         let error = listen(address, Duration::from_millis(150)).unwrap_err().to_string();
         assert!(error.contains(&address.to_string()) && error.contains("in use"), "{error}");
-        let waits = std::thread::Builder::new().spawn(move || listen(address, Duration::from_mins(1))).unwrap();
+        let waits = std::thread::Builder::new()
+            .spawn(move || listen(address, Duration::from_mins(1)))
+            .unwrap();
         drop(other);
         assert_eq!(waits.join().unwrap().unwrap().local_addr().unwrap(), address);
     }

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 
-use crate::base::{ownership, whereabouts};
+use crate::base::{ownership, present_name};
 use crate::journal::{Change, Strayed};
 
 /// A file or directory of the data directory that was moved, removed or changed.
@@ -14,7 +14,7 @@ use crate::journal::{Change, Strayed};
 pub(super) struct Loss {
     path: PathBuf,
     what: What,
-    fate: Fate,
+    cause: Cause,
 }
 
 /// The part of the data directory that is lost.
@@ -32,7 +32,7 @@ pub(super) enum What {
 
 /// How the file was lost.
 #[derive(Debug)]
-enum Fate {
+enum Cause {
     /// The file has this path now.
     Renamed(PathBuf),
     /// The file has no path any more.
@@ -46,27 +46,29 @@ enum Fate {
 impl Loss {
     /// The loss of a file or directory held open, so its new name can be found.
     pub(super) fn of(what: What, path: PathBuf, held: &File) -> Self {
-        let fate = whereabouts::name_now(held).map_or(Fate::Removed, Fate::Renamed);
-        Self { path, what, fate }
+        let cause = present_name::name_now(held).map_or(Cause::Removed, Cause::Renamed);
+        Self { path, what, cause }
     }
 
     /// The loss of access to a file or directory.
     pub(super) fn denied(what: What, path: PathBuf, error: io::Error) -> Self {
-        Self { path, what, fate: Fate::Denied(error) }
+        Self { path, what, cause: Cause::Denied(error) }
     }
 
     /// The loss of a segment, as the journal's watch found it.
     pub(super) fn segment(strayed: Strayed) -> Self {
         let Strayed { path, file, change } = strayed;
-        let fate = match change {
+        let cause = match change {
             Change::Gone | Change::Replaced => return Self::of(What::Segment, path, &file),
             Change::Length { is, was } => {
-                Fate::Changed(format!("it is {is} bytes long, but was made {was} bytes long"))
+                Cause::Changed(format!("it is {is} bytes long, but was made {was} bytes long"))
             }
-            Change::Overwritten => Fate::Changed("the frames that were written last are not in it".to_owned()),
-            Change::Denied(error) => Fate::Denied(error),
+            Change::Overwritten => {
+                Cause::Changed("the frames that were written last are not in it".to_owned())
+            }
+            Change::Denied(error) => Cause::Denied(error),
         };
-        Self { path, what: What::Segment, fate }
+        Self { path, what: What::Segment, cause }
     }
 
     /// The path at which the file was, for the log.
@@ -76,9 +78,11 @@ impl Loss {
 
     /// A clause for the log: how the file was lost.
     pub(super) fn summary(&self) -> &'static str {
-        match (self.what, &self.fate) {
-            (_, Fate::Denied(_)) => "the server is no longer allowed to open the data directory",
-            (What::Segment, _) => "a part of the journal was removed, renamed or changed while the server runs",
+        match (self.what, &self.cause) {
+            (_, Cause::Denied(_)) => "the server is no longer allowed to open the data directory",
+            (What::Segment, _) => {
+                "a part of the journal was removed, renamed or changed while the server runs"
+            }
             (What::DataDir | What::Journal | What::Lock, _) => {
                 "the data directory was removed, renamed or replaced while the server runs"
             }
@@ -88,39 +92,52 @@ impl Loss {
 
 impl fmt::Display for Loss {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { path, what, fate } = self;
+        let Self { path, what, cause } = self;
         let shown = path.display();
-        match fate {
-            Fate::Renamed(now) => {
-                write!(f, "{shown} was renamed under the running server and is {} now. ", now.display())?;
+        match cause {
+            Cause::Renamed(now) => {
+                write!(
+                    f,
+                    "{shown} was renamed under the running server and is {} now. ",
+                    now.display()
+                )?;
                 match what {
                     What::DataDir => f.write_str(
-                        "Nothing is lost: rename it back before the next start, which would otherwise make an empty data \
+                        "Nothing is lost: rename it back before the next start, which would \
+                         otherwise make an empty data \
                          directory or use the directory that now has this name",
                     ),
-                    What::Journal | What::Segment => f.write_str("Nothing is lost: rename it back before the next start"),
+                    What::Journal | What::Segment => f.write_str(
+                        "Nothing is lost: rename it back \
+                        before the next start",
+                    ),
                     What::Lock => f.write_str("Nothing is lost"),
                 }
             }
-            Fate::Removed => {
+            Cause::Removed => {
                 write!(f, "{shown} was removed under the running server, or replaced. ")?;
                 match what {
                     What::DataDir => f.write_str(
-                        "Everything in it is lost but for a backup: restore the backup before the next start, which would \
+                        "Everything in it is lost but for a backup: restore the backup before the \
+                         next start, which would \
                          otherwise make an empty data directory",
                     ),
                     What::Journal => f.write_str(
-                        "The events are lost but for a backup: the state does not hold them, and no start succeeds without the \
+                        "The events are lost but for a backup: the state does not hold them, and \
+                         no start succeeds without the \
                          journal",
                     ),
                     What::Segment => f.write_str(ADVICE),
                     What::Lock => f.write_str("Nothing is lost"),
                 }
             }
-            Fate::Changed(how) => write!(f, "{shown} was changed under the running server: {how}. {ADVICE}"),
-            Fate::Denied(error) => write!(
+            Cause::Changed(how) => {
+                write!(f, "{shown} was changed under the running server: {how}. {ADVICE}")
+            }
+            Cause::Denied(error) => write!(
                 f,
-                "{shown}: {error}{}. The mode or the owner was changed under the running server. Nothing \
+                "{shown}: {error}{}. The mode or the owner was changed under the running server. \
+                 Nothing \
                  is lost: restore the mode and the owner",
                 ownership::denied(path, error)
             ),
@@ -129,8 +146,10 @@ impl fmt::Display for Loss {
 }
 
 /// The advice after the loss of a part of the journal.
-const ADVICE: &str = "The events in it are lost but for a backup: restore this file from the backup. Without a backup, \
-                      `triggerd rebuild --skip-damaged` saves every whole frame and lists the losses";
+const ADVICE: &str = "The events in it are lost but for a backup: restore this file from the \
+    backup. Without a backup, \
+                      `triggerd rebuild --skip-damaged` saves every whole frame and lists the \
+                      losses";
 
 #[cfg(test)]
 mod tests {
@@ -149,19 +168,30 @@ mod tests {
         fs::rename(&here, &there).unwrap();
         for what in [What::DataDir, What::Journal, What::Segment] {
             let said = said(what);
-            assert!(said.contains("Nothing is lost") && said.contains(there.to_str().unwrap()), "{said}");
+            assert!(
+                said.contains("Nothing is lost") && said.contains(there.to_str().unwrap()),
+                "{said}"
+            );
         }
         fs::remove_dir(&there).unwrap();
         for what in [What::DataDir, What::Journal, What::Segment] {
             let said = said(what);
-            assert!(said.contains("lost but for a backup") && !said.contains("Nothing is lost"), "{said}");
+            assert!(
+                said.contains("lost but for a backup") && !said.contains("Nothing is lost"),
+                "{said}"
+            );
         }
         assert!(said(What::DataDir).contains("make an empty data directory"));
         assert!(said(What::Journal).contains("no start succeeds"));
-        let strayed = |change| Strayed { path: here.clone(), file: held.try_clone().unwrap(), change };
+        let strayed =
+            |change| Strayed { path: here.clone(), file: held.try_clone().unwrap(), change };
         let said = Loss::segment(strayed(Change::Length { is: 0, was: 64 })).to_string();
-        assert!(said.contains("0 bytes long, but was made 64") && said.contains("rebuild"), "{said}");
-        let said = Loss::segment(strayed(Change::Denied(io::ErrorKind::PermissionDenied.into()))).to_string();
+        assert!(
+            said.contains("0 bytes long, but was made 64") && said.contains("rebuild"),
+            "{said}"
+        );
+        let said = Loss::segment(strayed(Change::Denied(io::ErrorKind::PermissionDenied.into())))
+            .to_string();
         assert!(said.contains("Nothing is lost") && said.contains("owner"), "{said}");
     }
 }

@@ -17,10 +17,15 @@ use crate::store::{StateError, Store};
 const AT_ONCE: usize = 500;
 
 /// Returns the endpoints with a secret or a header that this key does not open.
-pub(super) fn unopened(vault: &Vault, store: &Store, now: Timestamp) -> Result<Vec<Arc<Endpoint>>, StateError> {
+pub(super) fn unopened(
+    vault: &Vault,
+    store: &Store,
+    now: Timestamp,
+) -> Result<Vec<Arc<Endpoint>>, StateError> {
     let mut endpoints = store.all_endpoints()?;
     endpoints.retain(|endpoint| {
-        secrets::open(vault, endpoint, now).is_none() || secrets::open_headers(vault, endpoint).is_none()
+        secrets::open(vault, endpoint, now).is_none()
+            || secrets::open_headers(vault, endpoint).is_none()
     });
     Ok(endpoints)
 }
@@ -34,20 +39,27 @@ pub(super) fn forget(shared: &Shared, lost: &[Arc<Endpoint>]) -> Result<(), Star
     for endpoints in lost.chunks(AT_ONCE) {
         let mut commands = Vec::new();
         for endpoint in endpoints {
-            let Some((org, _)) = shared.store.target(endpoint.id).map_err(StartError::State)? else { continue };
-            let organization = shared.store.org_id(org).map_err(StartError::State)?.map(|id| id.to_string());
+            let Some((org, _)) = shared.store.target(endpoint.id).map_err(StartError::State)?
+            else {
+                continue;
+            };
+            let organization =
+                shared.store.org_id(org).map_err(StartError::State)?.map(|id| id.to_string());
             let headers = endpoint.settings.headers.len();
             let (endpoint, url) = (renewed(&shared.vault, endpoint, now)?, &endpoint.settings.url);
             tracing::warn!(
                 target: crate::logging::AUDIT,
                 organization, endpoint = %endpoint.id, url, headers,
-                "the endpoint's secret and the values of its headers are lost; it is disabled until its \
+                "the endpoint's secret and the values of its headers are lost; it is disabled \
+                 until its \
                  owner rotates the secret, sets the headers again and enables it"
             );
             commands.push(Command::PutEndpoint(PutEndpoint { org, endpoint, sets_enabled: true }));
         }
         if !shared.intake.push_and_wait(commands) {
-            return Err(StartError::ForgetSecrets("the journal accepts no changes; the log has the cause"));
+            return Err(StartError::ForgetSecrets(
+                "the journal accepts no changes; the log has the cause",
+            ));
         }
     }
     Ok(())

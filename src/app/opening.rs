@@ -15,7 +15,9 @@ use crate::base::threads::Signal;
 use crate::base::vault::Vault;
 use crate::commit::{RecoveryError, Space, recover_telling};
 use crate::config::{Config, credentials_directory};
-use crate::data_dir::{DataDir, DataDirError, Place, credential_admin_token, filesystem_bytes, read_secrets_key};
+use crate::data_dir::{
+    DataDir, DataDirError, Place, credential_admin_token, filesystem_bytes, read_secrets_key,
+};
 use crate::journal::{self, OsFiles, Position, Reader};
 use crate::model::endpoint::Endpoint;
 use crate::model::time::Timestamp;
@@ -40,7 +42,8 @@ pub(super) fn open(
     forget_secrets: bool,
 ) -> Result<Opened, StartError> {
     let beside: Vec<_> = config.log.directory.iter().cloned().collect();
-    let mut data_dir = DataDir::open_beside(&config.storage.data_dir, &beside).map_err(StartError::DataDir)?;
+    let mut data_dir =
+        DataDir::open_beside(&config.storage.data_dir, &beside).map_err(StartError::DataDir)?;
     let admin_token = admin_token(config, &data_dir).map_err(StartError::DataDir)?;
     let (writer, journal, is_copied) = open_journal(config, &data_dir)?;
     data_dir.complete(Timestamp(clock.now_ms())).map_err(StartError::DataDir)?;
@@ -64,14 +67,17 @@ pub(super) fn tell_copy(data_dir: &DataDir, store: &Store, delivers: bool) {
     if delivers {
         tracing::warn!(
             waiting,
-            "the data directory is a copy, and this server sends the deliveries that wait in it: if the original server \
-             still runs, endpoints get these deliveries twice. To look at a copy without delivering, start it with \
+            "the data directory is a copy, and this server sends the deliveries that wait in it: \
+             if the original server \
+             still runs, endpoints get these deliveries twice. To look at a copy without \
+             delivering, start it with \
              --no-deliver"
         );
     } else {
         tracing::info!(
             waiting,
-            "the data directory is a copy; this server delivers nothing. A start without --no-deliver \
+            "the data directory is a copy; this server delivers nothing. A start without \
+             --no-deliver \
              delivers"
         );
     }
@@ -81,7 +87,8 @@ pub(super) fn tell_copy(data_dir: &DataDir, store: &Store, delivers: bool) {
 /// next start warns once more.
 pub(super) fn settle(data_dir: &mut DataDir, delivers: bool) {
     if delivers && let Err(error) = data_dir.note_copy(false) {
-        tracing::warn!(%error, "the next start will say once more that the data directory is a copy");
+        tracing::warn!(%error, "the next start will say once more that the data directory is a \
+            copy");
     }
 }
 
@@ -94,7 +101,8 @@ fn open_vault(
     now: Timestamp,
     forget: bool,
 ) -> Result<(Vault, Vec<Arc<Endpoint>>), StartError> {
-    let credential = credentials_directory().map(|dir| read_secrets_key(&dir, Place::Credentials)).transpose();
+    let credential =
+        credentials_directory().map(|dir| read_secrets_key(&dir, Place::Credentials)).transpose();
     let key = match credential.map_err(StartError::DataDir)?.flatten() {
         Some(key) => Some(key),
         None => data_dir.secrets_key().map_err(StartError::DataDir)?,
@@ -119,7 +127,8 @@ fn admin_token(config: &Config, data_dir: &DataDir) -> Result<String, DataDirErr
     if let Some(token) = &config.keys.admin_token {
         return Ok(token.reveal().to_owned());
     }
-    let credential = credentials_directory().map(|dir| credential_admin_token(&dir)).transpose()?.flatten();
+    let credential =
+        credentials_directory().map(|dir| credential_admin_token(&dir)).transpose()?.flatten();
     credential.map_or_else(|| data_dir.admin_token(), Ok)
 }
 
@@ -129,11 +138,17 @@ const SEGMENT_SHARE: u64 = 16;
 const SEGMENT_BYTES_MIN: u64 = 64 << 10;
 
 /// Opens the journal. The flag is true if the journal is a copy.
-fn open_journal(config: &Config, data_dir: &DataDir) -> Result<(journal::Writer, Reader, bool), StartError> {
+fn open_journal(
+    config: &Config,
+    data_dir: &DataDir,
+) -> Result<(journal::Writer, Reader, bool), StartError> {
     let dir = data_dir.journal();
     let has_segments = || std::fs::read_dir(&dir).is_ok_and(|mut entries| entries.next().is_some());
     if !data_dir.is_new() && !has_segments() {
-        return Err(StartError::Missing(format!("{} has no segments, but events were stored here", dir.display())));
+        return Err(StartError::Missing(format!(
+            "{} has no segments, but events were stored here",
+            dir.display()
+        )));
     }
     let share = filesystem_bytes(data_dir.path()).map_or(u64::MAX, |bytes| bytes / SEGMENT_SHARE);
     let segment_bytes = config.storage.segment_bytes.min(share.max(SEGMENT_BYTES_MIN));
@@ -148,7 +163,9 @@ fn open_journal(config: &Config, data_dir: &DataDir) -> Result<(journal::Writer,
     }
     tracing::info!(segments = report.segments, end = report.end.0, "journal opened");
     if report.is_copy {
-        tracing::info!("the data directory is a copy; everything acknowledged before the copy began is in it");
+        tracing::info!(
+            "the data directory is a copy; everything acknowledged before the copy began is in it"
+        );
     }
     if let Some(cut) = report.cut {
         let (file, cause) = (cut.file.display().to_string(), cut.cause.name());
@@ -198,7 +215,8 @@ fn give_back(state: &Path, space: &Space) {
         tracing::warn!(%error, "the state that did not fit could not be deleted");
     }
     let began = Instant::now();
-    while space.free().is_some_and(|free| free < SEGMENT_BYTES as u64) && began.elapsed() < AT_MOST {
+    while space.free().is_some_and(|free| free < SEGMENT_BYTES as u64) && began.elapsed() < AT_MOST
+    {
         Signal::new().wait(LOOK_EVERY);
     }
 }
@@ -211,9 +229,12 @@ fn try_to_open_state(
     space: &Space,
 ) -> Result<Store, StartError> {
     let end = journal.end().0;
-    let store = Store::open(&data_dir.state(), config.storage.state_cache_bytes, end).map_err(StartError::State)?;
+    let store = Store::open(&data_dir.state(), config.storage.state_cache_bytes, end)
+        .map_err(StartError::State)?;
     if let Some(Reason::AheadOfJournal { applied }) = store.rebuild_reason() {
-        return Err(StartError::Missing(format!("it ends at position {end}, but the stored state goes to {applied}")));
+        return Err(StartError::Missing(format!(
+            "it ends at position {end}, but the stored state goes to {applied}"
+        )));
     }
     if let Some(reason) = store.rebuild_reason() {
         tracing::info!(%reason, "computing the state from the journal");
@@ -222,13 +243,19 @@ fn try_to_open_state(
     let progress = Progress::of("applying the journal to the state");
     // sled 0.34.7 panics on some kinds of damage.
     let tell = |done, all| progress.tell(done, all);
-    let recovered = catch_unwind(AssertUnwindSafe(|| recover_telling(&store, journal, space, &tell)));
+    let recovered =
+        catch_unwind(AssertUnwindSafe(|| recover_telling(&store, journal, space, &tell)));
     if matches!(recovered, Err(_) | Ok(Err(RecoveryError::State(_)))) {
-        store.condemn();
+        store.invalidate();
         tracing::error!("the state is broken; the next start computes it from the journal");
     }
-    let recovered = recovered.unwrap_or_else(|panic| resume_unwind(panic)).map_err(StartError::Recovery)?;
+    let recovered =
+        recovered.unwrap_or_else(|panic| resume_unwind(panic)).map_err(StartError::Recovery)?;
     let took_ms = u64::try_from(recovered.took.as_millis()).unwrap_or(u64::MAX);
-    tracing::info!(commands = recovered.commands, took_ms, "the state is up to date with the journal");
+    tracing::info!(
+        commands = recovered.commands,
+        took_ms,
+        "the state is up to date with the journal"
+    );
     Ok(store)
 }

@@ -24,7 +24,8 @@ impl App {
     pub fn reload(&mut self, new: &Config) -> Result<Reloaded, SenderError> {
         let mut taken = self.config.reloaded(new);
         // The scheduler's queue has kept its size since the start, which bounds `max_in_flight`.
-        taken.delivery.max_in_flight = taken.delivery.max_in_flight.min(self.sending.in_flight_max());
+        taken.delivery.max_in_flight =
+            taken.delivery.max_in_flight.min(self.sending.in_flight_max());
         let per_org = &mut taken.delivery.max_in_flight_per_org;
         *per_org = (*per_org).min(taken.delivery.max_in_flight);
         let per_endpoint = &mut taken.delivery.max_in_flight_per_endpoint;

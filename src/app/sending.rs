@@ -25,7 +25,11 @@ const QUEUED_MAX: usize = 65_536;
 
 /// The runtime for requests to receivers.
 pub(super) fn runtime() -> std::io::Result<Runtime> {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("sender").enable_all().build()
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("sender")
+        .enable_all()
+        .build()
 }
 
 /// The sender of test events, for the threads of the API. Connections are not kept, because each
@@ -116,7 +120,10 @@ pub(super) fn start_scheduler(
         in_flight_max: limits.in_flight.saturating_mul(RAISED_TIMES),
     };
     if !delivers {
-        tracing::warn!("nothing is delivered, because the server was started with --no-deliver; deliveries wait");
+        tracing::warn!(
+            "nothing is delivered, because the server was started with --no-deliver; deliveries \
+             wait"
+        );
         return Ok((None, live));
     }
     let attempts = Attempter {
@@ -140,10 +147,12 @@ pub(super) fn start_scheduler(
         breakers: Arc::clone(&shared.breakers),
         metrics: Arc::clone(&shared.metrics),
     };
-    let scheduler = Scheduler::new(ports, limits, attempts).with_live_limits(Arc::clone(&live.limits));
+    let scheduler =
+        Scheduler::new(ports, limits, attempts).with_live_limits(Arc::clone(&live.limits));
     let stop = shared.stop.clone();
     let drain = shared.config.server.shutdown / 2;
-    let thread = spawn_critical("scheduler", move || scheduler.run(&stop, drain)).map_err(StartError::Threads)?;
+    let thread = spawn_critical("scheduler", move || scheduler.run(&stop, drain))
+        .map_err(StartError::Threads)?;
     Ok((Some(thread), live))
 }
 

@@ -95,10 +95,12 @@ impl StartError {
             | Self::Missing(_)
             | Self::SecretsKey { .. }
             | Self::SecretsKeyLost { .. }
-            | Self::Recovery(RecoveryError::Unknown { .. } | RecoveryError::Journal(ReadError::Damage(_))) => {
-                ExitCode::Damaged
-            }
-            Self::Recovery(RecoveryError::Journal(ReadError::Io { source, .. })) if is_unreadable(source) => {
+            | Self::Recovery(
+                RecoveryError::Unknown { .. } | RecoveryError::Journal(ReadError::Damage(_)),
+            ) => ExitCode::Damaged,
+            Self::Recovery(RecoveryError::Journal(ReadError::Io { source, .. }))
+                if is_unreadable(source) =>
+            {
                 ExitCode::Damaged
             }
             Self::TooFewFiles { .. } => ExitCode::Usage,
@@ -129,7 +131,8 @@ impl fmt::Display for StartError {
                 _,
             ) => Ok(()),
             (_, ExitCode::Damaged) => f.write_str(
-                ". `triggerd verify` lists all damage; `triggerd rebuild --skip-damaged` saves every whole frame, keeps \
+                ". `triggerd verify` lists all damage; `triggerd rebuild --skip-damaged` saves \
+                 every whole frame, keeps \
                  the damaged files and lists the losses. If there is a backup, look there first",
             ),
             _ => Ok(()),
@@ -138,6 +141,7 @@ impl fmt::Display for StartError {
 }
 
 impl StartError {
+    #[expect(clippy::too_many_lines, reason = "a table: one row follows the other")]
     fn cause(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::DataDir(error) => error.fmt(f),
@@ -145,51 +149,76 @@ impl StartError {
             Self::Missing(what) => write!(f, "the journal is damaged: {what}"),
             Self::SecretsKey { endpoint, of } => write!(
                 f,
-                "the secret of {endpoint} (there are {of} endpoints) was encrypted with another key: secrets.key in the data \
-                 directory, or systemd's credential of that name, is not the key that encrypted it; take the right key from \
-                 a backup. Without a backup, `triggerd serve --forget-secrets` starts without the secrets that cannot be \
+                "the secret of {endpoint} (there are {of} endpoints) was encrypted with another \
+                 key: secrets.key in the data \
+                 directory, or systemd's credential of that name, is not the key that encrypted \
+                 it; take the right key from \
+                 a backup. Without a backup, `triggerd serve --forget-secrets` starts without the \
+                 secrets that cannot be \
                  decrypted, and logs each of them"
             ),
             Self::SecretsKeyLost { of } => write!(
                 f,
-                "secrets.key is not in the data directory, and there is no systemd credential of that name, but the secrets of {of} \
-                 endpoints are encrypted with it; no new key was created. Take secrets.key from a backup. Without a backup, `triggerd \
+                "secrets.key is not in the data directory, and there is no systemd credential of \
+                 that name, but the secrets of {of} \
+                 endpoints are encrypted with it; no new key was created. Take secrets.key from a \
+                 backup. Without a backup, `triggerd \
                  serve --forget-secrets` starts without those secrets, and logs each of them"
             ),
             Self::State(error) => error.fmt(f),
             Self::Recovery(error) => write!(f, "the journal cannot be applied: {error}"),
-            Self::Listen { address, cause } if cause.kind() == std::io::ErrorKind::PermissionDenied => write!(
-                f,
-                "cannot listen on {address}: {cause}; ports below 1024 need root; choose another port in \
+            Self::Listen { address, cause }
+                if cause.kind() == std::io::ErrorKind::PermissionDenied =>
+            {
+                write!(
+                    f,
+                    "cannot listen on {address}: {cause}; ports below 1024 need root; choose \
+                     another port in \
                  [server] listen"
-            ),
-            Self::Listen { address, cause } if cause.kind() == std::io::ErrorKind::AddrInUse => write!(
-                f,
-                "cannot listen on {address}: {cause}. Another process listens on it (`ss -ltnp` shows which); stop that process, or \
+                )
+            }
+            Self::Listen { address, cause } if cause.kind() == std::io::ErrorKind::AddrInUse => {
+                write!(
+                    f,
+                    "cannot listen on {address}: {cause}. Another process listens on it (`ss \
+                     -ltnp` shows which); stop that process, or \
                  choose another address in [server] listen"
-            ),
-            Self::Listen { address, cause } if cause.kind() == std::io::ErrorKind::AddrNotAvailable => write!(
-                f,
-                "cannot listen on {address}: {cause}. This machine does not have this address now; \
+                )
+            }
+            Self::Listen { address, cause }
+                if cause.kind() == std::io::ErrorKind::AddrNotAvailable =>
+            {
+                write!(
+                    f,
+                    "cannot listen on {address}: {cause}. This machine does not have this address \
+                     now; \
                  choose another address in [server] listen"
-            ),
+                )
+            }
             Self::Listen { address, cause } => write!(f, "cannot listen on {address}: {cause}"),
             Self::NoSpace { dir, free, cause } => write!(
                 f,
-                "{cause}. The disk of {} has {free} bytes free; with {FREE_BYTES_MIN} a start succeeds. Free disk space and \
+                "{cause}. The disk of {} has {free} bytes free; with {FREE_BYTES_MIN} a start \
+                 succeeds. Free disk space and \
                  start again: nothing is lost",
                 dir.display()
             ),
             Self::TooFewFiles { open_files_max, least, workers } => write!(
                 f,
-                "at most {open_files_max} files may be open, but {workers} threads that serve requests need {least}: raise the \
-                 limit with LimitNOFILE= in the systemd unit, or `ulimit -n`, or lower [server] workers"
+                "at most {open_files_max} files may be open, but {workers} threads that serve \
+                 requests need {least}: raise the \
+                 limit with LimitNOFILE= in the systemd unit, or `ulimit -n`, or lower [server] \
+                 workers"
             ),
             Self::Sender(error) => error.fmt(f),
             Self::Metrics(error) => error.fmt(f),
             Self::Threads(error) => write!(f, "threads cannot be started: {error}"),
             Self::ForgetSecrets(why) => {
-                write!(f, "endpoints whose secrets are lost could not get new secrets: {why}; start the server again")
+                write!(
+                    f,
+                    "endpoints whose secrets are lost could not get new secrets: {why}; start the \
+                     server again"
+                )
             }
         }
     }
@@ -203,7 +232,8 @@ mod tests {
 
     #[test]
     fn what_keeps_lost_secrets_from_being_replaced_is_no_damage_of_the_journal() {
-        let error = StartError::ForgetSecrets("the journal accepts no changes; the log has the cause");
+        let error =
+            StartError::ForgetSecrets("the journal accepts no changes; the log has the cause");
         assert_eq!(error.exit_code(), ExitCode::Fatal);
         let text = error.to_string();
         assert!(text.contains("secrets are lost") && !text.contains("--skip-damaged"), "{text}");

@@ -8,7 +8,8 @@
 /// IPv4, the length of a prefix). `None` if there are no such zeros. The groups of IPv6 are
 /// hexadecimal: leading zeros are usual there and mean nothing.
 pub fn without_leading_zeros(text: &str) -> Option<String> {
-    let (address, prefix) = text.split_once('/').map_or((text, None), |(address, prefix)| (address, Some(prefix)));
+    let (address, prefix) =
+        text.split_once('/').map_or((text, None), |(address, prefix)| (address, Some(prefix)));
     let octets_begin = address.rfind(':').map_or(0, |colon| colon + 1);
     let (groups, octets) = address.split_at(octets_begin);
     let octets = if octets.contains('.') {
@@ -34,7 +35,8 @@ pub fn decimal(text: &str) -> &str {
 
 /// Returns true if the host of the URL is an IPv4 address with a leading zero in a number.
 pub fn has_octal_host(url: &str) -> bool {
-    let behind_scheme = url.split_once(':').map_or("", |(_, rest)| rest).trim_start_matches(['/', '\\']);
+    let behind_scheme =
+        url.split_once(':').map_or("", |(_, rest)| rest).trim_start_matches(['/', '\\']);
     let authority = behind_scheme.split(['/', '\\', '?', '#']).next().unwrap_or_default();
     let host_and_port = authority.rsplit_once('@').map_or(authority, |(_, behind)| behind);
     let host = host_and_port.split(':').next().unwrap_or_default().trim_end_matches('.');
@@ -59,19 +61,32 @@ mod tests {
         ] {
             assert_eq!(without_leading_zeros(text).as_deref(), Some(plain), "{text}");
         }
-        for text in ["10.0.0.0/8", "0.0.0.0/0", "fd00:0db8::0001/32", "::0/0", "", "a/b", "100.100.1.10"] {
+        for text in
+            ["10.0.0.0/8", "0.0.0.0/0", "fd00:0db8::0001/32", "::0/0", "", "a/b", "100.100.1.10"]
+        {
             assert_eq!(without_leading_zeros(text), None, "{text}");
         }
     }
 
     #[test]
     fn only_a_host_that_is_an_address_can_have_an_octal_number() {
-        for url in
-            ["http://010.8.8.8/", "https://8.8.8.010:443", "http:8.08.8.8", "http://u@01.1.1.1./?a", "http://010"]
-        {
+        for url in [
+            "http://010.8.8.8/",
+            "https://8.8.8.010:443",
+            "http:8.08.8.8",
+            "http://u@01.1.1.1./?a",
+            "http://010",
+        ] {
             assert!(has_octal_host(url), "{url}");
         }
-        for url in ["http://10.8.8.8/010", "http://010.example.com/", "http://0.0.0.0", "http://[::01]/", "x", ""] {
+        for url in [
+            "http://10.8.8.8/010",
+            "http://010.example.com/",
+            "http://0.0.0.0",
+            "http://[::01]/",
+            "x",
+            "",
+        ] {
             assert!(!has_octal_host(url), "{url}");
         }
     }

@@ -105,7 +105,11 @@ impl Clock {
     /// now or an earlier time.
     pub fn wall_ms_of(&self, due_ms: UnixMs) -> UnixMs {
         let (steady_ms, now_ms) = (self.steady_ms(), self.now_ms());
-        if due_ms <= now_ms { due_ms } else { now_ms.saturating_add(due_ms.saturating_sub(steady_ms)) }
+        if due_ms <= now_ms {
+            due_ms
+        } else {
+            now_ms.saturating_add(due_ms.saturating_sub(steady_ms))
+        }
     }
 
     /// Raises the steady time to at least this value.
@@ -116,7 +120,8 @@ impl Clock {
     fn read_steady(&self, at_least_ms: UnixMs) -> UnixMs {
         let mut anchor = self.anchor.lock().unwrap_or_else(PoisonError::into_inner);
         let (wall_ms, at) = (self.now_ms().max(at_least_ms), self.monotonic());
-        let expected_ms = anchor.map_or(0, |known| known.steady_ms.saturating_add(at.since_ms(known.at)));
+        let expected_ms =
+            anchor.map_or(0, |known| known.steady_ms.saturating_add(at.since_ms(known.at)));
         // The anchor moves only when the wall clock is ahead, so no fraction of a millisecond is
         // lost or counted twice.
         if wall_ms > expected_ms || anchor.is_none() {
@@ -173,9 +178,16 @@ mod tests {
         assert_eq!((clock.now_ms(), clock.steady_ms(), clock.ahead_ms()), (4_000, 10_000, 6_000));
         clock.advance_ms(1_000);
         assert_eq!((clock.now_ms(), clock.steady_ms()), (5_000, 11_000), "time passes");
-        assert_eq!([500, 5_001, 11_000, 11_007].map(|due| clock.wall_ms_of(due)), [500, 5_000, 5_000, 5_007]);
+        assert_eq!(
+            [500, 5_001, 11_000, 11_007].map(|due| clock.wall_ms_of(due)),
+            [500, 5_000, 5_000, 5_007]
+        );
         clock.set_ms(9_000);
-        assert_eq!((clock.steady_ms(), clock.ahead_ms()), (11_000, 2_000), "set forward, but not far enough");
+        assert_eq!(
+            (clock.steady_ms(), clock.ahead_ms()),
+            (11_000, 2_000),
+            "set forward, but not far enough"
+        );
         clock.set_ms(20_000);
         assert_eq!((clock.steady_ms(), clock.ahead_ms()), (20_000, 0));
         clock.advance_ms(5);

@@ -40,7 +40,8 @@ impl std::error::Error for CodecError {}
 /// # Errors
 /// The record is over the size limit.
 pub fn encode_into<T: Serialize>(record: &T, out: &mut Vec<u8>) -> Result<(), CodecError> {
-    bincode::serde::encode_into_std_write(record, out, CONFIG).map_err(|error| CodecError(error.to_string()))?;
+    bincode::serde::encode_into_std_write(record, out, CONFIG)
+        .map_err(|error| CodecError(error.to_string()))?;
     Ok(())
 }
 
@@ -58,5 +59,9 @@ pub fn decode_prefix<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, usize), Co
 /// The bytes are not such a record, or more bytes follow.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
     let (record, used) = decode_prefix(bytes)?;
-    if used == bytes.len() { Ok(record) } else { Err(CodecError(format!("{} bytes left over", bytes.len() - used))) }
+    if used == bytes.len() {
+        Ok(record)
+    } else {
+        Err(CodecError(format!("{} bytes left over", bytes.len() - used)))
+    }
 }

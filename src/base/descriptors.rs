@@ -56,7 +56,9 @@ pub fn raise() -> Option<Limit> {
 /// Reads the soft and the hard limit of open files.
 fn limits(text: &str) -> Option<(u64, u64)> {
     let line = text.lines().find_map(|line| line.strip_prefix("Max open files"))?;
-    let mut words = line.split_whitespace().map(|word| if word == "unlimited" { Ok(u64::MAX) } else { word.parse() });
+    let mut words = line
+        .split_whitespace()
+        .map(|word| if word == "unlimited" { Ok(u64::MAX) } else { word.parse() });
     Some((words.next()?.ok()?, words.next()?.ok()?))
 }
 
@@ -86,9 +88,12 @@ mod tests {
 
     #[test]
     fn limits_are_read_as_the_kernel_writes_them() {
-        let text = "Limit                     Soft Limit           Hard Limit           Units     \n\
-                    Max processes             94946                94946                processes \n\
-                    Max open files            1024                 unlimited            files     \n";
+        let text = "Limit                     Soft Limit           Hard Limit           \
+            Units     \n\
+                    Max processes             94946                94946                \
+                    processes \n\
+                    Max open files            1024                 unlimited            \
+                    files     \n";
         assert_eq!(limits(text), Some((1_024, u64::MAX)));
         assert!(raise().is_some_and(|Limit(limit)| limit > 0));
     }
@@ -99,10 +104,15 @@ mod tests {
         assert_eq!(Limit(65_536).shares(wanted, 300), wanted);
         assert_eq!(Limit(12_000).shares(wanted, 200), wanted, "there is room for all of it");
         assert_eq!(Limit(10_000 + 1_024 + 192 + 200).shares(wanted, 200), wanted);
-        for (limit, files) in [(1_024, 5), (1_024, 400), (4_096, 100), (256, 5), (12_000, 5_000), (256, 200)] {
+        for (limit, files) in
+            [(1_024, 5), (1_024, 400), (4_096, 100), (256, 5), (12_000, 5_000), (256, 200)]
+        {
             let Shares { incoming, outgoing } = Limit(limit).shares(wanted, files);
             let left = limit - (incoming + outgoing) as u64;
-            assert!(left >= (files as u64 + 64).min(limit / 4), "{limit}, {files}: {incoming} in, {outgoing} out");
+            assert!(
+                left >= (files as u64 + 64).min(limit / 4),
+                "{limit}, {files}: {incoming} in, {outgoing} out"
+            );
             assert!(
                 incoming >= 16 && outgoing >= 1 && incoming >= outgoing,
                 "{limit}, {files}: {incoming}, {outgoing}"

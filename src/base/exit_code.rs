@@ -26,7 +26,11 @@ impl ExitCode {
     /// Returns the code for a failed operation of the operating system: [`ExitCode::NotPermitted`]
     /// if permission was denied, else `otherwise`.
     pub fn of_io(error: &std::io::Error, otherwise: Self) -> Self {
-        if error.kind() == std::io::ErrorKind::PermissionDenied { Self::NotPermitted } else { otherwise }
+        if error.kind() == std::io::ErrorKind::PermissionDenied {
+            Self::NotPermitted
+        } else {
+            otherwise
+        }
     }
 }
 
@@ -41,7 +45,8 @@ impl From<ExitCode> for std::process::ExitCode {
 pub fn fatal(reason: &str) -> ! {
     tracing::error!(
         reason,
-        "fatal error: the server exits with code 70. The next start continues with the journal, and says \
+        "fatal error: the server exits with code 70. The next start continues with the journal, \
+         and says \
          so if a part of it is missing"
     );
     exit()

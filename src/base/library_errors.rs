@@ -18,17 +18,24 @@ const JSON: [(&str, &str); 18] = [
     ("trailing comma", "a comma has nothing after it"),
     ("trailing characters", "more text follows the value"),
     ("key must be a string", "a member's name must be in double quotes"),
-    ("control character", "a control character in a string must be written as an escape, such as \\n"),
+    (
+        "control character",
+        "a control character in a string must be written as an escape, such as \\n",
+    ),
     ("invalid escape", "a backslash is not followed by an escape of JSON"),
     (
         "invalid number",
-        "the number is not a JSON number: it must not begin with a zero or a plus, and needs digits \
+        "the number is not a JSON number: it must not begin with a zero or a plus, and needs \
+         digits \
          around the point",
     ),
     ("number out of range", "a number is too large"),
     ("recursion limit", "arrays and objects are nested too deep: at most 128 levels"),
     ("invalid unicode", "an escape \\u names no character"),
-    ("unexpected end of hex escape", "an escape \\u is half of a pair, and the other half is missing"),
+    (
+        "unexpected end of hex escape",
+        "an escape \\u is half of a pair, and the other half is missing",
+    ),
     ("lone leading", "an escape \\u is half of a pair, and the other half is missing"),
 ];
 
@@ -47,14 +54,18 @@ pub fn json_fault(error: &serde_json::Error) -> String {
 /// Returns the reason why a text is not a URL.
 pub fn url_fault(error: ParseError) -> &'static str {
     match error {
-        ParseError::RelativeUrlWithoutBase => "the URL does not begin with a scheme, such as https://",
+        ParseError::RelativeUrlWithoutBase => {
+            "the URL does not begin with a scheme, such as https://"
+        }
         ParseError::EmptyHost => "the host is missing",
         ParseError::IdnaError | ParseError::InvalidDomainCharacter => {
             "the host has characters that a host name cannot have"
         }
         ParseError::InvalidPort => "the port must be a number from 1 to 65535",
         ParseError::InvalidIpv4Address => "the host ends in a number and is not an IPv4 address",
-        ParseError::InvalidIpv6Address => "the host is not an IPv6 address in brackets, such as [2001:db8::1]",
+        ParseError::InvalidIpv6Address => {
+            "the host is not an IPv6 address in brackets, such as [2001:db8::1]"
+        }
         ParseError::Overflow => "the URL is too long",
         _ => "the URL cannot be read",
     }
@@ -64,7 +75,9 @@ pub fn url_fault(error: ParseError) -> &'static str {
 pub fn compression_fault(error: &std::io::Error) -> &'static str {
     match error.kind() {
         ErrorKind::UnexpectedEof => "the data ends too early",
-        ErrorKind::InvalidInput | ErrorKind::InvalidData => "the header, the blocks or the checksum are wrong",
+        ErrorKind::InvalidInput | ErrorKind::InvalidData => {
+            "the header, the blocks or the checksum are wrong"
+        }
         _ => "the data cannot be read",
     }
 }
@@ -135,9 +148,19 @@ mod tests {
     #[test]
     fn what_the_system_says_has_no_numbers() {
         assert_eq!(system_words("Connection refused (os error 111)"), "Connection refused");
-        assert_eq!(system_words("failed to lookup address information: Name unknown"), "Name unknown");
-        assert_eq!(tls_fault("invalid peer certificate: Expired"), tls_fault("certificate expired: it is late"));
-        assert!(tls_fault("received corrupt message of type InvalidContentType").unwrap().contains("TLS"));
+        assert_eq!(
+            system_words("failed to lookup address information: Name unknown"),
+            "Name unknown"
+        );
+        assert_eq!(
+            tls_fault("invalid peer certificate: Expired"),
+            tls_fault("certificate expired: it is late")
+        );
+        assert!(
+            tls_fault("received corrupt message of type InvalidContentType")
+                .unwrap()
+                .contains("TLS")
+        );
         assert_eq!(tls_fault("peer sent no certificates of use"), None);
     }
 

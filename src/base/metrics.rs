@@ -8,7 +8,9 @@
 
 use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
-use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
+use prometheus::{
+    HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder,
+};
 
 use std::marker::PhantomData;
 use std::time::Duration;
@@ -16,12 +18,15 @@ use std::time::Duration;
 pub use prometheus::{Gauge as FloatGauge, Histogram, IntCounter as Counter, IntGauge as Gauge};
 
 /// Bucket bounds for local work on disk and in memory, in seconds: 100 µs to 10 s.
-const DISK_SECONDS: [f64; 12] = [0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 10.0];
+const DISK_SECONDS: [f64; 12] =
+    [0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 10.0];
 /// Bucket bounds for incoming and outgoing requests, in seconds: 1 ms to 60 s (a long poll takes up
 /// to 30).
-const REQUEST_SECONDS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0];
+const REQUEST_SECONDS: [f64; 12] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0];
 /// Bucket bounds for the number of commands in one commit group.
-const GROUP_COMMANDS: [f64; 11] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
+const GROUP_COMMANDS: [f64; 11] =
+    [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
 
 /// The route label of requests that match no route.
 pub const UNMATCHED_ROUTE: &str = "unmatched";
@@ -271,33 +276,60 @@ impl Metrics {
     ///
     /// # Errors
     /// A series cannot be registered.
+    #[expect(clippy::too_many_lines, reason = "a table: one row follows the other")]
     pub fn new(error_codes: &[&str]) -> Result<Self, MetricsError> {
         let make = Maker(Registry::new());
         make.0.register(Box::new(ProcessCollector::for_self()))?;
         make.build_info()?;
         let disk = |name: &str, help: &str| make.histogram(name, help, &DISK_SECONDS);
-        let attempts = make.counters("delivery_attempts_total", "Attempts, by result.", &["result"])?;
+        let attempts =
+            make.counters("delivery_attempts_total", "Attempts, by result.", &["result"])?;
         let failed = error_codes.iter().map(|code| attempts.get_metric_with_label_values(&[*code]));
-        let routes = make.counters("http_requests_total", "HTTP requests.", &["route", "method", "status"])?;
+        let routes =
+            make.counters("http_requests_total", "HTTP requests.", &["route", "method", "status"])?;
         let metrics = Self {
-            events_accepted: make.counter("events_accepted_total", "New events that were stored.")?,
-            events_duplicate: make
-                .counter("events_duplicate_total", "Posted events whose dedup_id was known already.")?,
-            events_rejected: make.counter_per("events_rejected_total", "Events refused, by reason.", "reason")?,
-            events_erased: make.counter("events_erased_total", "Events whose payload was erased.")?,
+            events_accepted: make
+                .counter("events_accepted_total", "New events that were stored.")?,
+            events_duplicate: make.counter(
+                "events_duplicate_total",
+                "Posted events whose dedup_id was known already.",
+            )?,
+            events_rejected: make.counter_per(
+                "events_rejected_total",
+                "Events refused, by reason.",
+                "reason",
+            )?,
+            events_erased: make
+                .counter("events_erased_total", "Events whose payload was erased.")?,
             commit_group_commands: make.histogram(
                 "commit_group_commands",
                 "Commands written with one sync.",
                 &GROUP_COMMANDS,
             )?,
-            commit_sync_seconds: disk("commit_sync_duration_seconds", "Duration of one sync of the journal.")?,
-            commands_applied: make.counter("commands_applied_total", "Commands applied to the state.")?,
-            queue_depth: make.gauge_per("queue_depth", "Items that wait in each queue in memory.", "queue")?,
-            write_back_seconds: disk("write_back_duration_seconds", "Duration of writing changed rows to disk.")?,
-            write_back_rows: make.counter("write_back_rows_total", "Rows written back to the state on disk.")?,
+            commit_sync_seconds: disk(
+                "commit_sync_duration_seconds",
+                "Duration of one sync of the journal.",
+            )?,
+            commands_applied: make
+                .counter("commands_applied_total", "Commands applied to the state.")?,
+            queue_depth: make.gauge_per(
+                "queue_depth",
+                "Items that wait in each queue in memory.",
+                "queue",
+            )?,
+            write_back_seconds: disk(
+                "write_back_duration_seconds",
+                "Duration of writing changed rows to disk.",
+            )?,
+            write_back_rows: make
+                .counter("write_back_rows_total", "Rows written back to the state on disk.")?,
             oldest_undelivered_age_seconds: make.undelivered_age()?,
             delivery_overdue_seconds: make.overdue()?,
-            deliveries: make.counter_per("deliveries_total", "Deliveries, by outcome of an attempt.", "outcome")?,
+            deliveries: make.counter_per(
+                "deliveries_total",
+                "Deliveries, by outcome of an attempt.",
+                "outcome",
+            )?,
             attempts_ok: attempts.get_metric_with_label_values(&["ok"])?,
             attempts_failed: failed.collect::<Result<_, _>>()?,
             attempts_other: Counter::new("spare", "not shown")?,
@@ -307,25 +339,43 @@ impl Metrics {
                 &REQUEST_SECONDS,
             )?,
             deliveries_in_flight: make.gauge("deliveries_in_flight", "Attempts under way.")?,
-            breakers_open: make.gauge("breakers_open", "Endpoints whose circuit breaker is open.")?,
-            replays_running: make.gauge("replays_running", "Running replays, including replays that wait.")?,
-            replay_deliveries: make.counter("replay_deliveries_total", "Deliveries made because of replays.")?,
-            operational_events: make.counter_per("operational_events_total", "Operational events stored.", "kind")?,
-            inbox_open_events: make.gauge("inbox_open_events", "Events in inboxes, which nobody acknowledged yet.")?,
+            breakers_open: make
+                .gauge("breakers_open", "Endpoints whose circuit breaker is open.")?,
+            replays_running: make
+                .gauge("replays_running", "Running replays, including replays that wait.")?,
+            replay_deliveries: make
+                .counter("replay_deliveries_total", "Deliveries made because of replays.")?,
+            operational_events: make.counter_per(
+                "operational_events_total",
+                "Operational events stored.",
+                "kind",
+            )?,
+            inbox_open_events: make
+                .gauge("inbox_open_events", "Events in inboxes, which nobody acknowledged yet.")?,
             events_stored: make.gauge("events_stored", "Events in the store.")?,
-            state_rebuilds: make.counter("state_rebuilds_total", "Rebuilds of the state from the journal.")?,
+            state_rebuilds: make
+                .counter("state_rebuilds_total", "Rebuilds of the state from the journal.")?,
             journal_disk_bytes: make.gauge("journal_disk_bytes", "Size of the journal's files.")?,
-            journal_damaged: make.gauge("journal_damaged", "1 if the journal was found damaged since the start.")?,
-            disk_free_bytes: make.gauge("disk_free_bytes", "Free space on the disk of the data directory.")?,
+            journal_damaged: make
+                .gauge("journal_damaged", "1 if the journal was found damaged since the start.")?,
+            disk_free_bytes: make
+                .gauge("disk_free_bytes", "Free space on the disk of the data directory.")?,
             disk_free_files: make.gauge(
                 "disk_free_files",
                 "Free inodes on the disk of the data directory; -1 without a fixed number.",
             )?,
-            log_lines_left_out: make
-                .counter("log_lines_left_out_total", "Log lines left out, because they repeated.")?,
+            log_lines_left_out: make.counter(
+                "log_lines_left_out_total",
+                "Log lines left out, because they repeated.",
+            )?,
             http_malformed: make.counter("http_malformed_total", "Inputs that were not HTTP.")?,
-            key_verifications: make.counter_per("key_verifications_total", "API key checks, by result.", "result")?,
-            key_hashes: make.counter("key_hashes_total", "Runs of the slow hash (argon2id) of API keys.")?,
+            key_verifications: make.counter_per(
+                "key_verifications_total",
+                "API key checks, by result.",
+                "result",
+            )?,
+            key_hashes: make
+                .counter("key_hashes_total", "Runs of the slow hash (argon2id) of API keys.")?,
             http_seconds: make.route_seconds()?,
             http_requests: routes,
             registry: make.0,
@@ -352,7 +402,9 @@ impl Metrics {
     /// Never with the labels that this function sets.
     pub fn http_route(&self, method: &str, route: &str) -> Result<HttpRoute, MetricsError> {
         let handles = StatusClass::NAMES.iter();
-        let handles = handles.map(|status| self.http_requests.get_metric_with_label_values(&[route, method, *status]));
+        let handles = handles.map(|status| {
+            self.http_requests.get_metric_with_label_values(&[route, method, *status])
+        });
         Ok(HttpRoute {
             requests: PerLabel {
                 handles: handles.collect::<Result<_, _>>()?,
@@ -414,7 +466,8 @@ impl Maker {
     fn overdue(&self) -> Result<FloatGauge, MetricsError> {
         self.float_gauge(
             "delivery_overdue_seconds",
-            "Longest wait of an overdue delivery that nothing holds back; above 60 the server is at fault.",
+            "Longest wait of an overdue delivery that nothing holds back; above 60 the server is \
+             at fault.",
         )
     }
 
@@ -423,26 +476,49 @@ impl Maker {
     }
 
     fn histogram(&self, name: &str, help: &str, bounds: &[f64]) -> Result<Histogram, MetricsError> {
-        self.register(Histogram::with_opts(HistogramOpts::from(opts(name, help)).buckets(bounds.to_vec()))?)
+        self.register(Histogram::with_opts(
+            HistogramOpts::from(opts(name, help)).buckets(bounds.to_vec()),
+        )?)
     }
 
     fn route_seconds(&self) -> Result<HistogramVec, MetricsError> {
-        let opts = opts("http_request_duration_seconds", "Duration from the head of a request to its answer.");
-        self.register(HistogramVec::new(HistogramOpts::from(opts).buckets(REQUEST_SECONDS.to_vec()), &["route"])?)
+        let opts = opts(
+            "http_request_duration_seconds",
+            "Duration from the head of a request to its answer.",
+        );
+        self.register(HistogramVec::new(
+            HistogramOpts::from(opts).buckets(REQUEST_SECONDS.to_vec()),
+            &["route"],
+        )?)
     }
 
-    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, MetricsError> {
+    fn counters(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> Result<IntCounterVec, MetricsError> {
         self.register(IntCounterVec::new(opts(name, help), labels)?)
     }
 
-    fn counter_per<L: Label>(&self, name: &str, help: &str, label: &str) -> Result<PerLabel<L, Counter>, MetricsError> {
+    fn counter_per<L: Label>(
+        &self,
+        name: &str,
+        help: &str,
+        label: &str,
+    ) -> Result<PerLabel<L, Counter>, MetricsError> {
         let counters = self.counters(name, help, &[label])?;
         let handles = L::NAMES.iter().map(|value| counters.get_metric_with_label_values(&[*value]));
         let spare = Counter::new("spare", "not shown")?;
         Ok(PerLabel { handles: handles.collect::<Result<_, _>>()?, spare, label: PhantomData })
     }
 
-    fn gauge_per<L: Label>(&self, name: &str, help: &str, label: &str) -> Result<PerLabel<L, Gauge>, MetricsError> {
+    fn gauge_per<L: Label>(
+        &self,
+        name: &str,
+        help: &str,
+        label: &str,
+    ) -> Result<PerLabel<L, Gauge>, MetricsError> {
         let gauges = self.register(IntGaugeVec::new(opts(name, help), &[label])?)?;
         let handles = L::NAMES.iter().map(|value| gauges.get_metric_with_label_values(&[*value]));
         let spare = Gauge::new("spare", "not shown")?;
@@ -450,8 +526,8 @@ impl Maker {
     }
 
     fn build_info(&self) -> Result<(), MetricsError> {
-        let info =
-            opts("build_info", "Always 1; the version is a label.").const_label("version", env!("CARGO_PKG_VERSION"));
+        let info = opts("build_info", "Always 1; the version is a label.")
+            .const_label("version", env!("CARGO_PKG_VERSION"));
         self.register(Gauge::with_opts(info)?)?.set(1);
         Ok(())
     }

@@ -32,8 +32,14 @@ const SERIES: &[(&str, &[&str])] = &[
     ("triggerd_write_back_rows_total", &[]),
     ("triggerd_oldest_undelivered_age_seconds", &[]),
     ("triggerd_delivery_overdue_seconds", &[]),
-    ("triggerd_deliveries_total", &["outcome=\"delivered\"", "outcome=\"retried\"", "outcome=\"dead\""]),
-    ("triggerd_delivery_attempts_total", &["result=\"ok\"", "result=\"timeout\"", "result=\"dns\""]),
+    (
+        "triggerd_deliveries_total",
+        &["outcome=\"delivered\"", "outcome=\"retried\"", "outcome=\"dead\""],
+    ),
+    (
+        "triggerd_delivery_attempts_total",
+        &["result=\"ok\"", "result=\"timeout\"", "result=\"dns\""],
+    ),
     ("triggerd_delivery_attempt_duration_seconds_count", &[]),
     ("triggerd_deliveries_in_flight", &[]),
     ("triggerd_breakers_open", &[]),
@@ -62,10 +68,18 @@ const SERIES: &[(&str, &[&str])] = &[
         "triggerd_http_requests_total",
         &["status=\"1xx\"", "status=\"2xx\"", "status=\"3xx\"", "status=\"4xx\"", "status=\"5xx\""],
     ),
-    ("triggerd_http_request_duration_seconds_count", &["route=\"unmatched\"", "route=\"/api/events\""]),
+    (
+        "triggerd_http_request_duration_seconds_count",
+        &["route=\"unmatched\"", "route=\"/api/events\""],
+    ),
     (
         "triggerd_key_verifications_total",
-        &["result=\"cached\"", "result=\"verified\"", "result=\"refused\"", "result=\"overloaded\""],
+        &[
+            "result=\"cached\"",
+            "result=\"verified\"",
+            "result=\"refused\"",
+            "result=\"overloaded\"",
+        ],
     ),
     ("triggerd_key_hashes_total", &[]),
     ("process_resident_memory_bytes", &[]),
@@ -106,7 +120,9 @@ fn every_series_of_ours_is_in_the_list_above_and_documented() {
     let text = metrics().render().unwrap();
     for name in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()) {
         assert!(text.contains(&format!("# HELP {name} ")), "{name} has no help");
-        let listed = SERIES.iter().any(|(series, _)| *series == name || series.strip_suffix("_count") == Some(name));
+        let listed = SERIES
+            .iter()
+            .any(|(series, _)| *series == name || series.strip_suffix("_count") == Some(name));
         assert!(listed || name.starts_with("process_"), "{name} is not in the list");
     }
 }
@@ -133,7 +149,10 @@ fn each_label_counts_its_own_series() {
         ("triggerd_delivery_attempts_total", "timeout", 0.0),
         ("triggerd_delivery_attempts_total", "ok", 2.0),
     ] {
-        assert!((value(&text, name, label) - expected).abs() < f64::EPSILON, "{name} {label}\n{text}");
+        assert!(
+            (value(&text, name, label) - expected).abs() < f64::EPSILON,
+            "{name} {label}\n{text}"
+        );
     }
 }
 
@@ -153,7 +172,10 @@ fn a_request_counts_by_class_and_time() {
     assert_eq!(counted, ["0", "2", "0", "1", "1"]);
     let count = value(&text, "triggerd_http_request_duration_seconds_count", "/api/inbox");
     let seconds = value(&text, "triggerd_http_request_duration_seconds_sum", "/api/inbox");
-    assert!((count - 4.0).abs() < f64::EPSILON && (seconds - 0.08).abs() < 1e-9, "{count} {seconds}");
+    assert!(
+        (count - 4.0).abs() < f64::EPSILON && (seconds - 0.08).abs() < 1e-9,
+        "{count} {seconds}"
+    );
 }
 
 #[test]
@@ -161,7 +183,11 @@ fn promtool_finds_nothing_to_say() {
     let metrics = metrics();
     metrics.http_route("POST", "/api/events").unwrap();
     let mut command = Command::new("promtool");
-    let child = command.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let mut child = match child.spawn() {
         Err(error) if error.kind() == ErrorKind::NotFound && option_env!("CI").is_none() => {
             eprintln!("skipped: promtool is not installed");
@@ -171,6 +197,8 @@ fn promtool_finds_nothing_to_say() {
     };
     child.stdin.take().unwrap().write_all(metrics.render().unwrap().as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
-    let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+    let said = [output.stdout, output.stderr]
+        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+        .concat();
     assert!(output.status.success() && said.is_empty(), "{said}");
 }

@@ -11,7 +11,9 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::rc::Rc;
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, Stat, Uid, chownat, fstat, openat};
+use rustix::fs::{
+    AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, Stat, Uid, chownat, fstat, openat,
+};
 use rustix::io::Errno;
 use rustix::process::{geteuid, getuid};
 
@@ -46,7 +48,12 @@ pub fn give_path_to_owner_of(dir: &Path, made: &Path) -> io::Result<()> {
 /// A file cannot be given away; the files after it keep their owner.
 pub fn give_tree_to_owner_of(dir: &Path, made: &Path) -> io::Result<()> {
     let (Some(owner), Some(name)) = (foreign_owner(dir)?, made.file_name()) else { return Ok(()) };
-    let dir = openat(CWD, or_here(dir), UNFOLLOWED.difference(OFlags::NOFOLLOW) | OFlags::DIRECTORY, Mode::empty())?;
+    let dir = openat(
+        CWD,
+        or_here(dir),
+        UNFOLLOWED.difference(OFlags::NOFOLLOW) | OFlags::DIRECTORY,
+        Mode::empty(),
+    )?;
     let mut waiting = vec![(Rc::new(dir), CString::new(name.as_bytes())?)];
     while let Some((parent, name)) = waiting.pop() {
         // The file may be gone by now: the owner may write here.
@@ -86,7 +93,13 @@ fn give(found: &impl AsFd, facts: &Stat, (user, group): (u32, u32)) -> io::Resul
         _ => false,
     };
     if facts.st_uid == 0 && may_be_given {
-        chownat(found, c"", Some(Uid::from_raw(user)), Some(Gid::from_raw(group)), AtFlags::EMPTY_PATH)?;
+        chownat(
+            found,
+            c"",
+            Some(Uid::from_raw(user)),
+            Some(Gid::from_raw(group)),
+            AtFlags::EMPTY_PATH,
+        )?;
     }
     Ok(())
 }
@@ -116,7 +129,8 @@ fn foreign_owner(dir: &Path) -> io::Result<Option<(u32, u32)>> {
 /// replace the link. Otherwise the suffix is empty.
 pub fn denied(path: &Path, cause: &io::Error) -> String {
     if Errno::from_io_error(cause) == Some(Errno::LOOP) {
-        return "; symbolic links are not followed here: replace the link by the file itself".to_owned();
+        return "; symbolic links are not followed here: replace the link by the file itself"
+            .to_owned();
     }
     if cause.kind() != io::ErrorKind::PermissionDenied {
         return String::new();
@@ -156,7 +170,8 @@ mod tests {
         let absent = directory.path().join("a/b");
         let told = denied(&absent, &io::ErrorKind::PermissionDenied.into());
         assert!(
-            told.contains(&directory.path().display().to_string()) && told.contains("this process runs as"),
+            told.contains(&directory.path().display().to_string())
+                && told.contains("this process runs as"),
             "{told}"
         );
         assert!(told.contains("(mode 0"), "{told}");
@@ -175,7 +190,8 @@ mod tests {
         fs::create_dir_all(&below).unwrap();
         fs::write(below.join("c"), "").unwrap();
         give_tree_to_owner_of(dir, &dir.join("a")).unwrap();
-        let owner = |path: &Path| (fs::metadata(path).unwrap().uid(), fs::metadata(path).unwrap().gid());
+        let owner =
+            |path: &Path| (fs::metadata(path).unwrap().uid(), fs::metadata(path).unwrap().gid());
         assert_eq!([owner(&below), owner(&below.join("c"))], [(4_711, 4_712); 2]);
         let file = File::create(dir.join("d")).unwrap();
         give_to_owner_of(dir, &file).unwrap();
@@ -202,12 +218,19 @@ mod tests {
         fs::hard_link(&roots, tree.join("second")).unwrap();
         give_tree_to_owner_of(&dir, &tree).unwrap();
         let owner = |path: &Path| fs::metadata(path).unwrap().uid();
-        assert_eq!([owner(&tree), owner(&roots), owner(&directory.path().join("dir"))], [4_711, 0, 0]);
+        assert_eq!(
+            [owner(&tree), owner(&roots), owner(&directory.path().join("dir"))],
+            [4_711, 0, 0]
+        );
         give_to_owner_of(&dir, &File::open(tree.join("second")).unwrap()).unwrap();
         assert_eq!(owner(&roots), 0, "it has another name");
-        assert!(give_path_to_owner_of(&dir, &tree.join("dir")).is_err(), "a link instead of what was made");
+        assert!(
+            give_path_to_owner_of(&dir, &tree.join("dir")).is_err(),
+            "a link instead of what was made"
+        );
         assert_eq!(owner(&directory.path().join("dir")), 0);
-        let refused = unfollowed(OpenOptions::new().write(true)).open(tree.join("link")).unwrap_err();
+        let refused =
+            unfollowed(OpenOptions::new().write(true)).open(tree.join("link")).unwrap_err();
         assert!(denied(&tree.join("link"), &refused).contains("symbolic link"), "{refused}");
     }
 }

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use foldhash::HashMap;
 
-use crate::base::sabotage::{self, Switch};
+use crate::base::failpoint::{self, Switch};
 
 /// A need is large if it is more than this part of the whole amount.
 const LARGE_PART: u64 = 64;
@@ -68,13 +68,20 @@ impl<K: Copy + Eq + Hash> Shares<K> {
     ///
     /// # Errors
     /// The user may have less than `at_least`.
-    pub fn take_up_to(self: &Arc<Self>, user: K, wanted: u64, at_least: u64) -> Result<Share<K>, Exhausted> {
+    pub fn take_up_to(
+        self: &Arc<Self>,
+        user: K,
+        wanted: u64,
+        at_least: u64,
+    ) -> Result<Share<K>, Exhausted> {
         let mut held = self.lock();
         let own = held.of(user);
         let free = self.all.saturating_sub(held.in_all).saturating_sub(own);
         let small = self.all / LARGE_PART;
-        let allowed = (free.saturating_sub(small) / 2).max(small.min(free)).min(self.each.saturating_sub(own));
-        let allowed = if sabotage::is_on(Switch::SharesOff) { wanted } else { allowed };
+        let allowed = (free.saturating_sub(small) / 2)
+            .max(small.min(free))
+            .min(self.each.saturating_sub(own));
+        let allowed = if failpoint::is_on(Switch::SharesOff) { wanted } else { allowed };
         let amount = wanted.min(allowed).max(at_least);
         self.check(&held, own, amount)?;
         held.add(user, amount);
@@ -101,7 +108,7 @@ impl<K: Copy + Eq + Hash> Shares<K> {
     }
 
     fn check(&self, held: &Held<K>, own: u64, amount: u64) -> Result<(), Exhausted> {
-        if held.in_all == 0 || sabotage::is_on(Switch::SharesOff) {
+        if held.in_all == 0 || failpoint::is_on(Switch::SharesOff) {
             return Ok(());
         }
         let left = self.all.saturating_sub(held.in_all);
@@ -110,7 +117,8 @@ impl<K: Copy + Eq + Hash> Shares<K> {
         }
         let small = self.all / LARGE_PART;
         // After a large need, a small need must still fit.
-        let would_hold = if amount > small { amount.saturating_mul(2).saturating_add(small) } else { amount };
+        let would_hold =
+            if amount > small { amount.saturating_mul(2).saturating_add(small) } else { amount };
         if own.saturating_add(would_hold) > left || own.saturating_add(amount) > self.each {
             return Err(Exhausted::OfOne);
         }

@@ -143,6 +143,10 @@ mod tests {
         .unwrap();
         assert!(!thread.join_until(Instant::now()));
         hold.notify();
-        assert!(spawn_critical("quick", || ()).unwrap().join_until(Instant::now() + Duration::from_mins(3)));
+        assert!(
+            spawn_critical("quick", || ())
+                .unwrap()
+                .join_until(Instant::now() + Duration::from_mins(3))
+        );
     }
 }

@@ -30,7 +30,8 @@ impl Vault {
     /// is longer than 256 GiB.
     pub fn seal(&self, secret: &[u8], whose: &[u8]) -> Option<Vec<u8>> {
         let nonce = random::bytes::<NONCE_BYTES>();
-        let sealed = self.0.encrypt(&XNonce::from(nonce), Payload { msg: secret, aad: whose }).ok()?;
+        let sealed =
+            self.0.encrypt(&XNonce::from(nonce), Payload { msg: secret, aad: whose }).ok()?;
         Some([nonce.as_slice(), &sealed].concat())
     }
 

@@ -16,8 +16,8 @@ use crate::model::org::Tier;
 pub(super) enum KeyCommand {
     /// Create an organization and its first key, which is shown only once; needs the admin token
     Create {
-        /// Unique name of the new organization; or the id (org_…) of an existing organization, which
-        /// gets another key
+        /// Unique name of the new organization; or the id (org_…) of an existing organization,
+        /// which gets another key
         #[arg(long)]
         org: String,
         /// Tier of the new organization: free, pro or enterprise [default: free]
@@ -44,9 +44,12 @@ pub(super) fn run(command: KeyCommand, settings: &Settings) -> Result<ExitCode, 
         Some(body.to_string()),
         &["organization_id", "key_id", "key"],
     )?;
-    let (organization_id, key_id, key) = (text(&made, "organization_id"), text(&made, "key_id"), text(&made, "key"));
+    let (organization_id, key_id, key) =
+        (text(&made, "organization_id"), text(&made, "key_id"), text(&made, "key"));
     let lines = if server.json {
-        vec![json!({ "organization_id": organization_id, "key_id": key_id, "key": key }).to_string()]
+        vec![
+            json!({ "organization_id": organization_id, "key_id": key_id, "key": key }).to_string(),
+        ]
     } else {
         vec![
             format!("organization  {organization_id}"),
@@ -58,17 +61,22 @@ pub(super) fn run(command: KeyCommand, settings: &Settings) -> Result<ExitCode, 
     };
     match print_secret(&lines) {
         Ok(()) => Ok(ExitCode::Clean),
-        Err(unwritten) => Err(Failure::new(ExitCode::Failed, format!("{unwritten}. {}", taken_back(&client, &made)))),
+        Err(unwritten) => Err(Failure::new(
+            ExitCode::Failed,
+            format!("{unwritten}. {}", taken_back(&client, &made)),
+        )),
     }
 }
 
 /// Revokes a key that could not be shown, by means of this key itself, and reports what remains.
 fn taken_back(client: &Client, made: &Value) -> String {
-    let (organization_id, key_id, key) = (text(made, "organization_id"), text(made, "key_id"), text(made, "key"));
+    let (organization_id, key_id, key) =
+        (text(made, "organization_id"), text(made, "key_id"), text(made, "key"));
     let end = |own: Client| own.delete(&format!("/api/keys/{key_id}"));
     match client.with_key(key, "the new key").and_then(end) {
         Ok(()) => format!(
-            "Therefore the new key {key_id} was revoked. The organization {organization_id} exists; `triggerd key \
+            "Therefore the new key {key_id} was revoked. The organization {organization_id} \
+             exists; `triggerd key \
              create --org {organization_id}` makes a key for it."
         ),
         Err(failure) => format!(

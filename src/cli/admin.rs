@@ -21,8 +21,9 @@ const SERVICE_CREDENTIALS: &str = "/run/credentials/triggerd.service";
 /// The place of the admin token, as an option.
 #[derive(Args)]
 pub(super) struct Admin {
-    /// File that holds the admin token [default: the environment variable TRIGGERD_ADMIN_TOKEN_FILE; else keys.admin_token
-    /// of the configuration, the systemd credential admin.token, or the file admin.token in the data directory]
+    /// File that holds the admin token [default: the environment variable
+    /// TRIGGERD_ADMIN_TOKEN_FILE; else keys.admin_token of the configuration, the systemd
+    /// credential admin.token, or the file admin.token in the data directory]
     #[arg(long, value_name = "FILE")]
     admin_token_file: Option<PathBuf>,
 }
@@ -56,7 +57,9 @@ impl Admin {
             return Ok(Credential { text: token.reveal().to_owned(), origin });
         }
         let mut search = Search::default();
-        search.looked.push("--admin-token-file and TRIGGERD_ADMIN_TOKEN_FILE: not given".to_owned());
+        search
+            .looked
+            .push("--admin-token-file and TRIGGERD_ADMIN_TOKEN_FILE: not given".to_owned());
         search.looked.push(format!("[keys] admin_token: not set (configuration: {source})"));
         if credentials_directory().is_none() {
             search.looked.push("CREDENTIALS_DIRECTORY: not set".to_owned());
@@ -68,14 +71,20 @@ impl Admin {
 
 fn of_named_file(file: &Path, option: &str) -> Result<Credential, Failure> {
     let refused = |why: &dyn std::fmt::Display, code| {
-        Failure::new(code, format!("the admin token cannot be read from {} ({option}): {why}", file.display()))
+        Failure::new(
+            code,
+            format!("the admin token cannot be read from {} ({option}): {why}", file.display()),
+        )
     };
     match read_token(file) {
-        Ok(Some(text)) => Ok(Credential { text, origin: format!("the file {}, {option}", file.display()) }),
-        Ok(None) => Err(refused(&"the file is empty", ExitCode::Usage)),
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            Err(refused(&format_args!("{error}{}", ownership::denied(file, &error)), ExitCode::NotPermitted))
+        Ok(Some(text)) => {
+            Ok(Credential { text, origin: format!("the file {}, {option}", file.display()) })
         }
+        Ok(None) => Err(refused(&"the file is empty", ExitCode::Usage)),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(refused(
+            &format_args!("{error}{}", ownership::denied(file, &error)),
+            ExitCode::NotPermitted,
+        )),
         Err(error) => Err(refused(&error, ExitCode::Usage)),
     }
 }
@@ -84,7 +93,8 @@ fn of_named_file(file: &Path, option: &str) -> Result<Credential, Failure> {
 fn places(config: &Config) -> Vec<PathBuf> {
     let data_dir = &config.storage.data_dir;
     let data_dir = std::path::absolute(data_dir).unwrap_or_else(|_| data_dir.clone());
-    let dirs = credentials_directory().into_iter().chain([data_dir, PathBuf::from(SERVICE_CREDENTIALS)]);
+    let dirs =
+        credentials_directory().into_iter().chain([data_dir, PathBuf::from(SERVICE_CREDENTIALS)]);
     dirs.map(|dir| dir.join(ADMIN_TOKEN_FILE)).collect()
 }
 
@@ -96,7 +106,9 @@ fn read_token(file: &Path) -> io::Result<Option<String>> {
 impl Search {
     fn look(&mut self, file: &Path) -> Option<Credential> {
         let what = match read_token(file) {
-            Ok(Some(text)) => return Some(Credential { text, origin: format!("the file {}", file.display()) }),
+            Ok(Some(text)) => {
+                return Some(Credential { text, origin: format!("the file {}", file.display()) });
+            }
             Ok(None) => "empty".to_owned(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => "does not exist".to_owned(),
             Err(error) => {
@@ -110,16 +122,22 @@ impl Search {
 
     fn failure(self, source: &Source) -> Failure {
         let (code, help) = if self.is_forbidden || !source.skipped.is_empty() {
-            let help = "Run the command as root or as the server's user, such as `sudo triggerd key create …`, or \
+            let help = "Run the command as root or as the server's user, such as `sudo triggerd \
+                key create …`, or \
                         name a token file that you may read with --admin-token-file.";
             (ExitCode::NotPermitted, help)
         } else {
-            let help = "A server creates the file when it starts with this configuration for the first time. If the \
-                        server uses another configuration, name its file with --config; if its token is kept \
+            let help = "A server creates the file when it starts with this configuration for the \
+                first time. If the \
+                        server uses another configuration, name its file with --config; if its \
+                        token is kept \
                         elsewhere, name the token file with --admin-token-file.";
             (ExitCode::Failed, help)
         };
         let looked = self.looked.join("\n  ");
-        Failure::new(code, format!("no admin token was found. Places searched:\n  {looked}\n{help}"))
+        Failure::new(
+            code,
+            format!("no admin token was found. Places searched:\n  {looked}\n{help}"),
+        )
     }
 }

@@ -57,12 +57,21 @@ fn lenient(raw: &RawValue, depth: usize) -> Value {
         return value;
     }
     let whole = match text.as_bytes().first() {
-        Some(b'{') if depth < DEPTH_MAX => serde_json::from_str(text).ok().map(|Members(members)| {
-            Value::Object(members.into_iter().map(|(name, value)| (name, lenient(value, depth + 1))).collect())
-        }),
-        Some(b'[') if depth < DEPTH_MAX => serde_json::from_str::<Vec<&RawValue>>(text)
-            .ok()
-            .map(|items| Value::Array(items.into_iter().map(|item| lenient(item, depth + 1)).collect())),
+        Some(b'{') if depth < DEPTH_MAX => {
+            serde_json::from_str(text).ok().map(|Members(members)| {
+                Value::Object(
+                    members
+                        .into_iter()
+                        .map(|(name, value)| (name, lenient(value, depth + 1)))
+                        .collect(),
+                )
+            })
+        }
+        Some(b'[') if depth < DEPTH_MAX => {
+            serde_json::from_str::<Vec<&RawValue>>(text).ok().map(|items| {
+                Value::Array(items.into_iter().map(|item| lenient(item, depth + 1)).collect())
+            })
+        }
         Some(b'"') => serde_json::from_str(text).ok().map(|LossyText(text)| Value::String(text)),
         _ => None,
     };
@@ -109,7 +118,9 @@ impl<'de> Deserialize<'de> for Members<'de> {
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<'de>, A::Error> {
                 let mut members = Vec::new();
-                while let Some((LossyText(name), value)) = map.next_entry::<LossyText, &RawValue>()? {
+                while let Some((LossyText(name), value)) =
+                    map.next_entry::<LossyText, &RawValue>()?
+                {
                     members.push((name, value));
                 }
                 Ok(Members(members))
@@ -134,13 +145,25 @@ mod tests {
             "123456789012345678901234567890",
             &deep,
         ] {
-            let text = format!("{{\"data\":[{{\"id\":\"evt_1\",\"payload\":{payload},\"n\":7}}],\"has_more\":false}}");
+            let text = format!(
+                "{{\"data\":[{{\"id\":\"evt_1\",\"payload\":{payload},\"n\":7}}],\"has_more\":false}}"
+            );
             let answer = Answer::read(text.clone()).unwrap();
             let event = &answer["data"][0];
-            assert_eq!((&event["id"], &event["n"]), (&Value::from("evt_1"), &Value::from(7)), "{payload}");
-            assert_eq!((answer["has_more"].as_bool(), answer.as_text()), (Some(false), text.as_str()));
+            assert_eq!(
+                (&event["id"], &event["n"]),
+                (&Value::from("evt_1"), &Value::from(7)),
+                "{payload}"
+            );
+            assert_eq!(
+                (answer["has_more"].as_bool(), answer.as_text()),
+                (Some(false), text.as_str())
+            );
         }
         assert!(Answer::read("<html>".to_owned()).is_err() && Answer::read(String::new()).is_err());
-        assert_eq!(lenient_text("\"a\\ud800b\"").unwrap(), Value::from("a\u{fffd}\u{fffd}\u{fffd}b"));
+        assert_eq!(
+            lenient_text("\"a\\ud800b\"").unwrap(),
+            Value::from("a\u{fffd}\u{fffd}\u{fffd}b")
+        );
     }
 }

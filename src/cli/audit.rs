@@ -16,13 +16,13 @@ use crate::base::random;
 use crate::commands::{Command, UnknownFrame};
 use crate::commit::{Space, recover};
 use crate::data_dir::{DataDirError, free_bytes};
-use crate::journal::{Frame, JournalError, Lost, Position, Reader, SegmentFound, Survey};
+use crate::journal::{Frame, JournalError, JournalScan, Lost, Position, Reader, SegmentFound};
 use crate::model::id::KeyId;
 use crate::store::{SEGMENT_BYTES, Store};
 
 /// The content of a stopped server's journal.
 pub(super) struct JournalAudit {
-    pub(super) survey: Survey,
+    pub(super) scan: JournalScan,
     pub(super) segments: Vec<SegmentFound>,
     pub(super) missing_beginning: Option<Lost>,
     /// Number of commands of each kind.
@@ -82,34 +82,39 @@ impl Seen {
 impl JournalAudit {
     /// Reads and decodes every frame of the journal in `dir`.
     pub(super) fn read(dir: &Path) -> Result<Self, Failure> {
-        let survey = Survey::open(dir).map_err(|error| journal_failure(&error))?;
+        let scan = JournalScan::open(dir).map_err(|error| journal_failure(&error))?;
         let pool = rayon::ThreadPoolBuilder::new().thread_name(|n| format!("verify-{n}")).build();
-        let pool =
-            pool.map_err(|error| Failure::new(ExitCode::Failed, format!("threads cannot be started: {error}")))?;
-        let bar = ProgressBar::new(survey.bytes()).with_message("reading the journal");
-        if let Ok(style) = ProgressStyle::with_template("{msg} {wide_bar} {bytes}/{total_bytes} {eta}") {
+        let pool = pool.map_err(|error| {
+            Failure::new(ExitCode::Failed, format!("threads cannot be started: {error}"))
+        })?;
+        let bar = ProgressBar::new(scan.bytes()).with_message("reading the journal");
+        if let Ok(style) =
+            ProgressStyle::with_template("{msg} {wide_bar} {bytes}/{total_bytes} {eta}")
+        {
             bar.set_style(style);
         }
         let look = |number| {
             let mut seen = Seen::default();
-            let found = survey.look(number, &mut |frame| seen.judge(frame))?;
+            let found = scan.look(number, &mut |frame| seen.judge(frame))?;
             bar.inc(found.bytes);
             Ok((found, seen))
         };
         let looked: Result<Vec<_>, JournalError> =
-            pool.install(|| (0..survey.len()).into_par_iter().map(look).collect());
+            pool.install(|| (0..scan.len()).into_par_iter().map(look).collect());
         bar.finish_and_clear();
-        let (segments, seen): (Vec<_>, Vec<_>) = looked.map_err(|error| journal_failure(&error))?.into_iter().unzip();
+        let (segments, seen): (Vec<_>, Vec<_>) =
+            looked.map_err(|error| journal_failure(&error))?.into_iter().unzip();
         let mut all = Seen::default();
         for segment in seen {
             all.add(segment);
         }
         let Seen { commands, next_org, made, asked, newer } = all;
-        let unmade = asked.into_iter().filter(|(key, _)| !made.contains(key)).map(|(key, at)| (at, key));
+        let unmade =
+            asked.into_iter().filter(|(key, _)| !made.contains(key)).map(|(key, at)| (at, key));
         let mut unmade_keys: Vec<_> = unmade.collect();
         unmade_keys.sort_unstable();
-        let missing_beginning = survey.missing_beginning();
-        Ok(Self { survey, segments, missing_beginning, commands, next_org, unmade_keys, newer })
+        let missing_beginning = scan.missing_beginning();
+        Ok(Self { scan, segments, missing_beginning, commands, next_org, unmade_keys, newer })
     }
 
     /// Returns all damage, in the order of the journal.
@@ -131,7 +136,7 @@ impl JournalAudit {
     }
 
     pub(super) fn reader(&self) -> Reader {
-        self.survey.reader(self.end())
+        self.scan.reader(self.end())
     }
 }
 
@@ -151,18 +156,28 @@ pub(super) fn dir_failure(error: &DataDirError) -> Failure {
 pub(super) fn told(lost: &Lost) -> String {
     let Lost { damage, bytes, from, to } = lost;
     let what = if to > from {
-        format!("positions {from} to {} are lost, {} frames at most", to.0.saturating_sub(1), lost.frames_max())
+        format!(
+            "positions {from} to {} are lost, {} frames at most",
+            to.0.saturating_sub(1),
+            lost.frames_max()
+        )
     } else {
         "no frame is lost".to_owned()
     };
-    format!("{} offset {}, {bytes} bytes: {}; {what}", damage.file.display(), damage.offset, damage.reason)
+    format!(
+        "{} offset {}, {bytes} bytes: {}; {what}",
+        damage.file.display(),
+        damage.offset,
+        damage.reason
+    )
 }
 
 /// Describes a damage as JSON, for programs.
 pub(super) fn as_json(lost: &Lost) -> Value {
     let Lost { damage, bytes, from, to } = lost;
     json!({
-        "file": damage.file.display().to_string(), "offset": damage.offset, "bytes": bytes, "reason": damage.reason,
+        "file": damage.file.display().to_string(), "offset": damage.offset, "bytes": bytes,
+        "reason": damage.reason,
         "from_position": from.0, "to_position": to.0, "frames_max": lost.frames_max(),
     })
 }
@@ -175,7 +190,9 @@ impl Scratch {
     /// the same filesystem, or else in the system's temporary directory.
     pub(super) fn make(given: Option<&Path>, data_dir: &Path) -> Result<Self, Failure> {
         let name = format!("triggerd-scratch-{:08x}", u32::from_be_bytes(random::bytes()));
-        let beside = std::fs::canonicalize(data_dir).ok().and_then(|dir| dir.parent().map(Path::to_path_buf));
+        let beside = std::fs::canonicalize(data_dir)
+            .ok()
+            .and_then(|dir| dir.parent().map(Path::to_path_buf));
         let places = match given {
             Some(given) => vec![given.to_path_buf()],
             None => beside.into_iter().chain([std::env::temp_dir()]).collect(),
@@ -202,16 +219,22 @@ impl Scratch {
 
     pub(super) fn too_small(&self, error: &str) -> Failure {
         let (dir, free) = (self.0.display(), free_bytes(&self.0).unwrap_or_default());
-        let message =
-            format!("{error}. Only {free} bytes are free for the temporary state in {dir}; free some space, or");
-        Failure::new(ExitCode::Failed, format!("{message} name another directory with `verify --scratch`"))
+        let message = format!(
+            "{error}. Only {free} bytes are free for the temporary state in {dir}; free some \
+             space, or"
+        );
+        Failure::new(
+            ExitCode::Failed,
+            format!("{message} name another directory with `verify --scratch`"),
+        )
     }
 }
 
 impl Drop for Scratch {
     fn drop(&mut self) {
         if let Err(error) = std::fs::remove_dir_all(&self.0) {
-            tracing::warn!(%error, dir = %self.0.display(), "the temporary state could not be deleted");
+            tracing::warn!(%error, dir = %self.0.display(), "the temporary state could not be \
+                deleted");
         }
     }
 }
@@ -222,7 +245,7 @@ pub(super) fn bring_up(store: &Store, journal: &Reader) -> Result<u64, String> {
     bar.tick();
     let recovered = catch_unwind(AssertUnwindSafe(|| recover(store, journal, &Space::default())));
     bar.finish_and_clear();
-    let recovered =
-        recovered.map_err(|_panic| "the state's store panicked while the journal was applied".to_owned())?;
+    let recovered = recovered
+        .map_err(|_panic| "the state's store panicked while the journal was applied".to_owned())?;
     recovered.map(|recovered| recovered.commands).map_err(|error| error.to_string())
 }

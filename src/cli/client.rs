@@ -38,7 +38,8 @@ const NO_CONTENT: u16 = 204;
 /// The path for posting an event.
 const EVENTS_PATH: &str = "/api/events";
 /// Advice for an answer of another program.
-const IS_IT_OURS: &str = "Check that this is the URL of triggerd, with the prefix if a proxy adds a prefix.";
+const IS_IT_OURS: &str =
+    "Check that this is the URL of triggerd, with the prefix if a proxy adds a prefix.";
 /// The header that carries the key.
 const KEY_HEADER: &str = "X-API-Key";
 
@@ -70,23 +71,37 @@ impl Client {
     pub(super) fn new(target: Target, credential: Credential) -> Result<Self, Failure> {
         let Target { mut url, origin: url_origin } = target;
         let Credential { text, origin: key_origin } = credential;
-        let mut key = HeaderValue::from_str(&text).ok().filter(|_| text.is_ascii()).ok_or_else(|| {
-            Failure::new(ExitCode::Usage, format!("the key ({key_origin}) has characters that a key cannot have"))
-        })?;
+        let mut key =
+            HeaderValue::from_str(&text).ok().filter(|_| text.is_ascii()).ok_or_else(|| {
+                Failure::new(
+                    ExitCode::Usage,
+                    format!("the key ({key_origin}) has characters that a key cannot have"),
+                )
+            })?;
         key.set_sensitive(true);
         let failed = |error: &dyn std::fmt::Display| Failure::new(ExitCode::Failed, error);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime =
-            runtime.map_err(|error| failed(&format_args!("the runtime for HTTP cannot be created: {error}")))?;
+        let runtime = runtime.map_err(|error| {
+            failed(&format_args!("the runtime for HTTP cannot be created: {error}"))
+        })?;
         crate::delivery::sender::install_crypto();
-        let http = builder()
-            .build()
-            .map_err(|error| failed(&format_args!("the HTTP client cannot be created: {}", cause(&error))))?;
+        let http = builder().build().map_err(|error| {
+            failed(&format_args!("the HTTP client cannot be created: {}", cause(&error)))
+        })?;
         let whole = url.as_str().trim_end_matches('/').to_owned();
         // This fails only for a URL without a host.
         let _is_shown_bare = url.set_password(None).and_then(|()| url.set_username(""));
         let shown = url.as_str().trim_end_matches('/').to_owned();
-        Ok(Self { http, runtime, url: whole, shown, url_origin, key, key_origin, patience: PATIENCE })
+        Ok(Self {
+            http,
+            runtime,
+            url: whole,
+            shown,
+            url_origin,
+            key,
+            key_origin,
+            patience: PATIENCE,
+        })
     }
 
     /// Makes a client for a server that this process started.
@@ -135,14 +150,22 @@ impl Client {
         if head.status == NO_CONTENT { Ok(()) } else { Err(self.foreign(&head, &text)) }
     }
 
-    fn exchange(&self, method: Method, path: &str, body: Option<String>) -> Result<(Head, String), Failure> {
+    fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<String>,
+    ) -> Result<(Head, String), Failure> {
         let doubt = match (&method, path) {
             (&Method::GET, _) => Doubt::None,
             (_, EVENTS_PATH) => Doubt::Event,
             _ => Doubt::Change,
         };
         self.runtime.block_on(async {
-            let request = self.http.request(method, format!("{}{path}", self.url)).header(KEY_HEADER, &self.key);
+            let request = self
+                .http
+                .request(method, format!("{}{path}", self.url))
+                .header(KEY_HEADER, &self.key);
             let request = request.timeout(self.patience);
             let request = match body {
                 Some(body) => request.header("Content-Type", "application/json").body(body),
@@ -173,15 +196,19 @@ impl Client {
                 return Err(None);
             }
         }
-        Ok(String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
+        Ok(String::from_utf8(bytes)
+            .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
     }
 
     /// From now on, Ctrl-C no longer ends the process; [`Self::pause`] returns instead.
     pub(super) fn hear_interrupts(&self) -> Result<Interrupts, Failure> {
         let _in_runtime = self.runtime.enter();
-        signal(SignalKind::interrupt())
-            .map(Interrupts)
-            .map_err(|error| Failure::new(ExitCode::Failed, format!("the signal of Ctrl-C cannot be caught: {error}")))
+        signal(SignalKind::interrupt()).map(Interrupts).map_err(|error| {
+            Failure::new(
+                ExitCode::Failed,
+                format!("the signal of Ctrl-C cannot be caught: {error}"),
+            )
+        })
     }
 
     /// Waits for this duration. Returns false if Ctrl-C came first.
@@ -218,12 +245,16 @@ impl Client {
         };
         let http = match builder().read_timeout(SILENCE_MAX).build() {
             Ok(http) => http,
-            Err(error) => return lost(&format_args!("the HTTP client cannot be created: {}", cause(&error))),
+            Err(error) => {
+                return lost(&format_args!("the HTTP client cannot be created: {}", cause(&error)));
+            }
         };
         let request = http.get(format!("{}{path}", self.url)).header(KEY_HEADER, &self.key);
         let mut answer = match request.send().await {
             Ok(answer) => answer,
-            Err(error) => return ControlFlow::Continue(Broken::Lost(self.no_answer(&error, Doubt::None))),
+            Err(error) => {
+                return ControlFlow::Continue(Broken::Lost(self.no_answer(&error, Doubt::None)));
+            }
         };
         let head = Head::of(&answer);
         if !head.is_success() {
@@ -306,13 +337,20 @@ impl Client {
         let help = help.unwrap_or(match doubt {
             Doubt::None => "Try again.",
             Doubt::Event => {
-                "So it is unknown whether the event was accepted. With --dedup-id it is safe to send the \
+                "So it is unknown whether the event was accepted. With --dedup-id it is safe to \
+                 send the \
                  event again."
             }
-            Doubt::Change => "So it is unknown whether the change was made. Check before you repeat the command.",
+            Doubt::Change => {
+                "So it is unknown whether the change was made. Check before you \
+                repeat the command."
+            }
         });
         let Self { shown, url_origin, .. } = self;
-        Failure::new(ExitCode::Failed, format!("no answer from {shown} ({url_origin}): {}. {help}", visible(&what)))
+        Failure::new(
+            ExitCode::Failed,
+            format!("no answer from {shown} ({url_origin}): {}. {help}", visible(&what)),
+        )
     }
 
     /// The cause of a missing answer, and advice. Advice that depends on the request is left to the
@@ -323,24 +361,44 @@ impl Client {
         if error.is_timeout() {
             let within = if error.is_connect() { CONNECT_TIMEOUT } else { self.patience }.as_secs();
             let what = if error.is_connect() { "no connection" } else { "no answer" };
-            (format!("{what} within {within} s"), Some("Check the address and the health of the server."))
+            (
+                format!("{what} within {within} s"),
+                Some("Check the address and the health of the server."),
+            )
         } else if has("onnection refused") {
-            let help = "No server listens at this address. Start the server (`triggerd serve`), or give its address with --url or TRIGGERD_URL.";
+            let help = "No server listens at this address. Start the server (`triggerd serve`), \
+                or give its address with --url or TRIGGERD_URL.";
             (said, Some(help))
         } else if has("lookup") || has("not known") || has("resolve") {
-            (format!("the name of the host cannot be resolved ({said})"), Some("Check its spelling."))
+            (
+                format!("the name of the host cannot be resolved ({said})"),
+                Some("Check its spelling."),
+            )
         } else if let Some(fault) = tls_fault(cause) {
             let is_plain = fault.contains("does not speak");
             (
                 fault.to_owned(),
-                Some(if is_plain { "Try http:// instead of https://." } else { "Check the host in the URL." }),
+                Some(if is_plain {
+                    "Try http:// instead of https://."
+                } else {
+                    "Check the host in the URL."
+                }),
             )
         } else if has("ertificate") {
-            (format!("the server's certificate is not accepted ({said})"), Some("Check the host in the URL."))
+            (
+                format!("the server's certificate is not accepted ({said})"),
+                Some("Check the host in the URL."),
+            )
         } else if error.is_connect() {
-            (format!("the connection could not be established ({said})"), Some("Check the address."))
+            (
+                format!("the connection could not be established ({said})"),
+                Some("Check the address."),
+            )
         } else if has("invalid HTTP") {
-            ("the server does not speak HTTP at this address".to_owned(), Some("If it speaks TLS, try https://."))
+            (
+                "the server does not speak HTTP at this address".to_owned(),
+                Some("If it speaks TLS, try https://."),
+            )
         } else if has("message completed") || has("unexpected end") {
             ("the connection was closed before the answer was complete".to_owned(), None)
         } else {
@@ -353,22 +411,32 @@ impl Client {
         let problem = lenient_text(text).unwrap_or_default();
         let member = |name: &str| problem.get(name).and_then(Value::as_str).map(visible);
         let Some(code) = member("code") else { return self.foreign(head, text) };
-        let mut message = member("detail").or(member("title")).unwrap_or("the server refused".into()).into_owned();
+        let mut message = member("detail")
+            .or(member("title"))
+            .unwrap_or("the server refused".into())
+            .into_owned();
         if code == "not_found" && message == "there is no such route" {
             message = format!("{} ({}): {message}. {IS_IT_OURS}", self.shown, self.url_origin);
         }
-        let faults = problem.get("errors").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        let faults =
+            problem.get("errors").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
         // A single fault is already in the detail.
         for fault in faults.iter().filter(|_| faults.len() > 1) {
-            let part = |name: &str| visible(fault.get(name).and_then(Value::as_str).unwrap_or_default());
+            let part =
+                |name: &str| visible(fault.get(name).and_then(Value::as_str).unwrap_or_default());
             message = format!("{message}\n  {}: {}", part("pointer"), part("detail"));
         }
         let Self { shown, key_origin, url_origin, .. } = self;
         if head.status == 401 {
-            message = format!("{shown} ({url_origin}) does not accept the key from {key_origin}: {message}");
+            message = format!(
+                "{shown} ({url_origin}) does not accept the key from {key_origin}: {message}"
+            );
         }
         let request = member("request_id").unwrap_or("unknown".into());
-        Failure::new(ExitCode::Failed, format!("{message} ({} {code}, request {request})", head.status))
+        Failure::new(
+            ExitCode::Failed,
+            format!("{message} ({} {code}, request {request})", head.status),
+        )
     }
 
     /// The failure for an answer of another program.
@@ -377,15 +445,22 @@ impl Client {
         let Head { status, content_type, location, challenge } = head;
         let said = visible(text.trim()).chars().take(EXCERPT_CHARS).collect::<String>();
         let said = if said.is_empty() { String::new() } else { format!(", saying: {said}") };
-        let what = if content_type.is_empty() { String::new() } else { format!(" with {}", visible(content_type)) };
+        let what = if content_type.is_empty() {
+            String::new()
+        } else {
+            format!(" with {}", visible(content_type))
+        };
         let help = if (300..400).contains(status) && !location.is_empty() {
             format!(
-                "The server redirects to {}. A redirect is not followed, because the key would go with \
+                "The server redirects to {}. A redirect is not followed, because the key would go \
+                 with \
                  it; give the right URL.",
                 visible(location)
             )
         } else if challenge.to_ascii_lowercase().starts_with("basic") {
-            "A proxy asks for a password; put the password into the URL: https://user:password@host.".to_owned()
+            "A proxy asks for a password; put the password into the URL: \
+             https://user:password@host."
+                .to_owned()
         } else if *status >= 500 {
             "A proxy in front of triggerd may be unable to reach the server.".to_owned()
         } else {
@@ -393,15 +468,18 @@ impl Client {
                 413 => "A proxy in front of triggerd may limit the size of a body.",
                 429 => "A proxy in front of triggerd may limit the rate; try again later.",
                 401 | 403 => {
-                    "A proxy in front of triggerd may refuse the request, or the URL belongs to another \
+                    "A proxy in front of triggerd may refuse the request, or the URL belongs to \
+                     another \
                      program."
                 }
                 _ => IS_IT_OURS,
             }
             .to_owned()
         };
-        let message =
-            format!("{shown} ({url_origin}) answers {status}{what}, which is not an answer of triggerd{said}\n{help}");
+        let message = format!(
+            "{shown} ({url_origin}) answers {status}{what}, which is not an answer of \
+             triggerd{said}\n{help}"
+        );
         Failure::new(ExitCode::Failed, message)
     }
 }
@@ -409,7 +487,10 @@ impl Client {
 /// The settings common to all requests. Redirects are not followed, because the key would go to the
 /// other server too.
 fn builder() -> reqwest::ClientBuilder {
-    reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).connect_timeout(CONNECT_TIMEOUT)
+    reqwest::Client::builder()
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(CONNECT_TIMEOUT)
 }
 
 /// The innermost cause, which helps most ("connection refused").

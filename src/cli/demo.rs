@@ -26,7 +26,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 pub(super) fn run() -> Result<ExitCode, Failure> {
     let began = Instant::now();
-    let dir = std::env::temp_dir().join(format!("triggerd-demo-{}", u32::from_be_bytes(random::bytes())));
+    let dir =
+        std::env::temp_dir().join(format!("triggerd-demo-{}", u32::from_be_bytes(random::bytes())));
     let shown = show(&dir);
     if let Err(error) = std::fs::remove_dir_all(&dir) {
         tracing::debug!(%error, "the directory of the demo could not be deleted");
@@ -40,7 +41,10 @@ pub(super) fn run() -> Result<ExitCode, Failure> {
         "  triggerd serve                              # keeps everything under ./data, listens on \
          127.0.0.1:8080",
     )?;
-    print_text("  triggerd key create --org \"My company\"      # in another terminal: an organization and its key\n")?;
+    print_text(
+        "  triggerd key create --org \"My company\"      # in another terminal: an organization \
+         and its key\n",
+    )?;
     print_text(
         "To run a service: the unit is systemd/triggerd.service, the configuration is \
          config/triggerd.toml, and docs/operations.md explains both.",
@@ -55,12 +59,14 @@ fn failed(error: impl std::fmt::Display) -> Failure {
 fn show(dir: &std::path::Path) -> Result<(), Failure> {
     let data_dir = Value::String(dir.display().to_string());
     let config = Config::from_toml(&format!(
-        "[server]\nlisten = \"127.0.0.1:0\"\nworkers = 1\n[storage]\ndata_dir = {data_dir}\nsegment_bytes = 1048576\n\
+        "[server]\nlisten = \"127.0.0.1:0\"\nworkers = 1\n[storage]\ndata_dir = \
+         {data_dir}\nsegment_bytes = 1048576\n\
          reserve_bytes = 0\n[egress]\nallow_networks = [\"127.0.0.0/8\"]\n"
     ));
     let app = App::start(config.map_err(failed)?, Clock::system()).map_err(failed)?;
-    let receiver = Receiver::start()
-        .map_err(|error| failed(format_args!("the receiver of the demo cannot be started: {error}")))?;
+    let receiver = Receiver::start().map_err(|error| {
+        failed(format_args!("the receiver of the demo cannot be started: {error}"))
+    })?;
     let url = format!("http://{}", app.address());
     let begin = [
         "triggerd demo: an event on its way from producer to consumer.\n".to_owned(),
@@ -101,22 +107,30 @@ impl Walk {
             "\n{title}\n   $ curl -s -X {method} {}{path} \\\n       -H 'X-API-Key: {key}'{}",
             self.url,
             match body {
-                Some(body) => format!(" \\\n       -H 'Content-Type: application/json' -d '{body}'"),
+                Some(body) =>
+                    format!(" \\\n       -H 'Content-Type: application/json' -d '{body}'"),
                 None => String::new(),
             }
         ))?;
-        let answer = Client::to(&self.url, key)?.call(method, path, body.map(Value::to_string), &[])?;
+        let answer =
+            Client::to(&self.url, key)?.call(method, path, body.map(Value::to_string), &[])?;
         print_text(&format!("   {}", answer.as_text()))?;
         Ok(answer)
     }
 
     fn key(&self, number: u8, organization: &str) -> Result<String, Failure> {
         let title = format!(
-            "{number}. An organization, {organization:?}, and its first key (with the admin token of the \
+            "{number}. An organization, {organization:?}, and its first key (with the admin token \
+             of the \
              data directory)"
         );
         let body = json!({ "organization": organization, "tier": "free" });
-        let made = self.step(&title, &self.admin_token, (Method::POST, "/api/keys/generate"), Some(&body))?;
+        let made = self.step(
+            &title,
+            &self.admin_token,
+            (Method::POST, "/api/keys/generate"),
+            Some(&body),
+        )?;
         text(&made, "key")
     }
 
@@ -128,20 +142,31 @@ impl Walk {
     }
 
     fn push(&self, key: &str, secret: &str) -> Result<(), Failure> {
-        let body = json!({ "type": "order.created", "payload": { "order": 1017, "total": "45.47" }, "dedup_id": "order-1017" });
+        let body = json!({ "type": "order.created", "payload": { "order": 1017, "total": "45.47" },
+        "dedup_id": "order-1017" });
         let title = "4. An event: on stable storage before the answer, then pushed";
         let sent = self.step(title, key, (Method::POST, "/api/events"), Some(&body))?;
         let id = text(&sent, "id")?;
         let received = self.receiver.wait_for(1, PATIENCE);
-        let request = received.first().ok_or_else(|| failed("no request arrived at the receiver"))?;
-        let bytes = secret.strip_prefix("whsec_").map(|text| base64::engine::general_purpose::STANDARD.decode(text));
-        let bytes = bytes.and_then(Result::ok).ok_or_else(|| failed("the secret is not whsec_ and base64"))?;
-        request.verify(&bytes, Clock::system().now_ms() / 1_000).map_err(|error| failed(format!("{error:?}")))?;
+        let request =
+            received.first().ok_or_else(|| failed("no request arrived at the receiver"))?;
+        let bytes = secret
+            .strip_prefix("whsec_")
+            .map(|text| base64::engine::general_purpose::STANDARD.decode(text));
+        let bytes = bytes
+            .and_then(Result::ok)
+            .ok_or_else(|| failed("the secret is not whsec_ and base64"))?;
+        request
+            .verify(&bytes, Clock::system().now_ms() / 1_000)
+            .map_err(|error| failed(format!("{error:?}")))?;
         if request.id != id {
             return Err(failed("the webhook-id names another event"));
         }
         print_text(&format!("   The receiver got the event, attempt {}:", request.attempt))?;
-        print_text(&format!("     webhook-id: {}\n     webhook-timestamp: {}", request.id, request.timestamp))?;
+        print_text(&format!(
+            "     webhook-id: {}\n     webhook-timestamp: {}",
+            request.id, request.timestamp
+        ))?;
         print_text(&format!("     webhook-signature: {}   (verified)", request.signature))?;
         print_text(&format!("     {}", String::from_utf8_lossy(&request.body)))?;
         self.empty_inbox(key)
@@ -155,7 +180,9 @@ impl Walk {
         loop {
             let inbox = client.call(Method::GET, "/api/inbox", None, &["data"])?;
             if inbox.get("data").and_then(Value::as_array).is_some_and(Vec::is_empty) {
-                print_text("   Every endpoint that matched accepted the event, so it has left the inbox:")?;
+                print_text(
+                    "   Every endpoint that matched accepted the event, so it has left the inbox:",
+                )?;
                 print_text(&format!(
                     "   $ curl -s {}/api/inbox -H 'X-API-Key: {key}'\n   {}",
                     self.url,
@@ -179,12 +206,21 @@ impl Walk {
             Some(&body),
         )?;
         let id = text(&sent, "id")?;
-        let inbox = self.step("7. The consumer pulls the event", key, (Method::GET, "/api/inbox"), None)?;
-        let first = inbox.get("data").and_then(|data| data.get(0)).ok_or_else(|| failed("the inbox is empty"))?;
+        let inbox =
+            self.step("7. The consumer pulls the event", key, (Method::GET, "/api/inbox"), None)?;
+        let first = inbox
+            .get("data")
+            .and_then(|data| data.get(0))
+            .ok_or_else(|| failed("the inbox is empty"))?;
         if text(first, "id")? != id {
             return Err(failed("the inbox shows another event"));
         }
-        self.step("8. … and acknowledges the event", key, (Method::POST, &format!("/api/ack/{id}")), None)?;
+        self.step(
+            "8. … and acknowledges the event",
+            key,
+            (Method::POST, &format!("/api/ack/{id}")),
+            None,
+        )?;
         self.step("9. The inbox is empty again", key, (Method::GET, "/api/inbox"), None)?;
         Ok(())
     }

@@ -28,7 +28,8 @@ pub(super) enum EndpointCommand {
     Show(One),
     /// Enable an endpoint, whatever disabled it
     Enable(One),
-    /// Disable an endpoint: nothing is pushed to it until it is enabled, and deliveries keep waiting
+    /// Disable an endpoint: nothing is pushed to it until it is enabled, and deliveries keep
+    /// waiting
     Disable(One),
     /// Push a test event to an endpoint now and show the result
     Test(One),
@@ -44,7 +45,8 @@ pub(super) enum EndpointCommand {
 pub(super) struct Create {
     /// URL that events are posted to
     target: String,
-    /// Event type, or all types below it (order.*); may be given more than once [default: every type]
+    /// Event type, or all types below it (order.*); may be given more than once [default: every
+    /// type]
     #[arg(long = "type", value_name = "TYPE")]
     event_types: Vec<String>,
     /// Form of the request bodies: envelope, payload or cloudevents
@@ -81,9 +83,12 @@ impl EndpointCommand {
             Self::List(with) => list(&with, settings),
             Self::Show(one) => one.call(settings, (Method::GET, ""), None, &shown_alone),
             Self::Enable(one) => one.call(settings, (Method::POST, "/enable"), None, &shown_alone),
-            Self::Disable(one) => {
-                one.call(settings, (Method::PATCH, ""), Some(json!({"enabled": false})), &shown_alone)
-            }
+            Self::Disable(one) => one.call(
+                settings,
+                (Method::PATCH, ""),
+                Some(json!({"enabled": false})),
+                &shown_alone,
+            ),
             Self::Test(one) => one.call(settings, (Method::POST, TEST), None, &tested),
             Self::Stats(one) => one.call(settings, (Method::GET, "/stats"), None, &members),
             Self::RotateSecret(rotate) => rotate.run(settings),
@@ -98,16 +103,26 @@ impl Create {
         let mut body = Map::from_iter([("url".to_owned(), json!(self.target))]);
         body.insert("event_types".to_owned(), json!(self.event_types));
         let given = [("body", self.body), ("description", self.description)];
-        body.extend(given.into_iter().filter_map(|(name, value)| Some((name.to_owned(), json!(value?)))));
+        body.extend(
+            given.into_iter().filter_map(|(name, value)| Some((name.to_owned(), json!(value?)))),
+        );
         let client = self.with.client(settings)?;
-        let made =
-            client.call(Method::POST, "/api/endpoints", Some(Value::Object(body).to_string()), &["id", "secret"])?;
+        let made = client.call(
+            Method::POST,
+            "/api/endpoints",
+            Some(Value::Object(body).to_string()),
+            &["id", "secret"],
+        )?;
         print_secret(&lines(&self.with.server, &made, &with_secret)).map_err(|unwritten| {
             let id = text(&made, "id");
             let taken_back = match client.delete(&format!("/api/endpoints/{id}")) {
-                Ok(()) => format!("Therefore the new endpoint {id}, whose secret was not shown, was deleted again."),
+                Ok(()) => format!(
+                    "Therefore the new endpoint {id}, whose secret was not shown, \
+                    was deleted again."
+                ),
                 Err(failure) => format!(
-                    "The secret of the new endpoint {id} was not shown, and the endpoint could not be \
+                    "The secret of the new endpoint {id} was not shown, and the endpoint could \
+                     not be \
                      deleted again: {}",
                     failure.message
                 ),
@@ -124,11 +139,13 @@ impl Rotate {
         let Self { one, overlap } = self;
         let path = format!("{}/secret/rotate", one.path()?);
         let body = json!({ "overlap_seconds": overlap }).to_string();
-        let answer = one.with.client(settings)?.call(Method::POST, &path, Some(body), &["id", "secret"])?;
+        let answer =
+            one.with.client(settings)?.call(Method::POST, &path, Some(body), &["id", "secret"])?;
         print_secret(&lines(&one.with.server, &answer, &with_secret)).map_err(|unwritten| {
             let id = &one.id;
             let message = format!(
-                "{unwritten}. The new secret of {id} was not shown, and it is in use: the old secret also signs for \
+                "{unwritten}. The new secret of {id} was not shown, and it is in use: the old \
+                 secret also signs for \
                  {overlap} seconds. `triggerd endpoint rotate-secret {id}` makes another secret."
             );
             Failure::new(ExitCode::Failed, message)
@@ -187,14 +204,21 @@ fn list(with: &With, settings: &Settings) -> Result<ExitCode, Failure> {
     if endpoints.is_empty() {
         print("There are no endpoints.")?;
     } else if page.get("has_more") == Some(&Value::Bool(true)) {
-        print("There are more than these 500 endpoints; `--json` and the API give the cursor of the next page.")?;
+        print(
+            "There are more than these 500 endpoints; `--json` and the API give the cursor of the \
+             next page.",
+        )?;
     }
     Ok(ExitCode::Clean)
 }
 
 /// Formats an endpoint as one line.
 fn shown(endpoint: &Value) -> String {
-    let types = endpoint.get("event_types").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let types = endpoint
+        .get("event_types")
+        .and_then(Value::as_array)
+        .map(Vec::as_slice)
+        .unwrap_or_default();
     let types: Vec<&str> = types.iter().filter_map(Value::as_str).collect();
     let types = if types.is_empty() { "everything".to_owned() } else { types.join(", ") };
     let standing = match endpoint.get("disabled_reason").and_then(Value::as_str) {
@@ -220,10 +244,14 @@ fn with_secret(endpoint: &Value) -> Vec<String> {
 fn tested(outcome: &Value) -> Vec<String> {
     let took = outcome.get("duration_ms").and_then(Value::as_u64).unwrap_or_default();
     let Some(error) = outcome.get("error").filter(|error| !error.is_null()) else {
-        return vec![format!("the test event {} was accepted in {took} ms", text(outcome, "event_id"))];
+        return vec![format!(
+            "the test event {} was accepted in {took} ms",
+            text(outcome, "event_id")
+        )];
     };
     let (detail, code) = (text(error, "detail"), text(error, "code"));
-    let mut lines = vec![format!("the test event was not accepted after {took} ms: {detail} ({code})")];
+    let mut lines =
+        vec![format!("the test event was not accepted after {took} ms: {detail} ({code})")];
     lines.extend(text(outcome, "body").lines().map(str::to_owned));
     lines
 }

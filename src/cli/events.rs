@@ -101,16 +101,23 @@ impl Send {
         if payload == "-" {
             payload.clear();
             let read = std::io::stdin().lock().read_to_string(&mut payload);
-            read.map_err(|error| Failure::new(ExitCode::Failed, format!("standard input cannot be read: {error}")))?;
+            read.map_err(|error| {
+                Failure::new(ExitCode::Failed, format!("standard input cannot be read: {error}"))
+            })?;
         }
         let payload: Box<RawValue> = serde_json::from_str(payload.trim()).map_err(|error| {
             Failure::new(
                 ExitCode::Usage,
-                format!("the payload is not JSON: {} (a string needs quotes: '\"text\"')", json_fault(&error)),
+                format!(
+                    "the payload is not JSON: {} (a string needs quotes: '\"text\"')",
+                    json_fault(&error)
+                ),
             )
         })?;
-        let dedup_id = self.dedup_id.map(|id| format!(",\"dedup_id\":{}", json!(id))).unwrap_or_default();
-        let body = format!("{{\"type\":{},\"payload\":{payload}{dedup_id}}}", json!(self.event_type));
+        let dedup_id =
+            self.dedup_id.map(|id| format!(",\"dedup_id\":{}", json!(id))).unwrap_or_default();
+        let body =
+            format!("{{\"type\":{},\"payload\":{payload}{dedup_id}}}", json!(self.event_type));
         let client = self.with.client(settings)?;
         let sent = client.call(Method::POST, "/api/events", Some(body), &["id", "received_at"])?;
         let duplicate = sent.get("duplicate") == Some(&Value::Bool(true));
@@ -126,7 +133,9 @@ impl Inbox {
     pub(super) fn run(self, settings: &Settings) -> Result<ExitCode, Failure> {
         let client = self.with.client(settings)?;
         let mut query = url::form_urlencoded::Serializer::new(String::new());
-        query.append_pair("limit", &self.limit.to_string()).append_pair("wait", &self.wait.to_string());
+        query
+            .append_pair("limit", &self.limit.to_string())
+            .append_pair("wait", &self.wait.to_string());
         if let Some(types) = &self.types {
             query.append_pair("type", types);
         }
@@ -137,7 +146,10 @@ impl Inbox {
             return Ok(ExitCode::Clean);
         }
         let page: Page<'_> = serde_json::from_str(answer.as_text()).map_err(|error| {
-            Failure::new(ExitCode::Failed, format!("the answer is not valid: {}", json_fault(&error)))
+            Failure::new(
+                ExitCode::Failed,
+                format!("the answer is not valid: {}", json_fault(&error)),
+            )
         })?;
         let events = &page.data;
         for event in events {
@@ -166,11 +178,13 @@ impl Ack {
         // Every event is acknowledged, even if the output cannot be written.
         let mut unwritten = Ok(());
         for (place, id) in self.ids.iter().enumerate() {
-            let answer = client.call(Method::POST, &format!("/api/ack/{id}"), None, &["acknowledged_at"]);
+            let answer =
+                client.call(Method::POST, &format!("/api/ack/{id}"), None, &["acknowledged_at"]);
             let answer = answer.map_err(|failure| left_out(&self.ids, place, &failure))?;
             let told = format!("{id} acknowledged {}", text(&answer, "acknowledged_at"));
             let line = if self.with.server.json { one_line(answer.as_text()) } else { told };
-            unwritten = unwritten.and_then(|()| print_done(&line, "All these events are acknowledged."));
+            unwritten =
+                unwritten.and_then(|()| print_done(&line, "All these events are acknowledged."));
         }
         unwritten.map(|()| ExitCode::Clean)
     }

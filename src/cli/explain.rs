@@ -24,7 +24,8 @@ impl Explain {
     pub(super) fn run(self, settings: &Settings) -> Result<ExitCode, Failure> {
         let id = checked_id(&self.id, EVENT_ID)?;
         let client = self.with.client(settings)?;
-        let event = client.call(Method::GET, &format!("/api/events/{id}"), None, &["id", "received_at"])?;
+        let event =
+            client.call(Method::GET, &format!("/api/events/{id}"), None, &["id", "received_at"])?;
         if self.with.server.json {
             print_json(event.as_text())?;
             return Ok(ExitCode::Clean);
@@ -44,7 +45,8 @@ fn last_attempt(delivery: &Value, details: &dyn Fn(&str) -> Option<Value>) -> Ve
     let is_open = matches!(text(delivery, "state"), "retrying" | "dead");
     let found = Some(text(delivery, "id")).filter(|_| is_open).and_then(details);
     let attempt = found.as_ref().and_then(|found| items(found, "attempts").first());
-    let Some((attempt, error)) = attempt.and_then(|attempt| Some((attempt, attempt.get("error")?))) else {
+    let Some((attempt, error)) = attempt.and_then(|attempt| Some((attempt, attempt.get("error")?)))
+    else {
         return Vec::new();
     };
     let said = text(attempt, "response_body").trim();
@@ -59,8 +61,15 @@ fn last_attempt(delivery: &Value, details: &dyn Fn(&str) -> Option<Value>) -> Ve
 /// receiver.
 fn journey(attempt: &Value) -> Option<String> {
     let address = attempt.get("address")?.as_str()?;
-    let spent = |(figure, word)| Some(format!("{word} {} ms", attempt.get("timing")?.get(figure)?.as_u64()?));
-    let steps = [("dns_ms", "lookup"), ("connect_ms", "connection"), ("tls_ms", "TLS"), ("first_byte_ms", "answer")];
+    let spent = |(figure, word)| {
+        Some(format!("{word} {} ms", attempt.get("timing")?.get(figure)?.as_u64()?))
+    };
+    let steps = [
+        ("dns_ms", "lookup"),
+        ("connect_ms", "connection"),
+        ("tls_ms", "TLS"),
+        ("first_byte_ms", "answer"),
+    ];
     let spent: Vec<String> = steps.into_iter().filter_map(spent).collect();
     let spent = if spent.is_empty() { String::new() } else { format!(" ({})", spent.join(", ")) };
     let why = match text(attempt, "trigger") {
@@ -69,13 +78,16 @@ fn journey(attempt: &Value) -> Option<String> {
         _ => "",
     };
     let named = |name| Some((name, attempt.get("response_headers")?.get(name)?.as_str()?));
-    let named = ["x-request-id", "request-id", "x-correlation-id", "cf-ray"].into_iter().find_map(named);
-    let named = named.map_or_else(String::new, |(name, value)| format!("; the receiver's {name}: {value}"));
+    let named =
+        ["x-request-id", "request-id", "x-correlation-id", "cf-ray"].into_iter().find_map(named);
+    let named =
+        named.map_or_else(String::new, |(name, value)| format!("; the receiver's {name}: {value}"));
     Some(format!("  The request went to {address}{spent}{why}{named}"))
 }
 
 /// Said of an endpoint whose delivery the server does not show.
-const MATCHED: &str = "the event matched. Only a key with the scope deliveries:read sees what became of the delivery.";
+const MATCHED: &str = "the event matched. Only a key with the scope deliveries:read sees what \
+    became of the delivery.";
 
 fn sentences(event: &Value, details: &dyn Fn(&str) -> Option<Value>) -> Vec<String> {
     let (id, kind, at) = (text(event, "id"), text(event, "type"), text(event, "received_at"));
@@ -98,17 +110,25 @@ fn sentences(event: &Value, details: &dyn Fn(&str) -> Option<Value>) -> Vec<Stri
             None => why_not(text(endpoint, "reason")),
         };
         said.push(format!("{id} ({url}): {fate}"));
-        said.extend(endpoint.get("delivery").into_iter().flat_map(|delivery| last_attempt(delivery, details)));
+        said.extend(
+            endpoint
+                .get("delivery")
+                .into_iter()
+                .flat_map(|delivery| last_attempt(delivery, details)),
+        );
         if text(endpoint, "breaker") == "open" {
             let until = text(endpoint, "breaker_until");
             said.push(format!(
-                "  Its circuit breaker is open until {until}, because it failed too often or asked for a \
+                "  Its circuit breaker is open until {until}, because it failed too often or \
+                 asked for a \
                  pause."
             ));
         }
     }
     let named = |delivery: &&Value| {
-        endpoints.iter().any(|endpoint| text(endpoint, "endpoint_id") == text(delivery, "endpoint_id"))
+        endpoints
+            .iter()
+            .any(|endpoint| text(endpoint, "endpoint_id") == text(delivery, "endpoint_id"))
     };
     for delivery in items(event, "deliveries").iter().filter(|delivery| !named(delivery)) {
         said.push(format!("{} (deleted since): {}", text(delivery, "endpoint_id"), fate(delivery)));
@@ -123,17 +143,21 @@ fn standing(event: &Value) -> &'static str {
         ("acknowledged", _) => "A consumer acknowledged the event.",
         ("delivered", false) => "Every endpoint that matched accepted the event.",
         ("delivered", true) => {
-            "Every endpoint that matched accepted the event. It is in the inbox until it is acknowledged."
+            "Every endpoint that matched accepted the event. It is in the inbox until it is \
+             acknowledged."
         }
         ("dead", false) => {
-            "No delivery is under way, and not every endpoint accepted the event. It has left the inbox."
+            "No delivery is under way, and not every endpoint accepted the event. It has left the \
+             inbox."
         }
         ("dead", true) => {
-            "No delivery is under way, and not every endpoint accepted the event. It is still in the inbox."
+            "No delivery is under way, and not every endpoint accepted the event. It is still in \
+             the inbox."
         }
         (_, false) => "The event has left the inbox.",
         (_, true) => {
-            "The event is in the inbox until it is acknowledged, or until every endpoint that matches \
+            "The event is in the inbox until it is acknowledged, or until every endpoint that \
+             matches \
              accepts it."
         }
     }
@@ -170,17 +194,21 @@ pub(super) fn why_given_up(reason: &str) -> &'static str {
 /// The reason why there is no delivery.
 fn why_not(reason: &str) -> String {
     let sentence = match reason {
-        "made_later" => "did not get the event, because the endpoint was created after the event arrived.",
+        "made_later" => {
+            "did not get the event, because the endpoint was created after the event arrived."
+        }
         "type_not_wanted" => "did not get the event, because the endpoint does not want this type.",
         "disabled" => "did not get the event, because the endpoint is disabled.",
         "not_routed_yet" => "matches; the event is about to be routed.",
         "erased" => {
-            "did not get the event: the payload was erased first, or the endpoint was disabled or wanted \
+            "did not get the event: the payload was erased first, or the endpoint was disabled or \
+             wanted \
              other types."
         }
         "routing_failed" => "did not get the event, because routing the event failed.",
         _ => {
-            "did not get the event, because the endpoint was disabled or wanted other types when the \
+            "did not get the event, because the endpoint was disabled or wanted other types when \
+             the \
              event was routed."
         }
     };
@@ -195,29 +223,40 @@ mod tests {
 
     #[test]
     fn each_endpoint_has_its_sentence() {
-        let dead = json!({"id": "dlv_1", "endpoint_id": "ep_1", "state": "dead", "attempt_count": 1, "reason": "gone",
+        let dead = json!({"id": "dlv_1", "endpoint_id": "ep_1", "state": "dead", "attempt_count": 1,
+        "reason": "gone",
             "dead_at": "T"});
-        let canceled = json!({"id": "dlv_3", "endpoint_id": "ep_3", "state": "canceled", "attempt_count": 2});
-        let event = json!({"id": "evt_1", "type": "a", "received_at": "R", "status": "dead", "endpoints": [
+        let canceled =
+            json!({"id": "dlv_3", "endpoint_id": "ep_3", "state": "canceled", "attempt_count": 2});
+        let event = json!({"id": "evt_1", "type": "a", "received_at": "R", "status": "dead",
+        "endpoints": [
             {"endpoint_id": "ep_1", "url": "u", "matched": true, "reason": null, "delivery": dead},
             {"endpoint_id": "ep_2", "url": "v", "matched": false, "reason": "type_not_wanted"},
         ], "deliveries": [dead, canceled]});
-        let erased = json!({"id": "evt_1", "type": "a", "received_at": "R", "status": "accepted", "erased_at": "E"});
+        let erased = json!({"id": "evt_1", "type": "a", "received_at": "R", "status": "accepted",
+        "erased_at": "E"});
         let said = sentences(&erased, &|_| None);
         assert_eq!(said[1], "Its payload was erased at E and is no longer shown or sent.");
-        let attempts = json!({"attempts": [{"started_at": "S", "error": {"detail": "it answered 500"},
+        let attempts = json!({"attempts": [{"started_at": "S", "error": {"detail": "it answered \
+            500"},
             "response_body": " do\u{1b}wn\n", "trigger": "retry", "address": "1.2.3.4:443",
             "timing": {"dns_ms": null, "connect_ms": 2, "tls_ms": 3, "first_byte_ms": 40},
             "response_headers": {"server": "x", "x-request-id": "r-1"}}]});
-        let with_details = sentences(&event, &|id| Some(attempts.clone()).filter(|_| id == "dlv_1"));
-        assert_eq!(with_details[3], "  The last attempt, at S: it answered 500; the receiver said: do\u{1b}wn");
+        let with_details =
+            sentences(&event, &|id| Some(attempts.clone()).filter(|_| id == "dlv_1"));
+        assert_eq!(
+            with_details[3],
+            "  The last attempt, at S: it answered 500; the receiver said: do\u{1b}wn"
+        );
         assert_eq!(
             with_details[4],
-            "  The request went to 1.2.3.4:443 (connection 2 ms, TLS 3 ms, answer 40 ms), because a retry was requested; \
+            "  The request went to 1.2.3.4:443 (connection 2 ms, TLS 3 ms, answer 40 ms), because \
+             a retry was requested; \
              the receiver's x-request-id: r-1"
         );
         let with = |status: &str, in_inbox: bool| json!({"status": status, "in_inbox": in_inbox});
-        let narrow = json!({"id": "evt_1", "type": "a", "received_at": "R", "status": "dead", "endpoints": [
+        let narrow = json!({"id": "evt_1", "type": "a", "received_at": "R", "status": "dead",
+        "endpoints": [
             {"endpoint_id": "ep_1", "url": "u", "matched": true, "reason": null}]});
         assert_eq!(sentences(&narrow, &|_| None)[2], format!("ep_1 (u): {MATCHED}"));
         for status in ["accepted", "delivered", "dead"] {
@@ -226,8 +265,14 @@ mod tests {
         }
         let said = sentences(&event, &|_| None);
         assert_eq!((said.len(), with_details.len()), (5, 7), "{said:?}");
-        assert_eq!(said[2], "ep_1 (u): given up at T after 1 attempt: the receiver answered 410 Gone. (dlv_1)");
-        assert_eq!(said[3], "ep_2 (v): did not get the event, because the endpoint does not want this type.");
+        assert_eq!(
+            said[2],
+            "ep_1 (u): given up at T after 1 attempt: the receiver answered 410 Gone. (dlv_1)"
+        );
+        assert_eq!(
+            said[3],
+            "ep_2 (v): did not get the event, because the endpoint does not want this type."
+        );
         assert_eq!(said[4], "ep_3 (deleted since): canceled after 2 attempts. (dlv_3)");
     }
 }

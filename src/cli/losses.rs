@@ -79,7 +79,8 @@ impl Losses {
         if more > 0 {
             lines.push(format!("          and {more} more"));
         }
-        let counts: Vec<_> = self.counts.iter().map(|(kind, count)| format!("{count} {kind}(s)")).collect();
+        let counts: Vec<_> =
+            self.counts.iter().map(|(kind, count)| format!("{count} {kind}(s)")).collect();
         let (counts, path) = (counts.join(", "), self.path.display());
         lines.push(match file {
             Ok(_) => format!("list      {counts}; the complete list is in {path}"),
@@ -104,7 +105,8 @@ fn entry_of(named: &Named) -> Value {
     let Named { kind, id, label, org, at, here, other } = named;
     let (org_id, org_name) = org.as_ref().map(|(id, name)| (id, name)).unzip();
     json!({
-        "kind": kind.word(), "id": id, "label": label, "organization_id": org_id, "organization": org_name,
+        "kind": kind.word(), "id": id, "label": label, "organization_id": org_id,
+        "organization": org_name,
         "at": at, "was": here, "is": other,
     })
 }
@@ -137,14 +139,18 @@ mod tests {
     #[test]
     fn a_list_is_a_new_file_that_only_its_owner_reads_and_takes_the_place_of_none() {
         let dir = tempfile::tempdir().unwrap();
-        let (new, there, link) = (dir.path().join("new"), dir.path().join("there"), dir.path().join("link"));
+        let (new, there, link) =
+            (dir.path().join("new"), dir.path().join("there"), dir.path().join("link"));
         assert!(listed(&new).ends_with(&format!("list is in {}", new.display())));
         assert_eq!(new.metadata().unwrap().permissions().mode() & 0o777, 0o600);
         std::fs::write(&there, "precious").unwrap();
         symlink(&there, &link).unwrap();
         for path in [&there, &link] {
             let refused = listed(path);
-            assert!(refused.contains("cannot be written") && refused.contains("exists"), "{refused}");
+            assert!(
+                refused.contains("cannot be written") && refused.contains("exists"),
+                "{refused}"
+            );
         }
         assert_eq!(std::fs::read_to_string(&there).unwrap(), "precious");
     }

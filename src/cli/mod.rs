@@ -50,7 +50,8 @@ or of a newer version, 4 data directory in use, 5 not permitted, 70 fatal error 
 #[derive(Parser)]
 #[command(name = "triggerd", version, max_term_width = 100, after_help = PRECEDENCE)]
 struct Cli {
-    /// Configuration file [default: ./config/triggerd.toml, then /etc/triggerd/triggerd.toml, then built-in defaults]
+    /// Configuration file [default: ./config/triggerd.toml, then /etc/triggerd/triggerd.toml, then
+    /// built-in defaults]
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(subcommand)]
@@ -138,7 +139,8 @@ pub fn run() -> ExitCode {
         Err(Failure { code, message }) => {
             if !message.is_empty() {
                 // For systemd's journal, each line begins with its priority; sd-daemon(3).
-                let priority = if logging::is_read_by_journal(&std::io::stderr()) { "<3>" } else { "" };
+                let priority =
+                    if logging::is_read_by_journal(&std::io::stderr()) { "<3>" } else { "" };
                 let message = format!("triggerd: {message}");
                 message.lines().for_each(|line| eprint(&format!("{priority}{line}")));
             }
@@ -152,7 +154,9 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
     // Servers and commands on a data directory need the configuration; commands that talk to a
     // server may do without.
     match cli.command {
-        Command::Version => print(&format!("triggerd {}", env!("CARGO_PKG_VERSION"))).map(|()| ExitCode::Clean),
+        Command::Version => {
+            print(&format!("triggerd {}", env!("CARGO_PKG_VERSION"))).map(|()| ExitCode::Clean)
+        }
         Command::Demo => demo::run(),
         Command::Serve(command) => command.run(file, load(file)?),
         Command::CheckConfig(command) => command.run(&load(file)?),

@@ -63,7 +63,8 @@ pub(super) fn require_a_reader() -> Result<(), Failure> {
     });
     let access = fcntl_getfl(&stdout).map(|flags| flags & OFlags::RWMODE);
     if is_null && access == Ok(OFlags::RDWR) {
-        let message = "standard output is closed, so the secret cannot be shown; nothing was created";
+        let message =
+            "standard output is closed, so the secret cannot be shown; nothing was created";
         return Err(Failure::new(ExitCode::Failed, message));
     }
     Ok(())
@@ -109,7 +110,8 @@ pub(super) fn visible(text: &str) -> Cow<'_, str> {
                 for unit in c.encode_utf16(&mut [0; 2]) {
                     shown.push_str("\\u");
                     let digits = [12, 8, 4, 0].map(|shift| u32::from(*unit >> shift) & 15);
-                    shown.extend(digits.into_iter().filter_map(|digit| char::from_digit(digit, 16)));
+                    shown
+                        .extend(digits.into_iter().filter_map(|digit| char::from_digit(digit, 16)));
                 }
             }
             _ => shown.push(c),
@@ -124,10 +126,14 @@ pub(super) fn visible(text: &str) -> Cow<'_, str> {
 fn is_hidden(c: char) -> bool {
     c.is_control()
         || matches!(c,
-            '\u{ad}' | '\u{34f}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}' | '\u{890}'..='\u{891}'
-            | '\u{8e2}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}'
-            | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}'
-            | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{110bd}' | '\u{110cd}'
+            '\u{ad}' | '\u{34f}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}' |
+            '\u{890}'..='\u{891}'
+            | '\u{8e2}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' |
+            '\u{180b}'..='\u{180f}'
+            | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' |
+            '\u{3164}'
+            | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' |
+            '\u{110bd}' | '\u{110cd}'
             | '\u{13430}'..='\u{1345f}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}'
             | '\u{e0000}'..='\u{e0fff}')
 }
@@ -142,9 +148,10 @@ mod tests {
             visible("a\u{1b}[2J\u{9b}1m\u{7f}b\r\n\tc é — 漢字 😀"),
             "a\\u001b[2J\\u009b1m\\u007fb\\r\\n\\tc é — 漢字 😀"
         );
-        for hidden in
-            ["\u{202e}", "\u{2066}", "\u{200b}", "\u{200d}", "\u{feff}", "\u{2028}", "\u{ad}", "\u{fe0f}", "\u{3164}"]
-        {
+        for hidden in [
+            "\u{202e}", "\u{2066}", "\u{200b}", "\u{200d}", "\u{feff}", "\u{2028}", "\u{ad}",
+            "\u{fe0f}", "\u{3164}",
+        ] {
             let shown = visible(hidden);
             assert!(shown.starts_with("\\u") && shown.is_ascii(), "{shown}");
         }
@@ -157,7 +164,9 @@ mod tests {
         let text = "{\r\n\t\"a\": \"x\u{202e}\u{e0041}\u{85}\u{7f}\",\n \"b\":1e400}\n";
         let shown = visible(&one_line(text)).into_owned();
         assert!(shown.is_ascii() && !shown.chars().any(char::is_control), "{shown}");
-        let string = |json: &str| serde_json::from_str::<serde_json::Value>(&json.replace("1e400", "1")).unwrap();
+        let string = |json: &str| {
+            serde_json::from_str::<serde_json::Value>(&json.replace("1e400", "1")).unwrap()
+        };
         assert_eq!(string(&shown), string(text));
     }
 }

@@ -16,7 +16,8 @@ use crate::config::{ClientVariable, Config, Source, client_variable};
 #[derive(Args)]
 pub(super) struct Server {
     /// URL of the server: http://HOST:PORT, HOST:PORT, or https://HOST/PREFIX behind a proxy
-    /// [default: the environment variable TRIGGERD_URL, else the listen address of the configuration]
+    /// [default: the environment variable TRIGGERD_URL, else the listen address of the
+    /// configuration]
     #[arg(long, value_name = "URL")]
     url: Option<String>,
     /// Print JSON, one document on a line, for programs
@@ -107,7 +108,8 @@ impl Key {
             None => (variable(ClientVariable::ApiKey)?, ClientVariable::ApiKey.name()),
         };
         let text = given.filter(|key| !key.is_empty()).ok_or_else(|| {
-            let message = "no API key is set: give --key or set TRIGGERD_API_KEY. `triggerd key create --org NAME` \
+            let message = "no API key is set: give --key or set TRIGGERD_API_KEY. `triggerd key \
+                create --org NAME` \
                  makes a key";
             Failure::new(ExitCode::Usage, message)
         })?;
@@ -128,17 +130,21 @@ impl Target {
     pub(super) fn parse(text: &str, origin: &str) -> Result<Self, Failure> {
         let text = text.trim();
         let refused = |why: &dyn std::fmt::Display| {
-            let example = "http://127.0.0.1:8080, localhost:8080 or https://events.example.com/prefix";
+            let example =
+                "http://127.0.0.1:8080, localhost:8080 or https://events.example.com/prefix";
             Failure::new(
                 ExitCode::Usage,
                 format!(
-                    "{origin}: {:?} is not the URL of a server: {why}; write a URL such as {example}",
+                    "{origin}: {:?} is not the URL of a server: {why}; write a URL such as \
+                     {example}",
                     without_password(text)
                 ),
             )
         };
         let lower = text.to_ascii_lowercase();
-        if !text.is_empty() && text.trim_start_matches(':').bytes().all(|byte| byte.is_ascii_digit()) {
+        if !text.is_empty()
+            && text.trim_start_matches(':').bytes().all(|byte| byte.is_ascii_digit())
+        {
             return Err(refused(&"the host is missing before the port"));
         }
         if !text.contains("://") && (lower.starts_with("http:") || lower.starts_with("https:")) {
@@ -182,8 +188,12 @@ pub(super) fn variable(which: ClientVariable) -> Result<Option<String>, Failure>
 fn reachable(config: &Config) -> std::net::SocketAddr {
     let mut address = config.server.listen;
     match address.ip() {
-        std::net::IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(std::net::Ipv4Addr::LOCALHOST.into()),
-        std::net::IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(std::net::Ipv6Addr::LOCALHOST.into()),
+        std::net::IpAddr::V4(ip) if ip.is_unspecified() => {
+            address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
+        }
+        std::net::IpAddr::V6(ip) if ip.is_unspecified() => {
+            address.set_ip(std::net::Ipv6Addr::LOCALHOST.into());
+        }
         _ => {}
     }
     address
@@ -194,7 +204,9 @@ mod tests {
     use super::*;
 
     fn parsed(text: &str) -> Result<String, String> {
-        Target::parse(text, "--url").map(|target| target.url.to_string()).map_err(|failure| failure.message)
+        Target::parse(text, "--url")
+            .map(|target| target.url.to_string())
+            .map_err(|failure| failure.message)
     }
 
     #[test]

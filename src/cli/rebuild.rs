@@ -25,7 +25,7 @@ use crate::journal::{Lost, OsFiles, Position, Reader, Salvage};
 use crate::model::id::{EventId, KeyId, OrgNo, ReplayId};
 use crate::model::key::Key;
 use crate::model::time::Timestamp;
-use crate::store::{Differences, Named, Standing, StateError, Store, condemn_last};
+use crate::store::{Differences, Named, StateError, StateValidity, Store, invalidate_last};
 
 /// The file with all losses, beside the damaged files.
 const LIST: &str = "lost.txt";
@@ -83,17 +83,19 @@ impl Rebuild {
         if let Some(newer) = &audit.newer {
             return Err(Failure::new(ExitCode::Damaged, newer));
         }
-        if audit.survey.is_empty() {
+        if audit.scan.is_empty() {
             let message = format!("{} has no journal to compute a state from", path.display());
             return Err(Failure::new(ExitCode::Damaged, message));
         }
         let scratch = Scratch::make(None, path)?;
-        let (before, is_believed) = state_before(&dir, &scratch, config.storage.state_cache_bytes);
+        let (before, is_valid) = state_before(&dir, &scratch, config.storage.state_cache_bytes);
         if before.is_none() && scratch.is_short() {
             return Err(scratch.too_small("the previous state cannot be read"));
         }
-        let applied = before.as_ref().filter(|_| is_believed).map(Store::applied);
-        let end_missing = applied.filter(|applied| *applied > audit.end().0).map(|applied| (audit.end(), applied));
+        let applied = before.as_ref().filter(|_| is_valid).map(Store::applied);
+        let end_missing = applied
+            .filter(|applied| *applied > audit.end().0)
+            .map(|applied| (audit.end(), applied));
         let mut salvaged = None;
         if audit.is_damaged() || end_missing.is_some() {
             if !self.skip_damaged {
@@ -101,10 +103,10 @@ impl Rebuild {
             }
             // Comes first: if the salvage is interrupted, no start may continue with a state that
             // holds lost data.
-            condemn_last(&dir.state()).map_err(failed)?;
+            invalidate_last(&dir.state()).map_err(failed)?;
             let done = Self::salvage(&audit, end_missing, &dir)?;
-            audit =
-                JournalAudit::read(&dir.journal()).map_err(|failure| unfinished(failure, &done.lost, end_missing))?;
+            audit = JournalAudit::read(&dir.journal())
+                .map_err(|failure| unfinished(failure, &done.lost, end_missing))?;
             salvaged = Some(done);
         }
         let remade = || {
@@ -127,37 +129,53 @@ impl Rebuild {
         if self.json {
             print(
                 &json!({
-                    "frames": audit.frames(), "events": counts.events, "open": counts.open, "took_ms": took_ms,
-                    "salvaged": found.map(|(salvaged, consequences)| salvaged.json(consequences, self.verbose)),
+                    "frames": audit.frames(), "events": counts.events, "open": counts.open,
+                    "took_ms": took_ms,
+                    "salvaged": found.map(|(salvaged, consequences)| salvaged.json(consequences,
+                    self.verbose)),
                 })
                 .to_string(),
             )?;
         } else {
-            let lines = found.map(|(salvaged, consequences)| salvaged.lines(consequences, self.verbose));
+            let lines =
+                found.map(|(salvaged, consequences)| salvaged.lines(consequences, self.verbose));
             lines.iter().flatten().try_for_each(|line| print(line))?;
             let (frames, events) = (audit.frames(), counts.events);
-            print(&format!("the state is rebuilt: {frames} frames applied, {events} events ({took_ms} ms)"))?;
+            print(&format!(
+                "the state is rebuilt: {frames} frames applied, {events} events ({took_ms} ms)"
+            ))?;
         }
         Ok(ExitCode::Clean)
     }
 
-    fn salvage(audit: &JournalAudit, end_missing: Option<(Position, u64)>, dir: &DataDir) -> Result<Salvaged, Failure> {
+    fn salvage(
+        audit: &JournalAudit,
+        end_missing: Option<(Position, u64)>,
+        dir: &DataDir,
+    ) -> Result<Salvaged, Failure> {
         let lost: Vec<Lost> = audit.damages().cloned().collect();
         let notes = notes(&lost, audit.next_org, &audit.unmade_keys, audit.end())?;
         let aside = free_name(dir.path());
-        let salvage = Salvage { dir: &dir.journal(), files: Arc::new(OsFiles), aside: &aside, notes: &notes };
+        let salvage =
+            Salvage { dir: &dir.journal(), files: Arc::new(OsFiles), aside: &aside, notes: &notes };
         let files = salvage.run(audit.missing_beginning.as_ref(), &audit.segments);
-        let files = files.map_err(|error| unfinished(journal_failure(&error), &lost, end_missing))?;
+        let files =
+            files.map_err(|error| unfinished(journal_failure(&error), &lost, end_missing))?;
         Ok(Salvaged { lost, end_missing, aside, files })
     }
 }
 
 /// Reports the losses with the failure, because the next run no longer lists parts that are whole
 /// by then.
-fn unfinished(Failure { code, message }: Failure, lost: &[Lost], end_missing: Option<(Position, u64)>) -> Failure {
+fn unfinished(
+    Failure { code, message }: Failure,
+    lost: &[Lost],
+    end_missing: Option<(Position, u64)>,
+) -> Failure {
     let lost: Vec<String> = lost.iter().map(told).chain(end_missing.map(end_told)).collect();
     let message = format!(
-        "{message}\nThe rebuild is not finished; run it again, and keep this list: the next run lists \
+        "{message}\nThe rebuild is not finished; run it again, and keep this list: the next run \
+         lists \
          only the remaining damage. Lost:\n{}",
         lost.join("\n")
     );
@@ -171,7 +189,10 @@ fn failed(error: StateError) -> Failure {
 fn refusal(audit: &JournalAudit, end_missing: Option<(Position, u64)>) -> Failure {
     let mut lines: Vec<String> = audit.damages().map(told).collect();
     lines.extend(end_missing.map(end_told));
-    lines.push("`triggerd rebuild --skip-damaged` saves every whole frame and keeps the damaged files".into());
+    lines.push(
+        "`triggerd rebuild --skip-damaged` saves every whole frame and keeps the damaged files"
+            .into(),
+    );
     Failure::new(ExitCode::Damaged, format!("the journal is damaged:\n{}", lines.join("\n")))
 }
 
@@ -182,12 +203,12 @@ fn end_told((end, applied): (Position, u64)) -> String {
 /// Copies the previous state, if it can be read. The flag is true if a start would have continued
 /// with that state.
 fn state_before(dir: &DataDir, scratch: &Scratch, cache_bytes: u64) -> (Option<Store>, bool) {
-    let (generation, is_believed) = match Standing::of(&dir.state()) {
-        Ok(Standing::Believed(generation)) => (generation, true),
-        Ok(Standing::Unbelieved(_, generation)) => (generation, false),
-        Ok(Standing::Absent) | Err(_) => return (None, false),
+    let (generation, is_valid) = match StateValidity::of(&dir.state()) {
+        Ok(StateValidity::Valid(generation)) => (generation, true),
+        Ok(StateValidity::Invalid(_, generation)) => (generation, false),
+        Ok(StateValidity::Absent) | Err(_) => return (None, false),
     };
-    (Store::open_copy(&generation, &scratch.path("before"), cache_bytes).ok(), is_believed)
+    (Store::open_copy(&generation, &scratch.path("before"), cache_bytes).ok(), is_valid)
 }
 
 /// Returns the first free name for the directory of damaged files.
@@ -197,7 +218,7 @@ fn free_name(dir: &Path) -> PathBuf {
 }
 
 fn make_state(dir: &Path, audit: &JournalAudit, cache_bytes: u64) -> Result<Store, Failure> {
-    condemn_last(dir).map_err(failed)?;
+    invalidate_last(dir).map_err(failed)?;
     let store = Store::open(dir, cache_bytes, audit.end().0).map_err(failed)?;
     bring_up(&store, &audit.reader()).map_err(|error| Failure::new(ExitCode::Failed, error))?;
     Ok(store)
@@ -224,7 +245,10 @@ fn consequences(
         // Only the events referred to by later commands are known.
         for (org, event) in speaking {
             let of = found.org(org.0);
-            let line = format!("LOST      event {event} of {of}, received about {}", Timestamp(event.unix_ms()));
+            let line = format!(
+                "LOST      event {event} of {of}, received about {}",
+                Timestamp(event.unix_ms())
+            );
             let entry = || json!({"kind": "event", "id": event, "organization_number": org.0});
             found.losses.add("event", line, entry);
         }
@@ -280,11 +304,19 @@ fn change(named: &Named) -> String {
 }
 
 /// Finds the ids and names of the organizations to which the orphans belong.
-fn called(orphans: &Orphans, store: &Store, before: Option<&Store>) -> Result<BTreeMap<u32, String>, StateError> {
+fn called(
+    orphans: &Orphans,
+    store: &Store,
+    before: Option<&Store>,
+) -> Result<BTreeMap<u32, String>, StateError> {
     let mut called = BTreeMap::new();
     for (number, _) in orphans.keys() {
         let of = |state: &Store| state.org_called(OrgNo(*number));
-        let found = before.map(of).transpose()?.flatten().map_or_else(|| of(store), |found| Ok(Some(found)))?;
+        let found = before
+            .map(of)
+            .transpose()?
+            .flatten()
+            .map_or_else(|| of(store), |found| Ok(Some(found)))?;
         called.extend(found.map(|(id, name)| (*number, format!("{id} ({name})"))));
     }
     Ok(called)
@@ -294,7 +326,10 @@ fn called(orphans: &Orphans, store: &Store, before: Option<&Store>) -> Result<BT
 type Orphans = BTreeMap<(u32, String), u64>;
 
 /// Finds commands whose organization or event is missing from the state, and these events.
-fn orphans(store: &Store, journal: &Reader) -> Result<(Orphans, BTreeSet<(OrgNo, EventId)>), StateError> {
+fn orphans(
+    store: &Store,
+    journal: &Reader,
+) -> Result<(Orphans, BTreeSet<(OrgNo, EventId)>), StateError> {
     let (mut found, mut events) = (BTreeMap::new(), BTreeSet::new());
     let Ok(mut scan) = journal.scan(Position::FIRST, None) else { return Ok((found, events)) };
     while let Some(Ok(frame)) = scan.next_frame() {
@@ -324,15 +359,21 @@ impl Consequences {
 
 impl Salvaged {
     fn lines(&self, consequences: &Consequences, verbose: bool) -> Vec<String> {
-        let mut lines: Vec<String> = self.lost.iter().map(|lost| format!("LOST      {}", told(lost))).collect();
+        let mut lines: Vec<String> =
+            self.lost.iter().map(|lost| format!("LOST      {}", told(lost))).collect();
         lines.extend(self.end_missing.map(|end| format!("LOST      {}", end_told(end))));
         for ((org, kind), count) in &consequences.orphans {
             let of = consequences.org(*org);
-            lines.push(format!("orphans   {count} {kind} of {of} refer to something that was lost"));
+            lines
+                .push(format!("orphans   {count} {kind} of {of} refer to something that was lost"));
         }
         match &consequences.differences {
             None => {
-                lines.push("unknown   the previous state cannot be read, so nothing more is known of the loss".into());
+                lines.push(
+                    "unknown   the previous state cannot be read, so nothing more is known \
+                    of the loss"
+                        .into(),
+                );
             }
             Some(found) if verbose => lines.extend(raw_lines(found)),
             Some(_) => {}
@@ -347,7 +388,11 @@ impl Salvaged {
         for replay in &consequences.running_again {
             lines.push(format!("REPLAY    {replay} runs again: cancel it if it should not"));
         }
-        lines.push(format!("aside     {} files were kept as they were in {}", self.files.len(), self.aside.display()));
+        lines.push(format!(
+            "aside     {} files were kept as they were in {}",
+            self.files.len(),
+            self.aside.display()
+        ));
         lines
     }
 
@@ -358,14 +403,17 @@ impl Salvaged {
         let differences = consequences.differences.as_ref();
         json!({
             "lost": self.lost.iter().map(as_json).collect::<Vec<_>>(),
-            "end_missing": self.end_missing.map(|(end, applied)| json!({"from_position": end.0, "to_position": applied})),
+            "end_missing": self.end_missing.map(|(end, applied)| json!({"from_position": end.0,
+            "to_position": applied})),
             "aside": self.aside.display().to_string(),
             "files": self.files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>(),
-            "orphans": orphans.map(|((org, kind), count)| json!({"organization_number": org, "kind": kind, "count": count})).collect::<Vec<_>>(),
+            "orphans": orphans.map(|((org, kind), count)| json!({"organization_number": org,
+            "kind": kind, "count": count})).collect::<Vec<_>>(),
             "differences": named,
             "raw": raw,
             "rows_that_differ": differences.map(|found| json!(found.rows)),
-            "keys_that_work_again": consequences.revived_keys.iter().map(|(key, _)| key.to_string()).collect::<Vec<_>>(),
+            "keys_that_work_again": consequences.revived_keys.iter().map(|(key, _)|
+            key.to_string()).collect::<Vec<_>>(),
             "events_shown_again": texts(&consequences.shown_again),
             "replays_that_go_on": texts(&consequences.running_again),
         })
@@ -374,7 +422,8 @@ impl Salvaged {
 
 /// Describes differing rows as they are stored.
 fn raw_lines(found: &Differences) -> Vec<String> {
-    let rows: Vec<_> = found.rows.iter().map(|(table, count)| format!("{count} of {table}")).collect();
+    let rows: Vec<_> =
+        found.rows.iter().map(|(table, count)| format!("{count} of {table}")).collect();
     let mut lines = vec![format!("rows      {} differ from the previous state", rows.join(", "))];
     for difference in &found.first {
         let side = |side: &Option<String>| side.clone().unwrap_or_else(|| "no such row".into());

@@ -11,8 +11,9 @@ fn lost(from: u64, to: u64) -> Lost {
 
 #[test]
 fn each_lost_key_is_noted_before_it_is_needed_as_far_as_there_is_room() {
-    let named: Vec<_> =
-        [(100, 1), (600, 2), (950, 3), (2_000, 4), (9_000, 5)].map(|(at, id)| (Position(at), KeyId(id))).into();
+    let named: Vec<_> = [(100, 1), (600, 2), (950, 3), (2_000, 4), (9_000, 5)]
+        .map(|(at, id)| (Position(at), KeyId(id)))
+        .into();
     let mut unmade = named.iter().peekable();
     // Room for two keys, for none, and for all.
     let holes = [lost(500, 600), lost(1_000, 1_070), lost(1_500, 1_900)];
@@ -26,11 +27,16 @@ fn a_note_fits_where_the_makings_were_that_it_names() {
     for keys in 1..=many.len() {
         let bytes = ORG_FRAME_BYTES_MIN * keys as u64;
         let noted = notes(&[lost(500, 500 + bytes)], u32::MAX, &many, Position(u64::MAX)).unwrap();
-        let Ok(Command::NoteLoss(note)) = Command::read(noted[0].kind, noted[0].version, &noted[0].body) else {
+        let Ok(Command::NoteLoss(note)) =
+            Command::read(noted[0].kind, noted[0].version, &noted[0].body)
+        else {
             panic!()
         };
         // The headers of the note and of the hole behind it need room too.
-        assert!(note.lost_keys.len() >= keys && noted[0].body.len() as u64 + 2 * 18 <= bytes, "{keys}: {note:?}");
+        assert!(
+            note.lost_keys.len() >= keys && noted[0].body.len() as u64 + 2 * 18 <= bytes,
+            "{keys}: {note:?}"
+        );
     }
 }
 
@@ -48,9 +54,18 @@ fn a_key_that_works_longer_than_it_did_is_told_of_and_a_grace_is_no_end() {
     };
     let [works, leaves, ended] = [key(None), key(Some(Timestamp(9))), key(Some(Timestamp(0)))];
     assert!(revived(&ended, &works).is_some_and(|told| told.contains("was no longer valid")));
-    assert!(revived(&ended, &leaves).is_some_and(|told| told.contains("was no longer valid")), "for its grace");
+    assert!(
+        revived(&ended, &leaves).is_some_and(|told| told.contains("was no longer valid")),
+        "for its grace"
+    );
     assert!(revived(&leaves, &works).is_some_and(|told| told.contains("was rotated")));
-    for (before, now) in [(&works, &works), (&works, &ended), (&leaves, &leaves), (&leaves, &ended), (&ended, &ended)] {
+    for (before, now) in [
+        (&works, &works),
+        (&works, &ended),
+        (&leaves, &leaves),
+        (&leaves, &ended),
+        (&ended, &ended),
+    ] {
         assert_eq!(revived(before, now), None);
     }
 }

@@ -38,8 +38,8 @@ pub(super) enum ReplayCommand {
 
 #[derive(Args)]
 pub(super) struct Start {
-    /// failed: dead letters; missing: events that an endpoint wants and never had a delivery of; all:
-    /// every event that an endpoint wants
+    /// failed: dead letters; missing: events that an endpoint wants and never had a delivery of;
+    /// all: every event that an endpoint wants
     #[arg(long, value_parser = ["failed", "missing", "all"])]
     only: String,
     /// Replay to this endpoint only (ep_…) [default: to every enabled endpoint]
@@ -86,11 +86,17 @@ impl Start {
         let mut body = Map::from_iter([("only".to_owned(), json!(self.only))]);
         body.insert("event_types".to_owned(), json!(self.event_types));
         let given = [("endpoint_id", self.endpoint), ("since", self.since), ("until", self.until)];
-        body.extend(given.into_iter().filter_map(|(name, value)| Some((name.to_owned(), json!(value?)))));
+        body.extend(
+            given.into_iter().filter_map(|(name, value)| Some((name.to_owned(), json!(value?)))),
+        );
         let client = self.with.client(settings)?;
         let mut interrupts = if self.no_wait { None } else { Some(client.hear_interrupts()?) };
-        let mut replay =
-            client.call(Method::POST, "/api/replays", Some(Value::Object(body).to_string()), &["id", "state"])?;
+        let mut replay = client.call(
+            Method::POST,
+            "/api/replays",
+            Some(Value::Object(body).to_string()),
+            &["id", "state"],
+        )?;
         if let Some(interrupts) = &mut interrupts {
             replay = watch(&client, interrupts, replay)?;
         }
@@ -101,7 +107,11 @@ impl Start {
 }
 
 /// Shows the progress of a replay until its end or Ctrl-C, and returns the last answer.
-fn watch(client: &Client, interrupts: &mut Interrupts, mut replay: Answer) -> Result<Answer, Failure> {
+fn watch(
+    client: &Client,
+    interrupts: &mut Interrupts,
+    mut replay: Answer,
+) -> Result<Answer, Failure> {
     // The bar hides itself without a terminal.
     let bar = ProgressBar::new(WHOLE.into());
     let style = ProgressStyle::with_template("{bar:30} {percent:>3} %  {msg}");
@@ -110,7 +120,8 @@ fn watch(client: &Client, interrupts: &mut Interrupts, mut replay: Answer) -> Re
     let mut failures = 0;
     while text(&replay, "state") == "running" {
         let share = replay.get("progress").and_then(Value::as_f64).unwrap_or_default();
-        let thousandths = (0..WHOLE).take_while(|done| f64::from(*done) < share * f64::from(WHOLE)).count();
+        let thousandths =
+            (0..WHOLE).take_while(|done| f64::from(*done) < share * f64::from(WHOLE)).count();
         bar.set_position(thousandths as u64);
         bar.set_message(counts(&replay));
         if !client.pause(interrupts, LOOK_EVERY) {
@@ -138,13 +149,21 @@ fn goes_on(replay: &Value) -> String {
 impl One {
     fn call(self, settings: &Settings, method: Method) -> Result<ExitCode, Failure> {
         let path = format!("/api/replays/{}", checked_id(&self.id, "a replay's id (rpl_…)")?);
-        show(&self.with.server, &self.with.client(settings)?.call(method, &path, None, &["id", "state"])?)?;
+        show(
+            &self.with.server,
+            &self.with.client(settings)?.call(method, &path, None, &["id", "state"])?,
+        )?;
         Ok(ExitCode::Clean)
     }
 }
 
 fn list(with: &With, settings: &Settings) -> Result<ExitCode, Failure> {
-    let page = with.client(settings)?.call(Method::GET, "/api/replays?limit=500", None, &["data", "has_more"])?;
+    let page = with.client(settings)?.call(
+        Method::GET,
+        "/api/replays?limit=500",
+        None,
+        &["data", "has_more"],
+    )?;
     if with.server.json {
         print_json(page.as_text())?;
         return Ok(ExitCode::Clean);
@@ -178,7 +197,8 @@ fn shown(replay: &Value) -> String {
 
 /// Names the endpoints that the replay passes over.
 fn skipped(replay: &Value) -> String {
-    let ids = replay.get("skipped_endpoint_ids").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let ids =
+        replay.get("skipped_endpoint_ids").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
     let named: Vec<_> = ids.iter().take(SKIPPED_NAMED).filter_map(Value::as_str).collect();
     match ids.len().saturating_sub(named.len()) {
         _ if named.is_empty() => String::new(),

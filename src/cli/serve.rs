@@ -10,19 +10,19 @@ use super::Failure;
 use crate::app::{App, Reloaded, StartError, StartOptions, systemd};
 use crate::base::clock::Clock;
 use crate::base::exit_code::ExitCode;
-use crate::base::sabotage;
+use crate::base::failpoint;
 use crate::base::threads::spawn_critical;
-use crate::config::{Change, Config, Source, sabotage_from_environment};
+use crate::config::{Change, Config, Source, failpoints_from_environment};
 use crate::logging;
 
 #[derive(Args)]
 pub(super) struct Serve {
-    /// Deliver nothing: for looking at a copy or a restored backup while the original runs. Tests of
-    /// endpoints still send
+    /// Deliver nothing: for looking at a copy or a restored backup while the original runs. Tests
+    /// of endpoints still send
     #[arg(long)]
     no_deliver: bool,
-    /// Start although secrets.key, which encrypts the endpoints' secrets, is lost: an endpoint whose
-    /// secret cannot be decrypted is disabled until its owner sets a new secret
+    /// Start although secrets.key, which encrypts the endpoints' secrets, is lost: an endpoint
+    /// whose secret cannot be decrypted is disabled until its owner sets a new secret
     #[arg(long)]
     forget_secrets: bool,
 }
@@ -42,7 +42,8 @@ enum Heard {
 
 impl Signals {
     fn listen() -> Result<Self, Failure> {
-        let failed = |error| Failure::new(ExitCode::Fatal, format!("signals cannot be caught: {error}"));
+        let failed =
+            |error| Failure::new(ExitCode::Fatal, format!("signals cannot be caught: {error}"));
         let listen = |kind| signal(kind).map_err(failed);
         Ok(Self {
             terminate: listen(SignalKind::terminate())?,
@@ -69,19 +70,26 @@ impl Signals {
 }
 
 impl Serve {
-    pub(super) fn run(&self, file: Option<&Path>, (config, source): (Config, Source)) -> Result<ExitCode, Failure> {
-        let guard = logging::start(&config.log).map_err(|error| Failure::new(error.exit_code(), error))?;
+    pub(super) fn run(
+        &self,
+        file: Option<&Path>,
+        (config, source): (Config, Source),
+    ) -> Result<ExitCode, Failure> {
+        let guard =
+            logging::start(&config.log).map_err(|error| Failure::new(error.exit_code(), error))?;
         tracing::info!(%source, "configuration loaded");
-        if let Some(names) = sabotage_from_environment() {
-            sabotage::arm(&names).map_err(|error| Failure::new(ExitCode::Usage, error))?;
+        if let Some(names) = failpoints_from_environment() {
+            failpoint::arm(&names).map_err(|error| Failure::new(ExitCode::Usage, error))?;
         }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime
-            .map_err(|error| Failure::new(ExitCode::Fatal, format!("the runtime cannot be created: {error}")))?;
+        let runtime = runtime.map_err(|error| {
+            Failure::new(ExitCode::Fatal, format!("the runtime cannot be created: {error}"))
+        })?;
         // Signals are caught before the start, so that a signal during the start is not lost.
         let _in_runtime = runtime.enter();
         let mut signals = Signals::listen()?;
-        let options = StartOptions { deliver: !self.no_deliver, forget_secrets: self.forget_secrets };
+        let options =
+            StartOptions { deliver: !self.no_deliver, forget_secrets: self.forget_secrets };
         let mut starting = start(config, options)?;
         let started = runtime.block_on(async {
             tokio::select! {
@@ -94,13 +102,21 @@ impl Serve {
         // ends as in a crash, which loses nothing.
         let Some(started) = started else {
             starting.close();
-            tracing::info!("the server was stopped before it was ready; the next start continues from here");
-            return Ok(starting.try_recv().ok().and_then(Result::ok).map_or(ExitCode::Clean, App::stop));
+            tracing::info!(
+                "the server was stopped before it was ready; the next start continues from here"
+            );
+            return Ok(starting
+                .try_recv()
+                .ok()
+                .and_then(Result::ok)
+                .map_or(ExitCode::Clean, App::stop));
         };
-        let started =
-            started.unwrap_or_else(|_gone| Err(Failure::new(ExitCode::Fatal, "the start ended without a result")));
-        let mut app =
-            started.inspect_err(|failure| tracing::error!(error = failure.message, "the server did not start"))?;
+        let started = started.unwrap_or_else(|_gone| {
+            Err(Failure::new(ExitCode::Fatal, "the start ended without a result"))
+        });
+        let mut app = started.inspect_err(|failure| {
+            tracing::error!(error = failure.message, "the server did not start");
+        })?;
         let status = format!("listening on {}", app.address());
         systemd::ready(&status);
         runtime.block_on(async {
@@ -120,12 +136,17 @@ impl Serve {
 
 /// Starts the server on a thread of its own: a start can take minutes, and a signal to stop must
 /// not wait for it.
-fn start(config: Config, options: StartOptions) -> Result<oneshot::Receiver<Result<App, Failure>>, Failure> {
+fn start(
+    config: Config,
+    options: StartOptions,
+) -> Result<oneshot::Receiver<Result<App, Failure>>, Failure> {
     let (sender, started) = oneshot::channel();
     let failed = |error: StartError| Failure::new(error.exit_code(), error);
     let start = move || App::start_with(config, Clock::system(), options).map_err(failed);
     let thread = spawn_critical("start", move || drop(sender.send(start())));
-    thread.map_err(|error| Failure::new(ExitCode::Fatal, format!("threads cannot be started: {error}")))?;
+    thread.map_err(|error| {
+        Failure::new(ExitCode::Fatal, format!("threads cannot be started: {error}"))
+    })?;
     Ok(started)
 }
 
@@ -133,7 +154,8 @@ fn start(config: Config, options: StartOptions) -> Result<oneshot::Receiver<Resu
 fn reload(app: &mut App, file: Option<&Path>, status: &str) {
     systemd::reloading();
     let reloaded = Config::load(file).map_err(|error| error.to_string());
-    let reloaded = reloaded.and_then(|(config, _)| app.reload(&config).map_err(|error| error.to_string()));
+    let reloaded =
+        reloaded.and_then(|(config, _)| app.reload(&config).map_err(|error| error.to_string()));
     match reloaded {
         Ok(Reloaded { changed, needs_restart }) => {
             if changed.is_empty() {
@@ -142,7 +164,10 @@ fn reload(app: &mut App, file: Option<&Path>, status: &str) {
                 tracing::info!(changed = listed(&changed), "reload: the configuration has changed");
             }
             if !needs_restart.is_empty() {
-                tracing::warn!(changed = listed(&needs_restart), "reload: these changes need a restart");
+                tracing::warn!(
+                    changed = listed(&needs_restart),
+                    "reload: these changes need a restart"
+                );
             }
             systemd::ready(status);
         }

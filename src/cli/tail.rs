@@ -36,7 +36,9 @@ impl Tail {
     pub(super) fn run(self, settings: &Settings) -> Result<ExitCode, Failure> {
         let mut query = url::form_urlencoded::Serializer::new(String::new());
         let parameters = [("type", &self.event_type), ("endpoint_id", &self.endpoint)];
-        for (name, value) in parameters.into_iter().filter_map(|(name, value)| Some((name, value.as_ref()?))) {
+        for (name, value) in
+            parameters.into_iter().filter_map(|(name, value)| Some((name, value.as_ref()?)))
+        {
             query.append_pair(name, value);
         }
         let path = format!("/api/tail?{}", query.finish());
@@ -55,7 +57,9 @@ async fn follow(client: &Client, path: &str, screen: &mut Screen) -> Result<(), 
             ControlFlow::Continue(broken) => broken,
         };
         match broken {
-            Broken::Refused(failure) | Broken::Lost(failure) if !screen.was_connected => return Err(failure),
+            Broken::Refused(failure) | Broken::Lost(failure) if !screen.was_connected => {
+                return Err(failure);
+            }
             Broken::Refused(failure) => return Err(failure),
             Broken::Lost(failure) if screen.is_connected => {
                 screen.is_connected = false;
@@ -98,11 +102,15 @@ impl Screen {
         let data = &lenient_text(text_of_data).unwrap_or_default();
         match name {
             "start" => self.started(data),
-            "end" => eprint(&format!("triggerd: the server ended the stream: {}", text(data, "reason"))),
+            "end" => {
+                eprint(&format!("triggerd: the server ended the stream: {}", text(data, "reason")));
+            }
             _ => {}
         }
         let written = match sentence(name, data) {
-            _ if self.json => print_json(&format!("{{\"item\":{},\"data\":{text_of_data}}}", json!(name))),
+            _ if self.json => {
+                print_json(&format!("{{\"item\":{},\"data\":{text_of_data}}}", json!(name)))
+            }
             Some(line) => print(&line),
             None => Ok(()),
         };
@@ -111,7 +119,11 @@ impl Screen {
     }
 
     fn started(&mut self, data: &Value) {
-        let what = if data.get("attempts") == Some(&Value::Bool(true)) { "events and attempts" } else { "events" };
+        let what = if data.get("attempts") == Some(&Value::Bool(true)) {
+            "events and attempts"
+        } else {
+            "events"
+        };
         eprint(&if self.was_connected {
             format!("triggerd: watching {what} again; {what} during the interruption are not shown")
         } else {
@@ -176,8 +188,10 @@ mod tests {
     fn a_line_says_when_what_where_and_why() {
         let event = json!({"id": "evt_1", "type": "a.b", "received_at": "T"});
         assert_eq!(sentence("event", &event).unwrap(), "T  accepted   a.b  evt_1");
-        let mut data = json!({"delivery_id": "dlv_1", "event_id": "evt_1", "event_type": "a.b", "endpoint_id": "ep_1",
-            "number": 2, "started_at": "T", "duration_ms": 5, "status": 200, "error": null, "state": "delivered",
+        let mut data = json!({"delivery_id": "dlv_1", "event_id": "evt_1", "event_type": "a.b",
+        "endpoint_id": "ep_1",
+            "number": 2, "started_at": "T", "duration_ms": 5, "status": 200, "error": null,
+            "state": "delivered",
             "next_attempt_at": null, "reason": null, "endpoint_disabled_reason": null});
         let line = |data: &Value| sentence("attempt", data).unwrap();
         assert_eq!(line(&data), "T  delivered  a.b  evt_1 -> ep_1: 200 (attempt 2, 5 ms)");

@@ -17,7 +17,7 @@ use crate::base::exit_code::ExitCode;
 use crate::base::random;
 use crate::config::Config;
 use crate::data_dir::DataDir;
-use crate::store::{Counts, Difference, Differences, Named, Standing, StateError, Store};
+use crate::store::{Counts, Difference, Differences, Named, StateError, StateValidity, Store};
 
 /// Maximum number of differences and contradictions that are named.
 const NAMED_MAX: usize = 20;
@@ -27,8 +27,8 @@ pub(super) struct Verify {
     /// Print JSON, for programs
     #[arg(long)]
     json: bool,
-    /// Directory for the temporary state that is computed from the journal [default: beside the data
-    /// directory]
+    /// Directory for the temporary state that is computed from the journal [default: beside the
+    /// data directory]
     #[arg(long, value_name = "DIR")]
     scratch: Option<PathBuf>,
     /// File for the list of differences [default: a new file in the directory for temporary files]
@@ -77,16 +77,21 @@ impl Verify {
         if let Some(newer) = &audit.newer {
             return Err(Failure::new(ExitCode::Damaged, newer));
         }
-        if audit.survey.is_empty() {
+        if audit.scan.is_empty() {
             let but = if looked_at.is_new() {
                 "the directory holds no data of triggerd"
             } else {
                 "the journal is lost, because events were stored here"
             };
-            return Err(Failure::new(ExitCode::Damaged, format!("{} has no journal: {but}", dir.display())));
+            return Err(Failure::new(
+                ExitCode::Damaged,
+                format!("{} has no journal: {but}", dir.display()),
+            ));
         }
-        let new_list =
-            || std::env::temp_dir().join(format!("triggerd-verify-{:08x}.txt", u32::from_be_bytes(random::bytes())));
+        let new_list = || {
+            std::env::temp_dir()
+                .join(format!("triggerd-verify-{:08x}.txt", u32::from_be_bytes(random::bytes())))
+        };
         let mut report = Report {
             list: self.list.clone().unwrap_or_else(new_list),
             verbose: self.verbose,
@@ -99,7 +104,8 @@ impl Verify {
         };
         if !report.audit.is_damaged() {
             let scratch = Scratch::make(self.scratch.as_deref(), dir)?;
-            let checked = report.check_state(&dir.join("sled"), &scratch, config.storage.state_cache_bytes);
+            let checked =
+                report.check_state(&dir.join("sled"), &scratch, config.storage.state_cache_bytes);
             // sled cannot tell that only the scratch directory was full.
             let failed = checked.err().or_else(|| match &report.state {
                 Judgement::Unreadable(why) => Some(why.clone()).filter(|_| scratch.is_short()),
@@ -122,22 +128,32 @@ impl Verify {
 }
 
 impl Report {
-    fn check_state(&mut self, state: &Path, scratch: &Scratch, cache_bytes: u64) -> Result<(), String> {
+    fn check_state(
+        &mut self,
+        state: &Path,
+        scratch: &Scratch,
+        cache_bytes: u64,
+    ) -> Result<(), String> {
         let failed = |error: StateError| error.to_string();
-        let replayed = Store::open(&scratch.path("replayed"), cache_bytes, u64::MAX).map_err(failed)?;
+        let replayed =
+            Store::open(&scratch.path("replayed"), cache_bytes, u64::MAX).map_err(failed)?;
         bring_up(&replayed, &self.audit.reader())?;
         self.counts = replayed.counts().map_err(failed)?;
         self.orgs = replayed.org_numbers().map_err(failed)?.len();
         self.contradictions = replayed.contradictions(NAMED_MAX).map_err(failed)?;
-        self.state = match Standing::of(state).map_err(failed)? {
-            Standing::Absent => Judgement::NotCompared("there is no state; the next start computes it".into()),
-            Standing::Unbelieved(reason, _) => {
-                Judgement::NotCompared(format!("the next start computes it from the journal, because {reason}"))
+        self.state = match StateValidity::of(state).map_err(failed)? {
+            StateValidity::Absent => {
+                Judgement::NotCompared("there is no state; the next start computes it".into())
             }
-            Standing::Believed(generation) => match Store::open_copy(&generation, &scratch.path("copy"), cache_bytes) {
-                Err(error) => Judgement::Unreadable(error.to_string()),
-                Ok(copy) => self.compare(&copy, &replayed),
-            },
+            StateValidity::Invalid(reason, _) => Judgement::NotCompared(format!(
+                "the next start computes it from the journal, because {reason}"
+            )),
+            StateValidity::Valid(generation) => {
+                match Store::open_copy(&generation, &scratch.path("copy"), cache_bytes) {
+                    Err(error) => Judgement::Unreadable(error.to_string()),
+                    Ok(copy) => self.compare(&copy, &replayed),
+                }
+            }
         };
         Ok(())
     }
@@ -152,7 +168,9 @@ impl Report {
         }
         match copy.differences(replayed, NAMED_MAX) {
             Err(error) => Judgement::Unreadable(error.to_string()),
-            Ok(found) if found.rows.is_empty() => Judgement::Equal { behind: end.saturating_sub(applied.max(1)) },
+            Ok(found) if found.rows.is_empty() => {
+                Judgement::Equal { behind: end.saturating_sub(applied.max(1)) }
+            }
             Ok(found) => {
                 let mut losses = Losses::new(self.list.clone());
                 match losses.compare(copy, replayed, differing) {
@@ -182,12 +200,14 @@ impl Report {
         let Self { audit, counts, orgs, took_ms, .. } = self;
         let mut lines = vec![format!(
             "journal   {} segments, {} bytes, {} frames, to position {}",
-            audit.survey.len(),
-            audit.survey.bytes(),
+            audit.scan.len(),
+            audit.scan.bytes(),
             audit.frames(),
             audit.end()
         )];
-        lines.extend(audit.commands.iter().map(|(kind, count)| format!("            {count:>10}  {kind}")));
+        lines.extend(
+            audit.commands.iter().map(|(kind, count)| format!("            {count:>10}  {kind}")),
+        );
         for (from, to) in audit.segments.iter().flat_map(|found| &found.holes) {
             lines.push(format!(
                 "salvaged  positions {from} to {} were lost in an earlier rebuild",
@@ -197,7 +217,8 @@ impl Report {
         for tail in audit.segments.iter().filter_map(|found| found.tail.as_ref()) {
             let (file, offset, bytes) = (tail.file.display(), tail.offset, tail.bytes);
             lines.push(format!(
-                "tail      {file} offset {offset}: {bytes} bytes were never acknowledged; the next start \
+                "tail      {file} offset {offset}: {bytes} bytes were never acknowledged; the \
+                 next start \
                  removes them"
             ));
         }
@@ -216,7 +237,11 @@ impl Report {
             ));
         }
         let seconds = format!("{}.{:03} s", took_ms / 1_000, took_ms % 1_000);
-        lines.push(if self.is_well() { format!("no damage was found ({seconds})") } else { self.advice(&seconds) });
+        lines.push(if self.is_well() {
+            format!("no damage was found ({seconds})")
+        } else {
+            self.advice(&seconds)
+        });
         lines.join("\n")
     }
 
@@ -225,12 +250,14 @@ impl Report {
             Judgement::NotCompared(why) => format!("state     not compared: {why}"),
             Judgement::Equal { behind: 0 } => "state     matches the journal, row by row".into(),
             Judgement::Equal { behind } => format!(
-                "state     is {behind} bytes behind the journal, as after a crash; brought up to its \
+                "state     is {behind} bytes behind the journal, as after a crash; brought up to \
+                 its \
                  end, it matches the journal"
             ),
             Judgement::Ahead { applied } => {
                 format!(
-                    "DAMAGED   the journal ends at {}, but the state goes to {applied}: the end of the \
+                    "DAMAGED   the journal ends at {}, but the state goes to {applied}: the end \
+                     of the \
                      journal is missing",
                     self.audit.end()
                 )
@@ -245,7 +272,8 @@ impl Report {
 
     fn advice(&self, seconds: &str) -> String {
         let what = if self.audit.is_damaged() || matches!(self.state, Judgement::Ahead { .. }) {
-            "`triggerd rebuild --skip-damaged` saves every whole frame and lists the losses; a backup \
+            "`triggerd rebuild --skip-damaged` saves every whole frame and lists the losses; a \
+             backup \
              may have more"
         } else {
             "`triggerd rebuild` computes the state from the journal; nothing is lost"
@@ -259,7 +287,8 @@ impl Report {
                 let mut said = losses.json();
                 if let Some(members) = said.as_object_mut() {
                     members.insert("rows".into(), json!(found.rows));
-                    let raw: Vec<String> = found.first.iter().filter(|_| self.verbose).map(difference_text).collect();
+                    let raw: Vec<String> =
+                        found.first.iter().filter(|_| self.verbose).map(difference_text).collect();
                     members.insert("raw".into(), json!(raw));
                 }
                 said
@@ -279,11 +308,13 @@ impl Report {
         json!({
             "well": self.is_well(),
             "journal": {
-                "segments": audit.survey.len(), "bytes": audit.survey.bytes(), "frames": audit.frames(),
+                "segments": audit.scan.len(), "bytes": audit.scan.bytes(), "frames": audit.frames(),
                 "end": audit.end().0, "commands": audit.commands,
                 "damages": audit.damages().map(as_json).collect::<Vec<_>>(),
-                "given_up_before": holes.map(|(from, to)| json!([from.0, to.0])).collect::<Vec<_>>(),
-                "tail": tails.map(|tail| json!({"offset": tail.offset, "bytes": tail.bytes})).next(),
+                "given_up_before": holes.map(|(from, to)| json!([from.0,
+                to.0])).collect::<Vec<_>>(),
+                "tail": tails.map(|tail| json!({"offset": tail.offset,
+                "bytes": tail.bytes})).next(),
             },
             "state": {"standing": standing, "why": why, "differences": differences},
             "contradictions": self.contradictions,
@@ -298,7 +329,8 @@ fn differing(named: &Named) -> String {
         (None, Some(given)) => format!("MISSING   {named}: only the journal has it ({given})"),
         (Some(held), None) => format!("EXTRA     {named}: only the state has it ({held})"),
         (held, given) => {
-            let (held, given) = (held.as_deref().unwrap_or_default(), given.as_deref().unwrap_or_default());
+            let (held, given) =
+                (held.as_deref().unwrap_or_default(), given.as_deref().unwrap_or_default());
             format!("DIFFERENT {named}: the state has {held}; the journal has {given}")
         }
     }

@@ -49,8 +49,12 @@ impl Kind for AckEvent {
     }
 
     fn apply(&self, change: &mut Change<'_>) -> Result<AckOutcome, Unapplied> {
-        let Some(place) = change.locate(self.org, self.event)? else { return Ok(AckOutcome::NotFound) };
-        if let Some(since) = change.read_event(self.org, place, |entry| entry.acknowledged_at)?.flatten() {
+        let Some(place) = change.locate(self.org, self.event)? else {
+            return Ok(AckOutcome::NotFound);
+        };
+        if let Some(since) =
+            change.read_event(self.org, place, |entry| entry.acknowledged_at)?.flatten()
+        {
             return Ok(AckOutcome::Acknowledged { at: since });
         }
         change.edit_event(self.org, place, |entry| entry.acknowledged_at = Some(self.at))?;

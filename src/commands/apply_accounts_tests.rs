@@ -5,32 +5,47 @@ use super::*;
 #[test]
 fn the_numbers_of_lost_organizations_are_given_to_nobody() {
     let mut state = Fixture::new();
-    assert_eq!(state.apply(&create_org(InboxMode::Auto, 100)), Applied::CreateOrg(CreateOrgOutcome::Created(OrgNo(0))));
+    assert_eq!(
+        state.apply(&create_org(InboxMode::Auto, 100)),
+        Applied::CreateOrg(CreateOrgOutcome::Created(OrgNo(0)))
+    );
     for next_org in [3, 1] {
         let loss = NoteLoss { next_org, judged_before: 0, lost_keys: vec![] };
         assert_eq!(state.apply(&loss.into()), Applied::NoteLoss(()));
     }
-    assert_eq!(state.apply(&create_org(InboxMode::Auto, 200)), Applied::CreateOrg(CreateOrgOutcome::Created(OrgNo(3))));
+    assert_eq!(
+        state.apply(&create_org(InboxMode::Auto, 200)),
+        Applied::CreateOrg(CreateOrgOutcome::Created(OrgNo(3)))
+    );
     assert_eq!(state.store.contradictions(9).unwrap(), Vec::<String>::new());
 }
 
 #[test]
 fn a_name_is_one_organizations_alone_also_over_a_restart() {
     let mut state = Fixture::new();
-    assert_eq!(state.apply(&create_org(InboxMode::Auto, 100)), Applied::CreateOrg(CreateOrgOutcome::Created(OrgNo(0))));
+    assert_eq!(
+        state.apply(&create_org(InboxMode::Auto, 100)),
+        Applied::CreateOrg(CreateOrgOutcome::Created(OrgNo(0)))
+    );
     let named = |name: &str, id| {
         let Command::CreateOrg(mut make) = create_org(InboxMode::Auto, id) else { unreachable!() };
         make.org.name = name.to_owned();
         Command::CreateOrg(make)
     };
-    assert_eq!(state.apply(&named("Acme 100", 200)), Applied::CreateOrg(CreateOrgOutcome::NameTaken(OrgId(100))));
+    assert_eq!(
+        state.apply(&named("Acme 100", 200)),
+        Applied::CreateOrg(CreateOrgOutcome::NameTaken(OrgId(100)))
+    );
     assert_eq!(
         state.apply(&named("acme 100", 300)),
         Applied::CreateOrg(CreateOrgOutcome::Created(OrgNo(2))),
         "numbers may have gaps"
     );
     assert_eq!(state.store.key(KeyId(201)).unwrap().map(|_| ()), None, "and has no key");
-    assert_eq!((state.store.org_named("Acme 100"), state.store.org_named("other")), (Some(OrgId(100)), None));
+    assert_eq!(
+        (state.store.org_named("Acme 100"), state.store.org_named("other")),
+        (Some(OrgId(100)), None)
+    );
     assert_eq!(state.store.contradictions(9).unwrap(), Vec::<String>::new());
 }
 
@@ -41,7 +56,9 @@ fn only_a_change_that_says_so_enables_what_a_receiver_disabled_and_then_failures
     state.apply(&put_endpoint(50));
     state.apply(&submit(1, 1, None));
     state.apply(&route(1, &[50], AT_ONCE));
-    let Command::SettleAttempt(mut gone) = settle(1, 50, 1, Verdict::Dead(DeadReason::Gone)) else { unreachable!() };
+    let Command::SettleAttempt(mut gone) = settle(1, 50, 1, Verdict::Dead(DeadReason::Gone)) else {
+        unreachable!()
+    };
     gone.outcome.error = Some(AttemptError { code: ErrorCode::HttpStatus, detail: "410".into() });
     state.apply(&Command::SettleAttempt(gone));
     let Command::PutEndpoint(mut put) = put_endpoint(50) else { unreachable!() };
@@ -49,7 +66,10 @@ fn only_a_change_that_says_so_enables_what_a_receiver_disabled_and_then_failures
     // This command was made from an earlier state of the endpoint.
     state.apply(&Command::PutEndpoint(put));
     let (endpoint, health) = state.store.endpoint_of(ORG, EndpointId(50)).unwrap().unwrap();
-    assert_eq!((endpoint.disabled, health.failing_since), (Some(DisabledReason::Gone), Some(Timestamp(20))));
+    assert_eq!(
+        (endpoint.disabled, health.failing_since),
+        (Some(DisabledReason::Gone), Some(Timestamp(20)))
+    );
     state.apply(&put_endpoint(50));
     let (endpoint, health) = state.store.endpoint_of(ORG, EndpointId(50)).unwrap().unwrap();
     assert_eq!((endpoint.disabled, health.failing_since), (None, None));
@@ -66,9 +86,16 @@ fn a_deleted_endpoint_gets_nothing_and_what_waited_for_it_is_canceled() {
     state.apply(&Command::DeleteEndpoint(DeleteEndpoint { org: ORG, endpoint: EndpointId(50) }));
     state.apply(&route(2, &[50], AT_ONCE));
     let events = vec![EventId(1), EventId(2)];
-    state.apply(&Command::CancelDeliveries(CancelDeliveries { org: ORG, endpoint: EndpointId(50), events }));
-    assert_eq!(state.store.next_lane(None).unwrap(), None);
-    assert_eq!(state.inbox(ORG), [(EventId(1), EventStatus::Accepted), (EventId(2), EventStatus::Accepted)]);
+    state.apply(&Command::CancelDeliveries(CancelDeliveries {
+        org: ORG,
+        endpoint: EndpointId(50),
+        events,
+    }));
+    assert_eq!(state.store.next_waiting_endpoint(None).unwrap(), None);
+    assert_eq!(
+        state.inbox(ORG),
+        [(EventId(1), EventStatus::Accepted), (EventId(2), EventStatus::Accepted)]
+    );
     assert_eq!(state.store.counts().unwrap().waiting, 0);
 }
 
@@ -80,7 +107,8 @@ fn endpoints_have_numbers_of_their_own_that_are_given_again_only_when_they_are_u
         let mut batch = state.store.begin();
         batch.change(0).state.endpoints.get(EndpointId(id)).unwrap().map_or(0, |row| row.number)
     };
-    let delete = |id| Command::DeleteEndpoint(DeleteEndpoint { org: ORG, endpoint: EndpointId(id) });
+    let delete =
+        |id| Command::DeleteEndpoint(DeleteEndpoint { org: ORG, endpoint: EndpointId(id) });
     for (id, expected) in [(50, 1), (51, 2), (50, 1)] {
         assert_eq!(state.apply(&put_endpoint(id)), Applied::PutEndpoint(PutEndpointOutcome::Put));
         assert_eq!(number(&state, id), expected, "{id}");

@@ -6,20 +6,32 @@ use super::*;
 fn the_same_dedup_id_is_the_first_event_within_the_window_and_a_new_one_after_it() {
     let mut state = Fixture::new();
     state.apply(&create_org(InboxMode::Auto, 100));
-    let first = Applied::SubmitEvent(SubmitOutcome::Accepted { id: EventId(1), received_at: Timestamp(5_000) });
+    let first = Applied::SubmitEvent(SubmitOutcome::Accepted {
+        id: EventId(1),
+        received_at: Timestamp(5_000),
+    });
     assert_eq!(state.apply(&submit(1, 5_000, Some(("a", 1)))), first);
-    let duplicate = Applied::SubmitEvent(SubmitOutcome::Duplicate { id: EventId(1), received_at: Timestamp(5_000) });
+    let duplicate = Applied::SubmitEvent(SubmitOutcome::Duplicate {
+        id: EventId(1),
+        received_at: Timestamp(5_000),
+    });
     assert_eq!(state.apply(&submit(2, 5_500, Some(("a", 1)))), duplicate);
     assert_eq!(
         state.apply(&submit(3, 6_000, Some(("a", 2)))),
         Applied::SubmitEvent(SubmitOutcome::Mismatch { id: EventId(1) })
     );
-    let after = Applied::SubmitEvent(SubmitOutcome::Accepted { id: EventId(4), received_at: Timestamp(6_001) });
+    let after = Applied::SubmitEvent(SubmitOutcome::Accepted {
+        id: EventId(4),
+        received_at: Timestamp(6_001),
+    });
     assert_eq!(state.apply(&submit(4, 6_001, Some(("a", 2)))), after, "the window has passed");
     assert_eq!(state.inbox(ORG).len(), 2);
     let before = Timestamp(6_002);
     state.apply(&Command::ExpireDedup(ExpireDedup { before }));
-    let forgotten = Applied::SubmitEvent(SubmitOutcome::Accepted { id: EventId(5), received_at: Timestamp(6_003) });
+    let forgotten = Applied::SubmitEvent(SubmitOutcome::Accepted {
+        id: EventId(5),
+        received_at: Timestamp(6_003),
+    });
     assert_eq!(state.apply(&submit(5, 6_003, Some(("a", 9)))), forgotten);
 }
 
@@ -29,7 +41,9 @@ fn dedup_ids_are_known_over_many_blocks_and_a_reopening_until_their_block_is_old
     let mut state = Fixture::new();
     state.apply(&create_org(InboxMode::Auto, 1_000));
     let of = |n: u128, at: u64| {
-        let Command::SubmitEvent(mut submit) = submit(n, at, Some((&format!("{n:03}"), 1))) else { unreachable!() };
+        let Command::SubmitEvent(mut submit) = submit(n, at, Some((&format!("{n:03}"), 1))) else {
+            unreachable!()
+        };
         submit.event.dedup.as_mut().unwrap().window_start = Timestamp(0);
         Command::SubmitEvent(submit)
     };
@@ -43,9 +57,14 @@ fn dedup_ids_are_known_over_many_blocks_and_a_reopening_until_their_block_is_old
             _ => None,
         });
         let outcomes = state.store.known_duplicates(events, Timestamp(0)).unwrap();
-        for (n, outcome) in outcomes.iter().enumerate().filter_map(|(n, outcome)| Some((n, outcome.as_ref()?))) {
+        for (n, outcome) in
+            outcomes.iter().enumerate().filter_map(|(n, outcome)| Some((n, outcome.as_ref()?)))
+        {
             let received_at = Timestamp(n as u64);
-            assert_eq!(*outcome, Earlier { id: EventId(n as u128 + 1), received_at, is_same: true });
+            assert_eq!(
+                *outcome,
+                Earlier { id: EventId(n as u128 + 1), received_at, is_same: true }
+            );
         }
         outcomes.iter().map(Option::is_some).collect()
     };
@@ -60,7 +79,10 @@ fn dedup_ids_are_known_over_many_blocks_and_a_reopening_until_their_block_is_old
     assert_eq!(known(&mut state), remembered);
     state.apply(&Command::ExpireDedup(ExpireDedup { before: Timestamp(400) }));
     assert_eq!(known(&mut state), vec![false; 400]);
-    let again = Applied::SubmitEvent(SubmitOutcome::Accepted { id: EventId(401), received_at: Timestamp(500) });
+    let again = Applied::SubmitEvent(SubmitOutcome::Accepted {
+        id: EventId(401),
+        received_at: Timestamp(500),
+    });
     let Command::SubmitEvent(mut submit) = of(1, 500) else { unreachable!() };
     submit.id = EventId(401);
     assert_eq!(state.apply(&Command::SubmitEvent(submit)), again);

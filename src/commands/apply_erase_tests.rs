@@ -1,11 +1,12 @@
 //! Tests of erased payloads.
 
-use super::notices::{failed, with_notices};
+use super::operational_events::{failed, with_operational_events};
 use super::*;
 
 const ERASED: Applied = Applied::EraseEvent(EraseOutcome::Erased { at: Timestamp(50) });
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table: one row follows the other")]
 fn an_erased_event_leaves_the_inbox_and_nothing_of_it_is_under_way_any_more() {
     let mut state = Fixture::new();
     state.apply(&create_org(InboxMode::AckOnly, 1_000_000));
@@ -33,33 +34,48 @@ fn an_erased_event_leaves_the_inbox_and_nothing_of_it_is_under_way_any_more() {
     assert_eq!((counts.waiting, counts.dead, counts.open), (0, 0, 0));
     let standing = |state: &Fixture, endpoint_number| {
         let found = state.store.delivery(ORG, EventId(1), endpoint_number).unwrap().unwrap();
-        found.delivery.standing.status()
+        found.delivery.situation.status()
     };
     let all: Vec<_> = (1..=4).map(|number| standing(&state, number)).collect();
     let canceled = DeliveryStatus::Canceled;
-    assert_eq!(all, [DeliveryStatus::Delivered, canceled, canceled, canceled], "what was accepted stays so");
+    assert_eq!(
+        all,
+        [DeliveryStatus::Delivered, canceled, canceled, canceled],
+        "what was accepted stays so"
+    );
     for endpoint in [50, 51, 53] {
-        assert_eq!(state.store.due_delivery(EndpointId(endpoint), EventId(1)).unwrap().map(|due| due.event), None);
+        assert_eq!(
+            state
+                .store
+                .due_delivery(EndpointId(endpoint), EventId(1))
+                .unwrap()
+                .map(|due| due.event),
+            None
+        );
         let erased = RetryOutcome::Erased { at: Timestamp(50) };
         assert_eq!(state.apply(&retry(1, endpoint, false)), Applied::RetryDelivery(erased));
     }
     // The outcome of an attempt under way is recorded and disables the endpoint, but the delivery
     // stays canceled; and the event is not routed any more.
     let gone = failed(settle(1, 53, 1, Verdict::Dead(DeadReason::Gone)), 20);
-    let disabled = vec![NoticeKind::EndpointDisabled];
+    let disabled = vec![OperationalEventKind::EndpointDisabled];
     let kinds = |became: Applied| {
         let Applied::SettleAttempt(settled) = became else { panic!("{became:?}") };
         settled.told().iter().map(|told| told.kind).collect::<Vec<_>>()
     };
-    assert_eq!(kinds(state.apply(&with_notices(gone.clone(), 1_000, None))), disabled);
-    let moot = Applied::SettleAttempt(SettleOutcome::Moot);
-    assert_eq!(state.apply(&with_notices(gone, 2_000, None)), moot, "settled before");
+    assert_eq!(kinds(state.apply(&with_operational_events(gone.clone(), 1_000, None))), disabled);
+    let moot = Applied::SettleAttempt(SettleOutcome::NoEffect);
+    assert_eq!(state.apply(&with_operational_events(gone, 2_000, None)), moot, "settled before");
     let canceled_before = Applied::SettleAttempt(SettleOutcome::Canceled(Vec::new()));
     assert_eq!(state.apply(&settle(2, 53, 1, Verdict::Delivered)), canceled_before);
     assert_eq!(state.apply(&settle(1, 50, 1, Verdict::Delivered)), moot, "it is accepted");
     assert_eq!(state.apply(&settle(9, 50, 1, Verdict::Delivered)), moot, "there is no such event");
     let found = state.store.delivery(ORG, EventId(1), 4).unwrap().unwrap();
-    assert_eq!((found.delivery.attempts, found.delivery.last_attempt.is_some()), (1, true), "it was sent");
+    assert_eq!(
+        (found.delivery.attempts, found.delivery.last_attempt.is_some()),
+        (1, true),
+        "it was sent"
+    );
     assert_eq!(found.endpoint.unwrap().disabled, Some(DisabledReason::Gone));
     let (_, health) = state.store.endpoint_of(ORG, EndpointId(53)).unwrap().unwrap();
     assert_eq!((health.accepted, health.failed, health.waiting, health.dead), (1, 1, 0, 0));
@@ -67,11 +83,17 @@ fn an_erased_event_leaves_the_inbox_and_nothing_of_it_is_under_way_any_more() {
     let counts = state.store.counts().unwrap();
     assert_eq!((standing(&state, 4), counts.waiting, counts.dead), (canceled, 0, 0));
     // The dedup id still finds the erased event, and the event can be acknowledged.
-    let first = Applied::SubmitEvent(SubmitOutcome::Duplicate { id: EventId(1), received_at: Timestamp(1) });
+    let first = Applied::SubmitEvent(SubmitOutcome::Duplicate {
+        id: EventId(1),
+        received_at: Timestamp(1),
+    });
     assert_eq!(state.apply(&submit(4_000, 2, Some(("a", 1)))), first);
     let other = Applied::SubmitEvent(SubmitOutcome::Mismatch { id: EventId(1) });
     assert_eq!(state.apply(&submit(4_000, 2, Some(("a", 2)))), other);
-    assert_eq!(state.apply(&ack(1)), Applied::AckEvent(AckOutcome::Acknowledged { at: Timestamp(30) }));
+    assert_eq!(
+        state.apply(&ack(1)),
+        Applied::AckEvent(AckOutcome::Acknowledged { at: Timestamp(30) })
+    );
     let (event, endpoints) = (EventId(1), vec![EndpointId(50)]);
     let later = Command::EraseEvent(EraseEvent { org: ORG, event, endpoints, at: Timestamp(99) });
     assert_eq!(state.apply(&later), ERASED, "again: the same answer");
@@ -84,7 +106,8 @@ fn an_erased_event_leaves_the_inbox_and_nothing_of_it_is_under_way_any_more() {
 fn erased_beside(ended_since: usize) -> Fixture {
     let mut state = Fixture::new();
     state.apply(&create_org(InboxMode::Auto, 1_000_000));
-    let delete = |id| Command::DeleteEndpoint(DeleteEndpoint { org: ORG, endpoint: EndpointId(id) });
+    let delete =
+        |id| Command::DeleteEndpoint(DeleteEndpoint { org: ORG, endpoint: EndpointId(id) });
     for endpoint in [50, 51] {
         state.apply(&put_endpoint(endpoint));
     }
@@ -116,8 +139,9 @@ fn what_is_erased_follows_from_the_state_and_not_from_the_endpoints_that_somebod
     let mut state = erased_beside(ENDED_LOOKED_AT - 1);
     let before = state.store.dump().unwrap();
     assert_eq!(state.apply(&erase(1, &[])), Applied::EraseEvent(EraseOutcome::Incomplete));
-    let rows =
-        |dump: String| dump.lines().filter(|row| !row.starts_with("meta ")).map(str::to_owned).collect::<Vec<_>>();
+    let rows = |dump: String| {
+        dump.lines().filter(|row| !row.starts_with("meta ")).map(str::to_owned).collect::<Vec<_>>()
+    };
     assert_eq!(rows(state.store.dump().unwrap()), rows(before), "nothing changed");
     assert_eq!(state.apply(&erase(1, &[50])), ERASED);
     assert_eq!(state.store.contradictions(9).unwrap(), Vec::<String>::new());

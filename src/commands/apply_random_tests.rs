@@ -24,14 +24,17 @@ fn any_command() -> impl Strategy<Value = Command> {
             submit(id, 1, text.as_deref().map(|text| (text, 1)))
         }),
         2 => endpoint.clone().prop_map(put_endpoint),
-        1 => endpoint.clone().prop_map(|id| Command::DeleteEndpoint(DeleteEndpoint { org: ORG, endpoint: EndpointId(id) })),
-        4 => (event.clone(), proptest::collection::btree_set(endpoint.clone(), 0..3), any::<bool>()).prop_map(
+        1 => endpoint.clone().prop_map(|id| Command::DeleteEndpoint(DeleteEndpoint { org: ORG,
+        endpoint: EndpointId(id) })),
+        4 => (event.clone(), proptest::collection::btree_set(endpoint.clone(), 0..3),
+        any::<bool>()).prop_map(
             |(event, endpoints, later)| {
                 let due_at = if later { LATER } else { AT_ONCE };
                 route(event, &endpoints.into_iter().collect::<Vec<_>>(), due_at)
             }
         ),
-        4 => (event.clone(), endpoint.clone(), 1u32..4, verdict).prop_map(|(event, endpoint, number, verdict)| {
+        4 => (event.clone(), endpoint.clone(), 1u32..4, verdict).prop_map(|(event, endpoint, number,
+        verdict)| {
             settle(event, endpoint, number, verdict)
         }),
         2 => (event.clone(), endpoint.clone(), 0u8..4).prop_map(|(event, endpoint, kind)| {
@@ -42,9 +45,12 @@ fn any_command() -> impl Strategy<Value = Command> {
             }
         }),
         2 => event.clone().prop_map(ack),
-        1 => (event.clone(), endpoint.clone()).prop_map(|(event, endpoint)| erase(event, &[endpoint])),
-        1 => (endpoint, proptest::collection::vec(event.prop_map(EventId), 1..5)).prop_map(|(endpoint, events)| {
-            Command::CancelDeliveries(CancelDeliveries { org: ORG, endpoint: EndpointId(endpoint), events })
+        1 => (event.clone(), endpoint.clone()).prop_map(|(event, endpoint)| erase(event,
+        &[endpoint])),
+        1 => (endpoint, proptest::collection::vec(event.prop_map(EventId),
+        1..5)).prop_map(|(endpoint, events)| {
+            Command::CancelDeliveries(CancelDeliveries { org: ORG, endpoint: EndpointId(endpoint),
+            events })
         }),
     ]
 }
@@ -55,7 +61,10 @@ const KEPT: &str = "proptest-regressions/commands/apply_random_tests.txt";
 /// Names the file of seeds, so that the tests find the file from any directory.
 fn config(cases: u32) -> ProptestConfig {
     let default = ProptestConfig::with_cases(cases);
-    let kept = default.failure_persistence.as_ref().map(|_| Box::new(FileFailurePersistence::Direct(KEPT)) as _);
+    let kept = default
+        .failure_persistence
+        .as_ref()
+        .map(|_| Box::new(FileFailurePersistence::Direct(KEPT)) as _);
     ProptestConfig { failure_persistence: kept, ..default }
 }
 
@@ -96,7 +105,7 @@ proptest! {
         commands in proptest::collection::vec(any_command(), 200..600)
     ) {
         // Arms failpoints for the negative control below.
-        crate::base::sabotage::arm(&crate::config::sabotage_from_environment().unwrap_or_default()).unwrap();
+        crate::base::failpoint::arm(&crate::config::failpoints_from_environment().unwrap_or_default()).unwrap();
         let commands = with_ids(commands);
         let (mut often, mut never) = (Fixture::new(), Fixture::new());
         often.apply(&create_org(InboxMode::Auto, 100));
@@ -110,7 +119,8 @@ proptest! {
             });
             let applied: Vec<_> = commands.iter().map(|command| {
                 let mut outcomes = Vec::new();
-                let applied = crate::commands::apply(store, std::iter::once((position, command)), position + 100, &mut outcomes);
+                let applied = crate::commands::apply(store, std::iter::once((position, command)),
+                position + 100, &mut outcomes);
                 position += 100;
                 applied.map(|_effects| outcomes)
             }).collect();
@@ -121,7 +131,8 @@ proptest! {
         });
         prop_assert_eq!(often.store.dump().unwrap(), never.store.dump().unwrap());
         often.reopen();
-        prop_assert_eq!(often.store.dump().unwrap(), never.store.dump().unwrap(), "also from sled alone");
+        prop_assert_eq!(often.store.dump().unwrap(), never.store.dump().unwrap(), "also from sled \
+            alone");
     }
 }
 
@@ -129,11 +140,12 @@ proptest! {
 #[test]
 #[cfg(debug_assertions)]
 fn a_write_back_that_forgets_what_changed_meanwhile_is_noticed() {
-    let race = "the_same_commands_give_the_same_rows_while_another_thread_writes_back_without_a_pause";
+    let race =
+        "the_same_commands_give_the_same_rows_while_another_thread_writes_back_without_a_pause";
     let path = module_path!().split_once("::").unwrap().1;
     let ran = std::process::Command::new(std::env::current_exe().unwrap())
         .args(["--exact", &format!("{path}::{race}")])
-        .env("TRIGGERD_SABOTAGE", "forget_fresh_rows")
+        .env("TRIGGERD_FAILPOINTS", "forget_fresh_rows")
         // The failure is caused on purpose, so its seed must not be kept.
         .env("PROPTEST_DISABLE_FAILURE_PERSISTENCE", "1")
         .output()
@@ -172,7 +184,8 @@ proptest! {
     /// Like a salvaged journal: commands refer to things whose creation was lost.
     #[test]
     fn commands_whose_prerequisites_were_lost_are_outcomes_and_contradict_nothing(
-        commands in proptest::collection::vec((any_command(), any::<bool>()), 1..120), org_lost: bool
+        commands in proptest::collection::vec((any_command(), any::<bool>()), 1..120),
+        org_lost: bool
     ) {
         let mut state = Fixture::new();
         if !org_lost {

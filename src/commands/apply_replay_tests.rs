@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::model::id::ReplayId;
-use crate::model::replay::{REPLAYS_REMEMBERED, REPLAYS_RUNNING_MAX, ReplayEnd, ReplayOnly, ReplayRequest, ReplayWait};
+use crate::model::replay::{
+    REPLAYS_REMEMBERED, REPLAYS_RUNNING_MAX, ReplayEnd, ReplayOnly, ReplayRequest, ReplayWait,
+};
 use crate::store::{REPLAY_WAITING_MAX, Replay, ReplayTurn};
 
 const DEAD: Verdict = Verdict::Dead(DeadReason::AttemptsExhausted);
@@ -42,18 +44,23 @@ fn go_on(state: &mut Fixture, replay: u128) -> Option<ReplayWait> {
             ReplayTurn::Over => return None,
             turn => {
                 let command = command_of_turn((ORG, ReplayId(replay)), turn, NOW).unwrap();
-                let skipped = state.store.replay(ORG, ReplayId(replay), NOW).unwrap().unwrap().skipped;
+                let skipped =
+                    state.store.replay(ORG, ReplayId(replay), NOW).unwrap().unwrap().skipped;
                 let stays = match &command {
                     Command::StepReplay(step) => {
-                        step.reached == Some(step.lane.from) && !skipped.contains(&step.endpoint)
+                        step.reached == Some(step.cursor.from) && !skipped.contains(&step.endpoint)
                     }
                     _ => true,
                 };
                 let done = state.apply(&command);
                 let ended = Applied::EndReplay(EndReplayOutcome::Ended);
-                assert!(done == Applied::StepReplay(StepReplayOutcome::Stepped) || done == ended, "{done:?}");
+                assert!(
+                    done == Applied::StepReplay(StepReplayOutcome::Stepped) || done == ended,
+                    "{done:?}"
+                );
                 let before = rows(state);
-                let again = if stays { done } else { Applied::StepReplay(StepReplayOutcome::NotFound) };
+                let again =
+                    if stays { done } else { Applied::StepReplay(StepReplayOutcome::NotFound) };
                 assert_eq!(state.apply(&command), again, "{command:?}");
                 assert!(rows(state) == before, "a second time it does nothing");
             }
@@ -62,7 +69,8 @@ fn go_on(state: &mut Fixture, replay: u128) -> Option<ReplayWait> {
 }
 
 fn waiting(state: &Fixture, endpoint: u128) -> Vec<u128> {
-    let waiting = state.store.waiting_for(EndpointId(endpoint), Timestamp(u64::MAX), 10_000).unwrap();
+    let waiting =
+        state.store.waiting_for(EndpointId(endpoint), Timestamp(u64::MAX), 10_000).unwrap();
     let mut waiting: Vec<_> = waiting.into_iter().map(|(_, event)| event.0 >> 80).collect();
     waiting.sort_unstable();
     waiting
@@ -91,7 +99,11 @@ fn history() -> Fixture {
     state.apply(&settle(id(3), 50, 1, Verdict::Delivered));
     state.apply(&settle(id(4), 50, 1, DEAD));
     state.apply(&settle(id(5), 50, 1, DEAD));
-    state.apply(&Command::DropDead(DropDead { org: ORG, endpoint: EndpointId(50), event: EventId(id(5)) }));
+    state.apply(&Command::DropDead(DropDead {
+        org: ORG,
+        endpoint: EndpointId(50),
+        event: EventId(id(5)),
+    }));
     state.apply(&settle(id(6), 50, 1, Verdict::RetryAt(Timestamp(9_000))));
     state
 }
@@ -124,11 +136,16 @@ fn a_replayed_delivery_begins_its_schedule_anew_and_its_event_does_not_come_back
     let open: Vec<_> = state.inbox(ORG).into_iter().map(|(event, _)| event).collect();
     state.apply(&start(9, request(ReplayOnly::All)));
     go_on(&mut state, 9);
-    let due = |event| state.store.due_delivery(EndpointId(50), EventId(id(event))).unwrap().unwrap();
+    let due =
+        |event| state.store.due_delivery(EndpointId(50), EventId(id(event))).unwrap().unwrap();
     assert_eq!([3, 4, 5].map(|event| (due(event).attempts, due(event).base)), [(1, 1); 3]);
     assert_eq!((due(1).attempts, due(1).base), (0, 0), "never tried before");
     assert_eq!(state.status(id(3)), EventStatus::Accepted);
-    assert_eq!(state.inbox(ORG).into_iter().map(|(event, _)| event).collect::<Vec<_>>(), open, "as it was");
+    assert_eq!(
+        state.inbox(ORG).into_iter().map(|(event, _)| event).collect::<Vec<_>>(),
+        open,
+        "as it was"
+    );
     assert_eq!(state.store.contradictions(5).unwrap(), Vec::<String>::new());
 }
 
@@ -137,8 +154,14 @@ fn time_type_and_endpoint_narrow_a_replay_and_what_comes_later_is_no_part_of_it(
     let mut state = history();
     let (since, until) = (Some(Timestamp(2)), Some(Timestamp(4)));
     state.apply(&start(7, ReplayRequest { since, until, ..request(ReplayOnly::All) }));
-    state.apply(&start(8, ReplayRequest { event_types: vec!["other.*".parse().unwrap()], ..request(ReplayOnly::All) }));
-    state.apply(&start(9, ReplayRequest { endpoint: Some(EndpointId(51)), ..request(ReplayOnly::Missing) }));
+    state.apply(&start(
+        8,
+        ReplayRequest { event_types: vec!["other.*".parse().unwrap()], ..request(ReplayOnly::All) },
+    ));
+    state.apply(&start(
+        9,
+        ReplayRequest { endpoint: Some(EndpointId(51)), ..request(ReplayOnly::Missing) },
+    ));
     state.apply(&submit(id(8), 8, None));
     state.apply(&route(id(8), &[], AT_ONCE));
     assert_eq!(go_on(&mut state, 7), None);
@@ -146,10 +169,17 @@ fn time_type_and_endpoint_narrow_a_replay_and_what_comes_later_is_no_part_of_it(
     assert_eq!(go_on(&mut state, 8), None);
     assert_eq!((seen(&state, 8).examined, seen(&state, 8).queued), (14, 0));
     assert_eq!(go_on(&mut state, 9), None);
-    assert_eq!((waiting(&state, 50), waiting(&state, 51)), (vec![2, 3, 6, 7], vec![1, 2, 3, 4, 5, 6, 7]));
+    assert_eq!(
+        (waiting(&state, 50), waiting(&state, 51)),
+        (vec![2, 3, 6, 7], vec![1, 2, 3, 4, 5, 6, 7])
+    );
     let unknown = ReplayRequest { endpoint: Some(EndpointId(99)), ..request(ReplayOnly::All) };
-    assert_eq!(state.apply(&start(10, unknown)), Applied::StartReplay(StartReplayOutcome::NotFound));
-    let newest: Vec<_> = state.store.replays(ORG, NOW).unwrap().into_iter().map(|replay| replay.id.0).collect();
+    assert_eq!(
+        state.apply(&start(10, unknown)),
+        Applied::StartReplay(StartReplayOutcome::NotFound)
+    );
+    let newest: Vec<_> =
+        state.store.replays(ORG, NOW).unwrap().into_iter().map(|replay| replay.id.0).collect();
     assert_eq!(newest, [9, 8, 7]);
 }
 
@@ -205,13 +235,17 @@ fn step(state: &mut Fixture, replay: u128) {
 }
 
 #[test]
-fn a_replay_to_all_endpoints_passes_over_one_that_is_disabled_at_its_turn_and_one_to_it_alone_waits() {
+fn a_replay_to_all_endpoints_passes_over_one_that_is_disabled_at_its_turn_and_one_to_it_alone_waits()
+ {
     let off = Some(DisabledReason::ByOwner);
     // Endpoint 50 is disabled before the start, after its lane began, or between the computing of
     // a step with deliveries and the step.
     for begun in 0..3 {
         let mut state = history();
-        state.apply(&start(8, ReplayRequest { endpoint: Some(EndpointId(50)), ..request(ReplayOnly::Missing) }));
+        state.apply(&start(
+            8,
+            ReplayRequest { endpoint: Some(EndpointId(50)), ..request(ReplayOnly::Missing) },
+        ));
         state.apply(&start(9, request(ReplayOnly::Missing)));
         if begun > 0 {
             step(&mut state, 9);
@@ -224,13 +258,20 @@ fn a_replay_to_all_endpoints_passes_over_one_that_is_disabled_at_its_turn_and_on
         assert_eq!(seen(&state, 9).waits_for, None, "{begun}");
         assert_eq!(go_on(&mut state, 9), None, "{begun}");
         let found = seen(&state, 9);
-        assert_eq!((found.progress, found.ended), (1.0, Some((ReplayEnd::Finished, NOW))), "{begun}");
+        assert_eq!(
+            (found.progress, found.ended),
+            (1.0, Some((ReplayEnd::Finished, NOW))),
+            "{begun}"
+        );
         assert_eq!(found.skipped, [EndpointId(50)], "{begun}");
         assert_eq!((found.examined, found.queued, waiting(&state, 51).len()), (7, 7, 7), "{begun}");
         assert_eq!(waiting(&state, 50), [6, 7], "{begun}: nothing was added");
 
         assert_eq!(go_on(&mut state, 8), Some(ReplayWait::EndpointDisabled));
-        assert_eq!((seen(&state, 8).waits_for, seen(&state, 8).queued), (Some(ReplayWait::EndpointDisabled), 0));
+        assert_eq!(
+            (seen(&state, 8).waits_for, seen(&state, 8).queued),
+            (Some(ReplayWait::EndpointDisabled), 0)
+        );
         assert_eq!(seen(&state, 8).skipped, [], "{begun}");
         set_disabled(&mut state, 50, None);
         assert_eq!((go_on(&mut state, 8), seen(&state, 8).queued), (None, 2));
@@ -269,7 +310,8 @@ fn what_is_tried_again_hours_later_does_not_hold_up_a_replay_and_what_is_due_doe
     state.apply(&start(9, request(ReplayOnly::All)));
     let begun = |state: &mut Fixture, replay, at, taken: &[u128]| {
         let taken = taken.iter().copied().map(EndpointId).collect();
-        let turn = |state: &Fixture| state.store.replay_turn((ORG, ReplayId(replay)), at, &taken).unwrap();
+        let turn =
+            |state: &Fixture| state.store.replay_turn((ORG, ReplayId(replay)), at, &taken).unwrap();
         let begin = command_of_turn((ORG, ReplayId(replay)), turn(state), at).unwrap();
         state.apply(&begin);
         turn(state)
@@ -309,19 +351,33 @@ fn a_replay_waits_for_what_was_not_routed_yet_and_makes_nothing_twice() {
 #[test]
 fn a_replay_ends_with_its_endpoint_or_when_its_owner_says_so() {
     let mut state = history();
-    state.apply(&start(8, ReplayRequest { endpoint: Some(EndpointId(51)), ..request(ReplayOnly::All) }));
+    state.apply(&start(
+        8,
+        ReplayRequest { endpoint: Some(EndpointId(51)), ..request(ReplayOnly::All) },
+    ));
     state.apply(&start(9, request(ReplayOnly::All)));
     state.apply(&Command::DeleteEndpoint(DeleteEndpoint { org: ORG, endpoint: EndpointId(51) }));
     assert_eq!(go_on(&mut state, 8), None);
     assert_eq!(seen(&state, 8).ended, Some((ReplayEnd::EndpointDeleted, NOW)));
     assert_eq!(state.apply(&end(8)), Applied::EndReplay(EndReplayOutcome::Ended));
-    assert_eq!(seen(&state, 8).ended, Some((ReplayEnd::EndpointDeleted, NOW)), "it stays as it ended");
+    assert_eq!(
+        seen(&state, 8).ended,
+        Some((ReplayEnd::EndpointDeleted, NOW)),
+        "it stays as it ended"
+    );
     let turn = state.store.replay_turn((ORG, ReplayId(9)), NOW, &BTreeSet::new()).unwrap();
     let step = command_of_turn((ORG, ReplayId(9)), turn, NOW).unwrap();
     assert_eq!(state.apply(&end(9)), Applied::EndReplay(EndReplayOutcome::Ended));
-    assert_eq!(state.apply(&step), Applied::StepReplay(StepReplayOutcome::NotFound), "no step of what is over");
+    assert_eq!(
+        state.apply(&step),
+        Applied::StepReplay(StepReplayOutcome::NotFound),
+        "no step of what is over"
+    );
     assert_eq!(state.apply(&end(10)), Applied::EndReplay(EndReplayOutcome::NotFound));
-    assert_eq!((seen(&state, 9).ended, seen(&state, 9).queued), (Some((ReplayEnd::Requested, NOW)), 0));
+    assert_eq!(
+        (seen(&state, 9).ended, seen(&state, 9).queued),
+        (Some((ReplayEnd::Requested, NOW)), 0)
+    );
     assert_eq!(state.store.running_replays(), []);
 }
 
@@ -331,7 +387,9 @@ fn progress_never_goes_back_whatever_is_deleted_meanwhile() {
     state.apply(&put_endpoint(52));
     state.apply(&start(9, request(ReplayOnly::Missing)));
     let mut shown = vec![0.0];
-    let deleted = |endpoint| Command::DeleteEndpoint(DeleteEndpoint { org: ORG, endpoint: EndpointId(endpoint) });
+    let deleted = |endpoint| {
+        Command::DeleteEndpoint(DeleteEndpoint { org: ORG, endpoint: EndpointId(endpoint) })
+    };
     // The first endpoint is deleted when done, the second while under way, the third before its
     // start.
     for number in 0.. {
@@ -374,8 +432,13 @@ fn so_many_replays_run_and_so_many_are_remembered() {
         );
         state.apply(&end(replay));
     }
-    let known: Vec<_> = state.store.replays(ORG, NOW).unwrap().into_iter().map(|replay| replay.id.0).collect();
-    assert_eq!((known.len(), known.last()), (REPLAYS_REMEMBERED, Some(&1)), "one that runs is not forgotten");
+    let known: Vec<_> =
+        state.store.replays(ORG, NOW).unwrap().into_iter().map(|replay| replay.id.0).collect();
+    assert_eq!(
+        (known.len(), known.last()),
+        (REPLAYS_REMEMBERED, Some(&1)),
+        "one that runs is not forgotten"
+    );
     assert_eq!(state.store.running_replays(), [(ORG, ReplayId(1))]);
     assert_eq!(state.store.contradictions(5).unwrap(), Vec::<String>::new());
 }

@@ -2,12 +2,14 @@
 
 use super::erase_event::ENDED_LOOKED_AT;
 use super::*;
-use crate::model::delivery::{AttemptError, AttemptOutcome, DeadReason, DeliveryStatus, ErrorCode, Trigger, Verdict};
+use crate::model::delivery::{
+    AttemptError, AttemptOutcome, DeadReason, DeliveryStatus, ErrorCode, Trigger, Verdict,
+};
 use crate::model::endpoint::{DisabledReason, Endpoint, EndpointSettings, SealedSecret};
 use crate::model::event::{Dedup, EventStatus, NewEvent};
 use crate::model::id::{ENDPOINT_NUMBER_MAX, EndpointId, EventId, KeyId, OrgId, OrgNo};
 use crate::model::key::{Key, Scopes};
-use crate::model::notice::{Notice, NoticeKind};
+use crate::model::operational_event::{OperationalEvent, OperationalEventKind};
 use crate::model::org::{InboxMode, Org, Tier};
 use crate::model::time::Timestamp;
 use crate::rules::type_filter::TypeFilter;
@@ -34,7 +36,7 @@ impl Fixture {
     }
 
     /// Applies a command. Organizations get the next number, as from the committer.
-    pub(crate) fn became(&mut self, command: &Command) -> Became {
+    pub(crate) fn became(&mut self, command: &Command) -> Applying {
         let mut command = command.clone();
         if let Command::CreateOrg(create) = &mut command {
             create.number = self.store.next_org();
@@ -42,22 +44,37 @@ impl Fixture {
         let mut outcomes = Vec::new();
         let position = self.position;
         self.position += 100;
-        crate::commands::apply(&self.store, std::iter::once((position, &command)), self.position, &mut outcomes)
-            .unwrap();
+        crate::commands::apply(
+            &self.store,
+            std::iter::once((position, &command)),
+            self.position,
+            &mut outcomes,
+        )
+        .unwrap();
         outcomes.remove(0)
     }
 
     fn reopen(&mut self) {
         self.store.close().unwrap();
         let elsewhere = tempfile::tempdir().unwrap();
-        drop(std::mem::replace(&mut self.store, Store::open(elsewhere.path(), NO_CACHE, u64::MAX).unwrap()));
+        drop(std::mem::replace(
+            &mut self.store,
+            Store::open(elsewhere.path(), NO_CACHE, u64::MAX).unwrap(),
+        ));
         self.store = Store::open(self.dir.path(), NO_CACHE, u64::MAX).unwrap();
         assert_eq!(self.store.rebuild_reason(), None);
     }
 
     fn inbox(&self, org: OrgNo) -> Vec<(EventId, EventStatus)> {
-        let query = InboxQuery { after: None, limit: 500, types: TypeFilter::default(), since: None };
-        self.store.inbox(org, &query).unwrap().items.into_iter().map(|item| (item.id, item.status)).collect()
+        let query =
+            InboxQuery { after: None, limit: 500, types: TypeFilter::default(), since: None };
+        self.store
+            .inbox(org, &query)
+            .unwrap()
+            .items
+            .into_iter()
+            .map(|item| (item.id, item.status))
+            .collect()
     }
 
     fn status(&self, event: u128) -> EventStatus {
@@ -112,8 +129,10 @@ pub(crate) fn submit(id: u128, at: u64, dedup: Option<(&str, u8)>) -> Command {
 }
 
 pub(crate) fn put_endpoint(id: u128) -> Command {
-    let settings = EndpointSettings { url: "https://example.com/".into(), ..EndpointSettings::default() };
-    let endpoint = Endpoint::new(EndpointId(id), settings, SealedSecret::new(vec![7; 72]), Timestamp(1));
+    let settings =
+        EndpointSettings { url: "https://example.com/".into(), ..EndpointSettings::default() };
+    let endpoint =
+        Endpoint::new(EndpointId(id), settings, SealedSecret::new(vec![7; 72]), Timestamp(1));
     Command::PutEndpoint(PutEndpoint { org: ORG, endpoint, sets_enabled: true })
 }
 
@@ -124,7 +143,12 @@ pub(crate) const LATER: u64 = 10;
 
 pub(crate) fn route(event: u128, endpoints: &[u128], due_at: u64) -> Command {
     let endpoints = endpoints.iter().map(|id| EndpointId(*id)).collect();
-    Command::RouteEvent(RouteEvent { org: ORG, event: EventId(event), endpoints, due_at: Timestamp(due_at) })
+    Command::RouteEvent(RouteEvent {
+        org: ORG,
+        event: EventId(event),
+        endpoints,
+        due_at: Timestamp(due_at),
+    })
 }
 
 pub(crate) fn settle(event: u128, endpoint: u128, number: u32, verdict: Verdict) -> Command {
@@ -139,7 +163,7 @@ pub(crate) fn settle(event: u128, endpoint: u128, number: u32, verdict: Verdict)
         verdict,
         disables: (verdict == Verdict::Dead(DeadReason::Gone)).then_some(DisabledReason::Gone),
         previous: None,
-        notices: Vec::new(),
+        operational_events: Vec::new(),
     }))
 }
 
@@ -181,20 +205,34 @@ fn a_waiting_delivery_knows_why_it_is_tried_next_and_forgets_it_with_the_attempt
 
 pub(crate) fn erase(event: u128, endpoints: &[u128]) -> Command {
     let endpoints = endpoints.iter().map(|id| EndpointId(*id)).collect();
-    Command::EraseEvent(EraseEvent { org: ORG, event: EventId(event), endpoints, at: Timestamp(50) })
+    Command::EraseEvent(EraseEvent {
+        org: ORG,
+        event: EventId(event),
+        endpoints,
+        at: Timestamp(50),
+    })
 }
 
 pub(crate) fn retry(event: u128, endpoint: u128, only_dead: bool) -> Command {
     let (endpoint, event, at) = (EndpointId(endpoint), EventId(event), Timestamp(40));
-    Command::RetryDelivery(RetryDelivery { org: ORG, endpoint, event, at, only_dead, trigger: Trigger::Retry })
+    Command::RetryDelivery(RetryDelivery {
+        org: ORG,
+        endpoint,
+        event,
+        at,
+        only_dead,
+        trigger: Trigger::Retry,
+    })
 }
 
 /// Fills a store with some of everything: two endpoints, one accepting and one failing, and events
 /// in each state.
 pub(crate) fn fill(store: &Store) {
-    let mut commands = vec![create_org(InboxMode::Auto, 1_000_000), put_endpoint(50), put_endpoint(51)];
+    let mut commands =
+        vec![create_org(InboxMode::Auto, 1_000_000), put_endpoint(50), put_endpoint(51)];
     for id in 1..=100 {
-        let dedup_id = u8::try_from(id).ok().filter(|id| *id < 26).map(|id| char::from(b'a' + id).to_string());
+        let dedup_id =
+            u8::try_from(id).ok().filter(|id| *id < 26).map(|id| char::from(b'a' + id).to_string());
         commands.push(submit(id, 1, dedup_id.as_deref().map(|id| (id, 1))));
         if id % 3 != 0 {
             commands.push(route(id, &[50, 51], if id % 2 == 0 { AT_ONCE } else { LATER }));
@@ -218,9 +256,15 @@ fn an_event_leaves_the_inbox_when_acknowledged_and_stays_acknowledged_since_then
     state.apply(&create_org(InboxMode::Auto, 100));
     state.apply(&submit(1, 1, None));
     assert_eq!(state.inbox(ORG), [(EventId(1), EventStatus::Accepted)]);
-    assert_eq!(state.apply(&ack(1)), Applied::AckEvent(AckOutcome::Acknowledged { at: Timestamp(30) }));
+    assert_eq!(
+        state.apply(&ack(1)),
+        Applied::AckEvent(AckOutcome::Acknowledged { at: Timestamp(30) })
+    );
     assert_eq!(state.inbox(ORG), []);
-    assert_eq!(state.apply(&ack(1)), Applied::AckEvent(AckOutcome::Acknowledged { at: Timestamp(30) }));
+    assert_eq!(
+        state.apply(&ack(1)),
+        Applied::AckEvent(AckOutcome::Acknowledged { at: Timestamp(30) })
+    );
     assert_eq!(state.apply(&ack(9)), Applied::AckEvent(AckOutcome::NotFound));
     let foreign = AckEvent { org: OrgNo(5), event: EventId(1), at: Timestamp(1) };
     assert_eq!(state.apply(&Command::AckEvent(foreign)), Applied::AckEvent(AckOutcome::NotFound));
@@ -238,14 +282,18 @@ fn an_event_is_delivered_when_every_endpoint_that_matched_accepted_it() {
     state.apply(&settle(1, 50, 1, Verdict::Delivered));
     assert_eq!(state.inbox(ORG), [(EventId(1), EventStatus::Accepted)]);
     state.apply(&settle(1, 51, 1, Verdict::RetryAt(Timestamp(99))));
-    assert_eq!(state.store.waiting_for(EndpointId(51), Timestamp(50), 9).unwrap(), [(Timestamp(99), EventId(1))]);
+    assert_eq!(
+        state.store.waiting_for(EndpointId(51), Timestamp(50), 9).unwrap(),
+        [(Timestamp(99), EventId(1))]
+    );
     state.apply(&settle(1, 51, 2, Verdict::Delivered));
     assert_eq!((state.inbox(ORG), state.status(1)), (vec![], EventStatus::Delivered));
-    assert_eq!(state.store.next_lane(None).unwrap(), None);
+    assert_eq!(state.store.next_waiting_endpoint(None).unwrap(), None);
 }
 
 #[test]
-fn what_waits_is_listed_by_when_it_is_due_and_what_was_to_go_at_once_is_due_whatever_the_clock_says() {
+fn what_waits_is_listed_by_when_it_is_due_and_what_was_to_go_at_once_is_due_whatever_the_clock_says()
+ {
     const EVENTS: u64 = 200;
     let mut state = Fixture::new();
     state.apply(&create_org(InboxMode::Auto, 1_000));
@@ -267,14 +315,16 @@ fn what_waits_is_listed_by_when_it_is_due_and_what_was_to_go_at_once_is_due_what
         _ if id % 50 == 7 => 4_000 + id,
         _ => 0,
     };
-    let mut wanted: Vec<_> = (1..=EVENTS).map(|id| (Timestamp(due_at(id)), EventId(id.into()))).collect();
+    let mut wanted: Vec<_> =
+        (1..=EVENTS).map(|id| (Timestamp(due_at(id)), EventId(id.into()))).collect();
     wanted.sort();
-    let waiting = |now, limit| state.store.waiting_for(EndpointId(50), Timestamp(now), limit).unwrap();
+    let waiting =
+        |now, limit| state.store.waiting_for(EndpointId(50), Timestamp(now), limit).unwrap();
     assert_eq!(waiting(9_999, 500), wanted);
     assert_eq!(waiting(9_999, 30), wanted[..30]);
     let due = waiting(3, 500).into_iter().filter(|(at, _)| *at <= Timestamp(3)).count();
     assert_eq!(due, 176, "the clock was set back: all but those that were to wait");
-    assert_eq!(state.store.next_lane(None).unwrap().unwrap().endpoint, EndpointId(50));
+    assert_eq!(state.store.next_waiting_endpoint(None).unwrap().unwrap().endpoint, EndpointId(50));
 }
 
 #[test]
@@ -353,8 +403,8 @@ mod dedup;
 mod erase;
 #[path = "keys_tests.rs"]
 mod keys;
-#[path = "apply_notices_tests.rs"]
-mod notices;
+#[path = "apply_operational_events_tests.rs"]
+mod operational_events;
 #[path = "apply_random_tests.rs"]
 mod random;
 #[path = "apply_repeats_tests.rs"]

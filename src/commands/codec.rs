@@ -25,7 +25,11 @@ impl std::fmt::Display for UnknownFrame {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Newer { kind, version } => {
-                write!(f, "a record of kind {kind} version {version}, written by a newer version of triggerd")
+                write!(
+                    f,
+                    "a record of kind {kind} version {version}, written by a newer version of \
+                     triggerd"
+                )
             }
             Self::Malformed(error) => error.fmt(f),
         }

@@ -7,14 +7,18 @@ use super::*;
 use crate::commands::*;
 use crate::model::authority::Authority;
 use crate::model::cloudevent::{AttributeValue, CloudEvent, DataKind};
-use crate::model::delivery::{AttemptError, AttemptOutcome, DeadReason, ErrorCode, Timing, Trigger, Verdict};
-use crate::model::endpoint::{BodyForm, DisabledReason, Endpoint, EndpointSettings, Ordering, SealedSecret};
+use crate::model::delivery::{
+    AttemptError, AttemptOutcome, DeadReason, ErrorCode, Timing, Trigger, Verdict,
+};
+use crate::model::endpoint::{
+    BodyForm, DisabledReason, Endpoint, EndpointSettings, Ordering, SealedSecret,
+};
 use crate::model::event::{Dedup, NewEvent};
 use crate::model::id::{EndpointId, EventId, KeyId, OrgId, OrgNo, ReplayId};
 use crate::model::key::{Key, Scopes};
-use crate::model::notice::{Notice, NoticeKind};
+use crate::model::operational_event::{OperationalEvent, OperationalEventKind};
 use crate::model::org::{InboxMode, Org, Tier};
-use crate::model::replay::{ReplayEnd, ReplayLane, ReplayOnly, ReplayRequest};
+use crate::model::replay::{ReplayCursor, ReplayEnd, ReplayOnly, ReplayRequest};
 use crate::model::time::Timestamp;
 
 const VERSION: u8 = 1;
@@ -49,7 +53,13 @@ fn submit() -> Command {
         payload: b"{ }".as_slice().into(),
         cloudevent: None,
     };
-    Command::SubmitEvent(Box::new(SubmitEvent { org: ORG, by: Some(KeyId(14)), id: EVENT, received_at: AT, event }))
+    Command::SubmitEvent(Box::new(SubmitEvent {
+        org: ORG,
+        by: Some(KeyId(14)),
+        id: EVENT,
+        received_at: AT,
+        event,
+    }))
 }
 
 fn replaying() -> [Command; 3] {
@@ -60,7 +70,7 @@ fn replaying() -> [Command; 3] {
     let step = StepReplay {
         org: ORG,
         replay,
-        lane: ReplayLane { number: 11, from: EVENT },
+        cursor: ReplayCursor { number: 11, from: EVENT },
         endpoint: ENDPOINT,
         events: vec![EVENT],
         examined: 12,
@@ -77,7 +87,8 @@ fn replaying() -> [Command; 3] {
 fn settled() -> SettleAttempt {
     let error = Some(AttemptError { code: ErrorCode::HttpStatus, detail: "x".into() });
     let (status, retry_after_ms, body) = (Some(410), Some(1), b"b".to_vec());
-    let timing = Timing { dns_ms: Some(5), connect_ms: Some(6), tls_ms: None, first_byte_ms: Some(7) };
+    let timing =
+        Timing { dns_ms: Some(5), connect_ms: Some(6), tls_ms: None, first_byte_ms: Some(7) };
     let (headers, address) = (vec![("via".into(), "v".into())], "1.2.3.4:80".parse().ok());
     let outcome = AttemptOutcome {
         started_at: AT,
@@ -101,8 +112,8 @@ fn settled() -> SettleAttempt {
         verdict,
         disables: Some(DisabledReason::Gone),
         previous: Some(4),
-        notices: vec![Notice {
-            kind: NoticeKind::DeliveryDead,
+        operational_events: vec![OperationalEvent {
+            kind: OperationalEventKind::DeliveryDead,
             failing_since: Some(AT),
             id: EVENT,
             received_at: AT,
@@ -113,7 +124,13 @@ fn settled() -> SettleAttempt {
 
 /// Returns a command of each kind, in the order of the kind numbers.
 fn one_of_each() -> Vec<Command> {
-    let org = Org { id: OrgId(8), name: "o".into(), tier: Tier::Pro, inbox_mode: InboxMode::AckOnly, created_at: AT };
+    let org = Org {
+        id: OrgId(8),
+        name: "o".into(),
+        tier: Tier::Pro,
+        inbox_mode: InboxMode::AckOnly,
+        created_at: AT,
+    };
     let settings = EndpointSettings {
         url: "u".into(),
         description: "d".into(),
@@ -131,7 +148,8 @@ fn one_of_each() -> Vec<Command> {
     endpoint.rotate(SealedSecret::new(vec![9; 72]), AT, AT.plus_ms(1));
     endpoint.disabled = Some(DisabledReason::Failing);
     let (only_dead, trigger) = (true, Trigger::Retry);
-    let retry = RetryDelivery { org: ORG, endpoint: ENDPOINT, event: EVENT, at: AT, only_dead, trigger };
+    let retry =
+        RetryDelivery { org: ORG, endpoint: ENDPOINT, event: EVENT, at: AT, only_dead, trigger };
     let mut commands = vec![
         Command::CreateOrg(CreateOrg { number: ORG, org, key: key() }),
         Command::CreateKey(CreateKey { org: ORG, key: key() }),
@@ -141,17 +159,31 @@ fn one_of_each() -> Vec<Command> {
         Command::DeleteEndpoint(DeleteEndpoint { org: ORG, endpoint: ENDPOINT }),
         submit(),
         Command::AckEvent(AckEvent { org: ORG, event: EVENT, at: AT }),
-        Command::RouteEvent(RouteEvent { org: ORG, event: EVENT, endpoints: vec![ENDPOINT], due_at: AT }),
+        Command::RouteEvent(RouteEvent {
+            org: ORG,
+            event: EVENT,
+            endpoints: vec![ENDPOINT],
+            due_at: AT,
+        }),
         Command::NoteRouteCrash(NoteRouteCrash { org: ORG, event: EVENT }),
         Command::SettleAttempt(Box::new(settled())),
-        Command::CancelDeliveries(CancelDeliveries { org: ORG, endpoint: ENDPOINT, events: vec![EVENT] }),
+        Command::CancelDeliveries(CancelDeliveries {
+            org: ORG,
+            endpoint: ENDPOINT,
+            events: vec![EVENT],
+        }),
         Command::ExpireDedup(ExpireDedup { before: AT }),
         Command::EndKey(EndKey { org: ORG, key: KeyId(7), at: AT }),
         Command::RetryDelivery(retry),
         Command::DropDead(DropDead { org: ORG, endpoint: ENDPOINT, event: EVENT }),
     ];
     commands.extend(replaying());
-    commands.push(Command::EraseEvent(EraseEvent { org: ORG, event: EVENT, endpoints: vec![ENDPOINT], at: AT }));
+    commands.push(Command::EraseEvent(EraseEvent {
+        org: ORG,
+        event: EVENT,
+        endpoints: vec![ENDPOINT],
+        at: AT,
+    }));
     commands.push(Command::ExpireKeys(ExpireKeys { keys: vec![KeyId(7)], at: AT }));
     commands.push(requested());
     commands.push(NoteLoss { next_org: 2, judged_before: 3, lost_keys: vec![KeyId(7)] }.into());
@@ -172,7 +204,11 @@ fn body(command: &Command) -> Vec<u8> {
 #[test]
 fn every_kind_has_its_number_and_reads_back() {
     let known: std::collections::BTreeSet<u8> = KINDS.iter().map(|kind| kind.number).collect();
-    assert_eq!((known.len(), one_of_each().len()), (KINDS.len(), KINDS.len()), "each number is given once");
+    assert_eq!(
+        (known.len(), one_of_each().len()),
+        (KINDS.len(), KINDS.len()),
+        "each number is given once"
+    );
     // Number 15 was given up before the first release.
     for (number, command) in (1..15).chain(16..).zip(&one_of_each()) {
         let kind = command.kind();
@@ -294,7 +330,10 @@ fn a_request_is_for_one_thing_and_for_no_event() {
         ));
     }
     let short = &requested[..authority];
-    assert!(matches!(Command::read(Requested::NUMBER, Requested::VERSION, short), Err(UnknownFrame::Malformed(_))));
+    assert!(matches!(
+        Command::read(Requested::NUMBER, Requested::VERSION, short),
+        Err(UnknownFrame::Malformed(_))
+    ));
     let later = [short, &[99, 1]].concat();
     assert!(matches!(
         Command::read(Requested::NUMBER, Requested::VERSION, &later),
@@ -305,14 +344,24 @@ fn a_request_is_for_one_thing_and_for_no_event() {
 #[test]
 fn a_newer_kind_or_version_is_told_apart_from_damage() {
     let bytes = body(&submit());
-    assert!(matches!(Command::read(99, VERSION, &bytes), Err(UnknownFrame::Newer { kind: 99, .. })));
-    assert!(matches!(Command::read(SubmitEvent::NUMBER, 2, &bytes), Err(UnknownFrame::Newer { version: 2, .. })));
-    assert!(matches!(Command::read(AckEvent::NUMBER, VERSION, &bytes), Err(UnknownFrame::Malformed(_))));
+    assert!(matches!(
+        Command::read(99, VERSION, &bytes),
+        Err(UnknownFrame::Newer { kind: 99, .. })
+    ));
+    assert!(matches!(
+        Command::read(SubmitEvent::NUMBER, 2, &bytes),
+        Err(UnknownFrame::Newer { version: 2, .. })
+    ));
+    assert!(matches!(
+        Command::read(AckEvent::NUMBER, VERSION, &bytes),
+        Err(UnknownFrame::Malformed(_))
+    ));
 }
 
 proptest! {
     #[test]
-    fn no_bytes_panic(kind in 0u8..26, version in 0u8..3, bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+    fn no_bytes_panic(kind in 0u8..26, version in 0u8..3,
+    bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
         drop(Command::read(kind, version, &bytes));
     }
 

@@ -62,11 +62,18 @@ impl Kind for CreateOrg {
             return Err(StateError::Invariant("the number of an organization is given once").into());
         }
         change.state.org_names.insert(self.org.name.clone(), self.org.id);
-        let row = OrgRow { org: self.org.clone(), keys: Vec::new(), endpoints: Vec::new(), next_endpoint: 1 };
+        let row = OrgRow {
+            org: self.org.clone(),
+            keys: Vec::new(),
+            endpoints: Vec::new(),
+            next_endpoint: 1,
+        };
         change.state.orgs.put(number, row);
         change.note_id(self.org.id.0)?;
         if change.add_key(number, &self.key, None)? != KeyAdded::Added {
-            return Err(StateError::Invariant("a new organization has room for its first key").into());
+            return Err(
+                StateError::Invariant("a new organization has room for its first key").into()
+            );
         }
         Ok(CreateOrgOutcome::Created(number))
     }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{AskedBy, Kind, plain_body};
 use crate::model::id::{EndpointId, OrgNo};
 use crate::model::key::Scope;
-use crate::store::schema::{EndedRow, FormerRow};
+use crate::store::schema::{EndedRow, TombstoneRow};
 use crate::store::{Change, Unapplied};
 
 /// Deletes an endpoint. Past deliveries stay; waiting deliveries are canceled later, see
@@ -42,7 +42,9 @@ impl Kind for DeleteEndpoint {
 
     fn apply(&self, change: &mut Change<'_>) -> Result<DeleteEndpointOutcome, Unapplied> {
         let (org, endpoint) = (self.org, self.endpoint);
-        let Some(row) = change.state.orgs.edit(org)? else { return Ok(DeleteEndpointOutcome::NotFound) };
+        let Some(row) = change.state.orgs.edit(org)? else {
+            return Ok(DeleteEndpointOutcome::NotFound);
+        };
         let before = row.endpoints.len();
         row.endpoints.retain(|id| *id != endpoint);
         if row.endpoints.len() == before {
@@ -50,8 +52,8 @@ impl Kind for DeleteEndpoint {
         }
         let position = change.position;
         if let Some(ended) = change.state.endpoints.get(endpoint)? {
-            let former = FormerRow { org, number: ended.number, ended: position };
-            change.state.former.insert_new(endpoint, former);
+            let tombstones = TombstoneRow { org, number: ended.number, ended: position };
+            change.state.tombstones.insert_new(endpoint, tombstones);
             change.state.ended.insert_new((org, position, ended.number), EndedRow(endpoint));
         }
         change.state.endpoints.remove(endpoint);

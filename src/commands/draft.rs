@@ -49,15 +49,21 @@ pub trait Stamp {
     fn now(&self) -> Timestamp;
 }
 
-/// An event to be stored. The box of the draft becomes the box of the command, so that each event is
-/// moved to the heap once.
+/// An event to be stored. The box of the draft becomes the box of the command, so that each event
+/// is moved to the heap once.
 #[derive(Clone, Debug)]
 pub struct EventDraft(Box<SubmitEvent>);
 
 impl EventDraft {
     /// Creates a draft of an event of this organization.
     pub fn new(org: OrgNo, event: NewEvent) -> Self {
-        Self(Box::new(SubmitEvent { org, by: None, id: EventId(0), received_at: Timestamp(0), event }))
+        Self(Box::new(SubmitEvent {
+            org,
+            by: None,
+            id: EventId(0),
+            received_at: Timestamp(0),
+            event,
+        }))
     }
 
     /// Returns the event to be stored.
@@ -102,7 +108,8 @@ impl From<Command> for Draft {
     fn from(command: Command) -> Self {
         match command {
             Command::SubmitEvent(submit) => {
-                let asker = submit.by.map(|key| Asker { key: Some(key), needs: Scope::EventsWrite.into() });
+                let asker =
+                    submit.by.map(|key| Asker { key: Some(key), needs: Scope::EventsWrite.into() });
                 Self { asker, body: Body::Event(EventDraft(submit)) }
             }
             Command::CreateOrg(create) => OrgDraft(create).into(),
@@ -130,7 +137,9 @@ impl Draft {
     /// Returns the producer's key and the dedup id of an event that has a dedup id.
     pub fn dedup(&self) -> Option<(Option<KeyId>, &Dedup)> {
         match &self.body {
-            Body::Event(draft) => Some((self.asker.and_then(|asker| asker.key), draft.event().dedup.as_ref()?)),
+            Body::Event(draft) => {
+                Some((self.asker.and_then(|asker| asker.key), draft.event().dedup.as_ref()?))
+            }
             Body::Org(_) | Body::Whole(_) => None,
         }
     }
@@ -164,8 +173,9 @@ impl Draft {
             Body::Org(OrgDraft(create)) => CreateOrg { number: stamp.next_org(), ..create }.into(),
             Body::Whole(mut command) => {
                 if let Command::SettleAttempt(settle) = &mut command {
-                    for notice in &mut settle.notices {
-                        (notice.id, notice.received_at) = (stamp.next_id(), stamp.now());
+                    for operational_event in &mut settle.operational_events {
+                        (operational_event.id, operational_event.received_at) =
+                            (stamp.next_id(), stamp.now());
                     }
                 }
                 command
@@ -185,7 +195,7 @@ mod tests {
     use super::*;
     use crate::commands::tests::{create_org, put_endpoint, settle, submit};
     use crate::model::delivery::Verdict;
-    use crate::model::notice::{Notice, NoticeKind};
+    use crate::model::operational_event::{OperationalEvent, OperationalEventKind};
     use crate::model::org::InboxMode;
 
     /// Counts from 100 and from 7.
@@ -213,9 +223,14 @@ mod tests {
         let asker = Asker { key: Some(KeyId(3)), needs: Scope::EventsWrite.into() };
         let mut noticing = settle(1, 50, 1, Verdict::Delivered);
         let Command::SettleAttempt(settling) = &mut noticing else { unreachable!() };
-        let (kind, payload) = (NoticeKind::DiskLow, Box::from(b"1".as_slice()));
-        settling.notices =
-            vec![Notice { kind, failing_since: None, id: EventId(9), received_at: Timestamp(9), payload }];
+        let (kind, payload) = (OperationalEventKind::DiskLow, Box::from(b"1".as_slice()));
+        settling.operational_events = vec![OperationalEvent {
+            kind,
+            failing_since: None,
+            id: EventId(9),
+            received_at: Timestamp(9),
+            payload,
+        }];
         let drafts = [
             Draft::from(submit(1, 2, None)).asked_by(asker),
             noticing.into(),
@@ -226,9 +241,15 @@ mod tests {
         let mut stamp = Counting::default();
         let [event, settled, first, second, put] = drafts.map(|draft| draft.stamped(&mut stamp));
         let Command::SubmitEvent(event) = event else { panic!("{event:?}") };
-        assert_eq!((event.id, event.received_at, event.by), (EventId(101), Timestamp(50), asker.key));
+        assert_eq!(
+            (event.id, event.received_at, event.by),
+            (EventId(101), Timestamp(50), asker.key)
+        );
         let Command::SettleAttempt(settled) = settled else { panic!("{settled:?}") };
-        assert_eq!((settled.notices[0].id, settled.notices[0].received_at), (EventId(102), Timestamp(50)));
+        assert_eq!(
+            (settled.operational_events[0].id, settled.operational_events[0].received_at),
+            (EventId(102), Timestamp(50))
+        );
         assert_eq!((first.made_org(), second.made_org()), (Some(OrgNo(8)), Some(OrgNo(9))));
         let authority = Authority { key: asker.key, needs: asker.needs, at: Timestamp(50) };
         assert_eq!(put, put_endpoint(50).requested(authority));

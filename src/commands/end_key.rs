@@ -47,9 +47,13 @@ impl Kind for EndKey {
         if known.is_none() && change.is_lost(self.key)? {
             change.change_lost(Some(self.key), None)?;
         }
-        let Some(row) = known.filter(|row| row.org == self.org) else { return Ok(EndKeyOutcome::NotFound) };
+        let Some(row) = known.filter(|row| row.org == self.org) else {
+            return Ok(EndKeyOutcome::NotFound);
+        };
         let is_valid = row.key.is_valid(self.at);
-        if is_valid && change.asker.as_ref().is_some_and(|by| by.key.why_not_end(&row.key).is_some()) {
+        if is_valid
+            && change.asker.as_ref().is_some_and(|by| by.key.why_not_end(&row.key).is_some())
+        {
             return Err(Refusal::Forbidden.into());
         }
         change.end_for_good(self.key)?;

@@ -46,7 +46,9 @@ impl Kind for EndReplay {
 
     fn apply(&self, change: &mut Change<'_>) -> Result<EndReplayOutcome, Unapplied> {
         let key = (self.org, self.replay);
-        let Some(row) = change.state.replays.load(key)? else { return Ok(EndReplayOutcome::NotFound) };
+        let Some(row) = change.state.replays.load(key)? else {
+            return Ok(EndReplayOutcome::NotFound);
+        };
         if row.ended.is_none()
             && let Some(row) = change.state.replays.edit(key)?
         {

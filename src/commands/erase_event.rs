@@ -72,7 +72,9 @@ impl Kind for EraseEvent {
         if let Some(since) = change.erased_at(org, at)? {
             return Ok(EraseOutcome::Erased { at: since });
         }
-        let Some(endpoints) = self.under_way_to(change, at)? else { return Ok(EraseOutcome::Incomplete) };
+        let Some(endpoints) = self.under_way_to(change, at)? else {
+            return Ok(EraseOutcome::Incomplete);
+        };
         change.state.unrouted.remove((org, event));
         change.edit_event(org, at, |entry| entry.erased_at = Some(now))?;
         for endpoint in endpoints {
@@ -89,15 +91,25 @@ impl Kind for EraseEvent {
 impl EraseEvent {
     /// Returns the endpoints with a waiting or dead delivery of the event. Returns `None` if some
     /// of them were not found: too many endpoints were deleted since the command was made.
-    fn under_way_to(&self, change: &mut Change<'_>, at: Place) -> Result<Option<Vec<EndpointId>>, StateError> {
+    fn under_way_to(
+        &self,
+        change: &mut Change<'_>,
+        at: Place,
+    ) -> Result<Option<Vec<EndpointId>>, StateError> {
         let Self { org, event, .. } = *self;
-        let entry =
-            change.read_event(org, at, |entry| (u32::from(entry.waiting) + u32::from(entry.dead), entry.position))?;
+        let entry = change.read_event(org, at, |entry| {
+            (u32::from(entry.waiting) + u32::from(entry.dead), entry.position)
+        })?;
         let (mut left, came) = entry.unwrap_or((0, 0));
-        let living = change.state.orgs.get(org)?.map(|row| row.endpoints.clone()).unwrap_or_default();
+        let living =
+            change.state.orgs.get(org)?.map(|row| row.endpoints.clone()).unwrap_or_default();
         // An endpoint that was deleted before the event came has no delivery of it.
         let ended = (org, came, 0)..=(org, u64::MAX, u32::MAX);
-        let ended = if left > 0 { change.state.ended.range_back(ended, ENDED_LOOKED_AT)? } else { Vec::new() };
+        let ended = if left > 0 {
+            change.state.ended.range_back(ended, ENDED_LOOKED_AT)?
+        } else {
+            Vec::new()
+        };
         let ended = ended.into_iter().map(|(_, row)| row.0);
         let mut found = Vec::new();
         for endpoint in self.endpoints.iter().copied().chain(living).chain(ended) {

@@ -33,7 +33,9 @@ impl Kind for ExpireDedup {
     fn apply(&self, change: &mut Change<'_>) -> Result<(), Unapplied> {
         for _ in 0..BLOCKS_MAX {
             let (first, tail) = (change.meta()?.dedup_first, change.meta()?.dedup_tail);
-            let Some(block) = change.state.dedup.get(first)?.filter(|block| block.is_older_than(self.before)) else {
+            let Some(block) =
+                change.state.dedup.get(first)?.filter(|block| block.is_older_than(self.before))
+            else {
                 break;
             };
             for entry in &block.entries {

@@ -65,8 +65,9 @@ fn what_an_ended_key_asks_for_has_no_effect_whatever_it_is() {
         assert_eq!(fixture.became(&unknown), Err(Refusal::NotAuthorized), "{command:?}");
     }
     assert_ne!(fixture.store.dump().unwrap(), before, "the event's id is used up, and");
-    let counts =
-        |fixture: &Fixture| (fixture.store.counts().unwrap().events, fixture.store.keys_of(ORG).unwrap().len());
+    let counts = |fixture: &Fixture| {
+        (fixture.store.counts().unwrap().events, fixture.store.keys_of(ORG).unwrap().len())
+    };
     assert_eq!(counts(&fixture), (0, 2), "nothing else");
     for command in &asked {
         let late = by(KeyId(7), Scopes::none(), Timestamp(2_000), command.clone());
@@ -82,7 +83,10 @@ fn what_an_ended_key_asks_for_has_no_effect_whatever_it_is() {
     assert_eq!(fixture.became(&early), Ok(Applied::PutEndpoint(PutEndpointOutcome::Put)));
     assert_eq!(
         fixture.became(&by(FIRST, Scope::EventsWrite, NOW, submit(4, 1_000, None))),
-        Ok(Applied::SubmitEvent(SubmitOutcome::Accepted { id: crate::model::id::EventId(4), received_at: NOW }))
+        Ok(Applied::SubmitEvent(SubmitOutcome::Accepted {
+            id: crate::model::id::EventId(4),
+            received_at: NOW
+        }))
     );
 }
 
@@ -92,12 +96,19 @@ fn what_a_key_asked_for_before_damage_took_its_making_is_not_lost_with_it() {
     fixture.apply(&lost(350, &[77]));
     // The commands are at the positions 201, 301 and 401.
     let asked = |event| by(KeyId(77), Scope::EventsWrite, NOW, submit(event, 1_000, None));
-    assert!(matches!(fixture.became(&asked(3)), Ok(Applied::SubmitEvent(SubmitOutcome::Accepted { .. }))));
+    assert!(matches!(
+        fixture.became(&asked(3)),
+        Ok(Applied::SubmitEvent(SubmitOutcome::Accepted { .. }))
+    ));
     assert_eq!(
         fixture.became(&by(KeyId(77), Scope::EndpointsWrite, NOW, put_endpoint(50))),
         Ok(Applied::PutEndpoint(PutEndpointOutcome::Put))
     );
-    assert_eq!(fixture.became(&asked(4)), Err(Refusal::NotAuthorized), "taken in after the salvage");
+    assert_eq!(
+        fixture.became(&asked(4)),
+        Err(Refusal::NotAuthorized),
+        "taken in after the salvage"
+    );
     assert_eq!(fixture.store.counts().unwrap().events, 1);
 }
 
@@ -110,8 +121,14 @@ fn a_key_asks_for_its_own_organization_alone_and_for_what_its_scopes_say() {
     let foreign = by(KeyId(201), Scopes::none(), NOW, submit(3, 1_000, None));
     assert_eq!(fixture.became(&foreign), Err(Refusal::NotAuthorized));
     fixture.apply(&create(7, Scope::InboxRead.into(), None));
-    assert_eq!(fixture.became(&by(KeyId(7), Scope::EndpointsWrite, NOW, put_endpoint(50))), Err(Refusal::Forbidden));
-    assert_eq!(fixture.became(&by(KeyId(7), Scope::EventsWrite, NOW, submit(4, 1_000, None))), Err(Refusal::Forbidden));
+    assert_eq!(
+        fixture.became(&by(KeyId(7), Scope::EndpointsWrite, NOW, put_endpoint(50))),
+        Err(Refusal::Forbidden)
+    );
+    assert_eq!(
+        fixture.became(&by(KeyId(7), Scope::EventsWrite, NOW, submit(4, 1_000, None))),
+        Err(Refusal::Forbidden)
+    );
     assert_eq!(fixture.store.counts().unwrap().events, 0);
 }
 
@@ -120,11 +137,18 @@ fn a_key_makes_none_that_may_more_or_for_longer() {
     let mut fixture = fixture();
     let maker: Scopes = [Scope::KeysWrite, Scope::InboxRead].into_iter().collect();
     fixture.apply(&create(7, maker, Some(Timestamp(2_000))));
-    let make = |scopes, expires_at| by(KeyId(7), Scope::KeysWrite, NOW, create(8, scopes, expires_at));
+    let make =
+        |scopes, expires_at| by(KeyId(7), Scope::KeysWrite, NOW, create(8, scopes, expires_at));
     assert_eq!(fixture.became(&make(Scopes::all(), None)), Err(Refusal::Forbidden));
-    assert_eq!(fixture.became(&make(Scope::InboxRead.into(), None)), Ok(Applied::CreateKey(KeyAdded::Added)));
+    assert_eq!(
+        fixture.became(&make(Scope::InboxRead.into(), None)),
+        Ok(Applied::CreateKey(KeyAdded::Added))
+    );
     assert_eq!(fixture.key(KeyId(8)).expires_at, Some(Timestamp(2_000)));
-    assert_eq!(fixture.became(&make(maker, Some(Timestamp(1_500)))), Ok(Applied::CreateKey(KeyAdded::Added)));
+    assert_eq!(
+        fixture.became(&make(maker, Some(Timestamp(1_500)))),
+        Ok(Applied::CreateKey(KeyAdded::Added))
+    );
     assert_eq!(fixture.key(KeyId(8)).expires_at, Some(Timestamp(1_500)));
 }
 
@@ -133,7 +157,10 @@ fn nobody_ends_a_key_that_may_more_but_the_operator() {
     let mut fixture = fixture();
     fixture.apply(&create(7, Scope::KeysWrite.into(), None));
     fixture.apply(&create(8, Scope::KeysWrite.into(), None));
-    assert_eq!(fixture.became(&by(KeyId(7), Scope::KeysWrite, NOW, end(FIRST))), Err(Refusal::Forbidden));
+    assert_eq!(
+        fixture.became(&by(KeyId(7), Scope::KeysWrite, NOW, end(FIRST))),
+        Err(Refusal::Forbidden)
+    );
     assert!(!fixture.key(FIRST).has_ended());
     assert_eq!(
         fixture.became(&by(KeyId(7), Scope::KeysWrite, NOW, end(KeyId(8)))),
@@ -144,7 +171,10 @@ fn nobody_ends_a_key_that_may_more_but_the_operator() {
         Ok(Applied::EndKey(EndKeyOutcome::NotFound))
     );
     let operator = Authority { key: None, needs: Scope::KeysWrite.into(), at: NOW };
-    assert_eq!(fixture.became(&end(FIRST).requested(operator)), Ok(Applied::EndKey(EndKeyOutcome::Ended)));
+    assert_eq!(
+        fixture.became(&end(FIRST).requested(operator)),
+        Ok(Applied::EndKey(EndKeyOutcome::Ended))
+    );
     assert!(fixture.key(FIRST).has_ended());
 }
 
@@ -155,13 +185,20 @@ fn a_key_ends_none_that_outlives_it() {
     fixture.apply(&create(8, Scopes::all(), Some(Timestamp(5_001))));
     fixture.apply(&create(9, Scopes::all(), Some(Timestamp(5_000))));
     fixture.apply(&create(10, Scopes::all(), Some(Timestamp(1_500))));
-    let mut ends = |by_key: u128, other: KeyId| fixture.became(&by(KeyId(by_key), Scope::KeysWrite, NOW, end(other)));
+    let mut ends = |by_key: u128, other: KeyId| {
+        fixture.became(&by(KeyId(by_key), Scope::KeysWrite, NOW, end(other)))
+    };
     assert_eq!([ends(7, FIRST), ends(7, KeyId(8))], [const { Err(Refusal::Forbidden) }; 2]);
     assert_eq!(ends(7, KeyId(9)), Ok(Applied::EndKey(EndKeyOutcome::Ended)));
     // In its grace period a key ends itself alone, whenever the other key ends.
     fixture.apply(&rotate(KeyId(7), 11, Timestamp(2_000)));
-    let mut ends = |by_key: u128, other: KeyId| fixture.became(&by(KeyId(by_key), Scope::KeysWrite, NOW, end(other)));
-    assert_eq!([FIRST, KeyId(11), KeyId(10)].map(|other| ends(7, other)), [const { Err(Refusal::Forbidden) }; 3]);
+    let mut ends = |by_key: u128, other: KeyId| {
+        fixture.became(&by(KeyId(by_key), Scope::KeysWrite, NOW, end(other)))
+    };
+    assert_eq!(
+        [FIRST, KeyId(11), KeyId(10)].map(|other| ends(7, other)),
+        [const { Err(Refusal::Forbidden) }; 3]
+    );
     assert_eq!(ends(7, KeyId(7)), Ok(Applied::EndKey(EndKeyOutcome::Ended)));
 }
 
@@ -169,26 +206,53 @@ fn a_key_ends_none_that_outlives_it() {
 fn no_rotation_outlives_the_grace_or_the_end_of_the_first_key() {
     let mut fixture = fixture();
     fixture.apply(&create(7, Scope::InboxRead.into(), Some(Timestamp(5_000))));
-    assert_eq!(fixture.became(&rotate(KeyId(7), 8, Timestamp(2_000))), Ok(Applied::RotateKey(KeyAdded::Added)));
+    assert_eq!(
+        fixture.became(&rotate(KeyId(7), 8, Timestamp(2_000))),
+        Ok(Applied::RotateKey(KeyAdded::Added))
+    );
     let made = fixture.key(KeyId(8));
     assert_eq!((made.scopes, made.ends_at()), (Scope::InboxRead.into(), Some(Timestamp(5_000))));
     for (old, new) in [(7, 9), (9, 10), (7, 11)] {
-        assert_eq!(fixture.became(&rotate(KeyId(old), new, Timestamp(9_000))), Ok(Applied::RotateKey(KeyAdded::Added)));
-        assert_eq!(fixture.key(KeyId(new)).ends_at(), Some(Timestamp(2_000)), "from the grace of {old}");
+        assert_eq!(
+            fixture.became(&rotate(KeyId(old), new, Timestamp(9_000))),
+            Ok(Applied::RotateKey(KeyAdded::Added))
+        );
+        assert_eq!(
+            fixture.key(KeyId(new)).ends_at(),
+            Some(Timestamp(2_000)),
+            "from the grace of {old}"
+        );
         assert_eq!(fixture.key(KeyId(old)).ends_at(), Some(Timestamp(2_000)));
     }
     // Without a grace period the key ends at once, even if the clock is set back.
     assert_eq!(fixture.became(&rotate(KeyId(8), 12, NOW)), Ok(Applied::RotateKey(KeyAdded::Added)));
-    assert!(fixture.store.key(KeyId(8)).unwrap().is_none_or(|found| !found.key().is_valid(Timestamp(1))));
-    assert_eq!(fixture.became(&rotate(KeyId(12), 13, Timestamp(0))), Ok(Applied::RotateKey(KeyAdded::Added)));
-    assert!(fixture.store.key(KeyId(12)).unwrap().is_none_or(|found| !found.key().is_valid(Timestamp(1))));
+    assert!(
+        fixture
+            .store
+            .key(KeyId(8))
+            .unwrap()
+            .is_none_or(|found| !found.key().is_valid(Timestamp(1)))
+    );
+    assert_eq!(
+        fixture.became(&rotate(KeyId(12), 13, Timestamp(0))),
+        Ok(Applied::RotateKey(KeyAdded::Added))
+    );
+    assert!(
+        fixture
+            .store
+            .key(KeyId(12))
+            .unwrap()
+            .is_none_or(|found| !found.key().is_valid(Timestamp(1)))
+    );
 }
 
 #[test]
 fn a_rotation_has_room_however_many_keys_there_are_and_those_in_their_grace_are_bounded() {
     let mut fixture = fixture();
     let mut made = 0;
-    while fixture.became(&create(1_000 + made, Scopes::all(), None)) == Ok(Applied::CreateKey(KeyAdded::Added)) {
+    while fixture.became(&create(1_000 + made, Scopes::all(), None))
+        == Ok(Applied::CreateKey(KeyAdded::Added))
+    {
         made += 1;
     }
     assert_eq!(made + 1, KEYS_PER_ORG_MAX as u128, "with the first one");
@@ -206,11 +270,17 @@ fn a_rotation_has_room_however_many_keys_there_are_and_those_in_their_grace_are_
             Ok(Applied::RotateKey(KeyAdded::Added))
         );
         current = KeyId(new);
-        assert!(fixture.store.keys_of(ORG).unwrap().len() <= KEYS_PER_ORG_MAX + GRACE_KEYS_PER_LINE);
+        assert!(
+            fixture.store.keys_of(ORG).unwrap().len() <= KEYS_PER_ORG_MAX + GRACE_KEYS_PER_LINE
+        );
     }
     assert!(fixture.key(current).is_valid(NOW) && !fixture.key(current).is_leaving());
-    assert_eq!(fixture.became(&create(9, Scopes::all(), None)), Ok(Applied::CreateKey(KeyAdded::LimitReached)));
-    let staying = (0..made).filter(|n| fixture.store.key(KeyId(1_000 + n)).unwrap().is_some()).count();
+    assert_eq!(
+        fixture.became(&create(9, Scopes::all(), None)),
+        Ok(Applied::CreateKey(KeyAdded::LimitReached))
+    );
+    let staying =
+        (0..made).filter(|n| fixture.store.key(KeyId(1_000 + n)).unwrap().is_some()).count();
     assert_eq!(staying as u128, made, "none of the others made room");
 }
 
@@ -227,7 +297,10 @@ fn no_rotation_ends_a_key_that_does_not_come_from_the_same_key() {
             Ok(Applied::RotateKey(KeyAdded::Added))
         );
         narrow = KeyId(new);
-        assert!(fixture.store.key(FIRST).unwrap().is_some_and(|found| found.key().is_valid(NOW)), "at {turn}");
+        assert!(
+            fixture.store.key(FIRST).unwrap().is_some_and(|found| found.key().is_valid(NOW)),
+            "at {turn}"
+        );
     }
     let kept = fixture.store.keys_of(ORG).unwrap();
     assert_eq!(kept.len(), 2 + 1 + GRACE_KEYS_PER_LINE, "of two lines, one with a single rotation");
@@ -241,7 +314,9 @@ fn keys_whose_successors_are_revoked_stay_bounded() {
     let mut made = 0u128;
     for turn in 0..300 {
         let (new, successor) = (1_000 + turn, 5_000 + turn);
-        if fixture.became(&create(new, Scopes::all(), None)) == Ok(Applied::CreateKey(KeyAdded::Added)) {
+        if fixture.became(&create(new, Scopes::all(), None))
+            == Ok(Applied::CreateKey(KeyAdded::Added))
+        {
             made += 1;
             fixture.apply(&rotate(KeyId(new), successor, Timestamp(9_000)));
             fixture.apply(&end(KeyId(successor)));
@@ -249,7 +324,10 @@ fn keys_whose_successors_are_revoked_stay_bounded() {
     }
     assert_eq!(made + 1, 2 * KEYS_PER_ORG_MAX as u128, "with the line of the first key");
     fixture.apply(&end(KeyId(1_000)));
-    assert_eq!(fixture.became(&create(9, Scopes::all(), None)), Ok(Applied::CreateKey(KeyAdded::Added)));
+    assert_eq!(
+        fixture.became(&create(9, Scopes::all(), None)),
+        Ok(Applied::CreateKey(KeyAdded::Added))
+    );
 }
 
 #[test]
@@ -281,7 +359,10 @@ fn a_key_that_was_dropped_is_none_whose_making_was_lost() {
     assert!(fixture.store.key(KeyId(7)).unwrap().is_none(), "it is dropped");
     fixture.apply(&lost(u64::MAX, &[77]));
     for command in [submit(3, 1_000, None), put_endpoint(50), create(9, Scopes::all(), None)] {
-        assert_eq!(fixture.became(&by(KeyId(7), Scopes::none(), NOW, command)), Err(Refusal::NotAuthorized));
+        assert_eq!(
+            fixture.became(&by(KeyId(7), Scopes::none(), NOW, command)),
+            Err(Refusal::NotAuthorized)
+        );
     }
 }
 
@@ -293,7 +374,10 @@ fn the_end_of_a_key_whose_making_was_lost_counts_and_the_key_that_took_its_place
         let asked = by(KeyId(id), Scope::EndpointsWrite, NOW, put_endpoint(50 + id));
         fixture.became(&asked) == Ok(Applied::PutEndpoint(PutEndpointOutcome::Put))
     };
-    assert_eq!([7, 8, 17, 27, 28, 37, 47].map(&mut takes), [true, false, true, true, false, true, false]);
+    assert_eq!(
+        [7, 8, 17, 27, 28, 37, 47].map(&mut takes),
+        [true, false, true, true, false, true, false]
+    );
     fixture.apply(&rotate(KeyId(7), 8, Timestamp(9_000)));
     fixture.apply(&rotate(KeyId(17), 18, Timestamp(0)));
     fixture.apply(&end(KeyId(27)));
@@ -307,17 +391,23 @@ fn the_end_of_a_key_whose_making_was_lost_counts_and_the_key_that_took_its_place
 
 #[test]
 fn two_states_differ_by_name_in_whether_a_key_works_is_leaving_or_has_ended() {
-    let states = [None, Some(rotate(KeyId(7), 8, Timestamp(9_000))), Some(end(KeyId(7)))].map(|change| {
-        let mut fixture = fixture();
-        fixture.apply(&create(7, Scope::InboxRead.into(), None));
-        change.map(|change| fixture.apply(&change));
-        fixture
-    });
+    let states =
+        [None, Some(rotate(KeyId(7), 8, Timestamp(9_000))), Some(end(KeyId(7)))].map(|change| {
+            let mut fixture = fixture();
+            fixture.apply(&create(7, Scope::InboxRead.into(), None));
+            change.map(|change| fixture.apply(&change));
+            fixture
+        });
     let said = |here: &Fixture, other: &Fixture| {
         let mut said = Vec::new();
-        let mut each = |named: crate::store::Named| said.extend((named.id == KeyId(7).to_string()).then_some(named));
+        let mut each = |named: crate::store::Named| {
+            said.extend((named.id == KeyId(7).to_string()).then_some(named));
+        };
         here.store.name_differences(&other.store, &mut each).unwrap();
-        said.into_iter().flat_map(|named| [named.here, named.other]).map(|text| text.unwrap()).collect::<Vec<_>>()
+        said.into_iter()
+            .flat_map(|named| [named.here, named.other])
+            .map(|text| text.unwrap())
+            .collect::<Vec<_>>()
     };
     let words = |word: &str| format!("{word}, scopes inbox:read");
     let [working, leaving, ended] = &states;

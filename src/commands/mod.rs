@@ -385,7 +385,7 @@ registry! {
 }
 
 /// The result of an applied command: its outcome, or the refusal of the key that asked for it.
-pub type Became = Result<Applied, Refusal>;
+pub type Applying = Result<Applied, Refusal>;
 
 /// Applies commands from stable storage, in journal order. Each item of `commands` has the position
 /// of its frame; `applied` is the position behind the last frame.
@@ -396,7 +396,7 @@ pub fn apply<'a>(
     store: &Store,
     commands: impl Iterator<Item = (u64, &'a Command)>,
     applied: u64,
-    outcomes: &mut Vec<Became>,
+    outcomes: &mut Vec<Applying>,
 ) -> Result<Effects, StateError> {
     let mut batch = store.begin();
     for (position, command) in commands {

@@ -51,7 +51,9 @@ impl Kind for PutEndpoint {
     }
 
     fn apply(&self, change: &mut Change<'_>) -> Result<PutEndpointOutcome, Unapplied> {
-        let Some(org) = change.state.orgs.get(self.org)? else { return Ok(PutEndpointOutcome::NotFound) };
+        let Some(org) = change.state.orgs.get(self.org)? else {
+            return Ok(PutEndpointOutcome::NotFound);
+        };
         let mut endpoint = self.endpoint.clone();
         let known = change.state.endpoints.get(endpoint.id)?;
         let was = known.as_ref().and_then(|known| known.endpoint.disabled);
@@ -59,8 +61,12 @@ impl Kind for PutEndpoint {
             Some(known) if known.org == self.org => known.number,
             Some(_) => return Ok(PutEndpointOutcome::NotFound),
             // A deleted endpoint is not made again by a late change.
-            None if change.state.former.get(endpoint.id)?.is_some() => return Ok(PutEndpointOutcome::NotFound),
-            None if org.endpoints.len() >= ENDPOINTS_PER_ORG_MAX => return Ok(PutEndpointOutcome::LimitReached),
+            None if change.state.tombstones.get(endpoint.id)?.is_some() => {
+                return Ok(PutEndpointOutcome::NotFound);
+            }
+            None if org.endpoints.len() >= ENDPOINTS_PER_ORG_MAX => {
+                return Ok(PutEndpointOutcome::LimitReached);
+            }
             None => give_number(change, self.org, &org, endpoint.id)?,
         };
         let is_new = change.state.health.get(endpoint.id)?.is_none();
@@ -72,7 +78,10 @@ impl Kind for PutEndpoint {
             health.failing_since = None; // enabling starts a new period of judgement
         }
         let id = endpoint.id;
-        change.state.endpoints.put(id, EndpointRow { org: self.org, number, endpoint: Arc::new(endpoint) });
+        change
+            .state
+            .endpoints
+            .put(id, EndpointRow { org: self.org, number, endpoint: Arc::new(endpoint) });
         change.effects.endpoints_changed.push(id);
         change.note_id(id.0)?;
         Ok(PutEndpointOutcome::Put)
@@ -81,19 +90,26 @@ impl Kind for PutEndpoint {
 
 /// Adds a new endpoint to the organization's list, under a number that no living endpoint has: the
 /// next number, or, when they are used up, the lowest free one.
-fn give_number(change: &mut Change<'_>, org: OrgNo, row: &OrgRow, endpoint: EndpointId) -> Result<u32, StateError> {
+fn give_number(
+    change: &mut Change<'_>,
+    org: OrgNo,
+    row: &OrgRow,
+    endpoint: EndpointId,
+) -> Result<u32, StateError> {
     let mut number = row.next_endpoint;
     if number > ENDPOINT_NUMBER_MAX {
         let mut taken = Vec::with_capacity(row.endpoints.len());
         for id in &row.endpoints {
             taken.extend(change.state.endpoints.get(*id)?.map(|row| row.number));
         }
-        number = (1..=ENDPOINT_NUMBER_MAX).find(|number| !taken.contains(number)).unwrap_or(ENDPOINT_NUMBER_MAX);
+        number = (1..=ENDPOINT_NUMBER_MAX)
+            .find(|number| !taken.contains(number))
+            .unwrap_or(ENDPOINT_NUMBER_MAX);
         if let Some(before) = change.state.numbers.get((org, number))? {
-            if let Some(former) = change.state.former.get(before.0)? {
-                change.state.ended.remove((org, former.ended, number));
+            if let Some(tombstones) = change.state.tombstones.get(before.0)? {
+                change.state.ended.remove((org, tombstones.ended, number));
             }
-            change.state.former.remove(before.0);
+            change.state.tombstones.remove(before.0);
         }
     }
     if let Some(row) = change.state.orgs.edit(org)? {

@@ -82,7 +82,9 @@ impl Kind for Requested {
         only_current::<Self>(version)?;
         let (authority, authority_len): (Authority, usize) = decode_prefix(body)?;
         match body.get(authority_len..).and_then(<[u8]>::split_first_chunk) {
-            Some(([number, version], body)) if ![Self::NUMBER, SubmitEvent::NUMBER].contains(number) => {
+            Some(([number, version], body))
+                if ![Self::NUMBER, SubmitEvent::NUMBER].contains(number) =>
+            {
                 Ok(Self { authority, command: Command::read(*number, *version, body)? })
             }
             _ => Err(CodecError::new("a request for nothing that can be asked for so").into()),

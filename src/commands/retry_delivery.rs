@@ -64,13 +64,17 @@ impl Kind for RetryDelivery {
         let Self { org, endpoint, event, at: now, only_dead, trigger } = *self;
         let again = Again { org, endpoint, event, at: now, trigger };
         let lives = change.state.endpoints.get(endpoint)?.is_some_and(|row| row.org == org);
-        let Some(at) = change.locate(org, event)?.filter(|_| lives) else { return Ok(RetryOutcome::NotFound) };
+        let Some(at) = change.locate(org, event)?.filter(|_| lives) else {
+            return Ok(RetryOutcome::NotFound);
+        };
         if let Some(since) = change.erased_at(org, at)? {
             return Ok(RetryOutcome::Erased { at: since });
         }
         if let Some(row) = change.state.deliveries.get((endpoint, event))? {
             match row.state {
-                DeliveryState::Waiting(_) | DeliveryState::Canceled if only_dead => return Ok(RetryOutcome::NotFound),
+                DeliveryState::Waiting(_) | DeliveryState::Canceled if only_dead => {
+                    return Ok(RetryOutcome::NotFound);
+                }
                 DeliveryState::Waiting(due_at) => hurry(change, again, due_at)?,
                 DeliveryState::Dead(_, dead_at) => change.repeat_dead(again, at, &row, dead_at)?,
                 DeliveryState::Canceled => change.wait_again(again, at, &row)?,

@@ -61,12 +61,20 @@ impl Kind for RouteEvent {
             if at_once {
                 let none = || PendingBits { org: *org, bits: 0 };
                 let known = change.state.events.may_be_in_tree((*org, at.0));
-                change.state.pending.edit_or_insert_beside(known, (*endpoint, at.0), none)?.bits |= 1 << at.1;
+                change.state.pending.edit_or_insert_beside(known, (*endpoint, at.0), none)?.bits |=
+                    1 << at.1;
                 change.effects.due.push((*endpoint, Timestamp(0), *event));
             } else {
                 let state = DeliveryState::Waiting(*due_at);
                 let trigger = Trigger::Schedule;
-                let row = DeliveryRow { org: *org, state, attempts: 0, base: 0, last_attempt: None, trigger };
+                let row = DeliveryRow {
+                    org: *org,
+                    state,
+                    attempts: 0,
+                    base: 0,
+                    last_attempt: None,
+                    trigger,
+                };
                 change.state.deliveries.insert_new((*endpoint, *event), row);
                 change.state.due.insert_new((*endpoint, *due_at, *event), DueRow);
                 change.effects.due.push((*endpoint, *due_at, *event));

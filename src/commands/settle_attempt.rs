@@ -1,8 +1,8 @@
 //! Command: settles an attempt, that is, records its outcome and the next state of its delivery.
 //!
-//! Operational events caused by an attempt are part of the command ([`SettleAttempt::notices`]) and
-//! not commands of their own: a crash leaves both or neither, and journal order decides whether
-//! they are true.
+//! Operational events caused by an attempt are part of the command
+//! ([`SettleAttempt::operational_events`]) and not commands of their own: a crash leaves both or
+//! neither, and journal order decides whether they are true.
 
 use std::sync::Arc;
 
@@ -13,11 +13,13 @@ use crate::model::delivery::{AttemptOutcome, DeadReason, Trigger, Verdict};
 use crate::model::endpoint::DisabledReason;
 use crate::model::event::NewEvent;
 use crate::model::id::{EndpointId, EventId, OrgNo};
-use crate::model::notice::{Notice, NoticeKind};
+use crate::model::operational_event::{OperationalEvent, OperationalEventKind};
 use crate::model::time::Timestamp;
 use crate::store::change::{Arrival, Place};
-use crate::store::schema::{DeadRow, DeliveredBlock, DeliveredEntry, DeliveryRow, DeliveryState, DueRow};
-use crate::store::{Change, StateError, Told, Unapplied};
+use crate::store::schema::{
+    DeadRow, DeliveredBlock, DeliveredEntry, DeliveryRow, DeliveryState, DueRow,
+};
+use crate::store::{Change, StateError, Stored, Unapplied};
 
 /// Settles an attempt: records its outcome and the next state of its delivery.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,7 +44,7 @@ pub struct SettleAttempt {
     /// through the journal.
     pub previous: Option<u64>,
     /// Operational events that the attempt causes.
-    pub notices: Vec<Notice>,
+    pub operational_events: Vec<OperationalEvent>,
 }
 
 /// The state of an endpoint before an attempt to it was settled.
@@ -54,8 +56,10 @@ struct Before {
 
 impl Before {
     fn of(change: &Change<'_>, endpoint: EndpointId) -> Result<Self, StateError> {
-        let is_enabled = change.state.endpoints.get(endpoint)?.is_some_and(|row| row.endpoint.is_enabled());
-        let failing_since = change.state.health.get(endpoint)?.and_then(|health| health.failing_since);
+        let is_enabled =
+            change.state.endpoints.get(endpoint)?.is_some_and(|row| row.endpoint.is_enabled());
+        let failing_since =
+            change.state.health.get(endpoint)?.and_then(|health| health.failing_since);
         Ok(Self { is_enabled, failing_since })
     }
 }
@@ -64,21 +68,21 @@ impl Before {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SettleOutcome {
     /// The attempt is settled, and these operational events were stored with it.
-    Settled(Vec<Told>),
+    Settled(Vec<Stored>),
     /// The delivery was canceled during the attempt, and stays canceled. The attempt counts for its
     /// endpoint, and these operational events were stored with it.
-    Canceled(Vec<Told>),
+    Canceled(Vec<Stored>),
     /// Nothing was changed: the attempt was settled before, or its delivery is over or never
     /// existed.
-    Moot,
+    NoEffect,
 }
 
 impl SettleOutcome {
     /// Returns the operational events stored with the command.
-    pub fn told(&self) -> &[Told] {
+    pub fn told(&self) -> &[Stored] {
         match self {
             Self::Settled(told) | Self::Canceled(told) => told,
-            Self::Moot => &[],
+            Self::NoEffect => &[],
         }
     }
 }
@@ -101,26 +105,39 @@ impl Kind for SettleAttempt {
     }
 
     fn into_event(self, id: EventId) -> Option<SubmitEvent> {
-        let notice = self.notices.iter().find(|notice| notice.id == id)?;
-        let event = self.notice_event(notice);
-        Some(SubmitEvent { org: self.org, by: None, id: notice.id, received_at: notice.received_at, event })
+        let operational_event =
+            self.operational_events.iter().find(|operational_event| operational_event.id == id)?;
+        let event = self.operational_event(operational_event);
+        Some(SubmitEvent {
+            org: self.org,
+            by: None,
+            id: operational_event.id,
+            received_at: operational_event.received_at,
+            event,
+        })
     }
 
     fn apply(&self, change: &mut Change<'_>) -> Result<SettleOutcome, Unapplied> {
         let Self { org, endpoint, event, .. } = *self;
-        let Some(at) = change.locate(org, event)? else { return Ok(SettleOutcome::Moot) };
-        let before = if self.notices.is_empty() { None } else { Some(Before::of(change, endpoint)?) };
+        let Some(at) = change.locate(org, event)? else { return Ok(SettleOutcome::NoEffect) };
+        let before = if self.operational_events.is_empty() {
+            None
+        } else {
+            Some(Before::of(change, endpoint)?)
+        };
         let mut base = 0;
         if !change.take_pending(endpoint, at)? {
-            let Some(row) = change.state.deliveries.get((endpoint, event))? else { return Ok(SettleOutcome::Moot) };
+            let Some(row) = change.state.deliveries.get((endpoint, event))? else {
+                return Ok(SettleOutcome::NoEffect);
+            };
             base = row.base;
             if row.attempts >= self.number {
-                return Ok(SettleOutcome::Moot); // settled before
+                return Ok(SettleOutcome::NoEffect); // settled before
             }
             let due_at = match row.state {
                 DeliveryState::Waiting(due_at) => due_at,
                 DeliveryState::Canceled => return Ok(self.settle_canceled(change, before)?),
-                DeliveryState::Dead(..) => return Ok(SettleOutcome::Moot),
+                DeliveryState::Dead(..) => return Ok(SettleOutcome::NoEffect),
             };
             change.state.due.remove((endpoint, due_at, event));
             change.state.deliveries.remove((endpoint, event));
@@ -150,21 +167,25 @@ impl SettleAttempt {
     }
 
     /// Returns an operational event as a storable event.
-    fn notice_event(&self, notice: &Notice) -> NewEvent {
+    fn operational_event(&self, operational_event: &OperationalEvent) -> NewEvent {
         NewEvent {
-            event_type: notice.kind.event_type(),
+            event_type: operational_event.kind.event_type(),
             dedup: None,
             labels: Vec::new(),
             occurred_at: Some(self.ended_at()),
             deliver_after: None,
-            payload: notice.payload.clone(),
+            payload: operational_event.payload.clone(),
             cloudevent: None,
         }
     }
 
     /// Records an attempt of a delivery that was canceled meanwhile. The attempt is shown all the
     /// same, and counts for its endpoint.
-    fn settle_canceled(&self, change: &mut Change<'_>, before: Option<Before>) -> Result<SettleOutcome, StateError> {
+    fn settle_canceled(
+        &self,
+        change: &mut Change<'_>,
+        before: Option<Before>,
+    ) -> Result<SettleOutcome, StateError> {
         if let Some(row) = change.state.deliveries.edit((self.endpoint, self.event))? {
             (row.attempts, row.last_attempt) = (self.number, Some(change.position));
         }
@@ -206,14 +227,16 @@ impl SettleAttempt {
     /// Stores the row of a delivery that waits for a retry or is dead.
     fn keep(&self, change: &mut Change<'_>, state: DeliveryState, base: u32) {
         let (org, attempts, last_attempt) = (self.org, self.number, Some(change.position));
-        let row = DeliveryRow { org, state, attempts, base, last_attempt, trigger: Trigger::Schedule };
+        let row =
+            DeliveryRow { org, state, attempts, base, last_attempt, trigger: Trigger::Schedule };
         change.state.deliveries.insert_new((self.endpoint, self.event), row);
     }
 
     fn delivered(&self, change: &mut Change<'_>, at: Place) -> Result<(), StateError> {
         let (first, place) = at;
         let entry = DeliveredEntry {
-            place: u8::try_from(place).map_err(|_too_many| StateError::Invariant("a block has 64 events at most"))?,
+            place: u8::try_from(place)
+                .map_err(|_too_many| StateError::Invariant("a block has 64 events at most"))?,
             attempts: self.number,
             status: self.outcome.status.unwrap_or(0),
             duration_ms: self.outcome.duration_ms,
@@ -221,8 +244,10 @@ impl SettleAttempt {
         };
         let known = change.state.events.may_be_in_tree((self.org, first));
         let key = (self.endpoint, first);
-        let accepted = change.state.delivered.edit_or_insert_beside(known, key, DeliveredBlock::default)?;
-        if let Err(place) = accepted.entries.binary_search_by_key(&entry.place, |entry| entry.place) {
+        let accepted =
+            change.state.delivered.edit_or_insert_beside(known, key, DeliveredBlock::default)?;
+        if let Err(place) = accepted.entries.binary_search_by_key(&entry.place, |entry| entry.place)
+        {
             accepted.entries.insert(place, entry);
         }
         change.edit_event(self.org, at, |entry| {
@@ -231,7 +256,12 @@ impl SettleAttempt {
         })
     }
 
-    fn given_up(&self, change: &mut Change<'_>, reason: DeadReason, at: Place) -> Result<(), StateError> {
+    fn given_up(
+        &self,
+        change: &mut Change<'_>,
+        reason: DeadReason,
+        at: Place,
+    ) -> Result<(), StateError> {
         let Self { org, endpoint, event, .. } = *self;
         change.state.dead.insert_new((org, self.ended_at(), event, endpoint), DeadRow(reason));
         change.meta()?.dead += 1;
@@ -249,41 +279,55 @@ impl SettleAttempt {
         change: &mut Change<'_>,
         before: Option<Before>,
         was_canceled: bool,
-    ) -> Result<Vec<Told>, StateError> {
+    ) -> Result<Vec<Stored>, StateError> {
         let mut told = Vec::new();
         let Some(before) = before else { return Ok(told) };
-        for notice in &self.notices {
-            change.note_id(notice.id.0)?;
-            let is_possible = !(was_canceled && notice.kind == NoticeKind::DeliveryDead);
-            if is_possible && self.is_true(change, notice, before)? {
-                let (id, received_at) = (notice.id, notice.received_at);
-                change.take_in(Arrival { org: self.org, id, received_at, event: &self.notice_event(notice) })?;
-                told.push(Told { kind: notice.kind, id, received_at });
+        for operational_event in &self.operational_events {
+            change.note_id(operational_event.id.0)?;
+            let is_possible =
+                !(was_canceled && operational_event.kind == OperationalEventKind::DeliveryDead);
+            if is_possible && self.is_true(change, operational_event, before)? {
+                let (id, received_at) = (operational_event.id, operational_event.received_at);
+                change.take_in(Arrival {
+                    org: self.org,
+                    id,
+                    received_at,
+                    event: &self.operational_event(operational_event),
+                })?;
+                told.push(Stored { kind: operational_event.kind, id, received_at });
             }
         }
         Ok(told)
     }
 
-    fn is_true(&self, change: &mut Change<'_>, notice: &Notice, before: Before) -> Result<bool, StateError> {
-        match notice.kind {
-            NoticeKind::DeliveryDead => Ok(matches!(self.verdict, Verdict::Dead(_))),
-            NoticeKind::EndpointDisabled => Ok(before.is_enabled && self.disables.is_some()),
-            NoticeKind::EndpointFailing => {
-                let since = notice.failing_since;
+    fn is_true(
+        &self,
+        change: &mut Change<'_>,
+        operational_event: &OperationalEvent,
+        before: Before,
+    ) -> Result<bool, StateError> {
+        match operational_event.kind {
+            OperationalEventKind::DeliveryDead => Ok(matches!(self.verdict, Verdict::Dead(_))),
+            OperationalEventKind::EndpointDisabled => {
+                Ok(before.is_enabled && self.disables.is_some())
+            }
+            OperationalEventKind::EndpointFailing => {
+                let since = operational_event.failing_since;
                 let fails = self.outcome.error.is_some();
                 let goes_on = fails && since.is_some() && since == before.failing_since;
-                let Some(health) = change.state.health.edit(self.endpoint)?.filter(|_| goes_on) else {
+                let Some(health) = change.state.health.edit(self.endpoint)?.filter(|_| goes_on)
+                else {
                     return Ok(false);
                 };
                 Ok(std::mem::replace(&mut health.failing_told, since) != since)
             }
-            NoticeKind::EndpointRecovered => {
+            OperationalEventKind::EndpointRecovered => {
                 let accepted = self.outcome.error.is_none();
                 let health = change.state.health.edit(self.endpoint)?.filter(|_| accepted);
                 Ok(health.is_some_and(|health| health.failing_told.take().is_some()))
             }
             // No attempt causes this event.
-            NoticeKind::DiskLow => Ok(false),
+            OperationalEventKind::DiskLow => Ok(false),
         }
     }
 }

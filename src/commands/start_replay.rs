@@ -49,20 +49,29 @@ impl Kind for StartReplay {
 
     fn apply(&self, change: &mut Change<'_>) -> Result<StartReplayOutcome, Unapplied> {
         let Self { org, replay, request, at } = self;
-        let Some(row) = change.state.orgs.get(*org)? else { return Ok(StartReplayOutcome::NotFound) };
+        let Some(row) = change.state.orgs.get(*org)? else {
+            return Ok(StartReplayOutcome::NotFound);
+        };
         let (next, end) = match request.endpoint {
             None => (1, row.next_endpoint),
-            Some(endpoint) => match change.state.endpoints.get(endpoint)?.filter(|row| row.org == *org) {
-                None => return Ok(StartReplayOutcome::NotFound),
-                Some(row) => (row.number, row.number.saturating_add(1)),
-            },
+            Some(endpoint) => {
+                match change.state.endpoints.get(endpoint)?.filter(|row| row.org == *org) {
+                    None => return Ok(StartReplayOutcome::NotFound),
+                    Some(row) => (row.number, row.number.saturating_add(1)),
+                }
+            }
         };
         let all = (*org, ReplayId(0))..=(*org, ReplayId(u128::MAX));
-        if change.state.running.range(all.clone(), REPLAYS_RUNNING_MAX)?.len() >= REPLAYS_RUNNING_MAX {
+        if change.state.running.range(all.clone(), REPLAYS_RUNNING_MAX)?.len()
+            >= REPLAYS_RUNNING_MAX
+        {
             return Ok(StartReplayOutcome::LimitReached);
         }
         let known = change.state.replays.range(all, REPLAYS_REMEMBERED)?;
-        let oldest = known.iter().find(|(_, row)| row.ended.is_some()).filter(|_| known.len() >= REPLAYS_REMEMBERED);
+        let oldest = known
+            .iter()
+            .find(|(_, row)| row.ended.is_some())
+            .filter(|_| known.len() >= REPLAYS_REMEMBERED);
         if let Some((oldest, _)) = oldest {
             change.state.replays.remove(*oldest);
         }
@@ -74,7 +83,7 @@ impl Kind for StartReplay {
             last,
             next,
             end,
-            lanes: Vec::new(),
+            cursors: Vec::new(),
             done: 0,
             skipped: Vec::new(),
             examined: 0,
@@ -94,11 +103,13 @@ impl StartReplay {
     /// that the replay ends; the first is known, so that progress can be shown.
     fn events(&self, change: &Change<'_>) -> Result<(EventId, EventId), StateError> {
         let Self { org, request, .. } = self;
-        let first = change.state.events.range((*org, EventId(0))..=(*org, EventId(u128::MAX)), 1)?;
+        let first =
+            change.state.events.range((*org, EventId(0))..=(*org, EventId(u128::MAX)), 1)?;
         let first = first.first().map_or(EventId(1), |((_, first), _)| *first);
         let tail = change.state.inboxes.get(*org)?.and_then(|row| row.tail);
         let tail = tail.map(|tail| change.state.events.promised((*org, tail))).transpose()?;
-        let last = tail.and_then(|block| block.events.last().map(|entry| entry.id)).unwrap_or(EventId(0));
+        let last =
+            tail.and_then(|block| block.events.last().map(|entry| entry.id)).unwrap_or(EventId(0));
         let (since, until) = change.ids_received(*org, request.since, request.until)?;
         Ok((first.max(since), last.min(EventId(until.0.saturating_sub(1)))))
     }

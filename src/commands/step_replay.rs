@@ -6,7 +6,7 @@ use super::{AskedBy, Kind, plain_body};
 use super::{Command, EndReplay};
 use crate::model::delivery::Trigger;
 use crate::model::id::{EndpointId, EventId, OrgNo, ReplayId};
-use crate::model::replay::{ReplayLane, ReplayOnly};
+use crate::model::replay::{ReplayCursor, ReplayOnly};
 use crate::model::time::Timestamp;
 use crate::store::change::{Again, Place};
 use crate::store::schema::{DeliveryRow, DeliveryState};
@@ -25,7 +25,7 @@ pub struct StepReplay {
     /// The replay to be continued.
     pub replay: ReplayId,
     /// The progress at the endpoint before the step.
-    pub lane: ReplayLane,
+    pub cursor: ReplayCursor,
     /// The endpoint of the deliveries.
     pub endpoint: EndpointId,
     /// Candidates for delivery, a bounded number. The state at its turn decides about each.
@@ -39,10 +39,14 @@ pub struct StepReplay {
 }
 
 /// Returns the command for this turn of a replay, or `None` if the replay waits or is over.
-pub fn command_of_turn((org, replay): (OrgNo, ReplayId), turn: ReplayTurn, at: Timestamp) -> Option<Command> {
+pub fn command_of_turn(
+    (org, replay): (OrgNo, ReplayId),
+    turn: ReplayTurn,
+    at: Timestamp,
+) -> Option<Command> {
     match turn {
-        ReplayTurn::Step(ReplayStep { lane, endpoint, events, examined, reached }) => {
-            Some(StepReplay { org, replay, lane, endpoint, events, examined, reached, at }.into())
+        ReplayTurn::Step(ReplayStep { cursor, endpoint, events, examined, reached }) => {
+            Some(StepReplay { org, replay, cursor, endpoint, events, examined, reached, at }.into())
         }
         ReplayTurn::End(end) => Some(EndReplay { org, replay, end, at }.into()),
         ReplayTurn::Wait(_) | ReplayTurn::Over => None,
@@ -76,18 +80,21 @@ impl Kind for StepReplay {
     }
 
     fn apply(&self, change: &mut Change<'_>) -> Result<StepReplayOutcome, Unapplied> {
-        let Self { org, replay, lane, endpoint, at, .. } = *self;
-        let Some(row) = change.state.replays.get((org, replay))?.filter(|row| row.is_at(lane)) else {
+        let Self { org, replay, cursor, endpoint, at, .. } = *self;
+        let Some(row) = change.state.replays.get((org, replay))?.filter(|row| row.is_at(cursor))
+        else {
             return Ok(StepReplayOutcome::NotFound);
         };
         let (mut queued, trigger) = (0, Trigger::Replay);
         // An endpoint deleted meanwhile receives nothing.
         let target = change.state.endpoints.get(endpoint)?;
-        let target = target.filter(|target| target.org == org && target.number == lane.number);
-        if row.request.endpoint.is_none() && target.as_ref().is_some_and(|target| !target.endpoint.is_enabled()) {
+        let target = target.filter(|target| target.org == org && target.number == cursor.number);
+        if row.request.endpoint.is_none()
+            && target.as_ref().is_some_and(|target| !target.endpoint.is_enabled())
+        {
             if let Some(row) = change.state.replays.edit((org, replay))? {
-                row.advance(lane.number, None);
-                row.skipped.push(lane.number);
+                row.advance(cursor.number, None);
+                row.skipped.push(cursor.number);
             }
             return Ok(StepReplayOutcome::Stepped);
         }
@@ -98,7 +105,7 @@ impl Kind for StepReplay {
             }
         }
         if let Some(row) = change.state.replays.edit((org, replay))? {
-            row.advance(lane.number, self.reached);
+            row.advance(cursor.number, self.reached);
             row.examined += u64::from(self.examined);
             row.queued += queued;
         }
@@ -147,11 +154,18 @@ fn replay_known(
             change.wait_again(again, at, row)?;
             Ok(true)
         }
-        (DeliveryState::Waiting(_) | DeliveryState::Dead(..) | DeliveryState::Canceled, _) => Ok(false),
+        (DeliveryState::Waiting(_) | DeliveryState::Dead(..) | DeliveryState::Canceled, _) => {
+            Ok(false)
+        }
     }
 }
 
-fn has_accepted(change: &Change<'_>, endpoint: EndpointId, (first, place): Place) -> Result<bool, StateError> {
+fn has_accepted(
+    change: &Change<'_>,
+    endpoint: EndpointId,
+    (first, place): Place,
+) -> Result<bool, StateError> {
     let block = change.state.delivered.get((endpoint, first))?;
-    Ok(block.is_some_and(|block| block.entries.iter().any(|entry| usize::from(entry.place) == place)))
+    Ok(block
+        .is_some_and(|block| block.entries.iter().any(|entry| usize::from(entry.place) == place)))
 }

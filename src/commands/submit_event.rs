@@ -119,7 +119,8 @@ impl Kind for SubmitEvent {
             return Ok(SubmitOutcome::NotFound);
         }
         change.note_id(id.0)?;
-        let authority = Authority { key: self.by, needs: Scope::EventsWrite.into(), at: received_at };
+        let authority =
+            Authority { key: self.by, needs: Scope::EventsWrite.into(), at: received_at };
         change.judge(authority, Some(org))?;
         if let Some(dedup) = &event.dedup {
             if let Some(earlier) = change.earlier(dedup)? {

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 
-use super::bell::InboxBell;
-use super::feed::Feed;
+use super::activity_stream::ActivityStream;
 use super::flusher::{self, Flush};
 use super::intake::{Intake, Refused, Submission};
+use super::notifier::InboxNotifier;
 use super::portions::{Placed, portions};
 use super::space::Space;
 use super::watchdog::Progress;
@@ -20,7 +20,9 @@ use crate::base::exit_code::fatal;
 use crate::base::metrics::Metrics;
 use crate::base::random;
 use crate::base::threads::Signal;
-use crate::commands::{self, Applied, Became, Command, Draft, KindInfo, Stamp, SubmitEvent, SubmitOutcome};
+use crate::commands::{
+    self, Applied, Applying, Command, Draft, KindInfo, Stamp, SubmitEvent, SubmitOutcome,
+};
 use crate::journal::{AppendError, FrameRefused, Group, Writer};
 use crate::model::id::{EndpointId, EventId, IdSource, OrgNo};
 use crate::model::time::Timestamp;
@@ -62,7 +64,7 @@ pub struct Hints {
     /// Set when `scheduler` was full: the scheduler must look into the state.
     pub scheduler_missed: AtomicBool,
     /// Wakes requests waiting for an event.
-    pub bell: InboxBell,
+    pub notifier: InboxNotifier,
     /// Wakes the replayer: a replay began, or an endpoint changed.
     pub replays: Signal,
 }
@@ -83,8 +85,12 @@ impl Hints {
                 self.unrouted_missed.store(true, Ordering::SeqCst);
             }
         }
-        let due = effects.due.iter().map(|(endpoint, at, event)| SchedulerHint::Due(*endpoint, *at, *event));
-        let changed = effects.endpoints_changed.iter().map(|endpoint| SchedulerHint::Changed(*endpoint));
+        let due = effects
+            .due
+            .iter()
+            .map(|(endpoint, at, event)| SchedulerHint::Due(*endpoint, *at, *event));
+        let changed =
+            effects.endpoints_changed.iter().map(|endpoint| SchedulerHint::Changed(*endpoint));
         for hint in due.chain(changed) {
             if self.scheduler.try_send(hint).is_err() {
                 self.scheduler_missed.store(true, Ordering::SeqCst);
@@ -93,7 +99,7 @@ impl Hints {
         if effects.replays_began || !effects.endpoints_changed.is_empty() {
             self.replays.notify();
         }
-        self.bell.ring(&effects.inbox_grew);
+        self.notifier.ring(&effects.inbox_grew);
     }
 }
 
@@ -114,7 +120,7 @@ pub struct Ports {
     /// Free space of the data's disk.
     pub space: Arc<Space>,
     /// Sends applied changes to the watchers of `/api/tail`.
-    pub feed: Feed,
+    pub activity_stream: ActivityStream,
 }
 
 /// The only writer of the journal.
@@ -136,13 +142,18 @@ pub struct Committer {
 /// A submission in a group, with the outcomes of its commands as far as known.
 struct Entry {
     submission: Submission,
-    outcomes: Vec<Option<Became>>,
+    outcomes: Vec<Option<Applying>>,
 }
 
 impl Committer {
     /// Creates a committer and its intake, for a state that is up to date with the journal.
     /// `last_id` is the largest id in the state.
-    pub fn new(limits: CommitterLimits, writer: Writer, ports: Ports, last_id: u128) -> (Self, Intake) {
+    pub fn new(
+        limits: CommitterLimits,
+        writer: Writer,
+        ports: Ports,
+        last_id: u128,
+    ) -> (Self, Intake) {
         let OrgNo(next_org) = ports.store.next_org();
         // After the clock was set back, due times of an earlier run may lie ahead of it. The last
         // id does not lie behind them.
@@ -166,7 +177,7 @@ impl Committer {
 
     /// Works until the intake is closed and its queue is empty.
     pub fn run(mut self) {
-        let _on_panic = self.ports.store.condemn_on_panic();
+        let _on_panic = self.ports.store.invalidate_on_panic();
         let mut entries = Vec::new();
         while self.take(&mut entries) {
             self.commit(&mut entries);
@@ -194,7 +205,10 @@ impl Committer {
             if !outcomes.is_empty() {
                 entries.push(Entry { submission, outcomes });
             }
-            if commands >= self.limits.group_commands || weight >= WEIGHT_MAX || bytes >= self.limits.group_bytes {
+            if commands >= self.limits.group_commands
+                || weight >= WEIGHT_MAX
+                || bytes >= self.limits.group_bytes
+            {
                 break;
             }
         }
@@ -228,7 +242,7 @@ impl Committer {
         let placed: Vec<_> = positions.iter().map(|position| position.0).zip(&commands).collect();
         let mut outcomes = Vec::with_capacity(positions.len());
         let effects = self.apply(&placed, end, &mut outcomes);
-        self.ports.feed.tell(commands.iter().zip(&outcomes));
+        self.ports.activity_stream.tell(commands.iter().zip(&outcomes));
         self.answer(entries, outcomes);
         for effects in &effects {
             self.ports.metrics.replay_deliveries.inc_by(effects.replayed);
@@ -239,7 +253,12 @@ impl Committer {
     }
 
     /// Applies commands in chunks. Writes rows to sled itself when too many wait.
-    fn apply(&self, commands: &[Placed<'_>], end: u64, outcomes: &mut Vec<Became>) -> Vec<Effects> {
+    fn apply(
+        &self,
+        commands: &[Placed<'_>],
+        end: u64,
+        outcomes: &mut Vec<Applying>,
+    ) -> Vec<Effects> {
         let (store, mut all) = (&self.ports.store, Vec::new());
         for (portion, end) in portions(commands, end) {
             match commands::apply(store, portion.iter().copied(), end, outcomes) {
@@ -247,7 +266,9 @@ impl Committer {
                 Err(error) => self.give_up(&error),
             }
             self.ports.progress.busy();
-            if self.ports.flush.ask(store.fresh_rows()) && !self.ports.space.is_short_for(store.fresh()) {
+            if self.ports.flush.ask(store.fresh_rows())
+                && !self.ports.space.is_short_for(store.fresh())
+            {
                 flusher::write_back(store, &self.ports.metrics);
             }
         }
@@ -263,7 +284,8 @@ impl Committer {
             Err(error) => self.give_up(&error),
         };
         for (slot, known) in entries.iter_mut().flat_map(|entry| &mut entry.outcomes).zip(known) {
-            *slot = known.as_ref().map(|earlier| Ok(Applied::SubmitEvent(SubmitEvent::known(earlier))));
+            *slot =
+                known.as_ref().map(|earlier| Ok(Applied::SubmitEvent(SubmitEvent::known(earlier))));
         }
     }
 
@@ -280,7 +302,9 @@ impl Committer {
             randomness: self.randomness.as_chunks().0.iter(),
         };
         let mut commands = Vec::with_capacity(count);
-        commands.extend(entries.iter_mut().flat_map(Entry::take_open).map(|draft| draft.stamped(&mut stamp)));
+        commands.extend(
+            entries.iter_mut().flat_map(Entry::take_open).map(|draft| draft.stamped(&mut stamp)),
+        );
         commands
     }
 
@@ -298,12 +322,15 @@ impl Committer {
 
     /// Fills in the open outcomes and sends them. Outcomes are counted even if nobody waits for
     /// them, and before they are sent, so that a client with an answer finds it in the metrics.
-    fn answer(&self, entries: &mut Vec<Entry>, outcomes: Vec<Became>) {
+    fn answer(&self, entries: &mut Vec<Entry>, outcomes: Vec<Applying>) {
         let mut outcomes = outcomes.into_iter();
         for entry in entries.drain(..) {
-            let complete = entry.outcomes.into_iter().map(|known| known.or_else(|| outcomes.next()));
-            let missing = || self.give_up(&StateError::Invariant("each applied command has a result"));
-            let complete: Vec<Became> = complete.map(|outcome| outcome.unwrap_or_else(missing)).collect();
+            let complete =
+                entry.outcomes.into_iter().map(|known| known.or_else(|| outcomes.next()));
+            let missing =
+                || self.give_up(&StateError::Invariant("each applied command has a result"));
+            let complete: Vec<Applying> =
+                complete.map(|outcome| outcome.unwrap_or_else(missing)).collect();
             let accepted: usize = complete.iter().map(new_events).sum();
             let duplicates = complete.iter().filter(|became| is_duplicate(became)).count();
             self.ports.metrics.events_accepted.inc_by(accepted as u64);
@@ -329,13 +356,13 @@ impl Committer {
     /// Ends the process. The state is broken but the journal is not, so the next start computes the
     /// state anew.
     fn give_up(&self, error: &StateError) -> ! {
-        self.ports.store.condemn();
+        self.ports.store.invalidate();
         fatal(&error.to_string())
     }
 }
 
 /// Returns the number of events stored by the command.
-fn new_events(became: &Became) -> usize {
+fn new_events(became: &Applying) -> usize {
     match became {
         Ok(Applied::SubmitEvent(SubmitOutcome::Accepted { .. })) => 1,
         Ok(Applied::SettleAttempt(settled)) => settled.told().len(),
@@ -343,7 +370,7 @@ fn new_events(became: &Became) -> usize {
     }
 }
 
-fn is_duplicate(became: &Became) -> bool {
+fn is_duplicate(became: &Applying) -> bool {
     matches!(became, Ok(Applied::SubmitEvent(SubmitOutcome::Duplicate { .. })))
 }
 
@@ -366,7 +393,11 @@ impl Entry {
     /// Takes the drafts out whose outcome is not known yet.
     fn take_open(&mut self) -> impl Iterator<Item = Draft> {
         let drafts = std::mem::take(&mut self.submission.drafts);
-        drafts.into_iter().zip(&self.outcomes).filter(|(_, outcome)| outcome.is_none()).map(|(draft, _)| draft)
+        drafts
+            .into_iter()
+            .zip(&self.outcomes)
+            .filter(|(_, outcome)| outcome.is_none())
+            .map(|(draft, _)| draft)
     }
 }
 

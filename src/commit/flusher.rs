@@ -11,8 +11,8 @@ use super::intake::Intake;
 use super::space::{Shortage, Space};
 use super::watchdog::Progress;
 use crate::base::exit_code::fatal;
+use crate::base::failpoint::{self, Switch};
 use crate::base::metrics::Metrics;
-use crate::base::sabotage::{self, Switch};
 use crate::base::threads::{Signal, Stop};
 use crate::store::Store;
 
@@ -70,8 +70,8 @@ impl Flusher {
     /// Works until it is asked to stop. The rows that are fresh by then are left to
     /// [`Store::close`].
     pub fn run(self, stop: &Stop) {
-        let _on_panic = self.store.condemn_on_panic();
-        let nap = if sabotage::is_on(Switch::ScanOff) { Duration::MAX } else { NAP };
+        let _on_panic = self.store.invalidate_on_panic();
+        let nap = if failpoint::is_on(Switch::ScanOff) { Duration::MAX } else { NAP };
         loop {
             if !self.flush.wake.wait(nap) && self.store.fresh_rows() == 0 && !stop.is_set() {
                 continue;
@@ -113,7 +113,7 @@ impl Flusher {
 /// not, so the next start computes the state anew.
 pub(super) fn write_back(store: &Store, metrics: &Metrics) {
     let began = Instant::now();
-    if sabotage::is_on(Switch::WriteBackHangs) {
+    if failpoint::is_on(Switch::WriteBackHangs) {
         Signal::new().wait(Duration::MAX);
     }
     match store.write_back() {
@@ -122,7 +122,7 @@ pub(super) fn write_back(store: &Store, metrics: &Metrics) {
             metrics.write_back_seconds.observe(began.elapsed().as_secs_f64());
         }
         Err(error) => {
-            store.condemn();
+            store.invalidate();
             fatal(&error.to_string());
         }
     }

@@ -25,8 +25,8 @@ use tokio::sync::oneshot;
 
 use super::reply::{Pending, Reply};
 use super::space::Shortage;
-use crate::base::sabotage::{self, Switch};
-use crate::commands::{Asker, Became, Draft, Drafted, Kind};
+use crate::base::failpoint::{self, Switch};
+use crate::commands::{Applying, Asker, Draft, Drafted, Kind};
 
 /// Approximate memory of a command beside its payload, in bytes.
 const COMMAND_BYTES: usize = 256;
@@ -60,7 +60,7 @@ impl std::error::Error for Refused {}
 #[derive(Debug)]
 pub(super) struct Submission {
     pub(super) drafts: Vec<Draft>,
-    pub(super) reply: Option<oneshot::Sender<Result<Vec<Became>, Refused>>>,
+    pub(super) reply: Option<oneshot::Sender<Result<Vec<Applying>, Refused>>>,
     /// Released when the submission is dropped, however it ended.
     place: Place,
 }
@@ -141,15 +141,23 @@ impl IntakeState {
         if under_way == 0 {
             return Ok(()); // a submission alone may be larger than the limit
         }
-        let waited = Duration::from_micros(now_us.saturating_sub(self.oldest_us.load(Ordering::SeqCst)));
+        let waited =
+            Duration::from_micros(now_us.saturating_sub(self.oldest_us.load(Ordering::SeqCst)));
         let all_bytes = self.bytes.load(Ordering::Relaxed);
         if waited <= self.wait_max && all_bytes.saturating_add(bytes) <= self.bytes_max {
             return Ok(());
         }
-        let told = self.refusals.lock().unwrap_or_else(PoisonError::into_inner).tell(Instant::now());
+        let told =
+            self.refusals.lock().unwrap_or_else(PoisonError::into_inner).tell(Instant::now());
         if let Some(refused) = told {
             let waited_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
-            tracing::warn!(refused, under_way, bytes = all_bytes, waited_ms, "overload: new events are refused");
+            tracing::warn!(
+                refused,
+                under_way,
+                bytes = all_bytes,
+                waited_ms,
+                "overload: new events are refused"
+            );
         }
         Err(Refused::Overloaded)
     }
@@ -231,7 +239,10 @@ impl Intake {
     /// - [`Refused::ShuttingDown`] after [`Intake::close`].
     /// - [`Refused::DiskFull`] for events while the disk is low. Other commands go on, because they
     ///   make room.
-    pub fn submit_all<D: Into<Draft>>(&self, drafts: impl IntoIterator<Item = D>) -> Result<Reply, Refused> {
+    pub fn submit_all<D: Into<Draft>>(
+        &self,
+        drafts: impl IntoIterator<Item = D>,
+    ) -> Result<Reply, Refused> {
         self.submit_drafts(drafts.into_iter().map(Into::into).collect())
     }
 
@@ -309,14 +320,19 @@ impl Intake {
     /// Sets or clears the shortage of disk space that refuses events. A change is logged with the
     /// free bytes.
     pub fn set_shortage(&self, shortage: Option<Shortage>, free: Option<u64>) {
-        let shortage = shortage.filter(|_| !sabotage::is_on(Switch::ReserveOff));
-        let before = self.state.shortage.swap(shortage.map_or(0, |shortage| shortage as u8), Ordering::SeqCst);
+        let shortage = shortage.filter(|_| !failpoint::is_on(Switch::ReserveOff));
+        let before = self
+            .state
+            .shortage
+            .swap(shortage.map_or(0, |shortage| shortage as u8), Ordering::SeqCst);
         match (Shortage::of_code(before), shortage) {
             (before, Some(shortage)) if before != Some(shortage) => {
                 let cause = shortage.explanation();
                 tracing::error!(free, cause, "new events are refused with 507");
             }
-            (Some(_), None) => tracing::info!(free, "there is free disk space again: new events are accepted"),
+            (Some(_), None) => {
+                tracing::info!(free, "there is free disk space again: new events are accepted");
+            }
             (None, None) | (_, Some(_)) => {}
         }
     }
@@ -378,7 +394,8 @@ mod tests {
     }
 
     #[test]
-    fn events_are_refused_while_the_oldest_has_waited_for_too_long_and_welcome_as_soon_as_it_is_gone() {
+    fn events_are_refused_while_the_oldest_has_waited_for_too_long_and_welcome_as_soon_as_it_is_gone()
+     {
         let (intake, _queue) = door(100);
         let at = |ms: u64| intake.state.welcomes_events(0, ms * 1_000);
         assert_eq!(at(100_000), Ok(()), "nobody waits");
@@ -418,10 +435,15 @@ mod tests {
         let _large = intake.submit_all(event(BYTES_MAX * 3)).unwrap();
         assert_eq!(intake.submit_all(event(1)).unwrap_err(), Refused::Overloaded);
         let taken = queue.recv().unwrap();
-        assert_eq!(intake.submit_all(event(1)).unwrap_err(), Refused::Overloaded, "taken is not stored");
+        assert_eq!(
+            intake.submit_all(event(1)).unwrap_err(),
+            Refused::Overloaded,
+            "taken is not stored"
+        );
         drop(taken);
         let half = BYTES_MAX / 2 - COMMAND_BYTES;
-        let _both = [intake.submit_all(event(half)).unwrap(), intake.submit_all(event(half)).unwrap()];
+        let _both =
+            [intake.submit_all(event(half)).unwrap(), intake.submit_all(event(half)).unwrap()];
         assert_eq!(intake.submit_all(event(1)).unwrap_err(), Refused::Overloaded);
         assert_eq!(intake.state.bytes.load(Ordering::SeqCst), BYTES_MAX);
     }
@@ -443,7 +465,8 @@ mod tests {
     #[test]
     fn the_log_hears_of_refusals_once_a_second_and_of_all_of_them() {
         let (mut refusals, began) = (Refusals::default(), Instant::now());
-        let told: Vec<_> = (0..2_100).map(|ms| refusals.tell(began + Duration::from_millis(ms))).collect();
+        let told: Vec<_> =
+            (0..2_100).map(|ms| refusals.tell(began + Duration::from_millis(ms))).collect();
         let told: Vec<_> = told.into_iter().flatten().collect();
         assert_eq!(told, [1, 1_000, 1_000]);
     }

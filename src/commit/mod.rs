@@ -35,22 +35,22 @@
 //! Submitted commands, their replies and requests to stop are not hints: they are never dropped
 //! while both ends live.
 
-mod bell;
+mod activity_stream;
 mod committer;
-mod feed;
 mod flusher;
 mod intake;
+mod notifier;
 mod portions;
 mod recovery;
 mod reply;
 mod space;
 mod watchdog;
 
-pub use bell::{InboxBell, InboxListener, WantsType};
+pub use activity_stream::{Activity, ActivityListener, ActivityStream, Attempted, Heard};
 pub use committer::{Committer, CommitterLimits, Hints, Ports, SchedulerHint};
-pub use feed::{Attempted, Feed, FeedListener, Happening, Heard};
 pub use flusher::{Flush, Flusher, WRITE_BACK_AFTER};
 pub use intake::{Intake, Refused};
+pub use notifier::{InboxListener, InboxNotifier, WantsType};
 pub use recovery::{Recovered, RecoveryError, recover, recover_telling};
 pub use reply::{CommitError, Pending, Reply};
 pub use space::{DiskFree, Shortage, Space};

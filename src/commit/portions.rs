@@ -13,7 +13,10 @@ pub(super) type Placed<'a> = (u64, &'a Command);
 
 /// Splits commands into chunks, in order, each with the journal position behind it. `end` is the
 /// position behind the last command.
-pub(super) fn portions<'a>(commands: &'a [Placed<'a>], end: u64) -> impl Iterator<Item = (&'a [Placed<'a>], u64)> {
+pub(super) fn portions<'a>(
+    commands: &'a [Placed<'a>],
+    end: u64,
+) -> impl Iterator<Item = (&'a [Placed<'a>], u64)> {
     let mut rest = commands;
     std::iter::from_fn(move || {
         let mut weight = 0;
@@ -22,7 +25,8 @@ pub(super) fn portions<'a>(commands: &'a [Placed<'a>], end: u64) -> impl Iterato
             weight += command.weight();
             is_first || weight <= WEIGHT_MAX
         });
-        let (portion, behind) = rest.split_at_checked(count.count()).filter(|(portion, _)| !portion.is_empty())?;
+        let (portion, behind) =
+            rest.split_at_checked(count.count()).filter(|(portion, _)| !portion.is_empty())?;
         rest = behind;
         Some((portion, behind.first().map_or(end, |(position, _)| *position)))
     })
@@ -37,7 +41,11 @@ mod tests {
 
     fn heavy(weight: u128) -> Command {
         let (org, endpoint) = (OrgNo(1), EndpointId(2));
-        Command::CancelDeliveries(CancelDeliveries { org, endpoint, events: (0..weight).map(EventId).collect() })
+        Command::CancelDeliveries(CancelDeliveries {
+            org,
+            endpoint,
+            events: (0..weight).map(EventId).collect(),
+        })
     }
 
     #[test]
@@ -47,10 +55,12 @@ mod tests {
         let mut commands = vec![&light; 3];
         commands.extend(&heavy);
         let placed: Vec<Placed<'_>> = (10..).step_by(10).zip(commands).collect();
-        let found: Vec<(usize, u64)> = portions(&placed, 99).map(|(portion, end)| (portion.len(), end)).collect();
+        let found: Vec<(usize, u64)> =
+            portions(&placed, 99).map(|(portion, end)| (portion.len(), end)).collect();
         assert_eq!(found, [(5, 60), (1, 70), (1, 99)]);
         assert_eq!(portions(&[], 99).count(), 0);
-        let whole: Vec<Placed<'_>> = portions(&placed, 99).flat_map(|(portion, _)| portion.to_vec()).collect();
+        let whole: Vec<Placed<'_>> =
+            portions(&placed, 99).flat_map(|(portion, _)| portion.to_vec()).collect();
         assert_eq!(whole, placed);
     }
 }

@@ -8,7 +8,7 @@ use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
 use super::portions::portions;
 use super::space::Space;
-use crate::base::sabotage::{self, Switch};
+use crate::base::failpoint::{self, Switch};
 use crate::commands::{self, Command, UnknownFrame};
 use crate::journal::{OwnedFrame, Position, ReadError, Reader};
 use crate::store::{StateError, Store};
@@ -50,7 +50,9 @@ impl fmt::Display for RecoveryError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Journal(error) => error.fmt(f),
-            Self::Unknown { position, frame } => write!(f, "journal position {position} holds {frame}"),
+            Self::Unknown { position, frame } => {
+                write!(f, "journal position {position} holds {frame}")
+            }
             Self::State(error) => error.fmt(f),
             Self::Threads(error) => error.fmt(f),
         }
@@ -95,7 +97,11 @@ pub fn recover_telling(
     let pool = rayon::ThreadPoolBuilder::new().thread_name(|n| format!("decode-{n}")).build();
     let pool = pool.map_err(RecoveryError::Threads)?;
     let oldest = journal.segments().first().map_or(Position::FIRST, |segment| segment.first);
-    let from = if sabotage::is_on(Switch::RebuildOff) { journal.end() } else { Position(store.applied()).max(oldest) };
+    let from = if failpoint::is_on(Switch::RebuildOff) {
+        journal.end()
+    } else {
+        Position(store.applied()).max(oldest)
+    };
     let mut scan = journal.scan(from, None)?;
     let mut commands = 0;
     loop {
@@ -111,9 +117,11 @@ pub fn recover_telling(
         if portion.is_empty() {
             break;
         }
-        let decoded: Vec<(u64, Command)> = pool.install(|| portion.par_iter().map(decode).collect::<Result<_, _>>())?;
+        let decoded: Vec<(u64, Command)> =
+            pool.install(|| portion.par_iter().map(decode).collect::<Result<_, _>>())?;
         commands += decoded.len() as u64;
-        let in_order: Vec<_> = decoded.iter().map(|(position, command)| (*position, command)).collect();
+        let in_order: Vec<_> =
+            decoded.iter().map(|(position, command)| (*position, command)).collect();
         for (portion, end) in portions(&in_order, scan.position().0) {
             commands::apply(store, portion.iter().copied(), end, &mut Vec::new())?;
             if store.layer_rows() >= DIRTY_ROWS_MAX {
@@ -128,9 +136,13 @@ pub fn recover_telling(
 
 fn write_back(store: &Store, space: &Space) -> Result<(), StateError> {
     let fresh = store.fresh();
-    let is_misjudged = sabotage::is_on(Switch::RoomMisjudged) && !space.is_overrun();
+    let is_misjudged = failpoint::is_on(Switch::RoomMisjudged) && !space.is_overrun();
     if space.is_short_for(fresh) && !is_misjudged {
-        tracing::debug!(rows = fresh.rows, bytes = fresh.bytes, "the disk is full: rows stay in memory");
+        tracing::debug!(
+            rows = fresh.rows,
+            bytes = fresh.bytes,
+            "the disk is full: rows stay in memory"
+        );
         return Ok(());
     }
     store.write_back().map(drop)
@@ -139,5 +151,7 @@ fn write_back(store: &Store, space: &Space) -> Result<(), StateError> {
 fn decode(frame: &OwnedFrame) -> Result<(u64, Command), RecoveryError> {
     let position = frame.position;
     let command = Command::read(frame.kind, frame.version, &frame.body);
-    command.map(|command| (position.0, command)).map_err(|frame| RecoveryError::Unknown { position, frame })
+    command
+        .map(|command| (position.0, command))
+        .map_err(|frame| RecoveryError::Unknown { position, frame })
 }

@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 use super::intake::Refused;
 use crate::base::exit_code::fatal;
-use crate::commands::{Became, Submitted};
+use crate::commands::{Applying, Submitted};
 use crate::store::{Refusal, StateError};
 
 /// The reason why a submission has no outcome. The submission has no effect.
@@ -24,8 +24,12 @@ impl fmt::Display for CommitError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refused(refused) => refused.fmt(f),
-            Self::NotAllowed(Refusal::NotAuthorized) => f.write_str("the key that asks for it has ended"),
-            Self::NotAllowed(Refusal::Forbidden) => f.write_str("the key that asks for it may not do this"),
+            Self::NotAllowed(Refusal::NotAuthorized) => {
+                f.write_str("the key that asks for it has ended")
+            }
+            Self::NotAllowed(Refusal::Forbidden) => {
+                f.write_str("the key that asks for it may not do this")
+            }
         }
     }
 }
@@ -40,14 +44,14 @@ impl From<Refused> for CommitError {
 
 /// The results of submitted commands, in order, once they are on stable storage.
 #[derive(Debug)]
-pub struct Reply(pub(super) oneshot::Receiver<Result<Vec<Became>, Refused>>);
+pub struct Reply(pub(super) oneshot::Receiver<Result<Vec<Applying>, Refused>>);
 
 impl Reply {
     /// Waits for the results inside an async runtime.
     ///
     /// # Errors
     /// When the commands were refused after all.
-    pub async fn results(self) -> Result<Vec<Became>, Refused> {
+    pub async fn results(self) -> Result<Vec<Applying>, Refused> {
         self.0.await.unwrap_or(Err(Refused::ShuttingDown))
     }
 
@@ -55,7 +59,7 @@ impl Reply {
     ///
     /// # Errors
     /// When the commands were refused after all.
-    pub fn wait(self) -> Result<Vec<Became>, Refused> {
+    pub fn wait(self) -> Result<Vec<Applying>, Refused> {
         self.0.blocking_recv().unwrap_or(Err(Refused::ShuttingDown))
     }
 }
@@ -99,8 +103,10 @@ impl<K: Submitted> Pending<K> {
 }
 
 /// Turns results into outcomes of the kind `K`. No other function does this.
-fn open<K: Submitted>(results: Vec<Became>) -> Result<Vec<K::Outcome>, CommitError> {
-    let outcome = |applied| K::outcome(applied).unwrap_or_else(|| broken("a command has the outcome of its own kind"));
+fn open<K: Submitted>(results: Vec<Applying>) -> Result<Vec<K::Outcome>, CommitError> {
+    let outcome = |applied| {
+        K::outcome(applied).unwrap_or_else(|| broken("a command has the outcome of its own kind"))
+    };
     results.into_iter().map(|result| result.map(outcome).map_err(CommitError::NotAllowed)).collect()
 }
 

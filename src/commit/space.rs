@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::base::sabotage::{self, Switch};
+use crate::base::failpoint::{self, Switch};
 use crate::store::{FreshSize, SEGMENT_BYTES};
 
 /// The share of the reserve that sled never gets: a quarter. sled does not survive a write without
@@ -55,10 +55,13 @@ impl Shortage {
         match self {
             Self::Bytes => "the disk has less free space than [storage] reserve_bytes",
             Self::Files => {
-                "the disk has fewer free inodes than [storage] reserve_files, although it may have free bytes; remove files that are not \
+                "the disk has fewer free inodes than [storage] reserve_files, although it may \
+                 have free bytes; remove files that are not \
                  needed, or move the data to a filesystem with more inodes"
             }
-            Self::Quota => "the disk quota of the server's user is used up, although the disk may have room",
+            Self::Quota => {
+                "the disk quota of the server's user is used up, although the disk may have room"
+            }
         }
     }
 
@@ -173,7 +176,7 @@ impl Space {
         if !is_short {
             self.overrun.store(false, Ordering::SeqCst);
         }
-        is_short && !sabotage::is_on(Switch::HoldOff)
+        is_short && !failpoint::is_on(Switch::HoldOff)
     }
 }
 
@@ -194,8 +197,15 @@ mod tests {
         assert_eq!(of(100, Some(9)).shortage(), Some(Shortage::Files));
         assert_eq!(of(100, None).shortage(), None, "a filesystem without a number of files");
         let full = io::ErrorKind::StorageFull;
-        assert_eq!(of(100, Some(10)).explain(full), Shortage::Bytes, "too little for what was wanted");
-        assert_eq!(Space::new(Box::new(|| None), 0).with_files(Box::new(|| Some(0)), 0).explain(full), Shortage::Files);
+        assert_eq!(
+            of(100, Some(10)).explain(full),
+            Shortage::Bytes,
+            "too little for what was wanted"
+        );
+        assert_eq!(
+            Space::new(Box::new(|| None), 0).with_files(Box::new(|| Some(0)), 0).explain(full),
+            Shortage::Files
+        );
         let space = of(100, Some(10));
         assert_eq!(space.explain(io::ErrorKind::QuotaExceeded), Shortage::Quota);
         assert_eq!(space.shortage(), Some(Shortage::Quota), "events are refused for a while");
@@ -208,9 +218,13 @@ mod tests {
         assert!(space(99, 100).shortage().is_some() && space(100, 100).shortage().is_none());
         let (none, some) = (FreshSize::default(), FreshSize { rows: 1, bytes: 100 });
         for (reserve, kept) in [(1, 8 * MIB), (48 * MIB, 12 * MIB), (10_000 * MIB, 64 * MIB)] {
-            assert!(space(kept - 1, reserve).is_short_for(none) && !space(kept, reserve).is_short_for(none));
             assert!(
-                space(kept + 4_395, reserve).is_short_for(some) && !space(kept + 4_396, reserve).is_short_for(some)
+                space(kept - 1, reserve).is_short_for(none)
+                    && !space(kept, reserve).is_short_for(none)
+            );
+            assert!(
+                space(kept + 4_395, reserve).is_short_for(some)
+                    && !space(kept + 4_396, reserve).is_short_for(some)
             );
         }
         assert!(space(0, 0).shortage().is_none() && !space(0, 0).is_short_for(some));

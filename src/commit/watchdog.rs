@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::base::exit_code::fatal;
-use crate::base::sabotage::{self, Switch};
+use crate::base::failpoint::{self, Switch};
 use crate::base::threads::{Signal, Stop};
 
 /// Number of looks, one a second, without progress after which the process ends. Looks are counted
@@ -43,12 +43,14 @@ pub fn watch(threads: &[(&str, Arc<Progress>)], stop: &Stop, alive: impl Fn()) {
     while !stop.is_set() {
         let slept = Instant::now();
         pause.wait(Duration::from_secs(1));
-        if sabotage::is_on(Switch::WatchdogByTime) && slept.elapsed() > Duration::from_secs(2) {
+        if failpoint::is_on(Switch::WatchdogByTime) && slept.elapsed() > Duration::from_secs(2) {
             fatal("the committer did not respond for 2 s");
         }
         let mut all_alive = true;
         for ((name, progress), judge) in threads.iter().zip(&mut judges) {
-            match judge.look(progress.busy.load(Ordering::SeqCst), progress.steps.load(Ordering::Relaxed)) {
+            match judge
+                .look(progress.busy.load(Ordering::SeqCst), progress.steps.load(Ordering::Relaxed))
+            {
                 Judgement::Alive => {}
                 Judgement::Waiting => all_alive = false,
                 Judgement::Hangs => fatal(&format!("the {name} has made no progress for 10 s")),
@@ -92,7 +94,10 @@ mod tests {
     fn only_work_that_makes_no_step_for_ten_looks_hangs() {
         let mut judge = Judge::default();
         assert!((0..100).all(|_| judge.look(false, 7) == Judgement::Alive), "idle is not hanging");
-        assert!((0..100).all(|steps| judge.look(true, steps) == Judgement::Alive), "slow is not hanging");
+        assert!(
+            (0..100).all(|steps| judge.look(true, steps) == Judgement::Alive),
+            "slow is not hanging"
+        );
         let looks: Vec<_> = (0..10).map(|_| judge.look(true, 99)).collect();
         assert!(looks[..9].iter().all(|look| *look == Judgement::Waiting), "{looks:?}");
         assert_eq!(looks[9], Judgement::Hangs);

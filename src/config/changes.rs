@@ -85,16 +85,24 @@ mod tests {
     #[test]
     fn what_a_running_server_takes_over_is_told_from_what_it_does_not() {
         let before = Config::from_toml("[tiers.free]\nburst = 7\nrequest_burst = 9").unwrap();
-        let text = "[server]\nworkers = 3\ntrusted_proxies = [\"10.0.0.0/8\"]\n[tiers.free]\nburst = 8\nrequest_burst = 9\n[log]\nlevel = \"debug\"\nformat = \"text\"\n\
-                    [egress]\nallow_networks = [\"10.0.0.0/8\"]\n[keys]\nadmin_token = \"canary-canary-canary\"";
+        let text = "[server]\nworkers = 3\ntrusted_proxies = \
+            [\"10.0.0.0/8\"]\n[tiers.free]\nburst = 8\nrequest_burst = 9\n[log]\nlevel \
+            = \"debug\"\nformat = \"text\"\n\
+                    [egress]\nallow_networks = [\"10.0.0.0/8\"]\n[keys]\nadmin_token \
+                    = \"canary-canary-canary\"";
         let new = Config::from_toml(text).unwrap();
         let taken = before.reloaded(&new);
-        let keys = |changes: &[Change]| changes.iter().map(|change| change.key.clone()).collect::<Vec<_>>();
+        let keys = |changes: &[Change]| {
+            changes.iter().map(|change| change.key.clone()).collect::<Vec<_>>()
+        };
         assert_eq!(
             keys(&before.changes(&taken)),
             ["egress.allow_networks", "log.level", "server.trusted_proxies", "tiers.free.burst"]
         );
-        assert_eq!(keys(&taken.changes(&new)), ["log.format", "server.workers", "keys.admin_token"]);
+        assert_eq!(
+            keys(&taken.changes(&new)),
+            ["log.format", "server.workers", "keys.admin_token"]
+        );
         let told: Vec<_> = before.changes(&new).iter().map(ToString::to_string).collect();
         assert!(told.contains(&"tiers.free.burst (7 → 8)".to_owned()), "{told:?}");
         assert!(!told.concat().contains("canary"), "{told:?}");

@@ -9,12 +9,14 @@ pub(super) const PREFIX: &str = "TRIGGERD";
 pub(super) const SEPARATOR: &str = "__";
 /// The variable that arms failpoints. Despite its prefix it sets no key of the configuration, like
 /// those of [`ClientVariable`] and the following lists.
-const SABOTAGE: &str = "TRIGGERD_SABOTAGE";
+const FAILPOINTS: &str = "TRIGGERD_FAILPOINTS";
 /// Prefixes of the variables for tests and benchmarks.
-const TESTS: [&str; 5] = ["TRIGGERD_BIN", "TRIGGERD_FUZZ_", "TRIGGERD_LAB_", "TRIGGERD_MODEL_", "TRIGGERD_TEST_"];
+const TESTS: [&str; 5] =
+    ["TRIGGERD_BIN", "TRIGGERD_FUZZ_", "TRIGGERD_LAB_", "TRIGGERD_MODEL_", "TRIGGERD_TEST_"];
 /// Prefixes of the variables that Kubernetes and Docker set in every container beside a service
 /// called triggerd.
-const SERVICE_LINKS: [&str; 3] = ["TRIGGERD_SERVICE_HOST", "TRIGGERD_SERVICE_PORT", "TRIGGERD_PORT"];
+const SERVICE_LINKS: [&str; 3] =
+    ["TRIGGERD_SERVICE_HOST", "TRIGGERD_SERVICE_PORT", "TRIGGERD_PORT"];
 
 /// The variables that configure the server. Tests pass their own instead of changing the process's
 /// environment.
@@ -61,14 +63,20 @@ enum Kind {
 
 impl Kind {
     fn of(name: &str, value: Option<&str>) -> Self {
-        let begins = name.get(..PREFIX.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(PREFIX));
-        let ends = name.get(PREFIX.len()..).is_some_and(|rest| !rest.starts_with(|c: char| c.is_ascii_alphanumeric()));
+        let begins =
+            name.get(..PREFIX.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(PREFIX));
+        let ends = name
+            .get(PREFIX.len()..)
+            .is_some_and(|rest| !rest.starts_with(|c: char| c.is_ascii_alphanumeric()));
         let starts_with = |prefix: &&str| name.starts_with(*prefix);
         if !begins || !ends {
             Self::Foreign
         } else if name.starts_with(&format!("{PREFIX}{SEPARATOR}")) {
             Self::Key
-        } else if is_of_commands(name) || TESTS.iter().any(starts_with) || is_service_link(name, value) {
+        } else if is_of_commands(name)
+            || TESTS.iter().any(starts_with)
+            || is_service_link(name, value)
+        {
             Self::Foreign
         } else {
             Self::Stranger
@@ -77,15 +85,15 @@ impl Kind {
 }
 
 fn is_of_commands(name: &str) -> bool {
-    name == SABOTAGE || ClientVariable::ALL.iter().any(|variable| variable.name() == name)
+    name == FAILPOINTS || ClientVariable::ALL.iter().any(|variable| variable.name() == name)
 }
 
 /// True for variables such as `TRIGGERD_SERVICE_PORT_HTTP` and `TRIGGERD_PORT_8080_TCP_ADDR`, and
 /// for `TRIGGERD_PORT` if its value is a URL.
 fn is_service_link(name: &str, value: Option<&str>) -> bool {
-    let is_link = SERVICE_LINKS
-        .iter()
-        .any(|link| name.strip_prefix(link).is_some_and(|rest| rest.is_empty() || rest.starts_with('_')));
+    let is_link = SERVICE_LINKS.iter().any(|link| {
+        name.strip_prefix(link).is_some_and(|rest| rest.is_empty() || rest.starts_with('_'))
+    });
     is_link && (name != "TRIGGERD_PORT" || value.is_some_and(|value| value.contains("://")))
 }
 
@@ -111,10 +119,10 @@ pub fn credentials_directory() -> Option<PathBuf> {
     std::env::var_os("CREDENTIALS_DIRECTORY").filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 
-/// The failpoints that a test arms with `TRIGGERD_SABOTAGE`, separated by commas. Release builds
+/// The failpoints that a test arms with `TRIGGERD_FAILPOINTS`, separated by commas. Release builds
 /// ignore the variable.
-pub fn sabotage_from_environment() -> Option<String> {
-    if cfg!(debug_assertions) { std::env::var_os(SABOTAGE)?.into_string().ok() } else { None }
+pub fn failpoints_from_environment() -> Option<String> {
+    if cfg!(debug_assertions) { std::env::var_os(FAILPOINTS)?.into_string().ok() } else { None }
 }
 
 /// Variables for the commands of a client, which are no part of the configuration.
@@ -148,6 +156,8 @@ impl ClientVariable {
 /// If the value is not UTF-8.
 pub fn client_variable(variable: ClientVariable) -> Result<Option<String>, String> {
     let Some(value) = std::env::var_os(variable.name()) else { return Ok(None) };
-    let text = value.into_string().map_err(|_not_text| format!("{} must be UTF-8 text", variable.name()))?;
+    let text = value
+        .into_string()
+        .map_err(|_not_text| format!("{} must be UTF-8 text", variable.name()))?;
     Ok(Some(text.trim().to_owned()).filter(|text| !text.is_empty()))
 }

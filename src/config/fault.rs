@@ -63,15 +63,32 @@ impl fmt::Display for Fault {
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Missing { path } => write!(f, "configuration file {} does not exist", path.display()),
+            Self::Missing { path } => {
+                write!(f, "configuration file {} does not exist", path.display())
+            }
             Self::Unreadable { path, cause } => {
-                write!(f, "configuration file {}: {cause}{}", path.display(), ownership::denied(path, cause))
+                write!(
+                    f,
+                    "configuration file {}: {cause}{}",
+                    path.display(),
+                    ownership::denied(path, cause)
+                )
             }
             Self::Syntax { path, detail } => {
-                write!(f, "configuration file {} is not TOML: {}", path.display(), detail.trim_end())
+                write!(
+                    f,
+                    "configuration file {} is not TOML: {}",
+                    path.display(),
+                    detail.trim_end()
+                )
             }
             Self::Faults(faults) => {
-                write!(f, "the configuration has {} fault{}:", faults.len(), if faults.len() == 1 { "" } else { "s" })?;
+                write!(
+                    f,
+                    "the configuration has {} fault{}:",
+                    faults.len(),
+                    if faults.len() == 1 { "" } else { "s" }
+                )?;
                 faults.iter().try_for_each(|fault| write!(f, "\n  {fault}"))
             }
         }

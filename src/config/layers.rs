@@ -31,7 +31,10 @@ impl Given {
 }
 
 /// Lays the file (with its text) and the environment over the defaults.
-pub(super) fn collect(file: Option<(&Path, &str)>, environment: &Environment) -> Result<Given, ConfigError> {
+pub(super) fn collect(
+    file: Option<(&Path, &str)>,
+    environment: &Environment,
+) -> Result<Given, ConfigError> {
     let defaults = parse(Path::new("(defaults)"), DEFAULTS)?;
     let mut layers = Layers {
         known: BTreeMap::new(),
@@ -50,7 +53,11 @@ pub(super) fn collect(file: Option<(&Path, &str)>, environment: &Environment) ->
     let variables = layers.add_environment(environment);
     let raw = layers.merged().map_err(|error| {
         // Shapes were checked key by key, so `Raw` and the defaults disagree about a key.
-        ConfigError::Faults(vec![Fault { key: String::new(), origin: String::new(), detail: error.to_string() }])
+        ConfigError::Faults(vec![Fault {
+            key: String::new(),
+            origin: String::new(),
+            detail: error.to_string(),
+        }])
     })?;
     Ok(Given { raw, origins: layers.origins, faults: layers.faults, variables })
 }
@@ -71,7 +78,9 @@ impl Layers {
             let key = join(section, &name);
             let is_name = !name.contains('.');
             match value.kind {
-                ValueKind::Table(table) if self.is_section(&key) && is_name => self.add_table(&key, table, origin),
+                ValueKind::Table(table) if self.is_section(&key) && is_name => {
+                    self.add_table(&key, table, origin);
+                }
                 ValueKind::Array(_) if self.is_section(&key) && is_name => {
                     self.fault(&key, origin, format!("must be a section, [{key}], not a list"));
                 }
@@ -80,10 +89,13 @@ impl Layers {
                 }
                 kind if self.known.contains_key(&key) && is_name => self.set(key, kind, origin),
                 _ if !is_name => {
-                    let detail = "unknown key; in quotes, the dot is a part of the name; write the key without quotes";
+                    let detail = "unknown key; in quotes, the dot is a part of the name; write \
+                        the key without quotes";
                     self.fault(&key, origin, detail.to_owned());
                 }
-                ValueKind::Table(_) => self.fault(&key, origin, suggest::unknown_section(&key, &self.names())),
+                ValueKind::Table(_) => {
+                    self.fault(&key, origin, suggest::unknown_section(&key, &self.names()));
+                }
                 _ => self.unknown(&key, origin),
             }
         }
@@ -97,7 +109,8 @@ impl Layers {
         for name in &environment.strangers {
             self.stranger(name);
         }
-        let names: BTreeMap<_, _> = environment.variables.keys().map(|name| (key_of(name), name.clone())).collect();
+        let names: BTreeMap<_, _> =
+            environment.variables.keys().map(|name| (key_of(name), name.clone())).collect();
         let source = config::Environment::with_prefix(PREFIX)
             .prefix_separator(SEPARATOR)
             .separator(SEPARATOR)
@@ -128,7 +141,8 @@ impl Layers {
         let text = text.trim();
         match self.known.get(key).map(|known| &known.kind) {
             Some(ValueKind::Array(items)) => {
-                let numbers = matches!(items.first().map(|item| &item.kind), Some(ValueKind::I64(_)));
+                let numbers =
+                    matches!(items.first().map(|item| &item.kind), Some(ValueKind::I64(_)));
                 let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
                 let value = |part: &str| match part.parse::<i64>() {
                     Ok(number) if numbers => Value::from(number),
@@ -137,7 +151,9 @@ impl Layers {
                 ValueKind::Array(parts.map(value).collect())
             }
             Some(ValueKind::I64(_)) => text.parse().map_or_else(|_| kind.clone(), ValueKind::I64),
-            Some(ValueKind::Float(_)) => text.parse().map_or_else(|_| kind.clone(), ValueKind::Float),
+            Some(ValueKind::Float(_)) => {
+                text.parse().map_or_else(|_| kind.clone(), ValueKind::Float)
+            }
             _ => kind,
         }
     }
@@ -152,7 +168,8 @@ impl Layers {
         let detail = if check::is_secret(&key) {
             format!("must be {shape}, not a value that is not shown")
         } else {
-            let write = shape::respelled(&key, &known.kind, &kind).map(|right| format!("; write {right}"));
+            let write =
+                shape::respelled(&key, &known.kind, &kind).map(|right| format!("; write {right}"));
             format!("must be {shape}, not {}{}", shape::shown(&kind), write.unwrap_or_default())
         };
         self.fault(&key, origin, detail);
@@ -170,18 +187,29 @@ impl Layers {
     fn stranger(&mut self, name: &str) {
         let wanted = suggest::plain(name.get(PREFIX.len()..).unwrap_or_default());
         let of_keys = self.known.keys().find(|known| suggest::plain(known) == wanted);
-        let last = |known: &&String| known.rsplit('.').next().is_some_and(|last| suggest::plain(last) == wanted);
+        let last = |known: &&String| {
+            known.rsplit('.').next().is_some_and(|last| suggest::plain(last) == wanted)
+        };
         let of_keys = of_keys.or_else(|| self.known.keys().find(last)).map(String::as_str);
         let rest = |name: &'static str| name.get(PREFIX.len()..).unwrap_or(name);
         let of_commands = || {
-            let near = suggest::nearest(&wanted, ClientVariable::ALL.iter().map(|variable| rest(variable.name())))?;
+            let near = suggest::nearest(
+                &wanted,
+                ClientVariable::ALL.iter().map(|variable| rest(variable.name())),
+            )?;
             Some(format!("{PREFIX}{near}"))
         };
-        let near = || suggest::nearest(&wanted, self.known.keys().map(String::as_str)).map(variable_of);
+        let near =
+            || suggest::nearest(&wanted, self.known.keys().map(String::as_str)).map(variable_of);
         let detail = match of_keys.map(variable_of).or_else(near).or_else(of_commands) {
-            Some(meant) => format!("the environment variable {name} is unknown; did you mean {meant}?"),
+            Some(meant) => {
+                format!("the environment variable {name} is unknown; did you mean {meant}?")
+            }
             None => {
-                format!("the environment variable {name} is unknown; keys are {PREFIX}{SEPARATOR}SECTION{SEPARATOR}KEY")
+                format!(
+                    "the environment variable {name} is unknown; keys are \
+                     {PREFIX}{SEPARATOR}SECTION{SEPARATOR}KEY"
+                )
             }
         };
         self.fault(name, name, detail);
@@ -193,16 +221,22 @@ impl Layers {
     }
 
     fn with_line(&self, key: &str, origin: &str) -> String {
-        self.lines.get(key).map_or_else(|| origin.to_owned(), |line| format!("{origin}, line {line}"))
+        self.lines
+            .get(key)
+            .map_or_else(|| origin.to_owned(), |line| format!("{origin}, line {line}"))
     }
 
     fn is_section(&self, key: &str) -> bool {
         !key.is_empty()
-            && self.known.keys().any(|known| known.strip_prefix(key).is_some_and(|rest| rest.starts_with('.')))
+            && self
+                .known
+                .keys()
+                .any(|known| known.strip_prefix(key).is_some_and(|rest| rest.starts_with('.')))
     }
 
     fn merged(&self) -> Result<Raw, config::ConfigError> {
-        let mut builder = config::Config::builder().add_source(config::File::from_str(DEFAULTS, FileFormat::Toml));
+        let mut builder = config::Config::builder()
+            .add_source(config::File::from_str(DEFAULTS, FileFormat::Toml));
         for (key, value) in &self.values {
             builder = builder.set_override(key, value.clone())?;
         }
@@ -211,16 +245,18 @@ impl Layers {
 }
 
 fn parse(path: &Path, text: &str) -> Result<Map<String, Value>, ConfigError> {
-    FileFormat::Toml
-        .parse(None, text)
-        .map_err(|error| ConfigError::Syntax { path: path.to_owned(), detail: without_excerpt(&error.to_string()) })
+    FileFormat::Toml.parse(None, text).map_err(|error| ConfigError::Syntax {
+        path: path.to_owned(),
+        detail: without_excerpt(&error.to_string()),
+    })
 }
 
 /// Removes the quoted line of the file from the parser's message, because the line may hold the
 /// admin token.
 fn without_excerpt(message: &str) -> String {
     let is_excerpt = |line: &str| {
-        line.split_once('|').is_some_and(|(margin, _)| margin.trim().bytes().all(|byte| byte.is_ascii_digit()))
+        line.split_once('|')
+            .is_some_and(|(margin, _)| margin.trim().bytes().all(|byte| byte.is_ascii_digit()))
     };
     let said = message.lines().filter(|line| !is_excerpt(line)).collect::<Vec<_>>().join(": ");
     said.trim_start_matches("TOML parse error at ").to_owned()

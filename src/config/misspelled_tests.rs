@@ -48,8 +48,16 @@ fn a_misspelled_section_gets_the_nearest_or_none() {
 fn a_misspelled_key_gets_the_nearest_or_none() {
     says(&[
         ("[server]\nlissten = \"127.0.0.1:1\"", "server.lissten", "did you mean `server.listen`?"),
-        ("[server]\ntrusted-proxies = []", "server.trusted-proxies", "did you mean `server.trusted_proxies`?"),
-        ("[server]\nmaxConnections = 1", "server.maxConnections", "did you mean `server.max_connections`?"),
+        (
+            "[server]\ntrusted-proxies = []",
+            "server.trusted-proxies",
+            "did you mean `server.trusted_proxies`?",
+        ),
+        (
+            "[server]\nmaxConnections = 1",
+            "server.maxConnections",
+            "did you mean `server.max_connections`?",
+        ),
         ("[server]\nshutdown = 1", "server.shutdown", "did you mean `server.shutdown_seconds`?"),
         ("[dedup]\nwindow_hours = 1", "dedup.window_hours", "did you mean `dedup.window_seconds`?"),
         ("[log]\nmax_file_bytes = 1", "log.max_file_bytes", "did you mean `log.file_bytes_max`?"),
@@ -57,10 +65,20 @@ fn a_misspelled_key_gets_the_nearest_or_none() {
         ("[server]\ndata_dir = \"x\"", "server.data_dir", "did you mean `storage.data_dir`?"),
         ("[server]\nqueue = 1", "server.queue", "did you mean `intake.queue` or `workers.queue`?"),
         ("listen = \"127.0.0.1:1\"", "listen", "did you mean `server.listen`?"),
-        ("[egress]\nallow_network = []", "egress.allow_network", "did you mean `egress.allow_networks`?"),
+        (
+            "[egress]\nallow_network = []",
+            "egress.allow_network",
+            "did you mean `egress.allow_networks`?",
+        ),
         ("\"server.workers\" = 1", "server.workers", "without quotes"),
     ]);
-    for far in ["[server]\nfoo = 1", "[server]\ntls = 1", "[delivery]\nretries = 1", "[log]\nx = 1", "qqq = 3"] {
+    for far in [
+        "[server]\nfoo = 1",
+        "[server]\ntls = 1",
+        "[delivery]\nretries = 1",
+        "[log]\nx = 1",
+        "qqq = 3",
+    ] {
         let fault = fault_of(far);
         assert!(!fault.detail.contains("did you mean"), "nothing is near: {fault}");
         assert!(fault.detail.contains("lists all of them"), "{fault}");
@@ -100,9 +118,21 @@ fn a_misspelled_value_gets_the_nearest_or_a_rule() {
         ("[log]\nformat = \"jsno\"", "log.format", "did you mean json?"),
         ("[log]\nformat = \"xml\"", "log.format", "must be \"auto\", \"json\" or \"text\""),
         ("[server]\nlisten = \"localhost:80\"", "server.listen", "write 127.0.0.1:80"),
-        ("[server]\ncors_origins = [\"a.example\"]", "server.cors_origins", "such as https://app.example.com"),
-        ("[server]\ntrusted_proxies = [\"10.0.0.1\"]", "server.trusted_proxies", "write 10.0.0.1/32"),
-        ("[egress]\nallow_networks = [\"010.0.0.0/8\"]", "egress.allow_networks", "write 10.0.0.0/8"),
+        (
+            "[server]\ncors_origins = [\"a.example\"]",
+            "server.cors_origins",
+            "such as https://app.example.com",
+        ),
+        (
+            "[server]\ntrusted_proxies = [\"10.0.0.1\"]",
+            "server.trusted_proxies",
+            "write 10.0.0.1/32",
+        ),
+        (
+            "[egress]\nallow_networks = [\"010.0.0.0/8\"]",
+            "egress.allow_networks",
+            "write 10.0.0.0/8",
+        ),
         ("[storage]\ndata_dir = \"~/x\"", "storage.data_dir", "~ is not expanded"),
         ("[server]\nshutdown_seconds = 60", "server.shutdown_seconds", "must be 1 to 9, not 60"),
     ]);
@@ -123,8 +153,16 @@ fn a_value_with_a_unit_is_proposed_in_the_unit_of_its_key() {
             "delivery.retry_schedule_seconds",
             "; write [5, 300]",
         ),
-        ("[server]\nbody_timeout_seconds = \"0.5s\"", "server.body_timeout_seconds", "a whole number"),
-        ("[delivery]\nbreaker_pause_seconds_max = \"5min\"", "delivery.breaker_pause_seconds_max", "; write 300"),
+        (
+            "[server]\nbody_timeout_seconds = \"0.5s\"",
+            "server.body_timeout_seconds",
+            "a whole number",
+        ),
+        (
+            "[delivery]\nbreaker_pause_seconds_max = \"5min\"",
+            "delivery.breaker_pause_seconds_max",
+            "; write 300",
+        ),
     ]);
     let fault = the_fault(from_env([("TRIGGERD__DELIVERY__TIMEOUT_MS", "15s")]));
     assert!(fault.detail.ends_with("; write 15000"), "{fault}");
@@ -141,8 +179,16 @@ fn a_value_of_the_wrong_type_is_proposed_in_the_right_one() {
         ("[server]\nworkers = -1", "server.workers", "not -1"),
         ("[server]\nlisten = 8080", "server.listen", "must be a string in quotes, not 8080"),
         ("[delivery]\njitter_share = \"0.2\"", "delivery.jitter_share", "; write 0.2"),
-        ("[egress]\nallow_networks = \"10.0.0.0/8\"", "egress.allow_networks", "; write [\"10.0.0.0/8\"]"),
-        ("[delivery]\nretry_schedule_seconds = 5", "delivery.retry_schedule_seconds", "; write [5]"),
+        (
+            "[egress]\nallow_networks = \"10.0.0.0/8\"",
+            "egress.allow_networks",
+            "; write [\"10.0.0.0/8\"]",
+        ),
+        (
+            "[delivery]\nretry_schedule_seconds = 5",
+            "delivery.retry_schedule_seconds",
+            "; write [5]",
+        ),
         ("server = 1", "server", "must be a section with keys"),
         ("[server.listen]\nport = 1", "server.listen", "not a section"),
     ]);

@@ -35,12 +35,13 @@ use crate::base::ownership;
 pub use changes::Change;
 pub use check::{INBOX_WAIT_SECONDS_MAX, INTAKE_WAIT_MS_MAX};
 pub use environment::{
-    ClientVariable, Environment, client_variable, credentials_directory, journal_stream, sabotage_from_environment,
+    ClientVariable, Environment, client_variable, credentials_directory,
+    failpoints_from_environment, journal_stream,
 };
 pub use fault::{ConfigError, Fault};
 pub use parts::{
-    AdminToken, Dedup, Delivery, Egress, Inbox, Intake, Keys, Log, LogFormat, Server, Storage, TierLimit, Tiers,
-    Workers,
+    AdminToken, Dedup, Delivery, Egress, Inbox, Intake, Keys, Log, LogFormat, Server, Storage,
+    TierLimit, Tiers, Workers,
 };
 pub use texts::{LIBRARIES, is_level};
 
@@ -113,7 +114,12 @@ impl Config {
     /// # Errors
     /// As [`Config::load`], except for skipped files.
     pub fn load_for_client(file: Option<&Path>) -> Result<(Self, Source), ConfigError> {
-        Self::load_with(file, &SEARCH.map(Path::new), &Environment::of_process(), Unreadable::Skipped)
+        Self::load_with(
+            file,
+            &SEARCH.map(Path::new),
+            &Environment::of_process(),
+            Unreadable::Skipped,
+        )
     }
 
     /// Loads the configuration like [`Config::load`], from these places and this environment.
@@ -139,7 +145,10 @@ impl Config {
             Some(path) => Some((path.to_owned(), read(path)?)),
             None => find(search, unreadable, &mut skipped)?,
         };
-        let given = layers::collect(found.as_ref().map(|(path, text)| (path.as_path(), text.as_str())), environment)?;
+        let given = layers::collect(
+            found.as_ref().map(|(path, text)| (path.as_path(), text.as_str())),
+            environment,
+        )?;
         let variables = given.variables();
         let file = found.map(|(path, _)| path);
         Ok((check::validated(given)?, Source { file, variables, skipped }))
@@ -150,7 +159,10 @@ impl Config {
     /// # Errors
     /// As [`Config::load`].
     pub fn from_toml(text: &str) -> Result<Self, ConfigError> {
-        check::validated(layers::collect(Some((Path::new("(text)"), text)), &Environment::default())?)
+        check::validated(layers::collect(
+            Some((Path::new("(text)"), text)),
+            &Environment::default(),
+        )?)
     }
 
     /// The values in effect, as TOML with every key; the admin token is masked.
@@ -187,7 +199,11 @@ fn find(
             Ok(text) => return Ok(Some((path.to_path_buf(), text))),
             Err(ConfigError::Missing { .. }) => {}
             Err(ConfigError::Unreadable { path, cause }) if unreadable == Unreadable::Skipped => {
-                skipped.push(format!("{} ({cause}{})", path.display(), ownership::denied(&path, &cause)));
+                skipped.push(format!(
+                    "{} ({cause}{})",
+                    path.display(),
+                    ownership::denied(&path, &cause)
+                ));
             }
             Err(error) => return Err(error),
         }
@@ -197,7 +213,9 @@ fn find(
 
 fn read(path: &Path) -> Result<String, ConfigError> {
     std::fs::read_to_string(path).map_err(|cause| match cause.kind() {
-        ErrorKind::NotFound | ErrorKind::NotADirectory => ConfigError::Missing { path: path.to_owned() },
+        ErrorKind::NotFound | ErrorKind::NotADirectory => {
+            ConfigError::Missing { path: path.to_owned() }
+        }
         _ => ConfigError::Unreadable { path: path.to_owned(), cause },
     })
 }

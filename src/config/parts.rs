@@ -304,7 +304,8 @@ fn networks<S: Serializer>(values: &[IpNet], serializer: S) -> Result<S::Ok, S::
 
 #[expect(clippy::ref_option, reason = "serde hands over the field as it is")]
 fn path_or_empty<S: Serializer>(value: &Option<PathBuf>, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&value.as_ref().map_or_else(String::new, |path| path.display().to_string()))
+    serializer
+        .serialize_str(&value.as_ref().map_or_else(String::new, |path| path.display().to_string()))
 }
 
 /// Masks the token. The mask is too short for a token, so a printed configuration cannot be loaded

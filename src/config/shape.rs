@@ -70,14 +70,20 @@ fn list_shape(numbers: bool) -> &'static str {
 pub(super) fn respelled(key: &str, known: &ValueKind, given: &ValueKind) -> Option<String> {
     match (known, given) {
         (ValueKind::I64(_), given) => number(key, given),
-        (ValueKind::Float(_), ValueKind::String(text)) => {
-            text.trim().parse::<f64>().ok().filter(|number| number.is_finite()).map(|number| number.to_string())
-        }
+        (ValueKind::Float(_), ValueKind::String(text)) => text
+            .trim()
+            .parse::<f64>()
+            .ok()
+            .filter(|number| number.is_finite())
+            .map(|number| number.to_string()),
         (ValueKind::Array(known), ValueKind::Array(items)) if are_numbers(known) => {
-            let numbers: Option<Vec<String>> = items.iter().map(|item| number(key, &item.kind)).collect();
+            let numbers: Option<Vec<String>> =
+                items.iter().map(|item| number(key, &item.kind)).collect();
             Some(format!("[{}]", numbers?.join(", ")))
         }
-        (ValueKind::Array(known), given) if are_numbers(known) => Some(format!("[{}]", number(key, given)?)),
+        (ValueKind::Array(known), given) if are_numbers(known) => {
+            Some(format!("[{}]", number(key, given)?))
+        }
         (ValueKind::Array(_), ValueKind::String(text)) => {
             let items = text.split(',').map(|item| format!("{:?}", item.trim()));
             Some(format!("[{}]", items.collect::<Vec<_>>().join(", ")))
@@ -106,7 +112,8 @@ fn number(key: &str, given: &ValueKind) -> Option<String> {
 }
 
 fn in_unit_of(key: &str, number: u64, unit: &str) -> Option<String> {
-    let is_in = |word: &str| key.rsplit('.').next().unwrap_or(key).split('_').any(|part| part == word);
+    let is_in =
+        |word: &str| key.rsplit('.').next().unwrap_or(key).split('_').any(|part| part == word);
     let (units, each) = if is_in("ms") {
         (TIMES.as_slice(), 1)
     } else if is_in("seconds") {
@@ -126,7 +133,10 @@ pub(super) fn shown(kind: &ValueKind) -> String {
     match kind {
         ValueKind::String(text) => format!("{text:?}"),
         ValueKind::Array(items) => {
-            format!("[{}]", items.iter().map(|item| shown(&item.kind)).collect::<Vec<_>>().join(", "))
+            format!(
+                "[{}]",
+                items.iter().map(|item| shown(&item.kind)).collect::<Vec<_>>().join(", ")
+            )
         }
         ValueKind::Table(_) => "a section".to_owned(),
         other => other.to_string(),

@@ -38,7 +38,8 @@ pub(super) fn nearest<'a>(given: &str, names: impl Iterator<Item = &'a str>) -> 
     let edits_max = (given.chars().count() / 3).clamp(1, EDITS_MAX);
     let distance = |name: &'a str| {
         let known = plain(name);
-        let is_cut = known.len() >= 4 && given.starts_with(&known) || given.len() >= 4 && known.starts_with(&given);
+        let is_cut = known.len() >= 4 && given.starts_with(&known)
+            || given.len() >= 4 && known.starts_with(&given);
         let edits = strsim::damerau_levenshtein(&known, &given);
         (edits <= edits_max).then_some((edits, name)).or(is_cut.then_some((EDITS_MAX, name)))
     };
@@ -55,8 +56,11 @@ pub(super) fn unknown_key(key: &str, known: &[&str]) -> String {
     let (section, last) = split(key);
     let sections = sections(known);
     let meant = |name: &str| format!("unknown key; did you mean `{name}`?");
-    let section_meant =
-        if section.is_empty() || sections.contains(section) { Some(section) } else { near_section(section, &sections) };
+    let section_meant = if section.is_empty() || sections.contains(section) {
+        Some(section)
+    } else {
+        near_section(section, &sections)
+    };
     let of_section = |section: &str| {
         let own = known.iter().filter(|name| split(name).0 == section).map(|name| split(name).1);
         let own: Vec<&str> = own.collect();
@@ -97,9 +101,14 @@ pub(super) fn unknown_section(section: &str, known: &[&str]) -> String {
         .collect();
     match beside.split_last() {
         Some((end, rest)) if !rest.is_empty() => {
-            format!("unknown section; the sections are {} and {end}, and others cannot be added", rest.join(", "))
+            format!(
+                "unknown section; the sections are {} and {end}, and others cannot be added",
+                rest.join(", ")
+            )
         }
-        _ if sections.contains(parent) => format!("unknown section; [{parent}] has keys and no sections"),
+        _ if sections.contains(parent) => {
+            format!("unknown section; [{parent}] has keys and no sections")
+        }
         _ => match known.iter().find(|name| split(name).1 == last) {
             Some(name) => format!("unknown section; {last} is a key: `{name}`"),
             None => format!("unknown section; {ALL_KEYS}"),

@@ -8,7 +8,9 @@ use super::*;
 use crate::model::org::Tier;
 use crate::rules::breaker::{BreakerPolicy, WINDOW_MAX};
 
-pub(super) fn from_env<const N: usize>(variables: [(&str, &str); N]) -> Result<Config, ConfigError> {
+pub(super) fn from_env<const N: usize>(
+    variables: [(&str, &str); N],
+) -> Result<Config, ConfigError> {
     Config::load_from(None, &[], &Environment::from(variables)).map(|(config, _)| config)
 }
 
@@ -41,15 +43,23 @@ fn the_defaults_are_the_documented_numbers() {
     assert_eq!(config.storage.state_cache_bytes, 32 << 20);
     assert_eq!((config.intake.queue, config.intake.group_commands), (10_000, 1024));
     assert_eq!(config.intake.group_bytes, 8 << 20);
-    assert_eq!((config.intake.wait_max, config.intake.queue_bytes), (Duration::from_millis(500), 64 << 20));
+    assert_eq!(
+        (config.intake.wait_max, config.intake.queue_bytes),
+        (Duration::from_millis(500), 64 << 20)
+    );
     assert_eq!(config.intake.event_bytes_max, 256 << 10);
     assert_eq!((config.intake.batch_bytes_max, config.intake.batch_events_max), (8 << 20, 1000));
     assert_eq!(config.dedup.window, Duration::from_hours(7 * 24));
     assert_eq!(config.inbox.wait_max, Duration::from_secs(30));
     assert_eq!(config.keys.admin_token, None);
-    assert_eq!((config.keys.verify_threads, config.keys.verify_queue, config.keys.cache_entries), (2, 10_000, 10_000));
+    assert_eq!(
+        (config.keys.verify_threads, config.keys.verify_queue, config.keys.cache_entries),
+        (2, 10_000, 10_000)
+    );
     assert_eq!(config.keys.cache, Duration::from_mins(10));
-    let tiers = Tier::ALL.map(|tier| config.tiers.of(tier)).map(|it| (it.events_per_second.get(), it.burst.get()));
+    let tiers = Tier::ALL
+        .map(|tier| config.tiers.of(tier))
+        .map(|it| (it.events_per_second.get(), it.burst.get()));
     assert_eq!(tiers, [(50, 100), (500, 1000), (10_000, 20_000)]);
     let requests = Tier::ALL.map(|tier| config.tiers.of(tier));
     let requests = requests.map(|it| (it.requests_per_second.get(), it.request_burst.get()));
@@ -58,10 +68,15 @@ fn the_defaults_are_the_documented_numbers() {
     assert_eq!(config.delivery.timeout, Duration::from_secs(15));
     assert_eq!(config.delivery.connect_timeout, Duration::from_secs(5));
     let delivery = &config.delivery;
-    let in_flight = [delivery.max_in_flight, delivery.max_in_flight_per_org, delivery.max_in_flight_per_endpoint];
+    let in_flight = [
+        delivery.max_in_flight,
+        delivery.max_in_flight_per_org,
+        delivery.max_in_flight_per_endpoint,
+    ];
     assert_eq!(in_flight, [1_024, 64, 16]);
     assert_eq!(config.delivery.queue_per_endpoint, 1000);
-    let minutes: Vec<_> = config.delivery.retry_schedule.iter().map(|wait| wait.as_secs() / 60).collect();
+    let minutes: Vec<_> =
+        config.delivery.retry_schedule.iter().map(|wait| wait.as_secs() / 60).collect();
     assert_eq!(minutes, [0, 5, 30, 120, 300, 600, 840, 1200, 1440]);
     assert!((config.delivery.jitter_share - 0.2).abs() < f64::EPSILON);
     let policy = BreakerPolicy::default();
@@ -75,7 +90,10 @@ fn the_defaults_are_the_documented_numbers() {
     assert_eq!(pauses, [policy.pause_ms, policy.pause_ms_max].map(Duration::from_millis));
     assert!(config.egress.allow_networks.is_empty());
     assert_eq!((config.log.level.as_str(), config.log.format), ("info", LogFormat::Auto));
-    assert_eq!((config.log.directory, config.log.files_max, config.log.file_bytes_max), (None, 14, 64 << 20));
+    assert_eq!(
+        (config.log.directory, config.log.files_max, config.log.file_bytes_max),
+        (None, 14, 64 << 20)
+    );
     assert_eq!((config.server.bind, config.storage.reserve_files), (Duration::from_mins(1), 256));
 }
 
@@ -87,7 +105,10 @@ fn every_default_has_a_comment_right_above_it() {
         let names = ["events_per_second", "burst", "requests_per_second", "request_burst"];
         let of_a_tier = names.iter().any(|name| pair[1].starts_with(name));
         assert!(
-            !pair[1].contains(" = ") || pair[1].starts_with('#') || pair[0].starts_with('#') || of_a_tier,
+            !pair[1].contains(" = ")
+                || pair[1].starts_with('#')
+                || pair[0].starts_with('#')
+                || of_a_tier,
             "{}",
             pair[1]
         );
@@ -131,20 +152,34 @@ fn a_quoted_dotted_key_is_not_the_key_of_a_section() {
 fn all_faults_are_named_at_once_each_with_its_origin() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("mine.toml");
-    std::fs::write(&path, "[server]\nworkers = \"many\"\nshutdown_seconds = 60\n[dedup]\nwindow = 1\n").unwrap();
-    let environment = Environment::from([("TRIGGERD__EGRESS__ALLOW_NETWORKS", "10.0.0.0/8, 10.1.2.3/16,here")]);
+    std::fs::write(
+        &path,
+        "[server]\nworkers = \"many\"\nshutdown_seconds = 60\n[dedup]\nwindow = 1\n",
+    )
+    .unwrap();
+    let environment =
+        Environment::from([("TRIGGERD__EGRESS__ALLOW_NETWORKS", "10.0.0.0/8, 10.1.2.3/16,here")]);
     let error = Config::load_from(Some(&path), &[], &environment).unwrap_err();
     let text = error.to_string();
     let faults = faults_of(error);
     let keys: Vec<_> = faults.iter().map(|fault| fault.key.as_str()).collect();
     let networks = "egress.allow_networks";
-    assert_eq!(keys, ["dedup.window", "server.workers", "server.shutdown_seconds", networks, networks], "{text}");
-    for expected in ["5 faults", "\"many\"", "whole number", "1 to 9, not 60", "10.1.0.0/16", "\"here\""] {
+    assert_eq!(
+        keys,
+        ["dedup.window", "server.workers", "server.shutdown_seconds", networks, networks],
+        "{text}"
+    );
+    for expected in
+        ["5 faults", "\"many\"", "whole number", "1 to 9, not 60", "10.1.0.0/16", "\"here\""]
+    {
         assert!(text.contains(expected), "{expected} is missing in: {text}");
     }
     let places: Vec<_> = [5, 2, 3].map(|line| format!("{}, line {line}", path.display())).into();
     assert!(faults[..3].iter().map(|fault| &fault.origin).eq(&places), "{text}");
-    assert!(faults[3..].iter().all(|fault| fault.origin == "TRIGGERD__EGRESS__ALLOW_NETWORKS"), "{text}");
+    assert!(
+        faults[3..].iter().all(|fault| fault.origin == "TRIGGERD__EGRESS__ALLOW_NETWORKS"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -180,7 +215,11 @@ fn a_tiers_requests_are_ten_times_its_events_unless_they_are_named() {
         ("burst = 100000000\nrequest_burst = 0", (500, 1_000_000_000)),
     ] {
         let tiers = Config::from_toml(&format!("[tiers.free]\n{text}")).unwrap().tiers;
-        assert_eq!((tiers.free.requests_per_second.get(), tiers.free.request_burst.get()), expected, "{text}");
+        assert_eq!(
+            (tiers.free.requests_per_second.get(), tiers.free.request_burst.get()),
+            expected,
+            "{text}"
+        );
     }
     let fault = the_fault(Config::from_toml("[tiers.pro]\nrequest_burst = 1000000001"));
     assert_eq!(fault.key, "tiers.pro.request_burst");
@@ -195,7 +234,10 @@ fn an_empty_variable_is_an_empty_list() {
 #[test]
 fn a_variable_of_the_wrong_type_is_named() {
     let fault = the_fault(from_env([("TRIGGERD__INTAKE__QUEUE", "1e3")]));
-    assert_eq!((fault.key.as_str(), fault.origin.as_str()), ("intake.queue", "TRIGGERD__INTAKE__QUEUE"));
+    assert_eq!(
+        (fault.key.as_str(), fault.origin.as_str()),
+        ("intake.queue", "TRIGGERD__INTAKE__QUEUE")
+    );
     assert!(fault.detail.contains("\"1e3\""), "{fault}");
 }
 
@@ -276,9 +318,12 @@ fn edges_of_ranges_are_allowed() {
         "[server]\ncors_origins = [\"https://a.example\", \"http://localhost:3000\"]",
         "[storage]\nsegment_bytes = 65_536\nreserve_bytes = 0",
         "[dedup]\nwindow_seconds = 7776000",
-        "[delivery]\njitter_share = 1\nretry_schedule_seconds = []\nmax_in_flight = 16\nmax_in_flight_per_org = 16",
-        "[delivery]\nbreaker_window = 0\nbreaker_failures_in_a_row = 1000\nbreaker_failure_share = 1.0",
-        "[delivery]\nbreaker_window = 64\nbreaker_failures_in_a_row = 64\nbreaker_failure_share = 0.01",
+        "[delivery]\njitter_share = 1\nretry_schedule_seconds = []\nmax_in_flight = \
+         16\nmax_in_flight_per_org = 16",
+        "[delivery]\nbreaker_window = 0\nbreaker_failures_in_a_row = 1000\nbreaker_failure_share \
+         = 1.0",
+        "[delivery]\nbreaker_window = 64\nbreaker_failures_in_a_row = 64\nbreaker_failure_share = \
+         0.01",
         "[delivery]\nbreaker_pause_seconds = 86400\nbreaker_pause_seconds_max = 86400",
         "[egress]\nallow_networks = [\"::1/128\"]",
         "[log]\nlevel = \"warn,triggerd::http=trace\"",
@@ -292,7 +337,8 @@ fn a_missing_file_is_named() {
     let path = Path::new("/nowhere/of/mine.toml");
     let error = Config::load_from(Some(path), &[], &Environment::default()).unwrap_err();
     assert!(
-        matches!(error, ConfigError::Missing { .. }) && error.to_string().contains("/nowhere/of/mine.toml"),
+        matches!(error, ConfigError::Missing { .. })
+            && error.to_string().contains("/nowhere/of/mine.toml"),
         "{error}"
     );
 }
@@ -311,19 +357,32 @@ fn the_admin_token_is_shown_nowhere() {
     let config = Config::from_toml(text).unwrap();
     assert_eq!(config.keys.admin_token.as_ref().unwrap().reveal(), "canary-canary-canary");
     assert!(!format!("{config:?}{}", config.effective()).contains("canary"));
-    for bad in ["admin_token = \"canary\"", "admin_token = \"canary canary canary\"", "admin_token = [\"canary\"]"] {
+    for bad in [
+        "admin_token = \"canary\"",
+        "admin_token = \"canary canary canary\"",
+        "admin_token = [\"canary\"]",
+    ] {
         let fault = the_fault(Config::from_toml(&format!("[keys]\n{bad}")));
-        assert!(fault.key == "keys.admin_token" && !fault.to_string().contains("canary"), "{fault}");
+        assert!(
+            fault.key == "keys.admin_token" && !fault.to_string().contains("canary"),
+            "{fault}"
+        );
     }
 }
 
 #[test]
 fn what_is_printed_as_effective_loads_again_as_the_same() {
-    let given = "[server]\nworkers = 3\n[egress]\nallow_networks = [\"10.0.0.0/8\"]\n[log]\ndirectory = \"/tmp/x\"";
+    let given = "[server]\nworkers = 3\n[egress]\nallow_networks = \
+        [\"10.0.0.0/8\"]\n[log]\ndirectory = \"/tmp/x\"";
     let config = Config::from_toml(given).unwrap();
     assert_eq!(Config::from_toml(&config.effective()).unwrap(), config);
-    let token = Config::from_toml("[keys]\nadmin_token = \"canary-canary-canary\"").unwrap().effective();
-    assert_eq!(the_fault(Config::from_toml(&token)).key, "keys.admin_token", "the mask is not taken for a token");
+    let token =
+        Config::from_toml("[keys]\nadmin_token = \"canary-canary-canary\"").unwrap().effective();
+    assert_eq!(
+        the_fault(Config::from_toml(&token)).key,
+        "keys.admin_token",
+        "the mask is not taken for a token"
+    );
 }
 
 proptest! {
@@ -334,9 +393,12 @@ proptest! {
 
     #[test]
     fn no_value_of_any_key_makes_loading_panic(
-        section in prop::sample::select(vec!["server", "storage", "delivery", "egress", "log", "keys", "tiers.free"]),
-        key in prop::sample::select(vec!["listen", "workers", "jitter_share", "allow_networks", "level", "burst", "a.b[0]"]),
-        value in prop_oneof!["-?[0-9]{1,25}", "-?[0-9]{1,3}\\.[0-9]{1,3}", "\"[a-z*:/.,=0-9]{0,20}\"", "\\[.{0,10}\\]", "nan"],
+        section in prop::sample::select(vec!["server", "storage", "delivery", "egress", "log",
+        "keys", "tiers.free"]),
+        key in prop::sample::select(vec!["listen", "workers", "jitter_share", "allow_networks",
+        "level", "burst", "a.b[0]"]),
+        value in prop_oneof!["-?[0-9]{1,25}", "-?[0-9]{1,3}\\.[0-9]{1,3}",
+        "\"[a-z*:/.,=0-9]{0,20}\"", "\\[.{0,10}\\]", "nan"],
     ) {
         drop(Config::from_toml(&format!("[{section}]\n{key} = {value}")));
         drop(Config::load_from(None, &[], &Environment::from([(

@@ -12,8 +12,8 @@ use crate::base::addresses;
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 /// The modules of triggerd that can be named as the source of a log line.
 const MODULES: [&str; 16] = [
-    "app", "audit", "base", "cli", "commands", "commit", "config", "data_dir", "delivery", "http", "journal",
-    "logging", "model", "pipeline", "rules", "store",
+    "app", "audit", "base", "cli", "commands", "commit", "config", "data_dir", "delivery", "http",
+    "journal", "logging", "model", "pipeline", "rules", "store",
 ];
 /// The libraries that write log lines.
 pub const LIBRARIES: [&str; 11] = [
@@ -40,14 +40,17 @@ pub(super) fn path_fault(text: &str) -> Option<String> {
     }
     let parts = || text.split('/');
     if parts().next().is_some_and(|first| first.starts_with('~')) {
-        return Some(format!("~ is not expanded; write the path of the home directory, not {text:?}"));
+        return Some(format!(
+            "~ is not expanded; write the path of the home directory, not {text:?}"
+        ));
     }
     let is_variable = |part: &str| {
         let name = part.split_once('$').map(|(_, name)| name.trim_start_matches('{'));
         name.is_some_and(|name| name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_'))
     };
     let variable = parts().find(|part| is_variable(part));
-    variable.map(|variable| format!("{variable} is not expanded; write the whole path, not {text:?}"))
+    variable
+        .map(|variable| format!("{variable} is not expanded; write the whole path, not {text:?}"))
 }
 
 /// Parses an address to listen on.
@@ -60,10 +63,12 @@ pub(super) fn listen_address(text: &str) -> Result<SocketAddr, String> {
     let (host, port) = text.rsplit_once(':').unwrap_or((text, ""));
     let plain_host = addresses::without_leading_zeros(host);
     if plain_host.is_some() || addresses::decimal(port) != port {
-        let meant = format!("{}:{}", plain_host.as_deref().unwrap_or(host), addresses::decimal(port));
+        let meant =
+            format!("{}:{}", plain_host.as_deref().unwrap_or(host), addresses::decimal(port));
         if meant.parse::<SocketAddr>().is_ok() {
             return Err(format!(
-                "must not have numbers that begin with zeros, which some programs read as octal; write \
+                "must not have numbers that begin with zeros, which some programs read as octal; \
+                 write \
                  {meant}"
             ));
         }
@@ -77,8 +82,11 @@ pub(super) fn listen_address(text: &str) -> Result<SocketAddr, String> {
     match (host, port.parse::<u16>()) {
         ("localhost", Ok(port)) => write(&SocketAddr::from((Ipv4Addr::LOCALHOST, port))),
         ("" | "*", Ok(port)) => {
-            let (all, here) = (SocketAddr::from(([0; 4], port)), SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
-            write(&format_args!("{all} for every address of this machine, or {here} for this machine only"))
+            let (all, here) =
+                (SocketAddr::from(([0; 4], port)), SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+            write(&format_args!(
+                "{all} for every address of this machine, or {here} for this machine only"
+            ))
         }
         _ => Err(format!("{RULE}, not {text:?}")),
     }
@@ -90,28 +98,40 @@ pub(super) fn listen_address(text: &str) -> Result<SocketAddr, String> {
 /// The fault of the text. A network that no address can be in is a fault too: IPv4 addresses are
 /// always compared as IPv4, however they are written.
 pub(super) fn network(text: &str) -> Result<IpNet, String> {
-    if let Some(meant) = addresses::without_leading_zeros(text).and_then(|plain| plain.parse::<IpNet>().ok()) {
+    if let Some(meant) =
+        addresses::without_leading_zeros(text).and_then(|plain| plain.parse::<IpNet>().ok())
+    {
         let meant = right(meant);
         return Err(format!(
-            "{text} must not have numbers that begin with zeros, which some programs read as octal; \
+            "{text} must not have numbers that begin with zeros, which some programs read as \
+             octal; \
              write {meant}"
         ));
     }
     let Ok(network) = text.parse::<IpNet>() else {
-        let alone = text.parse::<IpAddr>().map(|address| format!("; write {}", right(address.into())));
+        let alone =
+            text.parse::<IpAddr>().map(|address| format!("; write {}", right(address.into())));
         let alone = alone.unwrap_or_default();
-        return Err(format!("must be networks such as 10.1.0.0/16 or fd00::/8, not {text:?}{alone}"));
+        return Err(format!(
+            "must be networks such as 10.1.0.0/16 or fd00::/8, not {text:?}{alone}"
+        ));
     };
     if network.trunc() != network {
         // The text is an address of a host with a prefix: either the host or its network may be
         // meant.
-        return Err(format!("must be networks; {text} is an address in the network {}", network.trunc()));
+        return Err(format!(
+            "must be networks; {text} is an address in the network {}",
+            network.trunc()
+        ));
     }
     let meant = right(network);
     if meant == network {
         return Ok(network);
     }
-    Err(format!("{text} matches no address, because an IPv4 address is always compared as IPv4; write {meant}"))
+    Err(format!(
+        "{text} matches no address, because an IPv4 address is always compared as IPv4; write \
+         {meant}"
+    ))
 }
 
 /// The network in the spelling that matches addresses.
@@ -128,7 +148,8 @@ fn right(network: IpNet) -> IpNet {
 fn carried(network: Ipv6Net) -> Option<Ipv4Net> {
     let address = network.addr();
     let [_, high, low, .., last_high, last_low] = address.segments();
-    let embedded = |high: u16, low: u16| Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low));
+    let embedded =
+        |high: u16, low: u16| Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low));
     let within = |segments: [u16; 8], bits: u8| {
         let block = Ipv6Net::new(Ipv6Addr::from_segments(segments), bits);
         block.is_ok_and(|block| block.contains(&network))
@@ -138,18 +159,23 @@ fn carried(network: Ipv6Net) -> Option<Ipv4Net> {
         || within([0x64, 0xff9b, 0, 0, 0, 0, 0, 0], 96)
         || within([0; 8], 96) && !itself;
     if in_last {
-        return Ipv4Net::new(embedded(last_high, last_low), network.prefix_len().saturating_sub(96)).ok();
+        return Ipv4Net::new(
+            embedded(last_high, last_low),
+            network.prefix_len().saturating_sub(96),
+        )
+        .ok();
     }
     if within([0x2002, 0, 0, 0, 0, 0, 0, 0], 16) {
-        return Ipv4Net::new(embedded(high, low), network.prefix_len().saturating_sub(16).min(32)).ok();
+        return Ipv4Net::new(embedded(high, low), network.prefix_len().saturating_sub(16).min(32))
+            .ok();
     }
     None
 }
 
 /// The fault of the text of `log.level`, if there is one.
 pub(super) fn level_fault(text: &str) -> Option<String> {
-    const RULE: &str =
-        "must be off, error, warn, info, debug or trace, or a list such as info,triggerd::delivery=debug";
+    const RULE: &str = "must be off, error, warn, info, debug or trace, or a list such as \
+        info,triggerd::delivery=debug";
     let mut everything = None;
     for directive in text.split(',').map(str::trim) {
         let (target, level) = match directive.split_once('=') {
@@ -168,7 +194,9 @@ pub(super) fn level_fault(text: &str) -> Option<String> {
             }
             None => {
                 if let Some(first) = everything.replace(directive) {
-                    return Some(format!("{RULE}; two levels are set for all modules, {first} and {directive}"));
+                    return Some(format!(
+                        "{RULE}; two levels are set for all modules, {first} and {directive}"
+                    ));
                 }
             }
         }
@@ -182,14 +210,20 @@ pub fn is_level(text: &str) -> bool {
 }
 
 fn target_fault(target: &str, has_level: bool) -> Option<String> {
-    let (first, rest) = target.split_once("::").map_or((target, None), |(first, rest)| (first, Some(rest)));
+    let (first, rest) =
+        target.split_once("::").map_or((target, None), |(first, rest)| (first, Some(rest)));
     let module = rest.map(|rest| rest.split("::").next().unwrap_or(rest));
     match module {
         Some(module) if first == "triggerd" => (!MODULES.contains(&module))
             .then(|| format!("triggerd has no module {module:?}{}", suggestion(module, &MODULES))),
         _ if first == "triggerd" || LIBRARIES.contains(&first) => None,
-        _ if has_level => Some(format!("nothing is logged by {target:?}{}", suggestion(first, &LIBRARIES))),
-        _ => Some(format!("{target:?} is neither a level nor a module{}", suggestion(target, &LEVELS))),
+        _ if has_level => {
+            Some(format!("nothing is logged by {target:?}{}", suggestion(first, &LIBRARIES)))
+        }
+        _ => Some(format!(
+            "{target:?} is neither a level nor a module{}",
+            suggestion(target, &LEVELS)
+        )),
     }
 }
 
@@ -218,7 +252,16 @@ mod tests {
             let fault = network(text).unwrap_err();
             assert!(fault.ends_with(&format!("write {meant}")), "{text}: {fault}");
         }
-        for text in ["::1/128", "::/0", "::/96", "2000::/3", "fd00::/8", "64:ff9b:1::/48", "0.0.0.0/0", "10.0.0.1/32"] {
+        for text in [
+            "::1/128",
+            "::/0",
+            "::/96",
+            "2000::/3",
+            "fd00::/8",
+            "64:ff9b:1::/48",
+            "0.0.0.0/0",
+            "10.0.0.1/32",
+        ] {
             network(text).unwrap();
         }
         for text in ["10.1.2.3/16", "10.0.0.0/33", "10.0.0.0", "", "a/8"] {
@@ -241,7 +284,10 @@ mod tests {
             ("::ffff:10.0.0.1", "10.0.0.1/32"),
         ] {
             let fault = network(text).unwrap_err();
-            assert!(fault.contains(text) && fault.ends_with(&format!("; write {meant}")), "{text}: {fault}");
+            assert!(
+                fault.contains(text) && fault.ends_with(&format!("; write {meant}")),
+                "{text}: {fault}"
+            );
         }
         network("fd00:0db8::/32").unwrap();
     }
@@ -307,17 +353,22 @@ mod tests {
             let fault = level_fault(text).unwrap_or_else(|| panic!("{text} is taken"));
             assert!(fault.contains(part), "{text}: {fault}");
         }
-        for text in
-            ["off", "INFO", "warn,triggerd::http=trace", "info, triggerd::delivery::scheduler=debug", "triggerd=debug"]
-        {
+        for text in [
+            "off",
+            "INFO",
+            "warn,triggerd::http=trace",
+            "info, triggerd::delivery::scheduler=debug",
+            "triggerd=debug",
+        ] {
             assert_eq!(level_fault(text), None, "{text}");
         }
     }
 
     #[test]
     fn the_modules_that_can_be_named_are_those_that_there_are() {
-        let there =
-            include_str!("../lib.rs").lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'));
+        let there = include_str!("../lib.rs")
+            .lines()
+            .filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'));
         // Audit lines have a target of their own.
         let mut there: Vec<_> = there.chain(["audit"]).collect();
         there.sort_unstable();

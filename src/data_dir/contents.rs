@@ -12,7 +12,8 @@ use super::{DAMAGED_PREFIX, DRAFT_SUFFIX, FORMAT_FILE, JOURNAL_DIR, OWN_FILES};
 const NAMED_MAX: usize = 5;
 /// Names in a directory that its user regards as empty; filesystems, snapshots and version control
 /// make them.
-const UNUSED: [&str; 7] = ["lost+found", ".snapshot", ".snapshots", ".gitkeep", ".gitignore", ".keep", ".DS_Store"];
+const UNUSED: [&str; 7] =
+    ["lost+found", ".snapshot", ".snapshots", ".gitkeep", ".gitignore", ".keep", ".DS_Store"];
 /// Prefix of a removed file that is still open on an NFS client.
 const NFS_REMOVED: &str = ".nfs";
 /// Extension of a configuration file, which may lie beside its data.
@@ -51,7 +52,8 @@ fn is_free(name: &OsStr) -> bool {
 
 fn has_segments(journal: &Path) -> bool {
     let is_segment = |path: PathBuf| path.extension() == Some(OsStr::new("seg"));
-    fs::read_dir(journal).is_ok_and(|entries| entries.filter_map(Result::ok).any(|entry| is_segment(entry.path())))
+    fs::read_dir(journal)
+        .is_ok_and(|entries| entries.filter_map(Result::ok).any(|entry| is_segment(entry.path())))
 }
 
 #[cfg(test)]
@@ -65,8 +67,15 @@ mod tests {
         for name in ["lost+found", "sled", "journal", "logs"] {
             fs::create_dir(dir.join(name)).unwrap();
         }
-        for name in ["LOCK", "admin.token", "FORMAT.new", "journal-damaged-1", "triggerd.toml", ".gitkeep", ".nfs00017"]
-        {
+        for name in [
+            "LOCK",
+            "admin.token",
+            "FORMAT.new",
+            "journal-damaged-1",
+            "triggerd.toml",
+            ".gitkeep",
+            ".nfs00017",
+        ] {
             fs::write(dir.join(name), "").unwrap();
         }
         assert_eq!(foreign(dir, &[]), Some((vec!["logs".to_owned()], 0)));
@@ -76,7 +85,10 @@ mod tests {
         }
         fs::write(dir.join(".bashrc"), "").unwrap();
         let (names, more) = foreign(dir, &[]).unwrap();
-        assert_eq!((names.join(" "), more), (".bashrc logs photo-0.jpg photo-1.jpg photo-2.jpg".to_owned(), 6));
+        assert_eq!(
+            (names.join(" "), more),
+            (".bashrc logs photo-0.jpg photo-1.jpg photo-2.jpg".to_owned(), 6)
+        );
         fs::write(dir.join("journal/00000000000000000001.seg"), "").unwrap();
         assert_eq!(foreign(dir, &[]), None, "one that lost its FORMAT is ours all the same");
     }

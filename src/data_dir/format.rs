@@ -114,9 +114,15 @@ mod tests {
         assert!(!Format::read(&copy).unwrap().unwrap().is_home, "it was written, and stays a copy");
         format.with_home(true).write(&copy).unwrap();
         let settled = Format::read(&copy).unwrap().unwrap();
-        assert!(settled.is_home && settled.identity == Format::read(&original).unwrap().unwrap().identity);
+        assert!(
+            settled.is_home
+                && settled.identity == Format::read(&original).unwrap().unwrap().identity
+        );
         let moved = root.path().join("moved");
         fs::rename(&original, &moved).unwrap();
-        assert!(Format::read(&moved).unwrap().unwrap().is_home, "a renamed directory is the same one");
+        assert!(
+            Format::read(&moved).unwrap().unwrap().is_home,
+            "a renamed directory is the same one"
+        );
     }
 }

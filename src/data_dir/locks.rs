@@ -51,19 +51,27 @@ impl Locks {
 }
 
 /// Locks the directory; none if this filesystem cannot lock directories.
-fn of_directory(dir: &Path, lock: fn(&File) -> Result<(), TryLockError>) -> Result<Option<File>, DataDirError> {
+fn of_directory(
+    dir: &Path,
+    lock: fn(&File) -> Result<(), TryLockError>,
+) -> Result<Option<File>, DataDirError> {
     let directory = File::open(dir).map_err(io_at(dir))?;
     match lock(&directory) {
         Ok(()) => Ok(Some(directory)),
         Err(TryLockError::WouldBlock) => Err(DataDirError::InUse(dir.to_owned())),
         Err(TryLockError::Error(error)) => {
-            tracing::debug!(%error, "this filesystem cannot lock directories; the file LOCK alone protects the data directory");
+            tracing::debug!(%error, "this filesystem cannot lock directories; the file LOCK alone \
+                protects the data directory");
             Ok(None)
         }
     }
 }
 
-fn of_file(dir: &Path, path: PathBuf, locked: Result<(), TryLockError>) -> Result<(), DataDirError> {
+fn of_file(
+    dir: &Path,
+    path: PathBuf,
+    locked: Result<(), TryLockError>,
+) -> Result<(), DataDirError> {
     match locked {
         Ok(()) => Ok(()),
         Err(TryLockError::WouldBlock) => Err(DataDirError::InUse(dir.to_owned())),

@@ -107,12 +107,16 @@ impl Head {
     }
 
     fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
-        self.headers.iter().filter(move |(other, _)| *other == name).map(|(_, value)| value.as_slice())
+        self.headers
+            .iter()
+            .filter(move |(other, _)| *other == name)
+            .map(|(_, value)| value.as_slice())
     }
 
     /// True if another answer can follow this one's body. The end of the body must be beyond doubt.
     pub(super) fn keeps_connection(&self) -> bool {
-        let mut options = self.values(CONNECTION).flat_map(|value| value.split(|byte| *byte == b','));
+        let mut options =
+            self.values(CONNECTION).flat_map(|value| value.split(|byte| *byte == b','));
         self.is_plain && !options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"))
     }
 
@@ -123,11 +127,18 @@ impl Head {
 
     /// Parses the complete lines of a head.
     fn parse(bytes: &[u8]) -> Result<Self, Broken> {
-        let mut lines = bytes.split_inclusive(|byte| *byte == b'\n').filter_map(|line| line.strip_suffix(b"\n"));
+        let mut lines = bytes
+            .split_inclusive(|byte| *byte == b'\n')
+            .filter_map(|line| line.strip_suffix(b"\n"));
         let first = lines.next().unwrap_or_default();
-        let (is_new, status) =
-            status_of(first).ok_or(Broken::Malformed("the answer does not begin with an HTTP status"))?;
-        let mut head = Self { status, headers: Vec::new(), is_plain: is_new && first.ends_with(b"\r"), is_cut: false };
+        let (is_new, status) = status_of(first)
+            .ok_or(Broken::Malformed("the answer does not begin with an HTTP status"))?;
+        let mut head = Self {
+            status,
+            headers: Vec::new(),
+            is_plain: is_new && first.ends_with(b"\r"),
+            is_cut: false,
+        };
         if first.contains(&0) {
             return Err(Broken::Malformed("the head of the answer contains a zero byte"));
         }
@@ -159,7 +170,9 @@ impl Head {
         self.is_plain &= !name.is_empty() && name.iter().all(u8::is_ascii_graphic);
         let name = name.trim_ascii();
         let mut known = KEPT_HEADERS.into_iter().chain([CONNECTION, TRANSFER_ENCODING]);
-        let Some(name) = known.find(|known| name.eq_ignore_ascii_case(known.as_bytes())) else { return Ok(false) };
+        let Some(name) = known.find(|known| name.eq_ignore_ascii_case(known.as_bytes())) else {
+            return Ok(false);
+        };
         let value = value.strip_prefix(b":").unwrap_or_default().trim_ascii();
         self.headers.push((name, value.to_vec()));
         Ok(true)
@@ -179,8 +192,9 @@ fn status_of(line: &[u8]) -> Option<(bool, u16)> {
     }
     let rest = rest.trim_ascii_start();
     let versions = [(b"1.1 ".as_slice(), true), (b"1.0 ", false), (b"2 ", false), (b"2.0 ", false)];
-    let (rest, is_new) =
-        versions.into_iter().find_map(|(version, is_new)| Some((rest.strip_prefix(version)?, is_new)))?;
+    let (rest, is_new) = versions
+        .into_iter()
+        .find_map(|(version, is_new)| Some((rest.strip_prefix(version)?, is_new)))?;
     let rest = rest.trim_ascii_start();
     let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
     let status: u16 = str::from_utf8(rest.get(..digits)?).ok()?.parse().ok()?;
@@ -262,7 +276,11 @@ impl HeadReader {
             return Err(Broken::Closed);
         }
         let head = Head::parse(&std::mem::take(&mut self.bytes))?;
-        if is_interim(head.status) { Err(Broken::Closed) } else { Ok(Head { is_plain: false, ..head }) }
+        if is_interim(head.status) {
+            Err(Broken::Closed)
+        } else {
+            Ok(Head { is_plain: false, ..head })
+        }
     }
 
     /// Finds the end of the head, if complete.
@@ -322,14 +340,17 @@ impl Part {
             return Self::Over;
         }
         if let Some(encoding) = head.header(TRANSFER_ENCODING) {
-            let is_chunked = encoding.eq_ignore_ascii_case(b"chunked") && head.values(TRANSFER_ENCODING).count() == 1;
+            let is_chunked = encoding.eq_ignore_ascii_case(b"chunked")
+                && head.values(TRANSFER_ENCODING).count() == 1;
             // With both headers the length is in doubt: a proxy may have read it otherwise.
             let is_clear = is_chunked && head.header(CONTENT_LENGTH).is_none();
             return if is_clear { Self::Size(None) } else { Self::UntilClosed };
         }
         let mut lengths = head.values(CONTENT_LENGTH);
         let Some(first) = lengths.next() else { return Self::UntilClosed };
-        let digits = str::from_utf8(first).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+        let digits = str::from_utf8(first)
+            .ok()
+            .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
         match digits.and_then(|text| text.parse().ok()) {
             Some(length) if lengths.all(|other| other == first) => Self::Length(length).or_over(),
             _ => Self::UntilClosed,
@@ -345,12 +366,15 @@ impl Part {
         match (self, byte) {
             (Self::Size(known), _) if byte.is_ascii_hexdigit() => {
                 let digit = char::from(byte).to_digit(16).map_or(0, u64::from);
-                let size = known.unwrap_or(0).checked_mul(16).and_then(|size| size.checked_add(digit));
+                let size =
+                    known.unwrap_or(0).checked_mul(16).and_then(|size| size.checked_add(digit));
                 size.map_or(Self::Broken, |size| Self::Size(Some(size)))
             }
             (Self::Size(Some(0)) | Self::Extension(0), b'\n') => Self::Trailer { is_empty: true },
             (Self::Size(Some(size)) | Self::Extension(size), b'\n') => Self::Chunk(size),
-            (Self::Size(Some(size)), b'\r' | b';' | b' ' | b'\t') | (Self::Extension(size), _) => Self::Extension(size),
+            (Self::Size(Some(size)), b'\r' | b';' | b' ' | b'\t') | (Self::Extension(size), _) => {
+                Self::Extension(size)
+            }
             (Self::ChunkEnd, b'\r') => Self::ChunkEnd,
             (Self::ChunkEnd, b'\n') => Self::Size(None),
             (Self::Trailer { is_empty: true }, b'\n') => Self::Over,
@@ -426,7 +450,9 @@ impl Body {
         while let Some((first, rest)) = bytes.split_first() {
             let data = match self.part {
                 Part::UntilClosed => bytes.len(),
-                Part::Length(left) | Part::Chunk(left) => usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len()),
+                Part::Length(left) | Part::Chunk(left) => {
+                    usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len())
+                }
                 // Bytes after the end belong to no known answer.
                 Part::Over | Part::Broken => return self.end(),
                 Part::Size(_) | Part::Extension(_) | Part::ChunkEnd | Part::Trailer { .. } => {

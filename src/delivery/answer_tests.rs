@@ -99,16 +99,20 @@ const FRAMINGS: [&str; 6] = [
 /// Whole answers, each followed by the end of the connection, with the parsed status; `None` for an
 /// invalid answer. curl agrees with all of them.
 fn answers() -> Vec<(Vec<u8>, Option<u16>)> {
-    let odd = ODD_LINES.map(|line| (format!("HTTP/1.1 200 OK\r\n{line}{REST}").into_bytes(), ACCEPTED));
-    let first = FIRST_LINES.map(|(line, status)| (format!("{line}\r\n{REST}").into_bytes(), status));
+    let odd =
+        ODD_LINES.map(|line| (format!("HTTP/1.1 200 OK\r\n{line}{REST}").into_bytes(), ACCEPTED));
+    let first =
+        FIRST_LINES.map(|(line, status)| (format!("{line}\r\n{REST}").into_bytes(), status));
     let whole = WHOLE.map(|(answer, status)| (answer.into(), status));
-    let latin = [b"HTTP/1.1 200 \xe9\xff\r\nX: \xe9\r\n\xe9: y\r\n".as_slice(), REST.as_bytes()].concat();
+    let latin =
+        [b"HTTP/1.1 200 \xe9\xff\r\nX: \xe9\r\n\xe9: y\r\n".as_slice(), REST.as_bytes()].concat();
     odd.into_iter().chain(first).chain(whole).chain([(latin, ACCEPTED)]).collect()
 }
 
 /// Answers on which curl disagrees.
 fn others() -> Vec<(Vec<u8>, Option<u16>)> {
-    let framings = FRAMINGS.map(|framing| (format!("HTTP/1.1 200 OK\r\n{framing}\r\n\r\nok").into_bytes(), ACCEPTED));
+    let framings = FRAMINGS
+        .map(|framing| (format!("HTTP/1.1 200 OK\r\n{framing}\r\n\r\nok").into_bytes(), ACCEPTED));
     // The request did not ask for another protocol, so 101 is a refusal. curl waits for an answer
     // in the other protocol.
     let switching = (b"HTTP/1.1 101 Switching Protocols\r\n\r\n".to_vec(), Some(101));
@@ -132,8 +136,14 @@ fn read(answer: &[u8], portion: usize) -> Option<u16> {
 fn ask_curl(answer: &[u8]) -> (Option<i32>, u16) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
-    let arguments = ["-s", "-m", "60", "-o", "/dev/null", "-w", "%{http_code}", "-d", "BODY", "--noproxy", "*"];
-    let curl = Command::new("curl").args(arguments).arg(url).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let arguments =
+        ["-s", "-m", "60", "-o", "/dev/null", "-w", "%{http_code}", "-d", "BODY", "--noproxy", "*"];
+    let curl = Command::new("curl")
+        .args(arguments)
+        .arg(url)
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
     let (mut stream, _) = listener.accept().unwrap();
     stream.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
     let (mut request, mut chunk) = (Vec::new(), [0; 1024]);
@@ -167,14 +177,20 @@ fn curl_itself_says_the_same() {
     }
     for (answer, status) in answers() {
         let (code, said) = ask_curl(&answer);
-        assert_eq!((code == Some(0)).then_some(said), status, "{code:?} {:?}", String::from_utf8_lossy(&answer));
+        assert_eq!(
+            (code == Some(0)).then_some(said),
+            status,
+            "{code:?} {:?}",
+            String::from_utf8_lossy(&answer)
+        );
     }
 }
 
 #[test]
 fn a_header_is_found_whatever_its_spelling_and_a_folded_one_is_whole() {
     let mut reader = HeadReader::new(HEAD_BYTES_MAX);
-    let head = b"HTTP/1.1 503 X\r\nRETRY-AFTER : 7\r\nVia:a\r\n\tb\r\n  c \r\nX: y\r\n z\r\nVia: d\r\n\r\nrest";
+    let head = b"HTTP/1.1 503 X\r\nRETRY-AFTER : 7\r\nVia:a\r\n\tb\r\n  c \r\nX: y\r\n z\r\nVia: \
+        d\r\n\r\nrest";
     let read = reader.feed(head).unwrap().unwrap();
     assert_eq!(read.header("retry-after"), Some(b"7".as_slice()));
     assert_eq!(read.header("via"), Some(b"a b c".as_slice()), "the first of them");
@@ -202,8 +218,10 @@ fn a_head_is_bounded_and_so_are_those_that_announce_one() {
 fn of_a_head_that_is_too_long_the_status_counts_and_what_is_whole_of_it() {
     for status in [200, 204, 503] {
         let mut reader = HeadReader::new(128);
-        let head =
-            format!("HTTP/1.1 {status} X\r\nRetry-After: 7\r\nContent-Length: 0\r\nSet-Cookie: {}\0", "x".repeat(128));
+        let head = format!(
+            "HTTP/1.1 {status} X\r\nRetry-After: 7\r\nContent-Length: 0\r\nSet-Cookie: {}\0",
+            "x".repeat(128)
+        );
         let read = reader.feed(head.as_bytes()).unwrap().unwrap();
         assert_eq!((read.status, read.header("retry-after")), (status, Some(b"7".as_slice())));
         let body = Body::of(&read, 1_000, 8);
@@ -212,7 +230,10 @@ fn of_a_head_that_is_too_long_the_status_counts_and_what_is_whole_of_it() {
     }
     let mut reader = HeadReader::new(64);
     let fed = reader.feed(&[b"HTTP/1.1 200 OK\r\nno colon\r\n".as_slice(), &[b'x'; 64]].concat());
-    assert!(matches!(fed, Err(Broken::Malformed(_))), "what is no HTTP does not become some by its length");
+    assert!(
+        matches!(fed, Err(Broken::Malformed(_))),
+        "what is no HTTP does not become some by its length"
+    );
 }
 
 /// Reads a body after this head, fed in chunks of this size; returns the kept part, and true if the
@@ -254,11 +275,20 @@ fn bodies_end_where_they_say_and_only_clear_ones_free_their_connection() {
         ("HTTP/1.1 200 X\r\nContent-Length: +4\r\n\r\n", "body", "body", false),
         ("HTTP/1.1 200 X\r\nContent-Length: 4\r\nContent-Length: 4\r\n\r\n", "body", "body", true),
         ("HTTP/1.1 200 X\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", "body", "body", false),
-        ("HTTP/1.1 200 X\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: x\r\n\r\n", "body", "body", false),
+        (
+            "HTTP/1.1 200 X\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: x\r\n\r\n",
+            "body",
+            "body",
+            false,
+        ),
     ] {
         for portion in [1, 2, 5, 100] {
             let (found, free) = body(head, bytes.as_bytes(), portion);
-            assert_eq!((found.as_slice(), free), (kept.as_bytes(), is_free), "{head:?} {bytes:?} by {portion}");
+            assert_eq!(
+                (found.as_slice(), free),
+                (kept.as_bytes(), is_free),
+                "{head:?} {bytes:?} by {portion}"
+            );
         }
     }
 }

@@ -9,7 +9,7 @@ use tokio::runtime::Handle;
 
 use super::completion::Completion;
 use super::envelope::Body;
-use super::notices;
+use super::operational_events;
 use super::scheduler::Attempts;
 use super::secrets;
 use super::sender::{Request, Sender};
@@ -22,7 +22,7 @@ use crate::commands::{Command, SettleAttempt, SettleOutcome};
 use crate::commit::{CommitError, Intake, Refused};
 use crate::journal::{Position, Reader};
 use crate::model::delivery::{AttemptOutcome, Verdict};
-use crate::model::notice::NoticeKind;
+use crate::model::operational_event::OperationalEventKind;
 use crate::model::time::Timestamp;
 use crate::rules::breaker::Answer;
 use crate::rules::retry::{RetryPolicy, disables, verdict};
@@ -86,7 +86,8 @@ impl AttempterPorts {
         let settings = self.settings.get();
         let body = self.body(&delivery)?;
         let Some(outcome) = self.send(&settings.sender, &delivery, (number, body)).await else {
-            tracing::error!(endpoint = %delivery.endpoint.id, "the secret of the endpoint was encrypted with another key");
+            tracing::error!(endpoint = %delivery.endpoint.id, "the secret of the endpoint was \
+                encrypted with another key");
             return None;
         };
         let now = Timestamp(self.clock.now_ms());
@@ -95,7 +96,13 @@ impl AttempterPorts {
         // Due times are steady times, so a clock set back delays no retry.
         let steady = Timestamp(self.clock.steady_ms());
         completion.answered(Answer::of(&outcome), steady);
-        let verdict = verdict(&policy_of(&settings.policy, &delivery), in_schedule, &outcome, steady, random::unit());
+        let verdict = verdict(
+            &policy_of(&settings.policy, &delivery),
+            in_schedule,
+            &outcome,
+            steady,
+            random::unit(),
+        );
         let disables = disables(settings.disable_after_ms, delivery.failing_since, &outcome, now);
         self.count(&outcome);
         let mut settle = SettleAttempt {
@@ -108,30 +115,35 @@ impl AttempterPorts {
             verdict,
             disables,
             previous: delivery.last_attempt,
-            notices: Vec::new(),
+            operational_events: Vec::new(),
         };
-        settle.notices = notices::caused_by(&delivery, &settle, now, settings.failing_after_ms);
+        settle.operational_events =
+            operational_events::caused_by(&delivery, &settle, now, settings.failing_after_ms);
         let became = self.settle(&settle, completion).await?;
         self.note(&settle, &became);
         // The settling had no effect, so the scheduler must read the delivery from the state.
-        Some(verdict).filter(|_| became != SettleOutcome::Moot)
+        Some(verdict).filter(|_| became != SettleOutcome::NoEffect)
     }
 
     fn body(&self, delivery: &DueDelivery) -> Option<Body> {
-        let frame = self.journal.read(Position(delivery.position)).map_err(|error| error.to_string());
-        let command = frame
-            .and_then(|frame| Command::read(frame.kind, frame.version, &frame.body).map_err(|error| error.to_string()));
+        let frame =
+            self.journal.read(Position(delivery.position)).map_err(|error| error.to_string());
+        let command = frame.and_then(|frame| {
+            Command::read(frame.kind, frame.version, &frame.body).map_err(|error| error.to_string())
+        });
         match command.map(|command| command.into_event(delivery.event)) {
             Ok(Some(submit)) => {
                 let form = delivery.endpoint.settings.body;
                 Some(Body::of(form, delivery.event, delivery.received_at, submit.event))
             }
             Ok(None) => {
-                tracing::error!(event = %delivery.event, "the journal holds another frame at the position of the event");
+                tracing::error!(event = %delivery.event, "the journal holds another frame at the \
+                    position of the event");
                 None
             }
             Err(error) => {
-                tracing::error!(event = %delivery.event, error, "the payload of the event cannot be read from the journal");
+                tracing::error!(event = %delivery.event, error, "the payload of the event cannot \
+                    be read from the journal");
                 None
             }
         }
@@ -166,13 +178,15 @@ impl AttempterPorts {
             None => self.metrics.attempt_ok(),
             Some(error) => self.metrics.attempt_failed(error.code as usize),
         }
-        self.metrics.attempt_seconds.observe(Duration::from_millis(outcome.duration_ms.into()).as_secs_f64());
+        self.metrics
+            .attempt_seconds
+            .observe(Duration::from_millis(outcome.duration_ms.into()).as_secs_f64());
     }
 
     /// Logs and counts the settled attempt.
     fn note(&self, settle: &SettleAttempt, became: &SettleOutcome) {
         let SettleAttempt { event, endpoint, number, verdict, .. } = *settle;
-        if *became == SettleOutcome::Moot {
+        if *became == SettleOutcome::NoEffect {
             tracing::debug!(%event, %endpoint, attempt = number, "the attempt was settled before");
             return;
         }
@@ -183,7 +197,8 @@ impl AttempterPorts {
         self.count_told(became);
         let detail = settle.outcome.error.as_ref().map_or("", |error| error.detail.as_str());
         if matches!(became, SettleOutcome::Canceled(_)) {
-            tracing::info!(%event, %endpoint, attempt = number, detail, "the delivery was canceled during the attempt");
+            tracing::info!(%event, %endpoint, attempt = number, detail, "the delivery was \
+                canceled during the attempt");
             return;
         }
         self.metrics.deliveries.of(outcome_of(verdict)).inc();
@@ -191,10 +206,12 @@ impl AttempterPorts {
             Verdict::Delivered => tracing::debug!(%event, %endpoint, attempt = number, "delivered"),
             Verdict::RetryAt(at) => {
                 let at = Timestamp(self.clock.wall_ms_of(at.0));
-                tracing::info!(%event, %endpoint, attempt = number, next_attempt = %at, detail, "the attempt failed; the delivery is retried");
+                tracing::info!(%event, %endpoint, attempt = number, next_attempt = %at, detail,
+                "the attempt failed; the delivery is retried");
             }
             Verdict::Dead(reason) => {
-                tracing::warn!(%event, %endpoint, attempt = number, reason = reason.name(), detail, "the attempt failed; the delivery is a dead letter");
+                tracing::warn!(%event, %endpoint, attempt = number, reason = reason.name(), detail,
+                "the attempt failed; the delivery is a dead letter");
             }
         }
     }
@@ -209,7 +226,11 @@ impl AttempterPorts {
 
     /// Settles the attempt, and waits while intake or disk is full; `None` if the attempt cannot be
     /// stored.
-    async fn settle(&self, settle: &SettleAttempt, completion: &mut Completion) -> Option<SettleOutcome> {
+    async fn settle(
+        &self,
+        settle: &SettleAttempt,
+        completion: &mut Completion,
+    ) -> Option<SettleOutcome> {
         loop {
             let stored = match self.intake.submit(settle.clone()) {
                 Ok(pending) => {
@@ -220,7 +241,9 @@ impl AttempterPorts {
             };
             match stored {
                 Ok(outcome) => return Some(outcome),
-                Err(CommitError::Refused(Refused::ShuttingDown) | CommitError::NotAllowed(_)) => return None,
+                Err(CommitError::Refused(Refused::ShuttingDown) | CommitError::NotAllowed(_)) => {
+                    return None;
+                }
                 Err(CommitError::Refused(Refused::Overloaded | Refused::DiskFull(_))) => {
                     tokio::time::sleep(AGAIN).await;
                 }
@@ -230,19 +253,21 @@ impl AttempterPorts {
 }
 
 fn policy_of<'a>(policy: &'a RetryPolicy, delivery: &DueDelivery) -> Cow<'a, RetryPolicy> {
-    let Some(own) = &delivery.endpoint.settings.retry_schedule_s else { return Cow::Borrowed(policy) };
+    let Some(own) = &delivery.endpoint.settings.retry_schedule_s else {
+        return Cow::Borrowed(policy);
+    };
     let schedule_ms = own.iter().map(|wait_s| u64::from(*wait_s) * 1_000).collect();
     Cow::Owned(RetryPolicy { schedule_ms, jitter_share: policy.jitter_share })
 }
 
 /// Returns the metric series for operational events of a kind.
-fn series_of(kind: NoticeKind) -> OperationalEvent {
+fn series_of(kind: OperationalEventKind) -> OperationalEvent {
     match kind {
-        NoticeKind::EndpointFailing => OperationalEvent::EndpointFailing,
-        NoticeKind::EndpointDisabled => OperationalEvent::EndpointDisabled,
-        NoticeKind::EndpointRecovered => OperationalEvent::EndpointRecovered,
-        NoticeKind::DeliveryDead => OperationalEvent::DeliveryDead,
-        NoticeKind::DiskLow => OperationalEvent::DiskLow,
+        OperationalEventKind::EndpointFailing => OperationalEvent::EndpointFailing,
+        OperationalEventKind::EndpointDisabled => OperationalEvent::EndpointDisabled,
+        OperationalEventKind::EndpointRecovered => OperationalEvent::EndpointRecovered,
+        OperationalEventKind::DeliveryDead => OperationalEvent::DeliveryDead,
+        OperationalEventKind::DiskLow => OperationalEvent::DiskLow,
     }
 }
 

@@ -14,7 +14,12 @@ pub struct Breakers(RwLock<HashMap<EndpointId, BreakerView>>);
 impl Breakers {
     /// Returns the breaker of the endpoint.
     pub fn of(&self, endpoint: EndpointId) -> BreakerView {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).get(&endpoint).copied().unwrap_or_default()
+        self.0
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&endpoint)
+            .copied()
+            .unwrap_or_default()
     }
 
     /// Sets the breaker of the endpoint; returns the number of open and half-open breakers.

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crossbeam_channel::Sender;
 
-use super::turns::Standing;
+use super::fair_queue::EndpointHealth;
 use crate::base::clock::Clock;
 use crate::model::delivery::Verdict;
 use crate::model::id::{EndpointId, EventId, OrgNo};
@@ -28,12 +28,12 @@ pub struct Attempt {
     /// The event to deliver.
     pub event: EventId,
     /// The health of the endpoint at the beginning of the attempt.
-    pub(super) standing: Standing,
+    pub(super) health: EndpointHealth,
 }
 
 /// The reported progress of an attempt.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Told {
+pub(super) struct Progress {
     /// The answer and its time, once the request is over: from then on another attempt may begin
     /// while this outcome goes to the journal. A pause begins with the answer, however late the
     /// report arrives.
@@ -46,15 +46,15 @@ pub(super) struct Told {
 
 /// The progress of an attempt, shared by attempt and scheduler.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Ledger(Arc<Mutex<Told>>);
+pub(super) struct Ledger(Arc<Mutex<Progress>>);
 
 impl Ledger {
     /// Returns the progress reported so far.
-    pub(super) fn told(&self) -> Told {
+    pub(super) fn progress(&self) -> Progress {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn tell(&self, change: impl FnOnce(&mut Told)) {
+    fn tell(&self, change: impl FnOnce(&mut Progress)) {
         change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
     }
 }
@@ -74,7 +74,12 @@ pub struct Completion {
 }
 
 impl Completion {
-    pub(super) fn new(attempt: Attempt, ledger: Ledger, reports: Sender<u64>, clock: Clock) -> Self {
+    pub(super) fn new(
+        attempt: Attempt,
+        ledger: Ledger,
+        reports: Sender<u64>,
+        clock: Clock,
+    ) -> Self {
         let (answer, answered_at, verdict) = (Answer::Nothing, None, None);
         Self { reports, ledger, clock, attempt, answer, answered_at, verdict, is_over: false }
     }
@@ -93,7 +98,7 @@ impl Completion {
     pub fn over(&mut self) {
         if !std::mem::replace(&mut self.is_over, true) {
             let at = self.answered_at.unwrap_or_else(|| Timestamp(self.clock.steady_ms()));
-            self.ledger.tell(|told| told.answer = Some((self.answer, at)));
+            self.ledger.tell(|progress| progress.answer = Some((self.answer, at)));
             self.report();
         }
     }
@@ -107,7 +112,9 @@ impl Completion {
         // The channel has room for two reports of each attempt, so only a stopped scheduler leaves
         // it full.
         if self.reports.try_send(self.attempt.number).is_err() {
-            tracing::debug!("the queue of reports is full; the scheduler's scan finds the delivery");
+            tracing::debug!(
+                "the queue of reports is full; the scheduler's scan finds the delivery"
+            );
         }
     }
 }
@@ -115,7 +122,7 @@ impl Completion {
 impl Drop for Completion {
     fn drop(&mut self) {
         self.over();
-        self.ledger.tell(|told| (told.is_settled, told.verdict) = (true, self.verdict));
+        self.ledger.tell(|progress| (progress.is_settled, progress.verdict) = (true, self.verdict));
         self.report();
     }
 }
@@ -127,8 +134,10 @@ mod tests {
     fn completion() -> (Completion, Ledger, crossbeam_channel::Receiver<u64>) {
         let (reports, heard) = crossbeam_channel::bounded(2);
         let (org, endpoint, event) = (OrgNo(1), EndpointId(2), EventId(3));
-        let (attempt, ledger) =
-            (Attempt { number: 7, org, endpoint, event, standing: Standing::Works }, Ledger::default());
+        let (attempt, ledger) = (
+            Attempt { number: 7, org, endpoint, event, health: EndpointHealth::Healthy },
+            Ledger::default(),
+        );
         (Completion::new(attempt, ledger.clone(), reports, Clock::manual(9)), ledger, heard)
     }
 
@@ -140,10 +149,17 @@ mod tests {
             panic!("as an attempt may");
         });
         assert!(std::panic::catch_unwind(attempt).is_err());
-        let told = ledger.told();
+        let progress = ledger.progress();
         assert!(
-            matches!(told, Told { answer: Some((Answer::Nothing, Timestamp(9))), is_settled: true, verdict: None }),
-            "{told:?}"
+            matches!(
+                progress,
+                Progress {
+                    answer: Some((Answer::Nothing, Timestamp(9))),
+                    is_settled: true,
+                    verdict: None
+                }
+            ),
+            "{progress:?}"
         );
         assert_eq!(heard.try_iter().collect::<Vec<_>>(), [7, 7], "one report for each");
     }
@@ -155,10 +171,13 @@ mod tests {
         completion.answered(Answer::Accepted, Timestamp(5));
         completion.over();
         assert!(matches!(
-            ledger.told(),
-            Told { answer: Some((Answer::Accepted, Timestamp(5))), is_settled: false, .. }
+            ledger.progress(),
+            Progress { answer: Some((Answer::Accepted, Timestamp(5))), is_settled: false, .. }
         ));
         completion.end(Some(Verdict::Delivered));
-        assert!(matches!(ledger.told(), Told { is_settled: true, verdict: Some(Verdict::Delivered), .. }));
+        assert!(matches!(
+            ledger.progress(),
+            Progress { is_settled: true, verdict: Some(Verdict::Delivered), .. }
+        ));
     }
 }

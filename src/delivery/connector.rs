@@ -98,7 +98,9 @@ impl Connector {
         is_secure: bool,
         steps: &mut Steps,
     ) -> Result<Box<dyn Stream>, Failure> {
-        timeout(self.timeout, self.connect_untimed(target, is_secure, steps)).await.map_err(|_elapsed| TooLate)?
+        timeout(self.timeout, self.connect_untimed(target, is_secure, steps))
+            .await
+            .map_err(|_elapsed| TooLate)?
     }
 
     async fn connect_untimed(
@@ -126,7 +128,12 @@ impl Connector {
     }
 
     /// Makes the TLS handshake over a TCP connection.
-    async fn secure(&self, host: &str, tcp: TcpStream, steps: &mut Steps) -> Result<Box<dyn Stream>, Failure> {
+    async fn secure(
+        &self,
+        host: &str,
+        tcp: TcpStream,
+        steps: &mut Steps,
+    ) -> Result<Box<dyn Stream>, Failure> {
         let begun = Instant::now();
         let name = ServerName::try_from(host.to_owned())?;
         let bounded = Wire { stream: tcp, read_bytes: 0, read_bytes_max: HANDSHAKE_BYTES_MAX };
@@ -151,7 +158,9 @@ async fn first_to_answer(addresses: &[SocketAddr]) -> io::Result<(SocketAddr, Tc
         match timeout(HEAD_START, trying.next()).await {
             Ok(Some(Ok(connected))) => return Ok(connected),
             Ok(Some(Err(error))) => refusal = refusal.or(Some(error)),
-            Ok(None) => return Err(refusal.unwrap_or_else(|| io::ErrorKind::AddrNotAvailable.into())),
+            Ok(None) => {
+                return Err(refusal.unwrap_or_else(|| io::ErrorKind::AddrNotAvailable.into()));
+            }
             Err(_elapsed) => {}
         }
     }
@@ -234,18 +243,30 @@ struct Wire<S> {
 }
 
 impl<S: Stream> AsyncRead for Wire<S> {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let wire = self.get_mut();
         let before = buf.filled().len();
         ready!(Pin::new(&mut wire.stream).poll_read(cx, buf))?;
         wire.read_bytes = wire.read_bytes.saturating_add(buf.filled().len().saturating_sub(before));
         let is_too_long = wire.read_bytes > wire.read_bytes_max;
-        Poll::Ready(if is_too_long { Err(io::Error::other(TooLong(wire.read_bytes_max))) } else { Ok(()) })
+        Poll::Ready(if is_too_long {
+            Err(io::Error::other(TooLong(wire.read_bytes_max)))
+        } else {
+            Ok(())
+        })
     }
 }
 
 impl<S: Stream> AsyncWrite for Wire<S> {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let wire = self.get_mut();
         wire.read_bytes = 0;
         Pin::new(&mut wire.stream).poll_write(cx, bytes)

@@ -53,6 +53,8 @@ pub(in crate::delivery) fn full_backlog() -> (TcpListener, Vec<std::net::TcpStre
     rustix::net::listen(&full, 0).unwrap();
     let address = full.local_addr().unwrap();
     let wait = Duration::from_millis(200);
-    let filling = std::iter::from_fn(|| std::net::TcpStream::connect_timeout(&address, wait).ok()).take(64).collect();
+    let filling = std::iter::from_fn(|| std::net::TcpStream::connect_timeout(&address, wait).ok())
+        .take(64)
+        .collect();
     (full, filling)
 }

@@ -36,9 +36,10 @@ impl Body {
                 };
                 Self { content_type: json, bytes: wrap(&head, b",\"data\":", &event.payload) }
             }
-            BodyForm::CloudEvents => {
-                Self { content_type: "application/cloudevents+json", bytes: cloud_event(id, received_at, &event) }
-            }
+            BodyForm::CloudEvents => Self {
+                content_type: "application/cloudevents+json",
+                bytes: cloud_event(id, received_at, &event),
+            },
         }
     }
 }
@@ -123,7 +124,10 @@ mod tests {
         NewEvent {
             event_type: "order.created".parse().unwrap(),
             dedup: None,
-            labels: labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+            labels: labels
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect(),
             occurred_at: None,
             deliver_after: None,
             payload: payload.into(),
@@ -144,7 +148,10 @@ mod tests {
         .concat();
         assert_eq!(String::from_utf8(body.bytes.clone()), String::from_utf8(expected));
         let parsed: Value = serde_json::from_slice(&body.bytes).unwrap();
-        assert_eq!((&parsed["data"]["z"], body.content_type), (&Value::from("ä"), "application/json"));
+        assert_eq!(
+            (&parsed["data"]["z"], body.content_type),
+            (&Value::from("ä"), "application/json")
+        );
         assert_eq!(Body::of(BodyForm::Payload, ID, AT, event(payload, &[])).bytes, payload);
     }
 
@@ -179,10 +186,16 @@ mod tests {
     #[test]
     fn an_event_that_is_no_cloud_event_gets_our_attributes() {
         let ours = serde_json::json!({
-            "specversion": "1.0", "id": ID.to_string(), "source": "urn:triggerd", "type": "order.created",
-            "time": "2026-01-31T10:00:00.007Z", "datacontenttype": "application/json", "data": {"a": 1},
+            "specversion": "1.0", "id": ID.to_string(), "source": "urn:triggerd",
+            "type": "order.created",
+            "time": "2026-01-31T10:00:00.007Z", "datacontenttype": "application/json",
+            "data": {"a": 1},
         });
-        assert_eq!(read(event(b"{\"a\":1}", &[("region", "eu"), ("ce-id", "7")])), ours, "labels are no attributes");
+        assert_eq!(
+            read(event(b"{\"a\":1}", &[("region", "eu"), ("ce-id", "7")])),
+            ours,
+            "labels are no attributes"
+        );
     }
 
     #[test]
@@ -197,8 +210,12 @@ mod tests {
             ("urgent", AttributeValue::Boolean(true)),
         ];
         let of = |payload: &[u8], data: DataKind| {
-            let attributes = attributes.clone().map(|(name, value)| (name.to_owned(), value)).into();
-            NewEvent { cloudevent: Some(Box::new(CloudEvent { attributes, data })), ..event(payload, &[]) }
+            let attributes =
+                attributes.clone().map(|(name, value)| (name.to_owned(), value)).into();
+            NewEvent {
+                cloudevent: Some(Box::new(CloudEvent { attributes, data })),
+                ..event(payload, &[])
+            }
         };
         let context = r#"{"specversion":"1.0","type":"order.created","id":"7","source":"/shop","time":"1937-01-01T12:00:27.870+00:20","subject":"s \" s","count":-7,"urgent":true"#;
         for (payload, data, behind) in [

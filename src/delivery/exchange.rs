@@ -28,9 +28,14 @@ impl Link {
     ///
     /// # Errors
     /// No answer came; `reader` says if any byte came.
-    pub(super) async fn exchange(&mut self, request: (&[u8], &[u8]), reader: &mut HeadReader) -> Result<Head, Broken> {
+    pub(super) async fn exchange(
+        &mut self,
+        request: (&[u8], &[u8]),
+        reader: &mut HeadReader,
+    ) -> Result<Head, Broken> {
         let stream = &mut *self.stream;
-        let mut exchange = Exchange { stream, head: request.0, body: request.1, is_flushed: false, refusal: None };
+        let mut exchange =
+            Exchange { stream, head: request.0, body: request.1, is_flushed: false, refusal: None };
         let mut head = poll_fn(|cx| exchange.poll(cx, reader)).await?;
         if !exchange.is_flushed {
             head.ends_connection();
@@ -76,20 +81,27 @@ struct Exchange<'a> {
 }
 
 impl Exchange<'_> {
-    fn poll(&mut self, cx: &mut Context<'_>, reader: &mut HeadReader) -> Poll<Result<Head, Broken>> {
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        reader: &mut HeadReader,
+    ) -> Poll<Result<Head, Broken>> {
         if let Poll::Ready(Err(error)) = self.poll_send(cx) {
             self.refusal = Some(error);
         }
         loop {
             let mut fed = Ok(None);
-            match ready!(poll_some(self.stream, cx, reader.room(), |bytes| fed = reader.feed(bytes))) {
+            match ready!(poll_some(self.stream, cx, reader.room(), |bytes| fed = reader.feed(bytes)))
+            {
                 Ok(true) => {
                     if let Some(head) = fed? {
                         return Poll::Ready(Ok(head));
                     }
                 }
                 Ok(false) => return Poll::Ready(reader.end()),
-                Err(error) => return Poll::Ready(Err(Broken::Io(self.refusal.take().unwrap_or(error)))),
+                Err(error) => {
+                    return Poll::Ready(Err(Broken::Io(self.refusal.take().unwrap_or(error))));
+                }
             }
         }
     }

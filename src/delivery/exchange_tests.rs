@@ -131,7 +131,11 @@ async fn a_kept_connection_that_ends_without_a_word_is_no_attempt() {
         assert_eq!(send(&sender, &url).await.error, None);
         let second = send(&sender, &url).await;
         assert_eq!((second.status, &second.error), (Some(200), &None), "{ends:?}");
-        assert!(second.timing.connect_ms.is_some(), "it went over a new connection: {:?}", second.timing);
+        assert!(
+            second.timing.connect_ms.is_some(),
+            "it went over a new connection: {:?}",
+            second.timing
+        );
         assert_eq!(served.await.unwrap(), [2, 1], "{ends:?}: sent again, once");
     }
 }
@@ -142,7 +146,11 @@ async fn it_is_sent_again_once_and_only_if_not_a_byte_came() {
     let client = sender();
     assert_eq!(send(&client, &url).await.error, None);
     let second = send(&client, &url).await;
-    assert_eq!(second.error.unwrap().code, ErrorCode::Protocol, "a new connection that ends is an attempt");
+    assert_eq!(
+        second.error.unwrap().code,
+        ErrorCode::Protocol,
+        "a new connection that ends is an attempt"
+    );
     assert_eq!(served.await.unwrap(), [2, 1]);
 
     for word in [
@@ -176,7 +184,8 @@ async fn a_408_that_ends_a_kept_connection_is_no_attempt_and_any_other_408_is_a_
         (Then::SayAndClose(bare), OK, 200, vec![2, 1]),
         // On the new connection the answer is final.
         (Then::SayAndClose(ends), ends, 408, vec![2, 1]),
-        // A connection that stays open was not idle for too long, and other answers say nothing of that.
+        // A connection that stays open was not idle for too long, and other answers say nothing of
+        // that.
         (Then::Say(stays), "", 408, vec![2]),
         (Then::SayAndClose(busy), "", 503, vec![2]),
     ] {
@@ -186,7 +195,11 @@ async fn a_408_that_ends_a_kept_connection_is_no_attempt_and_any_other_408_is_a_
         let client = sender();
         assert_eq!(send(&client, &url).await.error, None);
         let second = send(&client, &url).await;
-        assert_eq!((second.status, second.error.is_none()), (Some(status), status == 200), "{on_kept:?}");
+        assert_eq!(
+            (second.status, second.error.is_none()),
+            (Some(status), status == 200),
+            "{on_kept:?}"
+        );
         assert_eq!(second.timing.connect_ms.is_some(), requests.len() == 2, "{on_kept:?}");
         assert_eq!(served.await.unwrap(), requests, "{on_kept:?}");
     }
@@ -226,7 +239,9 @@ async fn a_connection_that_was_closed_or_said_more_meanwhile_is_not_used_again()
         Then::Say("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: Keep-Alive, Close\r\n\r\n"),
         Then::Say("HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n"),
         Then::Say("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nPHP Warning: x\r\n\r\n"),
-        Then::Say("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+        Then::Say(
+            "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        ),
         Then::Say("HTTP/1.1 200 OK\nContent-Length: 0\n\n"),
     ] {
         let (url, served) = receiver(vec![vec![first], vec![Then::Say(OK)]]);
@@ -244,7 +259,11 @@ async fn a_connection_that_was_closed_or_said_more_meanwhile_is_not_used_again()
         let (url, served) = receiver(vec![vec![Then::Say(first), Then::Say(OK)]]);
         let sender = sender();
         assert_eq!(send(&sender, &url).await.error, None);
-        assert_eq!(send(&sender, &url).await.timing.connect_ms, None, "{first:?}: the connection is used again");
+        assert_eq!(
+            send(&sender, &url).await.timing.connect_ms,
+            None,
+            "{first:?}: the connection is used again"
+        );
         assert_eq!(served.await.unwrap(), [2]);
     }
 }
@@ -278,7 +297,10 @@ async fn an_acceptance_counts_at_its_head_whatever_becomes_of_its_body() {
         let (url, closed, served) = waiting(words);
         let outcome = send(&sender(), &url).await;
         assert_eq!((outcome.error, outcome.body), (None, Vec::new()), "{words:?}");
-        assert!(u128::from(outcome.duration_ms) < LONG.as_millis(), "{words:?}: not held until the timeout");
+        assert!(
+            u128::from(outcome.duration_ms) < LONG.as_millis(),
+            "{words:?}: not held until the timeout"
+        );
         assert!(!closed.load(Ordering::SeqCst), "{words:?}: its rest is still listened to");
         if words.starts_with("HTTP/1.0") {
             // The sender closes the connection in the end.
@@ -295,7 +317,11 @@ async fn of_a_refusal_what_it_says_is_kept_as_far_as_it_comes_soon() {
     assert!(u128::from(outcome.duration_ms) < LONG.as_millis());
     drop(served);
     for (words, kept) in [
-        ("HTTP/1.1 404 X\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nnot\r\n5\r\n here\r\n0\r\n\r\n", "not here"),
+        (
+            "HTTP/1.1 404 X\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nnot\r\n5\r\n \
+             here\r\n0\r\n\r\n",
+            "not here",
+        ),
         ("HTTP/1.1 404 X\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nnotZZ", "not"),
         ("HTTP/1.0 404 X\r\n\r\nnot here", "not here"),
         ("HTTP/1.1 404 X\r\nContent-Length: 3\r\n\r\nnot here", "not"),
@@ -336,7 +362,8 @@ async fn what_scripts_and_old_servers_put_into_a_head_makes_an_acceptance_no_les
         "X-Bare: line feed\n",
         "Content-Length: 2\r\nContent-Length: 3\r\n",
     ] {
-        let (url, served) = odd_receiver(format!("HTTP/1.1 200 OK\r\n{odd}Content-Length: 2\r\n\r\nok"));
+        let (url, served) =
+            odd_receiver(format!("HTTP/1.1 200 OK\r\n{odd}Content-Length: 2\r\n\r\nok"));
         let outcome = send(&sender(), &url).await;
         assert_eq!((outcome.status, &outcome.error), (Some(200), &None), "{odd:?}");
         served.await.unwrap();
@@ -365,7 +392,11 @@ fn odd_receiver(words: String) -> (String, Served<()>) {
 /// connections still open afterwards.
 async fn left_open(at_a_time: usize, idle_connections_per_host: usize) -> usize {
     let egress = EgressRules { allow: vec!["127.0.0.0/8".parse().unwrap()] };
-    let config = SenderConfig { timeout: LONG, idle_connections_per_host, ..SenderConfig::new(Arc::new(egress)) };
+    let config = SenderConfig {
+        timeout: LONG,
+        idle_connections_per_host,
+        ..SenderConfig::new(Arc::new(egress))
+    };
     let sender = Sender::new(config).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/hook", listener.local_addr().unwrap());

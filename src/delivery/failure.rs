@@ -30,33 +30,50 @@ pub(super) fn explain(error: &(dyn Error + 'static), step: Step, place: &str) ->
         return named(ErrorCode::Tls, format!("the TLS handshake with {place} failed: {words}"));
     }
     if let Some(cut) = links.iter().find_map(|link| link.downcast_ref::<TooLong>()) {
-        return named(ErrorCode::Tls, format!("the TLS handshake with {place} failed: the receiver sent {cut}"));
+        return named(
+            ErrorCode::Tls,
+            format!("the TLS handshake with {place} failed: the receiver sent {cut}"),
+        );
     }
     match links.iter().find_map(|link| link.downcast_ref::<Broken>()) {
         Some(Broken::TooLong) => {
             let kib = HEAD_BYTES_MAX >> 10;
-            let detail = format!("the first line of the answer from {place} is longer than {kib} KiB");
+            let detail =
+                format!("the first line of the answer from {place} is longer than {kib} KiB");
             return named(ErrorCode::Protocol, detail);
         }
         Some(Broken::OnlyInterim) => {
             let kib = INTERIM_BYTES_MAX >> 10;
-            let detail = format!("{place} sent no final answer, only more than {kib} KiB of interim answers (1xx)");
+            let detail = format!(
+                "{place} sent no final answer, only more than {kib} KiB of interim answers (1xx)"
+            );
             return named(ErrorCode::Protocol, detail);
         }
         Some(Broken::Io(_) | Broken::Closed | Broken::Malformed(_)) | None => {}
     }
     let words = root_words(error);
-    let kinds: Vec<_> = links.iter().filter_map(|link| link.downcast_ref::<io::Error>()).map(io::Error::kind).collect();
+    let kinds: Vec<_> = links
+        .iter()
+        .filter_map(|link| link.downcast_ref::<io::Error>())
+        .map(io::Error::kind)
+        .collect();
     match step {
-        Step::Use => named(ErrorCode::Protocol, format!("no valid HTTP answer from {place}: {words}")),
-        Step::Secure if kinds.contains(&io::ErrorKind::UnexpectedEof) => {
-            named(ErrorCode::Tls, format!("the TLS handshake with {place} failed: the connection was closed"))
+        Step::Use => {
+            named(ErrorCode::Protocol, format!("no valid HTTP answer from {place}: {words}"))
         }
-        Step::Secure => named(ErrorCode::Tls, format!("the TLS handshake with {place} failed: {words}")),
+        Step::Secure if kinds.contains(&io::ErrorKind::UnexpectedEof) => named(
+            ErrorCode::Tls,
+            format!("the TLS handshake with {place} failed: the connection was closed"),
+        ),
+        Step::Secure => {
+            named(ErrorCode::Tls, format!("the TLS handshake with {place} failed: {words}"))
+        }
         Step::Connect if kinds.contains(&io::ErrorKind::ConnectionRefused) => {
             named(ErrorCode::Connect, format!("connection refused by {place}"))
         }
-        Step::Resolve | Step::Connect => named(ErrorCode::Connect, format!("no connection to {place}: {words}")),
+        Step::Resolve | Step::Connect => {
+            named(ErrorCode::Connect, format!("no connection to {place}: {words}"))
+        }
     }
 }
 
@@ -69,11 +86,14 @@ pub(super) fn is_late(error: &(dyn Error + 'static)) -> bool {
 pub(super) fn explain_late(step: Step, within: Duration, place: &str) -> AttemptError {
     let within = span(within);
     let (code, detail) = match step {
-        Step::Resolve => (ErrorCode::Dns, format!("the name of {place} was not resolved within {within}")),
-        Step::Connect => (ErrorCode::Connect, format!("no connection to {place} within {within}")),
-        Step::Secure | Step::Use => {
-            (ErrorCode::Tls, format!("the TLS handshake with {place} did not finish within {within}"))
+        Step::Resolve => {
+            (ErrorCode::Dns, format!("the name of {place} was not resolved within {within}"))
         }
+        Step::Connect => (ErrorCode::Connect, format!("no connection to {place} within {within}")),
+        Step::Secure | Step::Use => (
+            ErrorCode::Tls,
+            format!("the TLS handshake with {place} did not finish within {within}"),
+        ),
     };
     AttemptError { code, detail }
 }
@@ -98,7 +118,11 @@ fn root_words(error: &(dyn Error + 'static)) -> String {
 
 /// A duration as people write it: `15 s`, `250 ms`.
 pub(super) fn span(time: Duration) -> String {
-    if time.subsec_millis() == 0 { format!("{} s", time.as_secs()) } else { format!("{} ms", time.as_millis()) }
+    if time.subsec_millis() == 0 {
+        format!("{} s", time.as_secs())
+    } else {
+        format!("{} ms", time.as_millis())
+    }
 }
 
 /// The error and its sources, outermost first. Bounded, because an error could name itself as its

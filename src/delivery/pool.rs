@@ -134,7 +134,11 @@ impl State {
         self.take_with(place, VecDeque::pop_back)
     }
 
-    fn take_with(&mut self, place: &Place, take: fn(&mut VecDeque<Idle>) -> Option<Idle>) -> Option<Idle> {
+    fn take_with(
+        &mut self,
+        place: &Place,
+        take: fn(&mut VecDeque<Idle>) -> Option<Idle>,
+    ) -> Option<Idle> {
         let idle = self.idle.get_mut(place)?;
         let taken = take(idle)?;
         if idle.is_empty() {
@@ -146,7 +150,8 @@ impl State {
 
     /// The destination with the longest idle connection.
     fn longest_idle(&self) -> Option<Place> {
-        let firsts = self.idle.iter().filter_map(|(place, idle)| Some((idle.front()?.since, place)));
+        let firsts =
+            self.idle.iter().filter_map(|(place, idle)| Some((idle.front()?.since, place)));
         firsts.min_by_key(|(since, _)| *since).map(|(_, place)| place.clone())
     }
 

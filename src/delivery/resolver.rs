@@ -30,7 +30,9 @@ impl fmt::Display for ResolveError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoAddress { name, reason } => write!(f, "{name} has no address: {reason}"),
-            Self::Blocked { name, blocked } => write!(f, "{name} has a forbidden address: {blocked}"),
+            Self::Blocked { name, blocked } => {
+                write!(f, "{name} has a forbidden address: {blocked}")
+            }
         }
     }
 }
@@ -43,15 +45,23 @@ impl std::error::Error for ResolveError {}
 ///
 /// # Errors
 /// There is no address, or an address is forbidden.
-pub async fn resolve(rules: &EgressRules, name: &str, port: u16) -> Result<Vec<SocketAddr>, ResolveError> {
+pub async fn resolve(
+    rules: &EgressRules,
+    name: &str,
+    port: u16,
+) -> Result<Vec<SocketAddr>, ResolveError> {
     let judged = if let Ok(address) = name.parse::<IpAddr>() {
         judge_all(rules, name, std::iter::once(address))
     } else if is_local_name(name) {
-        rules.local_addresses().map_err(|blocked| ResolveError::Blocked { name: name.to_owned(), blocked })
+        rules
+            .local_addresses()
+            .map_err(|blocked| ResolveError::Blocked { name: name.to_owned(), blocked })
     } else {
         match tokio::net::lookup_host((name, port)).await {
             Ok(found) => judge_all(rules, name, found.map(|address| address.ip())),
-            Err(error) => Err(ResolveError::NoAddress { name: name.to_owned(), reason: words_of(&error) }),
+            Err(error) => {
+                Err(ResolveError::NoAddress { name: name.to_owned(), reason: words_of(&error) })
+            }
         }
     };
     Ok(judged?.into_iter().map(|address| SocketAddr::new(address, port)).collect())
@@ -97,7 +107,9 @@ mod tests {
     #[test]
     fn one_forbidden_address_refuses_the_whole_name() {
         assert_eq!(judge(&["8.8.8.8", "2606:4700::1111"]).map(|found| found.len()), Ok(2));
-        for mixed in [["8.8.8.8", "10.0.0.7"], ["10.0.0.7", "8.8.8.8"], ["8.8.8.8", "::ffff:10.0.0.7"]] {
+        for mixed in
+            [["8.8.8.8", "10.0.0.7"], ["10.0.0.7", "8.8.8.8"], ["8.8.8.8", "::ffff:10.0.0.7"]]
+        {
             let refusal = judge(&mixed).unwrap_err().to_string();
             assert!(refusal.starts_with("example.com has a forbidden address: "), "{refusal}");
             assert!(refusal.contains("10.0.0.0/8 (private network)"), "{refusal}");
@@ -123,6 +135,9 @@ mod tests {
         let refused = resolve(&EgressRules::default(), "::ffff:10.0.0.7", 443).await.unwrap_err();
         assert!(refused.to_string().contains("10.0.0.0/8 (private network)"), "{refused}");
         let public: SocketAddr = "[2606:4700::1111]:443".parse().unwrap();
-        assert_eq!(resolve(&EgressRules::default(), "2606:4700::1111", 443).await, Ok(vec![public]));
+        assert_eq!(
+            resolve(&EgressRules::default(), "2606:4700::1111", 443).await,
+            Ok(vec![public])
+        );
     }
 }

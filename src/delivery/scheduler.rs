@@ -1,9 +1,9 @@
 //! The thread that decides what is sent when.
 //!
-//! Each endpoint has an endpoint queue (`Lane`): deliveries that are due, the number in flight, and
-//! the permission to send more. Organizations take turns, and within an organization its endpoint
-//! queues do. Memory holds a bounded number of ids; all others wait in the due index of the state,
-//! which is also all a restart needs.
+//! Each endpoint has an endpoint queue (`EndpointQueue`): deliveries that are due, the number in
+//! flight, and the permission to send more. Organizations take turns, and within an organization
+//! its endpoint queues do. Memory holds a bounded number of ids; all others wait in the due index
+//! of the state, which is also all a restart needs.
 //!
 //! The scheduler does not know how a webhook is sent or stored: it starts attempts, and their
 //! reports say when they are settled.
@@ -19,15 +19,15 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 
-use super::alarms::Alarms;
 use super::breakers::Breakers;
 use super::completion::{Attempt, Completion, Ledger};
-use super::lane::{Gate, Lane, Target};
-use super::turns::{Room, Turns};
+use super::endpoint_queue::{EndpointQueue, Gate, Target};
+use super::fair_queue::{FairQueue, Room};
+use super::timer_queue::TimerQueue;
 use crate::base::clock::Clock;
+use crate::base::failpoint::{self, Switch};
 use crate::base::live::Live;
 use crate::base::metrics::Metrics;
-use crate::base::sabotage::{self, Switch};
 use crate::base::threads::Stop;
 use crate::commit::{Hints, Intake, SchedulerHint};
 use crate::model::id::{EndpointId, EventId};
@@ -85,11 +85,12 @@ impl SchedulerLimits {
     }
 
     fn room_per_org(&self) -> Room {
-        if sabotage::is_on(Switch::ShareOff) {
+        if failpoint::is_on(Switch::ShareOff) {
             return self.room();
         }
         let in_flight = self.in_flight_per_org;
-        let unsettled = in_flight.saturating_mul(UNSETTLED_PER_IN_FLIGHT_OF_ORG).min(self.room().unsettled);
+        let unsettled =
+            in_flight.saturating_mul(UNSETTLED_PER_IN_FLIGHT_OF_ORG).min(self.room().unsettled);
         Room { in_flight, unsettled }
     }
 
@@ -140,17 +141,17 @@ pub struct Scheduler<A> {
     under_way: BTreeMap<u64, UnderWay>,
     /// The number of the last attempt begun.
     last_attempt: u64,
-    lanes: HashMap<EndpointId, Lane>,
-    turns: Turns,
+    queues: HashMap<EndpointId, EndpointQueue>,
+    turns: FairQueue,
     /// When to look in the state for deliveries of an endpoint.
-    looks: Alarms,
+    looks: TimerQueue,
     /// When an endpoint with queued ids may send again.
-    wakes: Alarms,
+    wakes: TimerQueue,
     /// Number of queued ids in all endpoint queues.
     queued: usize,
     /// The last endpoint seen by the pass over all endpoints after missed hints; `None` without a
     /// pass.
-    survey: Option<EndpointId>,
+    catch_up: Option<EndpointId>,
     /// The slow scan of everything, always running.
     scan: Scan,
     /// Endpoints in strict order that wait until an earlier event is routed.
@@ -181,12 +182,12 @@ impl<A: Attempts> Scheduler<A> {
             under_way: BTreeMap::new(),
             last_attempt: 0,
             scan,
-            lanes: HashMap::new(),
-            turns: Turns::new(limits.room(), limits.room_per_org()),
-            looks: Alarms::default(),
-            wakes: Alarms::default(),
+            queues: HashMap::new(),
+            turns: FairQueue::new(limits.room(), limits.room_per_org()),
+            looks: TimerQueue::default(),
+            wakes: TimerQueue::default(),
             queued: 0,
-            survey: None,
+            catch_up: None,
             behind_routing: HashSet::new(),
             routing_polled: Instant::now(),
         }
@@ -226,17 +227,23 @@ impl<A: Attempts> Scheduler<A> {
     }
 
     fn turn(&mut self) -> Result<(), StateError> {
-        if let Some(limits) = self.live_limits.as_ref().map(|live| *live.get()).filter(|limits| *limits != self.limits)
+        if let Some(limits) = self
+            .live_limits
+            .as_ref()
+            .map(|live| *live.get())
+            .filter(|limits| *limits != self.limits)
         {
             self.limits = limits;
             self.turns.set_rooms(limits.room(), limits.room_per_org());
         }
         // A running pass ends before the next begins, so that each pass ends even if hints are
         // missed all the time.
-        if self.survey.is_none() && self.ports.hints.scheduler_missed.swap(false, Ordering::SeqCst) {
-            self.survey = Some(EndpointId(0));
+        if self.catch_up.is_none()
+            && self.ports.hints.scheduler_missed.swap(false, Ordering::SeqCst)
+        {
+            self.catch_up = Some(EndpointId(0));
         }
-        self.survey()?;
+        self.catch_up()?;
         self.scan()?;
         self.look_where_due()?;
         let now = self.now();
@@ -246,7 +253,10 @@ impl<A: Attempts> Scheduler<A> {
         while let Some(endpoint) = self.turns.next() {
             self.start_next(endpoint)?;
         }
-        self.ports.metrics.deliveries_in_flight.set(i64::try_from(self.turns.in_flight()).unwrap_or(i64::MAX));
+        self.ports
+            .metrics
+            .deliveries_in_flight
+            .set(i64::try_from(self.turns.in_flight()).unwrap_or(i64::MAX));
         Ok(())
     }
 
@@ -256,12 +266,15 @@ impl<A: Attempts> Scheduler<A> {
     }
 
     fn sleep(&self) -> Duration {
-        if self.survey.is_some() || self.ports.hints.scheduler_missed.load(Ordering::SeqCst) {
+        if self.catch_up.is_some() || self.ports.hints.scheduler_missed.load(Ordering::SeqCst) {
             return Duration::ZERO;
         }
-        let alarm = [self.looks.first(), self.wakes.first(), Some(self.scan.next_at())].into_iter().flatten().min();
+        let timer = [self.looks.first(), self.wakes.first(), Some(self.scan.next_at())]
+            .into_iter()
+            .flatten()
+            .min();
         let longest = if self.behind_routing.is_empty() { NAP } else { ROUTING_POLL };
-        alarm.map_or(longest, |at| self.ports.clock.until(at.0).min(longest))
+        timer.map_or(longest, |at| self.ports.clock.until(at.0).min(longest))
     }
 
     /// Sleeps until a hint or a report arrives, then takes in a bounded number of both.
@@ -278,7 +291,9 @@ impl<A: Attempts> Scheduler<A> {
 
     fn hear(&mut self, hint: SchedulerHint) {
         match hint {
-            SchedulerHint::Due(endpoint, at, event) if at <= self.now() => self.offer(endpoint, event),
+            SchedulerHint::Due(endpoint, at, event) if at <= self.now() => {
+                self.offer(endpoint, event);
+            }
             SchedulerHint::Due(endpoint, at, _) => self.looks.set(endpoint, at),
             SchedulerHint::Changed(endpoint) => self.looks.set(endpoint, Timestamp(0)),
         }
@@ -286,50 +301,50 @@ impl<A: Attempts> Scheduler<A> {
 
     /// Takes in a hint about a delivery that is due now.
     fn offer(&mut self, endpoint: EndpointId, event: EventId) {
-        let lane = self.lanes.entry(endpoint).or_default();
-        if lane.target().is_none() {
+        let queue = self.queues.entry(endpoint).or_default();
+        if queue.target().is_none() {
             let Ok(Some((org, endpoint))) = self.ports.store.target(endpoint) else {
                 self.looks.set(endpoint, Timestamp(0));
                 return;
             };
-            lane.aim(Target { org, endpoint });
+            queue.aim(Target { org, endpoint });
         }
-        if !lane.is_enabled() {
+        if !queue.is_enabled() {
             self.looks.set(endpoint, Timestamp(0));
             return;
         }
-        if lane.heard_of(event) {
+        if queue.heard_of(event) {
             // The settling of the current attempt causes another look.
-            lane.mark = lane.mark.min(Some(event));
+            queue.mark = queue.mark.min(Some(event));
             return;
         }
-        if lane.is_stale() {
-            lane.more = true;
+        if queue.is_stale() {
+            queue.more = true;
             return;
         }
-        if lane.is_strict() {
-            lane.more = true;
-            lane.mark = lane.mark.min(Some(event));
-            if lane.back().is_some_and(|back| event < back) {
-                self.queued -= lane.drop_queue();
+        if queue.is_strict() {
+            queue.more = true;
+            queue.mark = queue.mark.min(Some(event));
+            if queue.back().is_some_and(|back| event < back) {
+                self.queued -= queue.drop_queue();
             }
-            if lane.claimed() == 0 {
+            if queue.claimed() == 0 {
                 self.looks.set(endpoint, Timestamp(0));
             }
             return;
         }
-        match lane.view() {
+        match queue.view() {
             BreakerView::Open(until) => {
-                lane.more = true;
+                queue.more = true;
                 self.looks.set(endpoint, until);
             }
-            BreakerView::HalfOpen => lane.more = true,
+            BreakerView::HalfOpen => queue.more = true,
             BreakerView::Closed => {
-                let is_full = lane.waiting() >= self.limits.queue_per_endpoint
-                    || (lane.waiting() > 0 && self.queued >= self.limits.queued);
-                if lane.more || is_full {
-                    lane.more = true;
-                } else if lane.push(event) {
+                let is_full = queue.waiting() >= self.limits.queue_per_endpoint
+                    || (queue.waiting() > 0 && self.queued >= self.limits.queued);
+                if queue.more || is_full {
+                    queue.more = true;
+                } else if queue.push(event) {
                     self.queued += 1;
                 }
                 self.give_turn(endpoint);
@@ -339,15 +354,15 @@ impl<A: Attempts> Scheduler<A> {
 
     fn give_turn(&mut self, endpoint: EndpointId) {
         let now = self.now();
-        let Some(lane) = self.lanes.get_mut(&endpoint) else { return };
-        if lane.turn.is_some() {
+        let Some(queue) = self.queues.get_mut(&endpoint) else { return };
+        if queue.turn.is_some() {
             return;
         }
-        match (lane.gate(now, self.limits.in_flight_per_endpoint), lane.target()) {
+        match (queue.gate(now, self.limits.in_flight_per_endpoint), queue.target()) {
             (Gate::Open, Some(target)) => {
                 let org = target.org;
-                let standing = lane.standing();
-                lane.turn = Some(self.turns.ask(org, endpoint, standing));
+                let health = queue.health();
+                queue.turn = Some(self.turns.ask(org, endpoint, health));
             }
             (Gate::NotUntil(at), _) => self.wakes.set(endpoint, at),
             (Gate::Open | Gate::Shut, _) => {}
@@ -357,38 +372,38 @@ impl<A: Attempts> Scheduler<A> {
     /// Begins the next attempt of the endpoint, if the endpoint still may send.
     fn start_next(&mut self, endpoint: EndpointId) -> Result<(), StateError> {
         let now = self.now();
-        let Some(lane) = self.lanes.get_mut(&endpoint) else { return Ok(()) };
-        lane.turn = None;
-        if lane.gate(now, self.limits.in_flight_per_endpoint) == Gate::Open
-            && let Some(event) = lane.pop()
+        let Some(queue) = self.queues.get_mut(&endpoint) else { return Ok(()) };
+        queue.turn = None;
+        if queue.gate(now, self.limits.in_flight_per_endpoint) == Gate::Open
+            && let Some(event) = queue.pop()
         {
             self.queued -= 1;
             match self.ports.store.due_delivery(endpoint, event)? {
-                Some(delivery) if !lane.knows(&delivery.endpoint) => {
+                Some(delivery) if !queue.knows(&delivery.endpoint) => {
                     // The owner's change of the endpoint applies from now on.
-                    self.queued -= lane.drop_queue();
-                    lane.more = true;
+                    self.queued -= queue.drop_queue();
+                    queue.more = true;
                     self.looks.set(endpoint, Timestamp(0));
                 }
                 Some(delivery) if delivery.due_at > now => {
                     // The hint was late, or the clock was set back.
-                    if lane.is_strict() {
-                        self.queued -= lane.drop_queue();
+                    if queue.is_strict() {
+                        self.queued -= queue.drop_queue();
                     }
                     self.looks.set(endpoint, delivery.due_at);
                 }
                 Some(delivery) => {
-                    let (before, standing) = (lane.view(), lane.standing());
-                    lane.begin(event, now);
-                    let view = lane.view();
-                    self.begin(delivery, standing);
+                    let (before, health) = (queue.view(), queue.health());
+                    queue.begin(event, now);
+                    let view = queue.view();
+                    self.begin(delivery, health);
                     if view != before {
                         self.note_breaker(endpoint, view);
                     }
                 }
                 None => {}
             }
-            if self.lanes.get(&endpoint).is_some_and(|lane| lane.more && lane.waiting() == 0) {
+            if self.queues.get(&endpoint).is_some_and(|queue| queue.more && queue.waiting() == 0) {
                 self.looks.set(endpoint, Timestamp(0));
             }
         }
@@ -398,7 +413,10 @@ impl<A: Attempts> Scheduler<A> {
     }
 
     fn forget_if_idle(&mut self, endpoint: EndpointId) {
-        let is_idle = self.lanes.get(&endpoint).is_some_and(|lane| lane.claimed() == 0 && lane.turn.is_none());
+        let is_idle = self
+            .queues
+            .get(&endpoint)
+            .is_some_and(|queue| queue.claimed() == 0 && queue.turn.is_none());
         if is_idle && !self.looks.has(endpoint) && !self.behind_routing.contains(&endpoint) {
             self.forget(endpoint);
         }
@@ -407,9 +425,9 @@ impl<A: Attempts> Scheduler<A> {
     /// Frees the memory of an endpoint without work, or keeps its health for a while if there is
     /// room.
     fn forget(&mut self, endpoint: EndpointId) {
-        let Some(lane) = self.lanes.get(&endpoint) else { return };
-        let until = lane.matters_until();
-        if until > self.now() && self.lanes.len() <= LANES_REMEMBERED {
+        let Some(queue) = self.queues.get(&endpoint) else { return };
+        let until = queue.matters_until();
+        if until > self.now() && self.queues.len() <= LANES_REMEMBERED {
             self.looks.set(endpoint, until);
             return;
         }
@@ -417,9 +435,9 @@ impl<A: Attempts> Scheduler<A> {
     }
 
     fn remove(&mut self, endpoint: EndpointId) {
-        let Some(lane) = self.lanes.remove(&endpoint) else { return };
-        self.queued -= lane.waiting();
-        if lane.view() != BreakerView::Closed {
+        let Some(queue) = self.queues.remove(&endpoint) else { return };
+        self.queued -= queue.waiting();
+        if queue.view() != BreakerView::Closed {
             self.note_breaker(endpoint, BreakerView::Closed);
         }
     }

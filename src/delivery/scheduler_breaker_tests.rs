@@ -69,7 +69,10 @@ fn one_that_fails_every_second_time_is_left_alone_when_forty_answers_are_known()
         assert_eq!((world.events_begun(), world.view(1)), (vec![event], BreakerView::Closed));
         if event % 2 == 0 { world.accept((1, event)) } else { world.fail((1, event), 3_600_000) }
     }
-    assert_eq!((world.events_begun(), world.view(1)), (vec![], BreakerView::Open(Timestamp(START + 5_000))));
+    assert_eq!(
+        (world.events_begun(), world.view(1)),
+        (vec![], BreakerView::Open(Timestamp(START + 5_000)))
+    );
     world.pass(5_000);
     assert_eq!(world.events_begun(), [41]);
     world.accept((1, 41));
@@ -132,7 +135,8 @@ fn the_attempts_of_one_delivery_are_late_by_the_pause_at_most() {
     world.endpoint(org, 1, settings());
     world.event(org, 1, &[1]);
     assert_eq!(world.events_begun(), [1]);
-    for (wait_ms, late_ms) in [(1, 0), (1, 0), (1, 0), (1, 0), (1, 4_999), (20_000, 0), (1, 19_999)] {
+    for (wait_ms, late_ms) in [(1, 0), (1, 0), (1, 0), (1, 0), (1, 4_999), (20_000, 0), (1, 19_999)]
+    {
         world.fail((1, 1), wait_ms);
         world.pass(wait_ms - 1);
         assert_eq!(world.events_begun(), [] as [u128; 0]);
@@ -149,7 +153,11 @@ fn the_attempts_of_one_delivery_are_late_by_the_pause_at_most() {
     assert_ne!(world.view(1), BreakerView::Closed, "remembered, though nothing waits");
     world.pass(3_600_000);
     world.begun();
-    assert_eq!((world.view(1), world.scheduler.lanes.len()), (BreakerView::Closed, 0), "but not for ever");
+    assert_eq!(
+        (world.view(1), world.scheduler.queues.len()),
+        (BreakerView::Closed, 0),
+        "but not for ever"
+    );
 }
 
 #[test]
@@ -166,7 +174,11 @@ fn retry_after_pauses_the_endpoint_as_a_whole_and_a_changed_one_is_judged_anew()
     world.accept((1, 2));
     world.pass(89_999);
     assert_eq!(world.events_begun(), [] as [u128; 0]);
-    world.endpoint(org, 1, EndpointSettings { url: "https://example.com/other".into(), ..settings() });
+    world.endpoint(
+        org,
+        1,
+        EndpointSettings { url: "https://example.com/other".into(), ..settings() },
+    );
     assert_eq!((world.events_begun(), world.view(1)), (vec![5, 6], BreakerView::Closed));
 }
 
@@ -182,7 +194,12 @@ fn a_pause_begins_with_the_answer_however_late_the_scheduler_hears_of_it() {
     world.pass(90_000);
     for event in 1..=2 {
         world.over_since((1, event), Answer::Busy(Some(90_000)), answered);
-        world.settle((1, event), Answer::Busy(Some(90_000)), Verdict::RetryAt(Timestamp(START + 90_000)), None);
+        world.settle(
+            (1, event),
+            Answer::Busy(Some(90_000)),
+            Verdict::RetryAt(Timestamp(START + 90_000)),
+            None,
+        );
     }
     assert_eq!(world.events_begun(), [1], "it probes");
 }

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 
 use super::harness::LIMITS;
 use super::simulation::{
-    DAY, FLOOD_AT, HOUR, Hearing, Kind, MINUTE, Plan, Request, Rest, SECOND, START, Seen, TIMEOUT, grain, number,
-    simulate,
+    DAY, FLOOD_AT, HOUR, Hearing, Kind, MINUTE, Plan, Request, Rest, SECOND, START, Seen, TIMEOUT,
+    grain, number, simulate,
 };
 use super::*;
 use crate::model::endpoint::DisabledReason;
@@ -19,8 +19,17 @@ const ENDPOINTS: u32 = 10_000;
 const ENDPOINTS_OF_A_CONTROL: u32 = 500;
 const SEED: u64 = 20_260_131;
 /// The documented waits of the retry schedule.
-const WAITS: [u64; 9] =
-    [5 * SECOND, 5 * MINUTE, 30 * MINUTE, 2 * HOUR, 5 * HOUR, 10 * HOUR, 14 * HOUR, 20 * HOUR, 24 * HOUR];
+const WAITS: [u64; 9] = [
+    5 * SECOND,
+    5 * MINUTE,
+    30 * MINUTE,
+    2 * HOUR,
+    5 * HOUR,
+    10 * HOUR,
+    14 * HOUR,
+    20 * HOUR,
+    24 * HOUR,
+];
 const DISABLED_AFTER: u64 = 5 * DAY;
 /// The longest pause of a breaker, with jitter.
 const LONGEST_PAUSE: u64 = 360 * SECOND;
@@ -70,7 +79,11 @@ fn broken_rules(plan: &Plan, seen: &Seen) -> Vec<&'static str> {
     for (name, judge) in RULES {
         let faults = judge(plan, seen);
         if !faults.is_empty() {
-            println!("{name}: {} faults, such as {:?}", faults.len(), &faults[..faults.len().min(3)]);
+            println!(
+                "{name}: {} faults, such as {:?}",
+                faults.len(),
+                &faults[..faults.len().min(3)]
+            );
             broken.push(name);
         }
     }
@@ -136,7 +149,8 @@ fn the_schedule_is_kept_to(_: &Plan, seen: &Seen) -> Vec<String> {
         let late_max = if is_alone && wait <= 2 * HOUR { slack } else { slack + LONGEST_PAUSE };
         let (least, most) = (wait * 4 / 5, (wait * 6 / 5).max(asked) + late_max);
         if waited < least || waited > most || late > late_max {
-            faults.push(format!("{kind:?} {endpoint:?}: waited {waited} for {wait}, late by {late}"));
+            faults
+                .push(format!("{kind:?} {endpoint:?}: waited {waited} for {wait}, late by {late}"));
         }
     }
     let attempts_max = seen.requests.values().map(Vec::len).max();
@@ -159,14 +173,16 @@ fn the_schedule_is_kept_to(_: &Plan, seen: &Seen) -> Vec<String> {
 fn jitter_is_spread(_: &Plan, seen: &Seen) -> Vec<String> {
     const BUCKETS: u64 = 10;
     let mut buckets = [0_u32; 10];
-    let long = pairs(seen).filter(|pair| pair.wait >= 5 * HOUR && pair.kind != Kind::Hopeless && pair.late <= MINUTE);
+    let long = pairs(seen)
+        .filter(|pair| pair.wait >= 5 * HOUR && pair.kind != Kind::Hopeless && pair.late <= MINUTE);
     for pair in long {
         let least = pair.wait * 4 / 5;
         let place = pair.waited.saturating_sub(least) * BUCKETS / (pair.wait * 2 / 5);
         buckets[usize::try_from(place.min(BUCKETS - 1)).unwrap()] += 1;
     }
     let expected = f64::from(buckets.iter().sum::<u32>()) / 10.0;
-    let chi_square: f64 = buckets.iter().map(|count| (f64::from(*count) - expected).powi(2) / expected).sum();
+    let chi_square: f64 =
+        buckets.iter().map(|count| (f64::from(*count) - expected).powi(2) / expected).sum();
     println!("jitter of {expected} waits a bucket: {buckets:?}, chi-square {chi_square:.1}");
     let enough = expected >= 20.0 && chi_square <= 40.0;
     if enough { Vec::new() } else { vec![format!("{buckets:?}: {chi_square}")] }
@@ -176,8 +192,10 @@ fn jitter_is_spread(_: &Plan, seen: &Seen) -> Vec<String> {
 /// than the first waits, another for less.
 fn retry_after_is_kept_to(_: &Plan, seen: &Seen) -> Vec<String> {
     let asking: Vec<_> = pairs(seen).filter(|pair| pair.asked > 0).collect();
-    let short = asking.iter().filter(|pair| pair.waited < pair.asked || pair.waited < pair.wait * 4 / 5);
-    let mut faults: Vec<_> = short.map(|pair| format!("{:?}: {} of {}", pair.kind, pair.waited, pair.asked)).collect();
+    let short =
+        asking.iter().filter(|pair| pair.waited < pair.asked || pair.waited < pair.wait * 4 / 5);
+    let mut faults: Vec<_> =
+        short.map(|pair| format!("{:?}: {} of {}", pair.kind, pair.waited, pair.asked)).collect();
     let lengthened = asking.iter().filter(|pair| pair.asked > pair.wait * 6 / 5).count();
     let not_shortened = asking.iter().filter(|pair| pair.asked < pair.wait * 4 / 5).count();
     if lengthened == 0 || not_shortened == 0 {
@@ -192,10 +210,13 @@ fn gone_is_the_last_request(_: &Plan, seen: &Seen) -> Vec<String> {
         *counts.entry(endpoint).or_default() += 1;
     }
     let mut faults = Vec::new();
-    for (endpoint, rest) in seen.rest.iter().filter(|(id, _)| Kind::of(number(**id)) == Kind::Gone) {
+    for (endpoint, rest) in seen.rest.iter().filter(|(id, _)| Kind::of(number(**id)) == Kind::Gone)
+    {
         let (asked, why) = (counts.get(endpoint), rest.endpoint.disabled);
         if asked != Some(&1) || why != Some(DisabledReason::Gone) {
-            faults.push(format!("{endpoint:?} was asked {asked:?} times and is disabled for {why:?}"));
+            faults.push(format!(
+                "{endpoint:?} was asked {asked:?} times and is disabled for {why:?}"
+            ));
         }
     }
     faults
@@ -208,13 +229,20 @@ fn the_hopeless_are_left_alone(plan: &Plan, seen: &Seen) -> Vec<String> {
     let found_out = u64::try_from(plan.limits.in_flight_per_endpoint).unwrap() + 5;
     let by_pauses = |ms: u64| ms / (240 * SECOND) + 8;
     let mut faults = Vec::new();
-    let flooded: Vec<_> = seen.rest.keys().filter(|id| Kind::of(number(**id)) == Kind::Hopeless).collect();
+    let flooded: Vec<_> =
+        seen.rest.keys().filter(|id| Kind::of(number(**id)) == Kind::Hopeless).collect();
     for endpoint in &flooded {
-        let times = requests(seen).filter(|(_, to, _)| to == *endpoint).map(|(.., it)| it.began_at.0 - START.0);
+        let times = requests(seen)
+            .filter(|(_, to, _)| to == *endpoint)
+            .map(|(.., it)| it.began_at.0 - START.0);
         let times: Vec<u64> = times.collect();
-        for (from, to) in
-            [(FLOOD_AT, FLOOD_AT + HOUR), (0, DAY), (DAY, 2 * DAY), (2 * DAY, 3 * DAY), (3 * DAY, 4 * DAY)]
-        {
+        for (from, to) in [
+            (FLOOD_AT, FLOOD_AT + HOUR),
+            (0, DAY),
+            (DAY, 2 * DAY),
+            (2 * DAY, 3 * DAY),
+            (3 * DAY, 4 * DAY),
+        ] {
             let asked = times.iter().filter(|at| (from..to).contains(at)).count();
             if asked as u64 > by_pauses(to - from) + 2 * found_out {
                 faults.push(format!("{endpoint:?} was asked {asked} times from {from} to {to}"));
@@ -231,7 +259,8 @@ fn the_hopeless_are_left_alone(plan: &Plan, seen: &Seen) -> Vec<String> {
 fn five_days_of_failure_disable(_: &Plan, seen: &Seen) -> Vec<String> {
     let mut after: BTreeMap<EndpointId, u32> = BTreeMap::new();
     for (_, endpoint, request) in requests(seen) {
-        *after.entry(endpoint).or_default() += u32::from(request.began_at >= START.plus_ms(DISABLED_AFTER));
+        *after.entry(endpoint).or_default() +=
+            u32::from(request.began_at >= START.plus_ms(DISABLED_AFTER));
     }
     let mut faults = Vec::new();
     for (endpoint, Rest { endpoint: now, .. }) in &seen.rest {
@@ -242,7 +271,8 @@ fn five_days_of_failure_disable(_: &Plan, seen: &Seen) -> Vec<String> {
             _ => None,
         };
         let asked_after = after.get(endpoint).copied().unwrap_or(0);
-        let too_soon = expected == Some(DisabledReason::Failing) && now.updated_at < START.plus_ms(DISABLED_AFTER);
+        let too_soon = expected == Some(DisabledReason::Failing)
+            && now.updated_at < START.plus_ms(DISABLED_AFTER);
         if now.disabled != expected || too_soon || asked_after > 3 && expected.is_some() {
             faults.push(format!(
                 "{kind:?} {endpoint:?}: {:?} at {}, {asked_after} requests after five days",
@@ -265,9 +295,13 @@ fn everything_comes_to_its_end(_: &Plan, seen: &Seen) -> Vec<String> {
         let all_ended = health.waiting == 0 || now.disabled.is_some();
         let kind = Kind::of(number(*endpoint));
         let as_expected = match kind {
-            Kind::Accepts | Kind::Recovers | Kind::AsksFor(_) | Kind::Busy => health.accepted == made,
+            Kind::Accepts | Kind::Recovers | Kind::AsksFor(_) | Kind::Busy => {
+                health.accepted == made
+            }
             Kind::Gone => (health.dead, health.waiting) == (1, made - 1),
-            Kind::Fails | Kind::Hangs | Kind::Hopeless => health.accepted == 0 && health.waiting > 0,
+            Kind::Fails | Kind::Hangs | Kind::Hopeless => {
+                health.accepted == 0 && health.waiting > 0
+            }
         };
         if !(adds_up && all_ended && as_expected) {
             faults.push(format!("{kind:?} {endpoint:?}: of {made} {health:?}"));
@@ -277,18 +311,29 @@ fn everything_comes_to_its_end(_: &Plan, seen: &Seen) -> Vec<String> {
 }
 
 fn bounds_and_restarts_hold(plan: &Plan, seen: &Seen) -> Vec<String> {
-    let Seen { queued_most, queued_in_lane_most, in_flight_most, in_flight_of_org_most, restarts, .. } = seen;
+    let Seen {
+        queued_most,
+        queued_for_endpoint_most,
+        in_flight_most,
+        in_flight_of_org_most,
+        restarts,
+        ..
+    } = seen;
     // Beyond the limit each endpoint queue may hold one id.
     let queued_max = plan.limits.queued + usize::try_from(plan.endpoints).unwrap();
-    let found = [*queued_most, *queued_in_lane_most, *in_flight_most, *in_flight_of_org_most];
+    let found = [*queued_most, *queued_for_endpoint_most, *in_flight_most, *in_flight_of_org_most];
     // The limits of the unbroken plan: a control may have others.
     let limits = self::plan(plan.endpoints).limits;
-    let allowed = [queued_max, limits.queue_per_endpoint, limits.in_flight, limits.in_flight_per_org];
+    let allowed =
+        [queued_max, limits.queue_per_endpoint, limits.in_flight, limits.in_flight_per_org];
     let mut faults = Vec::new();
     if found.iter().zip(allowed).any(|(found, allowed)| *found > allowed) {
         faults.push(format!("{found:?} of {allowed:?}"));
     }
-    if restarts.len() != 2 || restarts.iter().any(|(_, same)| !same) || restarts.iter().all(|(cut, _)| *cut == 0) {
+    if restarts.len() != 2
+        || restarts.iter().any(|(_, same)| !same)
+        || restarts.iter().all(|(cut, _)| *cut == 0)
+    {
         faults.push(format!("restarts: cut off, and the same due times after it: {restarts:?}"));
     }
     faults
@@ -300,7 +345,8 @@ fn ten_thousand_endpoints_of_all_kinds_over_more_than_six_days() {
     let plan = plan(ENDPOINTS);
     let seen = simulate(plan.clone());
     println!(
-        "seed {SEED}: {ENDPOINTS} endpoints, {} requests for {} deliveries, {} steps of the clock over {} h, restarts {:?}, \
+        "seed {SEED}: {ENDPOINTS} endpoints, {} requests for {} deliveries, {} steps of the clock \
+         over {} h, restarts {:?}, \
          {} ids queued at most, {:?}",
         requests(&seen).count(),
         seen.deliveries.values().sum::<u64>(),
@@ -394,7 +440,9 @@ fn nothing_waits_for_more_than_a_minute(seen: &Seen) -> Vec<String> {
         MINUTE + 2 * TIMEOUT + 2 * grain(at) + pause
     };
     let mut faults = Vec::new();
-    for (kind, endpoint, request) in requests(seen).filter(|(kind, ..)| !kind.is_hopeless() && *kind != Kind::Gone) {
+    for (kind, endpoint, request) in
+        requests(seen).filter(|(kind, ..)| !kind.is_hopeless() && *kind != Kind::Gone)
+    {
         let late = request.began_at.0.saturating_sub(request.due_at.0);
         if late > late_max(kind, request.began_at.0 - START.0) {
             faults.push(format!("{kind:?} {endpoint:?}: late by {late}"));
@@ -402,7 +450,10 @@ fn nothing_waits_for_more_than_a_minute(seen: &Seen) -> Vec<String> {
     }
     for (endpoint, due_at) in &seen.waiting {
         let (kind, late) = (Kind::of(number(*endpoint)), seen.ended_at.0.saturating_sub(due_at.0));
-        if !kind.is_hopeless() && kind != Kind::Gone && late > late_max(kind, seen.ended_at.0 - START.0) {
+        if !kind.is_hopeless()
+            && kind != Kind::Gone
+            && late > late_max(kind, seen.ended_at.0 - START.0)
+        {
             faults.push(format!("{kind:?} {endpoint:?}: still waits after {late}"));
         }
     }
@@ -412,7 +463,12 @@ fn nothing_waits_for_more_than_a_minute(seen: &Seen) -> Vec<String> {
 /// Eight hours in which three of ten hints and reports are lost, and others arrive twice, late or
 /// in another order.
 fn unreliable_plan() -> Plan {
-    Plan { hearing: Hearing::Bad, ends_at: 8 * HOUR, restarts_at: Vec::new(), ..plan(ENDPOINTS_OF_A_CONTROL) }
+    Plan {
+        hearing: Hearing::Bad,
+        ends_at: 8 * HOUR,
+        restarts_at: Vec::new(),
+        ..plan(ENDPOINTS_OF_A_CONTROL)
+    }
 }
 
 #[test]
@@ -420,13 +476,20 @@ fn whatever_becomes_of_hints_and_reports_nothing_waits_for_more_than_a_minute() 
     let seen = simulate(unreliable_plan());
     println!("{} requests, {} steps of the clock", requests(&seen).count(), seen.steps);
     let faults = nothing_waits_for_more_than_a_minute(&seen);
-    assert!(faults.is_empty(), "{} faults, such as {:?}", faults.len(), &faults[..faults.len().min(3)]);
+    assert!(
+        faults.is_empty(),
+        "{} faults, such as {:?}",
+        faults.len(),
+        &faults[..faults.len().min(3)]
+    );
     assert!(seen.requests.len() > 500);
 }
 
 #[test]
 fn a_scan_that_is_off_is_noticed() {
-    let faults =
-        nothing_waits_for_more_than_a_minute(&simulate(Plan { hearing: Hearing::BadWithoutScan, ..unreliable_plan() }));
+    let faults = nothing_waits_for_more_than_a_minute(&simulate(Plan {
+        hearing: Hearing::BadWithoutScan,
+        ..unreliable_plan()
+    }));
     assert!(faults.len() > 50, "{faults:?}");
 }

@@ -7,10 +7,10 @@ use super::unreliable::Unreliable;
 use super::*;
 use crate::base::threads::Signal;
 use crate::commands::{
-    Applied, Command, CreateOrg, CreateOrgOutcome, PutEndpoint, PutEndpointOutcome, RouteEvent, SettleAttempt,
-    SubmitEvent, SubmitOutcome,
+    Applied, Command, CreateOrg, CreateOrgOutcome, PutEndpoint, PutEndpointOutcome, RouteEvent,
+    SettleAttempt, SubmitEvent, SubmitOutcome,
 };
-use crate::commit::InboxBell;
+use crate::commit::InboxNotifier;
 use crate::model::delivery::{AttemptError, AttemptOutcome, ErrorCode};
 use crate::model::endpoint::{self, DisabledReason, Endpoint, EndpointSettings, SealedSecret};
 use crate::model::event::NewEvent;
@@ -90,8 +90,19 @@ pub(super) type Doors = (Intake, Arc<Hints>, Receiver<SchedulerHint>);
 pub(super) fn hints(capacity: usize) -> (Arc<Hints>, Receiver<SchedulerHint>) {
     let (unrouted, _) = crossbeam_channel::bounded(1);
     let (scheduler, queue) = crossbeam_channel::bounded(capacity);
-    let (unrouted_missed, scheduler_missed, bell) = (false.into(), true.into(), InboxBell::default());
-    (Arc::new(Hints { unrouted, unrouted_missed, scheduler, scheduler_missed, bell, replays: Signal::new() }), queue)
+    let (unrouted_missed, scheduler_missed, notifier) =
+        (false.into(), true.into(), InboxNotifier::default());
+    (
+        Arc::new(Hints {
+            unrouted,
+            unrouted_missed,
+            scheduler,
+            scheduler_missed,
+            notifier,
+            replays: Signal::new(),
+        }),
+        queue,
+    )
 }
 
 /// Doors without senders: hints arrive only through [`World::apply`].
@@ -104,13 +115,27 @@ fn closed_doors() -> Doors {
 pub(super) fn create_org(id: u128) -> Command {
     let (name, created_at) = ("first".to_owned(), Timestamp(1));
     let (scopes, expires_at, ended_at) = (Scopes::all(), None, None);
-    let key = Key { id: KeyId(id), name, hash: "$".into(), check: [0; 8], scopes, created_at, expires_at, ended_at };
+    let key = Key {
+        id: KeyId(id),
+        name,
+        hash: "$".into(),
+        check: [0; 8],
+        scopes,
+        created_at,
+        expires_at,
+        ended_at,
+    };
     let (name, tier) = (format!("Acme {id}"), Tier::Free);
     let org = Org { id: OrgId(id), name, tier, inbox_mode: InboxMode::Auto, created_at };
     Command::CreateOrg(CreateOrg { number: OrgNo(0), org, key })
 }
 
-pub(super) fn put_endpoint(org: OrgNo, id: u128, settings: EndpointSettings, now: Timestamp) -> Command {
+pub(super) fn put_endpoint(
+    org: OrgNo,
+    id: u128,
+    settings: EndpointSettings,
+    now: Timestamp,
+) -> Command {
     let endpoint = Endpoint::new(EndpointId(id), settings, SealedSecret::new(vec![7; 72]), now);
     Command::PutEndpoint(PutEndpoint { org, endpoint, sets_enabled: true })
 }
@@ -125,7 +150,13 @@ pub(super) fn submit_event(org: OrgNo, id: u128, received_at: Timestamp) -> Comm
         payload: b"{}".as_slice().into(),
         cloudevent: None,
     };
-    Command::SubmitEvent(Box::new(SubmitEvent { org, by: None, id: EventId(id), received_at, event }))
+    Command::SubmitEvent(Box::new(SubmitEvent {
+        org,
+        by: None,
+        id: EventId(id),
+        received_at,
+        event,
+    }))
 }
 
 impl World {
@@ -141,7 +172,8 @@ impl World {
     pub(super) fn restart(&mut self) {
         assert!(self.dir.path().exists());
         self.noted = Noted::default();
-        self.scheduler = scheduler(&self.store, &self.clock, self.limits, closed_doors(), self.noted.clone());
+        self.scheduler =
+            scheduler(&self.store, &self.clock, self.limits, closed_doors(), self.noted.clone());
     }
 
     pub(super) fn now(&self) -> Timestamp {
@@ -161,8 +193,12 @@ impl World {
             create.number = self.store.next_org();
         }
         let commands = std::iter::once((position, &command));
-        let effects = crate::commands::apply(&self.store, commands, self.position, &mut outcomes).unwrap();
-        let due = effects.due.into_iter().map(|(endpoint, at, event)| SchedulerHint::Due(endpoint, at, event));
+        let effects =
+            crate::commands::apply(&self.store, commands, self.position, &mut outcomes).unwrap();
+        let due = effects
+            .due
+            .into_iter()
+            .map(|(endpoint, at, event)| SchedulerHint::Due(endpoint, at, event));
         self.hint(due.chain(effects.endpoints_changed.into_iter().map(SchedulerHint::Changed)));
         outcomes.remove(0).unwrap()
     }
@@ -204,12 +240,20 @@ impl World {
 
     pub(super) fn submit(&mut self, org: OrgNo, id: u128) {
         let outcome = self.apply(&submit_event(org, id, self.now()));
-        assert!(matches!(outcome, Applied::SubmitEvent(SubmitOutcome::Accepted { .. })), "{outcome:?}");
+        assert!(
+            matches!(outcome, Applied::SubmitEvent(SubmitOutcome::Accepted { .. })),
+            "{outcome:?}"
+        );
     }
 
     pub(super) fn route(&mut self, org: OrgNo, event: u128, endpoints: &[u128], due_at: Timestamp) {
         let endpoints = endpoints.iter().map(|id| EndpointId(*id)).collect();
-        self.apply(&Command::RouteEvent(RouteEvent { org, event: EventId(event), endpoints, due_at }));
+        self.apply(&Command::RouteEvent(RouteEvent {
+            org,
+            event: EventId(event),
+            endpoints,
+            due_at,
+        }));
     }
 
     pub(super) fn event(&mut self, org: OrgNo, id: u128, endpoints: &[u128]) {
@@ -226,8 +270,11 @@ impl World {
         for _ in 0..10_000 {
             self.scheduler.routing_polled -= ROUTING_POLL;
             self.scheduler.turn().unwrap();
-            let next = [self.scheduler.looks.first(), self.scheduler.wakes.first()].into_iter().flatten().min();
-            if self.scheduler.survey.is_none() && next.is_none_or(|at| at > self.now()) {
+            let next = [self.scheduler.looks.first(), self.scheduler.wakes.first()]
+                .into_iter()
+                .flatten()
+                .min();
+            if self.scheduler.catch_up.is_none() && next.is_none_or(|at| at > self.now()) {
                 let noted = self.noted.0.lock().unwrap();
                 return noted[before..].iter().map(|(_, it)| (it.endpoint.0, it.event.0)).collect();
             }
@@ -305,7 +352,7 @@ impl World {
             disables,
             previous: delivery.last_attempt,
             trigger: delivery.trigger,
-            notices: Vec::new(),
+            operational_events: Vec::new(),
         };
         self.apply(&Command::SettleAttempt(Box::new(settle)));
     }

@@ -177,7 +177,11 @@ fn what_something_keeps_from_being_sent_is_not_overdue() {
         },
         |world, org| {
             // The owner has disabled the endpoint.
-            let Command::PutEndpoint(mut put) = harness::put_endpoint(org, 1, settings(), world.now()) else { return };
+            let Command::PutEndpoint(mut put) =
+                harness::put_endpoint(org, 1, settings(), world.now())
+            else {
+                return;
+            };
             put.endpoint.disabled = Some(DisabledReason::ByOwner);
             world.apply(&Command::PutEndpoint(put));
             world.event(org, 1, &[1]);
@@ -279,7 +283,11 @@ fn a_report_that_nobody_hears_is_found_behind_however_many_attempts_that_hang() 
     assert_eq!(world.scheduler.turns.unsettled(), begun.len());
     let mut next = begun_within(&mut world, A_MINUTE);
     next.retain(|event| !hang.contains(event));
-    assert_eq!(world.scheduler.turns.unsettled(), hang.len() + next.len(), "those that hang, and what began since");
+    assert_eq!(
+        world.scheduler.turns.unsettled(),
+        hang.len() + next.len(),
+        "those that hang, and what began since"
+    );
     assert!(told.iter().all(|event| !next.contains(event)) && next.len() >= told.len());
 }
 

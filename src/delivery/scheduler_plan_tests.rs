@@ -133,7 +133,7 @@ pub(super) struct Seen {
     /// Highest numbers seen: ids in memory, ids in one endpoint queue, requests at once in all, and
     /// requests at once of one organization.
     pub(super) queued_most: usize,
-    pub(super) queued_in_lane_most: usize,
+    pub(super) queued_for_endpoint_most: usize,
     pub(super) in_flight_most: usize,
     pub(super) in_flight_of_org_most: usize,
     /// For each restart: the number of requests cut off, and true if all due times were the same

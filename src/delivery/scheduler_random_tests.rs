@@ -38,14 +38,22 @@ const ENDPOINTS: [u128; 4] = [STRICT, 2, 3, 4];
 
 impl Game {
     fn new() -> Self {
-        let limits = SchedulerLimits { in_flight_per_org: 7, queue_per_endpoint: 3, queued: 8, ..LIMITS };
+        let limits =
+            SchedulerLimits { in_flight_per_org: 7, queue_per_endpoint: 3, queued: 8, ..LIMITS };
         let mut world = World::new(limits);
         let org = world.org();
         world.endpoint(org, STRICT, strict());
         world.endpoint(org, 2, settings());
         world.endpoint(org, 3, EndpointSettings { rate_per_second: Some(3), ..settings() });
         world.endpoint(org, 4, EndpointSettings { max_in_flight: Some(1), ..settings() });
-        Self { world, org, waiting: BTreeMap::new(), unrouted: Vec::new(), last_event: 0, over: Vec::new() }
+        Self {
+            world,
+            org,
+            waiting: BTreeMap::new(),
+            unrouted: Vec::new(),
+            last_event: 0,
+            over: Vec::new(),
+        }
     }
 
     fn submit(&mut self) {
@@ -65,8 +73,10 @@ impl Game {
         let now = self.world.now();
         let due_at = if dice.roll(5) == 0 { now.plus_ms(dice.roll(20_000)) } else { Timestamp(0) };
         for endpoint in &endpoints {
-            self.waiting
-                .insert((*endpoint, event), Waiting { due_at, attempted: false, on_its_way: false, repeated: false });
+            self.waiting.insert(
+                (*endpoint, event),
+                Waiting { due_at, attempted: false, on_its_way: false, repeated: false },
+            );
         }
         self.world.route(self.org, event, &endpoints, due_at);
     }
@@ -81,9 +91,19 @@ impl Game {
                 let overtaken = before
                     .filter(|(_, it)| it.on_its_way || it.attempted || it.due_at <= now)
                     .filter(|(_, it)| is_told(it));
-                assert_eq!(overtaken.map(|(key, _)| *key).collect::<Vec<_>>(), [], "overtaken by {delivery:?}");
-                assert!(self.waiting.iter().all(|((to, _), it)| *to != STRICT || !it.on_its_way), "one at a time");
-                assert!(delivery.1 < first_unrouted, "{delivery:?} before {first_unrouted} is routed");
+                assert_eq!(
+                    overtaken.map(|(key, _)| *key).collect::<Vec<_>>(),
+                    [],
+                    "overtaken by {delivery:?}"
+                );
+                assert!(
+                    self.waiting.iter().all(|((to, _), it)| *to != STRICT || !it.on_its_way),
+                    "one at a time"
+                );
+                assert!(
+                    delivery.1 < first_unrouted,
+                    "{delivery:?} before {first_unrouted} is routed"
+                );
             }
             let it = self.waiting.get_mut(&delivery).unwrap();
             assert!(!it.on_its_way && it.due_at <= now, "{delivery:?} is {it:?}");
@@ -92,8 +112,11 @@ impl Game {
     }
 
     fn end_one(&mut self, dice: &mut Dice) {
-        let on_their_way: Vec<_> = self.waiting.iter().filter(|(_, it)| it.on_its_way).map(|(key, _)| *key).collect();
-        let Some(count) = u64::try_from(on_their_way.len()).ok().filter(|count| *count > 0) else { return };
+        let on_their_way: Vec<_> =
+            self.waiting.iter().filter(|(_, it)| it.on_its_way).map(|(key, _)| *key).collect();
+        let Some(count) = u64::try_from(on_their_way.len()).ok().filter(|count| *count > 0) else {
+            return;
+        };
         let delivery = on_their_way[usize::try_from(dice.roll(count)).unwrap()];
         match dice.roll(8) {
             0..3 => {
@@ -101,11 +124,20 @@ impl Game {
                 let answers = [Answer::Failed, Answer::Busy(None), Answer::Busy(Some(4_000))];
                 let answer = answers[usize::try_from(dice.roll(3)).unwrap()];
                 self.world.end(delivery, answer, Verdict::RetryAt(again_at));
-                let again = Waiting { due_at: again_at, attempted: true, on_its_way: false, repeated: false };
+                let again = Waiting {
+                    due_at: again_at,
+                    attempted: true,
+                    on_its_way: false,
+                    repeated: false,
+                };
                 self.waiting.insert(delivery, again);
             }
             3 => {
-                self.world.end(delivery, Answer::Failed, Verdict::Dead(DeadReason::AttemptsExhausted));
+                self.world.end(
+                    delivery,
+                    Answer::Failed,
+                    Verdict::Dead(DeadReason::AttemptsExhausted),
+                );
                 self.waiting.remove(&delivery);
                 self.over.push(delivery);
             }
@@ -189,8 +221,15 @@ fn play(seed: u64, is_unreliable: bool, scan_is_off: bool) -> Result<(), String>
         game.world.pass(600_000);
         game.work();
     }
-    assert_eq!((game.world.scheduler.lanes.len(), game.world.scheduler.queued), (0, 0), "seed {seed}");
-    assert_eq!((game.world.scheduler.turns.unsettled(), game.world.scheduler.under_way.len()), (0, 0));
+    assert_eq!(
+        (game.world.scheduler.queues.len(), game.world.scheduler.queued),
+        (0, 0),
+        "seed {seed}"
+    );
+    assert_eq!(
+        (game.world.scheduler.turns.unsettled(), game.world.scheduler.under_way.len()),
+        (0, 0)
+    );
     Ok(())
 }
 

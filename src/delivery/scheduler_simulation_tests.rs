@@ -7,13 +7,18 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use super::harness::{create_org, hints, put_endpoint, scheduler, settings, submit_event};
-pub(super) use super::plan::{DAY, HOUR, Hearing, Kind, MINUTE, Plan, Request, Rest, SECOND, START, Seen, TIMEOUT};
+pub(super) use super::plan::{
+    DAY, HOUR, Hearing, Kind, MINUTE, Plan, Request, Rest, SECOND, START, Seen, TIMEOUT,
+};
 use super::unreliable::Unreliable;
 use super::*;
 use crate::commands::{
-    Applied, Became, Command, CreateOrgOutcome, PutEndpointOutcome, RouteEvent, SettleAttempt, SubmitOutcome,
+    Applied, Applying, Command, CreateOrgOutcome, PutEndpointOutcome, RouteEvent, SettleAttempt,
+    SubmitOutcome,
 };
-use crate::commit::{Committer, CommitterLimits, Feed, Flush, Ports, Progress, Space, recover};
+use crate::commit::{
+    ActivityStream, Committer, CommitterLimits, Flush, Ports, Progress, Space, recover,
+};
 use crate::journal::{self, OsFiles};
 use crate::model::delivery::{AttemptError, AttemptOutcome, ErrorCode};
 use crate::rules::retry::{disables, verdict};
@@ -36,7 +41,8 @@ struct Dice(u64);
 impl Dice {
     /// Returns a number from 0 up to 1.
     fn unit(&mut self) -> f64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         f64::from(u32::try_from(self.0 >> 32).unwrap()) / (f64::from(u32::MAX) + 1.0)
     }
 }
@@ -130,7 +136,7 @@ impl Simulation {
             flush: Flush::default(),
             progress: Arc::new(Progress::default()),
             space: Arc::default(),
-            feed: Feed::default(),
+            activity_stream: ActivityStream::default(),
         };
         let limits = CommitterLimits {
             queue: 1_024,
@@ -144,7 +150,8 @@ impl Simulation {
         #[expect(clippy::disallowed_methods, reason = "a test")]
         let committer = std::thread::spawn(|| committer.run());
         let (noted, doors) = (Noted::default(), (intake.clone(), hints, queue));
-        let mut scheduler = scheduler(&store, &self.fast_clock, self.plan.limits, doors, noted.clone());
+        let mut scheduler =
+            scheduler(&store, &self.fast_clock, self.plan.limits, doors, noted.clone());
         scheduler.scan.is_off = self.plan.hearing == Hearing::BadWithoutScan;
         self.running = Some(Running { store, intake, committer, scheduler, noted });
     }
@@ -169,10 +176,12 @@ impl Simulation {
         self.now().0 - START.0
     }
 
-    fn submit(&mut self, commands: &[Command]) -> Vec<Became> {
+    fn submit(&mut self, commands: &[Command]) -> Vec<Applying> {
         let intake = self.running().intake.clone();
-        let replies: Vec<_> =
-            commands.chunks(COMMANDS_AT_ONCE).map(|some| intake.submit_all(some.to_vec()).unwrap()).collect();
+        let replies: Vec<_> = commands
+            .chunks(COMMANDS_AT_ONCE)
+            .map(|some| intake.submit_all(some.to_vec()).unwrap())
+            .collect();
         let outcomes = replies.into_iter().flat_map(|reply| reply.wait().unwrap()).collect();
         // Hints come after the answers and before the next group of commands.
         drop(intake.submit_all(Vec::<Command>::new()).unwrap().wait());
@@ -189,15 +198,21 @@ impl Simulation {
         let orgs = self.plan.endpoints.div_ceil(ENDPOINTS_PER_ORG);
         let creations: Vec<_> = (1..=orgs).map(|org| create_org(org.into())).collect();
         for outcome in self.submit(&creations) {
-            let Ok(Applied::CreateOrg(CreateOrgOutcome::Created(org))) = outcome else { panic!("{outcome:?}") };
+            let Ok(Applied::CreateOrg(CreateOrgOutcome::Created(org))) = outcome else {
+                panic!("{outcome:?}")
+            };
             self.orgs.push(org);
         }
         for org_at in 0..self.orgs.len() {
             let (org, now) = (self.orgs[org_at], self.now());
-            let puts = self.numbers_of(org_at).map(|number| put_endpoint(org, number.into(), settings(), now));
+            let puts = self
+                .numbers_of(org_at)
+                .map(|number| put_endpoint(org, number.into(), settings(), now));
             let puts: Vec<_> = puts.collect();
             assert!(
-                self.submit(&puts).iter().all(|outcome| *outcome == Ok(Applied::PutEndpoint(PutEndpointOutcome::Put)))
+                self.submit(&puts)
+                    .iter()
+                    .all(|outcome| *outcome == Ok(Applied::PutEndpoint(PutEndpointOutcome::Put)))
             );
         }
     }
@@ -217,7 +232,12 @@ impl Simulation {
             *self.seen.deliveries.entry(*endpoint).or_default() += 1;
             self.due.insert((*endpoint, id), now);
         }
-        self.submit(&[Command::RouteEvent(RouteEvent { org, event: id, endpoints, due_at: Timestamp(0) })]);
+        self.submit(&[Command::RouteEvent(RouteEvent {
+            org,
+            event: id,
+            endpoints,
+            due_at: Timestamp(0),
+        })]);
     }
 
     fn send_what_is_planned(&mut self, from: u64, to: u64) {
@@ -228,7 +248,10 @@ impl Simulation {
                 self.send(org, numbers.clone());
             }
             for _ in 0..if is_now(FLOOD_AT) { FLOOD } else { 0 } {
-                self.send(org, numbers.clone().filter(|number| Kind::of(*number) == Kind::Hopeless));
+                self.send(
+                    org,
+                    numbers.clone().filter(|number| Kind::of(*number) == Kind::Hopeless),
+                );
             }
         }
     }
@@ -237,10 +260,11 @@ impl Simulation {
         self.send_what_is_planned(0, 1);
         loop {
             while self.work() {}
-            let Some(next) = self.next_alarm() else { break };
+            let Some(next) = self.next_timer() else { break };
             // Rounds the time up, so that a step serves several timers.
             let grain = grain(self.since_start());
-            let (before, next) = (self.since_start(), next.0.max(self.now().0 + 1).div_ceil(grain) * grain);
+            let (before, next) =
+                (self.since_start(), next.0.max(self.now().0 + 1).div_ceil(grain) * grain);
             self.clock.set_ms(next);
             self.fast_clock.set_ms(next + self.plan.fast_by_ms);
             self.seen.steps += 1;
@@ -257,21 +281,23 @@ impl Simulation {
             }
             if self.seen.steps.is_multiple_of(WRITE_BACK_AFTER) {
                 self.running().store.write_back().unwrap();
-                self.look_at_lanes();
+                self.look_at_queues();
             }
         }
         self.seen.ended_at = self.now();
     }
 
     /// Returns the time of the next timer, end of a request, or planned event.
-    fn next_alarm(&mut self) -> Option<Timestamp> {
-        let planned = EVENTS_AT.into_iter().chain([FLOOD_AT]).filter(|at| *at > self.since_start()).min();
+    fn next_timer(&mut self) -> Option<Timestamp> {
+        let planned =
+            EVENTS_AT.into_iter().chain([FLOOD_AT]).filter(|at| *at > self.since_start()).min();
         let ends = self.on_their_way.keys().next().map(|(at, _)| *at);
         let is_unreliable = self.plan.hearing != Hearing::Good;
         let Running { scheduler, .. } = self.running();
         // The timers cover all due deliveries, unless a hint was lost.
         let scan = is_unreliable.then(|| scheduler.scan.next_at());
-        let own = [scheduler.looks.first(), scheduler.wakes.first(), scan].into_iter().flatten().min();
+        let own =
+            [scheduler.looks.first(), scheduler.wakes.first(), scan].into_iter().flatten().min();
         [own, ends, planned.map(|at| START.plus_ms(at))].into_iter().flatten().min()
     }
 
@@ -286,20 +312,26 @@ impl Simulation {
         self.hear_reports();
         let running = self.running();
         let has_heard = !heard.is_empty();
-        let mut in_lane_most = 0;
+        let mut for_endpoint_most = 0;
         for hint in heard {
             running.scheduler.hear(hint);
             if let SchedulerHint::Due(endpoint, ..) = hint {
-                in_lane_most = in_lane_most.max(running.scheduler.lanes.get(&endpoint).map_or(0, Lane::waiting));
+                for_endpoint_most = for_endpoint_most
+                    .max(running.scheduler.queues.get(&endpoint).map_or(0, EndpointQueue::waiting));
             }
         }
         running.scheduler.turn().unwrap();
         let fast_now = running.scheduler.now();
-        let alarm = [running.scheduler.looks.first(), running.scheduler.wakes.first()].into_iter().flatten().min();
-        let has_more = running.scheduler.survey.is_some() || alarm.is_some_and(|at| at <= fast_now);
+        let timer = [running.scheduler.looks.first(), running.scheduler.wakes.first()]
+            .into_iter()
+            .flatten()
+            .min();
+        let has_more =
+            running.scheduler.catch_up.is_some() || timer.is_some_and(|at| at <= fast_now);
         let (queued, in_flight) = (running.scheduler.queued, running.scheduler.turns.in_flight());
         let begun = std::mem::take(&mut *running.noted.0.lock().unwrap());
-        self.seen.queued_in_lane_most = self.seen.queued_in_lane_most.max(in_lane_most);
+        self.seen.queued_for_endpoint_most =
+            self.seen.queued_for_endpoint_most.max(for_endpoint_most);
         self.seen.queued_most = self.seen.queued_most.max(queued);
         self.seen.in_flight_most = self.seen.in_flight_most.max(in_flight);
         let has_begun = !begun.is_empty();
@@ -343,12 +375,14 @@ impl Simulation {
             request.asked_ms = outcome.retry_after_ms.unwrap_or(0);
             outcome.retry_after_ms = outcome.retry_after_ms.filter(|_| !self.plan.deaf);
             let number = delivery.attempts + 1;
-            let verdict = verdict(&self.plan.policy, number - delivery.base, &outcome, now, self.dice.unit());
+            let verdict =
+                verdict(&self.plan.policy, number - delivery.base, &outcome, now, self.dice.unit());
             if let Verdict::RetryAt(at) = verdict {
                 self.due.insert((attempt.endpoint, attempt.event), at);
             }
             let is_gone = outcome.status == Some(410);
-            let disables = disables(self.plan.disable_after_ms, delivery.failing_since, &outcome, now);
+            let disables =
+                disables(self.plan.disable_after_ms, delivery.failing_since, &outcome, now);
             completion.answered(Answer::of(&outcome), now);
             completion.over();
             let settle = SettleAttempt {
@@ -361,13 +395,17 @@ impl Simulation {
                 disables: disables.filter(|_| !(self.plan.stubborn && is_gone)),
                 previous: delivery.last_attempt,
                 trigger: delivery.trigger,
-                notices: Vec::new(),
+                operational_events: Vec::new(),
             };
             settles.push((completion, verdict, Command::SettleAttempt(Box::new(settle))));
         }
         self.hear_reports();
         let commands: Vec<_> = settles.iter().map(|(.., command)| command.clone()).collect();
-        assert!(self.submit(&commands).iter().all(|outcome| { matches!(outcome, Ok(Applied::SettleAttempt(_))) }));
+        assert!(
+            self.submit(&commands)
+                .iter()
+                .all(|outcome| { matches!(outcome, Ok(Applied::SettleAttempt(_))) })
+        );
         let has_settled = !settles.is_empty();
         for (completion, verdict, _) in settles {
             completion.end(Some(verdict));
@@ -427,10 +465,12 @@ impl Simulation {
         self.seen.restarts.push((cut_off.len(), same));
     }
 
-    fn look_at_lanes(&mut self) {
-        let in_lanes: Vec<usize> = self.running().scheduler.lanes.values().map(Lane::waiting).collect();
-        assert_eq!(in_lanes.iter().sum::<usize>(), self.running().scheduler.queued);
-        self.seen.queued_in_lane_most = in_lanes.into_iter().chain([self.seen.queued_in_lane_most]).max().unwrap();
+    fn look_at_queues(&mut self) {
+        let in_queues: Vec<usize> =
+            self.running().scheduler.queues.values().map(EndpointQueue::waiting).collect();
+        assert_eq!(in_queues.iter().sum::<usize>(), self.running().scheduler.queued);
+        self.seen.queued_for_endpoint_most =
+            in_queues.into_iter().chain([self.seen.queued_for_endpoint_most]).max().unwrap();
     }
 
     fn look_at_the_rest(&mut self) {
@@ -443,7 +483,8 @@ impl Simulation {
                 }
             }
         }
-        self.seen.waiting = self.due.iter().map(|((endpoint, _), due_at)| (*endpoint, *due_at)).collect();
+        self.seen.waiting =
+            self.due.iter().map(|((endpoint, _), due_at)| (*endpoint, *due_at)).collect();
     }
 }
 

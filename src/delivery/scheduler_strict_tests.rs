@@ -30,10 +30,14 @@ fn strict_order_is_one_at_a_time_and_a_failing_one_holds_back_all_behind_it_also
         world.accept((1, event));
         assert_eq!(world.events_begun().first(), (event < 28).then_some(&(event + 1)));
     }
-    assert_eq!(world.scheduler.lanes.len(), 1, "it is remembered that some of the last answers were failures");
+    assert_eq!(
+        world.scheduler.queues.len(),
+        1,
+        "it is remembered that some of the last answers were failures"
+    );
     world.pass(700_000);
     world.begun();
-    assert!(world.scheduler.lanes.is_empty());
+    assert!(world.scheduler.queues.is_empty());
 }
 
 #[test]
@@ -49,14 +53,22 @@ fn strict_order_counts_from_when_it_is_set() {
     world.endpoint(org, 1, strict());
     world.fail((1, 2), 1_000);
     for event in [1, 4] {
-        assert_eq!(world.events_begun(), [] as [u128; 0], "what is on its way comes to its end first");
+        assert_eq!(
+            world.events_begun(),
+            [] as [u128; 0],
+            "what is on its way comes to its end first"
+        );
         world.accept((1, event));
     }
     assert_eq!(world.events_begun(), [] as [u128; 0]);
     world.pass(1_000);
     assert_eq!(world.events_begun(), [2]);
     world.accept((1, 2));
-    assert_eq!(world.events_begun(), [] as [u128; 0], "the third failed and is due later than those behind it");
+    assert_eq!(
+        world.events_begun(),
+        [] as [u128; 0],
+        "the third failed and is due later than those behind it"
+    );
     world.pass(59_000);
     assert_eq!(world.events_begun(), [3]);
     world.accept((1, 3));

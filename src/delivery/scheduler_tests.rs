@@ -82,7 +82,11 @@ fn endpoints_that_hang_leave_something_to_those_of_their_organization_that_work(
     for event in 41..=44 {
         world.event(org, event, &[20]);
     }
-    assert_eq!(world.begun(), [(20, 41), (20, 42), (20, 43), (20, 44)][..1].to_vec(), "one to see whether it works");
+    assert_eq!(
+        world.begun(),
+        [(20, 41), (20, 42), (20, 43), (20, 44)][..1].to_vec(),
+        "one to see whether it works"
+    );
     world.accept((20, 41));
     assert_eq!(world.begun(), [(20, 42), (20, 43), (20, 44)]);
 }
@@ -104,7 +108,8 @@ fn the_endpoints_of_an_organization_share_what_it_may_have() {
 }
 
 #[test]
-fn an_endpoint_has_as_many_on_their_way_as_its_owner_wants_and_a_change_counts_from_the_next_attempt() {
+fn an_endpoint_has_as_many_on_their_way_as_its_owner_wants_and_a_change_counts_from_the_next_attempt()
+ {
     let mut world = World::new(LIMITS);
     let org = world.org();
     let with = |most| EndpointSettings { max_in_flight: most, ..settings() };
@@ -152,7 +157,11 @@ fn an_endpoint_with_a_rate_gets_no_more_and_is_looked_at_when_a_token_is_due() {
     world.accept((1, 3));
     world.begun();
     world.event(org, 4, &[1]);
-    assert_eq!(world.events_begun(), [] as [u128; 0], "the rate is not forgotten with the last delivery");
+    assert_eq!(
+        world.events_begun(),
+        [] as [u128; 0],
+        "the rate is not forgotten with the last delivery"
+    );
     world.clock.set_ms(START - 600_000);
     world.event(org, 5, &[1]);
     assert_eq!(world.events_begun(), [] as [u128; 0], "no time passes when a clock is set back");
@@ -164,7 +173,7 @@ fn an_endpoint_with_a_rate_gets_no_more_and_is_looked_at_when_a_token_is_due() {
     world.accept((1, 5));
     world.pass(700_000);
     world.begun();
-    assert!(world.scheduler.lanes.is_empty(), "then it is forgotten");
+    assert!(world.scheduler.queues.is_empty(), "then it is forgotten");
 }
 
 #[test]
@@ -211,7 +220,7 @@ fn a_large_backlog_is_neither_loaded_at_once_nor_sent_at_once() {
     while ended < everything {
         let looked = world.scheduler.queued;
         world.scheduler.turn().unwrap();
-        let held: usize = world.scheduler.lanes.values().map(Lane::waiting).sum();
+        let held: usize = world.scheduler.queues.values().map(EndpointQueue::waiting).sum();
         assert_eq!(held, world.scheduler.queued);
         assert!(held <= most, "{held}");
         assert!(held <= looked + 64 * limits.queue_per_endpoint, "some at a time");
@@ -227,5 +236,5 @@ fn a_large_backlog_is_neither_loaded_at_once_nor_sent_at_once() {
         }
     }
     assert_eq!(world.begun(), []);
-    assert_eq!((ended, world.scheduler.lanes.len(), world.scheduler.queued), (everything, 0, 0));
+    assert_eq!((ended, world.scheduler.queues.len(), world.scheduler.queued), (everything, 0, 0));
 }

@@ -7,7 +7,8 @@ pub(super) struct Dice(pub(super) u64);
 
 impl Dice {
     pub(super) fn roll(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % sides
     }
 }
@@ -62,7 +63,10 @@ impl Unreliable {
         Self { is_deaf: true, ..Self::new(0) }
     }
 
-    pub(super) fn hints(&mut self, given: impl Iterator<Item = SchedulerHint>) -> Vec<SchedulerHint> {
+    pub(super) fn hints(
+        &mut self,
+        given: impl Iterator<Item = SchedulerHint>,
+    ) -> Vec<SchedulerHint> {
         if self.is_deaf { Vec::new() } else { self.hints.pass(given) }
     }
 

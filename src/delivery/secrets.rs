@@ -32,7 +32,11 @@ fn header_of(endpoint: EndpointId, name: &str) -> Vec<u8> {
 }
 
 /// Seals the value of an endpoint's own header.
-pub fn seal_header(vault: &Vault, endpoint: EndpointId, (name, value): (&str, &str)) -> Option<SealedSecret> {
+pub fn seal_header(
+    vault: &Vault,
+    endpoint: EndpointId,
+    (name, value): (&str, &str),
+) -> Option<SealedSecret> {
     vault.seal(value.as_bytes(), &header_of(endpoint, name)).map(SealedSecret::new)
 }
 
@@ -60,7 +64,11 @@ mod tests {
         endpoint.rotate(sealed(2), NOW, Timestamp(2_000));
         let both = [Secret::new([2; 32]), Secret::new([1; 32])];
         assert_eq!(open(&vault, &endpoint, NOW).as_deref(), Some(both.as_slice()));
-        assert_eq!(open(&vault, &endpoint, Timestamp(2_000)).as_deref(), Some(&both[..1]), "its time has come");
+        assert_eq!(
+            open(&vault, &endpoint, Timestamp(2_000)).as_deref(),
+            Some(&both[..1]),
+            "its time has come"
+        );
         assert_eq!(open(&Vault::new(&[4; 32]), &endpoint, NOW), None);
         endpoint.id = EndpointId(8);
         assert_eq!(open(&vault, &endpoint, NOW), None, "another endpoint's");

@@ -31,7 +31,7 @@ use super::connector::{self, Connector, Failure, Steps};
 use super::exchange::Link;
 use super::failure;
 use super::pool::{Place, Pool};
-use crate::base::sabotage::{self, Switch};
+use crate::base::failpoint::{self, Switch};
 use crate::model::delivery::{
     AttemptError, AttemptOutcome, ErrorCode, KEPT_BODY_BYTES_MAX, KEPT_HEADER_CHARS_MAX, Timing,
 };
@@ -165,7 +165,8 @@ impl Sender {
         }
         let rules = Arc::clone(&config.egress);
         let (tls, timeout) = (Arc::new(tls).into(), config.connect_timeout);
-        let (connector, pool) = (Connector { rules, tls, timeout }, Pool::new(config.idle_connections_per_host));
+        let (connector, pool) =
+            (Connector { rules, tls, timeout }, Pool::new(config.idle_connections_per_host));
         Ok(Self { connector, pool, config: Arc::new(config) })
     }
 
@@ -174,11 +175,14 @@ impl Sender {
     /// make a duplicate.
     pub async fn send(&self, request: Request<'_>) -> AttemptOutcome {
         let begun = Instant::now();
-        let mut journey = Journey::default();
-        let answer = self.attempt(&request, begun, &mut journey).await;
+        let mut trace = ConnectionTrace::default();
+        let answer = self.attempt(&request, begun, &mut trace).await;
         let duration_ms = whole_ms(begun.elapsed());
-        let Journey { steps, is_reused } = journey;
-        let mut outcome = AttemptOutcome { address: steps.address, ..AttemptOutcome::new(request.now, duration_ms) };
+        let ConnectionTrace { steps, is_reused } = trace;
+        let mut outcome = AttemptOutcome {
+            address: steps.address,
+            ..AttemptOutcome::new(request.now, duration_ms)
+        };
         let ready_at = if is_reused {
             begun
         } else {
@@ -192,11 +196,13 @@ impl Sender {
         };
         match answer {
             Ok(answer) => {
-                outcome.timing.first_byte_ms = Some(whole_ms(answer.here_at.saturating_duration_since(ready_at)));
+                outcome.timing.first_byte_ms =
+                    Some(whole_ms(answer.here_at.saturating_duration_since(ready_at)));
                 outcome.status = Some(answer.head.status);
                 outcome.error = error_of(&answer.head);
                 let answered_at = request.now.plus_ms(u64::from(outcome.duration_ms));
-                let asked = answer.head.header("retry-after").and_then(|value| str::from_utf8(value).ok());
+                let asked =
+                    answer.head.header("retry-after").and_then(|value| str::from_utf8(value).ok());
                 outcome.retry_after_ms = asked.and_then(|asked| retry_after_ms(asked, answered_at));
                 if outcome.error.is_some() {
                     (outcome.headers, outcome.body) = (kept_headers(&answer.head), answer.body);
@@ -211,25 +217,31 @@ impl Sender {
         &self,
         request: &Request<'_>,
         begun: Instant,
-        journey: &mut Journey,
+        trace: &mut ConnectionTrace,
     ) -> Result<Answer, AttemptError> {
         let timeout = request.timeout.unwrap_or(self.config.timeout);
         let deadline = tokio::time::Instant::from_std(begun) + timeout;
-        let (url, target) = self
-            .config
-            .egress
-            .judge_text(request.url)
-            .map_err(|error| AttemptError { code: ErrorCode::EgressBlocked, detail: error.to_string() })?;
+        let (url, target) = self.config.egress.judge_text(request.url).map_err(|error| {
+            AttemptError { code: ErrorCode::EgressBlocked, detail: error.to_string() }
+        })?;
         let signed = self.signed(request, &url).map_err(|rule| unaskable(&target, rule))?;
         let asked = (signed.as_slice(), request.body.as_ref());
-        match tokio::time::timeout_at(deadline, self.ask(&url, &target, asked, journey)).await {
+        match tokio::time::timeout_at(deadline, self.ask(&url, &target, asked, trace)).await {
             Ok(Ok(answered)) => Ok(self.answer(answered, deadline).await),
             Ok(Err(error)) if failure::is_late(&*error) => {
-                let step = journey.steps.step;
-                Err(failure::explain_late(step, self.config.connect_timeout, &shown(&target, journey)))
+                let step = trace.steps.step;
+                Err(failure::explain_late(
+                    step,
+                    self.config.connect_timeout,
+                    &shown(&target, trace),
+                ))
             }
-            Ok(Err(error)) => Err(failure::explain(&*error, journey.steps.step, &shown(&target, journey))),
-            Err(_elapsed) => Err(failure::explain_timeout(journey.steps.step, timeout, &shown(&target, journey))),
+            Ok(Err(error)) => {
+                Err(failure::explain(&*error, trace.steps.step, &shown(&target, trace)))
+            }
+            Err(_elapsed) => {
+                Err(failure::explain_timeout(trace.steps.step, timeout, &shown(&target, trace)))
+            }
         }
     }
 
@@ -240,27 +252,37 @@ impl Sender {
         url: &Url,
         target: &Target,
         request: (&[u8], &[u8]),
-        journey: &mut Journey,
+        trace: &mut ConnectionTrace,
     ) -> Result<Answered, Failure> {
-        let place = Place { is_secure: url.scheme() == "https", host: target.host.clone(), port: target.port };
-        let head_bytes_max = if sabotage::is_on(Switch::HeadUnbounded) { UNBOUNDED_HEAD_BYTES } else { HEAD_BYTES_MAX };
+        let place = Place {
+            is_secure: url.scheme() == "https",
+            host: target.host.clone(),
+            port: target.port,
+        };
+        let head_bytes_max = if failpoint::is_on(Switch::HeadUnbounded) {
+            UNBOUNDED_HEAD_BYTES
+        } else {
+            HEAD_BYTES_MAX
+        };
         if let Some(mut link) = self.pool.take(&place) {
-            *journey = Journey { steps: link.steps.clone(), is_reused: true };
+            *trace = ConnectionTrace { steps: link.steps.clone(), is_reused: true };
             let mut reader = HeadReader::new(head_bytes_max);
             match link.exchange(request, &mut reader).await {
                 Ok(head) if ends_idleness(&head) => {
-                    tracing::debug!(%target, "an idle connection had ended with a 408; the request is sent again");
+                    tracing::debug!(%target, "an idle connection had ended with a 408; the \
+                        request is sent again");
                 }
                 Ok(head) => return Ok(Answered::new(place, link, head, reader)),
                 Err(broken) if reader.has_heard() => return Err(broken.into()),
                 Err(broken) => {
-                    tracing::debug!(%target, %broken, "an idle connection had been closed; the request is sent again");
+                    tracing::debug!(%target, %broken, "an idle connection had been closed; the \
+                        request is sent again");
                 }
             }
-            *journey = Journey::default();
+            *trace = ConnectionTrace::default();
         }
-        let stream = self.connector.connect(target, place.is_secure, &mut journey.steps).await?;
-        let mut link = Link { stream, steps: journey.steps.clone() };
+        let stream = self.connector.connect(target, place.is_secure, &mut trace.steps).await?;
+        let mut link = Link { stream, steps: trace.steps.clone() };
         let mut reader = HeadReader::new(head_bytes_max);
         let head = link.exchange(request, &mut reader).await?;
         Ok(Answered::new(place, link, head, reader))
@@ -336,7 +358,10 @@ fn is_header_value(text: &str) -> bool {
 
 /// The error for an allowed URL that cannot be written as an HTTP request.
 fn unaskable(target: &Target, rule: &str) -> AttemptError {
-    AttemptError { code: ErrorCode::Protocol, detail: format!("the request to {target} is not valid HTTP: {rule}") }
+    AttemptError {
+        code: ErrorCode::Protocol,
+        detail: format!("the request to {target} is not valid HTTP: {rule}"),
+    }
 }
 
 fn whole_ms(time: Duration) -> u32 {
@@ -345,7 +370,7 @@ fn whole_ms(time: Duration) -> u32 {
 
 /// The connection of an attempt, for its outcome.
 #[derive(Default)]
-struct Journey {
+struct ConnectionTrace {
     steps: Steps,
     /// True if the connection came from the pool.
     is_reused: bool,
@@ -393,7 +418,8 @@ fn error_of(head: &Head) -> Option<AttemptError> {
     if is_success(head.status) {
         return None;
     }
-    let reason = StatusCode::from_u16(head.status).ok().and_then(|status| status.canonical_reason());
+    let reason =
+        StatusCode::from_u16(head.status).ok().and_then(|status| status.canonical_reason());
     let status = match reason {
         Some(reason) => format!("{} {reason}", head.status),
         None => head.status.to_string(),
@@ -407,7 +433,8 @@ fn error_of(head: &Head) -> Option<AttemptError> {
         Some(location) => format!(" to {}", location.chars().take(200).collect::<String>()),
         None => String::new(),
     };
-    let detail = format!("the receiver answered {status}, a redirect{to}; redirects are not followed");
+    let detail =
+        format!("the receiver answered {status}, a redirect{to}; redirects are not followed");
     Some(AttemptError { code: ErrorCode::Redirect, detail })
 }
 
@@ -425,8 +452,9 @@ fn retry_after_ms(text: &str, answered_at: Timestamp) -> Option<u64> {
 }
 
 /// The target for messages: host and port of the URL, and up to four addresses of a name.
-fn shown(target: &Target, journey: &Journey) -> String {
-    let shown: Vec<String> = journey.steps.addresses.iter().take(4).map(|address| address.ip().to_string()).collect();
+fn shown(target: &Target, trace: &ConnectionTrace) -> String {
+    let shown: Vec<String> =
+        trace.steps.addresses.iter().take(4).map(|address| address.ip().to_string()).collect();
     if shown.is_empty() || target.address.is_some() {
         target.to_string()
     } else {

@@ -46,7 +46,8 @@ async fn a_receiver_that_never_answers_is_a_timeout() {
 }
 
 #[tokio::test]
-async fn a_head_that_trickles_is_a_timeout_and_a_refusals_body_that_trickles_is_kept_as_far_as_it_came() {
+async fn a_head_that_trickles_is_a_timeout_and_a_refusals_body_that_trickles_is_kept_as_far_as_it_came()
+ {
     let trickle = |head: &'static str| {
         Receiver::start(move |stream| {
             stream.write_all(head.as_bytes()).unwrap();
@@ -67,7 +68,11 @@ async fn a_head_that_trickles_is_a_timeout_and_a_refusals_body_that_trickles_is_
     let receiver = trickle("HTTP/1.1 500 X\r\nContent-Length: 16000\r\n\r\n");
     let outcome = send(&sender, &receiver.url).await;
     assert_eq!((error(&outcome).0, outcome.status), (ErrorCode::HttpStatus, Some(500)));
-    assert!(u128::from(outcome.duration_ms) >= REFUSAL_WITHIN.as_millis(), "{}", outcome.duration_ms);
+    assert!(
+        u128::from(outcome.duration_ms) >= REFUSAL_WITHIN.as_millis(),
+        "{}",
+        outcome.duration_ms
+    );
     assert!(outcome.body.starts_with(b"xx"), "what came until then is kept");
     receiver.answer().await;
 }
@@ -77,7 +82,8 @@ async fn the_head_of_an_answer_may_have_16_kib_and_no_more() {
     let head_of = async |bytes: usize| {
         let fixed = "HTTP/1.1 500 X\r\nContent-Length: 0\r\nX-Long: \r\n\r\n".len();
         let long = "x".repeat(bytes - fixed);
-        let receiver = answering(format!("HTTP/1.1 500 X\r\nContent-Length: 0\r\nX-Long: {long}\r\n\r\n"));
+        let receiver =
+            answering(format!("HTTP/1.1 500 X\r\nContent-Length: 0\r\nX-Long: {long}\r\n\r\n"));
         let outcome = send(&sender(), &receiver.url).await;
         receiver.answer().await;
         error(&outcome).0
@@ -88,7 +94,8 @@ async fn the_head_of_an_answer_may_have_16_kib_and_no_more() {
 
 #[tokio::test]
 async fn a_head_that_does_not_end_is_given_up_at_16_kib() {
-    for endless in ["X-Many: 1\r\n", "x", "\r\n", "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"] {
+    for endless in ["X-Many: 1\r\n", "x", "\r\n", "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"]
+    {
         let receiver = Receiver::start(move |stream| {
             if !endless.starts_with("HTTP") && endless != "\r\n" {
                 stream.write_all(b"HTTP/1.1 200 OK\r\nX-Long: ").unwrap();
@@ -103,9 +110,13 @@ async fn a_head_that_does_not_end_is_given_up_at_16_kib() {
         let outcome = send(&sender(), &receiver.url).await;
         let place = &receiver.place;
         let sentence = match endless {
-            "\r\n" => format!("no valid HTTP answer from {place}: the answer does not begin with an HTTP status"),
+            "\r\n" => format!(
+                "no valid HTTP answer from {place}: the answer does not begin with an HTTP status"
+            ),
             _ if endless.starts_with("HTTP") => {
-                format!("{place} sent no final answer, only more than 64 KiB of interim answers (1xx)")
+                format!(
+                    "{place} sent no final answer, only more than 64 KiB of interim answers (1xx)"
+                )
             }
             _ => String::new(),
         };

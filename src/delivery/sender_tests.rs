@@ -21,7 +21,8 @@ fn sender() -> Sender {
 }
 
 fn sender_with(allow: &[&str], timeout: Duration) -> Sender {
-    let egress = EgressRules { allow: allow.iter().map(|network| network.parse().unwrap()).collect() };
+    let egress =
+        EgressRules { allow: allow.iter().map(|network| network.parse().unwrap()).collect() };
     Sender::new(SenderConfig { timeout, ..SenderConfig::new(Arc::new(egress)) }).unwrap()
 }
 
@@ -131,10 +132,12 @@ async fn the_request_is_the_one_of_the_contract_and_its_signature_verifies() {
         ("webhook-timestamp", "1769853600"),
         ("x-own", "a b"),
     ];
-    let expected: Vec<_> = expected.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let expected: Vec<_> =
+        expected.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     assert_eq!(headers, expected);
     let id = "evt_01h2xcejqtf2nbrexx3vqjhp41";
-    let signed = signature::Signed { id, timestamp: "1769853600", signature: &signature, body: BODY };
+    let signed =
+        signature::Signed { id, timestamp: "1769853600", signature: &signature, body: BODY };
     for key in [[1; 32], [2; 32]] {
         assert_eq!(signature::verify(&key, &signed, 1_769_853_600, 0), Ok(()));
     }
@@ -145,15 +148,25 @@ async fn a_redirect_is_a_failure_and_is_not_followed() {
     let elsewhere = TcpListener::bind("127.0.0.1:0").unwrap();
     elsewhere.set_nonblocking(true).unwrap();
     let location = format!("http://{}/", elsewhere.local_addr().unwrap());
-    for status in ["301 Moved Permanently", "302 Found", "307 Temporary Redirect", "308 Permanent Redirect"] {
-        let receiver = answering(format!("HTTP/1.1 {status}\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n"));
+    for status in
+        ["301 Moved Permanently", "302 Found", "307 Temporary Redirect", "308 Permanent Redirect"]
+    {
+        let receiver = answering(format!(
+            "HTTP/1.1 {status}\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n"
+        ));
         let outcome = send(&sender(), &receiver.url).await;
-        let sentence = format!("the receiver answered {status}, a redirect to {location}; redirects are not followed");
+        let sentence = format!(
+            "the receiver answered {status}, a redirect to {location}; redirects are not followed"
+        );
         assert_eq!(error(&outcome), (ErrorCode::Redirect, sentence.as_str()));
         assert_eq!(outcome.status, status[..3].parse().ok());
         receiver.answer().await;
     }
-    assert_eq!(elsewhere.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "nobody came");
+    assert_eq!(
+        elsewhere.accept().unwrap_err().kind(),
+        std::io::ErrorKind::WouldBlock,
+        "nobody came"
+    );
 }
 
 #[tokio::test]
@@ -166,17 +179,26 @@ async fn an_answer_that_is_not_2xx_is_kept_with_its_status_and_4_kib_of_its_body
     let long = "x".repeat(10_000);
     let receiver = answering(format!("HTTP/1.1 500 Oops\r\nContent-Length: 10000\r\n\r\n{long}"));
     let outcome = send(&sender(), &receiver.url).await;
-    assert_eq!(error(&outcome), (ErrorCode::HttpStatus, "the receiver answered 500 Internal Server Error"));
+    assert_eq!(
+        error(&outcome),
+        (ErrorCode::HttpStatus, "the receiver answered 500 Internal Server Error")
+    );
     assert_eq!(outcome.body, vec![b'x'; KEPT_BODY_BYTES_MAX]);
 
     let receiver = answering("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine");
-    assert_eq!(send(&sender(), &receiver.url).await.body, b"", "the body of an acceptance is of no interest");
+    assert_eq!(
+        send(&sender(), &receiver.url).await.body,
+        b"",
+        "the body of an acceptance is of no interest"
+    );
 }
 
 #[tokio::test]
 async fn retry_after_is_read_as_seconds_and_as_a_date() {
     let retry_after = async |status: &str, value: &str| {
-        let receiver = answering(format!("HTTP/1.1 {status} X\r\nRetry-After: {value}\r\nContent-Length: 0\r\n\r\n"));
+        let receiver = answering(format!(
+            "HTTP/1.1 {status} X\r\nRetry-After: {value}\r\nContent-Length: 0\r\n\r\n"
+        ));
         send(&sender(), &receiver.url).await.retry_after_ms
     };
     assert_eq!(retry_after("429", "120").await, Some(120_000));
@@ -192,7 +214,11 @@ fn every_form_of_retry_after_is_understood_or_ignored() {
     assert_eq!(retry_after_ms(" 7 ", NOW), Some(7_000));
     assert_eq!(retry_after_ms(&"9".repeat(40), NOW), Some(u64::MAX));
     assert_eq!(retry_after_ms("Sat, 31 Jan 2026 10:00:01 GMT", NOW), Some(1));
-    assert_eq!(retry_after_ms("Saturday, 31-Jan-26 10:00:01 GMT", NOW), Some(1), "the form of RFC 850");
+    assert_eq!(
+        retry_after_ms("Saturday, 31-Jan-26 10:00:01 GMT", NOW),
+        Some(1),
+        "the form of RFC 850"
+    );
     assert_eq!(retry_after_ms("Sat Jan 31 10:00:01 2026", NOW), Some(1), "the form of asctime");
     assert_eq!(retry_after_ms("Thu, 01 Jan 1970 00:00:00 GMT", NOW), Some(0), "has passed");
     for odd in ["", "-1", "1.5", "+3", "tomorrow", "31 Jan"] {
@@ -204,23 +230,35 @@ fn every_form_of_retry_after_is_understood_or_ignored() {
 async fn a_refused_connection_is_said_so_with_the_address() {
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let outcome = send(&sender(), &format!("http://{free}/")).await;
-    assert_eq!(error(&outcome), (ErrorCode::Connect, format!("connection refused by {free}").as_str()));
+    assert_eq!(
+        error(&outcome),
+        (ErrorCode::Connect, format!("connection refused by {free}").as_str())
+    );
     assert_eq!(outcome.status, None);
     let outcome = send(&sender(), &format!("http://hooks.localhost:{}/", free.port())).await;
     let sentence = format!("connection refused by hooks.localhost:{} (127.0.0.1)", free.port());
-    assert_eq!(error(&outcome), (ErrorCode::Connect, sentence.as_str()), "a name is shown with what it resolved to");
+    assert_eq!(
+        error(&outcome),
+        (ErrorCode::Connect, sentence.as_str()),
+        "a name is shown with what it resolved to"
+    );
 }
 
 #[tokio::test]
 async fn an_answer_that_is_not_http_is_a_protocol_failure() {
     let random: [u8; 256] = random::bytes();
-    for garbage in [b"SSH-2.0-OpenSSH_9.2\r\n".as_slice(), b"HTTP/9.9 200 OK\r\n\r\n", b"\0\0\0", b"", &random] {
+    for garbage in
+        [b"SSH-2.0-OpenSSH_9.2\r\n".as_slice(), b"HTTP/9.9 200 OK\r\n\r\n", b"\0\0\0", b"", &random]
+    {
         let garbage = garbage.to_vec();
         let receiver = Receiver::start(move |stream| stream.write_all(&garbage).unwrap());
         let outcome = send(&sender(), &receiver.url).await;
         let (code, detail) = error(&outcome);
         assert_eq!(code, ErrorCode::Protocol, "{detail}");
-        assert!(detail.starts_with(&format!("no valid HTTP answer from {}: ", receiver.place)), "{detail}");
+        assert!(
+            detail.starts_with(&format!("no valid HTTP answer from {}: ", receiver.place)),
+            "{detail}"
+        );
         receiver.answer().await;
     }
     let receiver = Receiver::start(move |stream| {
@@ -228,7 +266,8 @@ async fn an_answer_that_is_not_http_is_a_protocol_failure() {
         drop(write!(stream, "HTTP/1.1 200 {}\r\n\r\n", "x".repeat(100_000)));
     });
     let outcome = send(&sender(), &receiver.url).await;
-    let sentence = format!("the first line of the answer from {} is longer than 16 KiB", receiver.place);
+    let sentence =
+        format!("the first line of the answer from {} is longer than 16 KiB", receiver.place);
     assert_eq!(error(&outcome), (ErrorCode::Protocol, sentence.as_str()));
     receiver.answer().await;
 }
@@ -242,12 +281,19 @@ async fn an_answer_with_a_long_head_is_one() {
         (200, cookie.as_str(), 300),
         (503, cookie.as_str(), 5),
     ] {
-        let head =
-            format!("HTTP/1.1 {status} X\r\nRetry-After: 9\r\nContent-Length: 2\r\n{}\r\nok", header.repeat(times));
+        let head = format!(
+            "HTTP/1.1 {status} X\r\nRetry-After: 9\r\nContent-Length: 2\r\n{}\r\nok",
+            header.repeat(times)
+        );
         // The sender closes the connection before the end.
         let receiver = Receiver::start(move |stream| drop(stream.write_all(head.as_bytes())));
         let outcome = send(&sender(), &receiver.url).await;
-        assert_eq!((outcome.status, outcome.error.is_none()), (Some(status), status < 300), "{:?}", outcome.error);
+        assert_eq!(
+            (outcome.status, outcome.error.is_none()),
+            (Some(status), status < 300),
+            "{:?}",
+            outcome.error
+        );
         assert_eq!(outcome.retry_after_ms, Some(9_000), "what was whole of the head counts");
         receiver.answer().await;
     }
@@ -268,13 +314,19 @@ async fn nothing_is_sent_to_an_address_that_is_not_allowed() {
     listener.set_nonblocking(true).unwrap();
     let port = listener.local_addr().unwrap().port();
     let sender = sender_with(&["10.0.0.0/8"], Duration::from_mins(2));
-    for host in ["127.0.0.1", "localhost", "a.localhost", "2130706433", "[::ffff:127.0.0.1]", "[::1]"] {
+    for host in
+        ["127.0.0.1", "localhost", "a.localhost", "2130706433", "[::ffff:127.0.0.1]", "[::1]"]
+    {
         let outcome = send(&sender, &format!("http://{host}:{port}/")).await;
         let (code, detail) = error(&outcome);
         assert_eq!(code, ErrorCode::EgressBlocked, "{detail}");
         assert!(detail.contains("(loopback); allow it with [egress] allow_networks"), "{detail}");
     }
-    assert_eq!(listener.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "nobody came");
+    assert_eq!(
+        listener.accept().unwrap_err().kind(),
+        std::io::ErrorKind::WouldBlock,
+        "nobody came"
+    );
     for odd in ["ftp://example.com/", "not a url", "", "http://a:b@example.com/"] {
         assert_eq!(error(&send(&sender, odd).await).0, ErrorCode::EgressBlocked, "{odd}");
     }
@@ -305,15 +357,22 @@ async fn a_few_headers_of_a_refusal_are_kept_cut_short() {
     let head = |status: &str| {
         let long = "x".repeat(1_000);
         answering(format!(
-            "HTTP/1.1 {status}\r\nServer: nginx\r\nX-Request-Id: {long}\r\nSet-Cookie: a=b\r\nVia: \u{e9}\r\n\
+            "HTTP/1.1 {status}\r\nServer: nginx\r\nX-Request-Id: {long}\r\nSet-Cookie: \
+             a=b\r\nVia: \u{e9}\r\n\
              Content-Length: 0\r\n\r\n"
         ))
     };
     let receiver = head("503 Busy");
     let outcome = send(&sender(), &receiver.url).await;
-    let kept: Vec<_> = outcome.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let kept: Vec<_> =
+        outcome.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     let id = "x".repeat(KEPT_HEADER_CHARS_MAX);
-    let expected = [("content-length", "0"), ("server", "nginx"), ("via", "\u{e9}"), ("x-request-id", id.as_str())];
+    let expected = [
+        ("content-length", "0"),
+        ("server", "nginx"),
+        ("via", "\u{e9}"),
+        ("x-request-id", id.as_str()),
+    ];
     assert_eq!(kept, expected);
     assert_eq!(send(&sender(), &head("200 OK").url).await.headers, []);
 }
@@ -333,7 +392,11 @@ async fn an_attempt_tells_whom_it_reached_and_where_its_time_went() {
     let first = send(&sender, &url).await;
     assert_eq!((first.error, first.address), (None, Some(place)));
     let Timing { dns_ms, connect_ms, tls_ms, first_byte_ms } = first.timing;
-    assert!(dns_ms.is_some() && connect_ms.is_some() && first_byte_ms.is_some(), "{:?}", first.timing);
+    assert!(
+        dns_ms.is_some() && connect_ms.is_some() && first_byte_ms.is_some(),
+        "{:?}",
+        first.timing
+    );
     assert_eq!(tls_ms, None, "there is none");
     let second = send(&sender, &url).await;
     assert_eq!((second.error, second.address), (None, Some(place)));
@@ -344,7 +407,11 @@ async fn an_attempt_tells_whom_it_reached_and_where_its_time_went() {
 
     let refused = send(&sender, &format!("http://{place}/")).await;
     assert_eq!((error(&refused).0, refused.address), (ErrorCode::Connect, Some(place)));
-    assert_eq!(refused.timing, Timing::default(), "an address is not looked up, and nothing ended well");
+    assert_eq!(
+        refused.timing,
+        Timing::default(),
+        "an address is not looked up, and nothing ended well"
+    );
     let blocked = send(&sender, "http://10.0.0.7/").await;
     assert_eq!((error(&blocked).0, blocked.address), (ErrorCode::EgressBlocked, None));
 }
@@ -364,7 +431,11 @@ async fn how_far_an_attempt_came_is_said_when_its_time_is_over() {
     let sentence = format!("the TLS handshake with {place} did not finish within 1 s");
     assert_eq!(error(&outcome), (ErrorCode::Tls, sentence.as_str()));
     assert_eq!(outcome.address, Some(place));
-    assert!(outcome.timing.connect_ms.is_some() && outcome.timing.tls_ms.is_none(), "{:?}", outcome.timing);
+    assert!(
+        outcome.timing.connect_ms.is_some() && outcome.timing.tls_ms.is_none(),
+        "{:?}",
+        outcome.timing
+    );
     let outcome = send(&stall(long, short), &url).await;
     let sentence = format!("no answer from {place} within 1 s; the TLS handshake was not finished");
     assert_eq!(error(&outcome), (ErrorCode::Timeout, sentence.as_str()));
@@ -376,7 +447,8 @@ async fn how_far_an_attempt_came_is_said_when_its_time_is_over() {
     let sentence = format!("no connection to {place} within 1 s");
     assert_eq!(error(&outcome), (ErrorCode::Connect, sentence.as_str()));
     let outcome = send(&stall(long, short), &url).await;
-    let sentence = format!("no answer from {place} within 1 s; the connection was not yet established");
+    let sentence =
+        format!("no answer from {place} within 1 s; the connection was not yet established");
     assert_eq!(error(&outcome), (ErrorCode::Timeout, sentence.as_str()));
     assert_eq!((outcome.address, outcome.timing), (Some(place), Timing::default()));
     drop(filling);

@@ -47,10 +47,17 @@ impl Answers {
     ///
     /// # Errors
     /// Fails when too many bytes of answers are unread.
-    pub(super) fn take(&self, payer: Payer, wanted: usize, at_least: usize) -> Result<Part, Problem> {
+    pub(super) fn take(
+        &self,
+        payer: Payer,
+        wanted: usize,
+        at_least: usize,
+    ) -> Result<Part, Problem> {
         self.bytes.take_up_to(payer, wanted as u64, at_least as u64).map_err(|exhausted| {
             let detail = match exhausted {
-                Exhausted::OfOne => "too many bytes of answers to this organization are unread; read them first",
+                Exhausted::OfOne => {
+                    "too many bytes of answers to this organization are unread; read them first"
+                }
                 Exhausted::InAll => "too many bytes of answers are unread; try again later",
             };
             Problem::new(Code::Overloaded, detail).retry_after(RETRY_AFTER_S)
@@ -97,7 +104,9 @@ pub(super) fn sent_in_pieces(mut response: HttpResponse, in_hand: InHand) -> Htt
     response
         .map_body(|_, body| {
             let content = match body.size() {
-                BodySize::Sized(_) => body.try_into_bytes().map_or_else(Content::Stream, Content::Whole),
+                BodySize::Sized(_) => {
+                    body.try_into_bytes().map_or_else(Content::Stream, Content::Whole)
+                }
                 BodySize::None | BodySize::Stream => Content::Stream(body),
             };
             Outgoing { content, _part: part, _in_hand: in_hand }
@@ -126,10 +135,15 @@ impl MessageBody for Outgoing {
         }
     }
 
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
+    fn poll_next(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Self::Error>>> {
         match &mut self.get_mut().content {
             Content::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
-            Content::Whole(bytes) => Poll::Ready(Some(Ok(bytes.split_to(bytes.len().min(PIECE_BYTES))))),
+            Content::Whole(bytes) => {
+                Poll::Ready(Some(Ok(bytes.split_to(bytes.len().min(PIECE_BYTES)))))
+            }
             Content::Stream(body) => Pin::new(body).poll_next(cx),
         }
     }
@@ -143,8 +157,10 @@ mod tests {
     #[test]
     fn one_organization_that_takes_all_it_can_does_not_shorten_the_patience_with_others() {
         let answers = Answers::new(1 << 20);
-        let all_of =
-            |org| std::iter::from_fn(|| answers.take(Payer::Org(OrgNo(org)), 4_096, 1).ok()).collect::<Vec<_>>();
+        let all_of = |org| {
+            std::iter::from_fn(|| answers.take(Payer::Org(OrgNo(org)), 4_096, 1).ok())
+                .collect::<Vec<_>>()
+        };
         let first = all_of(1);
         assert!(answers.bytes.held() > 500 << 10, "{} bytes", answers.bytes.held());
         assert!(answers.take(Payer::Org(OrgNo(1)), 4_096, 1).is_err() && !answers.is_short());

@@ -44,7 +44,8 @@ pub(super) fn key(call: &Call, organization: OrgId, key: KeyId, what: &'static s
 pub(super) fn endpoint(call: &Call, endpoint: &Endpoint, what: &'static str) {
     let (by, address, organization) = (by(call), address(call), organization(call));
     let url = endpoint.settings.url.split(['?', '#']).next().unwrap_or_default();
-    tracing::info!(target: AUDIT, organization, endpoint = %endpoint.id, url, by, address, "an endpoint was {what}");
+    tracing::info!(target: AUDIT, organization, endpoint = %endpoint.id, url, by, address, "an \
+        endpoint was {what}");
 }
 
 /// Records the deletion of an endpoint.
@@ -56,7 +57,8 @@ pub(super) fn endpoint_deleted(call: &Call, endpoint: EndpointId) {
 /// Records the erasing of an event's payload.
 pub(super) fn event_erased(call: &Call, event: EventId) {
     let (by, address, organization) = (by(call), address(call), organization(call));
-    tracing::info!(target: AUDIT, organization, %event, by, address, "an event's payload was erased");
+    tracing::info!(target: AUDIT, organization, %event, by, address, "an event's payload was \
+        erased");
 }
 
 /// Records a change to a replay; `what` is a past participle, such as `started`.
@@ -70,7 +72,9 @@ pub(super) fn replay(call: &Call, replay: ReplayId, what: &'static str) {
 pub(super) fn not_authenticated(call: &Call, route: &str, request_id: &str) {
     let headers = call.request.headers();
     let has_key = shown(headers).next().is_some();
-    let key = shown(headers).find_map(|text| text.parse::<KeyText>().ok()).map(|text| text.id().to_string());
+    let key = shown(headers)
+        .find_map(|text| text.parse::<KeyText>().ok())
+        .map(|text| text.id().to_string());
     let address = address(call);
     let method = call.request.method().as_str();
     tracing::warn!(key, has_key, address, method, route, request_id, "authentication failed");

@@ -17,9 +17,9 @@ use subtle::ConstantTimeEq as _;
 
 use super::error::{Code, Problem};
 use super::verify::{Hashed, NotJudged, Tag, Verifier, check_value};
+use crate::base::failpoint::{self, Switch};
 use crate::base::metrics::{KeyVerification, Metrics};
 use crate::base::random;
-use crate::base::sabotage::{self, Switch};
 use crate::commands::ExpireKeys;
 use crate::commit::Intake;
 use crate::config::Keys;
@@ -170,7 +170,10 @@ impl Authenticator {
         self.right.insert(id, tag);
         // The hash took a while: the key may have ended meanwhile.
         let now = time();
-        let found = store.key(id)?.filter(|found| found.key().is_valid(now)).ok_or_else(|| self.refused())?;
+        let found = store
+            .key(id)?
+            .filter(|found| found.key().is_valid(now))
+            .ok_or_else(|| self.refused())?;
         self.note_used(id, now);
         Ok(Caller::Key(found))
     }
@@ -179,8 +182,14 @@ impl Authenticator {
     ///
     /// # Errors
     /// Fails when the key has ended or lacks a scope.
-    pub(super) fn judge(&self, key: KeyId, needs: Scopes, store: &Store, now: Timestamp) -> Result<(), Problem> {
-        if sabotage::is_on(Switch::JudgedOnce) {
+    pub(super) fn judge(
+        &self,
+        key: KeyId,
+        needs: Scopes,
+        store: &Store,
+        now: Timestamp,
+    ) -> Result<(), Problem> {
+        if failpoint::is_on(Switch::JudgedOnce) {
             return Ok(());
         }
         let found = store.key(key)?.filter(|found| found.key().is_valid(now));
@@ -197,7 +206,10 @@ impl Authenticator {
         }
         match self.intake.submit(ExpireKeys { keys: vec![key.id], at: now }) {
             Ok(pending) => drop(pending.outcome().await),
-            Err(refused) => tracing::debug!(%refused, key = %key.id, "the expiry of the key will be stored later"),
+            Err(refused) => {
+                tracing::debug!(%refused, key = %key.id, "the expiry of the key will be stored \
+                    later");
+            }
         }
     }
 
@@ -219,7 +231,9 @@ impl Authenticator {
     fn not_judged(&self, error: NotJudged) -> Problem {
         self.metrics.key_verifications.of(KeyVerification::Overloaded).inc();
         match error {
-            NotJudged::Overloaded => Problem::new(Code::Overloaded, "the queue for checking keys is full"),
+            NotJudged::Overloaded => {
+                Problem::new(Code::Overloaded, "the queue for checking keys is full")
+            }
             NotJudged::Failed => Problem::internal(&"a key could not be hashed or checked"),
         }
     }
@@ -229,7 +243,11 @@ impl Authenticator {
     ///
     /// # Errors
     /// Fails when too many keys wait in the queue, or when hashing fails.
-    pub(super) async fn hash(&self, text: &Arc<KeyText>, org: Option<OrgNo>) -> Result<Hashed, Problem> {
+    pub(super) async fn hash(
+        &self,
+        text: &Arc<KeyText>,
+        org: Option<OrgNo>,
+    ) -> Result<Hashed, Problem> {
         self.verifier.hash(Arc::clone(text), org).await.map_err(|error| self.not_judged(error))
     }
 
@@ -247,7 +265,8 @@ impl Authenticator {
 
     /// Takes the keys used since the last call, each with the time of its last use.
     pub(super) fn take_used(&self) -> Vec<(KeyId, Timestamp)> {
-        let mut used = std::mem::take(&mut *self.used.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut used =
+            std::mem::take(&mut *self.used.lock().unwrap_or_else(PoisonError::into_inner));
         used.drain().collect()
     }
 }

@@ -29,13 +29,22 @@ impl Fixture {
     async fn new(expires_at: Option<Timestamp>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path(), 8 << 20, u64::MAX).unwrap();
-        let settings = Config::from_toml("[keys]\nverify_threads = 1\nverify_queue = 4").unwrap().keys;
+        let settings =
+            Config::from_toml("[keys]\nverify_threads = 1\nverify_queue = 4").unwrap().keys;
         let metrics = Arc::new(Metrics::new(&[]).unwrap());
-        let auth = Authenticator::new(&settings, "admin-token-of-the-test", Intake::unheard(), metrics).unwrap();
+        let auth =
+            Authenticator::new(&settings, "admin-token-of-the-test", Intake::unheard(), metrics)
+                .unwrap();
         let text = Arc::new(key_text(1));
         let Hashed { hash, check } = auth.hash(&text, None).await.unwrap();
         let (name, created_at) = ("Acme".to_owned(), Timestamp(1));
-        let org = Org { id: OrgId(1), name: name.clone(), tier: Tier::Free, inbox_mode: InboxMode::Auto, created_at };
+        let org = Org {
+            id: OrgId(1),
+            name: name.clone(),
+            tier: Tier::Free,
+            inbox_mode: InboxMode::Auto,
+            created_at,
+        };
         let (scopes, ended_at) = (Scopes::all(), None);
         let key = Key { id: KeyId(2), name, hash, check, scopes, created_at, expires_at, ended_at };
         let command = Command::CreateOrg(CreateOrg { number: OrgNo(0), org, key });
@@ -59,7 +68,10 @@ async fn a_key_is_checked_once_and_then_known_and_its_use_is_noted() {
         let caller = fixture.caller(fixture.text.reveal()).await.unwrap();
         assert!(matches!(&caller, Caller::Key(key) if key.org().id == OrgId(1)), "{caller:?}");
     }
-    assert_eq!((fixture.judged(KeyVerification::Verified), fixture.judged(KeyVerification::Cached)), (1, 2));
+    assert_eq!(
+        (fixture.judged(KeyVerification::Verified), fixture.judged(KeyVerification::Cached)),
+        (1, 2)
+    );
     assert_eq!(fixture.auth.take_used(), [(KeyId(2), NOW)]);
     assert_eq!(fixture.auth.take_used(), []);
 }
@@ -97,7 +109,10 @@ async fn a_key_that_ends_while_it_is_checked_opens_nothing() {
     let time = || Timestamp(asked.replace(asked.get() + 1));
     let shown = headers(&[("x-api-key", fixture.text.reveal())]);
     let refused = fixture.auth.caller(&shown, &fixture.store, time).await.unwrap_err();
-    assert_eq!((refused.code(), fixture.judged(KeyVerification::Verified)), (Code::Unauthorized, 1));
+    assert_eq!(
+        (refused.code(), fixture.judged(KeyVerification::Verified)),
+        (Code::Unauthorized, 1)
+    );
     assert_eq!(fixture.auth.take_used(), [], "it was of no use");
 }
 
@@ -109,7 +124,8 @@ async fn the_admin_token_is_the_admin() {
 }
 
 #[tokio::test]
-async fn wrong_keys_are_refused_without_the_slow_hash_however_many_come_and_the_right_one_is_let_in() {
+async fn wrong_keys_are_refused_without_the_slow_hash_however_many_come_and_the_right_one_is_let_in()
+ {
     let fixture = Fixture::new(None).await;
     let hashes = || fixture.auth.metrics.key_hashes.get();
     assert_eq!(hashes(), 1, "the key was made");
@@ -129,7 +145,10 @@ async fn wrong_keys_are_refused_without_the_slow_hash_however_many_come_and_the_
 fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for (name, value) in pairs {
-        headers.append(HeaderName::from_static(name), HeaderValue::from_bytes(value.as_bytes()).unwrap());
+        headers.append(
+            HeaderName::from_static(name),
+            HeaderValue::from_bytes(value.as_bytes()).unwrap(),
+        );
     }
     headers
 }
@@ -162,8 +181,16 @@ async fn a_key_of_ours_counts_wherever_it_stands_and_what_is_not_ours_counts_for
         &odd,
     ] {
         assert_eq!(of(&[("authorization", others)]), Ok(None), "{others}");
-        assert_eq!(of(&[("authorization", others), ("x-api-key", key)]), Ok(Some(true)), "{others}");
-        assert_eq!(of(&[("x-api-key", others), ("authorization", &bearer)]), Ok(Some(true)), "{others}");
+        assert_eq!(
+            of(&[("authorization", others), ("x-api-key", key)]),
+            Ok(Some(true)),
+            "{others}"
+        );
+        assert_eq!(
+            of(&[("x-api-key", others), ("authorization", &bearer)]),
+            Ok(Some(true)),
+            "{others}"
+        );
     }
     let other = key_text(2);
     let other_bearer = format!("Bearer {}", other.reveal());
@@ -175,6 +202,9 @@ async fn a_key_of_ours_counts_wherever_it_stands_and_what_is_not_ours_counts_for
     for pairs in &different {
         assert_eq!(of(pairs), Err(Code::InvalidRequest));
     }
-    let caller = fixture.auth.caller(&headers(&[("authorization", "Basic YTpi")]), &fixture.store, || NOW).await;
+    let caller = fixture
+        .auth
+        .caller(&headers(&[("authorization", "Basic YTpi")]), &fixture.store, || NOW)
+        .await;
     assert_eq!(caller.unwrap_err().code(), Code::Unauthorized);
 }

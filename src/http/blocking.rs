@@ -56,7 +56,9 @@ impl Blocking {
         for _ in 1..TRIES {
             let again = Arc::clone(&job);
             match self.run(payer, move || again()).await {
-                Err(problem) if problem.code() == Code::Overloaded => tokio::time::sleep(TRY_AGAIN_AFTER).await,
+                Err(problem) if problem.code() == Code::Overloaded => {
+                    tokio::time::sleep(TRY_AGAIN_AFTER).await;
+                }
                 done => return done,
             }
         }

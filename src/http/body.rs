@@ -67,7 +67,8 @@ impl Room {
             },
         };
         taken.map_err(|exhausted| {
-            let of_one = "too many bytes of request bodies are arriving for this organization; nothing was stored";
+            let of_one = "too many bytes of request bodies are arriving for this organization; \
+                nothing was stored";
             let in_all = "too many bytes of request bodies are arriving; nothing was stored";
             Problem::exhausted(exhausted, of_one, in_all).retry_after(ROOM_RETRY_AFTER_S)
         })
@@ -96,7 +97,11 @@ impl Media {
 
     /// Refuses a request whose content type is not `application/json`.
     pub(super) fn require_json(headers: &HeaderMap) -> Result<(), Problem> {
-        if Self::of(headers) == Some(Self::Json) { Ok(()) } else { Err(unsupported(headers, "application/json")) }
+        if Self::of(headers) == Some(Self::Json) {
+            Ok(())
+        } else {
+            Err(unsupported(headers, "application/json"))
+        }
     }
 }
 
@@ -140,11 +145,15 @@ pub(super) async fn read(
     }
     let deadline = Instant::now() + limit.within;
     let late = |_elapsed| {
-        Problem::new(Code::RequestTimeout, format!("the body did not arrive within {} s", limit.within.as_secs()))
+        Problem::new(
+            Code::RequestTimeout,
+            format!("the body did not arrive within {} s", limit.within.as_secs()),
+        )
     };
-    let body = timeout_at(deadline, collect(payload, announced, (wire_bytes_max, limit.bytes_max), room))
-        .await
-        .map_err(late)?;
+    let body =
+        timeout_at(deadline, collect(payload, announced, (wire_bytes_max, limit.bytes_max), room))
+            .await
+            .map_err(late)?;
     match coding {
         Coding::Identity => body,
         Coding::Gzip => gzip::inflate(body?, limit.bytes_max, |bytes| room.need(bytes)).await,
@@ -179,7 +188,8 @@ async fn collect(
     if announced == Some(first.len()) {
         return Ok(first);
     }
-    let mut body = web::BytesMut::with_capacity(announced.unwrap_or(first.len()).min(wire_bytes_max));
+    let mut body =
+        web::BytesMut::with_capacity(announced.unwrap_or(first.len()).min(wire_bytes_max));
     let mut piece = Some(first);
     while let Some(bytes) = piece {
         if body.len() + bytes.len() > wire_bytes_max {

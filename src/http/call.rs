@@ -105,7 +105,11 @@ impl Call {
     /// Charges the rest of a cost that was not known at admission.
     pub(super) fn charge_rest(&mut self, cost: u64) {
         let limits = self.api.limits.get();
-        self.admission = Some(limits.owe((self.payer(), self.budget), limits.plan(self.tier(), self.budget), cost));
+        self.admission = Some(limits.owe(
+            (self.payer(), self.budget),
+            limits.plan(self.tier(), self.budget),
+            cost,
+        ));
     }
 
     /// Charges `cost` tokens to the caller; see [`super::limit::RateLimits::admit`].
@@ -115,14 +119,19 @@ impl Call {
             return Ok(());
         }
         let limits = self.api.limits.get();
-        let admission = limits.admit((payer, self.budget), limits.plan(self.tier(), self.budget), cost);
+        let admission =
+            limits.admit((payer, self.budget), limits.plan(self.tier(), self.budget), cost);
         self.admission = Some(admission);
         match admission.decision {
             Decision::Admitted => Ok(()),
             Decision::Refused { retry_after_s } => {
                 let detail = match self.budget {
-                    Budget::Events => "the event budget of the organization's tier is used up; nothing was stored",
-                    Budget::Requests => "the request budget of the organization's tier is used up; nothing was done",
+                    Budget::Events => {
+                        "the event budget of the organization's tier is used up; nothing was stored"
+                    }
+                    Budget::Requests => {
+                        "the request budget of the organization's tier is used up; nothing was done"
+                    }
                 };
                 Err(Problem::new(Code::RateLimited, detail).retry_after(retry_after_s))
             }
@@ -134,13 +143,17 @@ impl Call {
         let limit = BodyLimit { bytes_max, within: self.api.config.server.body_timeout };
         let room = self.room.insert(Room::of(&self.api.bodies, self.payer()));
         let is_malformed = || self.connection.is_malformed();
-        let body = body::read(&self.request, &mut self.payload, limit, room).await.map_err(|problem| {
-            if problem.code() == Code::InvalidRequest && is_malformed() {
-                Problem::new(Code::InvalidRequest, "the body is incomplete: the chunks cannot be read (RFC 9112, 7.1)")
-            } else {
-                problem
-            }
-        })?;
+        let body =
+            body::read(&self.request, &mut self.payload, limit, room).await.map_err(|problem| {
+                if problem.code() == Code::InvalidRequest && is_malformed() {
+                    Problem::new(
+                        Code::InvalidRequest,
+                        "the body is incomplete: the chunks cannot be read (RFC 9112, 7.1)",
+                    )
+                } else {
+                    problem
+                }
+            })?;
         self.connection.body_is_read();
         Ok(body)
     }
@@ -182,7 +195,9 @@ impl Call {
     /// Fails when the key has ended or lost the scope meanwhile.
     pub(super) fn judge_again(&self) -> Result<(), Problem> {
         match &self.caller {
-            Caller::Key(key) => self.api.auth.judge(key.key().id, self.needs(), &self.api.store, self.api.now()),
+            Caller::Key(key) => {
+                self.api.auth.judge(key.key().id, self.needs(), &self.api.store, self.api.now())
+            }
             Caller::Admin | Caller::Anyone => Ok(()),
         }
     }
@@ -191,7 +206,10 @@ impl Call {
     ///
     /// # Errors
     /// Fails like [`Call::judge_again`], within a second after the end of the key.
-    pub(super) async fn while_allowed<T>(&self, waiting: impl Future<Output = T>) -> Result<T, Problem> {
+    pub(super) async fn while_allowed<T>(
+        &self,
+        waiting: impl Future<Output = T>,
+    ) -> Result<T, Problem> {
         let mut waiting = pin!(waiting);
         loop {
             let waited = tokio::time::timeout(JUDGE_EVERY, &mut waiting).await;
@@ -214,7 +232,10 @@ impl Call {
     ///
     /// # Errors
     /// Fails like [`Call::commit`]; then none of the changes was made.
-    pub(super) async fn commit_all<D: Drafted>(&self, drafts: Vec<D>) -> Result<Vec<OutcomeOf<D>>, Problem> {
+    pub(super) async fn commit_all<D: Drafted>(
+        &self,
+        drafts: Vec<D>,
+    ) -> Result<Vec<OutcomeOf<D>>, Problem> {
         if drafts.is_empty() {
             return Ok(Vec::new());
         }
@@ -235,9 +256,13 @@ impl Call {
         let _place = self.api.submissions.take(self.payer(), 1).map_err(|exhausted| {
             let detail = match exhausted {
                 Exhausted::OfOne => {
-                    "too many changes of this organization wait to be stored; this change was not stored"
+                    "too many changes of this organization wait to be stored; this change was not \
+                     stored"
                 }
-                Exhausted::InAll => "too many changes wait to be stored; this change was not stored",
+                Exhausted::InAll => {
+                    "too many changes wait to be stored; this change was not \
+                    stored"
+                }
             };
             Problem::new(Code::Overloaded, detail).retry_after(PLACE_RETRY_AFTER_S)
         })?;
@@ -286,7 +311,8 @@ pub(super) fn page<T: Serialize>(
         }
     }
     let has_more = last.is_some() && items.next().is_some();
-    let rest = serde_json::json!({ "has_more": has_more, "next_cursor": last.unwrap_or(begins) }).to_string();
+    let rest = serde_json::json!({ "has_more": has_more, "next_cursor": last.unwrap_or(begins) })
+        .to_string();
     body.extend_from_slice(b"],");
     body.extend_from_slice(rest.trim_start_matches('{').as_bytes());
     Ok(json_bytes(StatusCode::OK, body))

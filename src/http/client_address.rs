@@ -79,7 +79,8 @@ fn elements_from_end(line: &str) -> impl Iterator<Item = &str> {
 /// Returns the index of the last byte `wanted` outside of quoted strings, read from the end.
 fn last_outside_quotes(text: &str, wanted: u8) -> Option<usize> {
     let bytes = text.as_bytes();
-    let is_escaped = |at: usize| bytes.iter().take(at).rev().take_while(|byte| **byte == b'\\').count() % 2 == 1;
+    let is_escaped =
+        |at: usize| bytes.iter().take(at).rev().take_while(|byte| **byte == b'\\').count() % 2 == 1;
     let mut quoted = false;
     (0..bytes.len()).rev().find(|at| match bytes.get(*at) {
         Some(b'"') if !is_escaped(*at) => {
@@ -117,10 +118,12 @@ fn forwarded_for(element: &str) -> Option<IpAddr> {
 /// Parses the address of a node: IPv4, or IPv6 with or without brackets, either with or without a
 /// port (RFC 7239, 6). Some proxies write the port in `X-Forwarded-For` too.
 fn node(text: &str) -> Option<IpAddr> {
-    let in_brackets = || text.strip_prefix('[')?.strip_suffix(']')?.parse::<std::net::Ipv6Addr>().ok();
+    let in_brackets =
+        || text.strip_prefix('[')?.strip_suffix(']')?.parse::<std::net::Ipv6Addr>().ok();
     let address = text.parse::<IpAddr>().ok();
     let address = address.or_else(|| in_brackets().map(IpAddr::V6));
-    let address = address.or_else(|| text.parse::<SocketAddr>().ok().map(|with_port| with_port.ip()));
+    let address =
+        address.or_else(|| text.parse::<SocketAddr>().ok().map(|with_port| with_port.ip()));
     address.map(|address| address.to_canonical())
 }
 
@@ -138,7 +141,8 @@ mod tests {
     }
 
     fn seen_from(peer: &str, lines: &[(&str, &str)]) -> String {
-        let trusted: Vec<IpNet> = ["10.0.0.0/8", "fd00::/8"].map(|network| network.parse().unwrap()).to_vec();
+        let trusted: Vec<IpNet> =
+            ["10.0.0.0/8", "fd00::/8"].map(|network| network.parse().unwrap()).to_vec();
         let mut headers = HeaderMap::new();
         for (name, value) in lines {
             let value = HeaderValue::from_bytes(value.as_bytes()).unwrap();
@@ -160,7 +164,11 @@ mod tests {
         assert_eq!(seen(&[]), PROXY);
         let mut headers = HeaderMap::new();
         headers.insert(X_FORWARDED_FOR, HeaderValue::from_static("192.0.2.1"));
-        assert_eq!(client_address(PROXY.parse().unwrap(), &headers, &[]).to_string(), PROXY, "nobody is trusted");
+        assert_eq!(
+            client_address(PROXY.parse().unwrap(), &headers, &[]).to_string(),
+            PROXY,
+            "nobody is trusted"
+        );
     }
 
     #[test]
@@ -191,7 +199,10 @@ mod tests {
             ("For=\"192.0.2.1:4711\";proto=https;by=10.0.0.1", "192.0.2.1"),
             ("proto=https; FOR = \"[2001:db8::1]:4711\"", "2001:db8::1"),
             ("for=203.0.113.9, for=192.0.2.1, for=10.1.2.3", "192.0.2.1"),
-            ("for=203.0.113.9;by=\"a,for=198.51.100.1\", for=10.1.2.3;by=\"x, \\\"for=1.2.3.4\"", "203.0.113.9"),
+            (
+                "for=203.0.113.9;by=\"a,for=198.51.100.1\", for=10.1.2.3;by=\"x, \\\"for=1.2.3.4\"",
+                "203.0.113.9",
+            ),
             ("for=203.0.113.9, proto=https", PROXY),
             ("for=203.0.113.9, for=_gazonk", PROXY),
             ("for=203.0.113.9, for=unknown", PROXY),
@@ -206,7 +217,10 @@ mod tests {
     #[test]
     fn several_lines_are_one_list_and_the_last_line_is_the_nearest_hop() {
         let name = "x-forwarded-for";
-        assert_eq!(seen(&[(name, "203.0.113.9"), (name, "192.0.2.1"), (name, "10.1.2.3")]), "192.0.2.1");
+        assert_eq!(
+            seen(&[(name, "203.0.113.9"), (name, "192.0.2.1"), (name, "10.1.2.3")]),
+            "192.0.2.1"
+        );
         assert_eq!(seen(&[(name, "\u{e4}"), (name, "10.1.2.3")]), "10.1.2.3");
         let name = "forwarded";
         assert_eq!(seen(&[(name, "for=\"203.0.113.9"), (name, "for=192.0.2.1")]), "192.0.2.1");

@@ -43,7 +43,9 @@ pub(super) fn of_text(name: &str, text: &str) -> Result<String, Rule> {
         return Err(format!("must be at most {ATTRIBUTE_BYTES_MAX} bytes").into());
     }
     if text.chars().any(is_control) {
-        return Err("must not have control characters or Unicode noncharacters such as U+FFFF".into());
+        return Err(
+            "must not have control characters or Unicode noncharacters such as U+FFFF".into()
+        );
     }
     if OF_THE_CORE.contains(&name) && text.is_empty() {
         return Err("must not be empty".into());
@@ -52,7 +54,9 @@ pub(super) fn of_text(name: &str, text: &str) -> Result<String, Rule> {
         "specversion" if text != crate::model::cloudevent::SPECVERSION => Err("must be 1.0"),
         "source" if !is_uri_reference(text) => Err("must be a URI reference (RFC 3986)"),
         "dataschema" if !is_absolute_uri(text) => Err("must be an absolute URI (RFC 3986)"),
-        "datacontenttype" if !is_media_type(text) => Err("must be a media type such as application/json (RFC 2046)"),
+        "datacontenttype" if !is_media_type(text) => {
+            Err("must be a media type such as application/json (RFC 2046)")
+        }
         "time" if !is_time(text) => Err("must be an RFC 3339 time such as 2026-01-31T10:00:00Z"),
         _ => Ok(()),
     };
@@ -62,7 +66,9 @@ pub(super) fn of_text(name: &str, text: &str) -> Result<String, Rule> {
 /// True for a name of lower-case letters and digits (core, Naming Conventions), except `data`.
 pub(super) fn is_name(name: &str) -> bool {
     let is_right = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-    (1..=ATTRIBUTE_NAME_CHARS_MAX).contains(&name.len()) && name.bytes().all(is_right) && name != "data"
+    (1..=ATTRIBUTE_NAME_CHARS_MAX).contains(&name.len())
+        && name.bytes().all(is_right)
+        && name != "data"
 }
 
 /// True for a URI or a relative reference (RFC 3986, 4.1).
@@ -93,7 +99,9 @@ fn is_scheme(text: &str) -> bool {
 /// True for an authority: user, host and port (RFC 3986, 3.2).
 fn is_authority(text: &str) -> bool {
     let (user, rest) = text.split_once('@').unwrap_or(("", text));
-    let (is_host, port) = if let Some((address, rest)) = rest.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+    let (is_host, port) = if let Some((address, rest)) =
+        rest.strip_prefix('[').and_then(|rest| rest.split_once(']'))
+    {
         (is_ip_literal(address), rest.strip_prefix(':').unwrap_or(rest))
     } else {
         let (name, port) = rest.split_once(':').unwrap_or((rest, ""));
@@ -104,9 +112,12 @@ fn is_authority(text: &str) -> bool {
 
 /// True for the text inside the brackets of an IP literal (RFC 3986, 3.2.2).
 fn is_ip_literal(text: &str) -> bool {
-    let Some(future) = text.strip_prefix(['v', 'V']) else { return text.parse::<std::net::Ipv6Addr>().is_ok() };
+    let Some(future) = text.strip_prefix(['v', 'V']) else {
+        return text.parse::<std::net::Ipv6Addr>().is_ok();
+    };
     future.split_once('.').is_some_and(|(version, address)| {
-        let is_version = !version.is_empty() && version.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let is_version =
+            !version.is_empty() && version.bytes().all(|byte| byte.is_ascii_hexdigit());
         is_version && !address.is_empty() && !address.contains('%') && is_made_of(address, b":")
     })
 }
@@ -114,24 +125,29 @@ fn is_ip_literal(text: &str) -> bool {
 /// True if the text has only unreserved characters, sub-delimiters, percent-encoded bytes (RFC
 /// 3986, 2) and bytes of `more`.
 fn is_made_of(text: &str, more: &[u8]) -> bool {
-    let is_right =
-        |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%".contains(&byte) || more.contains(&byte);
-    let mut escapes =
-        text.split('%').skip(1).map(|behind| behind.bytes().take(2).filter(u8::is_ascii_hexdigit).count());
+    let is_right = |byte: u8| {
+        byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%".contains(&byte) || more.contains(&byte)
+    };
+    let mut escapes = text
+        .split('%')
+        .skip(1)
+        .map(|behind| behind.bytes().take(2).filter(u8::is_ascii_hexdigit).count());
     text.bytes().all(is_right) && escapes.all(|digits| digits == 2)
 }
 
 /// True for an absolute URI (RFC 3986, 4.3). A fragment is allowed too, because schemas are often
 /// named by fragments.
 fn is_absolute_uri(text: &str) -> bool {
-    text.split_once(':').is_some_and(|(scheme, rest)| is_scheme(scheme) && !rest.is_empty()) && is_uri_reference(text)
+    text.split_once(':').is_some_and(|(scheme, rest)| is_scheme(scheme) && !rest.is_empty())
+        && is_uri_reference(text)
 }
 
 /// True for a media type (RFC 2046) whose type and subtype are tokens (RFC 9110, 5.6.2). Parameters
 /// are left to the reader of the data.
 fn is_media_type(text: &str) -> bool {
     let is_token = |text: &str| {
-        let is_right = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+        let is_right =
+            |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
         !text.is_empty() && text.bytes().all(is_right)
     };
     let essence = text.split(';').next().unwrap_or_default().trim();
@@ -158,7 +174,11 @@ mod tests {
 
     #[test]
     fn each_attribute_of_the_core_has_its_rule() {
-        check("id", &["1", "ä", " ", "a b"], &["", "a\nb", "a\u{7f}", "\u{85}", "\u{fffe}", "\u{1ffff}", "\u{fdd0}"]);
+        check(
+            "id",
+            &["1", "ä", " ", "a b"],
+            &["", "a\nb", "a\u{7f}", "\u{85}", "\u{fffe}", "\u{1ffff}", "\u{fdd0}"],
+        );
         check("subject", &["x"], &[""]);
         check("specversion", &["1.0"], &["", "1", "1.1", "0.3", "1.0.2"]);
         let references = [
@@ -219,7 +239,8 @@ mod tests {
             &["https://a/b", "urn:x", "a:b#/c"],
             &["", "/a", "//a/b?c=d", "a", ":a", "1a:b", "a:", "a:b c"],
         );
-        let types = ["text/plain", "application/vnd.a+json; charset=utf-8", "application/xml;a=\"b c\""];
+        let types =
+            ["text/plain", "application/vnd.a+json; charset=utf-8", "application/xml;a=\"b c\""];
         check("datacontenttype", &types, &["", "xyz", "a/", "/b", "a/b/c", "a b/c", ";a/b"]);
         let most = "x".repeat(ATTRIBUTE_BYTES_MAX);
         check("anything", &["", &most], &[&format!("{most}x")]);
@@ -273,10 +294,22 @@ mod tests {
         assert_eq!(read("ext", "\"a\\u00e4\""), Ok(AttributeValue::Text("aä".to_owned())));
         assert_eq!(read("ext", "true"), Ok(AttributeValue::Boolean(true)));
         assert_eq!(read("ext", "false"), Ok(AttributeValue::Boolean(false)));
-        for (json, number) in [("0", 0), ("-0", 0), ("2147483647", i32::MAX), ("-2147483648", i32::MIN)] {
+        for (json, number) in
+            [("0", 0), ("-0", 0), ("2147483647", i32::MAX), ("-2147483648", i32::MIN)]
+        {
             assert_eq!(read("ext", json), Ok(AttributeValue::Integer(number)));
         }
-        for json in ["2147483648", "-2147483649", "1.5", "1.0", "1e3", "[]", "{}", "\"\\ud800\"", "\"\\u0007\""] {
+        for json in [
+            "2147483648",
+            "-2147483649",
+            "1.5",
+            "1.0",
+            "1e3",
+            "[]",
+            "{}",
+            "\"\\ud800\"",
+            "\"\\u0007\"",
+        ] {
             assert!(read("ext", json).is_err(), "{json}");
         }
         for name in OF_THE_CORE {
@@ -289,7 +322,9 @@ mod tests {
         for good in ["a", "0", "comexampleextension1", &"x".repeat(255)] {
             assert!(is_name(good), "{good}");
         }
-        for bad in ["", "A", "my.ext", "my-ext", "my_ext", "ä", "data", "data_base64", &"x".repeat(256)] {
+        for bad in
+            ["", "A", "my.ext", "my-ext", "my_ext", "ä", "data", "data_base64", &"x".repeat(256)]
+        {
             assert!(!is_name(bad), "{bad}");
         }
     }

@@ -36,8 +36,12 @@ fn attributes(event: &CloudEvent) -> String {
         let is_default = name == "datacontenttype" && essence(&value.text()) == "application/json";
         !is_default && !OF_THE_SENDING.contains(&name.as_str())
     };
-    let mut lines: Vec<String> =
-        event.attributes.iter().filter(counts).map(|(name, value)| format!("{name} {}\n", value.text())).collect();
+    let mut lines: Vec<String> = event
+        .attributes
+        .iter()
+        .filter(counts)
+        .map(|(name, value)| format!("{name} {}\n", value.text()))
+        .collect();
     lines.sort();
     lines.concat()
 }
@@ -57,7 +61,8 @@ fn data(event: &CloudEvent, payload: &[u8]) -> u64 {
         },
         DataKind::Base64 => {
             let Some(decoded) = decoded(payload) else { return value(payload) };
-            let is_value = is_json && serde_json::from_slice::<&serde_json::value::RawValue>(&decoded).is_ok();
+            let is_value =
+                is_json && serde_json::from_slice::<&serde_json::value::RawValue>(&decoded).is_ok();
             if is_value { value(&decoded) } else { bytes(&decoded) }
         }
     }
@@ -171,7 +176,10 @@ mod tests {
     #[test]
     fn json_is_the_same_whatever_its_spaces_escapes_and_order_of_members() {
         let groups: &[&[&str]] = &[
-            &[r#"{"a":1,"b":[1,{"c":"x\ny"}]}"#, "{ \"b\" : [1 , {\"c\":\"x\\u000ay\"} ] ,\n\t\"a\": 1 } "],
+            &[
+                r#"{"a":1,"b":[1,{"c":"x\ny"}]}"#,
+                "{ \"b\" : [1 , {\"c\":\"x\\u000ay\"} ] ,\n\t\"a\": 1 } ",
+            ],
             &[r#"{"a":1,"b":[{"c":"x\ny"},1]}"#],
             &[r#"{"a":[1],"b":1}"#],
             &["\"\u{e4}/\"", r#""\u00e4\/""#, " \"\\u00E4/\"\n"],

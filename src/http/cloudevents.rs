@@ -45,7 +45,13 @@ struct Reading {
 
 impl Reading {
     fn new(prefix: &'static str) -> Self {
-        Self { attributes: Vec::new(), faults: Faults::default(), prefix, named: Vec::new(), data_bytes: None }
+        Self {
+            attributes: Vec::new(),
+            faults: Faults::default(),
+            prefix,
+            named: Vec::new(),
+            data_bytes: None,
+        }
     }
 
     /// Records a name. Returns true for its first appearance, and otherwise adds a fault.
@@ -59,9 +65,15 @@ impl Reading {
         is_first
     }
 
-    fn attribute(&mut self, name: &str, value: Result<AttributeValue, Cow<'static, str>>, at: String) {
+    fn attribute(
+        &mut self,
+        name: &str,
+        value: Result<AttributeValue, Cow<'static, str>>,
+        at: String,
+    ) {
         if !is_name(name) {
-            self.faults.add(at, "is not a valid attribute name; use lower-case letters and digits only");
+            self.faults
+                .add(at, "is not a valid attribute name; use lower-case letters and digits only");
             return;
         }
         match value {
@@ -71,8 +83,15 @@ impl Reading {
     }
 
     /// Builds the event, or returns a problem with all faults.
-    fn finish(mut self, rules: &Rules, payload: Option<Box<[u8]>>, data: DataKind) -> Result<NewEvent, Problem> {
-        for name in REQUIRED.into_iter().filter(|name| !self.named.iter().any(|other| other == name)) {
+    fn finish(
+        mut self,
+        rules: &Rules,
+        payload: Option<Box<[u8]>>,
+        data: DataKind,
+    ) -> Result<NewEvent, Problem> {
+        for name in
+            REQUIRED.into_iter().filter(|name| !self.named.iter().any(|other| other == name))
+        {
             self.faults.add(format!("{}{name}", self.prefix), "is required");
         }
         let event_type = self.take("type").and_then(|text| {
@@ -83,9 +102,13 @@ impl Reading {
         self.take("specversion");
         if self.attributes.len() > ATTRIBUTES_MAX {
             let most = ATTRIBUTES_MAX + 2;
-            self.faults.add(self.prefix.trim_end_matches('/'), format!("must have at most {most} attributes"));
+            self.faults.add(
+                self.prefix.trim_end_matches('/'),
+                format!("must have at most {most} attributes"),
+            );
         }
-        let mut draft = Draft { event_type, payload, data_bytes: self.data_bytes, ..Draft::default() };
+        let mut draft =
+            Draft { event_type, payload, data_bytes: self.data_bytes, ..Draft::default() };
         if let (Some(source), Some(id)) = (self.text("source"), self.text("id")) {
             draft.dedup_id = Some(dedup_id(source, id));
         }
@@ -152,7 +175,8 @@ fn is_base64(value: &RawValue) -> bool {
 pub(super) fn binary(rules: &Rules, headers: &HeaderMap, body: &[u8]) -> Result<NewEvent, Problem> {
     let mut reading = Reading::new(HEADER_PREFIX);
     read_headers(headers, &mut reading);
-    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let content_type =
+        headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if headers.contains_key(CONTENT_TYPE) {
         let value = of_text("datacontenttype", content_type).map(AttributeValue::Text);
         reading.attribute("datacontenttype", value, "Content-Type".to_owned());
@@ -208,11 +232,14 @@ pub(super) fn is_json(content_type: &str) -> bool {
 /// True for a media type of text or XML, if its `charset` is absent, UTF-8 or US-ASCII.
 fn is_text(content_type: &str) -> bool {
     let essence = essence(content_type);
-    let mut parameters = content_type.split(';').skip(1).filter_map(|parameter| parameter.split_once('='));
+    let mut parameters =
+        content_type.split(';').skip(1).filter_map(|parameter| parameter.split_once('='));
     let charset = parameters.find(|(name, _)| name.trim().eq_ignore_ascii_case("charset"));
     let charset = charset.map(|(_, value)| value.trim().trim_matches('"').to_ascii_lowercase());
-    let is_utf_8 = charset.is_none_or(|charset| matches!(charset.as_str(), "utf-8" | "utf8" | "us-ascii"));
-    is_utf_8 && (essence.starts_with("text/") || essence.ends_with("/xml") || essence.ends_with("+xml"))
+    let is_utf_8 =
+        charset.is_none_or(|charset| matches!(charset.as_str(), "utf-8" | "utf8" | "us-ascii"));
+    is_utf_8
+        && (essence.starts_with("text/") || essence.ends_with("/xml") || essence.ends_with("+xml"))
 }
 
 /// Reads the attributes of binary mode (HTTP binding 3.1.3) in the order of their names, because
@@ -230,7 +257,11 @@ fn read_headers(headers: &HeaderMap, reading: &mut Reading) {
         } else if reading.is_first(name, &at) {
             let text = str::from_utf8(value.as_bytes()).ok().and_then(header_text);
             let text = text.ok_or(Cow::Borrowed("must be UTF-8 text, percent-encoded"));
-            reading.attribute(name, text.and_then(|text| of_text(name, &text)).map(AttributeValue::Text), at);
+            reading.attribute(
+                name,
+                text.and_then(|text| of_text(name, &text)).map(AttributeValue::Text),
+                at,
+            );
         }
     }
 }

@@ -30,7 +30,12 @@ fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
 fn pointers(problem: &Problem) -> Vec<String> {
     let body = serde_json::to_value(problem.document(None)).unwrap();
     assert_eq!(body["code"], "validation_failed", "{body}");
-    body["errors"].as_array().unwrap().iter().map(|fault| fault["pointer"].as_str().unwrap().to_owned()).collect()
+    body["errors"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|fault| fault["pointer"].as_str().unwrap().to_owned())
+        .collect()
 }
 
 fn attribute(event: &NewEvent, name: &str) -> Option<AttributeValue> {
@@ -47,13 +52,17 @@ fn pushed(event: NewEvent) -> Value {
     serde_json::from_slice(&body.bytes).unwrap()
 }
 
-const REQUIRED: [(&str, &str); 4] =
-    [("ce-specversion", "1.0"), ("ce-type", "com.example.created"), ("ce-source", "/orders"), ("ce-id", "A-1")];
+const REQUIRED: [(&str, &str); 4] = [
+    ("ce-specversion", "1.0"),
+    ("ce-type", "com.example.created"),
+    ("ce-source", "/orders"),
+    ("ce-id", "A-1"),
+];
 
 /// Returns an event with the required attributes and the members of `more`.
 fn least_and(more: &Value) -> Value {
-    let mut event =
-        json!({"specversion": "1.0", "id": "A-1", "type": "com.example.created", "source": "https://example.com"});
+    let mut event = json!({"specversion": "1.0", "id": "A-1", "type": "com.example.created",
+    "source": "https://example.com"});
     for (name, value) in more.as_object().unwrap() {
         event[name] = value.clone();
     }
@@ -63,9 +72,11 @@ fn least_and(more: &Value) -> Value {
 #[test]
 fn the_servers_own_types_are_refused_in_both_modes() {
     for own in ["triggerd.disk.low", "triggerd/x"] {
-        let text = json!({"specversion": "1.0", "type": own, "source": "/orders", "id": "A-1"}).to_string();
+        let text = json!({"specversion": "1.0", "type": own, "source": "/orders", "id": "A-1"})
+            .to_string();
         assert_eq!(pointers(&structured(&rules(), &text).unwrap_err()), ["/type"]);
-        let pairs = REQUIRED.map(|(name, value)| (name, if name == "ce-type" { own } else { value }));
+        let pairs =
+            REQUIRED.map(|(name, value)| (name, if name == "ce-type" { own } else { value }));
         assert_eq!(pointers(&binary(&rules(), &headers(&pairs), b"").unwrap_err()), ["ce-type"]);
     }
     assert!(binary(&rules(), &headers(&REQUIRED), b"").is_ok());
@@ -76,7 +87,8 @@ fn the_servers_own_types_are_refused_in_both_modes() {
 fn what_is_valid_comes_out_as_it_came_in() {
     for more in [
         json!({}),
-        json!({"datacontenttype": "text/plain", "dataschema": "https://example.com/schema", "subject": "s", "time": "2018-04-05T17:31:00Z"}),
+        json!({"datacontenttype": "text/plain", "dataschema": "https://example.com/schema",
+        "subject": "s", "time": "2018-04-05T17:31:00Z"}),
         json!({"time": "2018-04-05T17:31:00.000000000Z"}),
         json!({"time": "2018-04-05T18:31:00+01:00"}),
         json!({"time": "1937-01-01T12:00:27.87+00:20"}),
@@ -87,7 +99,8 @@ fn what_is_valid_comes_out_as_it_came_in() {
         json!({"type": "orders/create"}),
         json!({"type": "any thing, at * all!"}),
         json!({"type": "ä".repeat(255)}),
-        json!({"subject": "x".repeat(4096), "source": format!("/{}", "y".repeat(4095)), "id": "z".repeat(4096)}),
+        json!({"subject": "x".repeat(4096), "source": format!("/{}", "y".repeat(4095)),
+        "id": "z".repeat(4096)}),
         json!({"datacontenttype": "text/plain", "data": "Simple text"}),
         json!({"datacontenttype": "application/xml", "data": "<much wow=\"xml\"/>"}),
         json!({"datacontenttype": "application/octet-stream", "data_base64": "/wA="}),
@@ -97,34 +110,68 @@ fn what_is_valid_comes_out_as_it_came_in() {
         json!({"data": "I'm just a string"}),
         json!({"data": {"data_base64": "/wA="}}),
         json!({"datacontenttype": "application/vnd.a.b+json; charset=utf-8", "data": [1]}),
-        json!({"extinteger": 10, "extboolean": true, "extstring": "text", "exturi": "https://example.com",
-            "exturiref": "//authority/path", "exttimestamp": "2023-03-31T15:12:00Z", "extbinary": "TWE="}),
-        json!({"least": i32::MIN, "most": i32::MAX, "none": 0, "no": false, "empty": "", "a1b2": "x"}),
+        json!({"extinteger": 10, "extboolean": true, "extstring": "text",
+        "exturi": "https://example.com",
+            "exturiref": "//authority/path", "exttimestamp": "2023-03-31T15:12:00Z",
+            "extbinary": "TWE="}),
+        json!({"least": i32::MIN, "most": i32::MAX, "none": 0, "no": false, "empty": "",
+        "a1b2": "x"}),
     ] {
         let event = least_and(&more);
-        let read = structured(&rules(), &event.to_string()).unwrap_or_else(|problem| panic!("{event} {problem:?}"));
+        let read = structured(&rules(), &event.to_string())
+            .unwrap_or_else(|problem| panic!("{event} {problem:?}"));
         assert_eq!(pushed(read), event);
     }
     let nulls = least_and(
-        &json!({"datacontenttype": null, "dataschema": null, "subject": null, "time": null, "ext": null, "data_base64": null}),
+        &json!({"datacontenttype": null, "dataschema": null, "subject": null, "time": null,
+        "ext": null, "data_base64": null}),
     );
-    assert_eq!(pushed(structured(&rules(), &nulls.to_string()).unwrap()), least_and(&json!({})), "null is absence");
+    assert_eq!(
+        pushed(structured(&rules(), &nulls.to_string()).unwrap()),
+        least_and(&json!({})),
+        "null is absence"
+    );
 }
 
 /// The invalid kinds of events in cloudevents/conformance, with more examples of each.
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table: one row follows the other")]
 fn what_is_invalid_is_refused_and_the_attribute_named() {
     for name in ["specversion", "id", "type", "source"] {
         let mut event = least_and(&json!({}));
         event.as_object_mut().unwrap().remove(name);
-        assert_eq!(pointers(&structured(&rules(), &event.to_string()).unwrap_err()), [format!("/{name}")]);
+        assert_eq!(
+            pointers(&structured(&rules(), &event.to_string()).unwrap_err()),
+            [format!("/{name}")]
+        );
         event[name] = Value::Null;
-        assert_eq!(pointers(&structured(&rules(), &event.to_string()).unwrap_err()), [format!("/{name}")]);
+        assert_eq!(
+            pointers(&structured(&rules(), &event.to_string()).unwrap_err()),
+            [format!("/{name}")]
+        );
     }
     for (name, values) in [
         ("specversion", vec![json!(""), json!("0.9"), json!("1"), json!(1.0)]),
-        ("id", vec![json!(""), json!(25), json!({"xyz": "abc"}), json!("first\nsecond"), json!("x".repeat(4097))]),
-        ("type", vec![json!(""), json!(true), json!("x".repeat(256)), json!("a\u{200b}"), json!("a\u{7f}")]),
+        (
+            "id",
+            vec![
+                json!(""),
+                json!(25),
+                json!({"xyz": "abc"}),
+                json!("first\nsecond"),
+                json!("x".repeat(4097)),
+            ],
+        ),
+        (
+            "type",
+            vec![
+                json!(""),
+                json!(true),
+                json!("x".repeat(256)),
+                json!("a\u{200b}"),
+                json!("a\u{7f}"),
+            ],
+        ),
         ("source", vec![json!(""), json!(["a"]), json!("not a reference"), json!("/%zz")]),
         (
             "time",
@@ -149,16 +196,28 @@ fn what_is_invalid_is_refused_and_the_attribute_named() {
         ("", vec![json!("bad")]),
         (
             "ext",
-            vec![json!(1.5), json!(2_147_483_648_i64), json!({}), json!([]), json!("a\u{1}"), json!("x".repeat(4097))],
+            vec![
+                json!(1.5),
+                json!(2_147_483_648_i64),
+                json!({}),
+                json!([]),
+                json!("a\u{1}"),
+                json!("x".repeat(4097)),
+            ],
         ),
         ("data_base64", vec![json!("%"), json!("x"), json!(5), json!({})]),
     ] {
         for value in values {
             let event = least_and(&json!({ name: value })).to_string();
-            assert_eq!(pointers(&structured(&rules(), &event).unwrap_err()), [format!("/{name}")], "{event}");
+            assert_eq!(
+                pointers(&structured(&rules(), &event).unwrap_err()),
+                [format!("/{name}")],
+                "{event}"
+            );
         }
     }
-    let both = least_and(&json!({"data": "text", "data_base64": "eyAieHl6IjogMTIzIH0="})).to_string();
+    let both =
+        least_and(&json!({"data": "text", "data_base64": "eyAieHl6IjogMTIzIH0="})).to_string();
     assert_eq!(pointers(&structured(&rules(), &both).unwrap_err()), ["/data_base64"]);
     let twice = r#"{"specversion":"1.0","type":"a","source":"s","id":"1","id":"2","ext":1,"ext":1,"data":1,"data":2}"#;
     assert_eq!(pointers(&structured(&rules(), twice).unwrap_err()), ["/id", "/ext", "/data"]);
@@ -170,7 +229,11 @@ fn what_is_invalid_is_refused_and_the_attribute_named() {
     let many: serde_json::Map<_, _> = (0..67).map(|n| (format!("ext{n}"), json!("x"))).collect();
     assert!(structured(&rules(), &least_and(&Value::from(many)).to_string()).is_err());
     let problem = structured(&rules(), "{}").unwrap_err();
-    assert_eq!(pointers(&problem), ["/specversion", "/id", "/source", "/type"], "all of it at once");
+    assert_eq!(
+        pointers(&problem),
+        ["/specversion", "/id", "/source", "/type"],
+        "all of it at once"
+    );
     assert!(structured(&rules(), "\"not an object\"").is_err());
 }
 
@@ -200,12 +263,17 @@ fn binary_mode_means_the_same() {
     given.append(CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
     let event = binary(&rules(), &given, b" {\"a\" : 1} ").unwrap();
     assert_eq!(&*event.payload, b"{\"a\" : 1}");
-    let expected = json!({"specversion": "1.0", "type": "com.example.created", "source": "/orders", "id": "A-1",
+    let expected = json!({"specversion": "1.0", "type": "com.example.created", "source": "/orders",
+    "id": "A-1",
         "subject": "Euro €", "quoted": "a \"b\"", "raw": "ä%zz", "data": {"a": 1},
         "datacontenttype": "application/json; charset=utf-8"});
     assert_eq!(pushed(event.clone()), expected);
-    let same = structured(&rules(), &expected.to_string().replace("{\"a\":1}", "{\"a\" : 1}")).unwrap();
-    assert_eq!((event.event_type, event.dedup, event.payload), (same.event_type, same.dedup, same.payload));
+    let same =
+        structured(&rules(), &expected.to_string().replace("{\"a\":1}", "{\"a\" : 1}")).unwrap();
+    assert_eq!(
+        (event.event_type, event.dedup, event.payload),
+        (same.event_type, same.dedup, same.payload)
+    );
     for bad in ["%C0%A0", "%ff"] {
         let given = headers(&[REQUIRED.as_slice(), &[("ce-subject", bad)]].concat());
         assert_eq!(pointers(&binary(&rules(), &given, b"").unwrap_err()), ["ce-subject"], "{bad}");
@@ -223,10 +291,22 @@ fn binary_data_stays_what_it_was() {
     };
     for (content_type, body, member, data, payload) in [
         ("text/plain", "ä\"".as_bytes(), "data", json!("ä\""), "\"ä\\\"\""),
-        ("text/plain; charset=latin1", &[0xe4], "data_base64", json!("5A=="), r#"{"data_base64":"5A=="}"#),
+        (
+            "text/plain; charset=latin1",
+            &[0xe4],
+            "data_base64",
+            json!("5A=="),
+            r#"{"data_base64":"5A=="}"#,
+        ),
         ("text/plain", &[0xe4], "data_base64", json!("5A=="), r#"{"data_base64":"5A=="}"#),
         ("application/xml", b"<a/>", "data", json!("<a/>"), r#""<a/>""#),
-        ("application/octet-stream", &[0xff, 0], "data_base64", json!("/wA="), r#"{"data_base64":"/wA="}"#),
+        (
+            "application/octet-stream",
+            &[0xff, 0],
+            "data_base64",
+            json!("/wA="),
+            r#"{"data_base64":"/wA="}"#,
+        ),
         ("", b"x", "data_base64", json!("eA=="), r#"{"data_base64":"eA=="}"#),
         ("application/json", b"null", "data", json!(null), "null"),
         ("application/vnd.a+json", b"[1]", "data", json!([1]), "[1]"),
@@ -234,13 +314,18 @@ fn binary_data_stays_what_it_was() {
         let event = read(content_type, body);
         assert_eq!(str::from_utf8(&event.payload).unwrap(), payload);
         let pushed = pushed(event);
-        assert_eq!((&pushed[member], pushed.get("data").is_some()), (&data, member == "data"), "{pushed}");
+        assert_eq!(
+            (&pushed[member], pushed.get("data").is_some()),
+            (&data, member == "data"),
+            "{pushed}"
+        );
         let said = (!content_type.is_empty()).then(|| json!(content_type));
         assert_eq!(pushed.get("datacontenttype").cloned(), said);
     }
     let without = pushed(read("application/json", b""));
     assert!(without.get("data").is_none() && without.get("data_base64").is_none(), "{without}");
-    let encoded = structured(&rules(), &least_and(&json!({"data_base64": "/wA="})).to_string()).unwrap();
+    let encoded =
+        structured(&rules(), &least_and(&json!({"data_base64": "/wA="})).to_string()).unwrap();
     assert_eq!(encoded.payload, read("application/octet-stream", &[0xff, 0]).payload);
 }
 
@@ -248,22 +333,44 @@ fn binary_data_stays_what_it_was() {
 fn as_many_bytes_of_data_are_taken_as_of_a_payload() {
     let given = headers(&REQUIRED);
     let most = rules().payload_bytes_max;
-    assert!(binary(&rules(), &given, &vec![0xff; most]).is_ok(), "base64 is longer, and that is not the producer's");
+    assert!(
+        binary(&rules(), &given, &vec![0xff; most]).is_ok(),
+        "base64 is longer, and that is not the producer's"
+    );
     assert!(binary(&rules(), &given, &vec![0xff; most + 3]).is_err());
     let text = headers(&[REQUIRED.as_slice(), &[("content-type", "text/plain")]].concat());
-    let read = |letters: &str, count: usize| binary(&rules(), &text, letters.repeat(count).as_bytes());
-    assert_eq!(read("a", most).unwrap().payload.len(), most + 2, "the quotes are not the producer's");
+    let read =
+        |letters: &str, count: usize| binary(&rules(), &text, letters.repeat(count).as_bytes());
+    assert_eq!(
+        read("a", most).unwrap().payload.len(),
+        most + 2,
+        "the quotes are not the producer's"
+    );
     assert!(read("a", most + 1).is_err());
     let lines = read("a\n", most / 2).unwrap();
-    assert_eq!(lines.cloudevent.unwrap().data, DataKind::Base64, "all the escapes would make it much longer");
-    assert_eq!(read("a\n", most / 4).unwrap().cloudevent.unwrap().data, DataKind::Json, "there is room for them");
+    assert_eq!(
+        lines.cloudevent.unwrap().data,
+        DataKind::Base64,
+        "all the escapes would make it much longer"
+    );
+    assert_eq!(
+        read("a\n", most / 4).unwrap().cloudevent.unwrap().data,
+        DataKind::Json,
+        "there is room for them"
+    );
 }
 
 #[test]
 fn everything_that_is_missing_or_wrong_in_headers_is_named() {
-    let problem = binary(&rules(), &headers(&[("ce-specversion", "0.3"), ("ce-id", "")]), b"").unwrap_err();
+    let problem =
+        binary(&rules(), &headers(&[("ce-specversion", "0.3"), ("ce-id", "")]), b"").unwrap_err();
     assert_eq!(pointers(&problem), ["ce-id", "ce-specversion", "ce-source", "ce-type"]);
-    let both = [("ce-datacontenttype", "text/plain"), ("ce-id", "B"), ("ce-my_ext", "x"), ("content-type", "xyz")];
+    let both = [
+        ("ce-datacontenttype", "text/plain"),
+        ("ce-id", "B"),
+        ("ce-my_ext", "x"),
+        ("content-type", "xyz"),
+    ];
     let both = headers(&[REQUIRED.as_slice(), &both].concat());
     let named = pointers(&binary(&rules(), &both, b"").unwrap_err());
     assert_eq!(named, ["ce-datacontenttype", "ce-id", "ce-my_ext", "Content-Type"]);
@@ -281,13 +388,16 @@ fn a_long_source_and_id_are_hashed_and_no_two_pairs_are_one() {
 
 #[test]
 fn the_same_event_again_is_known_by_everything_that_matters() {
-    let dedup = |more: Value| structured(&rules(), &least_and(&more).to_string()).unwrap().dedup.unwrap();
+    let dedup =
+        |more: Value| structured(&rules(), &least_and(&more).to_string()).unwrap().dedup.unwrap();
     let first = dedup(json!({"subject": "s", "count": 7, "data": 1}));
     for same in [
         json!({"data": 1, "count": 7, "subject": "s"}),
         json!({"data": 1, "count": "7", "subject": "s", "none": null}),
-        json!({"data": 1, "count": 7, "subject": "s", "datacontenttype": "Application/JSON; charset=utf-8"}),
-        json!({"data": 1, "count": 7, "subject": "s", "traceparent": "00-1-2-03", "tracestate": "a=b"}),
+        json!({"data": 1, "count": 7, "subject": "s", "datacontenttype": "Application/JSON; \
+            charset=utf-8"}),
+        json!({"data": 1, "count": 7, "subject": "s", "traceparent": "00-1-2-03",
+        "tracestate": "a=b"}),
     ] {
         assert_eq!(dedup(same.clone()), first, "{same}");
     }
@@ -325,7 +435,8 @@ proptest! {
     #[test]
     fn nothing_makes_reading_panic(text in "\\PC{0,60}", header in "[ -~]{0,40}", body: Vec<u8>) {
         drop(structured(&rules(), &text));
-        let given = headers(&[("ce-specversion", "1.0"), ("ce-id", &header), ("ce-x", &header), ("content-type", &header)]);
+        let given = headers(&[("ce-specversion", "1.0"), ("ce-id", &header), ("ce-x", &header),
+        ("content-type", &header)]);
         drop(binary(&rules(), &given, &body));
     }
 

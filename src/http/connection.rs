@@ -26,12 +26,12 @@ use actix_web::rt::net::TcpStream;
 use bytes::{Buf as _, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::connection_state::{Fate, Phase, Shared, Stall};
+use super::connection_state::{Outlook, Phase, Shared, Stall};
 use super::connections::Connections;
 use super::framing::NO_BODY;
 use super::own_answers;
+use crate::base::failpoint::{self, Switch};
 use crate::base::peer;
-use crate::base::sabotage::{self, Switch};
 
 /// Maximum number of early bytes held back.
 const HELD_BYTES_MAX: usize = 4 << 10;
@@ -55,9 +55,21 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(stream: TcpStream, shared: Shared, (number, connections): (u64, Weak<Connections>)) -> Self {
+    pub(super) fn new(
+        stream: TcpStream,
+        shared: Shared,
+        (number, connections): (u64, Weak<Connections>),
+    ) -> Self {
         let peer = stream.peer_addr().ok();
-        Self { stream, peer, instead: None, amended: BytesMut::new(), shared: Rc::new(shared), number, connections }
+        Self {
+            stream,
+            peer,
+            instead: None,
+            amended: BytesMut::new(),
+            shared: Rc::new(shared),
+            number,
+            connections,
+        }
     }
 
     pub(super) fn shared(&self) -> &Rc<Shared> {
@@ -77,18 +89,18 @@ impl Connection {
     /// Carries out the connection's fate. Returns the result for the reader, or `None` while the
     /// connection goes on.
     fn meet(&mut self, cx: &mut Context<'_>) -> Option<io::Result<()>> {
-        match self.shared.fate.get() {
-            Fate::Open => None,
-            Fate::Refused(code) => {
-                self.shared.fate.set(Fate::Closing);
+        match self.shared.outlook.get() {
+            Outlook::Open => None,
+            Outlook::Refused(code) => {
+                self.shared.outlook.set(Outlook::Closing);
                 let answer = own_answers::refusal(code);
                 // This is tried only once, because the server does not wait for a slow peer.
                 drop(Pin::new(&mut self.stream).poll_write(cx, &answer));
                 self.shared.is_over.set(true);
                 Some(Ok(()))
             }
-            Fate::Closing => Some(Ok(())),
-            Fate::Ended => Some(Err(io::ErrorKind::ConnectionAborted.into())),
+            Outlook::Closing => Some(Ok(())),
+            Outlook::Ended => Some(Err(io::ErrorKind::ConnectionAborted.into())),
         }
     }
 
@@ -123,11 +135,14 @@ impl Connection {
                 shared.ended_sending();
                 return Poll::Ready(Ok(()));
             }
-            if sabotage::is_on(Switch::ConnectionsUnwatched) {
+            if failpoint::is_on(Switch::ConnectionsUnwatched) {
                 return Poll::Ready(Ok(()));
             }
             let portion = shared.portion(read);
-            shared.held.borrow_mut().extend_from_slice(read.get(portion.bytes..).unwrap_or_default());
+            shared
+                .held
+                .borrow_mut()
+                .extend_from_slice(read.get(portion.bytes..).unwrap_or_default());
             if let Some(at) = portion.amend_at {
                 self.amend(read.get(at..portion.bytes).unwrap_or_default());
             }
@@ -208,7 +223,11 @@ impl Connection {
 }
 
 impl AsyncRead for Connection {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         // Log lines of actix about these bytes name this peer.
         peer::set(this.peer);
@@ -237,11 +256,15 @@ impl AsyncRead for Connection {
 }
 
 impl AsyncWrite for Connection {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let shared = &*this.shared;
         shared.keep(cx.waker());
-        if shared.fate.get() == Fate::Ended {
+        if shared.outlook.get() == Outlook::Ended {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
         if shared.is_over.get() {
@@ -275,7 +298,8 @@ impl AsyncWrite for Connection {
             Poll::Pending => {
                 if !shared.is_stalled.replace(true) {
                     let now = Instant::now();
-                    let is_same = now.saturating_duration_since(shared.flushed.get()).as_millis() < SAME_STALL_MS;
+                    let is_same = now.saturating_duration_since(shared.flushed.get()).as_millis()
+                        < SAME_STALL_MS;
                     if !is_same || shared.stall.get().is_none() {
                         shared.measure_stall_from(now);
                     }
@@ -288,7 +312,7 @@ impl AsyncWrite for Connection {
     /// Called by actix when the socket has taken all bytes.
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.shared.fate.get() == Fate::Ended {
+        if this.shared.outlook.get() == Outlook::Ended {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
         if matches!(this.shared.phase.get(), Phase::Head | Phase::Rest) {
@@ -310,7 +334,7 @@ impl AsyncWrite for Connection {
         let this = self.get_mut();
         ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
         // Closing with unread bytes would take the answer from the peer.
-        if this.shared.phase.get() == Phase::Rest && this.shared.fate.get() == Fate::Open {
+        if this.shared.phase.get() == Phase::Rest && this.shared.outlook.get() == Outlook::Open {
             this.shared.keep(cx.waker());
             // An error means that the peer is gone, so nothing is left to wait for.
             drop(ready!(this.read_away(cx)));
@@ -344,7 +368,8 @@ impl Handle {
         };
         // After such a request, actix does not read HTTP any more.
         let is_tunnel = request.method() == Method::CONNECT
-            || (body != Phase::Chunked && text(UPGRADE).is_some_and(|to| to.eq_ignore_ascii_case("websocket")));
+            || (body != Phase::Chunked
+                && text(UPGRADE).is_some_and(|to| to.eq_ignore_ascii_case("websocket")));
         self.0.is_last.set(is_tunnel);
         self.0.begin(body);
         InHand(Rc::clone(&self.0))
@@ -381,7 +406,11 @@ impl Handle {
     /// Completes when no request should wait for this peer any more.
     pub(super) async fn left(&self) {
         let is_far_ahead = || self.0.held.borrow().len() >= HELD_BYTES_MAX;
-        while !(self.0.eof.get() || is_far_ahead() || self.0.leaving.get() || self.0.fate.get() != Fate::Open) {
+        while !(self.0.eof.get()
+            || is_far_ahead()
+            || self.0.leaving.get()
+            || self.0.outlook.get() != Outlook::Open)
+        {
             self.0.left.notified().await;
         }
     }

@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 
 use super::error::Code;
 use super::framing::{Chunks, Head, Malformed};
-use crate::base::sabotage::{self, Switch};
+use crate::base::failpoint::{self, Switch};
 
 /// Maximum size of a head in bytes.
 const HEAD_BYTES_MAX: usize = 64 << 10;
@@ -23,7 +23,7 @@ const HEADS_BYTES_MAX: usize = 16 << 20;
 
 /// The decision about the connection's future.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fate {
+pub(super) enum Outlook {
     /// The connection goes on.
     Open,
     /// The connection is refused with this code, then closed.
@@ -77,9 +77,9 @@ pub(super) struct Stall {
 /// connections.
 #[derive(Debug)]
 pub(super) struct Shared {
-    pub(super) fate: Cell<Fate>,
+    pub(super) outlook: Cell<Outlook>,
     /// The time at which the fate was set.
-    pub(super) fate_since: Cell<Instant>,
+    pub(super) outlook_since: Cell<Instant>,
     pub(super) phase: Cell<Phase>,
     /// When the request in hand began, or when the previous request was answered.
     pub(super) since: Cell<Instant>,
@@ -125,8 +125,8 @@ impl Shared {
         Self {
             head_bytes: Cell::new(0),
             heads,
-            fate: Cell::new(Fate::Open),
-            fate_since: Cell::new(now),
+            outlook: Cell::new(Outlook::Open),
+            outlook_since: Cell::new(now),
             phase: Cell::new(Phase::Head),
             since: Cell::new(now),
             head_began: Cell::new(Some(now)),
@@ -151,12 +151,12 @@ impl Shared {
     }
 
     /// Sets the fate and wakes the connection. A connection that has ended stays ended.
-    pub(super) fn doom(&self, fate: Fate, now: Instant) {
-        if self.fate.get() == Fate::Ended {
+    pub(super) fn close_soon(&self, outlook: Outlook, now: Instant) {
+        if self.outlook.get() == Outlook::Ended {
             return;
         }
-        self.fate.set(fate);
-        self.fate_since.set(now);
+        self.outlook.set(outlook);
+        self.outlook_since.set(now);
         self.left.notify_one();
         self.wake();
     }
@@ -197,7 +197,7 @@ impl Shared {
     }
 
     pub(super) fn passes_on(&self) -> bool {
-        if sabotage::is_on(Switch::ConnectionsUnwatched) {
+        if failpoint::is_on(Switch::ConnectionsUnwatched) {
             return true;
         }
         !self.is_stalled.get() && self.phase.get() != Phase::Answer
@@ -241,7 +241,7 @@ impl Shared {
             }
             Err(Malformed(right)) => {
                 self.is_malformed.set(true);
-                self.doom(Fate::Closing, Instant::now());
+                self.close_soon(Outlook::Closing, Instant::now());
                 right
             }
         }
@@ -255,10 +255,13 @@ impl Shared {
         let mut head = self.head.borrow_mut();
         let end = head.take(bytes);
         // A line may be inserted before the blank line, so the blank line must stay whole.
-        let is_torn = end.is_none() && bytes.ends_with(b"\r") && head.lacks_length() && head.is_at_blank_line();
+        let is_torn = end.is_none()
+            && bytes.ends_with(b"\r")
+            && head.lacks_length()
+            && head.is_at_blank_line();
         let portion = end.map_or(bytes.len() - usize::from(is_torn), |(_, end)| end);
         self.head_grows(portion);
-        if self.fate.get() != Fate::Open {
+        if self.outlook.get() != Outlook::Open {
             return Portion::default();
         }
         let Some((blank_line, end)) = end else { return Portion::of(portion) };
@@ -279,9 +282,9 @@ impl Shared {
         self.head_bytes.set(after);
         self.heads.set(self.heads.get() + large(after) - large(before));
         if after > HEAD_BYTES_MAX {
-            self.doom(Fate::Refused(Code::HeadTooLarge), Instant::now());
+            self.close_soon(Outlook::Refused(Code::HeadTooLarge), Instant::now());
         } else if large(after) > 0 && self.heads.get() > HEADS_BYTES_MAX {
-            self.doom(Fate::Refused(Code::Overloaded), Instant::now());
+            self.close_soon(Outlook::Refused(Code::Overloaded), Instant::now());
         }
     }
 
@@ -309,7 +312,8 @@ impl Shared {
     /// True if the request in hand must be the last, because the start of a next request is
     /// unknown.
     pub(super) fn is_cut_short(&self) -> bool {
-        self.is_last.get() || matches!(self.phase.get(), Phase::Body(_) | Phase::Chunked | Phase::Rest)
+        self.is_last.get()
+            || matches!(self.phase.get(), Phase::Body(_) | Phase::Chunked | Phase::Rest)
     }
 
     /// Ends the request in hand, whether answered or abandoned.
@@ -327,7 +331,7 @@ impl Shared {
         let came = !self.held.borrow().is_empty();
         self.head_began.set(came.then_some(now));
         if self.leaving.get() {
-            self.doom(Fate::Closing, now);
+            self.close_soon(Outlook::Closing, now);
         } else if self.has_more() || self.phase.get() == Phase::Rest {
             self.wake();
         }

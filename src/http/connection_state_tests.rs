@@ -39,7 +39,10 @@ fn a_body_comes_with_its_head_and_what_is_behind_it_waits() {
 #[test]
 fn a_second_head_waits_for_the_answer_to_the_first_one() {
     let shared = Shared::new(Instant::now(), Rc::default());
-    assert_eq!(passed(&shared, "GET / HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\n\r\n"), ["GET / HTTP/1.1\r\n\r\n"]);
+    assert_eq!(
+        passed(&shared, "GET / HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\n\r\n"),
+        ["GET / HTTP/1.1\r\n\r\n"]
+    );
     shared.begin(Phase::Answer);
     assert!(!shared.passes_on());
     shared.end();
@@ -68,7 +71,7 @@ fn nothing_is_passed_on_behind_a_body_in_chunks_or_behind_what_is_none() {
     assert!(passed(&chunked(), &body) == [body]);
     let shared = chunked();
     assert_eq!(shared.portion(b"2\r\nabc"), Portion::of(5));
-    assert!(shared.is_malformed.get() && shared.fate.get() == Fate::Closing);
+    assert!(shared.is_malformed.get() && shared.outlook.get() == Outlook::Closing);
 }
 
 #[test]
@@ -77,10 +80,18 @@ fn an_old_post_without_a_length_is_given_one_before_its_blank_line_also_in_piece
     for cut in 1..head.len() {
         let shared = Shared::new(Instant::now(), Rc::default());
         let first = shared.portion(&head.as_bytes()[..cut]);
-        assert_eq!((first.bytes, first.amend_at), (cut - usize::from(cut == head.len() - 1), None), "{cut}");
+        assert_eq!(
+            (first.bytes, first.amend_at),
+            (cut - usize::from(cut == head.len() - 1), None),
+            "{cut}"
+        );
         let rest = &head.as_bytes()[first.bytes..];
         let blank_line = head.len() - 2 - first.bytes;
-        assert_eq!(shared.portion(rest), Portion { bytes: rest.len(), amend_at: Some(blank_line) }, "{cut}");
+        assert_eq!(
+            shared.portion(rest),
+            Portion { bytes: rest.len(), amend_at: Some(blank_line) },
+            "{cut}"
+        );
     }
 }
 
@@ -89,9 +100,9 @@ fn a_request_that_is_asked_to_leave_is_the_last_one_of_its_connection() {
     let shared = Shared::new(Instant::now(), Rc::default());
     shared.begin(Phase::Answer);
     shared.ask_to_leave();
-    assert!(shared.leaving.get() && shared.fate.get() == Fate::Open);
+    assert!(shared.leaving.get() && shared.outlook.get() == Outlook::Open);
     shared.end();
-    assert_eq!(shared.fate.get(), Fate::Closing);
+    assert_eq!(shared.outlook.get(), Outlook::Closing);
 }
 
 #[test]
@@ -103,7 +114,7 @@ fn what_is_left_of_a_body_that_nobody_wanted_is_no_head() {
     assert!(shared.is_cut_short());
     let rest = "x\r\n\r\n".repeat(100 << 10);
     assert_eq!(passed(&shared, &rest), [rest]);
-    assert_eq!((shared.phase.get(), shared.fate.get()), (Phase::Rest, Fate::Open));
+    assert_eq!((shared.phase.get(), shared.outlook.get()), (Phase::Rest, Outlook::Open));
 }
 
 #[test]
@@ -113,12 +124,12 @@ fn heads_are_bounded_each_and_together() {
     let piece = "x".repeat(16 << 10);
     let one = arriving();
     for _ in 0..4 {
-        assert_eq!(one.fate.get(), Fate::Open);
+        assert_eq!(one.outlook.get(), Outlook::Open);
         passed(&one, &piece);
     }
-    assert_eq!(one.fate.get(), Fate::Open);
+    assert_eq!(one.outlook.get(), Outlook::Open);
     passed(&one, "x");
-    assert_eq!(one.fate.get(), Fate::Refused(Code::HeadTooLarge));
+    assert_eq!(one.outlook.get(), Outlook::Refused(Code::HeadTooLarge));
     drop(one);
     assert_eq!(heads.get(), 0);
     let many: Vec<_> = std::iter::repeat_with(arriving).take(3_000).collect();
@@ -126,12 +137,13 @@ fn heads_are_bounded_each_and_together() {
         passed(one, &piece);
     }
     assert!(heads.get() < HEADS_BYTES_MAX + many.len() * piece.len());
-    let refused = many.iter().filter(|one| one.fate.get() == Fate::Refused(Code::Overloaded)).count();
+    let refused =
+        many.iter().filter(|one| one.outlook.get() == Outlook::Refused(Code::Overloaded)).count();
     assert!((900..1_000).contains(&refused), "{refused}");
     // A small head goes on, and a finished head gives its bytes back.
     let small = arriving();
     passed(&small, "GET / HTTP/1.1\r\n\r\n");
-    assert_eq!(small.fate.get(), Fate::Open);
+    assert_eq!(small.outlook.get(), Outlook::Open);
     for one in &many {
         one.begin(Phase::Answer);
     }

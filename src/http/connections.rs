@@ -15,9 +15,9 @@ use actix_web::rt::net::TcpStream;
 
 use super::answers::Answers;
 use super::connection::Connection;
-use super::connection_state::{Fate, Phase, Shared};
+use super::connection_state::{Outlook, Phase, Shared};
 use super::error::Code;
-use crate::base::sabotage::{self, Switch};
+use crate::base::failpoint::{self, Switch};
 
 /// How often the task looks at all connections.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -86,8 +86,11 @@ impl Connections {
             actix_web::rt::spawn(watch(Rc::downgrade(self)));
         }
         let (now, number) = (Instant::now(), self.next.replace(self.next.get() + 1));
-        let connection =
-            Connection::new(stream, Shared::new(now, Rc::clone(&self.heads)), (number, Rc::downgrade(self)));
+        let connection = Connection::new(
+            stream,
+            Shared::new(now, Rc::clone(&self.heads)),
+            (number, Rc::downgrade(self)),
+        );
         self.open.borrow_mut().insert(number, Rc::clone(connection.shared()));
         if self.open.borrow().len() > self.patience.connections_max {
             self.make_room(now);
@@ -108,11 +111,14 @@ impl Connections {
             self.patience.stall
         };
         for shared in open.values() {
-            if let Some(fate) = self.overdue(shared, now, stall_max) {
-                shared.doom(fate, now);
+            if let Some(outlook) = self.overdue(shared, now, stall_max) {
+                shared.close_soon(outlook, now);
             }
         }
-        let going = open.values().filter(|shared| shared.fate.get() != Fate::Open || shared.leaving.get()).count();
+        let going = open
+            .values()
+            .filter(|shared| shared.outlook.get() != Outlook::Open || shared.leaving.get())
+            .count();
         let excess = (open.len() - going).saturating_sub(self.patience.connections_max);
         drop(open);
         for _ in 0..excess {
@@ -121,51 +127,61 @@ impl Connections {
     }
 
     /// Returns the new fate of a connection that takes too long, or `None` for any other.
-    fn overdue(&self, shared: &Shared, now: Instant, stall_max: Duration) -> Option<Fate> {
+    fn overdue(&self, shared: &Shared, now: Instant, stall_max: Duration) -> Option<Outlook> {
         let since = |then: Instant| now.saturating_duration_since(then);
-        match shared.fate.get() {
-            Fate::Open => {}
-            Fate::Refused(_) | Fate::Closing => {
-                return (since(shared.fate_since.get()) > END_WITHIN).then_some(Fate::Ended);
+        match shared.outlook.get() {
+            Outlook::Open => {}
+            Outlook::Refused(_) | Outlook::Closing => {
+                return (since(shared.outlook_since.get()) > END_WITHIN).then_some(Outlook::Ended);
             }
-            Fate::Ended => return None,
+            Outlook::Ended => return None,
         }
         if let Some(stall) = shared.stall() {
             let waited = since(stall.since);
             if waited < stall_max {
                 return None;
             }
-            let least = usize::try_from(waited.as_secs()).unwrap_or(usize::MAX) * TAKE_BYTES_PER_SECOND_MIN;
+            let least =
+                usize::try_from(waited.as_secs()).unwrap_or(usize::MAX) * TAKE_BYTES_PER_SECOND_MIN;
             if stall.taken < least {
-                return Some(Fate::Ended);
+                return Some(Outlook::Ended);
             }
             shared.measure_stall_from(now);
             return None;
         }
         match (shared.phase.get(), shared.head_began.get()) {
             (Phase::Head, Some(began)) if since(began) >= self.patience.head => {
-                Some(Fate::Refused(Code::RequestTimeout))
+                Some(Outlook::Refused(Code::RequestTimeout))
             }
-            (Phase::Head, None) if since(shared.since.get()) >= self.patience.idle => Some(Fate::Closing),
-            (Phase::Rest, _) if since(shared.since.get()) >= REST_MAX.min(self.patience.head) => Some(Fate::Closing),
-            (Phase::Head | Phase::Body(_) | Phase::Chunked | Phase::Answer | Phase::Rest, _) => None,
+            (Phase::Head, None) if since(shared.since.get()) >= self.patience.idle => {
+                Some(Outlook::Closing)
+            }
+            (Phase::Rest, _) if since(shared.since.get()) >= REST_MAX.min(self.patience.head) => {
+                Some(Outlook::Closing)
+            }
+            (Phase::Head | Phase::Body(_) | Phase::Chunked | Phase::Answer | Phase::Rest, _) => {
+                None
+            }
         }
     }
 
     /// Makes a single connection go, if any can.
     fn make_room(&self, now: Instant) {
-        if sabotage::is_on(Switch::ConnectionsUnwatched) {
+        if failpoint::is_on(Switch::ConnectionsUnwatched) {
             return;
         }
         let mut candidates = self.candidates.borrow_mut();
         let open = self.open.borrow();
         for may_search in [true, false] {
             while let Some((number, since)) = candidates.pop() {
-                let Some(shared) = open.get(&number).filter(|shared| shared.since.get() == since) else { continue };
+                let Some(shared) = open.get(&number).filter(|shared| shared.since.get() == since)
+                else {
+                    continue;
+                };
                 match self.rank(shared, now) {
-                    Some(Rank::WithoutRequest) => shared.doom(Fate::Closing, now),
+                    Some(Rank::WithoutRequest) => shared.close_soon(Outlook::Closing, now),
                     Some(Rank::Waits) => shared.ask_to_leave(),
-                    Some(Rank::Slow) => shared.doom(Fate::Ended, now),
+                    Some(Rank::Slow) => shared.close_soon(Outlook::Ended, now),
                     None => continue,
                 }
                 return;
@@ -184,7 +200,7 @@ impl Connections {
 
     /// Returns the rank of a connection that can make room, or `None` if the connection must stay.
     fn rank(&self, shared: &Shared, now: Instant) -> Option<Rank> {
-        if shared.fate.get() != Fate::Open || shared.leaving.get() {
+        if shared.outlook.get() != Outlook::Open || shared.leaving.get() {
             return None;
         }
         let is_old = |since: Instant| now.saturating_duration_since(since) >= self.patience.head;
@@ -194,8 +210,14 @@ impl Connections {
                 (waited >= GRACE).then_some(Rank::WithoutRequest)
             }
             Phase::Answer if shared.waits.get() => Some(Rank::Waits),
-            Phase::Body(_) | Phase::Chunked | Phase::Rest if is_old(shared.since.get()) => Some(Rank::Slow),
-            Phase::Head | Phase::Answer if shared.stall().is_some_and(|stall| is_old(stall.since)) => Some(Rank::Slow),
+            Phase::Body(_) | Phase::Chunked | Phase::Rest if is_old(shared.since.get()) => {
+                Some(Rank::Slow)
+            }
+            Phase::Head | Phase::Answer
+                if shared.stall().is_some_and(|stall| is_old(stall.since)) =>
+            {
+                Some(Rank::Slow)
+            }
             Phase::Head | Phase::Body(_) | Phase::Chunked | Phase::Answer | Phase::Rest => None,
         }
     }
@@ -214,7 +236,7 @@ async fn watch(connections: Weak<Connections>) {
     loop {
         actix_web::rt::time::sleep(LOOK_EVERY).await;
         let Some(connections) = connections.upgrade() else { return };
-        if !sabotage::is_on(Switch::ConnectionsUnwatched) {
+        if !failpoint::is_on(Switch::ConnectionsUnwatched) {
             connections.look(Instant::now());
         }
     }
@@ -237,19 +259,25 @@ mod tests {
         let answers = std::sync::Arc::new(Answers::new(1 << 20));
         let connections = Connections::new(patience, std::sync::Arc::clone(&answers));
         let began = Instant::now();
-        let fate_after = |seconds| {
+        let outlook_after = |seconds| {
             let shared = Rc::new(Shared::new(began, Rc::default()));
             shared.measure_stall_from(began);
             shared.is_stalled.set(true);
             connections.open.borrow_mut().insert(0, Rc::clone(&shared));
             connections.look(began + Duration::from_secs(seconds));
-            shared.fate.get()
+            shared.outlook.get()
         };
-        assert_eq!([59, 60].map(fate_after), [Fate::Open, Fate::Ended]);
-        let all_of = |org| std::iter::from_fn(move || Some(org)).map_while(|org| answers.take(org, 4_096, 1).ok());
+        assert_eq!([59, 60].map(outlook_after), [Outlook::Open, Outlook::Ended]);
+        let all_of = |org| {
+            std::iter::from_fn(move || Some(org)).map_while(|org| answers.take(org, 4_096, 1).ok())
+        };
         let _first: Vec<_> = all_of(Payer::Org(OrgNo(1))).collect();
-        assert_eq!([59, 60].map(fate_after), [Fate::Open, Fate::Ended], "one organization shortens nothing");
+        assert_eq!(
+            [59, 60].map(outlook_after),
+            [Outlook::Open, Outlook::Ended],
+            "one organization shortens nothing"
+        );
         let _second: Vec<_> = all_of(Payer::Org(OrgNo(2))).collect();
-        assert_eq!([19, 20].map(fate_after), [Fate::Open, Fate::Ended]);
+        assert_eq!([19, 20].map(outlook_after), [Outlook::Open, Outlook::Ended]);
     }
 }

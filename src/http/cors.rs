@@ -5,16 +5,18 @@ use actix_web::HttpResponse;
 use actix_web::http::Method;
 use actix_web::http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD, HeaderMap, HeaderValue,
-    ORIGIN, VARY,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD,
+    HeaderMap, HeaderValue, ORIGIN, VARY,
 };
 
 const REQUEST_HEADERS: HeaderValue = HeaderValue::from_static(
-    "Content-Type, Content-Encoding, X-API-Key, Authorization, Idempotency-Key, X-Request-Id, traceparent, \
+    "Content-Type, Content-Encoding, X-API-Key, Authorization, Idempotency-Key, X-Request-Id, \
+     traceparent, \
      ce-specversion, ce-id, ce-source, ce-type, ce-time, ce-subject",
 );
 const ANSWER_HEADERS: HeaderValue = HeaderValue::from_static(
-    "X-Request-Id, Retry-After, RateLimit, RateLimit-Policy, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset",
+    "X-Request-Id, Retry-After, RateLimit, RateLimit-Policy, X-RateLimit-Limit, \
+     X-RateLimit-Remaining, X-RateLimit-Reset",
 );
 /// How long a browser may remember the answer to a preflight, in seconds.
 const MAX_AGE_S: HeaderValue = HeaderValue::from_static("600");
@@ -39,8 +41,14 @@ impl Cors {
 
     /// Returns the answer to a preflight request, or `None` for any other request and for other
     /// origins.
-    pub(super) fn preflight(&self, method: &Method, headers: &HeaderMap, allow: &str) -> Option<HttpResponse> {
-        let asks = *method == Method::OPTIONS && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD);
+    pub(super) fn preflight(
+        &self,
+        method: &Method,
+        headers: &HeaderMap,
+        allow: &str,
+    ) -> Option<HttpResponse> {
+        let asks =
+            *method == Method::OPTIONS && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD);
         if !asks || !self.allows(headers.get(ORIGIN)?) {
             return None;
         }
@@ -70,7 +78,9 @@ impl Cors {
     fn allows(&self, origin: &HeaderValue) -> bool {
         match self {
             Self::Any => true,
-            Self::Origins(origins) => origins.iter().any(|known| known.as_bytes() == origin.as_bytes()),
+            Self::Origins(origins) => {
+                origins.iter().any(|known| known.as_bytes() == origin.as_bytes())
+            }
         }
     }
 }

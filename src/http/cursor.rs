@@ -22,7 +22,10 @@ pub(super) const NEWEST_DEAD: DeadPlace = (Timestamp(u64::MAX), NEWEST, Endpoint
 /// Encodes the cursor behind an event.
 pub(super) fn encode(last: EventId) -> String {
     let mut bytes = [0; 17];
-    bytes.iter_mut().zip(std::iter::once(VERSION).chain(last.to_bytes())).for_each(|(place, byte)| *place = byte);
+    bytes
+        .iter_mut()
+        .zip(std::iter::once(VERSION).chain(last.to_bytes()))
+        .for_each(|(place, byte)| *place = byte);
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
@@ -35,7 +38,8 @@ pub(super) fn decode(text: &str) -> Option<EventId> {
 
 /// Encodes the cursor behind a dead letter.
 pub(super) fn encode_dead((at, event, endpoint): DeadPlace) -> String {
-    let parts = [[DEAD_VERSION].as_slice(), &at.0.to_be_bytes(), &event.to_bytes(), &endpoint.to_bytes()];
+    let parts =
+        [[DEAD_VERSION].as_slice(), &at.0.to_be_bytes(), &event.to_bytes(), &endpoint.to_bytes()];
     URL_SAFE_NO_PAD.encode(parts.concat())
 }
 
@@ -57,18 +61,30 @@ mod tests {
 
     #[test]
     fn cursors_of_this_version_are_understood_for_ever() {
-        assert_eq!(decode("AQGIusdK-niqvDu9Hu8o2IE"), Some(EventId(0x0188_bac7_4afa_78aa_bc3b_bd1e_ef28_d881)));
-        for odd in ["", "AQ", "AgGIusdK-niqvDu9Hu8o2IE", "AQGIusdK-niqvDu9Hu8o2IEA", "AQGIusdK+niqvDu9Hu8o2IE", "ä"] {
+        assert_eq!(
+            decode("AQGIusdK-niqvDu9Hu8o2IE"),
+            Some(EventId(0x0188_bac7_4afa_78aa_bc3b_bd1e_ef28_d881))
+        );
+        for odd in [
+            "",
+            "AQ",
+            "AgGIusdK-niqvDu9Hu8o2IE",
+            "AQGIusdK-niqvDu9Hu8o2IEA",
+            "AQGIusdK+niqvDu9Hu8o2IE",
+            "ä",
+        ] {
             assert_eq!(decode(odd), None, "{odd}");
         }
     }
 
     proptest! {
         #[test]
-        fn a_cursor_behind_a_dead_letter_reads_back_and_is_no_other(at: u64, event: u128, endpoint: u128) {
+        fn a_cursor_behind_a_dead_letter_reads_back_and_is_no_other(at: u64, event: u128,
+        endpoint: u128) {
             let place = (Timestamp(at), EventId(event), EndpointId(endpoint));
             prop_assert_eq!(decode_dead(&encode_dead(place)), Some(place));
-            prop_assert_eq!((decode(&encode_dead(place)), decode_dead(&encode(place.1))), (None, None));
+            prop_assert_eq!((decode(&encode_dead(place)), decode_dead(&encode(place.1))), (None,
+            None));
         }
 
         #[test]

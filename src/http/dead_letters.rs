@@ -12,11 +12,13 @@ use super::deliveries::{List, Shown};
 use super::error::{Faults, Problem};
 use super::fields::{Fields, text_of};
 use super::query::Query;
-use crate::commands::{Drafted, DropDead, DropOutcome, Kind, RetryDelivery, RetryOutcome, Submitted};
+use crate::commands::{
+    Drafted, DropDead, DropOutcome, Kind, RetryDelivery, RetryOutcome, Submitted,
+};
 use crate::model::delivery::Trigger;
 use crate::model::id::{DeliveryId, EndpointId, EventId, OrgNo};
 use crate::model::time::Timestamp;
-use crate::store::{DeadQuery, DeliveryStanding};
+use crate::store::{DeadQuery, DeliverySituation};
 
 /// Maximum number of ids in a request.
 const IDS_MAX: usize = 500;
@@ -33,17 +35,23 @@ pub(super) async fn list(call: &mut Call) -> Answer {
     let (after, endpoint) = (query.cursor_by(cursor::decode_dead), query.take("endpoint_id"));
     let (since, until) = query.times(call.now);
     query.finish()?;
-    let wanted = DeadQuery { endpoint, since, until, after, limit, oldest_first: false, with_deleted: true };
+    let wanted =
+        DeadQuery { endpoint, since, until, after, limit, oldest_first: false, with_deleted: true };
     let api = web::Data::clone(&call.api);
-    let page = call.api.blocking.run(call.payer(), move || Ok(api.store.dead_letters(org, &wanted)?)).await?;
-    let last = page.items.last().and_then(|last| match last.standing {
-        DeliveryStanding::Dead(_, at) => Some((at, last.event, last.endpoint)),
-        DeliveryStanding::Pending(_)
-        | DeliveryStanding::Retrying(_)
-        | DeliveryStanding::Delivered
-        | DeliveryStanding::Canceled => None,
+    let page = call
+        .api
+        .blocking
+        .run(call.payer(), move || Ok(api.store.dead_letters(org, &wanted)?))
+        .await?;
+    let last = page.items.last().and_then(|last| match last.situation {
+        DeliverySituation::Dead(_, at) => Some((at, last.event, last.endpoint)),
+        DeliverySituation::Pending(_)
+        | DeliverySituation::Retrying(_)
+        | DeliverySituation::Delivered
+        | DeliverySituation::Canceled => None,
     });
-    let next_cursor = cursor::encode_dead(page.next.or(last).or(after).unwrap_or(cursor::NEWEST_DEAD));
+    let next_cursor =
+        cursor::encode_dead(page.next.or(last).or(after).unwrap_or(cursor::NEWEST_DEAD));
     let data = page.items.iter().map(|found| Shown::of(found, &call.api.clock)).collect();
     json(StatusCode::OK, &List { data, has_more: page.next.is_some(), next_cursor })
 }
@@ -63,17 +71,30 @@ impl Which {
         let has_ids = ids.is_some();
         let ids = ids.and_then(|field| field.list::<DeliveryId>(IDS_MAX, &mut faults));
         let has_filter = ["endpoint_id", "since", "until"].iter().any(|name| fields.has(name));
-        let endpoint = fields.take("endpoint_id", &mut faults).and_then(|field| field.parse(&mut faults));
+        let endpoint =
+            fields.take("endpoint_id", &mut faults).and_then(|field| field.parse(&mut faults));
         let (since, until) = fields.times(call.now, &mut faults);
         fields.finish(&mut faults);
         match (has_ids, has_filter) {
-            (true, true) => faults.add("/ids", "cannot be combined with endpoint_id, since or until"),
-            (false, false) if faults.is_empty() => faults.add("", "must have ids, or endpoint_id, since or until"),
+            (true, true) => {
+                faults.add("/ids", "cannot be combined with endpoint_id, since or until");
+            }
+            (false, false) if faults.is_empty() => {
+                faults.add("", "must have ids, or endpoint_id, since or until");
+            }
             _ => {}
         }
         faults.into_result()?;
         let (after, limit) = (None, CHOSEN_MAX);
-        let filter = DeadQuery { endpoint, since, until, after, limit, oldest_first: true, with_deleted: false };
+        let filter = DeadQuery {
+            endpoint,
+            since,
+            until,
+            after,
+            limit,
+            oldest_first: true,
+            with_deleted: false,
+        };
         Ok(ids.map_or(Self::Filter(filter), Self::Ids))
     }
 }
@@ -88,9 +109,13 @@ struct Chosen {
 fn choose(api: &Api, org: OrgNo, which: Which) -> Result<Chosen, Problem> {
     match which {
         Which::Ids(ids) => {
-            let found = ids.iter().map(|id| api.store.delivery(org, id.event(), id.endpoint_number()));
+            let found =
+                ids.iter().map(|id| api.store.delivery(org, id.event(), id.endpoint_number()));
             let found: Vec<_> = found.collect::<Result<_, _>>()?;
-            let deliveries = found.into_iter().flatten().map(|found| (found.delivery.endpoint, found.delivery.event));
+            let deliveries = found
+                .into_iter()
+                .flatten()
+                .map(|found| (found.delivery.endpoint, found.delivery.event));
             Ok(Chosen { deliveries: deliveries.collect(), next_since: None })
         }
         Which::Filter(query) => {
@@ -116,7 +141,8 @@ async fn each<D: Drafted<Kind: Submitted<Outcome: PartialEq>>>(
     }
     let api = web::Data::clone(&call.api);
     let chosen = call.api.blocking.run(call.payer(), move || choose(&api, org, which)).await?;
-    let commands: Vec<D> = chosen.deliveries.iter().map(|(endpoint, event)| command(*endpoint, *event)).collect();
+    let commands: Vec<D> =
+        chosen.deliveries.iter().map(|(endpoint, event)| command(*endpoint, *event)).collect();
     let outcomes = call.commit_all(commands).await?;
     Ok((outcomes.iter().filter(|outcome| **outcome == wanted).count(), chosen.next_since))
 }
@@ -133,7 +159,8 @@ struct ReplayAnswer {
 pub(super) async fn replay(call: &mut Call) -> Answer {
     let (org, at) = (call.org()?, call.api.steady());
     let trigger = Trigger::Replay;
-    let retry = |endpoint, event| RetryDelivery { org, endpoint, event, at, only_dead: true, trigger };
+    let retry =
+        |endpoint, event| RetryDelivery { org, endpoint, event, at, only_dead: true, trigger };
     let (replayed, next_since) = each(call, false, retry, RetryOutcome::Queued).await?;
     json(StatusCode::OK, &ReplayAnswer { replayed, has_more: next_since.is_some(), next_since })
 }

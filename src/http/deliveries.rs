@@ -19,7 +19,7 @@ use crate::model::endpoint::DisabledReason;
 use crate::model::id::{AttemptId, DeliveryId, EndpointId, EventId, OrgNo};
 use crate::model::key::Scope;
 use crate::model::time::Timestamp;
-use crate::store::{Delivery, DeliveryDetails, DeliveryQuery, DeliveryStanding};
+use crate::store::{Delivery, DeliveryDetails, DeliveryQuery, DeliverySituation};
 
 /// Maximum number of attempts shown with a delivery: the newest.
 const ATTEMPTS_MAX: usize = 100;
@@ -43,19 +43,19 @@ pub(super) struct Shown {
 impl Shown {
     /// Builds the item for a list. Due times are steady times, shown by the wall clock.
     pub(super) fn of(delivery: &Delivery, clock: &Clock) -> Self {
-        let next_attempt_at = delivery.standing.next_attempt_at();
-        let dead = match delivery.standing {
-            DeliveryStanding::Dead(reason, at) => Some((reason, at)),
-            DeliveryStanding::Pending(_)
-            | DeliveryStanding::Retrying(_)
-            | DeliveryStanding::Delivered
-            | DeliveryStanding::Canceled => None,
+        let next_attempt_at = delivery.situation.next_attempt_at();
+        let dead = match delivery.situation {
+            DeliverySituation::Dead(reason, at) => Some((reason, at)),
+            DeliverySituation::Pending(_)
+            | DeliverySituation::Retrying(_)
+            | DeliverySituation::Delivered
+            | DeliverySituation::Canceled => None,
         };
         Self {
             id: DeliveryId::of(delivery.event, delivery.endpoint_number),
             event_id: delivery.event,
             endpoint_id: delivery.endpoint,
-            state: delivery.standing.status().name(),
+            state: delivery.situation.status().name(),
             attempt_count: delivery.attempts,
             next_attempt_at: next_attempt_at.map(|at| Timestamp(clock.wall_ms_of(at.0))),
             dead_at: dead.map(|(_, at)| at),
@@ -78,7 +78,11 @@ pub(super) async fn list(call: &mut Call) -> Answer {
     let org = call.org()?;
     let wanted = wanted(call.request.query_string(), call.now)?;
     let (api, begins) = (web::Data::clone(&call.api), wanted.after);
-    let page = call.api.blocking.run(call.payer(), move || Ok(api.store.deliveries(org, &wanted)?)).await?;
+    let page = call
+        .api
+        .blocking
+        .run(call.payer(), move || Ok(api.store.deliveries(org, &wanted)?))
+        .await?;
     let last = page.items.last().map(|last| (last.endpoint_number, last.event));
     let (number, event) = page.next.or(last).or(begins).unwrap_or((0, cursor::NEWEST));
     let next_cursor = cursor::encode(EventId(DeliveryId::of(event, number).0));
@@ -90,7 +94,8 @@ fn wanted(text: &str, now: Timestamp) -> Result<DeliveryQuery, Problem> {
     let mut query = Query::read(text);
     let limit = query.limit();
     let after = query.cursor().map(|EventId(after)| DeliveryId(after));
-    let (status, endpoint, event) = (query.take("state"), query.take("endpoint_id"), query.take("event_id"));
+    let (status, endpoint, event) =
+        (query.take("state"), query.take("endpoint_id"), query.take("event_id"));
     let (since, until) = query.times(now);
     query.finish()?;
     let after = after.map(|after| (after.endpoint_number(), after.event()));
@@ -180,7 +185,10 @@ impl Told {
     }
 }
 
-fn as_object<S: Serializer>(headers: &[(String, String)], serializer: S) -> Result<S::Ok, S::Error> {
+fn as_object<S: Serializer>(
+    headers: &[(String, String)],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     serializer.collect_map(headers.iter().map(|(name, value)| (name, value)))
 }
 
@@ -197,7 +205,8 @@ fn details(api: &Api, org: OrgNo, found: &DeliveryDetails) -> Result<Details, Pr
         Some(endpoint) => (endpoint.is_enabled(), endpoint.disabled.map(DisabledReason::name)),
         None => (false, Some(DELETED)),
     };
-    let is_erased = api.store.event(org, found.delivery.event)?.is_some_and(|event| event.erased_at.is_some());
+    let is_erased =
+        api.store.event(org, found.delivery.event)?.is_some_and(|event| event.erased_at.is_some());
     let attempts = attempts(api, &found.delivery, is_erased)?;
     let delivery = Shown::of(&found.delivery, &api.clock);
     Ok(Details { delivery, endpoint_enabled, endpoint_disabled_reason, attempts })
@@ -215,7 +224,8 @@ fn attempts(api: &Api, delivery: &Delivery, is_erased: bool) -> Result<Vec<Attem
             Ok(settled) => settled,
             Err(error) if attempts.is_empty() => return Err(Problem::internal(&error)),
             Err(error) => {
-                tracing::warn!(event = %delivery.event, error, "an attempt cannot be read from the journal");
+                tracing::warn!(event = %delivery.event, error, "an attempt cannot be read from \
+                    the journal");
                 break;
             }
         };
@@ -228,12 +238,18 @@ fn attempts(api: &Api, delivery: &Delivery, is_erased: bool) -> Result<Vec<Attem
 
 fn settled(api: &Api, position: u64, delivery: &Delivery) -> Result<SettleAttempt, String> {
     let frame = api.journal.read(Position(position)).map_err(|error| error.to_string())?;
-    let command = Command::read(frame.kind, frame.version, &frame.body).map_err(|error| error.to_string())?;
+    let command =
+        Command::read(frame.kind, frame.version, &frame.body).map_err(|error| error.to_string())?;
     match command {
-        Command::SettleAttempt(settled) if (settled.event, settled.endpoint) == (delivery.event, delivery.endpoint) => {
+        Command::SettleAttempt(settled)
+            if (settled.event, settled.endpoint) == (delivery.event, delivery.endpoint) =>
+        {
             Ok(*settled)
         }
-        other => Err(format!("the frame at {position} is not an attempt of this delivery but a {}", other.kind().name)),
+        other => Err(format!(
+            "the frame at {position} is not an attempt of this delivery but a {}",
+            other.kind().name
+        )),
     }
 }
 
@@ -244,7 +260,10 @@ fn settled(api: &Api, position: u64, delivery: &Delivery) -> Result<SettleAttemp
 pub(super) async fn retry(call: &mut Call) -> Answer {
     let (org, found) = named(call)?;
     if found.endpoint.is_none() {
-        return Err(Problem::new(Code::ValidationFailed, "the endpoint of this delivery was deleted"));
+        return Err(Problem::new(
+            Code::ValidationFailed,
+            "the endpoint of this delivery was deleted",
+        ));
     }
     let Delivery { endpoint, event, .. } = found.delivery;
     let (at, trigger) = (call.api.steady(), Trigger::Retry);

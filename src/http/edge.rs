@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use actix_web::http::header::{
-    CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING,
-    X_CONTENT_TYPE_OPTIONS,
+    CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
+    TRANSFER_ENCODING, X_CONTENT_TYPE_OPTIONS,
 };
 use actix_web::http::{ConnectionType, Method};
 use actix_web::{HttpRequest, HttpResponse, dev, web};
@@ -68,7 +68,9 @@ impl RequestIds {
     fn of(&self, headers: &HeaderMap) -> String {
         match headers.get(REQUEST_ID).and_then(|value| sane(value, REQUEST_ID_BYTES_MAX)) {
             Some(given) => given.to_owned(),
-            None => format!("{:016x}-{:x}", self.process, self.next.fetch_add(1, Ordering::Relaxed)),
+            None => {
+                format!("{:016x}-{:x}", self.process, self.next.fetch_add(1, Ordering::Relaxed))
+            }
         }
     }
 }
@@ -92,7 +94,8 @@ pub(super) async fn serve(
     let request_id = api.request_ids.of(request.headers());
     let now = api.now();
     let Some(connection) = request.conn_data::<Handle>().cloned() else {
-        return Problem::internal(&"the request arrived on an unknown connection").render(&request_id);
+        return Problem::internal(&"the request arrived on an unknown connection")
+            .render(&request_id);
     };
     let in_hand = connection.begin(&request);
     let budget = match &target {
@@ -132,7 +135,8 @@ pub(super) async fn serve(
         call.connection.is_last();
     }
     let has_committed = call.has_committed.get();
-    let answer = answer.and_then(|response| call.api.answers.admit(call.payer(), response, has_committed));
+    let answer =
+        answer.and_then(|response| call.api.answers.admit(call.payer(), response, has_committed));
     let (mut response, problem) = match answer {
         Ok(response) => (response, None),
         Err(problem) => (problem.render(&request_id), Some(problem)),
@@ -142,7 +146,12 @@ pub(super) async fn serve(
         response.head_mut().set_connection_type(ConnectionType::Close);
     }
     note(&call, &target, problem.as_ref());
-    log(&call, &target, (&request_id, response.status().as_u16(), began.elapsed()), problem.as_ref());
+    log(
+        &call,
+        &target,
+        (&request_id, response.status().as_u16(), began.elapsed()),
+        problem.as_ref(),
+    );
     sent_in_pieces(response, in_hand)
 }
 
@@ -152,14 +161,17 @@ fn lacks_its_body(request: &HttpRequest, problem: &Problem) -> bool {
     let (headers, status) = (request.headers(), problem.code().status());
     let is_refused = (400..500).contains(&status) && problem.code() != Code::RateLimited;
     let can_have_one = matches!(*request.method(), Method::POST | Method::PATCH | Method::PUT);
-    let announces_one = headers.contains_key(CONTENT_LENGTH) || headers.contains_key(TRANSFER_ENCODING);
-    let seems_to_have_one = headers.contains_key(CONTENT_TYPE) || problem.code() == Code::MalformedJson;
+    let announces_one =
+        headers.contains_key(CONTENT_LENGTH) || headers.contains_key(TRANSFER_ENCODING);
+    let seems_to_have_one =
+        headers.contains_key(CONTENT_TYPE) || problem.code() == Code::MalformedJson;
     is_refused && can_have_one && !announces_one && seems_to_have_one
 }
 
 fn wrong_method(call: &Call, allow: &str) -> Answer {
     let cors = call.api.cors.as_ref();
-    let preflight = cors.and_then(|cors| cors.preflight(call.request.method(), call.request.headers(), allow));
+    let preflight =
+        cors.and_then(|cors| cors.preflight(call.request.method(), call.request.headers(), allow));
     preflight.ok_or_else(|| Problem::method_not_allowed(allow))
 }
 
@@ -169,7 +181,11 @@ async fn handle(route: &Route, call: &mut Call) -> Answer {
         call.api.intake.welcomes_events()?;
     }
     if route.who != Who::Public {
-        call.caller = call.api.auth.caller(call.request.headers(), &call.api.store, || call.api.now()).await?;
+        call.caller = call
+            .api
+            .auth
+            .caller(call.request.headers(), &call.api.store, || call.api.now())
+            .await?;
         call.charge(match route.cost {
             Cost::One => 1,
             Cost::ByHandler => 0,
@@ -189,7 +205,9 @@ async fn handle(route: &Route, call: &mut Call) -> Answer {
 fn permit(who: Who, caller: &Caller) -> Result<(), Problem> {
     let forbidden = |detail: String| Err(Problem::new(Code::Forbidden, detail));
     match (who, caller) {
-        (Who::Public, _) | (Who::AnyKey, Caller::Key(_)) | (Who::AdminOr(_), Caller::Admin) => Ok(()),
+        (Who::Public, _) | (Who::AnyKey, Caller::Key(_)) | (Who::AdminOr(_), Caller::Admin) => {
+            Ok(())
+        }
         (Who::Scope(scope) | Who::AdminOr(scope), Caller::Key(key)) => {
             if key.key().scopes.allows(scope) {
                 return Ok(());
@@ -223,8 +241,8 @@ fn decorate(call: &Call, request_id: &str, headers: &mut HeaderMap) {
     let limits = call.api.limits.get();
     let (Some(admission), plan) = (&call.admission, limits.plan(tier, call.budget)) else { return };
     headers.insert(RATE_LIMIT_POLICY, plan.policy.clone());
-    if let Some(standing) = plan.standing(admission) {
-        headers.insert(RATE_LIMIT, standing);
+    if let Some(situation) = plan.situation(admission) {
+        headers.insert(RATE_LIMIT, situation);
     }
     headers.insert(X_LIMIT, admission.limit.into());
     headers.insert(X_REMAINING, admission.remaining.into());
@@ -246,7 +264,9 @@ fn note(call: &Call, target: &Target, problem: Option<&Problem>) {
 pub(super) fn rejection(code: Code) -> Option<Rejection> {
     match code {
         Code::MalformedJson => Some(Rejection::Malformed),
-        Code::ConflictingDedupId | Code::InvalidRequest | Code::ValidationFailed => Some(Rejection::Validation),
+        Code::ConflictingDedupId | Code::InvalidRequest | Code::ValidationFailed => {
+            Some(Rejection::Validation)
+        }
         Code::Unauthorized | Code::Forbidden => Some(Rejection::Unauthorized),
         Code::PayloadTooLarge => Some(Rejection::TooLarge),
         Code::UnsupportedMediaType => Some(Rejection::UnsupportedMediaType),
@@ -268,7 +288,12 @@ pub(super) fn rejection(code: Code) -> Option<Rejection> {
 }
 
 /// Updates the metrics of the route and logs the request.
-fn log(call: &Call, target: &Target, (request_id, status, took): (&str, u16, Duration), problem: Option<&Problem>) {
+fn log(
+    call: &Call,
+    target: &Target,
+    (request_id, status, took): (&str, u16, Duration),
+    problem: Option<&Problem>,
+) {
     let (series, route) = match target {
         Target::Route(number, route) => (call.api.metered.get(*number), route.path),
         Target::WrongMethod(_) | Target::Unknown => (None, "unmatched"),
@@ -284,7 +309,8 @@ fn log(call: &Call, target: &Target, (request_id, status, took): (&str, u16, Dur
     match problem {
         // A flood can bring thousands of refusals a second; `FLOODS` logs a single line of them.
         Some(problem) if status >= 500 => {
-            let (code, cause, traceparent, client) = (problem.code().word(), problem.cause(), traceparent(), client());
+            let (code, cause, traceparent, client) =
+                (problem.code().word(), problem.cause(), traceparent(), client());
             if cause.is_some() {
                 tracing::error!(
                     request_id,
@@ -299,10 +325,13 @@ fn log(call: &Call, target: &Target, (request_id, status, took): (&str, u16, Dur
                     "request failed"
                 );
             } else {
-                tracing::info!(target: FLOODS, request_id, traceparent, address = client, method, route, status, code, "request refused");
+                tracing::info!(target: FLOODS, request_id, traceparent, address = client, method,
+                route, status, code, "request refused");
             }
         }
-        Some(problem) if problem.code() == Code::Unauthorized => audit::not_authenticated(call, route, request_id),
+        Some(problem) if problem.code() == Code::Unauthorized => {
+            audit::not_authenticated(call, route, request_id);
+        }
         Some(_) | None => {
             // The fields are computed only if the level is enabled.
             tracing::debug!(

@@ -15,9 +15,10 @@ use super::fields::{Field, Fields, is_printable, printable_rule, string};
 use crate::base::vault::Vault;
 use crate::delivery::secrets;
 use crate::model::endpoint::{
-    DESCRIPTION_CHARS_MAX, DisabledReason, Endpoint, EndpointSettings, HEADER_NAME_BYTES_MAX, HEADER_VALUE_BYTES_MAX,
-    HEADERS_MAX, MAX_IN_FLIGHT_MAX, METADATA_CHARS_MAX, METADATA_MAX, PATTERNS_MAX, RATE_PER_SECOND_MAX, RETRIES_MAX,
-    RETRY_WAIT_S_MAX, SealedSecret, TIMEOUT_MS_MAX, URL_BYTES_MAX,
+    DESCRIPTION_CHARS_MAX, DisabledReason, Endpoint, EndpointSettings, HEADER_NAME_BYTES_MAX,
+    HEADER_VALUE_BYTES_MAX, HEADERS_MAX, MAX_IN_FLIGHT_MAX, METADATA_CHARS_MAX, METADATA_MAX,
+    PATTERNS_MAX, RATE_PER_SECOND_MAX, RETRIES_MAX, RETRY_WAIT_S_MAX, SealedSecret, TIMEOUT_MS_MAX,
+    URL_BYTES_MAX,
 };
 use crate::model::time::Timestamp;
 use crate::rules::egress::{EgressError, EgressRules};
@@ -77,16 +78,25 @@ impl<'a> Reading<'a> {
     /// Reads the URL from the member `name`. A new origin removes all headers, because their values
     /// were meant for the former origin.
     pub(super) fn url(&mut self, name: &str, is_required: bool, settings: &mut EndpointSettings) {
-        let field = if is_required { self.fields.require(name, &mut self.faults) } else { self.take(name) };
-        let Some(url) = field.as_ref().and_then(|field| url_text(field, &mut self.faults)) else { return };
+        let field =
+            if is_required { self.fields.require(name, &mut self.faults) } else { self.take(name) };
+        let Some(url) = field.as_ref().and_then(|field| url_text(field, &mut self.faults)) else {
+            return;
+        };
         match self.egress.judge_text(&url) {
             Ok((parsed, _)) => {
-                if url::Url::parse(&settings.url).map(|before| before.origin()) != Ok(parsed.origin()) {
+                if url::Url::parse(&settings.url).map(|before| before.origin())
+                    != Ok(parsed.origin())
+                {
                     self.dropped = std::mem::take(&mut settings.headers);
                 }
                 settings.url = url;
             }
-            Err(error @ (EgressError::NotAUrl(_) | EgressError::NoHost | EgressError::LeadingZeros(_))) => {
+            Err(
+                error @ (EgressError::NotAUrl(_)
+                | EgressError::NoHost
+                | EgressError::LeadingZeros(_)),
+            ) => {
                 self.faults.add(pointer("", name), error.to_string());
             }
             Err(error) => self.refused = Some(error),
@@ -116,7 +126,10 @@ impl<'a> Reading<'a> {
         if let Some(field) = self.take("description") {
             settings.description = field.text(&mut self.faults).unwrap_or_default().into_owned();
             if settings.description.chars().count() > DESCRIPTION_CHARS_MAX {
-                self.faults.add(field.pointer(), format!("must be at most {DESCRIPTION_CHARS_MAX} characters"));
+                self.faults.add(
+                    field.pointer(),
+                    format!("must be at most {DESCRIPTION_CHARS_MAX} characters"),
+                );
             }
         }
         if let Some(field) = self.take("headers") {
@@ -130,7 +143,8 @@ impl<'a> Reading<'a> {
                 } else if self.dropped.iter().any(|dropped| named(&dropped)) {
                     continue;
                 } else {
-                    let detail = format!("{MASK:?} keeps an existing value, but this header has none");
+                    let detail =
+                        format!("{MASK:?} keeps an existing value, but this header has none");
                     self.faults.add(pointer(&field.pointer(), &name), detail);
                     continue;
                 };
@@ -167,11 +181,14 @@ impl<'a> Reading<'a> {
             let Some(field) = self.take(name) else { continue };
             let is_same = match (now, serde_json::from_str::<Value>(field.value.get())) {
                 (_, Err(_)) => false,
-                (Value::String(now), Ok(Value::String(given))) => *now == given || is_same_time(now, &given),
+                (Value::String(now), Ok(Value::String(given))) => {
+                    *now == given || is_same_time(now, &given)
+                }
                 (now, Ok(given)) => *now == given,
             };
             if !is_same {
-                self.faults.add(field.pointer(), format!("cannot be changed here; its value is {now}"));
+                self.faults
+                    .add(field.pointer(), format!("cannot be changed here; its value is {now}"));
             }
         }
         Ok(())
@@ -197,7 +214,12 @@ impl<'a> Reading<'a> {
     }
 
     /// Reads a number. `null` returns to the configured value.
-    fn limit<T: TryFrom<u64>>(&mut self, name: &str, range: RangeInclusive<u64>, limit: &mut Option<T>) {
+    fn limit<T: TryFrom<u64>>(
+        &mut self,
+        name: &str,
+        range: RangeInclusive<u64>,
+        limit: &mut Option<T>,
+    ) {
         let Some(field) = self.fields.take_value(name, &mut self.faults) else { return };
         let number = if field.is_null() { None } else { field.number_in(range, &mut self.faults) };
         *limit = number.and_then(|number| number.try_into().ok());
@@ -206,7 +228,8 @@ impl<'a> Reading<'a> {
 
 /// True if two texts denote the same time.
 fn is_same_time(one: &str, other: &str) -> bool {
-    matches!((one.parse::<Timestamp>(), other.parse::<Timestamp>()), (Ok(one), Ok(other)) if one == other)
+    matches!((one.parse::<Timestamp>(), other.parse::<Timestamp>()), (Ok(one),
+    Ok(other)) if one == other)
 }
 
 /// Reads the text of a URL. The URL parser ignores spaces and control characters, so such
@@ -233,7 +256,9 @@ fn headers(field: &Field<'_>, faults: &mut Faults) -> Vec<(String, String)> {
         if name.len() > HEADER_NAME_BYTES_MAX {
             return Err(format!("the name must be at most {HEADER_NAME_BYTES_MAX} bytes").into());
         }
-        if RESERVED_HEADERS.contains(&name.as_str()) || RESERVED_PREFIXES.iter().any(|it| name.starts_with(it)) {
+        if RESERVED_HEADERS.contains(&name.as_str())
+            || RESERVED_PREFIXES.iter().any(|it| name.starts_with(it))
+        {
             return Err("is reserved for the connection or the signature".into());
         }
         if value.len() > HEADER_VALUE_BYTES_MAX {
@@ -281,7 +306,9 @@ fn texts(
         };
         match check(&name, &value) {
             Err(rule) => faults.add(at, rule),
-            Ok(name) if kept.iter().any(|(other, _)| *other == name) => faults.add(at, "appears more than once"),
+            Ok(name) if kept.iter().any(|(other, _)| *other == name) => {
+                faults.add(at, "appears more than once");
+            }
             Ok(name) => kept.push((name, value.into_owned())),
         }
     }
@@ -313,7 +340,12 @@ mod tests {
     }
 
     fn endpoint() -> Endpoint {
-        Endpoint::new(EndpointId(1), EndpointSettings::default(), SealedSecret::new(vec![1; 72]), Timestamp(1))
+        Endpoint::new(
+            EndpointId(1),
+            EndpointSettings::default(),
+            SealedSecret::new(vec![1; 72]),
+            Timestamp(1),
+        )
     }
 
     fn faults(body: &Value) -> Vec<(String, String)> {
@@ -327,9 +359,12 @@ mod tests {
     #[test]
     fn what_is_not_mentioned_stays_and_null_goes_back_to_what_is_configured() {
         let mut it = endpoint();
-        let all = json!({"url": "https://example.com/a", "description": "d", "event_types": ["a.*"], "enabled": false,
-            "headers": {"X-Team": "blue"}, "body": "payload", "retry_schedule": [1, 2], "timeout_ms": 3,
-            "max_in_flight": 4, "rate_per_second": 5, "ordering": "strict", "metadata": {"k": "v"}});
+        let all = json!({"url": "https://example.com/a", "description": "d", "event_types": ["a.*"],
+        "enabled": false,
+            "headers": {"X-Team": "blue"}, "body": "payload", "retry_schedule": [1, 2],
+            "timeout_ms": 3,
+            "max_in_flight": 4, "rate_per_second": 5, "ordering": "strict",
+            "metadata": {"k": "v"}});
         read(&mut it, &all).unwrap();
         let set = it.clone();
         assert_eq!(headers_of(&set), [("x-team".to_owned(), "blue".to_owned())]);
@@ -340,11 +375,16 @@ mod tests {
         assert_eq!(set.disabled, Some(DisabledReason::ByOwner));
         read(&mut it, &json!({})).unwrap();
         assert_eq!(it, set);
-        read(&mut it, &json!({"timeout_ms": null, "retry_schedule": null, "enabled": true})).unwrap();
-        assert_eq!((it.settings.timeout_ms, it.settings.retry_schedule_s.clone(), it.disabled), (None, None, None));
+        read(&mut it, &json!({"timeout_ms": null, "retry_schedule": null, "enabled": true}))
+            .unwrap();
+        assert_eq!(
+            (it.settings.timeout_ms, it.settings.retry_schedule_s.clone(), it.disabled),
+            (None, None, None)
+        );
         assert_eq!(it.settings.max_in_flight, Some(4));
         let before = it.clone();
-        let nulls = json!({"url": null, "description": null, "event_types": null, "headers": null, "body": null,
+        let nulls = json!({"url": null, "description": null, "event_types": null, "headers": null,
+        "body": null,
             "enabled": null, "ordering": null, "metadata": null});
         read(&mut it, &nulls).unwrap();
         assert_eq!(it, before, "what is never shown as null");
@@ -354,9 +394,10 @@ mod tests {
 
     #[test]
     fn every_fault_is_named_where_it_stands() {
-        let found =
-            faults(&json!({"url": "nonsense", "headers": {"a b": "c", "webhook-id": "x", "Host": "y", "x-ok": 1,
-            "x-line": "a\nb"}, "retry_schedule": [0], "timeout_ms": 0, "ordering": "loose", "body": 1,
+        let found = faults(&json!({"url": "nonsense", "headers": {"a \
+                b": "c", "webhook-id": "x", "Host": "y", "x-ok": 1,
+            "x-line": "a\nb"}, "retry_schedule": [0], "timeout_ms": 0, "ordering": "loose",
+            "body": 1,
             "metadata": [], "colour": "blue", "event_types": ["a.*.b"]}));
         let places: Vec<&str> = found.iter().map(|(place, _)| place.as_str()).collect();
         for place in [
@@ -381,18 +422,28 @@ mod tests {
     #[test]
     fn a_header_that_was_shown_masked_stays_what_it_is() {
         let mut it = endpoint();
-        read(&mut it, &json!({"headers": {"Authorization": "Bearer 1", "X-Team": "blue"}})).unwrap();
+        read(&mut it, &json!({"headers": {"Authorization": "Bearer 1", "X-Team": "blue"}}))
+            .unwrap();
         read(&mut it, &json!({"headers": {"authorization": MASK, "x-team": "red"}})).unwrap();
         let expected = [("authorization", "Bearer 1"), ("x-team", "red")];
-        assert_eq!(headers_of(&it), expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        assert_eq!(
+            headers_of(&it),
+            expected.map(|(name, value)| (name.to_owned(), value.to_owned()))
+        );
     }
 
     #[test]
     fn a_new_origin_gets_no_header_that_was_meant_for_another_unless_it_is_sent_again() {
-        let names = |endpoint: &Endpoint| headers_of(endpoint).into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+        let names = |endpoint: &Endpoint| {
+            headers_of(endpoint).into_iter().map(|(name, _)| name).collect::<Vec<_>>()
+        };
         let set = |url: &str| {
             let mut it = endpoint();
-            read(&mut it, &json!({"url": url, "headers": {"authorization": "Bearer 1", "x-team": "blue"}})).unwrap();
+            read(
+                &mut it,
+                &json!({"url": url, "headers": {"authorization": "Bearer 1", "x-team": "blue"}}),
+            )
+            .unwrap();
             it
         };
         for (from, same) in [
@@ -405,14 +456,30 @@ mod tests {
             assert_eq!(names(&it), ["authorization", "x-team"], "{same}");
             let masked = json!({"url": same, "headers": {"authorization": MASK}});
             assert_eq!(read(&mut it, &masked).unwrap(), [] as [&str; 0], "{same}");
-            assert_eq!(headers_of(&it), [("authorization".to_owned(), "Bearer 1".to_owned())], "{same}");
+            assert_eq!(
+                headers_of(&it),
+                [("authorization".to_owned(), "Bearer 1".to_owned())],
+                "{same}"
+            );
         }
-        for other in ["http://a.example/", "https://a.example:8443/", "https://b.example/", "https://a.example./"] {
+        for other in [
+            "http://a.example/",
+            "https://a.example:8443/",
+            "https://b.example/",
+            "https://a.example./",
+        ] {
             let mut it = set("https://a.example/");
-            assert_eq!(read(&mut it, &json!({"url": other})).unwrap(), ["authorization", "x-team"], "{other}");
+            assert_eq!(
+                read(&mut it, &json!({"url": other})).unwrap(),
+                ["authorization", "x-team"],
+                "{other}"
+            );
             assert_eq!(names(&it), [] as [&str; 0], "{other}");
             // Going back is a change of origin, too: removed headers stay removed.
-            assert_eq!(read(&mut it, &json!({"url": "https://a.example/"})).unwrap(), [] as [&str; 0]);
+            assert_eq!(
+                read(&mut it, &json!({"url": "https://a.example/"})).unwrap(),
+                [] as [&str; 0]
+            );
             assert_eq!(names(&it), [] as [&str; 0], "{other}");
             let mut it = set("https://a.example/");
             let again = json!({"headers": {"authorization": MASK, "x-team": "red"}, "url": other});
@@ -425,7 +492,8 @@ mod tests {
 
     #[test]
     fn a_forbidden_url_is_a_refusal_of_its_own_kind() {
-        let problem = read(&mut endpoint(), &json!({"url": "http://127.0.0.1/"})).expect_err("loopback");
+        let problem =
+            read(&mut endpoint(), &json!({"url": "http://127.0.0.1/"})).expect_err("loopback");
         assert_eq!(problem.code(), Code::EgressBlocked);
     }
 }

@@ -16,15 +16,17 @@ use super::error::{Code, Faults, Problem};
 use super::fields::{CHAR_BYTES_MAX, Fields, text_of};
 use super::query::Query;
 use crate::base::random;
-use crate::commands::{DeleteEndpoint, DeleteEndpointOutcome, ENDPOINTS_PER_ORG_MAX, PutEndpoint, PutEndpointOutcome};
+use crate::commands::{
+    DeleteEndpoint, DeleteEndpointOutcome, ENDPOINTS_PER_ORG_MAX, PutEndpoint, PutEndpointOutcome,
+};
 use crate::delivery::envelope::Body;
 use crate::delivery::secrets;
 use crate::delivery::sender::Request;
 use crate::model::delivery::{AttemptOutcome, Trigger};
 use crate::model::endpoint::{
-    DESCRIPTION_CHARS_MAX, Endpoint, EndpointSettings, HEADER_NAME_BYTES_MAX, HEADER_VALUE_BYTES_MAX, HEADERS_MAX,
-    METADATA_CHARS_MAX, METADATA_MAX, PATTERN_CHARS_MAX, PATTERNS_MAX, SealedSecret, Secret, TypePattern,
-    URL_BYTES_MAX,
+    DESCRIPTION_CHARS_MAX, Endpoint, EndpointSettings, HEADER_NAME_BYTES_MAX,
+    HEADER_VALUE_BYTES_MAX, HEADERS_MAX, METADATA_CHARS_MAX, METADATA_MAX, PATTERN_CHARS_MAX,
+    PATTERNS_MAX, SealedSecret, Secret, TypePattern, URL_BYTES_MAX,
 };
 use crate::model::event::NewEvent;
 use crate::model::id::{EndpointId, EventId, OrgNo};
@@ -37,7 +39,9 @@ use crate::store::EndpointHealth;
 pub(super) const BODY_BYTES_MAX: usize = 6
     * (URL_BYTES_MAX + HEADERS_MAX * (HEADER_NAME_BYTES_MAX + HEADER_VALUE_BYTES_MAX))
     + CHAR_BYTES_MAX
-        * (DESCRIPTION_CHARS_MAX + PATTERNS_MAX * PATTERN_CHARS_MAX + METADATA_MAX * 2 * METADATA_CHARS_MAX)
+        * (DESCRIPTION_CHARS_MAX
+            + PATTERNS_MAX * PATTERN_CHARS_MAX
+            + METADATA_MAX * 2 * METADATA_CHARS_MAX)
     + (8 << 10);
 /// Maximum time for which an old secret signs beside its successor, in seconds: a week.
 const OVERLAP_S_MAX: u64 = 604_800;
@@ -95,10 +99,16 @@ pub(super) fn changed(call: &Call, shown: &Shown<'_>) -> Answer {
     }
     let Shown { id, enabled, disabled_reason, updated_at, .. } = *shown;
     let (headers_dropped, secret) = (shown.headers_dropped.as_slice(), shown.secret.as_deref());
-    json(StatusCode::OK, &Changed { id, headers_dropped, enabled, disabled_reason, updated_at, secret })
+    json(
+        StatusCode::OK,
+        &Changed { id, headers_dropped, enabled, disabled_reason, updated_at, secret },
+    )
 }
 
-fn as_map<S: Serializer, V: Serialize>(members: &[(&str, V)], serializer: S) -> Result<S::Ok, S::Error> {
+fn as_map<S: Serializer, V: Serialize>(
+    members: &[(&str, V)],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     serializer.collect_map(members.iter().map(|(name, value)| (name, value)))
 }
 
@@ -150,15 +160,22 @@ fn named(call: &Call) -> Result<(OrgNo, Arc<Endpoint>, EndpointHealth), Problem>
 }
 
 /// Stores the endpoint. `sets_enabled` says if `enabled` is stored, too.
-pub(super) async fn put(call: &Call, org: OrgNo, endpoint: &Endpoint, sets_enabled: bool) -> Result<(), Problem> {
+pub(super) async fn put(
+    call: &Call,
+    org: OrgNo,
+    endpoint: &Endpoint,
+    sets_enabled: bool,
+) -> Result<(), Problem> {
     let command = PutEndpoint { org, endpoint: endpoint.clone(), sets_enabled };
     match call.commit(command).await? {
         PutEndpointOutcome::Put => Ok(()),
         // The endpoint was deleted meanwhile.
         PutEndpointOutcome::NotFound => Err(absent()),
         PutEndpointOutcome::LimitReached => {
-            let detail =
-                format!("an organization can have at most {ENDPOINTS_PER_ORG_MAX} endpoints; delete an endpoint first");
+            let detail = format!(
+                "an organization can have at most {ENDPOINTS_PER_ORG_MAX} endpoints; delete an \
+                 endpoint first"
+            );
             Err(Problem::new(Code::LimitReached, detail))
         }
     }
@@ -207,7 +224,8 @@ pub(super) fn list(call: &Call) -> Answer {
     let mut endpoints = call.api.store.endpoints_of(org)?;
     endpoints.sort_unstable_by_key(|endpoint| endpoint.id);
     let behind = endpoints.iter().filter(|endpoint| endpoint.id > after);
-    let shown = behind.map(|endpoint| (cursor::encode(EventId(endpoint.id.0)), Shown::of(endpoint, None)));
+    let shown =
+        behind.map(|endpoint| (cursor::encode(EventId(endpoint.id.0)), Shown::of(endpoint, None)));
     page((limit, cursor::encode(EventId(after.0))), shown)
 }
 
@@ -335,8 +353,14 @@ struct Tested {
 pub(super) async fn test(call: &mut Call) -> Answer {
     let (org, endpoint, _) = named(call)?;
     let _one_of_few = call.api.tests.take(org, 1).map_err(|exhausted| {
-        let of_one = "too many tests of this organization's endpoints are running; wait for one to finish";
-        Problem::exhausted(exhausted, of_one, "too many tests of endpoints are running; try again later").retry_after(1)
+        let of_one =
+            "too many tests of this organization's endpoints are running; wait for one to finish";
+        Problem::exhausted(
+            exhausted,
+            of_one,
+            "too many tests of endpoints are running; try again later",
+        )
+        .retry_after(1)
     })?;
     let event_id = EventId(call.api.new_id());
     let event = NewEvent {
@@ -351,9 +375,11 @@ pub(super) async fn test(call: &mut Call) -> Answer {
     let settings = &endpoint.settings;
     let body = Body::of(settings.body, event_id, call.now, event);
     let secrets = secrets::open(&call.api.vault, &endpoint, call.now);
-    let secrets = secrets.ok_or_else(|| Problem::internal(&"the secret was encrypted with another key"))?;
+    let secrets =
+        secrets.ok_or_else(|| Problem::internal(&"the secret was encrypted with another key"))?;
     let headers = secrets::open_headers(&call.api.vault, &endpoint);
-    let headers = headers.ok_or_else(|| Problem::internal(&"the headers were encrypted with another key"))?;
+    let headers =
+        headers.ok_or_else(|| Problem::internal(&"the headers were encrypted with another key"))?;
     let request = Request {
         url: &settings.url,
         event_id,
@@ -370,7 +396,8 @@ pub(super) async fn test(call: &mut Call) -> Answer {
     let outcome: AttemptOutcome = tokio::select! {
         outcome = call.while_allowed(sender.send(request)) => outcome?,
         () = call.left() => {
-            let detail = "the caller closed its side of the connection or sent further requests before the endpoint answered";
+            let detail = "the caller closed its side of the connection or sent further requests \
+                before the endpoint answered";
             return Err(Problem::new(Code::InvalidRequest, detail));
         }
     };

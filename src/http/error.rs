@@ -7,7 +7,9 @@ use std::fmt;
 
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
-use actix_web::http::header::{ACCEPT_ENCODING, ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use actix_web::http::header::{
+    ACCEPT_ENCODING, ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
@@ -81,50 +83,91 @@ impl Code {
     ];
 
     /// The table of codes: word, status, title.
+    #[expect(clippy::too_many_lines, reason = "a table: one row follows the other")]
     const fn row(self) -> (&'static str, StatusCode, &'static str) {
         match self {
-            Self::MalformedJson => ("malformed_json", StatusCode::BAD_REQUEST, "The body is not JSON"),
-            Self::ConflictingDedupId => {
-                ("conflicting_dedup_id", StatusCode::BAD_REQUEST, "The request has two different deduplication ids")
+            Self::MalformedJson => {
+                ("malformed_json", StatusCode::BAD_REQUEST, "The body is not JSON")
             }
-            Self::InvalidRequest => ("invalid_request", StatusCode::BAD_REQUEST, "The request cannot be understood"),
-            Self::Unauthorized => ("unauthorized", StatusCode::UNAUTHORIZED, "The API key is missing or not valid"),
-            Self::Forbidden => ("forbidden", StatusCode::FORBIDDEN, "The key does not allow this request"),
+            Self::ConflictingDedupId => (
+                "conflicting_dedup_id",
+                StatusCode::BAD_REQUEST,
+                "The request has two different deduplication ids",
+            ),
+            Self::InvalidRequest => {
+                ("invalid_request", StatusCode::BAD_REQUEST, "The request cannot be understood")
+            }
+            Self::Unauthorized => {
+                ("unauthorized", StatusCode::UNAUTHORIZED, "The API key is missing or not valid")
+            }
+            Self::Forbidden => {
+                ("forbidden", StatusCode::FORBIDDEN, "The key does not allow this request")
+            }
             Self::NotFound => ("not_found", StatusCode::NOT_FOUND, "Not found"),
-            Self::MethodNotAllowed => {
-                ("method_not_allowed", StatusCode::METHOD_NOT_ALLOWED, "The route does not have this method")
+            Self::MethodNotAllowed => (
+                "method_not_allowed",
+                StatusCode::METHOD_NOT_ALLOWED,
+                "The route does not have this method",
+            ),
+            Self::RequestTimeout => {
+                ("request_timeout", StatusCode::REQUEST_TIMEOUT, "The request arrived too slowly")
             }
-            Self::RequestTimeout => ("request_timeout", StatusCode::REQUEST_TIMEOUT, "The request arrived too slowly"),
-            Self::EventErased => ("event_erased", StatusCode::CONFLICT, "The event's payload was erased"),
-            Self::OrganizationExists => {
-                ("organization_exists", StatusCode::CONFLICT, "An organization with this name exists")
+            Self::EventErased => {
+                ("event_erased", StatusCode::CONFLICT, "The event's payload was erased")
             }
-            Self::PayloadTooLarge => {
-                ("payload_too_large", StatusCode::PAYLOAD_TOO_LARGE, "The payload or the body is too large")
-            }
-            Self::UnsupportedMediaType => {
-                ("unsupported_media_type", StatusCode::UNSUPPORTED_MEDIA_TYPE, "Unsupported content type or encoding")
-            }
-            Self::ValidationFailed => {
-                ("validation_failed", StatusCode::UNPROCESSABLE_ENTITY, "The request has missing or wrong members")
-            }
+            Self::OrganizationExists => (
+                "organization_exists",
+                StatusCode::CONFLICT,
+                "An organization with this name exists",
+            ),
+            Self::PayloadTooLarge => (
+                "payload_too_large",
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "The payload or the body is too large",
+            ),
+            Self::UnsupportedMediaType => (
+                "unsupported_media_type",
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "Unsupported content type or encoding",
+            ),
+            Self::ValidationFailed => (
+                "validation_failed",
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "The request has missing or wrong members",
+            ),
             Self::DedupMismatch => (
                 "dedup_mismatch",
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "The deduplication id was used for another type or payload",
             ),
-            Self::EgressBlocked => ("egress_blocked", StatusCode::UNPROCESSABLE_ENTITY, "The URL is forbidden"),
-            Self::LimitReached => {
-                ("limit_reached", StatusCode::UNPROCESSABLE_ENTITY, "A limit of the organization is reached")
+            Self::EgressBlocked => {
+                ("egress_blocked", StatusCode::UNPROCESSABLE_ENTITY, "The URL is forbidden")
             }
-            Self::RateLimited => ("rate_limited", StatusCode::TOO_MANY_REQUESTS, "The rate limit is exceeded"),
-            Self::HeadTooLarge => {
-                ("head_too_large", StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "The head of the request is too large")
+            Self::LimitReached => (
+                "limit_reached",
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "A limit of the organization is reached",
+            ),
+            Self::RateLimited => {
+                ("rate_limited", StatusCode::TOO_MANY_REQUESTS, "The rate limit is exceeded")
             }
-            Self::Internal => ("internal", StatusCode::INTERNAL_SERVER_ERROR, "Internal server error"),
-            Self::Overloaded => ("overloaded", StatusCode::SERVICE_UNAVAILABLE, "The server is overloaded"),
-            Self::ShuttingDown => ("shutting_down", StatusCode::SERVICE_UNAVAILABLE, "The server is stopping"),
-            Self::DiskFull => ("disk_full", StatusCode::INSUFFICIENT_STORAGE, "Not enough free disk space"),
+            Self::HeadTooLarge => (
+                "head_too_large",
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                "The head of the request is too large",
+            ),
+            Self::Internal => {
+                ("internal", StatusCode::INTERNAL_SERVER_ERROR, "Internal server error")
+            }
+            Self::Overloaded => {
+                ("overloaded", StatusCode::SERVICE_UNAVAILABLE, "The server is overloaded")
+            }
+            Self::ShuttingDown => {
+                ("shutting_down", StatusCode::SERVICE_UNAVAILABLE, "The server is stopping")
+            }
+            Self::DiskFull => {
+                ("disk_full", StatusCode::INSUFFICIENT_STORAGE, "Not enough free disk space")
+            }
         }
     }
 
@@ -217,7 +260,8 @@ struct Parts {
 
 impl Problem {
     pub(super) fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
-        let retry_after_s = matches!(code, Code::Overloaded | Code::ShuttingDown | Code::DiskFull).then_some(1);
+        let retry_after_s =
+            matches!(code, Code::Overloaded | Code::ShuttingDown | Code::DiskFull).then_some(1);
         Self(Box::new(Parts {
             code,
             detail: detail.into(),
@@ -242,7 +286,8 @@ impl Problem {
 
     /// Creates the problem for a failure of the server. The cause goes to the log only.
     pub(super) fn internal(cause: &dyn fmt::Display) -> Self {
-        let mut problem = Self::new(Code::Internal, "the request failed; the server's log has the cause");
+        let mut problem =
+            Self::new(Code::Internal, "the request failed; the server's log has the cause");
         problem.0.cause = Some(cause.to_string());
         problem
     }
@@ -250,7 +295,9 @@ impl Problem {
     /// Creates the problem for a payload that the journal cannot read. The detail says how a
     /// consumer can go on in the inbox.
     pub(super) fn unreadable(event: EventId, cause: &dyn fmt::Display) -> Self {
-        let detail = format!("the payload of {event} cannot be read; acknowledge the event to go on to the next");
+        let detail = format!(
+            "the payload of {event} cannot be read; acknowledge the event to go on to the next"
+        );
         let mut problem = Self::new(Code::Internal, detail);
         problem.0.cause = Some(cause.to_string());
         problem
@@ -262,9 +309,10 @@ impl Problem {
         let mut problem = match named.as_slice() {
             [only] if more == 0 && only.pointer.is_empty() => Self::new(code, only.detail.clone()),
             [only] if more == 0 => Self::new(code, format!("{}: {}", only.pointer, only.detail)),
-            _ if more > 0 => {
-                Self::new(code, format!("the request has {total} faults; `errors` lists the first {FAULTS_MAX}"))
-            }
+            _ if more > 0 => Self::new(
+                code,
+                format!("the request has {total} faults; `errors` lists the first {FAULTS_MAX}"),
+            ),
             _ => Self::new(code, format!("the request has {total} faults; `errors` lists them")),
         };
         problem.0.errors = named;
@@ -272,7 +320,11 @@ impl Problem {
     }
 
     /// Creates a problem with a single fault.
-    pub(super) fn fault(code: Code, pointer: impl Into<String>, detail: impl Into<Cow<'static, str>>) -> Self {
+    pub(super) fn fault(
+        code: Code,
+        pointer: impl Into<String>,
+        detail: impl Into<Cow<'static, str>>,
+    ) -> Self {
         let mut faults = Faults::default();
         faults.add(pointer, detail);
         Self::faults(code, faults)
@@ -293,15 +345,18 @@ impl Problem {
     /// Creates the problem for an unsupported content coding. The answer names the supported coding
     /// (RFC 9110, 15.5.16).
     pub(super) fn unsupported_coding() -> Self {
-        let mut problem =
-            Self::new(Code::UnsupportedMediaType, "the content encoding is not supported; send gzip, or no encoding");
+        let mut problem = Self::new(
+            Code::UnsupportedMediaType,
+            "the content encoding is not supported; send gzip, or no encoding",
+        );
         problem.0.names_coding = true;
         problem
     }
 
     pub(super) fn dedup_mismatch(first: EventId) -> Self {
         let detail = format!(
-            "the dedup_id belongs to {first}, whose type, payload or CloudEvents attributes differ; send \
+            "the dedup_id belongs to {first}, whose type, payload or CloudEvents attributes \
+             differ; send \
              a new dedup_id for a new event"
         );
         let mut problem = Self::new(Code::DedupMismatch, detail);
@@ -310,7 +365,9 @@ impl Problem {
     }
 
     pub(super) fn organization_exists(existing: OrgId) -> Self {
-        let detail = format!("{existing} has this name; to make another key for it, send its id instead of its name");
+        let detail = format!(
+            "{existing} has this name; to make another key for it, send its id instead of its name"
+        );
         let mut problem = Self::new(Code::OrganizationExists, detail);
         problem.0.organization_id = Some(existing);
         problem
@@ -391,13 +448,16 @@ impl Serialize for Document<'_> {
 impl From<Refused> for Problem {
     fn from(refused: Refused) -> Self {
         match refused {
-            Refused::Overloaded => {
-                Self::new(Code::Overloaded, "too many changes wait to be stored; this change was not stored")
-            }
+            Refused::Overloaded => Self::new(
+                Code::Overloaded,
+                "too many changes wait to be stored; this change was not stored",
+            ),
             Refused::DiskFull(shortage) => {
                 Self::new(Code::DiskFull, format!("nothing was stored: {}", shortage.explanation()))
             }
-            Refused::ShuttingDown => Self::new(Code::ShuttingDown, "the server is stopping; send the request again"),
+            Refused::ShuttingDown => {
+                Self::new(Code::ShuttingDown, "the server is stopping; send the request again")
+            }
         }
     }
 }
@@ -419,11 +479,15 @@ mod tests {
     #[test]
     fn an_answer_does_not_grow_with_the_names_that_are_wrong_in_a_request() {
         let long = "\u{e4}".repeat(100_000);
-        let problem = Problem::fault(Code::ValidationFailed, format!("/x{long}"), format!("{long} is none"));
+        let problem =
+            Problem::fault(Code::ValidationFailed, format!("/x{long}"), format!("{long} is none"));
         assert!(body(&problem).to_string().len() < 5_000);
         let exact = "x".repeat(SHOWN_BYTES_MAX);
         let problem = Problem::fault(Code::ValidationFailed, exact.clone(), exact.clone());
-        assert_eq!(body(&problem)["errors"][0], serde_json::json!({"pointer": exact, "detail": exact}));
+        assert_eq!(
+            body(&problem)["errors"][0],
+            serde_json::json!({"pointer": exact, "detail": exact})
+        );
     }
 
     #[test]
@@ -445,7 +509,8 @@ mod tests {
             body(&problem),
             serde_json::json!({
                 "type": "/docs/problems#internal", "title": "Internal server error", "status": 500,
-                "detail": "the request failed; the server's log has the cause", "code": "internal", "request_id": "r-1",
+                "detail": "the request failed; the server's log has the \
+                 cause", "code": "internal", "request_id": "r-1",
             })
         );
         assert_eq!(problem.cause(), Some("canary: the disk is gone"));
@@ -471,10 +536,15 @@ mod tests {
             let response = problem.render("r-1");
             response.headers().get(name).map(|value| value.to_str().unwrap().to_owned())
         };
-        for refused in [Refused::Overloaded, Refused::DiskFull(Shortage::Files), Refused::ShuttingDown] {
+        for refused in
+            [Refused::Overloaded, Refused::DiskFull(Shortage::Files), Refused::ShuttingDown]
+        {
             assert_eq!(header(&refused.into(), "retry-after").as_deref(), Some("1"), "{refused:?}");
         }
-        assert_eq!(header(&Problem::method_not_allowed("GET, HEAD"), "allow").as_deref(), Some("GET, HEAD"));
+        assert_eq!(
+            header(&Problem::method_not_allowed("GET, HEAD"), "allow").as_deref(),
+            Some("GET, HEAD")
+        );
         let coding = Problem::unsupported_coding();
         assert_eq!(
             (coding.code(), header(&coding, "accept-encoding").as_deref()),

@@ -16,7 +16,7 @@ use super::deliveries::Shown;
 use super::error::{Code, Problem};
 use super::query::Query;
 use super::stored_event::{read_page, stored, write_item};
-use crate::base::sabotage::{self, Switch};
+use crate::base::failpoint::{self, Switch};
 use crate::commands::{EraseEvent, EraseOutcome};
 use crate::model::endpoint::Endpoint;
 use crate::model::event::EventStatus;
@@ -25,7 +25,7 @@ use crate::model::key::Scope;
 use crate::model::time::Timestamp;
 use crate::rules::breaker::BreakerView;
 use crate::rules::filter;
-use crate::store::{Delivery, DeliveryQuery, DeliveryStanding, EventQuery, EventSummary};
+use crate::store::{Delivery, DeliveryQuery, DeliverySituation, EventQuery, EventSummary};
 
 /// Maximum number of portions in which an event's deliveries are searched. Each covers a thousand
 /// of the endpoints existing since the event came or, if those are very many, of all endpoints
@@ -121,23 +121,33 @@ struct MatchedDelivery {
 }
 
 /// `GET /{id}`: returns the event as in lists, its deliveries, and for each endpoint the reason if
-/// the event did not match. Parts that need another scope than `events:read` are left out if the key
-/// lacks it.
+/// the event did not match. Parts that need another scope than `events:read` are left out if the
+/// key lacks it.
 pub(super) async fn show(call: &mut Call) -> Answer {
     let org = call.org()?;
     let absent = || Problem::not_found("there is no such event");
     let event: EventId = call.path("event_id").parse().map_err(|_malformed| absent())?;
     let known = call.api.store.event(org, event)?.ok_or_else(absent)?;
     let api = web::Data::clone(&call.api);
-    let may = May { read_endpoints: call.may(Scope::EndpointsRead), read_deliveries: call.may(Scope::DeliveriesRead) };
-    let body = call.api.blocking.run(call.payer(), move || write(&api, (org, event), known, may)).await?;
+    let may = May {
+        read_endpoints: call.may(Scope::EndpointsRead),
+        read_deliveries: call.may(Scope::DeliveriesRead),
+    };
+    let body =
+        call.api.blocking.run(call.payer(), move || write(&api, (org, event), known, may)).await?;
     Ok(json_bytes(StatusCode::OK, body))
 }
 
-fn write(api: &Api, (org, id): (OrgNo, EventId), known: EventSummary, may: May) -> Result<Vec<u8>, Problem> {
+fn write(
+    api: &Api,
+    (org, id): (OrgNo, EventId),
+    known: EventSummary,
+    may: May,
+) -> Result<Vec<u8>, Problem> {
     let event = stored(api, (id, known.position))?;
     let (deliveries, deliveries_complete) = deliveries(api, org, id)?;
-    let by_endpoint: HashMap<EndpointId, &Delivery> = deliveries.iter().map(|found| (found.endpoint, found)).collect();
+    let by_endpoint: HashMap<EndpointId, &Delivery> =
+        deliveries.iter().map(|found| (found.endpoint, found)).collect();
     let is_routed = api.store.unrouted(org, id)?.is_none();
     let why_not = |endpoint: &Endpoint| {
         if is_routed && endpoint.created_at > known.received_at {
@@ -159,7 +169,8 @@ fn write(api: &Api, (org, id): (OrgNo, EventId), known: EventSummary, may: May) 
     let judge = |endpoint: Arc<Endpoint>| {
         let delivery = by_endpoint.get(&endpoint.id);
         let settings = &endpoint.settings;
-        let url = if may.read_endpoints { settings.url.as_str() } else { settings.url_without_query() };
+        let url =
+            if may.read_endpoints { settings.url.as_str() } else { settings.url_without_query() };
         let shown = delivery.filter(|_| may.read_deliveries);
         Match {
             endpoint_id: endpoint.id,
@@ -210,7 +221,8 @@ pub(super) async fn erase(call: &mut Call) -> Answer {
     let _apart = call.api.settings_lock(org).await;
     for look in 0..LOOKS_MAX {
         let api = web::Data::clone(&call.api);
-        let endpoints = call.api.blocking.run(call.payer(), move || under_way(&api, org, event, look)).await?;
+        let endpoints =
+            call.api.blocking.run(call.payer(), move || under_way(&api, org, event, look)).await?;
         match call.commit(EraseEvent { org, event, endpoints, at: call.now }).await? {
             EraseOutcome::Erased { at } => {
                 call.api.metrics.events_erased.inc();
@@ -222,21 +234,27 @@ pub(super) async fn erase(call: &mut Call) -> Answer {
             EraseOutcome::Incomplete => {}
         }
     }
-    let detail = "endpoints of the organization are being deleted too quickly; nothing was erased; try again";
+    let detail = "endpoints of the organization are being deleted too quickly; nothing was \
+        erased; try again";
     Err(Problem::new(Code::Overloaded, detail))
 }
 
 /// Returns the endpoints to which the event is under way, or for which its delivery is a dead
 /// letter. There are few, however many endpoints existed, so the search has no limit.
-fn under_way(api: &Api, org: OrgNo, event: EventId, look: usize) -> Result<Vec<EndpointId>, Problem> {
+fn under_way(
+    api: &Api,
+    org: OrgNo,
+    event: EventId,
+    look: usize,
+) -> Result<Vec<EndpointId>, Problem> {
     let mut endpoints = Vec::new();
-    if look == 0 && sabotage::is_on(Switch::EraseLooksTooEarly) {
+    if look == 0 && failpoint::is_on(Switch::EraseLooksTooEarly) {
         return Ok(endpoints);
     }
     each_portion(api, (org, event), usize::MAX, |portion| {
         // A waiting delivery to a deleted endpoint is shown as canceled before the scheduler
         // cancels it.
-        let is_under_way = |found: &&Delivery| found.standing != DeliveryStanding::Delivered;
+        let is_under_way = |found: &&Delivery| found.situation != DeliverySituation::Delivered;
         endpoints.extend(portion.iter().filter(is_under_way).map(|found| found.endpoint));
     })?;
     Ok(endpoints)

@@ -61,13 +61,17 @@ pub(super) async fn post(call: &mut Call) -> Answer {
         read_event(&rules, form, call.request.headers(), &body)?
     } else {
         let headers = call.request.headers().clone();
-        call.api.blocking.run(call.payer(), move || read_event(&rules, form, &headers, &body)).await?
+        call.api
+            .blocking
+            .run(call.payer(), move || read_event(&rules, form, &headers, &body))
+            .await?
     };
     let outcome = call.commit(EventDraft::new(org, event)).await?;
     match outcome {
-        SubmitOutcome::Accepted { id, received_at } => {
-            json(StatusCode::ACCEPTED, &Receipt { id, status: "accepted", duplicate: false, received_at })
-        }
+        SubmitOutcome::Accepted { id, received_at } => json(
+            StatusCode::ACCEPTED,
+            &Receipt { id, status: "accepted", duplicate: false, received_at },
+        ),
         SubmitOutcome::Duplicate { id, received_at } => {
             json(StatusCode::OK, &Receipt { id, status: "accepted", duplicate: true, received_at })
         }
@@ -80,7 +84,12 @@ fn no_organization() -> Problem {
     Problem::not_found("there is no such organization any more")
 }
 
-fn read_event(rules: &Rules, form: Form, headers: &HeaderMap, body: &[u8]) -> Result<NewEvent, Problem> {
+fn read_event(
+    rules: &Rules,
+    form: Form,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Result<NewEvent, Problem> {
     match form {
         Form::Own => rules.event(text_of(body)?),
         Form::CloudEvent => cloudevents::structured(rules, text_of(body)?),
@@ -95,7 +104,9 @@ fn form(call: &Call) -> Result<Form, Problem> {
         Some(Media::CloudEventBatch) => {
             Err(Problem::new(Code::UnsupportedMediaType, "send a batch to /api/events/batch"))
         }
-        Some(Media::Json) | None if headers.contains_key(cloudevents::SPECVERSION_HEADER) => Ok(Form::Binary),
+        Some(Media::Json) | None if headers.contains_key(cloudevents::SPECVERSION_HEADER) => {
+            Ok(Form::Binary)
+        }
         Some(Media::Json) => Ok(Form::Own),
         None => Err(unsupported(headers, "application/json or application/cloudevents+json")),
     }
@@ -117,11 +128,15 @@ fn idempotency_key(call: &Call) -> Result<Option<String>, Problem> {
     let mut given = call.request.headers().get_all(IDEMPOTENCY_KEY);
     let Some(value) = given.next() else { return Ok(None) };
     if given.next().is_some() {
-        return Err(Problem::new(Code::InvalidRequest, "the header Idempotency-Key appears more than once"));
+        return Err(Problem::new(
+            Code::InvalidRequest,
+            "the header Idempotency-Key appears more than once",
+        ));
     }
     let text = str::from_utf8(value.as_bytes());
-    let text =
-        text.map_err(|_not_text| Problem::new(Code::InvalidRequest, "the header Idempotency-Key is not UTF-8"))?;
+    let text = text.map_err(|_not_text| {
+        Problem::new(Code::InvalidRequest, "the header Idempotency-Key is not UTF-8")
+    })?;
     let unquoted = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
     let plain = unquoted.filter(|text| !text.contains(['"', '\\']));
     Ok(Some(plain.unwrap_or(text).to_owned()))
@@ -138,7 +153,8 @@ pub(super) async fn post_batch(call: &mut Call) -> Answer {
         }
     };
     if call.request.headers().contains_key(IDEMPOTENCY_KEY) {
-        let detail = "Idempotency-Key is for single events; give each item of a batch its own dedup_id";
+        let detail =
+            "Idempotency-Key is for single events; give each item of a batch its own dedup_id";
         return Err(Problem::new(Code::InvalidRequest, detail));
     }
     let intake = &call.api.config.intake;
@@ -151,7 +167,10 @@ pub(super) async fn post_batch(call: &mut Call) -> Answer {
     let items = if body.len() <= INLINE_BYTES_MAX {
         read_batch(&rules, form, &body, events_max)
     } else {
-        call.api.blocking.run(call.payer(), move || Ok(read_batch(&rules, form, &body, events_max))).await?
+        call.api
+            .blocking
+            .run(call.payer(), move || Ok(read_batch(&rules, form, &body, events_max)))
+            .await?
     };
     let items = items?;
     call.charge_rest((items.len() as u64).saturating_sub(begun));
@@ -228,10 +247,12 @@ async fn store_batch(call: &Call, org: OrgNo, items: Vec<Result<NewEvent, Proble
     for (index, result) in results.into_iter().enumerate() {
         let item = match result {
             Some(item) => item,
-            None => Item::of(outcomes.next().ok_or_else(|| Problem::internal(&"an event without an outcome"))?)?,
+            None => Item::of(
+                outcomes.next().ok_or_else(|| Problem::internal(&"an event without an outcome"))?,
+            )?,
         };
         item.count(call);
-        told.push(Told { index, item });
+        told.push(ItemResult { index, item });
     }
     json(StatusCode::OK, &Results { results: told })
 }
@@ -265,15 +286,15 @@ impl Item {
 
 #[derive(Serialize)]
 struct Results {
-    results: Vec<Told>,
+    results: Vec<ItemResult>,
 }
 
-struct Told {
+struct ItemResult {
     index: usize,
     item: Item,
 }
 
-impl Serialize for Told {
+impl Serialize for ItemResult {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("index", &self.index)?;

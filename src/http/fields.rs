@@ -33,7 +33,10 @@ pub(super) fn text_of(body: &[u8]) -> Result<&str, Problem> {
     let text = str::from_utf8(body).map_err(|error| {
         Problem::new(
             Code::MalformedJson,
-            format!("the body is not UTF-8; the first wrong byte is at offset {}", error.valid_up_to()),
+            format!(
+                "the body is not UTF-8; the first wrong byte is at offset {}",
+                error.valid_up_to()
+            ),
         )
     })?;
     Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
@@ -64,7 +67,9 @@ pub(super) fn value(text: &str) -> Result<&RawValue, Problem> {
 /// array is too long.
 pub(super) fn array(text: &str, most: usize) -> Result<Vec<&RawValue>, Problem> {
     let mut reader = serde_json::Deserializer::from_str(text);
-    let read = reader.deserialize_seq(Items(most.saturating_add(1))).and_then(|items| reader.end().map(|()| items));
+    let read = reader
+        .deserialize_seq(Items(most.saturating_add(1)))
+        .and_then(|items| reader.end().map(|()| items));
     read.or_else(|error| {
         if error.is_data() {
             // Malformed JSON is reported before JSON of the wrong kind, so the whole text is read.
@@ -127,7 +132,11 @@ impl<'a> Fields<'a> {
     }
 
     /// Takes `since` (inclusive) and `until` (exclusive).
-    pub(super) fn times(&mut self, now: Timestamp, faults: &mut Faults) -> (Option<Timestamp>, Option<Timestamp>) {
+    pub(super) fn times(
+        &mut self,
+        now: Timestamp,
+        faults: &mut Faults,
+    ) -> (Option<Timestamp>, Option<Timestamp>) {
         let mut time = |name| self.take(name, faults)?.moment(now, faults);
         let (since, until) = (time("since"), time("until"));
         if let (Some(since), Some(until)) = (since, until)
@@ -220,13 +229,20 @@ impl<'a> Field<'a> {
     }
 
     /// Reads a string and parses the text as a `T`.
-    pub(super) fn parse<T: std::str::FromStr<Err: fmt::Display>>(&self, faults: &mut Faults) -> Option<T> {
+    pub(super) fn parse<T: std::str::FromStr<Err: fmt::Display>>(
+        &self,
+        faults: &mut Faults,
+    ) -> Option<T> {
         let parsed = self.text(faults)?.parse::<T>();
         parsed.map_err(|error| faults.add(self.pointer(), error.to_string())).ok()
     }
 
     /// Reads a string of 1 to `characters_max` characters without control characters.
-    pub(super) fn printable(&self, characters_max: usize, faults: &mut Faults) -> Option<Cow<'a, str>> {
+    pub(super) fn printable(
+        &self,
+        characters_max: usize,
+        faults: &mut Faults,
+    ) -> Option<Cow<'a, str>> {
         let text = self.text(faults)?;
         if is_printable(&text, characters_max) {
             return Some(text);
@@ -266,7 +282,10 @@ impl<'a> Field<'a> {
     pub(super) fn number_in(&self, range: RangeInclusive<u64>, faults: &mut Faults) -> Option<u64> {
         let number = self.value.get().parse::<u64>().ok().filter(|number| range.contains(number));
         if number.is_none() {
-            faults.add(self.pointer(), format!("must be a whole number from {} to {}", range.start(), range.end()));
+            faults.add(
+                self.pointer(),
+                format!("must be a whole number from {} to {}", range.start(), range.end()),
+            );
         }
         number
     }
@@ -282,7 +301,8 @@ impl<'a> Field<'a> {
             return Some(Vec::new());
         }
         let items = self.items(most, "must be an array of whole numbers", faults)?;
-        let numbers = items.iter().map(|item| item.number_in(range.clone(), faults)?.try_into().ok());
+        let numbers =
+            items.iter().map(|item| item.number_in(range.clone(), faults)?.try_into().ok());
         // All items are read, so that every fault is named.
         let numbers: Vec<Option<T>> = numbers.collect();
         numbers.into_iter().collect()
@@ -300,7 +320,12 @@ impl<'a> Field<'a> {
     }
 
     /// Reads an array with at most `most` items; `rule` is the fault of any other value.
-    fn items(&self, most: usize, rule: &'static str, faults: &mut Faults) -> Option<Vec<Field<'a>>> {
+    fn items(
+        &self,
+        most: usize,
+        rule: &'static str,
+        faults: &mut Faults,
+    ) -> Option<Vec<Field<'a>>> {
         let Ok(items) = array(self.value.get(), most) else {
             faults.add(self.pointer(), rule);
             return None;
@@ -330,7 +355,9 @@ impl<'a> Field<'a> {
 
 /// True if the text has 1 to `characters_max` characters and no control character.
 pub(super) fn is_printable(text: &str, characters_max: usize) -> bool {
-    !text.is_empty() && text.chars().count() <= characters_max && !text.chars().any(char::is_control)
+    !text.is_empty()
+        && text.chars().count() <= characters_max
+        && !text.chars().any(char::is_control)
 }
 
 pub(super) fn printable_rule(characters_max: usize) -> String {
@@ -353,7 +380,8 @@ pub(super) fn is_too_deep(json: &str) -> bool {
     // of a chunk fits into one byte, so that the processor counts many bytes at once.
     let is_opening = |byte: &u8| u8::from(byte | 0x20 == b'{'); // `[` is `{` but for this bit
     let portions = json.as_bytes().chunks(u8::MAX.into());
-    let opening: usize = portions.map(|portion| usize::from(portion.iter().map(is_opening).sum::<u8>())).sum();
+    let opening: usize =
+        portions.map(|portion| usize::from(portion.iter().map(is_opening).sum::<u8>())).sum();
     if opening <= DEPTH_MAX {
         return false;
     }

@@ -35,7 +35,14 @@ pub(super) struct Head {
 
 impl Default for Head {
     fn default() -> Self {
-        Self { line: [0; LINE_BYTES], kept: 0, is_blank: true, last: 0, is_old_post: None, body: Said::Nothing }
+        Self {
+            line: [0; LINE_BYTES],
+            kept: 0,
+            is_blank: true,
+            last: 0,
+            is_old_post: None,
+            body: Said::Nothing,
+        }
     }
 }
 
@@ -106,15 +113,19 @@ impl Head {
             return self.is_old_post.is_some();
         }
         if self.is_old_post.is_none() {
-            self.is_old_post = Some(line.starts_with(b"POST ") && self.last == u64::from_be_bytes(*b"HTTP/1.0"));
-        } else if let (Some(b'c' | b'C' | b't' | b'T'), Some(colon)) = (line.first(), memchr::memchr(b':', line)) {
+            self.is_old_post =
+                Some(line.starts_with(b"POST ") && self.last == u64::from_be_bytes(*b"HTTP/1.0"));
+        } else if let (Some(b'c' | b'C' | b't' | b'T'), Some(colon)) =
+            (line.first(), memchr::memchr(b':', line))
+        {
             let (name, value) = line.split_at(colon);
             if name.eq_ignore_ascii_case(b"transfer-encoding") {
                 self.body = Said::Other;
             } else if name.eq_ignore_ascii_case(b"content-length") {
                 let value = value.get(1..).and_then(|value| str::from_utf8(value).ok());
                 let length = value.and_then(|value| value.trim().parse().ok());
-                self.body = length.filter(|_| self.body == Said::Nothing).map_or(Said::Other, Said::Length);
+                self.body =
+                    length.filter(|_| self.body == Said::Nothing).map_or(Said::Other, Said::Length);
             }
         }
         false
@@ -184,11 +195,17 @@ impl Chunks {
         let digit = char::from(byte).to_digit(16).map(u64::from);
         Some(match (self, byte) {
             (Self::Begin, _) => Self::Size(digit?),
-            (Self::Size(size) | Self::SpaceBehindSize(size), b' ' | b'\t') => Self::SpaceBehindSize(size),
+            (Self::Size(size) | Self::SpaceBehindSize(size), b' ' | b'\t') => {
+                Self::SpaceBehindSize(size)
+            }
             (Self::Size(size) | Self::SpaceBehindSize(size), b';') => Self::Extension(size),
-            (Self::Size(size) | Self::SpaceBehindSize(size) | Self::Extension(size), b'\r') => Self::SizeLineFeed(size),
+            (Self::Size(size) | Self::SpaceBehindSize(size) | Self::Extension(size), b'\r') => {
+                Self::SizeLineFeed(size)
+            }
             (Self::Size(size), _) => Self::Size(size.checked_mul(16)?.checked_add(digit?)?),
-            (Self::Extension(size), _) if byte == b'\t' || !byte.is_ascii_control() => Self::Extension(size),
+            (Self::Extension(size), _) if byte == b'\t' || !byte.is_ascii_control() => {
+                Self::Extension(size)
+            }
             (Self::SizeLineFeed(0) | Self::TrailerLineFeed, b'\n') => Self::Trailers,
             (Self::SizeLineFeed(size), b'\n') => Self::Data(size),
             (Self::DataReturn, b'\r') => Self::DataLineFeed,
@@ -214,12 +231,20 @@ mod tests {
             ("GET / HTTP/1.1\r\nA: b\r\n\n", 22),
             ("\r\n\n\r\nGET / HTTP/1.1\r\n\r\n", 21),
         ] {
-            assert_eq!(Head::default().take(text.as_bytes()), Some((begins, text.len())), "{text:?}");
+            assert_eq!(
+                Head::default().take(text.as_bytes()),
+                Some((begins, text.len())),
+                "{text:?}"
+            );
             for cut in 0..text.len() {
                 let mut head = Head::default();
                 let (first, second) = text.as_bytes().split_at(cut);
                 assert_eq!(head.take(first), None, "{text:?} at {cut}");
-                assert_eq!(head.take(second), Some((begins.saturating_sub(cut), second.len())), "{text:?} at {cut}");
+                assert_eq!(
+                    head.take(second),
+                    Some((begins.saturating_sub(cut), second.len())),
+                    "{text:?} at {cut}"
+                );
             }
         }
     }
@@ -236,7 +261,11 @@ mod tests {
             ("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", 0, false),
             ("POST / HTTP/1.1\r\nHost: x\r\n\r\n", 0, false),
             ("GET / HTTP/1.0\r\n\r\n", 0, false),
-            ("POST / HTTP/1.1\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n", 0, false),
+            (
+                "POST / HTTP/1.1\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n",
+                0,
+                false,
+            ),
             (&format!("POST / HTTP/1.1\r\nX: {long}\r\nContent-Length: 5\r\n\r\n"), 5, false),
         ] {
             for cut in 0..text.len() {
@@ -244,7 +273,11 @@ mod tests {
                 let (first, second) = text.as_bytes().split_at(cut);
                 assert_eq!(head.take(first), None);
                 assert!(head.take(second).is_some());
-                assert_eq!((head.body_len(), head.lacks_length()), (body_len, lacks_length), "{text:?} at {cut}");
+                assert_eq!(
+                    (head.body_len(), head.lacks_length()),
+                    (body_len, lacks_length),
+                    "{text:?} at {cut}"
+                );
             }
         }
     }

@@ -91,10 +91,17 @@ pub(super) async fn inflate(
 }
 
 /// Inflates the next part of a member. Returns true when the member is complete.
-fn step(member: &mut GzDecoder<impl BufRead>, bytes: &mut Vec<u8>, bytes_max: usize) -> Result<bool, Problem> {
+fn step(
+    member: &mut GzDecoder<impl BufRead>,
+    bytes: &mut Vec<u8>,
+    bytes_max: usize,
+) -> Result<bool, Problem> {
     // A single byte above the limit shows that the body is too large.
     let most = STEP_BYTES.min(bytes_max.saturating_sub(bytes.len()) + 1);
-    let read = member.take(most as u64).read_to_end(bytes).map_err(|error| not_gzip(&compression_fault(&error)))?;
+    let read = member
+        .take(most as u64)
+        .read_to_end(bytes)
+        .map_err(|error| not_gzip(&compression_fault(&error)))?;
     if bytes.len() > bytes_max {
         return Err(too_large(bytes_max));
     }
@@ -102,7 +109,10 @@ fn step(member: &mut GzDecoder<impl BufRead>, bytes: &mut Vec<u8>, bytes_max: us
 }
 
 fn not_gzip(why: &dyn fmt::Display) -> Problem {
-    Problem::new(Code::InvalidRequest, format!("the body is not complete and valid gzip data: {why}"))
+    Problem::new(
+        Code::InvalidRequest,
+        format!("the body is not complete and valid gzip data: {why}"),
+    )
 }
 
 #[cfg(test)]
@@ -134,7 +144,9 @@ mod tests {
     fn noise(len: usize) -> Vec<u8> {
         let mut state = 1u64;
         let mut next = || {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             (state >> 56) as u8
         };
         (0..len).map(|_| next()).collect()
@@ -173,10 +185,18 @@ mod tests {
         let wire = zeros.len();
         let room = |bytes: usize| {
             asked.borrow_mut().push(bytes - wire);
-            if bytes - wire <= 256 << 10 { Ok(()) } else { Err(Problem::new(Code::Overloaded, "no room")) }
+            if bytes - wire <= 256 << 10 {
+                Ok(())
+            } else {
+                Err(Problem::new(Code::Overloaded, "no room"))
+            }
         };
         let inflating = inflate(zeros.into(), 1 << 20, room);
-        let refused = tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(inflating).unwrap_err();
+        let refused = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap()
+            .block_on(inflating)
+            .unwrap_err();
         assert_eq!(refused.code(), Code::Overloaded);
         assert_eq!(*asked.borrow(), [64, 128, 192, 256, 320].map(|kib: usize| kib << 10));
         let empty = gzip(b"", 6);
@@ -222,7 +242,8 @@ mod tests {
         ] {
             let mut headers = HeaderMap::new();
             for value in values {
-                headers.append(CONTENT_ENCODING, HeaderValue::from_bytes(value.as_bytes()).unwrap());
+                headers
+                    .append(CONTENT_ENCODING, HeaderValue::from_bytes(value.as_bytes()).unwrap());
             }
             assert_eq!(Coding::of(&headers).ok(), coding, "{values:?}");
         }

@@ -34,7 +34,10 @@ impl Phase {
 impl Health {
     /// Enters the ready phase, unless the server is stopping already.
     pub fn set_ready(&self) {
-        let was_starting = self.phase.compare_exchange(STARTING, READY, Ordering::SeqCst, Ordering::SeqCst).is_ok();
+        let was_starting = self
+            .phase
+            .compare_exchange(STARTING, READY, Ordering::SeqCst, Ordering::SeqCst)
+            .is_ok();
         if !was_starting {
             tracing::debug!("ready comes after a stop, which stays");
         }

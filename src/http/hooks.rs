@@ -68,7 +68,10 @@ pub(super) async fn subscribe(call: &mut Call) -> Answer {
     put(call, org, &endpoint, true).await?;
     audit::endpoint(call, &endpoint, "created");
     let event = endpoint.settings.event_types.first().map(TypePattern::as_str);
-    json(StatusCode::CREATED, &Subscribed { id: endpoint.id, target_url: &endpoint.settings.url, event })
+    json(
+        StatusCode::CREATED,
+        &Subscribed { id: endpoint.id, target_url: &endpoint.settings.url, event },
+    )
 }
 
 /// `DELETE /{id}`: deletes the endpoint of a subscription.
@@ -78,7 +81,11 @@ pub(super) async fn unsubscribe(call: &mut Call) -> Answer {
     let id: EndpointId = call.path("hook_id").parse().map_err(|_malformed| absent())?;
     let _apart = call.api.settings_lock(org).await;
     let is_hook = |endpoint: &Endpoint| {
-        endpoint.settings.metadata.iter().any(|(name, value)| (name.as_str(), value.as_str()) == MADE_BY)
+        endpoint
+            .settings
+            .metadata
+            .iter()
+            .any(|(name, value)| (name.as_str(), value.as_str()) == MADE_BY)
     };
     let found = call.api.store.endpoint_of(org, id)?.filter(|(endpoint, _)| is_hook(endpoint));
     found.ok_or_else(absent)?;
@@ -96,7 +103,8 @@ pub(super) async fn unsubscribe(call: &mut Call) -> Answer {
 pub(super) async fn samples(call: &mut Call) -> Answer {
     let org = call.org()?;
     let mut query = Query::read(call.request.query_string());
-    let (event_type, limit) = (query.take::<TypePattern>("event"), query.number("limit", 1..=100, SAMPLES));
+    let (event_type, limit) =
+        (query.take::<TypePattern>("event"), query.number("limit", 1..=100, SAMPLES));
     query.finish()?;
     let limit = usize::try_from(limit).unwrap_or(1);
     // Operational events go only to callers that ask for their type.
@@ -105,7 +113,11 @@ pub(super) async fn samples(call: &mut Call) -> Answer {
     let wanted = EventQuery { before: None, limit, types, status: None, since: None, until: None };
     let (api, payer) = (web::Data::clone(&call.api), call.payer());
     let read = move || {
-        let part = api.answers.take(payer, PAGE_BYTES_MAX, api.config.intake.event_bytes_max.min(PAGE_BYTES_MAX))?;
+        let part = api.answers.take(
+            payer,
+            PAGE_BYTES_MAX,
+            api.config.intake.event_bytes_max.min(PAGE_BYTES_MAX),
+        )?;
         Ok((read_samples(&api, org, wanted.clone(), (takes_own, part.amount()))?, part))
     };
     let (samples, mut part) = call.api.blocking.answer(payer, read).await?;

@@ -12,7 +12,7 @@ use super::call::{Answer, Call, json};
 use super::error::Problem;
 use super::query::Query;
 use super::stored_event::{Page, read_page};
-use crate::base::sabotage::{self, Switch};
+use crate::base::failpoint::{self, Switch};
 use crate::commands::{AckEvent, AckOutcome};
 use crate::commit::InboxListener;
 use crate::model::event::{EventStatus, EventType};
@@ -65,7 +65,7 @@ pub(super) async fn list(call: &mut Call) -> Answer {
             return Ok(page.answer(begins));
         }
         // The next look begins where this look ended.
-        if !sabotage::is_on(Switch::WaitersWokenByAll) {
+        if !failpoint::is_on(Switch::WaitersWokenByAll) {
             query.after = Some(query.after.map_or(page.seen, |after| after.max(page.seen)));
         }
         if page.next.is_some() {
@@ -89,7 +89,7 @@ pub(super) async fn list(call: &mut Call) -> Answer {
 fn listen(call: &Call, org: OrgNo, query: &InboxQuery) -> Result<InboxListener, Problem> {
     let wanted = query.types.clone();
     let wants = move |event_type: &EventType| wanted.matches(event_type);
-    Ok(call.api.bell.listen(org, call.api.store.newest_event(org)?, Box::new(wants)))
+    Ok(call.api.notifier.listen(org, call.api.store.newest_event(org)?, Box::new(wants)))
 }
 
 /// Reads one page of the inbox. The state knows without a search that an inbox is empty; otherwise
@@ -99,14 +99,18 @@ async fn look(call: &Call, org: OrgNo, query: &InboxQuery) -> Result<Page, Probl
         return Ok(Page { seen: query.after.unwrap_or_default(), ..Page::default() });
     }
     let (api, query, payer) = (web::Data::clone(&call.api), query.clone(), call.payer());
-    call.api.blocking.answer(payer, move || read_page(&api, payer, &search(&api, org, query.clone())?)).await
+    call.api
+        .blocking
+        .answer(payer, move || read_page(&api, payer, &search(&api, org, query.clone())?))
+        .await
 }
 
 /// Searches one page of the inbox. Events enter an inbox only at its end, and no event comes back,
 /// so the part without matching events is not searched again.
 fn search(api: &Api, org: OrgNo, mut query: InboxQuery) -> Result<EventPage, Problem> {
-    let is_remembered = query.since.is_none() && (1..=REMEMBERED_TERMS_MAX).contains(&query.types.terms());
-    if !is_remembered || sabotage::is_on(Switch::WaitersWokenByAll) {
+    let is_remembered =
+        query.since.is_none() && (1..=REMEMBERED_TERMS_MAX).contains(&query.types.terms());
+    if !is_remembered || failpoint::is_on(Switch::WaitersWokenByAll) {
         return Ok(api.store.inbox(org, &query)?);
     }
     let key = (org, query.types.clone());
@@ -115,7 +119,8 @@ fn search(api: &Api, org: OrgNo, mut query: InboxQuery) -> Result<EventPage, Pro
     query.after = Some(begins.max(barren));
     let page = api.store.inbox(org, &query)?;
     if begins <= barren {
-        let nothing_before = page.items.first().map_or(page.seen, |first| EventId(first.id.0.saturating_sub(1)));
+        let nothing_before =
+            page.items.first().map_or(page.seen, |first| EventId(first.id.0.saturating_sub(1)));
         api.barren.insert(key, nothing_before.max(barren));
     }
     Ok(page)
@@ -141,7 +146,10 @@ pub(super) async fn acknowledge(call: &mut Call) -> Answer {
             AckOutcome::NotFound => return Err(absent()),
         },
     };
-    json(StatusCode::OK, &Confirmation { id: event, status: EventStatus::Acknowledged.name(), acknowledged_at: at })
+    json(
+        StatusCode::OK,
+        &Confirmation { id: event, status: EventStatus::Acknowledged.name(), acknowledged_at: at },
+    )
 }
 
 #[cfg(test)]

@@ -47,8 +47,10 @@ fn an_item_has_the_members_of_the_contract_and_its_payload_as_it_came() {
     assert!(text.contains(&format!("\"payload\":{payload},\"dedup_id\"")), "{text}");
     let item: Value = serde_json::from_str(&text.replace("1e400", "1")).unwrap();
     let expected = json!({
-        "id": EventId(7).to_string(), "type": "order.created", "payload": {"z": 1.0, "a": [1]}, "dedup_id": "o-\"1",
-        "labels": {"b\"": "1", "a": ""}, "received_at": "2026-01-31T10:00:00.000Z", "occurred_at": null,
+        "id": EventId(7).to_string(), "type": "order.created", "payload": {"z": 1.0, "a": [1]},
+        "dedup_id": "o-\"1",
+        "labels": {"b\"": "1", "a": ""}, "received_at": "2026-01-31T10:00:00.000Z",
+        "occurred_at": null,
         "status": "dead", "lease_count": 0,
     });
     assert_eq!(item, expected);
@@ -66,11 +68,16 @@ fn a_cloud_event_is_shown_with_what_it_came_with() {
     ];
     event.event.cloudevent = Some(Box::new(CloudEvent { attributes, data: DataKind::Base64 }));
     let item: Value = serde_json::from_str(&written(&event)).unwrap();
-    let expected = json!({"specversion": "1.0", "type": "order.created", "id": "7", "source": "/shop", "n": 7});
+    let expected = json!({"specversion": "1.0", "type": "order.created", "id": "7",
+    "source": "/shop", "n": 7});
     assert_eq!((&item["cloudevent"], &item["payload_kind"]), (&expected, &json!("base64")));
     assert_eq!(item["payload"], json!({"data_base64": "/wA="}));
     let erased: Value = serde_json::from_str(&written_of(&event, Some(Timestamp(1)))).unwrap();
-    assert_eq!((&erased["cloudevent"], &erased["payload"]), (&expected, &Value::Null), "attributes are no payload");
+    assert_eq!(
+        (&erased["cloudevent"], &erased["payload"]),
+        (&expected, &Value::Null),
+        "attributes are no payload"
+    );
 }
 
 #[test]
@@ -93,14 +100,24 @@ fn parameters_have_bounds_and_defaults() {
     let plain = wanted("").unwrap();
     assert_eq!((plain.query.limit, plain.wait, plain.query.after), (50, Duration::ZERO, None));
     let cursor = cursor::encode(EventId(9));
-    let all =
-        wanted(&format!("limit=500&wait=30&cursor={cursor}&type=a.b,*.c,!x.*&since=2026-01-31T10:00:00Z")).unwrap();
+    let all = wanted(&format!(
+        "limit=500&wait=30&cursor={cursor}&type=a.b,*.c,!x.*&since=2026-01-31T10:00:00Z"
+    ))
+    .unwrap();
     assert_eq!((all.query.limit, all.query.after), (500, Some(EventId(9))));
     assert_eq!(all.wait, Duration::from_secs(20), "no longer than the operator allows");
     assert_eq!(all.query.types, "a.b,*.c,!x.*".parse().unwrap());
-    for wrong in
-        ["limit=501", "limit=0", "limit=-1", "wait=31", "cursor=x", "type=a+b", "since=now", "x=1", "limit=1&limit=2"]
-    {
+    for wrong in [
+        "limit=501",
+        "limit=0",
+        "limit=-1",
+        "wait=31",
+        "cursor=x",
+        "type=a+b",
+        "since=now",
+        "x=1",
+        "limit=1&limit=2",
+    ] {
         assert_eq!(wanted(wrong).err().unwrap().code().word(), "invalid_request", "{wrong}");
     }
 }
@@ -108,13 +125,21 @@ fn parameters_have_bounds_and_defaults() {
 #[test]
 fn a_page_says_where_the_next_one_begins() {
     let body = |page: Page| {
-        let body = actix_web::body::MessageBody::try_into_bytes(page.answer(EventId(7)).into_body()).unwrap();
+        let body =
+            actix_web::body::MessageBody::try_into_bytes(page.answer(EventId(7)).into_body())
+                .unwrap();
         serde_json::from_slice::<Value>(&body).unwrap()
     };
     let empty = json!({"data": [], "has_more": false, "next_cursor": cursor::encode(EventId(7))});
     assert_eq!(body(Page::default()), empty, "an empty one where it began itself");
     let last = body(Page { items: b"1".to_vec(), last: Some(EventId(8)), ..Page::default() });
-    assert_eq!(last, json!({"data": [1], "has_more": false, "next_cursor": cursor::encode(EventId(8))}));
+    assert_eq!(
+        last,
+        json!({"data": [1], "has_more": false, "next_cursor": cursor::encode(EventId(8))})
+    );
     let page = body(Page { items: b"1,2".to_vec(), next: Some(EventId(2)), ..Page::default() });
-    assert_eq!(page, json!({"data": [1, 2], "has_more": true, "next_cursor": cursor::encode(EventId(2))}));
+    assert_eq!(
+        page,
+        json!({"data": [1, 2], "has_more": true, "next_cursor": cursor::encode(EventId(2))})
+    );
 }

@@ -74,18 +74,27 @@ async fn generate_by_key(call: &Call, maker: &Authenticated, text: &str) -> Answ
     }
     for name in ["organization", "tier"] {
         if fields.take(name, &mut faults).is_some() {
-            faults.add(format!("/{name}"), "is for the admin token only; a key makes keys of its own organization");
+            faults.add(
+                format!("/{name}"),
+                "is for the admin token only; a key makes keys of its own organization",
+            );
         }
     }
     let mut wish = wish(&mut fields, call.now, &mut faults);
     fields.finish(&mut faults);
     faults.into_result()?;
     if !maker.key().scopes.covers(wish.scopes) {
-        return Err(Problem::new(Code::Forbidden, "a key cannot make a key with scopes that it lacks itself"));
+        return Err(Problem::new(
+            Code::Forbidden,
+            "a key cannot make a key with scopes that it lacks itself",
+        ));
     }
     if let Some(end) = maker.key().ends_at() {
         if wish.expires_at.is_some_and(|wished| wished > end) {
-            return Err(Problem::new(Code::Forbidden, "the new key must not outlive the key that makes it"));
+            return Err(Problem::new(
+                Code::Forbidden,
+                "the new key must not outlive the key that makes it",
+            ));
         }
         wish.expires_at.get_or_insert(end);
     }
@@ -95,13 +104,14 @@ async fn generate_by_key(call: &Call, maker: &Authenticated, text: &str) -> Answ
 async fn generate_by_admin(call: &Call, text: &str) -> Answer {
     let mut fields = Fields::read(text)?;
     let mut faults = Faults::default();
-    let organization = fields
-        .require("organization", &mut faults)
-        .and_then(|field| field.printable(NAME_CHARS_MAX, &mut faults).map(|name| name.trim().to_owned()));
+    let organization = fields.require("organization", &mut faults).and_then(|field| {
+        field.printable(NAME_CHARS_MAX, &mut faults).map(|name| name.trim().to_owned())
+    });
     if organization.as_deref() == Some("") {
         faults.add("/organization", "must not be blank");
     }
-    let tier: Option<Tier> = fields.take("tier", &mut faults).and_then(|field| field.parse(&mut faults));
+    let tier: Option<Tier> =
+        fields.take("tier", &mut faults).and_then(|field| field.parse(&mut faults));
     let wish = wish(&mut fields, call.now, &mut faults);
     fields.finish(&mut faults);
     let existing = organization.as_deref().filter(|text| looks_like_id(text));
@@ -112,12 +122,15 @@ async fn generate_by_admin(call: &Call, text: &str) -> Answer {
     if let Some(text) = existing {
         let found = text.parse().ok().map(|id| call.api.store.org_by_id(id)).transpose()?.flatten();
         let (number, org) = found.ok_or_else(|| {
-            Problem::not_found("there is no organization with this id; a name cannot begin with org_")
+            Problem::not_found(
+                "there is no organization with this id; a name cannot begin with org_",
+            )
         })?;
         return add(call, number, org.id, wish).await;
     }
     // The name is checked again when the command is applied; this check saves the hashing of a key.
-    if let Some(existing) = organization.as_deref().and_then(|name| call.api.store.org_named(name)) {
+    if let Some(existing) = organization.as_deref().and_then(|name| call.api.store.org_named(name))
+    {
         return Err(Problem::organization_exists(existing));
     }
     let org = Org {
@@ -141,7 +154,9 @@ async fn generate_by_admin(call: &Call, text: &str) -> Answer {
 
 /// Reads the members that both ways of creating a key share.
 fn wish(fields: &mut Fields<'_>, now: Timestamp, faults: &mut Faults) -> Wish {
-    let name = fields.take("name", faults).and_then(|field| field.printable(NAME_CHARS_MAX, faults).map(String::from));
+    let name = fields
+        .take("name", faults)
+        .and_then(|field| field.printable(NAME_CHARS_MAX, faults).map(String::from));
     let scopes = fields.take("scopes", faults).and_then(|field| {
         let scopes = field.list::<Scope>(Scope::ALL.len(), faults)?;
         if scopes.is_empty() {
@@ -176,11 +191,14 @@ fn stored(added: KeyAdded) -> Result<(), Problem> {
         KeyAdded::Added => Ok(()),
         KeyAdded::LimitReached => {
             let detail = format!(
-                "the organization has {KEYS_PER_ORG_MAX} keys, or too many in their grace period; revoke a key first"
+                "the organization has {KEYS_PER_ORG_MAX} keys, or too many in their grace period; \
+                 revoke a key first"
             );
             Err(Problem::new(Code::LimitReached, detail))
         }
-        KeyAdded::NotFound => Err(Problem::not_found("the organization or the key no longer exists")),
+        KeyAdded::NotFound => {
+            Err(Problem::not_found("the organization or the key no longer exists"))
+        }
     }
 }
 
@@ -191,7 +209,10 @@ async fn make(call: &Call, wish: Wish) -> Result<(Arc<KeyText>, Key), Problem> {
     let org = call.key().ok().map(Authenticated::org_no);
     let Hashed { hash, check } = call.api.auth.hash(&text, org).await?;
     let Wish { name, scopes, expires_at } = wish;
-    Ok((text, Key { id, name, hash, check, scopes, created_at: call.now, expires_at, ended_at: None }))
+    Ok((
+        text,
+        Key { id, name, hash, check, scopes, created_at: call.now, expires_at, ended_at: None },
+    ))
 }
 
 /// Makes the only answer that shows the key in clear. The scopes and the end are those of the
@@ -227,8 +248,9 @@ pub(super) async fn rotate(call: &mut Call) -> Answer {
         Media::require_json(call.request.headers())?;
         let mut fields = Fields::read(text_of(&body)?)?;
         let mut faults = Faults::default();
-        let grace =
-            fields.take("grace_seconds", &mut faults).and_then(|field| field.number_in(0..=GRACE_S_MAX, &mut faults));
+        let grace = fields
+            .take("grace_seconds", &mut faults)
+            .and_then(|field| field.number_in(0..=GRACE_S_MAX, &mut faults));
         fields.finish(&mut faults);
         faults.into_result()?;
         grace.unwrap_or(GRACE_S_DEFAULT)
@@ -275,7 +297,8 @@ pub(super) fn list(call: &Call) -> Answer {
     let mut keys = call.api.store.keys_of(caller.org_no())?;
     keys.sort_unstable_by_key(|found| found.key().id);
     let is_behind = |id: KeyId| id.0 > after.0;
-    let mut behind = keys.iter().filter(|found| found.key().is_valid(call.now) && is_behind(found.key().id));
+    let mut behind =
+        keys.iter().filter(|found| found.key().is_valid(call.now) && is_behind(found.key().id));
     let page: Vec<_> = behind.by_ref().take(limit).collect();
     let has_more = behind.next().is_some();
     let next_cursor = cursor::encode(page.last().map_or(after, |last| EventId(last.key().id.0)));
@@ -299,21 +322,28 @@ pub(super) fn list(call: &Call) -> Answer {
 fn may_not_end(why: MayNotEnd) -> &'static str {
     match why {
         MayNotEnd::IsLeaving => {
-            "a key in its grace period can revoke no key but itself; use its successor or the admin token"
+            "a key in its grace period can revoke no key but itself; use its successor or the \
+             admin token"
         }
         MayNotEnd::MoreScopes => "a key cannot revoke a key that has scopes which it lacks itself",
         MayNotEnd::LaterEnd => {
-            "a key cannot revoke a key that outlives it; use a key with a later end, or the admin token"
+            "a key cannot revoke a key that outlives it; use a key with a later end, or the admin \
+             token"
         }
     }
 }
 
-/// `DELETE /api/keys/{key_id}`: revokes a key. A key cannot revoke a key with more scopes or a later
-/// end, and in its grace period none but itself; the operator can revoke any key.
+/// `DELETE /api/keys/{key_id}`: revokes a key. A key cannot revoke a key with more scopes or a
+/// later end, and in its grace period none but itself; the operator can revoke any key.
 pub(super) async fn end(call: &mut Call) -> Answer {
     let absent = || Problem::not_found("there is no such key");
     let key: KeyId = call.path("key_id").parse().map_err(|_malformed| absent())?;
-    let found = call.api.store.key(key)?.filter(|found| found.key().is_valid(call.now)).ok_or_else(absent)?;
+    let found = call
+        .api
+        .store
+        .key(key)?
+        .filter(|found| found.key().is_valid(call.now))
+        .ok_or_else(absent)?;
     let org = found.org_no();
     if let Caller::Key(by) = &call.caller {
         if by.org_no() != org {

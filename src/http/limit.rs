@@ -52,12 +52,16 @@ impl Plan {
     fn new(name: String, rate: Rate) -> Self {
         let window_s = rate.burst.div_ceil(rate.per_second.max(1)).max(1);
         let policy = format!("\"{name}\";q={};w={window_s}", rate.burst);
-        Self { name, rate, policy: HeaderValue::try_from(policy).unwrap_or(HeaderValue::from_static("")) }
+        Self {
+            name,
+            rate,
+            policy: HeaderValue::try_from(policy).unwrap_or(HeaderValue::from_static("")),
+        }
     }
 
     /// Returns the value of the header `RateLimit` (same draft): tokens left, and seconds until the
     /// bucket is full.
-    pub(super) fn standing(&self, admission: &Admission) -> Option<HeaderValue> {
+    pub(super) fn situation(&self, admission: &Admission) -> Option<HeaderValue> {
         let text = format!("\"{}\";r={};t={}", self.name, admission.remaining, admission.reset_s);
         HeaderValue::try_from(text).ok()
     }
@@ -181,7 +185,8 @@ impl Buckets {
         let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
         shard.sweep(now_us);
         let account = shard.accounts.entry((payer, budget));
-        let account = account.or_insert_with(|| Account { bucket: Bucket::default(), rate: plan.rate });
+        let account =
+            account.or_insert_with(|| Account { bucket: Bucket::default(), rate: plan.rate });
         account.rate = plan.rate;
         ask(&mut account.bucket, now_us)
     }
@@ -207,7 +212,8 @@ mod tests {
     use crate::config::Config;
 
     fn limits() -> RateLimits {
-        let text = "[tiers.free]\nevents_per_second = 1\nburst = 3\n[tiers.pro]\nevents_per_second = 10\nburst = 20\n";
+        let text = "[tiers.free]\nevents_per_second = 1\nburst = \
+            3\n[tiers.pro]\nevents_per_second = 10\nburst = 20\n";
         RateLimits::new(&Config::from_toml(text).unwrap().tiers)
     }
 
@@ -224,7 +230,7 @@ mod tests {
         }
         let refused = limits.admit(one, plan, 1);
         assert!(!refused.is_admitted());
-        assert_eq!(plan.standing(&refused).unwrap(), "\"free-events\";r=0;t=3");
+        assert_eq!(plan.situation(&refused).unwrap(), "\"free-events\";r=0;t=3");
         let other = (Payer::Org(OrgNo(17)), Budget::Events);
         assert!(limits.admit(other, plan, 1).is_admitted(), "the same shard, another organization");
         let admin = limits.plan(None, Budget::Requests);
@@ -234,8 +240,10 @@ mod tests {
     #[test]
     fn what_is_posted_and_what_else_is_asked_for_have_budgets_of_their_own() {
         let limits = limits();
-        let (events, requests) =
-            (limits.plan(Some(Tier::Free), Budget::Events), limits.plan(Some(Tier::Free), Budget::Requests));
+        let (events, requests) = (
+            limits.plan(Some(Tier::Free), Budget::Events),
+            limits.plan(Some(Tier::Free), Budget::Requests),
+        );
         assert_eq!(requests.policy, "\"free-requests\";q=30;w=3");
         let org = Payer::Org(OrgNo(1));
         limits.admit((org, Budget::Events), events, 1_000);
@@ -256,7 +264,11 @@ mod tests {
         let later = limits.with(&Config::from_toml(text).unwrap().tiers);
         let plan = later.plan(Some(Tier::Pro), Budget::Events);
         let admission = later.admit(org, plan, 0);
-        assert_eq!((admission.limit, admission.remaining), (18, 3), "the new rate, and what was used before");
+        assert_eq!(
+            (admission.limit, admission.remaining),
+            (18, 3),
+            "the new rate, and what was used before"
+        );
     }
 
     #[test]

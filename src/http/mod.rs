@@ -82,7 +82,7 @@ use crate::base::random;
 use crate::base::shares::Shares;
 use crate::base::threads::Stop;
 use crate::base::vault::Vault;
-use crate::commit::{Feed, InboxBell, Intake};
+use crate::commit::{ActivityStream, InboxNotifier, Intake};
 use crate::config::Config;
 use crate::delivery::breakers::Breakers;
 use crate::delivery::sender::Sender;
@@ -108,7 +108,10 @@ const BARREN_ENTRIES_MAX: u64 = 4_096;
 /// # Errors
 /// The problem document that the caller would get.
 #[doc(hidden)]
-pub fn read_event_for_fuzzing(body: &[u8], is_cloudevent: bool) -> Result<NewEvent, serde_json::Value> {
+pub fn read_event_for_fuzzing(
+    body: &[u8],
+    is_cloudevent: bool,
+) -> Result<NewEvent, serde_json::Value> {
     let rules = wire::Rules {
         org: OrgNo(1),
         now: Timestamp(1_800_000_000_000),
@@ -116,10 +119,12 @@ pub fn read_event_for_fuzzing(body: &[u8], is_cloudevent: bool) -> Result<NewEve
         payload_bytes_max: 64 << 10,
         idempotency_key: None,
     };
-    let read = |text| if is_cloudevent { cloudevents::structured(&rules, text) } else { rules.event(text) };
-    fields::text_of(body)
-        .and_then(read)
-        .map_err(|problem| serde_json::to_value(problem.document(None)).unwrap_or(serde_json::Value::Null))
+    let read = |text| {
+        if is_cloudevent { cloudevents::structured(&rules, text) } else { rules.event(text) }
+    };
+    fields::text_of(body).and_then(read).map_err(|problem| {
+        serde_json::to_value(problem.document(None)).unwrap_or(serde_json::Value::Null)
+    })
 }
 
 /// The parts of the server that the API uses.
@@ -135,9 +140,9 @@ pub struct ApiParts {
     /// The queue of changes in front of the committer.
     pub intake: Intake,
     /// The notifier of requests which wait for an event.
-    pub bell: InboxBell,
+    pub notifier: InboxNotifier,
     /// The activity stream behind `GET /api/tail`.
-    pub feed: Feed,
+    pub activity_stream: ActivityStream,
     /// The counters behind `GET /metrics`.
     pub metrics: Arc<Metrics>,
     /// The stop signal, which ends waiting requests.
@@ -162,8 +167,8 @@ pub struct Api {
     store: Arc<Store>,
     journal: Reader,
     intake: Intake,
-    bell: InboxBell,
-    feed: Feed,
+    notifier: InboxNotifier,
+    activity_stream: ActivityStream,
     metrics: Arc<Metrics>,
     stop: Stop,
     health: Arc<Health>,
@@ -204,14 +209,25 @@ impl Api {
     /// # Errors
     /// If a thread cannot be started, or a metric cannot be registered.
     pub fn new(parts: ApiParts) -> io::Result<Self> {
-        let ApiParts { config, clock, store, journal, intake, bell, metrics, .. } = parts;
-        let ApiParts { feed, stop, sender, vault, breakers, admin_token, health, .. } = parts;
-        let meter = |verb: &str, path: &str| metrics.http_route(verb, path).map_err(io::Error::other);
-        let metered = routes().iter().map(|route| meter(route.verb.name(), route.path)).collect::<io::Result<_>>()?;
+        let ApiParts { config, clock, store, journal, intake, notifier, metrics, .. } = parts;
+        let ApiParts {
+            activity_stream, stop, sender, vault, breakers, admin_token, health, ..
+        } = parts;
+        let meter =
+            |verb: &str, path: &str| metrics.http_route(verb, path).map_err(io::Error::other);
+        let metered = routes()
+            .iter()
+            .map(|route| meter(route.verb.name(), route.path))
+            .collect::<io::Result<_>>()?;
         Ok(Self {
             metered,
             unmatched: meter("", UNMATCHED_ROUTE)?,
-            auth: Authenticator::new(&config.keys, &admin_token, intake.clone(), Arc::clone(&metrics))?,
+            auth: Authenticator::new(
+                &config.keys,
+                &admin_token,
+                intake.clone(),
+                Arc::clone(&metrics),
+            )?,
             limits: Live::new(RateLimits::new(&config.tiers)),
             egress: Live::new(egress_rules(&config)),
             trusted_proxies: Live::new(config.server.trusted_proxies.clone()),
@@ -231,8 +247,8 @@ impl Api {
             store,
             journal,
             intake,
-            bell,
-            feed,
+            notifier,
+            activity_stream,
             metrics,
             stop,
             sender: Live::new(sender),
@@ -268,7 +284,10 @@ impl Api {
 
     /// Returns the number of a new organization, key or endpoint.
     fn new_id(&self) -> u128 {
-        self.ids.lock().unwrap_or_else(PoisonError::into_inner).next(self.clock.now_ms(), random::bytes())
+        self.ids
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .next(self.clock.now_ms(), random::bytes())
     }
 
     /// Locks the organization's settings, so that no other request changes them between a check and
@@ -301,7 +320,9 @@ mod tests {
     #[test]
     fn no_organization_takes_all_places_among_what_waits_to_be_stored() {
         let places = submissions(&Config::from_toml("").unwrap());
-        let all_of = |org| std::iter::from_fn(|| places.take(Payer::Org(OrgNo(org)), 1).ok()).collect::<Vec<_>>();
+        let all_of = |org| {
+            std::iter::from_fn(|| places.take(Payer::Org(OrgNo(org)), 1).ok()).collect::<Vec<_>>()
+        };
         let first = all_of(1);
         assert!(first.len() > 1_000);
         let second = all_of(2);

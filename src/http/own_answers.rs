@@ -29,7 +29,9 @@ pub(super) fn instead_of(bytes: &[u8]) -> Option<Vec<u8>> {
 pub(super) fn refusal(code: Code) -> Vec<u8> {
     let detail = match code {
         Code::RequestTimeout => "the head of the request arrived too slowly",
-        Code::HeadTooLarge => "the head of the request has more than 64 KiB or more than 96 headers",
+        Code::HeadTooLarge => {
+            "the head of the request has more than 64 KiB or more than 96 headers"
+        }
         Code::Overloaded => "too many requests with large heads are arriving",
         Code::Internal => "the request could not be answered; the server's log has the cause",
         _ => "the head of the request is not valid HTTP/1.1",
@@ -38,9 +40,12 @@ pub(super) fn refusal(code: Code) -> Vec<u8> {
     let problem = Problem::new(code, detail);
     let body = serde_json::to_vec(&problem.document(Some(&request_id))).unwrap_or_default();
     let (status, length) = (code.status(), body.len());
-    let reason = actix_web::http::StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
+    let reason = actix_web::http::StatusCode::from_u16(status)
+        .ok()
+        .and_then(|status| status.canonical_reason());
     let head = format!(
-        "HTTP/1.1 {status} {}\r\ncontent-type: {}\r\ncontent-length: {length}\r\n{REQUEST_ID}{request_id}\r\n\
+        "HTTP/1.1 {status} {}\r\ncontent-type: {}\r\ncontent-length: \
+         {length}\r\n{REQUEST_ID}{request_id}\r\n\
          x-content-type-options: nosniff\r\ncache-control: no-store\r\nconnection: close\r\n\r\n",
         reason.unwrap_or_default(),
         super::error::PROBLEM_JSON,

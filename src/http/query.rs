@@ -51,7 +51,10 @@ impl<'a> Query<'a> {
         if let Some(number) = text.parse().ok().filter(|number| range.contains(number)) {
             return number;
         }
-        self.fault(name, format!("must be a whole number from {} to {}", range.start(), range.end()));
+        self.fault(
+            name,
+            format!("must be a whole number from {} to {}", range.start(), range.end()),
+        );
         default
     }
 
@@ -115,7 +118,11 @@ impl<'a> Query<'a> {
         for (name, _) in std::mem::take(&mut self.parameters) {
             self.fault(&name, "unknown parameter");
         }
-        if self.faults.is_empty() { Ok(()) } else { Err(Problem::faults(Code::InvalidRequest, self.faults)) }
+        if self.faults.is_empty() {
+            Ok(())
+        } else {
+            Err(Problem::faults(Code::InvalidRequest, self.faults))
+        }
     }
 }
 
@@ -138,7 +145,8 @@ mod tests {
         assert_eq!(query.text("type"), None);
         let problem = query.finish().unwrap_err();
         let body = serde_json::to_value(problem.document(None)).unwrap();
-        let pointers: Vec<_> = body["errors"].as_array().unwrap().iter().map(|fault| &fault["pointer"]).collect();
+        let pointers: Vec<_> =
+            body["errors"].as_array().unwrap().iter().map(|fault| &fault["pointer"]).collect();
         assert_eq!((body["code"].as_str(), pointers.len()), (Some("invalid_request"), 4), "{body}");
         assert_eq!(pointers, ["?limit", "?since", "?type", "?colour"]);
 
@@ -152,7 +160,10 @@ mod tests {
         assert!(query.finish().is_err(), "nothing is between them");
 
         let mut query = Query::read("since=2h&until=1h30m");
-        assert_eq!(query.times(Timestamp(7_300_000)), (Some(Timestamp(100_000)), Some(Timestamp(1_900_000))));
+        assert_eq!(
+            query.times(Timestamp(7_300_000)),
+            (Some(Timestamp(100_000)), Some(Timestamp(1_900_000)))
+        );
         query.finish().unwrap();
     }
 }

@@ -80,7 +80,10 @@ impl Receiver {
             actix_web::rt::System::new().block_on(async move {
                 let app = move || {
                     let limit = web::PayloadConfig::new(1 << 20);
-                    App::new().app_data(shared.clone()).app_data(limit).default_service(web::post().to(receive))
+                    App::new()
+                        .app_data(shared.clone())
+                        .app_data(limit)
+                        .default_service(web::post().to(receive))
                 };
                 let server = HttpServer::new(app).workers(1).disable_signals().listen(listener);
                 let server = match server {
@@ -94,7 +97,9 @@ impl Receiver {
                 }
             });
         })?;
-        let handle = handle.recv().map_err(|_gone| std::io::Error::other("the receiver ended at its start"))??;
+        let handle = handle
+            .recv()
+            .map_err(|_gone| std::io::Error::other("the receiver ended at its start"))??;
         Ok(Self { address, inner, handle, thread })
     }
 
@@ -153,6 +158,7 @@ async fn receive(request: HttpRequest, body: web::Bytes, inner: web::Data<Inner>
     };
     inner.received.lock().unwrap_or_else(PoisonError::into_inner).push(received);
     inner.came.notify();
-    let status = inner.answers.lock().unwrap_or_else(PoisonError::into_inner).pop_front().unwrap_or(200);
+    let status =
+        inner.answers.lock().unwrap_or_else(PoisonError::into_inner).pop_front().unwrap_or(200);
     HttpResponse::build(actix_web::http::StatusCode::from_u16(status).unwrap_or_default()).finish()
 }

@@ -104,7 +104,8 @@ pub(super) async fn list(call: &mut Call) -> Answer {
     let (limit, before) = (query.limit(), query.cursor().unwrap_or(cursor::NEWEST));
     query.finish()?;
     let (api, now) = (web::Data::clone(&call.api), call.api.steady());
-    let replays = call.api.blocking.run(call.payer(), move || Ok(api.store.replays(org, now)?)).await?;
+    let replays =
+        call.api.blocking.run(call.payer(), move || Ok(api.store.replays(org, now)?)).await?;
     let behind = replays.iter().filter(|replay| replay.id.0 < before.0);
     page(
         (limit, cursor::encode(before)),
@@ -127,10 +128,12 @@ fn read(body: &[u8], store: &Store, org: OrgNo, now: Timestamp) -> Result<Replay
     }
     let (since, until) = fields.times(now, &mut faults);
     let event_types = fields.take("event_types", &mut faults);
-    let event_types = event_types.and_then(|field| field.list::<TypePattern>(PATTERNS_MAX, &mut faults));
+    let event_types =
+        event_types.and_then(|field| field.list::<TypePattern>(PATTERNS_MAX, &mut faults));
     fields.finish(&mut faults);
     faults.into_result()?;
-    let only = only.ok_or_else(|| Problem::internal(&"a replay without `only` passed the checks"))?;
+    let only =
+        only.ok_or_else(|| Problem::internal(&"a replay without `only` passed the checks"))?;
     let mut seen = BTreeSet::new();
     let mut event_types = event_types.unwrap_or_default();
     event_types.retain(|pattern| seen.insert(pattern.as_str().to_owned()));
@@ -157,7 +160,8 @@ pub(super) async fn start(call: &mut Call) -> Answer {
         }
         StartReplayOutcome::LimitReached => {
             let detail = format!(
-                "an organization can have at most {REPLAYS_RUNNING_MAX} running replays; wait until a \
+                "an organization can have at most {REPLAYS_RUNNING_MAX} running replays; wait \
+                 until a \
                  replay ends, or cancel a replay"
             );
             return Err(Problem::new(Code::LimitReached, detail));

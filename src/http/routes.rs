@@ -9,7 +9,8 @@ use super::Api;
 use super::call::{Answer, Call};
 use super::edge::{Target, serve};
 use super::{
-    dead_letters, deliveries, endpoints, event_history, events, hooks, inbox, keys, ops, replays, tail, webhook,
+    dead_letters, deliveries, endpoints, event_history, events, hooks, inbox, keys, ops, replays,
+    tail, webhook,
 };
 use crate::model::key::Scope;
 
@@ -105,8 +106,8 @@ impl Route {
 }
 
 use Scope::{
-    DeliveriesRead, DeliveriesWrite, EndpointsRead, EndpointsWrite, EventsRead, EventsWrite, InboxRead, InboxWrite,
-    KeysRead, KeysWrite,
+    DeliveriesRead, DeliveriesWrite, EndpointsRead, EndpointsWrite, EventsRead, EventsWrite,
+    InboxRead, InboxWrite, KeysRead, KeysWrite,
 };
 use Verb::{Delete, Get, Patch, Post};
 use Who::{AdminOr, AnyKey, Public, Scope as Needs};
@@ -173,7 +174,8 @@ pub(super) fn register(services: &mut web::ServiceConfig, api: &web::Data<Api>) 
     // A path with a slash at its end means the same path. These patterns come last, so that no
     // other path is compared with them.
     let with_slash = paths.iter().map(|path| (*path, format!("{path}/")));
-    let all: Vec<_> = paths.iter().map(|path| (*path, (*path).to_owned())).chain(with_slash).collect();
+    let all: Vec<_> =
+        paths.iter().map(|path| (*path, (*path).to_owned())).chain(with_slash).collect();
     for (path, pattern) in all {
         let mut resource = web::resource(pattern);
         let mut allow = Vec::new();
@@ -194,7 +196,9 @@ pub(super) fn register(services: &mut web::ServiceConfig, api: &web::Data<Api>) 
 fn handler(
     api: &web::Data<Api>,
     target: Target,
-) -> impl Fn(HttpRequest, web::Payload) -> LocalBoxFuture<'static, actix_web::HttpResponse> + Clone + 'static {
+) -> impl Fn(HttpRequest, web::Payload) -> LocalBoxFuture<'static, actix_web::HttpResponse>
++ Clone
++ 'static {
     let api = web::Data::clone(api);
     move |request, payload| {
         let (api, target) = (web::Data::clone(&api), target.clone());
@@ -210,7 +214,13 @@ mod tests {
     fn each_method_of_a_path_is_there_once() {
         for (place, route) in ROUTES.iter().enumerate() {
             let same = |other: &Route| (other.verb, other.path) == (route.verb, route.path);
-            assert_eq!(ROUTES.iter().position(same), Some(place), "{} {}", route.verb.name(), route.path);
+            assert_eq!(
+                ROUTES.iter().position(same),
+                Some(place),
+                "{} {}",
+                route.verb.name(),
+                route.path
+            );
         }
     }
 

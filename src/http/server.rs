@@ -101,7 +101,9 @@ pub fn server(api: web::Data<Api>, listener: TcpListener) -> io::Result<actix_we
 /// Sets the socket options of a connection, unless the connection has ended already.
 fn prepare(stream: &TcpStream) {
     let set = stream.set_nodelay(true);
-    let set = set.and_then(|()| Ok(rustix::net::sockopt::set_socket_send_buffer_size(stream, SEND_BUFFER_BYTES)?));
+    let set = set.and_then(|()| {
+        Ok(rustix::net::sockopt::set_socket_send_buffer_size(stream, SEND_BUFFER_BYTES)?)
+    });
     if let Err(error) = set {
         tracing::debug!(%error, "a connection could not be prepared");
     }

@@ -52,7 +52,9 @@ impl Page {
             Some(_) => b"],\"has_more\":true,\"next_cursor\":\"",
             None => b"],\"has_more\":false,\"next_cursor\":\"",
         });
-        body.extend_from_slice(cursor::encode(self.next.or(self.last).unwrap_or(begins)).as_bytes());
+        body.extend_from_slice(
+            cursor::encode(self.next.or(self.last).unwrap_or(begins)).as_bytes(),
+        );
         body.extend_from_slice(b"\"}");
         let bytes = body.len() as u64;
         let mut response = json_bytes(StatusCode::OK, body);
@@ -70,7 +72,8 @@ pub(super) fn read_page(api: &Api, payer: Payer, found: &EventPage) -> Result<Pa
     let mut page = Page { next: found.next, seen: found.seen, ..Page::default() };
     let bytes_of = |item: &EventItem| ITEM_BYTES + item.bytes as usize;
     let Some(first) = found.items.first() else { return Ok(page) };
-    let wanted = found.items.iter().map(bytes_of).sum::<usize>().min(PAGE_BYTES_MAX).max(bytes_of(first));
+    let wanted =
+        found.items.iter().map(bytes_of).sum::<usize>().min(PAGE_BYTES_MAX).max(bytes_of(first));
     let part = api.answers.take(payer, wanted, bytes_of(first))?;
     let bytes_max = part.amount();
     page.part = Some(part);
@@ -106,11 +109,14 @@ pub(super) fn read_page(api: &Api, payer: Payer, found: &EventPage) -> Result<Pa
 
 /// Reads an event from its frame in the journal.
 pub(super) fn stored(api: &Api, (id, position): (EventId, u64)) -> Result<SubmitEvent, Problem> {
-    let frame = api.journal.read(Position(position)).map_err(|error| Problem::unreadable(id, &error))?;
+    let frame =
+        api.journal.read(Position(position)).map_err(|error| Problem::unreadable(id, &error))?;
     let command = Command::read(frame.kind, frame.version, &frame.body);
     let command = command.map_err(|error| Problem::internal(&error))?;
     let kind = command.kind().name;
-    let other = || Problem::internal(&format_args!("the frame at {position} does not hold {id} but a {kind}"));
+    let other = || {
+        Problem::internal(&format_args!("the frame at {position} does not hold {id} but a {kind}"))
+    };
     command.into_event(id).ok_or_else(other)
 }
 
@@ -140,7 +146,10 @@ struct Tail<'a> {
     cloudevent: Option<Context<'a>>,
 }
 
-fn as_map<S: serde::Serializer>(labels: &&[(String, String)], serializer: S) -> Result<S::Ok, S::Error> {
+fn as_map<S: serde::Serializer>(
+    labels: &&[(String, String)],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     serializer.collect_map(labels.iter().map(|(name, value)| (name, value)))
 }
 
@@ -168,7 +177,10 @@ pub(super) fn write_item(
         lease_count: 0,
         erased_at,
         payload_kind: event.cloudevent.as_ref().map(|cloud| DataKind::name(cloud.data)),
-        cloudevent: event.cloudevent.as_deref().map(|cloud| Context { event_type: &event.event_type, event: cloud }),
+        cloudevent: event
+            .cloudevent
+            .as_deref()
+            .map(|cloud| Context { event_type: &event.event_type, event: cloud }),
     };
     serde_json::to_writer(&mut *out, &tail)?;
     if let Some(brace) = out.get_mut(tail_at) {

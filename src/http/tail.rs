@@ -22,7 +22,7 @@ use super::connection::Handle;
 use super::error::{Code, Problem};
 use super::query::Query;
 use crate::base::shares::Exhausted;
-use crate::commit::{Attempted, FeedListener, Happening, Heard};
+use crate::commit::{Activity, ActivityListener, Attempted, Heard};
 use crate::model::delivery::{AttemptError, DeadReason, Verdict};
 use crate::model::endpoint::DisabledReason;
 use crate::model::event::EventType;
@@ -66,24 +66,34 @@ impl Wanted {
 /// `deliveries:read` too.
 pub(super) fn tail(call: &mut Call) -> Answer {
     let key = call.key()?;
-    let (org, id, attempts) = (key.org_no(), key.key().id, key.key().scopes.allows(Scope::DeliveriesRead));
+    let (org, id, attempts) =
+        (key.org_no(), key.key().id, key.key().scopes.allows(Scope::DeliveriesRead));
     let mut query = Query::read(call.request.query_string());
-    let wanted =
-        Wanted { types: query.take("type").unwrap_or_default(), endpoint: query.take("endpoint_id"), attempts };
+    let wanted = Wanted {
+        types: query.take("type").unwrap_or_default(),
+        endpoint: query.take("endpoint_id"),
+        attempts,
+    };
     query.finish()?;
     if let Some(endpoint) = wanted.endpoint {
         if !attempts {
             let scope = Scope::DeliveriesRead.name();
-            return Err(Problem::new(Code::Forbidden, format!("the key does not have the scope {scope}")));
+            return Err(Problem::new(
+                Code::Forbidden,
+                format!("the key does not have the scope {scope}"),
+            ));
         }
-        call.api.store.endpoint_of(org, endpoint)?.ok_or_else(|| Problem::not_found("there is no such endpoint"))?;
+        call.api
+            .store
+            .endpoint_of(org, endpoint)?
+            .ok_or_else(|| Problem::not_found("there is no such endpoint"))?;
     }
     let mut response = HttpResponse::Ok();
     response.content_type("text/event-stream").insert_header((ACCEL_BUFFERING, "no"));
     if call.request.method() == Method::HEAD {
         return Ok(response.finish());
     }
-    let listener = call.api.feed.listen(org).map_err(too_many)?;
+    let listener = call.api.activity_stream.listen(org).map_err(too_many)?;
     let tail = Tail::new(call, listener, (org, id), wanted);
     Ok(response.streaming(stream::unfold(tail, |mut tail| async move {
         let written = tail.next().await?;
@@ -100,7 +110,7 @@ fn too_many(why: Exhausted) -> Problem {
 /// An open stream of one watcher.
 struct Tail {
     api: web::Data<Api>,
-    listener: FeedListener,
+    listener: ActivityListener,
     org: OrgNo,
     key: KeyId,
     wanted: Wanted,
@@ -120,10 +130,27 @@ enum State {
 }
 
 impl Tail {
-    fn new(call: &Call, listener: FeedListener, (org, key): (OrgNo, KeyId), wanted: Wanted) -> Self {
-        let (api, connection, now) = (web::Data::clone(&call.api), call.connection.clone(), Instant::now());
+    fn new(
+        call: &Call,
+        listener: ActivityListener,
+        (org, key): (OrgNo, KeyId),
+        wanted: Wanted,
+    ) -> Self {
+        let (api, connection, now) =
+            (web::Data::clone(&call.api), call.connection.clone(), Instant::now());
         let (look_at, comment_at, pause_until) = (now + LOOK_EVERY, now + COMMENT_AFTER, now);
-        Self { api, listener, org, key, wanted, state: State::New, connection, look_at, comment_at, pause_until }
+        Self {
+            api,
+            listener,
+            org,
+            key,
+            wanted,
+            state: State::New,
+            connection,
+            look_at,
+            comment_at,
+            pause_until,
+        }
     }
 
     /// Returns the bytes to write next, or `None` when the stream is over.
@@ -168,7 +195,8 @@ impl Tail {
         if self.api.stop.is_set() {
             return Some("shutting_down");
         }
-        let judged = self.api.auth.judge(self.key, self.wanted.needs(), &self.api.store, self.api.now());
+        let judged =
+            self.api.auth.judge(self.key, self.wanted.needs(), &self.api.store, self.api.now());
         match judged.map_err(|problem| problem.code()) {
             Ok(()) => None,
             Err(Code::Unauthorized | Code::Forbidden) => Some("key_ended"),
@@ -186,31 +214,36 @@ impl Tail {
             heard.push(next);
         }
         let item = |heard| match heard {
-            Heard::Happening(happening) => self.item(&happening),
+            Heard::Activity(activity) => self.item(&activity),
             Heard::Missed(count) => Some(Item::Missed(Missed { count })),
         };
         heard.into_iter().filter_map(item).collect()
     }
 
-    fn item(&self, happening: &Happening) -> Option<Item> {
+    fn item(&self, activity: &Activity) -> Option<Item> {
         let is_wanted = |event_type: &EventType| self.wanted.types.matches(event_type);
-        match happening {
-            Happening::Accepted { event, event_type, received_at } => {
-                let event = Event { id: *event, r#type: event_type.clone(), received_at: *received_at };
-                (self.wanted.endpoint.is_none() && is_wanted(event_type)).then_some(Item::Event(event))
+        match activity {
+            Activity::Accepted { event, event_type, received_at } => {
+                let event =
+                    Event { id: *event, r#type: event_type.clone(), received_at: *received_at };
+                (self.wanted.endpoint.is_none() && is_wanted(event_type))
+                    .then_some(Item::Event(event))
             }
-            Happening::Attempted(attempted) => {
-                let is_shown =
-                    self.wanted.attempts && self.wanted.endpoint.is_none_or(|endpoint| endpoint == attempted.endpoint);
+            Activity::Attempted(attempted) => {
+                let is_shown = self.wanted.attempts
+                    && self.wanted.endpoint.is_none_or(|endpoint| endpoint == attempted.endpoint);
                 if !is_shown {
                     return None;
                 }
-                let found = self.api.store.attempt_target(self.org, attempted.endpoint, attempted.event);
+                let found =
+                    self.api.store.attempt_target(self.org, attempted.endpoint, attempted.event);
                 let target = found.ok().flatten().filter(|target| is_wanted(&target.event_type))?;
                 let delivery = DeliveryId::of(attempted.event, target.endpoint_number);
-                let mut shown = Attempt::of(attempted, delivery, target.event_type, target.endpoint_lives);
+                let mut shown =
+                    Attempt::of(attempted, delivery, target.event_type, target.endpoint_lives);
                 // The due time is a steady time, and is shown as a wall-clock time.
-                shown.next_attempt_at = shown.next_attempt_at.map(|at| Timestamp(self.api.clock.wall_ms_of(at.0)));
+                shown.next_attempt_at =
+                    shown.next_attempt_at.map(|at| Timestamp(self.api.clock.wall_ms_of(at.0)));
                 Some(Item::Attempt(shown))
             }
         }
@@ -289,7 +322,12 @@ struct Attempt {
 }
 
 impl Attempt {
-    fn of(attempted: &Attempted, delivery_id: DeliveryId, event_type: EventType, endpoint_lives: bool) -> Self {
+    fn of(
+        attempted: &Attempted,
+        delivery_id: DeliveryId,
+        event_type: EventType,
+        endpoint_lives: bool,
+    ) -> Self {
         let (state, next_attempt_at, reason) = match attempted.verdict {
             Some(Verdict::Delivered) => ("delivered", None, None),
             Some(Verdict::RetryAt(at)) if endpoint_lives => ("retrying", Some(at), None),

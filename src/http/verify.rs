@@ -106,7 +106,11 @@ impl Verifier {
     ///
     /// # Errors
     /// If a thread cannot be started.
-    pub(super) fn start(threads: usize, queue: usize, metrics: &Arc<Metrics>) -> std::io::Result<Self> {
+    pub(super) fn start(
+        threads: usize,
+        queue: usize,
+        metrics: &Arc<Metrics>,
+    ) -> std::io::Result<Self> {
         let (checks, checks_receiver) = crossbeam_channel::bounded(queue);
         let (new, new_receiver) = crossbeam_channel::bounded(NEW_MAX);
         let flights = Arc::new(Flights::default());
@@ -128,7 +132,11 @@ impl Verifier {
     ///
     /// # Errors
     /// If the text was not judged.
-    pub(super) async fn verify(&self, (text, tag): (KeyText, Tag), hash: &str) -> Result<bool, NotJudged> {
+    pub(super) async fn verify(
+        &self,
+        (text, tag): (KeyText, Tag),
+        hash: &str,
+    ) -> Result<bool, NotJudged> {
         let mut verdict = self.join_flight((text, tag), hash)?;
         let judged = verdict.wait_for(Option::is_some).await.map_err(|_gone| NotJudged::Failed)?;
         (*judged).ok_or(NotJudged::Failed)
@@ -136,13 +144,22 @@ impl Verifier {
 
     /// Returns the channel of the verdict on this text: from the check under way, or from a new
     /// check.
-    fn join_flight(&self, (text, tag): (KeyText, Tag), hash: &str) -> Result<watch::Receiver<Option<bool>>, NotJudged> {
+    fn join_flight(
+        &self,
+        (text, tag): (KeyText, Tag),
+        hash: &str,
+    ) -> Result<watch::Receiver<Option<bool>>, NotJudged> {
         let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(verdict) = flights.get(&tag) {
             return Ok(verdict.clone());
         }
         let (sender, verdict) = watch::channel(None);
-        enqueue(self.queues()?.checks.try_send(Check { text, tag, hash: hash.to_owned(), verdict: sender }))?;
+        enqueue(self.queues()?.checks.try_send(Check {
+            text,
+            tag,
+            hash: hash.to_owned(),
+            verdict: sender,
+        }))?;
         flights.insert(tag, verdict.clone());
         Ok(verdict)
     }
@@ -151,7 +168,11 @@ impl Verifier {
     ///
     /// # Errors
     /// If the hash was not made.
-    pub(super) async fn hash(&self, text: Arc<KeyText>, org: Option<OrgNo>) -> Result<Hashed, NotJudged> {
+    pub(super) async fn hash(
+        &self,
+        text: Arc<KeyText>,
+        org: Option<OrgNo>,
+    ) -> Result<Hashed, NotJudged> {
         let share = self.waiting.take(org, 1).map_err(|_exhausted| NotJudged::Overloaded)?;
         let (reply, hashed) = oneshot::channel();
         enqueue(self.queues()?.new.try_send(NewKey { text, reply, _share: share }))?;
@@ -203,7 +224,8 @@ impl Work {
                     },
                     recv(self.new) -> new => match new {
                         Ok(new) => self.make(new),
-                        Err(_closed) => return self.checks.try_iter().for_each(|check| self.check(check)),
+                        Err(_closed) => return self.checks.try_iter().for_each(|check|
+                        self.check(check)),
                     },
                 },
             }
@@ -236,7 +258,8 @@ fn argon2() -> Option<Argon2<'static>> {
 
 fn hash(text: &KeyText) -> Option<Hashed> {
     let salt = random::bytes::<SALT_BYTES>();
-    let hashed: PasswordHash = argon2()?.hash_password_with_salt(text.reveal().as_bytes(), &salt).ok()?;
+    let hashed: PasswordHash =
+        argon2()?.hash_password_with_salt(text.reveal().as_bytes(), &salt).ok()?;
     let hash = hashed.to_string();
     let check = check_value(text, &hash)?;
     Some(Hashed { hash, check })
@@ -272,9 +295,16 @@ mod tests {
         let verifier = Verifier::start(1, 4, &metrics).unwrap();
         let Hashed { hash, check } = verifier.hash(Arc::new(key(1)), None).await.unwrap();
         assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hash}");
-        assert_eq!(check_value(&key(1), &hash), Some(check), "the same one, whenever it is computed");
+        assert_eq!(
+            check_value(&key(1), &hash),
+            Some(check),
+            "the same one, whenever it is computed"
+        );
         assert_ne!(check_value(&key(2), &hash), Some(check));
-        assert_ne!(check_value(&key(1), &verifier.hash(Arc::new(key(1)), None).await.unwrap().hash), Some(check));
+        assert_ne!(
+            check_value(&key(1), &verifier.hash(Arc::new(key(1)), None).await.unwrap().hash),
+            Some(check)
+        );
         assert_eq!(verifier.verify((key(1), [1; 32]), &hash).await, Ok(true));
         assert_eq!(verifier.verify((key(2), [2; 32]), &hash).await, Ok(false));
         assert_eq!(verifier.verify((key(1), [1; 32]), "$").await, Err(NotJudged::Failed));
@@ -288,7 +318,10 @@ mod tests {
         let (new, new_receiver) = crossbeam_channel::bounded(NEW_MAX);
         let waiting = Shares::new(NEW_MAX as u64, NEW_PER_ORG_MAX);
         let (queues, flights) = (Some(Queues { checks, new }), Arc::default());
-        (Verifier { queues, flights, waiting, threads: Vec::new() }, (checks_receiver, new_receiver))
+        (
+            Verifier { queues, flights, waiting, threads: Vec::new() },
+            (checks_receiver, new_receiver),
+        )
     }
 
     #[test]
@@ -298,7 +331,10 @@ mod tests {
         for _ in 0..200 {
             assert!(verifier.join_flight((key(1), [1; 32]), "$").unwrap().same_channel(&first));
         }
-        assert_eq!(verifier.join_flight((key(2), [2; 32]), "$").unwrap_err(), NotJudged::Overloaded);
+        assert_eq!(
+            verifier.join_flight((key(2), [2; 32]), "$").unwrap_err(),
+            NotJudged::Overloaded
+        );
         assert_eq!(verifier.flights.lock().unwrap().len(), 1, "what was refused is not under way");
     }
 
@@ -319,7 +355,8 @@ mod tests {
         drop(new.try_recv().unwrap());
         assert!(ask(Some(OrgNo(1))), "its place is free again");
         // However many organizations make keys, an organization without waiting keys gets its turn.
-        let crowd: usize = (10..27).map(|org| (0..100).take_while(|_| ask(Some(OrgNo(org)))).count()).sum();
+        let crowd: usize =
+            (10..27).map(|org| (0..100).take_while(|_| ask(Some(OrgNo(org)))).count()).sum();
         assert!(crowd < NEW_MAX - 1, "{crowd}");
         assert!(ask(Some(OrgNo(1_000))));
     }

@@ -11,7 +11,9 @@ use twox_hash::XxHash3_64;
 use super::cloud_identity;
 use super::error::{Code, Faults, Problem, pointer};
 use super::fields::{CHAR_BYTES_MAX, Fields, is_printable, is_too_deep, printable_rule, string};
-use crate::model::cloudevent::{ATTRIBUTE_BYTES_MAX, ATTRIBUTE_NAME_CHARS_MAX, ATTRIBUTES_MAX, CloudEvent};
+use crate::model::cloudevent::{
+    ATTRIBUTE_BYTES_MAX, ATTRIBUTE_NAME_CHARS_MAX, ATTRIBUTES_MAX, CloudEvent,
+};
 use crate::model::event::{
     DEDUP_ID_CHARS_MAX, Dedup, EventType, LABEL_CHARS_MAX, LABELS_MAX, NewEvent, TYPE_CHARS_MAX,
 };
@@ -25,8 +27,9 @@ const DELIVER_AFTER_MS_MAX: u64 = 90 * 86_400_000;
 const NAMES_BYTES: usize = 4 << 10;
 /// Maximum bytes of the members beside the payload: each member at its limit, with every character
 /// escaped.
-const OTHER_MEMBERS_BYTES: usize =
-    CHAR_BYTES_MAX * (TYPE_CHARS_MAX + DEDUP_ID_CHARS_MAX + LABELS_MAX * 2 * LABEL_CHARS_MAX) + NAMES_BYTES;
+const OTHER_MEMBERS_BYTES: usize = CHAR_BYTES_MAX
+    * (TYPE_CHARS_MAX + DEDUP_ID_CHARS_MAX + LABELS_MAX * 2 * LABEL_CHARS_MAX)
+    + NAMES_BYTES;
 /// Maximum bytes of a CloudEvent's attributes, with `type` and `specversion`. An escape takes three
 /// times the bytes of a two-byte character.
 const ATTRIBUTES_BYTES: usize =
@@ -109,7 +112,9 @@ impl Rules {
                 .and_then(|field| field.printable(DEDUP_ID_CHARS_MAX, &mut faults))
                 .map(Into::into),
             labels: labels(&mut fields, &mut faults),
-            occurred_at: fields.take("occurred_at", &mut faults).and_then(|field| field.time(&mut faults)),
+            occurred_at: fields
+                .take("occurred_at", &mut faults)
+                .and_then(|field| field.time(&mut faults)),
             deliver_after: fields.take("deliver_after", &mut faults).and_then(|field| {
                 let time = field.time(&mut faults)?;
                 if time > self.now.plus_ms(DELIVER_AFTER_MS_MAX) {
@@ -129,11 +134,21 @@ impl Rules {
         let dedup_id = self.dedup_id(draft.dedup_id, &mut faults);
         faults.into_result()?;
         let (Some(event_type), Some(payload)) = (draft.event_type, draft.payload) else {
-            return Err(Problem::internal(&"an event without a type or a payload passed the checks"));
+            return Err(Problem::internal(
+                &"an event without a type or a payload passed the checks",
+            ));
         };
         let Draft { labels, occurred_at, deliver_after, cloudevent, data_bytes, .. } = draft;
         let cloudevent = cloudevent.map(Box::new);
-        let mut event = NewEvent { event_type, dedup: None, labels, occurred_at, deliver_after, payload, cloudevent };
+        let mut event = NewEvent {
+            event_type,
+            dedup: None,
+            labels,
+            occurred_at,
+            deliver_after,
+            payload,
+            cloudevent,
+        };
         if data_bytes.unwrap_or_else(|| event.data_len()) > self.payload_bytes_max {
             return Err(too_large(self.payload_bytes_max));
         }
@@ -149,7 +164,8 @@ impl Rules {
         }
         match id {
             Some(id) if id != *header => {
-                let detail = "the header Idempotency-Key and the body's deduplication id differ; send only one of them";
+                let detail = "the header Idempotency-Key and the body's deduplication id differ; \
+                    send only one of them";
                 Err(Problem::new(Code::ConflictingDedupId, detail))
             }
             Some(id) => Ok(Some(id)),
@@ -158,15 +174,25 @@ impl Rules {
     }
 
     fn dedup(&self, id: String, event: &NewEvent) -> Dedup {
-        let digest = Sha256::new().chain_update(self.org.0.to_be_bytes()).chain_update(id.as_bytes()).finalize();
+        let digest = Sha256::new()
+            .chain_update(self.org.0.to_be_bytes())
+            .chain_update(id.as_bytes())
+            .finalize();
         // The fingerprint only tells an organization's own events apart, so a quick hash is enough.
         let mut fingerprint = XxHash3_64::oneshot(event.event_type.as_str().as_bytes());
         fingerprint = match &event.cloudevent {
-            Some(cloudevent) => cloud_identity::fingerprint(cloudevent, &event.payload, fingerprint),
+            Some(cloudevent) => {
+                cloud_identity::fingerprint(cloudevent, &event.payload, fingerprint)
+            }
             None => XxHash3_64::oneshot_with_seed(fingerprint, &event.payload),
         };
         let fingerprint = fingerprint.to_be_bytes();
-        Dedup { digest: first(&digest), fingerprint, window_start: self.now.minus_ms(self.dedup_window_ms), id }
+        Dedup {
+            digest: first(&digest),
+            fingerprint,
+            window_start: self.now.minus_ms(self.dedup_window_ms),
+            id,
+        }
     }
 }
 
@@ -229,7 +255,12 @@ fn labels(fields: &mut Fields<'_>, faults: &mut Faults) -> Vec<(String, String)>
 }
 
 /// Keeps a label if its name and value are valid.
-fn add_label(labels: &mut Vec<(String, String)>, (name, text): (&str, &str), faults: &mut Faults, at: String) {
+fn add_label(
+    labels: &mut Vec<(String, String)>,
+    (name, text): (&str, &str),
+    faults: &mut Faults,
+    at: String,
+) {
     if !is_printable(name, LABEL_CHARS_MAX) {
         faults.add(at, format!("the name {}", printable_rule(LABEL_CHARS_MAX)));
     } else if text.chars().count() > LABEL_CHARS_MAX {

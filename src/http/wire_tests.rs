@@ -36,7 +36,11 @@ fn an_event_is_read_with_all_its_members() {
     assert_eq!(event.event_type.as_str(), "order.created");
     assert_eq!(&*event.payload, br#"{ "b" : 1.0, "a":[1e400] }"#, "as it came");
     assert_eq!(event.dedup.as_ref().unwrap().id, "o-1");
-    assert_eq!(event.labels, [("b".into(), "2".into()), ("a".into(), "é".into())], "in the order they came");
+    assert_eq!(
+        event.labels,
+        [("b".into(), "2".into()), ("a".into(), "é".into())],
+        "in the order they came"
+    );
     assert_eq!(event.occurred_at, Some(Timestamp(1_769_853_600_000)));
     assert_eq!(event.deliver_after, Some(Timestamp(1_800_000_001_000)));
     let small = rules().event(r#"{"event_type":"a","payload":null}"#).unwrap();
@@ -46,12 +50,21 @@ fn an_event_is_read_with_all_its_members() {
 #[test]
 fn the_servers_own_types_are_refused_wherever_the_type_stands() {
     let code = "validation_failed".to_owned();
-    assert_eq!(faults(r#"{"type":"triggerd.delivery.dead","payload":1}"#), (code.clone(), vec!["/type".to_owned()]));
-    assert_eq!(faults(r#"{"event_type":"triggerd/x","payload":1}"#), (code, vec!["/event_type".to_owned()]));
+    assert_eq!(
+        faults(r#"{"type":"triggerd.delivery.dead","payload":1}"#),
+        (code.clone(), vec!["/type".to_owned()])
+    );
+    assert_eq!(
+        faults(r#"{"event_type":"triggerd/x","payload":1}"#),
+        (code, vec!["/event_type".to_owned()])
+    );
     let told = document(&rules().event(r#"{"type":"triggerd.x","payload":1}"#).unwrap_err());
     assert!(told["detail"].as_str().unwrap().contains("must not begin with `triggerd.`"), "{told}");
     for of_producers in ["triggerd", "triggerd-x.y", "Triggerd.x", "a.triggerd.x"] {
-        assert!(rules().event(&json!({"type": of_producers, "payload": 1}).to_string()).is_ok(), "{of_producers}");
+        assert!(
+            rules().event(&json!({"type": of_producers, "payload": 1}).to_string()).is_ok(),
+            "{of_producers}"
+        );
     }
 }
 
@@ -81,7 +94,8 @@ fn everything_that_is_wrong_is_named_at_once() {
 fn each_member_has_its_rule() {
     let long = "x".repeat(256);
     let labels = |count: usize| {
-        let labels: serde_json::Map<_, _> = (0..count).map(|n| (n.to_string(), json!("v"))).collect();
+        let labels: serde_json::Map<_, _> =
+            (0..count).map(|n| (n.to_string(), json!("v"))).collect();
         json!({"type": "a", "payload": 1, "labels": labels}).to_string()
     };
     for (text, pointer) in [
@@ -104,7 +118,11 @@ fn each_member_has_its_rule() {
         ("7".to_owned(), ""),
         (format!(r#"{{"type":"a","payload":{}{}}}"#, "[".repeat(200), "]".repeat(200)), "/payload"),
     ] {
-        assert_eq!(faults(&text), ("validation_failed".to_owned(), vec![pointer.to_owned()]), "{text}");
+        assert_eq!(
+            faults(&text),
+            ("validation_failed".to_owned(), vec![pointer.to_owned()]),
+            "{text}"
+        );
     }
     assert_eq!(rules().event(&labels(32)).unwrap().labels.len(), 32);
     let deep = format!(r#"{{"type":"a","payload":{}{}}}"#, "[".repeat(128), "]".repeat(128));
@@ -116,7 +134,9 @@ fn each_member_has_its_rule() {
 #[test]
 fn what_is_not_json_is_told_where() {
     let deep = "[".repeat(100_000);
-    for text in ["", " ", "{", "{\"type\":\"a\",}", "\u{0}", "{} x", "[1", "\u{feff}{}", "{'a':1}", &deep] {
+    for text in
+        ["", " ", "{", "{\"type\":\"a\",}", "\u{0}", "{} x", "[1", "\u{feff}{}", "{'a':1}", &deep]
+    {
         assert_eq!(faults(text).0, "malformed_json", "{text:.20}");
     }
     let body = document(&rules().event("{\"type\":\n tru}").unwrap_err());
@@ -126,7 +146,8 @@ fn what_is_not_json_is_told_where() {
 #[test]
 fn the_header_means_the_same_as_the_member() {
     let with = |key: &str| Rules { idempotency_key: Some(key.to_owned()), ..rules() };
-    let (plain, same) = (r#"{"type":"a","payload":1}"#, r#"{"type":"a","payload":1,"dedup_id":"k"}"#);
+    let (plain, same) =
+        (r#"{"type":"a","payload":1}"#, r#"{"type":"a","payload":1,"dedup_id":"k"}"#);
     let by_header = with("k").event(plain).unwrap().dedup;
     assert_eq!(by_header, rules().event(same).unwrap().dedup);
     assert_eq!(by_header, with("k").event(same).unwrap().dedup);
@@ -137,11 +158,14 @@ fn the_header_means_the_same_as_the_member() {
 
 #[test]
 fn dedup_is_per_organization_and_its_fingerprint_covers_type_and_payload() {
-    let dedup = |org, text: &str| Rules { org: OrgNo(org), ..rules() }.event(text).unwrap().dedup.unwrap();
+    let dedup =
+        |org, text: &str| Rules { org: OrgNo(org), ..rules() }.event(text).unwrap().dedup.unwrap();
     let one = dedup(1, r#"{"type":"a","payload":1,"dedup_id":"k"}"#);
     assert_eq!(one.window_start, Timestamp(1_799_999_999_000));
     assert_ne!(one.digest, dedup(2, r#"{"type":"a","payload":1,"dedup_id":"k"}"#).digest);
-    for other in [r#"{"type":"b","payload":1,"dedup_id":"k"}"#, r#"{"type":"a","payload":2,"dedup_id":"k"}"#] {
+    for other in
+        [r#"{"type":"b","payload":1,"dedup_id":"k"}"#, r#"{"type":"a","payload":2,"dedup_id":"k"}"#]
+    {
         let other = dedup(1, other);
         assert!(other.digest == one.digest && other.fingerprint != one.fingerprint);
     }
@@ -151,7 +175,10 @@ fn dedup_is_per_organization_and_its_fingerprint_covers_type_and_payload() {
 fn a_payload_over_the_limit_is_too_large() {
     let rules = Rules { payload_bytes_max: 3, ..rules() };
     assert!(rules.event(r#"{"type":"a","payload":100}"#).is_ok());
-    assert_eq!(rules.event(r#"{"type":"a","payload":1000}"#).unwrap_err().code(), Code::PayloadTooLarge);
+    assert_eq!(
+        rules.event(r#"{"type":"a","payload":1000}"#).unwrap_err().code(),
+        Code::PayloadTooLarge
+    );
 }
 
 fn any_json() -> impl Strategy<Value = Value> {
@@ -164,7 +191,8 @@ fn any_json() -> impl Strategy<Value = Value> {
     leaf.prop_recursive(4, 32, 4, |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
-            prop::collection::btree_map(".{0,5}", inner, 0..4).prop_map(|map| map.into_iter().collect()),
+            prop::collection::btree_map(".{0,5}", inner, 0..4)
+                .prop_map(|map| map.into_iter().collect()),
         ]
     })
 }

@@ -62,7 +62,8 @@ impl JournalError {
     pub(super) fn reading(path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| {
             if is_unreadable(&source) {
-                let reason = format!("the disk cannot read the file at or after this offset ({source})");
+                let reason =
+                    format!("the disk cannot read the file at or after this offset ({source})");
                 return Self::Damage(Damage::new(path, 0, reason));
             }
             Self::Io { path: path.to_path_buf(), source }

@@ -61,7 +61,10 @@ fn any_single_failed_operation_loses_nothing_that_was_acknowledged() {
             }
             let (_, reader, _) = open_small(&dir.path().join("journal")).unwrap();
             let frames = all(&reader).unwrap();
-            assert!(acknowledged.iter().all(|frame| frames.contains(frame)), "{fault:?} at operation {n}");
+            assert!(
+                acknowledged.iter().all(|frame| frames.contains(frame)),
+                "{fault:?} at operation {n}"
+            );
         }
         assert!(n > 100, "{n} operations");
     }
@@ -105,7 +108,9 @@ fn lost_by_power_cut(n: u64, unsynced: Unsynced, skip_syncs: bool) -> (usize, bo
 
 #[test]
 fn a_power_cut_at_any_operation_loses_nothing_that_was_acknowledged() {
-    for unsynced in [Unsynced::Lost, Unsynced::SomePages(1), Unsynced::SomePages(2), Unsynced::SomePages(3)] {
+    for unsynced in
+        [Unsynced::Lost, Unsynced::SomePages(1), Unsynced::SomePages(2), Unsynced::SomePages(3)]
+    {
         let mut n = 0;
         loop {
             n += 1;
@@ -229,5 +234,8 @@ fn a_sync_that_fails_at_the_start_is_no_damage() {
         seen.push(matches!(opened, Err(JournalError::Damage(_))));
     }
     let damages = seen.iter().filter(|is_damage| **is_damage).count();
-    assert!(0 < damages && damages < seen.len() / 2, "only what cannot be read is damage: {seen:?}");
+    assert!(
+        0 < damages && damages < seen.len() / 2,
+        "only what cannot be read is damage: {seen:?}"
+    );
 }

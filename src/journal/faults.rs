@@ -110,7 +110,8 @@ impl FaultyFiles {
     pub fn cut_power(&self, unsynced: Unsynced) -> io::Result<()> {
         let mut state = self.state();
         for path in std::mem::take(&mut state.unsynced_names) {
-            let gone = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            let gone =
+                if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
             match gone {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
                 _ => {}
@@ -247,7 +248,12 @@ impl Files for FaultyFiles {
     fn read_at(&self, file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         self.check()?;
         let (inode, end) = (file.metadata()?.ino(), offset + buffer.len() as u64);
-        if self.state().unreadable.iter().any(|(bad, bytes)| *bad == inode && bytes.start < end && offset < bytes.end) {
+        if self
+            .state()
+            .unreadable
+            .iter()
+            .any(|(bad, bytes)| *bad == inode && bytes.start < end && offset < bytes.end)
+        {
             return Err(error_of(Fault::Io));
         }
         OsFiles.read_at(file, buffer, offset)

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Advice, AtFlags, CWD, FallocateFlags, Mode, OFlags};
 use rustix::io::Errno;
 
+use crate::base::failpoint::{self, Switch};
 use crate::base::ownership;
-use crate::base::sabotage::{self, Switch};
 
 /// Facts about an open file, as `fstat` returns them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,7 +89,8 @@ impl Files for OsFiles {
     }
 
     fn create_new(&self, path: &Path) -> io::Result<File> {
-        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)?;
+        let file =
+            OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)?;
         ownership::give_to_owner_of(parent_of(path), &file)?;
         Ok(file)
     }
@@ -119,7 +120,7 @@ impl Files for OsFiles {
                 Err(e) => return Err(e),
             }
         }
-        sabotage::overlay(file, buffer, offset)?;
+        failpoint::overlay(file, buffer, offset)?;
         Ok(done)
     }
 
@@ -128,7 +129,7 @@ impl Files for OsFiles {
     }
 
     fn sync_data(&self, file: &File) -> io::Result<()> {
-        sabotage::sync(file).unwrap_or_else(|| file.sync_data())
+        failpoint::sync(file).unwrap_or_else(|| file.sync_data())
     }
 
     fn sync_all(&self, file: &File) -> io::Result<()> {
@@ -169,7 +170,7 @@ impl Files for OsFiles {
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         let dir = File::open(dir)?;
-        if sabotage::is_on(Switch::SkipDirSync) { Ok(()) } else { dir.sync_all() }
+        if failpoint::is_on(Switch::SkipDirSync) { Ok(()) } else { dir.sync_all() }
     }
 
     fn metadata(&self, file: &File) -> io::Result<FileFacts> {

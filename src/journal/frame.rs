@@ -4,7 +4,7 @@
 use std::error::Error;
 use std::fmt;
 
-use crate::base::sabotage::{self, Switch};
+use crate::base::failpoint::{self, Switch};
 
 /// Maximum length of a frame's body, in bytes.
 pub const MAX_BODY_BYTES: usize = 16 << 20;
@@ -133,7 +133,12 @@ impl Group {
     }
 
     /// Adds a frame. `write` appends the body to the given buffer.
-    pub fn push(&mut self, kind: u8, version: u8, write: impl FnOnce(&mut Vec<u8>)) -> Result<(), FrameRefused> {
+    pub fn push(
+        &mut self,
+        kind: u8,
+        version: u8,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<(), FrameRefused> {
         self.try_push(kind, version, |buffer| {
             write(buffer);
             Ok(())
@@ -266,7 +271,9 @@ pub(super) fn claimed_bytes(bytes: &[u8], position: Position) -> Result<usize, &
 
 /// Returns true if the first bytes of a frame claim to be a hole.
 pub(super) fn claims_hole(bytes: &[u8]) -> bool {
-    bytes.first_chunk::<FRAME_HEADER_BYTES>().is_some_and(|header| header[16] & !GROUP_FIRST == HOLE)
+    bytes
+        .first_chunk::<FRAME_HEADER_BYTES>()
+        .is_some_and(|header| header[16] & !GROUP_FIRST == HOLE)
 }
 
 /// Returns the whole frame at the start of `bytes`, or the reason why there is none.
@@ -277,7 +284,7 @@ pub(super) fn parse(bytes: &[u8], position: Position) -> Result<Frame<'_>, &'sta
         return Err("the frame's header is cut short");
     };
     let stored = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
-    if stored != checksum(header, body) && !sabotage::is_on(Switch::ChecksumOff) {
+    if stored != checksum(header, body) && !failpoint::is_on(Switch::ChecksumOff) {
         return Err("the frame's checksum does not match");
     }
     let group_first = header[16] & GROUP_FIRST != 0;

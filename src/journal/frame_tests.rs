@@ -16,7 +16,8 @@ fn frame_bytes_are_the_format() {
     let (bytes, positions) = stamped();
     #[rustfmt::skip]
     let expected = [
-        0, 0, 0, 3,  0xc4, 0xe4, 0x98, 0x09,  0, 0, 0, 0, 0, 0, 0x03, 0xe8,  0x83, 1,  b'a', b'b', b'c',
+        0, 0, 0, 3,  0xc4, 0xe4, 0x98, 0x09,  0, 0, 0, 0, 0, 0, 0x03, 0xe8,  0x83, 1,  b'a', b'b',
+        b'c',
         0, 0, 0, 0,  0x73, 0x38, 0x69, 0xe0,  0, 0, 0, 0, 0, 0, 0x03, 0xfd,  0x7f, 2,
     ];
     assert_eq!(bytes, expected, "{bytes:02x?}");
@@ -33,10 +34,16 @@ fn the_checksum_is_the_one_of_the_standard() {
 fn a_frame_is_read_back_as_it_was_pushed() {
     let (bytes, positions) = stamped();
     let first = parse(&bytes, positions[0]).unwrap();
-    assert_eq!((first.kind, first.version, first.group_first, first.body), (3, 1, true, &b"abc"[..]));
+    assert_eq!(
+        (first.kind, first.version, first.group_first, first.body),
+        (3, 1, true, &b"abc"[..])
+    );
     assert_eq!(first.end(), positions[1]);
     let second = parse(&bytes[21..], positions[1]).unwrap();
-    assert_eq!((second.kind, second.version, second.group_first, second.body), (0x7f, 2, false, &b""[..]));
+    assert_eq!(
+        (second.kind, second.version, second.group_first, second.body),
+        (0x7f, 2, false, &b""[..])
+    );
 }
 
 #[test]

@@ -42,9 +42,9 @@ mod frame;
 mod reader;
 mod recover;
 mod salvage;
+mod scan;
 mod segment;
 mod spare;
-mod survey;
 mod watch;
 mod writer;
 
@@ -59,8 +59,8 @@ pub use frame::{Frame, FrameRefused, Group, MAX_BODY_BYTES, OwnedFrame, Position
 pub use reader::{Reader, Scan};
 pub use recover::{CutCause, CutTail, OpenReport, Options, open};
 pub use salvage::{Note, Salvage};
+pub use scan::{JournalScan, Lost, SegmentFound};
 pub use segment::SegmentInfo;
 pub use spare::SpareMaker;
-pub use survey::{Lost, SegmentFound, Survey};
 pub use watch::{Change, Strayed, Watch};
 pub use writer::Writer;

@@ -31,7 +31,12 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(dir: PathBuf, files: Arc<dyn Files>, segments: Vec<Arc<Segment>>, end: Position) -> Self {
+    pub(super) fn new(
+        dir: PathBuf,
+        files: Arc<dyn Files>,
+        segments: Vec<Arc<Segment>>,
+        end: Position,
+    ) -> Self {
         let (segments, end) = (RwLock::new(segments), AtomicU64::new(end.0));
         Self { dir, files, segments, end, last_group: AtomicU64::new(0), damaged: false.into() }
     }
@@ -95,8 +100,10 @@ impl Reader {
         match &read {
             Ok(_) | Err(ReadError::NotWritten(_) | ReadError::Removed(_)) => {}
             Err(error @ (ReadError::Damage(_) | ReadError::Io { .. })) => {
-                let advice = "stop the server and run `triggerd verify`; see docs/operations.md, exit code 3";
-                tracing::error!(%error, position = position.0, advice, "the journal cannot be read at this position");
+                let advice = "stop the server and run `triggerd verify`; see docs/operations.md, \
+                    exit code 3";
+                tracing::error!(%error, position = position.0, advice, "the journal cannot be \
+                    read at this position");
                 self.shared.damaged.store(true, Ordering::SeqCst);
             }
         }
@@ -199,7 +206,9 @@ impl Reader {
     /// Returns the length of all segment files, in bytes, with preallocated space.
     pub fn bytes_on_disk(&self) -> io::Result<u64> {
         let segments = self.shared.segments().clone();
-        segments.iter().try_fold(0, |sum, segment| Ok(sum + self.shared.files.metadata(&segment.file)?.len))
+        segments
+            .iter()
+            .try_fold(0, |sum, segment| Ok(sum + self.shared.files.metadata(&segment.file)?.len))
     }
 
     fn segment_of(&self, position: Position) -> Option<Arc<Segment>> {
@@ -275,7 +284,11 @@ impl Scan {
             self.window = None;
         }
         if let (None, Some((segment, end))) = (&self.window, self.segments.front()) {
-            self.window = Some(Window::new(Arc::clone(&self.files), Arc::clone(segment), segment.offset_of(*end)));
+            self.window = Some(Window::new(
+                Arc::clone(&self.files),
+                Arc::clone(segment),
+                segment.offset_of(*end),
+            ));
         }
     }
 }

@@ -12,7 +12,7 @@ use super::frame::{self, FRAME_HEADER_BYTES, Position};
 use super::reader::{Reader, Shared};
 use super::segment::{self, Header, SEGMENT_HEADER_BYTES, SEGMENT_HEADER_LEN, Segment, Window};
 use super::writer::{Active, Writer, is_no_space};
-use crate::base::sabotage::{self, Switch};
+use crate::base::failpoint::{self, Switch};
 
 /// The settings for opening a journal.
 #[derive(Debug, Clone)]
@@ -107,8 +107,10 @@ pub fn open(
     }
     files.sync_dir(dir).map_err(JournalError::io(dir))?;
 
-    let active =
-        last.room_end.zip(segments.last()).map(|(room_end, segment)| Active { segment: Arc::clone(segment), room_end });
+    let active = last
+        .room_end
+        .zip(segments.last())
+        .map(|(room_end, segment)| Active { segment: Arc::clone(segment), room_end });
     let unsealed = usize::from(active.is_some());
     segments.iter().rev().skip(unsealed).for_each(|segment| segment.mark_sealed());
     let empty = segments.last().filter(|segment| segment.first == last.end && active.is_none());
@@ -121,11 +123,20 @@ pub fn open(
     let (count, first) = {
         let segments = shared.segments();
         for segment in segments.iter().filter(|segment| segment.length().is_none()) {
-            segment.length_is(segment.file.metadata().map_err(JournalError::io(&segment.path))?.len());
+            segment
+                .length_is(segment.file.metadata().map_err(JournalError::io(&segment.path))?.len());
         }
         (segments.len(), segments.first().map_or(last.end, |segment| segment.first))
     };
-    let report = OpenReport { segments: count, first, end: last.end, cut: last.cut, is_copy, remade, no_space };
+    let report = OpenReport {
+        segments: count,
+        first,
+        end: last.end,
+        cut: last.cut,
+        is_copy,
+        remade,
+        no_space,
+    };
     Ok((writer, Reader::new(shared), report))
 }
 
@@ -140,7 +151,8 @@ fn make_first_active(writer: &mut Writer, dir: &Path) -> Result<bool, JournalErr
 
 /// Opens all segment files of the directory, the oldest first.
 fn open_segments(dir: &Path, files: &dyn Files) -> Result<Vec<Arc<Segment>>, JournalError> {
-    let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let parent =
+        dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let paths = match files.list(dir) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => files.create_dir(dir).map(|()| Vec::new()),
         other => other,
@@ -149,8 +161,10 @@ fn open_segments(dir: &Path, files: &dyn Files) -> Result<Vec<Arc<Segment>>, Jou
     // The parent is synced even if the directory exists: a crash may have come between its creation
     // and its sync.
     files.sync_dir(parent).map_err(JournalError::io(parent))?;
-    let mut found: Vec<_> =
-        paths.into_iter().filter_map(|path| Some((segment::first_from_path(&path)?, path))).collect();
+    let mut found: Vec<_> = paths
+        .into_iter()
+        .filter_map(|path| Some((segment::first_from_path(&path)?, path)))
+        .collect();
     found.sort();
     let open = |(first, path): (Position, PathBuf)| {
         let file = files.open(&path).map_err(JournalError::io(&path))?;
@@ -167,7 +181,9 @@ fn check_chain(files: &Arc<dyn Files>, segments: &[Arc<Segment>]) -> Result<bool
         let (header, len) = read_header(files.as_ref(), segment)?;
         is_copy = match header {
             Header::Whole { copy } => copy,
-            Header::Unreadable => return Err(damage(segment, 0, "the segment's header is incomplete")),
+            Header::Unreadable => {
+                return Err(damage(segment, 0, "the segment's header is incomplete"));
+            }
             Header::Foreign(reason) => return Err(damage(segment, 0, reason)),
         };
         let end = segment.offset_of(next.first);
@@ -178,7 +194,10 @@ fn check_chain(files: &Arc<dyn Files>, segments: &[Arc<Segment>]) -> Result<bool
         // A crash can come between the last group and the cut of the unused space.
         let mut window = Window::new(Arc::clone(files), Arc::clone(segment), len);
         if window.end_of_content(end).map_err(JournalError::reading(&segment.path))?.is_some() {
-            let reason = format!("the segment goes on after the first position of the next segment, {}", next.first);
+            let reason = format!(
+                "the segment goes on after the first position of the next segment, {}",
+                next.first
+            );
             return Err(damage(segment, end, reason));
         }
     }
@@ -186,13 +205,18 @@ fn check_chain(files: &Arc<dyn Files>, segments: &[Arc<Segment>]) -> Result<bool
 }
 
 /// Checks all frames of the sealed segments that reach beyond `from`.
-fn check_frames(files: &Arc<dyn Files>, segments: &[Arc<Segment>], from: Option<Position>) -> Result<(), JournalError> {
+fn check_frames(
+    files: &Arc<dyn Files>,
+    segments: &[Arc<Segment>],
+    from: Option<Position>,
+) -> Result<(), JournalError> {
     let Some(from) = from else { return Ok(()) };
     for (segment, next) in segments.iter().zip(segments.iter().skip(1)) {
         if next.first <= from {
             continue;
         }
-        let mut window = Window::new(Arc::clone(files), Arc::clone(segment), segment.offset_of(next.first));
+        let mut window =
+            Window::new(Arc::clone(files), Arc::clone(segment), segment.offset_of(next.first));
         let (offset, bad) = walk(&mut window).map_err(JournalError::reading(&segment.path))?;
         if let Some(reason) = bad {
             return Err(damage(segment, offset, reason));
@@ -229,7 +253,10 @@ fn recover_last(files: &Arc<dyn Files>, segment: &Arc<Segment>) -> Result<Last, 
         Header::Unreadable => {
             // Nothing is appended before the header is synced. Without frames, the crash came
             // before this sync, and the segment is created again.
-            return match window.end_of_content(SEGMENT_HEADER_BYTES).map_err(JournalError::reading(&segment.path))? {
+            return match window
+                .end_of_content(SEGMENT_HEADER_BYTES)
+                .map_err(JournalError::reading(&segment.path))?
+            {
                 None => Ok(Last { end: segment.first, ..Last::none() }),
                 Some(_) => Err(damage(segment, 0, "the header is incomplete, but data follows it")),
             };
@@ -256,7 +283,7 @@ fn recover_last(files: &Arc<dyn Files>, segment: &Arc<Segment>) -> Result<Last, 
 /// Overwrites the bytes from `offset` to `len` with zeros, so that no stale frame can follow a new
 /// frame. Returns true if there was space for the zeros.
 fn cut_at(files: &dyn Files, segment: &Segment, offset: u64, len: u64) -> io::Result<bool> {
-    if sabotage::is_on(Switch::TailRepairOff) {
+    if failpoint::is_on(Switch::TailRepairOff) {
         return Ok(true);
     }
     files.set_len(&segment.file, offset)?;
@@ -304,7 +331,9 @@ pub(super) fn judge_end(window: &mut Window, offset: u64, copy: bool) -> io::Res
     let Some(content_end) = window.end_of_content(offset)? else { return Ok(BadEnd::Unwritten) };
     Ok(match window.find_frame(offset + 1, false)? {
         None => BadEnd::Cut(CutCause::TornGroup, content_end),
-        Some(_) if copy && is_copy_hole(window, offset)? => BadEnd::Cut(CutCause::CopyHole, content_end),
+        Some(_) if copy && is_copy_hole(window, offset)? => {
+            BadEnd::Cut(CutCause::CopyHole, content_end)
+        }
         Some(later) => BadEnd::Damage(later),
     })
 }
@@ -355,10 +384,15 @@ fn is_copy_hole(window: &mut Window, offset: u64) -> io::Result<bool> {
 }
 
 /// Returns the header of a segment, and the length of its file in bytes.
-pub(super) fn read_header(files: &dyn Files, segment: &Segment) -> Result<(Header, u64), JournalError> {
+pub(super) fn read_header(
+    files: &dyn Files,
+    segment: &Segment,
+) -> Result<(Header, u64), JournalError> {
     let mut bytes = [0; SEGMENT_HEADER_LEN];
     let facts = files.metadata(&segment.file).map_err(JournalError::io(&segment.path))?;
-    let got = files.read_at(&segment.file, &mut bytes, 0).map_err(JournalError::reading(&segment.path))?;
+    let got = files
+        .read_at(&segment.file, &mut bytes, 0)
+        .map_err(JournalError::reading(&segment.path))?;
     let header = segment::decode_header(bytes.get(..got).unwrap_or_default(), segment.first, facts);
     Ok((header, facts.len))
 }

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::fs;
 
 use super::*;
-use crate::journal::tests::{SMALL, Written, all, append, body, group_of, open_quick, open_small, segment_files};
+use crate::journal::tests::{
+    SMALL, Written, all, append, body, group_of, open_quick, open_small, segment_files,
+};
 use crate::journal::{AppendError, OsFiles, ReadError};
 
 /// Overwrites a file in place, so that the file stays an original.
@@ -122,7 +124,10 @@ fn torn_tail_is_cut_at_every_length() {
             let cause = report.cut.as_ref().map(|cut| cut.cause);
             assert_eq!(cause, is_torn.then_some(CutCause::TornGroup), "{cut}");
             if let Some(cut) = report.cut {
-                assert_eq!((cut.file.as_path(), cut.offset), (file.as_path(), (start + whole_frames * 88) as u64));
+                assert_eq!(
+                    (cut.file.as_path(), cut.offset),
+                    (file.as_path(), (start + whole_frames * 88) as u64)
+                );
                 // The bytes after the cut are zeros again, up to the full length.
                 let now = fs::read(file).unwrap();
                 assert_eq!(now.len(), bytes.len());
@@ -213,7 +218,10 @@ fn a_missing_segment_is_damage_that_names_the_positions() {
     let damage = damage_of(open_small(dir.path()));
     let gone = |file: &Path| segment::first_from_path(file).unwrap().0;
     assert_eq!(damage.file, files[0]);
-    assert_eq!(damage.reason, format!("the positions {} to {} are missing", gone(&files[1]), gone(&files[2]) - 1));
+    assert_eq!(
+        damage.reason,
+        format!("the positions {} to {} are missing", gone(&files[1]), gone(&files[2]) - 1)
+    );
 }
 
 #[test]
@@ -241,8 +249,13 @@ fn sealed_frames_are_checked_from_the_position_asked_for() {
     journal_of(dir.path(), &[1; 40], 300);
     let files = segment_files(dir.path());
     flip(&files[1], 200);
-    let open_from =
-        |from: u64| open(dir.path(), Arc::new(OsFiles), &Options { scan_from: Some(Position(from)), ..SMALL.clone() });
+    let open_from = |from: u64| {
+        open(
+            dir.path(),
+            Arc::new(OsFiles),
+            &Options { scan_from: Some(Position(from)), ..SMALL.clone() },
+        )
+    };
     let third = segment::first_from_path(&files[2]).unwrap().0;
     assert!(open_small(dir.path()).is_ok());
     assert!(open_from(third).is_ok());
@@ -293,7 +306,8 @@ fn a_damaged_header_with_frames_behind_it_is_damage() {
 fn a_copy_at_rest_has_everything_and_goes_on_in_a_new_segment() {
     let dir = tempfile::tempdir().unwrap();
     let written = journal_of(dir.path(), &[1; 20], 300).concat();
-    let before: Vec<_> = segment_files(dir.path()).iter().map(|file| fs::read(file).unwrap()).collect();
+    let before: Vec<_> =
+        segment_files(dir.path()).iter().map(|file| fs::read(file).unwrap()).collect();
     for file in segment_files(dir.path()) {
         replace_by_copy(&file, &fs::read(&file).unwrap());
     }
@@ -367,9 +381,14 @@ fn a_live_copy_holds_everything_up_to_its_begin() {
                 let copy = dir.path().join(file.file_name().unwrap());
                 fs::write(&copy, &bytes).unwrap();
                 let (_, reader, report) = open(dir.path(), Arc::new(OsFiles), &options)
-                    .unwrap_or_else(|e| panic!("{len} bytes, {begin}, {groups_per_page} a page: {e}"));
+                    .unwrap_or_else(|e| {
+                        panic!("{len} bytes, {begin}, {groups_per_page} a page: {e}")
+                    });
                 let frames = all(&reader).unwrap();
-                assert!(frames.starts_with(&written[begin]), "{len} bytes, {begin}, {groups_per_page} a page");
+                assert!(
+                    frames.starts_with(&written[begin]),
+                    "{len} bytes, {begin}, {groups_per_page} a page"
+                );
                 assert!(written[last].starts_with(&frames));
                 causes.insert(format!("{:?}", report.cut.map(|cut| cut.cause)));
                 drop(reader);
@@ -433,7 +452,10 @@ fn a_writer_after_recovery_refuses_nothing() {
     // A journal after a cut accepts groups up to the former size of the segment.
     let dir = tempfile::tempdir().unwrap();
     let groups = journal_of(dir.path(), &[1, 1], 70);
-    flip(&segment_files(dir.path())[0], usize::try_from(offset_in_first_segment(&groups[1][0])).unwrap() + 30);
+    flip(
+        &segment_files(dir.path())[0],
+        usize::try_from(offset_in_first_segment(&groups[1][0])).unwrap() + 30,
+    );
     let (mut writer, _, _) = open_small(dir.path()).unwrap();
     let rest = usize::try_from(4096 + 1 - writer.end().0).unwrap() - FRAME_HEADER_BYTES;
     let result: Result<_, AppendError> = append(&mut writer, &[body(9, rest)]);

@@ -1,6 +1,6 @@
 //! Repairing a damaged journal. Whole frames keep their positions, and a lost range becomes a hole,
 //! a frame of its own kind that readers skip. Called by rebuild while no server runs, with the
-//! findings of [`Survey`](super::Survey).
+//! findings of [`JournalScan`](super::Survey).
 //!
 //! A segment is rewritten beside the damaged file, synced, and takes its place in one step. Before
 //! this step the damaged file goes into a directory for damaged files. So a crash at any instant
@@ -14,8 +14,8 @@ use std::sync::Arc;
 use super::error::{Damage, JournalError};
 use super::files::Files;
 use super::frame::{FRAME_BYTES_MAX, FRAME_HEADER_BYTES, Group, Position};
+use super::scan::{Lost, SegmentFound};
 use super::segment::{self, SEGMENT_HEADER_BYTES, Segment, Window};
-use super::survey::{Lost, SegmentFound};
 
 /// Number of bytes that are copied at a time.
 const PORTION_BYTES: usize = 1 << 20;
@@ -48,8 +48,13 @@ pub struct Salvage<'a> {
 impl Salvage<'_> {
     /// Rewrites every segment that is damaged or has a torn end, and writes the beginning if it is
     /// missing. Returns the files that were set aside.
-    pub fn run(&self, beginning: Option<&Lost>, segments: &[SegmentFound]) -> Result<Vec<PathBuf>, JournalError> {
-        let damaged = segments.iter().filter(|found| !found.damages.is_empty() || found.tail.is_some());
+    pub fn run(
+        &self,
+        beginning: Option<&Lost>,
+        segments: &[SegmentFound],
+    ) -> Result<Vec<PathBuf>, JournalError> {
+        let damaged =
+            segments.iter().filter(|found| !found.damages.is_empty() || found.tail.is_some());
         let damaged: Vec<&SegmentFound> = damaged.collect();
         if let Some(newer) = damaged.iter().find(|found| found.unknown_format) {
             return Err(JournalError::Damage(Damage::new(&newer.path, 0, segment::UNKNOWN_FORMAT)));
@@ -76,7 +81,8 @@ impl Salvage<'_> {
 
     fn rewrite(&self, found: &SegmentFound) -> Result<PathBuf, JournalError> {
         let draft = draft_of(&found.path);
-        let damaged = self.files.open_to_read(&found.path).map_err(JournalError::io(&found.path))?;
+        let damaged =
+            self.files.open_to_read(&found.path).map_err(JournalError::io(&found.path))?;
         let file = self.begin(&draft, found.first)?;
         let mut kept_from = found.first;
         for lost in &found.damages {
@@ -87,7 +93,10 @@ impl Salvage<'_> {
         self.copy((&damaged, &found.path), (&file, &draft), found.first, kept_from..found.end)?;
         let aside = self.aside.join(found.path.file_name().unwrap_or_default());
         // A filesystem without hard links gets a copy.
-        let kept = self.files.link(&found.path, &aside).or_else(|_no_links| self.copy_aside(found, damaged, &aside));
+        let kept = self
+            .files
+            .link(&found.path, &aside)
+            .or_else(|_no_links| self.copy_aside(found, damaged, &aside));
         kept.and_then(|()| self.files.sync_dir(self.aside)).map_err(JournalError::io(&aside))?;
         self.put_in_place(&file, &draft, &found.path)?;
         Ok(aside)
@@ -110,26 +119,43 @@ impl Salvage<'_> {
         match all.checked_sub(note) {
             Some(bytes) if bytes == 0 || bytes >= FRAME_HEADER_BYTES as u64 => Ok(bytes),
             _ => {
-                let reason =
-                    format!("{all} bytes are lost there, too few for a frame in their place; {}", lost.damage.reason);
+                let reason = format!(
+                    "{all} bytes are lost there, too few for a frame in their place; {}",
+                    lost.damage.reason
+                );
                 Err(JournalError::Damage(Damage { reason, ..lost.damage.clone() }))
             }
         }
     }
 
-    fn write_hole(&self, file: &File, path: &Path, lost: &Lost, first: Position) -> Result<(), JournalError> {
+    fn write_hole(
+        &self,
+        file: &File,
+        path: &Path,
+        lost: &Lost,
+        first: Position,
+    ) -> Result<(), JournalError> {
         let mut left = self.hole_bytes(lost)?;
         let mut group = Group::new();
         let mut at = lost.from;
         if let Some(note) = self.note_at(at).filter(|_| lost.to > lost.from) {
-            let pushed = group.push(note.kind, note.version, |body| body.extend_from_slice(&note.body));
+            let pushed =
+                group.push(note.kind, note.version, |body| body.extend_from_slice(&note.body));
             pushed.map_err(|refused| JournalError::io(path)(io::Error::other(refused)))?;
         }
         while left > 0 || !group.is_empty() {
             // The remaining bytes must have room for a header.
-            let take = if left <= FRAME_BYTES_MAX { left } else { FRAME_BYTES_MAX - FRAME_HEADER_BYTES as u64 };
-            if let Some(body) = usize::try_from(take).ok().and_then(|take| take.checked_sub(FRAME_HEADER_BYTES)) {
-                group.push_hole(body).map_err(|refused| JournalError::io(path)(io::Error::other(refused)))?;
+            let take = if left <= FRAME_BYTES_MAX {
+                left
+            } else {
+                FRAME_BYTES_MAX - FRAME_HEADER_BYTES as u64
+            };
+            if let Some(body) =
+                usize::try_from(take).ok().and_then(|take| take.checked_sub(FRAME_HEADER_BYTES))
+            {
+                group
+                    .push_hole(body)
+                    .map_err(|refused| JournalError::io(path)(io::Error::other(refused)))?;
             }
             left -= take;
             let bytes = group.stamp(at, &mut Vec::new());
@@ -167,10 +193,12 @@ impl Salvage<'_> {
         let mut portion = vec![0; PORTION_BYTES];
         let mut at = positions.start;
         while at < positions.end {
-            let want = usize::try_from(positions.end.since(at)).map_or(PORTION_BYTES, |left| left.min(PORTION_BYTES));
+            let want = usize::try_from(positions.end.since(at))
+                .map_or(PORTION_BYTES, |left| left.min(PORTION_BYTES));
             let offset = SEGMENT_HEADER_BYTES + at.since(first);
             let bytes = portion.get_mut(..want).unwrap_or_default();
-            if self.files.read_at(from, bytes, offset).map_err(JournalError::io(from_path))? < want {
+            if self.files.read_at(from, bytes, offset).map_err(JournalError::io(from_path))? < want
+            {
                 return Err(JournalError::io(from_path)(io::ErrorKind::UnexpectedEof.into()));
             }
             self.files.write_all_at(to, bytes, offset).map_err(JournalError::io(to_path))?;

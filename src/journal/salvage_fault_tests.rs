@@ -10,11 +10,17 @@ use crate::journal::{JournalError, Options, open};
 const PAGE: u64 = 4096;
 
 /// Scans and salvages. Losses are added to `told` before anything is written.
-fn try_salvage(dir: &Path, aside: &str, files: &Arc<FaultyFiles>, told: &mut Vec<Lost>) -> Result<(), JournalError> {
+fn try_salvage(
+    dir: &Path,
+    aside: &str,
+    files: &Arc<FaultyFiles>,
+    told: &mut Vec<Lost>,
+) -> Result<(), JournalError> {
     let files: Arc<dyn Files> = Arc::<FaultyFiles>::clone(files);
-    let survey = Survey::open_with(dir, Arc::clone(&files))?;
-    let found: Result<Vec<_>, _> = (0..survey.len()).map(|number| survey.look(number, &mut |_| Ok(()))).collect();
-    let (found, beginning) = (found?, survey.missing_beginning());
+    let scan = JournalScan::open_with(dir, Arc::clone(&files))?;
+    let found: Result<Vec<_>, _> =
+        (0..scan.len()).map(|number| scan.look(number, &mut |_| Ok(()))).collect();
+    let (found, beginning) = (found?, scan.missing_beginning());
     told.extend(beginning.iter().chain(found.iter().flat_map(|found| &found.damages)).cloned());
     let aside = dir.join(aside);
     Salvage { dir, files, aside: &aside, notes: &[] }.run(beginning.as_ref(), &found).map(drop)
@@ -36,11 +42,16 @@ fn lose_page(segment: usize, page: u64) {
     let files = Arc::new(FaultyFiles::new());
     let written = paged(dir.path(), &files);
     let all_files = segment_files(dir.path());
-    let (file, first) = (&all_files[segment], segment::first_from_path(&all_files[segment]).unwrap());
+    let (file, first) =
+        (&all_files[segment], segment::first_from_path(&all_files[segment]).unwrap());
     let next = all_files.get(segment + 1).and_then(|next| segment::first_from_path(next));
     files.make_unreadable(file, page..page + 512).unwrap();
     let shared: Arc<dyn Files> = Arc::<FaultyFiles>::clone(&files);
-    let opened = open(dir.path(), shared, &Options { scan_from: Some(Position::FIRST), ..Options::default() });
+    let opened = open(
+        dir.path(),
+        shared,
+        &Options { scan_from: Some(Position::FIRST), ..Options::default() },
+    );
     assert!(matches!(opened, Err(JournalError::Damage(_))), "a server does not start on it");
     let mut lost = Vec::new();
     try_salvage(dir.path(), "aside", &files, &mut lost).unwrap();
@@ -69,7 +80,10 @@ fn each_page_that_cannot_be_read_is_named_as_damage_and_costs_the_frames_that_to
     let lens = segment_files(dir.path()).into_iter().map(|file| fs::metadata(file).unwrap().len());
     let lens: Vec<_> = lens.collect();
     assert_eq!(lens.len(), 3, "{lens:?}");
-    let pages = lens.iter().enumerate().flat_map(|(segment, len)| (0..*len).step_by(4096).map(move |at| (segment, at)));
+    let pages = lens
+        .iter()
+        .enumerate()
+        .flat_map(|(segment, len)| (0..*len).step_by(4096).map(move |at| (segment, at)));
     assert!(pages.map(|(segment, page)| lose_page(segment, page)).count() >= 24);
 }
 
@@ -84,7 +98,8 @@ fn damaged(dir: &Path) -> Vec<Written> {
         bytes[700..1_100].fill(0xa5);
         fs::write(file, bytes).unwrap();
     }
-    let (last, first) = (files.last().unwrap(), segment::first_from_path(files.last().unwrap()).unwrap());
+    let (last, first) =
+        (files.last().unwrap(), segment::first_from_path(files.last().unwrap()).unwrap());
     let mut bytes = fs::read(last).unwrap();
     let (position, _) = written.pop().unwrap();
     bytes[usize::try_from(64 + position.since(first) + 20).unwrap()] ^= 1;
@@ -95,14 +110,21 @@ fn damaged(dir: &Path) -> Vec<Written> {
 /// Asserts that every segment is unchanged, or is rewritten with the old file kept. The header
 /// differs, because it names its own file.
 fn assert_old_or_new(before: &Path, after: &Path, salvaged: &Path) {
-    for file in segment_files(after).iter().filter(|file| segment::first_from_path(file).is_some()) {
+    for file in segment_files(after).iter().filter(|file| segment::first_from_path(file).is_some())
+    {
         let name = file.file_name().unwrap();
-        let read = |dir: &Path| fs::read(dir.join(name)).ok().map(|bytes| bytes.get(64..).map(<[u8]>::to_vec));
+        let read = |dir: &Path| {
+            fs::read(dir.join(name)).ok().map(|bytes| bytes.get(64..).map(<[u8]>::to_vec))
+        };
         let now = read(after);
         if now != read(before) {
             assert_eq!(now, read(salvaged), "{} is neither as before nor salvaged", file.display());
             let kept = read(&after.join("aside"));
-            assert!(kept == read(before) || !before.join(name).exists(), "{} was not kept", file.display());
+            assert!(
+                kept == read(before) || !before.join(name).exists(),
+                "{} was not kept",
+                file.display()
+            );
         }
     }
 }
@@ -126,13 +148,24 @@ fn any_single_failed_operation_leaves_a_journal_that_the_next_try_makes_whole() 
             assert_old_or_new(dir.path(), copy.path(), salvaged.path());
             if first.is_ok() {
                 finished += 1;
-                assert_eq!(losses(copy.path()), [], "{fault:?} at operation {n}: not whole, but nothing was said");
+                assert_eq!(
+                    losses(copy.path()),
+                    [],
+                    "{fault:?} at operation {n}: not whole, but nothing was said"
+                );
             } else {
                 unfinished += 1;
-                try_salvage(copy.path(), "again", &Arc::new(FaultyFiles::new()), &mut told).unwrap();
+                try_salvage(copy.path(), "again", &Arc::new(FaultyFiles::new()), &mut told)
+                    .unwrap();
             }
-            let ranges = |lost: &[Lost]| lost.iter().map(|lost| (lost.from, lost.to)).collect::<BTreeSet<_>>();
-            assert_eq!(ranges(&told), ranges(&lost), "{fault:?} at operation {n}: what is lost was not told");
+            let ranges = |lost: &[Lost]| {
+                lost.iter().map(|lost| (lost.from, lost.to)).collect::<BTreeSet<_>>()
+            };
+            assert_eq!(
+                ranges(&told),
+                ranges(&lost),
+                "{fault:?} at operation {n}: what is lost was not told"
+            );
             let (_, reader, _) = open_small(copy.path()).unwrap();
             assert_kept(&written, &all(&reader).unwrap(), &lost);
             if files.is_armed() {

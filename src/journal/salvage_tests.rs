@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::*;
 use crate::journal::tests::{Written, all, append, body, open_small, segment_files};
-use crate::journal::{CutCause, OsFiles, Survey};
+use crate::journal::{CutCause, JournalScan, OsFiles};
 
 const SHAPES: [usize; 7] = [300, 20, 1, 900, 64, 0, 2_000];
 
@@ -18,9 +18,9 @@ fn written(dir: &Path, groups: usize) -> Vec<Written> {
 }
 
 fn look(dir: &Path) -> (Option<Lost>, Vec<SegmentFound>) {
-    let survey = Survey::open(dir).unwrap();
-    let found = (0..survey.len()).map(|number| survey.look(number, &mut |_| Ok(())).unwrap());
-    (survey.missing_beginning(), found.collect())
+    let scan = JournalScan::open(dir).unwrap();
+    let found = (0..scan.len()).map(|number| scan.look(number, &mut |_| Ok(())).unwrap());
+    (scan.missing_beginning(), found.collect())
 }
 
 fn losses(dir: &Path) -> Vec<Lost> {
@@ -32,7 +32,9 @@ fn losses(dir: &Path) -> Vec<Lost> {
 fn salvage(dir: &Path, notes: &[Note]) -> Vec<Written> {
     let (beginning, found) = look(dir);
     let aside = dir.join("aside");
-    Salvage { dir, files: Arc::new(OsFiles), aside: &aside, notes }.run(beginning.as_ref(), &found).unwrap();
+    Salvage { dir, files: Arc::new(OsFiles), aside: &aside, notes }
+        .run(beginning.as_ref(), &found)
+        .unwrap();
     assert_eq!(losses(dir), [], "nothing is damaged any more");
     let (_, reader, report) = open_small(dir).unwrap();
     assert_eq!(report.first, Position::FIRST);
@@ -49,8 +51,10 @@ fn copy_of(dir: &Path) -> tempfile::TempDir {
 
 /// Asserts that every frame outside the lost ranges is there, and no frame inside.
 fn assert_kept(written: &[Written], kept: &[Written], lost: &[Lost]) {
-    let is_lost = |position: Position| lost.iter().any(|lost| lost.from <= position && position < lost.to);
-    let expected: Vec<_> = written.iter().filter(|(position, _)| !is_lost(*position)).cloned().collect();
+    let is_lost =
+        |position: Position| lost.iter().any(|lost| lost.from <= position && position < lost.to);
+    let expected: Vec<_> =
+        written.iter().filter(|(position, _)| !is_lost(*position)).cloned().collect();
     assert_eq!(kept, expected);
 }
 
@@ -71,7 +75,10 @@ fn every_changed_byte_of_a_sealed_segment_costs_one_frame_at_most_and_is_named()
         assert_eq!(lost.len(), 1, "offset {offset}: {lost:?}");
         let Lost { damage, bytes, .. } = &lost[0];
         let place = u64::try_from(offset).unwrap();
-        assert!(damage.file == file && damage.offset <= place && place < damage.offset + bytes, "{offset}: {lost:?}");
+        assert!(
+            damage.file == file && damage.offset <= place && place < damage.offset + bytes,
+            "{offset}: {lost:?}"
+        );
         let kept = salvage(copy.path(), &[]);
         assert!(written.len() - kept.len() <= 1, "offset {offset}: {lost:?}");
         assert_kept(&written, &kept, &lost);
@@ -114,8 +121,11 @@ fn a_missing_segment_a_short_one_and_a_lost_header_are_bridged() {
             0 => fs::remove_file(file(0)).unwrap(),
             1 => fs::remove_file(file(1)).unwrap(),
             2 => fs::write(file(1), &fs::read(file(1)).unwrap()[..700]).unwrap(),
-            3 => fs::write(file(1), [&[0; 64], &fs::read(file(1)).unwrap()[64..]].concat()).unwrap(),
-            _ => fs::write(file(1), [&fs::read(file(1)).unwrap(), b"more".as_slice()].concat()).unwrap(),
+            3 => {
+                fs::write(file(1), [&[0; 64], &fs::read(file(1)).unwrap()[64..]].concat()).unwrap();
+            }
+            _ => fs::write(file(1), [&fs::read(file(1)).unwrap(), b"more".as_slice()].concat())
+                .unwrap(),
         }
         let lost = losses(copy.path());
         assert_eq!(lost.len(), 1, "case {case}: {lost:?}");
@@ -161,16 +171,22 @@ fn a_frame_that_its_reader_refuses_is_lost_like_a_damaged_one_and_a_note_takes_i
     let dir = tempfile::tempdir().unwrap();
     let written = written(dir.path(), 6);
     let refused = written[6].0;
-    let survey = Survey::open(dir.path()).unwrap();
+    let scan = JournalScan::open(dir.path()).unwrap();
     let mut judge = |frame: &crate::journal::Frame<'_>| {
         if frame.position == refused { Err("not a command".to_owned()) } else { Ok(()) }
     };
-    let found: Vec<_> = (0..survey.len()).map(|number| survey.look(number, &mut judge).unwrap()).collect();
+    let found: Vec<_> =
+        (0..scan.len()).map(|number| scan.look(number, &mut judge).unwrap()).collect();
     let note = Note { at: refused, kind: 9, version: 1, body: b"two".to_vec() };
     let aside = dir.path().join("aside");
-    Salvage { dir: dir.path(), files: Arc::new(OsFiles), aside: &aside, notes: std::slice::from_ref(&note) }
-        .run(None, &found)
-        .unwrap();
+    Salvage {
+        dir: dir.path(),
+        files: Arc::new(OsFiles),
+        aside: &aside,
+        notes: std::slice::from_ref(&note),
+    }
+    .run(None, &found)
+    .unwrap();
     let (_, reader, _) = open_small(dir.path()).unwrap();
     let mut expected = written.clone();
     expected[6].1 = note.body.clone();
@@ -178,7 +194,12 @@ fn a_frame_that_its_reader_refuses_is_lost_like_a_damaged_one_and_a_note_takes_i
     assert_eq!(reader.read(refused).unwrap().kind, 9);
     // A note that does not fit is refused before anything is written.
     let note = Note { body: vec![1; 890], ..note };
-    let again = Salvage { dir: dir.path(), files: Arc::new(OsFiles), aside: &dir.path().join("again"), notes: &[note] };
+    let again = Salvage {
+        dir: dir.path(),
+        files: Arc::new(OsFiles),
+        aside: &dir.path().join("again"),
+        notes: &[note],
+    };
     assert!(again.run(None, &found).is_err() && !dir.path().join("again").exists());
 }
 
@@ -192,9 +213,11 @@ fn a_hole_longer_than_a_frame_can_be_is_several_and_looking_changes_nothing() {
     let file = OsFiles.create_new(&path).unwrap();
     let header = segment::encode_header(far, OsFiles.metadata(&file).unwrap());
     OsFiles.write_all_at(&file, &header, 0).unwrap();
-    let before: Vec<_> = segment_files(dir.path()).iter().map(|file| fs::read(file).unwrap()).collect();
+    let before: Vec<_> =
+        segment_files(dir.path()).iter().map(|file| fs::read(file).unwrap()).collect();
     let lost = losses(dir.path());
-    let after: Vec<_> = segment_files(dir.path()).iter().map(|file| fs::read(file).unwrap()).collect();
+    let after: Vec<_> =
+        segment_files(dir.path()).iter().map(|file| fs::read(file).unwrap()).collect();
     assert!(before == after, "looking changed a file");
     assert_eq!(lost.len(), 1);
     assert_eq!(salvage(dir.path(), &[]), written);

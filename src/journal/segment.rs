@@ -154,7 +154,8 @@ pub(super) fn decode_header(bytes: &[u8], first: Position, facts: FileFacts) -> 
     if header[8..16] != first.0.to_be_bytes() {
         return Header::Foreign("the segment's header and name disagree on its first position");
     }
-    let original = header[16..24] == facts.device.to_be_bytes() && header[24..32] == facts.inode.to_be_bytes();
+    let original =
+        header[16..24] == facts.device.to_be_bytes() && header[24..32] == facts.inode.to_be_bytes();
     Header::Whole { copy: !original }
 }
 
@@ -221,7 +222,9 @@ impl Window {
         self.start = offset;
         let target = self.buffer.get_mut(..size).unwrap_or_default();
         self.filled = match self.files.read_at(&self.segment.file, target, offset) {
-            Err(error) if self.unreadable.is_some() && is_unreadable(&error) => self.fill_by_page(size, offset)?,
+            Err(error) if self.unreadable.is_some() && is_unreadable(&error) => {
+                self.fill_by_page(size, offset)?
+            }
             other => other?,
         };
         Ok(())
@@ -232,7 +235,8 @@ impl Window {
         let mut filled = 0;
         while filled < size {
             let at = offset + filled as u64;
-            let want = usize::try_from(PAGE_BYTES - at % PAGE_BYTES).map_or(size, |rest| rest.min(size - filled));
+            let want = usize::try_from(PAGE_BYTES - at % PAGE_BYTES)
+                .map_or(size, |rest| rest.min(size - filled));
             let page = self.buffer.get_mut(filled..filled + want).unwrap_or_default();
             match self.files.read_at(&self.segment.file, page, at) {
                 Ok(got) if got < want => return Ok(filled + got),

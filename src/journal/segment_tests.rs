@@ -43,8 +43,12 @@ fn only_a_segment_name_is_taken_for_one() {
     let path = path_of(Path::new("d"), Position(65_793));
     assert_eq!(path, Path::new("d/00000000000000065793.seg"));
     assert_eq!(first_from_path(&path), Some(Position(65_793)));
-    for other in ["d/1.seg", "d/00000000000000000000.seg", "d/00000000000000065793.seg~", "d/+0000000000000065793.seg"]
-    {
+    for other in [
+        "d/1.seg",
+        "d/00000000000000000000.seg",
+        "d/00000000000000065793.seg~",
+        "d/+0000000000000065793.seg",
+    ] {
         assert_eq!(first_from_path(Path::new(other)), None, "{other}");
     }
 }

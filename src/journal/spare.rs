@@ -45,7 +45,10 @@ pub struct SpareMaker {
 pub(super) fn pair(dir: PathBuf, files: Arc<dyn Files>) -> (Spares, SpareMaker) {
     let (requests, asked) = bounded(1);
     let (made, ready) = bounded(1);
-    (Spares { requests, ready, asked: false }, SpareMaker { dir, files, requests: asked, ready: made })
+    (
+        Spares { requests, ready, asked: false },
+        SpareMaker { dir, files, requests: asked, ready: made },
+    )
 }
 
 impl Spares {

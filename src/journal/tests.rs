@@ -19,7 +19,10 @@ pub(super) fn open_small(dir: &Path) -> Result<(Writer, Reader, OpenReport), Jou
     open(dir, Arc::new(OsFiles), &SMALL)
 }
 
-pub(super) fn open_faulty(dir: &Path, files: &Arc<FaultyFiles>) -> Result<(Writer, Reader, OpenReport), JournalError> {
+pub(super) fn open_faulty(
+    dir: &Path,
+    files: &Arc<FaultyFiles>,
+) -> Result<(Writer, Reader, OpenReport), JournalError> {
     let files: Arc<dyn Files> = Arc::<FaultyFiles>::clone(files);
     open(dir, files, &SMALL)
 }
@@ -72,7 +75,10 @@ pub(super) fn segment_files(dir: &Path) -> Vec<PathBuf> {
 fn what_was_appended_is_read_again_in_order_and_by_position() {
     let dir = tempfile::tempdir().unwrap();
     let (mut writer, reader, report) = open_small(dir.path()).unwrap();
-    assert_eq!((report.segments, report.end, report.cut, report.is_copy), (1, Position::FIRST, None, false));
+    assert_eq!(
+        (report.segments, report.end, report.cut, report.is_copy),
+        (1, Position::FIRST, None, false)
+    );
     let mut written = Vec::new();
     for n in 0..50 {
         let bodies = [body(n, n * 7), body(n + 100, 300)];
@@ -114,16 +120,23 @@ fn segments_follow_each_other_without_a_gap() {
     for pair in segments.windows(2) {
         assert_eq!(pair[0].end, pair[1].first);
         assert!(pair[0].sealed);
-        assert_eq!(fs::metadata(&pair[0].path).unwrap().len(), 64 + pair[0].end.0 - pair[0].first.0);
+        assert_eq!(
+            fs::metadata(&pair[0].path).unwrap().len(),
+            64 + pair[0].end.0 - pair[0].first.0
+        );
     }
     let last = segments.last().unwrap();
     assert!(!last.sealed);
     assert_eq!(fs::metadata(&last.path).unwrap().len(), 64 + 4096);
-    let lens = segment_files(dir.path()).iter().map(|path| fs::metadata(path).unwrap().len()).sum::<u64>();
+    let lens =
+        segment_files(dir.path()).iter().map(|path| fs::metadata(path).unwrap().len()).sum::<u64>();
     assert_eq!(reader.bytes_on_disk().unwrap(), lens);
     // Reading segment by segment gives the same frames as reading all at once.
-    let by_segment: Vec<_> =
-        segments.iter().flat_map(|segment| reader.scan_segment(segment.first).unwrap()).map(Result::unwrap).collect();
+    let by_segment: Vec<_> = segments
+        .iter()
+        .flat_map(|segment| reader.scan_segment(segment.first).unwrap())
+        .map(Result::unwrap)
+        .collect();
     let at_once: Vec<_> = reader.scan(Position::FIRST, None).unwrap().map(Result::unwrap).collect();
     assert_eq!(by_segment, at_once);
     assert!(by_segment.iter().step_by(2).all(|frame| frame.group_first));
@@ -228,7 +241,10 @@ fn no_space_for_a_segment_is_survived() {
     // Sealing takes two operations. Then come create, allocate, metadata and header.
     for n in [3, 2, 4] {
         files.fail_at(n, Fault::NoSpace);
-        assert!(matches!(append(&mut writer, &[body(2, 3000)]), Err(AppendError::NoSpace(_))), "operation {n}");
+        assert!(
+            matches!(append(&mut writer, &[body(2, 3000)]), Err(AppendError::NoSpace(_))),
+            "operation {n}"
+        );
         assert_eq!(segment_files(dir.path()).len(), 1);
         assert_eq!(all(&reader).unwrap(), written);
         assert!(reader.segments()[0].sealed);
@@ -301,7 +317,8 @@ fn files_are_for_their_owner_only() {
 fn a_scan_goes_on_behind_damage() {
     let dir = tempfile::tempdir().unwrap();
     let (mut writer, reader, _) = open_small(dir.path()).unwrap();
-    let written: Vec<_> = (0..30).flat_map(|n| append(&mut writer, &[body(n, 300)]).unwrap()).collect();
+    let written: Vec<_> =
+        (0..30).flat_map(|n| append(&mut writer, &[body(n, 300)]).unwrap()).collect();
     let path = &segment_files(dir.path())[0];
     let mut bytes = fs::read(path).unwrap();
     bytes[64 + 318 * 2 + 30] ^= 1;

@@ -72,7 +72,9 @@ impl Watch {
         // calls of the system.
         let is_odd = |segment: &Arc<Segment>| judge(segment).is_some();
         let segment = self.some().into_iter().find(is_odd);
-        if let Some((segment, change)) = segment.and_then(|segment| judge(&segment).map(|change| (segment, change))) {
+        if let Some((segment, change)) =
+            segment.and_then(|segment| judge(&segment).map(|change| (segment, change)))
+        {
             return strayed(&segment, change);
         }
         let segment = self.without_last_group()?;
@@ -83,7 +85,8 @@ impl Watch {
         let segments = self.shared.segments();
         let (older, last) = segments.split_at(segments.len().saturating_sub(2));
         let from = if self.next < older.len() { self.next } else { 0 };
-        let chosen: Vec<_> = last.iter().chain(older.iter().skip(from).take(OLDER_AT_ONCE)).cloned().collect();
+        let chosen: Vec<_> =
+            last.iter().chain(older.iter().skip(from).take(OLDER_AT_ONCE)).cloned().collect();
         self.next = from.saturating_add(OLDER_AT_ONCE);
         chosen
     }
@@ -92,9 +95,11 @@ impl Watch {
     /// reported by its readers.
     fn without_last_group(&self) -> Option<Arc<Segment>> {
         let position = self.shared.last_group()?;
-        let segment = self.shared.segments().iter().rfind(|segment| segment.first <= position).cloned()?;
+        let segment =
+            self.shared.segments().iter().rfind(|segment| segment.first <= position).cloned()?;
         let mut header = [0; FRAME_HEADER_BYTES];
-        let read = self.shared.files.read_at(&segment.file, &mut header, segment.offset_of(position));
+        let read =
+            self.shared.files.read_at(&segment.file, &mut header, segment.offset_of(position));
         let is_there = read.map_or(true, |_| frame::claimed_bytes(&header, position).is_ok());
         (!is_there).then_some(segment)
     }
@@ -115,10 +120,16 @@ fn judge(segment: &Segment) -> Option<Change> {
             io::ErrorKind::PermissionDenied => Some(Change::Denied(error)),
             _ => None,
         },
-        Ok(named) if (named.dev(), named.ino()) != (held.dev(), held.ino()) => Some(Change::Replaced),
+        Ok(named) if (named.dev(), named.ino()) != (held.dev(), held.ino()) => {
+            Some(Change::Replaced)
+        }
         Ok(named) if named.len() != was => Some(Change::Length { is: named.len(), was }),
-        Ok(_) => match access(&segment.path, Access::READ_OK | Access::WRITE_OK).map_err(io::Error::from) {
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Some(Change::Denied(error)),
+        Ok(_) => match access(&segment.path, Access::READ_OK | Access::WRITE_OK)
+            .map_err(io::Error::from)
+        {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                Some(Change::Denied(error))
+            }
             _ => None,
         },
     };

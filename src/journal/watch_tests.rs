@@ -11,12 +11,15 @@ const SEGMENT_BYTES: u64 = 16 << 10;
 
 fn journal(dir: &TempDir) -> (Writer, Reader) {
     let options = Options { segment_bytes: SEGMENT_BYTES, scan_from: None };
-    let (writer, reader, _) = open(&dir.path().join("journal"), Arc::new(OsFiles), &options).unwrap();
+    let (writer, reader, _) =
+        open(&dir.path().join("journal"), Arc::new(OsFiles), &options).unwrap();
     (writer, reader)
 }
 
 fn append(writer: &mut Writer, count: usize) {
-    (0..count).try_for_each(|number| append_group(writer, &[body(number, 1_000)]).map(drop)).unwrap();
+    (0..count)
+        .try_for_each(|number| append_group(writer, &[body(number, 1_000)]).map(drop))
+        .unwrap();
 }
 
 /// Returns the change reported by the watch.
@@ -39,9 +42,18 @@ fn whatever_is_done_to_a_segment_is_noticed() {
             },
             "Replaced",
         ),
-        (|path| OpenOptions::new().write(true).open(path).unwrap().set_len(100).unwrap(), "Length { is: 100"),
-        (|path| OpenOptions::new().write(true).open(path).unwrap().set_len(0).unwrap(), "Length { is: 0"),
-        (|path| OpenOptions::new().write(true).open(path).unwrap().set_len(1 << 20).unwrap(), "Length { is: 1048576"),
+        (
+            |path| OpenOptions::new().write(true).open(path).unwrap().set_len(100).unwrap(),
+            "Length { is: 100",
+        ),
+        (
+            |path| OpenOptions::new().write(true).open(path).unwrap().set_len(0).unwrap(),
+            "Length { is: 0",
+        ),
+        (
+            |path| OpenOptions::new().write(true).open(path).unwrap().set_len(1 << 20).unwrap(),
+            "Length { is: 1048576",
+        ),
     ];
     for (harm, expected) in harms {
         for place in 0..4 {
@@ -77,7 +89,8 @@ fn what_was_cut_off_is_not_sealed_as_if_it_were_whole() {
     append(&mut writer, 3);
     let path = reader.segments()[0].path.clone();
     OpenOptions::new().write(true).open(&path).unwrap().set_len(0).unwrap();
-    let refused = (0..50).find_map(|number| append_group(&mut writer, &[body(number, 1_000)]).err()).unwrap();
+    let refused =
+        (0..50).find_map(|number| append_group(&mut writer, &[body(number, 1_000)]).err()).unwrap();
     let said = refused.to_string();
     assert!(matches!(refused, AppendError::Fatal(_)), "{said}");
     assert!(said.contains(path.to_str().unwrap()) && said.contains("bytes long"), "{said}");

@@ -11,7 +11,7 @@ use super::frame::{Group, Position};
 use super::reader::Shared;
 use super::segment::{self, SEGMENT_HEADER_BYTES, Segment, SegmentInfo};
 use super::spare::{self, SpareMaker, Spares};
-use crate::base::sabotage::{self, Switch};
+use crate::base::failpoint::{self, Switch};
 
 /// Groups of this average size need no segment of zeros: with batches of 100 events of 1 KiB, the
 /// thread that makes spares took a fifth of the processor.
@@ -45,7 +45,16 @@ pub(super) struct Active {
 impl Writer {
     pub(super) fn new(shared: Arc<Shared>, segment_bytes: u64, active: Option<Active>) -> Self {
         let end = shared.end();
-        Self { shared, segment_bytes, active, spares: None, end, groups: (0, 0), failed: None, positions: Vec::new() }
+        Self {
+            shared,
+            segment_bytes,
+            active,
+            spares: None,
+            end,
+            groups: (0, 0),
+            failed: None,
+            positions: Vec::new(),
+        }
     }
 
     /// Returns the position at which the next group will begin.
@@ -72,12 +81,12 @@ impl Writer {
         let segment = self.segment_with_room(group.bytes() as u64)?;
         let bytes = group.stamp(self.end, &mut self.positions);
         let (files, offset) = (&self.shared.files, segment.offset_of(self.end));
-        let written = sabotage::write(&segment.file, bytes, offset)
+        let written = failpoint::write(&segment.file, bytes, offset)
             .unwrap_or_else(|| files.write_all_at(&segment.file, bytes, offset))
             .and_then(|()| files.sync_data(&segment.file));
-        self.or_fail(
-            written.or_else(|error| if sabotage::is_on(Switch::IgnoreFailedSync) { Ok(()) } else { Err(error) }),
-        )?;
+        self.or_fail(written.or_else(|error| {
+            if failpoint::is_on(Switch::IgnoreFailedSync) { Ok(()) } else { Err(error) }
+        }))?;
         let from = self.end;
         self.end = from.plus(group.bytes() as u64);
         self.groups = (self.groups.0 + 1, self.groups.1 + group.bytes() as u64);
@@ -91,7 +100,9 @@ impl Writer {
     fn ask_for_spare(&mut self) {
         let (Some(active), Some(spares)) = (&self.active, &mut self.spares) else { return };
         let (groups, bytes) = self.groups;
-        if active.room_end.since(self.end) < self.segment_bytes / 4 && bytes < groups * LARGE_GROUP_BYTES {
+        if active.room_end.since(self.end) < self.segment_bytes / 4
+            && bytes < groups * LARGE_GROUP_BYTES
+        {
             spares.ask(SEGMENT_HEADER_BYTES + self.segment_bytes);
         }
     }
@@ -146,7 +157,8 @@ impl Writer {
         segment.length_is(len);
         segment.mark_sealed();
         self.drop_cache_behind();
-        tracing::debug!(segment = %segment.path.display(), end = %self.end, "the segment is complete");
+        tracing::debug!(segment = %segment.path.display(), end = %self.end, "the segment is \
+            complete");
         Ok(())
     }
 
@@ -155,9 +167,13 @@ impl Writer {
     /// of others.
     fn drop_cache_behind(&self) {
         let segments = self.shared.segments();
-        let Some(behind) = segments.len().checked_sub(2).and_then(|place| segments.get(place)) else { return };
+        let Some(behind) = segments.len().checked_sub(2).and_then(|place| segments.get(place))
+        else {
+            return;
+        };
         if let Err(error) = self.shared.files.drop_cache(&behind.file) {
-            tracing::debug!(%error, segment = %behind.path.display(), "the kernel keeps the segment in memory");
+            tracing::debug!(%error, segment = %behind.path.display(), "the kernel keeps the \
+                segment in memory");
         }
     }
 
@@ -181,7 +197,8 @@ impl Writer {
 
     fn make_next(&mut self, room: u64) -> Result<Arc<Segment>, AppendError> {
         let path = segment::path_of(&self.shared.dir, self.end);
-        let spare = self.spares.as_mut().and_then(|spares| spares.take(SEGMENT_HEADER_BYTES + room));
+        let spare =
+            self.spares.as_mut().and_then(|spares| spares.take(SEGMENT_HEADER_BYTES + room));
         let named = match spare {
             Some(spare) => self.name_spare(&spare, &path)?,
             None => None,
@@ -245,7 +262,11 @@ impl Writer {
         let files = Arc::clone(&self.shared.files);
         let len = SEGMENT_HEADER_BYTES + room;
         let is_first = self.end == Position::FIRST;
-        let made = if is_first { spare::fill(files.as_ref(), file, len) } else { files.allocate(file, len) };
+        let made = if is_first {
+            spare::fill(files.as_ref(), file, len)
+        } else {
+            files.allocate(file, len)
+        };
         self.or_no_space(made)?;
         self.write_header(file)?;
         self.or_fail(files.sync_dir(&self.shared.dir))
@@ -262,7 +283,9 @@ impl Writer {
 
     fn refuse_after_failure(&self) -> Result<(), AppendError> {
         match &self.failed {
-            Some(cause) => Err(AppendError::Fatal(io::Error::other(format!("an operation failed before: {cause}")))),
+            Some(cause) => Err(AppendError::Fatal(io::Error::other(format!(
+                "an operation failed before: {cause}"
+            )))),
             None => Ok(()),
         }
     }
@@ -292,7 +315,9 @@ fn whole(segment: &Segment) -> io::Result<()> {
     let (is, path) = (segment.file.metadata()?.len(), segment.path.display());
     match segment.length().filter(|was| *was != is) {
         None => Ok(()),
-        Some(was) => Err(io::Error::other(format!("{path} is {is} bytes long, but was made {was} bytes long"))),
+        Some(was) => Err(io::Error::other(format!(
+            "{path} is {is} bytes long, but was made {was} bytes long"
+        ))),
     }
 }
 

@@ -114,20 +114,29 @@ impl Damping {
             let waits = |place: &&mut Place| {
                 // Lines of the HTTP library appear only in summaries, and the first summary should
                 // not wait.
-                let is_over = now.saturating_duration_since(place.since) >= SECOND || place.told == 0;
+                let is_over =
+                    now.saturating_duration_since(place.since) >= SECOND || place.told == 0;
                 place.left_out > 0 && is_over
             };
             let tell = |place: &mut Place| {
                 // At a limit of one line, the summary itself is the line of the new second.
-                (place.since, place.told) = (now, u32::from(lines_a_second(place.metadata) == Some(1)));
-                (place.metadata, std::mem::take(&mut place.left_out), std::mem::take(&mut place.sample))
+                (place.since, place.told) =
+                    (now, u32::from(lines_a_second(place.metadata) == Some(1)));
+                (
+                    place.metadata,
+                    std::mem::take(&mut place.left_out),
+                    std::mem::take(&mut place.sample),
+                )
             };
             places.values_mut().filter(waits).map(tell).collect::<Vec<_>>()
         };
         for (metadata, count, sample) in due {
             tell(metadata, count, &sample);
         }
-        LeftOut { lines: self.0.lines.load(Ordering::Relaxed), http: self.0.http.load(Ordering::Relaxed) }
+        LeftOut {
+            lines: self.0.lines.load(Ordering::Relaxed),
+            http: self.0.http.load(Ordering::Relaxed),
+        }
     }
 }
 
@@ -136,11 +145,14 @@ fn tell(metadata: &Metadata<'_>, count: u64, sample: &str) {
     if is_of_http_library(metadata) {
         tracing::warn!(target: OWN, count, sample, "input arrived that is not HTTP");
     } else if *metadata.level() == Level::ERROR {
-        tracing::error!(target: OWN, count, of, sample, "repeated lines were left out; the first of them is shown");
+        tracing::error!(target: OWN, count, of, sample, "repeated lines were left out; the first \
+            of them is shown");
     } else if *metadata.level() == Level::WARN {
-        tracing::warn!(target: OWN, count, of, sample, "repeated lines were left out; the first of them is shown");
+        tracing::warn!(target: OWN, count, of, sample, "repeated lines were left out; the first \
+            of them is shown");
     } else {
-        tracing::info!(target: OWN, count, of, sample, "repeated lines were left out; the first of them is shown");
+        tracing::info!(target: OWN, count, of, sample, "repeated lines were left out; the first \
+            of them is shown");
     }
 }
 
@@ -178,7 +190,9 @@ impl Text {
         let name = if name == "message" { String::new() } else { format!("{name}=") };
         let written = write!(self.0, "{separator}{name}{value}");
         debug_assert!(written.is_ok(), "a text takes everything");
-        let end = (0..=SAMPLE_BYTES_MAX.min(self.0.len())).rev().find(|end| self.0.is_char_boundary(*end));
+        let end = (0..=SAMPLE_BYTES_MAX.min(self.0.len()))
+            .rev()
+            .find(|end| self.0.is_char_boundary(*end));
         self.0.truncate(end.unwrap_or(0));
     }
 }
@@ -222,7 +236,8 @@ mod tests {
         }
         let kept = Kept::default();
         let writer = kept.clone();
-        let lines = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(move || writer.clone());
+        let lines =
+            tracing_subscriber::fmt::layer().with_ansi(false).with_writer(move || writer.clone());
         let subscriber = tracing_subscriber::registry().with(damping.clone()).with(lines);
         tracing::subscriber::with_default(subscriber, work);
         let text = kept.0.lock().unwrap().clone();
@@ -234,7 +249,9 @@ mod tests {
         let damping = Damping::default();
         let later = |seconds| Instant::now() + Duration::from_secs(seconds);
         let text = logged(&damping, || {
-            (0..1_000).for_each(|number| tracing::info!(target: FLOODS, number, address = "192.0.2.1", "refused"));
+            (0..1_000).for_each(
+                |number| tracing::info!(target: FLOODS, number, address = "192.0.2.1", "refused"),
+            );
             damping.tick(Instant::now());
             damping.tick(later(1));
             damping.tick(later(2));
@@ -251,13 +268,17 @@ mod tests {
         let text = logged(&damping, || {
             peer::set(Some("192.0.2.7:4711".parse().unwrap()));
             for _ in 0..500 {
-                tracing::error!(target: "actix_http::h1::dispatcher", "stream error: request parse error");
+                tracing::error!(target: "actix_http::h1::dispatcher", "stream error: request \
+                    parse error");
             }
             assert_eq!(damping.tick(Instant::now()), LeftOut { lines: 500, http: 500 });
         });
         assert_eq!(text.lines().count(), 1, "{text}");
         assert!(text.contains("count=500") && text.contains("192.0.2.7"), "{text}");
-        assert!(text.contains("WARN") && !text.contains("ERROR"), "a client's mistake is no error of ours: {text}");
+        assert!(
+            text.contains("WARN") && !text.contains("ERROR"),
+            "a client's mistake is no error of ours: {text}"
+        );
     }
 
     #[test]

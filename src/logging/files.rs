@@ -43,7 +43,8 @@ impl Name {
     fn parse(name: &str) -> Option<Self> {
         let rest = name.strip_prefix(PREFIX)?.strip_suffix(SUFFIX)?;
         let (day, number) = rest.split_once('.').map_or((rest, "0"), |(day, number)| (day, number));
-        let is_day = day.len() == 10 && day.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
+        let is_day =
+            day.len() == 10 && day.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
         is_day.then_some(())?;
         Some(Self { day: day.to_owned(), number: number.parse().ok()? })
     }
@@ -62,7 +63,11 @@ impl Files {
     ///
     /// # Errors
     /// The path that cannot be used, and the cause.
-    pub(super) fn open(directory: &Path, file_bytes_max: u64, files_max: usize) -> Result<Self, (PathBuf, io::Error)> {
+    pub(super) fn open(
+        directory: &Path,
+        file_bytes_max: u64,
+        files_max: usize,
+    ) -> Result<Self, (PathBuf, io::Error)> {
         Self::open_at(directory, (file_bytes_max, files_max), Clock::system())
     }
 
@@ -73,7 +78,8 @@ impl Files {
     ) -> Result<Self, (PathBuf, io::Error)> {
         fs::create_dir_all(directory).map_err(|cause| (directory.to_owned(), cause))?;
         let current = open_last(directory, today(&clock))?;
-        let files = Self { directory: directory.to_owned(), file_bytes_max, kept_max, clock, current };
+        let files =
+            Self { directory: directory.to_owned(), file_bytes_max, kept_max, clock, current };
         files.remove_oldest();
         Ok(files)
     }
@@ -150,7 +156,9 @@ fn names(directory: &Path) -> io::Result<Vec<Name>> {
 }
 
 fn today(clock: &Clock) -> String {
-    let now = i64::try_from(clock.now_ms()).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+    let now = i64::try_from(clock.now_ms())
+        .ok()
+        .and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
     now.unwrap_or_default().strftime("%Y-%m-%d").to_string()
 }
 
@@ -162,9 +170,12 @@ mod tests {
     const DAY_MS: u64 = 86_400_000;
 
     fn there(directory: &Path) -> Vec<(String, u64)> {
-        let mut there: Vec<_> = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap()).collect();
+        let mut there: Vec<_> =
+            fs::read_dir(directory).unwrap().map(|entry| entry.unwrap()).collect();
         there.sort_by_key(fs::DirEntry::file_name);
-        let facts = |entry: &fs::DirEntry| (entry.file_name().into_string().unwrap(), entry.metadata().unwrap().len());
+        let facts = |entry: &fs::DirEntry| {
+            (entry.file_name().into_string().unwrap(), entry.metadata().unwrap().len())
+        };
         there.iter().map(facts).collect()
     }
 
@@ -180,18 +191,25 @@ mod tests {
             files.write_all(&line).unwrap();
         }
         let day = today(&clock);
-        let expected = [(format!("triggerd.{day}.1.log"), 80), (format!("triggerd.{day}.2.log"), 40)];
+        let expected =
+            [(format!("triggerd.{day}.1.log"), 80), (format!("triggerd.{day}.2.log"), 40)];
         let found = there(&logs);
         assert!(expected.iter().all(|it| found.contains(it)) && found.len() == 3, "{found:?}");
         drop(files);
         let mut files = open();
         files.write_all(&line).unwrap();
-        assert!(there(&logs).contains(&(format!("triggerd.{day}.2.log"), 80)), "it goes on where it was");
+        assert!(
+            there(&logs).contains(&(format!("triggerd.{day}.2.log"), 80)),
+            "it goes on where it was"
+        );
         clock.set_ms(NOON + DAY_MS);
         for _ in 0..30 {
             files.write_all(&line).unwrap();
             let found = there(&logs);
-            assert!(found.len() <= 3 && found.iter().map(|(_, bytes)| bytes).sum::<u64>() <= 300, "{found:?}");
+            assert!(
+                found.len() <= 3 && found.iter().map(|(_, bytes)| bytes).sum::<u64>() <= 300,
+                "{found:?}"
+            );
         }
         files.write_all(&[b'y'; 500]).unwrap();
         assert!(there(&logs).iter().any(|(_, bytes)| *bytes == 500), "a line is never cut");
@@ -211,7 +229,10 @@ mod tests {
             clock.set_ms(if turn % 8 < 4 { NOON } else { NOON + DAY_MS });
             files.write_all(&[b'x'; 60]).unwrap();
             let found = there(logs);
-            assert!(found.len() <= 3 && found.iter().all(|(_, bytes)| *bytes <= 100), "{turn}: {found:?}");
+            assert!(
+                found.len() <= 3 && found.iter().all(|(_, bytes)| *bytes <= 100),
+                "{turn}: {found:?}"
+            );
             if turn % 5 == 0 {
                 files = Files::open_at(logs, (100, 3), clock.clone()).unwrap();
             }

@@ -85,7 +85,10 @@ impl CloudEvent {
 
     /// Returns roughly how many bytes the attributes take.
     pub fn bytes_len(&self) -> usize {
-        self.attributes.iter().map(|(name, value)| name.len().saturating_add(value.bytes_len())).sum()
+        self.attributes
+            .iter()
+            .map(|(name, value)| name.len().saturating_add(value.bytes_len()))
+            .sum()
     }
 }
 

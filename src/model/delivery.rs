@@ -86,7 +86,12 @@ impl AttemptError {
             return self;
         }
         let status = status.unwrap_or(0);
-        Self { detail: format!("the receiver answered {status}, a redirect; redirects are not followed"), ..self }
+        Self {
+            detail: format!(
+                "the receiver answered {status}, a redirect; redirects are not followed"
+            ),
+            ..self
+        }
     }
 }
 
@@ -218,7 +223,8 @@ pub enum DeliveryStatus {
 
 impl DeliveryStatus {
     /// Every status, in the order of the enum.
-    pub const ALL: [Self; 5] = [Self::Pending, Self::Retrying, Self::Delivered, Self::Dead, Self::Canceled];
+    pub const ALL: [Self; 5] =
+        [Self::Pending, Self::Retrying, Self::Delivered, Self::Dead, Self::Canceled];
 
     /// The name of the status in the API.
     pub fn name(self) -> &'static str {

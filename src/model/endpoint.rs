@@ -74,7 +74,8 @@ impl FromStr for TypePattern {
         if is_visible(words) && !words.contains(OF_PATTERNS) {
             Ok(Self(text.to_owned()))
         } else {
-            Err("must be an event type such as `order.created`, or one ending in `.*` such as `order.*`")
+            Err("must be an event type such as `order.created`, or one ending in `.*` such as \
+                 `order.*`")
         }
     }
 }
@@ -251,8 +252,8 @@ pub struct EndpointSettings {
 }
 
 impl EndpointSettings {
-    /// Returns the URL without its query, which often holds tokens. The URL of an endpoint never has
-    /// a user or a password.
+    /// Returns the URL without its query, which often holds tokens. The URL of an endpoint never
+    /// has a user or a password.
     pub fn url_without_query(&self) -> &str {
         self.url.split(['?', '#']).next().unwrap_or_default()
     }
@@ -290,7 +291,12 @@ pub struct Endpoint {
 
 impl Endpoint {
     /// Creates an enabled endpoint.
-    pub fn new(id: EndpointId, settings: EndpointSettings, secret: SealedSecret, now: Timestamp) -> Self {
+    pub fn new(
+        id: EndpointId,
+        settings: EndpointSettings,
+        secret: SealedSecret,
+        now: Timestamp,
+    ) -> Self {
         Self {
             id,
             settings,
@@ -310,8 +316,11 @@ impl Endpoint {
 
     /// Returns the secrets that sign at `now`, the newest first.
     pub fn secrets(&self, now: Timestamp) -> impl Iterator<Item = &SealedSecret> {
-        let retiring =
-            self.retiring.iter().filter(move |retiring| retiring.until > now).map(|retiring| &retiring.secret);
+        let retiring = self
+            .retiring
+            .iter()
+            .filter(move |retiring| retiring.until > now)
+            .map(|retiring| &retiring.secret);
         std::iter::once(&self.secret).chain(retiring)
     }
 

@@ -52,7 +52,11 @@ impl EventType {
     /// # Errors
     /// The rule that the text breaks.
     pub fn of_cloud_event(text: &str) -> Result<Self, &'static str> {
-        if is_visible(text) { Ok(Self(text.into())) } else { Err("must be 1 to 255 visible characters") }
+        if is_visible(text) {
+            Ok(Self(text.into()))
+        } else {
+            Err("must be 1 to 255 visible characters")
+        }
     }
 
     /// Returns an operational event's type.
@@ -74,7 +78,8 @@ impl FromStr for EventType {
         if is_visible(text) && !text.contains(OF_PATTERNS) {
             Ok(Self(text.into()))
         } else {
-            Err("must be 1 to 255 visible characters without `*`, `!`, `,` and spaces, such as `order.created`")
+            Err("must be 1 to 255 visible characters without `*`, `!`, `,` and spaces, such as \
+                 `order.created`")
         }
     }
 }
@@ -104,7 +109,8 @@ pub fn is_control(c: char) -> bool {
 /// and Zp).
 fn is_invisible(c: char) -> bool {
     matches!(c,
-        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' |
+        '\u{2060}'..='\u{206f}'
             | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
@@ -146,7 +152,8 @@ pub struct NewEvent {
 impl NewEvent {
     /// Returns roughly how many bytes the event takes.
     pub fn bytes_len(&self) -> usize {
-        let labels: usize = self.labels.iter().map(|(name, value)| name.len().saturating_add(value.len())).sum();
+        let labels: usize =
+            self.labels.iter().map(|(name, value)| name.len().saturating_add(value.len())).sum();
         let attributes = self.cloudevent.as_ref().map_or(0, |event| event.bytes_len());
         self.payload.len().saturating_add(labels).saturating_add(attributes)
     }
@@ -155,7 +162,8 @@ impl NewEvent {
     /// the text, which are a quarter fewer.
     pub fn data_len(&self) -> usize {
         const AROUND: usize = r#"{"data_base64":""}"#.len();
-        let is_base64 = self.cloudevent.as_ref().is_some_and(|event| event.data == DataKind::Base64);
+        let is_base64 =
+            self.cloudevent.as_ref().is_some_and(|event| event.data == DataKind::Base64);
         if !is_base64 {
             return self.payload.len();
         }
@@ -210,9 +218,19 @@ mod tests {
     #[test]
     fn event_types_are_visible_characters_and_those_of_patterns_are_for_cloud_events() {
         let longest = "ä".repeat(TYPE_CHARS_MAX);
-        for good in
-            ["a", "order.created", "orders/create", "repo:push", "A-1.b_2.C", ".", "a..b", "a/", "ä", "{x}", &longest]
-        {
+        for good in [
+            "a",
+            "order.created",
+            "orders/create",
+            "repo:push",
+            "A-1.b_2.C",
+            ".",
+            "a..b",
+            "a/",
+            "ä",
+            "{x}",
+            &longest,
+        ] {
             assert!(good.parse::<EventType>().is_ok(), "{good}");
         }
         for only_cloud in ["a b", "a*", "!a", "a,b", "*"] {
@@ -220,10 +238,22 @@ mod tests {
             assert!(EventType::of_cloud_event(only_cloud).is_ok(), "{only_cloud}");
         }
         let too_long = "x".repeat(TYPE_CHARS_MAX + 1);
-        let invisible =
-            ["a\n", "a\u{7f}", "\u{9f}", "a\u{200b}", "\u{202e}a", "\u{a0}", "\u{2028}", "\u{fffe}", "\u{feff}a"];
+        let invisible = [
+            "a\n",
+            "a\u{7f}",
+            "\u{9f}",
+            "a\u{200b}",
+            "\u{202e}a",
+            "\u{a0}",
+            "\u{2028}",
+            "\u{fffe}",
+            "\u{feff}a",
+        ];
         for bad in ["", " ", " a", "a ", too_long.as_str()].into_iter().chain(invisible) {
-            assert!(bad.parse::<EventType>().is_err() && EventType::of_cloud_event(bad).is_err(), "{bad:?}");
+            assert!(
+                bad.parse::<EventType>().is_err() && EventType::of_cloud_event(bad).is_err(),
+                "{bad:?}"
+            );
         }
     }
 

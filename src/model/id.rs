@@ -237,7 +237,11 @@ impl AttemptId {
     /// position in place of the random bits.
     pub fn of(started_at: Timestamp, position: u64) -> Self {
         let mut bytes = [0; 10];
-        bytes.iter_mut().skip(2).zip(position.to_be_bytes()).for_each(|(place, byte)| *place = byte);
+        bytes
+            .iter_mut()
+            .skip(2)
+            .zip(position.to_be_bytes())
+            .for_each(|(place, byte)| *place = byte);
         Self(uuid::Builder::from_unix_timestamp_millis(started_at.0, &bytes).into_uuid().as_u128())
     }
 }
@@ -282,7 +286,8 @@ impl IdSource {
     }
 
     fn of(unix_ms: u64, random: [u8; 10]) -> u128 {
-        uuid::Builder::from_unix_timestamp_millis(unix_ms, &random).into_uuid().as_u128() & !NUMBER_MASK
+        uuid::Builder::from_unix_timestamp_millis(unix_ms, &random).into_uuid().as_u128()
+            & !NUMBER_MASK
     }
 }
 
@@ -329,7 +334,10 @@ mod tests {
         let ids: Vec<u128> = (0..10_000u64)
             .map(|n| {
                 let mixed = n.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes();
-                source.next(1_000, std::array::from_fn(|at| if at < 8 { mixed[at] & 0x7f } else { 0 }))
+                source.next(
+                    1_000,
+                    std::array::from_fn(|at| if at < 8 { mixed[at] & 0x7f } else { 0 }),
+                )
             })
             .collect();
         assert!(ids.is_sorted_by(|a, b| a < b));
@@ -341,12 +349,16 @@ mod tests {
         let id = AttemptId::of(Timestamp(1_769_853_600_000), 0x0012_3456_789a_bcde);
         let uuid = uuid::Uuid::from_u128(id.0);
         assert_eq!((uuid.get_version_num(), uuid.get_variant()), (7, uuid::Variant::RFC4122));
-        assert_eq!((id.unix_ms(), id.0 & ((1 << 62) - 1)), (1_769_853_600_000, 0x0012_3456_789a_bcde));
+        assert_eq!(
+            (id.unix_ms(), id.0 & ((1 << 62) - 1)),
+            (1_769_853_600_000, 0x0012_3456_789a_bcde)
+        );
     }
 
     proptest! {
         #[test]
-        fn a_delivery_names_event_and_endpoint(ms in 0u64..1 << 40, random: [u8; 10], number in 1..=ENDPOINT_NUMBER_MAX) {
+        fn a_delivery_names_event_and_endpoint(ms in 0u64..1 << 40, random: [u8; 10],
+        number in 1..=ENDPOINT_NUMBER_MAX) {
             let event = EventId(IdSource::after(0).next(ms, random));
             let id = DeliveryId::of(event, number);
             prop_assert_eq!((id.event(), id.endpoint_number()), (event, number));
@@ -354,7 +366,8 @@ mod tests {
         }
 
         #[test]
-        fn ids_only_grow_whatever_the_clock_does(steps in proptest::collection::vec((0u64..5_000, any::<[u8; 10]>()), 1..200)) {
+        fn ids_only_grow_whatever_the_clock_does(steps in proptest::collection::vec((0u64..5_000,
+        any::<[u8; 10]>()), 1..200)) {
             let mut source = IdSource::after(0);
             let mut last = 0;
             for (now_ms, random) in steps {

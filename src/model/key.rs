@@ -184,7 +184,8 @@ impl Key {
         if self.id == other.id {
             return None;
         }
-        let outlives = self.ends_at().is_some_and(|end| other.ends_at().is_none_or(|others| others > end));
+        let outlives =
+            self.ends_at().is_some_and(|end| other.ends_at().is_none_or(|others| others > end));
         if self.is_leaving() {
             Some(MayNotEnd::IsLeaving)
         } else if !self.scopes.covers(other.scopes) {
@@ -266,12 +267,15 @@ impl FromStr for KeyText {
     type Err = NotAKey;
 
     fn from_str(text: &str) -> Result<Self, NotAKey> {
-        let rest = text.strip_prefix(MODE_LIVE).or_else(|| text.strip_prefix(MODE_TEST)).ok_or(NotAKey)?;
+        let rest =
+            text.strip_prefix(MODE_LIVE).or_else(|| text.strip_prefix(MODE_TEST)).ok_or(NotAKey)?;
         let (id, secret) = rest.split_at_checked(SUFFIX_LEN).ok_or(NotAKey)?;
         let id = KeyId(decode_base32(id).ok_or(NotAKey)?);
         let secret = secret.strip_prefix('_').ok_or(NotAKey)?;
-        let sound = secret.len() == SECRET_LEN + CRC_LEN && secret.bytes().all(|c| c.is_ascii_alphanumeric());
-        let (body, crc) = text.split_at_checked(text.len().saturating_sub(CRC_LEN)).ok_or(NotAKey)?;
+        let sound = secret.len() == SECRET_LEN + CRC_LEN
+            && secret.bytes().all(|c| c.is_ascii_alphanumeric());
+        let (body, crc) =
+            text.split_at_checked(text.len().saturating_sub(CRC_LEN)).ok_or(NotAKey)?;
         if sound && crc_characters(body) == crc {
             Ok(Self { text: Zeroizing::new(text.to_owned()), id })
         } else {
@@ -311,7 +315,11 @@ mod tests {
         assert!(text.starts_with("trg_live_01h2xcejqtf2nbrexx3vqjhp41_"), "{text}");
         let read: KeyText = text.parse().unwrap();
         assert_eq!(read.id(), key.id());
-        assert_eq!(format!("{read:?}"), "KeyText(key_01h2xcejqtf2nbrexx3vqjhp41, …)", "never printed");
+        assert_eq!(
+            format!("{read:?}"),
+            "KeyText(key_01h2xcejqtf2nbrexx3vqjhp41, …)",
+            "never printed"
+        );
     }
 
     #[test]

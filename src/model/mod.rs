@@ -10,7 +10,7 @@ pub mod event;
 pub mod id;
 pub mod key;
 pub mod moment;
-pub mod notice;
+pub mod operational_event;
 pub mod org;
 pub mod replay;
 pub mod time;

@@ -36,7 +36,8 @@ impl fmt::Display for BadMoment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{}; or a duration back from now in whole weeks, days, hours, minutes and seconds, such as \
+            "{}; or a duration back from now in whole weeks, days, hours, minutes and seconds, \
+             such as \
              2w, 1d12h, 90m or 30s",
             self.0
         )
@@ -89,7 +90,11 @@ mod tests {
             ("1w2d3h4m5s", 788_645_000),
             ("007d", 604_800_000),
         ] {
-            assert_eq!(text.parse::<Moment>().map(|moment| moment.from(now)), Ok(now.minus_ms(ms)), "{text}");
+            assert_eq!(
+                text.parse::<Moment>().map(|moment| moment.from(now)),
+                Ok(now.minus_ms(ms)),
+                "{text}"
+            );
         }
         assert_eq!("99999999w".parse::<Moment>().unwrap().from(now), Timestamp(0));
         assert_eq!("2026-01-31T10:00:00Z".parse::<Moment>().unwrap().from(Timestamp(1)), now);
@@ -115,7 +120,10 @@ mod tests {
             &format!("{number}w"),
         ] {
             let refused = bad.parse::<Moment>().expect_err(bad).to_string();
-            assert!(refused.contains("RFC 3339") && refused.contains("a duration back from now"), "{refused}");
+            assert!(
+                refused.contains("RFC 3339") && refused.contains("a duration back from now"),
+                "{refused}"
+            );
         }
     }
 }

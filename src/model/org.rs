@@ -53,7 +53,10 @@ impl FromStr for Tier {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::ALL.into_iter().find(|tier| tier.name() == text).ok_or("must be free, pro or enterprise")
+        Self::ALL
+            .into_iter()
+            .find(|tier| tier.name() == text)
+            .ok_or("must be free, pro or enterprise")
     }
 }
 

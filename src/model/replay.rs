@@ -66,7 +66,7 @@ pub struct ReplayRequest {
 /// The progress of a replay for one endpoint. Endpoints progress independently, so no endpoint
 /// waits for another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ReplayLane {
+pub struct ReplayCursor {
     /// The endpoint's number in its organization.
     pub number: u32,
     /// The first event that the replay has not looked at.

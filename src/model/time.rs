@@ -73,10 +73,14 @@ impl fmt::Display for BadTimestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NotRfc3339 => {
-                "must be an RFC 3339 time with seconds and an offset, such as 2026-01-31T10:00:00Z or \
+                "must be an RFC 3339 time with seconds and an offset, such as \
+                 2026-01-31T10:00:00Z or \
                  2026-01-31T11:00:00.5+01:00 (in a URL, `+` is written %2B)"
             }
-            Self::OutOfRange => "must be a time from 1970-01-01T00:00:00Z to 9999-12-31T23:59:59.999Z",
+            Self::OutOfRange => {
+                "must be a time from 1970-01-01T00:00:00Z to \
+                9999-12-31T23:59:59.999Z"
+            }
         })
     }
 }
@@ -166,7 +170,11 @@ impl Rest<'_> {
         let digits = behind.iter().take_while(|byte| byte.is_ascii_digit()).count();
         let (fraction, rest) = behind.split_at_checked(digits).filter(|_| digits > 0)?;
         self.0 = rest;
-        let ms = fraction.iter().chain(b"00").take(3).fold(0, |ms, digit| ms * 10 + i32::from(digit - b'0'));
+        let ms = fraction
+            .iter()
+            .chain(b"00")
+            .take(3)
+            .fold(0, |ms, digit| ms * 10 + i32::from(digit - b'0'));
         Some(ms)
     }
 

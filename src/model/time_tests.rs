@@ -78,9 +78,12 @@ fn nothing_else_is_read() {
     ] {
         assert_eq!(bad.parse::<Timestamp>(), Err(BadTimestamp::NotRfc3339), "{bad}");
     }
-    for far in
-        ["1969-12-31T23:59:59.999Z", "0000-01-01T00:00:00Z", "1970-01-01T00:00:00+00:01", "9999-12-31T23:59:59-00:01"]
-    {
+    for far in [
+        "1969-12-31T23:59:59.999Z",
+        "0000-01-01T00:00:00Z",
+        "1970-01-01T00:00:00+00:01",
+        "9999-12-31T23:59:59-00:01",
+    ] {
         assert_eq!(far.parse::<Timestamp>(), Err(BadTimestamp::OutOfRange), "{far}");
     }
 }
@@ -107,11 +110,13 @@ fn oracle(text: &str) -> Option<i64> {
     let offset_minutes = if offset == "Z" {
         0
     } else {
-        let shape: String = offset.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
+        let shape: String =
+            offset.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
         if !["+00:00", "-00:00"].contains(&shape.as_str()) {
             return None;
         }
-        let (hours, minutes) = (offset[1..3].parse::<i64>().unwrap(), offset[4..6].parse::<i64>().unwrap());
+        let (hours, minutes) =
+            (offset[1..3].parse::<i64>().unwrap(), offset[4..6].parse::<i64>().unwrap());
         if hours > 23 || minutes > 59 {
             return None;
         }
@@ -123,7 +128,13 @@ fn oracle(text: &str) -> Option<i64> {
         2 => 28 + i64::from(is_leap(year)),
         _ => 31,
     };
-    if !(1..=12).contains(&month) || day < 1 || day > days_of(year, month) || hour > 23 || minute > 59 || second > 60 {
+    if !(1..=12).contains(&month)
+        || day < 1
+        || day > days_of(year, month)
+        || hour > 23
+        || minute > 59
+        || second > 60
+    {
         return None;
     }
     let mut days = 0;
@@ -140,7 +151,8 @@ fn oracle(text: &str) -> Option<i64> {
         return Some(minutes * 60_000 + second * 1_000 + ms);
     }
     // The minute ends a month of UTC: the next minute begins the first day of a month.
-    let mut left = (minutes + 1).checked_div_euclid(1_440).filter(|_| (minutes + 1) % 1_440 == 0)?;
+    let mut left =
+        (minutes + 1).checked_div_euclid(1_440).filter(|_| (minutes + 1) % 1_440 == 0)?;
     let (mut year, mut month) = (1970, 1);
     while left > 0 {
         left -= days_of(year, month);
@@ -153,7 +165,11 @@ fn oracle(text: &str) -> Option<i64> {
 fn nearly_a_time() -> impl Strategy<Value = String> {
     let year = prop_oneof![4 => 1960u32..2_110, 1 => Just(0), 1 => Just(9_999), 1 => 0u32..10_000];
     let date = (year, 0u32..14, prop_oneof![0u32..33, 28u32..32]);
-    let of_day = (prop_oneof![0u32..26, Just(23)], prop_oneof![0u32..62, Just(59)], prop_oneof![0u32..63, Just(60)]);
+    let of_day = (
+        prop_oneof![0u32..26, Just(23)],
+        prop_oneof![0u32..62, Just(59)],
+        prop_oneof![0u32..63, Just(60)],
+    );
     let marks = (
         "[Tt]|[ _T]",
         "(\\.[0-9]{1,12})?|[.,][0-9]{0,3}",

@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 use crate::commands::EventDraft;
 use crate::model::event::{Dedup, NewEvent};
 use crate::model::id::OrgNo;
-use crate::model::notice::NoticeKind;
+use crate::model::operational_event::OperationalEventKind;
 use crate::model::time::Timestamp;
 
 /// Organizations are told when free space is below this multiple of the reserve, which is before
@@ -58,14 +58,22 @@ struct Payload {
 }
 
 /// Makes the event for one organization.
-pub(super) fn disk_low(org: OrgNo, (free_bytes, reserve_bytes): (u64, u64), now: Timestamp) -> EventDraft {
-    let event_type = NoticeKind::DiskLow.event_type();
+pub(super) fn disk_low(
+    org: OrgNo,
+    (free_bytes, reserve_bytes): (u64, u64),
+    now: Timestamp,
+) -> EventDraft {
+    let event_type = OperationalEventKind::DiskLow.event_type();
     let id = event_type.as_str().to_owned();
-    let digest = Sha256::new().chain_update(org.0.to_be_bytes()).chain_update(DEDUP_DOMAIN).chain_update(&id);
+    let digest = Sha256::new()
+        .chain_update(org.0.to_be_bytes())
+        .chain_update(DEDUP_DOMAIN)
+        .chain_update(&id);
     let digest = digest.finalize().first_chunk().copied().unwrap_or_default();
     let dedup = Dedup { id, digest, fingerprint: [0; 8], window_start: now.minus_ms(ONCE_IN_MS) };
     // Numbers always serialize.
-    let payload = serde_json::to_vec(&Payload { free_bytes, reserve_bytes }).unwrap_or_else(|_| b"null".to_vec());
+    let payload = serde_json::to_vec(&Payload { free_bytes, reserve_bytes })
+        .unwrap_or_else(|_| b"null".to_vec());
     let event = NewEvent {
         event_type,
         dedup: Some(dedup),
@@ -96,7 +104,10 @@ mod tests {
         assert_eq!(told, [199, 150, 3]);
         assert!(!DiskWatch::default().is_due(0, 0), "without a reserve nothing is low");
         let mut untold = DiskWatch::default();
-        assert!(untold.is_due(1, RESERVE) && untold.is_due(1, RESERVE), "what could not be stored is due again");
+        assert!(
+            untold.is_due(1, RESERVE) && untold.is_due(1, RESERVE),
+            "what could not be stored is due again"
+        );
     }
 
     #[test]
@@ -107,7 +118,8 @@ mod tests {
         assert_eq!(&*one.payload, br#"{"free_bytes":7,"reserve_bytes":9}"#);
         assert_eq!(dedup.window_start, Timestamp(5));
         assert_ne!(dedup.digest, other.dedup.unwrap().digest);
-        let of_producer = Sha256::new().chain_update(1u32.to_be_bytes()).chain_update(&dedup.id).finalize();
+        let of_producer =
+            Sha256::new().chain_update(1u32.to_be_bytes()).chain_update(&dedup.id).finalize();
         assert_ne!(dedup.digest[..], of_producer[..14]);
         let again = dedup.digest == of(1).dedup.unwrap().digest;
         assert!(again, "the same at every start");

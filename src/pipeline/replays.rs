@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::clock::Clock;
+use crate::base::failpoint::{self, Switch};
 use crate::base::metrics::Metrics;
-use crate::base::sabotage::{self, Switch};
 use crate::base::threads::{Signal, Stop};
 use crate::commands::{Command, EndReplay, command_of_turn};
 use crate::commit::Intake;
@@ -67,7 +67,7 @@ impl Replayer {
         let mut running = self.store.running_replays();
         self.metrics.replays_running.set(i64::try_from(running.len()).unwrap_or(i64::MAX));
         if running.is_empty() {
-            return Ok(if sabotage::is_on(Switch::ScanOff) { Duration::MAX } else { NAP });
+            return Ok(if failpoint::is_on(Switch::ScanOff) { Duration::MAX } else { NAP });
         }
         if self.intake.is_disk_low() {
             // Steps of a replay are large; the remaining space is for acknowledgements.
@@ -76,7 +76,8 @@ impl Replayer {
         // Each round begins with another replay, so that no replay always comes last.
         let first = rounds % running.len();
         running.rotate_left(first);
-        let while_busy = WHILE_BUSY.saturating_mul(u32::try_from(1 + running.len() / MANY).unwrap_or(u32::MAX));
+        let while_busy =
+            WHILE_BUSY.saturating_mul(u32::try_from(1 + running.len() / MANY).unwrap_or(u32::MAX));
         let (mut steps, mut any, mut pause) = (Vec::new(), false, AT_LAST);
         let mut taken = BTreeSet::new();
         for replay in running {
@@ -92,9 +93,10 @@ impl Replayer {
                     let at = if is_end { Timestamp(self.clock.now_ms()) } else { steady };
                     let command = command_of_turn(replay, turn, at);
                     taken.extend(command.as_ref().and_then(added_to));
-                    steps.extend(command.map(sabotaged));
+                    steps.extend(command.map(armed_failpoints));
                 }
-                ReplayTurn::Wait(ReplayWait::EndpointDisabled | ReplayWait::DiskFull) | ReplayTurn::Over => {}
+                ReplayTurn::Wait(ReplayWait::EndpointDisabled | ReplayWait::DiskFull)
+                | ReplayTurn::Over => {}
                 ReplayTurn::Wait(ReplayWait::EndpointBusy | ReplayWait::Routing) => {
                     pause = while_busy.min(AT_LAST);
                 }
@@ -131,7 +133,8 @@ impl Replayer {
     }
 
     fn tell_end(&self, EndReplay { org, replay, end, at }: &EndReplay) {
-        let queued = self.store.replay(*org, *replay, *at).ok().flatten().map(|replay| replay.queued);
+        let queued =
+            self.store.replay(*org, *replay, *at).ok().flatten().map(|replay| replay.queued);
         let organization = self.store.org_id(*org).ok().flatten().map(|id| id.to_string());
         tracing::info!(organization, %replay, why = end.name(), queued, "a replay ended");
     }
@@ -154,9 +157,9 @@ fn end_of(command: &Command) -> Option<EndReplay> {
 
 /// Returns the command, without the last event of a step if the failpoint is on: a test must notice
 /// the lost delivery.
-fn sabotaged(mut command: Command) -> Command {
+fn armed_failpoints(mut command: Command) -> Command {
     if let Command::StepReplay(step) = &mut command
-        && sabotage::is_on(Switch::ReplaySkips)
+        && failpoint::is_on(Switch::ReplaySkips)
     {
         step.events.pop();
     }

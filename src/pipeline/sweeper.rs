@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 use super::disk_watch::{DiskWatch, disk_low};
 use crate::base::clock::Clock;
 use crate::base::exit_code::fatal;
+use crate::base::failpoint::{self, Switch};
 use crate::base::metrics::{Metrics, OperationalEvent, Queue};
-use crate::base::sabotage::{self, Switch};
 use crate::base::threads::{Signal, Stop};
 use crate::commands::{ExpireDedup, ExpireKeys, NoteKeysUsed, SubmitOutcome};
 use crate::commit::{Hints, Intake, Shortage, Space};
 use crate::journal::Reader;
 use crate::model::id::{EventId, KeyId, OrgNo};
-use crate::model::notice::NoticeKind;
+use crate::model::operational_event::OperationalEventKind;
 use crate::model::time::Timestamp;
 use crate::store::{StateError, Store};
 
@@ -89,10 +89,13 @@ impl Sweeper {
                 tracing::error!(%error, "a task of the sweeper failed; it is retried");
             }
             if self.store.is_broken() {
-                self.store.condemn();
-                fatal("a row of the state cannot be read; the next start computes the state from the journal");
+                self.store.invalidate();
+                fatal(
+                    "a row of the state cannot be read; the next start computes the state from \
+                     the journal",
+                );
             }
-            wake.wait(if sabotage::is_on(Switch::SweeperHurries) { TICK / 1_000 } else { TICK });
+            wake.wait(if failpoint::is_on(Switch::SweeperHurries) { TICK / 1_000 } else { TICK });
         }
         self.note_keys_used();
     }
@@ -124,11 +127,21 @@ impl Sweeper {
 
     /// Tells only the organizations with an endpoint for this event type. While no organization has
     /// such an endpoint, the event stays due. A failed batch is tried again in the next round.
-    fn tell_disk_low(&self, watch: &mut DiskWatch, (free, reserve): (u64, u64)) -> Result<(), StateError> {
+    fn tell_disk_low(
+        &self,
+        watch: &mut DiskWatch,
+        (free, reserve): (u64, u64),
+    ) -> Result<(), StateError> {
         let now = Timestamp(self.clock.now_ms());
-        let orgs = self.store.orgs_asking_for(&NoticeKind::DiskLow.event_type(), TOLD_OF_DISK_MAX)?;
+        let orgs = self
+            .store
+            .orgs_asking_for(&OperationalEventKind::DiskLow.event_type(), TOLD_OF_DISK_MAX)?;
         if watch.is_new() {
-            tracing::warn!(free, reserve, "the disk is getting full: below the reserve, new events are refused");
+            tracing::warn!(
+                free,
+                reserve,
+                "the disk is getting full: below the reserve, new events are refused"
+            );
         }
         if orgs.is_empty() {
             return Ok(());
@@ -136,7 +149,10 @@ impl Sweeper {
         let events = orgs.iter().map(|org| disk_low(*org, (free, reserve), now));
         let Some(outcomes) = self.intake.push_for_outcomes(events) else { return Ok(()) };
         watch.told();
-        let told = outcomes.iter().filter(|outcome| matches!(outcome, SubmitOutcome::Accepted { .. })).count();
+        let told = outcomes
+            .iter()
+            .filter(|outcome| matches!(outcome, SubmitOutcome::Accepted { .. }))
+            .count();
         self.metrics.operational_events.of(OperationalEvent::DiskLow).inc_by(told as u64);
         Ok(())
     }
@@ -148,7 +164,10 @@ impl Sweeper {
         let first = self.store.unrouted_after((OrgNo(0), EventId(0)), 1)?.first().copied();
         let now_ms = self.clock.steady_ms();
         let is_time = now_ms.saturating_sub(rounds.offered_ms) >= OFFERED_EVERY_MS;
-        if first.is_some() && (first == rounds.stuck || is_time) && !sabotage::is_on(Switch::ScanOff) {
+        if first.is_some()
+            && (first == rounds.stuck || is_time)
+            && !failpoint::is_on(Switch::ScanOff)
+        {
             self.hints.unrouted_missed.store(true, Ordering::SeqCst);
         }
         if is_time {
@@ -179,7 +198,7 @@ impl Sweeper {
 
     fn note_keys_used(&self) {
         let used = (self.settings.keys_used)();
-        if !used.is_empty() || sabotage::is_on(Switch::SweeperWrites) {
+        if !used.is_empty() || failpoint::is_on(Switch::SweeperWrites) {
             self.intake.push([NoteKeysUsed { used }]);
         }
     }
@@ -194,8 +213,13 @@ impl Sweeper {
         self.metrics.journal_damaged.set(i64::from(self.journal.is_damaged()));
         self.metrics.journal_disk_bytes.set(gauge(self.journal.bytes_on_disk().unwrap_or(0)));
         let now_ms = self.clock.steady_ms();
-        let oldest = self.store.oldest_waiting(Timestamp(now_ms))?.map_or(0, |at| now_ms.saturating_sub(at.0));
-        self.metrics.oldest_undelivered_age_seconds.set(Duration::from_millis(oldest).as_secs_f64());
+        let oldest = self
+            .store
+            .oldest_waiting(Timestamp(now_ms))?
+            .map_or(0, |at| now_ms.saturating_sub(at.0));
+        self.metrics
+            .oldest_undelivered_age_seconds
+            .set(Duration::from_millis(oldest).as_secs_f64());
         Ok(())
     }
 }

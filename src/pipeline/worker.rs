@@ -63,7 +63,8 @@ impl Worker {
         // would wait for ever.
         let mut missed: Option<(OrgNo, EventId)> = None;
         while !stop.is_set() {
-            match self.ports.queue.recv_timeout(if missed.is_some() { Duration::ZERO } else { NAP }) {
+            match self.ports.queue.recv_timeout(if missed.is_some() { Duration::ZERO } else { NAP })
+            {
                 Ok(first) => {
                     let more = self.ports.queue.try_iter().take(AT_ONCE - 1);
                     let events: Vec<_> = std::iter::once(first).chain(more).collect();
@@ -85,7 +86,8 @@ impl Worker {
         let missed = match self.ports.store.unrouted_after(after, AT_ONCE) {
             Ok(missed) => missed,
             Err(error) => {
-                tracing::error!(%error, "events that wait for routing cannot be listed; the sweeper starts another try");
+                tracing::error!(%error, "events that wait for routing cannot be listed; the \
+                    sweeper starts another try");
                 return None;
             }
         };
@@ -95,7 +97,8 @@ impl Worker {
     }
 
     fn route_all(&self, events: &[(OrgNo, EventId)]) {
-        let mut commands: Vec<Command> = events.iter().filter_map(|event| self.route_one(*event)).collect();
+        let mut commands: Vec<Command> =
+            events.iter().filter_map(|event| self.route_one(*event)).collect();
         // A large fan-out is stored in batches, so that it fills no queue and holds up no other
         // command for long.
         while commands.iter().map(Command::weight).sum::<usize>() > WEIGHT_MAX {
@@ -122,11 +125,13 @@ impl Worker {
         match routed {
             Ok(Ok(command)) => command.map(Command::RouteEvent),
             Ok(Err(error)) => {
-                tracing::error!(%event, %error, "the event could not be routed; routing is retried");
+                tracing::error!(%event, %error, "the event could not be routed; routing is \
+                    retried");
                 None
             }
             Err(_panic) => {
-                tracing::error!(%event, "routing this event crashed; routing is given up after 3 crashes");
+                tracing::error!(%event, "routing this event crashed; routing is given up after 3 \
+                    crashes");
                 Some(Command::NoteRouteCrash(NoteRouteCrash { org, event }))
             }
         }

@@ -42,7 +42,13 @@ pub struct BreakerPolicy {
 impl Default for BreakerPolicy {
     /// Five failures in a row, or half of the last forty; pauses of 5 s to 5 minutes.
     fn default() -> Self {
-        Self { failures_in_a_row: 5, window: 40, failure_share: 0.5, pause_ms: 5_000, pause_ms_max: 300_000 }
+        Self {
+            failures_in_a_row: 5,
+            window: 40,
+            failure_share: 0.5,
+            pause_ms: 5_000,
+            pause_ms_max: 300_000,
+        }
     }
 }
 
@@ -223,7 +229,10 @@ impl Breaker {
     /// A success ends failures in a row, but not the failure rate: otherwise an endpoint that fails
     /// every second time would never have a pause.
     fn accepted(&mut self, probes: bool, terms: Terms, moment: Moment) {
-        let limit = self.limit.map(|limit| limit.saturating_add(1)).filter(|limit| *limit < terms.in_flight_max);
+        let limit = self
+            .limit
+            .map(|limit| limit.saturating_add(1))
+            .filter(|limit| *limit < terms.in_flight_max);
         if probes {
             *self = Self { limit, ..Self::default() };
             return;
@@ -246,7 +255,8 @@ impl Breaker {
     }
 
     fn open(&mut self, policy: BreakerPolicy, moment: Moment) {
-        let doubled = policy.pause_ms.saturating_mul(1_u64.checked_shl(self.pauses).unwrap_or(u64::MAX));
+        let doubled =
+            policy.pause_ms.saturating_mul(1_u64.checked_shl(self.pauses).unwrap_or(u64::MAX));
         self.pauses = self.pauses.saturating_add(1);
         let pause_ms = jittered(doubled.min(policy.pause_ms_max), JITTER_SHARE, moment.jitter);
         self.view = BreakerView::Open(moment.now.plus_ms(pause_ms));

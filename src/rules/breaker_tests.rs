@@ -17,7 +17,12 @@ fn terms() -> Terms {
 
 /// Terms by which only the failure rate opens the breaker.
 fn by_share(window: u32, failure_share: f64) -> Terms {
-    let policy = BreakerPolicy { failures_in_a_row: u32::MAX, window, failure_share, ..BreakerPolicy::default() };
+    let policy = BreakerPolicy {
+        failures_in_a_row: u32::MAX,
+        window,
+        failure_share,
+        ..BreakerPolicy::default()
+    };
     Terms { policy, in_flight_max: MOST }
 }
 
@@ -34,7 +39,9 @@ fn open(breaker: &mut Breaker) {
 #[test]
 fn five_failures_in_a_row_open_it_and_one_success_between_them_does_not() {
     let mut breaker = Breaker::default();
-    for answer in [[Answer::Failed; 4].as_slice(), &[Answer::Accepted], &[Answer::Failed; 4]].concat() {
+    for answer in
+        [[Answer::Failed; 4].as_slice(), &[Answer::Accepted], &[Answer::Failed; 4]].concat()
+    {
         breaker.learn(answer, false, terms(), moment(at(0), MIDDLE));
         assert_eq!(breaker.permit(at(0)), Permit::Free);
     }
@@ -78,17 +85,31 @@ fn pauses_are_jittered_by_a_fifth() {
 fn while_it_is_open_those_that_began_before_decide_nothing() {
     let mut breaker = Breaker::default();
     open(&mut breaker);
-    for answer in [Answer::Failed, Answer::Accepted, Answer::Busy(None), Answer::Nothing, Answer::Busy(Some(1_000))] {
+    for answer in [
+        Answer::Failed,
+        Answer::Accepted,
+        Answer::Busy(None),
+        Answer::Nothing,
+        Answer::Busy(Some(1_000)),
+    ] {
         breaker.learn(answer, false, terms(), moment(at(1), MIDDLE));
         assert_eq!(breaker.view(), BreakerView::Open(at(5_000)), "{answer:?}");
     }
     breaker.learn(Answer::Busy(Some(60_000)), false, terms(), moment(at(1), MIDDLE));
-    assert_eq!(breaker.view(), BreakerView::Open(at(60_001)), "but for one that asks for more time");
+    assert_eq!(
+        breaker.view(),
+        BreakerView::Open(at(60_001)),
+        "but for one that asks for more time"
+    );
     assert!(breaker.begin(at(60_001)));
     breaker.learn(Answer::Failed, false, terms(), moment(at(60_002), MIDDLE));
     assert_eq!(breaker.view(), BreakerView::HalfOpen);
     breaker.learn(Answer::Nothing, true, terms(), moment(at(60_003), MIDDLE));
-    assert_eq!(breaker.permit(at(60_003)), Permit::Probe, "nothing was found out, so the next one probes");
+    assert_eq!(
+        breaker.permit(at(60_003)),
+        Permit::Probe,
+        "nothing was found out, so the next one probes"
+    );
 }
 
 #[test]
@@ -127,7 +148,8 @@ fn retry_after_pauses_at_once_for_a_day_at_most_and_never_shortens() {
 fn what_an_outcome_says() {
     let outcome = |status: Option<u16>, retry_after_ms| AttemptOutcome {
         status,
-        error: (status != Some(204)).then(|| AttemptError { code: ErrorCode::HttpStatus, detail: String::new() }),
+        error: (status != Some(204))
+            .then(|| AttemptError { code: ErrorCode::HttpStatus, detail: String::new() }),
         retry_after_ms,
         ..AttemptOutcome::new(at(0), 1)
     };
@@ -148,7 +170,11 @@ fn what_an_outcome_says() {
 
 /// Feeds answers, accepted or not, until the breaker opens; returns their number, or `None` if the
 /// breaker stays closed.
-fn answers_until_open(breaker: &mut Breaker, terms: Terms, accepts: impl IntoIterator<Item = bool>) -> Option<usize> {
+fn answers_until_open(
+    breaker: &mut Breaker,
+    terms: Terms,
+    accepts: impl IntoIterator<Item = bool>,
+) -> Option<usize> {
     for (number, accepts) in accepts.into_iter().enumerate() {
         let answer = if accepts { Answer::Accepted } else { Answer::Failed };
         breaker.learn(answer, false, terms, moment(at(0), MIDDLE));
@@ -165,26 +191,46 @@ fn one_that_fails_every_second_time_is_left_alone_when_the_window_is_full() {
     let mut breaker = Breaker::default();
     assert_eq!(answers_until_open(&mut breaker, terms(), every_second()), Some(40));
     assert_eq!(breaker.view(), BreakerView::Open(at(5_000)));
-    let in_a_row_only = Terms { policy: BreakerPolicy { window: 0, ..BreakerPolicy::default() }, ..terms() };
-    assert_eq!(answers_until_open(&mut Breaker::default(), in_a_row_only, every_second()), None, "not in a row");
+    let in_a_row_only =
+        Terms { policy: BreakerPolicy { window: 0, ..BreakerPolicy::default() }, ..terms() };
+    assert_eq!(
+        answers_until_open(&mut Breaker::default(), in_a_row_only, every_second()),
+        None,
+        "not in a row"
+    );
     let every_third = (0..200).map(|number| number % 3 > 0);
-    assert_eq!(answers_until_open(&mut Breaker::default(), terms(), every_third), None, "a third is less than half");
+    assert_eq!(
+        answers_until_open(&mut Breaker::default(), terms(), every_third),
+        None,
+        "a third is less than half"
+    );
 }
 
 #[test]
 fn a_full_window_slides_and_closing_begins_a_new_one() {
     let terms = by_share(10, 0.5);
     let mut breaker = Breaker::default();
-    assert_eq!(answers_until_open(&mut breaker, terms, [false; 4].into_iter().chain([true; 60])), None);
+    assert_eq!(
+        answers_until_open(&mut breaker, terms, [false; 4].into_iter().chain([true; 60])),
+        None
+    );
     assert!(breaker.is_at_rest(), "those that failed are out of it");
     assert_eq!(answers_until_open(&mut breaker, terms, [false; 9]), Some(5));
     let probe_at = at(5_000);
     assert!(breaker.begin(probe_at));
     breaker.learn(Answer::Accepted, true, terms, moment(probe_at, MIDDLE));
     assert_eq!(breaker, Breaker::default());
-    assert_eq!(answers_until_open(&mut breaker, terms, [false; 9]), None, "of fewer than ten nothing is concluded");
+    assert_eq!(
+        answers_until_open(&mut breaker, terms, [false; 9]),
+        None,
+        "of fewer than ten nothing is concluded"
+    );
     assert!(!breaker.is_at_rest());
-    assert_eq!(answers_until_open(&mut breaker, terms, [true]), Some(1), "the tenth answer shows it");
+    assert_eq!(
+        answers_until_open(&mut breaker, terms, [true]),
+        Some(1),
+        "the tenth answer shows it"
+    );
 }
 
 #[test]
@@ -200,13 +246,15 @@ proptest! {
         failure_share in 0.01_f64..=1.0,
         accepts in prop::collection::vec(prop::bool::weighted(0.6), 0..300),
     ) {
-        let policy = BreakerPolicy { failures_in_a_row: in_a_row, window, failure_share, ..BreakerPolicy::default() };
+        let policy = BreakerPolicy { failures_in_a_row: in_a_row, window, failure_share,
+        ..BreakerPolicy::default() };
         let terms = Terms { policy, in_flight_max: MOST };
         let [window, in_a_row] = [window, in_a_row].map(|number| usize::try_from(number).unwrap());
         let naive = (1..=accepts.len()).find(|heard| {
             let heard = &accepts[..*heard];
             let last = |count: usize| &heard[heard.len() - count..];
-            let all_of_a_row = heard.len() >= in_a_row && last(in_a_row).iter().all(|accepts| !accepts);
+            let all_of_a_row = heard.len() >= in_a_row && last(in_a_row).iter().all(|accepts|
+            !accepts);
             let failed = || last(window).iter().filter(|accepts| !**accepts).count();
             let percent = |part: usize| f64::from(u32::try_from(part).unwrap());
             all_of_a_row || window > 0 && heard.len() >= window && percent(failed()) / percent(window) >= failure_share
@@ -218,7 +266,8 @@ proptest! {
     fn whatever_it_hears_it_can_be_asked_again_within_a_day_and_a_bit_and_has_room_for_one(
         answers in prop::collection::vec(
             prop_oneof![
-                Just(Answer::Accepted), Just(Answer::Failed), Just(Answer::Gone), Just(Answer::Nothing),
+                Just(Answer::Accepted), Just(Answer::Failed), Just(Answer::Gone),
+                Just(Answer::Nothing),
                 Just(Answer::Busy(None)), any::<u64>().prop_map(|ms| Answer::Busy(Some(ms))),
             ],
             0..200,

@@ -117,7 +117,11 @@ impl fmt::Display for Blocked {
         if self.judged != self.address {
             write!(f, "another way to write {}, which is ", self.judged)?;
         }
-        write!(f, "in {} ({}); allow it with [egress] allow_networks", self.rule.network, self.rule.name)
+        write!(
+            f,
+            "in {} ({}); allow it with [egress] allow_networks",
+            self.rule.network, self.rule.name
+        )
     }
 }
 
@@ -172,12 +176,15 @@ impl fmt::Display for EgressError {
                 let reason = library_errors::url_fault(*reason);
                 write!(f, "must be a URL such as https://example.com/hook: {reason}")
             }
-            Self::Scheme(scheme) => write!(f, "the scheme is {scheme}; only http and https are allowed"),
+            Self::Scheme(scheme) => {
+                write!(f, "the scheme is {scheme}; only http and https are allowed")
+            }
             Self::UserInfo => f.write_str("the URL must not contain a user name or password"),
             Self::NoHost => f.write_str("the URL has no host"),
             Self::LeadingZeros(host) => write!(
                 f,
-                "the numbers of the host's address begin with zeros, which some programs read as octal; \
+                "the numbers of the host's address begin with zeros, which some programs read as \
+                 octal; \
                  write {host} if this address is meant"
             ),
             Self::PortZero => f.write_str("port 0 cannot be reached"),
@@ -250,7 +257,8 @@ impl EgressRules {
                     return Err(EgressError::NoHost);
                 }
                 if is_local_name(name) {
-                    self.local_addresses().map_err(|blocked| EgressError::LocalName(name.to_owned(), blocked))?;
+                    self.local_addresses()
+                        .map_err(|blocked| EgressError::LocalName(name.to_owned(), blocked))?;
                 }
                 (name.to_owned(), None)
             }

@@ -134,8 +134,11 @@ const FORBIDDEN: &[(&str, &str)] = &[
 #[test]
 fn forbidden_addresses_are_refused_in_every_spelling_and_the_rule_is_named() {
     for (host, word) in FORBIDDEN {
-        for url in [format!("http://{host}/"), format!("https://{host}:8443/hook?x=1"), format!("HTTPS:\\\\{host}\\a")]
-        {
+        for url in [
+            format!("http://{host}/"),
+            format!("https://{host}:8443/hook?x=1"),
+            format!("HTTPS:\\\\{host}\\a"),
+        ] {
             let refusal = judge(&[], &url).expect_err(&url).to_string();
             assert!(refusal.contains(word), "{url}: {refusal}");
             assert!(refusal.contains("[egress] allow_networks"), "{url}: {refusal}");
@@ -173,7 +176,11 @@ fn public_addresses_and_names_are_let_through() {
         ("https://[2002:808:808::1]/", "[2002:808:808::1]:443"),
     ];
     for (url, target) in public {
-        assert_eq!(judge(&[], url).map(|target| target.to_string()), Ok(target.to_owned()), "{url}");
+        assert_eq!(
+            judge(&[], url).map(|target| target.to_string()),
+            Ok(target.to_owned()),
+            "{url}"
+        );
     }
 }
 
@@ -220,14 +227,16 @@ fn urls_forbidden_by_their_form_are_refused_with_the_reason() {
 
 #[test]
 fn a_refusal_names_address_and_rule() {
-    let sentence = |address: &str| rules(&[]).judge_address(address.parse().unwrap()).unwrap_err().to_string();
+    let sentence =
+        |address: &str| rules(&[]).judge_address(address.parse().unwrap()).unwrap_err().to_string();
     assert_eq!(
         sentence("10.0.0.7"),
         "10.0.0.7 is in 10.0.0.0/8 (private network); allow it with [egress] allow_networks"
     );
     assert_eq!(
         sentence("::ffff:10.0.0.7"),
-        "::ffff:10.0.0.7 is another way to write 10.0.0.7, which is in 10.0.0.0/8 (private network); \
+        "::ffff:10.0.0.7 is another way to write 10.0.0.7, which is in 10.0.0.0/8 (private \
+         network); \
          allow it with [egress] allow_networks"
     );
     assert_eq!(
@@ -239,7 +248,9 @@ fn a_refusal_names_address_and_rule() {
 
 #[test]
 fn an_allowed_network_wins_also_for_addresses_that_carry_it() {
-    for host in ["10.1.2.3", "0xa010203", "[::ffff:10.1.2.3]", "[64:ff9b::10.1.2.3]", "[2002:a01:203::1]"] {
+    for host in
+        ["10.1.2.3", "0xa010203", "[::ffff:10.1.2.3]", "[64:ff9b::10.1.2.3]", "[2002:a01:203::1]"]
+    {
         assert!(judge(&["10.1.0.0/16"], &format!("http://{host}/")).is_ok(), "{host}");
         assert!(judge(&["10.2.0.0/16", "::/0"], &format!("http://{host}/")).is_err(), "{host}");
     }
@@ -261,7 +272,8 @@ fn every_rule_is_reached_by_the_first_address_of_its_block() {
     }
     for (network, name) in SPECIAL_V6 {
         // 2001::/23 begins with Teredo.
-        let first = if network.prefix_len() == 23 { "2001:1::".parse().unwrap() } else { network.addr() };
+        let first =
+            if network.prefix_len() == 23 { "2001:1::".parse().unwrap() } else { network.addr() };
         assert_eq!(rule_for(first.into()).unwrap().name, name, "{network}");
     }
 }
@@ -283,7 +295,8 @@ fn special_v6() -> impl Strategy<Value = Ipv6Addr> {
 
 proptest! {
     #[test]
-    fn any_special_ipv4_address_is_refused_plain_and_carried(address in special_v4(), random: u128) {
+    fn any_special_ipv4_address_is_refused_plain_and_carried(address in special_v4(),
+    random: u128) {
         let bits = u128::from(address.to_bits());
         let carried = [
             IpAddr::V4(address),
@@ -295,8 +308,10 @@ proptest! {
         for address in carried {
             prop_assert!(rules(&[]).judge_address(address).is_err(), "{address}");
         }
-        prop_assert!(judge(&[], &format!("http://{}/", address.to_bits())).is_err(), "decimal {address}");
-        prop_assert!(judge(&[], &format!("http://{:#x}/", address.to_bits())).is_err(), "hexadecimal {address}");
+        prop_assert!(judge(&[], &format!("http://{}/", address.to_bits())).is_err(), "decimal \
+            {address}");
+        prop_assert!(judge(&[], &format!("http://{:#x}/", address.to_bits())).is_err(),
+        "hexadecimal {address}");
     }
 
     #[test]

@@ -38,7 +38,8 @@ mod tests {
         let event_types = patterns.iter().map(|text| text.parse().unwrap()).collect();
         let settings = EndpointSettings { event_types, ..EndpointSettings::default() };
         let disabled = (!enabled).then_some(DisabledReason::ByOwner);
-        let endpoint = Endpoint::new(EndpointId(id), settings, SealedSecret::new(vec![7; 72]), Timestamp(0));
+        let endpoint =
+            Endpoint::new(EndpointId(id), settings, SealedSecret::new(vec![7; 72]), Timestamp(0));
         Arc::new(Endpoint { disabled, ..endpoint })
     }
 
@@ -55,7 +56,15 @@ mod tests {
         let event_type = "order.created".parse().unwrap();
         let expected = vec![EndpointId(1), EndpointId(3), EndpointId(9)];
         assert_eq!(targets(&endpoints, &event_type), expected);
-        assert_eq!(targets(endpoints.iter().rev(), &event_type), expected, "the order they come in does not matter");
-        assert_eq!(targets(&endpoints[2..3], &event_type), Vec::new(), "a disabled endpoint gets nothing");
+        assert_eq!(
+            targets(endpoints.iter().rev(), &event_type),
+            expected,
+            "the order they come in does not matter"
+        );
+        assert_eq!(
+            targets(&endpoints[2..3], &event_type),
+            Vec::new(),
+            "a disabled endpoint gets nothing"
+        );
     }
 }

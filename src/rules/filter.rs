@@ -18,7 +18,8 @@ pub fn matches(pattern: &TypePattern, event_type: &EventType) -> bool {
 /// operational events: these need a pattern, because an endpoint without patterns did not ask for
 /// them.
 pub fn wants(patterns: &[TypePattern], event_type: &EventType) -> bool {
-    (patterns.is_empty() && !event_type.is_own()) || patterns.iter().any(|pattern| matches(pattern, event_type))
+    (patterns.is_empty() && !event_type.is_own())
+        || patterns.iter().any(|pattern| matches(pattern, event_type))
 }
 
 #[cfg(test)]
@@ -26,28 +27,42 @@ mod tests {
     use super::*;
 
     fn wants_text(patterns: &[&str], event_type: &str) -> bool {
-        let patterns: Vec<TypePattern> = patterns.iter().map(|text| text.parse().unwrap()).collect();
+        let patterns: Vec<TypePattern> =
+            patterns.iter().map(|text| text.parse().unwrap()).collect();
         wants(&patterns, &event_type.parse().unwrap())
     }
 
     #[test]
     fn a_star_matches_everything_below_its_word_and_nothing_beside_it() {
-        for below in
-            ["order.created", "order.item.added", "order.item.added.again", "order.-", "order/created", "order:a"]
-        {
+        for below in [
+            "order.created",
+            "order.item.added",
+            "order.item.added.again",
+            "order.-",
+            "order/created",
+            "order:a",
+        ] {
             for pattern in ["order.*", "order/*", "order:*"] {
                 assert!(wants_text(&[pattern], below), "{pattern} {below}");
             }
         }
-        for beside in
-            ["order", "orders.created", "Order.created", "my.order.created", "orde", "order-a.b", "orders/a", "order."]
-        {
+        for beside in [
+            "order",
+            "orders.created",
+            "Order.created",
+            "my.order.created",
+            "orde",
+            "order-a.b",
+            "orders/a",
+            "order.",
+        ] {
             assert!(!wants_text(&["order.*"], beside), "{beside}");
         }
         assert!(wants_text(&["order.item.*"], "order.item.added"));
         assert!(!wants_text(&["order.item.*"], "order.created"));
         assert!(
-            wants_text(&["order/item.*"], "order/item:added") && !wants_text(&["order/item.*"], "order.item.added")
+            wants_text(&["order/item.*"], "order/item:added")
+                && !wants_text(&["order/item.*"], "order.item.added")
         );
     }
 
@@ -56,9 +71,23 @@ mod tests {
         for good in ["a", "order.*", "orders/*", "repo:*", "a.b/c:*", "com.example.", "{ä}"] {
             assert!(good.parse::<TypePattern>().is_ok(), "{good}");
         }
-        for bad in
-            ["", "*", ".*", "/*", "a*", "a.*.b", "*.a", "a.**", "!a", "!a.*", "a b", "a,b", " a", "a\n", "\u{200b}.*"]
-        {
+        for bad in [
+            "",
+            "*",
+            ".*",
+            "/*",
+            "a*",
+            "a.*.b",
+            "*.a",
+            "a.**",
+            "!a",
+            "!a.*",
+            "a b",
+            "a,b",
+            " a",
+            "a\n",
+            "\u{200b}.*",
+        ] {
             assert!(bad.parse::<TypePattern>().is_err(), "{bad:?}");
         }
     }
@@ -75,11 +104,17 @@ mod tests {
     fn the_servers_own_types_must_be_asked_for() {
         for own in ["triggerd.delivery.dead", "triggerd.test"] {
             assert!(!wants_text(&[], own) && !wants_text(&["order.*"], own), "{own}");
-            assert!(wants_text(&["order.*", "triggerd.*"], own) && wants_text(&[own], own), "{own}");
+            assert!(
+                wants_text(&["order.*", "triggerd.*"], own) && wants_text(&[own], own),
+                "{own}"
+            );
         }
         assert!(wants_text(&["triggerd.delivery.*"], "triggerd.delivery.dead"));
         assert!(!wants_text(&["triggerd.delivery.*"], "triggerd.endpoint.failing"));
-        assert!(wants_text(&[], "triggerd") && wants_text(&[], "triggerdx.y"), "those are producers'");
+        assert!(
+            wants_text(&[], "triggerd") && wants_text(&[], "triggerdx.y"),
+            "those are producers'"
+        );
         assert!(wants_text(&["triggerd/*"], "triggerd.delivery.dead"), "any separator will do");
     }
 

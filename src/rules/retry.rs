@@ -81,7 +81,8 @@ pub fn verdict(
     match policy.schedule_ms.get(retries_made) {
         None => Verdict::Dead(DeadReason::AttemptsExhausted),
         Some(wait_ms) => {
-            let wait_ms = jittered(*wait_ms, policy.jitter_share, jitter).max(asked_wait_ms(outcome));
+            let wait_ms =
+                jittered(*wait_ms, policy.jitter_share, jitter).max(asked_wait_ms(outcome));
             Verdict::RetryAt(now.plus_ms(wait_ms))
         }
     }
@@ -107,7 +108,9 @@ pub fn disables(
 /// Returns the `Retry-After` of the outcome, if honored, in milliseconds; otherwise 0.
 fn asked_wait_ms(outcome: &AttemptOutcome) -> u64 {
     match (outcome.status, outcome.retry_after_ms) {
-        (Some(TOO_MANY_REQUESTS | SERVICE_UNAVAILABLE), Some(asked_ms)) => asked_ms.min(RETRY_AFTER_MS_MAX),
+        (Some(TOO_MANY_REQUESTS | SERVICE_UNAVAILABLE), Some(asked_ms)) => {
+            asked_ms.min(RETRY_AFTER_MS_MAX)
+        }
         _ => 0,
     }
 }

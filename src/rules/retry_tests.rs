@@ -25,9 +25,23 @@ fn wait_ms(verdict: Verdict) -> u64 {
 #[test]
 fn the_default_schedule_is_the_one_of_the_contract() {
     let policy = RetryPolicy::default();
-    let waits: Vec<u64> = (1..=9).map(|n| wait_ms(verdict(&policy, n, &failed(None, None), NOW, 0.5))).collect();
+    let waits: Vec<u64> =
+        (1..=9).map(|n| wait_ms(verdict(&policy, n, &failed(None, None), NOW, 0.5))).collect();
     let (minute, hour) = (60_000, 3_600_000);
-    assert_eq!(waits, [5_000, 5 * minute, 30 * minute, 2 * hour, 5 * hour, 10 * hour, 14 * hour, 20 * hour, 24 * hour]);
+    assert_eq!(
+        waits,
+        [
+            5_000,
+            5 * minute,
+            30 * minute,
+            2 * hour,
+            5 * hour,
+            10 * hour,
+            14 * hour,
+            20 * hour,
+            24 * hour
+        ]
+    );
     assert_eq!(policy.attempts(), 10);
     assert_eq!(
         verdict(&policy, 10, &failed(None, None), NOW, 0.5),
@@ -41,7 +55,11 @@ fn jitter_reaches_from_twenty_percent_less_to_twenty_percent_more() {
     let policy = RetryPolicy::default();
     let first = |jitter| wait_ms(verdict(&policy, 1, &failed(Some(500), None), NOW, jitter));
     assert_eq!((first(0.0), first(0.25), first(0.5), first(1.0)), (4_000, 4_500, 5_000, 6_000));
-    assert_eq!((first(-3.0), first(7.0), first(f64::NAN)), (4_000, 6_000, 5_000), "nonsense stays within");
+    assert_eq!(
+        (first(-3.0), first(7.0), first(f64::NAN)),
+        (4_000, 6_000, 5_000),
+        "nonsense stays within"
+    );
 }
 
 #[test]
@@ -50,13 +68,17 @@ fn accepted_is_delivered_and_410_is_given_up_at_once() {
     assert_eq!(verdict(&RetryPolicy::default(), 1, &accepted, NOW, 0.5), Verdict::Delivered);
     assert_eq!(verdict(&RetryPolicy::default(), 99, &accepted, NOW, 0.5), Verdict::Delivered);
     let gone = failed(Some(410), Some(5_000));
-    assert_eq!(verdict(&RetryPolicy::default(), 1, &gone, NOW, 0.5), Verdict::Dead(DeadReason::Gone));
+    assert_eq!(
+        verdict(&RetryPolicy::default(), 1, &gone, NOW, 0.5),
+        Verdict::Dead(DeadReason::Gone)
+    );
 }
 
 #[test]
 fn retry_after_lengthens_the_wait_for_429_and_503_up_to_a_day() {
     let policy = RetryPolicy::default();
-    let wait = |status, asked| wait_ms(verdict(&policy, 1, &failed(Some(status), Some(asked)), NOW, 0.5));
+    let wait =
+        |status, asked| wait_ms(verdict(&policy, 1, &failed(Some(status), Some(asked)), NOW, 0.5));
     for status in [429, 503] {
         assert_eq!(wait(status, 60_000), 60_000);
         assert_eq!(wait(status, 1_000), 5_000, "it never shortens the wait");
@@ -74,12 +96,14 @@ proptest! {
         number in 1u32..12,
         jitter in 0.0f64..1.0,
         status in prop_oneof![Just(None), (100u16..600).prop_map(Some)],
-        asked in prop_oneof![Just(None), any::<u64>().prop_map(Some), (0u64..100_000_000).prop_map(Some)],
+        asked in prop_oneof![Just(None), any::<u64>().prop_map(Some),
+        (0u64..100_000_000).prop_map(Some)],
     ) {
         let policy = RetryPolicy { schedule_ms: schedule_ms.clone(), jitter_share: 0.2 };
         let outcome = failed(status, asked);
         let given = verdict(&policy, number, &outcome, NOW, jitter);
-        prop_assert_eq!(given, verdict(&policy, number, &outcome, NOW, jitter), "the same question, the same answer");
+        prop_assert_eq!(given, verdict(&policy, number, &outcome, NOW, jitter), "the same \
+            question, the same answer");
         match given {
             Verdict::RetryAt(at) => {
                 let wait = at.0 - NOW.0;
@@ -104,7 +128,8 @@ proptest! {
     ) {
         let policy = RetryPolicy { schedule_ms, jitter_share: share };
         let (mut now, mut number) = (NOW, 1);
-        while let Verdict::RetryAt(at) = verdict(&policy, number, &failed(Some(503), Some(u64::MAX)), now, jitter) {
+        while let Verdict::RetryAt(at) = verdict(&policy, number, &failed(Some(503),
+        Some(u64::MAX)), now, jitter) {
             prop_assert!(at >= now);
             now = at;
             number += 1;

@@ -20,7 +20,8 @@ pub const TOLERANCE_S: u64 = 5 * 60;
 /// is rotated.
 pub fn sign(keys: &[&[u8]], id: &str, timestamp_s: u64, body: &[u8]) -> String {
     let timestamp = timestamp_s.to_string();
-    let signatures: Vec<String> = keys.iter().map(|key| sign_one(key, id, &timestamp, body)).collect();
+    let signatures: Vec<String> =
+        keys.iter().map(|key| sign_one(key, id, &timestamp, body)).collect();
     signatures.join(" ")
 }
 
@@ -69,10 +70,16 @@ impl std::error::Error for Untrusted {}
 ///
 /// # Errors
 /// Why the request is not authentic.
-pub fn verify(key: &[u8], signed: &Signed<'_>, now_s: u64, tolerance_s: u64) -> Result<(), Untrusted> {
+pub fn verify(
+    key: &[u8],
+    signed: &Signed<'_>,
+    now_s: u64,
+    tolerance_s: u64,
+) -> Result<(), Untrusted> {
     // `parse` alone would accept a leading `+`.
     let digits = signed.timestamp.bytes().all(|c| c.is_ascii_digit());
-    let timestamp_s: u64 = signed.timestamp.parse().map_err(|_not_a_number| Untrusted::BadTimestamp)?;
+    let timestamp_s: u64 =
+        signed.timestamp.parse().map_err(|_not_a_number| Untrusted::BadTimestamp)?;
     if !digits {
         return Err(Untrusted::BadTimestamp);
     }
@@ -83,10 +90,9 @@ pub fn verify(key: &[u8], signed: &Signed<'_>, now_s: u64, tolerance_s: u64) -> 
         return Err(Untrusted::TooNew);
     }
     let expected = sign_one(key, signed.id, signed.timestamp, signed.body);
-    let found = signed
-        .signature
-        .split(' ')
-        .fold(subtle::Choice::from(0), |found, given| found | given.as_bytes().ct_eq(expected.as_bytes()));
+    let found = signed.signature.split(' ').fold(subtle::Choice::from(0), |found, given| {
+        found | given.as_bytes().ct_eq(expected.as_bytes())
+    });
     if bool::from(found) { Ok(()) } else { Err(Untrusted::NoMatch) }
 }
 

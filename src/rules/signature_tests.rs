@@ -15,7 +15,12 @@ fn example_key() -> Vec<u8> {
 }
 
 fn example() -> Signed<'static> {
-    Signed { id: EXAMPLE_ID, timestamp: "1614265330", signature: EXAMPLE_SIGNATURE, body: EXAMPLE_BODY }
+    Signed {
+        id: EXAMPLE_ID,
+        timestamp: "1614265330",
+        signature: EXAMPLE_SIGNATURE,
+        body: EXAMPLE_BODY,
+    }
 }
 
 fn judge(signed: &Signed<'_>) -> Result<(), Untrusted> {
@@ -24,7 +29,10 @@ fn judge(signed: &Signed<'_>) -> Result<(), Untrusted> {
 
 #[test]
 fn the_signature_is_the_one_other_libraries_make() {
-    assert_eq!(sign(&[&example_key()], EXAMPLE_ID, EXAMPLE_TIME_S, EXAMPLE_BODY), EXAMPLE_SIGNATURE);
+    assert_eq!(
+        sign(&[&example_key()], EXAMPLE_ID, EXAMPLE_TIME_S, EXAMPLE_BODY),
+        EXAMPLE_SIGNATURE
+    );
     assert_eq!(judge(&example()), Ok(()));
     // The signature for a key of 32 bytes, computed with PyPI `standardwebhooks`.
     let key: Vec<u8> = (0..32).collect();
@@ -42,18 +50,27 @@ fn every_truncation_is_refused() {
         assert_eq!(judge(&cut), Err(Untrusted::NoMatch), "signature cut at {end}");
     }
     for end in 0..EXAMPLE_BODY.len() {
-        assert!(judge(&Signed { body: &EXAMPLE_BODY[..end], ..example() }).is_err(), "body cut at {end}");
+        assert!(
+            judge(&Signed { body: &EXAMPLE_BODY[..end], ..example() }).is_err(),
+            "body cut at {end}"
+        );
     }
     for end in 0..EXAMPLE_ID.len() {
         assert!(judge(&Signed { id: &EXAMPLE_ID[..end], ..example() }).is_err(), "id cut at {end}");
     }
     for end in 0..10 {
         let cut = Signed { timestamp: &"1614265330"[..end], ..example() };
-        assert!(verify(&example_key(), &cut, EXAMPLE_TIME_S, u64::MAX).is_err(), "timestamp cut at {end}");
+        assert!(
+            verify(&example_key(), &cut, EXAMPLE_TIME_S, u64::MAX).is_err(),
+            "timestamp cut at {end}"
+        );
     }
     let key = example_key();
     for end in 0..key.len() {
-        assert!(verify(&key[..end], &example(), EXAMPLE_TIME_S, TOLERANCE_S).is_err(), "key cut at {end}");
+        assert!(
+            verify(&key[..end], &example(), EXAMPLE_TIME_S, TOLERANCE_S).is_err(),
+            "key cut at {end}"
+        );
     }
 }
 
@@ -70,8 +87,14 @@ fn changed(text: &str, place: usize, byte: u8) -> Option<String> {
 #[test]
 fn every_change_of_one_byte_is_refused() {
     for byte in 0..=255 {
-        for text in (0..EXAMPLE_SIGNATURE.len()).filter_map(|place| changed(EXAMPLE_SIGNATURE, place, byte)) {
-            assert_eq!(judge(&Signed { signature: &text, ..example() }), Err(Untrusted::NoMatch), "{text}");
+        for text in
+            (0..EXAMPLE_SIGNATURE.len()).filter_map(|place| changed(EXAMPLE_SIGNATURE, place, byte))
+        {
+            assert_eq!(
+                judge(&Signed { signature: &text, ..example() }),
+                Err(Untrusted::NoMatch),
+                "{text}"
+            );
         }
         for text in (0..EXAMPLE_ID.len()).filter_map(|place| changed(EXAMPLE_ID, place, byte)) {
             assert!(judge(&Signed { id: &text, ..example() }).is_err(), "{text}");
@@ -84,7 +107,10 @@ fn every_change_of_one_byte_is_refused() {
             let mut body = EXAMPLE_BODY.to_vec();
             if body[place] != byte {
                 body[place] = byte;
-                assert!(judge(&Signed { body: &body, ..example() }).is_err(), "body byte {place} = {byte}");
+                assert!(
+                    judge(&Signed { body: &body, ..example() }).is_err(),
+                    "body byte {place} = {byte}"
+                );
             }
         }
     }
@@ -109,7 +135,11 @@ fn only_fresh_requests_are_believed() {
     assert_eq!(at(EXAMPLE_TIME_S - 300), Ok(()));
     assert_eq!(at(EXAMPLE_TIME_S - 301), Err(Untrusted::TooNew));
     for odd in ["", "now", "+1614265330", "-1", "1614265330 ", "99999999999999999999999"] {
-        assert_eq!(judge(&Signed { timestamp: odd, ..example() }), Err(Untrusted::BadTimestamp), "{odd}");
+        assert_eq!(
+            judge(&Signed { timestamp: odd, ..example() }),
+            Err(Untrusted::BadTimestamp),
+            "{odd}"
+        );
     }
 }
 

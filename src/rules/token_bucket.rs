@@ -102,7 +102,10 @@ impl Bucket {
     /// Returns when the next whole token is available if none is taken, in microseconds on the same
     /// clock.
     pub fn next_token_us(&self, rate: Rate) -> u64 {
-        let short = self.missing.saturating_add(PARTS).saturating_sub(rate.burst.max(1).saturating_mul(PARTS));
+        let short = self
+            .missing
+            .saturating_add(PARTS)
+            .saturating_sub(rate.burst.max(1).saturating_mul(PARTS));
         self.seen_us.saturating_add(short.div_ceil(rate.per_second.max(1)))
     }
 
@@ -205,7 +208,10 @@ mod tests {
         let mut bucket = Bucket::default();
         assert!(bucket.admit(none, 5, 9 * SECOND).is_admitted());
         assert!(!bucket.admit(none, 1, 0).is_admitted(), "a clock that goes back gives nothing");
-        assert!(!bucket.admit(none, 1, 10 * SECOND).is_admitted(), "nor twice when it comes forward again");
+        assert!(
+            !bucket.admit(none, 1, 10 * SECOND).is_admitted(),
+            "nor twice when it comes forward again"
+        );
     }
 
     proptest! {
@@ -226,7 +232,8 @@ mod tests {
                     Decision::Refused { retry_after_s } => {
                         prop_assert!(retry_after_s >= 1);
                         let mut later = bucket;
-                        prop_assert!(later.admit(rate, 1, now_us + retry_after_s * SECOND).is_admitted());
+                        prop_assert!(later.admit(rate, 1,
+                        now_us + retry_after_s * SECOND).is_admitted());
                     }
                 }
             }

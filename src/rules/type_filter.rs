@@ -34,7 +34,9 @@ impl Term {
             // A word must precede the separator, as a word must follow it for `order.*`.
             Self::Ending(ending) => {
                 let before = event_type.as_str().strip_suffix(&**ending);
-                before.and_then(|before| before.strip_suffix(SEPARATORS)).is_some_and(|words| !words.is_empty())
+                before
+                    .and_then(|before| before.strip_suffix(SEPARATORS))
+                    .is_some_and(|words| !words.is_empty())
             }
             Self::Pattern(pattern) => filter::matches(pattern, event_type),
         }
@@ -50,14 +52,16 @@ impl FromStr for Term {
         }
         let term = match text.strip_prefix('*') {
             Some(ending) => {
-                let word = ending.strip_prefix(SEPARATORS).and_then(|word| word.parse::<EventType>().ok());
+                let word =
+                    ending.strip_prefix(SEPARATORS).and_then(|word| word.parse::<EventType>().ok());
                 word.map(|word| Self::Ending(word.as_str().into()))
             }
             None => text.parse().ok().map(Self::Pattern),
         };
         term.ok_or_else(|| {
             format!(
-                "must be event types separated by commas, such as `order.created`, `order.*`, `*.created`, `*` or \
+                "must be event types separated by commas, such as `order.created`, `order.*`, \
+                 `*.created`, `*` or \
                  `!order.test`; {text:?} is not a type filter"
             )
         })
@@ -122,9 +126,21 @@ mod tests {
             (" a, b.* ", ["a", "b.c"], ["b", "c"]),
             ("*, !order.test", ["order.created", "a"], ["order.test", ""]),
             ("!order.test", ["order.created", "order.test.x"], ["order.test", ""]),
-            ("order.*,!order.test", ["order.created", "order.test.x"], ["order.test", "user.created"]),
-            ("!order.test,order.*", ["order.created", "order.test.x"], ["order.test", "user.created"]),
-            ("*,!*.created,!triggerd.*", ["order.paid", "created"], ["order.created", "triggerd.disk.low"]),
+            (
+                "order.*,!order.test",
+                ["order.created", "order.test.x"],
+                ["order.test", "user.created"],
+            ),
+            (
+                "!order.test,order.*",
+                ["order.created", "order.test.x"],
+                ["order.test", "user.created"],
+            ),
+            (
+                "*,!*.created,!triggerd.*",
+                ["order.paid", "created"],
+                ["order.created", "triggerd.disk.low"],
+            ),
         ] {
             for event_type in matching {
                 assert!(passes(filter, event_type), "{filter} and {event_type}");

@@ -67,7 +67,9 @@ impl Store {
                 behind = Some((*at, *event, *endpoint));
                 let wanted = query.endpoint.is_none_or(|wanted| wanted == *endpoint)
                     && (query.with_deleted || state.endpoints.get(*endpoint)?.is_some());
-                let Some(target) = Target::of(&state, org, *endpoint)?.filter(|_| wanted) else { continue };
+                let Some(target) = Target::of(&state, org, *endpoint)?.filter(|_| wanted) else {
+                    continue;
+                };
                 if page.items.len() >= query.limit {
                     page.next = last;
                     return Ok(page);
@@ -87,10 +89,12 @@ impl Store {
 
 /// Returns the first and the last matching place. `None` if no place matches.
 fn bounds(query: &DeadQuery, behind: Option<DeadPlace>) -> Option<(DeadPlace, DeadPlace)> {
-    let (no_event, every_event) = ((EventId(0), EndpointId(0)), (EventId(u128::MAX), EndpointId(u128::MAX)));
+    let (no_event, every_event) =
+        ((EventId(0), EndpointId(0)), (EventId(u128::MAX), EndpointId(u128::MAX)));
     let since = query.since.unwrap_or(Timestamp(0));
     let until = query.until.map_or(Some(u64::MAX), |until| until.0.checked_sub(1))?;
-    let (mut first, mut end) = ((since, no_event.0, no_event.1), (Timestamp(until), every_event.0, every_event.1));
+    let (mut first, mut end) =
+        ((since, no_event.0, no_event.1), (Timestamp(until), every_event.0, every_event.1));
     if let Some((at, event, endpoint)) = behind {
         if query.oldest_first {
             first = first.max((at, event, EndpointId(endpoint.0.saturating_add(1))));
@@ -104,7 +108,9 @@ fn bounds(query: &DeadQuery, behind: Option<DeadPlace>) -> Option<(DeadPlace, De
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commands::tests::{AT_ONCE, Fixture, ORG, create_org, put_endpoint, route, settle, submit};
+    use crate::commands::tests::{
+        AT_ONCE, Fixture, ORG, create_org, put_endpoint, route, settle, submit,
+    };
     use crate::commands::{Command, DeleteEndpoint};
     use crate::model::delivery::{DeadReason, Verdict};
     use crate::model::org::InboxMode;
@@ -145,27 +151,41 @@ mod tests {
             loop {
                 let page = state.store.dead_letters(ORG, &query).unwrap();
                 assert!(page.items.len() <= query.limit);
-                found.extend(page.items.iter().map(|item| (1_000 + item.event.0 % 100, item.event.0, item.endpoint.0)));
+                found.extend(
+                    page.items
+                        .iter()
+                        .map(|item| (1_000 + item.event.0 % 100, item.event.0, item.endpoint.0)),
+                );
                 query.after = page.next;
                 if query.after.is_none() {
                     return found;
                 }
             }
         };
-        let mut oldest: Vec<_> = (1..=EVENTS).flat_map(|id| [50, 51].map(|to| (1_000 + id % 100, id, to))).collect();
+        let mut oldest: Vec<_> =
+            (1..=EVENTS).flat_map(|id| [50, 51].map(|to| (1_000 + id % 100, id, to))).collect();
         oldest.sort_unstable();
         let newest: Vec<_> = oldest.iter().rev().copied().collect();
         for limit in [7, 499, 500, 501] {
             assert_eq!(all(query(limit, true)), oldest, "by {limit}");
             assert_eq!(all(query(limit, false)), newest, "by {limit}");
         }
-        let (since, until, endpoint) = (Some(Timestamp(1_020)), Some(Timestamp(1_022)), Some(EndpointId(51)));
+        let (since, until, endpoint) =
+            (Some(Timestamp(1_020)), Some(Timestamp(1_022)), Some(EndpointId(51)));
         let found = all(DeadQuery { endpoint, since, until, ..query(9, false) });
-        let expected: Vec<_> =
-            newest.iter().filter(|(at, _, to)| (1_020..1_022).contains(at) && *to == 51).copied().collect();
+        let expected: Vec<_> = newest
+            .iter()
+            .filter(|(at, _, to)| (1_020..1_022).contains(at) && *to == 51)
+            .copied()
+            .collect();
         assert_eq!((found.len(), found), (26, expected));
-        state.apply(&Command::DeleteEndpoint(DeleteEndpoint { org: ORG, endpoint: EndpointId(50) }));
+        state
+            .apply(&Command::DeleteEndpoint(DeleteEndpoint { org: ORG, endpoint: EndpointId(50) }));
         let all = |query: DeadQuery| state.store.dead_letters(ORG, &query).unwrap().items.len();
-        assert_eq!((all(query(5_000, true)), all(query(5_000, false))), (1_300, 2_600), "also of a deleted endpoint");
+        assert_eq!(
+            (all(query(5_000, true)), all(query(5_000, false))),
+            (1_300, 2_600),
+            "also of a deleted endpoint"
+        );
     }
 }

@@ -8,7 +8,7 @@
 use super::schema::{DedupBlock, DedupEntry, Meta};
 use super::table::{State, Table};
 use super::{StateError, Store};
-use crate::base::sabotage::{self, Switch};
+use crate::base::failpoint::{self, Switch};
 use crate::model::event::Dedup;
 use crate::model::id::{EventId, KeyId};
 use crate::model::time::Timestamp;
@@ -105,16 +105,19 @@ pub struct Earlier {
 /// Returns the earlier event with this dedup id. After the clock was set back there can be two such
 /// events; the later event is returned.
 pub(super) fn earlier(state: &State, dedup: &Dedup) -> Result<Option<Earlier>, StateError> {
-    if sabotage::is_on(Switch::DedupOff) {
+    if failpoint::is_on(Switch::DedupOff) {
         return Ok(None);
     }
     let first = state.meta.get(())?.map_or(0, |meta| meta.dedup_first);
     let mut latest: Option<DedupEntry> = None;
     for number in state.dedup_index.candidates(dedup.digest, first) {
         let block = state.dedup.promised(number)?;
-        let counts = |entry: &&DedupEntry| entry.digest == dedup.digest && entry.received_at >= dedup.window_start;
+        let counts = |entry: &&DedupEntry| {
+            entry.digest == dedup.digest && entry.received_at >= dedup.window_start
+        };
         let found = block.entries.iter().rfind(counts);
-        if found.is_some_and(|found| latest.as_ref().is_none_or(|known| known.event < found.event)) {
+        if found.is_some_and(|found| latest.as_ref().is_none_or(|known| known.event < found.event))
+        {
             latest = found.cloned();
         }
     }

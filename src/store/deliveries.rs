@@ -17,7 +17,7 @@ const PENDING_ROWS_AT_ONCE: usize = 16;
 
 /// An endpoint with waiting deliveries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Lane {
+pub struct WaitingEndpoint {
     /// The id of the endpoint.
     pub endpoint: EndpointId,
     /// The due time of the endpoint's first delivery.
@@ -95,18 +95,24 @@ impl Store {
     ///
     /// # Errors
     /// Rows cannot be read.
-    pub fn next_lane(&self, after: Option<EndpointId>) -> Result<Option<Lane>, StateError> {
+    pub fn next_waiting_endpoint(
+        &self,
+        after: Option<EndpointId>,
+    ) -> Result<Option<WaitingEndpoint>, StateError> {
         let state = self.read();
         let from = EndpointId(after.map_or(0, |id| id.0.saturating_add(1)));
-        let pending = state.pending.range((from, EventId(0))..=(EndpointId(u128::MAX), EventId(u128::MAX)), 1)?;
+        let pending = state
+            .pending
+            .range((from, EventId(0))..=(EndpointId(u128::MAX), EventId(u128::MAX)), 1)?;
         let due = state.due.range(
-            (from, Timestamp(0), EventId(0))..=(EndpointId(u128::MAX), Timestamp(u64::MAX), EventId(u128::MAX)),
+            (from, Timestamp(0), EventId(0))
+                ..=(EndpointId(u128::MAX), Timestamp(u64::MAX), EventId(u128::MAX)),
             1,
         )?;
         let pending = pending.first().map(|((endpoint, _), _)| (*endpoint, Timestamp(0)));
         let due = due.first().map(|((endpoint, next_due, _), _)| (*endpoint, *next_due));
         let first = pending.into_iter().chain(due).min();
-        Ok(first.map(|(endpoint, next_due)| Lane { endpoint, next_due }))
+        Ok(first.map(|(endpoint, next_due)| WaitingEndpoint { endpoint, next_due }))
     }
 
     /// Returns at most `limit` waiting deliveries of the endpoint with their due times, also times
@@ -123,10 +129,13 @@ impl Store {
         limit: usize,
     ) -> Result<Vec<(Timestamp, EventId)>, StateError> {
         let state = self.read();
-        let due = state
-            .due
-            .range((endpoint, Timestamp(0), EventId(0))..=(endpoint, Timestamp(u64::MAX), EventId(u128::MAX)), limit)?;
-        let mut waiting: Vec<_> = due.into_iter().map(|((_, due_at, event), _)| (due_at, event)).collect();
+        let due = state.due.range(
+            (endpoint, Timestamp(0), EventId(0))
+                ..=(endpoint, Timestamp(u64::MAX), EventId(u128::MAX)),
+            limit,
+        )?;
+        let mut waiting: Vec<_> =
+            due.into_iter().map(|((_, due_at, event), _)| (due_at, event)).collect();
         let pending = pending(&state, endpoint, limit)?.into_iter();
         waiting.extend(pending.map(|event| (Timestamp(event.unix_ms()).min(now), event)));
         waiting.sort_unstable();
@@ -155,17 +164,23 @@ impl Store {
         // Events whose hint was lost take their place too.
         let mark = pending_first(&state, endpoint)?.map_or(mark, |first| first.min(mark));
         let first = pending_from(&state, endpoint, mark, limit)?;
-        let tried = state.deliveries.range((endpoint, mark)..=(endpoint, EventId(u128::MAX)), ORDERED_ROWS_AT_ONCE)?;
+        let tried = state
+            .deliveries
+            .range((endpoint, mark)..=(endpoint, EventId(u128::MAX)), ORDERED_ROWS_AT_ONCE)?;
         // Events after the last row that was read are unknown.
-        let seen = |all: bool, last: Option<EventId>| last.filter(|_| !all).unwrap_or(EventId(u128::MAX));
-        let last = seen(first.len() < limit, first.last().copied())
-            .min(seen(tried.len() < ORDERED_ROWS_AT_ONCE, tried.last().map(|((_, event), _)| *event)));
+        let seen =
+            |all: bool, last: Option<EventId>| last.filter(|_| !all).unwrap_or(EventId(u128::MAX));
+        let last = seen(first.len() < limit, first.last().copied()).min(seen(
+            tried.len() < ORDERED_ROWS_AT_ONCE,
+            tried.last().map(|((_, event), _)| *event),
+        ));
         let tried = tried.iter().filter_map(|((_, event), row)| match row.state {
             DeliveryState::Waiting(at) if at <= now => Some((*event, None)),
             DeliveryState::Waiting(at) if row.attempts > 0 => Some((*event, Some(at))),
             DeliveryState::Waiting(_) | DeliveryState::Dead(..) | DeliveryState::Canceled => None,
         });
-        let mut waiting: Vec<_> = first.into_iter().map(|event| (event, None)).chain(tried).collect();
+        let mut waiting: Vec<_> =
+            first.into_iter().map(|event| (event, None)).chain(tried).collect();
         waiting.sort_unstable();
         let mut found = InOrder { events: Vec::new(), then: Then::End, mark: last, later };
         if last < EventId(u128::MAX) {
@@ -193,19 +208,26 @@ impl Store {
     ///
     /// # Errors
     /// Rows cannot be read.
-    pub fn due_delivery(&self, endpoint: EndpointId, event: EventId) -> Result<Option<DueDelivery>, StateError> {
+    pub fn due_delivery(
+        &self,
+        endpoint: EndpointId,
+        event: EventId,
+    ) -> Result<Option<DueDelivery>, StateError> {
         let state = self.read();
         let Some(target) = state.endpoints.get(endpoint)? else { return Ok(None) };
         let Some((first, block)) = block_of(&state, target.org, event)? else { return Ok(None) };
         let Some((place, entry)) = block.find(event) else { return Ok(None) };
         let Some(event_type) = block.event_type(entry) else { return Ok(None) };
-        let is_pending = state.pending.get((endpoint, first))?.is_some_and(|row| row.bits & 1 << place != 0);
+        let is_pending =
+            state.pending.get((endpoint, first))?.is_some_and(|row| row.bits & 1 << place != 0);
         // A first attempt has no row, so sled is not asked.
         let row = if is_pending { None } else { state.deliveries.get((endpoint, event))? };
         let (due_at, attempts, base, last_attempt, trigger) = match row {
             None if is_pending => (Timestamp(0), 0, 0, None, Trigger::Schedule),
             Some(row) => match row.state {
-                DeliveryState::Waiting(due_at) => (due_at, row.attempts, row.base, row.last_attempt, row.trigger),
+                DeliveryState::Waiting(due_at) => {
+                    (due_at, row.attempts, row.base, row.last_attempt, row.trigger)
+                }
                 DeliveryState::Dead(..) | DeliveryState::Canceled => return Ok(None),
             },
             None => return Ok(None),
@@ -241,7 +263,11 @@ impl Store {
     ///
     /// # Errors
     /// Rows cannot be read.
-    pub fn delivery_org(&self, endpoint: EndpointId, event: EventId) -> Result<Option<OrgNo>, StateError> {
+    pub fn delivery_org(
+        &self,
+        endpoint: EndpointId,
+        event: EventId,
+    ) -> Result<Option<OrgNo>, StateError> {
         let state = self.read();
         if let Some(row) = state.deliveries.get((endpoint, event))? {
             return Ok(Some(row.org));
@@ -261,7 +287,7 @@ impl Store {
         const ROWS_MAX: usize = 64;
         let (mut oldest, mut after) = (None, None);
         for _ in 0..LANES_MAX {
-            let Some(lane) = self.next_lane(after)? else { break };
+            let Some(lane) = self.next_waiting_endpoint(after)? else { break };
             after = Some(lane.endpoint);
             let state = self.read();
             if !state.endpoints.get(lane.endpoint)?.is_some_and(|row| row.endpoint.is_enabled()) {
@@ -274,7 +300,8 @@ impl Store {
                 DeliveryState::Dead(..) | DeliveryState::Canceled => false,
             });
             let overdue = overdue.map(|((_, event), _)| Timestamp(event.unix_ms()));
-            let pending = pending(&state, lane.endpoint, 1)?.first().map(|event| Timestamp(event.unix_ms()));
+            let pending =
+                pending(&state, lane.endpoint, 1)?.first().map(|event| Timestamp(event.unix_ms()));
             oldest = [oldest, overdue, pending].into_iter().flatten().min();
         }
         Ok(oldest)
@@ -296,7 +323,10 @@ fn look_at_due(
         Some(event) => event.min(mark),
         None => mark,
     };
-    let (first, last) = ((endpoint, now.plus_ms(1), EventId(0)), (endpoint, Timestamp(u64::MAX), EventId(u128::MAX)));
+    let (first, last) = (
+        (endpoint, now.plus_ms(1), EventId(0)),
+        (endpoint, Timestamp(u64::MAX), EventId(u128::MAX)),
+    );
     let later = state.due.range(first..=last, 1)?;
     Ok((mark, later.first().map(|((_, at, _), _)| *at)))
 }
@@ -317,19 +347,30 @@ fn pending(state: &State, endpoint: EndpointId, limit: usize) -> Result<Vec<Even
 }
 
 /// Like [`pending`], from the event `mark` on.
-fn pending_from(state: &State, endpoint: EndpointId, mark: EventId, limit: usize) -> Result<Vec<EventId>, StateError> {
+fn pending_from(
+    state: &State,
+    endpoint: EndpointId,
+    mark: EventId,
+    limit: usize,
+) -> Result<Vec<EventId>, StateError> {
     let mut events = Vec::new();
     // The block of an event begins before the event.
     let block = state.pending.last((endpoint, EventId(0))..=(endpoint, mark))?;
     let mut from = block.map_or(mark, |((_, first), _)| first);
     while events.len() < limit {
-        let rows = state.pending.range((endpoint, from)..=(endpoint, EventId(u128::MAX)), PENDING_ROWS_AT_ONCE)?;
+        let rows = state
+            .pending
+            .range((endpoint, from)..=(endpoint, EventId(u128::MAX)), PENDING_ROWS_AT_ONCE)?;
         for ((_, first), row) in &rows {
             let block = state.events.promised((row.org, *first))?;
-            let waits = block.events.iter().enumerate().filter(|(place, _)| row.bits & 1 << place != 0);
+            let waits =
+                block.events.iter().enumerate().filter(|(place, _)| row.bits & 1 << place != 0);
             events.extend(waits.map(|(_, entry)| entry.id).filter(|event| *event >= mark));
         }
-        let Some(((_, last), _)) = rows.last().filter(|_| rows.len() == PENDING_ROWS_AT_ONCE) else { break };
+        let Some(((_, last), _)) = rows.last().filter(|_| rows.len() == PENDING_ROWS_AT_ONCE)
+        else {
+            break;
+        };
         from = EventId(last.0.saturating_add(1));
     }
     Ok(events)

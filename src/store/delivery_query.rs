@@ -34,7 +34,7 @@ const NEWEST: EventId = EventId(u128::MAX);
 
 /// The status of a delivery with its time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DeliveryStanding {
+pub enum DeliverySituation {
     /// No attempt was made yet. The first attempt is due at this time.
     Pending(Timestamp),
     /// At least one attempt failed. The next attempt is due at this time.
@@ -47,7 +47,7 @@ pub enum DeliveryStanding {
     Canceled,
 }
 
-impl DeliveryStanding {
+impl DeliverySituation {
     /// Returns the status without the time.
     pub fn status(self) -> DeliveryStatus {
         match self {
@@ -78,7 +78,7 @@ pub struct Delivery {
     /// The endpoint's number in its organization.
     pub endpoint_number: u32,
     /// The status of the delivery.
-    pub standing: DeliveryStanding,
+    pub situation: DeliverySituation,
     /// The number of attempts so far.
     pub attempts: u32,
     /// The journal position of the last attempt.
@@ -139,47 +139,63 @@ pub(super) struct Target {
 
 impl Target {
     /// Returns the organization's endpoint with this id.
-    pub(super) fn of(state: &State, org: OrgNo, endpoint: EndpointId) -> Result<Option<Self>, StateError> {
+    pub(super) fn of(
+        state: &State,
+        org: OrgNo,
+        endpoint: EndpointId,
+    ) -> Result<Option<Self>, StateError> {
         let living = state.endpoints.get(endpoint)?;
         let lives = living.is_some();
         let number = match living {
             Some(row) => Some((row.org, row.number)),
-            None => state.former.get(endpoint)?.map(|row| (row.org, row.number)),
+            None => state.tombstones.get(endpoint)?.map(|row| (row.org, row.number)),
         };
-        Ok(number.filter(|(owner, _)| *owner == org).map(|(_, number)| Self { org, endpoint, number, lives }))
+        Ok(number.filter(|(owner, _)| *owner == org).map(|(_, number)| Self {
+            org,
+            endpoint,
+            number,
+            lives,
+        }))
     }
 
     /// Returns a delivery that waits for its first attempt.
     fn pending(&self, event: EventId, due_at: Timestamp) -> Delivery {
-        self.delivery(event, if self.lives { DeliveryStanding::Pending(due_at) } else { DeliveryStanding::Canceled })
+        self.delivery(
+            event,
+            if self.lives {
+                DeliverySituation::Pending(due_at)
+            } else {
+                DeliverySituation::Canceled
+            },
+        )
     }
 
-    fn delivery(&self, event: EventId, standing: DeliveryStanding) -> Delivery {
+    fn delivery(&self, event: EventId, situation: DeliverySituation) -> Delivery {
         Delivery {
             event,
             endpoint: self.endpoint,
             endpoint_number: self.number,
-            standing,
+            situation,
             attempts: 0,
             last_attempt: None,
         }
     }
 
     pub(super) fn of_row(&self, event: EventId, row: &DeliveryRow) -> Delivery {
-        let standing = match row.state {
-            DeliveryState::Waiting(_) if !self.lives => DeliveryStanding::Canceled,
-            DeliveryState::Waiting(at) if row.attempts == 0 => DeliveryStanding::Pending(at),
-            DeliveryState::Waiting(at) => DeliveryStanding::Retrying(at),
-            DeliveryState::Dead(reason, at) => DeliveryStanding::Dead(reason, at),
-            DeliveryState::Canceled => DeliveryStanding::Canceled,
+        let situation = match row.state {
+            DeliveryState::Waiting(_) if !self.lives => DeliverySituation::Canceled,
+            DeliveryState::Waiting(at) if row.attempts == 0 => DeliverySituation::Pending(at),
+            DeliveryState::Waiting(at) => DeliverySituation::Retrying(at),
+            DeliveryState::Dead(reason, at) => DeliverySituation::Dead(reason, at),
+            DeliveryState::Canceled => DeliverySituation::Canceled,
         };
         let (attempts, last_attempt) = (row.attempts, row.last_attempt);
-        Delivery { attempts, last_attempt, ..self.delivery(event, standing) }
+        Delivery { attempts, last_attempt, ..self.delivery(event, situation) }
     }
 
     fn accepted(&self, event: EventId, entry: &DeliveredEntry) -> Delivery {
         let (attempts, last_attempt) = (entry.attempts, Some(entry.attempt));
-        Delivery { attempts, last_attempt, ..self.delivery(event, DeliveryStanding::Delivered) }
+        Delivery { attempts, last_attempt, ..self.delivery(event, DeliverySituation::Delivered) }
     }
 }
 
@@ -189,7 +205,11 @@ impl Store {
     ///
     /// # Errors
     /// Rows cannot be read.
-    pub fn deliveries(&self, org: OrgNo, query: &DeliveryQuery) -> Result<DeliveryPage, StateError> {
+    pub fn deliveries(
+        &self,
+        org: OrgNo,
+        query: &DeliveryQuery,
+    ) -> Result<DeliveryPage, StateError> {
         let mut search = Search::new(self, org, query)?;
         match query.endpoint {
             Some(endpoint) => {
@@ -198,10 +218,12 @@ impl Store {
                     search.endpoint(target, query.after.map_or(NEWEST, |(_, before)| before))?;
                 }
             }
-            None => match query.event.map(|event| self.candidates(org, event)).transpose()?.flatten() {
-                Some(candidates) => search.these(candidates)?,
-                None => search.all_endpoints(org)?,
-            },
+            None => {
+                match query.event.map(|event| self.candidates(org, event)).transpose()?.flatten() {
+                    Some(candidates) => search.these(candidates)?,
+                    None => search.all_endpoints(org)?,
+                }
+            }
         }
         Ok(search.page)
     }
@@ -220,7 +242,8 @@ impl Store {
         let state = self.read();
         let Some(row) = state.numbers.get((org, endpoint_number))? else { return Ok(None) };
         let endpoint = state.endpoints.get(row.0)?.map(|row| Arc::clone(&row.endpoint));
-        let target = Target { org, endpoint: row.0, number: endpoint_number, lives: endpoint.is_some() };
+        let target =
+            Target { org, endpoint: row.0, number: endpoint_number, lives: endpoint.is_some() };
         let Some(delivery) = find(&state, target, event)? else { return Ok(None) };
         Ok(Some(DeliveryDetails { delivery, endpoint }))
     }
@@ -255,7 +278,11 @@ impl Store {
         let event_type = block.find(event).and_then(|(_, entry)| block.event_type(entry)).cloned();
         let endpoint_lives = state.endpoints.get(endpoint)?.is_some();
         let endpoint_number = target.number;
-        Ok(event_type.map(|event_type| AttemptTarget { endpoint_number, endpoint_lives, event_type }))
+        Ok(event_type.map(|event_type| AttemptTarget {
+            endpoint_number,
+            endpoint_lives,
+            event_type,
+        }))
     }
 }
 
@@ -303,7 +330,9 @@ impl Store {
                 lives: false,
             };
             found.extend(rows.iter().map(target));
-            let Some((last, _)) = rows.last().filter(|_| rows.len() == ENDED_AT_ONCE) else { break };
+            let Some((last, _)) = rows.last().filter(|_| rows.len() == ENDED_AT_ONCE) else {
+                break;
+            };
             from = (org, last.1, last.2.saturating_add(1));
             if found.len() - living > ENDED_MAX {
                 return Ok(None);
@@ -319,7 +348,8 @@ impl<'a> Search<'a> {
     fn new(store: &'a Store, org: OrgNo, query: &'a DeliveryQuery) -> Result<Self, StateError> {
         let received = Received { since: query.since, until: query.until };
         let ids_ahead_ms = ids_ahead_ms(&store.read(), org)?;
-        let (page, cost_left, ids) = (DeliveryPage::default(), PAGE_COST_MAX, received.ids(ids_ahead_ms));
+        let (page, cost_left, ids) =
+            (DeliveryPage::default(), PAGE_COST_MAX, received.ids(ids_ahead_ms));
         Ok(Self { store, query, page, cost_left, org, received, ids_ahead_ms, ids })
     }
 
@@ -340,15 +370,23 @@ impl<'a> Search<'a> {
         let (mut from, begin) = self.query.after.unwrap_or((0, NEWEST));
         let begins_with = from;
         loop {
-            let numbers = self.store.read().numbers.range((org, from)..=(org, u32::MAX), ENDPOINTS_AT_ONCE)?;
+            let numbers = self
+                .store
+                .read()
+                .numbers
+                .range((org, from)..=(org, u32::MAX), ENDPOINTS_AT_ONCE)?;
             for ((_, number), row) in &numbers {
                 let before = if *number == begins_with { begin } else { NEWEST };
                 let lives = self.store.read().endpoints.get(row.0)?.is_some();
-                if !self.endpoint(Target { org, endpoint: row.0, number: *number, lives }, before)? {
+                if !self
+                    .endpoint(Target { org, endpoint: row.0, number: *number, lives }, before)?
+                {
                     return Ok(());
                 }
             }
-            let Some(((_, last), _)) = numbers.last().filter(|_| numbers.len() == ENDPOINTS_AT_ONCE) else {
+            let Some(((_, last), _)) =
+                numbers.last().filter(|_| numbers.len() == ENDPOINTS_AT_ONCE)
+            else {
                 return Ok(());
             };
             from = last.saturating_add(1);
@@ -409,7 +447,7 @@ impl<'a> Search<'a> {
     }
 
     fn wants(&self, delivery: &Delivery) -> Result<bool, StateError> {
-        if self.query.status.is_some_and(|status| delivery.standing.status() != status) {
+        if self.query.status.is_some_and(|status| delivery.situation.status() != status) {
             return Ok(false);
         }
         if let Some(is_wanted) = self.received.of_id(delivery.event, self.ids_ahead_ms) {
@@ -447,7 +485,8 @@ fn portion(
         reached(rows.last().filter(|_| rows.len() == BLOCKS_AT_ONCE).map(|((_, first), _)| *first));
         for ((_, first), row) in rows {
             let block = state.events.promised((target.org, first))?;
-            let waits = block.events.iter().enumerate().filter(|(place, _)| row.bits & 1 << place != 0);
+            let waits =
+                block.events.iter().enumerate().filter(|(place, _)| row.bits & 1 << place != 0);
             found.extend(waits.map(|(_, entry)| target.pending(entry.id, entry.received_at)));
         }
     }
@@ -457,7 +496,11 @@ fn portion(
         for ((_, first), row) in rows {
             let block = state.events.promised((target.org, first))?;
             let event = |place: u8| block.events.get(usize::from(place)).map(|entry| entry.id);
-            found.extend(row.entries.iter().filter_map(|entry| Some(target.accepted(event(entry.place)?, entry))));
+            found.extend(
+                row.entries
+                    .iter()
+                    .filter_map(|entry| Some(target.accepted(event(entry.place)?, entry))),
+            );
         }
     }
     if status != Some(DeliveryStatus::Delivered) {
@@ -473,7 +516,11 @@ fn portion(
 }
 
 /// Returns the delivery of this event to the endpoint.
-pub(super) fn find(state: &State, target: Target, event: EventId) -> Result<Option<Delivery>, StateError> {
+pub(super) fn find(
+    state: &State,
+    target: Target,
+    event: EventId,
+) -> Result<Option<Delivery>, StateError> {
     let Target { org, endpoint, .. } = target;
     let Some((first, block)) = block_of(state, org, event)? else { return Ok(None) };
     let Some((place, entry)) = block.find(event) else { return Ok(None) };

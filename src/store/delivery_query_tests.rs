@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::commands::tests::{AT_ONCE, Fixture, LATER, ORG, create_org, put_endpoint, route, settle, submit};
+use crate::commands::tests::{
+    AT_ONCE, Fixture, LATER, ORG, create_org, put_endpoint, route, settle, submit,
+};
 use crate::commands::{CancelDeliveries, Command, DeleteEndpoint};
 use crate::model::delivery::Verdict;
 use crate::model::org::InboxMode;
@@ -38,12 +40,24 @@ fn filled() -> Fixture {
     }
     state.apply(&Command::DeleteEndpoint(DeleteEndpoint { org: ORG, endpoint: EndpointId(52) }));
     let events = (1..=EVENTS / 2).map(EventId).collect();
-    state.apply(&Command::CancelDeliveries(CancelDeliveries { org: ORG, endpoint: EndpointId(52), events }));
+    state.apply(&Command::CancelDeliveries(CancelDeliveries {
+        org: ORG,
+        endpoint: EndpointId(52),
+        events,
+    }));
     state
 }
 
 fn query(limit: usize) -> DeliveryQuery {
-    DeliveryQuery { status: None, endpoint: None, event: None, since: None, until: None, after: None, limit }
+    DeliveryQuery {
+        status: None,
+        endpoint: None,
+        event: None,
+        since: None,
+        until: None,
+        after: None,
+        limit,
+    }
 }
 
 /// Returns all deliveries, page by page, and the number of pages.
@@ -63,29 +77,38 @@ fn all(store: &Store, mut query: DeliveryQuery) -> (Vec<Delivery>, usize) {
 #[test]
 fn a_list_is_what_asking_for_each_delivery_gives_newest_first_in_each_endpoint() {
     let state = filled();
-    let each = (1..=3).flat_map(|number| (1..=EVENTS).rev().map(move |event| (number, EventId(event))));
-    let one = |(number, event)| state.store.delivery(ORG, event, number).unwrap().map(|found| found.delivery);
+    let each =
+        (1..=3).flat_map(|number| (1..=EVENTS).rev().map(move |event| (number, EventId(event))));
+    let one = |(number, event)| {
+        state.store.delivery(ORG, event, number).unwrap().map(|found| found.delivery)
+    };
     let expected: Vec<Delivery> = each.filter_map(one).collect();
     assert_eq!(expected.len(), 3 * 320);
     for status in DeliveryStatus::ALL {
-        assert!(expected.iter().any(|delivery| delivery.standing.status() == status), "{status:?} is among them");
+        assert!(
+            expected.iter().any(|delivery| delivery.situation.status() == status),
+            "{status:?} is among them"
+        );
     }
     for limit in [1, 7, 64, 500] {
         for status in DeliveryStatus::ALL.map(Some).into_iter().chain([None]) {
-            for endpoint in [None, Some(EndpointId(51)), Some(EndpointId(52)), Some(EndpointId(99))] {
+            for endpoint in [None, Some(EndpointId(51)), Some(EndpointId(52)), Some(EndpointId(99))]
+            {
                 let wanted = |delivery: &&Delivery| {
-                    status.is_none_or(|status| delivery.standing.status() == status)
+                    status.is_none_or(|status| delivery.situation.status() == status)
                         && endpoint.is_none_or(|endpoint| delivery.endpoint == endpoint)
                 };
                 let expected: Vec<_> = expected.iter().filter(wanted).copied().collect();
-                let (found, pages) = all(&state.store, DeliveryQuery { status, endpoint, ..query(limit) });
+                let (found, pages) =
+                    all(&state.store, DeliveryQuery { status, endpoint, ..query(limit) });
                 assert_eq!(found, expected, "{status:?} {endpoint:?} by {limit}");
                 assert_eq!(pages, expected.len().div_ceil(limit).max(1));
             }
         }
     }
     let (found, _) = all(&state.store, DeliveryQuery { event: Some(EventId(9)), ..query(2) });
-    let expected: Vec<_> = expected.iter().filter(|delivery| delivery.event == EventId(9)).copied().collect();
+    let expected: Vec<_> =
+        expected.iter().filter(|delivery| delivery.event == EventId(9)).copied().collect();
     assert_eq!((found.len(), &found), (3, &expected), "of one event");
 }
 
@@ -102,7 +125,8 @@ fn times_are_those_in_the_ids_of_events() {
         state.apply(&route(id(ms), &[50], if ms % 3 == 0 { LATER } else { AT_ONCE }));
     }
     let (since, until) = (Some(Timestamp(50)), Some(Timestamp(70)));
-    let expected: Vec<_> = (101..120).rev().chain((50..70).rev()).map(|ms| EventId(id(ms))).collect();
+    let expected: Vec<_> =
+        (101..120).rev().chain((50..70).rev()).map(|ms| EventId(id(ms))).collect();
     for endpoint in [None, Some(EndpointId(50))] {
         let (found, _) = all(&state.store, DeliveryQuery { endpoint, since, until, ..query(6) });
         assert_eq!(found.iter().map(|delivery| delivery.event).collect::<Vec<_>>(), expected);
@@ -160,7 +184,8 @@ fn after_many_ended(ended: u128) -> Fixture {
 fn a_page_of_a_recent_events_deliveries_is_complete_at_once_however_many_endpoints_there_were() {
     let state = after_many_ended(5_000);
     let page = state.store.deliveries(ORG, &of_event(2, 10)).unwrap();
-    let found: Vec<_> = page.items.iter().map(|it| (it.endpoint_number, it.standing.status())).collect();
+    let found: Vec<_> =
+        page.items.iter().map(|it| (it.endpoint_number, it.situation.status())).collect();
     let pending = DeliveryStatus::Pending;
     assert_eq!(found, [(1, pending), (2, pending), (5_003, DeliveryStatus::Canceled)]);
     assert_eq!(page.next, None);
@@ -172,8 +197,12 @@ fn a_page_of_a_recent_events_deliveries_is_complete_at_once_however_many_endpoin
 #[test]
 fn when_too_many_ended_since_the_event_its_deliveries_are_found_all_the_same() {
     let state = after_many_ended(u128::try_from(ENDED_MAX + ENDED_AT_ONCE).unwrap());
-    assert!(state.store.candidates(ORG, EventId(1)).unwrap().is_none(), "else this would test nothing");
-    let numbers = |query| all(&state.store, query).0.iter().map(|it| it.endpoint_number).collect::<Vec<_>>();
+    assert!(
+        state.store.candidates(ORG, EventId(1)).unwrap().is_none(),
+        "else this would test nothing"
+    );
+    let numbers =
+        |query| all(&state.store, query).0.iter().map(|it| it.endpoint_number).collect::<Vec<_>>();
     assert_eq!(numbers(of_event(1, 1)), [1, 2]);
     assert_eq!(state.store.candidates(ORG, EventId(2)).unwrap().map(|them| them.len()), Some(3));
     assert_eq!(all(&state.store, of_event(2, 10)).1, 1);
@@ -199,13 +228,17 @@ fn what_waits_for_a_deleted_endpoint_is_canceled_at_once_in_every_list() {
     for endpoint in [None, Some(EndpointId(50))] {
         assert_eq!(count(&state, canceled, endpoint), 3);
         assert_eq!(
-            count(&state, DeliveryStatus::Pending, endpoint) + count(&state, DeliveryStatus::Retrying, endpoint),
+            count(&state, DeliveryStatus::Pending, endpoint)
+                + count(&state, DeliveryStatus::Retrying, endpoint),
             0
         );
     }
     for id in 1..=3 {
         let found = state.store.delivery(ORG, EventId(id), 1).unwrap().unwrap().delivery;
-        assert_eq!((found.standing, found.attempts), (DeliveryStanding::Canceled, u32::from(id == 3)));
+        assert_eq!(
+            (found.situation, found.attempts),
+            (DeliverySituation::Canceled, u32::from(id == 3))
+        );
         assert_eq!(all(&state.store, of_event(id, 10)).0, [found]);
     }
 }
@@ -233,7 +266,8 @@ fn any_step() -> impl Strategy<Value = Step> {
         3 => Just(Step::Make),
         2 => (0usize..12).prop_map(Step::Delete),
         4 => any::<(u16, bool)>().prop_map(|(bits, later)| Step::Event(bits, later)),
-        4 => (0usize..12, 0usize..20, verdict).prop_map(|(endpoint, event, verdict)| Step::Settle(endpoint, event, verdict)),
+        4 => (0usize..12, 0usize..20, verdict).prop_map(|(endpoint, event, verdict)|
+        Step::Settle(endpoint, event, verdict)),
         1 => (0usize..12).prop_map(Step::Cancel),
     ]
 }
@@ -253,7 +287,9 @@ impl Plain {
     /// Applies a step to the model and to the state.
     fn apply(&mut self, state: &mut Fixture, step: &Step) {
         let id = |endpoint: usize| FIRST_ENDPOINT + endpoint as u128;
-        let waits = |standing: DeliveryStatus| matches!(standing, DeliveryStatus::Pending | DeliveryStatus::Retrying);
+        let waits = |situation: DeliveryStatus| {
+            matches!(situation, DeliveryStatus::Pending | DeliveryStatus::Retrying)
+        };
         match step {
             Step::Make if self.endpoints.len() < 16 => {
                 state.apply(&put_endpoint(id(self.endpoints.len())));
@@ -268,7 +304,8 @@ impl Plain {
                 self.events += 1;
                 let event = self.events as u128;
                 state.apply(&submit(event, 1, None));
-                let to: Vec<_> = (0..self.endpoints.len()).filter(|at| bits & 1 << at != 0).collect();
+                let to: Vec<_> =
+                    (0..self.endpoints.len()).filter(|at| bits & 1 << at != 0).collect();
                 let ids: Vec<_> = to.iter().map(|at| id(*at)).collect();
                 state.apply(&route(event, &ids, if *later { LATER } else { AT_ONCE }));
                 for endpoint in to.into_iter().filter(|at| self.endpoints[*at]) {
@@ -276,13 +313,16 @@ impl Plain {
                 }
             }
             Step::Settle(endpoint, event, verdict) => {
-                let Some((standing, attempts)) = self.deliveries.get_mut(&(*endpoint, *event)) else { return };
-                if !waits(*standing) {
+                let Some((situation, attempts)) = self.deliveries.get_mut(&(*endpoint, *event))
+                else {
+                    return;
+                };
+                if !waits(*situation) {
                     return;
                 }
                 *attempts += 1;
                 state.apply(&settle(*event as u128, id(*endpoint), *attempts, *verdict));
-                *standing = match verdict {
+                *situation = match verdict {
                     Verdict::Delivered => DeliveryStatus::Delivered,
                     Verdict::RetryAt(_) => DeliveryStatus::Retrying,
                     Verdict::Dead(_) => DeliveryStatus::Dead,
@@ -294,22 +334,40 @@ impl Plain {
                 }
                 let events = (1..=self.events as u128).map(EventId).collect();
                 let endpoint_id = EndpointId(id(*endpoint));
-                state.apply(&Command::CancelDeliveries(CancelDeliveries { org: ORG, endpoint: endpoint_id, events }));
-                let of_it =
-                    self.deliveries.iter_mut().filter(|((at, _), (standing, _))| at == endpoint && waits(*standing));
-                of_it.for_each(|(_, (standing, _))| *standing = DeliveryStatus::Canceled);
+                state.apply(&Command::CancelDeliveries(CancelDeliveries {
+                    org: ORG,
+                    endpoint: endpoint_id,
+                    events,
+                }));
+                let of_it = self
+                    .deliveries
+                    .iter_mut()
+                    .filter(|((at, _), (situation, _))| at == endpoint && waits(*situation));
+                of_it.for_each(|(_, (situation, _))| *situation = DeliveryStatus::Canceled);
             }
         }
     }
 
     /// Returns the deliveries that a list should show.
-    fn list(&self, event: Option<usize>, status: Option<DeliveryStatus>) -> Vec<(usize, usize, DeliveryStatus, u32)> {
+    fn list(
+        &self,
+        event: Option<usize>,
+        status: Option<DeliveryStatus>,
+    ) -> Vec<(usize, usize, DeliveryStatus, u32)> {
         let mut all: Vec<_> = self.deliveries.iter().collect();
         all.sort_by_key(|((endpoint, event), _)| (*endpoint, std::cmp::Reverse(*event)));
-        let shown = |((endpoint, event), (standing, attempts)): (&(usize, usize), &(DeliveryStatus, u32))| {
-            let ended =
-                !self.endpoints[*endpoint] && matches!(standing, DeliveryStatus::Pending | DeliveryStatus::Retrying);
-            (*endpoint, *event, if ended { DeliveryStatus::Canceled } else { *standing }, *attempts)
+        let shown = |((endpoint, event), (situation, attempts)): (
+            &(usize, usize),
+            &(DeliveryStatus, u32),
+        )| {
+            let ended = !self.endpoints[*endpoint]
+                && matches!(situation, DeliveryStatus::Pending | DeliveryStatus::Retrying);
+            (
+                *endpoint,
+                *event,
+                if ended { DeliveryStatus::Canceled } else { *situation },
+                *attempts,
+            )
         };
         let wanted = |it: &(usize, usize, DeliveryStatus, u32)| {
             event.is_none_or(|event| it.1 == event) && status.is_none_or(|status| it.2 == status)
@@ -322,7 +380,9 @@ fn plainly(found: &[Delivery]) -> Vec<(usize, usize, DeliveryStatus, u32)> {
     let number = |it: &Delivery| usize::try_from(it.endpoint.0 - FIRST_ENDPOINT).unwrap();
     found
         .iter()
-        .map(|it| (number(it), usize::try_from(it.event.0).unwrap(), it.standing.status(), it.attempts))
+        .map(|it| {
+            (number(it), usize::try_from(it.event.0).unwrap(), it.situation.status(), it.attempts)
+        })
         .collect()
 }
 
@@ -347,13 +407,16 @@ proptest! {
         for event in events() {
             for status in DeliveryStatus::ALL.map(Some).into_iter().chain([None]) {
                 let event_id = event.map(|event| EventId(event as u128));
-                let (found, _) = all(&state.store, DeliveryQuery { status, event: event_id, ..query(2) });
-                prop_assert_eq!(plainly(&found), plain.list(event, status), "{:?} {:?}", event, status);
+                let (found, _) = all(&state.store, DeliveryQuery { status, event: event_id,
+                ..query(2) });
+                prop_assert_eq!(plainly(&found), plain.list(event, status), "{:?} \
+                    {:?}", event, status);
             }
         }
         let mut meanwhile = meanwhile.into_iter();
         for event in 1..=plain.events {
-            let expected: Vec<_> = plain.list(Some(event), None).into_iter().map(|it| it.0).collect();
+            let expected: Vec<_> = plain.list(Some(event), None).into_iter().map(|it|
+            it.0).collect();
             let (mut wanted, mut found) = (of_event(event as u128, 1), Vec::new());
             loop {
                 let page = state.store.deliveries(ORG, &wanted).unwrap();

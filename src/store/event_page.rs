@@ -22,13 +22,15 @@ pub(super) struct Received {
 
 impl Received {
     pub(super) fn contains(self, received_at: Timestamp) -> bool {
-        self.since.is_none_or(|since| received_at >= since) && self.until.is_none_or(|until| received_at < until)
+        self.since.is_none_or(|since| received_at >= since)
+            && self.until.is_none_or(|until| received_at < until)
     }
 
     /// Returns the range of ids that such events can have, without the second id. The time in an id
     /// is never before the time of receipt, and at most `ids_ahead_ms` after it.
     pub(super) fn ids(self, ids_ahead_ms: u64) -> (EventId, EventId) {
-        let end = |until: Timestamp| EventId::first_of(until.plus_ms(ids_ahead_ms).min(LAST_OF_IDS));
+        let end =
+            |until: Timestamp| EventId::first_of(until.plus_ms(ids_ahead_ms).min(LAST_OF_IDS));
         let first = self.since.map_or(EventId(0), EventId::first_of);
         (first, self.until.map_or(EventId(u128::MAX), end))
     }
@@ -38,8 +40,8 @@ impl Received {
         let latest = Timestamp(event.unix_ms());
         let earliest = latest.minus_ms(ids_ahead_ms);
         let (first, last) = (self.contains(earliest), self.contains(latest));
-        let is_outside =
-            self.since.is_some_and(|since| latest < since) || self.until.is_some_and(|until| earliest >= until);
+        let is_outside = self.since.is_some_and(|since| latest < since)
+            || self.until.is_some_and(|until| earliest >= until);
         if is_outside { Some(false) } else { (first && last).then_some(true) }
     }
 }

@@ -1,6 +1,8 @@
 //! All events of an organization, acknowledged or not, the newest first.
 
-use super::event_page::{BLOCKS_AT_ONCE, BLOCKS_PER_PAGE_MAX, EventItem, EventPage, Passing, Received, ids_ahead_ms};
+use super::event_page::{
+    BLOCKS_AT_ONCE, BLOCKS_PER_PAGE_MAX, EventItem, EventPage, Passing, Received, ids_ahead_ms,
+};
 use super::{StateError, Store};
 use crate::model::event::EventStatus;
 use crate::model::id::{EventId, OrgNo};
@@ -36,12 +38,19 @@ impl Store {
         let mut before = query.before.map_or(end, |before| before.min(end));
         let mut page = EventPage::default();
         for _ in 0..BLOCKS_PER_PAGE_MAX / BLOCKS_AT_ONCE {
-            let Some(last) = before.0.checked_sub(1).filter(|_| before > first) else { return Ok(page) };
+            let Some(last) = before.0.checked_sub(1).filter(|_| before > first) else {
+                return Ok(page);
+            };
             // Each portion takes its own lock, so a long search blocks nobody.
-            let blocks = self.read().events.range_back((org, EventId(0))..=(org, EventId(last)), BLOCKS_AT_ONCE)?;
+            let blocks = self
+                .read()
+                .events
+                .range_back((org, EventId(0))..=(org, EventId(last)), BLOCKS_AT_ONCE)?;
             for (_, block) in &blocks {
                 let passing = Passing::of(block, &query.types);
-                for entry in block.events.iter().rev().filter(|entry| entry.id < before && entry.id >= first) {
+                for entry in
+                    block.events.iter().rev().filter(|entry| entry.id < before && entry.id >= first)
+                {
                     let wanted = received.contains(entry.received_at)
                         && passing.has(entry)
                         && query.status.is_none_or(|wanted| entry.status == wanted);
@@ -55,7 +64,8 @@ impl Store {
                     page.items.push(EventItem::of(entry));
                 }
             }
-            let Some(((_, lowest), _)) = blocks.last().filter(|_| blocks.len() == BLOCKS_AT_ONCE) else {
+            let Some(((_, lowest), _)) = blocks.last().filter(|_| blocks.len() == BLOCKS_AT_ONCE)
+            else {
                 return Ok(page);
             };
             before = *lowest;
@@ -112,13 +122,17 @@ mod tests {
         let (since, until) = (Some(Timestamp(90)), Some(Timestamp(300)));
         let found = all(EventQuery { status, since, until, ..query(9) });
         assert_eq!(found, (90..300).rev().filter(|n| n % 3 == 0).collect::<Vec<u128>>());
-        assert_eq!(all(EventQuery { types: "other".parse().unwrap(), ..query(9) }), Vec::<u128>::new());
+        assert_eq!(
+            all(EventQuery { types: "other".parse().unwrap(), ..query(9) }),
+            Vec::<u128>::new()
+        );
     }
 
     /// The clock goes forward, back and forward again. The time in an id never goes back.
     #[test]
     fn a_time_is_when_an_event_was_received_wherever_the_clock_has_been() {
-        let received = (0..400_u64).chain(100..300).chain(1_000..1_200).chain(50..60).chain(2_000..2_010);
+        let received =
+            (0..400_u64).chain(100..300).chain(1_000..1_200).chain(50..60).chain(2_000..2_010);
         let received: Vec<u64> = received.collect();
         let mut state = Fixture::new();
         state.apply(&create_org(InboxMode::Auto, 1));
@@ -130,13 +144,19 @@ mod tests {
             state.apply(&submit((u128::from(steady) << 80) + n, at, None));
         }
         assert_eq!(state.store.contradictions(5).unwrap(), Vec::<String>::new());
-        let times = [None, Some(0), Some(55), Some(150), Some(350), Some(999), Some(1_100), Some(5_000)];
-        for (since, until) in times.into_iter().flat_map(|since| times.map(|until| (since, until))) {
-            let is_wanted = |at: u64| since.is_none_or(|since| at >= since) && until.is_none_or(|until| at < until);
-            let expected: Vec<u128> = events.iter().rev().filter(|(_, at)| is_wanted(*at)).map(|(id, _)| *id).collect();
+        let times =
+            [None, Some(0), Some(55), Some(150), Some(350), Some(999), Some(1_100), Some(5_000)];
+        for (since, until) in times.into_iter().flat_map(|since| times.map(|until| (since, until)))
+        {
+            let is_wanted = |at: u64| {
+                since.is_none_or(|since| at >= since) && until.is_none_or(|until| at < until)
+            };
+            let expected: Vec<u128> =
+                events.iter().rev().filter(|(_, at)| is_wanted(*at)).map(|(id, _)| *id).collect();
             let (since, until) = (since.map(Timestamp), until.map(Timestamp));
             let types = TypeFilter::default();
-            let mut query = EventQuery { before: None, limit: 33, types, status: None, since, until };
+            let mut query =
+                EventQuery { before: None, limit: 33, types, status: None, since, until };
             let mut found = Vec::new();
             loop {
                 let page = state.store.events(ORG, &query).unwrap();

@@ -62,10 +62,14 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Missing => f.write_str("there is no state yet"),
-            Self::OtherBoot => f.write_str("the machine was restarted without a clean stop of the server"),
+            Self::OtherBoot => {
+                f.write_str("the machine was restarted without a clean stop of the server")
+            }
             Self::Copied => f.write_str("the data directory is a copy"),
             Self::Unusable(why) => write!(f, "the state cannot be used: {why}"),
-            Self::AheadOfJournal { applied } => write!(f, "the state is ahead of the journal, at {applied}"),
+            Self::AheadOfJournal { applied } => {
+                write!(f, "the state is ahead of the journal, at {applied}")
+            }
         }
     }
 }
@@ -83,13 +87,14 @@ impl Store {
         let number = last.unwrap_or(0);
         let reason = match last {
             None => Reason::Missing,
-            Some(last) => match Self::open_believed(&dir.join(last.to_string()), cache_bytes) {
+            Some(last) => match Self::open_valid(&dir.join(last.to_string()), cache_bytes) {
                 Ok(store) if store.applied() <= journal_end => {
                     remove_generations_before(dir, number)?;
                     return Ok(store);
                 }
                 Ok(mut store) => {
-                    store.generation.reason = Some(Reason::AheadOfJournal { applied: store.applied() });
+                    store.generation.reason =
+                        Some(Reason::AheadOfJournal { applied: store.applied() });
                     return Ok(store);
                 }
                 Err(reason) => reason,
@@ -104,7 +109,7 @@ impl Store {
         Ok(store)
     }
 
-    fn open_believed(dir: &Path, cache_bytes: u64) -> Result<Self, Reason> {
+    fn open_valid(dir: &Path, cache_bytes: u64) -> Result<Self, Reason> {
         judge_mark(dir)?;
         let unusable = |error: &dyn fmt::Display| Reason::Unusable(error.to_string());
         // sled 0.34.7 panics on some kinds of damage.
@@ -112,7 +117,11 @@ impl Store {
         opened.map_err(|_panic| unusable(&"opening it panicked"))?.map_err(|error| unusable(&error))
     }
 
-    pub(super) fn open_generation(dir: &Path, cache_bytes: u64, reason: Option<Reason>) -> Result<Self, StateError> {
+    pub(super) fn open_generation(
+        dir: &Path,
+        cache_bytes: u64,
+        reason: Option<Reason>,
+    ) -> Result<Self, StateError> {
         let settings = sled::Config::new()
             .path(dir)
             .cache_capacity(cache_bytes)
@@ -140,7 +149,7 @@ impl Store {
     }
 
     /// Invalidates this directory: the next start computes the state from the journal.
-    pub fn condemn(&self) {
+    pub fn invalidate(&self) {
         if let Err(error) = remove_mark(&self.generation.dir, RUNNING) {
             tracing::warn!(%error, "the broken state could not be marked as broken");
         }
@@ -148,8 +157,8 @@ impl Store {
 
     /// Returns a guard for a thread that uses the state. If the thread panics, the directory is
     /// invalidated, because the cause might make the next start panic too.
-    pub fn condemn_on_panic(self: &Arc<Self>) -> CondemnOnPanic {
-        CondemnOnPanic(Arc::clone(self))
+    pub fn invalidate_on_panic(self: &Arc<Self>) -> InvalidateOnPanic {
+        InvalidateOnPanic(Arc::clone(self))
     }
 
     /// Writes everything back and marks the directory clean. Nothing may be applied afterwards.
@@ -187,7 +196,8 @@ fn open_unlocked(settings: &sled::Config) -> Result<sled::Db, sled::Error> {
     loop {
         match settings.open() {
             Err(sled::Error::Io(error))
-                if error.to_string().contains("could not acquire lock") && began.elapsed() < AT_MOST =>
+                if error.to_string().contains("could not acquire lock")
+                    && began.elapsed() < AT_MOST =>
             {
                 Signal::new().wait(LOOK_EVERY);
             }
@@ -207,7 +217,10 @@ pub(super) fn judge_mark(dir: &Path) -> Result<(), Reason> {
     let found = Mark::parse(&mark).ok_or_else(|| unusable(&"its marker file cannot be read"))?;
     let now = Mark::of(dir).map_err(|error| unusable(&error))?;
     if found.format != now.format {
-        return Err(unusable(&format!("its format is {}, this version uses {}", found.format, now.format)));
+        return Err(unusable(&format!(
+            "its format is {}, this version uses {}",
+            found.format, now.format
+        )));
     }
     if (found.device, found.inode) != (now.device, now.inode) {
         return Err(Reason::Copied);
@@ -223,7 +236,7 @@ pub(super) fn judge_mark(dir: &Path) -> Result<(), Reason> {
 ///
 /// # Errors
 /// A mark cannot be removed.
-pub fn condemn_last(dir: &Path) -> Result<(), StateError> {
+pub fn invalidate_last(dir: &Path) -> Result<(), StateError> {
     let Some(last) = last_generation(dir)? else { return Ok(()) };
     remove_mark(&last, RUNNING)?;
     remove_mark(&last, CLEAN)
@@ -243,14 +256,14 @@ pub(super) fn last_generation(dir: &Path) -> Result<Option<PathBuf>, StateError>
     Ok(last.map(|number| dir.join(number.to_string())))
 }
 
-/// The guard of [`Store::condemn_on_panic`].
+/// The guard of [`Store::invalidate_on_panic`].
 #[derive(Debug)]
-pub struct CondemnOnPanic(Arc<Store>);
+pub struct InvalidateOnPanic(Arc<Store>);
 
-impl Drop for CondemnOnPanic {
+impl Drop for InvalidateOnPanic {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.condemn();
+            self.0.invalidate();
         }
     }
 }
@@ -268,7 +281,12 @@ impl Mark {
     fn of(dir: &Path) -> Result<Self, StateError> {
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").map_err(io_error)?;
         let file = fs::metadata(dir.join(DATABASE)).map_err(io_error)?;
-        Ok(Self { format: FORMAT, boot: boot.trim().to_owned(), device: file.dev(), inode: file.ino() })
+        Ok(Self {
+            format: FORMAT,
+            boot: boot.trim().to_owned(),
+            device: file.dev(),
+            inode: file.ino(),
+        })
     }
 
     fn parse(text: &str) -> Option<Self> {
@@ -287,7 +305,8 @@ fn write_mark(dir: &Path, name: &str) -> Result<(), StateError> {
     let Mark { format, boot, device, inode } = Mark::of(dir)?;
     let write = |path: &Path| {
         let mut options = OpenOptions::new();
-        let mut file = ownership::unfollowed(options.create(true).truncate(true).write(true)).open(path)?;
+        let mut file =
+            ownership::unfollowed(options.create(true).truncate(true).write(true)).open(path)?;
         file.write_all(format!("{format} {boot} {device} {inode}\n").as_bytes())?;
         file.sync_all()?;
         File::open(dir)?.sync_all()

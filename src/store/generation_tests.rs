@@ -59,7 +59,11 @@ fn a_state_of_a_crashed_process_is_gone_on_with_and_one_of_another_boot_is_not()
 fn a_copy_is_not_believed_even_if_its_original_was_closed() {
     let (dir, copy) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     closed(dir.path());
-    let status = std::process::Command::new("cp").arg("-a").arg(dir.path().join("1")).arg(copy.path()).status();
+    let status = std::process::Command::new("cp")
+        .arg("-a")
+        .arg(dir.path().join("1"))
+        .arg(copy.path())
+        .status();
     assert!(status.unwrap().success());
     assert_eq!(reason(copy.path(), 100), Some(Reason::Copied));
 }
@@ -70,7 +74,11 @@ fn a_state_ahead_of_the_journal_is_kept_and_one_of_another_format_or_condemned_i
     closed(dir.path());
     let store = open(dir.path(), 99).unwrap();
     assert_eq!(store.rebuild_reason(), Some(&Reason::AheadOfJournal { applied: 100 }));
-    assert_eq!(generations(dir.path()).unwrap(), [1], "it may be the only witness of what the journal lost");
+    assert_eq!(
+        generations(dir.path()).unwrap(),
+        [1],
+        "it may be the only witness of what the journal lost"
+    );
 
     let dir = tempfile::tempdir().unwrap();
     closed(dir.path());
@@ -80,13 +88,14 @@ fn a_state_ahead_of_the_journal_is_kept_and_one_of_another_format_or_condemned_i
 
     let dir = tempfile::tempdir().unwrap();
     closed(dir.path());
-    open(dir.path(), 100).unwrap().condemn();
+    open(dir.path(), 100).unwrap().invalidate();
     assert!(matches!(reason(dir.path(), 100), Some(Reason::Unusable(_))));
 }
 
 #[test]
 fn a_garbled_or_truncated_database_is_made_anew_or_found_broken() {
-    for damage in [|bytes: &mut Vec<u8>| bytes.truncate(10), |bytes: &mut Vec<u8>| bytes.fill(0xa5)] {
+    for damage in [|bytes: &mut Vec<u8>| bytes.truncate(10), |bytes: &mut Vec<u8>| bytes.fill(0xa5)]
+    {
         let dir = tempfile::tempdir().unwrap();
         closed(dir.path());
         let path = dir.path().join("1").join(DATABASE);
@@ -96,7 +105,11 @@ fn a_garbled_or_truncated_database_is_made_anew_or_found_broken() {
         let store = open(dir.path(), 100).unwrap();
         // sled may find nothing in the directory and begin anew by itself. The applied position
         // shows this.
-        assert!(store.rebuild_reason().is_some() || store.applied() == 0, "{:?}", store.rebuild_reason());
+        assert!(
+            store.rebuild_reason().is_some() || store.applied() == 0,
+            "{:?}",
+            store.rebuild_reason()
+        );
     }
 }
 
@@ -104,7 +117,11 @@ fn a_garbled_or_truncated_database_is_made_anew_or_found_broken() {
 fn a_state_that_somebody_else_lets_go_a_moment_later_is_waited_for() {
     let dir = tempfile::tempdir().unwrap();
     closed(dir.path());
-    let before = fs::File::options().read(true).write(true).open(dir.path().join("1").join(DATABASE)).unwrap();
+    let before = fs::File::options()
+        .read(true)
+        .write(true)
+        .open(dir.path().join("1").join(DATABASE))
+        .unwrap();
     before.lock().unwrap();
     std::thread::scope(|scope| {
         scope.spawn(move || {

@@ -59,7 +59,8 @@ impl Store {
         news.is_complete = blocks.len() < NEWS_BLOCKS_MAX;
         for ((_, first), open) in &blocks {
             let block = state.events.promised((org, *first))?;
-            let in_inbox = block.events.iter().enumerate().filter(|(place, _)| open.0 & (1 << place) != 0);
+            let in_inbox =
+                block.events.iter().enumerate().filter(|(place, _)| open.0 & (1 << place) != 0);
             for (_, entry) in in_inbox.filter(|(_, entry)| entry.id > after) {
                 if let Some(event_type) = block.event_type(entry)
                     && !news.types.contains(event_type)
@@ -84,7 +85,8 @@ impl Store {
         let begins = self.read().open.last((org, EventId(0))..=(org, after))?;
         let mut from = begins.map_or((org, after), |(key, _)| key);
         // Every later event has a larger id.
-        let mut page = EventPage { seen: newest(&self.read(), org)?.max(after), ..EventPage::default() };
+        let mut page =
+            EventPage { seen: newest(&self.read(), org)?.max(after), ..EventPage::default() };
         let mut portions_since_found = 0;
         for _ in 0..BLOCKS_PER_PAGE_MAX / BLOCKS_AT_ONCE {
             // A page with an event is returned soon, before many blocks are read that may hold
@@ -103,9 +105,11 @@ impl Store {
             for ((_, first), open) in &blocks {
                 let block = state.events.promised((org, *first))?;
                 let passing = Passing::of(&block, &query.types);
-                let in_inbox = block.events.iter().enumerate().filter(|(place, _)| open.0 & (1 << place) != 0);
+                let in_inbox =
+                    block.events.iter().enumerate().filter(|(place, _)| open.0 & (1 << place) != 0);
                 for (_, entry) in in_inbox.filter(|(_, entry)| entry.id > after) {
-                    let wanted = passing.has(entry) && query.since.is_none_or(|since| entry.received_at >= since);
+                    let wanted = passing.has(entry)
+                        && query.since.is_none_or(|since| entry.received_at >= since);
                     if !wanted {
                         continue;
                     }
@@ -125,7 +129,9 @@ impl Store {
 }
 
 fn newest(state: &State, org: OrgNo) -> Result<EventId, StateError> {
-    let Some(tail) = state.inboxes.get(org)?.and_then(|inbox| inbox.tail) else { return Ok(EventId(0)) };
+    let Some(tail) = state.inboxes.get(org)?.and_then(|inbox| inbox.tail) else {
+        return Ok(EventId(0));
+    };
     let block = state.events.promised((org, tail))?;
     Ok(block.events.last().map_or(tail, |entry| entry.id))
 }

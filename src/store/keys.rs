@@ -102,6 +102,10 @@ impl Store {
     /// Rows cannot be read.
     pub fn org_by_id(&self, id: OrgId) -> Result<Option<(OrgNo, Org)>, StateError> {
         let state = self.read();
-        Ok(state.orgs.resident().find(|(_, row)| row.org.id == id).map(|(number, row)| (number, row.org.clone())))
+        Ok(state
+            .orgs
+            .resident()
+            .find(|(_, row)| row.org.id == id)
+            .map(|(number, row)| (number, row.org.clone())))
     }
 }

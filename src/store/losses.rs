@@ -69,7 +69,9 @@ impl fmt::Display for Named {
             write!(f, " ({label})")?;
         }
         match org {
-            Some((org, name)) if *kind != NamedKind::Organization => write!(f, " of {org} ({name})")?,
+            Some((org, name)) if *kind != NamedKind::Organization => {
+                write!(f, " of {org} ({name})")?;
+            }
             Some(_) => {}
             None => f.write_str(" of an unknown organization")?,
         }
@@ -102,7 +104,11 @@ impl Store {
     ///
     /// # Errors
     /// Rows cannot be read.
-    pub fn name_differences(&self, other: &Self, each: &mut dyn FnMut(Named)) -> Result<(), StateError> {
+    pub fn name_differences(
+        &self,
+        other: &Self,
+        each: &mut dyn FnMut(Named),
+    ) -> Result<(), StateError> {
         let (here, other) = (self.read(), other.read());
         let mut judge = Judge { here: &here, other: &other, each };
         judge.accounts()?;
@@ -127,8 +133,9 @@ impl Judge<'_> {
         label: String,
         (here, other): (Option<String>, Option<String>),
     ) -> Result<(), StateError> {
-        let of =
-            |state: &State| Ok::<_, StateError>(state.orgs.get(org)?.map(|row| (row.org.id, row.org.name.clone())));
+        let of = |state: &State| {
+            Ok::<_, StateError>(state.orgs.get(org)?.map(|row| (row.org.id, row.org.name.clone())))
+        };
         let org = of(self.here)?.map_or_else(|| of(self.other), |found| Ok(Some(found)))?;
         (self.each)(Named { kind, id, label, org, at, here, other });
         Ok(())
@@ -136,7 +143,8 @@ impl Judge<'_> {
 
     fn accounts(&mut self) -> Result<(), StateError> {
         let (here, other) = (self.here, self.other);
-        let org = |row: &OrgRow| format!("tier {}, inbox {}", row.org.tier, row.org.inbox_mode.name());
+        let org =
+            |row: &OrgRow| format!("tier {}, inbox {}", row.org.tier, row.org.inbox_mode.name());
         pairs(here.orgs.all(), other.orgs.all(), |number, ours, theirs| {
             let said = (ours.map(org), theirs.map(org));
             let Some(row) = ours.or(theirs).filter(|_| said.0 != said.1) else { return Ok(()) };
@@ -164,10 +172,19 @@ impl Judge<'_> {
         pairs(here.endpoints.all(), other.endpoints.all(), |id, ours, theirs| {
             let Some(row) = ours.or(theirs).filter(|_| ours != theirs) else { return Ok(()) };
             let (ours, theirs) = (ours.map(endpoint), theirs.map(endpoint));
-            let said = if ours == theirs { (Some("other settings".to_owned()), theirs) } else { (ours, theirs) };
+            let said = if ours == theirs {
+                (Some("other settings".to_owned()), theirs)
+            } else {
+                (ours, theirs)
+            };
             let url = row.endpoint.settings.url.as_str();
             let bare = url.split(['?', '#']).next().unwrap_or_default().to_owned();
-            self.tell((NamedKind::Endpoint, id.to_string()), (row.org, row.endpoint.created_at), bare, said)
+            self.tell(
+                (NamedKind::Endpoint, id.to_string()),
+                (row.org, row.endpoint.created_at),
+                bare,
+                said,
+            )
         })
     }
 
@@ -183,13 +200,19 @@ impl Judge<'_> {
 
     fn replays(&mut self) -> Result<(), StateError> {
         let (here, other) = (self.here, self.other);
-        let replay = |row: &ReplayRow| if row.ended.is_some() { "over" } else { "running" }.to_owned();
+        let replay =
+            |row: &ReplayRow| if row.ended.is_some() { "over" } else { "running" }.to_owned();
         pairs(here.replays.all(), other.replays.all(), |(org, id), ours, theirs| {
             let said = (ours.map(replay), theirs.map(replay));
             if said.0 == said.1 {
                 return Ok(());
             }
-            self.tell((NamedKind::Replay, id.to_string()), (org, Timestamp(id.unix_ms())), String::new(), said)
+            self.tell(
+                (NamedKind::Replay, id.to_string()),
+                (org, Timestamp(id.unix_ms())),
+                String::new(),
+                said,
+            )
         })
     }
 }
@@ -205,12 +228,17 @@ impl Seen {
         let [waiting, accepted, dead] = self.deliveries;
         let inbox = if self.is_open { "in the inbox" } else { "out of the inbox" };
         let erased = if self.is_erased { ", payload erased" } else { "" };
-        format!("{status}, {inbox}{erased}, deliveries: {waiting} waiting, {accepted} accepted, {dead} dead")
+        format!(
+            "{status}, {inbox}{erased}, deliveries: {waiting} waiting, {accepted} accepted, \
+             {dead} dead"
+        )
     }
 }
 
 /// Returns every event, by organization and in the order of ids.
-fn each_event(state: &State) -> impl Iterator<Item = Result<((OrgNo, EventId), Arc<Seen>), StateError>> + '_ {
+fn each_event(
+    state: &State,
+) -> impl Iterator<Item = Result<((OrgNo, EventId), Arc<Seen>), StateError>> + '_ {
     state.events.all().flat_map(move |row| match row.and_then(|row| seen_of(state, &row)) {
         Ok(events) => events,
         Err(error) => vec![Err(error)],
@@ -249,9 +277,21 @@ fn pairs<K: Ord + Copy, R>(
             (None, Some(_)) => Ordering::Greater,
             (Some((this, _)), Some((that, _))) => this.cmp(that),
         };
-        let this = if order.is_le() { std::mem::replace(&mut our, ours.next().transpose()?) } else { None };
-        let that = if order.is_ge() { std::mem::replace(&mut their, theirs.next().transpose()?) } else { None };
+        let this = if order.is_le() {
+            std::mem::replace(&mut our, ours.next().transpose()?)
+        } else {
+            None
+        };
+        let that = if order.is_ge() {
+            std::mem::replace(&mut their, theirs.next().transpose()?)
+        } else {
+            None
+        };
         let Some((key, _)) = this.as_ref().or(that.as_ref()) else { return Ok(()) };
-        show(*key, this.as_ref().map(|(_, row)| row.as_ref()), that.as_ref().map(|(_, row)| row.as_ref()))?;
+        show(
+            *key,
+            this.as_ref().map(|(_, row)| row.as_ref()),
+            that.as_ref().map(|(_, row)| row.as_ref()),
+        )?;
     }
 }

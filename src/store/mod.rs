@@ -31,22 +31,26 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-pub use change::{Batch, Change, Effects, GRACE_KEYS_PER_LINE, KEYS_PER_ORG_MAX, KeyAdded, Refusal, Told, Unapplied};
+pub use change::{
+    Batch, Change, Effects, GRACE_KEYS_PER_LINE, KEYS_PER_ORG_MAX, KeyAdded, Refusal, Stored,
+    Unapplied,
+};
 pub use dead_letters::{DeadPage, DeadPlace, DeadQuery};
 pub use dedup::Earlier;
-pub use deliveries::{DueDelivery, InOrder, Lane, Then};
+pub use deliveries::{DueDelivery, InOrder, Then, WaitingEndpoint};
 pub use delivery_query::{
-    AttemptTarget, Delivery, DeliveryDetails, DeliveryPage, DeliveryPlace, DeliveryQuery, DeliveryStanding,
+    AttemptTarget, Delivery, DeliveryDetails, DeliveryPage, DeliveryPlace, DeliveryQuery,
+    DeliverySituation,
 };
 pub use event_page::{EventItem, EventPage};
 pub use event_query::EventQuery;
-pub use generation::{Generation, Reason, SEGMENT_BYTES, condemn_last, remove_all};
+pub use generation::{Generation, Reason, SEGMENT_BYTES, invalidate_last, remove_all};
 pub use inbox::{InboxNews, InboxQuery};
 pub use keys::Authenticated;
 pub use losses::{Named, NamedKind};
 pub use query::{Counts, EndpointHealth, EventSummary, OrgSummary, Unrouted};
 pub use replays::{REPLAY_WAITING_MAX, Replay, ReplayStep, ReplayTurn};
-pub use verify::{Difference, Differences, Standing};
+pub use verify::{Difference, Differences, StateValidity};
 pub use write_back::FreshSize;
 
 /// The state of one data directory.

@@ -119,10 +119,15 @@ impl Store {
     ///
     /// # Errors
     /// Rows cannot be read.
-    pub fn orgs_asking_for(&self, event_type: &EventType, limit: usize) -> Result<Vec<OrgNo>, StateError> {
+    pub fn orgs_asking_for(
+        &self,
+        event_type: &EventType,
+        limit: usize,
+    ) -> Result<Vec<OrgNo>, StateError> {
         let state = self.read();
         let asking = state.endpoints.resident().filter(|(_, row)| {
-            row.endpoint.is_enabled() && filter::wants(&row.endpoint.settings.event_types, event_type)
+            row.endpoint.is_enabled()
+                && filter::wants(&row.endpoint.settings.event_types, event_type)
         });
         let orgs: BTreeSet<OrgNo> = asking.map(|(_, row)| row.org).collect();
         Ok(orgs.into_iter().take(limit).collect())
@@ -163,7 +168,8 @@ impl Store {
         let state = self.read();
         let Some(row) = state.unrouted.get((org, event))? else { return Ok(None) };
         let Some((_, block)) = block_of(&state, org, event)? else { return Ok(None) };
-        let found = block.find(event).and_then(|(_, entry)| Some((entry, block.event_type(entry)?)));
+        let found =
+            block.find(event).and_then(|(_, entry)| Some((entry, block.event_type(entry)?)));
         Ok(found.map(|(entry, event_type)| Unrouted {
             org,
             event,
@@ -177,9 +183,14 @@ impl Store {
     ///
     /// # Errors
     /// Rows cannot be read.
-    pub fn unrouted_after(&self, after: (OrgNo, EventId), limit: usize) -> Result<Vec<(OrgNo, EventId)>, StateError> {
+    pub fn unrouted_after(
+        &self,
+        after: (OrgNo, EventId),
+        limit: usize,
+    ) -> Result<Vec<(OrgNo, EventId)>, StateError> {
         let from = (after.0, EventId(after.1.0.saturating_add(1)));
-        let rows = self.read().unrouted.range(from..=(OrgNo(u32::MAX), EventId(u128::MAX)), limit)?;
+        let rows =
+            self.read().unrouted.range(from..=(OrgNo(u32::MAX), EventId(u128::MAX)), limit)?;
         Ok(rows.into_iter().map(|(key, _)| key).collect())
     }
 
@@ -193,7 +204,9 @@ impl Store {
         id: EndpointId,
     ) -> Result<Option<(Arc<Endpoint>, EndpointHealth)>, StateError> {
         let state = self.read();
-        let Some(row) = state.endpoints.get(id)?.filter(|row| row.org == org) else { return Ok(None) };
+        let Some(row) = state.endpoints.get(id)?.filter(|row| row.org == org) else {
+            return Ok(None);
+        };
         let health = state.health.get(id)?.map_or_else(EndpointHealth::default, |health| *health);
         Ok(Some((Arc::clone(&row.endpoint), health)))
     }
@@ -205,7 +218,7 @@ mod tests {
     use crate::commands::Command;
     use crate::commands::tests::{Fixture, create_org, put_endpoint};
     use crate::model::endpoint::DisabledReason;
-    use crate::model::notice::NoticeKind;
+    use crate::model::operational_event::OperationalEventKind;
     use crate::model::org::InboxMode;
 
     #[test]
@@ -224,11 +237,14 @@ mod tests {
         for (id, (org, patterns, enabled)) in (50..).zip(endpoints) {
             let Command::PutEndpoint(mut put) = put_endpoint(id) else { unreachable!() };
             put.org = OrgNo(org);
-            put.endpoint.settings.event_types = patterns.iter().map(|text| text.parse().unwrap()).collect();
+            put.endpoint.settings.event_types =
+                patterns.iter().map(|text| text.parse().unwrap()).collect();
             put.endpoint.disabled = (!enabled).then_some(DisabledReason::ByOwner);
             state.apply(&Command::PutEndpoint(put));
         }
-        let asking = |limit| state.store.orgs_asking_for(&NoticeKind::DiskLow.event_type(), limit).unwrap();
+        let asking = |limit| {
+            state.store.orgs_asking_for(&OperationalEventKind::DiskLow.event_type(), limit).unwrap()
+        };
         assert_eq!(asking(10), [OrgNo(0), OrgNo(2)]);
         assert_eq!(asking(1), [OrgNo(0)]);
     }

@@ -13,7 +13,9 @@ use super::{StateError, Store};
 use crate::model::endpoint::Endpoint;
 use crate::model::event::EventType;
 use crate::model::id::{EndpointId, EventId, OrgNo, ReplayId};
-use crate::model::replay::{REPLAYS_REMEMBERED, ReplayEnd, ReplayLane, ReplayOnly, ReplayRequest, ReplayWait};
+use crate::model::replay::{
+    REPLAYS_REMEMBERED, ReplayCursor, ReplayEnd, ReplayOnly, ReplayRequest, ReplayWait,
+};
 use crate::model::time::Timestamp;
 use crate::rules::filter;
 
@@ -53,8 +55,8 @@ pub struct Replay {
     /// The reason why the replay makes no progress. Never the full disk, which the state does not
     /// know.
     pub waits_for: Option<ReplayWait>,
-    /// The existing endpoints that a replay to all endpoints passed over, or will pass over, because
-    /// they are disabled.
+    /// The existing endpoints that a replay to all endpoints passed over, or will pass over,
+    /// because they are disabled.
     pub skipped: Vec<EndpointId>,
 }
 
@@ -75,7 +77,7 @@ pub enum ReplayTurn {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReplayStep {
     /// The progress of the endpoint before the step.
-    pub lane: ReplayLane,
+    pub cursor: ReplayCursor,
     /// The id of the endpoint.
     pub endpoint: EndpointId,
     /// The events to deliver again.
@@ -89,12 +91,12 @@ pub struct ReplayStep {
 /// The next action for a running replay.
 enum Next {
     /// An endpoint in progress was deleted.
-    Gone(ReplayLane),
+    Gone(ReplayCursor),
     /// The replay continues with this endpoint.
-    GoOn(ReplayLane, Arc<Endpoint>),
-    /// The replay begins with this endpoint, even if the endpoint must wait then. If the endpoint is
-    /// disabled, a replay to all endpoints passes over it.
-    Begin(ReplayLane, EndpointId),
+    GoOn(ReplayCursor, Arc<Endpoint>),
+    /// The replay begins with this endpoint, even if the endpoint must wait then. If the endpoint
+    /// is disabled, a replay to all endpoints passes over it.
+    Begin(ReplayCursor, EndpointId),
     Wait(ReplayWait),
     End(ReplayEnd),
 }
@@ -110,8 +112,8 @@ struct Found {
 }
 
 impl Found {
-    fn begin(lane: ReplayLane) -> Self {
-        Self { events: Vec::new(), examined: 0, reached: Some(lane.from) }
+    fn begin(cursor: ReplayCursor) -> Self {
+        Self { events: Vec::new(), examined: 0, reached: Some(cursor.from) }
     }
 }
 
@@ -125,7 +127,12 @@ impl Store {
     ///
     /// # Errors
     /// Rows cannot be read.
-    pub fn replay(&self, org: OrgNo, id: ReplayId, at: Timestamp) -> Result<Option<Replay>, StateError> {
+    pub fn replay(
+        &self,
+        org: OrgNo,
+        id: ReplayId,
+        at: Timestamp,
+    ) -> Result<Option<Replay>, StateError> {
         let state = self.read();
         let row = state.replays.get((org, id))?;
         row.map(|row| seen(&state, (org, id), &row, at)).transpose()
@@ -156,21 +163,24 @@ impl Store {
     ) -> Result<ReplayTurn, StateError> {
         let (row, next) = {
             let state = self.read();
-            let Some(row) = state.replays.get((org, replay))?.filter(|row| row.ended.is_none()) else {
+            let Some(row) = state.replays.get((org, replay))?.filter(|row| row.ended.is_none())
+            else {
                 return Ok(ReplayTurn::Over);
             };
             let targets = targets(&state, org, &row)?;
             let next = next(&state, (org, &row), &targets, (at, taken))?;
             (row, next)
         };
-        let step = |lane, endpoint, Found { events, examined, reached }| {
-            ReplayTurn::Step(ReplayStep { lane, endpoint, events, examined, reached })
+        let step = |cursor, endpoint, Found { events, examined, reached }| {
+            ReplayTurn::Step(ReplayStep { cursor, endpoint, events, examined, reached })
         };
         Ok(match next {
-            Next::Gone(lane) => step(lane, EndpointId(0), Found { reached: None, ..Found::begin(lane) }),
-            Next::Begin(lane, endpoint) => step(lane, endpoint, Found::begin(lane)),
-            Next::GoOn(lane, endpoint) => match self.look(org, &row, lane, &endpoint)? {
-                Some(found) => step(lane, endpoint.id, found),
+            Next::Gone(cursor) => {
+                step(cursor, EndpointId(0), Found { reached: None, ..Found::begin(cursor) })
+            }
+            Next::Begin(cursor, endpoint) => step(cursor, endpoint, Found::begin(cursor)),
+            Next::GoOn(cursor, endpoint) => match self.look(org, &row, cursor, &endpoint)? {
+                Some(found) => step(cursor, endpoint.id, found),
                 None => ReplayTurn::Wait(ReplayWait::Routing),
             },
             Next::Wait(wait) => ReplayTurn::Wait(wait),
@@ -183,10 +193,10 @@ impl Store {
         &self,
         org: OrgNo,
         row: &ReplayRow,
-        lane: ReplayLane,
+        cursor: ReplayCursor,
         endpoint: &Endpoint,
     ) -> Result<Option<Found>, StateError> {
-        let mut found = Found::begin(lane);
+        let mut found = Found::begin(cursor);
         for _ in 0..PORTIONS_MAX {
             let Some(from) = found.reached else { break };
             // Each portion takes its own lock, so a long search blocks nobody.
@@ -203,7 +213,7 @@ impl Store {
                 break;
             }
         }
-        Ok(Some(found).filter(|found| found.reached != Some(lane.from)))
+        Ok(Some(found).filter(|found| found.reached != Some(cursor.from)))
     }
 }
 
@@ -228,7 +238,9 @@ fn dead_letters(
             found.examined += 1;
             let event_type = block.events.get(place).and_then(|entry| block.event_type(entry));
             let types = &row.request.event_types;
-            if types.is_empty() || event_type.is_some_and(|event_type| filter::wants(types, event_type)) {
+            if types.is_empty()
+                || event_type.is_some_and(|event_type| filter::wants(types, event_type))
+            {
                 found.events.push(*event);
             }
         }
@@ -248,7 +260,8 @@ fn received_then(
     request: &ReplayRequest,
 ) -> Result<Option<(Arc<EventBlock>, usize)>, StateError> {
     let Some((_, block)) = block_of(state, org, event)? else { return Ok(None) };
-    let found = block.find(event).filter(|(_, entry)| received(request).contains(entry.received_at));
+    let found =
+        block.find(event).filter(|(_, entry)| received(request).contains(entry.received_at));
     let place = found.map(|(place, _)| place);
     Ok(place.map(|place| (block, place)))
 }
@@ -266,20 +279,29 @@ fn history(
     found: &mut Found,
 ) -> Result<bool, StateError> {
     let Some(from) = found.reached else { return Ok(false) };
-    let unrouted = state.unrouted.range((org, from)..=(org, row.last), 1)?.first().map(|((_, event), _)| *event);
+    let unrouted = state
+        .unrouted
+        .range((org, from)..=(org, row.last), 1)?
+        .first()
+        .map(|((_, event), _)| *event);
     // The block of an event begins before the event.
     let block = state.events.last((org, EventId(0))..=(org, from))?;
     let start = block.map_or(from, |((_, first), _)| first);
     let blocks = state.events.range((org, start)..=(org, row.last), BLOCKS_AT_ONCE)?;
     let (its_types, asked) = (&endpoint.settings.event_types, &row.request.event_types);
     let wants = |event_type: &EventType| {
-        filter::wants(its_types, event_type) && (asked.is_empty() || filter::wants(asked, event_type))
+        filter::wants(its_types, event_type)
+            && (asked.is_empty() || filter::wants(asked, event_type))
     };
     for ((_, first), block) in &blocks {
         let had = Had::of(state, endpoint.id, *first, block)?;
-        for (place, entry) in block.events.iter().enumerate().filter(|(_, entry)| entry.id >= from) {
+        for (place, entry) in block.events.iter().enumerate().filter(|(_, entry)| entry.id >= from)
+        {
             found.reached = Some(entry.id).filter(|id| *id <= row.last);
-            if entry.id > row.last || found.events.len() == STEP_EVENTS_MAX || Some(entry.id) == unrouted {
+            if entry.id > row.last
+                || found.events.len() == STEP_EVENTS_MAX
+                || Some(entry.id) == unrouted
+            {
                 return Ok(false);
             }
             found.reached = Some(entry.id.next());
@@ -305,14 +327,21 @@ struct Had {
 }
 
 impl Had {
-    fn of(state: &State, endpoint: EndpointId, first: EventId, block: &EventBlock) -> Result<Self, StateError> {
+    fn of(
+        state: &State,
+        endpoint: EndpointId,
+        first: EventId,
+        block: &EventBlock,
+    ) -> Result<Self, StateError> {
         let waiting = state.pending.get((endpoint, first))?.map_or(0, |row| row.bits);
         let mut had = Self { any: waiting, waiting };
         if let Some(accepted) = state.delivered.get((endpoint, first))? {
             had.any |= accepted.entries.iter().fold(0, |bits, entry| bits | 1 << entry.place);
         }
         let last = block.events.last().map_or(first, |entry| entry.id);
-        for ((_, event), row) in state.deliveries.range((endpoint, first)..=(endpoint, last), BLOCK_EVENTS)? {
+        for ((_, event), row) in
+            state.deliveries.range((endpoint, first)..=(endpoint, last), BLOCK_EVENTS)?
+        {
             let Some((place, _)) = block.find(event) else { continue };
             had.any |= 1 << place;
             if matches!(row.state, DeliveryState::Waiting(_)) {
@@ -339,7 +368,8 @@ fn targets(state: &State, org: OrgNo, row: &ReplayRow) -> Result<Targets, StateE
         None => state.orgs.get(org)?.map_or(Vec::new(), |org| org.endpoints.clone()),
     };
     for id in listed {
-        let known = state.endpoints.get(id)?.filter(|known| known.org == org && known.number < row.end);
+        let known =
+            state.endpoints.get(id)?.filter(|known| known.org == org && known.number < row.end);
         targets.extend(known.map(|known| (known.number, Arc::clone(&known.endpoint))));
     }
     targets.sort_unstable_by_key(|(number, _)| *number);
@@ -357,33 +387,39 @@ fn next(
         return Ok(Next::End(ReplayEnd::EndpointDeleted));
     }
     let mut waits_for = None;
-    for lane in row.lanes.iter().copied() {
-        let Some((_, endpoint)) = targets.iter().find(|(number, _)| *number == lane.number) else {
-            return Ok(Next::Gone(lane));
+    for cursor in row.cursors.iter().copied() {
+        let Some((_, endpoint)) = targets.iter().find(|(number, _)| *number == cursor.number)
+        else {
+            return Ok(Next::Gone(cursor));
         };
         if passes_over(row, endpoint) {
-            return Ok(Next::Begin(lane, endpoint.id));
+            return Ok(Next::Begin(cursor, endpoint.id));
         }
         let wait = if taken.contains(&endpoint.id) {
             Some(ReplayWait::EndpointBusy)
         } else {
-            wait_of(state, (org, row), (lane, endpoint), at)?
+            wait_of(state, (org, row), (cursor, endpoint), at)?
         };
         if wait.is_none() {
-            return Ok(Next::GoOn(lane, Arc::clone(endpoint)));
+            return Ok(Next::GoOn(cursor, Arc::clone(endpoint)));
         }
         waits_for = waits_for.or(wait);
     }
-    let begins = targets.iter().find(|(number, _)| *number >= row.next).filter(|_| row.lanes.len() < LANES_MAX);
+    let begins = targets
+        .iter()
+        .find(|(number, _)| *number >= row.next)
+        .filter(|_| row.cursors.len() < LANES_MAX);
     Ok(match (begins, waits_for) {
-        (Some((number, endpoint)), _) => Next::Begin(ReplayLane { number: *number, from: row.first }, endpoint.id),
+        (Some((number, endpoint)), _) => {
+            Next::Begin(ReplayCursor { number: *number, from: row.first }, endpoint.id)
+        }
         (None, Some(wait)) => Next::Wait(wait),
         (None, None) => Next::End(ReplayEnd::Finished),
     })
 }
 
-/// Returns true if the replay delivers nothing more to the endpoint because it is disabled. A replay
-/// to this endpoint alone waits instead.
+/// Returns true if the replay delivers nothing more to the endpoint because it is disabled. A
+/// replay to this endpoint alone waits instead.
 fn passes_over(row: &ReplayRow, endpoint: &Endpoint) -> bool {
     row.request.endpoint.is_none() && !endpoint.is_enabled()
 }
@@ -392,7 +428,7 @@ fn passes_over(row: &ReplayRow, endpoint: &Endpoint) -> bool {
 fn wait_of(
     state: &State,
     (org, row): (OrgNo, &ReplayRow),
-    (lane, endpoint): (ReplayLane, &Endpoint),
+    (cursor, endpoint): (ReplayCursor, &Endpoint),
     at: Timestamp,
 ) -> Result<Option<ReplayWait>, StateError> {
     if !endpoint.is_enabled() {
@@ -401,8 +437,8 @@ fn wait_of(
     if is_busy(state, endpoint.id, at)? {
         return Ok(Some(ReplayWait::EndpointBusy));
     }
-    let looks = row.request.only != ReplayOnly::Failed && lane.from <= row.last;
-    Ok((looks && state.unrouted.get((org, lane.from))?.is_some()).then_some(ReplayWait::Routing))
+    let looks = row.request.only != ReplayOnly::Failed && cursor.from <= row.last;
+    Ok((looks && state.unrouted.get((org, cursor.from))?.is_some()).then_some(ReplayWait::Routing))
 }
 
 /// Returns true if enough deliveries are due to the endpoint.
@@ -419,7 +455,12 @@ fn is_busy(state: &State, endpoint: EndpointId, at: Timestamp) -> Result<bool, S
     Ok(left == 0 || state.due.range(due, left)?.len() == left)
 }
 
-fn seen(state: &State, (org, id): (OrgNo, ReplayId), row: &ReplayRow, at: Timestamp) -> Result<Replay, StateError> {
+fn seen(
+    state: &State,
+    (org, id): (OrgNo, ReplayId),
+    row: &ReplayRow,
+    at: Timestamp,
+) -> Result<Replay, StateError> {
     let is_finished = row.ended.is_some_and(|(end, _)| end == ReplayEnd::Finished);
     let is_told = is_finished && row.skipped.is_empty();
     let targets = if is_told { Targets::default() } else { targets(state, org, row)? };
@@ -433,18 +474,26 @@ fn seen(state: &State, (org, id): (OrgNo, ReplayId), row: &ReplayRow, at: Timest
     };
     let progress = match row.ended {
         Some((ReplayEnd::Finished, _)) => 1.0,
-        Some((ReplayEnd::Requested | ReplayEnd::EndpointDeleted, _)) | None => progress(row, &targets),
+        Some((ReplayEnd::Requested | ReplayEnd::EndpointDeleted, _)) | None => {
+            progress(row, &targets)
+        }
     };
     let (request, created_at, ended) = (row.request.clone(), row.created_at, row.ended);
     let (examined, queued, skipped) = (row.examined, row.queued, skipped(row, &targets));
     Ok(Replay { id, request, created_at, examined, queued, progress, ended, waits_for, skipped })
 }
 
-/// Returns the endpoints that were passed over, and those that will be passed over at the next step.
+/// Returns the endpoints that were passed over, and those that will be passed over at the next
+/// step.
 fn skipped(row: &ReplayRow, targets: &Targets) -> Vec<EndpointId> {
-    let is_open = |number: u32| number >= row.next || row.lanes.iter().any(|lane| lane.number == number);
-    let will_be = |number, endpoint| row.ended.is_none() && is_open(number) && passes_over(row, endpoint);
-    let its = targets.iter().filter(|(number, endpoint)| row.skipped.contains(number) || will_be(*number, endpoint));
+    let is_open = |number: u32| {
+        number >= row.next || row.cursors.iter().any(|cursor| cursor.number == number)
+    };
+    let will_be =
+        |number, endpoint| row.ended.is_none() && is_open(number) && passes_over(row, endpoint);
+    let its = targets
+        .iter()
+        .filter(|(number, endpoint)| row.skipped.contains(number) || will_be(*number, endpoint));
     its.map(|(_, endpoint)| endpoint.id).collect()
 }
 
@@ -452,7 +501,7 @@ fn skipped(row: &ReplayRow, targets: &Targets) -> Vec<EndpointId> {
 fn all_begun(row: &ReplayRow, targets: &Targets) -> ReplayRow {
     let mut row = row.clone();
     let left = targets.iter().filter(|(number, _)| *number >= row.next);
-    row.lanes.extend(left.map(|(number, _)| ReplayLane { number: *number, from: row.first }));
+    row.cursors.extend(left.map(|(number, _)| ReplayCursor { number: *number, from: row.first }));
     row.next = row.end;
     row
 }
@@ -469,8 +518,9 @@ fn progress(row: &ReplayRow, targets: &Targets) -> f64 {
         u64::try_from(u128::from(done) * u128::from(WHOLE) / u128::from(whole)).unwrap_or(0)
     };
     let left = targets.iter().filter(|(number, _)| *number >= row.next).count();
-    let all = u64::from(row.done) + (row.lanes.len() + left) as u64;
-    let done = u64::from(row.done) * WHOLE + row.lanes.iter().map(|lane| share(lane.from)).sum::<u64>();
+    let all = u64::from(row.done) + (row.cursors.len() + left) as u64;
+    let done = u64::from(row.done) * WHOLE
+        + row.cursors.iter().map(|cursor| share(cursor.from)).sum::<u64>();
     let thousandths = u32::try_from((done / all.max(1)).min(WHOLE - 1)).unwrap_or(0);
     f64::from(thousandths) / 1_000.0
 }

@@ -39,7 +39,7 @@ use crate::model::event::{EventStatus, EventType};
 use crate::model::id::{EndpointId, EventId, KeyId, OrgNo, ReplayId};
 use crate::model::key::Key;
 use crate::model::org::Org;
-use crate::model::replay::{ReplayEnd, ReplayLane, ReplayRequest};
+use crate::model::replay::{ReplayCursor, ReplayEnd, ReplayRequest};
 use crate::model::time::Timestamp;
 
 /// The format of all rows together.
@@ -51,7 +51,9 @@ pub(crate) const BLOCK_EVENTS: usize = 64;
 pub(crate) const DEDUP_BLOCK_ENTRIES: usize = 128;
 
 /// A row with its table and the type of its key.
-pub(crate) trait Row: Serialize + DeserializeOwned + Clone + PartialEq + std::fmt::Debug + 'static {
+pub(crate) trait Row:
+    Serialize + DeserializeOwned + Clone + PartialEq + std::fmt::Debug + 'static
+{
     type Key: RowKey;
     /// The name of the table in dumps.
     const NAME: &'static str;
@@ -134,24 +136,32 @@ key!((OrgNo, u32), 8, |key| [key.0.0.to_be_bytes(), key.1.to_be_bytes()], |rest|
     org(rest)?,
     u32::from_be_bytes(take(rest)?)
 ));
-key!((OrgNo, u64, u32), 16, |key| [key.0.0.to_be_bytes(), key.1.to_be_bytes(), key.2.to_be_bytes()], |rest| (
-    org(rest)?,
-    u64::from_be_bytes(take(rest)?),
-    u32::from_be_bytes(take(rest)?)
-));
+key!(
+    (OrgNo, u64, u32),
+    16,
+    |key| [key.0.0.to_be_bytes(), key.1.to_be_bytes(), key.2.to_be_bytes()],
+    |rest| (org(rest)?, u64::from_be_bytes(take(rest)?), u32::from_be_bytes(take(rest)?))
+);
 key!(KeyId, 16, |key| [key.to_bytes()], |rest| KeyId::from_bytes(take(rest)?));
 key!(EndpointId, 16, |key| [key.to_bytes()], |rest| endpoint(rest)?);
-key!((OrgNo, EventId), 20, |key| [key.0.0.to_be_bytes(), key.1.to_bytes()], |rest| (org(rest)?, event(rest)?));
+key!((OrgNo, EventId), 20, |key| [key.0.0.to_be_bytes(), key.1.to_bytes()], |rest| (
+    org(rest)?,
+    event(rest)?
+));
 key!((OrgNo, ReplayId), 20, |key| [key.0.0.to_be_bytes(), key.1.to_bytes()], |rest| (
     org(rest)?,
     ReplayId::from_bytes(take(rest)?)
 ));
-key!((EndpointId, EventId), 32, |key| [key.0.to_bytes(), key.1.to_bytes()], |rest| (endpoint(rest)?, event(rest)?));
-key!((EndpointId, Timestamp, EventId), 40, |key| [key.0.to_bytes(), key.1.0.to_be_bytes(), key.2.to_bytes()], |rest| (
+key!((EndpointId, EventId), 32, |key| [key.0.to_bytes(), key.1.to_bytes()], |rest| (
     endpoint(rest)?,
-    moment(rest)?,
     event(rest)?
 ));
+key!(
+    (EndpointId, Timestamp, EventId),
+    40,
+    |key| [key.0.to_bytes(), key.1.0.to_be_bytes(), key.2.to_bytes()],
+    |rest| (endpoint(rest)?, moment(rest)?, event(rest)?)
+);
 key!(
     (OrgNo, Timestamp, EventId, EndpointId),
     44,
@@ -264,13 +274,13 @@ row!(NumberRow, 16, "numbers", (OrgNo, u32));
 
 /// A deleted endpoint. It never comes back, because ids are never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct FormerRow {
+pub(crate) struct TombstoneRow {
     pub(crate) org: OrgNo,
     pub(crate) number: u32,
     /// The journal position of the command that deleted the endpoint.
     pub(crate) ended: u64,
 }
-row!(FormerRow, 17, "former", EndpointId);
+row!(TombstoneRow, 17, "former", EndpointId);
 
 /// A deleted endpoint by the time of deletion: it has no delivery of any later event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -389,7 +399,9 @@ pub(crate) struct DeliveredBlock {
     /// The accepted deliveries, sorted by place.
     pub(crate) entries: Vec<DeliveredEntry>,
 }
-row!(DeliveredBlock, 9, "delivered", (EndpointId, EventId), |row| size_of_val(row.entries.as_slice()));
+row!(DeliveredBlock, 9, "delivered", (EndpointId, EventId), |row| size_of_val(
+    row.entries.as_slice()
+));
 
 /// One accepted delivery of a block.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -460,7 +472,7 @@ pub(crate) struct ReplayRow {
     /// Only endpoints below this number belong to the replay.
     pub(crate) end: u32,
     /// The endpoints that have begun and are not finished, by number.
-    pub(crate) lanes: Vec<ReplayLane>,
+    pub(crate) cursors: Vec<ReplayCursor>,
     /// The number of finished endpoints, including deleted endpoints.
     pub(crate) done: u32,
     /// The endpoints that were passed over because they were disabled; they are also in `done`.
@@ -475,19 +487,19 @@ pub(crate) struct ReplayRow {
 row!(ReplayRow, 18, "replays", (OrgNo, ReplayId));
 
 impl ReplayRow {
-    /// Returns true if the next step can begin at `lane`.
-    pub(crate) fn is_at(&self, lane: ReplayLane) -> bool {
-        let begins = (self.next..self.end).contains(&lane.number) && lane.from == self.first;
-        self.ended.is_none() && (begins || self.lanes.contains(&lane))
+    /// Returns true if the next step can begin at `cursor`.
+    pub(crate) fn is_at(&self, cursor: ReplayCursor) -> bool {
+        let begins = (self.next..self.end).contains(&cursor.number) && cursor.from == self.first;
+        self.ended.is_none() && (begins || self.cursors.contains(&cursor))
     }
 
     /// Moves the endpoint to `reached`. `None`: the endpoint is finished.
     pub(crate) fn advance(&mut self, number: u32, reached: Option<EventId>) {
         self.next = self.next.max(number.saturating_add(1));
-        self.lanes.retain(|lane| lane.number != number);
+        self.cursors.retain(|cursor| cursor.number != number);
         self.done += u32::from(reached.is_none());
-        self.lanes.extend(reached.map(|from| ReplayLane { number, from }));
-        self.lanes.sort_unstable_by_key(|lane| lane.number);
+        self.cursors.extend(reached.map(|from| ReplayCursor { number, from }));
+        self.cursors.sort_unstable_by_key(|cursor| cursor.number);
     }
 }
 

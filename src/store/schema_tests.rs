@@ -11,8 +11,10 @@ fn sorts_alike<K: RowKey>(a: K, b: K) -> Result<(), TestCaseError> {
 
 proptest! {
     #[test]
-    fn keys_sort_as_their_parts_do_and_read_back(a: (u32, u64, u128, u128), b: (u32, u64, u128, u128)) {
-        let parts = |k: (u32, u64, u128, u128)| (OrgNo(k.0), Timestamp(k.1), EventId(k.2), EndpointId(k.3));
+    fn keys_sort_as_their_parts_do_and_read_back(a: (u32, u64, u128, u128), b: (u32, u64, u128,
+    u128)) {
+        let parts = |k: (u32, u64, u128, u128)| (OrgNo(k.0), Timestamp(k.1), EventId(k.2),
+        EndpointId(k.3));
         let ((ao, at, ae, ap), (bo, bt, be, bp)) = (parts(a), parts(b));
         sorts_alike(ao, bo)?;
         sorts_alike(ap, bp)?;

@@ -10,11 +10,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::StateError;
 use super::dedup::DedupIndex;
 use super::schema::{
-    DeadRow, DedupBlock, DeliveredBlock, DeliveryRow, DueRow, EndedRow, EndpointRow, EventBlock, FormerRow, HealthRow,
-    InboxRow, KeyRow, Meta, NumberRow, OpenBits, OrgRow, PendingBits, ReplayRow, Row, RowKey, RunningRow, UnroutedRow,
+    DeadRow, DedupBlock, DeliveredBlock, DeliveryRow, DueRow, EndedRow, EndpointRow, EventBlock,
+    HealthRow, InboxRow, KeyRow, Meta, NumberRow, OpenBits, OrgRow, PendingBits, ReplayRow, Row,
+    RowKey, RunningRow, TombstoneRow, UnroutedRow,
 };
 use crate::base::codec;
-use crate::base::sabotage::{self, Switch};
+use crate::base::failpoint::{self, Switch};
 use crate::model::id::OrgId;
 
 const ROW_VERSION: u8 = 1;
@@ -28,7 +29,7 @@ pub(crate) struct State {
     pub(crate) keys: Table<KeyRow>,
     pub(crate) endpoints: Table<EndpointRow>,
     pub(crate) numbers: Table<NumberRow>,
-    pub(crate) former: Table<FormerRow>,
+    pub(crate) tombstones: Table<TombstoneRow>,
     pub(crate) ended: Table<EndedRow>,
     pub(crate) health: Table<HealthRow>,
     pub(crate) events: Table<EventBlock>,
@@ -53,7 +54,8 @@ impl State {
         let meta: Table<Meta> = Table::open(db, broken)?;
         let dedup_index = DedupIndex::of(&dedup, meta.get(())?.as_deref())?;
         let orgs: Table<OrgRow> = Table::open(db, broken)?;
-        let org_names = orgs.resident().map(|(_, row)| (row.org.name.clone(), row.org.id)).collect();
+        let org_names =
+            orgs.resident().map(|(_, row)| (row.org.name.clone(), row.org.id)).collect();
         Ok(Self {
             meta,
             orgs,
@@ -62,7 +64,7 @@ impl State {
             keys: Table::open(db, broken)?,
             endpoints: Table::open(db, broken)?,
             numbers: Table::open(db, broken)?,
-            former: Table::open(db, broken)?,
+            tombstones: Table::open(db, broken)?,
             ended: Table::open(db, broken)?,
             health: Table::open(db, broken)?,
             events: Table::open(db, broken)?,
@@ -89,7 +91,7 @@ impl State {
             &self.keys,
             &self.endpoints,
             &self.numbers,
-            &self.former,
+            &self.tombstones,
             &self.ended,
             &self.health,
             &self.events,
@@ -114,7 +116,7 @@ impl State {
             &mut self.keys,
             &mut self.endpoints,
             &mut self.numbers,
-            &mut self.former,
+            &mut self.tombstones,
             &mut self.ended,
             &mut self.health,
             &mut self.events,
@@ -200,7 +202,9 @@ impl<R: Row> Table<R> {
         if R::RESIDENT {
             for pair in table.tree.scan_prefix([R::PREFIX]) {
                 let (key, row) = read_pair::<R>(pair)?;
-                table.layer.insert(key, Slot { row: Some(Arc::new(row)), dirty: false, in_tree: true });
+                table
+                    .layer
+                    .insert(key, Slot { row: Some(Arc::new(row)), dirty: false, in_tree: true });
             }
         }
         Ok(table)
@@ -218,11 +222,19 @@ impl<R: Row> Table<R> {
     /// Returns the row that another row refers to.
     pub(crate) fn promised(&self, key: R::Key) -> Result<Arc<R>, StateError> {
         let row = self.get(key)?;
-        self.noted(|| row.ok_or_else(|| StateError::Rows(format!("the row {key:?} of {} is missing", R::NAME))))
+        self.noted(|| {
+            row.ok_or_else(|| {
+                StateError::Rows(format!("the row {key:?} of {} is missing", R::NAME))
+            })
+        })
     }
 
     /// Returns the last row from `lowest` to `key` in the layer. Does not ask sled.
-    pub(crate) fn fresh_at_or_before(&self, lowest: R::Key, key: R::Key) -> Option<(R::Key, Arc<R>)> {
+    pub(crate) fn fresh_at_or_before(
+        &self,
+        lowest: R::Key,
+        key: R::Key,
+    ) -> Option<(R::Key, Arc<R>)> {
         let (key, slot) = self.layer.range(lowest..=key).next_back()?;
         Some((*key, slot.row.clone()?))
     }
@@ -253,7 +265,11 @@ impl<R: Row> Table<R> {
     }
 
     /// Returns the row to change it. Creates the row if it is missing.
-    pub(crate) fn edit_or_insert(&mut self, key: R::Key, new: impl FnOnce() -> R) -> Result<&mut R, StateError> {
+    pub(crate) fn edit_or_insert(
+        &mut self,
+        key: R::Key,
+        new: impl FnOnce() -> R,
+    ) -> Result<&mut R, StateError> {
         if self.edit(key)?.is_none() {
             let in_tree = self.layer.get(&key).is_some_and(|slot| slot.in_tree);
             self.set(key, Slot { row: Some(Arc::new(new())), dirty: true, in_tree });
@@ -270,7 +286,9 @@ impl<R: Row> Table<R> {
     ) -> Result<&mut R, StateError> {
         if !known && !self.layer.contains_key(&key) {
             self.insert_new(key, new());
-            return self.edit(key)?.ok_or_else(|| StateError::Rows(format!("a row of {} vanished", R::NAME)));
+            return self
+                .edit(key)?
+                .ok_or_else(|| StateError::Rows(format!("a row of {} vanished", R::NAME)));
         }
         self.edit_or_insert(key, new)
     }
@@ -307,7 +325,11 @@ impl<R: Row> Table<R> {
     }
 
     /// Returns at most `limit` rows of the range, in order.
-    pub(crate) fn range(&self, keys: RangeInclusive<R::Key>, limit: usize) -> Result<Vec<KeyedRow<R>>, StateError> {
+    pub(crate) fn range(
+        &self,
+        keys: RangeInclusive<R::Key>,
+        limit: usize,
+    ) -> Result<Vec<KeyedRow<R>>, StateError> {
         self.noted(|| self.merge(keys, false).take(limit).collect())
     }
 
@@ -321,7 +343,10 @@ impl<R: Row> Table<R> {
     }
 
     /// Returns the last row of the range.
-    pub(crate) fn last(&self, keys: RangeInclusive<R::Key>) -> Result<Option<KeyedRow<R>>, StateError> {
+    pub(crate) fn last(
+        &self,
+        keys: RangeInclusive<R::Key>,
+    ) -> Result<Option<KeyedRow<R>>, StateError> {
         self.noted(|| self.merge(keys, true).next().transpose())
     }
 
@@ -332,7 +357,11 @@ impl<R: Row> Table<R> {
         bounds.map(|(first, last)| self.merge(first..=last, false)).into_iter().flatten()
     }
 
-    fn merge(&self, keys: RangeInclusive<R::Key>, backwards: bool) -> impl Iterator<Item = Pair<R>> + '_ {
+    fn merge(
+        &self,
+        keys: RangeInclusive<R::Key>,
+        backwards: bool,
+    ) -> impl Iterator<Item = Pair<R>> + '_ {
         let tree_keys = tree_key::<R>(*keys.start())..=tree_key::<R>(*keys.end());
         let valid = keys.start() <= keys.end();
         let mut in_tree = (!R::RESIDENT && valid).then(|| self.tree.range(tree_keys));
@@ -361,10 +390,12 @@ impl<R: Row> Table<R> {
                 match (tree_key, from_layer) {
                     (None, None) => return None,
                     (Some(_), None) => {
-                        return std::mem::replace(&mut from_tree, next_in_tree()).map(read_pair_shared::<R>);
+                        return std::mem::replace(&mut from_tree, next_in_tree())
+                            .map(read_pair_shared::<R>);
                     }
                     (Some(key), Some((layer_key, _))) if comes_first(&key, layer_key) => {
-                        return std::mem::replace(&mut from_tree, next_in_tree()).map(read_pair_shared::<R>);
+                        return std::mem::replace(&mut from_tree, next_in_tree())
+                            .map(read_pair_shared::<R>);
                     }
                     (tree_key, Some((key, slot))) => {
                         if tree_key == Some(*key) {
@@ -391,8 +422,12 @@ impl<R: Row> Table<R> {
     fn noted<T>(&self, read: impl FnOnce() -> Result<T, StateError>) -> Result<T, StateError> {
         // sled 0.34.7 panics on some kinds of damage.
         let result = catch_unwind(AssertUnwindSafe(read));
-        let result = result.unwrap_or_else(|_panic| Err(StateError::Rows(format!("reading {} panicked", R::NAME))));
-        result.inspect_err(|_| self.broken.store(!sabotage::is_on(Switch::RotIgnored), Ordering::SeqCst))
+        let result = result.unwrap_or_else(|_panic| {
+            Err(StateError::Rows(format!("reading {} panicked", R::NAME)))
+        });
+        result.inspect_err(|_| {
+            self.broken.store(!failpoint::is_on(Switch::RotIgnored), Ordering::SeqCst);
+        })
     }
 }
 
@@ -414,7 +449,10 @@ impl<R: Row> AnyTable for Table<R> {
 
     fn fresh_bytes(&self) -> usize {
         let fresh = self.layer.values().filter(|slot| slot.dirty);
-        fresh.filter_map(|slot| slot.row.as_ref()).map(|row| size_of::<R>() + row.heap_bytes()).sum()
+        fresh
+            .filter_map(|slot| slot.row.as_ref())
+            .map(|row| size_of::<R>() + row.heap_bytes())
+            .sum()
     }
 
     fn take_fresh(&mut self) -> Box<dyn Fresh> {
@@ -429,13 +467,14 @@ impl<R: Row> AnyTable for Table<R> {
     }
 
     fn written_back(&mut self) {
-        let forget = sabotage::is_on(Switch::ForgetFreshRows);
+        let forget = failpoint::is_on(Switch::ForgetFreshRows);
         self.layer.retain(|_, slot| (slot.dirty && !forget) || (R::RESIDENT && slot.row.is_some()));
     }
 
     fn describe(&self, key: &[u8], value: &[u8]) -> Option<(String, String)> {
         let key = parse_key::<R>(key)?;
-        let row = read_row::<R>(value).map_or_else(|error| error.to_string(), |row| format!("{row:#?}"));
+        let row =
+            read_row::<R>(value).map_or_else(|error| error.to_string(), |row| format!("{row:#?}"));
         Some((format!("{} {key:?}", R::NAME), row))
     }
 
@@ -465,13 +504,18 @@ fn tree_key<R: Row>(key: R::Key) -> Vec<u8> {
 
 /// Returns the key after the table's byte.
 fn parse_key<R: Row>(bytes: &[u8]) -> Option<R::Key> {
-    bytes.split_first().filter(|(prefix, _)| **prefix == R::PREFIX).and_then(|(_, key)| R::Key::parse(key))
+    bytes
+        .split_first()
+        .filter(|(prefix, _)| **prefix == R::PREFIX)
+        .and_then(|(_, key)| R::Key::parse(key))
 }
 
-fn read_pair<R: Row>(pair: sled::Result<(sled::IVec, sled::IVec)>) -> Result<(R::Key, R), StateError> {
+fn read_pair<R: Row>(
+    pair: sled::Result<(sled::IVec, sled::IVec)>,
+) -> Result<(R::Key, R), StateError> {
     let (key, value) = pair?;
-    let key =
-        parse_key::<R>(&key).ok_or_else(|| StateError::Rows(format!("a key of {} has the wrong length", R::NAME)))?;
+    let key = parse_key::<R>(&key)
+        .ok_or_else(|| StateError::Rows(format!("a key of {} has the wrong length", R::NAME)))?;
     Ok((key, read_row(&value)?))
 }
 

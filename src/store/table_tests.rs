@@ -35,13 +35,20 @@ fn every_row_that_cannot_be_read_is_an_error_and_breaks_the_state() {
     assert!(!store.is_broken() && in_inboxes > 0);
     let mut found = std::collections::BTreeSet::new();
     for (key, value) in &rows {
-        for garbage in [b"".as_slice(), b"\x09another version", &value[..value.len() - 1], b"\x01\xff\xff\xff\xff\xff"]
-        {
+        for garbage in [
+            b"".as_slice(),
+            b"\x09another version",
+            &value[..value.len() - 1],
+            b"\x01\xff\xff\xff\xff\xff",
+        ] {
             store.db().insert(key, garbage).unwrap();
             let read = store.dump();
             // Resident rows are in memory, where nothing was changed.
             assert_eq!(read.is_err(), store.is_broken(), "{key:?}");
-            assert!(read.is_err() || read.unwrap() == whole, "{key:?} with {garbage:?} reads as something else");
+            assert!(
+                read.is_err() || read.unwrap() == whole,
+                "{key:?} with {garbage:?} reads as something else"
+            );
             if store.broken.swap(false, Ordering::SeqCst) {
                 found.insert(key[0]);
             }
@@ -71,9 +78,13 @@ fn a_dedup_id_whose_block_is_missing_is_no_new_one() {
     let dir = tempfile::tempdir().unwrap();
     let store = filled(dir.path());
     let entry = store.read().dedup.get(0).unwrap().unwrap().entries[0].clone();
-    let Command::SubmitEvent(mut event) = crate::commands::tests::submit(9, 1, Some(("x", 1))) else { unreachable!() };
+    let Command::SubmitEvent(mut event) = crate::commands::tests::submit(9, 1, Some(("x", 1)))
+    else {
+        unreachable!()
+    };
     let dedup = event.event.dedup.as_mut().unwrap();
-    (dedup.digest, dedup.fingerprint, dedup.window_start) = (entry.digest, entry.fingerprint, Timestamp(0));
+    (dedup.digest, dedup.fingerprint, dedup.window_start) =
+        (entry.digest, entry.fingerprint, Timestamp(0));
     let known = || store.known_duplicates([Some((None, &*dedup))].into_iter(), Timestamp(1));
     assert!(known().unwrap()[0].is_some());
     let blocks = store.db().scan_prefix([DedupBlock::PREFIX]).keys().map(Result::unwrap);

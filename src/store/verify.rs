@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use super::event_page::ids_ahead_ms;
 use super::generation::{Reason, io_error, judge_mark, last_generation, make_dir};
 use super::replays::LANES_MAX;
-use super::schema::{BLOCK_EVENTS, DeliveryState, EventBlock, FormerRow, ReplayRow};
+use super::schema::{BLOCK_EVENTS, DeliveryState, EventBlock, ReplayRow, TombstoneRow};
 use super::table::State;
 use super::{StateError, Store};
 use crate::model::event::{EventStatus, EventType};
@@ -21,16 +21,16 @@ use crate::model::replay::{REPLAYS_REMEMBERED, REPLAYS_RUNNING_MAX};
 
 /// The use that a start would make of the state's directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum StateValidity {
     /// There is no state. A start would compute it.
     Absent,
     /// The directory is invalid for this reason. A start would compute the state anew.
-    Unbelieved(Reason, PathBuf),
+    Invalid(Reason, PathBuf),
     /// A start would continue with this directory.
-    Believed(PathBuf),
+    Valid(PathBuf),
 }
 
-impl Standing {
+impl StateValidity {
     /// Judges the directories under `dir` without a change.
     ///
     /// # Errors
@@ -38,8 +38,8 @@ impl Standing {
     pub fn of(dir: &Path) -> Result<Self, StateError> {
         let Some(last) = last_generation(dir)? else { return Ok(Self::Absent) };
         Ok(match judge_mark(&last) {
-            Ok(()) => Self::Believed(last),
-            Err(reason) => Self::Unbelieved(reason, last),
+            Ok(()) => Self::Valid(last),
+            Err(reason) => Self::Invalid(reason, last),
         })
     }
 }
@@ -112,9 +112,16 @@ impl Store {
         let (mut ours, mut theirs) = (self.db().iter(), other.db().iter());
         let (mut our_next, mut their_next) = (ours.next().transpose()?, theirs.next().transpose()?);
         while let Some(order) = first_of(our_next.as_ref(), their_next.as_ref()) {
-            let our = if order.is_le() { std::mem::replace(&mut our_next, ours.next().transpose()?) } else { None };
-            let their =
-                if order.is_ge() { std::mem::replace(&mut their_next, theirs.next().transpose()?) } else { None };
+            let our = if order.is_le() {
+                std::mem::replace(&mut our_next, ours.next().transpose()?)
+            } else {
+                None
+            };
+            let their = if order.is_ge() {
+                std::mem::replace(&mut their_next, theirs.next().transpose()?)
+            } else {
+                None
+            };
             if our.as_ref().map(|row| &row.1) != their.as_ref().map(|row| &row.1) {
                 self.note_difference(&mut found, most, our.as_ref(), their.as_ref());
             }
@@ -122,7 +129,13 @@ impl Store {
         Ok(found)
     }
 
-    fn note_difference(&self, found: &mut Differences, most: usize, our: Option<&RawRow>, their: Option<&RawRow>) {
+    fn note_difference(
+        &self,
+        found: &mut Differences,
+        most: usize,
+        our: Option<&RawRow>,
+        their: Option<&RawRow>,
+    ) {
         let state = self.read();
         let describe = |(key, value): &RawRow| {
             let known = state.tables().iter().find_map(|table| table.describe(key, value));
@@ -167,7 +180,9 @@ fn first_of(this: Option<&RawRow>, that: Option<&RawRow>) -> Option<std::cmp::Or
 /// Returns the first line that differs between two rows. A row without a partner gives its name.
 fn first_lines(here: Option<String>, other: Option<String>) -> (Option<String>, Option<String>) {
     let (Some(a), Some(b)) = (&here, &other) else {
-        let name = |row: String| row.lines().next().unwrap_or_default().trim_end_matches([' ', '{', '(']).to_owned();
+        let name = |row: String| {
+            row.lines().next().unwrap_or_default().trim_end_matches([' ', '{', '(']).to_owned()
+        };
         return (here.map(name), other.map(name));
     };
     let differ = a.lines().zip(b.lines()).find(|(a, b)| a != b);
@@ -233,11 +248,16 @@ impl Audit<'_> {
             let of = || org_text(state, org);
             self.known(row.org.id, row.org.id.0)?;
             self.require(org.0 < next_org, || {
-                format!("{} has the number {}, which is not below the next number, {next_org}", row.org.id, org.0)
+                format!(
+                    "{} has the number {}, which is not below the next number, {next_org}",
+                    row.org.id, org.0
+                )
             });
             for key in &row.keys {
                 let own = state.keys.get(*key)?.is_some_and(|row| row.org == org);
-                self.require(own, || format!("{key} of {} does not exist or is of another organization", of()));
+                self.require(own, || {
+                    format!("{key} of {} does not exist or is of another organization", of())
+                });
             }
             for endpoint in &row.endpoints {
                 let own = state.endpoints.get(*endpoint)?.filter(|row| row.org == org);
@@ -245,23 +265,33 @@ impl Audit<'_> {
                     format!("{endpoint} of {} does not exist or is of another organization", of())
                 });
                 let number = own.map_or(0, |row| row.number);
-                let named = number != 0 && state.numbers.get((org, number))?.is_some_and(|row| row.0 == *endpoint);
+                let named = number != 0
+                    && state.numbers.get((org, number))?.is_some_and(|row| row.0 == *endpoint);
                 let given = named && number < row.next_endpoint;
-                self.require(given, || format!("{endpoint} of {} is listed with a wrong number, {number}", of()));
+                self.require(given, || {
+                    format!("{endpoint} of {} is listed with a wrong number, {number}", of())
+                });
             }
         }
         for row in state.ended.all() {
             let ((org, position, number), row) = row?;
             let of = || org_text(state, org);
-            let former = state.former.get(row.0)?;
-            let is_former = former.is_some_and(|it| (it.org, it.ended, it.number) == (org, position, number));
-            self.require(is_former, || format!("{} of {} is not listed as deleted at {position}", row.0, of()));
+            let tombstones = state.tombstones.get(row.0)?;
+            let is_tombstone = tombstones
+                .is_some_and(|it| (it.org, it.ended, it.number) == (org, position, number));
+            self.require(is_tombstone, || {
+                format!("{} of {} is not listed as deleted at {position}", row.0, of())
+            });
         }
-        for row in state.former.all() {
-            let (endpoint, FormerRow { org, number, ended }) = row.map(|(endpoint, row)| (endpoint, *row))?;
+        for row in state.tombstones.all() {
+            let (endpoint, TombstoneRow { org, number, ended }) =
+                row.map(|(endpoint, row)| (endpoint, *row))?;
             let of = || org_text(state, org);
-            let listed = state.ended.get((org, ended, number))?.is_some_and(|row| row.0 == endpoint);
-            self.require(listed, || format!("{endpoint} of {} was deleted at {ended} and is not listed there", of()));
+            let listed =
+                state.ended.get((org, ended, number))?.is_some_and(|row| row.0 == endpoint);
+            self.require(listed, || {
+                format!("{endpoint} of {} was deleted at {ended} and is not listed there", of())
+            });
         }
         for row in state.keys.all() {
             let (key, row) = row?;
@@ -272,8 +302,11 @@ impl Audit<'_> {
         for row in state.endpoints.all() {
             let (endpoint, row) = row?;
             self.known(endpoint, endpoint.0)?;
-            let listed = state.orgs.get(row.org)?.is_some_and(|org| org.endpoints.contains(&endpoint));
-            self.require(listed, || format!("{endpoint} is not listed by {}", org_text(state, row.org)));
+            let listed =
+                state.orgs.get(row.org)?.is_some_and(|org| org.endpoints.contains(&endpoint));
+            self.require(listed, || {
+                format!("{endpoint} is not listed by {}", org_text(state, row.org))
+            });
         }
         Ok(())
     }
@@ -309,34 +342,53 @@ impl Audit<'_> {
             let ((org, first), bits) = row?;
             let of = || org_text(state, org);
             let blocked = bits.0 != 0 && state.events.get((org, first))?.is_some();
-            self.require(blocked, || format!("the open events of {} from {first} on have no bits or no block", of()));
+            self.require(blocked, || {
+                format!("the open events of {} from {first} on have no bits or no block", of())
+            });
         }
         for row in state.inboxes.all() {
             let (org, row) = row?;
             let of = || org_text(state, org);
             let open = open_of.get(&org).copied().unwrap_or(0);
-            self.require(row.open == open, || format!("{} counts {} open events, there are {open}", of(), row.open));
+            self.require(row.open == open, || {
+                format!("{} counts {} open events, there are {open}", of(), row.open)
+            });
         }
         for row in state.unrouted.all() {
             let ((org, event), _) = row?;
             let of = || org_text(state, org);
-            self.require(self.entry(org, event)?.is_some(), || format!("unrouted {event} of {} does not exist", of()));
+            self.require(self.entry(org, event)?.is_some(), || {
+                format!("unrouted {event} of {} does not exist", of())
+            });
         }
         Ok(sums)
     }
 
-    fn block(&mut self, (org, first): (OrgNo, EventId), block: &EventBlock, open: u64) -> Result<(), StateError> {
+    fn block(
+        &mut self,
+        (org, first): (OrgNo, EventId),
+        block: &EventBlock,
+        open: u64,
+    ) -> Result<(), StateError> {
         let state = self.state;
         let of = || org_text(state, org);
         let ids: Vec<EventId> = block.events.iter().map(|entry| entry.id).collect();
-        let shaped = ids.first() == Some(&first) && ids.len() <= BLOCK_EVENTS && ids.is_sorted_by(|a, b| a < b);
-        self.require(shaped, || format!("the block {first} of {} is empty, too long or not in order", of()));
+        let shaped = ids.first() == Some(&first)
+            && ids.len() <= BLOCK_EVENTS
+            && ids.is_sorted_by(|a, b| a < b);
+        self.require(shaped, || {
+            format!("the block {first} of {} is empty, too long or not in order", of())
+        });
         let mode = self.state.orgs.get(org)?.map(|row| row.org.inbox_mode);
-        self.require(mode.is_some(), || format!("the block {first} belongs to {}, which does not exist", of()));
+        self.require(mode.is_some(), || {
+            format!("the block {first} belongs to {}, which does not exist", of())
+        });
         let ids_ahead_ms = ids_ahead_ms(self.state, org)?;
         for (place, entry) in block.events.iter().enumerate() {
             let ahead_ms = entry.id.unix_ms().saturating_sub(entry.received_at.0);
-            self.require(ahead_ms <= ids_ahead_ms, || format!("the time of {} is ahead by {ahead_ms} ms", entry.id));
+            self.require(ahead_ms <= ids_ahead_ms, || {
+                format!("the time of {} is ahead by {ahead_ms} ms", entry.id)
+            });
             let is_open = open & (1 << place) != 0;
             let stays = mode == Some(InboxMode::AckOnly);
             let (may_be, must_be) = match entry.status {
@@ -356,13 +408,18 @@ impl Audit<'_> {
                 self.require(left == (0, 0, false), || {
                     let (waiting, dead, unrouted) = left;
                     let of = entry.id;
-                    format!("{of} is erased, and parts of it remain: {waiting} waiting and {dead} dead deliveries, unrouted: {unrouted}")
+                    format!(
+                        "{of} is erased, and parts of it remain: {waiting} waiting and {dead} \
+                        dead deliveries, unrouted: {unrouted}"
+                    )
                 });
             }
             self.require(block.event_type(entry).is_some(), || format!("{} has no type", entry.id));
         }
         let beyond = block.events.len() < BLOCK_EVENTS && open >> block.events.len() != 0;
-        self.require(!beyond, || format!("the block {first} of {} has open events beyond its end", of()));
+        self.require(!beyond, || {
+            format!("the block {first} of {} has open events beyond its end", of())
+        });
         Ok(())
     }
 
@@ -378,18 +435,27 @@ impl Audit<'_> {
         for row in state.deliveries.all() {
             let ((endpoint, event), row) = row?;
             let known = self.entry(row.org, event)?;
-            self.require(known.is_some(), || format!("a delivery of {event}, which does not exist"));
+            self.require(known.is_some(), || {
+                format!("a delivery of {event}, which does not exist")
+            });
             match row.state {
                 DeliveryState::Waiting(at) => {
                     sums.waiting += 1;
                     sums.of.entry(endpoint).or_default().0 += 1;
-                    self.waiting(endpoint, event, state.due.get((endpoint, at, event))?.is_some(), known);
+                    self.waiting(
+                        endpoint,
+                        event,
+                        state.due.get((endpoint, at, event))?.is_some(),
+                        known,
+                    );
                 }
                 DeliveryState::Dead(_, at) => {
                     sums.dead += 1;
                     sums.of.entry(endpoint).or_default().1 += 1;
                     let listed = state.dead.get((row.org, at, event, endpoint))?.is_some();
-                    self.require(listed, || format!("{event} is dead for {endpoint} and has no dead letter"));
+                    self.require(listed, || {
+                        format!("{event} is dead for {endpoint} and has no dead letter")
+                    });
                 }
                 DeliveryState::Canceled => {}
             }
@@ -399,7 +465,9 @@ impl Audit<'_> {
             let block = state.events.get((row.org, first))?.map_or(0, |block| block.events.len());
             let within = row.bits != 0 && (block >= BLOCK_EVENTS || row.bits >> block == 0);
             self.require(within, || {
-                format!("the waiting deliveries to {endpoint} exceed the block {first}, or are none")
+                format!(
+                    "the waiting deliveries to {endpoint} exceed the block {first}, or are none"
+                )
             });
             sums.waiting += u64::from(row.bits.count_ones());
             sums.pending += u64::from(row.bits.count_ones());
@@ -409,7 +477,9 @@ impl Audit<'_> {
             let ((endpoint, first), block) = row?;
             sums.accepted += block.entries.len() as u64;
             let sorted = block.entries.is_sorted_by(|a, b| a.place < b.place);
-            self.require(sorted, || format!("deliveries to {endpoint} in the block {first} are not in order"));
+            self.require(sorted, || {
+                format!("deliveries to {endpoint} in the block {first} are not in order")
+            });
         }
         for row in state.health.all() {
             let (endpoint, health) = row?;
@@ -445,18 +515,32 @@ impl Audit<'_> {
         for (org, (known, running)) in of {
             let of = || org_text(state, org);
             let bounded = known <= REPLAYS_REMEMBERED && running <= REPLAYS_RUNNING_MAX;
-            self.require(bounded, || format!("{} has {known} replays, {running} that run: too many", of()));
+            self.require(bounded, || {
+                format!("{} has {known} replays, {running} that run: too many", of())
+            });
         }
         for row in state.running.all() {
             let (key, _) = row?;
-            self.require(state.replays.get(key)?.is_some(), || format!("the replay {} runs and does not exist", key.1));
+            self.require(state.replays.get(key)?.is_some(), || {
+                format!("the replay {} runs and does not exist", key.1)
+            });
         }
         Ok(())
     }
 
-    fn waiting(&mut self, endpoint: EndpointId, event: EventId, is_due: bool, waiting: Option<u16>) {
-        self.require(is_due, || format!("the delivery of {event} to {endpoint} waits and is never due"));
-        self.require(waiting != Some(0), || format!("{event} does not list its waiting delivery to {endpoint}"));
+    fn waiting(
+        &mut self,
+        endpoint: EndpointId,
+        event: EventId,
+        is_due: bool,
+        waiting: Option<u16>,
+    ) {
+        self.require(is_due, || {
+            format!("the delivery of {event} to {endpoint} waits and is never due")
+        });
+        self.require(waiting != Some(0), || {
+            format!("{event} does not list its waiting delivery to {endpoint}")
+        });
     }
 
     fn totals(&mut self, events: &EventSums, deliveries: &DeliverySums) -> Result<(), StateError> {
@@ -472,7 +556,9 @@ impl Audit<'_> {
             ("dead deliveries, by their events", events.dead, deliveries.dead),
             ("dead letters", deliveries.dead_letters, deliveries.dead),
         ] {
-            self.require(counted == there, || format!("{what}: {counted} are counted, there are {there}"));
+            self.require(counted == there, || {
+                format!("{what}: {counted} are counted, there are {there}")
+            });
         }
         Ok(())
     }
@@ -481,14 +567,23 @@ impl Audit<'_> {
 /// Returns the organization's name for users.
 fn org_text(state: &State, org: OrgNo) -> String {
     let known = state.orgs.get(org).ok().flatten();
-    known.map_or_else(|| format!("an unknown organization (number {})", org.0), |row| row.org.id.to_string())
+    known.map_or_else(
+        || format!("an unknown organization (number {})", org.0),
+        |row| row.org.id.to_string(),
+    )
 }
 
 /// Returns true if steps can lead to these lanes. The position of each lane is not checked.
 fn is_shaped(row: &ReplayRow) -> bool {
-    let sorted = row.lanes.is_sorted_by(|a, b| a.number < b.number) && row.skipped.len() <= row.done as usize;
-    let begun = row.lanes.iter().map(|lane| &lane.number).chain(&row.skipped).all(|number| *number < row.next);
-    sorted && begun && row.lanes.len() <= LANES_MAX && row.next <= row.end
+    let sorted = row.cursors.is_sorted_by(|a, b| a.number < b.number)
+        && row.skipped.len() <= row.done as usize;
+    let begun = row
+        .cursors
+        .iter()
+        .map(|cursor| &cursor.number)
+        .chain(&row.skipped)
+        .all(|number| *number < row.next);
+    sorted && begun && row.cursors.len() <= LANES_MAX && row.next <= row.end
 }
 
 fn count<T>(rows: impl Iterator<Item = Result<T, StateError>>) -> Result<u64, StateError> {

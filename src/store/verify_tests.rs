@@ -4,7 +4,7 @@
 use super::*;
 use crate::base::codec;
 use crate::model::id::ReplayId;
-use crate::model::replay::{ReplayLane, ReplayOnly, ReplayRequest};
+use crate::model::replay::{ReplayCursor, ReplayOnly, ReplayRequest};
 use crate::model::time::Timestamp;
 use crate::store::schema::{DeadRow, DueRow, HealthRow, Meta, OpenBits, Row, RowKey, RunningRow};
 
@@ -39,7 +39,7 @@ fn a_copy_equals_its_original_and_each_changed_row_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let (original, scratch) = (dir.path().join("sled"), dir.path().join("scratch"));
     filled(&original);
-    assert_eq!(Standing::of(&original).unwrap(), Standing::Believed(last(&original)));
+    assert_eq!(StateValidity::of(&original).unwrap(), StateValidity::Valid(last(&original)));
     let open = |name: &str| Store::open_copy(&last(&original), &scratch.join(name), CACHE).unwrap();
     let (one, two) = (open("1"), open("2"));
     assert_eq!(one.differences(&two, 9).unwrap(), Differences::default());
@@ -53,10 +53,17 @@ fn a_copy_equals_its_original_and_each_changed_row_is_named() {
     let found = one.differences(&two, 2).unwrap();
     assert_eq!(found.rows.values().sum::<u64>(), 3, "{found:?}");
     assert_eq!(found.first.len(), 2);
-    assert!(found.first[0].row.starts_with("meta") && found.first[0].other.as_ref().unwrap().contains("1000000"));
+    assert!(
+        found.first[0].row.starts_with("meta")
+            && found.first[0].other.as_ref().unwrap().contains("1000000")
+    );
     assert_eq!((found.first[1].other.clone(), bits.0 != 0), (None, true), "{found:?}");
     drop((one, two));
-    assert_eq!(Standing::of(&original).unwrap(), Standing::Believed(last(&original)), "nothing was touched");
+    assert_eq!(
+        StateValidity::of(&original).unwrap(),
+        StateValidity::Valid(last(&original)),
+        "nothing was touched"
+    );
 }
 
 type Change = fn(&Store);
@@ -71,7 +78,7 @@ fn replay(store: &Store, (org, id): (u32, u128), change: impl Fn(&mut ReplayRow)
         last: EventId(100),
         next: 3,
         end: 3,
-        lanes: [1, 2].map(|number| ReplayLane { number, from: EventId(1) }).to_vec(),
+        cursors: [1, 2].map(|number| ReplayCursor { number, from: EventId(1) }).to_vec(),
         done: 0,
         skipped: Vec::new(),
         examined: 0,
@@ -91,35 +98,42 @@ fn a_replay_like_those_of_the_next_test_contradicts_nothing() {
     (1..=10).for_each(|id| replay(&store, (0, id), |_| ()));
     store.db().flush().unwrap();
     drop(store);
-    let again = Store::open_copy(&dir.path().join("copy"), &dir.path().join("again"), CACHE).unwrap();
+    let again =
+        Store::open_copy(&dir.path().join("copy"), &dir.path().join("again"), CACHE).unwrap();
     assert_eq!(again.contradictions(9).unwrap(), Vec::<String>::new());
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table: one row follows the other")]
 fn rows_that_contradict_each_other_are_found() {
     let dir = tempfile::tempdir().unwrap();
     filled(dir.path());
     let changes: [(&str, Change); 15] = [
         ("is not listed there", |store| {
-            let former = FormerRow { org: OrgNo(0), number: 2, ended: 5 };
-            put(store, EndpointId(49), Some(&former));
+            let tombstones = TombstoneRow { org: OrgNo(0), number: 2, ended: 5 };
+            put(store, EndpointId(49), Some(&tombstones));
         }),
         ("is erased, and parts of it remain:", |store| {
             // The event has a waiting delivery.
             let rows: Vec<_> = store.read().events.all().map(Result::unwrap).collect();
-            let (key, block) = rows.iter().find(|(_, block)| block.events.iter().any(|it| it.waiting > 0)).unwrap();
+            let (key, block) = rows
+                .iter()
+                .find(|(_, block)| block.events.iter().any(|it| it.waiting > 0))
+                .unwrap();
             let mut block = EventBlock::clone(block);
-            block.events.iter_mut().find(|it| it.waiting > 0).unwrap().erased_at = Some(Timestamp(1));
+            block.events.iter_mut().find(|it| it.waiting > 0).unwrap().erased_at =
+                Some(Timestamp(1));
             put(store, *key, Some(&block));
         }),
         ("above the last id", |store| {
-            let meta = Meta { last_id: 99, ..(*store.read().meta.get(()).unwrap().unwrap()).clone() };
+            let meta =
+                Meta { last_id: 99, ..(*store.read().meta.get(()).unwrap().unwrap()).clone() };
             put(store, (), Some(&meta));
         }),
         ("a replay of no organization", |store| replay(store, (9, 1), |_| ())),
         ("impossible positions", |store| {
-            let lane = |number| ReplayLane { number, from: EventId(1) };
-            replay(store, (0, 1), |row| row.lanes = vec![lane(2), lane(1)]);
+            let cursor = |number| ReplayCursor { number, from: EventId(1) };
+            replay(store, (0, 1), |row| row.cursors = vec![cursor(2), cursor(1)]);
         }),
         ("impossible positions", |store| replay(store, (0, 1), |row| row.skipped = vec![1])),
         ("impossible positions", |store| {
@@ -131,7 +145,8 @@ fn rows_that_contradict_each_other_are_found() {
             put::<RunningRow>(store, (OrgNo(0), ReplayId(1)), None);
         }),
         ("are counted", |store| {
-            let meta = Meta { events: 9_999, ..(*store.read().meta.get(()).unwrap().unwrap()).clone() };
+            let meta =
+                Meta { events: 9_999, ..(*store.read().meta.get(()).unwrap().unwrap()).clone() };
             put(store, (), Some(&meta));
         }),
         ("open", |store| {
@@ -151,7 +166,8 @@ fn rows_that_contradict_each_other_are_found() {
             put::<DeadRow>(store, key, None);
         }),
         ("below the next number", |store| {
-            let meta = Meta { next_org: 0, ..(*store.read().meta.get(()).unwrap().unwrap()).clone() };
+            let meta =
+                Meta { next_org: 0, ..(*store.read().meta.get(()).unwrap().unwrap()).clone() };
             put(store, (), Some(&meta));
         }),
     ];
@@ -164,7 +180,9 @@ fn rows_that_contradict_each_other_are_found() {
         let again = dir.path().join(format!("again-{number}"));
         let found = Store::open_copy(&copy, &again, CACHE).unwrap().contradictions(9).unwrap();
         assert!(found.iter().any(|found| found.contains(expected)), "{expected}: {found:?}");
-        let internal = |found: &&String| ["OrgNo", "Id(", "None", "Some"].iter().any(|word| found.contains(word));
+        let internal = |found: &&String| {
+            ["OrgNo", "Id(", "None", "Some"].iter().any(|word| found.contains(word))
+        };
         assert_eq!(found.iter().find(internal), None, "ids are those that users know");
     }
 }
@@ -172,8 +190,11 @@ fn rows_that_contradict_each_other_are_found() {
 #[test]
 fn a_state_that_is_not_believed_says_why() {
     let dir = tempfile::tempdir().unwrap();
-    assert_eq!(Standing::of(&dir.path().join("none")).unwrap(), Standing::Absent);
+    assert_eq!(StateValidity::of(&dir.path().join("none")).unwrap(), StateValidity::Absent);
     filled(dir.path());
-    super::super::condemn_last(dir.path()).unwrap();
-    assert!(matches!(Standing::of(dir.path()).unwrap(), Standing::Unbelieved(Reason::Unusable(_), _)));
+    super::super::invalidate_last(dir.path()).unwrap();
+    assert!(matches!(
+        StateValidity::of(dir.path()).unwrap(),
+        StateValidity::Invalid(Reason::Unusable(_), _)
+    ));
 }

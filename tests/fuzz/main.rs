@@ -4,7 +4,10 @@
 //! targets run without a limit: `cargo +nightly fuzz run --fuzz-dir tests/fuzz journal`. Failing
 //! inputs belong in the corpus; the short run adds its own.
 
-#![expect(clippy::disallowed_methods, reason = "tests read the environment where the server must not")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests read the environment where the server must not"
+)]
 // Always true here. Clippy then takes helpers for tests too.
 #![cfg(test)]
 
@@ -68,7 +71,8 @@ mod tests {
             4 => (at(), 0u8..8).prop_map(|(at, bit)| Mutation::Flip(at, bit)),
             3 => (at(), any::<u8>()).prop_map(|(at, byte)| Mutation::Set(at, byte)),
             3 => (at(), at()).prop_map(|(at, word)| Mutation::Word(at, word)),
-            2 => (at(), at(), any::<bool>()).prop_map(|(at, number, wide)| Mutation::Number(at, number, wide)),
+            2 => (at(), at(), any::<bool>()).prop_map(|(at, number, wide)| Mutation::Number(at,
+            number, wide)),
             2 => (at(), 0usize..40).prop_map(|(at, len)| Mutation::Remove(at, len)),
             1 => (at(), 0usize..200).prop_map(|(at, len)| Mutation::Repeat(at, len)),
             1 => (at(), at()).prop_map(|(at, seed)| Mutation::Splice(at, seed)),
@@ -83,7 +87,9 @@ mod tests {
             Mutation::Flip(at, bit) if len > 0 => bytes[at % len] ^= 1 << bit,
             Mutation::Set(at, byte) if len > 0 => bytes[at % len] = byte,
             Mutation::Flip(..) | Mutation::Set(..) => {}
-            Mutation::Word(at, word) => drop(bytes.splice(place(at)..place(at), WORDS[word % WORDS.len()].bytes())),
+            Mutation::Word(at, word) => {
+                drop(bytes.splice(place(at)..place(at), WORDS[word % WORDS.len()].bytes()));
+            }
             Mutation::Number(at, number, wide) => {
                 let number = NUMBERS[number % NUMBERS.len()].to_be_bytes();
                 let number = if wide { &number[..] } else { &number[4..] };
@@ -109,14 +115,19 @@ mod tests {
     }
 
     fn corpus(name: &str) -> Vec<Vec<u8>> {
-        let mut paths: Vec<_> =
-            std::fs::read_dir(corpus_dir().join(name)).unwrap().map(|entry| entry.unwrap().path()).collect();
+        let mut paths: Vec<_> = std::fs::read_dir(corpus_dir().join(name))
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect();
         paths.sort();
         paths.iter().map(|path| std::fs::read(path).unwrap()).collect()
     }
 
     fn cases(name: &str) -> u32 {
-        let all = std::env::var("TRIGGERD_FUZZ_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(CASES);
+        let all = std::env::var("TRIGGERD_FUZZ_CASES")
+            .ok()
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(CASES);
         if name == "journal" { all / 10 } else { all }
     }
 
@@ -128,7 +139,12 @@ mod tests {
         for bytes in corpus {
             target(bytes);
         }
-        let config = Config { cases, failure_persistence: None, max_shrink_iters: 2_000, ..Config::default() };
+        let config = Config {
+            cases,
+            failure_persistence: None,
+            max_shrink_iters: 2_000,
+            ..Config::default()
+        };
         let inputs = (any::<prop::sample::Index>(), prop::collection::vec(any_mutation(), 1..12));
         let inputs = inputs.prop_map(|(seed, mutations)| {
             let mut bytes = seed.get(corpus).clone();
@@ -138,7 +154,8 @@ mod tests {
             bytes
         });
         let ran = TestRunner::new(config).run(&inputs, |bytes| {
-            std::panic::catch_unwind(|| target(&bytes)).map_err(|_panic| TestCaseError::fail("it panicked"))
+            std::panic::catch_unwind(|| target(&bytes))
+                .map_err(|_panic| TestCaseError::fail("it panicked"))
         });
         ran.map_err(|error| match error {
             TestError::Fail(why, bytes) => (bytes, why.to_string()),

@@ -9,15 +9,20 @@ use std::sync::Arc;
 use triggerd::commands::Command;
 use triggerd::config::Config;
 use triggerd::http::read_event_for_fuzzing;
-use triggerd::journal::{Options, OsFiles, Position, Reader, Salvage, SegmentFound, Survey};
+use triggerd::journal::{JournalScan, Options, OsFiles, Position, Reader, Salvage, SegmentFound};
 use triggerd::rules::egress::EgressRules;
 
 /// A target; the directory of its name is its corpus.
 pub(crate) type Target = fn(&[u8]);
 
 /// All targets, by name.
-pub(crate) const TARGETS: [(&str, Target); 5] =
-    [("journal", journal), ("command", command), ("event", event), ("config", config), ("url", url)];
+pub(crate) const TARGETS: [(&str, Target); 5] = [
+    ("journal", journal),
+    ("command", command),
+    ("event", event),
+    ("config", config),
+    ("url", url),
+];
 
 const OPTIONS: Options = Options { segment_bytes: 4096, scan_from: Some(Position::FIRST) };
 
@@ -35,11 +40,11 @@ pub(crate) fn journal(bytes: &[u8]) {
         // The next segment has no header, as after a crash during its making.
         std::fs::write(dir.join(format!("{:020}.seg", content.len() + 1)), b"").unwrap();
     }
-    let (survey, found) = look(&dir);
+    let (scan, found) = look(&dir);
     let whole = found.iter().all(|segment| segment.damages.is_empty());
     let end = found.last().map_or(Position::FIRST, |segment| segment.end);
-    let frames = frames(&survey.reader(end), whole);
-    drop(survey);
+    let frames = frames(&scan.reader(end), whole);
+    drop(scan);
     match triggerd::journal::open(&dir, Arc::new(OsFiles), &OPTIONS) {
         Ok((_, reader, report)) => {
             assert!(whole, "it opens, but {found:?}");
@@ -53,10 +58,10 @@ pub(crate) fn journal(bytes: &[u8]) {
     }
 }
 
-fn look(dir: &Path) -> (Survey, Vec<SegmentFound>) {
-    let survey = Survey::open(dir).unwrap();
-    let found = (0..survey.len()).map(|number| survey.look(number, &mut |_| Ok(())).unwrap()).collect();
-    (survey, found)
+fn look(dir: &Path) -> (JournalScan, Vec<SegmentFound>) {
+    let scan = JournalScan::open(dir).unwrap();
+    let found = (0..scan.len()).map(|number| scan.look(number, &mut |_| Ok(())).unwrap()).collect();
+    (scan, found)
 }
 
 /// Returns the positions of the frames in order. Each frame is also found by its position.
@@ -78,7 +83,9 @@ fn frames(reader: &Reader, whole: bool) -> Vec<Position> {
 
 fn salvage(dir: &Path, aside: &Path, found: &[SegmentFound]) {
     let kept: u64 = found.iter().map(|segment| segment.frames).sum();
-    if let Err(error) = (Salvage { dir, files: Arc::new(OsFiles), aside, notes: &[] }).run(None, found) {
+    if let Err(error) =
+        (Salvage { dir, files: Arc::new(OsFiles), aside, notes: &[] }).run(None, found)
+    {
         // A hole needs more bytes than are missing: no frame of triggerd is so short.
         assert!(error.to_string().contains("too few for a frame in their place"), "{error}");
         return;
@@ -107,20 +114,29 @@ pub(crate) fn event(bytes: &[u8]) {
     let Some((flags, body)) = bytes.split_first() else { return };
     let is_cloudevent = flags & 1 == 1;
     match read_event_for_fuzzing(body, is_cloudevent) {
-        Err(problem) => assert!(problem["code"].is_string() && problem["status"].is_u64(), "{problem}"),
+        Err(problem) => {
+            assert!(problem["code"].is_string() && problem["status"].is_u64(), "{problem}");
+        }
         Ok(event) => {
             serde_json::from_slice::<&serde_json::value::RawValue>(&event.payload).unwrap();
             let type_text = event.event_type.as_str();
-            assert!(is_cloudevent || type_text.parse() == Ok(event.event_type.clone()), "{type_text}");
+            assert!(
+                is_cloudevent || type_text.parse() == Ok(event.event_type.clone()),
+                "{type_text}"
+            );
             assert!(event.data_len() <= 64 << 10 && event.labels.len() <= 32);
             assert_eq!(event.cloudevent.is_some(), is_cloudevent);
-            assert!(event.cloudevent.as_ref().is_none_or(|cloud| cloud.attributes.len() <= 64), "{event:?}");
+            assert!(
+                event.cloudevent.as_ref().is_none_or(|cloud| cloud.attributes.len() <= 64),
+                "{event:?}"
+            );
             assert!(
                 event.dedup.as_ref().is_none_or(|dedup| is_dedup_id(&dedup.id, is_cloudevent)),
                 "{:?}",
                 event.dedup
             );
-            let verbatim = body.windows(event.payload.len()).any(|window| *window == *event.payload);
+            let verbatim =
+                body.windows(event.payload.len()).any(|window| *window == *event.payload);
             assert!(verbatim || is_cloudevent, "the payload is not as it came");
         }
     }
@@ -128,7 +144,8 @@ pub(crate) fn event(bytes: &[u8]) {
 
 fn is_dedup_id(id: &str, is_cloudevent: bool) -> bool {
     // The dedup id of a CloudEvent is made of two parts.
-    !id.is_empty() && (is_cloudevent || id.chars().count() <= 255 && !id.chars().any(char::is_control))
+    !id.is_empty()
+        && (is_cloudevent || id.chars().count() <= 255 && !id.chars().any(char::is_control))
 }
 
 /// A configuration file: refused with reasons, or in effect. The effective configuration, read
@@ -137,7 +154,8 @@ pub(crate) fn config(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     match Config::from_toml(text) {
         Err(error) => assert!(!error.to_string().is_empty()),
-        Ok(config) if config.keys.admin_token.is_some() => drop(config.effective()), // masks the token
+        Ok(config) if config.keys.admin_token.is_some() => drop(config.effective()),
+        // masks the token
         Ok(config) => {
             let effective = config.effective();
             match Config::from_toml(&effective) {

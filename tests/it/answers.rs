@@ -29,20 +29,28 @@ fn text_in_an_answer_that_looks_like_a_refusal_stays_what_it_is() {
             let mut payload = "x".repeat(PIECE_BYTES - begins);
             for piece in 0..pieces {
                 payload.push_str(&line);
-                payload.push_str(&"y".repeat(if piece + 1 < pieces { PIECE_BYTES - line.len() } else { 100 }));
+                payload.push_str(&"y".repeat(if piece + 1 < pieces {
+                    PIECE_BYTES - line.len()
+                } else {
+                    100
+                }));
             }
             assert_eq!(org.send("a.b", &json!(payload)).status, 202);
             raw.get("/api/events?limit=1", &org.key);
             let (status, page) = raw.answer();
             assert_eq!(status, 200);
-            assert!(page["data"][0]["payload"] == json!(payload), "{line} in the last of {pieces} pieces and one");
+            assert!(
+                page["data"][0]["payload"] == json!(payload),
+                "{line} in the last of {pieces} pieces and one"
+            );
         }
     }
 }
 
 /// A CloudEvent whose attributes are far larger than its data.
 fn of_large_attributes(number: usize) -> Value {
-    let mut event = json!({"specversion": "1.0", "id": number.to_string(), "source": "/x", "type": "a.b", "data": 1});
+    let mut event = json!({"specversion": "1.0", "id": number.to_string(), "source": "/x",
+    "type": "a.b", "data": 1});
     for place in 0..60 {
         event[format!("extension{place}")] = json!("x".repeat(4_000));
     }
@@ -66,7 +74,10 @@ fn a_page_of_events_with_large_attributes_or_labels_is_bounded_too() {
         let rest = org.get(&format!("{list}&cursor={cursor}"));
         assert!(rest.text.len() < 5 << 20, "{} bytes of {list}", rest.text.len());
         let count = |page: &Value| page["data"].as_array().unwrap().len();
-        assert!(count(&page.json) + count(&rest.json) > 30, "pages are not shorter than they have to be");
+        assert!(
+            count(&page.json) + count(&rest.json) > 30,
+            "pages are not shorter than they have to be"
+        );
     }
     let samples = org.get("/api/hooks/samples?limit=100");
     assert!(samples.text.len() < 5 << 20, "{} bytes of samples", samples.text.len());
@@ -100,7 +111,10 @@ fn a_change_that_was_made_is_answered_however_little_room_there_is_for_answers()
         let answer = org.post(&path, &body);
         assert_eq!(answer.status, status, "{path}: {:.500}", answer.text);
         if path.contains("endpoints") {
-            assert!(answer.json["secret"].as_str().is_some_and(|secret| secret.starts_with("whsec_")), "{path}");
+            assert!(
+                answer.json["secret"].as_str().is_some_and(|secret| secret.starts_with("whsec_")),
+                "{path}"
+            );
         }
         assert!(answer.text.len() > 16 << 10, "{path}: {} bytes are small", answer.text.len());
     }
@@ -113,7 +127,8 @@ fn a_change_that_was_made_is_answered_however_little_room_there_is_for_answers()
 /// Settings of an endpoint whose answer is large.
 fn endpoint() -> Value {
     let types: Vec<_> = (0..100).map(|place| format!("t{place}.{}", "y".repeat(110))).collect();
-    let metadata: Value = (0..20).map(|place| (format!("name {place}"), json!("z".repeat(400)))).collect();
+    let metadata: Value =
+        (0..20).map(|place| (format!("name {place}"), json!("z".repeat(400)))).collect();
     json!({"url": "https://example.com/", "event_types": types, "metadata": metadata})
 }
 
@@ -135,21 +150,30 @@ fn nothing_waits_for_who_sends_further_ahead_than_is_read() {
     let mut raw = Raw::connect(&server);
     raw.say(&format!("{}{ahead}", get("/api/tail", &org.key)));
     let answers = |read: &[u8]| find(read, b"\r\n0\r\n\r\nHTTP/1.1 200");
-    assert!(raw.read_until(answers).is_some(), "the stream is over and the next request is answered");
+    assert!(
+        raw.read_until(answers).is_some(),
+        "the stream is over and the next request is answered"
+    );
     // A client that sends a little ahead is still served.
     let mut raw = Raw::connect(&server);
-    raw.say(&format!("{}{}", get("/api/inbox?wait=30", &org.key), get("/health/live", "").repeat(20)));
+    raw.say(&format!(
+        "{}{}",
+        get("/api/inbox?wait=30", &org.key),
+        get("/health/live", "").repeat(20)
+    ));
     assert_eq!(org.send("a.b", &json!(1)).status, 202);
     assert_eq!(raw.answer().1["data"].as_array().unwrap().len(), 1);
     assert_eq!(raw.answer().0, 200);
 }
 
 #[test]
-fn a_compressed_body_that_is_too_large_is_told_the_same_bound_whether_its_length_was_announced_or_not() {
+fn a_compressed_body_that_is_too_large_is_told_the_same_bound_whether_its_length_was_announced_or_not()
+ {
     let (server, _dir) = server("");
     let org = server.org("Acme");
     let head = format!(
-        "POST /api/events HTTP/1.1\r\nHost: x\r\nX-API-Key: {}\r\nContent-Type: application/json\r\n\
+        "POST /api/events HTTP/1.1\r\nHost: x\r\nX-API-Key: {}\r\nContent-Type: \
+         application/json\r\n\
          Content-Encoding: gzip\r\n",
         org.key
     );

@@ -25,7 +25,10 @@ fn server() -> (Process, tempfile::TempDir) {
 fn key(org: &Client, wish: &Value) -> (String, Client) {
     let made = org.post("/api/keys/generate", wish);
     assert_eq!(made.status, 201, "{made:?}");
-    (made.json["key_id"].as_str().unwrap().to_owned(), org.with_key(made.json["key"].as_str().unwrap()))
+    (
+        made.json["key_id"].as_str().unwrap().to_owned(),
+        org.with_key(made.json["key"].as_str().unwrap()),
+    )
 }
 
 fn all_scopes(org: &Client) -> Value {
@@ -55,7 +58,8 @@ impl Held {
         connection.set_read_timeout(Some(PATIENCE)).unwrap();
         let (key, length) = (&client.key, body.len());
         let head = format!(
-            "{method} {path} HTTP/1.1\r\nHost: x\r\nX-API-Key: {key}\r\nContent-Type: application/json\r\n\
+            "{method} {path} HTTP/1.1\r\nHost: x\r\nX-API-Key: {key}\r\nContent-Type: \
+             application/json\r\n\
              Content-Length: {length}\r\nConnection: close\r\n\r\n"
         );
         let (last, first) = body.as_bytes().split_last().unwrap();
@@ -69,7 +73,8 @@ impl Held {
         drop(self.connection.write_all(&[self.last]));
         let mut answer = String::new();
         self.connection.read_to_string(&mut answer).unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {answer}"));
+        let (head, body) =
+            answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {answer}"));
         (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
     }
 }
@@ -78,7 +83,9 @@ impl Held {
 fn body(path: &str, ids: &Ids) -> Value {
     match path {
         "/api/events" => json!({"type": "a.b", "payload": 1, "dedup_id": "held"}),
-        "/api/events/batch" => json!({"events": [{"type": "a.b", "payload": 1}, {"type": "a.b", "payload": 2}]}),
+        "/api/events/batch" => {
+            json!({"events": [{"type": "a.b", "payload": 1}, {"type": "a.b", "payload": 2}]})
+        }
         "/api/webhook/config" | "/api/endpoints" => json!({"url": "https://example.com/held"}),
         "/api/endpoints/{endpoint_id}" => json!({"url": "https://example.com/changed"}),
         "/api/endpoints/{endpoint_id}/secret/rotate" => json!({"overlap_seconds": 1}),
@@ -134,8 +141,10 @@ impl Ids {
     }
 
     fn path(&self, route: &Route) -> String {
-        let path = route.path.replace("{event_id}", &self.event).replace("{endpoint_id}", &self.endpoint);
-        let path = path.replace("{delivery_id}", &self.delivery).replace("{replay_id}", &self.replay);
+        let path =
+            route.path.replace("{event_id}", &self.event).replace("{endpoint_id}", &self.endpoint);
+        let path =
+            path.replace("{delivery_id}", &self.delivery).replace("{replay_id}", &self.replay);
         path.replace("{hook_id}", &self.hook).replace("{key_id}", &self.key)
     }
 }
@@ -150,7 +159,8 @@ fn what_a_key_asks_for_that_ended_while_the_body_was_on_its_way_does_not_happen(
     let org = server.org("Acme");
     let ids = Ids::make(&org);
     let world = || {
-        let lists = ["/api/keys", "/api/endpoints", "/api/events", "/api/dead-letters", "/api/replays"];
+        let lists =
+            ["/api/keys", "/api/endpoints", "/api/events", "/api/dead-letters", "/api/replays"];
         lists.map(|list| org.get(list).json["data"].as_array().unwrap().len())
     };
     let routes = routes().iter().filter(|route| matches!(route.verb, Verb::Post | Verb::Patch));
@@ -164,7 +174,8 @@ fn what_a_key_asks_for_that_ended_while_the_body_was_on_its_way_does_not_happen(
         end(&org, &id);
         let (status, text) = held.finish();
         // A route without a body may have answered before.
-        let takes_none = ["enable", "/test", "ack/", "/retry"].iter().any(|word| route.path.contains(word));
+        let takes_none =
+            ["enable", "/test", "ack/", "/retry"].iter().any(|word| route.path.contains(word));
         if takes_none && status != 401 {
             continue;
         }
@@ -188,7 +199,8 @@ fn a_long_poll_ends_with_its_key() {
     let (id, ended) = twin(&org);
     let (_, rotated) = twin(&org);
     let soon = triggerd::model::time::Timestamp(Clock::system().now_ms() + 1_500).to_string();
-    let (_, expired) = key(&org, &json!({"name": "short", "scopes": ["inbox:read"], "expires_at": soon}));
+    let (_, expired) =
+        key(&org, &json!({"name": "short", "scopes": ["inbox:read"], "expires_at": soon}));
     let wait = |client: &Client| {
         let client = client.with_key(&client.key);
         std::thread::spawn(move || client.get("/api/inbox?wait=30"))
@@ -217,14 +229,21 @@ fn a_long_poll_ends_with_its_key() {
 fn a_caller_that_is_judged_once_is_noticed() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
-    let sabotage = ["env", "TRIGGERD_SABOTAGE=judged_once"];
-    let server = Process::try_start(&data, "", &sabotage).unwrap_or_else(|it| panic!("{it:?}"));
+    let failpoint = ["env", "TRIGGERD_FAILPOINTS=judged_once"];
+    let server = Process::try_start(&data, "", &failpoint).unwrap_or_else(|it| panic!("{it:?}"));
     let org = server.org("Acme");
     let (id, caller) = twin(&org);
-    let of = |result: &str| org.metric(&format!("triggerd_key_verifications_total{{result=\"{result}\"}}"));
+    let of = |result: &str| {
+        org.metric(&format!("triggerd_key_verifications_total{{result=\"{result}\"}}"))
+    };
     let judged = || of("cached") + of("verified");
     let before = judged();
-    let held = Held::send(&caller, "POST", "/api/keys/generate", "{\"name\": \"held\", \"scopes\": [\"inbox:read\"]}");
+    let held = Held::send(
+        &caller,
+        "POST",
+        "/api/keys/generate",
+        "{\"name\": \"held\", \"scopes\": [\"inbox:read\"]}",
+    );
     let waiting = {
         let caller = caller.with_key(&caller.key);
         std::thread::spawn(move || caller.get("/api/inbox?wait=30"))
@@ -250,7 +269,9 @@ fn trying_an_endpoint_out_ends_with_the_key() {
     let (url, receiver) = silence();
     let endpoint = org.post("/api/endpoints", &json!({"url": url, "timeout_ms": 300_000})).id();
     let (id, caller) = twin(&org);
-    let tried = std::thread::spawn(move || caller.post(&format!("/api/endpoints/{endpoint}/test"), &json!({})));
+    let tried = std::thread::spawn(move || {
+        caller.post(&format!("/api/endpoints/{endpoint}/test"), &json!({}))
+    });
     let (mut connection, _) = receiver.accept().unwrap();
     end(&org, &id);
     let answer = tried.join().unwrap();
@@ -273,7 +294,10 @@ fn a_key_ends_none_that_may_more_and_the_operator_ends_any() {
     end(&keeper, &small);
     let foreign = other.delete(&format!("/api/keys/{full}"));
     let absent = other.delete(&format!("/api/keys/key_{}", Ids::ABSENT));
-    assert_eq!((foreign.status, absent.status, &foreign.json["detail"]), (404, 404, &absent.json["detail"]));
+    assert_eq!(
+        (foreign.status, absent.status, &foreign.json["detail"]),
+        (404, 404, &absent.json["detail"])
+    );
     assert_eq!(server.admin().delete(&format!("/api/keys/{full}")).status, 204);
     assert_eq!(server.admin().delete(&format!("/api/keys/{full}")).status, 404);
     assert!(!org.get("/api/keys").text.contains(&full));
@@ -304,13 +328,16 @@ fn a_clock_that_is_set_back_revives_no_key() {
     const HOUR_MS: u64 = 3_600_000;
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
-    let start = |clock: &Clock| App::start(Config::from_toml(&settings(&data, "")).unwrap(), clock.clone()).unwrap();
+    let start = |clock: &Clock| {
+        App::start(Config::from_toml(&settings(&data, "")).unwrap(), clock.clone()).unwrap()
+    };
     let clock = Clock::manual(START_MS);
     let app = start(&clock);
     let client = |app: &App, key: &str| Client::new(&format!("http://{}", app.address()), key);
     let org = client(&app, app.admin_token()).new_org("Acme");
     let at = |ms: u64| triggerd::model::time::Timestamp(ms).to_string();
-    let wish = |end: u64| json!({"name": "short", "scopes": all_scopes(&org), "expires_at": at(end)});
+    let wish =
+        |end: u64| json!({"name": "short", "scopes": all_scopes(&org), "expires_at": at(end)});
     let (_, asks) = key(&org, &wish(START_MS + HOUR_MS));
     let (nobodys, never_asks) = key(&org, &wish(START_MS + HOUR_MS));
     let (_, later) = key(&org, &wish(START_MS + 3 * HOUR_MS));
@@ -320,18 +347,26 @@ fn a_clock_that_is_set_back_revives_no_key() {
     end(&org, &id);
     assert_eq!(rotated.post("/api/keys/rotate", &json!({"grace_seconds": 0})).status, 201);
     assert_eq!(in_grace.post("/api/keys/rotate", &json!({"grace_seconds": 3600})).status, 201);
-    assert_eq!([&asks, &never_asks, &later, &in_grace].map(|key| key.get("/api/keys").status), [200; 4]);
+    assert_eq!(
+        [&asks, &never_asks, &later, &in_grace].map(|key| key.get("/api/keys").status),
+        [200; 4]
+    );
     clock.set_ms(START_MS + 2 * HOUR_MS);
     assert_eq!((asks.get("/api/keys").status, in_grace.get("/api/keys").status), (401, 401));
     // The sweeper ends the key within about a second, without any request.
     let nobodys = nobodys.parse().unwrap();
-    let stored = || app.store().key(nobodys).unwrap().expect("it is there until another key is made");
+    let stored =
+        || app.store().key(nobodys).unwrap().expect("it is there until another key is made");
     until(|| stored().key().has_ended().then_some(()));
     for hours_back in [0, 3] {
         clock.set_ms(START_MS + HOUR_MS / 2 - hours_back * HOUR_MS);
-        for (name, key) in
-            [("asks", &asks), ("never", &never_asks), ("ended", &ended), ("rotated", &rotated), ("grace", &in_grace)]
-        {
+        for (name, key) in [
+            ("asks", &asks),
+            ("never", &never_asks),
+            ("ended", &ended),
+            ("rotated", &rotated),
+            ("grace", &in_grace),
+        ] {
             assert_eq!(key.get("/api/keys").status, 401, "{name} {hours_back} hours back");
         }
         assert_eq!(later.get("/api/keys").status, 200, "its time never came");
@@ -349,16 +384,26 @@ fn a_clock_that_is_set_back_revives_no_key() {
 fn a_proxys_own_credentials_stand_beside_a_key_of_ours() {
     let (server, _dir) = server();
     let org = server.org("Acme");
-    for others in
-        ["Basic dXNlcjpwYXNz", "", "Digest username=\"x\"", "Negotiate abc", "Bearer eyJhbGciOiJub25lIn0.e30."]
-    {
+    for others in [
+        "Basic dXNlcjpwYXNz",
+        "",
+        "Digest username=\"x\"",
+        "Negotiate abc",
+        "Bearer eyJhbGciOiJub25lIn0.e30.",
+    ] {
         let answer = org.request(Method::GET, "/api/inbox", &[("Authorization", others)], "");
         assert_eq!(answer.status, 200, "{others}: {answer:?}");
-        let alone = org.with_key("").request(Method::GET, "/api/inbox", &[("Authorization", others)], "");
+        let alone =
+            org.with_key("").request(Method::GET, "/api/inbox", &[("Authorization", others)], "");
         assert_eq!(alone.status, 401, "{others}");
     }
     let (_, other) = twin(&org);
-    let both = org.request(Method::GET, "/api/inbox", &[("Authorization", &format!("Bearer {}", other.key))], "");
+    let both = org.request(
+        Method::GET,
+        "/api/inbox",
+        &[("Authorization", &format!("Bearer {}", other.key))],
+        "",
+    );
     assert_eq!((both.status, both.code()), (400, "invalid_request"));
 }
 
@@ -368,7 +413,10 @@ fn a_proxys_own_credentials_stand_beside_a_key_of_ours() {
 fn wrong_keys_cost_no_slow_hash_and_keep_nobody_out() {
     let dir = tempfile::tempdir().unwrap();
     // One thread and a queue of one: if wrong keys were hashed, the owner would get 503.
-    let server = Process::start_with(&dir.path().join("data"), "[keys]\nverify_threads = 1\nverify_queue = 1\n");
+    let server = Process::start_with(
+        &dir.path().join("data"),
+        "[keys]\nverify_threads = 1\nverify_queue = 1\n",
+    );
     let (org, other) = (server.org("Acme"), server.org("Other"));
     let (server, data) = {
         assert_eq!(server.stop().0, Some(0));
@@ -386,7 +434,8 @@ fn wrong_keys_cost_no_slow_hash_and_keep_nobody_out() {
             scope.spawn(move || {
                 let client = Client::new(url, "");
                 for key in part {
-                    let answer = client.request(Method::GET, "/api/inbox", &[("X-API-Key", key)], "");
+                    let answer =
+                        client.request(Method::GET, "/api/inbox", &[("X-API-Key", key)], "");
                     assert_eq!(answer.status, 401, "{answer:?}");
                 }
             });
@@ -422,7 +471,8 @@ fn every_route_lets_in_who_may_and_a_foreign_id_is_like_an_absent_one() {
     let (id, ended) = twin(&org);
     end(&org, &id);
     let soon = triggerd::model::time::Timestamp(Clock::system().now_ms() + 300).to_string();
-    let (_, expired) = key(&org, &json!({"name": "short", "scopes": all_scopes(&org), "expires_at": soon}));
+    let (_, expired) =
+        key(&org, &json!({"name": "short", "scopes": all_scopes(&org), "expires_at": soon}));
     until(|| (expired.get("/api/keys").status == 401).then_some(()));
     let malformed = org.with_key(&format!("{}x", org.key));
     let nobody = org.with_key("");
@@ -433,7 +483,8 @@ fn every_route_lets_in_who_may_and_a_foreign_id_is_like_an_absent_one() {
         let ask = |client: &Client, ids: &Ids| {
             let method = Method::from_bytes(route.verb.name().as_bytes()).unwrap();
             let headers = [("Content-Type", "application/json"), ("X-Request-Id", "same")];
-            let text = if changes(route) { body(route.path, ids).to_string() } else { String::new() };
+            let text =
+                if changes(route) { body(route.path, ids).to_string() } else { String::new() };
             if route.path == "/api/tail" {
                 // The stream has no end.
                 return client.request(Method::HEAD, route.path, &headers, "");
@@ -463,11 +514,16 @@ fn every_route_lets_in_who_may_and_a_foreign_id_is_like_an_absent_one() {
             assert_eq!((of_another.status, of_nobody.status), (404, 404), "{name}");
             assert_eq!(of_another.text, of_nobody.text, "{name}: byte for byte");
         }
-        let answer = if route.who == Who::AnyKey { ask(&twin(&org).1, &own) } else { ask(&org, &own) };
+        let answer =
+            if route.who == Who::AnyKey { ask(&twin(&org).1, &own) } else { ask(&org, &own) };
         assert!((200..300).contains(&answer.status), "{name}: {answer:?}");
         if changes(route) {
             own = Ids::make(&org);
         }
-        assert_eq!(other.get("/api/endpoints").text, others, "{name}: nothing of the other organization has changed");
+        assert_eq!(
+            other.get("/api/endpoints").text,
+            others,
+            "{name}: nothing of the other organization has changed"
+        );
     }
 }

@@ -18,12 +18,16 @@ const BATCHED: (&str, &str) = ("Content-Type", "application/cloudevents-batch+js
 fn events() -> Vec<Value> {
     let kinds = [
         json!({"type": "io.cloudevents.test"}),
-        json!({"type": "orders/create", "time": "2018-04-05T18:31:00.120000+01:00", "subject": "1017", "data": {"a": 1}}),
+        json!({"type": "orders/create", "time": "2018-04-05T18:31:00.120000+01:00",
+        "subject": "1017", "data": {"a": 1}}),
         json!({"type": "repo:push", "datacontenttype": "text/plain", "data": "some text, ä"}),
-        json!({"type": "a b, *!", "datacontenttype": "application/octet-stream", "data_base64": "/wDerQ=="}),
+        json!({"type": "a b, \
+            *!", "datacontenttype": "application/octet-stream", "data_base64": "/wDerQ=="}),
         json!({"type": "x", "dataschema": "https://example.com/schema", "data": null}),
-        json!({"type": "x", "extinteger": -2_147_483_648_i64, "extboolean": false, "exttext": "7", "extbytes": "TWE="}),
-        json!({"type": "x", "source": "#fragment", "subject": "s".repeat(4_096), "data": [1, "x", null]}),
+        json!({"type": "x", "extinteger": -2_147_483_648_i64, "extboolean": false, "exttext": "7",
+        "extbytes": "TWE="}),
+        json!({"type": "x", "source": "#fragment", "subject": "s".repeat(4_096), "data": [1, "x",
+        null]}),
     ];
     let with_id = |(number, mut event): (usize, Value)| {
         event["specversion"] = json!("1.0");
@@ -95,9 +99,18 @@ fn structured_and_batched_events_come_out_as_they_came_in() {
         let other = post(&pulls, &other);
         assert_eq!((other.status, other.code()), (422, "dedup_mismatch"), "{other:?}");
     }
-    let answer =
-        batched.request(Method::POST, "/api/events/batch", &[BATCHED], Value::from(events.clone()).to_string());
-    let accepted = answer.json["results"].as_array().unwrap().iter().filter(|it| it["status"] == "accepted").count();
+    let answer = batched.request(
+        Method::POST,
+        "/api/events/batch",
+        &[BATCHED],
+        Value::from(events.clone()).to_string(),
+    );
+    let accepted = answer.json["results"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|it| it["status"] == "accepted")
+        .count();
     assert_eq!(accepted, events.len(), "{answer:?}");
     let inbox = pulls.inbox();
     assert_eq!(inbox.len(), events.len());
@@ -122,14 +135,26 @@ fn binary_events_come_out_as_they_came_in() {
     let (_server, org, receiver, _dir) = world();
     let least = [("ce-specversion", "1.0"), ("ce-type", "orders/create"), ("ce-source", "/shop")];
     let post = |more: &[(&str, &str)], body: &str| {
-        let answer = org.request(Method::POST, "/api/events", &[least.as_slice(), more].concat(), body);
+        let answer =
+            org.request(Method::POST, "/api/events", &[least.as_slice(), more].concat(), body);
         assert_eq!(answer.status, 202, "{answer:?}");
     };
     post(
-        &[("ce-id", "1"), ("ce-time", "2018-04-05T17:31:00.000000000Z"), ("Content-Type", "application/json")],
+        &[
+            ("ce-id", "1"),
+            ("ce-time", "2018-04-05T17:31:00.000000000Z"),
+            ("Content-Type", "application/json"),
+        ],
         "[1.0]",
     );
-    post(&[("ce-id", "2"), ("ce-subject", "Euro%20%E2%82%AC"), ("Content-Type", "text/plain; charset=utf-8")], "ä");
+    post(
+        &[
+            ("ce-id", "2"),
+            ("ce-subject", "Euro%20%E2%82%AC"),
+            ("Content-Type", "text/plain; charset=utf-8"),
+        ],
+        "ä",
+    );
     post(&[("ce-id", "3"), ("ce-count", "7"), ("Content-Type", "application/x-thing")], "\0\u{1}");
     post(&[("ce-id", "4")], "");
     let with = |more: Value| {
@@ -138,11 +163,12 @@ fn binary_events_come_out_as_they_came_in() {
         event
     };
     let expected = [
-        with(
-            json!({"id": "1", "time": "2018-04-05T17:31:00.000000000Z", "datacontenttype": "application/json", "data": [1.0]}),
-        ),
-        with(json!({"id": "2", "subject": "Euro €", "datacontenttype": "text/plain; charset=utf-8", "data": "ä"})),
-        with(json!({"id": "3", "count": "7", "datacontenttype": "application/x-thing", "data_base64": "AAE="})),
+        with(json!({"id": "1", "time": "2018-04-05T17:31:00.000000000Z",
+            "datacontenttype": "application/json", "data": [1.0]})),
+        with(json!({"id": "2", "subject": "Euro €", "datacontenttype": "text/plain; \
+                charset=utf-8", "data": "ä"})),
+        with(json!({"id": "3", "count": "7", "datacontenttype": "application/x-thing",
+            "data_base64": "AAE="})),
         with(json!({"id": "4"})),
     ];
     assert_eq!(bodies(&receiver.wait_for(expected.len(), PATIENCE)), expected);
@@ -150,32 +176,69 @@ fn binary_events_come_out_as_they_came_in() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table: one row follows the other")]
 fn an_event_is_the_same_in_whatever_mode_and_however_its_data_is_written() {
     let dir = tempfile::tempdir().unwrap();
     let server = Process::start(&dir.path().join("data"));
     let org = server.org("Acme");
     let structured = |id: &str, more: &str| {
-        let text = format!(r#"{{"specversion":"1.0","type":"a.b","source":"/shop","id":"{id}"{more}}}"#);
+        let text =
+            format!(r#"{{"specversion":"1.0","type":"a.b","source":"/shop","id":"{id}"{more}}}"#);
         org.request(Method::POST, "/api/events", &[STRUCTURED], text)
     };
     let binary = |id: &str, content_type: &str, body: &[u8]| {
-        let least = [("ce-specversion", "1.0"), ("ce-type", "a.b"), ("ce-source", "/shop"), ("ce-id", id)];
+        let least =
+            [("ce-specversion", "1.0"), ("ce-type", "a.b"), ("ce-source", "/shop"), ("ce-id", id)];
         let headers = [least.as_slice(), &[("Content-Type", content_type)]].concat();
         org.try_request_bytes(Method::POST, "/api/events", &headers, body.to_vec()).unwrap()
     };
     let json = "application/json";
     for (id, more, content_type, body, other) in [
-        ("1", r#","data":{"a": 1, "b":"\u00e4\/"}"#, json, "{\n \"b\":\"ä/\",\"a\":1}".as_bytes(), &b"{\"a\":2}"[..]),
-        ("2", r#","datacontenttype":"application/json","data_base64":"eyJhIjoxfQ==""#, json, b"{ \"a\" : 1 }", b"[1]"),
-        ("3", r#","datacontenttype":"text/plain","data":"x\n\u00e4""#, "text/plain", "x\nä".as_bytes(), b"x"),
+        (
+            "1",
+            r#","data":{"a": 1, "b":"\u00e4\/"}"#,
+            json,
+            "{\n \"b\":\"ä/\",\"a\":1}".as_bytes(),
+            &b"{\"a\":2}"[..],
+        ),
+        (
+            "2",
+            r#","datacontenttype":"application/json","data_base64":"eyJhIjoxfQ==""#,
+            json,
+            b"{ \"a\" : 1 }",
+            b"[1]",
+        ),
+        (
+            "3",
+            r#","datacontenttype":"text/plain","data":"x\n\u00e4""#,
+            "text/plain",
+            "x\nä".as_bytes(),
+            b"x",
+        ),
         ("4", r#","datacontenttype":"text/plain","data_base64":"eA==""#, "text/plain", b"x", b"y"),
-        ("5", r#","datacontenttype":"application/yaml","data":"a: b""#, "application/yaml", b"a: b", b"a: c"),
-        ("6", r#","datacontenttype":"image/png","data_base64":"/wA=""#, "image/png", b"\xff\0", b"\xff"),
+        (
+            "5",
+            r#","datacontenttype":"application/yaml","data":"a: b""#,
+            "application/yaml",
+            b"a: b",
+            b"a: c",
+        ),
+        (
+            "6",
+            r#","datacontenttype":"image/png","data_base64":"/wA=""#,
+            "image/png",
+            b"\xff\0",
+            b"\xff",
+        ),
     ] {
         let first = structured(id, more);
         assert_eq!(first.status, 202, "{first:?}");
         for again in [structured(id, more), binary(id, content_type, body)] {
-            assert_eq!((again.status, &again.json["duplicate"]), (200, &json!(true)), "{id}: {again:?}");
+            assert_eq!(
+                (again.status, &again.json["duplicate"]),
+                (200, &json!(true)),
+                "{id}: {again:?}"
+            );
             assert_eq!(again.id(), first.id());
         }
         let other = binary(id, content_type, other);
@@ -188,7 +251,11 @@ fn an_event_is_the_same_in_whatever_mode_and_however_its_data_is_written() {
     for source in [":a", "http://a:b/", "/ä", "a[b]"] {
         let text = format!(r#"{{"specversion":"1.0","type":"a.b","source":"{source}","id":"7"}}"#);
         let refused = org.request(Method::POST, "/api/events", &[STRUCTURED], text);
-        assert_eq!((refused.status, &refused.json["errors"][0]["pointer"]), (422, &json!("/source")), "{refused:?}");
+        assert_eq!(
+            (refused.status, &refused.json["errors"][0]["pointer"]),
+            (422, &json!("/source")),
+            "{refused:?}"
+        );
     }
 }
 
@@ -197,13 +264,22 @@ fn types_of_any_kind_are_posted_and_subscribed_to_below_their_words() {
     let dir = tempfile::tempdir().unwrap();
     let server = Process::start(&dir.path().join("data"));
     let (org, receiver) = (server.org("Acme"), Receiver::start().unwrap());
-    let settings = json!({"url": receiver.url(), "event_types": ["orders.*", "repo:*", "Größe"], "ordering": "strict"});
+    let settings = json!({"url": receiver.url(), "event_types": ["orders.*", "repo:*", "Größe"],
+    "ordering": "strict"});
     assert_eq!(org.post("/api/endpoints", &settings).status, 201);
     let longest = format!("orders/{}", "x".repeat(248));
     for beside in ["ordersx/create", "orders", "repository:push", "größe"] {
         assert_eq!(org.send(beside, &json!(1)).status, 202, "{beside}");
     }
-    let wanted = ["orders/create", "orders.created", "repo:push", "repo/push", "Größe", "orders/{\"id\"}", &longest];
+    let wanted = [
+        "orders/create",
+        "orders.created",
+        "repo:push",
+        "repo/push",
+        "Größe",
+        "orders/{\"id\"}",
+        &longest,
+    ];
     for event_type in wanted {
         assert_eq!(org.send(event_type, &json!(1)).status, 202, "{event_type}");
     }
@@ -213,7 +289,18 @@ fn types_of_any_kind_are_posted_and_subscribed_to_below_their_words() {
         .map(|request| serde_json::from_slice::<Value>(&request.body).unwrap()["type"].clone())
         .collect();
     assert_eq!(types, wanted);
-    for bad in ["", " ", "a b", "a*", "!a", "a,b", "a\u{200b}", &format!("{longest}x"), "triggerd/x", "triggerd:x"] {
+    for bad in [
+        "",
+        " ",
+        "a b",
+        "a*",
+        "!a",
+        "a,b",
+        "a\u{200b}",
+        &format!("{longest}x"),
+        "triggerd/x",
+        "triggerd:x",
+    ] {
         assert_eq!(org.send(bad, &json!(1)).status, 422, "{bad:?}");
     }
     assert_eq!(org.get("/api/events?type=orders.*").json["data"].as_array().unwrap().len(), 4);
@@ -232,12 +319,17 @@ fn the_sdk_for_javascript_reads_what_is_pushed() {
         assert_eq!(post(&org, event).status, 202);
     }
     let own = org.send("order.created", &json!({"order": 1017})).id();
-    events.push(json!({"specversion": "1.0", "id": own, "source": "urn:triggerd", "type": "order.created",
-        "datacontenttype": "application/json", "data": {"order": 1017}}));
+    events.push(
+        json!({"specversion": "1.0", "id": own, "source": "urn:triggerd", "type": "order.created",
+        "datacontenttype": "application/json", "data": {"order": 1017}}),
+    );
     let received = receiver.wait_for(events.len(), PATIENCE);
     let requests: Vec<Value> = received
         .iter()
-        .map(|it| json!({"headers": {"content-type": it.header("content-type")}, "body": String::from_utf8_lossy(&it.body)}))
+        .map(|it| {
+            json!({"headers": {"content-type": it.header("content-type")},
+        "body": String::from_utf8_lossy(&it.body)})
+        })
         .collect();
     let mut node = Command::new("node");
     node.arg("reader.js").current_dir(reader).stdin(Stdio::piped()).stdout(Stdio::piped());

@@ -82,7 +82,10 @@ impl World {
     /// Makes a command with address and admin token.
     fn admin(&self, words: &[&str]) -> Command {
         let file = self.token_file();
-        command(&self.empty(), &[words, &["--url", &self.server.url, "--admin-token-file", &file]].concat())
+        command(
+            &self.empty(),
+            &[words, &["--url", &self.server.url, "--admin-token-file", &file]].concat(),
+        )
     }
 }
 
@@ -128,9 +131,16 @@ fn a_client_command_needs_no_configuration() {
     std::fs::write(&file, "this is [ no TOML").unwrap();
     assert_eq!(run_with(&dir, &by_variables, &["inbox"]).code, Some(0));
     let ran = run(&dir, &["inbox", "--key", key]);
-    assert!(ran.code == Some(2) && ran.err.contains("is not TOML") && ran.err.contains("--url"), "{ran:?}");
+    assert!(
+        ran.code == Some(2) && ran.err.contains("is not TOML") && ran.err.contains("--url"),
+        "{ran:?}"
+    );
     std::fs::write(&file, format!("[server]\nlisten = \"{bare}\"\n")).unwrap();
-    assert_eq!(run(&dir, &["inbox", "--key", key]).code, Some(0), "it says where the server listens");
+    assert_eq!(
+        run(&dir, &["inbox", "--key", key]).code,
+        Some(0),
+        "it says where the server listens"
+    );
     // A named file must be valid even if it is not needed; an unreadable default file is skipped.
     let named = dir.join("mine.toml");
     let words = ["inbox", "--config", named.to_str().unwrap()];
@@ -140,10 +150,18 @@ fn a_client_command_needs_no_configuration() {
     std::fs::remove_file(&file).unwrap();
     std::fs::create_dir(&file).unwrap();
     let ran = run(&dir, &["inbox", "--key", key]);
-    assert!(ran.code != Some(2) && ran.err.contains("Is a directory") && ran.err.contains("127.0.0.1:8080"), "{ran:?}");
+    assert!(
+        ran.code != Some(2)
+            && ran.err.contains("Is a directory")
+            && ran.err.contains("127.0.0.1:8080"),
+        "{ran:?}"
+    );
     for server_command in ["check-config", "verify", "rebuild", "serve"] {
         let ran = run(&dir, &[server_command]);
-        assert!(ran.code == Some(2) && ran.err.contains("config/triggerd.toml"), "{server_command}: {ran:?}");
+        assert!(
+            ran.code == Some(2) && ran.err.contains("config/triggerd.toml"),
+            "{server_command}: {ran:?}"
+        );
     }
     assert!(run(&dir, &["--help"]).out.contains("TRIGGERD_URL"), "the order is written down");
 }
@@ -151,24 +169,36 @@ fn a_client_command_needs_no_configuration() {
 #[test]
 fn a_prefix_is_kept_and_a_bad_address_is_refused_before_anything_is_sent() {
     let dir = tempfile::tempdir().unwrap();
-    let (url, asked) = says(answer("200 OK\r\ncontent-type: application/json", r#"{"data":[],"has_more":false}"#));
+    let (url, asked) =
+        says(answer("200 OK\r\ncontent-type: application/json", r#"{"data":[],"has_more":false}"#));
     let bare = url.strip_prefix("http://").unwrap();
     for prefixed in [format!("{url}/a/b/"), format!("{bare}/a/b")] {
         let ran = run(dir.path(), &["inbox", "--key", "k", "--url", &prefixed]);
         assert_eq!(ran.code, Some(0), "{ran:?}");
         assert!(asked.recv().unwrap().starts_with("GET /a/b/api/inbox?"));
     }
-    for (bad, why) in [("ftp://h", "neither http nor https"), ("h:0", "port"), ("http://h/?q", "query"), ("", "host")] {
+    for (bad, why) in [
+        ("ftp://h", "neither http nor https"),
+        ("h:0", "port"),
+        ("http://h/?q", "query"),
+        ("", "host"),
+    ] {
         let ran = run(dir.path(), &["inbox", "--key", "k", "--url", bad]);
-        assert!(ran.code == Some(2) && ran.err.contains(why) && ran.err.contains("--url"), "{bad}: {ran:?}");
+        assert!(
+            ran.code == Some(2) && ran.err.contains(why) && ran.err.contains("--url"),
+            "{bad}: {ran:?}"
+        );
     }
-    for (variables, what) in [(vec![], "no API key"), (vec![("TRIGGERD_API_KEY", "k\u{e9}")], "TRIGGERD_API_KEY")] {
+    for (variables, what) in
+        [(vec![], "no API key"), (vec![("TRIGGERD_API_KEY", "k\u{e9}")], "TRIGGERD_API_KEY")]
+    {
         let ran = run_with(dir.path(), &variables, &["inbox", "--url", &url]);
         assert!(ran.code == Some(2) && ran.err.contains(what), "{ran:?}");
     }
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table: one row follows the other")]
 fn an_error_says_what_is_wrong_and_where_and_what_to_do() {
     let world = World::new();
     let (dir, key) = (world.empty(), world.org.key.as_str());
@@ -178,17 +208,31 @@ fn an_error_says_what_is_wrong_and_where_and_what_to_do() {
     let (page, _asked) = says(answer("200 OK\r\ncontent-type: text/html", "<html>Welcome</html>"));
     let (basic, _asked) = says(answer("401 Unauthorized\r\nwww-authenticate: Basic realm=x", ""));
     let (elsewhere, other_asked) = says(answer("200 OK", "{}"));
-    let (moved, _asked) = says(answer(&format!("308 Permanent Redirect\r\nlocation: {elsewhere}/api/inbox"), ""));
-    let (other, _asked) = says(answer("200 OK\r\ncontent-type: application/json", "{\"status\":\"up\"}"));
+    let (moved, _asked) =
+        says(answer(&format!("308 Permanent Redirect\r\nlocation: {elsewhere}/api/inbox"), ""));
+    let (other, _asked) =
+        says(answer("200 OK\r\ncontent-type: application/json", "{\"status\":\"up\"}"));
     let (limited, _asked) = says(answer("429 Too Many Requests\r\ncontent-type: text/html", html));
     let (garbage, _asked) = says("SSH-2.0-OpenSSH_9.2\r\n");
     let tls = world.server.url.replace("http://", "https://");
     let cases = [
         (closed.as_str(), vec!["Connection refused", "No server listens", "--url"]),
         ("no-such-host.invalid:80", vec!["no-such-host.invalid", "cannot be resolved"]),
-        (&proxy, vec!["502", "text/html", "not an answer of triggerd", "502 Bad\\u001b[2J Gateway", "proxy"]),
+        (
+            &proxy,
+            vec![
+                "502",
+                "text/html",
+                "not an answer of triggerd",
+                "502 Bad\\u001b[2J Gateway",
+                "proxy",
+            ],
+        ),
         (&page, vec!["200", "text/html", "not an answer of triggerd", "the URL of triggerd"]),
-        (&other, vec!["200", "application/json", "not an answer of triggerd", "the URL of triggerd"]),
+        (
+            &other,
+            vec!["200", "application/json", "not an answer of triggerd", "the URL of triggerd"],
+        ),
         (&limited, vec!["429", "not an answer of triggerd", "limit the rate"]),
         (&format!("{}/api", world.server.url), vec!["no such route", "the URL of triggerd"]),
         (&basic, vec!["401", "https://user:password@host"]),
@@ -212,12 +256,19 @@ fn an_error_says_what_is_wrong_and_where_and_what_to_do() {
         for (url, said) in &cases {
             let ran = run(&dir, &[words, &["--key", key, "--url", url]].concat());
             let all = said.iter().all(|part| ran.err.contains(part));
-            assert!(ran.code == Some(1) && all && ran.out.is_empty(), "{words:?} {url} {said:?}: {ran:?}");
+            assert!(
+                ran.code == Some(1) && all && ran.out.is_empty(),
+                "{words:?} {url} {said:?}: {ran:?}"
+            );
             assert!(!ran.err.contains('\u{1b}') && !ran.err.contains(key), "{ran:?}");
         }
     }
     assert!(other_asked.try_recv().is_err(), "the key went to where it was redirected");
-    let wrong = run_with(&dir, &[("TRIGGERD_API_KEY", "trg_live_x")], &["inbox", "--url", &world.server.url]);
+    let wrong = run_with(
+        &dir,
+        &[("TRIGGERD_API_KEY", "trg_live_x")],
+        &["inbox", "--url", &world.server.url],
+    );
     let told = ["does not accept the key from TRIGGERD_API_KEY", "unauthorized", &world.server.url];
     assert!(wrong.code == Some(1) && told.iter().all(|part| wrong.err.contains(part)), "{wrong:?}");
 }
@@ -228,7 +279,10 @@ fn a_request_without_a_body_says_that_it_has_none() {
     let (dir, (url, asked)) = (tempfile::tempdir().unwrap(), says(answer("200 OK", "{}")));
     run(dir.path(), &["ack", "evt_1", "--key", "k", "--url", &url]);
     let head = asked.recv().unwrap().to_ascii_lowercase();
-    assert!(head.starts_with("post /api/ack/evt_1 ") && head.contains("\r\ncontent-length: 0\r\n"), "{head}");
+    assert!(
+        head.starts_with("post /api/ack/evt_1 ") && head.contains("\r\ncontent-length: 0\r\n"),
+        "{head}"
+    );
 }
 
 #[test]
@@ -236,7 +290,11 @@ fn an_event_that_is_not_acknowledged_is_named_and_so_are_those_behind_it() {
     let world = World::new();
     let [first, last] = [1, 2].map(|n| world.org.send("a.b", &json!(n)).id());
     let ran = world.run(&["ack", &first, "evt_01m8ecr7hzekcv2mzb94ek0000", &last]);
-    let told = ["evt_01m8ecr7hzekcv2mzb94ek0000 was not acknowledged", "not_found", "The event after it was not tried"];
+    let told = [
+        "evt_01m8ecr7hzekcv2mzb94ek0000 was not acknowledged",
+        "not_found",
+        "The event after it was not tried",
+    ];
     assert!(ran.code == Some(1) && told.iter().all(|part| ran.err.contains(part)), "{ran:?}");
     assert!(ran.out.starts_with(&first) && world.org.inbox().len() == 1, "{ran:?}");
 }
@@ -248,12 +306,23 @@ fn key_create_says_where_it_looked_for_the_token() {
     let create = ["key", "create", "--json", "--url", url, "--org"];
     let ran = run(&dir, &[&create[..], &["A"]].concat());
     let expected = dir.canonicalize().unwrap().join("data/admin.token");
-    let told =
-        ["built-in defaults", &format!("{}: does not exist", expected.display()), "--admin-token-file", "--config"];
+    let told = [
+        "built-in defaults",
+        &format!("{}: does not exist", expected.display()),
+        "--admin-token-file",
+        "--config",
+    ];
     assert!(ran.code == Some(1) && told.iter().all(|part| ran.err.contains(part)), "{ran:?}");
     let made = run(&dir, &[&create[..], &["A", "--admin-token-file", &file]].concat());
-    assert!(made.code == Some(0) && made.json()["key"].as_str().unwrap().starts_with("trg_"), "{made:?}");
-    assert_eq!(run_with(&dir, &[("TRIGGERD_ADMIN_TOKEN_FILE", &file)], &[&create[..], &["B"]].concat()).code, Some(0));
+    assert!(
+        made.code == Some(0) && made.json()["key"].as_str().unwrap().starts_with("trg_"),
+        "{made:?}"
+    );
+    assert_eq!(
+        run_with(&dir, &[("TRIGGERD_ADMIN_TOKEN_FILE", &file)], &[&create[..], &["B"]].concat())
+            .code,
+        Some(0)
+    );
     let credentials = world.server.data_dir.display().to_string();
     let variables = [("CREDENTIALS_DIRECTORY", credentials.as_str())];
     assert_eq!(run_with(&dir, &variables, &[&create[..], &["C"]].concat()).code, Some(0));
@@ -262,13 +331,18 @@ fn key_create_says_where_it_looked_for_the_token() {
     std::fs::write(dir.join("other.token"), "trgadm_of_another_server\n").unwrap();
     let foreign = run(&dir, &[&create[..], &["E", "--admin-token-file", "other.token"]].concat());
     let told = ["does not accept the key from the file other.token", "unauthorized"];
-    assert!(foreign.code == Some(1) && told.iter().all(|part| foreign.err.contains(part)), "{foreign:?}");
+    assert!(
+        foreign.code == Some(1) && told.iter().all(|part| foreign.err.contains(part)),
+        "{foreign:?}"
+    );
 }
 
 /// A directory open to every user, with the binary inside.
 fn public_dir() -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
-    let open = |path: &Path| std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let open = |path: &Path| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    };
     open(dir.path());
     let copy = dir.path().join("triggerd");
     if std::fs::hard_link(binary(), &copy).is_err() {
@@ -292,16 +366,27 @@ fn another_user_can_use_the_commands_and_is_told_what_it_may_not() {
     let as_nobody = |words: &[&str]| {
         let mut command = Command::new("setpriv");
         command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&copy).args(words);
-        Ran::of(command.current_dir(dir.path()).env_clear().env("PATH", "/usr/bin:/bin").output().unwrap())
+        Ran::of(
+            command
+                .current_dir(dir.path())
+                .env_clear()
+                .env("PATH", "/usr/bin:/bin")
+                .output()
+                .unwrap(),
+        )
     };
     std::fs::set_permissions(&config, std::fs::Permissions::from_mode(0o600)).unwrap();
     let (url, key) = (world.server.url.as_str(), world.org.key.as_str());
     let ran = as_nobody(&["inbox", "--url", url, "--key", key]);
     assert_eq!((ran.code, ran.out.as_str()), (Some(0), "The inbox is empty.\n"), "{ran:?}");
     let ran = as_nobody(&["inbox", "--key", key]);
-    assert!(ran.code == Some(1) && ran.err.contains("config/triggerd.toml (Permission denied"), "{ran:?}");
+    assert!(
+        ran.code == Some(1) && ran.err.contains("config/triggerd.toml (Permission denied"),
+        "{ran:?}"
+    );
     assert_eq!(as_nobody(&["check-config"]).code, Some(5), "a server command needs it");
-    let ran = as_nobody(&["inbox", "--url", url, "--key", key, "--config", config.to_str().unwrap()]);
+    let ran =
+        as_nobody(&["inbox", "--url", url, "--key", key, "--config", config.to_str().unwrap()]);
     assert!(ran.code == Some(5) && ran.err.contains("belongs to root"), "it was named: {ran:?}");
     let create = ["key", "create", "--org", "A", "--url", url];
     let ran = as_nobody(&create);
@@ -311,20 +396,31 @@ fn another_user_can_use_the_commands_and_is_told_what_it_may_not() {
     std::fs::set_permissions(&config, std::fs::Permissions::from_mode(0o644)).unwrap();
     let ran = as_nobody(&create);
     let token = format!("{}: Permission denied (os error 13); ", world.token_file());
-    assert!(ran.code == Some(5) && ran.err.contains(&token) && !ran.err.contains("first time"), "{ran:?}");
+    assert!(
+        ran.code == Some(5) && ran.err.contains(&token) && !ran.err.contains("first time"),
+        "{ran:?}"
+    );
     let ran = as_nobody(&[&create[..], &["--admin-token-file", &world.token_file()]].concat());
-    assert!(ran.code == Some(5) && ran.err.contains("Permission denied") && ran.err.contains("65534"), "{ran:?}");
+    assert!(
+        ran.code == Some(5) && ran.err.contains("Permission denied") && ran.err.contains("65534"),
+        "{ran:?}"
+    );
 }
 
 #[test]
 fn a_name_in_use_is_said_with_its_id_and_an_id_is_no_name() {
     let world = World::new();
-    let create = |org: &str| Ran::of(world.admin(&["key", "create", "--json", "--org", org]).output().unwrap());
+    let create = |org: &str| {
+        Ran::of(world.admin(&["key", "create", "--json", "--org", org]).output().unwrap())
+    };
     let first = create("My company").json();
     let id = first["organization_id"].as_str().unwrap();
     for again in ["My company", "  My company "] {
         let ran = create(again);
-        assert!(ran.code == Some(1) && ran.err.contains(id) && ran.err.contains("organization_exists"), "{ran:?}");
+        assert!(
+            ran.code == Some(1) && ran.err.contains(id) && ran.err.contains("organization_exists"),
+            "{ran:?}"
+        );
     }
     assert_eq!(create("my company").code, Some(0), "case tells names apart");
     let more = create(id).json();
@@ -341,7 +437,10 @@ fn a_name_in_use_is_said_with_its_id_and_an_id_is_no_name() {
         (refused.status, refused.code(), &refused.json["organization_id"]),
         (409, "organization_exists", &json!(id))
     );
-    assert_eq!(admin.post("/api/keys/generate", &json!({"organization": " \u{3000} "})).status, 422);
+    assert_eq!(
+        admin.post("/api/keys/generate", &json!({"organization": " \u{3000} "})).status,
+        422
+    );
     let (url, token) = (admin.url.clone(), admin.key.clone());
     let racing = (0..8).map(|_| {
         let (url, token) = (url.clone(), token.clone());
@@ -349,16 +448,25 @@ fn a_name_in_use_is_said_with_its_id_and_an_id_is_no_name() {
             Client::new(&url, &token).post("/api/keys/generate", &json!({"organization": "Race"}))
         })
     });
-    let answers: Vec<_> = racing.collect::<Vec<_>>().into_iter().map(|it| it.join().unwrap()).collect();
+    let answers: Vec<_> =
+        racing.collect::<Vec<_>>().into_iter().map(|it| it.join().unwrap()).collect();
     let made: Vec<_> = answers.iter().filter(|it| it.status == 201).collect();
-    assert!(made.len() == 1 && answers.iter().all(|it| it.json["organization_id"] == made[0].json["organization_id"]));
+    assert!(
+        made.len() == 1
+            && answers
+                .iter()
+                .all(|it| it.json["organization_id"] == made[0].json["organization_id"])
+    );
     // The rule also holds after a restart, from the journal alone.
     let data = world.server.data_dir.clone();
     let World { server, dir, .. } = world;
     assert_eq!(server.stop().0, Some(0));
     std::fs::remove_dir_all(data.join("sled")).unwrap();
     let server = Process::start(&data);
-    assert_eq!(server.admin().post("/api/keys/generate", &json!({"organization": "Race"})).status, 409);
+    assert_eq!(
+        server.admin().post("/api/keys/generate", &json!({"organization": "Race"})).status,
+        409
+    );
     drop(dir);
 }
 
@@ -382,24 +490,44 @@ fn each_payload_that_the_server_took_is_understood_by_each_command() {
         assert_eq!(ran.code, Some(0), "{payload}: {ran:?}");
         let id = ran.json()["id"].as_str().unwrap().to_owned();
         let ran = world.run(&["inbox", "--limit", "500"]);
-        assert!(ran.code == Some(0) && ran.out.contains(payload) && ran.out.contains(&id), "{payload}: {ran:?}");
+        assert!(
+            ran.code == Some(0) && ran.out.contains(payload) && ran.out.contains(&id),
+            "{payload}: {ran:?}"
+        );
         let ran = world.run(&["inbox", "--json"]);
         assert!(ran.code == Some(0) && ran.out.contains(payload), "{payload}: {ran:?}");
         let ran = world.run(&["explain", &id]);
         let told = ["has the type a.b", "is in the inbox", "127.0.0.1:1"];
-        assert!(ran.code == Some(0) && told.iter().all(|part| ran.out.contains(part)), "{payload}: {ran:?}");
+        assert!(
+            ran.code == Some(0) && told.iter().all(|part| ran.out.contains(part)),
+            "{payload}: {ran:?}"
+        );
         let ran = world.run(&["explain", &id, "--json"]);
         assert!(ran.code == Some(0) && ran.out.contains(payload), "{payload}: {ran:?}");
         let ran = world.run(&["ack", &id]);
         assert!(ran.code == Some(0) && ran.out.contains("acknowledged"), "{payload}: {ran:?}");
     }
-    for words in [["send", "a.b", "-5", "--json"], ["send", "--json", "a.b", "-5"], ["send", "a.b", "--json", "-5"]] {
+    for words in [
+        ["send", "a.b", "-5", "--json"],
+        ["send", "--json", "a.b", "-5"],
+        ["send", "a.b", "--json", "-5"],
+    ] {
         let ran = world.run(&words);
-        assert!(ran.code == Some(0) && ran.json()["status"] == "accepted", "a number below zero: {ran:?}");
+        assert!(
+            ran.code == Some(0) && ran.json()["status"] == "accepted",
+            "a number below zero: {ran:?}"
+        );
     }
-    let mut from_stdin =
-        command(&world.empty(), &["send", "a.b", "-", "--url", &world.server.url, "--key", &world.org.key]);
-    let mut child = from_stdin.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut from_stdin = command(
+        &world.empty(),
+        &["send", "a.b", "-", "--url", &world.server.url, "--key", &world.org.key],
+    );
+    let mut child = from_stdin
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     child.stdin.take().unwrap().write_all(b"[1e400, \"\\ud800\"]\n").unwrap();
     let ran = Ran::of(child.wait_with_output().unwrap());
     assert_eq!(ran.code, Some(0), "{ran:?}");
@@ -415,7 +543,8 @@ fn a_duration_back_from_now_is_a_time() {
         assert_eq!(page.status, 200, "{path}: {page:?}");
         page.json["data"].as_array().unwrap().iter().any(|event| event["id"] == json!(id))
     };
-    for path in ["/api/events?since=1h", "/api/events?since=1d12h&until=0s", "/api/inbox?since=90m"] {
+    for path in ["/api/events?since=1h", "/api/events?since=1d12h&until=0s", "/api/inbox?since=90m"]
+    {
         assert!(listed(path), "{path}");
     }
     assert!(!listed("/api/events?until=1h") && !listed("/api/inbox?since=0s"));
@@ -425,17 +554,26 @@ fn a_duration_back_from_now_is_a_time() {
     for bad in ["1", "h", "1y", "1.5h", "1m1h", "-1h", "1%20h"] {
         let refused = world.org.get(&format!("/api/events?since={bad}"));
         assert!(
-            refused.status == 400 && refused.text.contains("?since") && refused.text.contains("1d12h"),
+            refused.status == 400
+                && refused.text.contains("?since")
+                && refused.text.contains("1d12h"),
             "{refused:?}"
         );
     }
     assert!(world.org.get("/api/events?since=1h&until=2h").text.contains("later than since"));
     let filter = json!({"since": "1h", "until": "1s"});
     assert_eq!(world.org.post("/api/dead-letters/replay", &filter).status, 200);
-    let not_back = world.org.post("/api/events", &json!({"type": "a", "payload": 1, "occurred_at": "1h"}));
+    let not_back =
+        world.org.post("/api/events", &json!({"type": "a", "payload": 1, "occurred_at": "1h"}));
     assert_eq!(not_back.status, 422, "an event's own time is no filter");
-    let ran = world.run(&["replay", "start", "--only", "all", "--since", "1h", "--until", "0s", "--json"]);
+    let ran = world
+        .run(&["replay", "start", "--only", "all", "--since", "1h", "--until", "0s", "--json"]);
     assert!(ran.code == Some(0) && ran.json()["state"] == "finished", "{ran:?}");
     let ran = world.run(&["replay", "start", "--only", "all", "--since", "soon"]);
-    assert!(ran.code == Some(1) && ran.err.contains("/since") && ran.err.contains("duration back from now"), "{ran:?}");
+    assert!(
+        ran.code == Some(1)
+            && ran.err.contains("/since")
+            && ran.err.contains("duration back from now"),
+        "{ran:?}"
+    );
 }

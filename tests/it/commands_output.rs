@@ -17,15 +17,23 @@ fn left() -> Stdio {
 fn a_key_that_nobody_saw_is_ended_again() {
     let world = World::new();
     let admin = world.server.admin();
-    for (name, output, json) in [("Full", full(), true), ("Left", left(), true), ("Words", full(), false)] {
+    for (name, output, json) in
+        [("Full", full(), true), ("Left", left(), true), ("Words", full(), false)]
+    {
         let words = ["key", "create", "--org", name, "--json"];
         let mut command = world.admin(&words[..if json { 5 } else { 4 }]);
         let ran = Ran::of(command.stdout(output).output().unwrap());
         assert!(
-            ran.code == Some(1) && ran.err.contains("standard output") && ran.err.contains("was revoked"),
+            ran.code == Some(1)
+                && ran.err.contains("standard output")
+                && ran.err.contains("was revoked"),
             "{ran:?}"
         );
-        let org = ran.err.split_whitespace().find(|word| word.starts_with("org_")).expect("the organization is named");
+        let org = ran
+            .err
+            .split_whitespace()
+            .find(|word| word.starts_with("org_"))
+            .expect("the organization is named");
         let made = admin.post("/api/keys/generate", &json!({"organization": org}));
         assert_eq!(made.status, 201, "{made:?}");
         let keys = admin.with_key(made.json["key"].as_str().unwrap()).get("/api/keys").json;
@@ -35,7 +43,10 @@ fn a_key_that_nobody_saw_is_ended_again() {
     let script = "exec \"$0\" \"$@\" >&-";
     let (url, file) = (world.server.url.as_str(), world.token_file());
     let mut shell = Command::new("sh");
-    shell.args(["-c", script]).arg(binary()).args(["key", "create", "--org", "Closed", "--url", url]);
+    shell
+        .args(["-c", script])
+        .arg(binary())
+        .args(["key", "create", "--org", "Closed", "--url", url]);
     let ran = Ran::of(shell.args(["--admin-token-file", &file]).output().unwrap());
     assert!(ran.code == Some(1) && ran.err.contains("nothing was created"), "{ran:?}");
     assert_eq!(admin.post("/api/keys/generate", &json!({"organization": "Closed"})).status, 201);
@@ -51,10 +62,16 @@ fn an_endpoint_whose_secret_nobody_saw_is_deleted_and_a_lost_secret_is_said() {
     };
     for output in [full(), left()] {
         let ran = with(&["endpoint", "create", "http://127.0.0.1:1/"], output);
-        assert!(ran.code == Some(1) && ran.err.contains("deleted again") && ran.err.contains("ep_"), "{ran:?}");
+        assert!(
+            ran.code == Some(1) && ran.err.contains("deleted again") && ran.err.contains("ep_"),
+            "{ran:?}"
+        );
     }
     assert_eq!(world.org.get("/api/endpoints").json["data"], json!([]));
-    let id = world.org.post("/api/endpoints", &json!({"url": "http://127.0.0.1:1/", "enabled": false})).id();
+    let id = world
+        .org
+        .post("/api/endpoints", &json!({"url": "http://127.0.0.1:1/", "enabled": false}))
+        .id();
     let ran = with(&["endpoint", "rotate-secret", &id], full());
     let told = [id.as_str(), "old secret also signs", "86400 seconds", "makes another secret"];
     assert!(ran.code == Some(1) && told.iter().all(|part| ran.err.contains(part)), "{ran:?}");
@@ -65,7 +82,10 @@ fn what_cannot_be_written_is_an_error_and_a_reader_that_left_is_none() {
     let world = World::new();
     let event = world.org.send("a.b", &json!(1)).id();
     let other = world.org.send("a.b", &json!(2)).id();
-    let endpoint = world.org.post("/api/endpoints", &json!({"url": "http://127.0.0.1:1/", "enabled": false})).id();
+    let endpoint = world
+        .org
+        .post("/api/endpoints", &json!({"url": "http://127.0.0.1:1/", "enabled": false}))
+        .id();
     let with = ["--url", &world.server.url, "--key", &world.org.key];
     let commands: [(&[&str], bool); 14] = [
         (&["inbox"], true),
@@ -94,7 +114,10 @@ fn what_cannot_be_written_is_an_error_and_a_reader_that_left_is_none() {
             std::io::BufRead::read_line(&mut stderr, &mut line).unwrap();
             world.org.send("a.b", &json!("seen"));
             stderr.read_to_string(&mut line).unwrap();
-            assert!(child.wait().unwrap().code() == Some(1) && line.contains("No space left"), "{words:?}: {line}");
+            assert!(
+                child.wait().unwrap().code() == Some(1) && line.contains("No space left"),
+                "{words:?}: {line}"
+            );
         } else {
             let ran = Ran::of(child.wait_with_output().unwrap());
             assert_eq!(ran.code, Some(1), "{words:?}: {ran:?}");
@@ -105,7 +128,9 @@ fn what_cannot_be_written_is_an_error_and_a_reader_that_left_is_none() {
         !world.org.inbox_ids().iter().any(|id| *id == event || *id == other),
         "both were acknowledged all the same"
     );
-    for words in [&["inbox"][..], &["explain", &event], &["ack", &event, &other], &["send", "a.b", "4"]] {
+    for words in
+        [&["inbox"][..], &["explain", &event], &["ack", &event, &other], &["send", "a.b", "4"]]
+    {
         let mut command = command(&world.empty(), &[words, &with].concat());
         let ran = Ran::of(command.stdout(left()).output().unwrap());
         assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{words:?}");
@@ -118,15 +143,23 @@ fn text_of_others_is_made_visible_and_json_stays_the_same_json() {
     let evil = "a\u{1b}[2J\u{1b}]0;title\u{7}b\u{9b}1mc\u{202e}d\u{2066}e\u{200b}f\u{e0041}g\u{7f}h\u{2028}i";
     // The text is raw where JSON allows this, and escaped elsewhere; line breaks are between the
     // tokens.
-    let payload = format!("{{\r\n\t\"text\":\n{},\"x\u{202e}y\": \"\u{9b}\u{2066}\u{7f}\"\r}}", json!(evil));
-    let sent = world.org.post_text("/api/events", &format!("{{\"type\":\"a.b\",\"payload\":{payload}}}"));
+    let payload =
+        format!("{{\r\n\t\"text\":\n{},\"x\u{202e}y\": \"\u{9b}\u{2066}\u{7f}\"\r}}", json!(evil));
+    let sent =
+        world.org.post_text("/api/events", &format!("{{\"type\":\"a.b\",\"payload\":{payload}}}"));
     assert_eq!(sent.status, 202, "{sent:?}");
     let ran = world.run(&["inbox"]);
     let is_harmless = |text: &str| {
-        text.chars().all(|c| c == '\n' || !(c.is_control() || "\u{202e}\u{2066}\u{200b}\u{e0041}\u{2028}".contains(c)))
+        text.chars().all(|c| {
+            c == '\n'
+                || !(c.is_control() || "\u{202e}\u{2066}\u{200b}\u{e0041}\u{2028}".contains(c))
+        })
     };
     assert!(is_harmless(&ran.out) && ran.out.lines().count() == 1, "{ran:?}");
-    assert!(ran.out.contains("\\u202e") && ran.out.contains("\\u009b") && ran.out.contains("\\u007f"), "{ran:?}");
+    assert!(
+        ran.out.contains("\\u202e") && ran.out.contains("\\u009b") && ran.out.contains("\\u007f"),
+        "{ran:?}"
+    );
     for words in [&["inbox", "--json"][..], &["explain", &sent.id(), "--json"]] {
         let ran = world.run(words);
         assert!(is_harmless(&ran.out) && ran.out.lines().count() == 1, "{ran:?}");
@@ -140,16 +173,22 @@ fn text_of_others_is_made_visible_and_json_stays_the_same_json() {
         &json!({"url": "http://127.0.0.1:1/", "description": evil.replace(char::is_control, "")}),
     );
     assert_eq!(made.status, 201, "{made:?}");
-    for words in
-        [&["endpoint", "list"][..], &["endpoint", "list", "--json"], &["endpoint", "show", &made.id(), "--json"]]
-    {
+    for words in [
+        &["endpoint", "list"][..],
+        &["endpoint", "list", "--json"],
+        &["endpoint", "show", &made.id(), "--json"],
+    ] {
         let ran = world.run(words);
         assert!(ran.code == Some(0) && is_harmless(&ran.out), "{ran:?}");
     }
     // A server's refusal is foreign text too.
-    let problem =
-        json!({"code": "x\u{1b}[1m", "detail": "y\n\u{202e}z", "errors": [{"pointer": "\u{9b}", "detail": "\r"}, {}]});
-    let (hostile, _asked) = says(answer("400 Bad\r\ncontent-type: application/problem+json", &problem.to_string()));
+    let problem = json!({"code": "x\u{1b}[1m", "detail": "y\n\u{202e}z",
+    "errors": [{"pointer": "\u{9b}", "detail": "\r"}, {}]});
+    let (hostile, _asked) =
+        says(answer("400 Bad\r\ncontent-type: application/problem+json", &problem.to_string()));
     let ran = run(&world.empty(), &["inbox", "--key", "k", "--url", &hostile]);
-    assert!(ran.code == Some(1) && is_harmless(&ran.err) && ran.err.contains("y\\n\\u202ez"), "{ran:?}");
+    assert!(
+        ran.code == Some(1) && is_harmless(&ran.err) && ran.err.contains("y\\n\\u202ez"),
+        "{ran:?}"
+    );
 }

@@ -21,7 +21,10 @@ fn an_event_is_accepted_waits_in_the_inbox_and_is_gone_when_acknowledged() {
     );
     let sent = org.post_text("/api/events", &body);
     assert_eq!(sent.status, 202, "{sent:?}");
-    assert_eq!((&sent.json["status"], &sent.json["duplicate"]), (&json!("accepted"), &json!(false)));
+    assert_eq!(
+        (&sent.json["status"], &sent.json["duplicate"]),
+        (&json!("accepted"), &json!(false))
+    );
     let id = sent.id();
     assert!(id.starts_with("evt_") && id.len() == 30, "{id}");
     let inbox = org.get("/api/inbox");
@@ -37,7 +40,11 @@ fn an_event_is_accepted_waits_in_the_inbox_and_is_gone_when_acknowledged() {
     assert_eq!((&event["status"], &event["lease_count"]), (&json!("accepted"), &json!(0)));
     let acked = org.ack(&id);
     assert_eq!((acked.status, &acked.json["status"]), (200, &json!("acknowledged")));
-    assert_eq!(org.ack(&id).json["acknowledged_at"], acked.json["acknowledged_at"], "again: the same answer");
+    assert_eq!(
+        org.ack(&id).json["acknowledged_at"],
+        acked.json["acknowledged_at"],
+        "again: the same answer"
+    );
     assert_eq!(org.inbox_ids(), [] as [&str; 0]);
 }
 
@@ -53,7 +60,11 @@ fn a_duplicate_names_the_first_event_and_another_payload_under_its_id_is_refused
     let other = org.send_once("a", &json!(2));
     assert_eq!((other.status, other.code()), (422, "dedup_mismatch"));
     assert!(other.text.contains(&first.id()), "{other:?}");
-    assert_eq!(server.org("Other").send_once("a", &json!(3)).status, 202, "dedup is per organization");
+    assert_eq!(
+        server.org("Other").send_once("a", &json!(3)).status,
+        202,
+        "dedup is per organization"
+    );
     let header = |key: &str, body: Value| {
         let headers = [("Content-Type", "application/json"), ("Idempotency-Key", key)];
         org.request(Method::POST, "/api/events", &headers, body.to_string())
@@ -104,7 +115,8 @@ fn two_hundred_racing_posts_with_one_dedup_id_store_one_event_also_after_restart
 fn a_wrong_event_is_told_all_that_is_wrong_with_it_and_nothing_is_stored() {
     let (server, _dir) = server();
     let org = server.org("Acme");
-    let wrong = r#"{"type":"a b","dedup_id":"","labels":{"x":1},"occurred_at":"yesterday","colour":"red"}"#;
+    let wrong =
+        r#"{"type":"a b","dedup_id":"","labels":{"x":1},"occurred_at":"yesterday","colour":"red"}"#;
     let answer = org.post_text("/api/events", wrong);
     assert_eq!((answer.status, answer.code()), (422, "validation_failed"), "{answer:?}");
     assert_eq!(answer.header("content-type"), "application/problem+json");
@@ -117,7 +129,11 @@ fn a_wrong_event_is_told_all_that_is_wrong_with_it_and_nothing_is_stored() {
     for malformed in ["", "{", "{\"type\":\"a\",}", "\u{0}", &"[".repeat(100_000)] {
         let answer = org.post_text("/api/events", malformed);
         assert_eq!((answer.status, answer.code()), (400, "malformed_json"), "{malformed:.20}");
-        assert_eq!(answer.text.contains("the request has no body"), malformed.is_empty(), "{answer:?}");
+        assert_eq!(
+            answer.text.contains("the request has no body"),
+            malformed.is_empty(),
+            "{answer:?}"
+        );
     }
     let text = org.request(Method::POST, "/api/events", &[("Content-Type", "text/plain")], "{}");
     assert_eq!(text.status, 415);
@@ -149,7 +165,11 @@ fn each_item_of_a_batch_stands_alone_and_answers_come_in_order() {
     let ids = [results[0]["id"].as_str().unwrap(), results[4]["id"].as_str().unwrap()];
     assert_eq!(org.inbox_ids(), ids);
     let many: Vec<_> = (0..1_001).map(|_| json!({"type": "a", "payload": 1})).collect();
-    assert_eq!(org.post("/api/events/batch", &json!({"events": many})).status, 422, "a thousand at most");
+    assert_eq!(
+        org.post("/api/events/batch", &json!({"events": many})).status,
+        422,
+        "a thousand at most"
+    );
 }
 
 #[test]
@@ -173,7 +193,10 @@ fn unknown_routes_and_wrong_methods_answer_like_everything_else() {
     let unknown = org.get("/api/nothing");
     assert_eq!((unknown.status, unknown.code()), (404, "not_found"));
     let wrong = org.request(Method::PUT, "/api/events", &[], "");
-    assert_eq!((wrong.status, wrong.code(), wrong.header("allow")), (405, "method_not_allowed", "POST, GET, HEAD"));
+    assert_eq!(
+        (wrong.status, wrong.code(), wrong.header("allow")),
+        (405, "method_not_allowed", "POST, GET, HEAD")
+    );
     for answer in [unknown, wrong] {
         assert_eq!(answer.header("content-type"), "application/problem+json");
         assert!(!answer.header("x-request-id").is_empty());
@@ -189,17 +212,22 @@ fn a_key_opens_what_its_scopes_say_and_nothing_without_it() {
     let reader = org.with_key(made.json["key"].as_str().unwrap());
     assert_eq!(reader.get("/api/inbox").status, 200);
     assert_eq!(reader.send("a", &json!(1)).status, 403);
-    let more = reader.post("/api/keys/generate", &json!({"name": "more", "scopes": ["inbox:read"]}));
+    let more =
+        reader.post("/api/keys/generate", &json!({"name": "more", "scopes": ["inbox:read"]}));
     assert_eq!(more.status, 403, "it may not make keys");
     let text = org.key.clone();
-    let flipped = format!("{}{}", &text[..text.len() - 1], if text.ends_with('0') { '1' } else { '0' });
+    let flipped =
+        format!("{}{}", &text[..text.len() - 1], if text.ends_with('0') { '1' } else { '0' });
     for wrong in ["", "nonsense", &flipped, &text[..text.len() - 7]] {
         let answer = org.with_key(wrong).get("/api/inbox");
         assert_eq!((answer.status, answer.code()), (401, "unauthorized"), "{wrong}");
     }
     let bearer = format!("Bearer {text}");
     let anonymous = org.with_key("");
-    assert_eq!(anonymous.request(Method::GET, "/api/inbox", &[("Authorization", &bearer)], "").status, 200);
+    assert_eq!(
+        anonymous.request(Method::GET, "/api/inbox", &[("Authorization", &bearer)], "").status,
+        200
+    );
     let generate = json!({"organization": "Mine"});
     assert_eq!(anonymous.post("/api/keys/generate", &generate).status, 401);
 }
@@ -219,7 +247,11 @@ fn a_rotated_key_works_for_its_grace_and_an_ended_one_is_refused_by_the_next_req
     };
     let ends = old(&org.get("/api/keys").json)["expires_at"].clone();
     assert!(ends.is_string() && new.get("/api/keys").text.contains("\"expires_at\":null"));
-    assert_eq!((again.status, &again.json["expires_at"]), (201, &ends), "no rotation outlives the grace");
+    assert_eq!(
+        (again.status, &again.json["expires_at"]),
+        (201, &ends),
+        "no rotation outlives the grace"
+    );
     let at_once = new.post("/api/keys/rotate", &json!({"grace_seconds": 0}));
     assert_eq!(at_once.status, 201, "{at_once:?}");
     assert_eq!(new.get("/api/inbox").status, 401, "seen by the very next request");
@@ -229,8 +261,10 @@ fn a_rotated_key_works_for_its_grace_and_an_ended_one_is_refused_by_the_next_req
     let secret = &newest.key[36..];
     assert!(!keys.text.contains(secret), "never the secret");
     let first = newest.get("/api/keys?limit=1").json;
-    let rest = newest.get(&format!("/api/keys?cursor={}", first["next_cursor"].as_str().unwrap())).json;
-    let paged: Vec<_> = [&first, &rest].into_iter().flat_map(|page| page["data"].as_array().unwrap()).collect();
+    let rest =
+        newest.get(&format!("/api/keys?cursor={}", first["next_cursor"].as_str().unwrap())).json;
+    let paged: Vec<_> =
+        [&first, &rest].into_iter().flat_map(|page| page["data"].as_array().unwrap()).collect();
     let ids = |keys: Vec<&Value>| keys.into_iter().map(|key| key["id"].clone()).collect::<Vec<_>>();
     assert_eq!(ids(paged), ids(keys.json["data"].as_array().unwrap().iter().collect()));
     assert_eq!((&first["has_more"], &rest["has_more"]), (&json!(true), &json!(false)));
@@ -243,8 +277,12 @@ fn a_rotated_key_works_for_its_grace_and_an_ended_one_is_refused_by_the_next_req
 #[test]
 fn the_tier_bounds_the_rate_and_says_so_at_every_answer() {
     let dir = tempfile::tempdir().unwrap();
-    let server = Process::start_with(&dir.path().join("data"), "[tiers.pro]\nevents_per_second = 1\nburst = 3\n");
-    let made = server.admin().post("/api/keys/generate", &json!({"organization": "Pro", "tier": "pro"}));
+    let server = Process::start_with(
+        &dir.path().join("data"),
+        "[tiers.pro]\nevents_per_second = 1\nburst = 3\n",
+    );
+    let made =
+        server.admin().post("/api/keys/generate", &json!({"organization": "Pro", "tier": "pro"}));
     let org = server.admin().with_key(made.json["key"].as_str().unwrap());
     let mut answers: Vec<_> = (0..3).map(|n| org.send("a", &json!(n))).collect();
     let statuses: Vec<_> = answers.iter().map(|answer| answer.status).collect();
@@ -281,7 +319,8 @@ fn a_request_that_waits_gets_the_event_that_comes_and_ends_when_the_server_stops
     assert_eq!(page.json["data"][0]["id"], json!(id));
     org.ack(&id);
     let waits = Client::new(&org.url, &org.key);
-    let waiting = std::thread::spawn(move || waits.try_request(Method::GET, "/api/inbox?wait=30", &[], ""));
+    let waiting =
+        std::thread::spawn(move || waits.try_request(Method::GET, "/api/inbox?wait=30", &[], ""));
     assert_eq!(server.stop().0, Some(0));
     // A long poll that delayed the stop would be cut off. The request may also have come too late.
     match waiting.join().unwrap() {
@@ -306,7 +345,9 @@ fn every_series_is_there_at_zero_from_the_first_scrape() {
     ] {
         assert!(anyone.metric(series).abs() < f64::EPSILON, "{series}");
     }
-    assert!(anyone.metric("triggerd_disk_free_bytes") > 0.0 && anyone.metric("process_open_fds") > 0.0);
+    assert!(
+        anyone.metric("triggerd_disk_free_bytes") > 0.0 && anyone.metric("process_open_fds") > 0.0
+    );
     assert!(
         (anyone.metric("triggerd_state_rebuilds_total") - 1.0).abs() < f64::EPSILON,
         "a new state is a rebuilt one"
@@ -360,7 +401,9 @@ fn a_stop_under_load_is_in_good_order() {
                         Ok(answer) if answer.status == 202 => {
                             acknowledged.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
                         }
-                        Ok(answer) => assert_eq!((answer.status, answer.code()), (503, "shutting_down")),
+                        Ok(answer) => {
+                            assert_eq!((answer.status, answer.code()), (503, "shutting_down"));
+                        }
                         Err(_closed) => return,
                     }
                 }
@@ -381,7 +424,9 @@ fn below_the_disk_reserve_events_are_refused_and_everything_else_goes_on() {
     let (server, dir) = server();
     let org = server.org("Acme");
     let id = org.send("a", &json!(1)).id();
-    let endpoint = org.post("/api/endpoints", &json!({"url": "http://127.0.0.1:1/", "retry_schedule": []})).id();
+    let endpoint = org
+        .post("/api/endpoints", &json!({"url": "http://127.0.0.1:1/", "retry_schedule": []}))
+        .id();
     let replay = |org: &Client| org.post("/api/replays", &json!({"only": "missing"})).id();
     let show = |org: &Client, id: &str| org.get(&format!("/api/replays/{id}")).json;
     let queued = replay(&org);
@@ -401,7 +446,11 @@ fn below_the_disk_reserve_events_are_refused_and_everything_else_goes_on() {
     let waits = org.post("/api/replays", &json!({"only": "all", "endpoint_id": endpoint})).id();
     assert_eq!(org.ack(&id).status, 200);
     let shown = show(&org, &waits);
-    assert_eq!((&shown["state"], &shown["waits_for"]), (&json!("running"), &json!("disk_full")), "{shown}");
+    assert_eq!(
+        (&shown["state"], &shown["waits_for"]),
+        (&json!("running"), &json!("disk_full")),
+        "{shown}"
+    );
     assert_eq!((&shown["progress"], &shown["queued"]), (&json!(0.0), &json!(0)), "{shown}");
     until(|| (metric(&org, "replays_running") == 1.0).then_some(()));
     assert_eq!(org.get("/health").status, 503);
@@ -426,7 +475,10 @@ fn the_commands_do_what_curl_does_with_any_payload() {
     assert_eq!(code, 0);
     let id = sent.split(' ').next().unwrap();
     let (_, inbox, _) = run(&["inbox"]);
-    assert!(inbox.contains(r#""\ud800""#) && inbox.contains(r#"{ "n": 1.0 }"#) && inbox.contains(id), "{inbox}");
+    assert!(
+        inbox.contains(r#""\ud800""#) && inbox.contains(r#"{ "n": 1.0 }"#) && inbox.contains(id),
+        "{inbox}"
+    );
     assert!(run(&["inbox", "--json"]).1.contains(id));
     assert_eq!(run(&["ack", id]).0, 0);
     assert!(!run(&["inbox"]).1.contains(id));
@@ -436,5 +488,8 @@ fn the_commands_do_what_curl_does_with_any_payload() {
     assert_eq!(run(&["nonsense"]).0, 2);
     let made = run(&["key", "create", "--org", "Other", "--json"]);
     let made: Value = serde_json::from_str(&made.1).unwrap();
-    assert!(made["key"].as_str().unwrap().starts_with("trg_live_") && made["organization_id"].is_string());
+    assert!(
+        made["key"].as_str().unwrap().starts_with("trg_live_")
+            && made["organization_id"].is_string()
+    );
 }

@@ -24,7 +24,12 @@ fn page(org: &Client, path: &str) -> Value {
 }
 
 fn ids(page: &Value) -> Vec<String> {
-    page["data"].as_array().unwrap().iter().map(|item| item["id"].as_str().unwrap().to_owned()).collect()
+    page["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|item| item["id"].as_str().unwrap().to_owned())
+        .collect()
 }
 
 fn cursor(page: &Value) -> String {
@@ -65,11 +70,18 @@ fn every_page_of_every_list_has_a_cursor() {
         .collect();
     for _ in 0..3 {
         assert_eq!(
-            org.post("/api/endpoints", &json!({"url": "http://127.0.0.1:1/", "retry_schedule": []})).status,
+            org.post(
+                "/api/endpoints",
+                &json!({"url": "http://127.0.0.1:1/", "retry_schedule": []})
+            )
+            .status,
             201
         );
         assert_eq!(org.post("/api/replays", &json!({"only": "missing"})).status, 202);
-        assert_eq!(org.post("/api/keys/generate", &json!({"name": "x", "scopes": ["inbox:read"]})).status, 201);
+        assert_eq!(
+            org.post("/api/keys/generate", &json!({"name": "x", "scopes": ["inbox:read"]})).status,
+            201
+        );
     }
     for _ in 0..3 {
         assert_eq!(org.send("a.b", &json!(1)).status, 202);
@@ -96,7 +108,9 @@ fn what_comes_later_is_behind_the_last_cursor_of_lists_that_begin_with_the_oldes
     let dir = tempfile::tempdir().unwrap();
     let server = Process::start(&dir.path().join("data"));
     let org = server.org("Acme");
-    let endpoint = || org.post("/api/endpoints", &json!({"url": "http://127.0.0.1:1/", "enabled": false})).id();
+    let endpoint = || {
+        org.post("/api/endpoints", &json!({"url": "http://127.0.0.1:1/", "enabled": false})).id()
+    };
     let key = || {
         let made = org.post("/api/keys/generate", &json!({"name": "x", "scopes": ["inbox:read"]}));
         made.json["key_id"].as_str().unwrap().to_owned()
@@ -149,13 +163,18 @@ fn spaces_around_the_terms_of_a_list_mean_nothing() {
     }
     for list in ["/api/inbox", "/api/events"] {
         for types in ["a,%20b.*", "%20a%20,%20b.*%20", "*,+!d", "a,b.c"] {
-            assert_eq!(ids(&page(&org, &format!("{list}?type={types}"))).len(), 2, "{list} {types}");
+            assert_eq!(
+                ids(&page(&org, &format!("{list}?type={types}"))).len(),
+                2,
+                "{list} {types}"
+            );
         }
         assert_eq!(org.get(&format!("{list}?type=a,%20,b")).status, 400, "{list}");
     }
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table: one row follows the other")]
 fn null_is_the_absence_of_every_optional_member() {
     let dir = tempfile::tempdir().unwrap();
     let server = Process::start(&dir.path().join("data"));
@@ -165,21 +184,29 @@ fn null_is_the_absence_of_every_optional_member() {
     for (path, body, status) in [
         (
             "/api/keys/generate",
-            json!({"name": "x", "scopes": ["inbox:read"], "organization": null, "tier": null, "expires_at": null}),
+            json!({"name": "x", "scopes": ["inbox:read"], "organization": null, "tier": null,
+            "expires_at": null}),
             201,
         ),
         ("/api/keys/rotate", json!({"grace_seconds": null}), 201),
         (
             "/api/events",
-            json!({"type": "a", "event_type": null, "payload": null, "dedup_id": null, "labels": null,
+            json!({"type": "a", "event_type": null, "payload": null, "dedup_id": null,
+            "labels": null,
             "occurred_at": null, "deliver_after": null}),
             202,
         ),
-        ("/api/events", json!({"event_type": "a", "type": null, "payload": 1, "labels": null}), 202),
+        (
+            "/api/events",
+            json!({"event_type": "a", "type": null, "payload": 1, "labels": null}),
+            202,
+        ),
         (
             "/api/endpoints",
-            json!({"url": url, "description": null, "event_types": null, "enabled": null, "headers": null,
-            "body": null, "ordering": null, "metadata": null, "retry_schedule": null, "timeout_ms": null,
+            json!({"url": url, "description": null, "event_types": null, "enabled": null,
+            "headers": null,
+            "body": null, "ordering": null, "metadata": null, "retry_schedule": null,
+            "timeout_ms": null,
             "max_in_flight": null, "rate_per_second": null}),
             201,
         ),
@@ -188,7 +215,8 @@ fn null_is_the_absence_of_every_optional_member() {
         ("/api/hooks", json!({"target_url": url, "hookUrl": null, "event": null}), 201),
         (
             "/api/replays",
-            json!({"only": "missing", "endpoint_id": null, "since": null, "until": null, "event_types": null}),
+            json!({"only": "missing", "endpoint_id": null, "since": null, "until": null,
+            "event_types": null}),
             202,
         ),
         (
@@ -196,16 +224,31 @@ fn null_is_the_absence_of_every_optional_member() {
             json!({"ids": [delivery], "endpoint_id": null, "since": null, "until": null}),
             200,
         ),
-        ("/api/dead-letters/replay", json!({"ids": null, "endpoint_id": null, "since": "1h", "until": null}), 200),
+        (
+            "/api/dead-letters/replay",
+            json!({"ids": null, "endpoint_id": null, "since": "1h", "until": null}),
+            200,
+        ),
     ] {
         let answer = org.post(path, &body);
         assert_eq!(answer.status, status, "{path} {body}: {answer:?}");
     }
-    let made = json!({"organization": "Other", "tier": null, "name": null, "scopes": null, "expires_at": null});
+    let made = json!({"organization": "Other", "tier": null, "name": null, "scopes": null,
+    "expires_at": null});
     assert_eq!(admin.post("/api/keys/generate", &made).status, 201);
-    let known = json!({"name": "x", "scopes": ["inbox:read"], "organization": "Acme", "tier": "free"});
-    let refused =
-        org.request(Method::POST, "/api/keys/generate", &[("Content-Type", "application/json")], known.to_string());
-    let places: Vec<_> = refused.json["errors"].as_array().unwrap().iter().map(|fault| &fault["pointer"]).collect();
-    assert_eq!((refused.status, places), (422, vec![&json!("/organization"), &json!("/tier")]), "{refused:?}");
+    let known =
+        json!({"name": "x", "scopes": ["inbox:read"], "organization": "Acme", "tier": "free"});
+    let refused = org.request(
+        Method::POST,
+        "/api/keys/generate",
+        &[("Content-Type", "application/json")],
+        known.to_string(),
+    );
+    let places: Vec<_> =
+        refused.json["errors"].as_array().unwrap().iter().map(|fault| &fault["pointer"]).collect();
+    assert_eq!(
+        (refused.status, places),
+        (422, vec![&json!("/organization"), &json!("/tier")]),
+        "{refused:?}"
+    );
 }

@@ -42,7 +42,8 @@ fn filled(data: &Path) -> (String, Vec<String>) {
     let receiver = Receiver::start().unwrap();
     receiver.answer_next([500]);
     pushes.push_to(&receiver.url());
-    let ids: Vec<_> = (0..40).map(|n| pulls.send_once(&format!("d-{n}"), &json!("x".repeat(100))).id()).collect();
+    let ids: Vec<_> =
+        (0..40).map(|n| pulls.send_once(&format!("d-{n}"), &json!("x".repeat(100))).id()).collect();
     for n in 0..40 {
         pushes.send_once(&format!("d-{n}"), &json!(n));
     }
@@ -88,7 +89,10 @@ fn verify_finds_nothing_in_a_good_directory_and_changes_nothing_there() {
     assert_eq!((&report["events"], &report["organizations"]), (&json!(80), &json!(2)), "{text}");
     assert_eq!(report["journal"]["commands"]["submit_event"], json!(80), "{text}");
     let (code, text) = command(&data, &["verify"]);
-    assert!(code == Some(0) && text.contains("no damage was found") && text.contains("submit_event"), "{text}");
+    assert!(
+        code == Some(0) && text.contains("no damage was found") && text.contains("submit_event"),
+        "{text}"
+    );
     assert!(everything(&data) == before, "looking changed something");
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "nothing is left beside it");
     // A state that is missing or behind is no damage; `verify` refuses a running server.
@@ -121,8 +125,13 @@ fn a_row_changed_behind_the_servers_back_is_named_and_a_rebuild_mends_it() {
     };
     let applied = store.applied();
     let command_of_nobody = triggerd::commands::Command::AckEvent(ack);
-    triggerd::commands::apply(&store, std::iter::once((applied, &command_of_nobody)), applied, &mut Vec::new())
-        .unwrap();
+    triggerd::commands::apply(
+        &store,
+        std::iter::once((applied, &command_of_nobody)),
+        applied,
+        &mut Vec::new(),
+    )
+    .unwrap();
     store.close().unwrap();
     drop(store);
     let (code, report, text) = verify(&data);
@@ -130,7 +139,11 @@ fn a_row_changed_behind_the_servers_back_is_named_and_a_rebuild_mends_it() {
     let differences = &report["state"]["differences"];
     let named = &differences["first"][0];
     assert_eq!((&named["kind"], &named["id"]), (&json!("event"), &json!(waiting[0])), "{text}");
-    assert_eq!((&named["label"], &named["organization"]), (&json!("test.event"), &json!("Pulls")), "{text}");
+    assert_eq!(
+        (&named["label"], &named["organization"]),
+        (&json!("test.event"), &json!("Pulls")),
+        "{text}"
+    );
     assert!(named["was"].as_str().unwrap().starts_with("acknowledged"), "{text}");
     assert!(named["is"].as_str().unwrap().starts_with("accepted, in the inbox"), "{text}");
     let list = fs::read_to_string(differences["list"].as_str().unwrap()).unwrap();
@@ -138,13 +151,26 @@ fn a_row_changed_behind_the_servers_back_is_named_and_a_rebuild_mends_it() {
     fs::remove_file(differences["list"].as_str().unwrap()).unwrap();
     let list = dir.path().join("list.txt");
     let (_, text) = command(&data, &["verify", "--list", list.to_str().unwrap()]);
-    let told = ["DIFFERENT event", &waiting[0], "(Pulls)", "`triggerd rebuild` computes the state", "list.txt"];
+    let told = [
+        "DIFFERENT event",
+        &waiting[0],
+        "(Pulls)",
+        "`triggerd rebuild` computes the state",
+        "list.txt",
+    ];
     assert!(told.iter().all(|part| text.contains(part)) && !text.contains("OrgNo("), "{text}");
     let (_, text) = command(&data, &["verify", "--list", list.to_str().unwrap()]);
-    assert!(text.contains("cannot be written") && text.contains("File exists"), "nothing is written over: {text}");
+    assert!(
+        text.contains("cannot be written") && text.contains("File exists"),
+        "nothing is written over: {text}"
+    );
     let list = dir.path().join("second.txt");
     let (_, text) = command(&data, &["verify", "--verbose", "--list", list.to_str().unwrap()]);
-    assert!(text.contains("events (OrgNo(0)") && fs::read_to_string(list).unwrap().contains(&waiting[0]), "{text}");
+    assert!(
+        text.contains("events (OrgNo(0)")
+            && fs::read_to_string(list).unwrap().contains(&waiting[0]),
+        "{text}"
+    );
     let (code, text) = command(&data, &["rebuild"]);
     assert!(code == Some(0) && text.contains("the state is rebuilt"), "{text}");
     assert_eq!(verify(&data).0, Some(0));
@@ -153,6 +179,7 @@ fn a_row_changed_behind_the_servers_back_is_named_and_a_rebuild_mends_it() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table: one row follows the other")]
 fn a_damaged_journal_is_salvaged_around_the_frame_that_is_lost() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
@@ -162,33 +189,63 @@ fn a_damaged_journal_is_salvaged_around_the_frame_that_is_lost() {
     let segment = first_segment(&data);
     flip(&segment, at + 60);
     let damaged = fs::read(&segment).unwrap();
-    let Err((status, log)) = Process::try_start(&data, "", &[]) else { panic!("damage was not found") };
+    let Err((status, log)) = Process::try_start(&data, "", &[]) else {
+        panic!("damage was not found")
+    };
     assert!(status.code() == Some(3) && log.contains("triggerd rebuild --skip-damaged"), "{log}");
     let (code, report, text) = verify(&data);
     assert_eq!((code, &report["well"]), (Some(3), &json!(false)), "{text}");
     let damage = &report["journal"]["damages"][0];
-    assert_eq!((&damage["offset"], &damage["file"]), (&json!(at), &json!(segment.display().to_string())), "{text}");
+    assert_eq!(
+        (&damage["offset"], &damage["file"]),
+        (&json!(at), &json!(segment.display().to_string())),
+        "{text}"
+    );
     let (code, text) = command(&data, &["rebuild"]);
-    assert!(code == Some(3) && text.contains("--skip-damaged") && fs::read(&segment).unwrap() == damaged, "{text}");
+    assert!(
+        code == Some(3)
+            && text.contains("--skip-damaged")
+            && fs::read(&segment).unwrap() == damaged,
+        "{text}"
+    );
 
     let (code, text) = command(&data, &["rebuild", "--skip-damaged", "--json"]);
     assert_eq!(code, Some(0), "{text}");
     let report: Value = serde_json::from_str(&text).unwrap();
     let salvaged = &report["salvaged"];
-    assert_eq!((&salvaged["lost"][0]["offset"], salvaged["lost"].as_array().unwrap().len()), (&json!(at), 1), "{text}");
+    assert_eq!(
+        (&salvaged["lost"][0]["offset"], salvaged["lost"].as_array().unwrap().len()),
+        (&json!(at), 1),
+        "{text}"
+    );
     assert!(salvaged["rows_that_differ"]["events"].as_u64().unwrap() >= 1, "{text}");
     let named = &salvaged["differences"]["first"];
     let (first, all) = (&named[0], named.as_array().unwrap());
-    assert_eq!((&first["id"], &first["kind"], &first["is"]), (&json!(lost), &json!("event"), &Value::Null), "{text}");
-    assert_eq!((&first["label"], &first["organization"]), (&json!("test.event"), &json!("Pulls")), "{text}");
+    assert_eq!(
+        (&first["id"], &first["kind"], &first["is"]),
+        (&json!(lost), &json!("event"), &Value::Null),
+        "{text}"
+    );
+    assert_eq!(
+        (&first["label"], &first["organization"]),
+        (&json!("test.event"), &json!("Pulls")),
+        "{text}"
+    );
     assert_eq!(all.len(), 1, "what stands beside it in its block is the same: {text}");
     let list = fs::read_to_string(salvaged["differences"]["list"].as_str().unwrap()).unwrap();
     assert!(list.starts_with(&format!("LOST      event {lost} (test.event) of org_")), "{list}");
     assert!(salvaged["raw"].is_null(), "{text}");
     let aside = salvaged["files"][0].as_str().unwrap();
-    assert!(aside.contains("journal-damaged-1") && fs::read(aside).unwrap() == damaged, "kept as it was");
+    assert!(
+        aside.contains("journal-damaged-1") && fs::read(aside).unwrap() == damaged,
+        "kept as it was"
+    );
     let (code, report, text) = verify(&data);
-    assert_eq!((code, &report["journal"]["given_up_before"].as_array().map(Vec::len)), (Some(0), &Some(1)), "{text}");
+    assert_eq!(
+        (code, &report["journal"]["given_up_before"].as_array().map(Vec::len)),
+        (Some(0), &Some(1)),
+        "{text}"
+    );
     // Everything else exists, in order; the next start and a rebuild from nothing agree.
     let server = Process::start(&data);
     let client = Client::new(&server.url, &key);
@@ -211,15 +268,23 @@ fn what_a_key_posted_is_saved_although_the_making_of_the_key_is_lost() {
     let org = server.org("Acme");
     let scopes = json!({"name": "lost-canary", "scopes": ["events:write", "endpoints:write"]});
     let made = org.post("/api/keys/generate", &scopes);
-    let (lost, waiting) = (org.with_key(made.json["key"].as_str().unwrap()), org.send("a.b", &json!(0)).id());
+    let (lost, waiting) =
+        (org.with_key(made.json["key"].as_str().unwrap()), org.send("a.b", &json!(0)).id());
     let mut expected = vec![waiting];
     expected.extend((1..4).map(|n| lost.send("a.b", &json!(n)).id()));
-    assert_eq!(lost.post("/api/endpoints", &json!({"url": "http://127.0.0.1:1/", "event_types": ["c"]})).status, 201);
+    assert_eq!(
+        lost.post("/api/endpoints", &json!({"url": "http://127.0.0.1:1/", "event_types": ["c"]}))
+            .status,
+        201
+    );
     assert_eq!(server.stop().0, Some(0));
     let segment = first_segment(&data);
     let bytes = fs::read(&segment).unwrap();
     let canary = b"lost-canary";
-    let at = bytes.windows(canary.len()).position(|window| window == canary).expect("the key's name is in its frame");
+    let at = bytes
+        .windows(canary.len())
+        .position(|window| window == canary)
+        .expect("the key's name is in its frame");
     flip(&segment, at);
     let (code, text) = command(&data, &["rebuild", "--skip-damaged"]);
     assert_eq!(code, Some(0), "{text}");
@@ -246,10 +311,13 @@ fn what_comes_back_because_its_end_is_lost_is_named() {
     let off = json!({"url": "http://127.0.0.1:1/", "enabled": false});
     let off = org.post("/api/endpoints", &off).id();
     let ids: Vec<_> = (0..3).map(|n| org.send("a.b", &json!(n)).id()).collect();
-    let replays = [0, 1].map(|_| org.post("/api/replays", &json!({"only": "all", "endpoint_id": off})).id());
+    let replays =
+        [0, 1].map(|_| org.post("/api/replays", &json!({"only": "all", "endpoint_id": off})).id());
     let id_of = |replay: &String| replay.parse::<ReplayId>().unwrap().to_bytes();
     // Each replay has begun with the endpoint, so its end is its last mention.
-    crate::harness::until(|| replays.iter().all(|it| places(&data, id_of(it)).len() == 2).then_some(()));
+    crate::harness::until(|| {
+        replays.iter().all(|it| places(&data, id_of(it)).len() == 2).then_some(())
+    });
     for path in replays.iter().map(|id| format!("/api/replays/{id}")) {
         assert_eq!(org.delete(&path).json["state"], "canceled");
     }
@@ -264,7 +332,10 @@ fn what_comes_back_because_its_end_is_lost_is_named() {
     }
     let (code, text) = command(&data, &["rebuild", "--skip-damaged"]);
     assert_eq!(code, Some(0), "{text}");
-    let told: Vec<_> = text.lines().filter(|line| line.starts_with("ERASED") || line.starts_with("REPLAY")).collect();
+    let told: Vec<_> = text
+        .lines()
+        .filter(|line| line.starts_with("ERASED") || line.starts_with("REPLAY"))
+        .collect();
     let erased = format!("ERASED    {} is shown again: erase it again", ids[1]);
     let replay = format!("REPLAY    {} runs again: cancel it if it should not", replays[1]);
     assert_eq!(told, [erased, replay], "those alone: {text}");
@@ -306,9 +377,21 @@ fn an_organization_whose_making_is_lost_leaves_the_others_their_own_events_and_l
         assert!(!text.contains("OrgNo("), "{text}");
         assert_eq!(verify(&data).0, Some(0));
         let server = Process::start(&data);
-        assert_eq!(Client::new(&server.url, &key).get("/api/inbox").status, 401, "its key is lost with it");
-        assert_eq!(Client::new(&server.url, &third.key).inbox_ids(), [own], "nobody got its events");
-        assert_eq!(server.org("Fourth").inbox_ids(), Vec::<String>::new(), "nor does one that comes later");
+        assert_eq!(
+            Client::new(&server.url, &key).get("/api/inbox").status,
+            401,
+            "its key is lost with it"
+        );
+        assert_eq!(
+            Client::new(&server.url, &third.key).inbox_ids(),
+            [own],
+            "nobody got its events"
+        );
+        assert_eq!(
+            server.org("Fourth").inbox_ids(),
+            Vec::<String>::new(),
+            "nor does one that comes later"
+        );
     }
 }
 
@@ -321,20 +404,33 @@ fn a_missing_middle_and_a_missing_end_are_told_and_the_rest_is_saved() {
     let payload = json!("y".repeat(200_000));
     let ids: Vec<_> = (0..14).map(|_| org.send("a", &payload).id()).collect();
     assert_eq!(server.stop().0, Some(0));
-    let mut segments: Vec<_> = fs::read_dir(data.join("journal")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut segments: Vec<_> =
+        fs::read_dir(data.join("journal")).unwrap().map(|entry| entry.unwrap().path()).collect();
     segments.retain(|path| path.extension().is_some_and(|extension| extension == "seg"));
     segments.sort();
     fs::remove_file(&segments[1]).unwrap();
     // Zeros look like an unwritten end of the journal; only the state shows the loss.
     let last = segments.last().unwrap();
     let cut = fs::metadata(last).unwrap().len() - 64;
-    fs::write(last, [&fs::read(last).unwrap()[..64], &vec![0; usize::try_from(cut).unwrap()]].concat()).unwrap();
+    fs::write(
+        last,
+        [&fs::read(last).unwrap()[..64], &vec![0; usize::try_from(cut).unwrap()]].concat(),
+    )
+    .unwrap();
     let (code, text) = command(&data, &["rebuild", "--skip-damaged"]);
-    assert!(code == Some(0) && text.contains("are missing") && text.contains("but the stored state goes to"), "{text}");
+    assert!(
+        code == Some(0)
+            && text.contains("are missing")
+            && text.contains("but the stored state goes to"),
+        "{text}"
+    );
     assert_eq!(verify(&data).0, Some(0));
     let server = Process::start(&data);
     let left = Client::new(&server.url, &org.key).inbox_ids();
-    assert!(left.len() < 11 && left.len() > 2 && left.iter().all(|id| ids.contains(id)), "{left:?}");
+    assert!(
+        left.len() < 11 && left.len() > 2 && left.iter().all(|id| ids.contains(id)),
+        "{left:?}"
+    );
     assert_eq!(Client::new(&server.url, &org.key).send("a", &payload).status, 202);
 }
 
@@ -368,7 +464,11 @@ fn a_frame_that_rots_is_never_served_and_can_be_passed() {
     let refused = org.get(&path);
     assert!(refused.status == 500 && refused.text.contains(&ids[1]), "{refused:?}");
     let health = org.get("/health");
-    assert_eq!((health.status, &health.json["checks"]["journal"]), (503, &json!("damaged")), "{health:?}");
+    assert_eq!(
+        (health.status, &health.json["checks"]["journal"]),
+        (503, &json!("damaged")),
+        "{health:?}"
+    );
     crate::harness::until(|| (org.metric("triggerd_journal_damaged") == 1.0).then_some(()));
     assert_eq!(org.ack(&ids[1]).status, 200);
     let expected: Vec<_> = ids.iter().filter(|id| **id != ids[1]).cloned().collect();
@@ -389,7 +489,11 @@ fn a_salvage_that_does_not_come_to_its_end_leaves_no_state_to_be_believed() {
     let (code, _, text) = verify(&data);
     assert_eq!(code, Some(3), "{text}");
     let start = Process::try_start(&data, "", &[]);
-    assert_eq!(start.err().and_then(|(status, _)| status.code()), Some(3), "what is lost is not passed over");
+    assert_eq!(
+        start.err().and_then(|(status, _)| status.code()),
+        Some(3),
+        "what is lost is not passed over"
+    );
     fs::remove_dir(&draft).unwrap();
     let (code, text) = command(&data, &["rebuild", "--skip-damaged"]);
     assert!(code == Some(0) && text.contains("LOST"), "{text}");

@@ -36,20 +36,42 @@ fn text<'a>(value: &'a Value, name: &str) -> &'a str {
 fn a_delivery_shows_what_each_attempt_brought_also_after_a_kill() {
     let dir = tempfile::tempdir().unwrap();
     let server = Process::start(&dir.path().join("data"));
-    let (org, other, receiver) = (server.org("Acme"), server.org("Other"), Receiver::start().unwrap());
+    let (org, other, receiver) =
+        (server.org("Acme"), server.org("Other"), Receiver::start().unwrap());
     let to = endpoint(&org, &json!({"url": receiver.url(), "retry_schedule": [1, 1]}));
     receiver.answer_next([500, 429]);
     let event = org.send("a.b", &json!(1)).id();
     let shown = delivery(&org, &event, &to, "delivered");
-    assert_eq!((text(&shown, "event_id"), text(&shown, "endpoint_id")), (event.as_str(), to.as_str()));
-    assert_eq!((&shown["attempt_count"], &shown["next_attempt_at"]), (&json!(3), &Value::Null), "{shown}");
+    assert_eq!(
+        (text(&shown, "event_id"), text(&shown, "endpoint_id")),
+        (event.as_str(), to.as_str())
+    );
+    assert_eq!(
+        (&shown["attempt_count"], &shown["next_attempt_at"]),
+        (&json!(3), &Value::Null),
+        "{shown}"
+    );
     let path = format!("/api/deliveries/{}", text(&shown, "id"));
     let details = org.get(&path).json;
-    assert_eq!((&details["state"], &details["endpoint_enabled"]), (&json!("delivered"), &json!(true)), "{details}");
+    assert_eq!(
+        (&details["state"], &details["endpoint_enabled"]),
+        (&json!("delivered"), &json!(true)),
+        "{details}"
+    );
     let attempts = details["attempts"].as_array().unwrap();
-    let told: Vec<_> = attempts.iter().map(|attempt| (attempt["number"].clone(), attempt["status"].clone())).collect();
-    assert_eq!(told, [(json!(3), json!(200)), (json!(2), json!(429)), (json!(1), json!(500))], "newest first");
-    assert_eq!((&attempts[0]["error"], &attempts[2]["error"]["code"]), (&Value::Null, &json!("http_status")));
+    let told: Vec<_> = attempts
+        .iter()
+        .map(|attempt| (attempt["number"].clone(), attempt["status"].clone()))
+        .collect();
+    assert_eq!(
+        told,
+        [(json!(3), json!(200)), (json!(2), json!(429)), (json!(1), json!(500))],
+        "newest first"
+    );
+    assert_eq!(
+        (&attempts[0]["error"], &attempts[2]["error"]["code"]),
+        (&Value::Null, &json!("http_status"))
+    );
     assert!(attempts.iter().all(|attempt| text(attempt, "id").starts_with("atm_")), "{details}");
     assert!(attempts[0]["started_at"].as_str() >= attempts[2]["started_at"].as_str(), "{details}");
 
@@ -71,17 +93,25 @@ fn deliveries_are_listed_page_by_page_and_by_state() {
     let server = Process::start(&dir.path().join("data"));
     let (org, receiver) = (server.org("Acme"), Receiver::start().unwrap());
     let good = endpoint(&org, &json!({"url": receiver.url(), "event_types": ["good.*"]}));
-    let bad = endpoint(&org, &json!({"url": "http://127.0.0.1:1/", "retry_schedule": [600], "event_types": ["bad"]}));
+    let bad = endpoint(
+        &org,
+        &json!({"url": "http://127.0.0.1:1/", "retry_schedule": [600], "event_types": ["bad"]}),
+    );
     let sent: Vec<String> = (0..6).map(|n| org.send("good.a", &json!(n)).id()).collect();
     until(|| (data(&org, "/api/deliveries?state=delivered").len() == 6).then_some(()));
     let failing = org.send("bad", &json!(1)).id();
     let retrying = delivery(&org, &failing, &bad, "retrying");
-    assert!(retrying["next_attempt_at"].is_string() && retrying["attempt_count"] == json!(1), "{retrying}");
+    assert!(
+        retrying["next_attempt_at"].is_string() && retrying["attempt_count"] == json!(1),
+        "{retrying}"
+    );
 
     let (mut found, mut path) = (Vec::new(), "/api/deliveries?limit=2".to_owned());
     loop {
         let page = org.get(&path).json;
-        found.extend(page["data"].as_array().unwrap().iter().map(|item| text(item, "event_id").to_owned()));
+        found.extend(
+            page["data"].as_array().unwrap().iter().map(|item| text(item, "event_id").to_owned()),
+        );
         match page["next_cursor"].as_str().filter(|_| page["has_more"] == json!(true)) {
             Some(cursor) => path = format!("/api/deliveries?limit=2&cursor={cursor}"),
             None => break,
@@ -100,9 +130,16 @@ fn deliveries_are_listed_page_by_page_and_by_state() {
     assert_eq!(details["endpoint_disabled_reason"], json!("deleted"), "{details}");
     assert_eq!(details["attempts"][0]["error"]["code"], json!("connect"), "{details}");
 
-    let wrong = org.get("/api/deliveries?state=lost&endpoint_id=x&event_id=y&since=z&limit=0&cursor=c&colour=red");
-    assert_eq!((wrong.status, wrong.json["errors"].as_array().unwrap().len()), (400, 7), "{wrong:?}");
-    let reader = org.post("/api/keys/generate", &json!({"name": "r", "scopes": ["deliveries:read"]}));
+    let wrong = org.get(
+        "/api/deliveries?state=lost&endpoint_id=x&event_id=y&since=z&limit=0&cursor=c&colour=red",
+    );
+    assert_eq!(
+        (wrong.status, wrong.json["errors"].as_array().unwrap().len()),
+        (400, 7),
+        "{wrong:?}"
+    );
+    let reader =
+        org.post("/api/keys/generate", &json!({"name": "r", "scopes": ["deliveries:read"]}));
     let reader = org.with_key(text(&reader.json, "key"));
     assert_eq!((reader.get("/api/deliveries").status, reader.get("/api/inbox").status), (200, 403));
     receiver.wait_for(6, PATIENCE);
@@ -113,7 +150,8 @@ fn deliveries_are_listed_page_by_page_and_by_state() {
 fn a_delivery_is_tried_again_when_somebody_says_so() {
     let dir = tempfile::tempdir().unwrap();
     let server = Process::start(&dir.path().join("data"));
-    let (org, other, receiver) = (server.org("Acme"), server.org("Other"), Receiver::start().unwrap());
+    let (org, other, receiver) =
+        (server.org("Acme"), server.org("Other"), Receiver::start().unwrap());
     let to = endpoint(&org, &json!({"url": receiver.url(), "retry_schedule": [600]}));
     receiver.answer_next([500, 500, 500]);
     let event = org.send("a.b", &json!(1)).id();
@@ -123,24 +161,46 @@ fn a_delivery_is_tried_again_when_somebody_says_so() {
     let again = retry();
     assert_eq!((again.status, &again.json["endpoint_enabled"]), (202, &json!(true)), "{again:?}");
     let dead = delivery(&org, &event, &to, "dead");
-    assert_eq!((&dead["attempt_count"], &dead["reason"]), (&json!(2), &json!("attempts_exhausted")), "{dead}");
+    assert_eq!(
+        (&dead["attempt_count"], &dead["reason"]),
+        (&json!(2), &json!("attempts_exhausted")),
+        "{dead}"
+    );
     assert!(dead["dead_at"].is_string(), "{dead}");
 
     // The third attempt is the first of a new schedule: it fails, and a further attempt is due.
     assert_eq!(retry().status, 202);
-    let retrying = until(|| Some(delivery(&org, &event, &to, "retrying")).filter(|it| it["attempt_count"] == json!(3)));
+    let retrying = until(|| {
+        Some(delivery(&org, &event, &to, "retrying")).filter(|it| it["attempt_count"] == json!(3))
+    });
     assert!(retrying["next_attempt_at"].is_string(), "{retrying}");
     let attempts = org.get(&path).json["attempts"].clone();
-    let triggers: Vec<_> = attempts.as_array().unwrap().iter().map(|attempt| text(attempt, "trigger")).collect();
-    assert_eq!(triggers, ["retry", "retry", "schedule"], "sooner, once more, and before that by itself");
+    let triggers: Vec<_> =
+        attempts.as_array().unwrap().iter().map(|attempt| text(attempt, "trigger")).collect();
+    assert_eq!(
+        triggers,
+        ["retry", "retry", "schedule"],
+        "sooner, once more, and before that by itself"
+    );
     let (first, address) = (&attempts[2], receiver.url());
-    assert!(address.starts_with(&format!("http://{}/", text(first, "address"))), "{address}: {first}");
-    assert!(first["timing"]["connect_ms"].is_u64() && first["timing"]["first_byte_ms"].is_u64(), "{first}");
-    assert_eq!((&first["timing"]["dns_ms"], &first["timing"]["tls_ms"]), (&Value::Null, &Value::Null), "{first}");
+    assert!(
+        address.starts_with(&format!("http://{}/", text(first, "address"))),
+        "{address}: {first}"
+    );
+    assert!(
+        first["timing"]["connect_ms"].is_u64() && first["timing"]["first_byte_ms"].is_u64(),
+        "{first}"
+    );
+    assert_eq!(
+        (&first["timing"]["dns_ms"], &first["timing"]["tls_ms"]),
+        (&Value::Null, &Value::Null),
+        "{first}"
+    );
     assert!(first["response_headers"].is_object(), "{first}");
     assert_eq!(retry().status, 202);
     delivery(&org, &event, &to, "delivered");
-    let attempts: Vec<String> = receiver.received().into_iter().map(|request| request.attempt).collect();
+    let attempts: Vec<String> =
+        receiver.received().into_iter().map(|request| request.attempt).collect();
     assert_eq!(attempts, ["1", "2", "3", "4"], "counted on");
     org.inbox_until(<[_]>::is_empty);
     let told = org.get("/api/events?type=triggerd.*").json["data"].clone();
@@ -168,8 +228,10 @@ fn a_delivery_is_tried_again_when_somebody_says_so() {
 fn dead_letters_are_listed_replayed_and_dropped() {
     let dir = tempfile::tempdir().unwrap();
     let server = Process::start(&dir.path().join("data"));
-    let (org, other, receiver) = (server.org("Acme"), server.org("Other"), Receiver::start().unwrap());
-    let to = endpoint(&org, &json!({"url": receiver.url(), "retry_schedule": [], "max_in_flight": 1}));
+    let (org, other, receiver) =
+        (server.org("Acme"), server.org("Other"), Receiver::start().unwrap());
+    let to =
+        endpoint(&org, &json!({"url": receiver.url(), "retry_schedule": [], "max_in_flight": 1}));
     receiver.answer_next([500; 5]);
     for n in 0..5 {
         org.send("a.b", &json!(n));
@@ -177,7 +239,8 @@ fn dead_letters_are_listed_replayed_and_dropped() {
     let dead = until(|| Some(data(&org, "/api/dead-letters")).filter(|dead| dead.len() == 5));
     assert!(dead.is_sorted_by(|a, b| text(a, "dead_at") >= text(b, "dead_at")), "{dead:?}");
     let page = org.get("/api/dead-letters?limit=3").json;
-    let rest = data(&org, &format!("/api/dead-letters?limit=3&cursor={}", text(&page, "next_cursor")));
+    let rest =
+        data(&org, &format!("/api/dead-letters?limit=3&cursor={}", text(&page, "next_cursor")));
     assert_eq!([page["data"].as_array().unwrap().as_slice(), &rest].concat(), dead);
     assert_eq!(data(&other, "/api/dead-letters"), Vec::<Value>::new());
 
@@ -186,12 +249,20 @@ fn dead_letters_are_listed_replayed_and_dropped() {
         org.request(reqwest::Method::DELETE, "/api/dead-letters", &json_type, body.to_string())
     };
     let ids = json!({"ids": [dead[0]["id"], dead[1]["id"]]});
-    assert_eq!(other.post("/api/dead-letters/replay", &ids).json["replayed"], json!(0), "another's");
+    assert_eq!(
+        other.post("/api/dead-letters/replay", &ids).json["replayed"],
+        json!(0),
+        "another's"
+    );
     assert_eq!(drop(&other, &ids).json["dropped"], json!(0), "another's");
     let dropped = drop(&org, &ids);
     assert_eq!((dropped.status, &dropped.json["dropped"]), (200, &json!(2)), "{dropped:?}");
     assert_eq!(drop(&org, &ids).json["dropped"], json!(0), "once");
-    assert_eq!(org.post("/api/dead-letters/replay", &ids).json["replayed"], json!(0), "no dead letters any more");
+    assert_eq!(
+        org.post("/api/dead-letters/replay", &ids).json["replayed"],
+        json!(0),
+        "no dead letters any more"
+    );
     assert_eq!(data(&org, "/api/deliveries?state=canceled").len(), 2);
     assert_eq!(data(&org, "/api/dead-letters").len(), 3);
 
@@ -202,7 +273,9 @@ fn dead_letters_are_listed_replayed_and_dropped() {
     until(|| (data(&org, "/api/deliveries?state=delivered").len() == 3).then_some(()));
     assert_eq!(data(&org, "/api/dead-letters"), Vec::<Value>::new());
     for delivered in data(&org, "/api/deliveries?state=delivered") {
-        let attempts = org.get(&format!("/api/deliveries/{}", text(&delivered, "id"))).json["attempts"].clone();
+        let attempts =
+            org.get(&format!("/api/deliveries/{}", text(&delivered, "id"))).json["attempts"]
+                .clone();
         let triggers = [text(&attempts[0], "trigger"), text(&attempts[1], "trigger")];
         assert_eq!(triggers, ["replay", "schedule"], "{attempts}");
     }
@@ -215,22 +288,30 @@ fn dead_letters_are_listed_replayed_and_dropped() {
         (json!({"since": "2026-01-02T00:00:00Z", "until": "2026-01-01T00:00:00Z"}), 1),
     ] {
         let wrong = org.post("/api/dead-letters/replay", &body);
-        assert_eq!((wrong.status, wrong.json["errors"].as_array().unwrap().len()), (422, faults), "{wrong:?}");
+        assert_eq!(
+            (wrong.status, wrong.json["errors"].as_array().unwrap().len()),
+            (422, faults),
+            "{wrong:?}"
+        );
     }
     receiver.stop();
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table: one row follows the other")]
 fn an_event_says_what_became_of_it_and_why_an_endpoint_matched_or_did_not() {
     let dir = tempfile::tempdir().unwrap();
     let server = Process::start(&dir.path().join("data"));
-    let (org, other, receiver) = (server.org("Acme"), server.org("Other"), Receiver::start().unwrap());
+    let (org, other, receiver) =
+        (server.org("Acme"), server.org("Other"), Receiver::start().unwrap());
     let url = receiver.url();
     let good = endpoint(&org, &json!({"url": url, "event_types": ["order.*"]}));
     let unwanted = endpoint(&org, &json!({"url": url, "event_types": ["invoice.*"]}));
     let off = endpoint(&org, &json!({"url": url, "enabled": false}));
     let payload = r#"{ "n": 1.50 }"#;
-    let body = format!(r#"{{"type":"order.paid","payload":{payload},"dedup_id":"d-1","labels":{{"k":"v"}}}}"#);
+    let body = format!(
+        r#"{{"type":"order.paid","payload":{payload},"dedup_id":"d-1","labels":{{"k":"v"}}}}"#
+    );
     let event = org.post_text("/api/events", &body).id();
     delivery(&org, &event, &good, "delivered");
     let second = org.send("user", &json!(2)).id();
@@ -254,7 +335,9 @@ fn an_event_says_what_became_of_it_and_why_an_endpoint_matched_or_did_not() {
         .as_array()
         .unwrap()
         .iter()
-        .map(|found| (text(found, "endpoint_id"), found["matched"] == json!(true), found["reason"].as_str()))
+        .map(|found| {
+            (text(found, "endpoint_id"), found["matched"] == json!(true), found["reason"].as_str())
+        })
         .collect();
     let expected = [
         (good.as_str(), true, None),
@@ -276,11 +359,15 @@ fn an_event_says_what_became_of_it_and_why_an_endpoint_matched_or_did_not() {
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains(&format!("{good} ({url}): accepted after 1 attempt.")), "{said}");
     assert!(
-        said.contains(&format!("{late} ({url}): did not get the event, because the endpoint was created after")),
+        said.contains(&format!(
+            "{late} ({url}): did not get the event, because the endpoint was created after"
+        )),
         "{said}"
     );
 
-    let ids = |path: &str| data(&org, path).iter().map(|item| text(item, "id").to_owned()).collect::<Vec<_>>();
+    let ids = |path: &str| {
+        data(&org, path).iter().map(|item| text(item, "id").to_owned()).collect::<Vec<_>>()
+    };
     assert_eq!(ids("/api/events"), [second.clone(), event.clone()], "newest first");
     assert_eq!(ids("/api/events?status=delivered"), std::slice::from_ref(&event));
     assert_eq!(ids("/api/events?type=user"), std::slice::from_ref(&second));
@@ -288,8 +375,13 @@ fn an_event_says_what_became_of_it_and_why_an_endpoint_matched_or_did_not() {
     let rest = ids(&format!("/api/events?limit=1&cursor={}", text(&page, "next_cursor")));
     assert_eq!((text(&page["data"][0], "id"), rest), (second.as_str(), vec![event]));
     assert_eq!(data(&other, "/api/events"), Vec::<Value>::new());
-    let wrong = org.get("/api/events?type=a+b&status=lost&since=x&until=y&limit=0&cursor=c&colour=red");
-    assert_eq!((wrong.status, wrong.json["errors"].as_array().unwrap().len()), (400, 7), "{wrong:?}");
+    let wrong =
+        org.get("/api/events?type=a+b&status=lost&since=x&until=y&limit=0&cursor=c&colour=red");
+    assert_eq!(
+        (wrong.status, wrong.json["errors"].as_array().unwrap().len()),
+        (400, 7),
+        "{wrong:?}"
+    );
     receiver.stop();
 }
 
@@ -307,12 +399,23 @@ fn what_waits_for_a_deleted_endpoint_is_canceled_from_that_moment_on() {
     // The delivery is canceled even if the scheduler did not see the deletion.
     let canceled = data(&org, &format!("/api/deliveries?event_id={event}&state=canceled"));
     assert_eq!((canceled.len(), &canceled[0]["id"]), (1, &waits["id"]), "{canceled:?}");
-    assert_eq!((&canceled[0]["next_attempt_at"], &canceled[0]["attempt_count"]), (&Value::Null, &json!(1)));
+    assert_eq!(
+        (&canceled[0]["next_attempt_at"], &canceled[0]["attempt_count"]),
+        (&Value::Null, &json!(1))
+    );
     let shown = org.get(&format!("/api/events/{event}")).json;
-    assert_eq!((&shown["deliveries"], &shown["deliveries_complete"]), (&json!(canceled), &json!(true)), "{shown}");
+    assert_eq!(
+        (&shown["deliveries"], &shown["deliveries_complete"]),
+        (&json!(canceled), &json!(true)),
+        "{shown}"
+    );
     assert_eq!(data(&org, "/api/deliveries?state=retrying"), Vec::<Value>::new());
-    let (code, text) = command(&directory, &["explain", &event, "--key", &org.key, "--url", &server.url]);
-    assert!(code == Some(0) && text.contains("(deleted since): canceled after 1 attempt."), "{text}");
+    let (code, text) =
+        command(&directory, &["explain", &event, "--key", &org.key, "--url", &server.url]);
+    assert!(
+        code == Some(0) && text.contains("(deleted since): canceled after 1 attempt."),
+        "{text}"
+    );
     receiver.stop();
 }
 
@@ -324,9 +427,13 @@ fn what_is_retried_after_a_clock_was_set_back_comes_after_what_was_due_before() 
     let config = Config::from_toml(&settings(&dir.path().join("data"), "")).unwrap();
     let app = App::start(config, clock.clone()).unwrap();
     let org = Client::new(&format!("http://{}", app.address()), app.admin_token()).new_org("Acme");
-    let to = endpoint(&org, &json!({"url": receiver.url(), "max_in_flight": 1, "retry_schedule": [1]}));
+    let to =
+        endpoint(&org, &json!({"url": receiver.url(), "max_in_flight": 1, "retry_schedule": [1]}));
     let enable = |enabled: bool| {
-        assert_eq!(org.patch(&format!("/api/endpoints/{to}"), &json!({"enabled": enabled})).status, 200);
+        assert_eq!(
+            org.patch(&format!("/api/endpoints/{to}"), &json!({"enabled": enabled})).status,
+            200
+        );
     };
     receiver.answer_next([200, 500]);
     let first = org.send("a.b", &json!(1)).id();
@@ -340,7 +447,8 @@ fn what_is_retried_after_a_clock_was_set_back_comes_after_what_was_due_before() 
     let path = format!("/api/deliveries/{}/retry", text(&delivered, "id"));
     assert_eq!(org.post(&path, &json!({})).status, 202);
     enable(true);
-    let came: Vec<_> = receiver.wait_for(4, PATIENCE).into_iter().map(|request| request.id).collect();
+    let came: Vec<_> =
+        receiver.wait_for(4, PATIENCE).into_iter().map(|request| request.id).collect();
     assert_eq!(came, [first.clone(), second.clone(), second, first]);
     app.stop();
     receiver.stop();

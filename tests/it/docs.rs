@@ -20,7 +20,9 @@ fn every_code_has_a_row_and_a_section_in_the_problems() {
     let mut missing = String::new();
     for code in triggerd::http::Code::ALL {
         let (word, status, title) = (code.word(), code.status(), code.title());
-        for wanted in [format!("| [`{word}`](#{word}) | {status} | {title} |"), format!("\n## {word}\n")] {
+        for wanted in
+            [format!("| [`{word}`](#{word}) | {status} | {title} |"), format!("\n## {word}\n")]
+        {
             if !problems.contains(&wanted) {
                 writeln!(missing, "{}", wanted.trim()).unwrap();
             }
@@ -44,13 +46,20 @@ fn every_configuration_key_has_its_default_and_its_meaning() {
         defaults(&config).into_iter().partition(|(section, _, _)| section.starts_with("tiers."));
     assert!(others.len() > 40, "the keys were not found");
     for (section, key, value) in others {
-        let start = text.find(&format!("\n## [{section}]\n")).unwrap_or_else(|| panic!("[{section}] has no section"));
+        let start = text
+            .find(&format!("\n## [{section}]\n"))
+            .unwrap_or_else(|| panic!("[{section}] has no section"));
         let of_section = text[start + 1..].split("\n## ").next().unwrap();
         let heading = format!("\n### {key}\n\n");
-        let at = of_section.find(&heading).unwrap_or_else(|| panic!("[{section}] {key} has no heading"));
-        let shown = if value.starts_with(['"', '[']) { format!("`{value}`") } else { value.to_owned() };
+        let at =
+            of_section.find(&heading).unwrap_or_else(|| panic!("[{section}] {key} has no heading"));
+        let shown =
+            if value.starts_with(['"', '[']) { format!("`{value}`") } else { value.to_owned() };
         let wanted = format!("Default {shown}");
-        assert!(of_section[at + heading.len()..].starts_with(&wanted), "[{section}] {key}: {wanted}");
+        assert!(
+            of_section[at + heading.len()..].starts_with(&wanted),
+            "[{section}] {key}: {wanted}"
+        );
     }
     let mut rows: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for (_, key, value) in tiers {
@@ -72,7 +81,8 @@ fn every_metric_is_in_the_operations() {
     let own: Vec<_> = names.filter(|name| name.starts_with("triggerd_")).collect();
     assert!(own.len() > 20, "{metrics}");
     for name in own {
-        let is_there = text.contains(&format!("| `{name}`")) || text.contains(&format!("| `{name}{{"));
+        let is_there =
+            text.contains(&format!("| `{name}`")) || text.contains(&format!("| `{name}{{"));
         assert!(is_there, "docs/operations.md lacks {name}");
     }
 }
@@ -86,11 +96,15 @@ fn every_link_leads_somewhere() {
             if target.contains("://") {
                 continue;
             }
-            let (file, anchor) = target.split_once('#').map_or((target, None), |(file, anchor)| (file, Some(anchor)));
-            let file = if file.is_empty() { page.clone() } else { page.parent().unwrap().join(file) };
+            let (file, anchor) = target
+                .split_once('#')
+                .map_or((target, None), |(file, anchor)| (file, Some(anchor)));
+            let file =
+                if file.is_empty() { page.clone() } else { page.parent().unwrap().join(file) };
             let is_there = match anchor {
                 None => file.exists(),
-                Some(anchor) => fs::read_to_string(&file).is_ok_and(|text| anchors(&text).contains(&anchor.to_owned())),
+                Some(anchor) => fs::read_to_string(&file)
+                    .is_ok_and(|text| anchors(&text).contains(&anchor.to_owned())),
             };
             if !is_there {
                 writeln!(dead, "{}: {target}", page.display()).unwrap();
@@ -117,7 +131,9 @@ fn read(path: &str) -> String {
 /// The README and every page in `docs/`.
 fn pages() -> Vec<PathBuf> {
     let docs = fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().path());
-    docs.filter(|path| path.extension().is_some_and(|it| it == "md")).chain([root().join("README.md")]).collect()
+    docs.filter(|path| path.extension().is_some_and(|it| it == "md"))
+        .chain([root().join("README.md")])
+        .collect()
 }
 
 /// The text of a page without its code blocks.
@@ -128,9 +144,16 @@ fn prose(text: &str) -> String {
 /// The anchors of a page's headings, as GitHub makes them.
 fn anchors(text: &str) -> Vec<String> {
     let text = prose(text);
-    let titles = text.lines().filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim());
+    let titles = text
+        .lines()
+        .filter(|line| line.starts_with('#'))
+        .map(|line| line.trim_start_matches('#').trim());
     let keeps = |c: &char| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_');
-    titles.map(|title| title.to_lowercase().chars().filter(keeps).collect::<String>().replace(' ', "-")).collect()
+    titles
+        .map(|title| {
+            title.to_lowercase().chars().filter(keeps).collect::<String>().replace(' ', "-")
+        })
+        .collect()
 }
 
 /// Every key of the commented defaults.
@@ -140,7 +163,8 @@ fn defaults(config: &str) -> Vec<Setting<'_>> {
     for line in config.lines() {
         if let Some(name) = line.strip_prefix('[') {
             section = name.trim_end_matches(']');
-        } else if let Some((key, value)) = line.split_once(" = ").filter(|_| !line.starts_with('#')) {
+        } else if let Some((key, value)) = line.split_once(" = ").filter(|_| !line.starts_with('#'))
+        {
             found.push((section, key, value));
         }
     }

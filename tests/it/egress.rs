@@ -40,12 +40,16 @@ fn spellings([a, b, c, d]: [u8; 4]) -> Vec<String> {
     let wide = |text: String| text.replace('.', "。");
     let full_width = |text: String| {
         text.chars()
-            .map(|c| char::from_u32(u32::from(c) + if c.is_ascii_digit() { 0xfee0 } else { 0 }).unwrap())
+            .map(|c| {
+                char::from_u32(u32::from(c) + if c.is_ascii_digit() { 0xfee0 } else { 0 }).unwrap()
+            })
             .collect()
     };
-    let percent = |text: &str| text.bytes().fold(String::new(), |text, byte| text + &format!("%{byte:02x}"));
-    let carried =
-        |prefix: Ipv6Addr, shift: u32| format!("[{}]", Ipv6Addr::from(prefix.to_bits() | u128::from(number) << shift));
+    let percent =
+        |text: &str| text.bytes().fold(String::new(), |text, byte| text + &format!("%{byte:02x}"));
+    let carried = |prefix: Ipv6Addr, shift: u32| {
+        format!("[{}]", Ipv6Addr::from(prefix.to_bits() | u128::from(number) << shift))
+    };
     let v6 = |text: &str| text.parse::<Ipv6Addr>().unwrap();
     vec![
         v4.to_string(),
@@ -126,15 +130,24 @@ fn hundreds_of_spellings_of_special_addresses_are_refused_wherever_a_url_can_be_
     assert!(hosts.len() >= 250, "only {} spellings", hosts.len());
     for host in &hosts {
         let body = json!({ "url": url(host, canary.port()) });
-        let answers =
-            [org.post("/api/endpoints", &body), org.post("/api/webhook/config", &body), org.patch(&path, &body)];
+        let answers = [
+            org.post("/api/endpoints", &body),
+            org.post("/api/webhook/config", &body),
+            org.patch(&path, &body),
+        ];
         for answer in answers {
             assert_eq!(answer.status, 422, "{host}: {answer:?}");
-            let is_named = answer.code() == "egress_blocked" || answer.code() == "validation_failed";
-            assert!(is_named && answer.json["errors"][0]["pointer"] == "/url", "{host}: {answer:?}");
+            let is_named =
+                answer.code() == "egress_blocked" || answer.code() == "validation_failed";
+            assert!(
+                is_named && answer.json["errors"][0]["pointer"] == "/url",
+                "{host}: {answer:?}"
+            );
         }
     }
-    for (scheme, rest) in [("ftp", "://example.com/"), ("file", ":///etc/passwd"), ("gopher", "://127.0.0.1/")] {
+    for (scheme, rest) in
+        [("ftp", "://example.com/"), ("file", ":///etc/passwd"), ("gopher", "://127.0.0.1/")]
+    {
         let answer = org.post("/api/endpoints", &json!({ "url": format!("{scheme}{rest}") }));
         assert_eq!(answer.status, 422, "{scheme}: {answer:?}");
     }
@@ -146,19 +159,30 @@ fn hundreds_of_spellings_of_special_addresses_are_refused_wherever_a_url_can_be_
 
 /// The endpoints were created while their addresses were allowed; names and literals are checked
 /// again at every attempt.
-fn attempts_after_a_change_of_rules(then_allowed: &[&str], timeout_ms: u32) -> (Vec<Value>, Canary) {
+fn attempts_after_a_change_of_rules(
+    then_allowed: &[&str],
+    timeout_ms: u32,
+) -> (Vec<Value>, Canary) {
     let (dir, canary) = (tempfile::tempdir().unwrap(), Canary::start());
     let data = dir.path().join("data");
     let first = server(&data, &["127.0.0.0/8", "::1/128"]);
     let org = first.org("Acme");
-    let loopback = spellings([127, 0, 0, 1]).into_iter().chain(["localhost".to_owned(), "a.localhost.".to_owned()]);
-    let judge = EgressRules { allow: vec!["127.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()] };
-    let allowed: Vec<String> =
-        loopback.map(|host| url(&host, canary.port())).filter(|url| judge.judge_text(url).is_ok()).collect();
+    let loopback = spellings([127, 0, 0, 1])
+        .into_iter()
+        .chain(["localhost".to_owned(), "a.localhost.".to_owned()]);
+    let judge =
+        EgressRules { allow: vec!["127.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()] };
+    let allowed: Vec<String> = loopback
+        .map(|host| url(&host, canary.port()))
+        .filter(|url| judge.judge_text(url).is_ok())
+        .collect();
     assert!(allowed.len() >= 15, "{allowed:?}");
     let mut paths = Vec::new();
     for url in &allowed {
-        let made = org.post("/api/endpoints", &json!({"url": url, "retry_schedule": [], "timeout_ms": timeout_ms}));
+        let made = org.post(
+            "/api/endpoints",
+            &json!({"url": url, "retry_schedule": [], "timeout_ms": timeout_ms}),
+        );
         assert_eq!(made.status, 201, "{url}: {made:?}");
         paths.push(format!("/api/endpoints/{}", made.json["id"].as_str().unwrap()));
     }
@@ -167,10 +191,13 @@ fn attempts_after_a_change_of_rules(then_allowed: &[&str], timeout_ms: u32) -> (
 
     let second = server(&data, then_allowed);
     let org = Client::new(&second.url, &org.key);
-    let tested = paths.iter().map(|path| org.post(&format!("{path}/test"), &json!({})).json).collect();
+    let tested =
+        paths.iter().map(|path| org.post(&format!("{path}/test"), &json!({})).json).collect();
     org.send("a.b", &json!(1));
     for path in &paths {
-        until(|| (org.get(&format!("{path}/stats")).json["attempts_failed"] == json!(1)).then_some(()));
+        until(|| {
+            (org.get(&format!("{path}/stats")).json["attempts_failed"] == json!(1)).then_some(())
+        });
     }
     (tested, canary)
 }

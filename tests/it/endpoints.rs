@@ -22,9 +22,12 @@ fn endpoints_are_made_listed_changed_and_ended() {
     let dir = tempfile::tempdir().unwrap();
     let server = Process::start(&dir.path().join("data"));
     let (org, other) = (server.org("Acme"), server.org("Other"));
-    let settings = json!({"url": "https://example.com/a", "description": "first", "event_types": ["order.*"],
-        "headers": {"X-Team": "blue", "X-Api-Key": "hidden"}, "body": "cloudevents", "retry_schedule": [1, 60],
-        "timeout_ms": 2000, "max_in_flight": 3, "rate_per_second": 7, "ordering": "strict", "metadata": {"k": "v"}});
+    let settings = json!({"url": "https://example.com/a", "description": "first",
+    "event_types": ["order.*"],
+        "headers": {"X-Team": "blue", "X-Api-Key": "hidden"}, "body": "cloudevents",
+        "retry_schedule": [1, 60],
+        "timeout_ms": 2000, "max_in_flight": 3, "rate_per_second": 7, "ordering": "strict",
+        "metadata": {"k": "v"}});
     let made = org.post("/api/endpoints", &settings);
     assert_eq!(made.status, 201, "{made:?}");
     assert!(made.json["secret"].as_str().unwrap().starts_with("whsec_"));
@@ -32,15 +35,23 @@ fn endpoints_are_made_listed_changed_and_ended() {
     let shown = org.get(&path).json;
     assert_eq!(shown.get("secret"), None, "a secret is shown once");
     assert_eq!(shown["headers"], json!({"x-team": "(set)", "x-api-key": "(set)"}));
-    for (name, value) in settings.as_object().unwrap().iter().filter(|(name, _)| *name != "headers") {
+    for (name, value) in settings.as_object().unwrap().iter().filter(|(name, _)| *name != "headers")
+    {
         assert_eq!(&shown[name], value, "{name}");
     }
     assert_eq!((&shown["enabled"], &shown["disabled_reason"]), (&json!(true), &Value::Null));
 
-    let changed = org.patch(&path, &json!({"timeout_ms": null, "description": "changed", "enabled": false}));
+    let changed =
+        org.patch(&path, &json!({"timeout_ms": null, "description": "changed", "enabled": false}));
     assert_eq!(changed.status, 200, "{changed:?}");
-    assert_eq!((&changed.json["timeout_ms"], &changed.json["description"]), (&Value::Null, &json!("changed")));
-    assert_eq!((&changed.json["disabled_reason"], &changed.json["max_in_flight"]), (&json!("by_owner"), &json!(3)));
+    assert_eq!(
+        (&changed.json["timeout_ms"], &changed.json["description"]),
+        (&Value::Null, &json!("changed"))
+    );
+    assert_eq!(
+        (&changed.json["disabled_reason"], &changed.json["max_in_flight"]),
+        (&json!("by_owner"), &json!(3))
+    );
     assert_eq!(org.post(&format!("{path}/enable"), &json!({})).json["enabled"], json!(true));
 
     for number in 0..2 {
@@ -48,18 +59,27 @@ fn endpoints_are_made_listed_changed_and_ended() {
     }
     let first = org.get("/api/endpoints?limit=2").json;
     assert_eq!((first["data"].as_array().unwrap().len(), &first["has_more"]), (2, &json!(true)));
-    let rest = org.get(&format!("/api/endpoints?cursor={}", first["next_cursor"].as_str().unwrap())).json;
+    let rest =
+        org.get(&format!("/api/endpoints?cursor={}", first["next_cursor"].as_str().unwrap())).json;
     assert_eq!((rest["data"].as_array().unwrap().len(), &rest["has_more"]), (1, &json!(false)));
 
-    for answer in
-        [other.get(&path), other.patch(&path, &json!({})), other.delete(&path), other.get("/api/endpoints/ep_x")]
-    {
+    for answer in [
+        other.get(&path),
+        other.patch(&path, &json!({})),
+        other.delete(&path),
+        other.get("/api/endpoints/ep_x"),
+    ] {
         assert_eq!((answer.status, answer.code()), (404, "not_found"), "{answer:?}");
     }
     assert_eq!(org.delete(&path).status, 204);
     assert_eq!(org.get(&path).status, 404);
-    let wrong = org.post("/api/endpoints", &json!({"url": "x", "headers": {"Webhook-Id": "a"}, "colour": 1}));
-    assert_eq!((wrong.status, wrong.json["errors"].as_array().unwrap().len()), (422, 3), "{wrong:?}");
+    let wrong = org
+        .post("/api/endpoints", &json!({"url": "x", "headers": {"Webhook-Id": "a"}, "colour": 1}));
+    assert_eq!(
+        (wrong.status, wrong.json["errors"].as_array().unwrap().len()),
+        (422, 3),
+        "{wrong:?}"
+    );
     let blocked = org.post("/api/endpoints", &json!({"url": "http://169.254.169.254/latest"}));
     assert_eq!((blocked.status, blocked.code()), (422, "egress_blocked"), "{blocked:?}");
     assert_eq!(server.stop().0, Some(0));
@@ -72,15 +92,24 @@ fn the_next_request_is_as_the_endpoint_was_set() {
     let (org, receiver) = (server.org("Acme"), Receiver::start().unwrap());
     let (path, first) = create(
         &org,
-        &json!({"url": receiver.url(), "body": "payload", "headers": {"X-Team": "blue"}, "retry_schedule": []}),
+        &json!({"url": receiver.url(), "body": "payload", "headers": {"X-Team": "blue"},
+        "retry_schedule": []}),
     );
     let payload = r#"{ "n": 1.50 }"#;
-    let post = |kind: &str| org.post_text("/api/events", &format!(r#"{{"type":"{kind}","payload":{payload}}}"#)).id();
+    let post = |kind: &str| {
+        org.post_text("/api/events", &format!(r#"{{"type":"{kind}","payload":{payload}}}"#)).id()
+    };
     let id = post("a.b");
     let got = receiver.wait_for(1, PATIENCE)[0].clone();
-    assert_eq!((got.id.as_str(), String::from_utf8_lossy(&got.body).as_ref()), (id.as_str(), payload));
+    assert_eq!(
+        (got.id.as_str(), String::from_utf8_lossy(&got.body).as_ref()),
+        (id.as_str(), payload)
+    );
     // n8n's and Make's webhooks accept this form: any JSON that is posted.
-    assert_eq!((got.header("x-team"), got.header("content-type")), (Some("blue"), Some("application/json")));
+    assert_eq!(
+        (got.header("x-team"), got.header("content-type")),
+        (Some("blue"), Some("application/json"))
+    );
 
     let rotated = org.post(&format!("{path}/secret/rotate"), &json!({"overlap_seconds": 3600}));
     assert_eq!(rotated.status, 200, "{rotated:?}");
@@ -90,13 +119,17 @@ fn the_next_request_is_as_the_endpoint_was_set() {
     let id = post("c.d");
     let got = receiver.wait_for(2, PATIENCE)[1].clone();
     let event: Value = serde_json::from_slice(&got.body).unwrap();
-    assert_eq!((&event["id"], &event["type"], &event["specversion"]), (&json!(id), &json!("c.d"), &json!("1.0")));
+    assert_eq!(
+        (&event["id"], &event["type"], &event["specversion"]),
+        (&json!(id), &json!("c.d"), &json!("1.0"))
+    );
     assert_eq!(got.header("content-type"), Some("application/cloudevents+json"));
     let now = triggerd::base::clock::Clock::system().now_ms() / 1_000;
     for key in [&first, &second] {
         assert_eq!(got.verify(key, now), Ok(()), "both secrets sign while they overlap");
     }
-    let third = secret(&org.post(&format!("{path}/secret/rotate"), &json!({"overlap_seconds": 0})).json);
+    let third =
+        secret(&org.post(&format!("{path}/secret/rotate"), &json!({"overlap_seconds": 0})).json);
     let id = post("c.d");
     let got = receiver.wait_for(3, PATIENCE)[2].clone();
     assert_eq!((got.id.as_str(), got.verify(&third, now)), (id.as_str(), Ok(())));
@@ -112,16 +145,26 @@ fn an_endpoint_can_be_tried_out_and_its_figures_read() {
     let (org, receiver) = (server.org("Acme"), Receiver::start().unwrap());
     let (path, key) = create(&org, &json!({"url": receiver.url(), "retry_schedule": []}));
     let tested = org.post(&format!("{path}/test"), &json!({}));
-    assert_eq!((tested.status, &tested.json["delivered"], &tested.json["status"]), (200, &json!(true), &json!(200)));
+    assert_eq!(
+        (tested.status, &tested.json["delivered"], &tested.json["status"]),
+        (200, &json!(true), &json!(200))
+    );
     let got = receiver.wait_for(1, PATIENCE)[0].clone();
     assert_eq!(got.verify(&key, triggerd::base::clock::Clock::system().now_ms() / 1_000), Ok(()));
     receiver.answer_next([500, 410]);
     let failed = org.post(&format!("{path}/test"), &json!({})).json;
-    assert_eq!((&failed["delivered"], &failed["error"]["code"]), (&json!(false), &json!("http_status")), "{failed}");
+    assert_eq!(
+        (&failed["delivered"], &failed["error"]["code"]),
+        (&json!(false), &json!("http_status")),
+        "{failed}"
+    );
     for told in [&tested.json, &failed] {
         assert_eq!(told["trigger"], "test", "{told}");
         assert!(receiver.url().contains(told["address"].as_str().unwrap()), "{told}");
-        assert!(told["timing"]["connect_ms"].is_u64() && told["timing"]["first_byte_ms"].is_u64(), "{told}");
+        assert!(
+            told["timing"]["connect_ms"].is_u64() && told["timing"]["first_byte_ms"].is_u64(),
+            "{told}"
+        );
     }
     assert_eq!(org.inbox().len(), 0, "nothing is stored of a test");
 
@@ -133,8 +176,15 @@ fn an_endpoint_can_be_tried_out_and_its_figures_read() {
     assert_eq!((&stats["attempts_failed"], &stats["waiting"]), (&json!(1), &json!(0)), "{stats}");
     assert!(stats["failing_since"].is_string(), "{stats}");
     let shown = org.get(&path).json;
-    assert_eq!((&shown["enabled"], &shown["disabled_reason"]), (&json!(false), &json!("gone")), "410 disables");
-    assert_eq!(org.post(&format!("{path}/enable"), &json!({})).json["disabled_reason"], Value::Null);
+    assert_eq!(
+        (&shown["enabled"], &shown["disabled_reason"]),
+        (&json!(false), &json!("gone")),
+        "410 disables"
+    );
+    assert_eq!(
+        org.post(&format!("{path}/enable"), &json!({})).json["disabled_reason"],
+        Value::Null
+    );
     org.send("a.b", &json!(2));
     let stats = until(|| {
         let stats = org.get(&format!("{path}/stats")).json;
@@ -147,7 +197,11 @@ fn an_endpoint_can_be_tried_out_and_its_figures_read() {
 /// The content of all files below a directory.
 fn all_bytes(dir: &std::path::Path) -> Vec<u8> {
     let entries = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
-    entries.flat_map(|path| if path.is_dir() { all_bytes(&path) } else { std::fs::read(path).unwrap() }).collect()
+    entries
+        .flat_map(
+            |path| if path.is_dir() { all_bytes(&path) } else { std::fs::read(path).unwrap() },
+        )
+        .collect()
 }
 
 fn holds(bytes: &[u8], wanted: &[u8]) -> bool {
@@ -159,10 +213,12 @@ fn secrets_lie_sealed_on_the_disk_and_nothing_starts_with_another_key() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
     let logs = dir.path().join("logs");
-    let server = Process::start_with(&data, &format!("[log]\nlevel = \"debug\"\ndirectory = {logs:?}\n"));
+    let server =
+        Process::start_with(&data, &format!("[log]\nlevel = \"debug\"\ndirectory = {logs:?}\n"));
     let (org, receiver) = (server.org("Acme"), Receiver::start().unwrap());
     let headers = json!({"Authorization": "Bearer sealed-canary-1", "X-Plain": "sealed-canary-2"});
-    let settings = json!({"url": receiver.url(), "headers": headers, "description": "found-if-you-look",
+    let settings = json!({"url": receiver.url(), "headers": headers,
+    "description": "found-if-you-look",
         "retry_schedule": [1]});
     let (path, first) = create(&org, &settings);
     let second = secret(&org.post(&format!("{path}/secret/rotate"), &json!({})).json);
@@ -194,7 +250,10 @@ fn secrets_lie_sealed_on_the_disk_and_nothing_starts_with_another_key() {
     assert_eq!(server.stop().0, Some(0));
     let bytes = all_bytes(dir.path());
     assert!(!holds(&bytes, b"sealed-canary"), "a header's value lies open");
-    assert!(holds(&bytes, b"found-if-you-look") && holds(&bytes, b"delivered"), "else this would find nothing");
+    assert!(
+        holds(&bytes, b"found-if-you-look") && holds(&bytes, b"delivered"),
+        "else this would find nothing"
+    );
     for key in [&first, &second] {
         use base64::Engine as _;
         let text = base64::engine::general_purpose::STANDARD.encode(key);
@@ -225,16 +284,24 @@ fn secrets_lie_sealed_on_the_disk_and_nothing_starts_with_another_key() {
 fn what_was_sent_to_one_origin_in_a_header_is_not_sent_to_another() {
     let dir = tempfile::tempdir().unwrap();
     let server = Process::start(&dir.path().join("data"));
-    let (org, one, other) = (server.org("Acme"), Receiver::start().unwrap(), Receiver::start().unwrap());
+    let (org, one, other) =
+        (server.org("Acme"), Receiver::start().unwrap(), Receiver::start().unwrap());
     let headers = json!({"Authorization": "Bearer canary", "X-Signature": "canary"});
     // The endpoint is seen as created, and through the short route.
-    let (path, _) = create(&org, &json!({"url": one.url(), "event_types": ["a.b"], "headers": headers}));
+    let (path, _) =
+        create(&org, &json!({"url": one.url(), "event_types": ["a.b"], "headers": headers}));
     org.push_to(&one.url());
     let short = org.get("/api/webhook/config");
-    assert_eq!(org.patch(&format!("/api/endpoints/{}", short.id()), &json!({"headers": headers})).status, 200);
+    assert_eq!(
+        org.patch(&format!("/api/endpoints/{}", short.id()), &json!({"headers": headers})).status,
+        200
+    );
     org.send("a.b", &json!(1));
     for got in &one.wait_for(2, PATIENCE)[..2] {
-        assert_eq!((got.header("authorization"), got.header("x-signature")), (Some("Bearer canary"), Some("canary")));
+        assert_eq!(
+            (got.header("authorization"), got.header("x-signature")),
+            (Some("Bearer canary"), Some("canary"))
+        );
     }
     let dropped = json!(["authorization", "x-signature"]);
     let sent_back = org.get(&path).json["headers"].clone();
@@ -249,7 +316,8 @@ fn what_was_sent_to_one_origin_in_a_header_is_not_sent_to_another() {
     for got in &other.wait_for(3, PATIENCE)[..3] {
         assert_eq!((got.header("authorization"), got.header("x-signature")), (None, None));
     }
-    let again = org.patch(&path, &json!({"url": one.url(), "headers": {"Authorization": "Bearer new"}}));
+    let again =
+        org.patch(&path, &json!({"url": one.url(), "headers": {"Authorization": "Bearer new"}}));
     assert_eq!((again.status, again.json.get("headers_dropped")), (200, None), "{again:?}");
     org.send("a.b", &json!(3));
     assert_eq!(one.wait_for(3, PATIENCE)[2].header("authorization"), Some("Bearer new"));
@@ -261,7 +329,8 @@ fn what_was_sent_to_one_origin_in_a_header_is_not_sent_to_another() {
 fn a_rest_hook_is_subscribed_pushed_to_and_unsubscribed() {
     let dir = tempfile::tempdir().unwrap();
     let server = Process::start(&dir.path().join("data"));
-    let (org, other, receiver) = (server.org("Acme"), server.org("Other"), Receiver::start().unwrap());
+    let (org, other, receiver) =
+        (server.org("Acme"), server.org("Other"), Receiver::start().unwrap());
     let made = org.post("/api/hooks", &json!({"target_url": receiver.url(), "event": "order.*"}));
     assert_eq!((made.status, &made.json["event"]), (201, &json!("order.*")), "{made:?}");
     let path = format!("/api/hooks/{}", made.json["id"].as_str().unwrap());
@@ -282,7 +351,11 @@ fn a_rest_hook_is_subscribed_pushed_to_and_unsubscribed() {
         assert_eq!((answer.status, answer.code()), (404, "not_found"), "{answer:?}");
     }
     assert_eq!((org.delete(&path).status, org.delete(&path).status), (204, 404));
-    for wrong in [json!({}), json!({"target_url": "x"}), json!({"target_url": receiver.url(), "event": "a.*.b"})] {
+    for wrong in [
+        json!({}),
+        json!({"target_url": "x"}),
+        json!({"target_url": receiver.url(), "event": "a.*.b"}),
+    ] {
         assert_eq!(org.post("/api/hooks", &wrong).status, 422, "{wrong}");
     }
     receiver.stop();
@@ -326,7 +399,8 @@ fn an_event_says_when_its_endpoint_is_left_alone() {
     let server = Process::start(&data);
     let (org, receiver) = (server.org("Acme"), Receiver::start().unwrap());
     create(&org, &json!({"url": receiver.url(), "max_in_flight": 1}));
-    let breaker = |id: &str| org.get(&format!("/api/events/{id}")).json["endpoints"][0]["breaker"].clone();
+    let breaker =
+        |id: &str| org.get(&format!("/api/events/{id}")).json["endpoints"][0]["breaker"].clone();
     let first = org.send("a.b", &json!(0)).id();
     org.inbox_until(<[_]>::is_empty);
     assert_eq!(breaker(&first), json!("closed"));
@@ -335,7 +409,8 @@ fn an_event_says_when_its_endpoint_is_left_alone() {
     until(|| (breaker(&ids[9]) == json!("open")).then_some(()));
     let event = org.get(&format!("/api/events/{}", ids[9])).json;
     assert!(event["endpoints"][0]["breaker_until"].is_string(), "{event}");
-    let (code, text) = command(&data, &["explain", &ids[9], "--key", &org.key, "--url", &server.url]);
+    let (code, text) =
+        command(&data, &["explain", &ids[9], "--key", &org.key, "--url", &server.url]);
     assert!(code == Some(0) && text.contains("circuit breaker is open until"), "{text}");
     receiver.stop();
 }

@@ -14,7 +14,8 @@ fn server(more: &str) -> (Process, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
     let base = crate::harness::settings(&data, "");
-    let server = Process::start_on(&data, &base.replace("[storage]", &format!("{more}\n[storage]")));
+    let server =
+        Process::start_on(&data, &base.replace("[storage]", &format!("{more}\n[storage]")));
     (server, dir)
 }
 
@@ -24,11 +25,17 @@ fn answers(raw: &mut Raw) -> Vec<Answer> {
     let (mut rest, mut answers) = (std::mem::take(&mut raw.read), Vec::new());
     while !rest.is_empty() {
         let text = String::from_utf8_lossy(&rest).into_owned();
-        let (head, _) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {text:?}"));
+        let (head, _) =
+            text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {text:?}"));
         let head = head.to_lowercase();
-        let status =
-            head.strip_prefix("http/1.").unwrap_or_else(|| panic!("no answer: {text:?}"))[2..5].parse().unwrap();
-        let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok()).unwrap_or(0);
+        let status = head.strip_prefix("http/1.").unwrap_or_else(|| panic!("no answer: {text:?}"))
+            [2..5]
+            .parse()
+            .unwrap();
+        let length = head
+            .lines()
+            .find_map(|line| line.strip_prefix("content-length: ")?.parse().ok())
+            .unwrap_or(0);
         let end = head.len() + 4 + length;
         let body = serde_json::from_slice(&rest[head.len() + 4..end]).unwrap_or_default();
         answers.push((status, head, body));
@@ -42,7 +49,9 @@ fn assert_are_problems(answers: &[Answer], case: &str) {
         if *status >= 400 {
             assert!(head.contains("content-type: application/problem+json"), "{case}: {head}");
             assert!(
-                body["request_id"].as_str().is_some_and(|id| head.contains(&format!("x-request-id: {id}"))),
+                body["request_id"]
+                    .as_str()
+                    .is_some_and(|id| head.contains(&format!("x-request-id: {id}"))),
                 "{case}: {head}"
             );
         }
@@ -60,7 +69,10 @@ fn what_comes_behind_a_request_is_answered_after_it_and_with_a_problem_too() {
     let key = &org.key;
     let body = r#"{"type":"a.b","payload":1}"#;
     let head = |path: &str, more: &str| {
-        format!("POST {path} HTTP/1.1\r\nHost: x\r\nX-API-Key: {key}\r\nContent-Type: application/json\r\n{more}\r\n")
+        format!(
+            "POST {path} HTTP/1.1\r\nHost: x\r\nX-API-Key: {key}\r\nContent-Type: \
+             application/json\r\n{more}\r\n"
+        )
     };
     let length = format!("Content-Length: {}\r\n", body.len());
     let chunked = "Transfer-Encoding: chunked\r\n";
@@ -70,8 +82,16 @@ fn what_comes_behind_a_request_is_answered_after_it_and_with_a_problem_too() {
     for (text, expected) in [
         // Without a length there is no body, so the following bytes are a request of their own,
         // which cannot be parsed.
-        (format!("POST {none} HTTP/1.1\r\nHost: x\r\nX-API-Key: {key}\r\n\r\n{body}"), &[404, 400][..]),
-        (format!("{live}POST {none} HTTP/1.1\r\nHost: x\r\nX-API-Key: {key}\r\n\r\n{body}{live}"), &[200, 404, 400]),
+        (
+            format!("POST {none} HTTP/1.1\r\nHost: x\r\nX-API-Key: {key}\r\n\r\n{body}"),
+            &[404, 400][..],
+        ),
+        (
+            format!(
+                "{live}POST {none} HTTP/1.1\r\nHost: x\r\nX-API-Key: {key}\r\n\r\n{body}{live}"
+            ),
+            &[200, 404, 400],
+        ),
         // After a refusal of a request that seems to have a body, nothing more is answered.
         (head("/api/events", "") + body, &[400]),
         (head("/api/nothing", "") + body + live, &[404]),
@@ -95,7 +115,10 @@ fn what_comes_behind_a_request_is_answered_after_it_and_with_a_problem_too() {
         (live.to_owned() + &"{}\r\n\r\n".repeat(3), &[200, 400]),
         (format!("{live}GET / HTTP/1.1\r\n\r\n{live}"), &[200, 400]),
         (format!("CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n{live}"), &[404]),
-        (format!("GET /health/live HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n\r\n{live}"), &[200]),
+        (
+            format!("GET /health/live HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n\r\n{live}"),
+            &[200],
+        ),
     ] {
         let mut raw = Raw::connect(&server);
         raw.say(&text);
@@ -140,7 +163,8 @@ fn a_post_that_says_nothing_of_a_body_has_none() {
     let request = |path: &str, version: &str, more: &str| {
         format!("POST {path} HTTP/{version}\r\nHost: x\r\nX-API-Key: {}\r\n{more}\r\n", org.key)
     };
-    let says_so = |body: &Value| body["detail"].as_str().is_some_and(|detail| detail.contains("no body"));
+    let says_so =
+        |body: &Value| body["detail"].as_str().is_some_and(|detail| detail.contains("no body"));
     for (version, more) in [
         ("1.0", ""),
         ("1.0", "Connection: close\r\n"),
@@ -172,7 +196,10 @@ fn an_old_post_without_a_body_may_come_in_any_pieces_and_between_others() {
     let org = server.org("Acme");
     let event = org.send("a.b", &json!(1)).id();
     let old = |path: &str, more: &str| {
-        format!("POST {path} HTTP/1.0\r\nX-API-Key: {}\r\nConnection: keep-alive\r\n{more}\r\n", org.key)
+        format!(
+            "POST {path} HTTP/1.0\r\nX-API-Key: {}\r\nConnection: keep-alive\r\n{more}\r\n",
+            org.key
+        )
     };
     let whole = old(&format!("/api/ack/{event}"), "");
     // The request may come in any pieces, and the connection stays open if the request asks for
@@ -185,15 +212,19 @@ fn an_old_post_without_a_body_may_come_in_any_pieces_and_between_others() {
         assert_eq!(raw.answer().0, 200, "cut at {cut}");
     }
     // Several requests at once, with other requests between.
-    let with_body = "GET /api/inbox HTTP/1.0\r\nConnection: keep-alive\r\nContent-Length: 2\r\nX-API-Key: ".to_owned()
-        + &org.key
-        + "\r\n\r\n{}";
+    let with_body =
+        "GET /api/inbox HTTP/1.0\r\nConnection: keep-alive\r\nContent-Length: 2\r\nX-API-Key: "
+            .to_owned()
+            + &org.key
+            + "\r\n\r\n{}";
     raw.say(&[whole.as_str(), &with_body, &whole, &whole, &with_body].concat());
     for _ in 0..5 {
         assert_eq!(raw.answer().0, 200);
     }
     // A request that announces a body is not refused for a missing body.
-    raw.say(&(old("/api/events", "Content-Type: application/json\r\nContent-Length: 2\r\n") + "{}"));
+    raw.say(
+        &(old("/api/events", "Content-Type: application/json\r\nContent-Length: 2\r\n") + "{}"),
+    );
     raw.stream.shutdown(std::net::Shutdown::Write).unwrap();
     let answers = answers(&mut raw);
     assert_eq!(statuses(&answers), [422], "{answers:?}");
@@ -204,10 +235,16 @@ fn a_refused_body_that_dribbles_on_has_one_answer() {
     let (server, _dir) = server("client_timeout_seconds = 1\nbody_timeout_seconds = 1");
     let org = server.org("Acme");
     let head = |path: &str, key: &str, more: &str| {
-        format!("POST {path} HTTP/1.1\r\nHost: x\r\nX-API-Key: {key}\r\nContent-Type: application/json\r\n{more}\r\n")
+        format!(
+            "POST {path} HTTP/1.1\r\nHost: x\r\nX-API-Key: {key}\r\nContent-Type: \
+             application/json\r\n{more}\r\n"
+        )
     };
-    let (small, large, chunked) =
-        ("Content-Length: 1000\r\n", "Content-Length: 100000000\r\n", "Transfer-Encoding: chunked\r\n");
+    let (small, large, chunked) = (
+        "Content-Length: 1000\r\n",
+        "Content-Length: 100000000\r\n",
+        "Transfer-Encoding: chunked\r\n",
+    );
     let (mut threads, mut raws) = (Vec::new(), Vec::new());
     let refused = [
         ("/api/events", "trg_live_x", small, 401),
@@ -223,11 +260,17 @@ fn a_refused_body_that_dribbles_on_has_one_answer() {
         ("/api/nothing", &org.key, large, 404),
         ("/api/nothing", &org.key, chunked, 404),
     ];
-    let mut all: Vec<_> =
-        refused.into_iter().map(|(path, key, more, status)| (head(path, key, more), more == chunked, status)).collect();
+    let mut all: Vec<_> = refused
+        .into_iter()
+        .map(|(path, key, more, status)| (head(path, key, more), more == chunked, status))
+        .collect();
     // The bytes after these heads are not HTTP either.
     all.push(("CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(), false, 404));
-    all.push(("GET /health/live HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n\r\n".to_owned(), false, 200));
+    all.push((
+        "GET /health/live HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n\r\n".to_owned(),
+        false,
+        200,
+    ));
     for (text, is_chunked, status) in all {
         let mut raw = Raw::connect(&server);
         raw.say(&text);

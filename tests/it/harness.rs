@@ -19,15 +19,17 @@ pub(crate) const PATIENCE: Duration = Duration::from_mins(3);
 /// Time limit for an expected result. In a negative control, where the result may never come, the
 /// limit is `in_a_control`.
 pub(crate) fn patience(in_a_control: Duration) -> Duration {
-    if std::env::var_os("TRIGGERD_SABOTAGE").is_some() { in_a_control } else { PATIENCE }
+    if std::env::var_os("TRIGGERD_FAILPOINTS").is_some() { in_a_control } else { PATIENCE }
 }
 
 /// Settings of a test's server, over the defaults: small files, no limits, webhooks to this
 /// machine.
 pub(crate) fn settings(data_dir: &Path, more: &str) -> String {
     format!(
-        "[server]\nlisten = \"127.0.0.1:0\"\n[storage]\ndata_dir = {:?}\nsegment_bytes = 1048576\nreserve_bytes = 0\n\
-         [egress]\nallow_networks = [\"127.0.0.0/8\"]\n[tiers.free]\nevents_per_second = 1000000\nburst = 1000000\n{more}",
+        "[server]\nlisten = \"127.0.0.1:0\"\n[storage]\ndata_dir = {:?}\nsegment_bytes = \
+         1048576\nreserve_bytes = 0\n\
+         [egress]\nallow_networks = [\"127.0.0.0/8\"]\n[tiers.free]\nevents_per_second = \
+         1000000\nburst = 1000000\n{more}",
         data_dir.display().to_string()
     )
 }
@@ -50,12 +52,18 @@ pub(crate) struct Process {
 /// The binary built by Cargo, or the binary that `TRIGGERD_TEST_BINARY` names, such as a release
 /// build.
 pub(crate) fn binary() -> PathBuf {
-    std::env::var_os("TRIGGERD_TEST_BINARY").map_or_else(|| env!("CARGO_BIN_EXE_triggerd").into(), PathBuf::from)
+    std::env::var_os("TRIGGERD_TEST_BINARY")
+        .map_or_else(|| env!("CARGO_BIN_EXE_triggerd").into(), PathBuf::from)
 }
 
 /// Runs another command on the data directory of a stopped server, with the settings beside it.
 pub(crate) fn command(data: &Path, words: &[&str]) -> (Option<i32>, String) {
-    let output = Command::new(binary()).args(words).arg("--config").arg(data.with_extension("toml")).output().unwrap();
+    let output = Command::new(binary())
+        .args(words)
+        .arg("--config")
+        .arg(data.with_extension("toml"))
+        .output()
+        .unwrap();
     let text = [output.stdout, output.stderr].concat();
     (output.status.code(), String::from_utf8(text).unwrap())
 }
@@ -77,7 +85,11 @@ impl Process {
     }
 
     /// Starts the server under the command `wrapper`, such as strace.
-    pub(crate) fn try_start(data_dir: &Path, more: &str, wrapper: &[&str]) -> Result<Self, (ExitStatus, String)> {
+    pub(crate) fn try_start(
+        data_dir: &Path,
+        more: &str,
+        wrapper: &[&str],
+    ) -> Result<Self, (ExitStatus, String)> {
         Self::spawn(data_dir, &settings(data_dir, more), wrapper).ready()
     }
 
@@ -96,7 +108,9 @@ impl Process {
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let (sender, log) = mpsc::channel();
         // The output is read to its end, so that the server never waits for the test.
-        std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| drop(sender.send(line))));
+        std::thread::spawn(move || {
+            lines.map_while(Result::ok).for_each(|line| drop(sender.send(line)));
+        });
         Self { child, url: String::new(), data_dir: data_dir.to_owned(), log }
     }
 
@@ -192,7 +206,8 @@ impl Client {
         }
         // A connection that the server may be closing is not used again, because this client would
         // notice too late.
-        let builder = reqwest::Client::builder().no_proxy().pool_idle_timeout(Duration::from_millis(500));
+        let builder =
+            reqwest::Client::builder().no_proxy().pool_idle_timeout(Duration::from_millis(500));
         let http = builder.timeout(patience(Duration::from_secs(30))).build().unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         Self { http, runtime, url: url.to_owned(), key: key.to_owned() }
@@ -268,7 +283,9 @@ impl Client {
     }
 
     pub(crate) fn new_org(&self, name: &str) -> Self {
-        let ask = |name: &str| self.post("/api/keys/generate", &json!({ "organization": name, "tier": "free" }));
+        let ask = |name: &str| {
+            self.post("/api/keys/generate", &json!({ "organization": name, "tier": "free" }))
+        };
         // Names are unique; a test that does not care about names may use a name twice.
         let mut made = ask(name);
         for number in 2.. {
@@ -286,7 +303,10 @@ impl Client {
     }
 
     pub(crate) fn send_once(&self, dedup_id: &str, payload: &Value) -> Answer {
-        self.post("/api/events", &json!({ "type": "test.event", "payload": payload, "dedup_id": dedup_id }))
+        self.post(
+            "/api/events",
+            &json!({ "type": "test.event", "payload": payload, "dedup_id": dedup_id }),
+        )
     }
 
     pub(crate) fn ack(&self, id: &str) -> Answer {
@@ -307,7 +327,8 @@ impl Client {
             let page = self.get(&path);
             assert_eq!(page.status, 200, "{page:?}");
             events.extend(page.json["data"].as_array().unwrap().iter().cloned());
-            match page.json["next_cursor"].as_str().filter(|_| page.json["has_more"] == json!(true)) {
+            match page.json["next_cursor"].as_str().filter(|_| page.json["has_more"] == json!(true))
+            {
                 Some(cursor) => path = format!("/api/inbox?limit=500&cursor={cursor}"),
                 None => return events,
             }

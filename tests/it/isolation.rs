@@ -39,7 +39,11 @@ impl Silence {
 
 /// Fifty endpoints that never answer take as many attempts as they can; then another organization's
 /// event is sent. Returns true if this event arrived within `patience`.
-fn arrives_beside_fifty_silent_endpoints(limits: &str, in_flight: usize, patience: Duration) -> bool {
+fn arrives_beside_fifty_silent_endpoints(
+    limits: &str,
+    in_flight: usize,
+    patience: Duration,
+) -> bool {
     let dir = tempfile::tempdir().unwrap();
     let config = format!("[delivery]\ntimeout_ms = 300000\n{limits}");
     let server = Process::start_with(&dir.path().join("data"), &config);
@@ -55,7 +59,11 @@ fn arrives_beside_fifty_silent_endpoints(limits: &str, in_flight: usize, patienc
     silence.waits_for(in_flight);
     other.send("a.b", &json!("quick"));
     let arrived = receiver.wait_for(1, patience).len() == 1;
-    assert_eq!(silence.connections.lock().unwrap().len(), in_flight, "and not one more of the silent ones");
+    assert_eq!(
+        silence.connections.lock().unwrap().len(),
+        in_flight,
+        "and not one more of the silent ones"
+    );
     receiver.stop();
     server.kill();
     arrived
@@ -78,7 +86,8 @@ fn events_arrive_in_order_where_that_is_asked_for_also_after_failures_and_a_kill
     let data = dir.path().join("data");
     let server = Process::start(&data);
     let (org, receiver) = (server.org("Acme"), Receiver::start().unwrap());
-    let settings = json!({"url": receiver.url(), "ordering": "strict", "retry_schedule": [1, 1, 1, 1, 1, 1]});
+    let settings =
+        json!({"url": receiver.url(), "ordering": "strict", "retry_schedule": [1, 1, 1, 1, 1, 1]});
     assert_eq!(org.post("/api/endpoints", &settings).status, 201);
     receiver.answer_next([500, 200, 200, 500]);
     let ids: Vec<String> = (0..20).map(|number| org.send("a.b", &json!(number)).id()).collect();
@@ -86,7 +95,8 @@ fn events_arrive_in_order_where_that_is_asked_for_also_after_failures_and_a_kill
     server.kill();
     let server = Process::start(&data);
     let mut arrived = until(|| {
-        let arrived: Vec<String> = receiver.received().into_iter().map(|request| request.id).collect();
+        let arrived: Vec<String> =
+            receiver.received().into_iter().map(|request| request.id).collect();
         (arrived.last() == ids.last()).then_some(arrived)
     });
     // Failed attempts were repeated, and so were attempts not settled before the kill.

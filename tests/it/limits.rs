@@ -35,21 +35,49 @@ fn set_len(path: &Path, len: u64) {
 
 /// Name of the damage, the damage, and a part of the last error.
 const HARMS: [(&str, Harm, &str); 10] = [
-    ("removed", |data| fs::remove_dir_all(data).unwrap(), "would otherwise make an empty data directory"),
-    ("renamed", |data| fs::rename(data, data.with_extension("elsewhere")).unwrap(), "Nothing is lost"),
-    ("no-journal", |data| fs::remove_dir_all(data.join("journal")).unwrap(), "no start succeeds without the journal"),
-    ("journal", |data| fs::rename(data.join("journal"), data.join("elsewhere")).unwrap(), "Nothing is lost"),
+    (
+        "removed",
+        |data| fs::remove_dir_all(data).unwrap(),
+        "would otherwise make an empty data directory",
+    ),
+    (
+        "renamed",
+        |data| fs::rename(data, data.with_extension("elsewhere")).unwrap(),
+        "Nothing is lost",
+    ),
+    (
+        "no-journal",
+        |data| fs::remove_dir_all(data.join("journal")).unwrap(),
+        "no start succeeds without the journal",
+    ),
+    (
+        "journal",
+        |data| fs::rename(data.join("journal"), data.join("elsewhere")).unwrap(),
+        "Nothing is lost",
+    ),
     (
         "replaced",
         |data| {
             fs::rename(data, data.with_extension("old")).unwrap();
-            assert!(Command::new("cp").arg("-a").arg(data.with_extension("old")).arg(data).status().unwrap().success());
+            assert!(
+                Command::new("cp")
+                    .arg("-a")
+                    .arg(data.with_extension("old"))
+                    .arg(data)
+                    .status()
+                    .unwrap()
+                    .success()
+            );
         },
         "Nothing is lost",
     ),
     ("last-cut", |data| set_len(segments(data).last().unwrap(), 0), "bytes long, but was made"),
     ("first-cut", |data| set_len(&segments(data)[0], 1_000), "1000 bytes long, but was made"),
-    ("last-gone", |data| fs::remove_file(segments(data).last().unwrap()).unwrap(), "lost but for a backup"),
+    (
+        "last-gone",
+        |data| fs::remove_file(segments(data).last().unwrap()).unwrap(),
+        "lost but for a backup",
+    ),
     ("first-gone", |data| fs::remove_file(&segments(data)[0]).unwrap(), "lost but for a backup"),
     (
         "first-replaced",
@@ -77,7 +105,9 @@ fn last_words(data: &Path, mut server: Served, org: &Client, harm: Harm) -> Stri
         );
         said.0 |= event.is_ok_and(|answer| answer.status == 503);
         let health = org.try_request(reqwest::Method::GET, "/health", &[], "");
-        said.1 |= health.is_ok_and(|answer| answer.status == 503 && answer.json["checks"]["data_dir"] == "lost");
+        said.1 |= health.is_ok_and(|answer| {
+            answer.status == 503 && answer.json["checks"]["data_dir"] == "lost"
+        });
     }
     let text = server.text();
     assert_eq!(said, (true, true), "clients and probes are told: {text}");
@@ -91,7 +121,8 @@ fn a_data_directory_that_goes_or_is_changed_is_noticed_said_and_the_end() {
     let dir = tempfile::tempdir().unwrap();
     for (name, harm, says) in HARMS {
         let data = dir.path().join(name);
-        let config = settings(&data, "").replace("segment_bytes = 1048576", "segment_bytes = 65536");
+        let config =
+            settings(&data, "").replace("segment_bytes = 1048576", "segment_bytes = 65536");
         let server = Start { config, ..Start::on(&data) }.ready();
         let org = server.admin().new_org("Acme");
         let payload = json!("x".repeat(10_000));
@@ -101,14 +132,19 @@ fn a_data_directory_that_goes_or_is_changed_is_noticed_said_and_the_end() {
         let copy = dir.path().join(format!("{name}.copy"));
         assert!(Command::new("cp").arg("-a").arg(&data).arg(&copy).status().unwrap().success());
         let reason = last_words(&data, server, &org, harm);
-        assert!(reason.contains(data.to_str().unwrap()) && reason.contains(says), "{name}: {reason}");
+        assert!(
+            reason.contains(data.to_str().unwrap()) && reason.contains(says),
+            "{name}: {reason}"
+        );
     }
 }
 
 /// Starts a server that logs this text and ends; returns its exit code and its log.
 fn refused(start: Start<'_>, says: &str) -> (Option<i32>, String) {
     let mut served = start.spawn();
-    until(|| (served.text().contains(says) || served.text().contains("triggerd is ready")).then_some(()));
+    until(|| {
+        (served.text().contains(says) || served.text().contains("triggerd is ready")).then_some(())
+    });
     assert!(!served.text().contains("triggerd is ready"), "it started");
     (served.child.wait().unwrap().code(), served.text())
 }
@@ -122,7 +158,10 @@ fn a_lock_file_that_goes_lets_no_second_server_in() {
     let second = dir.path().join("second");
     fs::remove_file(data.join("LOCK")).unwrap();
     let in_use = "is in use by another triggerd";
-    assert_eq!(refused(Start { config: settings(&data, ""), ..Start::on(&second) }, in_use).0, Some(4));
+    assert_eq!(
+        refused(Start { config: settings(&data, ""), ..Start::on(&second) }, in_use).0,
+        Some(4)
+    );
     for words in [["verify"], ["rebuild"]] {
         fs::remove_file(data.join("LOCK")).ok();
         let (code, text) = command(&second, &words);
@@ -138,14 +177,20 @@ fn a_directory_that_somebody_else_uses_is_refused_and_stays_as_it_was() {
     let dir = tempfile::tempdir().unwrap();
     let home = dir.path().join("home");
     fs::create_dir(&home).unwrap();
-    for name in [".bashrc", "Letters", "Music", "notes.txt", "photo.jpg", "thesis.pdf", "todo.txt"] {
+    for name in [".bashrc", "Letters", "Music", "notes.txt", "photo.jpg", "thesis.pdf", "todo.txt"]
+    {
         fs::write(home.join(name), "").unwrap();
     }
     let says = format!("{} is not a data directory of triggerd", home.display());
     let (serve, rebuild) = (refused(Start::on(&home), &says), command(&home, &["rebuild"]));
     for (code, text) in [serve, rebuild] {
         assert_eq!(code, Some(2), "{text}");
-        assert!(text.contains(&says) && text.contains(".bashrc, Letters, Music") && text.contains("2 more"), "{text}");
+        assert!(
+            text.contains(&says)
+                && text.contains(".bashrc, Letters, Music")
+                && text.contains("2 more"),
+            "{text}"
+        );
     }
     assert_eq!(fs::read_dir(&home).unwrap().count(), 7, "something was made in it");
     // A fresh filesystem is free to use, and logs may be beside the data.
@@ -175,10 +220,13 @@ fn the_log_has_numbers_for_figures_words_for_words_and_no_path_of_a_build() {
         until(|| server.text().contains("the delivery is a dead letter").then_some(()));
         let (code, text) = server.stop();
         assert_eq!(code, Some(0));
-        lines.extend(text.lines().map(|line| serde_json::from_str::<Map<String, Value>>(line).unwrap()));
+        lines.extend(
+            text.lines().map(|line| serde_json::from_str::<Map<String, Value>>(line).unwrap()),
+        );
         receiver.stop();
     }
-    let is_figure = |name: &str| ["_ms", "_us", "_seconds", "_bytes"].iter().any(|unit| name.ends_with(unit));
+    let is_figure =
+        |name: &str| ["_ms", "_us", "_seconds", "_bytes"].iter().any(|unit| name.ends_with(unit));
     for (name, value) in lines.iter().flatten() {
         assert!(!is_figure(name) || value.is_number(), "{name} is {value}");
         assert!(!name.starts_with("log."), "{name} is {value}");
@@ -187,8 +235,9 @@ fn the_log_has_numbers_for_figures_words_for_words_and_no_path_of_a_build() {
         assert!(!is_quoted && !text.contains("/.cargo/"), "{name} is {value}");
     }
     let says = |name: &str, value: Value| lines.iter().any(|line| line.get(name) == Some(&value));
-    let is_of_sled =
-        |line: &Map<String, Value>| line["target"].as_str().is_some_and(|target| target.starts_with("sled"));
+    let is_of_sled = |line: &Map<String, Value>| {
+        line["target"].as_str().is_some_and(|target| target.starts_with("sled"))
+    };
     assert!(lines.iter().any(is_of_sled), "libraries are heard at this level");
     assert!(says("name", json!("Acme")) && says("reason", json!("gone")));
     assert!(lines.iter().any(|line| line.contains_key("took_ms")));
@@ -200,7 +249,8 @@ struct Small(PathBuf);
 impl Small {
     fn mount(dir: &Path, inodes: u32) -> Option<Self> {
         let options = format!("size=200m,nr_inodes={inodes}");
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "none"]).arg(dir).status();
+        let mounted =
+            Command::new("mount").args(["-t", "tmpfs", "-o", &options, "none"]).arg(dir).status();
         mounted.is_ok_and(|status| status.success()).then(|| Self(dir.to_owned()))
     }
 }
@@ -224,13 +274,15 @@ fn when_inodes_run_out_events_are_refused_for_that_reason_and_the_rest_goes_on()
         return;
     };
     let data = mount.join("data");
-    let config = settings(&data, "").replace("reserve_bytes = 0", "reserve_bytes = 0\nreserve_files = 50");
+    let config =
+        settings(&data, "").replace("reserve_bytes = 0", "reserve_bytes = 0\nreserve_files = 50");
     let server = Start { config, ..Start::on(&data) }.ready();
     let org = server.admin().new_org("Acme");
     let ids: Vec<_> = (0..20).map(|n| org.send("a.b", &json!(n)).id()).collect();
     let free = org.metric("triggerd_disk_free_files");
     assert!((50.0..200.0).contains(&free), "{free}");
-    let ballast: Vec<PathBuf> = (0..).map(|n| mount.join(format!("ballast-{n}"))).take(1_000).collect();
+    let ballast: Vec<PathBuf> =
+        (0..).map(|n| mount.join(format!("ballast-{n}"))).take(1_000).collect();
     let made: Vec<_> = ballast.iter().take_while(|path| fs::write(path, "").is_ok()).collect();
     let refused = until(|| Some(org.send("a.b", &json!(1))).filter(|answer| answer.status == 507));
     assert!(refused.text.contains("inodes") && refused.code() == "disk_full", "{refused:?}");
@@ -251,17 +303,21 @@ fn when_inodes_run_out_events_are_refused_for_that_reason_and_the_rest_goes_on()
 #[test]
 fn connections_never_take_the_descriptors_that_the_journal_needs() {
     let dir = tempfile::tempdir().unwrap();
-    for (name, limits, raised) in [("soft", "ulimit -Sn 64", true), ("hard", "ulimit -n 256", false)] {
+    for (name, limits, raised) in
+        [("soft", "ulimit -Sn 64", true), ("hard", "ulimit -n 256", false)]
+    {
         let data = dir.path().join(name);
         let script = format!("{limits}; exec \"$0\" \"$@\"");
         let wrapper = ["sh", "-c", &script];
-        let config = settings(&data, "").replace("segment_bytes = 1048576", "segment_bytes = 65536");
+        let config =
+            settings(&data, "").replace("segment_bytes = 1048576", "segment_bytes = 65536");
         let server = Start { config, ..Start::on(&data) }.under(&wrapper).ready();
         let said = server.text().contains("LimitNOFILE=");
         assert_eq!(said, !raised, "{name}: {}", server.text());
         let org = server.admin().new_org("Acme");
         // More idle connections than the server accepts; the kernel keeps the others.
-        let idle: Vec<_> = (0..400).filter_map(|_| TcpStream::connect(address(&server)).ok()).collect();
+        let idle: Vec<_> =
+            (0..400).filter_map(|_| TcpStream::connect(address(&server)).ok()).collect();
         assert_eq!(idle.len(), 400);
         let payload = json!("x".repeat(40_000));
         drop(idle.into_iter().skip(100).collect::<Vec<_>>());
@@ -286,14 +342,23 @@ fn a_limit_of_descriptors_that_the_threads_do_not_fit_in_is_refused_and_named() 
     let dir = tempfile::tempdir().unwrap();
     for (limit, workers) in [(20, 1), (256, 64), (2_000, 512)] {
         let data = dir.path().join(limit.to_string());
-        let config = settings(&data, "").replace("[server]", &format!("[server]\nworkers = {workers}"));
+        let config =
+            settings(&data, "").replace("[server]", &format!("[server]\nworkers = {workers}"));
         fs::write(data.with_extension("toml"), config).unwrap();
         let script = format!("ulimit -n {limit}; exec \"$0\" serve --config \"$1\"");
-        let output =
-            Command::new("sh").arg("-c").arg(script).arg(binary()).arg(data.with_extension("toml")).output().unwrap();
+        let output = Command::new("sh")
+            .arg("-c")
+            .arg(script)
+            .arg(binary())
+            .arg(data.with_extension("toml"))
+            .output()
+            .unwrap();
         let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
         assert_eq!(output.status.code(), Some(2), "{limit}: {text}");
-        assert!(text.contains("LimitNOFILE=") && text.contains("[server] workers"), "{limit}: {text}");
+        assert!(
+            text.contains("LimitNOFILE=") && text.contains("[server] workers"),
+            "{limit}: {text}"
+        );
         assert!(!text.contains("panicked"), "{limit}: {text}");
     }
 }
@@ -329,7 +394,11 @@ fn what_is_no_http_is_a_line_a_second_at_most_and_counted() {
     assert!(lines.len() <= most, "{} lines:\n{}", lines.len(), lines.join("\n"));
     assert!(lines.iter().all(|line| !line.contains("\"ERROR\"")), "{}", lines.join("\n"));
     let told = server.lines("input arrived that is not HTTP").pop().unwrap();
-    assert!(told["count"].as_u64().unwrap() >= 1 && told["sample"].as_str().unwrap().contains("127.0.0.1"), "{told}");
+    assert!(
+        told["count"].as_u64().unwrap() >= 1
+            && told["sample"].as_str().unwrap().contains("127.0.0.1"),
+        "{told}"
+    );
 }
 
 #[test]
@@ -360,13 +429,17 @@ fn who_made_and_ended_what_is_in_the_log_by_the_ids_that_users_know() {
     let data = dir.path().join("data");
     let server = Start::on(&data).ready();
     let admin = server.admin();
-    let made = admin.post("/api/keys/generate", &json!({"organization": "Acme", "tier": "free"})).json;
-    let (org_id, key_id) = (made["organization_id"].as_str().unwrap(), made["key_id"].as_str().unwrap());
+    let made =
+        admin.post("/api/keys/generate", &json!({"organization": "Acme", "tier": "free"})).json;
+    let (org_id, key_id) =
+        (made["organization_id"].as_str().unwrap(), made["key_id"].as_str().unwrap());
     let org = admin.with_key(made["key"].as_str().unwrap());
-    let second = org.post("/api/keys/generate", &json!({"name": "two", "scopes": ["events:write"]})).json;
+    let second =
+        org.post("/api/keys/generate", &json!({"name": "two", "scopes": ["events:write"]})).json;
     let second_id = second["key_id"].as_str().unwrap();
     assert_eq!(org.delete(&format!("/api/keys/{second_id}")).status, 204);
-    let endpoint = org.post("/api/endpoints", &json!({"url": "http://127.0.0.1:9/x?token=canary"})).id();
+    let endpoint =
+        org.post("/api/endpoints", &json!({"url": "http://127.0.0.1:9/x?token=canary"})).id();
     assert_eq!(org.delete(&format!("/api/endpoints/{endpoint}")).status, 204);
     org.push_to("http://127.0.0.1:9/y");
     let event = org.send("a.b", &json!(1)).id();
@@ -405,7 +478,8 @@ fn what_failed_to_authenticate_is_told_as_it_was_read() {
     let data = dir.path().join("data");
     let server = Start::on(&data).ready();
     let org = server.admin().new_org("Acme");
-    let ended = org.post("/api/keys/generate", &json!({"name": "two", "scopes": ["events:write"]})).json;
+    let ended =
+        org.post("/api/keys/generate", &json!({"name": "two", "scopes": ["events:write"]})).json;
     let (id, key) = (ended["key_id"].as_str().unwrap(), ended["key"].as_str().unwrap());
     assert_eq!(org.delete(&format!("/api/keys/{id}")).status, 204);
     let bearer = format!("bearer\t{key}");
@@ -417,10 +491,15 @@ fn what_failed_to_authenticate_is_told_as_it_was_read() {
         ("nonsense", "Authorization", "Basic dHJpZ2dlcjpk", true, None),
     ] {
         let count = server.lines("authentication failed").len();
-        let refused = org.with_key(own).request(reqwest::Method::GET, "/api/inbox", &[(name, value)], "");
+        let refused =
+            org.with_key(own).request(reqwest::Method::GET, "/api/inbox", &[(name, value)], "");
         assert_eq!(refused.status, 401, "{name}: {value}");
         let line = until(|| server.lines("authentication failed").get(count).cloned());
-        assert_eq!((line["has_key"].as_bool(), line["key"].as_str()), (Some(has_key), told), "{name}: {value}: {line}");
+        assert_eq!(
+            (line["has_key"].as_bool(), line["key"].as_str()),
+            (Some(has_key), told),
+            "{name}: {value}: {line}"
+        );
     }
 }
 
@@ -428,11 +507,13 @@ fn what_failed_to_authenticate_is_told_as_it_was_read() {
 fn who_is_refused_because_the_server_is_busy_is_in_the_log() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
-    let more = "[intake]\nqueue_bytes = 262144\nbatch_bytes_max = 262144\nevent_bytes_max = 65536\n";
+    let more =
+        "[intake]\nqueue_bytes = 262144\nbatch_bytes_max = 262144\nevent_bytes_max = 65536\n";
     let server = Start::on(&data).config(more).ready();
     let (one, other) = (server.admin().new_org("One"), server.admin().new_org("Other"));
     let head = format!(
-        "POST /api/events/batch HTTP/1.1\r\nHost: x\r\nX-API-Key: {}\r\nContent-Type: application/json\r\nContent-Length: 262144\r\n\r\n{{",
+        "POST /api/events/batch HTTP/1.1\r\nHost: x\r\nX-API-Key: {}\r\nContent-Type: \
+         application/json\r\nContent-Length: 262144\r\n\r\n{{",
         one.key
     );
     let payload = json!("x".repeat(10_000));
@@ -454,7 +535,8 @@ fn who_is_refused_because_the_server_is_busy_is_in_the_log() {
 /// Number of the process's threads for blocking work.
 fn blocking_threads(server: &Served) -> usize {
     let tasks = fs::read_dir(format!("/proc/{}/task", server.child.id())).unwrap();
-    let name = |task: &fs::DirEntry| fs::read_to_string(task.path().join("comm")).unwrap_or_default();
+    let name =
+        |task: &fs::DirEntry| fs::read_to_string(task.path().join("comm")).unwrap_or_default();
     tasks.filter(|task| name(task.as_ref().unwrap()).starts_with("tokio-r")).count()
 }
 
@@ -466,7 +548,8 @@ fn a_large_event_is_read_where_it_holds_up_nobody() {
         (
             "structured",
             "application/cloudevents+json",
-            json!({"specversion": "1.0", "id": "1", "source": "/x", "type": "a.b", "data_base64": "AAAA".repeat(60_000)}),
+            json!({"specversion": "1.0", "id": "1", "source": "/x", "type": "a.b",
+            "data_base64": "AAAA".repeat(60_000)}),
         ),
     ] {
         let data = dir.path().join(name);
@@ -488,8 +571,8 @@ fn a_batch_costs_no_more_than_its_events_however_large_they_are() {
     let config = settings(&data, "").replace("= 1000000\nburst = 1000000", "= 1\nburst = 10000");
     let server = Start { config, ..Start::on(&data) }.ready();
     let org = server.admin().new_org("Acme");
-    let event =
-        json!({"specversion": "1.0", "id": "1", "source": "/x", "type": "a.b", "data_base64": "AAAA".repeat(87_000)});
+    let event = json!({"specversion": "1.0", "id": "1", "source": "/x", "type": "a.b",
+    "data_base64": "AAAA".repeat(87_000)});
     let batch = json!(vec![event; 23]).to_string();
     assert!(batch.len() > 30 * 262_144, "much longer than so many payloads");
     let headers = [("Content-Type", "application/cloudevents-batch+json")];
@@ -513,7 +596,8 @@ fn log_files_are_bounded() {
     for _ in 0..1_500 {
         org.get("/api/inbox");
         let files: Vec<_> = fs::read_dir(&logs).unwrap().map(|entry| entry.unwrap()).collect();
-        let bytes: u64 = files.iter().filter_map(|entry| entry.metadata().ok()).map(|facts| facts.len()).sum();
+        let bytes: u64 =
+            files.iter().filter_map(|entry| entry.metadata().ok()).map(|facts| facts.len()).sum();
         assert!(files.len() <= 4 && bytes <= 4 * 65_536, "{} files, {bytes} bytes", files.len());
     }
     assert_eq!(server.stop().0, Some(0));

@@ -1,7 +1,13 @@
 //! The integration tests: one binary, with one module for each part of the promise.
 
-#![expect(clippy::disallowed_methods, reason = "tests race, wait and read the environment where the server must not")]
-#![expect(clippy::similar_names, reason = "a receiver has received, a pushing organization is pushed to")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests race, wait and read the environment where the server must not"
+)]
+#![expect(
+    clippy::similar_names,
+    reason = "a receiver has received, a pushing organization is pushed to"
+)]
 #![expect(clippy::float_cmp, reason = "counters are whole numbers")]
 // Always true here; this tells clippy that helpers are tests too.
 #![cfg(test)]
@@ -23,8 +29,8 @@ mod framing;
 mod harness;
 mod isolation;
 mod limits;
-mod notices;
 mod npm;
+mod operational_events;
 mod operator;
 mod overload;
 mod pushing;

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 /// Errors of npm about its input.
-const MISTAKES: [&str; 6] = ["EUSAGE", "EINTEGRITY", "ERESOLVE", "EJSONPARSE", "ETARGET", "ELIFECYCLE"];
+const MISTAKES: [&str; 6] =
+    ["EUSAGE", "EINTEGRITY", "ERESOLVE", "EJSONPARSE", "ETARGET", "ELIFECYCLE"];
 
 /// Installs the program of this name in `tests/clients` with its packages. The error says why npm
 /// or its registry is out of reach.
@@ -51,7 +52,10 @@ fn the_lock_files_name_versions_and_no_registry() {
     for (lock, version) in [
         (include_str!("../clients/cloudevents/package-lock.json"), ("cloudevents", "10.0.0")),
         (include_str!("../clients/zapier/package-lock.json"), ("zapier-platform-core", "19.1.0")),
-        (include_str!("../clients/standardwebhooks/package-lock.json"), ("standardwebhooks", "1.1.1")),
+        (
+            include_str!("../clients/standardwebhooks/package-lock.json"),
+            ("standardwebhooks", "1.1.1"),
+        ),
     ] {
         assert!(lock.contains("\"integrity\": \"sha512-") && !lock.contains("\"resolved\""));
         let (name, version) = version;

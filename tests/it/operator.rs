@@ -109,7 +109,11 @@ impl Served {
 
     pub(crate) fn lines(&self, part: &str) -> Vec<Value> {
         let lines = self.text();
-        lines.lines().filter(|line| line.contains(part)).map(|line| serde_json::from_str(line).unwrap()).collect()
+        lines
+            .lines()
+            .filter(|line| line.contains(part))
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
     }
 
     pub(crate) fn url(&self) -> String {
@@ -165,7 +169,10 @@ fn run(data: &Path, words: &[&str], wrapper: &[&str]) -> (Option<i32>, String) {
         .stdin(Stdio::null())
         .output()
         .unwrap();
-    (output.status.code(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+    (
+        output.status.code(),
+        String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned(),
+    )
 }
 
 pub(crate) fn is_root() -> bool {
@@ -183,7 +190,11 @@ fn give(dir: &Path, user: u32) {
     chown(dir, Some(user), Some(user)).unwrap();
     for entry in fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
-        if path.is_dir() { give(&path, user) } else { chown(&path, Some(user), Some(user)).unwrap() }
+        if path.is_dir() {
+            give(&path, user);
+        } else {
+            chown(&path, Some(user), Some(user)).unwrap();
+        }
     }
 }
 
@@ -205,12 +216,17 @@ fn a_reload_takes_over_what_it_can_names_the_rest_and_refuses_what_is_broken() {
     let org = server.admin().new_org("Acme");
     let endpoint = json!({"url": "http://10.1.2.3/hook"});
     assert_eq!(org.post("/api/endpoints", &endpoint).code(), "egress_blocked");
-    let wider = settings(&data, "[workers]\nthreads = 3\n[delivery]\nretry_schedule_seconds = [1]\n")
-        .replace("127.0.0.0/8", "127.0.0.0/8\", \"10.0.0.0/8")
-        .replace("burst = 1000000", "burst = 7");
+    let wider =
+        settings(&data, "[workers]\nthreads = 3\n[delivery]\nretry_schedule_seconds = [1]\n")
+            .replace("127.0.0.0/8", "127.0.0.0/8\", \"10.0.0.0/8")
+            .replace("burst = 1000000", "burst = 7");
     let text = server.reload(&wider, "these changes need a restart");
     let changed = server.lines("the configuration has changed").pop().unwrap();
-    for key in ["egress.allow_networks", "tiers.free.burst (1000000 → 7)", "delivery.retry_schedule_seconds"] {
+    for key in [
+        "egress.allow_networks",
+        "tiers.free.burst (1000000 → 7)",
+        "delivery.retry_schedule_seconds",
+    ] {
         assert!(changed["changed"].as_str().unwrap().contains(key), "{key}: {changed}");
     }
     let rest = server.lines("these changes need a restart").pop().unwrap();
@@ -230,7 +246,11 @@ fn a_reload_takes_over_what_it_can_names_the_rest_and_refuses_what_is_broken() {
     server.wait_for("\"level\":\"DEBUG\"");
     let narrower = wider.replace(", \\\"10.0.0.0/8\\\"", "").replace(", \"10.0.0.0/8\"", "");
     server.reload(&narrower, "egress.allow_networks");
-    assert_eq!(org.post("/api/endpoints", &endpoint).code(), "egress_blocked", "and is forbidden again");
+    assert_eq!(
+        org.post("/api/endpoints", &endpoint).code(),
+        "egress_blocked",
+        "and is forbidden again"
+    );
     assert_eq!(server.stop().0, Some(0));
 }
 
@@ -245,14 +265,18 @@ fn a_reload_gives_nobody_back_what_they_have_used_of_their_rate() {
     assert_eq!(org.post("/api/events/batch", &json!({ "events": events })).status, 200);
     server.reload(&format!("{config}[tiers.pro]\nburst = 9\n"), "the configuration has changed");
     let left: u64 = org.send("a.b", &json!(1)).header("x-ratelimit-remaining").parse().unwrap();
-    assert!((8_999..9_500).contains(&left), "{left} of 10,000 are left after 1,001, one comes back each second");
+    assert!(
+        (8_999..9_500).contains(&left),
+        "{left} of 10,000 are left after 1,001, one comes back each second"
+    );
 }
 
 #[test]
 fn attempts_that_begin_after_a_reload_keep_to_it() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
-    let mut server = Start::on(&data).config("[delivery]\nretry_schedule_seconds = [3600]\n").ready();
+    let mut server =
+        Start::on(&data).config("[delivery]\nretry_schedule_seconds = [3600]\n").ready();
     let org = server.admin().new_org("Acme");
     let receiver = Receiver::start().unwrap();
     receiver.answer_next([500, 500, 200]);
@@ -269,7 +293,8 @@ fn attempts_that_begin_after_a_reload_keep_to_it() {
     until(|| {
         let list = org.get("/api/deliveries?state=dead").json["data"].as_array().unwrap().len();
         let retrying = org.get("/api/deliveries?state=retrying").json["data"].to_string();
-        (list > 0 || retrying.contains("allow_networks") || retrying.contains("egress")).then_some(())
+        (list > 0 || retrying.contains("allow_networks") || retrying.contains("egress"))
+            .then_some(())
     });
     receiver.stop();
 }
@@ -285,7 +310,9 @@ fn notify_socket(dir: &Path) -> (UnixDatagram, String) {
 fn told(socket: &UnixDatagram, part: &str) -> String {
     let mut buffer = [0; 4_096];
     loop {
-        let bytes = socket.recv(&mut buffer).unwrap_or_else(|error| panic!("systemd was never told {part}: {error}"));
+        let bytes = socket
+            .recv(&mut buffer)
+            .unwrap_or_else(|error| panic!("systemd was never told {part}: {error}"));
         let text = String::from_utf8_lossy(&buffer[..bytes]).into_owned();
         if text.contains(part) {
             return text;
@@ -314,7 +341,10 @@ fn systemd_hears_of_a_reload_of_one_that_is_refused_and_of_a_start_that_takes_lo
     fs::remove_dir_all(data.join("sled")).unwrap();
     let server = Start::on(&data).variable("NOTIFY_SOCKET", &path).ready();
     let extended = told(&socket, "EXTEND_TIMEOUT_USEC=");
-    assert!(extended.contains("STATUS=applying the journal to the state: ") && extended.contains('%'), "{extended}");
+    assert!(
+        extended.contains("STATUS=applying the journal to the state: ") && extended.contains('%'),
+        "{extended}"
+    );
     told(&socket, "READY=1");
     server.stop();
 }
@@ -331,7 +361,8 @@ fn lines_for_the_journal_begin_with_their_priority_and_nothing_of_a_library_is_a
     assert!(text.lines().all(|line| line.starts_with("<6>{")), "{text}");
     assert!(!text.contains("actix"), "{text}");
     drop(server);
-    let broken = Start::on(&data).config("[log]\nlevel = \"inof\"\n").variable("JOURNAL_STREAM", &stream);
+    let broken =
+        Start::on(&data).config("[log]\nlevel = \"inof\"\n").variable("JOURNAL_STREAM", &stream);
     let (code, text) = broken.ended();
     assert_eq!(code, Some(2));
     let last = text.lines().last().unwrap();
@@ -342,8 +373,12 @@ fn lines_for_the_journal_begin_with_their_priority_and_nothing_of_a_library_is_a
     let listen = format!("{}\"\nbind_seconds = 0", taken.local_addr().unwrap());
     fs::write(&config, settings(&data, "").replace("127.0.0.1:0\"", &listen)).unwrap();
     let line = format!("{} serve --config {}", env!("CARGO_BIN_EXE_triggerd"), config.display());
-    let script =
-        Command::new("script").args(["-qec", &line]).arg(&terminal).stdin(Stdio::null()).stdout(Stdio::null()).status();
+    let script = Command::new("script")
+        .args(["-qec", &line])
+        .arg(&terminal)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .status();
     if script.is_ok() {
         let text = fs::read_to_string(&terminal).unwrap();
         assert!(text.contains("INFO triggerd::") && !text.contains("{\"timestamp\""), "{text}");
@@ -360,7 +395,8 @@ fn an_address_that_is_taken_is_waited_for_and_said_once() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let listen = format!("listen = \"{}\"", taken.local_addr().unwrap());
     let on = |more: &str| {
-        let config = settings(&data, "").replace("listen = \"127.0.0.1:0\"", &format!("{listen}\n{more}"));
+        let config =
+            settings(&data, "").replace("listen = \"127.0.0.1:0\"", &format!("{listen}\n{more}"));
         Start { config, ..Start::on(&data) }
     };
     let (code, text) = on("bind_seconds = 0").ended();
@@ -398,13 +434,17 @@ fn a_lost_secrets_key_is_named_nothing_is_made_and_the_operator_can_go_on_withou
     let server = Start::on(&data).ready();
     let org = server.admin().new_org("Acme");
     let receiver = Receiver::start().unwrap();
-    let made = org.post("/api/endpoints", &json!({"url": receiver.url(), "headers": {"x-token": "canary"}}));
+    let made = org
+        .post("/api/endpoints", &json!({"url": receiver.url(), "headers": {"x-token": "canary"}}));
     let id = made.id();
     assert_eq!(server.stop().0, Some(0));
     let (key, kept) = (data.join("secrets.key"), dir.path().join("kept"));
     fs::rename(&key, &kept).unwrap();
     let (code, text) = Start::on(&data).ended();
-    assert!(code == Some(3) && text.contains("--forget-secrets") && text.contains("1 endpoints"), "{text}");
+    assert!(
+        code == Some(3) && text.contains("--forget-secrets") && text.contains("1 endpoints"),
+        "{text}"
+    );
     assert!(!key.exists(), "nothing was made in its place");
     // A wrong key is refused too, and the right key still works.
     fs::write(&key, "00".repeat(32)).unwrap();
@@ -412,20 +452,32 @@ fn a_lost_secrets_key_is_named_nothing_is_made_and_the_operator_can_go_on_withou
     assert_eq!(Start::on(&data).ended().0, Some(3));
     fs::copy(&kept, &key).unwrap();
     let server = Start::on(&data).words(&["--forget-secrets"]).ready();
-    let enabled = |server: &Served| server.client(&org.key).get(&format!("/api/endpoints/{id}")).json;
+    let enabled =
+        |server: &Served| server.client(&org.key).get(&format!("/api/endpoints/{id}")).json;
     assert_eq!(enabled(&server)["enabled"], true, "nothing was lost");
     assert_eq!(server.stop().0, Some(0));
     fs::remove_file(&key).unwrap();
     let server = Start::on(&data).words(&["--forget-secrets"]).ready();
     let told = server.lines(&id).pop().unwrap();
-    assert!(told["organization"].as_str().unwrap().starts_with("org_") && told["headers"] == 1, "{told}");
+    assert!(
+        told["organization"].as_str().unwrap().starts_with("org_") && told["headers"] == 1,
+        "{told}"
+    );
     let shown = enabled(&server);
-    assert_eq!((&shown["enabled"], &shown["disabled_reason"]), (&json!(false), &json!("secret_lost")), "{shown}");
+    assert_eq!(
+        (&shown["enabled"], &shown["disabled_reason"]),
+        (&json!(false), &json!("secret_lost")),
+        "{shown}"
+    );
     assert_eq!(shown["headers"], json!({}), "{shown}");
     // The owner sets a new secret and enables the endpoint.
     let org = server.client(&org.key);
     let event = org.send("a.b", &json!(1)).id();
-    assert_eq!(org.post(&format!("/api/endpoints/{id}/secret/rotate"), &json!({"overlap_seconds": 0})).status, 200);
+    assert_eq!(
+        org.post(&format!("/api/endpoints/{id}/secret/rotate"), &json!({"overlap_seconds": 0}))
+            .status,
+        200
+    );
     assert_eq!(org.post_text(&format!("/api/endpoints/{id}/enable"), "").status, 200);
     org.send("a.b", &json!(2));
     receiver.wait_for(1, PATIENCE);
@@ -455,7 +507,10 @@ fn a_copy_says_that_it_will_deliver_and_does_not_if_told_so() {
     let asked = receiver.received().len();
     let quiet = Start::on(&copy).words(&["--no-deliver"]).ready();
     let text = quiet.text();
-    assert!(text.contains("this server delivers nothing") && text.contains("--no-deliver"), "{text}");
+    assert!(
+        text.contains("this server delivers nothing") && text.contains("--no-deliver"),
+        "{text}"
+    );
     assert_eq!(quiet.lines("triggerd is ready")[0]["delivers"], false);
     let there = quiet.client(&org.key);
     let second = there.send("a.b", &json!(2));
@@ -468,7 +523,8 @@ fn a_copy_says_that_it_will_deliver_and_does_not_if_told_so() {
     // The directory stays a copy, however often a server looks at it or a start fails, until a
     // server has delivered from it.
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let config = settings(&copy, "").replace("127.0.0.1:0", &taken.local_addr().unwrap().to_string());
+    let config =
+        settings(&copy, "").replace("127.0.0.1:0", &taken.local_addr().unwrap().to_string());
     let config = config.replace("[storage]", "bind_seconds = 0\n[storage]");
     let (code, text) = Start { config, ..Start::on(&copy) }.ended();
     assert_eq!(code, Some(70), "{text}");
@@ -482,12 +538,18 @@ fn a_copy_says_that_it_will_deliver_and_does_not_if_told_so() {
     assert_eq!(drilled.stop().0, Some(0));
     for words in [&["--no-deliver"], &[][..]] {
         let (code, text) = Start::on(&copy).words(words).ready().stop();
-        assert!(code == Some(0) && !text.contains("is a copy"), "it delivered, and is an original now: {text}");
+        assert!(
+            code == Some(0) && !text.contains("is a copy"),
+            "it delivered, and is an original now: {text}"
+        );
     }
     let again = dir.path().join("again");
     assert!(Command::new("cp").arg("-a").arg(&data).arg(&again).status().unwrap().success());
     let loud = Start::on(&again).ready();
     let told = loud.lines("the data directory is a copy").pop().unwrap();
-    assert!(told["level"] == "WARN" && told["message"].as_str().unwrap().contains("twice"), "{told}");
+    assert!(
+        told["level"] == "WARN" && told["message"].as_str().unwrap().contains("twice"),
+        "{told}"
+    );
     receiver.stop();
 }

@@ -142,7 +142,10 @@ fn other_things_that_are_not_permitted_are_named_too() {
     let config = data.with_extension("toml");
     fs::set_permissions(&config, fs::Permissions::from_mode(0o600)).unwrap();
     let (code, text) = run(&data, &["serve"], &AS_NOBODY);
-    assert!(code == Some(5) && text.contains("data.toml") && text.contains("belongs to root"), "{text}");
+    assert!(
+        code == Some(5) && text.contains("data.toml") && text.contains("belongs to root"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -150,7 +153,11 @@ fn what_the_configuration_cannot_mean_does_not_start() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
     for (more, variable, part) in [
-        ("[workers]\nthreads = 1\n", Some(("TRIGGERD_SERVER_LISTEN", "127.0.0.1:1")), "TRIGGERD__SERVER__LISTEN"),
+        (
+            "[workers]\nthreads = 1\n",
+            Some(("TRIGGERD_SERVER_LISTEN", "127.0.0.1:1")),
+            "TRIGGERD__SERVER__LISTEN",
+        ),
         ("[log]\nlevel = \"inof\"\n", None, "did you mean info?"),
     ] {
         let mut start = Start::on(&data).config(more);
@@ -164,7 +171,11 @@ fn what_the_configuration_cannot_mean_does_not_start() {
     let (code, text) = Start { config: many, ..Start::on(&data) }.ended();
     assert!(code == Some(2) && text.contains("server.workers"), "{text}");
     let most = settings(&data, "").replace("[server]\n", "[server]\nworkers = 512\n");
-    assert_eq!(Start { config: most, ..Start::on(&data) }.ready().stop().0, Some(0), "the most that is allowed starts");
+    assert_eq!(
+        Start { config: most, ..Start::on(&data) }.ready().stop().0,
+        Some(0),
+        "the most that is allowed starts"
+    );
     fs::write(data.join("admin.token"), "x").unwrap();
     fs::set_permissions(data.join("admin.token"), fs::Permissions::from_mode(0o644)).unwrap();
     let (code, text) = Start::on(&data).ended();
@@ -172,12 +183,20 @@ fn what_the_configuration_cannot_mean_does_not_start() {
     let file = dir.path().join("file");
     fs::write(&file, "").unwrap();
     let (code, text) = Start::on(&file).ended();
-    assert!(code == Some(2) && text.contains("is not a directory") && text.contains("data_dir"), "{text}");
+    assert!(
+        code == Some(2) && text.contains("is not a directory") && text.contains("data_dir"),
+        "{text}"
+    );
     let gone = dir.path().join("gone");
     fs::write(gone.with_extension("toml"), settings(&gone, "")).unwrap();
     for words in ["verify", "rebuild"] {
         let (code, text) = run(&gone, &[words], &[]);
-        assert!(code == Some(2) && text.contains("there is no data directory") && text.contains("data_dir"), "{text}");
+        assert!(
+            code == Some(2)
+                && text.contains("there is no data directory")
+                && text.contains("data_dir"),
+            "{text}"
+        );
     }
     assert!(!gone.exists(), "nothing is made where there is nothing to look at");
 }

@@ -25,7 +25,8 @@ fn bench(dir: &Path, config: &str, arguments: &[&str]) -> Output {
 
 fn report(output: &Output) -> Value {
     let text = String::from_utf8_lossy(&output.stdout);
-    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}{}", text_of(&output.stderr)))
+    serde_json::from_str(&text)
+        .unwrap_or_else(|error| panic!("{error}: {text}{}", text_of(&output.stderr)))
 }
 
 fn text_of(bytes: &[u8]) -> String {
@@ -33,13 +34,17 @@ fn text_of(bytes: &[u8]) -> String {
 }
 
 fn number(value: &Value, pointer: &str) -> f64 {
-    value.pointer(pointer).and_then(Value::as_f64).unwrap_or_else(|| panic!("no {pointer} in {value:#}"))
+    value
+        .pointer(pointer)
+        .and_then(Value::as_f64)
+        .unwrap_or_else(|| panic!("no {pointer} in {value:#}"))
 }
 
 #[test]
 fn bench_measures_a_server_of_its_own_and_leaves_nothing_behind() {
     let dir = tempfile::tempdir().unwrap();
-    let arguments = ["--seconds", "1", "--connections", "4,8", "--payload-bytes", "512", "--deliver", "--json"];
+    let arguments =
+        ["--seconds", "1", "--connections", "4,8", "--payload-bytes", "512", "--deliver", "--json"];
     // With the default limit, events would be refused when other work occupies the disk for half a
     // second.
     let output = bench(dir.path(), "[intake]\nwait_ms_max = 60000\n", &arguments);
@@ -47,7 +52,11 @@ fn bench_measures_a_server_of_its_own_and_leaves_nothing_behind() {
     assert_eq!(output.status.code(), Some(0), "{}", text_of(&output.stderr));
     let runs = report["runs"].as_array().unwrap();
     let loads: Vec<_> = runs.iter().map(|run| run["load"]["kind"].as_str().unwrap()).collect();
-    assert_eq!(loads, ["closed", "closed", "open", "open", "closed"], "the last one with deliveries");
+    assert_eq!(
+        loads,
+        ["closed", "closed", "open", "open", "closed"],
+        "the last one with deliveries"
+    );
     let mut events = 0.0;
     for run in runs {
         let statuses = run["statuses"].as_object().unwrap();
@@ -61,14 +70,18 @@ fn bench_measures_a_server_of_its_own_and_leaves_nothing_behind() {
         assert!(percentiles.is_sorted() && number(run, "/rss_bytes") > 1e6, "{run:#}");
         if answered > 0.0 {
             assert!(percentiles[0] > 0.0 && number(run, "/cpu_us_per_event") >= 0.0, "{run:#}");
-            assert!(number(run, "/commit_group/mean") >= 1.0 && number(run, "/sync_ms/mean") > 0.0, "{run:#}");
+            assert!(
+                number(run, "/commit_group/mean") >= 1.0 && number(run, "/sync_ms/mean") > 0.0,
+                "{run:#}"
+            );
         }
         // Each connection of a closed loop posts at least once.
         let connections = number(run, "/load/connections");
         assert!(run["load"]["kind"] == "open" || answered >= connections, "{run:#}");
     }
     // Open loop: exactly the requests due, at 50 % and 80 % of the best closed loop.
-    let best = number(&runs[0], "/requests_per_second").max(number(&runs[1], "/requests_per_second"));
+    let best =
+        number(&runs[0], "/requests_per_second").max(number(&runs[1], "/requests_per_second"));
     for (run, share) in [(&runs[2], 0.5), (&runs[3], 0.8)] {
         let due = number(run, "/load/requests_per_second");
         assert!((best.floor() * share - due - 0.5).abs() <= 0.5, "{due} of {best}");
@@ -79,8 +92,11 @@ fn bench_measures_a_server_of_its_own_and_leaves_nothing_behind() {
     // The first event and the warm-up add to these events.
     assert!(number(&report, "/disk/payload_bytes") > events * 512.0);
     assert!(number(&report, "/disk/bytes_per_payload_byte") > 1.0, "payloads are on the disk");
-    assert!(number(&report, "/sync_floor/p50_ms") > 0.0 && number(&report, "/machine/cores") >= 1.0);
-    let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(
+        number(&report, "/sync_floor/p50_ms") > 0.0 && number(&report, "/machine/cores") >= 1.0
+    );
+    let left: Vec<_> =
+        std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left, ["bench.toml"]);
 }
 
@@ -90,7 +106,8 @@ fn bench_measures_a_server_that_runs_already_and_says_when_it_is_refused() {
     let server = Process::start(&dir.path().join("data"));
     let org = server.org("Acme");
     let url = server.url.as_str();
-    let arguments = ["--url", url, "--key", &org.key, "--seconds", "1", "--batch", "5", "--rate", "20"];
+    let arguments =
+        ["--url", url, "--key", &org.key, "--seconds", "1", "--batch", "5", "--rate", "20"];
     let output = bench(dir.path(), "", &arguments);
     let text = text_of(&output.stdout);
     assert_eq!(output.status.code(), Some(0), "{text}{}", text_of(&output.stderr));
@@ -105,11 +122,15 @@ fn bench_measures_a_server_that_runs_already_and_says_when_it_is_refused() {
 
 /// The failpoint for servers that are overloaded on every machine: each group has one command, and
 /// its sync takes longer than any event may wait.
-const SLOW: [&str; 2] = ["env", "TRIGGERD_SABOTAGE=syncs_slowly"];
+const SLOW: [&str; 2] = ["env", "TRIGGERD_FAILPOINTS=syncs_slowly"];
 
 /// A server with these settings and slow syncs, and an organization.
 fn slow_server(dir: &Path, intake: &str) -> (Process, Client) {
-    let server = Process::try_start(&dir.join("data"), &format!("[intake]\ngroup_commands = 1\n{intake}"), &SLOW);
+    let server = Process::try_start(
+        &dir.join("data"),
+        &format!("[intake]\ngroup_commands = 1\n{intake}"),
+        &SLOW,
+    );
     let server = server.unwrap_or_else(|(status, log)| panic!("not ready: {status}\n{log}"));
     let org = server.org("Acme");
     (server, org)
@@ -119,12 +140,16 @@ fn slow_server(dir: &Path, intake: &str) -> (Process, Client) {
 fn far_more_load_than_it_can_take_is_refused_with_retry_after_and_the_server_goes_on() {
     let dir = tempfile::tempdir().unwrap();
     let (server, org) = slow_server(dir.path(), "wait_ms_max = 5\n");
-    let mut arguments = vec!["--overload", "--rounds", "1", "--seconds", "1", "--connections", "2,96", "--json"];
+    let mut arguments =
+        vec!["--overload", "--rounds", "1", "--seconds", "1", "--connections", "2,96", "--json"];
     arguments.extend(["--url", &server.url, "--key", &org.key]);
     let output = bench(dir.path(), "", &arguments);
     let report = report(&output);
     let verdicts = report["overload"].as_array().unwrap();
-    assert_eq!(verdicts.iter().map(|it| it["multiple"].as_u64().unwrap()).collect::<Vec<_>>(), [1, 3, 10]);
+    assert_eq!(
+        verdicts.iter().map(|it| it["multiple"].as_u64().unwrap()).collect::<Vec<_>>(),
+        [1, 3, 10]
+    );
     for verdict in verdicts {
         assert_eq!(number(verdict, "/wrong"), 0.0, "nothing but 2xx and refusals: {verdict:#}");
         assert_eq!(number(verdict, "/refused_without_retry_after"), 0.0, "{verdict:#}");
@@ -144,10 +169,12 @@ fn bench_that_is_told_to_stop_takes_its_server_with_it() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_triggerd"));
     command.args(["bench", "--seconds", "60", "--connections", "2", "--dir"]).arg(dir.path());
     let mut bench = command.stderr(std::process::Stdio::piped()).spawn().unwrap();
-    let inside = || std::fs::read_dir(dir.path()).unwrap().filter_map(Result::ok).map(|entry| entry.path());
+    let inside =
+        || std::fs::read_dir(dir.path()).unwrap().filter_map(Result::ok).map(|entry| entry.path());
     // The load has begun when the server has accepted more than bench's first event.
     until(|| {
-        let log = inside().find_map(|path| std::fs::read_to_string(path.join("server.log")).ok())?;
+        let log =
+            inside().find_map(|path| std::fs::read_to_string(path.join("server.log")).ok())?;
         let ready = log.lines().find(|line| line.contains("triggerd is ready"))?;
         let line: Value = serde_json::from_str(ready).ok()?;
         let server = Client::new(&format!("http://{}", line["address"].as_str()?), "");
@@ -164,7 +191,12 @@ fn bench_that_is_told_to_stop_takes_its_server_with_it() {
 
 /// Posts on many connections until `enough` posts were refused; returns the refusals and the
 /// accepted ids.
-fn post_until_refused(url: &str, key: &str, body: &str, enough: usize) -> (Vec<Answer>, Vec<String>) {
+fn post_until_refused(
+    url: &str,
+    key: &str,
+    body: &str,
+    enough: usize,
+) -> (Vec<Answer>, Vec<String>) {
     const POSTERS: usize = 24;
     // Maximum number of posts of each connection; with slow syncs, ten seconds without a refusal.
     const POSTS_MAX: usize = 20;

@@ -41,7 +41,9 @@ impl Raw {
         let head_end = self.read_until(|read| find(read, b"\r\n\r\n").map(|at| at + 4))?;
         let head = String::from_utf8(self.read[..head_end].to_vec()).unwrap();
         let status = head[9..12].parse().unwrap();
-        let length = head.lines().find_map(|line| line.to_lowercase().strip_prefix("content-length: ")?.parse().ok());
+        let length = head
+            .lines()
+            .find_map(|line| line.to_lowercase().strip_prefix("content-length: ")?.parse().ok());
         let end = head_end + length.unwrap_or(0_usize);
         self.read_until(|read| (read.len() >= end).then_some(end))?;
         let body = serde_json::from_slice(&self.read[head_end..end]).unwrap_or_default();
@@ -101,7 +103,8 @@ pub(crate) fn memory_kib(server: &Process) -> u64 {
 pub(crate) fn sockets(server: &Process) -> usize {
     let fds = std::fs::read_dir(format!("/proc/{}/fd", server.child.id())).unwrap();
     let is_socket = |fd: &std::fs::DirEntry| {
-        std::fs::read_link(fd.path()).is_ok_and(|target| target.to_string_lossy().starts_with("socket:"))
+        std::fs::read_link(fd.path())
+            .is_ok_and(|target| target.to_string_lossy().starts_with("socket:"))
     };
     fds.filter_map(Result::ok).filter(is_socket).count()
 }

@@ -44,7 +44,8 @@ fn times_are_what_rfc_3339_says_wherever_one_is_read() {
     let org = server.org("Acme");
     let places = |time: &str| -> Vec<(&'static str, u16)> {
         let event = json!({"type": "a", "payload": 1, "occurred_at": time});
-        let cloud = json!({"specversion": "1.0", "type": "a", "source": "/s", "id": time, "time": time});
+        let cloud =
+            json!({"specversion": "1.0", "type": "a", "source": "/s", "id": time, "time": time});
         let query = time.replace('+', "%2B");
         let later = json!({"only": "missing", "since": time});
         vec![
@@ -57,11 +58,19 @@ fn times_are_what_rfc_3339_says_wherever_one_is_read() {
             ("replay", org.post("/api/replays", &later).status),
             (
                 "drop",
-                org.request(Method::DELETE, "/api/dead-letters", &[JSON], json!({"since": time}).to_string()).status,
+                org.request(
+                    Method::DELETE,
+                    "/api/dead-letters",
+                    &[JSON],
+                    json!({"since": time}).to_string(),
+                )
+                .status,
             ),
         ]
     };
-    for good in ["2026-01-31t10:00:00z", "2026-01-31T10:00:00.123456789-23:59", "9998-12-31T23:59:59.999Z"] {
+    for good in
+        ["2026-01-31t10:00:00z", "2026-01-31T10:00:00.123456789-23:59", "9998-12-31T23:59:59.999Z"]
+    {
         for (place, status) in places(good) {
             assert!((200..300).contains(&status), "{good} as {place}: {status}");
         }
@@ -82,8 +91,10 @@ fn times_are_what_rfc_3339_says_wherever_one_is_read() {
             assert!(matches!(status, 400 | 422), "{bad} as {place}: {status}");
         }
     }
-    let last =
-        org.post("/api/events", &json!({"type": "last", "payload": 1, "occurred_at": "9999-12-31T23:59:59.999Z"}));
+    let last = org.post(
+        "/api/events",
+        &json!({"type": "last", "payload": 1, "occurred_at": "9999-12-31T23:59:59.999Z"}),
+    );
     assert_eq!(last.status, 202, "{last:?}");
     let shown = org.get("/api/inbox?type=last");
     assert_eq!(shown.json["data"][0]["occurred_at"], "9999-12-31T23:59:59.999Z");
@@ -99,8 +110,11 @@ fn json_is_json_whatever_its_content_type_says_of_characters_and_with_a_byte_ord
     let event = r#"{"type":"a.b","payload":"\u00e9 é"}"#;
     for charset in ["utf-8", "utf8", "UTF8", "us-ascii", "\"utf-16\"", "iso-8859-1", ""] {
         let of = |media: &str| format!("{media}; charset={charset}");
-        let (json, cloud, clouds) =
-            (of("application/json"), of("application/cloudevents+json"), of("application/cloudevents-batch+json"));
+        let (json, cloud, clouds) = (
+            of("application/json"),
+            of("application/cloudevents+json"),
+            of("application/cloudevents-batch+json"),
+        );
         for mark in ["", MARK] {
             let body = format!("{mark}{event}");
             let sent = post(&org, "/api/events", &[("Content-Type", &json)], body);
@@ -112,11 +126,16 @@ fn json_is_json_whatever_its_content_type_says_of_characters_and_with_a_byte_ord
                 "{charset}"
             );
             let id = org.metric("triggerd_events_accepted_total");
-            let one = format!(r#"{{"specversion":"1.0","type":"a","source":"/s","id":"{id}","data":1}}"#);
-            let sent = post(&org, "/api/events", &[("Content-Type", &cloud)], format!("{mark}{one}"));
+            let one =
+                format!(r#"{{"specversion":"1.0","type":"a","source":"/s","id":"{id}","data":1}}"#);
+            let sent =
+                post(&org, "/api/events", &[("Content-Type", &cloud)], format!("{mark}{one}"));
             assert_eq!(sent.status, 202, "{charset}: {sent:?}");
             let body = format!("{mark}[{}]", one.replace("/s", "/t"));
-            assert_eq!(of_batch(&post(&org, "/api/events/batch", &[("Content-Type", &clouds)], body)), "accepted");
+            assert_eq!(
+                of_batch(&post(&org, "/api/events/batch", &[("Content-Type", &clouds)], body)),
+                "accepted"
+            );
             let binary = [
                 ("Content-Type", json.as_str()),
                 ("ce-specversion", "1.0"),
@@ -127,23 +146,38 @@ fn json_is_json_whatever_its_content_type_says_of_characters_and_with_a_byte_ord
             let sent = post(&org, "/api/events", &binary, format!("{mark}{{\"n\":1}}"));
             assert_eq!(sent.status, 202, "{charset}: {sent:?}");
             let set = json!({"url": "http://127.0.0.1:1/", "enabled": false}).to_string();
-            let set = post(&org, "/api/webhook/config", &[("Content-Type", &json)], format!("{mark}{set}"));
+            let set = post(
+                &org,
+                "/api/webhook/config",
+                &[("Content-Type", &json)],
+                format!("{mark}{set}"),
+            );
             assert!(matches!(set.status, 200 | 201), "{set:?}");
         }
     }
     assert!(!org.get("/api/events?limit=500").text.contains(MARK), "the mark is not kept");
-    for bad in [b"{\"type\":\"a\",\"payload\":\"\xe9\"}".as_slice(), b"\xff\xfe{\0}\0", "\u{feff}\u{feff}{}".as_bytes()]
-    {
-        let answer = post(&org, "/api/events", &[("Content-Type", "application/json; charset=iso-8859-1")], bad);
+    for bad in [
+        b"{\"type\":\"a\",\"payload\":\"\xe9\"}".as_slice(),
+        b"\xff\xfe{\0}\0",
+        "\u{feff}\u{feff}{}".as_bytes(),
+    ] {
+        let answer = post(
+            &org,
+            "/api/events",
+            &[("Content-Type", "application/json; charset=iso-8859-1")],
+            bad,
+        );
         assert_eq!((answer.status, answer.code()), (400, "malformed_json"), "{answer:?}");
     }
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table: one row follows the other")]
 fn null_is_the_same_as_absence_wherever_a_member_is_optional() {
     let (server, _dir) = server();
     let org = server.org("Acme");
-    let event = json!({"type": "a", "payload": null, "dedup_id": null, "labels": null, "occurred_at": null,
+    let event = json!({"type": "a", "payload": null, "dedup_id": null, "labels": null,
+    "occurred_at": null,
         "deliver_after": null, "event_type": null});
     assert_eq!(org.post("/api/events", &event).status, 202);
     let alias = json!({"type": null, "event_type": "a", "payload": 1, "labels": {"kept": "x"}});
@@ -152,38 +186,75 @@ fn null_is_the_same_as_absence_wherever_a_member_is_optional() {
     assert_eq!(org.inbox()[0]["payload"], Value::Null, "a payload can be null");
     assert_eq!(org.inbox()[1]["labels"], json!({"kept": "x"}));
     assert_eq!(of_batch(&org.post("/api/events/batch", &json!({"events": [event]}))), "accepted");
-    for (missing, pointer) in [(json!({"type": null, "payload": 1}), "/type"), (json!({"type": "a"}), "/payload")] {
+    for (missing, pointer) in
+        [(json!({"type": null, "payload": 1}), "/type"), (json!({"type": "a"}), "/payload")]
+    {
         let refused = org.post("/api/events", &missing);
-        assert_eq!((refused.status, &refused.json["errors"][0]["pointer"]), (422, &json!(pointer)), "{refused:?}");
+        assert_eq!(
+            (refused.status, &refused.json["errors"][0]["pointer"]),
+            (422, &json!(pointer)),
+            "{refused:?}"
+        );
     }
     // Names in a map belong to the producer: there, null is a value, and no label can have this
     // value.
     let label = org.post("/api/events", &json!({"type": "a", "payload": 1, "labels": {"x": null}}));
-    assert_eq!((label.status, &label.json["errors"][0]["pointer"]), (422, &json!("/labels/x")), "{label:?}");
-    let twice = org.post_text("/api/events", r#"{"type":"a","payload":1,"dedup_id":null,"dedup_id":"x"}"#);
-    assert_eq!((twice.status, &twice.json["errors"][0]["pointer"]), (422, &json!("/dedup_id")), "{twice:?}");
+    assert_eq!(
+        (label.status, &label.json["errors"][0]["pointer"]),
+        (422, &json!("/labels/x")),
+        "{label:?}"
+    );
+    let twice =
+        org.post_text("/api/events", r#"{"type":"a","payload":1,"dedup_id":null,"dedup_id":"x"}"#);
+    assert_eq!(
+        (twice.status, &twice.json["errors"][0]["pointer"]),
+        (422, &json!("/dedup_id")),
+        "{twice:?}"
+    );
     let unknown = org.post("/api/events", &json!({"type": "a", "payload": 1, "colour": null}));
-    assert_eq!((unknown.status, &unknown.json["errors"][0]["pointer"]), (422, &json!("/colour")), "{unknown:?}");
+    assert_eq!(
+        (unknown.status, &unknown.json["errors"][0]["pointer"]),
+        (422, &json!("/colour")),
+        "{unknown:?}"
+    );
 
-    let all = json!({"description": null, "event_types": null, "headers": null, "body": null, "enabled": null,
-        "retry_schedule": null, "timeout_ms": null, "max_in_flight": null, "rate_per_second": null, "ordering": null,
+    let all = json!({"description": null, "event_types": null, "headers": null, "body": null,
+    "enabled": null,
+        "retry_schedule": null, "timeout_ms": null, "max_in_flight": null, "rate_per_second": null,
+        "ordering": null,
         "metadata": null, "url": "http://127.0.0.1:1/"});
     let made = org.post("/api/endpoints", &all);
     assert_eq!(made.status, 201, "{made:?}");
     let plain = org.post("/api/endpoints", &json!({"url": "http://127.0.0.1:1/"}));
-    for member in ["description", "event_types", "headers", "body", "enabled", "ordering", "metadata", "timeout_ms"] {
+    for member in [
+        "description",
+        "event_types",
+        "headers",
+        "body",
+        "enabled",
+        "ordering",
+        "metadata",
+        "timeout_ms",
+    ] {
         assert_eq!(made.json[member], plain.json[member], "{member}");
     }
-    let set =
-        org.post("/api/webhook/config", &json!({"url": "http://127.0.0.1:1/", "event_types": null, "enabled": null}));
+    let set = org.post(
+        "/api/webhook/config",
+        &json!({"url": "http://127.0.0.1:1/", "event_types": null, "enabled": null}),
+    );
     assert_eq!((set.status, &set.json["enabled"]), (201, &json!(true)), "{set:?}");
-    let hook = org.post("/api/hooks", &json!({"target_url": null, "hookUrl": "http://127.0.0.1:1/", "event": null}));
+    let hook = org.post(
+        "/api/hooks",
+        &json!({"target_url": null, "hookUrl": "http://127.0.0.1:1/", "event": null}),
+    );
     assert_eq!(hook.status, 201, "{hook:?}");
     let path = format!("/api/endpoints/{}/secret/rotate", made.id());
     assert_eq!(org.post(&path, &json!({"overlap_seconds": null})).status, 200);
-    let replay = json!({"only": "missing", "endpoint_id": null, "since": null, "until": null, "event_types": null});
+    let replay = json!({"only": "missing", "endpoint_id": null, "since": null, "until": null,
+    "event_types": null});
     assert_eq!(org.post("/api/replays", &replay).status, 202);
-    let letters = json!({"ids": null, "endpoint_id": null, "since": "2026-01-31T10:00:00Z", "until": null});
+    let letters =
+        json!({"ids": null, "endpoint_id": null, "since": "2026-01-31T10:00:00Z", "until": null});
     assert_eq!(org.post("/api/dead-letters/replay", &letters).status, 200);
     let of_ids = json!({"ids": [], "endpoint_id": null, "since": null, "until": null});
     assert_eq!(org.post("/api/dead-letters/replay", &of_ids).status, 200);
@@ -191,7 +262,8 @@ fn null_is_the_same_as_absence_wherever_a_member_is_optional() {
     assert_eq!(none.status, 422, "nothing is chosen: {none:?}");
     let key = json!({"name": "n", "scopes": ["inbox:read"], "expires_at": null});
     assert_eq!(org.post("/api/keys/generate", &key).status, 201);
-    let new = json!({"organization": "New", "tier": null, "name": null, "scopes": null, "expires_at": null});
+    let new = json!({"organization": "New", "tier": null, "name": null, "scopes": null,
+    "expires_at": null});
     assert_eq!(server.admin().post("/api/keys/generate", &new).status, 201);
     assert_eq!(org.post("/api/keys/rotate", &json!({"grace_seconds": null})).status, 201);
 }
@@ -201,8 +273,10 @@ fn what_get_gave_can_be_sent_back_and_changes_nothing() {
     let (server, _dir) = server();
     let org = server.org("Acme");
     let settings = json!({"url": "http://127.0.0.1:1/", "description": "d", "event_types": ["a.*"],
-        "headers": {"Authorization": "Bearer 1", "X-Team": "blue"}, "body": "payload", "enabled": false,
-        "retry_schedule": [1, 2], "timeout_ms": 3, "max_in_flight": 4, "rate_per_second": 5, "ordering": "strict",
+        "headers": {"Authorization": "Bearer \
+         1", "X-Team": "blue"}, "body": "payload", "enabled": false,
+        "retry_schedule": [1, 2], "timeout_ms": 3, "max_in_flight": 4, "rate_per_second": 5,
+        "ordering": "strict",
         "metadata": {"k": "v"}});
     for made in [settings.clone(), json!({"url": "http://127.0.0.1:2/"})] {
         let path = format!("/api/endpoints/{}", org.post("/api/endpoints", &made).id());
@@ -218,21 +292,31 @@ fn what_get_gave_can_be_sent_back_and_changes_nothing() {
         let faults = refused.json["errors"].as_array().unwrap().iter();
         let mut named: Vec<_> = faults.map(|fault| fault["pointer"].as_str().unwrap()).collect();
         named.sort_unstable();
-        assert_eq!((refused.status, named), (422, vec!["/created_at", "/disabled_reason", "/id", "/updated_at"]));
+        assert_eq!(
+            (refused.status, named),
+            (422, vec!["/created_at", "/disabled_reason", "/id", "/updated_at"])
+        );
         let mut one = before.json;
         one["description"] = json!("another one");
         let patched = org.patch(&path, &one);
-        assert_eq!((patched.status, &patched.json["description"]), (200, &json!("another one")), "{patched:?}");
+        assert_eq!(
+            (patched.status, &patched.json["description"]),
+            (200, &json!("another one")),
+            "{patched:?}"
+        );
         assert_eq!(org.patch(&path, &one).status, 422, "changed since it was read");
     }
     let full = format!("/api/endpoints/{}", org.post("/api/endpoints", &settings).id());
     let before = org.get(&full).json;
-    let nulls = json!({"url": null, "description": null, "event_types": null, "headers": null, "body": null,
+    let nulls = json!({"url": null, "description": null, "event_types": null, "headers": null,
+    "body": null,
         "enabled": null, "ordering": null, "metadata": null, "disabled_reason": null, "id": null});
     assert_eq!(org.patch(&full, &nulls).json, before, "null changes nothing");
-    let reset = json!({"retry_schedule": null, "timeout_ms": null, "max_in_flight": null, "rate_per_second": null});
+    let reset = json!({"retry_schedule": null, "timeout_ms": null, "max_in_flight": null,
+    "rate_per_second": null});
     let reset = org.patch(&full, &reset).json;
-    let shown = ["retry_schedule", "timeout_ms", "max_in_flight", "rate_per_second"].map(|name| reset[name].clone());
+    let shown = ["retry_schedule", "timeout_ms", "max_in_flight", "rate_per_second"]
+        .map(|name| reset[name].clone());
     assert_eq!(shown, [const { Value::Null }; 4], "as configured, as it is shown then");
 
     org.post("/api/webhook/config", &json!({"url": "http://127.0.0.1:1/", "event_types": ["a"]}));
@@ -242,7 +326,11 @@ fn what_get_gave_can_be_sent_back_and_changes_nothing() {
     let mut changed = before.json;
     changed["timeout_ms"] = json!(7);
     let refused = org.post("/api/webhook/config", &changed);
-    assert_eq!((refused.status, &refused.json["errors"][0]["pointer"]), (422, &json!("/timeout_ms")), "{refused:?}");
+    assert_eq!(
+        (refused.status, &refused.json["errors"][0]["pointer"]),
+        (422, &json!("/timeout_ms")),
+        "{refused:?}"
+    );
 }
 
 #[test]
@@ -267,7 +355,8 @@ fn bodies_come_in_gzip_too_and_no_larger_than_without() {
     let endpoint = json!({"url": "http://127.0.0.1:1/"}).to_string();
     assert_eq!(post(&org, "/api/endpoints", &[JSON, GZIP], gzip(endpoint)).status, 201);
 
-    let payload = |bytes: usize| gzip(format!(r#"{{"type":"a","payload":"{}"}}"#, "x".repeat(bytes - 2)));
+    let payload =
+        |bytes: usize| gzip(format!(r#"{{"type":"a","payload":"{}"}}"#, "x".repeat(bytes - 2)));
     assert_eq!(post(&org, "/api/events", &[JSON, GZIP], payload(PAYLOAD_BYTES)).status, 202);
     for (path, body) in [
         ("/api/events", payload(PAYLOAD_BYTES + 1)),
@@ -280,13 +369,18 @@ fn bodies_come_in_gzip_too_and_no_larger_than_without() {
     }
     let whole = gzip(event);
     let cut = whole[..whole.len() - 1].to_vec();
-    for broken in [cut, [whole.as_slice(), b"x"].concat(), event.as_bytes().to_vec(), gzip(&whole)] {
+    for broken in [cut, [whole.as_slice(), b"x"].concat(), event.as_bytes().to_vec(), gzip(&whole)]
+    {
         let answer = post(&org, "/api/events", &[JSON, GZIP], broken);
         assert_eq!(answer.status, 400, "{answer:?}");
     }
     for coding in ["br", "deflate", "zstd", "gzip, gzip", "compress"] {
         let answer = post(&org, "/api/events", &[JSON, ("Content-Encoding", coding)], event);
-        assert_eq!((answer.status, answer.header("accept-encoding")), (415, "gzip"), "{coding}: {answer:?}");
+        assert_eq!(
+            (answer.status, answer.header("accept-encoding")),
+            (415, "gzip"),
+            "{coding}: {answer:?}"
+        );
     }
     let other = post(&org, "/api/events", &[("Content-Type", "text/plain")], event);
     assert_eq!((other.status, other.header("accept-encoding")), (415, ""), "it is not the coding");
@@ -317,20 +411,34 @@ fn one_slash_at_the_end_is_the_same_path_on_every_route() {
         };
         assert_eq!(ask(&format!("{path}/")), ask(&path), "{method} {path}");
         if method == Method::GET {
-            assert_eq!(ask(&format!("{path}/?colour=red")), ask(&format!("{path}?colour=red")), "{path}");
+            assert_eq!(
+                ask(&format!("{path}/?colour=red")),
+                ask(&format!("{path}?colour=red")),
+                "{path}"
+            );
         }
         assert_eq!(ask(&format!("{path}//")).0, 404, "{method} {path}: two are none");
         if !route.path.contains('{') {
             let escaped = ask(&format!("{path}%2F"));
-            assert!(matches!(escaped.0, 404 | 405), "{method} {path}: an escaped slash is none: {escaped:?}");
+            assert!(
+                matches!(escaped.0, 404 | 405),
+                "{method} {path}: an escaped slash is none: {escaped:?}"
+            );
         }
     }
     assert_eq!(org.ack(&format!("{event}/")).status, 200);
     let wrong = org.request(Method::PUT, "/api/events/", &[], "");
     assert_eq!((wrong.status, wrong.header("allow")), (405, "POST, GET, HEAD"));
-    assert_eq!(org.post("/api/events/", &json!({"type": "a", "payload": 1})).status, 202, "and no redirection");
+    assert_eq!(
+        org.post("/api/events/", &json!({"type": "a", "payload": 1})).status,
+        202,
+        "and no redirection"
+    );
     let metrics = org.get("/metrics").text;
-    assert!(metrics.contains("/api/events") && !metrics.contains("/api/events/\""), "the route names the series");
+    assert!(
+        metrics.contains("/api/events") && !metrics.contains("/api/events/\""),
+        "the route names the series"
+    );
 }
 
 #[test]
@@ -344,12 +452,17 @@ fn types_of_every_list_are_lists_and_patterns() {
         let page = org.get(&format!("{path}?type={filter}"));
         assert_eq!(page.status, 200, "{page:?}");
         let found = page.json["data"].as_array().unwrap().iter();
-        let mut found: Vec<_> = found.map(|event| event["type"].as_str().unwrap().to_owned()).collect();
+        let mut found: Vec<_> =
+            found.map(|event| event["type"].as_str().unwrap().to_owned()).collect();
         found.sort();
         found
     };
     for path in ["/api/inbox", "/api/events"] {
-        assert_eq!(types(path, "order.created,user.created"), ["order.created", "user.created"], "{path}");
+        assert_eq!(
+            types(path, "order.created,user.created"),
+            ["order.created", "user.created"],
+            "{path}"
+        );
         assert_eq!(types(path, "order.*,!order.test"), ["order.created", "order.paid"], "{path}");
         assert_eq!(types(path, "*.created"), ["order.created", "user.created"], "{path}");
         assert_eq!(types(path, "!*.created"), ["order.paid", "order.test"], "{path}");
@@ -372,8 +485,13 @@ fn the_commands_take_lists_of_types_too() {
     let run = |filter: &str| {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_triggerd"));
         command.args(["inbox", "--type", filter, "--config"]).arg(dir.path().join("data.toml"));
-        let output = command.args(["--url", &org.url]).env("TRIGGERD_API_KEY", &org.key).output().unwrap();
-        (output.status.code(), String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+        let output =
+            command.args(["--url", &org.url]).env("TRIGGERD_API_KEY", &org.key).output().unwrap();
+        (
+            output.status.code(),
+            String::from_utf8(output.stdout).unwrap(),
+            String::from_utf8(output.stderr).unwrap(),
+        )
     };
     let (code, shown, _) = run("order.*,!order.test");
     assert_eq!(

@@ -3,6 +3,7 @@
 use super::*;
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table: one row follows the other")]
 fn every_limit_is_reached_and_not_passed() {
     let (server, _dir) = server();
     let org = server.org("Acme");
@@ -15,11 +16,14 @@ fn every_limit_is_reached_and_not_passed() {
         (0..count).map(label).collect::<Vec<_>>().join(",")
     };
     let event = |payload: &str, dedup: &str, labels: &str| {
-        format!(r#"{{"type":"a.b","payload":{payload},"dedup_id":"{dedup}","labels":{{{labels}}}}}"#)
+        format!(
+            r#"{{"type":"a.b","payload":{payload},"dedup_id":"{dedup}","labels":{{{labels}}}}}"#
+        )
     };
     let both = |body: &str| {
         let alone = org.post_text("/api/events", body);
-        let batch = of_batch(&org.post_text("/api/events/batch", &format!("{{\"events\":[{body}]}}")));
+        let batch =
+            of_batch(&org.post_text("/api/events/batch", &format!("{{\"events\":[{body}]}}")));
         (alone.status, batch.as_str().unwrap().to_owned())
     };
     let (taken, again) = ((202, "duplicate".to_owned()), (202, "accepted".to_owned()));
@@ -35,12 +39,14 @@ fn every_limit_is_reached_and_not_passed() {
     assert_eq!(both(&event("1", "y", &labels(1, 256, &text))), refused(422));
 
     let binary = |bytes: usize, id: &str| {
-        let headers = [JSON, ("ce-specversion", "1.0"), ("ce-type", "a"), ("ce-source", "/b"), ("ce-id", id)];
+        let headers =
+            [JSON, ("ce-specversion", "1.0"), ("ce-type", "a"), ("ce-source", "/b"), ("ce-id", id)];
         post(&org, "/api/events", &headers, quoted(bytes)).status
     };
     assert_eq!([binary(PAYLOAD_BYTES, "1"), binary(PAYLOAD_BYTES + 1, "2")], [202, 413]);
     let cloud = |data: &str, id: &str| {
-        let body = format!(r#"{{"specversion":"1.0","type":"a","source":"/c","id":"{id}",{data}}}"#);
+        let body =
+            format!(r#"{{"specversion":"1.0","type":"a","source":"/c","id":"{id}",{data}}}"#);
         let alone = post(&org, "/api/events", &[CLOUD_EVENT], &body).status;
         (
             alone,
@@ -55,7 +61,8 @@ fn every_limit_is_reached_and_not_passed() {
     let encoded = |bytes: usize| {
         use base64::Engine as _;
         let data = base64::engine::general_purpose::STANDARD.encode(vec![0; bytes]);
-        let attributes: Vec<_> = (0..60).map(|n| format!("\"a{n}\":\"{}\"", escaped(1_024))).collect();
+        let attributes: Vec<_> =
+            (0..60).map(|n| format!("\"a{n}\":\"{}\"", escaped(1_024))).collect();
         format!("{},\"data_base64\":\"{data}\"", attributes.join(","))
     };
     assert_eq!(cloud(&encoded(PAYLOAD_BYTES), "3"), taken);
@@ -63,11 +70,15 @@ fn every_limit_is_reached_and_not_passed() {
 
     // A batch has limits for its events and its bytes.
     let of = |count: usize| json!({"events": vec![json!({"type": "a", "payload": 1}); count]});
-    assert_eq!(org.post("/api/events/batch", &of(1_000)).json["results"].as_array().unwrap().len(), 1_000);
+    assert_eq!(
+        org.post("/api/events/batch", &of(1_000)).json["results"].as_array().unwrap().len(),
+        1_000
+    );
     assert_eq!(org.post("/api/events/batch", &of(1_001)).status, 422);
     let whole = of(1).to_string();
     let padded = |bytes: usize| {
-        org.post_text("/api/events/batch", &format!("{}{whole}", " ".repeat(bytes - whole.len()))).status
+        org.post_text("/api/events/batch", &format!("{}{whole}", " ".repeat(bytes - whole.len())))
+            .status
     };
     assert_eq!([padded(8 << 20), padded((8 << 20) + 1)], [200, 413]);
 }
@@ -78,15 +89,22 @@ fn an_endpoint_can_have_all_that_its_limits_allow() {
     let org = server.org("Acme");
     let text = |characters: usize| "\u{1f600}".repeat(characters);
     let members = |count: usize, name: &dyn Fn(usize) -> String, value: String| -> Value {
-        (0..count).map(|n| (format!("{n:03}{}", name(n)), json!(value))).collect::<serde_json::Map<_, _>>().into()
+        (0..count)
+            .map(|n| (format!("{n:03}{}", name(n)), json!(value)))
+            .collect::<serde_json::Map<_, _>>()
+            .into()
     };
     let url = |bytes: usize| format!("http://127.0.0.1:1/{}", "x".repeat(bytes - 19));
-    let headers =
-        |count: usize, name: usize, value: usize| members(count, &|_| "x".repeat(name - 3), "v".repeat(value));
-    let metadata = |count: usize, name: usize, value: usize| members(count, &|_| text(name - 3), text(value));
-    let patterns =
-        |count: usize| -> Value { (0..count).map(|n| json!(format!("{n:03}{}.*", "x".repeat(125)))).collect() };
-    let all = json!({"url": url(2_048), "description": text(500), "headers": headers(20, 128, 1_024),
+    let headers = |count: usize, name: usize, value: usize| {
+        members(count, &|_| "x".repeat(name - 3), "v".repeat(value))
+    };
+    let metadata =
+        |count: usize, name: usize, value: usize| members(count, &|_| text(name - 3), text(value));
+    let patterns = |count: usize| -> Value {
+        (0..count).map(|n| json!(format!("{n:03}{}.*", "x".repeat(125)))).collect()
+    };
+    let all = json!({"url": url(2_048), "description": text(500), "headers": headers(20, 128,
+    1_024),
         "metadata": metadata(20, 500, 500), "event_types": patterns(100)});
     // The body as serde_json writes it, and with every non-ASCII character escaped.
     let made = org.post("/api/endpoints", &all);
@@ -94,8 +112,11 @@ fn an_endpoint_can_have_all_that_its_limits_allow() {
     let escaped = all.to_string().replace('\u{1f600}', "\\ud83d\\ude00");
     assert_eq!(org.post_text("/api/endpoints", &escaped).status, 201);
     assert_eq!(
-        org.patch(&format!("/api/endpoints/{}", made.id()), &org.get(&format!("/api/endpoints/{}", made.id())).json)
-            .status,
+        org.patch(
+            &format!("/api/endpoints/{}", made.id()),
+            &org.get(&format!("/api/endpoints/{}", made.id())).json
+        )
+        .status,
         200
     );
     for (pointer, member) in [
@@ -115,8 +136,9 @@ fn an_endpoint_can_have_all_that_its_limits_allow() {
         let named = refused.json["errors"][0]["pointer"].as_str().unwrap_or_default();
         assert!(refused.status == 422 && named.starts_with(pointer), "{pointer}: {refused:?}");
     }
-    let replay =
-        |count: usize| org.post("/api/replays", &json!({"only": "missing", "event_types": patterns(count)})).status;
+    let replay = |count: usize| {
+        org.post("/api/replays", &json!({"only": "missing", "event_types": patterns(count)})).status
+    };
     assert_eq!([replay(100), replay(101)], [202, 422]);
     let ids = |count: usize| {
         let ids = json!({"ids": vec!["dlv_01h2xcejqtf2nbrexx3vqjhp41"; count]});
@@ -124,7 +146,8 @@ fn an_endpoint_can_have_all_that_its_limits_allow() {
     };
     assert_eq!([ids(500), ids(501)], [200, 422]);
     let key = |characters: usize| {
-        org.post("/api/keys/generate", &json!({"name": text(characters), "scopes": ["inbox:read"]})).status
+        org.post("/api/keys/generate", &json!({"name": text(characters), "scopes": ["inbox:read"]}))
+            .status
     };
     assert_eq!([key(200), key(201)], [201, 422]);
     let organization = |characters: usize| {
@@ -136,11 +159,14 @@ fn an_endpoint_can_have_all_that_its_limits_allow() {
 #[test]
 fn what_else_is_asked_for_has_a_bound_of_its_own() {
     let dir = tempfile::tempdir().unwrap();
-    let settings = "[tiers.pro]\nevents_per_second = 5000\nrequests_per_second = 1\nrequest_burst = 2\n";
+    let settings =
+        "[tiers.pro]\nevents_per_second = 5000\nrequests_per_second = 1\nrequest_burst = 2\n";
     let server = Process::start_with(&dir.path().join("data"), settings);
-    let made = server.admin().post("/api/keys/generate", &json!({"organization": "Pro", "tier": "pro"}));
+    let made =
+        server.admin().post("/api/keys/generate", &json!({"organization": "Pro", "tier": "pro"}));
     let org = server.admin().with_key(made.json["key"].as_str().unwrap());
-    let refused = until(|| Some(org.get("/api/events?limit=1")).filter(|answer| answer.status == 429));
+    let refused =
+        until(|| Some(org.get("/api/events?limit=1")).filter(|answer| answer.status == 429));
     assert!(refused.text.contains("request budget"), "{refused:?}");
     assert!(refused.header("ratelimit").starts_with("\"pro-requests\";r=0"), "{refused:?}");
     assert_eq!(org.send("a", &json!(1)).status, 202, "posting goes on");

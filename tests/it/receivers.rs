@@ -99,11 +99,17 @@ impl Evil {
                 until_closed(&mut stream, drip);
             }
             Self::LongestHead => {
-                say(&mut stream, format!("HTTP/1.1 200 OK\r\nX-Long: {}", "x".repeat(16_000)).as_bytes());
+                say(
+                    &mut stream,
+                    format!("HTTP/1.1 200 OK\r\nX-Long: {}", "x".repeat(16_000)).as_bytes(),
+                );
                 until_closed(&mut stream, drip);
             }
             Self::LongHead => {
-                say(&mut stream, format!("HTTP/1.1 500 X\r\nX-Long: {}", "x".repeat(LONG_HEAD_BYTES)).as_bytes());
+                say(
+                    &mut stream,
+                    format!("HTTP/1.1 500 X\r\nX-Long: {}", "x".repeat(LONG_HEAD_BYTES)).as_bytes(),
+                );
                 until_closed(&mut stream, |_| {});
             }
             Self::ManyHeaders => {
@@ -116,7 +122,9 @@ impl Evil {
             }
             Self::Garbage => say(&mut stream, b"\x16\x03SSH-2.0-\0\xff\r\n\r\n"),
             Self::Reset => set_socket_linger(&stream, Some(Duration::ZERO)).unwrap(),
-            Self::SilentTls | Self::LongTls | Self::NeverAccepts => unreachable!("has no connection by now"),
+            Self::SilentTls | Self::LongTls | Self::NeverAccepts => {
+                unreachable!("has no connection by now")
+            }
         }
     }
 }
@@ -150,7 +158,9 @@ fn until_closed(stream: &mut TcpStream, again: impl Fn(&mut TcpStream)) {
         match stream.read(&mut [0; 4096]) {
             Ok(0) => return,
             Ok(_) => {}
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => again(stream),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                again(stream);
+            }
             Err(_) => return,
         }
     }
@@ -172,7 +182,9 @@ impl Receivers {
         if evil == Evil::NeverAccepts {
             rustix::net::listen(&listener, 0).unwrap();
             let wait = Duration::from_millis(200);
-            let filling = std::iter::from_fn(|| TcpStream::connect_timeout(&place, wait).ok()).take(64).collect();
+            let filling = std::iter::from_fn(|| TcpStream::connect_timeout(&place, wait).ok())
+                .take(64)
+                .collect();
             return Self { url, full: Some((listener, filling)) };
         }
         rustix::net::listen(&listener, 1_024).unwrap();
@@ -189,7 +201,8 @@ impl Receivers {
 /// A figure of the server's memory, in KiB.
 fn memory_kib(server: &Process, figure: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", server.child.id())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix(figure)?.strip_prefix(':')).unwrap();
+    let line =
+        status.lines().find_map(|line| line.strip_prefix(figure)?.strip_prefix(':')).unwrap();
     line.trim().strip_suffix(" kB").unwrap().parse().unwrap()
 }
 
@@ -203,7 +216,11 @@ fn push(org: &Client, event_type: &str, count: usize) -> Vec<Value> {
     let (mut found, mut cursor) = (Vec::new(), String::new());
     loop {
         let page = org.get(&format!("/api/deliveries?event_id={event}&limit=500{cursor}")).json;
-        let ids = page["data"].as_array().unwrap().iter().map(|delivery| delivery["id"].as_str().unwrap().to_owned());
+        let ids = page["data"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|delivery| delivery["id"].as_str().unwrap().to_owned());
         found.extend(ids.map(|id| org.get(&format!("/api/deliveries/{id}")).json));
         match page["next_cursor"].as_str().filter(|_| page["has_more"] == json!(true)) {
             Some(next) => cursor = format!("&cursor={next}"),
@@ -229,16 +246,18 @@ fn flood(server: &Process, org: &Client, count: usize) -> (u64, Vec<Value>) {
 fn hundreds_of_hostile_receivers_cost_their_attempts_and_little_memory() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
-    let more = "[delivery]\nmax_in_flight = 1000\nmax_in_flight_per_org = 1000\nconnect_timeout_ms = 5000\n";
+    let more = "[delivery]\nmax_in_flight = 1000\nmax_in_flight_per_org = \
+        1000\nconnect_timeout_ms = 5000\n";
     let server = Process::start_with(&data, more);
     let org = server.org("Acme");
     let (mut endpoints, mut kept) = (BTreeMap::new(), Vec::new());
     for (evil, count, timeout_ms, code) in Evil::ALL {
         let receivers = Receivers::start(evil);
         for number in 0..count {
-            let types = if number == 0 { vec!["test.flood", "test.warm"] } else { vec!["test.flood"] };
-            let body =
-                json!({"url": receivers.url, "event_types": types, "retry_schedule": [], "timeout_ms": timeout_ms});
+            let types =
+                if number == 0 { vec!["test.flood", "test.warm"] } else { vec!["test.flood"] };
+            let body = json!({"url": receivers.url, "event_types": types, "retry_schedule": [],
+            "timeout_ms": timeout_ms});
             endpoints.insert(org.post("/api/endpoints", &body).id(), (evil, timeout_ms, code));
         }
         kept.extend(receivers.full);
@@ -252,7 +271,10 @@ fn hundreds_of_hostile_receivers_cost_their_attempts_and_little_memory() {
         assert_eq!(is_in_time, code != "timeout", "{evil:?}: {attempt}");
         let body_bytes = attempt["response_body"].as_str().unwrap_or_default().len();
         assert_eq!(body_bytes == 4096, evil == Evil::EndlessBody, "{evil:?}: {attempt}");
-        assert!(attempt["address"].as_str().unwrap().starts_with("127.0.0.1:"), "{evil:?}: {attempt}");
+        assert!(
+            attempt["address"].as_str().unwrap().starts_with("127.0.0.1:"),
+            "{evil:?}: {attempt}"
+        );
     }
     let taken = MOST_TAKEN.load(Ordering::Relaxed);
     assert!(taken > 0 && taken < IN_BUFFERS_MAX, "a connection took {taken} bytes");
@@ -262,12 +284,19 @@ fn hundreds_of_hostile_receivers_cost_their_attempts_and_little_memory() {
     // The test must notice a server with unbounded heads. Only a build with debug assertions has
     // this failpoint.
     if cfg!(debug_assertions) && std::env::var_os("TRIGGERD_TEST_BINARY").is_none() {
-        let sabotage = ["env", "TRIGGERD_SABOTAGE=head_unbounded"];
-        let server =
-            Process::spawn(&data, &settings(&data, more), &sabotage).ready().unwrap_or_else(|it| panic!("{it:?}"));
+        let failpoint = ["env", "TRIGGERD_FAILPOINTS=head_unbounded"];
+        let server = Process::spawn(&data, &settings(&data, more), &failpoint)
+            .ready()
+            .unwrap_or_else(|it| panic!("{it:?}"));
         let (control_kib, _) = flood(&server, &Client::new(&server.url, &org.key), endpoints.len());
-        assert!(control_kib > GROWTH_KIB_MAX, "only {control_kib} KiB, although heads are not bounded");
-        println!("{grown_kib} KiB for {} attempts; {control_kib} KiB when heads are not bounded", endpoints.len());
+        assert!(
+            control_kib > GROWTH_KIB_MAX,
+            "only {control_kib} KiB, although heads are not bounded"
+        );
+        println!(
+            "{grown_kib} KiB for {} attempts; {control_kib} KiB when heads are not bounded",
+            endpoints.len()
+        );
     }
 }
 
@@ -315,7 +344,12 @@ fn an_acceptance_whose_body_does_not_end_holds_up_no_event_behind_it() {
 fn a_server_that_could_trust_no_receiver_does_not_start() {
     let dir = tempfile::tempdir().unwrap();
     let no_store = ["env", "SSL_CERT_FILE=/dev/null", "SSL_CERT_DIR=/nonexistent"];
-    let Err((status, log)) = Process::try_start(&dir.path().join("data"), "", &no_store) else { panic!("it started") };
+    let Err((status, log)) = Process::try_start(&dir.path().join("data"), "", &no_store) else {
+        panic!("it started")
+    };
     assert_eq!(status.code(), Some(70), "{log}");
-    assert!(log.contains("webhooks cannot be sent: No CA certificates were loaded from the system"), "{log}");
+    assert!(
+        log.contains("webhooks cannot be sent: No CA certificates were loaded from the system"),
+        "{log}"
+    );
 }

@@ -17,7 +17,10 @@ fn endpoint(org: &Client, settings: &Value) -> String {
 }
 
 fn set_enabled(org: &Client, endpoint: &str, enabled: bool) {
-    assert_eq!(org.patch(&format!("/api/endpoints/{endpoint}"), &json!({ "enabled": enabled })).status, 200);
+    assert_eq!(
+        org.patch(&format!("/api/endpoints/{endpoint}"), &json!({ "enabled": enabled })).status,
+        200
+    );
 }
 
 fn start(org: &Client, request: &Value) -> String {
@@ -40,7 +43,11 @@ fn over(org: &Client, replay: &str) -> Value {
 /// Runs a replay to its end; returns the numbers of examined and queued events.
 fn counts(org: &Client, request: &Value) -> (u64, u64) {
     let replay = over(org, &start(org, request));
-    assert_eq!((&replay["state"], &replay["progress"]), (&json!("finished"), &json!(1.0)), "{replay}");
+    assert_eq!(
+        (&replay["state"], &replay["progress"]),
+        (&json!("finished"), &json!(1.0)),
+        "{replay}"
+    );
     assert!(replay["finished_at"].is_string() && replay["waits_for"].is_null(), "{replay}");
     (replay["examined"].as_u64().unwrap(), replay["queued"].as_u64().unwrap())
 }
@@ -52,7 +59,11 @@ fn queued(org: &Client, request: &Value) -> u64 {
 /// The posted events in the inbox, without operational events about dead letters.
 fn posted_in_inbox(org: &Client) -> Vec<String> {
     let is_posted = |event: &Value| !event["type"].as_str().unwrap().starts_with("triggerd.");
-    org.inbox().iter().filter(|event| is_posted(event)).map(|event| event["id"].as_str().unwrap().to_owned()).collect()
+    org.inbox()
+        .iter()
+        .filter(|event| is_posted(event))
+        .map(|event| event["id"].as_str().unwrap().to_owned())
+        .collect()
 }
 
 fn waiting(org: &Client, endpoint: &str) -> Value {
@@ -61,7 +72,8 @@ fn waiting(org: &Client, endpoint: &str) -> Value {
 
 /// Waits for `count` events; returns their ids in the order of arrival.
 fn came(receiver: &Receiver, count: usize) -> Vec<String> {
-    let came: Vec<_> = receiver.wait_for(count, PATIENCE).into_iter().map(|request| request.id).collect();
+    let came: Vec<_> =
+        receiver.wait_for(count, PATIENCE).into_iter().map(|request| request.id).collect();
     assert_eq!(came.len(), count, "{came:?}");
     came
 }
@@ -89,7 +101,8 @@ fn sorted(mut ids: Vec<String>) -> Vec<String> {
 fn dead_letters_what_is_missing_or_everything_is_delivered_again() {
     let dir = tempfile::tempdir().unwrap();
     let server = Process::start(&dir.path().join("data"));
-    let (org, first, second) = (server.org("Acme"), Receiver::start().unwrap(), Receiver::start().unwrap());
+    let (org, first, second) =
+        (server.org("Acme"), Receiver::start().unwrap(), Receiver::start().unwrap());
     let to = endpoint(&org, &json!({"url": first.url(), "retry_schedule": [], "max_in_flight": 1}));
     first.answer_next([500, 200, 500, 200, 200]);
     let events = send(&org, &["order.paid", "order.paid", "user", "user", "order.item.added"]);
@@ -105,8 +118,12 @@ fn dead_letters_what_is_missing_or_everything_is_delivered_again() {
     assert_eq!(came(&first, 7)[6..], dead[..1]);
     let deliveries = org.get(&format!("/api/deliveries?event_id={}", dead[0])).json["data"].clone();
     let path = format!("/api/deliveries/{}", deliveries[0]["id"].as_str().unwrap());
-    let attempts = until(|| Some(org.get(&path).json["attempts"].clone()).filter(|it| it[1].is_object()));
-    assert_eq!((&attempts[0]["trigger"], &attempts[1]["trigger"]), (&json!("replay"), &json!("schedule")));
+    let attempts =
+        until(|| Some(org.get(&path).json["attempts"].clone()).filter(|it| it[1].is_object()));
+    assert_eq!(
+        (&attempts[0]["trigger"], &attempts[1]["trigger"]),
+        (&json!("replay"), &json!("schedule"))
+    );
     until(|| (waiting(&org, &to) == 0 && posted_in_inbox(&org).is_empty()).then_some(()));
     assert_eq!(counts(&org, &json!({"only": "failed"})), (0, 0));
 
@@ -121,17 +138,26 @@ fn dead_letters_what_is_missing_or_everything_is_delivered_again() {
 
     let (since, until_) = (received_at(&org, &events[1]), received_at(&org, &events[3]));
     let between = json!({"only": "all", "since": since, "until": until_});
-    assert_eq!(queued(&org, &between), 3, "of two events, one is not wanted by the second endpoint");
+    assert_eq!(
+        queued(&org, &between),
+        3,
+        "of two events, one is not wanted by the second endpoint"
+    );
     assert_eq!(sorted(came(&first, 9)[7..].to_vec()), events[1..3]);
     assert_eq!(came(&second, 4)[3..], events[1..2]);
     until(|| (waiting(&org, &to) == 0).then_some(()));
-    assert_eq!(queued(&org, &json!({"only": "all", "endpoint_id": to})), 5, "what the server told is not among them");
+    assert_eq!(
+        queued(&org, &json!({"only": "all", "endpoint_id": to})),
+        5,
+        "what the server told is not among them"
+    );
     assert_eq!(sorted(came(&first, 14)[9..].to_vec()), events);
     first.stop();
     second.stop();
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table: one row follows the other")]
 fn a_replay_is_its_organizations_alone_and_everything_wrong_with_one_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let server = Process::start(&dir.path().join("data"));
@@ -142,19 +168,32 @@ fn a_replay_is_its_organizations_alone_and_everything_wrong_with_one_is_named() 
     let fixed = [("X-Request-Id", "same"), ("Content-Type", "application/json")];
     let absent = "rpl_01h2xcejqtf2nbrexx3vqjhp41";
     for method in [Method::GET, Method::DELETE] {
-        let ask = |id: &str| other.request(method.clone(), &format!("/api/replays/{id}"), &fixed, "");
+        let ask =
+            |id: &str| other.request(method.clone(), &format!("/api/replays/{id}"), &fixed, "");
         let (foreign, absent) = (ask(&replay), ask(absent));
-        assert_eq!((foreign.status, foreign.code(), &foreign.text), (404, "not_found", &absent.text));
+        assert_eq!(
+            (foreign.status, foreign.code(), &foreign.text),
+            (404, "not_found", &absent.text)
+        );
     }
     let ask = |to: &str| {
-        other.request(Method::POST, "/api/replays", &fixed, json!({"only": "all", "endpoint_id": to}).to_string())
+        other.request(
+            Method::POST,
+            "/api/replays",
+            &fixed,
+            json!({"only": "all", "endpoint_id": to}).to_string(),
+        )
     };
     let (foreign, nowhere) = (ask(&to), ask("ep_01h2xcejqtf2nbrexx3vqjhp41"));
-    assert_eq!((foreign.status, foreign.code(), &foreign.text), (422, "validation_failed", &nowhere.text));
+    assert_eq!(
+        (foreign.status, foreign.code(), &foreign.text),
+        (422, "validation_failed", &nowhere.text)
+    );
     assert_eq!(other.get("/api/replays").json["data"], json!([]));
     assert_eq!(show(&org, &replay)["state"], "running");
 
-    let reader = org.post("/api/keys/generate", &json!({"name": "r", "scopes": ["deliveries:read"]}));
+    let reader =
+        org.post("/api/keys/generate", &json!({"name": "r", "scopes": ["deliveries:read"]}));
     let reader = org.with_key(reader.json["key"].as_str().unwrap());
     assert_eq!(reader.get("/api/replays").json["data"][0]["id"], json!(replay));
     assert_eq!(reader.post("/api/replays", &json!({"only": "all"})).status, 403);
@@ -162,11 +201,16 @@ fn a_replay_is_its_organizations_alone_and_everything_wrong_with_one_is_named() 
 
     for (body, pointers) in [
         (
-            json!({"only": "lost", "endpoint_id": "x", "since": 1, "until": "y", "event_types": ["a.*.b"], "colour": 1}),
+            json!({"only": "lost", "endpoint_id": "x", "since": 1, "until": "y",
+            "event_types": ["a.*.b"], "colour": 1}),
             vec!["/only", "/endpoint_id", "/since", "/until", "/event_types/0", "/colour"],
         ),
         (json!({}), vec!["/only"]),
-        (json!({"only": "all", "since": "2026-01-02T00:00:00Z", "until": "2026-01-01T00:00:00Z"}), vec!["/until"]),
+        (
+            json!({"only": "all", "since": "2026-01-02T00:00:00Z",
+            "until": "2026-01-01T00:00:00Z"}),
+            vec!["/until"],
+        ),
     ] {
         let wrong = org.post("/api/replays", &body);
         let faults = wrong.json["errors"].as_array().unwrap().iter();
@@ -181,14 +225,19 @@ fn a_replay_is_its_organizations_alone_and_everything_wrong_with_one_is_named() 
     assert_eq!((more.status, more.code()), (422, "limit_reached"));
     let page = |path: &str| org.get(path).json;
     let first = page("/api/replays?limit=9");
-    let rest = page(&format!("/api/replays?limit=1&cursor={}", first["next_cursor"].as_str().unwrap()));
+    let rest =
+        page(&format!("/api/replays?limit=1&cursor={}", first["next_cursor"].as_str().unwrap()));
     let whole = page("/api/replays?limit=10");
     assert_eq!(
         (&first["has_more"], &rest["has_more"], &whole["has_more"]),
         (&json!(true), &json!(false), &json!(false))
     );
     let ids = |pages: &[&Value]| -> Vec<_> {
-        pages.iter().flat_map(|page| page["data"].as_array().unwrap()).map(|it| it["id"].clone()).collect()
+        pages
+            .iter()
+            .flat_map(|page| page["data"].as_array().unwrap())
+            .map(|it| it["id"].clone())
+            .collect()
     };
     assert_eq!((ids(&[&first, &rest]), ids(&[&whole]).len()), (ids(&[&whole]), 10));
     assert_eq!(
@@ -211,17 +260,29 @@ fn a_replay_waits_for_its_endpoint_through_a_kill_and_ends_with_it_or_when_it_is
     let (waits, canceled, orphaned) = (missing(&off), missing(&off), missing(&gone));
     for replay in [&waits, &canceled, &orphaned] {
         let shown = show(&org, replay);
-        assert_eq!((&shown["state"], &shown["waits_for"]), (&json!("running"), &json!("endpoint_disabled")), "{shown}");
+        assert_eq!(
+            (&shown["state"], &shown["waits_for"]),
+            (&json!("running"), &json!("endpoint_disabled")),
+            "{shown}"
+        );
         assert_eq!((&shown["queued"], &shown["only"]), (&json!(0), &json!("missing")), "{shown}");
     }
     for _again in 0..2 {
         let shown = org.delete(&format!("/api/replays/{canceled}"));
         assert_eq!((shown.status, &shown.json["state"]), (200, &json!("canceled")), "{shown:?}");
-        assert_eq!((&shown.json["reason"], &shown.json["queued"]), (&json!("requested"), &json!(0)), "{shown:?}");
+        assert_eq!(
+            (&shown.json["reason"], &shown.json["queued"]),
+            (&json!("requested"), &json!(0)),
+            "{shown:?}"
+        );
     }
     assert_eq!(org.delete(&format!("/api/endpoints/{gone}")).status, 204);
     let shown = over(&org, &orphaned);
-    assert_eq!((&shown["state"], &shown["reason"]), (&json!("canceled"), &json!("endpoint_deleted")), "{shown}");
+    assert_eq!(
+        (&shown["state"], &shown["reason"]),
+        (&json!("canceled"), &json!("endpoint_deleted")),
+        "{shown}"
+    );
 
     server.kill();
     let server = Process::start(&dir.path().join("data"));
@@ -245,7 +306,10 @@ fn a_replay_to_all_endpoints_passes_over_disabled_ones_names_them_and_ends() {
     let data = dir.path().join("data");
     let server = Process::start(&data);
     let (org, receiver) = (server.org("Acme"), Receiver::start().unwrap());
-    let off = endpoint(&org, &json!({"url": receiver.url(), "enabled": false, "event_types": ["zz.never"]}));
+    let off = endpoint(
+        &org,
+        &json!({"url": receiver.url(), "enabled": false, "event_types": ["zz.never"]}),
+    );
     receiver.answer_next([500]);
     let to = endpoint(&org, &json!({"url": receiver.url(), "retry_schedule": []}));
     send(&org, &["a"]);
@@ -253,21 +317,41 @@ fn a_replay_to_all_endpoints_passes_over_disabled_ones_names_them_and_ends() {
     // More than can run at a time.
     for only in ["failed", "missing", "all"].into_iter().cycle().take(12) {
         let started = org.post("/api/replays", &json!({ "only": only }));
-        assert_eq!((started.status, &started.json["skipped_endpoint_ids"]), (202, &json!([off])), "{started:?}");
+        assert_eq!(
+            (started.status, &started.json["skipped_endpoint_ids"]),
+            (202, &json!([off])),
+            "{started:?}"
+        );
         let ended = over(&org, &started.id());
-        assert_eq!((&ended["state"], &ended["progress"]), (&json!("finished"), &json!(1.0)), "{ended}");
-        assert_eq!((&ended["skipped_endpoint_ids"], &ended["waits_for"]), (&json!([off]), &Value::Null), "{ended}");
+        assert_eq!(
+            (&ended["state"], &ended["progress"]),
+            (&json!("finished"), &json!(1.0)),
+            "{ended}"
+        );
+        assert_eq!(
+            (&ended["skipped_endpoint_ids"], &ended["waits_for"]),
+            (&json!([off]), &Value::Null),
+            "{ended}"
+        );
     }
     until(|| (waiting(&org, &to) == 0).then_some(()));
-    let (code, said) =
-        run(&data, &["replay", "start", "--only", "all", "--type", "b", "--url", &org.url, "--key", &org.key]);
-    assert!(code == Some(0) && said.contains(&format!("skipped because disabled: {off}")), "{said}");
+    let (code, said) = run(
+        &data,
+        &["replay", "start", "--only", "all", "--type", "b", "--url", &org.url, "--key", &org.key],
+    );
+    assert!(
+        code == Some(0) && said.contains(&format!("skipped because disabled: {off}")),
+        "{said}"
+    );
 
     // A replay that is over shows what it passed over, and not what is disabled now.
     set_enabled(&org, &off, true);
     set_enabled(&org, &to, false);
     let listed = org.get("/api/replays").json["data"].clone();
-    assert!(listed.as_array().unwrap().iter().all(|it| it["skipped_endpoint_ids"] == json!([off])), "{listed}");
+    assert!(
+        listed.as_array().unwrap().iter().all(|it| it["skipped_endpoint_ids"] == json!([off])),
+        "{listed}"
+    );
     assert_eq!(counts(&org, &json!({"only": "all"})).1, 0, "the other one wants nothing of it");
     receiver.stop();
 }
@@ -280,7 +364,9 @@ fn the_command_starts_a_replay_waits_for_it_lists_it_and_cancels_it() {
     let (org, receiver) = (server.org("Acme"), Receiver::start().unwrap());
     let events = send(&org, &["a.b", "a.c", "b"]);
     let to = endpoint(&org, &json!({ "url": receiver.url() }));
-    let run = |words: &[&str]| run(&data, &[&["replay"], words, &["--url", &org.url, "--key", &org.key]].concat());
+    let run = |words: &[&str]| {
+        run(&data, &[&["replay"], words, &["--url", &org.url, "--key", &org.key]].concat())
+    };
     let missing = ["start", "--only", "missing"];
     let (code, said) = run(&[missing.as_slice(), &["--type", "a.*", "--endpoint", &to]].concat());
     assert!(code == Some(0) && said.contains("finished  3 examined, 2 queued"), "{said}");
@@ -301,7 +387,11 @@ fn the_command_starts_a_replay_waits_for_it_lists_it_and_cancels_it() {
     assert_eq!(run(&["show", "../keys"]).0, Some(2));
     assert_eq!(run(&["start", "--only", "some"]).0, Some(2));
     let watched = interrupted(&data, &org, &missing);
-    assert_eq!((watched.0, show(&org, &watched.2)["state"].as_str()), (Some(0), Some("running")), "{watched:?}");
+    assert_eq!(
+        (watched.0, show(&org, &watched.2)["state"].as_str()),
+        (Some(0), Some("running")),
+        "{watched:?}"
+    );
     assert!(watched.1.contains(&format!("triggerd replay show {}", watched.2)), "{watched:?}");
     let (code, said) = run(&[missing.as_slice(), &["--since", "yesterday"]].concat());
     assert!(code == Some(1) && said.contains("/since"), "{said}");
@@ -315,7 +405,12 @@ fn interrupted(data: &Path, org: &Client, words: &[&str]) -> (Option<i32>, Strin
     let before = known(org).len();
     let mut command = Command::new(env!("CARGO_BIN_EXE_triggerd"));
     command.arg("replay").args(words).args(["--url", &org.url, "--key", &org.key, "--config"]);
-    let child = command.arg(data.with_extension("toml")).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let child = command
+        .arg(data.with_extension("toml"))
+        .stderr(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
     let begun = until(|| Some(known(org)).filter(|known| known.len() > before));
     kill_process(Pid::from_child(&child), Signal::INT).unwrap();
     let output = child.wait_with_output().unwrap();
@@ -335,18 +430,22 @@ fn what_is_replayed_just_when_it_fails_for_the_last_time_is_attempted() {
     const ENDPOINTS: usize = 10;
     const EVENTS: u64 = 40;
     let dir = tempfile::tempdir().unwrap();
-    let more = "[delivery]\nretry_schedule_seconds = []\nbreaker_window = 0\nbreaker_failures_in_a_row = 1000\n";
-    let without_scan = ["env", "TRIGGERD_SABOTAGE=scan_off"];
+    let more = "[delivery]\nretry_schedule_seconds = []\nbreaker_window = \
+        0\nbreaker_failures_in_a_row = 1000\n";
+    let without_scan = ["env", "TRIGGERD_FAILPOINTS=scan_off"];
     let server = Process::try_start(&dir.path().join("data"), more, &without_scan).unwrap();
     let (org, receiver) = (server.org("Acme"), Receiver::start().unwrap());
     receiver.answer_next(std::iter::repeat_n(500, 1_000_000));
-    let endpoints: Vec<_> =
-        (0..ENDPOINTS).map(|_| endpoint(&org, &json!({"url": receiver.url(), "event_types": ["a"]}))).collect();
+    let endpoints: Vec<_> = (0..ENDPOINTS)
+        .map(|_| endpoint(&org, &json!({"url": receiver.url(), "event_types": ["a"]})))
+        .collect();
     for number in 0..EVENTS {
         assert_eq!(org.send("a", &json!(number)).status, 202);
     }
     let all_dead = || {
-        let dead = |id: &String| org.get(&format!("/api/endpoints/{id}/stats")).json["dead_letters"] == json!(EVENTS);
+        let dead = |id: &String| {
+            org.get(&format!("/api/endpoints/{id}/stats")).json["dead_letters"] == json!(EVENTS)
+        };
         endpoints.iter().all(dead).then_some(())
     };
     until(all_dead);

@@ -36,25 +36,40 @@ fn an_event_shows_deliveries_and_the_whole_url_only_to_keys_that_may_read_them()
     let url = format!("{}?token={SECRET}", receiver.url());
     assert_eq!(org.post("/api/endpoints", &json!({ "url": url })).status, 201);
     let path = format!("/api/events/{}", org.send("a.b", &json!(1)).id());
-    let whole = until(|| Some(org.get(&path)).filter(|shown| shown.json["status"] == json!("delivered")));
+    let whole =
+        until(|| Some(org.get(&path)).filter(|shown| shown.json["status"] == json!("delivered")));
     assert_eq!(whole.json["endpoints"][0]["url"], json!(url), "{whole:?}");
     assert!(whole.json["deliveries"][0]["id"].is_string(), "{whole:?}");
     let has = |item: &Value, names: [&str; 3]| names.map(|name| item.get(name).is_some());
-    for (more, deliveries, endpoints) in
-        [(None, false, false), (Some("deliveries:read"), true, false), (Some("endpoints:read"), false, true)]
-    {
+    for (more, deliveries, endpoints) in [
+        (None, false, false),
+        (Some("deliveries:read"), true, false),
+        (Some("endpoints:read"), false, true),
+    ] {
         let narrow = key(&org, &[&["events:read"], more.as_slice()].concat());
         let shown = narrow.get(&path);
         let item = &shown.json["endpoints"][0];
-        assert_eq!(has(&shown.json, ["deliveries", "deliveries_complete", "in_inbox"]), [deliveries, deliveries, true]);
-        assert_eq!(has(item, ["delivery", "breaker", "breaker_until"]), [deliveries, endpoints, endpoints], "{item}");
+        assert_eq!(
+            has(&shown.json, ["deliveries", "deliveries_complete", "in_inbox"]),
+            [deliveries, deliveries, true]
+        );
+        assert_eq!(
+            has(item, ["delivery", "breaker", "breaker_until"]),
+            [deliveries, endpoints, endpoints],
+            "{item}"
+        );
         assert_eq!(shown.text.contains(SECRET), endpoints, "{shown:?}");
         assert_eq!((&item["matched"], &item["reason"]), (&json!(true), &Value::Null), "{item}");
         let id = shown.id();
-        let (code, text) = command(&data, &["explain", &id, "--key", &narrow.key, "--url", &server.url]);
+        let (code, text) =
+            command(&data, &["explain", &id, "--key", &narrow.key, "--url", &server.url]);
         assert_eq!(code, Some(0), "{text}");
         assert_eq!(text.contains("accepted after 1 attempt"), deliveries, "{text}");
-        assert_eq!(text.contains("Only a key with the scope deliveries:read"), !deliveries, "{text}");
+        assert_eq!(
+            text.contains("Only a key with the scope deliveries:read"),
+            !deliveries,
+            "{text}"
+        );
     }
 }
 
@@ -76,11 +91,21 @@ fn who_may_only_write_sees_nothing_that_others_wrote() {
     for answer in &answers {
         assert_eq!((answer.status, members(answer)), (200, CHANGED.to_vec()), "{answer:?}");
     }
-    let (code, line) = command(&data, &["endpoint", "disable", &endpoint, "--key", &writer.key, "--url", &server.url]);
-    assert_eq!((code, line.trim_end()), (Some(0), format!("{endpoint}  disabled: by_owner").as_str()));
+    let (code, line) = command(
+        &data,
+        &["endpoint", "disable", &endpoint, "--key", &writer.key, "--url", &server.url],
+    );
+    assert_eq!(
+        (code, line.trim_end()),
+        (Some(0), format!("{endpoint}  disabled: by_owner").as_str())
+    );
     assert_eq!(writer.post(&format!("{path}/enable"), &json!({})).json["enabled"], json!(true));
     let rotated = writer.post(&format!("{path}/secret/rotate"), &json!({}));
-    assert_eq!(members(&rotated), ["disabled_reason", "enabled", "id", "secret", "updated_at"], "{rotated:?}");
+    assert_eq!(
+        members(&rotated),
+        ["disabled_reason", "enabled", "id", "secret", "updated_at"],
+        "{rotated:?}"
+    );
     assert_eq!(org.patch(&path, &json!({})).json["url"], json!(url), "who may read sees the whole");
     assert_eq!(org.patch(&path, &json!({"metadata": {"team": "blue"}})).status, 200);
     let set = writer.post("/api/webhook/config", &json!({ "url": receiver.url() }));
@@ -93,7 +118,11 @@ fn who_may_only_write_sees_nothing_that_others_wrote() {
     let writer = key(&org, &["deliveries:write"]);
     let retried = writer.post_text(&retry, "");
     assert_eq!((retried.status, &retried.json["id"]), (202, &json!(delivery)), "{retried:?}");
-    assert_eq!(["attempts", "endpoint_enabled"].map(|name| retried.json.get(name)), [None; 2], "{retried:?}");
+    assert_eq!(
+        ["attempts", "endpoint_enabled"].map(|name| retried.json.get(name)),
+        [None; 2],
+        "{retried:?}"
+    );
     assert!(org.post_text(&retry, "").json["attempts"].is_array());
     let replay = org.post("/api/replays", &json!({"only": "failed"})).id();
     let canceled = writer.delete(&format!("/api/replays/{replay}"));
@@ -117,7 +146,8 @@ fn a_key_in_its_grace_period_revokes_no_key_but_itself() {
     }
     let wish = json!({"name": "ends", "scopes": scopes, "expires_at": "2100-01-01T00:00:00Z"});
     let ends = org.post("/api/keys/generate", &wish);
-    let refused = org.with_key(ends.json["key"].as_str().unwrap()).delete(&format!("/api/keys/{all}"));
+    let refused =
+        org.with_key(ends.json["key"].as_str().unwrap()).delete(&format!("/api/keys/{all}"));
     assert_eq!(refused.status, 403, "{refused:?}");
     assert!(refused.text.contains("outlives"), "{refused:?}");
     assert_eq!(leaving.delete(&format!("/api/keys/{}", own_id(&leaving))).status, 204);

@@ -36,8 +36,9 @@ fn forgeries(genuine: &Value, request: &Received) -> Vec<Value> {
         body(&bytes)
     });
     let signature = request.signature.as_str();
-    let cut_signatures = (0..signature.len())
-        .map(|len| with(genuine, |case| case["headers"]["webhook-signature"] = json!(&signature[..len])));
+    let cut_signatures = (0..signature.len()).map(|len| {
+        with(genuine, |case| case["headers"]["webhook-signature"] = json!(&signature[..len]))
+    });
     let others = ["webhook-id", "webhook-timestamp"].map(|name| {
         with(genuine, |case| {
             let value = case["headers"][name].as_str().unwrap().to_owned();
@@ -76,7 +77,11 @@ fn the_specifications_own_library_trusts_what_is_sent_and_nothing_else() {
     let mut node = Command::new("node");
     node.arg("judge.js").current_dir(judge).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut node = node.spawn().unwrap();
-    node.stdin.take().unwrap().write_all(serde_json::to_string(&cases).unwrap().as_bytes()).unwrap();
+    node.stdin
+        .take()
+        .unwrap()
+        .write_all(serde_json::to_string(&cases).unwrap().as_bytes())
+        .unwrap();
     let judged = node.wait_with_output().unwrap();
     assert!(judged.status.success(), "{judged:?}");
     let trusted: Vec<bool> = serde_json::from_slice(&judged.stdout).unwrap();

@@ -27,7 +27,8 @@ impl Watch {
         let (url, key) = (format!("{}/api/tail{query}", org.url), org.key.clone());
         let (sender, items) = mpsc::channel();
         std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
                 let http = reqwest::Client::builder().no_proxy().build().unwrap();
                 let mut answer = http.get(url).header("X-API-Key", key).send().await.unwrap();
@@ -79,7 +80,8 @@ fn server() -> (Process, tempfile::TempDir) {
 
 /// Creates an endpoint with this retry schedule in seconds; returns its id.
 fn endpoint(org: &Client, receiver: &Receiver, retry_schedule: &[u32]) -> String {
-    let made = org.post("/api/endpoints", &json!({"url": receiver.url(), "retry_schedule": retry_schedule}));
+    let made = org
+        .post("/api/endpoints", &json!({"url": receiver.url(), "retry_schedule": retry_schedule}));
     assert_eq!(made.status, 201, "{made:?}");
     made.id()
 }
@@ -88,26 +90,48 @@ fn endpoint(org: &Client, receiver: &Receiver, retry_schedule: &[u32]) -> String
 fn key(org: &Client, scopes: &[&str]) -> (Client, String) {
     let made = org.post("/api/keys/generate", &json!({"name": "k", "scopes": scopes}));
     assert_eq!(made.status, 201, "{made:?}");
-    (org.with_key(made.json["key"].as_str().unwrap()), made.json["key_id"].as_str().unwrap().to_owned())
+    (
+        org.with_key(made.json["key"].as_str().unwrap()),
+        made.json["key_id"].as_str().unwrap().to_owned(),
+    )
 }
 
 #[test]
 fn events_and_attempts_are_seen_as_they_happen_by_their_organization_alone() {
     let (server, _dir) = server();
-    let (org, other, receiver) = (server.org("Acme"), server.org("Other"), Receiver::start().unwrap());
+    let (org, other, receiver) =
+        (server.org("Acme"), server.org("Other"), Receiver::start().unwrap());
     let to = endpoint(&org, &receiver, &[1]);
     let (watch, others) = (Watch::start(&org, ""), Watch::start(&other, ""));
     receiver.answer_next([500]);
     let elsewhere = other.send("other.kind", &json!("canary")).id();
-    let sent = org.post("/api/events", &json!({"type": "a.b", "payload": "canary", "dedup_id": "d"}));
-    assert_eq!(org.post("/api/events", &json!({"type": "a.b", "payload": "canary", "dedup_id": "d"})).status, 200);
+    let sent =
+        org.post("/api/events", &json!({"type": "a.b", "payload": "canary", "dedup_id": "d"}));
+    assert_eq!(
+        org.post("/api/events", &json!({"type": "a.b", "payload": "canary", "dedup_id": "d"}))
+            .status,
+        200
+    );
 
     let event = watch.expect("event");
-    assert_eq!(event, json!({"id": sent.id(), "type": "a.b", "received_at": sent.json["received_at"]}));
+    assert_eq!(
+        event,
+        json!({"id": sent.id(), "type": "a.b", "received_at": sent.json["received_at"]})
+    );
     let failed = watch.expect("attempt");
-    assert_eq!((&failed["event_id"], &failed["endpoint_id"]), (&json!(sent.id()), &json!(to)), "{failed}");
-    assert_eq!((&failed["number"], &failed["status"], &failed["state"]), (&json!(1), &json!(500), &json!("retrying")));
-    assert_eq!((&failed["error"]["code"], &failed["event_type"]), (&json!("http_status"), &json!("a.b")));
+    assert_eq!(
+        (&failed["event_id"], &failed["endpoint_id"]),
+        (&json!(sent.id()), &json!(to)),
+        "{failed}"
+    );
+    assert_eq!(
+        (&failed["number"], &failed["status"], &failed["state"]),
+        (&json!(1), &json!(500), &json!("retrying"))
+    );
+    assert_eq!(
+        (&failed["error"]["code"], &failed["event_type"]),
+        (&json!("http_status"), &json!("a.b"))
+    );
     assert!(failed["next_attempt_at"].is_string() && failed["duration_ms"].is_u64(), "{failed}");
     let delivery = org.get(&format!("/api/deliveries/{}", failed["delivery_id"].as_str().unwrap()));
     assert_eq!(delivery.json["event_id"], json!(sent.id()), "{delivery:?}");
@@ -136,7 +160,8 @@ fn events_and_attempts_are_seen_as_they_happen_by_their_organization_alone() {
 #[test]
 fn what_is_seen_can_be_narrowed_and_is_bounded_by_the_scopes() {
     let (server, _dir) = server();
-    let (org, other, receiver) = (server.org("Acme"), server.org("Other"), Receiver::start().unwrap());
+    let (org, other, receiver) =
+        (server.org("Acme"), server.org("Other"), Receiver::start().unwrap());
     let (first, second) = (endpoint(&org, &receiver, &[]), endpoint(&org, &receiver, &[]));
     let orders = Watch::start(&org, "?type=order.*");
     let to_second = Watch::start(&org, &format!("?endpoint_id={second}"));
@@ -149,7 +174,10 @@ fn what_is_seen_can_be_narrowed_and_is_bounded_by_the_scopes() {
     let attempts: Vec<_> = (0..2).map(|_| orders.expect("attempt")).collect();
     assert!(attempts.iter().all(|attempt| attempt["event_id"] == json!(id)), "{attempts:?}");
     for wanted in [&first, &second] {
-        assert!(attempts.iter().any(|attempt| attempt["endpoint_id"] == json!(wanted)), "{attempts:?}");
+        assert!(
+            attempts.iter().any(|attempt| attempt["endpoint_id"] == json!(wanted)),
+            "{attempts:?}"
+        );
     }
     let narrowed: Vec<_> = (0..2).map(|_| to_second.expect("attempt")).collect();
     assert!(narrowed.iter().all(|attempt| attempt["endpoint_id"] == json!(second)), "{narrowed:?}");
@@ -241,9 +269,15 @@ fn the_command_shows_a_line_each_connects_again_and_ends_clean_with_ctrl_c() {
     let (org, receiver) = (server.org("Acme"), Receiver::start().unwrap());
     endpoint(&org, &receiver, &[]);
     let mut command = Command::new(env!("CARGO_BIN_EXE_triggerd"));
-    command.args(["tail", "--type", "order.*", "--url", &org.url, "--config"]).arg(data.with_extension("toml"));
-    let mut tail =
-        command.env("TRIGGERD_API_KEY", &org.key).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    command
+        .args(["tail", "--type", "order.*", "--url", &org.url, "--config"])
+        .arg(data.with_extension("toml"));
+    let mut tail = command
+        .env("TRIGGERD_API_KEY", &org.key)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     let (sender, lines) = mpsc::channel();
     let (out, told) = (tail.stdout.take().unwrap(), tail.stderr.take().unwrap());
     let other = sender.clone();

@@ -17,7 +17,7 @@ pub(crate) fn server(more: &str) -> (Process, tempfile::TempDir) {
 }
 
 /// A server with failpoints armed.
-fn broken_server(more: &str, sabotage: &str) -> (Process, tempfile::TempDir) {
+fn broken_server(more: &str, failpoint: &str) -> (Process, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
     let base = settings(&data, "");
@@ -25,8 +25,8 @@ fn broken_server(more: &str, sabotage: &str) -> (Process, tempfile::TempDir) {
     let base = base.replace("events_per_second = 1000000", "events_per_second = 1");
     let (before, behind) = base.split_once("[storage]").unwrap();
     let text = format!("{before}{more}\n[storage]{behind}");
-    let variable = format!("TRIGGERD_SABOTAGE={sabotage}");
-    let wrapper: &[&str] = if sabotage.is_empty() { &[] } else { &["env", &variable] };
+    let variable = format!("TRIGGERD_FAILPOINTS={failpoint}");
+    let wrapper: &[&str] = if failpoint.is_empty() { &[] } else { &["env", &variable] };
     let server = Process::spawn(&data, &text, wrapper).ready();
     (server.unwrap_or_else(|(status, log)| panic!("not ready: {status}\n{log}")), dir)
 }
@@ -64,14 +64,21 @@ fn requests_may_come_in_any_pieces_and_behind_each_other() {
         sent += 2;
     }
     let chunked = format!(
-        "POST /api/events HTTP/1.1\r\nHost: x\r\nX-API-Key: {}\r\nContent-Type: application/json\r\n\
+        "POST /api/events HTTP/1.1\r\nHost: x\r\nX-API-Key: {}\r\nContent-Type: \
+         application/json\r\n\
          Transfer-Encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n",
         org.key,
         body.len()
     );
-    let large = post("/api/events", &org.key, &json!({"type": "a.b", "payload": "x".repeat(200 << 10)}).to_string());
+    let large = post(
+        "/api/events",
+        &org.key,
+        &json!({"type": "a.b", "payload": "x".repeat(200 << 10)}).to_string(),
+    );
     let live = get("/health/live", "");
-    let round = [&whole, &live, &chunked, &large, "\r\n", &whole, &live, &live, &chunked].map(String::from).concat();
+    let round = [&whole, &live, &chunked, &large, "\r\n", &whole, &live, &live, &chunked]
+        .map(String::from)
+        .concat();
     for _ in 0..20 {
         let mut writer = raw.stream.try_clone().unwrap();
         let text = round.clone();
@@ -193,12 +200,17 @@ fn when_connections_run_out_the_longest_idle_go_and_nobody_who_has_a_request_in_
     }
     assert!(crowd.iter_mut().take(300).all(Raw::is_closed), "those that came first went first");
     drop(held);
-    assert_eq!(in_hand.answer().0, 200, "the test of the endpoint ends when its receiver goes away");
+    assert_eq!(
+        in_hand.answer().0,
+        200,
+        "the test of the endpoint ends when its receiver goes away"
+    );
 }
 
 #[test]
 fn without_watching_a_crowd_that_dribbles_keeps_everybody_out() {
-    let (server, _dir) = broken_server("workers = 1\nmax_connections = 40", "connections_unwatched");
+    let (server, _dir) =
+        broken_server("workers = 1\nmax_connections = 40", "connections_unwatched");
     let org = server.org("Acme");
     let _crowd = dribblers(&server, 400);
     let mut newcomer = Raw::connect(&server);
@@ -220,7 +232,11 @@ fn waiting_requests_are_answered_early_when_connections_run_out() {
     let other = server.org("Other");
     assert_eq!(other.send("a.b", &json!(1)).status, 202);
     let (status, page) = waiting[0].answer();
-    assert_eq!((status, &page["data"]), (200, &json!([])), "it is answered as if its time were over");
+    assert_eq!(
+        (status, &page["data"]),
+        (200, &json!([])),
+        "it is answered as if its time were over"
+    );
     assert!(waiting[0].is_closed());
 }
 
@@ -246,11 +262,14 @@ pub(crate) fn unread(server: &Process, count: usize, text: &str) -> Vec<Raw> {
 fn growth_kib(server: &Process, org: &Client, paths: &[&str]) -> u64 {
     const EACH: usize = 30;
     let before = memory_kib(server);
-    let kept: Vec<Raw> = paths.iter().flat_map(|path| unread(server, EACH, &get(path, &org.key))).collect();
+    let kept: Vec<Raw> =
+        paths.iter().flat_map(|path| unread(server, EACH, &get(path, &org.key))).collect();
     until(|| {
         let text = org.get("/metrics").text;
-        let of_paths = |line: &&str| paths.iter().any(|path| line.contains(path.split('?').next().unwrap()));
-        let requests = text.lines().filter(|line| line.starts_with("triggerd_http_requests_total{"));
+        let of_paths =
+            |line: &&str| paths.iter().any(|path| line.contains(path.split('?').next().unwrap()));
+        let requests =
+            text.lines().filter(|line| line.starts_with("triggerd_http_requests_total{"));
         let answered: usize = requests
             .filter(|line| line.contains("method=\"GET\""))
             .filter(of_paths)
@@ -276,7 +295,8 @@ fn answers_that_nobody_reads_are_bounded_and_given_up_and_others_have_theirs() {
     assert_eq!(other.get("/api/inbox").status, 200, "another organization's share is there");
     // The server ends these connections, and then there is room again.
     until(|| (sockets(&server) < 40).then_some(()));
-    let again = || Some(org.with_key(&org.key).get("/api/inbox?limit=5")).filter(|page| page.status == 200);
+    let again =
+        || Some(org.with_key(&org.key).get("/api/inbox?limit=5")).filter(|page| page.status == 200);
     until(again);
     drop(kept);
 
@@ -299,12 +319,15 @@ fn a_page_is_bounded_in_bytes_and_the_next_one_goes_on_behind_it() {
         loop {
             let page = org.get(&path);
             assert!(page.text.len() < 5 << 20, "{} bytes of {list}", page.text.len());
-            ids.extend(page.json["data"].as_array().unwrap().iter().map(|event| event["id"].clone()));
+            ids.extend(
+                page.json["data"].as_array().unwrap().iter().map(|event| event["id"].clone()),
+            );
             pages += 1;
             if page.json["has_more"] == json!(false) {
                 break;
             }
-            path = format!("{list}?limit=500&cursor={}", page.json["next_cursor"].as_str().unwrap());
+            path =
+                format!("{list}?limit=500&cursor={}", page.json["next_cursor"].as_str().unwrap());
         }
         ids.sort_by_key(ToString::to_string);
         ids.dedup();
@@ -314,13 +337,18 @@ fn a_page_is_bounded_in_bytes_and_the_next_one_goes_on_behind_it() {
     // Settings of endpoints can be long too.
     let long = |n: usize| {
         json!({"url": format!("https://example.com/{n}/{}", "x".repeat(1_900)),
-        "event_types": (0..100).map(|place| format!("t{place}.{}", "y".repeat(110))).collect::<Vec<_>>()})
+        "event_types": (0..100).map(|place| format!("t{place}.{}",
+        "y".repeat(110))).collect::<Vec<_>>()})
     };
     for n in 0..400 {
         assert_eq!(org.post("/api/endpoints", &long(n)).status, 201);
     }
     let page = org.get("/api/endpoints?limit=500");
-    assert!(page.text.len() < 5 << 20 && page.json["has_more"] == json!(true), "{} bytes", page.text.len());
+    assert!(
+        page.text.len() < 5 << 20 && page.json["has_more"] == json!(true),
+        "{} bytes",
+        page.text.len()
+    );
     let cursor = page.json["next_cursor"].as_str().unwrap();
     let rest = org.get(&format!("/api/endpoints?limit=500&cursor={cursor}"));
     let count = |page: &Value| page["data"].as_array().unwrap().len();
@@ -351,12 +379,15 @@ const TAKEN_MAX: usize = 48 << 20;
 
 #[test]
 fn who_sends_requests_and_takes_no_answers_is_not_read_from_any_more() {
-    let measure = |sabotage, stall| {
-        let (server, _dir) = broken_server("", sabotage);
+    let measure = |failpoint, stall| {
+        let (server, _dir) = broken_server("", failpoint);
         let org = server.org("Acme");
         // The answer has no body, and actix would limit only a body.
         let pad = "x".repeat(4_000);
-        let request = format!("HEAD /api/tail HTTP/1.1\r\nHost: x\r\nX-API-Key: {}\r\nX-Pad: {pad}\r\n\r\n", org.key);
+        let request = format!(
+            "HEAD /api/tail HTTP/1.1\r\nHost: x\r\nX-API-Key: {}\r\nX-Pad: {pad}\r\n\r\n",
+            org.key
+        );
         let taken = taken_without_reading(&server, &request, stall);
         let before = memory_kib(&server);
         let crowd = unread(&server, 200, &"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n".repeat(900));
@@ -383,13 +414,15 @@ fn bodies_on_their_way_have_a_bound_and_cost_tokens_from_their_beginning() {
     let begin = |_| {
         let mut raw = Raw::connect(&server);
         raw.say(&format!(
-            "POST /api/events/batch HTTP/1.1\r\nHost: x\r\nX-API-Key: {}\r\nContent-Type: application/json\r\n\
+            "POST /api/events/batch HTTP/1.1\r\nHost: x\r\nX-API-Key: {}\r\nContent-Type: \
+             application/json\r\n\
              Content-Length: {length}\r\n\r\n{{\"events\":[",
             org.key
         ));
         raw
     };
-    let tokens = || org.send("a.b", &json!(1)).header("x-ratelimit-remaining").parse::<u64>().unwrap();
+    let tokens =
+        || org.send("a.b", &json!(1)).header("x-ratelimit-remaining").parse::<u64>().unwrap();
     let before = tokens();
     let crowd: Vec<Raw> = (0..40).map(begin).collect();
     // Most are refused at once; the others wait for the rest of their body.
@@ -397,20 +430,28 @@ fn bodies_on_their_way_have_a_bound_and_cost_tokens_from_their_beginning() {
         raw.stream.set_nonblocking(true).unwrap();
     }
     let refused = |raw: &Raw| matches!(raw.stream.peek(&mut [0; 1]), Ok(peeked) if peeked > 0);
-    let refusals = until(|| Some(crowd.iter().filter(|raw| refused(raw)).count()).filter(|count| *count >= 34));
+    let refusals = until(|| {
+        Some(crowd.iter().filter(|raw| refused(raw)).count()).filter(|count| *count >= 34)
+    });
     assert!(refusals < 40, "all are refused");
     let after = tokens();
     assert!(before - after > 40 * 15, "each costs what it holds at least: {before} to {after}");
     assert_eq!(org.send("a.b", &json!(1)).status, 202, "what is small has room");
     assert_eq!(other.send("a.b", &json!(1)).status, 202);
     let mut batch = Raw::connect(&server);
-    batch.say(&post("/api/events/batch", &other.key, &json!({"events": [{"type": "a.b", "payload": 1}]}).to_string()));
+    batch.say(&post(
+        "/api/events/batch",
+        &other.key,
+        &json!({"events": [{"type": "a.b", "payload": 1}]}).to_string(),
+    ));
     assert_eq!(batch.answer().0, 200);
     // An abandoned request releases its room.
     drop(crowd);
-    let events: Vec<_> = (0..40).map(|_| json!({"type": "a.b", "payload": "x".repeat(200_000)})).collect();
+    let events: Vec<_> =
+        (0..40).map(|_| json!({"type": "a.b", "payload": "x".repeat(200_000)})).collect();
     let text = json!({ "events": events }).to_string();
-    let posted = || Some(org.post_text("/api/events/batch", &text)).filter(|answer| answer.status == 200);
+    let posted =
+        || Some(org.post_text("/api/events/batch", &text)).filter(|answer| answer.status == 200);
     assert_eq!(until(posted).json["results"].as_array().unwrap().len(), 40);
 }
 
@@ -460,9 +501,9 @@ fn one_organization_cannot_have_all_tests_of_endpoints_and_who_leaves_frees_them
 
 /// The processor time for a crowd that waits for a type which never comes, while other events
 /// arrive.
-fn cost_of_a_crowd(sabotage: &str) -> u64 {
+fn cost_of_a_crowd(failpoint: &str) -> u64 {
     const EVENTS: usize = 4_000;
-    let (server, _dir) = broken_server("", sabotage);
+    let (server, _dir) = broken_server("", failpoint);
     let org = server.org("Acme");
     for _ in 0..EVENTS / 1_000 {
         let events: Vec<_> = (0..1_000).map(|n| json!({"type": "a.b", "payload": n})).collect();
@@ -473,7 +514,8 @@ fn cost_of_a_crowd(sabotage: &str) -> u64 {
         raw.get(path, &org.key);
         raw
     };
-    let mut crowd: Vec<Raw> = (0..100).map(|_| wait("/api/inbox?type=never.comes,the.end&wait=30")).collect();
+    let mut crowd: Vec<Raw> =
+        (0..100).map(|_| wait("/api/inbox?type=never.comes,the.end&wait=30")).collect();
     let mut last = wait("/api/inbox?type=the.last&wait=30");
     // This request is examined after those of the crowd.
     let before = processor(&server);
@@ -494,5 +536,8 @@ fn cost_of_a_crowd(sabotage: &str) -> u64 {
 #[test]
 fn who_waits_is_woken_by_what_it_waits_for_and_goes_on_where_it_was() {
     let (cost, unbounded) = (cost_of_a_crowd(""), cost_of_a_crowd("waiters_woken_by_all"));
-    assert!(cost * 2 < unbounded, "{cost} ticks, and {unbounded} when each event wakes all of them");
+    assert!(
+        cost * 2 < unbounded,
+        "{cost} ticks, and {unbounded} when each event wakes all of them"
+    );
 }

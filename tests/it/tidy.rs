@@ -46,18 +46,33 @@ struct Sole {
 
 const SOLE_IMPORTERS: &[Sole] = &[
     Sole { needles: &["sled"], homes: &["store/"] },
-    Sole { needles: &["store::change", "store::schema", "store::table"], homes: &["store/", "commands/"] },
+    Sole {
+        needles: &["store::change", "store::schema", "store::table"],
+        homes: &["store/", "commands/"],
+    },
     Sole {
         needles: &["actix_web", "actix_rt", "actix_http", "actix_server", "actix_service"],
         homes: &["http/", "app.rs", "app/"],
     },
     Sole { needles: &["reqwest"], homes: &["cli/client.rs"] },
-    Sole { needles: &["tokio_rustls", "rustls_platform_verifier"], homes: &["delivery/connector.rs"] },
+    Sole {
+        needles: &["tokio_rustls", "rustls_platform_verifier"],
+        homes: &["delivery/connector.rs"],
+    },
     Sole { needles: &["bincode"], homes: &["base/codec.rs"] },
     Sole { needles: &["prometheus"], homes: &["base/metrics.rs"] },
-    Sole { needles: &["SystemTime::now", "Timestamp::now", "Zoned::now"], homes: &["base/clock.rs"] },
-    Sole { needles: &["thread::spawn", "thread::Builder", "thread::scope"], homes: &["base/threads.rs"] },
-    Sole { needles: &["env::var", "env::set_var", "env::remove_var"], homes: &["config.rs", "config/"] },
+    Sole {
+        needles: &["SystemTime::now", "Timestamp::now", "Zoned::now"],
+        homes: &["base/clock.rs"],
+    },
+    Sole {
+        needles: &["thread::spawn", "thread::Builder", "thread::scope"],
+        homes: &["base/threads.rs"],
+    },
+    Sole {
+        needles: &["env::var", "env::set_var", "env::remove_var"],
+        homes: &["config.rs", "config/"],
+    },
 ];
 
 /// Words forbidden in code, comments and documentation outside of tests.
@@ -102,7 +117,11 @@ fn lines_of_the_log_hold_words_and_no_debug_texts() {
 }
 
 fn check_all(check: fn(&str, &str) -> Vec<String>) -> Vec<String> {
-    sources().iter().filter(|(path, _)| !is_test_file(path)).flat_map(|(path, text)| check(path, text)).collect()
+    sources()
+        .iter()
+        .filter(|(path, _)| !is_test_file(path))
+        .flat_map(|(path, text)| check(path, text))
+        .collect()
 }
 
 fn assert_none(faults: &[String]) {
@@ -120,7 +139,11 @@ fn sources() -> Vec<(String, String)> {
             if path.is_dir() {
                 directories.push(path);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
-                let name = path.strip_prefix(&root).expect("it is below src").to_string_lossy().into_owned();
+                let name = path
+                    .strip_prefix(&root)
+                    .expect("it is below src")
+                    .to_string_lossy()
+                    .into_owned();
                 found.push((name, fs::read_to_string(&path).expect("a source file is UTF-8")));
             }
         }
@@ -138,12 +161,17 @@ fn is_test_file(path: &str) -> bool {
 
 fn upward_uses(path: &str, text: &str) -> Vec<String> {
     let Some(room) = room_of(path) else { return vec![] };
-    let Some(floor) = floor_of(room) else { return vec![format!("{path}: room {room} has no floor in this test")] };
+    let Some(floor) = floor_of(room) else {
+        return vec![format!("{path}: room {room} has no floor in this test")];
+    };
     let used = crate_paths(path, &code_of(text));
     let forbidden = used.into_iter().filter(|used| {
         let Some(used_room) = used.split("::").next() else { return false };
         let same_floor = SAME_FLOOR.iter().any(|(from, to)| {
-            *from == room && used.strip_prefix(to).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+            *from == room
+                && used
+                    .strip_prefix(to)
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
         });
         // Any other name is a macro or an item of the crate's root.
         floor_of(used_room).is_some_and(|below| used_room != room && below >= floor && !same_floor)
@@ -155,7 +183,8 @@ fn foreign_imports(path: &str, text: &str) -> Vec<String> {
     let code = code_of(text);
     let mut faults = Vec::new();
     for Sole { needles, homes } in SOLE_IMPORTERS {
-        let at_home = homes.iter().any(|home| path == *home || home.ends_with('/') && path.starts_with(home));
+        let at_home =
+            homes.iter().any(|home| path == *home || home.ends_with('/') && path.starts_with(home));
         for needle in needles.iter().filter(|needle| !at_home && names(&code, needle)) {
             faults.push(format!("{path}: only {} may name {needle}", homes.join(", ")));
         }
@@ -180,18 +209,26 @@ fn debug_in_logs(path: &str, text: &str) -> Vec<String> {
     });
     let is_debug = |(at, _): (usize, &str), call: &str| {
         let (before, behind) = (call[..at].trim_end_matches(' '), call[at + 1..].chars().next());
-        (before.is_empty() || before.ends_with([',', '=', '(', '\n'])) && behind.is_some_and(is_identifier)
+        (before.is_empty() || before.ends_with([',', '=', '(', '\n']))
+            && behind.is_some_and(is_identifier)
     };
     let found = calls.filter(|call| call.match_indices('?').any(|hit| is_debug(hit, call)));
-    found.map(|call| format!("{path}: a line of the log shows a debug text: {}", call.trim())).collect()
+    found
+        .map(|call| format!("{path}: a line of the log shows a debug text: {}", call.trim()))
+        .collect()
 }
 
 fn too_long(path: &str, text: &str) -> Vec<String> {
     let most = if path == "main.rs" { MAIN_LINES_MAX } else { FILE_LINES_MAX };
     let blank = blanked(text);
-    let of_tests: usize = test_items(&blank).iter().map(|(from, to)| text[*from..*to].lines().count()).sum();
+    let of_tests: usize =
+        test_items(&blank).iter().map(|(from, to)| text[*from..*to].lines().count()).sum();
     let lines = text.lines().count() - of_tests;
-    if lines > most { vec![format!("{path}: {lines} lines without its tests, at most {most}")] } else { vec![] }
+    if lines > most {
+        vec![format!("{path}: {lines} lines without its tests, at most {most}")]
+    } else {
+        vec![]
+    }
 }
 
 /// Compares the codemap with the files. Its lines have the form ``//! - `module/file.rs`: its
@@ -207,7 +244,8 @@ fn codemap_faults(lib: &str, paths: &[&str]) -> Vec<String> {
     };
     let there = paths.iter().copied().filter(|path| !is_test_file(path) && *path != "lib.rs");
     let there: BTreeSet<_> = there.filter(|path| !in_folder(path)).collect();
-    let missing = there.difference(&mapped).map(|path| format!("the codemap in src/lib.rs lacks {path}"));
+    let missing =
+        there.difference(&mapped).map(|path| format!("the codemap in src/lib.rs lacks {path}"));
     let stale = mapped
         .difference(&there)
         .filter(|path| !path.ends_with("*.rs"))
@@ -251,7 +289,9 @@ fn expand(prefix: &str, text: &str, found: &mut Vec<String>) -> usize {
     let rest = &text[start..];
     if rest.starts_with('{') {
         let mut at = start + 1;
-        while let Some(next) = text[at..].find(|c: char| !c.is_whitespace() && c != ',').map(|skip| at + skip) {
+        while let Some(next) =
+            text[at..].find(|c: char| !c.is_whitespace() && c != ',').map(|skip| at + skip)
+        {
             if text[next..].starts_with('}') {
                 return next + 1;
             }
@@ -281,7 +321,10 @@ fn names(code: &str, needle: &str) -> bool {
         let in_use = code[..at].trim_end().ends_with("use") || after.starts_with("::");
         // `env::var` also stands for `env::vars_os`; the name of a crate must match completely.
         let ends = is_path || !after.starts_with(is_identifier);
-        let qualified = !is_path && before == Some(':') && !code[..at].ends_with("{::") && !code[..at].ends_with(" ::");
+        let qualified = !is_path
+            && before == Some(':')
+            && !code[..at].ends_with("{::")
+            && !code[..at].ends_with(" ::");
         !before.is_some_and(is_identifier) && !qualified && ends && (is_path || in_use)
     })
 }
@@ -355,7 +398,9 @@ fn blanked(text: &str) -> String {
 
 /// The length of the comment, text or character that begins here, if any.
 fn literal_length(rest: &str, before: Option<char>) -> Option<usize> {
-    let upto = |end: &str, from: usize| rest[from..].find(end).map_or(rest.len(), |at| from + at + end.len());
+    let upto = |end: &str, from: usize| {
+        rest[from..].find(end).map_or(rest.len(), |at| from + at + end.len())
+    };
     if rest.starts_with("//") {
         return Some(rest.find('\n').unwrap_or(rest.len()));
     }
@@ -372,7 +417,8 @@ fn literal_length(rest: &str, before: Option<char>) -> Option<usize> {
         return (first == Some('\\') || second == Some('\'')).then(|| quoted_length(rest, '\''));
     }
     let hashes = rest.strip_prefix('r')?.chars().take_while(|c| *c == '#').count();
-    let raw = rest[1 + hashes..].starts_with('"') && !before.is_some_and(|c| is_identifier(c) && c != 'b');
+    let raw = rest[1 + hashes..].starts_with('"')
+        && !before.is_some_and(|c| is_identifier(c) && c != 'b');
     raw.then(|| upto(&format!("\"{}", "#".repeat(hashes)), hashes + 2))
 }
 
@@ -410,12 +456,16 @@ fn a_use_of_a_room_above_is_found_however_it_is_written() {
 #[test]
 fn a_use_of_a_room_below_is_fine() {
     for (path, text) in [
-        ("store/change/events.rs", "use crate::{base::codec, journal::Position, model::id::{OrgId, EventId}};"),
+        (
+            "store/change/events.rs",
+            "use crate::{base::codec, journal::Position, model::id::{OrgId, EventId}};",
+        ),
         ("store/change/events.rs", "use super::super::schema; use crate::store::schema;"),
         ("logging.rs", "use crate::config::{Log, LogFormat};"),
         (
             "rules/retry.rs",
-            "// see crate::store\nlet text = \"crate::http\"; #[cfg(test)] mod tests { use crate::app; }",
+            "// see crate::store\nlet text = \"crate::http\"; #[cfg(test)] mod tests { use \
+             crate::app; }",
         ),
         ("main.rs", "use triggerd::app; use triggerd::cli::{Command, run};"),
         ("lib.rs", "pub mod base;"),
@@ -475,7 +525,8 @@ fn unfinished_work_is_found_outside_of_tests() {
         ("/// FIXME", 1),
         ("let x = y.unwrap();", 1),
         (
-            "// never .unwrap() here\nlet x = \".unwrap()\"; let y = r#\"a \".unwrap()\"#; let z = '\"'; fn f<'a>() {}",
+            "// never .unwrap() here\nlet x = \".unwrap()\"; let y = r#\"a \".unwrap()\"#; let z \
+             = '\"'; fn f<'a>() {}",
             0,
         ),
         ("let TODOS = 1; let x = y.unwrap_or(1);", 0),
@@ -498,8 +549,12 @@ fn a_long_file_is_found_and_its_tests_do_not_count() {
 
 #[test]
 fn a_codemap_that_lacks_a_file_or_names_one_too_many_is_found() {
-    let lib = "//! - `base/clock.rs`: the time\n//! - `base/gone.rs`: nothing\n//! - `base/bare.rs`\n";
-    let faults = codemap_faults(lib, &["base/clock.rs", "base/new.rs", "base/new_tests.rs", "base/tests.rs", "lib.rs"]);
+    let lib =
+        "//! - `base/clock.rs`: the time\n//! - `base/gone.rs`: nothing\n//! - `base/bare.rs`\n";
+    let faults = codemap_faults(
+        lib,
+        &["base/clock.rs", "base/new.rs", "base/new_tests.rs", "base/tests.rs", "lib.rs"],
+    );
     assert_eq!(faults.len(), 2, "{faults:?}");
     assert!(faults[0].contains("base/new.rs") && faults[1].contains("base/gone.rs"), "{faults:?}");
     assert!(codemap_faults("//! - `a.rs`: a", &["a.rs"]).is_empty());

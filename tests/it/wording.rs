@@ -27,9 +27,13 @@ fn what_a_library_refuses_is_said_in_our_words() {
     let data = dir.path().join("data");
     let server = Process::start(&data);
     let org = server.org("Acme");
-    let with_key = |words: &[&'static str]| [words, &["--key", &org.key, "--url", &server.url]].concat();
+    let with_key =
+        |words: &[&'static str]| [words, &["--key", &org.key, "--url", &server.url]].concat();
     for (words, part) in [
-        (&["endpoint", "create", "nonsense"][..], "the URL does not begin with a scheme, such as https://"),
+        (
+            &["endpoint", "create", "nonsense"][..],
+            "the URL does not begin with a scheme, such as https://",
+        ),
         (&["endpoint", "create", "https://"], "the host is missing"),
         (&["endpoint", "create", "https://example.com:99999/"], "the port must be a number"),
         (&["endpoint", "create", "http://010.8.8.8/"], "write 8.8.8.8 if this address is meant"),
@@ -50,15 +54,21 @@ fn what_a_library_refuses_is_said_in_our_words() {
         assert!(code != Some(0) && said.contains(part) && is_ours(&said), "{url}: {said}");
     }
     let json = [("Content-Type", "application/json")];
-    for (body, part) in [("", "the request has no body"), ("{\"type\":\n tru}", "line 2, column"), ("{", "ends before")]
-    {
+    for (body, part) in [
+        ("", "the request has no body"),
+        ("{\"type\":\n tru}", "line 2, column"),
+        ("{", "ends before"),
+    ] {
         let answer = org.request(Method::POST, "/api/events", &json, body);
         assert_eq!((answer.status, answer.code()), (400, "malformed_json"));
         assert!(answer.text.contains(part) && is_ours(&answer.text), "{body}: {answer:?}");
     }
     let gzip = [json[0], ("Content-Encoding", "gzip")];
     let answer = org.request(Method::POST, "/api/events", &gzip, "this is no gzip at all");
-    assert!(answer.text.contains("header, the blocks or the checksum") && is_ours(&answer.text), "{answer:?}");
+    assert!(
+        answer.text.contains("header, the blocks or the checksum") && is_ours(&answer.text),
+        "{answer:?}"
+    );
 }
 
 #[test]
@@ -66,7 +76,8 @@ fn a_configuration_that_is_wrong_names_file_line_key_and_what_is_right_and_makes
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
     let text = "[server]\nlisten = \"127.0.0.1:0\"\nfoo = 1\n[storage]\ndata_dir = \"~/x\"\n[log]\n\
-                directory = \"$HOME/logs\"\n[egress]\nallow_networks = [\"010.0.0.0/8\"]\n[tiers.gold]\nburst = 1\n";
+                directory = \"$HOME/logs\"\n[egress]\nallow_networks = \
+                [\"010.0.0.0/8\"]\n[tiers.gold]\nburst = 1\n";
     let file = data.with_extension("toml");
     std::fs::write(&file, text).unwrap();
     for words in [&["check-config"][..], &["serve"]] {
@@ -81,7 +92,10 @@ fn a_configuration_that_is_wrong_names_file_line_key_and_what_is_right_and_makes
         ] {
             let place = format!("(set in {}, line {line})", file.display());
             let told = said.lines().find(|line| line.trim_start().starts_with(key));
-            assert!(told.is_some_and(|told| told.contains(right) && told.ends_with(&place)), "{key}: {said}");
+            assert!(
+                told.is_some_and(|told| told.contains(right) && told.ends_with(&place)),
+                "{key}: {said}"
+            );
         }
         assert!(!said.contains("did you mean"), "nothing is near: {said}");
     }
@@ -97,15 +111,21 @@ fn null_leaves_a_member_as_it_is_and_sets_what_is_shown_as_null_back_to_what_is_
     let dir = tempfile::tempdir().unwrap();
     let server = Process::start(&dir.path().join("data"));
     let org = server.org("Acme");
-    let limits = json!({"retry_schedule": [1, 2], "timeout_ms": 3, "max_in_flight": 4, "rate_per_second": 5});
-    let others = json!({"description": "d", "event_types": ["a.*"], "headers": {"x-team": "blue"}, "body": "payload",
+    let limits = json!({"retry_schedule": [1, 2], "timeout_ms": 3, "max_in_flight": 4,
+    "rate_per_second": 5});
+    let others = json!({"description": "d", "event_types": ["a.*"], "headers": {"x-team": "blue"},
+    "body": "payload",
         "ordering": "strict", "metadata": {"k": "v"}});
     let mut all = json!({"url": "https://example.com/a"});
     for members in [&limits, &others] {
         all.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
     }
     let nulls = |of: &serde_json::Value| {
-        of.as_object().unwrap().keys().map(|name| (name.clone(), json!(null))).collect::<serde_json::Map<_, _>>()
+        of.as_object()
+            .unwrap()
+            .keys()
+            .map(|name| (name.clone(), json!(null)))
+            .collect::<serde_json::Map<_, _>>()
     };
     // In a new endpoint, null is the same as an absent member.
     let mut bare = json!({"url": "https://example.com/b"});
@@ -121,7 +141,11 @@ fn null_leaves_a_member_as_it_is_and_sets_what_is_shown_as_null_back_to_what_is_
     let before = org.get(&path).json;
     assert_eq!(org.patch(&path, &json!(nulls(&others))).status, 200);
     for name in others.as_object().unwrap().keys() {
-        assert_eq!(org.get(&path).json[name], before[name], "{name} is never shown as null, so null leaves it");
+        assert_eq!(
+            org.get(&path).json[name],
+            before[name],
+            "{name} is never shown as null, so null leaves it"
+        );
     }
     for name in limits.as_object().unwrap().keys() {
         assert_eq!(org.get(&path).json[name], limits[name], "{name}");

@@ -14,7 +14,10 @@ fn run_tests(app: &Path, change: impl Fn(String) -> String) -> Output {
     let server = Process::start_on(&data, &change(settings(&data, "")));
     let org = server.org("Acme");
     let mut node = Command::new("node");
-    node.arg("--test").current_dir(app).env("TRIGGERD_URL", &server.url).env("TRIGGERD_API_KEY", &org.key);
+    node.arg("--test")
+        .current_dir(app)
+        .env("TRIGGERD_URL", &server.url)
+        .env("TRIGGERD_API_KEY", &org.key);
     node.output().unwrap()
 }
 

@@ -53,9 +53,14 @@ fn check_inbox(items: &[Item], history: &History) -> BTreeMap<String, String> {
     for item in items {
         assert!(last < item.id.as_str(), "the inbox is not in acceptance order at {}", item.id);
         last = &item.id;
-        let tag = serde_json::from_str::<Payload<'_>>(item.payload.get()).map(|payload| payload.tag.to_owned());
-        let tag = tag.unwrap_or_else(|error| panic!("unexpected event {}: {error}: {}", item.id, item.payload));
-        let Some(bytes) = history.sent.get(&tag) else { panic!("unexpected event {}: {tag} was never sent", item.id) };
+        let tag = serde_json::from_str::<Payload<'_>>(item.payload.get())
+            .map(|payload| payload.tag.to_owned());
+        let tag = tag.unwrap_or_else(|error| {
+            panic!("unexpected event {}: {error}: {}", item.id, item.payload)
+        });
+        let Some(bytes) = history.sent.get(&tag) else {
+            panic!("unexpected event {}: {tag} was never sent", item.id)
+        };
         let sent = Sent { tag: tag.clone(), bytes: *bytes };
         assert_eq!(item.payload.get(), sent.payload(), "the payload bytes of {tag} differ");
         assert_eq!(item.dedup_id.as_deref(), sent.dedup_id(), "the dedup id of {tag} differs");
@@ -72,7 +77,9 @@ pub(crate) fn check_pulls(org: &Client, history: &History) -> usize {
     for (tag, id) in history.stored.iter().filter(|(tag, _)| tag.starts_with(PULLS)) {
         match found.get(tag) {
             Some(found) => assert_eq!(found, id, "acknowledged {tag} is another event"),
-            None => assert!(history.confirming.contains(id), "acknowledged event {tag} ({id}) is lost"),
+            None => {
+                assert!(history.confirming.contains(id), "acknowledged event {tag} ({id}) is lost");
+            }
         }
     }
     let ids: BTreeSet<_> = found.values().collect();
@@ -100,11 +107,16 @@ pub(crate) fn check_received(history: &History, receiver: &Receiver) {
     for (id, got) in &receiver.log() {
         assert!(!got.changed, "the payload bytes of {id} differ between attempts");
         let tag = serde_json::from_str::<Payload<'_>>(&got.payload).unwrap().tag;
-        let Some(bytes) = history.sent.get(tag) else { panic!("unexpected event {id}: {tag} was never sent") };
+        let Some(bytes) = history.sent.get(tag) else {
+            panic!("unexpected event {id}: {tag} was never sent")
+        };
         let sent = Sent { tag: tag.to_owned(), bytes: *bytes };
         assert_eq!(got.payload, sent.payload(), "the payload bytes of {tag} differ");
         if let Some(acknowledged) = history.stored.get(tag).filter(|_| !got.in_the_dark) {
-            assert_eq!(id, acknowledged, "{tag} was delivered as another event: it is stored twice");
+            assert_eq!(
+                id, acknowledged,
+                "{tag} was delivered as another event: it is stored twice"
+            );
         }
     }
 }
@@ -118,7 +130,8 @@ pub(crate) fn check_delivered(
     duplicates_max: u64,
 ) -> (usize, u64) {
     until(|| {
-        let wanted = history.stored.iter().filter(|(tag, _)| tag.starts_with(PUSHES)).map(|(_, id)| id);
+        let wanted =
+            history.stored.iter().filter(|(tag, _)| tag.starts_with(PUSHES)).map(|(_, id)| id);
         (receiver.missing(wanted) == 0 && org.inbox_ids().is_empty()).then_some(())
     });
     check_pushes(org, history, receiver);
@@ -127,7 +140,8 @@ pub(crate) fn check_delivered(
     let duplicates = log.values().map(|got| got.requests - 1).sum();
     assert!(
         duplicates <= duplicates_max,
-        "{duplicates} deliveries came twice, and only {duplicates_max} attempts can have been under way at the crashes"
+        "{duplicates} deliveries came twice, and only {duplicates_max} attempts can have been \
+         under way at the crashes"
     );
     (log.len(), duplicates)
 }

@@ -17,7 +17,8 @@ pub(crate) const PUSHES: &str = "pushes";
 
 /// Payload sizes as in the field: many small, few near the limit. Each has its cumulative
 /// percentage.
-const MIXED: &[(u64, usize)] = &[(50, 256), (75, 2 << 10), (90, 8 << 10), (98, 64 << 10), (100, 255 << 10)];
+const MIXED: &[(u64, usize)] =
+    &[(50, 256), (75, 2 << 10), (90, 8 << 10), (98, 64 << 10), (100, 255 << 10)];
 
 /// The load on one server, and the counts of failed requests.
 pub(crate) struct Load<'a> {
@@ -41,7 +42,12 @@ pub(crate) struct Load<'a> {
 }
 
 impl<'a> Load<'a> {
-    pub(crate) fn new(url: &'a str, orgs: &'a [(&'static str, String)], ledger: &'a Ledger, round: u64) -> Self {
+    pub(crate) fn new(
+        url: &'a str,
+        orgs: &'a [(&'static str, String)],
+        ledger: &'a Ledger,
+        round: u64,
+    ) -> Self {
         Self {
             url,
             orgs,
@@ -95,7 +101,14 @@ struct OneClient<'a> {
 impl<'a> OneClient<'a> {
     fn new(load: &'a Load<'a>, number: u64) -> Self {
         let clients = load.orgs.iter().map(|(_, key)| Client::new(load.url, key)).collect();
-        Self { load, number, count: 0, random: Random::new(load.seed ^ (number << 32)), clients, mine: Vec::new() }
+        Self {
+            load,
+            number,
+            count: 0,
+            random: Random::new(load.seed ^ (number << 32)),
+            clients,
+            mine: Vec::new(),
+        }
     }
 
     fn run(mut self) {
@@ -213,6 +226,7 @@ fn ask(client: &Client, path: &str, body: String) -> Result<Answer, Gone> {
 }
 
 fn body(sent: &Sent) -> String {
-    let dedup = sent.dedup_id().map_or_else(String::new, |id| format!(",\"dedup_id\":{}", json!(id)));
+    let dedup =
+        sent.dedup_id().map_or_else(String::new, |id| format!(",\"dedup_id\":{}", json!(id)));
     format!("{{\"type\":\"lab.event\",\"payload\":{}{dedup}}}", sent.payload())
 }

@@ -12,7 +12,7 @@ use triggerd::config::Config;
 
 use crate::harness::{Client, until};
 use crate::receiver::Receiver;
-use crate::scenario::{Plan, Told, keep};
+use crate::scenario::{Outcome, Plan, keep};
 use crate::server::config;
 
 const HOME_MS: u64 = 1_800_000_000_000;
@@ -55,7 +55,9 @@ impl Walker {
 
     /// Posts an event and waits for its push, which comes at once, whatever the time is.
     fn push(&self, receiver: &Receiver, number: usize) -> String {
-        let id = Client::new(&self.url(), &self.pushing).send("clock.event", &json!({ "n": number })).id();
+        let id = Client::new(&self.url(), &self.pushing)
+            .send("clock.event", &json!({ "n": number }))
+            .id();
         until(|| (receiver.missing(std::iter::once(&id)) == 0).then_some(()));
         id
     }
@@ -66,12 +68,15 @@ fn start(data: &Path, now_ms: u64) -> (App, Clock) {
     (App::start(Config::from_toml(&config(data)).unwrap(), clock.clone()).unwrap(), clock)
 }
 
-pub(crate) fn run(plan: &Plan) -> Told {
+pub(crate) fn run(plan: &Plan) -> Outcome {
     let mut events = 0;
     for walk in 0..plan.rounds {
         events += walk_once(&plan.dir.join(format!("walk-{walk}")), &Receiver::start());
     }
-    Told::Passed(format!("{events} events over {} steps each, 0 lost, 0 doubled, all pushed", WALK.len()))
+    Outcome::Passed(format!(
+        "{events} events over {} steps each, 0 lost, 0 doubled, all pushed",
+        WALK.len()
+    ))
 }
 
 fn walk_once(data: &Path, receiver: &Receiver) -> usize {
@@ -80,7 +85,8 @@ fn walk_once(data: &Path, receiver: &Receiver) -> usize {
     let (key, pushing) = (admin.new_org("pulls").key, admin.new_org("pushes").key);
     let mut walker = Walker { app, clock, key, pushing };
     assert_eq!(Client::new(&walker.url(), &walker.pushing).push_to(&receiver.url()).len(), 32);
-    let mut known = vec![("first".to_owned(), walker.org().send_once("first", &json!("first")).id())];
+    let mut known =
+        vec![("first".to_owned(), walker.org().send_once("first", &json!("first")).id())];
     for (number, (step, now_ms)) in WALK.into_iter().enumerate() {
         walker.clock.set_ms(now_ms);
         if number % 2 == 1 {
@@ -91,13 +97,21 @@ fn walk_once(data: &Path, receiver: &Receiver) -> usize {
         // At home, 1970 is outside of any deduplication window; all other steps are inside.
         for (dedup_id, id) in known.iter().filter(|(dedup_id, _)| dedup_id != "1970") {
             let again = walker.org().send_once(dedup_id, &json!(dedup_id));
-            assert_eq!((again.status, again.id()), (200, id.clone()), "after {step}, {dedup_id} is stored twice");
+            assert_eq!(
+                (again.status, again.id()),
+                (200, id.clone()),
+                "after {step}, {dedup_id} is stored twice"
+            );
         }
         known.push((step.to_owned(), new.id()));
         let pushed = walker.push(receiver, number);
         assert!(!known.iter().any(|(_, id)| *id == pushed));
         let ids: Vec<_> = known.iter().map(|(_, id)| id.clone()).collect();
-        assert_eq!(walker.org().inbox_ids(), ids, "after {step}: in acceptance order, nothing lost");
+        assert_eq!(
+            walker.org().inbox_ids(),
+            ids,
+            "after {step}: in acceptance order, nothing lost"
+        );
     }
     walker = walker.restart(data);
     assert_eq!(walker.org().inbox_ids().len(), known.len());

@@ -7,10 +7,10 @@
 
 use std::process::Command;
 
-use crate::scenario::{Plan, Told};
+use crate::scenario::{Outcome, Plan};
 
 struct Control {
-    /// Name of the promise to break; see `base/sabotage.rs`.
+    /// Name of the promise to break; see `base/failpoint.rs`.
     switch: &'static str,
     scenario: &'static str,
     rounds: u64,
@@ -69,7 +69,13 @@ const CONTROLS: &[Control] = &[
             "there is no frame of this position",
         ],
     },
-    Control { switch: "skip_sync", scenario: "power", rounds: 4, catch: Chance { runs: 4 }, reasons: &["is lost"] },
+    Control {
+        switch: "skip_sync",
+        scenario: "power",
+        rounds: 4,
+        catch: Chance { runs: 4 },
+        reasons: &["is lost"],
+    },
     Control {
         switch: "acknowledge_before_write",
         scenario: "copies",
@@ -78,7 +84,13 @@ const CONTROLS: &[Control] = &[
         // A held group may be the last group of a segment that is sealed meanwhile.
         reasons: &["is lost", "there is no frame of this position"],
     },
-    Control { switch: "rebuild_off", scenario: "rot", rounds: 1, catch: Certain, reasons: &["the rows differ"] },
+    Control {
+        switch: "rebuild_off",
+        scenario: "rot",
+        rounds: 1,
+        catch: Certain,
+        reasons: &["the rows differ"],
+    },
     Control {
         switch: "rot_ignored",
         scenario: "rot",
@@ -115,7 +127,13 @@ const CONTROLS: &[Control] = &[
         catch: Chance { runs: 4 },
         reasons: &["not ready: exit status: 70", "reqwest::Error { kind: Request"],
     },
-    Control { switch: "dedup_off", scenario: "clock", rounds: 1, catch: Certain, reasons: &["is stored twice"] },
+    Control {
+        switch: "dedup_off",
+        scenario: "clock",
+        rounds: 1,
+        catch: Certain,
+        reasons: &["is stored twice"],
+    },
     Control {
         switch: "watchdog_by_time",
         scenario: "stop",
@@ -123,7 +141,13 @@ const CONTROLS: &[Control] = &[
         catch: Certain,
         reasons: &["because it had been suspended"],
     },
-    Control { switch: "dedup_off", scenario: "dedup", rounds: 1, catch: Certain, reasons: &["stored twice"] },
+    Control {
+        switch: "dedup_off",
+        scenario: "dedup",
+        rounds: 1,
+        catch: Certain,
+        reasons: &["stored twice"],
+    },
     Control {
         switch: "ignore_failed_sync",
         scenario: "sweep",
@@ -202,9 +226,9 @@ pub(crate) fn names() -> Vec<String> {
     CONTROLS.iter().map(Control::name).collect()
 }
 
-pub(crate) fn run(plan: &Plan) -> Told {
+pub(crate) fn run(plan: &Plan) -> Outcome {
     if !cfg!(debug_assertions) {
-        return Told::Skipped("nothing can be sabotaged without debug assertions".to_owned());
+        return Outcome::Skipped("failpoints need debug assertions".to_owned());
     }
     let (mut caught, mut skipped) = (Vec::new(), Vec::new());
     let wanted = |control: &&Control| plan.only.as_ref().is_none_or(|only| control.name() == *only);
@@ -227,9 +251,9 @@ pub(crate) fn run(plan: &Plan) -> Told {
         }
     }
     if caught.is_empty() || must_run() && !skipped.is_empty() {
-        return Told::Skipped(skipped.join("; "));
+        return Outcome::Skipped(skipped.join("; "));
     }
-    Told::Passed(format!(
+    Outcome::Passed(format!(
         "{} caught: {}; {} skipped {}",
         caught.len(),
         caught.join(", "),
@@ -273,7 +297,7 @@ fn run_one(control: &Control, seed: u64, must_fail: bool) -> Result<bool, String
     let Control { switch, scenario, rounds, catch, reasons } = control;
     let mut lab = Command::new(std::env::current_exe().unwrap());
     lab.args(["--exact", scenario, "--rounds", &rounds.to_string(), "--seed", &seed.to_string()])
-        .env("TRIGGERD_SABOTAGE", switch)
+        .env("TRIGGERD_FAILPOINTS", switch)
         // Promises can be broken only in a build with debug assertions, such as cargo's own.
         .env_remove("TRIGGERD_TEST_BINARY")
         .env_remove("TRIGGERD_LAB_KEEP")
@@ -282,8 +306,12 @@ fn run_one(control: &Control, seed: u64, must_fail: bool) -> Result<bool, String
         lab.arg("--judge-time");
     }
     let output = lab.output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    let result = said.lines().find(|line| line.starts_with(&format!("lab {scenario}: "))).unwrap_or_default();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned()
+        + &String::from_utf8_lossy(&output.stderr);
+    let result = said
+        .lines()
+        .find(|line| line.starts_with(&format!("lab {scenario}: ")))
+        .unwrap_or_default();
     if result.contains(": skipped;") {
         return Err(result.to_owned());
     }
@@ -292,7 +320,11 @@ fn run_one(control: &Control, seed: u64, must_fail: bool) -> Result<bool, String
     }
     let failed = output.status.code() == Some(1) && result.contains(": FAILED;");
     assert!(failed, "{switch} was not caught by {scenario} (seed {seed}):\n{said}");
-    let told = reasons.iter().any(|reason| said.contains(reason));
-    assert!(told, "{switch} made {scenario} fail, but for another reason than {reasons:?} (seed {seed}):\n{said}");
+    let outcome = reasons.iter().any(|reason| said.contains(reason));
+    assert!(
+        outcome,
+        "{switch} made {scenario} fail, but for another reason than {reasons:?} (seed \
+         {seed}):\n{said}"
+    );
     Ok(true)
 }

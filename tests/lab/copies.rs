@@ -9,10 +9,10 @@ use crate::client::Load;
 use crate::harness::{Client, Process};
 use crate::ledger::{History, Ledger};
 use crate::receiver::Receiver;
-use crate::scenario::{Plan, Told, keep};
+use crate::scenario::{Outcome, Plan, keep};
 use crate::server::{confirm_all_but, wait_for_acknowledgements};
 
-pub(crate) fn run(plan: &Plan) -> Told {
+pub(crate) fn run(plan: &Plan) -> Outcome {
     let data = plan.dir.join("data");
     let (ledger, receiver) = (Ledger::new(&plan.dir.join("ledger")), Receiver::start());
     let (server, _) = Process::boot(&data);
@@ -20,7 +20,10 @@ pub(crate) fn run(plan: &Plan) -> Told {
     let mut copied = 0;
     for number in 0..plan.rounds.max(1) {
         let copy = plan.dir.join(format!("copy-{number}"));
-        let load = Load { seed: plan.seed.wrapping_add(number), ..Load::new(&server.url, &orgs, &ledger, number) };
+        let load = Load {
+            seed: plan.seed.wrapping_add(number),
+            ..Load::new(&server.url, &orgs, &ledger, number)
+        };
         let copy_now = || {
             let before = ledger.read();
             assert!(Command::new("cp").arg("-a").args([&data, &copy]).status().unwrap().success());
@@ -44,13 +47,19 @@ pub(crate) fn run(plan: &Plan) -> Told {
     }
     assert_eq!(server.stop().0, Some(0));
     keep("copies", &data);
-    Told::Passed(format!(
+    Outcome::Passed(format!(
         "{copied} acknowledged events asked of copies, 0 missing; {} acknowledgements",
         ledger.acknowledgements()
     ))
 }
 
-fn check_copy(copy: &Path, before: History, ledger: &Ledger, orgs: &[(&'static str, String)], receiver: &Receiver) {
+fn check_copy(
+    copy: &Path,
+    before: History,
+    ledger: &Ledger,
+    orgs: &[(&'static str, String)],
+    receiver: &Receiver,
+) {
     let (server, _) = Process::boot(copy);
     // The copy may have events from the time of the copying.
     let after = ledger.read();
@@ -59,7 +68,11 @@ fn check_copy(copy: &Path, before: History, ledger: &Ledger, orgs: &[(&'static s
     check_accounts(&server.url, &orgs[1].1, &history);
     check_pulls(&pulls, &history);
     check_pushes(&pushes, &history, receiver);
-    assert_eq!(pulls.send_once("on-the-copy", &serde_json::json!(1)).status, 202, "a copy takes events");
+    assert_eq!(
+        pulls.send_once("on-the-copy", &serde_json::json!(1)).status,
+        202,
+        "a copy takes events"
+    );
     assert_eq!(server.stop().0, Some(0));
     std::fs::remove_dir_all(copy).unwrap();
 }

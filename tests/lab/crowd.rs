@@ -14,7 +14,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
 
 use crate::harness::{Client, PATIENCE, Process, settings};
-use crate::scenario::{Plan, Told, keep};
+use crate::scenario::{Outcome, Plan, keep};
 
 /// Events a second for the waiting organization.
 const EVENTS_PER_SECOND: u64 = 50;
@@ -27,15 +27,17 @@ const TIMES_QUIET_MAX: f64 = 1.5;
 /// Time added by a shared machine to latencies of less than a millisecond.
 const NOISE_OF_MACHINE: Duration = Duration::from_millis(1);
 
-pub(crate) fn run(plan: &Plan) -> Told {
+pub(crate) fn run(plan: &Plan) -> Outcome {
     let waiters = usize::try_from(plan.rounds).unwrap() * 100;
     raise_descriptors(2 * waiters as u64 + 1_000);
     let data = plan.dir.join("data");
     let connections = format!("\nmax_connections = {}\n[storage]", waiters + 500);
-    let server = Process::start_on(&data, &settings(&data, "").replacen("[storage]", &connections[1..], 1));
+    let server =
+        Process::start_on(&data, &settings(&data, "").replacen("[storage]", &connections[1..], 1));
     let (crowd, other) = (server.org("Crowd"), server.org("Other"));
     for _ in 0..waiters / 100 {
-        let events: Vec<_> = (0..1_000).map(|number| json!({"type": "a.b", "payload": number})).collect();
+        let events: Vec<_> =
+            (0..1_000).map(|number| json!({"type": "a.b", "payload": number})).collect();
         assert_eq!(crowd.post("/api/events/batch", &json!({ "events": events })).status, 200);
     }
     let (mut quiet, mut noisy) = (Vec::new(), Vec::new());
@@ -52,8 +54,9 @@ pub(crate) fn run(plan: &Plan) -> Told {
     }
     // Twice as many connections as waiters, and none ends its second request: new clients still get
     // in.
-    let holders: Vec<_> =
-        (0..2 * waiters).map(|_| say(&server, "GET /health/live HTTP/1.1\r\nHost: x\r\n\r\nG")).collect();
+    let holders: Vec<_> = (0..2 * waiters)
+        .map(|_| say(&server, "GET /health/live HTTP/1.1\r\nHost: x\r\n\r\nG"))
+        .collect();
     for _ in 0..20 {
         ask(&Client::new(&server.url, &other.key));
     }
@@ -61,8 +64,9 @@ pub(crate) fn run(plan: &Plan) -> Told {
     drop(holders);
     assert_eq!(server.stop().0, Some(0));
     keep("crowd", &data);
-    Told::Passed(format!(
-        "p99 {beside:?} beside {waiters} who wait while {EVENTS_PER_SECOND} events a second come, {alone:?} without; \
+    Outcome::Passed(format!(
+        "p99 {beside:?} beside {waiters} who wait while {EVENTS_PER_SECOND} events a second come, \
+         {alone:?} without; \
          20 newcomers got in beside {held} connections that dribble"
     ))
 }
@@ -77,7 +81,8 @@ fn ask(org: &Client) -> Duration {
 
 /// Runs `work` while the crowd waits and its events come.
 fn beside_a_crowd(server: &Process, crowd: &Client, waiters: usize, work: impl FnOnce()) {
-    let request = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: x\r\nX-API-Key: {}\r\n\r\n", crowd.key);
+    let request =
+        |path: &str| format!("GET {path} HTTP/1.1\r\nHost: x\r\nX-API-Key: {}\r\n\r\n", crowd.key);
     let waiting = request("/api/inbox?type=never.comes&wait=30");
     let kept: Vec<_> = (0..waiters).map(|_| say(server, &waiting)).collect();
     // When the last request has its answer, all others are behind their first look.

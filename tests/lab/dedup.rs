@@ -9,11 +9,11 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::harness::{Client, Process};
-use crate::scenario::{Plan, Told, keep};
+use crate::scenario::{Outcome, Plan, keep};
 
 const RACERS: usize = 200;
 
-pub(crate) fn run(plan: &Plan) -> Told {
+pub(crate) fn run(plan: &Plan) -> Outcome {
     let data = plan.dir.join("data");
     let (mut server, _) = Process::boot(&data);
     let key = server.org("pulls").key;
@@ -33,10 +33,14 @@ pub(crate) fn run(plan: &Plan) -> Told {
         assert_eq!(race(&server.url, &key, &dedup_id, 0), first, "stored twice after a rebuild");
         ids.push(first);
     }
-    assert_eq!(Client::new(&server.url, &key).inbox_ids(), ids, "stored twice: the inbox has others");
+    assert_eq!(
+        Client::new(&server.url, &key).inbox_ids(),
+        ids,
+        "stored twice: the inbox has others"
+    );
     assert_eq!(server.stop().0, Some(0));
     keep("dedup", &data);
-    Told::Passed(format!("{} posts, {} events", ids.len() * RACERS * 4, ids.len()))
+    Outcome::Passed(format!("{} posts, {} events", ids.len() * RACERS * 4, ids.len()))
 }
 
 fn remove_state(data: &Path) {
@@ -63,7 +67,8 @@ fn race(url: &str, key: &str, dedup_id: &str, firsts: usize) -> String {
         }
         racers.join_all().await
     });
-    let ids: BTreeSet<_> = answers.iter().map(|(_, answer)| answer["id"].as_str().unwrap().to_owned()).collect();
+    let ids: BTreeSet<_> =
+        answers.iter().map(|(_, answer)| answer["id"].as_str().unwrap().to_owned()).collect();
     assert_eq!(ids.len(), 1, "stored twice: one dedup id, and answers name {ids:?}");
     let accepted = answers.iter().filter(|(status, _)| *status == 202).count();
     assert_eq!(accepted, firsts, "stored twice: {accepted} posts were accepted as the first");

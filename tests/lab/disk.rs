@@ -24,9 +24,14 @@ sys.stdin.readline()
 fcntl.ioctl(mount, 0x8004587d, flags)";
 
 fn run(command: &mut Command) -> Result<(), String> {
-    let output = command.output().map_err(|error| format!("{:?}: {error}", command.get_program()))?;
+    let output =
+        command.output().map_err(|error| format!("{:?}: {error}", command.get_program()))?;
     let said = String::from_utf8_lossy(&output.stderr);
-    if output.status.success() { Ok(()) } else { Err(format!("{command:?}: {}: {}", output.status, said.trim())) }
+    if output.status.success() {
+        Ok(())
+    } else {
+        Err(format!("{command:?}: {}: {}", output.status, said.trim()))
+    }
 }
 
 impl Disk {
@@ -49,7 +54,10 @@ impl Disk {
     /// Mounts the image, which replays ext4's journal. With `commit=300`, ext4 writes nothing by
     /// itself for five minutes.
     fn attach(&mut self) -> Result<(), String> {
-        run(Command::new("mount").args(["-o", "loop,commit=300"]).arg(&self.image).arg(&self.mount))?;
+        run(Command::new("mount")
+            .args(["-o", "loop,commit=300"])
+            .arg(&self.image)
+            .arg(&self.mount))?;
         self.mounted = true;
         Ok(())
     }

@@ -10,25 +10,30 @@ use triggerd::journal::{self, Group, JournalError, Options, OsFiles, Position, R
 
 use crate::harness::{Client, Process};
 use crate::random::Random;
-use crate::scenario::{Plan, Told};
+use crate::scenario::{Outcome, Plan};
 use crate::server::config;
 
 type Frames = Vec<(Position, Vec<u8>)>;
 
 const OPTIONS: Options = Options { segment_bytes: 1_000, scan_from: Some(Position::FIRST) };
 
-pub(crate) fn run(plan: &Plan) -> Told {
+pub(crate) fn run(plan: &Plan) -> Outcome {
     let (flips, prefixes, damages) = flip_every_byte();
     let sampled = flip_under_the_binary(plan);
-    Told::Passed(format!(
-        "{flips} flips opened: {prefixes} exact prefixes, {damages} damages named; {sampled} of the binary's ended with 3"
+    Outcome::Passed(format!(
+        "{flips} flips opened: {prefixes} exact prefixes, {damages} damages named; {sampled} of \
+         the binary's ended with 3"
     ))
 }
 
 /// Returns a directory in memory if possible: each flip opens the journal, which syncs.
 fn quick_dir() -> tempfile::TempDir {
     let memory = Path::new("/dev/shm");
-    if memory.is_dir() { tempfile::tempdir_in(memory).unwrap() } else { tempfile::tempdir().unwrap() }
+    if memory.is_dir() {
+        tempfile::tempdir_in(memory).unwrap()
+    } else {
+        tempfile::tempdir().unwrap()
+    }
 }
 
 /// Writes three segments of some groups each.
@@ -37,7 +42,11 @@ fn small_journal(dir: &Path) -> Frames {
     for n in 0..24_u8 {
         let mut group = Group::new();
         for frame in 0..=n % 3 {
-            group.push(5, 1, |body| body.extend(std::iter::repeat_n(n + 1, 20 + usize::from(n + frame)))).unwrap();
+            group
+                .push(5, 1, |body| {
+                    body.extend(std::iter::repeat_n(n + 1, 20 + usize::from(n + frame)));
+                })
+                .unwrap();
         }
         writer.append(&mut group).unwrap();
     }
@@ -55,7 +64,8 @@ fn flip_every_byte() -> (usize, usize, usize) {
     let parent = quick_dir();
     let dir = parent.path().join("journal");
     let written = small_journal(&dir);
-    let whole: Vec<_> = segments(&dir).into_iter().map(|file| (std::fs::read(&file).unwrap(), file)).collect();
+    let whole: Vec<_> =
+        segments(&dir).into_iter().map(|file| (std::fs::read(&file).unwrap(), file)).collect();
     let (mut flips, mut prefixes, mut damages) = (0, 0, 0);
     for (bytes, file) in &whole {
         for at in 0..bytes.len() {
@@ -76,7 +86,11 @@ fn flip_every_byte() -> (usize, usize, usize) {
                 }
                 Err((named, offset)) => {
                     assert_eq!(&named, file, "byte {at} flipped: another file is named");
-                    assert!(offset <= at as u64, "byte {at} of {} flipped: named as offset {offset}", file.display());
+                    assert!(
+                        offset <= at as u64,
+                        "byte {at} of {} flipped: named as offset {offset}",
+                        file.display()
+                    );
                     damages += 1;
                 }
             }
@@ -100,7 +114,8 @@ fn opened(dir: &Path) -> Result<Frames, (PathBuf, u64)> {
 }
 
 fn segments(dir: &Path) -> Vec<PathBuf> {
-    let mut files: Vec<_> = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut files: Vec<_> =
+        std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
     files
 }
@@ -138,15 +153,23 @@ fn flip_under_the_binary(plan: &Plan) -> usize {
         std::fs::write(&file, flipped).unwrap();
         match Process::spawn(&data, &config(&data), &[]).ready() {
             Ok(server) => {
-                assert_eq!(Client::new(&server.url, &key).inbox_ids(), ids, "byte {at} flipped: events differ");
+                assert_eq!(
+                    Client::new(&server.url, &key).inbox_ids(),
+                    ids,
+                    "byte {at} flipped: events differ"
+                );
                 assert_eq!(server.stop().0, Some(0));
                 // The flip was in unused bytes. The use of the key was appended, so the file stays
                 // as it is.
             }
             Err((status, log)) => {
                 assert_eq!(status.code(), Some(3), "byte {at} flipped: {log}");
-                let names = log.contains(".seg") && log.contains("offset") || log.contains("it ends at position");
-                assert!(names, "byte {at} flipped: neither file and offset nor what is missing is named: {log}");
+                let names = log.contains(".seg") && log.contains("offset")
+                    || log.contains("it ends at position");
+                assert!(
+                    names,
+                    "byte {at} flipped: neither file and offset nor what is missing is named: {log}"
+                );
                 ended += 1;
                 std::fs::write(&file, bytes).unwrap();
             }

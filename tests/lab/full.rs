@@ -16,7 +16,7 @@ use crate::disk::Disk;
 use crate::harness::{Client, PATIENCE, Process};
 use crate::ledger::{Ledger, Sent};
 use crate::receiver::Receiver;
-use crate::scenario::{Plan, Told, keep};
+use crate::scenario::{Outcome, Plan, keep};
 use crate::server::{IN_FLIGHT, config};
 
 const DISK_MEBIBYTES: u64 = 64;
@@ -40,18 +40,18 @@ struct Full {
     recovers_within: Duration,
 }
 
-pub(crate) fn run(plan: &Plan) -> Told {
-    let mut told = Vec::new();
+pub(crate) fn run(plan: &Plan) -> Outcome {
+    let mut outcome = Vec::new();
     for round in 0..plan.rounds {
         let dir = plan.dir.join(format!("round-{round}"));
         std::fs::create_dir(&dir).unwrap();
         let disk = match Disk::make(&dir, "disk", DISK_MEBIBYTES) {
             Ok(disk) => disk,
-            Err(why) => return Told::Skipped(format!("no filesystem of its own: {why}")),
+            Err(why) => return Outcome::Skipped(format!("no filesystem of its own: {why}")),
         };
-        told.push(fill_twice(disk, &dir, if plan.judges_time { RECOVERY } else { PATIENCE }));
+        outcome.push(fill_twice(disk, &dir, if plan.judges_time { RECOVERY } else { PATIENCE }));
     }
-    Told::Passed(told.join("; "))
+    Outcome::Passed(outcome.join("; "))
 }
 
 fn boot(data: &Path, wrapper: &[&str]) -> Process {
@@ -73,7 +73,10 @@ fn fill_twice(disk: Disk, dir: &Path, recovers_within: Duration) -> String {
     take_space(&ballast, BALLAST);
     full.fill();
     let left = full.disk.free_bytes();
-    assert!(left > RESERVE / 2, "{left} bytes were left when events were refused, of a reserve of {RESERVE}");
+    assert!(
+        left > RESERVE / 2,
+        "{left} bytes were left when events were refused, of a reserve of {RESERVE}"
+    );
     full.goes_on();
     let first = full.recovers_without(&ballast);
 
@@ -84,12 +87,17 @@ fn fill_twice(disk: Disk, dir: &Path, recovers_within: Duration) -> String {
     full.starts_again(false);
     full.starts_again(true);
     let held = ballast.metadata().unwrap().len();
-    File::options().write(true).open(&ballast).unwrap().set_len(held.saturating_sub(LITTLE)).unwrap();
+    File::options()
+        .write(true)
+        .open(&ballast)
+        .unwrap()
+        .set_len(held.saturating_sub(LITTLE))
+        .unwrap();
     full.give_back();
     full.starts_again(false);
     full.starts_again(true);
     // The start also copes with a wrong estimate of the room (in builds with failpoints).
-    full.starts_again_under(&["env", "TRIGGERD_SABOTAGE=room_misjudged"]);
+    full.starts_again_under(&["env", "TRIGGERD_FAILPOINTS=room_misjudged"]);
     full.goes_on();
     let second = full.recovers_without(&ballast);
 
@@ -109,8 +117,10 @@ fn fill_twice(disk: Disk, dir: &Path, recovers_within: Duration) -> String {
 /// Makes a state of several MiB from events with long and distinct types.
 fn fill_state(bulk: &Client) {
     for batch in 0..160 {
-        let item = |n: u64| json!({"type": format!("{}.b{batch}.n{n}", "long".repeat(28)), "payload": n});
-        let sent = bulk.post("/api/events/batch", &json!({"events": (0..250).map(item).collect::<Vec<_>>()}));
+        let item =
+            |n: u64| json!({"type": format!("{}.b{batch}.n{n}", "long".repeat(28)), "payload": n});
+        let sent = bulk
+            .post("/api/events/batch", &json!({"events": (0..250).map(item).collect::<Vec<_>>()}));
         assert!(sent.status < 300, "{sent:?}");
     }
 }
@@ -143,7 +153,10 @@ impl Full {
     /// Posts one event of the pulling organization. Returns the status.
     fn post_event(&mut self) -> u16 {
         self.count += 1;
-        self.post(&self.clients[0], &Sent { tag: format!("pulls-full-{}", self.count), bytes: PAYLOAD })
+        self.post(
+            &self.clients[0],
+            &Sent { tag: format!("pulls-full-{}", self.count), bytes: PAYLOAD },
+        )
     }
 
     fn post(&self, org: &Client, sent: &Sent) -> u16 {
@@ -235,7 +248,10 @@ impl Full {
         self.server = boot(&data, wrapper);
         self.clients = [0, 1].map(|place| Client::new(&self.server.url, &self.clients[place].key));
         assert_eq!(self.post_event(), 507, "events are refused after a start on a full disk");
-        assert!(before == self.clients[0].inbox_ids(), "the inbox differs after a start on a full disk");
+        assert!(
+            before == self.clients[0].inbox_ids(),
+            "the inbox differs after a start on a full disk"
+        );
         let health = self.clients[0].get("/health");
         assert_eq!(health.status, 503, "{health:?}");
         // This lasts longer than rows wait in memory for sled.
@@ -254,7 +270,10 @@ impl Full {
         let began = Instant::now();
         while self.post_event() != 202 {
             let waited = began.elapsed();
-            assert!(waited < self.recovers_within, "space came back, and events are refused after {waited:?}");
+            assert!(
+                waited < self.recovers_within,
+                "space came back, and events are refused after {waited:?}"
+            );
             std::thread::park_timeout(Duration::from_millis(20));
         }
         began.elapsed()

@@ -12,14 +12,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use triggerd::base::clock::Clock;
+use triggerd::base::failpoint;
 use triggerd::base::metrics::Metrics;
-use triggerd::base::sabotage;
 use triggerd::base::threads::{Stop, Thread, spawn_critical};
 use triggerd::commands::{
-    AckEvent, Applied, Became, Command, ExpireDedup, NoteKeysUsed, PutEndpoint, RouteEvent, SettleAttempt,
-    SubmitOutcome,
+    AckEvent, Applied, Applying, Command, ExpireDedup, NoteKeysUsed, PutEndpoint, RouteEvent,
+    SettleAttempt, SubmitOutcome,
 };
-use triggerd::commit::{Committer, Flusher, Intake, Progress, Space, WRITE_BACK_AFTER, recover, watch};
+use triggerd::commit::{
+    Committer, Flusher, Intake, Progress, Space, WRITE_BACK_AFTER, recover, watch,
+};
 use triggerd::data_dir::DataDir;
 use triggerd::journal::{self, Options, OsFiles};
 use triggerd::model::delivery::{AttemptOutcome, DeadReason, Trigger, Verdict};
@@ -31,7 +33,7 @@ use triggerd::rules::type_filter::TypeFilter;
 use triggerd::store::{InboxQuery, Store};
 
 use crate::harness::{PATIENCE, command, settings};
-use crate::scenario::{Plan, Told};
+use crate::scenario::{Outcome, Plan};
 use crate::system::{LIMITS, create_org, ports, submit};
 
 const ORG: OrgNo = OrgNo(0);
@@ -45,20 +47,25 @@ const WINDOW_MS: u64 = 1_000;
 /// Small, as the state is: on a real server, too, the cache holds only a part of the state.
 const CACHE_BYTES: u64 = 8 << 20;
 
-pub(crate) fn run(plan: &Plan) -> Told {
+pub(crate) fn run(plan: &Plan) -> Outcome {
     let data = plan.dir.join("data");
     let rhythm = run_child(&data, WRITE_BACK_AFTER, plan.rounds.div_ceil(4));
     let rush = run_child(&data, Duration::ZERO, (plan.rounds * 3).div_ceil(4));
     std::fs::write(data.with_extension("toml"), settings(&data, "")).unwrap();
     let (code, report) = command(&data, &["verify"]);
     assert_eq!(code, Some(0), "verify finds:\n{report}");
-    Told::Passed(format!("as the server does: {rhythm}; without a pause: {rush}; verified"))
+    Outcome::Passed(format!("as the server does: {rhythm}; without a pause: {rush}; verified"))
 }
 
 /// Runs a child. Returns the last line of its output.
 fn run_child(data: &Path, pause: Duration, seconds: u64) -> String {
     let output = Program::new(std::env::current_exe().unwrap())
-        .args(["hot-child", &pause.as_millis().to_string(), &seconds.to_string(), data.to_str().unwrap()])
+        .args([
+            "hot-child",
+            &pause.as_millis().to_string(),
+            &seconds.to_string(),
+            data.to_str().unwrap(),
+        ])
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
@@ -72,7 +79,7 @@ fn run_child(data: &Path, pause: Duration, seconds: u64) -> String {
 pub(crate) fn child(arguments: &[String]) -> ExitCode {
     let [pause, seconds, dir] = arguments else { return ExitCode::from(2) };
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
-    sabotage::arm(&std::env::var("TRIGGERD_SABOTAGE").unwrap_or_default()).unwrap();
+    failpoint::arm(&std::env::var("TRIGGERD_FAILPOINTS").unwrap_or_default()).unwrap();
     let system = System::start(Path::new(dir), Duration::from_millis(pause.parse().unwrap()));
     let (began, wanted) = (Instant::now(), Duration::from_secs(seconds.parse().unwrap()));
     let turns = AtomicU64::new(0);
@@ -102,7 +109,8 @@ pub(crate) fn child(arguments: &[String]) -> ExitCode {
     #[expect(clippy::cast_precision_loss, reason = "rates are for people")]
     let (per_second, rate) = (write_backs as f64 / seconds, rows as f64 / seconds);
     println!(
-        "{} turns, {write_backs} write-backs ({per_second:.0}/s) of {rows} rows ({rate:.0}/s) in {seconds:.0} s",
+        "{} turns, {write_backs} write-backs ({per_second:.0}/s) of {rows} rows ({rate:.0}/s) in \
+         {seconds:.0} s",
         turns.into_inner()
     );
     ExitCode::SUCCESS
@@ -122,7 +130,8 @@ struct System {
 impl System {
     fn start(dir: &Path, pause: Duration) -> Self {
         let mut data_dir = DataDir::open(dir).unwrap();
-        let (writer, reader, _) = journal::open(&data_dir.journal(), Arc::new(OsFiles), &Options::default()).unwrap();
+        let (writer, reader, _) =
+            journal::open(&data_dir.journal(), Arc::new(OsFiles), &Options::default()).unwrap();
         data_dir.complete(Timestamp(1)).unwrap();
         let store = Arc::new(Store::open(&data_dir.state(), CACHE_BYTES, reader.end().0).unwrap());
         recover(&store, &reader, &Space::default()).unwrap();
@@ -155,7 +164,7 @@ impl System {
         system
     }
 
-    fn submit(&self, commands: Vec<Command>) -> Vec<Became> {
+    fn submit(&self, commands: Vec<Command>) -> Vec<Applying> {
         self.intake.submit_all(commands).unwrap().wait().unwrap()
     }
 
@@ -163,7 +172,8 @@ impl System {
     /// moment ago.
     fn turn(&self, number: u64) {
         let now = Timestamp(Clock::system().now_ms());
-        let events = (0..EVENTS).map(|place| submit(0, Some(dedup(number * EVENTS + place, now)), b"{}".to_vec()));
+        let events = (0..EVENTS)
+            .map(|place| submit(0, Some(dedup(number * EVENTS + place, now)), b"{}".to_vec()));
         let accepted = self.submit(events.collect());
         let ids: Vec<EventId> = accepted
             .iter()
@@ -176,19 +186,29 @@ impl System {
         let routes = ids.iter().map(|event| route(*event, now));
         self.submit([touch, put_endpoint(now)].into_iter().chain(routes).collect());
         self.submit(
-            ids.iter().enumerate().map(|(place, event)| settle(*event, 1, first_verdict(place, now))).collect(),
+            ids.iter()
+                .enumerate()
+                .map(|(place, event)| settle(*event, 1, first_verdict(place, now)))
+                .collect(),
         );
-        let second = ids.iter().enumerate().skip(1).map(|(place, event)| settle(*event, 2, second_verdict(place)));
+        let second = ids
+            .iter()
+            .enumerate()
+            .skip(1)
+            .map(|(place, event)| settle(*event, 2, second_verdict(place)));
         self.submit(second.collect());
-        let mut last: Vec<_> =
-            ids.iter().map(|event| Command::AckEvent(AckEvent { org: ORG, event: *event, at: now })).collect();
+        let mut last: Vec<_> = ids
+            .iter()
+            .map(|event| Command::AckEvent(AckEvent { org: ORG, event: *event, at: now }))
+            .collect();
         last.push(Command::ExpireDedup(ExpireDedup { before: now.minus_ms(WINDOW_MS) }));
         self.submit(last);
     }
 
     /// Reads as requests and workers do meanwhile.
     fn look(&self) {
-        let query = InboxQuery { after: None, limit: 10, types: TypeFilter::default(), since: None };
+        let query =
+            InboxQuery { after: None, limit: 10, types: TypeFilter::default(), since: None };
         self.store.inbox(ORG, &query).unwrap();
         self.store.waiting_for(ENDPOINT, Timestamp(u64::MAX), 10).unwrap();
         self.store.unrouted_after((ORG, EventId(0)), 10).unwrap();
@@ -211,13 +231,21 @@ fn dedup(number: u64, now: Timestamp) -> Dedup {
     let mut digest = [0; 14];
     digest[..8].copy_from_slice(&number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
     digest[8..].copy_from_slice(&now.0.to_be_bytes()[2..]);
-    Dedup { id: format!("{number}-{}", now.0), digest, fingerprint: [0; 8], window_start: now.minus_ms(WINDOW_MS) }
+    Dedup {
+        id: format!("{number}-{}", now.0),
+        digest,
+        fingerprint: [0; 8],
+        window_start: now.minus_ms(WINDOW_MS),
+    }
 }
 
 fn put_endpoint(now: Timestamp) -> Command {
-    let settings = EndpointSettings { url: "https://example.com/".into(), ..EndpointSettings::default() };
-    let endpoint =
-        Endpoint { updated_at: now, ..Endpoint::new(ENDPOINT, settings, SealedSecret::new(vec![7; 72]), Timestamp(1)) };
+    let settings =
+        EndpointSettings { url: "https://example.com/".into(), ..EndpointSettings::default() };
+    let endpoint = Endpoint {
+        updated_at: now,
+        ..Endpoint::new(ENDPOINT, settings, SealedSecret::new(vec![7; 72]), Timestamp(1))
+    };
     Command::PutEndpoint(PutEndpoint { org: ORG, endpoint, sets_enabled: true })
 }
 
@@ -237,7 +265,7 @@ fn settle(event: EventId, number: u32, verdict: Verdict) -> Command {
         verdict,
         disables: None,
         previous: None,
-        notices: Vec::new(),
+        operational_events: Vec::new(),
     };
     Command::SettleAttempt(Box::new(settle))
 }

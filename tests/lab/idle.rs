@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::harness::{Process, patience};
 use crate::ledger::Ledger;
 use crate::receiver::Receiver;
-use crate::scenario::{Plan, Told, keep};
+use crate::scenario::{Outcome, Plan, keep};
 
 /// Longer than any delayed write after a request, such as the time at which keys were used.
 const SILENCE: Duration = Duration::from_secs(11);
@@ -25,7 +25,7 @@ const TICKS_MORE: u64 = 3;
 /// only memory. No log line or journal frame is as short.
 const WAKE_BYTES: u64 = 8;
 
-pub(crate) fn run(plan: &Plan) -> Told {
+pub(crate) fn run(plan: &Plan) -> Outcome {
     let data = plan.dir.join("data");
     let (mut server, _) = Process::boot(&data);
     fill(&server, &Ledger::new(&plan.dir.join("ledger")));
@@ -41,10 +41,15 @@ pub(crate) fn run(plan: &Plan) -> Told {
         !plan.judges_time || wakeups <= seconds * WAKEUPS_PER_SECOND,
         "an idle server woke {wakeups} times in {seconds} s"
     );
-    assert!(!plan.judges_time || ticks <= ticks_max, "an idle server ran for {ticks} ticks of 10 ms in {seconds} s");
+    assert!(
+        !plan.judges_time || ticks <= ticks_max,
+        "an idle server ran for {ticks} ticks of 10 ms in {seconds} s"
+    );
     assert_eq!(server.stop().0, Some(0));
     keep("idle", &data);
-    Told::Passed(format!("nothing written, {wakeups} wakeups and {ticks} ticks of 10 ms in {seconds} s"))
+    Outcome::Passed(format!(
+        "nothing written, {wakeups} wakeups and {ticks} ticks of 10 ms in {seconds} s"
+    ))
 }
 
 /// Makes a pulling and a pushing organization with a few events. No work is left.
@@ -71,7 +76,11 @@ fn settled(server: &mut Process) -> Figures {
             return now;
         }
         last = now;
-        assert!(began.elapsed() < patience(GOES_ON), "an idle server goes on writing: {:?}", last.written);
+        assert!(
+            began.elapsed() < patience(GOES_ON),
+            "an idle server goes on writing: {:?}",
+            last.written
+        );
     }
 }
 
@@ -95,14 +104,21 @@ struct Figures {
 impl Figures {
     fn of(server: &Process) -> Self {
         let dir = format!("/proc/{}", server.child.id());
-        let read = |path: &str| std::fs::read_to_string(format!("{dir}/{path}")).unwrap_or_default();
+        let read =
+            |path: &str| std::fs::read_to_string(format!("{dir}/{path}")).unwrap_or_default();
         let io = read("io");
         assert!(io.contains("wchar"), "what the server writes cannot be counted");
-        let [bytes, writes, to_disk] = ["wchar", "syscw", "write_bytes"].map(|name| field(&io, name));
+        let [bytes, writes, to_disk] =
+            ["wchar", "syscw", "write_bytes"].map(|name| field(&io, name));
         let written = [bytes.wrapping_sub(writes * WAKE_BYTES), to_disk];
         let stat = read("stat");
         let behind_name = stat.rsplit(')').next().unwrap_or_default();
-        let ticks = behind_name.split_whitespace().skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap()).sum();
+        let ticks = behind_name
+            .split_whitespace()
+            .skip(11)
+            .take(2)
+            .map(|ticks| ticks.parse::<u64>().unwrap())
+            .sum();
         let threads = std::fs::read_dir(format!("{dir}/task")).into_iter().flatten();
         let wakeups = threads.map(|thread| {
             let name = thread.unwrap().file_name().into_string().unwrap();

@@ -11,7 +11,7 @@ use crate::harness::{Client, Process};
 use crate::ledger::Ledger;
 use crate::random::Random;
 use crate::receiver::Receiver;
-use crate::scenario::{Plan, Told, keep};
+use crate::scenario::{Outcome, Plan, keep};
 use crate::server::{IN_FLIGHT, confirm_all_but, wait_for_acknowledgements};
 
 /// Kills on one data directory. Then a new directory is used, or checking would take ever longer.
@@ -43,7 +43,7 @@ struct Totals {
     slowest_start: Duration,
 }
 
-pub(crate) fn run(plan: &Plan) -> Told {
+pub(crate) fn run(plan: &Plan) -> Outcome {
     let (mut random, mut totals) = (Random::new(plan.seed), Totals::default());
     let mut round = 0;
     while round < plan.rounds {
@@ -53,8 +53,9 @@ pub(crate) fn run(plan: &Plan) -> Told {
     }
     let Totals { kills, acknowledgements, delivered, duplicates, slowest_start } = totals;
     assert!(!plan.judges_time || slowest_start < READY_WITHIN, "a start took {slowest_start:?}");
-    Told::Passed(format!(
-        "{kills} kills in all; {acknowledgements} acknowledgements, 0 lost, 0 stored twice; {delivered} delivered, \
+    Outcome::Passed(format!(
+        "{kills} kills in all; {acknowledgements} acknowledgements, 0 lost, 0 stored twice; \
+         {delivered} delivered, \
          {duplicates} of them twice; slowest start {} ms",
         slowest_start.as_millis()
     ))

@@ -36,7 +36,8 @@ impl Sent {
     /// Returns JSON of `bytes` bytes, but at least the bare members. Each tag has another payload.
     pub(crate) fn payload(&self) -> String {
         let mut random = Random::of(7, &self.tag);
-        let block: String = (0..61).map(|_| char::from(b'a' + u8::try_from(random.below(26)).unwrap())).collect();
+        let block: String =
+            (0..61).map(|_| char::from(b'a' + u8::try_from(random.below(26)).unwrap())).collect();
         let mut payload = format!("{{\"tag\":\"{}\",  \"fill\":\"", self.tag);
         let fill = self.bytes.saturating_sub(payload.len() + 2);
         payload.push_str(&block.repeat(fill / block.len() + 1)[..fill]);
@@ -65,7 +66,12 @@ pub(crate) struct History {
 impl Ledger {
     pub(crate) fn new(path: &Path) -> Self {
         let file = Mutex::new(File::create(path).unwrap());
-        Self { path: path.to_owned(), file, dark: Arc::default(), acknowledgements: AtomicU64::new(0) }
+        Self {
+            path: path.to_owned(),
+            file,
+            dark: Arc::default(),
+            acknowledgements: AtomicU64::new(0),
+        }
     }
 
     fn note(&self, line: &str) {
@@ -121,10 +127,15 @@ impl Ledger {
         for line in std::fs::read_to_string(&self.path).unwrap().lines() {
             let words: Vec<_> = line.split(' ').collect();
             match words[..] {
-                ["send", tag, bytes] => drop(history.sent.insert(tag.to_owned(), bytes.parse().unwrap())),
+                ["send", tag, bytes] => {
+                    history.sent.insert(tag.to_owned(), bytes.parse().unwrap());
+                }
                 ["stored", tag, id] => {
                     let before = history.stored.insert(tag.to_owned(), id.to_owned());
-                    assert!(before.is_none_or(|before| before == id), "{tag} was acknowledged as two events");
+                    assert!(
+                        before.is_none_or(|before| before == id),
+                        "{tag} was acknowledged as two events"
+                    );
                 }
                 ["confirm", id] => drop(history.confirming.insert(id.to_owned())),
                 ["confirmed", id] => drop(history.confirmed.insert(id.to_owned())),

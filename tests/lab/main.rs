@@ -19,7 +19,10 @@
 //! `TRIGGERD_LAB_SKIP=never` a skip is a failure. With `TRIGGERD_LAB_KEEP=DIR` the last data
 //! directory of each scenario is kept there.
 
-#![expect(clippy::disallowed_methods, reason = "tests wait and read the environment where the server must not")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests wait and read the environment where the server must not"
+)]
 // Always true here. Clippy then takes helpers for tests too.
 #![cfg(test)]
 

@@ -21,7 +21,7 @@ use serde_json::json;
 
 use crate::harness::{Client, PATIENCE, Process, settings, until};
 use crate::receiver::Receiver;
-use crate::scenario::{Plan, Told, keep};
+use crate::scenario::{Outcome, Plan, keep};
 
 const ENDPOINTS: u64 = 50;
 /// Limit for one organization: the default of the configuration.
@@ -47,7 +47,7 @@ const NOISE_OF_MACHINE: Duration = Duration::from_millis(5);
 const LATENCY_MAX: Duration = Duration::from_secs(1);
 const MEMORY_MORE_MAX: u64 = 64 << 20;
 
-pub(crate) fn run(plan: &Plan) -> Told {
+pub(crate) fn run(plan: &Plan) -> Outcome {
     let (silence, receiver) = (Silence::start(), Receiver::start());
     let quiet = Side::start(&plan.dir.join("quiet"), &receiver);
     let empty = (quiet.latency(&receiver), high_water(&quiet.server)).1;
@@ -63,7 +63,9 @@ pub(crate) fn run(plan: &Plan) -> Told {
     };
     let (mut quiet_times, mut noisy_times, mut slowest) = (Vec::new(), Vec::new(), Duration::ZERO);
     for _ in 0..turns {
-        for (side, other, times) in [(&quiet, &noisy, &mut quiet_times), (&noisy, &quiet, &mut noisy_times)] {
+        for (side, other, times) in
+            [(&quiet, &noisy, &mut quiet_times), (&noisy, &quiet, &mut noisy_times)]
+        {
             other.server.signal(Signal::STOP);
             slowest = slowest.max(side.wake_up(&receiver));
             times.extend((0..EVENTS_OF_A_TURN).map(|_| side.latency(&receiver)));
@@ -74,10 +76,13 @@ pub(crate) fn run(plan: &Plan) -> Told {
     let [alone, beside] = [quiet_times, noisy_times].map(|times| percentile_of(times, percent));
     let allowed = alone.mul_f64(TIMES_QUIET_MAX).max(alone + NOISE_OF_MACHINE).min(LATENCY_MAX);
     if plan.judges_time && slowest > LATENCY_MAX {
-        faults.push(format!("another organization waits {slowest:?} for its first event of a turn"));
+        faults
+            .push(format!("another organization waits {slowest:?} for its first event of a turn"));
     }
     if plan.judges_time && beside > allowed {
-        faults.push(format!("another organization waits {beside:?} beside the noise and {alone:?} without it"));
+        faults.push(format!(
+            "another organization waits {beside:?} beside the noise and {alone:?} without it"
+        ));
     }
     let most = silence.most();
     if most > IN_FLIGHT_MAX {
@@ -91,15 +96,19 @@ pub(crate) fn run(plan: &Plan) -> Told {
         faults.push(format!("the restart took {grown} bytes of memory more than an empty start"));
     }
     if after.most > IN_FLIGHT_MAX {
-        faults.push(format!("the restart made {} requests at once to endpoints that hang", after.most));
+        faults.push(format!(
+            "the restart made {} requests at once to endpoints that hang",
+            after.most
+        ));
     }
     if plan.judges_time && after.latency > LATENCY_MAX {
         faults.push(format!("after the restart another organization waits {:?}", after.latency));
     }
     assert!(faults.is_empty(), "{}", faults.join("; "));
     keep("neighbours", &plan.dir.join("noisy"));
-    Told::Passed(format!(
-        "p{percent} of {} events {beside:?} beside {most} hanging requests, {alone:?} without them; after kill -9 {} requests at \
+    Outcome::Passed(format!(
+        "p{percent} of {} events {beside:?} beside {most} hanging requests, {alone:?} without \
+         them; after kill -9 {} requests at \
          once, {} KiB more memory than an empty start, the slowest event {:?}",
         turns * EVENTS_OF_A_TURN,
         after.most,
@@ -125,7 +134,8 @@ impl Side {
     /// Posts until an event is accepted: after a suspension, requests have waited too long, and the
     /// server refuses events at first. Returns the latency of the accepted event.
     fn wake_up(&self, receiver: &Receiver) -> Duration {
-        let sent = until(|| Some(self.org.send("a.b", &json!("hello"))).filter(|sent| sent.status == 202));
+        let sent =
+            until(|| Some(self.org.send("a.b", &json!("hello"))).filter(|sent| sent.status == 202));
         let taken = Instant::now();
         receiver.arrival_of(&sent.id()).saturating_duration_since(taken)
     }
@@ -169,16 +179,20 @@ fn restart(noisy: Side, silence: &Silence, receiver: &Receiver) -> Restarted {
 
 /// Makes fifty endpoints that never answer, and `deliveries` deliveries to them.
 fn make_noise(slow: &Client, silence: &Silence, deliveries: u64) {
-    let endpoints: Vec<String> =
-        (0..ENDPOINTS).map(|_| slow.post("/api/endpoints", &json!({ "url": silence.url })).id()).collect();
+    let endpoints: Vec<String> = (0..ENDPOINTS)
+        .map(|_| slow.post("/api/endpoints", &json!({ "url": silence.url })).id())
+        .collect();
     let events: Vec<u64> = (0..deliveries.div_ceil(ENDPOINTS)).collect();
     let size = usize::try_from(EVENTS_AT_ONCE).unwrap();
     for some in events.chunks(size) {
-        let items: Vec<_> = some.iter().map(|number| json!({"type": "a.b", "payload": number})).collect();
+        let items: Vec<_> =
+            some.iter().map(|number| json!({"type": "a.b", "payload": number})).collect();
         let sent = slow.post("/api/events/batch", &json!({ "events": items }));
         assert_eq!(sent.status, 200, "{sent:?}");
     }
-    let waiting = |id: &String| slow.get(&format!("/api/endpoints/{id}/stats")).json["waiting"].as_u64().unwrap();
+    let waiting = |id: &String| {
+        slow.get(&format!("/api/endpoints/{id}/stats")).json["waiting"].as_u64().unwrap()
+    };
     until(|| (endpoints.iter().map(waiting).sum::<u64>() >= deliveries).then_some(()));
 }
 
@@ -219,7 +233,9 @@ impl Silence {
 fn hold(mut connection: TcpStream, held: &AtomicUsize, most: &AtomicUsize) {
     let (accepted, mut buffer) = (Instant::now(), [0; 4_096]);
     connection.set_read_timeout(Some(COUNTED_AFTER)).unwrap();
-    let is_waiting = |error: &std::io::Error| matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut);
+    let is_waiting = |error: &std::io::Error| {
+        matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
+    };
     let mut counted = false;
     loop {
         match connection.read(&mut buffer) {

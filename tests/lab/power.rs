@@ -12,7 +12,7 @@ use crate::harness::{Client, Process};
 use crate::ledger::Ledger;
 use crate::random::Random;
 use crate::receiver::Receiver;
-use crate::scenario::{Plan, Told, keep};
+use crate::scenario::{Outcome, Plan, keep};
 use crate::server::{confirm_all_but, wait_for_acknowledgements};
 
 /// Payload sizes in bytes, each with the most acknowledgements before a cut.
@@ -21,7 +21,7 @@ const SIZES: [(usize, u64); 4] = [(256, 300), (8 << 10, 200), (64 << 10, 80), (2
 const ERA: u64 = 10;
 const DISK_MEBIBYTES: u64 = 384;
 
-pub(crate) fn run(plan: &Plan) -> Told {
+pub(crate) fn run(plan: &Plan) -> Outcome {
     let mut random = Random::new(plan.seed);
     let mut acknowledged = Vec::new();
     for (place, size) in (0_u64..).zip(SIZES) {
@@ -35,7 +35,7 @@ pub(crate) fn run(plan: &Plan) -> Told {
             std::fs::create_dir(&dir).unwrap();
             let disk = match Disk::make(&dir, "disk", DISK_MEBIBYTES) {
                 Ok(disk) => disk,
-                Err(why) => return Told::Skipped(format!("no filesystem of its own: {why}")),
+                Err(why) => return Outcome::Skipped(format!("no filesystem of its own: {why}")),
             };
             sum += cut(disk, &dir, size, rounds, &mut random);
             // The image is sparse, but written blocks take space.
@@ -43,7 +43,10 @@ pub(crate) fn run(plan: &Plan) -> Told {
         }
         acknowledged.push(format!("{sum} at {} B", size.0));
     }
-    Told::Passed(format!("acknowledgements: {}; 0 lost, 0 stored twice", acknowledged.join(", ")))
+    Outcome::Passed(format!(
+        "acknowledgements: {}; 0 lost, 0 stored twice",
+        acknowledged.join(", ")
+    ))
 }
 
 fn cut(
@@ -97,7 +100,10 @@ fn cut(
 /// machine lost no power.
 fn be_another_boot(data: &Path) {
     let Ok(generations) = std::fs::read_dir(data.join("sled")) else { return };
-    for mark in generations.map(|generation| generation.unwrap().path().join("RUNNING")).filter(|mark| mark.exists()) {
+    for mark in generations
+        .map(|generation| generation.unwrap().path().join("RUNNING"))
+        .filter(|mark| mark.exists())
+    {
         let text = std::fs::read_to_string(&mark).unwrap();
         let mut words: Vec<_> = text.split_whitespace().collect();
         if let Some(boot) = words.get_mut(1) {

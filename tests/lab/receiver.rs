@@ -94,7 +94,8 @@ impl Receiver {
     pub(crate) fn arrival_of(&self, id: &str) -> Instant {
         let arrival = |log: &BTreeMap<String, Got>| log.get(id).and_then(|got| got.first_at);
         let log = self.log.by_id.lock().unwrap();
-        let (log, _) = self.log.came.wait_timeout_while(log, PATIENCE, |log| arrival(log).is_none()).unwrap();
+        let (log, _) =
+            self.log.came.wait_timeout_while(log, PATIENCE, |log| arrival(log).is_none()).unwrap();
         arrival(&log).expect("it comes some time")
     }
 

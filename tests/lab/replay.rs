@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::harness::{Client, PATIENCE, Process};
 use crate::random::Random;
 use crate::receiver::Receiver;
-use crate::scenario::{Plan, Told, keep};
+use crate::scenario::{Outcome, Plan, keep};
 use crate::server::IN_FLIGHT;
 
 /// The receiver refuses each third attempt: a higher share could open the circuit breaker.
@@ -25,8 +25,9 @@ const KILLS_MIN: u64 = 4;
 const SECONDS: u64 = 5;
 const RATE_MIN: u64 = 200;
 
-pub(crate) fn run(plan: &Plan) -> Told {
-    let (data, mut random, receiver) = (plan.dir.join("data"), Random::new(plan.seed), Receiver::start());
+pub(crate) fn run(plan: &Plan) -> Outcome {
+    let (data, mut random, receiver) =
+        (plan.dir.join("data"), Random::new(plan.seed), Receiver::start());
     let (server, _) = Process::boot(&data);
     let org = server.org("replays");
     let dead = die(&org, &receiver, plan.rounds);
@@ -37,12 +38,16 @@ pub(crate) fn run(plan: &Plan) -> Told {
     assert_eq!(asked.status, 202, "{asked:?}");
     let path = format!("/api/replays/{}", asked.id());
     let kills_most = KILLS_MIN + plan.rounds / DEAD_PER_KILL;
-    let (server, kills, while_running) = kill_until_finished(server, &org, &path, (kills_most, &mut random));
+    let (server, kills, while_running) =
+        kill_until_finished(server, &org, &path, (kills_most, &mut random));
     let org = Client::new(&server.url, &org.key);
     wait_until(|| org.get(&path).json["state"] == "finished");
     let replay = org.get(&path).json;
     let count = json!(dead.len());
-    assert_eq!(replay["queued"], count, "dead letters were queued, and there were so many: {replay}");
+    assert_eq!(
+        replay["queued"], count,
+        "dead letters were queued, and there were so many: {replay}"
+    );
     assert_eq!((&replay["examined"], &replay["progress"]), (&count, &json!(1.0)), "{replay}");
     wait_until(|| endpoint(&org)["waiting"] == 0);
     assert_eq!(receiver.missing(dead.iter()), 0, "dead letters were replayed and never came");
@@ -51,12 +56,13 @@ pub(crate) fn run(plan: &Plan) -> Told {
     let twice = dead.iter().filter(|id| log[*id].requests > 1).count() as u64;
     assert!(twice <= kills * IN_FLIGHT, "{twice} came more than once after {kills} kills");
     assert_eq!(org.inbox_ids(), [] as [&str; 0], "what was accepted has left");
-    let told = listed(&org, "/api/events?type=triggerd.delivery.dead&limit=500").len();
-    assert_eq!(told, dead.len(), "each death was told once");
+    let outcome = listed(&org, "/api/events?type=triggerd.delivery.dead&limit=500").len();
+    assert_eq!(outcome, dead.len(), "each death was told once");
     assert_eq!(server.stop().0, Some(0));
     keep("replay", &data);
-    Told::Passed(format!(
-        "{} dead letters replayed through {kills} kills, {while_running} of them while it ran; each queued once, {twice} \
+    Outcome::Passed(format!(
+        "{} dead letters replayed through {kills} kills, {while_running} of them while it ran; \
+         each queued once, {twice} \
          came twice",
         dead.len()
     ))
@@ -69,8 +75,9 @@ fn die(org: &Client, receiver: &Receiver, count: u64) -> BTreeSet<String> {
     receiver.refuse_each(REFUSED_OF);
     let wanted = count * REFUSED_OF;
     for first in (0..wanted).step_by(usize::try_from(BATCH).unwrap()) {
-        let events: Vec<Value> =
-            (first..wanted.min(first + BATCH)).map(|n| json!({"type": "a.b", "payload": {"n": n}})).collect();
+        let events: Vec<Value> = (first..wanted.min(first + BATCH))
+            .map(|n| json!({"type": "a.b", "payload": {"n": n}}))
+            .collect();
         assert_eq!(org.post("/api/events/batch", &json!({ "events": events })).status, 200);
         // Few deliveries wait at a time, as in the field.
         wait_until(|| endpoint(org)["waiting"].as_u64().unwrap() < 2 * BATCH);
@@ -78,7 +85,8 @@ fn die(org: &Client, receiver: &Receiver, count: u64) -> BTreeSet<String> {
     wait_until(|| endpoint(org)["waiting"] == 0);
     receiver.refuse_each(0);
     let letters = listed(org, "/api/dead-letters?limit=500");
-    let dead: BTreeSet<_> = letters.iter().map(|letter| letter["event_id"].as_str().unwrap().to_owned()).collect();
+    let dead: BTreeSet<_> =
+        letters.iter().map(|letter| letter["event_id"].as_str().unwrap().to_owned()).collect();
     assert_eq!(dead.len() as u64, count, "dead letters to begin with");
     dead
 }
@@ -136,7 +144,10 @@ fn kill_until_finished(
         server = Process::boot(data).0;
         let replay = Client::new(&server.url, &org.key).get(path).json;
         let now = (replay["queued"].as_u64().unwrap(), replay["progress"].as_f64().unwrap());
-        assert!(now.0 >= queued && now.1 >= progress, "it goes back from {queued}, {progress}: {replay}");
+        assert!(
+            now.0 >= queued && now.1 >= progress,
+            "it goes back from {queued}, {progress}: {replay}"
+        );
         (queued, progress) = now;
         match replay["state"].as_str() {
             Some("running") => while_running += 1,

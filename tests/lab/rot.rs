@@ -11,7 +11,7 @@ use crate::harness::{Client, Process, patience};
 use crate::ledger::Ledger;
 use crate::random::Random;
 use crate::receiver::Receiver;
-use crate::scenario::{Plan, Told, keep};
+use crate::scenario::{Outcome, Plan, keep};
 use crate::server::config;
 
 /// Number of starts by a supervisor: the first may end with exit code 70 because of the damage.
@@ -19,12 +19,17 @@ const STARTS: usize = 3;
 /// Longest time for which a server in a negative control may go on with an unreadable state.
 const GOES_ON: Duration = Duration::from_secs(15);
 
-pub(crate) fn run(plan: &Plan) -> Told {
+pub(crate) fn run(plan: &Plan) -> Outcome {
     let data = plan.dir.join("data");
     fill(&data, &plan.dir);
     let before = dump(&data);
-    for table in ["meta", "orgs", "inboxes", "keys", "endpoints", "events", "open", "dedup", "delivered"] {
-        assert!(before.lines().any(|row| row.starts_with(&format!("{table} "))), "no row of {table}:\n{before}");
+    for table in
+        ["meta", "orgs", "inboxes", "keys", "endpoints", "events", "open", "dedup", "delivered"]
+    {
+        assert!(
+            before.lines().any(|row| row.starts_with(&format!("{table} "))),
+            "no row of {table}:\n{before}"
+        );
     }
     let mut random = Random::new(plan.seed);
     let mut restarts = 0;
@@ -32,12 +37,17 @@ pub(crate) fn run(plan: &Plan) -> Told {
         let what = damage(&data.join("sled"), round, &mut random);
         restarts += start_and_stop(&data, &what);
         let after = dump(&data);
-        assert!(before == after, "the rows differ after {what}:\n{}", first_difference(&before, &after));
+        assert!(
+            before == after,
+            "the rows differ after {what}:\n{}",
+            first_difference(&before, &after)
+        );
     }
     keep("rot", &data);
     let live = rot_live(plan, &mut random);
-    Told::Passed(format!(
-        "{} rows, the same each time; {restarts} starts ended by the damage; {live} times met while running",
+    Outcome::Passed(format!(
+        "{} rows, the same each time; {restarts} starts ended by the damage; {live} times met \
+         while running",
         before.lines().count()
     ))
 }
@@ -51,8 +61,12 @@ fn rot_live(plan: &Plan, random: &mut Random) -> u64 {
     for batch in 0..20 {
         // Distinct types make the rows long. The state has many pages, and a start reads few of
         // them.
-        let item = |n: usize| json!({"type": format!("{}.b{batch}.n{n}", "long".repeat(25)), "payload": n});
-        let sent = org.post("/api/events/batch", &json!({"events": (0..100).map(item).collect::<Vec<_>>()}));
+        let item = |n: usize| {
+            json!({"type": format!("{}.b{batch}.n{n}", "long".repeat(25)),
+        "payload": n})
+        };
+        let sent = org
+            .post("/api/events/batch", &json!({"events": (0..100).map(item).collect::<Vec<_>>()}));
         assert!(sent.status < 300, "{sent:?}");
     }
     let ids = org.inbox_ids();
@@ -60,7 +74,8 @@ fn rot_live(plan: &Plan, random: &mut Random) -> u64 {
     let mut met = 0;
     for round in 0..plan.rounds {
         let (mut server, _) = Process::boot(&data);
-        let what = format!("{} under the running server", damage_live(&data.join("sled"), round, random));
+        let what =
+            format!("{} under the running server", damage_live(&data.join("sled"), round, random));
         let mut starts = 1;
         while let Some(wrong) = read_pages(&Client::new(&server.url, &key), &ids) {
             assert_eq!(wrong, 500, "after {what}");
@@ -153,7 +168,8 @@ fn fill(data: &Path, dir: &Path) {
     let (server, _) = Process::boot(data);
     let orgs = server.orgs(&ledger, &receiver);
     let [pulls, pushes] = [0, 1].map(|place| server.admin().with_key(&orgs[place].1));
-    let ids: Vec<_> = (0..150).map(|n| pulls.send_once(&format!("d-{n}"), &json!(n)).id()).collect();
+    let ids: Vec<_> =
+        (0..150).map(|n| pulls.send_once(&format!("d-{n}"), &json!(n)).id()).collect();
     (0..70).for_each(|n| drop(pushes.send_once(&format!("d-{n}"), &json!("x".repeat(n * 50)))));
     ids.iter().take(70).for_each(|id| assert_eq!(pulls.ack(id).status, 200));
     // The grace period is so long that no server records its end, which would add rows.
@@ -243,7 +259,9 @@ fn first_difference(before: &str, after: &str) -> String {
 /// Returns all rows of a stopped server's state, read through the library.
 fn dump(data_dir: &Path) -> String {
     let sled = data_dir.join("sled");
-    let newest = std::fs::read_dir(&sled).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let newest = std::fs::read_dir(&sled)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap());
     assert_eq!(newest.count(), 1, "one generation is left");
     let store = triggerd::store::Store::open(&sled, 8 << 20, u64::MAX).unwrap();
     assert_eq!(store.rebuild_reason(), None, "the state is usable as it is");

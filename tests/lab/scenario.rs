@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use triggerd::base::sabotage;
+use triggerd::base::failpoint;
 
 use crate::random::fresh_seed;
 use crate::{
-    clock, controls, copies, crowd, dedup, flip, full, hot, idle, kill, neighbours, power, replay, rot, stop, sweep,
-    torn, trace, wrong_keys,
+    clock, controls, copies, crowd, dedup, flip, full, hot, idle, kill, neighbours, power, replay,
+    rot, stop, sweep, torn, trace, wrong_keys,
 };
 
 /// A scenario: its promise, its size in the commit gate, and its function, which panics when the
@@ -20,7 +20,7 @@ struct Scenario {
     shows: &'static str,
     /// Default of `--rounds`, and its unit.
     rounds: (u64, &'static str),
-    run: fn(&Plan) -> Told,
+    run: fn(&Plan) -> Outcome,
 }
 
 /// Size, seed and options of a run.
@@ -37,7 +37,7 @@ pub(crate) struct Plan {
 }
 
 /// The result of a scenario without a broken promise.
-pub(crate) enum Told {
+pub(crate) enum Outcome {
     /// The figures for the result line.
     Passed(String),
     /// The reason why the scenario could not run.
@@ -87,9 +87,24 @@ const SCENARIOS: &[Scenario] = &[
         rounds: (4, "tears"),
         run: torn::run,
     },
-    Scenario { name: "full", shows: "a full disk is a state, not a crash", rounds: (1, "fillings"), run: full::run },
-    Scenario { name: "clock", shows: "steps of the clock, also to 1970", rounds: (1, "walks"), run: clock::run },
-    Scenario { name: "stop", shows: "SIGSTOP and SIGCONT under load", rounds: (3, "seconds stopped"), run: stop::run },
+    Scenario {
+        name: "full",
+        shows: "a full disk is a state, not a crash",
+        rounds: (1, "fillings"),
+        run: full::run,
+    },
+    Scenario {
+        name: "clock",
+        shows: "steps of the clock, also to 1970",
+        rounds: (1, "walks"),
+        run: clock::run,
+    },
+    Scenario {
+        name: "stop",
+        shows: "SIGSTOP and SIGCONT under load",
+        rounds: (3, "seconds stopped"),
+        run: stop::run,
+    },
     Scenario {
         name: "dedup",
         shows: "200 racing posts with one dedup id, restarted and killed: one event",
@@ -98,7 +113,8 @@ const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "replay",
-        shows: "kill -9 while dead letters are replayed: each is made again once, counted once, and arrives",
+        shows: "kill -9 while dead letters are replayed: each is made again once, counted once, \
+            and arrives",
         rounds: (1_000, "dead letters"),
         run: replay::run,
     },
@@ -116,19 +132,22 @@ const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "neighbours",
-        shows: "endpoints that hang and all that waits for them cost another organization nothing, nor does a restart",
+        shows: "endpoints that hang and all that waits for them cost another organization \
+            nothing, nor does a restart",
         rounds: (2_000, "waiting deliveries"),
         run: neighbours::run,
     },
     Scenario {
         name: "crowd",
-        shows: "thousands who wait for what never comes, or hold connections, cost others nothing they could notice",
+        shows: "thousands who wait for what never comes, or hold connections, cost others nothing \
+            they could notice",
         rounds: (2, "hundreds who wait"),
         run: crowd::run,
     },
     Scenario {
         name: "wrong_keys",
-        shows: "5,000 wrong keys a second, from one address and from 1,600, keep no owner of a key out",
+        shows: "5,000 wrong keys a second, from one address and from 1,600, keep no owner of a \
+            key out",
         rounds: (2, "turns of 50 requests"),
         run: wrong_keys::run,
     },
@@ -161,7 +180,8 @@ impl Wanted {
     fn read(arguments: &[String]) -> Result<Self, String> {
         let seed = fresh_seed();
         let (words, rounds, only) = (Vec::new(), None, None);
-        let mut wanted = Self { words, exact: false, list: false, rounds, seed, judges_time: false, only };
+        let mut wanted =
+            Self { words, exact: false, list: false, rounds, seed, judges_time: false, only };
         let mut arguments = arguments.iter();
         while let Some(argument) = arguments.next() {
             let mut number = || {
@@ -172,11 +192,15 @@ impl Wanted {
                 "--rounds" => wanted.rounds = Some(number()?),
                 "--seed" => wanted.seed = number()?,
                 "--judge-time" => wanted.judges_time = true,
-                "--only" => wanted.only = Some(arguments.next().ok_or("--only needs a control's name")?.clone()),
+                "--only" => {
+                    wanted.only =
+                        Some(arguments.next().ok_or("--only needs a control's name")?.clone());
+                }
                 "--exact" => wanted.exact = true,
                 "--list" => wanted.list = true,
                 // Flags of cargo's own tests are accepted and ignored.
-                "--nocapture" | "--no-capture" | "--quiet" | "-q" | "--include-ignored" | "--show-output" => {}
+                "--nocapture" | "--no-capture" | "--quiet" | "-q" | "--include-ignored"
+                | "--show-output" => {}
                 flag if flag.starts_with("--test-threads") => {}
                 flag if flag.starts_with('-') => return Err(format!("the lab has no {flag}")),
                 word => wanted.words.push(word.to_owned()),
@@ -193,8 +217,9 @@ impl Wanted {
     }
 
     fn has(&self, scenario: &Scenario) -> bool {
-        let matches =
-            |word: &String| if self.exact { scenario.name == word } else { scenario.name.contains(word.as_str()) };
+        let matches = |word: &String| {
+            if self.exact { scenario.name == word } else { scenario.name.contains(word.as_str()) }
+        };
         self.words.is_empty() || self.words.iter().any(matches)
     }
 }
@@ -212,7 +237,8 @@ pub(crate) fn run_all(arguments: &[String]) -> ExitCode {
         }
         _ => {}
     }
-    if let Err(unknown) = sabotage::arm(&std::env::var("TRIGGERD_SABOTAGE").unwrap_or_default()) {
+    if let Err(unknown) = failpoint::arm(&std::env::var("TRIGGERD_FAILPOINTS").unwrap_or_default())
+    {
         println!("lab: {unknown}");
         return ExitCode::from(2);
     }
@@ -243,27 +269,34 @@ fn run_one(scenario: &Scenario, wanted: &Wanted) -> bool {
     let (judges_time, only) = (wanted.judges_time, wanted.only.clone());
     let plan = Plan { rounds, seed, dir: dir.path().to_owned(), judges_time, only };
     let began = Instant::now();
-    let told = catch_unwind(AssertUnwindSafe(|| (scenario.run)(&plan)));
+    let outcome = catch_unwind(AssertUnwindSafe(|| (scenario.run)(&plan)));
     let seconds = began.elapsed().as_secs_f64();
-    let (word, said, kept) = match told {
-        Ok(Told::Passed(numbers)) => ("ok", numbers, true),
-        Ok(Told::Skipped(why)) => {
+    let (word, said, kept) = match outcome {
+        Ok(Outcome::Passed(numbers)) => ("ok", numbers, true),
+        Ok(Outcome::Skipped(why)) => {
             let must = std::env::var("TRIGGERD_LAB_SKIP").is_ok_and(|value| value == "never");
             (if must { "FAILED, must not be skipped" } else { "skipped" }, why, !must)
         }
         // The message of the panic was printed above.
         Err(_panic) => ("FAILED", scenario.shows.to_owned(), false),
     };
-    println!("lab {name}: {word}; {rounds} {}; {said}; seed {seed}; {seconds:.1} s", scenario.rounds.1);
+    println!(
+        "lab {name}: {word}; {rounds} {}; {said}; seed {seed}; {seconds:.1} s",
+        scenario.rounds.1
+    );
     kept
 }
 
 /// Copies the data directory of a stopped server for `triggerd verify`, if `TRIGGERD_LAB_KEEP` is
 /// set.
 pub(crate) fn keep(name: &str, data_dir: &Path) {
-    let Some(kept) = std::env::var_os("TRIGGERD_LAB_KEEP").map(|dir| PathBuf::from(dir).join(name)) else { return };
+    let Some(kept) = std::env::var_os("TRIGGERD_LAB_KEEP").map(|dir| PathBuf::from(dir).join(name))
+    else {
+        return;
+    };
     drop(std::fs::remove_dir_all(&kept));
     std::fs::create_dir_all(kept.parent().unwrap()).unwrap();
-    let copied = std::process::Command::new("cp").arg("-a").args([data_dir, &kept]).status().unwrap();
+    let copied =
+        std::process::Command::new("cp").arg("-a").args([data_dir, &kept]).status().unwrap();
     assert!(copied.success(), "{} could not be kept", data_dir.display());
 }

@@ -18,7 +18,8 @@ pub(crate) const IN_FLIGHT: u64 = 4;
 /// Returns the lab's configuration: small segments, so that many are sealed, and few concurrent
 /// attempts.
 pub(crate) fn config(data_dir: &Path) -> String {
-    let text = settings(data_dir, &format!("[delivery]\nmax_in_flight_per_endpoint = {IN_FLIGHT}\n"));
+    let text =
+        settings(data_dir, &format!("[delivery]\nmax_in_flight_per_endpoint = {IN_FLIGHT}\n"));
     text.replace("segment_bytes = 1048576", "segment_bytes = 262144")
 }
 
@@ -50,7 +51,12 @@ impl Process {
     pub(crate) fn stop_wrapped(mut self) {
         let pid = self.child.id();
         let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
-        let server = children.split_whitespace().next().expect("the wrapper runs the server").parse().unwrap();
+        let server = children
+            .split_whitespace()
+            .next()
+            .expect("the wrapper runs the server")
+            .parse()
+            .unwrap();
         kill_process(Pid::from_raw(server).unwrap(), Signal::TERM).unwrap();
         self.child.wait().unwrap();
     }

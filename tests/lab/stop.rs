@@ -10,10 +10,10 @@ use crate::client::Load;
 use crate::harness::{Client, PATIENCE, Process};
 use crate::ledger::Ledger;
 use crate::receiver::Receiver;
-use crate::scenario::{Plan, Told, keep};
+use crate::scenario::{Outcome, Plan, keep};
 use crate::server::{IN_FLIGHT, wait_for_acknowledgements};
 
-pub(crate) fn run(plan: &Plan) -> Told {
+pub(crate) fn run(plan: &Plan) -> Outcome {
     let data = plan.dir.join("data");
     let (ledger, receiver) = (Ledger::new(&plan.dir.join("ledger")), Receiver::start());
     let (mut server, _) = Process::boot(&data);
@@ -27,7 +27,10 @@ pub(crate) fn run(plan: &Plan) -> Told {
         std::thread::park_timeout(Duration::from_secs(plan.rounds));
         let meanwhile = ledger.acknowledgements() - before;
         // One answer to each client may have been on its way.
-        assert!(meanwhile <= 2 * load.clients, "{meanwhile} acknowledgements of a suspended server");
+        assert!(
+            meanwhile <= 2 * load.clients,
+            "{meanwhile} acknowledgements of a suspended server"
+        );
         server.signal(Signal::CONT);
         // The watchdog looks again in this time.
         std::thread::park_timeout(Duration::from_secs(3));
@@ -41,8 +44,8 @@ pub(crate) fn run(plan: &Plan) -> Told {
             std::thread::park_timeout(Duration::from_millis(1));
         }
     });
-    let [unanswered, refused] =
-        [&load.unanswered, &load.refused].map(|count| count.load(std::sync::atomic::Ordering::SeqCst));
+    let [unanswered, refused] = [&load.unanswered, &load.refused]
+        .map(|count| count.load(std::sync::atomic::Ordering::SeqCst));
     assert_eq!(unanswered, 0, "requests without an answer");
     // Requests from before the pause have waited too long: events are refused until those are
     // stored.
@@ -54,7 +57,7 @@ pub(crate) fn run(plan: &Plan) -> Told {
     let (delivered, duplicates) = check_delivered(&pushes, &history, &receiver, IN_FLIGHT);
     assert_eq!(server.stop().0, Some(0));
     keep("stop", &data);
-    Told::Passed(format!(
+    Outcome::Passed(format!(
         "{} acknowledgements, 0 lost; {delivered} delivered, {duplicates} of them twice",
         ledger.acknowledgements()
     ))

@@ -9,7 +9,7 @@ use std::process::{Command as Program, ExitCode};
 use std::sync::Arc;
 
 use triggerd::base::clock::Clock;
-use triggerd::base::sabotage;
+use triggerd::base::failpoint;
 use triggerd::base::threads::spawn_critical;
 use triggerd::commands::{Applied, Command, SubmitOutcome};
 use triggerd::commit::{Committer, Intake, Refused, Space, recover};
@@ -17,13 +17,14 @@ use triggerd::journal::faults::{Fault, FaultyFiles};
 use triggerd::journal::{self, Files, Options, OsFiles, Position};
 use triggerd::store::Store;
 
-use crate::scenario::{Plan, Told};
+use crate::scenario::{Outcome, Plan};
 use crate::system::{LIMITS, create_org, ports, submit};
 
 /// Number of events: enough for several segments.
 const EVENTS: usize = 40;
 const OPTIONS: Options = Options { segment_bytes: 2_048, scan_from: None };
-const FAULTS: [(&str, Fault); 3] = [("io", Fault::Io), ("space", Fault::NoSpace), ("short", Fault::ShortWrite)];
+const FAULTS: [(&str, Fault); 3] =
+    [("io", Fault::Io), ("space", Fault::NoSpace), ("short", Fault::ShortWrite)];
 
 /// The output and the exit code of a child.
 struct Ran {
@@ -34,13 +35,15 @@ struct Ran {
     text: String,
 }
 
-pub(crate) fn run(plan: &Plan) -> Told {
+pub(crate) fn run(plan: &Plan) -> Outcome {
     let whole = run_child(plan, u64::MAX / 2, "io");
     assert_eq!((whole.acknowledged.len(), whole.code), (EVENTS, Some(0)), "{}", whole.text);
     let step = (whole.operations * 3).checked_div(plan.rounds).unwrap_or(1).max(1);
     let (mut runs, mut fatal, mut survived) = (0, 0, 0);
     // The range is longer by an operation, so that the last run meets no fault.
-    for number in (plan.seed % step..(whole.operations + 1) * 3).step_by(usize::try_from(step).unwrap()) {
+    for number in
+        (plan.seed % step..(whole.operations + 1) * 3).step_by(usize::try_from(step).unwrap())
+    {
         let (n, (name, fault)) = (number / 3 + 1, FAULTS[usize::try_from(number % 3).unwrap()]);
         let ran = run_child(plan, n, name);
         judge(&ran, &format!("operation {n} fails with {name}"), fault);
@@ -50,8 +53,9 @@ pub(crate) fn run(plan: &Plan) -> Told {
         survived += u64::from(ran.code == Some(0));
     }
     let refused = runs - fatal - survived;
-    Told::Passed(format!(
-        "{} operations, 3 faults, {runs} runs: {fatal} ended with 70, {refused} did not open, {survived} went on; 0 lost",
+    Outcome::Passed(format!(
+        "{} operations, 3 faults, {runs} runs: {fatal} ended with 70, {refused} did not open, \
+         {survived} went on; 0 lost",
         whole.operations
     ))
 }
@@ -96,7 +100,10 @@ fn check_stored(plan: &Plan, ran: &Ran, n: u64, fault: &str) {
     let dir = plan.dir.join(format!("{n}-{fault}"));
     let stored = events(&dir.join("journal"));
     for (id, _) in &ran.acknowledged {
-        assert!(stored.contains(id), "acknowledged event {id} is lost: operation {n} fails with {fault}");
+        assert!(
+            stored.contains(id),
+            "acknowledged event {id} is lost: operation {n} fails with {fault}"
+        );
     }
     std::fs::remove_dir_all(&dir).unwrap();
 }
@@ -104,7 +111,8 @@ fn check_stored(plan: &Plan, ran: &Ran, n: u64, fault: &str) {
 fn events(dir: &Path) -> BTreeSet<String> {
     let (_writer, reader, _) = journal::open(dir, Arc::new(OsFiles), &OPTIONS).unwrap();
     let frames = reader.scan(Position::FIRST, None).unwrap().map(Result::unwrap);
-    let commands = frames.map(|frame| Command::read(frame.kind, frame.version, &frame.body).unwrap());
+    let commands =
+        frames.map(|frame| Command::read(frame.kind, frame.version, &frame.body).unwrap());
     let ids = commands.filter_map(|command| match command {
         Command::SubmitEvent(submit) => Some(submit.id.to_string()),
         _ => None,
@@ -115,12 +123,14 @@ fn events(dir: &Path) -> BTreeSet<String> {
 /// `sweep-child N FAULT DIR`: runs a committer whose N-th operation on the journal's files fails.
 pub(crate) fn child(arguments: &[String]) -> ExitCode {
     let [n, fault, dir] = arguments else { return ExitCode::from(2) };
-    sabotage::arm(&std::env::var("TRIGGERD_SABOTAGE").unwrap_or_default()).unwrap();
+    failpoint::arm(&std::env::var("TRIGGERD_FAILPOINTS").unwrap_or_default()).unwrap();
     let (_, fault) = FAULTS.into_iter().find(|(name, _)| name == fault).unwrap();
     let files = Arc::new(FaultyFiles::new());
     files.fail_at(n.parse().unwrap(), fault);
     let (dir, shared) = (Path::new(dir), Arc::<FaultyFiles>::clone(&files));
-    let Ok((writer, reader, _)) = journal::open(&dir.join("journal"), shared as Arc<dyn Files>, &OPTIONS) else {
+    let Ok((writer, reader, _)) =
+        journal::open(&dir.join("journal"), shared as Arc<dyn Files>, &OPTIONS)
+    else {
         return ExitCode::from(3);
     };
     let store = Arc::new(Store::open(&dir.join("sled"), 8 << 20, u64::MAX).unwrap());

@@ -51,7 +51,10 @@ impl Syscall {
 
 /// Returns the path between `<` and `>`. strace prints paths in hexadecimal, too.
 fn path_in(text: &str) -> String {
-    let path = text.split_once('<').and_then(|(_, rest)| rest.rsplit_once('>')).map_or("", |(path, _)| path);
+    let path = text
+        .split_once('<')
+        .and_then(|(_, rest)| rest.rsplit_once('>'))
+        .map_or("", |(path, _)| path);
     unescaped(path)
 }
 
@@ -59,7 +62,8 @@ fn unescaped(text: &str) -> String {
     if !text.contains("\\x") {
         return text.to_owned();
     }
-    let bytes = text.split("\\x").skip(1).filter_map(|byte| u8::from_str_radix(byte.get(..2)?, 16).ok());
+    let bytes =
+        text.split("\\x").skip(1).filter_map(|byte| u8::from_str_radix(byte.get(..2)?, 16).ok());
     bytes.map(char::from).collect()
 }
 
@@ -79,19 +83,28 @@ pub(crate) fn read(trace: &str) -> (Vec<Syscall>, Vec<Moment>) {
             moments.push(Moment::Ends(number));
             continue;
         }
-        let Some((name, rest)) =
-            rest.split_once('(').filter(|(name, _)| name.chars().all(|c| c.is_alphanumeric() || c == '_'))
+        let Some((name, rest)) = rest
+            .split_once('(')
+            .filter(|(name, _)| name.chars().all(|c| c.is_alphanumeric() || c == '_'))
         else {
             continue;
         };
         let number = calls.len();
         moments.push(Moment::Begins(number));
         if let Some(arguments) = rest.strip_suffix(" <unfinished ...>") {
-            calls.push(Syscall { name: name.into(), arguments: arguments.into(), result: String::new() });
+            calls.push(Syscall {
+                name: name.into(),
+                arguments: arguments.into(),
+                result: String::new(),
+            });
             unfinished.insert(pid, number);
         } else {
             let (arguments, result) = split_result(rest);
-            calls.push(Syscall { name: name.into(), arguments: arguments.into(), result: result.into() });
+            calls.push(Syscall {
+                name: name.into(),
+                arguments: arguments.into(),
+                result: result.into(),
+            });
             moments.push(Moment::Ends(number));
         }
     }
@@ -99,6 +112,7 @@ pub(crate) fn read(trace: &str) -> (Vec<Syscall>, Vec<Moment>) {
 }
 
 fn split_result(text: &str) -> (&str, &str) {
-    text.rsplit_once(" = ")
-        .map_or((text, ""), |(arguments, result)| (arguments.trim_end().trim_end_matches(')'), result))
+    text.rsplit_once(" = ").map_or((text, ""), |(arguments, result)| {
+        (arguments.trim_end().trim_end_matches(')'), result)
+    })
 }

@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 
 use crate::harness::{Client, Process};
 use crate::random::Random;
-use crate::scenario::{Plan, Told, keep};
+use crate::scenario::{Outcome, Plan, keep};
 
-pub(crate) fn run(plan: &Plan) -> Told {
+pub(crate) fn run(plan: &Plan) -> Outcome {
     let data = plan.dir.join("data");
     let (mut server, _) = Process::boot(&data);
     let key = server.org("pulls").key;
@@ -17,12 +17,16 @@ pub(crate) fn run(plan: &Plan) -> Told {
     let mut stored = Vec::new();
     for n in 0..5 {
         stored.push(event(&format!("old-{n}"))["payload"].clone());
-        assert_eq!(Client::new(&server.url, &key).post("/api/events", &event(&format!("old-{n}"))).status, 202);
+        assert_eq!(
+            Client::new(&server.url, &key).post("/api/events", &event(&format!("old-{n}"))).status,
+            202
+        );
     }
     for round in 0..plan.rounds {
         let names = ["one", "two", "new"].map(|name| format!("{name}-{round:04}"));
         let [one, two, new] = names.each_ref().map(|name| event(name));
-        let batch = Client::new(&server.url, &key).post("/api/events/batch", &json!({ "events": [one, two] }));
+        let batch = Client::new(&server.url, &key)
+            .post("/api/events/batch", &json!({ "events": [one, two] }));
         assert_eq!(batch.status, 200, "{batch:?}");
         server.kill();
         // As if the power had failed before the group was synced: no answer was sent, and no state
@@ -43,7 +47,7 @@ pub(crate) fn run(plan: &Plan) -> Told {
     }
     assert_eq!(server.stop().0, Some(0));
     keep("torn", &data);
-    Told::Passed(format!("{} events, none came back", stored.len()))
+    Outcome::Passed(format!("{} events, none came back", stored.len()))
 }
 
 fn event(name: &str) -> Value {
@@ -58,7 +62,9 @@ fn payloads(server: &Process, key: &str) -> Vec<Value> {
 fn tear(data: &Path, names: &[String; 3], round: u64, random: &mut Random) -> bool {
     let file = last_segment(data);
     let mut bytes = std::fs::read(&file).unwrap();
-    let place = |name: &String| bytes.windows(name.len()).position(|window| window == name.as_bytes()).unwrap();
+    let place = |name: &String| {
+        bytes.windows(name.len()).position(|window| window == name.as_bytes()).unwrap()
+    };
     let (one, two) = (place(&names[0]), place(&names[1]));
     let part = match round % 3 {
         0 => one..one + 1 + random.index(200),
@@ -72,5 +78,9 @@ fn tear(data: &Path, names: &[String; 3], round: u64, random: &mut Random) -> bo
 }
 
 fn last_segment(data: &Path) -> PathBuf {
-    std::fs::read_dir(data.join("journal")).unwrap().map(|entry| entry.unwrap().path()).max().unwrap()
+    std::fs::read_dir(data.join("journal"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .max()
+        .unwrap()
 }

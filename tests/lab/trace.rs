@@ -11,20 +11,22 @@ use serde_json::json;
 use triggerd::model::id::decode_base32;
 
 use crate::harness::{Client, Process};
-use crate::scenario::{Plan, Told, keep};
+use crate::scenario::{Outcome, Plan, keep};
 use crate::server::config;
 use crate::syscalls::{Moment, Syscall, read};
 
 const CLIENTS: u64 = 4;
 /// `sync_file_range` is missing on purpose: the call makes nothing durable.
-const CALLS: &str = "trace=openat,linkat,pwrite64,pwritev,write,writev,sendto,sendmsg,fsync,fdatasync";
+const CALLS: &str =
+    "trace=openat,linkat,pwrite64,pwritev,write,writev,sendto,sendmsg,fsync,fdatasync";
 
-pub(crate) fn run(plan: &Plan) -> Told {
+pub(crate) fn run(plan: &Plan) -> Outcome {
     if Command::new("strace").arg("-V").output().is_err() {
-        return Told::Skipped("strace is not installed".to_owned());
+        return Outcome::Skipped("strace is not installed".to_owned());
     }
     let trace = plan.dir.join("trace");
-    let mut wrapper = vec!["strace", "-f", "-y", "-xx", "-s", "70000", "--seccomp-bpf", "-e", CALLS];
+    let mut wrapper =
+        vec!["strace", "-f", "-y", "-xx", "-s", "70000", "--seccomp-bpf", "-e", CALLS];
     wrapper.extend(["-o", trace.to_str().unwrap()]);
     let data = plan.dir.join("data");
     // The smallest allowed segments, so that many are made.
@@ -37,7 +39,9 @@ pub(crate) fn run(plan: &Plan) -> Told {
         for client in 0..CLIENTS {
             let (url, key, admin) = (server.url.clone(), key.clone(), admin.key.clone());
             let rounds = plan.rounds;
-            scope.spawn(move || ask(&Client::new(&url, &key), &Client::new(&url, &admin), client, rounds));
+            scope.spawn(move || {
+                ask(&Client::new(&url, &key), &Client::new(&url, &admin), client, rounds);
+            });
         }
     });
     server.stop_wrapped();
@@ -46,7 +50,9 @@ pub(crate) fn run(plan: &Plan) -> Told {
     let Judged { answers, ids, segments } = judged.unwrap_or_else(|fault| panic!("{fault}"));
     let least = usize::try_from(CLIENTS * plan.rounds).unwrap();
     assert!(answers >= least, "only {answers} answers were found in the trace");
-    Told::Passed(format!("{answers} answers with {ids} ids, each after its sync; {segments} segments' names synced"))
+    Outcome::Passed(format!(
+        "{answers} answers with {ids} ids, each after its sync; {segments} segments' names synced"
+    ))
 }
 
 /// Sends every kind of request with a durable change.
@@ -60,13 +66,22 @@ fn ask(org: &Client, admin: &Client, client: u64, rounds: u64) {
             1 => assert_eq!(org.send_once(&format!("{client}-{round}"), &payload).status, 200),
             2 => {
                 let item = |n: u64| json!({"type": "a", "payload": n});
-                assert_eq!(org.post("/api/events/batch", &json!({"events": [item(1), item(2), item(3)]})).status, 200);
+                assert_eq!(
+                    org.post("/api/events/batch", &json!({"events": [item(1), item(2), item(3)]}))
+                        .status,
+                    200
+                );
             }
             _ => {
                 // A new organization gets the endpoint: otherwise the events would be routed as
                 // well.
                 let other = admin.new_org("another");
-                assert_eq!(other.post("/api/webhook/config", &json!({"url": "http://127.0.0.1:9/"})).status, 201);
+                assert_eq!(
+                    other
+                        .post("/api/webhook/config", &json!({"url": "http://127.0.0.1:9/"}))
+                        .status,
+                    201
+                );
             }
         }
     }
@@ -123,7 +138,9 @@ impl Known {
             "fsync" | "fdatasync" if is_segment(&path) => {
                 self.covers.insert(number, self.written.get(&path).cloned().unwrap_or_default());
             }
-            "fsync" if path.ends_with("/journal") => _ = self.names.insert(number, self.unnamed.clone()),
+            "fsync" if path.ends_with("/journal") => {
+                _ = self.names.insert(number, self.unnamed.clone());
+            }
             _ if is_segment(&path) => self.note_ids(number, &call.data()),
             _ => {}
         }
@@ -179,11 +196,15 @@ impl Known {
                 return Err(format!("{id} is acknowledged and was never written: {text}"));
             };
             if !self.synced.contains(write) {
-                return Err(format!("no finished sync covers the write of {id} before its answer: {text}"));
+                return Err(format!(
+                    "no finished sync covers the write of {id} before its answer: {text}"
+                ));
             }
             let segment = calls[*write].path();
             if self.unnamed.contains(&segment) {
-                return Err(format!("{id} is acknowledged in {segment}, whose name was never synced"));
+                return Err(format!(
+                    "{id} is acknowledged in {segment}, whose name was never synced"
+                ));
             }
         }
         Ok(ids.len())
@@ -200,7 +221,8 @@ fn may_be_id(bytes: &[u8; 16]) -> bool {
 }
 
 fn bytes_of(hexadecimal: &str) -> Vec<u8> {
-    let digit = |digit: u8| char::from(digit).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let digit =
+        |digit: u8| char::from(digit).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
     let pairs = hexadecimal.as_bytes().chunks_exact(2);
     pairs.filter_map(|pair| Some(digit(pair[0])? << 4 | digit(pair[1])?)).collect()
 }
@@ -211,7 +233,8 @@ fn ids_in(text: &str) -> Vec<(String, [u8; 16])> {
     for prefix in ["\"id\":\"evt_", "\"key_id\":\"key_", "\"id\":\"ep_"] {
         for part in text.split(prefix).skip(1) {
             let suffix = part.split('"').next().unwrap_or_default();
-            let number = decode_base32(suffix).unwrap_or_else(|| panic!("{prefix}{suffix} is no id"));
+            let number =
+                decode_base32(suffix).unwrap_or_else(|| panic!("{prefix}{suffix} is no id"));
             found.push((format!("{prefix}{suffix}"), number.to_be_bytes()));
         }
     }

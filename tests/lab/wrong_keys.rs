@@ -15,7 +15,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use triggerd::model::key::KeyText;
 
 use crate::harness::{Client, PATIENCE, Process, settings};
-use crate::scenario::{Plan, Told, keep};
+use crate::scenario::{Outcome, Plan, keep};
 
 /// Wrong keys a second, from all threads together.
 const RATE: u64 = 5_000;
@@ -32,7 +32,7 @@ const NOISE_OF_MACHINE: Duration = Duration::from_millis(1);
 /// Least share of the rate: with fewer wrong keys, the run shows nothing.
 const RATE_PERCENT_LEAST: u128 = 80;
 
-pub(crate) fn run(plan: &Plan) -> Told {
+pub(crate) fn run(plan: &Plan) -> Outcome {
     raise_descriptors();
     let data = plan.dir.join("data");
     let server = Process::start_on(&data, &settings(&data, ""));
@@ -44,9 +44,10 @@ pub(crate) fn run(plan: &Plan) -> Told {
     let hashes = || owner.metric("triggerd_key_hashes_total");
     ask(&owner);
 
-    let mut told = Vec::new();
+    let mut outcome = Vec::new();
     for (name, addresses) in [("one address", 1), ("1,600 addresses", ADDRESSES)] {
-        let (mut quiet, mut noisy, mut sent, mut attack) = (Vec::new(), Vec::new(), 0, Duration::ZERO);
+        let (mut quiet, mut noisy, mut sent, mut attack) =
+            (Vec::new(), Vec::new(), 0, Duration::ZERO);
         for turn in 0..plan.rounds {
             quiet.extend((0..REQUESTS_OF_A_TURN).map(|_| ask(&owner)));
             let (count, took) = beside_wrong_keys(&server.url, &org.key, (addresses, turn), || {
@@ -64,18 +65,27 @@ pub(crate) fn run(plan: &Plan) -> Told {
         let [alone, beside] = [quiet, noisy].map(p99_of);
         let allowed = alone.mul_f64(TIMES_QUIET_MAX).max(alone + NOISE_OF_MACHINE);
         if plan.judges_time {
-            assert!(rate * 100 >= RATE_PERCENT_LEAST * u128::from(RATE), "only {rate} wrong keys a second from {name}");
+            assert!(
+                rate * 100 >= RATE_PERCENT_LEAST * u128::from(RATE),
+                "only {rate} wrong keys a second from {name}"
+            );
             assert!(
                 beside <= allowed,
                 "the owner waits {beside:?} beside wrong keys from {name}, {alone:?} without them"
             );
         }
-        told.push(format!("p99 {beside:?} beside {rate} wrong keys a second from {name}, {alone:?} without"));
+        outcome.push(format!(
+            "p99 {beside:?} beside {rate} wrong keys a second from {name}, {alone:?} without"
+        ));
     }
-    assert!((hashes() - 2.0).abs() < f64::EPSILON, "the slow hash ran {} times, for two right keys", hashes());
+    assert!(
+        (hashes() - 2.0).abs() < f64::EPSILON,
+        "the slow hash ran {} times, for two right keys",
+        hashes()
+    );
     assert_eq!(server.stop().0, Some(0));
     keep("wrong_keys", &data);
-    Told::Passed(told.join("; "))
+    Outcome::Passed(outcome.join("; "))
 }
 
 /// Makes one request with the right key. Returns the time of the answer.
@@ -87,15 +97,22 @@ fn ask(owner: &Client) -> Duration {
 }
 
 /// Runs `work` beside wrong keys. Returns how many were sent meanwhile, and the time.
-fn beside_wrong_keys(url: &str, key: &str, (addresses, turn): (u64, u64), work: impl FnOnce()) -> (u64, Duration) {
+fn beside_wrong_keys(
+    url: &str,
+    key: &str,
+    (addresses, turn): (u64, u64),
+    work: impl FnOnce(),
+) -> (u64, Duration) {
     let server: SocketAddr = url.strip_prefix("http://").unwrap().parse().unwrap();
     let (stop, sent, began) = (AtomicBool::new(false), AtomicU64::new(0), Instant::now());
     std::thread::scope(|scope| {
         for number in 0..THREADS {
             let (stop, sent) = (&stop, &sent);
             scope.spawn(move || {
-                let places = (0..addresses).filter(|place| addresses < THREADS || place % THREADS == number);
-                let mut callers: Vec<TcpStream> = places.map(|place| connect(server, place)).collect();
+                let places =
+                    (0..addresses).filter(|place| addresses < THREADS || place % THREADS == number);
+                let mut callers: Vec<TcpStream> =
+                    places.map(|place| connect(server, place)).collect();
                 let (first, mut count) = (Instant::now(), 0u64);
                 while !stop.load(Ordering::SeqCst) {
                     let place = usize::try_from(count).unwrap() % callers.len();
@@ -146,10 +163,12 @@ fn guess(caller: &mut TcpStream, key: &str, seed: u64) {
     let known: KeyText = key.parse().unwrap();
     let mut state = seed;
     let wrong = KeyText::generate(known.id(), || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         state.to_be_bytes()[0]
     });
-    let request = format!("GET /api/inbox HTTP/1.1\r\nHost: x\r\nX-API-Key: {}\r\n\r\n", wrong.reveal());
+    let request =
+        format!("GET /api/inbox HTTP/1.1\r\nHost: x\r\nX-API-Key: {}\r\n\r\n", wrong.reveal());
     caller.write_all(request.as_bytes()).unwrap();
     let mut answer = Vec::new();
     let mut piece = [0; 2_048];

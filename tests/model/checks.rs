@@ -7,7 +7,7 @@ use triggerd::model::endpoint::Endpoint;
 use triggerd::model::id::{EndpointId, EventId, OrgNo};
 use triggerd::model::time::Timestamp;
 use triggerd::rules::type_filter::TypeFilter;
-use triggerd::store::{DeadQuery, Delivery, DeliveryQuery, DeliveryStanding, InboxQuery, Store};
+use triggerd::store::{DeadQuery, Delivery, DeliveryQuery, DeliverySituation, InboxQuery, Store};
 
 use crate::naive::{Naive, NaiveDelivery, NaiveEvent, NaiveOrg, Stands};
 use crate::replays::check_replays;
@@ -17,10 +17,15 @@ fn same<T: PartialEq + std::fmt::Debug>(what: &str, is: &T, should: &T) -> Resul
     if is == should { Ok(()) } else { Err(format!("{what}: {is:?}, expected {should:?}")) }
 }
 
-pub(crate) fn check_all(naive: &Naive, (store, journal): (&Store, &Reader), now: Timestamp) -> Result<(), String> {
+pub(crate) fn check_all(
+    naive: &Naive,
+    (store, journal): (&Store, &Reader),
+    now: Timestamp,
+) -> Result<(), String> {
     for (number, org) in naive.orgs.iter().enumerate() {
         let number = OrgNo(u32::try_from(number).unwrap());
-        check_org(org, number, store, (500, now)).map_err(|fault| format!("after: {number:?}: {fault}"))?;
+        check_org(org, number, store, (500, now))
+            .map_err(|fault| format!("after: {number:?}: {fault}"))?;
         check_payloads(org, number, store, journal)?;
     }
     check_counts(naive, store).map_err(|fault| format!("after: {fault}"))
@@ -30,11 +35,22 @@ pub(crate) fn check_counts(naive: &Naive, store: &Store) -> Result<(), String> {
     let counts = store.counts().map_err(|error| error.to_string())?;
     let events = || naive.orgs.iter().flat_map(|org| org.events.values());
     let standing = |wanted: fn(Stands) -> bool| {
-        events().flat_map(|event| event.deliveries.values()).filter(|delivery| wanted(delivery.stands)).count() as u64
+        events()
+            .flat_map(|event| event.deliveries.values())
+            .filter(|delivery| wanted(delivery.stands))
+            .count() as u64
     };
     same("events counted", &counts.events, &(events().count() as u64))?;
-    same("open events counted", &counts.open, &naive.orgs.iter().map(|org| org.inbox().len() as u64).sum())?;
-    same("waiting counted", &counts.waiting, &standing(|stands| matches!(stands, Stands::Waiting(_))))?;
+    same(
+        "open events counted",
+        &counts.open,
+        &naive.orgs.iter().map(|org| org.inbox().len() as u64).sum(),
+    )?;
+    same(
+        "waiting counted",
+        &counts.waiting,
+        &standing(|stands| matches!(stands, Stands::Waiting(_))),
+    )?;
     same("dead counted", &counts.dead, &standing(|stands| matches!(stands, Stands::Dead(_))))
 }
 
@@ -63,14 +79,21 @@ pub(crate) fn check_accounts(naive: &NaiveOrg, org: OrgNo, store: &Store) -> Res
     let endpoints: Vec<_> = endpoints.iter().map(|endpoint| Endpoint::clone(endpoint)).collect();
     same("endpoints", &endpoints, &naive.endpoints)?;
     let keys = store.keys_of(org).map_err(|error| failed(&error))?;
-    let found: Vec<_> = keys.iter().map(|found| (found.key().clone(), found.last_used_at())).collect();
-    let expected: Vec<_> = naive.keys.iter().map(|key| (key.clone(), naive.used.get(&key.id).copied())).collect();
+    let found: Vec<_> =
+        keys.iter().map(|found| (found.key().clone(), found.last_used_at())).collect();
+    let expected: Vec<_> =
+        naive.keys.iter().map(|key| (key.clone(), naive.used.get(&key.id).copied())).collect();
     same("keys", &found, &expected)?;
     let known = store.org_by_id(naive.org.id).map_err(|error| failed(&error))?;
     same("organization", &known, &Some((org, naive.org.clone())))
 }
 
-pub(crate) fn check_inbox(naive: &NaiveOrg, org: OrgNo, store: &Store, limit: usize) -> Result<(), String> {
+pub(crate) fn check_inbox(
+    naive: &NaiveOrg,
+    org: OrgNo,
+    store: &Store,
+    limit: usize,
+) -> Result<(), String> {
     let (mut found, mut after) = (Vec::new(), None);
     loop {
         let query = InboxQuery { after, limit, types: TypeFilter::default(), since: None };
@@ -84,11 +107,23 @@ pub(crate) fn check_inbox(naive: &NaiveOrg, org: OrgNo, store: &Store, limit: us
     same("inbox", &found, &naive.inbox())
 }
 
-pub(crate) fn check_inbox_of_one_type(naive: &NaiveOrg, org: OrgNo, store: &Store, wanted: &str) -> Result<(), String> {
+pub(crate) fn check_inbox_of_one_type(
+    naive: &NaiveOrg,
+    org: OrgNo,
+    store: &Store,
+    wanted: &str,
+) -> Result<(), String> {
     let query = InboxQuery { after: None, limit: 500, types: wanted.parse().unwrap(), since: None };
-    let found: Vec<_> =
-        store.inbox(org, &query).map_err(|error| failed(&error))?.items.iter().map(|item| item.id).collect();
-    let is_wanted = |id: &EventId| naive.events.get(id).is_some_and(|event| event.event.event_type.as_str() == wanted);
+    let found: Vec<_> = store
+        .inbox(org, &query)
+        .map_err(|error| failed(&error))?
+        .items
+        .iter()
+        .map(|item| item.id)
+        .collect();
+    let is_wanted = |id: &EventId| {
+        naive.events.get(id).is_some_and(|event| event.event.event_type.as_str() == wanted)
+    };
     let expected: Vec<_> = naive.inbox().into_iter().map(|(id, _)| id).filter(is_wanted).collect();
     same("inbox of one type", &found, &expected)
 }
@@ -97,24 +132,36 @@ pub(crate) fn check_inbox_of_one_type(naive: &NaiveOrg, org: OrgNo, store: &Stor
 pub(crate) fn check_due(naive: &NaiveOrg, store: &Store, now: Timestamp) -> Result<(), String> {
     for endpoint in naive.all_endpoints() {
         let (waiting, any_at_once) = naive.waiting(endpoint, now);
-        same("due", &store.waiting_for(endpoint, now, 1_000).map_err(|error| failed(&error))?, &waiting)?;
+        same(
+            "due",
+            &store.waiting_for(endpoint, now, 1_000).map_err(|error| failed(&error))?,
+            &waiting,
+        )?;
         let before = EndpointId(endpoint.0.saturating_sub(1));
-        let lane = store.next_lane(Some(before)).map_err(|error| failed(&error))?;
-        let lane = lane.filter(|lane| lane.endpoint == endpoint).map(|lane| lane.next_due);
+        let cursor = store.next_waiting_endpoint(Some(before)).map_err(|error| failed(&error))?;
+        let cursor =
+            cursor.filter(|cursor| cursor.endpoint == endpoint).map(|cursor| cursor.next_due);
         let first = waiting.first().map(|(at, _)| if any_at_once { Timestamp(0) } else { *at });
-        same("lane", &lane, &first)?;
+        same("lane", &cursor, &first)?;
     }
     Ok(())
 }
 
 /// Compares the state of an event and its deliveries; both sides may lack the event.
-pub(crate) fn check_event(naive: &NaiveOrg, org: OrgNo, id: EventId, store: &Store) -> Result<(), String> {
+pub(crate) fn check_event(
+    naive: &NaiveOrg,
+    org: OrgNo,
+    id: EventId,
+    store: &Store,
+) -> Result<(), String> {
     let found = store.event(org, id).map_err(|error| failed(&error))?;
-    let found =
-        found.map(|found| (found.status, found.received_at, (found.acknowledged_at, found.erased_at), found.in_inbox));
+    let found = found.map(|found| {
+        (found.status, found.received_at, (found.acknowledged_at, found.erased_at), found.in_inbox)
+    });
     let known = naive.events.get(&id);
-    let of =
-        |event: &NaiveEvent| (event.status(), event.received_at, (event.acknowledged_at, event.erased_at), !event.left);
+    let of = |event: &NaiveEvent| {
+        (event.status(), event.received_at, (event.acknowledged_at, event.erased_at), !event.left)
+    };
     same("event", &found, &known.map(of))?;
     let Some(event) = known else { return Ok(()) };
     let unrouted = store.unrouted(org, id).map_err(|error| failed(&error))?;
@@ -126,11 +173,20 @@ pub(crate) fn check_event(naive: &NaiveOrg, org: OrgNo, id: EventId, store: &Sto
             .due_delivery(*endpoint, id)
             .map_err(|error| failed(&error))?
             .map(|found| (found.org, found.attempts, found.base, found.trigger));
-        let waits = matches!(delivery.stands, Stands::Waiting(_)) && naive.endpoint(*endpoint).is_some();
-        same("due delivery", &found, &waits.then_some((org, delivery.attempts, delivery.base, delivery.trigger)))?;
+        let waits =
+            matches!(delivery.stands, Stands::Waiting(_)) && naive.endpoint(*endpoint).is_some();
+        same(
+            "due delivery",
+            &found,
+            &waits.then_some((org, delivery.attempts, delivery.base, delivery.trigger)),
+        )?;
         let number = naive.made.iter().position(|made| made == endpoint).map_or(0, |at| at + 1);
-        let found = store.delivery(org, id, u32::try_from(number).unwrap()).map_err(|error| failed(&error))?;
-        let found = found.map(|found| (told_of(&found.delivery, naive), found.endpoint.map(|endpoint| endpoint.id)));
+        let found = store
+            .delivery(org, id, u32::try_from(number).unwrap())
+            .map_err(|error| failed(&error))?;
+        let found = found.map(|found| {
+            (told_of(&found.delivery, naive), found.endpoint.map(|endpoint| endpoint.id))
+        });
         let living = naive.endpoint(*endpoint).map(|endpoint| endpoint.id);
         same("delivery", &found, &Some((told(id, delivery, living.is_some()), living)))?;
     }
@@ -161,14 +217,15 @@ fn told_of(found: &Delivery, naive: &NaiveOrg) -> Told {
     let received_at = naive.events.get(&found.event).map(|event| event.received_at);
     // The store has a first attempt at once as due from its event's arrival; the route may have
     // named an earlier time.
-    let at = found.standing.next_attempt_at();
-    let known = naive.events.get(&found.event).and_then(|event| event.deliveries.get(&found.endpoint));
+    let at = found.situation.next_attempt_at();
+    let known =
+        naive.events.get(&found.event).and_then(|event| event.deliveries.get(&found.endpoint));
     let at_once = known.is_some_and(|known| known.at_once && known.attempts == 0);
     let at = match known.map(|known| known.stands) {
         Some(Stands::Waiting(due)) if at_once && at.is_some() && at == received_at => Some(due),
         _ => at,
     };
-    (found.event, found.standing.status(), at, found.attempts)
+    (found.event, found.situation.status(), at, found.attempts)
 }
 
 /// Returns the deliveries of the organization, or of one event, page by page.
@@ -180,7 +237,15 @@ fn listed(
 ) -> Result<Vec<(EndpointId, Told)>, String> {
     let (mut found, mut after) = (Vec::new(), None);
     loop {
-        let query = DeliveryQuery { status: None, endpoint: None, event, since: None, until: None, after, limit };
+        let query = DeliveryQuery {
+            status: None,
+            endpoint: None,
+            event,
+            since: None,
+            until: None,
+            after,
+            limit,
+        };
         let page = store.deliveries(org, &query).map_err(|error| failed(&error))?;
         found.extend(page.items.iter().map(|item| (item.endpoint, told_of(item, naive))));
         after = page.next;
@@ -191,13 +256,21 @@ fn listed(
 }
 
 /// Compares the lists of deliveries: by endpoint, oldest endpoint first, then newest event first.
-pub(crate) fn check_deliveries(naive: &NaiveOrg, org: OrgNo, store: &Store, limit: usize) -> Result<(), String> {
+pub(crate) fn check_deliveries(
+    naive: &NaiveOrg,
+    org: OrgNo,
+    store: &Store,
+    limit: usize,
+) -> Result<(), String> {
     let found = listed(naive, org, store, (None, limit))?;
     let of_endpoint = |endpoint: &EndpointId| {
         let endpoint = *endpoint;
         let events = naive.events.iter().rev();
         events.filter_map(move |(id, event)| {
-            Some((endpoint, told(*id, event.deliveries.get(&endpoint)?, naive.endpoint(endpoint).is_some())))
+            Some((
+                endpoint,
+                told(*id, event.deliveries.get(&endpoint)?, naive.endpoint(endpoint).is_some()),
+            ))
         })
     };
     let expected: Vec<_> = naive.made.iter().flat_map(of_endpoint).collect();
@@ -206,15 +279,21 @@ pub(crate) fn check_deliveries(naive: &NaiveOrg, org: OrgNo, store: &Store, limi
 
 /// Compares the lists of dead letters, which are sorted by time of death, event and endpoint. The
 /// list with the newest first includes deleted endpoints; the list with the oldest first does not.
-pub(crate) fn check_dead_letters(naive: &NaiveOrg, org: OrgNo, store: &Store, limit: usize) -> Result<(), String> {
+pub(crate) fn check_dead_letters(
+    naive: &NaiveOrg,
+    org: OrgNo,
+    store: &Store,
+    limit: usize,
+) -> Result<(), String> {
     for oldest_first in [true, false] {
         let (mut found, mut after) = (Vec::new(), None);
         loop {
             let (endpoint, since, until, with_deleted) = (None, None, None, !oldest_first);
-            let query = DeadQuery { endpoint, since, until, after, limit, oldest_first, with_deleted };
+            let query =
+                DeadQuery { endpoint, since, until, after, limit, oldest_first, with_deleted };
             let page = store.dead_letters(org, &query).map_err(|error| failed(&error))?;
-            found.extend(page.items.iter().map(|item| match item.standing {
-                DeliveryStanding::Dead(_, at) => (at, item.event, item.endpoint),
+            found.extend(page.items.iter().map(|item| match item.situation {
+                DeliverySituation::Dead(_, at) => (at, item.event, item.endpoint),
                 other => panic!("no dead letter: {other:?}"),
             }));
             after = page.next;
@@ -223,12 +302,19 @@ pub(crate) fn check_dead_letters(naive: &NaiveOrg, org: OrgNo, store: &Store, li
             }
         }
         let dead = |(endpoint, delivery): (&EndpointId, &NaiveDelivery)| match delivery.stands {
-            Stands::Dead(at) if !oldest_first || naive.endpoint(*endpoint).is_some() => Some((at, *endpoint)),
+            Stands::Dead(at) if !oldest_first || naive.endpoint(*endpoint).is_some() => {
+                Some((at, *endpoint))
+            }
             _ => None,
         };
         let of_event = |(id, event): (&EventId, &NaiveEvent)| {
             let id = *id;
-            event.deliveries.iter().filter_map(dead).map(move |(at, endpoint)| (at, id, endpoint)).collect::<Vec<_>>()
+            event
+                .deliveries
+                .iter()
+                .filter_map(dead)
+                .map(move |(at, endpoint)| (at, id, endpoint))
+                .collect::<Vec<_>>()
         };
         let mut expected: Vec<_> = naive.events.iter().flat_map(of_event).collect();
         expected.sort_unstable();
@@ -241,14 +327,26 @@ pub(crate) fn check_dead_letters(naive: &NaiveOrg, org: OrgNo, store: &Store, li
 }
 
 /// Checks that the payload of each event is at its position in the journal.
-pub(crate) fn check_payloads(naive: &NaiveOrg, org: OrgNo, store: &Store, journal: &Reader) -> Result<(), String> {
+pub(crate) fn check_payloads(
+    naive: &NaiveOrg,
+    org: OrgNo,
+    store: &Store,
+    journal: &Reader,
+) -> Result<(), String> {
     for (id, event) in &naive.events {
         let found = store.event(org, *id).map_err(|error| error.to_string())?;
         let position = Position(found.map_or(0, |found| found.position));
         let frame = journal.read(position).map_err(|error| format!("after: {error}"))?;
-        let command = Command::read(frame.kind, frame.version, &frame.body).map_err(|error| error.to_string())?;
-        let Some(submit) = command.into_event(*id) else { return Err(format!("after: no event at {position}")) };
-        same("after: its place in the journal", &(submit.id, &submit.event.payload), &(*id, &event.event.payload))?;
+        let command = Command::read(frame.kind, frame.version, &frame.body)
+            .map_err(|error| error.to_string())?;
+        let Some(submit) = command.into_event(*id) else {
+            return Err(format!("after: no event at {position}"));
+        };
+        same(
+            "after: its place in the journal",
+            &(submit.id, &submit.event.payload),
+            &(*id, &event.event.payload),
+        )?;
     }
     Ok(())
 }

@@ -14,14 +14,17 @@ use triggerd::base::clock::Clock;
 use triggerd::base::metrics::Metrics;
 use triggerd::base::threads::{Signal, Stop};
 use triggerd::commands::{
-    Command, CreateOrgOutcome, DeleteEndpoint, Drafted, EventDraft, Kind, OrgDraft, PutEndpoint, PutEndpointOutcome,
-    RetryDelivery, SettleAttempt, StartReplay, StartReplayOutcome, SubmitOutcome,
+    Command, CreateOrgOutcome, DeleteEndpoint, Drafted, EventDraft, Kind, OrgDraft, PutEndpoint,
+    PutEndpointOutcome, RetryDelivery, SettleAttempt, StartReplay, StartReplayOutcome,
+    SubmitOutcome,
 };
-use triggerd::commit::{Committer, Flusher, Hints, InboxBell, Intake, Ports};
+use triggerd::commit::{Committer, Flusher, Hints, InboxNotifier, Intake, Ports};
 use triggerd::delivery::completion::Completion;
 use triggerd::delivery::scheduler::{Attempts, Scheduler, SchedulerLimits, SchedulerPorts};
 use triggerd::journal::Reader;
-use triggerd::model::delivery::{AttemptError, AttemptOutcome, DeadReason, ErrorCode, Trigger, Verdict};
+use triggerd::model::delivery::{
+    AttemptError, AttemptOutcome, DeadReason, ErrorCode, Trigger, Verdict,
+};
 use triggerd::model::endpoint::{Endpoint, EndpointSettings, Ordering, SealedSecret};
 use triggerd::model::event::{Dedup, NewEvent};
 use triggerd::model::id::{EndpointId, EventId, OrgNo, ReplayId};
@@ -81,7 +84,12 @@ type Accepted = Arc<Mutex<BTreeSet<(EndpointId, EventId)>>>;
 
 /// Answers as the receivers. Half of the events fail at first and are retried. A third of these is
 /// given up at the second attempt, and accepted at the third.
-fn receive(requests: &Receiver<(DueDelivery, Completion)>, intake: &Intake, clock: &Clock, accepted: &Accepted) {
+fn receive(
+    requests: &Receiver<(DueDelivery, Completion)>,
+    intake: &Intake,
+    clock: &Clock,
+    accepted: &Accepted,
+) {
     let mut made: BTreeMap<(EndpointId, EventId), u32> = BTreeMap::new();
     for (delivery, mut completion) in requests {
         let key = (delivery.endpoint.id, delivery.event);
@@ -113,7 +121,7 @@ fn receive(requests: &Receiver<(DueDelivery, Completion)>, intake: &Intake, cloc
             verdict,
             disables: None,
             previous: delivery.last_attempt,
-            notices: Vec::new(),
+            operational_events: Vec::new(),
         };
         let stored = intake.push_for_outcomes([settle]);
         if stored.is_some() && !failed {
@@ -127,7 +135,8 @@ fn receive(requests: &Receiver<(DueDelivery, Completion)>, intake: &Intake, cloc
 fn carry<T: Copy>(from: &Receiver<T>, to: &Sender<T>, mut random: Random) {
     let mut late: Vec<T> = Vec::new();
     while let Ok(first) = from.recv() {
-        let given = late.drain(..).chain(std::iter::once(first)).chain(from.try_iter()).collect::<Vec<_>>();
+        let given =
+            late.drain(..).chain(std::iter::once(first)).chain(from.try_iter()).collect::<Vec<_>>();
         let mut arrives = Vec::new();
         for hint in given {
             match random.below(10) {
@@ -164,7 +173,10 @@ struct World {
 }
 
 /// Returns the two ends of a channel of hints with a bad carrier between them.
-fn bad_way<T: Copy + Send + 'static>(threads: &mut Vec<JoinHandle<()>>, random: Random) -> (Sender<T>, Receiver<T>) {
+fn bad_way<T: Copy + Send + 'static>(
+    threads: &mut Vec<JoinHandle<()>>,
+    random: Random,
+) -> (Sender<T>, Receiver<T>) {
     let ((given, taken), (carried, heard)) = (bounded(4_096), bounded(256));
     threads.push(std::thread::spawn(move || carry(&taken, &carried, random)));
     (given, heard)
@@ -172,10 +184,12 @@ fn bad_way<T: Copy + Send + 'static>(threads: &mut Vec<JoinHandle<()>>, random: 
 
 impl World {
     fn new(seed: u64) -> Self {
-        let (dir, clock, stop, mut threads) = (make_dir(), Clock::manual(START_MS), Stop::new(), Vec::new());
+        let (dir, clock, stop, mut threads) =
+            (make_dir(), Clock::manual(START_MS), Stop::new(), Vec::new());
         let mut random = Random::new(seed);
         let (writer, journal) = open_journal(dir.path(), &Arc::default());
-        let store = Arc::new(Store::open(&dir.path().join("sled"), 8 << 20, journal.end().0).unwrap());
+        let store =
+            Arc::new(Store::open(&dir.path().join("sled"), 8 << 20, journal.end().0).unwrap());
         let (unrouted, to_workers) = bad_way(&mut threads, Random::new(random.next()));
         let (scheduler, to_scheduler) = bad_way(&mut threads, Random::new(random.next()));
         let hints = Arc::new(Hints {
@@ -183,12 +197,13 @@ impl World {
             unrouted_missed: false.into(),
             scheduler,
             scheduler_missed: false.into(),
-            bell: InboxBell::default(),
+            notifier: InboxNotifier::default(),
             // Nothing listens to this signal.
             replays: Signal::new(),
         });
         let ports = Ports { hints: Arc::clone(&hints), ..ports(&store, clock.clone()) };
-        let (metrics, flush, space) = (Arc::clone(&ports.metrics), ports.flush.clone(), Arc::clone(&ports.space));
+        let (metrics, flush, space) =
+            (Arc::clone(&ports.metrics), ports.flush.clone(), Arc::clone(&ports.space));
         let flusher_progress = Arc::clone(&ports.progress);
         let (committer, intake) = Committer::new(LIMITS, writer, ports, 0);
         let committer = std::thread::spawn(|| committer.run());
@@ -209,7 +224,13 @@ impl World {
         };
         for _ in 0..2 {
             let (store, intake, hints) = (Arc::clone(&store), intake.clone(), Arc::clone(&hints));
-            let ports = WorkerPorts { store, intake, hints, clock: clock.clone(), queue: to_workers.clone() };
+            let ports = WorkerPorts {
+                store,
+                intake,
+                hints,
+                clock: clock.clone(),
+                queue: to_workers.clone(),
+            };
             let stop = stop.clone();
             world.threads.push(std::thread::spawn(move || Worker::new(ports).run(&stop)));
         }
@@ -279,10 +300,13 @@ impl World {
             breakers: Arc::default(),
             metrics,
         };
-        let (stop, scheduler) = (self.stop.clone(), Scheduler::new(ports, LIMITS_OF_SCHEDULER, Sent(requests)));
+        let (stop, scheduler) =
+            (self.stop.clone(), Scheduler::new(ports, LIMITS_OF_SCHEDULER, Sent(requests)));
         self.threads.push(std::thread::spawn(move || scheduler.run(&stop, Duration::ZERO)));
-        let (intake, clock, accepted) = (self.intake.clone(), self.clock.clone(), Arc::clone(&self.accepted));
-        self.threads.push(std::thread::spawn(move || receive(&received, &intake, &clock, &accepted)));
+        let (intake, clock, accepted) =
+            (self.intake.clone(), self.clock.clone(), Arc::clone(&self.accepted));
+        self.threads
+            .push(std::thread::spawn(move || receive(&received, &intake, &clock, &accepted)));
     }
 
     fn submit<D: Drafted>(&self, draft: D) -> <D::Kind as Kind>::Outcome {
@@ -306,7 +330,8 @@ impl World {
             payload: b"{}".as_slice().into(),
             ..event_without_anything()
         };
-        let SubmitOutcome::Accepted { id, .. } = self.submit(EventDraft::new(self.org, event)) else {
+        let SubmitOutcome::Accepted { id, .. } = self.submit(EventDraft::new(self.org, event))
+        else {
             panic!("an event is taken")
         };
         let living = (1..ENDPOINTS).map(EndpointId);
@@ -331,11 +356,16 @@ impl World {
         };
         self.org = org;
         for id in 1..=ENDPOINTS {
-            let ordering = if EndpointId(id) == STRICT { Ordering::Strict } else { Ordering::default() };
-            let settings =
-                EndpointSettings { url: "https://example.com/".into(), ordering, ..EndpointSettings::default() };
+            let ordering =
+                if EndpointId(id) == STRICT { Ordering::Strict } else { Ordering::default() };
+            let settings = EndpointSettings {
+                url: "https://example.com/".into(),
+                ordering,
+                ..EndpointSettings::default()
+            };
             let now = Timestamp(self.clock.now_ms());
-            let endpoint = Endpoint::new(EndpointId(id), settings, SealedSecret::new(vec![7; 72]), now);
+            let endpoint =
+                Endpoint::new(EndpointId(id), settings, SealedSecret::new(vec![7; 72]), now);
             let put = PutEndpoint { org, endpoint, sets_enabled: true };
             assert_eq!(self.submit(put), PutEndpointOutcome::Put);
         }
@@ -359,7 +389,10 @@ impl World {
             only: ReplayOnly::Failed,
         };
         let replay = ReplayId(u128::from(self.clock.steady_ms()) << 80);
-        assert_eq!(self.submit(StartReplay { org, replay, request, at }), StartReplayOutcome::Started);
+        assert_eq!(
+            self.submit(StartReplay { org, replay, request, at }),
+            StartReplayOutcome::Started
+        );
         let (endpoint, only_dead, trigger) = (EndpointId(2), true, Trigger::Retry);
         for (_, event) in self.expected.iter().filter(|(to, _)| *to == endpoint) {
             let event = *event;
@@ -402,7 +435,10 @@ impl World {
                 (before, since) = (undone.clone(), Instant::now());
             }
             // Only dead letters are left.
-            if !has_repeated && counts.waiting == 0 && counts.dead > 0 && undone.iter().all(|it| !it.contains("routed"))
+            if !has_repeated
+                && counts.waiting == 0
+                && counts.dead > 0
+                && undone.iter().all(|it| !it.contains("routed"))
             {
                 self.repeat();
                 has_repeated = true;
@@ -427,7 +463,9 @@ impl World {
 }
 
 fn event_without_anything() -> NewEvent {
-    let Command::SubmitEvent(submit) = crate::system::submit(0, None, Vec::new()) else { unreachable!() };
+    let Command::SubmitEvent(submit) = crate::system::submit(0, None, Vec::new()) else {
+        unreachable!()
+    };
     submit.event
 }
 

@@ -74,7 +74,8 @@ mod tests {
             let text = panic.downcast_ref::<String>().cloned();
             Err(format!(
                 "panicked: {}",
-                text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string)).unwrap_or_default()
+                text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string))
+                    .unwrap_or_default()
             ))
         })
     }
@@ -86,8 +87,9 @@ mod tests {
         std::thread::scope(|scope| {
             for _ in 0..cores {
                 scope.spawn(|| {
-                    while let Some(&seed) =
-                        usize::try_from(next.fetch_add(1, Ordering::SeqCst)).ok().and_then(|at| seeds.get(at))
+                    while let Some(&seed) = usize::try_from(next.fetch_add(1, Ordering::SeqCst))
+                        .ok()
+                        .and_then(|at| seeds.get(at))
                     {
                         if let Err(fault) = judge(seed, broken) {
                             failures.lock().unwrap().push((seed, fault));
@@ -105,10 +107,12 @@ mod tests {
             return assert_eq!(judge(seed, Break::Nothing), Ok(()), "TRIGGERD_MODEL_SEED={seed}");
         }
         let began = Instant::now();
-        let worlds = number("TRIGGERD_MODEL_SEQUENCES").unwrap_or(SEQUENCES).div_ceil(SEQUENCES_PER_WORLD);
+        let worlds =
+            number("TRIGGERD_MODEL_SEQUENCES").unwrap_or(SEQUENCES).div_ceil(SEQUENCES_PER_WORLD);
         let first = fresh_seed();
         let mut random = Random::new(first);
-        let seeds: Vec<u64> = kept().into_iter().chain((0..worlds).map(|_| random.next())).collect();
+        let seeds: Vec<u64> =
+            kept().into_iter().chain((0..worlds).map(|_| random.next())).collect();
         let failures = run_all(&seeds, Break::Nothing);
         println!(
             "{} sequences in {} worlds from seed {first}, {:?}",
@@ -117,8 +121,10 @@ mod tests {
             began.elapsed()
         );
         keep(&failures);
-        let told: Vec<_> =
-            failures.iter().map(|(seed, fault)| format!("TRIGGERD_MODEL_SEED={seed}: {fault}")).collect();
+        let told: Vec<_> = failures
+            .iter()
+            .map(|(seed, fault)| format!("TRIGGERD_MODEL_SEED={seed}: {fault}"))
+            .collect();
         assert!(told.is_empty(), "{}", told.join("\n"));
     }
 
@@ -154,7 +160,7 @@ mod tests {
         println!("TRIGGERD_MODEL_SEED={seed}: {took:?}");
         assert!(took.iter().all(Result::is_ok), "TRIGGERD_MODEL_SEED={seed}: {took:?}");
         if cfg!(debug_assertions) {
-            triggerd::base::sabotage::arm("scan_off").unwrap();
+            triggerd::base::failpoint::arm("scan_off").unwrap();
             let undone = crate::hints::run_without_scan(seed).unwrap_err();
             println!("without the scan: {undone:?}");
         }

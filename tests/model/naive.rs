@@ -4,20 +4,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use triggerd::commands::{
-    AckEvent, AckOutcome, Applied, Became, CancelDeliveries, Command, CreateOrgOutcome, DeleteEndpointOutcome,
-    DropDead, DropOutcome, EndKeyOutcome, EndReplayOutcome, EraseOutcome, PutEndpointOutcome, RetryDelivery,
-    RetryOutcome, RotateKey, SettleAttempt, SettleOutcome, StartReplayOutcome, StepReplayOutcome, SubmitEvent,
-    SubmitOutcome,
+    AckEvent, AckOutcome, Applied, Applying, CancelDeliveries, Command, CreateOrgOutcome,
+    DeleteEndpointOutcome, DropDead, DropOutcome, EndKeyOutcome, EndReplayOutcome, EraseOutcome,
+    PutEndpointOutcome, RetryDelivery, RetryOutcome, RotateKey, SettleAttempt, SettleOutcome,
+    StartReplayOutcome, StepReplayOutcome, SubmitEvent, SubmitOutcome,
 };
 use triggerd::model::delivery::{Trigger, Verdict};
 use triggerd::model::endpoint::{Endpoint, TypePattern};
 use triggerd::model::event::{EventStatus, NewEvent};
 use triggerd::model::id::{EndpointId, EventId, KeyId, OrgNo, ReplayId};
 use triggerd::model::key::{Key, Scope, Scopes};
-use triggerd::model::notice::NoticeKind;
+use triggerd::model::operational_event::OperationalEventKind;
 use triggerd::model::org::{InboxMode, Org};
 use triggerd::model::time::Timestamp;
-use triggerd::store::{GRACE_KEYS_PER_LINE, KeyAdded, Refusal, Told};
+use triggerd::store::{GRACE_KEYS_PER_LINE, KeyAdded, Refusal, Stored};
 
 use crate::replays::NaiveReplay;
 
@@ -81,7 +81,9 @@ impl NaiveDelivery {
             // The delivery was due without the retry.
             Stands::Waiting(at) if at <= retry.at => return,
             Stands::Waiting(_) => {}
-            Stands::Accepted | Stands::Dead(_) | Stands::Canceled => (self.base, self.at_once) = (self.attempts, false),
+            Stands::Accepted | Stands::Dead(_) | Stands::Canceled => {
+                (self.base, self.at_once) = (self.attempts, false);
+            }
         }
         (self.stands, self.trigger) = (Stands::Waiting(retry.at), retry.trigger);
     }
@@ -99,41 +101,46 @@ pub(crate) enum Stands {
 /// The outcomes of a command allowed by the contract.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Expected {
-    Exactly(Became),
+    Exactly(Applying),
     /// The event is accepted as new.
     Accepted,
     /// The attempt is settled, and operational events of these kinds are stored in this order.
-    Told(Vec<NoticeKind>),
-    /// Same as `Told`, for an already canceled delivery.
-    Canceled(Vec<NoticeKind>),
+    Stored(Vec<OperationalEventKind>),
+    /// Same as `Stored`, for an already canceled delivery.
+    Canceled(Vec<OperationalEventKind>),
     /// The event is a duplicate of one of these (flag true), or has its dedup id with another
     /// content (flag false).
     Known(Vec<(EventId, Timestamp, bool)>),
 }
 
 impl Expected {
-    pub(crate) fn allows(&self, outcome: &Became) -> bool {
+    pub(crate) fn allows(&self, outcome: &Applying) -> bool {
         match (self, outcome) {
             (Self::Exactly(expected), outcome) => expected == outcome,
-            (Self::Told(kinds), Ok(Applied::SettleAttempt(SettleOutcome::Settled(told))))
+            (Self::Stored(kinds), Ok(Applied::SettleAttempt(SettleOutcome::Settled(told))))
             | (Self::Canceled(kinds), Ok(Applied::SettleAttempt(SettleOutcome::Canceled(told)))) => {
                 told.iter().map(|told| told.kind).eq(kinds.iter().copied())
             }
-            (Self::Accepted, Ok(Applied::SubmitEvent(outcome))) => matches!(outcome, SubmitOutcome::Accepted { .. }),
-            (Self::Known(known), Ok(Applied::SubmitEvent(SubmitOutcome::Duplicate { id, received_at }))) => {
-                known.contains(&(*id, *received_at, true))
+            (Self::Accepted, Ok(Applied::SubmitEvent(outcome))) => {
+                matches!(outcome, SubmitOutcome::Accepted { .. })
             }
+            (
+                Self::Known(known),
+                Ok(Applied::SubmitEvent(SubmitOutcome::Duplicate { id, received_at })),
+            ) => known.contains(&(*id, *received_at, true)),
             (Self::Known(known), Ok(Applied::SubmitEvent(SubmitOutcome::Mismatch { id }))) => {
                 known.iter().any(|(known, _, same)| known == id && !same)
             }
-            (Self::Told(_) | Self::Canceled(_) | Self::Accepted | Self::Known(_), _) => false,
+            (Self::Stored(_) | Self::Canceled(_) | Self::Accepted | Self::Known(_), _) => false,
         }
     }
 }
 
 impl NaiveEvent {
     pub(crate) fn status(&self) -> EventStatus {
-        let any = |wanted: fn(Stands) -> bool| self.deliveries.values().any(|delivery| wanted(delivery.stands));
+        let any = |wanted: fn(Stands) -> bool| {
+            self.deliveries.values().any(|delivery| wanted(delivery.stands))
+        };
         if self.acknowledged_at.is_some() {
             EventStatus::Acknowledged
         } else if any(|stands| matches!(stands, Stands::Waiting(_))) {
@@ -155,7 +162,8 @@ impl NaiveOrg {
         self.lines.insert(rotate.new.id, line);
         loop {
             let of_line = |key: &&Key| self.lines.get(&key.id).copied().unwrap_or(key.id) == line;
-            let leaving: Vec<_> = self.keys.iter().filter(of_line).filter(|key| key.ended_at.is_some()).collect();
+            let leaving: Vec<_> =
+                self.keys.iter().filter(of_line).filter(|key| key.ended_at.is_some()).collect();
             let valid = leaving.iter().filter(|key| valid(key, rotate.new.created_at));
             if valid.clone().count() <= GRACE_KEYS_PER_LINE {
                 return;
@@ -169,12 +177,20 @@ impl NaiveOrg {
 
     /// Returns the inbox, oldest event first.
     pub(crate) fn inbox(&self) -> Vec<(EventId, EventStatus)> {
-        self.events.iter().filter(|(_, event)| !event.left).map(|(id, event)| (*id, event.status())).collect()
+        self.events
+            .iter()
+            .filter(|(_, event)| !event.left)
+            .map(|(id, event)| (*id, event.status()))
+            .collect()
     }
 
     /// Returns the deliveries waiting for the endpoint, in the order of their due times. The flag
     /// is true if a first attempt at once is among them, which is due now at the latest.
-    pub(crate) fn waiting(&self, endpoint: EndpointId, now: Timestamp) -> (Vec<(Timestamp, EventId)>, bool) {
+    pub(crate) fn waiting(
+        &self,
+        endpoint: EndpointId,
+        now: Timestamp,
+    ) -> (Vec<(Timestamp, EventId)>, bool) {
         let (mut waits, mut any_at_once) = (Vec::new(), false);
         for (id, event) in &self.events {
             let Some(delivery) = event.deliveries.get(&endpoint) else { continue };
@@ -200,7 +216,8 @@ impl NaiveOrg {
     /// Returns the enabled endpoints for this type: by name, below `x.*`, or without any pattern.
     pub(crate) fn wanting(&self, event_type: &str) -> Vec<EndpointId> {
         let wants = |endpoint: &Endpoint| is_wanted(&endpoint.settings.event_types, event_type);
-        let wanting = self.endpoints.iter().filter(|endpoint| endpoint.is_enabled() && wants(endpoint));
+        let wanting =
+            self.endpoints.iter().filter(|endpoint| endpoint.is_enabled() && wants(endpoint));
         let ids: BTreeSet<_> = wanting.map(|endpoint| endpoint.id).collect();
         ids.into_iter().collect()
     }
@@ -225,9 +242,9 @@ pub(crate) fn endpoint_wants(patterns: &[TypePattern], event_type: &str) -> bool
 pub(crate) fn is_wanted(patterns: &[TypePattern], event_type: &str) -> bool {
     let matches = |pattern: &str| match pattern.strip_suffix("*") {
         // After the words comes any of the three separators, whichever the pattern has.
-        Some(prefix) => {
-            ['.', '/', ':'].iter().any(|mark| event_type.starts_with(&format!("{}{mark}", &prefix[..prefix.len() - 1])))
-        }
+        Some(prefix) => ['.', '/', ':']
+            .iter()
+            .any(|mark| event_type.starts_with(&format!("{}{mark}", &prefix[..prefix.len() - 1]))),
         None => pattern == event_type,
     };
     patterns.is_empty() || patterns.iter().any(|pattern| matches(pattern.as_str()))
@@ -283,7 +300,8 @@ impl Naive {
     pub(crate) fn expected(&self, command: &Command) -> Expected {
         let exactly = |applied: Applied| Expected::Exactly(Ok(applied));
         let has_key = |org: OrgNo, key: KeyId, at: Timestamp| {
-            self.org(org).is_some_and(|org| org.keys.iter().any(|known| known.id == key && valid(known, at)))
+            self.org(org)
+                .is_some_and(|org| org.keys.iter().any(|known| known.id == key && valid(known, at)))
         };
         if let Some(refused) = self.refused(command) {
             return Expected::Exactly(Err(refused));
@@ -293,7 +311,9 @@ impl Naive {
                 let number = OrgNo(u32::try_from(self.orgs.len()).unwrap());
                 exactly(Applied::CreateOrg(CreateOrgOutcome::Created(number)))
             }
-            Command::CreateKey(make) => exactly(Applied::CreateKey(added_if(self.org(make.org).is_some()))),
+            Command::CreateKey(make) => {
+                exactly(Applied::CreateKey(added_if(self.org(make.org).is_some())))
+            }
             Command::RotateKey(rotate) => {
                 let is_valid = has_key(rotate.org, rotate.old, rotate.new.created_at);
                 exactly(Applied::RotateKey(added_if(is_valid)))
@@ -303,7 +323,11 @@ impl Naive {
                 if is_valid && !self.may_end(command, end.key) {
                     return Expected::Exactly(Err(Refusal::Forbidden));
                 }
-                exactly(Applied::EndKey(if is_valid { EndKeyOutcome::Ended } else { EndKeyOutcome::NotFound }))
+                exactly(Applied::EndKey(if is_valid {
+                    EndKeyOutcome::Ended
+                } else {
+                    EndKeyOutcome::NotFound
+                }))
             }
             Command::PutEndpoint(put) => {
                 let is_there = self.org(put.org).is_some();
@@ -314,8 +338,10 @@ impl Naive {
                 }))
             }
             Command::DeleteEndpoint(gone) => {
-                let is_there = self.org(gone.org).is_some_and(|org| org.endpoint(gone.endpoint).is_some());
-                let (deleted, not_found) = (DeleteEndpointOutcome::Deleted, DeleteEndpointOutcome::NotFound);
+                let is_there =
+                    self.org(gone.org).is_some_and(|org| org.endpoint(gone.endpoint).is_some());
+                let (deleted, not_found) =
+                    (DeleteEndpointOutcome::Deleted, DeleteEndpointOutcome::NotFound);
                 exactly(Applied::DeleteEndpoint(if is_there { deleted } else { not_found }))
             }
             Command::StartReplay(_) | Command::StepReplay(_) | Command::EndReplay(_) => {
@@ -333,37 +359,54 @@ impl Naive {
         let exactly = |applied: Applied| Expected::Exactly(Ok(applied));
         match action {
             Command::SubmitEvent(submit) => self.expected_of(submit),
-            Command::AckEvent(ack) => match self.org(ack.org).and_then(|org| org.events.get(&ack.event)) {
-                None => exactly(Applied::AckEvent(AckOutcome::NotFound)),
-                Some(event) => {
-                    exactly(Applied::AckEvent(AckOutcome::Acknowledged { at: event.acknowledged_at.unwrap_or(ack.at) }))
+            Command::AckEvent(ack) => {
+                match self.org(ack.org).and_then(|org| org.events.get(&ack.event)) {
+                    None => exactly(Applied::AckEvent(AckOutcome::NotFound)),
+                    Some(event) => exactly(Applied::AckEvent(AckOutcome::Acknowledged {
+                        at: event.acknowledged_at.unwrap_or(ack.at),
+                    })),
                 }
-            },
+            }
             Command::SettleAttempt(settle) => match self.settles(settle) {
-                Some(Stands::Waiting(_)) => Expected::Told(self.told_by(settle)),
+                Some(Stands::Waiting(_)) => Expected::Stored(self.told_by(settle)),
                 Some(Stands::Canceled) => Expected::Canceled(self.told_by(settle)),
-                _ => exactly(Applied::SettleAttempt(SettleOutcome::Moot)),
+                _ => exactly(Applied::SettleAttempt(SettleOutcome::NoEffect)),
             },
             Command::RetryDelivery(retry) => match self.erased(retry.org, retry.event) {
-                Some(at) if self.org(retry.org).is_some_and(|org| org.endpoint(retry.endpoint).is_some()) => {
+                Some(at)
+                    if self
+                        .org(retry.org)
+                        .is_some_and(|org| org.endpoint(retry.endpoint).is_some()) =>
+                {
                     exactly(Applied::RetryDelivery(RetryOutcome::Erased { at }))
                 }
                 _ => {
                     let can = self.can_retry(retry);
-                    exactly(Applied::RetryDelivery(if can { RetryOutcome::Queued } else { RetryOutcome::NotFound }))
+                    exactly(Applied::RetryDelivery(if can {
+                        RetryOutcome::Queued
+                    } else {
+                        RetryOutcome::NotFound
+                    }))
                 }
             },
-            Command::EraseEvent(erase) => match self.org(erase.org).and_then(|org| org.events.get(&erase.event)) {
-                None => exactly(Applied::EraseEvent(EraseOutcome::NotFound)),
-                Some(event) => {
-                    exactly(Applied::EraseEvent(EraseOutcome::Erased { at: event.erased_at.unwrap_or(erase.at) }))
+            Command::EraseEvent(erase) => {
+                match self.org(erase.org).and_then(|org| org.events.get(&erase.event)) {
+                    None => exactly(Applied::EraseEvent(EraseOutcome::NotFound)),
+                    Some(event) => exactly(Applied::EraseEvent(EraseOutcome::Erased {
+                        at: event.erased_at.unwrap_or(erase.at),
+                    })),
                 }
-            },
+            }
             Command::DropDead(drop) => {
                 let event = self.org(drop.org).and_then(|org| org.events.get(&drop.event));
                 let delivery = event.and_then(|event| event.deliveries.get(&drop.endpoint));
-                let is_dead = delivery.is_some_and(|delivery| matches!(delivery.stands, Stands::Dead(_)));
-                exactly(Applied::DropDead(if is_dead { DropOutcome::Dropped } else { DropOutcome::NotFound }))
+                let is_dead =
+                    delivery.is_some_and(|delivery| matches!(delivery.stands, Stands::Dead(_)));
+                exactly(Applied::DropDead(if is_dead {
+                    DropOutcome::Dropped
+                } else {
+                    DropOutcome::NotFound
+                }))
             }
             Command::RouteEvent(_) => exactly(Applied::RouteEvent(())),
             Command::NoteRouteCrash(_) => exactly(Applied::NoteRouteCrash(())),
@@ -379,7 +422,9 @@ impl Naive {
                 let authority = requested.authority;
                 Some((authority.key?, authority.at, authority.needs))
             }
-            Command::SubmitEvent(submit) => Some((submit.by?, submit.received_at, Scope::EventsWrite.into())),
+            Command::SubmitEvent(submit) => {
+                Some((submit.by?, submit.received_at, Scope::EventsWrite.into()))
+            }
             _ => None,
         }
     }
@@ -409,7 +454,8 @@ impl Naive {
     /// Ends a key for good after a command met the key expired.
     fn end_if_over(&mut self, org: Option<OrgNo>, key: KeyId, at: Timestamp) {
         let keys = org.and_then(|org| self.org_mut(org)).map(|org| &mut org.keys);
-        for known in keys.into_iter().flatten().filter(|known| known.id == key && !valid(known, at)) {
+        for known in keys.into_iter().flatten().filter(|known| known.id == key && !valid(known, at))
+        {
             known.ended_at = Some(Timestamp(0));
         }
     }
@@ -420,33 +466,42 @@ impl Naive {
 
     /// Returns the state of the delivery, if the attempt is new.
     fn settles(&self, settle: &SettleAttempt) -> Option<Stands> {
-        let delivery = self.org(settle.org)?.events.get(&settle.event)?.deliveries.get(&settle.endpoint)?;
+        let delivery =
+            self.org(settle.org)?.events.get(&settle.event)?.deliveries.get(&settle.endpoint)?;
         (delivery.attempts < settle.number).then_some(delivery.stands)
     }
 
     /// Returns the kinds of the settlement's true notices, each once.
-    fn told_by(&self, settle: &SettleAttempt) -> Vec<NoticeKind> {
+    fn told_by(&self, settle: &SettleAttempt) -> Vec<OperationalEventKind> {
         let Some(org) = self.org(settle.org) else { return Vec::new() };
         let waits = matches!(self.settles(settle), Some(Stands::Waiting(_)));
         let endpoint = org.endpoint(settle.endpoint);
         let accepted = settle.outcome.error.is_none();
         let mut told = org.failing_told.get(&settle.endpoint).copied();
         let mut kinds = Vec::new();
-        for notice in &settle.notices {
-            let is_true = match notice.kind {
-                NoticeKind::DeliveryDead => waits && matches!(settle.verdict, Verdict::Dead(_)),
-                NoticeKind::EndpointDisabled => endpoint.is_some_and(Endpoint::is_enabled) && settle.disables.is_some(),
-                NoticeKind::EndpointFailing => {
+        for operational_event in &settle.operational_events {
+            let is_true = match operational_event.kind {
+                OperationalEventKind::DeliveryDead => {
+                    waits && matches!(settle.verdict, Verdict::Dead(_))
+                }
+                OperationalEventKind::EndpointDisabled => {
+                    endpoint.is_some_and(Endpoint::is_enabled) && settle.disables.is_some()
+                }
+                OperationalEventKind::EndpointFailing => {
                     let streak = org.failing.get(&settle.endpoint).copied().filter(|_| !accepted);
-                    let is_true =
-                        endpoint.is_some() && streak.is_some() && notice.failing_since == streak && told != streak;
+                    let is_true = endpoint.is_some()
+                        && streak.is_some()
+                        && operational_event.failing_since == streak
+                        && told != streak;
                     told = if is_true { streak } else { told };
                     is_true
                 }
-                NoticeKind::EndpointRecovered => accepted && endpoint.is_some() && told.take().is_some(),
-                NoticeKind::DiskLow => false,
+                OperationalEventKind::EndpointRecovered => {
+                    accepted && endpoint.is_some() && told.take().is_some()
+                }
+                OperationalEventKind::DiskLow => false,
             };
-            kinds.extend(is_true.then_some(notice.kind));
+            kinds.extend(is_true.then_some(operational_event.kind));
         }
         kinds
     }
@@ -454,9 +509,12 @@ impl Naive {
     /// Any delivery can be retried while its endpoint exists; with `only_dead`, only a dead letter.
     fn can_retry(&self, retry: &RetryDelivery) -> bool {
         let Some(org) = self.org(retry.org) else { return false };
-        let delivery = org.events.get(&retry.event).and_then(|event| event.deliveries.get(&retry.endpoint));
+        let delivery =
+            org.events.get(&retry.event).and_then(|event| event.deliveries.get(&retry.endpoint));
         org.endpoint(retry.endpoint).is_some()
-            && delivery.is_some_and(|delivery| !retry.only_dead || matches!(delivery.stands, Stands::Dead(_)))
+            && delivery.is_some_and(|delivery| {
+                !retry.only_dead || matches!(delivery.stands, Stands::Dead(_))
+            })
     }
 
     fn expected_of(&self, submit: &SubmitEvent) -> Expected {
@@ -468,18 +526,22 @@ impl Naive {
             event.event.dedup.as_ref().is_some_and(|known| known.id == dedup.id)
                 && event.received_at >= dedup.window_start
         });
-        let same =
-            |event: &NewEvent| event.event_type == submit.event.event_type && event.payload == submit.event.payload;
-        let known: Vec<_> = same_id.map(|(id, event)| (*id, event.received_at, same(&event.event))).collect();
+        let same = |event: &NewEvent| {
+            event.event_type == submit.event.event_type && event.payload == submit.event.payload
+        };
+        let known: Vec<_> =
+            same_id.map(|(id, event)| (*id, event.received_at, same(&event.event))).collect();
         if known.is_empty() { Expected::Accepted } else { Expected::Known(known) }
     }
 
     /// Applies the command, given its allowed outcome.
-    pub(crate) fn take_over(&mut self, command: &Command, outcome: &Became) {
+    pub(crate) fn take_over(&mut self, command: &Command, outcome: &Applying) {
         if let Some((key, at, _)) = Self::authority(command) {
             self.end_if_over(command.org(), key, at);
         }
-        if let (Command::EndKey(end), Ok(Applied::EndKey(EndKeyOutcome::NotFound))) = (command.action(), outcome) {
+        if let (Command::EndKey(end), Ok(Applied::EndKey(EndKeyOutcome::NotFound))) =
+            (command.action(), outcome)
+        {
             self.end_if_over(Some(end.org), end.key, end.at);
         }
         match (command.action(), outcome) {
@@ -496,21 +558,27 @@ impl Naive {
         }
     }
 
+    #[expect(clippy::too_many_lines, reason = "a table: one row follows the other")]
     fn take_over_action(&mut self, command: &Command, outcome: &Applied) {
         match (command, outcome) {
-            (Command::CreateOrg(make), Applied::CreateOrg(CreateOrgOutcome::Created(_))) => self.orgs.push(NaiveOrg {
-                org: make.org.clone(),
-                keys: vec![make.key.clone()],
-                used: BTreeMap::new(),
-                lines: BTreeMap::new(),
-                endpoints: Vec::new(),
-                made: Vec::new(),
-                events: BTreeMap::new(),
-                replays: BTreeMap::new(),
-                failing: BTreeMap::new(),
-                failing_told: BTreeMap::new(),
-            }),
-            (Command::SubmitEvent(submit), Applied::SubmitEvent(SubmitOutcome::Accepted { id, received_at })) => {
+            (Command::CreateOrg(make), Applied::CreateOrg(CreateOrgOutcome::Created(_))) => {
+                self.orgs.push(NaiveOrg {
+                    org: make.org.clone(),
+                    keys: vec![make.key.clone()],
+                    used: BTreeMap::new(),
+                    lines: BTreeMap::new(),
+                    endpoints: Vec::new(),
+                    made: Vec::new(),
+                    events: BTreeMap::new(),
+                    replays: BTreeMap::new(),
+                    failing: BTreeMap::new(),
+                    failing_told: BTreeMap::new(),
+                });
+            }
+            (
+                Command::SubmitEvent(submit),
+                Applied::SubmitEvent(SubmitOutcome::Accepted { id, received_at }),
+            ) => {
                 self.last_event = Some(*id);
                 let Some(org) = self.org_mut(submit.org) else { return };
                 let event = NaiveEvent {
@@ -530,22 +598,25 @@ impl Naive {
                     event.acknowledged_at = Some(*at);
                 }
             }
-            (Command::SettleAttempt(settle), Applied::SettleAttempt(settled)) if *settled != SettleOutcome::Moot => {
+            (Command::SettleAttempt(settle), Applied::SettleAttempt(settled))
+                if *settled != SettleOutcome::NoEffect =>
+            {
                 for told in settled.told() {
                     self.note_told(settle, told);
                 }
                 self.done(command);
             }
             (Command::EraseEvent(erase), Applied::EraseEvent(EraseOutcome::Erased { at })) => {
-                let living: BTreeSet<_> = self
-                    .org(erase.org)
-                    .map_or_else(BTreeSet::new, |org| org.endpoints.iter().map(|endpoint| endpoint.id).collect());
+                let living: BTreeSet<_> = self.org(erase.org).map_or_else(BTreeSet::new, |org| {
+                    org.endpoints.iter().map(|endpoint| endpoint.id).collect()
+                });
                 let Some(event) = self.event_mut(erase.org, erase.event) else { return };
                 let was_erased = event.erased_at.is_some();
                 (event.erased_at, event.left) = (Some(*at), true);
                 event.unrouted = false;
                 for (endpoint, delivery) in &mut event.deliveries {
-                    let is_called_off = living.contains(endpoint) || erase.endpoints.contains(endpoint);
+                    let is_called_off =
+                        living.contains(endpoint) || erase.endpoints.contains(endpoint);
                     if is_called_off && delivery.stands != Stands::Accepted && !was_erased {
                         delivery.stands = Stands::Canceled;
                     }
@@ -570,19 +641,26 @@ impl Naive {
     }
 
     /// Adds an operational event: an event like any other, but never in the inbox.
-    fn note_told(&mut self, settle: &SettleAttempt, told: &Told) {
+    fn note_told(&mut self, settle: &SettleAttempt, told: &Stored) {
         self.last_event = Some(told.id);
         let Some(org) = self.org_mut(settle.org) else { return };
         match told.kind {
-            NoticeKind::EndpointFailing => {
+            OperationalEventKind::EndpointFailing => {
                 let streak = org.failing.get(&settle.endpoint).copied();
                 org.failing_told.extend(streak.map(|streak| (settle.endpoint, streak)));
             }
-            NoticeKind::EndpointRecovered => drop(org.failing_told.remove(&settle.endpoint)),
-            NoticeKind::EndpointDisabled | NoticeKind::DeliveryDead | NoticeKind::DiskLow => {}
+            OperationalEventKind::EndpointRecovered => {
+                org.failing_told.remove(&settle.endpoint);
+            }
+            OperationalEventKind::EndpointDisabled
+            | OperationalEventKind::DeliveryDead
+            | OperationalEventKind::DiskLow => {}
         }
-        let payload =
-            settle.notices.iter().find(|notice| notice.kind == told.kind).map(|notice| notice.payload.clone());
+        let payload = settle
+            .operational_events
+            .iter()
+            .find(|operational_event| operational_event.kind == told.kind)
+            .map(|operational_event| operational_event.payload.clone());
         let event = NewEvent {
             event_type: told.kind.event_type(),
             dedup: None,
@@ -605,6 +683,7 @@ impl Naive {
         org.events.insert(told.id, event);
     }
 
+    #[expect(clippy::too_many_lines, reason = "a table: one row follows the other")]
     fn done(&mut self, command: &Command) {
         match command {
             Command::ExpireKeys(expire) => {
@@ -617,12 +696,17 @@ impl Naive {
             Command::RotateKey(rotate) => {
                 let at = rotate.new.created_at;
                 let keys = self.org_mut(rotate.org).map(|org| &mut org.keys);
-                let Some(old) = keys.into_iter().flatten().find(|key| key.id == rotate.old) else { return };
+                let Some(old) = keys.into_iter().flatten().find(|key| key.id == rotate.old) else {
+                    return;
+                };
                 // The new key ends no later than the old key would have.
                 let Key { scopes, expires_at, ended_at, .. } = *old;
                 let end = ended_at.map_or(rotate.old_ends_at, |end| end.min(rotate.old_ends_at));
                 old.ended_at = Some(if end <= at { Timestamp(0) } else { end });
-                self.add_key(rotate.org, &Key { scopes, expires_at, ended_at, ..rotate.new.clone() });
+                self.add_key(
+                    rotate.org,
+                    &Key { scopes, expires_at, ended_at, ..rotate.new.clone() },
+                );
                 if let Some(org) = self.org_mut(rotate.org) {
                     org.bound_line(rotate);
                 }
@@ -635,7 +719,10 @@ impl Naive {
             }
             Command::NoteKeysUsed(note) => {
                 for (key, at) in &note.used {
-                    let owner = self.orgs.iter_mut().find(|org| org.keys.iter().any(|known| known.id == *key));
+                    let owner = self
+                        .orgs
+                        .iter_mut()
+                        .find(|org| org.keys.iter().any(|known| known.id == *key));
                     if let Some(org) = owner {
                         let last = org.used.entry(*key).or_insert(*at);
                         *last = (*last).max(*at);
@@ -644,8 +731,11 @@ impl Naive {
             }
             Command::PutEndpoint(put) => {
                 let Some(org) = self.org_mut(put.org) else { return };
-                if let Some(known) = org.endpoints.iter_mut().find(|known| known.id == put.endpoint.id) {
-                    let disabled = if put.sets_enabled { put.endpoint.disabled } else { known.disabled };
+                if let Some(known) =
+                    org.endpoints.iter_mut().find(|known| known.id == put.endpoint.id)
+                {
+                    let disabled =
+                        if put.sets_enabled { put.endpoint.disabled } else { known.disabled };
                     if known.disabled.is_some() && disabled.is_none() {
                         org.failing.remove(&put.endpoint.id);
                     }
@@ -662,7 +752,9 @@ impl Naive {
                     org.failing_told.remove(&gone.endpoint);
                 }
             }
-            Command::StartReplay(_) | Command::StepReplay(_) | Command::EndReplay(_) => self.replaying(command),
+            Command::StartReplay(_) | Command::StepReplay(_) | Command::EndReplay(_) => {
+                self.replaying(command);
+            }
             delivering => self.delivering(delivering),
         }
     }
@@ -671,9 +763,18 @@ impl Naive {
         match command {
             Command::RouteEvent(route) => {
                 let there: Vec<_> = self.org(route.org).map_or(Vec::new(), |org| {
-                    route.endpoints.iter().copied().filter(|id| org.endpoint(*id).is_some()).collect()
+                    route
+                        .endpoints
+                        .iter()
+                        .copied()
+                        .filter(|id| org.endpoint(*id).is_some())
+                        .collect()
                 });
-                let Some(event) = self.event_mut(route.org, route.event).filter(|event| event.unrouted) else { return };
+                let Some(event) =
+                    self.event_mut(route.org, route.event).filter(|event| event.unrouted)
+                else {
+                    return;
+                };
                 event.unrouted = false;
                 let new = NaiveDelivery {
                     stands: Stands::Waiting(route.due_at),
@@ -685,7 +786,9 @@ impl Naive {
                 event.deliveries.extend(there.into_iter().map(|id| (id, new)));
             }
             Command::NoteRouteCrash(crash) => {
-                if let Some(event) = self.event_mut(crash.org, crash.event).filter(|event| event.unrouted) {
+                if let Some(event) =
+                    self.event_mut(crash.org, crash.event).filter(|event| event.unrouted)
+                {
                     event.crashes += 1;
                     event.unrouted = event.crashes < 3;
                 }
@@ -698,15 +801,20 @@ impl Naive {
             }
             Command::DropDead(drop) => {
                 let event = self.event_mut(drop.org, drop.event);
-                if let Some(delivery) = event.and_then(|event| event.deliveries.get_mut(&drop.endpoint)) {
+                if let Some(delivery) =
+                    event.and_then(|event| event.deliveries.get_mut(&drop.endpoint))
+                {
                     delivery.stands = Stands::Canceled;
                 }
             }
             Command::CancelDeliveries(cancel) => {
                 for event in &cancel.events {
                     let event = self.event_mut(cancel.org, *event);
-                    let delivery = event.and_then(|event| event.deliveries.get_mut(&cancel.endpoint));
-                    if let Some(delivery) = delivery.filter(|delivery| matches!(delivery.stands, Stands::Waiting(_))) {
+                    let delivery =
+                        event.and_then(|event| event.deliveries.get_mut(&cancel.endpoint));
+                    if let Some(delivery) =
+                        delivery.filter(|delivery| matches!(delivery.stands, Stands::Waiting(_)))
+                    {
                         delivery.stands = Stands::Canceled;
                     }
                 }
@@ -717,7 +825,10 @@ impl Naive {
 
     fn settled(&mut self, settle: &SettleAttempt) {
         let event = self.event_mut(settle.org, settle.event);
-        let Some(delivery) = event.and_then(|event| event.deliveries.get_mut(&settle.endpoint)) else { return };
+        let Some(delivery) = event.and_then(|event| event.deliveries.get_mut(&settle.endpoint))
+        else {
+            return;
+        };
         delivery.attempts = settle.number;
         if delivery.stands != Stands::Canceled {
             delivery.trigger = Trigger::Schedule;

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use triggerd::commands::{
-    Applied, Command, EndReplayOutcome, StartReplay, StartReplayOutcome, StepReplay, StepReplayOutcome,
+    Applied, Command, EndReplayOutcome, StartReplay, StartReplayOutcome, StepReplay,
+    StepReplayOutcome,
 };
 use triggerd::model::delivery::Trigger;
 use triggerd::model::id::{EndpointId, EventId, OrgNo, ReplayId};
@@ -41,10 +42,15 @@ pub(crate) struct Whole {
 impl NaiveReplay {
     /// Returns the existing endpoints that were or will be passed over, by number.
     fn skipped(&self, org: &NaiveOrg) -> Vec<EndpointId> {
-        let is_open = |number: &u32| self.ended.is_none() && self.reached.get(number) != Some(&None);
-        let is_off = |id: EndpointId| org.endpoint(id).is_some_and(|endpoint| !endpoint.is_enabled());
+        let is_open =
+            |number: &u32| self.ended.is_none() && self.reached.get(number) != Some(&None);
+        let is_off =
+            |id: EndpointId| org.endpoint(id).is_some_and(|endpoint| !endpoint.is_enabled());
         let will_be = |number, id| self.request.endpoint.is_none() && is_open(number) && is_off(id);
-        let its = self.endpoints.iter().filter(|(number, id)| self.skipped.contains(id) || will_be(number, **id));
+        let its = self
+            .endpoints
+            .iter()
+            .filter(|(number, id)| self.skipped.contains(id) || will_be(number, **id));
         its.map(|(_, id)| *id).filter(|id| org.endpoint(*id).is_some()).collect()
     }
 
@@ -52,7 +58,9 @@ impl NaiveReplay {
         let last_begun = self.reached.keys().next_back().copied().unwrap_or(0);
         let at = match self.reached.get(&number) {
             Some(at) => *at,
-            None => (number > last_begun && self.endpoints.contains_key(&number)).then_some(self.first),
+            None => {
+                (number > last_begun && self.endpoints.contains_key(&number)).then_some(self.first)
+            }
         };
         self.ended.is_none() && at == Some(from)
     }
@@ -65,8 +73,15 @@ impl NaiveOrg {
     }
 
     /// Returns the state of a delivery after its replay; `None` if unchanged.
-    fn replayed(&self, only: ReplayOnly, endpoint: EndpointId, event: EventId, at: Timestamp) -> Option<NaiveDelivery> {
-        let event = self.events.get(&event).filter(|event| !event.unrouted && event.erased_at.is_none())?;
+    fn replayed(
+        &self,
+        only: ReplayOnly,
+        endpoint: EndpointId,
+        event: EventId,
+        at: Timestamp,
+    ) -> Option<NaiveDelivery> {
+        let event =
+            self.events.get(&event).filter(|event| !event.unrouted && event.erased_at.is_none())?;
         let known = event.deliveries.get(&endpoint);
         let is_asked = match (only, known.map(|delivery| delivery.stands)) {
             (_, Some(Stands::Waiting(_))) => false,
@@ -95,9 +110,11 @@ impl NaiveOrg {
             for event in &replay.events {
                 let event_type = self.events[event].event.event_type.as_str();
                 let would = self.replayed(only, endpoint.id, *event, Timestamp(0)).is_some();
-                let wants = only == ReplayOnly::Failed || endpoint_wants(&endpoint.settings.event_types, event_type);
+                let wants = only == ReplayOnly::Failed
+                    || endpoint_wants(&endpoint.settings.event_types, event_type);
                 whole.examined += u64::from(only != ReplayOnly::Failed || would);
-                whole.queued += u64::from(would && wants && is_wanted(&replay.request.event_types, event_type));
+                whole.queued +=
+                    u64::from(would && wants && is_wanted(&replay.request.event_types, event_type));
             }
         }
         whole
@@ -108,23 +125,34 @@ impl Naive {
     pub(crate) fn expected_of_replay(&self, command: &Command) -> Applied {
         match command {
             Command::StartReplay(start) => {
-                let Some(org) = self.org(start.org) else { return Applied::StartReplay(StartReplayOutcome::NotFound) };
+                let Some(org) = self.org(start.org) else {
+                    return Applied::StartReplay(StartReplayOutcome::NotFound);
+                };
                 let running = org.replays.values().filter(|replay| replay.ended.is_none()).count();
                 Applied::StartReplay(match start.request.endpoint {
-                    Some(endpoint) if org.endpoint(endpoint).is_none() => StartReplayOutcome::NotFound,
+                    Some(endpoint) if org.endpoint(endpoint).is_none() => {
+                        StartReplayOutcome::NotFound
+                    }
                     _ if running >= 10 => StartReplayOutcome::LimitReached,
                     _ => StartReplayOutcome::Started,
                 })
             }
             Command::StepReplay(step) => {
                 let replay = self.org(step.org).and_then(|org| org.replays.get(&step.replay));
-                let is_there = replay.is_some_and(|replay| replay.is_at(step.lane.number, step.lane.from));
-                let (stepped, not_found) = (StepReplayOutcome::Stepped, StepReplayOutcome::NotFound);
+                let is_there =
+                    replay.is_some_and(|replay| replay.is_at(step.cursor.number, step.cursor.from));
+                let (stepped, not_found) =
+                    (StepReplayOutcome::Stepped, StepReplayOutcome::NotFound);
                 Applied::StepReplay(if is_there { stepped } else { not_found })
             }
             Command::EndReplay(end) => {
-                let is_there = self.org(end.org).is_some_and(|org| org.replays.contains_key(&end.replay));
-                Applied::EndReplay(if is_there { EndReplayOutcome::Ended } else { EndReplayOutcome::NotFound })
+                let is_there =
+                    self.org(end.org).is_some_and(|org| org.replays.contains_key(&end.replay));
+                Applied::EndReplay(if is_there {
+                    EndReplayOutcome::Ended
+                } else {
+                    EndReplayOutcome::NotFound
+                })
             }
             _ => unreachable!("no replay: {command:?}"),
         }
@@ -157,9 +185,16 @@ fn begin(org: &NaiveOrg, start: &StartReplay) -> NaiveReplay {
     let request = start.request.clone();
     let ms = |at: Timestamp| u128::from(at.0) << 80;
     let since = request.since.map_or(0, ms);
-    let is_asked_for =
-        |at: Timestamp| request.since.is_none_or(|since| at >= since) && request.until.is_none_or(|until| at < until);
-    let events = org.events.iter().filter(|(_, event)| is_asked_for(event.received_at)).map(|(id, _)| *id).collect();
+    let is_asked_for = |at: Timestamp| {
+        request.since.is_none_or(|since| at >= since)
+            && request.until.is_none_or(|until| at < until)
+    };
+    let events = org
+        .events
+        .iter()
+        .filter(|(_, event)| is_asked_for(event.received_at))
+        .map(|(id, _)| *id)
+        .collect();
     let first = org.events.keys().next().copied().unwrap_or(EventId(1)).max(EventId(since));
     let asked = |endpoint: &EndpointId| request.endpoint.is_none_or(|asked| asked == *endpoint);
     let endpoints = org.made.iter().filter(|endpoint| asked(endpoint));
@@ -180,11 +215,11 @@ fn begin(org: &NaiveOrg, start: &StartReplay) -> NaiveReplay {
 
 fn take_step(org: &mut NaiveOrg, step: &StepReplay) {
     let only = org.replays[&step.replay].request.only;
-    let is_its = org.number(step.endpoint) == Some(step.lane.number);
+    let is_its = org.number(step.endpoint) == Some(step.cursor.number);
     let is_off = org.endpoint(step.endpoint).is_some_and(|endpoint| !endpoint.is_enabled());
     if is_its && is_off && org.replays[&step.replay].request.endpoint.is_none() {
         let replay = org.replays.get_mut(&step.replay).unwrap();
-        replay.reached.insert(step.lane.number, None);
+        replay.reached.insert(step.cursor.number, None);
         replay.skipped.insert(step.endpoint);
         return;
     }
@@ -198,7 +233,7 @@ fn take_step(org: &mut NaiveOrg, step: &StepReplay) {
         queued += 1;
     }
     let replay = org.replays.get_mut(&step.replay).unwrap();
-    replay.reached.insert(step.lane.number, step.reached);
+    replay.reached.insert(step.cursor.number, step.reached);
     replay.examined += u64::from(step.examined);
     replay.queued += queued;
 }
@@ -209,16 +244,36 @@ pub(crate) fn check_replays(naive: &NaiveOrg, org: OrgNo, store: &Store) -> Resu
     let found: Vec<_> = found
         .into_iter()
         .map(|it| {
-            (it.id, it.request, it.created_at, (it.examined, it.queued), it.ended, it.progress >= 1.0, it.skipped)
+            (
+                it.id,
+                it.request,
+                it.created_at,
+                (it.examined, it.queued),
+                it.ended,
+                it.progress >= 1.0,
+                it.skipped,
+            )
         })
         .collect();
     let told = |(id, it): (&ReplayId, &NaiveReplay)| {
         let is_whole = matches!(it.ended, Some((ReplayEnd::Finished, _)));
         let skipped = it.skipped(naive);
-        (*id, it.request.clone(), it.created_at, (it.examined, it.queued), it.ended, is_whole, skipped)
+        (
+            *id,
+            it.request.clone(),
+            it.created_at,
+            (it.examined, it.queued),
+            it.ended,
+            is_whole,
+            skipped,
+        )
     };
     let expected: Vec<_> = naive.replays.iter().rev().map(told).collect();
-    if found == expected { Ok(()) } else { Err(format!("replays: {found:?}, expected {expected:?}")) }
+    if found == expected {
+        Ok(())
+    } else {
+        Err(format!("replays: {found:?}, expected {expected:?}"))
+    }
 }
 
 impl NaiveReplay {

@@ -4,24 +4,28 @@ use std::collections::BTreeSet;
 
 use triggerd::base::clock::Clock;
 use triggerd::commands::{
-    AckEvent, Applied, Became, CancelDeliveries, Command, CreateKey, CreateOrg, DeleteEndpoint, DropDead, EndKey,
-    EndReplay, EraseEvent, ExpireDedup, ExpireKeys, NoteKeysUsed, NoteRouteCrash, PutEndpoint, RetryDelivery,
-    RotateKey, RouteEvent, SettleAttempt, StartReplay, StepReplay, SubmitEvent, SubmitOutcome, command_of_turn,
+    AckEvent, Applied, Applying, CancelDeliveries, Command, CreateKey, CreateOrg, DeleteEndpoint,
+    DropDead, EndKey, EndReplay, EraseEvent, ExpireDedup, ExpireKeys, NoteKeysUsed, NoteRouteCrash,
+    PutEndpoint, RetryDelivery, RotateKey, RouteEvent, SettleAttempt, StartReplay, StepReplay,
+    SubmitEvent, SubmitOutcome, command_of_turn,
 };
 use triggerd::model::authority::Authority;
-use triggerd::model::delivery::{AttemptError, AttemptOutcome, DeadReason, ErrorCode, Trigger, Verdict};
+use triggerd::model::delivery::{
+    AttemptError, AttemptOutcome, DeadReason, ErrorCode, Trigger, Verdict,
+};
 use triggerd::model::endpoint::{DisabledReason, Endpoint, EndpointSettings, SealedSecret};
 use triggerd::model::event::{Dedup, NewEvent};
 use triggerd::model::id::{EndpointId, EventId, IdSource, KeyId, OrgId, OrgNo, ReplayId};
 use triggerd::model::key::{Key, Scope, Scopes};
-use triggerd::model::notice::{Notice, NoticeKind};
+use triggerd::model::operational_event::{OperationalEvent, OperationalEventKind};
 use triggerd::model::org::{InboxMode, Org, Tier};
-use triggerd::model::replay::{ReplayEnd, ReplayLane, ReplayOnly, ReplayRequest};
+use triggerd::model::replay::{ReplayCursor, ReplayEnd, ReplayOnly, ReplayRequest};
 use triggerd::model::time::Timestamp;
 use triggerd::store::{ReplayTurn, Store};
 
 use crate::checks::{
-    check_accounts, check_all, check_counts, check_dead_letters, check_due, check_event, check_inbox, check_org,
+    check_accounts, check_all, check_counts, check_dead_letters, check_due, check_event,
+    check_inbox, check_org,
 };
 use crate::naive::{Naive, Stands};
 use crate::random::Random;
@@ -30,7 +34,8 @@ use crate::world::{Break, SEQUENCES_PER_WORLD, System};
 
 /// The deduplication window of these tests in milliseconds.
 const WINDOW_MS: u64 = 60_000;
-pub(crate) const TYPES: [&str; 5] = ["order.created", "order.paid", "order.item.added", "order/item:sent", "user"];
+pub(crate) const TYPES: [&str; 5] =
+    ["order.created", "order.paid", "order.item.added", "order/item:sent", "user"];
 const PATTERNS: [&str; 5] = ["order.*", "order.paid", "user", "order.item.*", "order/item:*"];
 
 /// Runs one directory through its sequences. Returns the first fault.
@@ -131,7 +136,11 @@ impl World {
 
     // ---- commands -------------------------------------------------------------------------------
 
-    fn submit_one(&mut self, org: OrgNo, make: impl FnOnce(&mut Self, OrgNo) -> Option<Command>) -> Result<(), String> {
+    fn submit_one(
+        &mut self,
+        org: OrgNo,
+        make: impl FnOnce(&mut Self, OrgNo) -> Option<Command>,
+    ) -> Result<(), String> {
         let Some(command) = make(self, org) else { return Ok(()) };
         let command = if self.random.one_in(3) { self.by_somebody(org, command) } else { command };
         self.submit(&[vec![command]])
@@ -157,7 +166,8 @@ impl World {
     }
 
     fn some_key(&mut self, org: OrgNo) -> KeyId {
-        let known: Vec<_> = self.naive.org(org).into_iter().flat_map(|org| &org.keys).map(|key| key.id).collect();
+        let known: Vec<_> =
+            self.naive.org(org).into_iter().flat_map(|org| &org.keys).map(|key| key.id).collect();
         self.random.pick(&known).unwrap_or(KeyId(3))
     }
 
@@ -168,7 +178,9 @@ impl World {
         let submissions = (0..callers).map(|_| {
             let events = 1 + self.random.below(4);
             (0..events)
-                .filter_map(|_| if self.random.one_in(6) { self.ack(org) } else { self.submit_event(org) })
+                .filter_map(|_| {
+                    if self.random.one_in(6) { self.ack(org) } else { self.submit_event(org) }
+                })
                 .collect()
         });
         let mut submissions: Vec<Vec<Command>> = submissions.collect();
@@ -181,22 +193,32 @@ impl World {
         for (command, outcome) in submissions.iter().flatten().zip(outcomes.iter().flatten()) {
             self.take_over(command, outcome)?;
         }
-        let (asked, answered) = (submissions.iter().flatten().count(), outcomes.iter().flatten().count());
-        if asked == answered { Ok(()) } else { Err(format!("{asked} commands, {answered} outcomes")) }
+        let (asked, answered) =
+            (submissions.iter().flatten().count(), outcomes.iter().flatten().count());
+        if asked == answered {
+            Ok(())
+        } else {
+            Err(format!("{asked} commands, {answered} outcomes"))
+        }
     }
 
-    fn take_over(&mut self, command: &Command, outcome: &Became) -> Result<(), String> {
+    fn take_over(&mut self, command: &Command, outcome: &Applying) -> Result<(), String> {
         let expected = self.naive.expected(command);
         if !expected.allows(outcome) {
             return Err(format!("outcome {outcome:?}, expected {expected:?} of {command:?}"));
         }
         let new: Vec<EventId> = match outcome {
             Ok(Applied::SubmitEvent(SubmitOutcome::Accepted { id, .. })) => vec![*id],
-            Ok(Applied::SettleAttempt(settled)) => settled.told().iter().map(|told| told.id).collect(),
+            Ok(Applied::SettleAttempt(settled)) => {
+                settled.told().iter().map(|told| told.id).collect()
+            }
             _ => Vec::new(),
         };
         if !self.naive.last_event.iter().chain(&new).is_sorted_by(|before, id| before < id) {
-            return Err(format!("outcome {outcome:?} goes back behind {:?}", self.naive.last_event));
+            return Err(format!(
+                "outcome {outcome:?} goes back behind {:?}",
+                self.naive.last_event
+            ));
         }
         self.naive.take_over(command, outcome);
         self.touched.extend(new);
@@ -218,7 +240,8 @@ impl World {
     }
 
     fn key(&mut self) -> Key {
-        let expires_at = self.random.one_in(4).then(|| self.now().plus_ms(1 + self.random.below(WINDOW_MS)));
+        let expires_at =
+            self.random.one_in(4).then(|| self.now().plus_ms(1 + self.random.below(WINDOW_MS)));
         let (id, created_at) = (KeyId(self.id()), self.now());
         Key {
             id,
@@ -251,7 +274,8 @@ impl World {
             ],
         };
         let dedup = (!self.random.one_in(3)).then(|| self.dedup(org));
-        let deliver_after = self.random.one_in(8).then(|| self.now().plus_ms(self.random.below(WINDOW_MS)));
+        let deliver_after =
+            self.random.one_in(8).then(|| self.now().plus_ms(self.random.below(WINDOW_MS)));
         let event = NewEvent {
             event_type,
             dedup,
@@ -275,13 +299,19 @@ impl World {
         digest[0] = number % 2;
         digest[2..6].copy_from_slice(&org.0.to_be_bytes());
         digest[13] = number;
-        Dedup { id: number.to_string(), digest, fingerprint: [0; 8], window_start: self.now().minus_ms(WINDOW_MS) }
+        Dedup {
+            id: number.to_string(),
+            digest,
+            fingerprint: [0; 8],
+            window_start: self.now().minus_ms(WINDOW_MS),
+        }
     }
 
     /// Returns an event of the organization; seldom an unknown event or another organization's.
     fn some_event(&mut self, org: OrgNo) -> Option<EventId> {
         if self.random.one_in(15) {
-            let other = OrgNo(u32::try_from(self.random.below(self.naive.orgs.len() as u64)).unwrap());
+            let other =
+                OrgNo(u32::try_from(self.random.below(self.naive.orgs.len() as u64)).unwrap());
             let of_other = self.naive.org(other)?.events.keys().next_back().copied();
             return of_other.or(Some(EventId(99)));
         }
@@ -297,7 +327,8 @@ impl World {
     fn erase(&mut self, org: OrgNo) -> Option<Command> {
         let event = self.some_event(org)?;
         let known = self.naive.org(org)?.events.get(&event);
-        let mut endpoints: Vec<_> = known.map_or(Vec::new(), |known| known.deliveries.keys().copied().collect());
+        let mut endpoints: Vec<_> =
+            known.map_or(Vec::new(), |known| known.deliveries.keys().copied().collect());
         if self.random.one_in(4) {
             endpoints.truncate(1);
             endpoints.push(EndpointId(5)); // an unknown endpoint
@@ -317,9 +348,10 @@ impl World {
             endpoints.push(EndpointId(5)); // as if deleted since the fan-out
         }
         let due_at = match known {
-            Some(known) if !self.random.one_in(4) => {
-                known.event.deliver_after.map_or(known.received_at, |after| after.max(known.received_at))
-            }
+            Some(known) if !self.random.one_in(4) => known
+                .event
+                .deliver_after
+                .map_or(known.received_at, |after| after.max(known.received_at)),
             _ => self.now().plus_ms(self.random.below(1_000)),
         };
         Some(Command::RouteEvent(RouteEvent { org, event, endpoints, due_at }))
@@ -327,7 +359,9 @@ impl World {
 
     fn settle(&mut self, org: OrgNo) -> Option<Command> {
         let events = &self.naive.org(org)?.events;
-        let all = events.iter().flat_map(|(id, event)| event.deliveries.iter().map(move |(to, one)| (*id, *to, *one)));
+        let all = events
+            .iter()
+            .flat_map(|(id, event)| event.deliveries.iter().map(move |(to, one)| (*id, *to, *one)));
         let mut all: Vec<_> = all.collect();
         if !self.random.one_in(5) {
             all.retain(|(_, _, delivery)| matches!(delivery.stands, Stands::Waiting(_)));
@@ -345,7 +379,8 @@ impl World {
         let duration_ms = u32::try_from(self.random.below(WINDOW_MS)).unwrap();
         let error = (verdict != Verdict::Delivered)
             .then(|| AttemptError { code: ErrorCode::HttpStatus, detail: String::new() });
-        let outcome = AttemptOutcome { status: Some(200), error, ..AttemptOutcome::new(now, duration_ms) };
+        let outcome =
+            AttemptOutcome { status: Some(200), error, ..AttemptOutcome::new(now, duration_ms) };
         let settle = SettleAttempt {
             org,
             endpoint,
@@ -356,29 +391,37 @@ impl World {
             verdict,
             disables: (verdict == Verdict::Dead(DeadReason::Gone)).then_some(DisabledReason::Gone),
             previous: None,
-            notices: self.notices(org, endpoint),
+            operational_events: self.operational_events(org, endpoint),
         };
         Some(Command::SettleAttempt(Box::new(settle)))
     }
 
     /// Returns notices of an attempt, true and false ones.
-    fn notices(&mut self, org: OrgNo, endpoint: EndpointId) -> Vec<Notice> {
+    fn operational_events(&mut self, org: OrgNo, endpoint: EndpointId) -> Vec<OperationalEvent> {
         let known = self.naive.org(org).and_then(|org| org.failing.get(&endpoint)).copied();
         let failing_since = if self.random.one_in(4) { Some(self.now()) } else { known };
-        let mut notices = Vec::new();
-        for kind in NoticeKind::ALL {
+        let mut operational_events = Vec::new();
+        for kind in OperationalEventKind::ALL {
             if self.random.one_in(4) {
                 let payload = b"{\"told\":1}".as_slice().into();
-                notices.push(Notice { kind, failing_since, id: EventId(0), received_at: Timestamp(0), payload });
+                operational_events.push(OperationalEvent {
+                    kind,
+                    failing_since,
+                    id: EventId(0),
+                    received_at: Timestamp(0),
+                    payload,
+                });
             }
         }
-        notices
+        operational_events
     }
 
     /// Retries any delivery, or drops a dead letter.
     fn repeat(&mut self, org: OrgNo) -> Option<Command> {
         let events = &self.naive.org(org)?.events;
-        let all = events.iter().flat_map(|(id, event)| event.deliveries.iter().map(move |(to, one)| (*id, *to, *one)));
+        let all = events
+            .iter()
+            .flat_map(|(id, event)| event.deliveries.iter().map(move |(to, one)| (*id, *to, *one)));
         let mut all: Vec<_> = all.collect();
         if self.random.one_in(2) {
             all.retain(|(_, _, delivery)| !matches!(delivery.stands, Stands::Waiting(_)));
@@ -388,8 +431,16 @@ impl World {
         Some(match self.random.below(4) {
             0 => Command::DropDead(DropDead { org, endpoint, event }),
             kind => {
-                let (only_dead, trigger) = (kind == 1, if kind == 1 { Trigger::Replay } else { Trigger::Retry });
-                Command::RetryDelivery(RetryDelivery { org, endpoint, event, at, only_dead, trigger })
+                let (only_dead, trigger) =
+                    (kind == 1, if kind == 1 { Trigger::Replay } else { Trigger::Retry });
+                Command::RetryDelivery(RetryDelivery {
+                    org,
+                    endpoint,
+                    event,
+                    at,
+                    only_dead,
+                    trigger,
+                })
             }
         })
     }
@@ -399,7 +450,8 @@ impl World {
     /// Starts, continues or ends a replay, or takes a wrong step.
     fn replay(&mut self, org: OrgNo) -> Result<(), String> {
         let naive = self.naive.org(org).expect("it was made");
-        let known: Vec<_> = naive.replays.iter().map(|(id, replay)| (*id, replay.ended.is_none())).collect();
+        let known: Vec<_> =
+            naive.replays.iter().map(|(id, replay)| (*id, replay.ended.is_none())).collect();
         let running: Vec<_> = known.iter().filter(|(_, runs)| *runs).map(|(id, _)| *id).collect();
         match self.random.below(8) {
             0 if !known.is_empty() => {
@@ -419,9 +471,12 @@ impl World {
 
     fn start_replay(&mut self, org: OrgNo) -> Option<StartReplay> {
         let only = self.random.pick(&ReplayOnly::ALL)?;
-        let endpoint = if self.random.one_in(3) { self.some_endpoint(org).map(|it| it.id) } else { None };
+        let endpoint =
+            if self.random.one_in(3) { self.some_endpoint(org).map(|it| it.id) } else { None };
         let endpoint = if self.random.one_in(20) { Some(EndpointId(5)) } else { endpoint };
-        let mut time = |now: Timestamp| self.random.one_in(4).then(|| now.minus_ms(self.random.below(WINDOW_MS)));
+        let mut time = |now: Timestamp| {
+            self.random.one_in(4).then(|| now.minus_ms(self.random.below(WINDOW_MS)))
+        };
         let now = Timestamp(self.clock.now_ms());
         let (since, until) = (time(now), time(now));
         let pattern = self.random.pick(&PATTERNS)?.parse().unwrap();
@@ -436,7 +491,14 @@ impl World {
         if self.random.one_in(2) {
             let events = self.naive.org(org).into_iter().flat_map(|org| &org.events);
             let unrouted = events.filter(|(_, event)| event.unrouted).map(|(event, _)| *event);
-            let route = |event| Command::RouteEvent(RouteEvent { org, event, endpoints: vec![], due_at: Timestamp(0) });
+            let route = |event| {
+                Command::RouteEvent(RouteEvent {
+                    org,
+                    event,
+                    endpoints: vec![],
+                    due_at: Timestamp(0),
+                })
+            };
             let commands: Vec<_> = unrouted.map(route).collect();
             if !commands.is_empty() {
                 self.submit(&[commands])?;
@@ -453,7 +515,8 @@ impl World {
         }
         let naive = self.naive.org(org).expect("it was made");
         let counted = naive.replays.get(&replay).map(NaiveReplay::counted);
-        let finished = naive.replays.get(&replay).and_then(|replay| replay.ended).map(|(end, _)| end);
+        let finished =
+            naive.replays.get(&replay).and_then(|replay| replay.ended).map(|(end, _)| end);
         if finished == Some(ReplayEnd::Finished) && counted.as_ref() != Some(&whole) {
             return Err(format!("replays: {counted:?}, expected {whole:?}"));
         }
@@ -476,12 +539,17 @@ impl World {
                     if self.random.one_in(60) {
                         self.system.restart_after_kill();
                     }
-                    let mut commands: Vec<_> = command_of_turn((org, replay), turn, at).into_iter().collect();
+                    let mut commands: Vec<_> =
+                        command_of_turn((org, replay), turn, at).into_iter().collect();
                     if self.random.one_in(4) {
                         commands.extend(commands.clone()); // a doubled command has no effect
                     }
                     self.submit(&[commands])?;
-                    check_replays(self.naive.org(org).expect("it was made"), org, self.system.store())?;
+                    check_replays(
+                        self.naive.org(org).expect("it was made"),
+                        org,
+                        self.system.store(),
+                    )?;
                 }
             }
         }
@@ -495,9 +563,19 @@ impl World {
         let endpoint = self.some_endpoint(org).map_or(EndpointId(5), |endpoint| endpoint.id);
         let from = self.some_event(org)?;
         let events = vec![self.some_event(org)?, self.some_event(org)?];
-        let lane = ReplayLane { number: 1 + u32::try_from(self.random.below(3)).unwrap(), from };
+        let cursor =
+            ReplayCursor { number: 1 + u32::try_from(self.random.below(3)).unwrap(), from };
         let reached = self.some_event(org).filter(|_| self.random.one_in(2));
-        let step = StepReplay { org, replay, lane, endpoint, events, examined: 2, reached, at: self.now() };
+        let step = StepReplay {
+            org,
+            replay,
+            cursor,
+            endpoint,
+            events,
+            examined: 2,
+            reached,
+            at: self.now(),
+        };
         Some(Command::StepReplay(step))
     }
 
@@ -532,10 +610,18 @@ impl World {
     /// Cancels deliveries of a deleted endpoint.
     fn cancel(&mut self, org: OrgNo) -> Option<Command> {
         let naive = self.naive.org(org)?;
-        let gone: Vec<_> = naive.all_endpoints().into_iter().filter(|id| naive.endpoint(*id).is_none()).collect();
+        let gone: Vec<_> =
+            naive.all_endpoints().into_iter().filter(|id| naive.endpoint(*id).is_none()).collect();
         let endpoint = self.random.pick(&gone)?;
-        let events =
-            self.naive.org(org)?.waiting(endpoint, self.now()).0.into_iter().map(|(_, event)| event).take(5).collect();
+        let events = self
+            .naive
+            .org(org)?
+            .waiting(endpoint, self.now())
+            .0
+            .into_iter()
+            .map(|(_, event)| event)
+            .take(5)
+            .collect();
         Some(Command::CancelDeliveries(CancelDeliveries { org, endpoint, events }))
     }
 
@@ -574,7 +660,9 @@ impl World {
             3 | 4 => self.cut_power(org)?,
             5 => {
                 let (naive, now) = (&self.naive, self.now());
-                return self.system.with_copy(|store, journal| check_all(naive, (store, journal), now));
+                return self
+                    .system
+                    .with_copy(|store, journal| check_all(naive, (store, journal), now));
             }
             _ => return Ok(()),
         }
@@ -597,13 +685,18 @@ impl World {
         let mut before_is_there = true;
         for command in &unanswered {
             let Command::SubmitEvent(submit) = command else { continue };
-            let found = self.system.store().event(org, submit.id).map_err(|error| error.to_string())?;
+            let found =
+                self.system.store().event(org, submit.id).map_err(|error| error.to_string())?;
             if found.is_some() && !before_is_there {
-                return Err(format!("after a power cut {} is there, and the one before it is not", submit.id));
+                return Err(format!(
+                    "after a power cut {} is there, and the one before it is not",
+                    submit.id
+                ));
             }
             before_is_there = found.is_some();
             if before_is_there {
-                let accepted = SubmitOutcome::Accepted { id: submit.id, received_at: submit.received_at };
+                let accepted =
+                    SubmitOutcome::Accepted { id: submit.id, received_at: submit.received_at };
                 self.take_over(command, &Ok(Applied::SubmitEvent(accepted)))?;
             }
         }
@@ -650,7 +743,8 @@ impl World {
         if let Some((was, is)) = before.lines().zip(rebuilt.lines()).find(|(was, is)| was != is) {
             return Err(format!("after a rebuild a row is {is}, it was {was}"));
         }
-        let contradictions = self.system.store().contradictions(3).map_err(|error| error.to_string())?;
+        let contradictions =
+            self.system.store().contradictions(3).map_err(|error| error.to_string())?;
         if contradictions.is_empty() { Ok(()) } else { Err(contradictions.join("; ")) }
     }
 }
@@ -659,9 +753,9 @@ impl World {
 fn with_fingerprint(mut event: NewEvent) -> NewEvent {
     let text = [event.event_type.as_str().as_bytes(), &[0], &event.payload].concat();
     if let Some(dedup) = &mut event.dedup {
-        let folded = text
-            .iter()
-            .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
+        let folded = text.iter().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+            (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+        });
         dedup.fingerprint = folded.to_be_bytes();
     }
     event

@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use tempfile::TempDir;
 use triggerd::base::clock::Clock;
-use triggerd::commands::{AckOutcome, Applied, Became, Command, KindInfo};
+use triggerd::commands::{AckOutcome, Applied, Applying, Command, KindInfo};
 use triggerd::commit::{Committer, Intake, Space, recover};
 use triggerd::journal::faults::{Fault, FaultyFiles, Unsynced};
 use triggerd::journal::{AppendError, Files, Group, Options, Reader, Writer};
-use triggerd::store::{Store, condemn_last};
+use triggerd::store::{Store, invalidate_last};
 
 use crate::random::Random;
 use crate::system::{LIMITS, ports};
@@ -61,14 +61,16 @@ pub(crate) fn make_dir() -> TempDir {
 pub(crate) fn open_journal(dir: &Path, files: &Arc<FaultyFiles>) -> (Writer, Reader) {
     let files: Arc<dyn Files> = Arc::<FaultyFiles>::clone(files);
     let options = Options { segment_bytes: SEGMENT_BYTES, scan_from: None };
-    let (writer, reader, _) = triggerd::journal::open(&dir.join("journal"), files, &options).unwrap();
+    let (writer, reader, _) =
+        triggerd::journal::open(&dir.join("journal"), files, &options).unwrap();
     (writer, reader)
 }
 
 impl System {
     pub(crate) fn new(clock: Clock, broken: Break) -> Self {
         let files = Arc::new(FaultyFiles::new());
-        let mut system = Self { dir: make_dir(), files, clock, broken, acks: 0, submissions: 0, running: None };
+        let mut system =
+            Self { dir: make_dir(), files, clock, broken, acks: 0, submissions: 0, running: None };
         system.start();
         system.files.skip_syncs(broken == Break::SyncsNothing);
         system
@@ -76,12 +78,15 @@ impl System {
 
     fn start(&mut self) {
         let (writer, journal) = open_journal(self.dir.path(), &self.files);
-        let store = Arc::new(Store::open(&self.dir.path().join("sled"), CACHE_BYTES, journal.end().0).unwrap());
+        let store = Arc::new(
+            Store::open(&self.dir.path().join("sled"), CACHE_BYTES, journal.end().0).unwrap(),
+        );
         if self.broken != Break::ForgetsToRecover {
             recover(&store, &journal, &Space::default()).unwrap();
         }
         let last_id = store.counts().unwrap().last_id;
-        let (committer, intake) = Committer::new(LIMITS, writer, ports(&store, self.clock.clone()), last_id);
+        let (committer, intake) =
+            Committer::new(LIMITS, writer, ports(&store, self.clock.clone()), last_id);
         let committer = std::thread::spawn(|| committer.run());
         self.running = Some(Running { store, journal, intake, committer });
     }
@@ -99,13 +104,15 @@ impl System {
     }
 
     /// Submits all at once and waits for all. Returns the outcomes in order.
-    pub(crate) fn submit(&mut self, submissions: Vec<Vec<Command>>) -> Vec<Vec<Became>> {
+    pub(crate) fn submit(&mut self, submissions: Vec<Vec<Command>>) -> Vec<Vec<Applying>> {
         if self.broken == Break::ForgetsAcks
             && let [submission] = submissions.as_slice()
             && let [Command::AckEvent(ack)] = submission.as_slice()
         {
             self.acks += 1;
-            if self.acks.is_multiple_of(5) && self.store().event(ack.org, ack.event).unwrap().is_some() {
+            if self.acks.is_multiple_of(5)
+                && self.store().event(ack.org, ack.event).unwrap().is_some()
+            {
                 return vec![vec![Ok(Applied::AckEvent(AckOutcome::Acknowledged { at: ack.at }))]];
             }
         }
@@ -154,7 +161,7 @@ impl System {
         if random.one_in(2) {
             std::fs::remove_dir_all(state).unwrap();
         } else {
-            condemn_last(&state).unwrap();
+            invalidate_last(&state).unwrap();
         }
         self.start();
     }
@@ -172,18 +179,25 @@ impl System {
             // The write fails, or its sync; or the making of the next segment, if due.
             let fault = if random.one_in(2) { Fault::Io } else { Fault::ShortWrite };
             self.files.fail_at(1 + random.below(2), fault);
-            assert!(matches!(writer.append(&mut group), Err(AppendError::Fatal(_))), "the fault was set");
+            assert!(
+                matches!(writer.append(&mut group), Err(AppendError::Fatal(_))),
+                "the fault was set"
+            );
         }
         drop(writer);
-        let unsynced = if random.one_in(3) { Unsynced::Lost } else { Unsynced::SomePages(random.next()) };
+        let unsynced =
+            if random.one_in(3) { Unsynced::Lost } else { Unsynced::SomePages(random.next()) };
         self.files.cut_power(unsynced).unwrap();
         // The next boot does not trust a state that was not closed.
-        condemn_last(&self.dir.path().join("sled")).unwrap();
+        invalidate_last(&self.dir.path().join("sled")).unwrap();
         self.start();
     }
 
     /// Opens a plain copy of the directory elsewhere, for `look`.
-    pub(crate) fn with_copy(&self, look: impl FnOnce(&Store, &Reader) -> Result<(), String>) -> Result<(), String> {
+    pub(crate) fn with_copy(
+        &self,
+        look: impl FnOnce(&Store, &Reader) -> Result<(), String>,
+    ) -> Result<(), String> {
         let copy = make_dir();
         copy_dir(self.dir.path(), copy.path());
         let (_writer, journal) = open_journal(copy.path(), &Arc::new(FaultyFiles::new()));
@@ -206,7 +220,8 @@ fn forget_dedup_id(command: &mut Command) {
 }
 
 fn copy_dir(from: &Path, to: &Path) {
-    let paths: Vec<PathBuf> = std::fs::read_dir(from).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let paths: Vec<PathBuf> =
+        std::fs::read_dir(from).unwrap().map(|entry| entry.unwrap().path()).collect();
     for path in paths {
         let target = to.join(path.file_name().unwrap());
         if path.is_dir() {

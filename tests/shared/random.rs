@@ -9,7 +9,10 @@ impl Random {
 
     /// A generator from a seed and a text; equal input gives equal numbers.
     pub(crate) fn of(seed: u64, text: &str) -> Self {
-        Self(text.bytes().fold(seed, |sum, byte| sum.wrapping_mul(0x0000_0100_0000_01b3) ^ u64::from(byte)))
+        Self(
+            text.bytes()
+                .fold(seed, |sum, byte| sum.wrapping_mul(0x0000_0100_0000_01b3) ^ u64::from(byte)),
+        )
     }
 
     pub(crate) fn next(&mut self) -> u64 {

@@ -8,7 +8,9 @@ use triggerd::base::clock::Clock;
 use triggerd::base::metrics::Metrics;
 use triggerd::base::threads::Signal;
 use triggerd::commands::{Command, CreateOrg, SubmitEvent};
-use triggerd::commit::{CommitterLimits, Feed, Flush, Hints, InboxBell, Ports, Progress};
+use triggerd::commit::{
+    ActivityStream, CommitterLimits, Flush, Hints, InboxNotifier, Ports, Progress,
+};
 use triggerd::model::event::{Dedup, NewEvent};
 use triggerd::model::id::{EventId, KeyId, OrgId, OrgNo};
 use triggerd::model::key::{Key, Scopes};
@@ -31,7 +33,7 @@ pub(crate) fn ports(store: &Arc<Store>, clock: Clock) -> Ports {
         unrouted_missed: false.into(),
         scheduler: crossbeam_channel::bounded(1).0,
         scheduler_missed: false.into(),
-        bell: InboxBell::default(),
+        notifier: InboxNotifier::default(),
         replays: Signal::new(),
     };
     Ports {
@@ -42,7 +44,7 @@ pub(crate) fn ports(store: &Arc<Store>, clock: Clock) -> Ports {
         flush: Flush::default(),
         progress: Arc::new(Progress::default()),
         space: Arc::default(),
-        feed: Feed::default(),
+        activity_stream: ActivityStream::default(),
     }
 }
 

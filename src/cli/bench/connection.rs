@@ -64,8 +64,10 @@ fn parse_answer(bytes: &[u8]) -> io::Result<Option<(Answer, usize)>> {
     };
     let status = response.code.unwrap_or_default();
     let retry_after = header(response.headers, "retry-after").is_some();
-    let closes = header(response.headers, "connection").is_some_and(|value| value.eq_ignore_ascii_case(b"close"));
-    let length = content_length(response.headers).ok_or_else(|| io::Error::other("an answer without a length"))?;
+    let closes = header(response.headers, "connection")
+        .is_some_and(|value| value.eq_ignore_ascii_case(b"close"));
+    let length = content_length(response.headers)
+        .ok_or_else(|| io::Error::other("an answer without a length"))?;
     Ok(Some((Answer { status, retry_after, closes }, head + length)))
 }
 
@@ -74,13 +76,19 @@ pub(super) fn parse_request(bytes: &[u8]) -> io::Result<Option<usize>> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut request = httparse::Request::new(&mut headers);
     match request.parse(bytes).map_err(io::Error::other)? {
-        httparse::Status::Complete(head) => Ok(Some(head + content_length(request.headers).unwrap_or(0))),
+        httparse::Status::Complete(head) => {
+            Ok(Some(head + content_length(request.headers).unwrap_or(0)))
+        }
         httparse::Status::Partial => unfinished(bytes),
     }
 }
 
 fn unfinished<T>(bytes: &[u8]) -> io::Result<Option<T>> {
-    if bytes.len() > HEAD_BYTES_MAX { Err(io::Error::other("a head without an end")) } else { Ok(None) }
+    if bytes.len() > HEAD_BYTES_MAX {
+        Err(io::Error::other("a head without an end"))
+    } else {
+        Ok(None)
+    }
 }
 
 fn header<'a>(headers: &[httparse::Header<'a>], name: &str) -> Option<&'a [u8]> {
@@ -97,7 +105,8 @@ mod tests {
 
     #[test]
     fn an_answer_is_known_when_its_head_is_whole() {
-        let text = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-length: 4\r\n\r\nbusy";
+        let text =
+            b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-length: 4\r\n\r\nbusy";
         for end in 0..text.len() - 4 {
             assert_eq!(parse_answer(&text[..end]).unwrap(), None, "{end}");
         }
@@ -106,7 +115,10 @@ mod tests {
         let closing = b"HTTP/1.1 200 OK\r\nConnection: Close\r\nContent-Length: 0\r\n\r\n";
         let answer = Answer { status: 200, retry_after: false, closes: true };
         assert_eq!(parse_answer(closing).unwrap(), Some((answer, closing.len())));
-        assert!(parse_answer(b"HTTP/1.1 200 OK\r\n\r\n").is_err(), "without a length it would never end");
+        assert!(
+            parse_answer(b"HTTP/1.1 200 OK\r\n\r\n").is_err(),
+            "without a length it would never end"
+        );
         assert!(parse_answer(b"not HTTP at all\r\n\r\n").is_err());
     }
 

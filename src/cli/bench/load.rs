@@ -51,7 +51,8 @@ impl Load {
     /// Posts as fast as this number of connections can, one request at a time on each.
     pub(super) async fn closed(&self, connections: usize, window: Duration) -> io::Result<Tally> {
         let clients = self.connect(connections).await?;
-        let tally = Rc::new(RefCell::new(Tally::new(Instant::now(), window).map_err(io::Error::other)?));
+        let tally =
+            Rc::new(RefCell::new(Tally::new(Instant::now(), window).map_err(io::Error::other)?));
         let ends = tally.borrow().ends;
         let mut tasks = JoinSet::new();
         for mut client in clients {
@@ -76,7 +77,8 @@ impl Load {
     ) -> io::Result<Tally> {
         let clients = self.connect(connections).await?;
         let schedule = Schedule::new(Instant::now(), per_second, window);
-        let tally = Rc::new(RefCell::new(Tally::new(schedule.began, window).map_err(io::Error::other)?));
+        let tally =
+            Rc::new(RefCell::new(Tally::new(schedule.began, window).map_err(io::Error::other)?));
         let ends = tally.borrow().ends;
         let tickets = Rc::new(Tickets { due: Semaphore::new(0), taken: Cell::new(0), schedule });
         let mut ticker = Ticker::start(&schedule)?;
@@ -137,7 +139,8 @@ impl Tickets {
             handed_out = due;
         }
         // A late tick must not shorten the schedule.
-        self.due.add_permits(usize::try_from(self.schedule.total - handed_out).unwrap_or(usize::MAX));
+        self.due
+            .add_permits(usize::try_from(self.schedule.total - handed_out).unwrap_or(usize::MAX));
         Ok(())
     }
 }
@@ -172,7 +175,9 @@ impl Client {
         let answered = Instant::now();
         match answer {
             Ok(answer) => {
-                tally.borrow_mut().answered(answer, Times { due: due.unwrap_or(sent), sent, answered });
+                tally
+                    .borrow_mut()
+                    .answered(answer, Times { due: due.unwrap_or(sent), sent, answered });
                 self.connection = (!answer.closes).then_some(connection);
             }
             Err(_broken) => tally.borrow_mut().broken += 1,

@@ -21,13 +21,18 @@ async fn fake_server(stalls_at: Instant, stall: Duration) -> Shape {
             spawn_local(async move {
                 let mut buffer = Vec::new();
                 loop {
-                    if let Some(length) = parse_request(&buffer).unwrap().filter(|length| *length <= buffer.len()) {
+                    if let Some(length) =
+                        parse_request(&buffer).unwrap().filter(|length| *length <= buffer.len())
+                    {
                         buffer.drain(..length);
                         let now = Instant::now();
                         if (stalls_at..stalls_at + stall).contains(&now) {
                             tokio::time::sleep_until((stalls_at + stall).into()).await; // the fault
                         }
-                        stream.write_all(b"HTTP/1.1 202 Accepted\r\nContent-Length: 2\r\n\r\n{}").await.unwrap();
+                        stream
+                            .write_all(b"HTTP/1.1 202 Accepted\r\nContent-Length: 2\r\n\r\n{}")
+                            .await
+                            .unwrap();
                     } else if stream.read_buf(&mut buffer).await.unwrap_or(0) == 0 {
                         return;
                     }
@@ -50,10 +55,19 @@ fn a_stall_shows_in_an_open_loop_and_hides_in_a_closed_one() {
     let measure = async |is_open: bool| {
         let shape = fake_server(Instant::now() + window / 2, STALL).await;
         let load = Load::new(shape);
-        if is_open { load.open(2, 500, window, Rest::Send).await } else { load.closed(2, window).await }.unwrap()
+        if is_open {
+            load.open(2, 500, window, Rest::Send).await
+        } else {
+            load.closed(2, window).await
+        }
+        .unwrap()
     };
     let open = on_local_set(measure(true));
-    assert_eq!((open.sent, open.unsent, open.broken), (500, 0, 0), "every request of the schedule was sent");
+    assert_eq!(
+        (open.sent, open.unsent, open.broken),
+        (500, 0, 0),
+        "every request of the schedule was sent"
+    );
     assert_eq!(open.statuses.get(&202), Some(&500));
     // 150 of the 500 requests were due during the stall, and waited for half of it on average.
     assert!(quantile_ms(&open.good, 0.85) > stall_ms * 0.3, "{}", quantile_ms(&open.good, 0.85));
@@ -61,7 +75,11 @@ fn a_stall_shows_in_an_open_loop_and_hides_in_a_closed_one() {
     // Negative control: a closed loop has two requests in the stall, and all others outside.
     let closed = on_local_set(measure(false));
     assert!(max_ms(&closed.good) > stall_ms * 0.8, "the stall was there");
-    assert!(quantile_ms(&closed.good, 0.85) < stall_ms * 0.3, "{}", quantile_ms(&closed.good, 0.85));
+    assert!(
+        quantile_ms(&closed.good, 0.85) < stall_ms * 0.3,
+        "{}",
+        quantile_ms(&closed.good, 0.85)
+    );
 }
 
 #[test]
@@ -82,7 +100,14 @@ fn a_server_that_hangs_up_is_counted_and_connected_to_again() {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         spawn_local(async move { while listener.accept().await.is_ok() {} });
-        let shape = Shape { address, host: "fake".into(), key: "none".into(), payload_bytes: 64, batch: 1, run: 0 };
+        let shape = Shape {
+            address,
+            host: "fake".into(),
+            key: "none".into(),
+            payload_bytes: 64,
+            batch: 1,
+            run: 0,
+        };
         Load::new(shape).closed(2, Duration::from_millis(50)).await.unwrap()
     });
     assert!(tally.broken >= 2 && tally.broken == tally.sent, "{tally:?}");

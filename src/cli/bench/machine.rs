@@ -47,7 +47,9 @@ impl Machine {
         Self {
             cpu: field(&read("/proc/cpuinfo"), "model name").map_or_else(unknown, str::to_owned),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
-            memory_bytes: field(&read("/proc/meminfo"), "MemTotal").and_then(kibibytes).unwrap_or(0),
+            memory_bytes: field(&read("/proc/meminfo"), "MemTotal")
+                .and_then(kibibytes)
+                .unwrap_or(0),
             kernel: format!("Linux {}", read("/proc/sys/kernel/osrelease").trim()),
             filesystem: filesystem(&read("/proc/self/mountinfo"), dir).unwrap_or_else(unknown),
         }
@@ -63,7 +65,9 @@ impl Machine {
 /// continues on the last processor, where the load takes nothing from the server. With a single
 /// processor, both share it.
 pub(super) fn apart<T>(start: impl FnOnce() -> T) -> T {
-    let Some((theirs, ours)) = sched_getaffinity(None).ok().and_then(divided) else { return start() };
+    let Some((theirs, ours)) = sched_getaffinity(None).ok().and_then(divided) else {
+        return start();
+    };
     let go_on_with = |processors: &CpuSet| {
         if let Err(error) = sched_setaffinity(None, processors) {
             tracing::debug!(%error, "the processors are not divided");
@@ -86,7 +90,8 @@ fn divided(all: CpuSet) -> Option<(CpuSet, CpuSet)> {
 
 /// The value in a line of the form `name : value`.
 pub(super) fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
-    let value = |line: &'a str| line.strip_prefix(name)?.trim_start().strip_prefix(':').map(str::trim);
+    let value =
+        |line: &'a str| line.strip_prefix(name)?.trim_start().strip_prefix(':').map(str::trim);
     text.lines().find_map(value)
 }
 
@@ -102,7 +107,8 @@ fn filesystem(mounts: &str, dir: &Path) -> Option<String> {
     let mount = |line: &str| {
         let (place, kind) = line.split_once(" - ")?;
         let place = place.split(' ').nth(4)?.replace("\\040", " ");
-        dir.starts_with(&place).then(|| (place.len(), kind.split(' ').next().unwrap_or_default().to_owned()))
+        dir.starts_with(&place)
+            .then(|| (place.len(), kind.split(' ').next().unwrap_or_default().to_owned()))
     };
     // Of two mounts at the same path, the later hides the earlier.
     mounts.lines().filter_map(mount).max_by_key(|(length, _)| *length).map(|(_, kind)| kind)
@@ -112,8 +118,10 @@ impl SyncFloor {
     /// Measures syncs in this directory, for at most two seconds.
     pub(super) fn measure(dir: &Path) -> io::Result<Self> {
         let path = dir.join("sync-floor");
-        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
-        let mut histogram = Histogram::<u64>::new_with_bounds(1, 60_000_000, 3).map_err(io::Error::other)?;
+        let mut file =
+            fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+        let mut histogram =
+            Histogram::<u64>::new_with_bounds(1, 60_000_000, 3).map_err(io::Error::other)?;
         let began = Instant::now();
         while histogram.len() < SYNCS && began.elapsed() < SYNCS_WITHIN {
             let began = Instant::now();
@@ -155,7 +163,10 @@ mod tests {
         let machine = Machine::of(dir.path());
         assert!(machine.cores >= 1 && machine.memory_bytes > 1 << 20, "{machine:?}");
         let floor = SyncFloor::measure(dir.path()).unwrap();
-        assert!(floor.syncs >= 1 && floor.p50_ms <= floor.p99_ms && floor.p99_ms <= floor.max_ms, "{floor:?}");
+        assert!(
+            floor.syncs >= 1 && floor.p50_ms <= floor.p99_ms && floor.p99_ms <= floor.max_ms,
+            "{floor:?}"
+        );
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "nothing is left behind");
         assert_eq!(kibibytes("16384 kB"), Some(16 << 20));
     }

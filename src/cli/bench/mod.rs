@@ -57,7 +57,8 @@ pub(super) struct Bench {
     /// Measure a running server instead of starting a server; needs a key
     #[arg(long, value_name = "URL", conflicts_with = "dir")]
     url: Option<String>,
-    /// API key of the organization to post for, with --url [default: the environment variable TRIGGERD_API_KEY]
+    /// API key of the organization to post for, with --url [default: the environment variable
+    /// TRIGGERD_API_KEY]
     #[arg(long, value_name = "KEY", requires = "url")]
     key: Option<String>,
     /// Numbers of connections to try, separated by commas [default: 20,64,256; with --overload
@@ -73,20 +74,23 @@ pub(super) struct Bench {
     /// Events in each request
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = count(1..=10_000))]
     batch: u32,
-    /// Run only an open loop with this number of requests a second [default: closed loops, then open
-    /// loops with 50 % and 80 % of their best rate]
+    /// Run only an open loop with this number of requests a second [default: closed loops, then
+    /// open loops with 50 % and 80 % of their best rate]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     rate: Option<u64>,
     /// Also deliver the events to an endpoint on this machine
     #[arg(long, conflicts_with = "overload")]
     deliver: bool,
-    /// Send 1, 3 and 10 times the load that the server can accept; exit code 1 if a promise is broken
+    /// Send 1, 3 and 10 times the load that the server can accept; exit code 1 if a promise is
+    /// broken
     #[arg(long, conflicts_with = "rate")]
     overload: bool,
     /// Rounds of the overload, each beside a run at the peak rate; the median counts
-    #[arg(long, value_name = "N", requires = "overload", default_value_t = 3, value_parser = count(1..=99))]
+    #[arg(long, value_name = "N", requires = "overload", default_value_t = 3,
+    value_parser = count(1..=99))]
     rounds: u32,
-    /// Directory for the temporary data directory, whose disk is measured [default: beside data_dir]
+    /// Directory for the temporary data directory, whose disk is measured [default: beside
+    /// data_dir]
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
     /// Print JSON, for programs
@@ -103,7 +107,8 @@ impl Bench {
         let config = &settings.load()?.0;
         raise_file_limit();
         let dir = self.dir.clone().unwrap_or_else(|| beside(&config.storage.data_dir));
-        let sync_floor = if self.url.is_none() { Some(SyncFloor::measure(&dir).map_err(failed)?) } else { None };
+        let sync_floor =
+            if self.url.is_none() { Some(SyncFloor::measure(&dir).map_err(failed)?) } else { None };
         // The machine is read before the load moves to a single processor.
         let machine = Machine::of(&dir);
         let subject = self.subject(config, &dir)?;
@@ -125,7 +130,11 @@ impl Bench {
         stage.finish();
         report.disk = disk(&mut stage, self.payload_bytes)?;
         let kept = report.overload.iter().all(|verdict| verdict.broken_promises.is_empty());
-        print_text(&if self.json { serde_json::to_string_pretty(&report).map_err(failed)? } else { report.text() })?;
+        print_text(&if self.json {
+            serde_json::to_string_pretty(&report).map_err(failed)?
+        } else {
+            report.text()
+        })?;
         Ok(if kept { ExitCode::Clean } else { ExitCode::Failed })
     }
 
@@ -158,7 +167,12 @@ impl Bench {
 
     /// Takes turns: measures the peak, then its multiples from as many connections, and the peak
     /// again at the end of each round.
-    fn overload(&self, stage: &mut Stage, report: &mut Report, connections: &[usize]) -> Result<(), Failure> {
+    fn overload(
+        &self,
+        stage: &mut Stage,
+        report: &mut Report,
+        connections: &[usize],
+    ) -> Result<(), Failure> {
         let most = connections.last().copied().unwrap_or(1);
         let mut seen = MULTIPLES.map(|multiple| (multiple, Vec::new()));
         let mut before = peak(stage, report, connections)?;
@@ -172,7 +186,8 @@ impl Bench {
             }
             before = after;
         }
-        report.overload = seen.iter().map(|(multiple, rounds)| Verdict::of(*multiple, rounds)).collect();
+        report.overload =
+            seen.iter().map(|(multiple, rounds)| Verdict::of(*multiple, rounds)).collect();
         Ok(())
     }
 
@@ -182,23 +197,34 @@ impl Bench {
             let start = || Subject::start(config, dir, payload_bytes, self.batch);
             return if self.overload { machine::apart(start) } else { start() };
         };
-        let key = self.key.clone().map_or_else(|| variable(ClientVariable::ApiKey), |key| Ok(Some(key)))?;
-        let key =
-            key.ok_or_else(|| Failure::new(ExitCode::Usage, "no API key is set: give --key or set TRIGGERD_API_KEY"))?;
+        let key = self
+            .key
+            .clone()
+            .map_or_else(|| variable(ClientVariable::ApiKey), |key| Ok(Some(key)))?;
+        let key = key.ok_or_else(|| {
+            Failure::new(ExitCode::Usage, "no API key is set: give --key or set TRIGGERD_API_KEY")
+        })?;
         Subject::reach(Running { url, key }, payload_bytes, self.batch)
     }
 
     fn connections(&self) -> Vec<usize> {
         let given = self.connections.as_deref();
-        let given = given.map(|given| given.iter().filter_map(|count| usize::try_from(*count).ok()).collect());
-        given.unwrap_or_else(|| if self.overload { CONNECTIONS_OVERLOAD.into() } else { CONNECTIONS.into() })
+        let given = given
+            .map(|given| given.iter().filter_map(|count| usize::try_from(*count).ok()).collect());
+        given.unwrap_or_else(|| {
+            if self.overload { CONNECTIONS_OVERLOAD.into() } else { CONNECTIONS.into() }
+        })
     }
 
     /// Number of runs, for the progress bar.
     fn planned(&self) -> usize {
         let closed = self.connections().len();
         let runs = match (self.overload, self.rate) {
-            (true, _) => closed + (closed + MULTIPLES.len() * 2) * usize::try_from(self.rounds).unwrap_or(usize::MAX),
+            (true, _) => {
+                closed
+                    + (closed + MULTIPLES.len() * 2)
+                        * usize::try_from(self.rounds).unwrap_or(usize::MAX)
+            }
             (false, Some(_)) => 1,
             (false, None) => closed + OPEN_PERCENT.len(),
         };
@@ -258,14 +284,22 @@ fn raise_file_limit() {
 
 /// The whole part of a rate.
 fn whole(rate: f64) -> u64 {
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate is small and not negative")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a rate is small and not negative"
+    )]
     let whole = rate as u64;
     whole
 }
 
 /// Stops the server and measures its data on disk; none if the server ran already.
 fn disk(stage: &mut Stage, payload_bytes: u32) -> Result<Option<Disk>, Failure> {
-    let accepted = stage.subject.look()?.scrape.grown(&scrape::Scrape::default(), "triggerd_events_accepted_total");
+    let accepted = stage
+        .subject
+        .look()?
+        .scrape
+        .grown(&scrape::Scrape::default(), "triggerd_events_accepted_total");
     let Some(server) = &mut stage.subject.server else { return Ok(None) };
     if !server.stop() {
         return Err(failed("the server did not stop cleanly"));

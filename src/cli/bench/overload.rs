@@ -97,11 +97,15 @@ pub(super) struct Seen {
 impl Seen {
     /// Adds the processor time and the memory that the server used between these moments.
     pub(super) fn used(mut self, before: &Moment, overloaded: &Moment, later: &Moment) -> Self {
-        let cpu = before.usage.zip(overloaded.usage).map(|(before, after)| after.cpu.saturating_sub(before.cpu));
+        let cpu = before
+            .usage
+            .zip(overloaded.usage)
+            .map(|(before, after)| after.cpu.saturating_sub(before.cpu));
         let good = float(self.tally.good.len()).max(1.0);
         self.cpu_us = cpu.map(|cpu| cpu.as_secs_f64() * 1e6 / good);
         let rss = before.usage.zip(later.usage);
-        self.rss_grown_bytes = rss.map(|(before, later)| later.rss_bytes.saturating_sub(before.rss_bytes));
+        self.rss_grown_bytes =
+            rss.map(|(before, later)| later.rss_bytes.saturating_sub(before.rss_bytes));
         self
     }
 
@@ -115,11 +119,13 @@ impl Verdict {
     /// latencies of accepted requests are the medians; for refusals and memory the worst round
     /// counts; wrong answers are added up.
     pub(super) fn of(multiple: u32, rounds: &[Seen]) -> Self {
-        let median = |figure: &dyn Fn(&Seen) -> f64| tally::median(rounds.iter().map(figure).collect());
+        let median =
+            |figure: &dyn Fn(&Seen) -> f64| tally::median(rounds.iter().map(figure).collect());
         let sum = |figure: &dyn Fn(&Seen) -> u64| rounds.iter().map(figure).sum::<u64>();
         let seconds = |it: &Seen| (it.tally.ends - it.tally.began).as_secs_f64();
         let worst = |figure: &dyn Fn(&Seen) -> f64| rounds.iter().map(figure).fold(0.0, f64::max);
-        let due_after = |it: &Tally| it.good.len() + it.refusals() + it.wrong() + it.broken + it.unsent;
+        let due_after =
+            |it: &Tally| it.good.len() + it.refusals() + it.wrong() + it.broken + it.unsent;
         let cpu_us: Option<Vec<f64>> = rounds.iter().map(|it| it.cpu_us).collect();
         let mut verdict = Self {
             multiple,
@@ -138,7 +144,8 @@ impl Verdict {
             wrong: sum(&|it| it.tally.wrong() + it.tally.broken),
             refused_without_retry_after: sum(&|it| it.tally.without_retry_after),
             rss_grown_bytes: rounds.iter().filter_map(|it| it.rss_grown_bytes).max(),
-            recovered_share: float(sum(&|it| it.after.good.len())) / float(sum(&|it| due_after(&it.after)).max(1)),
+            recovered_share: float(sum(&|it| it.after.good.len()))
+                / float(sum(&|it| due_after(&it.after)).max(1)),
             broken_promises: Vec::new(),
         };
         verdict.broken_promises = verdict.judge();
@@ -158,7 +165,8 @@ impl Verdict {
             broken.push(format!("{} wrong or missing answers", self.wrong));
         }
         if self.refused_without_retry_after > 0 {
-            broken.push(format!("{} refusals without Retry-After", self.refused_without_retry_after));
+            broken
+                .push(format!("{} refusals without Retry-After", self.refused_without_retry_after));
         }
         if let Some(grown) = self.rss_grown_bytes.filter(|grown| *grown > RSS_GROWTH_BYTES) {
             broken.push(format!("{} MiB more memory", grown >> 20));
@@ -182,12 +190,16 @@ mod tests {
     fn tally(good: u32, refused: u32, after_ms: u64) -> Tally {
         let began = Instant::now();
         let mut tally = Tally::new(began, Duration::from_secs(1)).unwrap();
-        let times = |ms| Times { due: began, sent: began, answered: began + Duration::from_millis(ms) };
+        let times =
+            |ms| Times { due: began, sent: began, answered: began + Duration::from_millis(ms) };
         for _ in 0..good {
             tally.answered(Answer { status: 202, retry_after: false, closes: false }, times(20));
         }
         for _ in 0..refused {
-            tally.answered(Answer { status: 503, retry_after: true, closes: false }, times(after_ms));
+            tally.answered(
+                Answer { status: 503, retry_after: true, closes: false },
+                times(after_ms),
+            );
         }
         tally.sent = u64::from(good + refused);
         tally
@@ -212,7 +224,10 @@ mod tests {
     fn a_server_that_goes_on_and_refuses_quickly_keeps_its_promises() {
         let kept = verdict(tally(95, 205, 30), tally(50, 0, 0));
         assert_eq!(kept.broken_promises, Vec::<String>::new());
-        assert!((kept.share_of_peak - 0.95).abs() < 1e-9 && (kept.recovered_share - 1.0).abs() < 1e-9, "{kept:?}");
+        assert!(
+            (kept.share_of_peak - 0.95).abs() < 1e-9 && (kept.recovered_share - 1.0).abs() < 1e-9,
+            "{kept:?}"
+        );
     }
 
     #[test]
@@ -240,6 +255,9 @@ mod tests {
         assert_eq!(twice_slow.broken_promises, ["accepted 41 % of the peak"]);
         let mut cut = round(96);
         cut.tally.broken = 1;
-        assert_eq!(Verdict::of(3, &[round(96), cut, round(96)]).broken_promises, ["1 wrong or missing answers"]);
+        assert_eq!(
+            Verdict::of(3, &[round(96), cut, round(96)]).broken_promises,
+            ["1 wrong or missing answers"]
+        );
     }
 }

@@ -49,7 +49,8 @@ pub(super) struct Settings {
 impl Report {
     /// Formats the report as tables for a terminal.
     pub(super) fn text(&self) -> String {
-        let parts = [Some(self.heading()), Some(self.table()), self.overload_table(), Some(self.sizing())];
+        let parts =
+            [Some(self.heading()), Some(self.table()), self.overload_table(), Some(self.sizing())];
         parts.into_iter().flatten().collect::<Vec<_>>().join("\n\n")
     }
 
@@ -71,23 +72,35 @@ impl Report {
                  {p99_ms:.2} ms"
             ));
         }
-        let batch = if settings.batch > 1 { format!(", {} events a request", settings.batch) } else { String::new() };
-        let what =
-            format!("load: payloads of {} bytes{batch}, {:.0} s a run", settings.payload_bytes, settings.seconds);
+        let batch = if settings.batch > 1 {
+            format!(", {} events a request", settings.batch)
+        } else {
+            String::new()
+        };
+        let what = format!(
+            "load: payloads of {} bytes{batch}, {:.0} s a run",
+            settings.payload_bytes, settings.seconds
+        );
         lines.push(match &settings.url {
             Some(url) => format!("{what}, on {url}"),
-            None if settings.load_apart => format!("{what}; the load runs on one processor, the server on the others"),
+            None if settings.load_apart => {
+                format!("{what}; the load runs on one processor, the server on the others")
+            }
             None => format!("{what}; server and load share this machine"),
         });
         if machine.has_no_disk() && self.sync_floor.is_some() {
             lines.push(
-                "WARNING: the directory is in memory, where syncs cost nothing; name a directory on the \
+                "WARNING: the directory is in memory, where syncs cost nothing; name a directory \
+                 on the \
                  disk with --dir"
                     .into(),
             );
         }
         if !self.optimized {
-            lines.push("WARNING: this binary was built without optimization; build it with --release".into());
+            lines.push(
+                "WARNING: this binary was built without optimization; build it with --release"
+                    .into(),
+            );
         }
         lines.join("\n")
     }
@@ -115,8 +128,9 @@ impl Report {
                 (Kind::Open, Some(rate)) => format!("open, {rate}/s"),
                 (Kind::Closed | Kind::Open, _) => "closed".to_owned(),
             };
-            let or_dash =
-                |figure: Option<f64>, digits: usize| figure.map_or("-".to_owned(), |it| format!("{it:.digits$}"));
+            let or_dash = |figure: Option<f64>, digits: usize| {
+                figure.map_or("-".to_owned(), |it| format!("{it:.digits$}"))
+            };
             vec![
                 what,
                 load.connections.to_string(),
@@ -171,8 +185,13 @@ impl Report {
                 format!("{:.1}", it.refused_max_ms),
                 format!("{:.1}", it.good_p99_ms),
                 it.cpu_us_per_request.map_or("-".to_owned(), |us| format!("{us:.1}")),
-                it.rss_grown_bytes.map_or("-".to_owned(), |bytes| format!("{:.0}", float(bytes) / MIB)),
-                if it.broken_promises.is_empty() { "kept".to_owned() } else { it.broken_promises.join("; ") },
+                it.rss_grown_bytes
+                    .map_or("-".to_owned(), |bytes| format!("{:.0}", float(bytes) / MIB)),
+                if it.broken_promises.is_empty() {
+                    "kept".to_owned()
+                } else {
+                    it.broken_promises.join("; ")
+                },
             ]
         });
         Some(table(&heads, rows))
@@ -181,13 +200,20 @@ impl Report {
     /// The figures that decide the size of a machine.
     fn sizing(&self) -> String {
         let mut lines = Vec::new();
-        let best = self.runs.iter().max_by(|one, other| one.events_per_second.total_cmp(&other.events_per_second));
+        let best = self
+            .runs
+            .iter()
+            .max_by(|one, other| one.events_per_second.total_cmp(&other.events_per_second));
         if let Some(best) = best {
             let conns = best.load.connections;
-            lines.push(format!("peak               {:.0} events/s ({conns} connections)", best.events_per_second));
+            lines.push(format!(
+                "peak               {:.0} events/s ({conns} connections)",
+                best.events_per_second
+            ));
             if let Some(cpu) = best.cpu_us_per_event {
                 lines.push(format!(
-                    "processor          {cpu:.0} µs for each event: one core handles {:.0} events/s",
+                    "processor          {cpu:.0} µs for each event: one core handles {:.0} \
+                     events/s",
                     1e6 / cpu
                 ));
             }
@@ -209,7 +235,8 @@ impl Report {
             let million = disk.bytes_per_payload_byte * payload * 1e6 / GIB;
             let ratio = disk.bytes_per_payload_byte;
             lines.push(format!(
-                "disk               {million:.2} GiB for a million events ({ratio:.2} bytes for each \
+                "disk               {million:.2} GiB for a million events ({ratio:.2} bytes for \
+                 each \
                  payload byte)"
             ));
         }

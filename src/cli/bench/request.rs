@@ -52,7 +52,8 @@ impl Shape {
         }
         let path = if self.batch > 1 { "/api/events/batch" } else { "/api/events" };
         let head = format!(
-            "POST {path} HTTP/1.1\r\nHost: {}\r\nX-API-Key: {}\r\nContent-Type: application/json\r\n\
+            "POST {path} HTTP/1.1\r\nHost: {}\r\nX-API-Key: {}\r\nContent-Type: \
+             application/json\r\n\
              Content-Length: {}\r\n\r\n",
             self.host,
             self.key,
@@ -112,7 +113,12 @@ mod tests {
             assert_eq!(event["payload"].to_string().len(), 64);
         }
         let batch = body(shape(3).request().numbered(&mut next));
-        let ids: Vec<_> = batch["events"].as_array().unwrap().iter().map(|event| event["dedup_id"].clone()).collect();
+        let ids: Vec<_> = batch["events"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|event| event["dedup_id"].clone())
+            .collect();
         assert_eq!(ids, [43, 44, 45].map(|number| format!("{:016x}-{number:016x}", 7)));
         assert_eq!(next, 46);
     }

@@ -80,9 +80,14 @@ impl Run {
         let grown = |name: &str| after.scrape.grown(&before.scrape, name);
         let events_accepted = grown("triggerd_events_accepted_total");
         let spread = |name: &str| after.scrape.spread(&before.scrape, name);
-        let cpu =
-            before.usage.zip(after.usage).map(|(before, after)| after.cpu.saturating_sub(before.cpu).as_secs_f64());
-        let own = before.own_cpu.zip(after.own_cpu).map(|(before, after)| after.saturating_sub(before).as_secs_f64());
+        let cpu = before
+            .usage
+            .zip(after.usage)
+            .map(|(before, after)| after.cpu.saturating_sub(before.cpu).as_secs_f64());
+        let own = before
+            .own_cpu
+            .zip(after.own_cpu)
+            .map(|(before, after)| after.saturating_sub(before).as_secs_f64());
         let good = &tally.good;
         Self {
             load,
@@ -100,8 +105,11 @@ impl Run {
             unsent: tally.unsent,
             events_accepted,
             commit_group: spread("triggerd_commit_group_commands"),
-            sync_ms: spread("triggerd_commit_sync_duration_seconds").map(|spread| spread.scaled(1e3)),
-            cpu_us_per_event: cpu.filter(|_| events_accepted > 0.0).map(|cpu| cpu * 1e6 / events_accepted),
+            sync_ms: spread("triggerd_commit_sync_duration_seconds")
+                .map(|spread| spread.scaled(1e3)),
+            cpu_us_per_event: cpu
+                .filter(|_| events_accepted > 0.0)
+                .map(|cpu| cpu * 1e6 / events_accepted),
             server_cores: cpu.map(|cpu| cpu / seconds),
             load_cores: own.map(|own| own / seconds),
             rss_bytes: after.usage.map(|usage| usage.rss_bytes),
@@ -111,7 +119,8 @@ impl Run {
     /// The errors in a few words: statuses and their counts.
     pub(super) fn errors(&self) -> String {
         let bad = self.statuses.iter().filter(|(status, _)| !(200..300).contains(*status));
-        let mut words: Vec<String> = bad.map(|(status, count)| format!("{count} × {status}")).collect();
+        let mut words: Vec<String> =
+            bad.map(|(status, count)| format!("{count} × {status}")).collect();
         for (count, word) in [(self.broken, "broken"), (self.unsent, "unsent")] {
             if count > 0 {
                 words.push(format!("{count} {word}"));

@@ -4,7 +4,8 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use rustix::time::{
-    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
+    timerfd_settime,
 };
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe;
@@ -57,9 +58,15 @@ impl Ticker {
     pub(super) fn start(schedule: &Schedule) -> io::Result<Self> {
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
         let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
-        let every = (Duration::from_secs(1) / u32::try_from(schedule.per_second).unwrap_or(u32::MAX)).max(TICK);
+        let every = (Duration::from_secs(1)
+            / u32::try_from(schedule.per_second).unwrap_or(u32::MAX))
+        .max(TICK);
         let every = Timespec::try_from(every).map_err(io::Error::other)?;
-        timerfd_settime(&timer, TimerfdTimerFlags::empty(), &Itimerspec { it_interval: every, it_value: every })?;
+        timerfd_settime(
+            &timer,
+            TimerfdTimerFlags::empty(),
+            &Itimerspec { it_interval: every, it_value: every },
+        )?;
         Ok(Self(pipe::Receiver::from_owned_fd_unchecked(timer)?))
     }
 
@@ -85,7 +92,11 @@ mod tests {
         for number in [0, 1, 7, 399, 599] {
             let due = schedule.due(number);
             assert_eq!(schedule.due_by(due), number + 1, "the one that is due now is due");
-            assert_eq!(schedule.due_by(due + Duration::from_micros(2_499)), number + 1, "and the next is not");
+            assert_eq!(
+                schedule.due_by(due + Duration::from_micros(2_499)),
+                number + 1,
+                "and the next is not"
+            );
         }
         assert_eq!(schedule.due_by(began + Duration::from_mins(1)), 600);
         if let Some(before) = began.checked_sub(Duration::from_secs(1)) {

@@ -25,7 +25,12 @@ impl Spread {
     pub(super) fn scaled(self, factor: f64) -> Self {
         let times = |bound: Option<f64>| bound.map(|bound| bound * factor);
         let Self { count, mean, p50_at_most, p99_at_most } = self;
-        Self { count, mean: mean * factor, p50_at_most: times(p50_at_most), p99_at_most: times(p99_at_most) }
+        Self {
+            count,
+            mean: mean * factor,
+            p50_at_most: times(p50_at_most),
+            p99_at_most: times(p99_at_most),
+        }
     }
 }
 
@@ -52,9 +57,13 @@ impl Scrape {
             return None;
         }
         let prefix = format!("{name}_bucket{{le=\"");
-        let bound = |series: &str| series.strip_prefix(&prefix)?.strip_suffix("\"}")?.parse::<f64>().ok();
-        let mut buckets: Vec<(f64, f64)> =
-            self.0.keys().filter_map(|series| Some((bound(series)?, self.grown(before, series)))).collect();
+        let bound =
+            |series: &str| series.strip_prefix(&prefix)?.strip_suffix("\"}")?.parse::<f64>().ok();
+        let mut buckets: Vec<(f64, f64)> = self
+            .0
+            .keys()
+            .filter_map(|series| Some((bound(series)?, self.grown(before, series))))
+            .collect();
         buckets.sort_by(|one, other| one.0.total_cmp(&other.0));
         let at_most = |share: f64| {
             let found = buckets.iter().find(|(_, below)| *below >= share * count);
@@ -72,8 +81,10 @@ mod tests {
     fn scrape(buckets: [u32; 4], sum: u32, events: u32) -> Scrape {
         let [one, ten, hundred, all] = buckets;
         Scrape::read(&format!(
-            "# HELP x_events how many\nx_events {events}\nx_bucket{{le=\"1\"}} {one}\nx_bucket{{le=\"10\"}} {ten}\n\
-             x_bucket{{le=\"100\"}} {hundred}\nx_bucket{{le=\"+Inf\"}} {all}\nx_sum {sum}\nx_count {all}\n"
+            "# HELP x_events how many\nx_events {events}\nx_bucket{{le=\"1\"}} \
+             {one}\nx_bucket{{le=\"10\"}} {ten}\n\
+             x_bucket{{le=\"100\"}} {hundred}\nx_bucket{{le=\"+Inf\"}} {all}\nx_sum \
+             {sum}\nx_count {all}\n"
         ))
     }
 
@@ -84,7 +95,8 @@ mod tests {
         let after = scrape([1_010, 1_060, 1_100, 1_100], 3_000, 12);
         assert!((after.grown(&before, "x_events") - 7.0).abs() < 1e-9);
         let spread = after.spread(&before, "x").unwrap();
-        let whole = Spread { count: 100.0, mean: 20.0, p50_at_most: Some(10.0), p99_at_most: Some(100.0) };
+        let whole =
+            Spread { count: 100.0, mean: 20.0, p50_at_most: Some(10.0), p99_at_most: Some(100.0) };
         assert_eq!(spread, whole);
         assert_eq!(before.spread(&before, "x"), None);
         let beyond = scrape([1_000, 1_000, 1_000, 1_100], 3_000, 12).spread(&before, "x").unwrap();

@@ -46,11 +46,13 @@ impl Server {
     /// Starts a server with these settings in a new directory below `dir`. Address, data directory
     /// and rate limits are replaced.
     pub(super) fn start(config: Config, dir: &Path) -> Result<Self, Failure> {
-        let failed =
-            |what: &str, error: &dyn std::fmt::Display| Failure::new(ExitCode::Failed, format!("{what}: {error}"));
+        let failed = |what: &str, error: &dyn std::fmt::Display| {
+            Failure::new(ExitCode::Failed, format!("{what}: {error}"))
+        };
         let name = format!("triggerd-bench-{:08x}", u32::from_be_bytes(random::bytes()));
         let dir = dir.join(name);
-        fs::create_dir(&dir).map_err(|error| failed(&format!("{} cannot be made", dir.display()), &error))?;
+        fs::create_dir(&dir)
+            .map_err(|error| failed(&format!("{} cannot be made", dir.display()), &error))?;
         let config = settings(config, &dir);
         let spawn = || {
             let (file, log) = (dir.join("triggerd.toml"), File::create(dir.join("server.log"))?);
@@ -78,7 +80,10 @@ impl Server {
                 return Ok(format!("http://{address}"));
             }
             if !matches!(self.child.try_wait(), Ok(None)) {
-                return Err(Failure::new(ExitCode::Failed, format!("the server did not start:\n{text}")));
+                return Err(Failure::new(
+                    ExitCode::Failed,
+                    format!("the server did not start:\n{text}"),
+                ));
             }
             pause.wait(LOOK_EVERY);
         }
@@ -94,7 +99,8 @@ impl Server {
 
     /// Processor time and memory so far; none if the operating system does not report them.
     pub(super) fn usage(&self) -> Option<Usage> {
-        let read = |name: &str| fs::read_to_string(format!("/proc/{}/{name}", self.child.id())).ok();
+        let read =
+            |name: &str| fs::read_to_string(format!("/proc/{}/{name}", self.child.id())).ok();
         let rss_bytes = field(&read("status")?, "VmRSS").and_then(kibibytes)?;
         Some(Usage { cpu: cpu_time(&read("stat")?)?, rss_bytes })
     }

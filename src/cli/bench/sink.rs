@@ -85,10 +85,12 @@ async fn answer(mut stream: TcpStream, seen: Rc<Seen>) {
                     return;
                 }
             }
-            Ok(_) if buffer.len() <= REQUEST_BYTES_MAX => match stream.read_buf(&mut buffer).await {
-                Ok(0) | Err(_) => return,
-                Ok(_) => {}
-            },
+            Ok(_) if buffer.len() <= REQUEST_BYTES_MAX => {
+                match stream.read_buf(&mut buffer).await {
+                    Ok(0) | Err(_) => return,
+                    Ok(_) => {}
+                }
+            }
             Ok(_) | Err(_) => return,
         }
     }

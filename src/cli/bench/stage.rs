@@ -37,16 +37,19 @@ pub(super) struct Stage {
 impl Stage {
     /// Makes a stage for this number of runs of this length.
     pub(super) fn new(subject: Subject, window: Duration, runs: usize) -> Result<Self, Failure> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
         let listen = |kind| {
             let _in_runtime = runtime.enter();
             signal(kind).map_err(failed)
         };
-        let (interrupt, terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
+        let (interrupt, terminate) =
+            (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
         // The bar hides itself without a terminal.
         let length = window.as_millis().saturating_mul(runs.try_into().unwrap_or(u128::MAX));
         let bar = ProgressBar::new(u64::try_from(length).unwrap_or(u64::MAX));
-        let style = ProgressStyle::with_template("{bar:30} {percent:>3} %  {msg}").map_err(failed)?;
+        let style =
+            ProgressStyle::with_template("{bar:30} {percent:>3} %  {msg}").map_err(failed)?;
         let (tasks, bar) = (LocalSet::new(), bar.with_style(style));
         Ok(Self { runtime, tasks, bar, interrupt, terminate, window, subject })
     }
@@ -59,7 +62,8 @@ impl Stage {
         if tally.good.is_empty() {
             let statuses = tally.statuses;
             return Err(failed(format!(
-                "no event was accepted: the answers were {statuses:?}, and {} requests had no answer",
+                "no event was accepted: the answers were {statuses:?}, and {} requests had no \
+                 answer",
                 tally.broken
             )));
         }
@@ -83,7 +87,12 @@ impl Stage {
     }
 
     /// Runs a multiple of the peak, then half the peak.
-    pub(super) fn overload(&mut self, connections: usize, peak: Peak, multiple: u32) -> Result<Seen, Failure> {
+    pub(super) fn overload(
+        &mut self,
+        connections: usize,
+        peak: Peak,
+        multiple: u32,
+    ) -> Result<Seen, Failure> {
         let due_per_second = whole(peak.same) * u64::from(multiple);
         let before = self.subject.look()?;
         let tally = self.schedule(connections, due_per_second, Rest::Leave)?;
@@ -153,7 +162,9 @@ impl Stage {
         let show = async {
             loop {
                 tokio::time::sleep(BAR_EVERY).await;
-                bar.set_position(position + u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX));
+                bar.set_position(
+                    position + u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+                );
             }
         };
         let driven = self.tasks.run_until(async {

@@ -42,7 +42,12 @@ pub(super) struct Moment {
 
 impl Subject {
     /// Starts a server with these settings below `dir`, and creates an organization.
-    pub(super) fn start(config: &Config, dir: &Path, payload_bytes: usize, batch: u32) -> Result<Self, Failure> {
+    pub(super) fn start(
+        config: &Config,
+        dir: &Path,
+        payload_bytes: usize,
+        batch: u32,
+    ) -> Result<Self, Failure> {
         let server = Server::start(config.clone(), dir)?;
         let admin = Client::to(&server.url, &server.admin_token()?)?;
         let body = json!({ "organization": "Bench", "tier": TIER.name() }).to_string();
@@ -54,20 +59,33 @@ impl Subject {
     }
 
     /// Connects to a server that runs already.
-    pub(super) fn reach(running: Running, payload_bytes: usize, batch: u32) -> Result<Self, Failure> {
+    pub(super) fn reach(
+        running: Running,
+        payload_bytes: usize,
+        batch: u32,
+    ) -> Result<Self, Failure> {
         let Running { url, key } = running;
-        let usage = |error: &dyn std::fmt::Display| Failure::new(ExitCode::Usage, format!("{url}: {error}"));
+        let usage = |error: &dyn std::fmt::Display| {
+            Failure::new(ExitCode::Usage, format!("{url}: {error}"))
+        };
         let parsed = Target::parse(&url, "--url")?.url;
         let plain = parsed.scheme() == "http" && parsed.path() == "/";
         let (Some(host), true) = (parsed.host_str(), plain) else {
-            return Err(usage(&"must be http://HOST:PORT, because bench measures the server without a proxy or TLS"));
+            return Err(usage(
+                &"must be http://HOST:PORT, because bench measures the server without a proxy or \
+                    TLS",
+            ));
         };
         let port = parsed.port_or_known_default().unwrap_or(80);
         let bare = host.trim_start_matches('[').trim_end_matches(']');
-        let found =
-            (bare, port).to_socket_addrs().and_then(|mut found| found.next().ok_or(io::ErrorKind::NotFound.into()));
+        let found = (bare, port)
+            .to_socket_addrs()
+            .and_then(|mut found| found.next().ok_or(io::ErrorKind::NotFound.into()));
         let address = found.map_err(|error| {
-            usage(&format_args!("the name of the host cannot be resolved ({})", system_words(&error.to_string())))
+            usage(&format_args!(
+                "the name of the host cannot be resolved ({})",
+                system_words(&error.to_string())
+            ))
         })?;
         let host = format!("{host}:{port}");
         let run = u64::from_be_bytes(random::bytes());
@@ -85,7 +103,12 @@ impl Subject {
     /// Creates an endpoint with this URL for the organization's events.
     pub(super) fn push_to(&self, url: &str) -> Result<(), Failure> {
         self.client
-            .call(Method::POST, "/api/webhook/config", Some(json!({ "url": url }).to_string()), &["id"])
+            .call(
+                Method::POST,
+                "/api/webhook/config",
+                Some(json!({ "url": url }).to_string()),
+                &["id"],
+            )
             .map(drop)
     }
 

@@ -70,7 +70,8 @@ impl Tally {
         let since_sent = micros(times.answered.saturating_duration_since(times.sent));
         if (200..300).contains(&answer.status) {
             self.good_in_time += u64::from(times.answered <= self.ends);
-            self.good.saturating_record(micros(times.answered.saturating_duration_since(times.due)));
+            self.good
+                .saturating_record(micros(times.answered.saturating_duration_since(times.due)));
             self.good_since_sent.saturating_record(since_sent);
             return;
         }
@@ -88,7 +89,11 @@ impl Tally {
 
     /// Number of refusals: 429 and 503.
     pub(super) fn refusals(&self) -> u64 {
-        self.statuses.iter().filter(|(status, _)| is_refusal(**status)).map(|(_, count)| count).sum()
+        self.statuses
+            .iter()
+            .filter(|(status, _)| is_refusal(**status))
+            .map(|(_, count)| count)
+            .sum()
     }
 
     /// Rate of 2xx answers before the end, per second.

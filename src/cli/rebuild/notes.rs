@@ -26,7 +26,8 @@ pub(super) fn notes(
 ) -> Result<Vec<Note>, Failure> {
     let mut unmade = unmade.iter().peekable();
     // A frame creating a key is at least as long as a frame creating an organization.
-    let holes = lost.iter().filter(|lost| lost.to.0.saturating_sub(lost.from.0) >= ORG_FRAME_BYTES_MIN);
+    let holes =
+        lost.iter().filter(|lost| lost.to.0.saturating_sub(lost.from.0) >= ORG_FRAME_BYTES_MIN);
     let note = |hole: &Lost| {
         let at = hole.from;
         let lost_keys = lost_keys(hole, &mut unmade);
@@ -50,7 +51,8 @@ pub(super) fn lost_keys<'a>(
     // Commands before the hole are known to be refused, or their keys were noted in an earlier
     // hole.
     while unmade.next_if(|(asked, _)| *asked < hole.from).is_some() {}
-    let room = hole.to.0.saturating_sub(hole.from.0).saturating_sub(NOTE_BYTES) / NOTE_BYTES_PER_KEY;
+    let room =
+        hole.to.0.saturating_sub(hole.from.0).saturating_sub(NOTE_BYTES) / NOTE_BYTES_PER_KEY;
     let room = usize::try_from(room).unwrap_or(usize::MAX);
     unmade.by_ref().take(room).map(|(_, key)| *key).collect()
 }

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::{Attempts, ROUTING_POLL, Scheduler, Target};
-use crate::base::sabotage::{self, Switch};
+use crate::base::failpoint::{self, Switch};
 use crate::commands::CancelDeliveries;
 use crate::model::id::{EndpointId, EventId};
 use crate::model::time::Timestamp;
@@ -22,24 +22,26 @@ const CANCELED_AT_ONCE: usize = 500;
 impl<A: Attempts> Scheduler<A> {
     /// Takes a step of the pass over all endpoints with waiting deliveries. A pass runs at the
     /// start and after missed hints.
-    pub(super) fn survey(&mut self) -> Result<(), StateError> {
-        let Some(mut after) = self.survey.take() else { return Ok(()) };
+    pub(super) fn catch_up(&mut self) -> Result<(), StateError> {
+        let Some(mut after) = self.catch_up.take() else { return Ok(()) };
         for _ in 0..SURVEYED_AT_ONCE {
-            let Some(found) = self.ports.store.next_lane(Some(after))? else { return Ok(()) };
-            if sabotage::is_on(Switch::SurveyHoards) {
+            let Some(found) = self.ports.store.next_waiting_endpoint(Some(after))? else {
+                return Ok(());
+            };
+            if failpoint::is_on(Switch::ScanHoards) {
                 vec![1_u8; HOARD_BYTES].leak();
             }
             self.looks.set(found.endpoint, found.next_due);
-            if let Some(lane) = self.lanes.get_mut(&found.endpoint) {
+            if let Some(queue) = self.queues.get_mut(&found.endpoint) {
                 // The queue was filled without the missed deliveries, which may belong before or
                 // after it.
-                lane.more |= lane.waiting() > 0;
-                lane.mark = None;
-                lane.heard_of_all();
+                queue.more |= queue.waiting() > 0;
+                queue.mark = None;
+                queue.heard_of_all();
             }
             after = found.endpoint;
         }
-        self.survey = Some(after);
+        self.catch_up = Some(after);
         Ok(())
     }
 
@@ -62,26 +64,28 @@ impl<A: Attempts> Scheduler<A> {
 
     fn look(&mut self, endpoint: EndpointId) -> Result<(), StateError> {
         let now = self.now();
-        let Some((org, target)) = self.ports.store.target(endpoint)? else { return self.cancel_all(endpoint) };
+        let Some((org, target)) = self.ports.store.target(endpoint)? else {
+            return self.cancel_all(endpoint);
+        };
         let is_enabled = target.is_enabled();
-        let lane = self.lanes.entry(endpoint).or_default();
-        let before = lane.view();
-        lane.aim(Target { org, endpoint: target });
-        let view = lane.view();
-        let permit = lane.permit(now);
+        let queue = self.queues.entry(endpoint).or_default();
+        let before = queue.view();
+        queue.aim(Target { org, endpoint: target });
+        let view = queue.view();
+        let permit = queue.permit(now);
         if !is_enabled {
             // The deliveries wait in the state; enabling the endpoint sends a hint.
-            self.queued -= lane.drop_queue();
-            lane.more = false;
-        } else if lane.is_stale() {
+            self.queued -= queue.drop_queue();
+            queue.more = false;
+        } else if queue.is_stale() {
             // The settling of the current attempt causes another look.
-            lane.more = true;
+            queue.more = true;
         } else if let Permit::NotUntil(until) = permit {
-            lane.more = true;
+            queue.more = true;
             self.looks.set(endpoint, until);
         } else if permit == Permit::No {
-            lane.more = true;
-        } else if lane.is_strict() {
+            queue.more = true;
+        } else if queue.is_strict() {
             self.load_in_order(endpoint, now)?;
         } else {
             self.load(endpoint, now)?;
@@ -97,25 +101,25 @@ impl<A: Attempts> Scheduler<A> {
     /// Number of ids the endpoint queue may take in. If memory is full, an empty queue gets one id,
     /// so that no endpoint waits for the backlog of others. A probe also needs only one id.
     fn room(&self, endpoint: EndpointId, now: Timestamp) -> usize {
-        let Some(lane) = self.lanes.get(&endpoint) else { return 0 };
-        let least = usize::from(lane.waiting() == 0);
-        if lane.permit(now) != Permit::Free {
+        let Some(queue) = self.queues.get(&endpoint) else { return 0 };
+        let least = usize::from(queue.waiting() == 0);
+        if queue.permit(now) != Permit::Free {
             return least;
         }
-        let own = self.limits.queue_per_endpoint.saturating_sub(lane.waiting());
+        let own = self.limits.queue_per_endpoint.saturating_sub(queue.waiting());
         own.min(self.limits.queued.saturating_sub(self.queued)).max(least)
     }
 
     /// Fills the queue from the state with due deliveries.
     fn load(&mut self, endpoint: EndpointId, now: Timestamp) -> Result<(), StateError> {
         let room = self.room(endpoint, now);
-        let Some(lane) = self.lanes.get_mut(&endpoint) else { return Ok(()) };
+        let Some(queue) = self.queues.get_mut(&endpoint) else { return Ok(()) };
         if room == 0 {
-            lane.more = true;
+            queue.more = true;
             return Ok(());
         }
-        let waiting = self.ports.store.waiting_for(endpoint, now, room + lane.claimed() + 1)?;
-        lane.more = false;
+        let waiting = self.ports.store.waiting_for(endpoint, now, room + queue.claimed() + 1)?;
+        queue.more = false;
         let mut taken = 0;
         for (due_at, event) in waiting {
             if due_at > now {
@@ -124,10 +128,10 @@ impl<A: Attempts> Scheduler<A> {
             }
             if taken == room {
                 // This delivery may already be claimed; then the next look finds nothing.
-                lane.more = true;
+                queue.more = true;
                 break;
             }
-            taken += usize::from(lane.push(event));
+            taken += usize::from(queue.push(event));
         }
         self.queued += taken;
         Ok(())
@@ -136,29 +140,29 @@ impl<A: Attempts> Scheduler<A> {
     /// Fills the queue of an endpoint in strict order. The queue stays empty while an attempt is
     /// unsettled, because the attempt may have to be repeated first.
     fn load_in_order(&mut self, endpoint: EndpointId, now: Timestamp) -> Result<(), StateError> {
-        if let Some(lane) = self.lanes.get_mut(&endpoint) {
-            self.queued -= lane.drop_queue();
+        if let Some(queue) = self.queues.get_mut(&endpoint) {
+            self.queued -= queue.drop_queue();
         }
         let room = self.room(endpoint, now);
-        let Some(lane) = self.lanes.get_mut(&endpoint) else { return Ok(()) };
-        let Some(org) = lane.target().map(|target| target.org) else { return Ok(()) };
-        if lane.unsettled() > 0 {
-            lane.more = true;
+        let Some(queue) = self.queues.get_mut(&endpoint) else { return Ok(()) };
+        let Some(org) = queue.target().map(|target| target.org) else { return Ok(()) };
+        if queue.unsettled() > 0 {
+            queue.more = true;
             return Ok(());
         }
-        let mark = lane.mark.unwrap_or(EventId(0));
+        let mark = queue.mark.unwrap_or(EventId(0));
         let found = self.ports.store.waiting_in_order((org, endpoint), mark, now, room)?;
-        lane.mark = Some(found.mark);
-        lane.more = found.then == Then::More;
+        queue.mark = Some(found.mark);
+        queue.more = found.then == Then::More;
         for event in &found.events {
-            self.queued += usize::from(lane.push(*event));
+            self.queued += usize::from(queue.push(*event));
         }
         match found.then {
             Then::Retry(at) => self.looks.set(endpoint, at),
             Then::Unrouted if found.events.is_empty() => {
                 self.behind_routing.insert(endpoint);
             }
-            Then::Unrouted => lane.more = true,
+            Then::Unrouted => queue.more = true,
             Then::More if found.events.is_empty() => self.looks.set(endpoint, Timestamp(0)),
             Then::More | Then::End => {}
         }
@@ -170,9 +174,9 @@ impl<A: Attempts> Scheduler<A> {
 
     /// Cancels the deliveries of a deleted endpoint, a bounded number at a time.
     fn cancel_all(&mut self, endpoint: EndpointId) -> Result<(), StateError> {
-        if let Some(lane) = self.lanes.get_mut(&endpoint) {
-            self.queued -= lane.drop_queue();
-            lane.more = false;
+        if let Some(queue) = self.queues.get_mut(&endpoint) {
+            self.queued -= queue.drop_queue();
+            queue.more = false;
         }
         let waiting = self.ports.store.waiting_for(endpoint, self.now(), CANCELED_AT_ONCE)?;
         let events: Vec<EventId> = waiting.into_iter().map(|(_, event)| event).collect();

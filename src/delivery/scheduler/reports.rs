@@ -2,7 +2,7 @@
 
 use super::{Attempts, Scheduler, UnderWay};
 use crate::delivery::completion::{Attempt, Completion, Ledger};
-use crate::delivery::turns::Standing;
+use crate::delivery::fair_queue::EndpointHealth;
 use crate::model::delivery::Verdict;
 use crate::model::id::EndpointId;
 use crate::model::time::Timestamp;
@@ -16,13 +16,18 @@ const ASKED_AT_ONCE: usize = 512;
 
 impl<A: Attempts> Scheduler<A> {
     /// Starts the attempt of a delivery; the endpoint queue has already counted it.
-    pub(super) fn begin(&mut self, delivery: DueDelivery, standing: Standing) {
+    pub(super) fn begin(&mut self, delivery: DueDelivery, health: EndpointHealth) {
         self.last_attempt += 1;
         let (org, endpoint, event) = (delivery.org, delivery.endpoint.id, delivery.event);
-        let attempt = Attempt { number: self.last_attempt, org, endpoint, event, standing };
+        let attempt = Attempt { number: self.last_attempt, org, endpoint, event, health };
         let ledger = Ledger::default();
-        let completion = Completion::new(attempt, ledger.clone(), self.reports.0.clone(), self.ports.clock.clone());
-        self.turns.began(org, standing);
+        let completion = Completion::new(
+            attempt,
+            ledger.clone(),
+            self.reports.0.clone(),
+            self.ports.clock.clone(),
+        );
+        self.turns.began(org, health);
         self.under_way.insert(attempt.number, UnderWay { attempt, ledger, is_over: false });
         self.attempts.start(delivery, completion);
     }
@@ -30,15 +35,15 @@ impl<A: Attempts> Scheduler<A> {
     /// Takes in the news from the ledger of an attempt. A repeated report changes nothing.
     pub(super) fn take_in(&mut self, number: u64) {
         let Some(known) = self.under_way.get_mut(&number) else { return };
-        let (attempt, told) = (known.attempt, known.ledger.told());
-        if let Some((answer, at)) = told.answer
+        let (attempt, progress) = (known.attempt, known.ledger.progress());
+        if let Some((answer, at)) = progress.answer
             && !std::mem::replace(&mut known.is_over, true)
         {
             self.over(attempt, answer, at);
         }
-        if told.is_settled {
+        if progress.is_settled {
             self.under_way.remove(&number);
-            self.settled(attempt, told.verdict);
+            self.settled(attempt, progress.verdict);
         }
     }
 
@@ -55,25 +60,26 @@ impl<A: Attempts> Scheduler<A> {
 
     fn over(&mut self, attempt: Attempt, answer: Answer, at: Timestamp) {
         let Attempt { org, endpoint, event, .. } = attempt;
-        self.turns.over(org, attempt.standing);
-        let (now, breaker, most) = (self.now(), self.limits.breaker, self.limits.in_flight_per_endpoint);
-        let Some(lane) = self.lanes.get_mut(&endpoint) else { return };
-        let before = lane.view();
+        self.turns.over(org, attempt.health);
+        let (now, breaker, most) =
+            (self.now(), self.limits.breaker, self.limits.in_flight_per_endpoint);
+        let Some(queue) = self.queues.get_mut(&endpoint) else { return };
+        let before = queue.view();
         let moment = Moment { now: at, jitter: (self.ports.jitter)() };
-        lane.over(event, answer, (breaker, most), moment);
-        if lane.is_stale() {
-            self.queued -= lane.drop_queue();
+        queue.over(event, answer, (breaker, most), moment);
+        if queue.is_stale() {
+            self.queued -= queue.drop_queue();
         }
-        let view = lane.view();
-        if let (Some(turn), Standing::Works) = (lane.turn, lane.standing()) {
+        let view = queue.view();
+        if let (Some(turn), EndpointHealth::Healthy) = (queue.turn, queue.health()) {
             self.turns.works(org, turn);
         }
         if view != before {
             self.note_breaker(endpoint, view);
             let next = if let BreakerView::Open(until) = view { until } else { Timestamp(0) };
-            if let Some(lane) = self.lanes.get_mut(&endpoint) {
+            if let Some(queue) = self.queues.get_mut(&endpoint) {
                 // Ids of an endpoint in a pause would waste memory.
-                self.queued -= if next > now { lane.drop_queue() } else { 0 };
+                self.queued -= if next > now { queue.drop_queue() } else { 0 };
             }
             self.looks.set(endpoint, next);
         }
@@ -83,7 +89,9 @@ impl<A: Attempts> Scheduler<A> {
     /// Publishes a breaker. The scheduler's times are steady, and others see wall times.
     pub(super) fn note_breaker(&self, endpoint: EndpointId, view: BreakerView) {
         let view = match view {
-            BreakerView::Open(until) => BreakerView::Open(until.minus_ms(self.ports.clock.ahead_ms())),
+            BreakerView::Open(until) => {
+                BreakerView::Open(until.minus_ms(self.ports.clock.ahead_ms()))
+            }
             BreakerView::Closed | BreakerView::HalfOpen => view,
         };
         let open = self.ports.breakers.set(endpoint, view);
@@ -92,7 +100,9 @@ impl<A: Attempts> Scheduler<A> {
             BreakerView::Open(until) => {
                 tracing::info!(%endpoint, %until, "the circuit breaker of the endpoint is open");
             }
-            BreakerView::Closed => tracing::info!(%endpoint, "the circuit breaker of the endpoint is closed"),
+            BreakerView::Closed => {
+                tracing::info!(%endpoint, "the circuit breaker of the endpoint is closed");
+            }
             BreakerView::HalfOpen => {}
         }
     }
@@ -101,22 +111,22 @@ impl<A: Attempts> Scheduler<A> {
         let Attempt { org, endpoint, event, .. } = attempt;
         self.turns.settled(org);
         let now = self.now();
-        let Some(lane) = self.lanes.get_mut(&endpoint) else { return };
-        let waits_again = lane.settled(event);
+        let Some(queue) = self.queues.get_mut(&endpoint) else { return };
+        let waits_again = queue.settled(event);
         let again_at = match verdict {
             Some(Verdict::RetryAt(at)) => Some(at),
             Some(Verdict::Dead(_) | Verdict::Delivered) => None,
             None => Some(now.plus_ms(UNSETTLED_AGAIN_MS)),
         };
         if let Some(at) = again_at {
-            if lane.is_strict() {
+            if queue.is_strict() {
                 // Later events wait for the retry of this event.
-                self.queued -= lane.drop_queue();
+                self.queued -= queue.drop_queue();
             }
             self.looks.set(endpoint, at);
         }
         let is_known = verdict.is_some();
-        if waits_again || is_known && (lane.is_stale() || lane.waiting() == 0 && lane.more) {
+        if waits_again || is_known && (queue.is_stale() || queue.waiting() == 0 && queue.more) {
             self.looks.set(endpoint, Timestamp(0));
         }
         self.give_turn(endpoint);

@@ -9,11 +9,11 @@
 use std::collections::HashMap;
 
 use super::{Attempts, Scheduler};
-use crate::base::sabotage::{self, Switch};
-use crate::delivery::lane::Gate;
+use crate::base::failpoint::{self, Switch};
+use crate::delivery::endpoint_queue::Gate;
 use crate::model::id::{EndpointId, EventId};
 use crate::model::time::Timestamp;
-use crate::store::{Lane as WaitingLane, StateError};
+use crate::store::{StateError, WaitingEndpoint};
 
 /// Milliseconds from the beginning of a pass to the next, unless the pass takes longer.
 const PASS_MS: u64 = 20_000;
@@ -39,11 +39,11 @@ pub(super) struct Scan {
     /// The endpoint visited last; `None` at the beginning.
     after: Option<EndpointId>,
     /// Set when all endpoints were visited.
-    lanes_are_over: bool,
+    cursors_are_over: bool,
     /// The attempt whose ledger was read last; `None` when all ledgers were read.
     asked: Option<u64>,
     /// Number of endpoints visited in this pass.
-    lanes: usize,
+    queues: usize,
     /// Number of endpoints visited in each step of this pass.
     per_step: usize,
     /// Overdue deliveries found in this pass although nothing holds them back: the first of each
@@ -62,13 +62,13 @@ impl Scan {
             began_at: now,
             is_under_way: false,
             after: None,
-            lanes_are_over: false,
+            cursors_are_over: false,
             asked: None,
-            lanes: 0,
+            queues: 0,
             per_step: LANES_PER_STEP,
             stuck: HashMap::new(),
             stuck_before: HashMap::new(),
-            is_off: sabotage::is_on(Switch::ScanOff),
+            is_off: failpoint::is_on(Switch::ScanOff),
         }
     }
 
@@ -79,13 +79,13 @@ impl Scan {
 
     fn begin_pass(&mut self, now: Timestamp) {
         (self.is_under_way, self.began_at) = (true, now);
-        (self.after, self.lanes_are_over, self.lanes) = (None, false, 0);
+        (self.after, self.cursors_are_over, self.queues) = (None, false, 0);
         self.asked = (!self.is_off).then_some(0);
         self.stuck_before = std::mem::take(&mut self.stuck);
     }
 
     /// Maximum number of endpoints in this step.
-    fn lanes_in_step(&self, now: Timestamp) -> usize {
+    fn queues_in_step(&self, now: Timestamp) -> usize {
         if now >= self.began_at.plus_ms(PASS_TAKES_MS) { LANES_PER_STEP_MAX } else { self.per_step }
     }
 
@@ -98,7 +98,7 @@ impl Scan {
     fn end_pass(&mut self) {
         self.is_under_way = false;
         let steps = usize::try_from(PASS_TAKES_MS / STEP_MS).unwrap_or(usize::MAX);
-        self.per_step = self.lanes.div_ceil(steps).clamp(LANES_PER_STEP, LANES_PER_STEP_MAX);
+        self.per_step = self.queues.div_ceil(steps).clamp(LANES_PER_STEP, LANES_PER_STEP_MAX);
         self.next_at = self.next_at.max(self.began_at.plus_ms(PASS_MS));
     }
 }
@@ -117,20 +117,20 @@ impl<A: Attempts> Scheduler<A> {
         if let Some(after) = self.scan.asked {
             self.scan.asked = self.ask_attempts(after);
         }
-        for _ in 0..self.scan.lanes_in_step(now) {
-            if self.scan.lanes_are_over {
+        for _ in 0..self.scan.queues_in_step(now) {
+            if self.scan.cursors_are_over {
                 break;
             }
-            match self.ports.store.next_lane(self.scan.after)? {
+            match self.ports.store.next_waiting_endpoint(self.scan.after)? {
                 Some(found) => {
                     self.scan.after = Some(found.endpoint);
-                    self.scan.lanes += 1;
-                    self.scan_lane(found, now)?;
+                    self.scan.queues += 1;
+                    self.scan_endpoint(found, now)?;
                 }
-                None => self.scan.lanes_are_over = true,
+                None => self.scan.cursors_are_over = true,
             }
         }
-        if self.scan.lanes_are_over && self.scan.asked.is_none() {
+        if self.scan.cursors_are_over && self.scan.asked.is_none() {
             self.scan.end_pass();
             self.show_overdue(now);
         }
@@ -139,7 +139,11 @@ impl<A: Attempts> Scheduler<A> {
 
     /// Schedules a look at the endpoint if its deliveries are due, are due soon, or belong to a
     /// deleted endpoint.
-    fn scan_lane(&mut self, WaitingLane { endpoint, next_due }: WaitingLane, now: Timestamp) -> Result<(), StateError> {
+    fn scan_endpoint(
+        &mut self,
+        WaitingEndpoint { endpoint, next_due }: WaitingEndpoint,
+        now: Timestamp,
+    ) -> Result<(), StateError> {
         let is_due = next_due <= now;
         if is_due && let Some(event) = self.free_and_overdue(endpoint, now)? {
             self.scan.found_stuck(endpoint, event, now);
@@ -158,30 +162,44 @@ impl<A: Attempts> Scheduler<A> {
     /// Returns the first overdue delivery that nothing holds back: the endpoint is enabled, and its
     /// breaker, rate, order and limits allow an attempt. Such a delivery may exist for a moment
     /// without a fault.
-    fn free_and_overdue(&mut self, endpoint: EndpointId, now: Timestamp) -> Result<Option<EventId>, StateError> {
+    fn free_and_overdue(
+        &mut self,
+        endpoint: EndpointId,
+        now: Timestamp,
+    ) -> Result<Option<EventId>, StateError> {
         let store = &self.ports.store;
-        let Some((org, _)) = store.target(endpoint)?.filter(|(_, target)| target.is_enabled()) else { return Ok(None) };
+        let Some((org, _)) = store.target(endpoint)?.filter(|(_, target)| target.is_enabled())
+        else {
+            return Ok(None);
+        };
         if self.looks.at(endpoint).is_some_and(|at| at <= now) {
             return Ok(None); // The look is already due.
         }
-        let first_due =
-            |under_way: usize, is_under_way: &dyn Fn(EventId) -> bool| -> Result<Option<EventId>, StateError> {
-                let waiting = store.waiting_for(endpoint, now, under_way.saturating_add(1))?;
-                let first = waiting.into_iter().find(|(_, event)| !is_under_way(*event));
-                Ok(first.filter(|(due_at, _)| *due_at <= now).map(|(_, event)| event))
-            };
-        let Some(lane) = self.lanes.get_mut(&endpoint).filter(|lane| lane.target().is_some()) else {
+        let first_due = |under_way: usize,
+                         is_under_way: &dyn Fn(EventId) -> bool|
+         -> Result<Option<EventId>, StateError> {
+            let waiting = store.waiting_for(endpoint, now, under_way.saturating_add(1))?;
+            let first = waiting.into_iter().find(|(_, event)| !is_under_way(*event));
+            Ok(first.filter(|(due_at, _)| *due_at <= now).map(|(_, event)| event))
+        };
+        let Some(queue) = self.queues.get_mut(&endpoint).filter(|queue| queue.target().is_some())
+        else {
             return first_due(0, &|_| false);
         };
-        let is_free = lane.gate_of_endpoint(now, self.limits.in_flight_per_endpoint) == Gate::Open;
-        if !is_free || lane.turn.is_some() {
+        let is_free = queue.gate_of_endpoint(now, self.limits.in_flight_per_endpoint) == Gate::Open;
+        if !is_free || queue.turn.is_some() {
             return Ok(None);
         }
-        if lane.is_strict() {
-            let found = store.waiting_in_order((org, endpoint), lane.mark.unwrap_or(EventId(0)), now, 1)?;
+        if queue.is_strict() {
+            let found = store.waiting_in_order(
+                (org, endpoint),
+                queue.mark.unwrap_or(EventId(0)),
+                now,
+                1,
+            )?;
             return Ok(found.events.first().copied());
         }
-        first_due(lane.unsettled(), &|event| lane.is_under_way(event))
+        first_due(queue.unsettled(), &|event| queue.is_under_way(event))
     }
 
     /// Shows for how long passes have found the same delivery overdue; the longest counts.

@@ -42,15 +42,29 @@ impl Change<'_> {
         let state = DeliveryState::Canceled;
         let (attempts, last_attempt) = (accepted.attempts, Some(accepted.attempt));
         let trigger = Trigger::Schedule;
-        self.wait_again(again, at, &DeliveryRow { org, state, attempts, base: 0, last_attempt, trigger })?;
+        self.wait_again(
+            again,
+            at,
+            &DeliveryRow { org, state, attempts, base: 0, last_attempt, trigger },
+        )?;
         self.edit_event(org, at, |entry| entry.accepted = entry.accepted.saturating_sub(1))?;
         Ok(true)
     }
 
     /// Makes a finished delivery wait again, due now, with a new retry schedule.
-    pub(crate) fn wait_again(&mut self, again: Again, at: Place, row: &DeliveryRow) -> Result<(), StateError> {
+    pub(crate) fn wait_again(
+        &mut self,
+        again: Again,
+        at: Place,
+        row: &DeliveryRow,
+    ) -> Result<(), StateError> {
         let Again { org, endpoint, event, at: now, trigger, .. } = again;
-        let row = DeliveryRow { state: DeliveryState::Waiting(now), base: row.attempts, trigger, ..row.clone() };
+        let row = DeliveryRow {
+            state: DeliveryState::Waiting(now),
+            base: row.attempts,
+            trigger,
+            ..row.clone()
+        };
         self.state.deliveries.put((endpoint, event), row);
         self.state.due.put((endpoint, now, event), DueRow);
         self.effects.due.push((endpoint, now, event));
@@ -67,7 +81,8 @@ impl Change<'_> {
     ) -> Result<Option<DeliveredEntry>, StateError> {
         let key = (endpoint, first);
         let Some(block) = self.state.delivered.load(key)? else { return Ok(None) };
-        let Some(at) = block.entries.iter().position(|entry| usize::from(entry.place) == place) else {
+        let Some(at) = block.entries.iter().position(|entry| usize::from(entry.place) == place)
+        else {
             return Ok(None);
         };
         if block.entries.len() == 1 {

@@ -21,12 +21,20 @@ impl Change<'_> {
         Ok(())
     }
 
-    pub(crate) fn is_pending(&mut self, endpoint: EndpointId, (first, place): Place) -> Result<bool, StateError> {
+    pub(crate) fn is_pending(
+        &mut self,
+        endpoint: EndpointId,
+        (first, place): Place,
+    ) -> Result<bool, StateError> {
         Ok(self.state.pending.get((endpoint, first))?.is_some_and(|row| row.bits & 1 << place != 0))
     }
 
     /// Ends the wait for a first attempt that is due at once. Returns false if there was none.
-    pub(crate) fn take_pending(&mut self, endpoint: EndpointId, (first, place): Place) -> Result<bool, StateError> {
+    pub(crate) fn take_pending(
+        &mut self,
+        endpoint: EndpointId,
+        (first, place): Place,
+    ) -> Result<bool, StateError> {
         let key = (endpoint, first);
         let Some(row) = self.state.pending.load(key)? else { return Ok(false) };
         let (bit, left) = (row.bits & 1 << place, row.bits & !(1 << place));
@@ -42,7 +50,12 @@ impl Change<'_> {
     }
 
     /// Cancels a waiting delivery. Returns false if the delivery does not wait.
-    pub(crate) fn cancel(&mut self, org: OrgNo, endpoint: EndpointId, event: EventId) -> Result<bool, StateError> {
+    pub(crate) fn cancel(
+        &mut self,
+        org: OrgNo,
+        endpoint: EndpointId,
+        event: EventId,
+    ) -> Result<bool, StateError> {
         let Some(at) = self.locate(org, event)? else { return Ok(false) };
         let (key, state) = ((endpoint, event), DeliveryState::Canceled);
         let trigger = Trigger::Schedule;
@@ -62,7 +75,12 @@ impl Change<'_> {
 
     /// Drops a dead letter: the delivery becomes canceled. Returns false if there is no dead
     /// letter.
-    pub(crate) fn drop_dead(&mut self, org: OrgNo, endpoint: EndpointId, event: EventId) -> Result<bool, StateError> {
+    pub(crate) fn drop_dead(
+        &mut self,
+        org: OrgNo,
+        endpoint: EndpointId,
+        event: EventId,
+    ) -> Result<bool, StateError> {
         let Some(at) = self.locate(org, event)? else { return Ok(false) };
         let Some(row) = self.state.deliveries.get((endpoint, event))? else { return Ok(false) };
         let DeliveryState::Dead(_, dead_at) = row.state else { return Ok(false) };
@@ -74,7 +92,12 @@ impl Change<'_> {
         Ok(true)
     }
 
-    pub(crate) fn count_dead_less(&mut self, org: OrgNo, endpoint: EndpointId, at: Place) -> Result<(), StateError> {
+    pub(crate) fn count_dead_less(
+        &mut self,
+        org: OrgNo,
+        endpoint: EndpointId,
+        at: Place,
+    ) -> Result<(), StateError> {
         self.meta()?.dead -= 1;
         self.edit_health(endpoint, |health| health.dead = health.dead.saturating_sub(1))?;
         self.edit_event(org, at, |entry| {

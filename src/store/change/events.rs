@@ -32,7 +32,10 @@ impl Change<'_> {
     }
 
     /// Appends the event to the organization's last block, or begins a new block when it is full.
-    fn store_event(&mut self, Arrival { org, id, received_at, event }: Arrival<'_>) -> Result<(), StateError> {
+    fn store_event(
+        &mut self,
+        Arrival { org, id, received_at, event }: Arrival<'_>,
+    ) -> Result<(), StateError> {
         let tail = self.state.inboxes.get(org)?.and_then(|row| row.tail);
         let tail_len = match tail {
             Some(first) => self.state.events.promised((org, first))?.events.len(),
@@ -44,7 +47,8 @@ impl Change<'_> {
             self.state.events.insert_new((org, first), EventBlock::default());
         }
         let block = self.state.events.edit((org, first))?;
-        let block = block.ok_or(StateError::Invariant("an organization's last block of events is there"))?;
+        let block = block
+            .ok_or(StateError::Invariant("an organization's last block of events is there"))?;
         let known = block.types.iter().position(|known| *known == event.event_type);
         let type_no = known.unwrap_or_else(|| {
             block.types.push(event.event_type.clone());
@@ -75,7 +79,8 @@ impl Change<'_> {
 
     fn enter_inbox(&mut self, org: OrgNo, (first, place): Place) -> Result<(), StateError> {
         let known = self.state.events.may_be_in_tree((org, first));
-        self.state.open.edit_or_insert_beside(known, (org, first), OpenBits::default)?.0 |= 1 << place;
+        self.state.open.edit_or_insert_beside(known, (org, first), OpenBits::default)?.0 |=
+            1 << place;
         self.meta()?.open += 1;
         self.state.inboxes.edit_or_insert(org, InboxRow::default)?.open += 1;
         self.effects.inbox_grew.push(org);

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::{Change, Refusal, Unapplied};
-use crate::base::sabotage::{self, Switch};
+use crate::base::failpoint::{self, Switch};
 use crate::model::authority::Authority;
 use crate::model::id::{KeyId, OrgNo};
 use crate::model::key::Key;
@@ -32,8 +32,14 @@ pub enum KeyAdded {
 impl Change<'_> {
     /// Refuses the change unless its key is valid, belongs to the organization and has the needed
     /// scopes. The key then becomes the asker of the change. A key found expired ends for good.
-    pub(crate) fn judge(&mut self, authority: Authority, org: Option<OrgNo>) -> Result<(), Unapplied> {
-        let Some(id) = authority.key.filter(|_| !sabotage::is_on(Switch::JudgedOnce)) else { return Ok(()) };
+    pub(crate) fn judge(
+        &mut self,
+        authority: Authority,
+        org: Option<OrgNo>,
+    ) -> Result<(), Unapplied> {
+        let Some(id) = authority.key.filter(|_| !failpoint::is_on(Switch::JudgedOnce)) else {
+            return Ok(());
+        };
         let known = self.state.keys.get(id)?;
         if known.is_none() && self.is_lost(id)? {
             return Ok(()); // judged before the creation of the key was lost
@@ -62,7 +68,11 @@ impl Change<'_> {
 
     /// Updates the list of lost keys: `ended` leaves the list; `new`, a successor with unknown
     /// scopes, joins the list.
-    pub(crate) fn change_lost(&mut self, ended: Option<KeyId>, new: Option<KeyId>) -> Result<(), StateError> {
+    pub(crate) fn change_lost(
+        &mut self,
+        ended: Option<KeyId>,
+        new: Option<KeyId>,
+    ) -> Result<(), StateError> {
         let meta = self.meta()?;
         meta.lost_keys.retain(|id| Some(*id) != ended);
         if let Some(new) = new
@@ -84,12 +94,17 @@ impl Change<'_> {
     }
 
     /// Adds a key to an organization. A key that `replaces` another joins its line and is never
-    /// refused: beyond [`GRACE_KEYS_PER_LINE`] keys of this line in their grace period, the one that
-    /// ends first is removed, but not the replaced key. Keys of other lines are left alone.
+    /// refused: beyond [`GRACE_KEYS_PER_LINE`] keys of this line in their grace period, the one
+    /// that ends first is removed, but not the replaced key. Keys of other lines are left alone.
     ///
     /// A key that replaces none begins a line. The organization can have [`KEYS_PER_ORG_MAX`]
     /// lasting keys, and as many lines of which only keys in their grace period are left.
-    pub(crate) fn add_key(&mut self, org: OrgNo, key: &Key, replaces: Option<&KeyRow>) -> Result<KeyAdded, StateError> {
+    pub(crate) fn add_key(
+        &mut self,
+        org: OrgNo,
+        key: &Key,
+        replaces: Option<&KeyRow>,
+    ) -> Result<KeyAdded, StateError> {
         let Some(row) = self.state.orgs.edit(org)? else { return Ok(KeyAdded::NotFound) };
         // Keys that ended before this key was created are removed first, so the limit counts living
         // keys.
@@ -132,7 +147,8 @@ fn beyond_grace(living: &[Arc<KeyRow>], new: &Key, replaces: Option<&KeyRow>) ->
     let Some(old) = replaces else { return Vec::new() };
     let of_line = living.iter().filter(|row| row.line == old.line);
     let leaving: Vec<_> = of_line.filter_map(|row| Some((row.key.ended_at?, row.key.id))).collect();
-    let excess = (leaving.len() + usize::from(new.is_leaving())).saturating_sub(GRACE_KEYS_PER_LINE);
+    let excess =
+        (leaving.len() + usize::from(new.is_leaving())).saturating_sub(GRACE_KEYS_PER_LINE);
     let mut others: Vec<_> = leaving.into_iter().filter(|(_, id)| *id != old.key.id).collect();
     others.sort_unstable();
     others.into_iter().take(excess).map(|(_, id)| id).collect()

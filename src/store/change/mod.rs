@@ -21,7 +21,7 @@ use super::table::State;
 use super::{StateError, Store};
 use crate::model::event::EventStatus;
 use crate::model::id::{EndpointId, EventId, OrgNo};
-use crate::model::notice::NoticeKind;
+use crate::model::operational_event::OperationalEventKind;
 use crate::model::org::InboxMode;
 use crate::model::time::Timestamp;
 
@@ -59,9 +59,9 @@ impl From<StateError> for Unapplied {
 
 /// An operational event that was stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Told {
+pub struct Stored {
     /// The kind of operational event.
-    pub kind: NoticeKind,
+    pub kind: OperationalEventKind,
     /// The id of the event.
     pub id: EventId,
     /// The time at which the event was received.
@@ -165,9 +165,12 @@ impl Change<'_> {
         (first, place): Place,
         change: impl FnOnce(&mut EventEntry),
     ) -> Result<(), StateError> {
-        let stays_open = self.state.orgs.get(org)?.is_some_and(|row| row.org.inbox_mode == InboxMode::AckOnly);
+        let stays_open =
+            self.state.orgs.get(org)?.is_some_and(|row| row.org.inbox_mode == InboxMode::AckOnly);
         let block = self.state.events.edit((org, first))?;
-        let Some(entry) = block.and_then(|block| block.events.get_mut(place)) else { return Ok(()) };
+        let Some(entry) = block.and_then(|block| block.events.get_mut(place)) else {
+            return Ok(());
+        };
         change(entry);
         entry.status = match entry.status {
             _ if entry.acknowledged_at.is_some() => EventStatus::Acknowledged,
@@ -175,7 +178,9 @@ impl Change<'_> {
             _ if entry.dead > 0 => EventStatus::Dead,
             _ if entry.accepted > 0 => EventStatus::Delivered,
             EventStatus::Dead => EventStatus::Dead,
-            EventStatus::Accepted | EventStatus::Delivered | EventStatus::Acknowledged => EventStatus::Accepted,
+            EventStatus::Accepted | EventStatus::Delivered | EventStatus::Acknowledged => {
+                EventStatus::Accepted
+            }
         };
         match entry.status {
             _ if entry.erased_at.is_some() => self.leave_inbox(org, first, place),

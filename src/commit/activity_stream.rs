@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::broadcast::{self, error::RecvError, error::TryRecvError};
 
 use crate::base::shares::{Exhausted, Share, Shares};
-use crate::commands::{Applied, Became, Command, SettleAttempt, SettleOutcome, SubmitOutcome};
+use crate::commands::{Applied, Applying, Command, SettleAttempt, SettleOutcome, SubmitOutcome};
 use crate::model::delivery::{AttemptError, Verdict};
 use crate::model::endpoint::DisabledReason;
 use crate::model::event::EventType;
@@ -26,7 +26,7 @@ const LISTENERS_MAX: u64 = 256;
 
 /// An item of the activity stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Happening {
+pub enum Activity {
     /// An event was accepted. Duplicates are not reported.
     Accepted {
         /// The id of the event.
@@ -72,8 +72,13 @@ impl Attempted {
             started_at: settle.outcome.started_at,
             duration_ms: settle.outcome.duration_ms,
             status: settle.outcome.status,
-            error: settle.outcome.error.clone().map(|error| error.without_receivers_words(settle.outcome.status)),
-            verdict: Some(settle.verdict).filter(|_| !matches!(outcome, SettleOutcome::Canceled(_))),
+            error: settle
+                .outcome
+                .error
+                .clone()
+                .map(|error| error.without_receivers_words(settle.outcome.status)),
+            verdict: Some(settle.verdict)
+                .filter(|_| !matches!(outcome, SettleOutcome::Canceled(_))),
             disables: settle.disables,
         }
     }
@@ -83,16 +88,16 @@ impl Attempted {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Heard {
     /// The next item of the stream.
-    Happening(Arc<Happening>),
+    Activity(Arc<Activity>),
     /// Number of items missed by a listener that was too slow.
     Missed(u64),
 }
 
 /// Sender of the activity stream. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Feed(Arc<Inner>);
+pub struct ActivityStream(Arc<Inner>);
 
-impl Default for Feed {
+impl Default for ActivityStream {
     fn default() -> Self {
         Self(Arc::new(Inner {
             channels: Mutex::default(),
@@ -112,55 +117,60 @@ struct Inner {
 
 #[derive(Debug)]
 struct Channel {
-    sender: broadcast::Sender<Arc<Happening>>,
+    sender: broadcast::Sender<Arc<Activity>>,
     listeners: usize,
 }
 
 /// Receives the activity of an organization, from the listener's creation on.
 #[derive(Debug)]
-pub struct FeedListener {
-    feed: Feed,
+pub struct ActivityListener {
+    activity_stream: ActivityStream,
     _place: Share<OrgNo>,
     org: OrgNo,
-    receiver: broadcast::Receiver<Arc<Happening>>,
+    receiver: broadcast::Receiver<Arc<Activity>>,
 }
 
-impl Feed {
+impl ActivityStream {
     /// Starts listening to an organization.
     ///
     /// # Errors
     /// When the organization, or all together, have too many listeners.
-    pub fn listen(&self, org: OrgNo) -> Result<FeedListener, Exhausted> {
+    pub fn listen(&self, org: OrgNo) -> Result<ActivityListener, Exhausted> {
         let place = self.0.places.take(org, 1)?;
         let mut channels = self.0.channels.lock().unwrap_or_else(PoisonError::into_inner);
         let new = || Channel { sender: broadcast::Sender::new(BEHIND_MAX), listeners: 0 };
         let channel = channels.entry(org).or_insert_with(new);
         channel.listeners += 1;
         self.0.listeners.fetch_add(1, Ordering::SeqCst);
-        Ok(FeedListener { feed: self.clone(), _place: place, org, receiver: channel.sender.subscribe() })
+        Ok(ActivityListener {
+            activity_stream: self.clone(),
+            _place: place,
+            org,
+            receiver: channel.sender.subscribe(),
+        })
     }
 
     /// Sends the outcomes of applied commands to listeners. Never waits for a listener.
-    pub(super) fn tell<'a>(&self, applied: impl Iterator<Item = (&'a Command, &'a Became)>) {
+    pub(super) fn tell<'a>(&self, applied: impl Iterator<Item = (&'a Command, &'a Applying)>) {
         if self.0.listeners.load(Ordering::SeqCst) == 0 {
             return;
         }
         let channels = self.0.channels.lock().unwrap_or_else(PoisonError::into_inner);
         for (command, became) in applied {
             let Some(channel) = command.org().and_then(|org| channels.get(&org)) else { continue };
-            for happening in happenings(command, became) {
+            for activity in activities(command, became) {
                 // Sending fails only if the last listener is leaving.
-                drop(channel.sender.send(Arc::new(happening)));
+                drop(channel.sender.send(Arc::new(activity)));
             }
         }
     }
 }
 
-impl FeedListener {
+impl ActivityListener {
     /// Waits for the next item.
     pub async fn next(&mut self) -> Heard {
         match self.receiver.recv().await {
-            Ok(happening) => Heard::Happening(happening),
+            Ok(activity) => Heard::Activity(activity),
             Err(RecvError::Lagged(missed)) => Heard::Missed(missed),
             // The channel exists as long as its listeners, so this does not happen.
             Err(RecvError::Closed) => std::future::pending().await,
@@ -170,37 +180,43 @@ impl FeedListener {
     /// Returns the next item, or `None` without waiting.
     pub fn try_next(&mut self) -> Option<Heard> {
         match self.receiver.try_recv() {
-            Ok(happening) => Some(Heard::Happening(happening)),
+            Ok(activity) => Some(Heard::Activity(activity)),
             Err(TryRecvError::Lagged(missed)) => Some(Heard::Missed(missed)),
             Err(TryRecvError::Empty | TryRecvError::Closed) => None,
         }
     }
 }
 
-impl Drop for FeedListener {
+impl Drop for ActivityListener {
     fn drop(&mut self) {
-        let mut channels = self.feed.0.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut channels =
+            self.activity_stream.0.channels.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(channel) = channels.get_mut(&self.org) {
             channel.listeners -= 1;
             if channel.listeners == 0 {
                 channels.remove(&self.org);
             }
         }
-        self.feed.0.listeners.fetch_sub(1, Ordering::SeqCst);
+        self.activity_stream.0.listeners.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
 /// Returns the items of an applied command: an event, or an attempt and its operational events.
-fn happenings(command: &Command, became: &Became) -> Vec<Happening> {
+fn activities(command: &Command, became: &Applying) -> Vec<Activity> {
     match (command, became) {
-        (Command::SubmitEvent(submit), Ok(Applied::SubmitEvent(SubmitOutcome::Accepted { id, received_at }))) => {
+        (
+            Command::SubmitEvent(submit),
+            Ok(Applied::SubmitEvent(SubmitOutcome::Accepted { id, received_at })),
+        ) => {
             let event_type = submit.event.event_type.clone();
-            let accepted = Happening::Accepted { event: *id, event_type, received_at: *received_at };
+            let accepted = Activity::Accepted { event: *id, event_type, received_at: *received_at };
             vec![accepted]
         }
-        (Command::SettleAttempt(settle), Ok(Applied::SettleAttempt(outcome))) if *outcome != SettleOutcome::Moot => {
-            let attempted = Happening::Attempted(Attempted::of(settle, outcome));
-            let told = outcome.told().iter().map(|told| Happening::Accepted {
+        (Command::SettleAttempt(settle), Ok(Applied::SettleAttempt(outcome)))
+            if *outcome != SettleOutcome::NoEffect =>
+        {
+            let attempted = Activity::Attempted(Attempted::of(settle, outcome));
+            let told = outcome.told().iter().map(|told| Activity::Accepted {
                 event: told.id,
                 event_type: told.kind.event_type(),
                 received_at: told.received_at,
@@ -212,5 +228,5 @@ fn happenings(command: &Command, became: &Became) -> Vec<Happening> {
 }
 
 #[cfg(test)]
-#[path = "feed_tests.rs"]
+#[path = "activity_stream_tests.rs"]
 mod tests;

@@ -8,12 +8,12 @@ use crate::model::time::Timestamp;
 
 /// One timer for each endpoint, in order of time.
 #[derive(Debug, Default)]
-pub(super) struct Alarms {
+pub(super) struct TimerQueue {
     by_time: BTreeSet<(Timestamp, EndpointId)>,
     by_endpoint: HashMap<EndpointId, Timestamp>,
 }
 
-impl Alarms {
+impl TimerQueue {
     /// Sets the timer of the endpoint, unless it has an earlier time.
     pub(super) fn set(&mut self, endpoint: EndpointId, at: Timestamp) {
         if self.by_endpoint.get(&endpoint).is_some_and(|planned| *planned <= at) {
@@ -57,17 +57,17 @@ mod tests {
 
     #[test]
     fn an_endpoint_has_one_alarm_and_the_earlier_one_stands() {
-        let mut alarms = Alarms::default();
+        let mut timers = TimerQueue::default();
         let (a, b) = (EndpointId(1), EndpointId(2));
-        alarms.set(a, Timestamp(10));
-        alarms.set(b, Timestamp(5));
-        alarms.set(a, Timestamp(7));
-        alarms.set(a, Timestamp(20));
-        assert_eq!(alarms.first(), Some(Timestamp(5)));
-        assert_eq!(alarms.take(Timestamp(4)), None);
-        assert_eq!(alarms.take(Timestamp(30)), Some(b));
-        assert_eq!(alarms.take(Timestamp(6)), None);
-        assert_eq!((alarms.take(Timestamp(7)), alarms.has(a)), (Some(a), false));
-        assert_eq!(alarms.take(Timestamp(u64::MAX)), None);
+        timers.set(a, Timestamp(10));
+        timers.set(b, Timestamp(5));
+        timers.set(a, Timestamp(7));
+        timers.set(a, Timestamp(20));
+        assert_eq!(timers.first(), Some(Timestamp(5)));
+        assert_eq!(timers.take(Timestamp(4)), None);
+        assert_eq!(timers.take(Timestamp(30)), Some(b));
+        assert_eq!(timers.take(Timestamp(6)), None);
+        assert_eq!((timers.take(Timestamp(7)), timers.has(a)), (Some(a), false));
+        assert_eq!(timers.take(Timestamp(u64::MAX)), None);
     }
 }

@@ -31,7 +31,7 @@ const TELL_EVERY: Duration = Duration::from_secs(1);
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// The files to check, and the parts that hear of a loss.
-pub(super) struct LookOut {
+pub(super) struct DirWatch {
     places: Vec<Place>,
     journal: Watch,
     intake: Intake,
@@ -65,14 +65,16 @@ impl Place {
                 io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
                     Some(Loss::of(self.what, self.path.clone(), &self.held))
                 }
-                io::ErrorKind::PermissionDenied => Some(Loss::denied(self.what, self.path.clone(), error)),
+                io::ErrorKind::PermissionDenied => {
+                    Some(Loss::denied(self.what, self.path.clone(), error))
+                }
                 _ => None,
             },
         }
     }
 }
 
-impl LookOut {
+impl DirWatch {
     /// Opens the files to check.
     ///
     /// # Errors
@@ -83,7 +85,10 @@ impl LookOut {
         intake: Intake,
         (health, metrics): (Arc<Health>, Arc<Metrics>),
     ) -> io::Result<Self> {
-        let places = [(What::DataDir, Some(data_dir.path().to_owned())), (What::Journal, Some(data_dir.journal()))];
+        let places = [
+            (What::DataDir, Some(data_dir.path().to_owned())),
+            (What::Journal, Some(data_dir.journal())),
+        ];
         let places = places.into_iter().chain([(What::Lock, data_dir.lock_file())]);
         let places = places.filter_map(|(what, path)| Some(Place::of((what, path?))));
         let (places, journal) = (places.collect::<io::Result<_>>()?, Watch::new(journal));

@@ -11,7 +11,9 @@ use super::files::{Files, OsFiles};
 use super::frame::{self, FRAME_HEADER_BYTES, Frame, HOLE, Position};
 use super::reader::{Reader, Shared};
 use super::recover::{BadEnd, CutTail, judge_end};
-use super::segment::{self, Header, SEGMENT_HEADER_BYTES, SEGMENT_HEADER_LEN, Segment, UNKNOWN_FORMAT, Window};
+use super::segment::{
+    self, Header, SEGMENT_HEADER_BYTES, SEGMENT_HEADER_LEN, Segment, UNKNOWN_FORMAT, Window,
+};
 
 /// A lost range: bytes that are damaged or missing, and the positions in them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,7 +59,7 @@ pub struct SegmentFound {
 }
 
 /// The files of a journal, opened for reading.
-pub struct Survey {
+pub struct JournalScan {
     dir: PathBuf,
     files: Arc<dyn Files>,
     parts: Vec<Part>,
@@ -71,7 +73,7 @@ struct Part {
     next: Option<Position>,
 }
 
-impl Survey {
+impl JournalScan {
     /// Opens all segment files of `dir` for reading. A missing `dir` is a journal without segments.
     pub fn open(dir: &Path) -> Result<Self, JournalError> {
         Self::open_with(dir, Arc::new(OsFiles))
@@ -83,14 +85,17 @@ impl Survey {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
             other => other.map_err(JournalError::io(dir))?,
         };
-        let named = paths.into_iter().filter_map(|path| Some((segment::first_from_path(&path)?, path)));
+        let named =
+            paths.into_iter().filter_map(|path| Some((segment::first_from_path(&path)?, path)));
         let mut named: Vec<_> = named.collect();
         named.sort();
-        let nexts: Vec<_> = named.iter().skip(1).map(|(first, _)| Some(*first)).chain([None]).collect();
+        let nexts: Vec<_> =
+            named.iter().skip(1).map(|(first, _)| Some(*first)).chain([None]).collect();
         let open = |((first, path), next): ((Position, PathBuf), Option<Position>)| {
             let file = files.open_to_read(&path).map_err(JournalError::io(&path))?;
             let segment = Arc::new(Segment::new(first, path, file));
-            let (header, len) = look_at_header(&files, &segment).map_err(JournalError::io(&segment.path))?;
+            let (header, len) =
+                look_at_header(&files, &segment).map_err(JournalError::io(&segment.path))?;
             Ok(Part { segment, header, len, next })
         };
         let parts = named.into_iter().zip(nexts).map(open).collect::<Result<_, _>>()?;
@@ -115,9 +120,14 @@ impl Survey {
     /// Returns the range that is missing before the first segment.
     pub fn missing_beginning(&self) -> Option<Lost> {
         let first = self.parts.first()?.segment.first;
-        let reason = format!("the positions {} to {} are missing", Position::FIRST, first.0.saturating_sub(1));
+        let reason = format!(
+            "the positions {} to {} are missing",
+            Position::FIRST,
+            first.0.saturating_sub(1)
+        );
         let damage = Damage::new(&segment::path_of(&self.dir, Position::FIRST), 0, reason);
-        let lost = Lost { damage, bytes: first.since(Position::FIRST), from: Position::FIRST, to: first };
+        let lost =
+            Lost { damage, bytes: first.since(Position::FIRST), from: Position::FIRST, to: first };
         (first > Position::FIRST).then_some(lost)
     }
 
@@ -147,7 +157,8 @@ impl Survey {
                 unknown_format: part.header == Header::Foreign(UNKNOWN_FORMAT),
             },
         };
-        let walked = walk.header().and_then(|()| walk.frames(judge)).and_then(|()| walk.behind(&self.files));
+        let walked =
+            walk.header().and_then(|()| walk.frames(judge)).and_then(|()| walk.behind(&self.files));
         walked.map_err(JournalError::io(&segment.path))?;
         Ok(walk.found)
     }
@@ -186,14 +197,22 @@ impl Walk<'_> {
             Header::Whole { .. } => return Ok(()),
             Header::Foreign(reason) => reason,
             // A crash came while the last segment was created. The next start creates it again.
-            Header::Unreadable if self.is_last() && self.window.end_of_content(SEGMENT_HEADER_BYTES)?.is_none() => {
+            Header::Unreadable
+                if self.is_last()
+                    && self.window.end_of_content(SEGMENT_HEADER_BYTES)?.is_none() =>
+            {
                 return Ok(());
             }
             Header::Unreadable => "the segment's header is incomplete, or cannot be read",
         };
         let first = self.found.first;
         let damage = Damage::new(&self.found.path, 0, reason);
-        self.found.damages.push(Lost { damage, bytes: SEGMENT_HEADER_BYTES, from: first, to: first });
+        self.found.damages.push(Lost {
+            damage,
+            bytes: SEGMENT_HEADER_BYTES,
+            from: first,
+            to: first,
+        });
         Ok(())
     }
 
@@ -201,7 +220,10 @@ impl Walk<'_> {
         self.part.next.is_none()
     }
 
-    fn frames(&mut self, judge: &mut dyn FnMut(&Frame<'_>) -> Result<(), String>) -> io::Result<()> {
+    fn frames(
+        &mut self,
+        judge: &mut dyn FnMut(&Frame<'_>) -> Result<(), String>,
+    ) -> io::Result<()> {
         let mut offset = SEGMENT_HEADER_BYTES;
         while offset < self.limit {
             let (behind, bad) = match self.window.frame_at(offset)? {
@@ -241,10 +263,15 @@ impl Walk<'_> {
             BadEnd::Unwritten => true,
             BadEnd::Damage(_) => false,
             // The unreadable bytes may have held a whole frame.
-            BadEnd::Cut(_, content_end) if self.window.unreadable_in(offset..content_end).is_some() => false,
+            BadEnd::Cut(_, content_end)
+                if self.window.unreadable_in(offset..content_end).is_some() =>
+            {
+                false
+            }
             BadEnd::Cut(cause, content_end) => {
                 let file = self.found.path.clone();
-                self.found.tail = Some(CutTail { file, offset, bytes: content_end - offset, cause });
+                self.found.tail =
+                    Some(CutTail { file, offset, bytes: content_end - offset, cause });
                 true
             }
         })
@@ -281,27 +308,38 @@ impl Walk<'_> {
             return reason.to_owned();
         }
         let position = |offset| self.part.segment.position_at(offset).0;
-        format!("the positions {} to {} are missing", position(offset), position(self.limit).saturating_sub(1))
+        format!(
+            "the positions {} to {} are missing",
+            position(offset),
+            position(self.limit).saturating_sub(1)
+        )
     }
 
     fn lose(&mut self, offset: u64, behind: u64, reason: String) {
         let position = |offset| self.part.segment.position_at(offset);
         let damage = Damage::new(&self.found.path, offset, reason);
-        let lost = Lost { damage, bytes: behind - offset, from: position(offset), to: position(behind) };
+        let lost =
+            Lost { damage, bytes: behind - offset, from: position(offset), to: position(behind) };
         self.found.damages.push(lost);
     }
 
     /// Reports bytes after the next segment's first position, where nothing should be.
     fn behind(&mut self, files: &Arc<dyn Files>) -> io::Result<()> {
         let Some(next) = self.part.next else { return Ok(()) };
-        let mut rest = Window::patient(Arc::clone(files), Arc::clone(&self.part.segment), self.part.len);
+        let mut rest =
+            Window::patient(Arc::clone(files), Arc::clone(&self.part.segment), self.part.len);
         if let Some(content_end) = rest.end_of_content(self.limit)? {
             let damage = Damage::new(
                 &self.found.path,
                 self.limit,
                 format!("the segment goes on after the first position of the next segment, {next}"),
             );
-            self.found.damages.push(Lost { damage, bytes: content_end - self.limit, from: next, to: next });
+            self.found.damages.push(Lost {
+                damage,
+                bytes: content_end - self.limit,
+                from: next,
+                to: next,
+            });
         }
         Ok(())
     }

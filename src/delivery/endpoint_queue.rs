@@ -4,7 +4,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use super::turns::Standing;
+use super::fair_queue::EndpointHealth;
 use crate::model::endpoint::{Endpoint, Ordering};
 use crate::model::id::{EventId, OrgNo};
 use crate::model::time::Timestamp;
@@ -47,9 +47,9 @@ enum Claim {
 
 /// An endpoint queue. A new queue has no target and sends nothing.
 #[derive(Debug, Default)]
-pub(super) struct Lane {
+pub(super) struct EndpointQueue {
     target: Option<Target>,
-    queue: VecDeque<EventId>,
+    ready: VecDeque<EventId>,
     /// Events in the queue, and events with an unsettled attempt.
     claimed: HashMap<EventId, Claim>,
     in_flight: usize,
@@ -73,7 +73,7 @@ pub(super) struct Lane {
     pub(super) mark: Option<EventId>,
 }
 
-impl Lane {
+impl EndpointQueue {
     /// The endpoint and its organization; `None` before the first look.
     pub(super) fn target(&self) -> Option<&Target> {
         self.target.as_ref()
@@ -108,7 +108,9 @@ impl Lane {
 
     /// True if the endpoint keeps the order of events.
     pub(super) fn is_strict(&self) -> bool {
-        self.target.as_ref().is_some_and(|target| target.endpoint.settings.ordering == Ordering::Strict)
+        self.target
+            .as_ref()
+            .is_some_and(|target| target.endpoint.settings.ordering == Ordering::Strict)
     }
 
     /// Maximum number of attempts in flight: the owner's limit, at most `most`.
@@ -124,7 +126,7 @@ impl Lane {
 
     /// Number of events in the queue.
     pub(super) fn waiting(&self) -> usize {
-        self.queue.len()
+        self.ready.len()
     }
 
     /// Number of events in the queue or with an unsettled attempt.
@@ -134,12 +136,12 @@ impl Lane {
 
     /// Number of attempts begun and not settled.
     pub(super) fn unsettled(&self) -> usize {
-        self.claimed.len().saturating_sub(self.queue.len())
+        self.claimed.len().saturating_sub(self.ready.len())
     }
 
     /// The last event in the queue.
     pub(super) fn back(&self) -> Option<EventId> {
-        self.queue.back().copied()
+        self.ready.back().copied()
     }
 
     /// Adds an event to the queue; returns false if the event is already claimed.
@@ -148,7 +150,7 @@ impl Lane {
             return false;
         }
         self.claimed.insert(event, Claim::Queued);
-        self.queue.push_back(event);
+        self.ready.push_back(event);
         true
     }
 
@@ -178,15 +180,15 @@ impl Lane {
 
     /// Takes the next event out of the queue.
     pub(super) fn pop(&mut self) -> Option<EventId> {
-        let event = self.queue.pop_front()?;
+        let event = self.ready.pop_front()?;
         self.claimed.remove(&event);
         Some(event)
     }
 
     /// Empties the queue, whose events stay in the state; returns their number.
     pub(super) fn drop_queue(&mut self) -> usize {
-        let dropped = self.queue.len();
-        for event in self.queue.drain(..) {
+        let dropped = self.ready.len();
+        for event in self.ready.drain(..) {
             self.claimed.remove(&event);
         }
         self.more |= dropped > 0;
@@ -195,13 +197,17 @@ impl Lane {
 
     /// Decides if an attempt may begin now.
     pub(super) fn gate(&mut self, now: Timestamp, in_flight_most: usize) -> Gate {
-        if self.queue.is_empty() { Gate::Shut } else { self.gate_of_endpoint(now, in_flight_most) }
+        if self.ready.is_empty() { Gate::Shut } else { self.gate_of_endpoint(now, in_flight_most) }
     }
 
     /// Decides if an attempt may begin now, regardless of queued events.
     pub(super) fn gate_of_endpoint(&mut self, now: Timestamp, in_flight_most: usize) -> Gate {
         let most = self.breaker.limit(self.in_flight_max(in_flight_most));
-        if !self.is_enabled() || self.stale || self.in_flight >= most || (self.is_strict() && self.unsettled() > 0) {
+        if !self.is_enabled()
+            || self.stale
+            || self.in_flight >= most
+            || (self.is_strict() && self.unsettled() > 0)
+        {
             return Gate::Shut;
         }
         match self.breaker.permit(now) {
@@ -268,8 +274,12 @@ impl Lane {
     }
 
     /// The health of the endpoint, for its turns.
-    pub(super) fn standing(&self) -> Standing {
-        if self.accepted.unwrap_or(self.in_flight == 0) { Standing::Works } else { Standing::InDoubt }
+    pub(super) fn health(&self) -> EndpointHealth {
+        if self.accepted.unwrap_or(self.in_flight == 0) {
+            EndpointHealth::Healthy
+        } else {
+            EndpointHealth::Degraded
+        }
     }
 
     /// Records the settling of an attempt; returns true if a hint arrived since its beginning.

@@ -40,12 +40,12 @@ impl Begun {
 
 /// The health of an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Standing {
+pub(super) enum EndpointHealth {
     /// The endpoint accepted the last request; or its health is unknown, with no attempt in flight.
-    Works,
+    Healthy,
     /// The endpoint did not accept the last request; or its health is unknown, with an attempt in
     /// flight.
-    InDoubt,
+    Degraded,
 }
 
 /// Endpoints that wait for a turn, by turn number.
@@ -55,7 +55,7 @@ type Ready = BTreeMap<u64, EndpointId>;
 struct Org {
     begun: Begun,
     /// Attempts in flight to endpoints that were in doubt at the start of the attempt.
-    in_doubt: usize,
+    degraded: usize,
     /// Healthy endpoints that wait for a turn.
     ready: Ready,
     /// Endpoints in doubt that wait for a turn.
@@ -67,13 +67,13 @@ struct Org {
 impl Org {
     /// The set with the endpoint that is next, if an endpoint waits and the limits have room.
     fn next_ready(&mut self, room: Room) -> Option<&mut Ready> {
-        let doubt_fits = self.in_doubt < (room.in_flight - room.in_flight / 4).max(1);
-        let in_doubt = self.ready_in_doubt.keys().next().copied().filter(|_| doubt_fits);
+        let doubt_fits = self.degraded < (room.in_flight - room.in_flight / 4).max(1);
+        let degraded = self.ready_in_doubt.keys().next().copied().filter(|_| doubt_fits);
         let works = self.ready.keys().next().copied();
-        let works_first = match (works, in_doubt) {
+        let works_first = match (works, degraded) {
             _ if !self.begun.fits(room) => return None,
             (None, None) => return None,
-            (Some(works), Some(in_doubt)) => works < in_doubt,
+            (Some(works), Some(degraded)) => works < degraded,
             (works, None | Some(_)) => works.is_some(),
         };
         Some(if works_first { &mut self.ready } else { &mut self.ready_in_doubt })
@@ -87,7 +87,7 @@ impl Org {
 
 /// The order of turns, and the limits over all organizations and within each.
 #[derive(Debug)]
-pub(super) struct Turns {
+pub(super) struct FairQueue {
     room: Room,
     room_per_org: Room,
     begun: Begun,
@@ -97,9 +97,16 @@ pub(super) struct Turns {
     asked: u64,
 }
 
-impl Turns {
+impl FairQueue {
     pub(super) fn new(room: Room, room_per_org: Room) -> Self {
-        Self { room, room_per_org, begun: Begun::default(), orgs: HashMap::new(), line: VecDeque::new(), asked: 0 }
+        Self {
+            room,
+            room_per_org,
+            begun: Begun::default(),
+            orgs: HashMap::new(),
+            line: VecDeque::new(),
+            asked: 0,
+        }
     }
 
     /// Replaces the limits. Attempts beyond them continue, and organizations that now have room
@@ -123,10 +130,19 @@ impl Turns {
     }
 
     /// Asks for a turn and returns its number. An endpoint must not ask again before its turn.
-    pub(super) fn ask(&mut self, org_no: OrgNo, endpoint: EndpointId, standing: Standing) -> u64 {
+    pub(super) fn ask(
+        &mut self,
+        org_no: OrgNo,
+        endpoint: EndpointId,
+        health: EndpointHealth,
+    ) -> u64 {
         self.asked += 1;
         let org = self.orgs.entry(org_no).or_default();
-        let ready = if standing == Standing::Works { &mut org.ready } else { &mut org.ready_in_doubt };
+        let ready = if health == EndpointHealth::Healthy {
+            &mut org.ready
+        } else {
+            &mut org.ready_in_doubt
+        };
         ready.insert(self.asked, endpoint);
         self.line_up(org_no);
         self.asked
@@ -159,19 +175,20 @@ impl Turns {
     }
 
     /// Records the beginning of an attempt.
-    pub(super) fn began(&mut self, org: OrgNo, standing: Standing) {
+    pub(super) fn began(&mut self, org: OrgNo, health: EndpointHealth) {
         self.begun.begin();
         let org = self.orgs.entry(org).or_default();
         org.begun.begin();
-        org.in_doubt += usize::from(standing == Standing::InDoubt);
+        org.degraded += usize::from(health == EndpointHealth::Degraded);
     }
 
-    /// Records the end of a request; `standing` is the health at the beginning of its attempt.
-    pub(super) fn over(&mut self, org_no: OrgNo, standing: Standing) {
+    /// Records the end of a request; `health` is the health at the beginning of its attempt.
+    pub(super) fn over(&mut self, org_no: OrgNo, health: EndpointHealth) {
         self.begun.in_flight = self.begun.in_flight.saturating_sub(1);
         if let Some(org) = self.orgs.get_mut(&org_no) {
             org.begun.in_flight = org.begun.in_flight.saturating_sub(1);
-            org.in_doubt = org.in_doubt.saturating_sub(usize::from(standing == Standing::InDoubt));
+            org.degraded =
+                org.degraded.saturating_sub(usize::from(health == EndpointHealth::Degraded));
         }
         self.line_up(org_no);
     }
@@ -200,24 +217,25 @@ impl Turns {
 
 #[cfg(test)]
 mod tests {
-    use super::Standing::{InDoubt, Works};
+    use super::EndpointHealth::{Degraded, Healthy};
     use super::*;
 
-    fn turns(in_flight: usize, per_org: usize) -> Turns {
+    fn turns(in_flight: usize, per_org: usize) -> FairQueue {
         let room = |in_flight| Room { in_flight, unsettled: in_flight * 2 };
-        Turns::new(room(in_flight), room(per_org))
+        FairQueue::new(room(in_flight), room(per_org))
     }
 
     #[test]
     fn organizations_take_turns_and_then_their_endpoints() {
         let mut turns = turns(100, 100);
         for endpoint in 1..=4 {
-            turns.ask(OrgNo(1), EndpointId(endpoint), Works);
+            turns.ask(OrgNo(1), EndpointId(endpoint), Healthy);
         }
-        turns.ask(OrgNo(2), EndpointId(20), Works);
-        turns.ask(OrgNo(3), EndpointId(30), Works);
-        turns.ask(OrgNo(2), EndpointId(21), Works);
-        let order: Vec<u128> = std::iter::from_fn(|| turns.next()).map(|endpoint| endpoint.0).collect();
+        turns.ask(OrgNo(2), EndpointId(20), Healthy);
+        turns.ask(OrgNo(3), EndpointId(30), Healthy);
+        turns.ask(OrgNo(2), EndpointId(21), Healthy);
+        let order: Vec<u128> =
+            std::iter::from_fn(|| turns.next()).map(|endpoint| endpoint.0).collect();
         assert_eq!(order, [1, 20, 30, 2, 21, 3, 4]);
         assert!(turns.orgs.is_empty(), "nobody is remembered who has nothing");
     }
@@ -226,22 +244,26 @@ mod tests {
     fn an_organization_without_room_waits_for_its_own_and_holds_back_nobody() {
         let mut turns = turns(5, 2);
         for endpoint in 1..=4 {
-            turns.ask(OrgNo(1), EndpointId(endpoint), Works);
+            turns.ask(OrgNo(1), EndpointId(endpoint), Healthy);
         }
         for endpoint in [1, 2] {
             assert_eq!(turns.next(), Some(EndpointId(endpoint)));
-            turns.began(OrgNo(1), Works);
+            turns.began(OrgNo(1), Healthy);
         }
         assert_eq!(turns.next(), None);
-        turns.ask(OrgNo(2), EndpointId(9), Works);
+        turns.ask(OrgNo(2), EndpointId(9), Healthy);
         assert_eq!(turns.next(), Some(EndpointId(9)));
-        turns.began(OrgNo(2), Works);
-        turns.over(OrgNo(1), Works);
-        assert_eq!(turns.next(), Some(EndpointId(3)), "the request is over, whether settled or not");
-        turns.began(OrgNo(1), Works);
-        turns.over(OrgNo(1), Works);
-        turns.over(OrgNo(1), Works);
-        turns.began(OrgNo(1), Works); // Another attempt began meanwhile: four are unsettled.
+        turns.began(OrgNo(2), Healthy);
+        turns.over(OrgNo(1), Healthy);
+        assert_eq!(
+            turns.next(),
+            Some(EndpointId(3)),
+            "the request is over, whether settled or not"
+        );
+        turns.began(OrgNo(1), Healthy);
+        turns.over(OrgNo(1), Healthy);
+        turns.over(OrgNo(1), Healthy);
+        turns.began(OrgNo(1), Healthy); // Another attempt began meanwhile: four are unsettled.
         assert_eq!(turns.next(), None, "too many are not settled");
         turns.settled(OrgNo(1));
         assert_eq!(turns.next(), Some(EndpointId(4)));
@@ -252,14 +274,14 @@ mod tests {
     fn all_together_have_a_bound_too() {
         let mut turns = turns(2, 2);
         for org in 1..=3 {
-            turns.ask(OrgNo(org), EndpointId(u128::from(org)), Works);
+            turns.ask(OrgNo(org), EndpointId(u128::from(org)), Healthy);
         }
         for org in 1..=2 {
             assert!(turns.next().is_some());
-            turns.began(OrgNo(org), Works);
+            turns.began(OrgNo(org), Healthy);
         }
         assert_eq!(turns.next(), None);
-        turns.over(OrgNo(2), Works);
+        turns.over(OrgNo(2), Healthy);
         assert_eq!(turns.next(), Some(EndpointId(3)));
     }
 
@@ -267,29 +289,29 @@ mod tests {
     fn a_quarter_is_kept_for_endpoints_that_work_and_they_do_not_keep_the_others_out() {
         let mut turns = turns(100, 8);
         for endpoint in 1..=9 {
-            turns.ask(OrgNo(1), EndpointId(endpoint), InDoubt);
+            turns.ask(OrgNo(1), EndpointId(endpoint), Degraded);
         }
         for endpoint in 1..=6 {
             assert_eq!(turns.next(), Some(EndpointId(endpoint)));
-            turns.began(OrgNo(1), InDoubt);
+            turns.began(OrgNo(1), Degraded);
         }
         assert_eq!(turns.next(), None);
         for endpoint in [20, 21, 22] {
-            turns.ask(OrgNo(1), EndpointId(endpoint), Works);
+            turns.ask(OrgNo(1), EndpointId(endpoint), Healthy);
         }
         for endpoint in [20, 21] {
             assert_eq!(turns.next(), Some(EndpointId(endpoint)));
-            turns.began(OrgNo(1), Works);
+            turns.began(OrgNo(1), Healthy);
         }
         assert_eq!(turns.next(), None, "eight are on their way");
-        turns.over(OrgNo(1), Works);
+        turns.over(OrgNo(1), Healthy);
         assert_eq!(turns.next(), Some(EndpointId(22)));
-        turns.began(OrgNo(1), Works);
-        turns.ask(OrgNo(1), EndpointId(20), Works);
-        turns.over(OrgNo(1), InDoubt);
+        turns.began(OrgNo(1), Healthy);
+        turns.ask(OrgNo(1), EndpointId(20), Healthy);
+        turns.over(OrgNo(1), Degraded);
         assert_eq!(turns.next(), Some(EndpointId(7)), "it asked before");
-        turns.began(OrgNo(1), InDoubt);
-        turns.over(OrgNo(1), Works);
+        turns.began(OrgNo(1), Degraded);
+        turns.over(OrgNo(1), Healthy);
         assert_eq!(turns.next(), Some(EndpointId(20)));
         assert_eq!(turns.next(), None);
         turns.works(OrgNo(1), 9);

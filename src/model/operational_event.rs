@@ -9,7 +9,7 @@ use super::time::Timestamp;
 
 /// The kind of an operational event. Each kind has a type in the API, which never changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum NoticeKind {
+pub enum OperationalEventKind {
     /// Every attempt to an endpoint has failed for a while.
     EndpointFailing,
     /// An endpoint gets no events until it is enabled again.
@@ -22,10 +22,15 @@ pub enum NoticeKind {
     DiskLow,
 }
 
-impl NoticeKind {
+impl OperationalEventKind {
     /// Every kind, in the order of the enum.
-    pub const ALL: [Self; 5] =
-        [Self::EndpointFailing, Self::EndpointDisabled, Self::EndpointRecovered, Self::DeliveryDead, Self::DiskLow];
+    pub const ALL: [Self; 5] = [
+        Self::EndpointFailing,
+        Self::EndpointDisabled,
+        Self::EndpointRecovered,
+        Self::DeliveryDead,
+        Self::DiskLow,
+    ];
 
     /// Returns the event type of this kind.
     pub fn event_type(self) -> EventType {
@@ -42,9 +47,9 @@ impl NoticeKind {
 /// An operational event of an attempt. It is stored only if the statement is still true when the
 /// attempt is settled.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Notice {
+pub struct OperationalEvent {
     /// The kind of the event.
-    pub kind: NoticeKind,
+    pub kind: OperationalEventKind,
     /// The time since which every attempt to the endpoint has failed, as known when the attempt was
     /// judged.
     pub failing_since: Option<Timestamp>,
@@ -62,14 +67,18 @@ mod tests {
 
     #[test]
     fn each_kind_has_a_type_that_only_the_server_gives() {
-        for kind in NoticeKind::ALL {
+        for kind in OperationalEventKind::ALL {
             let event_type = kind.event_type();
             assert_eq!(event_type.as_str().parse(), Ok(event_type.clone()), "{kind:?}");
             assert!(event_type.is_own(), "{kind:?}");
-            let same = NoticeKind::ALL.iter().filter(|other| other.event_type() == event_type).count();
+            let same = OperationalEventKind::ALL
+                .iter()
+                .filter(|other| other.event_type() == event_type)
+                .count();
             assert_eq!(same, 1, "{kind:?}");
         }
-        for of_producers in ["triggerd", "triggerdx.y", "Triggerd.disk.low", "my.triggerd.disk.low"] {
+        for of_producers in ["triggerd", "triggerdx.y", "Triggerd.disk.low", "my.triggerd.disk.low"]
+        {
             assert!(!of_producers.parse::<EventType>().unwrap().is_own(), "{of_producers}");
         }
     }

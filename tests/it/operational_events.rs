@@ -44,8 +44,13 @@ fn why_not(org: &Client, event: &str, path: &str) -> Value {
     let id = path.rsplit('/').next().unwrap();
     until(|| {
         let shown = org.get(&format!("/api/events/{event}")).json;
-        let of =
-            shown["endpoints"].as_array().unwrap().iter().find(|found| found["endpoint_id"] == id).unwrap().clone();
+        let of = shown["endpoints"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|found| found["endpoint_id"] == id)
+            .unwrap()
+            .clone();
         (of["reason"] != "not_routed_yet").then(|| of["reason"].clone())
     })
 }
@@ -57,7 +62,8 @@ fn a_delivery_that_is_given_up_is_told_to_those_who_ask_and_never_enters_the_inb
     let (org, quiet) = (server.org("Acme"), server.org("Quiet"));
     let [bad, watcher, plain] = [(); 3].map(|()| Receiver::start().unwrap());
     bad.answer_next([500, 500]);
-    let settings = json!({"url": bad.url() + "?token=canary", "event_types": ["order.*"], "retry_schedule": []});
+    let settings = json!({"url": bad.url() + "?token=canary", "event_types": ["order.*"],
+    "retry_schedule": []});
     endpoint(&org, &settings);
     endpoint(&quiet, &settings);
     let (_, key) = endpoint(&org, &json!({"url": watcher.url(), "event_types": ["triggerd.*"]}));
@@ -68,22 +74,35 @@ fn a_delivery_that_is_given_up_is_told_to_those_who_ask_and_never_enters_the_inb
     let (letter, body) = (org.get("/api/dead-letters").json["data"][0].clone(), body(&request));
     assert_eq!((&body["type"], &body["id"]), (&json!(DEAD), &json!(request.id)));
     let data = &body["data"];
-    assert_eq!((&data["delivery_id"], &data["endpoint_id"]), (&letter["id"], &letter["endpoint_id"]));
+    assert_eq!(
+        (&data["delivery_id"], &data["endpoint_id"]),
+        (&letter["id"], &letter["endpoint_id"])
+    );
     assert_eq!((&data["event_id"], &data["event_type"]), (&json!(sent), &json!("order.created")));
     assert_eq!((&data["reason"], &data["attempts"]), (&json!("attempts_exhausted"), &json!(1)));
     assert_eq!((&data["url"], &data["error"]["code"]), (&json!(bad.url()), &json!("http_status")));
-    assert_eq!(why_not(&org, &request.id, &plain_path), "type_not_wanted", "an empty list did not ask for it");
+    assert_eq!(
+        why_not(&org, &request.id, &plain_path),
+        "type_not_wanted",
+        "an empty list did not ask for it"
+    );
     assert_eq!(body["data"], events(&org, "triggerd.*")[0]["payload"], "the same by pull");
 
     // Without a subscriber the event can be read, but is not in the inbox.
     let sent = quiet.send("order.created", &json!(1)).id();
     let found = until(|| events(&quiet, "triggerd.*").pop());
-    assert_eq!((&found["payload"]["event_id"], &found["status"]), (&json!(sent), &json!("accepted")));
+    assert_eq!(
+        (&found["payload"]["event_id"], &found["status"]),
+        (&json!(sent), &json!("accepted"))
+    );
     let shown = quiet.get(&format!("/api/events/{}", found["id"].as_str().unwrap())).json;
     assert_eq!((&shown["type"], &shown["in_inbox"]), (&json!(DEAD), &json!(false)));
     assert_eq!(quiet.inbox_ids(), [sent]);
     assert_eq!(quiet.get("/api/inbox?type=triggerd.*").json["data"], json!([]));
-    assert!(org.inbox().iter().all(|event| event["type"] == "order.created"), "also with subscribers");
+    assert!(
+        org.inbox().iter().all(|event| event["type"] == "order.created"),
+        "also with subscribers"
+    );
     assert!(!quiet.get("/api/events").text.contains("canary"), "tokens in URLs are not told");
     // An event outside the inbox can be acknowledged too, and stays outside.
     assert_eq!(quiet.ack(found["id"].as_str().unwrap()).status, 200);
@@ -104,7 +123,8 @@ fn fails_and_recovers(failing_after_s: u64) -> Vec<Value> {
     let server = Process::start_with(&data, &config);
     let (org, receiver) = (server.org("Acme"), Receiver::start().unwrap());
     receiver.answer_next([500; 4]);
-    let settings = json!({"url": receiver.url(), "event_types": ["a.*"], "retry_schedule": [1, 1, 1, 1, 1, 1, 1]});
+    let settings = json!({"url": receiver.url(), "event_types": ["a.*"], "retry_schedule": [1, 1, 1,
+    1, 1, 1, 1]});
     endpoint(&org, &settings);
     let id = org.send("a.b", &json!(1)).id();
     let failed = |org: &Client| org.metric("triggerd_deliveries_total{outcome=\"retried\"}");
@@ -132,7 +152,10 @@ fn an_endpoint_that_does_nothing_but_fail_is_told_once_and_its_recovery_too_also
     assert_eq!(failing["error"]["code"], "http_status");
     assert!(failing["failing_since"].is_string(), "{failing}");
     assert_eq!(failing["failing_since"], recovered["failing_since"]);
-    assert_eq!((&failing["endpoint_id"], recovered.get("error")), (&recovered["endpoint_id"], None));
+    assert_eq!(
+        (&failing["endpoint_id"], recovered.get("error")),
+        (&recovered["endpoint_id"], None)
+    );
 }
 
 #[test]
@@ -153,7 +176,11 @@ fn gone_together(requests: usize) -> String {
                 let mut head = [0; 4_096];
                 assert!(connection.read(&mut head).unwrap() > 0);
                 all_there.wait();
-                connection.write_all(b"HTTP/1.1 410 Gone\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").unwrap();
+                connection
+                    .write_all(
+                        b"HTTP/1.1 410 Gone\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+                    )
+                    .unwrap();
             });
         }
     });
@@ -161,7 +188,8 @@ fn gone_together(requests: usize) -> String {
 }
 
 #[test]
-fn an_endpoint_that_is_disabled_by_many_racing_attempts_is_told_once_and_again_after_it_was_enabled() {
+fn an_endpoint_that_is_disabled_by_many_racing_attempts_is_told_once_and_again_after_it_was_enabled()
+ {
     const RACING: usize = 8;
     let dir = tempfile::tempdir().unwrap();
     let server = Process::start(&dir.path().join("data"));
@@ -188,13 +216,18 @@ fn an_endpoint_that_is_disabled_by_many_racing_attempts_is_told_once_and_again_a
 #[test]
 fn operational_events_cause_no_more_of_themselves_whatever_becomes_of_them() {
     let dir = tempfile::tempdir().unwrap();
-    let server = Process::start_with(&dir.path().join("data"), "[delivery]\nfailing_after_seconds = 1\n");
+    let server =
+        Process::start_with(&dir.path().join("data"), "[delivery]\nfailing_after_seconds = 1\n");
     let (org, receiver) = (server.org("Acme"), Receiver::start().unwrap());
-    let watches = json!({"url": receiver.url(), "event_types": ["triggerd.*", "b"], "retry_schedule": [2]});
+    let watches =
+        json!({"url": receiver.url(), "event_types": ["triggerd.*", "b"], "retry_schedule": [2]});
     let (path, _) = endpoint(&org, &watches);
     // One endpoint for each event, so that no endpoint fails for long.
     for wanted in ["a", "c"] {
-        endpoint(&org, &json!({"url": "http://127.0.0.1:1/", "event_types": [wanted], "retry_schedule": []}));
+        endpoint(
+            &org,
+            &json!({"url": "http://127.0.0.1:1/", "event_types": [wanted], "retry_schedule": []}),
+        );
     }
     let dead = || org.metric("triggerd_deliveries_total{outcome=\"dead\"}");
     // The watcher fails twice, more than a second apart, and its delivery is given up: this
@@ -227,12 +260,15 @@ fn producers_cannot_post_the_servers_own_types() {
     let refused = org.send(DEAD, &json!({}));
     assert_eq!((refused.status, refused.code()), (422, "validation_failed"));
     assert!(refused.text.contains("must not begin with `triggerd.`"), "{refused:?}");
-    let items = json!({"events": [{"type": DEAD, "payload": 1}, {"type": "triggerd", "payload": 1}]});
+    let items =
+        json!({"events": [{"type": DEAD, "payload": 1}, {"type": "triggerd", "payload": 1}]});
     let batch = org.post("/api/events/batch", &items).json;
-    let statuses: Vec<_> = (0..2).map(|n| batch["results"][n]["status"].as_str().unwrap()).collect();
+    let statuses: Vec<_> =
+        (0..2).map(|n| batch["results"][n]["status"].as_str().unwrap()).collect();
     assert_eq!(statuses, ["rejected", "accepted"]);
     let cloud = |event_type: &str| {
-        let body = json!({"specversion": "1.0", "type": event_type, "source": "/a", "id": "1"}).to_string();
+        let body = json!({"specversion": "1.0", "type": event_type, "source": "/a", "id": "1"})
+            .to_string();
         let headers = [("Content-Type", "application/cloudevents+json")];
         org.request(reqwest::Method::POST, "/api/events", &headers, body).status
     };
@@ -251,11 +287,18 @@ fn a_disk_that_gets_full_is_told_once_to_organizations_that_ask_for_it() {
     let receiver = Receiver::start().unwrap();
     endpoint(&asks, &json!({"url": receiver.url(), "event_types": ["triggerd.disk.*"]}));
     endpoint(&plain, &json!({ "url": receiver.url() }));
-    endpoint(&off, &json!({"url": receiver.url(), "event_types": ["triggerd.*"], "enabled": false}));
+    endpoint(
+        &off,
+        &json!({"url": receiver.url(), "event_types": ["triggerd.*"], "enabled": false}),
+    );
     let free = asks.metric("triggerd_disk_free_bytes");
     assert_eq!(told(&asks, "disk_low"), 0.0, "without a reserve nothing is low");
     assert_eq!(server.stop().0, Some(0));
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "free bytes are a whole number")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "free bytes are a whole number"
+    )]
     let reserve = (free / 1.5) as u64;
     if reserve > RESERVE_MAX {
         return eprintln!("skipped: more disk is free than can be a reserve");
@@ -271,7 +314,10 @@ fn a_disk_that_gets_full_is_told_once_to_organizations_that_ask_for_it() {
     let (server, [asks, plain, off]) = start();
     let request = receiver.wait_for(1, PATIENCE).remove(0);
     let body = body(&request);
-    assert_eq!((&body["type"], &body["data"]["reserve_bytes"]), (&json!(DISK_LOW), &json!(reserve)));
+    assert_eq!(
+        (&body["type"], &body["data"]["reserve_bytes"]),
+        (&json!(DISK_LOW), &json!(reserve))
+    );
     assert!(body["data"]["free_bytes"].as_u64().unwrap() < 2 * reserve, "{body}");
     until(|| (told(&asks, "disk_low") == 1.0).then_some(()));
     assert_eq!((events(&plain, "triggerd.*").len(), events(&off, "triggerd.*").len()), (0, 0));

@@ -15,7 +15,8 @@ fn delivery(event_type: &str) -> DueDelivery {
     let url = "https://example.com/hook?token=canary#canary".to_owned();
     let headers = vec![("authorization".to_owned(), SealedSecret::new(b"canary".to_vec()))];
     let settings = EndpointSettings { url, headers, ..EndpointSettings::default() };
-    let endpoint = Endpoint::new(EndpointId(7), settings, SealedSecret::new(b"canary".to_vec()), Timestamp(0));
+    let endpoint =
+        Endpoint::new(EndpointId(7), settings, SealedSecret::new(b"canary".to_vec()), Timestamp(0));
     DueDelivery {
         org: OrgNo(1),
         endpoint: Arc::new(endpoint),
@@ -34,7 +35,11 @@ fn delivery(event_type: &str) -> DueDelivery {
     }
 }
 
-fn settle(delivery: &DueDelivery, error: Option<(ErrorCode, u16)>, verdict: Verdict) -> SettleAttempt {
+fn settle(
+    delivery: &DueDelivery,
+    error: Option<(ErrorCode, u16)>,
+    verdict: Verdict,
+) -> SettleAttempt {
     SettleAttempt {
         org: delivery.org,
         endpoint: delivery.endpoint.id,
@@ -45,7 +50,9 @@ fn settle(delivery: &DueDelivery, error: Option<(ErrorCode, u16)>, verdict: Verd
             status: error.map(|(_, status)| status),
             error: error.map(|(code, status)| AttemptError {
                 code,
-                detail: format!("the receiver answered {status} to https://user:canary@example.com/?canary"),
+                detail: format!(
+                    "the receiver answered {status} to https://user:canary@example.com/?canary"
+                ),
             }),
             body: b"canary".to_vec(),
             headers: vec![("server".to_owned(), "canary".to_owned())],
@@ -54,7 +61,7 @@ fn settle(delivery: &DueDelivery, error: Option<(ErrorCode, u16)>, verdict: Verd
         verdict,
         disables: None,
         previous: None,
-        notices: Vec::new(),
+        operational_events: Vec::new(),
     }
 }
 
@@ -63,8 +70,11 @@ const AGAIN: Verdict = Verdict::RetryAt(Timestamp(9));
 const DEAD: Verdict = Verdict::Dead(DeadReason::AttemptsExhausted);
 const GONE: Verdict = Verdict::Dead(DeadReason::Gone);
 
-fn kinds(delivery: &DueDelivery, settle: &SettleAttempt, now: u64) -> Vec<NoticeKind> {
-    caused_by(delivery, settle, Timestamp(now), AFTER_MS).into_iter().map(|notice| notice.kind).collect()
+fn kinds(delivery: &DueDelivery, settle: &SettleAttempt, now: u64) -> Vec<OperationalEventKind> {
+    caused_by(delivery, settle, Timestamp(now), AFTER_MS)
+        .into_iter()
+        .map(|operational_event| operational_event.kind)
+        .collect()
 }
 
 #[test]
@@ -74,14 +84,21 @@ fn an_endpoint_that_fails_is_told_once_for_each_streak_and_so_is_its_recovery() 
     assert_eq!(kinds(&fresh, &failed, u64::MAX / 2), [], "the first failure of a streak");
     let failing = DueDelivery { failing_since: Some(SINCE), ..delivery("order.created") };
     assert_eq!(kinds(&failing, &failed, SINCE.0 + AFTER_MS - 1), []);
-    assert_eq!(kinds(&failing, &failed, SINCE.0 + AFTER_MS), [NoticeKind::EndpointFailing]);
+    assert_eq!(
+        kinds(&failing, &failed, SINCE.0 + AFTER_MS),
+        [OperationalEventKind::EndpointFailing]
+    );
     assert!(caused_by(&failing, &failed, Timestamp(u64::MAX / 2), 0).is_empty(), "0: never");
     let told = DueDelivery { failing_told: Some(SINCE), ..failing.clone() };
     assert_eq!(kinds(&told, &failed, u64::MAX / 2), []);
     let another = DueDelivery { failing_told: Some(Timestamp(1)), ..failing.clone() };
-    assert_eq!(kinds(&another, &failed, u64::MAX / 2), [NoticeKind::EndpointFailing], "that was another streak");
+    assert_eq!(
+        kinds(&another, &failed, u64::MAX / 2),
+        [OperationalEventKind::EndpointFailing],
+        "that was another streak"
+    );
     let accepted = settle(&fresh, None, Verdict::Delivered);
-    assert_eq!(kinds(&told, &accepted, 0), [NoticeKind::EndpointRecovered]);
+    assert_eq!(kinds(&told, &accepted, 0), [OperationalEventKind::EndpointRecovered]);
     assert_eq!(kinds(&failing, &accepted, 0), [], "nobody was told that it fails");
 }
 
@@ -89,19 +106,36 @@ fn an_endpoint_that_fails_is_told_once_for_each_streak_and_so_is_its_recovery() 
 fn what_is_given_up_is_told_and_an_endpoint_that_is_disabled_too_and_not_that_it_fails() {
     let failing = DueDelivery { failing_since: Some(SINCE), ..delivery("order.created") };
     let dead = settle(&failing, FAILS, DEAD);
-    assert_eq!(kinds(&failing, &dead, 0), [NoticeKind::DeliveryDead]);
-    let gone = SettleAttempt { disables: Some(DisabledReason::Gone), ..settle(&failing, FAILS, GONE) };
-    assert_eq!(kinds(&failing, &gone, u64::MAX / 2), [NoticeKind::DeliveryDead, NoticeKind::EndpointDisabled]);
-    let after_days = SettleAttempt { disables: Some(DisabledReason::Failing), ..settle(&failing, FAILS, AGAIN) };
-    assert_eq!(kinds(&failing, &after_days, u64::MAX / 2), [NoticeKind::EndpointDisabled]);
+    assert_eq!(kinds(&failing, &dead, 0), [OperationalEventKind::DeliveryDead]);
+    let gone =
+        SettleAttempt { disables: Some(DisabledReason::Gone), ..settle(&failing, FAILS, GONE) };
+    assert_eq!(
+        kinds(&failing, &gone, u64::MAX / 2),
+        [OperationalEventKind::DeliveryDead, OperationalEventKind::EndpointDisabled]
+    );
+    let after_days =
+        SettleAttempt { disables: Some(DisabledReason::Failing), ..settle(&failing, FAILS, AGAIN) };
+    assert_eq!(
+        kinds(&failing, &after_days, u64::MAX / 2),
+        [OperationalEventKind::EndpointDisabled]
+    );
 }
 
 #[test]
 fn operational_events_cause_none_whatever_becomes_of_them() {
     for event_type in ["triggerd.delivery.dead", "triggerd.endpoint.failing", "triggerd.x"] {
-        let told = DueDelivery { failing_since: Some(SINCE), failing_told: Some(Timestamp(1)), ..delivery(event_type) };
-        for (error, verdict) in [(FAILS, AGAIN), (FAILS, DEAD), (FAILS, GONE), (None, Verdict::Delivered)] {
-            let settle = SettleAttempt { disables: Some(DisabledReason::Gone), ..settle(&told, error, verdict) };
+        let told = DueDelivery {
+            failing_since: Some(SINCE),
+            failing_told: Some(Timestamp(1)),
+            ..delivery(event_type)
+        };
+        for (error, verdict) in
+            [(FAILS, AGAIN), (FAILS, DEAD), (FAILS, GONE), (None, Verdict::Delivered)]
+        {
+            let settle = SettleAttempt {
+                disables: Some(DisabledReason::Gone),
+                ..settle(&told, error, verdict)
+            };
             assert_eq!(kinds(&told, &settle, u64::MAX / 2), [], "{event_type} {verdict:?}");
         }
     }
@@ -110,14 +144,19 @@ fn operational_events_cause_none_whatever_becomes_of_them() {
 #[test]
 fn members_are_those_of_the_api_and_none_is_a_credential() {
     let failing = DueDelivery { failing_since: Some(SINCE), ..delivery("order.created") };
-    let gone = SettleAttempt { disables: Some(DisabledReason::Gone), ..settle(&failing, FAILS, GONE) };
-    let notices = caused_by(&failing, &gone, Timestamp(0), AFTER_MS);
-    let payloads: Vec<Value> = notices.iter().map(|notice| serde_json::from_slice(&notice.payload).unwrap()).collect();
+    let gone =
+        SettleAttempt { disables: Some(DisabledReason::Gone), ..settle(&failing, FAILS, GONE) };
+    let operational_events = caused_by(&failing, &gone, Timestamp(0), AFTER_MS);
+    let payloads: Vec<Value> = operational_events
+        .iter()
+        .map(|operational_event| serde_json::from_slice(&operational_event.payload).unwrap())
+        .collect();
     let expected = json!({
         "endpoint_id": EndpointId(7), "url": "https://example.com/hook", "reason": "gone",
         "failing_since": SINCE, "delivery_id": DeliveryId::of(EventId(5 << 20), 3),
         "event_id": EventId(5 << 20), "event_type": "order.created", "attempts": 2,
-        "error": {"code": "redirect", "detail": "the receiver answered 302, a redirect; redirects are not followed"},
+        "error": {"code": "redirect", "detail": "the receiver answered 302, a redirect; redirects \
+         are not followed"},
     });
     assert_eq!(payloads, [expected.clone(), expected]);
     assert!(!format!("{payloads:?}").contains("canary"), "{payloads:?}");
@@ -127,7 +166,8 @@ fn members_are_those_of_the_api_and_none_is_a_credential() {
     assert_eq!(dead["reason"], "attempts_exhausted");
     assert_eq!(dead["failing_since"], json!(Timestamp(2_000_000)), "since this attempt");
     let told = DueDelivery { failing_told: Some(SINCE), failing_since: Some(SINCE), ..fresh };
-    let recovered = caused_by(&told, &settle(&told, None, Verdict::Delivered), Timestamp(0), AFTER_MS);
+    let recovered =
+        caused_by(&told, &settle(&told, None, Verdict::Delivered), Timestamp(0), AFTER_MS);
     let recovered: Value = serde_json::from_slice(&recovered[0].payload).unwrap();
     assert_eq!((recovered.get("error"), &recovered["failing_since"]), (None, &json!(SINCE)));
     assert_eq!(recovered.get("reason"), None);

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-use crate::base::sabotage::{self, Switch};
+use crate::base::failpoint::{self, Switch};
 use crate::base::threads::{Signal, Stop};
 use crate::model::event::EventType;
 use crate::model::id::{EventId, OrgNo};
@@ -36,7 +36,7 @@ pub type WantsType = Box<dyn Fn(&EventType) -> bool + Send + Sync>;
 
 /// All requests waiting for events. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct InboxBell(Arc<Inner>);
+pub struct InboxNotifier(Arc<Inner>);
 
 #[derive(Default)]
 struct Inner {
@@ -47,7 +47,7 @@ struct Inner {
     signal: Signal,
 }
 
-impl fmt::Debug for InboxBell {
+impl fmt::Debug for InboxNotifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("InboxBell").field("waiting", &self.0.count).finish_non_exhaustive()
     }
@@ -71,19 +71,20 @@ struct Waiter {
 /// A waiting request. Dropping the listener ends the wait.
 #[derive(Debug)]
 pub struct InboxListener {
-    bell: InboxBell,
+    notifier: InboxNotifier,
     org: OrgNo,
     number: u64,
     woken: Arc<Notify>,
 }
 
-impl InboxBell {
+impl InboxNotifier {
     /// Begins to wait for events after `newest`, the newest event there is. Listen first, then read
     /// the inbox, then wait: in this order no event is missed.
     pub fn listen(&self, org: OrgNo, newest: EventId, wants: WantsType) -> InboxListener {
         let woken = Arc::new(Notify::new());
         let mut orgs = self.orgs();
-        let new = || Waiters { seen: newest, next: 0, by_number: BTreeMap::new(), due: BTreeSet::new() };
+        let new =
+            || Waiters { seen: newest, next: 0, by_number: BTreeMap::new(), due: BTreeSet::new() };
         let waiters = orgs.entry(org).or_insert_with(new);
         let number = waiters.next;
         waiters.next += 1;
@@ -92,7 +93,7 @@ impl InboxBell {
             // The thread may sleep without a deadline.
             self.0.signal.notify();
         }
-        InboxListener { bell: self.clone(), org, number, woken }
+        InboxListener { notifier: self.clone(), org, number, woken }
     }
 
     /// Notes new events for these organizations. Never waits.
@@ -104,7 +105,7 @@ impl InboxBell {
         self.0.signal.notify();
     }
 
-    /// Wakes [`InboxBell::run`], which then sees `stop`.
+    /// Wakes [`InboxNotifier::run`], which then sees `stop`.
     pub fn stop(&self) {
         self.0.signal.notify();
     }
@@ -120,7 +121,8 @@ impl InboxBell {
                 (true, _) => LOOK_EVERY,
             };
             self.0.signal.wait(pause);
-            let mut grown = std::mem::take(&mut *self.0.grown.lock().unwrap_or_else(PoisonError::into_inner));
+            let mut grown =
+                std::mem::take(&mut *self.0.grown.lock().unwrap_or_else(PoisonError::into_inner));
             if looked.elapsed() >= LOOK_EVERY {
                 looked = Instant::now();
                 grown.extend(self.orgs().keys());
@@ -143,7 +145,7 @@ impl InboxBell {
                 return;
             }
         };
-        if news.seen <= seen && !sabotage::is_on(Switch::WaitersWokenByAll) {
+        if news.seen <= seen && !failpoint::is_on(Switch::WaitersWokenByAll) {
             return;
         }
         let mut from = 0;
@@ -183,7 +185,7 @@ impl InboxBell {
 }
 
 fn is_wanted(news: &InboxNews, waiter: &Waiter) -> bool {
-    sabotage::is_on(Switch::WaitersWokenByAll)
+    failpoint::is_on(Switch::WaitersWokenByAll)
         || !news.is_complete
         || news.types.iter().any(|event_type| (waiter.wants)(event_type))
 }
@@ -198,7 +200,7 @@ impl InboxListener {
 
 impl Drop for InboxListener {
     fn drop(&mut self) {
-        let mut orgs = self.bell.orgs();
+        let mut orgs = self.notifier.orgs();
         if let Some(waiters) = orgs.get_mut(&self.org) {
             waiters.by_number.remove(&self.number);
             waiters.due.remove(&self.number);
@@ -206,10 +208,10 @@ impl Drop for InboxListener {
                 orgs.remove(&self.org);
             }
         }
-        self.bell.0.count.fetch_sub(1, Ordering::SeqCst);
+        self.notifier.0.count.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
 #[cfg(test)]
-#[path = "bell_tests.rs"]
+#[path = "notifier_tests.rs"]
 mod tests;

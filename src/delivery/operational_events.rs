@@ -11,7 +11,7 @@ use crate::commands::SettleAttempt;
 use crate::model::delivery::{AttemptError, DeadReason, Verdict};
 use crate::model::endpoint::DisabledReason;
 use crate::model::id::{DeliveryId, EndpointId, EventId};
-use crate::model::notice::{Notice, NoticeKind};
+use crate::model::operational_event::{OperationalEvent, OperationalEventKind};
 use crate::model::time::Timestamp;
 use crate::store::DueDelivery;
 
@@ -23,37 +23,49 @@ pub(super) fn caused_by(
     settle: &SettleAttempt,
     now: Timestamp,
     failing_after_ms: u64,
-) -> Vec<Notice> {
+) -> Vec<OperationalEvent> {
     let told = delivery.failing_told;
     let mut kinds = Vec::new();
     if settle.outcome.error.is_none() {
-        kinds.extend(told.map(|_| NoticeKind::EndpointRecovered));
+        kinds.extend(told.map(|_| OperationalEventKind::EndpointRecovered));
     } else {
         if matches!(settle.verdict, Verdict::Dead(_)) {
-            kinds.push(NoticeKind::DeliveryDead);
+            kinds.push(OperationalEventKind::DeliveryDead);
         }
         if settle.disables.is_some() {
-            kinds.push(NoticeKind::EndpointDisabled);
-        } else if delivery.failing_since != told && is_failing(delivery.failing_since, now, failing_after_ms) {
-            kinds.push(NoticeKind::EndpointFailing);
+            kinds.push(OperationalEventKind::EndpointDisabled);
+        } else if delivery.failing_since != told
+            && is_failing(delivery.failing_since, now, failing_after_ms)
+        {
+            kinds.push(OperationalEventKind::EndpointFailing);
         }
     }
     if kinds.is_empty() || delivery.event_type.is_own() {
         return Vec::new();
     }
-    kinds.into_iter().map(|kind| notice(kind, delivery, settle)).collect()
+    kinds.into_iter().map(|kind| operational_event(kind, delivery, settle)).collect()
 }
 
 fn is_failing(since: Option<Timestamp>, now: Timestamp, failing_after_ms: u64) -> bool {
     failing_after_ms > 0 && since.is_some_and(|since| since.plus_ms(failing_after_ms) <= now)
 }
 
-fn notice(kind: NoticeKind, delivery: &DueDelivery, settle: &SettleAttempt) -> Notice {
+fn operational_event(
+    kind: OperationalEventKind,
+    delivery: &DueDelivery,
+    settle: &SettleAttempt,
+) -> OperationalEvent {
     let payload = Payload::of(kind, delivery, settle);
     // Texts, ids and numbers always serialize.
     let payload = serde_json::to_vec(&payload).unwrap_or_else(|_| b"null".to_vec());
     let failing_since = delivery.failing_since;
-    Notice { kind, failing_since, id: EventId(0), received_at: Timestamp(0), payload: payload.into() }
+    OperationalEvent {
+        kind,
+        failing_since,
+        id: EventId(0),
+        received_at: Timestamp(0),
+        payload: payload.into(),
+    }
 }
 
 /// The payload; its members have the same names as in the API.
@@ -77,11 +89,15 @@ struct Payload<'a> {
 }
 
 impl<'a> Payload<'a> {
-    fn of(kind: NoticeKind, delivery: &'a DueDelivery, settle: &SettleAttempt) -> Self {
+    fn of(kind: OperationalEventKind, delivery: &'a DueDelivery, settle: &SettleAttempt) -> Self {
         let outcome = &settle.outcome;
         let reason = match (kind, settle.verdict) {
-            (NoticeKind::DeliveryDead, Verdict::Dead(reason)) => Some(DeadReason::name(reason)),
-            (NoticeKind::EndpointDisabled, _) => settle.disables.map(DisabledReason::name),
+            (OperationalEventKind::DeliveryDead, Verdict::Dead(reason)) => {
+                Some(DeadReason::name(reason))
+            }
+            (OperationalEventKind::EndpointDisabled, _) => {
+                settle.disables.map(DisabledReason::name)
+            }
             _ => None,
         };
         let began = outcome.error.as_ref().map(|_| outcome.started_at);
@@ -100,5 +116,5 @@ impl<'a> Payload<'a> {
 }
 
 #[cfg(test)]
-#[path = "notices_tests.rs"]
+#[path = "operational_events_tests.rs"]
 mod tests;

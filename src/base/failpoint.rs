@@ -55,7 +55,7 @@ pub enum Switch {
     /// An organization may use all attempts of the server.
     ShareOff,
     /// The scan of all endpoint queues leaks some memory for each.
-    SurveyHoards,
+    ScanHoards,
     /// A user may take all of a shared resource: slots, bytes of bodies and of answers.
     SharesOff,
     /// Connections are kept and read, whatever their peers do.
@@ -97,7 +97,7 @@ impl Switch {
         (Self::HeadUnbounded, "head_unbounded"),
         (Self::ReplaySkips, "replay_skips"),
         (Self::ShareOff, "share_off"),
-        (Self::SurveyHoards, "survey_hoards"),
+        (Self::ScanHoards, "survey_hoards"),
         (Self::SharesOff, "shares_off"),
         (Self::ConnectionsUnwatched, "connections_unwatched"),
         (Self::WaitersWokenByAll, "waiters_woken_by_all"),
@@ -114,7 +114,7 @@ pub struct UnknownSwitch(pub String);
 
 impl fmt::Display for UnknownSwitch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} is nothing that can be sabotaged", self.0)
+        write!(f, "{:?} is no failpoint", self.0)
     }
 }
 
@@ -184,8 +184,9 @@ mod imp {
             let (switch, _) = found.ok_or_else(|| UnknownSwitch(name.to_owned()))?;
             ARMED.fetch_or(1 << switch as u8, Ordering::Relaxed);
             tracing::error!(
-                sabotage = name,
-                "SABOTAGED: this server breaks a promise on purpose, as a test's negative control; events WILL be lost"
+                failpoint = name,
+                "FAILPOINT ARMED: this server breaks a promise on purpose, as a test's negative \
+                 control; events WILL be lost"
             );
         }
         Ok(())
@@ -216,7 +217,12 @@ mod imp {
     /// written. `None`: the write is done as usual.
     pub fn write(file: &File, bytes: &[u8], offset: u64) -> Option<io::Result<()>> {
         is_on(Switch::AcknowledgeBeforeWrite).then(|| {
-            let held = Held { file: file.try_clone()?, inode: file.metadata()?.ino(), offset, bytes: bytes.to_vec() };
+            let held = Held {
+                file: file.try_clone()?,
+                inode: file.metadata()?.ino(),
+                offset,
+                bytes: bytes.to_vec(),
+            };
             let mut all = HELD.lock().unwrap_or_else(PoisonError::into_inner);
             all.push_back(held);
             let oldest = if all.len() > HELD_MAX { all.pop_front() } else { None };
@@ -233,7 +239,9 @@ mod imp {
         if is_on(Switch::AcknowledgeBeforeWrite) {
             let inode = file.metadata()?.ino();
             let all = HELD.lock().unwrap_or_else(PoisonError::into_inner);
-            all.iter().filter(|held| held.inode == inode).for_each(|held| held.overlay(buffer, offset));
+            all.iter()
+                .filter(|held| held.inode == inode)
+                .for_each(|held| held.overlay(buffer, offset));
         }
         Ok(())
     }
