@@ -115,23 +115,26 @@
 //! - `store/change/deliveries.rs`: deliveries: waiting, canceled and dropped
 //! - `store/change/events.rs`: events, stored in blocks and inboxes
 //! - `store/change/keys.rs`: keys: added and ended, and the check of a command's key
-//! - `store/dead_letters.rs`: deliveries that were given up
-//! - `store/dedup.rs`: the known dedup ids
-//! - `store/deliveries.rs`: deliveries that are due
-//! - `store/delivery_query.rs`: deliveries as their owner sees them
-//! - `store/dump.rs`: every row as text, to compare states
-//! - `store/event_page.rs`: a page of events, for every list of events
-//! - `store/event_query.rs`: all events, newest first
-//! - `store/generation.rs`: the generations of the state, and the valid one
-//! - `store/inbox.rs`: events that nobody acknowledged yet
-//! - `store/keys.rs`: looks up the key of a caller
-//! - `store/losses.rs`: the differences between two states, in users' words
-//! - `store/query.rs`: endpoints, unrouted events, counters
-//! - `store/replays.rs`: replays, and the next step of each
-//! - `store/schema.rs`: rows and their keys, drawn
-//! - `store/table.rs`: a table with a layer of fresh rows above it
-//! - `store/verify.rs`: checks the consistency of a state
-//! - `store/write_back.rs`: writes fresh rows to sled, with their journal position
+//! - `store/rows/mod.rs`: the rows and their tables
+//! - `store/rows/dedup.rs`: the known dedup ids
+//! - `store/rows/schema.rs`: rows and their keys, drawn
+//! - `store/rows/table.rs`: a table with a layer of fresh rows above it
+//! - `store/queries/mod.rs`: questions to the state
+//! - `store/queries/dead_letters.rs`: deliveries that were given up
+//! - `store/queries/deliveries.rs`: deliveries that are due
+//! - `store/queries/delivery_list.rs`: deliveries as their owner sees them
+//! - `store/queries/event_list.rs`: all events, newest first
+//! - `store/queries/event_page.rs`: a page of events, for every list of events
+//! - `store/queries/inbox.rs`: events that nobody acknowledged yet
+//! - `store/queries/keys.rs`: looks up the key of a caller
+//! - `store/queries/lookups.rs`: endpoints, unrouted events, counters
+//! - `store/queries/replays.rs`: replays, and the next step of each
+//! - `store/lifecycle/mod.rs`: the state as a whole
+//! - `store/lifecycle/dump.rs`: every row as text, to compare states
+//! - `store/lifecycle/generation.rs`: the generations of the state, and the valid one
+//! - `store/lifecycle/losses.rs`: the differences between two states, in users' words
+//! - `store/lifecycle/verify.rs`: checks the consistency of a state
+//! - `store/lifecycle/write_back.rs`: writes fresh rows to sled, with their journal position
 //!
 //! Every durable change, with a file for each: the fields, the number and version in the journal,
 //! the scope or role that may ask for the change, and its effect on the state:
@@ -187,49 +190,52 @@
 //! Entry points, and the server as a whole:
 //!
 //! - `http/mod.rs`: the API and its server; the only module that knows HTTP
-//! - `http/answers.rs`: answers on their way out, bounded in bytes
-//! - `http/audit.rs`: log lines about changes and refused callers
-//! - `http/auth.rs`: authentication of the caller
-//! - `http/blocking.rs`: blocking work, with a share of the threads for each organization
-//! - `http/body.rs`: request bodies, bounded in size and time
-//! - `http/call.rs`: one request, with its caller and its limits
-//! - `http/client_address.rs`: the client's address, also behind proxies
-//! - `http/cloud_attributes.rs`: the allowed attributes of a CloudEvent
-//! - `http/cloud_identity.rs`: when two CloudEvents are the same event
-//! - `http/cloudevents.rs`: CloudEvents 1.0 as events
-//! - `http/connection.rs`: one connection and its state
-//! - `http/connection_state.rs`: parses the bytes of a connection, and decides which to pass on
-//! - `http/connections.rs`: ends connections that take too long, or to make room
-//! - `http/cors.rs`: the web pages that may call
-//! - `http/cursor.rs`: the beginning of a list's next page
-//! - `http/dead_letters.rs`: `/api/dead-letters`
-//! - `http/deliveries.rs`: `/api/deliveries`
-//! - `http/edge.rs`: steps of every request, and headers of every answer
-//! - `http/endpoint_settings.rs`: the settings that an endpoint's owner can change
-//! - `http/endpoints.rs`: `/api/endpoints`
 //! - `http/error.rs`: problem documents and the table of their codes
-//! - `http/event_history.rs`: `GET /api/events`: events and their deliveries
-//! - `http/events.rs`: `POST /api/events`
-//! - `http/fields.rs`: reads the members of a JSON object one by one
-//! - `http/framing.rs`: finds the end of each request in the bytes of a connection
-//! - `http/gzip.rs`: request bodies in gzip, inflated up to a bound
-//! - `http/health.rs`: the health of the server
-//! - `http/hooks.rs`: `/api/hooks`: subscriptions as Zapier makes them
-//! - `http/inbox.rs`: `/api/inbox`, `/api/ack`
-//! - `http/keys.rs`: `/api/keys`
-//! - `http/limit.rs`: the rate limit of each organization
-//! - `http/ops.rs`: `/health`, `/metrics`
-//! - `http/own_answers.rs`: answers to requests that no route sees
-//! - `http/query.rs`: query strings
-//! - `http/receiver.rs`: a consumer's receiver, for the demo and the tests
-//! - `http/replays.rs`: `/api/replays`
 //! - `http/routes.rs`: the table of routes
-//! - `http/server.rs`: actix's workers and their connections
-//! - `http/stored_event.rs`: the JSON form of a stored event
-//! - `http/tail.rs`: `GET /api/tail`: events and attempts as they happen
-//! - `http/verify.rs`: argon2id on threads of its own
-//! - `http/webhook.rs`: `/api/webhook/config`
-//! - `http/wire.rs`: an event in a request
+//! - `http/edge/mod.rs`: the way of every request, whatever its route
+//! - `http/edge/answers.rs`: answers on their way out, bounded in bytes
+//! - `http/edge/audit.rs`: log lines about changes and refused callers
+//! - `http/edge/auth.rs`: authentication of the caller
+//! - `http/edge/blocking.rs`: blocking work, with a share of the threads for each organization
+//! - `http/edge/call.rs`: one request, with its caller and its limits
+//! - `http/edge/client_address.rs`: the client's address, also behind proxies
+//! - `http/edge/connection.rs`: one connection and its state
+//! - `http/edge/connection_state.rs`: parses the bytes of a connection, and decides which to pass
+//!   on
+//! - `http/edge/connections.rs`: ends connections that take too long, or to make room
+//! - `http/edge/cors.rs`: the web pages that may call
+//! - `http/edge/framing.rs`: finds the end of each request in the bytes of a connection
+//! - `http/edge/health.rs`: the health of the server
+//! - `http/edge/limit.rs`: the rate limit of each organization
+//! - `http/edge/middleware.rs`: steps of every request, and headers of every answer
+//! - `http/edge/own_answers.rs`: answers to requests that no route sees
+//! - `http/edge/server.rs`: actix's workers and their connections
+//! - `http/edge/verify.rs`: argon2id on threads of its own
+//! - `http/input/mod.rs`: reads requests
+//! - `http/input/body.rs`: request bodies, bounded in size and time
+//! - `http/input/cloud_attributes.rs`: the allowed attributes of a CloudEvent
+//! - `http/input/cloud_identity.rs`: when two CloudEvents are the same event
+//! - `http/input/cloudevents.rs`: CloudEvents 1.0 as events
+//! - `http/input/cursor.rs`: the beginning of a list's next page
+//! - `http/input/fields.rs`: reads the members of a JSON object one by one
+//! - `http/input/gzip.rs`: request bodies in gzip, inflated up to a bound
+//! - `http/input/query.rs`: query strings
+//! - `http/input/wire.rs`: an event in a request
+//! - `http/api/mod.rs`: the routes: one file for each resource
+//! - `http/api/dead_letters.rs`: `/api/dead-letters`
+//! - `http/api/deliveries.rs`: `/api/deliveries`
+//! - `http/api/endpoint_settings.rs`: the settings that an endpoint's owner can change
+//! - `http/api/endpoints.rs`: `/api/endpoints`
+//! - `http/api/event_history.rs`: `GET /api/events`: events and their deliveries
+//! - `http/api/events.rs`: `POST /api/events`
+//! - `http/api/hooks.rs`: `/api/hooks`: subscriptions as Zapier makes them
+//! - `http/api/inbox.rs`: `/api/inbox`, `/api/ack`
+//! - `http/api/keys.rs`: `/api/keys`
+//! - `http/api/ops.rs`: `/health`, `/metrics`
+//! - `http/api/replays.rs`: `/api/replays`
+//! - `http/api/stored_event.rs`: the JSON form of a stored event
+//! - `http/api/tail.rs`: `GET /api/tail`: events and attempts as they happen
+//! - `http/api/webhook.rs`: `/api/webhook/config`
 //! - `app.rs`: starts the parts in order, stops them in reverse
 //! - `app/limits.rs`: fits the number of connections to the limit of open files
 //! - `app/listening.rs`: listens on the address, and waits while another process uses it
@@ -263,7 +269,8 @@
 //! - `cli/bench/tally.rs`: counts and latencies
 //! - `cli/check_config.rs`: `check-config`
 //! - `cli/client.rs`: the HTTP client of the commands
-//! - `cli/demo.rs`: `demo`
+//! - `cli/demo/mod.rs`: `demo`
+//! - `cli/demo/receiver.rs`: a consumer's receiver, for the demo and the tests
 //! - `cli/endpoints.rs`: `endpoint`
 //! - `cli/events.rs`: `send`, `inbox`, `ack`
 //! - `cli/explain.rs`: `explain`

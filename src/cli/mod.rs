@@ -8,7 +8,7 @@ mod audit;
 mod bench;
 mod check_config;
 mod client;
-mod demo;
+pub mod demo;
 mod endpoints;
 mod events;
 mod explain;

@@ -6,7 +6,7 @@ use super::{AskedBy, Kind, plain_body};
 use crate::model::id::{KeyId, OrgId, OrgNo};
 use crate::model::key::Key;
 use crate::model::org::Org;
-use crate::store::schema::OrgRow;
+use crate::store::rows::schema::OrgRow;
 use crate::store::{Change, KeyAdded, StateError, Unapplied};
 
 /// Creates an organization and its first key.

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{AskedBy, Kind, plain_body};
 use crate::model::id::{EndpointId, OrgNo};
 use crate::model::key::Scope;
-use crate::store::schema::{EndedRow, TombstoneRow};
+use crate::store::rows::schema::{EndedRow, TombstoneRow};
 use crate::store::{Change, Unapplied};
 
 /// Deletes an endpoint. Past deliveries stay; waiting deliveries are canceled later, see

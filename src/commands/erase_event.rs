@@ -7,7 +7,7 @@ use crate::model::id::{EndpointId, EventId, OrgNo};
 use crate::model::key::Scope;
 use crate::model::time::Timestamp;
 use crate::store::change::Place;
-use crate::store::schema::DeliveryState;
+use crate::store::rows::schema::DeliveryState;
 use crate::store::{Change, StateError, Unapplied};
 
 /// Erases an event's payload, which is then neither shown nor sent. The frame stays in the journal

@@ -6,7 +6,7 @@ use super::{AskedBy, Kind, plain_body};
 use crate::model::endpoint::Endpoint;
 use crate::model::id::{ENDPOINT_NUMBER_MAX, EndpointId, OrgNo};
 use crate::model::key::Scope;
-use crate::store::schema::{EndpointRow, HealthRow, NumberRow, OrgRow};
+use crate::store::rows::schema::{EndpointRow, HealthRow, NumberRow, OrgRow};
 use crate::store::{Change, StateError, Unapplied};
 use std::sync::Arc;
 

@@ -8,7 +8,7 @@ use crate::model::id::{EndpointId, EventId, OrgNo};
 use crate::model::key::Scope;
 use crate::model::time::Timestamp;
 use crate::store::change::Again;
-use crate::store::schema::{DeliveryState, DueRow};
+use crate::store::rows::schema::{DeliveryState, DueRow};
 use crate::store::{Change, StateError, Unapplied};
 
 /// Makes a delivery due now. A waiting delivery continues its retry schedule. A dead, canceled or

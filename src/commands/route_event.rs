@@ -6,7 +6,7 @@ use super::{AskedBy, Kind, plain_body};
 use crate::model::delivery::Trigger;
 use crate::model::id::{EndpointId, EventId, OrgNo};
 use crate::model::time::Timestamp;
-use crate::store::schema::{DeliveryRow, DeliveryState, DueRow, PendingBits};
+use crate::store::rows::schema::{DeliveryRow, DeliveryState, DueRow, PendingBits};
 use crate::store::{Change, Unapplied};
 
 /// Creates the deliveries of an event, to the endpoints that a worker has found.

@@ -16,7 +16,7 @@ use crate::model::id::{EndpointId, EventId, OrgNo};
 use crate::model::operational_event::{OperationalEvent, OperationalEventKind};
 use crate::model::time::Timestamp;
 use crate::store::change::{Arrival, Place};
-use crate::store::schema::{
+use crate::store::rows::schema::{
     DeadRow, DeliveredBlock, DeliveredEntry, DeliveryRow, DeliveryState, DueRow,
 };
 use crate::store::{Change, StateError, Stored, Unapplied};

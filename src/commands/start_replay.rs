@@ -7,7 +7,7 @@ use crate::model::id::{EventId, OrgNo, ReplayId};
 use crate::model::key::Scope;
 use crate::model::replay::{REPLAYS_REMEMBERED, REPLAYS_RUNNING_MAX, ReplayRequest};
 use crate::model::time::Timestamp;
-use crate::store::schema::{ReplayRow, RunningRow};
+use crate::store::rows::schema::{ReplayRow, RunningRow};
 use crate::store::{Change, StateError, Unapplied};
 
 /// Starts a replay. Its steps are [`super::StepReplay`] commands.

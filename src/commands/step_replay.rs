@@ -9,7 +9,7 @@ use crate::model::id::{EndpointId, EventId, OrgNo, ReplayId};
 use crate::model::replay::{ReplayCursor, ReplayOnly};
 use crate::model::time::Timestamp;
 use crate::store::change::{Again, Place};
-use crate::store::schema::{DeliveryRow, DeliveryState};
+use crate::store::rows::schema::{DeliveryRow, DeliveryState};
 use crate::store::{Change, StateError, Unapplied};
 use crate::store::{ReplayStep, ReplayTurn};
 

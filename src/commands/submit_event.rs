@@ -12,7 +12,7 @@ use crate::model::id::{EventId, KeyId, OrgNo};
 use crate::model::key::Scope;
 use crate::model::time::Timestamp;
 use crate::store::change::Arrival;
-use crate::store::schema::{DEDUP_BLOCK_ENTRIES, DedupBlock, DedupEntry};
+use crate::store::rows::schema::{DEDUP_BLOCK_ENTRIES, DedupBlock, DedupEntry};
 use crate::store::{Change, Earlier, StateError, Unapplied};
 
 /// Stores an event, unless an event with the same dedup id was stored within the window.

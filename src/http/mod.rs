@@ -11,49 +11,11 @@
 //! This module must not know how events are stored or delivered; a test of an endpoint goes to the
 //! sender.
 
-mod answers;
-mod audit;
-mod auth;
-mod blocking;
-mod body;
-mod call;
-mod client_address;
-mod cloud_attributes;
-mod cloud_identity;
-mod cloudevents;
-mod connection;
-mod connection_state;
-mod connections;
-mod cors;
-mod cursor;
-mod dead_letters;
-mod deliveries;
+mod api;
 mod edge;
-mod endpoint_settings;
-mod endpoints;
 mod error;
-mod event_history;
-mod events;
-mod fields;
-mod framing;
-mod gzip;
-mod health;
-mod hooks;
-mod inbox;
-mod keys;
-mod limit;
-mod ops;
-mod own_answers;
-mod query;
-pub mod receiver;
-mod replays;
+mod input;
 mod routes;
-mod server;
-mod stored_event;
-mod tail;
-mod verify;
-mod webhook;
-mod wire;
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -62,17 +24,17 @@ use std::time::Instant;
 use actix_web::web;
 use ipnet::IpNet;
 
+pub use edge::health::Health;
+pub use edge::server::{server, workers};
 pub use error::Code;
-pub use health::Health;
 pub use routes::{Route, Verb, Who, routes};
-pub use server::{server, workers};
 
-use answers::Answers;
-use auth::Authenticator;
-use blocking::Blocking;
-use cors::Cors;
-use edge::RequestIds;
-use limit::{Payer, RateLimits};
+use edge::answers::Answers;
+use edge::auth::Authenticator;
+use edge::blocking::Blocking;
+use edge::cors::Cors;
+use edge::limit::{Payer, RateLimits};
+use edge::middleware::RequestIds;
 
 use crate::base::clock::Clock;
 use crate::base::keyed::Keyed;
@@ -112,7 +74,7 @@ pub fn read_event_for_fuzzing(
     body: &[u8],
     is_cloudevent: bool,
 ) -> Result<NewEvent, serde_json::Value> {
-    let rules = wire::Rules {
+    let rules = input::wire::Rules {
         org: OrgNo(1),
         now: Timestamp(1_800_000_000_000),
         dedup_window_ms: 1_000,
@@ -120,9 +82,9 @@ pub fn read_event_for_fuzzing(
         idempotency_key: None,
     };
     let read = |text| {
-        if is_cloudevent { cloudevents::structured(&rules, text) } else { rules.event(text) }
+        if is_cloudevent { input::cloudevents::structured(&rules, text) } else { rules.event(text) }
     };
-    fields::text_of(body).and_then(read).map_err(|problem| {
+    input::fields::text_of(body).and_then(read).map_err(|problem| {
         serde_json::to_value(problem.document(None)).unwrap_or(serde_json::Value::Null)
     })
 }

@@ -6,12 +6,12 @@ use actix_web::{HttpRequest, web};
 use futures_util::future::LocalBoxFuture;
 
 use super::Api;
-use super::call::{Answer, Call};
-use super::edge::{Target, serve};
-use super::{
+use super::api::{
     dead_letters, deliveries, endpoints, event_history, events, hooks, inbox, keys, ops, replays,
     tail, webhook,
 };
+use crate::http::edge::call::{Answer, Call};
+use crate::http::edge::middleware::{Target, serve};
 use crate::model::key::Scope;
 
 /// A method of HTTP. `GET` answers `HEAD` too.

@@ -9,23 +9,9 @@
 //! The state does not know the origin of commands, the current time, or the files of the journal.
 
 pub(crate) mod change;
-mod dead_letters;
-mod dedup;
-mod deliveries;
-mod delivery_query;
-mod dump;
-mod event_page;
-mod event_query;
-mod generation;
-mod inbox;
-mod keys;
-mod losses;
-mod query;
-mod replays;
-pub(crate) mod schema;
-mod table;
-mod verify;
-mod write_back;
+mod lifecycle;
+mod queries;
+pub(crate) mod rows;
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -35,30 +21,30 @@ pub use change::{
     Batch, Change, Effects, GRACE_KEYS_PER_LINE, KEYS_PER_ORG_MAX, KeyAdded, Refusal, Stored,
     Unapplied,
 };
-pub use dead_letters::{DeadPage, DeadPlace, DeadQuery};
-pub use dedup::Earlier;
-pub use deliveries::{DueDelivery, InOrder, Then, WaitingEndpoint};
-pub use delivery_query::{
+pub use lifecycle::generation::{Generation, Reason, SEGMENT_BYTES, invalidate_last, remove_all};
+pub use lifecycle::losses::{Named, NamedKind};
+pub use lifecycle::verify::{Difference, Differences, StateValidity};
+pub use lifecycle::write_back::FreshSize;
+pub use queries::dead_letters::{DeadPage, DeadPlace, DeadQuery};
+pub use queries::deliveries::{DueDelivery, InOrder, Then, WaitingEndpoint};
+pub use queries::delivery_list::{
     AttemptTarget, Delivery, DeliveryDetails, DeliveryPage, DeliveryPlace, DeliveryQuery,
     DeliverySituation,
 };
-pub use event_page::{EventItem, EventPage};
-pub use event_query::EventQuery;
-pub use generation::{Generation, Reason, SEGMENT_BYTES, invalidate_last, remove_all};
-pub use inbox::{InboxNews, InboxQuery};
-pub use keys::Authenticated;
-pub use losses::{Named, NamedKind};
-pub use query::{Counts, EndpointHealth, EventSummary, OrgSummary, Unrouted};
-pub use replays::{REPLAY_WAITING_MAX, Replay, ReplayStep, ReplayTurn};
-pub use verify::{Difference, Differences, StateValidity};
-pub use write_back::FreshSize;
+pub use queries::event_list::EventQuery;
+pub use queries::event_page::{EventItem, EventPage};
+pub use queries::inbox::{InboxNews, InboxQuery};
+pub use queries::keys::Authenticated;
+pub use queries::lookups::{Counts, EndpointHealth, EventSummary, OrgSummary, Unrouted};
+pub use queries::replays::{REPLAY_WAITING_MAX, Replay, ReplayStep, ReplayTurn};
+pub use rows::dedup::Earlier;
 
 /// The state of one data directory.
 #[derive(Debug)]
 pub struct Store {
     generation: Generation,
     broken: Arc<AtomicBool>,
-    state: RwLock<table::State>,
+    state: RwLock<rows::table::State>,
     /// Locked during a write-back of rows to sled.
     writing: Mutex<()>,
 }
@@ -104,11 +90,11 @@ impl Store {
         self.broken.load(Ordering::SeqCst)
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, table::State> {
+    fn read(&self) -> RwLockReadGuard<'_, rows::table::State> {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, table::State> {
+    fn write(&self) -> RwLockWriteGuard<'_, rows::table::State> {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 }

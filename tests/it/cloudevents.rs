@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use triggerd::http::receiver::{Received, Receiver};
+use triggerd::cli::demo::receiver::{Received, Receiver};
 
 use crate::harness::{Answer, Client, PATIENCE, Process};
 use crate::npm::installed;

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use triggerd::http::receiver::Receiver;
+use triggerd::cli::demo::receiver::Receiver;
 use triggerd::model::id::{EventId, ReplayId};
 
 use crate::harness::{Client, PATIENCE, Process, command};

@@ -4,8 +4,8 @@
 use serde_json::{Value, json};
 use triggerd::app::App;
 use triggerd::base::clock::Clock;
+use triggerd::cli::demo::receiver::Receiver;
 use triggerd::config::Config;
-use triggerd::http::receiver::Receiver;
 
 use crate::harness::{Client, PATIENCE, Process, command, settings, until};
 

@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 
 use serde_json::{Value, json};
-use triggerd::http::receiver::Receiver;
+use triggerd::cli::demo::receiver::Receiver;
 
 use crate::harness::{Client, PATIENCE, Process, command, until};
 

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
-use triggerd::http::receiver::Receiver;
+use triggerd::cli::demo::receiver::Receiver;
 
 use crate::harness::{Client, PATIENCE, binary, command, settings, until};
 use crate::operator::{Served, Start, is_root};

@@ -7,7 +7,7 @@ use std::sync::{Arc, Barrier};
 
 use serde_json::{Value, json};
 use triggerd::base::clock::Clock;
-use triggerd::http::receiver::{Received, Receiver};
+use triggerd::cli::demo::receiver::{Received, Receiver};
 
 use crate::harness::{Client, PATIENCE, Process, secret_bytes, until};
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 use serde_json::{Value, json};
-use triggerd::http::receiver::Receiver;
+use triggerd::cli::demo::receiver::Receiver;
 
 use crate::harness::{Client, PATIENCE, settings, until};
 

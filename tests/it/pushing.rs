@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde_json::json;
 use triggerd::app::App;
 use triggerd::base::clock::Clock;
+use triggerd::cli::demo::receiver::{Received, Receiver};
 use triggerd::config::Config;
-use triggerd::http::receiver::{Received, Receiver};
 
 use crate::harness::{Client, PATIENCE, Process, settings, until};
 

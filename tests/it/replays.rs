@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use reqwest::Method;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
-use triggerd::http::receiver::Receiver;
+use triggerd::cli::demo::receiver::Receiver;
 
 use crate::harness::{Client, PATIENCE, Process, command, until};
 

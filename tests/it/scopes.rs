@@ -1,7 +1,7 @@
 //! The scopes of a key bound what its answers show and which keys it ends, with the real binary.
 
 use serde_json::{Value, json};
-use triggerd::http::receiver::Receiver;
+use triggerd::cli::demo::receiver::Receiver;
 
 use crate::harness::{Answer, Client, Process, command, until};
 

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
-use triggerd::http::receiver::{Received, Receiver};
+use triggerd::cli::demo::receiver::{Received, Receiver};
 
 use crate::harness::{PATIENCE, Process};
 use crate::npm::installed;

@@ -47,12 +47,12 @@ struct Sole {
 const SOLE_IMPORTERS: &[Sole] = &[
     Sole { needles: &["sled"], homes: &["store/"] },
     Sole {
-        needles: &["store::change", "store::schema", "store::table"],
+        needles: &["store::change", "store::rows::schema", "store::rows::table"],
         homes: &["store/", "commands/"],
     },
     Sole {
         needles: &["actix_web", "actix_rt", "actix_http", "actix_server", "actix_service"],
-        homes: &["http/", "app.rs", "app/"],
+        homes: &["http/", "app.rs", "app/", "cli/demo/"],
     },
     Sole { needles: &["reqwest"], homes: &["cli/client.rs"] },
     Sole {
@@ -80,7 +80,7 @@ const UNFINISHED: &[&str] = &["TODO", "FIXME", "XXX"];
 /// Calls forbidden in code outside of tests.
 const PANICS: &[&str] = &[".unwrap()"];
 
-const FILE_LINES_MAX: usize = 500;
+const FILE_LINES_MAX: usize = 600;
 const MAIN_LINES_MAX: usize = 60;
 
 #[test]
@@ -460,7 +460,7 @@ fn a_use_of_a_room_below_is_fine() {
             "store/change/events.rs",
             "use crate::{base::codec, journal::Position, model::id::{OrgId, EventId}};",
         ),
-        ("store/change/events.rs", "use super::super::schema; use crate::store::schema;"),
+        ("store/change/events.rs", "use super::super::schema; use crate::store::rows::schema;"),
         ("logging.rs", "use crate::config::{Log, LogFormat};"),
         (
             "rules/retry.rs",
@@ -491,8 +491,8 @@ fn a_debug_text_in_a_line_of_the_log_is_found_and_a_question_is_not() {
 fn a_foreign_import_is_found_and_a_rightful_one_is_not() {
     for (path, text, faults) in [
         ("http/inbox.rs", "use sled::Tree;", 1),
-        ("commit/bell.rs", "use crate::store::schema::EventBlock;", 1),
-        ("commands/ack_event.rs", "use crate::store::schema::EventBlock;", 0),
+        ("commit/bell.rs", "use crate::store::rows::schema::EventBlock;", 1),
+        ("commands/ack_event.rs", "use crate::store::rows::schema::EventBlock;", 0),
         ("http/inbox.rs", "use sled;", 1),
         ("http/inbox.rs", "fn f(db: &sled::Db) {}", 1),
         ("store/table.rs", "use sled::Tree;", 0),

@@ -5,7 +5,7 @@ use crate::model::delivery::Trigger;
 use crate::model::id::{EndpointId, EventId, OrgNo};
 use crate::model::time::Timestamp;
 use crate::store::StateError;
-use crate::store::schema::{DeliveredEntry, DeliveryRow, DeliveryState, DueRow};
+use crate::store::rows::schema::{DeliveredEntry, DeliveryRow, DeliveryState, DueRow};
 
 /// A delivery to be made again.
 #[derive(Clone, Copy, Debug)]

@@ -6,7 +6,7 @@ use crate::model::delivery::Trigger;
 use crate::model::event::EventStatus;
 use crate::model::id::{EndpointId, EventId, OrgNo};
 use crate::store::StateError;
-use crate::store::schema::{DeliveryRow, DeliveryState, HealthRow};
+use crate::store::rows::schema::{DeliveryRow, DeliveryState, HealthRow};
 
 impl Change<'_> {
     /// Changes an endpoint's health row. Does nothing if the endpoint was deleted.

@@ -5,9 +5,11 @@ use crate::model::event::{Dedup, EventStatus, NewEvent};
 use crate::model::id::{EventId, OrgNo};
 use crate::model::time::Timestamp;
 use crate::store::StateError;
-use crate::store::dedup::{self, Earlier};
-use crate::store::event_page::{Received, ids_ahead_ms};
-use crate::store::schema::{BLOCK_EVENTS, EventBlock, EventEntry, InboxRow, OpenBits, UnroutedRow};
+use crate::store::queries::event_page::{Received, ids_ahead_ms};
+use crate::store::rows::dedup::{self, Earlier};
+use crate::store::rows::schema::{
+    BLOCK_EVENTS, EventBlock, EventEntry, InboxRow, OpenBits, UnroutedRow,
+};
 
 /// A new event, from a producer or from the server itself.
 #[derive(Clone, Copy, Debug)]

@@ -10,7 +10,7 @@ use crate::model::id::{KeyId, OrgNo};
 use crate::model::key::Key;
 use crate::model::time::Timestamp;
 use crate::store::StateError;
-use crate::store::schema::KeyRow;
+use crate::store::rows::schema::KeyRow;
 
 /// Maximum number of lasting keys of an organization. Keys in their grace period are not counted.
 pub const KEYS_PER_ORG_MAX: usize = 100;

@@ -16,14 +16,14 @@ pub(crate) use again::Again;
 pub(crate) use events::Arrival;
 pub use keys::{GRACE_KEYS_PER_LINE, KEYS_PER_ORG_MAX, KeyAdded};
 
-use super::schema::{BLOCK_EVENTS, EventBlock, EventEntry, FORMAT, KeyRow, Meta};
-use super::table::State;
 use super::{StateError, Store};
 use crate::model::event::EventStatus;
 use crate::model::id::{EndpointId, EventId, OrgNo};
 use crate::model::operational_event::OperationalEventKind;
 use crate::model::org::InboxMode;
 use crate::model::time::Timestamp;
+use crate::store::rows::schema::{BLOCK_EVENTS, EventBlock, EventEntry, FORMAT, KeyRow, Meta};
+use crate::store::rows::table::State;
 
 const _: () = assert!(FORMAT > 0 && BLOCK_EVENTS <= u64::BITS as usize);
 

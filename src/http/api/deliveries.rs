@@ -1,0 +1,288 @@
+//! `/api/deliveries`: events on their way to endpoints, with the result of each attempt.
+
+use std::net::SocketAddr;
+
+use actix_web::http::StatusCode;
+use actix_web::web;
+use serde::{Serialize, Serializer};
+
+use crate::base::clock::Clock;
+use crate::commands::{Command, RetryDelivery, RetryOutcome, SettleAttempt};
+use crate::http::Api;
+use crate::http::edge::call::{Answer, Call, json};
+use crate::http::error::{Code, Problem};
+use crate::http::input::cursor;
+use crate::http::input::query::Query;
+use crate::journal::Position;
+use crate::model::delivery::{AttemptError, AttemptOutcome, DeadReason, Timing, Trigger};
+use crate::model::endpoint::DisabledReason;
+use crate::model::id::{AttemptId, DeliveryId, EndpointId, EventId, OrgNo};
+use crate::model::key::Scope;
+use crate::model::time::Timestamp;
+use crate::store::{Delivery, DeliveryDetails, DeliveryQuery, DeliverySituation};
+
+/// Maximum number of attempts shown with a delivery: the newest.
+const ATTEMPTS_MAX: usize = 100;
+/// The `endpoint_disabled_reason` of an endpoint that does not exist any more.
+const DELETED: &str = "deleted";
+
+/// A delivery as shown in lists.
+#[derive(Debug, Serialize)]
+pub(in crate::http) struct Shown {
+    pub(in crate::http) id: DeliveryId,
+    event_id: EventId,
+    endpoint_id: EndpointId,
+    state: &'static str,
+    attempt_count: u32,
+    next_attempt_at: Option<Timestamp>,
+    /// When the delivery became a dead letter; absent for any other state.
+    dead_at: Option<Timestamp>,
+    reason: Option<&'static str>,
+}
+
+impl Shown {
+    /// Builds the item for a list. Due times are steady times, shown by the wall clock.
+    pub(in crate::http) fn of(delivery: &Delivery, clock: &Clock) -> Self {
+        let next_attempt_at = delivery.situation.next_attempt_at();
+        let dead = match delivery.situation {
+            DeliverySituation::Dead(reason, at) => Some((reason, at)),
+            DeliverySituation::Pending(_)
+            | DeliverySituation::Retrying(_)
+            | DeliverySituation::Delivered
+            | DeliverySituation::Canceled => None,
+        };
+        Self {
+            id: DeliveryId::of(delivery.event, delivery.endpoint_number),
+            event_id: delivery.event,
+            endpoint_id: delivery.endpoint,
+            state: delivery.situation.status().name(),
+            attempt_count: delivery.attempts,
+            next_attempt_at: next_attempt_at.map(|at| Timestamp(clock.wall_ms_of(at.0))),
+            dead_at: dead.map(|(_, at)| at),
+            reason: dead.map(|(reason, _)| DeadReason::name(reason)),
+        }
+    }
+}
+
+/// A page of a list of deliveries.
+#[derive(Serialize)]
+pub(in crate::http) struct List {
+    pub(in crate::http) data: Vec<Shown>,
+    pub(in crate::http) has_more: bool,
+    pub(in crate::http) next_cursor: String,
+}
+
+/// `GET`: lists deliveries by endpoint, in the order of the endpoints' creation, the newest event
+/// first.
+pub(in crate::http) async fn list(call: &mut Call) -> Answer {
+    let org = call.org()?;
+    let wanted = wanted(call.request.query_string(), call.now)?;
+    let (api, begins) = (web::Data::clone(&call.api), wanted.after);
+    let page = call
+        .api
+        .blocking
+        .run(call.payer(), move || Ok(api.store.deliveries(org, &wanted)?))
+        .await?;
+    let last = page.items.last().map(|last| (last.endpoint_number, last.event));
+    let (number, event) = page.next.or(last).or(begins).unwrap_or((0, cursor::NEWEST));
+    let next_cursor = cursor::encode(EventId(DeliveryId::of(event, number).0));
+    let data = page.items.iter().map(|found| Shown::of(found, &call.api.clock)).collect();
+    json(StatusCode::OK, &List { data, has_more: page.next.is_some(), next_cursor })
+}
+
+fn wanted(text: &str, now: Timestamp) -> Result<DeliveryQuery, Problem> {
+    let mut query = Query::read(text);
+    let limit = query.limit();
+    let after = query.cursor().map(|EventId(after)| DeliveryId(after));
+    let (status, endpoint, event) =
+        (query.take("state"), query.take("endpoint_id"), query.take("event_id"));
+    let (since, until) = query.times(now);
+    query.finish()?;
+    let after = after.map(|after| (after.endpoint_number(), after.event()));
+    Ok(DeliveryQuery { status, endpoint, event, since, until, after, limit })
+}
+
+pub(in crate::http) fn absent() -> Problem {
+    Problem::not_found("there is no such delivery")
+}
+
+/// Returns the delivery named in the path.
+fn named(call: &Call) -> Result<(OrgNo, DeliveryDetails), Problem> {
+    let org = call.org()?;
+    let id: DeliveryId = call.path("delivery_id").parse().map_err(|_malformed| absent())?;
+    let found = call.api.store.delivery(org, id.event(), id.endpoint_number())?;
+    found.map(|found| (org, found)).ok_or_else(absent)
+}
+
+/// A delivery with its attempts.
+#[derive(Serialize)]
+struct Details {
+    #[serde(flatten)]
+    delivery: Shown,
+    /// A delivery to a disabled endpoint waits until the endpoint is enabled.
+    endpoint_enabled: bool,
+    endpoint_disabled_reason: Option<&'static str>,
+    /// The newest `ATTEMPTS_MAX` attempts, the newest first.
+    attempts: Vec<Attempt>,
+}
+
+#[derive(Serialize)]
+struct Attempt {
+    id: AttemptId,
+    number: u32,
+    #[serde(flatten)]
+    told: Told,
+    /// The wait demanded by the receiver, in milliseconds.
+    retry_after_ms: Option<u64>,
+    /// The beginning of a refusal's body, unless the event is erased.
+    response_body: Option<String>,
+}
+
+impl Attempt {
+    /// Builds an attempt for the answer. An erased event hides the receiver's words, as they may
+    /// repeat the payload.
+    fn of(position: u64, settled: SettleAttempt, is_erased: bool) -> Self {
+        let SettleAttempt { number, trigger, outcome, .. } = settled;
+        let outcome = if is_erased { outcome.without_receivers_words() } else { outcome };
+        let body = String::from_utf8_lossy(&outcome.body).into_owned();
+        Self {
+            id: AttemptId::of(outcome.started_at, position),
+            number,
+            retry_after_ms: outcome.retry_after_ms,
+            response_body: Some(body).filter(|body| !body.is_empty()),
+            told: Told::of(trigger, outcome),
+        }
+    }
+}
+
+/// The members common to every attempt, including the test of an endpoint.
+#[derive(Serialize)]
+pub(in crate::http) struct Told {
+    trigger: &'static str,
+    started_at: Timestamp,
+    duration_ms: u32,
+    timing: Timing,
+    /// The address that the attempt reached, or tried to reach.
+    address: Option<SocketAddr>,
+    status: Option<u16>,
+    error: Option<AttemptError>,
+    #[serde(serialize_with = "as_object")]
+    response_headers: Vec<(String, String)>,
+}
+
+impl Told {
+    pub(in crate::http) fn of(trigger: Trigger, outcome: AttemptOutcome) -> Self {
+        Self {
+            trigger: trigger.name(),
+            started_at: outcome.started_at,
+            duration_ms: outcome.duration_ms,
+            timing: outcome.timing,
+            address: outcome.address,
+            status: outcome.status,
+            error: outcome.error,
+            response_headers: outcome.headers,
+        }
+    }
+}
+
+fn as_object<S: Serializer>(
+    headers: &[(String, String)],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(headers.iter().map(|(name, value)| (name, value)))
+}
+
+/// `GET /{id}`: returns a delivery with its attempts.
+pub(in crate::http) async fn show(call: &mut Call) -> Answer {
+    let (org, found) = named(call)?;
+    let api = web::Data::clone(&call.api);
+    let details = call.api.blocking.run(call.payer(), move || details(&api, org, &found)).await?;
+    json(StatusCode::OK, &details)
+}
+
+fn details(api: &Api, org: OrgNo, found: &DeliveryDetails) -> Result<Details, Problem> {
+    let (endpoint_enabled, endpoint_disabled_reason) = match &found.endpoint {
+        Some(endpoint) => (endpoint.is_enabled(), endpoint.disabled.map(DisabledReason::name)),
+        None => (false, Some(DELETED)),
+    };
+    let is_erased =
+        api.store.event(org, found.delivery.event)?.is_some_and(|event| event.erased_at.is_some());
+    let attempts = attempts(api, &found.delivery, is_erased)?;
+    let delivery = Shown::of(&found.delivery, &api.clock);
+    Ok(Details { delivery, endpoint_enabled, endpoint_disabled_reason, attempts })
+}
+
+/// Reads the attempts from the journal, the newest first. An attempt lost to damage ends the list,
+/// which `attempt_count` shows. If the newest is lost, the request fails.
+fn attempts(api: &Api, delivery: &Delivery, is_erased: bool) -> Result<Vec<Attempt>, Problem> {
+    let mut attempts = Vec::new();
+    let mut next = delivery.last_attempt;
+    while let Some(position) = next
+        && attempts.len() < ATTEMPTS_MAX
+    {
+        let settled = match settled(api, position, delivery) {
+            Ok(settled) => settled,
+            Err(error) if attempts.is_empty() => return Err(Problem::internal(&error)),
+            Err(error) => {
+                tracing::warn!(event = %delivery.event, error, "an attempt cannot be read from \
+                    the journal");
+                break;
+            }
+        };
+        // Only earlier positions are read, so a damaged chain cannot loop.
+        next = settled.previous.filter(|previous| *previous < position);
+        attempts.push(Attempt::of(position, settled, is_erased));
+    }
+    Ok(attempts)
+}
+
+fn settled(api: &Api, position: u64, delivery: &Delivery) -> Result<SettleAttempt, String> {
+    let frame = api.journal.read(Position(position)).map_err(|error| error.to_string())?;
+    let command =
+        Command::read(frame.kind, frame.version, &frame.body).map_err(|error| error.to_string())?;
+    match command {
+        Command::SettleAttempt(settled)
+            if (settled.event, settled.endpoint) == (delivery.event, delivery.endpoint) =>
+        {
+            Ok(*settled)
+        }
+        other => Err(format!(
+            "the frame at {position} is not an attempt of this delivery but a {}",
+            other.kind().name
+        )),
+    }
+}
+
+/// `POST /{id}/retry`: makes a waiting delivery due now. A finished delivery starts again now, with
+/// its schedule from the beginning. The answer is 202 with the delivery, and with its attempts
+/// if the key may read deliveries. A delivery to a disabled endpoint waits until the endpoint is
+/// enabled.
+pub(in crate::http) async fn retry(call: &mut Call) -> Answer {
+    let (org, found) = named(call)?;
+    if found.endpoint.is_none() {
+        return Err(Problem::new(
+            Code::ValidationFailed,
+            "the endpoint of this delivery was deleted",
+        ));
+    }
+    let Delivery { endpoint, event, .. } = found.delivery;
+    let (at, trigger) = (call.api.steady(), Trigger::Retry);
+    let retry = RetryDelivery { org, endpoint, event, at, only_dead: false, trigger };
+    match call.commit(retry).await? {
+        RetryOutcome::Queued => {}
+        RetryOutcome::Erased { at } => {
+            return Err(Problem::new(
+                Code::EventErased,
+                format!("the payload of this delivery's event was erased at {at}"),
+            ));
+        }
+        RetryOutcome::NotFound => return Err(absent()),
+    }
+    let (_, found) = named(call)?;
+    if !call.may(Scope::DeliveriesRead) {
+        return json(StatusCode::ACCEPTED, &Shown::of(&found.delivery, &call.api.clock));
+    }
+    let api = web::Data::clone(&call.api);
+    let details = call.api.blocking.run(call.payer(), move || details(&api, org, &found)).await?;
+    json(StatusCode::ACCEPTED, &details)
+}

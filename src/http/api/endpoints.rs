@@ -1,0 +1,411 @@
+//! `/api/endpoints`: the URLs to which an organization's events are pushed.
+
+use std::sync::Arc;
+
+use actix_web::HttpResponse;
+use actix_web::http::StatusCode;
+use serde::{Serialize, Serializer};
+
+use crate::base::random;
+use crate::commands::{
+    DeleteEndpoint, DeleteEndpointOutcome, ENDPOINTS_PER_ORG_MAX, PutEndpoint, PutEndpointOutcome,
+};
+use crate::delivery::envelope::Body;
+use crate::delivery::secrets;
+use crate::delivery::sender::Request;
+use crate::http::api::deliveries::Told;
+use crate::http::api::endpoint_settings::{MASK, Reading, Said};
+use crate::http::edge::audit;
+use crate::http::edge::call::{Answer, Call, json, page};
+use crate::http::error::{Code, Faults, Problem};
+use crate::http::input::body::Media;
+use crate::http::input::cursor;
+use crate::http::input::fields::{CHAR_BYTES_MAX, Fields, text_of};
+use crate::http::input::query::Query;
+use crate::model::delivery::{AttemptOutcome, Trigger};
+use crate::model::endpoint::{
+    DESCRIPTION_CHARS_MAX, Endpoint, EndpointSettings, HEADER_NAME_BYTES_MAX,
+    HEADER_VALUE_BYTES_MAX, HEADERS_MAX, METADATA_CHARS_MAX, METADATA_MAX, PATTERN_CHARS_MAX,
+    PATTERNS_MAX, SealedSecret, Secret, TypePattern, URL_BYTES_MAX,
+};
+use crate::model::event::NewEvent;
+use crate::model::id::{EndpointId, EventId, OrgNo};
+use crate::model::key::Scope;
+use crate::model::time::Timestamp;
+use crate::store::EndpointHealth;
+
+/// Maximum size of a body in bytes: all members at their limits with every character escaped (six
+/// bytes for ASCII), and room for names and spaces.
+pub(in crate::http) const BODY_BYTES_MAX: usize = 6
+    * (URL_BYTES_MAX + HEADERS_MAX * (HEADER_NAME_BYTES_MAX + HEADER_VALUE_BYTES_MAX))
+    + CHAR_BYTES_MAX
+        * (DESCRIPTION_CHARS_MAX
+            + PATTERNS_MAX * PATTERN_CHARS_MAX
+            + METADATA_MAX * 2 * METADATA_CHARS_MAX)
+    + (8 << 10);
+/// Maximum time for which an old secret signs beside its successor, in seconds: a week.
+const OVERLAP_S_MAX: u64 = 604_800;
+const OVERLAP_S_DEFAULT: u64 = 86_400;
+/// The type of the event that tests an endpoint.
+const TEST_TYPE: &str = "triggerd.test";
+
+/// An endpoint as shown in answers. The secret is present only when new.
+#[derive(Serialize)]
+pub(in crate::http) struct Shown<'a> {
+    id: EndpointId,
+    url: &'a str,
+    description: &'a str,
+    event_types: Vec<&'a str>,
+    #[serde(serialize_with = "as_map")]
+    headers: Vec<(&'a str, &'static str)>,
+    /// Names of headers removed because their values were meant for the former origin of the URL.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    headers_dropped: Vec<String>,
+    body: &'static str,
+    enabled: bool,
+    disabled_reason: Option<&'static str>,
+    retry_schedule: Option<&'a [u32]>,
+    timeout_ms: Option<u32>,
+    max_in_flight: Option<u16>,
+    rate_per_second: Option<u16>,
+    ordering: &'static str,
+    #[serde(serialize_with = "as_map")]
+    metadata: Vec<(&'a str, &'a str)>,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    secret: Option<String>,
+}
+
+/// The answer to a change by a key that may not read endpoints: it repeats no setting that the key
+/// did not write.
+#[derive(Serialize)]
+struct Changed<'a> {
+    id: EndpointId,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    headers_dropped: &'a [String],
+    enabled: bool,
+    disabled_reason: Option<&'static str>,
+    updated_at: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    secret: Option<&'a str>,
+}
+
+/// Answers a change of an endpoint that existed before: with the whole endpoint if the key may read
+/// endpoints.
+pub(in crate::http) fn changed(call: &Call, shown: &Shown<'_>) -> Answer {
+    if call.may(Scope::EndpointsRead) {
+        return json(StatusCode::OK, shown);
+    }
+    let Shown { id, enabled, disabled_reason, updated_at, .. } = *shown;
+    let (headers_dropped, secret) = (shown.headers_dropped.as_slice(), shown.secret.as_deref());
+    json(
+        StatusCode::OK,
+        &Changed { id, headers_dropped, enabled, disabled_reason, updated_at, secret },
+    )
+}
+
+fn as_map<S: Serializer, V: Serialize>(
+    members: &[(&str, V)],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(members.iter().map(|(name, value)| (name, value)))
+}
+
+fn pairs(members: &[(String, String)]) -> Vec<(&str, &str)> {
+    members.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
+}
+
+impl<'a> Shown<'a> {
+    pub(in crate::http) fn of(endpoint: &'a Endpoint, secret: Option<String>) -> Self {
+        let settings = &endpoint.settings;
+        Self {
+            id: endpoint.id,
+            url: &settings.url,
+            description: &settings.description,
+            event_types: settings.event_types.iter().map(TypePattern::as_str).collect(),
+            headers: settings.headers.iter().map(|(name, _)| (name.as_str(), MASK)).collect(),
+            headers_dropped: Vec::new(),
+            body: settings.body.name(),
+            enabled: endpoint.is_enabled(),
+            disabled_reason: endpoint.disabled.map(crate::model::endpoint::DisabledReason::name),
+            retry_schedule: settings.retry_schedule_s.as_deref(),
+            timeout_ms: settings.timeout_ms,
+            max_in_flight: settings.max_in_flight,
+            rate_per_second: settings.rate_per_second,
+            ordering: settings.ordering.name(),
+            metadata: pairs(&settings.metadata),
+            created_at: endpoint.created_at,
+            updated_at: endpoint.updated_at,
+            secret,
+        }
+    }
+
+    pub(in crate::http) fn without(mut self, headers_dropped: Vec<String>) -> Self {
+        self.headers_dropped = headers_dropped;
+        self
+    }
+}
+
+fn absent() -> Problem {
+    Problem::not_found("there is no such endpoint")
+}
+
+/// Returns the endpoint named in the path.
+fn named(call: &Call) -> Result<(OrgNo, Arc<Endpoint>, EndpointHealth), Problem> {
+    let org = call.org()?;
+    let id: EndpointId = call.path("endpoint_id").parse().map_err(|_malformed| absent())?;
+    let (endpoint, health) = call.api.store.endpoint_of(org, id)?.ok_or_else(absent)?;
+    Ok((org, endpoint, health))
+}
+
+/// Stores the endpoint. `sets_enabled` says if `enabled` is stored, too.
+pub(in crate::http) async fn put(
+    call: &Call,
+    org: OrgNo,
+    endpoint: &Endpoint,
+    sets_enabled: bool,
+) -> Result<(), Problem> {
+    let command = PutEndpoint { org, endpoint: endpoint.clone(), sets_enabled };
+    match call.commit(command).await? {
+        PutEndpointOutcome::Put => Ok(()),
+        // The endpoint was deleted meanwhile.
+        PutEndpointOutcome::NotFound => Err(absent()),
+        PutEndpointOutcome::LimitReached => {
+            let detail = format!(
+                "an organization can have at most {ENDPOINTS_PER_ORG_MAX} endpoints; delete an \
+                 endpoint first"
+            );
+            Err(Problem::new(Code::LimitReached, detail))
+        }
+    }
+}
+
+/// Makes a secret. Returns the sealed secret to store, and the text that is shown to the owner
+/// once.
+fn new_secret(call: &Call, id: EndpointId) -> Result<(SealedSecret, String), Problem> {
+    let secret = Secret::new(random::bytes());
+    let sealed = secrets::seal(&call.api.vault, id, &secret);
+    let sealed = sealed.ok_or_else(|| Problem::internal(&"a secret could not be encrypted"))?;
+    Ok((sealed, secret.reveal()))
+}
+
+/// Makes an endpoint without settings. Returns the endpoint and its secret.
+pub(in crate::http) fn blank(call: &Call) -> Result<(Endpoint, String), Problem> {
+    let id = EndpointId(call.api.new_id());
+    let (sealed, secret) = new_secret(call, id)?;
+    Ok((Endpoint::new(id, EndpointSettings::default(), sealed, call.now), secret))
+}
+
+/// `POST`: creates an endpoint. The answer is 201 with the secret, which is not shown again.
+pub(in crate::http) async fn create(call: &mut Call) -> Answer {
+    let org = call.org()?;
+    Media::require_json(call.request.headers())?;
+    let body = call.body(BODY_BYTES_MAX).await?;
+    let (mut endpoint, secret) = blank(call)?;
+    let egress = call.api.egress.get();
+    let mut reading = Reading::of(text_of(&body)?, &egress)?;
+    reading.url("url", true, &mut endpoint.settings);
+    reading.basics(&mut endpoint);
+    reading.details(&mut endpoint, &call.api.vault);
+    reading.finish(&endpoint.settings)?;
+    put(call, org, &endpoint, true).await?;
+    audit::endpoint(call, &endpoint, "created");
+    json(StatusCode::CREATED, &Shown::of(&endpoint, Some(secret)))
+}
+
+/// `GET`: lists endpoints in the order of their creation.
+pub(in crate::http) fn list(call: &Call) -> Answer {
+    let org = call.org()?;
+    let mut query = Query::read(call.request.query_string());
+    let limit = query.limit();
+    let after = query.cursor().map_or(EndpointId(0), |EventId(after)| EndpointId(after));
+    query.finish()?;
+    let mut endpoints = call.api.store.endpoints_of(org)?;
+    endpoints.sort_unstable_by_key(|endpoint| endpoint.id);
+    let behind = endpoints.iter().filter(|endpoint| endpoint.id > after);
+    let shown =
+        behind.map(|endpoint| (cursor::encode(EventId(endpoint.id.0)), Shown::of(endpoint, None)));
+    page((limit, cursor::encode(EventId(after.0))), shown)
+}
+
+/// `GET /{id}`: returns the settings of an endpoint.
+pub(in crate::http) fn show(call: &Call) -> Answer {
+    json(StatusCode::OK, &Shown::of(&named(call)?.1, None))
+}
+
+/// `PATCH /{id}`: changes settings from the next attempt on. Absent members keep their values, and
+/// an earlier answer can be sent back. A URL of another origin does not keep the values of headers.
+pub(in crate::http) async fn change(call: &mut Call) -> Answer {
+    let org = call.org()?;
+    Media::require_json(call.request.headers())?;
+    let body = call.body(BODY_BYTES_MAX).await?;
+    let _apart = call.api.settings_lock(org).await;
+    let before = named(call)?.1;
+    let mut endpoint = Endpoint::clone(&before);
+    let egress = call.api.egress.get();
+    let mut reading = Reading::of(text_of(&body)?, &egress)?;
+    reading.url("url", false, &mut endpoint.settings);
+    reading.basics(&mut endpoint);
+    reading.details(&mut endpoint, &call.api.vault);
+    reading.unchanged(&Shown::of(&before, None))?;
+    let Said { sets_enabled, headers_dropped } = reading.finish(&endpoint.settings)?;
+    if endpoint != *before {
+        endpoint.updated_at = call.now;
+        put(call, org, &endpoint, sets_enabled).await?;
+        audit::endpoint(call, &endpoint, "changed");
+    }
+    changed(call, &Shown::of(&endpoint, None).without(headers_dropped))
+}
+
+/// `DELETE /{id}`: deletes an endpoint. Nothing more is pushed there, and waiting deliveries are
+/// canceled.
+pub(in crate::http) async fn delete(call: &mut Call) -> Answer {
+    let _apart = call.api.settings_lock(call.org()?).await;
+    let (org, endpoint, _) = named(call)?;
+    match call.commit(DeleteEndpoint { org, endpoint: endpoint.id }).await? {
+        DeleteEndpointOutcome::Deleted => {
+            audit::endpoint_deleted(call, endpoint.id);
+            Ok(HttpResponse::NoContent().finish())
+        }
+        DeleteEndpointOutcome::NotFound => Err(absent()),
+    }
+}
+
+/// `POST /{id}/enable`: enables an endpoint, for whatever reason it was disabled. Waiting
+/// deliveries go on.
+pub(in crate::http) async fn enable(call: &mut Call) -> Answer {
+    let _apart = call.api.settings_lock(call.org()?).await;
+    let (org, endpoint, _) = named(call)?;
+    let mut endpoint = Endpoint::clone(&endpoint);
+    if !endpoint.is_enabled() {
+        (endpoint.disabled, endpoint.updated_at) = (None, call.now);
+        put(call, org, &endpoint, true).await?;
+        audit::endpoint(call, &endpoint, "enabled");
+    }
+    changed(call, &Shown::of(&endpoint, None))
+}
+
+/// `POST /{id}/secret/rotate`: makes a new secret, shown only in this answer. The old secret signs
+/// beside the new secret until the overlap ends.
+pub(in crate::http) async fn rotate_secret(call: &mut Call) -> Answer {
+    let body = call.body(BODY_BYTES_MAX).await?;
+    let mut overlap_s = OVERLAP_S_DEFAULT;
+    if !body.is_empty() {
+        Media::require_json(call.request.headers())?;
+        let (mut fields, mut faults) = (Fields::read(text_of(&body)?)?, Faults::default());
+        let given = fields.take("overlap_seconds", &mut faults);
+        let given = given.and_then(|field| field.number_in(0..=OVERLAP_S_MAX, &mut faults));
+        fields.finish(&mut faults);
+        faults.into_result()?;
+        overlap_s = given.unwrap_or(overlap_s);
+    }
+    let _apart = call.api.settings_lock(call.org()?).await;
+    let (org, endpoint, _) = named(call)?;
+    let mut endpoint = Endpoint::clone(&endpoint);
+    let (sealed, secret) = new_secret(call, endpoint.id)?;
+    endpoint.rotate(sealed, call.now, call.now.plus_ms(overlap_s * 1_000));
+    put(call, org, &endpoint, false).await?;
+    audit::endpoint(call, &endpoint, "given a new secret");
+    changed(call, &Shown::of(&endpoint, Some(secret)))
+}
+
+#[derive(Serialize)]
+struct Stats {
+    id: EndpointId,
+    waiting: u64,
+    dead_letters: u64,
+    attempts_accepted: u64,
+    attempts_failed: u64,
+    failing_since: Option<Timestamp>,
+    last_accepted_at: Option<Timestamp>,
+    last_failed_at: Option<Timestamp>,
+}
+
+/// `GET /{id}/stats`: returns counters of the endpoint's deliveries and attempts.
+pub(in crate::http) fn stats(call: &Call) -> Answer {
+    let (_, endpoint, health) = named(call)?;
+    let stats = Stats {
+        id: endpoint.id,
+        waiting: health.waiting,
+        dead_letters: health.dead,
+        attempts_accepted: health.accepted,
+        attempts_failed: health.failed,
+        failing_since: health.failing_since,
+        last_accepted_at: health.accepted_at,
+        last_failed_at: health.failed_at,
+    };
+    json(StatusCode::OK, &stats)
+}
+
+/// The result of testing an endpoint.
+#[derive(Serialize)]
+struct Tested {
+    delivered: bool,
+    event_id: EventId,
+    #[serde(flatten)]
+    told: Told,
+    body: String,
+}
+
+/// `POST /{id}/test`: pushes an event of the type `triggerd.test` once, and returns the result.
+/// Nothing is stored, and a disabled endpoint is tested too.
+pub(in crate::http) async fn test(call: &mut Call) -> Answer {
+    let (org, endpoint, _) = named(call)?;
+    let _one_of_few = call.api.tests.take(org, 1).map_err(|exhausted| {
+        let of_one =
+            "too many tests of this organization's endpoints are running; wait for one to finish";
+        Problem::exhausted(
+            exhausted,
+            of_one,
+            "too many tests of endpoints are running; try again later",
+        )
+        .retry_after(1)
+    })?;
+    let event_id = EventId(call.api.new_id());
+    let event = NewEvent {
+        event_type: TEST_TYPE.parse().map_err(|rule| Problem::internal(&rule))?,
+        dedup: None,
+        labels: Vec::new(),
+        occurred_at: None,
+        deliver_after: None,
+        payload: br#"{"test":true}"#.as_slice().into(),
+        cloudevent: None,
+    };
+    let settings = &endpoint.settings;
+    let body = Body::of(settings.body, event_id, call.now, event);
+    let secrets = secrets::open(&call.api.vault, &endpoint, call.now);
+    let secrets =
+        secrets.ok_or_else(|| Problem::internal(&"the secret was encrypted with another key"))?;
+    let headers = secrets::open_headers(&call.api.vault, &endpoint);
+    let headers =
+        headers.ok_or_else(|| Problem::internal(&"the headers were encrypted with another key"))?;
+    let request = Request {
+        url: &settings.url,
+        event_id,
+        attempt: 1,
+        content_type: body.content_type,
+        body: body.bytes.into(),
+        headers: &headers,
+        secrets: &secrets,
+        timeout: settings.timeout_ms.map(|ms| std::time::Duration::from_millis(ms.into())),
+        now: call.now,
+    };
+    let sender = call.api.sender.get();
+    // A caller who has left frees the slot at once, though the endpoint may take minutes.
+    let outcome: AttemptOutcome = tokio::select! {
+        outcome = call.while_allowed(sender.send(request)) => outcome?,
+        () = call.left() => {
+            let detail = "the caller closed its side of the connection or sent further requests \
+                before the endpoint answered";
+            return Err(Problem::new(Code::InvalidRequest, detail));
+        }
+    };
+    let tested = Tested {
+        delivered: outcome.error.is_none(),
+        event_id,
+        body: String::from_utf8_lossy(&outcome.body).into_owned(),
+        told: Told::of(Trigger::Test, outcome),
+    };
+    json(StatusCode::OK, &tested)
+}

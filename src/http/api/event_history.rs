@@ -1,0 +1,297 @@
+//! `GET /api/events`, `GET` and `DELETE /api/events/{event_id}`: lists events, acknowledged or not,
+//! shows an event with its deliveries, and erases a payload.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use actix_web::http::StatusCode;
+use actix_web::web;
+use serde::Serialize;
+
+use crate::base::failpoint::{self, Switch};
+use crate::commands::{EraseEvent, EraseOutcome};
+use crate::http::Api;
+use crate::http::api::deliveries::Shown;
+use crate::http::api::stored_event::{read_page, stored, write_item};
+use crate::http::edge::audit;
+use crate::http::edge::call::{Answer, Call, json, json_bytes};
+use crate::http::error::{Code, Problem};
+use crate::http::input::cursor;
+use crate::http::input::query::Query;
+use crate::model::endpoint::Endpoint;
+use crate::model::event::EventStatus;
+use crate::model::id::{EndpointId, EventId, OrgNo};
+use crate::model::key::Scope;
+use crate::model::time::Timestamp;
+use crate::rules::breaker::BreakerView;
+use crate::rules::filter;
+use crate::store::{Delivery, DeliveryQuery, DeliverySituation, EventQuery, EventSummary};
+
+/// Maximum number of portions in which an event's deliveries are searched. Each covers a thousand
+/// of the endpoints existing since the event came or, if those are very many, of all endpoints
+/// ever: then deliveries may be left out.
+const PORTIONS_MAX: usize = 64;
+const PORTION: usize = 1_000;
+/// Maximum number of searches for the deliveries of an event to erase.
+const LOOKS_MAX: usize = 5;
+/// Maximum number of deliveries shown with an event.
+const DELIVERIES_MAX: usize = 5_000;
+
+/// `GET`: lists events, the newest first.
+pub(in crate::http) async fn list(call: &mut Call) -> Answer {
+    let org = call.org()?;
+    let mut query = Query::read(call.request.query_string());
+    let (limit, before) = (query.limit(), query.cursor());
+    let (types, status) = (query.take("type").unwrap_or_default(), query.take("status"));
+    let (since, until) = query.times(call.now);
+    query.finish()?;
+    let wanted = EventQuery { before, limit, types, status, since, until };
+    let (api, payer) = (web::Data::clone(&call.api), call.payer());
+    let read = move || read_page(&api, payer, &api.store.events(org, &wanted)?);
+    let page = call.api.blocking.answer(payer, read).await?;
+    Ok(page.answer(before.unwrap_or(cursor::NEWEST)))
+}
+
+/// The scopes of the key, beside `events:read`, on which the answer depends.
+#[derive(Clone, Copy)]
+struct May {
+    read_endpoints: bool,
+    read_deliveries: bool,
+}
+
+/// The history of an event, shown behind its own members.
+#[derive(Serialize)]
+struct History {
+    in_inbox: bool,
+    /// Absent if the key may not read deliveries.
+    #[serde(flatten)]
+    deliveries: Option<Deliveries>,
+    /// All existing endpoints of the organization.
+    endpoints: Vec<Match>,
+}
+
+#[derive(Serialize)]
+struct Deliveries {
+    /// Deliveries of the event, including deliveries to deleted endpoints.
+    deliveries: Vec<Shown>,
+    /// False if deliveries may be left out.
+    deliveries_complete: bool,
+}
+
+/// An endpoint, and the result of matching the event.
+#[derive(Serialize)]
+struct Match {
+    endpoint_id: EndpointId,
+    /// Without its query if the key may not read endpoints.
+    url: String,
+    matched: bool,
+    /// The reason why the event did not match.
+    reason: Option<&'static str>,
+    /// Absent if the key may not read endpoints.
+    #[serde(flatten)]
+    breaker: Option<Breaker>,
+    /// The delivery to this endpoint; absent if the event did not match, or if the key may not read
+    /// deliveries.
+    #[serde(flatten)]
+    delivery: Option<MatchedDelivery>,
+}
+
+#[derive(Serialize)]
+struct Breaker {
+    /// State of the circuit breaker: `closed`, `open` or `half_open`.
+    breaker: &'static str,
+    /// When the next attempt may begin, if the breaker is open.
+    breaker_until: Option<Timestamp>,
+}
+
+impl Breaker {
+    fn of(api: &Api, endpoint: EndpointId) -> Self {
+        let (breaker, breaker_until) = match api.breakers.of(endpoint) {
+            BreakerView::Closed => ("closed", None),
+            BreakerView::Open(until) => ("open", Some(until)),
+            BreakerView::HalfOpen => ("half_open", None),
+        };
+        Self { breaker, breaker_until }
+    }
+}
+
+#[derive(Serialize)]
+struct MatchedDelivery {
+    delivery: Shown,
+}
+
+/// `GET /{id}`: returns the event as in lists, its deliveries, and for each endpoint the reason if
+/// the event did not match. Parts that need another scope than `events:read` are left out if the
+/// key lacks it.
+pub(in crate::http) async fn show(call: &mut Call) -> Answer {
+    let org = call.org()?;
+    let absent = || Problem::not_found("there is no such event");
+    let event: EventId = call.path("event_id").parse().map_err(|_malformed| absent())?;
+    let known = call.api.store.event(org, event)?.ok_or_else(absent)?;
+    let api = web::Data::clone(&call.api);
+    let may = May {
+        read_endpoints: call.may(Scope::EndpointsRead),
+        read_deliveries: call.may(Scope::DeliveriesRead),
+    };
+    let body =
+        call.api.blocking.run(call.payer(), move || write(&api, (org, event), known, may)).await?;
+    Ok(json_bytes(StatusCode::OK, body))
+}
+
+fn write(
+    api: &Api,
+    (org, id): (OrgNo, EventId),
+    known: EventSummary,
+    may: May,
+) -> Result<Vec<u8>, Problem> {
+    let event = stored(api, (id, known.position))?;
+    let (deliveries, deliveries_complete) = deliveries(api, org, id)?;
+    let by_endpoint: HashMap<EndpointId, &Delivery> =
+        deliveries.iter().map(|found| (found.endpoint, found)).collect();
+    let is_routed = api.store.unrouted(org, id)?.is_none();
+    let why_not = |endpoint: &Endpoint| {
+        if is_routed && endpoint.created_at > known.received_at {
+            "made_later"
+        } else if !filter::wants(&endpoint.settings.event_types, &event.event.event_type) {
+            "type_not_wanted"
+        } else if !endpoint.is_enabled() {
+            "disabled"
+        } else if known.erased_at.is_some() {
+            "erased"
+        } else if !is_routed {
+            "not_routed_yet"
+        } else if deliveries.is_empty() && known.status == EventStatus::Dead {
+            "routing_failed"
+        } else {
+            "changed_since"
+        }
+    };
+    let judge = |endpoint: Arc<Endpoint>| {
+        let delivery = by_endpoint.get(&endpoint.id);
+        let settings = &endpoint.settings;
+        let url =
+            if may.read_endpoints { settings.url.as_str() } else { settings.url_without_query() };
+        let shown = delivery.filter(|_| may.read_deliveries);
+        Match {
+            endpoint_id: endpoint.id,
+            url: url.to_owned(),
+            matched: delivery.is_some(),
+            reason: delivery.is_none().then(|| why_not(&endpoint)),
+            breaker: may.read_endpoints.then(|| Breaker::of(api, endpoint.id)),
+            delivery: shown.map(|found| MatchedDelivery { delivery: Shown::of(found, &api.clock) }),
+        }
+    };
+    let endpoints = api.store.endpoints_of(org)?.into_iter().map(judge).collect();
+    let shown = may.read_deliveries.then(|| Deliveries {
+        deliveries: deliveries.iter().map(|found| Shown::of(found, &api.clock)).collect(),
+        deliveries_complete,
+    });
+    let history = History { in_inbox: known.in_inbox, deliveries: shown, endpoints };
+    let mut out = Vec::new();
+    let failed = |error: serde_json::Error| Problem::internal(&error);
+    write_item((known.status, known.erased_at), &event, &mut out).map_err(failed)?;
+    // The event loses its closing brace, and the history's opening brace becomes a comma.
+    out.pop();
+    let history_at = out.len();
+    serde_json::to_writer(&mut out, &history).map_err(failed)?;
+    if let Some(brace) = out.get_mut(history_at) {
+        *brace = b',';
+    }
+    Ok(out)
+}
+
+#[derive(Serialize)]
+struct Erased {
+    id: EventId,
+    erased_at: Timestamp,
+}
+
+/// `DELETE /{id}`: erases the payload. After the answer the payload is shown nowhere, and no new
+/// attempt sends it. A repeated request has the same answer.
+pub(in crate::http) async fn erase(call: &mut Call) -> Answer {
+    let org = call.org()?;
+    let absent = || Problem::not_found("there is no such event");
+    let event: EventId = call.path("event_id").parse().map_err(|_malformed| absent())?;
+    let answer = |at| json(StatusCode::OK, &Erased { id: event, erased_at: at });
+    if let Some(at) = call.api.store.event(org, event)?.ok_or_else(absent)?.erased_at {
+        return answer(at);
+    }
+    // An organization erases a single event at a time, because each can have a thousand deliveries
+    // to cancel.
+    let _apart = call.api.settings_lock(org).await;
+    for look in 0..LOOKS_MAX {
+        let api = web::Data::clone(&call.api);
+        let endpoints =
+            call.api.blocking.run(call.payer(), move || under_way(&api, org, event, look)).await?;
+        match call.commit(EraseEvent { org, event, endpoints, at: call.now }).await? {
+            EraseOutcome::Erased { at } => {
+                call.api.metrics.events_erased.inc();
+                audit::event_erased(call, event);
+                return answer(at);
+            }
+            EraseOutcome::NotFound => return Err(absent()),
+            // Many endpoints were deleted since the search.
+            EraseOutcome::Incomplete => {}
+        }
+    }
+    let detail = "endpoints of the organization are being deleted too quickly; nothing was \
+        erased; try again";
+    Err(Problem::new(Code::Overloaded, detail))
+}
+
+/// Returns the endpoints to which the event is under way, or for which its delivery is a dead
+/// letter. There are few, however many endpoints existed, so the search has no limit.
+fn under_way(
+    api: &Api,
+    org: OrgNo,
+    event: EventId,
+    look: usize,
+) -> Result<Vec<EndpointId>, Problem> {
+    let mut endpoints = Vec::new();
+    if look == 0 && failpoint::is_on(Switch::EraseLooksTooEarly) {
+        return Ok(endpoints);
+    }
+    each_portion(api, (org, event), usize::MAX, |portion| {
+        // A waiting delivery to a deleted endpoint is shown as canceled before the scheduler
+        // cancels it.
+        let is_under_way = |found: &&Delivery| found.situation != DeliverySituation::Delivered;
+        endpoints.extend(portion.iter().filter(is_under_way).map(|found| found.endpoint));
+    })?;
+    Ok(endpoints)
+}
+
+/// Returns the deliveries of the event, and true if they are complete.
+fn deliveries(api: &Api, org: OrgNo, event: EventId) -> Result<(Vec<Delivery>, bool), Problem> {
+    let mut found = Vec::new();
+    let is_all = each_portion(api, (org, event), PORTIONS_MAX, |portion| found.extend(portion))?;
+    let is_all = is_all && found.len() <= DELIVERIES_MAX;
+    found.truncate(DELIVERIES_MAX);
+    Ok((found, is_all))
+}
+
+/// Reads the event's deliveries in at most `portions_max` portions. Returns true if these were all.
+fn each_portion(
+    api: &Api,
+    (org, event): (OrgNo, EventId),
+    portions_max: usize,
+    mut take: impl FnMut(Vec<Delivery>),
+) -> Result<bool, Problem> {
+    let mut query = DeliveryQuery {
+        status: None,
+        endpoint: None,
+        event: Some(event),
+        since: None,
+        until: None,
+        after: None,
+        limit: PORTION,
+    };
+    for _ in 0..portions_max {
+        let page = api.store.deliveries(org, &query)?;
+        take(page.items);
+        query.after = page.next;
+        if query.after.is_none() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}

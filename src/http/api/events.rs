@@ -1,0 +1,319 @@
+//! `POST /api/events` and `POST /api/events/batch`: takes events from producers.
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::HeaderMap;
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
+
+use crate::commands::{EventDraft, SubmitOutcome};
+use crate::http::edge::call::{Answer, Call, json};
+use crate::http::edge::middleware::rejection;
+use crate::http::error::{Code, Faults, Problem};
+use crate::http::input::body::{Media, content_length, unsupported};
+use crate::http::input::cloudevents;
+use crate::http::input::fields::{Fields, array, text_of};
+use crate::http::input::wire::{Rules, cloud_event_body_bytes_max, event_body_bytes_max};
+use crate::model::event::NewEvent;
+use crate::model::id::{EventId, OrgNo};
+use crate::model::time::Timestamp;
+
+/// Larger bodies are parsed on a blocking thread.
+const INLINE_BYTES_MAX: usize = 64 << 10;
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
+
+/// The form of a single event.
+#[derive(Clone, Copy)]
+enum Form {
+    Own,
+    CloudEvent,
+    /// A CloudEvent with the attributes in headers.
+    Binary,
+}
+
+/// The form of the events in a batch.
+#[derive(Clone, Copy)]
+enum BatchForm {
+    Own,
+    CloudEvents,
+}
+
+/// The answer to a producer whose event is stored.
+#[derive(Serialize)]
+struct Receipt {
+    id: EventId,
+    status: &'static str,
+    duplicate: bool,
+    received_at: Timestamp,
+}
+
+/// `POST /api/events`: takes a single event.
+pub(in crate::http) async fn post(call: &mut Call) -> Answer {
+    let form = form(call)?;
+    let payload_bytes_max = call.api.config.intake.event_bytes_max;
+    let bytes_max = match form {
+        Form::Own | Form::Binary => event_body_bytes_max(payload_bytes_max),
+        Form::CloudEvent => cloud_event_body_bytes_max(payload_bytes_max),
+    };
+    let body = call.body(bytes_max).await?;
+    let rules = Rules { idempotency_key: idempotency_key(call)?, ..rules(call)? };
+    let org = rules.org;
+    let event = if body.len() <= INLINE_BYTES_MAX {
+        read_event(&rules, form, call.request.headers(), &body)?
+    } else {
+        let headers = call.request.headers().clone();
+        call.api
+            .blocking
+            .run(call.payer(), move || read_event(&rules, form, &headers, &body))
+            .await?
+    };
+    let outcome = call.commit(EventDraft::new(org, event)).await?;
+    match outcome {
+        SubmitOutcome::Accepted { id, received_at } => json(
+            StatusCode::ACCEPTED,
+            &Receipt { id, status: "accepted", duplicate: false, received_at },
+        ),
+        SubmitOutcome::Duplicate { id, received_at } => {
+            json(StatusCode::OK, &Receipt { id, status: "accepted", duplicate: true, received_at })
+        }
+        SubmitOutcome::Mismatch { id } => Err(Problem::dedup_mismatch(id)),
+        SubmitOutcome::NotFound => Err(no_organization()),
+    }
+}
+
+fn no_organization() -> Problem {
+    Problem::not_found("there is no such organization any more")
+}
+
+fn read_event(
+    rules: &Rules,
+    form: Form,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Result<NewEvent, Problem> {
+    match form {
+        Form::Own => rules.event(text_of(body)?),
+        Form::CloudEvent => cloudevents::structured(rules, text_of(body)?),
+        Form::Binary => cloudevents::binary(rules, headers, body),
+    }
+}
+
+fn form(call: &Call) -> Result<Form, Problem> {
+    let headers = call.request.headers();
+    match Media::of(headers) {
+        Some(Media::CloudEvent) => Ok(Form::CloudEvent),
+        Some(Media::CloudEventBatch) => {
+            Err(Problem::new(Code::UnsupportedMediaType, "send a batch to /api/events/batch"))
+        }
+        Some(Media::Json) | None if headers.contains_key(cloudevents::SPECVERSION_HEADER) => {
+            Ok(Form::Binary)
+        }
+        Some(Media::Json) => Ok(Form::Own),
+        None => Err(unsupported(headers, "application/json or application/cloudevents+json")),
+    }
+}
+
+fn rules(call: &Call) -> Result<Rules, Problem> {
+    Ok(Rules {
+        org: call.org()?,
+        now: call.now,
+        dedup_window_ms: call.dedup_window_ms(),
+        payload_bytes_max: call.api.config.intake.event_bytes_max,
+        idempotency_key: None,
+    })
+}
+
+/// Returns the value of `Idempotency-Key`, which may be written as a structured field's string
+/// (draft-ietf-httpapi-idempotency-key-header).
+fn idempotency_key(call: &Call) -> Result<Option<String>, Problem> {
+    let mut given = call.request.headers().get_all(IDEMPOTENCY_KEY);
+    let Some(value) = given.next() else { return Ok(None) };
+    if given.next().is_some() {
+        return Err(Problem::new(
+            Code::InvalidRequest,
+            "the header Idempotency-Key appears more than once",
+        ));
+    }
+    let text = str::from_utf8(value.as_bytes());
+    let text = text.map_err(|_not_text| {
+        Problem::new(Code::InvalidRequest, "the header Idempotency-Key is not UTF-8")
+    })?;
+    let unquoted = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+    let plain = unquoted.filter(|text| !text.contains(['"', '\\']));
+    Ok(Some(plain.unwrap_or(text).to_owned()))
+}
+
+/// `POST /api/events/batch`: takes several events, each stored or refused by itself.
+pub(in crate::http) async fn post_batch(call: &mut Call) -> Answer {
+    let form = match Media::of(call.request.headers()) {
+        Some(Media::Json) => BatchForm::Own,
+        Some(Media::CloudEventBatch) => BatchForm::CloudEvents,
+        Some(Media::CloudEvent) | None => {
+            let wanted = "application/json or application/cloudevents-batch+json";
+            return Err(unsupported(call.request.headers(), wanted));
+        }
+    };
+    if call.request.headers().contains_key(IDEMPOTENCY_KEY) {
+        let detail =
+            "Idempotency-Key is for single events; give each item of a batch its own dedup_id";
+        return Err(Problem::new(Code::InvalidRequest, detail));
+    }
+    let intake = &call.api.config.intake;
+    let (bytes_max, events_max) = (intake.batch_bytes_max, intake.batch_events_max);
+    let begun = least_events(call, form);
+    call.charge(begun)?;
+    let body = call.body(bytes_max).await?;
+    let rules = rules(call)?;
+    let org = rules.org;
+    let items = if body.len() <= INLINE_BYTES_MAX {
+        read_batch(&rules, form, &body, events_max)
+    } else {
+        call.api
+            .blocking
+            .run(call.payer(), move || Ok(read_batch(&rules, form, &body, events_max)))
+            .await?
+    };
+    let items = items?;
+    call.charge_rest((items.len() as u64).saturating_sub(begun));
+    store_batch(call, org, items).await
+}
+
+/// Returns the minimum number of events in a batch of the announced length, if each has maximum
+/// size. This number is charged before the body is read, so that reading has a price for the
+/// caller.
+fn least_events(call: &Call, form: BatchForm) -> u64 {
+    let length = content_length(call.request.headers()).unwrap_or(0);
+    let payload_bytes_max = call.api.config.intake.event_bytes_max;
+    let largest = match form {
+        BatchForm::Own => event_body_bytes_max(payload_bytes_max),
+        BatchForm::CloudEvents => cloud_event_body_bytes_max(payload_bytes_max),
+    };
+    (length / largest.max(1)).max(1) as u64
+}
+
+/// Reads the items of a batch, each checked by itself.
+fn read_batch(
+    rules: &Rules,
+    form: BatchForm,
+    body: &[u8],
+    events_max: usize,
+) -> Result<Vec<Result<NewEvent, Problem>>, Problem> {
+    let text = text_of(body)?;
+    let text = match form {
+        BatchForm::CloudEvents => text,
+        BatchForm::Own => {
+            let mut fields = Fields::read(text)?;
+            let mut faults = Faults::default();
+            let events = fields.require("events", &mut faults);
+            if events.as_ref().is_some_and(|events| !events.value.get().starts_with('[')) {
+                faults.add("/events", "must be an array");
+            }
+            fields.finish(&mut faults);
+            faults.into_result()?;
+            events.map_or("[]", |events| events.value.get())
+        }
+    };
+    let items = array(text, events_max)?;
+    if items.len() > events_max {
+        let pointer = match form {
+            BatchForm::Own => "/events",
+            BatchForm::CloudEvents => "",
+        };
+        let detail = format!("must have at most {events_max} items");
+        return Err(Problem::fault(Code::ValidationFailed, pointer, detail));
+    }
+    let read = |item: &serde_json::value::RawValue| match form {
+        BatchForm::Own => rules.event(item.get()),
+        BatchForm::CloudEvents => cloudevents::structured(rules, item.get()),
+    };
+    Ok(items.into_iter().map(read).collect())
+}
+
+/// Stores all valid items together, and answers with the outcome of each item.
+async fn store_batch(call: &Call, org: OrgNo, items: Vec<Result<NewEvent, Problem>>) -> Answer {
+    let mut drafts = Vec::with_capacity(items.len());
+    // A valid item leaves a `None`, which its outcome replaces.
+    let mut results = Vec::with_capacity(items.len());
+    for item in items {
+        results.push(match item {
+            Ok(event) => {
+                drafts.push(EventDraft::new(org, event));
+                None
+            }
+            Err(problem) => Some(Item::Rejected(problem)),
+        });
+    }
+    let mut outcomes = call.commit_all(drafts).await?.into_iter();
+    let mut told = Vec::with_capacity(results.len());
+    for (index, result) in results.into_iter().enumerate() {
+        let item = match result {
+            Some(item) => item,
+            None => Item::of(
+                outcomes.next().ok_or_else(|| Problem::internal(&"an event without an outcome"))?,
+            )?,
+        };
+        item.count(call);
+        told.push(ItemResult { index, item });
+    }
+    json(StatusCode::OK, &Results { results: told })
+}
+
+/// The outcome of an item of a batch.
+enum Item {
+    Accepted(EventId, Timestamp),
+    Duplicate(EventId, Timestamp),
+    Rejected(Problem),
+}
+
+impl Item {
+    fn of(outcome: SubmitOutcome) -> Result<Self, Problem> {
+        match outcome {
+            SubmitOutcome::Accepted { id, received_at } => Ok(Self::Accepted(id, received_at)),
+            SubmitOutcome::Duplicate { id, received_at } => Ok(Self::Duplicate(id, received_at)),
+            SubmitOutcome::Mismatch { id } => Ok(Self::Rejected(Problem::dedup_mismatch(id))),
+            SubmitOutcome::NotFound => Err(no_organization()),
+        }
+    }
+
+    /// Counts a rejected item. Other items are counted when stored.
+    fn count(&self, call: &Call) {
+        if let Self::Rejected(problem) = self
+            && let Some(reason) = rejection(problem.code())
+        {
+            call.api.metrics.events_rejected.of(reason).inc();
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Results {
+    results: Vec<ItemResult>,
+}
+
+struct ItemResult {
+    index: usize,
+    item: Item,
+}
+
+impl Serialize for ItemResult {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("index", &self.index)?;
+        match &self.item {
+            Item::Accepted(id, received_at) => {
+                map.serialize_entry("status", "accepted")?;
+                map.serialize_entry("id", id)?;
+                map.serialize_entry("received_at", received_at)?;
+            }
+            Item::Duplicate(id, received_at) => {
+                map.serialize_entry("status", "duplicate")?;
+                map.serialize_entry("id", id)?;
+                map.serialize_entry("received_at", received_at)?;
+            }
+            Item::Rejected(problem) => {
+                map.serialize_entry("status", "rejected")?;
+                map.serialize_entry("error", &problem.document(None))?;
+            }
+        }
+        map.end()
+    }
+}

@@ -1,0 +1,157 @@
+//! `GET /api/inbox` and `POST /api/ack/{event_id}`: consumers pull events and acknowledge them.
+
+use std::time::Duration;
+
+use actix_web::http::StatusCode;
+use actix_web::web;
+use serde::Serialize;
+use tokio::time::Instant;
+
+use crate::base::failpoint::{self, Switch};
+use crate::commands::{AckEvent, AckOutcome};
+use crate::commit::InboxListener;
+use crate::http::Api;
+use crate::http::api::stored_event::{Page, read_page};
+use crate::http::edge::call::{Answer, Call, json};
+use crate::http::error::Problem;
+use crate::http::input::query::Query;
+use crate::model::event::{EventStatus, EventType};
+use crate::model::id::{EventId, OrgNo};
+use crate::model::time::Timestamp;
+use crate::store::{EventPage, InboxQuery};
+
+/// Maximum `wait` that a caller can ask for, in seconds.
+const WAIT_S_MAX: u64 = 30;
+
+/// Maximum number of terms in a remembered filter: longer filters take much memory.
+const REMEMBERED_TERMS_MAX: usize = 4;
+
+/// The parameters of `GET /api/inbox`.
+struct Wanted {
+    query: InboxQuery,
+    wait: Duration,
+}
+
+impl Wanted {
+    fn read(text: &str, wait_max: Duration, now: Timestamp) -> Result<Self, Problem> {
+        let mut query = Query::read(text);
+        let limit = query.limit();
+        let wait = Duration::from_secs(query.number("wait", 0..=WAIT_S_MAX, 0)).min(wait_max);
+        let after = query.cursor();
+        let (types, since) = (query.take("type").unwrap_or_default(), query.moment("since", now));
+        query.finish()?;
+        Ok(Self { query: InboxQuery { after, limit, types, since }, wait })
+    }
+}
+
+/// `GET /api/inbox`: returns the events not acknowledged yet, oldest first. `wait` holds the
+/// request until there is an event, the server stops, or the caller has left. `lease_count` is 0,
+/// because no route hands out leases yet.
+pub(in crate::http) async fn list(call: &mut Call) -> Answer {
+    let org = call.org()?;
+    let wait_max = call.api.config.inbox.wait_max;
+    let Wanted { mut query, wait } = Wanted::read(call.request.query_string(), wait_max, call.now)?;
+    let begins = query.after.unwrap_or_default();
+    if wait.is_zero() {
+        return Ok(look(call, org, &query).await?.answer(begins));
+    }
+    let deadline = Instant::now() + wait;
+    // Listening begins before the first look, so that no event between the two is missed.
+    let mut listener = listen(call, org, &query)?;
+    call.waits();
+    loop {
+        let page = look(call, org, &query).await?;
+        if page.has_items() || call.api.stop.is_set() || Instant::now() >= deadline {
+            return Ok(page.answer(begins));
+        }
+        // The next look begins where this look ended.
+        if !failpoint::is_on(Switch::WaitersWokenByAll) {
+            query.after = Some(query.after.map_or(page.seen, |after| after.max(page.seen)));
+        }
+        if page.next.is_some() {
+            continue;
+        }
+        let waiting = async {
+            tokio::select! {
+                () = listener.rung() => false,
+                () = call.api.stop.stopped() => false,
+                () = call.left() => true,
+                () = tokio::time::sleep_until(deadline) => false,
+            }
+        };
+        if call.while_allowed(waiting).await? {
+            return Ok(page.answer(begins));
+        }
+    }
+}
+
+/// Begins to listen for events that pass the filter of the query.
+fn listen(call: &Call, org: OrgNo, query: &InboxQuery) -> Result<InboxListener, Problem> {
+    let wanted = query.types.clone();
+    let wants = move |event_type: &EventType| wanted.matches(event_type);
+    Ok(call.api.notifier.listen(org, call.api.store.newest_event(org)?, Box::new(wants)))
+}
+
+/// Reads one page of the inbox. The state knows without a search that an inbox is empty; otherwise
+/// the page is read on the blocking pool.
+async fn look(call: &Call, org: OrgNo, query: &InboxQuery) -> Result<Page, Problem> {
+    if call.api.store.org_summary(org)?.is_none_or(|summary| summary.open == 0) {
+        return Ok(Page { seen: query.after.unwrap_or_default(), ..Page::default() });
+    }
+    let (api, query, payer) = (web::Data::clone(&call.api), query.clone(), call.payer());
+    call.api
+        .blocking
+        .answer(payer, move || read_page(&api, payer, &search(&api, org, query.clone())?))
+        .await
+}
+
+/// Searches one page of the inbox. Events enter an inbox only at its end, and no event comes back,
+/// so the part without matching events is not searched again.
+fn search(api: &Api, org: OrgNo, mut query: InboxQuery) -> Result<EventPage, Problem> {
+    let is_remembered =
+        query.since.is_none() && (1..=REMEMBERED_TERMS_MAX).contains(&query.types.terms());
+    if !is_remembered || failpoint::is_on(Switch::WaitersWokenByAll) {
+        return Ok(api.store.inbox(org, &query)?);
+    }
+    let key = (org, query.types.clone());
+    let barren = api.barren.get(&key).unwrap_or_default();
+    let begins = query.after.unwrap_or_default();
+    query.after = Some(begins.max(barren));
+    let page = api.store.inbox(org, &query)?;
+    if begins <= barren {
+        let nothing_before =
+            page.items.first().map_or(page.seen, |first| EventId(first.id.0.saturating_sub(1)));
+        api.barren.insert(key, nothing_before.max(barren));
+    }
+    Ok(page)
+}
+
+#[derive(Serialize)]
+struct Confirmation {
+    id: EventId,
+    status: &'static str,
+    acknowledged_at: Timestamp,
+}
+
+/// `POST /api/ack/{event_id}`: acknowledges an event. A repeated request gets the same answer.
+pub(in crate::http) async fn acknowledge(call: &mut Call) -> Answer {
+    let org = call.org()?;
+    let absent = || Problem::not_found("there is no such event");
+    let event: EventId = call.path("event_id").parse().map_err(|_malformed| absent())?;
+    let known = call.api.store.event(org, event)?.ok_or_else(absent)?;
+    let at = match known.acknowledged_at {
+        Some(at) => at,
+        None => match call.commit(AckEvent { org, event, at: call.now }).await? {
+            AckOutcome::Acknowledged { at } => at,
+            AckOutcome::NotFound => return Err(absent()),
+        },
+    };
+    json(
+        StatusCode::OK,
+        &Confirmation { id: event, status: EventStatus::Acknowledged.name(), acknowledged_at: at },
+    )
+}
+
+#[cfg(test)]
+#[path = "inbox_tests.rs"]
+mod tests;

@@ -1,0 +1,363 @@
+//! `/api/keys`: creates, lists, rotates and revokes keys. The operator also creates organizations
+//! here.
+
+use std::sync::Arc;
+
+use actix_web::HttpResponse;
+use actix_web::http::StatusCode;
+use serde::Serialize;
+
+use crate::base::random;
+use crate::commands::{CreateKey, CreateOrgOutcome, EndKey, EndKeyOutcome, OrgDraft, RotateKey};
+use crate::http::edge::audit;
+use crate::http::edge::auth::Caller;
+use crate::http::edge::call::{Answer, Call, json};
+use crate::http::edge::verify::Hashed;
+use crate::http::error::{Code, Faults, Problem};
+use crate::http::input::body::Media;
+use crate::http::input::cursor;
+use crate::http::input::fields::{Fields, text_of};
+use crate::http::input::query::Query;
+use crate::model::id::{EventId, KeyId, OrgId, OrgNo};
+use crate::model::key::{Key, KeyText, MayNotEnd, Scope, Scopes};
+use crate::model::org::{InboxMode, NAME_CHARS_MAX, Org, Tier, looks_like_id};
+use crate::model::time::Timestamp;
+use crate::store::{Authenticated, KEYS_PER_ORG_MAX, KeyAdded};
+
+const BODY_BYTES_MAX: usize = 16 << 10;
+/// Maximum grace period of a rotated key, in seconds: a week.
+const GRACE_S_MAX: u64 = 604_800;
+const GRACE_S_DEFAULT: u64 = 86_400;
+/// The name of a key that was created without a name.
+const NAME_DEFAULT: &str = "default";
+
+/// The requested properties of a new key.
+struct Wish {
+    name: String,
+    scopes: Scopes,
+    expires_at: Option<Timestamp>,
+}
+
+/// The answer with a new key; no other answer shows the key's text.
+#[derive(Serialize)]
+struct Generated<'a> {
+    organization_id: OrgId,
+    key_id: KeyId,
+    key: &'a str,
+    name: &'a str,
+    scopes: Vec<&'static str>,
+    created_at: Timestamp,
+    expires_at: Option<Timestamp>,
+}
+
+/// `POST /api/keys/generate`. The operator creates an organization with its first key, or another
+/// key of an existing organization (then `organization` is an id). A key creates another key of its
+/// organization, with no more scopes and no later end.
+pub(in crate::http) async fn generate(call: &mut Call) -> Answer {
+    Media::require_json(call.request.headers())?;
+    let body = call.body(BODY_BYTES_MAX).await?;
+    let text = text_of(&body)?;
+    match call.caller.clone() {
+        Caller::Key(maker) => generate_by_key(call, &maker, text).await,
+        Caller::Admin => generate_by_admin(call, text).await,
+        Caller::Anyone => Err(Problem::new(Code::Forbidden, "this route needs a key")),
+    }
+}
+
+async fn generate_by_key(call: &Call, maker: &Authenticated, text: &str) -> Answer {
+    let mut fields = Fields::read(text)?;
+    let mut faults = Faults::default();
+    for name in ["name", "scopes"] {
+        if !fields.has(name) {
+            faults.add(format!("/{name}"), "is required");
+        }
+    }
+    for name in ["organization", "tier"] {
+        if fields.take(name, &mut faults).is_some() {
+            faults.add(
+                format!("/{name}"),
+                "is for the admin token only; a key makes keys of its own organization",
+            );
+        }
+    }
+    let mut wish = wish(&mut fields, call.now, &mut faults);
+    fields.finish(&mut faults);
+    faults.into_result()?;
+    if !maker.key().scopes.covers(wish.scopes) {
+        return Err(Problem::new(
+            Code::Forbidden,
+            "a key cannot make a key with scopes that it lacks itself",
+        ));
+    }
+    if let Some(end) = maker.key().ends_at() {
+        if wish.expires_at.is_some_and(|wished| wished > end) {
+            return Err(Problem::new(
+                Code::Forbidden,
+                "the new key must not outlive the key that makes it",
+            ));
+        }
+        wish.expires_at.get_or_insert(end);
+    }
+    add(call, maker.org_no(), maker.org().id, wish).await
+}
+
+async fn generate_by_admin(call: &Call, text: &str) -> Answer {
+    let mut fields = Fields::read(text)?;
+    let mut faults = Faults::default();
+    let organization = fields.require("organization", &mut faults).and_then(|field| {
+        field.printable(NAME_CHARS_MAX, &mut faults).map(|name| name.trim().to_owned())
+    });
+    if organization.as_deref() == Some("") {
+        faults.add("/organization", "must not be blank");
+    }
+    let tier: Option<Tier> =
+        fields.take("tier", &mut faults).and_then(|field| field.parse(&mut faults));
+    let wish = wish(&mut fields, call.now, &mut faults);
+    fields.finish(&mut faults);
+    let existing = organization.as_deref().filter(|text| looks_like_id(text));
+    if existing.is_some() && tier.is_some() {
+        faults.add("/tier", "cannot be set for an existing organization");
+    }
+    faults.into_result()?;
+    if let Some(text) = existing {
+        let found = text.parse().ok().map(|id| call.api.store.org_by_id(id)).transpose()?.flatten();
+        let (number, org) = found.ok_or_else(|| {
+            Problem::not_found(
+                "there is no organization with this id; a name cannot begin with org_",
+            )
+        })?;
+        return add(call, number, org.id, wish).await;
+    }
+    // The name is checked again when the command is applied; this check saves the hashing of a key.
+    if let Some(existing) = organization.as_deref().and_then(|name| call.api.store.org_named(name))
+    {
+        return Err(Problem::organization_exists(existing));
+    }
+    let org = Org {
+        id: OrgId(call.api.new_id()),
+        name: organization.unwrap_or_default(),
+        tier: tier.unwrap_or(Tier::Free),
+        inbox_mode: InboxMode::Auto,
+        created_at: call.now,
+    };
+    let (text, key) = make(call, wish).await?;
+    let (organization, name) = (org.id, org.name.clone());
+    match call.commit(OrgDraft::new(org, key.clone())).await? {
+        CreateOrgOutcome::Created(_) => {
+            audit::organization_made(call, organization, &name);
+            audit::key(call, organization, key.id, "created");
+            reveal(call, organization, &text, key)
+        }
+        CreateOrgOutcome::NameTaken(existing) => Err(Problem::organization_exists(existing)),
+    }
+}
+
+/// Reads the members that both ways of creating a key share.
+fn wish(fields: &mut Fields<'_>, now: Timestamp, faults: &mut Faults) -> Wish {
+    let name = fields
+        .take("name", faults)
+        .and_then(|field| field.printable(NAME_CHARS_MAX, faults).map(String::from));
+    let scopes = fields.take("scopes", faults).and_then(|field| {
+        let scopes = field.list::<Scope>(Scope::ALL.len(), faults)?;
+        if scopes.is_empty() {
+            faults.add(field.pointer(), "must have at least one item");
+        }
+        Some(scopes.into_iter().collect())
+    });
+    let expires_at = fields.take("expires_at", faults).and_then(|field| {
+        let time = field.time(faults)?;
+        if time <= now {
+            faults.add(field.pointer(), "must be in the future");
+        }
+        Some(time)
+    });
+    Wish {
+        name: name.unwrap_or_else(|| NAME_DEFAULT.to_owned()),
+        scopes: scopes.unwrap_or_else(Scopes::all),
+        expires_at,
+    }
+}
+
+/// Adds another key to an existing organization.
+async fn add(call: &Call, org: OrgNo, organization: OrgId, wish: Wish) -> Answer {
+    let (text, key) = make(call, wish).await?;
+    stored(call.commit(CreateKey { org, key: key.clone() }).await?)?;
+    audit::key(call, organization, key.id, "created");
+    reveal(call, organization, &text, key)
+}
+
+fn stored(added: KeyAdded) -> Result<(), Problem> {
+    match added {
+        KeyAdded::Added => Ok(()),
+        KeyAdded::LimitReached => {
+            let detail = format!(
+                "the organization has {KEYS_PER_ORG_MAX} keys, or too many in their grace period; \
+                 revoke a key first"
+            );
+            Err(Problem::new(Code::LimitReached, detail))
+        }
+        KeyAdded::NotFound => {
+            Err(Problem::not_found("the organization or the key no longer exists"))
+        }
+    }
+}
+
+/// Makes a new key: its text, and the key as the state stores it.
+async fn make(call: &Call, wish: Wish) -> Result<(Arc<KeyText>, Key), Problem> {
+    let id = KeyId(call.api.new_id());
+    let text = Arc::new(KeyText::generate(id, || u8::from_be_bytes(random::bytes())));
+    let org = call.key().ok().map(Authenticated::org_no);
+    let Hashed { hash, check } = call.api.auth.hash(&text, org).await?;
+    let Wish { name, scopes, expires_at } = wish;
+    Ok((
+        text,
+        Key { id, name, hash, check, scopes, created_at: call.now, expires_at, ended_at: None },
+    ))
+}
+
+/// Makes the only answer that shows the key in clear. The scopes and the end are those of the
+/// stored key.
+fn reveal(call: &Call, organization_id: OrgId, text: &KeyText, made: Key) -> Answer {
+    call.api.auth.remember(text);
+    let stored = call.api.store.key(made.id)?;
+    let key = stored.map_or(made, |stored| stored.key().clone());
+    json(
+        StatusCode::CREATED,
+        &Generated {
+            organization_id,
+            key_id: key.id,
+            key: text.reveal(),
+            name: &key.name,
+            scopes: key.scopes.names(),
+            created_at: key.created_at,
+            expires_at: key.ends_at(),
+        },
+    )
+}
+
+/// `POST /api/keys/rotate`: creates a key with the name, scopes and end of the calling key, which
+/// works until the grace period is over. A key in its grace period can be rotated again; the new
+/// key then ends with this grace period. The new key takes the place of the old key, so the limit
+/// of keys cannot refuse it.
+pub(in crate::http) async fn rotate(call: &mut Call) -> Answer {
+    let old = call.key()?.clone();
+    let body = call.body(BODY_BYTES_MAX).await?;
+    let grace_s = if body.is_empty() {
+        GRACE_S_DEFAULT
+    } else {
+        Media::require_json(call.request.headers())?;
+        let mut fields = Fields::read(text_of(&body)?)?;
+        let mut faults = Faults::default();
+        let grace = fields
+            .take("grace_seconds", &mut faults)
+            .and_then(|field| field.number_in(0..=GRACE_S_MAX, &mut faults));
+        fields.finish(&mut faults);
+        faults.into_result()?;
+        grace.unwrap_or(GRACE_S_DEFAULT)
+    };
+    let Key { id, name, scopes, expires_at, .. } = old.key().clone();
+    let (text, new) = make(call, Wish { name, scopes, expires_at }).await?;
+    // Without a grace period, the old key ends whatever the clock says.
+    let old_ends_at = if grace_s == 0 { Timestamp(0) } else { call.now.plus_ms(grace_s * 1_000) };
+    let rotated = RotateKey { org: old.org_no(), old: id, old_ends_at, new: new.clone() };
+    stored(call.commit(rotated).await?)?;
+    audit::key(call, old.org().id, id, "rotated");
+    audit::key(call, old.org().id, new.id, "created by rotation");
+    reveal(call, old.org().id, &text, new)
+}
+
+/// A key in the list, without its secret.
+#[derive(Serialize)]
+struct Listed {
+    id: KeyId,
+    name: String,
+    prefix: String,
+    scopes: Vec<&'static str>,
+    created_at: Timestamp,
+    expires_at: Option<Timestamp>,
+    last_used_at: Option<Timestamp>,
+    /// True for the key that made the request.
+    current: bool,
+}
+
+#[derive(Serialize)]
+struct List {
+    data: Vec<Listed>,
+    has_more: bool,
+    next_cursor: String,
+}
+
+/// `GET /api/keys`: lists the organization's valid keys in the order of their creation.
+pub(in crate::http) fn list(call: &Call) -> Answer {
+    let caller = call.key()?;
+    let current = caller.key().id;
+    let mut query = Query::read(call.request.query_string());
+    let (limit, after) = (query.limit(), query.cursor().unwrap_or_default());
+    query.finish()?;
+    let mut keys = call.api.store.keys_of(caller.org_no())?;
+    keys.sort_unstable_by_key(|found| found.key().id);
+    let is_behind = |id: KeyId| id.0 > after.0;
+    let mut behind =
+        keys.iter().filter(|found| found.key().is_valid(call.now) && is_behind(found.key().id));
+    let page: Vec<_> = behind.by_ref().take(limit).collect();
+    let has_more = behind.next().is_some();
+    let next_cursor = cursor::encode(page.last().map_or(after, |last| EventId(last.key().id.0)));
+    let data = page.iter().map(|found| {
+        let key = found.key();
+        let is_current = key.id == current;
+        Listed {
+            id: key.id,
+            name: key.name.clone(),
+            prefix: key.prefix(),
+            scopes: key.scopes.names(),
+            created_at: key.created_at,
+            expires_at: key.ends_at(),
+            last_used_at: if is_current { Some(call.now) } else { found.last_used_at() },
+            current: is_current,
+        }
+    });
+    json(StatusCode::OK, &List { data: data.collect(), has_more, next_cursor })
+}
+
+fn may_not_end(why: MayNotEnd) -> &'static str {
+    match why {
+        MayNotEnd::IsLeaving => {
+            "a key in its grace period can revoke no key but itself; use its successor or the \
+             admin token"
+        }
+        MayNotEnd::MoreScopes => "a key cannot revoke a key that has scopes which it lacks itself",
+        MayNotEnd::LaterEnd => {
+            "a key cannot revoke a key that outlives it; use a key with a later end, or the admin \
+             token"
+        }
+    }
+}
+
+/// `DELETE /api/keys/{key_id}`: revokes a key. A key cannot revoke a key with more scopes or a
+/// later end, and in its grace period none but itself; the operator can revoke any key.
+pub(in crate::http) async fn end(call: &mut Call) -> Answer {
+    let absent = || Problem::not_found("there is no such key");
+    let key: KeyId = call.path("key_id").parse().map_err(|_malformed| absent())?;
+    let found = call
+        .api
+        .store
+        .key(key)?
+        .filter(|found| found.key().is_valid(call.now))
+        .ok_or_else(absent)?;
+    let org = found.org_no();
+    if let Caller::Key(by) = &call.caller {
+        if by.org_no() != org {
+            return Err(absent());
+        }
+        if let Some(why) = by.key().why_not_end(found.key()) {
+            return Err(Problem::new(Code::Forbidden, may_not_end(why)));
+        }
+    }
+    match call.commit(EndKey { org, key, at: call.now }).await? {
+        EndKeyOutcome::Ended => {
+            audit::key(call, found.org().id, key, "revoked");
+            Ok(HttpResponse::NoContent().finish())
+        }
+        EndKeyOutcome::NotFound => Err(absent()),
+    }
+}

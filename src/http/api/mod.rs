@@ -1,0 +1,16 @@
+//! The routes: one file for each resource.
+
+pub(super) mod dead_letters;
+pub(super) mod deliveries;
+pub(super) mod endpoint_settings;
+pub(super) mod endpoints;
+pub(super) mod event_history;
+pub(super) mod events;
+pub(super) mod hooks;
+pub(super) mod inbox;
+pub(super) mod keys;
+pub(super) mod ops;
+pub(super) mod replays;
+pub(super) mod stored_event;
+pub(super) mod tail;
+pub(super) mod webhook;

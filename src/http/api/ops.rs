@@ -1,0 +1,101 @@
+//! `/health` and `/metrics`: for probes and Prometheus.
+
+use actix_web::HttpResponse;
+use actix_web::http::StatusCode;
+use actix_web::http::header::RETRY_AFTER;
+use serde::Serialize;
+
+use crate::commit::Shortage;
+use crate::http::edge::call::{Answer, Call, json};
+use crate::http::edge::health::Phase;
+use crate::http::error::Problem;
+
+#[derive(Serialize)]
+struct Healthy {
+    status: &'static str,
+    version: &'static str,
+    uptime_seconds: u64,
+    checks: Checks,
+}
+
+/// A word for each part of the server; `ok` means healthy.
+#[derive(Serialize)]
+struct Checks {
+    /// The phase of the server, if the server is not ready.
+    server: &'static str,
+    /// `lost` if the data directory is no longer in its place.
+    data_dir: &'static str,
+    /// The kind of shortage, if there is no room for events.
+    disk: &'static str,
+    /// `unreadable` if the state cannot be read.
+    state: &'static str,
+    /// `damaged` if bytes read from the journal differed from the bytes written.
+    journal: &'static str,
+    /// `full` if the queue of changes has no room.
+    intake: &'static str,
+}
+
+impl Checks {
+    fn of(call: &Call) -> Self {
+        let api = &call.api;
+        let ok_or = |ok: bool, word| if ok { "ok" } else { word };
+        let phase = api.health.phase();
+        Self {
+            server: ok_or(phase == Phase::Ready, phase.name()),
+            data_dir: ok_or(!api.health.is_data_lost(), "lost"),
+            disk: api.intake.shortage().map_or("ok", Shortage::word),
+            state: ok_or(api.store.counts().is_ok(), "unreadable"),
+            journal: ok_or(!api.journal.is_damaged(), "damaged"),
+            intake: ok_or(api.intake.waiting() < api.config.intake.queue, "full"),
+        }
+    }
+
+    fn all_ok(&self) -> bool {
+        let Self { server, data_dir, disk, state, journal, intake } = self;
+        [server, data_dir, disk, state, journal, intake].into_iter().all(|word| *word == "ok")
+    }
+}
+
+/// `GET /health`: answers 200, or 503 if a check fails.
+pub(in crate::http) fn health(call: &Call) -> Answer {
+    let checks = Checks::of(call);
+    let healthy = checks.all_ok();
+    let body = Healthy {
+        status: if healthy { "healthy" } else { "unhealthy" },
+        version: env!("CARGO_PKG_VERSION"),
+        uptime_seconds: call.api.began.elapsed().as_secs(),
+        checks,
+    };
+    status(healthy, &body)
+}
+
+#[derive(Serialize)]
+struct Word {
+    status: &'static str,
+}
+
+/// `GET /health/live`: answers 200 as long as the process runs.
+pub(in crate::http) fn live() -> Answer {
+    status(true, &Word { status: "live" })
+}
+
+/// `GET /health/ready`: answers 200, or 503 while the server starts or stops.
+pub(in crate::http) fn ready(call: &Call) -> Answer {
+    let phase = call.api.health.phase();
+    status(phase == Phase::Ready, &Word { status: phase.name() })
+}
+
+fn status(good: bool, body: &impl Serialize) -> Answer {
+    if good {
+        return json(StatusCode::OK, body);
+    }
+    let mut answer = json(StatusCode::SERVICE_UNAVAILABLE, body)?;
+    answer.headers_mut().insert(RETRY_AFTER, 1.into());
+    Ok(answer)
+}
+
+/// `GET /metrics`: returns Prometheus text, version 0.0.4.
+pub(in crate::http) fn metrics(call: &Call) -> Answer {
+    let text = call.api.metrics.render().map_err(|error| Problem::internal(&error))?;
+    Ok(HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(text))
+}

@@ -1,0 +1,200 @@
+//! `/api/replays`: past events are delivered again, in the background.
+
+use std::collections::BTreeSet;
+
+use actix_web::http::StatusCode;
+use actix_web::web;
+use serde::Serialize;
+
+use crate::commands::{EndReplay, EndReplayOutcome, StartReplay, StartReplayOutcome};
+use crate::http::Api;
+use crate::http::edge::audit;
+use crate::http::edge::call::{Answer, Call, json, page};
+use crate::http::error::{Code, Faults, Problem};
+use crate::http::input::body::Media;
+use crate::http::input::cursor;
+use crate::http::input::fields::{CHAR_BYTES_MAX, Fields, text_of};
+use crate::http::input::query::Query;
+use crate::model::endpoint::{PATTERN_CHARS_MAX, PATTERNS_MAX, TypePattern};
+use crate::model::id::{EndpointId, EventId, OrgNo, ReplayId};
+use crate::model::key::Scope;
+use crate::model::replay::{REPLAYS_RUNNING_MAX, ReplayEnd, ReplayRequest, ReplayWait};
+use crate::model::time::Timestamp;
+use crate::store::{Replay, Store};
+
+/// Maximum size of a body, in bytes: a hundred patterns with every character escaped, and some room
+/// for the rest.
+const BODY_BYTES_MAX: usize = CHAR_BYTES_MAX * PATTERNS_MAX * PATTERN_CHARS_MAX + (4 << 10);
+
+/// A replay as the API shows it.
+#[derive(Serialize)]
+struct Shown<'a> {
+    id: ReplayId,
+    state: &'static str,
+    endpoint_id: Option<EndpointId>,
+    since: Option<Timestamp>,
+    /// The requested end, or the time of creation if the request had none.
+    until: Timestamp,
+    event_types: Vec<&'a str>,
+    only: &'static str,
+    examined: u64,
+    queued: u64,
+    progress: f64,
+    waits_for: Option<&'static str>,
+    /// Disabled endpoints that a replay to all endpoints passes over.
+    skipped_endpoint_ids: &'a [EndpointId],
+    created_at: Timestamp,
+    finished_at: Option<Timestamp>,
+    /// The reason why the replay was canceled.
+    reason: Option<&'static str>,
+}
+
+impl<'a> Shown<'a> {
+    fn of(replay: &'a Replay, api: &Api) -> Self {
+        let Replay { request, ended, .. } = replay;
+        let is_held = ended.is_none() && api.intake.is_disk_low();
+        let waits_for = if is_held { Some(ReplayWait::DiskFull) } else { replay.waits_for };
+        let reason = ended.and_then(|(end, _)| end.cancel_reason());
+        let state = match (ended, reason) {
+            (None, _) => "running",
+            (Some(_), None) => "finished",
+            (Some(_), Some(_)) => "canceled",
+        };
+        Self {
+            id: replay.id,
+            state,
+            endpoint_id: request.endpoint,
+            since: request.since,
+            until: request.until.unwrap_or(replay.created_at),
+            event_types: request.event_types.iter().map(TypePattern::as_str).collect(),
+            only: request.only.name(),
+            examined: replay.examined,
+            queued: replay.queued,
+            progress: replay.progress,
+            waits_for: waits_for.map(ReplayWait::name),
+            skipped_endpoint_ids: &replay.skipped,
+            created_at: replay.created_at,
+            finished_at: ended.map(|(_, at)| at),
+            reason,
+        }
+    }
+}
+
+fn absent() -> Problem {
+    Problem::not_found("there is no such replay")
+}
+
+/// Returns the replay that the path names.
+fn named(call: &Call) -> Result<(OrgNo, Replay), Problem> {
+    let org = call.org()?;
+    let id: ReplayId = call.path("replay_id").parse().map_err(|_malformed| absent())?;
+    Ok((org, call.api.store.replay(org, id, call.api.steady())?.ok_or_else(absent)?))
+}
+
+/// `GET /{id}`: shows a replay.
+pub(in crate::http) fn show(call: &Call) -> Answer {
+    let (_, replay) = named(call)?;
+    json(StatusCode::OK, &Shown::of(&replay, &call.api))
+}
+
+/// `GET`: lists the remembered replays, newest first.
+pub(in crate::http) async fn list(call: &mut Call) -> Answer {
+    let org = call.org()?;
+    let mut query = Query::read(call.request.query_string());
+    let (limit, before) = (query.limit(), query.cursor().unwrap_or(cursor::NEWEST));
+    query.finish()?;
+    let (api, now) = (web::Data::clone(&call.api), call.api.steady());
+    let replays =
+        call.api.blocking.run(call.payer(), move || Ok(api.store.replays(org, now)?)).await?;
+    let behind = replays.iter().filter(|replay| replay.id.0 < before.0);
+    page(
+        (limit, cursor::encode(before)),
+        behind.map(|replay| (cursor::encode(EventId(replay.id.0)), Shown::of(replay, &call.api))),
+    )
+}
+
+fn read(body: &[u8], store: &Store, org: OrgNo, now: Timestamp) -> Result<ReplayRequest, Problem> {
+    let (mut fields, mut faults) = (Fields::read(text_of(body)?)?, Faults::default());
+    let only = fields.require("only", &mut faults).and_then(|field| field.parse(&mut faults));
+    let endpoint = fields.take("endpoint_id", &mut faults);
+    let mut id = None;
+    if let Some(field) = endpoint {
+        id = field.parse::<EndpointId>(&mut faults);
+        if let Some(id) = id
+            && store.endpoint_of(org, id)?.is_none()
+        {
+            faults.add(field.pointer(), NO_ENDPOINT);
+        }
+    }
+    let (since, until) = fields.times(now, &mut faults);
+    let event_types = fields.take("event_types", &mut faults);
+    let event_types =
+        event_types.and_then(|field| field.list::<TypePattern>(PATTERNS_MAX, &mut faults));
+    fields.finish(&mut faults);
+    faults.into_result()?;
+    let only =
+        only.ok_or_else(|| Problem::internal(&"a replay without `only` passed the checks"))?;
+    let mut seen = BTreeSet::new();
+    let mut event_types = event_types.unwrap_or_default();
+    event_types.retain(|pattern| seen.insert(pattern.as_str().to_owned()));
+    Ok(ReplayRequest { endpoint: id, since, until, event_types, only })
+}
+
+const NO_ENDPOINT: &str = "there is no such endpoint";
+
+/// `POST`: starts a replay. The answer is 202, and the replay goes on in the background.
+pub(in crate::http) async fn start(call: &mut Call) -> Answer {
+    let org = call.org()?;
+    Media::require_json(call.request.headers())?;
+    let body = call.body(BODY_BYTES_MAX).await?;
+    let request = read(&body, &call.api.store, org, call.now)?;
+    let replay = ReplayId(call.api.new_id());
+    let start = StartReplay { org, replay, request, at: call.now };
+    match call.commit(start).await? {
+        StartReplayOutcome::Started => audit::replay(call, replay, "started"),
+        // The endpoint was deleted in the meantime.
+        StartReplayOutcome::NotFound => {
+            let mut faults = Faults::default();
+            faults.add("/endpoint_id", NO_ENDPOINT);
+            faults.into_result()?;
+        }
+        StartReplayOutcome::LimitReached => {
+            let detail = format!(
+                "an organization can have at most {REPLAYS_RUNNING_MAX} running replays; wait \
+                 until a \
+                 replay ends, or cancel a replay"
+            );
+            return Err(Problem::new(Code::LimitReached, detail));
+        }
+    }
+    let started = call.api.store.replay(org, replay, call.api.steady())?.ok_or_else(absent)?;
+    json(StatusCode::ACCEPTED, &Shown::of(&started, &call.api))
+}
+
+/// `DELETE /{id}`: cancels a replay. Queued deliveries stay queued. An ended replay does not
+/// change.
+pub(in crate::http) async fn cancel(call: &mut Call) -> Answer {
+    let (org, replay) = named(call)?;
+    if replay.ended.is_none() {
+        let end = EndReplay { org, replay: replay.id, end: ReplayEnd::Requested, at: call.now };
+        match call.commit(end).await? {
+            EndReplayOutcome::Ended => audit::replay(call, replay.id, "canceled"),
+            EndReplayOutcome::NotFound => return Err(absent()),
+        }
+    }
+    if call.may(Scope::DeliveriesRead) {
+        return show(call);
+    }
+    let (_, replay) = named(call)?;
+    let Shown { id, state, finished_at, reason, .. } = Shown::of(&replay, &call.api);
+    json(StatusCode::OK, &Canceled { id, state, finished_at, reason })
+}
+
+/// The answer to a key that may not read replays.
+#[derive(Serialize)]
+struct Canceled {
+    id: ReplayId,
+    state: &'static str,
+    finished_at: Option<Timestamp>,
+    reason: Option<&'static str>,
+}

@@ -1,0 +1,197 @@
+//! Stored events as the API shows them: the members that the journal keeps, the payload byte for
+//! byte, and the status. Every list of events uses this module.
+
+use std::io::Write as _;
+
+use actix_web::http::StatusCode;
+use serde::Serialize;
+
+use crate::commands::{Command, SubmitEvent};
+use crate::http::Api;
+use crate::http::edge::answers::Part;
+use crate::http::edge::call::{PAGE_BYTES_MAX, json_bytes};
+use crate::http::edge::limit::Payer;
+use crate::http::error::Problem;
+use crate::http::input::cursor;
+use crate::journal::Position;
+use crate::model::cloudevent::{Context, DataKind};
+use crate::model::event::EventStatus;
+use crate::model::id::EventId;
+use crate::model::time::Timestamp;
+use crate::store::{EventItem, EventPage};
+
+/// Bytes of most items without payload, labels and attributes.
+const ITEM_BYTES: usize = 320;
+
+/// A page of events, already written as JSON.
+#[derive(Debug, Default)]
+pub(in crate::http) struct Page {
+    /// The items, with commas between them.
+    pub(in crate::http) items: Vec<u8>,
+    /// The event behind which the next page begins, if there may be a next page.
+    pub(in crate::http) next: Option<EventId>,
+    /// The last event of this page.
+    pub(in crate::http) last: Option<EventId>,
+    /// For a page of the inbox without items: no event up to this event passes the filter.
+    pub(in crate::http) seen: EventId,
+    /// The page's part of the memory for answers.
+    pub(in crate::http) part: Option<Part>,
+}
+
+impl Page {
+    pub(in crate::http) fn has_items(&self) -> bool {
+        !self.items.is_empty()
+    }
+
+    /// Makes the answer. The page begins behind the event `begins`.
+    pub(in crate::http) fn answer(self, begins: EventId) -> actix_web::HttpResponse {
+        let mut body = Vec::with_capacity(self.items.len() + 96);
+        body.extend_from_slice(b"{\"data\":[");
+        body.extend_from_slice(&self.items);
+        body.extend_from_slice(match self.next {
+            Some(_) => b"],\"has_more\":true,\"next_cursor\":\"",
+            None => b"],\"has_more\":false,\"next_cursor\":\"",
+        });
+        body.extend_from_slice(
+            cursor::encode(self.next.or(self.last).unwrap_or(begins)).as_bytes(),
+        );
+        body.extend_from_slice(b"\"}");
+        let bytes = body.len() as u64;
+        let mut response = json_bytes(StatusCode::OK, body);
+        if let Some(mut part) = self.part {
+            part.shrink_to(bytes);
+            response.extensions_mut().insert(part);
+        }
+        response
+    }
+}
+
+/// Reads the events of a page from the journal. The page ends early when there is little room for
+/// answers.
+pub(in crate::http) fn read_page(
+    api: &Api,
+    payer: Payer,
+    found: &EventPage,
+) -> Result<Page, Problem> {
+    let mut page = Page { next: found.next, seen: found.seen, ..Page::default() };
+    let bytes_of = |item: &EventItem| ITEM_BYTES + item.bytes as usize;
+    let Some(first) = found.items.first() else { return Ok(page) };
+    let wanted =
+        found.items.iter().map(bytes_of).sum::<usize>().min(PAGE_BYTES_MAX).max(bytes_of(first));
+    let part = api.answers.take(payer, wanted, bytes_of(first))?;
+    let bytes_max = part.amount();
+    page.part = Some(part);
+    let mut last: Option<EventId> = None;
+    for item in &found.items {
+        // The bytes written so far count exactly, because characters that JSON escapes make an item
+        // longer than expected.
+        let is_too_much = (page.items.len() + bytes_of(item)) as u64 > bytes_max;
+        if let (Some(last), true) = (last, is_too_much) {
+            page.next = Some(last);
+            break;
+        }
+        let event = match stored(api, (item.id, item.position)) {
+            Ok(event) => event,
+            // The events before an unreadable event are returned first.
+            Err(_unreadable) if last.is_some() => {
+                page.next = last;
+                break;
+            }
+            Err(problem) => return Err(problem),
+        };
+        if last.is_some() {
+            page.items.push(b',');
+        }
+        page.items.reserve(bytes_of(item));
+        write_item((item.status, item.erased_at), &event, &mut page.items)
+            .map_err(|error| Problem::internal(&error))?;
+        last = Some(item.id);
+    }
+    page.last = last;
+    Ok(page)
+}
+
+/// Reads an event from its frame in the journal.
+pub(in crate::http) fn stored(
+    api: &Api,
+    (id, position): (EventId, u64),
+) -> Result<SubmitEvent, Problem> {
+    let frame =
+        api.journal.read(Position(position)).map_err(|error| Problem::unreadable(id, &error))?;
+    let command = Command::read(frame.kind, frame.version, &frame.body);
+    let command = command.map_err(|error| Problem::internal(&error))?;
+    let kind = command.kind().name;
+    let other = || {
+        Problem::internal(&format_args!("the frame at {position} does not hold {id} but a {kind}"))
+    };
+    command.into_event(id).ok_or_else(other)
+}
+
+/// The members before the payload, which is written byte for byte.
+#[derive(Serialize)]
+struct Head<'a> {
+    id: EventId,
+    r#type: &'a str,
+}
+
+#[derive(Serialize)]
+struct Tail<'a> {
+    dedup_id: Option<&'a str>,
+    #[serde(serialize_with = "as_map")]
+    labels: &'a [(String, String)],
+    received_at: Timestamp,
+    occurred_at: Option<Timestamp>,
+    status: &'static str,
+    lease_count: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    erased_at: Option<Timestamp>,
+    /// The part of the CloudEvent's data that the payload holds; absent for other events.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload_kind: Option<&'static str>,
+    /// The attributes of the CloudEvent, unchanged; absent for other events.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cloudevent: Option<Context<'a>>,
+}
+
+fn as_map<S: serde::Serializer>(
+    labels: &&[(String, String)],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(labels.iter().map(|(name, value)| (name, value)))
+}
+
+/// Writes the event as a JSON object. The payload of an erased event is `null`.
+pub(in crate::http) fn write_item(
+    (status, erased_at): (EventStatus, Option<Timestamp>),
+    event: &SubmitEvent,
+    out: &mut Vec<u8>,
+) -> Result<(), serde_json::Error> {
+    let SubmitEvent { id, received_at, event, .. } = event;
+    serde_json::to_writer(&mut *out, &Head { id: *id, r#type: event.event_type.as_str() })?;
+    // The payload replaces the closing brace of the head, and a comma the opening brace of the
+    // tail.
+    out.pop();
+    out.extend_from_slice(b",\"payload\":");
+    let payload = if erased_at.is_some() { b"null" } else { &*event.payload };
+    out.write_all(payload).map_err(serde_json::Error::io)?;
+    let tail_at = out.len();
+    let tail = Tail {
+        dedup_id: event.dedup.as_ref().map(|dedup| dedup.id.as_str()),
+        labels: &event.labels,
+        received_at: *received_at,
+        occurred_at: event.occurred_at,
+        status: status.name(),
+        lease_count: 0,
+        erased_at,
+        payload_kind: event.cloudevent.as_ref().map(|cloud| DataKind::name(cloud.data)),
+        cloudevent: event
+            .cloudevent
+            .as_deref()
+            .map(|cloud| Context { event_type: &event.event_type, event: cloud }),
+    };
+    serde_json::to_writer(&mut *out, &tail)?;
+    if let Some(brace) = out.get_mut(tail_at) {
+        *brace = b',';
+    }
+    Ok(())
+}

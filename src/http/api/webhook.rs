@@ -1,0 +1,71 @@
+//! `/api/webhook/config`: the organization's default endpoint, the short way for one URL.
+
+use actix_web::HttpResponse;
+use actix_web::http::StatusCode;
+
+use crate::commands::{DeleteEndpoint, DeleteEndpointOutcome};
+use crate::http::api::endpoint_settings::Reading;
+use crate::http::api::endpoints::{BODY_BYTES_MAX, Shown, blank, changed, put};
+use crate::http::edge::audit;
+use crate::http::edge::call::{Answer, Call, json};
+use crate::http::error::Problem;
+use crate::http::input::body::Media;
+use crate::http::input::fields::text_of;
+use crate::model::endpoint::Endpoint;
+
+fn absent() -> Problem {
+    Problem::not_found("no URL is set")
+}
+
+/// `GET`: shows the default endpoint.
+pub(in crate::http) fn show(call: &Call) -> Answer {
+    let endpoint = call.api.store.default_endpoint(call.org()?)?.ok_or_else(absent)?;
+    json(StatusCode::OK, &Shown::of(&endpoint, None))
+}
+
+/// `POST`: sets the default endpoint. The answer is 201 with the secret if there was no endpoint,
+/// else 200. Members that are left out get their defaults: all types, enabled. Settings of
+/// `/api/endpoints` stay, except for the values of headers when the URL moves to another origin.
+pub(in crate::http) async fn set(call: &mut Call) -> Answer {
+    let org = call.org()?;
+    Media::require_json(call.request.headers())?;
+    let body = call.body(BODY_BYTES_MAX).await?;
+    let _apart = call.api.settings_lock(org).await;
+    let before = call.api.store.default_endpoint(org)?;
+    let (mut endpoint, secret) = match &before {
+        Some(before) => (Endpoint::clone(before), None),
+        None => blank(call).map(|(endpoint, secret)| (endpoint, Some(secret)))?,
+    };
+    (endpoint.is_default, endpoint.disabled) = (true, None);
+    endpoint.settings.event_types.clear();
+    let egress = call.api.egress.get();
+    let mut reading = Reading::of(text_of(&body)?, &egress)?;
+    reading.url("url", true, &mut endpoint.settings);
+    reading.basics(&mut endpoint);
+    if let Some(before) = &before {
+        reading.unchanged(&Shown::of(before, None))?;
+    }
+    let headers_dropped = reading.finish(&endpoint.settings)?.headers_dropped;
+    if before.is_none_or(|before| *before != endpoint) {
+        endpoint.updated_at = call.now;
+        put(call, org, &endpoint, true).await?;
+        audit::endpoint(call, &endpoint, if secret.is_some() { "created" } else { "changed" });
+    }
+    let is_new = secret.is_some();
+    let shown = Shown::of(&endpoint, secret).without(headers_dropped);
+    if is_new { json(StatusCode::CREATED, &shown) } else { changed(call, &shown) }
+}
+
+/// `DELETE`: deletes the default endpoint.
+pub(in crate::http) async fn delete(call: &mut Call) -> Answer {
+    let org = call.org()?;
+    let _apart = call.api.settings_lock(org).await;
+    let endpoint = call.api.store.default_endpoint(org)?.ok_or_else(absent)?.id;
+    match call.commit(DeleteEndpoint { org, endpoint }).await? {
+        DeleteEndpointOutcome::Deleted => {
+            audit::endpoint_deleted(call, endpoint);
+            Ok(HttpResponse::NoContent().finish())
+        }
+        DeleteEndpointOutcome::NotFound => Err(absent()),
+    }
+}

@@ -1,0 +1,327 @@
+//! A request under way: its caller, its budget, and the functions that handlers need.
+
+use std::cell::Cell;
+use std::net::IpAddr;
+use std::pin::pin;
+use std::time::Duration;
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpRequest, HttpResponse, dev, web};
+use serde::Serialize;
+
+use crate::base::shares::Exhausted;
+use crate::commands::{Asker, Drafted, Kind};
+use crate::commit::{CommitError, Pending};
+use crate::http::Api;
+use crate::http::edge::auth::{Caller, forbidden};
+use crate::http::edge::client_address::client_address;
+use crate::http::edge::connection::Handle;
+use crate::http::edge::limit::{Budget, Payer};
+use crate::http::error::{Code, Problem};
+use crate::http::input::body::{self, BodyLimit, Room};
+use crate::http::routes::Who;
+use crate::model::id::OrgNo;
+use crate::model::key::{Scope, Scopes};
+use crate::model::org::Tier;
+use crate::model::time::Timestamp;
+use crate::rules::token_bucket::{Admission, Decision};
+use crate::store::{Authenticated, Refusal};
+
+/// How often a waiting request is judged again: after the end of its key, the request ends within a
+/// second.
+const JUDGE_EVERY: Duration = Duration::from_secs(1);
+/// Size in bytes at which a page of a list ends early.
+pub(in crate::http) const PAGE_BYTES_MAX: usize = 4 << 20;
+
+/// Seconds until a change refused for a full queue should be sent again.
+const PLACE_RETRY_AFTER_S: u64 = 1;
+
+/// The outcome of the command that a draft becomes.
+type OutcomeOf<D> = <<D as Drafted>::Kind as Kind>::Outcome;
+
+/// The result of a request: an answer or a problem.
+pub(in crate::http) type Answer = Result<HttpResponse, Problem>;
+
+/// A request under way, with everything a handler needs.
+pub(in crate::http) struct Call {
+    pub(in crate::http) api: web::Data<Api>,
+    pub(in crate::http) request: HttpRequest,
+    pub(in crate::http) payload: dev::Payload,
+    /// The permission required by the table of routes.
+    pub(in crate::http) who: Who,
+    pub(in crate::http) caller: Caller,
+    /// The time at which the request came.
+    pub(in crate::http) now: Timestamp,
+    /// The budget to which the request is charged.
+    pub(in crate::http) budget: Budget,
+    /// The last decision of the caller's rate limit, shown in the answer's headers.
+    pub(in crate::http) admission: Option<Admission>,
+    /// The body's share of the memory for all bodies, held until the call is over.
+    pub(in crate::http) room: Option<Room>,
+    /// Set when a change of this request is committed: the committer has judged the key, so the key
+    /// is not judged again.
+    pub(in crate::http) has_committed: Cell<bool>,
+    /// The connection by which the request came.
+    pub(in crate::http) connection: Handle,
+}
+
+impl Call {
+    /// Returns the calling organization's key. Any other caller is refused.
+    pub(in crate::http) fn key(&self) -> Result<&Authenticated, Problem> {
+        match &self.caller {
+            Caller::Key(key) => Ok(key),
+            Caller::Admin | Caller::Anyone => {
+                Err(Problem::new(Code::Forbidden, "this route needs the key of an organization"))
+            }
+        }
+    }
+
+    /// Returns the calling organization. Any other caller is refused.
+    pub(in crate::http) fn org(&self) -> Result<OrgNo, Problem> {
+        self.key().map(Authenticated::org_no)
+    }
+
+    /// Returns true if the caller's key has the scope.
+    pub(in crate::http) fn may(&self, scope: Scope) -> bool {
+        self.key().is_ok_and(|key| key.key().scopes.allows(scope))
+    }
+
+    /// Returns the payer whose share of the server this call uses.
+    pub(in crate::http) fn payer(&self) -> Payer {
+        match &self.caller {
+            Caller::Anyone => Payer::Anyone,
+            Caller::Admin => Payer::Admin,
+            Caller::Key(key) => Payer::Org(key.org_no()),
+        }
+    }
+
+    fn tier(&self) -> Option<Tier> {
+        match &self.caller {
+            Caller::Anyone | Caller::Admin => None,
+            Caller::Key(key) => Some(key.org().tier),
+        }
+    }
+
+    /// Charges the rest of a cost that was not known at admission.
+    pub(in crate::http) fn charge_rest(&mut self, cost: u64) {
+        let limits = self.api.limits.get();
+        self.admission = Some(limits.owe(
+            (self.payer(), self.budget),
+            limits.plan(self.tier(), self.budget),
+            cost,
+        ));
+    }
+
+    /// Charges `cost` tokens to the caller; see [`crate::http::edge::limit::RateLimits::admit`].
+    pub(in crate::http) fn charge(&mut self, cost: u64) -> Result<(), Problem> {
+        let payer = self.payer();
+        if payer == Payer::Anyone {
+            return Ok(());
+        }
+        let limits = self.api.limits.get();
+        let admission =
+            limits.admit((payer, self.budget), limits.plan(self.tier(), self.budget), cost);
+        self.admission = Some(admission);
+        match admission.decision {
+            Decision::Admitted => Ok(()),
+            Decision::Refused { retry_after_s } => {
+                let detail = match self.budget {
+                    Budget::Events => {
+                        "the event budget of the organization's tier is used up; nothing was stored"
+                    }
+                    Budget::Requests => {
+                        "the request budget of the organization's tier is used up; nothing was done"
+                    }
+                };
+                Err(Problem::new(Code::RateLimited, detail).retry_after(retry_after_s))
+            }
+        }
+    }
+
+    /// Reads the whole body, of at most `bytes_max` decoded bytes.
+    pub(in crate::http) async fn body(&mut self, bytes_max: usize) -> Result<web::Bytes, Problem> {
+        let limit = BodyLimit { bytes_max, within: self.api.config.server.body_timeout };
+        let room = self.room.insert(Room::of(&self.api.bodies, self.payer()));
+        let is_malformed = || self.connection.is_malformed();
+        let body =
+            body::read(&self.request, &mut self.payload, limit, room).await.map_err(|problem| {
+                if problem.code() == Code::InvalidRequest && is_malformed() {
+                    Problem::new(
+                        Code::InvalidRequest,
+                        "the body is incomplete: the chunks cannot be read (RFC 9112, 7.1)",
+                    )
+                } else {
+                    problem
+                }
+            })?;
+        self.connection.body_is_read();
+        Ok(body)
+    }
+
+    /// Declares that the call only waits from now on, and can be ended early: when the caller has
+    /// left, or to make room for others.
+    pub(in crate::http) fn waits(&self) {
+        self.connection.waits();
+    }
+
+    /// Completes when nothing should wait for the caller any more.
+    pub(in crate::http) async fn left(&self) {
+        self.connection.left().await;
+    }
+
+    /// Returns the client's address, also from behind a trusted proxy.
+    pub(in crate::http) fn client_address(&self) -> Option<IpAddr> {
+        let peer = self.request.peer_addr()?.ip();
+        Some(client_address(peer, self.request.headers(), &self.api.trusted_proxies.get()))
+    }
+
+    /// Returns a path parameter, or an empty text if the route has no such parameter.
+    pub(in crate::http) fn path(&self, name: &str) -> &str {
+        self.request.match_info().get(name).unwrap_or_default()
+    }
+
+    /// Returns the scopes that the caller's key needs.
+    fn needs(&self) -> Scopes {
+        match self.who {
+            Who::Scope(scope) | Who::AdminOr(scope) => scope.into(),
+            Who::AnyKey | Who::Public => Scopes::none(),
+        }
+    }
+
+    /// Judges the caller's key again, as every call does after a wait: a read when its answer is
+    /// ready, a change when committed.
+    ///
+    /// # Errors
+    /// Fails when the key has ended or lost the scope meanwhile.
+    pub(in crate::http) fn judge_again(&self) -> Result<(), Problem> {
+        match &self.caller {
+            Caller::Key(key) => {
+                self.api.auth.judge(key.key().id, self.needs(), &self.api.store, self.api.now())
+            }
+            Caller::Admin | Caller::Anyone => Ok(()),
+        }
+    }
+
+    /// Awaits a future while the caller is allowed to wait.
+    ///
+    /// # Errors
+    /// Fails like [`Call::judge_again`], within a second after the end of the key.
+    pub(in crate::http) async fn while_allowed<T>(
+        &self,
+        waiting: impl Future<Output = T>,
+    ) -> Result<T, Problem> {
+        let mut waiting = pin!(waiting);
+        loop {
+            let waited = tokio::time::timeout(JUDGE_EVERY, &mut waiting).await;
+            self.judge_again()?;
+            if let Ok(done) = waited {
+                return Ok(done);
+            }
+        }
+    }
+
+    /// Commits a single change and returns its outcome.
+    ///
+    /// # Errors
+    /// Fails when the change was refused, or when the caller's key was no longer allowed.
+    pub(in crate::http) async fn commit<D: Drafted>(
+        &self,
+        draft: D,
+    ) -> Result<OutcomeOf<D>, Problem> {
+        self.committed([draft], Pending::outcome).await
+    }
+
+    /// Commits changes of the same kind together, and returns the outcome of each.
+    ///
+    /// # Errors
+    /// Fails like [`Call::commit`]; then none of the changes was made.
+    pub(in crate::http) async fn commit_all<D: Drafted>(
+        &self,
+        drafts: Vec<D>,
+    ) -> Result<Vec<OutcomeOf<D>>, Problem> {
+        if drafts.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.committed(drafts, Pending::outcomes).await
+    }
+
+    async fn committed<D: Drafted, T, F: Future<Output = Result<T, CommitError>>>(
+        &self,
+        drafts: impl IntoIterator<Item = D>,
+        wait: impl FnOnce(Pending<D::Kind>) -> F,
+    ) -> Result<T, Problem> {
+        let key = match &self.caller {
+            Caller::Key(key) => Some(key.key().id),
+            Caller::Admin => None,
+            Caller::Anyone => return Err(Problem::internal(&"a change without a caller")),
+        };
+        let asker = Asker { key, needs: self.needs() };
+        let _place = self.api.submissions.take(self.payer(), 1).map_err(|exhausted| {
+            let detail = match exhausted {
+                Exhausted::OfOne => {
+                    "too many changes of this organization wait to be stored; this change was not \
+                     stored"
+                }
+                Exhausted::InAll => {
+                    "too many changes wait to be stored; this change was not \
+                    stored"
+                }
+            };
+            Problem::new(Code::Overloaded, detail).retry_after(PLACE_RETRY_AFTER_S)
+        })?;
+        let pending = self.api.intake.submit_requested(drafts, asker)?;
+        let outcomes = wait(pending).await.map_err(|error| match error {
+            CommitError::Refused(refused) => refused.into(),
+            CommitError::NotAllowed(Refusal::NotAuthorized) => self.api.auth.refused(),
+            CommitError::NotAllowed(Refusal::Forbidden) => forbidden(),
+        })?;
+        self.has_committed.set(true);
+        Ok(outcomes)
+    }
+
+    /// Returns the deduplication window in milliseconds.
+    pub(in crate::http) fn dedup_window_ms(&self) -> u64 {
+        milliseconds(self.api.config.dedup.window)
+    }
+}
+
+pub(in crate::http) fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Builds an answer with a JSON body.
+pub(in crate::http) fn json(status: StatusCode, body: &impl Serialize) -> Answer {
+    let bytes = serde_json::to_vec(body).map_err(|error| Problem::internal(&error))?;
+    Ok(json_bytes(status, bytes))
+}
+
+/// Builds a page of at most `limit` items, each with the cursor behind the item. The page ends
+/// early when large. `begins` is the cursor before the first item.
+pub(in crate::http) fn page<T: Serialize>(
+    (limit, begins): (usize, String),
+    mut items: impl Iterator<Item = (String, T)>,
+) -> Answer {
+    let mut body = b"{\"data\":[".to_vec();
+    let mut last = None;
+    for (cursor, item) in items.by_ref().take(limit) {
+        if last.is_some() {
+            body.push(b',');
+        }
+        serde_json::to_writer(&mut body, &item).map_err(|error| Problem::internal(&error))?;
+        last = Some(cursor);
+        if body.len() >= PAGE_BYTES_MAX {
+            break;
+        }
+    }
+    let has_more = last.is_some() && items.next().is_some();
+    let rest = serde_json::json!({ "has_more": has_more, "next_cursor": last.unwrap_or(begins) })
+        .to_string();
+    body.extend_from_slice(b"],");
+    body.extend_from_slice(rest.trim_start_matches('{').as_bytes());
+    Ok(json_bytes(StatusCode::OK, body))
+}
+
+/// Builds an answer from a body already in JSON.
+pub(in crate::http) fn json_bytes(status: StatusCode, bytes: Vec<u8>) -> HttpResponse {
+    HttpResponse::build(status).content_type("application/json").body(bytes)
+}

@@ -1,0 +1,427 @@
+//! An accepted connection, between the socket and actix.
+//!
+//! actix limits only the time of a connection's first head. This module and `connections` watch
+//! everything else. Every head has the same deadline. Nothing of the next request is read before
+//! the peer has taken the previous answer, so a peer cannot make the server work ahead. A peer that
+//! does not take its answer loses the connection. A peer that is gone ends its call.
+//!
+//! Early bytes, sent before the server wants any, are held back up to 4 KiB, so the server notices
+//! when the peer closes. A reset ends the call at once. A peer that has only finished sending (as
+//! `nc -N` does) gets its answer, but no call waits for such a peer: a waiting call uses
+//! [`Handle::left`]. No call waits for a peer with more early bytes either: the server stops
+//! reading from this peer, and could no longer notice its end.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::{Rc, Weak};
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+
+use actix_web::HttpRequest;
+use actix_web::http::Method;
+use actix_web::http::header::{CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
+use actix_web::rt::net::TcpStream;
+use bytes::{Buf as _, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::base::failpoint::{self, Switch};
+use crate::base::peer;
+use crate::http::edge::connection_state::{Outlook, Phase, Shared, Stall};
+use crate::http::edge::connections::Connections;
+use crate::http::edge::framing::NO_BODY;
+use crate::http::edge::own_answers;
+
+/// Maximum number of early bytes held back.
+const HELD_BYTES_MAX: usize = 4 << 10;
+/// A stall that begins within this time after the previous stall ended counts as the same stall, in
+/// milliseconds.
+const SAME_STALL_MS: u128 = 1_000;
+
+/// The connection as actix sees it, with the socket inside.
+#[derive(Debug)]
+pub(in crate::http) struct Connection {
+    stream: TcpStream,
+    peer: Option<SocketAddr>,
+    /// The answer written in place of an answer by actix itself, and the number of bytes already
+    /// taken.
+    instead: Option<(Vec<u8>, usize)>,
+    /// The end of an amended head, passed on without further inspection.
+    amended: BytesMut,
+    shared: Rc<Shared>,
+    number: u64,
+    connections: Weak<Connections>,
+}
+
+impl Connection {
+    pub(in crate::http) fn new(
+        stream: TcpStream,
+        shared: Shared,
+        (number, connections): (u64, Weak<Connections>),
+    ) -> Self {
+        let peer = stream.peer_addr().ok();
+        Self {
+            stream,
+            peer,
+            instead: None,
+            amended: BytesMut::new(),
+            shared: Rc::new(shared),
+            number,
+            connections,
+        }
+    }
+
+    pub(in crate::http) fn shared(&self) -> &Rc<Shared> {
+        &self.shared
+    }
+
+    /// Returns the peer's address, or `None` if unknown.
+    pub(in crate::http) fn peer(&self) -> Option<SocketAddr> {
+        self.peer
+    }
+
+    /// Returns the handle by which requests use this connection.
+    pub(in crate::http) fn handle(&self) -> Handle {
+        Handle(Rc::clone(&self.shared))
+    }
+
+    /// Carries out the connection's fate. Returns the result for the reader, or `None` while the
+    /// connection goes on.
+    fn meet(&mut self, cx: &mut Context<'_>) -> Option<io::Result<()>> {
+        match self.shared.outlook.get() {
+            Outlook::Open => None,
+            Outlook::Refused(code) => {
+                self.shared.outlook.set(Outlook::Closing);
+                let answer = own_answers::refusal(code);
+                // This is tried only once, because the server does not wait for a slow peer.
+                drop(Pin::new(&mut self.stream).poll_write(cx, &answer));
+                self.shared.is_over.set(true);
+                Some(Ok(()))
+            }
+            Outlook::Closing => Some(Ok(())),
+            Outlook::Ended => Some(Err(io::ErrorKind::ConnectionAborted.into())),
+        }
+    }
+
+    /// Passes bytes on as far as wanted, and holds the rest back.
+    fn pass_on(&mut self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let shared = Rc::clone(&self.shared);
+        loop {
+            if let Some(end) = self.meet(cx) {
+                return Poll::Ready(end);
+            }
+            if !shared.held.borrow().is_empty() {
+                if self.pass_on_held(out) {
+                    return Poll::Ready(Ok(()));
+                }
+                // Only a part of the blank line is here, and actix must get the line whole.
+                let before = shared.held.borrow().len();
+                if let Poll::Ready(failed) = self.hold_back(cx) {
+                    return Poll::Ready(failed);
+                }
+                if shared.held.borrow().len() > before {
+                    continue;
+                }
+                return if shared.eof.get() { Poll::Ready(Ok(())) } else { Poll::Pending };
+            }
+            if shared.eof.get() {
+                return Poll::Ready(Ok(()));
+            }
+            let before = out.filled().len();
+            ready!(Pin::new(&mut self.stream).poll_read(cx, out))?;
+            let read = out.filled().get(before..).unwrap_or_default();
+            if read.is_empty() {
+                shared.ended_sending();
+                return Poll::Ready(Ok(()));
+            }
+            if failpoint::is_on(Switch::ConnectionsUnwatched) {
+                return Poll::Ready(Ok(()));
+            }
+            let portion = shared.portion(read);
+            shared
+                .held
+                .borrow_mut()
+                .extend_from_slice(read.get(portion.bytes..).unwrap_or_default());
+            if let Some(at) = portion.amend_at {
+                self.amend(read.get(at..portion.bytes).unwrap_or_default());
+            }
+            out.set_filled(before + portion.amend_at.unwrap_or(portion.bytes));
+            self.pass_on_amended(out);
+            if out.filled().len() > before {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+
+    /// Passes held bytes on as far as wanted. Returns true if there were any.
+    fn pass_on_held(&mut self, out: &mut ReadBuf<'_>) -> bool {
+        let shared = Rc::clone(&self.shared);
+        let mut held = shared.held.borrow_mut();
+        let there = held.get(..held.len().min(out.remaining())).unwrap_or_default();
+        let portion = shared.portion(there);
+        let passed = there.get(..portion.bytes).unwrap_or_default();
+        if let Some(at) = portion.amend_at {
+            self.amend(passed.get(at..).unwrap_or_default());
+        }
+        out.put_slice(passed.get(..portion.amend_at.unwrap_or(portion.bytes)).unwrap_or_default());
+        held.advance(portion.bytes);
+        if held.is_empty() {
+            *held = BytesMut::new();
+        }
+        self.pass_on_amended(out);
+        portion.bytes > 0
+    }
+
+    /// Inserts the header `content-length: 0` before the end of a head.
+    fn amend(&mut self, end_of_head: &[u8]) {
+        self.amended.extend_from_slice(NO_BODY);
+        self.amended.extend_from_slice(end_of_head);
+    }
+
+    fn pass_on_amended(&mut self, out: &mut ReadBuf<'_>) {
+        let portion = self.amended.len().min(out.remaining());
+        out.put_slice(&self.amended.split_to(portion));
+    }
+
+    /// Reads and discards the bytes after the last answer.
+    fn read_away(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut piece = [0; HELD_BYTES_MAX];
+        while !self.shared.eof.get() {
+            let mut piece = ReadBuf::new(&mut piece);
+            ready!(Pin::new(&mut self.stream).poll_read(cx, &mut piece))?;
+            if piece.filled().is_empty() {
+                self.shared.ended_sending();
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads early bytes into the held bytes, to notice when the peer is gone.
+    fn hold_back(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let shared = &*self.shared;
+        let mut held = shared.held.borrow_mut();
+        while !shared.eof.get() && held.len() < HELD_BYTES_MAX {
+            // This runs after every head and rarely finds bytes, so the buffer is not cleared
+            // first.
+            let mut piece = [const { MaybeUninit::uninit() }; HELD_BYTES_MAX];
+            let room = HELD_BYTES_MAX - held.len();
+            let mut piece = ReadBuf::uninit(piece.get_mut(..room).unwrap_or_default());
+            if Pin::new(&mut self.stream).poll_read(cx, &mut piece)?.is_pending() {
+                break;
+            }
+            if piece.filled().is_empty() {
+                shared.ended_sending();
+            }
+            held.extend_from_slice(piece.filled());
+        }
+        if held.len() >= HELD_BYTES_MAX {
+            shared.left.notify_one();
+        }
+        Poll::Pending
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        // Log lines of actix about these bytes name this peer.
+        peer::set(this.peer);
+        this.shared.keep(cx.waker());
+        if let Some(end) = this.meet(cx) {
+            return Poll::Ready(end);
+        }
+        if !this.amended.is_empty() {
+            this.pass_on_amended(out);
+            return Poll::Ready(Ok(()));
+        }
+        if this.shared.phase.get() == Phase::Rest {
+            return this.read_away(cx);
+        }
+        let was_gated = this.shared.gate.take();
+        if this.shared.passes_on() && !was_gated {
+            return this.pass_on(cx, out);
+        }
+        let held = this.hold_back(cx);
+        // actix handles the head first; the wake makes actix read again afterwards.
+        if held.is_pending() && was_gated && this.shared.has_more() {
+            cx.waker().wake_by_ref();
+        }
+        held
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let shared = &*this.shared;
+        shared.keep(cx.waker());
+        if shared.outlook.get() == Outlook::Ended {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
+        if shared.is_over.get() {
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        if this.instead.is_none() && !shared.writes_ours.get() {
+            this.instead = own_answers::instead_of(bytes).map(|answer| (answer, 0));
+        }
+        let written = match &mut this.instead {
+            None => Pin::new(&mut this.stream).poll_write(cx, bytes),
+            Some((answer, taken)) => {
+                let rest = answer.get(*taken..).unwrap_or_default();
+                let written = ready!(Pin::new(&mut this.stream).poll_write(cx, rest))?;
+                *taken += written;
+                if *taken < answer.len() && written > 0 {
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                this.instead = None;
+                shared.is_over.set(true);
+                Poll::Ready(Ok(bytes.len()))
+            }
+        };
+        match &written {
+            Poll::Ready(Ok(taken)) => {
+                if let Some(stall) = shared.stall.get() {
+                    shared.stall.set(Some(Stall { taken: stall.taken + taken, ..stall }));
+                }
+            }
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending => {
+                if !shared.is_stalled.replace(true) {
+                    let now = Instant::now();
+                    let is_same = now.saturating_duration_since(shared.flushed.get()).as_millis()
+                        < SAME_STALL_MS;
+                    if !is_same || shared.stall.get().is_none() {
+                        shared.measure_stall_from(now);
+                    }
+                }
+            }
+        }
+        written
+    }
+
+    /// Called by actix when the socket has taken all bytes.
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.shared.outlook.get() == Outlook::Ended {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
+        if matches!(this.shared.phase.get(), Phase::Head | Phase::Rest) {
+            this.shared.writes_ours.set(false);
+        }
+        if this.shared.is_stalled.replace(false) {
+            this.shared.flushed.set(Instant::now());
+            if this.shared.has_more() {
+                cx.waker().wake_by_ref();
+            }
+        }
+        if this.shared.phase.get() == Phase::Rest {
+            this.shared.is_over.set(true);
+        }
+        Pin::new(&mut this.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
+        // Closing with unread bytes would take the answer from the peer.
+        if this.shared.phase.get() == Phase::Rest && this.shared.outlook.get() == Outlook::Open {
+            this.shared.keep(cx.waker());
+            // An error means that the peer is gone, so nothing is left to wait for.
+            drop(ready!(this.read_away(cx)));
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if let Some(connections) = self.connections.upgrade() {
+            connections.gone(self.number);
+        }
+    }
+}
+
+/// The handle by which a request uses its connection.
+#[derive(Clone, Debug)]
+pub(in crate::http) struct Handle(Rc<Shared>);
+
+impl Handle {
+    /// Begins a request, which stays in hand until the guard is dropped.
+    pub(in crate::http) fn begin(&self, request: &HttpRequest) -> InHand {
+        let headers = request.headers();
+        let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
+        let length = text(CONTENT_LENGTH).and_then(|length| length.parse().ok());
+        let body = match length {
+            _ if headers.contains_key(TRANSFER_ENCODING) => Phase::Chunked,
+            Some(length) => Phase::Body(length),
+            None => Phase::Answer,
+        };
+        // After such a request, actix does not read HTTP any more.
+        let is_tunnel = request.method() == Method::CONNECT
+            || (body != Phase::Chunked
+                && text(UPGRADE).is_some_and(|to| to.eq_ignore_ascii_case("websocket")));
+        self.0.is_last.set(is_tunnel);
+        self.0.begin(body);
+        InHand(Rc::clone(&self.0))
+    }
+
+    /// Records the end of a chunked body.
+    pub(in crate::http) fn body_is_read(&self) {
+        if self.0.phase.get() == Phase::Chunked {
+            self.0.phase.set(Phase::Answer);
+        }
+    }
+
+    /// True if the connection closes after this answer.
+    pub(in crate::http) fn is_leaving(&self) -> bool {
+        self.0.leaving.get() || self.0.is_cut_short()
+    }
+
+    /// Declares the request in hand to be the last of its connection.
+    pub(in crate::http) fn is_last(&self) {
+        self.0.is_last.set(true);
+    }
+
+    /// True if the chunked body is malformed.
+    pub(in crate::http) fn is_malformed(&self) -> bool {
+        self.0.is_malformed.get()
+    }
+
+    /// Declares that the request only waits from now on, so an early answer can make room for
+    /// others.
+    pub(in crate::http) fn waits(&self) {
+        self.0.waits.set(true);
+    }
+
+    /// Completes when no request should wait for this peer any more.
+    pub(in crate::http) async fn left(&self) {
+        let is_far_ahead = || self.0.held.borrow().len() >= HELD_BYTES_MAX;
+        while !(self.0.eof.get()
+            || is_far_ahead()
+            || self.0.leaving.get()
+            || self.0.outlook.get() != Outlook::Open)
+        {
+            self.0.left.notified().await;
+        }
+    }
+}
+
+/// The guard of a request in hand: dropping the guard ends the request.
+#[derive(Debug)]
+pub(in crate::http) struct InHand(Rc<Shared>);
+
+impl Drop for InHand {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}

@@ -1,0 +1,84 @@
+//! The phase of the server, set by the code that starts and stops the server, and read by probes.
+
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+
+const STARTING: u8 = 0;
+const READY: u8 = 1;
+const STOPPING: u8 = 2;
+
+/// The phase of the server, and the loss of its data directory.
+#[derive(Debug, Default)]
+pub struct Health {
+    phase: AtomicU8,
+    data_lost: AtomicBool,
+}
+
+/// A phase of the server. Phases only move forward.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::http) enum Phase {
+    Starting,
+    Ready,
+    Stopping,
+}
+
+impl Phase {
+    pub(in crate::http) fn name(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Ready => "ready",
+            Self::Stopping => "stopping",
+        }
+    }
+}
+
+impl Health {
+    /// Enters the ready phase, unless the server is stopping already.
+    pub fn set_ready(&self) {
+        let was_starting = self
+            .phase
+            .compare_exchange(STARTING, READY, Ordering::SeqCst, Ordering::SeqCst)
+            .is_ok();
+        if !was_starting {
+            tracing::debug!("ready comes after a stop, which stays");
+        }
+    }
+
+    /// Enters the stopping phase: requests should go to other servers.
+    pub fn set_stopping(&self) {
+        self.phase.store(STOPPING, Ordering::SeqCst);
+    }
+
+    /// Records that the data directory is no longer in its place, and enters the stopping phase.
+    pub fn set_data_lost(&self) {
+        self.data_lost.store(true, Ordering::SeqCst);
+        self.set_stopping();
+    }
+
+    pub(in crate::http) fn is_data_lost(&self) -> bool {
+        self.data_lost.load(Ordering::SeqCst)
+    }
+
+    pub(in crate::http) fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::SeqCst) {
+            STARTING => Phase::Starting,
+            READY => Phase::Ready,
+            _ => Phase::Stopping,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_stops_does_not_become_ready_again() {
+        let health = Health::default();
+        assert_eq!(health.phase(), Phase::Starting);
+        health.set_ready();
+        assert_eq!(health.phase(), Phase::Ready);
+        health.set_stopping();
+        health.set_ready();
+        assert_eq!(health.phase(), Phase::Stopping);
+    }
+}

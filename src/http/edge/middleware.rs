@@ -1,0 +1,373 @@
+//! The steps common to all requests and answers: request id, authentication, rate limit, security
+//! and CORS headers, metrics, and a line in the log.
+
+use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use actix_web::http::header::{
+    CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
+    TRANSFER_ENCODING, X_CONTENT_TYPE_OPTIONS,
+};
+use actix_web::http::{ConnectionType, Method};
+use actix_web::{HttpRequest, HttpResponse, dev, web};
+
+use crate::base::metrics::Rejection;
+use crate::base::random;
+use crate::http::Api;
+use crate::http::edge::answers::sent_in_pieces;
+use crate::http::edge::audit;
+use crate::http::edge::auth::Caller;
+use crate::http::edge::call::{Answer, Call};
+use crate::http::edge::connection::Handle;
+use crate::http::edge::limit::Budget;
+use crate::http::error::{Code, Problem};
+use crate::http::input::body;
+use crate::http::routes::{Cost, Route, Who};
+use crate::logging::FLOODS;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Maximum length of a caller's request id, in bytes.
+const REQUEST_ID_BYTES_MAX: usize = 128;
+/// Maximum length of a `traceparent` in the log, in bytes. W3C Trace Context, version 00, has 55
+/// characters; later versions may be longer.
+const TRACEPARENT_BYTES_MAX: usize = 128;
+const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const X_LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
+const X_REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
+const X_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
+
+/// The result of matching a request against the table of routes.
+#[derive(Clone)]
+pub(in crate::http) enum Target {
+    /// A known route, with its index in the table.
+    Route(usize, &'static Route),
+    /// A known path without this method; the text lists the allowed methods.
+    WrongMethod(Arc<str>),
+    /// A path that is not in the table.
+    Unknown,
+}
+
+/// Makes ids for requests without an id: unique in this process, and most likely beyond.
+#[derive(Debug)]
+pub(in crate::http) struct RequestIds {
+    process: u64,
+    next: AtomicU64,
+}
+
+impl Default for RequestIds {
+    fn default() -> Self {
+        Self { process: u64::from_be_bytes(random::bytes()), next: AtomicU64::new(1) }
+    }
+}
+
+impl RequestIds {
+    /// Returns the caller's id if well-formed, otherwise a new id.
+    fn of(&self, headers: &HeaderMap) -> String {
+        match headers.get(REQUEST_ID).and_then(|value| sane(value, REQUEST_ID_BYTES_MAX)) {
+            Some(given) => given.to_owned(),
+            None => {
+                format!("{:016x}-{:x}", self.process, self.next.fetch_add(1, Ordering::Relaxed))
+            }
+        }
+    }
+}
+
+/// Returns the text of a header if safe to show again: short, and without special characters.
+fn sane(value: &HeaderValue, bytes_max: usize) -> Option<&str> {
+    let sane = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'_' | b'-');
+    let bytes = value.as_bytes();
+    let is_sane = (1..=bytes_max).contains(&bytes.len()) && bytes.iter().all(|c| sane(*c));
+    value.to_str().ok().filter(|_| is_sane)
+}
+
+/// Handles a request and returns the complete answer.
+pub(in crate::http) async fn serve(
+    api: web::Data<Api>,
+    target: Target,
+    request: HttpRequest,
+    payload: dev::Payload,
+) -> HttpResponse {
+    let began = Instant::now();
+    let request_id = api.request_ids.of(request.headers());
+    let now = api.now();
+    let Some(connection) = request.conn_data::<Handle>().cloned() else {
+        return Problem::internal(&"the request arrived on an unknown connection")
+            .render(&request_id);
+    };
+    let in_hand = connection.begin(&request);
+    let budget = match &target {
+        Target::Route(_, route) if route.takes_events() => Budget::Events,
+        Target::Route(..) | Target::WrongMethod(_) | Target::Unknown => Budget::Requests,
+    };
+    let who = match &target {
+        Target::Route(_, route) => route.who,
+        Target::WrongMethod(_) | Target::Unknown => Who::Public,
+    };
+    let (caller, has_committed) = (Caller::Anyone, Cell::new(false));
+    let mut call = Call {
+        api,
+        request,
+        payload,
+        who,
+        caller,
+        now,
+        budget,
+        admission: None,
+        room: None,
+        has_committed,
+        connection,
+    };
+    let answer = match &target {
+        Target::Route(_, route) => handle(route, &mut call).await,
+        Target::WrongMethod(allow) => wrong_method(&call, allow),
+        Target::Unknown => Err(Problem::not_found("there is no such route")),
+    };
+    // A body that was too slow is not awaited again.
+    if !matches!(&answer, Err(problem) if problem.code() == Code::RequestTimeout) {
+        body::drain(&call.request, &mut call.payload).await;
+    }
+    if let Err(problem) = &answer
+        && lacks_its_body(&call.request, problem)
+    {
+        call.connection.is_last();
+    }
+    let has_committed = call.has_committed.get();
+    let answer =
+        answer.and_then(|response| call.api.answers.admit(call.payer(), response, has_committed));
+    let (mut response, problem) = match answer {
+        Ok(response) => (response, None),
+        Err(problem) => (problem.render(&request_id), Some(problem)),
+    };
+    decorate(&call, &request_id, response.headers_mut());
+    if call.connection.is_leaving() {
+        response.head_mut().set_connection_type(ConnectionType::Close);
+    }
+    note(&call, &target, problem.as_ref());
+    log(
+        &call,
+        &target,
+        (&request_id, response.status().as_u16(), began.elapsed()),
+        problem.as_ref(),
+    );
+    sent_in_pieces(response, in_hand)
+}
+
+/// True if a request, refused for good, seems to have an unannounced body. The bytes behind its
+/// head are then not a request.
+fn lacks_its_body(request: &HttpRequest, problem: &Problem) -> bool {
+    let (headers, status) = (request.headers(), problem.code().status());
+    let is_refused = (400..500).contains(&status) && problem.code() != Code::RateLimited;
+    let can_have_one = matches!(*request.method(), Method::POST | Method::PATCH | Method::PUT);
+    let announces_one =
+        headers.contains_key(CONTENT_LENGTH) || headers.contains_key(TRANSFER_ENCODING);
+    let seems_to_have_one =
+        headers.contains_key(CONTENT_TYPE) || problem.code() == Code::MalformedJson;
+    is_refused && can_have_one && !announces_one && seems_to_have_one
+}
+
+fn wrong_method(call: &Call, allow: &str) -> Answer {
+    let cors = call.api.cors.as_ref();
+    let preflight =
+        cors.and_then(|cors| cors.preflight(call.request.method(), call.request.headers(), allow));
+    preflight.ok_or_else(|| Problem::method_not_allowed(allow))
+}
+
+async fn handle(route: &Route, call: &mut Call) -> Answer {
+    if route.takes_events() {
+        // This check comes first: a refusal must cost little, or nothing is left for the others.
+        call.api.intake.welcomes_events()?;
+    }
+    if route.who != Who::Public {
+        call.caller = call
+            .api
+            .auth
+            .caller(call.request.headers(), &call.api.store, || call.api.now())
+            .await?;
+        call.charge(match route.cost {
+            Cost::One => 1,
+            Cost::ByHandler => 0,
+        })?;
+        permit(route.who, &call.caller)?;
+    }
+    let answer = (route.handler)(call).await?;
+    // The handler may have waited for a body, a lock, a thread or an event. A committed change was
+    // judged by the committer, so its outcome is answered.
+    if !call.has_committed.get() {
+        call.judge_again()?;
+    }
+    Ok(answer)
+}
+
+/// Checks the caller's permission to use a route.
+fn permit(who: Who, caller: &Caller) -> Result<(), Problem> {
+    let forbidden = |detail: String| Err(Problem::new(Code::Forbidden, detail));
+    match (who, caller) {
+        (Who::Public, _) | (Who::AnyKey, Caller::Key(_)) | (Who::AdminOr(_), Caller::Admin) => {
+            Ok(())
+        }
+        (Who::Scope(scope) | Who::AdminOr(scope), Caller::Key(key)) => {
+            if key.key().scopes.allows(scope) {
+                return Ok(());
+            }
+            forbidden(format!("the key does not have the scope {}", scope.name()))
+        }
+        (Who::Scope(_) | Who::AnyKey, Caller::Admin) => {
+            forbidden("this route needs the key of an organization, not the admin token".to_owned())
+        }
+        (Who::Scope(_) | Who::AnyKey | Who::AdminOr(_), Caller::Anyone) => {
+            forbidden("this route needs a key".to_owned())
+        }
+    }
+}
+
+/// Adds the headers common to all answers.
+fn decorate(call: &Call, request_id: &str, headers: &mut HeaderMap) {
+    if let Ok(value) = HeaderValue::from_str(request_id) {
+        headers.insert(REQUEST_ID, value);
+    }
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Some(cors) = &call.api.cors {
+        cors.mark(call.request.headers(), headers);
+    }
+    let tier = match &call.caller {
+        Caller::Anyone => return,
+        Caller::Admin => None,
+        Caller::Key(key) => Some(key.org().tier),
+    };
+    let limits = call.api.limits.get();
+    let (Some(admission), plan) = (&call.admission, limits.plan(tier, call.budget)) else { return };
+    headers.insert(RATE_LIMIT_POLICY, plan.policy.clone());
+    if let Some(situation) = plan.situation(admission) {
+        headers.insert(RATE_LIMIT, situation);
+    }
+    headers.insert(X_LIMIT, admission.limit.into());
+    headers.insert(X_REMAINING, admission.remaining.into());
+    headers.insert(X_RESET, admission.reset_s.into());
+}
+
+/// Counts refused requests to the routes that take events.
+fn note(call: &Call, target: &Target, problem: Option<&Problem>) {
+    if let (Target::Route(_, route), Some(problem)) = (target, problem)
+        && route.takes_events()
+        && let Some(reason) = rejection(problem.code())
+    {
+        call.api.metrics.events_rejected.of(reason).inc();
+    }
+}
+
+/// Returns the series that counts events refused with this code, or `None` if the code does not
+/// refuse an event.
+pub(in crate::http) fn rejection(code: Code) -> Option<Rejection> {
+    match code {
+        Code::MalformedJson => Some(Rejection::Malformed),
+        Code::ConflictingDedupId | Code::InvalidRequest | Code::ValidationFailed => {
+            Some(Rejection::Validation)
+        }
+        Code::Unauthorized | Code::Forbidden => Some(Rejection::Unauthorized),
+        Code::PayloadTooLarge => Some(Rejection::TooLarge),
+        Code::UnsupportedMediaType => Some(Rejection::UnsupportedMediaType),
+        Code::DedupMismatch => Some(Rejection::Mismatch),
+        Code::RateLimited => Some(Rejection::RateLimited),
+        Code::Overloaded => Some(Rejection::Overloaded),
+        Code::DiskFull => Some(Rejection::DiskFull),
+        Code::ShuttingDown => Some(Rejection::ShuttingDown),
+        Code::NotFound
+        | Code::EventErased
+        | Code::OrganizationExists
+        | Code::MethodNotAllowed
+        | Code::RequestTimeout
+        | Code::HeadTooLarge
+        | Code::EgressBlocked
+        | Code::LimitReached
+        | Code::Internal => None,
+    }
+}
+
+/// Updates the metrics of the route and logs the request.
+fn log(
+    call: &Call,
+    target: &Target,
+    (request_id, status, took): (&str, u16, Duration),
+    problem: Option<&Problem>,
+) {
+    let (series, route) = match target {
+        Target::Route(number, route) => (call.api.metered.get(*number), route.path),
+        Target::WrongMethod(_) | Target::Unknown => (None, "unmatched"),
+    };
+    series.unwrap_or(&call.api.unmatched).answered(status, took);
+    let method = call.request.method().as_str();
+    let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+    let traceparent = || {
+        let header = call.request.headers().get("traceparent");
+        header.and_then(|value| sane(value, TRACEPARENT_BYTES_MAX))
+    };
+    let client = || call.client_address().map(tracing::field::display);
+    match problem {
+        // A flood can bring thousands of refusals a second; `FLOODS` logs a single line of them.
+        Some(problem) if status >= 500 => {
+            let (code, cause, traceparent, client) =
+                (problem.code().word(), problem.cause(), traceparent(), client());
+            if cause.is_some() {
+                tracing::error!(
+                    request_id,
+                    traceparent,
+                    client,
+                    method,
+                    route,
+                    status,
+                    code,
+                    cause,
+                    took_us,
+                    "request failed"
+                );
+            } else {
+                tracing::info!(target: FLOODS, request_id, traceparent, address = client, method,
+                route, status, code, "request refused");
+            }
+        }
+        Some(problem) if problem.code() == Code::Unauthorized => {
+            audit::not_authenticated(call, route, request_id);
+        }
+        Some(_) | None => {
+            // The fields are computed only if the level is enabled.
+            tracing::debug!(
+                request_id,
+                traceparent = traceparent(),
+                client = client(),
+                method,
+                route,
+                status,
+                took_us,
+                "request"
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sane_request_id_is_kept_and_another_one_is_replaced() {
+        let ids = RequestIds::default();
+        let of = |text: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(REQUEST_ID, HeaderValue::from_bytes(text.as_bytes()).unwrap());
+            ids.of(&headers)
+        };
+        let long = "x".repeat(128);
+        for sane in ["a", "0190-ab.c_D", &long] {
+            assert_eq!(of(sane), sane);
+        }
+        let too_long = "x".repeat(129);
+        for odd in ["", "a b", "a\"b", "a/b", "ä", &too_long] {
+            assert_ne!(of(odd), odd);
+        }
+        assert_ne!(ids.of(&HeaderMap::new()), ids.of(&HeaderMap::new()));
+    }
+}

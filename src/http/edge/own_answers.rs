@@ -1,0 +1,54 @@
+//! Answers to heads that no route sees, because they cannot be read, are too large, or take too
+//! long. actix answers such heads by itself, without a body. Callers get problem documents instead,
+//! with a request id as always.
+
+use crate::base::random;
+use crate::http::error::{Code, Problem};
+
+/// The header that marks an answer as ours: each of our answers has this header in its head.
+const REQUEST_ID: &str = "x-request-id: ";
+
+/// Returns the bytes to write instead of `bytes`, if `bytes` begins an answer that actix made by
+/// itself.
+pub(in crate::http) fn instead_of(bytes: &[u8]) -> Option<Vec<u8>> {
+    let status = bytes.strip_prefix(b"HTTP/1.").and_then(|rest| rest.get(2..5))?;
+    let code = match status {
+        b"408" => Code::RequestTimeout,
+        b"431" => Code::HeadTooLarge,
+        [b'4', ..] => Code::InvalidRequest,
+        [b'5', ..] => Code::Internal,
+        _ => return None,
+    };
+    let head_end = bytes.windows(4).position(|window| window == b"\r\n\r\n").unwrap_or(bytes.len());
+    let head = bytes.get(..head_end).unwrap_or_default();
+    let is_ours = head.windows(REQUEST_ID.len()).any(|window| window == REQUEST_ID.as_bytes());
+    (!is_ours).then(|| refusal(code))
+}
+
+/// Makes a complete answer, after which the connection is closed.
+pub(in crate::http) fn refusal(code: Code) -> Vec<u8> {
+    let detail = match code {
+        Code::RequestTimeout => "the head of the request arrived too slowly",
+        Code::HeadTooLarge => {
+            "the head of the request has more than 64 KiB or more than 96 headers"
+        }
+        Code::Overloaded => "too many requests with large heads are arriving",
+        Code::Internal => "the request could not be answered; the server's log has the cause",
+        _ => "the head of the request is not valid HTTP/1.1",
+    };
+    let request_id = format!("{:016x}-0", u64::from_be_bytes(random::bytes()));
+    let problem = Problem::new(code, detail);
+    let body = serde_json::to_vec(&problem.document(Some(&request_id))).unwrap_or_default();
+    let (status, length) = (code.status(), body.len());
+    let reason = actix_web::http::StatusCode::from_u16(status)
+        .ok()
+        .and_then(|status| status.canonical_reason());
+    let head = format!(
+        "HTTP/1.1 {status} {}\r\ncontent-type: {}\r\ncontent-length: \
+         {length}\r\n{REQUEST_ID}{request_id}\r\n\
+         x-content-type-options: nosniff\r\ncache-control: no-store\r\nconnection: close\r\n\r\n",
+        reason.unwrap_or_default(),
+        crate::http::error::PROBLEM_JSON,
+    );
+    [head.into_bytes(), body].concat()
+}

@@ -1,0 +1,259 @@
+//! Request bodies: bounded in size and time, with a supported content type.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::error::PayloadError;
+use actix_web::http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, TRANSFER_ENCODING};
+use actix_web::{HttpRequest, dev, web};
+use futures_util::StreamExt as _;
+use tokio::time::{Instant, timeout_at};
+
+use crate::base::shares::{Share, Shares};
+use crate::http::edge::limit::Payer;
+use crate::http::error::{Code, Problem};
+use crate::http::input::fields::no_body;
+use crate::http::input::gzip::{self, Coding};
+use crate::http::input::wire::too_large;
+
+/// An unread body up to this size is read and discarded, so the connection can be kept.
+const DRAIN_BYTES_MAX: usize = 64 << 10;
+/// Maximum time to read and discard an unread body.
+const DRAIN_WITHIN: Duration = Duration::from_secs(1);
+
+/// The maximum size of a body, and the time within which the whole body must arrive.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::http) struct BodyLimit {
+    pub(in crate::http) bytes_max: usize,
+    pub(in crate::http) within: Duration,
+}
+
+/// A body of unannounced length takes room in steps of this size, in bytes.
+const ROOM_STEP: usize = 64 << 10;
+/// Bodies up to this size take no room: the connection's own buffers are larger.
+const FREE_BYTES_MAX: usize = 4 << 10;
+/// Seconds until a client refused for lack of room should try again.
+const ROOM_RETRY_AFTER_S: u64 = 1;
+
+/// The room of a body: its share of the memory for all bodies, held until the call is over.
+#[derive(Debug)]
+pub(in crate::http) struct Room {
+    shares: Arc<Shares<Payer>>,
+    payer: Payer,
+    share: Option<Share<Payer>>,
+}
+
+impl Room {
+    /// Creates an empty room, which [`Room::need`] enlarges.
+    pub(in crate::http) fn of(shares: &Arc<Shares<Payer>>, payer: Payer) -> Self {
+        Self { shares: Arc::clone(shares), payer, share: None }
+    }
+
+    /// Enlarges the room to at least `bytes` bytes. A caller that lengthens the body, such as a
+    /// decoder, calls this again.
+    ///
+    /// # Errors
+    /// Fails when too many bytes of bodies are arriving.
+    pub(in crate::http) fn need(&mut self, bytes: usize) -> Result<(), Problem> {
+        if bytes <= FREE_BYTES_MAX {
+            return Ok(());
+        }
+        let bytes = bytes as u64;
+        let taken = match &mut self.share {
+            None => self.shares.take(self.payer, bytes).map(|share| self.share = Some(share)),
+            Some(share) => match bytes.saturating_sub(share.amount()) {
+                0 => Ok(()),
+                more => share.grow(more),
+            },
+        };
+        taken.map_err(|exhausted| {
+            let of_one = "too many bytes of request bodies are arriving for this organization; \
+                nothing was stored";
+            let in_all = "too many bytes of request bodies are arriving; nothing was stored";
+            Problem::exhausted(exhausted, of_one, in_all).retry_after(ROOM_RETRY_AFTER_S)
+        })
+    }
+}
+
+/// A content type that the API accepts for a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::http) enum Media {
+    /// A body in triggerd's own form: `application/json`.
+    Json,
+    /// A CloudEvent in structured mode: `application/cloudevents+json`.
+    CloudEvent,
+    /// A batch of CloudEvents: `application/cloudevents-batch+json`.
+    CloudEventBatch,
+}
+
+impl Media {
+    /// Returns the body's content type, or `None` for any other. Parameters are ignored, including
+    /// `charset` (RFC 8259, 11): JSON is UTF-8, and a body in another encoding is refused when
+    /// parsed.
+    pub(in crate::http) fn of(headers: &HeaderMap) -> Option<Self> {
+        let text = headers.get(CONTENT_TYPE)?.as_bytes();
+        essence(str::from_utf8(text.split(|byte| *byte == b';').next()?).ok()?.trim())
+    }
+
+    /// Refuses a request whose content type is not `application/json`.
+    pub(in crate::http) fn require_json(headers: &HeaderMap) -> Result<(), Problem> {
+        if Self::of(headers) == Some(Self::Json) {
+            Ok(())
+        } else {
+            Err(unsupported(headers, "application/json"))
+        }
+    }
+}
+
+fn essence(text: &str) -> Option<Media> {
+    let all = [
+        ("application/json", Media::Json),
+        ("application/cloudevents+json", Media::CloudEvent),
+        ("application/cloudevents-batch+json", Media::CloudEventBatch),
+    ];
+    all.into_iter().find(|(name, _)| text.eq_ignore_ascii_case(name)).map(|(_, media)| media)
+}
+
+/// The problem for a body of an unwanted content type, or for a request without a body.
+pub(in crate::http) fn unsupported(headers: &HeaderMap, wanted: &'static str) -> Problem {
+    if !headers.contains_key(TRANSFER_ENCODING) && content_length(headers).unwrap_or(0) == 0 {
+        return no_body();
+    }
+    Problem::new(Code::UnsupportedMediaType, format!("the content type must be {wanted}"))
+}
+
+/// Reads the whole body. A body of announced length takes all its room before reading begins; any
+/// other body takes room as it grows.
+///
+/// # Errors
+/// Fails when the body exceeds a limit, ends early, has an unsupported encoding, or has no room.
+pub(in crate::http) async fn read(
+    request: &HttpRequest,
+    payload: &mut dev::Payload,
+    limit: BodyLimit,
+    room: &mut Room,
+) -> Result<web::Bytes, Problem> {
+    let headers = request.headers();
+    let coding = Coding::of(headers)?;
+    let wire_bytes_max = coding.wire_bytes_max(limit.bytes_max);
+    let announced = content_length(headers);
+    if announced.is_some_and(|length| length > wire_bytes_max) {
+        return Err(too_large(limit.bytes_max));
+    }
+    if let Some(length) = announced {
+        room.need(length)?;
+    }
+    let deadline = Instant::now() + limit.within;
+    let late = |_elapsed| {
+        Problem::new(
+            Code::RequestTimeout,
+            format!("the body did not arrive within {} s", limit.within.as_secs()),
+        )
+    };
+    let body =
+        timeout_at(deadline, collect(payload, announced, (wire_bytes_max, limit.bytes_max), room))
+            .await
+            .map_err(late)?;
+    match coding {
+        Coding::Identity => body,
+        Coding::Gzip => gzip::inflate(body?, limit.bytes_max, |bytes| room.need(bytes)).await,
+    }
+}
+
+pub(in crate::http) fn content_length(headers: &HeaderMap) -> Option<usize> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// Reads at most `wire_bytes_max` bytes. The problem for a longer body names `bytes_max`, the limit
+/// on the decoded body.
+async fn collect(
+    payload: &mut dev::Payload,
+    announced: Option<usize>,
+    (wire_bytes_max, bytes_max): (usize, usize),
+    room: &mut Room,
+) -> Result<web::Bytes, Problem> {
+    let broken = |error| {
+        let why = match error {
+            PayloadError::Incomplete(_) | PayloadError::Io(_) => "the connection ended early",
+            PayloadError::EncodingCorrupted => "the chunks cannot be read (RFC 9112, 7.1)",
+            PayloadError::Overflow => "the body is too long",
+            PayloadError::UnknownLength => "the length is not known",
+            _ => "the body cannot be read",
+        };
+        Problem::new(Code::InvalidRequest, format!("the body is incomplete: {why}"))
+    };
+    let Some(first) = payload.next().await else { return Ok(web::Bytes::new()) };
+    let first = first.map_err(broken)?;
+    // Most bodies come in a single piece, which needs no copy.
+    if announced == Some(first.len()) {
+        return Ok(first);
+    }
+    let mut body =
+        web::BytesMut::with_capacity(announced.unwrap_or(first.len()).min(wire_bytes_max));
+    let mut piece = Some(first);
+    while let Some(bytes) = piece {
+        if body.len() + bytes.len() > wire_bytes_max {
+            return Err(too_large(bytes_max));
+        }
+        if announced.is_none() {
+            room.need((body.len() + bytes.len()).next_multiple_of(ROOM_STEP))?;
+        }
+        body.extend_from_slice(&bytes);
+        piece = payload.next().await.transpose().map_err(broken)?;
+    }
+    Ok(body.freeze())
+}
+
+/// Reads and discards a small body that no handler has read.
+pub(in crate::http) async fn drain(request: &HttpRequest, payload: &mut dev::Payload) {
+    let may_be_small = match content_length(request.headers()) {
+        Some(length) => (1..=DRAIN_BYTES_MAX).contains(&length),
+        None => request.headers().contains_key(TRANSFER_ENCODING),
+    };
+    if may_be_small {
+        let mut left = DRAIN_BYTES_MAX;
+        let read_away = async {
+            while let Some(Ok(piece)) = payload.next().await
+                && piece.len() <= left
+            {
+                left -= piece.len();
+            }
+        };
+        // The result is ignored: if bytes remain unread, the connection closes.
+        drop(timeout_at(Instant::now() + DRAIN_WITHIN, read_away).await);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::http::header::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn content_types_are_known_whatever_their_parameters() {
+        for (text, media) in [
+            ("application/json", Some(Media::Json)),
+            ("Application/JSON; charset=UTF-8", Some(Media::Json)),
+            ("application/json;charset=\"utf-8\"; x=y", Some(Media::Json)),
+            ("application/json; charset=latin1", Some(Media::Json)),
+            ("application/json; charset=utf8", Some(Media::Json)),
+            ("application/json;charset=us-ascii;charset=\"x;y\"", Some(Media::Json)),
+            ("application/json ;", Some(Media::Json)),
+            ("application/json; name=\u{e9}", Some(Media::Json)),
+            ("application/cloudevents-batch+json; charset=utf8", Some(Media::CloudEventBatch)),
+            ("application/json, text/plain", None),
+            ("application/problem+json", None),
+            ("application/cloudevents+json; charset=utf-8", Some(Media::CloudEvent)),
+            ("application/cloudevents-batch+json", Some(Media::CloudEventBatch)),
+            ("text/json", None),
+            ("application/jsonp", None),
+            ("", None),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(CONTENT_TYPE, HeaderValue::from_bytes(text.as_bytes()).unwrap());
+            assert_eq!(Media::of(&headers), media, "{text}");
+        }
+        assert_eq!(Media::of(&HeaderMap::new()), None);
+    }
+}

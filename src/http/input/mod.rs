@@ -1,0 +1,11 @@
+//! Reads requests: bodies, members, query strings and cursors.
+
+pub(super) mod body;
+pub(super) mod cloud_attributes;
+pub(super) mod cloud_identity;
+pub(super) mod cloudevents;
+pub(super) mod cursor;
+pub(super) mod fields;
+pub(super) mod gzip;
+pub(super) mod query;
+pub(super) mod wire;

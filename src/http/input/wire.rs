@@ -1,0 +1,281 @@
+//! Reads and checks a posted event. All faults are named at once, and the payload is kept byte for
+//! byte. `events` calls this module for single posts and for each item of a batch; `cloudevents`
+//! ends here too.
+
+use std::str::FromStr;
+
+use serde_json::value::RawValue;
+use sha2::{Digest as _, Sha256};
+use twox_hash::XxHash3_64;
+
+use crate::http::error::{Code, Faults, Problem, pointer};
+use crate::http::input::cloud_identity;
+use crate::http::input::fields::{
+    CHAR_BYTES_MAX, Fields, is_printable, is_too_deep, printable_rule, string,
+};
+use crate::model::cloudevent::{
+    ATTRIBUTE_BYTES_MAX, ATTRIBUTE_NAME_CHARS_MAX, ATTRIBUTES_MAX, CloudEvent,
+};
+use crate::model::event::{
+    DEDUP_ID_CHARS_MAX, Dedup, EventType, LABEL_CHARS_MAX, LABELS_MAX, NewEvent, TYPE_CHARS_MAX,
+};
+use crate::model::id::OrgNo;
+use crate::model::time::Timestamp;
+
+/// Maximum delay of `deliver_after`, in milliseconds: 90 days, the longest deduplication window.
+const DELIVER_AFTER_MS_MAX: u64 = 90 * 86_400_000;
+
+/// Bytes for the members' names, the times, and spaces.
+const NAMES_BYTES: usize = 4 << 10;
+/// Maximum bytes of the members beside the payload: each member at its limit, with every character
+/// escaped.
+const OTHER_MEMBERS_BYTES: usize = CHAR_BYTES_MAX
+    * (TYPE_CHARS_MAX + DEDUP_ID_CHARS_MAX + LABELS_MAX * 2 * LABEL_CHARS_MAX)
+    + NAMES_BYTES;
+/// Maximum bytes of a CloudEvent's attributes, with `type` and `specversion`. An escape takes three
+/// times the bytes of a two-byte character.
+const ATTRIBUTES_BYTES: usize =
+    (ATTRIBUTES_MAX + 2) * (3 * ATTRIBUTE_BYTES_MAX + ATTRIBUTE_NAME_CHARS_MAX) + NAMES_BYTES;
+
+/// Returns the maximum size of a body with one event, in bytes. `payload_bytes_max` limits the
+/// payload alone.
+pub(in crate::http) fn event_body_bytes_max(payload_bytes_max: usize) -> usize {
+    payload_bytes_max.saturating_add(OTHER_MEMBERS_BYTES)
+}
+
+/// Returns the maximum size of a structured CloudEvent, in bytes. Data can be written in base64.
+pub(in crate::http) fn cloud_event_body_bytes_max(payload_bytes_max: usize) -> usize {
+    (payload_bytes_max.div_ceil(3) * 4).saturating_add(ATTRIBUTES_BYTES)
+}
+
+/// The rules that an event is checked against.
+#[derive(Clone, Debug)]
+pub(in crate::http) struct Rules {
+    pub(in crate::http) org: OrgNo,
+    pub(in crate::http) now: Timestamp,
+    /// Length of the deduplication window, in milliseconds.
+    pub(in crate::http) dedup_window_ms: u64,
+    /// Maximum size of a payload, in bytes.
+    pub(in crate::http) payload_bytes_max: usize,
+    /// Value of the header `Idempotency-Key`; `None` for batches.
+    pub(in crate::http) idempotency_key: Option<String>,
+}
+
+/// The parts of an event that were read; some may be missing.
+#[derive(Debug, Default)]
+pub(in crate::http) struct Draft {
+    pub(in crate::http) event_type: Option<EventType>,
+    pub(in crate::http) payload: Option<Box<[u8]>>,
+    pub(in crate::http) dedup_id: Option<String>,
+    pub(in crate::http) labels: Vec<(String, String)>,
+    pub(in crate::http) occurred_at: Option<Timestamp>,
+    pub(in crate::http) deliver_after: Option<Timestamp>,
+    pub(in crate::http) cloudevent: Option<CloudEvent>,
+    /// Bytes of data that the producer sent, if the payload does not tell.
+    pub(in crate::http) data_bytes: Option<usize>,
+}
+
+/// A type that a producer may post.
+struct PostedType(EventType);
+
+impl FromStr for PostedType {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().and_then(posted).map(Self)
+    }
+}
+
+/// Returns the type if producers may post it.
+///
+/// # Errors
+/// The rule that the type breaks.
+pub(in crate::http) fn posted(event_type: EventType) -> Result<EventType, &'static str> {
+    if event_type.is_own() {
+        Err("must not begin with `triggerd.`, `triggerd/` or `triggerd:`, which are reserved")
+    } else {
+        Ok(event_type)
+    }
+}
+
+impl Rules {
+    /// Reads an event in triggerd's own form.
+    pub(in crate::http) fn event(&self, text: &str) -> Result<NewEvent, Problem> {
+        let mut fields = Fields::read(text)?;
+        let mut faults = Faults::default();
+        let draft = Draft {
+            event_type: event_type(&mut fields, &mut faults),
+            payload: fields.require_value("payload", &mut faults).and_then(|field| {
+                let kept = payload(field.value);
+                kept.map_err(|rule| faults.add(field.pointer(), rule)).ok()
+            }),
+            dedup_id: fields
+                .take("dedup_id", &mut faults)
+                .and_then(|field| field.printable(DEDUP_ID_CHARS_MAX, &mut faults))
+                .map(Into::into),
+            labels: labels(&mut fields, &mut faults),
+            occurred_at: fields
+                .take("occurred_at", &mut faults)
+                .and_then(|field| field.time(&mut faults)),
+            deliver_after: fields.take("deliver_after", &mut faults).and_then(|field| {
+                let time = field.time(&mut faults)?;
+                if time > self.now.plus_ms(DELIVER_AFTER_MS_MAX) {
+                    faults.add(field.pointer(), "must be at most 90 days in the future");
+                }
+                Some(time)
+            }),
+            cloudevent: None,
+            data_bytes: None,
+        };
+        fields.finish(&mut faults);
+        self.finish(draft, faults)
+    }
+
+    /// Returns the event, if there are no faults.
+    pub(in crate::http) fn finish(
+        &self,
+        draft: Draft,
+        mut faults: Faults,
+    ) -> Result<NewEvent, Problem> {
+        let dedup_id = self.dedup_id(draft.dedup_id, &mut faults);
+        faults.into_result()?;
+        let (Some(event_type), Some(payload)) = (draft.event_type, draft.payload) else {
+            return Err(Problem::internal(
+                &"an event without a type or a payload passed the checks",
+            ));
+        };
+        let Draft { labels, occurred_at, deliver_after, cloudevent, data_bytes, .. } = draft;
+        let cloudevent = cloudevent.map(Box::new);
+        let mut event = NewEvent {
+            event_type,
+            dedup: None,
+            labels,
+            occurred_at,
+            deliver_after,
+            payload,
+            cloudevent,
+        };
+        if data_bytes.unwrap_or_else(|| event.data_len()) > self.payload_bytes_max {
+            return Err(too_large(self.payload_bytes_max));
+        }
+        event.dedup = dedup_id?.map(|id| self.dedup(id, &event));
+        Ok(event)
+    }
+
+    /// Returns the deduplication id of body and header, which must be the same.
+    fn dedup_id(&self, id: Option<String>, faults: &mut Faults) -> Result<Option<String>, Problem> {
+        let Some(header) = &self.idempotency_key else { return Ok(id) };
+        if !is_printable(header, DEDUP_ID_CHARS_MAX) {
+            faults.add("Idempotency-Key", printable_rule(DEDUP_ID_CHARS_MAX));
+        }
+        match id {
+            Some(id) if id != *header => {
+                let detail = "the header Idempotency-Key and the body's deduplication id differ; \
+                    send only one of them";
+                Err(Problem::new(Code::ConflictingDedupId, detail))
+            }
+            Some(id) => Ok(Some(id)),
+            None => Ok(Some(header.clone())),
+        }
+    }
+
+    fn dedup(&self, id: String, event: &NewEvent) -> Dedup {
+        let digest = Sha256::new()
+            .chain_update(self.org.0.to_be_bytes())
+            .chain_update(id.as_bytes())
+            .finalize();
+        // The fingerprint only tells an organization's own events apart, so a quick hash is enough.
+        let mut fingerprint = XxHash3_64::oneshot(event.event_type.as_str().as_bytes());
+        fingerprint = match &event.cloudevent {
+            Some(cloudevent) => {
+                cloud_identity::fingerprint(cloudevent, &event.payload, fingerprint)
+            }
+            None => XxHash3_64::oneshot_with_seed(fingerprint, &event.payload),
+        };
+        let fingerprint = fingerprint.to_be_bytes();
+        Dedup {
+            digest: first(&digest),
+            fingerprint,
+            window_start: self.now.minus_ms(self.dedup_window_ms),
+            id,
+        }
+    }
+}
+
+pub(in crate::http) fn too_large(bytes_max: usize) -> Problem {
+    Problem::new(Code::PayloadTooLarge, format!("the size is over the limit of {bytes_max} bytes"))
+}
+
+/// Returns the bytes of a payload, or the rule that the payload breaks.
+pub(in crate::http) fn payload(value: &RawValue) -> Result<Box<[u8]>, &'static str> {
+    if is_too_deep(value.get()) {
+        return Err("is nested too deep; the limit is 128 levels");
+    }
+    Ok(value.get().as_bytes().into())
+}
+
+/// Returns the first `N` bytes of a digest.
+fn first<const N: usize>(digest: &[u8]) -> [u8; N] {
+    digest.first_chunk::<N>().copied().unwrap_or([0; N])
+}
+
+/// Takes `type`, or its alias `event_type`.
+fn event_type(fields: &mut Fields<'_>, faults: &mut Faults) -> Option<EventType> {
+    let has_alias = fields.has("event_type");
+    let alias = fields.take("event_type", faults);
+    let field = match alias {
+        None if has_alias => return None,
+        None => fields.require("type", faults)?,
+        Some(alias) => {
+            if fields.take("type", faults).is_some() {
+                faults.add(alias.pointer(), "repeats `type`; send only one of them");
+                return None;
+            }
+            alias
+        }
+    };
+    field.parse(faults).map(|PostedType(event_type)| event_type)
+}
+
+fn labels(fields: &mut Fields<'_>, faults: &mut Faults) -> Vec<(String, String)> {
+    let Some(field) = fields.take("labels", faults) else { return Vec::new() };
+    let mut labels: Vec<(String, String)> = Vec::new();
+    let members = field.members(faults).unwrap_or_default();
+    if members.len() > LABELS_MAX {
+        faults.add(field.pointer(), format!("must have at most {LABELS_MAX} members"));
+        return labels;
+    }
+    let parent = field.pointer();
+    for (name, value) in members {
+        let at = pointer(&parent, &name);
+        if labels.iter().any(|(other, _)| *other == name) {
+            faults.add(at, "appears more than once");
+            continue;
+        }
+        match string(value) {
+            None => faults.add(at, "must be a string"),
+            Some(text) => add_label(&mut labels, (&name, &text), faults, at),
+        }
+    }
+    labels
+}
+
+/// Keeps a label if its name and value are valid.
+fn add_label(
+    labels: &mut Vec<(String, String)>,
+    (name, text): (&str, &str),
+    faults: &mut Faults,
+    at: String,
+) {
+    if !is_printable(name, LABEL_CHARS_MAX) {
+        faults.add(at, format!("the name {}", printable_rule(LABEL_CHARS_MAX)));
+    } else if text.chars().count() > LABEL_CHARS_MAX {
+        faults.add(at, format!("must be at most {LABEL_CHARS_MAX} characters"));
+    } else {
+        labels.push((name.to_owned(), text.to_owned()));
+    }
+}
+
+#[cfg(test)]
+#[path = "wire_tests.rs"]
+mod tests;

@@ -1,0 +1,354 @@
+//! The sled directory of the state, and the check of its validity.
+//!
+//! `sled/<generation>/` holds a `db` file and a mark: `RUNNING` while a process has the directory
+//! open, `CLEAN` after a stop in good order. Both marks name the boot, and the device and inode of
+//! the `db` file. A directory is valid only if a process stopped cleanly on this very file, or
+//! crashed on it in this very boot: the page cache outlives a process but not a power cut, and a
+//! directory is not copied at one instant. An invalid directory is removed before the next
+//! generation is created (the disk may not have room for both), and the state is computed from the
+//! journal. Only a state that is ahead of the journal stays: it proves that the journal has lost
+//! something.
+
+use std::fmt;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::panic::catch_unwind;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::base::ownership;
+use crate::base::threads::Signal;
+use crate::store::rows::schema::FORMAT;
+use crate::store::rows::table::State;
+use crate::store::{StateError, Store};
+
+const RUNNING: &str = "RUNNING";
+const CLEAN: &str = "CLEAN";
+const DATABASE: &str = "db";
+/// Large segments and few writes keep sled 0.34.7 away from its deadlock (a hot row rewritten at
+/// full speed). They are not larger because sled holds three segments in memory while it writes.
+pub const SEGMENT_BYTES: usize = 8 << 20;
+
+/// An opened sled directory.
+#[derive(Debug)]
+pub struct Generation {
+    db: sled::Db,
+    dir: PathBuf,
+    reason: Option<Reason>,
+}
+
+/// The reason why the state is computed anew.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// There is no state yet.
+    Missing,
+    /// The machine was restarted without a clean stop of the server.
+    OtherBoot,
+    /// The directory is a copy.
+    Copied,
+    /// The mark or the rows have another format, or cannot be read.
+    Unusable(String),
+    /// The state is ahead of the journal: the journal has lost something. The directory stays as it
+    /// is.
+    AheadOfJournal {
+        /// The journal position of the first frame that is not applied.
+        applied: u64,
+    },
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing => f.write_str("there is no state yet"),
+            Self::OtherBoot => {
+                f.write_str("the machine was restarted without a clean stop of the server")
+            }
+            Self::Copied => f.write_str("the data directory is a copy"),
+            Self::Unusable(why) => write!(f, "the state cannot be used: {why}"),
+            Self::AheadOfJournal { applied } => {
+                write!(f, "the state is ahead of the journal, at {applied}")
+            }
+        }
+    }
+}
+
+impl Store {
+    /// Opens the state under `dir`: the last generation if it is valid, otherwise an empty next
+    /// generation (then [`Store::rebuild_reason`] has the reason). `cache_bytes` bounds sled's page
+    /// cache.
+    ///
+    /// # Errors
+    /// A directory cannot be created, or a fresh generation cannot be opened.
+    pub fn open(dir: &Path, cache_bytes: u64, journal_end: u64) -> Result<Self, StateError> {
+        make_dir(dir)?;
+        let last = generations(dir)?.into_iter().max();
+        let number = last.unwrap_or(0);
+        let reason = match last {
+            None => Reason::Missing,
+            Some(last) => match Self::open_valid(&dir.join(last.to_string()), cache_bytes) {
+                Ok(store) if store.applied() <= journal_end => {
+                    remove_generations_before(dir, number)?;
+                    return Ok(store);
+                }
+                Ok(mut store) => {
+                    store.generation.reason =
+                        Some(Reason::AheadOfJournal { applied: store.applied() });
+                    return Ok(store);
+                }
+                Err(reason) => reason,
+            },
+        };
+        // Before the next generation is created, because the disk may not have room for both.
+        remove_generations_before(dir, number + 1)?;
+        let fresh = dir.join((number + 1).to_string());
+        make_dir(&fresh)?;
+        let store = Self::open_generation(&fresh, cache_bytes, Some(reason))?;
+        store.begin().finish(0)?;
+        Ok(store)
+    }
+
+    fn open_valid(dir: &Path, cache_bytes: u64) -> Result<Self, Reason> {
+        judge_mark(dir)?;
+        let unusable = |error: &dyn fmt::Display| Reason::Unusable(error.to_string());
+        // sled 0.34.7 panics on some kinds of damage.
+        let opened = catch_unwind(|| Self::open_generation(dir, cache_bytes, None));
+        opened.map_err(|_panic| unusable(&"opening it panicked"))?.map_err(|error| unusable(&error))
+    }
+
+    pub(in crate::store) fn open_generation(
+        dir: &Path,
+        cache_bytes: u64,
+        reason: Option<Reason>,
+    ) -> Result<Self, StateError> {
+        let settings = sled::Config::new()
+            .path(dir)
+            .cache_capacity(cache_bytes)
+            .segment_size(SEGMENT_BYTES)
+            .flush_every_ms(None)
+            .mode(sled::Mode::HighThroughput);
+        let db = open_unlocked(&settings)?;
+        // From here on a crash of the process leaves RUNNING. While the mark is exchanged, a crash
+        // may leave both, which reads as RUNNING, or none, which reads as unusable.
+        write_mark(dir, RUNNING)?;
+        remove_mark(dir, CLEAN)?;
+        let broken = Arc::default();
+        let state = State::open(&db, &broken)?;
+        Ok(Self {
+            broken,
+            state: std::sync::RwLock::new(state),
+            writing: std::sync::Mutex::default(),
+            generation: Generation { db, dir: dir.to_owned(), reason },
+        })
+    }
+
+    /// Returns the reason why the state began empty. `None` if a valid state was there.
+    pub fn rebuild_reason(&self) -> Option<&Reason> {
+        self.generation.reason.as_ref()
+    }
+
+    /// Invalidates this directory: the next start computes the state from the journal.
+    pub fn invalidate(&self) {
+        if let Err(error) = remove_mark(&self.generation.dir, RUNNING) {
+            tracing::warn!(%error, "the broken state could not be marked as broken");
+        }
+    }
+
+    /// Returns a guard for a thread that uses the state. If the thread panics, the directory is
+    /// invalidated, because the cause might make the next start panic too.
+    pub fn invalidate_on_panic(self: &Arc<Self>) -> InvalidateOnPanic {
+        InvalidateOnPanic(Arc::clone(self))
+    }
+
+    /// Writes everything back and marks the directory clean. Nothing may be applied afterwards.
+    ///
+    /// # Errors
+    /// A file cannot be written. Then the next start computes the state from the journal.
+    pub fn close(&self) -> Result<(), StateError> {
+        if self.is_broken() {
+            return Err(StateError::Rows("a row of the state could not be read".to_owned()));
+        }
+        self.write_back()?;
+        let Generation { db, dir, .. } = &self.generation;
+        db.flush()?;
+        for file in fs::read_dir(dir).map_err(io_error)? {
+            let path = file.map_err(io_error)?.path();
+            if path.is_file() {
+                File::open(&path).and_then(|file| file.sync_all()).map_err(io_error)?;
+            }
+        }
+        write_mark(dir, CLEAN)?;
+        remove_mark(dir, RUNNING)
+    }
+
+    pub(in crate::store) fn db(&self) -> &sled::Db {
+        &self.generation.db
+    }
+}
+
+/// Opens sled, and waits while its file lock is still held: sled 0.34.7 releases the lock a moment
+/// after it was dropped. No other process has it, because the data directory has a lock of its own.
+fn open_unlocked(settings: &sled::Config) -> Result<sled::Db, sled::Error> {
+    const AT_MOST: Duration = Duration::from_secs(2);
+    const LOOK_EVERY: Duration = Duration::from_millis(5);
+    let began = Instant::now();
+    loop {
+        match settings.open() {
+            Err(sled::Error::Io(error))
+                if error.to_string().contains("could not acquire lock")
+                    && began.elapsed() < AT_MOST =>
+            {
+                Signal::new().wait(LOOK_EVERY);
+            }
+            other => return other,
+        }
+    }
+}
+
+/// Checks the mark of a generation's directory. Returns the reason if the directory is not valid.
+/// Opens nothing.
+pub(in crate::store) fn judge_mark(dir: &Path) -> Result<(), Reason> {
+    let unusable = |error: &dyn fmt::Display| Reason::Unusable(error.to_string());
+    let running = fs::read_to_string(dir.join(RUNNING));
+    let clean = running.is_err();
+    let mark = running.or_else(|_gone| fs::read_to_string(dir.join(CLEAN)));
+    let mark = mark.map_err(|error| unusable(&format!("its marker file is missing ({error})")))?;
+    let found = Mark::parse(&mark).ok_or_else(|| unusable(&"its marker file cannot be read"))?;
+    let now = Mark::of(dir).map_err(|error| unusable(&error))?;
+    if found.format != now.format {
+        return Err(unusable(&format!(
+            "its format is {}, this version uses {}",
+            found.format, now.format
+        )));
+    }
+    if (found.device, found.inode) != (now.device, now.inode) {
+        return Err(Reason::Copied);
+    }
+    if !clean && found.boot != now.boot {
+        return Err(Reason::OtherBoot);
+    }
+    Ok(())
+}
+
+/// Removes the marks of the last generation under `dir`, so that the next start computes the state
+/// from the journal.
+///
+/// # Errors
+/// A mark cannot be removed.
+pub fn invalidate_last(dir: &Path) -> Result<(), StateError> {
+    let Some(last) = last_generation(dir)? else { return Ok(()) };
+    remove_mark(&last, RUNNING)?;
+    remove_mark(&last, CLEAN)
+}
+
+/// Removes every generation under `dir`.
+///
+/// # Errors
+/// A generation cannot be removed.
+pub fn remove_all(dir: &Path) -> Result<(), StateError> {
+    remove_generations_before(dir, u64::MAX)
+}
+
+/// Returns the directory of the last generation under `dir`.
+pub(in crate::store) fn last_generation(dir: &Path) -> Result<Option<PathBuf>, StateError> {
+    let last = if dir.exists() { generations(dir)?.into_iter().max() } else { None };
+    Ok(last.map(|number| dir.join(number.to_string())))
+}
+
+/// The guard of [`Store::invalidate_on_panic`].
+#[derive(Debug)]
+pub struct InvalidateOnPanic(Arc<Store>);
+
+impl Drop for InvalidateOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.invalidate();
+        }
+    }
+}
+
+/// The content of a mark.
+#[derive(Debug, PartialEq, Eq)]
+struct Mark {
+    format: u32,
+    boot: String,
+    device: u64,
+    inode: u64,
+}
+
+impl Mark {
+    fn of(dir: &Path) -> Result<Self, StateError> {
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").map_err(io_error)?;
+        let file = fs::metadata(dir.join(DATABASE)).map_err(io_error)?;
+        Ok(Self {
+            format: FORMAT,
+            boot: boot.trim().to_owned(),
+            device: file.dev(),
+            inode: file.ino(),
+        })
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let words: Vec<&str> = text.split_whitespace().collect();
+        let [format, boot, device, inode] = words.as_slice() else { return None };
+        Some(Self {
+            format: format.parse().ok()?,
+            boot: (*boot).to_owned(),
+            device: device.parse().ok()?,
+            inode: inode.parse().ok()?,
+        })
+    }
+}
+
+fn write_mark(dir: &Path, name: &str) -> Result<(), StateError> {
+    let Mark { format, boot, device, inode } = Mark::of(dir)?;
+    let write = |path: &Path| {
+        let mut options = OpenOptions::new();
+        let mut file =
+            ownership::unfollowed(options.create(true).truncate(true).write(true)).open(path)?;
+        file.write_all(format!("{format} {boot} {device} {inode}\n").as_bytes())?;
+        file.sync_all()?;
+        File::open(dir)?.sync_all()
+    };
+    write(&dir.join(name)).map_err(io_error)
+}
+
+fn remove_mark(dir: &Path, name: &str) -> Result<(), StateError> {
+    match fs::remove_file(dir.join(name)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error(error)),
+        Ok(()) => File::open(dir).and_then(|dir| dir.sync_all()).map_err(io_error),
+        Err(_not_there) => Ok(()),
+    }
+}
+
+pub(in crate::store) fn make_dir(dir: &Path) -> Result<(), StateError> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io_error)
+}
+
+fn generations(dir: &Path) -> Result<Vec<u64>, StateError> {
+    let entries = fs::read_dir(dir).map_err(io_error)?;
+    Ok(entries.filter_map(|entry| number_of(&entry.ok()?.path())).collect())
+}
+
+/// Removes the generations before this number, which are never valid again.
+fn remove_generations_before(dir: &Path, number: u64) -> Result<(), StateError> {
+    for older in generations(dir)?.into_iter().filter(|older| *older < number) {
+        fs::remove_dir_all(dir.join(older.to_string())).map_err(io_error)?;
+    }
+    // Some filesystems free the space only after a sync.
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(io_error)
+}
+
+fn number_of(path: &Path) -> Option<u64> {
+    path.file_name()?.to_str()?.parse().ok()
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "given to map_err")]
+pub(in crate::store) fn io_error(error: io::Error) -> StateError {
+    StateError::Rows(error.to_string())
+}
+
+#[cfg(test)]
+#[path = "generation_tests.rs"]
+mod tests;

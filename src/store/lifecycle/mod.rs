@@ -1,0 +1,7 @@
+//! The state as a whole: its generations on disk, its write-back, and its comparison with another.
+
+pub(super) mod dump;
+pub(super) mod generation;
+pub(super) mod losses;
+pub(super) mod verify;
+pub(super) mod write_back;

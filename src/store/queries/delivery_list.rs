@@ -1,0 +1,540 @@
+//! Deliveries as users see them: one, all of an event, of an endpoint or of the organization, the
+//! newest event first. A page reads a bounded number of rows, however deep it lies.
+
+use std::sync::Arc;
+
+use crate::model::delivery::{DeadReason, DeliveryStatus};
+use crate::model::endpoint::Endpoint;
+use crate::model::event::EventType;
+use crate::model::id::{EndpointId, EventId, OrgNo};
+use crate::model::time::Timestamp;
+use crate::store::change::block_of;
+use crate::store::queries::event_page::{Received, ids_ahead_ms};
+use crate::store::rows::schema::{DeliveredEntry, DeliveryRow, DeliveryState, EndedRow};
+use crate::store::rows::table::State;
+use crate::store::{StateError, Store};
+
+/// Number of delivery rows that are read at once.
+const ROWS_AT_ONCE: usize = 128;
+/// Number of block rows that are read at once.
+const BLOCKS_AT_ONCE: usize = 16;
+/// Number of endpoints that are read at once.
+const ENDPOINTS_AT_ONCE: usize = 64;
+/// Number of deleted endpoints that are read at once.
+const ENDED_AT_ONCE: usize = 512;
+/// If more endpoints were deleted since an event came, the search goes through all endpoints that
+/// ever existed, page by page.
+const ENDED_MAX: usize = 8_192;
+/// Maximum cost of a page: a lookup of one delivery costs 1, a portion of an endpoint's deliveries
+/// [`PORTION_COST`]. A page that reaches the maximum continues at its cursor.
+const PAGE_COST_MAX: u32 = 1_024;
+const PORTION_COST: u32 = 8;
+/// The end of all event ids.
+const NEWEST: EventId = EventId(u128::MAX);
+
+/// The status of a delivery with its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeliverySituation {
+    /// No attempt was made yet. The first attempt is due at this time.
+    Pending(Timestamp),
+    /// At least one attempt failed. The next attempt is due at this time.
+    Retrying(Timestamp),
+    /// The receiver accepted the event.
+    Delivered,
+    /// The delivery was given up for this reason at this time.
+    Dead(DeadReason, Timestamp),
+    /// No further attempt is made: the endpoint was deleted, or a user dropped the dead letter.
+    Canceled,
+}
+
+impl DeliverySituation {
+    /// Returns the status without the time.
+    pub fn status(self) -> DeliveryStatus {
+        match self {
+            Self::Pending(_) => DeliveryStatus::Pending,
+            Self::Retrying(_) => DeliveryStatus::Retrying,
+            Self::Delivered => DeliveryStatus::Delivered,
+            Self::Dead(..) => DeliveryStatus::Dead,
+            Self::Canceled => DeliveryStatus::Canceled,
+        }
+    }
+
+    /// Returns the due time of the next attempt, if the delivery waits.
+    pub fn next_attempt_at(self) -> Option<Timestamp> {
+        match self {
+            Self::Pending(at) | Self::Retrying(at) => Some(at),
+            Self::Delivered | Self::Dead(..) | Self::Canceled => None,
+        }
+    }
+}
+
+/// A delivery as the state knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// The id of the event.
+    pub event: EventId,
+    /// The id of the endpoint.
+    pub endpoint: EndpointId,
+    /// The endpoint's number in its organization.
+    pub endpoint_number: u32,
+    /// The status of the delivery.
+    pub situation: DeliverySituation,
+    /// The number of attempts so far.
+    pub attempts: u32,
+    /// The journal position of the last attempt.
+    pub last_attempt: Option<u64>,
+}
+
+/// A delivery and its endpoint.
+#[derive(Clone, Debug)]
+pub struct DeliveryDetails {
+    /// The delivery of the event.
+    pub delivery: Delivery,
+    /// The endpoint with its current settings. Absent if it was deleted.
+    pub endpoint: Option<Arc<Endpoint>>,
+}
+
+/// A place in a list of deliveries: the endpoint's number and the event. Lists are sorted by the
+/// endpoints' numbers, then the newest event comes first.
+pub type DeliveryPlace = (u32, EventId);
+
+/// The filters and the bounds of a page.
+#[derive(Clone, Copy, Debug)]
+pub struct DeliveryQuery {
+    /// Only deliveries with this status.
+    pub status: Option<DeliveryStatus>,
+    /// Only deliveries to this endpoint.
+    pub endpoint: Option<EndpointId>,
+    /// Only deliveries of this event.
+    pub event: Option<EventId>,
+    /// Only events received at or after this time.
+    pub since: Option<Timestamp>,
+    /// Only events received before this time.
+    pub until: Option<Timestamp>,
+    /// Only deliveries after this place.
+    pub after: Option<DeliveryPlace>,
+    /// Maximum number of deliveries in the page.
+    pub limit: usize,
+}
+
+/// A page of deliveries.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeliveryPage {
+    /// The deliveries, in the order of the list.
+    pub items: Vec<Delivery>,
+    /// The place after which the next page begins. Absent at the end of the list.
+    pub next: Option<DeliveryPlace>,
+}
+
+/// An endpoint, deleted or not. The deliveries of a deleted endpoint still exist.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::store) struct Target {
+    pub(in crate::store) org: OrgNo,
+    pub(in crate::store) endpoint: EndpointId,
+    pub(in crate::store) number: u32,
+    /// Set if the endpoint exists. If not, its waiting deliveries count as canceled, even before
+    /// the scheduler has canceled them.
+    pub(in crate::store) lives: bool,
+}
+
+impl Target {
+    /// Returns the organization's endpoint with this id.
+    pub(in crate::store) fn of(
+        state: &State,
+        org: OrgNo,
+        endpoint: EndpointId,
+    ) -> Result<Option<Self>, StateError> {
+        let living = state.endpoints.get(endpoint)?;
+        let lives = living.is_some();
+        let number = match living {
+            Some(row) => Some((row.org, row.number)),
+            None => state.tombstones.get(endpoint)?.map(|row| (row.org, row.number)),
+        };
+        Ok(number.filter(|(owner, _)| *owner == org).map(|(_, number)| Self {
+            org,
+            endpoint,
+            number,
+            lives,
+        }))
+    }
+
+    /// Returns a delivery that waits for its first attempt.
+    fn pending(&self, event: EventId, due_at: Timestamp) -> Delivery {
+        self.delivery(
+            event,
+            if self.lives {
+                DeliverySituation::Pending(due_at)
+            } else {
+                DeliverySituation::Canceled
+            },
+        )
+    }
+
+    fn delivery(&self, event: EventId, situation: DeliverySituation) -> Delivery {
+        Delivery {
+            event,
+            endpoint: self.endpoint,
+            endpoint_number: self.number,
+            situation,
+            attempts: 0,
+            last_attempt: None,
+        }
+    }
+
+    pub(in crate::store) fn of_row(&self, event: EventId, row: &DeliveryRow) -> Delivery {
+        let situation = match row.state {
+            DeliveryState::Waiting(_) if !self.lives => DeliverySituation::Canceled,
+            DeliveryState::Waiting(at) if row.attempts == 0 => DeliverySituation::Pending(at),
+            DeliveryState::Waiting(at) => DeliverySituation::Retrying(at),
+            DeliveryState::Dead(reason, at) => DeliverySituation::Dead(reason, at),
+            DeliveryState::Canceled => DeliverySituation::Canceled,
+        };
+        let (attempts, last_attempt) = (row.attempts, row.last_attempt);
+        Delivery { attempts, last_attempt, ..self.delivery(event, situation) }
+    }
+
+    fn accepted(&self, event: EventId, entry: &DeliveredEntry) -> Delivery {
+        let (attempts, last_attempt) = (entry.attempts, Some(entry.attempt));
+        Delivery { attempts, last_attempt, ..self.delivery(event, DeliverySituation::Delivered) }
+    }
+}
+
+impl Store {
+    /// Returns a page of the organization's deliveries. Reads a bounded number of rows, however
+    /// deep the page lies, so a page may be short.
+    ///
+    /// # Errors
+    /// Rows cannot be read.
+    pub fn deliveries(
+        &self,
+        org: OrgNo,
+        query: &DeliveryQuery,
+    ) -> Result<DeliveryPage, StateError> {
+        let mut search = Search::new(self, org, query)?;
+        match query.endpoint {
+            Some(endpoint) => {
+                let target = Target::of(&self.read(), org, endpoint)?;
+                if let Some(target) = target {
+                    search.endpoint(target, query.after.map_or(NEWEST, |(_, before)| before))?;
+                }
+            }
+            None => {
+                match query.event.map(|event| self.candidates(org, event)).transpose()?.flatten() {
+                    Some(candidates) => search.these(candidates)?,
+                    None => search.all_endpoints(org)?,
+                }
+            }
+        }
+        Ok(search.page)
+    }
+
+    /// Returns one delivery by its event and its endpoint's number. `None` if the organization has
+    /// no such delivery.
+    ///
+    /// # Errors
+    /// Rows cannot be read.
+    pub fn delivery(
+        &self,
+        org: OrgNo,
+        event: EventId,
+        endpoint_number: u32,
+    ) -> Result<Option<DeliveryDetails>, StateError> {
+        let state = self.read();
+        let Some(row) = state.numbers.get((org, endpoint_number))? else { return Ok(None) };
+        let endpoint = state.endpoints.get(row.0)?.map(|row| Arc::clone(&row.endpoint));
+        let target =
+            Target { org, endpoint: row.0, number: endpoint_number, lives: endpoint.is_some() };
+        let Some(delivery) = find(&state, target, event)? else { return Ok(None) };
+        Ok(Some(DeliveryDetails { delivery, endpoint }))
+    }
+}
+
+/// The endpoint and the event type of an attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AttemptTarget {
+    /// The endpoint's number in its organization.
+    pub endpoint_number: u32,
+    /// Set if the endpoint still exists.
+    pub endpoint_lives: bool,
+    /// The type of the event.
+    pub event_type: EventType,
+}
+
+impl Store {
+    /// Returns the endpoint and the event type of an attempt. `None` if the endpoint or the event
+    /// is unknown.
+    ///
+    /// # Errors
+    /// Rows cannot be read.
+    pub fn attempt_target(
+        &self,
+        org: OrgNo,
+        endpoint: EndpointId,
+        event: EventId,
+    ) -> Result<Option<AttemptTarget>, StateError> {
+        let state = self.read();
+        let Some(target) = Target::of(&state, org, endpoint)? else { return Ok(None) };
+        let Some((_, block)) = block_of(&state, org, event)? else { return Ok(None) };
+        let event_type = block.find(event).and_then(|(_, entry)| block.event_type(entry)).cloned();
+        let endpoint_lives = state.endpoints.get(endpoint)?.is_some();
+        let endpoint_number = target.number;
+        Ok(event_type.map(|event_type| AttemptTarget {
+            endpoint_number,
+            endpoint_lives,
+            event_type,
+        }))
+    }
+}
+
+/// The state of filling a page.
+struct Search<'a> {
+    store: &'a Store,
+    query: &'a DeliveryQuery,
+    page: DeliveryPage,
+    cost_left: u32,
+    org: OrgNo,
+    /// The filter on the time of receipt.
+    received: Received,
+    /// The maximum by which the times in ids are ahead of the times of receipt.
+    ids_ahead_ms: u64,
+    /// The first id that can match the filter, and the end of these ids.
+    ids: (EventId, EventId),
+}
+
+impl Store {
+    /// Returns the endpoints that can have a delivery of the event, sorted by number: the existing
+    /// endpoints, and the endpoints deleted since the event came. `None` if too many were deleted.
+    fn candidates(&self, org: OrgNo, event: EventId) -> Result<Option<Vec<Target>>, StateError> {
+        let mut found = Vec::new();
+        let came = {
+            let state = self.read();
+            let Some((_, block)) = block_of(&state, org, event)? else { return Ok(Some(found)) };
+            let Some((_, entry)) = block.find(event) else { return Ok(Some(found)) };
+            if let Some(row) = state.orgs.get(org)? {
+                for endpoint in &row.endpoints {
+                    found.extend(Target::of(&state, org, *endpoint)?);
+                }
+            }
+            entry.position
+        };
+        // An endpoint that is deleted meanwhile is found twice, not missed.
+        let living = found.len();
+        let mut from = (org, came, u32::MAX);
+        loop {
+            // Each portion takes its own lock, so a long search blocks nobody.
+            let rows = self.read().ended.range(from..=(org, u64::MAX, u32::MAX), ENDED_AT_ONCE)?;
+            let target = |((_, _, number), row): &((OrgNo, u64, u32), Arc<EndedRow>)| Target {
+                org,
+                endpoint: row.0,
+                number: *number,
+                lives: false,
+            };
+            found.extend(rows.iter().map(target));
+            let Some((last, _)) = rows.last().filter(|_| rows.len() == ENDED_AT_ONCE) else {
+                break;
+            };
+            from = (org, last.1, last.2.saturating_add(1));
+            if found.len() - living > ENDED_MAX {
+                return Ok(None);
+            }
+        }
+        found.sort_by_key(|target| (target.number, target.lives));
+        found.dedup_by_key(|target| target.number);
+        Ok(Some(found))
+    }
+}
+
+impl<'a> Search<'a> {
+    fn new(store: &'a Store, org: OrgNo, query: &'a DeliveryQuery) -> Result<Self, StateError> {
+        let received = Received { since: query.since, until: query.until };
+        let ids_ahead_ms = ids_ahead_ms(&store.read(), org)?;
+        let (page, cost_left, ids) =
+            (DeliveryPage::default(), PAGE_COST_MAX, received.ids(ids_ahead_ms));
+        Ok(Self { store, query, page, cost_left, org, received, ids_ahead_ms, ids })
+    }
+
+    /// Searches these endpoints, in their order.
+    fn these(&mut self, targets: Vec<Target>) -> Result<(), StateError> {
+        let (from, begin) = self.query.after.unwrap_or((0, NEWEST));
+        for target in targets.into_iter().filter(|target| target.number >= from) {
+            let before = if target.number == from { begin } else { NEWEST };
+            if !self.endpoint(target, before)? {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Searches all endpoints, in the order of their numbers.
+    fn all_endpoints(&mut self, org: OrgNo) -> Result<(), StateError> {
+        let (mut from, begin) = self.query.after.unwrap_or((0, NEWEST));
+        let begins_with = from;
+        loop {
+            let numbers = self
+                .store
+                .read()
+                .numbers
+                .range((org, from)..=(org, u32::MAX), ENDPOINTS_AT_ONCE)?;
+            for ((_, number), row) in &numbers {
+                let before = if *number == begins_with { begin } else { NEWEST };
+                let lives = self.store.read().endpoints.get(row.0)?.is_some();
+                if !self
+                    .endpoint(Target { org, endpoint: row.0, number: *number, lives }, before)?
+                {
+                    return Ok(());
+                }
+            }
+            let Some(((_, last), _)) =
+                numbers.last().filter(|_| numbers.len() == ENDPOINTS_AT_ONCE)
+            else {
+                return Ok(());
+            };
+            from = last.saturating_add(1);
+        }
+    }
+
+    /// Takes the endpoint's deliveries before an event. Returns false if the page is complete.
+    fn endpoint(&mut self, target: Target, before: EventId) -> Result<bool, StateError> {
+        let mut before = before.min(self.ids.1);
+        if let Some(event) = self.query.event {
+            if event >= before {
+                return Ok(true);
+            }
+            if !self.pay(1, (target.number, before)) {
+                return Ok(false);
+            }
+            let found = find(&self.store.read(), target, event)?;
+            return found.map_or(Ok(true), |found| self.take(found));
+        }
+        loop {
+            if !self.pay(PORTION_COST, (target.number, before)) {
+                return Ok(false);
+            }
+            // Each portion takes its own lock, so a long search blocks nobody.
+            let portion = portion(&self.store.read(), target, before, self.query.status)?;
+            for delivery in portion.deliveries {
+                if !self.take(delivery)? {
+                    return Ok(false);
+                }
+            }
+            match portion.down_to {
+                Some(event) if event > self.ids.0 => before = event,
+                Some(_) | None => return Ok(true),
+            }
+        }
+    }
+
+    /// Pays the cost and returns true. If too little is left, ends the page here and returns false.
+    fn pay(&mut self, cost: u32, here: DeliveryPlace) -> bool {
+        match self.cost_left.checked_sub(cost) {
+            Some(left) => self.cost_left = left,
+            None => self.page.next = Some(here),
+        }
+        self.page.next.is_none()
+    }
+
+    /// Takes a delivery if it matches. Returns false if the page is full.
+    fn take(&mut self, delivery: Delivery) -> Result<bool, StateError> {
+        if !self.wants(&delivery)? {
+            return Ok(true);
+        }
+        if self.page.items.len() >= self.query.limit {
+            self.page.next = self.page.items.last().map(|last| (last.endpoint_number, last.event));
+            return Ok(false);
+        }
+        self.page.items.push(delivery);
+        Ok(true)
+    }
+
+    fn wants(&self, delivery: &Delivery) -> Result<bool, StateError> {
+        if self.query.status.is_some_and(|status| delivery.situation.status() != status) {
+            return Ok(false);
+        }
+        if let Some(is_wanted) = self.received.of_id(delivery.event, self.ids_ahead_ms) {
+            return Ok(is_wanted);
+        }
+        let block = block_of(&self.store.read(), self.org, delivery.event)?;
+        let entry = block.as_ref().and_then(|(_, block)| block.find(delivery.event));
+        Ok(entry.is_some_and(|(_, entry)| self.received.contains(entry.received_at)))
+    }
+}
+
+/// A part of an endpoint's deliveries, the newest event first.
+struct Portion {
+    deliveries: Vec<Delivery>,
+    /// The portion is complete down to this event. `None`: down to the oldest delivery.
+    down_to: Option<EventId>,
+}
+
+/// Returns the newest of the endpoint's deliveries before an event. The three tables that can know
+/// `status` are read together. A row below the reach of another table is left for the next portion.
+fn portion(
+    state: &State,
+    target: Target,
+    before: EventId,
+    status: Option<DeliveryStatus>,
+) -> Result<Portion, StateError> {
+    let mut portion = Portion { deliveries: Vec::new(), down_to: None };
+    let Some(last) = before.0.checked_sub(1) else { return Ok(portion) };
+    let keys = || (target.endpoint, EventId(0))..=(target.endpoint, EventId(last));
+    let mut reached = |lowest: Option<EventId>| portion.down_to = portion.down_to.max(lowest);
+    let mut found = Vec::new();
+    let waiting_is = if target.lives { DeliveryStatus::Pending } else { DeliveryStatus::Canceled };
+    if status.is_none_or(|status| status == waiting_is) {
+        let rows = state.pending.range_back(keys(), BLOCKS_AT_ONCE)?;
+        reached(rows.last().filter(|_| rows.len() == BLOCKS_AT_ONCE).map(|((_, first), _)| *first));
+        for ((_, first), row) in rows {
+            let block = state.events.promised((target.org, first))?;
+            let waits =
+                block.events.iter().enumerate().filter(|(place, _)| row.bits & 1 << place != 0);
+            found.extend(waits.map(|(_, entry)| target.pending(entry.id, entry.received_at)));
+        }
+    }
+    if matches!(status, None | Some(DeliveryStatus::Delivered)) {
+        let rows = state.delivered.range_back(keys(), BLOCKS_AT_ONCE)?;
+        reached(rows.last().filter(|_| rows.len() == BLOCKS_AT_ONCE).map(|((_, first), _)| *first));
+        for ((_, first), row) in rows {
+            let block = state.events.promised((target.org, first))?;
+            let event = |place: u8| block.events.get(usize::from(place)).map(|entry| entry.id);
+            found.extend(
+                row.entries
+                    .iter()
+                    .filter_map(|entry| Some(target.accepted(event(entry.place)?, entry))),
+            );
+        }
+    }
+    if status != Some(DeliveryStatus::Delivered) {
+        let rows = state.deliveries.range_back(keys(), ROWS_AT_ONCE)?;
+        reached(rows.last().filter(|_| rows.len() == ROWS_AT_ONCE).map(|((_, event), _)| *event));
+        found.extend(rows.iter().map(|((_, event), row)| target.of_row(*event, row)));
+    }
+    let known = portion.down_to.unwrap_or(EventId(0))..before;
+    found.retain(|delivery| known.contains(&delivery.event));
+    found.sort_unstable_by_key(|delivery| std::cmp::Reverse(delivery.event));
+    portion.deliveries = found;
+    Ok(portion)
+}
+
+/// Returns the delivery of this event to the endpoint.
+pub(in crate::store) fn find(
+    state: &State,
+    target: Target,
+    event: EventId,
+) -> Result<Option<Delivery>, StateError> {
+    let Target { org, endpoint, .. } = target;
+    let Some((first, block)) = block_of(state, org, event)? else { return Ok(None) };
+    let Some((place, entry)) = block.find(event) else { return Ok(None) };
+    if state.pending.get((endpoint, first))?.is_some_and(|row| row.bits & 1 << place != 0) {
+        return Ok(Some(target.pending(event, entry.received_at)));
+    }
+    if let Some(row) = state.deliveries.get((endpoint, event))? {
+        return Ok(Some(target.of_row(event, &row)));
+    }
+    let Some(delivered) = state.delivered.get((endpoint, first))? else { return Ok(None) };
+    let accepted = delivered.entries.iter().find(|entry| usize::from(entry.place) == place);
+    Ok(accepted.map(|entry| target.accepted(event, entry)))
+}
+
+#[cfg(test)]
+#[path = "delivery_list_tests.rs"]
+mod tests;

@@ -1,0 +1,172 @@
+//! All events of an organization, acknowledged or not, the newest first.
+
+use crate::model::event::EventStatus;
+use crate::model::id::{EventId, OrgNo};
+use crate::model::time::Timestamp;
+use crate::rules::type_filter::TypeFilter;
+use crate::store::queries::event_page::{
+    BLOCKS_AT_ONCE, BLOCKS_PER_PAGE_MAX, EventItem, EventPage, Passing, Received, ids_ahead_ms,
+};
+use crate::store::{StateError, Store};
+
+/// The filters and the bounds of a page.
+#[derive(Clone, Debug)]
+pub struct EventQuery {
+    /// Only events before this event.
+    pub before: Option<EventId>,
+    /// Maximum number of events in the page.
+    pub limit: usize,
+    /// Only events of these types.
+    pub types: TypeFilter,
+    /// Only events with this status.
+    pub status: Option<EventStatus>,
+    /// Only events received at or after this time.
+    pub since: Option<Timestamp>,
+    /// Only events received before this time.
+    pub until: Option<Timestamp>,
+}
+
+impl Store {
+    /// Returns a page of events, the newest first. The cost does not depend on how deep the page
+    /// lies.
+    ///
+    /// # Errors
+    /// Rows cannot be read.
+    pub fn events(&self, org: OrgNo, query: &EventQuery) -> Result<EventPage, StateError> {
+        let received = Received { since: query.since, until: query.until };
+        let (first, end) = received.ids(ids_ahead_ms(&self.read(), org)?);
+        let mut before = query.before.map_or(end, |before| before.min(end));
+        let mut page = EventPage::default();
+        for _ in 0..BLOCKS_PER_PAGE_MAX / BLOCKS_AT_ONCE {
+            let Some(last) = before.0.checked_sub(1).filter(|_| before > first) else {
+                return Ok(page);
+            };
+            // Each portion takes its own lock, so a long search blocks nobody.
+            let blocks = self
+                .read()
+                .events
+                .range_back((org, EventId(0))..=(org, EventId(last)), BLOCKS_AT_ONCE)?;
+            for (_, block) in &blocks {
+                let passing = Passing::of(block, &query.types);
+                for entry in
+                    block.events.iter().rev().filter(|entry| entry.id < before && entry.id >= first)
+                {
+                    let wanted = received.contains(entry.received_at)
+                        && passing.has(entry)
+                        && query.status.is_none_or(|wanted| entry.status == wanted);
+                    if !wanted {
+                        continue;
+                    }
+                    if page.items.len() == query.limit {
+                        page.next = page.items.last().map(|item| item.id);
+                        return Ok(page);
+                    }
+                    page.items.push(EventItem::of(entry));
+                }
+            }
+            let Some(((_, lowest), _)) = blocks.last().filter(|_| blocks.len() == BLOCKS_AT_ONCE)
+            else {
+                return Ok(page);
+            };
+            before = *lowest;
+        }
+        page.next = Some(before);
+        Ok(page)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::tests::{Fixture, ORG, ack, create_org, submit};
+    use crate::model::org::InboxMode;
+
+    #[test]
+    fn events_are_listed_newest_first_page_by_page() {
+        const EVENTS: u128 = 1_500;
+        let mut state = Fixture::new();
+        state.apply(&create_org(InboxMode::Auto, 1));
+        for n in 1..=EVENTS {
+            state.apply(&submit(n << 80, u64::try_from(n).unwrap(), None));
+            if n % 3 == 0 {
+                state.apply(&ack(n << 80));
+            }
+            if n == 700 {
+                state.store.write_back().unwrap();
+            }
+        }
+        let all = |mut query: EventQuery| {
+            let mut found = Vec::new();
+            loop {
+                let page = state.store.events(ORG, &query).unwrap();
+                assert!(page.items.len() <= query.limit);
+                found.extend(page.items.iter().map(|item| item.id.0 >> 80));
+                query.before = page.next;
+                if query.before.is_none() {
+                    return found;
+                }
+            }
+        };
+        let query = |limit| EventQuery {
+            before: None,
+            limit,
+            types: TypeFilter::default(),
+            status: None,
+            since: None,
+            until: None,
+        };
+        for limit in [7, 64, 500] {
+            assert_eq!(all(query(limit)), (1..=EVENTS).rev().collect::<Vec<_>>(), "by {limit}");
+        }
+        let status = Some(EventStatus::Acknowledged);
+        let (since, until) = (Some(Timestamp(90)), Some(Timestamp(300)));
+        let found = all(EventQuery { status, since, until, ..query(9) });
+        assert_eq!(found, (90..300).rev().filter(|n| n % 3 == 0).collect::<Vec<u128>>());
+        assert_eq!(
+            all(EventQuery { types: "other".parse().unwrap(), ..query(9) }),
+            Vec::<u128>::new()
+        );
+    }
+
+    /// The clock goes forward, back and forward again. The time in an id never goes back.
+    #[test]
+    fn a_time_is_when_an_event_was_received_wherever_the_clock_has_been() {
+        let received =
+            (0..400_u64).chain(100..300).chain(1_000..1_200).chain(50..60).chain(2_000..2_010);
+        let received: Vec<u64> = received.collect();
+        let mut state = Fixture::new();
+        state.apply(&create_org(InboxMode::Auto, 1));
+        let mut steady = 0;
+        let mut events = Vec::new();
+        for (n, at) in (1_u128..).zip(received) {
+            steady = at.max(steady + 1);
+            events.push(((u128::from(steady) << 80) + n, at));
+            state.apply(&submit((u128::from(steady) << 80) + n, at, None));
+        }
+        assert_eq!(state.store.contradictions(5).unwrap(), Vec::<String>::new());
+        let times =
+            [None, Some(0), Some(55), Some(150), Some(350), Some(999), Some(1_100), Some(5_000)];
+        for (since, until) in times.into_iter().flat_map(|since| times.map(|until| (since, until)))
+        {
+            let is_wanted = |at: u64| {
+                since.is_none_or(|since| at >= since) && until.is_none_or(|until| at < until)
+            };
+            let expected: Vec<u128> =
+                events.iter().rev().filter(|(_, at)| is_wanted(*at)).map(|(id, _)| *id).collect();
+            let (since, until) = (since.map(Timestamp), until.map(Timestamp));
+            let types = TypeFilter::default();
+            let mut query =
+                EventQuery { before: None, limit: 33, types, status: None, since, until };
+            let mut found = Vec::new();
+            loop {
+                let page = state.store.events(ORG, &query).unwrap();
+                found.extend(page.items.iter().map(|item| item.id.0));
+                query.before = page.next;
+                if query.before.is_none() {
+                    break;
+                }
+            }
+            assert_eq!(found, expected, "{since:?} to {until:?}");
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! Questions to the state, one file for each kind.
+
+pub(super) mod dead_letters;
+pub(super) mod deliveries;
+pub(super) mod delivery_list;
+pub(super) mod event_list;
+pub(super) mod event_page;
+pub(super) mod inbox;
+pub(super) mod keys;
+pub(super) mod lookups;
+pub(super) mod replays;

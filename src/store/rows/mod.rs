@@ -1,0 +1,5 @@
+//! The rows: their layout, their tables, and the index of dedup ids.
+
+pub(super) mod dedup;
+pub(crate) mod schema;
+pub(crate) mod table;

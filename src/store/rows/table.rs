@@ -1,0 +1,541 @@
+//! A table: its part of the sled tree, and a layer of fresh rows above. Reads look in the layer
+//! first. Writes go only to the layer, until the write-back.
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::base::codec;
+use crate::base::failpoint::{self, Switch};
+use crate::model::id::OrgId;
+use crate::store::StateError;
+use crate::store::rows::dedup::DedupIndex;
+use crate::store::rows::schema::{
+    DeadRow, DedupBlock, DeliveredBlock, DeliveryRow, DueRow, EndedRow, EndpointRow, EventBlock,
+    HealthRow, InboxRow, KeyRow, Meta, NumberRow, OpenBits, OrgRow, PendingBits, ReplayRow, Row,
+    RowKey, RunningRow, TombstoneRow, UnroutedRow,
+};
+
+const ROW_VERSION: u8 = 1;
+
+/// All tables, and the indexes in memory.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) meta: Table<Meta>,
+    pub(crate) orgs: Table<OrgRow>,
+    pub(crate) inboxes: Table<InboxRow>,
+    pub(crate) keys: Table<KeyRow>,
+    pub(crate) endpoints: Table<EndpointRow>,
+    pub(crate) numbers: Table<NumberRow>,
+    pub(crate) tombstones: Table<TombstoneRow>,
+    pub(crate) ended: Table<EndedRow>,
+    pub(crate) health: Table<HealthRow>,
+    pub(crate) events: Table<EventBlock>,
+    pub(crate) open: Table<OpenBits>,
+    pub(crate) dedup: Table<DedupBlock>,
+    pub(crate) unrouted: Table<UnroutedRow>,
+    pub(crate) delivered: Table<DeliveredBlock>,
+    pub(crate) pending: Table<PendingBits>,
+    pub(crate) deliveries: Table<DeliveryRow>,
+    pub(crate) due: Table<DueRow>,
+    pub(crate) dead: Table<DeadRow>,
+    pub(crate) replays: Table<ReplayRow>,
+    pub(crate) running: Table<RunningRow>,
+    pub(crate) dedup_index: DedupIndex,
+    /// The organization with each name, computed from the rows.
+    pub(crate) org_names: BTreeMap<String, OrgId>,
+}
+
+impl State {
+    pub(crate) fn open(db: &sled::Db, broken: &Arc<AtomicBool>) -> Result<Self, StateError> {
+        let dedup = Table::open(db, broken)?;
+        let meta: Table<Meta> = Table::open(db, broken)?;
+        let dedup_index = DedupIndex::of(&dedup, meta.get(())?.as_deref())?;
+        let orgs: Table<OrgRow> = Table::open(db, broken)?;
+        let org_names =
+            orgs.resident().map(|(_, row)| (row.org.name.clone(), row.org.id)).collect();
+        Ok(Self {
+            meta,
+            orgs,
+            org_names,
+            inboxes: Table::open(db, broken)?,
+            keys: Table::open(db, broken)?,
+            endpoints: Table::open(db, broken)?,
+            numbers: Table::open(db, broken)?,
+            tombstones: Table::open(db, broken)?,
+            ended: Table::open(db, broken)?,
+            health: Table::open(db, broken)?,
+            events: Table::open(db, broken)?,
+            open: Table::open(db, broken)?,
+            dedup,
+            dedup_index,
+            unrouted: Table::open(db, broken)?,
+            delivered: Table::open(db, broken)?,
+            pending: Table::open(db, broken)?,
+            deliveries: Table::open(db, broken)?,
+            due: Table::open(db, broken)?,
+            dead: Table::open(db, broken)?,
+            replays: Table::open(db, broken)?,
+            running: Table::open(db, broken)?,
+        })
+    }
+
+    /// Returns the tables without their row types, for the write-back.
+    pub(crate) fn tables(&self) -> [&dyn AnyTable; 20] {
+        [
+            &self.meta,
+            &self.orgs,
+            &self.inboxes,
+            &self.keys,
+            &self.endpoints,
+            &self.numbers,
+            &self.tombstones,
+            &self.ended,
+            &self.health,
+            &self.events,
+            &self.open,
+            &self.dedup,
+            &self.unrouted,
+            &self.delivered,
+            &self.pending,
+            &self.deliveries,
+            &self.due,
+            &self.dead,
+            &self.replays,
+            &self.running,
+        ]
+    }
+
+    pub(crate) fn tables_mut(&mut self) -> [&mut dyn AnyTable; 20] {
+        [
+            &mut self.meta,
+            &mut self.orgs,
+            &mut self.inboxes,
+            &mut self.keys,
+            &mut self.endpoints,
+            &mut self.numbers,
+            &mut self.tombstones,
+            &mut self.ended,
+            &mut self.health,
+            &mut self.events,
+            &mut self.open,
+            &mut self.dedup,
+            &mut self.unrouted,
+            &mut self.delivered,
+            &mut self.pending,
+            &mut self.deliveries,
+            &mut self.due,
+            &mut self.dead,
+            &mut self.replays,
+            &mut self.running,
+        ]
+    }
+}
+
+/// A table of any row type.
+pub(crate) trait AnyTable {
+    fn name(&self) -> &'static str;
+    /// Returns the number of rows that a write-back removes from memory, or writes if all rows
+    /// stay.
+    fn layer_rows(&self) -> usize;
+    /// Returns the number of rows that sled does not have yet.
+    fn fresh_rows(&self) -> usize;
+    /// Returns roughly the bytes of the fresh rows. Looks at each of them.
+    fn fresh_bytes(&self) -> usize;
+    /// Takes the fresh rows for writing. They count as changed again only after another change.
+    fn take_fresh(&mut self) -> Box<dyn Fresh>;
+    /// Removes the written rows from the layer, except rows that changed meanwhile.
+    fn written_back(&mut self);
+    /// Describes a row of sled: its table and key, and its content. `None` if it is another
+    /// table's.
+    fn describe(&self, key: &[u8], value: &[u8]) -> Option<(String, String)>;
+    /// Passes every row to `line`, as text, in key order.
+    fn dump(&self, line: &mut dyn FnMut(String)) -> Result<(), StateError>;
+}
+
+/// The rows of one table on their way to sled.
+pub(crate) trait Fresh {
+    /// Adds the rows to the batch. Returns their number.
+    fn encode(&self, batch: &mut sled::Batch) -> Result<usize, StateError>;
+}
+
+/// Keys and rows. An absent row is to be removed.
+struct FreshRows<R: Row>(Vec<(R::Key, Option<Arc<R>>)>);
+
+impl<R: Row> Fresh for FreshRows<R> {
+    fn encode(&self, batch: &mut sled::Batch) -> Result<usize, StateError> {
+        for (key, row) in &self.0 {
+            match row {
+                Some(row) => batch.insert(tree_key::<R>(*key), write_row(row.as_ref())?),
+                None => batch.remove(tree_key::<R>(*key)),
+            }
+        }
+        Ok(self.0.len())
+    }
+}
+
+/// One table and the fresh rows above it.
+#[derive(Debug)]
+pub(crate) struct Table<R: Row> {
+    tree: sled::Tree,
+    layer: BTreeMap<R::Key, Slot<R>>,
+    dirty: usize,
+    /// Set when a row cannot be read; see [`crate::store::Store::is_broken`].
+    broken: Arc<AtomicBool>,
+}
+
+#[derive(Debug)]
+struct Slot<R> {
+    /// The row. Absent if it was removed.
+    row: Option<Arc<R>>,
+    dirty: bool,
+    /// Set if sled may have a row with this key.
+    in_tree: bool,
+}
+
+impl<R: Row> Table<R> {
+    fn open(db: &sled::Db, broken: &Arc<AtomicBool>) -> Result<Self, StateError> {
+        let broken = Arc::clone(broken);
+        let mut table = Self { tree: (**db).clone(), layer: BTreeMap::new(), dirty: 0, broken };
+        if R::RESIDENT {
+            for pair in table.tree.scan_prefix([R::PREFIX]) {
+                let (key, row) = read_pair::<R>(pair)?;
+                table
+                    .layer
+                    .insert(key, Slot { row: Some(Arc::new(row)), dirty: false, in_tree: true });
+            }
+        }
+        Ok(table)
+    }
+
+    /// Returns the row, if there is a row with this key.
+    pub(crate) fn get(&self, key: R::Key) -> Result<Option<Arc<R>>, StateError> {
+        match self.layer.get(&key) {
+            Some(slot) => Ok(slot.row.clone()),
+            None if R::RESIDENT => Ok(None),
+            None => self.get_from_tree(key),
+        }
+    }
+
+    /// Returns the row that another row refers to.
+    pub(crate) fn promised(&self, key: R::Key) -> Result<Arc<R>, StateError> {
+        let row = self.get(key)?;
+        self.noted(|| {
+            row.ok_or_else(|| {
+                StateError::Rows(format!("the row {key:?} of {} is missing", R::NAME))
+            })
+        })
+    }
+
+    /// Returns the last row from `lowest` to `key` in the layer. Does not ask sled.
+    pub(crate) fn fresh_at_or_before(
+        &self,
+        lowest: R::Key,
+        key: R::Key,
+    ) -> Option<(R::Key, Arc<R>)> {
+        let (key, slot) = self.layer.range(lowest..=key).next_back()?;
+        Some((*key, slot.row.clone()?))
+    }
+
+    /// Returns all rows of a resident table.
+    pub(crate) fn resident(&self) -> impl Iterator<Item = (R::Key, &Arc<R>)> {
+        self.layer.iter().filter_map(|(key, slot)| Some((*key, slot.row.as_ref()?)))
+    }
+
+    /// Returns a row that will be changed, and keeps it in the layer until the next write-back.
+    pub(crate) fn load(&mut self, key: R::Key) -> Result<Option<&R>, StateError> {
+        if !self.layer.contains_key(&key) {
+            let Some(row) = self.get_from_tree(key)? else { return Ok(None) };
+            self.layer.insert(key, Slot { row: Some(row), dirty: false, in_tree: true });
+        }
+        Ok(self.layer.get(&key).and_then(|slot| slot.row.as_deref()))
+    }
+
+    /// Returns the row to change it, and marks it as changed.
+    pub(crate) fn edit(&mut self, key: R::Key) -> Result<Option<&mut R>, StateError> {
+        if self.load(key)?.is_none() {
+            return Ok(None);
+        }
+        let Some(slot) = self.layer.get_mut(&key) else { return Ok(None) };
+        let Some(row) = &mut slot.row else { return Ok(None) };
+        self.dirty += usize::from(!std::mem::replace(&mut slot.dirty, true));
+        Ok(Some(Arc::make_mut(row)))
+    }
+
+    /// Returns the row to change it. Creates the row if it is missing.
+    pub(crate) fn edit_or_insert(
+        &mut self,
+        key: R::Key,
+        new: impl FnOnce() -> R,
+    ) -> Result<&mut R, StateError> {
+        if self.edit(key)?.is_none() {
+            let in_tree = self.layer.get(&key).is_some_and(|slot| slot.in_tree);
+            self.set(key, Slot { row: Some(Arc::new(new())), dirty: true, in_tree });
+        }
+        self.edit(key)?.ok_or_else(|| StateError::Rows(format!("a row of {} vanished", R::NAME)))
+    }
+
+    /// Like [`Table::edit_or_insert`]. Does not ask sled unless the row is `known` to be there.
+    pub(crate) fn edit_or_insert_beside(
+        &mut self,
+        known: bool,
+        key: R::Key,
+        new: impl FnOnce() -> R,
+    ) -> Result<&mut R, StateError> {
+        if !known && !self.layer.contains_key(&key) {
+            self.insert_new(key, new());
+            return self
+                .edit(key)?
+                .ok_or_else(|| StateError::Rows(format!("a row of {} vanished", R::NAME)));
+        }
+        self.edit_or_insert(key, new)
+    }
+
+    /// Returns true if sled may have a row with this key.
+    pub(crate) fn may_be_in_tree(&self, key: R::Key) -> bool {
+        self.layer.get(&key).is_none_or(|slot| slot.in_tree)
+    }
+
+    /// Inserts a row with a key that was never used. If it is removed soon, sled never gets it.
+    pub(crate) fn insert_new(&mut self, key: R::Key, row: R) {
+        let in_tree = self.layer.get(&key).is_some_and(|slot| slot.in_tree);
+        self.set(key, Slot { row: Some(Arc::new(row)), dirty: true, in_tree });
+    }
+
+    /// Inserts or replaces a row.
+    pub(crate) fn put(&mut self, key: R::Key, row: R) {
+        self.set(key, Slot { row: Some(Arc::new(row)), dirty: true, in_tree: true });
+    }
+
+    /// Removes a row. Does nothing if there is no row.
+    pub(crate) fn remove(&mut self, key: R::Key) {
+        let in_tree = self.layer.get(&key).is_none_or(|slot| slot.in_tree);
+        self.set(key, Slot { row: None, dirty: true, in_tree });
+        if !in_tree {
+            self.layer.remove(&key);
+            self.dirty -= 1;
+        }
+    }
+
+    fn set(&mut self, key: R::Key, slot: Slot<R>) {
+        let before = self.layer.insert(key, slot);
+        self.dirty += usize::from(!before.is_some_and(|slot| slot.dirty));
+    }
+
+    /// Returns at most `limit` rows of the range, in order.
+    pub(crate) fn range(
+        &self,
+        keys: RangeInclusive<R::Key>,
+        limit: usize,
+    ) -> Result<Vec<KeyedRow<R>>, StateError> {
+        self.noted(|| self.merge(keys, false).take(limit).collect())
+    }
+
+    /// Returns at most `limit` rows of the range, from the end.
+    pub(crate) fn range_back(
+        &self,
+        keys: RangeInclusive<R::Key>,
+        limit: usize,
+    ) -> Result<Vec<KeyedRow<R>>, StateError> {
+        self.noted(|| self.merge(keys, true).take(limit).collect())
+    }
+
+    /// Returns the last row of the range.
+    pub(crate) fn last(
+        &self,
+        keys: RangeInclusive<R::Key>,
+    ) -> Result<Option<KeyedRow<R>>, StateError> {
+        self.noted(|| self.merge(keys, true).next().transpose())
+    }
+
+    /// Returns all rows in order. Not for a running server.
+    pub(crate) fn all(&self) -> impl Iterator<Item = Pair<R>> + '_ {
+        let filled_with = |byte| R::Key::parse(&vec![byte; size_of::<<R::Key as RowKey>::Bytes>()]);
+        let bounds = filled_with(0).zip(filled_with(u8::MAX));
+        bounds.map(|(first, last)| self.merge(first..=last, false)).into_iter().flatten()
+    }
+
+    fn merge(
+        &self,
+        keys: RangeInclusive<R::Key>,
+        backwards: bool,
+    ) -> impl Iterator<Item = Pair<R>> + '_ {
+        let tree_keys = tree_key::<R>(*keys.start())..=tree_key::<R>(*keys.end());
+        let valid = keys.start() <= keys.end();
+        let mut in_tree = (!R::RESIDENT && valid).then(|| self.tree.range(tree_keys));
+        let mut in_layer = valid.then(|| self.layer.range(keys));
+        let mut next_in_tree = move || {
+            let range = in_tree.as_mut()?;
+            if backwards { range.next_back() } else { range.next() }
+        };
+        let mut next_in_layer = move || {
+            let range = in_layer.as_mut()?;
+            if backwards { range.next_back() } else { range.next() }
+        };
+        let mut from_tree = next_in_tree();
+        let mut from_layer = next_in_layer();
+        let comes_first = move |a: &R::Key, b: &R::Key| if backwards { a > b } else { a < b };
+        std::iter::from_fn(move || {
+            loop {
+                let tree_key = match &from_tree {
+                    None => None,
+                    Some(Err(_)) => return from_tree.take().map(read_pair_shared::<R>),
+                    Some(Ok((key, _))) => match parse_key::<R>(key) {
+                        Some(key) => Some(key),
+                        None => return from_tree.take().map(read_pair_shared::<R>),
+                    },
+                };
+                match (tree_key, from_layer) {
+                    (None, None) => return None,
+                    (Some(_), None) => {
+                        return std::mem::replace(&mut from_tree, next_in_tree())
+                            .map(read_pair_shared::<R>);
+                    }
+                    (Some(key), Some((layer_key, _))) if comes_first(&key, layer_key) => {
+                        return std::mem::replace(&mut from_tree, next_in_tree())
+                            .map(read_pair_shared::<R>);
+                    }
+                    (tree_key, Some((key, slot))) => {
+                        if tree_key == Some(*key) {
+                            from_tree = next_in_tree(); // the layer's row is newer
+                        }
+                        from_layer = next_in_layer();
+                        if let Some(row) = &slot.row {
+                            return Some(Ok((*key, Arc::clone(row))));
+                        }
+                    }
+                }
+            }
+        })
+    }
+
+    fn get_from_tree(&self, key: R::Key) -> Result<Option<Arc<R>>, StateError> {
+        self.noted(|| {
+            let found = self.tree.get(tree_key::<R>(key))?;
+            found.map(|bytes| read_row::<R>(&bytes).map(Arc::new)).transpose()
+        })
+    }
+
+    /// Returns the result of a read. A failed read also marks the state as broken.
+    fn noted<T>(&self, read: impl FnOnce() -> Result<T, StateError>) -> Result<T, StateError> {
+        // sled 0.34.7 panics on some kinds of damage.
+        let result = catch_unwind(AssertUnwindSafe(read));
+        let result = result.unwrap_or_else(|_panic| {
+            Err(StateError::Rows(format!("reading {} panicked", R::NAME)))
+        });
+        result.inspect_err(|_| {
+            self.broken.store(!failpoint::is_on(Switch::RotIgnored), Ordering::SeqCst);
+        })
+    }
+}
+
+pub(crate) type KeyedRow<R> = (<R as Row>::Key, Arc<R>);
+pub(crate) type Pair<R> = Result<KeyedRow<R>, StateError>;
+
+impl<R: Row> AnyTable for Table<R> {
+    fn name(&self) -> &'static str {
+        R::NAME
+    }
+
+    fn layer_rows(&self) -> usize {
+        if R::RESIDENT { self.dirty } else { self.layer.len() }
+    }
+
+    fn fresh_rows(&self) -> usize {
+        self.dirty
+    }
+
+    fn fresh_bytes(&self) -> usize {
+        let fresh = self.layer.values().filter(|slot| slot.dirty);
+        fresh
+            .filter_map(|slot| slot.row.as_ref())
+            .map(|row| size_of::<R>() + row.heap_bytes())
+            .sum()
+    }
+
+    fn take_fresh(&mut self) -> Box<dyn Fresh> {
+        let mut rows = Vec::with_capacity(self.dirty);
+        for (key, slot) in self.layer.iter_mut().filter(|(_, slot)| slot.dirty) {
+            rows.push((*key, slot.row.clone()));
+            // From now on sled may have the row at any time.
+            (slot.dirty, slot.in_tree) = (false, true);
+        }
+        self.dirty = 0;
+        Box::new(FreshRows::<R>(rows))
+    }
+
+    fn written_back(&mut self) {
+        let forget = failpoint::is_on(Switch::ForgetFreshRows);
+        self.layer.retain(|_, slot| (slot.dirty && !forget) || (R::RESIDENT && slot.row.is_some()));
+    }
+
+    fn describe(&self, key: &[u8], value: &[u8]) -> Option<(String, String)> {
+        let key = parse_key::<R>(key)?;
+        let row =
+            read_row::<R>(value).map_or_else(|error| error.to_string(), |row| format!("{row:#?}"));
+        Some((format!("{} {key:?}", R::NAME), row))
+    }
+
+    fn dump(&self, line: &mut dyn FnMut(String)) -> Result<(), StateError> {
+        let keys: Vec<_> = self.tree.scan_prefix([R::PREFIX]).keys().collect::<Result<_, _>>()?;
+        let in_tree = keys.iter().filter_map(|key| parse_key::<R>(key));
+        let mut keys: Vec<R::Key> = in_tree.chain(self.layer.keys().copied()).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        for key in keys {
+            if let Some(row) = self.get(key)? {
+                line(format!("{} {key:?} {row:?}", R::NAME));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Returns the key with the table's byte before it.
+fn tree_key<R: Row>(key: R::Key) -> Vec<u8> {
+    let bytes = key.bytes();
+    let mut prefixed = Vec::with_capacity(1 + bytes.as_ref().len());
+    prefixed.push(R::PREFIX);
+    prefixed.extend_from_slice(bytes.as_ref());
+    prefixed
+}
+
+/// Returns the key after the table's byte.
+fn parse_key<R: Row>(bytes: &[u8]) -> Option<R::Key> {
+    bytes
+        .split_first()
+        .filter(|(prefix, _)| **prefix == R::PREFIX)
+        .and_then(|(_, key)| R::Key::parse(key))
+}
+
+fn read_pair<R: Row>(
+    pair: sled::Result<(sled::IVec, sled::IVec)>,
+) -> Result<(R::Key, R), StateError> {
+    let (key, value) = pair?;
+    let key = parse_key::<R>(&key)
+        .ok_or_else(|| StateError::Rows(format!("a key of {} has the wrong length", R::NAME)))?;
+    Ok((key, read_row(&value)?))
+}
+
+fn read_pair_shared<R: Row>(pair: sled::Result<(sled::IVec, sled::IVec)>) -> Pair<R> {
+    read_pair(pair).map(|(key, row)| (key, Arc::new(row)))
+}
+
+fn read_row<R: Row>(bytes: &[u8]) -> Result<R, StateError> {
+    match bytes.split_first() {
+        Some((&ROW_VERSION, row)) => Ok(codec::decode(row)?),
+        _ => Err(StateError::Rows(format!("a row of {} is of another version", R::NAME))),
+    }
+}
+
+fn write_row<R: Row>(row: &R) -> Result<Vec<u8>, StateError> {
+    let mut bytes = vec![ROW_VERSION];
+    codec::encode_into(row, &mut bytes)?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+#[path = "table_tests.rs"]
+mod tests;
