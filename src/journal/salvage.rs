@@ -1,6 +1,6 @@
 //! Repairing a damaged journal. Whole frames keep their positions, and a lost range becomes a hole,
 //! a frame of its own kind that readers skip. Called by rebuild while no server runs, with the
-//! findings of [`JournalScan`](super::Survey).
+//! findings of [`JournalScan`](super::JournalScan).
 //!
 //! A segment is rewritten beside the damaged file, synced, and takes its place in one step. Before
 //! this step the damaged file goes into a directory for damaged files. So a crash at any instant
