@@ -224,6 +224,8 @@
 //! - `http/api/mod.rs`: the routes: one file for each resource
 //! - `http/api/dead_letters.rs`: `/api/dead-letters`
 //! - `http/api/deliveries.rs`: `/api/deliveries`
+//! - `http/api/docs.rs`: `/docs`: the manual
+//! - `http/api/docs/markdown.rs`: Markdown to HTML
 //! - `http/api/endpoint_settings.rs`: the settings that an endpoint's owner can change
 //! - `http/api/endpoints.rs`: `/api/endpoints`
 //! - `http/api/event_history.rs`: `GET /api/events`: events and their deliveries

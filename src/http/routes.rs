@@ -7,8 +7,8 @@ use futures_util::future::LocalBoxFuture;
 
 use super::Api;
 use super::api::{
-    dead_letters, deliveries, endpoints, event_history, events, hooks, inbox, keys, ops, replays,
-    tail, webhook,
+    dead_letters, deliveries, docs, endpoints, event_history, events, hooks, inbox, keys, ops,
+    replays, tail, webhook,
 };
 use crate::http::edge::call::{Answer, Call};
 use crate::http::edge::middleware::{Target, serve};
@@ -113,7 +113,7 @@ use Verb::{Delete, Get, Patch, Post};
 use Who::{AdminOr, AnyKey, Public, Scope as Needs};
 
 #[rustfmt::skip] // it is a table
-static ROUTES: [Route; 41] = [
+static ROUTES: [Route; 43] = [
     Route::new(Post,   "/api/events",         Needs(EventsWrite),    |call| Box::pin(events::post(call))),
     Route::new(Post,   "/api/events/batch",   Needs(EventsWrite),    |call| Box::pin(events::post_batch(call))).charged_by_handler(),
     Route::new(Get,    "/api/events",         Needs(EventsRead),     |call| Box::pin(event_history::list(call))),
@@ -155,6 +155,8 @@ static ROUTES: [Route; 41] = [
     Route::new(Get,    "/health/live",        Public,                |_| Box::pin(async { ops::live() })),
     Route::new(Get,    "/health/ready",       Public,                |call| Box::pin(async move { ops::ready(call) })),
     Route::new(Get,    "/metrics",            Public,                |call| Box::pin(async move { ops::metrics(call) })),
+    Route::new(Get,    "/docs",               Public,                |_| Box::pin(async { docs::index() })),
+    Route::new(Get,    "/docs/{page}",        Public,                |call| Box::pin(async move { docs::show(call) })),
 ];
 
 /// Returns the table of all routes.

@@ -115,6 +115,45 @@ fn every_link_leads_somewhere() {
 }
 
 #[test]
+fn the_server_shows_every_page_and_each_problem_type_and_each_link_opens() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Process::start(&dir.path().join("data"));
+    let client = server.admin();
+    let mut opened = BTreeMap::new();
+    let mut wanted = vec!["/docs".to_owned()];
+    let types =
+        triggerd::http::Code::ALL.iter().map(|code| format!("/docs/problems#{}", code.word()));
+    wanted.extend(types);
+    let files = pages().into_iter().filter(|page| page.parent().unwrap().ends_with("docs"));
+    let names = files.map(|page| page.file_stem().unwrap().to_string_lossy().into_owned());
+    wanted.extend(names.map(|name| format!("/docs/{name}")));
+    while let Some(target) = wanted.pop() {
+        let (path, anchor) = target.split_once('#').unwrap_or((&target, ""));
+        if !opened.contains_key(path) {
+            let page = client.get(path);
+            assert_eq!(page.status, 200, "{path}");
+            assert_eq!(page.header("x-content-type-options"), "nosniff", "{path}");
+            if path != "/docs/style.css" {
+                let policy = page.header("content-security-policy");
+                assert!(policy.starts_with("default-src 'none'; style-src 'self';"), "{policy}");
+            }
+            let links =
+                page.text.split("href=\"").skip(1).filter_map(|rest| rest.split('"').next());
+            let own = links.filter(|link| !link.starts_with("https://"));
+            wanted.extend(own.map(|link| match link.strip_prefix('#') {
+                Some(anchor) => format!("{path}#{anchor}"),
+                None => link.to_owned(),
+            }));
+            opened.insert(path.to_owned(), page.text);
+        }
+        let has_anchor = anchor.is_empty() || opened[path].contains(&format!("id=\"{anchor}\""));
+        assert!(has_anchor, "{target} has no such section");
+    }
+    assert_eq!(client.get("/docs/nothing").status, 404);
+    assert_eq!(client.get("/docs/..%2F..%2Fetc").status, 404);
+}
+
+#[test]
 fn the_readme_is_short() {
     let lines = read("README.md").lines().count();
     assert!(lines <= README_LINES_MAX, "README.md has {lines} lines, at most {README_LINES_MAX}");

@@ -2,6 +2,7 @@
 
 pub(super) mod dead_letters;
 pub(super) mod deliveries;
+pub(super) mod docs;
 pub(super) mod endpoint_settings;
 pub(super) mod endpoints;
 pub(super) mod event_history;
