@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use triggerd::base::clock::Clock;
-use triggerd::commands::{self, Command};
+use triggerd::commands::{self, Command, Results};
 use triggerd::commit::{Committer, Intake};
 use triggerd::journal::{Options, OsFiles, open};
 use triggerd::model::endpoint::{Endpoint, EndpointSettings, SealedSecret};
@@ -43,7 +43,8 @@ fn events(from: u128) -> Vec<Command> {
 fn apply(c: &mut Criterion) {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path(), 32 << 20, u64::MAX).unwrap();
-    commands::apply(&store, std::iter::once((1, &create_org())), 2, &mut Vec::new()).unwrap();
+    commands::apply(&store, std::iter::once((1, &create_org())), 2, &mut Results::default())
+        .unwrap();
     let mut next = 1;
     let mut group = c.benchmark_group("apply");
     group.throughput(Throughput::Elements(GROUP as u64));
@@ -57,7 +58,7 @@ fn apply(c: &mut Criterion) {
                 &store,
                 commands.iter().map(|command| (3, command)),
                 4,
-                &mut Vec::new(),
+                &mut Results::default(),
             )
             .unwrap();
             if store.layer_rows() > 4_096 {

@@ -44,6 +44,7 @@
 //! Pure data:
 //!
 //! - `model/mod.rs`: the terms of the product as types
+//! - `model/activity.rs`: what watchers see of applied commands
 //! - `model/authority.rs`: the key or token that authorizes a change
 //! - `model/cloudevent.rs`: a CloudEvent's attributes, beside its payload
 //! - `model/delivery.rs`: attempts and states of a delivery

@@ -104,7 +104,8 @@ fn endpoints_have_numbers_of_their_own_that_are_given_again_only_when_they_are_u
     let mut state = Fixture::new();
     state.apply(&create_org(InboxMode::Auto, 100));
     let number = |state: &Fixture, id: u128| {
-        let mut batch = state.store.begin();
+        let mut effects = Effects::default();
+        let mut batch = state.store.begin(&mut effects);
         batch.change(0).state.endpoints.get(EndpointId(id)).unwrap().map_or(0, |row| row.number)
     };
     let delete =
@@ -121,7 +122,8 @@ fn endpoints_have_numbers_of_their_own_that_are_given_again_only_when_they_are_u
     );
     state.apply(&put_endpoint(52));
     assert_eq!(number(&state, 52), 3, "not the one that was given before");
-    let mut batch = state.store.begin();
+    let mut effects = Effects::default();
+    let mut batch = state.store.begin(&mut effects);
     batch.change(0).state.orgs.edit(ORG).unwrap().unwrap().next_endpoint = ENDPOINT_NUMBER_MAX;
     drop(batch);
     for (id, expected) in [(53, ENDPOINT_NUMBER_MAX), (54, 1), (55, 4)] {

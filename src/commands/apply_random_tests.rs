@@ -118,11 +118,11 @@ proptest! {
                 store.write_back().unwrap();
             });
             let applied: Vec<_> = commands.iter().map(|command| {
-                let mut outcomes = Vec::new();
+                let mut results = Results::default();
                 let applied = crate::commands::apply(store, std::iter::once((position, command)),
-                position + 100, &mut outcomes);
+                position + 100, &mut results);
                 position += 100;
-                applied.map(|_effects| outcomes)
+                applied.map(|()| results.outcomes)
             }).collect();
             drop(ends);
             for (applied, command) in applied.into_iter().zip(&commands) {

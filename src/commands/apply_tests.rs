@@ -13,7 +13,7 @@ use crate::model::operational_event::{OperationalEvent, OperationalEventKind};
 use crate::model::org::{InboxMode, Org, Tier};
 use crate::model::time::Timestamp;
 use crate::rules::type_filter::TypeFilter;
-use crate::store::{Earlier, InboxQuery, KeyAdded, Refusal, Store};
+use crate::store::{Earlier, Effects, InboxQuery, KeyAdded, Refusal, Store};
 
 const NO_CACHE: u64 = 8 << 20;
 
@@ -41,17 +41,17 @@ impl Fixture {
         if let Command::CreateOrg(create) = &mut command {
             create.number = self.store.next_org();
         }
-        let mut outcomes = Vec::new();
+        let mut results = Results::default();
         let position = self.position;
         self.position += 100;
         crate::commands::apply(
             &self.store,
             std::iter::once((position, &command)),
             self.position,
-            &mut outcomes,
+            &mut results,
         )
         .unwrap();
-        outcomes.remove(0)
+        results.outcomes.remove(0)
     }
 
     fn reopen(&mut self) {
@@ -246,7 +246,7 @@ pub(crate) fn fill(store: &Store) {
         }
     }
     let positions = (1..).step_by(100);
-    super::apply(store, positions.zip(&commands), 100_000, &mut Vec::new()).unwrap();
+    super::apply(store, positions.zip(&commands), 100_000, &mut Results::default()).unwrap();
     store.write_back().unwrap();
 }
 
@@ -397,6 +397,8 @@ fn pages_follow_one_another_through_blocks_and_a_write_back() {
 
 #[path = "apply_accounts_tests.rs"]
 mod accounts;
+#[path = "apply_activity_tests.rs"]
+mod activity;
 #[path = "apply_dedup_tests.rs"]
 mod dedup;
 #[path = "apply_erase_tests.rs"]

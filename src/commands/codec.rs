@@ -81,4 +81,4 @@ pub(crate) use plain_body;
 
 #[cfg(test)]
 #[path = "codec_tests.rs"]
-mod tests;
+pub(super) mod tests;

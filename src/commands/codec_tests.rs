@@ -123,7 +123,7 @@ fn settled() -> SettleAttempt {
 }
 
 /// Returns a command of each kind, in the order of the kind numbers.
-fn one_of_each() -> Vec<Command> {
+pub(crate) fn one_of_each() -> Vec<Command> {
     let org = Org {
         id: OrgId(8),
         name: "o".into(),

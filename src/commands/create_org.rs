@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{AskedBy, Kind, plain_body};
+use super::{AskedBy, Command, Draft, Drafted, Kind, Stamp, plain_body};
 use crate::model::id::{KeyId, OrgId, OrgNo};
 use crate::model::key::Key;
 use crate::model::org::Org;
@@ -19,6 +19,27 @@ pub struct CreateOrg {
     pub org: Org,
     /// The organization's first key.
     pub key: Key,
+}
+
+/// An organization that is to be created.
+#[derive(Clone, Debug)]
+pub struct OrgDraft(CreateOrg);
+
+impl OrgDraft {
+    /// Creates a draft of an organization and its first key.
+    pub fn new(org: Org, key: Key) -> Self {
+        Self(CreateOrg { number: OrgNo(0), org, key })
+    }
+}
+
+impl Drafted for OrgDraft {
+    type Kind = CreateOrg;
+}
+
+impl From<OrgDraft> for Draft {
+    fn from(draft: OrgDraft) -> Self {
+        Command::from(draft.0).into()
+    }
 }
 
 /// The outcome of [`CreateOrg`].
@@ -49,6 +70,10 @@ impl Kind for CreateOrg {
 
     fn made_key(&self) -> Option<KeyId> {
         Some(self.key.id)
+    }
+
+    fn stamp(&mut self, stamp: &mut impl Stamp) {
+        self.number = stamp.next_org();
     }
 
     fn apply(&self, change: &mut Change<'_>) -> Result<CreateOrgOutcome, Unapplied> {

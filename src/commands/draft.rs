@@ -1,27 +1,19 @@
 //! Drafts: commands as they are submitted. A draft has no id, no number and no time. The committer
 //! gives them in journal order and so makes a command of the draft.
 
-use super::{Command, CreateOrg, Requested, SubmitEvent, Submitted};
+use super::{Command, Submitted};
 use crate::model::authority::Authority;
-use crate::model::event::{Dedup, NewEvent};
+use crate::model::event::Dedup;
 use crate::model::id::{EventId, KeyId, OrgNo};
-use crate::model::key::{Key, Scope, Scopes};
-use crate::model::org::Org;
+use crate::model::key::Scopes;
 use crate::model::time::Timestamp;
+use crate::store::Refusal;
 
-/// A command that is not complete yet.
+/// A command that is not complete yet: [`super::Kind::stamp`] completes it.
 #[derive(Clone, Debug)]
 pub struct Draft {
     asker: Option<Asker>,
-    body: Body,
-}
-
-#[derive(Clone, Debug)]
-enum Body {
-    Event(EventDraft),
-    Org(OrgDraft),
-    /// A command of which at most its notices lack an id and a time.
-    Whole(Command),
+    command: Command,
 }
 
 /// The key that asks for a command, and the scopes that the key must have.
@@ -49,142 +41,58 @@ pub trait Stamp {
     fn now(&self) -> Timestamp;
 }
 
-/// An event to be stored. The box of the draft becomes the box of the command, so that each event
-/// is moved to the heap once.
-#[derive(Clone, Debug)]
-pub struct EventDraft(Box<SubmitEvent>);
-
-impl EventDraft {
-    /// Creates a draft of an event of this organization.
-    pub fn new(org: OrgNo, event: NewEvent) -> Self {
-        Self(Box::new(SubmitEvent {
-            org,
-            by: None,
-            id: EventId(0),
-            received_at: Timestamp(0),
-            event,
-        }))
-    }
-
-    /// Returns the event to be stored.
-    pub fn event(&self) -> &NewEvent {
-        &self.0.event
-    }
-}
-
-/// An organization that is to be created.
-#[derive(Clone, Debug)]
-pub struct OrgDraft(CreateOrg);
-
-impl OrgDraft {
-    /// Creates a draft of an organization and its first key.
-    pub fn new(org: Org, key: Key) -> Self {
-        Self(CreateOrg { number: OrgNo(0), org, key })
-    }
-}
-
-impl Drafted for EventDraft {
-    type Kind = SubmitEvent;
-}
-
-impl Drafted for OrgDraft {
-    type Kind = CreateOrg;
-}
-
-impl From<EventDraft> for Draft {
-    fn from(draft: EventDraft) -> Self {
-        Self { asker: None, body: Body::Event(draft) }
-    }
-}
-
-impl From<OrgDraft> for Draft {
-    fn from(draft: OrgDraft) -> Self {
-        Self { asker: None, body: Body::Org(draft) }
-    }
-}
-
-/// Makes a draft of a command. The committer gives ids, number and time anew.
+/// Makes a draft of a command. The committer gives ids, numbers and times anew.
 impl From<Command> for Draft {
     fn from(command: Command) -> Self {
-        match command {
-            Command::SubmitEvent(submit) => {
-                let asker =
-                    submit.by.map(|key| Asker { key: Some(key), needs: Scope::EventsWrite.into() });
-                Self { asker, body: Body::Event(EventDraft(submit)) }
-            }
-            Command::CreateOrg(create) => OrgDraft(create).into(),
-            Command::Requested(requested) => {
-                let Authority { key, needs, .. } = requested.authority;
-                Self::from(requested.command).asked_by(Asker { key, needs })
-            }
-            whole => Self { asker: None, body: Body::Whole(whole) },
-        }
+        let (authority, command) = command.opened();
+        Self { asker: authority.map(|Authority { key, needs, .. }| Asker { key, needs }), command }
     }
 }
 
 impl Draft {
-    /// Names the key or operator that asks for the command.
-    #[must_use]
-    pub fn asked_by(self, asker: Asker) -> Self {
-        Self { asker: Some(asker), ..self }
+    /// Names the key or operator that asks for the command. No other function does this, so the
+    /// declaration of each command ([`super::Kind::ASKED_BY`]) holds for all requests.
+    ///
+    /// # Errors
+    /// When the declaration of the command does not allow this asker.
+    pub fn asked_by(self, asker: Asker) -> Result<Self, Refusal> {
+        if self.command.kind().asked_by.allows(asker) {
+            Ok(Self { asker: Some(asker), ..self })
+        } else {
+            Err(Refusal::Forbidden)
+        }
     }
 
     /// Returns true if the draft stores an event, of a producer or of the server itself.
     pub fn is_event(&self) -> bool {
-        matches!(self.body, Body::Event(_))
+        matches!(self.command, Command::SubmitEvent(_))
     }
 
     /// Returns the producer's key and the dedup id of an event that has a dedup id.
     pub fn dedup(&self) -> Option<(Option<KeyId>, &Dedup)> {
-        match &self.body {
-            Body::Event(draft) => {
-                Some((self.asker.and_then(|asker| asker.key), draft.event().dedup.as_ref()?))
-            }
-            Body::Org(_) | Body::Whole(_) => None,
-        }
+        let Command::SubmitEvent(submit) = &self.command else { return None };
+        let key = self.asker.map_or(submit.by, |asker| asker.key);
+        Some((key, submit.event.dedup.as_ref()?))
     }
 
     /// See [`super::Kind::weight`]; at least 1.
     pub fn weight(&self) -> usize {
-        match &self.body {
-            Body::Event(_) | Body::Org(_) => 1,
-            Body::Whole(command) => command.weight(),
-        }
+        self.command.weight()
     }
 
     /// See [`super::Kind::payload_bytes`].
     pub fn payload_bytes(&self) -> usize {
-        match &self.body {
-            Body::Event(draft) => draft.event().bytes_len(),
-            Body::Org(_) | Body::Whole(_) => 0,
-        }
+        self.command.payload_bytes()
     }
 
     /// Makes the command, with the next ids, the next number and the time of the commit.
     #[must_use]
-    pub fn stamped(self, stamp: &mut impl Stamp) -> Command {
-        let command = match self.body {
-            Body::Event(EventDraft(mut submit)) => {
-                (submit.id, submit.received_at) = (stamp.next_id(), stamp.now());
-                submit.by = self.asker.and_then(|asker| asker.key);
-                // An event names its key itself.
-                return Command::SubmitEvent(submit);
-            }
-            Body::Org(OrgDraft(create)) => CreateOrg { number: stamp.next_org(), ..create }.into(),
-            Body::Whole(mut command) => {
-                if let Command::SettleAttempt(settle) = &mut command {
-                    for operational_event in &mut settle.operational_events {
-                        (operational_event.id, operational_event.received_at) =
-                            (stamp.next_id(), stamp.now());
-                    }
-                }
-                command
-            }
-        };
+    pub fn stamped(mut self, stamp: &mut impl Stamp) -> Command {
+        self.command.stamp(stamp);
         match self.asker {
-            None => command,
+            None => self.command,
             Some(Asker { key, needs }) => {
-                Requested { authority: Authority { key, needs, at: stamp.now() }, command }.into()
+                self.command.requested(Authority { key, needs, at: stamp.now() })
             }
         }
     }
@@ -193,8 +101,10 @@ impl Draft {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::commands::AskedBy;
     use crate::commands::tests::{create_org, put_endpoint, settle, submit};
     use crate::model::delivery::Verdict;
+    use crate::model::key::Scope;
     use crate::model::operational_event::{OperationalEvent, OperationalEventKind};
     use crate::model::org::InboxMode;
 
@@ -220,7 +130,7 @@ mod tests {
 
     #[test]
     fn drafts_become_commands_with_the_next_ids_and_numbers_whatever_was_in_them() {
-        let asker = Asker { key: Some(KeyId(3)), needs: Scope::EventsWrite.into() };
+        let asker = Asker { key: Some(KeyId(3)), needs: Scopes::all() };
         let mut noticing = settle(1, 50, 1, Verdict::Delivered);
         let Command::SettleAttempt(settling) = &mut noticing else { unreachable!() };
         let (kind, payload) = (OperationalEventKind::DiskLow, Box::from(b"1".as_slice()));
@@ -232,11 +142,13 @@ mod tests {
             payload,
         }];
         let drafts = [
-            Draft::from(submit(1, 2, None)).asked_by(asker),
+            Draft::from(submit(1, 2, None)).asked_by(asker).unwrap(),
             noticing.into(),
             create_org(InboxMode::Auto, 1).into(),
-            Draft::from(create_org(InboxMode::Auto, 2)).asked_by(Asker { key: None, ..asker }),
-            Draft::from(put_endpoint(50)).asked_by(asker),
+            Draft::from(create_org(InboxMode::Auto, 2))
+                .asked_by(Asker { key: None, ..asker })
+                .unwrap(),
+            Draft::from(put_endpoint(50)).asked_by(asker).unwrap(),
         ];
         let mut stamp = Counting::default();
         let [event, settled, first, second, put] = drafts.map(|draft| draft.stamped(&mut stamp));
@@ -255,5 +167,28 @@ mod tests {
         assert_eq!(put, put_endpoint(50).requested(authority));
         // As a draft again it is the same but for what is given anew.
         assert_eq!(Draft::from(put.clone()).stamped(&mut stamp), put);
+    }
+
+    #[test]
+    fn a_declaration_allows_the_keys_and_the_operator_that_it_names() {
+        let operator = Asker { key: None, needs: Scope::KeysWrite.into() };
+        let (some, none) = (Some(KeyId(3)), Scopes::none());
+        let with = |scope: Scope| Asker { key: some, needs: scope.into() };
+        let askers = [
+            operator,
+            with(Scope::KeysWrite),
+            with(Scope::EventsWrite),
+            Asker { key: some, needs: none },
+        ];
+        for (declared, allowed) in [
+            (AskedBy::Server, [false; 4]),
+            (AskedBy::Inner, [false; 4]),
+            (AskedBy::Operator, [true, false, false, false]),
+            (AskedBy::AnyKey, [false, true, true, true]),
+            (AskedBy::Key(Scope::KeysWrite), [false, true, false, false]),
+            (AskedBy::OperatorOr(Scope::KeysWrite), [true, true, false, false]),
+        ] {
+            assert_eq!(askers.map(|asker| declared.allows(asker)), allowed, "{declared:?}");
+        }
     }
 }

@@ -33,9 +33,9 @@ mod submit_event;
 
 pub use ack_event::AckOutcome;
 pub use codec::UnknownFrame;
-pub use create_org::CreateOrgOutcome;
+pub use create_org::{CreateOrgOutcome, OrgDraft};
 pub use delete_endpoint::DeleteEndpointOutcome;
-pub use draft::{Asker, Draft, Drafted, EventDraft, OrgDraft, Stamp};
+pub use draft::{Asker, Draft, Drafted, Stamp};
 pub use drop_dead::DropOutcome;
 pub use end_key::EndKeyOutcome;
 pub use end_replay::EndReplayOutcome;
@@ -45,9 +45,11 @@ pub use retry_delivery::RetryOutcome;
 pub use settle_attempt::SettleOutcome;
 pub use start_replay::StartReplayOutcome;
 pub use step_replay::{StepReplayOutcome, command_of_turn};
-pub use submit_event::SubmitOutcome;
+pub use submit_event::{EventDraft, SubmitOutcome};
 
 pub(crate) use codec::plain_body;
+#[cfg(test)]
+pub(crate) use codec::tests::one_of_each;
 
 use std::convert::Infallible;
 
@@ -106,6 +108,9 @@ pub trait Kind: Sized {
         None
     }
 
+    /// Sets the ids, the number and the times that the committer gives to a draft.
+    fn stamp(&mut self, _stamp: &mut impl Stamp) {}
+
     /// Returns the event with this id, if the command can store it.
     fn into_event(self, _id: EventId) -> Option<SubmitEvent> {
         None
@@ -153,6 +158,20 @@ pub enum AskedBy {
     Inner,
 }
 
+impl AskedBy {
+    /// Returns true if a request of this asker may make the command. Whether the key is valid and
+    /// has the scopes is judged later, when the command is applied.
+    pub fn allows(self, asker: Asker) -> bool {
+        match self {
+            Self::Server | Self::Inner => false,
+            Self::Key(scope) => asker.key.is_some() && asker.needs.allows(scope),
+            Self::Operator => asker.key.is_none(),
+            Self::AnyKey => asker.key.is_some(),
+            Self::OperatorOr(scope) => asker.key.is_none() || asker.needs.allows(scope),
+        }
+    }
+}
+
 /// The registry's description of a kind of command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KindInfo {
@@ -191,7 +210,7 @@ macro_rules! apply_one {
     };
 }
 
-/// Most kinds are their own draft; those that are marked have one in `draft.rs`.
+/// Most kinds are their own draft; those that are marked have a draft of their own in their file.
 macro_rules! submitted {
     ($name:ident) => {
         submitted!($name, drafted);
@@ -321,6 +340,13 @@ macro_rules! registry {
                 }
             }
 
+            /// Sets the ids, the number and the times, see [`Kind::stamp`].
+            fn stamp(&mut self, stamp: &mut impl Stamp) {
+                match self {
+                    $(Self::$name(command) => command.stamp(stamp),)*
+                }
+            }
+
             /// Returns the event with this id, see [`Kind::into_event`].
             pub fn into_event(self, id: EventId) -> Option<SubmitEvent> {
                 match self {
@@ -387,8 +413,26 @@ registry! {
 /// The result of an applied command: its outcome, or the refusal of the key that asked for it.
 pub type Applying = Result<Applied, Refusal>;
 
-/// Applies commands from stable storage, in journal order. Each item of `commands` has the position
-/// of its frame; `applied` is the position behind the last frame.
+/// Everything that applied commands gave: the answer to each, and the hints, the activity and the
+/// counts that follow from all of them.
+#[derive(Debug, Default)]
+pub struct Results {
+    /// The outcome of each command, in order.
+    pub outcomes: Vec<Applying>,
+    /// The effects of all commands together.
+    pub effects: Effects,
+}
+
+impl Results {
+    /// Makes empty results for commands that make activity if somebody watches.
+    pub fn new(is_watched: bool) -> Self {
+        Self { outcomes: Vec::new(), effects: Effects { is_watched, ..Effects::default() } }
+    }
+}
+
+/// Applies commands from stable storage, in journal order, and adds their results to `results`.
+/// Each item of `commands` has the position of its frame; `applied` is the position behind the last
+/// frame.
 ///
 /// # Errors
 /// When rows cannot be read. The state must not be used any more then; a restart rebuilds it.
@@ -396,11 +440,11 @@ pub fn apply<'a>(
     store: &Store,
     commands: impl Iterator<Item = (u64, &'a Command)>,
     applied: u64,
-    outcomes: &mut Vec<Applying>,
-) -> Result<Effects, StateError> {
-    let mut batch = store.begin();
+    results: &mut Results,
+) -> Result<(), StateError> {
+    let mut batch = store.begin(&mut results.effects);
     for (position, command) in commands {
-        outcomes.push(match command.apply(&mut batch.change(position)) {
+        results.outcomes.push(match command.apply(&mut batch.change(position)) {
             Ok(applied) => Ok(applied),
             Err(Unapplied::Refused(refusal)) => Err(refusal),
             Err(Unapplied::Broken(error)) => return Err(error),

@@ -30,6 +30,14 @@ impl Command {
         }
     }
 
+    /// Takes the command out of its envelope, if it has one.
+    pub(super) fn opened(self) -> (Option<Authority>, Self) {
+        match self {
+            Self::Requested(requested) => (Some(requested.authority), requested.command),
+            command => (None, command),
+        }
+    }
+
     /// Returns the command without its envelope.
     pub fn action(&self) -> &Self {
         match self {

@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{AskedBy, Kind, SubmitEvent, plain_body};
+use super::{AskedBy, Kind, Stamp, SubmitEvent, plain_body};
+use crate::model::activity::{Activity, Attempted};
 use crate::model::delivery::{AttemptOutcome, DeadReason, Trigger, Verdict};
 use crate::model::endpoint::DisabledReason;
 use crate::model::event::NewEvent;
@@ -104,6 +105,12 @@ impl Kind for SettleAttempt {
         Some(self.event)
     }
 
+    fn stamp(&mut self, stamp: &mut impl Stamp) {
+        for operational_event in &mut self.operational_events {
+            (operational_event.id, operational_event.received_at) = (stamp.next_id(), stamp.now());
+        }
+    }
+
     fn into_event(self, id: EventId) -> Option<SubmitEvent> {
         let operational_event =
             self.operational_events.iter().find(|operational_event| operational_event.id == id)?;
@@ -154,7 +161,7 @@ impl Kind for SettleAttempt {
                 self.given_up(change, reason, at)
             }
         }?;
-        self.note_attempt(change)?;
+        self.note_attempt(change, Some(self.verdict))?;
         self.note_verdict(change)?;
         Ok(SettleOutcome::Settled(self.tell(change, before, false)?))
     }
@@ -179,6 +186,22 @@ impl SettleAttempt {
         }
     }
 
+    /// Returns the attempt as watchers see it, without the receiver's own words.
+    fn attempted(&self, verdict: Option<Verdict>) -> Attempted {
+        let AttemptOutcome { started_at, duration_ms, status, ref error, .. } = self.outcome;
+        Attempted {
+            event: self.event,
+            endpoint: self.endpoint,
+            number: self.number,
+            started_at,
+            duration_ms,
+            status,
+            error: error.clone().map(|error| error.without_receivers_words(status)),
+            verdict,
+            disables: self.disables,
+        }
+    }
+
     /// Records an attempt of a delivery that was canceled meanwhile. The attempt is shown all the
     /// same, and counts for its endpoint.
     fn settle_canceled(
@@ -189,13 +212,19 @@ impl SettleAttempt {
         if let Some(row) = change.state.deliveries.edit((self.endpoint, self.event))? {
             (row.attempts, row.last_attempt) = (self.number, Some(change.position));
         }
-        self.note_attempt(change)?;
+        self.note_attempt(change, None)?;
         Ok(SettleOutcome::Canceled(self.tell(change, before, true)?))
     }
 
-    /// Counts the attempt for its endpoint, and disables the endpoint if the attempt says so.
-    fn note_attempt(&self, change: &mut Change<'_>) -> Result<(), StateError> {
+    /// Tells watchers about the attempt, counts it for its endpoint, and disables the endpoint if
+    /// the attempt says so. `verdict` is absent if the delivery was canceled meanwhile.
+    fn note_attempt(
+        &self,
+        change: &mut Change<'_>,
+        verdict: Option<Verdict>,
+    ) -> Result<(), StateError> {
         let at = self.ended_at();
+        change.effects.tell(self.org, || Activity::Attempted(self.attempted(verdict)));
         change.edit_health(self.endpoint, |health| {
             if self.outcome.error.is_none() {
                 health.accepted += 1;

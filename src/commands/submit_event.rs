@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::codec::only_current;
-use super::{AskedBy, Kind, UnknownFrame};
+use super::{AskedBy, Command, Draft, Drafted, Kind, Stamp, UnknownFrame};
 use crate::base::codec::{CodecError, decode_prefix, encode_into};
 use crate::model::authority::Authority;
 use crate::model::cloudevent::CloudEvent;
@@ -39,6 +39,34 @@ impl SubmitEvent {
         } else {
             SubmitOutcome::Mismatch { id: earlier.id }
         }
+    }
+}
+
+/// An event to be stored. The box of the draft becomes the box of the command, so that each event
+/// is moved to the heap once.
+#[derive(Clone, Debug)]
+pub struct EventDraft(Box<SubmitEvent>);
+
+impl EventDraft {
+    /// Creates a draft of an event of this organization.
+    pub fn new(org: OrgNo, event: NewEvent) -> Self {
+        let (id, received_at) = (EventId(0), Timestamp(0));
+        Self(Box::new(SubmitEvent { org, by: None, id, received_at, event }))
+    }
+
+    /// Returns the event to be stored.
+    pub fn event(&self) -> &NewEvent {
+        &self.0.event
+    }
+}
+
+impl Drafted for EventDraft {
+    type Kind = SubmitEvent;
+}
+
+impl From<EventDraft> for Draft {
+    fn from(draft: EventDraft) -> Self {
+        Command::SubmitEvent(draft.0).into()
     }
 }
 
@@ -87,6 +115,10 @@ impl Kind for SubmitEvent {
         self.event.bytes_len()
     }
 
+    fn stamp(&mut self, stamp: &mut impl Stamp) {
+        (self.id, self.received_at) = (stamp.next_id(), stamp.now());
+    }
+
     fn into_event(self, id: EventId) -> Option<SubmitEvent> {
         Some(self).filter(|event| event.id == id)
     }
@@ -124,6 +156,7 @@ impl Kind for SubmitEvent {
         change.judge(authority, Some(org))?;
         if let Some(dedup) = &event.dedup {
             if let Some(earlier) = change.earlier(dedup)? {
+                change.effects.duplicates += u64::from(earlier.is_same);
                 return Ok(Self::known(&earlier));
             }
             self.remember(dedup, change)?;

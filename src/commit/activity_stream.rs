@@ -1,5 +1,6 @@
 //! Activity stream: tells watchers about events that were accepted and attempts that were settled,
-//! after the sync. Nothing is kept without a watcher, and a watcher that is too slow is told how
+//! after the sync. The commands themselves make the activity
+//! ([`Effects::activity`](crate::store::Effects::activity)). Nothing is kept without a watcher, and a watcher that is too slow is told how
 //! many items were missed. Each organization has its own channel, so that watchers neither miss nor
 //! learn anything because of another organization.
 
@@ -10,12 +11,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::broadcast::{self, error::RecvError, error::TryRecvError};
 
 use crate::base::shares::{Exhausted, Share, Shares};
-use crate::commands::{Applied, Applying, Command, SettleAttempt, SettleOutcome, SubmitOutcome};
-use crate::model::delivery::{AttemptError, Verdict};
-use crate::model::endpoint::DisabledReason;
-use crate::model::event::EventType;
-use crate::model::id::{EndpointId, EventId, OrgNo};
-use crate::model::time::Timestamp;
+use crate::model::activity::Activity;
+use crate::model::id::OrgNo;
 
 /// Number of items by which a listener may be behind; a power of two.
 const BEHIND_MAX: usize = 1_024;
@@ -23,66 +20,6 @@ const BEHIND_MAX: usize = 1_024;
 const LISTENERS_PER_ORG_MAX: u64 = 8;
 /// Maximum number of listeners of all organizations; [`Shares`] divides them.
 const LISTENERS_MAX: u64 = 256;
-
-/// An item of the activity stream.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Activity {
-    /// An event was accepted. Duplicates are not reported.
-    Accepted {
-        /// The id of the event.
-        event: EventId,
-        /// The type of the event.
-        event_type: EventType,
-        /// The time at which the event was received.
-        received_at: Timestamp,
-    },
-    /// An attempt was settled.
-    Attempted(Attempted),
-}
-
-/// The result of an attempt, without the receiver's own words.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Attempted {
-    /// The event of the delivery.
-    pub event: EventId,
-    /// The endpoint of the delivery.
-    pub endpoint: EndpointId,
-    /// Attempt number; the first attempt is 1.
-    pub number: u32,
-    /// The time at which the request began.
-    pub started_at: Timestamp,
-    /// Duration of the request in milliseconds.
-    pub duration_ms: u32,
-    /// HTTP status, if there was an answer.
-    pub status: Option<u16>,
-    /// The error; absent if the receiver accepted the event.
-    pub error: Option<AttemptError>,
-    /// The consequence for the delivery; absent if the delivery was canceled meanwhile.
-    pub verdict: Option<Verdict>,
-    /// The reason for disabling the endpoint, if this attempt disables it.
-    pub disables: Option<DisabledReason>,
-}
-
-impl Attempted {
-    fn of(settle: &SettleAttempt, outcome: &SettleOutcome) -> Self {
-        Self {
-            event: settle.event,
-            endpoint: settle.endpoint,
-            number: settle.number,
-            started_at: settle.outcome.started_at,
-            duration_ms: settle.outcome.duration_ms,
-            status: settle.outcome.status,
-            error: settle
-                .outcome
-                .error
-                .clone()
-                .map(|error| error.without_receivers_words(settle.outcome.status)),
-            verdict: Some(settle.verdict)
-                .filter(|_| !matches!(outcome, SettleOutcome::Canceled(_))),
-            disables: settle.disables,
-        }
-    }
-}
 
 /// The next message for a listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,7 +48,7 @@ impl Default for ActivityStream {
 struct Inner {
     places: Arc<Shares<OrgNo>>,
     channels: Mutex<HashMap<OrgNo, Channel>>,
-    /// Number of listeners of all channels. Mostly 0, and then sending costs one load.
+    /// Number of listeners of all channels. Mostly 0, and then no activity is made.
     listeners: AtomicUsize,
 }
 
@@ -150,15 +87,19 @@ impl ActivityStream {
         })
     }
 
-    /// Sends the outcomes of applied commands to listeners. Never waits for a listener.
-    pub(super) fn tell<'a>(&self, applied: impl Iterator<Item = (&'a Command, &'a Applying)>) {
-        if self.0.listeners.load(Ordering::SeqCst) == 0 {
+    /// Returns true if somebody listens.
+    pub(super) fn is_watched(&self) -> bool {
+        self.0.listeners.load(Ordering::SeqCst) > 0
+    }
+
+    /// Sends the activity of applied commands to listeners. Never waits for a listener.
+    pub(super) fn tell(&self, activity: Vec<(OrgNo, Activity)>) {
+        if activity.is_empty() {
             return;
         }
         let channels = self.0.channels.lock().unwrap_or_else(PoisonError::into_inner);
-        for (command, became) in applied {
-            let Some(channel) = command.org().and_then(|org| channels.get(&org)) else { continue };
-            for activity in activities(command, became) {
+        for (org, activity) in activity {
+            if let Some(channel) = channels.get(&org) {
                 // Sending fails only if the last listener is leaving.
                 drop(channel.sender.send(Arc::new(activity)));
             }
@@ -198,32 +139,6 @@ impl Drop for ActivityListener {
             }
         }
         self.activity_stream.0.listeners.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
-/// Returns the items of an applied command: an event, or an attempt and its operational events.
-fn activities(command: &Command, became: &Applying) -> Vec<Activity> {
-    match (command, became) {
-        (
-            Command::SubmitEvent(submit),
-            Ok(Applied::SubmitEvent(SubmitOutcome::Accepted { id, received_at })),
-        ) => {
-            let event_type = submit.event.event_type.clone();
-            let accepted = Activity::Accepted { event: *id, event_type, received_at: *received_at };
-            vec![accepted]
-        }
-        (Command::SettleAttempt(settle), Ok(Applied::SettleAttempt(outcome)))
-            if *outcome != SettleOutcome::NoEffect =>
-        {
-            let attempted = Activity::Attempted(Attempted::of(settle, outcome));
-            let told = outcome.told().iter().map(|told| Activity::Accepted {
-                event: told.id,
-                event_type: told.kind.event_type(),
-                received_at: told.received_at,
-            });
-            std::iter::once(attempted).chain(told).collect()
-        }
-        _ => Vec::new(),
     }
 }
 

@@ -21,7 +21,7 @@ use crate::base::metrics::Metrics;
 use crate::base::random;
 use crate::base::threads::Signal;
 use crate::commands::{
-    self, Applied, Applying, Command, Draft, KindInfo, Stamp, SubmitEvent, SubmitOutcome,
+    self, Applied, Applying, Command, Draft, KindInfo, Results, Stamp, SubmitEvent,
 };
 use crate::journal::{AppendError, FrameRefused, Group, Writer};
 use crate::model::id::{EndpointId, EventId, IdSource, OrgNo};
@@ -217,7 +217,7 @@ impl Committer {
 
     /// Makes one group durable, applies it and answers.
     fn commit(&mut self, entries: &mut Vec<Entry>) {
-        self.answer_known_duplicates(entries);
+        let known_duplicates = self.answer_known_duplicates(entries);
         let commands = self.stamp(entries);
         self.encode(&commands);
         let end = self.writer.end().0 + self.group.bytes() as u64;
@@ -240,30 +240,26 @@ impl Committer {
             metrics.commands_applied.inc_by(frames.into());
         }
         let placed: Vec<_> = positions.iter().map(|position| position.0).zip(&commands).collect();
-        let mut outcomes = Vec::with_capacity(positions.len());
-        let effects = self.apply(&placed, end, &mut outcomes);
-        self.ports.activity_stream.tell(commands.iter().zip(&outcomes));
+        let Results { outcomes, mut effects } = self.apply(&placed, end);
+        self.ports.activity_stream.tell(std::mem::take(&mut effects.activity));
+        // Counted before the answer, so that a client with an answer finds it in the metrics.
+        metrics.events_accepted.inc_by(effects.stored);
+        metrics.events_duplicate.inc_by(known_duplicates + effects.duplicates);
+        metrics.replay_deliveries.inc_by(effects.replayed);
         self.answer(entries, outcomes);
-        for effects in &effects {
-            self.ports.metrics.replay_deliveries.inc_by(effects.replayed);
-            self.ports.hints.give(effects);
-        }
+        self.ports.hints.give(&effects);
         self.look_at_disk();
         self.group.clear();
     }
 
     /// Applies commands in chunks. Writes rows to sled itself when too many wait.
-    fn apply(
-        &self,
-        commands: &[Placed<'_>],
-        end: u64,
-        outcomes: &mut Vec<Applying>,
-    ) -> Vec<Effects> {
-        let (store, mut all) = (&self.ports.store, Vec::new());
+    fn apply(&self, commands: &[Placed<'_>], end: u64) -> Results {
+        let store = &self.ports.store;
+        let mut results = Results::new(self.ports.activity_stream.is_watched());
+        results.outcomes.reserve(commands.len());
         for (portion, end) in portions(commands, end) {
-            match commands::apply(store, portion.iter().copied(), end, outcomes) {
-                Ok(effects) => all.push(effects),
-                Err(error) => self.give_up(&error),
+            if let Err(error) = commands::apply(store, portion.iter().copied(), end, &mut results) {
+                self.give_up(&error);
             }
             self.ports.progress.busy();
             if self.ports.flush.ask(store.fresh_rows())
@@ -272,21 +268,24 @@ impl Committer {
                 flusher::write_back(store, &self.ports.metrics);
             }
         }
-        all
+        results
     }
 
-    /// Answers known duplicates; such an event needs no frame.
-    fn answer_known_duplicates(&self, entries: &mut [Entry]) {
+    /// Answers events whose dedup id is known; such an event needs no frame. Returns the number of
+    /// duplicates among them.
+    fn answer_known_duplicates(&self, entries: &mut [Entry]) -> u64 {
         let events = entries.iter().flat_map(|entry| &entry.submission.drafts).map(Draft::dedup);
         let now = Timestamp(self.ports.clock.now_ms());
         let known = match self.ports.store.known_duplicates(events, now) {
             Ok(known) => known,
             Err(error) => self.give_up(&error),
         };
+        let duplicates = known.iter().flatten().filter(|earlier| earlier.is_same).count();
         for (slot, known) in entries.iter_mut().flat_map(|entry| &mut entry.outcomes).zip(known) {
             *slot =
                 known.as_ref().map(|earlier| Ok(Applied::SubmitEvent(SubmitEvent::known(earlier))));
         }
+        duplicates as u64
     }
 
     /// Makes commands of the drafts whose outcome is not known yet, in journal order.
@@ -320,8 +319,7 @@ impl Committer {
         }
     }
 
-    /// Fills in the open outcomes and sends them. Outcomes are counted even if nobody waits for
-    /// them, and before they are sent, so that a client with an answer finds it in the metrics.
+    /// Fills in the open outcomes and sends them.
     fn answer(&self, entries: &mut Vec<Entry>, outcomes: Vec<Applying>) {
         let mut outcomes = outcomes.into_iter();
         for entry in entries.drain(..) {
@@ -329,12 +327,7 @@ impl Committer {
                 entry.outcomes.into_iter().map(|known| known.or_else(|| outcomes.next()));
             let missing =
                 || self.give_up(&StateError::Invariant("each applied command has a result"));
-            let complete: Vec<Applying> =
-                complete.map(|outcome| outcome.unwrap_or_else(missing)).collect();
-            let accepted: usize = complete.iter().map(new_events).sum();
-            let duplicates = complete.iter().filter(|became| is_duplicate(became)).count();
-            self.ports.metrics.events_accepted.inc_by(accepted as u64);
-            self.ports.metrics.events_duplicate.inc_by(duplicates as u64);
+            let complete = complete.map(|outcome| outcome.unwrap_or_else(missing)).collect();
             if let Some(reply) = entry.submission.reply {
                 drop(reply.send(Ok(complete)));
             }
@@ -359,19 +352,6 @@ impl Committer {
         self.ports.store.invalidate();
         fatal(&error.to_string())
     }
-}
-
-/// Returns the number of events stored by the command.
-fn new_events(became: &Applying) -> usize {
-    match became {
-        Ok(Applied::SubmitEvent(SubmitOutcome::Accepted { .. })) => 1,
-        Ok(Applied::SettleAttempt(settled)) => settled.told().len(),
-        _ => 0,
-    }
-}
-
-fn is_duplicate(became: &Applying) -> bool {
-    matches!(became, Ok(Applied::SubmitEvent(SubmitOutcome::Duplicate { .. })))
 }
 
 /// The reason why a command cannot become a frame.

@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Sender, TrySendError};
 use tokio::sync::oneshot;
 
-use super::reply::{Pending, Reply};
+use super::reply::{CommitError, Pending, Reply};
 use super::space::Shortage;
 use crate::base::failpoint::{self, Switch};
 use crate::commands::{Applying, Asker, Draft, Drafted, Kind};
@@ -220,14 +220,15 @@ impl Intake {
     /// either all of them are stored or a first part of them.
     ///
     /// # Errors
-    /// See [`Intake::submit_all`].
+    /// See [`Intake::submit_all`], and [`Draft::asked_by`].
     pub fn submit_requested<D: Drafted>(
         &self,
         drafts: impl IntoIterator<Item = D>,
         asker: Asker,
-    ) -> Result<Pending<D::Kind>, Refused> {
-        let drafts = drafts.into_iter().map(|draft| draft.into().asked_by(asker)).collect();
-        self.submit_drafts(drafts).map(Pending::new)
+    ) -> Result<Pending<D::Kind>, CommitError> {
+        let drafts = drafts.into_iter().map(|draft| draft.into().asked_by(asker));
+        let drafts = drafts.collect::<Result<_, _>>().map_err(CommitError::NotAllowed)?;
+        Ok(self.submit_drafts(drafts).map(Pending::new)?)
     }
 
     /// Hands over any commands, without waiting. After a crash either all of them are stored or a

@@ -46,7 +46,7 @@ mod reply;
 mod space;
 mod watchdog;
 
-pub use activity_stream::{Activity, ActivityListener, ActivityStream, Attempted, Heard};
+pub use activity_stream::{ActivityListener, ActivityStream, Heard};
 pub use committer::{Committer, CommitterLimits, Hints, Ports, SchedulerHint};
 pub use flusher::{Flush, Flusher, WRITE_BACK_AFTER};
 pub use intake::{Intake, Refused};

@@ -34,7 +34,7 @@ impl State {
             &self.store,
             std::iter::once((position, command)),
             self.position,
-            &mut Vec::new(),
+            &mut crate::commands::Results::default(),
         )
         .unwrap();
     }

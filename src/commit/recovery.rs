@@ -9,7 +9,7 @@ use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 use super::portions::portions;
 use super::space::Space;
 use crate::base::failpoint::{self, Switch};
-use crate::commands::{self, Command, UnknownFrame};
+use crate::commands::{self, Command, Results, UnknownFrame};
 use crate::journal::{OwnedFrame, Position, ReadError, Reader};
 use crate::store::{StateError, Store};
 
@@ -123,7 +123,7 @@ pub fn recover_telling(
         let in_order: Vec<_> =
             decoded.iter().map(|(position, command)| (*position, command)).collect();
         for (portion, end) in portions(&in_order, scan.position().0) {
-            commands::apply(store, portion.iter().copied(), end, &mut Vec::new())?;
+            commands::apply(store, portion.iter().copied(), end, &mut Results::default())?;
             if store.layer_rows() >= DIRTY_ROWS_MAX {
                 write_back(store, space)?;
             }

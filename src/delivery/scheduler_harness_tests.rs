@@ -7,8 +7,8 @@ use super::unreliable::Unreliable;
 use super::*;
 use crate::base::threads::Signal;
 use crate::commands::{
-    Applied, Command, CreateOrg, CreateOrgOutcome, PutEndpoint, PutEndpointOutcome, RouteEvent,
-    SettleAttempt, SubmitEvent, SubmitOutcome,
+    Applied, Command, CreateOrg, CreateOrgOutcome, PutEndpoint, PutEndpointOutcome, Results,
+    RouteEvent, SettleAttempt, SubmitEvent, SubmitOutcome,
 };
 use crate::commit::InboxNotifier;
 use crate::model::delivery::{AttemptError, AttemptOutcome, ErrorCode};
@@ -186,15 +186,15 @@ impl World {
 
     /// Applies a command and passes its hints to the scheduler.
     pub(super) fn apply(&mut self, command: &Command) -> Applied {
-        let (mut outcomes, position) = (Vec::new(), self.position);
+        let (mut results, position) = (Results::default(), self.position);
         self.position += 100;
         let mut command = command.clone();
         if let Command::CreateOrg(create) = &mut command {
             create.number = self.store.next_org();
         }
         let commands = std::iter::once((position, &command));
-        let effects =
-            crate::commands::apply(&self.store, commands, self.position, &mut outcomes).unwrap();
+        crate::commands::apply(&self.store, commands, self.position, &mut results).unwrap();
+        let Results { mut outcomes, effects } = results;
         let due = effects
             .due
             .into_iter()

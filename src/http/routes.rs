@@ -12,7 +12,7 @@ use super::api::{
 };
 use crate::http::edge::call::{Answer, Call};
 use crate::http::edge::middleware::{Target, serve};
-use crate::model::key::Scope;
+use crate::model::key::{Scope, Scopes};
 
 /// A method of HTTP. `GET` answers `HEAD` too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +63,16 @@ pub enum Who {
     Scope(Scope),
     /// The operator, or a key with this scope.
     AdminOr(Scope),
+}
+
+impl Who {
+    /// Returns the scopes that the caller's key needs.
+    pub(super) fn needs(self) -> Scopes {
+        match self {
+            Self::Scope(scope) | Self::AdminOr(scope) => scope.into(),
+            Self::AnyKey | Self::Public => Scopes::none(),
+        }
+    }
 }
 
 /// The rate limit's charge for a request.
@@ -211,6 +221,8 @@ fn handler(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::commands::{AskedBy, Asker, Draft, one_of_each};
+    use crate::model::id::KeyId;
 
     #[test]
     fn each_method_of_a_path_is_there_once() {
@@ -223,6 +235,55 @@ mod tests {
                 route.verb.name(),
                 route.path
             );
+        }
+    }
+
+    /// The commands that a route may make, by its permission: for a key and for the operator.
+    fn makes(who: Who) -> (&'static [&'static str], &'static [&'static str]) {
+        let of_key: &[&str] = match who {
+            Public => return (&[], &[]),
+            AdminOr(KeysWrite) => {
+                return (
+                    &["create_key", "rotate_key", "end_key"],
+                    &["create_org", "create_key", "end_key"],
+                );
+            }
+            AnyKey => &["rotate_key"],
+            Needs(EventsWrite) => &["rotate_key", "submit_event", "erase_event"],
+            Needs(InboxWrite) => &["rotate_key", "ack_event"],
+            Needs(EndpointsWrite) => &["rotate_key", "put_endpoint", "delete_endpoint"],
+            Needs(DeliveriesWrite) => {
+                &["rotate_key", "retry_delivery", "drop_dead", "start_replay", "end_replay"]
+            }
+            Needs(EventsRead | InboxRead | EndpointsRead | DeliveriesRead | KeysRead) => {
+                &["rotate_key"]
+            }
+            AdminOr(_) | Needs(KeysWrite) => panic!("{who:?} is the permission of no route"),
+        };
+        (of_key, &[])
+    }
+
+    #[test]
+    fn each_route_can_make_only_the_commands_whose_declaration_allows_its_callers() {
+        for route in &ROUTES {
+            let needs = route.who.needs();
+            let (of_key, of_operator) = makes(route.who);
+            for (key, expected) in [(Some(KeyId(1)), of_key), (None, of_operator)] {
+                let is_caller = match route.who {
+                    Public => false,
+                    AdminOr(_) => true,
+                    AnyKey | Needs(_) => key.is_some(),
+                };
+                let asker = Asker { key, needs };
+                // A draft is of the command in an envelope, never of the envelope.
+                let commands = one_of_each().into_iter();
+                for command in commands.filter(|it| it.kind().asked_by != AskedBy::Inner) {
+                    let kind = command.kind();
+                    let is_made = is_caller && Draft::from(command).asked_by(asker).is_ok();
+                    let is_expected = expected.contains(&kind.name);
+                    assert_eq!(is_made, is_expected, "{} as {key:?}: {}", route.path, kind.name);
+                }
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 //! types and are written to the journal, so the serde shape of each type is a disk format. Golden
 //! bytes in `commands/codec_tests.rs` freeze it.
 
+pub mod activity;
 pub mod authority;
 pub mod cloudevent;
 pub mod delivery;

@@ -129,7 +129,7 @@ fn a_row_changed_behind_the_servers_back_is_named_and_a_rebuild_mends_it() {
         &store,
         std::iter::once((applied, &command_of_nobody)),
         applied,
-        &mut Vec::new(),
+        &mut triggerd::commands::Results::default(),
     )
     .unwrap();
     store.close().unwrap();

@@ -17,12 +17,13 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::base::shares::Exhausted;
-use crate::commit::{Activity, ActivityListener, Attempted, Heard};
+use crate::commit::{ActivityListener, Heard};
 use crate::http::Api;
 use crate::http::edge::call::{Answer, Call};
 use crate::http::edge::connection::Handle;
 use crate::http::error::{Code, Problem};
 use crate::http::input::query::Query;
+use crate::model::activity::{Activity, Attempted};
 use crate::model::delivery::{AttemptError, DeadReason, Verdict};
 use crate::model::endpoint::DisabledReason;
 use crate::model::event::EventType;

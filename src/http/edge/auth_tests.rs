@@ -48,7 +48,8 @@ impl Fixture {
         let (scopes, ended_at) = (Scopes::all(), None);
         let key = Key { id: KeyId(2), name, hash, check, scopes, created_at, expires_at, ended_at };
         let command = Command::CreateOrg(CreateOrg { number: OrgNo(0), org, key });
-        crate::commands::apply(&store, std::iter::once((1, &command)), 2, &mut Vec::new()).unwrap();
+        let mut results = crate::commands::Results::default();
+        crate::commands::apply(&store, std::iter::once((1, &command)), 2, &mut results).unwrap();
         Self { auth, store, text, _dir: dir }
     }
 

@@ -21,7 +21,7 @@ use crate::http::error::{Code, Problem};
 use crate::http::input::body::{self, BodyLimit, Room};
 use crate::http::routes::Who;
 use crate::model::id::OrgNo;
-use crate::model::key::{Scope, Scopes};
+use crate::model::key::Scope;
 use crate::model::org::Tier;
 use crate::model::time::Timestamp;
 use crate::rules::token_bucket::{Admission, Decision};
@@ -180,14 +180,6 @@ impl Call {
         self.request.match_info().get(name).unwrap_or_default()
     }
 
-    /// Returns the scopes that the caller's key needs.
-    fn needs(&self) -> Scopes {
-        match self.who {
-            Who::Scope(scope) | Who::AdminOr(scope) => scope.into(),
-            Who::AnyKey | Who::Public => Scopes::none(),
-        }
-    }
-
     /// Judges the caller's key again, as every call does after a wait: a read when its answer is
     /// ready, a change when committed.
     ///
@@ -196,7 +188,7 @@ impl Call {
     pub(in crate::http) fn judge_again(&self) -> Result<(), Problem> {
         match &self.caller {
             Caller::Key(key) => {
-                self.api.auth.judge(key.key().id, self.needs(), &self.api.store, self.api.now())
+                self.api.auth.judge(key.key().id, self.who.needs(), &self.api.store, self.api.now())
             }
             Caller::Admin | Caller::Anyone => Ok(()),
         }
@@ -255,7 +247,7 @@ impl Call {
             Caller::Admin => None,
             Caller::Anyone => return Err(Problem::internal(&"a change without a caller")),
         };
-        let asker = Asker { key, needs: self.needs() };
+        let asker = Asker { key, needs: self.who.needs() };
         let _place = self.api.submissions.take(self.payer(), 1).map_err(|exhausted| {
             let detail = match exhausted {
                 Exhausted::OfOne => {
@@ -269,12 +261,13 @@ impl Call {
             };
             Problem::new(Code::Overloaded, detail).retry_after(PLACE_RETRY_AFTER_S)
         })?;
-        let pending = self.api.intake.submit_requested(drafts, asker)?;
-        let outcomes = wait(pending).await.map_err(|error| match error {
+        let problem = |error| match error {
             CommitError::Refused(refused) => refused.into(),
             CommitError::NotAllowed(Refusal::NotAuthorized) => self.api.auth.refused(),
             CommitError::NotAllowed(Refusal::Forbidden) => forbidden(),
-        })?;
+        };
+        let pending = self.api.intake.submit_requested(drafts, asker).map_err(problem)?;
+        let outcomes = wait(pending).await.map_err(problem)?;
         self.has_committed.set(true);
         Ok(outcomes)
     }

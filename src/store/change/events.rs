@@ -1,6 +1,7 @@
 //! Events: their storage in blocks and the inbox, their ranges of ids, and known dedup ids.
 
 use super::{Change, Place};
+use crate::model::activity::Activity;
 use crate::model::event::{Dedup, EventStatus, NewEvent};
 use crate::model::id::{EventId, OrgNo};
 use crate::model::time::Timestamp;
@@ -23,8 +24,13 @@ pub(crate) struct Arrival<'a> {
 impl Change<'_> {
     /// Stores a new event. The event waits for a worker if its organization has an endpoint.
     pub(crate) fn take_in(&mut self, arrival: Arrival<'_>) -> Result<(), StateError> {
-        let Arrival { org, id, event, .. } = arrival;
+        let Arrival { org, id, received_at, event } = arrival;
         self.store_event(arrival)?;
+        self.effects.stored += 1;
+        self.effects.tell(org, || {
+            let event_type = event.event_type.clone();
+            Activity::Accepted { event: id, event_type, received_at }
+        });
         if self.state.orgs.get(org)?.is_some_and(|org| !org.endpoints.is_empty()) {
             let row = UnroutedRow { deliver_after: event.deliver_after, crashes: 0 };
             self.state.unrouted.insert_new((org, id), row);

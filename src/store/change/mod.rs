@@ -17,6 +17,7 @@ pub(crate) use events::Arrival;
 pub use keys::{GRACE_KEYS_PER_LINE, KEYS_PER_ORG_MAX, KeyAdded};
 
 use super::{StateError, Store};
+use crate::model::activity::Activity;
 use crate::model::event::EventStatus;
 use crate::model::id::{EndpointId, EventId, OrgNo};
 use crate::model::operational_event::OperationalEventKind;
@@ -68,9 +69,18 @@ pub struct Stored {
     pub received_at: Timestamp,
 }
 
-/// Work that follows from applied commands. Every item is a hint: the rows hold the same facts.
+/// Everything that follows from applied commands beside their outcomes. For work, each item is a
+/// hint: the rows hold the same facts.
 #[derive(Debug, Default)]
 pub struct Effects {
+    /// Set if somebody watches, so that commands make activity.
+    pub is_watched: bool,
+    /// The activity of the commands, in their order; empty unless somebody watches.
+    pub activity: Vec<(OrgNo, Activity)>,
+    /// Number of stored events.
+    pub stored: u64,
+    /// Number of events that were not stored, because their dedup id was known.
+    pub duplicates: u64,
     /// Events to be routed to endpoints.
     pub unrouted: Vec<(OrgNo, EventId)>,
     /// New deliveries with their due times.
@@ -85,10 +95,19 @@ pub struct Effects {
     pub replayed: u64,
 }
 
+impl Effects {
+    /// Adds an item to the activity, if somebody watches.
+    pub(crate) fn tell(&mut self, org: OrgNo, activity: impl FnOnce() -> Activity) {
+        if self.is_watched {
+            self.activity.push((org, activity()));
+        }
+    }
+}
+
 impl Store {
-    /// Locks the state for a batch of changes.
-    pub fn begin(&self) -> Batch<'_> {
-        Batch { state: self.write(), effects: Effects::default() }
+    /// Locks the state for a batch of changes, which add their effects to `effects`.
+    pub fn begin<'a>(&'a self, effects: &'a mut Effects) -> Batch<'a> {
+        Batch { state: self.write(), effects }
     }
 }
 
@@ -96,22 +115,22 @@ impl Store {
 #[derive(Debug)]
 pub struct Batch<'a> {
     state: RwLockWriteGuard<'a, State>,
-    effects: Effects,
+    effects: &'a mut Effects,
 }
 
 impl Batch<'_> {
     /// Returns the change for the command whose frame is at `position` in the journal.
     pub fn change(&mut self, position: u64) -> Change<'_> {
-        Change { state: &mut self.state, effects: &mut self.effects, position, asker: None }
+        Change { state: &mut self.state, effects: self.effects, position, asker: None }
     }
 
     /// Ends the batch; `applied` is the journal position behind the last command.
     ///
     /// # Errors
     /// When rows cannot be read. The state must not be used any more then; a restart rebuilds it.
-    pub fn finish(mut self, applied: u64) -> Result<Effects, StateError> {
+    pub fn finish(mut self, applied: u64) -> Result<(), StateError> {
         meta(&mut self.state)?.applied = applied;
-        Ok(self.effects)
+        Ok(())
     }
 }
 

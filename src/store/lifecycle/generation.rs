@@ -22,7 +22,7 @@ use crate::base::ownership;
 use crate::base::threads::Signal;
 use crate::store::rows::schema::FORMAT;
 use crate::store::rows::table::State;
-use crate::store::{StateError, Store};
+use crate::store::{Effects, StateError, Store};
 
 const RUNNING: &str = "RUNNING";
 const CLEAN: &str = "CLEAN";
@@ -105,7 +105,7 @@ impl Store {
         let fresh = dir.join((number + 1).to_string());
         make_dir(&fresh)?;
         let store = Self::open_generation(&fresh, cache_bytes, Some(reason))?;
-        store.begin().finish(0)?;
+        store.begin(&mut Effects::default()).finish(0)?;
         Ok(store)
     }
 

@@ -13,7 +13,7 @@ fn open(dir: &Path, journal_end: u64) -> Result<Store, StateError> {
 fn closed(dir: &Path) {
     let store = open(dir, 100).unwrap();
     assert_eq!(store.rebuild_reason(), Some(&Reason::Missing));
-    store.begin().finish(100).unwrap();
+    store.begin(&mut Effects::default()).finish(100).unwrap();
     store.close().unwrap();
 }
 
