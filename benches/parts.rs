@@ -111,10 +111,12 @@ fn rules(c: &mut Criterion) {
         let settings = EndpointSettings { event_types, ..EndpointSettings::default() };
         Endpoint::new(EndpointId(number), settings, SealedSecret::new(vec![7; 72]), Timestamp(0))
     };
-    let endpoints: Vec<_> = (0..100).map(endpoint).collect();
+    let endpoints: Vec<_> = (1..=100).map(|number| (number, endpoint(number.into()))).collect();
     let event_type = "order.created".parse().unwrap();
     c.bench_function("fan-out to 100 endpoints", |b| {
-        b.iter(|| fan_out::targets(black_box(&endpoints), &event_type));
+        let endpoints =
+            || black_box(&endpoints).iter().map(|(number, endpoint)| (*number, endpoint));
+        b.iter(|| fan_out::judge(endpoints(), &event_type));
     });
     let body = vec![b' '; 1024];
     c.bench_function("signature of 1 KiB", |b| {

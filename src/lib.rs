@@ -56,6 +56,7 @@
 //! - `model/operational_event.rs`: operational events: events of triggerd itself
 //! - `model/org.rs`: organizations and tiers
 //! - `model/replay.rs`: replays and their progress
+//! - `model/routing.rs`: the reasons why endpoints do or do not receive an event
 //! - `model/time.rs`: points in time, in Unix milliseconds
 //!
 //! Pure functions that take `now`:
@@ -63,7 +64,7 @@
 //! - `rules/mod.rs`: decisions without clock, chance or I/O
 //! - `rules/breaker.rs`: the circuit breaker of an endpoint
 //! - `rules/egress.rs`: the addresses that a webhook may reach
-//! - `rules/fan_out.rs`: the endpoints that an event goes to
+//! - `rules/fan_out.rs`: the endpoints that an event goes to, and the reason for each endpoint
 //! - `rules/filter.rs`: the event types that an endpoint wants
 //! - `rules/retry.rs`: the state of a delivery after an attempt
 //! - `rules/signature.rs`: Standard Webhooks signatures

@@ -9,6 +9,7 @@ use super::events::{EVENT_ID, checked_id, items, text};
 use super::output::{print, print_json};
 use super::reach::{Settings, With};
 use crate::base::exit_code::ExitCode;
+use crate::model::routing::{RouteReason, UnknownReason};
 
 /// Says what became of an event.
 #[derive(Args)]
@@ -191,26 +192,28 @@ pub(super) fn why_given_up(reason: &str) -> &'static str {
     }
 }
 
-/// The reason why there is no delivery.
+/// The reason why there is no delivery, as the server recorded it.
 fn why_not(reason: &str) -> String {
-    let sentence = match reason {
-        "made_later" => {
-            "did not get the event, because the endpoint was created after the event arrived."
+    let sentence = match reason.parse() {
+        Ok(RouteReason::TypeWanted | RouteReason::Replayed) => MATCHED,
+        Ok(RouteReason::TypeNotWanted) => {
+            "did not get the event, because the endpoint did not want this type when the event was \
+             routed."
         }
-        "type_not_wanted" => "did not get the event, because the endpoint does not want this type.",
-        "disabled" => "did not get the event, because the endpoint is disabled.",
-        "not_routed_yet" => "matches; the event is about to be routed.",
-        "erased" => {
-            "did not get the event: the payload was erased first, or the endpoint was disabled or \
-             wanted \
-             other types."
+        Ok(RouteReason::Disabled) => {
+            "did not get the event, because the endpoint was disabled when the event was routed."
         }
-        "routing_failed" => "did not get the event, because routing the event failed.",
-        _ => {
-            "did not get the event, because the endpoint was disabled or wanted other types when \
-             the \
-             event was routed."
+        Ok(RouteReason::MadeLater) => {
+            "did not get the event, because the endpoint was created after the event was routed."
         }
+        Ok(RouteReason::NotRoutedYet) => "the event is about to be routed.",
+        Ok(RouteReason::RoutingFailed) => {
+            "did not get the event, because routing the event failed."
+        }
+        Ok(RouteReason::Erased) => {
+            "did not get the event, because the payload was erased before the event was routed."
+        }
+        Err(UnknownReason) => return format!("did not get the event: {reason}."),
     };
     sentence.to_owned()
 }
@@ -230,7 +233,7 @@ mod tests {
             json!({"id": "dlv_3", "endpoint_id": "ep_3", "state": "canceled", "attempt_count": 2});
         let event = json!({"id": "evt_1", "type": "a", "received_at": "R", "status": "dead",
         "endpoints": [
-            {"endpoint_id": "ep_1", "url": "u", "matched": true, "reason": null, "delivery": dead},
+            {"endpoint_id": "ep_1", "url": "u", "matched": true, "reason": "type_wanted", "delivery": dead},
             {"endpoint_id": "ep_2", "url": "v", "matched": false, "reason": "type_not_wanted"},
         ], "deliveries": [dead, canceled]});
         let erased = json!({"id": "evt_1", "type": "a", "received_at": "R", "status": "accepted",
@@ -257,7 +260,7 @@ mod tests {
         let with = |status: &str, in_inbox: bool| json!({"status": status, "in_inbox": in_inbox});
         let narrow = json!({"id": "evt_1", "type": "a", "received_at": "R", "status": "dead",
         "endpoints": [
-            {"endpoint_id": "ep_1", "url": "u", "matched": true, "reason": null}]});
+            {"endpoint_id": "ep_1", "url": "u", "matched": true, "reason": "type_wanted"}]});
         assert_eq!(sentences(&narrow, &|_| None)[2], format!("ep_1 (u): {MATCHED}"));
         for status in ["accepted", "delivered", "dead"] {
             assert!(standing(&with(status, true)).contains("in the inbox"), "{status}");
@@ -271,7 +274,8 @@ mod tests {
         );
         assert_eq!(
             said[3],
-            "ep_2 (v): did not get the event, because the endpoint does not want this type."
+            "ep_2 (v): did not get the event, because the endpoint did not want this type when the \
+             event was routed."
         );
         assert_eq!(said[4], "ep_3 (deleted since): canceled after 2 attempts. (dlv_3)");
     }

@@ -52,12 +52,13 @@ impl Kind for AckEvent {
         let Some(place) = change.locate(self.org, self.event)? else {
             return Ok(AckOutcome::NotFound);
         };
-        if let Some(since) =
-            change.read_event(self.org, place, |entry| entry.acknowledged_at)?.flatten()
-        {
+        if let Some(since) = change.read_event(self.org, place, |entry| entry.acknowledged_at)? {
             return Ok(AckOutcome::Acknowledged { at: since });
         }
-        change.edit_event(self.org, place, |entry| entry.acknowledged_at = Some(self.at))?;
+        change.edit_event(self.org, place, |entry| {
+            entry.acknowledged_at = Some(self.at);
+            Ok(())
+        })?;
         Ok(AckOutcome::Acknowledged { at: self.at })
     }
 }

@@ -11,6 +11,7 @@ use crate::model::id::{ENDPOINT_NUMBER_MAX, EndpointId, EventId, KeyId, OrgId, O
 use crate::model::key::{Key, Scopes};
 use crate::model::operational_event::{OperationalEvent, OperationalEventKind};
 use crate::model::org::{InboxMode, Org, Tier};
+use crate::model::routing::RouteReasons;
 use crate::model::time::Timestamp;
 use crate::rules::type_filter::TypeFilter;
 use crate::store::{Earlier, Effects, InboxQuery, KeyAdded, Refusal, Store};
@@ -20,7 +21,7 @@ const NO_CACHE: u64 = 8 << 20;
 pub(crate) struct Fixture {
     pub(crate) store: Store,
     dir: tempfile::TempDir,
-    position: u64,
+    pub(crate) position: u64,
 }
 
 impl Fixture {
@@ -54,7 +55,7 @@ impl Fixture {
         results.outcomes.remove(0)
     }
 
-    fn reopen(&mut self) {
+    pub(crate) fn reopen(&mut self) {
         self.store.close().unwrap();
         let elsewhere = tempfile::tempdir().unwrap();
         drop(std::mem::replace(
@@ -148,6 +149,7 @@ pub(crate) fn route(event: u128, endpoints: &[u128], due_at: u64) -> Command {
         event: EventId(event),
         endpoints,
         due_at: Timestamp(due_at),
+        reasons: RouteReasons::default(),
     })
 }
 
@@ -399,6 +401,8 @@ fn pages_follow_one_another_through_blocks_and_a_write_back() {
 mod accounts;
 #[path = "apply_activity_tests.rs"]
 mod activity;
+#[path = "apply_broken_tests.rs"]
+mod broken;
 #[path = "apply_dedup_tests.rs"]
 mod dedup;
 #[path = "apply_erase_tests.rs"]

@@ -19,6 +19,7 @@ use crate::model::key::{Key, Scopes};
 use crate::model::operational_event::{OperationalEvent, OperationalEventKind};
 use crate::model::org::{InboxMode, Org, Tier};
 use crate::model::replay::{ReplayCursor, ReplayEnd, ReplayOnly, ReplayRequest};
+use crate::model::routing::{RouteReason, RouteReasons};
 use crate::model::time::Timestamp;
 
 const VERSION: u8 = 1;
@@ -164,6 +165,10 @@ pub(crate) fn one_of_each() -> Vec<Command> {
             event: EVENT,
             endpoints: vec![ENDPOINT],
             due_at: AT,
+            reasons: RouteReasons::record([
+                (1, RouteReason::TypeWanted),
+                (9, RouteReason::Disabled),
+            ]),
         }),
         Command::NoteRouteCrash(NoteRouteCrash { org: ORG, event: EVENT }),
         Command::SettleAttempt(Box::new(settled())),
@@ -240,7 +245,7 @@ const FROZEN: [&str; 23] = [
     "20:338d3f59",
     "136:115b1bfa",
     "28:54fbc939",
-    "52:daabbea9",
+    "63:7bd2f760",
     "20:1a458bab",
     "223:ed880e98",
     "44:3da0da84",

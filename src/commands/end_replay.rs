@@ -49,10 +49,8 @@ impl Kind for EndReplay {
         let Some(row) = change.state.replays.load(key)? else {
             return Ok(EndReplayOutcome::NotFound);
         };
-        if row.ended.is_none()
-            && let Some(row) = change.state.replays.edit(key)?
-        {
-            row.ended = Some((self.end, self.at));
+        if row.ended.is_none() {
+            change.state.replays.edit_promised(key)?.ended = Some((self.end, self.at));
             change.state.running.remove(key);
         }
         Ok(EndReplayOutcome::Ended)

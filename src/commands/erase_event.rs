@@ -75,8 +75,13 @@ impl Kind for EraseEvent {
         let Some(endpoints) = self.under_way_to(change, at)? else {
             return Ok(EraseOutcome::Incomplete);
         };
+        // An event that waits for routing is routed nowhere: this command ends its routing.
+        let ends_routing = change.state.unrouted.get((org, event))?.map(|_| change.position);
         change.state.unrouted.remove((org, event));
-        change.edit_event(org, at, |entry| entry.erased_at = Some(now))?;
+        change.edit_event(org, at, |entry| {
+            (entry.erased_at, entry.routed) = (Some(now), entry.routed.or(ends_routing));
+            Ok(())
+        })?;
         for endpoint in endpoints {
             if change.cancel(org, endpoint, event)? {
                 // The canceled delivery may have held back others.
@@ -97,12 +102,10 @@ impl EraseEvent {
         at: Place,
     ) -> Result<Option<Vec<EndpointId>>, StateError> {
         let Self { org, event, .. } = *self;
-        let entry = change.read_event(org, at, |entry| {
+        let (mut left, came) = change.read_event(org, at, |entry| {
             (u32::from(entry.waiting) + u32::from(entry.dead), entry.position)
         })?;
-        let (mut left, came) = entry.unwrap_or((0, 0));
-        let living =
-            change.state.orgs.get(org)?.map(|row| row.endpoints.clone()).unwrap_or_default();
+        let living = change.state.orgs.promised(org)?.endpoints.clone();
         // An endpoint that was deleted before the event came has no delivery of it.
         let ended = (org, came, 0)..=(org, u64::MAX, u32::MAX);
         let ended = if left > 0 {

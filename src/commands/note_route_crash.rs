@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{AskedBy, Kind, plain_body};
 use crate::model::event::EventStatus;
 use crate::model::id::{EventId, OrgNo};
+use crate::store::change::UNROUTED_IS_STORED;
 use crate::store::{Change, Unapplied};
 
 /// Notes that the worker crashed while routing an event. After three crashes the event is given up.
@@ -44,9 +45,12 @@ impl Kind for NoteRouteCrash {
             return Ok(());
         }
         change.state.unrouted.remove(key);
-        if let Some(place) = change.locate(self.org, self.event)? {
-            change.edit_event(self.org, place, |entry| entry.status = EventStatus::Dead)?;
-        }
+        let place = change.locate(self.org, self.event)?.ok_or(UNROUTED_IS_STORED)?;
+        let position = change.position;
+        change.edit_event(self.org, place, |entry| {
+            (entry.status, entry.routed) = (EventStatus::Dead, Some(position));
+            Ok(())
+        })?;
         Ok(())
     }
 }

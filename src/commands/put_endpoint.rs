@@ -57,8 +57,8 @@ impl Kind for PutEndpoint {
         let mut endpoint = self.endpoint.clone();
         let known = change.state.endpoints.get(endpoint.id)?;
         let was = known.as_ref().and_then(|known| known.endpoint.disabled);
-        let number = match known {
-            Some(known) if known.org == self.org => known.number,
+        let (number, made) = match known {
+            Some(known) if known.org == self.org => (known.number, known.made),
             Some(_) => return Ok(PutEndpointOutcome::NotFound),
             // A deleted endpoint is not made again by a late change.
             None if change.state.tombstones.get(endpoint.id)?.is_some() => {
@@ -67,7 +67,7 @@ impl Kind for PutEndpoint {
             None if org.endpoints.len() >= ENDPOINTS_PER_ORG_MAX => {
                 return Ok(PutEndpointOutcome::LimitReached);
             }
-            None => give_number(change, self.org, &org, endpoint.id)?,
+            None => (give_number(change, self.org, &org, endpoint.id)?, change.position),
         };
         let is_new = change.state.health.get(endpoint.id)?.is_none();
         if !self.sets_enabled && !is_new {
@@ -78,10 +78,8 @@ impl Kind for PutEndpoint {
             health.failing_since = None; // enabling starts a new period of judgement
         }
         let id = endpoint.id;
-        change
-            .state
-            .endpoints
-            .put(id, EndpointRow { org: self.org, number, endpoint: Arc::new(endpoint) });
+        let row = EndpointRow { org: self.org, number, made, endpoint: Arc::new(endpoint) };
+        change.state.endpoints.put(id, row);
         change.effects.endpoints_changed.push(id);
         change.note_id(id.0)?;
         Ok(PutEndpointOutcome::Put)
@@ -100,11 +98,11 @@ fn give_number(
     if number > ENDPOINT_NUMBER_MAX {
         let mut taken = Vec::with_capacity(row.endpoints.len());
         for id in &row.endpoints {
-            taken.extend(change.state.endpoints.get(*id)?.map(|row| row.number));
+            taken.push(change.state.endpoints.promised(*id)?.number);
         }
         number = (1..=ENDPOINT_NUMBER_MAX)
             .find(|number| !taken.contains(number))
-            .unwrap_or(ENDPOINT_NUMBER_MAX);
+            .ok_or(StateError::Invariant("there are more numbers than endpoints"))?;
         if let Some(before) = change.state.numbers.get((org, number))? {
             if let Some(tombstones) = change.state.tombstones.get(before.0)? {
                 change.state.ended.remove((org, tombstones.ended, number));
@@ -112,10 +110,9 @@ fn give_number(
             change.state.tombstones.remove(before.0);
         }
     }
-    if let Some(row) = change.state.orgs.edit(org)? {
-        row.next_endpoint = row.next_endpoint.max(number.saturating_add(1));
-        row.endpoints.push(endpoint);
-    }
+    let row = change.state.orgs.edit_promised(org)?;
+    row.next_endpoint = row.next_endpoint.max(number.saturating_add(1));
+    row.endpoints.push(endpoint);
     change.state.numbers.put((org, number), NumberRow(endpoint));
     Ok(number)
 }

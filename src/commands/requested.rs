@@ -31,7 +31,7 @@ impl Command {
     }
 
     /// Takes the command out of its envelope, if it has one.
-    pub(super) fn opened(self) -> (Option<Authority>, Self) {
+    pub(crate) fn opened(self) -> (Option<Authority>, Self) {
         match self {
             Self::Requested(requested) => (Some(requested.authority), requested.command),
             command => (None, command),

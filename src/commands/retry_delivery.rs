@@ -97,9 +97,8 @@ fn hurry(change: &mut Change<'_>, again: Again, due_at: Timestamp) -> Result<(),
     if now < due_at {
         change.state.due.remove((endpoint, due_at, event));
         change.state.due.put((endpoint, now, event), DueRow);
-        if let Some(row) = change.state.deliveries.edit((endpoint, event))? {
-            (row.state, row.trigger) = (DeliveryState::Waiting(now), trigger);
-        }
+        let row = change.state.deliveries.edit_promised((endpoint, event))?;
+        (row.state, row.trigger) = (DeliveryState::Waiting(now), trigger);
     }
     change.effects.due.push((endpoint, due_at.min(now), event));
     Ok(())

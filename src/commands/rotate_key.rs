@@ -52,10 +52,9 @@ impl Kind for RotateKey {
         };
         let Key { scopes, expires_at, ended_at, .. } = old.key;
         let new = Key { scopes, expires_at, ended_at, ..self.new.clone() };
-        if let Some(row) = change.state.keys.edit(self.old)? {
-            let end = ended_at.map_or(self.old_ends_at, |end| end.min(self.old_ends_at));
-            row.key.ended_at = Some(if end <= at { Timestamp(0) } else { end });
-        }
+        let end = ended_at.map_or(self.old_ends_at, |end| end.min(self.old_ends_at));
+        change.state.keys.edit_promised(self.old)?.key.ended_at =
+            Some(if end <= at { Timestamp(0) } else { end });
         Ok(change.add_key(self.org, &new, Some(&old))?)
     }
 }

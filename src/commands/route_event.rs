@@ -5,11 +5,18 @@ use serde::{Deserialize, Serialize};
 use super::{AskedBy, Kind, plain_body};
 use crate::model::delivery::Trigger;
 use crate::model::id::{EndpointId, EventId, OrgNo};
+use crate::model::routing::RouteReasons;
 use crate::model::time::Timestamp;
+use crate::store::change::UNROUTED_IS_STORED;
 use crate::store::rows::schema::{DeliveryRow, DeliveryState, DueRow, PendingBits};
 use crate::store::{Change, Unapplied};
 
 /// Creates the deliveries of an event, to the endpoints that a worker has found.
+///
+/// The body of its frame takes 44 bytes, 16 bytes for each chosen endpoint, and the reasons: 1 or 2
+/// bytes for most organizations, 1,000 bytes for 1,000 endpoints at worst (see [`RouteReasons`]).
+/// So 10,000 events/s in such an organization add 10 MB/s to the journal at worst, less than the
+/// ids of the chosen endpoints.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RouteEvent {
     /// The organization of the event.
@@ -20,11 +27,13 @@ pub struct RouteEvent {
     pub endpoints: Vec<EndpointId>,
     /// The earliest time of the first attempts.
     pub due_at: Timestamp,
+    /// The reason of each endpoint that existed, also of those that do not receive the event.
+    pub reasons: RouteReasons,
 }
 
 impl Kind for RouteEvent {
     const NUMBER: u8 = 9;
-    const VERSION: u8 = 1;
+    const VERSION: u8 = 2;
     const ASKED_BY: AskedBy = AskedBy::Server;
 
     type Outcome = ();
@@ -44,14 +53,13 @@ impl Kind for RouteEvent {
     }
 
     fn apply(&self, change: &mut Change<'_>) -> Result<(), Unapplied> {
-        let Self { org, event, endpoints, due_at } = self;
+        let Self { org, event, endpoints, due_at, .. } = self;
         if change.state.unrouted.get((*org, *event))?.is_none() {
             return Ok(()); // routed before
         }
         change.state.unrouted.remove((*org, *event));
-        let Some(at) = change.locate(*org, *event)? else { return Ok(()) };
-        let received_at = change.read_event(*org, at, |entry| entry.received_at)?;
-        let at_once = received_at.is_some_and(|received_at| *due_at <= received_at);
+        let at = change.locate(*org, *event)?.ok_or(UNROUTED_IS_STORED)?;
+        let at_once = *due_at <= change.read_event(*org, at, |entry| entry.received_at)?;
         let mut made = 0u16;
         for endpoint in endpoints {
             // An endpoint deleted since the worker looked receives nothing.
@@ -83,9 +91,12 @@ impl Kind for RouteEvent {
             made += 1;
         }
         change.meta()?.waiting += u64::from(made);
-        if made > 0 {
-            change.edit_event(*org, at, |entry| entry.waiting += made)?;
-        }
+        let position = change.position;
+        change.edit_event(*org, at, |entry| {
+            entry.routed = Some(position);
+            entry.waiting += made;
+            Ok(())
+        })?;
         Ok(())
     }
 }

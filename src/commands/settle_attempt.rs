@@ -16,7 +16,7 @@ use crate::model::event::NewEvent;
 use crate::model::id::{EndpointId, EventId, OrgNo};
 use crate::model::operational_event::{OperationalEvent, OperationalEventKind};
 use crate::model::time::Timestamp;
-use crate::store::change::{Arrival, Place};
+use crate::store::change::{Arrival, Count as _, Place};
 use crate::store::rows::schema::{
     DeadRow, DeliveredBlock, DeliveredEntry, DeliveryRow, DeliveryState, DueRow,
 };
@@ -209,9 +209,8 @@ impl SettleAttempt {
         change: &mut Change<'_>,
         before: Option<Before>,
     ) -> Result<SettleOutcome, StateError> {
-        if let Some(row) = change.state.deliveries.edit((self.endpoint, self.event))? {
-            (row.attempts, row.last_attempt) = (self.number, Some(change.position));
-        }
+        let row = change.state.deliveries.edit_promised((self.endpoint, self.event))?;
+        (row.attempts, row.last_attempt) = (self.number, Some(change.position));
         self.note_attempt(change, None)?;
         Ok(SettleOutcome::Canceled(self.tell(change, before, true)?))
     }
@@ -246,7 +245,7 @@ impl SettleAttempt {
             Verdict::Delivered => false,
             Verdict::Dead(_) => true,
         };
-        change.meta()?.waiting -= 1;
+        change.meta()?.waiting.lower()?;
         change.edit_health(self.endpoint, |health| {
             health.waiting = health.waiting.saturating_sub(1);
             health.dead += u64::from(is_dead);
@@ -267,8 +266,6 @@ impl SettleAttempt {
             place: u8::try_from(place)
                 .map_err(|_too_many| StateError::Invariant("a block has 64 events at most"))?,
             attempts: self.number,
-            status: self.outcome.status.unwrap_or(0),
-            duration_ms: self.outcome.duration_ms,
             attempt: change.position,
         };
         let known = change.state.events.may_be_in_tree((self.org, first));
@@ -280,8 +277,8 @@ impl SettleAttempt {
             accepted.entries.insert(place, entry);
         }
         change.edit_event(self.org, at, |entry| {
-            entry.waiting = entry.waiting.saturating_sub(1);
             entry.accepted += 1;
+            entry.waiting.lower()
         })
     }
 
@@ -295,8 +292,8 @@ impl SettleAttempt {
         change.state.dead.insert_new((org, self.ended_at(), event, endpoint), DeadRow(reason));
         change.meta()?.dead += 1;
         change.edit_event(org, at, |entry| {
-            entry.waiting = entry.waiting.saturating_sub(1);
             entry.dead += 1;
+            entry.waiting.lower()
         })
     }
 

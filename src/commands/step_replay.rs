@@ -92,10 +92,9 @@ impl Kind for StepReplay {
         if row.request.endpoint.is_none()
             && target.as_ref().is_some_and(|target| !target.endpoint.is_enabled())
         {
-            if let Some(row) = change.state.replays.edit((org, replay))? {
-                row.advance(cursor.number, None);
-                row.skipped.push(cursor.number);
-            }
+            let row = change.state.replays.edit_promised((org, replay))?;
+            row.advance(cursor.number, None);
+            row.skipped.push(cursor.number);
             return Ok(StepReplayOutcome::Stepped);
         }
         if target.is_some() {
@@ -104,11 +103,10 @@ impl Kind for StepReplay {
                 queued += u64::from(replay_one(change, again, row.request.only)?);
             }
         }
-        if let Some(row) = change.state.replays.edit((org, replay))? {
-            row.advance(cursor.number, self.reached);
-            row.examined += u64::from(self.examined);
-            row.queued += queued;
-        }
+        let row = change.state.replays.edit_promised((org, replay))?;
+        row.advance(cursor.number, self.reached);
+        row.examined += u64::from(self.examined);
+        row.queued += queued;
         change.effects.replayed += queued;
         Ok(StepReplayOutcome::Stepped)
     }

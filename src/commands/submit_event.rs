@@ -139,7 +139,10 @@ impl Kind for SubmitEvent {
             labels: head.labels,
             occurred_at: head.occurred_at,
             deliver_after: head.deliver_after,
-            payload: body.get(head_len..).unwrap_or_default().into(),
+            payload: body
+                .get(head_len..)
+                .ok_or_else(|| CodecError::new("its head is longer than its frame"))?
+                .into(),
             cloudevent: head.cloudevent,
         };
         Ok(Self { org: head.org, by: head.by, id: head.id, received_at: head.received_at, event })

@@ -15,8 +15,8 @@ use crate::model::time::Timestamp;
 /// The format version of the whole data directory. It rises whenever files or frames change in a
 /// way that an earlier build cannot read, or the other way round. Until the first release there is
 /// no migration: a directory of another build is refused by its version instead of being taken for
-/// damaged. Version 3: the command that creates an organization holds its number.
-pub(super) const FORMAT_VERSION: u32 = 3;
+/// damaged. Version 4: the command that routes an event holds the reason of each endpoint.
+pub(super) const FORMAT_VERSION: u32 = 4;
 
 /// The content of the file, and whether the file is an original.
 #[derive(Clone, Debug)]

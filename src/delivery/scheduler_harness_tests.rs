@@ -17,6 +17,7 @@ use crate::model::event::NewEvent;
 use crate::model::id::{KeyId, OrgId};
 use crate::model::key::{Key, Scopes};
 use crate::model::org::{InboxMode, Org, Tier};
+use crate::model::routing::RouteReasons;
 
 pub(super) const START: u64 = 1_000_000;
 pub(super) const LIMITS: SchedulerLimits = SchedulerLimits {
@@ -253,6 +254,7 @@ impl World {
             event: EventId(event),
             endpoints,
             due_at,
+            reasons: RouteReasons::default(),
         }));
     }
 

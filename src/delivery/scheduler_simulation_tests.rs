@@ -21,6 +21,7 @@ use crate::commit::{
 };
 use crate::journal::{self, OsFiles};
 use crate::model::delivery::{AttemptError, AttemptOutcome, ErrorCode};
+use crate::model::routing::RouteReasons;
 use crate::rules::retry::{disables, verdict};
 
 const ENDPOINTS_PER_ORG: u32 = 500;
@@ -237,6 +238,7 @@ impl Simulation {
             event: id,
             endpoints,
             due_at: Timestamp(0),
+            reasons: RouteReasons::default(),
         })]);
     }
 

@@ -14,4 +14,5 @@ pub mod moment;
 pub mod operational_event;
 pub mod org;
 pub mod replay;
+pub mod routing;
 pub mod time;

@@ -15,7 +15,7 @@ use crate::base::threads::Stop;
 use crate::commands::{Command, NoteRouteCrash, RouteEvent};
 use crate::commit::{Hints, Intake};
 use crate::model::id::{EventId, OrgNo};
-use crate::rules::fan_out;
+use crate::rules::fan_out::{self, FanOut};
 use crate::store::{StateError, Store, Unrouted};
 
 /// Maximum number of events that are routed together.
@@ -139,14 +139,11 @@ impl Worker {
 }
 
 fn route(ports: &WorkerPorts, unrouted: &Unrouted) -> Result<RouteEvent, StateError> {
-    let endpoints = ports.store.endpoints_of(unrouted.org)?;
+    let endpoints = ports.store.numbered_endpoints(unrouted.org)?;
+    let endpoints = endpoints.iter().map(|known| (known.number, &known.endpoint));
+    let FanOut { endpoints, reasons } = fan_out::judge(endpoints, &unrouted.event_type);
     // The producer gave a wall time, and due times are steady times.
     let later = unrouted.deliver_after.filter(|after| *after > unrouted.received_at);
     let due_at = later.map_or(unrouted.received_at, |after| after.plus_ms(ports.clock.ahead_ms()));
-    Ok(RouteEvent {
-        org: unrouted.org,
-        event: unrouted.event,
-        endpoints: fan_out::targets(&endpoints, &unrouted.event_type),
-        due_at,
-    })
+    Ok(RouteEvent { org: unrouted.org, event: unrouted.event, endpoints, due_at, reasons })
 }

@@ -1,5 +1,5 @@
 //! Matches event types with the type patterns of an endpoint. Called by [`super::fan_out`] and by
-//! the explanation of a match in the API.
+//! the queries of the state.
 
 use crate::model::endpoint::TypePattern;
 use crate::model::event::EventType;

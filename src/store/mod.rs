@@ -35,7 +35,9 @@ pub use queries::event_list::EventQuery;
 pub use queries::event_page::{EventItem, EventPage};
 pub use queries::inbox::{InboxNews, InboxQuery};
 pub use queries::keys::Authenticated;
-pub use queries::lookups::{Counts, EndpointHealth, EventSummary, OrgSummary, Unrouted};
+pub use queries::lookups::{
+    Counts, EndpointHealth, EventSummary, NumberedEndpoint, OrgSummary, Routing, Unrouted,
+};
 pub use queries::replays::{REPLAY_WAITING_MAX, Replay, ReplayStep, ReplayTurn};
 pub use rows::dedup::Earlier;
 

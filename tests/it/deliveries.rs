@@ -340,16 +340,23 @@ fn an_event_says_what_became_of_it_and_why_an_endpoint_matched_or_did_not() {
         })
         .collect();
     let expected = [
-        (good.as_str(), true, None),
+        (good.as_str(), true, Some("type_wanted")),
         (&unwanted, false, Some("type_not_wanted")),
         (&off, false, Some("disabled")),
         (&late, false, Some("made_later")),
     ];
     assert_eq!(told, expected);
     assert_eq!(shown["endpoints"][0]["delivery"]["state"], json!("delivered"), "{shown}");
+    // The reasons are recorded, so later changes of the endpoints change none of them.
     org.patch(&format!("/api/endpoints/{off}"), &json!({"enabled": true}));
-    let shown = org.get(&format!("/api/events/{event}")).json;
-    assert_eq!(shown["endpoints"][2]["reason"], json!("changed_since"), "{shown}");
+    org.patch(&format!("/api/endpoints/{unwanted}"), &json!({"event_types": []}));
+    org.patch(&format!("/api/endpoints/{good}"), &json!({"enabled": false}));
+    let reasons = |event: &str| -> Vec<Value> {
+        let shown = org.get(&format!("/api/events/{event}")).json;
+        let endpoints = shown["endpoints"].as_array().unwrap().iter();
+        endpoints.map(|found| found["reason"].clone()).collect()
+    };
+    assert_eq!(reasons(&event), ["type_wanted", "type_not_wanted", "disabled", "made_later"]);
     for answer in [other.get(&format!("/api/events/{event}")), org.get("/api/events/evt_x")] {
         assert_eq!((answer.status, answer.code()), (404, "not_found"), "{answer:?}");
     }
@@ -373,7 +380,7 @@ fn an_event_says_what_became_of_it_and_why_an_endpoint_matched_or_did_not() {
     assert_eq!(ids("/api/events?type=user"), std::slice::from_ref(&second));
     let page = org.get("/api/events?limit=1").json;
     let rest = ids(&format!("/api/events?limit=1&cursor={}", text(&page, "next_cursor")));
-    assert_eq!((text(&page["data"][0], "id"), rest), (second.as_str(), vec![event]));
+    assert_eq!((text(&page["data"][0], "id"), rest), (second.as_str(), vec![event.clone()]));
     assert_eq!(data(&other, "/api/events"), Vec::<Value>::new());
     let wrong =
         org.get("/api/events?type=a+b&status=lost&since=x&until=y&limit=0&cursor=c&colour=red");
@@ -382,6 +389,11 @@ fn an_event_says_what_became_of_it_and_why_an_endpoint_matched_or_did_not() {
         (400, 7),
         "{wrong:?}"
     );
+    let replay = json!({"endpoint_id": late, "only": "missing"});
+    assert_eq!(org.post("/api/replays", &replay).status, 202);
+    let delivered = delivery(&org, &event, &late, "delivered");
+    assert_eq!(delivered["attempt_count"], json!(1));
+    assert_eq!(reasons(&event), ["type_wanted", "type_not_wanted", "disabled", "replayed"]);
     receiver.stop();
 }
 

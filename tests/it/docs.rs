@@ -40,6 +40,16 @@ fn every_route_is_in_the_api() {
 }
 
 #[test]
+fn every_reason_of_a_routing_is_in_the_api() {
+    let api = read("docs/api.md");
+    for reason in triggerd::model::routing::RouteReason::ALL {
+        let row =
+            format!("| `{}` | {} | ", reason.name(), if reason.is_match() { "yes" } else { "no" });
+        assert!(api.contains(&row), "docs/api.md lacks {row}");
+    }
+}
+
+#[test]
 fn every_configuration_key_has_its_default_and_its_meaning() {
     let (config, text) = (read("config/triggerd.toml"), read("docs/configuration.md"));
     let (tiers, others): (Vec<Setting>, Vec<Setting>) =

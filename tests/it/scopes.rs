@@ -59,7 +59,8 @@ fn an_event_shows_deliveries_and_the_whole_url_only_to_keys_that_may_read_them()
             "{item}"
         );
         assert_eq!(shown.text.contains(SECRET), endpoints, "{shown:?}");
-        assert_eq!((&item["matched"], &item["reason"]), (&json!(true), &Value::Null), "{item}");
+        let recorded = (&item["matched"], &item["reason"]);
+        assert_eq!(recorded, (&json!(true), &json!("type_wanted")), "{item}");
         let id = shown.id();
         let (code, text) =
             command(&data, &["explain", &id, "--key", &narrow.key, "--url", &server.url]);

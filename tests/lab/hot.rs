@@ -28,6 +28,7 @@ use triggerd::model::delivery::{AttemptOutcome, DeadReason, Trigger, Verdict};
 use triggerd::model::endpoint::{Endpoint, EndpointSettings, SealedSecret};
 use triggerd::model::event::Dedup;
 use triggerd::model::id::{EndpointId, EventId, KeyId, OrgNo};
+use triggerd::model::routing::{RouteReason, RouteReasons};
 use triggerd::model::time::Timestamp;
 use triggerd::rules::type_filter::TypeFilter;
 use triggerd::store::{InboxQuery, Store};
@@ -250,7 +251,9 @@ fn put_endpoint(now: Timestamp) -> Command {
 }
 
 fn route(event: EventId, due_at: Timestamp) -> Command {
-    Command::RouteEvent(RouteEvent { org: ORG, event, endpoints: vec![ENDPOINT], due_at })
+    let reasons = RouteReasons::record([(1, RouteReason::TypeWanted)]);
+    let endpoints = vec![ENDPOINT];
+    Command::RouteEvent(RouteEvent { org: ORG, event, endpoints, due_at, reasons })
 }
 
 fn settle(event: EventId, number: u32, verdict: Verdict) -> Command {

@@ -7,7 +7,9 @@ use triggerd::model::endpoint::Endpoint;
 use triggerd::model::id::{EndpointId, EventId, OrgNo};
 use triggerd::model::time::Timestamp;
 use triggerd::rules::type_filter::TypeFilter;
-use triggerd::store::{DeadQuery, Delivery, DeliveryQuery, DeliverySituation, InboxQuery, Store};
+use triggerd::store::{
+    DeadQuery, Delivery, DeliveryQuery, DeliverySituation, InboxQuery, Routing, Store,
+};
 
 use crate::naive::{Naive, NaiveDelivery, NaiveEvent, NaiveOrg, Stands};
 use crate::replays::check_replays;
@@ -168,6 +170,8 @@ pub(crate) fn check_event(
     let found = unrouted.map(|found| (found.event_type, found.received_at, found.deliver_after));
     let waits = (event.event.event_type.clone(), event.received_at, event.event.deliver_after);
     same("unrouted", &found, &event.unrouted.then_some(waits))?;
+    let routing = store.routing(org, id).map_err(|error| failed(&error))?;
+    same("routing", &(routing == Some(Routing::Waits)), &event.unrouted)?;
     for (endpoint, delivery) in &event.deliveries {
         let found = store
             .due_delivery(*endpoint, id)

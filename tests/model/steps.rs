@@ -20,6 +20,7 @@ use triggerd::model::key::{Key, Scope, Scopes};
 use triggerd::model::operational_event::{OperationalEvent, OperationalEventKind};
 use triggerd::model::org::{InboxMode, Org, Tier};
 use triggerd::model::replay::{ReplayCursor, ReplayEnd, ReplayOnly, ReplayRequest};
+use triggerd::model::routing::RouteReasons;
 use triggerd::model::time::Timestamp;
 use triggerd::store::{ReplayTurn, Store};
 
@@ -354,7 +355,8 @@ impl World {
                 .map_or(known.received_at, |after| after.max(known.received_at)),
             _ => self.now().plus_ms(self.random.below(1_000)),
         };
-        Some(Command::RouteEvent(RouteEvent { org, event, endpoints, due_at }))
+        let reasons = RouteReasons::default();
+        Some(Command::RouteEvent(RouteEvent { org, event, endpoints, due_at, reasons }))
     }
 
     fn settle(&mut self, org: OrgNo) -> Option<Command> {
@@ -497,6 +499,7 @@ impl World {
                     event,
                     endpoints: vec![],
                     due_at: Timestamp(0),
+                    reasons: RouteReasons::default(),
                 })
             };
             let commands: Vec<_> = unrouted.map(route).collect();

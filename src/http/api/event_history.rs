@@ -2,30 +2,29 @@
 //! shows an event with its deliveries, and erases a payload.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use actix_web::http::StatusCode;
 use actix_web::web;
 use serde::Serialize;
 
 use crate::base::failpoint::{self, Switch};
-use crate::commands::{EraseEvent, EraseOutcome};
+use crate::commands::{Command, EraseEvent, EraseOutcome};
 use crate::http::Api;
 use crate::http::api::deliveries::Shown;
-use crate::http::api::stored_event::{read_page, stored, write_item};
+use crate::http::api::stored_event::{read_command, read_page, stored, write_item};
 use crate::http::edge::audit;
 use crate::http::edge::call::{Answer, Call, json, json_bytes};
 use crate::http::error::{Code, Problem};
 use crate::http::input::cursor;
 use crate::http::input::query::Query;
-use crate::model::endpoint::Endpoint;
-use crate::model::event::EventStatus;
 use crate::model::id::{EndpointId, EventId, OrgNo};
 use crate::model::key::Scope;
+use crate::model::routing::{RouteReason, RouteReasons};
 use crate::model::time::Timestamp;
 use crate::rules::breaker::BreakerView;
-use crate::rules::filter;
-use crate::store::{Delivery, DeliveryQuery, DeliverySituation, EventQuery, EventSummary};
+use crate::store::{
+    Delivery, DeliveryQuery, DeliverySituation, EventQuery, EventSummary, NumberedEndpoint, Routing,
+};
 
 /// Maximum number of portions in which an event's deliveries are searched. Each covers a thousand
 /// of the endpoints existing since the event came or, if those are very many, of all endpoints
@@ -78,15 +77,15 @@ struct Deliveries {
     deliveries_complete: bool,
 }
 
-/// An endpoint, and the result of matching the event.
+/// An endpoint, and the recorded result of matching the event.
 #[derive(Serialize)]
 struct Match {
     endpoint_id: EndpointId,
     /// Without its query if the key may not read endpoints.
     url: String,
     matched: bool,
-    /// The reason why the event did not match.
-    reason: Option<&'static str>,
+    /// The reason why the event matched or did not.
+    reason: &'static str,
     /// Absent if the key may not read endpoints.
     #[serde(flatten)]
     breaker: Option<Breaker>,
@@ -120,8 +119,8 @@ struct MatchedDelivery {
     delivery: Shown,
 }
 
-/// `GET /{id}`: returns the event as in lists, its deliveries, and for each endpoint the reason if
-/// the event did not match. Parts that need another scope than `events:read` are left out if the
+/// `GET /{id}`: returns the event as in lists, its deliveries, and for each endpoint the reason why
+/// the event matched or did not. Parts that need another scope than `events:read` are left out if the
 /// key lacks it.
 pub(in crate::http) async fn show(call: &mut Call) -> Answer {
     let org = call.org()?;
@@ -138,6 +137,61 @@ pub(in crate::http) async fn show(call: &mut Call) -> Answer {
     Ok(json_bytes(StatusCode::OK, body))
 }
 
+/// The end of an event's routing, as a command recorded it.
+enum Ended {
+    Routed(RouteReasons),
+    Erased,
+    Failed,
+}
+
+/// The routing of an event.
+enum Recorded {
+    Waits,
+    NoEndpoint,
+    /// The routing ended with the command at this journal position.
+    Ended(Ended, u64),
+}
+
+impl Recorded {
+    /// Reads the routing. Called after the deliveries are read: whoever sees a delivery sees the
+    /// command that made it.
+    fn read(api: &Api, org: OrgNo, event: EventId) -> Result<Self, Problem> {
+        let position = match api.store.routing(org, event)? {
+            Some(Routing::Waits) => return Ok(Self::Waits),
+            Some(Routing::NoEndpoint) | None => return Ok(Self::NoEndpoint),
+            Some(Routing::Ended(position)) => position,
+        };
+        let (_, command) = read_command(api, (event, position))?.opened();
+        let ended = match command {
+            Command::RouteEvent(route) => Ended::Routed(route.reasons),
+            Command::EraseEvent(_) => Ended::Erased,
+            Command::NoteRouteCrash(_) => Ended::Failed,
+            other => {
+                let kind = other.kind().name;
+                let detail = format_args!("{event} was not routed by the {kind} at {position}");
+                return Err(Problem::internal(&detail));
+            }
+        };
+        Ok(Self::Ended(ended, position))
+    }
+
+    /// Returns the reason for an endpoint that exists now.
+    fn reason(&self, endpoint: &NumberedEndpoint) -> RouteReason {
+        match self {
+            Self::Waits => RouteReason::NotRoutedYet,
+            Self::Ended(ended, position) if endpoint.made < *position => match ended {
+                // A worker does not see an endpoint that is created while it routes the event.
+                Ended::Routed(reasons) => {
+                    reasons.of(endpoint.number).unwrap_or(RouteReason::MadeLater)
+                }
+                Ended::Erased => RouteReason::Erased,
+                Ended::Failed => RouteReason::RoutingFailed,
+            },
+            Self::NoEndpoint | Self::Ended(..) => RouteReason::MadeLater,
+        }
+    }
+}
+
 fn write(
     api: &Api,
     (org, id): (OrgNo, EventId),
@@ -148,26 +202,14 @@ fn write(
     let (deliveries, deliveries_complete) = deliveries(api, org, id)?;
     let by_endpoint: HashMap<EndpointId, &Delivery> =
         deliveries.iter().map(|found| (found.endpoint, found)).collect();
-    let is_routed = api.store.unrouted(org, id)?.is_none();
-    let why_not = |endpoint: &Endpoint| {
-        if is_routed && endpoint.created_at > known.received_at {
-            "made_later"
-        } else if !filter::wants(&endpoint.settings.event_types, &event.event.event_type) {
-            "type_not_wanted"
-        } else if !endpoint.is_enabled() {
-            "disabled"
-        } else if known.erased_at.is_some() {
-            "erased"
-        } else if !is_routed {
-            "not_routed_yet"
-        } else if deliveries.is_empty() && known.status == EventStatus::Dead {
-            "routing_failed"
-        } else {
-            "changed_since"
-        }
-    };
-    let judge = |endpoint: Arc<Endpoint>| {
+    let routing = Recorded::read(api, org, id)?;
+    let show = |numbered: NumberedEndpoint| {
+        let (reason, endpoint) = (routing.reason(&numbered), numbered.endpoint);
         let delivery = by_endpoint.get(&endpoint.id);
+        let reason = match delivery {
+            Some(_) if !reason.is_match() => RouteReason::Replayed,
+            Some(_) | None => reason,
+        };
         let settings = &endpoint.settings;
         let url =
             if may.read_endpoints { settings.url.as_str() } else { settings.url_without_query() };
@@ -175,13 +217,13 @@ fn write(
         Match {
             endpoint_id: endpoint.id,
             url: url.to_owned(),
-            matched: delivery.is_some(),
-            reason: delivery.is_none().then(|| why_not(&endpoint)),
+            matched: reason.is_match(),
+            reason: reason.name(),
             breaker: may.read_endpoints.then(|| Breaker::of(api, endpoint.id)),
             delivery: shown.map(|found| MatchedDelivery { delivery: Shown::of(found, &api.clock) }),
         }
     };
-    let endpoints = api.store.endpoints_of(org)?.into_iter().map(judge).collect();
+    let endpoints = api.store.numbered_endpoints(org)?.into_iter().map(show).collect();
     let shown = may.read_deliveries.then(|| Deliveries {
         deliveries: deliveries.iter().map(|found| Shown::of(found, &api.clock)).collect(),
         deliveries_complete,

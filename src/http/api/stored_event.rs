@@ -111,15 +111,23 @@ pub(in crate::http) fn read_page(
     Ok(page)
 }
 
+/// Reads a command about an event from its frame in the journal.
+pub(in crate::http) fn read_command(
+    api: &Api,
+    (id, position): (EventId, u64),
+) -> Result<Command, Problem> {
+    let frame =
+        api.journal.read(Position(position)).map_err(|error| Problem::unreadable(id, &error))?;
+    let command = Command::read(frame.kind, frame.version, &frame.body);
+    command.map_err(|error| Problem::internal(&error))
+}
+
 /// Reads an event from its frame in the journal.
 pub(in crate::http) fn stored(
     api: &Api,
     (id, position): (EventId, u64),
 ) -> Result<SubmitEvent, Problem> {
-    let frame =
-        api.journal.read(Position(position)).map_err(|error| Problem::unreadable(id, &error))?;
-    let command = Command::read(frame.kind, frame.version, &frame.body);
-    let command = command.map_err(|error| Problem::internal(&error))?;
+    let command = read_command(api, (id, position))?;
     let kind = command.kind().name;
     let other = || {
         Problem::internal(&format_args!("the frame at {position} does not hold {id} but a {kind}"))

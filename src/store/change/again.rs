@@ -1,6 +1,6 @@
 //! Deliveries made again, on request or by a replay.
 
-use super::{Change, Place};
+use super::{Change, Count as _, Place};
 use crate::model::delivery::Trigger;
 use crate::model::id::{EndpointId, EventId, OrgNo};
 use crate::model::time::Timestamp;
@@ -47,7 +47,7 @@ impl Change<'_> {
             at,
             &DeliveryRow { org, state, attempts, base: 0, last_attempt, trigger },
         )?;
-        self.edit_event(org, at, |entry| entry.accepted = entry.accepted.saturating_sub(1))?;
+        self.edit_event(org, at, |entry| entry.accepted.lower())?;
         Ok(true)
     }
 
@@ -70,7 +70,10 @@ impl Change<'_> {
         self.effects.due.push((endpoint, now, event));
         self.meta()?.waiting += 1;
         self.edit_health(endpoint, |health| health.waiting += 1)?;
-        self.edit_event(org, at, |entry| entry.waiting += 1)
+        self.edit_event(org, at, |entry| {
+            entry.waiting += 1;
+            Ok(())
+        })
     }
 
     /// Removes an accepted delivery from its block and returns its entry.
@@ -85,11 +88,11 @@ impl Change<'_> {
         else {
             return Ok(None);
         };
-        if block.entries.len() == 1 {
-            let only = block.entries.first().cloned();
+        if let [only] = block.entries.as_slice() {
+            let only = only.clone();
             self.state.delivered.remove(key);
-            return Ok(only);
+            return Ok(Some(only));
         }
-        Ok(self.state.delivered.edit(key)?.map(|block| block.entries.remove(at)))
+        Ok(Some(self.state.delivered.edit_promised(key)?.entries.remove(at)))
     }
 }

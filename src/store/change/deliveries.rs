@@ -1,7 +1,7 @@
 //! Deliveries: waiting for the first attempt, canceling, dropping, and the counts of endpoints and
 //! events.
 
-use super::{Change, Place};
+use super::{Change, Count as _, Place};
 use crate::model::delivery::Trigger;
 use crate::model::event::EventStatus;
 use crate::model::id::{EndpointId, EventId, OrgNo};
@@ -9,7 +9,8 @@ use crate::store::StateError;
 use crate::store::rows::schema::{DeliveryRow, DeliveryState, HealthRow};
 
 impl Change<'_> {
-    /// Changes an endpoint's health row. Does nothing if the endpoint was deleted.
+    /// Changes an endpoint's health row. Does nothing if the endpoint was deleted. The counts begin
+    /// with the row, so a delivery from before the row is not counted.
     pub(crate) fn edit_health(
         &mut self,
         endpoint: EndpointId,
@@ -43,8 +44,8 @@ impl Change<'_> {
         }
         if left == 0 {
             self.state.pending.remove(key);
-        } else if let Some(row) = self.state.pending.edit(key)? {
-            row.bits = left;
+        } else {
+            self.state.pending.edit_promised(key)?.bits = left;
         }
         Ok(true)
     }
@@ -67,9 +68,9 @@ impl Change<'_> {
             row = DeliveryRow { state, ..DeliveryRow::clone(&known) };
         }
         self.state.deliveries.put(key, row);
-        self.meta()?.waiting -= 1;
+        self.meta()?.waiting.lower()?;
         self.edit_health(endpoint, |health| health.waiting = health.waiting.saturating_sub(1))?;
-        self.edit_event(org, at, |entry| entry.waiting = entry.waiting.saturating_sub(1))?;
+        self.edit_event(org, at, |entry| entry.waiting.lower())?;
         Ok(true)
     }
 
@@ -85,9 +86,7 @@ impl Change<'_> {
         let Some(row) = self.state.deliveries.get((endpoint, event))? else { return Ok(false) };
         let DeliveryState::Dead(_, dead_at) = row.state else { return Ok(false) };
         self.state.dead.remove((org, dead_at, event, endpoint));
-        if let Some(row) = self.state.deliveries.edit((endpoint, event))? {
-            row.state = DeliveryState::Canceled;
-        }
+        self.state.deliveries.edit_promised((endpoint, event))?.state = DeliveryState::Canceled;
         self.count_dead_less(org, endpoint, at)?;
         Ok(true)
     }
@@ -98,13 +97,13 @@ impl Change<'_> {
         endpoint: EndpointId,
         at: Place,
     ) -> Result<(), StateError> {
-        self.meta()?.dead -= 1;
+        self.meta()?.dead.lower()?;
         self.edit_health(endpoint, |health| health.dead = health.dead.saturating_sub(1))?;
         self.edit_event(org, at, |entry| {
-            entry.dead = entry.dead.saturating_sub(1);
             // An event whose routing was given up is dead too, but has no deliveries and never
             // comes here.
             entry.status = EventStatus::Accepted;
+            entry.dead.lower()
         })
     }
 }

@@ -54,9 +54,7 @@ impl Change<'_> {
         if begins {
             self.state.events.insert_new((org, first), EventBlock::default());
         }
-        let block = self.state.events.edit((org, first))?;
-        let block = block
-            .ok_or(StateError::Invariant("an organization's last block of events is there"))?;
+        let block = self.state.events.edit_promised((org, first))?;
         let known = block.types.iter().position(|known| *known == event.event_type);
         let type_no = known.unwrap_or_else(|| {
             block.types.push(event.event_type.clone());
@@ -66,7 +64,9 @@ impl Change<'_> {
         block.events.push(EventEntry {
             id,
             position: self.position,
-            bytes: u32::try_from(event.bytes_len()).unwrap_or(u32::MAX),
+            routed: None,
+            bytes: u32::try_from(event.bytes_len())
+                .map_err(|_too_many| StateError::Invariant("an event fits into a frame"))?,
             type_no: u8::try_from(type_no)
                 .map_err(|_too_many| StateError::Invariant("a block has 64 types at most"))?,
             received_at,
@@ -98,7 +98,7 @@ impl Change<'_> {
     /// Returns the time at which the event's payload was erased, if it was. Everything that would
     /// send the event again asks this.
     pub(crate) fn erased_at(&self, org: OrgNo, at: Place) -> Result<Option<Timestamp>, StateError> {
-        Ok(self.read_event(org, at, |entry| entry.erased_at)?.flatten())
+        self.read_event(org, at, |entry| entry.erased_at)
     }
 
     /// Returns the earlier event with the same dedup id, if the window has one.

@@ -85,10 +85,8 @@ impl Change<'_> {
 
     /// Ends a key for good, whatever the clock says later.
     pub(crate) fn end_for_good(&mut self, id: KeyId) -> Result<(), StateError> {
-        if self.state.keys.get(id)?.is_some_and(|row| !row.key.has_ended())
-            && let Some(row) = self.state.keys.edit(id)?
-        {
-            row.key.ended_at = Some(Timestamp(0));
+        if self.state.keys.get(id)?.is_some_and(|row| !row.key.has_ended()) {
+            self.state.keys.edit_promised(id)?.key.ended_at = Some(Timestamp(0));
         }
         Ok(())
     }
@@ -126,9 +124,8 @@ impl Change<'_> {
             living.push(Arc::new(added.clone()));
             self.state.keys.put(key.id, added);
         }
-        if let Some(row) = self.state.orgs.edit(org)? {
-            row.keys = living.iter().map(|other| other.key.id).collect();
-        }
+        self.state.orgs.edit_promised(org)?.keys =
+            living.iter().map(|other| other.key.id).collect();
         self.note_id(key.id.0)?;
         Ok(if is_full { KeyAdded::LimitReached } else { KeyAdded::Added })
     }

@@ -137,6 +137,35 @@ impl Batch<'_> {
 /// The address of an event: the key of its block, and its index in the block.
 pub(crate) type Place = (EventId, usize);
 
+/// Every row of an unrouted event has its event.
+pub(crate) const UNROUTED_IS_STORED: StateError =
+    StateError::Invariant("an unrouted event is stored");
+
+const NO_EVENT: StateError = StateError::Invariant("a located event is in its block");
+
+/// A number of things that are counted one by one.
+pub(crate) trait Count {
+    /// Counts one thing less.
+    ///
+    /// # Errors
+    /// When no thing is counted.
+    fn lower(&mut self) -> Result<(), StateError>;
+}
+
+macro_rules! count {
+    ($($number:ty)*) => {
+        $(impl Count for $number {
+            fn lower(&mut self) -> Result<(), StateError> {
+                let fewer = self.checked_sub(1);
+                *self = fewer.ok_or(StateError::Invariant("what goes was counted when it came"))?;
+                Ok(())
+            }
+        })*
+    };
+}
+
+count!(u16 u64);
+
 /// The state while a single command is applied.
 #[derive(Debug)]
 pub struct Change<'a> {
@@ -173,8 +202,9 @@ impl Change<'_> {
         org: OrgNo,
         (first, place): Place,
         read: impl FnOnce(&EventEntry) -> T,
-    ) -> Result<Option<T>, StateError> {
-        Ok(self.state.events.get((org, first))?.and_then(|block| block.events.get(place).map(read)))
+    ) -> Result<T, StateError> {
+        let block = self.state.events.promised((org, first))?;
+        block.events.get(place).map(read).ok_or(NO_EVENT)
     }
 
     /// Changes an event's entry, then updates the event's status and the inbox.
@@ -182,15 +212,12 @@ impl Change<'_> {
         &mut self,
         org: OrgNo,
         (first, place): Place,
-        change: impl FnOnce(&mut EventEntry),
+        change: impl FnOnce(&mut EventEntry) -> Result<(), StateError>,
     ) -> Result<(), StateError> {
-        let stays_open =
-            self.state.orgs.get(org)?.is_some_and(|row| row.org.inbox_mode == InboxMode::AckOnly);
-        let block = self.state.events.edit((org, first))?;
-        let Some(entry) = block.and_then(|block| block.events.get_mut(place)) else {
-            return Ok(());
-        };
-        change(entry);
+        let stays_open = self.state.orgs.promised(org)?.org.inbox_mode == InboxMode::AckOnly;
+        let block = self.state.events.edit_promised((org, first))?;
+        let entry = block.events.get_mut(place).ok_or(NO_EVENT)?;
+        change(entry)?;
         entry.status = match entry.status {
             _ if entry.acknowledged_at.is_some() => EventStatus::Acknowledged,
             _ if entry.waiting > 0 => EventStatus::Accepted,
@@ -222,11 +249,8 @@ impl Change<'_> {
         if open.0 == 0 {
             self.state.open.remove((org, first));
         }
-        self.meta()?.open -= 1;
-        if let Some(inbox) = self.state.inboxes.edit(org)? {
-            inbox.open = inbox.open.saturating_sub(1);
-        }
-        Ok(())
+        self.meta()?.open.lower()?;
+        self.state.inboxes.edit_promised(org)?.open.lower()
     }
 }
 

@@ -406,6 +406,10 @@ impl Audit<'_> {
             self.require((must_be..=may_be).contains(&is_open), || {
                 format!("{} is {}, open: {is_open}", entry.id, entry.status.name())
             });
+            if entry.routed.is_some() {
+                let waits = self.state.unrouted.get((org, entry.id))?.is_some();
+                self.require(!waits, || format!("{} is routed and waits for routing", entry.id));
+            }
             if entry.erased_at.is_some() {
                 let unrouted = self.state.unrouted.get((org, entry.id))?.is_some();
                 let left = (entry.waiting, entry.dead, unrouted);

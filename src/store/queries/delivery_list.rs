@@ -495,12 +495,11 @@ fn portion(
         reached(rows.last().filter(|_| rows.len() == BLOCKS_AT_ONCE).map(|((_, first), _)| *first));
         for ((_, first), row) in rows {
             let block = state.events.promised((target.org, first))?;
-            let event = |place: u8| block.events.get(usize::from(place)).map(|entry| entry.id);
-            found.extend(
-                row.entries
-                    .iter()
-                    .filter_map(|entry| Some(target.accepted(event(entry.place)?, entry))),
-            );
+            for entry in &row.entries {
+                let event = block.events.get(usize::from(entry.place));
+                let event = event.ok_or(StateError::Invariant("an accepted event is stored"))?;
+                found.push(target.accepted(event.id, entry));
+            }
         }
     }
     if status != Some(DeliveryStatus::Delivered) {

@@ -9,6 +9,7 @@ use crate::model::id::{EndpointId, EventId, OrgNo};
 use crate::model::time::Timestamp;
 use crate::rules::filter;
 use crate::store::change::block_of;
+use crate::store::rows::schema::EndpointRow;
 pub use crate::store::rows::schema::HealthRow as EndpointHealth;
 use crate::store::{StateError, Store};
 
@@ -68,6 +69,28 @@ pub struct EventSummary {
     pub in_inbox: bool,
 }
 
+/// An endpoint with its place among the endpoints of its organization.
+#[derive(Clone, Debug)]
+pub struct NumberedEndpoint {
+    /// The number in the organization.
+    pub number: u32,
+    /// The journal position of the command that created the endpoint.
+    pub made: u64,
+    /// The endpoint with its current settings.
+    pub endpoint: Arc<Endpoint>,
+}
+
+/// The state of an event's routing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Routing {
+    /// The event waits for a worker.
+    Waits,
+    /// The command at this journal position routed the event, or ended its routing.
+    Ended(u64),
+    /// The event was never to be routed: the organization had no endpoint when the event came.
+    NoEndpoint,
+}
+
 impl Store {
     /// Returns the current counters.
     ///
@@ -100,10 +123,29 @@ impl Store {
     /// # Errors
     /// Rows cannot be read.
     pub fn endpoints_of(&self, org: OrgNo) -> Result<Vec<Arc<Endpoint>>, StateError> {
+        self.endpoint_rows(org, |row| Arc::clone(&row.endpoint))
+    }
+
+    /// Like [`Store::endpoints_of`], with the number of each endpoint.
+    ///
+    /// # Errors
+    /// Rows cannot be read.
+    pub fn numbered_endpoints(&self, org: OrgNo) -> Result<Vec<NumberedEndpoint>, StateError> {
+        self.endpoint_rows(org, |row| NumberedEndpoint {
+            number: row.number,
+            made: row.made,
+            endpoint: Arc::clone(&row.endpoint),
+        })
+    }
+
+    fn endpoint_rows<T>(
+        &self,
+        org: OrgNo,
+        part: impl Fn(&EndpointRow) -> T,
+    ) -> Result<Vec<T>, StateError> {
         let state = self.read();
         let Some(row) = state.orgs.get(org)? else { return Ok(Vec::new()) };
-        let rows = row.endpoints.iter().filter_map(|id| state.endpoints.get(*id).transpose());
-        rows.map(|row| Ok(Arc::clone(&row?.endpoint))).collect()
+        row.endpoints.iter().map(|id| Ok(part(&*state.endpoints.promised(*id)?))).collect()
     }
 
     /// Returns every endpoint of every organization.
@@ -160,17 +202,36 @@ impl Store {
         }))
     }
 
-    /// Returns the data for routing the event. `None` if the event is routed, or does not exist.
+    /// Returns the state of the event's routing. `None` if the organization has no such event.
     ///
     /// # Errors
     /// Rows cannot be read.
+    pub fn routing(&self, org: OrgNo, event: EventId) -> Result<Option<Routing>, StateError> {
+        let state = self.read();
+        let Some((_, block)) = block_of(&state, org, event)? else { return Ok(None) };
+        let Some((_, entry)) = block.find(event) else { return Ok(None) };
+        Ok(Some(match entry.routed {
+            Some(position) => Routing::Ended(position),
+            None if state.unrouted.get((org, event))?.is_some() => Routing::Waits,
+            None => Routing::NoEndpoint,
+        }))
+    }
+
+    /// Returns the data for routing the event. `None` if the event is routed, or does not exist.
+    ///
+    /// # Errors
+    /// Rows cannot be read, or contradict each other.
     pub fn unrouted(&self, org: OrgNo, event: EventId) -> Result<Option<Unrouted>, StateError> {
         let state = self.read();
         let Some(row) = state.unrouted.get((org, event))? else { return Ok(None) };
-        let Some((_, block)) = block_of(&state, org, event)? else { return Ok(None) };
-        let found =
-            block.find(event).and_then(|(_, entry)| Some((entry, block.event_type(entry)?)));
-        Ok(found.map(|(entry, event_type)| Unrouted {
+        let block = block_of(&state, org, event)?;
+        let found = block.as_ref().and_then(|(_, block)| {
+            let (_, entry) = block.find(event)?;
+            Some((entry, block.event_type(entry)?))
+        });
+        let (entry, event_type) =
+            found.ok_or(StateError::Invariant("an unrouted event is stored, with its type"))?;
+        Ok(Some(Unrouted {
             org,
             event,
             event_type: event_type.clone(),
@@ -215,11 +276,54 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commands::Command;
-    use crate::commands::tests::{Fixture, create_org, put_endpoint};
+    use crate::commands::tests::{
+        AT_ONCE, Fixture, ORG, create_org, erase, put_endpoint, route, submit,
+    };
+    use crate::commands::{Command, NoteRouteCrash};
     use crate::model::endpoint::DisabledReason;
     use crate::model::operational_event::OperationalEventKind;
     use crate::model::org::InboxMode;
+
+    #[test]
+    fn a_routing_ends_once_with_the_command_that_a_reader_finds_at_its_position() {
+        let mut state = Fixture::new();
+        state.apply(&create_org(InboxMode::Auto, 1_000_000));
+        state.apply(&submit(1, 1, None));
+        state.apply(&put_endpoint(50));
+        for event in 2..=4 {
+            state.apply(&submit(event, 1, None));
+        }
+        let routing = |state: &Fixture, event| state.store.routing(ORG, EventId(event)).unwrap();
+        let all = |state: &Fixture| [1, 2, 3, 4, 9].map(|event| routing(state, event));
+        let (none, waits) = (Some(Routing::NoEndpoint), Some(Routing::Waits));
+        assert_eq!(all(&state), [none, waits, waits, waits, None]);
+        let crash = Command::NoteRouteCrash(NoteRouteCrash { org: ORG, event: EventId(3) });
+        // Only the first command of each line ends the routing of its event.
+        let routed = state.position;
+        state.apply(&route(2, &[50], AT_ONCE));
+        state.apply(&route(2, &[], AT_ONCE));
+        state.apply(&erase(2, &[]));
+        state.apply(&crash);
+        state.apply(&crash);
+        assert_eq!(routing(&state, 3), waits);
+        let failed = state.position;
+        state.apply(&crash);
+        state.apply(&route(3, &[50], AT_ONCE));
+        let erased = state.position;
+        state.apply(&erase(4, &[]));
+        state.apply(&route(4, &[50], AT_ONCE));
+        state.apply(&erase(1, &[]));
+        state.apply(&put_endpoint(50));
+        let ended = |position| Some(Routing::Ended(position));
+        let expected = [none, ended(routed), ended(failed), ended(erased), None];
+        assert_eq!(all(&state), expected);
+        state.reopen();
+        assert_eq!(all(&state), expected);
+        assert_eq!(state.store.contradictions(5).unwrap(), Vec::<String>::new());
+        let numbered = state.store.numbered_endpoints(ORG).unwrap();
+        let made: Vec<_> = numbered.iter().map(|known| (known.number, known.made)).collect();
+        assert_eq!(made, [(1, 201)], "changed later, it stays made then");
+    }
 
     #[test]
     fn organizations_ask_for_a_type_by_a_pattern_of_an_enabled_endpoint() {

@@ -18,6 +18,7 @@ const BUCKETS: usize = 1 << 16;
 /// Bits of an index entry with the number of the block. The other bits are from the digest.
 const BLOCK_BITS: u32 = 24;
 const BLOCK_MASK: u64 = (1 << BLOCK_BITS) - 1;
+const _: () = assert!(BLOCK_BITS == 3 * u8::BITS);
 
 /// The blocks that may hold the entry of a digest. An entry with only the same beginning of the
 /// digest is found as well; the block decides.
@@ -82,7 +83,8 @@ impl DedupIndex {
         let words = self.buckets.get(bucket).map_or(&[][..], Vec::as_slice);
         words.iter().filter(move |word| **word & !BLOCK_MASK == wanted).map(move |word| {
             let beyond_first = (word & BLOCK_MASK).wrapping_sub(u64::from(first)) & BLOCK_MASK;
-            first.wrapping_add(u32::try_from(beyond_first).unwrap_or(0))
+            let [.., high, middle, low] = beyond_first.to_be_bytes();
+            first.wrapping_add(u32::from_be_bytes([0, high, middle, low]))
         })
     }
 }

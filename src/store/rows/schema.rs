@@ -43,7 +43,7 @@ use crate::model::replay::{ReplayCursor, ReplayEnd, ReplayRequest};
 use crate::model::time::Timestamp;
 
 /// The format of all rows together.
-pub(crate) const FORMAT: u32 = 14;
+pub(crate) const FORMAT: u32 = 15;
 /// Maximum number of events in a block, which is the number of bits in an `open` row.
 pub(crate) const BLOCK_EVENTS: usize = 64;
 /// Maximum number of dedup ids in a block. A row stays below the size that sled puts in its own
@@ -262,6 +262,8 @@ pub(crate) struct EndpointRow {
     pub(crate) org: OrgNo,
     /// The number in the organization, which is part of the ids of deliveries.
     pub(crate) number: u32,
+    /// The journal position of the command that created the endpoint.
+    pub(crate) made: u64,
     /// Shared, because attempts hold the endpoint.
     pub(crate) endpoint: Arc<Endpoint>,
 }
@@ -327,6 +329,9 @@ pub(crate) struct EventEntry {
     pub(crate) id: EventId,
     /// The journal position of the event's frame.
     pub(crate) position: u64,
+    /// The journal position of the command that routed the event, or ended its routing. Its frame
+    /// has the reasons, so they cost no rows.
+    pub(crate) routed: Option<u64>,
     pub(crate) bytes: u32,
     /// The index of the type in the block's list.
     pub(crate) type_no: u8,
@@ -409,9 +414,7 @@ pub(crate) struct DeliveredEntry {
     /// The place of the event in its block.
     pub(crate) place: u8,
     pub(crate) attempts: u32,
-    pub(crate) status: u16,
-    pub(crate) duration_ms: u32,
-    /// The journal position of the accepted attempt.
+    /// The journal position of the accepted attempt, which has everything else.
     pub(crate) attempt: u64,
 }
 

@@ -222,11 +222,7 @@ impl<R: Row> Table<R> {
     /// Returns the row that another row refers to.
     pub(crate) fn promised(&self, key: R::Key) -> Result<Arc<R>, StateError> {
         let row = self.get(key)?;
-        self.noted(|| {
-            row.ok_or_else(|| {
-                StateError::Rows(format!("the row {key:?} of {} is missing", R::NAME))
-            })
-        })
+        self.noted(|| row.ok_or_else(|| missing::<R>(key)))
     }
 
     /// Returns the last row from `lowest` to `key` in the layer. Does not ask sled.
@@ -262,6 +258,11 @@ impl<R: Row> Table<R> {
         let Some(row) = &mut slot.row else { return Ok(None) };
         self.dirty += usize::from(!std::mem::replace(&mut slot.dirty, true));
         Ok(Some(Arc::make_mut(row)))
+    }
+
+    /// Returns the row that another row refers to, to change it.
+    pub(crate) fn edit_promised(&mut self, key: R::Key) -> Result<&mut R, StateError> {
+        self.edit(key)?.ok_or_else(|| missing::<R>(key))
     }
 
     /// Returns the row to change it. Creates the row if it is missing.
@@ -491,6 +492,10 @@ impl<R: Row> AnyTable for Table<R> {
         }
         Ok(())
     }
+}
+
+fn missing<R: Row>(key: R::Key) -> StateError {
+    StateError::Rows(format!("the row {key:?} of {} is missing", R::NAME))
 }
 
 /// Returns the key with the table's byte before it.
