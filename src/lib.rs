@@ -37,6 +37,7 @@
 //! - `base/random.rs`: random bytes of the operating system
 //! - `base/failpoint.rs`: failpoints: promises broken on purpose, for tests
 //! - `base/shares.rs`: a bounded resource that no user can take completely
+//! - `base/splice.rs`: JSON objects around payloads, which stay byte for byte
 //! - `base/threads.rs`: named threads, signals between them, stopping
 //! - `base/vault.rs`: seals and opens small secrets
 //! - `base/present_name.rs`: the present name of an open file
@@ -98,6 +99,7 @@
 //! - `journal/faults.rs`: files that fail when a test says so
 //! - `journal/files.rs`: the file operations, behind a trait
 //! - `journal/frame.rs`: one frame as bytes, and a commit group in the making
+//! - `journal/position.rs`: positions in the log
 //! - `journal/reader.rs`: reads one frame by position, or many in order
 //! - `journal/recover.rs`: opens a journal after a crash, a copy or rot
 //! - `journal/salvage.rs`: repairs a damaged journal around its losses

@@ -228,7 +228,7 @@ fn try_to_open_state(
     metrics: &Metrics,
     space: &Space,
 ) -> Result<Store, StartError> {
-    let end = journal.end().0;
+    let end = journal.end();
     let store = Store::open(&data_dir.state(), config.storage.state_cache_bytes, end)
         .map_err(StartError::State)?;
     if let Some(Reason::AheadOfJournal { applied }) = store.rebuild_reason() {

@@ -156,11 +156,7 @@ pub(super) fn dir_failure(error: &DataDirError) -> Failure {
 pub(super) fn told(lost: &Lost) -> String {
     let Lost { damage, bytes, from, to } = lost;
     let what = if to > from {
-        format!(
-            "positions {from} to {} are lost, {} frames at most",
-            to.0.saturating_sub(1),
-            lost.frames_max()
-        )
+        format!("positions {from} to {} are lost, {} frames at most", to.0 - 1, lost.frames_max())
     } else {
         "no frame is lost".to_owned()
     };
@@ -178,7 +174,7 @@ pub(super) fn as_json(lost: &Lost) -> Value {
     json!({
         "file": damage.file.display().to_string(), "offset": damage.offset, "bytes": bytes,
         "reason": damage.reason,
-        "from_position": from.0, "to_position": to.0, "frames_max": lost.frames_max(),
+        "from_position": from, "to_position": to, "frames_max": lost.frames_max(),
     })
 }
 

@@ -50,7 +50,7 @@ struct Salvaged {
     lost: Vec<Lost>,
     /// The end of the journal and the higher position that the state had reached, if the end is
     /// missing.
-    end_missing: Option<(Position, u64)>,
+    end_missing: Option<(Position, Position)>,
     aside: PathBuf,
     files: Vec<PathBuf>,
 }
@@ -93,9 +93,8 @@ impl Rebuild {
             return Err(scratch.too_small("the previous state cannot be read"));
         }
         let applied = before.as_ref().filter(|_| is_valid).map(Store::applied);
-        let end_missing = applied
-            .filter(|applied| *applied > audit.end().0)
-            .map(|applied| (audit.end(), applied));
+        let end_missing =
+            applied.filter(|applied| *applied > audit.end()).map(|applied| (audit.end(), applied));
         let mut salvaged = None;
         if audit.is_damaged() || end_missing.is_some() {
             if !self.skip_damaged {
@@ -150,7 +149,7 @@ impl Rebuild {
 
     fn salvage(
         audit: &JournalAudit,
-        end_missing: Option<(Position, u64)>,
+        end_missing: Option<(Position, Position)>,
         dir: &DataDir,
     ) -> Result<Salvaged, Failure> {
         let lost: Vec<Lost> = audit.damages().cloned().collect();
@@ -170,7 +169,7 @@ impl Rebuild {
 fn unfinished(
     Failure { code, message }: Failure,
     lost: &[Lost],
-    end_missing: Option<(Position, u64)>,
+    end_missing: Option<(Position, Position)>,
 ) -> Failure {
     let lost: Vec<String> = lost.iter().map(told).chain(end_missing.map(end_told)).collect();
     let message = format!(
@@ -186,7 +185,7 @@ fn failed(error: StateError) -> Failure {
     Failure::new(ExitCode::Failed, error)
 }
 
-fn refusal(audit: &JournalAudit, end_missing: Option<(Position, u64)>) -> Failure {
+fn refusal(audit: &JournalAudit, end_missing: Option<(Position, Position)>) -> Failure {
     let mut lines: Vec<String> = audit.damages().map(told).collect();
     lines.extend(end_missing.map(end_told));
     lines.push(
@@ -196,7 +195,7 @@ fn refusal(audit: &JournalAudit, end_missing: Option<(Position, u64)>) -> Failur
     Failure::new(ExitCode::Damaged, format!("the journal is damaged:\n{}", lines.join("\n")))
 }
 
-fn end_told((end, applied): (Position, u64)) -> String {
+fn end_told((end, applied): (Position, Position)) -> String {
     format!("the journal ends at position {end}, but the stored state goes to {applied}")
 }
 
@@ -219,7 +218,7 @@ fn free_name(dir: &Path) -> PathBuf {
 
 fn make_state(dir: &Path, audit: &JournalAudit, cache_bytes: u64) -> Result<Store, Failure> {
     invalidate_last(dir).map_err(failed)?;
-    let store = Store::open(dir, cache_bytes, audit.end().0).map_err(failed)?;
+    let store = Store::open(dir, cache_bytes, audit.end()).map_err(failed)?;
     bring_up(&store, &audit.reader()).map_err(|error| Failure::new(ExitCode::Failed, error))?;
     Ok(store)
 }
@@ -256,7 +255,7 @@ fn consequences(
         return Ok(found);
     };
     // Commands that the previous state had not applied yet are not lost.
-    let is_up = before.applied() > journal.end().0 || bring_up(before, journal).is_ok();
+    let is_up = before.applied() > journal.end() || bring_up(before, journal).is_ok();
     if is_up {
         found.differences = before.differences(store, NAMED_MAX).ok();
         found.losses.compare(before, store, change)?;
@@ -403,7 +402,7 @@ impl Salvaged {
         let differences = consequences.differences.as_ref();
         json!({
             "lost": self.lost.iter().map(as_json).collect::<Vec<_>>(),
-            "end_missing": self.end_missing.map(|(end, applied)| json!({"from_position": end.0,
+            "end_missing": self.end_missing.map(|(end, applied)| json!({"from_position": end,
             "to_position": applied})),
             "aside": self.aside.display().to_string(),
             "files": self.files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>(),

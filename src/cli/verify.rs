@@ -17,6 +17,7 @@ use crate::base::exit_code::ExitCode;
 use crate::base::random;
 use crate::config::Config;
 use crate::data_dir::DataDir;
+use crate::journal::Position;
 use crate::store::{Counts, Difference, Differences, Named, StateError, StateValidity, Store};
 
 /// Maximum number of differences and contradictions that are named.
@@ -50,7 +51,7 @@ enum Judgement {
     },
     /// The state has applied a position after the end of the journal.
     Ahead {
-        applied: u64,
+        applied: Position,
     },
     /// The state cannot be opened or brought up to the journal.
     Unreadable(String),
@@ -136,7 +137,7 @@ impl Report {
     ) -> Result<(), String> {
         let failed = |error: StateError| error.to_string();
         let replayed =
-            Store::open(&scratch.path("replayed"), cache_bytes, u64::MAX).map_err(failed)?;
+            Store::open(&scratch.path("replayed"), cache_bytes, Position::MAX).map_err(failed)?;
         bring_up(&replayed, &self.audit.reader())?;
         self.counts = replayed.counts().map_err(failed)?;
         self.orgs = replayed.org_numbers().map_err(failed)?.len();
@@ -159,7 +160,7 @@ impl Report {
     }
 
     fn compare(&self, copy: &Store, replayed: &Store) -> Judgement {
-        let (applied, end) = (copy.applied(), self.audit.end().0);
+        let (applied, end) = (copy.applied(), self.audit.end());
         if applied > end {
             return Judgement::Ahead { applied };
         }
@@ -168,9 +169,7 @@ impl Report {
         }
         match copy.differences(replayed, NAMED_MAX) {
             Err(error) => Judgement::Unreadable(error.to_string()),
-            Ok(found) if found.rows.is_empty() => {
-                Judgement::Equal { behind: end.saturating_sub(applied.max(1)) }
-            }
+            Ok(found) if found.rows.is_empty() => Judgement::Equal { behind: end.since(applied) },
             Ok(found) => {
                 let mut losses = Losses::new(self.list.clone());
                 match losses.compare(copy, replayed, differing) {
@@ -309,10 +308,10 @@ impl Report {
             "well": self.is_well(),
             "journal": {
                 "segments": audit.scan.len(), "bytes": audit.scan.bytes(), "frames": audit.frames(),
-                "end": audit.end().0, "commands": audit.commands,
+                "end": audit.end(), "commands": audit.commands,
                 "damages": audit.damages().map(as_json).collect::<Vec<_>>(),
-                "given_up_before": holes.map(|(from, to)| json!([from.0,
-                to.0])).collect::<Vec<_>>(),
+                "given_up_before": holes.map(|(from, to)| json!([from,
+                to])).collect::<Vec<_>>(),
                 "tail": tails.map(|tail| json!({"offset": tail.offset,
                 "bytes": tail.bytes})).next(),
             },

@@ -120,8 +120,8 @@ proptest! {
             let applied: Vec<_> = commands.iter().map(|command| {
                 let mut outcomes = Vec::new();
                 let applied = crate::commands::apply(store, std::iter::once((position, command)),
-                position + 100, &mut outcomes);
-                position += 100;
+                position.plus(100), &mut outcomes);
+                position = position.plus(100);
                 applied.map(|_effects| outcomes)
             }).collect();
             drop(ends);

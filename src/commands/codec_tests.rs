@@ -5,6 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::commands::*;
+use crate::journal::Position;
 use crate::model::authority::Authority;
 use crate::model::cloudevent::{AttributeValue, CloudEvent, DataKind};
 use crate::model::delivery::{
@@ -111,7 +112,7 @@ fn settled() -> SettleAttempt {
         outcome,
         verdict,
         disables: Some(DisabledReason::Gone),
-        previous: Some(4),
+        previous: Some(Position(4)),
         operational_events: vec![OperationalEvent {
             kind: OperationalEventKind::DeliveryDead,
             failing_since: Some(AT),
@@ -186,7 +187,9 @@ fn one_of_each() -> Vec<Command> {
     }));
     commands.push(Command::ExpireKeys(ExpireKeys { keys: vec![KeyId(7)], at: AT }));
     commands.push(requested());
-    commands.push(NoteLoss { next_org: 2, judged_before: 3, lost_keys: vec![KeyId(7)] }.into());
+    commands.push(
+        NoteLoss { next_org: 2, judged_before: Position(3), lost_keys: vec![KeyId(7)] }.into(),
+    );
     commands
 }
 

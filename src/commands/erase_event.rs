@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{AskedBy, Kind, plain_body};
+use crate::journal::Position;
 use crate::model::id::{EndpointId, EventId, OrgNo};
 use crate::model::key::Scope;
 use crate::model::time::Timestamp;
@@ -100,11 +101,11 @@ impl EraseEvent {
         let entry = change.read_event(org, at, |entry| {
             (u32::from(entry.waiting) + u32::from(entry.dead), entry.position)
         })?;
-        let (mut left, came) = entry.unwrap_or((0, 0));
+        let (mut left, came) = entry.unwrap_or_default();
         let living =
             change.state.orgs.get(org)?.map(|row| row.endpoints.clone()).unwrap_or_default();
         // An endpoint that was deleted before the event came has no delivery of it.
-        let ended = (org, came, 0)..=(org, u64::MAX, u32::MAX);
+        let ended = (org, came, 0)..=(org, Position::MAX, u32::MAX);
         let ended = if left > 0 {
             change.state.ended.range_back(ended, ENDED_LOOKED_AT)?
         } else {

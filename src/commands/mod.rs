@@ -54,6 +54,7 @@ use std::convert::Infallible;
 use codec::read_as;
 
 use crate::base::codec::CodecError;
+use crate::journal::Position;
 use crate::model::id::{EventId, KeyId, OrgNo};
 use crate::model::key::Scope;
 use crate::store::{Change, Effects, Refusal, StateError, Store, Unapplied};
@@ -388,14 +389,14 @@ registry! {
 pub type Applying = Result<Applied, Refusal>;
 
 /// Applies commands from stable storage, in journal order. Each item of `commands` has the position
-/// of its frame; `applied` is the position behind the last frame.
+/// of the command; `applied` is the position behind the last command.
 ///
 /// # Errors
 /// When rows cannot be read. The state must not be used any more then; a restart rebuilds it.
 pub fn apply<'a>(
     store: &Store,
-    commands: impl Iterator<Item = (u64, &'a Command)>,
-    applied: u64,
+    commands: impl Iterator<Item = (Position, &'a Command)>,
+    applied: Position,
     outcomes: &mut Vec<Applying>,
 ) -> Result<Effects, StateError> {
     let mut batch = store.begin();

@@ -43,7 +43,7 @@ fn settle(org: OrgNo) -> Command {
         outcome,
         verdict: Verdict::RetryAt(Timestamp(9)),
         disables: None,
-        previous: Some(1),
+        previous: Some(crate::journal::Position(1)),
         operational_events: Vec::new(),
     }))
 }

@@ -23,7 +23,7 @@ use crate::base::threads::Signal;
 use crate::commands::{
     self, Applied, Applying, Command, Draft, KindInfo, Stamp, SubmitEvent, SubmitOutcome,
 };
-use crate::journal::{AppendError, FrameRefused, Group, Writer};
+use crate::journal::{AppendError, FrameRefused, Group, Position, Writer};
 use crate::model::id::{EndpointId, EventId, IdSource, OrgNo};
 use crate::model::time::Timestamp;
 use crate::store::{Effects, StateError, Store};
@@ -220,7 +220,7 @@ impl Committer {
         self.answer_known_duplicates(entries);
         let commands = self.stamp(entries);
         self.encode(&commands);
-        let end = self.writer.end().0 + self.group.bytes() as u64;
+        let end = self.writer.end().plus(self.group.bytes() as u64);
         let began = Instant::now();
         let positions = match self.writer.append(&mut self.group) {
             Ok(positions) => positions,
@@ -239,7 +239,7 @@ impl Committer {
             metrics.commit_sync_seconds.observe(began.elapsed().as_secs_f64());
             metrics.commands_applied.inc_by(frames.into());
         }
-        let placed: Vec<_> = positions.iter().map(|position| position.0).zip(&commands).collect();
+        let placed: Vec<_> = positions.iter().copied().zip(&commands).collect();
         let mut outcomes = Vec::with_capacity(positions.len());
         let effects = self.apply(&placed, end, &mut outcomes);
         self.ports.activity_stream.tell(commands.iter().zip(&outcomes));
@@ -256,7 +256,7 @@ impl Committer {
     fn apply(
         &self,
         commands: &[Placed<'_>],
-        end: u64,
+        end: Position,
         outcomes: &mut Vec<Applying>,
     ) -> Vec<Effects> {
         let (store, mut all) = (&self.ports.store, Vec::new());

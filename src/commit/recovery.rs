@@ -100,7 +100,7 @@ pub fn recover_telling(
     let from = if failpoint::is_on(Switch::RebuildOff) {
         journal.end()
     } else {
-        Position(store.applied()).max(oldest)
+        store.applied().max(oldest)
     };
     let mut scan = journal.scan(from, None)?;
     let mut commands = 0;
@@ -117,18 +117,18 @@ pub fn recover_telling(
         if portion.is_empty() {
             break;
         }
-        let decoded: Vec<(u64, Command)> =
+        let decoded: Vec<(Position, Command)> =
             pool.install(|| portion.par_iter().map(decode).collect::<Result<_, _>>())?;
         commands += decoded.len() as u64;
         let in_order: Vec<_> =
             decoded.iter().map(|(position, command)| (*position, command)).collect();
-        for (portion, end) in portions(&in_order, scan.position().0) {
+        for (portion, end) in portions(&in_order, scan.position()) {
             commands::apply(store, portion.iter().copied(), end, &mut Vec::new())?;
             if store.layer_rows() >= DIRTY_ROWS_MAX {
                 write_back(store, space)?;
             }
         }
-        tell(scan.position().0.saturating_sub(from.0), journal.end().0.saturating_sub(from.0));
+        tell(scan.position().since(from), journal.end().since(from));
     }
     write_back(store, space)?;
     Ok(Recovered { commands, took: began.elapsed() })
@@ -148,10 +148,10 @@ fn write_back(store: &Store, space: &Space) -> Result<(), StateError> {
     store.write_back().map(drop)
 }
 
-fn decode(frame: &OwnedFrame) -> Result<(u64, Command), RecoveryError> {
+fn decode(frame: &OwnedFrame) -> Result<(Position, Command), RecoveryError> {
     let position = frame.position;
     let command = Command::read(frame.kind, frame.version, &frame.body);
     command
-        .map(|command| (position.0, command))
+        .map(|command| (position, command))
         .map_err(|frame| RecoveryError::Unknown { position, frame })
 }

@@ -20,7 +20,7 @@ use crate::base::random;
 use crate::base::vault::Vault;
 use crate::commands::{Command, SettleAttempt, SettleOutcome};
 use crate::commit::{CommitError, Intake, Refused};
-use crate::journal::{Position, Reader};
+use crate::journal::Reader;
 use crate::model::delivery::{AttemptOutcome, Verdict};
 use crate::model::operational_event::OperationalEventKind;
 use crate::model::time::Timestamp;
@@ -126,15 +126,19 @@ impl AttempterPorts {
     }
 
     fn body(&self, delivery: &DueDelivery) -> Option<Body> {
-        let frame =
-            self.journal.read(Position(delivery.position)).map_err(|error| error.to_string());
+        let frame = self.journal.read(delivery.position).map_err(|error| error.to_string());
         let command = frame.and_then(|frame| {
             Command::read(frame.kind, frame.version, &frame.body).map_err(|error| error.to_string())
         });
         match command.map(|command| command.into_event(delivery.event)) {
             Ok(Some(submit)) => {
                 let form = delivery.endpoint.settings.body;
-                Some(Body::of(form, delivery.event, delivery.received_at, submit.event))
+                let body = Body::of(form, delivery.event, delivery.received_at, submit.event);
+                body.inspect_err(|error| {
+                    tracing::error!(event = %delivery.event, %error, "the body of the request \
+                        cannot be made");
+                })
+                .ok()
             }
             Ok(None) => {
                 tracing::error!(event = %delivery.event, "the journal holds another frame at the \

@@ -3,6 +3,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::journal::Position;
 use crate::model::delivery::Trigger;
 use crate::model::delivery::{AttemptOutcome, ErrorCode};
 use crate::model::endpoint::{Endpoint, EndpointSettings, SealedSecret};
@@ -24,7 +25,7 @@ fn delivery(event_type: &str) -> DueDelivery {
         event: EventId(5 << 20),
         event_type: event_type.parse().unwrap(),
         received_at: Timestamp(1),
-        position: 0,
+        position: Position::FIRST,
         due_at: Timestamp(0),
         failing_since: None,
         failing_told: None,

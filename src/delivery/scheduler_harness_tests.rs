@@ -11,6 +11,7 @@ use crate::commands::{
     SettleAttempt, SubmitEvent, SubmitOutcome,
 };
 use crate::commit::InboxNotifier;
+use crate::journal::Position;
 use crate::model::delivery::{AttemptError, AttemptOutcome, ErrorCode};
 use crate::model::endpoint::{self, DisabledReason, Endpoint, EndpointSettings, SealedSecret};
 use crate::model::event::NewEvent;
@@ -54,7 +55,7 @@ pub(super) struct World {
     pub(super) dir: tempfile::TempDir,
     pub(super) store: Arc<Store>,
     pub(super) clock: Clock,
-    pub(super) position: u64,
+    pub(super) position: Position,
     pub(super) limits: SchedulerLimits,
     pub(super) noted: Noted,
     pub(super) scheduler: Scheduler<Noted>,
@@ -162,10 +163,19 @@ pub(super) fn submit_event(org: OrgNo, id: u128, received_at: Timestamp) -> Comm
 impl World {
     pub(super) fn new(limits: SchedulerLimits) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let store = Arc::new(Store::open(dir.path(), 8 << 20, u64::MAX).unwrap());
+        let store = Arc::new(Store::open(dir.path(), 8 << 20, Position::MAX).unwrap());
         let (clock, noted) = (Clock::manual(START), Noted::default());
         let scheduler = scheduler(&store, &clock, limits, closed_doors(), noted.clone());
-        Self { dir, store, clock, position: 1, limits, noted, scheduler, unreliable: None }
+        Self {
+            dir,
+            store,
+            clock,
+            position: Position::FIRST,
+            limits,
+            noted,
+            scheduler,
+            unreliable: None,
+        }
     }
 
     /// Replaces the scheduler, which loses its memory.
@@ -187,7 +197,7 @@ impl World {
     /// Applies a command and passes its hints to the scheduler.
     pub(super) fn apply(&mut self, command: &Command) -> Applied {
         let (mut outcomes, position) = (Vec::new(), self.position);
-        self.position += 100;
+        self.position = position.plus(100);
         let mut command = command.clone();
         if let Command::CreateOrg(create) = &mut command {
             create.number = self.store.next_org();
@@ -227,7 +237,7 @@ impl World {
     }
 
     pub(super) fn org(&mut self) -> OrgNo {
-        match self.apply(&create_org(self.position.into())) {
+        match self.apply(&create_org(self.position.0.into())) {
             Applied::CreateOrg(CreateOrgOutcome::Created(org)) => org,
             other => panic!("{other:?}"),
         }

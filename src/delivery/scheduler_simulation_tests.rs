@@ -122,7 +122,7 @@ impl Simulation {
         let options = journal::Options { segment_bytes: 4 << 20, scan_from: None };
         let (writer, journal, _) =
             journal::open(&self.dir.path().join("journal"), Arc::new(OsFiles), &options).unwrap();
-        let store = Store::open(&self.dir.path().join("sled"), 8 << 20, journal.end().0).unwrap();
+        let store = Store::open(&self.dir.path().join("sled"), 8 << 20, journal.end()).unwrap();
         if !self.plan.forgetful {
             recover(&store, &journal, &Space::default()).unwrap();
         }

@@ -4,6 +4,7 @@
 use std::error::Error;
 use std::fmt;
 
+use super::position::Position;
 use crate::base::failpoint::{self, Switch};
 
 /// Maximum length of a frame's body, in bytes.
@@ -21,31 +22,6 @@ pub(super) const HOLE: u8 = 0;
 
 /// The bit of the kind byte that marks the first frame of a group.
 const GROUP_FIRST: u8 = 0x80;
-
-/// A byte address in the whole log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Position(pub u64);
-
-impl Position {
-    /// The position at which every log begins. No frame has the position 0.
-    pub const FIRST: Self = Self(1);
-
-    /// Returns the position `bytes` later.
-    pub(super) fn plus(self, bytes: u64) -> Self {
-        Self(self.0.saturating_add(bytes))
-    }
-
-    /// Returns the number of bytes from `earlier` to this position.
-    pub(super) fn since(self, earlier: Self) -> u64 {
-        self.0.saturating_sub(earlier.0)
-    }
-}
-
-impl fmt::Display for Position {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
 
 /// A whole, checked frame, borrowed from a read buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

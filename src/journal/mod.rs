@@ -39,6 +39,7 @@ mod error;
 pub mod faults;
 mod files;
 mod frame;
+mod position;
 mod reader;
 mod recover;
 mod salvage;
@@ -55,7 +56,8 @@ mod tests;
 
 pub use error::{AppendError, Damage, JournalError, ReadError};
 pub use files::{FileFacts, Files, OsFiles, is_unreadable};
-pub use frame::{Frame, FrameRefused, Group, MAX_BODY_BYTES, OwnedFrame, Position};
+pub use frame::{Frame, FrameRefused, Group, MAX_BODY_BYTES, OwnedFrame};
+pub use position::Position;
 pub use reader::{Reader, Scan};
 pub use recover::{CutCause, CutTail, OpenReport, Options, open};
 pub use salvage::{Note, Salvage};

@@ -9,7 +9,8 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::error::{Damage, ReadError};
 use super::files::Files;
-use super::frame::{self, FRAME_HEADER_BYTES, Frame, HOLE, OwnedFrame, Position};
+use super::frame::{self, FRAME_HEADER_BYTES, Frame, HOLE, OwnedFrame};
+use super::position::Position;
 use super::segment::{Segment, SegmentInfo, Window};
 
 /// Number of bytes that a read by position fetches at first. Most frames are shorter.

@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use super::error::{AppendError, Damage, JournalError};
 use super::files::Files;
-use super::frame::{self, FRAME_HEADER_BYTES, Position};
+use super::frame::{self, FRAME_HEADER_BYTES};
+use super::position::Position;
 use super::reader::{Reader, Shared};
 use super::segment::{self, Header, SEGMENT_HEADER_BYTES, SEGMENT_HEADER_LEN, Segment, Window};
 use super::writer::{Active, Writer, is_no_space};

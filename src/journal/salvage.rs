@@ -13,7 +13,8 @@ use std::sync::Arc;
 
 use super::error::{Damage, JournalError};
 use super::files::Files;
-use super::frame::{FRAME_BYTES_MAX, FRAME_HEADER_BYTES, Group, Position};
+use super::frame::{FRAME_BYTES_MAX, FRAME_HEADER_BYTES, Group};
+use super::position::Position;
 use super::scan::{Lost, SegmentFound};
 use super::segment::{self, SEGMENT_HEADER_BYTES, Segment, Window};
 

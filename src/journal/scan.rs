@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use super::error::{Damage, JournalError};
 use super::files::{Files, OsFiles};
-use super::frame::{self, FRAME_HEADER_BYTES, Frame, HOLE, Position};
+use super::frame::{self, FRAME_HEADER_BYTES, Frame, HOLE};
+use super::position::Position;
 use super::reader::{Reader, Shared};
 use super::recover::{BadEnd, CutTail, judge_end};
 use super::segment::{

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::files::{FileFacts, Files, is_unreadable};
-use super::frame::{self, FRAME_HEADER_BYTES, Frame, Position};
+use super::frame::{self, FRAME_HEADER_BYTES, Frame};
+use super::position::Position;
 
 /// Number of bytes before the first frame of a segment file.
 pub(super) const SEGMENT_HEADER_LEN: usize = 64;

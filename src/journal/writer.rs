@@ -7,7 +7,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::error::AppendError;
-use super::frame::{Group, Position};
+use super::frame::Group;
+use super::position::Position;
 use super::reader::Shared;
 use super::segment::{self, SEGMENT_HEADER_BYTES, Segment, SegmentInfo};
 use super::spare::{self, SpareMaker, Spares};

@@ -133,7 +133,7 @@ impl System {
         let (writer, reader, _) =
             journal::open(&data_dir.journal(), Arc::new(OsFiles), &Options::default()).unwrap();
         data_dir.complete(Timestamp(1)).unwrap();
-        let store = Arc::new(Store::open(&data_dir.state(), CACHE_BYTES, reader.end().0).unwrap());
+        let store = Arc::new(Store::open(&data_dir.state(), CACHE_BYTES, reader.end()).unwrap());
         recover(&store, &reader, &Space::default()).unwrap();
         let ports = ports(&store, Clock::system());
         let (flush, metrics, stop) = (ports.flush.clone(), Arc::clone(&ports.metrics), Stop::new());

@@ -133,7 +133,7 @@ pub(crate) fn child(arguments: &[String]) -> ExitCode {
     else {
         return ExitCode::from(3);
     };
-    let store = Arc::new(Store::open(&dir.join("sled"), 8 << 20, u64::MAX).unwrap());
+    let store = Arc::new(Store::open(&dir.join("sled"), 8 << 20, Position::MAX).unwrap());
     recover(&store, &reader, &Space::default()).unwrap();
     let (committer, intake) = Committer::new(LIMITS, writer, ports(&store, Clock::system()), 0);
     let thread = spawn_critical("committer", || committer.run()).unwrap();

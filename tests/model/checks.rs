@@ -1,7 +1,7 @@
 //! The comparisons between the system and the naive model.
 
 use triggerd::commands::Command;
-use triggerd::journal::{Position, Reader};
+use triggerd::journal::Reader;
 use triggerd::model::delivery::DeliveryStatus;
 use triggerd::model::endpoint::Endpoint;
 use triggerd::model::id::{EndpointId, EventId, OrgNo};
@@ -335,7 +335,7 @@ pub(crate) fn check_payloads(
 ) -> Result<(), String> {
     for (id, event) in &naive.events {
         let found = store.event(org, *id).map_err(|error| error.to_string())?;
-        let position = Position(found.map_or(0, |found| found.position));
+        let position = found.map(|found| found.position).unwrap_or_default();
         let frame = journal.read(position).map_err(|error| format!("after: {error}"))?;
         let command = Command::read(frame.kind, frame.version, &frame.body)
             .map_err(|error| error.to_string())?;

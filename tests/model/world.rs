@@ -79,7 +79,7 @@ impl System {
     fn start(&mut self) {
         let (writer, journal) = open_journal(self.dir.path(), &self.files);
         let store = Arc::new(
-            Store::open(&self.dir.path().join("sled"), CACHE_BYTES, journal.end().0).unwrap(),
+            Store::open(&self.dir.path().join("sled"), CACHE_BYTES, journal.end()).unwrap(),
         );
         if self.broken != Break::ForgetsToRecover {
             recover(&store, &journal, &Space::default()).unwrap();
@@ -201,7 +201,7 @@ impl System {
         let copy = make_dir();
         copy_dir(self.dir.path(), copy.path());
         let (_writer, journal) = open_journal(copy.path(), &Arc::new(FaultyFiles::new()));
-        let store = Store::open(&copy.path().join("sled"), CACHE_BYTES, journal.end().0).unwrap();
+        let store = Store::open(&copy.path().join("sled"), CACHE_BYTES, journal.end()).unwrap();
         recover(&store, &journal, &Space::default()).unwrap();
         look(&store, &journal)
     }

@@ -26,12 +26,11 @@ pub(super) fn notes(
 ) -> Result<Vec<Note>, Failure> {
     let mut unmade = unmade.iter().peekable();
     // A frame creating a key is at least as long as a frame creating an organization.
-    let holes =
-        lost.iter().filter(|lost| lost.to.0.saturating_sub(lost.from.0) >= ORG_FRAME_BYTES_MIN);
+    let holes = lost.iter().filter(|lost| lost.to.since(lost.from) >= ORG_FRAME_BYTES_MIN);
     let note = |hole: &Lost| {
         let at = hole.from;
         let lost_keys = lost_keys(hole, &mut unmade);
-        let command = Command::from(NoteLoss { next_org, judged_before: end.0, lost_keys });
+        let command = Command::from(NoteLoss { next_org, judged_before: end, lost_keys });
         let KindInfo { number, version, .. } = command.kind();
         let mut body = Vec::new();
         command.write(&mut body).map_err(|error| Failure::new(ExitCode::Failed, error))?;
@@ -51,8 +50,7 @@ pub(super) fn lost_keys<'a>(
     // Commands before the hole are known to be refused, or their keys were noted in an earlier
     // hole.
     while unmade.next_if(|(asked, _)| *asked < hole.from).is_some() {}
-    let room =
-        hole.to.0.saturating_sub(hole.from.0).saturating_sub(NOTE_BYTES) / NOTE_BYTES_PER_KEY;
+    let room = hole.to.since(hole.from).saturating_sub(NOTE_BYTES) / NOTE_BYTES_PER_KEY;
     let room = usize::try_from(room).unwrap_or(usize::MAX);
     unmade.by_ref().take(room).map(|(_, key)| *key).collect()
 }

@@ -141,7 +141,7 @@ struct Attempt {
 impl Attempt {
     /// Builds an attempt for the answer. An erased event hides the receiver's words, as they may
     /// repeat the payload.
-    fn of(position: u64, settled: SettleAttempt, is_erased: bool) -> Self {
+    fn of(position: Position, settled: SettleAttempt, is_erased: bool) -> Self {
         let SettleAttempt { number, trigger, outcome, .. } = settled;
         let outcome = if is_erased { outcome.without_receivers_words() } else { outcome };
         let body = String::from_utf8_lossy(&outcome.body).into_owned();
@@ -236,8 +236,8 @@ fn attempts(api: &Api, delivery: &Delivery, is_erased: bool) -> Result<Vec<Attem
     Ok(attempts)
 }
 
-fn settled(api: &Api, position: u64, delivery: &Delivery) -> Result<SettleAttempt, String> {
-    let frame = api.journal.read(Position(position)).map_err(|error| error.to_string())?;
+fn settled(api: &Api, position: Position, delivery: &Delivery) -> Result<SettleAttempt, String> {
+    let frame = api.journal.read(position).map_err(|error| error.to_string())?;
     let command =
         Command::read(frame.kind, frame.version, &frame.body).map_err(|error| error.to_string())?;
     match command {

@@ -9,10 +9,11 @@ use actix_web::web;
 use serde::Serialize;
 
 use crate::base::failpoint::{self, Switch};
+use crate::base::splice::Splice;
 use crate::commands::{EraseEvent, EraseOutcome};
 use crate::http::Api;
 use crate::http::api::deliveries::Shown;
-use crate::http::api::stored_event::{read_page, stored, write_item};
+use crate::http::api::stored_event::{item, read_page, stored};
 use crate::http::edge::audit;
 use crate::http::edge::call::{Answer, Call, json, json_bytes};
 use crate::http::error::{Code, Problem};
@@ -188,15 +189,10 @@ fn write(
     });
     let history = History { in_inbox: known.in_inbox, deliveries: shown, endpoints };
     let mut out = Vec::new();
-    let failed = |error: serde_json::Error| Problem::internal(&error);
-    write_item((known.status, known.erased_at), &event, &mut out).map_err(failed)?;
-    // The event loses its closing brace, and the history's opening brace becomes a comma.
-    out.pop();
-    let history_at = out.len();
-    serde_json::to_writer(&mut out, &history).map_err(failed)?;
-    if let Some(brace) = out.get_mut(history_at) {
-        *brace = b',';
-    }
+    item((known.status, known.erased_at), &event, Splice::new(&mut out))
+        .and_then(|object| object.members(&history))
+        .map_err(|error| Problem::internal(&error))?
+        .end();
     Ok(out)
 }
 

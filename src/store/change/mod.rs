@@ -17,6 +17,7 @@ pub(crate) use events::Arrival;
 pub use keys::{GRACE_KEYS_PER_LINE, KEYS_PER_ORG_MAX, KeyAdded};
 
 use super::{StateError, Store};
+use crate::journal::Position;
 use crate::model::event::EventStatus;
 use crate::model::id::{EndpointId, EventId, OrgNo};
 use crate::model::operational_event::OperationalEventKind;
@@ -100,8 +101,8 @@ pub struct Batch<'a> {
 }
 
 impl Batch<'_> {
-    /// Returns the change for the command whose frame is at `position` in the journal.
-    pub fn change(&mut self, position: u64) -> Change<'_> {
+    /// Returns the change for the command at `position` in the journal.
+    pub fn change(&mut self, position: Position) -> Change<'_> {
         Change { state: &mut self.state, effects: &mut self.effects, position, asker: None }
     }
 
@@ -109,7 +110,7 @@ impl Batch<'_> {
     ///
     /// # Errors
     /// When rows cannot be read. The state must not be used any more then; a restart rebuilds it.
-    pub fn finish(mut self, applied: u64) -> Result<Effects, StateError> {
+    pub fn finish(mut self, applied: Position) -> Result<Effects, StateError> {
         meta(&mut self.state)?.applied = applied;
         Ok(self.effects)
     }
@@ -123,8 +124,8 @@ pub(crate) type Place = (EventId, usize);
 pub struct Change<'a> {
     pub(crate) state: &'a mut State,
     pub(crate) effects: &'a mut Effects,
-    /// The journal position of the command's frame.
-    pub(crate) position: u64,
+    /// The journal position of the command.
+    pub(crate) position: Position,
     /// The key that asks for the change; `None` for the operator and the server itself.
     pub(crate) asker: Option<Arc<KeyRow>>,
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::journal::Position;
 use crate::model::delivery::Trigger;
 use crate::model::endpoint::Endpoint;
 use crate::model::event::EventType;
@@ -41,8 +42,8 @@ pub struct DueDelivery {
     pub received_at: Timestamp,
     /// The due time of the attempt.
     pub due_at: Timestamp,
-    /// The journal position of the event's frame.
-    pub position: u64,
+    /// The journal position of the event.
+    pub position: Position,
     /// The time since which every attempt to the endpoint has failed.
     pub failing_since: Option<Timestamp>,
     /// The value of `failing_since` that was reported to the organization. Absent if no failure was
@@ -53,7 +54,7 @@ pub struct DueDelivery {
     /// The number of attempts before the schedule began again.
     pub base: u32,
     /// The journal position of the last attempt.
-    pub last_attempt: Option<u64>,
+    pub last_attempt: Option<Position>,
     /// The cause of the next attempt.
     pub trigger: Trigger,
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use crate::journal::Position;
 use crate::model::endpoint::Endpoint;
 use crate::model::event::{EventStatus, EventType};
 use crate::model::id::{EndpointId, EventId, OrgNo};
@@ -56,8 +57,8 @@ pub struct Unrouted {
 pub struct EventSummary {
     /// The status of the event.
     pub status: EventStatus,
-    /// The journal position of the event's frame.
-    pub position: u64,
+    /// The journal position of the event.
+    pub position: Position,
     /// The time at which the event was accepted.
     pub received_at: Timestamp,
     /// The time at which the event was acknowledged.
