@@ -94,18 +94,19 @@
 //!
 //! Bytes on disk, which are the truth:
 //!
-//! - `journal/mod.rs`: an append-only log of opaque frames
+//! - `journal/mod.rs`: an append-only log of opaque records
 //! - `journal/error.rs`: errors, each with the file's name
 //! - `journal/faults.rs`: files that fail when a test says so
 //! - `journal/files.rs`: the file operations, behind a trait
-//! - `journal/frame.rs`: one frame as bytes, and a commit group in the making
+//! - `journal/frame.rs`: one record as bytes in a file, and a commit group in the making
+//! - `journal/log.rs`: the log as other modules see it: append, read, follow
 //! - `journal/position.rs`: positions in the log
-//! - `journal/reader.rs`: reads one frame by position, or many in order
+//! - `journal/reader.rs`: reads one record by position, or many in order
 //! - `journal/recover.rs`: opens a journal after a crash, a copy or rot
 //! - `journal/salvage.rs`: repairs a damaged journal around its losses
 //! - `journal/segment.rs`: a segment file
 //! - `journal/spare.rs`: the spare segment, made ahead of time
-//! - `journal/scan.rs`: scans every frame and changes nothing
+//! - `journal/scan.rs`: scans every record and changes nothing
 //! - `journal/watch.rs`: checks that the segments' files are unchanged
 //! - `journal/writer.rs`: appends, with one sync for each commit group
 //!
@@ -142,8 +143,9 @@
 //! the scope or role that may ask for the change, and its effect on the state:
 //!
 //! - `commands/mod.rs`: the registry of commands
-//! - `commands/codec.rs`: commands as frames of the journal
+//! - `commands/codec.rs`: commands as records of the journal
 //! - `commands/draft.rs`: commands as submitted, without ids, numbers and times
+//! - `commands/records.rs`: reads commands from the log, and adds them to a commit group
 //! - `commands/*.rs`: the command of that name
 //!
 //! Where changes become durable:
@@ -282,7 +284,7 @@
 //! - `cli/output.rs`: prints visible text, and reports failed writes
 //! - `cli/reach.rs`: the server and the key of a command
 //! - `cli/rebuild.rs`: `rebuild`
-//! - `cli/rebuild/notes.rs`: frames in the place of lost frames
+//! - `cli/rebuild/notes.rs`: records in the place of lost records
 //! - `cli/replays.rs`: `replay`
 //! - `cli/serve.rs`: `serve`
 //! - `cli/tail.rs`: `tail`

@@ -1,5 +1,5 @@
 //! `triggerd rebuild`: computes the state of a stopped server from its journal. With
-//! `--skip-damaged` a damaged journal is salvaged first: whole frames stay in their place, the
+//! `--skip-damaged` a damaged journal is salvaged first: whole records stay in their place, the
 //! damaged files are set aside, and the losses are reported.
 
 mod notes;
@@ -18,10 +18,10 @@ use super::audit::{JournalAudit, Scratch, as_json, bring_up, dir_failure, journa
 use super::losses::Losses;
 use super::output::print;
 use crate::base::exit_code::ExitCode;
-use crate::commands::Command;
+use crate::commands::{Record, Records};
 use crate::config::Config;
 use crate::data_dir::DataDir;
-use crate::journal::{Lost, OsFiles, Position, Reader, Salvage};
+use crate::journal::{Lost, OsFiles, Position, Salvage};
 use crate::model::id::{EventId, KeyId, OrgNo, ReplayId};
 use crate::model::key::Key;
 use crate::model::time::Timestamp;
@@ -34,7 +34,7 @@ const NAMED_MAX: usize = 20;
 
 #[derive(Args)]
 pub(super) struct Rebuild {
-    /// Keep every whole frame of a damaged journal, set the damaged files aside and list the losses
+    /// Keep every whole record of a damaged journal, set the damaged files aside and list the losses
     #[arg(long)]
     skip_damaged: bool,
     /// Print JSON, for programs
@@ -112,7 +112,7 @@ impl Rebuild {
             let store = make_state(&dir.state(), &audit, config.storage.state_cache_bytes)?;
             let found = salvaged.as_ref().map(|salvaged| {
                 let losses = Losses::new(salvaged.aside.join(LIST));
-                consequences(&store, before.as_ref(), &audit.reader(), losses)
+                consequences(&store, before.as_ref(), &audit.log(), losses)
             });
             let consequences = found.transpose().map_err(failed)?;
             let counts = store.counts().map_err(failed)?;
@@ -128,7 +128,7 @@ impl Rebuild {
         if self.json {
             print(
                 &json!({
-                    "frames": audit.frames(), "events": counts.events, "open": counts.open,
+                    "records": audit.records(), "events": counts.events, "open": counts.open,
                     "took_ms": took_ms,
                     "salvaged": found.map(|(salvaged, consequences)| salvaged.json(consequences,
                     self.verbose)),
@@ -139,9 +139,9 @@ impl Rebuild {
             let lines =
                 found.map(|(salvaged, consequences)| salvaged.lines(consequences, self.verbose));
             lines.iter().flatten().try_for_each(|line| print(line))?;
-            let (frames, events) = (audit.frames(), counts.events);
+            let (records, events) = (audit.records(), counts.events);
             print(&format!(
-                "the state is rebuilt: {frames} frames applied, {events} events ({took_ms} ms)"
+                "the state is rebuilt: {records} records applied, {events} events ({took_ms} ms)"
             ))?;
         }
         Ok(ExitCode::Clean)
@@ -189,7 +189,7 @@ fn refusal(audit: &JournalAudit, end_missing: Option<(Position, Position)>) -> F
     let mut lines: Vec<String> = audit.damages().map(told).collect();
     lines.extend(end_missing.map(end_told));
     lines.push(
-        "`triggerd rebuild --skip-damaged` saves every whole frame and keeps the damaged files"
+        "`triggerd rebuild --skip-damaged` saves every whole record and keeps the damaged files"
             .into(),
     );
     Failure::new(ExitCode::Damaged, format!("the journal is damaged:\n{}", lines.join("\n")))
@@ -219,7 +219,7 @@ fn free_name(dir: &Path) -> PathBuf {
 fn make_state(dir: &Path, audit: &JournalAudit, cache_bytes: u64) -> Result<Store, Failure> {
     invalidate_last(dir).map_err(failed)?;
     let store = Store::open(dir, cache_bytes, audit.end()).map_err(failed)?;
-    bring_up(&store, &audit.reader()).map_err(|error| Failure::new(ExitCode::Failed, error))?;
+    bring_up(&store, &audit.log()).map_err(|error| Failure::new(ExitCode::Failed, error))?;
     Ok(store)
 }
 
@@ -227,10 +227,10 @@ fn make_state(dir: &Path, audit: &JournalAudit, cache_bytes: u64) -> Result<Stor
 fn consequences(
     store: &Store,
     before: Option<&Store>,
-    journal: &Reader,
+    log: &Records,
     losses: Losses,
 ) -> Result<Consequences, StateError> {
-    let (orphans, speaking) = orphans(store, journal)?;
+    let (orphans, speaking) = orphans(store, log)?;
     let mut found = Consequences {
         losses,
         differences: None,
@@ -255,7 +255,7 @@ fn consequences(
         return Ok(found);
     };
     // Commands that the previous state had not applied yet are not lost.
-    let is_up = before.applied() > journal.end() || bring_up(before, journal).is_ok();
+    let is_up = before.applied() > log.end() || bring_up(before, log).is_ok();
     if is_up {
         found.differences = before.differences(store, NAMED_MAX).ok();
         found.losses.compare(before, store, change)?;
@@ -327,12 +327,11 @@ type Orphans = BTreeMap<(u32, String), u64>;
 /// Finds commands whose organization or event is missing from the state, and these events.
 fn orphans(
     store: &Store,
-    journal: &Reader,
+    log: &Records,
 ) -> Result<(Orphans, BTreeSet<(OrgNo, EventId)>), StateError> {
     let (mut found, mut events) = (BTreeMap::new(), BTreeSet::new());
-    let Ok(mut scan) = journal.scan(Position::FIRST, None) else { return Ok((found, events)) };
-    while let Some(Ok(frame)) = scan.next_frame() {
-        let Ok(command) = Command::read(frame.kind, frame.version, frame.body) else { continue };
+    let Ok(records) = log.follow(log.first()) else { return Ok((found, events)) };
+    for Record { command, .. } in records.flatten() {
         let (Some(org), event) = (command.org(), command.event()) else { continue };
         let is_there = match event {
             Some(event) => store.event(org, event)?.is_some(),

@@ -1,6 +1,6 @@
 //! `triggerd verify`: checks the data directory of a stopped server, and changes nothing in it.
 //!
-//! Reads every frame of the journal, computes the state from the journal in a scratch directory,
+//! Reads every record of the journal, computes the state from the journal in a scratch directory,
 //! and compares the result row by row with a copy of the stored state.
 
 use std::path::{Path, PathBuf};
@@ -138,7 +138,7 @@ impl Report {
         let failed = |error: StateError| error.to_string();
         let replayed =
             Store::open(&scratch.path("replayed"), cache_bytes, Position::MAX).map_err(failed)?;
-        bring_up(&replayed, &self.audit.reader())?;
+        bring_up(&replayed, &self.audit.log())?;
         self.counts = replayed.counts().map_err(failed)?;
         self.orgs = replayed.org_numbers().map_err(failed)?.len();
         self.contradictions = replayed.contradictions(NAMED_MAX).map_err(failed)?;
@@ -164,7 +164,7 @@ impl Report {
         if applied > end {
             return Judgement::Ahead { applied };
         }
-        if let Err(error) = bring_up(copy, &self.audit.reader()) {
+        if let Err(error) = bring_up(copy, &self.audit.log()) {
             return Judgement::Unreadable(error);
         }
         match copy.differences(replayed, NAMED_MAX) {
@@ -198,10 +198,10 @@ impl Report {
         };
         let Self { audit, counts, orgs, took_ms, .. } = self;
         let mut lines = vec![format!(
-            "journal   {} segments, {} bytes, {} frames, to position {}",
+            "journal   {} segments, {} bytes, {} records, to position {}",
             audit.scan.len(),
             audit.scan.bytes(),
-            audit.frames(),
+            audit.records(),
             audit.end()
         )];
         lines.extend(
@@ -271,7 +271,7 @@ impl Report {
 
     fn advice(&self, seconds: &str) -> String {
         let what = if self.audit.is_damaged() || matches!(self.state, Judgement::Ahead { .. }) {
-            "`triggerd rebuild --skip-damaged` saves every whole frame and lists the losses; a \
+            "`triggerd rebuild --skip-damaged` saves every whole record and lists the losses; a \
              backup \
              may have more"
         } else {
@@ -307,7 +307,7 @@ impl Report {
         json!({
             "well": self.is_well(),
             "journal": {
-                "segments": audit.scan.len(), "bytes": audit.scan.bytes(), "frames": audit.frames(),
+                "segments": audit.scan.len(), "bytes": audit.scan.bytes(), "records": audit.records(),
                 "end": audit.end(), "commands": audit.commands,
                 "damages": audit.damages().map(as_json).collect::<Vec<_>>(),
                 "given_up_before": holes.map(|(from, to)| json!([from,

@@ -329,18 +329,18 @@ fn a_request_is_for_one_thing_and_for_no_event() {
         let inner = [&requested[..authority], &[number, 1], &requested].concat();
         assert!(matches!(
             Command::read(Requested::NUMBER, Requested::VERSION, &inner),
-            Err(UnknownFrame::Malformed(_))
+            Err(UnknownRecord::Malformed(_))
         ));
     }
     let short = &requested[..authority];
     assert!(matches!(
         Command::read(Requested::NUMBER, Requested::VERSION, short),
-        Err(UnknownFrame::Malformed(_))
+        Err(UnknownRecord::Malformed(_))
     ));
     let later = [short, &[99, 1]].concat();
     assert!(matches!(
         Command::read(Requested::NUMBER, Requested::VERSION, &later),
-        Err(UnknownFrame::Newer { kind: 99, .. })
+        Err(UnknownRecord::Newer { kind: 99, .. })
     ));
 }
 
@@ -349,15 +349,15 @@ fn a_newer_kind_or_version_is_told_apart_from_damage() {
     let bytes = body(&submit());
     assert!(matches!(
         Command::read(99, VERSION, &bytes),
-        Err(UnknownFrame::Newer { kind: 99, .. })
+        Err(UnknownRecord::Newer { kind: 99, .. })
     ));
     assert!(matches!(
         Command::read(SubmitEvent::NUMBER, 2, &bytes),
-        Err(UnknownFrame::Newer { version: 2, .. })
+        Err(UnknownRecord::Newer { version: 2, .. })
     ));
     assert!(matches!(
         Command::read(AckEvent::NUMBER, VERSION, &bytes),
-        Err(UnknownFrame::Malformed(_))
+        Err(UnknownRecord::Malformed(_))
     ));
 }
 

@@ -22,6 +22,7 @@ mod note_keys_used;
 mod note_loss;
 mod note_route_crash;
 mod put_endpoint;
+mod records;
 mod requested;
 mod retry_delivery;
 mod rotate_key;
@@ -32,7 +33,7 @@ mod step_replay;
 mod submit_event;
 
 pub use ack_event::AckOutcome;
-pub use codec::UnknownFrame;
+pub use codec::UnknownRecord;
 pub use create_org::CreateOrgOutcome;
 pub use delete_endpoint::DeleteEndpointOutcome;
 pub use draft::{Asker, Draft, Drafted, EventDraft, OrgDraft, Stamp};
@@ -41,6 +42,7 @@ pub use end_key::EndKeyOutcome;
 pub use end_replay::EndReplayOutcome;
 pub use erase_event::EraseOutcome;
 pub use put_endpoint::{ENDPOINTS_PER_ORG_MAX, PutEndpointOutcome};
+pub use records::{Record, RecordError, RecordFollower, Records, Unwritable};
 pub use retry_delivery::RetryOutcome;
 pub use settle_attempt::SettleOutcome;
 pub use start_replay::StartReplayOutcome;
@@ -62,9 +64,9 @@ use crate::store::{Change, Effects, Refusal, StateError, Store, Unapplied};
 /// A kind of command. Ids and times are part of a command, so that applying it again, even years
 /// later, gives the same state.
 pub trait Kind: Sized {
-    /// The number of the kind's frames in the journal. Numbers are never reused.
+    /// The number of the kind's records in the journal. Numbers are never reused.
     const NUMBER: u8;
-    /// The version of written frames. It rises when the fields change; [`Kind::read`]
+    /// The version of written records. It rises when the fields change; [`Kind::read`]
     /// still reads older versions.
     const VERSION: u8;
     /// The scope or role that may ask for the command.
@@ -112,17 +114,17 @@ pub trait Kind: Sized {
         None
     }
 
-    /// Appends the body of the command's frame to `out`.
+    /// Appends the body of the command's record to `out`.
     ///
     /// # Errors
     /// When the body exceeds the record limit.
     fn write(&self, out: &mut Vec<u8>) -> Result<(), CodecError>;
 
-    /// Reads the body of a frame of this kind; `version` is [`Kind::VERSION`] or lower.
+    /// Reads the body of a record of this kind; `version` is [`Kind::VERSION`] or lower.
     ///
     /// # Errors
     /// When the bytes are no such body.
-    fn read(version: u8, body: &[u8]) -> Result<Self, UnknownFrame>;
+    fn read(version: u8, body: &[u8]) -> Result<Self, UnknownRecord>;
 
     /// Applies the command to the state.
     ///
@@ -329,7 +331,7 @@ macro_rules! registry {
                 }
             }
 
-            /// Appends the body of the command's frame to `out`.
+            /// Appends the body of the command's record to `out`.
             ///
             /// # Errors
             /// When the body exceeds the record limit.
@@ -339,14 +341,14 @@ macro_rules! registry {
                 }
             }
 
-            /// Reads the command of a frame.
+            /// Reads the command of a record.
             ///
             /// # Errors
-            /// When the frame is of a newer version or malformed.
-            pub fn read(number: u8, version: u8, body: &[u8]) -> Result<Self, UnknownFrame> {
+            /// When the record is of a newer version or malformed.
+            pub fn read(number: u8, version: u8, body: &[u8]) -> Result<Self, UnknownRecord> {
                 match number {
                     $(<$name as Kind>::NUMBER => read_as::<$name>(version, body).map(Self::from),)*
-                    kind => Err(UnknownFrame::Newer { kind, version }),
+                    kind => Err(UnknownRecord::Newer { kind, version }),
                 }
             }
 

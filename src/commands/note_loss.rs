@@ -8,7 +8,7 @@ use crate::model::id::{KeyId, OrgNo};
 use crate::store::{Change, Unapplied};
 
 /// Notes that a part of the journal was lost. `rebuild` writes this command in the place of lost
-/// frames when it salvages a damaged journal.
+/// records when it salvages a damaged journal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NoteLoss {
     /// New organizations get numbers from here on. Remaining commands name lower numbers, and the

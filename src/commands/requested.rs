@@ -1,7 +1,7 @@
 //! Envelope: a command asked for by a request.
 
 use super::codec::only_current;
-use super::{Applied, AskedBy, Command, Kind, KindInfo, SubmitEvent, UnknownFrame};
+use super::{Applied, AskedBy, Command, Kind, KindInfo, SubmitEvent, UnknownRecord};
 use crate::base::codec::{CodecError, decode_prefix, encode_into};
 use crate::model::authority::Authority;
 use crate::model::id::{EventId, KeyId, OrgNo};
@@ -78,7 +78,7 @@ impl Kind for Requested {
         self.command.write(out)
     }
 
-    fn read(version: u8, body: &[u8]) -> Result<Self, UnknownFrame> {
+    fn read(version: u8, body: &[u8]) -> Result<Self, UnknownRecord> {
         only_current::<Self>(version)?;
         let (authority, authority_len): (Authority, usize) = decode_prefix(body)?;
         match body.get(authority_len..).and_then(<[u8]>::split_first_chunk) {

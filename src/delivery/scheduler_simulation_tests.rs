@@ -13,13 +13,13 @@ pub(super) use super::plan::{
 use super::unreliable::Unreliable;
 use super::*;
 use crate::commands::{
-    Applied, Applying, Command, CreateOrgOutcome, PutEndpointOutcome, RouteEvent, SettleAttempt,
-    SubmitOutcome,
+    Applied, Applying, Command, CreateOrgOutcome, PutEndpointOutcome, Records, RouteEvent,
+    SettleAttempt, SubmitOutcome,
 };
 use crate::commit::{
     ActivityStream, Committer, CommitterLimits, Flush, Ports, Progress, Space, recover,
 };
-use crate::journal::{self, OsFiles};
+use crate::journal::{self, OsFiles, ReadLog as _};
 use crate::model::delivery::{AttemptError, AttemptOutcome, ErrorCode};
 use crate::rules::retry::{disables, verdict};
 
@@ -124,7 +124,7 @@ impl Simulation {
             journal::open(&self.dir.path().join("journal"), Arc::new(OsFiles), &options).unwrap();
         let store = Store::open(&self.dir.path().join("sled"), 8 << 20, journal.end()).unwrap();
         if !self.plan.forgetful {
-            recover(&store, &journal, &Space::default()).unwrap();
+            recover(&store, &Records::new(journal), &Space::default()).unwrap();
         }
         let store = Arc::new(store);
         let (hints, queue) = hints(4_096);

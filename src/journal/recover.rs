@@ -112,8 +112,6 @@ pub fn open(
         .room_end
         .zip(segments.last())
         .map(|(room_end, segment)| Active { segment: Arc::clone(segment), room_end });
-    let unsealed = usize::from(active.is_some());
-    segments.iter().rev().skip(unsealed).for_each(|segment| segment.mark_sealed());
     let empty = segments.last().filter(|segment| segment.first == last.end && active.is_none());
     let remade = empty.map(|segment| segment.path.clone());
 

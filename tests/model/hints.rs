@@ -21,7 +21,7 @@ use triggerd::commands::{
 use triggerd::commit::{Committer, Flusher, Hints, InboxNotifier, Intake, Ports};
 use triggerd::delivery::completion::Completion;
 use triggerd::delivery::scheduler::{Attempts, Scheduler, SchedulerLimits, SchedulerPorts};
-use triggerd::journal::Reader;
+use triggerd::journal::{ReadLog as _, Reader};
 use triggerd::model::delivery::{
     AttemptError, AttemptOutcome, DeadReason, ErrorCode, Trigger, Verdict,
 };

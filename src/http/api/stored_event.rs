@@ -5,7 +5,7 @@ use actix_web::http::StatusCode;
 use serde::Serialize;
 
 use crate::base::splice::Splice;
-use crate::commands::{Command, SubmitEvent};
+use crate::commands::SubmitEvent;
 use crate::http::Api;
 use crate::http::edge::answers::Part;
 use crate::http::edge::call::{PAGE_BYTES_MAX, json_bytes};
@@ -111,19 +111,12 @@ pub(in crate::http) fn read_page(
     Ok(page)
 }
 
-/// Reads an event from its frame in the journal.
+/// Reads an event from the journal.
 pub(in crate::http) fn stored(
     api: &Api,
     (id, position): (EventId, Position),
 ) -> Result<SubmitEvent, Problem> {
-    let frame = api.journal.read(position).map_err(|error| Problem::unreadable(id, &error))?;
-    let command = Command::read(frame.kind, frame.version, &frame.body);
-    let command = command.map_err(|error| Problem::internal(&error))?;
-    let kind = command.kind().name;
-    let other = || {
-        Problem::internal(&format_args!("the frame at {position} does not hold {id} but a {kind}"))
-    };
-    command.into_event(id).ok_or_else(other)
+    api.records.event(id, position).map_err(|error| Problem::unreadable(id, &error))
 }
 
 /// The members before the payload, which is written byte for byte.
