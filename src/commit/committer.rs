@@ -25,7 +25,7 @@ use crate::commands::{
 };
 use crate::journal::{AppendError, FrameRefused, Group, Writer};
 use crate::model::id::{EndpointId, EventId, IdSource, OrgNo};
-use crate::model::time::Timestamp;
+use crate::model::time::{Look, Timestamp};
 use crate::store::{Effects, StateError, Store};
 
 /// Approximate number of changed rows at which a group ends, so that later submissions wait only
@@ -72,8 +72,8 @@ pub struct Hints {
 /// A hint for the scheduler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SchedulerHint {
-    /// A delivery is due at this time.
-    Due(EndpointId, Timestamp, EventId),
+    /// A delivery is due now or at this time.
+    Due(EndpointId, Look, EventId),
     /// An endpoint was made, changed or deleted.
     Changed(EndpointId),
 }
